@@ -1,0 +1,52 @@
+package spec
+
+import "encoding/json"
+
+// Host is this host's own object in the NSDB.
+type Host struct {
+	ID     HostID `json:"id"`
+	Name   string `json:"name,omitempty"`
+	Weight int    `json:"containerWeight"` // 0: no new containers
+	Limit  int    `json:"containerLimit"`  // -1: none
+}
+
+// Desired is what the NSDB asks of this host: always the complete set, with what could not be read marked so.
+type Desired struct {
+	Unread   string // why nothing is known of the host ("" if it is): no Host object, no connection
+	Host     Host
+	Bindings []Binding // every binding that names a container or could not be read, by port id
+}
+
+// Reading says how much of a binding is known.
+type Reading int
+
+// What Fault explains, where it is not Whole.
+const (
+	Whole   Reading = iota // read, complete and checked
+	Unread                 // the binding itself could not be read: its name is not known
+	Unknown                // its name is known; something it refers to is missing or could not be read
+	Refused                // read, and refused by a check: an invalid name or id
+)
+
+// Binding is a port binding of this host with what it refers to.
+type Binding struct {
+	PortID        PortID
+	Reading       Reading
+	Fault         string // one line, with the object's key; "" for Whole
+	Container     Container
+	Port          Port
+	Configuration json.RawMessage
+}
+
+// Conf makes the network configuration of a whole binding for an executable of the given CNI type and network name.
+func (b *Binding) Conf(network, cniType string) *Conf {
+	container, port := b.Container, b.Port
+	return &Conf{
+		CNIVersion:    CNIVersion,
+		Name:          network,
+		Type:          cniType,
+		Container:     &container,
+		Port:          &port,
+		Configuration: b.Configuration,
+	}
+}

@@ -1,0 +1,105 @@
+package spec
+
+import (
+	"regexp"
+	"strings"
+)
+
+// Name is a container's name: the interface name of its binding, its namespace, its host-side veth, a part of its units.
+type Name string
+
+// ServiceType is what a container runs (IPSEC): it selects the executable and the slice.
+type ServiceType string
+
+// The ids of the NSDB's objects. CNI allows the same bytes in a container id; MidoNet's are UUIDs.
+type (
+	HostID          string
+	PortID          string
+	ContainerID     string
+	GroupID         string
+	ConfigurationID string
+)
+
+const (
+	nameAllowed = "a letter or digit, then up to 14 letters, digits, '_', '.' or '-'; not 'supervisor'"
+	typeAllowed = "a capital letter, then up to 30 capital letters, digits or '_'; not 'SUPERVISOR'"
+	idAllowed   = "1 to 64 bytes: a letter or digit, then letters, digits, '_', '.' or '-'"
+	linkAllowed = "1 to 15 bytes without '/', ':' and white space; not '.' or '..'"
+)
+
+var (
+	nameForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,14}$`)
+	typeForm = regexp.MustCompile(`^[A-Z][A-Z0-9_]{0,30}$`)
+	idForm   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$`)
+	// The kernel's rule for an interface name (dev_valid_name), printable ASCII only.
+	linkForm = regexp.MustCompile(`^[!-~]{1,15}$`)
+)
+
+// ParseName checks a container's name: an interface name (15 bytes at most) that is also safe in paths and unit names.
+// `supervisor` is refused, its unit would be the supervisor's own.
+func ParseName(key, s string) (Name, error) {
+	if !nameForm.MatchString(s) || s == "supervisor" {
+		return "", &Fault{key, s, nameAllowed}
+	}
+	return Name(s), nil
+}
+
+// ParseServiceType checks a service type. `SUPERVISOR` is refused, its slice would be the supervisor's own name.
+func ParseServiceType(key, s string) (ServiceType, error) {
+	if !typeForm.MatchString(s) || s == "SUPERVISOR" {
+		return "", &Fault{key, s, typeAllowed}
+	}
+	return ServiceType(s), nil
+}
+
+// ParseID checks an id of any kind: what CNI allows as a container id, 64 bytes at most.
+func ParseID[ID ~string](key, s string) (ID, error) {
+	if !idForm.MatchString(s) {
+		return "", &Fault{key, s, idAllowed}
+	}
+	return ID(s), nil
+}
+
+// CheckLinkName checks the name of an interface that is not ours, a bridge say.
+func CheckLinkName(key, s string) error {
+	if !linkForm.MatchString(s) || strings.ContainsAny(s, "/:") || s == "." || s == ".." {
+		return &Fault{key, s, linkAllowed}
+	}
+	return nil
+}
+
+// Slice is the type's slice: svc-ipsec.slice, which systemd nests below svc.slice. '_' stays, since '-' would nest further.
+func (t ServiceType) Slice() string {
+	return "svc-" + strings.ToLower(string(t)) + ".slice"
+}
+
+// Unit is the name of the container's main unit.
+func (n Name) Unit() string {
+	return "svc-" + string(n) + ".service"
+}
+
+// OwnsUnit says whether a unit name is the container's: svc-<name>.service or svc-<name>:<role>.service.
+func (n Name) OwnsUnit(unit string) bool {
+	name, ok := UnitOwner(unit)
+	return ok && name == n
+}
+
+var roleForm = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`)
+
+// UnitOwner returns the container that a unit name stands for, and whether it stands for one.
+func UnitOwner(unit string) (Name, bool) {
+	stem, ok := strings.CutPrefix(unit, "svc-")
+	if !ok {
+		return "", false
+	}
+	stem, ok = strings.CutSuffix(stem, ".service")
+	if !ok {
+		return "", false
+	}
+	stem, role, hasRole := strings.Cut(stem, ":")
+	if hasRole && !roleForm.MatchString(role) {
+		return "", false
+	}
+	name, err := ParseName("name", stem)
+	return name, err == nil
+}

@@ -1,0 +1,48 @@
+package spec
+
+import (
+	"encoding/json"
+	"fmt"
+
+	types100 "github.com/containernetworking/cni/pkg/types/100"
+)
+
+// Result is what a successful ADD prints: a CNI result with the container's units and, if known, its health. Raw is the
+// whole object as printed: it is handed back as prevResult.
+type Result struct {
+	CNI    types100.Result
+	Units  []string
+	Health *Health
+	Raw    json.RawMessage
+}
+
+// ParseResult reads and checks the result of ADD for the container of that name. A unit that is not the container's own is
+// refused.
+func ParseResult(stdout []byte, name Name) (*Result, error) {
+	result := &Result{Raw: json.RawMessage(stdout)}
+	if err := json.Unmarshal(stdout, &result.CNI); err != nil {
+		return nil, fmt.Errorf("result: %w", err)
+	}
+	if result.CNI.CNIVersion != CNIVersion {
+		return nil, &Fault{"cniVersion", result.CNI.CNIVersion, CNIVersion}
+	}
+	var ours struct {
+		Units  []string `json:"units"`
+		Health *Health  `json:"health"`
+	}
+	if err := json.Unmarshal(stdout, &ours); err != nil {
+		return nil, fmt.Errorf("result: %w", err)
+	}
+	for _, unit := range ours.Units {
+		if !name.OwnsUnit(unit) {
+			return nil, &Fault{"units", unit, fmt.Sprintf("svc-%s.service or svc-%[1]s:<role>.service", name)}
+		}
+	}
+	if ours.Health != nil {
+		if err := ours.Health.Check(); err != nil {
+			return nil, in("health", err)
+		}
+	}
+	result.Units, result.Health = ours.Units, ours.Health
+	return result, nil
+}

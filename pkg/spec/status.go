@@ -1,0 +1,125 @@
+package spec
+
+import (
+	"slices"
+	"strconv"
+	"time"
+)
+
+// StatusCode is what is published of a container: a message to the cluster's scheduler.
+type StatusCode string
+
+// The codes of MidoNet's ContainerStatus.
+const (
+	Starting StatusCode = "STARTING"
+	Running  StatusCode = "RUNNING"
+	Stopping StatusCode = "STOPPING"
+	Stopped  StatusCode = "STOPPED"
+	Failed   StatusCode = "ERROR"
+)
+
+// The messages that tools look for in a status.
+const (
+	LimitExceeded = "LIMIT_EXCEEDED"
+	WeightZero    = "WEIGHT_ZERO"
+)
+
+// ContainerStatus is the published status of one container.
+type ContainerStatus struct {
+	Code          StatusCode   `json:"code"`
+	Message       string       `json:"message"`
+	HostID        HostID       `json:"hostId"`
+	NamespaceName string       `json:"namespaceName"`
+	InterfaceName Name         `json:"interfaceName"`
+	Connections   []Connection `json:"connections,omitempty"`
+}
+
+// HostStatus is the published status of this host: its weight, how many containers it still takes (-1: no limit), and
+// how many it has.
+type HostStatus struct {
+	Weight int `json:"weight"`
+	Quota  int `json:"quota"`
+	Count  int `json:"count"`
+}
+
+// Health is what an executable tells of a container: printed by CHECK, carried by the result of ADD, or pushed to the
+// health socket (then with the interface name).
+type Health struct {
+	InterfaceName Name         `json:"interfaceName,omitempty"`
+	Code          StatusCode   `json:"code"`
+	Message       string       `json:"message,omitempty"`
+	Connections   []Connection `json:"connections,omitempty"`
+	Again         *Again       `json:"again,omitempty"`
+}
+
+// afterLimit bounds Again.After: a year, in seconds. Beyond it a time.Duration could overflow and be due at once.
+const afterLimit = 365 * 24 * 60 * 60
+
+// Again asks for ADD again after that many seconds; 0 is now.
+type Again struct {
+	After  int    `json:"after"`
+	Reason string `json:"reason,omitempty"`
+}
+
+// ConnectionStatus says whether a connection carries traffic.
+type ConnectionStatus string
+
+// A connection is active when every pair of subnets has an installed security association, or whatever the type calls up.
+const (
+	Active ConnectionStatus = "ACTIVE"
+	Down   ConnectionStatus = "DOWN"
+)
+
+// Connection is the health of one connection of a container.
+type Connection struct {
+	ID     string           `json:"id"`
+	Name   string           `json:"name,omitempty"`
+	Status ConnectionStatus `json:"status"`
+	Since  *time.Time       `json:"since,omitempty"`
+	Reason string           `json:"reason,omitempty"`
+	Pairs  []Pair           `json:"pairs,omitempty"`
+}
+
+// Pair is one pair of subnets of a connection. The counters are shown, never published: they always change.
+type Pair struct {
+	Local    string           `json:"local"`
+	Peer     string           `json:"peer"`
+	Status   ConnectionStatus `json:"status"`
+	BytesIn  uint64           `json:"bytesIn,omitempty"`
+	BytesOut uint64           `json:"bytesOut,omitempty"`
+}
+
+// WithoutCounters copies the connections less what always changes, for publishing.
+func WithoutCounters(connections []Connection) []Connection {
+	copies := slices.Clone(connections)
+	for i := range copies {
+		copies[i].Pairs = slices.Clone(copies[i].Pairs)
+		for j := range copies[i].Pairs {
+			copies[i].Pairs[j].BytesIn, copies[i].Pairs[j].BytesOut = 0, 0
+		}
+	}
+	return copies
+}
+
+// Check checks what comes from an executable before it is published or acted on.
+func (h *Health) Check() error {
+	switch h.Code {
+	case Starting, Running, Failed:
+	default:
+		return &Fault{"code", string(h.Code), "STARTING, RUNNING or ERROR"}
+	}
+	if h.InterfaceName != "" {
+		if _, err := ParseName("interfaceName", string(h.InterfaceName)); err != nil {
+			return err
+		}
+	}
+	if h.Again != nil && (h.Again.After < 0 || h.Again.After > afterLimit) {
+		return &Fault{"again.after", strconv.Itoa(h.Again.After), "0 to " + strconv.Itoa(afterLimit) + " seconds"}
+	}
+	for _, c := range h.Connections {
+		if c.Status != Active && c.Status != Down {
+			return &Fault{"connections.status", string(c.Status), "ACTIVE or DOWN"}
+		}
+	}
+	return nil
+}
