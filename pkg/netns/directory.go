@@ -1,0 +1,63 @@
+package netns
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// lockPatience is how long another may hold the directory's lock; `ip netns` holds it for two mounts.
+	lockPatience = 5 * time.Second
+	lockPause    = time.Millisecond
+)
+
+// locked makes the directory if it is missing and calls do under its lock: flock(LOCK_EX) on the directory itself, the
+// lock of iproute2's create_netns_dir, so that the two never turn it into a mount twice (systemd#2741).
+func (d Dir) locked(do func() error) error {
+	if err := os.MkdirAll(string(d), 0o755); err != nil {
+		return err
+	}
+	dir, err := os.Open(string(d))
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	deadline := time.Now().Add(lockPatience)
+	for {
+		err := unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
+			return fmt.Errorf("lock %s: %w", d, err)
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("lock %s: another holds it for more than %s", d, lockPatience)
+		}
+		time.Sleep(lockPause)
+	}
+	// A child that is being started may hold a copy of the descriptor: closing alone would not unlock.
+	defer func() { _ = unix.Flock(int(dir.Fd()), unix.LOCK_UN) }()
+	return do()
+}
+
+// shareLocked makes the directory a shared mount, as `ip netns add` does, so that a namespace named here is seen in mount
+// namespaces that branched off, systemd's services among them, and an unmount too. It repeats iproute2's two steps: a
+// directory that is no mount yet (EINVAL) is bound on itself once.
+func (d Dir) shareLocked() error {
+	err := unix.Mount("", string(d), "none", unix.MS_SHARED|unix.MS_REC, "")
+	if errors.Is(err, unix.EINVAL) {
+		if err := unix.Mount(string(d), string(d), "none", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+			return fmt.Errorf("bind %s on itself: %w", d, err)
+		}
+		err = unix.Mount("", string(d), "none", unix.MS_SHARED|unix.MS_REC, "")
+	}
+	if err != nil {
+		return fmt.Errorf("share %s: %w", d, err)
+	}
+	return nil
+}

@@ -1,0 +1,55 @@
+package netns
+
+import (
+	"fmt"
+
+	"github.com/containernetworking/plugins/pkg/ns"
+	"github.com/vishvananda/netlink"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+)
+
+// readAlias reads the alias of lo in the namespace. ns.NetNS.Do runs it on a locked thread that dies if it cannot be
+// brought back, so no other goroutine ever finds itself in there.
+func readAlias(namespace ns.NetNS) (string, error) {
+	var alias string
+	err := namespace.Do(func(ns.NetNS) error {
+		return withNetlink(func(handle *netlink.Handle) error {
+			lo, err := handle.LinkByName("lo")
+			if err == nil {
+				alias = lo.Attrs().Alias
+			}
+			return err
+		})
+	})
+	if err != nil {
+		return "", fmt.Errorf("alias of lo: %w", err)
+	}
+	return alias, nil
+}
+
+// newTagged makes a namespace without a name, puts the tag on its lo and brings lo up. The namespace lives as long as
+// what is returned is open, or until it gets a name.
+func newTagged(owner spec.Owner) (ns.NetNS, error) {
+	namespace, err := ns.TempNetNS()
+	if err != nil {
+		return nil, fmt.Errorf("unshare: %w", err)
+	}
+	err = namespace.Do(func(ns.NetNS) error {
+		return withNetlink(func(handle *netlink.Handle) error {
+			lo, err := handle.LinkByName("lo")
+			if err != nil {
+				return err
+			}
+			if err := handle.LinkSetAlias(lo, owner.String()); err != nil {
+				return err
+			}
+			return handle.LinkSetUp(lo)
+		})
+	})
+	if err != nil {
+		_ = namespace.Close()
+		return nil, fmt.Errorf("tag lo: %w", err)
+	}
+	return namespace, nil
+}

@@ -1,0 +1,150 @@
+package netns
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+)
+
+// veth makes a pair in the host's namespace with an alias on the side of that name.
+func veth(t *testing.T, name, alias string) spec.Name {
+	t.Helper()
+	ip(t, "link", "add", name, "type", "veth", "peer", "name", "p-"+name)
+	t.Cleanup(func() { _, _ = fallible("link", "del", name) })
+	if alias != "" {
+		ip(t, "link", "set", name, "alias", alias)
+	}
+	return spec.Name(name)
+}
+
+func linkState(t *testing.T, name spec.Name, want State) Link {
+	t.Helper()
+	got, err := ObserveLink(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.State != want {
+		t.Fatalf("link %s is %s, want %s", name, got.State, want)
+	}
+	return got
+}
+
+func TestOurVethIsKnownByItsAliasAndRemoved(t *testing.T) {
+	ground(t)
+	linkState(t, "ns-link", Absent)
+	name := veth(t, "ns-link", owner("ns-link").String())
+	if got := linkState(t, name, Ours); got.Owner != owner("ns-link") || got.Index == 0 {
+		t.Errorf("link %v", got)
+	}
+	for range 2 {
+		if err := RemoveLink(name); err != nil {
+			t.Fatal(err)
+		}
+		linkState(t, name, Absent)
+	}
+}
+
+func TestAnothersLinkIsNeverRemoved(t *testing.T) {
+	ground(t)
+	for what, alias := range map[string]string{
+		"no alias":                   "",
+		"another's alias":            "uplink to spine 2",
+		"a tag made by hand":         "by-hand:ns-link:id",
+		"our tag of another name":    owner("ns-other").String(),
+		"our tag with a bad id":      "svc-supervisor:ns-link:../x",
+		"our tag with more behind":   owner("ns-link").String() + ":more",
+		"our tag with more in front": "x" + owner("ns-link").String(),
+	} {
+		t.Run(what, func(t *testing.T) {
+			name := veth(t, "ns-link", alias)
+			linkState(t, name, Foreign)
+			if err := RemoveLink(name); !errors.Is(err, ErrForeign) {
+				t.Errorf("remove: %v", err)
+			}
+			linkState(t, name, Foreign)
+		})
+	}
+}
+
+func TestAnAlternativeNameIsTakenAndNotOurs(t *testing.T) {
+	ground(t)
+	veth(t, "ns-main", owner("ns-alt").String())
+	if _, err := fallible("link", "property", "add", "dev", "ns-main", "altname", "ns-alt"); err != nil {
+		t.Skip("this kernel or iproute2 knows no alternative names")
+	}
+	linkState(t, "ns-alt", Foreign)
+	if err := RemoveLink("ns-alt"); !errors.Is(err, ErrForeign) {
+		t.Errorf("remove: %v", err)
+	}
+}
+
+func TestListedLinksAreOursAlone(t *testing.T) {
+	ground(t)
+	veth(t, "ns-b", owner("ns-b").String())
+	veth(t, "ns-a", owner("ns-a").String())
+	veth(t, "ns-c", owner("ns-x").String())
+	veth(t, "ns-d", "")
+	links, err := ListLinks()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []spec.Name
+	for _, link := range links {
+		names = append(names, link.Name)
+		if link.State != Ours || link.Owner != owner(string(link.Name)) || link.Index == 0 {
+			t.Errorf("link %v", link)
+		}
+	}
+	slices.Sort(names)
+	if want := []spec.Name{"ns-a", "ns-b"}; !slices.Equal(names, want) {
+		t.Errorf("links %v, want %v", names, want)
+	}
+}
+
+// TestTheListIsWholeWhileLinksComeAndGo: an interrupted dump is read again, and never passed on as the truth.
+func TestTheListIsWholeWhileLinksComeAndGo(t *testing.T) {
+	ground(t)
+	const steady = 60
+	for i := range steady {
+		name := fmt.Sprintf("ns-s%d", i)
+		veth(t, name, owner(name).String())
+	}
+	stop := make(chan struct{})
+	var churn sync.WaitGroup
+	for i := range 2 {
+		churn.Go(func() {
+			name := fmt.Sprintf("ns-churn%d", i)
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				_, _ = fallible("link", "add", name, "type", "veth", "peer", "name", "p-"+name)
+				_, _ = fallible("link", "del", name)
+			}
+		})
+	}
+	interrupted := 0
+	for range 300 {
+		links, err := ListLinks()
+		if err != nil {
+			interrupted++ // unknown is right, a part is not
+			continue
+		}
+		if len(links) != steady {
+			t.Errorf("%d links, want %d", len(links), steady)
+			break
+		}
+	}
+	close(stop)
+	churn.Wait()
+	t.Logf("%d of 300 lists stayed unknown", interrupted)
+	if interrupted > 100 {
+		t.Errorf("too many to live with")
+	}
+}

@@ -1,0 +1,70 @@
+// Package netns keeps named network namespaces that carry an owner tag, and the veths of the host that carry one.
+//
+// A namespace is ours when the link alias of its lo is the supervisor's owner tag for its name (spec.Owner.Ours). It gets
+// the tag before it gets the name, so a crash at any point leaves nothing untagged: at most a plain file, which has no
+// namespace behind it and is replaced. Whatever lacks the tag is another's: it is reported, never changed or removed.
+//
+// What cannot be read is an error, never absent: a netlink dump that was interrupted is read again a few times, a socket
+// that does not answer times out. No call leaves a thread of the program in another namespace.
+//
+// The package neither looks into a namespace beyond its lo nor makes anything in it; it does not know which containers
+// are wanted.
+package netns
+
+import (
+	"errors"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+)
+
+// Directory is where `ip netns` and systemd's NetworkNamespacePath= users keep named namespaces.
+const Directory Dir = "/run/netns"
+
+// Dir is a directory of named namespaces.
+type Dir string
+
+// Path is where the namespace of that name is, whether or not there is one.
+func (d Dir) Path(name spec.Name) string {
+	return string(d) + "/" + string(name)
+}
+
+// State says whose a name is.
+type State int
+
+// The zero State is Unknown, so that what was not read is never taken for absent.
+const (
+	Unknown State = iota // could not be read
+	Absent               // nothing has the name
+	Stale                // a plain file where a namespace should be: left by a crash or a reboot
+	Foreign              // another's: no tag, or not ours for this name
+	Ours                 // carries our tag for this name
+)
+
+// String is the word of the state.
+func (s State) String() string {
+	return [...]string{"unknown", "absent", "stale", "foreign", "ours"}[s]
+}
+
+// The states of the world that callers branch on.
+var (
+	ErrExists  = errors.New("a namespace of that name exists")
+	ErrForeign = errors.New("it does not carry our owner tag")
+)
+
+// Namespace is what stands under a name. Owner is the tag that was read, a foreign one too (made by hand, say); it is
+// zero without a tag. Err says why the state is Unknown.
+type Namespace struct {
+	Name  spec.Name
+	State State
+	Owner spec.Owner
+	Err   error
+}
+
+// judge says whose something is that carries this alias under this name.
+func judge(name spec.Name, alias string) (State, spec.Owner) {
+	owner, ok := spec.ParseOwner(alias)
+	if ok && owner.Ours(name) {
+		return Ours, owner
+	}
+	return Foreign, owner
+}

@@ -1,0 +1,240 @@
+package netns
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+)
+
+func TestMadeNamespaceIsOursAndHasLoUp(t *testing.T) {
+	ground(t)
+	name := Directory.make(t, "ns-made")
+	if got := Directory.state(t, name, Ours); got.Owner != owner("ns-made") {
+		t.Errorf("owner %v", got.Owner)
+	}
+	shown := ip(t, "-n", "ns-made", "link", "show", "lo")
+	if !strings.Contains(shown, "alias svc-supervisor:ns-made:id-ns-made") || !strings.Contains(shown, "LOOPBACK,UP") {
+		t.Errorf("lo: %s", shown)
+	}
+	if err := Directory.Remove(name); err != nil {
+		t.Fatal(err)
+	}
+	Directory.state(t, name, Absent)
+	if _, err := os.Lstat(Directory.Path(name)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the file stayed: %v", err)
+	}
+	if err := Directory.Remove(name); err != nil {
+		t.Errorf("remove what is absent: %v", err)
+	}
+}
+
+func TestANameIsMadeOnce(t *testing.T) {
+	ground(t)
+	name := Directory.make(t, "ns-once")
+	if err := Directory.Make(owner("ns-once")); !errors.Is(err, ErrExists) {
+		t.Errorf("made again: %v", err)
+	}
+	Directory.state(t, name, Ours)
+	if n := mounts(t, Directory.Path(name)); n != 1 {
+		t.Errorf("%d mounts", n)
+	}
+}
+
+func TestPlainFileIsStaleAndIsReplacedOrRemoved(t *testing.T) {
+	ground(t)
+	for _, mode := range []os.FileMode{0, 0o444, 0o644, ourFileMode} {
+		name := Directory.oldFile(t, "ns-stale", mode)
+		Directory.state(t, name, Stale)
+		if err := Directory.Make(owner("ns-stale")); err != nil {
+			t.Fatalf("make over a file of mode %o: %v", mode, err)
+		}
+		Directory.state(t, name, Ours)
+		if err := Directory.Remove(name); err != nil {
+			t.Fatal(err)
+		}
+		Directory.oldFile(t, "ns-stale", mode)
+		if err := Directory.Remove(name); err != nil {
+			t.Fatalf("remove a file of mode %o: %v", mode, err)
+		}
+		Directory.state(t, name, Absent)
+	}
+}
+
+func TestOurOwnLeftoverIsReplacedAtOnce(t *testing.T) {
+	ground(t)
+	name := Directory.make(t, "ns-left")
+	if err := unix.Unmount(Directory.Path(name), unix.MNT_DETACH); err != nil {
+		t.Fatal(err)
+	}
+	Directory.state(t, name, Stale)
+	start := time.Now()
+	if err := Directory.Make(owner("ns-left")); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(start); took > halfMade/2 {
+		t.Errorf("took %s", took)
+	}
+	Directory.state(t, name, Ours)
+}
+
+func TestHalfMadeNamespaceOfAnotherIsLeftToItsMaker(t *testing.T) {
+	ground(t)
+	Directory.make(t, "ns-first") // so that the directory is a mount
+	Directory.cleanUp(t, "ns-half")
+	path := Directory.Path("ns-half")
+	if err := os.WriteFile(path, nil, 0); err != nil {
+		t.Fatal(err)
+	}
+	result, removed := make(chan error), make(chan error)
+	go func() { result <- Directory.Make(owner("ns-half")) }()
+	go func() { removed <- Directory.Remove("ns-half") }()
+	time.Sleep(halfMade / 4) // the maker is slow, and both must bear it
+	if out, err := exec.Command("unshare", "--net="+path, "true").CombinedOutput(); err != nil {
+		t.Fatalf("unshare: %v: %s", err, out)
+	}
+	if err := <-result; !errors.Is(err, ErrExists) {
+		t.Errorf("made over it: %v", err)
+	}
+	if err := <-removed; !errors.Is(err, ErrForeign) {
+		t.Errorf("removed it: %v", err)
+	}
+	Directory.state(t, "ns-half", Foreign)
+}
+
+// foreigners are things under a name that are not ours, each with how it comes there.
+var foreigners = map[string]func(t *testing.T, path string){
+	"a namespace without a tag": func(t *testing.T, path string) {
+		ip(t, "netns", "add", filepath.Base(path))
+	},
+	"a namespace made by hand": func(t *testing.T, path string) {
+		ip(t, "netns", "add", filepath.Base(path))
+		ip(t, "-n", filepath.Base(path), "link", "set", "lo", "alias", spec.NetworkByHand+":"+filepath.Base(path)+":id")
+	},
+	"a namespace with our tag for another name": func(t *testing.T, path string) {
+		ip(t, "netns", "add", filepath.Base(path))
+		ip(t, "-n", filepath.Base(path), "link", "set", "lo", "alias", owner("other").String())
+	},
+	"a namespace of another kind": func(t *testing.T, path string) {
+		if err := errors.Join(os.WriteFile(path, nil, 0), unix.Mount("/proc/self/ns/uts", path, "", unix.MS_BIND, "")); err != nil {
+			t.Fatal(err)
+		}
+	},
+	"a symbolic link to a namespace": func(t *testing.T, path string) {
+		if err := os.Symlink("/proc/1/ns/net", path); err != nil {
+			t.Fatal(err)
+		}
+	},
+	"a directory": func(t *testing.T, path string) {
+		if err := os.Mkdir(path, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	},
+	"a pipe": func(t *testing.T, path string) {
+		if err := unix.Mkfifo(path, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	},
+	"a socket": func(t *testing.T, path string) {
+		if err := unix.Mknod(path, unix.S_IFSOCK|0o600, 0); err != nil {
+			t.Fatal(err)
+		}
+	},
+}
+
+func TestWhatIsAnothersIsNeverTouched(t *testing.T) {
+	ground(t)
+	Directory.make(t, "ns-first")
+	for what, put := range foreigners {
+		t.Run(what, func(t *testing.T) {
+			Directory.cleanUp(t, "ns-foreign")
+			put(t, Directory.Path("ns-foreign"))
+			before, mounted := inode(t, "ns-foreign"), mounts(t, Directory.Path("ns-foreign"))
+			Directory.state(t, "ns-foreign", Foreign)
+			if err := Directory.Make(owner("ns-foreign")); !errors.Is(err, ErrExists) {
+				t.Errorf("make: %v", err)
+			}
+			if err := Directory.Remove("ns-foreign"); !errors.Is(err, ErrForeign) {
+				t.Errorf("remove: %v", err)
+			}
+			Directory.state(t, "ns-foreign", Foreign)
+			if after := inode(t, "ns-foreign"); after != before {
+				t.Errorf("inode %d became %d", before, after)
+			}
+			if after := mounts(t, Directory.Path("ns-foreign")); after != mounted {
+				t.Errorf("%d mounts became %d", mounted, after)
+			}
+		})
+	}
+}
+
+func TestTagOfAForeignNamespaceIsReported(t *testing.T) {
+	ground(t)
+	Directory.cleanUp(t, "ns-hand")
+	foreigners["a namespace made by hand"](t, Directory.Path("ns-hand"))
+	want := spec.Owner{Network: spec.NetworkByHand, Name: "ns-hand", ContainerID: "id"}
+	if got := Directory.state(t, "ns-hand", Foreign); got.Owner != want {
+		t.Errorf("owner %v", got.Owner)
+	}
+}
+
+func TestListHasEveryNameThatAContainerCanHave(t *testing.T) {
+	ground(t)
+	Directory.make(t, "ns-l1")
+	Directory.cleanUp(t, "ns-l2", "ns-a-name-too-long-for-a-container")
+	ip(t, "netns", "add", "ns-l2")
+	ip(t, "netns", "add", "ns-a-name-too-long-for-a-container")
+	Directory.oldFile(t, "ns-l3", 0)
+	list, err := Directory.List()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []Namespace{
+		{Name: "ns-l1", State: Ours, Owner: owner("ns-l1")},
+		{Name: "ns-l2", State: Foreign},
+		{Name: "ns-l3", State: Stale},
+	}
+	if !slices.Equal(list, want) {
+		t.Errorf("list %v, want %v", list, want)
+	}
+}
+
+func TestNoDirectoryIsAnEmptyList(t *testing.T) {
+	list, err := Dir(t.TempDir() + "/none").List()
+	if err != nil || len(list) != 0 {
+		t.Errorf("%v, %v", list, err)
+	}
+	if got, err := Dir(t.TempDir() + "/none").Observe("ns-a"); err != nil || got.State != Absent {
+		t.Errorf("%v, %v", got, err)
+	}
+}
+
+func TestRemovingTheNameTakesTheVethAlong(t *testing.T) {
+	ground(t)
+	name := Directory.make(t, "ns-veth")
+	ip(t, "link", "add", "ns-veth", "type", "veth", "peer", "name", "svc0", "netns", "ns-veth")
+	if err := Directory.Remove(name); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the veth is gone", func() bool {
+		link, err := ObserveLink(name)
+		return err == nil && link.State == Absent
+	})
+}
+
+func inode(t *testing.T, name spec.Name) uint64 {
+	t.Helper()
+	var stat unix.Stat_t
+	if err := unix.Lstat(Directory.Path(name), &stat); err != nil {
+		t.Fatal(err)
+	}
+	return stat.Ino
+}

@@ -1,0 +1,287 @@
+package netns
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+)
+
+func TestACrashLeavesNothingUntagged(t *testing.T) {
+	ground(t)
+	Directory.cleanUp(t, "ns-crash")
+	seen := map[State]int{}
+	for range 200 {
+		maker := exec.Command("/proc/self/exe")
+		maker.Env = []string{crashEnvironment + "=ns-crash"}
+		out, err := maker.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := maker.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := out.Read(make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(rand.N(6 * time.Millisecond))
+		_ = maker.Process.Kill()
+		var ended *exec.ExitError
+		if err := maker.Wait(); !errors.As(err, &ended) || ended.Exited() {
+			t.Fatalf("the maker ended by itself: %v", err)
+		}
+		left, err := Directory.Observe("ns-crash")
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen[left.State]++
+		if left.State == Foreign {
+			t.Fatal("a namespace without our tag was left")
+		}
+		err = Directory.Make(owner("ns-crash"))
+		if want := map[bool]error{true: ErrExists}[left.State == Ours]; !errors.Is(err, want) {
+			t.Fatalf("make after a crash that left it %s: %v", left.State, err)
+		}
+		if err := Directory.Remove("ns-crash"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("left: %v", seen)
+}
+
+func TestManyNamesAtOnce(t *testing.T) {
+	ground(t)
+	var workers sync.WaitGroup
+	for i := range 20 {
+		name := fmt.Sprintf("ns-many%d", i)
+		Directory.cleanUp(t, name)
+		workers.Go(func() {
+			for range 10 {
+				if err := once(name); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	workers.Wait()
+	threadsAreAtHome(t)
+}
+
+// once is one life of a namespace, looked at on its way.
+func once(name string) error {
+	for _, step := range []struct {
+		do   func() error
+		want State
+	}{
+		{func() error { return nil }, Absent},
+		{func() error { return Directory.Make(owner(name)) }, Ours},
+		{func() error { return Directory.Remove(spec.Name(name)) }, Absent},
+	} {
+		if err := step.do(); err != nil {
+			return err
+		}
+		got, err := Directory.Observe(spec.Name(name))
+		if err != nil {
+			return err
+		}
+		if got.State != step.want {
+			return fmt.Errorf("%s is %s, want %s", name, got.State, step.want)
+		}
+	}
+	return nil
+}
+
+// threadsAreAtHome fails the test if a thread of the program is in another namespace than the program began in.
+func threadsAreAtHome(t *testing.T) {
+	t.Helper()
+	threads, _ := filepath.Glob("/proc/self/task/*/ns/net")
+	for _, thread := range threads {
+		if at, err := os.Readlink(thread); err == nil && at != home {
+			t.Errorf("%s is in %s, home is %s", thread, at, home)
+		}
+	}
+}
+
+func TestNoDescriptorAndNoThreadLeaks(t *testing.T) {
+	ground(t)
+	Directory.make(t, "ns-foreign")
+	ip(t, "-n", "ns-foreign", "link", "set", "lo", "alias", "another's")
+	Directory.cleanUp(t, "ns-leak")
+	round := func() {
+		if err := once("ns-leak"); err != nil {
+			t.Fatal(err)
+		}
+		if err := Directory.Make(owner("ns-foreign")); !errors.Is(err, ErrExists) {
+			t.Fatal(err)
+		}
+		if err := Directory.Remove("ns-foreign"); !errors.Is(err, ErrForeign) {
+			t.Fatal(err)
+		}
+		if _, err := Directory.List(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ListLinks(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ObserveLink("ns-leak"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 10 {
+		round()
+	}
+	descriptors, threads := count(t, "/proc/self/fd"), count(t, "/proc/self/task")
+	for range 1000 {
+		round()
+	}
+	if now := count(t, "/proc/self/fd"); now > descriptors {
+		t.Errorf("%d descriptors became %d", descriptors, now)
+	}
+	if now := count(t, "/proc/self/task"); now > threads+10 {
+		t.Errorf("%d threads became %d", threads, now)
+	}
+	threadsAreAtHome(t)
+}
+
+func count(t *testing.T, dir string) int {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(entries)
+}
+
+// TestOfMakeAndIpExactlyOneWins races the two for a name that is free, or that has a file left by a crash.
+func TestOfMakeAndIpExactlyOneWins(t *testing.T) {
+	ground(t)
+	Directory.cleanUp(t, "ns-race")
+	wins := map[State]int{}
+	for i := range 300 {
+		if i%3 == 0 {
+			if err := os.WriteFile(Directory.Path("ns-race"), nil, ourFileMode); err != nil {
+				t.Fatal(err)
+			}
+		}
+		result := make(chan error)
+		delay := rand.N(2 * time.Millisecond)
+		go func() {
+			time.Sleep(delay)
+			result <- Directory.Make(owner("ns-race"))
+		}()
+		_, theirs := fallible("netns", "add", "ns-race")
+		ours := <-result
+		got, err := Directory.Observe("ns-race")
+		if err != nil {
+			t.Fatal(err)
+		}
+		wins[got.State]++
+		switch {
+		case got.State == Ours && ours == nil && theirs != nil:
+			err = Directory.Remove("ns-race")
+		case got.State == Foreign && errors.Is(ours, ErrExists) && theirs == nil:
+			_, err = fallible("netns", "del", "ns-race")
+		default:
+			t.Fatalf("it is %s; ours: %v; theirs: %v", got.State, ours, theirs)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := mounts(t, Directory.Path("ns-race")); n != 0 {
+			t.Fatalf("%d mounts are left", n)
+		}
+	}
+	t.Logf("won: %v", wins)
+}
+
+// TestRemoveNeverTakesAnothersNamespace gives the name to another while Remove is at work.
+func TestRemoveNeverTakesAnothersNamespace(t *testing.T) {
+	ground(t)
+	Directory.cleanUp(t, "ns-swap")
+	seen := map[string]int{}
+	for range 300 {
+		if err := Directory.Make(owner("ns-swap")); err != nil {
+			t.Fatal(err)
+		}
+		result := make(chan error)
+		go func() {
+			_, deleted := fallible("netns", "del", "ns-swap")
+			_, added := fallible("netns", "add", "ns-swap")
+			result <- errors.Join(deleted, added)
+			result <- added
+		}()
+		time.Sleep(rand.N(6 * time.Millisecond))
+		removed := Directory.Remove("ns-swap")
+		all, added := <-result, <-result
+		got, err := Directory.Observe("ns-swap")
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen[fmt.Sprintf("%s, removed %t, theirs %t", got.State, removed == nil, all == nil)]++
+		if added == nil && got.State != Foreign {
+			t.Fatalf("their namespace is %s; removed: %v; theirs: %v", got.State, removed, all)
+		}
+		if got.State == Ours {
+			t.Fatalf("ours is still there; removed: %v; theirs: %v", removed, all)
+		}
+		if _, err := fallible("netns", "del", "ns-swap"); err != nil && got.State == Foreign {
+			t.Fatal(err)
+		}
+		_ = os.Remove(Directory.Path("ns-swap"))
+	}
+	t.Logf("seen: %v", seen)
+}
+
+// TestTheDirectoryIsMountedOnce lets Make and `ip netns add` race to be the first of the host (systemd#2741).
+func TestTheDirectoryIsMountedOnce(t *testing.T) {
+	ground(t)
+	for range 10 {
+		for mounts(t, string(Directory)) > 0 {
+			if err := unix.Unmount(string(Directory), unix.MNT_DETACH); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.RemoveAll(string(Directory)); err != nil {
+			t.Fatal(err)
+		}
+		var workers sync.WaitGroup
+		for i := range 8 {
+			name, theirs := fmt.Sprintf("ns-dir%d", i), fmt.Sprintf("ns-ip%d", i)
+			Directory.cleanUp(t, name, theirs)
+			workers.Go(func() {
+				if err := Directory.Make(owner(name)); err != nil {
+					t.Error(err)
+				}
+			})
+			workers.Go(func() {
+				if _, err := fallible("netns", "add", theirs); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		workers.Wait()
+		if n := mounts(t, string(Directory)); n != 1 {
+			t.Fatalf("%d mounts on %s", n, Directory)
+		}
+		list, err := Directory.List()
+		if err != nil || len(list) != 16 {
+			t.Fatalf("%d namespaces, %v", len(list), err)
+		}
+		for _, n := range list {
+			if want := map[bool]State{true: Ours, false: Foreign}[strings.HasPrefix(string(n.Name), "ns-dir")]; n.State != want {
+				t.Errorf("%s is %s, want %s", n.Name, n.State, want)
+			}
+		}
+	}
+}
