@@ -1,0 +1,142 @@
+package file
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/watch/native"
+)
+
+// belief is what is held to be true of one key.
+type belief struct {
+	known    bool // false: nothing is held yet
+	absent   bool
+	document *native.Document
+	fault    error // why there is no document, though there is a file
+
+	sights []sight // the files as they were when this was believed; nil: to be read again at every look
+
+	missedSince time.Time // when the files were first missed
+	movingSince time.Time // since when there are files that are not believed
+	latest      []sight   // those, as they were at the last look
+	latestSince time.Time // since when they look so
+}
+
+// Get answers with what is believed of a key, after a look at its files.
+func (t *tree) Get(_ context.Context, key native.Key) (*native.Document, error) {
+	t.asked[key] = true
+	b := t.beliefs[key]
+	if b == nil {
+		b = new(belief)
+		t.beliefs[key] = b
+	}
+	switch sights := see(t.path(key)); {
+	case len(sights) == 0:
+		t.missed(key, b)
+	case slices.Equal(sights, b.sights):
+		b.rest()
+	default:
+		t.seen(key, b, sights)
+	}
+	return b.answer()
+}
+
+func (b *belief) answer() (*native.Document, error) {
+	switch {
+	case !b.known:
+		return nil, errMoving
+	case b.absent:
+		return nil, native.ErrAbsent
+	default:
+		return b.document, b.fault
+	}
+}
+
+// rest forgets what was seen since the belief, which holds.
+func (b *belief) rest() {
+	b.missedSince, b.movingSince, b.latest = time.Time{}, time.Time{}, nil
+}
+
+// missed notes that a key has no file. What stood there stands until the doubt is over; while the host's own object is in
+// doubt, no other absence is believed: the whole directory may be on its way out.
+func (t *tree) missed(key native.Key, b *belief) {
+	b.latest, b.movingSince = nil, time.Time{}
+	if !b.known || b.absent {
+		*b = belief{known: true, absent: true}
+		return
+	}
+	if b.missedSince.IsZero() {
+		b.missedSince = t.now
+	}
+	gone := t.past(b.missedSince, t.patience.doubt) && t.atRest(b.missedSince)
+	if key == native.HostKey(t.host) {
+		t.hostDoubt = !gone
+	}
+	if gone && !t.hostDoubt {
+		*b = belief{known: true, absent: true}
+	}
+}
+
+// seen notes that a key's files are not those that its belief came from, and believes them once they rest.
+func (t *tree) seen(key native.Key, b *belief, sights []sight) {
+	b.missedSince = time.Time{}
+	if !slices.Equal(sights, b.latest) {
+		b.latest, b.latestSince = sights, t.now
+	}
+	for _, s := range sights {
+		if s.fault != "" {
+			*b = belief{known: true, fault: errors.New(s.fault)}
+			return
+		}
+	}
+	for _, s := range sights {
+		if !s.signature.rested(t.now, t.patience.settle) && !t.past(b.latestSince, t.patience.settle) {
+			t.moves(b)
+			return
+		}
+	}
+	if len(sights) > 1 {
+		*b = belief{known: true, sights: sights, fault: twoFiles(sights)}
+		return
+	}
+	t.believe(key, b, sights)
+}
+
+// moves notes that files of a key are being written, which holds the set for a moment.
+func (t *tree) moves(b *belief) {
+	if b.movingSince.IsZero() {
+		b.movingSince = t.now
+	}
+	t.moving = true
+	t.held = !t.past(b.movingSince, t.patience.hold) || t.held
+}
+
+func twoFiles(sights []sight) error {
+	names := make([]string, len(sights))
+	for i, s := range sights {
+		names[i] = s.name
+	}
+	return fmt.Errorf("%s are files of one object: allowed: one of them", strings.Join(names, " and "))
+}
+
+// believe takes over a single file that rests, unless it moves after all.
+func (t *tree) believe(key native.Key, b *belief, sights []sight) {
+	_, format, _ := objectName(sights[0].name)
+	value, writer, err := read(filepath.Join(filepath.Dir(t.path(key)), sights[0].name), sights[0].signature)
+	if errors.Is(err, errMoving) || writer && !t.past(b.latestSince, t.patience.writer) {
+		t.moves(b)
+		t.lookAgain(t.now.Add(t.patience.settle))
+		return
+	}
+	if err != nil { // of the file system: another look may fare better though nothing changes
+		*b = belief{known: true, fault: err}
+		return
+	}
+	document, err := native.Parse(value, format)
+	*b = belief{known: true, document: document, fault: err, sights: sights}
+}

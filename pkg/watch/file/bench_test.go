@@ -1,0 +1,90 @@
+package file
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+)
+
+// large writes an NSDB with bindings of this host, each with a container and a configuration of 20 connections of its
+// own, and objects of other hosts beside them.
+func large(b *testing.B, own, others int) string {
+	b.Helper()
+	dir := b.TempDir()
+	g := func(name, content string) {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			b.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+			b.Fatal(err)
+		}
+	}
+	connections := strings.Repeat("  - {id: x, name: to-paris, peerAddress: 200.200.200.2, localCidrs: [10.1.0.0/24], peerCidrs: [10.2.0.0/24], psk: abcdef, mtu: 1500}\n", 20)
+	g("hosts/h.yaml", "id: h\n")
+	for i := range own + others {
+		host, id := "h", fmt.Sprintf("p%d", i)
+		if i >= own {
+			host = "x"
+		}
+		g("bindings/"+host+"/"+id+".yaml", fmt.Sprintf("portId: %s\nhostId: %s\ninterfaceName: vpn-%d\ncontainerId: %[1]s\n", id, host, i))
+		g("containers/"+id+".yaml", fmt.Sprintf("id: %s\nserviceType: IPSEC\ngroupId: g\nconfigurationId: %[1]s\n", id))
+		g("configurations/"+id+".yaml", "id: "+id+"\nconnections:\n"+connections)
+	}
+	return dir
+}
+
+func newLarge(b *testing.B) *tree {
+	p := usualPatience
+	p.settle, p.doubt = 0, 0
+	return newTree(large(b, 1000, 20000), "h", p)
+}
+
+// BenchmarkFirstLook reads 1,000 bindings of this host beside 20,000 of others.
+func BenchmarkFirstLook(b *testing.B) {
+	dir := newLarge(b).dir
+	p := usualPatience
+	p.settle, p.doubt = 0, 0
+	for b.Loop() {
+		if look := newTree(dir, "h", p).look(b.Context(), time.Now()); len(look.desired.Bindings) != 1000 {
+			b.Fatal(look.faults)
+		}
+	}
+}
+
+// BenchmarkNextLook looks again while nothing has changed: the price of every rescan.
+func BenchmarkNextLook(b *testing.B) {
+	tree := newLarge(b)
+	tree.look(b.Context(), time.Now())
+	for b.Loop() {
+		if look := tree.look(b.Context(), time.Now()); len(look.desired.Bindings) != 1000 {
+			b.Fatal(look.faults)
+		}
+	}
+}
+
+// BenchmarkChange is the time from a file that is replaced to the set that has it, the 100 ms of rest included.
+func BenchmarkChange(b *testing.B) {
+	dir := large(b, 1000, 20000)
+	nsdb := Open(Location{Dir: dir, Status: b.TempDir(), Rescan: time.Hour}, "h", slog.New(slog.DiscardHandler))
+	sets := make(chan spec.Desired, 1)
+	go func() { _ = nsdb.Run(b.Context(), func(d spec.Desired) { sets <- d }) }()
+	<-sets
+	for i := 0; b.Loop(); i++ {
+		beside := filepath.Join(dir, "bindings/h/.p7.yaml")
+		content := fmt.Sprintf("portId: p7\nhostId: h\ninterfaceName: vpn-7\ncontainerId: p7\nmac: ca:08:1a:94:%02x:%02x\n", i/256%256, i%256)
+		if err := os.WriteFile(beside, []byte(content), 0o644); err != nil {
+			b.Fatal(err)
+		}
+		if err := os.Rename(beside, filepath.Join(dir, "bindings/h/p7.yaml")); err != nil {
+			b.Fatal(err)
+		}
+		<-sets
+	}
+}

@@ -1,0 +1,113 @@
+package file
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+)
+
+// hints are the kernel's events of the directories that are read. They only say that it is time to look.
+type hints struct {
+	log      *slog.Logger
+	watcher  *fsnotify.Watcher    // nil: there is none, the rescan alone tells
+	followed map[string]signature // what each watch was made for: a directory of the same name may take its place
+	failed   bool                 // and told
+}
+
+func newHints(log *slog.Logger) *hints { return &hints{log: log} }
+
+func (h *hints) close() {
+	if h.watcher != nil {
+		_ = h.watcher.Close()
+		h.watcher = nil
+	}
+}
+
+// follow watches the directories that exist. A watch sticks to the directory it was made for, under whatever name that
+// goes on, and ends without a word when a file system is unmounted; so where one does not fit any more, all are made anew.
+func (h *hints) follow(directories []string) {
+	wanted := map[string]signature{}
+	for _, path := range directories {
+		if stat, err := os.Stat(path); err == nil && stat.IsDir() {
+			s := sign(stat)
+			wanted[path] = signature{device: s.device, inode: s.inode}
+		}
+	}
+	if h.watcher != nil && h.fits(wanted) {
+		return
+	}
+	h.close()
+	watcher, err := fsnotify.NewWatcher()
+	if err != nil {
+		h.fail(err)
+		return
+	}
+	h.watcher, h.followed = watcher, wanted
+	for path := range wanted {
+		if err := watcher.Add(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+			h.fail(err)
+			return
+		}
+	}
+	h.failed = false
+}
+
+func (h *hints) fits(wanted map[string]signature) bool {
+	if len(wanted) != len(h.followed) {
+		return false
+	}
+	watches := h.watcher.WatchList()
+	for path, s := range wanted {
+		if h.followed[path] != s || !slices.Contains(watches, path) {
+			return false
+		}
+	}
+	return true
+}
+
+func (h *hints) fail(err error) {
+	if !h.failed {
+		h.log.Warn("NSDB directory is not watched: changes are seen at each rescan", "error", err)
+	}
+	h.failed = true
+}
+
+// wait returns when it is time to look again: at the given time, a quiet period after an event that concerns us, or when
+// ctx ends. The period is not drawn out by further events, or a busy directory would never be looked at.
+func (h *hints) wait(ctx context.Context, until time.Time, quiet time.Duration, concerns func(path string) bool) {
+	timer := time.NewTimer(time.Until(until))
+	defer timer.Stop()
+	var events chan fsnotify.Event
+	var failures chan error
+	if h.watcher != nil {
+		events, failures = h.watcher.Events, h.watcher.Errors
+	}
+	sooner := func() {
+		if soon := time.Now().Add(quiet); soon.Before(until) {
+			until = soon
+			timer.Reset(quiet)
+		}
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+			return
+		case event, open := <-events:
+			if !open {
+				events, failures = nil, nil
+			} else if concerns(event.Name) {
+				sooner()
+			}
+		case err := <-failures:
+			h.log.Debug("NSDB directory: events lost", "error", err)
+			sooner()
+		}
+	}
+}

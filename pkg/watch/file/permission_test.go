@@ -1,0 +1,74 @@
+package file
+
+import (
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+)
+
+// asNobody runs f on a thread whose file system user is nobody, so that permissions count for root, too. The thread ends
+// with it.
+func asNobody(f func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread()
+		_ = unix.Setfsuid(65534)
+		f()
+	}()
+	<-done
+}
+
+func TestPermissionDeniedIsNeverAbsent(t *testing.T) {
+	rows := []struct {
+		name    string
+		path    string
+		unread  string
+		reading spec.Reading
+		fault   string
+	}{
+		{"to the directory", ".", "hosts/h: h.yaml: permission denied", 0, ""},
+		{"to the folder of hosts", "hosts", "hosts/h: h.yaml: permission denied", 0, ""},
+		{"to the Host object", "hosts/h.yaml", "hosts/h: permission denied", 0, ""},
+		{"to the folder of its bindings", "bindings/h", "bindings/h: cannot be listed: permission denied", 0, ""},
+		{"to the folder of all bindings", "bindings", "bindings/h: cannot be listed: permission denied", 0, ""},
+		{"to a binding", bindingP, "", spec.Unread, "bindings/h/p: permission denied"},
+		{"to the folder of containers", "containers", "", spec.Unknown, "containers/c: c.yaml: permission denied"},
+		{"to a container", "containers/c.yaml", "", spec.Unknown, "containers/c: permission denied"},
+		{"to a configuration", "configurations/k.yaml", "", spec.Unknown, "configurations/k: permission denied"},
+	}
+	for _, row := range rows {
+		t.Run(row.name, func(t *testing.T) {
+			g, tree, now := looker(t)
+			now = now.Add(time.Second)
+			for dir := filepath.Dir(g.dir); strings.Contains(dir, "TestPermission"); dir = filepath.Dir(dir) {
+				g.check(os.Chmod(dir, 0o755)) // the test's own directories are for their owner alone
+			}
+			g.check(os.Chmod(g.path(row.path), 0))
+			t.Cleanup(func() { _ = os.Chmod(g.path(row.path), 0o755) })
+			asNobody(func() {
+				look := tree.look(t.Context(), now)
+				if !look.firm || look.desired.Unread != row.unread {
+					t.Errorf("got %+v", look)
+				}
+				if b := find(look.desired, "p"); row.unread == "" && (b == nil || b.Reading != row.reading || b.Fault != row.fault) {
+					t.Errorf("got %+v", look.desired)
+				}
+			})
+			g.check(os.Chmod(g.path(row.path), 0o755))
+			for _, wait := range []time.Duration{time.Minute, time.Minute + usualPatience.doubt} {
+				if look := tree.look(t.Context(), now.Add(wait)); look.firm && whole(look.desired) {
+					return
+				}
+			}
+			t.Error("it did not heal")
+		})
+	}
+}

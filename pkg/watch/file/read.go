@@ -1,0 +1,151 @@
+package file
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/watch/native"
+)
+
+// signature is what changes when a file or directory does.
+type signature struct {
+	device, inode uint64
+	size          int64
+	modified      int64 // the later of mtime and ctime, in nanoseconds; nobody can set the latter back
+	mode          fs.FileMode
+}
+
+func sign(stat fs.FileInfo) signature {
+	s := stat.Sys().(*syscall.Stat_t)
+	return signature{
+		device:   s.Dev,
+		inode:    s.Ino,
+		size:     s.Size,
+		modified: max(s.Mtim.Nano(), s.Ctim.Nano()),
+		mode:     stat.Mode(),
+	}
+}
+
+// rested says whether the file system's own times say that nothing changed for a while. A time in the future says
+// nothing.
+func (s signature) rested(now time.Time, d time.Duration) bool {
+	return s.modified <= now.Add(-d).UnixNano()
+}
+
+// sight is one file that could hold an object.
+type sight struct {
+	name      string // with its ending
+	signature signature
+	fault     string // why it cannot be one
+}
+
+// see looks at the files that could hold an object: base less its ending. It opens nothing. What exists and cannot be
+// told apart from absent is a fault.
+func see(base string) (sights []sight) {
+	for _, extension := range extensions {
+		path := base + extension
+		stat, err := os.Lstat(path)
+		if err == nil && stat.Mode()&fs.ModeSymlink != 0 {
+			if stat, err = os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+				err = errors.New("is a link to nothing")
+			}
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		s := sight{name: filepath.Base(path)}
+		switch {
+		case err != nil:
+			s.fault = s.name + ": " + cause(err)
+		case !stat.Mode().IsRegular():
+			s.fault = fmt.Sprintf("%s: is %s: allowed: a regular file", s.name, kind(stat.Mode()))
+		default:
+			s.signature = sign(stat)
+		}
+		sights = append(sights, s)
+	}
+	return sights
+}
+
+func kind(mode fs.FileMode) string {
+	switch {
+	case mode.IsDir():
+		return "a directory"
+	case mode&fs.ModeNamedPipe != 0:
+		return "a named pipe"
+	case mode&fs.ModeSocket != 0:
+		return "a socket"
+	default:
+		return "a device"
+	}
+}
+
+// cause is an error of the file system without operation and path, which stand in the fault's key already.
+func cause(err error) string {
+	var pathError *fs.PathError
+	if errors.As(err, &pathError) {
+		return pathError.Err.Error()
+	}
+	return err.Error()
+}
+
+// errMoving says that a file is not what it was when the reading began.
+var errMoving = errors.New("is being written")
+
+// read reads the file that was seen. errMoving asks for another look; writer tells that somebody has it open for writing.
+func read(path string, seen signature) (value []byte, writer bool, err error) {
+	// A pipe may have taken the file's place since: O_NONBLOCK does not wait for its writer.
+	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.EAGAIN) {
+		return nil, false, errMoving
+	}
+	if err != nil {
+		return nil, false, errors.New(cause(err))
+	}
+	defer file.Close()
+	if same, err := stands(file, seen); err != nil || !same {
+		return nil, false, orMoving(err)
+	}
+	writer = beingWritten(file)
+	value, err = io.ReadAll(io.LimitReader(file, native.MaxSize+1))
+	if err != nil {
+		return nil, writer, errors.New(cause(err))
+	}
+	if same, err := stands(file, seen); err != nil || !same {
+		return nil, writer, orMoving(err)
+	}
+	if stat, err := os.Stat(path); err != nil || sign(stat) != seen {
+		return nil, writer, errMoving
+	}
+	return value, writer, nil
+}
+
+func stands(file *os.File, seen signature) (bool, error) {
+	stat, err := file.Stat()
+	return err == nil && sign(stat) == seen, err
+}
+
+func orMoving(err error) error {
+	if err != nil {
+		return errors.New(cause(err))
+	}
+	return errMoving
+}
+
+// beingWritten asks the kernel whether somebody has the file open for writing: a read lease is refused then (fcntl(2),
+// F_SETLEASE). It is given back at once. Where there are no leases (NFS, FUSE), the answer is no, and time alone tells.
+func beingWritten(file *os.File) bool {
+	_, err := unix.FcntlInt(file.Fd(), unix.F_SETLEASE, unix.F_RDLCK)
+	if err == nil {
+		_, _ = unix.FcntlInt(file.Fd(), unix.F_SETLEASE, unix.F_UNLCK)
+	}
+	return errors.Is(err, unix.EAGAIN)
+}

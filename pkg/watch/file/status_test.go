@@ -1,0 +1,194 @@
+package file
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+)
+
+// stage is an NSDB whose statuses are looked at.
+func stage(t *testing.T) (*NSDB, string) {
+	status := filepath.Join(t.TempDir(), "run", "status")
+	return Open(Location{Dir: t.TempDir(), Status: status, Rescan: time.Hour}, "h", slog.New(slog.DiscardHandler)), status
+}
+
+func content(t *testing.T, path string) string {
+	t.Helper()
+	bytes, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(bytes)
+}
+
+func inode(t *testing.T, path string) uint64 {
+	t.Helper()
+	stat, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return stat.Sys().(*syscall.Stat_t).Ino
+}
+
+var running = spec.ContainerStatus{
+	Code: spec.Running, Message: "1 < 2 & \"up\"", HostID: "h", NamespaceName: "vpn-1", InterfaceName: "vpn-1",
+	Connections: []spec.Connection{{ID: "x", Name: "to-paris", Status: spec.Active, Pairs: []spec.Pair{{Local: "10.1.0.0/24", Peer: "10.2.0.0/24", Status: spec.Active}}}},
+}
+
+func TestStatusesAreIndentedJSON(t *testing.T) {
+	nsdb, status := stage(t)
+	if err := nsdb.PublishHost(t.Context(), spec.HostStatus{Weight: 1, Quota: -1, Count: 2}); err != nil {
+		t.Fatal(err)
+	}
+	if err := nsdb.PublishContainer(t.Context(), "c", running); err != nil {
+		t.Fatal(err)
+	}
+	for path, golden := range map[string]string{
+		"hosts/h.json":        "testdata/host-status.json",
+		"containers/h/c.json": "testdata/container-status.json",
+	} {
+		if got := content(t, filepath.Join(status, path)); got != content(t, golden) {
+			t.Errorf("%s: got\n%s", path, got)
+		}
+	}
+}
+
+// Not parallel: the umask is the process's.
+func TestStatusesMayBeReadByEverybodyWhateverTheUmaskIs(t *testing.T) {
+	nsdb, status := stage(t)
+	defer syscall.Umask(syscall.Umask(0o077))
+	if err := nsdb.PublishContainer(t.Context(), "c", running); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]os.FileMode{
+		"": 0o755, "..": 0o755, "containers": 0o755, "containers/h": 0o755, "containers/h/c.json": 0o644,
+	} {
+		stat, err := os.Stat(filepath.Join(status, path))
+		if err != nil || stat.Mode().Perm() != want {
+			t.Errorf("%s: %v %v", path, stat.Mode(), err)
+		}
+	}
+}
+
+func TestAStatusIsWrittenOnlyWhereItDiffersFromWhatStandsThere(t *testing.T) {
+	nsdb, status := stage(t)
+	path := filepath.Join(status, "containers/h/c.json")
+	publish := func(s spec.ContainerStatus) uint64 {
+		t.Helper()
+		if err := nsdb.PublishContainer(t.Context(), "c", s); err != nil {
+			t.Fatal(err)
+		}
+		return inode(t, path)
+	}
+	first := publish(running)
+	golden := content(t, path)
+	if publish(running) != first {
+		t.Error("the same status was written again")
+	}
+	stopping := running
+	stopping.Code = spec.Stopping
+	if second := publish(stopping); second == first || !strings.Contains(content(t, path), "STOPPING") {
+		t.Error("another status was not written by replacing the file")
+	}
+	for name, spoil := range map[string]func() error{
+		"emptied by a power cut":   func() error { return os.Truncate(path, 0) },
+		"edited by hand":           func() error { return os.WriteFile(path, []byte("{}"), 0o644) },
+		"removed":                  func() error { return os.Remove(path) },
+		"removed with its folders": func() error { return os.RemoveAll(filepath.Dir(status)) },
+		"beside what a crash left": func() error {
+			return os.WriteFile(filepath.Join(filepath.Dir(path), ".c.json.tmp"), []byte("{"), 0o400)
+		},
+		"beside a link that somebody planted": func() error {
+			return os.Symlink("/nonexistent/victim", filepath.Join(filepath.Dir(path), ".c.json.tmp"))
+		},
+	} {
+		publish(stopping)
+		if err := spoil(); err != nil {
+			t.Fatal(err)
+		}
+		publish(running)
+		if content(t, path) != golden {
+			t.Errorf("%s: got %s", name, content(t, path))
+		}
+		entries, err := os.ReadDir(filepath.Dir(path))
+		if err != nil || len(entries) != 1 {
+			t.Errorf("%s: left behind: %v %v", name, entries, err)
+		}
+	}
+}
+
+func TestPublishedListsThisHostsContainersAlone(t *testing.T) {
+	nsdb, status := stage(t)
+	if ids, err := nsdb.Published(t.Context()); err != nil || len(ids) > 0 {
+		t.Errorf("before anything was published: %v %v", ids, err)
+	}
+	for _, id := range []spec.ContainerID{"c", "a.json", "b"} {
+		if err := nsdb.PublishContainer(t.Context(), id, running); err != nil {
+			t.Fatal(err)
+		}
+	}
+	folder := filepath.Join(status, "containers")
+	for _, name := range []string{"h/.c.json.tmp", "h/notes.txt", "h/a b.json", "h/dir.json/x", "x/d.json"} {
+		path := filepath.Join(folder, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if ids, err := nsdb.Published(t.Context()); err != nil || !slices.Equal(ids, []spec.ContainerID{"a.json", "b", "c"}) {
+		t.Errorf("got %v %v", ids, err)
+	}
+}
+
+func TestARemovedStatusIsGoneAndStaysSo(t *testing.T) {
+	nsdb, _ := stage(t)
+	for range 2 {
+		if err := nsdb.RemoveContainer(t.Context(), "c"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := nsdb.PublishContainer(t.Context(), "c", running); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := nsdb.RemoveContainer(t.Context(), "c"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if ids, err := nsdb.Published(t.Context()); err != nil || len(ids) > 0 {
+		t.Errorf("got %v %v", ids, err)
+	}
+}
+
+func TestAStatusThatCannotBeWrittenIsOneClearLine(t *testing.T) {
+	nsdb, status := stage(t)
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := nsdb.PublishHost(ended, spec.HostStatus{}); err == nil {
+		t.Error("it was written though its caller had gone")
+	}
+	for _, id := range []spec.ContainerID{"", "../../etc/passwd", "a/b", "a\nb"} {
+		for _, err := range []error{nsdb.PublishContainer(t.Context(), id, running), nsdb.RemoveContainer(t.Context(), id)} {
+			if err == nil || !strings.Contains(err.Error(), "allowed:") || strings.Contains(err.Error(), "\n") {
+				t.Errorf("%q: %v", id, err)
+			}
+		}
+	}
+	if err := os.WriteFile(filepath.Dir(status), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	err := nsdb.PublishContainer(t.Context(), "c", running)
+	if err == nil || !strings.HasPrefix(err.Error(), `publish status of container "c": `) {
+		t.Errorf("got %v", err)
+	}
+}

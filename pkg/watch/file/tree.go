@@ -1,0 +1,168 @@
+package file
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"time"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+	"github.com/svc-supervisor/svc-supervisor/pkg/watch/native"
+)
+
+// tree is what is believed of the directory: a native.Reader that answers with the last good content while it is not sure
+// of a newer one. It is used by one goroutine.
+type tree struct {
+	dir      string
+	host     spec.HostID
+	patience patience
+
+	beliefs map[native.Key]*belief
+	folders map[string]signature // as last seen; the zero signature for one that is not there
+
+	read         bool      // the last firm set was a read one
+	readSince    time.Time // when that could be read again which the last firm set had as unread
+	changedAt    time.Time // when a folder was last seen changing
+	missingSince time.Time // when the directory itself was first missed
+	movingSince  time.Time // since when every look met a file that is being written
+
+	// Of the look that is under way:
+	now       time.Time
+	again     time.Time // when another look can tell more; zero: at the rescan
+	moving    bool      // a file is being written
+	held      bool      // one has been so for a moment only
+	hostDoubt bool      // the host's own object is missed, and it is not believed yet
+	asked     map[native.Key]bool
+}
+
+func newTree(dir string, host spec.HostID, p patience) *tree {
+	return &tree{
+		dir: dir, host: host, patience: p,
+		beliefs: map[native.Key]*belief{},
+		folders: map[string]signature{},
+	}
+}
+
+// look is what one look at the directory came to.
+type look struct {
+	firm    bool // the set may be handed over; otherwise the last one stands
+	desired spec.Desired
+	faults  []native.Fault
+	again   time.Time // when to look again, if it is before the rescan
+}
+
+// look reads the directory as it is believed to be at this moment.
+func (t *tree) look(ctx context.Context, now time.Time) look {
+	t.now, t.again, t.moving, t.held, t.hostDoubt = now, time.Time{}, false, false, false
+	t.asked = map[native.Key]bool{}
+	if reason := t.unread(); reason != "" {
+		if t.read && !t.missingSince.IsZero() && !t.past(t.missingSince, t.patience.doubt) {
+			return look{again: t.again}
+		}
+		t.lapse()
+		return look{
+			firm:    true,
+			desired: spec.Desired{Unread: reason, Host: spec.Host{ID: t.host}},
+			faults:  []native.Fault{{Key: native.HostKey(t.host), Text: reason}},
+		}
+	}
+	t.seeFolders()
+	desired, faults := native.Assemble(ctx, t, t.host)
+	if desired.Unread == "" {
+		t.forget()
+	}
+	firm := t.firm(desired.Unread == "")
+	return look{firm, desired, faults, t.again}
+}
+
+// unread says why the directory cannot be looked into.
+func (t *tree) unread() string {
+	stat, err := os.Stat(t.dir)
+	if !errors.Is(err, fs.ErrNotExist) {
+		t.missingSince = time.Time{}
+	}
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		if t.missingSince.IsZero() {
+			t.missingSince = t.now
+		}
+		return fmt.Sprintf("the directory %s does not exist", t.dir)
+	case err != nil:
+		return fmt.Sprintf("the directory %s cannot be read: %s", t.dir, cause(err))
+	case !stat.IsDir():
+		return fmt.Sprintf("%s is not a directory", t.dir)
+	}
+	return ""
+}
+
+// firm says whether what was read may be handed over. A set is held for a moment while files in it are being written, so
+// that a change of several files is one change. It is held while the host's own object is in doubt, since then all is. And
+// the first one, or the first after an unread one, is held until the folders rest: a directory that is being filled has a
+// Host object before it has all bindings, and no older content stands in for what is still missing.
+func (t *tree) firm(read bool) bool {
+	if !t.moving {
+		t.movingSince = time.Time{}
+	} else if t.movingSince.IsZero() {
+		t.movingSince = t.now
+	}
+	if t.hostDoubt || t.held && !t.past(t.movingSince, t.patience.busy) {
+		return false
+	}
+	switch {
+	case !read:
+		t.lapse()
+		return true
+	case !t.read:
+		if t.readSince.IsZero() {
+			t.readSince = t.now
+		}
+		if !t.atRest(t.readSince) {
+			return false
+		}
+	}
+	t.read = true
+	return true
+}
+
+// lapse notes that the objects are not looked at: no doubt grows older, and the next read set comes from a new beginning.
+func (t *tree) lapse() {
+	t.read, t.readSince = false, time.Time{}
+	for _, b := range t.beliefs {
+		b.missedSince = time.Time{}
+	}
+}
+
+// atRest says whether no folder changed for a while; where they do not come to rest, long enough since a moment is enough.
+func (t *tree) atRest(since time.Time) bool {
+	if t.now.Sub(since) >= t.patience.busy {
+		return true
+	}
+	return t.past(t.changedAt, t.patience.doubt)
+}
+
+// past says whether a time has passed since a moment; if not, a look is due when it will have.
+func (t *tree) past(since time.Time, d time.Duration) bool {
+	due := since.Add(d)
+	if !t.now.Before(due) {
+		return true
+	}
+	t.lookAgain(due)
+	return false
+}
+
+func (t *tree) lookAgain(due time.Time) {
+	if t.again.IsZero() || due.Before(t.again) {
+		t.again = due
+	}
+}
+
+// forget drops what the set no longer refers to.
+func (t *tree) forget() {
+	for key := range t.beliefs {
+		if !t.asked[key] {
+			delete(t.beliefs, key)
+		}
+	}
+}

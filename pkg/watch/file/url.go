@@ -1,0 +1,84 @@
+package file
+
+import (
+	"net/url"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+)
+
+// Form is what a URL of this kind looks like.
+const Form = "file:///directory[?rescan=10s][&status=/directory]"
+
+// The defaults of the options.
+const (
+	DefaultStatus = "/run/svc-supervisor/status"
+	DefaultRescan = 10 * time.Second
+)
+
+const (
+	rescanLeast   = 100 * time.Millisecond
+	rescanMost    = time.Hour
+	rescanAllowed = "a duration from 100ms to 1h, like 10s"
+	pathAllowed   = "an absolute path of printable characters"
+)
+
+// Location is what a URL names.
+type Location struct {
+	Dir    string        // the directory of objects
+	Status string        // where the status objects are written
+	Rescan time.Duration // the longest time until a change is seen that no event told of
+}
+
+// ParseURL reads a file URL. Every option that it does not know is refused: a misspelt one must not be the default.
+func ParseURL(u *url.URL) (Location, error) {
+	location := Location{Status: DefaultStatus, Rescan: DefaultRescan}
+	if u.Host != "" || u.User != nil || u.Opaque != "" || u.Fragment != "" {
+		return location, &spec.Fault{Key: "URL", Value: u.Redacted(), Allowed: Form + ": three slashes, no host, no fragment"}
+	}
+	var err error
+	if location.Dir, err = parsePath("directory", u.Path); err != nil {
+		return location, err
+	}
+	options, err := url.ParseQuery(u.RawQuery)
+	if err != nil {
+		return location, &spec.Fault{Key: "options", Value: u.RawQuery, Allowed: Form}
+	}
+	for key, values := range options {
+		if len(values) != 1 {
+			return location, &spec.Fault{Key: key, Value: strings.Join(values, " "), Allowed: "one value"}
+		}
+		switch key {
+		case "status":
+			location.Status, err = parsePath(key, values[0])
+		case "rescan":
+			location.Rescan, err = parseRescan(values[0])
+		default:
+			err = &spec.Fault{Key: "option", Value: key, Allowed: "rescan, status"}
+		}
+		if err != nil {
+			return location, err
+		}
+	}
+	if location.Status == location.Dir {
+		return location, &spec.Fault{Key: "status", Value: location.Status, Allowed: "another directory than that of the objects"}
+	}
+	return location, nil
+}
+
+func parsePath(key, path string) (string, error) {
+	if !filepath.IsAbs(path) || strings.ContainsFunc(path, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+		return "", &spec.Fault{Key: key, Value: path, Allowed: pathAllowed}
+	}
+	return filepath.Clean(path), nil
+}
+
+func parseRescan(value string) (time.Duration, error) {
+	rescan, err := time.ParseDuration(value)
+	if err != nil || rescan < rescanLeast || rescan > rescanMost {
+		return 0, &spec.Fault{Key: "rescan", Value: value, Allowed: rescanAllowed}
+	}
+	return rescan, nil
+}

@@ -1,0 +1,174 @@
+package file
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// directory writes files into a new directory; a name that ends in "/" is a folder.
+func directory(t *testing.T, files ...map[string]string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, some := range files {
+		for name, content := range some {
+			path := filepath.Join(dir, name)
+			if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if strings.HasSuffix(name, "/") {
+				if err := os.MkdirAll(path, 0o755); err != nil {
+					t.Fatal(err)
+				}
+				continue
+			}
+			if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	return dir
+}
+
+var flawless = map[string]string{
+	"hosts/h.yaml":           "{id: h, name: left}",
+	"hosts/x.json":           `{"id": "x", "containerWeight": 0}`,
+	"bindings/h/p.yaml":      "{portId: p, hostId: h, interfaceName: vpn-1, containerId: c, addresses: [169.254.0.1/30]}",
+	"bindings/x/q.yaml":      "{portId: q, hostId: x, interfaceName: vpn-1, containerId: d}",
+	"bindings/x/r.yaml":      "{portId: r, hostId: x, interfaceName: tap0}",
+	"containers/c.yml":       "{id: c, serviceType: IPSEC, groupId: g, configurationId: k, portId: p}",
+	"containers/d.yaml":      "{id: d, serviceType: IPSEC, groupId: g, configurationId: k}",
+	"containers/later.yaml":  "id: later",
+	"groups/g.yaml":          "{id: g, policy: weighted, hostIds: [h, x]}",
+	"configurations/k.yaml":  "{id: k, psk: hunter2}",
+	"config/default.yaml":    "{containers: debug, statusInterval: 10}",
+	"config/hosts/h.yaml":    "containers: info",
+	"status/hosts/h.json":    "{",
+	".git/config":            "",
+	"README.md":              "",
+	"bindings/h/.p.yaml.swp": "", "bindings/h/p.yaml~": "",
+}
+
+func TestAFlawlessDirectoryHasNoFindings(t *testing.T) {
+	findings, err := Validate(directory(t, flawless))
+	if err != nil || len(findings) > 0 {
+		t.Errorf("got %v %v", findings, err)
+	}
+}
+
+func TestEveryFaultIsFoundAtItsFileAndKey(t *testing.T) {
+	rows := []struct {
+		name  string
+		files map[string]string
+		want  []string
+	}{
+		{"an unknown folder", map[string]string{"container/": ""},
+			[]string{"container: is a folder that nobody reads: allowed: hosts, bindings, containers, groups, configurations, config, status"}},
+		{"an object outside of the folders", map[string]string{"h.yaml": ""},
+			[]string{"h.yaml: is in no folder: allowed: objects in hosts"}},
+		{"a forgotten ending", map[string]string{"hosts/y": "id: y"},
+			[]string{"hosts/y: is no object: allowed: files that end in .yaml, .yml, .json"}},
+		{"a hostile name", map[string]string{"hosts/a\nb.yaml": ""},
+			[]string{`"hosts/a\nb.yaml": is not named by an id: allowed: 1 to 64 bytes`}},
+		{"a folder where an object should be", map[string]string{"containers/e.yaml/": ""},
+			[]string{"containers/e.yaml: is a directory: allowed: a regular file"}},
+		{"an object where a folder should be", map[string]string{"bindings/p.yaml": ""},
+			[]string{"bindings/p.yaml: is not a folder: allowed: a folder for each host"}},
+		{"YAML that is none", map[string]string{"configurations/k.yaml": "psk: [hunter2"},
+			[]string{"configurations/k.yaml: is not YAML: line 1"}},
+		{"several faults of one object", map[string]string{"hosts/h.yaml": "{id: y, weight: 1, containerLimit: -2, name: 7}"}, []string{
+			`hosts/h.yaml: containerLimit "-2": allowed: -1`,
+			`hosts/h.yaml: id "y": allowed: h, as in the object's key`,
+			`hosts/h.yaml: name "7": allowed: a string`,
+			`hosts/h.yaml: unknown key "weight": allowed: id, name, containerWeight, containerLimit`,
+		}},
+		{"two files of one key", map[string]string{"groups/g.json": "{}"}, []string{
+			"groups/g.json: g.yaml and g.json are files of one object: allowed: one of them",
+			"groups/g.yaml: g.yaml and g.json are files of one object: allowed: one of them",
+		}},
+		{"bindings of a host that is not there", map[string]string{"bindings/y/s.yaml": "{portId: s, hostId: y}"},
+			[]string{"bindings/y/s.yaml: hostId names hosts/y, which is not there"}},
+		{"a container that is not there", map[string]string{"bindings/h/s.yaml": "{portId: s, hostId: h, interfaceName: vpn-2, containerId: e}"},
+			[]string{"bindings/h/s.yaml: containerId names containers/e, which is not there"}},
+		{"a group and a configuration that are not there", map[string]string{"containers/d.yaml": "{id: d, serviceType: IPSEC, groupId: gone, configurationId: gone}"}, []string{
+			"containers/d.yaml: configurationId names configurations/gone, which is not there",
+			"containers/d.yaml: groupId names groups/gone, which is not there",
+		}},
+		{"a host of a group that is not there", map[string]string{"groups/g.yaml": "{id: g, policy: weighted, hostIds: [h, y]}"},
+			[]string{"groups/g.yaml: hostIds names hosts/y, which is not there"}},
+		{"settings of a host that is not there", map[string]string{"config/hosts/y.yaml": "{}"},
+			[]string{"config/hosts/y.yaml: names hosts/y, which is not there"}},
+		{"settings that nobody reads", map[string]string{"config/other.yaml": "{}"},
+			[]string{"config/other.yaml: is read by nobody: allowed: config/default, config/hosts/<hostId>"}},
+		{"settings that are nested", map[string]string{"config/default.yaml": "{a: {b: c}}"},
+			[]string{`config/default.yaml: a "{\"b\":\"c\"}": allowed: a string, a number, true or false`}},
+		{"an incomplete container that is bound", map[string]string{"containers/d.yaml": "{id: d, serviceType: IPSEC}"}, []string{
+			"containers/d.yaml: configurationId is not set, and bindings/x/q.yaml names the container",
+			"containers/d.yaml: groupId is not set, and bindings/x/q.yaml names the container",
+		}},
+		{"a container of another port", map[string]string{"containers/d.yaml": "{id: d, serviceType: IPSEC, groupId: g, configurationId: k, portId: z}"},
+			[]string{`containers/d.yaml: portId "z": allowed: q, the port of bindings/x/q.yaml, or none`}},
+		{"two bindings of one host with one name", map[string]string{"bindings/x/r.yaml": "{portId: r, hostId: x, interfaceName: vpn-1}"}, []string{
+			`bindings/x/q.yaml: interfaceName "vpn-1" is also that of bindings/x/r.yaml: allowed: one binding`,
+			`bindings/x/r.yaml: interfaceName "vpn-1" is also that of bindings/x/q.yaml: allowed: one binding`,
+		}},
+		{"one container of two bindings", map[string]string{"bindings/x/r.yaml": "{portId: r, hostId: x, interfaceName: vpn-2, containerId: d}"}, []string{
+			`bindings/x/q.yaml: containerId "d" is also that of bindings/x/r.yaml: allowed: one binding`,
+			`bindings/x/r.yaml: containerId "d" is also that of bindings/x/q.yaml: allowed: one binding`,
+		}},
+		{"hostile values", map[string]string{"bindings/x/r.yaml": `{portId: r, hostId: x, interfaceName: "../x", containerId: "a'; reboot", mac: "$(x)"}`}, []string{
+			`bindings/x/r.yaml: containerId "a'; reboot": allowed: 1 to 64 bytes`,
+			`bindings/x/r.yaml: interfaceName "../x": allowed: a letter or digit`,
+			`bindings/x/r.yaml: mac "$(x)": allowed: a unicast MAC`,
+		}},
+	}
+	for _, row := range rows {
+		t.Run(row.name, func(t *testing.T) {
+			findings, err := Validate(directory(t, flawless, row.files))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, finding := range findings {
+				got = append(got, finding.String())
+			}
+			if !slices.EqualFunc(got, row.want, strings.HasPrefix) {
+				t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(row.want, "\n"))
+			}
+			if text := strings.Join(got, ""); strings.Contains(text, "hunter2") || strings.Contains(text, "\n") {
+				t.Errorf("it repeats a value of a configuration, or breaks the line: %q", text)
+			}
+		})
+	}
+}
+
+func TestAnEmptyDirectoryIsNotFlawless(t *testing.T) {
+	findings, err := Validate(t.TempDir())
+	if err != nil || len(findings) != 1 || findings[0].File != "hosts" {
+		t.Errorf("got %v %v", findings, err)
+	}
+}
+
+func TestValidateSaysWhyADirectoryCannotBeRead(t *testing.T) {
+	dir := directory(t, map[string]string{"file": ""})
+	for _, path := range []string{"file", "missing"} {
+		_, err := Validate(filepath.Join(dir, path))
+		if err == nil || !strings.HasPrefix(err.Error(), "NSDB directory "+dir) {
+			t.Errorf("got %v", err)
+		}
+	}
+}
+
+func TestValidateDoesNotWaitForAPipe(t *testing.T) {
+	dir := directory(t, flawless)
+	if err := syscall.Mkfifo(filepath.Join(dir, "hosts/y.yaml"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	findings, err := Validate(dir)
+	if err != nil || len(findings) != 1 || findings[0].String() != "hosts/y.yaml: is a named pipe: allowed: a regular file" {
+		t.Errorf("got %v %v", findings, err)
+	}
+}

@@ -1,0 +1,209 @@
+package native
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+)
+
+// ErrAbsent is a Reader's answer for a key that certainly has no object.
+var ErrAbsent = errors.New("no such object")
+
+// Reader reads one kind of NSDB.
+type Reader interface {
+	// Get returns the object of a key. The error is ErrAbsent, or says in one line why the object cannot be read. A second
+	// Get of the same key looks again.
+	Get(ctx context.Context, key Key) (*Document, error)
+
+	// Bindings lists the last parts of the keys of a host's port bindings, unchecked.
+	Bindings(ctx context.Context, host spec.HostID) ([]string, error)
+}
+
+// Fault is one thing that keeps an object from its use, in one line.
+type Fault struct {
+	Key  Key
+	Text string
+}
+
+func (f Fault) String() string { return string(f.Key) + ": " + f.Text }
+
+// Assemble puts together what the NSDB wants of a host: the host's object, its bindings, and the containers and
+// configurations they name. Nothing else is read. It returns the faults found on the way; what they mean for a container
+// stands in the set itself.
+func Assemble(ctx context.Context, reader Reader, host spec.HostID) (spec.Desired, []Fault) {
+	a := assembly{ctx: ctx, reader: reader, host: host}
+	desired, err := a.assemble()
+	if err != nil {
+		a.note(err)
+		return spec.Desired{Unread: err.String(), Host: spec.Host{ID: host}}, a.faults
+	}
+	return desired, a.faults
+}
+
+type assembly struct {
+	ctx    context.Context
+	reader Reader
+	host   spec.HostID
+	faults []Fault
+}
+
+func (a *assembly) note(fault *Fault) {
+	if !slices.Contains(a.faults, *fault) {
+		a.faults = append(a.faults, *fault)
+	}
+}
+
+// assemble fails where nothing is known of the host.
+func (a *assembly) assemble() (spec.Desired, *Fault) {
+	key := HostKey(a.host)
+	document, err := a.reader.Get(a.ctx, key)
+	if errors.Is(err, ErrAbsent) {
+		return spec.Desired{}, &Fault{key, "no Host object: nothing is known of this host, and all stays as it is"}
+	}
+	if err != nil {
+		return spec.Desired{}, &Fault{key, err.Error()}
+	}
+	host, faults := document.Host(a.host)
+	if all := faults.All(); len(all) > 0 {
+		return spec.Desired{}, &Fault{key, all[0].Error()}
+	}
+	ports, err := a.reader.Bindings(a.ctx, a.host)
+	if err != nil {
+		return spec.Desired{}, &Fault{BindingsKey(a.host), err.Error()}
+	}
+	desired := spec.Desired{Host: host}
+	for _, port := range slices.Compact(slices.Sorted(slices.Values(ports))) {
+		id, err := spec.ParseID[spec.PortID]("port id", port)
+		if err != nil { // nothing of ours can stand for such an id: it can only be told
+			a.note(&Fault{BindingsKey(a.host), err.Error()})
+			continue
+		}
+		if binding, ok := a.binding(id); ok {
+			desired.Bindings = append(desired.Bindings, binding)
+		}
+	}
+	return desired, nil
+}
+
+// looks is how often a binding is followed while what it refers to is missing and the references keep changing.
+const looks = 3
+
+// binding follows one binding; false if it is gone or names no container. What is missing may be so because a referrer has
+// changed meanwhile: all of it is read again until it says the same twice.
+func (a *assembly) binding(port spec.PortID) (spec.Binding, bool) {
+	found := a.follow(port)
+	for range looks - 1 {
+		if !found.missing {
+			break
+		}
+		again := a.follow(port)
+		if reflect.DeepEqual(again, found) {
+			break
+		}
+		found = again
+	}
+	if found.fault != nil {
+		a.note(found.fault)
+		found.binding.Fault = found.fault.String()
+	}
+	return found.binding, found.bound
+}
+
+// following is what following a binding came to.
+type following struct {
+	binding spec.Binding
+	bound   bool
+	missing bool // something it refers to is not there
+	fault   *Fault
+}
+
+func (a *assembly) follow(port spec.PortID) (f following) {
+	key := BindingKey(a.host, port)
+	document, err := a.reader.Get(a.ctx, key)
+	if errors.Is(err, ErrAbsent) {
+		return following{}
+	}
+	f.bound, f.binding.PortID = true, port
+	if err != nil {
+		return f.end(spec.Unread, key, err.Error())
+	}
+	said, faults := document.Binding(a.host, port)
+	if len(faults.Form) > 0 {
+		return f.end(spec.Unread, key, faults.Form[0].Error())
+	}
+	if !said.Bound {
+		return following{}
+	}
+	f.binding.Port = said.Port
+	f.binding.Container = spec.Container{
+		PortID: port, HostID: a.host, InterfaceName: said.InterfaceName, ContainerID: said.ContainerID,
+	}
+	if len(faults.Value) > 0 {
+		return f.end(spec.Refused, key, faults.Value[0].Error())
+	}
+	return a.followContainer(f)
+}
+
+func (a *assembly) followContainer(f following) following {
+	id := f.binding.Container.ContainerID
+	key := ContainerKey(id)
+	document, err := a.reader.Get(a.ctx, key)
+	if err != nil {
+		return f.unreadable(key, err, BindingKey(a.host, f.binding.PortID))
+	}
+	said, faults := document.Container(id)
+	if len(faults.Form) > 0 {
+		return f.end(spec.Unknown, key, faults.Form[0].Error())
+	}
+	f.binding.Container.ServiceType = said.ServiceType
+	f.binding.Container.GroupID = said.GroupID
+	f.binding.Container.ConfigurationID = said.ConfigurationID
+	if len(said.Missing) > 0 {
+		return f.end(spec.Unknown, key, "not set: "+strings.Join(said.Missing, ", ")+": allowed: all three of type, group and configuration")
+	}
+	if len(faults.Value) > 0 {
+		return f.end(spec.Refused, key, faults.Value[0].Error())
+	}
+	// Either side may be the one that is out of date, and the other binding may be the right one: nothing is done about it.
+	if said.PortID != "" && said.PortID != f.binding.PortID {
+		fault := &spec.Fault{Key: "portId", Value: string(said.PortID), Allowed: fmt.Sprintf("%s, the port whose binding names the container, or none", f.binding.PortID)}
+		return f.end(spec.Unknown, key, fault.Error())
+	}
+	return a.followConfiguration(f)
+}
+
+func (a *assembly) followConfiguration(f following) following {
+	id := f.binding.Container.ConfigurationID
+	key := ConfigurationKey(id)
+	document, err := a.reader.Get(a.ctx, key)
+	if err != nil {
+		return f.unreadable(key, err, ContainerKey(f.binding.Container.ContainerID))
+	}
+	configuration, faults := document.Configuration(id)
+	if len(faults.Form) > 0 {
+		return f.end(spec.Unknown, key, faults.Form[0].Error())
+	}
+	f.binding.Configuration = configuration
+	return f
+}
+
+func (f following) end(reading spec.Reading, key Key, text string) following {
+	f.binding.Reading = reading
+	f.fault = &Fault{key, text}
+	return f
+}
+
+// unreadable ends at an object that is missing or cannot be read; by names it.
+func (f following) unreadable(key Key, err error, by Key) following {
+	f.missing = errors.Is(err, ErrAbsent)
+	text := err.Error()
+	if f.missing {
+		text += ", and " + string(by) + " names it"
+	}
+	return f.end(spec.Unknown, key, text)
+}

@@ -1,0 +1,275 @@
+package native
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+)
+
+// memory is an NSDB in memory: a key's value in YAML, or "!text" for one that cannot be read.
+type memory struct {
+	objects map[Key]string
+	reads   map[Key]int
+	between func(key Key, reads int) // called before each read: somebody else writes
+}
+
+func (m *memory) Get(_ context.Context, key Key) (*Document, error) {
+	if m.reads == nil {
+		m.reads = map[Key]int{}
+	}
+	m.reads[key]++
+	if m.between != nil {
+		m.between(key, m.reads[key])
+	}
+	value, ok := m.objects[key]
+	if !ok {
+		return nil, ErrAbsent
+	}
+	if text, bad := strings.CutPrefix(value, "!"); bad {
+		return nil, errors.New(text)
+	}
+	return Parse([]byte(value), YAML)
+}
+
+func (m *memory) Bindings(_ context.Context, host spec.HostID) (ids []string, err error) {
+	if text, bad := strings.CutPrefix(m.objects[BindingsKey(host)], "!"); bad {
+		return nil, errors.New(text)
+	}
+	for key := range m.objects {
+		if id, ok := strings.CutPrefix(string(key), string(BindingsKey(host))+"/"); ok {
+			ids = append(ids, id)
+		}
+	}
+	return ids, nil
+}
+
+// one is an NSDB with one host and one container, and what a row changes in it.
+func one(changes map[Key]string) *memory {
+	m := &memory{objects: map[Key]string{
+		"hosts/h":          "{id: h, containerWeight: 3, containerLimit: 5}",
+		"bindings/h/p":     "{portId: p, hostId: h, interfaceName: vpn-1, containerId: c, addresses: [169.254.0.1/30]}",
+		"containers/c":     "{id: c, serviceType: IPSEC, groupId: g, configurationId: k}",
+		"configurations/k": "{id: k, psk: hunter2}",
+		"bindings/x/q":     "{portId: q, hostId: x, interfaceName: vpn-2, containerId: d}",
+		"containers/d":     "{id: d}",
+	}}
+	for key, value := range changes {
+		m.objects[key] = value
+		if value == "" {
+			delete(m.objects, key)
+		}
+	}
+	return m
+}
+
+func TestAWholeBindingCarriesWhatItRefersTo(t *testing.T) {
+	m := one(nil)
+	got, faults := Assemble(t.Context(), m, "h")
+	want := spec.Desired{
+		Host: spec.Host{ID: "h", Weight: 3, Limit: 5},
+		Bindings: []spec.Binding{{
+			PortID: "p",
+			Container: spec.Container{
+				PortID: "p", HostID: "h", InterfaceName: "vpn-1", ContainerID: "c",
+				ServiceType: "IPSEC", GroupID: "g", ConfigurationID: "k",
+			},
+			Port:          spec.Port{Addresses: []string{"169.254.0.1/30"}},
+			Configuration: []byte(`{"id":"k","psk":"hunter2"}`),
+		}},
+	}
+	if !reflect.DeepEqual(got, want) || len(faults) > 0 {
+		t.Errorf("got  %+v %v\nwant %+v", got, faults, want)
+	}
+	wantReads := map[Key]int{"hosts/h": 1, "bindings/h/p": 1, "containers/c": 1, "configurations/k": 1}
+	if !reflect.DeepEqual(m.reads, wantReads) {
+		t.Errorf("it reads %v, not what this host needs once", m.reads)
+	}
+}
+
+func TestWhatCannotBeReadIsMarkedSo(t *testing.T) {
+	const unread, unknown, refused = spec.Unread, spec.Unknown, spec.Refused
+	rows := []struct {
+		name    string
+		changes map[Key]string
+		reading spec.Reading
+		fault   string
+	}{
+		{"an unreadable binding", map[Key]string{"bindings/h/p": "!permission denied"}, unread, "bindings/h/p: permission denied"},
+		{"a binding with a misspelt key", map[Key]string{"bindings/h/p": "{portId: p, hostId: h, interfacename: x, containerId: c}"}, unread, "bindings/h/p: unknown key"},
+		{"a binding of another port", map[Key]string{"bindings/h/p": "{portId: q, hostId: h}"}, unread, "bindings/h/p: portId"},
+		{"a binding with a hostile interface name", map[Key]string{"bindings/h/p": "{portId: p, hostId: h, interfaceName: ../x, containerId: c}"}, refused, `bindings/h/p: interfaceName "../x"`},
+		{"a binding with a hostile container id", map[Key]string{"bindings/h/p": "{portId: p, hostId: h, interfaceName: vpn-1, containerId: ../d}"}, refused, `bindings/h/p: containerId "../d"`},
+		{"a missing container", map[Key]string{"containers/c": ""}, unknown, "containers/c: no such object, and bindings/h/p names it"},
+		{"an unreadable container", map[Key]string{"containers/c": "!is a directory"}, unknown, "containers/c: is a directory"},
+		{"a container of another id", map[Key]string{"containers/c": "id: d"}, unknown, `containers/c: id "d"`},
+		{"an incomplete container", map[Key]string{"containers/c": "{id: c, serviceType: IPSEC}"}, unknown, "containers/c: not set: groupId, configurationId"},
+		{"a container of an impossible type", map[Key]string{"containers/c": "{id: c, serviceType: ipsec, groupId: g, configurationId: k}"}, refused, "containers/c: serviceType"},
+		{"a container of an impossible group", map[Key]string{"containers/c": "{id: c, serviceType: IPSEC, groupId: ../g, configurationId: k}"}, refused, "containers/c: groupId"},
+		{"a container of another port", map[Key]string{"containers/c": "{id: c, serviceType: IPSEC, groupId: g, configurationId: k, portId: q}"}, unknown, `containers/c: portId "q": allowed: p`},
+		{"a missing configuration", map[Key]string{"configurations/k": ""}, unknown, "configurations/k: no such object, and containers/c names it"},
+		{"an unreadable configuration", map[Key]string{"configurations/k": "!input/output error"}, unknown, "configurations/k: input/output error"},
+		{"a configuration of another id", map[Key]string{"configurations/k": "{id: hunter2}"}, unknown, "configurations/k: id"},
+	}
+	for _, row := range rows {
+		t.Run(row.name, func(t *testing.T) {
+			desired, faults := Assemble(t.Context(), one(row.changes), "h")
+			if desired.Unread != "" || len(desired.Bindings) != 1 || len(faults) != 1 {
+				t.Fatalf("got %+v %v", desired, faults)
+			}
+			b := desired.Bindings[0]
+			if b.PortID != "p" || b.Reading != row.reading || !strings.HasPrefix(b.Fault, row.fault) || b.Fault != faults[0].String() {
+				t.Errorf("got %+v %v", b, faults)
+			}
+			if strings.Contains(b.Fault, "hunter2") {
+				t.Errorf("the fault repeats a value of a configuration: %s", b.Fault)
+			}
+			if named := b.Container.InterfaceName != ""; named != (row.reading == unknown || strings.Contains(row.fault, "containers/") || strings.Contains(row.fault, "containerId")) {
+				t.Errorf("its name: %q", b.Container.InterfaceName)
+			}
+		})
+	}
+}
+
+func TestNothingIsKnownOfAHostWhose(t *testing.T) {
+	rows := []struct {
+		name   string
+		key    Key
+		value  string
+		unread string
+	}{
+		{"object is missing", "hosts/h", "", "hosts/h: no Host object"},
+		{"object cannot be read", "hosts/h", "!no such luck", "hosts/h: no such luck"},
+		{"object has a misspelt key", "hosts/h", "{id: h, weight: 1}", "hosts/h: unknown key"},
+		{"object has a refused value", "hosts/h", "{id: h, containerWeight: -1}", "hosts/h: containerWeight"},
+		{"bindings cannot be listed", "bindings/h", "!permission denied", "bindings/h: permission denied"},
+	}
+	for _, row := range rows {
+		t.Run(row.name, func(t *testing.T) {
+			desired, faults := Assemble(t.Context(), one(map[Key]string{row.key: row.value}), "h")
+			if !strings.HasPrefix(desired.Unread, row.unread) || len(desired.Bindings) > 0 || desired.Host.ID != "h" || len(faults) != 1 {
+				t.Errorf("got %+v %v", desired, faults)
+			}
+		})
+	}
+}
+
+func TestAPlainPortIsIgnored(t *testing.T) {
+	desired, faults := Assemble(t.Context(), one(map[Key]string{"bindings/h/p": "{portId: p, hostId: h, interfaceName: tap0}"}), "h")
+	if desired.Unread != "" || len(desired.Bindings) > 0 || len(faults) > 0 {
+		t.Errorf("got %+v %v", desired, faults)
+	}
+}
+
+func TestAPortIDThatIsNoneIsToldAndPassedOver(t *testing.T) {
+	m := one(map[Key]string{"bindings/h/../../x": "{}", "bindings/h/a\nb": "{}"})
+	desired, faults := Assemble(t.Context(), m, "h")
+	if len(desired.Bindings) != 1 || desired.Bindings[0].PortID != "p" || len(faults) != 2 {
+		t.Errorf("got %+v %v", desired, faults)
+	}
+	if m.reads["bindings/h/../../x"] > 0 {
+		t.Error("its object was read")
+	}
+}
+
+func TestBindingsAreSortedByPort(t *testing.T) {
+	changes := map[Key]string{"bindings/h/p": ""}
+	for _, id := range []string{"b", "a", "c", "B", "10", "9"} {
+		changes[BindingKey("h", spec.PortID(id))] = fmt.Sprintf("{portId: %q, hostId: h, interfaceName: i, containerId: c}", id)
+	}
+	desired, _ := Assemble(t.Context(), one(changes), "h")
+	var got []string
+	for _, b := range desired.Bindings {
+		got = append(got, string(b.PortID))
+	}
+	if want := []string{"10", "9", "B", "a", "b", "c"}; !slices.Equal(got, want) {
+		t.Errorf("got %v", got)
+	}
+}
+
+func TestAMissingObjectHasItsReferrerReadAgain(t *testing.T) {
+	t.Run("and the new reference is followed", func(t *testing.T) {
+		m := one(map[Key]string{"containers/c": ""})
+		m.between = func(key Key, reads int) {
+			if key == "bindings/h/p" && reads == 2 {
+				m.objects[key] = "{portId: p, hostId: h, interfaceName: vpn-1, containerId: e}"
+				m.objects["containers/e"] = "{id: e, serviceType: IPSEC, groupId: g, configurationId: k}"
+			}
+		}
+		desired, faults := Assemble(t.Context(), m, "h")
+		if len(faults) > 0 || desired.Bindings[0].Container.ContainerID != "e" || desired.Bindings[0].Reading != spec.Whole {
+			t.Errorf("got %+v %v", desired, faults)
+		}
+	})
+	t.Run("and it is gone", func(t *testing.T) {
+		m := one(map[Key]string{"configurations/k": ""})
+		m.between = func(key Key, reads int) {
+			if reads == 2 {
+				delete(m.objects, "bindings/h/p")
+			}
+		}
+		desired, faults := Assemble(t.Context(), m, "h")
+		if len(faults) > 0 || len(desired.Bindings) > 0 {
+			t.Errorf("got %+v %v", desired, faults)
+		}
+	})
+	t.Run("a bounded number of times", func(t *testing.T) {
+		m := one(map[Key]string{"containers/c": ""})
+		m.between = func(key Key, reads int) {
+			if key == "bindings/h/p" {
+				m.objects[key] = fmt.Sprintf("{portId: p, hostId: h, interfaceName: vpn-1, containerId: x%d}", reads)
+			}
+		}
+		desired, _ := Assemble(t.Context(), m, "h")
+		if m.reads["bindings/h/p"] != looks || desired.Bindings[0].Reading != spec.Unknown {
+			t.Errorf("got %+v after %v", desired, m.reads)
+		}
+	})
+}
+
+// lines is a handler that keeps what it is told, one line each.
+type lines struct{ got []string }
+
+func (l *lines) Enabled(context.Context, slog.Level) bool { return true }
+func (l *lines) WithAttrs([]slog.Attr) slog.Handler       { return l }
+func (l *lines) WithGroup(string) slog.Handler            { return l }
+func (l *lines) Handle(_ context.Context, r slog.Record) error {
+	line := r.Level.String()
+	r.Attrs(func(a slog.Attr) bool { line += " " + a.Value.String(); return true })
+	l.got = append(l.got, line)
+	return nil
+}
+
+func TestTheLedgerTellsEachFaultOnceAndItsEndOnce(t *testing.T) {
+	var handler lines
+	ledger := NewLedger(slog.New(&handler))
+	a, b, c := Fault{"k/a", "one"}, Fault{"k/a", "two"}, Fault{"k/c", "three"}
+	steps := []struct {
+		name   string
+		faults []Fault
+		whole  bool
+		want   []string
+	}{
+		{"a new fault is told", []Fault{a}, true, []string{"WARN k/a one"}},
+		{"an old one is not", []Fault{a, a}, true, nil},
+		{"another one of the object is", []Fault{b, c}, true, []string{"WARN k/a two", "WARN k/c three"}},
+		{"while the host is unread nothing counts as well", []Fault{{"hosts/h", "gone"}}, false, []string{"WARN hosts/h gone"}},
+		{"what was told before is not told again", []Fault{b}, true, []string{"INFO hosts/h", "INFO k/c"}},
+		{"the end is told", nil, true, []string{"INFO k/a"}},
+		{"once", nil, true, nil},
+	}
+	for _, step := range steps {
+		handler.got = nil
+		ledger.Tell(step.faults, step.whole)
+		slices.Sort(handler.got)
+		if !slices.Equal(handler.got, step.want) {
+			t.Errorf("%s: got %q, want %q", step.name, handler.got, step.want)
+		}
+	}
+}

@@ -1,0 +1,125 @@
+package native
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"regexp"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// yaml writes YAML as JSON, from the parser's nodes: decoding into Go values (sigs.k8s.io/yaml 1.6.0) makes
+// 18446744073709551616 to …552000, 1.10 to 1.1, 010 to 8 and `yes` to true without a word. Where YAML 1.1 and 1.2 or
+// their readers disagree, nothing is guessed: the value is refused.
+func (w *writer) yaml(value []byte) error {
+	node, err := yamlNode(value)
+	if err != nil {
+		return err
+	}
+	return w.yamlValue(node)
+}
+
+// anchorName is the one place where the parser's errors repeat what is written.
+var anchorName = regexp.MustCompile(`unknown anchor '.*' referenced`)
+
+// yamlNode parses one document. Anchors are not followed yet, and the parser has its own limit of depth (10,000). A panic
+// of it must cost one object, not the daemon.
+func yamlNode(value []byte) (node *yaml.Node, err error) {
+	defer func() {
+		if recover() != nil {
+			node, err = nil, errors.New("the YAML parser gave up: allowed: YAML or JSON")
+		}
+	}()
+	decoder := yaml.NewDecoder(bytes.NewReader(value))
+	first, second := new(yaml.Node), new(yaml.Node)
+	err = decoder.Decode(first)
+	if errors.Is(err, io.EOF) {
+		return nil, errors.New("is empty: allowed: a mapping of keys to values")
+	}
+	if err == nil {
+		if err = decoder.Decode(second); err == nil {
+			return nil, fmt.Errorf("line %d: a second document: allowed: one", second.Line)
+		}
+	}
+	if !errors.Is(err, io.EOF) {
+		text := anchorName.ReplaceAllString(strings.TrimPrefix(err.Error(), "yaml: "), "an alias without its anchor")
+		return nil, fmt.Errorf("is not YAML: %s", text)
+	}
+	return first.Content[0], nil
+}
+
+func (w *writer) yamlValue(node *yaml.Node) error {
+	switch node.Kind {
+	case yaml.AliasNode:
+		// An alias inside its own anchor ends at the limit of depth, a bomb at the limit of size.
+		return w.yamlValue(node.Alias)
+	case yaml.MappingNode:
+		return w.yamlMapping(node)
+	case yaml.SequenceNode:
+		return w.list(func(element func(func() error) error) error {
+			for _, child := range node.Content {
+				if err := element(func() error { return w.yamlValue(child) }); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	default:
+		return w.yamlScalar(node)
+	}
+}
+
+func (w *writer) yamlMapping(node *yaml.Node) error {
+	return w.object(func(member func(string, func() error) error) error {
+		for i := 0; i+1 < len(node.Content); i += 2 {
+			key, value := node.Content[i], node.Content[i+1]
+			if key.Kind != yaml.ScalarNode || key.ShortTag() != "!!str" {
+				return w.yamlFault(key, "a key that is not a string: allowed: a string; one that looks like something else in quotes")
+			}
+			if err := member(key.Value, func() error { return w.yamlValue(value) }); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// jsonNumber is JSON's grammar of numbers (RFC 8259, section 6).
+var jsonNumber = regexp.MustCompile(`^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?$`)
+
+func (w *writer) yamlScalar(node *yaml.Node) error {
+	plain := node.Style == 0
+	switch node.ShortTag() {
+	case "!!str":
+		if plain && oldBool[strings.ToLower(node.Value)] {
+			return w.yamlFault(node, "yes, no, on or off without quotes: allowed: true, false, or a string in quotes")
+		}
+		return w.putString(node.Value)
+	case "!!timestamp":
+		return w.putString(node.Value)
+	case "!!null":
+		return w.put("null")
+	case "!!bool":
+		if b := strings.ToLower(node.Value); b == "true" || b == "false" {
+			return w.put(b)
+		}
+		return w.yamlFault(node, "a boolean that is neither true nor false: allowed: true, false")
+	case "!!int", "!!float":
+		if jsonNumber.MatchString(node.Value) {
+			return w.put(node.Value)
+		}
+		return w.yamlFault(node, "a number that is not written as in JSON: allowed: a decimal number, or a string in quotes")
+	default:
+		return w.yamlFault(node, "a tag or a merge key: allowed: plain values, and aliases of whole values")
+	}
+}
+
+// YAML 1.1 reads these as booleans, YAML 1.2 as strings.
+var oldBool = map[string]bool{"yes": true, "no": true, "on": true, "off": true}
+
+func (w *writer) yamlFault(node *yaml.Node, text string) error {
+	return fmt.Errorf("line %d: %w", node.Line, w.fault(text))
+}
