@@ -1,0 +1,133 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+)
+
+// The places that are used where nothing else is said.
+const (
+	defaultNSDB       = "file:///etc/svc-supervisor/nsdb"
+	defaultStateDir   = "/var/lib/svc-supervisor"
+	defaultRunDir     = "/run/svc-supervisor"
+	defaultPluginPath = "/usr/libexec/svc-supervisor:/opt/svc/bin"
+	hostIDFile        = "/etc/svc-supervisor/host-id"
+)
+
+// midonetHostIDs are where a MidoNet agent keeps the host id, as Java properties.
+var midonetHostIDs = []string{"/etc/midonet_host_id.properties", "/etc/midolman/host_uuid.properties"}
+
+var (
+	nsdbFlag = &cli.StringFlag{
+		Name: "nsdb", Value: defaultNSDB, EnvVars: []string{"SVC_NSDB"}, Usage: "`URL` of the NSDB",
+	}
+	hostIDFlag = &cli.StringFlag{
+		Name: "host-id", EnvVars: []string{"SVC_HOST_ID"}, Usage: "`ID` of this host in the NSDB (default: from " + hostIDFile + ")",
+	}
+	stateDirFlag = &cli.StringFlag{
+		Name: "state-dir", Value: defaultStateDir, EnvVars: []string{"SVC_STATE_DIR"}, Usage: "`DIR` of the records",
+	}
+	runDirFlag = &cli.StringFlag{
+		Name: "run-dir", Value: defaultRunDir, EnvVars: []string{"SVC_RUN_DIR"}, Usage: "`DIR` of the sockets",
+	}
+	pluginPathFlag = &cli.StringFlag{
+		Name: "plugin-path", Value: defaultPluginPath, EnvVars: []string{"SVC_PLUGIN_PATH"},
+		Usage: "`DIRS` with the service executables, separated by colons",
+	}
+	logLevelFlag = &cli.StringFlag{
+		Name: "log-level", Value: "info", EnvVars: []string{"SVC_LOG_LEVEL"},
+		Usage: "`LEVEL` of all loggers, or <logger>=<level>; a list separated by commas (loggers: containers, containers.<type>)",
+	}
+	outputFlag = &cli.StringFlag{
+		Name: "output", Aliases: []string{"o"}, Value: "table", Usage: "`FORMAT`: table or json",
+	}
+)
+
+// duration makes a flag for a time that must be positive.
+func duration(name, usage string, value time.Duration) *cli.DurationFlag {
+	return &cli.DurationFlag{
+		Name: name, Value: value, Usage: usage, EnvVars: []string{"SVC_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))},
+		Action: func(_ *cli.Context, d time.Duration) error {
+			if d <= 0 {
+				return &spec.Fault{Key: "--" + name, Value: d.String(), Allowed: "a time above 0, like 30s"}
+			}
+			return nil
+		},
+	}
+}
+
+// pluginPath returns the directories of the plugin path. All must be absolute: a verb runs in another directory.
+func pluginPath(c *cli.Context) ([]string, error) {
+	var dirs []string
+	for _, dir := range strings.Split(c.String(pluginPathFlag.Name), ":") {
+		if !filepath.IsAbs(dir) {
+			return nil, &spec.Fault{Key: "--plugin-path", Value: dir, Allowed: "absolute paths, separated by colons"}
+		}
+		dirs = append(dirs, filepath.Clean(dir))
+	}
+	return dirs, nil
+}
+
+// wantJSON reads --output.
+func wantJSON(c *cli.Context) (bool, error) {
+	switch format := c.String(outputFlag.Name); format {
+	case "table", "json":
+		return format == "json", nil
+	default:
+		return false, &spec.Fault{Key: "--output", Value: format, Allowed: "table or json"}
+	}
+}
+
+// noArguments refuses words that a command would otherwise ignore.
+func noArguments(c *cli.Context) error {
+	if c.Args().Present() {
+		return &spec.Fault{Key: c.Command.Name + " argument", Value: c.Args().First(), Allowed: "none"}
+	}
+	return nil
+}
+
+// hostID finds the id of this host. It is never invented: two hosts with one id, or one with two, would move tunnels.
+func hostID(c *cli.Context) (spec.HostID, error) {
+	return findHostID(c.String(hostIDFlag.Name), hostIDFile, midonetHostIDs)
+}
+
+// findHostID takes the id that was given, else that in the file, else that in the first of MidoNet's files that there is.
+func findHostID(given, file string, midonet []string) (spec.HostID, error) {
+	if given != "" {
+		return spec.ParseID[spec.HostID]("--host-id", given)
+	}
+	content, err := os.ReadFile(file)
+	if err == nil {
+		return spec.ParseID[spec.HostID](file, strings.TrimSpace(string(content)))
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("host id: %w", err)
+	}
+	for _, path := range midonet {
+		content, err := os.ReadFile(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return "", fmt.Errorf("host id: %w", err)
+		}
+		for line := range strings.Lines(string(content)) {
+			key, value, _ := strings.Cut(line, "=")
+			if strings.TrimSpace(key) == "host_uuid" {
+				return spec.ParseID[spec.HostID](path+": host_uuid", strings.TrimSpace(value))
+			}
+		}
+		return "", fmt.Errorf("host id: %s has no host_uuid", path)
+	}
+	return "", fmt.Errorf("no host id: give --host-id, or write it to %s; a MidoNet host has it in %s",
+		file, strings.Join(midonet, " or "))
+}

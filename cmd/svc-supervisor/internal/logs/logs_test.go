@@ -1,0 +1,166 @@
+package logs
+
+import (
+	"bytes"
+	"errors"
+	"log/slog"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+)
+
+func TestALoggerHasTheLevelOfItsLongestPrefix(t *testing.T) {
+	for _, r := range []struct {
+		name   string
+		list   string
+		logger string
+		want   slog.Level
+	}{
+		{"nothing said is info", "", "containers", slog.LevelInfo},
+		{"one level is for all", "debug", "containers.ipsec", slog.LevelDebug},
+		{"capital letters are read", "WARN", "containers", slog.LevelWarn},
+		{"one of its own wins", "warn,containers.ipsec=debug", "containers.ipsec", slog.LevelDebug},
+		{"its neighbour has that of all", "warn,containers.ipsec=debug", "containers.bgp", slog.LevelWarn},
+		{"its parent's is its own", "warn,containers=debug", "containers.ipsec", slog.LevelDebug},
+		{"a longer prefix wins, in either order", "containers.ipsec=error,containers=debug", "containers.ipsec", slog.LevelError},
+		{"a prefix ends at a dot", "containers=debug", "containersX", slog.LevelInfo},
+		{"the last of two wins", "debug,error", "containers", slog.LevelError},
+		{"blanks and empty words are nothing", " debug , ", "containers", slog.LevelDebug},
+	} {
+		t.Run(r.name, func(t *testing.T) {
+			levels := new(Levels)
+			if err := levels.Parse(r.list); err != nil {
+				t.Fatal(err)
+			}
+			if got := levels.of(r.logger); got != r.want {
+				t.Errorf("%s has %v", r.logger, got)
+			}
+		})
+	}
+}
+
+func TestALevelThatIsNoneIsRefused(t *testing.T) {
+	for _, list := range []string{"loud", "containers=", "containers=loud", "debug,x=y\nz", "="} {
+		levels := new(Levels)
+		err := levels.Parse(list)
+		var fault *spec.Fault
+		if !errors.As(err, &fault) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%q: %v", list, err)
+		}
+		if levels.of("containers") != slog.LevelInfo {
+			t.Errorf("%q changed the levels", list)
+		}
+	}
+}
+
+func TestLevelsCanBeChangedWhileTheProgramRuns(t *testing.T) {
+	var out bytes.Buffer
+	levels := new(Levels)
+	log := New(&out, true, levels, "containers")
+	log.Debug("one")
+	levels.Set(map[string]slog.Level{"containers": slog.LevelDebug})
+	log.Debug("two")
+	if strings.Contains(out.String(), "one") || !strings.Contains(out.String(), "two") {
+		t.Error(out.String())
+	}
+	if got := levels.String(); got != "containers=DEBUG" {
+		t.Error(got)
+	}
+}
+
+func TestTheLevelsAreListed(t *testing.T) {
+	levels := new(Levels)
+	if err := levels.Parse("warn,b=debug,a.b=error"); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := levels.String(), "WARN,a.b=ERROR,b=DEBUG"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+func TestALineUnderJournaldHasAPriorityAndNoTime(t *testing.T) {
+	var out bytes.Buffer
+	levels := new(Levels)
+	levels.Set(map[string]slog.Level{"": slog.LevelDebug})
+	log := New(&out, true, levels, "containers.ipsec").With("container", "vpn")
+	log.Debug("d")
+	log.Info("i", "n", 1)
+	log.Warn("w")
+	log.WithGroup("g").Error("e", "time", "kept")
+	want := `<7>level=DEBUG msg=d logger=containers.ipsec container=vpn
+<6>level=INFO msg=i logger=containers.ipsec container=vpn n=1
+<4>level=WARN msg=w logger=containers.ipsec container=vpn
+<3>level=ERROR msg=e logger=containers.ipsec container=vpn g.time=kept
+`
+	if out.String() != want {
+		t.Errorf("got\n%swant\n%s", out.String(), want)
+	}
+}
+
+func TestALineElsewhereHasATimeAndNoPriority(t *testing.T) {
+	var out bytes.Buffer
+	New(&out, false, new(Levels), "containers").Info("i")
+	if !regexp.MustCompile(`\Atime=\S+ level=INFO msg=i logger=containers\n\z`).MatchString(out.String()) {
+		t.Error(out.String())
+	}
+}
+
+func TestAnEventIsOneLineWhateverItCarries(t *testing.T) {
+	for _, journal := range []bool{true, false} {
+		var out bytes.Buffer
+		log := New(&out, journal, new(Levels), "containers")
+		log.Info("a\n<3>forged", "k\nl", "v\r\n<0>forged", "error", errors.New("x\ny"))
+		if strings.Count(out.String(), "\n") != 1 || strings.Contains(out.String(), "\r") {
+			t.Errorf("%q", out.String())
+		}
+	}
+}
+
+func TestASecretIsNotLogged(t *testing.T) {
+	var out bytes.Buffer
+	New(&out, true, new(Levels), "containers").Info("i", "psk", spec.NewSecret([]byte("horse")))
+	if strings.Contains(out.String(), "horse") || !strings.Contains(out.String(), "psk=[secret]") {
+		t.Error(out.String())
+	}
+}
+
+// lines is a writer that must get one whole line a call.
+type lines struct {
+	t  *testing.T
+	mu sync.Mutex
+	n  int
+}
+
+func (l *lines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.n++; !bytes.HasPrefix(b, []byte("<")) || bytes.Count(b, []byte("\n")) != 1 || !bytes.HasSuffix(b, []byte("\n")) {
+		l.t.Errorf("%q is not one line with its priority", b)
+	}
+	if warn := bytes.Contains(b, []byte("level=WARN")); warn != bytes.HasPrefix(b, []byte("<4>")) {
+		l.t.Errorf("%q has another's priority", b)
+	}
+	return len(b), nil
+}
+
+func TestManyGoroutinesLogWholeLines(t *testing.T) {
+	out := &lines{t: t}
+	log := New(out, true, new(Levels), "containers")
+	var logging sync.WaitGroup
+	for i := range 8 {
+		logging.Go(func() {
+			narrowed := log.With("i", i)
+			for range 100 {
+				narrowed.Info("i")
+				narrowed.Warn("w")
+			}
+		})
+	}
+	logging.Wait()
+	if out.n != 1600 {
+		t.Errorf("%d lines", out.n)
+	}
+}

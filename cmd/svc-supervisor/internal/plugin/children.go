@@ -1,0 +1,171 @@
+package plugin
+
+import (
+	"bytes"
+	"math"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// children are this process's own: the verbs that run and, since it is their child subreaper, what they left behind.
+type children struct {
+	mu      sync.Mutex
+	running map[int]bool // process ids of verbs that are not reaped; orphans are not among them
+}
+
+// adoptOrphans makes this process the parent of every descendant whose own parent ends (prctl(2),
+// PR_SET_CHILD_SUBREAPER): a daemon that a mad executable forks cannot hide at PID 1.
+func adoptOrphans() error {
+	return unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+}
+
+// keepDescriptors keeps what this process itself inherited (a shell's descriptors, systemd's) from the executables. Those that
+// Go opens are closed on exec already. A kernel before 5.11 cannot (close_range(2)): they are then inherited, as ever.
+func keepDescriptors() {
+	_ = unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC)
+}
+
+// killFamily kills the verb, its process group, its descendants, and the orphans that carry its environment. It repeats
+// until it finds nothing that lives, since a process can fork between being seen and being killed. After a verb that ended
+// by itself the search through all processes is made only if there is an orphan at all.
+func (c *children) killFamily(pid int, call *Call, endedItself bool) {
+	_ = unix.Kill(-pid, unix.SIGKILL)
+	if endedItself && !c.haveOrphans() {
+		return
+	}
+	for range 100 {
+		_ = unix.Kill(-pid, unix.SIGKILL)
+		alive := 0
+		for _, p := range family(pid, c.orphanOf(call)) {
+			if unix.Kill(p, unix.SIGKILL) == nil {
+				alive++
+			}
+		}
+		if alive == 0 {
+			return
+		}
+	}
+}
+
+// haveOrphans says whether this process has a child that is no verb (proc(5), /proc/PID/task/TID/children). Where the
+// kernel cannot tell, it says yes.
+func (c *children) haveOrphans() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	lists, err := filepath.Glob("/proc/self/task/*/children")
+	if err != nil || len(lists) == 0 {
+		return true
+	}
+	for _, list := range lists {
+		content, err := os.ReadFile(list)
+		if err != nil {
+			continue // a thread that has ended has no children
+		}
+		for _, word := range strings.Fields(string(content)) {
+			if pid, err := strconv.Atoi(word); err != nil || !c.running[pid] {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// orphanOf tells which adopted process belongs to a call: it carries the call's environment. One that has hidden its own
+// belongs to nobody; it dies when no other verb runs.
+func (c *children) orphanOf(call *Call) func(pid int) bool {
+	return func(pid int) bool {
+		c.mu.Lock()
+		verb, others := c.running[pid], len(c.running) > 1
+		c.mu.Unlock()
+		if verb {
+			return false
+		}
+		environment, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/environ")
+		if err != nil || !bytes.Contains(environment, []byte("CNI_CONTAINERID=")) {
+			return !others
+		}
+		return bytes.Contains(environment, []byte("CNI_CONTAINERID="+call.ContainerID+"\x00")) &&
+			bytes.Contains(environment, []byte("CNI_NETNS="+call.Namespace+"\x00"))
+	}
+}
+
+// reap collects the verb, which has ended, and every orphan that has. From the moment that the process id is free to the
+// moment that it is forgotten no other verb may start: it could get the same one.
+func (c *children) reap(process *os.Process) *os.ProcessState {
+	c.mu.Lock()
+	state, _ := process.Wait()
+	delete(c.running, process.Pid)
+	c.mu.Unlock()
+	if !c.haveOrphans() {
+		return state
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, p := range processes() {
+		if p.parent == os.Getpid() && p.zombie && !c.running[p.pid] {
+			_, _ = unix.Wait4(p.pid, nil, unix.WNOHANG, nil)
+		}
+	}
+	return state
+}
+
+// family lists the living descendants of pid, and those of each adopted process that isOrphan accepts.
+func family(pid int, isOrphan func(int) bool) []int {
+	all := processes()
+	var found []int
+	wanted := map[int]bool{pid: true}
+	for grown := true; grown; {
+		grown = false
+		for _, p := range all {
+			if wanted[p.pid] || p.zombie {
+				continue
+			}
+			if wanted[p.parent] || p.parent == os.Getpid() && isOrphan(p.pid) {
+				wanted[p.pid] = true
+				found = append(found, p.pid)
+				grown = true
+			}
+		}
+	}
+	return found
+}
+
+type processEntry struct {
+	pid, parent int
+	zombie      bool
+}
+
+// processes reads /proc. A process that ends meanwhile is left out.
+func processes() []processEntry {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil
+	}
+	var list []processEntry
+	for _, entry := range entries {
+		pid, err := strconv.Atoi(entry.Name())
+		if err != nil {
+			continue
+		}
+		stat, err := os.ReadFile("/proc/" + entry.Name() + "/stat")
+		if err != nil {
+			continue
+		}
+		// "pid (comm) state ppid …": comm may hold anything, so count from the last parenthesis (proc(5)).
+		rest := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+		if len(rest) < 2 {
+			continue
+		}
+		parent, err := strconv.Atoi(rest[1])
+		if err != nil {
+			continue
+		}
+		list = append(list, processEntry{pid, parent, rest[0] == "Z"})
+	}
+	return list
+}

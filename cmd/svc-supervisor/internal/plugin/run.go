@@ -1,0 +1,119 @@
+package plugin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+)
+
+const (
+	stdoutLimit = 1 << 20 // bytes; a result with a thousand connections has a third of it
+	drainTime   = time.Second
+)
+
+// Run runs the verb and returns its stdout. The error is a *spec.Error if the executable answered with one, else a
+// *NoAnswer. ctx ends the verb early, as its deadline does.
+func (v *Inventory) Run(ctx context.Context, call Call) ([]byte, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, call.Deadline, fmt.Errorf("deadline of %v", call.Deadline))
+	defer cancel()
+
+	process, streams, err := v.children.start(&call, v.dirs)
+	if err != nil {
+		return nil, &NoAnswer{Reason: fmt.Sprintf("start %s: %v", call.Executable, err)}
+	}
+	// The kernel kills a child whose parent thread ends (Pdeathsig is the thread's): this one must live as long.
+	defer runtime.UnlockOSThread()
+
+	reading := streams.read(call.Stdin, call.Stderr)
+	exited := make(chan error, 1)
+	go func() { exited <- waitUnreaped(process.Pid) }()
+
+	var ended error
+	select {
+	case <-exited:
+	case <-reading.overflow:
+		ended = fmt.Errorf("more than %d bytes on stdout", stdoutLimit)
+	case <-ctx.Done():
+		ended = context.Cause(ctx)
+	}
+	// Not reaped yet, so the process id, and the group that it names, cannot be another's.
+	v.children.killFamily(process.Pid, &call, ended == nil)
+	if ended != nil {
+		<-exited
+	}
+	stdout, stderr := reading.finish(drainTime)
+	state := v.children.reap(process)
+
+	switch {
+	case ended != nil:
+		return nil, &NoAnswer{Reason: ended.Error(), Stderr: stderr}
+	case reading.overflowed():
+		return nil, &NoAnswer{Reason: fmt.Sprintf("more than %d bytes on stdout", stdoutLimit), Stderr: stderr}
+	case state == nil || !state.Exited():
+		return nil, &NoAnswer{Reason: fmt.Sprintf("%v", state), Stderr: stderr}
+	}
+	return answer(stdout, stderr, state.ExitCode())
+}
+
+// answer tells a success from an error object. An exit status alone says nothing but that something went wrong.
+func answer(stdout []byte, stderr []string, exit int) ([]byte, error) {
+	if exit == 0 {
+		return stdout, nil
+	}
+	said := new(spec.Error)
+	if err := json.Unmarshal(stdout, said); err != nil || said.Code == 0 {
+		return nil, &NoAnswer{Reason: fmt.Sprintf("exit status %d without an error object", exit), Stderr: stderr}
+	}
+	said.Msg, said.Details = oneLine(said.Msg), oneLine(said.Details)
+	return nil, said
+}
+
+// start starts the executable in a process group of its own, with the calling goroutine locked to its thread.
+func (c *children) start(call *Call, pluginPath []string) (*os.Process, *streams, error) {
+	s, err := openStreams()
+	if err != nil {
+		return nil, nil, err
+	}
+	runtime.LockOSThread()
+	c.mu.Lock()
+	process, err := os.StartProcess(call.Executable, []string{call.Executable}, &os.ProcAttr{
+		Dir:   "/",
+		Env:   call.environment(pluginPath),
+		Files: s.theirs(),
+		Sys:   &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL},
+	})
+	if err == nil {
+		c.running[process.Pid] = true
+	}
+	c.mu.Unlock()
+	s.closeTheirs()
+	if err != nil {
+		runtime.UnlockOSThread()
+		s.closeOurs()
+		var pathErr *os.PathError
+		if errors.As(err, &pathErr) {
+			err = pathErr.Err
+		}
+		return nil, nil, err
+	}
+	return process, s, nil
+}
+
+// waitUnreaped waits for the end of a child and leaves it as a zombie, which keeps its process id taken.
+func waitUnreaped(pid int) error {
+	for {
+		err := unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
+		if !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
+}

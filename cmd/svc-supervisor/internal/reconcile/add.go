@@ -1,0 +1,234 @@
+package reconcile
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/plugin"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/report"
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+	"github.com/svc-supervisor/svc-supervisor/pkg/statedir"
+)
+
+// add makes a container: the record `adding` first, so that a crash from here on is undone; then the namespace, the
+// executable, the record `added`.
+func (r *Reconciler) add(ctx context.Context, s *situation, m *memo) {
+	c := s.claim.binding.Container
+	s.conf.Type = plugin.CNIType(s.toAdd.Path)
+	record := &statedir.Record{
+		Phase:      statedir.Adding,
+		BootID:     r.settings.BootID,
+		Container:  c,
+		Executable: statedir.Executable{Path: s.toAdd.Path, Version: s.toAdd.Version.String()},
+		Digest:     s.digest,
+		Conf:       s.conf,
+	}
+	r.logFor(c).Info("create container for port binding", fields(c)...)
+	if m.downSince.IsZero() {
+		m.downSince = time.Now()
+	}
+	if err := r.write(record); err != nil {
+		r.retry(s, m, Add, err) // our own disk: the status stands
+		return
+	}
+	for _, entry := range r.records.Read(s.name) {
+		if entry.ServiceType == c.ServiceType {
+			continue
+		}
+		// The `deleted` record of a type that the name had before.
+		if err := r.records.Remove(s.name, entry.ServiceType); err != nil {
+			r.retry(s, m, Add, err)
+			return
+		}
+	}
+	r.publish(c, m)
+	if m.addFails == 0 { // a verdict stands until it is no longer true
+		r.report.Starting(c)
+	}
+	r.reportHost()
+
+	result, err := r.runAdd(ctx, record, s.toAdd, true)
+	if err == nil {
+		now := time.Now()
+		record.Phase, record.Result, record.AddedAt = statedir.Added, result.Raw, &now
+		if err := r.write(record); err != nil {
+			r.retry(s, m, Add, err)
+			return
+		}
+		m.succeeded(Add)
+		r.noteAdded(m, result)
+		return
+	}
+	if ctx.Err() != nil {
+		return // the supervisor stops; the next start undoes what was half done
+	}
+	if !r.retry(s, m, Add, err) {
+		m.addFails++
+	}
+	r.report.Failing(c, report.Trouble{
+		Reason: err.Error(), Err: err, Times: m.addFails, Ran: m.ran, For: time.Since(m.downSince),
+	})
+}
+
+// runAdd makes the namespace of a new container and runs ADD.
+func (r *Reconciler) runAdd(ctx context.Context, record *statedir.Record, e plugin.Executable, isNew bool) (*spec.Result, error) {
+	c := record.Container
+	if isNew {
+		owner := spec.Owner{Network: spec.Network, Name: c.InterfaceName, ContainerID: c.ContainerID}
+		if err := r.namespaces.Make(owner); err != nil {
+			return nil, err
+		}
+	}
+	stdout, err := r.run(ctx, spec.Add, e, record)
+	if err != nil {
+		return nil, err
+	}
+	result, err := spec.ParseResult(stdout, c.InterfaceName)
+	if err != nil {
+		return nil, &plugin.NoAnswer{Reason: fmt.Sprintf("ADD of %s %s: %v", e.Path, e.Version, err)}
+	}
+	return result, nil
+}
+
+// noteAdded notes what a successful ADD tells, and when the next CHECK is due.
+func (r *Reconciler) noteAdded(m *memo, result *spec.Result) {
+	m.settledAt, m.checkErrors, m.addFails, m.notInPlace = time.Time{}, 0, 0, ""
+	m.checkAt = r.nextCheck()
+	m.again, m.againAt = nil, time.Time{}
+	m.health = result.Health
+	r.noteAgain(m, result.Health)
+}
+
+func (r *Reconciler) noteAgain(m *memo, health *spec.Health) {
+	if health != nil && health.Again != nil {
+		at := time.Now().Add(time.Duration(health.Again.After) * time.Second)
+		if m.againAt.IsZero() || at.Before(m.againAt) { // asked at each CHECK anew, it still comes
+			m.again, m.againAt = health.Again, at
+		}
+	}
+}
+
+// nextCheck spreads the CHECKs of many containers by a tenth of the interval.
+func (r *Reconciler) nextCheck() time.Time {
+	tenth := r.settings.CheckInterval / 10
+	return time.Now().Add(r.settings.CheckInterval - tenth/2 + rand.N(max(tenth, 1)))
+}
+
+// unknownResult stands for what a damaged record does not tell.
+var unknownResult = json.RawMessage(`{"cniVersion":"` + spec.CNIVersion + `"}`)
+
+// addAgain brings a running container to its new configuration in place. If it fails, what ran goes on, and it is tried
+// again.
+func (r *Reconciler) addAgain(ctx context.Context, s *situation, m *memo) {
+	c := s.claim.binding.Container
+	s.conf.Type = plugin.CNIType(s.toChange.Path)
+	record := &statedir.Record{Result: unknownResult}
+	if was := s.record(); was != nil {
+		*record = *was
+		if was.Phase == statedir.Added {
+			record.Previous = was.Conf
+		}
+	}
+	record.Phase, record.BootID, record.Container = statedir.Changing, r.settings.BootID, c
+	record.Conf, record.Digest = s.conf, s.digest
+	record.Executable = statedir.Executable{Path: s.toChange.Path, Version: s.toChange.Version.String()}
+	r.logFor(c).Debug("update container for port binding", fields(c)...)
+	if err := r.write(record); err != nil {
+		r.retry(s, m, AddAgain, err)
+		return
+	}
+	result, err := r.runAdd(ctx, record, s.toChange, false)
+	if err == nil {
+		record.Phase, record.Result, record.Previous = statedir.Added, result.Raw, nil
+		if record.AddedAt == nil {
+			now := time.Now()
+			record.AddedAt = &now
+		}
+		if err := r.write(record); err != nil {
+			r.retry(s, m, AddAgain, err)
+			return
+		}
+		m.succeeded(AddAgain)
+		r.noteAdded(m, result)
+		return
+	}
+	if ctx.Err() != nil {
+		return
+	}
+	var said *spec.Error
+	if errors.As(err, &said) && said.Code == spec.CodeNotInPlace {
+		r.log.Info("change cannot be made in place", "container", s.name, "reason", said.Msg)
+		m.notInPlace = s.digest
+		return
+	}
+	r.retry(s, m, AddAgain, err)
+	r.publish(c, m)
+	r.report.ChangeFailed(c, err.Error())
+}
+
+// rewrite puts a new group into the record: nothing that runs depends on it.
+func (r *Reconciler) rewrite(s *situation, m *memo) {
+	record := *s.record()
+	record.Container.GroupID = s.claim.binding.Container.GroupID
+	conf := *record.Conf
+	container := record.Container
+	conf.Container = &container
+	record.Conf = &conf
+	if err := r.write(&record); err != nil {
+		r.retry(s, m, Rewrite, err)
+		return
+	}
+	m.succeeded(Rewrite)
+}
+
+// retry notes and logs a step that failed, with the delay until it is tried again. It returns whether the executable asked
+// for no more than to be called again later.
+func (r *Reconciler) retry(s *situation, m *memo, step Step, err error) (again bool) {
+	var said *spec.Error
+	again = errors.As(err, &said) && said.Code == spec.CodeAgain
+	delay := m.failed(step, err, again, time.Now())
+	r.log.Warn(step.String()+" failed", "container", s.name, "type", s.serviceType(), "error", err, "retry", delay.Round(time.Millisecond))
+	return again
+}
+
+// run runs one verb for what a record describes.
+func (r *Reconciler) run(ctx context.Context, verb spec.Verb, e plugin.Executable, record *statedir.Record) ([]byte, error) {
+	c := record.Container
+	conf := *record.Conf
+	conf.Type = plugin.CNIType(e.Path)
+	if verb != spec.Add {
+		conf.PrevResult = record.Result
+	}
+	stdin, err := json.Marshal(&conf)
+	if err != nil {
+		return nil, err
+	}
+	return r.runFor(ctx, c, verb, e, r.namespaces.Path(c.InterfaceName), stdin)
+}
+
+// runFor runs one verb and logs that it ran.
+func (r *Reconciler) runFor(ctx context.Context, c spec.Container, verb spec.Verb, e plugin.Executable, namespace string,
+	stdin []byte,
+) ([]byte, error) {
+	log := r.logFor(c).With("container", c.InterfaceName)
+	lock := r.quiet.of(e.Path)
+	lock.RLock()
+	defer lock.RUnlock()
+	begin := time.Now()
+	stdout, err := r.executables.Run(ctx, plugin.Call{
+		Executable: e.Path, Verb: verb, ContainerID: string(c.ContainerID), Namespace: namespace, Stdin: stdin,
+		Deadline: r.settings.VerbDeadline,
+		Stderr:   func(line string) { log.Info(line, "verb", verb) },
+	})
+	outcome := "ok"
+	if err != nil {
+		outcome = err.Error()
+	}
+	log.Debug("executable run", "verb", verb, "path", e.Path, "version", e.Version.String(),
+		"duration", time.Since(begin).Round(time.Millisecond), "outcome", outcome)
+	return stdout, err
+}

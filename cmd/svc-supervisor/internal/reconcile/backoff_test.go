@@ -1,0 +1,101 @@
+package reconcile
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+	"github.com/svc-supervisor/svc-supervisor/pkg/statedir"
+)
+
+func TestBackOffGrowsAndAnEditEndsIt(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.bind(vpn("p1", "vpn1", "c1"))
+		w.on(spec.Add, "vpn1", behaviour{fails: code(spec.CodeIO)})
+		w.start()
+		w.after(10 * time.Minute)
+		times := w.times(spec.Add, "vpn1")
+		want := time.Second
+		for i := 1; i < len(times); i++ {
+			// The failing ADD and the DEL after it take a tenth of a second each; the delay runs from the end of ADD.
+			delay := times[i].Sub(times[i-1]) - 100*time.Millisecond
+			if delay < want || delay > want+want/4+100*time.Millisecond {
+				t.Errorf("delay %d is %v, want %v and up to a quarter more", i, delay, want)
+			}
+			want = min(2*want, time.Minute)
+		}
+		if len(times) < 13 {
+			t.Errorf("%d ADDs in ten minutes", len(times))
+		}
+		for _, deleted := range w.times(spec.Del, "vpn1") {
+			if !slices.ContainsFunc(times, func(added time.Time) bool { return deleted.Sub(added) == 100*time.Millisecond }) {
+				t.Error("the DEL after a failed ADD came late")
+			}
+		}
+		w.until(time.Second, "the next back-off", func() bool { return w.phase("vpn1") == statedir.Deleted })
+		w.forgetCalls()
+		w.bind(edited(vpn("p1", "vpn1", "c1"), 2))
+		w.after(time.Second)
+		if got := w.verbs("vpn1"); got != "ADD DEL" {
+			t.Errorf("%q ran in the second after an edit", got)
+		}
+		w.until(1300*time.Millisecond, "the first delay again", func() bool { return len(w.times(spec.Add, "vpn1")) == 2 })
+	})
+}
+
+func TestBackOffsDiffer(t *testing.T) {
+	inWorld(t, func(w *world) {
+		seen := map[time.Duration]bool{}
+		w.start(func(s *Settings) { s.Parallel = 50 })
+		for i := range 20 {
+			name := spec.Name(fmt.Sprint("vpn", i))
+			w.on(spec.Add, name, behaviour{fails: code(spec.CodeIO)})
+			w.bind(vpn(spec.PortID(name), name, spec.ContainerID(name)))
+		}
+		w.after(5 * time.Second)
+		for i := range 20 {
+			times := w.times(spec.Add, spec.Name(fmt.Sprint("vpn", i)))
+			seen[times[1].Sub(times[0])] = true
+		}
+		if len(seen) < 10 {
+			t.Errorf("20 containers that failed together came back at %d different times", len(seen))
+		}
+	})
+}
+
+func TestANewExecutableEndsTheBackOff(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.bind(vpn("p1", "vpn1", "c1"))
+		w.on(spec.Add, "vpn1", behaviour{fails: code(spec.CodeIO)})
+		w.start()
+		w.after(5 * time.Minute)
+		w.on(spec.Add, "vpn1")
+		w.install("/opt/svc/bin/svc-ipsec-2", ipsec, "2.0.0", true)
+		w.untilSettled(time.Second)
+		w.bind(vpn("p2", "vpn2", "c2"))
+		w.untilSettled(time.Second)
+		if got := w.calls[len(w.calls)-1].path; got != "/opt/svc/bin/svc-ipsec-2" {
+			t.Errorf("the new container was added by %s", got)
+		}
+	})
+}
+
+func TestAContainerThatDiesAfterEachADDIsNotMadeAgainAtOnce(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.bind(vpn("p1", "vpn1", "c1"))
+		w.on(spec.Add, "vpn1", behaviour{unit: "failed"})
+		w.start()
+		w.after(10 * time.Minute)
+		if got := len(w.times(spec.Add, "vpn1")); got > 20 || got < 10 {
+			t.Errorf("%d ADDs in ten minutes", got)
+		}
+		w.on(spec.Add, "vpn1")
+		w.untilSettled(2 * time.Minute)
+		w.after(2 * time.Minute)
+		w.forgetCalls()
+		w.systemd("svc-vpn1.service", "")
+		w.untilSettled(2 * time.Second) // settled for a while: the delay begins anew
+	})
+}

@@ -1,0 +1,401 @@
+package reconcile
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+)
+
+func TestTwoBindingsForOneName(t *testing.T) {
+	rows := []struct {
+		sentence string
+		bindings [][]spec.Binding
+		runs     spec.ContainerID
+		held     spec.ContainerID
+		reason   string
+	}{
+		{"without a record the lowest port id wins", [][]spec.Binding{{vpn("p1", "vpn1", "c1"), vpn("p2", "vpn1", "c2")}},
+			"c1", "c2", "ERROR (name vpn1 is taken by port p1)"},
+		{"who has the record keeps it", [][]spec.Binding{{vpn("p2", "vpn1", "c2")}, {vpn("p1", "vpn1", "c1")}},
+			"c2", "c1", "ERROR (name vpn1 is taken by port p2)"},
+	}
+	for _, row := range rows {
+		t.Run(row.sentence, func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				w.start()
+				for _, b := range row.bindings {
+					w.bind(b...)
+					w.after(time.Second)
+				}
+				check := func(moment string) {
+					t.Helper()
+					if w.namespaces["vpn1"].owner.ContainerID != row.runs || w.status(row.runs).Code != spec.Running {
+						t.Errorf("%s: %s does not run", moment, row.runs)
+					}
+					if got := w.said(row.held); got != row.reason {
+						t.Errorf("%s: of %s %q was published", moment, row.held, got)
+					}
+					if got := w.heldWhy("vpn1"); !strings.Contains(got, "is taken by") {
+						t.Errorf("%s: `ps` says %q", moment, got)
+					}
+				}
+				check("at first")
+				w.systemd("svc-vpn1.service", "failed")
+				w.after(2 * time.Second)
+				check("healed")
+				w.now.stop()
+				w.start()
+				w.after(time.Second)
+				check("after a restart")
+				w.reboot()
+				w.published[row.held] = spec.ContainerStatus{Code: spec.Failed, Message: "name vpn1 is taken by port " + w.portOf(row.runs)}
+				w.now.stop()
+				w.start()
+				w.after(2 * time.Second)
+				check("after a reboot")
+				w.unbind(spec.PortID(w.portOf(row.runs)))
+				w.untilSettled(time.Second)
+				if got := w.said(row.held); !strings.HasSuffix(got, "STARTING, RUNNING") {
+					t.Errorf("the other one: %q", got)
+				}
+			})
+		})
+	}
+}
+
+func (w *world) portOf(id spec.ContainerID) string {
+	for port, b := range w.bindings {
+		if b.Container.ContainerID == id {
+			return string(port)
+		}
+	}
+	return ""
+}
+
+func TestWhoHasTheRecordKeepsTheNameWhileItIsHealed(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.bind(vpn("p2", "vpn1", "c2"))
+		w.start()
+		w.untilSettled(time.Second)
+		w.bind(vpn("p1", "vpn1", "c1"))
+		w.on(spec.Add, "vpn1", behaviour{fails: code(spec.CodeIO)}, behaviour{fails: code(spec.CodeIO)}, behaviour{})
+		w.systemd("svc-vpn1.service", "failed")
+		w.until(time.Minute, "c2 RUNNING again", func() bool {
+			return w.phase("vpn1") == "added" && w.said("c2") == "STARTING, RUNNING, STARTING, RUNNING"
+		})
+		if got := w.said("c2"); strings.Contains(got, "STOPPING") || strings.Contains(got, "ERROR") {
+			t.Errorf("published %q", got)
+		}
+		for _, call := range w.calls {
+			if call.id == "c1" {
+				t.Errorf("%s of c1 ran", call.verb)
+			}
+		}
+	})
+}
+
+func TestTwoNamesForOneContainerID(t *testing.T) {
+	rows := []struct {
+		sentence string
+		bindings []spec.Binding // one after the other
+		together bool
+		runs     spec.Name
+		held     spec.Name
+	}{
+		{"without a record the lowest port id wins", []spec.Binding{vpn("p1", "vpn1", "c1"), vpn("p2", "vpn2", "c1")}, true, "vpn1", "vpn2"},
+		{"who has the record keeps it", []spec.Binding{vpn("p2", "vpn2", "c1"), vpn("p1", "vpn1", "c1")}, false, "vpn2", "vpn1"},
+	}
+	for _, row := range rows {
+		t.Run(row.sentence, func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				w.start()
+				if row.together {
+					w.bind(row.bindings...)
+				} else {
+					w.bind(row.bindings[0])
+					w.after(time.Second)
+					w.bind(row.bindings[1])
+				}
+				w.after(time.Second)
+				check := func(moment string) {
+					t.Helper()
+					if w.phase(row.runs) != "added" || w.phase(row.held) != "none" {
+						t.Errorf("%s: records %s and %s", moment, w.phase(row.runs), w.phase(row.held))
+					}
+					if got := w.heldWhy(row.held); !strings.Contains(got, "c1") || !strings.Contains(got, string(row.runs)) {
+						t.Errorf("%s: held because %q", moment, got)
+					}
+					if got := w.said("c1"); strings.Contains(got, "ERROR") || strings.Contains(got, "STOPPING") || !strings.HasSuffix(got, "RUNNING") {
+						t.Errorf("%s: the status of the one that runs is %q", moment, got)
+					}
+				}
+				check("at first")
+				w.systemd("svc-"+string(row.runs)+".service", "failed")
+				w.after(2 * time.Second)
+				check("healed")
+				w.now.stop()
+				w.start()
+				w.after(time.Second)
+				check("after a restart")
+				for port, b := range w.bindings {
+					if b.Container.InterfaceName == row.runs {
+						w.unbind(port)
+					}
+				}
+				w.untilSettled(time.Second)
+				if got := w.said("c1"); strings.Contains(got, "STOPPING") {
+					t.Errorf("published %q of a container that is bound all the time", got)
+				}
+			})
+		})
+	}
+}
+
+func TestTwoBindingsOfOneContainerUnderOneName(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.start()
+		w.bind(vpn("p1", "vpn1", "c1"), vpn("p2", "vpn1", "c1"))
+		w.after(time.Second)
+		w.unbind("p2")
+		w.after(time.Second)
+		if got := w.said("c1"); got != "STARTING, RUNNING" {
+			t.Errorf("the status of the one that runs is %q", got)
+		}
+	})
+}
+
+func TestTheStatusOfABindingThatIsHeldStaysWhileItIsUnread(t *testing.T) {
+	unread := func(port spec.PortID) spec.Binding {
+		return spec.Binding{PortID: port, Reading: spec.Unread, Fault: "half of it"}
+	}
+	rows := []struct {
+		sentence string
+		id       spec.ContainerID
+		unread   func(*world)
+		gone     spec.PortID
+	}{
+		{"it has no worker", "c2", func(w *world) { w.bind(unread("p2")) }, "p2"},
+		{"it has no worker, and the one that has the name is unread", "c2", func(w *world) { w.bind(unread("p1")) }, "p2"},
+		{"it has no worker, and the host is unread", "c2", func(w *world) { w.setHost(1, -1, "no Host object") }, "p2"},
+		{"it has no executable", "c3", func(w *world) { w.bind(unread("p3")) }, "p3"},
+	}
+	for _, row := range rows {
+		t.Run(row.sentence, func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				w.bind(vpn("p1", "vpn1", "c1"), vpn("p2", "vpn1", "c2"))
+				w.bind(changed(vpn("p3", "vpn3", "c3"), func(b *spec.Binding) { b.Container.ServiceType = "BGP" }))
+				w.start()
+				w.after(time.Second)
+				said := w.said(row.id)
+				if !strings.HasPrefix(said, "ERROR") {
+					t.Fatalf("published %q", said)
+				}
+				row.unread(w)
+				w.after(5 * time.Minute)
+				if got := w.said(row.id); got != said {
+					t.Errorf("published %q", got)
+				}
+				w.unbind(row.gone)
+				w.setHost(1, -1, "")
+				w.bind(vpn("p1", "vpn1", "c1"))
+				w.after(time.Second)
+				if _, there := w.published[row.id]; there {
+					t.Errorf("published %q though its binding is gone", w.said(row.id))
+				}
+			})
+		})
+	}
+}
+
+func TestTheStatusOfAContainerThatStopsToRunIsOfTheBindingThatIsHeld(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.bind(vpn("p1", "vpn1", "c1"), vpn("p2", "vpn2", "c2"))
+		w.start()
+		w.untilSettled(time.Second)
+		w.bind(vpn("p3", "vpn2", "c1")) // loses the name vpn2, and c1 runs under another name
+		w.after(time.Second)
+		if got := w.said("c1"); got != "STARTING, RUNNING" {
+			t.Errorf("published %q", got)
+		}
+		w.unbind("p1")
+		w.until(time.Minute, "c1 ERROR", func() bool { return w.status("c1").Code == spec.Failed })
+		w.unbind("p3")
+		w.untilSettled(time.Second)
+	})
+}
+
+func TestTheStatusOfABindingThatMovesToANameThatIsUnknownGoesWithIt(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.bind(vpn("p1", "vpn1", "c1"), vpn("p2", "vpn2", "c2"))
+		w.start()
+		w.untilSettled(time.Second)
+		w.bind(spec.Binding{PortID: "p1", Reading: spec.Unread, Fault: "half of it"})
+		w.bind(vpn("p2", "vpn1", "c2"))
+		w.until(time.Minute, "vpn2 removed", func() bool { return w.phase("vpn2") == "none" })
+		w.unbind("p2")
+		w.bind(vpn("p1", "vpn1", "c1"))
+		w.untilSettled(time.Second)
+	})
+}
+
+func TestTwoNamesThatSwapTheirContainers(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.bind(vpn("p1", "vpn1", "c1"), vpn("p2", "vpn2", "c2"))
+		w.start()
+		w.untilSettled(time.Second)
+		w.bind(vpn("p1", "vpn1", "c2"), vpn("p2", "vpn2", "c1"))
+		w.untilSettled(2 * time.Second)
+		w.bind(vpn("p1", "vpn2", "c2"), vpn("p2", "vpn1", "c1"))
+		w.untilSettled(2 * time.Second)
+	})
+}
+
+func TestABindingWithoutAValidNameIsToldAndHoldsNobody(t *testing.T) {
+	inWorld(t, func(w *world) {
+		refused := vpn("p2", "", "c2")
+		refused.Reading, refused.Fault = spec.Refused, `bindings/host-1/p2: interfaceName "../x": allowed: …`
+		w.bind(vpn("p1", "vpn1", "c1"), refused)
+		w.start()
+		w.after(time.Second)
+		if got, want := w.said("c2"), "ERROR ("+refused.Fault+")"; got != want {
+			t.Errorf("published %q, want %q", got, want)
+		}
+		if got := w.said("c1"); got != "STARTING, RUNNING" {
+			t.Errorf("the other: %q", got)
+		}
+		w.bind(vpn("p2", "vpn2", "c2"))
+		w.untilSettled(time.Second)
+		w.bind(refused)
+		w.after(time.Second)
+		w.unbind("p2")
+		w.untilSettled(time.Second)
+	})
+}
+
+// A binding that is refused though its name is valid may be a slip in an edit: what runs goes on.
+func TestABindingThatIsRefusedTakesNothingThatRuns(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.bind(vpn("p1", "vpn1", "c1"))
+		w.start()
+		w.untilSettled(time.Second)
+		for _, change := range []func(*spec.Binding){
+			func(b *spec.Binding) { b.Container.ServiceType = "" },
+			func(b *spec.Binding) { b.Container.ContainerID = "" },
+			func(b *spec.Binding) { b.Port = spec.Port{} },
+		} {
+			refused := changed(vpn("p1", "vpn1", "c1"), change)
+			refused.Reading, refused.Fault = spec.Refused, "refused"
+			w.bind(refused)
+			w.after(5 * time.Minute)
+			if got := w.verbs("vpn1"); strings.Contains(got, "DEL") || strings.Count(got, "ADD") != 1 {
+				t.Errorf("%q ran", got)
+			}
+			if got := w.said("c1"); got != "STARTING, RUNNING" {
+				t.Errorf("published %q", got)
+			}
+		}
+		w.bind(vpn("p1", "vpn1", "c1"))
+		w.untilSettled(time.Second)
+	})
+}
+
+func TestLimit(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.setHost(1, 3, "")
+		w.start(func(s *Settings) { s.Parallel = 20 })
+		for i := range 10 {
+			w.bind(vpn(spec.PortID(fmt.Sprint("p", i)), spec.Name(fmt.Sprint("vpn", i)), spec.ContainerID(fmt.Sprint("c", i))))
+		}
+		count := func() (running, refused int) {
+			for _, status := range w.published {
+				switch {
+				case status.Code == spec.Running:
+					running++
+				case status.Code == spec.Failed && status.Message == spec.LimitExceeded:
+					refused++
+				}
+			}
+			return running, refused
+		}
+		expect := func(moment string, running int) {
+			t.Helper()
+			w.after(2 * time.Second)
+			if r, e := count(); r != running || e != len(w.bindings)-running {
+				t.Errorf("%s: %d RUNNING, %d over the limit, want %d", moment, r, e, running)
+			}
+			if got, want := w.hostWord, (spec.HostStatus{Weight: w.host.Weight, Quota: max(0, w.host.Limit-running), Count: running}); got != want {
+				t.Errorf("%s: host %+v, want %+v", moment, got, want)
+			}
+		}
+		expect("at first", 3)
+		w.setHost(1, 5, "")
+		expect("raised", 5)
+		w.setHost(1, 1, "")
+		expect("lowered", 5)
+		for _, name := range slices.Collect(maps.Keys(w.namespaces)) {
+			w.systemd(name.Unit(), "failed")
+		}
+		expect("healed over the limit", 5)
+		w.reboot()
+		w.now.stop()
+		w.start()
+		w.after(time.Second)
+		expect("after a reboot over the limit", 5)
+		w.setHost(1, 5, "")
+		for port, b := range w.bindings {
+			if w.status(b.Container.ContainerID).Code == spec.Running {
+				w.unbind(port)
+				break
+			}
+		}
+		expect("room made by one that went", 5)
+	})
+}
+
+func TestWeightZeroRefusesOnlyNewNames(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.bind(vpn("p1", "vpn1", "c1"))
+		w.start()
+		w.untilSettled(time.Second)
+		w.setHost(0, -1, "")
+		w.bind(vpn("p2", "vpn2", "c2"), edited(vpn("p1", "vpn1", "c1"), 2))
+		w.after(time.Second)
+		w.systemd("svc-vpn1.service", "failed")
+		w.after(2 * time.Second)
+		if w.status("c1").Code != spec.Running || w.said("c2") != "ERROR (WEIGHT_ZERO)" {
+			t.Errorf("published %q and %q", w.said("c1"), w.said("c2"))
+		}
+		w.setHost(1, -1, "")
+		w.untilSettled(time.Second)
+	})
+}
+
+func TestASlotIsKeptWhileTheHostBecomesUnreadInTheMiddleOfHealing(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.setHost(1, 1, "")
+		w.bind(vpn("p1", "vpn1", "c1"))
+		w.start()
+		w.untilSettled(time.Second)
+		w.on(spec.Del, "vpn1", behaviour{takes: 5 * time.Second})
+		w.systemd("svc-vpn1.service", "failed")
+		w.after(time.Second)
+		w.setHost(1, 1, "no Host object")
+		w.after(time.Minute)
+		if got := w.phase("vpn1"); got != "deleted" {
+			t.Errorf("record %s", got)
+		}
+		w.now.stop()
+		w.bind(vpn("p0", "vpn0", "c0"))
+		w.setHost(1, 1, "")
+		w.start()
+		w.after(2 * time.Second)
+		if w.status("c1").Code != spec.Running || w.status("c0").Message != spec.LimitExceeded {
+			t.Errorf("published %q and %q", w.said("c1"), w.said("c0"))
+		}
+	})
+}

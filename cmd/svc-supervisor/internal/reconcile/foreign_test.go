@@ -1,0 +1,125 @@
+package reconcile
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+	"github.com/svc-supervisor/svc-supervisor/pkg/unit"
+)
+
+func TestLeftovers(t *testing.T) {
+	ours := func(name spec.Name) spec.Owner {
+		return spec.Owner{Network: spec.Network, Name: name, ContainerID: "c9"}
+	}
+	put := func(w *world) {
+		w.namespaces["ns9"] = tagged{owner: ours("ns9")}
+		w.links["link9"] = tagged{owner: ours("link9")}
+		w.units["svc-unit9.service"] = &process{unit.Unit{Name: "svc-unit9.service", ActiveState: "active"}, ours("unit9")}
+		w.units["svc-role9:x.service"] = &process{unit.Unit{Name: "svc-role9:x.service", ActiveState: "active"}, ours("role9")}
+	}
+	t.Run("are removed once every binding was read", func(t *testing.T) {
+		inWorld(t, func(w *world) {
+			put(w)
+			unread := spec.Binding{PortID: "p2", Reading: spec.Unread, Fault: "bindings/host-1/p2: half of it"}
+			w.bindings["p2"] = unread
+			w.bind(vpn("p1", "ns9", "c1"))
+			w.start()
+			w.after(5 * time.Minute)
+			if len(w.trace) != 0 {
+				t.Errorf("while a binding is unread: %q", w.trace)
+			}
+			w.unbind("p2")
+			w.untilSettled(time.Second)
+		})
+	})
+	t.Run("are removed where their name is wanted", func(t *testing.T) {
+		inWorld(t, func(w *world) {
+			put(w)
+			w.bind(vpn("p1", "ns9", "c1"), vpn("p2", "link9", "c2"), vpn("p3", "unit9", "c3"))
+			w.start()
+			w.untilSettled(time.Second)
+		})
+	})
+	t.Run("of which systemd does not tell the owner keep the name from ADD", func(t *testing.T) {
+		inWorld(t, func(w *world) {
+			put(w)
+			w.change(func() { w.faults.owner = errors.New("no reply") })
+			w.bind(vpn("p3", "unit9", "c3"))
+			w.start()
+			w.after(time.Minute)
+			if got := w.verbs("unit9"); got != "" {
+				t.Errorf("%q ran", got)
+			}
+			w.change(func() { w.faults.owner = nil })
+			w.untilSettled(2 * time.Minute)
+		})
+	})
+}
+
+func TestWhatIsNotOursIsNeverTouched(t *testing.T) {
+	byHand := spec.Owner{Network: spec.NetworkByHand, Name: "vpn1", ContainerID: "c9"}
+	rows := []struct {
+		sentence string
+		put      func(*world)
+		free     func(*world)
+		reason   string
+	}{
+		{"a namespace without a tag", func(w *world) { w.namespaces["vpn1"] = tagged{} },
+			func(w *world) { w.change(func() { delete(w.namespaces, "vpn1") }) }, "namespace vpn1 exists and is not ours"},
+		{"an interface without a tag", func(w *world) { w.links["vpn1"] = tagged{} },
+			func(w *world) { w.change(func() { delete(w.links, "vpn1") }) }, "interface vpn1 exists and is not ours"},
+		{"a container made by hand", func(w *world) {
+			w.namespaces["vpn1"], w.links["vpn1"] = tagged{owner: byHand}, tagged{owner: byHand}
+			w.units["svc-vpn1.service"] = &process{unit.Unit{Name: "svc-vpn1.service", ActiveState: "active"}, byHand}
+		}, func(w *world) {
+			w.change(func() {
+				delete(w.namespaces, "vpn1")
+				delete(w.links, "vpn1")
+				delete(w.units, "svc-vpn1.service")
+			})
+		}, "is not ours"},
+		{"a tag of another name", func(w *world) {
+			w.namespaces["vpn1"] = tagged{owner: spec.Owner{Network: spec.Network, Name: "vpn2", ContainerID: "c9"}}
+		}, func(w *world) { w.change(func() { delete(w.namespaces, "vpn1") }) }, "namespace vpn1 exists and is not ours"},
+	}
+	for _, row := range rows {
+		t.Run(row.sentence, func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				row.put(w)
+				w.bind(vpn("p1", "vpn1", "c1"))
+				w.start()
+				w.after(5 * time.Minute)
+				if len(w.trace) != 0 {
+					t.Errorf("effects: %q", w.trace)
+				}
+				if got := w.heldWhy("vpn1"); !strings.Contains(got, row.reason) {
+					t.Errorf("held because %q", got)
+				}
+				if got := w.said("c1"); !strings.HasPrefix(got, "ERROR") || strings.Contains(got, ",") {
+					t.Errorf("published %q", got)
+				}
+				row.free(w)
+				w.untilSettled(time.Minute) // no event tells of it
+			})
+		})
+	}
+}
+
+func TestAUnitOfSomebodyElseUnderTheNameOfAContainerIsNotStopped(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.bind(vpn("p1", "vpn1", "c1"))
+		w.start()
+		w.untilSettled(time.Second)
+		w.reboot()
+		w.units["svc-vpn1:other.service"] = &process{unit.Unit{Name: "svc-vpn1:other.service", ActiveState: "active"}, spec.Owner{}}
+		w.now.stop()
+		w.start()
+		w.untilSettled(2 * time.Second)
+		if w.units["svc-vpn1:other.service"] == nil {
+			t.Error("it was stopped")
+		}
+	})
+}

@@ -1,0 +1,100 @@
+package reconcile
+
+import (
+	"context"
+	"encoding/json"
+	"sync"
+	"time"
+
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/plugin"
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+	"github.com/svc-supervisor/svc-supervisor/pkg/statedir"
+)
+
+const (
+	gcInterval = 24 * time.Hour
+	gcDeadline = 5 * time.Second
+)
+
+// quiet keeps GC away from the other verbs of an executable (CNI 1.1, GC): they share the lock, GC has it alone. GC never
+// waits for it, so that a verb that hangs delays nobody.
+type quiet struct {
+	mu    sync.Mutex
+	locks map[string]*sync.RWMutex // by path
+}
+
+func (q *quiet) of(path string) *sync.RWMutex {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.locks == nil {
+		q.locks = map[string]*sync.RWMutex{}
+	}
+	if q.locks[path] == nil {
+		q.locks[path] = new(sync.RWMutex)
+	}
+	return q.locks[path]
+}
+
+// CollectGarbage runs GC of each executable if it is due: once everything has settled after the start, then daily. What is
+// not due, or not quiet, is left to the next call.
+func (r *Reconciler) CollectGarbage(ctx context.Context) {
+	r.mu.Lock()
+	heard := r.claims != nil && r.claims.unread == "" && !r.claims.anyUnread
+	r.mu.Unlock()
+	if !heard || !r.queue.idle() {
+		return
+	}
+	executables, _ := r.executables.List()
+	for _, e := range executables {
+		if time.Since(r.collected[e.Path]) < gcInterval {
+			continue
+		}
+		lock := r.quiet.of(e.Path)
+		if !lock.TryLock() {
+			continue
+		}
+		if valid, known := r.validAttachments(); known {
+			r.collect(ctx, e, valid)
+			r.collected[e.Path] = time.Now()
+		}
+		lock.Unlock()
+	}
+}
+
+// validAttachments lists every container that has a record. It is not known while a record cannot be read: its container
+// would be taken for garbage.
+func (r *Reconciler) validAttachments() ([]spec.Attachment, bool) {
+	valid := []spec.Attachment{}
+	for _, name := range r.records.Names() {
+		for _, entry := range r.records.Read(name) {
+			if entry.Record == nil {
+				return nil, false
+			}
+			if entry.Record.Phase == statedir.Deleted {
+				continue
+			}
+			valid = append(valid, spec.Attachment{ContainerID: entry.Record.Container.ContainerID, IfName: spec.InterfaceInside})
+		}
+	}
+	return valid, true
+}
+
+func (r *Reconciler) collect(ctx context.Context, e plugin.Executable, valid []spec.Attachment) {
+	stdin, err := json.Marshal(spec.Conf{
+		CNIVersion: spec.CNIVersion, Name: spec.Network, Type: plugin.CNIType(e.Path), ValidAttachments: &valid,
+	})
+	if err != nil {
+		r.log.Error("GC not run", "path", e.Path, "error", err)
+		return
+	}
+	log := r.logs(e.Type)
+	_, err = r.executables.Run(ctx, plugin.Call{
+		Executable: e.Path, Verb: spec.GC, ContainerID: spec.Network, Stdin: stdin, Deadline: gcDeadline,
+		Stderr: func(line string) { log.Info(line, "verb", spec.GC) },
+	})
+	if err != nil && ctx.Err() == nil {
+		log.Warn("GC failed", "path", e.Path, "error", err, "retry", gcInterval)
+		return
+	}
+	log.Debug("executable run", "verb", spec.GC, "path", e.Path, "version", e.Version.String(), "kept", len(valid))
+}

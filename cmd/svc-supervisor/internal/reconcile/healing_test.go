@@ -1,0 +1,124 @@
+package reconcile
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+)
+
+func TestHealing(t *testing.T) {
+	rows := []struct {
+		sentence string
+		hurt     func(*world)
+	}{
+		{"a unit that was stopped", func(w *world) { w.systemd("svc-vpn1.service", "") }},
+		{"a unit that systemd gave up", func(w *world) { w.systemd("svc-vpn1.service", "failed") }},
+		{"a unit that ended well", func(w *world) { w.systemd("svc-vpn1.service", "inactive") }},
+		{"a namespace that is gone", func(w *world) { w.change(func() { delete(w.namespaces, "vpn1") }); w.now.r.Mark("vpn1") }},
+	}
+	for _, row := range rows {
+		t.Run(row.sentence, func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				w.bind(vpn("p1", "vpn1", "c1"))
+				w.start()
+				w.untilSettled(time.Second)
+				row.hurt(w)
+				w.untilSettled(3 * time.Second)
+				if got, want := w.verbs("vpn1"), "ADD DEL ADD"; got != want {
+					t.Errorf("%q ran, want %q", got, want)
+				}
+				if got, want := w.said("c1"), "STARTING, RUNNING, STARTING, RUNNING"; got != want {
+					t.Errorf("%q was published, want %q", got, want)
+				}
+			})
+		})
+	}
+}
+
+func TestAUnitOnItsWayIsLeftToSystemd(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.bind(vpn("p1", "vpn1", "c1"))
+		w.start()
+		w.untilSettled(time.Second)
+		w.on(spec.Check, "vpn1", behaviour{fails: code(spec.CodeUnknownContainer)})
+		w.systemd("svc-vpn1.service", "activating")
+		w.after(5 * time.Minute)
+		w.on(spec.Check, "vpn1")
+		w.systemd("svc-vpn1.service", "active")
+		w.after(5 * time.Minute)
+		if got := w.verbs("vpn1"); strings.Contains(got, "DEL") {
+			t.Errorf("%q ran", got)
+		}
+	})
+}
+
+func TestOnlyTwoErrorsOfCHECKInARowAreAVerdict(t *testing.T) {
+	failed := behaviour{fails: code(spec.CodeUnknownContainer)}
+	rows := []struct {
+		sentence string
+		script   []behaviour
+		heals    bool
+	}{
+		{"one error", []behaviour{failed, {}}, false},
+		{"two errors", []behaviour{failed, failed, {}}, true},
+		{"an error, a success, an error", []behaviour{failed, {}, failed, {}}, false},
+		{"garbage for ever", []behaviour{{prints: "oops"}}, false},
+		{"health that says nothing of the kind", []behaviour{{prints: `{"code":"EXPLODED"}`}}, false},
+		{"an error, garbage, an error", []behaviour{failed, {prints: "oops"}, failed, {}}, true},
+		{"code 11 for ever", []behaviour{{fails: code(spec.CodeAgain)}}, false},
+		{"deadlines for ever", []behaviour{{hangs: true}}, false},
+		{"an error, a deadline, an error", []behaviour{failed, {hangs: true}, failed, {}}, true},
+	}
+	for _, row := range rows {
+		t.Run(row.sentence, func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				w.bind(vpn("p1", "vpn1", "c1"))
+				w.on(spec.Check, "vpn1", row.script...)
+				w.start()
+				w.after(10 * time.Minute)
+				if got := strings.Contains(w.verbs("vpn1"), "DEL"); got != row.heals {
+					t.Errorf("DEL %v, want %v: %s", got, row.heals, w.verbs("vpn1"))
+				}
+				w.untilSettled(0)
+			})
+		})
+	}
+}
+
+func TestTheSecondOpinionOfCHECKComesSoon(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.bind(vpn("p1", "vpn1", "c1"))
+		w.on(spec.Check, "vpn1", behaviour{fails: code(spec.CodeUnknownContainer)}, behaviour{})
+		w.start()
+		w.after(80 * time.Second)
+		if times := w.times(spec.Check, "vpn1"); len(times) != 2 || times[1].Sub(times[0]) > 7*time.Second {
+			t.Errorf("CHECK at %v", times)
+		}
+	})
+}
+
+func TestCHECKsAreSpread(t *testing.T) {
+	inWorld(t, func(w *world) {
+		seen := map[time.Duration]bool{}
+		w.start()
+		begin := time.Now()
+		for i := range 20 {
+			name := spec.Name(fmt.Sprint("vpn", i))
+			w.bind(vpn(spec.PortID(name), name, spec.ContainerID(name)))
+		}
+		w.after(2 * time.Minute)
+		for i := range 20 {
+			times := w.times(spec.Check, spec.Name(fmt.Sprint("vpn", i)))
+			if len(times) == 0 {
+				t.Fatal("no CHECK in two minutes")
+			}
+			seen[times[0].Sub(begin).Round(100*time.Millisecond)] = true
+		}
+		if len(seen) < 10 {
+			t.Errorf("20 CHECKs at %d different times", len(seen))
+		}
+	})
+}

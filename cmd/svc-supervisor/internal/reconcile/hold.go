@@ -1,0 +1,108 @@
+package reconcile
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/report"
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+)
+
+// MarkStuck marks the names that wait for something that no event tells of: a name that another program gives up.
+func (r *Reconciler) MarkStuck() {
+	r.hearing.Lock()
+	r.reportStrays() // a status may have been another's when they were reported last
+	r.hearing.Unlock()
+	r.markHeld(HeldTaken)
+	r.markHeld(HeldLeftover)
+}
+
+// markHeld marks the names that are held for a reason that may have gone; also those that a worker has, which may be about
+// to find themselves held.
+func (r *Reconciler) markHeld(hold Hold) {
+	r.mu.Lock()
+	var held []spec.Name
+	for name, m := range r.memos {
+		if m.row.Hold == hold || r.queue.isBusy(name) {
+			held = append(held, name)
+		}
+	}
+	r.mu.Unlock()
+	for _, name := range held {
+		r.Mark(name)
+	}
+}
+
+// reportHeld reports a container that is wanted, does not run, and waits for something. A back-off is the consequence of a
+// failure that was reported when it happened; it is looked at again for containers that take too long to heal.
+func (r *Reconciler) reportHeld(s *situation, m *memo, d Decision, now time.Time) {
+	if m.downSince.IsZero() {
+		m.downSince = now
+	}
+	if d.Hold == HeldBackOff && !m.ran {
+		return
+	}
+	if d.Hold == HeldNoExecutable && !r.executables.Scanned() {
+		return // it may yet be found
+	}
+	c := s.claim.binding.Container
+	if d.Hold == HeldTaken && r.heldElsewhere(c.ContainerID, s.name, nil) {
+		return // never over the status of another name's container
+	}
+	reason := r.reason(s, m, d)
+	if d.Hold == HeldBackOff {
+		reason = m.failure[m.waitsFor(s)] // as it was published when the step failed
+	}
+	r.publish(c, m)
+	r.report.Failing(c, report.Trouble{Reason: reason, Ran: m.ran, For: now.Sub(m.downSince)})
+}
+
+// logHeld logs a hold when it begins, and when its reason changes.
+func (r *Reconciler) logHeld(s *situation, m *memo, d Decision) {
+	text := ""
+	if d.Hold != NotHeld && d.Hold != HeldBackOff { // the failure was logged with its delay
+		text = r.reason(s, m, d)
+	}
+	if text == notReadYet {
+		return // as at every start
+	}
+	if text == m.heldLogged {
+		return
+	}
+	m.heldLogged = text
+	if text != "" {
+		r.log.Warn("container held", "container", s.name, "reason", text)
+	}
+}
+
+// reason says in one line why a container is held.
+func (r *Reconciler) reason(s *situation, m *memo, d Decision) string {
+	switch d.Hold {
+	case HeldUnread:
+		if s.claim.unread != "" {
+			return s.claim.unread
+		}
+		return s.problem
+	case HeldNewer:
+		return s.problem
+	case HeldNoExecutable:
+		return fmt.Sprintf("no executable serves type %s", s.serviceType())
+	case HeldNotReady:
+		return fmt.Sprintf("%s: %s", s.toAdd.Path, s.toAdd.Unready)
+	case HeldTaken:
+		return s.claim.taken
+	case HeldLeftover:
+		return "what is left under the name stays until every binding of the host can be read"
+	case HeldSlot:
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if r.host.Weight == 0 {
+			return spec.WeightZero
+		}
+		return spec.LimitExceeded
+	case HeldBackOff:
+		step := m.waitsFor(s)
+		return fmt.Sprintf("%v failed, tried again: %s", step, m.failure[step])
+	}
+	return ""
+}

@@ -1,0 +1,390 @@
+package reconcile
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+	"github.com/svc-supervisor/svc-supervisor/pkg/statedir"
+)
+
+func TestAdoptionTouchesNothingThatRuns(t *testing.T) {
+	for _, how := range []string{"stopped", "killed"} {
+		t.Run(how, func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				for i := range 20 {
+					w.bind(vpn(spec.PortID(fmt.Sprint("p", i)), spec.Name(fmt.Sprint("vpn", i)), spec.ContainerID(fmt.Sprint("c", i))))
+				}
+				w.start()
+				w.untilSettled(2 * time.Second)
+				if how == "stopped" {
+					w.now.stop()
+				} else {
+					w.now.kill()
+				}
+				w.forgetCalls()
+				w.change(func() { clear(w.published) }) // as a lease does
+				effects, begin := w.effects(), time.Now()
+				w.start()
+				w.untilSettled(0) // RUNNING at once
+				w.after(10 * time.Second)
+				if len(w.calls) != 0 || w.effects() != effects {
+					t.Errorf("in the first ten seconds: calls %v, effects %q", w.calls, w.trace[effects:])
+				}
+				w.after(50500 * time.Millisecond)
+				seen := map[time.Duration]bool{}
+				for i := range 20 {
+					name := spec.Name(fmt.Sprint("vpn", i))
+					if got := w.verbs(name); got != "CHECK" {
+						t.Errorf("%s: %q in the first minute", name, got)
+					}
+					for _, at := range w.times(spec.Check, name) {
+						seen[at.Sub(begin).Round(time.Second)] = true
+					}
+				}
+				if len(seen) < 8 {
+					t.Errorf("20 first CHECKs in %d different seconds", len(seen))
+				}
+			})
+		})
+	}
+}
+
+func TestAnAdoptedContainerIsRunningBeforeAnythingSlow(t *testing.T) {
+	rows := []struct {
+		sentence string
+		before   func(*world)
+	}{
+		{"edited meanwhile", func(w *world) { w.bind(edited(w.bindings["p1"], 2)) }},
+		{"edited meanwhile, and no executable", func(w *world) {
+			w.bind(edited(w.bindings["p1"], 2))
+			w.uninstall("/opt/svc/bin/svc-ipsec")
+		}},
+		{"in the middle of a change", func(w *world) {
+			w.start()
+			w.bind(edited(w.bindings["p1"], 2))
+			w.after(time.Second)
+			w.now.kill()
+			if w.phase("vpn1") != statedir.Changing {
+				w.t.Fatal(w.phase("vpn1"))
+			}
+		}},
+	}
+	for _, row := range rows {
+		t.Run(row.sentence, func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				w.bind(vpn("p1", "vpn1", "c1"))
+				w.start()
+				w.untilSettled(time.Second)
+				w.now.stop()
+				w.on(spec.Add, "vpn1", behaviour{hangs: true})
+				row.before(w)
+				w.change(func() { clear(w.published) })
+				w.start()
+				w.after(time.Millisecond)
+				if got := w.status("c1").Code; got != spec.Running {
+					t.Errorf("status %q", got)
+				}
+			})
+		})
+	}
+}
+
+// Each story is cut after each of its side effects; the next life must come to the end that is wanted then, whatever that is.
+func TestWhereverALifeIsCutTheNextOneComesToTheRightEnd(t *testing.T) {
+	first := vpn("p1", "vpn1", "c1")
+	stories := []struct {
+		sentence string
+		before   []spec.Binding
+		change   func(*world)
+	}{
+		{"created", nil, func(w *world) { w.bind(first) }},
+		{"deleted", []spec.Binding{first}, func(w *world) { w.unbind("p1") }},
+		{"edited", []spec.Binding{first}, func(w *world) { w.bind(edited(first, 2)) }},
+		{"edited, not in place", []spec.Binding{first}, func(w *world) {
+			w.on(spec.Add, "vpn1", behaviour{fails: code(spec.CodeNotInPlace)}, behaviour{})
+			w.bind(edited(first, 2))
+		}},
+		{"another group", []spec.Binding{first}, func(w *world) {
+			w.bind(changed(first, func(b *spec.Binding) { b.Container.GroupID = "group-2" }))
+		}},
+		{"another container", []spec.Binding{first}, func(w *world) { w.bind(vpn("p1", "vpn1", "c2")) }},
+		{"another name", []spec.Binding{first}, func(w *world) { w.bind(vpn("p1", "vpn2", "c1")) }},
+		{"another type", []spec.Binding{first}, func(w *world) {
+			w.bind(changed(first, func(b *spec.Binding) { b.Container.ServiceType = haproxy }))
+		}},
+		{"a unit that dies", []spec.Binding{first}, func(w *world) { w.systemd("svc-vpn1.service", "failed") }},
+		{"a damaged record", []spec.Binding{first}, func(w *world) {
+			w.spoil("vpn1", ipsec, cut)
+			w.now.r.Mark("vpn1")
+		}},
+	}
+	minds := []struct {
+		sentence string
+		change   func(*world)
+	}{
+		{"as before", func(*world) {}},
+		{"unbound meanwhile", func(w *world) { w.unbind("p1") }},
+		{"edited meanwhile", func(w *world) { w.bind(edited(first, 3)) }},
+		{"another container meanwhile", func(w *world) { w.bind(vpn("p1", "vpn1", "c3")) }},
+		{"rebooted meanwhile", (*world).reboot},
+	}
+	for _, story := range stories {
+		for _, mind := range minds {
+			t.Run(story.sentence+", "+mind.sentence, func(t *testing.T) {
+				cuts := 0
+				for more := true; more && !t.Failed(); {
+					inWorld(t, func(w *world) {
+						w.bind(story.before...)
+						w.start()
+						w.untilSettled(time.Second)
+						cuts++
+						w.now.cutAfter(cuts)
+						story.change(w)
+						w.after(10 * time.Second)
+						more = w.now.isDead()
+						w.now.kill()
+						mind.change(w)
+						w.start()
+						w.untilSettled(5 * time.Second)
+					})
+				}
+				t.Logf("cut at %d points", cuts-1)
+			})
+		}
+	}
+}
+
+func TestAddIsUndoneAfterCrash(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.on(spec.Add, "vpn1", behaviour{takes: 5 * time.Second}, behaviour{})
+		w.bind(vpn("p1", "vpn1", "c1"))
+		w.start()
+		w.after(time.Second)
+		w.now.kill()
+		w.start()
+		w.untilSettled(2 * time.Second)
+		if got, want := w.verbs("vpn1"), "ADD DEL ADD"; got != want {
+			t.Errorf("%q ran, want %q", got, want)
+		}
+	})
+}
+
+func TestAfterARebootEverythingWantedIsMadeAgain(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.bind(vpn("p1", "vpn1", "c1"), vpn("p2", "vpn2", "c2"))
+		w.start()
+		w.untilSettled(time.Second)
+		w.now.kill()
+		w.reboot()
+		w.unbind("p2")
+		w.start()
+		w.untilSettled(2 * time.Second)
+		if got := w.verbs("vpn1") + ", " + w.verbs("vpn2"); got != "ADD DEL ADD, ADD DEL" {
+			t.Errorf("%q ran", got)
+		}
+		if got := w.said("c1"); strings.Contains(got, "STOPPING") || strings.Contains(got, "ERROR") {
+			t.Errorf("published %q", got)
+		}
+	})
+}
+
+func TestStatusesThatNobodyStandsForGoAtTheStart(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.published["old"] = spec.ContainerStatus{Code: spec.Running}
+		w.bind(vpn("p1", "vpn1", "c1"))
+		w.published["c1"] = spec.ContainerStatus{Code: spec.Failed}
+		w.setHost(1, -1, "no connection")
+		w.start()
+		w.after(time.Minute)
+		if len(w.published) != 2 {
+			t.Errorf("while the host is unknown: %v", w.published)
+		}
+		w.setHost(1, -1, "")
+		w.untilSettled(time.Second)
+	})
+}
+
+func TestTheStatusOfAnEarlierLifeGoesWithItsBinding(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.uninstall("/opt/svc/bin/svc-ipsec")
+		w.bind(vpn("p1", "vpn1", "c1"))
+		w.start()
+		w.after(time.Second)
+		w.now.kill()
+		w.change(func() { w.faults.systemd = errors.New("no answer") }) // the next life has nothing to say of it
+		w.start()
+		w.after(time.Second)
+		w.unbind("p1")
+		w.change(func() { w.faults.systemd = nil })
+		w.untilSettled(time.Minute)
+	})
+}
+
+func TestDrainRemovesEverything(t *testing.T) {
+	rows := []struct {
+		sentence string
+		before   func(*world)
+	}{
+		{"that runs", func(*world) {}},
+		{"though the NSDB does not answer", func(w *world) { w.setHost(1, -1, "no connection") }},
+		{"though the NSDB speaks again", func(w *world) { time.AfterFunc(time.Millisecond, w.tell) }},
+		{"though a DEL fails first", func(w *world) { w.on(spec.Del, "vpn1", behaviour{fails: code(spec.CodeIO)}, behaviour{}) }},
+		{"that is only half made", func(w *world) {
+			w.on(spec.Add, "vpn3", behaviour{takes: 5 * time.Second})
+			w.bind(vpn("p3", "vpn3", "c3"))
+			w.after(time.Second)
+		}},
+		{"that waits", func(w *world) {
+			w.on(spec.Add, "vpn3", behaviour{fails: code(spec.CodeIO)})
+			w.bind(vpn("p3", "vpn3", "c3"))
+			w.after(time.Minute)
+		}},
+		{"with a damaged record", func(w *world) { w.spoil("vpn1", ipsec, cut) }},
+		{"and the status of a binding that has no worker", func(w *world) {
+			w.bind(vpn("p3", "vpn1", "c3"))
+			w.after(time.Second)
+			if w.status("c3").Code != spec.Failed {
+				w.t.Errorf("published %q", w.said("c3"))
+			}
+		}},
+		{"with a record in another type's place", func(w *world) {
+			other := changed(vpn("p3", "vpn3", "c3"), func(b *spec.Binding) { b.Container.ServiceType = haproxy })
+			memory := records{&life{w: w, left: -1}}
+			for _, b := range []spec.Binding{vpn("p3", "vpn3", "c3"), other} {
+				if err := memory.Write(&statedir.Record{Phase: statedir.Deleted, Container: b.Container}); err != nil {
+					w.t.Fatal(err)
+				}
+			}
+		}},
+	}
+	for _, row := range rows {
+		t.Run(row.sentence, func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				w.bind(vpn("p1", "vpn1", "c1"), vpn("p2", "vpn2", "c2"))
+				w.start()
+				w.untilSettled(time.Second)
+				row.before(w)
+				w.now.r.Drain()
+				w.until(10*time.Second, "drained", w.now.r.Drained)
+				w.now.stop()
+				w.change(func() { clear(w.bindings) })
+				if left := slices.Collect(w.differences()); len(left) != 0 {
+					t.Errorf("left: %q", left)
+				}
+			})
+		})
+	}
+}
+
+func TestAStopLeavesContainersAndWaitsForVerbs(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.bind(vpn("p1", "vpn1", "c1"))
+		w.start()
+		w.untilSettled(time.Second)
+		w.on(spec.Add, "vpn2", behaviour{takes: 10 * time.Second})
+		w.bind(vpn("p2", "vpn2", "c2"))
+		w.after(time.Second)
+		begin := time.Now()
+		w.now.stop()
+		if took := time.Since(begin); took < 9*time.Second || took > 12*time.Second {
+			t.Errorf("the stop took %v, the verb 9 s more", took)
+		}
+		if w.phase("vpn1") != statedir.Added || w.phase("vpn2") != statedir.Added {
+			t.Errorf("records %s and %s", w.phase("vpn1"), w.phase("vpn2"))
+		}
+		w.forgetCalls()
+		w.start()
+		w.untilSettled(0)
+		if len(w.calls) != 0 {
+			t.Errorf("calls %v", w.calls)
+		}
+	})
+}
+
+func TestAStopKillsWhatHangsWhenTheGraceTimeIsOver(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.on(spec.Add, "vpn1", behaviour{hangs: true, late: true}, behaviour{})
+		w.on(spec.Del, "vpn2", behaviour{hangs: true}, behaviour{})
+		w.bind(vpn("p2", "vpn2", "c2"))
+		w.start(func(s *Settings) { s.Grace = 5 * time.Second })
+		w.untilSettled(time.Second)
+		w.unbind("p2")
+		w.bind(vpn("p1", "vpn1", "c1"))
+		w.after(time.Second)
+		begin := time.Now()
+		w.now.stop()
+		if took := time.Since(begin); took < 4*time.Second || took > 8*time.Second {
+			t.Errorf("the stop took %v, the grace time is 5 s", took)
+		}
+		if got := w.said("c1") + "; " + w.said("c2"); got != "STARTING; STARTING, RUNNING, STOPPING" {
+			t.Errorf("published %q: the end of the supervisor is nobody's failure", got)
+		}
+		w.start()
+		w.untilSettled(2 * time.Second)
+	})
+}
+
+func TestAStopIsNoFailureOfTheVerbThatItKills(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.on(spec.Add, "vpn1", behaviour{hangs: true})
+		w.bind(vpn("p1", "vpn1", "c1"))
+		w.start(func(s *Settings) { s.Grace = time.Second })
+		w.until(time.Minute, "the second ADD", func() bool { return len(w.times(spec.Add, "vpn1")) == 2 })
+		w.now.stop()
+		if got := w.said("c1"); got != "STARTING" {
+			t.Errorf("published %q", got)
+		}
+	})
+}
+
+func TestNoStepBeginsAfterTheStop(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.on(spec.Add, "vpn1", behaviour{takes: 5 * time.Second, fails: code(spec.CodeIO), late: true})
+		w.bind(vpn("p1", "vpn1", "c1"))
+		w.start()
+		w.after(time.Second)
+		w.now.stop()
+		w.after(time.Minute)
+		if got := w.verbs("vpn1"); got != "ADD" {
+			t.Errorf("%q ran", got)
+		}
+	})
+}
+
+func TestAThousandNamesConverge(t *testing.T) {
+	inWorld(t, func(w *world) {
+		const names = 1000
+		all := func(edition int) (bindings []spec.Binding) {
+			for i := range names {
+				b := vpn(spec.PortID(fmt.Sprint("p", i)), spec.Name(fmt.Sprint("vpn", i)), spec.ContainerID(fmt.Sprint("c", i)))
+				bindings = append(bindings, edited(b, edition))
+			}
+			return bindings
+		}
+		for i := range names {
+			if i%10 == 0 { // each fails once in its own way
+				fails := []behaviour{{fails: code(spec.CodeIO)}, {hangs: true}, {prints: "oops"}, {fails: code(spec.CodeAgain), late: true}}
+				w.on(spec.Add, spec.Name(fmt.Sprint("vpn", i)), fails[i/10%4], behaviour{})
+			}
+		}
+		w.bind(all(1)...)
+		w.start()
+		w.untilSettled(2 * time.Minute)
+		w.bind(all(2)...)
+		w.untilSettled(time.Minute)
+		w.now.kill()
+		for i := range names / 2 {
+			w.unbind(spec.PortID(fmt.Sprint("p", i)))
+		}
+		w.start()
+		w.untilSettled(time.Minute)
+		if rows := w.now.r.Rows(); len(rows) != names/2 {
+			t.Errorf("%d rows", len(rows))
+		}
+	})
+}

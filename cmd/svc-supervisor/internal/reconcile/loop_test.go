@@ -1,0 +1,374 @@
+package reconcile
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+	"github.com/svc-supervisor/svc-supervisor/pkg/statedir"
+)
+
+// What drives a container: each change of the NSDB with the verbs that it runs and what is published of the container ids.
+func TestWhatDrivesAContainer(t *testing.T) {
+	first := vpn("p1", "vpn1", "c1")
+	rows := []struct {
+		sentence string
+		change   func(w *world)
+		verbs    map[spec.Name]string // after the first ADD
+		said     map[spec.ContainerID]string
+	}{
+		{"the binding goes: deleted", func(w *world) { w.unbind("p1") },
+			map[spec.Name]string{"vpn1": "DEL"}, map[spec.ContainerID]string{"c1": "STOPPING, removed"}},
+		{"another container: deleted, created", func(w *world) { w.bind(vpn("p1", "vpn1", "c2")) },
+			map[spec.Name]string{"vpn1": "DEL ADD"},
+			map[spec.ContainerID]string{"c1": "STOPPING, removed", "c2": "STARTING, RUNNING"}},
+		{"another interface name: deleted, then created under the new name", func(w *world) { w.bind(vpn("p1", "vpn2", "c1")) },
+			map[spec.Name]string{"vpn1": "DEL", "vpn2": "ADD"}, map[spec.ContainerID]string{"c1": "STARTING, RUNNING"}},
+		{"another port: deleted, created", func(w *world) { w.unbind("p1"); w.bind(vpn("p2", "vpn1", "c1")) },
+			map[spec.Name]string{"vpn1": "DEL ADD"}, nil},
+		{"another type: deleted, created, and never STOPPING", func(w *world) {
+			w.bind(changed(first, func(b *spec.Binding) { b.Container.ServiceType = haproxy }))
+		}, map[spec.Name]string{"vpn1": "DEL ADD"}, map[spec.ContainerID]string{"c1": "STARTING, RUNNING"}},
+		{"configuration: ADD again", func(w *world) { w.bind(edited(first, 2)) },
+			map[spec.Name]string{"vpn1": "ADD"}, map[spec.ContainerID]string{"c1": ""}},
+		{"configuration id: ADD again", func(w *world) {
+			w.bind(changed(first, func(b *spec.Binding) { b.Container.ConfigurationID = "configuration-2" }))
+		}, map[spec.Name]string{"vpn1": "ADD"}, nil},
+		{"addresses: ADD again", func(w *world) {
+			w.bind(changed(first, func(b *spec.Binding) { b.Port.Addresses = []string{"169.254.0.5/30"} }))
+		}, map[spec.Name]string{"vpn1": "ADD"}, nil},
+		{"MAC: ADD again", func(w *world) {
+			w.bind(changed(first, func(b *spec.Binding) { b.Port.MAC = "ca:08:1a:94:29:0e" }))
+		}, map[spec.Name]string{"vpn1": "ADD"}, nil},
+		{"bridge: ADD again", func(w *world) { w.bind(changed(first, func(b *spec.Binding) { b.Port.Bridge = "br0" })) },
+			map[spec.Name]string{"vpn1": "ADD"}, nil},
+		{"group: the record is rewritten, nothing runs", func(w *world) {
+			w.bind(changed(first, func(b *spec.Binding) { b.Container.GroupID = "group-2" }))
+		}, map[spec.Name]string{"vpn1": ""}, map[spec.ContainerID]string{"c1": ""}},
+		{"white space in the configuration: nothing", func(w *world) {
+			w.mu.Lock()
+			w.held["vpn1"] = holding{"c1", `{ "edition": 1 }`} // the executable never hears of it
+			w.mu.Unlock()
+			w.bind(changed(first, func(b *spec.Binding) { b.Configuration = json.RawMessage(`{ "edition": 1 }`) }))
+		}, map[spec.Name]string{"vpn1": ""}, nil},
+	}
+	for _, row := range rows {
+		t.Run(row.sentence, func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				w.bind(first)
+				w.start()
+				w.untilSettled(time.Second)
+				if got := w.verbs("vpn1"); got != "ADD" {
+					t.Fatalf("created with %q", got)
+				}
+				if got := w.said("c1"); got != "STARTING, RUNNING" {
+					t.Fatalf("created as %q", got)
+				}
+				w.forgetCalls()
+				w.change(func() { clear(w.words) })
+				row.change(w)
+				w.untilSettled(5 * time.Second)
+				for name, want := range row.verbs {
+					if got := w.verbs(name); got != want {
+						t.Errorf("%s: %q ran, want %q", name, got, want)
+					}
+				}
+				for id, want := range row.said {
+					if got := w.said(id); got != want {
+						t.Errorf("%s: %q was published, want %q", id, got, want)
+					}
+				}
+			})
+		})
+	}
+}
+
+func TestAContainerComesToAnExistingBinding(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.start()
+		w.after(time.Minute)
+		w.bind(vpn("p1", "vpn1", "c1"))
+		w.untilSettled(time.Second)
+		if got := w.hostWord; got != (spec.HostStatus{Weight: 1, Quota: -1, Count: 1}) {
+			t.Errorf("host %+v", got)
+		}
+	})
+}
+
+func TestTheNewNameWaitsForTheOldRecord(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.bind(vpn("p1", "vpn1", "c1"))
+		w.start()
+		w.untilSettled(time.Second)
+		w.on(spec.Del, "vpn1", behaviour{takes: 20 * time.Second})
+		w.bind(vpn("p1", "vpn2", "c1"))
+		w.after(10 * time.Second)
+		if got := w.verbs("vpn2"); got != "" {
+			t.Errorf("%q ran for the new name while the old one has a record", got)
+		}
+		if got := w.heldWhy("vpn2"); !strings.Contains(got, "held by vpn1") {
+			t.Errorf("held because %q", got)
+		}
+		w.untilSettled(11 * time.Second) // as soon as DEL is done: nobody waits for a timer
+		if got := w.said("c1"); strings.Contains(got, "STOPPING") || strings.Contains(got, "ERROR") {
+			t.Errorf("the container is bound all the time: %q", got)
+		}
+	})
+}
+
+func TestANameThatIsFreedWhileTheOneThatWaitsForItLooksIsNotMissed(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.bind(vpn("p1", "vpn1", "c1"))
+		w.start()
+		w.untilSettled(time.Second)
+		w.on(spec.Del, "vpn1", behaviour{takes: time.Second})
+		w.change(func() { w.slow["vpn2"] = 2 * time.Second }) // it has found itself held, and does not say so yet
+		w.bind(vpn("p1", "vpn2", "c1"))
+		w.until(10*time.Second, "vpn2 RUNNING", w.settled)
+	})
+}
+
+func TestASlotThatIsFreedWhileTheOneThatWaitsForItLooksIsNotMissed(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.setHost(1, 1, "")
+		w.bind(vpn("p1", "vpn1", "c1"))
+		w.start()
+		w.untilSettled(time.Second)
+		for range 20 { // whichever of the two is faster
+			w.unbind("p1")
+			w.bind(vpn("p2", "vpn2", "c2"))
+			w.untilSettled(2 * time.Second)
+			w.unbind("p2")
+			w.bind(vpn("p1", "vpn1", "c1"))
+			w.untilSettled(2 * time.Second)
+		}
+	})
+}
+
+func TestTheRecordKeepsWhatTheTunnelsWereMadeOfWhileAnEditFails(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.bind(vpn("p1", "vpn1", "c1"))
+		w.start()
+		w.untilSettled(time.Second)
+		w.on(spec.Add, "vpn1", behaviour{fails: code(spec.CodeIO)})
+		for edition := 2; edition <= 4; edition++ {
+			w.bind(edited(vpn("p1", "vpn1", "c1"), edition))
+			w.after(time.Second)
+		}
+		record := w.readLocked("vpn1")[0].Record
+		if was, is := string(record.Previous.Configuration), string(record.Conf.Configuration); was != `{"edition":1}` || is != `{"edition":4}` {
+			t.Errorf("previous %s, conf %s", was, is)
+		}
+		w.on(spec.Add, "vpn1")
+		w.untilSettled(10 * time.Second)
+		if record := w.readLocked("vpn1")[0].Record; record.Previous != nil {
+			t.Errorf("previous %s after the edit succeeded", record.Previous.Configuration)
+		}
+	})
+}
+
+func TestAnEditThatCannotBeMadeInPlaceIsDelAndAdd(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.bind(vpn("p1", "vpn1", "c1"))
+		w.start()
+		w.untilSettled(time.Second)
+		w.on(spec.Add, "vpn1", behaviour{fails: code(spec.CodeNotInPlace)}, behaviour{})
+		w.bind(edited(vpn("p1", "vpn1", "c1"), 2))
+		w.untilSettled(time.Second)
+		if got, want := w.verbs("vpn1"), "ADD ADD DEL ADD"; got != want {
+			t.Errorf("%q ran, want %q", got, want)
+		}
+		if got, want := w.said("c1"), "STARTING, RUNNING, STARTING, RUNNING"; got != want {
+			t.Errorf("%q was published, want %q", got, want)
+		}
+	})
+}
+
+func TestAnEditWithoutAnExecutableThatReconfiguresIsDelAndAdd(t *testing.T) {
+	inWorld(t, func(w *world) {
+		proxy := changed(vpn("p1", "vpn1", "c1"), func(b *spec.Binding) { b.Container.ServiceType = haproxy })
+		w.bind(proxy)
+		w.start()
+		w.untilSettled(time.Second)
+		w.bind(edited(proxy, 2))
+		w.untilSettled(time.Second)
+		if got, want := w.verbs("vpn1"), "ADD DEL ADD"; got != want {
+			t.Errorf("%q ran, want %q", got, want)
+		}
+	})
+}
+
+func TestAFailedEditCostsNothing(t *testing.T) {
+	for _, row := range []struct {
+		sentence string
+		fails    behaviour
+	}{
+		{"an error", behaviour{fails: code(spec.CodeIO)}},
+		{"an error after the change", behaviour{fails: code(spec.CodeIO), late: true}},
+		{"a bad configuration", behaviour{fails: code(spec.CodeConfiguration)}},
+		{"the executable's own code", behaviour{fails: code(spec.CodeOwn)}},
+		{"a deadline", behaviour{hangs: true}},
+		{"garbage", behaviour{prints: "oops"}},
+		{"the unit of another", behaviour{prints: `{"cniVersion":"1.1.0","units":["ssh.service"]}`}},
+	} {
+		t.Run(row.sentence, func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				w.bind(vpn("p1", "vpn1", "c1"))
+				w.start()
+				w.untilSettled(time.Second)
+				w.on(spec.Add, "vpn1", row.fails)
+				w.bind(edited(vpn("p1", "vpn1", "c1"), 2))
+				w.after(10 * time.Minute)
+				if got := w.verbs("vpn1"); strings.Contains(got, "DEL") {
+					t.Errorf("a failed edit took the container: %s", got)
+				}
+				if w.phase("vpn1") != statedir.Changing || w.units["svc-vpn1.service"] == nil {
+					t.Error("the container does not run")
+				}
+				if got := w.status("c1"); got.Code != spec.Running || !strings.Contains(got.Message, "change failed") {
+					t.Errorf("status %v", got)
+				}
+				if strings.Contains(w.said("c1"), "ERROR") {
+					t.Errorf("published %q", w.said("c1"))
+				}
+				w.on(spec.Add, "vpn1")
+				w.bind(edited(vpn("p1", "vpn1", "c1"), 3))
+				w.untilSettled(time.Second) // an edit ends the back-off
+				if got := w.status("c1").Message; got != "" {
+					t.Errorf("message %q after the edit succeeded", got)
+				}
+			})
+		})
+	}
+}
+
+func TestWhatIsNotMadeInPlaceIsStillTriedOverAnEditedEdit(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.bind(vpn("p1", "vpn1", "c1"))
+		w.start()
+		w.untilSettled(time.Second)
+		w.on(spec.Add, "vpn1", behaviour{fails: code(spec.CodeIO)}, behaviour{})
+		w.bind(edited(vpn("p1", "vpn1", "c1"), 2))
+		w.after(500 * time.Millisecond)
+		w.bind(vpn("p1", "vpn1", "c1")) // back to what ran before
+		w.untilSettled(time.Second)
+		if got, want := w.verbs("vpn1"), "ADD ADD ADD"; got != want {
+			t.Errorf("%q ran, want %q: what a failed edit left is not known", got, want)
+		}
+	})
+}
+
+func TestADDAgainComesWhenItIsAskedFor(t *testing.T) {
+	rows := []struct {
+		sentence string
+		check    string
+		within   time.Duration
+	}{
+		{"once", `{"code":"RUNNING","again":{"after":300}}`, 7 * time.Minute},
+		{"at each CHECK anew", `{"code":"RUNNING","again":{"after":300}}`, 7 * time.Minute},
+		{"now", `{"code":"RUNNING","again":{"after":0}}`, 2 * time.Minute},
+	}
+	for i, row := range rows {
+		t.Run(row.sentence, func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				w.bind(vpn("p1", "vpn1", "c1"))
+				w.start()
+				w.untilSettled(time.Second)
+				w.forgetCalls()
+				if i == 0 {
+					w.on(spec.Check, "vpn1", behaviour{prints: row.check}, behaviour{})
+				} else {
+					w.on(spec.Check, "vpn1", behaviour{prints: row.check})
+				}
+				w.until(row.within, "ADD again", func() bool { return strings.Contains(w.verbs("vpn1"), "ADD") })
+				if strings.Contains(w.verbs("vpn1"), "DEL") {
+					t.Errorf("%q ran", w.verbs("vpn1"))
+				}
+			})
+		})
+	}
+}
+
+func TestAnExecutableThatAlwaysAsksForADDAgainKeepsNobodyBusy(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.bind(vpn("p1", "vpn1", "c1"))
+		w.on(spec.Add, "vpn1", behaviour{prints: `{"cniVersion":"1.1.0","units":["svc-vpn1.service"],"health":{"code":"RUNNING","again":{"after":0}}}`})
+		w.start()
+		w.after(10 * time.Minute)
+		if got := len(w.times(spec.Add, "vpn1")); got > 80 {
+			t.Errorf("%d ADDs in ten minutes", got)
+		}
+		if got := w.status("c1").Code; got != spec.Running {
+			t.Errorf("status %v", got)
+		}
+	})
+}
+
+func TestAHungExecutableDelaysNobodyElse(t *testing.T) {
+	inWorld(t, func(w *world) {
+		for i := range 20 {
+			name := spec.Name(fmt.Sprint("hung", i))
+			w.on(spec.Add, name, behaviour{hangs: true})
+			w.bind(vpn(spec.PortID(name), name, spec.ContainerID(name)))
+		}
+		w.start(func(s *Settings) { s.Parallel = 4 })
+		w.bind(vpn("p1", "vpn1", "c1"))
+		w.until(12*time.Second, "vpn1 RUNNING", func() bool { return w.status("c1").Code == spec.Running })
+	})
+}
+
+func TestAVerbThatHitsItsDeadlineIsUndoneAndTriedAgain(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.on(spec.Add, "vpn1", behaviour{hangs: true, late: true}, behaviour{})
+		w.bind(vpn("p1", "vpn1", "c1"))
+		w.start()
+		w.untilSettled(33 * time.Second)
+		if got, want := w.verbs("vpn1"), "ADD DEL ADD"; got != want {
+			t.Errorf("%q ran, want %q", got, want)
+		}
+		if got, want := w.said("c1"), "STARTING, RUNNING"; got != want {
+			t.Errorf("a verb that hung once is no verdict: %q, want %q", got, want)
+		}
+	})
+}
+
+func TestADELThatFailsIsTriedAgainAndKeepsTheRecord(t *testing.T) {
+	for _, fails := range []behaviour{{fails: code(spec.CodeIO)}, {hangs: true}, {fails: code(spec.CodeIO), late: true}} {
+		inWorld(t, func(w *world) {
+			w.bind(vpn("p1", "vpn1", "c1"))
+			w.start()
+			w.untilSettled(time.Second)
+			w.on(spec.Del, "vpn1", fails)
+			w.unbind("p1")
+			w.after(5 * time.Minute)
+			if got := w.phase("vpn1"); got != statedir.Deleting {
+				t.Errorf("record %s", got)
+			}
+			if got := w.said("c1"); got != "STARTING, RUNNING, STOPPING" {
+				t.Errorf("published %q", got)
+			}
+			w.on(spec.Del, "vpn1")
+			w.untilSettled(2 * time.Minute)
+		})
+	}
+}
+
+func TestAChangeOfMindWhileAVerbRuns(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.on(spec.Add, "vpn1", behaviour{takes: 5 * time.Second})
+		w.start()
+		w.bind(vpn("p1", "vpn1", "c1"))
+		w.after(time.Second)
+		w.unbind("p1")
+		w.untilSettled(6 * time.Second)
+		if got, want := w.verbs("vpn1"), "ADD DEL"; got != want {
+			t.Errorf("%q ran, want %q: a verb that runs is let finish", got, want)
+		}
+		if got := w.said("c1"); strings.Contains(got, "RUNNING") {
+			t.Errorf("published %q", got)
+		}
+	})
+}

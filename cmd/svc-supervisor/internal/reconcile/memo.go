@@ -1,0 +1,103 @@
+package reconcile
+
+import (
+	"time"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+)
+
+// memo is what the supervisor remembers of a name between two looks: delays, and what only tells people something. Losing it
+// in a crash costs nothing but time.
+type memo struct {
+	wanted     string // digest and executable of the last look: a change of either ends every back-off
+	backOff    [stepCount]backOff
+	failure    [stepCount]string // the last error of a step that failed, until it succeeds
+	addFails   int               // failed ADDs in a row
+	unreadable backOff           // systemd or the namespaces did not answer
+	notInPlace string            // digest for which the executable answered code 100
+
+	checkAt     time.Time
+	checkErrors int // CHECKs in a row that answered with an error
+	again       *spec.Again
+	againAt     time.Time
+
+	ran        bool      // the container ran: what follows is healing
+	greeted    bool      // RUNNING was reported of what runs
+	downSince  time.Time // wanted, and not running since
+	settledAt  time.Time
+	port       spec.PortID      // of the binding that had the name last
+	published  spec.ContainerID // whose status this name answers for
+	health     *spec.Health
+	timer      *time.Timer
+	heldLogged string
+	row        Row
+}
+
+// failed notes a failed step and starts its delay.
+func (m *memo) failed(step Step, err error, again bool, now time.Time) time.Duration {
+	m.failure[step] = err.Error()
+	if again {
+		return m.backOff[step].tryAgain(now)
+	}
+	return m.backOff[step].failed(now)
+}
+
+// waitsFor is the step whose back-off holds the container.
+func (m *memo) waitsFor(s *situation) Step {
+	for step := stepCount - 1; step > None; step-- {
+		if m.failure[step] != "" && s.facts.Waiting[step] {
+			return step
+		}
+	}
+	return None
+}
+
+// succeeded ends the wait of a step and forgets its error. The delay goes on growing from where it is until the container
+// was settled for a while: one that dies soon after each ADD is not made again at once.
+func (m *memo) succeeded(step Step) {
+	m.failure[step] = ""
+	m.backOff[step].until = time.Time{}
+}
+
+// unsettle notes that a settled container needs a step; if it was settled long enough every delay begins anew.
+func (m *memo) unsettle(now time.Time) {
+	if !m.settledAt.IsZero() && now.Sub(m.settledAt) >= lastDelay {
+		m.backOff = [stepCount]backOff{}
+	}
+	m.settledAt = time.Time{}
+}
+
+// forgive ends every delay: something changed that may have been the cause.
+func (m *memo) forgive() {
+	m.backOff = [stepCount]backOff{}
+	m.notInPlace, m.addFails = "", 0
+}
+
+// neverRan forgets the container that the name had: what comes next under it is another one.
+func (m *memo) neverRan() {
+	m.ran, m.downSince, m.addFails = false, time.Time{}, 0
+}
+
+// stopped forgets what was due of a container that is removed.
+func (m *memo) stopped() {
+	m.health, m.again, m.checkErrors, m.greeted = nil, nil, 0, false
+	m.checkAt, m.againAt, m.settledAt = time.Time{}, time.Time{}, time.Time{}
+}
+
+// wake is when this name must be looked at again though nothing happens; zero is never.
+func (m *memo) wake(now time.Time) time.Time {
+	times := []time.Time{m.checkAt, m.againAt, m.unreadable.until}
+	for _, b := range m.backOff {
+		times = append(times, b.until)
+	}
+	if !m.downSince.IsZero() {
+		times = append(times, m.downSince.Add(reportPatience))
+	}
+	var first time.Time
+	for _, t := range times {
+		if t.After(now) && (first.IsZero() || t.Before(first)) {
+			first = t
+		}
+	}
+	return first
+}

@@ -1,0 +1,368 @@
+package reconcile
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// The model is one container around the real next: everything that can happen to it within a budget of adversity, at every
+// point, also between two side effects of one step. A step's effects are those of the code, in its order.
+
+type modelPhase int8
+
+const (
+	phaseNone modelPhase = iota
+	phaseAdding
+	phaseAdded
+	phaseChanging
+	phaseDeleting
+	phaseDeleted
+	phaseDamaged
+)
+
+// What the executable can do about a changed configuration.
+const (
+	reconfigures  int8 = iota
+	refusesInCode      // VERSION promises it, and ADD again answers code 100
+	cannot
+	executableKinds
+)
+
+const (
+	unitNone int8 = iota
+	unitRuns
+	unitSick // active, but CHECK answers with an error
+	unitFailed
+)
+
+// what is a version of what the binding asks for.
+type what struct{ id, config, group int8 }
+
+// model is the whole world of one container, as a value: it is the key of the search.
+type model struct {
+	// the NSDB
+	bound  bool
+	unread bool
+	want   what
+
+	// the state directory
+	phase    modelPhase
+	recorded what
+	thisBoot bool
+
+	// the host; namespace is the container id of its tag plus one
+	namespace int8
+	unit      int8
+	runs      int8 // the configuration that the unit was given
+
+	// the supervisor's memory, which a crash takes
+	waiting     [stepCount]bool
+	notInPlace  int8 // the configuration that answered code 100, plus one
+	checkFailed bool
+
+	executable int8
+
+	changes, crashes, fails, deaths int8 // what may still happen
+}
+
+func (m *model) hasRecord() bool { return m.phase != phaseNone && m.phase != phaseDeleted }
+
+// facts are what look would find.
+func (m *model) facts() Facts {
+	f := Facts{
+		AnyUnread: m.unread, OtherBoot: m.hasRecord() && m.phase != phaseDamaged && !m.thisBoot, Readable: true,
+		Leftover: m.namespace != 0 || m.unit != unitNone, CheckFailed: m.checkFailed,
+		CheckDue:   m.unit == unitSick && (m.phase == phaseAdded || m.phase == phaseChanging),
+		Executable: ExecutableReady, Reconfigures: m.executable != cannot && m.notInPlace != m.want.config+1, Slot: true,
+		Waiting: m.waiting,
+	}
+	f.Record = map[modelPhase]RecordState{
+		phaseNone: NoRecord, phaseDeleted: NoRecord, phaseDamaged: Damaged, phaseAdding: IsAdding, phaseAdded: IsAdded,
+		phaseChanging: IsChanging, phaseDeleting: IsDeleting,
+	}[m.phase]
+	if m.namespace != 0 {
+		f.Namespace = NamespaceOurs
+	}
+	if m.phase == phaseAdded || m.phase == phaseChanging {
+		f.Units = map[int8]UnitsState{unitNone: UnitsGone, unitRuns: UnitsGood, unitSick: UnitsGood, unitFailed: UnitsFailed}[m.unit]
+	}
+	known := m.phase != phaseNone && m.phase != phaseDamaged // whose port the record tells
+	switch {
+	case m.unread && known:
+		f.Wanted = WantedUnread
+	case !m.bound || m.unread:
+		f.Wanted = NotWanted
+	case m.phase == phaseDamaged && m.namespace != 0 && m.namespace != m.want.id+1:
+		f.Wanted = WantedOther
+	case m.phase == phaseDamaged || !m.hasRecord() || m.recorded == m.want:
+		f.Wanted = Wanted
+	case m.recorded.id != m.want.id:
+		f.Wanted = WantedOther
+	case m.recorded.config != m.want.config:
+		f.Wanted = WantedEdited
+	default:
+		f.Wanted = WantedGroup
+	}
+	return f
+}
+
+// effects are the side effects of a step that succeeds, in order. They go by what was wanted when the step began.
+func (m *model) effects(step Step) []func(*model) {
+	want := m.want
+	switch step {
+	case Add:
+		return []func(*model){
+			func(m *model) { m.phase, m.recorded, m.thisBoot = phaseAdding, want, true },
+			func(m *model) { m.namespace = want.id + 1 },
+			func(m *model) { m.unit, m.runs = unitRuns, want.config },
+			func(m *model) { m.phase, m.notInPlace, m.checkFailed = phaseAdded, 0, false },
+		}
+	case AddAgain:
+		if m.executable == refusesInCode {
+			return []func(*model){
+				func(m *model) { m.phase, m.recorded, m.thisBoot = phaseChanging, want, true },
+				func(m *model) { m.notInPlace = want.config + 1 },
+			}
+		}
+		return []func(*model){
+			func(m *model) { m.phase, m.recorded, m.thisBoot = phaseChanging, want, true },
+			func(m *model) { m.runs = want.config },
+			func(m *model) { m.phase, m.notInPlace, m.checkFailed = phaseAdded, 0, false },
+		}
+	case Rewrite:
+		return []func(*model){func(m *model) { m.recorded.group = want.group }}
+	case Delete:
+		return []func(*model){
+			func(m *model) {
+				if m.phase != phaseDamaged {
+					m.phase = phaseDeleting
+				}
+			},
+			func(m *model) { m.unit = unitNone },
+			func(m *model) { m.namespace = 0 },
+			func(m *model) {
+				m.checkFailed = false
+				if m.phase != phaseDamaged && (m.bound || m.unread) {
+					m.phase = phaseDeleted
+				} else {
+					m.phase, m.recorded = phaseNone, what{}
+				}
+			},
+		}
+	case Clean:
+		return []func(*model){
+			func(m *model) { m.unit = unitNone },
+			func(m *model) { m.namespace = 0 },
+		}
+	case RunCheck:
+		return []func(*model){func(m *model) { m.checkFailed = true }}
+	default: // what rest tidies up
+		return []func(*model){func(m *model) {
+			if !m.bound && !m.unread && m.phase == phaseDeleted {
+				m.phase, m.recorded = phaseNone, what{}
+			}
+		}}
+	}
+}
+
+// failures are the ways in which the verb of a step can fail: before it did anything, and after it did everything.
+func (m *model) failures(step Step) []model {
+	if step != Add && step != AddAgain && step != Delete && step != Clean {
+		return nil
+	}
+	effects := m.effects(step)
+	verb := map[Step]int{Add: 2, AddAgain: 1, Delete: 1, Clean: 0}[step]
+	var ends []model
+	for _, done := range []int{0, verb, verb + 1} { // 0: the record could not be written
+		end := *m
+		for _, effect := range effects[:done] {
+			effect(&end)
+		}
+		end.waiting[step] = true
+		ends = append(ends, end)
+	}
+	return ends
+}
+
+// events are what can happen at any moment, within the budget.
+func (m *model) events() []model {
+	var after []model
+	add := func(change func(*model)) {
+		next := *m
+		change(&next)
+		after = append(after, next)
+	}
+	if m.changes > 0 {
+		mind := func(change func(*model)) {
+			add(func(n *model) {
+				change(n)
+				n.changes--
+				n.waiting, n.notInPlace = [stepCount]bool{}, 0 // a change ends every back-off
+			})
+		}
+		mind(func(n *model) { n.bound = !n.bound })
+		mind(func(n *model) { n.unread = !n.unread })
+		mind(func(n *model) { n.want.id = 1 - n.want.id })
+		mind(func(n *model) { n.want.config = 1 - n.want.config })
+		mind(func(n *model) { n.want.group = 1 - n.want.group })
+	}
+	if m.deaths > 0 && m.unit == unitRuns {
+		for _, state := range []int8{unitNone, unitSick, unitFailed} {
+			add(func(n *model) { n.unit = state; n.deaths-- })
+		}
+	}
+	if m.crashes > 0 {
+		add((*model).crash)
+		add((*model).reboot)
+		if m.hasRecord() {
+			add(func(n *model) { n.crash(); n.phase, n.recorded = phaseDamaged, what{} })
+		}
+	}
+	return after
+}
+
+func (m *model) crash() {
+	m.waiting, m.notInPlace, m.checkFailed = [stepCount]bool{}, 0, false
+	m.crashes--
+}
+
+func (m *model) reboot() {
+	m.crash()
+	m.namespace, m.unit, m.runs, m.thisBoot = 0, unitNone, 0, false
+}
+
+// successors are all worlds that this one can become: by the step that next asks for, whole, failed, or with an event
+// between two effects (after a crash nothing of the step goes on), or by time.
+func (m *model) successors() []model {
+	all := m.events()
+	if m.waiting != [stepCount]bool{} {
+		rested := *m
+		rested.waiting = [stepCount]bool{}
+		all = append(all, rested)
+	}
+	step := next(m.facts()).Step
+	effects := m.effects(step)
+	done := *m
+	for i, effect := range effects {
+		effect(&done)
+		for _, event := range done.events() {
+			if event.crashes == done.crashes {
+				for _, rest := range effects[i+1:] {
+					rest(&event)
+				}
+			}
+			all = append(all, event)
+		}
+	}
+	all = append(all, done)
+	if m.fails > 0 {
+		for _, failed := range m.failures(step) {
+			failed.fails--
+			all = append(all, failed)
+		}
+	}
+	return all
+}
+
+// wrong says what is wrong with the step that next asks for here, or "".
+func (m *model) wrong(step Step) string {
+	whole := m.namespace == m.want.id+1 && m.unit == unitRuns && !m.checkFailed && m.thisBoot
+	same := m.bound && !m.unread && m.recorded.id == m.want.id && m.recorded.config == m.want.config
+	runs := m.phase == phaseAdded || m.phase == phaseChanging
+	switch {
+	case step == Add && (m.namespace != 0 || m.unit != unitNone || m.hasRecord()):
+		return "ADD over leftovers"
+	case step == Add && (!m.bound || m.unread):
+		return "ADD of what is not known to be wanted"
+	case step == Delete && whole && same && m.phase == phaseAdded && m.runs == m.want.config:
+		return "DEL of a good container that is wanted unchanged"
+	case step == Delete && whole && m.bound && !m.unread && runs && m.recorded.id == m.want.id && m.executable == reconfigures:
+		return "DEL of a running container for an edit that can be made in place"
+	case step != None && step != RunCheck && m.unread && m.hasRecord():
+		return "a step for what is unread"
+	case step == Clean && m.unread:
+		return "a leftover removed while a binding is unread"
+	}
+	return ""
+}
+
+// settledEnd lets the container settle with no more adversity: the NSDB can be read, back-offs end, verbs succeed. It returns
+// what is wrong with the end, or "".
+func (m *model) settledEnd() string {
+	const bound = 12
+	m.unread = false
+	for range bound {
+		m.waiting = [stepCount]bool{}
+		step := next(m.facts()).Step
+		if text := m.wrong(step); text != "" {
+			return text
+		}
+		before := *m
+		for _, effect := range m.effects(step) {
+			effect(m)
+		}
+		if step != None || before != *m {
+			continue
+		}
+		switch {
+		case !m.bound && (m.phase != phaseNone || m.namespace != 0 || m.unit != unitNone):
+			return "something is left over"
+		case m.bound && (m.phase != phaseAdded || m.recorded != m.want || !m.thisBoot):
+			return "the record is not of what is wanted"
+		case m.bound && (m.namespace != m.want.id+1 || m.unit != unitRuns || m.runs != m.want.config):
+			return "what runs is not what is wanted"
+		}
+		return ""
+	}
+	return fmt.Sprintf("not settled in %d steps", bound)
+}
+
+// TestEveryEndIsRight searches all worlds that one container can come to within three changes of mind, two crashes (reboots
+// and damaged records among them), two failing verbs and a dying unit.
+func TestEveryEndIsRight(t *testing.T) {
+	came := map[model]model{} // from where, for the report
+	var queue []model
+	for executable := range executableKinds {
+		start := model{executable: executable, thisBoot: true, changes: 3, crashes: 2, fails: 2, deaths: 1}
+		came[start] = start
+		queue = append(queue, start)
+	}
+	faults := map[string]bool{}
+	for len(queue) > 0 {
+		m := queue[0]
+		queue = queue[1:]
+		text := m.wrong(next(m.facts()).Step)
+		if text == "" {
+			end := m
+			text = end.settledEnd()
+		}
+		if text != "" && !faults[text] { // the first is the shortest
+			faults[text] = true
+			t.Errorf("%s:\n%s", text, story(came, m))
+		}
+		for _, successor := range m.successors() {
+			if _, known := came[successor]; !known {
+				came[successor] = m
+				queue = append(queue, successor)
+			}
+		}
+	}
+	t.Logf("%d states", len(came))
+}
+
+// story tells how a world came about.
+func story(came map[model]model, m model) string {
+	var lines []string
+	for {
+		lines = append(lines, fmt.Sprintf("\t%+v: %v", m, next(m.facts()).Step))
+		from := came[m]
+		if from == m {
+			break
+		}
+		m = from
+	}
+	slices.Reverse(lines)
+	return strings.Join(lines, "\n")
+}

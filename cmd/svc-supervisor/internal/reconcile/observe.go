@@ -1,0 +1,108 @@
+package reconcile
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/netns"
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+	"github.com/svc-supervisor/svc-supervisor/pkg/statedir"
+	"github.com/svc-supervisor/svc-supervisor/pkg/unit"
+)
+
+// lookAtHost reads namespace, veth and units. What does not answer is unknown, never gone.
+func (r *Reconciler) lookAtHost(ctx context.Context, s *situation) {
+	namespace, err := r.namespaces.Observe(s.name)
+	if err != nil {
+		s.problem = err.Error()
+		return
+	}
+	link, err := r.links.Observe(s.name)
+	if err != nil {
+		s.problem = err.Error()
+		return
+	}
+	s.units, err = r.units.List(ctx, s.name.Unit(), "svc-"+string(s.name)+":*.service")
+	if err != nil {
+		s.problem = err.Error()
+		return
+	}
+	s.facts.Readable = true
+	switch namespace.State {
+	case netns.Ours:
+		s.facts.Namespace, s.tag = NamespaceOurs, namespace.Owner
+		if s.facts.Record == Damaged && s.facts.wanted() && s.tag.ContainerID != s.claim.binding.Container.ContainerID {
+			s.facts.Wanted = WantedOther // the tag tells what the record does not
+		}
+	case netns.Foreign:
+		// The namespace decides for the whole name: what else has the name is another's too.
+		s.facts.Namespace = NamespaceForeign
+		s.take("namespace %s exists and is not ours", s.name)
+	}
+	if link.State == netns.Foreign {
+		s.take("interface %s exists and is not ours", s.name)
+	}
+	s.facts.Units = unitsState(s.record(), s.units)
+	if s.facts.Namespace != NamespaceForeign {
+		owned, err := r.ownsAny(ctx, s)
+		if err != nil {
+			s.facts.Readable, s.problem = false, err.Error()
+			return
+		}
+		s.facts.Leftover = namespace.State == netns.Ours || link.State == netns.Ours || owned
+	}
+}
+
+func (s *situation) take(format string, name spec.Name) {
+	s.facts.Taken = true
+	s.claim.taken = fmt.Sprintf(format, name)
+}
+
+// ownsAny says whether one of the units carries our tag. It asks only where there is no record: with one it does not matter.
+func (r *Reconciler) ownsAny(ctx context.Context, s *situation) (bool, error) {
+	if s.facts.Record != NoRecord {
+		return false, nil
+	}
+	for _, u := range s.units {
+		owner, ok, err := r.units.Owner(ctx, u.Name)
+		if err != nil || ok && owner.Ours(s.name) {
+			return err == nil, err
+		}
+	}
+	return false, nil
+}
+
+// unitsState sums up the units that the record names. One that is not loaded is gone: systemd forgets a transient unit when
+// it stops.
+func unitsState(record *statedir.Record, units []unit.Unit) UnitsState {
+	if record == nil {
+		return UnitsGood
+	}
+	state := UnitsGood
+	for _, name := range record.Units() {
+		switch one := stateOf(name, units); {
+		case one == UnitsFailed:
+			return UnitsFailed
+		case one > state:
+			state = one
+		}
+	}
+	return state
+}
+
+func stateOf(name string, units []unit.Unit) UnitsState {
+	for _, u := range units {
+		switch {
+		case u.Name != name:
+		case u.FailedForGood():
+			return UnitsFailed
+		case u.Gone():
+			return UnitsGone
+		case u.Transitional():
+			return UnitsMoving
+		default:
+			return UnitsGood
+		}
+	}
+	return UnitsGone
+}

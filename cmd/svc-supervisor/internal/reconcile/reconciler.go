@@ -1,0 +1,281 @@
+package reconcile
+
+import (
+	"context"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+	"github.com/svc-supervisor/svc-supervisor/pkg/statedir"
+)
+
+// Settings are what an operator can set. All durations must be positive.
+type Settings struct {
+	BootID        string
+	Parallel      int           // containers worked on at once
+	VerbDeadline  time.Duration // of ADD, CHECK and DEL
+	CheckInterval time.Duration
+	Grace         time.Duration // for the verbs that run when the supervisor stops
+}
+
+// Reconciler works on every container of the host.
+type Reconciler struct {
+	settings    Settings
+	records     Records
+	namespaces  Namespaces
+	links       Links
+	units       Units
+	executables Executables
+	report      Reporter
+	logs        func(spec.ServiceType) *slog.Logger // the logger of a type
+	log         *slog.Logger
+
+	queue     *queue
+	quiet     quiet
+	collected map[string]time.Time // when GC of an executable ran; CollectGarbage's alone
+
+	hearing sync.Mutex // held while a desired set is taken in: one after the other
+
+	mu           sync.Mutex
+	claims       *claims // nil until the NSDB was heard of
+	host         spec.Host
+	memos        map[spec.Name]*memo
+	holders      map[spec.Name]holder      // by record
+	slots        map[spec.Name]bool        // names with a record of any phase, or with a reservation
+	strays       map[spec.ContainerID]bool // whose status no worker takes back: of bindings without one, or of an earlier run
+	strayRow     []Row
+	hostReported *spec.HostStatus
+	pruned       bool
+	draining     bool
+	stopped      bool
+}
+
+// slowWork is how long a name may keep one of the parallel places: one whose executable hangs gives its place to others.
+const slowWork = 2 * time.Second
+
+// New makes a reconciler. logs gives the logger for what the executables of a type say.
+func New(settings Settings, records Records, namespaces Namespaces, links Links, units Units, executables Executables,
+	reporter Reporter, log *slog.Logger, logs func(spec.ServiceType) *slog.Logger,
+) *Reconciler {
+	return &Reconciler{
+		settings:    settings,
+		records:     records,
+		namespaces:  namespaces,
+		links:       links,
+		units:       units,
+		executables: executables,
+		report:      reporter,
+		logs:        logs,
+		log:         log,
+		queue:       newQueue(),
+		collected:   map[string]time.Time{},
+		memos:       map[spec.Name]*memo{},
+		holders:     map[spec.Name]holder{},
+		slots:       map[spec.Name]bool{},
+		strays:      map[spec.ContainerID]bool{},
+	}
+}
+
+// Recall reads every record, so that who holds what is known before the first decision. It returns an error if the state
+// directory cannot be read: then nothing may be decided.
+func (r *Reconciler) Recall() error {
+	if err := r.records.Rescan(); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, name := range r.records.Names() {
+		r.slots[name] = true
+		if entries := r.records.Read(name); len(entries) > 0 {
+			r.noteLocked(name, entries[0].Record)
+		}
+	}
+	return nil
+}
+
+// Run works until ctx ends. Then verbs that run may go on for the grace time, after which they are killed: the next start
+// finds what was half done.
+func (r *Reconciler) Run(ctx context.Context) {
+	work, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	var workers sync.WaitGroup
+	tokens := make(chan struct{}, max(1, r.settings.Parallel))
+	for {
+		tokens <- struct{}{}
+		name, ok := r.queue.take(ctx)
+		if !ok {
+			break
+		}
+		workers.Go(func() {
+			release := sync.OnceFunc(func() { <-tokens })
+			slow := time.AfterFunc(slowWork, release)
+			r.work(ctx, work, name)
+			slow.Stop()
+			release()
+			r.queue.done(name)
+		})
+	}
+	grace := time.AfterFunc(r.settings.Grace, stop)
+	workers.Wait()
+	grace.Stop()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.stopped = true
+	for _, m := range r.memos {
+		if m.timer != nil {
+			m.timer.Stop()
+		}
+	}
+}
+
+// Desire hands over what the NSDB asks for, and marks every name that it may concern.
+func (r *Reconciler) Desire(ctx context.Context, desired spec.Desired) {
+	sorted := sortClaims(&desired)
+	r.hearing.Lock()
+	defer r.hearing.Unlock()
+	r.mu.Lock()
+	if r.draining {
+		r.mu.Unlock()
+		return
+	}
+	changed := changedNames(r.claims, sorted)
+	r.claims = sorted
+	if desired.Unread == "" {
+		r.host = desired.Host
+	}
+	prune := desired.Unread == "" && !sorted.anyUnread && !r.pruned
+	r.mu.Unlock()
+
+	r.logBindings(sorted)
+	r.reportHost()
+	r.reportStrays()
+	if prune {
+		r.prune(ctx)
+	}
+	if changed == nil {
+		r.MarkAll()
+		return
+	}
+	for _, name := range changed {
+		r.Mark(name)
+	}
+	r.markHeld(HeldSlot) // weight or limit may have changed
+}
+
+// Drain makes nothing wanted, whatever the NSDB says or said.
+func (r *Reconciler) Drain() {
+	r.hearing.Lock()
+	defer r.hearing.Unlock()
+	r.mu.Lock()
+	r.claims = sortClaims(&spec.Desired{})
+	r.draining = true
+	r.mu.Unlock()
+	r.reportStrays()
+	r.MarkAll()
+}
+
+// Drained says whether nothing is left after Drain: no record and no look that is due.
+func (r *Reconciler) Drained() bool {
+	return len(r.records.Names()) == 0 && r.queue.idle()
+}
+
+// Mark asks for a look at one name; one that is not known and has nothing to do with us costs a look.
+func (r *Reconciler) Mark(name spec.Name) { r.queue.mark(name) }
+
+// MarkAll asks for a look at every name that is wanted, recorded, remembered, or carries our tag.
+func (r *Reconciler) MarkAll() {
+	names := map[spec.Name]bool{}
+	for _, name := range r.records.Names() {
+		names[name] = true
+	}
+	r.mu.Lock()
+	if r.claims != nil {
+		for name := range r.claims.byName {
+			names[name] = true
+		}
+	}
+	for name := range r.memos {
+		names[name] = true
+	}
+	r.mu.Unlock()
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		r.queue.mark(name)
+	}
+}
+
+// FindLeftovers marks every name under which something carries our tag or stands in one of our slices.
+func (r *Reconciler) FindLeftovers(ctx context.Context) error {
+	namespaces, err := r.namespaces.List()
+	if err != nil {
+		return err
+	}
+	links, err := r.links.List()
+	if err != nil {
+		return err
+	}
+	units, err := r.units.List(ctx, "svc-*.service")
+	if err != nil {
+		return err
+	}
+	for _, n := range namespaces {
+		if n.Owner.Ours(n.Name) {
+			r.Mark(n.Name)
+		}
+	}
+	for _, l := range links {
+		r.Mark(l.Name)
+	}
+	for _, u := range units {
+		if name, ok := spec.UnitOwner(u.Name); ok {
+			r.Mark(name)
+		}
+	}
+	return nil
+}
+
+// prune removes, once, the statuses that neither a record nor a binding stands for.
+func (r *Reconciler) prune(ctx context.Context) {
+	r.mu.Lock()
+	keep := map[spec.ContainerID]bool{}
+	for _, h := range r.holders {
+		keep[h.container] = true
+	}
+	for id := range r.claims.byContainer {
+		keep[id] = true
+	}
+	r.pruned = true
+	r.mu.Unlock()
+	kept := func(id spec.ContainerID) bool {
+		if keep[id] {
+			r.mu.Lock()
+			r.strays[id] = true // goes with its binding, should nothing else be said of it
+			r.mu.Unlock()
+		}
+		return keep[id]
+	}
+	if err := r.report.Prune(ctx, kept); err != nil {
+		r.log.Warn("old statuses not removed", "error", err)
+	}
+}
+
+// noteLocked keeps the index of who holds which port and container id.
+func (r *Reconciler) noteLocked(name spec.Name, record *statedir.Record) {
+	if record == nil {
+		delete(r.holders, name)
+		return
+	}
+	r.holders[name] = holder{record.Container.PortID, record.Container.ContainerID, record.Phase == statedir.Deleted}
+}
+
+// memoLocked returns the memo of a name, a new one if need be.
+func (r *Reconciler) memoLocked(name spec.Name) *memo {
+	m := r.memos[name]
+	if m == nil {
+		m = new(memo)
+		r.memos[name] = m
+	}
+	return m
+}

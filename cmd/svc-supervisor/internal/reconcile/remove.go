@@ -1,0 +1,208 @@
+package reconcile
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/plugin"
+	"github.com/svc-supervisor/svc-supervisor/pkg/netns"
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+	"github.com/svc-supervisor/svc-supervisor/pkg/statedir"
+)
+
+// remove undoes a container: the record `deleting` first, then DEL, the units that are left, the namespace; the record
+// last, so that a crash at any point leads here again.
+func (r *Reconciler) remove(ctx context.Context, s *situation, m *memo, d Decision) {
+	record := s.record()
+	c := s.container()
+	stillWanted := s.facts.wanted()
+	if record == nil {
+		r.logFor(c).Warn("remove what a damaged record stands for", "container", s.name, "error", s.problem)
+	} else {
+		r.logFor(c).Info("delete container for port binding", append(fields(c), "rule", d.Rule)...)
+	}
+	if stillWanted && m.downSince.IsZero() {
+		m.downSince = time.Now()
+	}
+	r.reportRemoval(s, m, c, stillWanted)
+	if record != nil && record.Phase != statedir.Deleting {
+		deleting := *record
+		deleting.Phase = statedir.Deleting
+		if err := r.write(&deleting); err != nil {
+			r.retry(s, m, Delete, err)
+			return
+		}
+		record = &deleting
+	}
+	if err := r.end(ctx, s, c, record); err != nil {
+		if ctx.Err() == nil {
+			r.retry(s, m, Delete, err)
+		}
+		return
+	}
+	if err := r.forgetRecord(s, record); err != nil {
+		r.retry(s, m, Delete, err)
+		return
+	}
+	m.succeeded(Delete)
+	m.stopped()
+	switch {
+	case s.facts.Wanted == WantedOther:
+		m.neverRan()
+	case d.Rule == ruleBroken:
+		m.failed(Add, errors.New("it broke"), false, time.Now())
+	}
+	r.reportHost()
+	r.markHeld(HeldTaken) // by the port or the container id that is free now
+}
+
+// container is what the record says, or for a damaged one what else is known: its name and type, and the id of the tag.
+func (s *situation) container() spec.Container {
+	if record := s.record(); record != nil {
+		return record.Container
+	}
+	c := spec.Container{InterfaceName: s.name, ServiceType: s.serviceType(), ContainerID: s.tag.ContainerID}
+	if c.ContainerID == "" {
+		c.ContainerID = spec.ContainerID(s.name) // DEL needs some id in its environment
+	}
+	return c
+}
+
+// reportRemoval tells the cluster STOPPING only of a container that is nowhere wanted on this host: on STOPPING of a bound
+// container the scheduler would take it away.
+func (r *Reconciler) reportRemoval(s *situation, m *memo, c spec.Container, stillWanted bool) {
+	switch {
+	case s.record() == nil:
+	case stillWanted && s.claim.binding.Container.ContainerID == c.ContainerID:
+		// An ADD that failed and is undone leaves the status as it is, and so does another try of DEL.
+		if m.addFails == 0 && m.failure[Delete] == "" {
+			r.publish(c, m)
+			r.report.Starting(c)
+		}
+	case r.heldElsewhere(c.ContainerID, s.name, nil):
+	default:
+		r.publish(c, m)
+		r.report.Stopping(c)
+	}
+}
+
+// end runs DEL and removes what the executable left, all of it only where it carries our tag.
+func (r *Reconciler) end(ctx context.Context, s *situation, c spec.Container, record *statedir.Record) error {
+	conf := &spec.Conf{CNIVersion: spec.CNIVersion, Name: spec.Network, Container: &c}
+	if record != nil && record.Conf != nil {
+		copied := *record.Conf
+		conf, conf.PrevResult = &copied, record.Result
+	}
+	if err := r.runDel(ctx, s, c, conf, s.toEnd); err != nil {
+		return err
+	}
+	return r.sweep(ctx, s)
+}
+
+// runDel runs DEL. The namespace is handed over only if it is there and ours.
+func (r *Reconciler) runDel(ctx context.Context, s *situation, c spec.Container, conf *spec.Conf, e plugin.Executable) error {
+	conf.Type = plugin.CNIType(e.Path)
+	stdin, err := json.Marshal(conf)
+	if err != nil {
+		return err
+	}
+	namespace := ""
+	if s.facts.Namespace == NamespaceOurs {
+		namespace = r.namespaces.Path(s.name)
+	}
+	_, err = r.runFor(ctx, c, spec.Del, e, namespace, stdin)
+	return err
+}
+
+// sweep stops the units that are left and removes namespace and veth. Where the namespace is another's, so are they.
+func (r *Reconciler) sweep(ctx context.Context, s *situation) error {
+	if s.facts.Namespace == NamespaceForeign {
+		return nil
+	}
+	units, err := r.units.List(ctx, s.name.Unit(), "svc-"+string(s.name)+":*.service")
+	if err != nil {
+		return err
+	}
+	for _, u := range units {
+		owned, err := r.owns(ctx, s, u.Name)
+		if err != nil {
+			return err
+		}
+		if !owned {
+			continue
+		}
+		if err := r.units.Stop(ctx, u.Name); err != nil {
+			return err
+		}
+	}
+	if err := r.links.Remove(s.name); err != nil && !errors.Is(err, netns.ErrForeign) {
+		return err
+	}
+	if err := r.namespaces.Remove(s.name); err != nil && !errors.Is(err, netns.ErrForeign) {
+		return err
+	}
+	return nil
+}
+
+// owns says whether a unit of the name is ours: the namespace says so, the record, or the unit's own tag.
+func (r *Reconciler) owns(ctx context.Context, s *situation, unit string) (bool, error) {
+	if s.facts.Namespace == NamespaceOurs || s.record() != nil && slices.Contains(s.record().Units(), unit) {
+		return true, nil
+	}
+	owner, ok, err := r.units.Owner(ctx, unit)
+	return ok && owner.Ours(s.name), err
+}
+
+// forgetRecord removes the record; of a name that is still wanted it stays as `deleted`, which keeps the slot.
+func (r *Reconciler) forgetRecord(s *situation, record *statedir.Record) error {
+	r.mu.Lock()
+	now := r.claims.claim(s.name, r.holders)
+	r.mu.Unlock()
+	if record != nil && (now.binding != nil || now.unread != "") {
+		deleted := *record
+		deleted.Phase, deleted.Result, deleted.Conf, deleted.Previous = statedir.Deleted, nil, nil, nil
+		if s.facts.Wanted == WantedOther {
+			deleted.AddedAt = nil // what comes next under the name never ran
+		}
+		return r.write(&deleted)
+	}
+	if err := r.records.Remove(s.name, s.entry.ServiceType); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	delete(r.holders, s.name)
+	r.mu.Unlock()
+	return nil
+}
+
+// clean removes what carries our tag and has no record: DEL of every type is asked, since no record says which one it was.
+func (r *Reconciler) clean(ctx context.Context, s *situation, m *memo) {
+	r.log.Warn("leftover without a record removed", "container", s.name)
+	c := spec.Container{InterfaceName: s.name, ContainerID: s.tag.ContainerID}
+	if c.ContainerID == "" {
+		c.ContainerID = spec.ContainerID(s.name)
+	}
+	executables, _ := r.executables.List()
+	asked := map[spec.ServiceType]bool{}
+	for _, e := range executables {
+		if asked[e.Type] {
+			continue
+		}
+		asked[e.Type] = true
+		c.ServiceType = e.Type
+		container := c
+		conf := &spec.Conf{CNIVersion: spec.CNIVersion, Name: spec.Network, Container: &container}
+		if err := r.runDel(ctx, s, c, conf, e); err != nil {
+			r.retry(s, m, Clean, err)
+			return
+		}
+	}
+	if err := r.sweep(ctx, s); err != nil {
+		r.retry(s, m, Clean, err)
+		return
+	}
+	m.succeeded(Clean)
+}

@@ -1,0 +1,203 @@
+package reconcile
+
+import (
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/report"
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+)
+
+// Row is what `ps` shows of one container.
+type Row struct {
+	Name        spec.Name        `json:"name"`
+	Type        spec.ServiceType `json:"type,omitempty"`
+	Version     string           `json:"version,omitempty"`
+	Status      string           `json:"status"` // RUNNING, STARTING, STOPPING, HELD or UNKNOWN
+	Reason      string           `json:"reason,omitempty"`
+	Units       []string         `json:"units,omitempty"`
+	AddedAt     *time.Time       `json:"addedAt,omitempty"`
+	PortID      spec.PortID      `json:"portId,omitempty"`
+	ContainerID spec.ContainerID `json:"containerId,omitempty"`
+	Health      *spec.Health     `json:"health,omitempty"`
+	Hold        Hold             `json:"-"`
+}
+
+// Up counts the connections that carry traffic, and all of them.
+func (r Row) Up() (up, all int) {
+	if r.Health == nil {
+		return 0, 0
+	}
+	for _, c := range r.Health.Connections {
+		if c.Status == spec.Active {
+			up++
+		}
+	}
+	return up, len(r.Health.Connections)
+}
+
+// Rows returns what is known of every container, sorted by name.
+func (r *Reconciler) Rows() []Row {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	rows := slices.Clone(r.strayRow)
+	for _, name := range slices.Sorted(maps.Keys(r.memos)) {
+		if row := r.memos[name].row; row.Name != "" {
+			rows = append(rows, row)
+		}
+	}
+	slices.SortStableFunc(rows, func(a, b Row) int { return strings.Compare(string(a.Name), string(b.Name)) })
+	return rows
+}
+
+// HostRow is what `ps` shows of the host.
+type HostRow struct {
+	ID     spec.HostID `json:"id"`
+	Unread string      `json:"unread,omitempty"` // why nothing is known of the host
+	spec.HostStatus
+}
+
+// HostRow returns the host's own line.
+func (r *Reconciler) HostRow() HostRow {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	row := HostRow{ID: r.host.ID, HostStatus: r.hostStatusLocked()}
+	switch {
+	case r.claims == nil:
+		row.Unread = notReadYet
+	default:
+		row.Unread = r.claims.unread
+	}
+	return row
+}
+
+// show keeps the row of a name for Rows.
+func (r *Reconciler) show(s *situation, m *memo, d Decision) {
+	row := Row{Name: s.name, Type: s.serviceType(), Health: m.health, Hold: d.Hold, Reason: r.reason(s, m, d)}
+	if b := s.claim.binding; b != nil {
+		row.PortID, row.ContainerID = b.PortID, b.Container.ContainerID
+	}
+	if record := s.record(); record != nil {
+		row.Version, row.Units, row.AddedAt = record.Executable.Version, record.Units(), record.AddedAt
+		row.PortID, row.ContainerID = record.Container.PortID, record.Container.ContainerID
+	}
+	switch {
+	case d.Hold == HeldUnread || d.Hold == HeldNewer:
+		row.Status = "UNKNOWN"
+	case d.Step == Delete || d.Step == Clean:
+		row.Status = "STOPPING"
+	case s.facts.runs():
+		row.Status = "RUNNING"
+	case d.Step == Add:
+		row.Status = "STARTING"
+	case d.Hold != NotHeld:
+		row.Status = "HELD"
+	default:
+		row = Row{} // nothing is wanted and nothing is there
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	m.row = row
+}
+
+func (r *Reconciler) hostStatusLocked() spec.HostStatus {
+	status := spec.HostStatus{Weight: r.host.Weight, Quota: -1, Count: len(r.slots)}
+	if r.host.Limit >= 0 {
+		status.Quota = max(0, r.host.Limit-len(r.slots))
+	}
+	return status
+}
+
+// reportHost reports weight, quota and count, once the host's object was read.
+func (r *Reconciler) reportHost() {
+	r.mu.Lock()
+	status, limit := r.hostStatusLocked(), r.host.Limit
+	news := r.host.ID != "" && (r.hostReported == nil || *r.hostReported != status)
+	if news {
+		r.hostReported = &status
+	}
+	r.mu.Unlock()
+	if !news {
+		return
+	}
+	r.log.Debug("container service is running", "weight", status.Weight, "count", status.Count, "limit", limit,
+		"quota", status.Quota)
+	r.report.Host(status)
+}
+
+// reportStrays reports the bindings that no worker stands for, and takes back what was reported of those that are gone.
+// The caller holds `hearing`.
+func (r *Reconciler) reportStrays() {
+	r.mu.Lock()
+	if r.claims == nil || r.claims.unread != "" {
+		r.mu.Unlock()
+		return
+	}
+	strays, anyUnread := r.claims.strays(r.holders), r.claims.anyUnread
+	was, is := maps.Clone(r.strays), map[spec.ContainerID]bool{}
+	r.strayRow = nil
+	for _, stray := range strays {
+		c := stray.binding.Container
+		r.strayRow = append(r.strayRow, Row{
+			Name: c.InterfaceName, Type: c.ServiceType, Status: "HELD", Reason: stray.reason, PortID: stray.binding.PortID,
+			ContainerID: c.ContainerID,
+		})
+	}
+	r.mu.Unlock()
+	for _, stray := range strays {
+		c := stray.binding.Container
+		if c.ContainerID == "" {
+			continue
+		}
+		is[c.ContainerID] = true
+		if !was[c.ContainerID] {
+			r.log.Warn("binding held", append(fields(c), "reason", stray.reason)...)
+		}
+		if !r.heldElsewhere(c.ContainerID, "", stray.binding) { // else the status is another's
+			r.report.Failing(c, report.Trouble{Reason: stray.reason})
+		}
+	}
+	for id := range was {
+		switch {
+		case is[id]:
+		case anyUnread || r.heldElsewhere(id, "", nil):
+			is[id] = true // unknown, or another answers for it now: it is looked at again the next time
+		default:
+			r.report.Remove(id)
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	maps.DeleteFunc(r.strays, func(id spec.ContainerID, _ bool) bool { return was[id] })
+	maps.Copy(r.strays, is)
+}
+
+// logBindings tells which ports the host has bound, for the search why a container does not come up.
+func (r *Reconciler) logBindings(c *claims) {
+	if c.unread != "" {
+		r.log.Warn("host unknown: nothing is changed", "reason", c.unread)
+		return
+	}
+	var ports []string
+	for _, bindings := range c.byName {
+		for _, b := range bindings {
+			ports = append(ports, string(b.PortID))
+		}
+	}
+	slices.Sort(ports)
+	r.log.Debug("host bindings updated", "hostId", r.host.ID, "portIds", ports)
+}
+
+// logFor is the logger of a container's type.
+func (r *Reconciler) logFor(c spec.Container) *slog.Logger { return r.logs(c.ServiceType) }
+
+// fields are those by which operators look for a container; never its configuration.
+func fields(c spec.Container) []any {
+	return []any{
+		"portId", c.PortID, "hostId", c.HostID, "interfaceName", c.InterfaceName, "containerId", c.ContainerID,
+		"type", c.ServiceType, "groupId", c.GroupID, "configurationId", c.ConfigurationID,
+	}
+}

@@ -1,0 +1,331 @@
+package reconcile
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+	"github.com/svc-supervisor/svc-supervisor/pkg/statedir"
+)
+
+// What is published of a container that fails, word by word: a verdict, not a diary.
+func TestStatusOfAFirstADDThatFails(t *testing.T) {
+	rows := []struct {
+		sentence string
+		script   []behaviour
+		after    time.Duration
+		said     string
+	}{
+		{"code 7 is a verdict at once", []behaviour{{fails: code(spec.CodeConfiguration)}}, 500 * time.Millisecond,
+			"STARTING, ERROR (scripted (code 7))"},
+		{"code 7 is said once, however often it is tried", []behaviour{{fails: code(spec.CodeConfiguration)}}, 10 * time.Minute,
+			"STARTING, ERROR (scripted (code 7))"},
+		{"code 100 is a verdict at once", []behaviour{{fails: code(spec.CodeNotInPlace)}}, 500 * time.Millisecond,
+			"STARTING, ERROR (scripted (code 100))"},
+		{"an own code is a verdict at once", []behaviour{{fails: code(150)}}, 500 * time.Millisecond,
+			"STARTING, ERROR (scripted (code 150))"},
+		{"another code is no verdict the first time", []behaviour{{fails: code(spec.CodeIO)}}, 500 * time.Millisecond, "STARTING"},
+		{"another code is a verdict the second time", []behaviour{{fails: code(spec.CodeIO)}}, 10 * time.Minute,
+			"STARTING, ERROR (scripted (code 5))"},
+		{"code 11 is never a verdict", []behaviour{{fails: code(spec.CodeAgain)}}, 10 * time.Minute, "STARTING"},
+		{"code 11 does not count", []behaviour{{fails: code(spec.CodeAgain)}, {fails: code(spec.CodeIO)}, {}}, time.Minute,
+			"STARTING, RUNNING"},
+		{"a verb that hangs once is no verdict", []behaviour{{hangs: true}}, 31 * time.Second, "STARTING"},
+		{"a verb that hangs twice is", []behaviour{{hangs: true}}, 70 * time.Second, "STARTING, ERROR (deadline of 30s)"},
+		{"ERROR ends with RUNNING", []behaviour{{fails: code(spec.CodeConfiguration)}, {}}, time.Minute,
+			"STARTING, ERROR (scripted (code 7)), RUNNING"},
+	}
+	for _, row := range rows {
+		t.Run(row.sentence, func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				w.on(spec.Add, "vpn1", row.script...)
+				w.bind(vpn("p1", "vpn1", "c1"))
+				w.start()
+				w.after(row.after)
+				if got := w.said("c1"); got != row.said {
+					t.Errorf("published %q, want %q", got, row.said)
+				}
+			})
+		})
+	}
+}
+
+func TestCodeElevenComesBackAfterAFixedDelay(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.on(spec.Add, "vpn1", behaviour{fails: code(spec.CodeAgain)})
+		w.bind(vpn("p1", "vpn1", "c1"))
+		w.start()
+		w.after(5 * time.Minute)
+		times := w.times(spec.Add, "vpn1")
+		for i := 1; i < len(times); i++ {
+			if delay := times[i].Sub(times[i-1]); delay < againDelay || delay > againDelay*5/4+200*time.Millisecond {
+				t.Errorf("delay %d is %v", i, delay)
+			}
+		}
+		if len(times) < 40 {
+			t.Errorf("%d ADDs in five minutes", len(times))
+		}
+	})
+}
+
+func TestStatusOfWhatNeverRanAndIsHeld(t *testing.T) {
+	first := vpn("p1", "vpn1", "c1")
+	rows := []struct {
+		sentence string
+		before   func(*world)
+		said     string
+		mend     func(*world)
+	}{
+		{"no executable", func(w *world) { w.uninstall("/opt/svc/bin/svc-ipsec") }, "ERROR (no executable serves type IPSEC)",
+			func(w *world) { w.install("/opt/svc/bin/svc-ipsec", ipsec, "1.0.0", true) }},
+		{"STATUS bad", func(w *world) { w.unready("/opt/svc/bin/svc-ipsec", "no pluto") }, "ERROR (/opt/svc/bin/svc-ipsec: no pluto)",
+			func(w *world) { w.unready("/opt/svc/bin/svc-ipsec", "") }},
+		{"limit", func(w *world) { w.setHost(1, 0, "") }, "ERROR (LIMIT_EXCEEDED)", func(w *world) { w.setHost(1, 1, "") }},
+		{"weight", func(w *world) { w.setHost(0, -1, "") }, "ERROR (WEIGHT_ZERO)", func(w *world) { w.setHost(1, -1, "") }},
+	}
+	for _, row := range rows {
+		t.Run(row.sentence, func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				row.before(w)
+				w.bind(first)
+				w.start()
+				w.after(5 * time.Minute)
+				if got := w.said("c1"); got != row.said {
+					t.Errorf("published %q, want %q", got, row.said)
+				}
+				if got := w.verbs("vpn1"); got != "" {
+					t.Errorf("%q ran", got)
+				}
+				row.mend(w)
+				w.untilSettled(time.Second)
+				if got, want := w.said("c1"), row.said+", STARTING, RUNNING"; got != want {
+					t.Errorf("published %q, want %q", got, want)
+				}
+			})
+		})
+	}
+}
+
+func TestAnExecutableThatIsNotFoundYetIsNotMissing(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.change(func() { w.scanning = true })
+		w.uninstall("/opt/svc/bin/svc-ipsec")
+		w.bind(vpn("p1", "vpn1", "c1"))
+		w.start()
+		w.after(time.Minute)
+		if got := w.said("c1"); got != "" {
+			t.Errorf("published %q", got)
+		}
+		w.change(func() { w.scanning = false })
+		w.install("/opt/svc/bin/svc-ipsec", ipsec, "1.0.0", true)
+		w.untilSettled(time.Second)
+	})
+}
+
+func TestNothingIsRemovedForWantOfAnExecutableThatIsNotFoundYet(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.install("/opt/svc/bin/svc-ipsec-0", ipsec, "0.9.0", false)
+		w.bind(vpn("p1", "vpn1", "c1"), vpn("p2", "vpn2", "c2"))
+		w.start()
+		w.untilSettled(time.Second)
+		w.now.kill()
+		w.change(func() { delete(w.disk, "vpn2") }) // a leftover
+		w.bind(edited(vpn("p1", "vpn1", "c1"), 2))
+		w.change(func() { w.scanning = true })
+		w.uninstall("/opt/svc/bin/svc-ipsec")
+		effects := w.effects()
+		w.start()
+		w.after(time.Minute)
+		if w.effects() != effects {
+			t.Errorf("effects: %q", w.trace[effects:])
+		}
+		w.change(func() { w.scanning = false })
+		w.install("/opt/svc/bin/svc-ipsec", ipsec, "1.0.0", true)
+		w.untilSettled(2 * time.Second)
+		if got := w.verbs("vpn1"); strings.Contains(got, "DEL") {
+			t.Errorf("%q ran", got)
+		}
+	})
+}
+
+func TestStatusOfWhatNeverRanGoesWithItsBinding(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.uninstall("/opt/svc/bin/svc-ipsec")
+		w.bind(vpn("p1", "vpn1", "c1"))
+		w.start()
+		w.after(time.Second)
+		w.unbind("p1")
+		w.untilSettled(time.Second)
+		if rows := w.now.r.Rows(); len(rows) != 0 {
+			t.Errorf("rows %v", rows)
+		}
+	})
+}
+
+func TestHealingIsPublishedAsErrorOnlyAfterAMinute(t *testing.T) {
+	rows := []struct {
+		sentence string
+		hurt     func(*world)
+		reason   string
+	}{
+		{"ADD fails with a verdict", func(w *world) { w.on(spec.Add, "vpn1", behaviour{fails: code(spec.CodeConfiguration)}) }, "code 7"},
+		{"ADD fails", func(w *world) { w.on(spec.Add, "vpn1", behaviour{fails: code(spec.CodeIO)}) }, "code 5"},
+		{"DEL fails", func(w *world) { w.on(spec.Del, "vpn1", behaviour{fails: code(spec.CodeIO)}) }, "code 5"},
+		{"DEL hangs", func(w *world) { w.on(spec.Del, "vpn1", behaviour{hangs: true}) }, "deadline"},
+		{"STATUS turns bad", func(w *world) { w.unready("/opt/svc/bin/svc-ipsec", "no pluto") }, "no pluto"},
+		{"the executable goes", func(w *world) { w.uninstall("/opt/svc/bin/svc-ipsec") }, "no executable"},
+	}
+	for _, row := range rows {
+		t.Run(row.sentence, func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				w.bind(vpn("p1", "vpn1", "c1"))
+				w.start()
+				w.untilSettled(time.Second)
+				w.change(func() { clear(w.words) })
+				row.hurt(w)
+				w.systemd("svc-vpn1.service", "failed")
+				w.after(59 * time.Second)
+				if got := w.said("c1"); strings.Contains(got, "ERROR") {
+					t.Errorf("published %q within a minute", got)
+				}
+				w.after(20 * time.Second)
+				got := w.said("c1")
+				if !strings.Contains(got, "ERROR") || !strings.Contains(got, row.reason) {
+					t.Errorf("published %q soon after a minute", got)
+				}
+				w.after(10 * time.Minute)
+				if later := w.said("c1"); strings.Count(later, "ERROR") != 1 {
+					t.Errorf("published %q: a verdict is said once", later)
+				}
+				w.on(spec.Add, "vpn1")
+				w.on(spec.Del, "vpn1")
+				w.install("/opt/svc/bin/svc-ipsec", ipsec, "1.0.1", true)
+				w.untilSettled(32 * time.Second)
+			})
+		})
+	}
+}
+
+// A container that takes the name of another is a new one: what the old one did says nothing of it.
+func TestAnotherContainerUnderTheNameNeverRan(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.bind(vpn("p1", "vpn1", "c1"))
+		w.start()
+		w.untilSettled(time.Second)
+		w.on(spec.Add, "vpn1", behaviour{fails: code(spec.CodeConfiguration)})
+		w.bind(vpn("p1", "vpn1", "c2"))
+		w.after(time.Second)
+		if got, want := w.said("c2"), "STARTING, ERROR (scripted (code 7))"; got != want {
+			t.Errorf("published %q, want %q", got, want)
+		}
+		w.now.stop()
+		w.change(func() { clear(w.published) })
+		w.uninstall("/opt/svc/bin/svc-ipsec")
+		w.start()
+		w.after(time.Second)
+		if got := w.status("c2").Code; got != spec.Failed {
+			t.Errorf("after a restart: status %q", got)
+		}
+	})
+}
+
+func TestANameThatIsWantedAgainLaterNeverRan(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.bind(vpn("p1", "vpn1", "c1"))
+		w.start()
+		w.untilSettled(time.Second)
+		w.on(spec.Add, "vpn1", behaviour{fails: code(spec.CodeIO)})
+		w.systemd("svc-vpn1.service", "failed")
+		w.after(10 * time.Second) // it is remembered that it does not run
+		w.unbind("p1")
+		w.untilSettled(time.Second)
+		w.after(20 * time.Second)
+		w.bind(vpn("p1", "vpn1", "c1"))
+		w.after(500 * time.Millisecond)
+		if got := w.said("c1"); strings.Contains(got, "ERROR") {
+			t.Errorf("published %q after the first failed ADD", got)
+		}
+		w.after(10 * time.Second)
+		if got := w.status("c1").Code; got != spec.Failed {
+			t.Errorf("status %q after the second", got)
+		}
+	})
+}
+
+func TestAContainerWithNothingToRunIsRunning(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.on(spec.Add, "vpn1", behaviour{noUnits: true})
+		w.bind(vpn("p1", "vpn1", "c1"))
+		w.start()
+		w.untilSettled(time.Second)
+		if got := w.status("c1"); got.Code != spec.Running || got.NamespaceName != "vpn1" || got.InterfaceName != "vpn1" || got.HostID != "host-1" {
+			t.Errorf("status %+v", got)
+		}
+		w.after(5 * time.Minute)
+		w.untilSettled(0)
+	})
+}
+
+func TestOurOwnDiskChangesNoStatusAndNothingThatRuns(t *testing.T) {
+	full := errors.New("no space left on device")
+	inWorld(t, func(w *world) {
+		w.bind(vpn("p1", "vpn1", "c1"))
+		w.start()
+		w.untilSettled(time.Second)
+		w.change(func() { w.faults.write = full })
+		w.change(func() { w.faults.remove = full })
+		w.bind(edited(vpn("p1", "vpn1", "c1"), 2), vpn("p2", "vpn2", "c2"))
+		w.after(10 * time.Minute)
+		if got := w.verbs("vpn1") + w.verbs("vpn2"); strings.ReplaceAll(got, " CHECK", "") != "ADD" {
+			t.Errorf("%q ran", got)
+		}
+		if got := w.said("c1") + "; " + w.said("c2"); got != "STARTING, RUNNING; " {
+			t.Errorf("published %q", got)
+		}
+		w.unbind("p1")
+		w.after(time.Minute)
+		if got := w.verbs("vpn1"); strings.Contains(got, "DEL") {
+			t.Errorf("%q ran without a record of it", got)
+		}
+		w.change(func() { w.faults = faults{} })
+		w.untilSettled(2 * time.Minute)
+	})
+}
+
+func TestARecordThatCannotBeRemovedIsRemovedLater(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.bind(vpn("p1", "vpn1", "c1"))
+		w.on(spec.Add, "vpn1", behaviour{fails: code(spec.CodeIO)})
+		w.start()
+		w.until(5*time.Second, "a deleted record", func() bool { return w.phase("vpn1") == statedir.Deleted })
+		w.change(func() { w.faults.remove = errors.New("read-only file system") })
+		w.unbind("p1")
+		w.after(10 * time.Minute)
+		w.change(func() { w.faults.remove = nil })
+		w.untilSettled(2 * time.Minute)
+		if got := w.hostWord.Count; got != 0 {
+			t.Errorf("%d containers on the host", got)
+		}
+	})
+}
+
+func TestADiskThatIsFullAfterADDCostsThatADD(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.on(spec.Add, "vpn1", behaviour{takes: time.Second})
+		w.bind(vpn("p1", "vpn1", "c1"))
+		w.start()
+		w.after(500 * time.Millisecond)
+		w.change(func() { w.faults.write = errors.New("no space left on device") })
+		w.after(5 * time.Second)
+		if w.phase("vpn1") != statedir.Adding {
+			t.Fatalf("record %s", w.phase("vpn1"))
+		}
+		w.change(func() { w.faults.write = nil })
+		w.untilSettled(2 * time.Minute)
+		if got := w.said("c1"); got != "STARTING, RUNNING" {
+			t.Errorf("published %q", got)
+		}
+	})
+}

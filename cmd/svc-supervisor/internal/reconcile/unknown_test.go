@@ -1,0 +1,271 @@
+package reconcile
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+	"github.com/svc-supervisor/svc-supervisor/pkg/statedir"
+)
+
+// Unknown is not empty: whatever cannot be read, in whatever phase a container is, nothing is done and nothing published.
+func TestNothingIsDoneForWhatIsUnknown(t *testing.T) {
+	no := errors.New("no answer")
+	unknown := func(reading spec.Reading) func(*world) {
+		return func(w *world) {
+			b := w.bindings["p1"]
+			b.Reading, b.Fault = reading, "half of it"
+			if reading == spec.Unread {
+				b.Container = spec.Container{}
+			}
+			w.bind(b)
+		}
+	}
+	rows := []struct {
+		sentence string
+		break_   func(*world)
+		mend     func(*world)
+	}{
+		{"no Host object", func(w *world) { w.setHost(1, -1, "no Host object") }, func(w *world) { w.setHost(1, -1, "") }},
+		{"a binding that is unread", unknown(spec.Unread), func(w *world) { w.bind(vpn("p1", "vpn1", "c1")) }},
+		{"a configuration that is missing", unknown(spec.Unknown), func(w *world) { w.bind(vpn("p1", "vpn1", "c1")) }},
+		{"systemd", func(w *world) { w.change(func() { w.faults.systemd = no }) }, func(w *world) { w.change(func() { w.faults.systemd = nil }) }},
+		{"namespaces", func(w *world) { w.change(func() { w.faults.namespaces = no }) }, func(w *world) { w.change(func() { w.faults.namespaces = nil }) }},
+		{"interfaces", func(w *world) { w.change(func() { w.faults.links = no }) }, func(w *world) { w.change(func() { w.faults.links = nil }) }},
+		{"the record", func(w *world) { w.change(func() { w.faults.read = no }) }, func(w *world) { w.change(func() { w.faults.read = nil }) }},
+	}
+	phases := []struct {
+		sentence string
+		prepare  func(*world)
+	}{
+		{"settled", func(w *world) {
+			w.start()
+			w.untilSettled(time.Second)
+		}},
+		{"an edit that waits", func(w *world) {
+			w.start()
+			w.untilSettled(time.Second)
+			w.on(spec.Add, "vpn1", behaviour{fails: code(spec.CodeIO)}, behaviour{})
+			w.bind(edited(vpn("p1", "vpn1", "c1"), 2))
+			w.after(500 * time.Millisecond)
+		}},
+		{"deleted, to be made again", func(w *world) {
+			w.on(spec.Add, "vpn1", behaviour{fails: code(spec.CodeIO)}, behaviour{})
+			w.start()
+			w.until(5*time.Second, "deleted", func() bool { return w.phase("vpn1") == statedir.Deleted })
+		}},
+		{"half removed", func(w *world) {
+			w.start()
+			w.untilSettled(time.Second)
+			w.on(spec.Del, "vpn1", behaviour{fails: code(spec.CodeIO)}, behaviour{})
+			w.systemd("svc-vpn1.service", "failed")
+			w.after(500 * time.Millisecond)
+		}},
+	}
+	for _, row := range rows {
+		for _, phase := range phases {
+			t.Run(row.sentence+", "+phase.sentence, func(t *testing.T) {
+				inWorld(t, func(w *world) {
+					w.bind(vpn("p1", "vpn1", "c1"))
+					phase.prepare(w)
+					row.break_(w)
+					w.systemd("svc-vpn1.service", "failed")
+					effects, said := w.effects(), w.said("c1")
+					w.after(10 * time.Minute)
+					if w.effects() != effects {
+						t.Errorf("effects: %q", w.trace[effects:])
+					}
+					if got := w.said("c1"); got != said {
+						t.Errorf("published %q after %q", got, said)
+					}
+					row.mend(w)
+					w.untilSettled(3 * time.Minute)
+				})
+			})
+		}
+	}
+}
+
+func TestNothingIsDoneBeforeTheNSDBWasHeardOf(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.bind(vpn("p1", "vpn1", "c1"))
+		w.start()
+		w.untilSettled(time.Second)
+		w.reboot()
+		w.now.stop()
+		effects := w.effects()
+		w.startDeaf()
+		w.now.r.MarkAll()
+		w.after(10 * time.Minute)
+		if w.effects() != effects {
+			t.Errorf("effects: %q", w.trace[effects:])
+		}
+		w.tell()
+		w.untilSettled(2 * time.Second)
+	})
+}
+
+func TestCHECKRunsWhileSystemdIsSilentAndCountsForNothing(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.bind(vpn("p1", "vpn1", "c1"))
+		w.start()
+		w.untilSettled(time.Second)
+		w.change(func() { w.faults.systemd = errors.New("no answer") })
+		w.on(spec.Check, "vpn1", behaviour{fails: code(spec.CodeUnknownContainer)})
+		w.after(10 * time.Minute)
+		if len(w.times(spec.Check, "vpn1")) == 0 {
+			t.Error("no CHECK ran")
+		}
+		w.on(spec.Check, "vpn1")
+		w.change(func() { w.faults.systemd = nil })
+		w.after(10 * time.Minute)
+		if got := w.verbs("vpn1"); strings.Contains(got, "DEL") {
+			t.Errorf("%q ran", got)
+		}
+	})
+}
+
+// spoil changes the record on the disk.
+func (w *world) spoil(name spec.Name, t spec.ServiceType, change func([]byte) []byte) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.disk[name][t] = change(w.disk[name][t])
+}
+
+func cut(content []byte) []byte { return content[:len(content)/2] }
+
+func TestDamagedRecords(t *testing.T) {
+	rows := []struct {
+		sentence string
+		also     func(*world)
+		verbs    string // of the second life
+	}{
+		{"is healed in place", func(*world) {}, "ADD"},
+		{"is healed in place over a crash", func(w *world) {
+			w.on(spec.Add, "vpn1", behaviour{takes: 2 * time.Second}, behaviour{})
+			w.start()
+			w.after(time.Second)
+			w.now.kill()
+		}, "ADD ADD"},
+		{"is healed over a full disk", func(w *world) {
+			w.change(func() { w.faults.write = errors.New("no space left on device") })
+			w.start()
+			w.after(10 * time.Minute)
+			if strings.Contains(w.said("c1"), "ERROR") || w.units["svc-vpn1.service"] == nil {
+				w.t.Errorf("published %q", w.said("c1"))
+			}
+			w.change(func() { w.faults.write = nil })
+			w.now.stop()
+		}, "ADD"},
+		{"waits for an executable, and no verdict is published of what may run", func(w *world) {
+			w.uninstall("/opt/svc/bin/svc-ipsec")
+			w.start()
+			w.after(10 * time.Minute)
+			if strings.Contains(w.said("c1"), "ERROR") {
+				w.t.Errorf("published %q", w.said("c1"))
+			}
+			w.install("/opt/svc/bin/svc-ipsec", ipsec, "1.0.0", true)
+			w.after(time.Second)
+			w.now.stop()
+		}, "ADD"},
+		{"of an edited binding is brought to the edit", func(w *world) { w.bind(edited(w.bindings["p1"], 2)) }, "ADD"},
+		{"without a namespace is removed and made again", func(w *world) { w.reboot() }, "DEL ADD"},
+		{"of another type is removed and made again", func(w *world) {
+			w.bind(changed(w.bindings["p1"], func(b *spec.Binding) { b.Container.ServiceType = haproxy }))
+		}, "DEL ADD"},
+		{"of another container is removed and made again", func(w *world) { w.bind(vpn("p1", "vpn1", "c2")) }, "DEL ADD"},
+		{"that is not wanted is removed", func(w *world) { w.unbind("p1") }, "DEL"},
+		{"that is not wanted stays while a binding is unread", func(w *world) {
+			w.unbind("p1")
+			w.bind(spec.Binding{PortID: "p2", Reading: spec.Unread, Fault: "half of it"})
+			w.start()
+			w.after(5 * time.Minute)
+			if got := w.verbs("vpn1"); got != "" {
+				w.t.Errorf("%q ran", got)
+			}
+			w.unbind("p2")
+			w.after(time.Second)
+			w.now.stop()
+		}, "DEL"},
+	}
+	for _, row := range rows {
+		t.Run(row.sentence, func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				w.bind(vpn("p1", "vpn1", "c1"))
+				w.start()
+				w.untilSettled(time.Second)
+				w.now.stop()
+				w.forgetCalls()
+				w.spoil("vpn1", ipsec, cut)
+				row.also(w)
+				w.start()
+				w.untilSettled(2 * time.Minute)
+				if got := w.verbs("vpn1"); got != row.verbs {
+					t.Errorf("%q ran, want %q", got, row.verbs)
+				}
+			})
+		})
+	}
+}
+
+func TestARecordOfANewerVersionIsLeftAlone(t *testing.T) {
+	newer := func(content []byte) []byte {
+		var record map[string]any
+		if err := json.Unmarshal(content, &record); err != nil {
+			panic(err)
+		}
+		record["version"] = statedir.FormatVersion + 1
+		content, _ = json.Marshal(record)
+		return content
+	}
+	for _, bound := range []bool{true, false} {
+		inWorld(t, func(w *world) {
+			w.bind(vpn("p1", "vpn1", "c1"))
+			w.start()
+			w.untilSettled(time.Second)
+			w.now.stop()
+			record := w.disk["vpn1"][ipsec]
+			w.spoil("vpn1", ipsec, newer)
+			if !bound {
+				w.unbind("p1")
+			}
+			effects, said := w.effects(), w.said("c1")
+			w.start()
+			w.after(10 * time.Minute)
+			if w.effects() != effects {
+				t.Errorf("bound %v: effects %q", bound, w.trace[effects:])
+			}
+			if got := w.said("c1"); bound && got != said {
+				t.Errorf("published %q after %q", got, said)
+			}
+			w.spoil("vpn1", ipsec, func([]byte) []byte { return record }) // by a person; no event tells of it
+			w.untilSettled(2 * time.Minute)
+		})
+	}
+}
+
+func TestTwoRecordsOfOneName(t *testing.T) {
+	for _, bound := range []bool{true, false} {
+		inWorld(t, func(w *world) {
+			w.bind(vpn("p1", "vpn1", "c1"))
+			w.start()
+			w.untilSettled(time.Second)
+			w.now.stop()
+			other := changed(vpn("p1", "vpn1", "c1"), func(b *spec.Binding) { b.Container.ServiceType = haproxy })
+			memory := records{&life{w: w, left: -1}}
+			if err := memory.Write(&statedir.Record{Phase: statedir.Deleted, Container: other.Container}); err != nil {
+				t.Fatal(err)
+			}
+			if !bound {
+				w.unbind("p1")
+			}
+			w.start()
+			w.after(2 * time.Second)
+			w.unbind("p1")
+			w.untilSettled(2 * time.Second)
+		})
+	}
+}

@@ -1,0 +1,173 @@
+package reconcile
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+	"github.com/svc-supervisor/svc-supervisor/pkg/statedir"
+)
+
+// repeatLimit is how often in a row one step may be asked for. A step that succeeds and changes nothing would keep a worker
+// busy for ever.
+const repeatLimit = 3
+
+// work takes steps for one container until none is left. accept ends when no new step may begin; ctx ends when the step
+// that runs must end too.
+func (r *Reconciler) work(accept, ctx context.Context, name spec.Name) {
+	r.mu.Lock()
+	m := r.memoLocked(name)
+	r.mu.Unlock()
+	var last Step
+	repeated := 0
+	for accept.Err() == nil {
+		s := r.look(ctx, name)
+		d := r.decide(s)
+		if d.Step == None {
+			r.rest(s, m, d)
+			return
+		}
+		if d.Step != last {
+			last, repeated = d.Step, 0
+		}
+		if repeated++; repeated > repeatLimit {
+			r.retry(s, m, d.Step, fmt.Errorf("%v was taken %d times without effect", d.Step, repeatLimit))
+			continue
+		}
+		r.show(s, m, d)
+		if d.Step != RunCheck {
+			m.unsettle(time.Now())
+		}
+		r.greet(s, m, d)
+		r.step(ctx, s, m, d)
+	}
+}
+
+// decide decides, and reserves the slot of a new container under the one lock: what two names see as the last slot only
+// one of them gets.
+func (r *Reconciler) decide(s *situation) Decision {
+	s.facts.Slot = true
+	d := next(s.facts)
+	if d.Step != Add {
+		return d
+	}
+	s.facts.Slot = r.reserve(s.name)
+	return next(s.facts)
+}
+
+func (r *Reconciler) step(ctx context.Context, s *situation, m *memo, d Decision) {
+	switch d.Step {
+	case RunCheck:
+		r.check(ctx, s, m)
+	case Rewrite:
+		r.rewrite(s, m)
+	case Delete:
+		r.remove(ctx, s, m, d)
+	case AddAgain:
+		r.addAgain(ctx, s, m)
+	case Clean:
+		r.clean(ctx, s, m)
+	case Add:
+		r.add(ctx, s, m)
+	}
+}
+
+// rest is the end of a look that asks for no step: what is settled or held is reported and shown, and a timer is set for
+// what will be due.
+func (r *Reconciler) rest(s *situation, m *memo, d Decision) {
+	now := time.Now()
+	tidied := r.tidy(s, m)
+	if !tidied || !s.facts.Readable || s.facts.Record == Newer { // what ends it sends no event
+		m.unreadable.failed(now)
+	} else {
+		m.unreadable = backOff{}
+	}
+	settled := d.Step == None && d.Hold == NotHeld && s.facts.runs() && s.facts.wanted()
+	switch {
+	case settled:
+		r.settle(s, m, now)
+	case s.facts.wanted() && isDown(s, d) && d.Hold != HeldLeftover:
+		r.reportHeld(s, m, d, now)
+	}
+	r.greet(s, m, d)
+	r.logHeld(s, m, d)
+	r.show(s, m, d)
+	r.forgetOrWake(s, m, now)
+}
+
+// isDown says whether it is known that the container does not run: it has no record, or a rule found it half made or
+// broken. One whose record is damaged may well run.
+func isDown(s *situation, d Decision) bool {
+	return s.facts.Record == NoRecord && d.Hold != HeldUnread || d.Rule > 1 && d.Rule <= ruleBroken
+}
+
+// tidy removes what only a wanted name keeps: records of phase `deleted`, the slot, the status. It returns false if it must
+// be tried again.
+func (r *Reconciler) tidy(s *situation, m *memo) bool {
+	if s.facts.Wanted != NotWanted || s.facts.Record != NoRecord {
+		return true
+	}
+	for _, entry := range r.records.Read(s.name) {
+		if err := r.records.Remove(s.name, entry.ServiceType); err != nil {
+			r.log.Warn("record not removed", "container", s.name, "error", err)
+			return false
+		}
+	}
+	r.mu.Lock()
+	delete(r.holders, s.name)
+	r.mu.Unlock()
+	if m.published != "" {
+		r.unpublish(s.name, m)
+	}
+	m.neverRan()
+	r.release(s.name)
+	return true
+}
+
+// settle notes that a container is as it is wanted, and reports it when that is news.
+func (r *Reconciler) settle(s *situation, m *memo, now time.Time) {
+	if m.settledAt.IsZero() {
+		m.settledAt = now
+		if m.checkAt.IsZero() {
+			// Adopted from an earlier run: the first CHECKs are spread, and none comes soon.
+			m.checkAt = now.Add(r.settings.CheckInterval/6 + rand.N(r.settings.CheckInterval*5/6))
+		}
+	}
+	m.downSince, m.addFails = time.Time{}, 0
+	m.ran, m.greeted = true, true
+	r.publish(s.record().Container, m)
+	r.report.Running(s.record().Container, m.health)
+}
+
+// forgetOrWake sets the timer for the next look, or forgets a name that is gone.
+func (r *Reconciler) forgetOrWake(s *situation, m *memo, now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if m.timer != nil {
+		m.timer.Stop()
+	}
+	if r.stopped {
+		return
+	}
+	if at := m.wake(now); !at.IsZero() {
+		m.timer = time.AfterFunc(at.Sub(now), func() { r.Mark(s.name) })
+		return
+	}
+	if s.facts.Wanted == NotWanted && s.facts.Record == NoRecord && s.facts.Readable && !s.facts.Leftover {
+		delete(r.memos, s.name)
+	}
+}
+
+// write writes a record and keeps the index in step.
+func (r *Reconciler) write(record *statedir.Record) error {
+	if err := r.records.Write(record); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.slots[record.Container.InterfaceName] = true
+	r.noteLocked(record.Container.InterfaceName, record)
+	return nil
+}

@@ -1,0 +1,68 @@
+package reconcile
+
+import (
+	"context"
+
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/plugin"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/report"
+	"github.com/svc-supervisor/svc-supervisor/pkg/netns"
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+	"github.com/svc-supervisor/svc-supervisor/pkg/statedir"
+	"github.com/svc-supervisor/svc-supervisor/pkg/unit"
+)
+
+// Records is the state directory.
+type Records interface {
+	Names() []spec.Name
+	Read(spec.Name) []statedir.Entry
+	Write(*statedir.Record) error
+	Remove(spec.Name, spec.ServiceType) error
+	Rescan() error
+}
+
+// Namespaces are the named network namespaces of the host.
+type Namespaces interface {
+	Path(spec.Name) string
+	Observe(spec.Name) (netns.Namespace, error)
+	List() ([]netns.Namespace, error)
+	Make(spec.Owner) error
+	Remove(spec.Name) error
+}
+
+// Links are the interfaces in the host's own namespace.
+type Links interface {
+	Observe(spec.Name) (netns.Link, error)
+	List() ([]netns.Link, error)
+	Remove(spec.Name) error
+}
+
+// Units are systemd's.
+type Units interface {
+	List(ctx context.Context, patterns ...string) ([]unit.Unit, error)
+	Owner(ctx context.Context, unit string) (spec.Owner, bool, error)
+	Stop(ctx context.Context, unit string) error
+}
+
+// Executables is what the plugin path holds.
+type Executables interface {
+	Scanned() bool // the plugin path was read: what is not found is not there
+	List() ([]plugin.Executable, []plugin.Refusal)
+	Select(spec.ServiceType) (plugin.Executable, bool)
+	ForRecorded(t spec.ServiceType, path string) (plugin.Executable, bool)
+	ForChange(t spec.ServiceType, version string) (plugin.Executable, bool)
+	Run(context.Context, plugin.Call) ([]byte, error)
+}
+
+// Reporter publishes.
+type Reporter interface {
+	Host(spec.HostStatus)
+	Starting(spec.Container)
+	Running(spec.Container, *spec.Health)
+	ChangeFailed(c spec.Container, reason string)
+	Failing(spec.Container, report.Trouble)
+	Stopping(spec.Container)
+	Remove(spec.ContainerID)
+	Prune(ctx context.Context, keep func(spec.ContainerID) bool) error
+}
+
+const reportPatience = report.Patience

@@ -1,0 +1,135 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/report"
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+)
+
+// life is one run of a supervisor in the world, from start to stop, kill or cut.
+type life struct {
+	w      *world
+	r      *Reconciler
+	board  *report.Board
+	cancel context.CancelFunc
+	end    sync.WaitGroup
+	left   int // side effects until it is cut; below zero: it is not
+	dead   bool
+}
+
+var errCut = errors.New("the supervisor is dead")
+
+var settings = Settings{
+	Parallel: 8, VerbDeadline: 30 * time.Second, CheckInterval: time.Minute, Grace: 30 * time.Second,
+}
+
+// start starts a supervisor that hears what the NSDB says now.
+func (w *world) start(change ...func(*Settings)) *life {
+	w.t.Helper()
+	l := w.startDeaf(change...)
+	w.tell()
+	return l
+}
+
+// startDeaf starts a supervisor that has not heard of the NSDB yet.
+func (w *world) startDeaf(change ...func(*Settings)) *life {
+	w.t.Helper()
+	s := settings
+	s.BootID = w.boot
+	for _, c := range change {
+		c(&s)
+	}
+	l := &life{w: w, left: -1}
+	log := slog.New(slog.NewTextHandler(w.t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
+	l.board = report.NewBoard(l, log)
+	l.r = New(s, records{l}, namespaces{l}, links{l}, units{l}, executables{l}, reporter{l}, log,
+		func(spec.ServiceType) *slog.Logger { return log })
+	if err := l.r.Recall(); err != nil {
+		w.t.Fatal(err)
+	}
+	var ctx context.Context
+	ctx, l.cancel = context.WithCancel(context.Background())
+	l.end.Go(func() { l.r.Run(ctx) })
+	l.end.Go(func() {
+		for ctx.Err() == nil { // as cmd/svc-supervisor does
+			_ = l.r.FindLeftovers(ctx)
+			select {
+			case <-ctx.Done():
+			case <-time.After(30 * time.Second):
+				l.r.MarkStuck()
+			}
+		}
+	})
+	w.now = l
+	return l
+}
+
+// stop ends the life in order.
+func (l *life) stop() {
+	l.cancel()
+	l.end.Wait()
+	l.w.mu.Lock()
+	defer l.w.mu.Unlock()
+	l.dead = true
+	l.w.now = nil
+}
+
+// kill ends the life at once: nothing more of it reaches the world.
+func (l *life) kill() {
+	l.w.mu.Lock()
+	l.dieLocked()
+	l.w.mu.Unlock()
+	l.stop()
+}
+
+// cutAfter lets n more side effects happen.
+func (l *life) cutAfter(n int) {
+	l.w.mu.Lock()
+	defer l.w.mu.Unlock()
+	l.left = n
+	if n == 0 {
+		l.dieLocked()
+	}
+}
+
+func (l *life) isDead() bool {
+	l.w.mu.Lock()
+	defer l.w.mu.Unlock()
+	return l.dead
+}
+
+func (l *life) dieLocked() {
+	l.dead = true
+	clear(l.w.busy) // the verbs die with the supervisor
+}
+
+// effect is the one way in which a life changes the world.
+func (l *life) effect(name string, change func()) error {
+	l.w.mu.Lock()
+	defer l.w.mu.Unlock()
+	return l.effectLocked(name, change)
+}
+
+func (l *life) effectLocked(name string, change func()) error {
+	if l.dead {
+		return errCut
+	}
+	change()
+	l.w.trace = append(l.w.trace, name)
+	if l.left > 0 {
+		if l.left--; l.left == 0 {
+			l.dieLocked()
+		}
+	}
+	return nil
+}
+
+func (w *world) wrongLocked(format string, values ...any) {
+	w.wrongs = append(w.wrongs, fmt.Sprintf(format, values...))
+}

@@ -1,0 +1,79 @@
+package reconcile
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+)
+
+// vpn is a whole binding of a container that runs IPSEC.
+func vpn(port spec.PortID, name spec.Name, id spec.ContainerID) spec.Binding {
+	return spec.Binding{
+		PortID: port,
+		Container: spec.Container{
+			PortID: port, HostID: "host-1", InterfaceName: name, ContainerID: id, ServiceType: ipsec, GroupID: "group-1",
+			ConfigurationID: "configuration-1",
+		},
+		Port:          spec.Port{Addresses: []string{"169.254.0.1/30"}},
+		Configuration: json.RawMessage(`{"edition":1}`),
+	}
+}
+
+func changed(b spec.Binding, change func(*spec.Binding)) spec.Binding {
+	change(&b)
+	return b
+}
+
+func edited(b spec.Binding, edition int) spec.Binding {
+	b.Configuration = json.RawMessage(fmt.Sprintf(`{"edition":%d}`, edition))
+	return b
+}
+
+// bind puts bindings into the NSDB, in the place of those of the same ports.
+func (w *world) bind(bindings ...spec.Binding) {
+	w.mu.Lock()
+	for _, b := range bindings {
+		w.bindings[b.PortID] = b
+	}
+	w.mu.Unlock()
+	w.tell()
+}
+
+func (w *world) unbind(ports ...spec.PortID) {
+	w.mu.Lock()
+	for _, port := range ports {
+		delete(w.bindings, port)
+	}
+	w.mu.Unlock()
+	w.tell()
+}
+
+// setHost changes the host's object; unread is why it cannot be read.
+func (w *world) setHost(weight, limit int, unread string) {
+	w.mu.Lock()
+	w.host.Weight, w.host.Limit, w.hostUnread = weight, limit, unread
+	w.mu.Unlock()
+	w.tell()
+}
+
+func (w *world) tell() {
+	if w.now != nil {
+		w.now.r.Desire(w.t.Context(), w.desired())
+	}
+}
+
+func (w *world) desired() spec.Desired {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.hostUnread != "" {
+		return spec.Desired{Unread: w.hostUnread, Host: spec.Host{ID: w.host.ID}}
+	}
+	desired := spec.Desired{Host: w.host}
+	for _, port := range slices.Sorted(maps.Keys(w.bindings)) {
+		desired.Bindings = append(desired.Bindings, w.bindings[port])
+	}
+	return desired
+}

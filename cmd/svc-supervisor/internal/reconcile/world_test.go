@@ -1,0 +1,245 @@
+package reconcile
+
+import (
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/Masterminds/semver/v3"
+
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/plugin"
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+	"github.com/svc-supervisor/svc-supervisor/pkg/unit"
+)
+
+// world is what is outside a supervisor and outlives it: the NSDB, the state directory, the host, the executables. It lives
+// in memory and in the time of a synctest bubble. A life is one run of a supervisor in it; every side effect of a life goes
+// through life.effect, which can cut the life after any of them.
+type world struct {
+	t testing.TB
+
+	mu         sync.Mutex
+	boot       string
+	host       spec.Host
+	bindings   map[spec.PortID]spec.Binding
+	hostUnread string
+
+	disk       map[spec.Name]map[spec.ServiceType][]byte
+	namespaces map[spec.Name]tagged
+	links      map[spec.Name]tagged
+	units      map[string]*process
+	held       map[spec.Name]holding // what the executables keep below /run/svc-<type>
+	programs   []plugin.Executable
+	scanning   bool // the plugin path was not read to its end yet
+	script     map[scriptKey][]behaviour
+
+	faults faults
+	slow   map[spec.Name]time.Duration // how long a look at the namespace takes
+
+	published map[spec.ContainerID]spec.ContainerStatus
+	words     map[spec.ContainerID][]string // every word that was published of a container, in order
+	hostWord  spec.HostStatus
+	calls     []ran
+	busy      map[spec.Name]spec.Verb
+	trace     []string // every side effect
+	wrongs    []string // what must never happen
+	now       *life
+}
+
+// tagged is a namespace or a link; without an owner it is another's.
+type tagged struct {
+	owner spec.Owner
+	stale bool // a plain file where a namespace should be
+}
+
+type process struct {
+	unit  unit.Unit
+	owner spec.Owner
+}
+
+// holding is the state that an executable keeps of a container.
+type holding struct {
+	id            spec.ContainerID
+	configuration string
+}
+
+// faults are what does not answer now.
+type faults struct{ systemd, owner, namespaces, links, write, remove, read error }
+
+// ran is one verb that began.
+type ran struct {
+	at            time.Time
+	verb          spec.Verb
+	path          string
+	name          spec.Name
+	id            string
+	configuration string
+}
+
+type scriptKey struct {
+	verb spec.Verb
+	name spec.Name
+}
+
+// behaviour is how one verb goes. The zero behaviour succeeds after a tenth of a second.
+type behaviour struct {
+	takes   time.Duration
+	hangs   bool        // until the deadline
+	fails   *spec.Error // before it does anything
+	late    bool        // with fails or hangs: after it did everything
+	prints  string      // instead of what is due
+	unit    string      // of ADD: the unit dies as soon as it is up, and is in this state
+	noUnits bool        // of ADD: there is nothing to run
+}
+
+func code(c spec.Code) *spec.Error { return &spec.Error{Code: c, Msg: "scripted"} }
+
+const (
+	ipsec   spec.ServiceType = "IPSEC"
+	haproxy spec.ServiceType = "HAPROXY"
+)
+
+// inWorld runs a test in a bubble with a world of its own.
+func inWorld(t *testing.T, test func(*world)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.install("/opt/svc/bin/svc-ipsec", ipsec, "1.0.0", true)
+		w.install("/opt/svc/bin/svc-haproxy", haproxy, "1.0.0", false)
+		defer func() { // also of a test that ends early
+			if w.now != nil {
+				w.now.stop()
+			}
+			for _, wrong := range w.wrongs {
+				t.Errorf("this must never happen: %s", wrong)
+			}
+		}()
+		test(w)
+	})
+}
+
+func newWorld(t testing.TB) *world {
+	return &world{
+		t:          t,
+		boot:       "boot-1",
+		host:       spec.Host{ID: "host-1", Weight: 1, Limit: -1},
+		bindings:   map[spec.PortID]spec.Binding{},
+		disk:       map[spec.Name]map[spec.ServiceType][]byte{},
+		namespaces: map[spec.Name]tagged{},
+		links:      map[spec.Name]tagged{},
+		units:      map[string]*process{},
+		held:       map[spec.Name]holding{},
+		script:     map[scriptKey][]behaviour{},
+		published:  map[spec.ContainerID]spec.ContainerStatus{},
+		words:      map[spec.ContainerID][]string{},
+		busy:       map[spec.Name]spec.Verb{},
+		slow:       map[spec.Name]time.Duration{},
+	}
+}
+
+// install puts an executable on the plugin path, or a new version in its place.
+func (w *world) install(path string, t spec.ServiceType, version string, reconfigure bool) {
+	w.mu.Lock()
+	w.programs = slices.DeleteFunc(w.programs, func(e plugin.Executable) bool { return e.Path == path })
+	w.programs = append(w.programs, plugin.Executable{
+		Path: path, Found: path, Type: t, Version: semver.MustParse(version), Reconfigure: reconfigure,
+	})
+	slices.SortStableFunc(w.programs, func(a, b plugin.Executable) int { return b.Version.Compare(a.Version) })
+	w.mu.Unlock()
+	w.rescan()
+}
+
+func (w *world) uninstall(path string) {
+	w.mu.Lock()
+	w.programs = slices.DeleteFunc(w.programs, func(e plugin.Executable) bool { return e.Path == path })
+	w.mu.Unlock()
+	w.rescan()
+}
+
+// unready makes STATUS of an executable bad, or good again with "".
+func (w *world) unready(path, reason string) {
+	w.mu.Lock()
+	for i := range w.programs {
+		if w.programs[i].Path == path {
+			w.programs[i].Unready = reason
+		}
+	}
+	w.mu.Unlock()
+	w.rescan()
+}
+
+func (w *world) rescan() {
+	if w.now != nil {
+		w.now.r.MarkAll()
+	}
+}
+
+// on scripts a verb of a container: each call takes the next behaviour, and the last one stays.
+func (w *world) on(verb spec.Verb, name spec.Name, script ...behaviour) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.script[scriptKey{verb, name}] = script
+}
+
+// reboot takes what a reboot takes.
+func (w *world) reboot() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.boot += "'"
+	for name := range w.namespaces {
+		w.namespaces[name] = tagged{stale: true}
+	}
+	clear(w.links)
+	clear(w.units)
+	clear(w.held)
+	clear(w.published)
+}
+
+// systemd puts a unit into a state ("" forgets it) and sends the signal.
+func (w *world) systemd(name, activeState string) {
+	w.mu.Lock()
+	if activeState == "" {
+		delete(w.units, name)
+	} else if p := w.units[name]; p != nil {
+		p.unit.ActiveState = activeState
+	}
+	w.mu.Unlock()
+	if owner, ok := spec.UnitOwner(name); ok && w.now != nil {
+		w.now.r.Mark(owner)
+	}
+}
+
+// change changes the world beside the helpers, under its lock.
+func (w *world) change(change func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	change()
+}
+
+// after lets time pass.
+func (w *world) after(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+// until lets time pass until the condition holds; it must within the time.
+func (w *world) until(within time.Duration, what string, condition func() bool) {
+	w.t.Helper()
+	for begin := time.Now(); ; w.after(max(50*time.Millisecond, within/100)) {
+		synctest.Wait()
+		if condition() {
+			return
+		}
+		if time.Since(begin) > within {
+			w.t.Fatalf("not within %v: %s\n%s", within, what, w)
+		}
+	}
+}
+
+// untilSettled waits until what is present is what is wanted.
+func (w *world) untilSettled(within time.Duration) {
+	w.t.Helper()
+	w.until(within, "everything as it is wanted", w.settled)
+}

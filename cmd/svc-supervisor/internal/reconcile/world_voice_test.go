@@ -1,0 +1,94 @@
+package reconcile
+
+import (
+	"context"
+	"maps"
+	"slices"
+
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/report"
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+)
+
+// The life is the NSDB's publisher for the board: reporter publishes at once, so only what an earlier life left is asked.
+func (l *life) PublishHost(context.Context, spec.HostStatus) error { return nil }
+func (l *life) PublishContainer(context.Context, spec.ContainerID, spec.ContainerStatus) error {
+	return nil
+}
+func (l *life) RemoveContainer(context.Context, spec.ContainerID) error { return nil }
+func (l *life) Published(context.Context) ([]spec.ContainerID, error) {
+	l.w.mu.Lock()
+	defer l.w.mu.Unlock()
+	return slices.Collect(maps.Keys(l.w.published)), nil
+}
+
+// reporter is the real board; each word that differs from the one before is published at once, so that none is merged.
+type reporter struct{ *life }
+
+func (l reporter) said(id spec.ContainerID) {
+	status, there := l.board.Status(id)
+	l.w.mu.Lock()
+	defer l.w.mu.Unlock()
+	last, was := l.w.published[id]
+	if l.dead || was == there && last.Code == status.Code && last.Message == status.Message {
+		return
+	}
+	if !there {
+		delete(l.w.published, id)
+		l.w.words[id] = append(l.w.words[id], "removed")
+		return
+	}
+	l.w.published[id] = status
+	word := string(status.Code)
+	if status.Message != "" {
+		word += " (" + status.Message + ")"
+	}
+	l.w.words[id] = append(l.w.words[id], word)
+}
+
+func (l reporter) Host(status spec.HostStatus) {
+	l.board.Host(status)
+	l.w.mu.Lock()
+	defer l.w.mu.Unlock()
+	l.w.hostWord = status
+}
+
+func (l reporter) Starting(c spec.Container) {
+	l.board.Starting(c)
+	l.said(c.ContainerID)
+}
+
+func (l reporter) Running(c spec.Container, health *spec.Health) {
+	l.board.Running(c, health)
+	l.said(c.ContainerID)
+}
+
+func (l reporter) ChangeFailed(c spec.Container, reason string) {
+	l.board.ChangeFailed(c, reason)
+	l.said(c.ContainerID)
+}
+
+func (l reporter) Failing(c spec.Container, trouble report.Trouble) {
+	l.board.Failing(c, trouble)
+	l.said(c.ContainerID)
+}
+
+func (l reporter) Stopping(c spec.Container) {
+	l.board.Stopping(c)
+	l.said(c.ContainerID)
+}
+
+func (l reporter) Remove(id spec.ContainerID) {
+	l.board.Remove(id)
+	l.said(id)
+}
+
+func (l reporter) Prune(ctx context.Context, keep func(spec.ContainerID) bool) error {
+	published, _ := l.Published(ctx)
+	err := l.board.Prune(ctx, keep)
+	for _, id := range published {
+		if _, known := l.board.Status(id); !known && !keep(id) {
+			l.said(id)
+		}
+	}
+	return err
+}

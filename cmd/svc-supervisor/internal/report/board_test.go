@@ -1,0 +1,380 @@
+package report
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+)
+
+// nsdb is a publisher that notes what reaches it, in order.
+type nsdb struct {
+	mu     sync.Mutex
+	log    []string
+	has    map[spec.ContainerID]spec.ContainerStatus
+	host   spec.HostStatus
+	fails  map[string]error // by what is published: host, or a container id; all: everything
+	block  chan struct{}    // if not nil, every call waits until it is closed
+	called int
+}
+
+func newNSDB() *nsdb {
+	return &nsdb{has: map[spec.ContainerID]spec.ContainerStatus{}, fails: map[string]error{}}
+}
+
+var errDown = errors.New("no connection")
+
+// take notes a call and says whether it succeeds.
+func (n *nsdb) take(ctx context.Context, what, text string, change func()) error {
+	n.mu.Lock()
+	n.called++
+	block := n.block
+	n.mu.Unlock()
+	if block != nil {
+		select {
+		case <-block:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if err := errors.Join(ctx.Err(), n.fails["all"], n.fails[what]); err != nil {
+		return err
+	}
+	n.log = append(n.log, text)
+	change()
+	return nil
+}
+
+func (n *nsdb) PublishHost(ctx context.Context, s spec.HostStatus) error {
+	return n.take(ctx, "host", fmt.Sprint("host ", s.Count), func() { n.host = s })
+}
+
+func (n *nsdb) PublishContainer(ctx context.Context, id spec.ContainerID, s spec.ContainerStatus) error {
+	return n.take(ctx, string(id), fmt.Sprint(id, " ", s.Code), func() { n.has[id] = s })
+}
+
+func (n *nsdb) RemoveContainer(ctx context.Context, id spec.ContainerID) error {
+	return n.take(ctx, string(id), fmt.Sprint(id, " removed"), func() { delete(n.has, id) })
+}
+
+func (n *nsdb) Published(context.Context) ([]spec.ContainerID, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var ids []spec.ContainerID
+	for id := range n.has {
+		ids = append(ids, id)
+	}
+	return ids, n.fails["published"]
+}
+
+func (n *nsdb) fail(what string, err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.fails[what] = err
+}
+
+// hold makes every call wait until the returned function is called.
+func (n *nsdb) hold() (release func()) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	block := make(chan struct{})
+	n.block = block
+	return func() {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		n.block = nil
+		close(block)
+	}
+}
+
+func (n *nsdb) said() []string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Clone(n.log)
+}
+
+func (n *nsdb) calls() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.called
+}
+
+// onBoard runs a board with a fake NSDB in a bubble of fake time.
+func onBoard(t *testing.T, test func(t *testing.T, b *Board, n *nsdb)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		n := newNSDB()
+		b := NewBoard(n, slog.New(slog.DiscardHandler))
+		ctx, cancel := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { b.Run(ctx) })
+		test(t, b, n)
+		cancel()
+		running.Wait()
+	})
+}
+
+func of(id string) spec.Container {
+	return spec.Container{HostID: "host", InterfaceName: spec.Name(id), ContainerID: spec.ContainerID(id)}
+}
+
+func expect(t *testing.T, n *nsdb, want ...string) {
+	t.Helper()
+	synctest.Wait()
+	if got := n.said(); !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestWordsArePublishedInTheirOrder(t *testing.T) {
+	onBoard(t, func(t *testing.T, b *Board, n *nsdb) {
+		for _, say := range []func(){
+			func() { b.Starting(of("a")) }, func() { b.Running(of("a"), nil) }, func() { b.Stopping(of("a")) }, func() { b.Remove("a") },
+		} {
+			say()
+			synctest.Wait()
+		}
+		expect(t, n, "a STARTING", "a RUNNING", "a STOPPING", "a removed")
+	})
+}
+
+func TestAWordThatWasSaidIsNotRepeated(t *testing.T) {
+	onBoard(t, func(t *testing.T, b *Board, n *nsdb) {
+		for range 3 {
+			b.Host(spec.HostStatus{Count: 1})
+			synctest.Wait()
+			b.Running(of("a"), &spec.Health{Code: spec.Running})
+			b.Running(of("a"), nil)
+			synctest.Wait()
+		}
+		expect(t, n, "host 1", "a RUNNING")
+	})
+}
+
+func TestOnlyTheLastOfManyWordsIsPublished(t *testing.T) {
+	onBoard(t, func(t *testing.T, b *Board, n *nsdb) {
+		release := n.hold()
+		b.Starting(of("a"))
+		synctest.Wait() // STARTING is on its way
+		for i := range 100 {
+			b.Failing(of("a"), Trouble{Reason: fmt.Sprint(i)})
+			b.Host(spec.HostStatus{Count: i})
+		}
+		b.Running(of("a"), nil)
+		release()
+		expect(t, n, "a STARTING", "host 99", "a RUNNING")
+	})
+}
+
+func TestNobodyWaitsForAnNSDBThatHangs(t *testing.T) {
+	onBoard(t, func(t *testing.T, b *Board, n *nsdb) {
+		release := n.hold()
+		begin := time.Now()
+		for range 1000 {
+			b.Starting(of("a"))
+			b.Running(of("a"), nil)
+			b.Host(spec.HostStatus{})
+			b.Remove("b")
+			b.Republish()
+			b.Status("a")
+		}
+		if time.Since(begin) != 0 {
+			t.Errorf("waited %v", time.Since(begin))
+		}
+		release()
+	})
+}
+
+func TestWhatFailsIsTriedAgainWithGrowingDelay(t *testing.T) {
+	onBoard(t, func(t *testing.T, b *Board, n *nsdb) {
+		n.fail("all", errDown)
+		b.Running(of("a"), nil)
+		var times []int
+		begin, calls := time.Now(), 0
+		for time.Since(begin) < 100*time.Second {
+			synctest.Wait()
+			if c := n.calls(); c != calls {
+				calls = c
+				times = append(times, int(time.Since(begin).Seconds()))
+			}
+			time.Sleep(time.Second)
+		}
+		if want := []int{0, 1, 3, 7, 15, 31, 61, 91}; !slices.Equal(times, want) {
+			t.Errorf("tried at %v, want %v", times, want)
+		}
+		n.fail("all", nil)
+		time.Sleep(lastRetry)
+		expect(t, n, "a RUNNING")
+		n.fail("all", errDown)
+		b.Stopping(of("a"))
+		synctest.Wait()
+		n.fail("all", nil)
+		time.Sleep(firstRetry) // the delay begins anew
+		expect(t, n, "a RUNNING", "a STOPPING")
+	})
+}
+
+func TestWhatFailsKeepsNothingElseBack(t *testing.T) {
+	onBoard(t, func(t *testing.T, b *Board, n *nsdb) {
+		n.fail("bad", errDown)
+		b.Running(of("bad"), nil)
+		time.Sleep(time.Minute) // its delay is at the longest now
+		b.Starting(of("good"))
+		expect(t, n, "good STARTING")
+		b.Host(spec.HostStatus{Count: 2})
+		expect(t, n, "good STARTING", "host 2")
+		n.fail("bad", nil)
+		time.Sleep(lastRetry)
+		expect(t, n, "good STARTING", "host 2", "bad RUNNING")
+	})
+}
+
+func TestAWordThatFailedIsNotPublishedAfterANewerOne(t *testing.T) {
+	onBoard(t, func(t *testing.T, b *Board, n *nsdb) {
+		n.fail("all", errDown)
+		b.Starting(of("a"))
+		synctest.Wait()
+		b.Running(of("a"), nil)
+		synctest.Wait()
+		n.fail("all", nil)
+		time.Sleep(time.Minute)
+		expect(t, n, "a RUNNING")
+	})
+}
+
+func TestARemovalThatFailedIsTriedAgain(t *testing.T) {
+	onBoard(t, func(t *testing.T, b *Board, n *nsdb) {
+		b.Running(of("a"), nil)
+		synctest.Wait()
+		n.fail("a", errDown)
+		b.Remove("a")
+		synctest.Wait()
+		n.fail("a", nil)
+		time.Sleep(time.Minute)
+		expect(t, n, "a RUNNING", "a removed")
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if len(b.containers) != 0 {
+			t.Error("the board remembers what is gone")
+		}
+	})
+}
+
+func TestAContainerMayComeBackWhileItIsRemoved(t *testing.T) {
+	onBoard(t, func(t *testing.T, b *Board, n *nsdb) {
+		b.Running(of("a"), nil)
+		synctest.Wait()
+		release := n.hold()
+		b.Remove("a")
+		synctest.Wait()
+		b.Starting(of("a"))
+		release()
+		expect(t, n, "a RUNNING", "a removed", "a STARTING")
+	})
+}
+
+func TestANewSessionGetsEverythingAgain(t *testing.T) {
+	onBoard(t, func(t *testing.T, b *Board, n *nsdb) {
+		b.Host(spec.HostStatus{Count: 1})
+		synctest.Wait()
+		b.Running(of("a"), nil)
+		synctest.Wait()
+		b.Republish()
+		expect(t, n, "host 1", "a RUNNING", "host 1", "a RUNNING")
+	})
+}
+
+func TestANewSessionGetsAlsoWhatWasOnItsWayIntoTheOldOne(t *testing.T) {
+	onBoard(t, func(t *testing.T, b *Board, n *nsdb) {
+		release := n.hold()
+		b.Host(spec.HostStatus{Count: 1})
+		synctest.Wait() // on its way
+		b.Republish()
+		release()
+		expect(t, n, "host 1", "host 1")
+
+		release = n.hold()
+		b.Running(of("a"), nil)
+		synctest.Wait()
+		b.Republish()
+		release()
+		expect(t, n, "host 1", "host 1", "a RUNNING", "host 1", "a RUNNING")
+	})
+}
+
+func TestStatusesOfAnEarlierRunAreRemovedIfNobodyStandsForThem(t *testing.T) {
+	onBoard(t, func(t *testing.T, b *Board, n *nsdb) {
+		for _, id := range []spec.ContainerID{"kept", "said", "old"} {
+			n.has[id] = spec.ContainerStatus{}
+		}
+		b.Running(of("said"), nil)
+		if err := b.Prune(t.Context(), func(id spec.ContainerID) bool { return id == "kept" }); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		if _, old := n.has["old"]; len(n.has) != 2 || old {
+			t.Errorf("%v", n.has)
+		}
+	})
+}
+
+func TestNothingIsRemovedIfTheNSDBCannotBeRead(t *testing.T) {
+	onBoard(t, func(t *testing.T, b *Board, n *nsdb) {
+		n.has["old"] = spec.ContainerStatus{}
+		n.fail("published", errDown)
+		if err := b.Prune(t.Context(), func(spec.ContainerID) bool { return false }); !errors.Is(err, errDown) {
+			t.Error(err)
+		}
+		expect(t, n)
+	})
+}
+
+func TestTheLastWordsArePublishedWhenTheSupervisorStops(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNSDB()
+		b := NewBoard(n, slog.New(slog.DiscardHandler))
+		ctx, cancel := context.WithCancel(t.Context())
+		n.fail("all", errDown)
+		b.Running(of("a"), nil)
+		var running sync.WaitGroup
+		running.Go(func() { b.Run(ctx) })
+		synctest.Wait()
+		n.fail("all", nil)
+		b.mu.Lock() // the word comes, and the end, before the board looks again
+		cancel()
+		b.containers["a"].status = &spec.ContainerStatus{Code: spec.Stopping}
+		b.mu.Unlock()
+		running.Wait()
+		expect(t, n, "a STOPPING")
+	})
+}
+
+func TestAStopDoesNotWaitForAnNSDBThatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNSDB()
+		n.hold()
+		b := NewBoard(n, slog.New(slog.DiscardHandler))
+		b.Running(of("a"), nil)
+		ctx, cancel := context.WithCancel(t.Context())
+		begin := time.Now()
+		var running sync.WaitGroup
+		running.Go(func() { b.Run(ctx) })
+		synctest.Wait()
+		cancel()
+		running.Wait()
+		if took := time.Since(begin); took > publishTimeout {
+			t.Errorf("took %v", took)
+		}
+	})
+}

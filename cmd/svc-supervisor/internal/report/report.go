@@ -1,0 +1,90 @@
+// Package report decides what is published of each container, and hands it to the NSDB.
+//
+// A status is a message to the cluster's scheduler and not a diary: on ERROR, or on STOPPING of a bound container, it takes
+// the container to another host. So trouble that may pass is not published; a verdict is. The package promises that the
+// last word on each container reaches the NSDB as soon as the NSDB takes it, in the order of the words, and that nobody
+// who reports waits for the NSDB.
+package report
+
+import (
+	"errors"
+	"time"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+)
+
+// Patience is how long the healing of a container that ran may take before it is published as ERROR.
+const Patience = time.Minute
+
+// Trouble is a failed ADD or a hold of a container that is wanted and does not run.
+type Trouble struct {
+	Reason string
+	Err    error         // of a failed ADD; nil for a hold
+	Times  int           // how often ADD failed in a row
+	Ran    bool          // the container ran before: it is being healed
+	For    time.Duration // how long it has not run
+}
+
+// verdict says whether the trouble is published as ERROR, or the last status stands.
+func (t Trouble) verdict() bool {
+	var said *spec.Error
+	answered := errors.As(t.Err, &said)
+	switch {
+	case answered && said.Code == spec.CodeAgain:
+		return false
+	case t.Ran:
+		return t.For >= Patience
+	case t.Err == nil:
+		return true
+	case answered && said.Code.Verdict():
+		return true
+	default:
+		return t.Times >= 2
+	}
+}
+
+// Starting reports the first ADD, or the DEL and ADD that heal.
+func (b *Board) Starting(c spec.Container) {
+	b.put(c, spec.ContainerStatus{Code: spec.Starting})
+}
+
+// Running reports a settled container: also one with nothing to run, and one that was adopted. A health of nil is not known
+// yet; what is published of the connections then stands.
+func (b *Board) Running(c spec.Container, health *spec.Health) {
+	status := spec.ContainerStatus{Code: spec.Running, NamespaceName: string(c.InterfaceName)}
+	if health != nil {
+		status.Message = health.Message
+		status.Connections = spec.WithoutCounters(health.Connections)
+	} else if last, ok := b.last(c.ContainerID); ok && last.Code == spec.Running {
+		status.Connections = last.Connections // the message may be that of a change that has succeeded since
+	}
+	b.put(c, status)
+}
+
+// ChangeFailed reports that ADD again failed: what ran before still runs.
+func (b *Board) ChangeFailed(c spec.Container, reason string) {
+	status, ok := b.last(c.ContainerID)
+	if !ok || status.Code != spec.Running {
+		status = spec.ContainerStatus{Code: spec.Running, NamespaceName: string(c.InterfaceName)}
+	}
+	status.Message = "change failed: " + reason
+	b.put(c, status)
+}
+
+// Failing reports trouble. It is published when it is a verdict.
+func (b *Board) Failing(c spec.Container, t Trouble) {
+	if t.verdict() {
+		b.put(c, spec.ContainerStatus{Code: spec.Failed, Message: t.Reason})
+	}
+}
+
+// Stopping reports that a container that is no longer wanted is being removed.
+func (b *Board) Stopping(c spec.Container) {
+	b.put(c, spec.ContainerStatus{Code: spec.Stopping, NamespaceName: string(c.InterfaceName)})
+}
+
+// put completes a status and makes it the last word on the container.
+func (b *Board) put(c spec.Container, status spec.ContainerStatus) {
+	status.HostID, status.InterfaceName = c.HostID, c.InterfaceName
+	b.set(c.ContainerID, &status)
+}

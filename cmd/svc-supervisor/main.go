@@ -1,0 +1,41 @@
+// Command svc-supervisor runs the service containers that the NSDB binds to this host, and tells what became of them.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/urfave/cli/v2"
+)
+
+// version is set by the Makefile.
+var version = "0.1.0"
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	if err := newApp().RunContext(ctx, os.Args); err != nil {
+		fmt.Fprintf(os.Stderr, "svc-supervisor: %v\n", err)
+		os.Exit(1)
+	}
+}
+
+func newApp() *cli.App {
+	return &cli.App{
+		Name:            "svc-supervisor",
+		Usage:           "run the service containers that the NSDB binds to this host",
+		Version:         version,
+		HideHelpCommand: true,
+		ExitErrHandler:  func(*cli.Context, error) {}, // main prints it, once
+		Commands: []*cli.Command{
+			runCommand(),
+			psCommand(),
+			pluginsCommand(),
+			execCommand(),
+			validateCommand(),
+		},
+	}
+}

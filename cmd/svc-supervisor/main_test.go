@@ -1,0 +1,306 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/api"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/plugin"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/reconcile"
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+	"github.com/svc-supervisor/svc-supervisor/pkg/statedir"
+)
+
+// svcSupervisor runs the program with the given words.
+func svcSupervisor(args ...string) (stdout, stderr string, err error) {
+	var out, errOut bytes.Buffer
+	app := newApp()
+	app.Writer, app.ErrWriter = &out, &errOut
+	err = app.Run(append([]string{"svc-supervisor"}, args...))
+	return out.String(), errOut.String(), err
+}
+
+// golden compares with a file in testdata. UPDATE=1 in the environment writes it.
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	if os.Getenv("UPDATE") == "1" {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+var now = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
+func before(d time.Duration) *time.Time {
+	at := now.Add(-d)
+	return &at
+}
+
+func sampleRows() []reconcile.Row {
+	up, down := spec.Connection{ID: "a", Status: spec.Active}, spec.Connection{ID: "b", Status: spec.Down}
+	return []reconcile.Row{
+		{
+			Name: "vpn-60df5fda", Type: "IPSEC", Version: "1.4.0", Status: "RUNNING", Units: []string{"svc-vpn-60df5fda.service"},
+			AddedAt: before(3*time.Hour + 5*time.Minute), PortID: "p1", ContainerID: "c1",
+			Health: &spec.Health{Code: spec.Running, Connections: []spec.Connection{up, down}},
+		},
+		{
+			Name: "vpn-7", Type: "IPSEC", Version: "1.4.0", Status: "RUNNING", AddedAt: before(12 * time.Second),
+			Units:  []string{"svc-vpn-7.service", "svc-vpn-7:dns.service"},
+			Health: &spec.Health{Code: spec.Running, Message: "no kernel ESP:\nnothing\tpasses \x1b[31m"},
+		},
+		{Name: "vpn-8", Type: "BGP", Status: "HELD", Reason: "no executable serves type BGP"},
+		{Name: "vpn-9", Status: "UNKNOWN", Reason: "damaged record: unexpected end of JSON input"},
+	}
+}
+
+func TestTheTableOfContainers(t *testing.T) {
+	var out bytes.Buffer
+	if err := printRows(&out, &api.Containers{Containers: sampleRows()}, now); err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "ps.txt", out.String())
+}
+
+func TestTheTableOfExecutables(t *testing.T) {
+	var out bytes.Buffer
+	app := newApp()
+	app.Writer = &out
+	view := &api.Plugins{
+		Executables: []api.Executable{
+			{Path: "/opt/svc/bin/svc-bgp", Type: "BGP", Version: "0.3.0", Selected: true, Unready: "no bird installed\n(code 50)"},
+			{Path: "/usr/libexec/svc-supervisor/svc-ipsec", Type: "IPSEC", Version: "1.10.0", Reconfigure: true, Selected: true},
+			{Path: "/opt/svc/bin/svc-ipsec", Type: "IPSEC", Version: "1.9.0", Unready: "no ipsec"},
+		},
+		Refused: []api.Refused{{Path: "/opt/svc/bin/a\nb", Reason: "not executable"}},
+	}
+	if err := printPlugins(cli.NewContext(app, flag.NewFlagSet("", flag.PanicOnError), nil), view); err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "plugins.txt", out.String())
+}
+
+type shown struct{ host reconcile.HostRow }
+
+func (s shown) Rows() []reconcile.Row      { return sampleRows() }
+func (s shown) HostRow() reconcile.HostRow { return s.host }
+
+func TestPsAsksTheSupervisor(t *testing.T) {
+	dir := t.TempDir()
+	inventory, err := plugin.NewInventory(nil, time.Second, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	wait, err := api.Serve(ctx, filepath.Join(dir, "api.sock"), shown{reconcile.HostRow{ID: "h", Unread: "no Host object\n"}}, inventory)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, stderr, psErr := svcSupervisor("ps", "--run-dir", dir)
+	asJSON, _, jsonErr := svcSupervisor("ps", "-o", "json", "--run-dir", dir)
+	plugins, _, pluginsErr := svcSupervisor("plugins", "-o", "json", "--run-dir", dir)
+	cancel()
+	if err := errors.Join(psErr, jsonErr, pluginsErr, wait()); err != nil {
+		t.Fatal(err)
+	}
+	if strings.Count(stdout, "\n") != 1+len(sampleRows()) || !strings.HasPrefix(stdout, "NAME ") {
+		t.Error(stdout)
+	}
+	if stderr != "host unknown, nothing is changed: no Host object \n" {
+		t.Errorf("%q", stderr)
+	}
+	var view api.Containers
+	if err := json.Unmarshal([]byte(asJSON), &view); err != nil || len(view.Containers) != len(sampleRows()) || view.Host.ID != "h" {
+		t.Errorf("%s, %v", asJSON, err)
+	}
+	if want := "{\n  \"executables\": [],\n  \"refused\": []\n}\n"; plugins != want {
+		t.Error(plugins)
+	}
+}
+
+func TestPsWithoutASupervisorTellsTheRecords(t *testing.T) {
+	dir := t.TempDir()
+	records, err := statedir.Open(filepath.Join(dir, "state"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = records.Write(&statedir.Record{Phase: statedir.Adding, Container: spec.Container{
+		PortID: "p", HostID: "h", InterfaceName: "vpn", ContainerID: "c", ServiceType: "IPSEC", GroupID: "g", ConfigurationID: "c",
+	}, Executable: statedir.Executable{Version: "1.4.0"}})
+	if err := errors.Join(err, os.WriteFile(filepath.Join(dir, "state", "containers", "bad.IPSEC"), []byte("{"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	// The lock is held: one who only looks does not need it.
+	stdout, stderr, err := svcSupervisor("ps", "-o", "json", "--run-dir", dir, "--state-dir", filepath.Join(dir, "state"))
+	if err := errors.Join(err, records.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.HasPrefix(stderr, "no supervisor runs") {
+		t.Errorf("%q", stderr)
+	}
+	var view api.Containers
+	if err := json.Unmarshal([]byte(stdout), &view); err != nil {
+		t.Fatal(err)
+	}
+	if rows := view.Containers; len(rows) != 2 || rows[0].Name != "bad" || rows[0].Status != "UNKNOWN" || rows[0].Reason == "" ||
+		rows[1].Name != "vpn" || rows[1].Status != "HELD" || rows[1].Version != "1.4.0" {
+		t.Errorf("%+v", view.Containers)
+	}
+}
+
+func TestPluginsWithoutASupervisorAsksTheFiles(t *testing.T) {
+	dir := t.TempDir()
+	if err := errors.Join(os.Chmod(dir, 0o755), os.WriteFile(filepath.Join(dir, "svc"), nil, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	stdout, stderr, err := svcSupervisor("plugins", "--run-dir", dir, "--plugin-path", "/nonexistent:"+dir)
+	if err != nil || !strings.HasPrefix(stderr, "no supervisor runs") {
+		t.Errorf("%q, %v", stderr, err)
+	}
+	if !strings.Contains(stdout, filepath.Join(dir, "svc")) || !strings.Contains(stdout, "refused") {
+		t.Error(stdout)
+	}
+}
+
+func TestWhatTheCommandLineDoesNotAllowIsRefusedByName(t *testing.T) {
+	dir := t.TempDir()
+	for _, r := range []struct {
+		name string
+		args []string
+		want string
+	}{
+		{"a format that is none", []string{"ps", "-o", "yaml"}, `--output "yaml"`},
+		{"a word that ps would ignore", []string{"ps", "vpn"}, `ps argument "vpn"`},
+		{"a word that run would ignore", []string{"run", "now"}, `run argument "now"`},
+		{"a word that plugins would ignore", []string{"plugins", "x"}, `plugins argument "x"`},
+		{"an unknown flag", []string{"ps", "--colour"}, "colour"},
+		{"a relative plugin path", []string{"plugins", "--run-dir", dir, "--plugin-path", "/a:b"}, `--plugin-path "b"`},
+		{"an empty plugin path", []string{"plugins", "--run-dir", dir, "--plugin-path", ""}, `--plugin-path ""`},
+		{"a time of nothing", []string{"run", "--check-interval", "0s"}, `--check-interval "0s"`},
+		{"a negative time", []string{"run", "--verb-timeout", "-1s"}, `--verb-timeout "-1s"`},
+		{"a log level that is none", []string{"run", "--log-level", "loud"}, `log level "loud"`},
+		{"a hostile host id", []string{"run", "--host-id", "../x"}, `--host-id "../x"`},
+		{"no verb", []string{"exec"}, "arguments"},
+		{"a verb that is none", []string{"exec", "GC", "vpn"}, `verb "GC"`},
+		{"a hostile name", []string{"exec", "ADD", "../x"}, `name "../x"`},
+		{"two directories", []string{"validate", "a", "b"}, "validate argument"},
+	} {
+		t.Run(r.name, func(t *testing.T) {
+			_, _, err := svcSupervisor(r.args...)
+			if err == nil || !strings.Contains(err.Error(), r.want) || strings.Contains(err.Error(), "\n") {
+				t.Errorf("want %s, got %v", r.want, err)
+			}
+		})
+	}
+}
+
+func TestTheHostIDIsFoundAndNeverInvented(t *testing.T) {
+	for _, r := range []struct {
+		name    string
+		given   string
+		file    string // content of the file; "-" is no file
+		midonet []string
+		want    string // or a part of the error
+	}{
+		{"the one that is given", "given", "file", []string{"host_uuid=m"}, "given"},
+		{"the file's", "", "file\n", []string{"host_uuid=m"}, "file"},
+		{"MidoNet's", "", "-", []string{"#comment\nhost_uuid = m\n", "-"}, "m"},
+		{"MidoNet's older file's", "", "-", []string{"-", "host_uuid=old\r\n"}, "old"},
+		{"the newer of MidoNet's files decides", "", "-", []string{"host_uuid=new", "host_uuid=old"}, "new"},
+		{"nothing is invented, and every place is named", "", "-", []string{"-", "-"}, "error: no host id: give --host-id"},
+		{"an empty file is a fault, not an absent one", "", "", []string{"host_uuid=m"}, "error: allowed"},
+		{"a hostile file is a fault", "", "a/b", nil, "error: allowed"},
+		{"one of MidoNet's without the key is a fault", "", "-", []string{"x=y", "host_uuid=old"}, "error: has no host_uuid"},
+		{"one of MidoNet's with a hostile id is a fault", "", "-", []string{"host_uuid=../x"}, "error: host_uuid"},
+		{"a directory in its place is a fault", "", "/", []string{"host_uuid=m"}, "error: is a directory"},
+	} {
+		t.Run(r.name, func(t *testing.T) {
+			dir := t.TempDir()
+			put := func(name, content string) string {
+				path := filepath.Join(dir, name)
+				var err error
+				switch content {
+				case "-":
+				case "/":
+					err = os.Mkdir(path, 0o700)
+				default:
+					err = os.WriteFile(path, []byte(content), 0o600)
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				return path
+			}
+			file := put("host-id", r.file)
+			var midonet []string
+			for i, content := range r.midonet {
+				midonet = append(midonet, put("midonet-"+string(rune('a'+i)), content))
+			}
+			id, err := findHostID(r.given, file, midonet)
+			if part, isError := strings.CutPrefix(r.want, "error: "); isError {
+				if err == nil || !strings.Contains(err.Error(), part) || strings.Contains(err.Error(), "\n") || id != "" {
+					t.Errorf("%q, %v", id, err)
+				}
+				return
+			}
+			if err != nil || string(id) != r.want {
+				t.Errorf("%q, %v", id, err)
+			}
+		})
+	}
+}
+
+func TestAnAgeIsItsTwoLargestUnits(t *testing.T) {
+	for want, d := range map[string]time.Duration{
+		"0s": 0, "59s": 59*time.Second + 999*time.Millisecond, "1m0s": time.Minute, "59m59s": time.Hour - time.Second,
+		"1h0m": time.Hour, "23h59m": 24*time.Hour - time.Second, "1d0h": 24 * time.Hour, "400d3h": 400*24*time.Hour + 3*time.Hour,
+	} {
+		if got := age(before(d), now); got != want {
+			t.Errorf("%v: got %s, want %s", d, got, want)
+		}
+	}
+	if got := age(before(-time.Hour), now); got != "0s" {
+		t.Errorf("a clock that was put back: %s", got)
+	}
+	if got := age(nil, now); got != "-" {
+		t.Errorf("never added: %s", got)
+	}
+}
+
+func TestAPrintedWordIsOneWordOfTheShell(t *testing.T) {
+	for word, want := range map[string]string{
+		"/opt/svc/bin:/usr/lib_x-1.2=3": "/opt/svc/bin:/usr/lib_x-1.2=3",
+		"a b":                           `'a b'`,
+		"$(id)":                         `'$(id)'`,
+		"it's":                          `'it'\''s'`,
+		"a;b":                           `'a;b'`,
+		"a\nb":                          "'a\nb'",
+		"~root":                         `'~root'`,
+		"*":                             `'*'`,
+		"":                              `''`,
+	} {
+		if got := shellWord(word); got != want {
+			t.Errorf("%q: got %s, want %s", word, got, want)
+		}
+	}
+}

@@ -1,0 +1,77 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"text/tabwriter"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/api"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/plugin"
+)
+
+func pluginsCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "plugins",
+		Usage: "list the service executables: which is selected for each type, which are refused and why",
+		Flags: []cli.Flag{outputFlag, runDirFlag, pluginPathFlag},
+		Action: func(c *cli.Context) error {
+			asJSON, err := wantJSON(c)
+			if err := errors.Join(err, noArguments(c)); err != nil {
+				return err
+			}
+			view := new(api.Plugins)
+			err = api.Get(c.Context, filepath.Join(c.String(runDirFlag.Name), "api.sock"), "plugins", view)
+			if errors.Is(err, api.ErrNotRunning) {
+				fmt.Fprintf(c.App.ErrWriter, "%v: this is what the plugin path tells\n", api.ErrNotRunning)
+				var inventory *plugin.Inventory
+				if inventory, err = scan(c); err == nil {
+					*view = api.PluginsOf(inventory)
+				}
+			}
+			if err != nil {
+				return fmt.Errorf("plugins: %w", err)
+			}
+			if asJSON {
+				return printJSON(c.App.Writer, view)
+			}
+			return printPlugins(c, view)
+		},
+	}
+}
+
+// scan asks every file of the plugin path itself.
+func scan(c *cli.Context) (*plugin.Inventory, error) {
+	dirs, err := pluginPath(c)
+	if err != nil {
+		return nil, err
+	}
+	inventory, err := plugin.NewInventory(dirs, versionDeadline, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return nil, err
+	}
+	inventory.Scan(c.Context, versionDeadline)
+	return inventory, nil
+}
+
+func printPlugins(c *cli.Context, view *api.Plugins) error {
+	table := tabwriter.NewWriter(c.App.Writer, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(table, "PATH\tTYPE\tVERSION\tUSE\tREASON")
+	for _, e := range view.Executables {
+		use := "-"
+		switch {
+		case e.Selected && e.Unready != "":
+			use = "not ready"
+		case e.Selected:
+			use = "selected"
+		}
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", e.Path, e.Type, e.Version, use, oneCell(e.Unready))
+	}
+	for _, r := range view.Refused {
+		fmt.Fprintf(table, "%s\t-\t-\trefused\t%s\n", oneCell(r.Path), oneCell(r.Reason))
+	}
+	return table.Flush()
+}

@@ -1,0 +1,276 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/urfave/cli/v2"
+
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/api"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/logs"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/plugin"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/reconcile"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/report"
+	"github.com/svc-supervisor/svc-supervisor/pkg/netns"
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+	"github.com/svc-supervisor/svc-supervisor/pkg/statedir"
+	"github.com/svc-supervisor/svc-supervisor/pkg/unit"
+	"github.com/svc-supervisor/svc-supervisor/pkg/watch"
+)
+
+// versionDeadline is that of VERSION and STATUS where nothing else is said: both must be cheap.
+const versionDeadline = 5 * time.Second
+
+func runCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "run",
+		Usage: "watch the NSDB and run this host's containers, until SIGTERM; containers outlive the supervisor",
+		Flags: []cli.Flag{
+			nsdbFlag, hostIDFlag, stateDirFlag, runDirFlag, pluginPathFlag, logLevelFlag,
+			&cli.IntFlag{
+				Name: "parallel", Value: max(4, 2*runtime.NumCPU()), EnvVars: []string{"SVC_PARALLEL"},
+				Usage: "work on `N` containers at once",
+			},
+			duration("verb-timeout", "`TIME` that ADD, CHECK and DEL may take", 30*time.Second),
+			duration("version-timeout", "`TIME` that VERSION and STATUS may take", versionDeadline),
+			duration("check-interval", "`TIME` between two CHECKs of a container", time.Minute),
+			duration("status-interval", "`TIME` between two STATUSes of an executable that is not ready", 30*time.Second),
+			duration("rescan", "`TIME` between two looks at the plugin path", 10*time.Second),
+			duration("resync", "`TIME` between two looks for what no event tells of: leftovers, names that became free",
+				30*time.Second),
+			duration("grace", "`TIME` that running verbs get when the supervisor stops", 30*time.Second),
+			&cli.BoolFlag{
+				Name: "stop-containers", EnvVars: []string{"SVC_STOP_CONTAINERS"},
+				Usage: "remove all containers when the supervisor stops",
+			},
+		},
+		Action: func(c *cli.Context) error {
+			if err := noArguments(c); err != nil {
+				return err
+			}
+			s, err := newSupervisor(c)
+			if err != nil {
+				return err
+			}
+			defer s.close()
+			return s.run(c.Context)
+		},
+	}
+}
+
+// supervisor is the wiring of the rooms.
+type supervisor struct {
+	log            *slog.Logger
+	records        *statedir.Dir
+	inventory      *plugin.Inventory
+	bus            *unit.Bus
+	nsdb           watch.NSDB
+	board          *report.Board
+	reconciler     *reconcile.Reconciler
+	socket         string
+	rescan         time.Duration
+	resyncInterval time.Duration
+	statusInterval time.Duration
+	stopContainers bool
+}
+
+func newSupervisor(c *cli.Context) (_ *supervisor, err error) {
+	levels := new(logs.Levels)
+	if err := levels.Parse(c.String(logLevelFlag.Name)); err != nil {
+		return nil, err
+	}
+	underJournald := os.Getenv("JOURNAL_STREAM") != ""
+	logger := func(name string) *slog.Logger { return logs.New(os.Stderr, underJournald, levels, name) }
+	s := &supervisor{
+		log:            logger("containers"),
+		socket:         filepath.Join(c.String(runDirFlag.Name), "api.sock"),
+		rescan:         c.Duration("rescan"),
+		resyncInterval: c.Duration("resync"),
+		statusInterval: c.Duration("status-interval"),
+		stopContainers: c.Bool("stop-containers"),
+	}
+	host, err := hostID(c)
+	if err != nil {
+		return nil, err
+	}
+	dirs, err := pluginPath(c)
+	if err != nil {
+		return nil, err
+	}
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return nil, fmt.Errorf("boot id: %w", err)
+	}
+	if s.nsdb, err = watch.Open(c.String(nsdbFlag.Name), host, s.log); err != nil {
+		return nil, err
+	}
+	if s.records, err = statedir.Open(c.String(stateDirFlag.Name)); err != nil {
+		return nil, errors.Join(err, s.nsdb.Close())
+	}
+	if s.inventory, err = plugin.NewInventory(dirs, c.Duration("version-timeout"), s.log); err != nil {
+		return nil, errors.Join(err, s.nsdb.Close(), s.records.Close())
+	}
+	s.bus = unit.Open()
+	s.board = report.NewBoard(s.nsdb, s.log)
+	typed := func(t spec.ServiceType) *slog.Logger { return logger("containers." + strings.ToLower(string(t))) }
+	s.reconciler = reconcile.New(reconcile.Settings{
+		BootID:        strings.TrimSpace(string(boot)),
+		Parallel:      c.Int("parallel"),
+		VerbDeadline:  c.Duration("verb-timeout"),
+		CheckInterval: c.Duration("check-interval"),
+		Grace:         c.Duration("grace"),
+	}, s.records, netns.Directory, hostLinks{}, s.bus, s.inventory, s.board, s.log, typed)
+	s.log.Info("start", "host", host, "version", version, "nsdb", c.String(nsdbFlag.Name), "pluginPath", dirs)
+	return s, nil
+}
+
+func (s *supervisor) close() {
+	s.bus.Close()
+	if err := errors.Join(s.nsdb.Close(), s.records.Close()); err != nil {
+		s.log.Warn("not closed", "error", err)
+	}
+}
+
+// run works until ctx ends or the NSDB or the API fails for good.
+func (s *supervisor) run(ctx context.Context) error {
+	if err := s.reconciler.Recall(); err != nil {
+		return err
+	}
+
+	outside, stopOutside := context.WithCancelCause(ctx) // hears; ends first
+	defer stopOutside(nil)
+	inside, stopInside := context.WithCancel(context.WithoutCancel(ctx)) // works; ends second
+	defer stopInside()
+	voice, stopVoice := context.WithCancel(context.WithoutCancel(ctx)) // publishes; ends last
+	defer stopVoice()
+
+	served, err := api.Serve(voice, s.socket, s.reconciler, s.inventory)
+	if err != nil {
+		return err
+	}
+	var hearing, working, speaking sync.WaitGroup
+	speaking.Go(func() { s.board.Run(voice) })
+	speaking.Go(func() {
+		if err := served(); err != nil {
+			stopOutside(err)
+		}
+	})
+	working.Go(func() { s.reconciler.Run(inside) })
+	hearing.Go(func() { s.inventory.Follow(inside, s.rescan, s.statusInterval, s.reconciler.MarkAll) })
+	hearing.Go(func() { s.followUnits(inside) })
+	hearing.Go(func() { s.resync(inside) })
+	hearing.Go(func() {
+		err := s.nsdb.Run(outside, func(desired spec.Desired) { s.reconciler.Desire(outside, desired) })
+		if err != nil && outside.Err() == nil {
+			stopOutside(err)
+		}
+	})
+	hearing.Go(func() { s.watchdog(inside) })
+	s.awaitScan(outside)
+	s.notify(daemon.SdNotifyReady)
+
+	<-outside.Done()
+	s.notify(daemon.SdNotifyStopping)
+	s.log.Info("stop", "containersStay", !s.stopContainers)
+	if s.stopContainers {
+		s.drain(inside)
+	}
+	stopInside()
+	working.Wait()
+	hearing.Wait()
+	stopVoice()
+	speaking.Wait()
+	if cause := context.Cause(outside); !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	return nil
+}
+
+// awaitScan puts off READY until the executables are known, so that whoever started the service finds them; one that hangs
+// puts it off for a moment only. The work has begun already.
+func (s *supervisor) awaitScan(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	s.inventory.AwaitScan(ctx)
+}
+
+// drain removes every container, as long as it takes: systemd's stop time-out, or a second look by a person, bounds it.
+func (s *supervisor) drain(ctx context.Context) {
+	s.reconciler.Drain()
+	for !s.reconciler.Drained() {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+// followUnits marks the container of each unit that changes.
+func (s *supervisor) followUnits(ctx context.Context) {
+	err := s.bus.Follow(ctx, func(changed string) {
+		if changed == "" {
+			s.reconciler.MarkAll()
+		} else if name, ok := spec.UnitOwner(changed); ok {
+			s.reconciler.Mark(name)
+		}
+	})
+	if err != nil && ctx.Err() == nil {
+		s.log.Error("units are not followed: changes are found by CHECK alone", "error", err)
+	}
+}
+
+func (s *supervisor) resync(ctx context.Context) {
+	for {
+		if err := s.reconciler.FindLeftovers(ctx); err != nil && ctx.Err() == nil {
+			s.log.Warn("leftovers not looked for", "error", err)
+		}
+		s.reconciler.CollectGarbage(ctx)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(s.resyncInterval):
+		}
+		s.reconciler.MarkStuck()
+	}
+}
+
+// watchdog tells systemd that the supervisor lives, as often as the unit asks for: only if its state can be read, so not
+// while it hangs.
+func (s *supervisor) watchdog(ctx context.Context) {
+	interval, err := daemon.SdWatchdogEnabled(false)
+	if err != nil || interval == 0 {
+		return
+	}
+	for {
+		s.reconciler.Rows()
+		s.notify(daemon.SdNotifyWatchdog)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(interval / 3):
+		}
+	}
+}
+
+func (s *supervisor) notify(state string) {
+	if _, err := daemon.SdNotify(false, state); err != nil {
+		s.log.Warn("systemd not notified", "error", err)
+	}
+}
+
+// hostLinks are the interfaces of the namespace that the supervisor runs in.
+type hostLinks struct{}
+
+func (hostLinks) Observe(name spec.Name) (netns.Link, error) { return netns.ObserveLink(name) }
+func (hostLinks) List() ([]netns.Link, error)                { return netns.ListLinks() }
+func (hostLinks) Remove(name spec.Name) error                { return netns.RemoveLink(name) }
