@@ -1,0 +1,131 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+func TestAddAgainTouchesOnlyWhatDiffers(t *testing.T) {
+	onGround(t)
+	c := newContainer(t, "vpn-again")
+	c.configuration = fmt.Sprintf(oneConnection, more)
+	c.must("ADD")
+	pid, before := c.property("MainPID"), serials(c.whack("--status"))
+	same := func(when string, conns ...string) map[string]string {
+		t.Helper()
+		after := serials(c.whack("--status"))
+		for _, conn := range conns {
+			if before[conn] == "" || after[conn] != before[conn] {
+				t.Errorf("%s: conn %s was added again (%s, %s)", when, conn, before[conn], after[conn])
+			}
+		}
+		if c.property("MainPID") != pid {
+			t.Fatalf("%s: the daemon was restarted", when)
+		}
+		before = after
+		return after
+	}
+	c.must("ADD")
+	same("nothing differs", "first-0-0", "second-0-0", "six-0-0")
+	c.configuration = strings.Replace(c.configuration, "to-paris", "to-lyon", 1)
+	c.must("ADD")
+	same("a new name", "first-0-0", "second-0-0", "six-0-0")
+	c.configuration = strings.Replace(c.configuration, "another-secret", "yet-another-secret", 1)
+	old := before["six-0-0"]
+	c.must("ADD")
+	if after := same("a new secret", "first-0-0", "second-0-0"); after["six-0-0"] == old {
+		t.Error("the new secret changed nothing")
+	}
+	c.configuration = fmt.Sprintf(oneConnection, `,{"id":"third","peerAddress":"200.200.200.9","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.9.0.0/24"],"psk":"k","ikePolicy":{"ikeVersion":"v1"}}`)
+	c.port = `{"addresses":["169.254.0.5/30"],"mac":"02:00:00:00:00:05"}`
+	c.must("ADD")
+	if after := same("one for another, on another port", "first-0-0"); after["second-0-0"] != "" || after["six-0-0"] != "" || after["third-0-0"] == "" {
+		t.Errorf("conns %v", after)
+	}
+	contains(t, "the routes", sh(t, "ip", "-n", c.name, "route"), "200.200.200.9 via 169.254.0.5", "10.9.0.0/24 via 169.254.0.5")
+	if routes := sh(t, "ip", "-n", c.name, "route"); strings.Contains(routes, "10.3.0.0") || strings.Contains(routes, "169.254.0.1 ") {
+		t.Errorf("old routes are left:\n%s", routes)
+	}
+	if strings.Contains(sh(t, "ip", "link", "show", "vpn-again"), "master") {
+		t.Error("it is still in the bridge")
+	}
+	c.must("CHECK")
+	c.configuration = fmt.Sprintf(oneConnection, `,{"id":"bad","peerAddress":"x","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.9.0.0/24"],"psk":"k"}`)
+	c.must("ADD")
+	same("a bad one beside it", "first-0-0")
+	contains(t, "the reason", fmt.Sprint(c.health().Connections[1].Reason), "peerAddress")
+	c.configuration = `{"connections":[]}`
+	c.must("ADD")
+	contains(t, "the message", c.health().Message, "nothing to run")
+	c.must("CHECK")
+	if state := c.property("ActiveState"); state != "inactive" {
+		t.Errorf("the daemon is %s", state)
+	}
+	c.configuration = fmt.Sprintf(oneConnection, "")
+	c.must("ADD")
+	c.must("CHECK")
+}
+
+var serial = regexp.MustCompile(`"([^"]+)":.*conn serial: (\$[0-9]+);`)
+
+func serials(status string) map[string]string {
+	found := map[string]string{}
+	for _, m := range serial.FindAllStringSubmatch(status, -1) {
+		found[m[1]] = m[2]
+	}
+	return found
+}
+
+func TestAKilledDaemonComesBackWithItsConns(t *testing.T) {
+	onGround(t)
+	c := newContainer(t, "vpn-kill")
+	c.configuration = fmt.Sprintf(oneConnection, more)
+	c.must("ADD")
+	pid := c.property("MainPID")
+	sh(t, "kill", "-KILL", pid)
+	eventually(t, "another daemon", func() bool { return c.property("MainPID") != pid && c.property("ActiveState") == "active" })
+	c.must("CHECK")
+	contains(t, "the status", c.whack("--status"), `"first-0-0"`, `"six-0-0"`)
+	sh(t, "systemctl", "stop", "svc-vpn-kill")
+	c.fails("CHECK", 999, "the daemon does not run")
+	c.must("ADD")
+	c.must("CHECK")
+}
+
+func TestEveryKindOfIdentityIsWhatTheDaemonTakesItFor(t *testing.T) {
+	onGround(t)
+	c := newContainer(t, "vpn-ids")
+	ids := []string{"192.0.2.77", "2001:db8::77", "vpn.example.org", "@vpn2.example.org", "@192.0.2.9", "joe.doe+x@example.org", "@#0102ff", "@[branch-7/x]",
+		"C=FR, O=Example Corp., OU=R&D (main), CN=paris's", "C=FR,ST=A,L=B,O=C,OU=D,CN=a.b-c:1@d,emailAddress=joe@example.org", "DC=org,UID=joe,SN=x,S=y,G=z,N=n,I=i,T=t,D=d,ID=1,ND=2,TCGID=3,Email=a@b,unstructuredName=u", "under_score"}
+	var connections []string
+	for i, id := range ids {
+		quoted, _ := json.Marshal(id)
+		connections = append(connections, fmt.Sprintf(`{"id":"c%d","peerAddress":"198.51.100.%d","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.%d.0.0/24"],"psk":"k","localId":%s,"peerId":%s}`, i, i+1, i+2, quoted, quoted))
+	}
+	c.configuration = `{"externalIps":["100.100.100.2"],"connections":[` + strings.Join(connections, ",") + `]}`
+	c.must("ADD")
+	for i, connection := range c.health().Connections {
+		if connection.Reason != "" {
+			t.Errorf("%s: %s", ids[i], connection.Reason)
+		}
+	}
+	if got := len(serials(c.whack("--status"))); got != len(ids) {
+		t.Errorf("%d conns are loaded, want %d", got, len(ids))
+	}
+}
+
+func TestAUnitThatIsAnothersIsLeftAlone(t *testing.T) {
+	onGround(t)
+	c := newContainer(t, "vpn-unit")
+	sh(t, "systemd-run", "--unit=svc-vpn-unit", "sleep", "600")
+	defer sh(t, "systemctl", "stop", "svc-vpn-unit")
+	c.fails("ADD", 101, "svc-vpn-unit.service")
+	c.must("DEL")
+	contains(t, "the log", c.stderr, "level=WARN", "svc-vpn-unit.service")
+	if state := c.property("ActiveState"); state != "active" {
+		t.Errorf("it is %s", state)
+	}
+}

@@ -1,0 +1,175 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/link"
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+)
+
+// sites makes two sites, a router that sends each site's traffic for the other to that site's container, and the two
+// containers, not yet made:
+//
+//	site-l 10.1.0.5 — router — 10.2.0.5, 10.3.0.5 site-r
+//	         br-left | | br-right
+//	             vpn-l vpn-r
+func sites(t *testing.T) (left, right *subject) {
+	t.Helper()
+	left, right = newContainer(t, "vpn-l"), newContainer(t, "vpn-r")
+	script := `set -e
+ip netns add router; ip -n router link set lo up
+ip netns exec router sh -c 'echo 1 >/proc/sys/net/ipv4/ip_forward'
+for s in left right; do
+	ip link add br-$s type bridge; ip link set br-$s up
+	ip link add r-$s type veth peer name $s netns router; ip link set r-$s master br-$s up
+done
+ip -n router link set left address 02:00:00:00:00:01 up; ip -n router link set right address 02:00:00:00:00:02 up
+ip -n router addr add 169.254.0.1/30 dev left; ip -n router addr add 169.254.1.1/30 dev right
+ip -n router route add 100.100.100.2 via 169.254.0.2; ip -n router route add 200.200.200.2 via 169.254.1.2
+for s in l r; do
+	ip netns add site-$s; ip link add to-$s netns router type veth peer name eth0 netns site-$s
+	ip -n router link set to-$s up; ip -n site-$s link set eth0 up; ip -n site-$s link set lo up
+done
+ip -n router addr add 10.1.0.1/24 dev to-l; ip -n site-l addr add 10.1.0.5/24 dev eth0; ip -n site-l route add default via 10.1.0.1
+ip -n router addr add 10.2.0.1/24 dev to-r; ip -n site-r addr add 10.2.0.5/24 dev eth0; ip -n site-r route add default via 10.2.0.1
+ip -n site-r addr add 10.3.0.5/32 dev eth0; ip -n router route add 10.3.0.0/24 via 10.2.0.5
+ip -n router rule add iif to-l lookup 100; ip -n router route add default via 169.254.0.2 table 100
+ip -n router rule add iif to-r lookup 101; ip -n router route add default via 169.254.1.2 table 101
+`
+	t.Cleanup(func() {
+		for _, name := range []string{"router", "site-l", "site-r"} {
+			_ = exec.Command("ip", "netns", "del", name).Run()
+		}
+		for _, name := range []string{"br-left", "br-right"} {
+			_ = exec.Command("ip", "link", "del", name).Run()
+		}
+	})
+	sh(t, "bash", "-c", script)
+	left.port = `{"addresses":["169.254.0.1/30"],"mac":"02:00:00:00:00:01","bridge":"br-left"}`
+	right.port = `{"addresses":["169.254.1.1/30"],"mac":"02:00:00:00:00:02","bridge":"br-right"}`
+	return left, right
+}
+
+// tunnels is a configuration with one connection for each pair of local and peer network.
+func tunnels(external, peer string, pairs ...[2]string) string {
+	var connections []string
+	for i, p := range pairs {
+		connections = append(connections, fmt.Sprintf(`{"id":"%d","peerAddress":%q,"localCidrs":[%q],"peerCidrs":[%q],"psk":"a key-of-the-ground-test"}`, i, peer, p[0], p[1]))
+	}
+	return fmt.Sprintf(`{"externalIps":[%q],"connections":[%s]}`, external, strings.Join(connections, ","))
+}
+
+func ping(site, address string) bool {
+	return exec.Command("ip", "netns", "exec", site, "ping", "-c1", "-W1", address).Run() == nil
+}
+
+// spis lists the associations that are installed.
+func spis(t *testing.T, name string) []string {
+	t.Helper()
+	found := regexp.MustCompile(`spi 0x[0-9a-f]+`).FindAllString(sh(t, "ip", "-n", name, "xfrm", "state"), -1)
+	return slices.DeleteFunc(found, func(s string) bool { return s == "spi 0x00000000" })
+}
+
+func TestTrafficGoesEncryptedOrNotAtAll(t *testing.T) {
+	onGround(t)
+	if lacks := link.KernelLacks("esp", true); lacks != "" {
+		t.Skip("requires kernel ESP: " + lacks)
+	}
+	left, right := sites(t)
+	one, two := [2]string{"10.1.0.0/24", "10.2.0.0/24"}, [2]string{"10.1.0.0/24", "10.3.0.0/24"}
+	back := func(p [2]string) [2]string { return [2]string{p[1], p[0]} }
+	left.configuration = tunnels("100.100.100.2", "200.200.200.2", one, two)
+	right.configuration = tunnels("200.200.200.2", "100.100.100.2", back(one))
+	left.must("ADD")
+	if ping("site-l", "10.2.0.5") {
+		t.Fatal("traffic before there is a tunnel")
+	}
+	capture := filepath.Join(t.TempDir(), "capture")
+	stop := record(t, "left", capture)
+	right.must("ADD")
+	eventually(t, "a ping through the tunnel", func() bool { return ping("site-l", "10.2.0.5") })
+	if !ping("site-r", "10.1.0.5") {
+		t.Error("no ping the other way")
+	}
+	left.must("CHECK")
+	h := left.health()
+	if h.Connections[0].Status != spec.Active || h.Connections[0].Since == nil || h.Connections[0].Pairs[0].BytesOut == 0 {
+		t.Errorf("the first connection is %+v", h.Connections[0])
+	}
+	if h.Connections[1].Status != spec.Down {
+		t.Errorf("the second connection, which the peer does not have, is %+v", h.Connections[1])
+	}
+
+	before := spis(t, "vpn-l")
+	right.configuration = tunnels("200.200.200.2", "100.100.100.2", back(one), back(two))
+	right.must("ADD")
+	eventually(t, "a ping through the second tunnel", func() bool { return ping("site-l", "10.3.0.5") })
+	after := spis(t, "vpn-l")
+	for _, spi := range before {
+		if !slices.Contains(after, spi) {
+			t.Errorf("adding the second connection cost the first one its %s", spi)
+		}
+	}
+	if !ping("site-l", "10.2.0.5") {
+		t.Error("no ping through the first tunnel any more")
+	}
+
+	left.configuration = strings.Replace(tunnels("100.100.100.2", "200.200.200.2", two), `"id":"0"`, `"id":"1"`, 1)
+	left.must("ADD")
+	eventually(t, "the second tunnel, whose IKE SA went with the first", func() bool { return ping("site-l", "10.3.0.5") })
+
+	right.must("DEL")
+	for range 20 {
+		if ping("site-l", "10.3.0.5") {
+			t.Fatal("traffic without a tunnel")
+		}
+	}
+	// What comes out of the tunnel goes on to the site in clear by the same interface; what is for the other site never does.
+	switch seen := stop(); {
+	case regexp.MustCompile(`> 10\.[23]\.0\.5: ICMP`).MatchString(seen):
+		t.Errorf("packets in clear:\n%s", seen)
+	case !strings.Contains(seen, "100.100.100.2 > 200.200.200.2: ESP("):
+		t.Errorf("no ESP was seen:\n%s", seen)
+	}
+	left.must("DEL")
+	left.gone()
+	right.gone()
+}
+
+// record captures what an interface of the router receives until it is stopped, and returns what it saw.
+func record(t *testing.T, iface, path string) (stop func() string) {
+	t.Helper()
+	file, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("ip", "netns", "exec", "router", "tcpdump", "-lni", iface, "-Q", "in", "not", "arp")
+	cmd.Stdout, cmd.Stderr = file, file
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	read := func() string {
+		text, _ := os.ReadFile(path)
+		return string(text)
+	}
+	stopped := false
+	stop = func() string {
+		if !stopped {
+			_ = cmd.Process.Signal(os.Interrupt)
+			_ = cmd.Wait()
+			_ = file.Close()
+		}
+		stopped = true
+		return read()
+	}
+	t.Cleanup(func() { stop() })
+	eventually(t, "tcpdump listens", func() bool { return strings.Contains(read(), "listening on") })
+	return stop
+}

@@ -1,0 +1,203 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+)
+
+// TestMain is the executable itself where a test runs it as a runtime would.
+func TestMain(m *testing.M) {
+	if os.Getenv("CNI_COMMAND") != "" || os.Getenv("SVC_TEST_ABOUT") != "" {
+		main()
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// onGround skips a test that makes namespaces and units where that is not wanted.
+func onGround(t *testing.T) {
+	t.Helper()
+	if os.Getenv("SVC_TEST_GROUND") != "1" {
+		t.Skip("requires a test ground: SVC_TEST_GROUND=1 is not set")
+	}
+	if _, err := os.Stat("/run/systemd/private"); err != nil {
+		t.Skip("requires systemd")
+	}
+}
+
+// subject is one container of a test and how it is asked for.
+type subject struct {
+	t                     *testing.T
+	network, name, id     string
+	namespace, iface      string
+	port, configuration   string
+	foreign               bool
+	previous, attachments string
+	stdout, stderr        string
+}
+
+const oneConnection = `{"externalIps":["100.100.100.2","2001:db8:1::2"],"externalMac":"ca:08:1a:94:29:0e","connections":[
+	{"id":"first","name":"to-paris","peerAddress":"200.200.200.2","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.2.0.0/24"],"psk":"the-secret-of-the-ground-test"}%s]}`
+
+const more = `,{"id":"second","peerAddress":"200.200.200.2","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.3.0.0/24"],"psk":"the-secret-of-the-ground-test"},
+	{"id":"six","peerAddress":"2001:db8:2::2","localCidrs":["fd01::/64"],"peerCidrs":["fd02::/64"],"psk":"another-secret-of-the-ground-test","mtu":1400}`
+
+func newContainer(t *testing.T, name string) *subject {
+	t.Helper()
+	c := &subject{t: t, network: "by-hand", name: name, id: name + "-id", namespace: "/run/netns/" + name, iface: "svc0",
+		port:          `{"addresses":["169.254.0.1/30","fd00::1/126"],"mac":"02:00:00:00:00:01","bridge":"br-test"}`,
+		configuration: fmt.Sprintf(oneConnection, "")}
+	sh(t, "ip", "netns", "add", name)
+	if exec.Command("ip", "link", "show", "br-test").Run() != nil {
+		sh(t, "ip", "link", "add", "br-test", "type", "bridge")
+		sh(t, "ip", "link", "set", "br-test", "up")
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log(tryShell("journalctl", "--no-pager", "-o", "cat", "-n", "40", "-u", "svc-"+name))
+		}
+		_, _ = c.try("DEL")
+		_ = exec.Command("ip", "netns", "del", name).Run()
+	})
+	return c
+}
+
+func (c *subject) conf() string {
+	parts := []string{`"cniVersion":"1.1.0"`, `"type":"svc-ipsec"`, fmt.Sprintf(`"name":%q`, c.network), `"configuration":` + c.configuration}
+	if !c.foreign {
+		parts = append(parts, fmt.Sprintf(`"container":{"portId":"p","interfaceName":%q,"containerId":%q,"serviceType":"IPSEC","configurationId":"r"}`, c.name, c.id))
+	}
+	if c.port != "" {
+		parts = append(parts, `"port":`+c.port)
+	}
+	if c.previous != "" {
+		parts = append(parts, `"prevResult":`+c.previous)
+	}
+	if c.attachments != "" {
+		parts = append(parts, `"cni.dev/valid-attachments":`+c.attachments)
+	}
+	return "{" + strings.Join(parts, ",") + "}"
+}
+
+// try runs a verb; a failure is its error object.
+func (c *subject) try(verb string) (*spec.Error, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(self)
+	cmd.Env = []string{"CNI_COMMAND=" + verb, "CNI_CONTAINERID=" + c.id, "CNI_NETNS=" + c.namespace, "CNI_IFNAME=" + c.iface, "CNI_PATH=/none", "PATH=" + os.Getenv("PATH"), "LC_ALL=C"}
+	cmd.Stdin = strings.NewReader(c.conf())
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	err = cmd.Run()
+	c.stdout, c.stderr = stdout.String(), stderr.String()
+	if strings.Contains(c.stdout+c.stderr, "of-the-ground-test") {
+		c.t.Errorf("%s tells a secret:\n%s%s", verb, c.stdout, c.stderr)
+	}
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.ExitCode() == 1 {
+		failure := new(spec.Error)
+		if err := json.Unmarshal(stdout.Bytes(), failure); err != nil || failure.CNIVersion == "" {
+			return nil, fmt.Errorf("%s printed no error object: %q", verb, c.stdout)
+		}
+		return failure, nil
+	}
+	return nil, err
+}
+
+func (c *subject) must(verb string) {
+	c.t.Helper()
+	failure, err := c.try(verb)
+	if err != nil || failure != nil {
+		c.t.Fatalf("%s %s: %v %v\n%s", verb, c.name, failure, err, c.stderr)
+	}
+}
+
+func (c *subject) fails(verb string, code spec.Code, says string) {
+	c.t.Helper()
+	failure, err := c.try(verb)
+	if err != nil || failure == nil || failure.Code != code || !strings.Contains(failure.Msg, says) {
+		c.t.Fatalf("%s %s: got %v %v, want code %d with %q", verb, c.name, failure, err, code, says)
+	}
+}
+
+// health is what the last verb told.
+func (c *subject) health() spec.Health {
+	c.t.Helper()
+	var result struct{ Health *spec.Health }
+	if json.Unmarshal([]byte(c.stdout), &result) == nil && result.Health != nil {
+		return *result.Health
+	}
+	var h spec.Health
+	if err := json.Unmarshal([]byte(c.stdout), &h); err != nil || h.Check() != nil {
+		c.t.Fatalf("no health in %q", c.stdout)
+	}
+	return h
+}
+
+// gone wants nothing of the container left on the host.
+func (c *subject) gone() {
+	c.t.Helper()
+	if out, err := exec.Command("ip", "link", "show", c.name).CombinedOutput(); err == nil {
+		c.t.Errorf("the veth is left: %s", out)
+	}
+	if _, err := os.Stat("/run/svc-ipsec/" + c.name); err == nil {
+		c.t.Error("the state folder is left")
+	}
+	if out := sh(c.t, "systemctl", "list-units", "--all", "--no-legend", "--plain", "svc-"+c.name+"*"); out != "" {
+		c.t.Errorf("a unit is left: %s", out)
+	}
+}
+
+func (c *subject) property(name string) string {
+	c.t.Helper()
+	return strings.TrimSpace(sh(c.t, "systemctl", "show", "-P", name, "svc-"+c.name+".service"))
+}
+
+func (c *subject) whack(args ...string) string {
+	c.t.Helper()
+	return sh(c.t, "/usr/libexec/ipsec/whack", append([]string{"--ctlsocket", "/run/svc-ipsec/" + c.name + "/run/pluto.ctl"}, args...)...)
+}
+
+func sh(t *testing.T, program string, args ...string) string {
+	t.Helper()
+	out, err := exec.Command(program, args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %s: %v: %s", program, strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}
+
+func tryShell(program string, args ...string) string {
+	out, _ := exec.Command(program, args...).CombinedOutput()
+	return string(out)
+}
+
+// eventually waits for a condition as long as a slow machine may need.
+func eventually(t *testing.T, what string, condition func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(40 * time.Second); !condition(); time.Sleep(100 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("still not: %s", what)
+		}
+	}
+}
+
+func contains(t *testing.T, what, text string, parts ...string) {
+	t.Helper()
+	for _, part := range parts {
+		if !strings.Contains(text, part) {
+			t.Errorf("%s has no %q:\n%s", what, part, text)
+		}
+	}
+}

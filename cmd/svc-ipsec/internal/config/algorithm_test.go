@@ -1,0 +1,74 @@
+package config
+
+import (
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+// TestLibreswanAcceptsExactlyTheTable asks Libreswan itself about every cell of the table, alone and in company.
+func TestLibreswanAcceptsExactlyTheTable(t *testing.T) {
+	ipsec, err := exec.LookPath("ipsec")
+	if err != nil {
+		t.Skip("requires libreswan: ipsec is not installed")
+	}
+	accepts := func(where use, text string) bool {
+		version := map[bool]string{true: "-v1", false: "-v2"}[where&(useIKEv1|useESPv1|useAHv1) != 0]
+		kind := "ike"
+		if where&useESP != 0 {
+			kind = "esp"
+		} else if where&useAH != 0 {
+			kind = "ah"
+		}
+		return exec.Command(ipsec, "algparse", version, "-pfs=yes", kind+"="+text).Run() == nil
+	}
+	first := func(table []algorithm) algorithm { return table[0] }
+	for _, where := range []use{useIKEv1, useIKEv2, useESPv1, useESPv2, useAHv1, useAHv2} {
+		if where&useAH == 0 {
+			for _, a := range encryptions {
+				text := compose(a, first(integrities), first(groups), where)
+				if got, want := accepts(where, text), a.use&where != 0; got != want {
+					t.Errorf("%s%s: libreswan says %v, the table %v", text, where.clause(), got, want)
+				}
+			}
+		}
+		for _, a := range integrities {
+			text := compose(first(encryptions), a, first(groups), where)
+			if got, want := accepts(where, text), a.use&where != 0; got != want {
+				t.Errorf("%s%s: libreswan says %v, the table %v", text, where.clause(), got, want)
+			}
+		}
+		for _, a := range groups {
+			text := compose(first(encryptions), first(integrities), a, where)
+			if got, want := accepts(where, text), a.use&where != 0; got != want {
+				t.Errorf("%s%s: libreswan says %v, the table %v", text, where.clause(), got, want)
+			}
+		}
+	}
+}
+
+func TestARefusedAlgorithmIsAnsweredWithThoseAllowedThere(t *testing.T) {
+	for _, test := range []struct{ policy, key, value, allowed string }{
+		{`"ikePolicy":{"ikeVersion":"v1","encryptionAlgorithm":"aes-256-gcm-16"}`, "ikePolicy.encryptionAlgorithm", "aes-256-gcm-16", "(IKEv1)"},
+		{`"ikePolicy":{"pfs":"group2"}`, "ikePolicy.pfs", "group2", "group14"},
+		{`"ikePolicy":{"authAlgorithm":"aes-cmac"}`, "ikePolicy.authAlgorithm", "aes-cmac", "sha256"},
+		{`"ipsecPolicy":{"authAlgorithm":"md5"}`, "ipsecPolicy.authAlgorithm", "md5", "sha256"},
+		{`"ikePolicy":{"ikeVersion":"v1"},"ipsecPolicy":{"pfs":"group19"}`, "ipsecPolicy.pfs", "group19", "(ESP with IKEv1)"},
+		{`"ipsecPolicy":{"transformProtocol":"ah-esp"}`, "ipsecPolicy.transformProtocol", "ah-esp", "esp, ah"},
+	} {
+		c, err := Decode(document(test.policy))
+		if err != nil {
+			t.Fatalf("%s: the document is refused: %v", test.policy, err)
+		}
+		refused := c.Connections[0].Refused
+		if refused == nil {
+			t.Errorf("%s: not refused", test.policy)
+			continue
+		}
+		for _, part := range []string{test.key, test.value, test.allowed} {
+			if !strings.Contains(refused.Error(), part) {
+				t.Errorf("%s: %q does not say %q", test.policy, refused, part)
+			}
+		}
+	}
+}

@@ -1,0 +1,136 @@
+// Package config reads the `configuration` document of an IPSEC container and says what it means.
+//
+// It promises that every value it hands on is checked: nothing of it can end a line, leave a word or name a path in a
+// file that another room writes. A fault inside one connection refuses that connection alone, with a reason that names
+// the key, the value and what is allowed; a fault of the document itself refuses the document. Secrets are in no fault.
+//
+// It does no I/O and looks up no name.
+package config
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+)
+
+// The limits of one document: what a hostile one may cost.
+const (
+	maxConnections = 256
+	maxCIDRs       = 64  // on a side of a connection
+	maxPairs       = 256 // of a connection
+)
+
+// Configuration is a document that was read.
+type Configuration struct {
+	ID          string
+	ExternalIPs []netip.Addr // at most one of each family
+	ExternalMAC net.HardwareAddr
+	Connections []Connection // in the document's order, the refused and the administratively down ones too
+}
+
+var configurationKeys = []string{"id", "name", "description", "externalIps", "externalMac", "connections"}
+
+// Decode reads a document. An empty one is a container with nothing to run.
+func Decode(raw json.RawMessage) (*Configuration, error) {
+	const key = "configuration"
+	c := new(Configuration)
+	if absent(raw) {
+		return c, nil
+	}
+	fields, err := object(key, raw, configurationKeys)
+	if err != nil {
+		return nil, err
+	}
+	if c.ID, err = text(key+".id", fields["id"]); err != nil {
+		return nil, err
+	}
+	for _, free := range []string{"name", "description"} {
+		if _, err := text(key+"."+free, fields[free]); err != nil {
+			return nil, err
+		}
+	}
+	if c.ExternalIPs, err = externalIPs(key+".externalIps", fields["externalIps"]); err != nil {
+		return nil, err
+	}
+	if mac, err := text(key+".externalMac", fields["externalMac"]); err != nil {
+		return nil, err
+	} else if mac != "" {
+		if c.ExternalMAC, err = spec.ParseMAC(key+".externalMac", mac); err != nil {
+			return nil, err
+		}
+	}
+	c.Connections, err = connections(key+".connections", fields["connections"])
+	return c, err
+}
+
+func externalIPs(key string, raw json.RawMessage) ([]netip.Addr, error) {
+	values, err := texts(key, raw, 2)
+	if err != nil {
+		return nil, err
+	}
+	var ips []netip.Addr
+	seen := map[bool]bool{}
+	for _, value := range values {
+		ip, err := spec.ParseAddress(key, value)
+		if err != nil {
+			return nil, err
+		}
+		if ip.IsLoopback() || ip.IsLinkLocalUnicast() || seen[ip.Is4()] {
+			return nil, &spec.Fault{Key: key, Value: value, Allowed: "at most one address of each family, not a loopback or link-local one"}
+		}
+		seen[ip.Is4()] = true
+		ips = append(ips, ip)
+	}
+	return ips, nil
+}
+
+func connections(key string, raw json.RawMessage) ([]Connection, error) {
+	items, err := array(key, raw, maxConnections)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]Connection, len(items))
+	seen := map[string]int{}
+	for i, item := range items {
+		place := key + "[" + strconv.Itoa(i) + "]"
+		list[i].decode(place, item)
+		id := list[i].ID
+		if first, ok := seen[id]; ok && id != "" {
+			list[i].Refused = &spec.Fault{Key: place + ".id", Value: id,
+				Allowed: fmt.Sprintf("an id that no other connection has; %s[%d] has it", key, first)}
+			list[i].ID = ""
+		} else {
+			seen[id] = i
+		}
+		if list[i].ID == "" {
+			// Without an id of its own it still needs a place in the status.
+			list[i].ID = fmt.Sprintf("connections[%d]", i)
+		}
+	}
+	return list, nil
+}
+
+// External returns the external address of the same family as a, or the zero address.
+func (c *Configuration) External(a netip.Addr) netip.Addr {
+	for _, ip := range c.ExternalIPs {
+		if ip.Is4() == a.Is4() {
+			return ip
+		}
+	}
+	return netip.Addr{}
+}
+
+// Wanted lists the connections to run: up and not refused.
+func (c *Configuration) Wanted() []*Connection {
+	var wanted []*Connection
+	for i := range c.Connections {
+		if c.Connections[i].Up && c.Connections[i].Refused == nil {
+			wanted = append(wanted, &c.Connections[i])
+		}
+	}
+	return wanted
+}

@@ -1,0 +1,240 @@
+package config
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+)
+
+const plain = `"id":"a","peerAddress":"192.0.2.9","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.2.0.0/24"],"psk":"secret-of-test"`
+
+// document is a configuration of one good connection with more (or other) keys.
+func document(more string) json.RawMessage {
+	fields := plain
+	if more != "" {
+		key, _, _ := strings.Cut(more, ":")
+		kept := []string{}
+		for _, field := range []string{`"id":"a"`, `"peerAddress":"192.0.2.9"`, `"localCidrs":["10.1.0.0/24"]`, `"peerCidrs":["10.2.0.0/24"]`, `"psk":"secret-of-test"`} {
+			if !strings.HasPrefix(field, key+":") {
+				kept = append(kept, field)
+			}
+		}
+		fields = strings.Join(append(kept, more), ",")
+	}
+	return json.RawMessage(`{"externalIps":["192.0.2.1","2001:db8::1"],"connections":[{` + fields + `}]}`)
+}
+
+func TestAPlainConnectionGetsTheDefaults(t *testing.T) {
+	c, err := Decode(document(""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Resolve(func(string) bool { return false })
+	connection := c.Connections[0]
+	if connection.Refused != nil {
+		t.Fatal(connection.Refused)
+	}
+	want := Connection{ID: "a", Up: true, MTU: 1500, DPD: DPD{"hold", 30, 120},
+		IKE:   IKEPolicy{Version: "v2", Proposal: "aes256-sha2_256;modp2048", Lifetime: 3600},
+		IPsec: IPsecPolicy{Protocol: "esp", Proposal: "aes256-sha2_256;modp2048", Lifetime: 3600}}
+	if connection.IKE != want.IKE || connection.IPsec != want.IPsec || connection.DPD != want.DPD || connection.MTU != want.MTU || connection.ResponseOnly {
+		t.Errorf("got %+v", connection)
+	}
+	if connection.LocalID.String() != "192.0.2.1" || connection.PeerID.String() != "192.0.2.9" {
+		t.Errorf("ids %s and %s", connection.LocalID, connection.PeerID)
+	}
+}
+
+func TestAFaultOfTheDocumentRefusesItAndNamesTheKey(t *testing.T) {
+	for _, test := range []struct{ document, says string }{
+		{`[]`, `configuration "a list": allowed: an object`},
+		{`{"conections":[]}`, `configuration: unknown key "conections": allowed: id, name, description, externalIps`},
+		{`{"externalIPs":[]}`, `unknown key "externalIPs"`},
+		{`{"id":"a","id":"b"}`, `configuration: key "id": allowed: each key once`},
+		{`{"externalIps":["192.0.2.1","192.0.2.2"]}`, `configuration.externalIps "192.0.2.2": allowed: at most one address of each family`},
+		{`{"externalIps":["fe80::1"]}`, "link-local"},
+		{`{"externalMac":"ff:ff:ff:ff:ff:ff"}`, "configuration.externalMac"},
+		{`{"connections":{}}`, "configuration.connections"},
+	} {
+		_, err := Decode(json.RawMessage(test.document))
+		var fault *spec.Fault
+		if !errors.As(err, &fault) || !strings.Contains(err.Error(), test.says) {
+			t.Errorf("%s: got %v, want %s", test.document, err, test.says)
+		}
+	}
+}
+
+func TestAFaultInsideAConnectionRefusesThatOneAlone(t *testing.T) {
+	for _, test := range []struct{ more, says string }{
+		{`"mtu":67`, "connections[0].mtu"},
+		{`"peerCidrs":["2001:db8:2::/64"],"mtu":1279`, "from 1280 to"},
+		{`"peerCidrs":["2001:db8:2::/64"]`, "families"},
+		{`"colour":"red"`, `connections[0]: unknown key "colour": allowed: id, name`},
+		{`"psk":""`, "connections[0].psk"},
+		{`"psk":7`, "connections[0].psk"},
+		{`"psk":"\ud800"`, "connections[0].psk"},
+		{`"peerAddress":"vpn.example.org"`, "host names are not looked up"},
+		{`"peerAddress":"192.0.2.1; touch x"`, "connections[0].peerAddress"},
+		{`"peerAddress":"192.0.2.1"`, "another address than the external one"},
+		{`"peerId":"a\nleftupdown=/bin/sh"`, "connections[0].peerId"},
+		{`"initiator":"both"`, "bi-directional, response-only"},
+		{`"dpd":{"interval":30,"timeout":30}`, "connections[0].dpd.timeout"},
+		{`"dpd":{"action":"none"}`, "hold, clear, restart, restart-by-peer, disabled"},
+		{`"dpd":{"delay":1}`, `dpd: unknown key "delay"`},
+		{`"ikePolicy":{"lifetime":86401}`, "ikePolicy.lifetime"},
+		{`"ikePolicy":{"lifetime":0}`, "ikePolicy.lifetime"},
+		{`"ikePolicy":{"phase1NegotiationMode":"aggressive"}`, "main, for ikeVersion v2"},
+		{`"ipsecPolicy":{"encapsulationMode":"transport"}`, "transport"},
+		{`"localCidrs":[]`, "localCidrs"},
+		{`"peerCidrs":["10.0.0.0/33"]`, "peerCidrs"},
+		{`"authMode":"certificate"`, "authMode"},
+	} {
+		raw := strings.Replace(string(document(test.more)), `"connections":[`, `"connections":[`, 1)
+		raw = strings.TrimSuffix(raw, "]}") + `,{"id":"good","peerAddress":"192.0.2.8","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.8.0.0/24"],"psk":"k"}]}`
+		c, err := Decode(json.RawMessage(raw))
+		if err != nil {
+			t.Errorf("%s: the document is refused: %v", test.more, err)
+			continue
+		}
+		c.Resolve(func(string) bool { return false })
+		refused := c.Connections[0].Refused
+		if refused == nil || !strings.Contains(refused.Error(), test.says) {
+			t.Errorf("%s: got %v, want %s", test.more, refused, test.says)
+		}
+		if strings.Contains(fmt.Sprint(refused), "secret-of-test") {
+			t.Errorf("%s: the fault tells the secret: %v", test.more, refused)
+		}
+		if c.Connections[1].Refused != nil {
+			t.Errorf("%s: the other connection is refused too: %v", test.more, c.Connections[1].Refused)
+		}
+	}
+}
+
+func TestASecretIsNeverAltered(t *testing.T) {
+	for _, secret := range []string{"x", `"`, "a\nb", "\x00", `\`, "ünï", "\ufffd", strings.Repeat("k", 1000)} {
+		quoted, _ := json.Marshal(secret)
+		c, err := Decode(document(`"psk":` + string(quoted)))
+		if err != nil || c.Connections[0].Refused != nil {
+			t.Errorf("%q: %v %v", secret, err, c.Connections[0].Refused)
+			continue
+		}
+		if got := string(c.Connections[0].PSK.Reveal()); got != secret {
+			t.Errorf("%q became %q", secret, got)
+		}
+	}
+}
+
+func TestAnIdentityIsTakenForWhatItIs(t *testing.T) {
+	for _, test := range []struct{ given, kind, text string }{
+		{"192.0.2.9", kindIPv4, "192.0.2.9"},
+		{"2001:DB8:0::9", kindIPv6, "2001:db8::9"},
+		{"vpn.example.org", kindFQDN, "@vpn.example.org"},
+		{"@vpn.example.org", kindFQDN, "@vpn.example.org"},
+		{"@192.0.2.9", kindFQDN, "@192.0.2.9"},
+		{"joe@example.org", kindUserFQDN, "joe@example.org"},
+		{"@#0102FF", kindKeyID, "@#0102ff"},
+		{"@[branch-7]", kindKeyID, "@[branch-7]"},
+		{"C=FR,O=Example Corp, CN=paris", kindDN, `"C=FR, O=Example Corp, CN=paris"`},
+	} {
+		raw, _ := json.Marshal(test.given)
+		id, err := identity("peerId", raw)
+		if err != nil || id.Kind() != test.kind || id.String() != test.text {
+			t.Errorf("%s: %s %s %v, want %s %s", test.given, id.Kind(), id, err, test.kind, test.text)
+		}
+	}
+	for _, bad := range []string{"%any", "@#zz", "@#012", "a b", "@a=b", `C="FR"`, "C=FR\nleftupdown=x", "@", "a@", "ex\u0430mple.org", "x;y", "$(id)", "a\x00",
+		"@[a]b]", "C=FR/CN=x", "leftupdown=/bin/sh", strings.Repeat("a", 256), "CN=", "fe80::1%eth0"} {
+		raw, _ := json.Marshal(bad)
+		if id, err := identity("peerId", raw); err == nil {
+			t.Errorf("%q is taken for %s %s", bad, id.Kind(), id)
+		}
+	}
+}
+
+func TestConnectionsThatTheDaemonCannotTellApartAreRefused(t *testing.T) {
+	two := func(a, b string) *Configuration {
+		c, err := Decode(json.RawMessage(`{"externalIps":["192.0.2.1"],"connections":[{` + a + `},{` + b + `}]}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	other := strings.Replace(strings.Replace(plain, `"a"`, `"b"`, 1), "10.2.0.0/24", "10.3.0.0/24", 1)
+	for _, test := range []struct{ b, says string }{
+		{other, ""},
+		{strings.Replace(other, "secret-of-test", "another", 1), "same local and peer id with another key"},
+		{other + `,"ikePolicy":{"pfs":"group15"}`, "one IKE policy for a peer address"},
+		{strings.Replace(other, "10.3.0.0/24", "10.2.0.0/24", 1), "carries 10.1.0.0/24 to 10.2.0.0/24 already"},
+		{strings.Replace(other, `"b"`, `"a"`, 1), "an id that no other connection has"},
+	} {
+		for _, running := range []string{"", "b"} {
+			c := two(plain, test.b)
+			c.Resolve(func(alias string) bool { return alias == running })
+			kept, refused := c.Connections[0].Refused, c.Connections[1].Refused
+			if running == "b" && !strings.Contains(test.says, "an id that") {
+				kept, refused = refused, kept // the one that runs stays
+			}
+			if kept != nil || (refused == nil) != (test.says == "") || refused != nil && !strings.Contains(refused.Error(), test.says) {
+				t.Errorf("running %q, want %q: kept %v, refused %v", running, test.says, kept, refused)
+			}
+		}
+	}
+}
+
+func TestPairsAreOfOneFamilyAndNamedApart(t *testing.T) {
+	raw := strings.Replace(string(document(`"localCidrs":["10.1.0.5/24","2001:db8:1::/64","10.1.0.0/24"]`)), `"peerCidrs":["10.2.0.0/24"]`, `"peerCidrs":["10.2.0.0/24","2001:db8:2::/64"]`, 1)
+	c, err := Decode(json.RawMessage(raw))
+	if err != nil || c.Connections[0].Refused != nil {
+		t.Fatal(err, c.Connections[0].Refused)
+	}
+	var names []string
+	for _, pair := range c.Connections[0].Pairs() {
+		names = append(names, pair.Conn+" "+pair.Local.String()+" "+pair.Peer.String())
+	}
+	want := "a-0-0 10.1.0.0/24 10.2.0.0/24,a-1-1 2001:db8:1::/64 2001:db8:2::/64"
+	if got := strings.Join(names, ","); got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+func TestNoIdTakesAnothersName(t *testing.T) {
+	ids := []string{"a", "A", "a-0-0", "ä", "a b", strings.Repeat("x", 200), "-a", "7f1c0000-0000-4000-8000-000000000001"}
+	ids = append(ids, (&Connection{ID: "ä"}).Alias())
+	seen := map[string]string{}
+	for _, id := range ids {
+		alias := (&Connection{ID: id}).Alias()
+		if other, ok := seen[alias]; ok {
+			t.Errorf("%q and %q are both %s", id, other, alias)
+		}
+		seen[alias] = id
+		if !plainAlias.MatchString(alias) {
+			t.Errorf("%q is named %s", id, alias)
+		}
+	}
+}
+
+// FuzzDecode looks for a panic, and for anything accepted that could end a line or leave a word in a configuration file.
+func FuzzDecode(f *testing.F) {
+	for _, seed := range []string{`{}`, string(document("")), string(document(`"peerId":"@[a]"`)), string(document(`"localId":"C=FR, CN=x"`)), `{"connections":[{"id":7}]}`, `null`, `{"connections":[null]}`} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		c, err := Decode(raw)
+		if err != nil {
+			return
+		}
+		c.Resolve(func(string) bool { return false })
+		for _, connection := range c.Wanted() {
+			for _, value := range []string{connection.LocalID.String(), connection.PeerID.String(), connection.Alias(), connection.IKE.Proposal, connection.IPsec.Proposal} {
+				inner := strings.TrimSuffix(strings.TrimPrefix(value, `"`), `"`)
+				if value == "" || strings.ContainsAny(inner, "\"\n\r\x00\\") || inner == value && strings.ContainsAny(value, " \t") {
+					t.Errorf("%q is not one word", value)
+				}
+			}
+		}
+	})
+}

@@ -1,0 +1,174 @@
+package config
+
+import (
+	"bytes"
+	"encoding/json"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+)
+
+// maxText is the longest string that any key takes, secrets apart.
+const maxText = 1024
+
+// absent says whether a value is missing; null, which YAML makes of a bare key, is missing too.
+func absent(raw json.RawMessage) bool {
+	trimmed := bytes.TrimSpace(raw)
+	return len(trimmed) == 0 || string(trimmed) == "null"
+}
+
+// object takes an object apart. Unlike encoding/json it refuses unknown keys, keys in another case, and keys given twice.
+func object(key string, raw json.RawMessage, allowed []string) (map[string]json.RawMessage, error) {
+	fault := &spec.Fault{Key: key, Value: kind(raw), Allowed: "an object"}
+	decoder := json.NewDecoder(bytes.NewReader(raw))
+	if token, err := decoder.Token(); err != nil || token != json.Delim('{') {
+		return nil, fault
+	}
+	fields := map[string]json.RawMessage{}
+	for decoder.More() {
+		token, err := decoder.Token()
+		name, ok := token.(string)
+		if err != nil || !ok {
+			return nil, fault
+		}
+		var value json.RawMessage
+		if err := decoder.Decode(&value); err != nil {
+			return nil, fault
+		}
+		if !slices.Contains(allowed, name) {
+			return nil, &spec.Fault{Key: key + ": unknown key", Value: name, Allowed: strings.Join(allowed, ", ")}
+		}
+		if _, twice := fields[name]; twice {
+			return nil, &spec.Fault{Key: key + ": key", Value: name, Allowed: "each key once"}
+		}
+		fields[name] = value
+	}
+	return fields, nil
+}
+
+func array(key string, raw json.RawMessage, most int) ([]json.RawMessage, error) {
+	if absent(raw) {
+		return nil, nil
+	}
+	var items []json.RawMessage
+	if err := json.Unmarshal(raw, &items); err != nil || len(items) > most {
+		return nil, &spec.Fault{Key: key, Value: kind(raw), Allowed: "a list of at most " + strconv.Itoa(most)}
+	}
+	return items, nil
+}
+
+// text reads a string, "" if it is absent. It never repeats a value that is not a string.
+func text(key string, raw json.RawMessage) (string, error) {
+	if absent(raw) {
+		return "", nil
+	}
+	var s string
+	if err := json.Unmarshal(raw, &s); err != nil {
+		return "", &spec.Fault{Key: key, Value: kind(raw), Allowed: "a string"}
+	}
+	if len(s) > maxText {
+		return "", &spec.Fault{Key: key, Value: s, Allowed: "at most " + strconv.Itoa(maxText) + " bytes"}
+	}
+	return s, nil
+}
+
+func texts(key string, raw json.RawMessage, most int) ([]string, error) {
+	items, err := array(key, raw, most)
+	if err != nil {
+		return nil, err
+	}
+	var values []string
+	for _, item := range items {
+		s, err := text(key, item)
+		if err != nil {
+			return nil, err
+		}
+		values = append(values, s)
+	}
+	return values, nil
+}
+
+// choice reads one of a few words; an absent one is the first.
+func choice(key string, raw json.RawMessage, allowed ...string) (string, error) {
+	s, err := text(key, raw)
+	if err != nil {
+		return "", err
+	}
+	if s == "" {
+		return allowed[0], nil
+	}
+	if !slices.Contains(allowed, s) {
+		return "", &spec.Fault{Key: key, Value: s, Allowed: strings.Join(allowed, ", ")}
+	}
+	return s, nil
+}
+
+func number(key string, raw json.RawMessage, least, most, otherwise int) (int, error) {
+	if absent(raw) {
+		return otherwise, nil
+	}
+	var n int
+	if err := json.Unmarshal(raw, &n); err != nil || n < least || n > most {
+		value := kind(raw)
+		if err == nil {
+			value = strconv.Itoa(n)
+		}
+		return 0, &spec.Fault{Key: key, Value: value, Allowed: "a number from " + strconv.Itoa(least) + " to " + strconv.Itoa(most)}
+	}
+	return n, nil
+}
+
+func boolean(key string, raw json.RawMessage, otherwise bool) (bool, error) {
+	if absent(raw) {
+		return otherwise, nil
+	}
+	var b bool
+	if err := json.Unmarshal(raw, &b); err != nil {
+		return false, &spec.Fault{Key: key, Value: kind(raw), Allowed: "true or false"}
+	}
+	return b, nil
+}
+
+// secret reads the bytes of a string. What encoding/json would alter (a lone surrogate) is refused: a key that differs
+// from the peer's by one byte never authenticates. The callers have refused invalid UTF-8 before.
+func secret(key string, raw json.RawMessage) (spec.Secret, error) {
+	fault := &spec.Fault{Key: key, Value: "[secret]", Allowed: "a string of 1 to " + strconv.Itoa(maxSecret) + " bytes of UTF-8"}
+	var s string
+	if absent(raw) || !utf8.Valid(raw) || json.Unmarshal(raw, &s) != nil || s == "" || len(s) > maxSecret {
+		return spec.Secret{}, fault
+	}
+	if strings.ContainsRune(s, utf8.RuneError) && loneSurrogate(string(raw)) {
+		return spec.Secret{}, fault
+	}
+	return spec.NewSecret([]byte(s)), nil
+}
+
+// loneSurrogate says whether a JSON string holds half of a surrogate pair, which decodes to U+FFFD.
+func loneSurrogate(raw string) bool {
+	written := strings.Count(raw, string(utf8.RuneError)) + strings.Count(strings.ToLower(raw), `\ufffd`)
+	var s string
+	_ = json.Unmarshal([]byte(raw), &s)
+	return strings.Count(s, string(utf8.RuneError)) > written
+}
+
+// kind names a JSON value without repeating it.
+func kind(raw json.RawMessage) string {
+	trimmed := bytes.TrimSpace(raw)
+	switch {
+	case absent(raw):
+		return "absent"
+	case trimmed[0] == '{':
+		return "an object"
+	case trimmed[0] == '[':
+		return "a list"
+	case trimmed[0] == '"':
+		return "a string"
+	case trimmed[0] == 't' || trimmed[0] == 'f':
+		return "a boolean"
+	default:
+		return "a number"
+	}
+}

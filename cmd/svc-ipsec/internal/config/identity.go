@@ -1,0 +1,121 @@
+package config
+
+import (
+	"encoding/json"
+	"net/netip"
+	"regexp"
+	"strings"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+)
+
+// Identity is one end's IKE identity, checked so that Libreswan takes it for what it is: what it cannot parse it
+// silently replaces by the address.
+type Identity struct {
+	kind string // as Libreswan's status names it
+	text string // as it stands in a file, less the quotes
+}
+
+// The kinds of identity, in the words of Libreswan's status.
+const (
+	kindIPv4     = "ID_IPV4_ADDR"
+	kindIPv6     = "ID_IPV6_ADDR"
+	kindFQDN     = "ID_FQDN"
+	kindUserFQDN = "ID_USER_FQDN"
+	kindKeyID    = "ID_KEY_ID"
+	kindDN       = "ID_DER_ASN1_DN"
+)
+
+const identityAllowed = "an IP address, a host name (with or without '@'), user@host, @#<hex digits> or @[text] (key id), " +
+	"or a distinguished name like C=FR, O=Example, CN=paris; ASCII only"
+
+var (
+	hostName = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*$`)
+	userName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._+-]*[A-Za-z0-9])?$`)
+	keyHex   = regexp.MustCompile(`^([0-9a-fA-F]{2})+$`)
+	keyText  = regexp.MustCompile(`^[A-Za-z0-9._:/+-]+$`)
+	// Exactly those that Libreswan knows.
+	dnKey   = regexp.MustCompile(`^(C|ST|L|O|OU|CN|N|G|S|I|T|E|D|ID|ND|SN|UID|DC|TCGID|Email|emailAddress|unstructuredName)$`)
+	dnValue = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9 ._@()':&-]*[A-Za-z0-9.)])?$`)
+)
+
+// IsZero says whether no identity was given.
+func (i Identity) IsZero() bool { return i.text == "" }
+
+// Kind is the identity's type in the words of Libreswan's status.
+func (i Identity) Kind() string { return i.kind }
+
+// String is the identity as it stands in ipsec.conf and ipsec.secrets: one word, or one quoted value.
+func (i Identity) String() string {
+	if i.kind == kindDN {
+		return `"` + i.text + `"`
+	}
+	return i.text
+}
+
+// Shown says whether the identity is the one that the status prints. Distinguished names and key ids are printed in a
+// form of the daemon's own: there the kind is what can be compared.
+func (i Identity) Shown(kind, text string) bool {
+	if kind != i.kind {
+		return false
+	}
+	return i.kind == kindDN || i.kind == kindKeyID || strings.EqualFold(text, i.text)
+}
+
+func addressIdentity(a netip.Addr) Identity {
+	if a.Is4() {
+		return Identity{kindIPv4, a.String()}
+	}
+	return Identity{kindIPv6, a.String()}
+}
+
+// identity reads an identity of any kind. A host name without '@' becomes one with it: Libreswan would look it up.
+func identity(key string, raw json.RawMessage) (Identity, error) {
+	s, err := text(key, raw)
+	if err != nil || s == "" {
+		return Identity{}, err
+	}
+	if a, err := netip.ParseAddr(s); err == nil && a.Zone() == "" && !a.Is4In6() {
+		return addressIdentity(a), nil
+	}
+	if len(s) <= 255 {
+		if id, ok := namedIdentity(s); ok {
+			return id, nil
+		}
+	}
+	return Identity{}, &spec.Fault{Key: key, Value: s, Allowed: identityAllowed}
+}
+
+func namedIdentity(s string) (Identity, bool) {
+	if hex, ok := strings.CutPrefix(s, "@#"); ok {
+		return Identity{kindKeyID, "@#" + strings.ToLower(hex)}, keyHex.MatchString(hex)
+	}
+	if inner, ok := strings.CutPrefix(s, "@["); ok {
+		inner, closed := strings.CutSuffix(inner, "]")
+		return Identity{kindKeyID, s}, closed && keyText.MatchString(inner)
+	}
+	if strings.Contains(s, "=") {
+		return distinguishedName(s)
+	}
+	user, host, at := strings.Cut(s, "@")
+	switch {
+	case !at:
+		return Identity{kindFQDN, "@" + s}, hostName.MatchString(s)
+	case user == "":
+		return Identity{kindFQDN, s}, hostName.MatchString(host)
+	default:
+		return Identity{kindUserFQDN, s}, userName.MatchString(user) && hostName.MatchString(host)
+	}
+}
+
+func distinguishedName(s string) (Identity, bool) {
+	var parts []string
+	for _, part := range strings.Split(s, ",") {
+		name, value, ok := strings.Cut(strings.Trim(part, " "), "=")
+		if !ok || !dnKey.MatchString(name) || !dnValue.MatchString(value) {
+			return Identity{}, false
+		}
+		parts = append(parts, name+"="+value)
+	}
+	return Identity{kindDN, strings.Join(parts, ", ")}, true
+}

@@ -1,0 +1,85 @@
+package config
+
+import (
+	"bytes"
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+)
+
+// Resolve gives every connection its local address and identity, and refuses those that cannot run beside another one.
+// Where two cannot run together the one that runs already stays, else the first: an edit never costs a tunnel that was
+// not edited.
+func (c *Configuration) Resolve(running func(alias string) bool) {
+	for i := range c.Connections {
+		connection := &c.Connections[i]
+		if connection.Refused == nil {
+			connection.Refused = connection.resolve(c)
+		}
+	}
+	wanted := c.Wanted()
+	var kept []*Connection
+	for _, first := range []bool{true, false} {
+		for _, candidate := range wanted {
+			if running(candidate.Alias()) != first {
+				continue
+			}
+			if candidate.Refused = candidate.conflict(kept); candidate.Refused == nil {
+				kept = append(kept, candidate)
+			}
+		}
+	}
+}
+
+func (c *Connection) resolve(of *Configuration) error {
+	c.LocalAddress = of.External(c.PeerAddress)
+	if !c.LocalAddress.IsValid() {
+		return &spec.Fault{Key: "peerAddress", Value: c.PeerAddress.String(), Allowed: "an address of a family that the container has an external address of"}
+	}
+	if c.PeerAddress == c.LocalAddress {
+		return &spec.Fault{Key: "peerAddress", Value: c.PeerAddress.String(), Allowed: "another address than the external one"}
+	}
+	if c.LocalID.IsZero() {
+		c.LocalID = addressIdentity(c.LocalAddress)
+	}
+	if !c.IPsec.Transport {
+		return nil
+	}
+	for _, side := range []struct {
+		key   string
+		cidrs []netip.Prefix
+		end   netip.Addr
+	}{{"localCidrs", c.LocalCIDRs, c.LocalAddress}, {"peerCidrs", c.PeerCIDRs, c.PeerAddress}} {
+		for _, cidr := range side.cidrs {
+			if cidr != host(side.end) {
+				return &spec.Fault{Key: side.key, Value: cidr.String(), Allowed: "none, or " + host(side.end).String() + ", with encapsulationMode transport"}
+			}
+		}
+	}
+	return nil
+}
+
+// conflict says why the daemon cannot tell this connection from one that is kept. It finds a secret by the two
+// identities, and a connection by the two addresses before it has read a proposal (reference: Libreswan, ipsec.secrets).
+func (c *Connection) conflict(kept []*Connection) error {
+	for _, other := range kept {
+		sameIDs := strings.EqualFold(c.LocalID.String(), other.LocalID.String()) && strings.EqualFold(c.PeerID.String(), other.PeerID.String())
+		samePeer := c.PeerAddress == other.PeerAddress
+		switch {
+		case sameIDs && !bytes.Equal(c.PSK.Reveal(), other.PSK.Reveal()):
+			return fmt.Errorf("psk: connection %s has the same local and peer id with another key: allowed: one key for a pair of ids", spec.Quote(other.ID))
+		case samePeer && (c.IKE.Version != other.IKE.Version || c.IKE.Proposal != other.IKE.Proposal || c.IKE.Aggressive != other.IKE.Aggressive):
+			return fmt.Errorf("ikePolicy: connection %s to the same peerAddress %s has another one: allowed: one IKE policy for a peer address", spec.Quote(other.ID), c.PeerAddress)
+		}
+		for _, pair := range c.Pairs() {
+			for _, taken := range other.Pairs() {
+				if pair.Peer == taken.Peer && pair.Local == taken.Local {
+					return fmt.Errorf("peerCidrs: connection %s carries %s to %s already: allowed: a pair of subnets in one connection", spec.Quote(other.ID), pair.Local, pair.Peer)
+				}
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,151 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+)
+
+func root(t *testing.T) string {
+	t.Helper()
+	return filepath.Join(t.TempDir(), "svc-ipsec")
+}
+
+func TestOneVerbAtATimeIsAtWorkAndNothingIsLeftBehind(t *testing.T) {
+	dir := root(t)
+	var inside, most, done int
+	var mu sync.Mutex
+	var wait sync.WaitGroup
+	for range 20 {
+		wait.Go(func() {
+			f, err := Open(context.Background(), dir, "vpn", 20*time.Second)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer f.Close()
+			mu.Lock()
+			inside++
+			most = max(most, inside)
+			mu.Unlock()
+			if _, err := f.Write("x", []byte("y")); err != nil {
+				t.Error(err)
+			}
+			mu.Lock()
+			inside--
+			done++
+			mu.Unlock()
+			if err := f.Remove(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wait.Wait()
+	if most != 1 || done != 20 {
+		t.Errorf("%d at once, %d done", most, done)
+	}
+	if names, err := List(dir); err != nil || len(names) != 0 {
+		t.Errorf("left: %v %v", names, err)
+	}
+}
+
+func TestALockThatIsHeldIsWaitedForNoLongerThanAsked(t *testing.T) {
+	dir := root(t)
+	f, err := Open(context.Background(), dir, "vpn", time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := Open(context.Background(), dir, "vpn", 30*time.Millisecond); !errors.Is(err, ErrBusy) {
+		t.Errorf("got %v", err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := Find(ctx, dir, "vpn", time.Minute); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	if _, err := Find(context.Background(), dir, "none", time.Second); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestAFolderThatOthersCouldWriteIsRefused(t *testing.T) {
+	dir := root(t)
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(context.Background(), dir, "vpn", time.Second); err == nil {
+		t.Error("a folder that everybody can write was taken")
+	}
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(t.TempDir(), link); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(context.Background(), link, "vpn", time.Second); err == nil {
+		t.Error("a link was taken")
+	}
+	dir = root(t)
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(t.TempDir(), filepath.Join(dir, "vpn")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(context.Background(), dir, "vpn", time.Second); err == nil {
+		t.Error("a link in the place of a container's folder was taken")
+	}
+}
+
+func TestFilesArePrivateAndWhole(t *testing.T) {
+	f, err := Open(context.Background(), root(t), "vpn", time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for _, want := range []bool{true, false} {
+		changed, err := f.Write("secrets", []byte("s"))
+		if err != nil || changed != want {
+			t.Errorf("changed %v, %v", changed, err)
+		}
+	}
+	info, err := os.Stat(filepath.Join(f.Path, "secrets"))
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+	entries, _ := os.ReadDir(f.Path)
+	if len(entries) != 1 {
+		t.Errorf("left aside: %v", entries)
+	}
+}
+
+func TestWhoseAContainerIsSurvivesAndANewerFormatIsRefused(t *testing.T) {
+	f, err := Open(context.Background(), root(t), "vpn", time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if a, err := f.Attachment(); a != nil || err != nil {
+		t.Errorf("got %v %v", a, err)
+	}
+	want := Attachment{Version: 1, Network: "n", ContainerID: "c", Interface: "svc0", Namespace: "/run/netns/vpn", Inode: 7, Bridge: "b"}
+	if err := f.SetAttachment(want); err != nil {
+		t.Fatal(err)
+	}
+	if a, err := f.Attachment(); err != nil || *a != want {
+		t.Errorf("got %v %v", a, err)
+	}
+	if _, err := f.Write(attachmentFile, []byte(`{"version":2}`)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Attachment(); err == nil {
+		t.Error("a newer format was read")
+	}
+}

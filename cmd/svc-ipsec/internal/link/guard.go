@@ -1,0 +1,179 @@
+package link
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net/netip"
+	"os/exec"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
+)
+
+// Guard is what keeps packets for the peers from leaving in clear, in whatever state the daemon, its policies and its
+// tunnels are: it looks at each packet's route and asks whether a transformation hangs on it. It survives every flush of
+// policies, Libreswan 5's at start and stop included.
+type Guard struct {
+	External []netip.Addr
+	Local    []netip.Prefix // reached in clear, where they are more specific than a peer's network
+	Peers    []netip.Prefix
+	IKEv1    bool // some connection speaks it
+}
+
+const guardTable = "svc-ipsec"
+
+func draftGuard(c *config.Configuration) Guard {
+	g := Guard{External: c.ExternalIPs}
+	for _, connection := range c.Wanted() {
+		for _, pair := range connection.Pairs() {
+			g.Peers = append(g.Peers, pair.Peer)
+			if !pair.Host {
+				g.Local = append(g.Local, pair.Local)
+			}
+		}
+		g.IKEv1 = g.IKEv1 || connection.IKE.Version == "v1"
+	}
+	for _, list := range []*[]netip.Prefix{&g.Local, &g.Peers} {
+		slices.SortFunc(*list, comparePrefix)
+		*list = slices.Compact(*list)
+	}
+	return g
+}
+
+// Rules is the guard as a file for nft: one transaction that replaces what is there.
+func (g Guard) Rules() []byte {
+	var b bytes.Buffer
+	line := func(format string, values ...any) { fmt.Fprintf(&b, format+"\n", values...) }
+	line("table inet %s", guardTable)
+	line("delete table inet %s", guardTable)
+	line("table inet %s {", guardTable)
+	line("  chain input {")
+	line("    type filter hook input priority filter; policy accept;")
+	if !g.IKEv1 {
+		// The version is the 18th byte of the IKE header; on port 4500 the header follows four zero bytes (RFC 3948).
+		line("    udp dport 500 @th,200,8 0x10 counter drop")
+		line("    udp dport 4500 @th,64,32 0 @th,232,8 0x10 counter drop")
+	}
+	line("  }")
+	line("  chain peers {")
+	g.decisions(line)
+	line("  }")
+	line("  chain output {")
+	line("    type filter hook output priority filter; policy accept;")
+	line("    oifname \"lo\" accept")
+	line("    icmpv6 type { nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert } accept")
+	for _, ip := range g.External {
+		line("    %s saddr %s meta l4proto { esp, ah } accept", family(ip), ip)
+		line("    %s saddr %s udp sport { 500, 4500 } accept", family(ip), ip)
+	}
+	line("    jump peers")
+	line("  }")
+	line("  chain forward {")
+	line("    type filter hook forward priority filter; policy accept;")
+	line("    jump peers")
+	line("  }")
+	line("}")
+	return b.Bytes()
+}
+
+// decisions writes one rule a network, the most specific first, so that a local network inside a peer's (0.0.0.0/0, say)
+// is reached, and a peer's inside a local one is guarded. One network on both sides is guarded.
+func (g Guard) decisions(line func(string, ...any)) {
+	type decision struct {
+		network netip.Prefix
+		peer    bool
+	}
+	var all []decision
+	for _, network := range g.Peers {
+		all = append(all, decision{network, true})
+	}
+	for _, network := range g.Local {
+		all = append(all, decision{network, false})
+	}
+	slices.SortStableFunc(all, func(a, b decision) int { return comparePrefix(a.network, b.network) })
+	for _, d := range all {
+		if d.peer {
+			line("    %s daddr %s rt ipsec missing counter drop", family(d.network.Addr()), d.network)
+		} else {
+			line("    %s daddr %s accept", family(d.network.Addr()), d.network)
+		}
+	}
+}
+
+func family(a netip.Addr) string {
+	if a.Is4() {
+		return "ip"
+	}
+	return "ip6"
+}
+
+// The kinds of guard.
+const (
+	GuardTable    = "nftables"
+	GuardPolicies = "policies" // where the kernel has no nftables
+	GuardNone     = "none"
+)
+
+// SetGuard puts the guard into the namespace and says which kind it is, and why it is not the better one.
+func (n *Namespace) SetGuard(ctx context.Context, nft string, g Guard) (kind, reason string) {
+	err := n.nft(ctx, nft, g.Rules())
+	if err == nil {
+		return GuardTable, ""
+	}
+	if blocked := n.setBlocks(g); blocked != nil {
+		return GuardNone, err.Error() + "; " + blocked.Error()
+	}
+	return GuardPolicies, err.Error()
+}
+
+// RemoveGuard takes the guard away, if there is one.
+func (n *Namespace) RemoveGuard(ctx context.Context, nft, kind string) error {
+	if set, err := n.GuardSet(ctx, nft, kind); err != nil || !set {
+		return err
+	}
+	switch kind {
+	case GuardTable:
+		return n.nft(ctx, nft, fmt.Appendf(nil, "delete table inet %s\n", guardTable))
+	case GuardPolicies:
+		return n.setBlocks(Guard{})
+	}
+	return nil
+}
+
+// GuardSet says whether the guard is there.
+func (n *Namespace) GuardSet(ctx context.Context, nft, kind string) (bool, error) {
+	switch kind {
+	case GuardTable:
+		output, err := n.run(ctx, nft, nil, "list", "tables", "inet")
+		return slices.Contains(strings.Split(output, "\n"), "table inet "+guardTable), err
+	case GuardPolicies:
+		present, err := n.blocks()
+		return len(present) > 0, err
+	}
+	return false, nil
+}
+
+func (n *Namespace) nft(ctx context.Context, nft string, rules []byte) error {
+	_, err := n.run(ctx, nft, rules, "-f", "-")
+	return err
+}
+
+func (n *Namespace) run(ctx context.Context, program string, stdin []byte, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
+	cmd.Stdin = bytes.NewReader(stdin)
+	cmd.WaitDelay = time.Second
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	// Start happens on the thread that is inside, and the child inherits its namespace.
+	if err := n.do(cmd.Run); err != nil {
+		first, _, _ := strings.Cut(strings.TrimSpace(stderr.String()), "\n")
+		return "", fmt.Errorf("run %s: %w: %s", program, err, first)
+	}
+	return stdout.String(), nil
+}

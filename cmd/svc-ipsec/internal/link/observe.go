@@ -1,0 +1,106 @@
+package link
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+)
+
+// MAC is the hardware address of an interface inside.
+func (n *Namespace) MAC(iface string) (net.HardwareAddr, error) {
+	link, err := n.handle.LinkByName(iface)
+	if err != nil {
+		return nil, fmt.Errorf("look for %s: %w", iface, err)
+	}
+	return link.Attrs().HardwareAddr, nil
+}
+
+// Verify says what of the plan does not hold, and changes nothing.
+func (n *Namespace) Verify(p *Plan) error {
+	link, err := n.handle.LinkByName(p.Interface)
+	if err != nil {
+		return fmt.Errorf("look for %s: %w", p.Interface, err)
+	}
+	if link.Attrs().Flags&net.FlagUp == 0 {
+		return fmt.Errorf("%s is down", p.Interface)
+	}
+	if p.MAC != nil && link.Attrs().HardwareAddr.String() != p.MAC.String() {
+		return fmt.Errorf("%s has MAC %s, not %s", p.Interface, link.Attrs().HardwareAddr, p.MAC)
+	}
+	present, err := n.addresses(link)
+	if err != nil {
+		return err
+	}
+	for _, want := range p.Addresses {
+		if _, ok := present[want]; !ok {
+			return fmt.Errorf("%s has lost address %s", p.Interface, want)
+		}
+	}
+	routes, err := n.ownRoutes(link)
+	if err != nil {
+		return err
+	}
+	for _, want := range p.Routes {
+		if _, ok := routes[want]; !ok {
+			return fmt.Errorf("%s has lost its route to %s", p.Interface, want.Destination)
+		}
+	}
+	return nil
+}
+
+// Leave takes out of a runtime's namespace what is ours: routes; the guard has its own way out. The interface stays.
+func (n *Namespace) Leave(iface string) error {
+	link, err := n.handle.LinkByName(iface)
+	if notFound(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("look for %s: %w", iface, err)
+	}
+	routes, err := n.ownRoutes(link)
+	if err != nil {
+		return err
+	}
+	for _, route := range routes {
+		if err := n.handle.RouteDel(&route); err != nil && !errors.Is(err, unix.ESRCH) {
+			return fmt.Errorf("remove route to %s: %w", route.Dst, err)
+		}
+	}
+	return nil
+}
+
+// Has says whether an interface inside has all of these addresses, whatever the prefix length.
+func (n *Namespace) Has(iface string, addresses []netip.Addr) (bool, error) {
+	link, err := n.handle.LinkByName(iface)
+	if err != nil {
+		return false, fmt.Errorf("look for %s: %w", iface, err)
+	}
+	present, err := n.addresses(link)
+	if err != nil {
+		return false, err
+	}
+	found := map[netip.Addr]bool{}
+	for p := range present {
+		found[p.Addr()] = true
+	}
+	for _, a := range addresses {
+		if !found[a] {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// Flush removes what a daemon that was killed left in the kernel, the guard's policies too.
+func (n *Namespace) Flush() error {
+	if err := n.handle.XfrmPolicyFlush(); err != nil {
+		return fmt.Errorf("flush policies: %w", err)
+	}
+	if err := n.handle.XfrmStateFlush(0); err != nil {
+		return fmt.Errorf("flush states: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,109 @@
+package link
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+func read(t *testing.T, document string) *config.Configuration {
+	t.Helper()
+	c, err := config.Decode(json.RawMessage(document))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Resolve(func(string) bool { return false })
+	for _, connection := range c.Connections {
+		if connection.Refused != nil {
+			t.Fatal(connection.Refused)
+		}
+	}
+	return c
+}
+
+const twoPeers = `{"externalIps":["100.100.100.2","2001:db8::2"],"externalMac":"ca:08:1a:94:29:0e","connections":[
+	{"id":"a","peerAddress":"200.200.200.2","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.2.0.0/24"],"psk":"k","mtu":1400},
+	{"id":"b","peerAddress":"200.200.200.3","localCidrs":["10.1.0.0/24"],"peerCidrs":["0.0.0.0/0"],"psk":"k","ikePolicy":{"ikeVersion":"v1"}},
+	{"id":"c","peerAddress":"2001:db8::3","localCidrs":["fd01::/64"],"peerCidrs":["fd02::/64"],"psk":"k"}]}`
+
+func TestThePlanHasWhatThePortAndTheConnectionsNeed(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		port *spec.Port
+		want []string
+	}{
+		{"by the gateway of each family", &spec.Port{Addresses: []string{"169.254.0.1/30", "fd00::1/126"}, MAC: "02:00:00:00:00:01", Bridge: "br0"}, []string{
+			"address 100.100.100.2/32", "address 2001:db8::2/128", "address 169.254.0.2/30", "address fd00::2/126",
+			"neighbour 169.254.0.1 02:00:00:00:00:01", "neighbour fd00::1 02:00:00:00:00:01",
+			"200.200.200.2/32 via 169.254.0.1 src 100.100.100.2 mtu 0", "200.200.200.3/32 via 169.254.0.1 src 100.100.100.2 mtu 0",
+			"10.1.0.0/24 via 169.254.0.1 src invalid IP mtu 0", "10.2.0.0/24 via 169.254.0.1 src invalid IP mtu 1400",
+			"0.0.0.0/0 via 169.254.0.1 src invalid IP mtu 1500",
+			"2001:db8::3/128 via fd00::1 src 2001:db8::2 mtu 0", "fd01::/64 via fd00::1 src invalid IP mtu 0", "fd02::/64 via fd00::1 src invalid IP mtu 1500"}},
+		{"on the link without a port's address", &spec.Port{Bridge: "br0"}, []string{
+			"address 100.100.100.2/32", "address 2001:db8::2/128",
+			"200.200.200.2/32 via invalid IP src 100.100.100.2 mtu 0", "200.200.200.3/32 via invalid IP src 100.100.100.2 mtu 0",
+			"10.1.0.0/24 via invalid IP src invalid IP mtu 0", "10.2.0.0/24 via invalid IP src invalid IP mtu 1400",
+			"0.0.0.0/0 via invalid IP src invalid IP mtu 1500",
+			"2001:db8::3/128 via invalid IP src 2001:db8::2 mtu 0", "fd01::/64 via invalid IP src invalid IP mtu 0", "fd02::/64 via invalid IP src invalid IP mtu 1500"}},
+	} {
+		p, err := Draft("svc0", test.port, read(t, twoPeers))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, a := range p.Addresses {
+			got = append(got, "address "+a.String())
+		}
+		for _, n := range p.Neighbours {
+			got = append(got, "neighbour "+n.Address.String()+" "+n.MAC.String())
+		}
+		for _, r := range p.Routes {
+			got = append(got, fmt.Sprintf("%s via %s src %s mtu %d", r.Destination, r.Gateway, r.Source, r.MTU))
+		}
+		if !reflect.DeepEqual(got, test.want) {
+			t.Errorf("%s: got\n%s", test.name, strings.Join(got, "\n"))
+		}
+	}
+}
+
+func TestAPortThatCannotBeIsRefusedWithItsKey(t *testing.T) {
+	for _, port := range []spec.Port{{Addresses: []string{"169.254.0.1"}}, {Addresses: []string{"10.0.0.1/32"}}, {MAC: "x"}, {Bridge: "a/b"}} {
+		_, err := Draft("svc0", &port, read(t, `{}`))
+		if err == nil || !strings.HasPrefix(err.Error(), "port.") {
+			t.Errorf("%+v: %v", port, err)
+		}
+	}
+}
+
+func TestTheGuardIsTheGoldenOne(t *testing.T) {
+	got := string(draftGuard(read(t, twoPeers)).Rules())
+	if *update {
+		if err := os.WriteFile("testdata/guard.nft", []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile("testdata/guard.nft")
+	if err != nil || got != string(want) {
+		t.Errorf("%v, got\n%s", err, got)
+	}
+}
+
+func TestBlocksLeaveLocalNetworksReachable(t *testing.T) {
+	got := map[string]bool{}
+	for s := range draftGuard(read(t, twoPeers)).selectors() {
+		got[fmt.Sprint(s.source, " > ", s.destination)] = true
+	}
+	want := map[string]bool{"invalid Prefix > 10.2.0.0/24": true, "10.1.0.0/24 > 0.0.0.0/0": true, "invalid Prefix > fd02::/64": true}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got %v", got)
+	}
+}

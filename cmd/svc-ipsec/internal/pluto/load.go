@@ -1,0 +1,171 @@
+package pluto
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Spec is one conn as it should be loaded.
+type Spec struct {
+	Name  string
+	Text  []byte // its file
+	Start bool   // or wait for the peer
+	// Matches says why a conn in the daemon is not the one that was asked for, "" if it is: Libreswan replaces an identity
+	// that it cannot parse by the address and says nothing.
+	Matches func(Conn) string
+}
+
+const (
+	addconnLimit = 10 * time.Second
+	// loadPatience is how long nothing new may show up in the daemon before the rest counts as refused. The daemon loads
+	// its files after it has told systemd that it is ready.
+	loadPatience = 2 * time.Second
+	loadPause    = 25 * time.Millisecond
+	batch        = 256
+)
+
+// AwaitLoaded waits until a daemon that was just started has loaded the conns from its files, and returns those that are
+// not there.
+func (d *Daemon) AwaitLoaded(ctx context.Context, specs []Spec) ([]Spec, error) {
+	missing, quiet := specs, time.Now()
+	for {
+		loaded, err := d.Status(ctx)
+		if err != nil {
+			return nil, err
+		}
+		left := slices.DeleteFunc(slices.Clone(specs), func(s Spec) bool { _, ok := loaded[s.Name]; return ok })
+		if len(left) < len(missing) {
+			quiet = time.Now()
+		}
+		missing = left
+		if len(missing) == 0 || time.Since(quiet) > loadPatience {
+			return missing, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("wait for pluto to load %d conns: %w", len(missing), ctx.Err())
+		case <-time.After(loadPause):
+		}
+	}
+}
+
+// Load adds or replaces conns, in as few runs of addconn as possible, and returns the reason of each that the daemon
+// does not have afterwards. Each of those was also tried alone: one must not take the others along.
+func (d *Daemon) Load(ctx context.Context, specs []Spec) (map[string]string, error) {
+	began := time.Now()
+	for chunk := range slices.Chunk(specs, batch) {
+		if err := d.addconn(ctx, chunk); err != nil && ctx.Err() != nil {
+			return nil, err
+		}
+	}
+	return d.Refusals(ctx, specs, began)
+}
+
+// Refusals tries the conns that the daemon does not have, or has differently, alone once more and says why it refuses them.
+func (d *Daemon) Refusals(ctx context.Context, specs []Spec, since time.Time) (map[string]string, error) {
+	loaded, err := d.Status(ctx)
+	if err != nil {
+		return nil, err
+	}
+	refused, said := map[string]string{}, map[string]string{}
+	again := false
+	for _, s := range specs {
+		if _, ok := loaded[s.Name]; ok {
+			continue
+		}
+		again = true
+		if err := d.addconn(ctx, []Spec{s}); err != nil {
+			said[s.Name] = err.Error()
+		}
+	}
+	if again {
+		if loaded, err = d.Status(ctx); err != nil {
+			return nil, err
+		}
+	}
+	for _, s := range specs {
+		conn, ok := loaded[s.Name]
+		switch {
+		case !ok:
+			refused[s.Name] = said[s.Name]
+		case s.Matches(conn) != "":
+			refused[s.Name] = s.Matches(conn)
+			if err := d.Delete(ctx, s.Name); err != nil {
+				return nil, err
+			}
+		}
+	}
+	d.explain(ctx, refused, since)
+	return refused, nil
+}
+
+func (d *Daemon) addconn(ctx context.Context, specs []Spec) error {
+	defer func() { _ = os.Remove(d.staging()) }()
+	var text bytes.Buffer
+	args := []string{"--ctlsocket", d.socket(), "--config", d.staging()}
+	for _, s := range specs {
+		text.Write(s.Text)
+		args = append(args, s.Name)
+	}
+	if err := os.WriteFile(d.staging(), text.Bytes(), 0o600); err != nil {
+		return err
+	}
+	_, err := run(ctx, addconnLimit, d.Tools.Addconn, args...)
+	return err
+}
+
+// explain puts the daemon's own words in the place of addconn's, which says nothing when pluto refuses.
+func (d *Daemon) explain(ctx context.Context, refused map[string]string, since time.Time) {
+	var silent []string
+	for conn, reason := range refused {
+		if reason == "" || strings.HasPrefix(reason, "addconn: ") {
+			silent = append(silent, conn)
+		}
+	}
+	if len(silent) == 0 {
+		return
+	}
+	// What the daemon writes takes a moment to be in the journal.
+	for deadline := time.Now().Add(time.Second); ; {
+		words := LoadFailures(d.journal(ctx, since))
+		silent = slices.DeleteFunc(silent, func(conn string) bool {
+			if words[conn] != "" {
+				refused[conn] = words[conn]
+			}
+			return words[conn] != ""
+		})
+		if len(silent) == 0 || time.Now().After(deadline) || ctx.Err() != nil {
+			break
+		}
+		time.Sleep(2 * loadPause)
+	}
+	for _, conn := range silent {
+		refused[conn] = strings.TrimSuffix("pluto refused it: "+refused[conn], ": ")
+	}
+}
+
+// Loaded lists the conns that have a file: those that the daemon accepted.
+func (d *Daemon) Loaded() (map[string][]byte, error) {
+	paths, err := filepath.Glob(filepath.Join(d.Conns(), "*.conf"))
+	if err != nil {
+		return nil, err
+	}
+	files := map[string][]byte{}
+	for _, path := range paths {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return nil, fmt.Errorf("read conn: %w", err)
+		}
+		files[strings.TrimSuffix(filepath.Base(path), ".conf")] = text
+	}
+	return files, nil
+}
+
+// File is the file of a conn that every start loads.
+func (d *Daemon) File(conn string) string { return filepath.Join(d.Conns(), conn+".conf") }

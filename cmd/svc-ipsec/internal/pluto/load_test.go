@@ -1,0 +1,111 @@
+package pluto
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// A whack that answers with a file, and an addconn that loads what is in its configuration but refuses b-0-0 in silence
+// and rejects the whole file for a line it does not know, as the real one does.
+const (
+	fakeWhack = `#!/bin/sh
+echo "whack $*" >>"$(dirname "$0")/calls"
+case "$*" in *--status*) cat "$(dirname "$0")/status" 2>/dev/null ;; esac
+exit 0
+`
+	fakeAddconn = `#!/bin/sh
+dir=$(dirname "$0")
+echo "addconn $*" >>"$dir/calls"
+shift 2; config=$2; shift 2
+if grep -q nonsense= "$config"; then echo "syntax error [nonsense]" >&2; exit 3; fi
+for conn; do
+	[ "$conn" = b-0-0 ] && code=36 && continue
+	echo "\"$conn\":     oriented; my_ip=unset" >>"$dir/status"
+	echo "\"$conn\":   our idtype: ID_FQDN; our id=@$conn; their idtype: ID_FQDN; their id=@x" >>"$dir/status"
+done
+exit ${code:-0}
+`
+)
+
+func fake(t *testing.T) (*Daemon, func() string) {
+	t.Helper()
+	dir := t.TempDir()
+	for name, text := range map[string]string{"whack": fakeWhack, "addconn": fakeAddconn} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d := &Daemon{Tools: Tools{Whack: filepath.Join(dir, "whack"), Addconn: filepath.Join(dir, "addconn")}, Folder: dir}
+	return d, func() string {
+		text, _ := os.ReadFile(filepath.Join(dir, "calls"))
+		return string(text)
+	}
+}
+
+func specsOf(texts map[string]string) []Spec {
+	var specs []Spec
+	for _, name := range []string{"a-0-0", "b-0-0", "c-0-0"} {
+		if text, ok := texts[name]; ok {
+			specs = append(specs, Spec{Name: name, Text: []byte(text), Matches: func(c Conn) string {
+				if c.OurID != "@"+name {
+					return "another id"
+				}
+				return ""
+			}})
+		}
+	}
+	return specs
+}
+
+func TestAConnThatIsRefusedDoesNotTakeTheOthersAlong(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		conns   map[string]string
+		refused map[string]string
+	}{
+		{"all good", map[string]string{"a-0-0": "conn\n", "c-0-0": "conn\n"}, map[string]string{}},
+		{"one refused in silence", map[string]string{"a-0-0": "conn\n", "b-0-0": "conn\n", "c-0-0": "conn\n"}, map[string]string{"b-0-0": "pluto refused it"}},
+		{"one that breaks the file", map[string]string{"a-0-0": "conn\n", "c-0-0": "nonsense=1\n"}, map[string]string{"c-0-0": "syntax error [nonsense]"}},
+	} {
+		d, calls := fake(t)
+		refused, err := d.Load(context.Background(), specsOf(test.conns))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for conn := range test.conns {
+			if !strings.Contains(refused[conn], test.refused[conn]) || (refused[conn] == "") != (test.refused[conn] == "") {
+				t.Errorf("%s: %s: got %q, want %q\n%s", test.name, conn, refused[conn], test.refused[conn], calls())
+			}
+		}
+		if _, err := os.Stat(d.staging()); err == nil {
+			t.Errorf("%s: the staging file is left", test.name)
+		}
+	}
+}
+
+func TestAConnThatIsNotTheOneAskedForIsTakenOutAgain(t *testing.T) {
+	d, calls := fake(t)
+	specs := specsOf(map[string]string{"a-0-0": "conn\n"})
+	specs[0].Matches = func(c Conn) string { return "it is " + c.OurID }
+	refused, err := d.Load(context.Background(), specs)
+	if err != nil || refused["a-0-0"] != "it is @a-0-0" || !strings.Contains(calls(), "--name a-0-0 --delete") {
+		t.Errorf("refused %v, %v\n%s", refused, err, calls())
+	}
+}
+
+func TestADaemonThatDoesNotAnswerIsAnErrorInTime(t *testing.T) {
+	d, _ := fake(t)
+	if err := os.WriteFile(d.Tools.Whack, []byte("#!/bin/sh\nsleep 60 &\nsleep 60\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
+	defer cancel()
+	began := time.Now()
+	if _, err := d.Status(ctx); err == nil || time.Since(began) > 5*time.Second {
+		t.Errorf("after %s: %v", time.Since(began), err)
+	}
+}

@@ -1,0 +1,115 @@
+// Package pluto runs one container's Libreswan daemon: as a transient unit of systemd in the container's namespace, with
+// its own view of /etc and /run, and asks and changes it through its control socket.
+//
+// It promises that every program it runs has a deadline, a fixed environment and bounded output, and that no shell is
+// involved but in Libreswan's own `ipsec initnss`. Exit codes prove nothing (addconn answers 0 for a conn that it dropped):
+// what is loaded is read back from the daemon. An unchanged conn is never added again, that would drop its tunnel.
+//
+// It writes no configuration of its own making (room render does) and knows nothing of addresses and routes.
+package pluto
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+	"github.com/svc-supervisor/svc-supervisor/pkg/unit"
+)
+
+// Daemon is one container's daemon, running or not.
+type Daemon struct {
+	Tools  Tools
+	Bus    *unit.Bus
+	Owner  spec.Owner
+	Folder string // the container's state folder, absolute
+}
+
+// Unit is the name of the daemon's unit.
+func (d *Daemon) Unit() string { return d.Owner.Name.Unit() }
+
+// The files and folders of the daemon in the container's folder.
+func (d *Daemon) Etc() string     { return filepath.Join(d.Folder, "etc") }          // its /etc
+func (d *Daemon) Setup() string   { return filepath.Join(d.Etc(), "ipsec.conf") }    // the daemon's settings
+func (d *Daemon) Secrets() string { return filepath.Join(d.Etc(), "ipsec.secrets") } // the keys
+func (d *Daemon) Empty() string   { return filepath.Join(d.Etc(), "ipsec.d") }       // nothing
+func (d *Daemon) Conns() string   { return filepath.Join(d.Folder, "conns") }        // one file a loaded conn
+func (d *Daemon) NSS() string     { return filepath.Join(d.Folder, "nss") }          // its key database
+func (d *Daemon) Run() string     { return filepath.Join(d.Folder, "run") }          // its /run/pluto
+func (d *Daemon) socket() string  { return filepath.Join(d.Run(), "pluto.ctl") }     // at most 107 bytes (sun_path)
+func (d *Daemon) staging() string { return filepath.Join(d.Folder, "load.conf") }    // conns on their way in
+
+// whackLimit bounds one question: the daemon answers in milliseconds, or is stopped, and then whack would wait for ever.
+const whackLimit = 5 * time.Second
+
+func (d *Daemon) whack(ctx context.Context, args ...string) (string, error) {
+	return run(ctx, whackLimit, d.Tools.Whack, append([]string{"--ctlsocket", d.socket()}, args...)...)
+}
+
+// Status asks the daemon for everything it has loaded.
+func (d *Daemon) Status(ctx context.Context) (map[string]Conn, error) {
+	output, err := d.whack(ctx, "--status")
+	if err != nil {
+		return nil, fmt.Errorf("ask pluto for its status: %w", err)
+	}
+	return ParseStatus(output), nil
+}
+
+// Traffic asks the daemon for the Child SAs that are installed, by conn.
+func (d *Daemon) Traffic(ctx context.Context) (map[string]Traffic, error) {
+	output, err := d.whack(ctx, "--trafficstatus")
+	if err != nil {
+		return nil, fmt.Errorf("ask pluto for its tunnels: %w", err)
+	}
+	return ParseTraffic(output), nil
+}
+
+// RereadSecrets makes the daemon read the keys again; tunnels that are up do not notice.
+func (d *Daemon) RereadSecrets(ctx context.Context) error {
+	_, err := d.whack(ctx, "--rereadsecrets")
+	return wrapf(err, "make pluto read its secrets")
+}
+
+// Listen makes the daemon look at the addresses again, and read the keys.
+func (d *Daemon) Listen(ctx context.Context) error {
+	_, err := d.whack(ctx, "--listen")
+	return wrapf(err, "make pluto look at its addresses")
+}
+
+// Delete takes conns out of the daemon; one that it does not have is gone already.
+func (d *Daemon) Delete(ctx context.Context, conns ...string) error {
+	for _, conn := range conns {
+		if _, err := d.whack(ctx, "--name", conn, "--delete"); err != nil {
+			return fmt.Errorf("delete conn %s: %w", conn, err)
+		}
+	}
+	return nil
+}
+
+// Initiate starts conns, which addconn does only for those that it loads at the daemon's start. It does not wait.
+func (d *Daemon) Initiate(ctx context.Context, conns ...string) error {
+	for _, conn := range conns {
+		// It answers with the state of a negotiation: only a daemon that does not answer at all is an error here.
+		if _, err := d.whack(ctx, "--name", conn, "--asynchronous", "--initiate"); err != nil && !answered(err) {
+			return fmt.Errorf("initiate conn %s: %w", conn, err)
+		}
+	}
+	return nil
+}
+
+func wrapf(err error, operation string) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", operation, err)
+}
+
+func oneLine(s string) string {
+	s = strings.Join(strings.Fields(s), " ")
+	if len(s) > 300 {
+		s = s[:300] + "…"
+	}
+	return s
+}

@@ -1,0 +1,84 @@
+package pluto
+
+import (
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Conn is one conn as the daemon has it.
+type Conn struct {
+	Unoriented bool   // no interface has its local address
+	OurKind    string // ID_FQDN, …
+	OurID      string
+	TheirKind  string
+	TheirID    string
+}
+
+// Traffic is one installed Child SA.
+type Traffic struct {
+	Since   time.Time
+	In, Out uint64
+}
+
+var (
+	// Libreswan 4 puts a number before each line, 5 does not. An instance of a conn has [n] behind its name.
+	statusLine  = regexp.MustCompile(`^(?:[0-9]{3} )?"([A-Za-z0-9_-]{1,80})"(?:\[[0-9]+\])?: +(.*)$`)
+	trafficLine = regexp.MustCompile(`^(?:[0-9]{3} )?#[0-9]+: "([A-Za-z0-9_-]{1,80})"(?:\[[0-9]+\])?, (.*)$`)
+	idLine      = regexp.MustCompile(`our idtype: ([A-Z0-9_]+); our id=(.*?);+ their idtype: ([A-Z0-9_]+); their id=(.*?);?$`)
+)
+
+// ParseStatus reads `whack --status`. What it does not know it skips: the text grows with every release.
+func ParseStatus(output string) map[string]Conn {
+	conns := map[string]Conn{}
+	for line := range strings.Lines(output) {
+		m := statusLine.FindStringSubmatch(strings.TrimRight(line, "\r\n"))
+		if m == nil {
+			continue
+		}
+		conn, rest := conns[m[1]], m[2]
+		switch {
+		case strings.HasPrefix(rest, "unoriented;"):
+			conn.Unoriented = true
+		case strings.Contains(rest, "our idtype: "):
+			if ids := idLine.FindStringSubmatch(rest); ids != nil {
+				conn.OurKind, conn.OurID, conn.TheirKind, conn.TheirID = ids[1], ids[2], ids[3], ids[4]
+			}
+		}
+		conns[m[1]] = conn
+	}
+	return conns
+}
+
+// ParseTraffic reads `whack --trafficstatus`, one line for each Child SA that is installed. While one replaces another
+// both are listed: the bytes are added, the first one's time stays.
+func ParseTraffic(output string) map[string]Traffic {
+	all := map[string]Traffic{}
+	for line := range strings.Lines(output) {
+		m := trafficLine.FindStringSubmatch(strings.TrimRight(line, "\r\n"))
+		if m == nil || !strings.Contains(m[2], "add_time=") {
+			continue
+		}
+		traffic, again := all[m[1]]
+		for field := range strings.SplitSeq(m[2], ", ") {
+			key, value, _ := strings.Cut(field, "=")
+			n, err := strconv.ParseUint(value, 10, 64)
+			if err != nil {
+				continue
+			}
+			switch key {
+			case "add_time":
+				if since := time.Unix(int64(min(n, 1<<40)), 0); !again || since.Before(traffic.Since) {
+					traffic.Since = since
+				}
+			case "inBytes":
+				traffic.In += n
+			case "outBytes":
+				traffic.Out += n
+			}
+		}
+		all[m[1]] = traffic
+	}
+	return all
+}

@@ -1,0 +1,99 @@
+package pluto
+
+import (
+	"os"
+	"reflect"
+	"testing"
+	"time"
+)
+
+func fixture(t testing.TB, name string) string {
+	t.Helper()
+	text, err := os.ReadFile("testdata/" + name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+func TestTheStatusOfBothReleasesIsRead(t *testing.T) {
+	a := Conn{OurKind: "ID_IPV4_ADDR", OurID: "100.100.100.2", TheirKind: "ID_FQDN", TheirID: "@paris"}
+	for _, test := range []struct {
+		fixture string
+		want    map[string]Conn
+	}{
+		{"status-4.10.txt", map[string]Conn{"a-0-0": a,
+			"b-0-0": {Unoriented: true, OurKind: "ID_DER_ASN1_DN", OurID: "C=FR, O=Example; Corp, CN=x", TheirKind: "ID_IPV4_ADDR", TheirID: "200.200.200.3"}}},
+		{"status-5.2.txt", map[string]Conn{"a-0-0": a}},
+	} {
+		if got := ParseStatus(fixture(t, test.fixture)); !reflect.DeepEqual(got, test.want) {
+			t.Errorf("%s: got %+v", test.fixture, got)
+		}
+	}
+}
+
+func TestTrafficIsReadFromBothReleases(t *testing.T) {
+	for _, prefix := range []string{"006 ", ""} {
+		output := prefix + `#2: "a-0-0", type=ESP, add_time=1700000000, inBytes=84, outBytes=168, maxBytes=2^63B, id='@paris'` + "\n" +
+			prefix + `#9: "a-0-0"[2], type=ESP, add_time=1700000300, inBytes=1, outBytes=2, maxBytes=2^63B, id='@paris', lease=10.0.0.1/32` + "\n" +
+			prefix + `#3: "b-0-0", type=ESP, add_time=0, inBytes=0, outBytes=0, id='C=FR, inBytes=9'` + "\n"
+		got := ParseTraffic(output)
+		if want := (Traffic{time.Unix(1700000000, 0), 85, 170}); got["a-0-0"] != want {
+			t.Errorf("%q: got %+v", prefix, got["a-0-0"])
+		}
+		if _, ok := got["b-0-0"]; !ok || len(got) != 2 {
+			t.Errorf("%q: got %+v", prefix, got)
+		}
+	}
+}
+
+func TestTheDaemonsWordsAreFoundInItsLog(t *testing.T) {
+	log := `"b-0-0": failed to add connection: IKE encryption algorithm 'aes_ccm_a256' is not supported
+"c-0-0": failed to add IKEv1 connection: global ikev1-policy does not allow IKEv1 connections
+"a-0-0" #1: STATE_V2_PARENT_I1: retransmission; will wait 0.5 seconds for response
+"a-0-0" #1: IKE SA authentication request rejected by peer: AUTHENTICATION_FAILED
+"d-0-0" #3: IKE_AUTH response rejected Child SA with TS_UNACCEPTABLE
+"d-0-0" #5: initiator established Child SA using #1; IPsec tunnel [10.1.0.0-10.1.0.255:0-65535 0]
+ERROR: "e-0-0" #4: netlink response for Add SA esp.446cda23@100.100.100.2: Protocol not supported (errno 93)
+"f-0-0"[1] 192.0.2.1 #4: NO_PROPOSAL_CHOSEN
+loading secrets from "/run/x"
+`
+	wantLoad := map[string]string{"b-0-0": "IKE encryption algorithm 'aes_ccm_a256' is not supported", "c-0-0": "global ikev1-policy does not allow IKEv1 connections"}
+	if got := LoadFailures(log); !reflect.DeepEqual(got, wantLoad) {
+		t.Errorf("load failures %v", got)
+	}
+	want := map[string]string{"a-0-0": "AUTHENTICATION_FAILED", "e-0-0": "the kernel refused the SA", "f-0-0": "NO_PROPOSAL_CHOSEN"}
+	if got := LastFailures(log); !reflect.DeepEqual(got, want) {
+		t.Errorf("last failures %v", got)
+	}
+}
+
+// FuzzParse looks for a panic, and for a name that no file of ours could have.
+func FuzzParse(f *testing.F) {
+	f.Add(fixture(f, "status-4.10.txt"))
+	f.Add(fixture(f, "status-5.2.txt"))
+	f.Add(`006 #2: "a-0-0", type=ESP, add_time=99999999999999999999, inBytes=84`)
+	f.Add(`"x"[1] 1.2.3.4 #3: TS_UNACCEPTABLE`)
+	f.Fuzz(func(t *testing.T, output string) {
+		var names []string
+		for name := range ParseStatus(output) {
+			names = append(names, name)
+		}
+		for name := range ParseTraffic(output) {
+			names = append(names, name)
+		}
+		for name := range LoadFailures(output) {
+			names = append(names, name)
+		}
+		for name := range LastFailures(output) {
+			names = append(names, name)
+		}
+		for _, name := range names {
+			for _, r := range name {
+				if r != '-' && r != '_' && (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') {
+					t.Fatalf("name %q", name)
+				}
+			}
+		}
+	})
+}

@@ -1,0 +1,123 @@
+// Package render writes what Libreswan reads: ipsec.conf, one file a conn, ipsec.secrets.
+//
+// It is pure: checked values in, bytes out. Every value comes from room config, whose types cannot hold a quote, a line
+// break or a blank where the format has no place for one; secrets are hex. Libreswan 4.10 and 5 read the same text.
+package render
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"path/filepath"
+
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
+)
+
+// Places are the absolute paths of one container's files, the same in the host's and the daemon's view.
+type Places struct {
+	NSS     string
+	Secrets string
+	Conns   string // the folder of the conns that are loaded at every start
+	Run     string // pid, control socket, working directory
+	Empty   string // a folder for what is not used (certificate revocation lists)
+}
+
+// Setup is ipsec.conf. Without absolute paths the daemon would read the host's. IKEv1 is accepted here so that a
+// connection of that version can be added to a running daemon; the guard of room link drops its packets where there is
+// none. Without leave to write to the kernel's audit log 4.10 ends at the first SA, so it does not try.
+func Setup(p Places) []byte {
+	return fmt.Appendf(nil, `config setup
+	nssdir=%s
+	ipsecdir=%s
+	secretsfile=%s
+	dumpdir=%s
+	audit-log=no
+	logtime=no
+	nhelpers=1
+	uniqueids=yes
+	ikev1-policy=accept
+
+include %s
+`, p.NSS, p.Empty, p.Secrets, p.Run, filepath.Join(p.Conns, "*.conf"))
+}
+
+// Conn is the file of one pair of a connection. Its last line changes with the secret, so that a file on disk tells
+// whether the conn in the daemon is the wanted one.
+func Conn(c *config.Connection, pair config.Pair) []byte {
+	var b bytes.Buffer
+	put := func(key string, value any) { fmt.Fprintf(&b, "\t%s=%v\n", key, value) }
+	fmt.Fprintf(&b, "conn %s\n", pair.Conn)
+	put("connalias", c.Alias())
+	put("left", c.LocalAddress)
+	put("leftid", c.LocalID)
+	if !pair.Host {
+		put("leftsubnet", pair.Local)
+	}
+	// The routes are ours: the daemon's script would need a shell, and take them away with the tunnel.
+	put("leftupdown", "%disabled")
+	put("right", c.PeerAddress)
+	put("rightid", c.PeerID)
+	if !pair.Host {
+		put("rightsubnet", pair.Peer)
+	}
+	put("authby", "secret")
+	put("ikev2", map[string]string{"v1": "no", "v2": "yes"}[c.IKE.Version])
+	if c.IKE.Aggressive {
+		put("aggressive", "yes")
+	}
+	put("ike", c.IKE.Proposal)
+	if c.IPsec.Protocol == "ah" {
+		// `ah=` alone is refused by 4.10 and means something else before 5.3.
+		put("phase2", "ah")
+		put("phase2alg", c.IPsec.Proposal)
+	} else {
+		put("esp", c.IPsec.Proposal)
+	}
+	put("pfs", "yes")
+	put("type", map[bool]string{false: "tunnel", true: "transport"}[c.IPsec.Transport])
+	put("ikelifetime", seconds(c.IKE.Lifetime))
+	put("salifetime", seconds(c.IPsec.Lifetime))
+	// The default of 540 s with its fuzz of 100 % leaves short lifetimes no time at all.
+	put("rekeymargin", seconds(max(1, min(540, min(c.IKE.Lifetime, c.IPsec.Lifetime)/4))))
+	if c.DPD.Interval > 0 {
+		put("dpdaction", c.DPD.Action)
+		put("dpddelay", seconds(c.DPD.Interval))
+		if c.IKE.Version == "v1" {
+			put("dpdtimeout", seconds(c.DPD.Timeout))
+		} else {
+			put("retransmit-timeout", seconds(c.DPD.Timeout)) // IKEv2 ignores dpdtimeout
+		}
+	}
+	put("initial-contact", "yes")
+	put("fragmentation", "yes")
+	put("auto", Auto(c.ResponseOnly))
+	sum := sha256.Sum256(append([]byte(c.Alias()+"\x00"), c.PSK.Reveal()...))
+	fmt.Fprintf(&b, "# key %s\n", hex.EncodeToString(sum[:8]))
+	return b.Bytes()
+}
+
+func seconds(n int) string { return fmt.Sprintf("%ds", n) }
+
+// Auto is what the daemon does with a conn: it starts it, or waits for its peer (add).
+func Auto(responseOnly bool) string {
+	if responseOnly {
+		return "add"
+	}
+	return "start"
+}
+
+// Secrets is ipsec.secrets: the key of every pair of identities, in hex, since every other form refuses some byte and the
+// daemon logs a line that it refuses.
+func Secrets(connections []*config.Connection) []byte {
+	var b bytes.Buffer
+	seen := map[string]bool{}
+	for _, c := range connections {
+		line := fmt.Sprintf("%s %s : PSK 0x%s\n", c.LocalID, c.PeerID, hex.EncodeToString(c.PSK.Reveal()))
+		if !seen[line] {
+			b.WriteString(line)
+		}
+		seen[line] = true
+	}
+	return b.Bytes()
+}

@@ -1,0 +1,176 @@
+package render
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+func read(t *testing.T, document string) []*config.Connection {
+	t.Helper()
+	c, err := config.Decode(json.RawMessage(document))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Resolve(func(string) bool { return false })
+	for _, connection := range c.Connections {
+		if connection.Refused != nil {
+			t.Fatal(connection.Refused)
+		}
+	}
+	return c.Wanted()
+}
+
+func TestConnsAndSecretsAreTheGoldenOnes(t *testing.T) {
+	paths, err := filepath.Glob("testdata/*.json")
+	if err != nil || len(paths) == 0 {
+		t.Fatal("no documents", err)
+	}
+	for _, path := range paths {
+		document, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got bytes.Buffer
+		wanted := read(t, string(document))
+		for _, connection := range wanted {
+			for _, pair := range connection.Pairs() {
+				got.Write(Conn(connection, pair))
+			}
+		}
+		got.Write(Secrets(wanted))
+		golden := strings.TrimSuffix(path, ".json") + ".golden"
+		if *update {
+			if err := os.WriteFile(golden, got.Bytes(), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want, err := os.ReadFile(golden)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(got.Bytes(), want) {
+			t.Errorf("%s: got\n%s", golden, got.Bytes())
+		}
+	}
+}
+
+func TestAnotherSecretMakesAnotherConn(t *testing.T) {
+	document, err := os.ReadFile("testdata/ikev2.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := read(t, string(document))
+	b := read(t, strings.Replace(string(document), `"psk": "`, `"psk": "x`, 1))
+	if bytes.Equal(Conn(a[0], a[0].Pairs()[0]), Conn(b[0], b[0].Pairs()[0])) {
+		t.Error("the same file")
+	}
+	renamed := read(t, strings.Replace(string(document), `"name": "`, `"name": "x`, 1))
+	if !bytes.Equal(Conn(a[0], a[0].Pairs()[0]), Conn(renamed[0], renamed[0].Pairs()[0])) {
+		t.Error("a new name makes another file: the tunnel would drop for it")
+	}
+}
+
+var hostile = []string{
+	"x\n\tleftupdown=/bin/touch /x", "x\r\nleftupdown=/x", `x"`, `"`, `\`, "x\x00y", `"; touch x`, "leftupdown=x", "$(touch x)", "`touch x`", "%any", "%fromfile",
+	"x y", "x\ty", "#x", "../../x", "\xff\xfe", "p\u0430ris", "x\u2028y", "include /etc/passwd", strings.Repeat("a", 64<<10), "'; drop", "{a,b}", "a:b", "@#", "@~x",
+}
+
+// TestNoStringReachesAFileUnchecked puts each hostile string into each string of a document. Whatever is still accepted
+// must make conns of the known keys alone, one a line.
+func TestNoStringReachesAFileUnchecked(t *testing.T) {
+	text, err := os.ReadFile("testdata/ikev2.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	known := map[string]bool{}
+	for line := range strings.Lines(string(Conn(read(t, string(text))[0], read(t, string(text))[0].Pairs()[0]))) {
+		key, _, _ := strings.Cut(strings.TrimSpace(line), "=")
+		known[key] = true
+	}
+	for _, value := range hostile {
+		for n := 0; ; n++ {
+			var document any
+			if err := json.Unmarshal(text, &document); err != nil {
+				t.Fatal(err)
+			}
+			left := n
+			if !replace(&document, value, &left) {
+				break
+			}
+			raw, err := json.Marshal(document)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c, err := config.Decode(raw)
+			if err != nil {
+				continue
+			}
+			c.Resolve(func(string) bool { return false })
+			for _, connection := range c.Wanted() {
+				for _, pair := range connection.Pairs() {
+					check(t, value, known, Conn(connection, pair))
+				}
+				secrets := string(Secrets([]*config.Connection{connection}))
+				if strings.Count(secrets, "\n") != 1 || !strings.Contains(secrets, " : PSK 0x") {
+					t.Errorf("%q makes the secrets %q", value, secrets)
+				}
+			}
+		}
+	}
+}
+
+func check(t *testing.T, value string, known map[string]bool, conn []byte) {
+	t.Helper()
+	for i, line := range slices.Collect(strings.Lines(string(conn))) {
+		key, _, _ := strings.Cut(strings.TrimSpace(line), "=")
+		switch {
+		case i == 0 && strings.HasPrefix(line, "conn ") && len(strings.Fields(line)) == 2:
+		case strings.HasPrefix(line, "# key "):
+		case known[key] && line[0] == '\t' && (len(strings.Fields(line)) == 1 || strings.Count(line, `"`) == 2):
+		default:
+			t.Errorf("%.80q makes the line %.200q", value, line)
+		}
+	}
+}
+
+// replace puts value in the place of the n-th string.
+func replace(node *any, value string, n *int) bool {
+	switch v := (*node).(type) {
+	case string:
+		if *n--; *n < 0 {
+			*node = value
+			return true
+		}
+	case []any:
+		for i := range v {
+			if replace(&v[i], value, n) {
+				return true
+			}
+		}
+	case map[string]any:
+		keys := make([]string, 0, len(v))
+		for key := range v {
+			keys = append(keys, key)
+		}
+		slices.Sort(keys)
+		for _, key := range keys {
+			child := v[key]
+			done := replace(&child, value, n)
+			v[key] = child
+			if done {
+				return true
+			}
+		}
+	}
+	return false
+}

@@ -1,0 +1,207 @@
+package verb
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+
+	"github.com/containernetworking/cni/pkg/skel"
+
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/container"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/link"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/pluto"
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+)
+
+// change is one ADD at work: on a new container, or on one that runs.
+type change struct {
+	*Executable
+	request    *request
+	raw        []byte
+	folder     *container.Folder
+	before     *container.Attachment // nil: new
+	attachment container.Attachment
+	namespace  *link.Namespace
+	tools      pluto.Tools
+	plan       *link.Plan
+	refused    map[string]string // conns that the daemon refused, with its reason
+}
+
+// Add makes a container, or brings one that runs to a new configuration in place.
+func (e *Executable) Add(args *skel.CmdArgs) error {
+	ctx, cancel := e.budget(verbBudget)
+	defer cancel()
+	r, err := decode(args)
+	if err != nil {
+		return err
+	}
+	tools, missing := pluto.FindTools()
+	if len(missing) > 0 {
+		return fail(spec.CodeNotAvailable, "add %s: missing on this host: %s", r.owner.Name, strings.Join(missing, ", "))
+	}
+	folder, err := container.Open(ctx, e.Root, r.owner.Name, patience)
+	if err != nil {
+		return err
+	}
+	defer folder.Close()
+	c := &change{Executable: e, request: r, raw: args.StdinData, folder: folder, tools: tools, refused: map[string]string{}}
+	if c.before, err = folder.Attachment(); err != nil {
+		return err
+	}
+	if err := c.fits(args.Netns); err != nil {
+		if c.before == nil {
+			folder.RemoveIfEmpty()
+		}
+		return err
+	}
+	err = c.run(ctx)
+	if err == nil {
+		err = c.print(ctx)
+	}
+	if err != nil {
+		err = fmt.Errorf("add %s: %w", r.owner.Name, err)
+		if c.before == nil {
+			if left := c.undo(); left != nil {
+				err = fmt.Errorf("%w; %w", err, left)
+			}
+			return err
+		}
+		c.restore()
+	}
+	return err
+}
+
+// fits says whether this ADD can be done at all, before anything is touched.
+func (c *change) fits(namespace string) error {
+	owner := c.request.owner
+	inode, err := container.Inode(namespace)
+	if err != nil {
+		return fail(spec.CodeEnvironment, "add %s: CNI_NETNS: %w", owner.Name, err)
+	}
+	own, err := link.Open(namespace)
+	if err != nil {
+		return fmt.Errorf("add %s: %w", owner.Name, err)
+	}
+	own.Close()
+	if before := c.before; before != nil {
+		switch {
+		case before.Network != owner.Network || before.ContainerID != owner.ContainerID || before.Interface != c.request.iface:
+			return fail(spec.CodeEnvironment, "add %s: the name is held by container %s of network %s (CNI_IFNAME %s)", owner.Name,
+				spec.Quote(string(before.ContainerID)), spec.Quote(before.Network), before.Interface)
+		case before.Inode != inode:
+			return fail(spec.CodeNotInPlace, "add %s: CNI_NETNS is another namespace than the container's: cannot be done in place", owner.Name)
+		case before.Chained != c.request.chained:
+			return fail(spec.CodeNotInPlace, "add %s: the container was made with and not without prevResult, or the other way round: cannot be done in place", owner.Name)
+		}
+	} else if !c.request.chained {
+		if _, err := link.Held(owner); err != nil {
+			return fmt.Errorf("add %s: %w", owner.Name, err)
+		}
+	}
+	if bridge := c.request.bridge(); bridge != "" {
+		if err := c.request.port.Check(); err != nil {
+			return within("port", err)
+		}
+		if _, err := link.FindBridge(bridge); err != nil {
+			return fmt.Errorf("add %s: %w", owner.Name, err)
+		}
+	}
+	lasting := namespace
+	if c.before != nil {
+		lasting = c.before.Namespace
+	}
+	c.attachment = container.Attachment{Network: owner.Network, ContainerID: owner.ContainerID, Interface: c.request.iface,
+		Namespace: lasting, Inode: inode, Chained: c.request.chained, Bridge: c.request.bridge()}
+	return nil
+}
+
+func (c *change) run(ctx context.Context) error {
+	daemon := c.daemon(c.tools, c.request.owner, c.folder.Path)
+	loaded, err := daemon.Loaded()
+	if err != nil {
+		return err
+	}
+	c.request.configuration.Resolve(func(alias string) bool { return runs(loaded, alias) })
+	if c.plan, err = c.request.plan(); err != nil {
+		return err
+	}
+	if err := c.begin(); err != nil {
+		return err
+	}
+	if c.namespace, err = link.Open(c.attachment.Namespace); err != nil {
+		return err
+	}
+	defer c.namespace.Close()
+	if err := c.network(ctx); err != nil {
+		return err
+	}
+	if err := c.connections(ctx, daemon); err != nil {
+		return err
+	}
+	return c.finish()
+}
+
+// runs says whether a connection has a conn that the daemon accepted.
+func runs(loaded map[string][]byte, alias string) bool {
+	for conn := range loaded {
+		if rest, ok := strings.CutPrefix(conn, alias+"-"); ok && !strings.ContainsFunc(rest, func(r rune) bool { return r != '-' && (r < '0' || r > '9') }) {
+			return true
+		}
+	}
+	return false
+}
+
+// begin writes whose the container is, before anything of it exists: DEL finds all of it by that.
+func (c *change) begin() error {
+	if c.before != nil {
+		return c.folder.Tidy()
+	}
+	if err := c.folder.SetAttachment(c.attachment); err != nil {
+		return err
+	}
+	lasting, err := c.folder.Lasting(c.attachment.Namespace)
+	if err != nil {
+		return err
+	}
+	c.attachment.Namespace = lasting
+	if err := c.folder.SetAttachment(c.attachment); err != nil {
+		return err
+	}
+	return c.folder.SetConf(c.raw)
+}
+
+// finish keeps what now is: CHECK compares with it.
+func (c *change) finish() error {
+	if err := c.setRefusals(); err != nil {
+		return err
+	}
+	if err := c.folder.SetAttachment(c.attachment); err != nil {
+		return err
+	}
+	return c.folder.SetConf(c.raw)
+}
+
+// undo takes back a first ADD.
+func (c *change) undo() error {
+	ctx, cancel := c.aside()
+	defer cancel()
+	removal := removal{Executable: c.Executable, owner: c.request.owner, folder: c.folder, attachment: &c.attachment}
+	if err := removal.run(ctx); err != nil {
+		return fmt.Errorf("undo: %w", err)
+	}
+	return nil
+}
+
+// restore brings the network of a container that runs back to what it was, as far as that is possible; its connections
+// were changed one by one and stay as far as they got.
+func (c *change) restore() {
+	if c.plan == nil {
+		return
+	}
+	ctx, cancel := c.aside()
+	defer cancel()
+	if err := c.restoreNetwork(ctx); err != nil {
+		c.Log.Warn("network not restored", slog.String("container", string(c.request.owner.Name)), slog.Any("error", err))
+	}
+}

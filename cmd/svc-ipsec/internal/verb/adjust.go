@@ -1,0 +1,98 @@
+package verb
+
+import (
+	"bytes"
+	"context"
+	"maps"
+	"path/filepath"
+	"slices"
+
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/pluto"
+)
+
+// adjust changes the conns of a running daemon that differ, and no others. The file of a conn is there exactly while the
+// daemon has that conn: whatever is cut short, the next ADD finds what is left to do.
+func (c *change) adjust(ctx context.Context, d *pluto.Daemon, specs []pluto.Spec, newKeys bool) error {
+	if err := answers(ctx, d); err != nil {
+		return err
+	}
+	files, err := d.Loaded()
+	if err != nil {
+		return err
+	}
+	loaded, err := d.Status(ctx)
+	if err != nil {
+		return err
+	}
+	up, err := d.Traffic(ctx)
+	if err != nil {
+		return err
+	}
+	var load, same []pluto.Spec
+	for _, s := range specs {
+		if _, there := loaded[s.Name]; there && bytes.Equal(files[s.Name], s.Text) {
+			same = append(same, s)
+			delete(files, s.Name)
+			delete(loaded, s.Name)
+		} else {
+			load = append(load, s)
+		}
+	}
+	if newKeys {
+		if err := d.RereadSecrets(ctx); err != nil {
+			return err
+		}
+	}
+	// What is left in files and loaded goes: what is no longer wanted, and what is wanted otherwise. A conn that the daemon
+	// refuses in its new form must not go on in its old one.
+	for conn := range files {
+		if err := c.folder.Delete(filepath.Join("conns", conn+".conf")); err != nil {
+			return err
+		}
+	}
+	if err := d.Delete(ctx, slices.Sorted(maps.Keys(loaded))...); err != nil {
+		return err
+	}
+	if len(load) > 0 {
+		// The addresses may be others now, and a conn whose address the daemon does not know never comes up.
+		if err := d.Listen(ctx); err != nil {
+			return err
+		}
+	}
+	refused, err := d.Load(ctx, load)
+	if err != nil {
+		return err
+	}
+	if err := c.keep(load, refused); err != nil {
+		return err
+	}
+	if err := c.withdraw(ctx, d, refused); err != nil {
+		return err
+	}
+	if err := c.initiate(ctx, d, accepted(load, refused)); err != nil {
+		return err
+	}
+	if len(load)+len(loaded) == 0 {
+		return nil
+	}
+	return c.reviveSiblings(ctx, d, same, up)
+}
+
+// accepted lists those that were not refused.
+func accepted(specs []pluto.Spec, refused map[string]string) []pluto.Spec {
+	return slices.DeleteFunc(slices.Clone(specs), func(s pluto.Spec) bool { _, no := refused[s.Name]; return no })
+}
+
+// reviveSiblings initiates again what went down with a conn that was changed: the conns of one peer share one IKE SA, and
+// it goes with the conn that made it.
+func (c *change) reviveSiblings(ctx context.Context, d *pluto.Daemon, same []pluto.Spec, before map[string]pluto.Traffic) error {
+	after, err := d.Traffic(ctx)
+	if err != nil {
+		return err
+	}
+	return c.initiate(ctx, d, slices.DeleteFunc(same, func(s pluto.Spec) bool {
+		_, was := before[s.Name]
+		_, is := after[s.Name]
+		return !was || is
+	}))
+}

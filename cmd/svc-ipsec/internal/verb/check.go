@@ -1,0 +1,161 @@
+package verb
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"github.com/containernetworking/cni/pkg/skel"
+
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/container"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/link"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/pluto"
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+)
+
+// settleWithin is how long CHECK waits for a daemon that systemd is restarting.
+const settleWithin = 4 * time.Second
+
+// Check says whether what ADD promised still holds, and how the tunnels do. It compares with what ADD was given, kept in
+// the container's folder: a runtime may lose or change its own copy.
+func (e *Executable) Check(args *skel.CmdArgs) error {
+	ctx, cancel := e.budget(verbBudget)
+	defer cancel()
+	owner, err := identify(args)
+	if err != nil {
+		return err
+	}
+	folder, err := container.Find(ctx, e.Root, owner.Name, patience)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fail(spec.CodeUnknownContainer, "check %s: no such container", owner.Name)
+	}
+	if err != nil {
+		return err
+	}
+	defer folder.Close()
+	h, err := e.check(ctx, args, owner, folder)
+	if err != nil {
+		return fmt.Errorf("check %s: %w", owner.Name, err)
+	}
+	return json.NewEncoder(e.Out).Encode(h)
+}
+
+func (e *Executable) check(ctx context.Context, args *skel.CmdArgs, owner spec.Owner, folder *container.Folder) (*spec.Health, error) {
+	a, err := folder.Attachment()
+	if err != nil {
+		return nil, err
+	}
+	if a == nil || a.Owner(owner.Name) != owner || a.Interface != args.IfName {
+		return nil, fail(spec.CodeUnknownContainer, "the container of that name is not this one")
+	}
+	raw, err := folder.Conf()
+	if err != nil || raw == nil {
+		return nil, fmt.Errorf("its configuration is gone: %w", err)
+	}
+	r, err := decode(&skel.CmdArgs{ContainerID: args.ContainerID, IfName: a.Interface, StdinData: raw})
+	if err != nil {
+		return nil, err
+	}
+	tools, _ := pluto.FindTools()
+	d := e.daemon(tools, owner, folder.Path)
+	loaded, err := d.Loaded()
+	if err != nil {
+		return nil, err
+	}
+	r.configuration.Resolve(func(alias string) bool { return runs(loaded, alias) })
+	if err := e.checkNetwork(ctx, r, a, args.Netns, tools.NFT); err != nil {
+		return nil, err
+	}
+	if err := e.checkDaemon(ctx, r, d, loaded); err != nil {
+		return nil, err
+	}
+	return health(ctx, r.configuration, d, refusals(folder), a, true)
+}
+
+func (e *Executable) checkNetwork(ctx context.Context, r *request, a *container.Attachment, path, nft string) error {
+	for _, p := range []string{a.Namespace, path} {
+		inode, err := container.Inode(p)
+		if err != nil {
+			return err
+		}
+		if inode != a.Inode {
+			return fmt.Errorf("%s is another namespace than the container's", p)
+		}
+	}
+	plan, err := r.plan()
+	if err != nil {
+		return err
+	}
+	namespace, err := link.Open(a.Namespace)
+	if err != nil {
+		return err
+	}
+	defer namespace.Close()
+	if err := namespace.Verify(plan); err != nil {
+		return err
+	}
+	// Libreswan 5 flushes the other kind of guard whenever systemd restarts it: no reason to drop the tunnels.
+	if a.Guard == link.GuardTable {
+		if set, err := namespace.GuardSet(ctx, nft, a.Guard); err == nil && !set {
+			return errors.New("the guard against packets in clear is gone")
+		}
+	}
+	if r.chained {
+		return nil
+	}
+	host, err := link.ObserveHost(r.owner)
+	switch {
+	case err != nil:
+		return err
+	case host == nil:
+		return fmt.Errorf("interface %s is gone", r.owner.Name)
+	case !host.Up:
+		return fmt.Errorf("interface %s is down", r.owner.Name)
+	case a.Bridge != "" && host.Bridge != a.Bridge:
+		return fmt.Errorf("interface %s is not in bridge %s", r.owner.Name, a.Bridge)
+	}
+	return nil
+}
+
+// checkDaemon wants a daemon that answers and has every conn that it accepted. One that systemd has just restarted gets
+// the time to come up and read its files.
+func (e *Executable) checkDaemon(ctx context.Context, r *request, d *pluto.Daemon, loaded map[string][]byte) error {
+	if len(r.configuration.Wanted()) == 0 {
+		return nil
+	}
+	for deadline := time.Now().Add(settleWithin); ; {
+		u, err := e.Bus.Show(ctx, d.Unit())
+		if err != nil {
+			return err
+		}
+		if u.Gone() || u.FailedForGood() {
+			return fmt.Errorf("the daemon does not run: %s", u.State())
+		}
+		fault := fmt.Errorf("the daemon does not run: %s", u.State())
+		if u.Running() {
+			if fault = complete(ctx, d, loaded); fault == nil {
+				return nil
+			}
+		}
+		if time.Now().After(deadline) || ctx.Err() != nil {
+			return fault
+		}
+		time.Sleep(answerPause)
+	}
+}
+
+func complete(ctx context.Context, d *pluto.Daemon, loaded map[string][]byte) error {
+	status, err := d.Status(ctx)
+	if err != nil {
+		return err
+	}
+	for conn := range loaded {
+		if _, ok := status[conn]; !ok {
+			return fmt.Errorf("the daemon has lost conn %s", conn)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,218 @@
+package verb
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"net/netip"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/containernetworking/cni/pkg/skel"
+	"github.com/containernetworking/cni/pkg/types"
+	types100 "github.com/containernetworking/cni/pkg/types/100"
+	"github.com/containernetworking/cni/pkg/version"
+
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/link"
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+)
+
+// request is what a verb is asked, decoded and checked.
+type request struct {
+	owner         spec.Owner
+	iface         string
+	cniVersion    string
+	port          *spec.Port
+	configuration *config.Configuration
+	chained       bool
+	given         link.Given
+	previous      types.Result // to be handed on
+}
+
+// The keys of a network configuration: ours, CNI's, and those that runtimes add. What begins with cni.dev/ is CNI's too.
+var confKeys = []string{"cniVersion", "cniVersions", "name", "type", "container", "port", "configuration", "prevResult",
+	"capabilities", "runtimeConfig", "args", "ipam", "dns", "disableCheck", "disableGC", "loadOnlyInlinedPlugins", "plugins"}
+
+// identify finds out whose container is meant. It never fails for what DEL may be given.
+func identify(args *skel.CmdArgs) (spec.Owner, error) {
+	var named struct {
+		Name      string `json:"name"`
+		Container struct {
+			InterfaceName string `json:"interfaceName"`
+		} `json:"container"`
+	}
+	// A conf that does not fit here has no name to tell.
+	_ = json.Unmarshal(args.StdinData, &named)
+	owner := spec.Owner{Network: named.Name}
+	var err error
+	if owner.ContainerID, err = spec.ParseID[spec.ContainerID]("CNI_CONTAINERID", args.ContainerID); err != nil {
+		return owner, fail(spec.CodeEnvironment, "%w", err)
+	}
+	if len(owner.Network) > 150 {
+		return owner, &spec.Fault{Key: "name", Value: owner.Network, Allowed: "at most 150 bytes: the owner tag must fit into a link alias"}
+	}
+	if named.Container.InterfaceName == "" {
+		owner.Name = foreignName(named.Name, args.ContainerID, args.IfName)
+		return owner, nil
+	}
+	owner.Name, err = spec.ParseName("container.interfaceName", named.Container.InterfaceName)
+	return owner, err
+}
+
+// foreignName names a container of a runtime that knows no names.
+func foreignName(network, id, iface string) spec.Name {
+	sum := sha256.Sum256([]byte(network + "\x00" + id + "\x00" + iface))
+	return spec.Name("x" + hex.EncodeToString(sum[:5]))
+}
+
+// decode reads a whole request of ADD, or the one that was kept for CHECK.
+func decode(args *skel.CmdArgs) (*request, error) {
+	if !utf8.Valid(args.StdinData) {
+		return nil, fail(spec.CodeDecode, "network configuration: not UTF-8")
+	}
+	owner, err := identify(args)
+	if err != nil {
+		return nil, err
+	}
+	r := &request{owner: owner, iface: args.IfName}
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(args.StdinData, &fields); err != nil {
+		return nil, fail(spec.CodeDecode, "network configuration: not a JSON object")
+	}
+	for key := range fields {
+		if !slices.Contains(confKeys, key) && !strings.HasPrefix(key, "cni.dev/") {
+			return nil, &spec.Fault{Key: "unknown key", Value: key, Allowed: strings.Join(confKeys, ", ") + ", cni.dev/…"}
+		}
+	}
+	_ = json.Unmarshal(fields["cniVersion"], &r.cniVersion)
+	if err := r.decodeContainer(fields["container"]); err != nil {
+		return nil, err
+	}
+	if err := strict("port", fields["port"], &r.port); err != nil {
+		return nil, err
+	}
+	if r.configuration, err = config.Decode(fields["configuration"]); err != nil {
+		return nil, err
+	}
+	return r, r.decodePrevious(fields["prevResult"])
+}
+
+func (r *request) decodeContainer(raw json.RawMessage) error {
+	var c *spec.Container
+	if err := strict("container", raw, &c); err != nil || c == nil {
+		return err
+	}
+	// The ids that only the supervisor needs may be left out by hand.
+	whole := *c
+	for _, id := range []*string{(*string)(&whole.PortID), (*string)(&whole.HostID), (*string)(&whole.GroupID), (*string)(&whole.ConfigurationID)} {
+		if *id == "" {
+			*id = "none"
+		}
+	}
+	if err := whole.Check(); err != nil {
+		return within("container", err)
+	}
+	if c.ServiceType != ServiceType {
+		return &spec.Fault{Key: "container.serviceType", Value: string(c.ServiceType), Allowed: string(ServiceType)}
+	}
+	if c.ContainerID != r.owner.ContainerID {
+		return &spec.Fault{Key: "container.containerId", Value: string(c.ContainerID), Allowed: "CNI_CONTAINERID, which is " + string(r.owner.ContainerID)}
+	}
+	return nil
+}
+
+// decodePrevious reads what an earlier plugin made, which is what makes this container a chained one.
+func (r *request) decodePrevious(raw json.RawMessage) error {
+	if len(raw) == 0 || string(raw) == "null" {
+		return nil
+	}
+	plain, err := version.NewResult(r.cniVersion, raw)
+	if err != nil {
+		return fail(spec.CodeDecode, "prevResult: %w", err)
+	}
+	result, err := types100.NewResultFromResult(plain)
+	if err != nil {
+		return fail(spec.CodeDecode, "prevResult: %w", err)
+	}
+	if r.port != nil {
+		return &spec.Fault{Key: "port", Value: "an object", Allowed: "none after another plugin (prevResult)"}
+	}
+	r.chained, r.previous = true, plain
+	for _, ip := range result.IPs {
+		if ip.Interface != nil && (*ip.Interface < 0 || *ip.Interface >= len(result.Interfaces) || result.Interfaces[*ip.Interface].Name != r.iface) {
+			continue
+		}
+		address, ok := netip.AddrFromSlice(ip.Address.IP)
+		if !ok {
+			continue
+		}
+		ones, _ := ip.Address.Mask.Size()
+		r.given.Addresses = append(r.given.Addresses, netip.PrefixFrom(address.Unmap(), ones))
+		if gateway, ok := netip.AddrFromSlice(ip.Gateway); ok {
+			r.given.Gateways = append(r.given.Gateways, gateway.Unmap())
+		}
+	}
+	return r.useGiven()
+}
+
+// useGiven takes the external addresses from those that the earlier plugin gave.
+func (r *request) useGiven() error {
+	if len(r.configuration.ExternalIPs) == 0 {
+		for _, p := range r.given.Addresses {
+			if !r.configuration.External(p.Addr()).IsValid() && !p.Addr().IsLinkLocalUnicast() {
+				r.configuration.ExternalIPs = append(r.configuration.ExternalIPs, p.Addr())
+			}
+		}
+		return nil
+	}
+	var allowed []string
+	for _, p := range r.given.Addresses {
+		allowed = append(allowed, p.Addr().String())
+	}
+	for _, ip := range r.configuration.ExternalIPs {
+		if !slices.Contains(allowed, ip.String()) {
+			return &spec.Fault{Key: "configuration.externalIps", Value: ip.String(), Allowed: "the addresses of prevResult: " + strings.Join(allowed, ", ")}
+		}
+	}
+	return nil
+}
+
+// strict decodes an object whose every key is known. None of these holds a secret.
+func strict[T any](key string, raw json.RawMessage, into **T) error {
+	if len(raw) == 0 || string(raw) == "null" {
+		return nil
+	}
+	value := new(T)
+	decoder := json.NewDecoder(bytes.NewReader(raw))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(value); err != nil {
+		return fail(spec.CodeConfiguration, "%s: %s", key, strings.TrimPrefix(err.Error(), "json: "))
+	}
+	*into = value
+	return nil
+}
+
+func within(key string, err error) error {
+	if f, ok := err.(*spec.Fault); ok {
+		return &spec.Fault{Key: key + "." + f.Key, Value: f.Value, Allowed: f.Allowed}
+	}
+	return err
+}
+
+// plan is the network that the request asks for. Resolve comes before it.
+func (r *request) plan() (*link.Plan, error) {
+	if r.chained {
+		return link.DraftChained(r.iface, r.given, r.configuration), nil
+	}
+	return link.Draft(r.iface, r.port, r.configuration)
+}
+
+func (r *request) bridge() string {
+	if r.port == nil {
+		return ""
+	}
+	return r.port.Bridge
+}

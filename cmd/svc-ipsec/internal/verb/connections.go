@@ -1,0 +1,237 @@
+package verb
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/container"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/link"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/pluto"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/render"
+)
+
+const (
+	nssTemplate  = ".nss-template"
+	refusedFile  = "refused.json"
+	answerPause  = 20 * time.Millisecond
+	answerWithin = 5 * time.Second
+)
+
+// connections brings the daemon to what is wanted: none, a new one, or changes of the one that runs.
+func (c *change) connections(ctx context.Context, d *pluto.Daemon) error {
+	wanted := c.request.configuration.Wanted()
+	if len(wanted) == 0 {
+		return c.stop(ctx, d)
+	}
+	if err := c.folders(); err != nil {
+		return err
+	}
+	if _, err := c.folder.Write("etc/ipsec.conf", render.Setup(render.Places{
+		NSS: d.NSS(), Secrets: d.Secrets(), Conns: d.Conns(), Run: d.Run(), Empty: d.Empty()})); err != nil {
+		return err
+	}
+	// Names are never the daemon's to look up; without these files it complains of that.
+	for _, name := range []string{"etc/resolv.conf", "etc/hosts"} {
+		if _, err := c.folder.Write(name, nil); err != nil {
+			return err
+		}
+	}
+	newKeys, err := c.folder.Write("etc/ipsec.secrets", render.Secrets(wanted))
+	if err != nil {
+		return err
+	}
+	specs := c.specs(wanted)
+	details, err := c.Bus.Show(ctx, d.Unit())
+	if err != nil {
+		return err
+	}
+	if c.before == nil && !details.Gone() {
+		// The name is new, the unit is not: one of ours whose folder was lost, or another's.
+		if details.Owner.Network != d.Owner.Network || details.Owner.Name != d.Owner.Name {
+			return fail(codeNameTaken, "unit %s exists and is not this container's", d.Unit())
+		}
+		if err := d.Stop(ctx); err != nil {
+			return err
+		}
+		return c.start(ctx, d, specs)
+	}
+	if details.Gone() || details.FailedForGood() {
+		return c.start(ctx, d, specs)
+	}
+	return c.adjust(ctx, d, specs, newKeys)
+}
+
+func (c *change) folders() error {
+	for _, name := range []string{"etc", "etc/ipsec.d", "conns", "run"} {
+		if err := c.folder.Dir(name); err != nil {
+			return fmt.Errorf("make folder: %w", err)
+		}
+	}
+	return nil
+}
+
+// specs says how each pair of the wanted connections should be loaded.
+func (c *change) specs(wanted []*config.Connection) []pluto.Spec {
+	var specs []pluto.Spec
+	for _, connection := range wanted {
+		for _, pair := range connection.Pairs() {
+			specs = append(specs, pluto.Spec{
+				Name:    pair.Conn,
+				Text:    render.Conn(connection, pair),
+				Start:   !connection.ResponseOnly,
+				Matches: func(loaded pluto.Conn) string { return mismatch(connection, loaded) },
+			})
+		}
+	}
+	return specs
+}
+
+// mismatch says what the daemon understood otherwise.
+func mismatch(c *config.Connection, loaded pluto.Conn) string {
+	switch {
+	case loaded.Unoriented:
+		return "no interface has the address " + c.LocalAddress.String()
+	case loaded.OurKind != "" && !c.LocalID.Shown(loaded.OurKind, loaded.OurID):
+		return fmt.Sprintf("localId %s: Libreswan takes it for %s (%s)", c.LocalID, loaded.OurID, loaded.OurKind)
+	case loaded.TheirKind != "" && !c.PeerID.Shown(loaded.TheirKind, loaded.TheirID):
+		return fmt.Sprintf("peerId %s: Libreswan takes it for %s (%s)", c.PeerID, loaded.TheirID, loaded.TheirKind)
+	}
+	return ""
+}
+
+// start starts a daemon with all conns on disk, as a restart by systemd finds them, and keeps those that it accepts.
+func (c *change) start(ctx context.Context, d *pluto.Daemon, specs []pluto.Spec) error {
+	if err := os.RemoveAll(d.Conns()); err != nil {
+		return fmt.Errorf("clear conns: %w", err)
+	}
+	if err := c.folders(); err != nil {
+		return err
+	}
+	for _, s := range specs {
+		if _, err := c.folder.Write(filepath.Join("conns", s.Name+".conf"), s.Text); err != nil {
+			return err
+		}
+	}
+	if err := d.MakeNSS(ctx, filepath.Join(c.Root, nssTemplate)); err != nil {
+		return err
+	}
+	began := time.Now()
+	if err := d.Start(ctx, c.attachment.Namespace); err != nil {
+		return err
+	}
+	if err := answers(ctx, d); err != nil {
+		return err
+	}
+	if c.attachment.Guard == link.GuardPolicies {
+		c.guard(ctx, c.plan.Guard) // Libreswan 5 flushes all policies at its start
+	}
+	missing, err := d.AwaitLoaded(ctx, specs)
+	if err != nil {
+		return err
+	}
+	refused, err := d.Refusals(ctx, specs, began)
+	if err != nil {
+		return err
+	}
+	if err := c.keep(specs, refused); err != nil {
+		return err
+	}
+	// Those that only came in when they were tried alone were not begun by the daemon's start.
+	if err := c.withdraw(ctx, d, refused); err != nil {
+		return err
+	}
+	return c.initiate(ctx, d, accepted(missing, refused))
+}
+
+// answers waits until the control socket is served.
+func answers(ctx context.Context, d *pluto.Daemon) error {
+	for deadline := time.Now().Add(answerWithin); ; {
+		_, err := d.Status(ctx)
+		if err == nil || time.Now().After(deadline) || ctx.Err() != nil {
+			return err
+		}
+		time.Sleep(answerPause)
+	}
+}
+
+// withdraw takes the keys of connections that were refused away from the daemon: an identity that it does not understand
+// is left out of the key's line, which then stands for more peers than it should.
+func (c *change) withdraw(ctx context.Context, d *pluto.Daemon, refused map[string]string) error {
+	if len(refused) == 0 {
+		return nil
+	}
+	keep := slices.DeleteFunc(c.request.configuration.Wanted(), func(connection *config.Connection) bool {
+		return !slices.ContainsFunc(connection.Pairs(), func(p config.Pair) bool { _, no := refused[p.Conn]; return !no })
+	})
+	if changed, err := c.folder.Write("etc/ipsec.secrets", render.Secrets(keep)); err != nil || !changed {
+		return err
+	}
+	return d.RereadSecrets(ctx)
+}
+
+// keep puts the files of the accepted conns in their place and remembers the reasons of the others.
+func (c *change) keep(specs []pluto.Spec, refused map[string]string) error {
+	for _, s := range specs {
+		name := filepath.Join("conns", s.Name+".conf")
+		reason, no := refused[s.Name]
+		if no {
+			c.refused[s.Name] = reason
+			if err := c.folder.Delete(name); err != nil {
+				return err
+			}
+		} else if _, err := c.folder.Write(name, s.Text); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *change) initiate(ctx context.Context, d *pluto.Daemon, specs []pluto.Spec) error {
+	var initiate []string
+	for _, s := range specs {
+		if s.Start {
+			initiate = append(initiate, s.Name)
+		}
+	}
+	return d.Initiate(ctx, initiate...)
+}
+
+// stop leaves a container without a daemon.
+func (c *change) stop(ctx context.Context, d *pluto.Daemon) error {
+	if c.before == nil {
+		return nil
+	}
+	if err := d.Stop(ctx); err != nil {
+		return err
+	}
+	for _, name := range []string{"etc", "conns", "run", "nss"} {
+		if err := os.RemoveAll(filepath.Join(c.folder.Path, name)); err != nil {
+			return fmt.Errorf("clear %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+func (c *change) setRefusals() error {
+	text, err := json.Marshal(c.refused)
+	if err != nil {
+		return err
+	}
+	_, err = c.folder.Write(refusedFile, text)
+	return err
+}
+
+// refusals reads back which conns the daemon refused, and why.
+func refusals(f *container.Folder) map[string]string {
+	refused := map[string]string{}
+	if text, err := os.ReadFile(filepath.Join(f.Path, refusedFile)); err == nil {
+		_ = json.Unmarshal(text, &refused)
+	}
+	return refused
+}

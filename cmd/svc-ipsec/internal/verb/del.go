@@ -1,0 +1,159 @@
+package verb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/containernetworking/cni/pkg/skel"
+
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/container"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/link"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/pluto"
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+)
+
+// Del removes a container. It needs no more than its name: everything else is in its folder, or on its parts.
+func (e *Executable) Del(args *skel.CmdArgs) error {
+	ctx, cancel := e.budget(verbBudget)
+	defer cancel()
+	owner, err := identify(args)
+	if err != nil {
+		// No such name can have been made by ADD, so nothing of it is here.
+		e.Log.Warn("nothing to remove under such a name", slog.Any("error", err))
+		return nil
+	}
+	folder, err := container.Open(ctx, e.Root, owner.Name, patience)
+	if err != nil {
+		return err
+	}
+	defer folder.Close()
+	attachment, err := folder.Attachment()
+	if err != nil {
+		e.Log.Warn("attachment damaged, going by the owner tags", slog.String("container", string(owner.Name)), slog.Any("error", err))
+		attachment = &container.Attachment{Network: owner.Network, ContainerID: owner.ContainerID}
+	}
+	if attachment != nil && attachment.Network != owner.Network {
+		e.warnForeign(owner, "state folder", attachment.Network+":"+string(owner.Name)+":"+string(attachment.ContainerID))
+		return nil
+	}
+	if attachment != nil && attachment.ContainerID != owner.ContainerID {
+		e.Log.Info("removing a container of another id", slog.String("container", string(owner.Name)),
+			slog.String("id", string(attachment.ContainerID)), slog.String("asked", string(owner.ContainerID)))
+	}
+	r := removal{Executable: e, owner: owner, folder: folder, attachment: attachment, namespace: args.Netns}
+	if err := r.run(ctx); err != nil {
+		return fmt.Errorf("del %s: %w", owner.Name, err)
+	}
+	return nil
+}
+
+func (e *Executable) warnForeign(owner spec.Owner, what, tag string) {
+	e.Log.Warn("left alone: it does not carry our owner tag", slog.String("container", string(owner.Name)), slog.String("what", what),
+		slog.String("tag", tag), slog.String("network", owner.Network))
+}
+
+// removal takes away one container: DEL's, GC's, or a failed ADD's.
+type removal struct {
+	*Executable
+	owner      spec.Owner
+	folder     *container.Folder
+	attachment *container.Attachment // nil: not known
+	namespace  string                // what the runtime named, if anything
+	warned     bool
+	stopped    bool // a daemon of ours ran
+}
+
+// run removes every part, and goes on when one resists: the others must not pile up behind it.
+func (r *removal) run(ctx context.Context) error {
+	var faults []error
+	for _, step := range []func(context.Context) error{r.unit, r.inside, r.outside} {
+		if err := step(ctx); err != nil {
+			faults = append(faults, err)
+		}
+	}
+	if len(faults) > 0 {
+		err := faults[0]
+		for _, next := range faults[1:] {
+			err = fmt.Errorf("%w; %w", err, next)
+		}
+		return err
+	}
+	return r.folder.Remove()
+}
+
+func (r *removal) foreign(what, tag string) {
+	if !r.warned {
+		r.warnForeign(r.owner, what, tag)
+	}
+	r.warned = true
+}
+
+// unit stops the daemon, if the unit is ours by its tag.
+func (r *removal) unit(ctx context.Context) error {
+	name := r.owner.Name.Unit()
+	details, err := r.Bus.Show(ctx, name)
+	if err != nil {
+		return err
+	}
+	if details.Name == "" || details.LoadState == "" || details.LoadState == "not-found" {
+		return nil
+	}
+	if details.Owner.Network != r.owner.Network || details.Owner.Name != r.owner.Name {
+		r.foreign(name, details.Owner.String())
+		return nil
+	}
+	r.stopped = true
+	return r.Bus.Stop(ctx, name)
+}
+
+// inside takes our parts out of the namespace, which may stay: a runtime's is its own.
+func (r *removal) inside(ctx context.Context) error {
+	path := r.namespace
+	if r.attachment != nil && r.attachment.Namespace != "" {
+		path = r.attachment.Namespace
+		if inode, err := container.Inode(path); err != nil || inode != r.attachment.Inode {
+			return nil // the namespace is gone, or another has its path
+		}
+	}
+	if path == "" {
+		return nil
+	}
+	namespace, err := link.Open(path)
+	if err != nil {
+		return nil
+	}
+	defer namespace.Close()
+	if r.attachment == nil {
+		namespace.RemoveUnfinished(r.owner)
+		return nil
+	}
+	if r.attachment.Chained {
+		if err := namespace.Leave(r.attachment.Interface); err != nil {
+			return err
+		}
+	} else {
+		namespace.RemoveUnfinished(r.owner)
+	}
+	if r.stopped {
+		if err := namespace.Flush(); err != nil {
+			return err
+		}
+	}
+	tools, _ := pluto.FindTools()
+	if r.attachment.Guard == link.GuardTable && tools.NFT == "" {
+		return nil
+	}
+	return namespace.RemoveGuard(ctx, tools.NFT, r.attachment.Guard)
+}
+
+// outside removes the veth, if it is ours by its alias.
+func (r *removal) outside(context.Context) error {
+	err := link.RemoveHost(r.owner)
+	if errors.Is(err, link.ErrTaken) {
+		r.foreign("interface "+string(r.owner.Name), err.Error())
+		return nil
+	}
+	return err
+}

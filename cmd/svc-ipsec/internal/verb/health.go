@@ -1,0 +1,129 @@
+package verb
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/container"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/link"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/pluto"
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+)
+
+// What a healthy container without a daemon says of itself.
+const (
+	saysNoExternalIP  = "no external IP: nothing to run"
+	saysNoConnections = "no connections: nothing to run"
+	saysAllDown       = "all connections have administrative state down: nothing to run"
+	saysAllRefused    = "no connection can run: see their reasons"
+)
+
+// health says how a container does. A tunnel that is not up is no failure of the container.
+func health(ctx context.Context, c *config.Configuration, d *pluto.Daemon, refused map[string]string, a *container.Attachment, why bool) (*spec.Health, error) {
+	h := &spec.Health{Code: spec.Running}
+	wanted := c.Wanted()
+	var messages []string
+	if len(wanted) == 0 {
+		messages = append(messages, idle(c))
+	} else {
+		messages = append(messages, lacks(wanted)...)
+	}
+	switch a.Guard {
+	case link.GuardPolicies:
+		messages = append(messages, "nftables cannot guard against packets in clear here: XFRM policies do")
+	case link.GuardNone:
+		messages = append(messages, "packets for peers leave in clear while a tunnel is down: "+a.GuardReason)
+	}
+	h.Message = strings.Join(messages, "; ")
+	var up map[string]pluto.Traffic
+	if len(wanted) > 0 {
+		var err error
+		if up, err = d.Traffic(ctx); err != nil {
+			return nil, err
+		}
+	}
+	var reasons map[string]string
+	for i := range c.Connections {
+		connection := &c.Connections[i]
+		state := describe(connection, up, refused)
+		if state.Status == spec.Down && state.Reason == "" && why {
+			if reasons == nil {
+				reasons = d.Failures(ctx)
+			}
+			state.Reason = reasonOf(connection, reasons)
+		}
+		h.Connections = append(h.Connections, state)
+	}
+	return h, nil
+}
+
+func idle(c *config.Configuration) string {
+	switch {
+	case len(c.Connections) == 0:
+		return saysNoConnections
+	case len(c.ExternalIPs) == 0:
+		return saysNoExternalIP
+	case !slices.ContainsFunc(c.Connections, func(c config.Connection) bool { return c.Up }):
+		return saysAllDown
+	default:
+		return saysAllRefused
+	}
+}
+
+// lacks says what the kernel cannot carry of what is wanted.
+func lacks(wanted []*config.Connection) []string {
+	var messages []string
+	for _, c := range wanted {
+		message := link.KernelLacks(c.IPsec.Protocol, c.PeerAddress.Is4())
+		if message != "" && !slices.Contains(messages, message) {
+			messages = append(messages, message)
+		}
+	}
+	return messages
+}
+
+// describe says how one connection does: active only if each of its pairs has an installed Child SA.
+func describe(c *config.Connection, up map[string]pluto.Traffic, refused map[string]string) spec.Connection {
+	state := spec.Connection{ID: c.ID, Name: c.Name, Status: spec.Down}
+	switch {
+	case c.Refused != nil:
+		state.Reason = c.Refused.Error()
+		return state
+	case !c.Up:
+		state.Reason = "adminStateUp is false"
+		return state
+	}
+	state.Status = spec.Active
+	for _, pair := range c.Pairs() {
+		p := spec.Pair{Local: pair.Local.String(), Peer: pair.Peer.String(), Status: spec.Down}
+		if traffic, ok := up[pair.Conn]; ok {
+			p.Status, p.BytesIn, p.BytesOut = spec.Active, traffic.In, traffic.Out
+			if since := traffic.Since; state.Since == nil || since.After(*state.Since) {
+				state.Since = &since
+			}
+		} else {
+			state.Status = spec.Down
+			if reason, ok := refused[pair.Conn]; ok && state.Reason == "" {
+				state.Reason = reason
+			}
+		}
+		state.Pairs = append(state.Pairs, p)
+	}
+	if state.Status == spec.Down {
+		state.Since = nil
+	}
+	return state
+}
+
+// reasonOf takes the daemon's word for the first pair that is down; for pairs that share an IKE SA it is said of the one
+// that made it.
+func reasonOf(c *config.Connection, reasons map[string]string) string {
+	for _, pair := range c.Pairs() {
+		if reason := reasons[pair.Conn]; reason != "" {
+			return reason
+		}
+	}
+	return ""
+}

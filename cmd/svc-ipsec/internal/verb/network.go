@@ -1,0 +1,108 @@
+package verb
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+
+	"github.com/containernetworking/cni/pkg/skel"
+
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/link"
+)
+
+// network brings interface, addresses, routes and guard to the plan. The guard is closed before a new peer gets a route
+// and opened after an old one has lost it.
+func (c *change) network(ctx context.Context) error {
+	if c.plan.Chained {
+		if err := c.checkGiven(); err != nil {
+			return err
+		}
+	} else if err := c.namespace.EnsureVeth(c.plan.Interface, c.request.owner); err != nil {
+		return err
+	}
+	old := c.oldPlan()
+	both := c.plan.Guard
+	if old != nil {
+		both.Peers = append(slices.Clone(both.Peers), old.Guard.Peers...)
+		both.External = append(slices.Clone(both.External), old.Guard.External...)
+		both.IKEv1 = both.IKEv1 || old.Guard.IKEv1
+	}
+	c.guard(ctx, both)
+	if err := c.namespace.Apply(c.plan); err != nil {
+		return err
+	}
+	if old != nil && len(both.Peers) > len(c.plan.Guard.Peers) {
+		c.guard(ctx, c.plan.Guard)
+	}
+	if c.plan.Chained {
+		return nil
+	}
+	before := ""
+	if c.before != nil {
+		before = c.before.Bridge
+	}
+	return link.Join(c.request.owner, c.request.bridge(), before)
+}
+
+// guard puts the guard in place. Where none can be, the tunnels work all the same and the container's health says so.
+func (c *change) guard(ctx context.Context, g link.Guard) {
+	c.attachment.Guard, c.attachment.GuardReason = c.namespace.SetGuard(ctx, c.tools.NFT, g)
+	if reason := c.attachment.GuardReason; reason != "" {
+		c.Log.Warn("packets in clear are blocked by XFRM policies, which a restart of Libreswan 5 flushes",
+			slog.String("container", string(c.request.owner.Name)), slog.String("reason", reason))
+	}
+}
+
+func (c *change) checkGiven() error {
+	has, err := c.namespace.Has(c.plan.Interface, c.request.configuration.ExternalIPs)
+	if err != nil {
+		return err
+	}
+	if !has {
+		return fail(7, "prevResult: interface %s does not have the addresses that it names", c.plan.Interface)
+	}
+	return nil
+}
+
+// oldPlan is the network as the last good ADD made it; nil if there is none.
+func (c *change) oldPlan() *link.Plan {
+	if c.before == nil {
+		return nil
+	}
+	raw, err := c.folder.Conf()
+	if err != nil || raw == nil {
+		return nil
+	}
+	old, err := decode(&skel.CmdArgs{ContainerID: string(c.before.ContainerID), IfName: c.before.Interface, StdinData: raw})
+	if err != nil {
+		return nil
+	}
+	old.configuration.Resolve(func(string) bool { return false })
+	plan, err := old.plan()
+	if err != nil {
+		return nil
+	}
+	return plan
+}
+
+func (c *change) restoreNetwork(ctx context.Context) error {
+	old := c.oldPlan()
+	if old == nil {
+		return nil
+	}
+	namespace, err := link.Open(c.before.Namespace)
+	if err != nil {
+		return err
+	}
+	defer namespace.Close()
+	if err := namespace.Apply(old); err != nil {
+		return err
+	}
+	if !old.Chained {
+		if err := link.Join(c.request.owner, c.before.Bridge, c.request.bridge()); err != nil {
+			return err
+		}
+	}
+	namespace.SetGuard(ctx, c.tools.NFT, old.Guard)
+	return nil
+}

@@ -1,0 +1,26 @@
+package verb
+
+import (
+	"encoding/json"
+	"io"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+)
+
+// Version is the executable's own version, a semantic one.
+type Version string
+
+// SupportedVersions lists the versions of the CNI specification, oldest first. It implements version.PluginInfo.
+func (Version) SupportedVersions() []string { return []string{"0.4.0", "1.0.0", spec.CNIVersion} }
+
+// Encode writes the answer to VERSION.
+func (v Version) Encode(w io.Writer) error {
+	return json.NewEncoder(w).Encode(spec.VersionAnswer{
+		CNIVersion:        spec.CNIVersion,
+		SupportedVersions: v.SupportedVersions(),
+		ServiceType:       ServiceType,
+		ServiceVersion:    string(v),
+		ContractVersion:   spec.ContractVersion,
+		Reconfigure:       true,
+	})
+}

@@ -1,0 +1,242 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+)
+
+func TestAddMakesWhatCheckFindsAndDelRemoves(t *testing.T) {
+	onGround(t)
+	c := newContainer(t, "vpn-one")
+	c.configuration = fmt.Sprintf(oneConnection, more)
+	c.must("ADD")
+	result, err := spec.ParseResult([]byte(c.stdout), "vpn-one")
+	if err != nil || len(result.Units) != 1 || len(result.CNI.Interfaces) != 2 || len(result.CNI.IPs) != 4 {
+		t.Fatalf("result %v: %s", err, c.stdout)
+	}
+	contains(t, "the veth", sh(t, "ip", "-d", "link", "show", "vpn-one"), "alias by-hand:vpn-one:vpn-one-id", "master br-test", "UP")
+	contains(t, "svc0", sh(t, "ip", "-n", c.name, "addr", "show", "svc0"), "ca:08:1a:94:29:0e", "100.100.100.2/32", "169.254.0.2/30", "2001:db8:1::2/128", "fd00::2/126")
+	contains(t, "the routes", sh(t, "ip", "-n", c.name, "route"), "200.200.200.2 via 169.254.0.1", "10.1.0.0/24 via 169.254.0.1", "10.2.0.0/24 via 169.254.0.1")
+	contains(t, "the routes", sh(t, "ip", "-n", c.name, "-6", "route"), "2001:db8:2::2 via fd00::1", "fd02::/64 via fd00::1", "mtu 1400")
+	contains(t, "the neighbours", sh(t, "ip", "-n", c.name, "neigh"), "169.254.0.1 dev svc0 lladdr 02:00:00:00:00:01 PERMANENT")
+	if routes := sh(t, "ip", "-n", c.name, "route", "show", "default"); routes != "" {
+		t.Errorf("a default route: %s", routes)
+	}
+	for key, want := range map[string]string{"Slice": "svc-ipsec.slice", "Type": "notify", "SyslogIdentifier": "vpn-one", "NoNewPrivileges": "yes",
+		"Environment": "SVC_OWNER=by-hand:vpn-one:vpn-one-id", "Description": "IPSEC service container vpn-one"} {
+		if got := c.property(key); got != want {
+			t.Errorf("%s is %q, want %q", key, got, want)
+		}
+	}
+	contains(t, "ipsec status in the daemon's view", sh(t, "nsenter", "-t", c.property("MainPID"), "-m", "ipsec", "status"), `"first-0-0"`, `"second-0-0"`, `"six-0-0"`)
+	c.must("CHECK")
+	if h := c.health(); h.Code != spec.Running || len(h.Connections) != 3 || len(h.Connections[2].Pairs) != 1 {
+		t.Errorf("health %+v", h)
+	}
+	sh(t, "ip", "-n", c.name, "addr", "del", "100.100.100.2/32", "dev", "svc0")
+	c.fails("CHECK", 999, "has lost address 100.100.100.2/32")
+	c.must("DEL")
+	c.gone()
+	c.must("DEL")
+	c.fails("CHECK", spec.CodeUnknownContainer, "no such container")
+}
+
+func TestAFailedAddLeavesNothing(t *testing.T) {
+	onGround(t)
+	c := newContainer(t, "vpn-fail")
+	c.port = `{"addresses":["169.254.0.1/30"],"bridge":"br-none"}`
+	c.fails("ADD", 102, "br-none")
+	c.gone()
+	c.port = `{"addresses":["169.254.0.1/30"]}`
+	c.configuration = `{"connection":[]}`
+	c.fails("ADD", spec.CodeConfiguration, `unknown key "connection"`)
+	c.gone()
+	c.configuration = fmt.Sprintf(oneConnection, "")
+	c.namespace = "/proc/self/ns/net"
+	c.fails("ADD", 8, "network namespace of this program")
+	c.gone()
+	c.namespace = "/run/netns/none"
+	c.fails("ADD", spec.CodeEnvironment, "CNI_NETNS")
+	c.gone()
+	c.namespace = "/run/netns/" + c.name
+	sh(t, "ip", "-n", c.name, "link", "add", "svc0", "type", "bridge")
+	c.fails("ADD", 999, "the namespace has an interface of that name")
+	c.gone()
+	contains(t, "the other's interface", sh(t, "ip", "-n", c.name, "-d", "link", "show", "svc0"), "bridge")
+}
+
+func TestANameThatAnotherInterfaceHasIsLeftAlone(t *testing.T) {
+	onGround(t)
+	c := newContainer(t, "vpn-taken")
+	sh(t, "ip", "link", "add", "vpn-taken", "type", "bridge")
+	defer sh(t, "ip", "link", "del", "vpn-taken")
+	c.fails("ADD", 101, "vpn-taken")
+	if inside := sh(t, "ip", "-n", c.name, "-br", "link"); strings.Count(inside, "\n") != 1 {
+		t.Errorf("left inside: %s", inside)
+	}
+	c.must("DEL")
+	if lines := strings.Count(c.stderr, "level=WARN"); lines != 1 {
+		t.Errorf("%d warnings: %s", lines, c.stderr)
+	}
+	sh(t, "ip", "link", "show", "vpn-taken")
+}
+
+func TestDelLeavesAnotherNetworksContainer(t *testing.T) {
+	onGround(t)
+	c := newContainer(t, "vpn-hand")
+	c.must("ADD")
+	c.network = spec.Network
+	c.must("DEL")
+	contains(t, "the log", c.stderr, "level=WARN")
+	c.fails("ADD", spec.CodeEnvironment, "held by container")
+	c.network = "by-hand"
+	c.must("CHECK")
+	c.id = "another"
+	c.fails("ADD", spec.CodeEnvironment, "held by container")
+	c.namespace = ""
+	c.must("DEL")
+	c.gone()
+}
+
+func TestNothingToRunIsHealthy(t *testing.T) {
+	onGround(t)
+	c := newContainer(t, "vpn-idle")
+	for _, test := range []struct{ configuration, says string }{
+		{`{}`, "no connections"},
+		{strings.Replace(fmt.Sprintf(oneConnection, ""), `"100.100.100.2","2001:db8:1::2"`, "", 1), "no external IP"},
+		{strings.Replace(fmt.Sprintf(oneConnection, ""), `"id":"first"`, `"id":"first","adminStateUp":false`, 1), "administrative state down"},
+	} {
+		c.configuration = test.configuration
+		c.must("ADD")
+		contains(t, "the message", c.health().Message, test.says)
+		contains(t, "the result", c.stdout, `"units":[]`)
+		c.must("CHECK")
+		contains(t, "the message", c.health().Message, test.says)
+		if pids := c.property("MainPID"); pids != "0" {
+			t.Errorf("%s: a daemon runs", test.says)
+		}
+	}
+	c.must("DEL")
+	c.gone()
+}
+
+func TestGCKeepsWhatIsAttachedAndWhatIsAnothers(t *testing.T) {
+	onGround(t)
+	keep, drop := newContainer(t, "vpn-keep"), newContainer(t, "vpn-drop")
+	drop.port = ""
+	hand := newContainer(t, "vpn-other")
+	keep.network, drop.network = "net-gc", "net-gc"
+	hand.port = ""
+	for _, c := range []*subject{keep, drop, hand} {
+		c.must("ADD")
+	}
+	keep.must("GC")
+	drop.must("CHECK")
+	keep.attachments = `[{"containerID":"vpn-keep-id","ifname":"svc0"}]`
+	keep.must("GC")
+	keep.attachments = ""
+	drop.gone()
+	keep.must("CHECK")
+	hand.must("CHECK")
+}
+
+func TestStatusIsGoodHereAndNamesWhatIsMissing(t *testing.T) {
+	onGround(t)
+	c := newContainer(t, "vpn-status")
+	c.must("STATUS")
+	sh(t, "mount", "--bind", "/dev/null", "/usr/sbin/nft")
+	defer sh(t, "umount", "/usr/sbin/nft")
+	c.fails("STATUS", spec.CodeNotAvailable, "nft")
+}
+
+func TestChainedAfterAnotherPluginTheInterfaceStays(t *testing.T) {
+	onGround(t)
+	c := newContainer(t, "vpn-chain")
+	c.foreign, c.port, c.iface = true, "", "eth0"
+	sh(t, "ip", "link", "add", "host-side", "type", "veth", "peer", "name", "eth0", "netns", c.name)
+	defer func() { _ = exec.Command("ip", "link", "del", "host-side").Run() }()
+	sh(t, "ip", "-n", c.name, "addr", "add", "192.0.2.2/24", "dev", "eth0")
+	sh(t, "ip", "-n", c.name, "link", "set", "eth0", "up")
+	c.previous = `{"cniVersion":"1.1.0","interfaces":[{"name":"host-side"},{"name":"eth0","mac":"02:00:00:00:00:09","sandbox":"` + c.namespace + `"}],
+		"ips":[{"address":"192.0.2.2/24","gateway":"192.0.2.1","interface":1}]}`
+	c.configuration = `{"externalIps":["192.0.2.3"]}`
+	c.fails("ADD", spec.CodeConfiguration, "192.0.2.2")
+	c.configuration = `{"connections":[{"id":"a","peerAddress":"198.51.100.9","localCidrs":["192.0.2.2/32"],"peerCidrs":["10.2.0.0/24"],"psk":"k"}]}`
+	c.port = `{"bridge":"br-test"}`
+	c.fails("ADD", spec.CodeConfiguration, "port")
+	c.port = ""
+	c.must("ADD")
+	contains(t, "the result", c.stdout, `"host-side"`, `"02:00:00:00:00:09"`)
+	contains(t, "the routes", sh(t, "ip", "-n", c.name, "route"), "10.2.0.0/24 via 192.0.2.1")
+	c.must("CHECK")
+	c.must("DEL")
+	if routes := sh(t, "ip", "-n", c.name, "route"); strings.Contains(routes, "10.2.0.0") {
+		t.Errorf("routes are left:\n%s", routes)
+	}
+	contains(t, "the interface", sh(t, "ip", "-n", c.name, "addr", "show", "eth0"), "192.0.2.2/24")
+	if rules := tryShell("ip", "netns", "exec", c.name, "nft", "list", "ruleset"); rules != "" {
+		t.Errorf("rules are left:\n%s", rules)
+	}
+}
+
+func TestAProcessesNamespaceIsPinnedAndLetGo(t *testing.T) {
+	onGround(t)
+	c := newContainer(t, "vpn-pin")
+	c.foreign = true
+	sleeper := exec.Command("ip", "netns", "exec", c.name, "sleep", "300")
+	if err := sleeper.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = sleeper.Process.Kill(); _ = sleeper.Wait() }()
+	eventually(t, "the process is inside", func() bool {
+		a, _ := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", sleeper.Process.Pid))
+		b, _ := os.Readlink("/proc/self/ns/net")
+		return a != "" && a != b
+	})
+	c.namespace = fmt.Sprintf("/proc/%d/ns/net", sleeper.Process.Pid)
+	c.must("ADD")
+	var result struct{ Units []string }
+	if err := json.Unmarshal([]byte(c.stdout), &result); err != nil || len(result.Units) != 1 {
+		t.Fatal(c.stdout)
+	}
+	c.name = strings.TrimSuffix(strings.TrimPrefix(result.Units[0], "svc-"), ".service")
+	if !regexp.MustCompile(`^x[0-9a-f]{10}$`).MatchString(c.name) {
+		t.Errorf("name %s", c.name)
+	}
+	if path := c.property("NetworkNamespacePath"); path != "/run/svc-ipsec/"+c.name+"/netns" {
+		t.Errorf("the unit got %s", path)
+	}
+	c.must("CHECK")
+	c.must("DEL")
+	c.gone()
+	if mounts, _ := os.ReadFile("/proc/self/mountinfo"); strings.Contains(string(mounts), c.name) {
+		t.Error("the pin is left")
+	}
+}
+
+func TestNoSecretIsLoggedOrShown(t *testing.T) {
+	onGround(t)
+	c := newContainer(t, "vpn-quiet")
+	c.configuration = fmt.Sprintf(oneConnection, more)
+	c.must("ADD")
+	c.must("CHECK")
+	const hex = "7468652d7365637265742d6f662d746865" // the-secret-of-the
+	lines, _ := os.ReadFile("/proc/" + c.property("MainPID") + "/cmdline")
+	for what, text := range map[string]string{"journal": sh(t, "journalctl", "--no-pager", "-o", "export"), "command line": string(lines),
+		"unit": sh(t, "systemctl", "show", "svc-vpn-quiet"), "status": c.whack("--status")} {
+		if strings.Contains(text, "of-the-ground-test") || strings.Contains(text, hex) {
+			t.Errorf("the %s tells a secret", what)
+		}
+	}
+	out := sh(t, "find", "/run/svc-ipsec", "!", "-type", "s", "-perm", "/077")
+	if out != "" {
+		t.Errorf("others may look at %s", out)
+	}
+}
