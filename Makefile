@@ -1,0 +1,102 @@
+# make demo and make test are what a newcomer wants. What runs is a static
+# binary in build/; what a target needs of Debian, test/ground/packages installs.
+
+VERSION := 0.1.0
+# A later version of the same major: what test/guest upgrades to.
+NEXT    := $(basename $(basename $(VERSION))).99.0
+PREFIX  := /usr
+DESTDIR :=
+SECONDS := 300
+
+SHELL       := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+# One thing after the other, whatever -j says: the grounds share the processors.
+.NOTPARALLEL:
+
+STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+# Every shell script, by its first line or its name.
+scripts = $(shell find . -path ./build -prune -o -path ./.git -prune -o -type f \
+	\( -name '*.bash' -o -name '*.bats' -o -exec awk '/^\#!.*sh$$/ {found = 1} {exit} END {exit !found}' {} \; \) -print)
+
+# The packages with tests that skip where there is no systemd of theirs.
+ground_packages = $(sort $(addprefix ./,$(dir $(shell grep -rl SVC_TEST_GROUND --include='*_test.go' cmd pkg))))
+
+.PHONY: help build tools test check unit bats crash soak guest demo install clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*##/ {printf "make %-8s %s\n", $$1, $$2}' Makefile
+
+# compile FOLDER VERSION
+define compile
+	CGO_ENABLED=0 go build -trimpath -buildvcs=false -o $(1) \
+		-ldflags '-s -w -X main.version=$(2) -X main.serviceVersion=$(2)' ./cmd/...
+endef
+
+build: ## the static binaries, in build/
+	$(call compile,build/,$(VERSION))
+
+test: check unit bats crash guest ## everything: check, unit, bats, crash, guest
+	@echo
+	@echo "make test: $$(grep -c '^ok' build/unit.log) Go packages," \
+		"$$(grep -c '^ok' build/ground.log) of them in the sandbox too," \
+		"$$(grep -c '^ok' build/bats.log) bats tests," \
+		"$$(grep -c '^ok' build/crash.log) kills," \
+		"$$(grep -c '^ok' build/guest.log) tests with ESP"
+	@echo "$$(cat build/unit.log build/ground.log build/bats.log build/crash.log build/guest.log | grep -c '^ok') passed, 0 failed"
+
+check: ## formatting, vet, staticcheck, shellcheck
+	test/ground/packages check
+	@test -z "$$(gofmt -l *.go cmd pkg test)" || { gofmt -d *.go cmd pkg test; exit 1; }
+	go mod tidy -diff
+	go vet ./...
+	$(STATICCHECK) ./...
+	shellcheck $(scripts)
+	awk '/^```/ {inside = 0} inside; /^```sh svc-echo$$/ {inside = 1}' docs/executables.md | shellcheck -
+
+unit: ## Go tests with the race detector; those that need systemd in the sandbox
+	test/ground/packages build
+	@mkdir -p build
+	go test -race ./... | tee build/unit.log
+# Not in /tmp nor in a home: their units have those hidden, and run the test binary.
+	test/ground/run systemd SVC_TEST_GROUND=1 GOTMPDIR=/srv \
+		GOCACHE="$$(go env GOCACHE)" GOMODCACHE="$$(go env GOMODCACHE)" \
+		go test -race -count=1 -p 1 $(ground_packages) | tee build/ground.log
+
+tools: ## CNI's own programs, which the tests drive the executables with
+	GOBIN=$(CURDIR)/build/tools CGO_ENABLED=0 go install github.com/containernetworking/cni/cnitool@v1.3.1
+	GOBIN=$(CURDIR)/build/tools CGO_ENABLED=0 go install \
+		github.com/containernetworking/plugins/plugins/main/ptp@v1.9.1 \
+		github.com/containernetworking/plugins/plugins/ipam/host-local@v1.9.1
+
+bats: build tools ## the behaviour of the whole, in the sandbox
+	test/ground/run systemd bats --timing test/bats | tee build/bats.log
+
+guest: build ## tunnels, where the kernel has ESP; a reboot, which only a guest can have
+	$(call compile,build/next/,$(NEXT))
+	test/ground/run esp bats --timing test/guest | tee build/guest.log
+	[ "$${HOST:-0}" = 1 ] || test/reboot/run | tee -a build/guest.log
+
+crash: build ## a kill before each effect on the host, and what the next start makes of it; FULL=1 for all of them
+	test/crash/run | tee build/crash.log
+
+soak: build ## bounded harm to a dozen containers, then an exact comparison: SECONDS=300
+	test/soak/run -seconds $(SECONDS)
+
+demo: build ## two sites, two containers, a tunnel: from binding to traffic and back
+	rm -rf build/demo
+	$(MAKE) --no-print-directory install DESTDIR=build/demo PREFIX=/usr
+	test/ground/run esp examples/two-sites/demo
+
+install: ## what make build made, with units and man pages: DESTDIR= PREFIX=/usr
+	install -D -m 755 -t $(DESTDIR)$(PREFIX)/sbin build/svc-supervisor
+	install -D -m 755 -t $(DESTDIR)$(PREFIX)/libexec/svc-supervisor build/svc-ipsec
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man8 docs/man/svc-supervisor.8 docs/man/svc-ipsec.8
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system contrib/systemd/svc.slice \
+		contrib/systemd/svc-ipsec.slice contrib/systemd/svc-supervisor.service
+	sed -i '/^ExecStart=\|^Environment=/s,=/usr/,=$(PREFIX)/,' $(DESTDIR)$(PREFIX)/lib/systemd/system/svc-supervisor.service
+
+clean: ## removes build/
+	rm -rf build

@@ -1,0 +1,246 @@
+#!/usr/bin/env bats
+# IPSEC containers, as far as a kernel without ESP lets them: everything but
+# the traffic.
+
+load helpers
+
+# vpn NAME EXTERNAL PEER LOCAL_NET PEER_NET [KEY…] binds an IPSEC container.
+vpn() {
+	local name=$1
+	shift
+	site "$@" | with_id "f-$name" | object "configurations/f-$name"
+	container "c-$name" IPSEC "f-$name"
+	bind "p-$name" "$name" "c-$name" "${PORT[@]:-addresses: [169.254.0.1/30]}"
+}
+
+begin() { start SVC_PLUGIN_PATH="$LIBEXEC" "$@"; }
+ps_row() { PLUGIN_PATH=$LIBEXEC row "$@"; }
+main_pid() { systemctl show -P MainPID "svc-$1.service"; }
+inside() { ip netns exec "$@"; }
+
+# conns NAME prints which the daemon has loaded.
+conns() { whack "$1" whack --status | grep -oE '^[^ ]* *"[^"]+"' | cut -d'"' -f2 | sort -u | xargs; }
+
+@test "a container runs: unit, slice, namespace, log fields, limits" {
+	PORT=("addresses: [169.254.0.1/30]" "mac: '02:00:00:00:00:01'")
+	vpn left 100.100.100.2 200.200.200.2 10.1.0.0/24 10.2.0.0/24
+	begin
+	eventually 15 runs left c-left IPSEC
+	run -0 systemctl status --no-pager svc-left.service
+	# shellcheck disable=SC2154 # of run
+	[[ "$output" == *"active (running)"* && "$output" =~ svc-ipsec.slice && "$output" =~ pluto ]]
+	local pid
+	pid=$(main_pid left)
+	same "namespace" "$(stat -Lc %i /run/netns/left)" "$(stat -Lc %i "/proc/$pid/ns/net")"
+	grep -q '/svc\.slice/svc-ipsec\.slice/svc-left\.service' "/proc/$pid/cgroup"
+	same "type, restart, watchdog" "notify on-failure" "$(systemctl show -P Type -P Restart svc-left.service | xargs)"
+	not same "watchdog" 0 "$(systemctl show -P WatchdogUSec svc-left.service)"
+	# CAP_NET_ADMIN and CAP_NET_BIND_SERVICE.
+	same "capabilities" 0000000000001400 "$(awk '/^CapBnd/ { print $2 }' "/proc/$pid/status")"
+	journalctl --quiet SVC_CONTAINER=left -o json | jq -e -s 'length > 0 and all(.[]; .SVC_CONTAINER_ID == "c-left" and .SVC_TYPE == "IPSEC")'
+	same "row" "IPSEC RUNNING svc-left.service" "$(ps_row left '.type + " " + .status + " " + .units[0]')"
+	same "connections in ps" 0/1 "$(PLUGIN_PATH=$LIBEXEC sup ps | awk '$1 == "left" { print $7 }')"
+	same "connections in the status" '[{"id":"7f1c0000-0000-4000-8000-000000000001","name":"to-peer","status":"DOWN"}]' \
+		"$(status c-left '[.connections[] | {id, name, status}]' | jq -c .)"
+	unbind p-left
+	eventually 15 gone left
+	not test -e /run/svc-ipsec/left
+}
+
+@test "the network of a container: veth, tag, bridge, addresses, MAC, sysctls, neighbour, routes" {
+	ip link add br-left type bridge
+	ip link set br-left up
+	PORT=("addresses: [169.254.0.1/30, 'fd00::1/126']" "mac: '02:00:00:00:00:01'" "bridge: br-left")
+	vpn left 100.100.100.2 200.200.200.2 10.1.0.0/24 10.2.0.0/24 '.externalIps += ["2001:db8::2"]'
+	begin
+	eventually 15 runs left c-left IPSEC
+	same "tag of the veth" svc-supervisor:left:c-left "$(alias_of left)"
+	same "bridge" br-left "$(ip -j link show dev left | jq -r '.[0].master')"
+	same "state" UP "$(ip -j link show dev left | jq -r '.[0].flags[] | select(. == "UP")')"
+	same "MAC inside" ca:08:1a:94:29:0e "$(ip -n left -j link show dev svc0 | jq -r '.[0].address')"
+	same "addresses" "100.100.100.2/32 169.254.0.2/30 2001:db8::2/128 fd00::2/126" \
+		"$(ip -n left -j address show dev svc0 | jq -r '.[0].addr_info[] | select(.scope == "global") | "\(.local)/\(.prefixlen)"' | sort | xargs)"
+	same "neighbours" "169.254.0.1 02:00:00:00:00:01 fd00::1 02:00:00:00:00:01" \
+		"$(ip -n left neighbour show nud permanent dev svc0 | awk '{ print $1, $3 }' | sort | xargs)"
+	ip -n left route show
+	ip -n left route show 200.200.200.2 | grep -q 'via 169.254.0.1 dev svc0 .*src 100.100.100.2'
+	ip -n left route show 10.2.0.0/24 | grep -q 'via 169.254.0.1 dev svc0 .*mtu 1400'
+	ip -n left route show 10.1.0.0/24 | grep -q 'via 169.254.0.1 dev svc0'
+	same "default route" "" "$(ip -n left route show default)"
+	same "forwarding" "1 1" "$(inside left sysctl -n net.ipv4.conf.all.forwarding net.ipv6.conf.all.forwarding | xargs)"
+	same "rp_filter, redirects" "0 0 0" "$(inside left sysctl -n net.ipv4.conf.svc0.rp_filter net.ipv4.conf.svc0.send_redirects \
+		net.ipv4.conf.svc0.accept_redirects | xargs)"
+	local life
+	life=$(life left)
+
+	# In place: another bridge, another MAC of the router, another external MAC.
+	ip link add br-other type bridge
+	PORT=("addresses: [169.254.0.5/30]" "mac: '02:00:00:00:00:05'" "bridge: br-other")
+	vpn left 100.100.100.2 200.200.200.2 10.1.0.0/24 10.2.0.0/24 '.externalMac = "ca:08:1a:94:29:0f"'
+	eventually 15 is br-other master_of left
+	eventually 15 runs left c-left IPSEC
+	same "addresses" "100.100.100.2/32 169.254.0.6/30" \
+		"$(ip -n left -j address show dev svc0 | jq -r '.[0].addr_info[] | select(.scope == "global") | "\(.local)/\(.prefixlen)"' | sort | xargs)"
+	same "MAC inside" ca:08:1a:94:29:0f "$(ip -n left -j link show dev svc0 | jq -r '.[0].address')"
+	same "daemon" "$life" "$(life left)"
+	unbind p-left
+	eventually 15 gone left
+	ip link delete br-left
+	ip link delete br-other
+}
+
+master_of() { ip -j link show dev "$1" | jq -r '.[0].master'; }
+
+@test "a key is where it is needed and nowhere else" {
+	vpn left 100.100.100.2 200.200.200.2 10.1.0.0/24 10.2.0.0/24
+	begin SVC_LOG_LEVEL=debug
+	eventually 15 runs left c-left IPSEC
+	same "files that others can open" "" "$(find /run/svc-ipsec -type f -perm /077 -printf '%m %p\n')"
+	same "modes of configuration and keys" 600 "$(find /run/svc-ipsec/left/{etc,conns} -type f -printf '%m\n' | sort -u)"
+	same "modes of the folders" "" "$(find /run/svc-ipsec -type d -perm /077 -printf '%m %p\n')"
+	same "mode of the record" 600 "$(stat -c %a "$STATE/containers/left.IPSEC")"
+	same "mode of the state" 700 "$(stat -c %a "$STATE")"
+	local hex
+	hex=$(psk | tr -d '\n' | od -An -tx1 | tr -d ' \n')
+	local where
+	for where in "$(cat /proc/[0-9]*/cmdline | tr '\0' '\n')" "$(PLUGIN_PATH=$LIBEXEC sup ps -o json)" \
+		"$(cat "$STATUS"/containers/h1/*.json)" "$(journalctl --quiet --after-cursor "$BEGAN")" \
+		"$(systemctl show svc-left.service)" "$(tr '\0' '\n' <"/proc/$(main_pid left)/environ")"; do
+		[ -n "$where" ]
+		not grep -qF -e "$(psk)" -e 'not\"to be seen' -e "$hex" <<<"$where"
+	done
+	# It can be seen where it has to be, so the search is a good one.
+	grep -rqF "$hex" /run/svc-ipsec/left/etc
+	grep -qF 'not\"to be seen' "$STATE/containers/left.IPSEC"
+}
+
+@test "nothing to run is a healthy container without a daemon, and gets one when there is something" {
+	vpn none 100.100.100.2 200.200.200.2 10.1.0.0/24 10.2.0.0/24 '.connections = []'
+	vpn down 100.100.100.2 200.200.200.2 10.1.0.0/24 10.2.0.0/24 '.connections[0].adminStateUp = false'
+	vpn noip 100.100.100.2 200.200.200.2 10.1.0.0/24 10.2.0.0/24 '.externalIps = []'
+	begin
+	eventually 15 is "RUNNING no connections: nothing to run" status c-none '.code + " " + .message'
+	eventually 15 is "RUNNING all connections have administrative state down: nothing to run" status c-down '.code + " " + .message'
+	eventually 15 is "RUNNING no external IP: nothing to run" status c-noip '.code + " " + .message'
+	same "units" "" "$(systemctl list-units --plain --no-legend 'svc-*.service' | grep -v svc-supervisor)"
+	same "units of the record" 0 "$(record none '.result.units | length')"
+	vpn none 100.100.100.2 200.200.200.2 10.1.0.0/24 10.2.0.0/24
+	eventually 15 runs none c-none IPSEC
+	vpn none 100.100.100.2 200.200.200.2 10.1.0.0/24 10.2.0.0/24 '.connections = []'
+	eventually 15 is "RUNNING no connections: nothing to run" status c-none '.code + " " + .message'
+	eventually 5 is not-found systemctl show -P LoadState svc-none.service
+	same "verbs that deleted" "" "$(journal | grep 'msg="delete container' || true)"
+}
+
+@test "one bad connection is refused alone, with its reason" {
+	vpn left 100.100.100.2 200.200.200.2 10.1.0.0/24 10.2.0.0/24 '.connections += [
+		.connections[0] * {id: "b1", name: "bad-mtu", peerAddress: "200.200.200.3", peerCidrs: ["10.3.0.0/24"], mtu: 5},
+		.connections[0] * {id: "b2", name: "$(reboot)\nx", peerAddress: "200.200.200.4; include /etc/passwd", peerCidrs: ["10.4.0.0/24"]},
+		.connections[0] * {id: "b3", name: "bad-id", peerAddress: "200.200.200.5", peerId: "a\n  leftupdown=/bin/x", peerCidrs: ["10.5.0.0/24"]},
+		.connections[0] * {id: "ok", name: "second", peerAddress: "200.200.200.6", peerId: "@second", peerCidrs: ["10.6.0.0/24"]}]'
+	begin
+	eventually 15 runs left c-left IPSEC
+	same "reasons" "mtu peerAddress peerId" "$(status c-left '.connections[].reason // ""' | grep -oE 'connections\[[0-9]\]\.[a-zA-Z]+ ".*allowed' | sed 's/.*\]\.//; s/ .*//' | sort | xargs)"
+	same "conns" 2 "$(find /run/svc-ipsec/left/conns -name '*.conf' | wc -l)"
+	not grep -rqE 'include|leftupdown=/bin/x|reboot' /run/svc-ipsec/left/conns
+	same "statuses" "b1:DOWN b2:DOWN b3:DOWN ok:DOWN" "$(status c-left '.connections[1:][] | .id + ":" + .status' | sort | xargs)"
+	same "conns of the daemon" 2 "$(conns left | wc -w)"
+}
+
+@test "an edited connection leaves the others and the daemon alone; a bad document costs nothing" {
+	local second='.connections += [.connections[0] * {id: "7f1c0000-0000-4000-8000-000000000002", name: "second", peerAddress: "200.200.200.3", peerId: "200.200.200.3", peerCidrs: ["10.3.0.0/24"]}]'
+	vpn left 100.100.100.2 200.200.200.2 10.1.0.0/24 10.2.0.0/24
+	begin
+	eventually 15 runs left c-left IPSEC
+	local life
+	life=$(life left)
+	vpn left 100.100.100.2 200.200.200.2 10.1.0.0/24 10.2.0.0/24 "$second"
+	eventually 15 is 2 jq '.connections | length' "$STATUS/containers/h1/c-left.json"
+	same "daemon" "$life" "$(life left)"
+	same "conns of the daemon" 2 "$(conns left | wc -w)"
+	vpn left 100.100.100.2 200.200.200.2 10.1.0.0/24 10.2.0.0/24 '.externalMac = "nonsense"'
+	eventually 15 change_failed 'configuration.externalMac "nonsense": allowed'
+	same "daemon" "$life" "$(life left)"
+	same "conns of the daemon" 2 "$(conns left | wc -w)"
+	vpn left 100.100.100.2 200.200.200.2 10.1.0.0/24 10.2.0.0/24
+	eventually 15 is 1 jq '.connections | length' "$STATUS/containers/h1/c-left.json"
+	eventually 15 runs left c-left IPSEC
+	same "daemon" "$life" "$(life left)"
+	same "conns of the daemon" 1 "$(conns left | wc -w)"
+}
+
+change_failed() { [[ "$(status c-left '.code + " " + .message')" =~ ^"RUNNING change failed: ".*$1 ]]; }
+
+@test "a daemon that is killed is started again by systemd, with its connections, and the supervisor does nothing" {
+	vpn left 100.100.100.2 200.200.200.2 10.1.0.0/24 10.2.0.0/24
+	begin
+	eventually 15 runs left c-left IPSEC
+	local pid added
+	pid=$(main_pid left)
+	added=$(record left .addedAt)
+	kill -KILL "$pid"
+	eventually 15 restarted left "$pid"
+	eventually 5 is 1 conns_count left
+	runs left c-left IPSEC
+	same "record" "$added" "$(record left .addedAt)"
+	same "deletions" "" "$(journal | grep 'msg="delete container' || true)"
+	eventually 5 is 0 failed_units
+}
+
+restarted() { unit_is "$1" active && [[ "$(main_pid "$1")" != @("$2"|0) ]]; }
+conns_count() { conns "$1" | wc -w; }
+failed_units() { systemctl list-units --failed --plain --no-legend 'svc-*' | wc -l; }
+
+@test "two containers over a router: an IKE SA is established, and what the kernel lacks is said" {
+	local side
+	ip netns add router
+	for side in left right; do
+		ip link add "br-$side" type bridge
+		ip link set "br-$side" up
+		ip link add "r-$side" type veth peer name "$side" netns router
+		ip link set "r-$side" master "br-$side" up
+		ip -n router link set "$side" up
+	done
+	ip -n router address add 169.254.1.1/30 dev left
+	ip -n router address add 169.254.2.1/30 dev right
+	ip netns exec router sysctl -q -w net.ipv4.ip_forward=1
+	ip -n router route add 100.100.100.2 via 169.254.1.2
+	ip -n router route add 200.200.200.2 via 169.254.2.2
+	PORT=("addresses: [169.254.1.1/30]" "bridge: br-left")
+	vpn left 100.100.100.2 200.200.200.2 10.1.0.0/24 10.2.0.0/24
+	PORT=("addresses: [169.254.2.1/30]" "bridge: br-right")
+	vpn right 200.200.200.2 100.100.100.2 10.2.0.0/24 10.1.0.0/24
+	begin SVC_CHECK_INTERVAL=1s
+	eventually 15 runs left c-left IPSEC
+	eventually 15 runs right c-right IPSEC
+	ip netns exec left ping -c 1 -W 5 -I 100.100.100.2 200.200.200.2
+	eventually 30 ike_established left
+	eventually 30 ike_established right
+	if [ "$("$PROJECT/test/ground/where" esp)" != sandbox ]; then
+		eventually 10 esp_is_missing left
+	fi
+	unbind p-left
+	unbind p-right
+	eventually 15 gone left
+	eventually 15 gone right
+	for side in left right; do
+		ip link delete "br-$side"
+	done
+	ip netns delete router
+	eventually 5 not test -e /sys/class/net/r-left
+}
+
+ike_established() { whack "$1" whack --status | grep -qE 'ESTABLISHED_(IKE|PARENT)_SA|established IKE SA'; }
+esp_is_missing() { [[ "$(status "c-$1" .message)" =~ kernel|ESP ]]; }
+
+@test "STATUS names what is missing, VERSION and a run without arguments say what it is" {
+	run -0 env -u CNI_COMMAND "$LIBEXEC/svc-ipsec"
+	# shellcheck disable=SC2154 # of run
+	[[ "${lines[0]}" =~ ^"CNI svc-ipsec plugin v"[0-9]+\.[0-9]+\.[0-9]+ ]]
+	same "VERSION" '"IPSEC" 1 true' "$(CNI_COMMAND=VERSION "$LIBEXEC/svc-ipsec" <<<'{"cniVersion": "1.1.0"}' | jq -r '[(.serviceType | @json), .contractVersion, .reconfigure] | join(" ")')"
+	run -0 env CNI_COMMAND=STATUS CNI_PATH=/x "$LIBEXEC/svc-ipsec" <<<'{"cniVersion": "1.1.0", "name": "n", "type": "svc-ipsec"}'
+	run -1 unshare --mount sh -c 'mount -t tmpfs tmpfs /usr/libexec/ipsec && CNI_COMMAND=STATUS CNI_PATH=/x exec /proc/self/fd/9 9<&9' \
+		9<"$LIBEXEC/svc-ipsec" <<<'{"cniVersion": "1.1.0", "name": "n", "type": "svc-ipsec"}'
+	same "code" 50 "$(jq .code <<<"$output")"
+	[[ "$(jq -r .msg <<<"$output")" =~ missing\ on\ this\ host:.*(ipsec|pluto) ]]
+}

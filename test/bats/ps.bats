@@ -1,0 +1,130 @@
+#!/usr/bin/env bats
+# What an operator sees, with a supervisor and without.
+
+load helpers
+
+@test "ps lists what runs and what is held: a table, and the same as JSON" {
+	want a
+	want b NOBODY
+	start
+	eventually 10 runs a
+	eventually 10 held b 'no executable serves type NOBODY'
+	run -0 --separate-stderr sup ps
+	# shellcheck disable=SC2154 # of run
+	same "stderr" "" "$stderr"
+	# shellcheck disable=SC2154 # of run
+	same "heading" "NAME TYPE VERSION STATUS UNIT AGE UP REASON" "$(xargs <<<"${lines[0]}")"
+	[[ "${lines[1]}" =~ ^a\ +ECHO\ +1.0.0\ +RUNNING\ +svc-a.service\ +[0-9]+s\ +-\ *$ ]]
+	[[ "${lines[2]}" =~ ^b\ +NOBODY\ +-\ +HELD\ +-\ +-\ +-\ +no\ executable\ serves\ type\ NOBODY$ ]]
+	same "rows" 3 "${#lines[@]}"
+	same "JSON of a" '{"name":"a","type":"ECHO","version":"1.0.0","status":"RUNNING","units":["svc-a.service"],"portId":"p-a","containerId":"c-a"}' \
+		"$(sup ps -o json | jq -c '.containers[0] | del(.addedAt)')"
+	same "JSON of the host" '{"id":"h1","weight":1,"quota":-1,"count":1}' "$(sup ps -o json | jq -c .host)"
+	run -1 sup ps -o yaml
+	[[ "$output" =~ allowed:\ table\ or\ json ]]
+}
+
+@test "without a supervisor ps tells what the records and systemd tell" {
+	want a
+	want b
+	start
+	eventually 10 runs a
+	eventually 10 runs b
+	stop
+	systemctl stop svc-b.service
+	run -0 --separate-stderr sup ps
+	# shellcheck disable=SC2154 # of run
+	[[ "$stderr" =~ "no supervisor runs" ]]
+	# shellcheck disable=SC2154 # of run
+	[[ "${lines[1]}" =~ ^a\ +ECHO\ +1.0.0\ +RUNNING\ +svc-a.service ]]
+	[[ "${lines[2]}" =~ ^b\ +ECHO\ +1.0.0\ +UNKNOWN\ +svc-b.service\ .*svc-b.service\ is\ gone$ ]]
+	same "JSON" "a RUNNING b UNKNOWN" "$(sup ps -o json 2>/dev/null | jq -r '.containers[] | .name + " " + .status' | xargs)"
+	start
+	eventually 10 runs b
+}
+
+@test "a second supervisor is refused in one line, and does no harm to the first" {
+	want a
+	start
+	eventually 10 runs a
+	local pid
+	pid=$(supervisor_pid)
+	run -1 timeout 5 env SVC_HOST_ID=h1 SVC_NSDB="file://$NSDB" SVC_PLUGIN_PATH="$BIN" svc-supervisor run
+	# shellcheck disable=SC2154 # of run
+	same "lines" 1 "${#lines[@]}"
+	[[ "$output" =~ "in use by another svc-supervisor".*$pid ]]
+	same "supervisor" "$pid" "$(supervisor_pid)"
+	runs a
+}
+
+@test "the API is root's alone and changes nothing" {
+	start
+	same "mode of the socket" 600 "$(stat -c %a /run/svc-supervisor/api.sock)"
+	same "owner of the socket" root "$(stat -c %U /run/svc-supervisor/api.sock)"
+	run -1 setpriv --reuid=nobody --regid=nogroup --clear-groups svc-supervisor ps
+	# shellcheck disable=SC2154 # of run
+	[[ "$output" =~ "permission denied" ]]
+}
+
+@test "a host without an object is told in ps, and a supervisor without a host id does not start" {
+	rm "$NSDB/hosts/h1.yaml"
+	want a
+	start
+	eventually 10 unread_host
+	run -0 --separate-stderr sup ps
+	# shellcheck disable=SC2154 # of run
+	[[ "$stderr" =~ "host unknown, nothing is changed: hosts/h1: no Host object" ]]
+	same "records" "" "$(records)"
+	stop
+	run -1 env -u SVC_HOST_ID SVC_NSDB="file://$NSDB" svc-supervisor run
+	# shellcheck disable=SC2154 # of run
+	[[ "$output" =~ --host-id.*/etc/svc-supervisor/host-id.*midonet ]]
+	same "lines" 1 "${#lines[@]}"
+	host
+	start
+	eventually 10 runs a
+}
+
+unread_host() { [[ "$(sup ps -o json | jq -r .host.unread)" =~ "no Host object" ]]; }
+
+@test "--log-level gives a logger a level of its own" {
+	executable other 1.0.0 OTHER
+	want a
+	want b OTHER
+	start SVC_LOG_LEVEL=warn,containers.echo=debug
+	eventually 10 runs a
+	eventually 10 runs b c-b OTHER
+	eventually 5 logged 'msg="executable run" logger=containers.echo'
+	logged 'msg="create container for port binding" logger=containers.echo'
+	not logged 'logger=containers.other'
+	not logged 'level=INFO.*logger=containers '
+	not logged 'msg=start'
+	run -1 timeout 5 env SVC_HOST_ID=h1 SVC_NSDB="file://$NSDB" svc-supervisor run --log-level loud
+	# shellcheck disable=SC2154 # of run
+	[[ "$output" == *'log level "loud": allowed: debug, info, warn or error'* ]]
+}
+
+logged() { journal | grep -qE "$1"; }
+
+@test "the log tells what operators look for, one line each, and never a configuration" {
+	echo '{id: f-a, text: hello, psk: not-to-be-seen}' | object configurations/f-a
+	mood ADD 'echo "a line of its own" >&2'
+	want a
+	start
+	eventually 10 runs a
+	logged 'level=INFO msg=start .*host=h1'
+	logged 'level=INFO msg="executable found" .*type=ECHO version=1.0.0'
+	logged 'level=DEBUG msg="host bindings updated" .*hostId=h1 portIds=\[p-a\]'
+	logged 'level=DEBUG msg="container service is running" .*weight=1 count=1 limit=-1 quota=-1'
+	logged 'level=INFO msg="create container .*portId=p-a hostId=h1 interfaceName=a containerId=c-a type=ECHO groupId=g1 configurationId=f-a'
+	logged 'level=INFO msg="a line of its own" logger=containers.echo .*verb=ADD'
+	logged 'level=DEBUG msg="executable run" logger=containers.echo container=a verb=ADD .*version=1.0.0 duration=.* outcome=ok'
+	echo '{id: f-a, text: edited, psk: not-to-be-seen}' | object configurations/f-a
+	eventually 10 is edited record a .conf.configuration.text
+	logged 'level=DEBUG msg="update container .*portId=p-a hostId=h1 interfaceName=a containerId=c-a type=ECHO groupId=g1 configurationId=f-a'
+	unbind p-a
+	eventually 10 gone a
+	logged 'level=INFO msg="delete container .*portId=p-a hostId=h1 interfaceName=a containerId=c-a type=ECHO groupId=g1 configurationId=f-a'
+	not logged not-to-be-seen
+	not logged 'time='
+}

@@ -1,0 +1,76 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+)
+
+// jobs says how each point is hit. Without full each kind of kill is once, and the changes of mind take turns.
+func jobs(points []point, full bool) []*job {
+	var list []*job
+	for i, p := range points {
+		kinds := []string{"svc-ipsec", "both"}
+		if p.process == "supervisor" {
+			kinds = kinds[:0]
+			kinds = append(kinds, "supervisor")
+		}
+		for k, kills := range kinds {
+			for m, mind := range minds {
+				if full || (i+2*k)%len(minds) == m {
+					list = append(list, &job{point: p, kills: kills, mind: mind})
+				}
+			}
+		}
+	}
+	return list
+}
+
+// run hits every point, some of them at once where it is the executables that are held.
+func (h *harness) run(todo []*job) error {
+	for len(todo) > 0 {
+		round := todo[:1]
+		for _, j := range todo[1:] {
+			if first := todo[0]; len(round) < together && first.process == "svc-ipsec" && j.kills == first.kills && first.action != "FRESH" && j.action != "FRESH" {
+				round = append(slices.Clip(round), j)
+			}
+		}
+		todo = slices.DeleteFunc(slices.Clone(todo), func(j *job) bool { return slices.Contains(round, j) })
+		if err := h.round(round); err != nil {
+			return err
+		}
+		for _, j := range round {
+			if j.held != nil {
+				h.hits[j.point.String()]++
+			} else if j.tries++; j.tries < maxTries {
+				todo = append(todo, j)
+			}
+			j.slot = nil
+		}
+	}
+	return nil
+}
+
+func (h *harness) round(jobs []*job) error {
+	if err := h.assign(jobs); err != nil {
+		return fmt.Errorf("no clean state to begin with: %w", err)
+	}
+	var err error
+	if jobs[0].process == "supervisor" {
+		err = h.superviseOne(jobs[0])
+	} else {
+		if err = h.atTheDoor(jobs); err != nil {
+			return err
+		}
+		if err = h.killExecutables(jobs, jobs[0].kills == "both"); err != nil {
+			h.fail(jobs[0], err.Error())
+			err = nil
+		}
+	}
+	if err == nil {
+		err = h.change(jobs)
+	}
+	if err == nil {
+		h.conclude(jobs)
+	}
+	return err
+}

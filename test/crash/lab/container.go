@@ -1,0 +1,245 @@
+package lab
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// record is what the harness reads of a record.
+type record struct {
+	Phase     string          `json:"phase"`
+	Container json.RawMessage `json:"container"`
+	Conf      json.RawMessage `json:"conf"`
+	Previous  json.RawMessage `json:"previous"`
+	Result    json.RawMessage `json:"result"`
+}
+
+// Phase is that of a name's record; nothing where there is none.
+func Phase(name string) string {
+	paths, _ := filepath.Glob(filepath.Join(records, name+".*"))
+	for _, path := range paths {
+		var r record
+		if text, err := os.ReadFile(path); err == nil && json.Unmarshal(text, &r) == nil {
+			return r.Phase
+		}
+	}
+	return ""
+}
+
+// Settled fails unless record and status say that the container runs as it is wanted.
+func Settled(w Wanted) error {
+	text, err := os.ReadFile(filepath.Join(records, w.Name+"."+w.Type))
+	if err != nil {
+		return err
+	}
+	var r struct {
+		Phase     string
+		Container struct{ PortID, ContainerID, GroupID string }
+		Conf      struct {
+			Configuration, Port json.RawMessage
+		}
+	}
+	if err := json.Unmarshal(text, &r); err != nil {
+		return fmt.Errorf("record of %s: %w", w.Name, err)
+	}
+	shape := w.Shape.configuration("f-" + w.ID)
+	expected, err := json.Marshal(shape)
+	if err != nil {
+		return err
+	}
+	var got, due any
+	if json.Unmarshal(r.Conf.Configuration, &got) != nil || json.Unmarshal(expected, &due) != nil || fmt.Sprint(got) != fmt.Sprint(due) {
+		return fmt.Errorf("record of %s: another configuration than %s", w.Name, w.Shape)
+	}
+	bridge := map[Shape]string{A: bridgeA, B: bridgeB}[w.Shape]
+	if r.Phase != "added" || r.Container.PortID != w.Port || r.Container.ContainerID != w.ID || r.Container.GroupID != w.Group ||
+		!bytes.Contains(r.Conf.Port, []byte(bridge)) {
+		return fmt.Errorf("record of %s: %s, port %s, container %s, group %s, %s", w.Name, r.Phase, r.Container.PortID,
+			r.Container.ContainerID, r.Container.GroupID, r.Conf.Port)
+	}
+	text, err = os.ReadFile(filepath.Join(statuses, "containers", HostID, w.ID+".json"))
+	if err != nil {
+		return err
+	}
+	var status struct{ Code, Message, InterfaceName string }
+	if err := json.Unmarshal(text, &status); err != nil {
+		return fmt.Errorf("status of %s: %w", w.ID, err)
+	}
+	if status.Code != "RUNNING" || status.InterfaceName != w.Name {
+		return fmt.Errorf("status of %s: %s of %s: %s", w.ID, status.Code, status.InterfaceName, status.Message)
+	}
+	return nil
+}
+
+// inside shows a container's namespace; each command's output does not depend on time.
+const inside = `
+ip -o -br address show
+ip -4 route show table all proto 83
+ip -6 route show table all proto 83
+ip neigh show nud permanent
+nft -s list ruleset
+cd /proc/sys/net
+grep . ipv4/conf/all/forwarding ipv6/conf/all/forwarding ipv4/conf/*/rp_filter ipv4/conf/svc0/send_redirects \
+	ipv4/conf/svc0/accept_redirects ipv4/conf/svc0/accept_source_route ipv4/conf/svc0/promote_secondaries ipv6/conf/svc0/autoconf
+`
+
+var (
+	// Numbers that the kernel gives; its own link-local address, which keeps the MAC that the interface had first; and the
+	// group, whose change reaches the record alone.
+	volatile = regexp.MustCompile(`@if\d+|@NONE|"inode":\d+|linkdown|fe80::\S+|"groupId":"[^"]+"`)
+	blanks   = regexp.MustCompile(`[ \t]+`)
+	conn     = regexp.MustCompile(`(?m)^000 "([^"]+)":     (oriented|unoriented);`)
+	serial   = regexp.MustCompile(`"one-0-0".*conn serial: (\$\d+);`)
+)
+
+// Portrait is everything of a container that can be right or wrong, with NAME in the place of its name: two containers of
+// one shape have the same, whatever each went through.
+func Portrait(w Wanted) (string, error) {
+	var all strings.Builder
+	section := func(title, text string) {
+		lines := strings.Split(strings.TrimSpace(text), "\n")
+		fmt.Fprintf(&all, "== %s\n%s\n", title, strings.Join(lines, "\n"))
+	}
+	tag, err := Run("ip", "-n", w.Name, "-j", "link", "show", "lo")
+	if err != nil {
+		return "", err
+	}
+	section("owner tag", field(tag, "ifalias"))
+	host, err := Run("ip", "-j", "link", "show", w.Name)
+	if err != nil {
+		return "", err
+	}
+	section("host side", field(host, "ifalias")+" in "+field(host, "master")+" "+fmt.Sprint(strings.Contains(host, `"UP"`)))
+	unit, err := Run("systemctl", "show", "-p", "ActiveState,SubState,Slice,NetworkNamespacePath,Environment", "svc-"+w.Name+".service")
+	if err != nil {
+		return "", err
+	}
+	section("unit", unit)
+	if w.Type == "IPSEC" {
+		network, err := Run("nsenter", "--net=/run/netns/"+w.Name, "sh", "-c", inside)
+		if err != nil {
+			return "", err
+		}
+		section("network", network)
+		files, err := files(filepath.Join(folders, w.Name))
+		if err != nil {
+			return "", err
+		}
+		section("files", files)
+		status, err := whack(w.Name)
+		if err != nil {
+			return "", err
+		}
+		var conns []string
+		for _, match := range conn.FindAllStringSubmatch(status, -1) {
+			conns = append(conns, match[1]+" "+match[2])
+		}
+		section("conns", strings.Join(conns, "\n"))
+		if err := Check(w); err != nil {
+			section("CHECK", err.Error())
+		}
+	}
+	text := strings.ReplaceAll(all.String(), w.ID, "ID")
+	text = strings.ReplaceAll(text, w.Port, "PORT")
+	text = volatile.ReplaceAllString(strings.ReplaceAll(text, w.Name, "NAME"), "")
+	return blanks.ReplaceAllString(text, " "), nil
+}
+
+func whack(name string) (string, error) {
+	return Run("/usr/libexec/ipsec/whack", "--ctlsocket", filepath.Join(folders, name, "run/pluto.ctl"), "--status")
+}
+
+// Serial is what pluto counts a conn by that is in both shapes: another number is another conn, whose tunnel was dropped.
+func Serial(name string) string {
+	status, err := whack(name)
+	if match := serial.FindStringSubmatch(status); err == nil && match != nil {
+		return match[1]
+	}
+	return ""
+}
+
+func field(links, name string) string {
+	var list []map[string]any
+	if json.Unmarshal([]byte(links), &list) != nil || len(list) == 0 {
+		return ""
+	}
+	return fmt.Sprint(list[0][name])
+}
+
+// files shows a folder: the names of all, and what is in those that a person could read.
+func files(folder string) (string, error) {
+	var lines []string
+	err := filepath.WalkDir(folder, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		relative, _ := filepath.Rel(folder, path)
+		top, _, _ := strings.Cut(relative, "/")
+		line := relative
+		if entry.Type().IsRegular() && top != "nss" && top != "run" {
+			text, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			line += "\n" + string(text)
+		}
+		lines = append(lines, line)
+		return nil
+	})
+	slices.Sort(lines)
+	return strings.Join(lines, "\n"), err
+}
+
+// Check runs CHECK as the supervisor would, with what the record holds.
+func Check(w Wanted) error {
+	text, err := os.ReadFile(filepath.Join(records, w.Name+"."+w.Type))
+	if err != nil {
+		return err
+	}
+	var r struct{ Conf, Result json.RawMessage }
+	if err := json.Unmarshal(text, &r); err != nil {
+		return err
+	}
+	conf := map[string]json.RawMessage{}
+	if err := json.Unmarshal(r.Conf, &conf); err != nil {
+		return err
+	}
+	conf["prevResult"] = r.Result
+	stdin, err := json.Marshal(conf)
+	if err != nil {
+		return err
+	}
+	cmd := exec.Command(filepath.Join(Plugins, "svc-ipsec"))
+	cmd.Env = []string{"CNI_COMMAND=CHECK", "CNI_CONTAINERID=" + w.ID, "CNI_NETNS=/run/netns/" + w.Name, "CNI_IFNAME=svc0",
+		"CNI_PATH=" + Plugins, "PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
+	cmd.Stdin = bytes.NewReader(stdin)
+	if said, err := cmd.Output(); err != nil {
+		return fmt.Errorf("CHECK of %s: %w: %s", w.Name, err, bytes.TrimSpace(said))
+	}
+	return nil
+}
+
+// Differ shows the lines that only one of two portraits has.
+func Differ(due, is string) string {
+	a, b := strings.Split(due, "\n"), strings.Split(is, "\n")
+	var lines []string
+	for _, line := range a {
+		if !slices.Contains(b, line) {
+			lines = append(lines, "- "+line)
+		}
+	}
+	for _, line := range b {
+		if !slices.Contains(a, line) {
+			lines = append(lines, "+ "+line)
+		}
+	}
+	return strings.Join(lines, "\n")
+}

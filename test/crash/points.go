@@ -1,0 +1,62 @@
+package main
+
+import (
+	_ "embed"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// points.tsv is the list that must be hit to the last line.
+//
+//go:embed points.tsv
+var list string
+
+// point is the moment before one system call.
+type point struct {
+	process string // svc-ipsec or supervisor
+	action  string
+	call    string
+	nth     int
+	pattern string
+	name    string
+}
+
+func (p point) String() string { return fmt.Sprintf("%-10s %-7s %s", p.process, p.action, p.name) }
+
+// of is what strace prints of the call that a container's process makes.
+func (p point) of(container string) *regexp.Regexp {
+	return regexp.MustCompile(strings.ReplaceAll(p.pattern, "NAME", regexp.QuoteMeta(container)))
+}
+
+func parsePoints(text string) ([]point, error) {
+	var points []point
+	names := map[string]bool{}
+	for number, line := range strings.Split(text, "\n") {
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		columns := strings.Split(line, "\t")
+		if len(columns) != 6 {
+			return nil, fmt.Errorf("line %d has %d columns, allowed: 6", number+1, len(columns))
+		}
+		nth, err := strconv.Atoi(columns[3])
+		if err != nil || nth < 1 {
+			return nil, fmt.Errorf("line %d: %q is no ordinal", number+1, columns[3])
+		}
+		p := point{columns[0], columns[1], columns[2], nth, columns[4], columns[5]}
+		if _, err := regexp.Compile(p.pattern); err != nil {
+			return nil, fmt.Errorf("line %d: %w", number+1, err)
+		}
+		if actions[p.action] == nil {
+			return nil, fmt.Errorf("line %d: no action %q", number+1, p.action)
+		}
+		if names[p.String()] {
+			return nil, fmt.Errorf("line %d: %s is on the list twice", number+1, p)
+		}
+		names[p.String()] = true
+		points = append(points, p)
+	}
+	return points, nil
+}

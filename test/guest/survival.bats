@@ -1,0 +1,95 @@
+#!/usr/bin/env bats
+# Tunnels outlive the supervisor, and a daemon that dies comes back: what the
+# sites of examples/two-sites see of it. The tests stand on each other.
+
+load helpers
+
+next=$PROJECT/build/next
+
+setup_file() {
+	sites_up
+	witness "$PROJECT/build/svc-ipsec"
+	systemctl start svc-supervisor.service
+	bind_port left
+	bind_port right
+	within 90 ping_from left 10.1.0.10 10.2.0.10
+	within 30 is_running left
+	within 30 is_running right
+	within 30 connected 1
+}
+
+teardown_file() { sites_down; }
+
+supervisor_pid() { systemctl show -P MainPID svc-supervisor.service; }
+daemon_pid() { systemctl show -P MainPID svc-vpn-left.service; }
+# another PID WHOSE…: there is one, and it is not that.
+another() { [[ "$("${@:2}")" != @("$1"|0) ]]; }
+
+# adopted: the supervisor of now has asked each container CHECK, which it does
+# not before it has found what runs.
+adopted() {
+	local pid
+	pid=$(supervisor_pid)
+	grep -qx "CHECK left $pid" "$VERBS" && grep -qx "CHECK right $pid" "$VERBS"
+}
+
+@test "of a ping every 50 ms none is lost while the supervisor is stopped, killed, upgraded and started" {
+	local lives spis ran pid version
+	lives=$(lives) spis=$(spis left right) ran=$(ran)
+	ping_begins
+
+	systemctl stop svc-supervisor.service
+	systemctl start svc-supervisor.service
+	within 60 adopted
+
+	pid=$(supervisor_pid)
+	kill -KILL "$pid"
+	within 30 another "$pid" supervisor_pid
+	within 60 adopted
+
+	version=$("$next/svc-supervisor" --version)
+	cp "$next/svc-supervisor" /usr/sbin/svc-supervisor.new
+	mv /usr/sbin/svc-supervisor.new /usr/sbin/svc-supervisor
+	witness "$next/svc-ipsec"
+	systemctl restart svc-supervisor.service
+	within 60 adopted
+
+	ping_ends
+	same "version of what runs" "$version" "$("/proc/$(supervisor_pid)/exe" --version)"
+	svc-supervisor plugins | grep -F " ${version##* } "
+	echo "$(ping_sent) packets"
+	same "lost packets" 0 "$(ping_lost)"
+	same "daemons" "$lives" "$(lives)"
+	same "SPIs" "$spis" "$(spis left right)"
+	same "ADD and DEL" "$ran" "$(ran)"
+}
+
+@test "of a ping every 50 ms none is lost while a second connection is added" {
+	local lives spis removed
+	lives=$(lives) spis=$(spis left right) removed=$(ran | grep -o DEL | wc -l)
+	run ! ping_from left 10.1.1.10 10.2.1.10
+	ping_begins
+	add_lab
+	within 60 ping_from left 10.1.1.10 10.2.1.10
+	within 30 connected 2
+	ping_ends
+	echo "$(ping_sent) packets"
+	same "lost packets" 0 "$(ping_lost)"
+	same "daemons" "$lives" "$(lives)"
+	same "SPIs that are gone" "" "$(comm -23 <(echo "$spis") <(spis left right))"
+	same "DELs" "$removed" "$(ran | grep -o DEL | wc -l)"
+}
+
+@test "a daemon that is killed is back with its tunnels within 30 s, and what it left in the kernel is gone" {
+	local spis ran pid
+	spis=$(spis left) ran=$(ran) pid=$(daemon_pid)
+	systemctl kill --signal=KILL svc-vpn-left.service
+	SECONDS=0
+	within 30 another "$pid" daemon_pid
+	within $((30 - SECONDS)) ping_from left 10.1.0.10 10.2.0.10
+	within $((30 - SECONDS)) ping_from right 10.2.0.10 10.1.0.10
+	within $((30 - SECONDS)) ping_from left 10.1.1.10 10.2.1.10
+	echo "after $SECONDS s"
+	same "SPIs of the killed one" "" "$(comm -12 <(echo "$spis") <(spis left))"
+	same "ADD and DEL" "$ran" "$(ran)"
+}
