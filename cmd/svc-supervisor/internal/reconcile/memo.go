@@ -18,7 +18,6 @@ type memo struct {
 
 	checkAt     time.Time
 	checkErrors int // CHECKs in a row that answered with an error
-	again       *spec.Again
 	againAt     time.Time
 
 	ran        bool      // the container ran: what follows is healing
@@ -80,7 +79,7 @@ func (m *memo) neverRan() {
 
 // stopped forgets what was due of a container that is removed.
 func (m *memo) stopped() {
-	m.health, m.again, m.checkErrors, m.greeted = nil, nil, 0, false
+	m.health, m.checkErrors, m.greeted = nil, 0, false
 	m.checkAt, m.againAt, m.settledAt = time.Time{}, time.Time{}, time.Time{}
 }
 

@@ -22,7 +22,7 @@ func (r *Reconciler) lookAtHost(ctx context.Context, s *situation) {
 		s.problem = err.Error()
 		return
 	}
-	s.units, err = r.units.List(ctx, s.name.Unit(), "svc-"+string(s.name)+":*.service")
+	s.units, err = r.unitsOf(ctx, s.name)
 	if err != nil {
 		s.problem = err.Error()
 		return
@@ -51,6 +51,11 @@ func (r *Reconciler) lookAtHost(ctx context.Context, s *situation) {
 		}
 		s.facts.Leftover = namespace.State == netns.Ours || link.State == netns.Ours || owned
 	}
+}
+
+// unitsOf lists the units that a name can have, whosever they are.
+func (r *Reconciler) unitsOf(ctx context.Context, name spec.Name) ([]unit.Unit, error) {
+	return r.units.List(ctx, name.Unit(), "svc-"+string(name)+":*.service")
 }
 
 func (s *situation) take(format string, name spec.Name) {

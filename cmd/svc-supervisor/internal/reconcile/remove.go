@@ -122,7 +122,7 @@ func (r *Reconciler) sweep(ctx context.Context, s *situation) error {
 	if s.facts.Namespace == NamespaceForeign {
 		return nil
 	}
-	units, err := r.units.List(ctx, s.name.Unit(), "svc-"+string(s.name)+":*.service")
+	units, err := r.unitsOf(ctx, s.name)
 	if err != nil {
 		return err
 	}
@@ -181,10 +181,7 @@ func (r *Reconciler) forgetRecord(s *situation, record *statedir.Record) error {
 // clean removes what carries our tag and has no record: DEL of every type is asked, since no record says which one it was.
 func (r *Reconciler) clean(ctx context.Context, s *situation, m *memo) {
 	r.log.Warn("leftover without a record removed", "container", s.name)
-	c := spec.Container{InterfaceName: s.name, ContainerID: s.tag.ContainerID}
-	if c.ContainerID == "" {
-		c.ContainerID = spec.ContainerID(s.name)
-	}
+	c := s.container()
 	executables, _ := r.executables.List()
 	asked := map[spec.ServiceType]bool{}
 	for _, e := range executables {
