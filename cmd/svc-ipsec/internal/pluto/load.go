@@ -30,8 +30,8 @@ const (
 	batch        = 256
 )
 
-// AwaitLoaded waits until a daemon that was just started has loaded the conns from its files, and returns those that are
-// not there.
+// AwaitLoaded waits until a daemon that was just started has loaded the conns from its files and found their interfaces,
+// and returns those of which that is not so.
 func (d *Daemon) AwaitLoaded(ctx context.Context, specs []Spec) ([]Spec, error) {
 	missing, quiet := specs, time.Now()
 	for {
@@ -39,7 +39,7 @@ func (d *Daemon) AwaitLoaded(ctx context.Context, specs []Spec) ([]Spec, error) 
 		if err != nil {
 			return nil, err
 		}
-		left := slices.DeleteFunc(slices.Clone(specs), func(s Spec) bool { _, ok := loaded[s.Name]; return ok })
+		left := unready(loaded, specs)
 		if len(left) < len(missing) {
 			quiet = time.Now()
 		}
@@ -53,6 +53,15 @@ func (d *Daemon) AwaitLoaded(ctx context.Context, specs []Spec) ([]Spec, error) 
 		case <-time.After(loadPause):
 		}
 	}
+}
+
+// unready lists the conns that are not loaded, or not bound to an interface: the daemon first reads all its files, and only
+// then listens. A conn that is seen in between is as good as any.
+func unready(loaded map[string]Conn, specs []Spec) []Spec {
+	return slices.DeleteFunc(slices.Clone(specs), func(s Spec) bool {
+		conn, ok := loaded[s.Name]
+		return ok && !conn.Unoriented
+	})
 }
 
 // Load adds or replaces conns, in as few runs of addconn as possible, and returns the reason of each that the daemon

@@ -109,3 +109,27 @@ func TestADaemonThatDoesNotAnswerIsAnErrorInTime(t *testing.T) {
 		t.Errorf("after %s: %v", time.Since(began), err)
 	}
 }
+
+func TestAConnWithoutAnInterfaceIsWaitedForUntilTheDaemonListens(t *testing.T) {
+	d, _ := fake(t)
+	status := filepath.Join(filepath.Dir(d.Tools.Whack), "status")
+	say := func(text string) {
+		if err := os.WriteFile(status+".new", []byte(text), 0o600); err != nil {
+			t.Error(err)
+		}
+		if err := os.Rename(status+".new", status); err != nil {
+			t.Error(err)
+		}
+	}
+	say("\"a-0-0\":     unoriented; my_ip=unset\n")
+	listens := time.AfterFunc(200*time.Millisecond, func() { say("\"a-0-0\":     oriented; my_ip=unset\n") })
+	defer listens.Stop()
+	missing, err := d.AwaitLoaded(context.Background(), specsOf(map[string]string{"a-0-0": "conn\n"}))
+	if err != nil || len(missing) != 0 {
+		t.Errorf("missing %v, %v", missing, err)
+	}
+	say("\"a-0-0\":     unoriented; my_ip=unset\n")
+	if missing, err = d.AwaitLoaded(context.Background(), specsOf(map[string]string{"a-0-0": "conn\n"})); err != nil || len(missing) != 1 {
+		t.Errorf("one whose address nobody has: missing %v, %v", missing, err)
+	}
+}

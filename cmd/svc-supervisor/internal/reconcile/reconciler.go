@@ -37,7 +37,8 @@ type Reconciler struct {
 	quiet     quiet
 	collected map[string]time.Time // when GC of an executable ran; CollectGarbage's alone
 
-	hearing sync.Mutex // held while a desired set is taken in: one after the other
+	hearing  sync.Mutex // held while a desired set is taken in: one after the other
+	hostWord sync.Mutex // held while the host's status is reported: before mu
 
 	mu           sync.Mutex
 	claims       *claims // nil until the NSDB was heard of

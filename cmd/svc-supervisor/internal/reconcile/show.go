@@ -111,8 +111,11 @@ func (r *Reconciler) hostStatusLocked() spec.HostStatus {
 	return status
 }
 
-// reportHost reports weight, quota and count, once the host's object was read.
+// reportHost reports weight, quota and count, once the host's object was read. One at a time, or an older count could be
+// the last word.
 func (r *Reconciler) reportHost() {
+	r.hostWord.Lock()
+	defer r.hostWord.Unlock()
 	r.mu.Lock()
 	status, limit := r.hostStatusLocked(), r.host.Limit
 	news := r.host.ID != "" && (r.hostReported == nil || *r.hostReported != status)
