@@ -51,3 +51,12 @@ func (b *Bus) entry(ctx context.Context, unit string) (entry, error) {
 	}
 	return entry{Name: unit}, err
 }
+
+// ShuttingDown says whether the whole system is on its way down: whatever stops now stops for that.
+func (b *Bus) ShuttingDown(ctx context.Context) (bool, error) {
+	var state string
+	if err := b.get(ctx, managerPath, manager, "SystemState", &state); err != nil {
+		return false, fmt.Errorf("state of the system: %w", err)
+	}
+	return state == "stopping", nil
+}

@@ -86,6 +86,15 @@ func TestWhatSystemdDoesNotKnowIsGone(t *testing.T) {
 	}
 }
 
+func TestTheSystemIsNotShuttingDown(t *testing.T) {
+	bus, ctx := ground(t)
+	down, err := bus.ShuttingDown(ctx)
+	must(t, err)
+	if down {
+		t.Error("it is said to be")
+	}
+}
+
 func TestAUnitOfAnotherHasNoOwner(t *testing.T) {
 	bus, ctx := ground(t)
 	runTransient(t, bus, "svc-u-other.service", "sleep", "60")

@@ -38,6 +38,26 @@ func TestHealing(t *testing.T) {
 	}
 }
 
+func TestWhatStopsWithTheHostIsNotHealed(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.bind(vpn("p1", "vpn1", "c1"))
+		w.start()
+		w.untilSettled(time.Second)
+		w.change(func() { w.down = true })
+		w.systemd("svc-vpn1.service", "")
+		w.after(5 * time.Minute)
+		if got, said := w.verbs("vpn1"), w.said("c1"); strings.Contains(got, "DEL") || said != "STARTING, RUNNING" {
+			t.Errorf("%q ran, and %q was published", got, said)
+		}
+		w.change(func() { w.down = false })
+		w.untilSettled(time.Minute)
+		w.change(func() { w.down = true })
+		w.systemd("svc-vpn1.service", "")
+		w.unbind("p1")
+		w.untilSettled(3 * time.Second) // what is not wanted goes all the same
+	})
+}
+
 func TestAUnitOnItsWayIsLeftToSystemd(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bind(vpn("p1", "vpn1", "c1"))

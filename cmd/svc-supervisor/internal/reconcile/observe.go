@@ -1,7 +1,9 @@
 package reconcile
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/svc-supervisor/svc-supervisor/pkg/netns"
@@ -43,6 +45,10 @@ func (r *Reconciler) lookAtHost(ctx context.Context, s *situation) {
 		s.take("interface %s exists and is not ours", s.name)
 	}
 	s.facts.Units = unitsState(s.record(), s.units)
+	if err := r.stopsWithTheHost(ctx, s); err != nil {
+		s.facts.Readable, s.problem = false, err.Error()
+		return
+	}
 	if s.facts.Namespace != NamespaceForeign {
 		owned, err := r.ownsAny(ctx, s)
 		if err != nil {
@@ -51,6 +57,19 @@ func (r *Reconciler) lookAtHost(ctx context.Context, s *situation) {
 		}
 		s.facts.Leftover = namespace.State == netns.Ours || link.State == netns.Ours || owned
 	}
+}
+
+var errShuttingDown = errors.New("the host is shutting down")
+
+// stopsWithTheHost is an error where units of a container that is wanted stopped because everything does: nothing to heal.
+func (r *Reconciler) stopsWithTheHost(ctx context.Context, s *situation) error {
+	if !s.facts.wanted() || s.facts.Units != UnitsGone && s.facts.Units != UnitsFailed {
+		return nil
+	}
+	if down, err := r.units.ShuttingDown(ctx); down || err != nil {
+		return cmp.Or(err, errShuttingDown)
+	}
+	return nil
 }
 
 // unitsOf lists the units that a name can have, whosever they are.

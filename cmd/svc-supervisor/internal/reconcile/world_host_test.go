@@ -164,6 +164,12 @@ func (l units) Owner(_ context.Context, name string) (spec.Owner, bool, error) {
 	return p.owner, true, nil
 }
 
+func (l units) ShuttingDown(context.Context) (bool, error) {
+	l.w.mu.Lock()
+	defer l.w.mu.Unlock()
+	return l.w.down, l.w.faults.systemd
+}
+
 func (l units) Stop(_ context.Context, name string) error {
 	l.w.mu.Lock()
 	defer l.w.mu.Unlock()

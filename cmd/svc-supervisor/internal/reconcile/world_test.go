@@ -36,6 +36,7 @@ type world struct {
 	script     map[scriptKey][]behaviour
 
 	faults faults
+	down   bool                        // the host is shutting down
 	slow   map[spec.Name]time.Duration // how long a look at the namespace takes
 
 	published map[spec.ContainerID]spec.ContainerStatus
