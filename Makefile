@@ -72,7 +72,7 @@ tools: ## CNI's own programs, which the tests drive the executables with
 		github.com/containernetworking/plugins/plugins/ipam/host-local@v1.9.1
 
 bats: build tools ## the behaviour of the whole, in the sandbox
-	test/ground/run systemd bats --timing test/bats | tee build/bats.log
+	test/bats/run | tee build/bats.log
 
 guest: build ## tunnels, where the kernel has ESP; a reboot, which only a guest can have
 	$(call compile,build/next/,$(NEXT))
