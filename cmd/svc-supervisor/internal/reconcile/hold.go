@@ -39,7 +39,8 @@ func (r *Reconciler) reportHeld(s *situation, m *memo, d Decision, now time.Time
 	if m.downSince.IsZero() {
 		m.downSince = now
 	}
-	if d.Hold == HeldBackOff && !m.ran {
+	undoing := d.Hold == HeldBackOff && m.waitsFor(s) == Delete
+	if d.Hold == HeldBackOff && !m.ran && !undoing {
 		return
 	}
 	if d.Hold == HeldNoExecutable && !r.executables.Scanned() {
@@ -54,7 +55,8 @@ func (r *Reconciler) reportHeld(s *situation, m *memo, d Decision, now time.Time
 		reason = m.failure[m.waitsFor(s)] // as it was published when the step failed
 	}
 	r.publish(c, m)
-	r.report.Failing(c, report.Trouble{Reason: reason, Ran: m.ran, For: now.Sub(m.downSince)})
+	// A first ADD that cannot be undone is as far from its next try as one that is healed.
+	r.report.Failing(c, report.Trouble{Reason: reason, Ran: m.ran || undoing, For: now.Sub(m.downSince)})
 }
 
 // logHeld logs a hold when it begins, and when its reason changes.

@@ -208,6 +208,26 @@ func TestHealingIsPublishedAsErrorOnlyAfterAMinute(t *testing.T) {
 	}
 }
 
+func TestAFirstADDThatCannotBeUndoneIsAnErrorAfterAMinute(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.on(spec.Add, "vpn1", behaviour{fails: code(spec.CodeIO)})
+		w.on(spec.Del, "vpn1", behaviour{fails: code(spec.CodeIO)})
+		w.bind(vpn("p1", "vpn1", "c1"))
+		w.start()
+		w.after(59 * time.Second)
+		if got := w.said("c1"); strings.Contains(got, "ERROR") {
+			t.Errorf("published %q within a minute", got)
+		}
+		w.after(time.Minute)
+		if got := w.said("c1"); strings.Count(got, "ERROR") != 1 {
+			t.Errorf("published %q", got)
+		}
+		w.on(spec.Add, "vpn1")
+		w.on(spec.Del, "vpn1")
+		w.untilSettled(2 * time.Minute)
+	})
+}
+
 // A container that takes the name of another is a new one: what the old one did says nothing of it.
 func TestAnotherContainerUnderTheNameNeverRan(t *testing.T) {
 	inWorld(t, func(w *world) {
