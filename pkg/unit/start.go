@@ -46,7 +46,7 @@ func (b *Bus) start(ctx context.Context, unit string, values []property) (asked 
 		case isError(err, "UnitExists") && asked:
 			// It is ours, from the call whose answer was lost.
 		case isError(err, "UnitExists") && freed:
-			return false, ErrExists
+			return false, fmt.Errorf("%w: %w", ErrExists, err) // systemd's words tell of a mask
 		case isError(err, "UnitExists"):
 			// A failed unit keeps its name, and one that was just stopped has it for a moment.
 			freed = true

@@ -397,3 +397,71 @@ whack() {
 	shift
 	nsenter -m -n -t "$(systemctl show -P MainPID "svc-$name.service")" ipsec "$@"
 }
+
+# Faults: systemd.
+
+# vpn NAME N binds an IPSEC container NAME; N sets its addresses apart.
+vpn() {
+	site "100.100.$2.2" "200.200.$2.2" "10.1.$2.0/24" "10.2.$2.0/24" | with_id "f-$1" | object "configurations/f-$1"
+	container "c-$1" IPSEC "f-$1"
+	bind "p-$1" "$1" "c-$1" "addresses: [169.254.$2.1/30]"
+}
+
+# published CONTAINER writes down each status code that a container has from now on; codes CONTAINER prints them.
+published() {
+	while [ -d "$T" ]; do
+		status "$1" .code 2>/dev/null || true
+		sleep 0.05
+	done >"$T/codes.$1" 3>&- &
+}
+codes() { uniq "$T/codes.$1" | xargs; }
+
+# lives NAME… prints what changes if one of the daemons is started anew.
+lives() {
+	local name
+	for name; do life "$name"; done | xargs
+}
+
+# steps STEP NAME counts how often the supervisor began to create, update or delete a container.
+steps() { journal | grep -cE "msg=\"$1 container .* interfaceName=$2 " || true; }
+
+# outcomes VERB NAME prints how each run of a verb ended, as the log tells.
+outcomes() { journal | sed -nE "s/.*msg=\"executable run\" .*container=$2 verb=$1 .*outcome=//p"; }
+
+# logged TEXT: the journal has it; logged_times TEXT counts the lines.
+logged() { journal | grep -qE "$1"; }
+logged_times() { journal | grep -cE "$1" || true; }
+
+# Faults: state
+
+# The teardown above, for files that must end first what they spoilt themselves.
+eval "usual_$(declare -f teardown)"
+
+# ipsec_executable makes an svc-ipsec that writes down each call, has its mood,
+# and then is the real one.
+ipsec_executable() {
+	cat >"$T/executable" <<-END
+		#!/bin/sh
+		name=\${CNI_CONTAINERID#c-} moods=$MOODS
+		printf '{"verb": "%s", "name": "%s", "id": "%s"}\n' "\$CNI_COMMAND" "\$name" "\$CNI_CONTAINERID" >>$CALLS
+		[ ! -e "\$moods/\$CNI_COMMAND" ] || . "\$moods/\$CNI_COMMAND"
+		exec $LIBEXEC/svc-ipsec
+	END
+	chmod 755 "$T/executable"
+	mv "$T/executable" "$BIN/svc-ipsec"
+}
+
+main_pid() { systemctl show -P MainPID "svc-$1.service"; }
+
+# conns NAME prints which the daemon has loaded.
+conns() { whack "$1" whack --status | grep -oE '^[^ ]* *"[^"]+"' | cut -d'"' -f2 | sort -u | xargs; }
+
+# another_pid PID: there is a supervisor, and it is not this one.
+another_pid() { [[ "$(supervisor_pid)" != @("$1"|0) ]]; }
+
+# change_failed NAME REASON: it runs, and its status says why not as it is wanted.
+change_failed() {
+	local said
+	said=$(status "c-$1" '.code + " " + .message')
+	[[ "$said" =~ ^"RUNNING change failed: ".*$2 ]] || { echo "status of $1: $said"; return 1; }
+}

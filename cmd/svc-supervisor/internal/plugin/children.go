@@ -106,6 +106,20 @@ func (c *children) reap(process *os.Process) *os.ProcessState {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	// Two verbs that end together each take the other for one that runs, and spare who hides its environment. Now none runs,
+	// nor starts.
+	for range 100 {
+		if len(c.running) > 0 {
+			break
+		}
+		orphans := family(-1, func(int) bool { return true })
+		for _, p := range orphans {
+			_ = unix.Kill(p, unix.SIGKILL)
+		}
+		if len(orphans) == 0 {
+			break
+		}
+	}
 	for _, p := range processes() {
 		if p.parent == os.Getpid() && p.zombie && !c.running[p.pid] {
 			_, _ = unix.Wait4(p.pid, nil, unix.WNOHANG, nil)

@@ -41,6 +41,7 @@ type Inventory struct {
 	mu      sync.Mutex
 	files   map[string]*candidate // by path as found
 	order   []string              // of the last scan: by directory, then by name
+	unread  string                // why the plugin path was not read at the last scan
 	scanned chan struct{}         // closed when a whole scan is done: what is not here is not there
 	news    func()                // called when a file has answered, before the scan is done
 }
@@ -75,7 +76,15 @@ func NewInventory(dirs []string, deadline time.Duration, log *slog.Logger) (*Inv
 // due. It returns whether anything changed. Each event is logged once. A file that has answered can be selected at once: one
 // that hangs keeps no other back.
 func (v *Inventory) Scan(ctx context.Context, statusInterval time.Duration) (changed bool) {
-	found := listPath(v.dirs)
+	found, err := listPath(v.dirs)
+	if err != nil {
+		if v.unread != err.Error() {
+			v.unread = err.Error()
+			v.log.Warn("plugin path not read: what was found stays", "error", err)
+		}
+		return false
+	}
+	v.unread = ""
 	order := make([]string, 0, len(found))
 	var (
 		asked sync.WaitGroup

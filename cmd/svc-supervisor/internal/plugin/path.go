@@ -1,6 +1,7 @@
 package plugin
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -25,13 +26,17 @@ type foundFile struct {
 	identity
 }
 
-// listPath lists the files of the directories, in order. A directory that is missing has no files.
-func listPath(dirs []string) []foundFile {
+// listPath lists the files of the directories, in order. A directory that is missing, or none, has no files; one that cannot
+// be read is an error: its files are not gone.
+func listPath(dirs []string) ([]foundFile, error) {
 	var found []foundFile
 	for _, dir := range dirs {
 		entries, err := os.ReadDir(dir)
-		if err != nil {
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 			continue
+		}
+		if err != nil {
+			return nil, err
 		}
 		for _, entry := range entries {
 			if isTemporary(entry.Name()) {
@@ -44,7 +49,7 @@ func listPath(dirs []string) []foundFile {
 			found = append(found, look(path))
 		}
 	}
-	return found
+	return found, nil
 }
 
 // isTemporary knows the names that editors and package managers give to files that are not yet, or no longer, meant.

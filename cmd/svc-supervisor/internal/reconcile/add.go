@@ -136,6 +136,9 @@ func (r *Reconciler) addAgain(ctx context.Context, s *situation, m *memo) {
 	record.Phase, record.BootID, record.Container = statedir.Changing, r.settings.BootID, c
 	record.Conf, record.Digest = s.conf, s.digest
 	record.Executable = statedir.Executable{Path: s.toChange.Path, Version: s.toChange.Version.String()}
+	if s.record() == nil {
+		r.logFor(c).Warn("replace a damaged record", "container", s.name, "error", s.problem)
+	}
 	r.logFor(c).Debug("update container for port binding", fields(c)...)
 	if err := r.write(record); err != nil {
 		r.retry(s, m, AddAgain, err)

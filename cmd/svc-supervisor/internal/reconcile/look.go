@@ -213,6 +213,8 @@ func (r *Reconciler) lookAtMemo(s *situation) {
 		if m.published == "" {
 			m.published = s.entry.Record.Container.ContainerID // by an earlier run
 		}
+	} else if s.entry != nil && m.published == "" {
+		m.published = s.tag.ContainerID // likewise, where the record does not tell
 	}
 	m.ran = m.ran || s.facts.Record == Damaged // the record does not tell that it did not
 }

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/svc-supervisor/svc-supervisor/pkg/netns"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 	"github.com/svc-supervisor/svc-supervisor/pkg/statedir"
 )
@@ -92,6 +93,7 @@ func (r *Reconciler) Recall() error {
 		r.slots[name] = true
 		if entries := r.records.Read(name); len(entries) > 0 {
 			r.noteLocked(name, entries[0].Record)
+			r.noteTagLocked(name, entries[0].Err)
 		}
 	}
 	return nil
@@ -269,6 +271,16 @@ func (r *Reconciler) noteLocked(name spec.Name, record *statedir.Record) {
 		return
 	}
 	r.holders[name] = holder{record.Container.PortID, record.Container.ContainerID, record.Phase == statedir.Deleted}
+}
+
+// noteTagLocked notes the container id that a name holds if its record cannot tell: the tag of its namespace does.
+func (r *Reconciler) noteTagLocked(name spec.Name, err error) {
+	if err == nil {
+		return
+	}
+	if namespace, err := r.namespaces.Observe(name); err == nil && namespace.State == netns.Ours {
+		r.holders[name] = holder{container: namespace.Owner.ContainerID}
+	}
 }
 
 // memoLocked returns the memo of a name, a new one if need be.
