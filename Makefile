@@ -7,6 +7,7 @@ NEXT    := $(basename $(basename $(VERSION))).99.0
 PREFIX  := /usr
 DESTDIR :=
 SECONDS := 300
+NSDB    := file
 
 SHELL       := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -22,7 +23,7 @@ scripts = $(shell find . -path ./build -prune -o -path ./.git -prune -o -type f 
 	\( -name '*.bash' -o -name '*.bats' -o -exec awk '/^\#!.*sh$$/ {found = 1} {exit} END {exit !found}' {} \; \) -print)
 
 # The packages with tests that skip where there is no systemd of theirs.
-ground_packages = $(sort $(addprefix ./,$(dir $(shell grep -rl SVC_TEST_GROUND --include='*_test.go' cmd pkg))))
+ground_packages = $(sort $(addprefix ./,$(dir $(shell grep -rl SVC_TEST_GROUND --include='*_test.go' cmd pkg test))))
 
 .PHONY: help build tools test check unit bats crash soak guest demo install clean
 
@@ -56,12 +57,12 @@ check: ## formatting, vet, staticcheck, shellcheck
 	shellcheck $(scripts)
 	awk '/^```/ {inside = 0} inside; /^```sh svc-echo$$/ {inside = 1}' docs/executables.md | shellcheck -
 
-unit: ## Go tests with the race detector; those that need systemd in the sandbox
-	test/ground/packages build
+unit: build ## Go tests with the race detector, etcd and ZooKeeper included; those that need systemd in the sandbox
+	test/ground/packages build nsdb
 	@mkdir -p build
-	go test -race ./... | tee build/unit.log
+	SVC_TEST_NSDB=1 go test -race ./... | tee build/unit.log
 # Not in /tmp nor in a home: their units have those hidden, and run the test binary.
-	test/ground/run systemd SVC_TEST_GROUND=1 GOTMPDIR=/srv \
+	test/ground/run systemd SVC_TEST_GROUND=1 SVC_TEST_NSDB=1 GOTMPDIR=/srv \
 		GOCACHE="$$(go env GOCACHE)" GOMODCACHE="$$(go env GOMODCACHE)" \
 		go test -race -count=1 -p 1 $(ground_packages) | tee build/ground.log
 
@@ -85,10 +86,11 @@ crash: build ## a kill before each effect on the host, and what the next start m
 soak: build ## bounded harm to a dozen containers, then an exact comparison: SECONDS=300
 	test/soak/run -seconds $(SECONDS)
 
-demo: build ## two sites, two containers, a tunnel: from binding to traffic and back
+demo: build ## two sites, two containers, a tunnel: from binding to traffic and back; NSDB=etcd or zk on those
+	[ "$(NSDB)" = file ] || test/ground/packages nsdb
 	rm -rf build/demo
 	$(MAKE) --no-print-directory install DESTDIR=build/demo PREFIX=/usr
-	test/ground/run esp examples/two-sites/demo
+	test/ground/run esp NSDB=$(NSDB) examples/two-sites/demo
 
 install: ## what make build made, with units and man pages: DESTDIR= PREFIX=/usr
 	install -D -m 755 -t $(DESTDIR)$(PREFIX)/sbin build/svc-supervisor

@@ -36,6 +36,9 @@ func newApp() *cli.App {
 			pluginsCommand(),
 			execCommand(),
 			validateCommand(),
+			configCommand(),
+			hostCommand(),
+			nsdbCommand(),
 		},
 	}
 }

@@ -200,6 +200,7 @@ func TestWhatTheCommandLineDoesNotAllowIsRefusedByName(t *testing.T) {
 		{"a negative time", []string{"run", "--verb-timeout", "-1s"}, `--verb-timeout "-1s"`},
 		{"a log level that is none", []string{"run", "--log-level", "loud"}, `log level "loud"`},
 		{"a hostile host id", []string{"run", "--host-id", "../x"}, `--host-id "../x"`},
+		{"an agent that no directory knows of", []string{"run", "--host-id", "h", "--adopt-agent-leftovers"}, "--adopt-agent-leftovers"},
 		{"no verb", []string{"exec"}, "arguments"},
 		{"a verb that is none", []string{"exec", "GC", "vpn"}, `verb "GC"`},
 		{"a hostile name", []string{"exec", "ADD", "../x"}, `name "../x"`},

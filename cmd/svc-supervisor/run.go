@@ -15,6 +15,7 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/urfave/cli/v2"
 
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/agent"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/api"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/logs"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/plugin"
@@ -52,6 +53,10 @@ func runCommand() *cli.Command {
 				Name: "stop-containers", EnvVars: []string{"SVC_STOP_CONTAINERS"},
 				Usage: "remove all containers when the supervisor stops",
 			},
+			&cli.BoolFlag{
+				Name: "adopt-agent-leftovers", EnvVars: []string{"SVC_ADOPT_AGENT_LEFTOVERS"},
+				Usage: "remove the containers that the log of a MidoNet agent names, while no agent runs on this host",
+			},
 		},
 		Action: func(c *cli.Context) error {
 			if err := noArguments(c); err != nil {
@@ -79,7 +84,8 @@ type supervisor struct {
 	socket         string
 	rescan         time.Duration
 	resyncInterval time.Duration
-	statusInterval time.Duration
+	settings       *settings
+	agent          *agent.Log // whose left-overs are removed; nil: they are left alone
 	stopContainers bool
 }
 
@@ -95,9 +101,9 @@ func newSupervisor(c *cli.Context) (_ *supervisor, err error) {
 		socket:         filepath.Join(c.String(runDirFlag.Name), "api.sock"),
 		rescan:         c.Duration("rescan"),
 		resyncInterval: c.Duration("resync"),
-		statusInterval: c.Duration("status-interval"),
 		stopContainers: c.Bool("stop-containers"),
 	}
+	s.settings = newSettings(levels, c.Duration("status-interval"), s.log)
 	host, err := hostID(c)
 	if err != nil {
 		return nil, err
@@ -112,6 +118,11 @@ func newSupervisor(c *cli.Context) (_ *supervisor, err error) {
 	}
 	if s.nsdb, err = watch.Open(c.String(nsdbFlag.Name), host, s.log); err != nil {
 		return nil, err
+	}
+	if c.Bool("adopt-agent-leftovers") {
+		if s.agent, err = agentLog(s.nsdb, s.log); err != nil {
+			return nil, errors.Join(err, s.nsdb.Close())
+		}
 	}
 	if s.records, err = statedir.Open(c.String(stateDirFlag.Name)); err != nil {
 		return nil, errors.Join(err, s.nsdb.Close())
@@ -165,11 +176,14 @@ func (s *supervisor) run(ctx context.Context) error {
 		}
 	})
 	working.Go(func() { s.reconciler.Run(inside) })
-	hearing.Go(func() { s.inventory.Follow(inside, s.rescan, s.statusInterval, s.reconciler.MarkAll) })
+	hearing.Go(func() { s.inventory.Follow(inside, s.rescan, s.settings.statusInterval, s.reconciler.MarkAll) })
 	hearing.Go(func() { s.followUnits(inside) })
 	hearing.Go(func() { s.resync(inside) })
 	hearing.Go(func() {
-		err := s.nsdb.Run(outside, func(desired spec.Desired) { s.reconciler.Desire(outside, desired) })
+		err := s.nsdb.Run(outside, func(desired spec.Desired) {
+			s.settings.follow(desired.Settings)
+			s.reconciler.Desire(outside, desired)
+		})
 		if err != nil && outside.Err() == nil {
 			stopOutside(err)
 		}
@@ -231,6 +245,9 @@ func (s *supervisor) followUnits(ctx context.Context) {
 
 func (s *supervisor) resync(ctx context.Context) {
 	for {
+		if s.agent != nil && s.agent.Sweep(ctx) {
+			s.reconciler.MarkAll() // a name may be free now
+		}
 		if err := s.reconciler.FindLeftovers(ctx); err != nil && ctx.Err() == nil {
 			s.log.Warn("leftovers not looked for", "error", err)
 		}
@@ -242,6 +259,24 @@ func (s *supervisor) resync(ctx context.Context) {
 		}
 		s.reconciler.MarkStuck()
 	}
+}
+
+// agentLog is the container log of a MidoNet agent on this host. Whether that runs is known by MidoNet's NSDB alone.
+func agentLog(nsdb watch.NSDB, log *slog.Logger) (*agent.Log, error) {
+	midonet, ok := nsdb.(interface {
+		AgentAlive(ctx context.Context) (bool, error)
+	})
+	if !ok {
+		return nil, &spec.Fault{Key: "--adopt-agent-leftovers", Value: "true", Allowed: "with --nsdb zk://…, which tells whether the agent runs"}
+	}
+	alive := func(ctx context.Context) (bool, error) {
+		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+		defer cancel()
+		return midonet.AgentAlive(ctx)
+	}
+	return &agent.Log{
+		Folder: agent.Folder, Alive: alive, Host: agent.Machine{Namespaces: netns.Directory, Temp: os.TempDir()}, Log: log,
+	}, nil
 }
 
 // watchdog tells systemd that the supervisor lives, as often as the unit asks for: only if its state can be read, so not

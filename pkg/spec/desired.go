@@ -15,6 +15,11 @@ type Desired struct {
 	Unread   string // why nothing is known of the host ("" if it is): no Host object, no connection
 	Host     Host
 	Bindings []Binding // every binding that names a container or could not be read, by port id
+
+	// Settings are the runtime settings in effect, the host's over the default's, by their canonical keys: log-level,
+	// log-level.<logger>, status-interval (docs/nsdb.md). A setting that is absent here is the flag's. They stand for
+	// themselves: they may be known while the host is not, and then they are followed as well.
+	Settings map[string]string
 }
 
 // Reading says how much of a binding is known.

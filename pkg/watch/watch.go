@@ -15,7 +15,9 @@ import (
 	"net/url"
 
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+	"github.com/svc-supervisor/svc-supervisor/pkg/watch/etcd"
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/file"
+	"github.com/svc-supervisor/svc-supervisor/pkg/watch/zoom"
 )
 
 // NSDB is one network state database as one host sees it.
@@ -40,21 +42,64 @@ type NSDB interface {
 
 // Open opens the NSDB that a URL names, for one host. It reads nothing yet: a directory that is missing is what Run tells.
 func Open(rawURL string, host spec.HostID, log *slog.Logger) (NSDB, error) {
-	u, err := url.Parse(rawURL)
-	if err != nil {
-		return nil, fmt.Errorf("open NSDB %s: allowed: %s", spec.Quote(rawURL), file.Form)
-	}
 	if _, err := spec.ParseID[spec.HostID]("host id", string(host)); err != nil {
 		return nil, fmt.Errorf("open NSDB: %w", err)
 	}
+	return open(rawURL, host, log)
+}
+
+// AdminNSDB is an NSDB as a command opens it.
+type AdminNSDB interface {
+	Admin
+	Close() error
+}
+
+// OpenAdmin opens the NSDB that a URL names for a command, which is no host's.
+func OpenAdmin(rawURL string, log *slog.Logger) (AdminNSDB, error) {
+	return open(rawURL, nobody, log)
+}
+
+// nobody is the host of a command. It never runs and publishes nothing.
+const nobody spec.HostID = "svc-supervisor.command"
+
+// kind is what each kind of NSDB is.
+type kind interface {
+	NSDB
+	Admin
+}
+
+func open(rawURL string, host spec.HostID, log *slog.Logger) (kind, error) {
+	u, err := url.Parse(rawURL)
+	if err != nil { // its text is not repeated: it may hold a password
+		return nil, fmt.Errorf("open NSDB: the URL cannot be read: allowed: %s", forms)
+	}
+	var nsdb kind
 	switch u.Scheme {
 	case "file":
-		location, err := file.ParseURL(u)
-		if err != nil {
-			return nil, fmt.Errorf("open NSDB: %w", err)
-		}
-		return file.Open(location, host, log), nil
+		nsdb, err = opened(u, host, log, file.ParseURL, file.Open)
+	case "etcd", "etcds":
+		nsdb, err = opened(u, host, log, etcd.ParseURL, etcd.Open)
+	case "zk":
+		nsdb, err = opened(u, host, log, zoom.ParseURL, zoom.Open)
 	default:
-		return nil, fmt.Errorf("open NSDB: %w", &spec.Fault{Key: "scheme", Value: u.Scheme, Allowed: "file, as in " + file.Form})
+		err = &spec.Fault{Key: "scheme", Value: u.Scheme, Allowed: "file, etcd, etcds, zk, as in " + forms}
 	}
+	if err != nil {
+		return nil, fmt.Errorf("open NSDB: %w", err)
+	}
+	return nsdb, nil
+}
+
+// forms are what URLs look like.
+const forms = file.Form + " or " + etcd.Form + " or " + zoom.Form
+
+// opened parses and opens: the same for each kind, whose types differ.
+func opened[L any, N kind](
+	u *url.URL, host spec.HostID, log *slog.Logger, parse func(*url.URL) (L, error), open func(L, spec.HostID, *slog.Logger) N,
+) (kind, error) {
+	location, err := parse(u)
+	if err != nil {
+		return nil, err
+	}
+	return open(location, host, log), nil
 }

@@ -9,13 +9,16 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch"
 )
 
-func TestOpenTakesFileURLs(t *testing.T) {
+func TestOpenTakesURLsOfEachKind(t *testing.T) {
 	for _, url := range []string{
 		"file:///etc/svc-supervisor/nsdb",
 		"file:///etc/svc-supervisor/nsdb/",
 		"file:/etc/svc-supervisor/nsdb",
 		"file:///nsdb%20with%20blanks?rescan=2s",
 		"file:///nsdb?status=/srv/status&rescan=1m30s",
+		"etcd://h1:2379,h2:2379/svc?ttl=30s",
+		"etcds://user@h1/svc?passwordFile=/run/p&ca=/run/ca&cert=/run/c&key=/run/k",
+		"zk://h1:2181,h2:2181/midonet?container=leave",
 	} {
 		nsdb, err := watch.Open(url, "h", slog.New(slog.DiscardHandler))
 		if err != nil {
@@ -34,12 +37,16 @@ func TestOpenRefusesInOneLineThatSaysWhatIsAllowed(t *testing.T) {
 	}{
 		{"nothing", "", `scheme "": allowed: file`},
 		{"a bare path", "/etc/nsdb", `scheme "": allowed: file`},
-		{"another kind", "zk://h1:2181/midonet", `scheme "zk": allowed: file`},
+		{"another kind", "http://h1:2181/midonet", `scheme "http": allowed: file, etcd, etcds, zk`},
 		{"what is no URL", "file://%zz", "allowed: file:///directory"},
 		{"two slashes", "file://etc/nsdb", "three slashes"},
 		{"a relative path", "file:nsdb", "three slashes"},
 		{"no path", "file://", `directory "": allowed: an absolute path`},
 		{"a user", "file://root:hunter2@/etc/nsdb", "three slashes"},
+		{"a password for etcd", "etcd://root:hunter2@h1:2379/svc", "no password in the URL"},
+		{"a password for ZooKeeper", "zk://root:hunter2@h1:2181/midonet", "no user"},
+		{"a password in what is no URL", "etcd://root:hunter2@h1:%zz/svc", "the URL cannot be read: allowed: file:///directory"},
+		{"an option of another kind", "etcd://h1/svc?rescan=2s", `option "rescan": allowed: ca, cert`},
 		{"a fragment", "file:///etc/nsdb#x", "three slashes"},
 		{"a NUL in the path", "file:///etc/ns%00db", "allowed: an absolute path of printable characters"},
 		{"a newline in the path", "file:///etc/ns%0adb", "allowed: an absolute path of printable characters"},
@@ -65,6 +72,16 @@ func TestOpenRefusesInOneLineThatSaysWhatIsAllowed(t *testing.T) {
 				t.Errorf("it repeats a password: %q", err)
 			}
 		})
+	}
+}
+
+func TestACommandNeedsNoHost(t *testing.T) {
+	nsdb, err := watch.OpenAdmin("file:///etc/nsdb", slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := nsdb.Close(); err != nil {
+		t.Error(err)
 	}
 }
 

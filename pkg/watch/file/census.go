@@ -87,11 +87,13 @@ func (c *census) countSettings() {
 		if id != "default" {
 			c.find(Finding{file, "", "is read by nobody", "config/default, config/hosts/<hostId>"})
 		}
-		return d.Settings()
+		_, faults := d.Settings()
+		return faults
 	})
 	c.objects(native.Config+"/"+native.Hosts, func(id, file string, d *native.Document) native.Faults {
 		c.needs(file, "", native.HostKey(spec.HostID(id)))
-		return d.Settings()
+		_, faults := d.Settings()
+		return faults
 	})
 }
 

@@ -23,6 +23,8 @@ func (t *tree) watched() []string {
 		t.path(native.BindingsKey(t.host)),
 		t.path(native.Containers),
 		t.path(native.Configurations),
+		t.path(native.Config),
+		t.path(native.Config + "/" + native.Hosts),
 	}
 }
 

@@ -34,6 +34,12 @@ func sign(stat fs.FileInfo) signature {
 	}
 }
 
+// ownerOf is the user and the group of a file.
+func ownerOf(stat fs.FileInfo) (user, group int) {
+	s := stat.Sys().(*syscall.Stat_t)
+	return int(s.Uid), int(s.Gid)
+}
+
 // rested says whether the file system's own times say that nothing changed for a while. A time in the future says
 // nothing.
 func (s signature) rested(now time.Time, d time.Duration) bool {

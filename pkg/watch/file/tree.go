@@ -22,11 +22,12 @@ type tree struct {
 	beliefs map[native.Key]*belief
 	folders map[string]signature // as last seen; the zero signature for one that is not there
 
-	read         bool      // the last firm set was a read one
-	readSince    time.Time // when that could be read again which the last firm set had as unread
-	changedAt    time.Time // when a folder was last seen changing
-	missingSince time.Time // when the directory itself was first missed
-	movingSince  time.Time // since when every look met a file that is being written
+	settings     map[string]string // as last assembled: a directory that goes does not take them along
+	read         bool              // the last firm set was a read one
+	readSince    time.Time         // when that could be read again which the last firm set had as unread
+	changedAt    time.Time         // when a folder was last seen changing
+	missingSince time.Time         // when the directory itself was first missed
+	movingSince  time.Time         // since when every look met a file that is being written
 
 	// Of the look that is under way:
 	now       time.Time
@@ -64,12 +65,13 @@ func (t *tree) look(ctx context.Context, now time.Time) look {
 		t.lapse()
 		return look{
 			firm:    true,
-			desired: spec.Desired{Unread: reason, Host: spec.Host{ID: t.host}},
+			desired: spec.Desired{Unread: reason, Host: spec.Host{ID: t.host}, Settings: t.settings},
 			faults:  []native.Fault{{Key: native.HostKey(t.host), Text: reason}},
 		}
 	}
 	t.seeFolders()
 	desired, faults := native.Assemble(ctx, t, t.host)
+	t.settings = desired.Settings
 	if desired.Unread == "" {
 		t.forget()
 	}

@@ -44,8 +44,8 @@ var flawless = map[string]string{
 	"containers/later.yaml":  "id: later",
 	"groups/g.yaml":          "{id: g, policy: weighted, hostIds: [h, x]}",
 	"configurations/k.yaml":  "{id: k, psk: hunter2}",
-	"config/default.yaml":    "{containers: debug, statusInterval: 10}",
-	"config/hosts/h.yaml":    "containers: info",
+	"config/default.yaml":    "{log-level.containers: debug, status-interval: 10s}",
+	"config/hosts/h.yaml":    "log-level: info",
 	"status/hosts/h.json":    "{",
 	".git/config":            "",
 	"README.md":              "",
@@ -104,7 +104,11 @@ func TestEveryFaultIsFoundAtItsFileAndKey(t *testing.T) {
 		{"settings that nobody reads", map[string]string{"config/other.yaml": "{}"},
 			[]string{"config/other.yaml: is read by nobody: allowed: config/default, config/hosts/<hostId>"}},
 		{"settings that are nested", map[string]string{"config/default.yaml": "{a: {b: c}}"},
-			[]string{`config/default.yaml: a "{\"b\":\"c\"}": allowed: a string, a number, true or false`}},
+			[]string{`config/default.yaml: a "{\"b\":\"c\"}": allowed: one value`}},
+		{"settings that are not known", map[string]string{"config/hosts/h.yaml": "{loglevel: debug, status-interval: 10}"}, []string{
+			`config/hosts/h.yaml: setting "loglevel": allowed: log-level, `,
+			`config/hosts/h.yaml: status-interval "10": allowed: a time from 100ms to 24h`,
+		}},
 		{"an incomplete container that is bound", map[string]string{"containers/d.yaml": "{id: d, serviceType: IPSEC}"}, []string{
 			"containers/d.yaml: configurationId is not set, and bindings/x/q.yaml names the container",
 			"containers/d.yaml: groupId is not set, and bindings/x/q.yaml names the container",

@@ -33,15 +33,16 @@ type Fault struct {
 func (f Fault) String() string { return string(f.Key) + ": " + f.Text }
 
 // Assemble puts together what the NSDB wants of a host: the host's object, its bindings, and the containers and
-// configurations they name. Nothing else is read. It returns the faults found on the way; what they mean for a container
+// configurations they name; and the settings in effect. Nothing else is read. It returns the faults found on the way; what they mean for a container
 // stands in the set itself.
 func Assemble(ctx context.Context, reader Reader, host spec.HostID) (spec.Desired, []Fault) {
 	a := assembly{ctx: ctx, reader: reader, host: host}
 	desired, err := a.assemble()
 	if err != nil {
 		a.note(err)
-		return spec.Desired{Unread: err.String(), Host: spec.Host{ID: host}}, a.faults
+		desired = spec.Desired{Unread: err.String(), Host: spec.Host{ID: host}}
 	}
+	desired.Settings = a.settings()
 	return desired, a.faults
 }
 

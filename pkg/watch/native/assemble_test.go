@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -87,7 +88,9 @@ func TestAWholeBindingCarriesWhatItRefersTo(t *testing.T) {
 	if !reflect.DeepEqual(got, want) || len(faults) > 0 {
 		t.Errorf("got  %+v %v\nwant %+v", got, faults, want)
 	}
-	wantReads := map[Key]int{"hosts/h": 1, "bindings/h/p": 1, "containers/c": 1, "configurations/k": 1}
+	wantReads := map[Key]int{
+		"hosts/h": 1, "bindings/h/p": 1, "containers/c": 1, "configurations/k": 1, "config/default": 1, "config/hosts/h": 1,
+	}
 	if !reflect.DeepEqual(m.reads, wantReads) {
 		t.Errorf("it reads %v, not what this host needs once", m.reads)
 	}
@@ -271,5 +274,43 @@ func TestTheLedgerTellsEachFaultOnceAndItsEndOnce(t *testing.T) {
 		if !slices.Equal(handler.got, step.want) {
 			t.Errorf("%s: got %q, want %q", step.name, handler.got, step.want)
 		}
+	}
+}
+
+func TestTheHostsSettingsStandOverTheDefaults(t *testing.T) {
+	both := map[Key]string{
+		"config/default": "{log-level: warn, status-interval: 1m}",
+		"config/hosts/h": "{log-level: debug}",
+		"config/hosts/x": "{status-interval: 7s}",
+	}
+	with := func(key Key, value string) map[Key]string {
+		changes := maps.Clone(both)
+		changes[key] = value
+		return changes
+	}
+	rows := []struct {
+		name    string
+		changes map[Key]string
+		want    map[string]string
+		fault   string
+	}{
+		{"none at all", nil, nil, ""},
+		{"both", both, map[string]string{"log-level": "debug", "status-interval": "1m0s"}, ""},
+		{"the default's alone", with("config/hosts/h", ""), map[string]string{"log-level": "warn", "status-interval": "1m0s"}, ""},
+		{"the host's alone", with("config/default", ""), map[string]string{"log-level": "debug"}, ""},
+		{"a refused one of the host's", with("config/hosts/h", "{log-level: loud}"), map[string]string{"log-level": "warn", "status-interval": "1m0s"}, `config/hosts/h: log-level "loud": allowed: debug, info, warn, error`},
+		{"an unreadable one", with("config/default", "!permission denied"), map[string]string{"log-level": "debug"}, "config/default: permission denied"},
+		{"a missing host", with("hosts/h", ""), map[string]string{"log-level": "debug", "status-interval": "1m0s"}, "hosts/h: no Host object: nothing is known of this host, and all stays as it is"},
+	}
+	for _, row := range rows {
+		t.Run(row.name, func(t *testing.T) {
+			desired, faults := Assemble(t.Context(), one(row.changes), "h")
+			if !maps.Equal(desired.Settings, row.want) || (desired.Settings == nil) != (row.want == nil) {
+				t.Errorf("got %v", desired.Settings)
+			}
+			if row.fault == "" && len(faults) > 0 || row.fault != "" && (len(faults) != 1 || faults[0].String() != row.fault) {
+				t.Errorf("faults %v", faults)
+			}
+		})
 	}
 }

@@ -25,6 +25,7 @@ const (
 type Document struct {
 	JSON    json.RawMessage            // the whole value, without white space; keys in their order, numbers as written
 	members map[string]json.RawMessage // of the outermost object; slices of JSON
+	order   []member                   // the same, in their order
 }
 
 // Parse reads one value. Its errors are one line, name the place, and never repeat a value.
@@ -52,7 +53,7 @@ func Parse(value []byte, format Format) (*Document, error) {
 	if w.members == nil {
 		return nil, errors.New("is not a mapping: allowed: a mapping of keys to values")
 	}
-	document := &Document{JSON: w.out.Bytes(), members: map[string]json.RawMessage{}}
+	document := &Document{JSON: w.out.Bytes(), members: map[string]json.RawMessage{}, order: w.members}
 	for _, m := range w.members {
 		document.members[m.key] = document.JSON[m.start:m.end:m.end]
 	}

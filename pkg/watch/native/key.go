@@ -36,6 +36,14 @@ func GroupKey(id spec.GroupID) Key { return Key(Groups + "/" + id) }
 // ConfigurationKey is the key of a configuration.
 func ConfigurationKey(id spec.ConfigurationID) Key { return Key(Configurations + "/" + id) }
 
+// SettingsKey is the key of a scope's settings.
+func SettingsKey(scope spec.SettingScope) Key {
+	if scope == spec.SettingDefault {
+		return Config + "/" + Key(scope)
+	}
+	return Config + "/" + Hosts + Key("/"+scope)
+}
+
 // HostStatusKey is the key of a host's status.
 func HostStatusKey(id spec.HostID) Key { return Key(Status + "/hosts/" + id) }
 

@@ -128,13 +128,3 @@ func (d *Document) Configuration(id spec.ConfigurationID) (json.RawMessage, Faul
 	}
 	return d.JSON, faults
 }
-
-// Settings checks the form of runtime settings, `config/default` and `config/hosts/<hostId>`: one value a key.
-func (d *Document) Settings() (faults Faults) {
-	for key, raw := range d.members {
-		if raw[0] == '[' || raw[0] == '{' || string(raw) == "null" {
-			faults.Form = append(faults.Form, &spec.Fault{Key: key, Value: string(raw), Allowed: "a string, a number, true or false"})
-		}
-	}
-	return faults
-}

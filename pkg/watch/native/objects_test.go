@@ -1,6 +1,7 @@
 package native
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -154,11 +155,25 @@ func TestAContainerTellsWhatIsNotSet(t *testing.T) {
 	}
 }
 
-func TestSettingsAreFlat(t *testing.T) {
-	if faults := parse(t, "{containers: debug, interval: 10, on: true}").Settings(); len(faults.All()) > 0 {
-		t.Error(faults.All())
+func TestSettingsAreFlatAndEachStandsForItself(t *testing.T) {
+	rows := []struct {
+		name, yaml string
+		want       map[string]string
+		faults     int
+	}{
+		{"good ones", "{log-level: WARN, log-level.containers.ipsec: debug, status-interval: 5s}", map[string]string{"log-level": "warn", "log-level.containers.ipsec": "debug", "status-interval": "5s"}, 0},
+		{"none", "{}", nil, 0},
+		{"one that is nested", "{log-level: {containers: debug}, status-interval: 5s}", map[string]string{"status-interval": "5s"}, 1},
+		{"a list and nothing", "{log-level: [info], status-interval: null}", nil, 2},
+		{"an unknown one and a number", "{loglevel: info, status-interval: 10, log-level: info}", map[string]string{"log-level": "info"}, 2},
+		{"a boolean", "{log-level: true}", nil, 1},
 	}
-	if faults := parse(t, "{containers: {ipsec: debug}, b: [1]}").Settings(); len(faults.All()) != 2 {
-		t.Error(faults.All())
+	for _, row := range rows {
+		t.Run(row.name, func(t *testing.T) {
+			got, faults := parse(t, row.yaml).Settings()
+			if !maps.Equal(got, row.want) || (got == nil) != (row.want == nil) || len(faults.All()) != row.faults {
+				t.Errorf("got %v %v", got, faults.All())
+			}
+		})
 	}
 }

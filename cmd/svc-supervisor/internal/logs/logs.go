@@ -21,7 +21,8 @@ import (
 // Levels says from which level on each logger speaks; "" is all of them.
 type Levels struct {
 	mu     sync.RWMutex
-	levels map[string]slog.Level
+	first  map[string]slog.Level // as set
+	levels map[string]slog.Level // in effect: the overlay over the first
 }
 
 // Parse reads `info`, or `containers.ipsec=debug`, each word of a list separated by commas. The last of two wins.
@@ -45,11 +46,24 @@ func (l *Levels) Parse(list string) error {
 	return nil
 }
 
-// Set replaces all levels.
+// Set replaces all levels, those of an overlay too.
 func (l *Levels) Set(levels map[string]slog.Level) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.levels = maps.Clone(levels)
+	l.first, l.levels = maps.Clone(levels), maps.Clone(levels)
+}
+
+// Overlay lays levels over those that were set, logger by logger, in place of an earlier overlay: a logger that is in it no
+// more has the level again that was set. It returns whether a level changed.
+func (l *Levels) Overlay(levels map[string]slog.Level) (changed bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	effective := map[string]slog.Level{}
+	maps.Copy(effective, l.first)
+	maps.Copy(effective, levels)
+	changed = !maps.Equal(effective, l.levels)
+	l.levels = effective
+	return changed
 }
 
 func (l *Levels) of(logger string) slog.Level {

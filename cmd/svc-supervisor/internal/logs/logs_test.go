@@ -164,3 +164,27 @@ func TestManyGoroutinesLogWholeLines(t *testing.T) {
 		t.Errorf("%d lines", out.n)
 	}
 }
+
+func TestAnOverlayGoesAsItCame(t *testing.T) {
+	levels := new(Levels)
+	if err := levels.Parse("warn,containers.ipsec=debug"); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range []struct {
+		name    string
+		overlay map[string]slog.Level
+		changed bool
+		want    string
+	}{
+		{"none at first", nil, false, "WARN,containers.ipsec=DEBUG"},
+		{"one for all leaves what is set for one", map[string]slog.Level{"": slog.LevelError}, true, "ERROR,containers.ipsec=DEBUG"},
+		{"the same is no change", map[string]slog.Level{"": slog.LevelError}, false, "ERROR,containers.ipsec=DEBUG"},
+		{"one for one, and that for all is gone", map[string]slog.Level{"containers.ipsec": slog.LevelInfo}, true, "WARN,containers.ipsec=INFO"},
+		{"a new one", map[string]slog.Level{"containers": slog.LevelInfo}, true, "WARN,containers=INFO,containers.ipsec=DEBUG"},
+		{"all are gone", nil, true, "WARN,containers.ipsec=DEBUG"},
+	} {
+		if changed := levels.Overlay(r.overlay); changed != r.changed || levels.String() != r.want {
+			t.Errorf("%s: %v, %s", r.name, changed, levels)
+		}
+	}
+}

@@ -9,9 +9,9 @@ import (
 )
 
 // Follow scans the plugin path again and again until ctx ends, and calls changed when a file has answered that is new or
-// other than before, and after each scan that found a change. The
-// file system's events are only a hint to look sooner; the periodic scan finds everything, a directory that appears too.
-func (v *Inventory) Follow(ctx context.Context, rescan, statusInterval time.Duration, changed func()) {
+// other than before, and after each scan that found a change. statusInterval is asked at each scan: it may change while the
+// supervisor runs. The file system's events are only a hint to look sooner; the periodic scan finds everything, a directory that appears too.
+func (v *Inventory) Follow(ctx context.Context, rescan time.Duration, statusInterval func() time.Duration, changed func()) {
 	v.mu.Lock()
 	v.news = changed
 	v.mu.Unlock()
@@ -31,7 +31,7 @@ func (v *Inventory) Follow(ctx context.Context, rescan, statusInterval time.Dura
 				_ = watcher.Add(dir) // missing: the next rescan tries again
 			}
 		}
-		if v.Scan(ctx, statusInterval) {
+		if v.Scan(ctx, statusInterval()) {
 			changed()
 		}
 		timer.Reset(rescan)

@@ -419,7 +419,7 @@ func (g *ground) following(v *Inventory, rescan, statusInterval time.Duration) *
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		v.Follow(ctx, rescan, statusInterval, func() { changes.Add(1) })
+		v.Follow(ctx, rescan, func() time.Duration { return statusInterval }, func() { changes.Add(1) })
 	}()
 	g.Cleanup(func() {
 		cancel()

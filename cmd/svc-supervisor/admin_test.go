@@ -1,0 +1,150 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// nsdbDir makes an NSDB directory with one host and one container.
+func nsdbDir(t *testing.T) (dir, url string) {
+	t.Helper()
+	dir = t.TempDir()
+	for name, content := range map[string]string{
+		"hosts/h.yaml":          "# ours\nid: h\n",
+		"bindings/h/p.yaml":     "{portId: p, hostId: h, interfaceName: vpn-1, containerId: c}",
+		"containers/c.yaml":     "{id: c, serviceType: IPSEC, groupId: g, configurationId: k}",
+		"configurations/k.yaml": "{id: k, psk: hunter2}",
+	} {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir, "file://" + dir
+}
+
+func TestASettingIsWrittenAndRead(t *testing.T) {
+	dir, url := nsdbDir(t)
+	for _, words := range [][]string{
+		{"config", "set", "--nsdb", url, "--template", "default", "log-level", "WARN"},
+		{"config", "set", "--nsdb", url, "--host", "other", "status-interval", "90s"},
+		{"config", "set", "--nsdb", url, "--host-id", "h", "log-level.containers.ipsec", "debug"},
+		{"host", "set", "--nsdb", url, "--host-id", "h", "container-weight", "0"},
+		{"host", "set", "--nsdb", url, "--host-id", "h", "container-limit", "-1"},
+	} {
+		if stdout, stderr, err := svcSupervisor(words...); err != nil || stdout != "" || stderr != "" {
+			t.Errorf("%v: %q %q %v", words, stdout, stderr, err)
+		}
+	}
+	for _, r := range []struct {
+		words []string
+		want  string
+	}{
+		{[]string{"--template", "default", "log-level"}, "warn\n"},
+		{[]string{"--host", "other", "status-interval"}, "1m30s\n"},
+		{[]string{"--host-id", "h", "log-level.containers.ipsec"}, "debug\n"},
+	} {
+		got, _, err := svcSupervisor(append([]string{"config", "get", "--nsdb", url}, r.words...)...)
+		if got != r.want || err != nil {
+			t.Errorf("%v: %q %v", r.words, got, err)
+		}
+	}
+	content, err := os.ReadFile(filepath.Join(dir, "hosts/h.yaml"))
+	if want := "# ours\nid: h\ncontainerWeight: 0\ncontainerLimit: -1\n"; err != nil || string(content) != want {
+		t.Errorf("%q %v", content, err)
+	}
+}
+
+func TestAnNSDBIsCarriedToAnother(t *testing.T) {
+	_, url := nsdbDir(t)
+	path := filepath.Join(t.TempDir(), "objects.json")
+	if _, stderr, err := svcSupervisor("nsdb", "export", "--nsdb", url, path); err != nil || !strings.HasPrefix(stderr, "4 objects") {
+		t.Fatalf("%q %v", stderr, err)
+	}
+	if stat, err := os.Stat(path); err != nil || stat.Mode() != 0o600 {
+		t.Errorf("%v %v", stat.Mode(), err)
+	}
+	first, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := svcSupervisor("nsdb", "export", "--nsdb", url, path); err == nil || !strings.Contains(err.Error(), "allowed: a file that is not there yet") {
+		t.Errorf("an existing file: %v", err)
+	}
+	other := filepath.Join(t.TempDir(), "new")
+	for range 2 { // again is harmless
+		if _, _, err := svcSupervisor("nsdb", "import", "--nsdb", "file://"+other, path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	again := path + ".again"
+	if _, _, err := svcSupervisor("nsdb", "export", "--nsdb", "file://"+other, again); err != nil {
+		t.Fatal(err)
+	}
+	if second, err := os.ReadFile(again); err != nil || string(second) != string(first) {
+		t.Errorf("got  %s\nwant %s", second, first)
+	}
+}
+
+func TestACommandForTheNSDBIsRefusedInOneLine(t *testing.T) {
+	dir, url := nsdbDir(t)
+	file := func(content string) string {
+		path := filepath.Join(t.TempDir(), "f")
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	object := func(key, value string) string {
+		content, _ := json.Marshal(exported{1, nil})
+		return strings.Replace(string(content), "null", `[{"key":"`+key+`","value":`+value+`}]`, 1)
+	}
+	for _, r := range []struct {
+		name  string
+		words []string
+		want  string
+	}{
+		{"no command", []string{"config"}, `config command "": allowed: get, set`},
+		{"another command", []string{"nsdb", "copy"}, `nsdb command "copy": allowed: export, import`},
+		{"no key", []string{"config", "get", "--nsdb", url}, "allowed: a key"},
+		{"an unknown key", []string{"config", "get", "--nsdb", url, "loglevel"}, `setting "loglevel": allowed: log-level, `},
+		{"a setting that is not there", []string{"config", "get", "--nsdb", url, "--host-id", "h", "log-level"}, "config/hosts/h: log-level: not set"},
+		{"a bad value", []string{"config", "set", "--nsdb", url, "log-level", "loud"}, `log-level "loud": allowed: debug, info, warn, error`},
+		{"an interval without a unit", []string{"config", "set", "--nsdb", url, "status-interval", "5"}, "allowed: a time from"},
+		{"another template", []string{"config", "set", "--nsdb", url, "--template", "x", "log-level", "info"}, `--template "x": allowed: default`},
+		{"both", []string{"config", "set", "--nsdb", url, "--template", "default", "--host", "h", "log-level", "info"}, "--template and --host: allowed: one of them"},
+		{"a hostile host", []string{"config", "set", "--nsdb", url, "--host", "../x", "log-level", "info"}, `--host "../x": allowed`},
+		{"the host that is all", []string{"config", "set", "--nsdb", url, "--host", "default", "log-level", "info"}, "--template default"},
+		{"an unknown field", []string{"host", "set", "--nsdb", url, "weight", "1"}, `host field "weight": allowed: container-weight, container-limit`},
+		{"a fraction", []string{"host", "set", "--nsdb", url, "container-weight", "1.5"}, `container-weight "1.5": allowed: a whole number`},
+		{"a weight below nothing", []string{"host", "set", "--nsdb", url, "container-weight", "-1"}, `container-weight "-1": allowed: 0`},
+		{"a host that is not there", []string{"host", "set", "--nsdb", url, "--host-id", "x", "container-weight", "1"}, "hosts/x: no such object"},
+		{"no directory", []string{"nsdb", "export", "--nsdb", url + "x", filepath.Join(dir, "o")}, dir + "x: no such file or directory"},
+		{"another kind", []string{"nsdb", "export", "--nsdb", "http://h", filepath.Join(dir, "o")}, `scheme "http": allowed: file`},
+		{"no file", []string{"nsdb", "export", "--nsdb", url}, "allowed: one file"},
+		{"a folder that is not there", []string{"nsdb", "export", "--nsdb", url, filepath.Join(dir, "x", "o")}, "no such file"},
+		{"an import that is no JSON", []string{"nsdb", "import", "--nsdb", url, file("{\n\"psk\": hunter2")}, "line 2: is not JSON"},
+		{"an import of a newer version", []string{"nsdb", "import", "--nsdb", url, file(`{"version":2}`)}, `version "2": allowed: 1`},
+		{"an import of something else", []string{"nsdb", "import", "--nsdb", url, file(`["hunter2"]`)}, "is not an export"},
+		{"an import with another key", []string{"nsdb", "import", "--nsdb", url, file(`{"version":1,"psk":"hunter2"}`)}, "another key"},
+		{"an import of a bad object", []string{"nsdb", "import", "--nsdb", url, file(object("hosts/h", `{"id":"x"}`))}, `hosts/h: id "x": allowed: h`},
+		{"an import of a status", []string{"nsdb", "import", "--nsdb", url, file(object("status/hosts/h", `{}`))}, `key "status/hosts/h": allowed`},
+		{"an import of a bad secret", []string{"nsdb", "import", "--nsdb", url, file(object("configurations/k", `{"psk":"hunter2","psk":""}`))}, "configurations/k: psk: the key stands twice"},
+	} {
+		t.Run(r.name, func(t *testing.T) {
+			stdout, _, err := svcSupervisor(r.words...)
+			if err == nil || !strings.Contains(err.Error(), r.want) || strings.Contains(err.Error(), "\n") || stdout != "" {
+				t.Errorf("want %s, got %q %v", r.want, stdout, err)
+			}
+			if err != nil && strings.Contains(err.Error(), "hunter2") {
+				t.Errorf("it repeats a secret: %v", err)
+			}
+		})
+	}
+}

@@ -1,0 +1,149 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strconv"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+	"github.com/svc-supervisor/svc-supervisor/pkg/watch"
+)
+
+// exportVersion is the version of the document that export writes and import reads.
+const exportVersion = 1
+
+// exported is the document of an export. It holds the secrets of all hosts.
+type exported struct {
+	Version int           `json:"version"`
+	Objects []spec.Object `json:"objects"`
+}
+
+func nsdbCommand() *cli.Command {
+	flags := []cli.Flag{nsdbFlag, hostIDFlag}
+	return &cli.Command{
+		Name:            "nsdb",
+		Usage:           "carry the objects of all hosts from one NSDB to another, secrets included",
+		HideHelpCommand: true,
+		Action:          noSubcommand("export, import"),
+		Subcommands: []*cli.Command{
+			{
+				Name: "export", Usage: "write all objects to a new file that only its owner can read", ArgsUsage: "FILE", Flags: flags,
+				Action: func(c *cli.Context) error { return wrap("nsdb export", exportNSDB(c)) },
+			},
+			{
+				Name: "import", Usage: "create or replace the objects of such a file; nothing else is removed", ArgsUsage: "FILE", Flags: flags,
+				Action: func(c *cli.Context) error { return wrap("nsdb import", importNSDB(c)) },
+			},
+		},
+	}
+}
+
+func oneFile(c *cli.Context) (string, error) {
+	if c.Args().Len() != 1 || c.Args().First() == "" {
+		return "", &spec.Fault{Key: "arguments", Value: fmt.Sprint(c.Args().Slice()), Allowed: "one file"}
+	}
+	return c.Args().First(), nil
+}
+
+func exportNSDB(c *cli.Context) error {
+	path, err := oneFile(c)
+	if err != nil {
+		return err
+	}
+	if _, err := os.Lstat(path); err == nil { // known before anything is read; held when the file is made
+		return fmt.Errorf("%s: %w: allowed: a file that is not there yet", path, fs.ErrExist)
+	}
+	return administer(c, func(ctx context.Context, nsdb watch.Admin) error {
+		objects, err := nsdb.Export(ctx)
+		if err != nil {
+			return err
+		}
+		if err := writeNew(path, exported{exportVersion, objects}); err != nil {
+			return err
+		}
+		fmt.Fprintf(c.App.ErrWriter, "%d objects written to %s\n", len(objects), path)
+		return nil
+	})
+}
+
+// writeNew makes the file, or leaves none. O_EXCL does not follow a link that somebody laid there.
+func writeNew(path string, document exported) error {
+	var content bytes.Buffer
+	encoder := json.NewEncoder(&content)
+	encoder.SetEscapeHTML(false)
+	encoder.SetIndent("", "  ")
+	if err := encoder.Encode(document); err != nil {
+		return err
+	}
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(content.Bytes())
+	if err == nil {
+		err = file.Sync()
+	}
+	if err = errors.Join(err, file.Close()); err != nil {
+		_ = os.Remove(path)
+	}
+	return err
+}
+
+func importNSDB(c *cli.Context) error {
+	path, err := oneFile(c)
+	if err != nil {
+		return err
+	}
+	document, err := readExport(path)
+	if err != nil {
+		return err
+	}
+	return administer(c, func(ctx context.Context, nsdb watch.Admin) error {
+		if err := nsdb.Import(ctx, document.Objects); err != nil {
+			return err
+		}
+		fmt.Fprintf(c.App.ErrWriter, "%d objects read from %s\n", len(document.Objects), path)
+		return nil
+	})
+}
+
+// readExport reads a document of this version. Its errors repeat nothing of it but the version and keys.
+func readExport(path string) (*exported, error) {
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	const allowed = "what nsdb export wrote"
+	var head struct {
+		Version json.RawMessage `json:"version"`
+	}
+	if err := json.Unmarshal(content, &head); err != nil {
+		var syntax *json.SyntaxError
+		if errors.As(err, &syntax) {
+			line := 1 + bytes.Count(content[:min(int(syntax.Offset), len(content))], []byte("\n"))
+			return nil, fmt.Errorf("%s: line %d: is not JSON from here on: allowed: %s", path, line, allowed)
+		}
+		return nil, fmt.Errorf("%s: is not an export: allowed: %s", path, allowed)
+	}
+	if string(head.Version) != strconv.Itoa(exportVersion) {
+		return nil, fmt.Errorf("%s: %w", path, &spec.Fault{Key: "version", Value: string(head.Version), Allowed: strconv.Itoa(exportVersion)})
+	}
+	document := new(exported)
+	decoder := json.NewDecoder(bytes.NewReader(content))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(document); err != nil {
+		return nil, fmt.Errorf("%s: an object is not a key and a value, or there is another key: allowed: %s", path, allowed)
+	}
+	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("%s: more than one document: allowed: %s", path, allowed)
+	}
+	return document, nil
+}

@@ -1,0 +1,172 @@
+package conformance
+
+import (
+	"errors"
+	"io/fs"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+	"github.com/svc-supervisor/svc-supervisor/pkg/watch"
+)
+
+// administer opens a world as a command does.
+func administer(t *testing.T, w World) watch.AdminNSDB {
+	t.Helper()
+	nsdb, err := watch.OpenAdmin(w.URL(), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = nsdb.Close() })
+	return nsdb
+}
+
+// commands has what `config`, `host set` and `nsdb` do.
+func commands(t *testing.T, k *Kind) {
+	w := k.Fresh(t)
+	w.Write(t, base())
+	h := hear(t, w)
+	h.hears("before", base())
+	a, ctx := administer(t, w), t.Context()
+	scope := spec.SettingScope(ours)
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	for _, s := range []spec.SettingScope{spec.SettingDefault, scope} {
+		if _, err := a.Setting(ctx, s, "log-level"); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: a setting that is not there: %v", s, err)
+		}
+	}
+	all := base()
+	for _, r := range []struct {
+		scope            spec.SettingScope
+		key, value, want string
+		object, json     string
+	}{
+		{spec.SettingDefault, "log-level", "WARN", "warn", "config/default", `{"log-level":"warn"}`},
+		{spec.SettingDefault, "status-interval", "90s", "1m30s", "config/default", `{"log-level":"warn","status-interval":"1m30s"}`},
+		{scope, "log-level.containers.ipsec", "debug", "debug", "config/hosts/" + string(ours), `{"log-level.containers.ipsec":"debug"}`},
+		{scope, "log-level.containers", "error", "error", "config/hosts/" + string(ours), `{"log-level.containers.ipsec":"debug","log-level.containers":"error"}`},
+		{scope, "log-level", "info", "info", "config/hosts/" + string(ours), `{"log-level.containers.ipsec":"debug","log-level.containers":"error","log-level":"info"}`},
+	} {
+		must(a.SetSetting(ctx, r.scope, r.key, r.value))
+		if got, err := a.Setting(ctx, r.scope, r.key); got != r.want || err != nil {
+			t.Errorf("%s %s: %q %v", r.scope, r.key, got, err)
+		}
+		all = all.with(objects{r.object: r.json})
+		h.hears(r.key, all)
+	}
+	must(a.SetHost(ctx, ours, spec.HostWeight, 0))
+	must(a.SetHost(ctx, ours, spec.HostLimit, -1))
+	all = all.with(objects{hostKey(1): hostObject(1, edit{"containerWeight": 0, "containerLimit": -1})})
+	h.hears("weight and limit", all)
+	must(a.SetHost(ctx, ours, spec.HostLimit, 7))
+	all = all.with(objects{hostKey(1): hostObject(1, edit{"containerWeight": 0, "containerLimit": 7})})
+	h.hears("the limit", all)
+
+	for name, err := range map[string]error{
+		"an unknown setting":      a.SetSetting(ctx, scope, "loglevel", "info"),
+		"a bad value":             a.SetSetting(ctx, scope, "log-level", "loud"),
+		"a bad field":             a.SetHost(ctx, ours, "weight", 1),
+		"a bad weight":            a.SetHost(ctx, ours, spec.HostWeight, -1),
+		"an import of no object":  a.Import(ctx, []spec.Object{{Key: "ports/x", Value: []byte(`{}`)}}),
+		"an import of a bad host": a.Import(ctx, []spec.Object{{Key: hostKey(1), Value: []byte(`{"id":"x"}`)}}),
+	} {
+		if err == nil || !strings.Contains(err.Error(), "allowed") || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := a.SetHost(ctx, spec.HostID(id("host", 77)), spec.HostWeight, 1); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a host that is not there: %v", err)
+	}
+
+	exported, err := a.Export(ctx)
+	must(err)
+	if text := unlike(exported, all); text != "" {
+		t.Errorf("exported: %s", text)
+	}
+	must(a.Import(ctx, exported))
+	again, err := a.Export(ctx)
+	must(err)
+	if text := unlike(again, all); text != "" {
+		t.Errorf("exported, imported and exported: %s", text)
+	}
+	mark := h.count()
+	all = all.with(objects{hostKey(1): hostObject(1, edit{"containerWeight": 5, "containerLimit": 7})})
+	must(a.Import(ctx, []spec.Object{{Key: hostKey(1), Value: []byte(all[hostKey(1)])}}))
+	h.hears("one object that is imported", all)
+	if n := h.count() - mark; n != 1 {
+		t.Errorf("%d sets of one change: the import of what stands is heard", n)
+	}
+}
+
+// unlike says in what exported objects are not those that were written.
+func unlike(exported []spec.Object, all objects) string {
+	if len(exported) != len(all) {
+		var keys []string
+		for _, o := range exported {
+			keys = append(keys, o.Key)
+		}
+		return "got " + strings.Join(keys, " ")
+	}
+	for n, o := range exported {
+		if n > 0 && exported[n-1].Key >= o.Key {
+			return "not sorted: " + o.Key
+		}
+		if want, ok := all[o.Key]; !ok || !sameJSON(o.Value, []byte(want)) {
+			return o.Key + ": got " + string(o.Value) + ", wrote " + want
+		}
+	}
+	return ""
+}
+
+// TestObjectsAreCarriedBetweenEachPairOfKinds exports from one and imports into another, and back.
+func TestObjectsAreCarriedBetweenEachPairOfKinds(t *testing.T) {
+	var all []*Kind
+	for _, kind := range kinds {
+		missing := slices.ContainsFunc(kind.programs, func(path string) bool { _, err := os.Stat(path); return err != nil })
+		if missing && os.Getenv("SVC_TEST_NSDB") != "1" { // where it is, the start fails
+			t.Logf("without %s: its servers are not installed", kind.name)
+			continue
+		}
+		all = append(all, kind.start(t))
+	}
+	objects := base().with(objects{
+		"config/default":               `{"log-level":"warn"}`,
+		"config/hosts/" + string(ours): `{"log-level.containers":"debug","status-interval":"5s"}`,
+	})
+	for _, from := range all {
+		for _, to := range all {
+			t.Run(from.Name+" to "+to.Name, func(t *testing.T) {
+				one, other := from.Fresh(t), to.Fresh(t)
+				one.Write(t, objects)
+				h := hear(t, other)
+				carried, err := administer(t, one).Export(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				target := administer(t, other)
+				for range 2 { // again is harmless
+					if err := target.Import(t.Context(), carried); err != nil {
+						t.Fatal(err)
+					}
+				}
+				h.hears("the other's objects", objects)
+				back, err := target.Export(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				if text := unlike(back, objects); text != "" {
+					t.Error(text)
+				}
+			})
+		}
+	}
+}

@@ -1,0 +1,149 @@
+package conformance
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"sync/atomic"
+	"testing"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+	"github.com/svc-supervisor/svc-supervisor/pkg/watch/etcdtest"
+	"github.com/svc-supervisor/svc-supervisor/pkg/watch/native"
+)
+
+// members is how many servers a cluster has.
+const members = 3
+
+// prefixes counts the worlds of all clusters.
+var prefixes atomic.Int64
+
+func etcdKind(t *testing.T) *Kind {
+	cluster := etcdtest.Start(t, members)
+	fresh := func(c *etcdtest.Cluster) *etcdPrefix {
+		root := fmt.Sprintf("/svc-%d", prefixes.Add(1))
+		return &etcdPrefix{client: c.Client(), url: c.URL(root), prefix: root + "/", stand: objects{}}
+	}
+	return &Kind{
+		Name: "etcd", Bridge: true,
+		Fresh: func(*testing.T) World { return fresh(cluster) },
+		Faulty: func(t *testing.T) (World, Faults) {
+			c := etcdtest.Start(t, members)
+			w, relay := fresh(c), c.Relay()
+			w.url = relay.URL(w.prefix)
+			each := func(do func(int)) {
+				for i := range c.Len() {
+					do(i)
+				}
+			}
+			return w, Faults{
+				Cut: relay.Cut, Mend: relay.Mend,
+				Stop: func() { each(c.Kill) }, Start: func() { each(c.Restart); c.Await() },
+				Freeze: func() { each(c.Freeze) }, Thaw: func() { each(c.Thaw); c.Await() },
+				Roll: func() { each(func(i int) { c.Restart(i); c.Await() }) },
+			}
+		},
+	}
+}
+
+// etcdPrefix is a world below a prefix of its own.
+type etcdPrefix struct {
+	client      *clientv3.Client
+	url, prefix string
+	stand       objects
+}
+
+func (e *etcdPrefix) URL() string { return e.url }
+
+// Write is one transaction, as far as etcd's limit of 128 operations goes.
+func (e *etcdPrefix) Write(t *testing.T, all objects) {
+	t.Helper()
+	var operations []clientv3.Op
+	for _, o := range all.list() {
+		if e.stand[o.Key] != string(o.Value) {
+			operations = append(operations, clientv3.OpPut(e.prefix+o.Key, string(o.Value)))
+		}
+	}
+	for key := range e.stand {
+		if _, stays := all[key]; !stays {
+			operations = append(operations, clientv3.OpDelete(e.prefix+key))
+		}
+	}
+	for part := range slices.Chunk(operations, 128) {
+		ctx, cancel := context.WithTimeout(t.Context(), deadline)
+		_, err := e.client.Txn(ctx).Then(part...).Commit()
+		cancel()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	e.stand = maps.Clone(all)
+}
+
+func (e *etcdPrefix) Spoil(t *testing.T, key string) {
+	t.Helper()
+	if _, err := e.client.Put(t.Context(), e.prefix+key, `{"id": hunter2`); err != nil {
+		t.Fatal(err)
+	}
+	e.stand[key] = "spoilt"
+}
+
+func (e *etcdPrefix) BadSetting(t *testing.T) {
+	t.Helper()
+	if _, err := e.client.Put(t.Context(), e.prefix+"config/default", badSetting); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (e *etcdPrefix) HostStatus(t *testing.T, host spec.HostID) (status spec.HostStatus, stamp string) {
+	t.Helper()
+	stamp = e.readStatus(t, native.HostStatusKey(host), &status)
+	return status, stamp
+}
+
+func (e *etcdPrefix) ContainerStatus(t *testing.T, host spec.HostID, id spec.ContainerID) (status spec.ContainerStatus, stamp string) {
+	t.Helper()
+	stamp = e.readStatus(t, native.ContainerStatusKey(host, id), &status)
+	return status, stamp
+}
+
+func (e *etcdPrefix) readStatus(t *testing.T, key native.Key, into any) (stamp string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), deadline)
+	defer cancel()
+	answer, err := e.client.Get(ctx, e.prefix+string(key))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(answer.Kvs) == 0 {
+		return ""
+	}
+	if err := json.Unmarshal(answer.Kvs[0].Value, into); err != nil {
+		t.Fatal(err)
+	}
+	if answer.Kvs[0].Lease == 0 {
+		t.Errorf("%s is under no lease", key)
+	}
+	return fmt.Sprint(answer.Kvs[0].ModRevision)
+}
+
+func (e *etcdPrefix) Squat(t *testing.T, host spec.HostID, id spec.ContainerID) (leave func()) {
+	t.Helper()
+	lease, err := e.client.Grant(t.Context(), 60)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := e.prefix + string(native.ContainerStatusKey(host, id))
+	if _, err := e.client.Put(t.Context(), key, squatted(host), clientv3.WithLease(lease.ID)); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		if _, err := e.client.Revoke(context.Background(), lease.ID); err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -1,0 +1,40 @@
+package etcd
+
+import (
+	"context"
+
+	mvccpb "go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/watch/native"
+)
+
+// pages reads what stands in a folder, and below it, page by page at one revision: the one given, or that of the first
+// answer, which it then becomes. The folder "" is everything below the prefix.
+func (n *NSDB) pages(ctx context.Context, folder native.Key, revision *int64, each func(*mvccpb.KeyValue)) error {
+	if folder != "" {
+		folder += "/"
+	}
+	from := n.path(folder)
+	end := clientv3.GetPrefixRangeEnd(from)
+	for {
+		var answer *clientv3.GetResponse
+		err := n.do(ctx, "read", folder, func(ctx context.Context, client *clientv3.Client) (err error) {
+			answer, err = client.Get(ctx, from, clientv3.WithRange(end), clientv3.WithLimit(pageLimit), clientv3.WithRev(*revision))
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		if *revision == 0 {
+			*revision = answer.Header.Revision
+		}
+		for _, kv := range answer.Kvs {
+			each(kv)
+		}
+		if !answer.More || len(answer.Kvs) == 0 {
+			return nil
+		}
+		from = string(answer.Kvs[len(answer.Kvs)-1].Key) + "\x00"
+	}
+}

@@ -1,0 +1,150 @@
+package etcd
+
+import (
+	"net"
+	"net/url"
+	"path"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+)
+
+// Form is what a URL of this kind looks like.
+const Form = "etcd://[user@]host:2379[,host:2379…][/prefix][?passwordFile=/file][&ttl=15s], or etcds:// with [&ca=/file][&cert=/file&key=/file]"
+
+// DefaultTTL is how long statuses outlive a supervisor that is gone: long enough for its restart, and for a member to hang
+// and be left.
+const DefaultTTL = 15 * time.Second
+
+const (
+	defaultPort = "2379"
+	ttlLeast    = 2 * time.Second // etcd grants no less with its usual election time
+	ttlMost     = time.Hour
+	ttlAllowed  = "a duration of whole seconds from 2s to 1h, like 15s"
+	fileAllowed = "an absolute path of printable characters"
+	hostAllowed = "host or host:port, several with commas; an IPv6 address in brackets, one only"
+)
+
+// Location is what a URL names.
+type Location struct {
+	Endpoints    []string // host:port
+	TLS          bool
+	Prefix       string // what stands before the key of each object, "/" and all: "/svc/"
+	User         string // "": none
+	PasswordFile string
+	CA           string // "": the system's authorities
+	Cert, Key    string // "": none
+	TTL          time.Duration
+}
+
+// ParseURL reads an etcd URL. Every option that it does not know is refused: a misspelt one must not be the default. It
+// opens no file.
+func ParseURL(u *url.URL) (Location, error) {
+	location := Location{TLS: u.Scheme == "etcds", TTL: DefaultTTL}
+	if u.Opaque != "" || u.Fragment != "" || u.Host == "" {
+		return location, &spec.Fault{Key: "URL", Value: u.Redacted(), Allowed: Form}
+	}
+	if _, given := u.User.Password(); given { // command lines and logs are read by others
+		return location, &spec.Fault{Key: "URL", Value: u.Redacted(), Allowed: "no password in the URL; ?passwordFile=/file names the file that holds it"}
+	}
+	location.User = u.User.Username()
+	if u.User != nil && location.User == "" || !printable(location.User) {
+		return location, &spec.Fault{Key: "user", Value: location.User, Allowed: "a name of printable characters"}
+	}
+	var err error
+	if location.Endpoints, err = parseEndpoints(u.Host); err != nil {
+		return location, err
+	}
+	if location.Prefix, err = parsePrefix(u.Path); err != nil {
+		return location, err
+	}
+	options, err := url.ParseQuery(u.RawQuery)
+	if err != nil {
+		return location, &spec.Fault{Key: "options", Value: u.RawQuery, Allowed: Form}
+	}
+	files := map[string]*string{
+		"passwordFile": &location.PasswordFile, "ca": &location.CA, "cert": &location.Cert, "key": &location.Key,
+	}
+	for key, values := range options {
+		if len(values) != 1 {
+			return location, &spec.Fault{Key: key, Value: strings.Join(values, " "), Allowed: "one value"}
+		}
+		switch file := files[key]; {
+		case file != nil:
+			*file, err = parseFile(key, values[0])
+		case key == "ttl":
+			location.TTL, err = parseTTL(values[0])
+		default:
+			err = &spec.Fault{Key: "option", Value: key, Allowed: "ca, cert, key, passwordFile, ttl"}
+		}
+		if err != nil {
+			return location, err
+		}
+	}
+	return location, location.check()
+}
+
+// check checks what holds between the options.
+func (l Location) check() error {
+	switch {
+	case (l.User == "") != (l.PasswordFile == ""):
+		return &spec.Fault{Key: "passwordFile", Value: l.PasswordFile, Allowed: "together with a user, as in " + Form}
+	case !l.TLS && l.CA+l.Cert+l.Key != "":
+		return &spec.Fault{Key: "ca, cert, key", Value: l.CA + l.Cert + l.Key, Allowed: "with etcds:// only"}
+	case (l.Cert == "") != (l.Key == ""):
+		return &spec.Fault{Key: "cert, key", Value: l.Cert + l.Key, Allowed: "both or neither"}
+	}
+	return nil
+}
+
+func parseEndpoints(hosts string) (endpoints []string, err error) {
+	for host := range strings.SplitSeq(hosts, ",") {
+		u := url.URL{Host: host}
+		port := u.Port()
+		if port == "" {
+			port = defaultPort
+		}
+		n, err := strconv.Atoi(port)
+		name := u.Hostname()
+		if err != nil || n < 1 || n > 65535 || name == "" || strings.HasSuffix(host, ":") || !printable(name) ||
+			strings.ContainsAny(name, `/\?#@" `) || strings.Contains(name, ":") != strings.HasPrefix(host, "[") {
+			return nil, &spec.Fault{Key: "endpoint", Value: host, Allowed: hostAllowed}
+		}
+		endpoints = append(endpoints, net.JoinHostPort(name, port))
+	}
+	return endpoints, nil
+}
+
+// parsePrefix makes "/svc/" of "/svc". Without a path the keys begin with "/".
+func parsePrefix(p string) (string, error) {
+	trimmed := strings.Trim(p, "/")
+	if trimmed == "" {
+		return "/", nil
+	}
+	if path.Clean("/"+trimmed) != "/"+trimmed || !printable(trimmed) {
+		return "", &spec.Fault{Key: "prefix", Value: p, Allowed: "names of printable characters with '/' between them"}
+	}
+	return "/" + trimmed + "/", nil
+}
+
+func parseFile(key, file string) (string, error) {
+	if !filepath.IsAbs(file) || !printable(file) {
+		return "", &spec.Fault{Key: key, Value: file, Allowed: fileAllowed}
+	}
+	return filepath.Clean(file), nil
+}
+
+func parseTTL(value string) (time.Duration, error) {
+	ttl, err := time.ParseDuration(value)
+	if err != nil || ttl < ttlLeast || ttl > ttlMost || ttl%time.Second != 0 {
+		return 0, &spec.Fault{Key: "ttl", Value: value, Allowed: ttlAllowed}
+	}
+	return ttl, nil
+}
+
+func printable(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f })
+}

@@ -1,0 +1,348 @@
+package file
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+	"github.com/svc-supervisor/svc-supervisor/pkg/watch/native"
+)
+
+// Setting returns what stands under a key in one scope.
+func (n *NSDB) Setting(ctx context.Context, scope spec.SettingScope, key string) (string, error) {
+	object := native.SettingsKey(scope)
+	fail := func(err error) (string, error) {
+		return "", fmt.Errorf("NSDB directory %s: %s: %w", n.location.Dir, object, err)
+	}
+	if err := spec.CheckSettingKey(key); err != nil {
+		return "", err
+	}
+	if err := n.exists(); err != nil {
+		return "", err
+	}
+	held, err := n.hold(ctx, object)
+	if err != nil {
+		return fail(err)
+	}
+	value, ok := "", false
+	if held.document != nil {
+		if value, ok, err = held.document.Setting(key); err != nil {
+			return fail(err)
+		}
+	}
+	if !ok {
+		return fail(fmt.Errorf("%s: %w", key, errNotSet))
+	}
+	return value, nil
+}
+
+// errNotSet is what errors.Is takes for fs.ErrNotExist.
+var errNotSet = absent("not set")
+
+// absent is an error of what is not there.
+type absent string
+
+func (a absent) Error() string      { return string(a) }
+func (absent) Is(target error) bool { return target == fs.ErrNotExist }
+
+// SetSetting writes one setting into its scope's file.
+func (n *NSDB) SetSetting(ctx context.Context, scope spec.SettingScope, key, value string) error {
+	value, err := spec.ParseSetting(key, value)
+	if err != nil {
+		return err
+	}
+	if _, err := spec.ParseSettingScope(string(scope)); err != nil {
+		return err
+	}
+	return n.edit(ctx, native.SettingsKey(scope), true, key, json.RawMessage(strconv.Quote(value)))
+}
+
+// SetHost writes the weight or the limit of a host that is there.
+func (n *NSDB) SetHost(ctx context.Context, host spec.HostID, field string, number int) error {
+	member, err := native.HostMember(field, number)
+	if err != nil {
+		return err
+	}
+	if _, err := spec.ParseID[spec.HostID]("host id", string(host)); err != nil {
+		return err
+	}
+	return n.edit(ctx, native.HostKey(host), false, member, json.RawMessage(strconv.Itoa(number)))
+}
+
+// edit sets one member of an object. Where the object has no file, one is made, or it is an error.
+func (n *NSDB) edit(ctx context.Context, key native.Key, mayMake bool, member string, value json.RawMessage) error {
+	return n.alone(ctx, func() error {
+		held, err := n.hold(ctx, key)
+		if err != nil {
+			return fmt.Errorf("%s: %w", key, err)
+		}
+		if held.document == nil {
+			if !mayMake {
+				return fmt.Errorf("%s: %w", key, absent("no such object: allowed: one that is there"))
+			}
+			document, err := native.Parse(held.document.With(member, value), native.JSON)
+			if err != nil {
+				return fmt.Errorf("%s: %w", key, err)
+			}
+			return n.write(held, native.PrintYAML(document), 0o644)
+		}
+		text, err := native.Edit(held.text, held.format, member, value)
+		if err != nil {
+			return fmt.Errorf("%s: %s not written: %w: edit it by hand", held.path, member, err)
+		}
+		if string(text) == string(held.text) {
+			return nil
+		}
+		return n.write(held, text, 0)
+	})
+}
+
+// Export reads every object of the directory.
+func (n *NSDB) Export(ctx context.Context) ([]spec.Object, error) {
+	if err := n.exists(); err != nil {
+		return nil, err
+	}
+	keys, err := n.keys()
+	if err != nil {
+		return nil, fmt.Errorf("NSDB directory %s: %w", n.location.Dir, err)
+	}
+	objects := make([]spec.Object, 0, len(keys))
+	for _, key := range keys {
+		held, err := n.hold(ctx, key)
+		if err != nil {
+			return nil, fmt.Errorf("NSDB directory %s: %s: %w", n.location.Dir, key, err)
+		}
+		if held.document != nil { // else it went meanwhile
+			objects = append(objects, spec.Object{Key: string(key), Value: held.document.JSON})
+		}
+	}
+	return objects, nil
+}
+
+// keys lists all objects, sorted. A file that is none is passed over, as the supervisor does; one whose name is no id is
+// an error, since its owner takes it for an object.
+func (n *NSDB) keys() (keys []native.Key, err error) {
+	t := newTree(n.location.Dir, n.host, n.patience)
+	hosts, err := os.ReadDir(t.path(native.Bindings))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s: cannot be listed: %s", native.Bindings, cause(err))
+	}
+	folders := []native.Key{
+		native.Hosts, native.Containers, native.Groups, native.Configurations, native.Config, native.Config + "/" + native.Hosts,
+	}
+	for _, host := range hosts {
+		if stat, err := os.Stat(filepath.Join(t.path(native.Bindings), host.Name())); err == nil && stat.IsDir() && !passing(host.Name()) {
+			folders = append(folders, native.BindingsKey(spec.HostID(host.Name())))
+		}
+	}
+	for _, folder := range folders {
+		stems, err := t.names(folder)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", folder, err)
+		}
+		for _, stem := range stems {
+			key := folder + "/" + native.Key(stem)
+			if _, err := native.ParseKey(string(key)); err != nil {
+				return nil, err
+			}
+			keys = append(keys, key)
+		}
+	}
+	slices.Sort(keys)
+	return slices.Compact(keys), nil // a key of two files is told when it is read
+}
+
+// Import writes the objects that differ from what stands there. What a person wrote in a file that says something else is
+// replaced as a whole.
+func (n *NSDB) Import(ctx context.Context, objects []spec.Object) error {
+	documents, err := native.ParseObjects(objects)
+	if err != nil {
+		return fmt.Errorf("NSDB directory %s: %w", n.location.Dir, err)
+	}
+	if err := os.MkdirAll(n.location.Dir, 0o755); err != nil {
+		return fmt.Errorf("NSDB directory %s: %s", n.location.Dir, cause(err))
+	}
+	return n.alone(ctx, func() error {
+		for _, i := range native.ImportOrder(objects) {
+			if err := n.put(ctx, native.Key(objects[i].Key), documents[i]); err != nil {
+				return fmt.Errorf("%s: %w", objects[i].Key, err)
+			}
+		}
+		return nil
+	})
+}
+
+func (n *NSDB) put(ctx context.Context, key native.Key, document *native.Document) error {
+	held, err := n.hold(ctx, key)
+	if held.path == "" { // which file would be its own is not known
+		return err
+	}
+	if err == nil && held.document != nil && held.document.Same(document) {
+		return nil
+	}
+	text := native.PrintYAML(document)
+	if held.format == native.JSON {
+		text = native.Print(document.JSON)
+	}
+	mode := fs.FileMode(0o644)
+	if strings.HasPrefix(string(key), native.Configurations+"/") {
+		mode = 0o600 // it holds secrets
+	}
+	return n.write(held, text, mode)
+}
+
+// holding is the file of an object as a command finds it.
+type holding struct {
+	path     string // links followed; where it would be made, if there is none
+	format   native.Format
+	text     []byte
+	document *native.Document // nil: no such object
+	stands   signature
+}
+
+// hold reads the one file of a key, and waits for who is writing it until ctx ends or for as long as a supervisor would.
+func (n *NSDB) hold(ctx context.Context, key native.Key) (held holding, err error) {
+	base := filepath.Join(n.location.Dir, filepath.FromSlash(string(key)))
+	for end := time.Now().Add(n.patience.busy); ; {
+		held, err = holdNow(base)
+		if !errors.Is(err, errMoving) || time.Now().After(end) {
+			return held, err
+		}
+		select {
+		case <-ctx.Done():
+			return held, ctx.Err()
+		case <-time.After(n.patience.settle / 10):
+		}
+	}
+}
+
+func holdNow(base string) (held holding, err error) {
+	sights := see(base)
+	switch {
+	case len(sights) == 0:
+		return holding{path: base + extensions[0], format: native.YAML}, nil
+	case len(sights) > 1:
+		return held, twoFiles(sights)
+	case sights[0].fault != "":
+		return held, errors.New(sights[0].fault)
+	}
+	path, err := filepath.EvalSymlinks(filepath.Join(filepath.Dir(base), sights[0].name))
+	if err != nil {
+		return held, errors.New(cause(err))
+	}
+	_, format, _ := objectName(sights[0].name)
+	text, _, err := read(path, sights[0].signature)
+	if err != nil {
+		return held, err
+	}
+	held = holding{path: path, format: format, text: text, stands: sights[0].signature}
+	held.document, err = native.Parse(text, format)
+	return held, err
+}
+
+// write replaces a file in one step, on the disk before it returns. The file keeps its mode and owner; a new one gets the
+// mode, whatever the umask is.
+func (n *NSDB) write(held holding, text []byte, mode fs.FileMode) error {
+	folder := filepath.Dir(held.path)
+	if err := makeFolder(folder); err != nil {
+		return err
+	}
+	owner := -1
+	group := -1
+	if stat, err := os.Lstat(held.path); err == nil {
+		mode = stat.Mode().Perm()
+		owner, group = ownerOf(stat)
+		if sign(stat) != held.stands {
+			return fmt.Errorf("%s: was written by another meanwhile: allowed: one at a time; try again", held.path)
+		}
+	}
+	beside, err := os.CreateTemp(folder, "."+filepath.Base(held.path)+".*.tmp")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(beside.Name()) // gone already where all went well
+	_, err = beside.Write(text)
+	if err == nil && owner >= 0 && (owner != os.Geteuid() || group != os.Getegid()) {
+		err = beside.Chown(owner, group)
+	}
+	if err == nil {
+		err = beside.Chmod(mode)
+	}
+	if err == nil {
+		err = beside.Sync()
+	}
+	if closed := beside.Close(); err == nil {
+		err = closed
+	}
+	if err == nil {
+		err = os.Rename(beside.Name(), held.path)
+	}
+	if err == nil {
+		err = syncFolder(folder)
+	}
+	return err
+}
+
+func syncFolder(path string) error {
+	folder, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer folder.Close()
+	return folder.Sync()
+}
+
+func (n *NSDB) exists() error {
+	stat, err := os.Stat(n.location.Dir)
+	if err != nil {
+		return fmt.Errorf("NSDB directory %s: %s", n.location.Dir, cause(err))
+	}
+	if !stat.IsDir() {
+		return fmt.Errorf("NSDB directory %s: is not a directory", n.location.Dir)
+	}
+	return nil
+}
+
+// alone runs one command's writing while no other command writes. Other tools do not ask for the lock; what they write
+// meanwhile is noticed and not overwritten, up to the rename itself.
+func (n *NSDB) alone(ctx context.Context, work func() error) error {
+	fail := func(err error) error {
+		if err != nil {
+			return fmt.Errorf("NSDB directory %s: %w", n.location.Dir, err)
+		}
+		return nil
+	}
+	if err := n.exists(); err != nil {
+		return err
+	}
+	folder, err := os.Open(n.location.Dir)
+	if err != nil {
+		return fail(errors.New(cause(err)))
+	}
+	defer folder.Close() // gives the lock back
+	for {
+		err := unix.Flock(int(folder.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return fail(work())
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
+			return fail(fmt.Errorf("lock: %w", err))
+		}
+		select {
+		case <-ctx.Done():
+			return fail(fmt.Errorf("another command writes: %w", ctx.Err()))
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}

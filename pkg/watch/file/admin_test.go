@@ -1,0 +1,228 @@
+package file
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+)
+
+func (g *ground) read(name string) string {
+	g.Helper()
+	content, err := os.ReadFile(g.path(name))
+	g.check(err)
+	return string(content)
+}
+
+func TestASettingIsFollowedAndItsFileIsKept(t *testing.T) {
+	g := newGround(t)
+	ctx := t.Context()
+	g.startsWell()
+	if _, err := g.nsdb.Setting(ctx, spec.SettingDefault, "log-level"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a setting that is not there: %v", err)
+	}
+	g.check(g.nsdb.SetSetting(ctx, spec.SettingDefault, "log-level", "WARN"))
+	g.until("the default's", func(d spec.Desired) bool { return d.Settings["log-level"] == "warn" && whole(d) })
+	g.write(g.dir, "config/hosts/h.yaml", "# mine\nlog-level: debug # for now\nstatus-interval: 1m\n")
+	g.until("the host's", func(d spec.Desired) bool {
+		return d.Settings["log-level"] == "debug" && d.Settings["status-interval"] == "1m0s"
+	})
+	g.check(g.nsdb.SetSetting(ctx, "h", "log-level", "error"))
+	g.until("the host's again", func(d spec.Desired) bool { return d.Settings["log-level"] == "error" })
+	if got, want := g.read("config/hosts/h.yaml"), "# mine\nlog-level: \"error\" # for now\nstatus-interval: 1m\n"; got != want {
+		t.Errorf("got %q", got)
+	}
+	if value, err := g.nsdb.Setting(ctx, "h", "log-level"); value != "error" || err != nil {
+		t.Errorf("got %q %v", value, err)
+	}
+	g.remove("config/hosts/h.yaml")
+	g.until("the default's again", func(d spec.Desired) bool {
+		_, still := d.Settings["status-interval"]
+		return d.Settings["log-level"] == "warn" && !still
+	})
+	g.rename(".", "../away")
+	d := g.until("no directory", func(d spec.Desired) bool { return d.Unread != "" })
+	if d.Settings["log-level"] != "warn" {
+		t.Errorf("the settings went with the directory: %v", d.Settings)
+	}
+}
+
+func TestTheWeightIsWrittenIntoTheHostsFile(t *testing.T) {
+	g := newGround(t)
+	ctx := t.Context()
+	g.write(g.dir, "hosts/h.yaml", "# ours\nid: h\nname: left\n")
+	g.check(os.Chmod(g.path("hosts/h.yaml"), 0o640))
+	g.check(g.nsdb.SetHost(ctx, "h", spec.HostWeight, 0))
+	g.check(g.nsdb.SetHost(ctx, "h", spec.HostLimit, 12))
+	g.check(g.nsdb.SetHost(ctx, "h", spec.HostWeight, 5))
+	if got, want := g.read("hosts/h.yaml"), "# ours\nid: h\nname: left\ncontainerWeight: 5\ncontainerLimit: 12\n"; got != want {
+		t.Errorf("got %q", got)
+	}
+	if stat, err := os.Stat(g.path("hosts/h.yaml")); err != nil || stat.Mode() != 0o640 {
+		t.Errorf("%v %v", stat.Mode(), err)
+	}
+	if err := g.nsdb.SetHost(ctx, "x", spec.HostWeight, 1); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a host was made: %v", err)
+	}
+	if left, _ := filepath.Glob(g.path("hosts/.*")); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+}
+
+func TestAWriteIsRefusedInOneLineThatNamesTheFile(t *testing.T) {
+	rows := []struct {
+		name, file, content, want string
+		set                       func(*NSDB, context.Context) error
+	}{
+		{"a YAML file that cannot be kept whole", "hosts/h.yaml", "id: h\n...\n", "hosts/h.yaml: containerWeight not written: its other content cannot be kept as it is written: edit it by hand", weight(1)},
+		{"a file that is no YAML", "hosts/h.yaml", "id: [", "hosts/h: is not YAML", weight(1)},
+		{"two files", "hosts/h.json", `{"id":"h"}`, "h.yaml and h.json are files of one object", weight(1)},
+		{"an unknown setting", "", "", `setting "loglevel": allowed: log-level, `, setting("default", "loglevel", "info")},
+		{"a bad value", "", "", `log-level "loud": allowed: debug`, setting("default", "log-level", "loud")},
+		{"a bad scope", "", "", `scope "../x": allowed: default`, setting("../x", "log-level", "info")},
+		{"a bad weight", "", "", `container-weight "-1": allowed: 0`, weight(-1)},
+		{"a bad field", "", "", `host field "id": allowed: container-weight, container-limit`, func(n *NSDB, ctx context.Context) error { return n.SetHost(ctx, "h", "id", 1) }},
+		{"an import of an unknown key", "", "", `key "ports/p": allowed: hosts/<id>`, func(n *NSDB, ctx context.Context) error {
+			return n.Import(ctx, []spec.Object{{Key: "hosts/z", Value: json.RawMessage(`{"id":"z"}`)}, {Key: "ports/p"}})
+		}},
+		{"an export of a file that cannot be read", "groups/g.yaml", "a: *b", "groups/g: is not YAML", export},
+		{"an export of a file whose name is no id", "groups/a b.yaml", "{}", `"a b"`, export},
+	}
+	for _, row := range rows {
+		t.Run(row.name, func(t *testing.T) {
+			g := newGround(t)
+			if row.file != "" {
+				g.write(g.dir, row.file, row.content)
+			}
+			err := row.set(g.nsdb, t.Context())
+			if err == nil || !strings.Contains(err.Error(), row.want) || strings.Contains(err.Error(), "\n") {
+				t.Errorf("got  %v\nwant %s", err, row.want)
+			}
+			if row.file != "" && g.read(row.file) != row.content {
+				t.Error("the file was changed")
+			}
+			if _, err := os.Stat(g.path("hosts/z.yaml")); err == nil {
+				t.Error("half of the import was written")
+			}
+		})
+	}
+	t.Run("no directory", func(t *testing.T) {
+		g := newGround(t)
+		g.remove(".")
+		for _, err := range []error{weight(1)(g.nsdb, t.Context()), export(g.nsdb, t.Context())} {
+			if want := "NSDB directory " + g.dir + ": no such file or directory"; err == nil || err.Error() != want {
+				t.Errorf("got %v", err)
+			}
+		}
+	})
+}
+
+func weight(n int) func(*NSDB, context.Context) error {
+	return func(nsdb *NSDB, ctx context.Context) error { return nsdb.SetHost(ctx, "h", spec.HostWeight, n) }
+}
+
+func setting(scope spec.SettingScope, key, value string) func(*NSDB, context.Context) error {
+	return func(n *NSDB, ctx context.Context) error { return n.SetSetting(ctx, scope, key, value) }
+}
+
+func export(n *NSDB, ctx context.Context) error { _, err := n.Export(ctx); return err }
+
+func TestWhatIsExportedIsImported(t *testing.T) {
+	g := newGround(t)
+	ctx := t.Context()
+	g.write(g.dir, "configurations/k.yaml", "# secret\nid: k\npsk: \"yes\"\nbig: 18446744073709551617\nlist:\n  - a: 1.10\n")
+	g.write(g.dir, "groups/g.json", `{"id":"g","policy":"weighted","hostIds":["h"]}`)
+	g.write(g.dir, "bindings/x/q.yml", "{portId: q, hostId: x, interfaceName: tap0}")
+	g.write(g.dir, "config/default.yaml", "log-level: info")
+	g.write(g.dir, "status/hosts/h.json", "{")
+	g.write(g.dir, "hosts/.h.yaml.swp", "{")
+	g.write(g.dir, "README.md", "# objects")
+	objects, err := g.nsdb.Export(ctx)
+	g.check(err)
+	var keys []string
+	for _, o := range objects {
+		keys = append(keys, o.Key)
+	}
+	want := []string{"bindings/h/p", "bindings/x/q", "config/default", "configurations/k", "containers/c", "groups/g", "hosts/h"}
+	if !slices.Equal(keys, want) {
+		t.Fatalf("got %v", keys)
+	}
+
+	other := newGroundOf(g, "other")
+	g.check(other.Import(ctx, objects))
+	again, err := other.Export(ctx)
+	g.check(err)
+	if fmt.Sprintf("%s", again) != fmt.Sprintf("%s", objects) {
+		t.Errorf("got  %s\nwant %s", again, objects)
+	}
+	if stat, err := os.Stat(filepath.Join(other.location.Dir, "configurations/k.yaml")); err != nil || stat.Mode() != 0o600 {
+		t.Errorf("a configuration's file: %v", err)
+	}
+	if findings, err := Validate(other.location.Dir); err != nil || len(findings) != 1 { // hosts/x is not there
+		t.Errorf("got %v %v", findings, err)
+	}
+
+	// The same once more touches nothing: what a person wrote stays, with its comments.
+	g.check(g.nsdb.Import(ctx, objects))
+	if text := g.read("configurations/k.yaml"); !strings.HasPrefix(text, "# secret") {
+		t.Errorf("got %s", text)
+	}
+}
+
+func newGroundOf(g *ground, name string) *NSDB {
+	location := g.nsdb.location
+	location.Dir = filepath.Join(g.TempDir(), name)
+	return Open(location, "h", g.nsdb.log)
+}
+
+func TestCommandsThatWriteAtOnceLoseNothing(t *testing.T) {
+	g := newGround(t)
+	var writing sync.WaitGroup
+	const n = 10
+	for i := range n {
+		writing.Go(func() {
+			key := fmt.Sprintf("log-level.containers.t%d", i)
+			if err := newCommand(g).SetSetting(t.Context(), spec.SettingDefault, key, "debug"); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	writing.Wait()
+	if lines := strings.Count(g.read("config/default.yaml"), "\n"); lines != n {
+		t.Errorf("%d of %d are there", lines, n)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	err := g.nsdb.alone(t.Context(), func() error {
+		return newCommand(g).SetSetting(ctx, spec.SettingDefault, "log-level", "debug")
+	})
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// newCommand is the NSDB as another program has it.
+func newCommand(g *ground) *NSDB { return Open(g.nsdb.location, "h", g.nsdb.log) }
+
+func TestALinkToAFileStaysALink(t *testing.T) {
+	g := newGround(t)
+	g.rename("hosts/h.yaml", "hosts.h")
+	g.check(os.Symlink("../hosts.h", g.path("hosts/h.yaml")))
+	g.check(g.nsdb.SetHost(t.Context(), "h", spec.HostWeight, 4))
+	if stat, err := os.Lstat(g.path("hosts/h.yaml")); err != nil || stat.Mode()&fs.ModeSymlink == 0 {
+		t.Error("the link was replaced")
+	}
+	if got := g.read("hosts.h"); got != "id: h\ncontainerWeight: 4\n" {
+		t.Errorf("got %q", got)
+	}
+}

@@ -1,0 +1,197 @@
+package model
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+	"github.com/svc-supervisor/svc-supervisor/pkg/watch/native"
+	"github.com/svc-supervisor/svc-supervisor/pkg/watch/zoom/text/texttest"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// The objects of testdata/midonet: a host with a plain port and a VPN router's container. Every field of the protos is set
+// in some, and none in others.
+const (
+	hostID      UUID = "2a6e9f0c-8d4b-4c11-9f3e-0123456789ab"
+	portID      UUID = "60df5fda-0000-4000-8000-000000000001"
+	plainPort   UUID = "60df5fda-0000-4000-8000-000000000002"
+	outerPort   UUID = "60df5fda-0000-4000-8000-000000000003"
+	ipv6Port    UUID = "60df5fda-0000-4000-8000-000000000004"
+	containerID UUID = "c0000000-0000-4000-8000-000000000001"
+	groupID     UUID = "90000000-0000-4000-8000-000000000001"
+	routerID    UUID = "70000000-0000-4000-8000-000000000001"
+	serviceID   UUID = "50000000-0000-4000-8000-000000000001"
+	downService UUID = "50000000-0000-4000-8000-000000000002"
+	wholeConn   UUID = "f0000000-0000-4000-8000-000000000001"
+	unsetConn   UUID = "f0000000-0000-4000-8000-000000000002"
+	downConn    UUID = "f0000000-0000-4000-8000-000000000003"
+	unseenConn  UUID = "f0000000-0000-4000-8000-000000000004"
+)
+
+var midonet = Tree{DefaultRoot}
+
+// stand is a snapshot that a test can change; a state other than Present overrides the data.
+type stand struct {
+	data   map[string][]byte
+	states map[string]State
+	gets   map[string]int
+}
+
+func (s *stand) Get(path string) ([]byte, State) {
+	s.gets[path]++
+	if state, ok := s.states[path]; ok {
+		if state == Unreadable {
+			return []byte("no permission"), state
+		}
+		return nil, state
+	}
+	return wholeTree(s.data).Get(path)
+}
+
+// fixture reads testdata/midonet as a tree under /midonet.
+func fixture(t testing.TB) *stand {
+	t.Helper()
+	s := &stand{map[string][]byte{}, map[string]State{}, map[string]int{}}
+	err := filepath.WalkDir("testdata/midonet", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		s.data["/"+strings.TrimPrefix(filepath.ToSlash(path), "testdata/")], err = os.ReadFile(path)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// replace changes the text of an object.
+func (s *stand) replace(t testing.TB, path, old, with string) {
+	t.Helper()
+	if !bytes.Contains(s.data[path], []byte(old)) {
+		t.Fatalf("%s has no %q", path, old)
+	}
+	s.data[path] = bytes.Replace(s.data[path], []byte(old), []byte(with), 1)
+}
+
+func golden(t *testing.T, name string, value any) {
+	t.Helper()
+	var got bytes.Buffer
+	if err := json.Indent(&got, marshal(value), "", "  "); err != nil {
+		t.Fatal(err)
+	}
+	got.WriteByte('\n')
+	path := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(path, got.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil || !bytes.Equal(got.Bytes(), want) {
+		t.Errorf("%s: %v: got\n%s", path, err, got.Bytes())
+	}
+}
+
+func TestTheFixturesAreWhatTextFormatPrints(t *testing.T) {
+	s := fixture(t)
+	for _, class := range Classes {
+		found := 0
+		for path, data := range s.data {
+			if !strings.HasPrefix(path, midonet.Objects(class)+"/") {
+				continue
+			}
+			found++
+			if err := texttest.Check(string(class), data); err != nil {
+				t.Errorf("%s: %v", path, err)
+			}
+		}
+		if found == 0 {
+			t.Errorf("there is no %s", class)
+		}
+	}
+}
+
+// nativeReader gives the native objects to native.Assemble, the other way to a desired set.
+type nativeReader map[string]json.RawMessage
+
+func (r nativeReader) Get(_ context.Context, key native.Key) (*native.Document, error) {
+	value, ok := r[string(key)]
+	if !ok {
+		return nil, native.ErrAbsent
+	}
+	return native.Parse(value, native.JSON)
+}
+
+func (r nativeReader) Bindings(_ context.Context, host spec.HostID) (ports []string, err error) {
+	for key := range r {
+		if port, ok := strings.CutPrefix(key, string(native.BindingsKey(host))+"/"); ok {
+			ports = append(ports, port)
+		}
+	}
+	return ports, nil
+}
+
+func nativeOf(objects []spec.Object) nativeReader {
+	r := nativeReader{}
+	for _, object := range objects {
+		r[object.Key] = object.Value
+	}
+	return r
+}
+
+// canonical makes two desired sets comparable: the order of the keys in a configuration has no meaning.
+func canonical(t testing.TB, desired spec.Desired) string {
+	t.Helper()
+	desired.Bindings = slices.Clone(desired.Bindings)
+	for i := range desired.Bindings {
+		b := &desired.Bindings[i]
+		if b.Configuration == nil {
+			continue
+		}
+		var value any
+		decoder := json.NewDecoder(bytes.NewReader(b.Configuration))
+		decoder.UseNumber()
+		if err := decoder.Decode(&value); err != nil {
+			t.Fatal(err)
+		}
+		b.Configuration = marshal(value)
+	}
+	return string(marshal(desired))
+}
+
+// treeOf makes a tree of nodes.
+func treeOf(t testing.TB, nodes []Node) *stand {
+	t.Helper()
+	s := &stand{map[string][]byte{}, map[string]State{}, map[string]int{}}
+	for _, n := range nodes {
+		if n.Data != nil {
+			s.data[n.Path] = n.Data
+		}
+	}
+	return s
+}
+
+func faultTexts(r Result) string {
+	var lines []string
+	for _, fault := range r.Faults {
+		lines = append(lines, fault.String())
+	}
+	return strings.Join(lines, "\n")
+}
+
+func isFault(err error) bool {
+	_, ok := errors.AsType[*spec.Fault](err)
+	return ok
+}

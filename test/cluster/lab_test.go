@@ -1,0 +1,259 @@
+// Package cluster holds what can only be seen with a whole supervisor at a whole cluster: that trouble of the NSDB touches
+// no container, and that MidoNet's scheduler gets what it waits for. It needs the sandbox, the servers of test/ground/packages
+// nsdb, and the binaries of make build.
+package cluster
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+	"github.com/svc-supervisor/svc-supervisor/pkg/watch/zoom/model"
+)
+
+const (
+	containers = 50
+	host       = model.UUID("11111111-1111-4111-8111-111111111111")
+	supervisor = "../../build/svc-supervisor"
+)
+
+// executable serves type IPSEC with a unit that does nothing: what is looked at here is who touches it.
+const executable = `#!/bin/sh
+set -eu
+dir=$(dirname "$0")/..
+conf=$(cat)
+if [ "$CNI_COMMAND" = VERSION ]; then
+	echo '{"cniVersion": "1.1.0", "supportedVersions": ["1.1.0"], "serviceType": "IPSEC", "serviceVersion": "1.0.0", "contractVersion": 1, "reconfigure": true}'
+	exit
+fi
+[ "$CNI_COMMAND" != STATUS ] && [ "$CNI_COMMAND" != GC ] || exit 0
+name=$(printf %s "$conf" | jq -r .container.interfaceName)
+unit=svc-$name.service
+echo "$CNI_COMMAND $name" >>"$dir/calls"
+case $CNI_COMMAND in
+ADD)
+	if [ -e "$dir/failing" ]; then
+		echo '{"cniVersion": "1.1.0", "code": 101, "msg": "as the test wants it"}'
+		exit 1
+	fi
+	systemctl is-active --quiet "$unit" || systemd-run --quiet --unit="$unit" --slice=svc-ipsec.slice --property=Type=exec \
+		--property=NetworkNamespacePath="$CNI_NETNS" sleep infinity
+	echo "{\"cniVersion\": \"1.1.0\", \"units\": [\"$unit\"]}"
+	;;
+DEL)
+	systemctl stop "$unit" 2>/dev/null || true
+	;;
+esac
+`
+
+// lab is a host with a supervisor at some NSDB.
+type lab struct {
+	t       *testing.T
+	dir     string
+	process *exec.Cmd
+}
+
+func ground(t *testing.T) {
+	t.Helper()
+	if os.Getenv("SVC_TEST_GROUND") != "1" {
+		t.Skip("needs the sandbox: make unit")
+	}
+}
+
+// long is how long the trouble lasts: seconds, or what SVC_TEST_LONG says.
+func long(t *testing.T, usual time.Duration) time.Duration {
+	t.Helper()
+	text := os.Getenv("SVC_TEST_LONG")
+	if text == "" {
+		return usual
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		t.Fatalf("SVC_TEST_LONG: %v", err)
+	}
+	return d
+}
+
+func newLab(t *testing.T) *lab {
+	t.Helper()
+	dir, err := os.MkdirTemp("/run", "svc-cluster.") // a unit may have a /tmp of its own
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	l := &lab{t: t, dir: dir}
+	for _, name := range []string{"bin", "run"} {
+		if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "bin/svc-lab"), []byte(executable), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func (l *lab) command(url string, args ...string) *exec.Cmd {
+	c := exec.Command(supervisor, args...)
+	c.Env = append(os.Environ(), "SVC_NSDB="+url, "SVC_HOST_ID="+string(host), "SVC_STATE_DIR="+filepath.Join(l.dir, "state"),
+		"SVC_RUN_DIR="+filepath.Join(l.dir, "run"), "SVC_PLUGIN_PATH="+filepath.Join(l.dir, "bin"), "SVC_CHECK_INTERVAL=1h",
+		"SVC_STOP_CONTAINERS=1", "SVC_LOG_LEVEL=debug")
+	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	return c
+}
+
+// start starts the supervisor. At the end of the test it removes its containers.
+func (l *lab) start(url string) {
+	l.t.Helper()
+	log, err := os.Create(filepath.Join(l.dir, "log"))
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	l.process = l.command(url, "run")
+	l.process.Stderr = log
+	if err := l.process.Start(); err != nil {
+		l.t.Fatal(err)
+	}
+	l.t.Cleanup(func() {
+		_ = l.process.Process.Signal(syscall.SIGTERM)
+		ended := make(chan error, 1)
+		go func() { ended <- l.process.Wait() }()
+		select {
+		case err := <-ended:
+			if err != nil {
+				l.t.Errorf("supervisor: %v", err)
+			}
+		case <-time.After(60 * time.Second):
+			_ = l.process.Process.Kill()
+			l.t.Error("the supervisor does not end")
+		}
+		_ = log.Close()
+		if text, err := os.ReadFile(log.Name()); err == nil && l.t.Failed() {
+			lines := strings.Split(string(text), "\n")
+			l.t.Logf("its log:\n%s", strings.Join(lines[max(0, len(lines)-60):], "\n"))
+		}
+	})
+}
+
+// load imports objects as an operator would.
+func (l *lab) load(url string, objects []spec.Object) {
+	l.t.Helper()
+	text, err := json.Marshal(map[string]any{"version": 1, "objects": objects})
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	path := filepath.Join(l.dir, "objects.json")
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		l.t.Fatal(err)
+	}
+	if out, err := l.command(url, "nsdb", "import", path).CombinedOutput(); err != nil {
+		l.t.Fatalf("import: %v: %s", err, out)
+	}
+}
+
+// ps is what the supervisor says of itself.
+func (l *lab) ps() string {
+	out, err := l.command("file:///", "ps").CombinedOutput()
+	if err != nil {
+		return fmt.Sprint(err)
+	}
+	return string(out)
+}
+
+// calls are the verbs that ran, one line each.
+func (l *lab) calls() string {
+	text, _ := os.ReadFile(filepath.Join(l.dir, "calls"))
+	return string(text)
+}
+
+// lives names every unit with its start: another line is another process.
+func (l *lab) lives() string {
+	out, err := exec.Command("systemctl", "show", "--property=Id,InvocationID,ActiveState", "svc-vpn-*.service").Output()
+	if err != nil {
+		l.t.Errorf("systemctl: %v", err)
+	}
+	return string(out)
+}
+
+// untouched remembers what runs, and returns the test that nobody has touched it since.
+func (l *lab) untouched() func() {
+	l.t.Helper()
+	calls, lives := l.calls(), l.lives()
+	return func() {
+		l.t.Helper()
+		if now := l.calls(); now != calls {
+			l.t.Errorf("verbs ran:\n%s", strings.TrimPrefix(now, calls))
+		}
+		if now := l.lives(); now != lives {
+			l.t.Errorf("units changed, from\n%s\nto\n%s", lives, now)
+		}
+	}
+}
+
+// within waits until ok is so, and returns how long it took.
+func within(t *testing.T, limit time.Duration, what string, ok func() bool) time.Duration {
+	t.Helper()
+	began := time.Now()
+	for !ok() {
+		if time.Since(began) > limit {
+			t.Fatalf("not within %s: %s", limit, what)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return time.Since(began)
+}
+
+// id makes an id of a kind and a number.
+func id(kind, n int) string { return fmt.Sprintf("%08x-0000-4000-8000-%012x", n, kind) }
+
+const (
+	kindPort = iota + 1
+	kindContainer
+	kindRouter
+	kindConnection
+	kindGroup
+)
+
+func name(n int) string { return fmt.Sprintf("vpn-%08x", n) }
+
+// objects are a host with so many containers bound to it.
+func objects(t *testing.T, n int) []spec.Object {
+	t.Helper()
+	var all []spec.Object
+	put := func(key string, value map[string]any) {
+		text, err := json.Marshal(value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, spec.Object{Key: key, Value: bytes.TrimSpace(text)})
+	}
+	put("hosts/"+string(host), map[string]any{"id": host, "name": "lab", "containerWeight": 1, "containerLimit": -1})
+	put("groups/"+id(kindGroup, 1), map[string]any{"id": id(kindGroup, 1), "policy": "leastContainers", "hostIds": []any{}})
+	for i := range n {
+		port, container, router := id(kindPort, i), id(kindContainer, i), id(kindRouter, i)
+		put("bindings/"+string(host)+"/"+port, map[string]any{"portId": port, "hostId": host, "interfaceName": name(i),
+			"containerId": container, "addresses": []string{"169.254.0.1/30"}, "mac": "ca:fe:00:00:00:01"})
+		put("containers/"+container, map[string]any{"id": container, "serviceType": "IPSEC", "groupId": id(kindGroup, 1),
+			"configurationId": router, "portId": port})
+		put("configurations/"+router, map[string]any{"id": router, "externalIps": []string{"100.100.100.2"},
+			"externalMac": "ca:08:1a:94:29:0e", "connections": []any{map[string]any{
+				"id": id(kindConnection, i), "name": "to-peer", "adminStateUp": true, "peerAddress": "200.200.200.2",
+				"peerId": "200.200.200.2", "localCidrs": []string{"10.1.0.0/24"}, "peerCidrs": []string{"10.2.0.0/24"},
+				"initiator": "bi-directional", "mtu": 1500, "psk": "a key that nobody needs",
+				"dpd": map[string]any{"action": "hold", "interval": 30, "timeout": 120},
+				"ikePolicy": map[string]any{"ikeVersion": "v2", "encryptionAlgorithm": "aes-256", "authAlgorithm": "sha1",
+					"pfs": "group14", "lifetime": 3600},
+				"ipsecPolicy": map[string]any{"transformProtocol": "esp", "encapsulationMode": "tunnel",
+					"encryptionAlgorithm": "aes-256", "authAlgorithm": "sha1", "pfs": "group14", "lifetime": 3600},
+			}}})
+	}
+	return all
+}
