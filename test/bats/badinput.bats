@@ -192,7 +192,7 @@ untouched() {
 	printf 'edited\n' >&7
 	exec 7>&-
 	eventually 10 is edited record a .conf.configuration.text
-	same "verbs of a" "ADD a ADD a" "$(verbs a)"
+	eventually 10 is "ADD a ADD a" verbs a
 	same "texts that ADD got" "hello edited" "$(calls '.name == "a"' | jq -r .conf.configuration.text | xargs)"
 }
 
