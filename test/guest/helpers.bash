@@ -82,14 +82,20 @@ same() {
 # bind_port SIDE
 bind_port() { cp "$EXAMPLE/nsdb/bindings/host-1/port-$1.yaml" "$NSDB/bindings/host-1/"; }
 
-# add_lab adds a connection between two more networks to each site's configuration.
+# add_lab adds a connection between two more networks to each site's
+# configuration, first to the end that responds: Libreswan asks for a tunnel
+# once, and who is refused does not ask again.
 add_lab() {
 	local side
-	for side in left right; do
+	for side in right left; do
 		cat "$NSDB/configurations/$side.yaml" "$EXAMPLE/lab/$side.yaml" >"$RUN/$side.yaml"
 		mv "$RUN/$side.yaml" "$NSDB/configurations/$side.yaml"
+		within 30 has_two "$side"
 	done
 }
+
+# has_two SIDE: its container has two connections, up or not.
+has_two() { svc-supervisor ps | awk -v name="vpn-$1" '$1 == name && $7 ~ "/2$" {found = 1} END {exit !found}'; }
 
 # ping_from SITE FROM TO
 ping_from() { ip netns exec "site-$1" ping -n -c 1 -W 1 -I "$2" "$3"; }
