@@ -18,13 +18,13 @@ func (c *Cluster) Await() {
 	c.tb.Helper()
 	late := time.Now().Add(patient)
 	for i, m := range c.members {
-		for m.process != nil {
+		for m.Started() {
 			err := c.serves(m)
 			if err == nil {
 				break
 			}
 			select {
-			case <-m.gone:
+			case <-m.Gone():
 				c.tb.Fatalf("etcdtest: member %d ended: %s", i, m.tail())
 			default:
 			}
@@ -95,7 +95,7 @@ func (c *Cluster) Leader() int {
 	ctx, cancel := context.WithTimeout(context.Background(), patient)
 	defer cancel()
 	for i, m := range c.members {
-		if m.process == nil {
+		if !m.Started() {
 			continue
 		}
 		status, err := c.Client().Status(ctx, c.scheme()+m.address)

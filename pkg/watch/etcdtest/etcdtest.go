@@ -7,7 +7,6 @@ package etcdtest
 
 import (
 	"fmt"
-	"net"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -17,21 +16,18 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/watch/internal/server"
 )
 
 // TB is what Start needs of a test; a command can stand in for one.
-type TB interface {
-	Helper()
-	Fatalf(format string, args ...any)
-	Cleanup(func())
-	TempDir() string
-}
+type TB = server.TB
 
 const (
 	program = "/usr/bin/etcd"
 
 	// Must is the variable that makes a server that is not installed a failure: otherwise the test is skipped.
-	Must = "SVC_TEST_NSDB"
+	Must = server.Must
 
 	heartbeat = 50 * time.Millisecond
 	election  = 500 * time.Millisecond
@@ -55,8 +51,7 @@ type member struct {
 	address string // of its clients
 	argv    []string
 	log     string
-	process *os.Process
-	gone    chan struct{} // closed when the process was waited for
+	server.Process
 }
 
 // Option changes how the servers are started.
@@ -82,7 +77,7 @@ func Argument(argument string) Option {
 func Start(tb TB, members int, opts ...Option) *Cluster {
 	tb.Helper()
 	if _, err := os.Stat(program); err != nil {
-		absent(tb, "no etcd server here: %v: install the package etcd-server", err)
+		server.Absent(tb, "no etcd server here: %v: install the package etcd-server", err)
 		return nil
 	}
 	c := &Cluster{tb: tb}
@@ -95,7 +90,7 @@ func Start(tb TB, members int, opts ...Option) *Cluster {
 			tb.Fatalf("etcdtest: %v", err)
 		}
 	}
-	ports, err := freePorts(2 * members)
+	ports, err := server.FreePorts(2 * members)
 	if err != nil {
 		tb.Fatalf("etcdtest: %v", err)
 	}
@@ -125,60 +120,7 @@ func Start(tb TB, members int, opts ...Option) *Cluster {
 	return c
 }
 
-// absent skips where the caller can be skipped and nothing demands the servers.
-func absent(tb TB, format string, args ...any) {
-	tb.Helper()
-	if skipper, ok := tb.(interface{ Skipf(string, ...any) }); ok && os.Getenv(Must) != "1" {
-		skipper.Skipf(format, args...)
-	}
-	tb.Fatalf(format, args...)
-}
-
-// freePorts finds ports that nobody listens on now. All are held until the last is found, so that they differ.
-func freePorts(n int) (ports []int, err error) {
-	for range n {
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
-		}
-		defer listener.Close()
-		ports = append(ports, listener.Addr().(*net.TCPAddr).Port)
-	}
-	return ports, nil
-}
-
-func (m *member) start() error {
-	log, err := os.OpenFile(m.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
-	if err != nil {
-		return err
-	}
-	defer log.Close()
-	m.process, err = os.StartProcess(program, m.argv, &os.ProcAttr{
-		Dir:   filepath.Dir(m.log),
-		Env:   []string{"PATH=/usr/bin:/bin"},
-		Files: []*os.File{nil, log, log},
-		Sys:   &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true},
-	})
-	if err != nil {
-		return err
-	}
-	m.gone = make(chan struct{})
-	go func() {
-		defer close(m.gone)
-		_, _ = m.process.Wait()
-	}()
-	return nil
-}
-
-// kill ends the process, a frozen one too, and waits for its end.
-func (m *member) kill() {
-	if m.process == nil {
-		return
-	}
-	_ = m.process.Kill()
-	<-m.gone
-	m.process = nil
-}
+func (m *member) start() error { return m.Start(m.argv, m.log) }
 
 func (c *Cluster) stop() {
 	c.mu.Lock()
@@ -187,7 +129,7 @@ func (c *Cluster) stop() {
 		_ = c.client.Close()
 	}
 	for _, m := range c.members {
-		m.kill()
+		m.Kill()
 	}
 }
 
@@ -232,12 +174,12 @@ func (c *Cluster) address(endpoints []string, root string) string {
 }
 
 // Kill ends a member as a power cut does; what it wrote stays.
-func (c *Cluster) Kill(i int) { c.members[i].kill() }
+func (c *Cluster) Kill(i int) { c.members[i].Kill() }
 
 // Restart starts a member again, one that runs after killing it. It waits for nothing: Await does.
 func (c *Cluster) Restart(i int) {
 	c.tb.Helper()
-	c.members[i].kill()
+	c.members[i].Kill()
 	if err := c.members[i].start(); err != nil {
 		c.tb.Fatalf("etcdtest: %v", err)
 	}
@@ -251,10 +193,10 @@ func (c *Cluster) Thaw(i int) { c.signal(i, syscall.SIGCONT) }
 
 func (c *Cluster) signal(i int, signal syscall.Signal) {
 	c.tb.Helper()
-	if c.members[i].process == nil {
+	if !c.members[i].Started() {
 		c.tb.Fatalf("etcdtest: member %d does not run", i)
 	}
-	if err := c.members[i].process.Signal(signal); err != nil {
+	if err := c.members[i].Signal(signal); err != nil {
 		c.tb.Fatalf("etcdtest: member %d: %v", i, err)
 	}
 }

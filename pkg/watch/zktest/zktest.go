@@ -18,22 +18,19 @@ import (
 	"time"
 
 	"github.com/go-zookeeper/zk"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/watch/internal/server"
 )
 
 // TB is what Start needs of a test; a command can stand in for one.
-type TB interface {
-	Helper()
-	Fatalf(format string, args ...any)
-	Cleanup(func())
-	TempDir() string
-}
+type TB = server.TB
 
 const (
 	java = "/usr/bin/java"
 	jar  = "/usr/share/java/zookeeper.jar" // its manifest names the rest of the class path
 
 	// Must is the variable that makes a server that is not installed a failure: otherwise the test is skipped.
-	Must = "SVC_TEST_NSDB"
+	Must = server.Must
 
 	tick    = 200 * time.Millisecond
 	patient = 60 * time.Second // until a member serves; a loaded machine starts a JVM in seconds
@@ -51,8 +48,7 @@ type member struct {
 	config  string
 	log     string
 	node    int
-	process *os.Process
-	gone    chan struct{} // closed when the process was waited for
+	server.Process
 }
 
 // Option changes how the servers are started.
@@ -74,7 +70,7 @@ func Start(tb TB, members int, opts ...Option) *Cluster {
 	tb.Helper()
 	for _, file := range []string{java, jar} {
 		if _, err := os.Stat(file); err != nil {
-			absent(tb, "no ZooKeeper server here: %v: install the packages zookeeper and default-jre-headless", err)
+			server.Absent(tb, "no ZooKeeper server here: %v: install the packages zookeeper and default-jre-headless", err)
 			return nil
 		}
 	}
@@ -82,7 +78,7 @@ func Start(tb TB, members int, opts ...Option) *Cluster {
 	for _, opt := range opts {
 		opt(&o)
 	}
-	ports, err := freePorts(3 * members)
+	ports, err := server.FreePorts(3 * members)
 	if err != nil {
 		tb.Fatalf("zktest: %v", err)
 	}
@@ -113,28 +109,6 @@ func Start(tb TB, members int, opts ...Option) *Cluster {
 	return c
 }
 
-// absent skips where the caller can be skipped and nothing demands the servers.
-func absent(tb TB, format string, args ...any) {
-	tb.Helper()
-	if skipper, ok := tb.(interface{ Skipf(string, ...any) }); ok && os.Getenv(Must) != "1" {
-		skipper.Skipf(format, args...)
-	}
-	tb.Fatalf(format, args...)
-}
-
-// freePorts finds ports that nobody listens on now. All are held until the last is found, so that they differ.
-func freePorts(n int) (ports []int, err error) {
-	for range n {
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
-		}
-		defer listener.Close()
-		ports = append(ports, listener.Addr().(*net.TCPAddr).Port)
-	}
-	return ports, nil
-}
-
 func (m *member) prepare(dir string, id, port int, ensemble string, extra []string) error {
 	data := filepath.Join(dir, "data")
 	if err := os.MkdirAll(data, 0o755); err != nil {
@@ -151,45 +125,16 @@ func (m *member) prepare(dir string, id, port int, ensemble string, extra []stri
 }
 
 func (m *member) start() error {
-	log, err := os.OpenFile(m.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
-	if err != nil {
-		return err
-	}
-	defer log.Close()
 	argv := []string{
 		java, "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dzookeeper.forceSync=no",
 		fmt.Sprintf("-Djute.maxbuffer=%d", m.node), "-cp", jar, "org.apache.zookeeper.server.quorum.QuorumPeerMain", m.config,
 	}
-	m.process, err = os.StartProcess(java, argv, &os.ProcAttr{
-		Dir:   filepath.Dir(m.config),
-		Env:   []string{"PATH=/usr/bin:/bin"},
-		Files: []*os.File{nil, log, log},
-		Sys:   &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true},
-	})
-	if err != nil {
-		return err
-	}
-	m.gone = make(chan struct{})
-	go func() {
-		defer close(m.gone)
-		_, _ = m.process.Wait()
-	}()
-	return nil
-}
-
-// kill ends the process, a frozen one too, and waits for its end.
-func (m *member) kill() {
-	if m.process == nil {
-		return
-	}
-	_ = m.process.Kill()
-	<-m.gone
-	m.process = nil
+	return m.Start(argv, m.log)
 }
 
 func (c *Cluster) stop() {
 	for _, m := range c.members {
-		m.kill()
+		m.Kill()
 	}
 }
 
@@ -213,12 +158,12 @@ func address(endpoints []string, root string) string {
 }
 
 // Kill ends a member at once, as a power cut does.
-func (c *Cluster) Kill(i int) { c.members[i].kill() }
+func (c *Cluster) Kill(i int) { c.members[i].Kill() }
 
 // Restart kills a member if it is up, and starts it. It does not wait until it serves: see Await.
 func (c *Cluster) Restart(i int) {
 	c.tb.Helper()
-	c.members[i].kill()
+	c.members[i].Kill()
 	if err := c.members[i].start(); err != nil {
 		c.tb.Fatalf("zktest: start member %d: %v", i, err)
 	}
@@ -232,10 +177,10 @@ func (c *Cluster) Thaw(i int) { c.signal(i, syscall.SIGCONT) }
 
 func (c *Cluster) signal(i int, signal os.Signal) {
 	c.tb.Helper()
-	if c.members[i].process == nil {
+	if !c.members[i].Started() {
 		c.tb.Fatalf("zktest: member %d is not up", i)
 	}
-	if err := c.members[i].process.Signal(signal); err != nil {
+	if err := c.members[i].Signal(signal); err != nil {
 		c.tb.Fatalf("zktest: member %d: %v", i, err)
 	}
 }
@@ -256,7 +201,7 @@ func (c *Cluster) Await(i int) {
 	m := c.members[i]
 	for end := time.Now().Add(patient); m.mode() == ""; time.Sleep(20 * time.Millisecond) {
 		select {
-		case <-m.gone:
+		case <-m.Gone():
 			c.tb.Fatalf("zktest: member %d ended: %s", i, m.lastWords())
 		default:
 		}
