@@ -91,7 +91,7 @@ func (l *list) binds(name string, binds []Bind) {
 		if b.Destination == "" {
 			b.Destination = b.Source
 		}
-		values[i] = bindValue{b.Source, b.Destination, false, recursive}
+		values[i] = bindValue{b.Source, b.Destination, b.MayMiss, recursive}
 	}
 	l.add(name, values)
 }

@@ -205,7 +205,7 @@ func TestTheUnitIsWhatWasAskedFor(t *testing.T) {
 	p.Environment = []string{"A=b c", `D=$E;%n"\'`}
 	p.LogExtraFields = []string{"SVC_CONTAINER=u-props", "SVC_TYPE=100%n"}
 	p.CapabilityBoundingSet = []int{unix.CAP_NET_ADMIN, unix.CAP_NET_RAW}
-	p.BindPaths = []Bind{{"/run", "/mnt"}}
+	p.BindPaths = []Bind{{Source: "/run", Destination: "/mnt"}}
 	p.BindReadOnlyPaths = []Bind{{Source: "/etc/hostname"}}
 	p.TemporaryFileSystem = []string{"/opt"}
 	p.ProtectSystem, p.ProtectHome, p.PrivateTmp, p.NoNewPrivileges = "full", "read-only", true, true

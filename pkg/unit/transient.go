@@ -50,9 +50,10 @@ func (c Command) check() error {
 }
 
 // Bind makes Source visible at Destination ("": the same path) in the unit's own view of the file system, with what is
-// mounted below it.
+// mounted below it. One that MayMiss is left out where there is no Source, at each start anew.
 type Bind struct {
 	Source, Destination string
+	MayMiss             bool
 }
 
 // Transient is a service that exists as long as it runs, or has failed. Fields are called as in systemd.service(5),

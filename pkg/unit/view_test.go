@@ -21,8 +21,8 @@ func TestTheUnitLivesInItsNamespaceAndItsView(t *testing.T) {
 	p := program(t, bus, "u-view", "ready")
 	p.NetworkNamespacePath = "/run/netns/u-view"
 	p.TemporaryFileSystem = []string{"/opt", "/home"}
-	p.BindPaths = []Bind{{shown, "/opt/shown"}}
-	p.BindReadOnlyPaths = []Bind{{"/etc", "/home/etc"}}
+	p.BindPaths = []Bind{{Source: shown, Destination: "/opt/shown"}}
+	p.BindReadOnlyPaths = []Bind{{Source: "/etc", Destination: "/home/etc"}, {Source: "/nowhere/to/be/found", MayMiss: true}}
 	p.CapabilityBoundingSet = []int{unix.CAP_NET_ADMIN}
 	must(t, bus.Start(ctx, p))
 	proc := "/proc/" + show(t, p.Name, "MainPID")
