@@ -17,6 +17,7 @@ import (
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/agent"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/api"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/health"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/logs"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/plugin"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/reconcile"
@@ -81,7 +82,7 @@ type supervisor struct {
 	nsdb           watch.NSDB
 	board          *report.Board
 	reconciler     *reconcile.Reconciler
-	socket         string
+	runDir         string
 	rescan         time.Duration
 	resyncInterval time.Duration
 	settings       *settings
@@ -98,7 +99,7 @@ func newSupervisor(c *cli.Context) (_ *supervisor, err error) {
 	logger := func(name string) *slog.Logger { return logs.New(os.Stderr, underJournald, levels, name) }
 	s := &supervisor{
 		log:            logger("containers"),
-		socket:         filepath.Join(c.String(runDirFlag.Name), "api.sock"),
+		runDir:         c.String(runDirFlag.Name),
 		rescan:         c.Duration("rescan"),
 		resyncInterval: c.Duration("resync"),
 		stopContainers: c.Bool("stop-containers"),
@@ -164,17 +165,23 @@ func (s *supervisor) run(ctx context.Context) error {
 	voice, stopVoice := context.WithCancel(context.WithoutCancel(ctx)) // publishes; ends last
 	defer stopVoice()
 
-	served, err := api.Serve(voice, s.socket, s.reconciler, s.inventory)
+	served, err := api.Serve(voice, filepath.Join(s.runDir, "api.sock"), s.reconciler, s.inventory)
+	if err != nil {
+		return err
+	}
+	heard, err := health.Serve(voice, s.runDir, s.reconciler.Heard, s.log)
 	if err != nil {
 		return err
 	}
 	var hearing, working, speaking sync.WaitGroup
 	speaking.Go(func() { s.board.Run(voice) })
-	speaking.Go(func() {
-		if err := served(); err != nil {
-			stopOutside(err)
-		}
-	})
+	for _, wait := range []func() error{served, heard} {
+		speaking.Go(func() {
+			if err := wait(); err != nil {
+				stopOutside(err)
+			}
+		})
+	}
 	working.Go(func() { s.reconciler.Run(inside) })
 	hearing.Go(func() { s.inventory.Follow(inside, s.rescan, s.settings.statusInterval, s.reconciler.MarkAll) })
 	hearing.Go(func() { s.followUnits(inside) })

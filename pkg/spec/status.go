@@ -52,6 +52,14 @@ type Health struct {
 	Again         *Again       `json:"again,omitempty"`
 }
 
+// Where health is pushed to: a datagram a health, at most HealthLimit bytes. The socket has a folder of its own, so that a
+// daemon's view can hold the folder, which stays while the supervisor is started anew, and nothing else of the supervisor's.
+const (
+	HealthFolder = "/run/svc-supervisor/health"
+	HealthSocket = "socket"
+	HealthLimit  = 128 << 10
+)
+
 // afterLimit bounds Again.After: a year, in seconds. Beyond it a time.Duration could overflow and be due at once.
 const afterLimit = 365 * 24 * 60 * 60
 
@@ -74,6 +82,7 @@ const (
 type Connection struct {
 	ID     string           `json:"id"`
 	Name   string           `json:"name,omitempty"`
+	Peer   string           `json:"peer,omitempty"` // its address
 	Status ConnectionStatus `json:"status"`
 	Since  *time.Time       `json:"since,omitempty"`
 	Reason string           `json:"reason,omitempty"`
@@ -87,6 +96,8 @@ type Pair struct {
 	Status   ConnectionStatus `json:"status"`
 	BytesIn  uint64           `json:"bytesIn,omitempty"`
 	BytesOut uint64           `json:"bytesOut,omitempty"`
+	// Algorithms are those that the two ends chose, in the daemon's words.
+	Algorithms string `json:"algorithms,omitempty"`
 }
 
 // WithoutCounters copies the connections less what always changes, for publishing.
@@ -99,6 +110,32 @@ func WithoutCounters(connections []Connection) []Connection {
 		}
 	}
 	return copies
+}
+
+// With returns the health with what was pushed of it since: connections that changed, by their ids. One of an id that it
+// does not have was of a configuration before this one. Neither of the two is changed.
+func (h *Health) With(pushed []Connection) *Health {
+	merged := *h
+	merged.Connections = slices.Clone(h.Connections)
+	for _, news := range pushed {
+		for i, c := range merged.Connections {
+			if c.ID == news.ID && !c.sameStatus(news) {
+				if news.Peer == "" {
+					news.Peer = c.Peer
+				}
+				merged.Connections[i] = news
+			}
+		}
+	}
+	return &merged
+}
+
+// sameStatus says whether a connection and all of its pairs are up or down as another's. Then what else is known of it, the
+// counters say, is worth more than what was pushed.
+func (c Connection) sameStatus(as Connection) bool {
+	return c.Status == as.Status && slices.EqualFunc(c.Pairs, as.Pairs, func(a, b Pair) bool {
+		return a.Local == b.Local && a.Peer == b.Peer && a.Status == b.Status
+	})
 }
 
 // Check checks what comes from an executable before it is published or acted on.

@@ -98,18 +98,8 @@ func (r *Reconciler) runAdd(ctx context.Context, record *statedir.Record, e plug
 func (r *Reconciler) noteAdded(m *memo, result *spec.Result) {
 	m.settledAt, m.checkErrors, m.addFails, m.notInPlace = time.Time{}, 0, 0, ""
 	m.checkAt = r.nextCheck()
-	m.againAt = time.Time{}
-	m.health = result.Health
-	r.noteAgain(m, result.Health)
-}
-
-func (r *Reconciler) noteAgain(m *memo, health *spec.Health) {
-	if health != nil && health.Again != nil {
-		at := time.Now().Add(time.Duration(health.Again.After) * time.Second)
-		if m.againAt.IsZero() || at.Before(m.againAt) { // asked at each CHECK anew, it still comes
-			m.againAt = at
-		}
-	}
+	m.againAt, m.pushedAgainAt = time.Time{}, time.Time{}
+	m.noteHealth(result.Health)
 }
 
 // nextCheck spreads the CHECKs of many containers by a tenth of the interval.

@@ -37,8 +37,7 @@ func (r *Reconciler) check(ctx context.Context, s *situation, m *memo) {
 		return
 	}
 	if health != nil {
-		m.health = health
-		r.noteAgain(m, health)
+		m.noteHealth(health)
 	}
 }
 

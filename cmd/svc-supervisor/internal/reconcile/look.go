@@ -192,6 +192,7 @@ func (r *Reconciler) lookAtMemo(s *situation) {
 	now := time.Now()
 	r.mu.Lock()
 	m := r.memoLocked(s.name)
+	r.takeNewsLocked(m)
 	r.mu.Unlock()
 	wanted := strings.Join([]string{s.digest, s.claim.taken, fmt.Sprint(s.facts.Wanted > NotWanted), s.toAdd.Path,
 		fmt.Sprint(s.toAdd.Version), s.toAdd.Unready}, " ")
@@ -207,7 +208,7 @@ func (r *Reconciler) lookAtMemo(s *situation) {
 	}
 	s.facts.CheckFailed = m.checkErrors >= 2
 	s.facts.CheckDue = !m.checkAt.IsZero() && !now.Before(m.checkAt)
-	s.facts.AgainDue = !m.againAt.IsZero() && !now.Before(m.againAt)
+	s.facts.AgainDue = m.againDue(now)
 	if s.entry != nil && s.entry.Record != nil {
 		m.ran = m.ran || s.entry.Record.AddedAt != nil // also of one that is `deleted`, and being healed
 		if m.published == "" {

@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"slices"
 	"time"
 
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
@@ -17,8 +18,10 @@ type memo struct {
 	notInPlace string            // digest for which the executable answered code 100
 
 	checkAt     time.Time
-	checkErrors int // CHECKs in a row that answered with an error
-	againAt     time.Time
+	checkErrors int       // CHECKs in a row that answered with an error
+	againAt     time.Time // by ADD or CHECK
+
+	pushedAgainAt time.Time // by what was pushed last
 
 	ran        bool      // the container ran: what follows is healing
 	greeted    bool      // RUNNING was reported of what runs
@@ -26,10 +29,13 @@ type memo struct {
 	settledAt  time.Time
 	port       spec.PortID      // of the binding that had the name last
 	published  spec.ContainerID // whose status this name answers for
-	health     *spec.Health
+	health     *spec.Health     // as ADD or CHECK told, and what was pushed since
 	timer      *time.Timer
 	heldLogged string
-	row        Row
+
+	// Of Reconciler.mu: others than the worker write them too.
+	row    Row
+	pushed news
 }
 
 // failed notes a failed step and starts its delay.
@@ -77,15 +83,32 @@ func (m *memo) neverRan() {
 	m.ran, m.downSince, m.addFails = false, time.Time{}, 0
 }
 
+// noteHealth notes what ADD or CHECK told. Asked for anew at each CHECK, ADD again still comes.
+func (m *memo) noteHealth(health *spec.Health) {
+	m.health = health
+	if health == nil || health.Again == nil {
+		return
+	}
+	at := time.Now().Add(time.Duration(health.Again.After) * time.Second)
+	if m.againAt.IsZero() || at.Before(m.againAt) {
+		m.againAt = at
+	}
+}
+
+// againDue says whether the executable, or what it started, asked for ADD again by now.
+func (m *memo) againDue(now time.Time) bool {
+	return slices.ContainsFunc([]time.Time{m.againAt, m.pushedAgainAt}, func(at time.Time) bool { return !at.IsZero() && !now.Before(at) })
+}
+
 // stopped forgets what was due of a container that is removed.
 func (m *memo) stopped() {
 	m.health, m.checkErrors, m.greeted = nil, 0, false
-	m.checkAt, m.againAt, m.settledAt = time.Time{}, time.Time{}, time.Time{}
+	m.checkAt, m.againAt, m.pushedAgainAt, m.settledAt = time.Time{}, time.Time{}, time.Time{}, time.Time{}
 }
 
 // wake is when this name must be looked at again though nothing happens; zero is never.
 func (m *memo) wake(now time.Time) time.Time {
-	times := []time.Time{m.checkAt, m.againAt, m.unreadable.until}
+	times := []time.Time{m.checkAt, m.againAt, m.pushedAgainAt, m.unreadable.until}
 	for _, b := range m.backOff {
 		times = append(times, b.until)
 	}

@@ -100,6 +100,9 @@ func (r *Reconciler) show(s *situation, m *memo, d Decision) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if row.Health != nil {
+		row.Health = row.Health.With(m.pushed.connections)
+	}
 	m.row = row
 }
 

@@ -138,7 +138,7 @@ func (r *Reconciler) settle(s *situation, m *memo, now time.Time) {
 	m.downSince, m.addFails = time.Time{}, 0
 	m.ran, m.greeted = true, true
 	r.publish(s.record().Container, m)
-	r.report.Running(s.record().Container, m.health)
+	r.reportRunning(s.record().Container, m)
 }
 
 // forgetOrWake sets the timer for the next look, or forgets a name that is gone.

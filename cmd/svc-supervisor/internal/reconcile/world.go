@@ -59,6 +59,7 @@ type Reporter interface {
 	Host(spec.HostStatus)
 	Starting(spec.Container)
 	Running(spec.Container, *spec.Health)
+	Pushed(id spec.ContainerID, connections []spec.Connection)
 	ChangeFailed(c spec.Container, reason string)
 	Failing(spec.Container, report.Trouble)
 	Stopping(spec.Container)

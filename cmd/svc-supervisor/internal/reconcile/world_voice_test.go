@@ -29,7 +29,14 @@ func (l reporter) said(id spec.ContainerID) {
 	l.w.mu.Lock()
 	defer l.w.mu.Unlock()
 	last, was := l.w.published[id]
-	if l.dead || was == there && last.Code == status.Code && last.Message == status.Message {
+	if l.dead {
+		return
+	}
+	if was && there && last.Code == status.Code && last.Message == status.Message {
+		l.w.published[id] = status // its connections may be others
+		return
+	}
+	if !was && !there {
 		return
 	}
 	if !there {
@@ -60,6 +67,11 @@ func (l reporter) Starting(c spec.Container) {
 func (l reporter) Running(c spec.Container, health *spec.Health) {
 	l.board.Running(c, health)
 	l.said(c.ContainerID)
+}
+
+func (l reporter) Pushed(id spec.ContainerID, connections []spec.Connection) {
+	l.board.Pushed(id, connections)
+	l.said(id)
 }
 
 func (l reporter) ChangeFailed(c spec.Container, reason string) {

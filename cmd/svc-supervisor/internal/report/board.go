@@ -206,6 +206,10 @@ func (b *Board) Republish() {
 func (b *Board) set(id spec.ContainerID, status *spec.ContainerStatus) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.setLocked(id, status)
+}
+
+func (b *Board) setLocked(id spec.ContainerID, status *spec.ContainerStatus) {
 	w := b.containers[id]
 	if w == nil {
 		w = new(word)

@@ -61,6 +61,21 @@ func (b *Board) Running(c spec.Container, health *spec.Health) {
 	b.put(c, status)
 }
 
+// Pushed reports connections that changed. Nothing but them changes: they are no word on the container, and one that was not
+// said to run has none.
+func (b *Board) Pushed(id spec.ContainerID, connections []spec.Connection) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	w := b.containers[id]
+	if w == nil || w.status == nil || w.status.Code != spec.Running {
+		return
+	}
+	status := *w.status
+	was := spec.Health{Connections: status.Connections}
+	status.Connections = spec.WithoutCounters(was.With(connections).Connections)
+	b.setLocked(id, &status)
+}
+
 // ChangeFailed reports that ADD again failed: what ran before still runs.
 func (b *Board) ChangeFailed(c spec.Container, reason string) {
 	status, ok := b.last(c.ContainerID)

@@ -1,0 +1,179 @@
+package reconcile
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+)
+
+// healthOf is a health with one connection for each status: a, b, c…
+func healthOf(statuses ...spec.ConnectionStatus) *spec.Health {
+	h := &spec.Health{Code: spec.Running}
+	for i, status := range statuses {
+		pair := spec.Pair{Local: "10.1.0.0/24", Peer: "10.2.0.0/24", Status: status, BytesIn: 7}
+		h.Connections = append(h.Connections, spec.Connection{ID: string(rune('a' + i)), Status: status, Pairs: []spec.Pair{pair}})
+	}
+	return h
+}
+
+// answer is what ADD prints of a container with that health.
+func answer(h *spec.Health) string {
+	text, _ := json.Marshal(map[string]any{"cniVersion": spec.CNIVersion, "units": []string{"svc-vpn1.service"}, "health": h})
+	return string(text)
+}
+
+// push is a push of one connection of vpn1.
+func push(id string, status spec.ConnectionStatus) *spec.Health {
+	return &spec.Health{InterfaceName: "vpn1", Code: spec.Running, Connections: []spec.Connection{{ID: id, Status: status,
+		Pairs: []spec.Pair{{Local: "10.1.0.0/24", Peer: "10.2.0.0/24", Status: status}}}}}
+}
+
+// statuses are those of the connections, as they are published and as ps shows them.
+func (w *world) statuses() (published, shown string) {
+	for _, c := range w.status("c1").Connections {
+		published += c.ID + ":" + string(c.Status) + " "
+	}
+	for _, row := range w.now.r.Rows() {
+		if row.Name == "vpn1" && row.Health != nil {
+			for _, c := range row.Health.Connections {
+				shown += c.ID + ":" + string(c.Status) + " "
+			}
+		}
+	}
+	return strings.TrimSpace(published), strings.TrimSpace(shown)
+}
+
+func (w *world) expectStatuses(when, want string) {
+	w.t.Helper()
+	if published, shown := w.statuses(); published != want || shown != want {
+		w.t.Errorf("%s: published %q, shown %q, want %q", when, published, shown, want)
+	}
+}
+
+func withConnections(t *testing.T, test func(w *world)) {
+	inWorld(t, func(w *world) {
+		w.on(spec.Add, "vpn1", behaviour{prints: answer(healthOf(spec.Down, spec.Down))})
+		w.bind(vpn("p1", "vpn1", "c1"))
+		w.start()
+		w.untilSettled(5 * time.Second)
+		w.expectStatuses("after ADD", "a:DOWN b:DOWN")
+		w.forgetCalls()
+		test(w)
+	})
+}
+
+func TestPushedHealthIsShownAndPublishedWithoutAVerb(t *testing.T) {
+	withConnections(t, func(w *world) {
+		for i, status := range []spec.ConnectionStatus{spec.Active, spec.Down, spec.Active, spec.Down, spec.Active} {
+			w.now.r.Heard(push("a", status))
+			w.expectStatuses("at once", "a:"+string(status)+" b:DOWN")
+			w.after(time.Duration(i) * 100 * time.Millisecond)
+			w.expectStatuses("and later", "a:"+string(status)+" b:DOWN")
+		}
+		if ran := w.verbs("vpn1"); ran != "" {
+			t.Errorf("%s ran", ran)
+		}
+		if said := w.said("c1"); said != "STARTING, RUNNING" {
+			t.Errorf("said %s", said)
+		}
+	})
+}
+
+func TestWhatIsPushedDuringAVerbIsOverItsOlderAnswer(t *testing.T) {
+	withConnections(t, func(w *world) {
+		w.on(spec.Add, "vpn1", behaviour{takes: 10 * time.Second, prints: answer(healthOf(spec.Down, spec.Active))})
+		edited := vpn("p1", "vpn1", "c1")
+		edited.Configuration = json.RawMessage(`{"edited":true}`)
+		w.bind(edited)
+		w.after(5 * time.Second) // the executable has asked, and answers later
+		w.now.r.Heard(push("a", spec.Active))
+		w.expectStatuses("during the verb", "a:ACTIVE b:DOWN")
+		w.after(10 * time.Second)
+		w.expectStatuses("after the verb", "a:ACTIVE b:ACTIVE")
+	})
+}
+
+func TestAPushThatChangesNothingCostsNoCounter(t *testing.T) {
+	withConnections(t, func(w *world) {
+		w.now.r.Heard(push("a", spec.Down))
+		w.after(time.Second)
+		for _, row := range w.now.r.Rows() {
+			if row.Health.Connections[0].Pairs[0].BytesIn != 7 {
+				t.Error("a counter is lost")
+			}
+		}
+	})
+}
+
+func TestOfWhatIsNotKnownNothingIsHeard(t *testing.T) {
+	withConnections(t, func(w *world) {
+		w.now.r.Heard(push("z", spec.Active)) // of a configuration before this one
+		stranger := push("a", spec.Active)
+		stranger.InterfaceName = "other"
+		w.now.r.Heard(stranger)
+		w.after(time.Second)
+		w.expectStatuses("afterwards", "a:DOWN b:DOWN")
+		w.unbind("p1")
+		w.untilSettled(5 * time.Second)
+		w.now.r.Heard(push("a", spec.Active))
+		w.after(time.Minute)
+		if status := w.status("c1"); status.Code != "" {
+			t.Errorf("published %+v of a container that is gone", status)
+		}
+	})
+}
+
+func TestAPushToOneWhoseHealthIsNotKnownAsksForAllOfIt(t *testing.T) {
+	withConnections(t, func(w *world) {
+		w.now.stop()
+		w.start()
+		w.untilSettled(time.Second)
+		w.on(spec.Check, "vpn1", behaviour{prints: string(must(json.Marshal(healthOf(spec.Active, spec.Down))))})
+		w.now.r.Heard(push("a", spec.Active))
+		w.after(time.Second)
+		w.expectStatuses("after the push", "a:ACTIVE b:DOWN")
+		if ran := w.verbs("vpn1"); ran != "CHECK" {
+			t.Errorf("%s ran", ran)
+		}
+	})
+}
+
+func TestAPushMayAskForADDAgain(t *testing.T) {
+	withConnections(t, func(w *world) {
+		pushed := push("a", spec.Down)
+		pushed.Again = &spec.Again{After: 2}
+		w.now.r.Heard(pushed)
+		w.after(1900 * time.Millisecond)
+		if ran := w.verbs("vpn1"); ran != "" {
+			t.Errorf("%s ran too early", ran)
+		}
+		w.after(time.Second)
+		if ran := w.verbs("vpn1"); ran != "ADD" {
+			t.Errorf("%q ran, want ADD", ran)
+		}
+	})
+}
+
+func TestAPushTakesBackTheADDAgainThatAnEarlierOneAskedFor(t *testing.T) {
+	withConnections(t, func(w *world) {
+		pushed := push("a", spec.Down)
+		pushed.Again = &spec.Again{After: 2}
+		w.now.r.Heard(pushed)
+		w.after(time.Second)
+		w.now.r.Heard(push("a", spec.Active))
+		w.after(10 * time.Second)
+		if ran := w.verbs("vpn1"); ran != "" {
+			t.Errorf("%s ran", ran)
+		}
+	})
+}
+
+func must[T any](value T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return value
+}
