@@ -34,6 +34,7 @@ func newApp() *cli.App {
 			runCommand(),
 			psCommand(),
 			pluginsCommand(),
+			restartCommand(),
 			execCommand(),
 			validateCommand(),
 			configCommand(),
