@@ -67,10 +67,13 @@ var bans = []struct {
 	{"cmd/svc-supervisor/internal/report", []string{statedir, plugin, unit}, "a verdict is made of what it is told; if it looked itself there would be two truths"},
 	{"cmd/svc-supervisor/internal/report", clients, "it is handed a publisher, so that every kind of NSDB is one to it"},
 
+	{"cmd/svc-supervisor/internal/health", rooms, "what follows from what it hears is reconcile's"},
+
 	{"cmd/svc-supervisor/internal/reconcile", []string{"os/exec"}, "a program is run by plugin alone: with its group, its deadline and its limits"},
 	{"cmd/svc-supervisor/internal/reconcile", slices.Concat(dbus, netlink), "its tests have a world of files and fakes, with neither systemd nor kernel"},
 	{"cmd/svc-supervisor/internal/reconcile", clients, "it is handed the desired set, complete, and asks nobody for more"},
 
+	{"cmd/svc-ipsec/internal/push", []string{"os/exec", "context", unit, module + "cmd/svc-ipsec/internal/pluto"}, "the daemon waits for it: it can ask nobody, and wait for nothing"},
 	{"cmd/svc-ipsec", []string{statedir, watch, module + "cmd/svc-supervisor"}, "any CNI runtime can drive it: it knows the contract, not the supervisor"},
 }
 

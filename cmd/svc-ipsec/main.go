@@ -14,6 +14,7 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/container"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/push"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/verb"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 	"github.com/svc-supervisor/svc-supervisor/pkg/unit"
@@ -23,6 +24,13 @@ import (
 var serviceVersion = "0.1.0"
 
 func main() {
+	if len(os.Args) > 3 && os.Args[1] == "push" { // by the daemon's script: no verb
+		if err := push.Changed(os.Args[2], os.Args[3:]); err != nil {
+			logger().Debug("not told", slog.Any("error", err))
+			os.Exit(1)
+		}
+		return
+	}
 	if err := run(); err != nil {
 		_ = json.NewEncoder(os.Stdout).Encode(spec.Error{CNIVersion: spec.CNIVersion, Code: spec.Code(err.Code), Msg: err.Msg, Details: err.Details})
 		os.Exit(1)
@@ -34,7 +42,11 @@ func run() *types.Error {
 	defer stop()
 	bus := unit.Open()
 	defer bus.Close()
-	executable := &verb.Executable{Bus: bus, Root: container.Root, Out: os.Stdout, Log: logger(), Context: ctx}
+	self, err := os.Executable()
+	if err != nil {
+		return types.NewError(types.ErrInternal, err.Error(), "")
+	}
+	executable := &verb.Executable{Bus: bus, Root: container.Root, Self: self, Out: os.Stdout, Log: logger(), Context: ctx}
 	return skel.PluginMainFuncsWithError(skel.CNIFuncs{
 		Add:    executable.Answering(spec.Add, executable.Add),
 		Check:  executable.Answering(spec.Check, executable.Check),

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/push"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 	"github.com/svc-supervisor/svc-supervisor/pkg/unit"
 )
@@ -56,15 +58,17 @@ func (d *Daemon) transient(namespace string) unit.Transient {
 			{"-" + d.Tools.IP, "xfrm", "policy", "deleteall", "action", "allow"},
 			{"-" + d.Tools.IP, "xfrm", "state", "flush"},
 		},
-		Restart:               "on-failure",
-		RestartSec:            time.Second,
-		WatchdogSec:           60 * time.Second,
-		TimeoutStart:          15 * time.Second,
-		TimeoutStop:           5 * time.Second,
-		LogExtraFields:        []string{"SVC_CONTAINER=" + name, "SVC_CONTAINER_ID=" + string(d.Owner.ContainerID), "SVC_TYPE=IPSEC"},
-		NetworkNamespacePath:  namespace,
-		TemporaryFileSystem:   []string{"/run"},
-		BindReadOnlyPaths:     []unit.Bind{{Source: d.Folder}, {Source: d.Etc(), Destination: "/etc"}, {Source: notifySocket}},
+		ExecStopPost:         []unit.Command{{"-" + push.Shell, filepath.Join(d.Folder, push.Script)}},
+		Restart:              "on-failure",
+		RestartSec:           time.Second,
+		WatchdogSec:          60 * time.Second,
+		TimeoutStart:         15 * time.Second,
+		TimeoutStop:          5 * time.Second,
+		LogExtraFields:       []string{"SVC_CONTAINER=" + name, "SVC_CONTAINER_ID=" + string(d.Owner.ContainerID), "SVC_TYPE=IPSEC"},
+		NetworkNamespacePath: namespace,
+		TemporaryFileSystem:  []string{"/run"},
+		BindReadOnlyPaths: []unit.Bind{{Source: d.Folder}, {Source: d.Etc(), Destination: "/etc"}, {Source: notifySocket},
+			{Source: d.Self, Destination: push.Program, MayMiss: true}, {Source: spec.HealthFolder, MayMiss: true}},
 		BindPaths:             []unit.Bind{{Source: d.Run(), Destination: "/run/pluto"}},
 		CapabilityBoundingSet: []int{unix.CAP_NET_ADMIN, unix.CAP_NET_BIND_SERVICE},
 		ProtectSystem:         "strict",

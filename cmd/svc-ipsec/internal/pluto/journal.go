@@ -8,14 +8,20 @@ import (
 	"time"
 )
 
-// journal reads what the daemon logged since a moment, oldest first; "" if there is no journal to read.
-func (d *Daemon) journal(ctx context.Context, since time.Time) string {
+// journal reads what the daemon logged since a moment, oldest first; "" if there is no journal to read. Only what systemd's
+// invocation of that id said counts, if one is given: a daemon of the same name before it had reasons of its own.
+func (d *Daemon) journal(ctx context.Context, since time.Time, invocation string) string {
 	journalctl := find("journalctl", programs)
 	if journalctl == "" {
 		return ""
 	}
-	output, err := run(ctx, 5*time.Second, journalctl, "--quiet", "--no-pager", "--output=cat", "--lines=2000",
-		"--unit="+d.Unit(), "--since=@"+strconv.FormatInt(since.Add(-time.Second).Unix(), 10))
+	args := []string{"--quiet", "--no-pager", "--output=cat", "--lines=2000", "--since=@" + strconv.FormatInt(since.Add(-time.Second).Unix(), 10)}
+	if invocation != "" {
+		args = append(args, "_SYSTEMD_INVOCATION_ID="+invocation)
+	} else {
+		args = append(args, "--unit="+d.Unit())
+	}
+	output, err := run(ctx, 5*time.Second, journalctl, args...)
 	if err != nil {
 		return ""
 	}
@@ -57,8 +63,11 @@ var failures = []struct{ words, reason string }{
 	{"we cannot identify ourselves", "no interface has the external address"},
 }
 
+// addedAnew is what the daemon says of a conn that it took, 4.10 and 5: "added IKEv2 connection".
+var addedAnew = regexp.MustCompile(`^added .*connection`)
+
 // LastFailures reads out of a daemon's log why each conn has no tunnel: the last word counts, and a tunnel that came up
-// since clears it. The text of a line is the daemon's, and may be the peer's: it is only searched.
+// since clears it, or that the conn was added anew. The text of a line is the daemon's, and may be the peer's: it is only searched.
 func LastFailures(log string) map[string]string {
 	reasons := map[string]string{}
 	for line := range strings.Lines(log) {
@@ -66,7 +75,7 @@ func LastFailures(log string) map[string]string {
 		if m == nil {
 			continue
 		}
-		if strings.Contains(m[2], "established Child SA") || strings.Contains(m[2], "IPsec SA established") {
+		if strings.Contains(m[2], "established Child SA") || strings.Contains(m[2], "IPsec SA established") || addedAnew.MatchString(m[2]) {
 			delete(reasons, m[1])
 			continue
 		}
@@ -80,15 +89,19 @@ func LastFailures(log string) map[string]string {
 	return reasons
 }
 
-// Failures says why conns have no tunnel, as far as the daemon told in the last minutes.
+// Failures says why conns have no tunnel, as far as the daemon that runs told in the last minutes.
 func (d *Daemon) Failures(ctx context.Context) map[string]string {
-	return LastFailures(d.journal(ctx, time.Now().Add(-10*time.Minute)))
+	u, err := d.Bus.Show(ctx, d.Unit())
+	if err != nil || u.Invocation == "" {
+		return nil
+	}
+	return LastFailures(d.journal(ctx, time.Now().Add(-10*time.Minute), u.Invocation))
 }
 
 // LastWords are the lines in which a daemon that did not start says why.
 func (d *Daemon) LastWords(ctx context.Context, since time.Time) string {
 	var words []string
-	for line := range strings.Lines(d.journal(ctx, since)) {
+	for line := range strings.Lines(d.journal(ctx, since, "")) {
 		if strings.Contains(line, "FATAL") || strings.Contains(line, "ERROR") || strings.Contains(line, "cannot ") {
 			words = append(words, strings.TrimSpace(line))
 		}

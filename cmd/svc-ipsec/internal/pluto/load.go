@@ -142,7 +142,7 @@ func (d *Daemon) explain(ctx context.Context, refused map[string]string, since t
 	}
 	// What the daemon writes takes a moment to be in the journal.
 	for deadline := time.Now().Add(time.Second); ; {
-		words := LoadFailures(d.journal(ctx, since))
+		words := LoadFailures(d.journal(ctx, since, ""))
 		silent = slices.DeleteFunc(silent, func(conn string) bool {
 			if words[conn] != "" {
 				refused[conn] = words[conn]

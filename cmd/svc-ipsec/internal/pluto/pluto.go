@@ -25,6 +25,7 @@ type Daemon struct {
 	Bus    *unit.Bus
 	Owner  spec.Owner
 	Folder string // the container's state folder, absolute
+	Self   string // this executable's file, which tells of tunnels that come up or go down
 }
 
 // Unit is the name of the daemon's unit.

@@ -14,6 +14,9 @@ type Conn struct {
 	OurID      string
 	TheirKind  string
 	TheirID    string
+	Algorithms string // chosen by the two ends, of the IKE SA and of the Child SA; "" while there is none
+	// Negotiating: an exchange with the peer is under way, of the daemon's or the peer's beginning.
+	Negotiating bool
 }
 
 // Traffic is one installed Child SA.
@@ -26,19 +29,32 @@ var (
 	// Libreswan 4 puts a number before each line, 5 does not. An instance of a conn has [n] behind its name.
 	statusLine  = regexp.MustCompile(`^(?:[0-9]{3} )?"([A-Za-z0-9_-]{1,80})"(?:\[[0-9]+\])?: +(.*)$`)
 	trafficLine = regexp.MustCompile(`^(?:[0-9]{3} )?#[0-9]+: "([A-Za-z0-9_-]{1,80})"(?:\[[0-9]+\])?, (.*)$`)
-	idLine      = regexp.MustCompile(`our idtype: ([A-Z0-9_]+); our id=(.*?);+ their idtype: ([A-Z0-9_]+); their id=(.*?);?$`)
+	// A state of a conn, or one that waits for its IKE SA: #1: "a-0-0":500 …; and #1: pending CHILD SA for "a-0-0" …
+	stateLine     = regexp.MustCompile(`^(?:[0-9]{3} )?#[0-9]+: (pending [^"]*)?"([A-Za-z0-9_-]{1,80})"(?:\[[0-9]+\])?(.*)$`)
+	algorithmLine = regexp.MustCompile(`^([A-Za-z0-9]+) algorithm newest: ([A-Za-z0-9_-]+);?(?: pfsgroup=.*)?$`)
+	idLine        = regexp.MustCompile(`our idtype: ([A-Z0-9_]+); our id=(.*?);+ their idtype: ([A-Z0-9_]+); their id=(.*?);?$`)
 )
 
 // ParseStatus reads `whack --status`. What it does not know it skips: the text grows with every release.
 func ParseStatus(output string) map[string]Conn {
 	conns := map[string]Conn{}
 	for line := range strings.Lines(output) {
-		m := statusLine.FindStringSubmatch(strings.TrimRight(line, "\r\n"))
+		line = strings.TrimRight(line, "\r\n")
+		if m := stateLine.FindStringSubmatch(line); m != nil {
+			if conn, ok := conns[m[2]]; ok && (m[1] != "" || !strings.Contains(m[3], "established")) {
+				conn.Negotiating = true
+				conns[m[2]] = conn
+			}
+			continue
+		}
+		m := statusLine.FindStringSubmatch(line)
 		if m == nil {
 			continue
 		}
 		conn, rest := conns[m[1]], m[2]
-		switch {
+		switch algorithms := algorithmLine.FindStringSubmatch(rest); {
+		case algorithms != nil:
+			conn.Algorithms = strings.TrimPrefix(conn.Algorithms+", "+algorithms[1]+" "+algorithms[2], ", ")
 		case strings.HasPrefix(rest, "unoriented;"):
 			conn.Unoriented = true
 		case strings.Contains(rest, "our idtype: "):

@@ -21,6 +21,7 @@ type Places struct {
 	Conns   string // the folder of the conns that are loaded at every start
 	Run     string // pid, control socket, working directory
 	Empty   string // a folder for what is not used (certificate revocation lists)
+	Stats   string // the program that is run at each change of a state
 }
 
 // Setup is ipsec.conf. Without absolute paths the daemon would read the host's. IKEv1 is accepted here so that a
@@ -37,9 +38,10 @@ func Setup(p Places) []byte {
 	nhelpers=1
 	uniqueids=yes
 	ikev1-policy=accept
+	statsbin=%s
 
 include %s
-`, p.NSS, p.Empty, p.Secrets, p.Run, filepath.Join(p.Conns, "*.conf"))
+`, p.NSS, p.Empty, p.Secrets, p.Run, p.Stats, filepath.Join(p.Conns, "*.conf"))
 }
 
 // Conn is the file of one pair of a connection. Its last line changes with the secret, so that a file on disk tells

@@ -26,6 +26,8 @@ type change struct {
 	tools      pluto.Tools
 	plan       *link.Plan
 	refused    map[string]string // conns that the daemon refused, with its reason
+	touched    bool              // conns were loaded, and initiated
+	view       *view             // of the daemon, if nothing was changed since it was asked
 }
 
 // Add makes a container, or brings one that runs to a new configuration in place.

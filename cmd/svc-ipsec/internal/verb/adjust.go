@@ -13,14 +13,21 @@ import (
 // adjust changes the conns of a running daemon that differ, and no others. The file of a conn is there exactly while the
 // daemon has that conn: whatever is cut short, the next ADD finds what is left to do.
 func (c *change) adjust(ctx context.Context, d *pluto.Daemon, specs []pluto.Spec, newKeys bool) error {
-	if err := answers(ctx, d); err != nil {
-		return err
-	}
 	files, err := d.Loaded()
 	if err != nil {
 		return err
 	}
-	loaded, err := d.Status(ctx)
+	build, err := d.Outdated(ctx)
+	if err != nil {
+		return err
+	}
+	if !build.Compatible() {
+		if !newKeys && c.sameFiles(files, specs) {
+			return nil
+		}
+		return fail(codeOutdated, "%s; the change is made then", outdated(build, d.Owner.Name))
+	}
+	loaded, err := answers(ctx, d)
 	if err != nil {
 		return err
 	}
@@ -28,6 +35,7 @@ func (c *change) adjust(ctx context.Context, d *pluto.Daemon, specs []pluto.Spec
 	if err != nil {
 		return err
 	}
+	c.view = &view{maps.Clone(loaded), up, build}
 	var load, same []pluto.Spec
 	for _, s := range specs {
 		if _, there := loaded[s.Name]; there && bytes.Equal(files[s.Name], s.Text) {
@@ -43,6 +51,10 @@ func (c *change) adjust(ctx context.Context, d *pluto.Daemon, specs []pluto.Spec
 			return err
 		}
 	}
+	if len(load)+len(files)+len(loaded) == 0 {
+		return nil
+	}
+	c.view = nil
 	// What is left in files and loaded goes: what is no longer wanted, and what is wanted otherwise. A conn that the daemon
 	// refuses in its new form must not go on in its old one.
 	for conn := range files {
@@ -69,13 +81,31 @@ func (c *change) adjust(ctx context.Context, d *pluto.Daemon, specs []pluto.Spec
 	if err := c.withdraw(ctx, d, refused); err != nil {
 		return err
 	}
-	if err := c.initiate(ctx, d, accepted(load, refused)); err != nil {
+	load = accepted(load, refused)
+	c.touched = len(load) > 0
+	if err := c.initiate(ctx, d, load); err != nil {
 		return err
 	}
-	if len(load)+len(loaded) == 0 {
-		return nil
-	}
 	return c.reviveSiblings(ctx, d, same, up)
+}
+
+// sameFiles says whether the daemon has just what is wanted, as far as files tell: each conn, or, if nothing was edited, the
+// word that it was refused.
+func (c *change) sameFiles(files map[string][]byte, specs []pluto.Spec) bool {
+	before, err := c.folder.Conf()
+	unedited := err == nil && bytes.Equal(before, c.raw)
+	said := refusals(c.folder)
+	for _, s := range specs {
+		reason, no := said[s.Name]
+		if bytes.Equal(files[s.Name], s.Text) {
+			continue
+		}
+		if !no || !unedited {
+			return false
+		}
+		c.refused[s.Name] = reason
+	}
+	return len(files)+len(c.refused) == len(specs)
 }
 
 // accepted lists those that were not refused.

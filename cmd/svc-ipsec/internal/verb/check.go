@@ -72,7 +72,14 @@ func (e *Executable) check(ctx context.Context, args *skel.CmdArgs, owner spec.O
 	if err := e.checkDaemon(ctx, r, d, loaded); err != nil {
 		return nil, err
 	}
-	return health(ctx, r.configuration, d, refusals(folder), a, true)
+	wanted := r.configuration.Wanted()
+	v, err := see(ctx, wanted, d)
+	if err != nil {
+		return nil, err
+	}
+	h := health(ctx, r.configuration, d, v, refusals(folder), a, true)
+	h.Again = wishOfCheck(folder, wanted, h, v)
+	return h, nil
 }
 
 func (e *Executable) checkNetwork(ctx context.Context, r *request, a *container.Attachment, path, nft string) error {
@@ -148,6 +155,9 @@ func (e *Executable) checkDaemon(ctx context.Context, r *request, d *pluto.Daemo
 }
 
 func complete(ctx context.Context, d *pluto.Daemon, loaded map[string][]byte) error {
+	if build, err := d.Outdated(ctx); err != nil || !build.Compatible() {
+		return err // it cannot be asked; health says so
+	}
 	status, err := d.Status(ctx)
 	if err != nil {
 		return err

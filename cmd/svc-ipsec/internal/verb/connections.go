@@ -13,6 +13,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/container"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/link"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/pluto"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/push"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/render"
 )
 
@@ -33,7 +34,10 @@ func (c *change) connections(ctx context.Context, d *pluto.Daemon) error {
 		return err
 	}
 	if _, err := c.folder.Write("etc/ipsec.conf", render.Setup(render.Places{
-		NSS: d.NSS(), Secrets: d.Secrets(), Conns: d.Conns(), Run: d.Run(), Empty: d.Empty()})); err != nil {
+		NSS: d.NSS(), Secrets: d.Secrets(), Conns: d.Conns(), Run: d.Run(), Empty: d.Empty(), Stats: push.Shell})); err != nil {
+		return err
+	}
+	if err := c.tellOf(wanted); err != nil {
 		return err
 	}
 	// Names are never the daemon's to look up; without these files it complains of that.
@@ -67,8 +71,30 @@ func (c *change) connections(ctx context.Context, d *pluto.Daemon) error {
 	return c.adjust(ctx, d, specs, newKeys)
 }
 
+// tellOf writes what room push needs to tell of these connections.
+func (c *change) tellOf(wanted []*config.Connection) error {
+	told := push.Container{InterfaceName: c.request.owner.Name}
+	for _, connection := range wanted {
+		one := push.Connection{ID: connection.ID, Name: connection.Name, Peer: connection.PeerAddress.String()}
+		for _, pair := range connection.Pairs() {
+			one.Pairs = append(one.Pairs, push.Pair{Conn: pair.Conn, Local: pair.Local.String(), Peer: pair.Peer.String()})
+		}
+		told.Connections = append(told.Connections, one)
+	}
+	text, err := json.Marshal(told)
+	if err != nil {
+		return err
+	}
+	for name, content := range map[string][]byte{push.File: text, push.Script: push.ScriptFor(c.folder.Path), push.Drop: push.ScriptFor(c.folder.Path)} {
+		if _, err := c.folder.Write(name, content); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (c *change) folders() error {
-	for _, name := range []string{"etc", "etc/ipsec.d", "conns", "run"} {
+	for _, name := range []string{"etc", "etc/ipsec.d", "conns", "run", "run/up"} {
 		if err := c.folder.Dir(name); err != nil {
 			return fmt.Errorf("make folder: %w", err)
 		}
@@ -107,8 +133,10 @@ func mismatch(c *config.Connection, loaded pluto.Conn) string {
 
 // start starts a daemon with all conns on disk, as a restart by systemd finds them, and keeps those that it accepts.
 func (c *change) start(ctx context.Context, d *pluto.Daemon, specs []pluto.Spec) error {
-	if err := os.RemoveAll(d.Conns()); err != nil {
-		return fmt.Errorf("clear conns: %w", err)
+	for _, folder := range []string{d.Conns(), push.Dir(d.Folder)} {
+		if err := os.RemoveAll(folder); err != nil {
+			return fmt.Errorf("clear conns: %w", err)
+		}
 	}
 	if err := c.folders(); err != nil {
 		return err
@@ -121,11 +149,12 @@ func (c *change) start(ctx context.Context, d *pluto.Daemon, specs []pluto.Spec)
 	if err := d.MakeNSS(ctx, filepath.Join(c.Root, nssTemplate)); err != nil {
 		return err
 	}
+	c.touched = true
 	began := time.Now()
 	if err := d.Start(ctx, c.attachment.Namespace); err != nil {
 		return err
 	}
-	if err := answers(ctx, d); err != nil {
+	if _, err := answers(ctx, d); err != nil {
 		return err
 	}
 	if c.attachment.Guard == link.GuardPolicies {
@@ -149,12 +178,12 @@ func (c *change) start(ctx context.Context, d *pluto.Daemon, specs []pluto.Spec)
 	return c.initiate(ctx, d, accepted(missing, refused))
 }
 
-// answers waits until the control socket is served.
-func answers(ctx context.Context, d *pluto.Daemon) error {
+// answers waits until the control socket is served, and returns the daemon's first answer.
+func answers(ctx context.Context, d *pluto.Daemon) (map[string]pluto.Conn, error) {
 	for deadline := time.Now().Add(answerWithin); ; {
-		_, err := d.Status(ctx)
+		loaded, err := d.Status(ctx)
 		if err == nil || time.Now().After(deadline) || ctx.Err() != nil {
-			return err
+			return loaded, err
 		}
 		time.Sleep(answerPause)
 	}

@@ -2,6 +2,7 @@ package verb
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -9,6 +10,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/container"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/link"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/pluto"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/push"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
@@ -20,8 +22,39 @@ const (
 	saysAllRefused    = "no connection can run: see their reasons"
 )
 
+// view is what was asked of a daemon: nothing, if there is none, or none that the installed tools can talk to.
+type view struct {
+	conns map[string]pluto.Conn
+	up    map[string]pluto.Traffic
+	build *pluto.Build // nil: the daemon is of the installed one
+}
+
+// see asks the daemon of a container that has something to run.
+func see(ctx context.Context, wanted []*config.Connection, d *pluto.Daemon) (*view, error) {
+	v := new(view)
+	if len(wanted) == 0 {
+		return v, nil
+	}
+	var err error
+	if v.build, err = d.Outdated(ctx); err != nil {
+		return nil, err
+	}
+	if !v.build.Compatible() {
+		v.up = map[string]pluto.Traffic{}
+		for _, conn := range push.Up(d.Folder) { // as it told by itself
+			v.up[conn] = pluto.Traffic{}
+		}
+		return v, nil
+	}
+	if v.conns, err = d.Status(ctx); err != nil {
+		return nil, err
+	}
+	v.up, err = d.Traffic(ctx)
+	return v, err
+}
+
 // health says how a container does. A tunnel that is not up is no failure of the container.
-func health(ctx context.Context, c *config.Configuration, d *pluto.Daemon, refused map[string]string, a *container.Attachment, why bool) (*spec.Health, error) {
+func health(ctx context.Context, c *config.Configuration, d *pluto.Daemon, v *view, refused map[string]string, a *container.Attachment, why bool) *spec.Health {
 	h := &spec.Health{Code: spec.Running}
 	wanted := c.Wanted()
 	var messages []string
@@ -36,18 +69,14 @@ func health(ctx context.Context, c *config.Configuration, d *pluto.Daemon, refus
 	case link.GuardNone:
 		messages = append(messages, "packets for peers leave in clear while a tunnel is down: "+a.GuardReason)
 	}
-	h.Message = strings.Join(messages, "; ")
-	var up map[string]pluto.Traffic
-	if len(wanted) > 0 {
-		var err error
-		if up, err = d.Traffic(ctx); err != nil {
-			return nil, err
-		}
+	if v.build != nil {
+		messages = append(messages, outdated(v.build, d.Owner.Name))
 	}
+	h.Message = strings.Join(messages, "; ")
 	var reasons map[string]string
 	for i := range c.Connections {
 		connection := &c.Connections[i]
-		state := describe(connection, up, refused)
+		state := describe(connection, v, refused)
 		if state.Status == spec.Down && state.Reason == "" && why {
 			if reasons == nil {
 				reasons = d.Failures(ctx)
@@ -56,7 +85,16 @@ func health(ctx context.Context, c *config.Configuration, d *pluto.Daemon, refus
 		}
 		h.Connections = append(h.Connections, state)
 	}
-	return h, nil
+	return h
+}
+
+// outdated says what to do about a daemon that an upgrade of the package left running.
+func outdated(b *pluto.Build, name spec.Name) string {
+	text := fmt.Sprintf("the daemon runs Libreswan %s, and %s is installed by now", b.Running, b.Installed)
+	if b.Running == b.Installed {
+		text = "the daemon runs a former build of Libreswan " + b.Running
+	}
+	return fmt.Sprintf("%s: svc-supervisor restart %s replaces it, its tunnels are down meanwhile", text, name)
 }
 
 func idle(c *config.Configuration) string {
@@ -85,8 +123,11 @@ func lacks(wanted []*config.Connection) []string {
 }
 
 // describe says how one connection does: active only if each of its pairs has an installed Child SA.
-func describe(c *config.Connection, up map[string]pluto.Traffic, refused map[string]string) spec.Connection {
+func describe(c *config.Connection, v *view, refused map[string]string) spec.Connection {
 	state := spec.Connection{ID: c.ID, Name: c.Name, Status: spec.Down}
+	if c.PeerAddress.IsValid() {
+		state.Peer = c.PeerAddress.String()
+	}
 	switch {
 	case c.Refused != nil:
 		state.Reason = c.Refused.Error()
@@ -98,9 +139,10 @@ func describe(c *config.Connection, up map[string]pluto.Traffic, refused map[str
 	state.Status = spec.Active
 	for _, pair := range c.Pairs() {
 		p := spec.Pair{Local: pair.Local.String(), Peer: pair.Peer.String(), Status: spec.Down}
-		if traffic, ok := up[pair.Conn]; ok {
+		if traffic, ok := v.up[pair.Conn]; ok {
 			p.Status, p.BytesIn, p.BytesOut = spec.Active, traffic.In, traffic.Out
-			if since := traffic.Since; state.Since == nil || since.After(*state.Since) {
+			p.Algorithms = v.conns[pair.Conn].Algorithms
+			if since := traffic.Since; !since.IsZero() && (state.Since == nil || since.After(*state.Since)) {
 				state.Since = &since
 			}
 		} else {

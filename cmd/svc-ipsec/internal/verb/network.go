@@ -1,6 +1,7 @@
 package verb
 
 import (
+	"bytes"
 	"context"
 	"log/slog"
 	"slices"
@@ -27,11 +28,14 @@ func (c *change) network(ctx context.Context) error {
 		both.External = append(slices.Clone(both.External), old.Guard.External...)
 		both.IKEv1 = both.IKEv1 || old.Guard.IKEv1
 	}
-	c.guard(ctx, both)
+	guarded := old != nil && bytes.Equal(old.Guard.Rules(), c.plan.Guard.Rules()) && c.guarded(ctx)
+	if !guarded {
+		c.guard(ctx, both)
+	}
 	if err := c.namespace.Apply(c.plan); err != nil {
 		return err
 	}
-	if old != nil && len(both.Peers) > len(c.plan.Guard.Peers) {
+	if !guarded && old != nil && len(both.Peers) > len(c.plan.Guard.Peers) {
 		c.guard(ctx, c.plan.Guard)
 	}
 	if c.plan.Chained {
@@ -42,6 +46,16 @@ func (c *change) network(ctx context.Context) error {
 		before = c.before.Bridge
 	}
 	return link.Join(c.request.owner, c.request.bridge(), before)
+}
+
+// guarded says whether the guard of the last ADD still stands; if so it is the one that this ADD goes on with.
+func (c *change) guarded(ctx context.Context) bool {
+	set, err := c.namespace.GuardSet(ctx, c.tools.NFT, c.before.Guard)
+	if err != nil || !set {
+		return false
+	}
+	c.attachment.Guard, c.attachment.GuardReason = c.before.Guard, c.before.GuardReason
+	return true
 }
 
 // guard puts the guard in place. Where none can be, the tunnels work all the same and the container's health says so.

@@ -18,8 +18,15 @@ func (c *change) print(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	h, err := health(ctx, c.request.configuration, c.daemon(c.tools, c.request.owner, c.folder.Path), c.refused, &c.attachment, false)
-	if err != nil {
+	d, wanted := c.daemon(c.tools, c.request.owner, c.folder.Path), c.request.configuration.Wanted()
+	v := c.view
+	if v == nil {
+		if v, err = see(ctx, wanted, d); err != nil {
+			return err
+		}
+	}
+	h := health(ctx, c.request.configuration, d, v, c.refused, &c.attachment, c.before != nil)
+	if h.Again, err = c.retryResting(ctx, d, h, v); err != nil {
 		return err
 	}
 	units := []string{}

@@ -33,6 +33,7 @@ const (
 type Executable struct {
 	Bus  *unit.Bus
 	Root string // where the containers' folders are
+	Self string // this executable's own file
 	Out  io.Writer
 	Log  *slog.Logger
 	// Context ends when this process is asked to; a verb then takes back what it began.
@@ -40,7 +41,7 @@ type Executable struct {
 }
 
 func (e *Executable) daemon(tools pluto.Tools, owner spec.Owner, folder string) *pluto.Daemon {
-	return &pluto.Daemon{Tools: tools, Bus: e.Bus, Owner: owner, Folder: folder}
+	return &pluto.Daemon{Tools: tools, Bus: e.Bus, Owner: owner, Folder: folder, Self: e.Self}
 }
 
 func (e *Executable) budget(limit time.Duration) (context.Context, context.CancelFunc) {

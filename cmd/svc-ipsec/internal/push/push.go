@@ -1,0 +1,186 @@
+// Package push tells the supervisor at once of a tunnel that came up or went down, in the health object of the contract.
+//
+// The daemon itself says so: it runs a program at each change of a state (Libreswan's statsbin), by its shell, and stands
+// still until that ends. So there is a script, which ends by itself unless a tunnel came up or went down, and only then
+// becomes this program; and this program asks the daemon nothing, waits for nobody, and needs no more than two kinds of
+// files: what ADD wrote down of the connections, and for each conn whether it is up, which the script keeps. Whoever is
+// not there to hear it, or too busy, hears it at the next CHECK.
+package push
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+)
+
+// Shell is what the daemon runs at each change of a state, with words behind it: the first, push or drop, is the script in
+// its working directory. So that needs no leave to be executed where it lies: /run is often mounted without.
+const Shell = "/bin/sh"
+
+// Program is where this executable is in the daemon's view of the file system.
+const Program = "/run/svc-ipsec-push"
+
+// The files in a container's folder: the connections, the script under both of the names that the daemon calls it by, and
+// the folder of the conns' states.
+const (
+	File   = "push.json"
+	Script = "run/push"
+	Drop   = "run/drop" // of a conn that has no interface
+	states = "run/up"
+)
+
+// again is how soon ADD is asked for again when a tunnel went down, in seconds: to see why, and what can be done. The daemon,
+// or the peer, has the first try.
+const again = 3
+
+// Container is what there is to tell of one container.
+type Container struct {
+	InterfaceName spec.Name    `json:"interfaceName"`
+	Connections   []Connection `json:"connections"`
+}
+
+// Connection is one connection and its conns in the daemon, by their names.
+type Connection struct {
+	ID    string `json:"id"`
+	Name  string `json:"name,omitempty"`
+	Peer  string `json:"peer,omitempty"`
+	Pairs []Pair `json:"pairs"`
+}
+
+// Pair is one conn and the networks that it joins.
+type Pair struct {
+	Conn  string `json:"conn"`
+	Local string `json:"local"`
+	Peer  string `json:"peer"`
+}
+
+// script is run as `sh push ipsec-tunnel-CONN if_stats … ; push ipsec-tunnel-CONN tunnel STATE ; …` by the daemon; and
+// without arguments when the daemon ended. It runs no program but the last one.
+const script = `cd %[1]s/run/up || exit 0
+if [ $# = 0 ]; then
+	for conn in *; do
+		was=down
+		read -r was 2>/dev/null <"$conn"
+		[ "$was" != up ] || { echo down >"$conn" && set -- "$@" "$conn"; }
+	done
+	[ $# = 0 ] || exec %[2]s push %[1]s "$@"
+	exit 0
+fi
+conn=${1#ipsec-tunnel-} was=down now=down
+[ "$7 $8" != "tunnel up" ] || now=up
+read -r was 2>/dev/null <"$conn"
+[ "$now" = "$was" ] || { echo "$now" >"$conn" && exec %[2]s push %[1]s "$conn"; }
+`
+
+// ScriptFor is the script of the container whose folder that is.
+func ScriptFor(folder string) []byte { return fmt.Appendf(nil, script, folder, Program) }
+
+// Dir is the folder of the conns' states.
+func Dir(folder string) string { return filepath.Join(folder, states) }
+
+// Changed tells of the connections of these conns, as they are now. It is the whole of `svc-ipsec push FOLDER CONN…`.
+func Changed(folder string, conns []string) error {
+	text, err := os.ReadFile(filepath.Join(folder, File))
+	if err != nil {
+		return fmt.Errorf("push: %w", err)
+	}
+	var c Container
+	if err := json.Unmarshal(text, &c); err != nil {
+		return fmt.Errorf("push: read %s: %w", File, err)
+	}
+	health := c.health(conns, func(conn string) string { return state(folder, conn) }, time.Now())
+	if len(health.Connections) == 0 {
+		return nil // of a conn that was taken out
+	}
+	return tell(filepath.Join(spec.HealthFolder, spec.HealthSocket), health)
+}
+
+// tell sends the health as one object, or, where that is too long, as one for each connection.
+func tell(socket string, health *spec.Health) error {
+	text, err := json.Marshal(health)
+	if err != nil {
+		return fmt.Errorf("push: %w", err)
+	}
+	if len(text) <= spec.HealthLimit || len(health.Connections) == 1 {
+		return send(socket, text)
+	}
+	for _, connection := range health.Connections {
+		one := *health
+		one.Connections = []spec.Connection{connection}
+		if err := tell(socket, &one); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Up lists the conns that are up, as the daemon told.
+func Up(folder string) []string {
+	entries, err := os.ReadDir(Dir(folder))
+	if err != nil {
+		return nil
+	}
+	var conns []string
+	for _, entry := range entries {
+		if state(folder, entry.Name()) == "up" {
+			conns = append(conns, entry.Name())
+		}
+	}
+	return conns
+}
+
+// state is "up", "down", or "" for a conn that was never up.
+func state(folder, conn string) string {
+	text, err := os.ReadFile(filepath.Join(Dir(folder), filepath.Base(conn)))
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(text))
+}
+
+// health describes the connections of these conns. One is active only if all of its pairs are up. As long as any tunnel of
+// the container is down that was up, it asks for ADD again.
+func (c *Container) health(conns []string, state func(conn string) string, now time.Time) *spec.Health {
+	health := &spec.Health{InterfaceName: c.InterfaceName, Code: spec.Running}
+	now = now.UTC().Truncate(time.Second)
+	for _, connection := range c.Connections {
+		changed := false
+		told := spec.Connection{ID: connection.ID, Name: connection.Name, Peer: connection.Peer, Status: spec.Active, Since: &now}
+		for _, p := range connection.Pairs {
+			changed = changed || slices.Contains(conns, p.Conn)
+			pair := spec.Pair{Local: p.Local, Peer: p.Peer, Status: spec.Active}
+			if is := state(p.Conn); is != "up" {
+				pair.Status, told.Status = spec.Down, spec.Down
+				if is == "down" {
+					health.Again = &spec.Again{After: again, Reason: "a tunnel went down"}
+				}
+			}
+			told.Pairs = append(told.Pairs, pair)
+		}
+		if changed {
+			health.Connections = append(health.Connections, told)
+		}
+	}
+	return health
+}
+
+// send hands an object over, if somebody is there to take it now.
+func send(socket string, text []byte) error {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return fmt.Errorf("push: %w", err)
+	}
+	defer func() { _ = unix.Close(fd) }()
+	if err := unix.Sendto(fd, text, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, &unix.SockaddrUnix{Name: socket}); err != nil {
+		return fmt.Errorf("push to %s: %w", socket, err)
+	}
+	return nil
+}

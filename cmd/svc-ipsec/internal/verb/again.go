@@ -1,0 +1,133 @@
+package verb
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/container"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/pluto"
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+)
+
+// A peer that refuses a Child SA is not asked again by the daemon: its IKE SA stands, and so it rests. So ADD asks for ADD
+// again, which initiates what rests, with a delay that doubles.
+const (
+	retryFile  = "retry.json"
+	firstRetry = 5 * time.Second
+	lastRetry  = 5 * time.Minute
+	// After a change the answer of the peer is looked for every lookAgain, for as long as settling: nothing else tells of one
+	// that says no.
+	lookAgain = 2 * time.Second
+	settling  = 10 * time.Second
+)
+
+// retry is what a container remembers of the tunnels that do not come up.
+type retry struct {
+	Changed time.Time     `json:"changed"` // when conns were loaded last
+	Delay   time.Duration `json:"delay"`   // between the last two times that what rests was initiated
+	Next    time.Time     `json:"next"`
+}
+
+func readRetry(f *container.Folder) retry {
+	var r retry
+	if text, err := os.ReadFile(filepath.Join(f.Path, retryFile)); err == nil {
+		_ = json.Unmarshal(text, &r) // one that is damaged begins anew
+	}
+	return r
+}
+
+// due says whether what rests is to be initiated now; then it notes that it was.
+func (r *retry) due(now time.Time) bool {
+	if now.Before(r.Next) {
+		return false
+	}
+	r.Delay = min(max(2*r.Delay, firstRetry), lastRetry)
+	r.Next = now.Add(r.Delay)
+	return true
+}
+
+// wish says when ADD should come again for the sake of the tunnels that are down: nil if the daemon, or the peer, is at work
+// on all of them.
+func (r *retry) wish(resting, unexplained bool, now time.Time) *spec.Again {
+	switch {
+	case resting:
+		return &spec.Again{After: seconds(r.Next.Sub(now)), Reason: "a tunnel that was refused is asked for again"}
+	case unexplained && now.Sub(r.Changed) < settling:
+		return &spec.Again{After: seconds(lookAgain), Reason: "a tunnel is on its way"}
+	}
+	return nil
+}
+
+func seconds(d time.Duration) int { return int((max(d, 0) + time.Second - 1) / time.Second) }
+
+// resting lists the conns that should be up, are not, and nobody is at work on. What the kernel cannot carry is left out:
+// no peer's answer changes that.
+func resting(wanted []*config.Connection, v *view) []string {
+	var conns []string
+	for _, c := range wanted {
+		if c.ResponseOnly || len(lacks([]*config.Connection{c})) > 0 {
+			continue
+		}
+		for _, pair := range c.Pairs() {
+			_, up := v.up[pair.Conn]
+			conn, loaded := v.conns[pair.Conn]
+			if loaded && !up && !conn.Negotiating {
+				conns = append(conns, pair.Conn)
+			}
+		}
+	}
+	return conns
+}
+
+// unexplained says whether a connection that we begin is down and has no reason.
+func unexplained(wanted []*config.Connection, h *spec.Health) bool {
+	begin := map[string]bool{}
+	for _, c := range wanted {
+		begin[c.ID] = !c.ResponseOnly
+	}
+	for _, c := range h.Connections {
+		if begin[c.ID] && c.Status == spec.Down && c.Reason == "" {
+			return true
+		}
+	}
+	return false
+}
+
+// retryResting initiates what rests, if it is time to, and says when ADD should come again.
+func (c *change) retryResting(ctx context.Context, d *pluto.Daemon, h *spec.Health, v *view) (*spec.Again, error) {
+	r, now := readRetry(c.folder), time.Now()
+	before := r
+	if c.touched {
+		r = retry{Changed: now} // what was loaded has just been initiated
+	}
+	wanted := c.request.configuration.Wanted()
+	rest := resting(wanted, v)
+	switch {
+	case len(rest) == 0:
+		r.Delay, r.Next = 0, time.Time{}
+	case r.due(now):
+		if err := d.Initiate(ctx, rest...); err != nil {
+			return nil, err
+		}
+	}
+	if r != before {
+		text, err := json.Marshal(r)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := c.folder.Write(retryFile, text); err != nil {
+			return nil, err
+		}
+	}
+	return r.wish(len(rest) > 0, unexplained(wanted, h), now), nil
+}
+
+// wishOfCheck is what CHECK asks for: to have initiated what rests, when that is due. It initiates nothing itself.
+func wishOfCheck(f *container.Folder, wanted []*config.Connection, h *spec.Health, v *view) *spec.Again {
+	r, now := readRetry(f), time.Now()
+	return r.wish(len(resting(wanted, v)) > 0, unexplained(wanted, h), now)
+}
