@@ -50,7 +50,7 @@ func Conn(c *config.Connection, pair config.Pair) []byte {
 	var b bytes.Buffer
 	put := func(key string, value any) { fmt.Fprintf(&b, "\t%s=%v\n", key, value) }
 	fmt.Fprintf(&b, "conn %s\n", pair.Conn)
-	put("connalias", c.Alias())
+	put("connalias", `"`+c.Alias()+`"`) // digits alone are a number to Libreswan, and no alias, unless they are quoted
 	put("left", c.LocalAddress)
 	put("leftid", c.LocalID)
 	if !pair.Host {
