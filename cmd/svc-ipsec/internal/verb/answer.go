@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"runtime/debug"
 	"strings"
+	"unicode"
 
 	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
@@ -69,8 +70,25 @@ func (e *Executable) Answering(name spec.Verb, run func(*skel.CmdArgs) error) fu
 			}
 		}()
 		if err := run(args); err != nil {
-			return types.NewError(code(err), strings.Join(strings.Fields(err.Error()), " "), "")
+			return types.NewError(code(err), oneLine(err.Error()), "")
 		}
 		return nil
 	}
+}
+
+// messageLimit is how long a message may be. Ours are shorter; those of libraries repeat what they were given.
+const messageLimit = 2000
+
+// oneLine makes one printable line of a message.
+func oneLine(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, strings.Join(strings.Fields(s), " "))
+	if len(s) > messageLimit {
+		s = strings.ToValidUTF8(s[:messageLimit], "") + "…"
+	}
+	return s
 }
