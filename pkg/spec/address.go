@@ -20,10 +20,13 @@ func ParseCIDR(key, s string) (netip.Prefix, error) {
 	return p, nil
 }
 
+// broadcast is the one address of IPv4 that no network has to be known for to tell that it is none of a host.
+var broadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})
+
 // ParseAddress checks a single unicast address without a zone.
 func ParseAddress(key, s string) (netip.Addr, error) {
 	a, err := netip.ParseAddr(s)
-	if err != nil || a.Zone() != "" || a.Is4In6() || a.IsUnspecified() || a.IsMulticast() {
+	if err != nil || a.Zone() != "" || a.Is4In6() || a.IsUnspecified() || a.IsMulticast() || a == broadcast {
 		return netip.Addr{}, &Fault{key, s, addressAllowed}
 	}
 	return a, nil

@@ -41,6 +41,7 @@ func TestAnAddress(t *testing.T) {
 		{":: is refused", "::", false},
 		{"an IPv4 multicast address is refused", "224.0.0.5", false},
 		{"an IPv6 multicast address is refused", "ff02::1", false},
+		{"the broadcast address is refused", "255.255.255.255", false},
 		{"a zone is refused", "fe80::1%eth0", false},
 		{"a v4-mapped form is refused", "::ffff:10.0.0.1", false},
 		{"a newline at the end is refused", "10.0.0.1\n", false},

@@ -115,6 +115,9 @@ func (c *Connection) decodeEnds(key string, fields map[string]json.RawMessage) e
 		}
 		return err
 	}
+	if a := c.PeerAddress; a.IsLoopback() || !a.Is4() && a.IsLinkLocalUnicast() {
+		return &spec.Fault{Key: key + ".peerAddress", Value: peer, Allowed: "not a loopback address, nor a link-local one of IPv6"}
+	}
 	if c.LocalID, err = identity(key+".localId", fields["localId"]); err != nil {
 		return err
 	}
