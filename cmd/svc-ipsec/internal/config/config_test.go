@@ -4,9 +4,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config/configtest"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
@@ -216,6 +218,31 @@ func TestNoIdTakesAnothersName(t *testing.T) {
 		seen[alias] = id
 		if !plainAlias.MatchString(alias) {
 			t.Errorf("%q is named %s", id, alias)
+		}
+	}
+}
+
+// TestTheFullDocumentHasEveryKey keeps the hostile strings from missing a key that is new.
+func TestTheFullDocumentHasEveryKey(t *testing.T) {
+	tables := map[string][]string{"": configurationKeys, "connections": connectionKeys, "dpd": dpdKeys, "ikePolicy": ikeKeys, "ipsecPolicy": ipsecKeys}
+	full := configtest.Keys()
+	for object, keys := range tables {
+		if want := slices.Sorted(slices.Values(keys)); !slices.Equal(full[object], want) {
+			t.Errorf("%q has the keys %v, the document %v", object, want, full[object])
+		}
+		delete(full, object)
+	}
+	if len(full) > 0 {
+		t.Errorf("objects without a table: %v", full)
+	}
+	c, err := Decode([]byte(configtest.Full))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Resolve(func(string) bool { return false })
+	for _, connection := range c.Connections {
+		if connection.Refused != nil {
+			t.Error(connection.Refused)
 		}
 	}
 }

@@ -45,6 +45,8 @@ type DPD struct {
 var connectionKeys = []string{"id", "name", "description", "adminStateUp", "peerAddress", "peerId", "localId", "localCidrs", "peerCidrs",
 	"initiator", "mtu", "authMode", "psk", "dpd", "ikePolicy", "ipsecPolicy"}
 
+var dpdKeys = []string{"action", "interval", "timeout"}
+
 // decode reads one connection; what is wrong with it ends up in Refused, the id and name are kept if they are readable.
 func (c *Connection) decode(key string, raw json.RawMessage) {
 	c.Up = true
@@ -162,7 +164,7 @@ func (d *DPD) decode(key string, raw json.RawMessage) error {
 	fields := map[string]json.RawMessage{}
 	var err error
 	if !absent(raw) {
-		if fields, err = object(key, raw, []string{"action", "interval", "timeout"}); err != nil {
+		if fields, err = object(key, raw, dpdKeys); err != nil {
 			return err
 		}
 	}

@@ -3,18 +3,23 @@ package verb
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
+	"unicode"
 
 	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
 
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config/configtest"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
 const whole = `{"cniVersion":"1.1.0","name":"svc-supervisor","type":"svc-ipsec","container":{"portId":"p","hostId":"h","interfaceName":"vpn-a","containerId":"c","serviceType":"IPSEC","groupId":"g","configurationId":"r"},
-	"port":{"addresses":["169.254.0.1/30"]},"configuration":{},"runtimeConfig":{},"args":{},"capabilities":{},"dns":{},"ipam":{},"cni.dev/attachments":[]}`
+	"port":{"addresses":["169.254.0.1/30","fd00::1/126"],"mac":"02:00:00:00:00:01","bridge":"br"},"configuration":{},"runtimeConfig":{},"args":{},"capabilities":{},"dns":{},"ipam":{},"cni.dev/attachments":[]}`
 
 func ask(conf string) *skel.CmdArgs {
 	return &skel.CmdArgs{ContainerID: "c", IfName: "svc0", StdinData: []byte(conf)}
@@ -95,11 +100,121 @@ func TestVersionAnswersForTheContract(t *testing.T) {
 	}
 }
 
+// shown are the keys whose value is shown, or handed to CNI's own code, and names nothing.
+var shown = []string{"cniVersion", "name", "type", "attachments", "runtimeConfig", "args", "capabilities", "dns", "ipam"}
+
+// TestAHostileConfIsRefusedWithItsKeyOrHarmless puts the hostile values into every place around the configuration.
+func TestAHostileConfIsRefusedWithItsKeyOrHarmless(t *testing.T) {
+	for _, place := range configtest.Places(whole) {
+		for _, value := range configtest.Hostile() {
+			if place.Object && value[0] != '"' {
+				continue
+			}
+			what := fmt.Sprintf("%s: %.90s", place.Path, value)
+			r, err := decode(ask(string(place.With(value))))
+			if err != nil {
+				if c := code(err); c != uint(spec.CodeConfiguration) && c != uint(spec.CodeDecode) {
+					t.Errorf("%s: code %d", what, c)
+				}
+				answer := answered(t, err)
+				if !strings.Contains(answer, place.Key) && !strings.Contains(answer, "not UTF-8") || len(answer) > messageLimit+10 {
+					t.Errorf("%s: %s", what, answer)
+				}
+				continue
+			}
+			if r.owner.Name != "vpn-a" && place.Key != "interfaceName" {
+				t.Errorf("%s: it is named %s", what, r.owner.Name)
+			}
+			if _, err := r.plan(); err != nil {
+				var fault *spec.Fault
+				if !errors.As(err, &fault) || !strings.Contains(answered(t, err), place.Key) {
+					t.Errorf("%s: %v", what, err)
+				}
+				continue
+			}
+			if bridge := r.bridge(); place.Key == "bridge" && spec.CheckLinkName("", bridge) == nil {
+				continue // a name of an interface, if of none that there is
+			}
+			if place.Object && place.Key != "container" && place.Key != "port" || slices.Contains(shown, place.Key) {
+				continue
+			}
+			if _, err := spec.ParseID[string]("", strings.Trim(value, `"`)); err != nil {
+				t.Errorf("%s: accepted", what)
+			}
+		}
+	}
+}
+
+const chained = `{"cniVersion":"1.1.0","name":"n","type":"svc-ipsec","prevResult":{"cniVersion":"1.1.0",
+	"interfaces":[{"name":"svc0","mac":"02:00:00:00:00:01","sandbox":"/run/netns/n"}],"ips":[{"address":"192.0.2.2/24","gateway":"192.0.2.1","interface":0}]}}`
+
+// TestAHostileResultOfAnotherPluginIsAnsweredInOneLine is of what CNI's own code reads, and complains of in its words.
+func TestAHostileResultOfAnotherPluginIsAnsweredInOneLine(t *testing.T) {
+	for _, place := range configtest.Places(chained) {
+		for _, value := range configtest.Hostile() {
+			r, err := decode(ask(string(place.With(value))))
+			if err == nil {
+				_, err = r.plan()
+			}
+			if err != nil && len(answered(t, err)) > messageLimit+10 {
+				t.Errorf("%s: %.90s: %.200v", place.Path, value, err)
+			}
+		}
+	}
+}
+
+// TestAHostileEnvironmentIsRefusedWithItsName is of what skel lets through.
+func TestAHostileEnvironmentIsRefusedWithItsName(t *testing.T) {
+	for _, value := range configtest.Hostile() {
+		var id string
+		if value[0] != '"' || json.Unmarshal([]byte(value), &id) != nil {
+			continue
+		}
+		args := ask(strings.Replace(whole, `"containerId":"c"`, `"containerId":`+value, 1))
+		args.ContainerID = id
+		_, err := decode(args)
+		if _, bad := spec.ParseID[string]("", id); bad == nil {
+			if err != nil {
+				t.Errorf("%.90q: %v", id, err)
+			}
+		} else if err == nil || code(err) != uint(spec.CodeEnvironment) && code(err) != uint(spec.CodeDecode) {
+			t.Errorf("%.90q: %v", id, err)
+		}
+		args.ContainerID, args.IfName, args.StdinData = "c", id, []byte(`{"name":"n"}`)
+		if r, err := decode(args); err != nil || !strings.HasPrefix(string(r.owner.Name), "x") || len(r.owner.Name) != 11 {
+			t.Errorf("CNI_IFNAME %.90q: %v", id, err)
+		}
+	}
+}
+
+// answered is the message that a runtime gets.
+func answered(t *testing.T, err error) string {
+	t.Helper()
+	e := &Executable{Log: slog.New(slog.DiscardHandler)}
+	answer, ok := e.Answering(spec.Add, func(*skel.CmdArgs) error { return err })(nil).(*types.Error)
+	if !ok || strings.ContainsFunc(answer.Msg, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		t.Fatalf("not one line: %q", err)
+	}
+	return answer.Msg
+}
+
 // FuzzConf looks for a panic, and for a name that could leave a path.
 func FuzzConf(f *testing.F) {
 	f.Add([]byte(whole))
 	f.Add([]byte(`{"name":"n","prevResult":{"cniVersion":"1.1.0","ips":[{"address":"1.2.3.4/24","interface":7}]}}`))
 	f.Add([]byte(`{"name":"n","container":null,"port":null,"configuration":null}`))
+	for _, value := range configtest.Hostile() {
+		for _, place := range configtest.Places(whole) {
+			if !place.Object {
+				f.Add(place.With(value))
+			}
+		}
+	}
+	// Each value once in a connection, in one place after another.
+	places := configtest.Places(configtest.Full)
+	for i, value := range configtest.Hostile() {
+		f.Add([]byte(strings.Replace(whole, `"configuration":{}`, `"configuration":`+string(places[i%len(places)].With(value)), 1)))
+	}
 	f.Fuzz(func(t *testing.T, conf []byte) {
 		r, err := decode(&skel.CmdArgs{ContainerID: "c", IfName: "svc0", StdinData: conf})
 		if err != nil {
