@@ -152,7 +152,7 @@ func TestAnIdentityIsTakenForWhatItIs(t *testing.T) {
 		}
 	}
 	for _, bad := range []string{"%any", "@#zz", "@#012", "a b", "@a=b", `C="FR"`, "C=FR\nleftupdown=x", "@", "a@", "ex\u0430mple.org", "x;y", "$(id)", "a\x00",
-		"@[a]b]", "C=FR/CN=x", "leftupdown=/bin/sh", strings.Repeat("a", 256), "CN=", "fe80::1%eth0"} {
+		"@[a]b]", "C=FR/CN=x", "leftupdown=/bin/sh", strings.Repeat("a", 256), "CN=", "fe80::1%eth0", "::", "0.0.0.0"} {
 		raw, _ := json.Marshal(bad)
 		if id, err := identity("peerId", raw); err == nil {
 			t.Errorf("%q is taken for %s %s", bad, id.Kind(), id)

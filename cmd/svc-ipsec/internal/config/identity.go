@@ -75,10 +75,13 @@ func identity(key string, raw json.RawMessage) (Identity, error) {
 	if err != nil || s == "" {
 		return Identity{}, err
 	}
-	if a, err := netip.ParseAddr(s); err == nil && a.Zone() == "" && !a.Is4In6() {
+	a, err := netip.ParseAddr(s)
+	switch {
+	case err == nil && a.IsUnspecified():
+		// Libreswan takes it for any identity; in the file of the keys, too.
+	case err == nil && a.Zone() == "" && !a.Is4In6():
 		return addressIdentity(a), nil
-	}
-	if len(s) <= 255 {
+	case len(s) <= 255:
 		if id, ok := namedIdentity(s); ok {
 			return id, nil
 		}
