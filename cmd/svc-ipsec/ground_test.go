@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config/configtest"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
@@ -72,9 +73,10 @@ func newContainer(t *testing.T, name string) *subject {
 }
 
 func (c *subject) conf() string {
-	parts := []string{`"cniVersion":"1.1.0"`, `"type":"svc-ipsec"`, fmt.Sprintf(`"name":%q`, c.network), `"configuration":` + c.configuration}
+	parts := []string{`"cniVersion":"1.1.0"`, `"type":"svc-ipsec"`, `"name":` + configtest.Quoted(c.network), `"configuration":` + c.configuration}
 	if !c.foreign {
-		parts = append(parts, fmt.Sprintf(`"container":{"portId":"p","interfaceName":%q,"containerId":%q,"serviceType":"IPSEC","configurationId":"r"}`, c.name, c.id))
+		parts = append(parts, fmt.Sprintf(`"container":{"portId":"p","interfaceName":%s,"containerId":%s,"serviceType":"IPSEC","configurationId":"r"}`,
+			configtest.Quoted(c.name), configtest.Quoted(c.id)))
 	}
 	if c.port != "" {
 		parts = append(parts, `"port":`+c.port)

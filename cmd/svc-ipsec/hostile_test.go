@@ -1,0 +1,257 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config/configtest"
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+)
+
+// TestHostileConnectionsLoadNothingButWhatIsExpected gives a container one good connection and hostile ones beside it, as
+// many as a document takes, again and again until each hostile value was in each key of a connection.
+func TestHostileConnectionsLoadNothingButWhatIsExpected(t *testing.T) {
+	onGround(t)
+	c := newContainer(t, "vpn-hostile")
+	world := files(t, c.name)
+	c.configuration = documentOf(goodConnection(t))
+	c.must("ADD")
+	pid, view, serial := c.property("MainPID"), c.view(), serials(c.whack("--status"))["good-0-0"]
+	for batch := range slices.Chunk(hostileConnections(t), 255) {
+		c.configuration = documentOf(append(batch, goodConnection(t))...)
+		c.must("ADD")
+		c.onlyExpected(batch)
+		if got := serials(c.whack("--status"))["good-0-0"]; got != serial || c.property("MainPID") != pid {
+			t.Fatalf("the good connection was added again (%s, %s)", serial, got)
+		}
+	}
+	c.must("CHECK")
+	eventually(t, "nothing but the daemon in the unit", func() bool { return c.pids() == pid+"\n" })
+	if got := c.view(); got != view {
+		t.Errorf("the daemon sees %s, and saw %s", got, view)
+	}
+	changed(t, world, files(t, c.name))
+	c.must("DEL")
+	c.gone()
+	changed(t, world, files(t, c.name))
+}
+
+// goodConnection is the one of the full document that is never touched.
+func goodConnection(t *testing.T) string {
+	t.Helper()
+	connections := connectionsOf(t, []byte(configtest.Full))
+	return connections[len(connections)-1]
+}
+
+func connectionsOf(t *testing.T, document []byte) (list []string) {
+	t.Helper()
+	var read struct{ Connections []json.RawMessage }
+	if err := json.Unmarshal(document, &read); err != nil {
+		t.Fatal(err)
+	}
+	for _, raw := range read.Connections {
+		list = append(list, string(raw))
+	}
+	return list
+}
+
+// unseen are the keys that the daemon hears nothing of. Each value is in some of them.
+var unseen = regexp.MustCompile(`\.(name|description)$|Policy\.id$`)
+
+// hostileConnections are the first connection of the full document with a hostile value in it, each with an id, a peer and
+// a key of its own: the daemon could not tell them apart otherwise.
+func hostileConnections(t *testing.T) (list []string) {
+	t.Helper()
+	for i, place := range configtest.Places(configtest.Full) {
+		if place.Connection != 0 {
+			continue
+		}
+		for j, value := range configtest.Hostile() {
+			if unseen.MatchString(place.Path) && (i+j)%8 != 0 {
+				continue
+			}
+			if place.Object && value[0] != '"' || !utf8.ValidString(value) {
+				continue // no key; refused with all of the conf
+			}
+			n := len(list)
+			own := strings.NewReplacer(`"v2"`, fmt.Sprintf(`"c%d"`, n), `"200.200.200.2"`, fmt.Sprintf(`"198.18.%d.%d"`, n>>8, n&255),
+				`"paris.example.org"`, fmt.Sprintf(`"p%d.example.org"`, n), `"10.2.0.0/24"`, fmt.Sprintf(`"10.%d.%d.0/24"`, 10+n>>8, n&255))
+			first := connectionsOf(t, place.With(value))[0]
+			// The version of IKE is v2 too.
+			version := strings.Replace(first, `"ikeVersion":"v2"`, `"ikeVersion":""`, 1)
+			list = append(list, own.Replace(version))
+		}
+	}
+	return list
+}
+
+func documentOf(connections ...string) string {
+	return `{"externalIps":["100.100.100.2"],"connections":[` + strings.Join(connections, ",") + `]}`
+}
+
+var updown = regexp.MustCompile(`"([^"]+)": .* my_updown=([^;]*);`)
+
+// onlyExpected wants the daemon to have the conns of those connections that package config takes, no others, none of
+// them with a script; and a reason for each of the others.
+func (c *subject) onlyExpected(batch []string) {
+	c.t.Helper()
+	read, err := config.Decode(json.RawMessage(c.configuration))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	read.Resolve(func(alias string) bool { return alias == configtest.Good })
+	var want []string
+	for i, connection := range read.Connections {
+		reported := c.health().Connections[i]
+		if connection.Refused != nil {
+			if reported.Reason != connection.Refused.Error() {
+				c.t.Errorf("%.300s: the reason is %q", batch[min(i, len(batch)-1)], reported.Reason)
+			}
+			continue
+		}
+		if reported.Reason != "" && reported.Reason != "adminStateUp is false" {
+			c.t.Errorf("%.300s: taken, and then: %s", batch[min(i, len(batch)-1)], reported.Reason)
+		}
+		for _, pair := range connection.Pairs() {
+			if connection.Up {
+				want = append(want, pair.Conn)
+			}
+		}
+	}
+	scripts := map[string]string{}
+	for _, m := range updown.FindAllStringSubmatch(c.whack("--status"), -1) {
+		scripts[m[1]] = m[2]
+	}
+	slices.Sort(want)
+	if got := slices.Sorted(maps.Keys(scripts)); !slices.Equal(got, want) {
+		c.t.Errorf("the daemon has %d conns, not %d:\n%v\n%v", len(got), len(want), got, want)
+	}
+	for conn, script := range scripts {
+		if script != "<disabled>" {
+			c.t.Errorf("conn %s runs %s", conn, script)
+		}
+	}
+}
+
+// pids are the processes of the unit, one a line.
+func (c *subject) pids() string {
+	c.t.Helper()
+	text, err := os.ReadFile("/sys/fs/cgroup" + c.property("ControlGroup") + "/cgroup.procs")
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return string(text)
+}
+
+// view lists what is in the daemon's own /run and /tmp, which nobody else sees.
+func (c *subject) view() string {
+	c.t.Helper()
+	root := "/proc/" + c.property("MainPID") + "/root"
+	found := strings.Fields(sh(c.t, "find", root+"/run/", root+"/tmp/", "-mindepth", "1", "-maxdepth", "1", "-printf", "%f "))
+	slices.Sort(found)
+	return strings.Join(found, " ")
+}
+
+// Where this test itself, systemd and Go are at work.
+var busy = regexp.MustCompile(`^/run/(systemd|log|udev|netns)$|^/var/(log/journal|lib/systemd)$|^/root/(\.cache|\.config|go)$`)
+
+// files lists what a daemon or a script could change on the host, each file with its mode, size and time of change: all
+// of it but what is the container's.
+func files(t *testing.T, name string) map[string]string {
+	t.Helper()
+	ours := []string{"/run/svc-ipsec/" + name, "/run/svc-ipsec/.nss-template", os.Getenv("GOCACHE"), os.Getenv("GOMODCACHE")}
+	private := regexp.MustCompile(`/systemd-private-[^/]*-svc-` + name + `\.service-[^/]*(/tmp)?$`)
+	all := map[string]string{}
+	for _, root := range []string{"/", "/etc", "/root", "/run", "/tmp", "/usr/local", "/usr/libexec", "/var"} {
+		err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+			switch {
+			case err != nil:
+				return nil // gone meanwhile
+			case slices.Contains(ours, path) || busy.MatchString(path):
+				return filepath.SkipDir
+			case entry.IsDir() && (path == root || path == "/run/svc-ipsec" || path == "/var/tmp" || private.MatchString(path)):
+				return nil // others come and go in it; each is looked at
+			}
+			if info, err := entry.Info(); err == nil && root != "/" {
+				all[path] = fmt.Sprint(info.Mode(), info.Size(), info.ModTime().UnixNano())
+			}
+			if root == "/" {
+				all[path] = "there"
+				if entry.IsDir() {
+					return filepath.SkipDir
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return all
+}
+
+func changed(t *testing.T, before, after map[string]string) {
+	t.Helper()
+	for path := range after {
+		if before[path] != after[path] {
+			t.Errorf("%s was %q and is %q", path, before[path], after[path])
+		}
+	}
+	for path := range before {
+		if _, there := after[path]; !there {
+			t.Errorf("%s is gone", path)
+		}
+	}
+	if before["/etc/passwd"] == "" {
+		t.Error("nothing was looked at")
+	}
+}
+
+// TestAHostileEnvironmentChangesNothing calls ADD for a container that runs with hostile variables and a hostile port.
+func TestAHostileEnvironmentChangesNothing(t *testing.T) {
+	onGround(t)
+	c := newContainer(t, "vpn-env")
+	c.must("ADD")
+	world, status := files(t, "none"), serials(c.whack("--status"))
+	whole := *c
+	for _, value := range configtest.Hostile() {
+		var s string
+		if json.Unmarshal([]byte(value), &s) != nil || strings.Contains(s, "\x00") || !utf8.ValidString(value) {
+			continue // no variable can hold it
+		}
+		for name, change := range map[string]func(){
+			"CNI_CONTAINERID": func() { c.id = s },
+			"CNI_IFNAME":      func() { c.iface = s },
+			"CNI_NETNS":       func() { c.namespace = s },
+			"port.bridge":     func() { c.port = `{"bridge":` + value + `}` },
+		} {
+			*c = whole
+			change()
+			failure, err := c.try("ADD")
+			switch {
+			case err != nil:
+				t.Errorf("%s %.90q: %v", name, s, err)
+			case failure == nil:
+				t.Errorf("%s %.90q: taken", name, s)
+			case strings.Contains(failure.Msg, "\n") || failure.Code == 0 || failure.Code == spec.CodeAgain:
+				t.Errorf("%s %.90q: %d %s", name, s, failure.Code, failure.Msg)
+			}
+		}
+	}
+	*c = whole
+	if got := serials(c.whack("--status")); !maps.Equal(got, status) {
+		t.Errorf("conns %v, before %v", got, status)
+	}
+	changed(t, world, files(t, "none"))
+	c.must("CHECK")
+}
