@@ -2,8 +2,11 @@ package config
 
 import (
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config/configtest"
 )
 
 // TestLibreswanAcceptsExactlyTheTable asks Libreswan itself about every cell of the table, alone and in company.
@@ -42,6 +45,30 @@ func TestLibreswanAcceptsExactlyTheTable(t *testing.T) {
 			text := compose(first(encryptions), first(integrities), a, where)
 			if got, want := accepts(where, text), a.use&where != 0; got != want {
 				t.Errorf("%s%s: libreswan says %v, the table %v", text, where.clause(), got, want)
+			}
+		}
+	}
+}
+
+// TestTheRandomDocumentsHaveTheWholeTable keeps them from missing an algorithm that is new.
+func TestTheRandomDocumentsHaveTheWholeTable(t *testing.T) {
+	uses := map[configtest.Use]use{configtest.IKEv1: useIKEv1, configtest.IKEv2: useIKEv2, configtest.ESPv1: useESPv1, configtest.ESPv2: useESPv2,
+		configtest.AHv1: useAHv1, configtest.AHv2: useAHv2}
+	for key, table := range map[string][]algorithm{"encryptionAlgorithm": encryptions, "authAlgorithm": integrities, "pfs": groups} {
+		for theirs, ours := range uses {
+			var have, want []string
+			for _, a := range configtest.In(key, theirs) {
+				have = append(have, a.Value)
+			}
+			for _, a := range table {
+				if a.use&ours != 0 {
+					want = append(want, a.value)
+				}
+			}
+			slices.Sort(have)
+			slices.Sort(want)
+			if !slices.Equal(have, want) {
+				t.Errorf("%s%s: they have %v, the table %v", key, ours.clause(), have, want)
 			}
 		}
 	}

@@ -28,7 +28,8 @@ var (
 func readConns(text string) ([]conn, error) {
 	var conns []conn
 	open := false
-	for line := range strings.SplitSeq(strings.TrimSuffix(text, "\n"), "\n") {
+	for line := range strings.Lines(text) {
+		line = strings.TrimSuffix(line, "\n")
 		if m := header.FindStringSubmatch(line); m != nil && !open {
 			conns = append(conns, conn{m[1], map[string]string{}})
 			open = true

@@ -1,0 +1,224 @@
+package render
+
+import (
+	"cmp"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config/configtest"
+)
+
+// TestARandomConfigurationIsReadBackAsItWasMeant reads what was rendered with a reader of its own.
+func TestARandomConfigurationIsReadBackAsItWasMeant(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		document := configtest.Random().Draw(t, "document")
+		text, secrets := renderAll(t, document)
+		conns, err := readConns(text)
+		if err != nil {
+			t.Fatalf("%v", err)
+		}
+		meant(t, document, conns, func(m configtest.Meaning, c conn) []string {
+			ipsec := canonical("esp", c.keys["esp"])
+			if c.keys["phase2"] == "ah" {
+				ipsec = canonical("ah", c.keys["phase2alg"])
+			}
+			return append(ours(m, c), settings(m, c, canonical("ike", c.keys["ike"]), ipsec)...)
+		})
+		meantSecrets(t, document, secrets)
+	})
+}
+
+// TestLibreswanReadsARandomConfigurationAsItWasMeant reads it with Libreswan's own reader, and has Libreswan say what the
+// proposals are.
+func TestLibreswanReadsARandomConfigurationAsItWasMeant(t *testing.T) {
+	ipsec, dir := readwriteconf(t), t.TempDir()
+	parsed := map[string]string{}
+	rapid.Check(t, func(t *rapid.T) {
+		document := configtest.Random().Draw(t, "document")
+		text, _ := renderAll(t, document)
+		meant(t, document, libreswanReads(t, ipsec, dir, text), func(m configtest.Meaning, c conn) []string {
+			kind := map[bool]string{false: "esp", true: "ah"}[m.AH]
+			return settings(m, c, algparse(t, ipsec, parsed, m.Version, "ike", c.keys["ike"]), algparse(t, ipsec, parsed, m.Version, kind, c.keys[kind]))
+		})
+	})
+}
+
+func renderAll(t *rapid.T, document configtest.Document) (text, secrets string) {
+	c, err := config.Decode(json.RawMessage(document.Text))
+	if err != nil {
+		t.Fatalf("the document is refused: %v", err)
+	}
+	c.Resolve(func(string) bool { return false })
+	for _, connection := range c.Connections {
+		if connection.Refused != nil {
+			t.Fatalf("a connection is refused: %v", connection.Refused)
+		}
+	}
+	for _, connection := range c.Wanted() {
+		for _, pair := range connection.Pairs() {
+			text += string(Conn(connection, pair))
+		}
+	}
+	return text, string(Secrets(c.Wanted()))
+}
+
+// meant wants exactly the conns of the connections that are up, in their order, each with its own name, and compares each.
+func meant(t *rapid.T, document configtest.Document, conns []conn, compare func(configtest.Meaning, conn) []string) {
+	names := map[string]bool{}
+	for _, m := range document.Connections {
+		if !m.Up {
+			continue
+		}
+		pairs := max(1, len(m.Pairs))
+		if len(conns) < pairs {
+			t.Fatalf("%s has %d conns, not %d", m.ID, len(conns), pairs)
+		}
+		for i, c := range conns[:pairs] {
+			left, right := "", ""
+			if !m.Transport {
+				left, right = m.Pairs[i][0].String(), m.Pairs[i][1].String()
+			}
+			faults := append(compare(m, c), differ("leftsubnet", left, c.keys["leftsubnet"])+differ("rightsubnet", right, c.keys["rightsubnet"]))
+			faults = append(faults, differ("connalias", conns[0].keys["connalias"], c.keys["connalias"]))
+			if text := strings.Join(faults, ""); text != "" || names[c.name] || !strings.HasPrefix(c.name, c.keys["connalias"]+"-") {
+				t.Fatalf("conn %s of %s: %s\n%v", c.name, m.ID, text, c.keys)
+			}
+			names[c.name] = true
+		}
+		conns = conns[pairs:]
+	}
+	if len(conns) > 0 {
+		t.Fatalf("%d conns too many: %v", len(conns), conns)
+	}
+}
+
+func differ(what string, want, got any) string {
+	if want == got {
+		return ""
+	}
+	return fmt.Sprintf("%s is %v, not %v; ", what, got, want)
+}
+
+// settings compares what every reader tells.
+func settings(m configtest.Meaning, c conn, ike, ipsec string) (faults []string) {
+	for _, s := range []struct {
+		what      string
+		want, got any
+	}{
+		{"ike", m.IKE, ike}, {"esp", m.IPsec, ipsec},
+		{"left", m.Local.String(), c.keys["left"]}, {"right", m.Peer.String(), c.keys["right"]},
+		{"leftid", m.LocalID.Text, c.keys["leftid"]}, {"rightid", m.PeerID.Text, c.keys["rightid"]},
+		{"leftupdown", "%disabled", c.keys["leftupdown"]}, {"rightupdown", "", c.keys["rightupdown"]},
+		{"ikev2", map[string]string{"v1": "no", "v2": "yes"}[m.Version], c.keys["ikev2"]},
+		{"aggressive", m.Aggressive, c.keys["aggressive"] == "yes"},
+		{"ah", m.AH, c.keys["phase2"] == "ah"},
+		{"type", map[bool]string{false: "tunnel", true: "transport"}[m.Transport], c.keys["type"]},
+		{"auto", map[bool]string{false: "start", true: "add"}[m.ResponseOnly], c.keys["auto"]},
+		{"pfs", "yes", c.keys["pfs"]},
+		{"ikelifetime", m.IKELifetime, inSeconds(c.keys["ikelifetime"])}, {"salifetime", m.IPsecLifetime, inSeconds(c.keys["salifetime"])},
+		{"dpddelay", m.DPDInterval, inSeconds(c.keys["dpddelay"])},
+		{"dpdtimeout", map[bool]int{true: m.DPDTimeout}[m.Version == "v1"], inSeconds(c.keys["dpdtimeout"])},
+		{"retransmit-timeout", map[bool]int{true: m.DPDTimeout}[m.Version == "v2"], inSeconds(c.keys["retransmit-timeout"])},
+	} {
+		faults = append(faults, differ(s.what, s.want, s.got))
+	}
+	if margin := inSeconds(c.keys["rekeymargin"]); margin < 1 || margin > min(m.IKELifetime, m.IPsecLifetime) {
+		faults = append(faults, fmt.Sprintf("a rekeymargin of %d s; ", margin))
+	}
+	return faults
+}
+
+// ours compares what Libreswan's reader leaves out.
+func ours(m configtest.Meaning, c conn) []string {
+	return []string{differ("dpdaction", m.DPDAction, c.keys["dpdaction"]), differ("authby", "secret", c.keys["authby"]),
+		differ("fragmentation", "yes", c.keys["fragmentation"]), differ("initial-contact", "yes", c.keys["initial-contact"])}
+}
+
+// inSeconds reads 90s, or the milliseconds that readwriteconf writes; 0: none.
+func inSeconds(s string) int {
+	if text, ok := strings.CutSuffix(s, "s"); ok {
+		n, _ := strconv.Atoi(text)
+		return n
+	}
+	n, _ := strconv.Atoi(s)
+	return n / 1000
+}
+
+var (
+	cipherWord = regexp.MustCompile(`^aes(?:_(ctr|ccm|gcm))?(?:_([abc]))?(128|192|256)$`)
+	icv        = map[string]string{"a": "8_", "b": "12_", "c": "16_", "": ""}
+	truncated  = map[string]string{"HMAC_SHA2_256": "_128", "HMAC_SHA2_384": "_192", "HMAC_SHA2_512": "_256", "HMAC_SHA1": "_96", "AES_XCBC": "_96", "AES_CMAC": "_96"}
+)
+
+// canonical makes of a proposal of a file what Libreswan's status would say of it.
+func canonical(kind, proposal string) string {
+	protection, group, _ := strings.Cut(proposal, ";")
+	words := strings.Split(protection, "-")
+	integrity := strings.ToUpper(words[len(words)-1])
+	if strings.HasPrefix(integrity, "SHA") {
+		integrity = "HMAC_" + integrity
+	}
+	if kind != "ike" {
+		integrity += truncated[integrity]
+	}
+	encryption := strings.ToUpper(words[0])
+	if m := cipherWord.FindStringSubmatch(words[0]); m != nil {
+		encryption = "AES_" + strings.ToUpper(cmp.Or(m[1], "cbc")) + "_" + icv[m[2]] + m[3]
+	} else if words[0] == "3des" {
+		encryption = "3DES_CBC"
+	}
+	switch {
+	case kind == "ah":
+		return integrity + "-" + strings.ToUpper(group)
+	case len(words) == 1:
+		return encryption + "-NONE-" + strings.ToUpper(group)
+	}
+	return encryption + "-" + integrity + "-" + strings.ToUpper(group)
+}
+
+var parsedLine = regexp.MustCompile(`(?m)^\t(\S+)$`)
+
+// algparse has Libreswan say what a proposal is.
+func algparse(t *rapid.T, ipsec string, known map[string]string, version, kind, proposal string) string {
+	question := "-" + version + " " + kind + "=" + proposal
+	if known[question] == "" {
+		output, err := exec.Command(ipsec, "algparse", "-"+version, "-pfs=yes", kind+"="+proposal).CombinedOutput()
+		m := parsedLine.FindSubmatch(output)
+		if err != nil || m == nil {
+			t.Fatalf("algparse %s: %v: %s", question, err, output)
+		}
+		known[question] = string(m[1])
+	}
+	return known[question]
+}
+
+// meantSecrets wants a line for each pair of identities that is up, with the very bytes of its key.
+func meantSecrets(t *rapid.T, document configtest.Document, secrets string) {
+	var want []string
+	for _, m := range document.Connections {
+		line := fmt.Sprintf("%s %s : PSK 0x%s", word(m.LocalID), word(m.PeerID), hex.EncodeToString([]byte(m.PSK)))
+		if m.Up && !slices.Contains(want, line) {
+			want = append(want, line)
+		}
+	}
+	if got := strings.Split(strings.TrimSuffix(secrets, "\n"), "\n"); len(want) > 0 && !slices.Equal(got, want) || len(want) == 0 && secrets != "" {
+		t.Fatalf("the secrets are %q, not %q", got, want)
+	}
+}
+
+func word(id configtest.Identity) string {
+	if id.Kind == "ID_DER_ASN1_DN" {
+		return `"` + id.Text + `"`
+	}
+	return id.Text
+}
