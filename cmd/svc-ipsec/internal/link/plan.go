@@ -111,6 +111,9 @@ func inPort(err error) error {
 
 func host(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
 
+// maxMTU is the largest that the kernel keeps of a route's: it writes down a greater one as this (ip_metrics_convert).
+const maxMTU = 65535 - 15
+
 type routeTable struct {
 	gateways []netip.Addr
 	routes   map[netip.Prefix]Route
@@ -133,6 +136,7 @@ func (t *routeTable) add(destination netip.Prefix, source netip.Addr, mtu int) {
 	if source.IsValid() {
 		route.Source = source
 	}
+	mtu = min(mtu, maxMTU)
 	if mtu > 0 && (route.MTU == 0 || mtu < route.MTU) {
 		route.MTU = mtu
 	}

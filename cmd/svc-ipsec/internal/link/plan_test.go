@@ -75,6 +75,18 @@ func TestThePlanHasWhatThePortAndTheConnectionsNeed(t *testing.T) {
 	}
 }
 
+func TestARouteHasAnMTUThatTheKernelKeeps(t *testing.T) {
+	p, err := Draft("svc0", nil, read(t, strings.Replace(twoPeers, `"mtu":1400`, `"mtu":65535`, 1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range p.Routes {
+		if r.Destination.String() == "10.2.0.0/24" && r.MTU != 65520 {
+			t.Errorf("it is %d", r.MTU)
+		}
+	}
+}
+
 func TestAPortThatCannotBeIsRefusedWithItsKey(t *testing.T) {
 	for _, port := range []spec.Port{{Addresses: []string{"169.254.0.1"}}, {Addresses: []string{"10.0.0.1/32"}}, {MAC: "x"}, {Bridge: "a/b"}} {
 		_, err := Draft("svc0", &port, read(t, `{}`))
