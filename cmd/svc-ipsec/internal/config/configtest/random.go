@@ -203,7 +203,7 @@ func (m *maker) rest(c map[string]any, w *Meaning) {
 	m.or(c, "authMode", "psk")
 	dpd := map[string]any{}
 	w.DPDAction = m.or(dpd, "action", "hold", "clear", "restart", "restart-by-peer", "disabled")
-	w.DPDInterval = m.number(dpd, "interval", 1, 21599, 30)
+	w.DPDInterval = m.number(dpd, "interval", 1, 86399, 30)
 	w.DPDTimeout = m.number(dpd, "timeout", w.DPDInterval+1, 86400, max(120, 4*w.DPDInterval))
 	if !m.maybe(c, "dpd", dpd) {
 		w.DPDAction, w.DPDInterval, w.DPDTimeout = "hold", 30, 120

@@ -1,0 +1,149 @@
+package main
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config/configtest"
+)
+
+// documents is how many random ones a daemon is given, one after the other.
+const documents = 40
+
+// TestTheDaemonHasARandomConfigurationAsItWasMeant brings one container to one random configuration after another, and
+// reads back what its daemon makes of each.
+func TestTheDaemonHasARandomConfigurationAsItWasMeant(t *testing.T) {
+	onGround(t)
+	c := newContainer(t, "vpn-random")
+	for seed := range documents {
+		document := configtest.Random().Example(seed)
+		c.configuration = document.Text
+		c.must("ADD")
+		for i, connection := range c.health().Connections {
+			if m := document.Connections[i]; m.Up && connection.Reason != "" {
+				t.Errorf("%s: %s", m.ID, connection.Reason)
+			}
+		}
+		var want, got []string
+		for _, m := range document.Connections {
+			if m.Up {
+				want = append(want, expected(m)...)
+			}
+		}
+		if len(want) > 0 {
+			got = loaded(c.whack("--status"))
+		}
+		slices.Sort(want)
+		slices.Sort(got)
+		if !slices.Equal(got, want) {
+			t.Errorf("document %d: the daemon has\n%s\nnot\n%s", seed, strings.Join(got, "\n"), strings.Join(want, "\n"))
+		}
+		c.must("CHECK")
+	}
+}
+
+// expected are the conns of a connection, one line each, in the words of loaded.
+func expected(m configtest.Meaning) (lines []string) {
+	policy := []string{map[string]string{"v1": "IKEv1", "v2": "IKEv2"}[m.Version], "PSK",
+		map[bool]string{false: "ENCRYPT", true: "AUTHENTICATE"}[m.AH], map[bool]string{true: "TUNNEL"}[!m.Transport], "PFS"}
+	if m.Aggressive {
+		policy = append(policy, "AGGRESSIVE")
+	}
+	slices.Sort(policy)
+	dead := fmt.Sprintf("%s after %d of %d", m.DPDAction, m.DPDTimeout, m.DPDInterval)
+	if m.DPDInterval == 0 {
+		dead = "never"
+	}
+	// A key id's text is shown in a form of Libreswan's own, so is a distinguished name's.
+	shown := func(id configtest.Identity) string {
+		if id.Kind == "ID_KEY_ID" || id.Kind == "ID_DER_ASN1_DN" {
+			return id.Kind
+		}
+		return id.Kind + " " + id.Text
+	}
+	rest := fmt.Sprint(m.Local, " ", m.Peer, "; ", shown(m.LocalID), "; ", shown(m.PeerID), "; ", strings.Trim(strings.Join(policy, "+"), "+"), "; ", m.IKE, "; ", m.IPsec, "; ",
+		m.IKELifetime, "; ", m.IPsecLifetime, "; ", dead)
+	if m.Transport {
+		return []string{"none none; " + rest}
+	}
+	for _, pair := range m.Pairs {
+		lines = append(lines, fmt.Sprint(pair[0], " ", pair[1], "; ", rest))
+	}
+	return lines
+}
+
+var (
+	ofConn = regexp.MustCompile(`(?m)^(?:000 )?"([^"]+)": +(.*)$`)
+	ends   = regexp.MustCompile(`^(?:(\S+)===)?([0-9a-f.:]+?)(?:\[.*?\])?\.\.\.([0-9a-f.:]+)(?:\[.*\])?(?:===(\S+?))?; `)
+	words  = []*regexp.Regexp{
+		regexp.MustCompile(`our idtype: (\S+); our id=(.*?); their idtype: (\S+); their id=(.*)$`),
+		regexp.MustCompile(`^policy: (\S+);$`),
+		regexp.MustCompile(`^IKE algorithms: (\S+)$`), regexp.MustCompile(`^(?:ESP|AH) algorithms: (\S+)$`),
+		regexp.MustCompile(`^ike_life: ([0-9]+)s; ipsec_life: ([0-9]+)s;`),
+		regexp.MustCompile(`^dpd: (active|passive); action:(\S+); delay:([0-9]+)s; timeout:([0-9]+)s`),
+		regexp.MustCompile(`^liveness: (active|passive); dpdaction:(\S+); dpddelay:([0-9]+)s; retransmit-timeout:([0-9]+)s`),
+	}
+)
+
+// loaded makes one line of each conn in the daemon's status.
+func loaded(status string) (lines []string) {
+	about, order := map[string][]string{}, []string{}
+	for _, m := range ofConn.FindAllStringSubmatch(status, -1) {
+		if about[m[1]] == nil {
+			order = append(order, m[1])
+		}
+		about[m[1]] = append(about[m[1]], m[2])
+	}
+	for _, name := range order {
+		lines = append(lines, loadedConn(about[name]))
+	}
+	return lines
+}
+
+func loadedConn(about []string) string {
+	end := ends.FindStringSubmatch(about[0])
+	if end == nil {
+		return about[0]
+	}
+	none := func(network string) string {
+		if network == "" {
+			return "none"
+		}
+		return network
+	}
+	found := make([][]string, len(words))
+	for i, word := range words {
+		for _, line := range about {
+			if m := word.FindStringSubmatch(line); m != nil {
+				found[i] = m
+			}
+		}
+	}
+	ids, policy, ike, ipsec, lives, dead := found[0], found[1], found[2], found[3], found[4], found[5]
+	if dead == nil {
+		dead = found[6]
+	}
+	if ids == nil || policy == nil || ike == nil || ipsec == nil || lives == nil || dead == nil {
+		return strings.Join(about, "\n")
+	}
+	shown := func(kind, text string) string {
+		if kind == "ID_KEY_ID" || kind == "ID_DER_ASN1_DN" {
+			return kind
+		}
+		return kind + " " + text
+	}
+	// The daemon adds what it does by itself.
+	flags := slices.DeleteFunc(strings.Split(policy[1], "+"), func(flag string) bool {
+		return slices.Contains([]string{"UP", "IKE_FRAG_ALLOW", "ESN_NO", "ESN_YES"}, flag)
+	})
+	slices.Sort(flags)
+	after := fmt.Sprintf("%s after %s of %s", dead[2], dead[4], dead[3])
+	if dead[1] == "passive" {
+		after = "never"
+	}
+	return fmt.Sprint(none(end[1]), " ", none(end[4]), "; ", end[2], " ", end[3], "; ", shown(ids[1], ids[2]), "; ", shown(ids[3], ids[4]), "; ",
+		strings.Join(flags, "+"), "; ", ike[1], "; ", ipsec[1], "; ", lives[1], "; ", lives[2], "; ", after)
+}
