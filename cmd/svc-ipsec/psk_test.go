@@ -1,0 +1,128 @@
+package main
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config/configtest"
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+)
+
+// key is a pre-shared key as each end has it, and as it is with its last character another one.
+type key struct{ name, left, right, wrong string }
+
+// text is a key that both ends have as a string.
+func text(name, s string) key {
+	last, size := utf8.DecodeLastRuneInString(s)
+	other := "z"
+	if last == 'z' {
+		other = "y"
+	}
+	own := `"psk":` + configtest.Quoted(s)
+	return key{name, own, own, `"psk":` + configtest.Quoted(s[:len(s)-size]+other)}
+}
+
+func keys() []key {
+	random := rand.New(rand.NewPCG(1, 2))
+	letters := func(n int) string {
+		var b strings.Builder
+		for b.Len() < n {
+			b.WriteByte(byte(' ' + random.IntN('~'-' '+1)))
+		}
+		return b.String()
+	}
+	var low, runes strings.Builder
+	for r := rune(0); r < 0x100; r++ {
+		low.WriteRune(r)
+	}
+	for runes.Len() < 500 {
+		if r := rune(random.IntN(utf8.MaxRune + 1)); utf8.ValidRune(r) {
+			runes.WriteRune(r)
+		}
+	}
+	return []key{
+		text("1 byte", "x"), text("a quote", `"`), text("an apostrophe", "'"), text("a backslash", `\`), text("a newline", "\n"), text("a blank", " "), text("NUL", "\x00"),
+		text("quotes", `say "no" and 'no'`), text("lines", "one\ntwo\r\n\tthree\n"), text("the end of a line of secrets", "x\" \n%any : PSK \"y"),
+		text("what Libreswan would read as hex", "0x6b6579"), text("and as base64", "0sa2V5"), text("and as any", "%any"), text("UTF-8", "ключ für 鍵 🔑"),
+		text("the first 256 characters", low.String()), text("random characters", runes.String()),
+		text("16 bytes", letters(16)), text("512 bytes", letters(512)), text("512 bytes of two each", strings.Repeat("é", 256)), text("1000 bytes", letters(1000)),
+	}
+}
+
+// oneTunnel is the configuration of one end of a tunnel, of which the other end is the responder.
+func oneTunnel(external, peer, local, remote, psk, more string) string {
+	return fmt.Sprintf(`{"externalIps":[%q],"connections":[{"id":"k","peerAddress":%q,"localCidrs":[%q],"peerCidrs":[%q],%s%s}]}`, external, peer, local, remote, psk, more)
+}
+
+var establishedIKE = regexp.MustCompile(`#([0-9]+): "k-0-0":[0-9]+ .*(?:established IKE SA|IKE SA established)`)
+
+// established is the number of the newest IKE SA that is up, 0 if there is none.
+func (c *subject) established() (newest int) {
+	c.t.Helper()
+	for _, m := range establishedIKE.FindAllStringSubmatch(c.whack("--showstates"), -1) {
+		n, _ := strconv.Atoi(m[1])
+		newest = max(newest, n)
+	}
+	return newest
+}
+
+// TestEveryKeyAuthenticates gives both ends one key after another, in place. An IKE SA is what shows that the keys are the
+// same; the traffic needs a kernel with ESP.
+func TestEveryKeyAuthenticates(t *testing.T) {
+	onGround(t)
+	left, right := sites(t)
+	set := func(c *subject, psk, more string) {
+		t.Helper()
+		if c == left {
+			c.configuration = oneTunnel("100.100.100.2", "200.200.200.2", "10.1.0.0/24", "10.2.0.0/24", psk, more)
+		} else {
+			c.configuration = oneTunnel("200.200.200.2", "100.100.100.2", "10.2.0.0/24", "10.1.0.0/24", psk, more+`,"initiator":"response-only"`)
+		}
+		c.must("ADD")
+	}
+	before := [2]int{}
+	authenticates := func(what string) {
+		t.Helper()
+		eventually(t, what+": an IKE SA at both ends", func() bool {
+			l, r := left.established(), right.established()
+			if l <= before[0] || r <= before[1] {
+				return false
+			}
+			before = [2]int{l, r}
+			return true
+		})
+	}
+	for _, k := range keys() {
+		set(right, k.right, "")
+		set(left, k.left, "")
+		authenticates(k.name)
+		set(left, k.wrong, "")
+		eventually(t, k.name+", its last character another one: AUTHENTICATION_FAILED at both ends", func() bool {
+			return left.failsToAuthenticate() && right.failsToAuthenticate()
+		})
+		if left.established() > 0 || right.established() > 0 {
+			t.Errorf("%s: a wrong key authenticates", k.name)
+		}
+	}
+	for _, version := range []string{`,"ikePolicy":{"ikeVersion":"v1"}`, `,"ikePolicy":{"ikeVersion":"v1","phase1NegotiationMode":"aggressive"}`} {
+		for _, k := range keys()[len(keys())-4:] {
+			set(right, k.right, version)
+			set(left, k.left, version)
+			authenticates("IKEv1: " + k.name)
+		}
+	}
+	left.must("DEL")
+	right.must("DEL")
+}
+
+func (c *subject) failsToAuthenticate() bool {
+	c.t.Helper()
+	c.must("CHECK")
+	h := c.health()
+	return h.Connections[0].Status == spec.Down && strings.Contains(h.Connections[0].Reason, "AUTHENTICATION_FAILED")
+}
