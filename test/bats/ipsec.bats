@@ -192,6 +192,61 @@ conns_count() { conns "$1" | wc -w; }
 failed_units() { systemctl list-units --failed --plain --no-legend 'svc-*' | wc -l; }
 
 @test "two containers over a router: an IKE SA is established, and what the kernel lacks is said" {
+	router
+	ends
+	begin SVC_CHECK_INTERVAL=1s
+	eventually 15 runs left c-left IPSEC
+	eventually 15 runs right c-right IPSEC
+	ip netns exec left ping -c 1 -W 5 -I 100.100.100.2 200.200.200.2
+	eventually 30 ike_established left
+	eventually 30 ike_established right
+	if [ "$("$PROJECT/test/ground/where" esp)" != sandbox ]; then
+		eventually 10 esp_is_missing left
+	fi
+	unbind p-left
+	unbind p-right
+	eventually 15 gone left
+	eventually 15 gone right
+	no_router
+}
+
+@test "a wrong key is told at both ends within 5 s, by the status and by ps, and the right one heals it" {
+	local side
+	router
+	ends
+	begin SVC_CHECK_INTERVAL=1s
+	eventually 30 ike_established left
+	eventually 30 ike_established right
+	ends '.connections[0].psk = "a wrong key that must not be seen"'
+	eventually 5 tells left AUTHENTICATION_FAILED
+	eventually 5 tells right AUTHENTICATION_FAILED
+	for side in left right; do
+		same "health of $side" RUNNING "$(status "c-$side" .code)"
+		not grep -q 'must not be seen' "$STATUS/containers/h1/c-$side.json"
+	done
+	not logged 'must not be seen'
+	ends
+	eventually 15 ike_established left
+	eventually 15 ike_established right
+	unbind p-left
+	unbind p-right
+	eventually 15 gone left
+	eventually 15 gone right
+	no_router
+}
+
+# ends [KEY…] binds a container at each side of the router; a KEY is the left one's alone.
+ends() {
+	PORT=("addresses: [169.254.1.1/30]" "bridge: br-left")
+	vpn left 100.100.100.2 200.200.200.2 10.1.0.0/24 10.2.0.0/24 "$@"
+	PORT=("addresses: [169.254.2.1/30]" "bridge: br-right")
+	# One initiator: where the kernel refuses every Child SA, two that cross may
+	# delete each other's IKE SA, and none of them tries again.
+	vpn right 200.200.200.2 100.100.100.2 10.2.0.0/24 10.1.0.0/24 '.connections[0].initiator = "response-only"'
+}
+
+# router makes one between two bridges, for the external addresses of ends.
+router() {
 	local side
 	ip netns add router
 	for side in left right; do
@@ -206,30 +261,22 @@ failed_units() { systemctl list-units --failed --plain --no-legend 'svc-*' | wc 
 	ip netns exec router sysctl -q -w net.ipv4.ip_forward=1
 	ip -n router route add 100.100.100.2 via 169.254.1.2
 	ip -n router route add 200.200.200.2 via 169.254.2.2
-	PORT=("addresses: [169.254.1.1/30]" "bridge: br-left")
-	vpn left 100.100.100.2 200.200.200.2 10.1.0.0/24 10.2.0.0/24
-	PORT=("addresses: [169.254.2.1/30]" "bridge: br-right")
-	# One initiator: where the kernel refuses every Child SA, two that cross may
-	# delete each other's IKE SA, and none of them tries again.
-	vpn right 200.200.200.2 100.100.100.2 10.2.0.0/24 10.1.0.0/24 '.connections[0].initiator = "response-only"'
-	begin SVC_CHECK_INTERVAL=1s
-	eventually 15 runs left c-left IPSEC
-	eventually 15 runs right c-right IPSEC
-	ip netns exec left ping -c 1 -W 5 -I 100.100.100.2 200.200.200.2
-	eventually 30 ike_established left
-	eventually 30 ike_established right
-	if [ "$("$PROJECT/test/ground/where" esp)" != sandbox ]; then
-		eventually 10 esp_is_missing left
-	fi
-	unbind p-left
-	unbind p-right
-	eventually 15 gone left
-	eventually 15 gone right
-	for side in left right; do
-		ip link delete "br-$side"
-	done
+}
+
+no_router() {
+	ip link delete br-left
+	ip link delete br-right
 	ip netns delete router
 	eventually 5 not test -e /sys/class/net/r-left
+}
+
+# tells NAME REASON: the connection of a container is down for that reason, in the status and in ps.
+tells() {
+	local said
+	said=$(status "c-$1" '.connections[0] | .status + " " + .reason')
+	[[ "$said" =~ ^DOWN\ .*$2 ]] || { echo "status of $1: $said"; return 1; }
+	said=$(ps_row "$1" '.health.connections[0] | .status + " " + .reason')
+	[[ "$said" =~ ^DOWN\ .*$2 ]] || { echo "row of $1: $said"; return 1; }
 }
 
 # ike_established NAME, or else what its daemon has to say.
