@@ -143,16 +143,26 @@ func (t *routeTable) add(destination netip.Prefix, source netip.Addr, mtu int) {
 	t.routes[destination] = route
 }
 
-// list leaves out what the addresses themselves bring: the hosts that we are, and the connected networks.
+// list leaves out what the addresses themselves bring: the hosts that we are, and the connected networks. And what would
+// lead to a gateway by that gateway: the kernel would refuse each route after it.
 func (t *routeTable) list(own []netip.Prefix) []Route {
 	var list []Route
 	for destination, route := range t.routes {
-		if !slices.ContainsFunc(own, func(p netip.Prefix) bool { return p.Masked() == destination || host(p.Addr()) == destination }) {
+		if !slices.ContainsFunc(own, func(p netip.Prefix) bool {
+			return p.Masked() == destination || host(p.Addr()) == destination || t.hides(destination, p)
+		}) {
 			list = append(list, route)
 		}
 	}
 	slices.SortFunc(list, func(a, b Route) int { return comparePrefix(a.Destination, b.Destination) })
 	return list
+}
+
+// hides says whether a gateway in the connected network would be looked for behind itself.
+func (t *routeTable) hides(destination, connected netip.Prefix) bool {
+	return slices.ContainsFunc(t.gateways, func(gateway netip.Addr) bool {
+		return connected.Contains(gateway) && destination.Contains(gateway) && destination.Bits() > connected.Bits()
+	})
 }
 
 // comparePrefix sorts the most specific first, IPv4 before IPv6.

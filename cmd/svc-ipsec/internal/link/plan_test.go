@@ -87,6 +87,25 @@ func TestARouteHasAnMTUThatTheKernelKeeps(t *testing.T) {
 	}
 }
 
+func TestNoRouteLeadsToAGatewayByItself(t *testing.T) {
+	p, err := Draft("svc0", &spec.Port{Addresses: []string{"169.254.0.1/30", "fd00::1/126"}}, read(t, `{"externalIps":["100.100.100.2","2001:db8::2"],"connections":[
+		{"id":"a","peerAddress":"fd00::1","localCidrs":["fd01::/64"],"peerCidrs":["fd00::/127","fd00::/64"],"psk":"k"},
+		{"id":"b","peerAddress":"200.200.200.2","localCidrs":["10.1.0.0/24"],"peerCidrs":["169.254.0.1/32","169.254.0.0/16"],"psk":"k"}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, r := range p.Routes {
+		got = append(got, r.Destination.String())
+	}
+	if want := "200.200.200.2/32 10.1.0.0/24 169.254.0.0/16 fd00::/64 fd01::/64"; strings.Join(got, " ") != want {
+		t.Errorf("got %v, want %s", got, want)
+	}
+	if len(p.Guard.Peers) != 4 {
+		t.Errorf("the guard leaves some out: %v", p.Guard.Peers)
+	}
+}
+
 func TestAPortThatCannotBeIsRefusedWithItsKey(t *testing.T) {
 	for _, port := range []spec.Port{{Addresses: []string{"169.254.0.1"}}, {Addresses: []string{"10.0.0.1/32"}}, {MAC: "x"}, {Bridge: "a/b"}} {
 		_, err := Draft("svc0", &port, read(t, `{}`))
