@@ -22,6 +22,9 @@ const (
 	maxConnections = 256
 	maxCIDRs       = 64  // on a side of a connection
 	maxPairs       = 256 // of a connection
+	// maxAllPairs is of all connections. Each is a conn of the daemon, and its status a page of text: twice as many take the
+	// whole time of a verb.
+	maxAllPairs = 2048
 )
 
 // Configuration is a document that was read.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config/configtest"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
@@ -187,6 +188,39 @@ func TestConnectionsThatTheDaemonCannotTellApartAreRefused(t *testing.T) {
 				t.Errorf("running %q, want %q: kept %v, refused %v", running, test.says, kept, refused)
 			}
 		}
+	}
+}
+
+// TestWhatOneDocumentCostsIsBounded is of the largest one that the other limits let through: more pairs than a daemon can
+// be asked about in the time of a verb. Those that run stay; to find out takes no time either.
+func TestWhatOneDocumentCostsIsBounded(t *testing.T) {
+	var connections []string
+	for i := range maxConnections {
+		var local, peer []string
+		for j := range 16 {
+			local, peer = append(local, fmt.Sprintf(`"10.0.%d.0/24"`, j)), append(peer, fmt.Sprintf(`"11.%d.%d.0/24"`, i, j))
+		}
+		connections = append(connections, fmt.Sprintf(`{"id":"c%d","peerAddress":"198.18.0.%d","peerId":"@c%d","localCidrs":[%s],"peerCidrs":[%s],"psk":"k"}`, i, i, i,
+			strings.Join(local, ","), strings.Join(peer, ",")))
+	}
+	c, err := Decode([]byte(`{"externalIps":["192.0.2.1"],"connections":[` + strings.Join(connections, ",") + `]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	c.Resolve(func(alias string) bool { return alias == "c200" })
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("it took %s", took)
+	}
+	pairs := 0
+	for _, connection := range c.Wanted() {
+		pairs += len(connection.Pairs())
+	}
+	if pairs != maxAllPairs || c.Connections[200].Refused != nil {
+		t.Errorf("%d pairs, and of the one that runs: %v", pairs, c.Connections[200].Refused)
+	}
+	if reason := fmt.Sprint(c.Connections[255].Refused); reason != "peerCidrs: 2304 pairs of subnets with those of the other connections: allowed: at most 2048" {
+		t.Error(reason)
 	}
 }
 

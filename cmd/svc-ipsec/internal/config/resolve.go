@@ -21,13 +21,19 @@ func (c *Configuration) Resolve(running func(alias string) bool) {
 	}
 	wanted := c.Wanted()
 	var kept []*Connection
+	carried := map[[2]netip.Prefix]string{} // pairs of networks, by the id of the connection that has them
 	for _, first := range []bool{true, false} {
 		for _, candidate := range wanted {
 			if running(candidate.Alias()) != first {
 				continue
 			}
-			if candidate.Refused = candidate.conflict(kept); candidate.Refused == nil {
-				kept = append(kept, candidate)
+			pairs := candidate.Pairs()
+			if candidate.Refused = candidate.conflict(kept, pairs, carried); candidate.Refused != nil {
+				continue
+			}
+			kept = append(kept, candidate)
+			for _, pair := range pairs {
+				carried[[2]netip.Prefix{pair.Local, pair.Peer}] = candidate.ID
 			}
 		}
 	}
@@ -63,7 +69,7 @@ func (c *Connection) resolve(of *Configuration) error {
 
 // conflict says why the daemon cannot tell this connection from one that is kept. It finds a secret by the two
 // identities, and a connection by the two addresses before it has read a proposal (reference: Libreswan, ipsec.secrets).
-func (c *Connection) conflict(kept []*Connection) error {
+func (c *Connection) conflict(kept []*Connection, pairs []Pair, carried map[[2]netip.Prefix]string) error {
 	for _, other := range kept {
 		sameIDs := strings.EqualFold(c.LocalID.String(), other.LocalID.String()) && strings.EqualFold(c.PeerID.String(), other.PeerID.String())
 		samePeer := c.PeerAddress == other.PeerAddress
@@ -73,13 +79,14 @@ func (c *Connection) conflict(kept []*Connection) error {
 		case samePeer && (c.IKE.Version != other.IKE.Version || c.IKE.Proposal != other.IKE.Proposal || c.IKE.Aggressive != other.IKE.Aggressive):
 			return fmt.Errorf("ikePolicy: connection %s to the same peerAddress %s has another one: allowed: one IKE policy for a peer address", spec.Quote(other.ID), c.PeerAddress)
 		}
-		for _, pair := range c.Pairs() {
-			for _, taken := range other.Pairs() {
-				if pair.Peer == taken.Peer && pair.Local == taken.Local {
-					return fmt.Errorf("peerCidrs: connection %s carries %s to %s already: allowed: a pair of subnets in one connection", spec.Quote(other.ID), pair.Local, pair.Peer)
-				}
-			}
+	}
+	for _, pair := range pairs {
+		if other, taken := carried[[2]netip.Prefix{pair.Local, pair.Peer}]; taken {
+			return fmt.Errorf("peerCidrs: connection %s carries %s to %s already: allowed: a pair of subnets in one connection", spec.Quote(other), pair.Local, pair.Peer)
 		}
+	}
+	if n := len(carried) + len(pairs); n > maxAllPairs {
+		return fmt.Errorf("peerCidrs: %d pairs of subnets with those of the other connections: allowed: at most %d", n, maxAllPairs)
 	}
 	return nil
 }
