@@ -255,3 +255,47 @@ func TestAHostileEnvironmentChangesNothing(t *testing.T) {
 	changed(t, world, files(t, "none"))
 	c.must("CHECK")
 }
+
+// TestAPeerThatIsTheGatewayCostsNoOther names the port's own address as a peer, and as a network behind one.
+func TestAPeerThatIsTheGatewayCostsNoOther(t *testing.T) {
+	onGround(t)
+	c := newContainer(t, "vpn-gateway")
+	for _, ends := range []string{
+		`"peerAddress":"fd00::1","localCidrs":["fd01::/64"],"peerCidrs":["fd05::/64"]`,
+		`"peerAddress":"2001:db8:2::7","localCidrs":["fd01::/64"],"peerCidrs":["fd00::/127"]`,
+		`"peerAddress":"169.254.0.1","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.5.0.0/24"]`,
+		`"peerAddress":"200.200.200.7","localCidrs":["169.254.0.1/32"],"peerCidrs":["169.254.0.1/32"]`,
+	} {
+		c.configuration = fmt.Sprintf(oneConnection, more+`,{"id":"gateway",`+ends+`,"psk":"k"}`)
+		c.must("ADD")
+		c.must("CHECK")
+		if got := serials(c.whack("--status")); got["first-0-0"] == "" || got["six-0-0"] == "" || got["gateway-0-0"] == "" {
+			t.Errorf("%s: conns %v", ends, got)
+		}
+	}
+}
+
+// TestTheLargestDocumentIsDoneInTime has as many pairs as the connections of a container may have, and loses one.
+func TestTheLargestDocumentIsDoneInTime(t *testing.T) {
+	onGround(t)
+	c := newContainer(t, "vpn-large")
+	var connections []string
+	for i := range 8 {
+		var local, peer []string
+		for j := range 16 {
+			local, peer = append(local, fmt.Sprintf(`"10.1.%d.0/24"`, j)), append(peer, fmt.Sprintf(`"10.%d.%d.0/24"`, 2+i, j))
+		}
+		connections = append(connections, fmt.Sprintf(`{"id":"c%d","peerAddress":"198.18.0.%d","localCidrs":[%s],"peerCidrs":[%s],"psk":"k"}`, i, i+1,
+			strings.Join(local, ","), strings.Join(peer, ",")))
+	}
+	c.configuration = documentOf(connections...)
+	c.must("ADD")
+	c.must("CHECK")
+	before := serials(c.whack("--status"))
+	c.configuration = documentOf(connections[1:]...)
+	c.must("ADD")
+	after := serials(c.whack("--status"))
+	if len(before) != 2048 || len(after) != 2048-256 || after["c7-15-15"] != before["c7-15-15"] {
+		t.Errorf("%d conns, then %d; %s of the last one, then %s", len(before), len(after), before["c7-15-15"], after["c7-15-15"])
+	}
+}
