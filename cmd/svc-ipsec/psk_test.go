@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"encoding/base64"
 	"fmt"
 	"math/rand/v2"
 	"regexp"
@@ -27,6 +29,14 @@ func text(name, s string) key {
 	return key{name, own, own, `"psk":` + configtest.Quoted(s[:len(s)-size]+other)}
 }
 
+// encoded is a key that both ends have in base64.
+func encoded(name string, b []byte) key {
+	write := func(b []byte) string { return `"pskBase64":"` + base64.StdEncoding.EncodeToString(b) + `"` }
+	other := bytes.Clone(b)
+	other[len(b)-1] ^= 1
+	return key{name, write(b), write(b), write(other)}
+}
+
 func keys() []key {
 	random := rand.New(rand.NewPCG(1, 2))
 	letters := func(n int) string {
@@ -45,12 +55,23 @@ func keys() []key {
 			runes.WriteRune(r)
 		}
 	}
+	noise := func(n int) []byte {
+		b := make([]byte, n)
+		for i := range b {
+			b[i] = byte(random.IntN(256))
+		}
+		return b
+	}
+	either := text("a string here, base64 there", "the same bytes \u00fc")
+	either.right = encoded("", []byte("the same bytes \u00fc")).right
 	return []key{
+		encoded("the byte 0", []byte{0}), encoded("the byte 255", []byte{255}), encoded("no UTF-8", []byte("\xff\xfe\n\x00\"")), either,
 		text("1 byte", "x"), text("a quote", `"`), text("an apostrophe", "'"), text("a backslash", `\`), text("a newline", "\n"), text("a blank", " "), text("NUL", "\x00"),
 		text("quotes", `say "no" and 'no'`), text("lines", "one\ntwo\r\n\tthree\n"), text("the end of a line of secrets", "x\" \n%any : PSK \"y"),
 		text("what Libreswan would read as hex", "0x6b6579"), text("and as base64", "0sa2V5"), text("and as any", "%any"), text("UTF-8", "ключ für 鍵 🔑"),
 		text("the first 256 characters", low.String()), text("random characters", runes.String()),
 		text("16 bytes", letters(16)), text("512 bytes", letters(512)), text("512 bytes of two each", strings.Repeat("é", 256)), text("1000 bytes", letters(1000)),
+		encoded("32 random bytes", noise(32)), encoded("512 random bytes", noise(512)), encoded("1000 random bytes", noise(1000)),
 	}
 }
 
@@ -110,7 +131,7 @@ func TestEveryKeyAuthenticates(t *testing.T) {
 		}
 	}
 	for _, version := range []string{`,"ikePolicy":{"ikeVersion":"v1"}`, `,"ikePolicy":{"ikeVersion":"v1","phase1NegotiationMode":"aggressive"}`} {
-		for _, k := range keys()[len(keys())-4:] {
+		for _, k := range keys()[len(keys())-7:] {
 			set(right, k.right, version)
 			set(left, k.left, version)
 			authenticates("IKEv1: " + k.name)
