@@ -214,7 +214,7 @@ failed_units() { systemctl list-units --failed --plain --no-legend 'svc-*' | wc 
 	local side
 	router
 	ends
-	begin SVC_CHECK_INTERVAL=1s
+	begin
 	eventually 30 ike_established left
 	eventually 30 ike_established right
 	ends '.connections[0].psk = "a wrong key that must not be seen"'
