@@ -69,10 +69,12 @@ unit: build ## Go tests with the race detector, etcd and ZooKeeper included; tho
 tools: ## CNI's own programs, which the tests drive the executables with
 	GOBIN=$(CURDIR)/build/tools CGO_ENABLED=0 go install github.com/containernetworking/cni/cnitool@v1.3.1
 	GOBIN=$(CURDIR)/build/tools CGO_ENABLED=0 go install \
+		github.com/containernetworking/plugins/plugins/main/bridge@v1.9.1 \
 		github.com/containernetworking/plugins/plugins/main/ptp@v1.9.1 \
 		github.com/containernetworking/plugins/plugins/ipam/host-local@v1.9.1
 
-bats: build tools ## the behaviour of the whole, in the sandbox
+bats: build tools ## the behaviour of the whole, in the sandbox, also under podman and containerd
+	test/ground/packages runtimes
 	test/bats/run | tee build/bats.log
 
 guest: build ## tunnels, where the kernel has ESP; a reboot, which only a guest can have

@@ -3,8 +3,6 @@
 
 load helpers
 
-TOOLS=$BATS_TEST_DIRNAME/../../build/tools
-
 tool_setup() {
 	if [ ! -x "$TOOLS/cnitool" ]; then
 		echo "$TOOLS/cnitool is missing: make tools" >&2
@@ -19,12 +17,6 @@ cni() { NETCONFPATH=$T/net.d CNI_PATH=$LIBEXEC:$TOOLS CNI_IFNAME=eth0 "$TOOLS/cn
 
 # network FILE: the plugins of the network are on standard input, one object each.
 network() { jq -s '{cniVersion: "1.1.0", name: "test", plugins: .}' >"$T/net.d/10-test.conflist"; }
-
-forget_results() { rm -rf /var/lib/cni; }
-
-folders() { find /run/svc-ipsec -mindepth 1 -maxdepth 1 ! -name '.*'; }
-
-container_unit() { systemctl list-units --plain --no-legend 'svc-x*.service' | awk '{ print $1 }'; }
 
 @test "stand-alone: status, add, check, again check, del, again del" {
 	tool_setup

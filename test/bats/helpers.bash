@@ -398,6 +398,15 @@ whack() {
 	nsenter -m -n -t "$(systemctl show -P MainPID "svc-$name.service")" ipsec "$@"
 }
 
+# CNI, by foreign runtimes.
+
+# forget_results: runtimes remember what each ADD said.
+forget_results() { rm -rf /var/lib/cni; }
+
+# folders and container_unit print what svc-ipsec has for containers that it had to name itself.
+folders() { find /run/svc-ipsec -mindepth 1 -maxdepth 1 ! -name '.*'; }
+container_unit() { systemctl list-units --plain --no-legend 'svc-x*.service' | awk '{ print $1 }'; }
+
 # Faults: systemd.
 
 # vpn NAME N binds an IPSEC container NAME; N sets its addresses apart.

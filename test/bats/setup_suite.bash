@@ -36,7 +36,7 @@ setup_suite() {
 		started=${started#*path=}
 		install -D -m 755 "$project/build/svc-supervisor" "${started%% *}"
 	fi
-	export PROJECT=$project LIBEXEC=$libexec
+	export PROJECT=$project LIBEXEC=$libexec TOOLS=$project/build/tools
 }
 
 teardown_suite() {
