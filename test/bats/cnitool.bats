@@ -118,6 +118,69 @@ network() { jq -s '{cniVersion: "1.1.0", name: "test", plugins: .}' >"$T/net.d/1
 	forget_results
 }
 
+@test "gc with an empty list collects all of its network, and nothing of another network or of the supervisor" {
+	tool_setup
+	local id
+	vpn left 9
+	start SVC_PLUGIN_PATH="$LIBEXEC"
+	eventually 15 runs left c-left IPSEC
+	for id in one two; do
+		by_spec ADD test "$id" >/dev/null
+	done
+	by_spec ADD other one >/dev/null
+	same "units" 3 "$(container_unit | wc -l)"
+	same "what gc says" "" "$(gc '[]')"
+	same "unit of the other network" "1 other" "$(container_unit | wc -l) $(systemctl show -P Environment "$(container_unit)" | sed 's/.*SVC_OWNER=\([^:]*\):.*/\1/')"
+	same "folders" 1 "$(folders | grep -c /x)"
+	same "interfaces on the host" "left $(container_unit | sed 's/^svc-//; s/\.service$//')" \
+		"$(ip -j link show type veth | jq -r '.[].ifname' | sort | xargs)"
+	runs left c-left IPSEC
+	by_spec DEL other one
+	same "folders" "" "$(folders | grep /x || true)"
+	ip netns delete one
+	ip netns delete two
+	ip netns delete pod
+}
+
+# by_spec VERB NETWORK ID runs the verb as the specification has it, without a runtime, for a namespace ID.
+by_spec() {
+	[ -e "/run/netns/$3" ] || ip netns add "$3"
+	site 100.100.100.2 200.200.200.2 10.1.0.0/24 10.2.0.0/24 |
+		jq --arg name "$2" '{cniVersion: "1.1.0", name: $name, type: "svc-ipsec", port: {addresses: ["169.254.0.1/30"]}, configuration: .}' |
+		CNI_COMMAND=$1 CNI_CONTAINERID=$3 CNI_NETNS=/run/netns/$3 CNI_IFNAME=eth$2 CNI_PATH=$LIBEXEC "$LIBEXEC/svc-ipsec"
+}
+
+@test "status is code 50 with what is missing, each by its name, and cnitool shows it" {
+	tool_setup
+	site 100.100.100.2 200.200.200.2 10.1.0.0/24 10.2.0.0/24 |
+		jq '{type: "svc-ipsec", port: {addresses: ["169.254.0.1/30"]}, configuration: .}' | network
+	local words covered
+	export T
+	export -f cni
+	while read -r words covered; do
+		run -1 without "$covered" env CNI_COMMAND=STATUS CNI_PATH="$LIBEXEC" "$LIBEXEC/svc-ipsec" \
+			<<<'{"cniVersion": "1.1.0", "name": "test", "type": "svc-ipsec"}'
+		# shellcheck disable=SC2154 # of run
+		same "version and code without $covered" "1.1.0 50" "$(jq -r '"\(.cniVersion) \(.code)"' <<<"$output")"
+		[[ "$(jq -r .msg <<<"$output")" =~ ^missing\ on\ this\ host:\ $words ]] || { echo "$output"; return 1; }
+		run -1 without "$covered" bash -c 'cni status'
+		[[ "$output" =~ missing\ on\ this\ host:\ $words ]] || { echo "$output"; return 1; }
+	done <<-END
+		.*pluto /usr/libexec/ipsec
+		.*nft $(command -v nft)
+		.*systemd /run/systemd /run/dbus
+	END
+	cni status
+	ip netns delete pod
+}
+
+# without PATHS COMMAND…: COMMAND finds folders empty, and files that cannot be run.
+without() {
+	unshare --mount bash -ec 'for path in $0; do
+		if [ -d "$path" ]; then mount -t tmpfs tmpfs "$path"; else mount --bind /dev/null "$path"; fi
+	done; exec "$@"' "$@"
+}
+
 gc() {
 	jq -n --argjson valid "$1" '{cniVersion: "1.1.0", name: "test", type: "svc-ipsec", "cni.dev/valid-attachments": $valid} | del(.[] | nulls)' |
 		CNI_COMMAND=GC CNI_CONTAINERID=x CNI_IFNAME=x CNI_PATH=$LIBEXEC "$LIBEXEC/svc-ipsec"
