@@ -40,6 +40,7 @@ build: ## the static binaries, in build/
 	$(call compile,build/,$(VERSION))
 
 test: check unit bats crash guest ## everything: check, unit, bats, crash, guest
+	build/tools/secrets -in build/*.log
 	@echo
 	@echo "make test: $$(grep -c '^ok' build/unit.log) Go packages," \
 		"$$(grep -c '^ok' build/ground.log) of them in the sandbox too," \
@@ -57,16 +58,17 @@ check: ## formatting, vet, staticcheck, shellcheck
 	shellcheck $(scripts)
 	awk '/^```/ {inside = 0} inside; /^```sh svc-echo$$/ {inside = 1}' docs/executables.md | shellcheck -
 
-unit: build ## Go tests with the race detector, etcd and ZooKeeper included; those that need systemd in the sandbox
+unit: build tools ## Go tests with the race detector, etcd and ZooKeeper included; those that need systemd in the sandbox
 	test/ground/packages build nsdb
 	@mkdir -p build
 	SVC_TEST_NSDB=1 go test -race ./... | tee build/unit.log
 # Not in /tmp nor in a home: their units have those hidden, and run the test binary.
 	test/ground/run systemd SVC_TEST_GROUND=1 SVC_TEST_NSDB=1 GOTMPDIR=/srv \
 		GOCACHE="$$(go env GOCACHE)" GOMODCACHE="$$(go env GOMODCACHE)" \
-		go test -race -count=1 -p 1 $(ground_packages) | tee build/ground.log
+		build/tools/secrets go test -race -count=1 -p 1 $(ground_packages) | tee build/ground.log
 
-tools: ## CNI's own programs, which the tests drive the executables with
+tools: ## CNI's own programs, which the tests drive the executables with, and test/secrets, which looks for keys that are seen
+	CGO_ENABLED=0 go build -trimpath -buildvcs=false -o build/tools/ ./test/secrets
 	GOBIN=$(CURDIR)/build/tools CGO_ENABLED=0 go install github.com/containernetworking/cni/cnitool@v1.3.1
 	GOBIN=$(CURDIR)/build/tools CGO_ENABLED=0 go install \
 		github.com/containernetworking/plugins/plugins/main/bridge@v1.9.1 \
@@ -77,15 +79,15 @@ bats: build tools ## the behaviour of the whole, in the sandbox, also under podm
 	test/ground/packages runtimes
 	test/bats/run | tee build/bats.log
 
-guest: build ## tunnels, where the kernel has ESP; a reboot, which only a guest can have
+guest: build tools ## tunnels, where the kernel has ESP; a reboot, which only a guest can have
 	$(call compile,build/next/,$(NEXT))
-	test/ground/run esp bats --timing test/guest | tee build/guest.log
+	test/ground/run esp build/tools/secrets -every 100ms bats --timing test/guest | tee build/guest.log
 	[ "$${HOST:-0}" = 1 ] || test/reboot/run | tee -a build/guest.log
 
-crash: build ## a kill before each effect on the host, and what the next start makes of it; FULL=1 for all of them
+crash: build tools ## a kill before each effect on the host, and what the next start makes of it; FULL=1 for all of them
 	test/crash/run | tee build/crash.log
 
-soak: build ## bounded harm to a dozen containers, then an exact comparison: SECONDS=300
+soak: build tools ## bounded harm to a dozen containers, then an exact comparison: SECONDS=300
 	test/soak/run -seconds $(SECONDS)
 
 demo: build ## two sites, two containers, a tunnel: from binding to traffic and back; NSDB=etcd or zk on those

@@ -358,19 +358,28 @@ waits() {
 
 # IPSEC.
 
-# psk prints a key that must not be seen anywhere but where it is needed.
+# psk prints a key that must not be seen anywhere but where it is needed: test/secrets looks for it, on the command lines
+# of the tests too.
 psk() { echo 'not"to be seen'; }
+
+# psk_forms prints it as it is, as JSON has it, and as Libreswan's secrets file has it.
+psk_forms() {
+	psk
+	psk | jq -R . | sed 's/^"//; s/"$//'
+	psk | tr -d '\n' | od -An -tx1 | tr -d ' \n'
+	echo
+}
 
 # site EXTERNAL PEER LOCAL_NET PEER_NET [KEY…] prints the configuration of one
 # tunnel as JSON, without an id; a KEY is a jq assignment.
 site() {
 	local external=$1 peer=$2 local=$3 remote=$4
 	shift 4
-	jq -n --arg external "$external" --arg peer "$peer" --arg local "$local" --arg remote "$remote" --arg psk "$(psk)" '{
+	jq -n --arg external "$external" --arg peer "$peer" --arg local "$local" --arg remote "$remote" --rawfile psk <(psk) '{
 		externalIps: [$external], externalMac: "ca:08:1a:94:29:0e",
 		connections: [{
 			id: "7f1c0000-0000-4000-8000-000000000001", name: "to-peer", peerAddress: $peer, peerId: $peer,
-			localCidrs: [$local], peerCidrs: [$remote], psk: $psk, mtu: 1400,
+			localCidrs: [$local], peerCidrs: [$remote], psk: ($psk | rtrimstr("\n")), mtu: 1400,
 			dpd: {action: "hold", interval: 30, timeout: 120},
 			ikePolicy: {ikeVersion: "v2", encryptionAlgorithm: "aes-256", authAlgorithm: "sha256", pfs: "group14", lifetime: 3600},
 			ipsecPolicy: {transformProtocol: "esp", encapsulationMode: "tunnel", encryptionAlgorithm: "aes-256",

@@ -100,18 +100,17 @@ master_of() { ip -j link show dev "$1" | jq -r '.[0].master'; }
 	same "modes of the folders" "" "$(find /run/svc-ipsec -type d -perm /077 -printf '%m %p\n')"
 	same "mode of the record" 600 "$(stat -c %a "$STATE/containers/left.IPSEC")"
 	same "mode of the state" 700 "$(stat -c %a "$STATE")"
-	local hex
-	hex=$(psk | tr -d '\n' | od -An -tx1 | tr -d ' \n')
+	psk_forms >"$T/forms"
 	local where
 	for where in "$(cat /proc/[0-9]*/cmdline | tr '\0' '\n')" "$(PLUGIN_PATH=$LIBEXEC sup ps -o json)" \
 		"$(cat "$STATUS"/containers/h1/*.json)" "$(journalctl --quiet --after-cursor "$BEGAN")" \
 		"$(systemctl show svc-left.service)" "$(tr '\0' '\n' <"/proc/$(main_pid left)/environ")"; do
 		[ -n "$where" ]
-		not grep -qF -e "$(psk)" -e 'not\"to be seen' -e "$hex" <<<"$where"
+		not grep -qF -f "$T/forms" <<<"$where"
 	done
 	# It can be seen where it has to be, so the search is a good one.
-	grep -rqF "$hex" /run/svc-ipsec/left/etc
-	grep -qF 'not\"to be seen' "$STATE/containers/left.IPSEC"
+	grep -rqF -f <(psk_forms | sed -n 3p) /run/svc-ipsec/left/etc
+	grep -qF -f <(psk_forms | sed -n 2p) "$STATE/containers/left.IPSEC"
 }
 
 @test "nothing to run is a healthy container without a daemon, and gets one when there is something" {

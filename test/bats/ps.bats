@@ -107,7 +107,7 @@ unread_host() { [[ "$(sup ps -o json | jq -r .host.unread)" =~ "no Host object" 
 logged() { journal | grep -qE "$1"; }
 
 @test "the log tells what operators look for, one line each, and never a configuration" {
-	echo '{id: f-a, text: hello, psk: not-to-be-seen}' | object configurations/f-a
+	echo "{id: f-a, text: hello, psk: $(psk | jq -R .)}" | object configurations/f-a
 	mood ADD 'echo "a line of its own" >&2'
 	want a
 	start
@@ -119,12 +119,12 @@ logged() { journal | grep -qE "$1"; }
 	logged 'level=INFO msg="create container .*portId=p-a hostId=h1 interfaceName=a containerId=c-a type=ECHO groupId=g1 configurationId=f-a'
 	logged 'level=INFO msg="a line of its own" logger=containers.echo .*verb=ADD'
 	logged 'level=DEBUG msg="executable run" logger=containers.echo container=a verb=ADD .*version=1.0.0 duration=.* outcome=ok'
-	echo '{id: f-a, text: edited, psk: not-to-be-seen}' | object configurations/f-a
+	echo "{id: f-a, text: edited, psk: $(psk | jq -R .)}" | object configurations/f-a
 	eventually 10 is edited record a .conf.configuration.text
 	logged 'level=DEBUG msg="update container .*portId=p-a hostId=h1 interfaceName=a containerId=c-a type=ECHO groupId=g1 configurationId=f-a'
 	unbind p-a
 	eventually 10 gone a
 	logged 'level=INFO msg="delete container .*portId=p-a hostId=h1 interfaceName=a containerId=c-a type=ECHO groupId=g1 configurationId=f-a'
-	not logged not-to-be-seen
+	not grep -qF -f <(psk_forms) <<<"$(journal)"
 	not logged 'time='
 }

@@ -1,0 +1,156 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestMain is the program itself where a test runs it.
+func TestMain(m *testing.M) {
+	if os.Getenv("SVC_TEST_SECRETS") != "" {
+		main()
+	}
+	os.Exit(m.Run())
+}
+
+func put(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestWhatIsHeldByDesignIsLearntAndWhatIsShownIsSearched(t *testing.T) {
+	root := t.TempDir()
+	v := newView(root, root, newKeys())
+	for range looksPerFiles {
+		v.look()
+	}
+	put(t, root+"/run/svc-ipsec/left/etc/ipsec.secrets", "%any @x : PSK 0x6b6579206f66206c69627265\n")
+	put(t, root+"/var/lib/svc-supervisor/containers/left.IPSEC", `{"conf":{"configuration":{"connections":[{"psk":"key of a record"}]}}}`)
+	put(t, root+"/run/svc-supervisor/status/containers/h1/left.json", `{"message":"key of a record"}`)
+	put(t, root+"/proc/7/comm", "whack\n")
+	put(t, root+"/proc/8/comm", "pluto\n")
+	put(t, root+"/proc/7/cmdline", "whack\x00--secret\x00key of libre")
+	put(t, root+"/proc/8/environ", "PSK=key of libre")
+	put(t, root+"/proc/8/cmdline", "pluto")
+	for range looksPerFiles {
+		v.look()
+	}
+	if len(v.keys.list) != 2 {
+		t.Fatalf("keys: %q", v.keys.list)
+	}
+	// What is gone again was seen.
+	if err := os.RemoveAll(root + "/proc"); err != nil {
+		t.Fatal(err)
+	}
+	s := newSearch(v.keys)
+	v.search(s)
+	var out strings.Builder
+	s.report(&out, "")
+	for _, want := range []string{"command line of whack", "environment of pluto", "left.json"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("not found: %s\n%s", want, out.String())
+		}
+	}
+	if len(s.finds) != 3 {
+		t.Error(out.String())
+	}
+}
+
+func TestFilesAreSearchedForTheKeysOfTheSources(t *testing.T) {
+	t.Chdir(t.TempDir())
+	for _, folder := range []string{"cmd", "pkg", "test", "examples"} {
+		put(t, folder+"/x.yaml", "psk: a key of "+folder+"\n")
+	}
+	put(t, "good.log", "ok\n")
+	put(t, "bad.log", "ok\nnot ok: a key of examples\n")
+	for file, want := range map[string]int{"good.log": 0, "bad.log": 1, "none.log": 0} {
+		known := newKeys()
+		if err := known.fromSources("."); err != nil {
+			t.Fatal(err)
+		}
+		if got := searchFiles(known, []string{file}); got != want {
+			t.Errorf("%s: %d, want %d", file, got, want)
+		}
+	}
+}
+
+// TestASightOfAKeyFails puts a key, where there is a systemd, into each place that is searched.
+func TestASightOfAKeyFails(t *testing.T) {
+	if os.Getenv("SVC_TEST_GROUND") != "1" {
+		t.Skip("requires a test ground: SVC_TEST_GROUND=1 is not set")
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	work := t.TempDir()
+	for _, folder := range []string{"cmd", "pkg", "test", "examples"} {
+		put(t, work+"/"+folder+"/x", "")
+	}
+	// Made anew in each run, and told to the commands below by a file: what one of them shows must not be found later. And
+	// held elsewhere than others are, or who watches this test would find them too.
+	turn := 0
+	run := func(script string) (string, int) {
+		turn++
+		key := fmt.Sprintf("a \"key\" %d of %d", turn, time.Now().UnixNano())
+		put(t, work+"/held/run/svc-ipsec/x/etc/ipsec.secrets", fmt.Sprintf("x : PSK 0x%x\n", key))
+		put(t, work+"/key", key)
+		cmd := exec.Command(self, "-held", work+"/held", "sh", "-c", script+"\nsleep 0.3")
+		cmd.Dir = work
+		cmd.Env = append(os.Environ(), "SVC_TEST_SECRETS=1")
+		out, _ := cmd.CombinedOutput()
+		return string(out), cmd.ProcessState.ExitCode()
+	}
+	for _, place := range []struct{ name, script string }{
+		{"what the command printed", `cat key`},
+		{"command line of bash", `bash -c 'sleep 0.2; :' "$(cat key)"`},
+		{"environment of sleep", `x=$(cat key) sleep 0.2`},
+		{"journalctl", `systemd-cat cat key`},
+		{"/run/systemd/transient/svc-secrets", `systemd-run --quiet --unit=svc-secrets-test --setenv=KEY="$(cat key)" sleep 0.5; sleep 0.5`},
+		{"/run/svc-supervisor/status/", `d=/run/svc-supervisor/status/containers/h; mkdir -p $d; base64 <key >$d/x.json; sleep 0.3; rm $d/x.json`},
+		{"/tmp/secrets-test", `cp key /tmp/secrets-test`},
+		{"/var/log/secrets-test", `od -An -tx1 -v <key | tr -d ' \n' >/var/log/secrets-test`},
+	} {
+		out, code := run(place.script)
+		if code != 1 || !strings.Contains(out, "not ok secrets: "+place.name) {
+			t.Errorf("%s: exit code %d:\n%s", place.name, code, out)
+		}
+	}
+	for _, path := range []string{"/tmp/secrets-test", "/var/log/secrets-test"} {
+		if err := os.Remove(path); err != nil {
+			t.Error(err)
+		}
+	}
+	if out, code := run(`mkdir -p /run/svc-ipsec/secrets-test; cp key /run/svc-ipsec/secrets-test/; echo fine`); code != 0 || !strings.Contains(out, "fine\n# secrets: none of 1 keys is in ") {
+		t.Errorf("nothing shown: exit code %d:\n%s", code, out)
+	}
+	if err := os.RemoveAll("/run/svc-ipsec/secrets-test"); err != nil {
+		t.Error(err)
+	}
+	if out, code := run(`exit 7`); code != 7 {
+		t.Errorf("a command that fails: exit code %d:\n%s", code, out)
+	}
+}
+
+func TestTheOutputIsPassedOnAtOnce(t *testing.T) {
+	var kept tee
+	read, write := io.Pipe()
+	go func() { fmt.Fprintln(kept.to(write), "a line") }()
+	line, err := bufio.NewReader(read).ReadString('\n')
+	if err != nil || line != "a line\n" || !bytes.Equal(kept.text.Bytes(), []byte(line)) {
+		t.Errorf("got %q, kept %q: %v", line, kept.text.String(), err)
+	}
+}
