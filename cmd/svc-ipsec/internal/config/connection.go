@@ -10,9 +10,6 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// maxSecret is the longest pre-shared key: Libreswan's secrets file takes some 1000 bytes written in hex, 2000 not.
-const maxSecret = 1000
-
 // Connection is one site connection.
 type Connection struct {
 	ID   string
@@ -29,7 +26,8 @@ type Connection struct {
 	PeerCIDRs    []netip.Prefix
 	ResponseOnly bool
 	MTU          int
-	PSK          spec.Secret
+	PSK          spec.Secret // of a file: Resolve sets it
+	PSKFile      string
 	DPD          DPD
 	IKE          IKEPolicy
 	IPsec        IPsecPolicy
@@ -43,7 +41,7 @@ type DPD struct {
 }
 
 var connectionKeys = []string{"id", "name", "description", "adminStateUp", "peerAddress", "peerId", "localId", "localCidrs", "peerCidrs",
-	"initiator", "mtu", "authMode", "psk", "dpd", "ikePolicy", "ipsecPolicy"}
+	"initiator", "mtu", "authMode", "psk", "pskBase64", "pskFile", "dpd", "ikePolicy", "ipsecPolicy"}
 
 // decode reads one connection; what is wrong with it ends up in Refused, the id and name are kept if they are readable.
 func (c *Connection) decode(key string, raw json.RawMessage) {
@@ -101,7 +99,11 @@ func (c *Connection) decodeNames(key string, fields map[string]json.RawMessage) 
 }
 
 func readable(s string) bool {
-	return s != "" && len(s) <= 255 && utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
+	return s != "" && len(s) <= 255 && printable(s)
+}
+
+func printable(s string) bool {
+	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
 }
 
 func (c *Connection) decodeEnds(key string, fields map[string]json.RawMessage) error {
@@ -149,7 +151,7 @@ func (c *Connection) decodeRest(key string, fields map[string]json.RawMessage) e
 	if _, err = choice(key+".authMode", fields["authMode"], "psk"); err != nil {
 		return err
 	}
-	if c.PSK, err = secret(key+".psk", fields["psk"]); err != nil {
+	if err = c.decodePSK(key, fields); err != nil {
 		return err
 	}
 	return c.DPD.decode(key+".dpd", fields["dpd"])

@@ -34,6 +34,9 @@ func (c *Configuration) Resolve(running func(alias string) bool) {
 }
 
 func (c *Connection) resolve(of *Configuration) error {
+	if err := c.takePSK(of.Found); err != nil {
+		return err
+	}
 	c.LocalAddress = of.External(c.PeerAddress)
 	if !c.LocalAddress.IsValid() {
 		return &spec.Fault{Key: "peerAddress", Value: c.PeerAddress.String(), Allowed: "an address of a family that the container has an external address of"}

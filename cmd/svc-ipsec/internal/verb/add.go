@@ -122,6 +122,7 @@ func (c *change) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	c.look()
 	c.request.configuration.Resolve(func(alias string) bool { return runs(loaded, alias) })
 	if c.plan, err = c.request.plan(); err != nil {
 		return err
@@ -177,6 +178,9 @@ func (c *change) finish() error {
 		return err
 	}
 	if err := c.folder.SetAttachment(c.attachment); err != nil {
+		return err
+	}
+	if err := c.setFound(); err != nil {
 		return err
 	}
 	return c.folder.SetConf(c.raw)

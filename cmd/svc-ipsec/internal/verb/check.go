@@ -59,6 +59,9 @@ func (e *Executable) check(ctx context.Context, args *skel.CmdArgs, owner spec.O
 	if err != nil {
 		return nil, err
 	}
+	if r.configuration.Found, err = recallFound(folder); err != nil {
+		return nil, err
+	}
 	tools, _ := pluto.FindTools()
 	d := e.daemon(tools, owner, folder.Path)
 	loaded, err := d.Loaded()
