@@ -73,7 +73,7 @@ func (c *Connection) conflict(kept []*Connection) error {
 		switch {
 		case sameIDs && !bytes.Equal(c.PSK.Reveal(), other.PSK.Reveal()):
 			return fmt.Errorf("psk: connection %s has the same local and peer id with another key: allowed: one key for a pair of ids", spec.Quote(other.ID))
-		case samePeer && (c.IKE.Version != other.IKE.Version || c.IKE.Proposal != other.IKE.Proposal || c.IKE.Aggressive != other.IKE.Aggressive):
+		case samePeer && (c.IKE.Version != other.IKE.Version || c.IKE.Proposals != other.IKE.Proposals || c.IKE.Aggressive != other.IKE.Aggressive):
 			return fmt.Errorf("ikePolicy: connection %s to the same peerAddress %s has another one: allowed: one IKE policy for a peer address", spec.Quote(other.ID), c.PeerAddress)
 		}
 		for _, pair := range c.Pairs() {

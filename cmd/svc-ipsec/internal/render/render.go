@@ -66,13 +66,13 @@ func Conn(c *config.Connection, pair config.Pair) []byte {
 	if c.IKE.Aggressive {
 		put("aggressive", "yes")
 	}
-	put("ike", c.IKE.Proposal)
+	put("ike", c.IKE.Proposals)
 	if c.IPsec.Protocol == "ah" {
 		// `ah=` alone is refused by 4.10 and means something else before 5.3.
 		put("phase2", "ah")
-		put("phase2alg", c.IPsec.Proposal)
+		put("phase2alg", c.IPsec.Proposals)
 	} else {
-		put("esp", c.IPsec.Proposal)
+		put("esp", c.IPsec.Proposals)
 	}
 	put("pfs", "yes")
 	put("type", map[bool]string{false: "tunnel", true: "transport"}[c.IPsec.Transport])
