@@ -18,7 +18,8 @@ type Connection struct {
 	// Refused is why this connection does not run though the others do; nil if nothing is wrong with it.
 	Refused error
 
-	PeerAddress  netip.Addr
+	PeerAddress  netip.Addr // of a name: Resolve sets it
+	PeerName     string     // a host name, where peerAddress is one
 	LocalAddress netip.Addr // the external address of the peer's family; Resolve sets it
 	LocalID      Identity
 	PeerID       Identity
@@ -112,10 +113,10 @@ func (c *Connection) decodeEnds(key string, fields map[string]json.RawMessage) e
 		return err
 	}
 	if c.PeerAddress, err = spec.ParseAddress(key+".peerAddress", peer); err != nil {
-		if hostName.MatchString(peer) {
-			return &spec.Fault{Key: key + ".peerAddress", Value: peer, Allowed: "an IPv4 or IPv6 address; host names are not looked up"}
+		if !canBeName(peer) {
+			return &spec.Fault{Key: key + ".peerAddress", Value: peer, Allowed: "an IPv4 or IPv6 address, or a host name"}
 		}
-		return err
+		c.PeerName = strings.ToLower(peer)
 	}
 	if c.LocalID, err = identity(key+".localId", fields["localId"]); err != nil {
 		return err
@@ -123,7 +124,7 @@ func (c *Connection) decodeEnds(key string, fields map[string]json.RawMessage) e
 	if c.PeerID, err = identity(key+".peerId", fields["peerId"]); err != nil {
 		return err
 	}
-	if c.PeerID.IsZero() {
+	if c.PeerID.IsZero() && c.PeerName == "" {
 		c.PeerID = addressIdentity(c.PeerAddress)
 	}
 	if c.LocalCIDRs, err = cidrs(key+".localCidrs", fields["localCidrs"]); err != nil {

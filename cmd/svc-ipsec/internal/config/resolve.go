@@ -34,7 +34,13 @@ func (c *Configuration) Resolve(running func(alias string) bool) {
 }
 
 func (c *Connection) resolve(of *Configuration) error {
+	if !c.Up && c.PeerName != "" {
+		return nil // nobody looked for it
+	}
 	if err := c.takePSK(of.Found); err != nil {
+		return err
+	}
+	if err := c.takeAddress(of.Found); err != nil {
 		return err
 	}
 	c.LocalAddress = of.External(c.PeerAddress)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"flag"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -80,6 +81,25 @@ func TestAnotherSecretMakesAnotherConn(t *testing.T) {
 	}
 }
 
+// TestAPeersNameReachesNoFile keeps the daemon from looking names up: its only thread would stand still for it.
+func TestAPeersNameReachesNoFile(t *testing.T) {
+	document, err := os.ReadFile("testdata/ikev2.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := config.Decode(json.RawMessage(strings.Replace(string(document), `"200.200.200.2"`, `"name-of-the.peer"`, 1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Found.Names = map[string]config.Name{"name-of-the.peer": {Address: netip.MustParseAddr("200.200.200.2")}}
+	c.Resolve(func(string) bool { return false })
+	named, plain := &c.Connections[0], read(t, string(document))[0]
+	if named.Refused != nil || !bytes.Equal(Conn(named, named.Pairs()[0]), Conn(plain, plain.Pairs()[0])) ||
+		!bytes.Equal(Secrets([]*config.Connection{named}), Secrets([]*config.Connection{plain})) {
+		t.Errorf("%v: got\n%s", named.Refused, Conn(named, named.Pairs()[0]))
+	}
+}
+
 var hostile = []string{
 	"x\n\tleftupdown=/bin/touch /x", "x\r\nleftupdown=/x", `x"`, `"`, `\`, "x\x00y", `"; touch x`, "leftupdown=x", "$(touch x)", "`touch x`", "%any", "%fromfile",
 	"x y", "x\ty", "#x", "../../x", "\xff\xfe", "p\u0430ris", "x\u2028y", "include /etc/passwd", strings.Repeat("a", 64<<10), "'; drop", "{a,b}", "a:b", "@#", "@~x",
@@ -114,6 +134,10 @@ func TestNoStringReachesAFileUnchecked(t *testing.T) {
 			c, err := config.Decode(raw)
 			if err != nil {
 				continue
+			}
+			c.Found.Names = map[string]config.Name{}
+			for _, name := range c.PeerNames() {
+				c.Found.Names[name] = config.Name{Address: netip.MustParseAddr("200.200.200.9")}
 			}
 			c.Resolve(func(string) bool { return false })
 			for _, connection := range c.Wanted() {

@@ -122,7 +122,9 @@ func (c *change) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c.look()
+	if err := c.look(ctx); err != nil {
+		return err
+	}
 	c.request.configuration.Resolve(func(alias string) bool { return runs(loaded, alias) })
 	if c.plan, err = c.request.plan(); err != nil {
 		return err

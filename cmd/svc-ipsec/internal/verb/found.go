@@ -2,12 +2,15 @@ package verb
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/container"
@@ -25,6 +28,8 @@ const foundVersion = 1
 type keptFound struct {
 	Version int                 `json:"version"`
 	Files   map[string]keptFile `json:"files,omitempty"`
+	Names   map[string]keptName `json:"names,omitempty"`
+	At      time.Time           `json:"at"`
 }
 
 type keptFile struct {
@@ -32,10 +37,21 @@ type keptFile struct {
 	Fault   string `json:"fault,omitempty"`
 }
 
+type keptName struct {
+	Address netip.Addr `json:"address"`
+	Fault   string     `json:"fault,omitempty"`
+}
+
 // look finds what the configuration points at. What cannot be found is no fault of the container, but of the connections
 // that need it.
-func (c *change) look() {
-	c.request.configuration.Found = config.Found{Files: readKeys(c.request.configuration.PSKFiles())}
+func (c *change) look(ctx context.Context) error {
+	last, err := recallFound(c.folder)
+	if err != nil {
+		return err
+	}
+	wanted := c.request.configuration
+	wanted.Found = config.Found{Files: readKeys(wanted.PSKFiles()), Names: c.lookUpPeers(ctx, last.Names), At: time.Now()}
+	return nil
 }
 
 // readKeys reads pre-shared keys. An editor ends a file with a newline: one is taken off, and everything else is the key.
@@ -58,9 +74,13 @@ func readKeys(paths []string) map[string]config.File {
 
 // setFound keeps what was found. It holds secrets.
 func (c *change) setFound() error {
-	kept := keptFound{Version: foundVersion, Files: map[string]keptFile{}}
-	for path, file := range c.request.configuration.Found.Files {
+	found := c.request.configuration.Found
+	kept := keptFound{Version: foundVersion, Files: map[string]keptFile{}, Names: map[string]keptName{}, At: found.At}
+	for path, file := range found.Files {
 		kept.Files[path] = keptFile{Content: file.Content.Reveal(), Fault: file.Fault}
+	}
+	for name, peer := range found.Names {
+		kept.Names[name] = keptName(peer)
 	}
 	text, err := json.Marshal(kept)
 	if err != nil {
@@ -72,7 +92,7 @@ func (c *change) setFound() error {
 
 // recallFound reads back what the last good ADD found; nothing, if there was none.
 func recallFound(f *container.Folder) (config.Found, error) {
-	found := config.Found{Files: map[string]config.File{}}
+	found := config.Found{Files: map[string]config.File{}, Names: map[string]config.Name{}}
 	text, err := os.ReadFile(filepath.Join(f.Path, foundFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return found, nil
@@ -90,5 +110,9 @@ func recallFound(f *container.Folder) (config.Found, error) {
 	for path, file := range kept.Files {
 		found.Files[path] = config.File{Content: spec.NewSecret(file.Content), Fault: file.Fault}
 	}
+	for name, peer := range kept.Names {
+		found.Names[name] = config.Name(peer)
+	}
+	found.At = kept.At
 	return found, nil
 }

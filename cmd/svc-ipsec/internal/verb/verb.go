@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/lookup"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/pluto"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 	"github.com/svc-supervisor/svc-supervisor/pkg/unit"
@@ -35,6 +36,8 @@ type Executable struct {
 	Root string // where the containers' folders are
 	Out  io.Writer
 	Log  *slog.Logger
+	// LookUp finds the addresses of peers that have names.
+	LookUp lookup.Resolver
 	// Context ends when this process is asked to; a verb then takes back what it began.
 	Context context.Context
 }

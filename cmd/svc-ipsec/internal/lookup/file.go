@@ -1,7 +1,7 @@
-// Package lookup finds what a configuration only points at: files of secrets.
+// Package lookup finds what a configuration only points at: files of secrets, and the addresses of peers that have names.
 //
 // It promises that a file is read only if nobody but root could have put it there, changed it or looked into it, that no
-// read waits for a writer, and that no fault repeats a file's content.
+// read waits for a writer, and that no fault repeats a file's content. All names have one deadline together.
 package lookup
 
 import (
