@@ -29,6 +29,8 @@ type Connection struct {
 	MTU          int
 	PSK          spec.Secret // of a file: Resolve sets it
 	PSKFile      string
+	Files        CertificateFiles // of authMode certificate
+	Certificate  Certificate      // what was found in them: Resolve sets it
 	DPD          DPD
 	IKE          IKEPolicy
 	IPsec        IPsecPolicy
@@ -42,7 +44,8 @@ type DPD struct {
 }
 
 var connectionKeys = []string{"id", "name", "description", "adminStateUp", "peerAddress", "peerId", "localId", "localCidrs", "peerCidrs",
-	"initiator", "mtu", "authMode", "psk", "pskBase64", "pskFile", "dpd", "ikePolicy", "ipsecPolicy"}
+	"initiator", "mtu", "authMode", "psk", "pskBase64", "pskFile", "certificate",
+	"dpd", "ikePolicy", "ipsecPolicy"}
 
 // decode reads one connection; what is wrong with it ends up in Refused, the id and name are kept if they are readable.
 func (c *Connection) decode(key string, raw json.RawMessage) {
@@ -149,10 +152,7 @@ func (c *Connection) decodeRest(key string, fields map[string]json.RawMessage) e
 	if c.MTU, err = number(key+".mtu", fields["mtu"], least, 65535, 1500); err != nil {
 		return err
 	}
-	if _, err = choice(key+".authMode", fields["authMode"], "psk"); err != nil {
-		return err
-	}
-	if err = c.decodePSK(key, fields); err != nil {
+	if err = c.decodeAuthentication(key, fields); err != nil {
 		return err
 	}
 	return c.DPD.decode(key+".dpd", fields["dpd"])

@@ -12,9 +12,10 @@ import (
 // Found is what a document only points at: this room does no I/O, so room verb looks, and sets it before Resolve. What is
 // missing in it refuses the connections that need it.
 type Found struct {
-	Files map[string]File // by path
-	Names map[string]Name // of peers
-	At    time.Time       // when the names were looked up
+	Files        map[string]File // by path
+	Certificates map[CertificateFiles]Certificate
+	Names        map[string]Name // of peers
+	At           time.Time       // when the names were looked up
 }
 
 // File is what a file holds, or why that cannot be had.

@@ -51,6 +51,10 @@ func Conn(c *config.Connection, pair config.Pair) []byte {
 	put("connalias", c.Alias())
 	put("left", c.LocalAddress)
 	put("leftid", c.LocalID)
+	if c.ByCertificate() {
+		put("leftcert", c.Certificate.Nickname)
+		put("leftsendcert", "always") // a peer that has our issuer's certificate alone need not ask for ours
+	}
 	if !pair.Host {
 		put("leftsubnet", pair.Local)
 	}
@@ -61,7 +65,12 @@ func Conn(c *config.Connection, pair config.Pair) []byte {
 	if !pair.Host {
 		put("rightsubnet", pair.Peer)
 	}
-	put("authby", "secret")
+	if c.ByCertificate() {
+		put("rightca", c.Certificate.PeerCA)
+		put("authby", c.Certificate.AuthBy)
+	} else {
+		put("authby", "secret")
+	}
 	put("ikev2", map[string]string{"v1": "no", "v2": "yes"}[c.IKE.Version])
 	if c.IKE.Aggressive {
 		put("aggressive", "yes")
@@ -92,7 +101,7 @@ func Conn(c *config.Connection, pair config.Pair) []byte {
 	put("initial-contact", "yes")
 	put("fragmentation", "yes")
 	put("auto", Auto(c.ResponseOnly))
-	sum := sha256.Sum256(append([]byte(c.Alias()+"\x00"), c.PSK.Reveal()...))
+	sum := sha256.Sum256(append([]byte(c.Alias()+"\x00"+c.Certificate.Digest), c.PSK.Reveal()...))
 	fmt.Fprintf(&b, "# key %s\n", hex.EncodeToString(sum[:8]))
 	return b.Bytes()
 }
@@ -107,12 +116,15 @@ func Auto(responseOnly bool) string {
 	return "start"
 }
 
-// Secrets is ipsec.secrets: the key of every pair of identities, in hex, since every other form refuses some byte and the
+// Secrets is ipsec.secrets: the pre-shared key of every pair of identities, in hex, since every other form refuses some byte and the
 // daemon logs a line that it refuses.
 func Secrets(connections []*config.Connection) []byte {
 	var b bytes.Buffer
 	seen := map[string]bool{}
 	for _, c := range connections {
+		if c.ByCertificate() {
+			continue
+		}
 		line := fmt.Sprintf("%s %s : PSK 0x%s\n", c.LocalID, c.PeerID, hex.EncodeToString(c.PSK.Reveal()))
 		if !seen[line] {
 			b.WriteString(line)

@@ -22,13 +22,29 @@ func read(t *testing.T, document string) []*config.Connection {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.Resolve(func(string) bool { return false })
+	resolve(c)
 	for _, connection := range c.Connections {
 		if connection.Refused != nil {
 			t.Fatal(connection.Refused)
 		}
 	}
 	return c.Wanted()
+}
+
+// resolve finds everything that a document points at.
+func resolve(c *config.Configuration) {
+	c.Found.Names = map[string]config.Name{}
+	for i, name := range c.PeerNames() {
+		c.Found.Names[name] = config.Name{Address: netip.AddrFrom4([4]byte{200, 200, 200, byte(9 + i)})}
+	}
+	c.Found.Certificates = map[config.CertificateFiles]config.Certificate{}
+	for i, files := range c.Certificates() {
+		c.Found.Certificates[files] = []config.Certificate{
+			{Nickname: "svc-a44b40523a3d7b28-27b809ad6039b77d", AuthBy: "rsasig", PeerCA: "%same", Digest: "1"},
+			{Nickname: "svc-cb612727a895d057-0976c50896b29a87", AuthBy: "ecdsa", PeerCA: "C=FR, O=Example, CN=ca", Digest: "2"},
+		}[i]
+	}
+	c.Resolve(func(string) bool { return false })
 }
 
 func TestConnsAndSecretsAreTheGoldenOnes(t *testing.T) {
@@ -108,7 +124,14 @@ var hostile = []string{
 // TestNoStringReachesAFileUnchecked puts each hostile string into each string of a document. Whatever is still accepted
 // must make conns of the known keys alone, one a line.
 func TestNoStringReachesAFileUnchecked(t *testing.T) {
-	text, err := os.ReadFile("testdata/ikev2.json")
+	for _, name := range []string{"ikev2", "certificate"} {
+		t.Run(name, func(t *testing.T) { putHostile(t, "testdata/"+name+".json") })
+	}
+}
+
+func putHostile(t *testing.T, path string) {
+	t.Helper()
+	text, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,17 +158,17 @@ func TestNoStringReachesAFileUnchecked(t *testing.T) {
 			if err != nil {
 				continue
 			}
-			c.Found.Names = map[string]config.Name{}
-			for _, name := range c.PeerNames() {
-				c.Found.Names[name] = config.Name{Address: netip.MustParseAddr("200.200.200.9")}
-			}
-			c.Resolve(func(string) bool { return false })
+			resolve(c)
 			for _, connection := range c.Wanted() {
 				for _, pair := range connection.Pairs() {
 					check(t, value, known, Conn(connection, pair))
 				}
 				secrets := string(Secrets([]*config.Connection{connection}))
-				if strings.Count(secrets, "\n") != 1 || !strings.Contains(secrets, " : PSK 0x") {
+				if connection.ByCertificate() {
+					if secrets != "" {
+						t.Errorf("%q makes the secrets %q", value, secrets)
+					}
+				} else if strings.Count(secrets, "\n") != 1 || !strings.Contains(secrets, " : PSK 0x") {
 					t.Errorf("%q makes the secrets %q", value, secrets)
 				}
 			}

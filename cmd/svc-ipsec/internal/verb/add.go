@@ -8,7 +8,9 @@ import (
 
 	"github.com/containernetworking/cni/pkg/skel"
 
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/container"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/credential"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/link"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/pluto"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
@@ -26,6 +28,9 @@ type change struct {
 	tools      pluto.Tools
 	plan       *link.Plan
 	refused    map[string]string // conns that the daemon refused, with its reason
+
+	last        config.Found // what the last good ADD found
+	credentials map[string]*credential.Credential
 }
 
 // Add makes a container, or brings one that runs to a new configuration in place.

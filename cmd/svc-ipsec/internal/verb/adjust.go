@@ -16,6 +16,10 @@ func (c *change) adjust(ctx context.Context, d *pluto.Daemon, specs []pluto.Spec
 	if err := answers(ctx, d); err != nil {
 		return err
 	}
+	specs, err := c.certify(ctx, d, specs)
+	if err != nil {
+		return err
+	}
 	files, err := d.Loaded()
 	if err != nil {
 		return err

@@ -29,7 +29,9 @@ type keptFound struct {
 	Version int                 `json:"version"`
 	Files   map[string]keptFile `json:"files,omitempty"`
 	Names   map[string]keptName `json:"names,omitempty"`
-	At      time.Time           `json:"at"`
+	// A list: its keys are objects.
+	Certificates []keptCertificate `json:"certificates,omitempty"`
+	At           time.Time         `json:"at"`
 }
 
 type keptFile struct {
@@ -42,15 +44,25 @@ type keptName struct {
 	Fault   string     `json:"fault,omitempty"`
 }
 
+type keptCertificate struct {
+	Files config.CertificateFiles `json:"files"`
+	Found config.Certificate      `json:"found"`
+}
+
 // look finds what the configuration points at. What cannot be found is no fault of the container, but of the connections
 // that need it.
 func (c *change) look(ctx context.Context) error {
-	last, err := recallFound(c.folder)
-	if err != nil {
+	var err error
+	if c.last, err = recallFound(c.folder); err != nil {
 		return err
 	}
-	wanted := c.request.configuration
-	wanted.Found = config.Found{Files: readKeys(wanted.PSKFiles()), Names: c.lookUpPeers(ctx, last.Names), At: time.Now()}
+	wanted, now := c.request.configuration, time.Now()
+	wanted.Found = config.Found{
+		Files:        readKeys(wanted.PSKFiles()),
+		Certificates: c.readCertificates(wanted.Certificates(), now),
+		Names:        c.lookUpPeers(ctx, c.last.Names),
+		At:           now,
+	}
 	return nil
 }
 
@@ -82,6 +94,9 @@ func (c *change) setFound() error {
 	for name, peer := range found.Names {
 		kept.Names[name] = keptName(peer)
 	}
+	for files, certificate := range found.Certificates {
+		kept.Certificates = append(kept.Certificates, keptCertificate{files, certificate})
+	}
 	text, err := json.Marshal(kept)
 	if err != nil {
 		return err
@@ -92,7 +107,8 @@ func (c *change) setFound() error {
 
 // recallFound reads back what the last good ADD found; nothing, if there was none.
 func recallFound(f *container.Folder) (config.Found, error) {
-	found := config.Found{Files: map[string]config.File{}, Names: map[string]config.Name{}}
+	found := config.Found{Files: map[string]config.File{}, Names: map[string]config.Name{},
+		Certificates: map[config.CertificateFiles]config.Certificate{}}
 	text, err := os.ReadFile(filepath.Join(f.Path, foundFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return found, nil
@@ -112,6 +128,9 @@ func recallFound(f *container.Folder) (config.Found, error) {
 	}
 	for name, peer := range kept.Names {
 		found.Names[name] = config.Name(peer)
+	}
+	for _, certificate := range kept.Certificates {
+		found.Certificates[certificate.Files] = certificate.Found
 	}
 	found.At = kept.At
 	return found, nil

@@ -1,0 +1,260 @@
+package main
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+// authority issues the certificates of a test.
+type authority struct {
+	t           *testing.T
+	dir         string
+	certificate *x509.Certificate
+	key         crypto.Signer
+	file        string
+	between     []byte // what stands between what it issues and the root, in PEM
+}
+
+// newAuthority makes a root, or an authority below one.
+func newAuthority(t *testing.T, name string, root *authority) *authority {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "ca") // a short name: a reason repeats no long one
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	a := &authority{t: t, dir: dir, key: newKey(t, "rsa"), file: filepath.Join(dir, "ca.pem")}
+	template := &x509.Certificate{SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: subjectOf(name), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign}
+	issuer, by := template, a.key
+	if root != nil {
+		issuer, by = root.certificate, root.key
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, issuer, a.key.Public(), by)
+	if err == nil {
+		a.certificate, err = x509.ParseCertificate(der)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	writePEM(t, a.file, "CERTIFICATE", der, 0o644)
+	if root != nil {
+		a.between = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	}
+	return a
+}
+
+func subjectOf(name string) pkix.Name {
+	return pkix.Name{Country: []string{"FR"}, Organization: []string{"Example"}, CommonName: name}
+}
+
+func newKey(t *testing.T, kind string) crypto.Signer {
+	t.Helper()
+	if kind == "rsa" {
+		key, err := rsa.GenerateKey(rand.Reader, 2048)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return key
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+func writePEM(t *testing.T, path, kind string, der []byte, mode os.FileMode) {
+	t.Helper()
+	if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), mode); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// issue writes a certificate for a name, which may be an address too, and returns the object of a connection's key
+// "certificate". Another's authority is the peer's.
+func (a *authority) issue(name string, key crypto.Signer, ends time.Time, peers *authority) string {
+	a.t.Helper()
+	template := &x509.Certificate{SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: subjectOf(name), NotBefore: time.Now().Add(-time.Hour), NotAfter: ends,
+		KeyUsage: x509.KeyUsageDigitalSignature, BasicConstraintsValid: true, DNSNames: []string{name + ".example.org"}}
+	if ip := net.ParseIP(name); ip != nil {
+		template.DNSNames, template.IPAddresses = nil, []net.IP{ip}
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, a.certificate, key.Public(), a.key)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	packed, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	file := filepath.Join(a.dir, name)
+	if err := os.WriteFile(file+".pem", append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), a.between...), 0o644); err != nil {
+		a.t.Fatal(err)
+	}
+	writePEM(a.t, file+".key", "PRIVATE KEY", packed, 0o600)
+	return fmt.Sprintf(`{"certificateFile":%q,"privateKeyFile":%q,"caFile":%q}`, file+".pem", file+".key", peers.file)
+}
+
+// by is a configuration of one connection by certificate.
+func by(certificate, external, peer, peerID, local, remote, more string) string {
+	return fmt.Sprintf(`{"externalIps":[%q],"connections":[{"id":"cert","peerAddress":%q,"peerId":%q,"localCidrs":[%q],"peerCidrs":[%q],
+		"authMode":"certificate","certificate":%s%s}]}`, external, peer, peerID, local, remote, certificate, more)
+}
+
+func TestTwoEndsKnowEachOtherByTheirCertificates(t *testing.T) {
+	onGround(t)
+	left, right := sites(t)
+	ca, ends := newAuthority(t, "ca", nil), time.Now().Add(time.Hour)
+	between := newAuthority(t, "between", ca)
+	for _, test := range []struct {
+		what, kind, version string
+		leftID, rightID     string // whom the other end expects
+		issuer              *authority
+		database            int // how many certificates are needed, and keys
+	}{
+		{"IKEv2 by RSA, names", "rsa", "v2", "left.example.org", "right.example.org", ca, 3},
+		{"IKEv2 by ECDSA, a subject", "ecdsa", "v2", "C=FR, O=Example, CN=left", "C=FR, O=Example, CN=right", ca, 3},
+		{"IKEv1 by RSA", "rsa", "v1", "C=FR, O=Example, CN=left", "right.example.org", ca, 3},
+		{"IKEv2 below another authority", "rsa", "v2", "left.example.org", "right.example.org", between, 4},
+	} {
+		version := `,"ikePolicy":{"ikeVersion":"` + test.version + `"}`
+		right.configuration = by(test.issuer.issue("right", newKey(t, test.kind), ends, ca), "200.200.200.2", "100.100.100.2", test.leftID, "10.2.0.0/24", "10.1.0.0/24", version+`,"initiator":"response-only"`)
+		left.configuration = by(test.issuer.issue("left", newKey(t, test.kind), ends, ca), "100.100.100.2", "200.200.200.2", test.rightID, "10.1.0.0/24", "10.2.0.0/24", version)
+		before := known(left)
+		right.must("ADD")
+		left.must("ADD")
+		if h := left.health(); h.Connections[0].Reason != "" {
+			t.Fatalf("%s: %s", test.what, h.Connections[0].Reason)
+		}
+		eventually(t, test.what, func() bool { return known(left) > before })
+		left.must("CHECK")
+		if out := sh(t, "find", "/run/svc-ipsec", "!", "-type", "s", "-perm", "/077"); out != "" {
+			t.Errorf("others may look at %s", out)
+		}
+		// What the certificates before these brought is gone.
+		database := sh(t, "certutil", "-L", "-d", "sql:/run/svc-ipsec/vpn-l/nss") + sh(t, "certutil", "-K", "-d", "sql:/run/svc-ipsec/vpn-l/nss")
+		if strings.Count(database, "svc-") != 2 || strings.Count(database, "svc-")+strings.Count(database, "ca-") != test.database {
+			t.Errorf("%s: the key database has\n%s", test.what, database)
+		}
+	}
+}
+
+// known counts how often a container's daemon knew its peer by a certificate.
+func known(c *subject) int {
+	said := tryShell("journalctl", "--no-pager", "-o", "cat", "-u", "svc-"+c.name)
+	return len(regexp.MustCompile(`authenticated peer .* using peer certificate .* issued by CA 'C=FR, O=Example, CN=`).FindAllString(said, -1))
+}
+
+func TestACertificateThatDoesNotHoldIsAReason(t *testing.T) {
+	onGround(t)
+	left, right := sites(t)
+	ca, other, hour := newAuthority(t, "ca", nil), newAuthority(t, "other", nil), time.Now().Add(time.Hour)
+	psk := `},{"id":"psk","peerAddress":"200.200.200.9","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.9.0.0/24"],"psk":"k"`
+	ours := func(peers *authority, ends time.Time) string { return ca.issue("left", newKey(t, "rsa"), ends, peers) }
+	leftBy := func(certificate, peerID string) {
+		t.Helper()
+		left.configuration = by(certificate, "100.100.100.2", "200.200.200.2", peerID, "10.1.0.0/24", "10.2.0.0/24", psk)
+		left.must("ADD")
+	}
+	rightBy := func(certificate string) {
+		t.Helper()
+		right.configuration = by(certificate, "200.200.200.2", "100.100.100.2", "left.example.org", "10.2.0.0/24", "10.1.0.0/24", `,"initiator":"response-only"`)
+		right.must("ADD")
+	}
+	says := func(reason string) {
+		t.Helper()
+		eventually(t, reason, func() bool {
+			left.must("CHECK")
+			return strings.Contains(left.health().Connections[0].Reason, reason)
+		})
+	}
+	rightBy(other.issue("right", newKey(t, "rsa"), hour, ca))
+	leftBy(ours(ca, hour), "right.example.org")
+	serial := serials(left.whack("--status"))["psk-0-0"]
+	says("the peer's certificate is of another CA")
+
+	// The daemon, which runs, is told of the other authority.
+	before := known(left)
+	leftBy(ours(other, hour), "right.example.org")
+	eventually(t, "the other authority is known", func() bool { return known(left) > before })
+	leftBy(ours(other, hour), "wrong.example.org")
+	says("the peer's certificate is not of its id")
+
+	for _, test := range []struct {
+		ends      time.Time
+		key, says string
+	}{
+		{time.Now().Add(-time.Minute), "left.key", "certificate: certificateFile: the certificate has expired at "},
+		{hour, "none.key", "privateKeyFile"},
+		{hour, "left.pem", "mode 0644"},
+	} {
+		leftBy(strings.Replace(ours(other, test.ends), "left.key", test.key, 1), "right.example.org")
+		contains(t, "the reason", left.health().Connections[0].Reason, test.says)
+		left.must("CHECK")
+		contains(t, "the reason that CHECK tells", left.health().Connections[0].Reason, test.says)
+	}
+
+	soon := time.Now().Add(3 * time.Second)
+	rightBy(ca.issue("right", newKey(t, "rsa"), soon, ca))
+	time.Sleep(time.Until(soon.Add(2 * time.Second))) // what the test is about: the certificate ends by the clock
+	leftBy(ours(ca, hour), "right.example.org")
+	says("the peer's certificate has expired")
+	if now := serials(left.whack("--status"))["psk-0-0"]; serial == "" || now != serial {
+		t.Errorf("the other conn was added again: %q, before %q", now, serial)
+	}
+	said := sh(t, "journalctl", "--no-pager", "-o", "export")
+	if strings.Contains(said, "PRIVATE KEY") || strings.Contains(said, "pk12util -") {
+		t.Error("the journal tells of a private key")
+	}
+}
+
+func TestARenewedCertificateForTheSameKeyKeepsTheKey(t *testing.T) {
+	onGround(t)
+	c := newContainer(t, "vpn-renew")
+	ca, key := newAuthority(t, "ca", nil), newKey(t, "rsa")
+	add := func(ends time.Duration) (conn, database string) {
+		t.Helper()
+		c.configuration = by(ca.issue("left", key, time.Now().Add(ends), ca), "100.100.100.2", "200.200.200.2", "right.example.org", "10.1.0.0/24", "10.2.0.0/24", "")
+		c.must("ADD")
+		text, err := os.ReadFile("/run/svc-ipsec/vpn-renew/conns/cert-0-0.conf")
+		if err != nil {
+			t.Fatalf("%v: %s", err, c.health().Connections[0].Reason)
+		}
+		return string(text), sh(t, "certutil", "-L", "-d", "sql:/run/svc-ipsec/vpn-renew/nss")
+	}
+	first, _ := add(time.Hour)
+	second, database := add(2 * time.Hour)
+	if first == second || strings.Count(database, "svc-") != 1 || !strings.Contains(database, "u,u,u") {
+		t.Errorf("the key database has\n%s", database)
+	}
+	serial := serials(c.whack("--status"))
+	c.must("ADD")
+	if now := serials(c.whack("--status")); serial["cert-0-0"] == "" || now["cert-0-0"] != serial["cert-0-0"] {
+		t.Errorf("the conn was added again for nothing: %v, before %v", now, serial)
+	}
+	pid := c.property("MainPID")
+	sh(t, "kill", "-KILL", pid)
+	eventually(t, "another daemon", func() bool { return c.property("MainPID") != pid && c.property("ActiveState") == "active" })
+	c.must("CHECK")
+	c.configuration = fmt.Sprintf(oneConnection, "")
+	c.must("ADD")
+	if database := sh(t, "certutil", "-L", "-d", "sql:/run/svc-ipsec/vpn-renew/nss"); strings.Contains(database, "svc-") || strings.Contains(database, "ca-") {
+		t.Errorf("what nobody needs is left:\n%s", database)
+	}
+}
