@@ -2,9 +2,11 @@ package main
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
@@ -90,6 +92,41 @@ func TestAPeerIsFollowedByItsName(t *testing.T) {
 	}
 	if kept := serials(c.whack("--status")); kept["named-0-0"] != "" || kept["first-0-0"] != serial["first-0-0"] {
 		t.Errorf("conns %v", kept)
+	}
+	c.must("CHECK")
+}
+
+func TestADNSServerThatDoesNotAnswerHoldsNothingUp(t *testing.T) {
+	onGround(t)
+	before, err := os.ReadFile("/etc/resolv.conf")
+	if err != nil && !os.IsNotExist(err) {
+		t.Fatal(err)
+	}
+	silent, err := net.ListenPacket("udp4", "127.0.0.1:53")
+	if err != nil {
+		t.Skipf("requires port 53 of the loopback: %v", err)
+	}
+	defer func() { _ = silent.Close() }()
+	if err := os.WriteFile("/etc/resolv.conf", []byte("nameserver 127.0.0.1\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = os.WriteFile("/etc/resolv.conf", before, 0o644) }()
+	c := newContainer(t, "vpn-silent")
+	var named []string
+	for i := range 20 {
+		named = append(named, fmt.Sprintf(`,{"id":"n%d","peerAddress":"n%d.ground.test","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.%d.0.0/24"],"psk":"k"}`, i, i, i+20))
+	}
+	c.configuration = fmt.Sprintf(oneConnection, strings.Join(named, ""))
+	began := time.Now()
+	c.must("ADD")
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("ADD took %s for names that have 3 seconds together", took)
+	}
+	for _, connection := range c.health().Connections[1:] {
+		contains(t, connection.ID, connection.Reason, "no answer from DNS")
+	}
+	if loaded := serials(c.whack("--status")); loaded["first-0-0"] == "" || len(loaded) != 1 {
+		t.Errorf("conns %v", loaded)
 	}
 	c.must("CHECK")
 }
