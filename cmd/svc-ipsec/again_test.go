@@ -53,7 +53,7 @@ func TestAddAgainTouchesOnlyWhatDiffers(t *testing.T) {
 		t.Error("it is still in the bridge")
 	}
 	c.must("CHECK")
-	c.configuration = fmt.Sprintf(oneConnection, `,{"id":"bad","peerAddress":"x","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.9.0.0/24"],"psk":"k"}`)
+	c.configuration = fmt.Sprintf(oneConnection, `,{"id":"bad","peerAddress":"192.0.2.300","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.9.0.0/24"],"psk":"k"}`)
 	c.must("ADD")
 	same("a bad one beside it", "first-0-0")
 	contains(t, "the reason", fmt.Sprint(c.health().Connections[1].Reason), "peerAddress")

@@ -9,13 +9,16 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config/configtest"
 )
 
-// TestLibreswanAcceptsExactlyTheTable asks Libreswan itself about every cell of the table, alone and in company.
-func TestLibreswanAcceptsExactlyTheTable(t *testing.T) {
+var everyUse = []use{useIKEv1, useIKEv2, useESPv1, useESPv2, useAHv1, useAHv2}
+
+// libreswan says whether Libreswan itself accepts a text.
+func libreswan(t *testing.T) func(where use, text string) bool {
+	t.Helper()
 	ipsec, err := exec.LookPath("ipsec")
 	if err != nil {
 		t.Skip("requires libreswan: ipsec is not installed")
 	}
-	accepts := func(where use, text string) bool {
+	return func(where use, text string) bool {
 		version := map[bool]string{true: "-v1", false: "-v2"}[where&(useIKEv1|useESPv1|useAHv1) != 0]
 		kind := "ike"
 		if where&useESP != 0 {
@@ -25,8 +28,13 @@ func TestLibreswanAcceptsExactlyTheTable(t *testing.T) {
 		}
 		return exec.Command(ipsec, "algparse", version, "-pfs=yes", kind+"="+text).Run() == nil
 	}
+}
+
+// TestLibreswanAcceptsExactlyTheTable asks Libreswan itself about every cell of the table, alone and in company.
+func TestLibreswanAcceptsExactlyTheTable(t *testing.T) {
+	accepts := libreswan(t)
 	first := func(table []algorithm) algorithm { return table[0] }
-	for _, where := range []use{useIKEv1, useIKEv2, useESPv1, useESPv2, useAHv1, useAHv2} {
+	for _, where := range everyUse {
 		if where&useAH == 0 {
 			for _, a := range encryptions {
 				text := compose(a, first(integrities), first(groups), where)

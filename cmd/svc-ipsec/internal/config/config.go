@@ -4,7 +4,8 @@
 // file that another room writes. A fault inside one connection refuses that connection alone, with a reason that names
 // the key, the value and what is allowed; a fault of the document itself refuses the document. Secrets are in no fault.
 //
-// It does no I/O and looks up no name.
+// It does no I/O and looks up no name: what a document only points at (a key or a certificate in a file,
+// a peer's address behind a name) is handed in as Found.
 package config
 
 import (
@@ -33,6 +34,7 @@ type Configuration struct {
 	ExternalIPs []netip.Addr // at most one of each family
 	ExternalMAC net.HardwareAddr
 	Connections []Connection // in the document's order, the refused and the administratively down ones too
+	Found       Found        // what the document points at
 }
 
 var configurationKeys = []string{"id", "name", "description", "externalIps", "externalMac", "connections"}

@@ -42,8 +42,8 @@ func TestAPlainConnectionGetsTheDefaults(t *testing.T) {
 		t.Fatal(connection.Refused)
 	}
 	want := Connection{ID: "a", Up: true, MTU: 1500, DPD: DPD{"hold", 30, 120},
-		IKE:   IKEPolicy{Version: "v2", Proposal: "aes256-sha2_256;modp2048", Lifetime: 3600},
-		IPsec: IPsecPolicy{Protocol: "esp", Proposal: "aes256-sha2_256;modp2048", Lifetime: 3600}}
+		IKE:   IKEPolicy{Version: "v2", Proposals: "aes256-sha2_256;modp2048", Lifetime: 3600},
+		IPsec: IPsecPolicy{Protocol: "esp", Proposals: "aes256-sha2_256;modp2048", Lifetime: 3600}}
 	if connection.IKE != want.IKE || connection.IPsec != want.IPsec || connection.DPD != want.DPD || connection.MTU != want.MTU || connection.ResponseOnly {
 		t.Errorf("got %+v", connection)
 	}
@@ -80,7 +80,9 @@ func TestAFaultInsideAConnectionRefusesThatOneAlone(t *testing.T) {
 		{`"psk":""`, "connections[0].psk"},
 		{`"psk":7`, "connections[0].psk"},
 		{`"psk":"\ud800"`, "connections[0].psk"},
-		{`"peerAddress":"vpn.example.org"`, "host names are not looked up"},
+		{`"peerAddress":"vpn.example.org"`, `peerAddress "vpn.example.org": was not looked up`},
+		{`"peerAddress":"192.0.2.300"`, `connections[0].peerAddress "192.0.2.300": allowed: an IPv4 or IPv6 address, or a host name`},
+		{`"peerAddress":"` + strings.Repeat("a.", 127) + `"`, "peerAddress"},
 		{`"peerAddress":"192.0.2.1; touch x"`, "connections[0].peerAddress"},
 		{`"peerAddress":"192.0.2.1"`, "another address than the external one"},
 		{`"peerAddress":"127.0.0.1"`, "connections[0].peerAddress"},
@@ -293,7 +295,7 @@ func FuzzDecode(f *testing.F) {
 		}
 		c.Resolve(func(string) bool { return false })
 		for _, connection := range c.Wanted() {
-			for _, value := range []string{connection.LocalID.String(), connection.PeerID.String(), connection.Alias(), connection.IKE.Proposal, connection.IPsec.Proposal} {
+			for _, value := range []string{connection.LocalID.String(), connection.PeerID.String(), connection.Alias(), connection.IKE.Proposals, connection.IPsec.Proposals} {
 				inner := strings.TrimSuffix(strings.TrimPrefix(value, `"`), `"`)
 				if value == "" || strings.ContainsAny(inner, "\"\n\r\x00\\") || inner == value && strings.ContainsAny(value, " \t") {
 					t.Errorf("%q is not one word", value)

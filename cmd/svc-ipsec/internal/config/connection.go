@@ -10,9 +10,6 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// maxSecret is the longest pre-shared key: Libreswan's secrets file takes some 1000 bytes written in hex, 2000 not.
-const maxSecret = 1000
-
 // Connection is one site connection.
 type Connection struct {
 	ID   string
@@ -21,7 +18,8 @@ type Connection struct {
 	// Refused is why this connection does not run though the others do; nil if nothing is wrong with it.
 	Refused error
 
-	PeerAddress  netip.Addr
+	PeerAddress  netip.Addr // of a name: Resolve sets it
+	PeerName     string     // a host name, where peerAddress is one
 	LocalAddress netip.Addr // the external address of the peer's family; Resolve sets it
 	LocalID      Identity
 	PeerID       Identity
@@ -29,7 +27,10 @@ type Connection struct {
 	PeerCIDRs    []netip.Prefix
 	ResponseOnly bool
 	MTU          int
-	PSK          spec.Secret
+	PSK          spec.Secret // of a file: Resolve sets it
+	PSKFile      string
+	Files        CertificateFiles // of authMode certificate
+	Certificate  Certificate      // what was found in them: Resolve sets it
 	DPD          DPD
 	IKE          IKEPolicy
 	IPsec        IPsecPolicy
@@ -43,7 +44,8 @@ type DPD struct {
 }
 
 var connectionKeys = []string{"id", "name", "description", "adminStateUp", "peerAddress", "peerId", "localId", "localCidrs", "peerCidrs",
-	"initiator", "mtu", "authMode", "psk", "dpd", "ikePolicy", "ipsecPolicy"}
+	"initiator", "mtu", "authMode", "psk", "pskBase64", "pskFile", "certificate",
+	"dpd", "ikePolicy", "ipsecPolicy"}
 
 var dpdKeys = []string{"action", "interval", "timeout"}
 
@@ -103,7 +105,11 @@ func (c *Connection) decodeNames(key string, fields map[string]json.RawMessage) 
 }
 
 func readable(s string) bool {
-	return s != "" && len(s) <= 255 && utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
+	return s != "" && len(s) <= 255 && printable(s)
+}
+
+func printable(s string) bool {
+	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
 }
 
 func (c *Connection) decodeEnds(key string, fields map[string]json.RawMessage) error {
@@ -112,10 +118,10 @@ func (c *Connection) decodeEnds(key string, fields map[string]json.RawMessage) e
 		return err
 	}
 	if c.PeerAddress, err = spec.ParseAddress(key+".peerAddress", peer); err != nil {
-		if hostName.MatchString(peer) {
-			return &spec.Fault{Key: key + ".peerAddress", Value: peer, Allowed: "an IPv4 or IPv6 address; host names are not looked up"}
+		if !canBeName(peer) {
+			return &spec.Fault{Key: key + ".peerAddress", Value: peer, Allowed: "an IPv4 or IPv6 address, or a host name"}
 		}
-		return err
+		c.PeerName = strings.ToLower(peer)
 	}
 	if a := c.PeerAddress; a.IsLoopback() || !a.Is4() && a.IsLinkLocalUnicast() {
 		return &spec.Fault{Key: key + ".peerAddress", Value: peer, Allowed: "not a loopback address, nor a link-local one of IPv6"}
@@ -126,7 +132,7 @@ func (c *Connection) decodeEnds(key string, fields map[string]json.RawMessage) e
 	if c.PeerID, err = identity(key+".peerId", fields["peerId"]); err != nil {
 		return err
 	}
-	if c.PeerID.IsZero() {
+	if c.PeerID.IsZero() && c.PeerName == "" {
 		c.PeerID = addressIdentity(c.PeerAddress)
 	}
 	if c.LocalCIDRs, err = cidrs(key+".localCidrs", fields["localCidrs"]); err != nil {
@@ -151,10 +157,7 @@ func (c *Connection) decodeRest(key string, fields map[string]json.RawMessage) e
 	if c.MTU, err = number(key+".mtu", fields["mtu"], least, 65535, 1500); err != nil {
 		return err
 	}
-	if _, err = choice(key+".authMode", fields["authMode"], "psk"); err != nil {
-		return err
-	}
-	if c.PSK, err = secret(key+".psk", fields["psk"]); err != nil {
+	if err = c.decodeAuthentication(key, fields); err != nil {
 		return err
 	}
 	return c.DPD.decode(key+".dpd", fields["dpd"])

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
@@ -130,28 +129,6 @@ func boolean(key string, raw json.RawMessage, otherwise bool) (bool, error) {
 		return false, &spec.Fault{Key: key, Value: kind(raw), Allowed: "true or false"}
 	}
 	return b, nil
-}
-
-// secret reads the bytes of a string. What encoding/json would alter (a lone surrogate) is refused: a key that differs
-// from the peer's by one byte never authenticates. The callers have refused invalid UTF-8 before.
-func secret(key string, raw json.RawMessage) (spec.Secret, error) {
-	fault := &spec.Fault{Key: key, Value: "[secret]", Allowed: "a string of 1 to " + strconv.Itoa(maxSecret) + " bytes of UTF-8"}
-	var s string
-	if absent(raw) || !utf8.Valid(raw) || json.Unmarshal(raw, &s) != nil || s == "" || len(s) > maxSecret {
-		return spec.Secret{}, fault
-	}
-	if strings.ContainsRune(s, utf8.RuneError) && loneSurrogate(string(raw)) {
-		return spec.Secret{}, fault
-	}
-	return spec.NewSecret([]byte(s)), nil
-}
-
-// loneSurrogate says whether a JSON string holds half of a surrogate pair, which decodes to U+FFFD.
-func loneSurrogate(raw string) bool {
-	written := strings.Count(raw, string(utf8.RuneError)) + strings.Count(strings.ToLower(raw), `\ufffd`)
-	var s string
-	_ = json.Unmarshal([]byte(raw), &s)
-	return strings.Count(s, string(utf8.RuneError)) > written
 }
 
 // kind names a JSON value without repeating it.

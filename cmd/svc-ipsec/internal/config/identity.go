@@ -26,6 +26,9 @@ const (
 	kindDN       = "ID_DER_ASN1_DN"
 )
 
+// fromCertificate is Libreswan's word for the subject of the end's own certificate.
+const fromCertificate = "%fromcert"
+
 const identityAllowed = "an IP address, a host name (with or without '@'), user@host, @#<hex digits> or @[text] (key id), " +
 	"or a distinguished name like C=FR, O=Example, CN=paris; ASCII only"
 
@@ -47,7 +50,7 @@ func (i Identity) Kind() string { return i.kind }
 
 // String is the identity as it stands in ipsec.conf and ipsec.secrets: one word, or one quoted value.
 func (i Identity) String() string {
-	if i.kind == kindDN {
+	if i.kind == kindDN && i.text != fromCertificate {
 		return `"` + i.text + `"`
 	}
 	return i.text

@@ -2,6 +2,7 @@ package config
 
 import (
 	"encoding/json"
+	"fmt"
 
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
@@ -10,7 +11,7 @@ import (
 type IKEPolicy struct {
 	Version    string // v1 or v2
 	Aggressive bool   // v1 alone
-	Proposal   string // in Libreswan's words: encryption-integrity;group
+	Proposals  string // in Libreswan's words: encryption-integrity;group,…
 	Lifetime   int    // seconds
 }
 
@@ -18,15 +19,15 @@ type IKEPolicy struct {
 type IPsecPolicy struct {
 	Protocol  string // esp or ah
 	Transport bool
-	Proposal  string
+	Proposals string
 	Lifetime  int // seconds
 }
 
 const defaultLifetime = 3600
 
 var (
-	ikeKeys   = []string{"id", "name", "description", "ikeVersion", "phase1NegotiationMode", "encryptionAlgorithm", "authAlgorithm", "pfs", "lifetime"}
-	ipsecKeys = []string{"id", "name", "description", "transformProtocol", "encapsulationMode", "encryptionAlgorithm", "authAlgorithm", "pfs", "lifetime"}
+	ikeKeys   = []string{"id", "name", "description", "ikeVersion", "phase1NegotiationMode", "encryptionAlgorithm", "authAlgorithm", "pfs", "proposals", "lifetime"}
+	ipsecKeys = []string{"id", "name", "description", "transformProtocol", "encapsulationMode", "encryptionAlgorithm", "authAlgorithm", "pfs", "proposals", "lifetime"}
 )
 
 func (c *Connection) decodePolicies(key string, fields map[string]json.RawMessage) error {
@@ -60,9 +61,15 @@ func (p *IKEPolicy) decode(key string, raw json.RawMessage) error {
 	if p.Version == "v1" {
 		use = useIKEv1
 	}
-	if p.Proposal, err = proposal(key, fields, use); err != nil {
+	list, err := proposals(key, fields, use)
+	if err != nil {
 		return err
 	}
+	if p.Aggressive && len(list) > 1 {
+		// Its first packet holds the key exchange already.
+		return &spec.Fault{Key: key + ".proposals", Value: fmt.Sprint(len(list), " proposals"), Allowed: "exactly one with phase1NegotiationMode aggressive"}
+	}
+	p.Proposals = write(list, use)
 	p.Lifetime, err = number(key+".lifetime", fields["lifetime"], 1, 86400, defaultLifetime)
 	return err
 }
@@ -81,9 +88,14 @@ func (p *IPsecPolicy) decode(key string, raw json.RawMessage, version string) er
 	}
 	p.Transport = mode == "transport"
 	use := map[string]use{"espv1": useESPv1, "espv2": useESPv2, "ahv1": useAHv1, "ahv2": useAHv2}[p.Protocol+version]
-	if p.Proposal, err = proposal(key, fields, use); err != nil {
+	list, err := proposals(key, fields, use)
+	if err != nil {
 		return err
 	}
+	if err := oneGroup(key, list); err != nil {
+		return err
+	}
+	p.Proposals = write(list, use)
 	p.Lifetime, err = number(key+".lifetime", fields["lifetime"], 1, 86400, defaultLifetime)
 	return err
 }
@@ -93,21 +105,4 @@ func policy(key string, raw json.RawMessage, keys []string) (map[string]json.Raw
 		return map[string]json.RawMessage{}, nil
 	}
 	return object(key, raw, keys)
-}
-
-// proposal reads one algorithm of each kind and writes them as Libreswan does.
-func proposal(key string, fields map[string]json.RawMessage, use use) (string, error) {
-	encryption, err := pick(key+".encryptionAlgorithm", fields["encryptionAlgorithm"], encryptions, "aes-256", use)
-	if err != nil {
-		return "", err
-	}
-	integrity, err := pick(key+".authAlgorithm", fields["authAlgorithm"], integrities, "sha256", use)
-	if err != nil {
-		return "", err
-	}
-	group, err := pick(key+".pfs", fields["pfs"], groups, "group14", use)
-	if err != nil {
-		return "", err
-	}
-	return compose(encryption, integrity, group, use), nil
 }

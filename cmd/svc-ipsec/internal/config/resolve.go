@@ -40,6 +40,18 @@ func (c *Configuration) Resolve(running func(alias string) bool) {
 }
 
 func (c *Connection) resolve(of *Configuration) error {
+	if !c.Up && c.PeerName != "" {
+		return nil // nobody looked for it
+	}
+	if err := c.takePSK(of.Found); err != nil {
+		return err
+	}
+	if err := c.takeAddress(of.Found); err != nil {
+		return err
+	}
+	if err := c.takeCertificate(of.Found); err != nil {
+		return err
+	}
 	c.LocalAddress = of.External(c.PeerAddress)
 	if !c.LocalAddress.IsValid() {
 		return &spec.Fault{Key: "peerAddress", Value: c.PeerAddress.String(), Allowed: "an address of a family that the container has an external address of"}
@@ -74,9 +86,11 @@ func (c *Connection) conflict(kept []*Connection, pairs []Pair, carried map[[2]n
 		sameIDs := strings.EqualFold(c.LocalID.String(), other.LocalID.String()) && strings.EqualFold(c.PeerID.String(), other.PeerID.String())
 		samePeer := c.PeerAddress == other.PeerAddress
 		switch {
-		case sameIDs && !bytes.Equal(c.PSK.Reveal(), other.PSK.Reveal()):
+		case sameIDs && !c.ByCertificate() && !other.ByCertificate() && !bytes.Equal(c.PSK.Reveal(), other.PSK.Reveal()):
 			return fmt.Errorf("psk: connection %s has the same local and peer id with another key: allowed: one key for a pair of ids", spec.Quote(other.ID))
-		case samePeer && (c.IKE.Version != other.IKE.Version || c.IKE.Proposal != other.IKE.Proposal || c.IKE.Aggressive != other.IKE.Aggressive):
+		case samePeer && c.authentication() != other.authentication():
+			return fmt.Errorf("authMode: connection %s to the same peerAddress %s authenticates otherwise: allowed: one authMode and certificate for a peer address", spec.Quote(other.ID), c.PeerAddress)
+		case samePeer && (c.IKE.Version != other.IKE.Version || c.IKE.Proposals != other.IKE.Proposals || c.IKE.Aggressive != other.IKE.Aggressive):
 			return fmt.Errorf("ikePolicy: connection %s to the same peerAddress %s has another one: allowed: one IKE policy for a peer address", spec.Quote(other.ID), c.PeerAddress)
 		}
 	}

@@ -101,7 +101,7 @@ func (f *Folder) Tidy() error {
 	for _, pattern := range []string{unfinished + "*", filepath.Join("*", unfinished+"*")} {
 		left, err := filepath.Glob(filepath.Join(f.Path, pattern))
 		for _, path := range left {
-			err = errors.Join(err, os.Remove(path))
+			err = errors.Join(err, os.RemoveAll(path))
 		}
 		if err != nil {
 			return fmt.Errorf("tidy up: %w", err)

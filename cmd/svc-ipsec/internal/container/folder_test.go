@@ -149,3 +149,25 @@ func TestWhoseAContainerIsSurvivesAndANewerFormatIsRefused(t *testing.T) {
 		t.Error("a newer format was read")
 	}
 }
+
+func TestWhatAVerbThatWasKilledLeftIsTidiedUp(t *testing.T) {
+	f, err := Open(context.Background(), root(t), "vpn", time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for _, path := range []string{"etc", "etc/.new-secrets", ".new-import", ".new-import/key"} {
+		if err := os.Mkdir(filepath.Join(f.Path, path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := f.Tidy(); err != nil {
+		t.Fatal(err)
+	}
+	if left, _ := filepath.Glob(filepath.Join(f.Path, "*", "*")); len(left) != 0 {
+		t.Errorf("left: %v", left)
+	}
+	if left, _ := filepath.Glob(filepath.Join(f.Path, "*")); len(left) != 1 {
+		t.Errorf("left: %v", left)
+	}
+}

@@ -50,6 +50,12 @@ func LoadFailures(log string) map[string]string {
 
 // failures are the words in which Libreswan tells why there is no tunnel, and what an operator is told.
 var failures = []struct{ words, reason string }{
+	{"SEC_ERROR_EXPIRED_CERTIFICATE", "the peer's certificate has expired"},
+	{"SEC_ERROR_UNKNOWN_ISSUER", "the peer's certificate is of another CA"},
+	{"SEC_ERROR_UNTRUSTED_ISSUER", "the peer's certificate is of another CA"},
+	{"NSS: ERROR: IPsec certificate", "the peer's certificate is not valid"},
+	{"X509: authentication failed", "the peer's certificate is not of its id"},
+	{"no certificate matched", "the peer's certificate is of another CA, or not of its id"},
 	{"AUTHENTICATION_FAILED", "AUTHENTICATION_FAILED"},
 	{"NO_PROPOSAL_CHOSEN", "NO_PROPOSAL_CHOSEN"},
 	{"TS_UNACCEPTABLE", "TS_UNACCEPTABLE"},
@@ -79,6 +85,9 @@ func LastFailures(log string) map[string]string {
 			delete(reasons, m[1])
 			continue
 		}
+		if ourAnswer(m[2]) && strings.HasPrefix(reasons[m[1]], "the peer's certificate") {
+			continue // which is what it is the answer to
+		}
 		for _, f := range failures {
 			if strings.Contains(m[2], f.words) {
 				reasons[m[1]] = f.reason
@@ -87,6 +96,11 @@ func LastFailures(log string) map[string]string {
 		}
 	}
 	return reasons
+}
+
+// ourAnswer says whether a line tells what the daemon itself answers to its peer.
+func ourAnswer(words string) bool {
+	return strings.HasPrefix(words, "responding to ") || strings.HasPrefix(words, "sending encrypted notification ") || strings.HasPrefix(words, "sending notification ")
 }
 
 // Failures says why conns have no tunnel, as far as the daemon that runs told in the last minutes.

@@ -16,6 +16,8 @@ type Spec struct {
 	Name  string
 	Text  []byte // its file
 	Start bool   // or wait for the peer
+	// Certificate is the nickname of the one that it needs in the key database, "" if none.
+	Certificate string
 	// Matches says why a conn in the daemon is not the one that was asked for, "" if it is: Libreswan replaces an identity
 	// that it cannot parse by the address and says nothing.
 	Matches func(Conn) string

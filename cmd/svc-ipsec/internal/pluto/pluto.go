@@ -5,6 +5,8 @@
 // involved but in Libreswan's own `ipsec initnss`. Exit codes prove nothing (addconn answers 0 for a conn that it dropped):
 // what is loaded is read back from the daemon. An unchanged conn is never added again, that would drop its tunnel.
 //
+// Private keys get into its key database by files that root alone reads, never by a command line.
+//
 // It writes no configuration of its own making (room render does) and knows nothing of addresses and routes.
 package pluto
 

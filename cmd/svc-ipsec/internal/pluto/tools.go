@@ -11,6 +11,8 @@ type Tools struct {
 	Pluto, Addconn, Whack string
 	IPsec                 string // the script that makes the key database
 	NFT, IP               string
+	// Needed only for connections by certificate.
+	Certutil, PK12util string
 }
 
 // Where distributions and Libreswan's own build put its programs.
@@ -28,6 +30,9 @@ func FindTools() (Tools, []string) {
 		IPsec:   find("ipsec", programs),
 		NFT:     find("nft", programs),
 		IP:      find("ip", programs),
+
+		Certutil: find("certutil", programs),
+		PK12util: find("pk12util", programs),
 	}
 	var missing []string
 	for _, tool := range []struct{ path, name string }{

@@ -53,6 +53,10 @@ func Conn(c *config.Connection, pair config.Pair) []byte {
 	put("connalias", `"`+c.Alias()+`"`) // digits alone are a number to Libreswan, and no alias, unless they are quoted
 	put("left", c.LocalAddress)
 	put("leftid", c.LocalID)
+	if c.ByCertificate() {
+		put("leftcert", c.Certificate.Nickname)
+		put("leftsendcert", "always") // a peer that has our issuer's certificate alone need not ask for ours
+	}
 	if !pair.Host {
 		put("leftsubnet", pair.Local)
 	}
@@ -63,18 +67,23 @@ func Conn(c *config.Connection, pair config.Pair) []byte {
 	if !pair.Host {
 		put("rightsubnet", pair.Peer)
 	}
-	put("authby", "secret")
+	if c.ByCertificate() {
+		put("rightca", c.Certificate.PeerCA)
+		put("authby", c.Certificate.AuthBy)
+	} else {
+		put("authby", "secret")
+	}
 	put("ikev2", map[string]string{"v1": "no", "v2": "yes"}[c.IKE.Version])
 	if c.IKE.Aggressive {
 		put("aggressive", "yes")
 	}
-	put("ike", c.IKE.Proposal)
+	put("ike", c.IKE.Proposals)
 	if c.IPsec.Protocol == "ah" {
 		// `ah=` alone is refused by 4.10 and means something else before 5.3.
 		put("phase2", "ah")
-		put("phase2alg", c.IPsec.Proposal)
+		put("phase2alg", c.IPsec.Proposals)
 	} else {
-		put("esp", c.IPsec.Proposal)
+		put("esp", c.IPsec.Proposals)
 	}
 	put("pfs", "yes")
 	put("type", map[bool]string{false: "tunnel", true: "transport"}[c.IPsec.Transport])
@@ -94,7 +103,7 @@ func Conn(c *config.Connection, pair config.Pair) []byte {
 	put("initial-contact", "yes")
 	put("fragmentation", "yes")
 	put("auto", Auto(c.ResponseOnly))
-	sum := sha256.Sum256(append([]byte(c.Alias()+"\x00"), c.PSK.Reveal()...))
+	sum := sha256.Sum256(append([]byte(c.Alias()+"\x00"+c.Certificate.Digest), c.PSK.Reveal()...))
 	fmt.Fprintf(&b, "# key %s\n", hex.EncodeToString(sum[:8]))
 	return b.Bytes()
 }
@@ -109,12 +118,15 @@ func Auto(responseOnly bool) string {
 	return "start"
 }
 
-// Secrets is ipsec.secrets: the key of every pair of identities, in hex, since every other form refuses some byte and the
+// Secrets is ipsec.secrets: the pre-shared key of every pair of identities, in hex, since every other form refuses some byte and the
 // daemon logs a line that it refuses.
 func Secrets(connections []*config.Connection) []byte {
 	var b bytes.Buffer
 	seen := map[string]bool{}
 	for _, c := range connections {
+		if c.ByCertificate() {
+			continue
+		}
 		line := fmt.Sprintf("%s %s : PSK 0x%s\n", c.LocalID, c.PeerID, hex.EncodeToString(c.PSK.Reveal()))
 		if !seen[line] {
 			b.WriteString(line)

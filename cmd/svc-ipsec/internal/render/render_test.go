@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"flag"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -20,13 +21,29 @@ func read(t *testing.T, document string) []*config.Connection {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.Resolve(func(string) bool { return false })
+	resolve(c)
 	for _, connection := range c.Connections {
 		if connection.Refused != nil {
 			t.Fatal(connection.Refused)
 		}
 	}
 	return c.Wanted()
+}
+
+// resolve finds everything that a document points at.
+func resolve(c *config.Configuration) {
+	c.Found.Names = map[string]config.Name{}
+	for i, name := range c.PeerNames() {
+		c.Found.Names[name] = config.Name{Address: netip.AddrFrom4([4]byte{200, 200, 200, byte(9 + i)})}
+	}
+	c.Found.Certificates = map[config.CertificateFiles]config.Certificate{}
+	for i, files := range c.Certificates() {
+		c.Found.Certificates[files] = []config.Certificate{
+			{Nickname: "svc-a44b40523a3d7b28-27b809ad6039b77d", AuthBy: "rsasig", PeerCA: "%same", Digest: "1"},
+			{Nickname: "svc-cb612727a895d057-0976c50896b29a87", AuthBy: "ecdsa", PeerCA: "C=FR, O=Example, CN=ca", Digest: "2"},
+		}[i]
+	}
+	c.Resolve(func(string) bool { return false })
 }
 
 func TestConnsAndSecretsAreTheGoldenOnes(t *testing.T) {
@@ -76,5 +93,24 @@ func TestAnotherSecretMakesAnotherConn(t *testing.T) {
 	renamed := read(t, strings.Replace(string(document), `"name": "`, `"name": "x`, 1))
 	if !bytes.Equal(Conn(a[0], a[0].Pairs()[0]), Conn(renamed[0], renamed[0].Pairs()[0])) {
 		t.Error("a new name makes another file: the tunnel would drop for it")
+	}
+}
+
+// TestAPeersNameReachesNoFile keeps the daemon from looking names up: its only thread would stand still for it.
+func TestAPeersNameReachesNoFile(t *testing.T) {
+	document, err := os.ReadFile("testdata/ikev2.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := config.Decode(json.RawMessage(strings.Replace(string(document), `"200.200.200.2"`, `"name-of-the.peer"`, 1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Found.Names = map[string]config.Name{"name-of-the.peer": {Address: netip.MustParseAddr("200.200.200.2")}}
+	c.Resolve(func(string) bool { return false })
+	named, plain := &c.Connections[0], read(t, string(document))[0]
+	if named.Refused != nil || !bytes.Equal(Conn(named, named.Pairs()[0]), Conn(plain, plain.Pairs()[0])) ||
+		!bytes.Equal(Secrets([]*config.Connection{named}), Secrets([]*config.Connection{plain})) {
+		t.Errorf("%v: got\n%s", named.Refused, Conn(named, named.Pairs()[0]))
 	}
 }

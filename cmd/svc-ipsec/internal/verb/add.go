@@ -8,7 +8,9 @@ import (
 
 	"github.com/containernetworking/cni/pkg/skel"
 
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/container"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/credential"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/link"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/pluto"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
@@ -28,6 +30,9 @@ type change struct {
 	refused    map[string]string // conns that the daemon refused, with its reason
 	touched    bool              // conns were loaded, and initiated
 	view       *view             // of the daemon, if nothing was changed since it was asked
+
+	last        config.Found // what the last good ADD found
+	credentials map[string]*credential.Credential
 }
 
 // Add makes a container, or brings one that runs to a new configuration in place.
@@ -124,6 +129,9 @@ func (c *change) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := c.look(ctx); err != nil {
+		return err
+	}
 	c.request.configuration.Resolve(func(alias string) bool { return runs(loaded, alias) })
 	if c.plan, err = c.request.plan(); err != nil {
 		return err
@@ -179,6 +187,9 @@ func (c *change) finish() error {
 		return err
 	}
 	if err := c.folder.SetAttachment(c.attachment); err != nil {
+		return err
+	}
+	if err := c.setFound(); err != nil {
 		return err
 	}
 	return c.folder.SetConf(c.raw)

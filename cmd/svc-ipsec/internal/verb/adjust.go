@@ -13,6 +13,10 @@ import (
 // adjust changes the conns of a running daemon that differ, and no others. The file of a conn is there exactly while the
 // daemon has that conn: whatever is cut short, the next ADD finds what is left to do.
 func (c *change) adjust(ctx context.Context, d *pluto.Daemon, specs []pluto.Spec, newKeys bool) error {
+	specs, err := c.certify(ctx, d, specs)
+	if err != nil {
+		return err
+	}
 	files, err := d.Loaded()
 	if err != nil {
 		return err

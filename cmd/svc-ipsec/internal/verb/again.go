@@ -131,3 +131,14 @@ func wishOfCheck(f *container.Folder, wanted []*config.Connection, h *spec.Healt
 	r, now := readRetry(f), time.Now()
 	return r.wish(len(resting(wanted, v)) > 0, unexplained(wanted, h), now)
 }
+
+// soonest is the earliest of several wishes for another ADD; nil is none.
+func soonest(wishes ...*spec.Again) *spec.Again {
+	var first *spec.Again
+	for _, wish := range wishes {
+		if wish != nil && (first == nil || wish.After < first.After) {
+			first = wish
+		}
+	}
+	return first
+}

@@ -59,6 +59,9 @@ func (e *Executable) check(ctx context.Context, args *skel.CmdArgs, owner spec.O
 	if err != nil {
 		return nil, err
 	}
+	if r.configuration.Found, err = recallFound(folder); err != nil {
+		return nil, err
+	}
 	tools, _ := pluto.FindTools()
 	d := e.daemon(tools, owner, folder.Path)
 	loaded, err := d.Loaded()
@@ -78,7 +81,7 @@ func (e *Executable) check(ctx context.Context, args *skel.CmdArgs, owner spec.O
 		return nil, err
 	}
 	h := health(ctx, r.configuration, d, v, refusals(folder), a, true)
-	h.Again = wishOfCheck(folder, wanted, h, v)
+	h.Again = soonest(h.Again, wishOfCheck(folder, wanted, h, v))
 	return h, nil
 }
 

@@ -68,7 +68,11 @@ func (c *change) connections(ctx context.Context, d *pluto.Daemon) error {
 	if details.Gone() || details.FailedForGood() {
 		return c.start(ctx, d, specs)
 	}
-	return c.adjust(ctx, d, specs, newKeys)
+	if err := c.adjust(ctx, d, specs, newKeys); err != nil {
+		return err
+	}
+	c.prune(ctx, d)
+	return nil
 }
 
 // tellOf writes what room push needs to tell of these connections.
@@ -108,10 +112,11 @@ func (c *change) specs(wanted []*config.Connection) []pluto.Spec {
 	for _, connection := range wanted {
 		for _, pair := range connection.Pairs() {
 			specs = append(specs, pluto.Spec{
-				Name:    pair.Conn,
-				Text:    render.Conn(connection, pair),
-				Start:   !connection.ResponseOnly,
-				Matches: func(loaded pluto.Conn) string { return mismatch(connection, loaded) },
+				Name:        pair.Conn,
+				Text:        render.Conn(connection, pair),
+				Start:       !connection.ResponseOnly,
+				Certificate: connection.Certificate.Nickname,
+				Matches:     func(loaded pluto.Conn) string { return mismatch(connection, loaded) },
 			})
 		}
 	}
@@ -141,13 +146,17 @@ func (c *change) start(ctx context.Context, d *pluto.Daemon, specs []pluto.Spec)
 	if err := c.folders(); err != nil {
 		return err
 	}
+	if err := d.MakeNSS(ctx, filepath.Join(c.Root, nssTemplate)); err != nil {
+		return err
+	}
+	specs, err := c.certify(ctx, d, specs)
+	if err != nil {
+		return err
+	}
 	for _, s := range specs {
 		if _, err := c.folder.Write(filepath.Join("conns", s.Name+".conf"), s.Text); err != nil {
 			return err
 		}
-	}
-	if err := d.MakeNSS(ctx, filepath.Join(c.Root, nssTemplate)); err != nil {
-		return err
 	}
 	c.touched = true
 	began := time.Now()

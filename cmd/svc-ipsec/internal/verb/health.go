@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/container"
@@ -55,7 +56,7 @@ func see(ctx context.Context, wanted []*config.Connection, d *pluto.Daemon) (*vi
 
 // health says how a container does. A tunnel that is not up is no failure of the container.
 func health(ctx context.Context, c *config.Configuration, d *pluto.Daemon, v *view, refused map[string]string, a *container.Attachment, why bool) *spec.Health {
-	h := &spec.Health{Code: spec.Running}
+	h := &spec.Health{Code: spec.Running, Again: soonest(nextLook(c.Found, time.Now()))}
 	wanted := c.Wanted()
 	var messages []string
 	if len(wanted) == 0 {
@@ -63,6 +64,7 @@ func health(ctx context.Context, c *config.Configuration, d *pluto.Daemon, v *vi
 	} else {
 		messages = append(messages, lacks(wanted)...)
 	}
+	messages = append(messages, lastKnown(c.Found.Names)...)
 	switch a.Guard {
 	case link.GuardPolicies:
 		messages = append(messages, "nftables cannot guard against packets in clear here: XFRM policies do")

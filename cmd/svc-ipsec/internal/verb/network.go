@@ -91,6 +91,9 @@ func (c *change) oldPlan() *link.Plan {
 	if err != nil {
 		return nil
 	}
+	if old.configuration.Found, err = recallFound(c.folder); err != nil {
+		return nil
+	}
 	old.configuration.Resolve(func(string) bool { return false })
 	plan, err := old.plan()
 	if err != nil {

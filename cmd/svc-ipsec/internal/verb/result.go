@@ -26,9 +26,11 @@ func (c *change) print(ctx context.Context) error {
 		}
 	}
 	h := health(ctx, c.request.configuration, d, v, c.refused, &c.attachment, c.before != nil)
-	if h.Again, err = c.retryResting(ctx, d, h, v); err != nil {
+	retried, err := c.retryResting(ctx, d, h, v)
+	if err != nil {
 		return err
 	}
+	h.Again = soonest(h.Again, retried)
 	units := []string{}
 	if len(c.request.configuration.Wanted()) > 0 {
 		units = append(units, c.request.owner.Name.Unit())

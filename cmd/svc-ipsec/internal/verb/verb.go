@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/lookup"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/pluto"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 	"github.com/svc-supervisor/svc-supervisor/pkg/unit"
@@ -36,6 +37,8 @@ type Executable struct {
 	Self string // this executable's own file
 	Out  io.Writer
 	Log  *slog.Logger
+	// LookUp finds the addresses of peers that have names.
+	LookUp lookup.Resolver
 	// Context ends when this process is asked to; a verb then takes back what it began.
 	Context context.Context
 }

@@ -1,0 +1,57 @@
+package config
+
+import (
+	"encoding/json"
+	"net/netip"
+	"strings"
+	"testing"
+)
+
+func TestAPeersNameStandsForTheAddressThatWasFound(t *testing.T) {
+	for _, test := range []struct {
+		more        string
+		found       Name
+		address, id string
+		says        string
+	}{
+		{`"peerAddress":"VPN.example.org"`, Name{Address: netip.MustParseAddr("192.0.2.9")}, "192.0.2.9", "192.0.2.9", ""},
+		{`"peerAddress":"vpn.example.org"`, Name{Address: netip.MustParseAddr("2001:db8::9"), Fault: "no answer from DNS"}, "2001:db8::9", "2001:db8::9", ""},
+		{`"peerAddress":"vpn.example.org","peerId":"vpn.example.org"`, Name{Address: netip.MustParseAddr("192.0.2.9")}, "192.0.2.9", "@vpn.example.org", ""},
+		{`"peerAddress":"vpn.example.org"`, Name{Fault: "no such host"}, "", "", `peerAddress "vpn.example.org": no such host: allowed: an address, or a name that has one`},
+		{`"peerAddress":"vpn.example.org"`, Name{Address: netip.MustParseAddr("192.0.2.1")}, "", "", "another address than the external one"},
+		{`"peerAddress":"vpn.example.org","adminStateUp":false`, Name{}, "", "", ""},
+	} {
+		c, err := Decode(document(test.more))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if names := c.PeerNames(); strings.Contains(test.more, "false") != (len(names) == 0) || len(names) > 0 && names[0] != "vpn.example.org" {
+			t.Errorf("%s: names %v", test.more, names)
+		}
+		c.Found.Names = map[string]Name{"vpn.example.org": test.found}
+		c.Resolve(func(string) bool { return false })
+		connection := c.Connections[0]
+		if test.says != "" {
+			if connection.Refused == nil || !strings.Contains(connection.Refused.Error(), test.says) {
+				t.Errorf("%s: got %v, want %s", test.more, connection.Refused, test.says)
+			}
+			continue
+		}
+		if connection.Refused != nil || test.address != "" && (connection.PeerAddress.String() != test.address || connection.PeerID.String() != test.id) {
+			t.Errorf("%s: %v: %s as %s", test.more, connection.Refused, connection.PeerAddress, connection.PeerID)
+		}
+	}
+}
+
+func TestTwoNamesOfOnePeerAreOnePeer(t *testing.T) {
+	other := strings.NewReplacer(`"id":"a"`, `"id":"b"`, "192.0.2.9", "b.example.org", "10.2.0.0", "10.3.0.0").Replace(plain)
+	c, err := Decode(json.RawMessage(`{"externalIps":["192.0.2.1"],"connections":[{` + plain + `},{` + other + `,"ikePolicy":{"pfs":"group15"}}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Found.Names = map[string]Name{"b.example.org": {Address: netip.MustParseAddr("192.0.2.9")}}
+	c.Resolve(func(string) bool { return false })
+	if refused := c.Connections[1].Refused; refused == nil || !strings.Contains(refused.Error(), "one IKE policy for a peer address") {
+		t.Errorf("got %v", refused)
+	}
+}

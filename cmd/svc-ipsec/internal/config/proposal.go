@@ -1,0 +1,83 @@
+package config
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+)
+
+// maxProposals is how many a policy may list.
+const maxProposals = 8
+
+// proposal is one algorithm of each kind.
+type proposal struct{ encryption, integrity, group algorithm }
+
+var proposalKeys = []string{"encryptionAlgorithm", "authAlgorithm", "pfs"}
+
+// proposals reads what a policy proposes, the preferred one first: the one of its own keys, or a list of such.
+func proposals(key string, fields map[string]json.RawMessage, where use) ([]proposal, error) {
+	if absent(fields["proposals"]) {
+		single := make([]proposal, 1)
+		return single, single[0].decode(key, fields, where)
+	}
+	for _, single := range proposalKeys {
+		if !absent(fields[single]) {
+			return nil, &spec.Fault{Key: key + "." + single, Value: kind(fields[single]), Allowed: "none beside proposals, or no proposals"}
+		}
+	}
+	key += ".proposals"
+	items, err := array(key, fields["proposals"], maxProposals)
+	if err != nil {
+		return nil, err
+	}
+	if len(items) == 0 {
+		return nil, &spec.Fault{Key: key, Value: "an empty list", Allowed: fmt.Sprint("a list of 1 to ", maxProposals)}
+	}
+	list := make([]proposal, len(items))
+	for i, item := range items {
+		place := fmt.Sprintf("%s[%d]", key, i)
+		fields, err := object(place, item, proposalKeys)
+		if err == nil {
+			err = list[i].decode(place, fields, where)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
+}
+
+func (p *proposal) decode(key string, fields map[string]json.RawMessage, where use) (err error) {
+	if p.encryption, err = pick(key+".encryptionAlgorithm", fields["encryptionAlgorithm"], encryptions, "aes-256", where); err != nil {
+		return err
+	}
+	if p.integrity, err = pick(key+".authAlgorithm", fields["authAlgorithm"], integrities, "sha256", where); err != nil {
+		return err
+	}
+	p.group, err = pick(key+".pfs", fields["pfs"], groups, "group14", where)
+	return err
+}
+
+// oneGroup refuses a second group for the tunnels: Libreswan takes one, since the peer has no way to ask for another.
+func oneGroup(key string, list []proposal) error {
+	for i, p := range list {
+		if p.group != list[0].group {
+			return &spec.Fault{Key: fmt.Sprintf("%s.proposals[%d].pfs", key, i), Value: p.group.value, Allowed: list[0].group.value + ", as in the first: one group for all"}
+		}
+	}
+	return nil
+}
+
+// write writes proposals as Libreswan does. What is the same there, as with AH whatever its cipher, is written once.
+func write(list []proposal, where use) string {
+	var texts []string
+	for _, p := range list {
+		if text := compose(p.encryption, p.integrity, p.group, where); !slices.Contains(texts, text) {
+			texts = append(texts, text)
+		}
+	}
+	return strings.Join(texts, ",")
+}

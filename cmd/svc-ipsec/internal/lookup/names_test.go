@@ -1,0 +1,56 @@
+package lookup
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestNamesAreLookedUpAtOnceAndWithOneDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		answers := Names(t.Context(), func(ctx context.Context, network, name string) ([]netip.Addr, error) {
+			if network != "ip4" {
+				t.Errorf("asked for %s", network)
+			}
+			switch name {
+			case "slow":
+				time.Sleep(2 * time.Second)
+				return []netip.Addr{netip.MustParseAddr("192.0.2.1")}, nil
+			case "none":
+				return nil, &net.DNSError{Err: "no such host", Name: name, Server: "192.0.2.53:53", IsNotFound: true}
+			case "broken":
+				return nil, errors.New("no resolver here")
+			}
+			<-ctx.Done()
+			return nil, &net.DNSError{Err: "i/o timeout", Name: name, IsTimeout: true}
+		}, "ip4", []string{"slow", "none", "silent", "mute", "broken"})
+		if took := time.Since(began); took != namesLimit {
+			t.Errorf("it took %s", took)
+		}
+		for name, fault := range map[string]string{"slow": "", "none": "no such host", "silent": "no answer from DNS", "mute": "no answer from DNS", "broken": "no resolver here"} {
+			if answers[name].Fault != fault || (len(answers[name].Addresses) == 1) != (fault == "") {
+				t.Errorf("%s: %+v", name, answers[name])
+			}
+		}
+	})
+}
+
+func TestOnlyAddressesThatAPeerCanHaveAreTaken(t *testing.T) {
+	given := []netip.Addr{}
+	for _, s := range []string{"2001:db8::1", "::ffff:192.0.2.2", "192.0.2.1", "192.0.2.2", "127.0.0.1", "::1", "0.0.0.0", "224.0.0.1", "fe80::1", "169.254.0.1"} {
+		given = append(given, netip.MustParseAddr(s))
+	}
+	want := []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr("2001:db8::1")}
+	if a := answer(given, nil); a.Fault != "" || !slices.Equal(a.Addresses, want) {
+		t.Errorf("got %+v", a)
+	}
+	if a := answer(given[4:], nil); a.Fault == "" {
+		t.Errorf("got %+v", a)
+	}
+}

@@ -1,0 +1,99 @@
+package verb
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"path"
+	"time"
+
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/credential"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/lookup"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/pluto"
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+)
+
+// maxPEM is how large a file of certificates, or of a key, may be.
+const maxPEM = 64 << 10
+
+// readCertificates reads what connections by certificate authenticate with. The credentials themselves are for the daemon's
+// key database alone.
+func (c *change) readCertificates(all []config.CertificateFiles, now time.Time) map[config.CertificateFiles]config.Certificate {
+	found := map[config.CertificateFiles]config.Certificate{}
+	c.credentials = map[string]*credential.Credential{}
+	for _, files := range all {
+		read, err := c.readCertificate(files, now)
+		if err != nil {
+			found[files] = config.Certificate{Fault: err.Error()}
+			continue
+		}
+		found[files] = config.Certificate{Nickname: read.Nickname, AuthBy: read.AuthBy, PeerCA: read.PeerCA, Digest: read.Digest}
+		c.credentials[read.Digest] = read
+	}
+	return found
+}
+
+func (c *change) readCertificate(files config.CertificateFiles, now time.Time) (*credential.Credential, error) {
+	for name, program := range map[string]string{"certutil": c.tools.Certutil, "pk12util": c.tools.PK12util} {
+		if program == "" {
+			return nil, fmt.Errorf("missing on this host: %s (Debian: libnss3-tools)", name)
+		}
+	}
+	var contents [3][]byte
+	for i, file := range []struct {
+		key, path string
+		secret    bool
+	}{{"certificateFile", files.Certificate, false}, {"privateKeyFile", files.PrivateKey, true}, {"caFile", files.CA, false}} {
+		content, err := lookup.File(file.path, maxPEM, file.secret)
+		if err != nil {
+			return nil, fmt.Errorf("%s %s: %w", file.key, spec.Quote(file.path), err)
+		}
+		contents[i] = content
+	}
+	read, err := credential.Read(contents[0], contents[1], contents[2], now)
+	if err != nil {
+		return nil, fmt.Errorf("%w (of %s)", err, path.Base(files.Certificate))
+	}
+	return read, nil
+}
+
+// wantedCredentials lists those of the connections to run.
+func (c *change) wantedCredentials() []*credential.Credential {
+	var list []*credential.Credential
+	seen := map[string]bool{"": true}
+	for _, connection := range c.request.configuration.Wanted() {
+		if digest := connection.Certificate.Digest; !seen[digest] {
+			list = append(list, c.credentials[digest])
+			seen[digest] = true
+		}
+	}
+	return list
+}
+
+// certify puts the credentials into the key database and takes the conns of those that it does not take out of specs.
+func (c *change) certify(ctx context.Context, d *pluto.Daemon, specs []pluto.Spec) ([]pluto.Spec, error) {
+	failed, err := d.Import(ctx, c.wantedCredentials())
+	if err != nil || len(failed) == 0 {
+		return specs, err
+	}
+	var left []pluto.Spec
+	for _, s := range specs {
+		if reason, no := failed[s.Certificate]; no {
+			c.refused[s.Name] = "certificate: not imported: " + reason
+		} else {
+			left = append(left, s)
+		}
+	}
+	return left, nil
+}
+
+// prune takes out of the key database what is no longer needed there. That it cannot costs no tunnel.
+func (c *change) prune(ctx context.Context, d *pluto.Daemon) {
+	if len(c.last.Certificates) == 0 || c.tools.Certutil == "" {
+		return
+	}
+	if err := d.Prune(ctx, c.wantedCredentials()); err != nil {
+		c.Log.Warn("unused certificates stay in the key database", slog.String("container", string(c.request.owner.Name)), slog.Any("error", err))
+	}
+}

@@ -1,0 +1,132 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+)
+
+// hosts puts lines into this host's file of names, which the tests' ground has for itself.
+func hosts(t *testing.T, lines string) {
+	t.Helper()
+	if err := os.WriteFile("/etc/hosts", []byte("127.0.0.1 localhost\n"+lines), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// asks says whether the next ADD is asked for, that many seconds after the look, which is a moment ago.
+func asks(h spec.Health, after int, reason string) bool {
+	return h.Again != nil && h.Again.After <= after && h.Again.After > after-15 && h.Again.Reason == reason
+}
+
+func TestAPeerIsFollowedByItsName(t *testing.T) {
+	onGround(t)
+	before, err := os.ReadFile("/etc/hosts")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = os.WriteFile("/etc/hosts", before, 0o644) }()
+	c := newContainer(t, "vpn-name")
+	hosts(t, "200.200.200.7 vpn.ground.test\n200.200.200.8 vpn.ground.test\n")
+	const peer = `,{"id":"named","peerAddress":%q,"localCidrs":["10.1.0.0/24"],"peerCidrs":["10.7.0.0/24"],"psk":"k"}`
+	c.configuration = fmt.Sprintf(oneConnection, fmt.Sprintf(peer, "vpn.ground.test"))
+	c.must("ADD")
+	h := c.health()
+	if !asks(h, 300, "peer name expires") || h.Connections[1].Reason != "" {
+		t.Errorf("health %+v", h)
+	}
+	conn := func() string {
+		t.Helper()
+		text, err := os.ReadFile("/run/svc-ipsec/vpn-name/conns/named-0-0.conf")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(string(text), "ground.test") {
+			t.Errorf("the name is in\n%s", text)
+		}
+		return string(text)
+	}
+	contains(t, "the conn", conn(), "right=200.200.200.7\n", "rightid=200.200.200.7\n")
+	serial := serials(c.whack("--status"))
+	hosts(t, "200.200.200.6 vpn.ground.test\n200.200.200.7 vpn.ground.test\n")
+	c.must("ADD")
+	if now := serials(c.whack("--status")); now["named-0-0"] != serial["named-0-0"] {
+		t.Error("the address in use was left though the name has it")
+	}
+	hosts(t, "200.200.200.8 vpn.ground.test\n")
+	c.must("CHECK")
+	contains(t, "the conn before the next ADD", conn(), "right=200.200.200.7\n")
+	c.must("ADD")
+	contains(t, "the conn", conn(), "right=200.200.200.8\n")
+	now := serials(c.whack("--status"))
+	if now["named-0-0"] == serial["named-0-0"] || now["first-0-0"] != serial["first-0-0"] {
+		t.Errorf("conns %v, before %v", now, serial)
+	}
+	if routes := sh(t, "ip", "-n", c.name, "route"); strings.Contains(routes, "200.200.200.7") || !strings.Contains(routes, "200.200.200.8 via") {
+		t.Errorf("the routes:\n%s", routes)
+	}
+	c.must("CHECK")
+	hosts(t, "")
+	c.must("ADD")
+	h = c.health()
+	if !asks(h, 30, "peer name not found") {
+		t.Errorf("again %+v", h.Again)
+	}
+	contains(t, "the message", h.Message, "peer name vpn.ground.test", "its last address 200.200.200.8 is used")
+	if kept := serials(c.whack("--status")); kept["named-0-0"] != now["named-0-0"] {
+		t.Error("a name that is not found cost its tunnel")
+	}
+	c.must("CHECK")
+	contains(t, "CHECK's message", c.health().Message, "peer name vpn.ground.test")
+	c.configuration = fmt.Sprintf(oneConnection, fmt.Sprintf(peer, "never.ground.test"))
+	c.must("ADD")
+	h = c.health()
+	contains(t, "the reason", h.Connections[1].Reason, `peerAddress "never.ground.test": `)
+	if !asks(h, 30, "peer name not found") || h.Connections[0].Reason != "" {
+		t.Errorf("health %+v", h)
+	}
+	if kept := serials(c.whack("--status")); kept["named-0-0"] != "" || kept["first-0-0"] != serial["first-0-0"] {
+		t.Errorf("conns %v", kept)
+	}
+	c.must("CHECK")
+}
+
+func TestADNSServerThatDoesNotAnswerHoldsNothingUp(t *testing.T) {
+	onGround(t)
+	before, err := os.ReadFile("/etc/resolv.conf")
+	if err != nil && !os.IsNotExist(err) {
+		t.Fatal(err)
+	}
+	silent, err := net.ListenPacket("udp4", "127.0.0.1:53")
+	if err != nil {
+		t.Skipf("requires port 53 of the loopback: %v", err)
+	}
+	defer func() { _ = silent.Close() }()
+	if err := os.WriteFile("/etc/resolv.conf", []byte("nameserver 127.0.0.1\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = os.WriteFile("/etc/resolv.conf", before, 0o644) }()
+	c := newContainer(t, "vpn-silent")
+	var named []string
+	for i := range 20 {
+		named = append(named, fmt.Sprintf(`,{"id":"n%d","peerAddress":"n%d.ground.test","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.%d.0.0/24"],"psk":"k"}`, i, i, i+20))
+	}
+	c.configuration = fmt.Sprintf(oneConnection, strings.Join(named, ""))
+	began := time.Now()
+	c.must("ADD")
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("ADD took %s for names that have 3 seconds together", took)
+	}
+	for _, connection := range c.health().Connections[1:] {
+		contains(t, connection.ID, connection.Reason, "no answer from DNS")
+	}
+	if loaded := serials(c.whack("--status")); loaded["first-0-0"] == "" || len(loaded) != 1 {
+		t.Errorf("conns %v", loaded)
+	}
+	c.must("CHECK")
+}

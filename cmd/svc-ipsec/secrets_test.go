@@ -1,0 +1,76 @@
+package main
+
+import (
+	"encoding/hex"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// keyFile writes a key where root alone reads it.
+func keyFile(t *testing.T, content string) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "keys") // a short name: a reason repeats no long one
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	path := filepath.Join(dir, "key")
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestAKeyInAFileIsReadAtEachAddAndNeededByNoCheck(t *testing.T) {
+	onGround(t)
+	c := newContainer(t, "vpn-file")
+	const key = "\x00a key\"of-the-ground-test\n"
+	path := keyFile(t, key+"\n")
+	c.configuration = fmt.Sprintf(oneConnection, fmt.Sprintf(`,{"id":"file","peerAddress":"200.200.200.3","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.3.0.0/24"],"pskFile":%q},
+		{"id":"base64","peerAddress":"200.200.200.4","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.4.0.0/24"],"pskBase64":"AP8K"}`, path))
+	c.must("ADD")
+	secrets, err := os.ReadFile("/run/svc-ipsec/vpn-file/etc/ipsec.secrets")
+	if err != nil {
+		t.Fatal(err)
+	}
+	contains(t, "the keys", string(secrets), "200.200.200.3 : PSK 0x"+hex.EncodeToString([]byte(key))+"\n", "200.200.200.4 : PSK 0x00ff0a\n")
+	if out := sh(t, "find", "/run/svc-ipsec", "!", "-type", "s", "-perm", "/077"); out != "" {
+		t.Errorf("others may look at %s", out)
+	}
+	before := serials(c.whack("--status"))
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	c.must("CHECK")
+	if h := c.health(); h.Connections[1].Reason != "" && strings.Contains(h.Connections[1].Reason, "pskFile") {
+		t.Errorf("CHECK read the file: %s", h.Connections[1].Reason)
+	}
+	c.must("ADD")
+	h := c.health()
+	contains(t, "the reason", h.Connections[1].Reason, "pskFile "+fmt.Sprintf("%q", path), "no such file")
+	after := serials(c.whack("--status"))
+	if after["file-0-0"] != "" || after["first-0-0"] != before["first-0-0"] || after["base64-0-0"] != before["base64-0-0"] {
+		t.Errorf("conns %v, before %v", after, before)
+	}
+	c.must("CHECK")
+	contains(t, "the reason that CHECK tells", c.health().Connections[1].Reason, "pskFile")
+	if err := os.WriteFile(path, []byte("another key-of-the-ground-test"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	c.must("ADD")
+	contains(t, "the reason", c.health().Connections[1].Reason, "mode 0644", "root alone may read")
+	if err := os.Chmod(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c.must("ADD")
+	if now := serials(c.whack("--status")); now["file-0-0"] == "" || now["first-0-0"] != before["first-0-0"] {
+		t.Errorf("conns %v, before %v", now, before)
+	}
+	journal := sh(t, "journalctl", "--no-pager", "-o", "export")
+	if strings.Contains(journal, "of-the-ground-test") || strings.Contains(journal, hex.EncodeToString([]byte("of-the-ground-test"))) {
+		t.Error("the journal tells a secret")
+	}
+}
