@@ -69,6 +69,30 @@ func TestAddAgainTouchesOnlyWhatDiffers(t *testing.T) {
 	c.must("CHECK")
 }
 
+// Two connections to one peer must have one IKE policy and key: who edits one of them alone loses that one.
+func TestAnEditThatAnotherConnectionForbidsCostsTheEditedOne(t *testing.T) {
+	onGround(t)
+	c := newContainer(t, "vpn-edit")
+	c.configuration = fmt.Sprintf(oneConnection, more)
+	c.must("ADD")
+	before := serials(c.whack("--status"))
+	for _, edit := range []struct{ old, new, says string }{
+		{`"id":"first"`, `"id":"first","ikePolicy":{"pfs":"group15"}`, `ikePolicy: connection "second"`},
+		{`the-secret-of-the-ground-test"}`, `a-new-secret-of-the-ground-test"}`, `psk: connection "second"`},
+		{`"connections":[`, `"connections":[{"id":"second","peerAddress":"200.200.200.7","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.7.0.0/24"],"psk":"k"},`, `connections[2] has it`},
+	} {
+		c.configuration = strings.Replace(fmt.Sprintf(oneConnection, more), edit.old, edit.new, 1)
+		c.must("ADD")
+		contains(t, "the reason", c.health().Connections[0].Reason, edit.says)
+		after := serials(c.whack("--status"))
+		for _, conn := range []string{"second-0-0", "six-0-0"} {
+			if after[conn] != before[conn] {
+				t.Errorf("%s: conn %s was added again", edit.new, conn)
+			}
+		}
+	}
+}
+
 var serial = regexp.MustCompile(`"([^"]+)":.*conn serial: (\$[0-9]+);`)
 
 func serials(status string) map[string]string {

@@ -109,7 +109,12 @@ func (c *subject) onlyExpected(batch []string) {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	read.Resolve(func(alias string) bool { return alias == configtest.Good })
+	read.Resolve(func(c *config.Connection) config.Standing {
+		if c.ID == configtest.Good {
+			return config.Unchanged
+		}
+		return config.New
+	})
 	var want []string
 	for i, connection := range read.Connections {
 		reported := c.health().Connections[i]

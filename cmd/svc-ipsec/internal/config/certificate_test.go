@@ -35,7 +35,7 @@ func TestAConnectionByCertificateTakesWhatWasFound(t *testing.T) {
 	} {
 		c := keyed(t, test.fields)
 		c.Found.Certificates = map[CertificateFiles]Certificate{{"/c", "/k", "/a"}: test.found}
-		c.Resolve(func(string) bool { return false })
+		c.Resolve(nil)
 		connection := c.Connections[0]
 		switch refused := connection.Refused; {
 		case test.says == "" && (refused != nil || connection.Certificate.Nickname != "svc-1-2" || connection.LocalID.Kind() == kindIPv4):
@@ -61,7 +61,7 @@ func TestOnePeerAddressIsKnownInOneWay(t *testing.T) {
 		{"/c", "/k", "/a"}: {Nickname: "svc-1-2", AuthBy: "rsasig", PeerCA: "%same", Digest: "d"},
 		{"/d", "/k", "/a"}: {Nickname: "svc-1-3", AuthBy: "rsasig", PeerCA: "%same", Digest: "e"},
 	}
-	c.Resolve(func(string) bool { return false })
+	c.Resolve(nil)
 	for i, want := range []string{"", "authenticates otherwise", "authenticates otherwise", ""} {
 		refused := c.Connections[i].Refused
 		if (refused == nil) != (want == "") || refused != nil && !strings.Contains(refused.Error(), want) {

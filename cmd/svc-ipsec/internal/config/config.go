@@ -10,7 +10,6 @@ package config
 
 import (
 	"encoding/json"
-	"fmt"
 	"net"
 	"net/netip"
 	"strconv"
@@ -99,22 +98,9 @@ func connections(key string, raw json.RawMessage) ([]Connection, error) {
 		return nil, err
 	}
 	list := make([]Connection, len(items))
-	seen := map[string]int{}
 	for i, item := range items {
-		place := key + "[" + strconv.Itoa(i) + "]"
-		list[i].decode(place, item)
-		id := list[i].ID
-		if first, ok := seen[id]; ok && id != "" {
-			list[i].Refused = &spec.Fault{Key: place + ".id", Value: id,
-				Allowed: fmt.Sprintf("an id that no other connection has; %s[%d] has it", key, first)}
-			list[i].ID = ""
-		} else {
-			seen[id] = i
-		}
-		if list[i].ID == "" {
-			// Without an id of its own it still needs a place in the status.
-			list[i].ID = fmt.Sprintf("connections[%d]", i)
-		}
+		list[i].place = key + "[" + strconv.Itoa(i) + "]"
+		list[i].decode(list[i].place, item)
 	}
 	return list, nil
 }

@@ -36,7 +36,7 @@ func TestAPlainConnectionGetsTheDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.Resolve(func(string) bool { return false })
+	c.Resolve(nil)
 	connection := c.Connections[0]
 	if connection.Refused != nil {
 		t.Fatal(connection.Refused)
@@ -108,7 +108,7 @@ func TestAFaultInsideAConnectionRefusesThatOneAlone(t *testing.T) {
 			t.Errorf("%s: the document is refused: %v", test.more, err)
 			continue
 		}
-		c.Resolve(func(string) bool { return false })
+		c.Resolve(nil)
 		refused := c.Connections[0].Refused
 		if refused == nil || !strings.Contains(refused.Error(), test.says) {
 			t.Errorf("%s: got %v, want %s", test.more, refused, test.says)
@@ -179,16 +179,52 @@ func TestConnectionsThatTheDaemonCannotTellApartAreRefused(t *testing.T) {
 		{strings.Replace(other, "10.3.0.0/24", "10.2.0.0/24", 1), "carries 10.1.0.0/24 to 10.2.0.0/24 already"},
 		{strings.Replace(other, `"b"`, `"a"`, 1), "an id that no other connection has"},
 	} {
-		for _, running := range []string{"", "b"} {
+		for _, stand := range [][2]Standing{{New, New}, {New, Edited}, {New, Unchanged}, {Edited, Unchanged}, {Unchanged, Edited}, {Unchanged, Unchanged}} {
 			c := two(plain, test.b)
-			c.Resolve(func(alias string) bool { return alias == running })
+			c.Resolve(func(one *Connection) Standing {
+				if one == &c.Connections[0] {
+					return stand[0]
+				}
+				return stand[1]
+			})
 			kept, refused := c.Connections[0].Refused, c.Connections[1].Refused
-			if running == "b" && !strings.Contains(test.says, "an id that") {
-				kept, refused = refused, kept // the one that runs stays
+			if stand[1] > stand[0] {
+				kept, refused = refused, kept // who was not edited stays, who runs before who is new
 			}
 			if kept != nil || (refused == nil) != (test.says == "") || refused != nil && !strings.Contains(refused.Error(), test.says) {
-				t.Errorf("running %q, want %q: kept %v, refused %v", running, test.says, kept, refused)
+				t.Errorf("standing %v, want %q: kept %v, refused %v", stand, test.says, kept, refused)
 			}
+			if c.Connections[0].ID == c.Connections[1].ID {
+				t.Errorf("both are %q in the status", c.Connections[0].ID)
+			}
+		}
+	}
+}
+
+func TestEveryConnectionHasAPlaceOfItsOwnInTheStatus(t *testing.T) {
+	good := func(id string) string {
+		return `{"id":"` + id + `","peerAddress":"192.0.2.9","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.2.0.0/24"],"psk":"k"}`
+	}
+	for _, test := range []struct {
+		connections string
+		ids         []string
+	}{
+		{good("a") + `,` + good("a") + `,{"id":"a","adminStateUp":false},{"id":"a","mtu":"x"},{"name":"none"}`,
+			[]string{"a", "connections[1]", "connections[2]", "connections[3]", "connections[4]"}},
+		{`{"name":"none"},` + good("connections[0]"), []string{"connections[0]'", "connections[0]"}},
+		{`{"id":"a","mtu":"x"},` + good("a"), []string{"connections[0]", "a"}},
+	} {
+		c, err := Decode([]byte(`{"externalIps":["192.0.2.1"],"connections":[` + test.connections + `]}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Resolve(nil)
+		var ids []string
+		for _, connection := range c.Connections {
+			ids = append(ids, connection.ID)
+		}
+		if !slices.Equal(ids, test.ids) {
+			t.Errorf("%s:\ngot  %q\nwant %q", test.connections, ids, test.ids)
 		}
 	}
 }
@@ -210,7 +246,12 @@ func TestWhatOneDocumentCostsIsBounded(t *testing.T) {
 		t.Fatal(err)
 	}
 	began := time.Now()
-	c.Resolve(func(alias string) bool { return alias == "c200" })
+	c.Resolve(func(one *Connection) Standing {
+		if one.ID == "c200" {
+			return Unchanged
+		}
+		return New
+	})
 	if took := time.Since(began); took > 5*time.Second {
 		t.Errorf("it took %s", took)
 	}
@@ -275,7 +316,7 @@ func TestTheFullDocumentHasEveryKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.Resolve(func(string) bool { return false })
+	c.Resolve(nil)
 	for _, connection := range c.Connections {
 		if connection.Refused != nil {
 			t.Error(connection.Refused)
@@ -293,7 +334,7 @@ func FuzzDecode(f *testing.F) {
 		if err != nil {
 			return
 		}
-		c.Resolve(func(string) bool { return false })
+		c.Resolve(nil)
 		for _, connection := range c.Wanted() {
 			for _, value := range []string{connection.LocalID.String(), connection.PeerID.String(), connection.Alias(), connection.IKE.Proposals, connection.IPsec.Proposals} {
 				inner := strings.TrimSuffix(strings.TrimPrefix(value, `"`), `"`)

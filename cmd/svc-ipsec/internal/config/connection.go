@@ -17,6 +17,7 @@ type Connection struct {
 	Up   bool
 	// Refused is why this connection does not run though the others do; nil if nothing is wrong with it.
 	Refused error
+	place   string // in the document: connections[0]
 
 	PeerAddress  netip.Addr // of a name: Resolve sets it
 	PeerName     string     // a host name, where peerAddress is one

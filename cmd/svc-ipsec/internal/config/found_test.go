@@ -29,7 +29,7 @@ func TestAPeersNameStandsForTheAddressThatWasFound(t *testing.T) {
 			t.Errorf("%s: names %v", test.more, names)
 		}
 		c.Found.Names = map[string]Name{"vpn.example.org": test.found}
-		c.Resolve(func(string) bool { return false })
+		c.Resolve(nil)
 		connection := c.Connections[0]
 		if test.says != "" {
 			if connection.Refused == nil || !strings.Contains(connection.Refused.Error(), test.says) {
@@ -50,7 +50,7 @@ func TestTwoNamesOfOnePeerAreOnePeer(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.Found.Names = map[string]Name{"b.example.org": {Address: netip.MustParseAddr("192.0.2.9")}}
-	c.Resolve(func(string) bool { return false })
+	c.Resolve(nil)
 	if refused := c.Connections[1].Refused; refused == nil || !strings.Contains(refused.Error(), "one IKE policy for a peer address") {
 		t.Errorf("got %v", refused)
 	}

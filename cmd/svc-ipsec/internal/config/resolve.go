@@ -9,10 +9,20 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// Resolve gives every connection its local address and identity, and refuses those that cannot run beside another one.
-// Where two cannot run together the one that runs already stays, else the first: an edit never costs a tunnel that was
-// not edited.
-func (c *Configuration) Resolve(running func(alias string) bool) {
+// Standing is how far a connection of the document is one that the daemon has already.
+type Standing int
+
+// Where two cannot run beside each other, the higher one stays: who was not edited does not lose its tunnel by the edit of
+// another.
+const (
+	New       Standing = iota // the daemon has nothing of it
+	Edited                    // it runs, in another form
+	Unchanged                 // it runs just as it is wanted
+)
+
+// Resolve gives every connection its local address and identity, and refuses those that cannot run beside another one. Of
+// those the one of the higher standing stays, else the first in the document; nil: none has any standing.
+func (c *Configuration) Resolve(standing func(*Connection) Standing) {
 	for i := range c.Connections {
 		connection := &c.Connections[i]
 		if connection.Refused == nil {
@@ -20,11 +30,17 @@ func (c *Configuration) Resolve(running func(alias string) bool) {
 		}
 	}
 	wanted := c.Wanted()
+	stands := map[*Connection]Standing{}
+	for _, candidate := range wanted {
+		if standing != nil {
+			stands[candidate] = standing(candidate)
+		}
+	}
 	var kept []*Connection
 	carried := map[[2]netip.Prefix]string{} // pairs of networks, by the id of the connection that has them
-	for _, first := range []bool{true, false} {
+	for now := Unchanged; now >= New; now-- {
 		for _, candidate := range wanted {
-			if running(candidate.Alias()) != first {
+			if stands[candidate] != now {
 				continue
 			}
 			pairs := candidate.Pairs()
@@ -37,6 +53,39 @@ func (c *Configuration) Resolve(running func(alias string) bool) {
 			}
 		}
 	}
+	c.tellApart(kept)
+}
+
+// tellApart gives each connection a place of its own in the status: one without an id, or with another's, by where it stands
+// in the document.
+func (c *Configuration) tellApart(kept []*Connection) {
+	owner := map[string]*Connection{}
+	for _, connection := range kept {
+		owner[connection.ID] = connection
+	}
+	for i := range c.Connections {
+		connection := &c.Connections[i]
+		if other := owner[connection.ID]; other != nil && other != connection && connection.Refused == nil {
+			connection.Refused = connection.sameID(other)
+		} else if other == nil && connection.ID != "" {
+			owner[connection.ID] = connection
+		}
+	}
+	for i := range c.Connections {
+		connection := &c.Connections[i]
+		if owner[connection.ID] == connection {
+			continue
+		}
+		connection.ID = strings.TrimPrefix(connection.place, "configuration.")
+		for owner[connection.ID] != nil {
+			connection.ID += "'"
+		}
+		owner[connection.ID] = connection
+	}
+}
+
+func (c *Connection) sameID(as *Connection) error {
+	return &spec.Fault{Key: c.place + ".id", Value: c.ID, Allowed: "an id that no other connection has; " + as.place + " has it"}
 }
 
 func (c *Connection) resolve(of *Configuration) error {
@@ -86,6 +135,8 @@ func (c *Connection) conflict(kept []*Connection, pairs []Pair, carried map[[2]n
 		sameIDs := strings.EqualFold(c.LocalID.String(), other.LocalID.String()) && strings.EqualFold(c.PeerID.String(), other.PeerID.String())
 		samePeer := c.PeerAddress == other.PeerAddress
 		switch {
+		case c.ID == other.ID:
+			return c.sameID(other)
 		case sameIDs && !c.ByCertificate() && !other.ByCertificate() && !bytes.Equal(c.PSK.Reveal(), other.PSK.Reveal()):
 			return fmt.Errorf("psk: connection %s has the same local and peer id with another key: allowed: one key for a pair of ids", spec.Quote(other.ID))
 		case samePeer && c.authentication() != other.authentication():

@@ -27,13 +27,13 @@ func TestAKeyOfAnyBytesIsNeverAltered(t *testing.T) {
 	}
 	for _, key := range [][]byte{{0}, []byte("a\nb\n"), all, []byte(strings.Repeat("k", MaxSecret))} {
 		c := keyed(t, `"pskBase64":"`+base64.StdEncoding.EncodeToString(key)+`"`)
-		c.Resolve(func(string) bool { return false })
+		c.Resolve(nil)
 		if refused := c.Connections[0].Refused; refused != nil || string(c.Connections[0].PSK.Reveal()) != string(key) {
 			t.Errorf("%d bytes: %v", len(key), refused)
 		}
 		c = keyed(t, `"pskFile":"/etc/keys/a"`)
 		c.Found.Files = map[string]File{"/etc/keys/a": {Content: spec.NewSecret(key)}}
-		c.Resolve(func(string) bool { return false })
+		c.Resolve(nil)
 		if refused := c.Connections[0].Refused; refused != nil || string(c.Connections[0].PSK.Reveal()) != string(key) {
 			t.Errorf("%d bytes in a file: %v", len(key), refused)
 		}
@@ -62,7 +62,7 @@ func TestAKeyIsGivenInOneWayAndNoFaultTellsIt(t *testing.T) {
 	} {
 		c := keyed(t, test.fields)
 		c.Found.Files = map[string]File{"/etc/none": {Fault: "no such file"}}
-		c.Resolve(func(string) bool { return false })
+		c.Resolve(nil)
 		refused := fmt.Sprint(c.Connections[0].Refused)
 		if !strings.Contains(refused, test.says) || strings.Contains(refused, hidden[:8]) || strings.Contains(refused, "secret-of") || strings.Contains(refused, "\n") {
 			t.Errorf("%s: got %s, want %s", test.fields, refused, test.says)
@@ -81,7 +81,7 @@ func TestKeysAreComparedWhereverTheyComeFrom(t *testing.T) {
 			t.Errorf("files %v", files)
 		}
 		c.Found.Files = map[string]File{"/k": {Content: spec.NewSecret([]byte(content))}}
-		c.Resolve(func(string) bool { return false })
+		c.Resolve(nil)
 		if (c.Connections[1].Refused == nil) != same {
 			t.Errorf("%q: %v", content, c.Connections[1].Refused)
 		}
@@ -90,7 +90,7 @@ func TestKeysAreComparedWhereverTheyComeFrom(t *testing.T) {
 
 func TestAConnectionThatIsDownNeedsNoFile(t *testing.T) {
 	c := keyed(t, `"pskFile":"/k","adminStateUp":false`)
-	c.Resolve(func(string) bool { return false })
+	c.Resolve(nil)
 	if len(c.PSKFiles()) != 0 || c.Connections[0].Refused != nil {
 		t.Errorf("files %v, %v", c.PSKFiles(), c.Connections[0].Refused)
 	}

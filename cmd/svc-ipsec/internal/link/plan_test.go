@@ -21,7 +21,7 @@ func read(t *testing.T, document string) *config.Configuration {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.Resolve(func(string) bool { return false })
+	c.Resolve(nil)
 	for _, connection := range c.Connections {
 		if connection.Refused != nil {
 			t.Fatal(connection.Refused)

@@ -1,8 +1,8 @@
 // Package push tells the supervisor at once of a tunnel that came up or went down, in the health object of the contract.
 //
 // The daemon itself says so: it runs a program at each change of a state (Libreswan's statsbin), by its shell, and stands
-// still until that ends. So there is a script, which ends by itself unless a tunnel came up or went down, and only then
-// becomes this program; and this program asks the daemon nothing, waits for nobody, and needs no more than two kinds of
+// still until that ends. So there is a script, which ends by itself unless a tunnel came up or went down, or was tried in
+// vain, and only then becomes this program; and this program asks the daemon nothing, waits for nobody, and needs no more than two kinds of
 // files: what ADD wrote down of the connections, and for each conn whether it is up, which the script keeps. Whoever is
 // not there to hear it, or too busy, hears it at the next CHECK.
 package push
@@ -63,21 +63,28 @@ type Pair struct {
 }
 
 // script is run as `sh push ipsec-tunnel-CONN if_stats … ; push ipsec-tunnel-CONN tunnel STATE ; …` by the daemon; and
-// without arguments when the daemon ended. It runs no program but the last one.
+// without arguments when the daemon ended. It runs no program but the last one. A tunnel that does not come up is told as
+// down once: when all that was tried for it has ended, and then no more until the two daemons have agreed on something.
 const script = `cd %[1]s/run/up || exit 0
 if [ $# = 0 ]; then
 	for conn in *; do
-		was=down
+		was=
 		read -r was 2>/dev/null <"$conn"
 		[ "$was" != up ] || { echo down >"$conn" && set -- "$@" "$conn"; }
 	done
 	[ $# = 0 ] || exec %[2]s push %[1]s "$@"
 	exit 0
 fi
-conn=${1#ipsec-tunnel-} was=down now=down
-[ "$7 $8" != "tunnel up" ] || now=up
+conn=${1#ipsec-tunnel-} was=
 read -r was 2>/dev/null <"$conn"
-[ "$now" = "$was" ] || { echo "$now" >"$conn" && exec %[2]s push %[1]s "$conn"; }
+case "$7 $8 $was" in
+"tunnel up up" | "tunnel down down") exit 0 ;;
+"tunnel up "*) now=up ;;
+"tunnel down "* | *" up") now=down ;;
+"tunnel phase1up down") echo >"$conn" && exit 0 ;;
+*) exit 0 ;;
+esac
+echo "$now" >"$conn" && exec %[2]s push %[1]s "$conn"
 `
 
 // ScriptFor is the script of the container whose folder that is.
@@ -137,7 +144,10 @@ func Up(folder string) []string {
 	return conns
 }
 
-// state is "up", "down", or "" for a conn that was never up.
+// Forget forgets the state of a conn that is loaded anew: what comes of it is news again.
+func Forget(folder, conn string) { _ = os.Remove(filepath.Join(Dir(folder), conn)) }
+
+// state is "up", "down", or "" for a conn of which nothing is known.
 func state(folder, conn string) string {
 	text, err := os.ReadFile(filepath.Join(Dir(folder), filepath.Base(conn)))
 	if err != nil {
@@ -147,7 +157,7 @@ func state(folder, conn string) string {
 }
 
 // health describes the connections of these conns. One is active only if all of its pairs are up. As long as any tunnel of
-// the container is down that was up, it asks for ADD again.
+// the container is down it asks for ADD again.
 func (c *Container) health(conns []string, state func(conn string) string, now time.Time) *spec.Health {
 	health := &spec.Health{InterfaceName: c.InterfaceName, Code: spec.Running}
 	now = now.UTC().Truncate(time.Second)
@@ -160,7 +170,7 @@ func (c *Container) health(conns []string, state func(conn string) string, now t
 			if is := state(p.Conn); is != "up" {
 				pair.Status, told.Status = spec.Down, spec.Down
 				if is == "down" {
-					health.Again = &spec.Again{After: again, Reason: "a tunnel went down"}
+					health.Again = &spec.Again{After: again, Reason: "a tunnel is down"}
 				}
 			}
 			told.Pairs = append(told.Pairs, pair)

@@ -46,7 +46,7 @@ func TestAHostileValueIsRefusedOrStaysInItsPlace(t *testing.T) {
 			h := hostileCase{place: place, value: value}
 			h.configuration, h.err = config.Decode(place.With(value))
 			if h.err == nil {
-				h.configuration.Resolve(func(string) bool { return false })
+				h.configuration.Resolve(nil)
 			}
 			if reason := h.refused(t); reason != "" {
 				reasons[reason] = true
@@ -114,7 +114,7 @@ func rendered(t *testing.T, document []byte) [][]conn {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.Resolve(func(string) bool { return false })
+	c.Resolve(nil)
 	return conns(t, c)
 }
 

@@ -58,7 +58,7 @@ func renderAll(t *rapid.T, document configtest.Document) (text, secrets string) 
 	if err != nil {
 		t.Fatalf("the document is refused: %v", err)
 	}
-	c.Resolve(func(string) bool { return false })
+	c.Resolve(nil)
 	for _, connection := range c.Connections {
 		if connection.Refused != nil {
 			t.Fatalf("a connection is refused: %v", connection.Refused)

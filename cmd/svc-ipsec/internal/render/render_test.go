@@ -43,7 +43,7 @@ func resolve(c *config.Configuration) {
 			{Nickname: "svc-cb612727a895d057-0976c50896b29a87", AuthBy: "ecdsa", PeerCA: "C=FR, O=Example, CN=ca", Digest: "2"},
 		}[i]
 	}
-	c.Resolve(func(string) bool { return false })
+	c.Resolve(nil)
 }
 
 func TestConnsAndSecretsAreTheGoldenOnes(t *testing.T) {
@@ -107,7 +107,7 @@ func TestAPeersNameReachesNoFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.Found.Names = map[string]config.Name{"name-of-the.peer": {Address: netip.MustParseAddr("200.200.200.2")}}
-	c.Resolve(func(string) bool { return false })
+	c.Resolve(nil)
 	named, plain := &c.Connections[0], read(t, string(document))[0]
 	if named.Refused != nil || !bytes.Equal(Conn(named, named.Pairs()[0]), Conn(plain, plain.Pairs()[0])) ||
 		!bytes.Equal(Secrets([]*config.Connection{named}), Secrets([]*config.Connection{plain})) {

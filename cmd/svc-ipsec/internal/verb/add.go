@@ -1,9 +1,11 @@
 package verb
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 
 	"github.com/containernetworking/cni/pkg/skel"
@@ -13,6 +15,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/credential"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/link"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/pluto"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/render"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
@@ -132,7 +135,7 @@ func (c *change) run(ctx context.Context) error {
 	if err := c.look(ctx); err != nil {
 		return err
 	}
-	c.request.configuration.Resolve(func(alias string) bool { return runs(loaded, alias) })
+	c.request.configuration.Resolve(standing(loaded))
 	if c.plan, err = c.request.plan(); err != nil {
 		return err
 	}
@@ -150,6 +153,21 @@ func (c *change) run(ctx context.Context) error {
 		return err
 	}
 	return c.finish()
+}
+
+// standing tells of each connection whether the daemon has it already, and whether as it is wanted.
+func standing(loaded map[string][]byte) func(*config.Connection) config.Standing {
+	return func(c *config.Connection) config.Standing {
+		unchanged := func(p config.Pair) bool { return bytes.Equal(loaded[p.Conn], render.Conn(c, p)) }
+		switch {
+		case !slices.ContainsFunc(c.Pairs(), func(p config.Pair) bool { return !unchanged(p) }):
+			return config.Unchanged
+		case runs(loaded, c.Alias()):
+			return config.Edited
+		default:
+			return config.New
+		}
+	}
 }
 
 // runs says whether a connection has a conn that the daemon accepted.

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/pluto"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/push"
 )
 
 // adjust changes the conns of a running daemon that differ, and no others. The file of a conn is there exactly while the
@@ -68,6 +69,9 @@ func (c *change) adjust(ctx context.Context, d *pluto.Daemon, specs []pluto.Spec
 	}
 	if err := d.Delete(ctx, slices.Sorted(maps.Keys(loaded))...); err != nil {
 		return err
+	}
+	for conn := range loaded {
+		push.Forget(d.Folder, conn)
 	}
 	if len(load) > 0 {
 		// The addresses may be others now, and a conn whose address the daemon does not know never comes up.

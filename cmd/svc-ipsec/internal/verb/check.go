@@ -68,7 +68,7 @@ func (e *Executable) check(ctx context.Context, args *skel.CmdArgs, owner spec.O
 	if err != nil {
 		return nil, err
 	}
-	r.configuration.Resolve(func(alias string) bool { return runs(loaded, alias) })
+	r.configuration.Resolve(standing(loaded))
 	if err := e.checkNetwork(ctx, r, a, args.Netns, tools.NFT); err != nil {
 		return nil, err
 	}

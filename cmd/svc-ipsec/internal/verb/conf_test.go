@@ -224,7 +224,7 @@ func FuzzConf(f *testing.F) {
 		if _, err := spec.ParseName("name", string(r.owner.Name)); err != nil || !json.Valid(conf) {
 			t.Fatal(r.owner, err)
 		}
-		r.configuration.Resolve(func(string) bool { return false })
+		r.configuration.Resolve(nil)
 		_, _ = r.plan()
 	})
 }

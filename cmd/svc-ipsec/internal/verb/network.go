@@ -94,7 +94,7 @@ func (c *change) oldPlan() *link.Plan {
 	if old.configuration.Found, err = recallFound(c.folder); err != nil {
 		return nil
 	}
-	old.configuration.Resolve(func(string) bool { return false })
+	old.configuration.Resolve(nil)
 	plan, err := old.plan()
 	if err != nil {
 		return nil
