@@ -5,14 +5,25 @@ import (
 	"fmt"
 	"net"
 	"runtime"
+	"strconv"
+	"sync"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
-// KernelLacks says why this kernel cannot carry the protocol ("esp" or "ah") of one family, "" if it can. It asks by
+// lacks is what the kernel answered. One that learns a protocol while a verb runs is asked by the next verb.
+var lacks sync.Map
+
+// KernelLacks says why this kernel cannot carry the protocol ("esp" or "ah") of one family, "" if it can. It asks once, by
 // installing a state in a namespace that nobody else sees and that ends with the answer; the kernel loads its module then.
 func KernelLacks(protocol string, ipv4 bool) string {
+	ask := sync.OnceValue(func() string { return askKernel(protocol, ipv4) })
+	known, _ := lacks.LoadOrStore(protocol+strconv.FormatBool(ipv4), ask)
+	return known.(func() string)()
+}
+
+func askKernel(protocol string, ipv4 bool) string {
 	answer := make(chan string, 1)
 	go func() {
 		// Never unlocked: the thread is in a namespace of its own, and ends with the goroutine.

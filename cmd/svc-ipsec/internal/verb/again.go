@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
@@ -64,12 +65,16 @@ func (r *retry) wish(resting, unexplained bool, now time.Time) *spec.Again {
 
 func seconds(d time.Duration) int { return int((max(d, 0) + time.Second - 1) / time.Second) }
 
-// resting lists the conns that should be up, are not, and nobody is at work on. What the kernel cannot carry is left out:
-// no peer's answer changes that.
+// carried leaves out what the kernel cannot carry: no peer's answer changes that.
+func carried(wanted []*config.Connection) []*config.Connection {
+	return slices.DeleteFunc(slices.Clone(wanted), func(c *config.Connection) bool { return len(lacks([]*config.Connection{c})) > 0 })
+}
+
+// resting lists the conns that should be up, are not, and nobody is at work on.
 func resting(wanted []*config.Connection, v *view) []string {
 	var conns []string
 	for _, c := range wanted {
-		if c.ResponseOnly || len(lacks([]*config.Connection{c})) > 0 {
+		if c.ResponseOnly {
 			continue
 		}
 		for _, pair := range c.Pairs() {
@@ -101,12 +106,11 @@ func unexplained(wanted []*config.Connection, h *spec.Health) bool {
 func (c *change) retryResting(ctx context.Context, d *pluto.Daemon, h *spec.Health, v *view) (*spec.Again, error) {
 	r, now := readRetry(c.folder), time.Now()
 	before := r
-	if c.touched {
-		r = retry{Changed: now} // what was loaded has just been initiated
-	}
 	wanted := c.request.configuration.Wanted()
-	rest := resting(wanted, v)
+	rest := resting(carried(wanted), v)
 	switch {
+	case c.touched: // what was loaded has just been initiated, or is about to be by the daemon itself
+		r = retry{Changed: now, Next: now.Add(lookAgain)}
 	case len(rest) == 0:
 		r.Delay, r.Next = 0, time.Time{}
 	case r.due(now):
@@ -129,7 +133,7 @@ func (c *change) retryResting(ctx context.Context, d *pluto.Daemon, h *spec.Heal
 // wishOfCheck is what CHECK asks for: to have initiated what rests, when that is due. It initiates nothing itself.
 func wishOfCheck(f *container.Folder, wanted []*config.Connection, h *spec.Health, v *view) *spec.Again {
 	r, now := readRetry(f), time.Now()
-	return r.wish(len(resting(wanted, v)) > 0, unexplained(wanted, h), now)
+	return r.wish(len(resting(carried(wanted), v)) > 0, unexplained(wanted, h), now)
 }
 
 // soonest is the earliest of several wishes for another ADD; nil is none.

@@ -1,0 +1,104 @@
+package verb
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/pluto"
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+)
+
+var noon = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+
+func TestWhatRestsIsInitiatedWithDelaysThatDoubleUpToFiveMinutes(t *testing.T) {
+	var r retry
+	var delays []time.Duration
+	now := noon
+	for range 9 {
+		if !r.due(now) {
+			t.Fatalf("not due at %v, %+v", now, r)
+		}
+		if r.due(now.Add(r.Delay - 1)) {
+			t.Errorf("due again before %v", r.Delay)
+		}
+		delays = append(delays, r.Delay/time.Second)
+		now = r.Next
+	}
+	if want := []time.Duration{5, 10, 20, 40, 80, 160, 300, 300, 300}; !slices.Equal(delays, want) {
+		t.Errorf("delays %d, want %d", delays, want)
+	}
+}
+
+func TestADDIsWishedForAsLongAsItCanHelp(t *testing.T) {
+	next := retry{Changed: noon, Next: noon.Add(7500 * time.Millisecond)}
+	for _, test := range []struct {
+		what                 string
+		resting, unexplained bool
+		at                   time.Duration
+		after                int // -1: none
+	}{
+		{"all is up, or the daemon is at work on it", false, false, 0, -1},
+		{"a tunnel rests: when its delay is over", true, false, 0, 8},
+		{"and at once when it is", true, true, 8 * time.Second, 0},
+		{"a tunnel was begun a moment ago", false, true, time.Second, 2},
+		{"a tunnel was begun some time ago: its state is told by the daemon", false, true, 10 * time.Second, -1},
+	} {
+		got := next.wish(test.resting, test.unexplained, noon.Add(test.at))
+		if got == nil && test.after != -1 || got != nil && got.After != test.after {
+			t.Errorf("%s: %+v, want %d", test.what, got, test.after)
+		}
+	}
+}
+
+func TestTheEarliestOfSeveralWishesCounts(t *testing.T) {
+	late, early := &spec.Again{After: 300}, &spec.Again{After: 2}
+	if soonest(nil, nil) != nil || soonest(nil, late, early) != early || soonest(early, late) != early {
+		t.Error("another one")
+	}
+}
+
+// resting and unexplained, of connections a (ours to begin), b (the peer's), c (down by its administrator).
+func TestATunnelRestsIfItIsOursToBeginAndNobodyIsAtWorkOnIt(t *testing.T) {
+	c, err := config.Decode([]byte(`{"externalIps":["192.0.2.1"],"connections":[
+		{"id":"a","peerAddress":"192.0.2.2","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.2.0.0/24","10.3.0.0/24"],"psk":"k"},
+		{"id":"b","peerAddress":"192.0.2.3","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.4.0.0/24"],"psk":"k","initiator":"response-only"},
+		{"id":"c","peerAddress":"192.0.2.4","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.5.0.0/24"],"psk":"k","adminStateUp":false}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Resolve(nil)
+	first, second := c.Connections[0].Pairs()[0].Conn, c.Connections[0].Pairs()[1].Conn
+	peers := c.Connections[1].Pairs()[0].Conn
+	v := &view{conns: map[string]pluto.Conn{first: {}, second: {}, peers: {}}, up: map[string]pluto.Traffic{}}
+	expect := func(when string, conns ...string) {
+		t.Helper()
+		if got := resting(c.Wanted(), v); !slices.Equal(got, conns) {
+			t.Errorf("%s: %v rests, want %v", when, got, conns)
+		}
+	}
+	expect("nothing is up", first, second)
+	v.up[first] = pluto.Traffic{}
+	expect("one is up", second)
+	v.conns[second] = pluto.Conn{Negotiating: true}
+	expect("one is up, one on its way")
+	delete(v.conns, second)
+	expect("one is not loaded: it was refused")
+
+	down := func(id, reason string) spec.Connection {
+		return spec.Connection{ID: id, Status: spec.Down, Reason: reason}
+	}
+	for _, test := range []struct {
+		connections []spec.Connection
+		want        bool
+	}{
+		{[]spec.Connection{down("a", ""), down("b", "")}, true},
+		{[]spec.Connection{down("a", "TS_UNACCEPTABLE"), down("b", "")}, false},
+		{[]spec.Connection{{ID: "a", Status: spec.Active}, down("c", "")}, false},
+	} {
+		if got := unexplained(c.Wanted(), &spec.Health{Connections: test.connections}); got != test.want {
+			t.Errorf("%+v: %v", test.connections, got)
+		}
+	}
+}
