@@ -418,9 +418,10 @@ container_unit() { systemctl list-units --plain --no-legend 'svc-x*.service' | a
 
 # Faults: systemd.
 
-# vpn NAME N binds an IPSEC container NAME; N sets its addresses apart.
+# vpn NAME N binds an IPSEC container NAME; N sets its addresses apart. It waits
+# for its peer: one that begins asks for ADD again, to see what comes of it.
 vpn() {
-	site "100.100.$2.2" "200.200.$2.2" "10.1.$2.0/24" "10.2.$2.0/24" | with_id "f-$1" | object "configurations/f-$1"
+	site "100.100.$2.2" "200.200.$2.2" "10.1.$2.0/24" "10.2.$2.0/24" '.connections[0].initiator = "response-only"' | with_id "f-$1" | object "configurations/f-$1"
 	container "c-$1" IPSEC "f-$1"
 	bind "p-$1" "$1" "c-$1" "addresses: [169.254.$2.1/30]"
 }

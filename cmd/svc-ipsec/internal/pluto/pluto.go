@@ -48,7 +48,11 @@ func (d *Daemon) staging() string { return filepath.Join(d.Folder, "load.conf") 
 const whackLimit = 5 * time.Second
 
 func (d *Daemon) whack(ctx context.Context, args ...string) (string, error) {
-	return run(ctx, whackLimit, d.Tools.Whack, append([]string{"--ctlsocket", d.socket()}, args...)...)
+	output, err := run(ctx, whackLimit, d.Tools.Whack, append([]string{"--ctlsocket", d.socket()}, args...)...)
+	if isNotRunning(err) {
+		err = fmt.Errorf("%w: %w", ErrNotRunning, err)
+	}
+	return output, err
 }
 
 // Status asks the daemon for everything it has loaded.

@@ -18,6 +18,9 @@ const outputLimit = 8 << 20
 // are whack's own, the others are pluto's answers.
 const notRunning = 33
 
+// ErrNotRunning says that no daemon is at the socket: it ended, and systemd is about to start it again, or has given it up.
+var ErrNotRunning = errors.New("the daemon does not run")
+
 // run runs a program to its end and returns what it printed. The error tells its exit code and last words.
 func run(ctx context.Context, limit time.Duration, program string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
@@ -43,6 +46,12 @@ func run(ctx context.Context, limit time.Duration, program string, args ...strin
 		return stdout.String(), fmt.Errorf("%s: %w: %s", filepath.Base(program), err, words)
 	}
 	return stdout.String(), nil
+}
+
+// isNotRunning says whether a failed whack found nobody.
+func isNotRunning(err error) bool {
+	var exit *exec.ExitError
+	return errors.As(err, &exit) && exit.ExitCode() == notRunning
 }
 
 // answered says whether a failed whack brought an answer of pluto's.

@@ -3,6 +3,7 @@ package verb
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -78,6 +79,9 @@ func (e *Executable) Add(args *skel.CmdArgs) error {
 			return err
 		}
 		c.restore()
+		if errors.Is(err, pluto.ErrNotRunning) { // it has just ended: systemd starts it again, or CHECK tells
+			return fail(spec.CodeAgain, "%w", err)
+		}
 	}
 	return err
 }

@@ -158,7 +158,9 @@ func (r *Reconciler) addAgain(ctx context.Context, s *situation, m *memo) {
 		m.notInPlace = s.digest
 		return
 	}
-	r.retry(s, m, AddAgain, err)
+	if again := r.retry(s, m, AddAgain, err); again {
+		return // no more than that it is to be called later
+	}
 	r.publish(c, m)
 	r.report.ChangeFailed(c, err.Error())
 }

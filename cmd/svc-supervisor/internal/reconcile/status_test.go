@@ -349,3 +349,27 @@ func TestADiskThatIsFullAfterADDCostsThatADD(t *testing.T) {
 		}
 	})
 }
+
+func TestAChangeThatIsToComeLaterIsNoWordOnTheContainer(t *testing.T) {
+	for _, row := range []struct {
+		code spec.Code
+		said string
+	}{
+		{spec.CodeAgain, "STARTING, RUNNING"},
+		{spec.CodeIO, "STARTING, RUNNING, RUNNING (change failed: scripted (code 5)), RUNNING"},
+	} {
+		inWorld(t, func(w *world) {
+			w.bind(vpn("p1", "vpn1", "c1"))
+			w.start()
+			w.untilSettled(5 * time.Second)
+			w.on(spec.Add, "vpn1", behaviour{fails: code(row.code)}, behaviour{})
+			edited := vpn("p1", "vpn1", "c1")
+			edited.Configuration = []byte(`{"edited":true}`)
+			w.bind(edited)
+			w.untilSettled(time.Minute)
+			if got := w.said("c1"); got != row.said {
+				t.Errorf("code %d: published %q, want %q", row.code, got, row.said)
+			}
+		})
+	}
+}
