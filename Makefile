@@ -25,10 +25,10 @@ scripts = $(shell find . -path ./build -prune -o -path ./.git -prune -o -type f 
 # The packages with tests that skip where there is no systemd of theirs.
 ground_packages = $(sort $(addprefix ./,$(dir $(shell grep -rl SVC_TEST_GROUND --include='*_test.go' cmd pkg test))))
 
-.PHONY: help build tools test check unit bats crash soak guest demo install clean
+.PHONY: help build tools test check unit bats crash soak guest guest-full demo install clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*##/ {printf "make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*##/ {printf "make %-10s %s\n", $$1, $$2}' Makefile
 
 # compile FOLDER VERSION
 define compile
@@ -75,10 +75,16 @@ tools: ## CNI's own programs, which the tests drive the executables with
 bats: build tools ## the behaviour of the whole, in the sandbox
 	test/bats/run | tee build/bats.log
 
-guest: build ## tunnels, where the kernel has ESP; a reboot, which only a guest can have
+guest: build ## tunnels, where the kernel has ESP; ten combinations, on Debian 13's Libreswan too; a reboot, which only a guest can have
 	$(call compile,build/next/,$(NEXT))
 	test/ground/run esp bats --timing test/guest | tee build/guest.log
+	test/combinations/run | tee -a build/guest.log
 	[ "$${HOST:-0}" = 1 ] || test/reboot/run | tee -a build/guest.log
+
+guest-full: build ## all combinations on both Libreswans, and the suites with tunnels on Debian 13
+	$(call compile,build/next/,$(NEXT))
+	test/combinations/run -all | tee build/guest-full.log
+	[ "$${HOST:-0}" = 1 ] || GUEST_ROOT="$$(test/ground/debian13)" test/ground/guest bats --timing test/guest | tee -a build/guest-full.log
 
 crash: build ## a kill before each effect on the host, and what the next start makes of it; FULL=1 for all of them
 	test/crash/run | tee build/crash.log
