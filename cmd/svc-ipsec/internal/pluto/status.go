@@ -39,7 +39,8 @@ func ParseStatus(output string) map[string]Conn {
 		}
 		conn, rest := conns[m[1]], m[2]
 		switch {
-		case strings.HasPrefix(rest, "unoriented;"):
+		// Libreswan 5 says which of its ends that is: "host: unoriented; …".
+		case strings.HasPrefix(strings.TrimPrefix(rest, "host: "), "unoriented;"):
 			conn.Unoriented = true
 		case strings.Contains(rest, "our idtype: "):
 			if ids := idLine.FindStringSubmatch(rest); ids != nil {
