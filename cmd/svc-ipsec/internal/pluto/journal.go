@@ -42,39 +42,52 @@ func LoadFailures(log string) map[string]string {
 	return reasons
 }
 
-// failures are the words in which Libreswan tells why there is no tunnel, and what an operator is told.
-var failures = []struct{ words, reason string }{
-	{"AUTHENTICATION_FAILED", "AUTHENTICATION_FAILED"},
-	{"NO_PROPOSAL_CHOSEN", "NO_PROPOSAL_CHOSEN"},
-	{"TS_UNACCEPTABLE", "TS_UNACCEPTABLE"},
-	{"INVALID_ID_INFORMATION", "INVALID_ID_INFORMATION"},
-	{"INVALID_KE_PAYLOAD", "INVALID_KE_PAYLOAD"},
-	{"netlink response for Add SA", "the kernel refused the SA"},
-	{"retransmission", "no answer from the peer"},
-	{"No route to host", "no route to the peer"},
-	{"Network is unreachable", "no route to the peer"},
-	{"Connection refused", "the peer refuses UDP"},
-	{"we cannot identify ourselves", "no interface has the external address"},
+// failures are the words in which Libreswan tells why there is no tunnel, and what an operator is told. A guess is no word
+// of the peer's or of the kernel's, and takes the place of none: between two answers there is always a retransmission.
+var failures = []struct {
+	words, reason string
+	guess         bool
+}{
+	{"AUTHENTICATION_FAILED", "AUTHENTICATION_FAILED", false},
+	{"mismatch of preshared secrets", "AUTHENTICATION_FAILED", false}, // IKEv1 has no notification of it
+	{"NO_PROPOSAL_CHOSEN", "NO_PROPOSAL_CHOSEN", false},
+	{"no acceptable Oakley Transform", "NO_PROPOSAL_CHOSEN", false}, // who refuses it, IKEv1
+	{"TS_UNACCEPTABLE", "TS_UNACCEPTABLE", false},
+	{"compatible Traffic Selectors", "TS_UNACCEPTABLE", false}, // who refuses them, 4.10
+	{"INVALID_ID_INFORMATION", "INVALID_ID_INFORMATION", false},
+	{"INVALID_KE_PAYLOAD", "INVALID_KE_PAYLOAD", false},
+	{"netlink response for Add SA", "the kernel refused the SA", false},
+	// The first message that is encrypted with the key, after two that were answered.
+	{"STATE_MAIN_I3: retransmission", "AUTHENTICATION_FAILED", true},
+	{"retransmission", "no answer from the peer", true},
+	{"No route to host", "no route to the peer", false},
+	{"Network is unreachable", "no route to the peer", false},
+	{"Connection refused", "the peer refuses UDP", false},
+	{"we cannot identify ourselves", "no interface has the external address", false},
 }
 
 // LastFailures reads out of a daemon's log why each conn has no tunnel: the last word counts, and a tunnel that came up
-// since clears it. The text of a line is the daemon's, and may be the peer's: it is only searched.
+// since clears it, as does another conn under the name. The text of a line is the daemon's, and may be the peer's: it is only searched.
 func LastFailures(log string) map[string]string {
-	reasons := map[string]string{}
+	reasons, told := map[string]string{}, map[string]bool{}
 	for line := range strings.Lines(log) {
 		m := logLine.FindStringSubmatch(strings.TrimRight(line, "\r\n"))
 		if m == nil {
 			continue
 		}
-		if strings.Contains(m[2], "established Child SA") || strings.Contains(m[2], "IPsec SA established") {
+		if strings.HasPrefix(m[2], "added ") || strings.Contains(m[2], "established Child SA") || strings.Contains(m[2], "IPsec SA established") {
 			delete(reasons, m[1])
+			delete(told, m[1])
 			continue
 		}
 		for _, f := range failures {
-			if strings.Contains(m[2], f.words) {
-				reasons[m[1]] = f.reason
-				break
+			if !strings.Contains(m[2], f.words) {
+				continue
 			}
+			if !f.guess || !told[m[1]] {
+				reasons[m[1]], told[m[1]] = f.reason, !f.guess
+			}
+			break
 		}
 	}
 	return reasons
