@@ -81,10 +81,16 @@ guest: build ## tunnels, where the kernel has ESP; ten combinations, on Debian 1
 	test/combinations/run | tee -a build/guest.log
 	[ "$${HOST:-0}" = 1 ] || test/reboot/run | tee -a build/guest.log
 
-guest-full: build ## all combinations on both Libreswans, and the suites with tunnels on Debian 13
+guest-full: build ## all combinations on both Libreswans; on Debian 13 the suites with tunnels and svc-ipsec's own tests too
 	$(call compile,build/next/,$(NEXT))
 	test/combinations/run -all | tee build/guest-full.log
-	[ "$${HOST:-0}" = 1 ] || GUEST_ROOT="$$(test/ground/debian13)" test/ground/guest bats --timing test/guest | tee -a build/guest-full.log
+	CGO_ENABLED=0 go test -c -o build/svc-ipsec.test ./cmd/svc-ipsec
+	CGO_ENABLED=0 go test -c -o build/algorithms.test ./cmd/svc-ipsec/internal/config
+	@[ "$${HOST:-0}" = 1 ] || for suite in "bats --timing test/guest" "SVC_TEST_GROUND=1 build/svc-ipsec.test" \
+		"build/algorithms.test -test.run TestLibreswanAcceptsExactlyTheTable"; do \
+		echo "# Debian 13: $$suite"; \
+		GUEST_ROOT="$$(test/ground/debian13)" test/ground/guest $$suite; \
+	done | tee -a build/guest-full.log
 
 crash: build ## a kill before each effect on the host, and what the next start makes of it; FULL=1 for all of them
 	test/crash/run | tee build/crash.log

@@ -68,7 +68,9 @@ func combinations(executable, table, refused string, wanted func(row) bool) (fai
 		return 0, fmt.Errorf("no row of %s is wanted", table)
 	}
 	w, err := newWorld(executable)
-	defer w.remove()
+	if w != nil {
+		defer w.remove()
+	}
 	if err != nil {
 		return 0, err
 	}
