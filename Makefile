@@ -25,10 +25,10 @@ scripts = $(shell find . -path ./build -prune -o -path ./.git -prune -o -type f 
 # The packages with tests that skip where there is no systemd of theirs.
 ground_packages = $(sort $(addprefix ./,$(dir $(shell grep -rl SVC_TEST_GROUND --include='*_test.go' cmd pkg test))))
 
-.PHONY: help build tools test check unit bats crash soak guest demo install clean
+.PHONY: help build tools test check unit bats crash soak guest guest-full demo install clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*##/ {printf "make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*##/ {printf "make %-10s %s\n", $$1, $$2}' Makefile
 
 # compile FOLDER VERSION
 define compile
@@ -79,10 +79,22 @@ bats: build tools ## the behaviour of the whole, in the sandbox, also under podm
 	test/ground/packages runtimes
 	test/bats/run | tee build/bats.log
 
-guest: build tools ## tunnels, where the kernel has ESP; a reboot, which only a guest can have
+guest: build tools ## tunnels, where the kernel has ESP; ten combinations, on Debian 13's Libreswan too; a reboot, which only a guest can have
 	$(call compile,build/next/,$(NEXT))
 	test/ground/run esp build/tools/secrets -every 100ms bats --timing test/guest | tee build/guest.log
+	test/combinations/run | tee -a build/guest.log
 	[ "$${HOST:-0}" = 1 ] || test/reboot/run | tee -a build/guest.log
+
+guest-full: build tools ## all combinations on both Libreswans; on Debian 13 the suites with tunnels and svc-ipsec's own tests too
+	$(call compile,build/next/,$(NEXT))
+	test/combinations/run -all | tee build/guest-full.log
+	CGO_ENABLED=0 go test -c -o build/svc-ipsec.test ./cmd/svc-ipsec
+	CGO_ENABLED=0 go test -c -o build/algorithms.test ./cmd/svc-ipsec/internal/config
+	@[ "$${HOST:-0}" = 1 ] || for suite in "bats --timing test/guest" "SVC_TEST_GROUND=1 build/svc-ipsec.test" \
+		"build/algorithms.test -test.run TestLibreswanAcceptsExactlyTheTable"; do \
+		echo "# Debian 13: $$suite"; \
+		GUEST_ROOT="$$(test/ground/debian13)" test/ground/guest $$suite; \
+	done | tee -a build/guest-full.log
 
 crash: build tools ## a kill before each effect on the host, and what the next start makes of it; FULL=1 for all of them
 	test/crash/run | tee build/crash.log

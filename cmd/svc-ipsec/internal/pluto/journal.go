@@ -48,51 +48,61 @@ func LoadFailures(log string) map[string]string {
 	return reasons
 }
 
-// failures are the words in which Libreswan tells why there is no tunnel, and what an operator is told.
-var failures = []struct{ words, reason string }{
-	{"SEC_ERROR_EXPIRED_CERTIFICATE", "the peer's certificate has expired"},
-	{"SEC_ERROR_UNKNOWN_ISSUER", "the peer's certificate is of another CA"},
-	{"SEC_ERROR_UNTRUSTED_ISSUER", "the peer's certificate is of another CA"},
-	{"NSS: ERROR: IPsec certificate", "the peer's certificate is not valid"},
-	{"X509: authentication failed", "the peer's certificate is not of its id"},
-	{"no certificate matched", "the peer's certificate is of another CA, or not of its id"},
-	{"AUTHENTICATION_FAILED", "AUTHENTICATION_FAILED"},
-	{"NO_PROPOSAL_CHOSEN", "NO_PROPOSAL_CHOSEN"},
-	{"TS_UNACCEPTABLE", "TS_UNACCEPTABLE"},
-	{"INVALID_ID_INFORMATION", "INVALID_ID_INFORMATION"},
-	{"INVALID_KE_PAYLOAD", "INVALID_KE_PAYLOAD"},
-	{"netlink response for Add SA", "the kernel refused the SA"},
-	{"retransmission", "no answer from the peer"},
-	{"No route to host", "no route to the peer"},
-	{"Network is unreachable", "no route to the peer"},
-	{"Connection refused", "the peer refuses UDP"},
-	{"we cannot identify ourselves", "no interface has the external address"},
+// failures are the words in which Libreswan tells why there is no tunnel, and what an operator is told. A guess is no word
+// of the peer's or of the kernel's, and takes the place of none: between two answers there is always a retransmission.
+var failures = []struct {
+	words, reason string
+	guess         bool
+}{
+	{"SEC_ERROR_EXPIRED_CERTIFICATE", "the peer's certificate has expired", false},
+	{"SEC_ERROR_UNKNOWN_ISSUER", "the peer's certificate is of another CA", false},
+	{"SEC_ERROR_UNTRUSTED_ISSUER", "the peer's certificate is of another CA", false},
+	{"NSS: ERROR: IPsec certificate", "the peer's certificate is not valid", false},
+	{"X509: authentication failed", "the peer's certificate is not of its id", false},
+	{"no certificate matched", "the peer's certificate is of another CA, or not of its id", false},
+	{"AUTHENTICATION_FAILED", "AUTHENTICATION_FAILED", false},
+	{"mismatch of preshared secrets", "AUTHENTICATION_FAILED", false}, // IKEv1 has no notification of it
+	{"NO_PROPOSAL_CHOSEN", "NO_PROPOSAL_CHOSEN", false},
+	{"no acceptable Oakley Transform", "NO_PROPOSAL_CHOSEN", false}, // who refuses it, IKEv1
+	{"TS_UNACCEPTABLE", "TS_UNACCEPTABLE", false},
+	{"compatible Traffic Selectors", "TS_UNACCEPTABLE", false}, // who refuses them, 4.10
+	{"INVALID_ID_INFORMATION", "INVALID_ID_INFORMATION", false},
+	{"INVALID_KE_PAYLOAD", "INVALID_KE_PAYLOAD", false},
+	{"netlink response for Add SA", "the kernel refused the SA", false},
+	// The first message that is encrypted with the key, after two that were answered.
+	{"STATE_MAIN_I3: retransmission", "AUTHENTICATION_FAILED", true},
+	{"retransmission", "no answer from the peer", true},
+	{"No route to host", "no route to the peer", false},
+	{"Network is unreachable", "no route to the peer", false},
+	{"Connection refused", "the peer refuses UDP", false},
+	{"we cannot identify ourselves", "no interface has the external address", false},
 }
 
-// addedAnew is what the daemon says of a conn that it took, 4.10 and 5: "added IKEv2 connection".
-var addedAnew = regexp.MustCompile(`^added .*connection`)
-
 // LastFailures reads out of a daemon's log why each conn has no tunnel: the last word counts, and a tunnel that came up
-// since clears it, or that the conn was added anew. The text of a line is the daemon's, and may be the peer's: it is only searched.
+// since clears it, as does another conn under the name. The text of a line is the daemon's, and may be the peer's: it is only searched.
 func LastFailures(log string) map[string]string {
-	reasons := map[string]string{}
+	reasons, told := map[string]string{}, map[string]bool{}
 	for line := range strings.Lines(log) {
 		m := logLine.FindStringSubmatch(strings.TrimRight(line, "\r\n"))
 		if m == nil {
 			continue
 		}
-		if strings.Contains(m[2], "established Child SA") || strings.Contains(m[2], "IPsec SA established") || addedAnew.MatchString(m[2]) {
+		if strings.HasPrefix(m[2], "added ") || strings.Contains(m[2], "established Child SA") || strings.Contains(m[2], "IPsec SA established") {
 			delete(reasons, m[1])
+			delete(told, m[1])
 			continue
 		}
 		if ourAnswer(m[2]) && strings.HasPrefix(reasons[m[1]], "the peer's certificate") {
 			continue // which is what it is the answer to
 		}
 		for _, f := range failures {
-			if strings.Contains(m[2], f.words) {
-				reasons[m[1]] = f.reason
-				break
+			if !strings.Contains(m[2], f.words) {
+				continue
 			}
+			if !f.guess || !told[m[1]] {
+				reasons[m[1]], told[m[1]] = f.reason, !f.guess
+			}
+			break
 		}
 	}
 	return reasons

@@ -55,7 +55,8 @@ func ParseStatus(output string) map[string]Conn {
 		switch algorithms := algorithmLine.FindStringSubmatch(rest); {
 		case algorithms != nil:
 			conn.Algorithms = strings.TrimPrefix(conn.Algorithms+", "+algorithms[1]+" "+algorithms[2], ", ")
-		case strings.HasPrefix(rest, "unoriented;"):
+		// Libreswan 5 says which of its ends that is: "host: unoriented; …".
+		case strings.HasPrefix(strings.TrimPrefix(rest, "host: "), "unoriented;"):
 			conn.Unoriented = true
 		case strings.Contains(rest, "our idtype: "):
 			if ids := idLine.FindStringSubmatch(rest); ids != nil {

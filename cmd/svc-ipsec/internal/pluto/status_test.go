@@ -3,6 +3,7 @@ package pluto
 import (
 	"os"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 )
@@ -17,17 +18,42 @@ func fixture(t testing.TB, name string) string {
 }
 
 func TestTheStatusOfBothReleasesIsRead(t *testing.T) {
-	a := Conn{OurKind: "ID_IPV4_ADDR", OurID: "100.100.100.2", TheirKind: "ID_FQDN", TheirID: "@paris"}
-	for _, test := range []struct {
-		fixture string
-		want    map[string]Conn
-	}{
-		{"status-4.10.txt", map[string]Conn{"a-0-0": a,
-			"b-0-0": {Unoriented: true, OurKind: "ID_DER_ASN1_DN", OurID: "C=FR, O=Example; Corp, CN=x", TheirKind: "ID_IPV4_ADDR", TheirID: "200.200.200.3"}}},
-		{"status-5.2.txt", map[string]Conn{"a-0-0": a}},
+	want := map[string]Conn{
+		"a-0-0": {OurKind: "ID_IPV4_ADDR", OurID: "100.100.100.2", TheirKind: "ID_FQDN", TheirID: "@paris", Negotiating: true},
+		"b-0-0": {Unoriented: true, OurKind: "ID_DER_ASN1_DN", OurID: `C=FR, O=Example\; Corp, CN=x`, TheirKind: "ID_IPV4_ADDR", TheirID: "200.200.200.3"},
+	}
+	for _, name := range []string{"status-4.10.txt", "status-5.2.txt"} {
+		if got := ParseStatus(fixture(t, name)); !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: got %+v", name, got)
+		}
+	}
+}
+
+func TestTheChosenAlgorithmsAndWhatIsUnderWayAreReadFromBothReleases(t *testing.T) {
+	const conn = `"a-0-0": 10.1.0.0/24===100.100.100.2...200.200.200.2===10.2.0.0/24; erouted; eroute owner: #2
+"a-0-0":   IKE algorithms: AES_CBC_256-HMAC_SHA2_256-MODP2048
+"a-0-0":   IKEv2 algorithm newest: AES_CBC_256-HMAC_SHA2_256-MODP2048
+"a-0-0":   ESP algorithm newest: AES_GCM_16_256-NONE; pfsgroup=<Phase1>
+"b-0-0": 10.1.0.0/24===100.100.100.2...200.200.200.3===10.3.0.0/24; unrouted; eroute owner: #0
+`
+	for _, states := range []string{
+		`#1: "a-0-0":500 STATE_V2_ESTABLISHED_IKE_SA (established IKE SA); REKEY in 2746s; newest; idle;
+#2: "a-0-0":500 STATE_V2_ESTABLISHED_CHILD_SA (established Child SA); newest; eroute owner; IKE SA #1; idle;
+#4: "b-0-0":500 STATE_V2_PARENT_I2 (sent IKE_AUTH request); RETRANSMIT in 3s; idle;
+`,
+		`#1: "a-0-0":500 ESTABLISHED_IKE_SA (established IKE SA); REKEY in 2746s; newest; idle;
+#2: "a-0-0":500 ESTABLISHED_CHILD_SA (established Child SA); newest; eroute owner; IKE SA #1; idle;
+#4: "b-0-0"[1] 192.0.2.1:500 IKE_AUTH_I (sent IKE_AUTH request); RETRANSMIT in 3s; idle;
+`,
+		`#9: pending CHILD SA for "b-0-0"
+`,
 	} {
-		if got := ParseStatus(fixture(t, test.fixture)); !reflect.DeepEqual(got, test.want) {
-			t.Errorf("%s: got %+v", test.fixture, got)
+		for _, prefix := range []string{"000 ", ""} {
+			output := prefix + strings.ReplaceAll(strings.TrimSpace(conn+states), "\n", "\n"+prefix)
+			want := map[string]Conn{"a-0-0": {Algorithms: "IKEv2 AES_CBC_256-HMAC_SHA2_256-MODP2048, ESP AES_GCM_16_256-NONE"}, "b-0-0": {Negotiating: true}}
+			if got := ParseStatus(output); !reflect.DeepEqual(got, want) {
+				t.Errorf("%q: got %+v", output, got)
+			}
 		}
 	}
 }

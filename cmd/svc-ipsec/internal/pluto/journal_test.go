@@ -1,0 +1,40 @@
+package pluto
+
+import (
+	"strings"
+	"testing"
+)
+
+// TestTheReasonIsReadFromWhatBothReleasesLogged reads what two daemons logged that did not suit each other. The headings say
+// how, and what an operator is told.
+func TestTheReasonIsReadFromWhatBothReleasesLogged(t *testing.T) {
+	for _, name := range []string{"log-4.10.txt", "log-5.2.txt"} {
+		sections := strings.Split("\n"+fixture(t, name), "\n# ")[1:]
+		if len(sections) != 24 {
+			t.Errorf("%s: %d sections", name, len(sections))
+		}
+		for _, section := range sections {
+			heading, log, _ := strings.Cut(section, "\n")
+			what, want, _ := strings.Cut(heading, ": ")
+			if got := LastFailures(log)["c-0-0"]; got != want {
+				t.Errorf("%s: %s: %q, want %q", name, what, got, want)
+			}
+		}
+	}
+}
+
+func TestARetransmissionIsNoReasonWhereThePeerGaveOne(t *testing.T) {
+	const refused, waits, added = `"a-0-0" #9: ignoring IKE_SA_INIT response containing NO_PROPOSAL_CHOSEN notification` + "\n",
+		`"a-0-0" #9: IKE_SA_INIT_I: retransmission; will wait 1 seconds for response` + "\n", `"a-0-0": added IKEv2 connection` + "\n"
+	for _, test := range []struct{ log, want string }{
+		{waits, "no answer from the peer"},
+		{refused + waits, "NO_PROPOSAL_CHOSEN"},
+		{waits + refused, "NO_PROPOSAL_CHOSEN"},
+		{refused + added, ""},
+		{refused + added + waits, "no answer from the peer"},
+	} {
+		if got := LastFailures(test.log)["a-0-0"]; got != test.want {
+			t.Errorf("%q: got %q, want %q", test.log, got, test.want)
+		}
+	}
+}

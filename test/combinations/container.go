@@ -1,0 +1,97 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os/exec"
+	"strings"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+)
+
+type object = map[string]any
+
+// configuration is what a side gets of an edit. The right one waits for the left one, but where both ask.
+func (e edit) configuration(s side, key string) object {
+	var connections []object
+	for i, r := range e.rows {
+		connections = append(connections, r.connection(s, i, key))
+	}
+	return object{"externalIps": []string{s.external[4], s.external[6]}, "connections": connections}
+}
+
+// name is what the i-th connection of an edit is called.
+func name(i int) string { return fmt.Sprintf("c%d", i) }
+
+func (r row) connection(s side, i int, key string) object {
+	peer := sides[2-s.number]
+	c := object{"id": name(i), "psk": key, "peerAddress": peer.external[r.outer], "mtu": 1400,
+		"ikePolicy":   policy("ikeVersion", r.ike.version, "phase1NegotiationMode", r.ike.mode, "encryptionAlgorithm", r.ike.cipher, "authAlgorithm", r.ike.integrity, "pfs", r.ike.group),
+		"ipsecPolicy": policy("transformProtocol", r.child.protocol, "encapsulationMode", r.child.mode, "encryptionAlgorithm", r.child.cipher, "authAlgorithm", r.child.integrity, "pfs", r.child.group)}
+	if r.child.mode == "tunnel" {
+		c["localCidrs"], c["peerCidrs"] = r.cidrs(s, i), r.cidrs(peer, i)
+	}
+	if ids := identities[r.ids]; ids[0] != "" {
+		c["localId"], c["peerId"] = ids[s.number-1], ids[peer.number-1]
+	}
+	if r.way != "both" && s.name == "right" {
+		c["initiator"] = "response-only"
+	}
+	if r.way == "nat" && s.name == "right" {
+		c["peerAddress"] = natted
+		if r.ids == "address" {
+			c["peerId"] = peer.external[4] // it does not know that it is behind NAT
+		}
+	}
+	return c
+}
+
+// policy leaves out what the table has a dash for.
+func policy(pairs ...string) object {
+	p := object{}
+	for i := 0; i < len(pairs); i += 2 {
+		if pairs[i+1] != "-" {
+			p[pairs[i]] = pairs[i+1]
+		}
+	}
+	return p
+}
+
+func (r row) cidrs(s side, i int) (all []string) {
+	for _, family := range r.inner {
+		for n := range r.networks[s.number-1] {
+			all = append(all, network(s.number, i, n, family).String())
+		}
+	}
+	return all
+}
+
+// verb runs a verb of svc-ipsec for a side's container and returns the health that it answers with.
+func (w *world) verb(verb string, s side, configuration object) (*spec.Health, error) {
+	container := "vpn-" + s.name
+	conf, err := json.Marshal(object{"cniVersion": spec.CNIVersion, "name": spec.Network, "type": "svc-ipsec",
+		"container": object{"interfaceName": container, "containerId": container, "serviceType": "IPSEC"},
+		"port": object{"addresses": []string{s.text("169.254.#.1/30"), s.text("fd0#:169::1/126")}, "mac": s.text("ca:fe:00:00:00:0#"),
+			"bridge": "br-" + s.name},
+		"configuration": configuration})
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(w.executable)
+	cmd.Env = []string{"CNI_COMMAND=" + verb, "CNI_CONTAINERID=" + container, "CNI_IFNAME=svc0", "CNI_NETNS=/run/netns/" + container,
+		"CNI_PATH=/usr/libexec/svc-supervisor", "PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
+	cmd.Stdin = bytes.NewReader(conf)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		return nil, fmt.Errorf("%s %s: %w: %s %s", verb, container, err, strings.TrimSpace(stdout.String()), strings.TrimSpace(stderr.String()))
+	}
+	var answer struct{ Health *spec.Health }
+	if verb == "ADD" {
+		if err := json.Unmarshal(stdout.Bytes(), &answer); err != nil || answer.Health == nil {
+			return nil, fmt.Errorf("%s %s: no health in %q", verb, container, stdout.String())
+		}
+	}
+	return answer.Health, nil
+}

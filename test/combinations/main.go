@@ -1,0 +1,97 @@
+// Combinations edits a pair of IPSEC containers, left and right, from one row of a table to the next: IKE version, ciphers,
+// integrity, group, ESP or AH, tunnel or transport, the families inside and outside, networks, identities, a router with
+// NAT between. Of each row a ping crosses, and the kernel shows by which association: of the row's protocol, mode and
+// algorithms, for the row's networks, with packets counted at both ends.
+//
+//	combinations [-all] [-only TEXT] SVC-IPSEC TABLE REFUSED
+//
+// Rows in sequence that differ only in the Child SA are one edit, since a guest is slow: a peer address has one IKE policy.
+// The containers are made at the first edit and removed after the last; in between they and their daemons stay. What the
+// table REFUSED lists is tried beside the first edit's tunnels, which must not notice.
+//
+// It runs where there are systemd and ESP: see the script run. It prints `ok` or `not ok` for each row.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+)
+
+func main() {
+	all := flag.Bool("all", false, "all rows, not just those of make test")
+	only := flag.String("only", "", "rows whose name has `TEXT` in it")
+	flag.Parse()
+	if flag.NArg() != 3 {
+		fmt.Fprintln(os.Stderr, "usage: combinations [-all] [-only TEXT] SVC-IPSEC TABLE REFUSED")
+		os.Exit(2)
+	}
+	failed, err := combinations(flag.Arg(0), flag.Arg(1), flag.Arg(2), func(r row) bool {
+		return (*all || r.always) && strings.Contains(r.name(), *only)
+	})
+	if err != nil {
+		fmt.Println("combinations:", err)
+	}
+	if err != nil || failed > 0 {
+		os.Exit(1)
+	}
+}
+
+// run counts and prints.
+type run struct {
+	number, failed int
+}
+
+func (r *run) tell(name string, faults []string) {
+	r.number++
+	if len(faults) == 0 {
+		fmt.Printf("ok %d %s\n", r.number, name)
+		return
+	}
+	r.failed++
+	fmt.Printf("not ok %d %s\n# %s\n", r.number, name, strings.Join(faults, "\n# "))
+}
+
+func combinations(executable, table, refused string, wanted func(row) bool) (failed int, err error) {
+	rows, err := readTable(table)
+	if err != nil {
+		return 0, err
+	}
+	refusals, err := readRefusals(refused)
+	if err != nil {
+		return 0, err
+	}
+	edits := group(rows, wanted)
+	if len(edits) == 0 {
+		return 0, fmt.Errorf("no row of %s is wanted", table)
+	}
+	w, err := newWorld(executable)
+	if w != nil {
+		defer w.remove()
+	}
+	if err != nil {
+		return 0, err
+	}
+	began, r := time.Now(), new(run)
+	fmt.Println("#", w.version())
+	var daemons string
+	for i, e := range edits {
+		start := time.Now()
+		w.try(e, r)
+		if i == 0 {
+			daemons = w.daemons()
+			w.tryRefusals(e, refusals, r)
+		}
+		fmt.Printf("# edit %d of %d, %d rows: %.1f s\n", i+1, len(edits), len(e.rows), time.Since(start).Seconds())
+	}
+	var faults []string
+	if now := w.daemons(); now != daemons {
+		faults = append(faults, fmt.Sprintf("daemons were %s, are %s", daemons, now))
+	}
+	r.tell(fmt.Sprintf("through %d edits in place the two daemons ran on", len(edits)), faults)
+	r.tell("removed, the containers leave nothing", w.take())
+	fmt.Printf("# %d rows in %.0f s\n", r.number-4, time.Since(began).Seconds())
+	return r.failed, nil
+}
