@@ -11,9 +11,14 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// hosts puts lines into this host's file of names, which the tests' ground has for itself.
+// hosts puts lines into this host's file of names, which the tests' ground has for itself, until the test ends.
 func hosts(t *testing.T, lines string) {
 	t.Helper()
+	before, err := os.ReadFile("/etc/hosts")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.WriteFile("/etc/hosts", before, 0o644) })
 	if err := os.WriteFile("/etc/hosts", []byte("127.0.0.1 localhost\n"+lines), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -26,19 +31,14 @@ func asks(h spec.Health, after int, reason string) bool {
 
 func TestAPeerIsFollowedByItsName(t *testing.T) {
 	onGround(t)
-	before, err := os.ReadFile("/etc/hosts")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = os.WriteFile("/etc/hosts", before, 0o644) }()
 	c := newContainer(t, "vpn-name")
 	hosts(t, "200.200.200.7 vpn.ground.test\n200.200.200.8 vpn.ground.test\n")
-	const peer = `,{"id":"named","peerAddress":%q,"localCidrs":["10.1.0.0/24"],"peerCidrs":["10.7.0.0/24"],"psk":"k"}`
-	// None begins by itself: ADD would be asked for again for the sake of its tunnel too.
-	configuration := func(name string) string {
-		return strings.ReplaceAll(fmt.Sprintf(oneConnection, fmt.Sprintf(peer, name)), `"psk"`, `"initiator":"response-only","psk"`)
+	// Both wait for their peers: to begin a tunnel asks for the next ADD sooner than a name does.
+	configured := func(peer string) string {
+		return strings.ReplaceAll(fmt.Sprintf(oneConnection, fmt.Sprintf(`,{"id":"named","peerAddress":%q,"localCidrs":["10.1.0.0/24"],"peerCidrs":["10.7.0.0/24"],"psk":"k"}`, peer)),
+			`"psk"`, `"initiator":"response-only","psk"`)
 	}
-	c.configuration = configuration("vpn.ground.test")
+	c.configuration = configured("vpn.ground.test")
 	c.must("ADD")
 	h := c.health()
 	if !asks(h, 300, "peer name expires") || h.Connections[1].Reason != "" {
@@ -87,7 +87,7 @@ func TestAPeerIsFollowedByItsName(t *testing.T) {
 	}
 	c.must("CHECK")
 	contains(t, "CHECK's message", c.health().Message, "peer name vpn.ground.test")
-	c.configuration = configuration("never.ground.test")
+	c.configuration = configured("never.ground.test")
 	c.must("ADD")
 	h = c.health()
 	contains(t, "the reason", h.Connections[1].Reason, `peerAddress "never.ground.test": `)
@@ -100,8 +100,9 @@ func TestAPeerIsFollowedByItsName(t *testing.T) {
 	c.must("CHECK")
 }
 
-func TestADNSServerThatDoesNotAnswerHoldsNothingUp(t *testing.T) {
-	onGround(t)
+// silentDNS makes a server that does not answer this host's only one, until the test ends.
+func silentDNS(t *testing.T) {
+	t.Helper()
 	before, err := os.ReadFile("/etc/resolv.conf")
 	if err != nil && !os.IsNotExist(err) {
 		t.Fatal(err)
@@ -110,11 +111,16 @@ func TestADNSServerThatDoesNotAnswerHoldsNothingUp(t *testing.T) {
 	if err != nil {
 		t.Skipf("requires port 53 of the loopback: %v", err)
 	}
-	defer func() { _ = silent.Close() }()
+	t.Cleanup(func() { _ = silent.Close() })
 	if err := os.WriteFile("/etc/resolv.conf", []byte("nameserver 127.0.0.1\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = os.WriteFile("/etc/resolv.conf", before, 0o644) }()
+	t.Cleanup(func() { _ = os.WriteFile("/etc/resolv.conf", before, 0o644) })
+}
+
+func TestADNSServerThatDoesNotAnswerHoldsNothingUp(t *testing.T) {
+	onGround(t)
+	silentDNS(t)
 	c := newContainer(t, "vpn-silent")
 	var named []string
 	for i := range 20 {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
@@ -15,14 +16,18 @@ type CertificateFiles struct {
 	CA          string `json:"ca"`
 }
 
-// Certificate is what of the contents of those files stands in a conn, or why nothing can. It holds no secret.
+// Certificate is what of the contents of those files stands in a conn, and why it cannot be had now: with both, it is the
+// last that was found. It holds no secret.
 type Certificate struct {
-	Nickname string `json:"nickname,omitempty"` // in the daemon's key database
-	AuthBy   string `json:"authBy,omitempty"`   // how it signs, in Libreswan's words
-	PeerCA   string `json:"peerCa,omitempty"`   // who must have issued the peer's: sameCA, or a distinguished name
-	Digest   string `json:"digest,omitempty"`   // changes with any of the contents
-	Fault    string `json:"fault,omitempty"`
+	Nickname string    `json:"nickname,omitempty"` // in the daemon's key database
+	AuthBy   string    `json:"authBy,omitempty"`   // how it signs, in Libreswan's words
+	PeerCA   string    `json:"peerCa,omitempty"`   // who must have issued the peer's: sameCA, or a distinguished name
+	Digest   string    `json:"digest,omitempty"`   // changes with any of the contents
+	Fault    string    `json:"fault,omitempty"`
+	Ends     time.Time `json:"ends,omitzero"` // when it expires
 }
+
+var certificateKeys = []string{"certificateFile", "privateKeyFile", "caFile"}
 
 // sameCA is Libreswan's word for the issuer of our own certificate.
 const sameCA = "%same"
@@ -51,7 +56,7 @@ func (c *Connection) decodeAuthentication(key string, fields map[string]json.Raw
 }
 
 func (f *CertificateFiles) decode(key string, raw json.RawMessage) error {
-	fields, err := object(key, raw, []string{"certificateFile", "privateKeyFile", "caFile"})
+	fields, err := object(key, raw, certificateKeys)
 	if err != nil {
 		return err
 	}
@@ -82,7 +87,7 @@ func (c *Configuration) Certificates() []CertificateFiles {
 	return list
 }
 
-// takeCertificate takes what was found in the files.
+// takeCertificate takes what was found in the files, now or before.
 func (c *Connection) takeCertificate(found Found) error {
 	if !c.ByCertificate() || !c.Up {
 		return nil
@@ -90,17 +95,17 @@ func (c *Connection) takeCertificate(found Found) error {
 	certificate, ok := found.Certificates[c.Files]
 	switch {
 	case !ok:
-		return fmt.Errorf("certificate.certificateFile %s: was not read", spec.Quote(c.Files.Certificate))
-	case certificate.Fault != "":
-		return fmt.Errorf("certificate: %s", certificate.Fault)
+		return fmt.Errorf("%s.certificate.certificateFile %s: was not read", c.place, spec.Quote(c.Files.Certificate))
+	case certificate.Nickname == "":
+		return fmt.Errorf("%s.certificate: %s", c.place, certificate.Fault)
 	case certificate.AuthBy == "ecdsa" && c.IKE.Version == "v1":
-		return fmt.Errorf("certificate.certificateFile %s: an ECDSA key: allowed: RSA, with ikeVersion v1", spec.Quote(c.Files.Certificate))
+		return fmt.Errorf("%s.certificate.certificateFile %s: an ECDSA key: allowed: RSA, with ikeVersion v1", c.place, spec.Quote(c.Files.Certificate))
 	}
 	if certificate.PeerCA != sameCA {
 		name, ok := distinguishedName(certificate.PeerCA)
 		if !ok {
-			return fmt.Errorf("certificate.caFile %s: the root's subject is %s: allowed: the issuer of our own certificate, or a subject like C=FR, O=Example, CN=ca",
-				spec.Quote(c.Files.CA), spec.Quote(certificate.PeerCA))
+			return fmt.Errorf("%s.certificate.caFile %s: the root's subject is %s: allowed: the issuer of our own certificate, or a subject like C=FR, O=Example, CN=ca",
+				c.place, spec.Quote(c.Files.CA), spec.Quote(certificate.PeerCA))
 		}
 		certificate.PeerCA = name.String()
 	}

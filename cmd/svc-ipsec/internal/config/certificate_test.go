@@ -19,8 +19,9 @@ func TestAConnectionByCertificateTakesWhatWasFound(t *testing.T) {
 		{byCertificate, good, ""},
 		{byCertificate + `,"localId":"left.example.org","peerId":"C=FR, CN=right"`, good, ""},
 		{byCertificate, with(func(c *Certificate) { c.PeerCA = "C=FR, CN=ca" }), ""},
-		{byCertificate, with(func(c *Certificate) { c.PeerCA = "CN=a\nleftupdown=x" }), "certificate.caFile"},
-		{byCertificate, Certificate{Fault: "privateKeyFile \"/k\": no such file"}, `certificate: privateKeyFile "/k": no such file`},
+		{byCertificate, with(func(c *Certificate) { c.PeerCA = "CN=a\nleftupdown=x" }), "connections[0].certificate.caFile"},
+		{byCertificate, with(func(c *Certificate) { c.Fault = "privateKeyFile \"/k\": no such file" }), ""}, // it is the last one
+		{byCertificate, Certificate{Fault: "privateKeyFile \"/k\": no such file"}, `connections[0].certificate: privateKeyFile "/k": no such file`},
 		{byCertificate + `,"ikePolicy":{"ikeVersion":"v1"}`, good, ""},
 		{byCertificate + `,"ikePolicy":{"ikeVersion":"v1"}`, with(func(c *Certificate) { c.AuthBy = "ecdsa" }), "an ECDSA key: allowed: RSA, with ikeVersion v1"},
 		{byCertificate + `,"psk":"secret-of-test"`, good, `connections[0].psk "[secret]": allowed: none with authMode certificate`},
@@ -31,7 +32,7 @@ func TestAConnectionByCertificateTakesWhatWasFound(t *testing.T) {
 		{`"authMode":"certificate","certificate":{"certFile":"/c"}`, good, `certificate: unknown key "certFile": allowed: certificateFile, privateKeyFile, caFile`},
 		{`"authMode":"eap","psk":"k"`, good, "allowed: psk, certificate"},
 		{`"psk":"k","certificate":{}`, good, `connections[0].certificate "an object": allowed: none with authMode psk`},
-		{byCertificate[:strings.Index(byCertificate, `,"certificate"`)] + `,"certificate":{"certificateFile":"/other","privateKeyFile":"/k","caFile":"/a"}`, good, `certificate.certificateFile "/other": was not read`},
+		{byCertificate[:strings.Index(byCertificate, `,"certificate"`)] + `,"certificate":{"certificateFile":"/other","privateKeyFile":"/k","caFile":"/a"}`, good, `connections[0].certificate.certificateFile "/other": was not read`},
 	} {
 		c := keyed(t, test.fields)
 		c.Found.Certificates = map[CertificateFiles]Certificate{{"/c", "/k", "/a"}: test.found}

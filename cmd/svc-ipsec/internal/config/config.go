@@ -99,8 +99,7 @@ func connections(key string, raw json.RawMessage) ([]Connection, error) {
 	}
 	list := make([]Connection, len(items))
 	for i, item := range items {
-		list[i].place = key + "[" + strconv.Itoa(i) + "]"
-		list[i].decode(list[i].place, item)
+		list[i].decode(key+"["+strconv.Itoa(i)+"]", item)
 	}
 	return list, nil
 }

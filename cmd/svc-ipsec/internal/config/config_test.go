@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -80,8 +81,8 @@ func TestAFaultInsideAConnectionRefusesThatOneAlone(t *testing.T) {
 		{`"psk":""`, "connections[0].psk"},
 		{`"psk":7`, "connections[0].psk"},
 		{`"psk":"\ud800"`, "connections[0].psk"},
-		{`"peerAddress":"vpn.example.org"`, `peerAddress "vpn.example.org": was not looked up`},
-		{`"peerAddress":"192.0.2.300"`, `connections[0].peerAddress "192.0.2.300": allowed: an IPv4 or IPv6 address, or a host name`},
+		{`"peerAddress":"vpn.example.org"`, `connections[0].peerAddress "vpn.example.org": was not looked up: allowed: `},
+		{`"peerAddress":"192.0.2.300"`, `connections[0].peerAddress "192.0.2.300": allowed: an IPv4 or IPv6 address, or a host name, whose last label is no number`},
 		{`"peerAddress":"` + strings.Repeat("a.", 127) + `"`, "peerAddress"},
 		{`"peerAddress":"192.0.2.1; touch x"`, "connections[0].peerAddress"},
 		{`"peerAddress":"192.0.2.1"`, "another address than the external one"},
@@ -262,7 +263,7 @@ func TestWhatOneDocumentCostsIsBounded(t *testing.T) {
 	if pairs != maxAllPairs || c.Connections[200].Refused != nil {
 		t.Errorf("%d pairs, and of the one that runs: %v", pairs, c.Connections[200].Refused)
 	}
-	if reason := fmt.Sprint(c.Connections[255].Refused); reason != "peerCidrs: 2304 pairs of subnets with those of the other connections: allowed: at most 2048" {
+	if reason := fmt.Sprint(c.Connections[255].Refused); reason != "configuration.connections[255].peerCidrs: 2304 pairs of subnets with those of the other connections: allowed: at most 2048" {
 		t.Error(reason)
 	}
 }
@@ -299,9 +300,24 @@ func TestNoIdTakesAnothersName(t *testing.T) {
 	}
 }
 
+// find finds all that a document points at.
+func find(c *Configuration) {
+	c.Found = Found{Files: map[string]File{}, Certificates: map[CertificateFiles]Certificate{}, Names: map[string]Name{}}
+	for i, name := range c.PeerNames() {
+		c.Found.Names[name] = Name{Address: netip.AddrFrom4([4]byte{203, 0, 113, byte(i)})}
+	}
+	for _, path := range c.PSKFiles() {
+		c.Found.Files[path] = File{Content: spec.NewSecret([]byte("a key \" of\n any bytes \xff"))}
+	}
+	for _, files := range c.Certificates() {
+		c.Found.Certificates[files] = Certificate{Nickname: "svc-1-2", AuthBy: "rsasig", PeerCA: "C=FR,CN=ca", Digest: "d"}
+	}
+}
+
 // TestTheFullDocumentHasEveryKey keeps the hostile strings from missing a key that is new.
 func TestTheFullDocumentHasEveryKey(t *testing.T) {
-	tables := map[string][]string{"": configurationKeys, "connections": connectionKeys, "dpd": dpdKeys, "ikePolicy": ikeKeys, "ipsecPolicy": ipsecKeys}
+	tables := map[string][]string{"": configurationKeys, "connections": connectionKeys, "dpd": dpdKeys, "ikePolicy": ikeKeys, "ipsecPolicy": ipsecKeys,
+		"proposals": proposalKeys, "certificate": certificateKeys}
 	full := configtest.Keys()
 	for object, keys := range tables {
 		if want := slices.Sorted(slices.Values(keys)); !slices.Equal(full[object], want) {
@@ -316,6 +332,7 @@ func TestTheFullDocumentHasEveryKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	find(c)
 	c.Resolve(nil)
 	for _, connection := range c.Connections {
 		if connection.Refused != nil {
@@ -326,7 +343,7 @@ func TestTheFullDocumentHasEveryKey(t *testing.T) {
 
 // FuzzDecode looks for a panic, and for anything accepted that could end a line or leave a word in a configuration file.
 func FuzzDecode(f *testing.F) {
-	for _, seed := range []string{`{}`, string(document("")), string(document(`"peerId":"@[a]"`)), string(document(`"localId":"C=FR, CN=x"`)), `{"connections":[{"id":7}]}`, `null`, `{"connections":[null]}`} {
+	for _, seed := range []string{`{}`, string(document("")), string(document(`"peerId":"@[a]"`)), string(document(`"localId":"C=FR, CN=x"`)), string(document(`"peerAddress":"a.example"`)), configtest.Full, `{"connections":[{"id":7}]}`, `null`, `{"connections":[null]}`} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
@@ -334,6 +351,7 @@ func FuzzDecode(f *testing.F) {
 		if err != nil {
 			return
 		}
+		find(c)
 		c.Resolve(nil)
 		for _, connection := range c.Wanted() {
 			for _, value := range []string{connection.LocalID.String(), connection.PeerID.String(), connection.Alias(), connection.IKE.Proposals, connection.IPsec.Proposals} {

@@ -17,7 +17,6 @@ type Connection struct {
 	Up   bool
 	// Refused is why this connection does not run though the others do; nil if nothing is wrong with it.
 	Refused error
-	place   string // in the document: connections[0]
 
 	PeerAddress  netip.Addr // of a name: Resolve sets it
 	PeerName     string     // a host name, where peerAddress is one
@@ -35,6 +34,8 @@ type Connection struct {
 	DPD          DPD
 	IKE          IKEPolicy
 	IPsec        IPsecPolicy
+
+	place string // its key in the document: configuration.connections[0]
 }
 
 // DPD says when a silent peer counts as dead, in seconds. A zero Interval: never asked.
@@ -52,7 +53,7 @@ var dpdKeys = []string{"action", "interval", "timeout"}
 
 // decode reads one connection; what is wrong with it ends up in Refused, the id and name are kept if they are readable.
 func (c *Connection) decode(key string, raw json.RawMessage) {
-	c.Up = true
+	c.Up, c.place = true, key
 	fields, err := object(key, raw, connectionKeys)
 	if err != nil {
 		c.Refused = err
@@ -120,7 +121,7 @@ func (c *Connection) decodeEnds(key string, fields map[string]json.RawMessage) e
 	}
 	if c.PeerAddress, err = spec.ParseAddress(key+".peerAddress", peer); err != nil {
 		if !canBeName(peer) {
-			return &spec.Fault{Key: key + ".peerAddress", Value: peer, Allowed: "an IPv4 or IPv6 address, or a host name"}
+			return &spec.Fault{Key: key + ".peerAddress", Value: peer, Allowed: "an IPv4 or IPv6 address, or a host name, whose last label is no number"}
 		}
 		c.PeerName = strings.ToLower(peer)
 	}

@@ -18,7 +18,7 @@ type Found struct {
 	At           time.Time       // when the names were looked up
 }
 
-// File is what a file holds, or why that cannot be had.
+// File is what a file holds, and why that cannot be had now: with both, the content is the last that was found.
 type File struct {
 	Content spec.Secret
 	Fault   string
@@ -53,11 +53,15 @@ func (c *Configuration) each(of func(*Connection) string) []string {
 	return values
 }
 
-var endsInDigits = regexp.MustCompile(`(^|\.)[0-9]+$`)
+var (
+	endsInNumber = regexp.MustCompile(`(^|\.)([0-9]+|0[xX][0-9a-fA-F]*)$`)
+	longLabel    = regexp.MustCompile(`[^.]{64}`)
+)
 
-// canBeName says whether a peer's address can be a host name. What ends as an IPv4 address does was meant as one.
+// canBeName says whether a peer's address can be a host name. One that ends in a number was meant as an address: no top
+// level domain is a number (RFC 3696, section 2), and inet_aton takes 0x7f.1 and 1.2 for addresses.
 func canBeName(s string) bool {
-	return len(s) <= 253 && hostName.MatchString(s) && !endsInDigits.MatchString(s)
+	return len(s) <= 253 && hostName.MatchString(s) && !longLabel.MatchString(s) && !endsInNumber.MatchString(s)
 }
 
 // takeAddress takes the address that was found for the peer's name, which is the peer's identity too if it has no other.
@@ -68,9 +72,9 @@ func (c *Connection) takeAddress(found Found) error {
 	name, ok := found.Names[c.PeerName]
 	switch {
 	case !ok:
-		return fmt.Errorf("peerAddress %s: was not looked up", spec.Quote(c.PeerName))
+		return fmt.Errorf("%s.peerAddress %s: was not looked up: allowed: a name, where there is an external address to reach its own from", c.place, spec.Quote(c.PeerName))
 	case !name.Address.IsValid():
-		return fmt.Errorf("peerAddress %s: %s: allowed: an address, or a name that has one", spec.Quote(c.PeerName), name.Fault)
+		return fmt.Errorf("%s.peerAddress %s: %s: allowed: an address, or a name that has one", c.place, spec.Quote(c.PeerName), name.Fault)
 	}
 	c.PeerAddress = name.Address
 	if c.PeerID.IsZero() {

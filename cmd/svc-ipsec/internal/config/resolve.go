@@ -103,10 +103,10 @@ func (c *Connection) resolve(of *Configuration) error {
 	}
 	c.LocalAddress = of.External(c.PeerAddress)
 	if !c.LocalAddress.IsValid() {
-		return &spec.Fault{Key: "peerAddress", Value: c.PeerAddress.String(), Allowed: "an address of a family that the container has an external address of"}
+		return &spec.Fault{Key: c.place + ".peerAddress", Value: c.PeerAddress.String(), Allowed: "an address of a family that the container has an external address of"}
 	}
 	if c.PeerAddress == c.LocalAddress {
-		return &spec.Fault{Key: "peerAddress", Value: c.PeerAddress.String(), Allowed: "another address than the external one"}
+		return &spec.Fault{Key: c.place + ".peerAddress", Value: c.PeerAddress.String(), Allowed: "another address than the external one"}
 	}
 	if c.LocalID.IsZero() {
 		c.LocalID = addressIdentity(c.LocalAddress)
@@ -118,10 +118,10 @@ func (c *Connection) resolve(of *Configuration) error {
 		key   string
 		cidrs []netip.Prefix
 		end   netip.Addr
-	}{{"localCidrs", c.LocalCIDRs, c.LocalAddress}, {"peerCidrs", c.PeerCIDRs, c.PeerAddress}} {
+	}{{".localCidrs", c.LocalCIDRs, c.LocalAddress}, {".peerCidrs", c.PeerCIDRs, c.PeerAddress}} {
 		for _, cidr := range side.cidrs {
 			if cidr != host(side.end) {
-				return &spec.Fault{Key: side.key, Value: cidr.String(), Allowed: "none, or " + host(side.end).String() + ", with encapsulationMode transport"}
+				return &spec.Fault{Key: c.place + side.key, Value: cidr.String(), Allowed: "none, or " + host(side.end).String() + ", with encapsulationMode transport"}
 			}
 		}
 	}
@@ -138,20 +138,20 @@ func (c *Connection) conflict(kept []*Connection, pairs []Pair, carried map[[2]n
 		case c.ID == other.ID:
 			return c.sameID(other)
 		case sameIDs && !c.ByCertificate() && !other.ByCertificate() && !bytes.Equal(c.PSK.Reveal(), other.PSK.Reveal()):
-			return fmt.Errorf("psk: connection %s has the same local and peer id with another key: allowed: one key for a pair of ids", spec.Quote(other.ID))
+			return fmt.Errorf("%s.psk: connection %s has the same local and peer id with another key: allowed: one key for a pair of ids", c.place, spec.Quote(other.ID))
 		case samePeer && c.authentication() != other.authentication():
-			return fmt.Errorf("authMode: connection %s to the same peerAddress %s authenticates otherwise: allowed: one authMode and certificate for a peer address", spec.Quote(other.ID), c.PeerAddress)
+			return fmt.Errorf("%s.authMode: connection %s to the same peerAddress %s authenticates otherwise: allowed: one authMode and certificate for a peer address", c.place, spec.Quote(other.ID), c.PeerAddress)
 		case samePeer && (c.IKE.Version != other.IKE.Version || c.IKE.Proposals != other.IKE.Proposals || c.IKE.Aggressive != other.IKE.Aggressive):
-			return fmt.Errorf("ikePolicy: connection %s to the same peerAddress %s has another one: allowed: one IKE policy for a peer address", spec.Quote(other.ID), c.PeerAddress)
+			return fmt.Errorf("%s.ikePolicy: connection %s to the same peerAddress %s has another one: allowed: one IKE policy for a peer address", c.place, spec.Quote(other.ID), c.PeerAddress)
 		}
 	}
 	for _, pair := range pairs {
 		if other, taken := carried[[2]netip.Prefix{pair.Local, pair.Peer}]; taken {
-			return fmt.Errorf("peerCidrs: connection %s carries %s to %s already: allowed: a pair of subnets in one connection", spec.Quote(other), pair.Local, pair.Peer)
+			return fmt.Errorf("%s.peerCidrs: connection %s carries %s to %s already: allowed: a pair of subnets in one connection", c.place, spec.Quote(other), pair.Local, pair.Peer)
 		}
 	}
 	if n := len(carried) + len(pairs); n > maxAllPairs {
-		return fmt.Errorf("peerCidrs: %d pairs of subnets with those of the other connections: allowed: at most %d", n, maxAllPairs)
+		return fmt.Errorf("%s.peerCidrs: %d pairs of subnets with those of the other connections: allowed: at most %d", c.place, n, maxAllPairs)
 	}
 	return nil
 }

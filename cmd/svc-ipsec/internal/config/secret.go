@@ -90,7 +90,7 @@ func filePath(key string, raw json.RawMessage) (string, error) {
 	return s, nil
 }
 
-// takePSK takes the key that was found in its file.
+// takePSK takes the key that was found in its file, now or before.
 func (c *Connection) takePSK(found Found) error {
 	if c.PSKFile == "" || !c.Up {
 		return nil
@@ -98,9 +98,9 @@ func (c *Connection) takePSK(found Found) error {
 	file, ok := found.Files[c.PSKFile]
 	switch {
 	case !ok:
-		return fmt.Errorf("pskFile %s: was not read", spec.Quote(c.PSKFile))
-	case file.Fault != "":
-		return fmt.Errorf("pskFile %s: %s", spec.Quote(c.PSKFile), file.Fault)
+		return fmt.Errorf("%s.pskFile %s: was not read", c.place, spec.Quote(c.PSKFile))
+	case file.Fault != "" && len(file.Content.Reveal()) == 0:
+		return fmt.Errorf("%s.pskFile %s: %s", c.place, spec.Quote(c.PSKFile), file.Fault)
 	}
 	c.PSK = file.Content
 	return nil

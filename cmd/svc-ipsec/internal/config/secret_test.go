@@ -57,8 +57,8 @@ func TestAKeyIsGivenInOneWayAndNoFaultTellsIt(t *testing.T) {
 		{`"pskFile":"/etc/x\ny"`, ".pskFile"},
 		{`"pskFile":"/"`, ".pskFile"},
 		{`"pskFile":["/x"]`, ".pskFile"},
-		{`"pskFile":"/etc/none"`, `pskFile "/etc/none": no such file`},
-		{`"pskFile":"/etc/unread"`, `pskFile "/etc/unread": was not read`},
+		{`"pskFile":"/etc/none"`, `connections[0].pskFile "/etc/none": no such file`},
+		{`"pskFile":"/etc/unread"`, `connections[0].pskFile "/etc/unread": was not read`},
 	} {
 		c := keyed(t, test.fields)
 		c.Found.Files = map[string]File{"/etc/none": {Fault: "no such file"}}
@@ -67,6 +67,15 @@ func TestAKeyIsGivenInOneWayAndNoFaultTellsIt(t *testing.T) {
 		if !strings.Contains(refused, test.says) || strings.Contains(refused, hidden[:8]) || strings.Contains(refused, "secret-of") || strings.Contains(refused, "\n") {
 			t.Errorf("%s: got %s, want %s", test.fields, refused, test.says)
 		}
+	}
+}
+
+func TestTheLastKeyOfAFileCountsWhereThereIsNoNewerOne(t *testing.T) {
+	c := keyed(t, `"pskFile":"/etc/keys/a"`)
+	c.Found.Files = map[string]File{"/etc/keys/a": {Content: spec.NewSecret([]byte("last")), Fault: "no such file"}}
+	c.Resolve(nil)
+	if connection := c.Connections[0]; connection.Refused != nil || string(connection.PSK.Reveal()) != "last" {
+		t.Errorf("%v", connection.Refused)
 	}
 }
 

@@ -28,6 +28,7 @@ type Credential struct {
 	AuthBy   string // in Libreswan's words
 	PeerCA   string // of whom the peer's certificate must be: a distinguished name, or SameCA
 	Digest   string // of all certificates
+	Ends     time.Time
 	Chain    []Authority
 	Roots    []Authority
 
@@ -47,6 +48,9 @@ const SameCA = "%same"
 // leastRSA is the shortest RSA key, as in RFC 8247.
 const leastRSA = 2048
 
+// ErrExpired is of a certificate whose time is over: no peer takes it.
+var ErrExpired = errors.New("the certificate has expired")
+
 // Read reads the contents of the three files. The first certificate is our own, the rest its chain; the first authority is
 // a root, and the one that the peer's certificate must lead to.
 func Read(certificate, key, authorities []byte, now time.Time) (*Credential, error) {
@@ -54,10 +58,10 @@ func Read(certificate, key, authorities []byte, now time.Time) (*Credential, err
 	if err != nil {
 		return nil, fmt.Errorf("certificateFile: %w", err)
 	}
-	c := &Credential{leaf: own[0]}
+	c := &Credential{leaf: own[0], Ends: own[0].NotAfter}
 	switch {
 	case now.After(c.leaf.NotAfter):
-		return nil, fmt.Errorf("certificateFile: the certificate has expired at %s", c.leaf.NotAfter.UTC().Format(time.RFC3339))
+		return nil, fmt.Errorf("certificateFile: %w at %s", ErrExpired, c.leaf.NotAfter.UTC().Format(time.RFC3339))
 	case now.Before(c.leaf.NotBefore):
 		return nil, fmt.Errorf("certificateFile: the certificate is not valid before %s", c.leaf.NotBefore.UTC().Format(time.RFC3339))
 	case c.leaf.IsCA:

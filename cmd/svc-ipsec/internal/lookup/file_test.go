@@ -2,6 +2,8 @@ package lookup
 
 import (
 	"bytes"
+	"errors"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -32,6 +34,12 @@ func TestASecretIsReadOnlyWhereRootAloneCouldHaveTouchedIt(t *testing.T) {
 		{"one that the group may read", func(t *testing.T, _, path string) { write(t, path, []byte("k\x00\n"), 0o640) }, "mode 0640"},
 		{"one that others may write", func(t *testing.T, _, path string) { write(t, path, []byte("k\x00\n"), 0o602) }, "mode 0602"},
 		{"an empty one", func(t *testing.T, _, path string) { write(t, path, nil, 0o600) }, "1 to 8 bytes"},
+		{"one far too large", func(t *testing.T, _, path string) {
+			write(t, path, nil, 0o600)
+			if err := os.Truncate(path, 1<<40); err != nil {
+				t.Fatal(err)
+			}
+		}, "1 to 8 bytes"},
 		{"one too large", func(t *testing.T, _, path string) { write(t, path, []byte("the-secret"), 0o600) }, "1 to 8 bytes"},
 		{"none", func(*testing.T, string, string) {}, "no such file"},
 		{"a folder", func(t *testing.T, _, path string) {
@@ -96,6 +104,51 @@ func TestASecretIsReadOnlyWhereRootAloneCouldHaveTouchedIt(t *testing.T) {
 				t.Errorf("got %v, want %s", err, test.says)
 			}
 		})
+	}
+}
+
+// TestNothingButARegularFileIsOpened is of what waits for a writer, has no end, or acts when it is opened.
+func TestNothingButARegularFileIsOpened(t *testing.T) {
+	dir := t.TempDir()
+	pipe, socket, folder := filepath.Join(dir, "pipe"), filepath.Join(dir, "socket"), filepath.Join(dir, "folder")
+	if err := errors.Join(unix.Mkfifo(pipe, 0o600), os.Mkdir(folder, 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	listener, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = listener.Close() }()
+	opened, err := unix.InotifyInit1(unix.IN_NONBLOCK | unix.IN_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Close(opened) }()
+	for _, path := range []string{pipe, socket, folder, dir} {
+		if _, err := unix.InotifyAddWatch(opened, path, unix.IN_OPEN); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Neither may /dev/zero, which has no end, nor what the kernel makes up when it is read.
+	for path, says := range map[string]string{pipe: "no regular file", socket: "no regular file", folder: "no regular file", "/dev/zero": "no regular file",
+		"/dev/null": "no regular file", "/": "no regular file", "/proc/self/environ": "1 to 8 bytes", pipe + "/x": "not a directory"} {
+		for _, secret := range []bool{true, false} {
+			if _, err := File(path, 8, secret); err == nil || !strings.Contains(err.Error(), says) {
+				t.Errorf("%s: got %v, want %s", path, err, says)
+			}
+		}
+	}
+	events := make([]byte, 4096)
+	if n, err := unix.Read(opened, events); !errors.Is(err, unix.EAGAIN) {
+		t.Errorf("one was opened: %d bytes of events, %v", n, err)
+	}
+	if f, err := os.Open(folder); err != nil { // the watch works
+		t.Fatal(err)
+	} else {
+		_ = f.Close()
+	}
+	if n, err := unix.Read(opened, events); n <= 0 {
+		t.Errorf("nothing tells of what is opened: %v", err)
 	}
 }
 

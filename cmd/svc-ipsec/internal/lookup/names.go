@@ -68,14 +68,14 @@ func answer(addresses []netip.Addr, err error) Answer {
 	return a
 }
 
-// reason is the resolver's own word, which names neither name nor server.
+// reason is the resolver's own word. Name, server and port are left out: they would make another reason at each look.
 func reason(err error) string {
 	var dns *net.DNSError
 	switch {
 	case errors.As(err, &dns) && dns.IsTimeout, errors.Is(err, context.DeadlineExceeded):
 		return "no answer from DNS"
 	case errors.As(err, &dns):
-		return dns.Err
+		return dns.Err[strings.LastIndex(": "+dns.Err, ": "):]
 	default:
 		return err.Error()
 	}

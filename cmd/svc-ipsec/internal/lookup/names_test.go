@@ -24,16 +24,20 @@ func TestNamesAreLookedUpAtOnceAndWithOneDeadline(t *testing.T) {
 				return []netip.Addr{netip.MustParseAddr("192.0.2.1")}, nil
 			case "none":
 				return nil, &net.DNSError{Err: "no such host", Name: name, Server: "192.0.2.53:53", IsNotFound: true}
+			case "refused", "unreachable":
+				return nil, &net.DNSError{Err: map[string]string{"refused": "read udp 127.0.0.1:34567->127.0.0.1:53: read: connection refused",
+					"unreachable": "dial udp 192.0.2.53:53: connect: network is unreachable"}[name], Name: name, Server: "192.0.2.53:53", IsTemporary: true}
 			case "broken":
 				return nil, errors.New("no resolver here")
 			}
 			<-ctx.Done()
 			return nil, &net.DNSError{Err: "i/o timeout", Name: name, IsTimeout: true}
-		}, "ip4", []string{"slow", "none", "silent", "mute", "broken"})
+		}, "ip4", []string{"slow", "none", "silent", "mute", "broken", "refused", "unreachable"})
 		if took := time.Since(began); took != namesLimit {
 			t.Errorf("it took %s", took)
 		}
-		for name, fault := range map[string]string{"slow": "", "none": "no such host", "silent": "no answer from DNS", "mute": "no answer from DNS", "broken": "no resolver here"} {
+		for name, fault := range map[string]string{"slow": "", "none": "no such host", "silent": "no answer from DNS", "mute": "no answer from DNS", "broken": "no resolver here",
+			"refused": "connection refused", "unreachable": "network is unreachable"} {
 			if answers[name].Fault != fault || (len(answers[name].Addresses) == 1) != (fault == "") {
 				t.Errorf("%s: %+v", name, answers[name])
 			}

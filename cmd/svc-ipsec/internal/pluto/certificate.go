@@ -3,10 +3,13 @@ package pluto
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,8 +25,9 @@ var nicknameLine = regexp.MustCompile(`^((?:svc|ca)-[0-9a-f-]+) +([A-Za-z]*,[A-Z
 // Import puts credentials into the daemon's key database, running or not, and leaves what is there already. It returns the
 // reason of each that could not be put, by nickname.
 func (d *Daemon) Import(ctx context.Context, credentials []*credential.Credential) (map[string]string, error) {
+	failed := map[string]string{}
 	if len(credentials) == 0 {
-		return nil, nil
+		return failed, nil
 	}
 	there, err := d.nicknames(ctx)
 	if err != nil {
@@ -37,7 +41,7 @@ func (d *Daemon) Import(ctx context.Context, credentials []*credential.Credentia
 	if err := os.Mkdir(aside, 0o700); err != nil {
 		return nil, fmt.Errorf("import certificates: %w", err)
 	}
-	failed, roots := map[string]string{}, false
+	roots := false
 	for _, c := range credentials {
 		added, err := d.importOne(ctx, c, there, aside)
 		if err != nil {
@@ -103,9 +107,28 @@ func (d *Daemon) importKey(ctx context.Context, c *credential.Credential, aside 
 	return err
 }
 
+// Lacks lists which of these certificates the key database has not, or not with their key. Without certutil they count as
+// there: the daemon itself refuses what needs another.
+func (d *Daemon) Lacks(ctx context.Context, nicknames []string) ([]string, error) {
+	if len(nicknames) == 0 {
+		return nil, nil
+	}
+	if _, err := os.Stat(d.NSS()); errors.Is(err, fs.ErrNotExist) {
+		return nicknames, nil
+	}
+	if d.Tools.Certutil == "" {
+		return nil, nil
+	}
+	there, err := d.nicknames(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(slices.Clone(nicknames), func(nickname string) bool { return strings.Contains(there[nickname], "u") }), nil
+}
+
 // Prune takes out of the key database what none of the credentials needs: what is left of a key that is no longer used is
-// a secret too.
-func (d *Daemon) Prune(ctx context.Context, credentials []*credential.Credential) error {
+// a secret too. Others are kept by their nicknames: their authorities are not known, so all authorities stay with them.
+func (d *Daemon) Prune(ctx context.Context, credentials []*credential.Credential, kept []string) error {
 	there, err := d.nicknames(ctx)
 	if err != nil {
 		return err
@@ -117,9 +140,12 @@ func (d *Daemon) Prune(ctx context.Context, credentials []*credential.Credential
 			needed[authority.Nickname] = true
 		}
 	}
+	for _, nickname := range kept {
+		needed[nickname], keys[keyOf(nickname)] = true, true
+	}
 	roots := false
 	for nickname := range there {
-		if needed[nickname] {
+		if needed[nickname] || len(kept) > 0 && strings.HasPrefix(nickname, "ca-") {
 			continue
 		}
 		how := "-D"

@@ -116,7 +116,7 @@ func wrapf(err error, operation string) error {
 func oneLine(s string) string {
 	s = strings.Join(strings.Fields(s), " ")
 	if len(s) > 300 {
-		s = s[:300] + "…"
+		s = strings.ToValidUTF8(s[:300], "") + "…" // less the half of a letter
 	}
 	return s
 }

@@ -58,6 +58,10 @@ func renderAll(t *rapid.T, document configtest.Document) (text, secrets string) 
 	if err != nil {
 		t.Fatalf("the document is refused: %v", err)
 	}
+	c.Found.Names = map[string]config.Name{}
+	for name, address := range document.Names {
+		c.Found.Names[name] = config.Name{Address: address}
+	}
 	c.Resolve(nil)
 	for _, connection := range c.Connections {
 		if connection.Refused != nil {
@@ -160,8 +164,16 @@ var (
 	truncated  = map[string]string{"HMAC_SHA2_256": "_128", "HMAC_SHA2_384": "_192", "HMAC_SHA2_512": "_256", "HMAC_SHA1": "_96", "AES_XCBC": "_96", "AES_CMAC": "_96"}
 )
 
-// canonical makes of a proposal of a file what Libreswan's status would say of it.
-func canonical(kind, proposal string) string {
+// canonical makes of the proposals of a file what Libreswan's status would say of them.
+func canonical(kind, proposals string) string {
+	var list []string
+	for proposal := range strings.SplitSeq(proposals, ",") {
+		list = append(list, canonicalOne(kind, proposal))
+	}
+	return strings.Join(list, ", ")
+}
+
+func canonicalOne(kind, proposal string) string {
 	protection, group, _ := strings.Cut(proposal, ";")
 	words := strings.Split(protection, "-")
 	integrity := strings.ToUpper(words[len(words)-1])
@@ -188,16 +200,19 @@ func canonical(kind, proposal string) string {
 
 var parsedLine = regexp.MustCompile(`(?m)^\t(\S+)$`)
 
-// algparse has Libreswan say what a proposal is.
+// algparse has Libreswan say what proposals are.
 func algparse(t *rapid.T, ipsec string, known map[string]string, version, kind, proposal string) string {
 	question := "-" + version + " " + kind + "=" + proposal
 	if known[question] == "" {
 		output, err := exec.Command(ipsec, "algparse", "-"+version, "-pfs=yes", kind+"="+proposal).CombinedOutput()
-		m := parsedLine.FindSubmatch(output)
-		if err != nil || m == nil {
+		var parsed []string
+		for _, m := range parsedLine.FindAllSubmatch(output, -1) {
+			parsed = append(parsed, string(m[1]))
+		}
+		if err != nil || parsed == nil {
 			t.Fatalf("algparse %s: %v: %s", question, err, output)
 		}
-		known[question] = string(m[1])
+		known[question] = strings.Join(parsed, ", ")
 	}
 	return known[question]
 }

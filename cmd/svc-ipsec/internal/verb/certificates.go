@@ -2,9 +2,13 @@ package verb
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"path"
+	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
@@ -18,17 +22,23 @@ import (
 const maxPEM = 64 << 10
 
 // readCertificates reads what connections by certificate authenticate with. The credentials themselves are for the daemon's
-// key database alone.
-func (c *change) readCertificates(all []config.CertificateFiles, now time.Time) map[config.CertificateFiles]config.Certificate {
+// key database alone. What cannot be read, or does not fit together since not all of it is renewed yet, stays what it was
+// as long as that has not expired.
+func (c *change) readCertificates(all []config.CertificateFiles, last map[config.CertificateFiles]config.Certificate, now time.Time) map[config.CertificateFiles]config.Certificate {
 	found := map[config.CertificateFiles]config.Certificate{}
 	c.credentials = map[string]*credential.Credential{}
 	for _, files := range all {
 		read, err := c.readCertificate(files, now)
 		if err != nil {
-			found[files] = config.Certificate{Fault: err.Error()}
+			kept := last[files]
+			if errors.Is(err, credential.ErrExpired) || !kept.Ends.After(now) {
+				kept = config.Certificate{}
+			}
+			kept.Fault = err.Error()
+			found[files] = kept
 			continue
 		}
-		found[files] = config.Certificate{Nickname: read.Nickname, AuthBy: read.AuthBy, PeerCA: read.PeerCA, Digest: read.Digest}
+		found[files] = config.Certificate{Nickname: read.Nickname, AuthBy: read.AuthBy, PeerCA: read.PeerCA, Digest: read.Digest, Ends: read.Ends}
 		c.credentials[read.Digest] = read
 	}
 	return found
@@ -58,13 +68,15 @@ func (c *change) readCertificate(files config.CertificateFiles, now time.Time) (
 	return read, nil
 }
 
-// wantedCredentials lists those of the connections to run.
+// wantedCredentials lists those of the connections to run, as far as their files could be read.
 func (c *change) wantedCredentials() []*credential.Credential {
 	var list []*credential.Credential
 	seen := map[string]bool{"": true}
 	for _, connection := range c.request.configuration.Wanted() {
 		if digest := connection.Certificate.Digest; !seen[digest] {
-			list = append(list, c.credentials[digest])
+			if read := c.credentials[digest]; read != nil {
+				list = append(list, read)
+			}
 			seen[digest] = true
 		}
 	}
@@ -74,8 +86,16 @@ func (c *change) wantedCredentials() []*credential.Credential {
 // certify puts the credentials into the key database and takes the conns of those that it does not take out of specs.
 func (c *change) certify(ctx context.Context, d *pluto.Daemon, specs []pluto.Spec) ([]pluto.Spec, error) {
 	failed, err := d.Import(ctx, c.wantedCredentials())
-	if err != nil || len(failed) == 0 {
+	if err != nil {
 		return specs, err
+	}
+	kept := c.keptCertificates()
+	lost, err := d.Lacks(ctx, slices.Collect(maps.Keys(kept)))
+	if err != nil {
+		return specs, err
+	}
+	for _, nickname := range lost {
+		failed[nickname] = kept[nickname]
 	}
 	var left []pluto.Spec
 	for _, s := range specs {
@@ -93,7 +113,18 @@ func (c *change) prune(ctx context.Context, d *pluto.Daemon) {
 	if len(c.last.Certificates) == 0 || c.tools.Certutil == "" {
 		return
 	}
-	if err := d.Prune(ctx, c.wantedCredentials()); err != nil {
+	if err := d.Prune(ctx, c.wantedCredentials(), slices.Collect(maps.Keys(c.keptCertificates()))); err != nil {
 		c.Log.Warn("unused certificates stay in the key database", slog.String("container", string(c.request.owner.Name)), slog.Any("error", err))
 	}
+}
+
+// database gives a daemon that is to be started a new key database; or leaves it the old one, if a certificate that cannot
+// be read now is in there.
+func (c *change) database(ctx context.Context, d *pluto.Daemon) error {
+	if kept := c.keptCertificates(); len(kept) > 0 {
+		if lost, err := d.Lacks(ctx, slices.Collect(maps.Keys(kept))); err == nil && len(lost) < len(kept) {
+			return nil
+		}
+	}
+	return d.MakeNSS(ctx, filepath.Join(c.Root, nssTemplate))
 }

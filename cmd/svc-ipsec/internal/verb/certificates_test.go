@@ -20,7 +20,7 @@ func TestWithoutItsProgramsAConnectionByCertificateSaysWhatIsMissing(t *testing.
 		{pluto.Tools{Certutil: "/usr/bin/certutil", PK12util: "/usr/bin/pk12util"}, `certificateFile "/none/c": no such file`},
 	} {
 		c := &change{tools: test.tools}
-		if fault := c.readCertificates([]config.CertificateFiles{files}, time.Now())[files].Fault; !strings.Contains(fault, test.says) || len(c.credentials) != 0 {
+		if fault := c.readCertificates([]config.CertificateFiles{files}, nil, time.Now())[files].Fault; !strings.Contains(fault, test.says) || len(c.credentials) != 0 {
 			t.Errorf("got %q, want %s", fault, test.says)
 		}
 	}

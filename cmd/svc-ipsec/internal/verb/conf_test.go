@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -14,6 +15,7 @@ import (
 	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
 
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config/configtest"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
@@ -224,7 +226,18 @@ func FuzzConf(f *testing.F) {
 		if _, err := spec.ParseName("name", string(r.owner.Name)); err != nil || !json.Valid(conf) {
 			t.Fatal(r.owner, err)
 		}
-		r.configuration.Resolve(nil)
+		c := r.configuration
+		c.Found = config.Found{Files: map[string]config.File{}, Certificates: map[config.CertificateFiles]config.Certificate{}, Names: map[string]config.Name{}}
+		for i, name := range c.PeerNames() {
+			c.Found.Names[name] = config.Name{Address: netip.AddrFrom4([4]byte{203, 0, 113, byte(i)})}
+		}
+		for _, path := range c.PSKFiles() {
+			c.Found.Files[path] = config.File{Content: spec.NewSecret([]byte("k"))}
+		}
+		for _, files := range c.Certificates() {
+			c.Found.Certificates[files] = config.Certificate{Nickname: "svc-1-2", AuthBy: "rsasig", PeerCA: "%same", Digest: "d"}
+		}
+		c.Resolve(nil)
 		_, _ = r.plan()
 	})
 }

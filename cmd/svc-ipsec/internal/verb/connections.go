@@ -146,7 +146,7 @@ func (c *change) start(ctx context.Context, d *pluto.Daemon, specs []pluto.Spec)
 	if err := c.folders(); err != nil {
 		return err
 	}
-	if err := d.MakeNSS(ctx, filepath.Join(c.Root, nssTemplate)); err != nil {
+	if err := c.database(ctx, d); err != nil {
 		return err
 	}
 	specs, err := c.certify(ctx, d, specs)

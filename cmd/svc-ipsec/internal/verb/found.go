@@ -50,7 +50,7 @@ type keptCertificate struct {
 }
 
 // look finds what the configuration points at. What cannot be found is no fault of the container, but of the connections
-// that need it.
+// that need it; what the last good ADD found stays in its place, so that an edit elsewhere costs no tunnel.
 func (c *change) look(ctx context.Context) error {
 	var err error
 	if c.last, err = recallFound(c.folder); err != nil {
@@ -58,8 +58,8 @@ func (c *change) look(ctx context.Context) error {
 	}
 	wanted, now := c.request.configuration, time.Now()
 	wanted.Found = config.Found{
-		Files:        readKeys(wanted.PSKFiles()),
-		Certificates: c.readCertificates(wanted.Certificates(), now),
+		Files:        readKeys(wanted.PSKFiles(), c.last.Files),
+		Certificates: c.readCertificates(wanted.Certificates(), c.last.Certificates, now),
 		Names:        c.lookUpPeers(ctx, c.last.Names),
 		At:           now,
 	}
@@ -67,7 +67,7 @@ func (c *change) look(ctx context.Context) error {
 }
 
 // readKeys reads pre-shared keys. An editor ends a file with a newline: one is taken off, and everything else is the key.
-func readKeys(paths []string) map[string]config.File {
+func readKeys(paths []string, last map[string]config.File) map[string]config.File {
 	files := map[string]config.File{}
 	for _, path := range paths {
 		content, err := lookup.File(path, config.MaxSecret+1, true)
@@ -76,7 +76,7 @@ func readKeys(paths []string) map[string]config.File {
 			err = fmt.Errorf("%d bytes: allowed: 1 to %d, less one newline at the end", len(content), config.MaxSecret)
 		}
 		if err != nil {
-			files[path] = config.File{Fault: err.Error()}
+			files[path] = config.File{Content: last[path].Content, Fault: err.Error()}
 			continue
 		}
 		files[path] = config.File{Content: spec.NewSecret(content)}

@@ -64,7 +64,7 @@ func health(ctx context.Context, c *config.Configuration, d *pluto.Daemon, v *vi
 	} else {
 		messages = append(messages, lacks(wanted)...)
 	}
-	messages = append(messages, lastKnown(c.Found.Names)...)
+	messages = append(messages, lastKnown(c.Found)...)
 	switch a.Guard {
 	case link.GuardPolicies:
 		messages = append(messages, "nftables cannot guard against packets in clear here: XFRM policies do")

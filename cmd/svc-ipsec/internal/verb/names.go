@@ -2,8 +2,6 @@ package verb
 
 import (
 	"context"
-	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -73,15 +71,4 @@ func nextLook(found config.Found, now time.Time) *spec.Again {
 	}
 	left := min(wait, max(0, wait-now.Sub(found.At)))
 	return &spec.Again{After: int(left.Round(time.Second) / time.Second), Reason: reason}
-}
-
-// lastKnown says of which names the last address is used, since they have no newer one.
-func lastKnown(names map[string]config.Name) []string {
-	var messages []string
-	for _, name := range slices.Sorted(maps.Keys(names)) {
-		if peer := names[name]; peer.Fault != "" && peer.Address.IsValid() {
-			messages = append(messages, fmt.Sprintf("peer name %s: %s: its last address %s is used", name, peer.Fault, peer.Address))
-		}
-	}
-	return messages
 }

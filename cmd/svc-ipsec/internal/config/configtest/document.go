@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,6 +19,15 @@ import (
 //
 //go:embed full.json
 var Full string
+
+// Peers are the addresses of the peers of Full. That of the third connection is behind a name, NamedPeer.
+var Peers = []string{"200.200.200.2", "2001:db8:200::2", "200.200.200.3", "200.200.200.4", "200.200.200.5", "200.200.200.9"}
+
+// NamedPeer is the name of a peer in Full, PSKFile where a key is.
+const (
+	NamedPeer = "nice.example.org"
+	PSKFile   = "/etc/keys/nice"
+)
 
 // Good is the id of the connection of Full in which no test changes anything.
 const Good = "good"
@@ -52,6 +62,19 @@ func Places(text string) []Place {
 	})
 	return places
 }
+
+var itsConnection = regexp.MustCompile(`^connections\[[0-9]+\]`)
+
+// Few says whether some of the hostile strings are enough in a place: it is of a connection after the first, and what an
+// earlier one's keys do is done by the same code. So it is for an algorithm of a list after the first.
+func Few(places []Place, i int) bool {
+	own := func(p Place) string { return inList.ReplaceAllString(itsConnection.ReplaceAllString(p.Path, ""), "[]") }
+	return slices.ContainsFunc(places[:i], func(p Place) bool {
+		return own(p) == own(places[i]) && (p.Connection >= 0 && p.Connection < places[i].Connection || strings.Contains(p.Path, "proposals"))
+	})
+}
+
+var inList = regexp.MustCompile(`\[[0-9]+\]`)
 
 // With is the document with raw JSON in a place: instead of the value there, or as the key of another value.
 func (p Place) With(raw string) []byte { return []byte(p.before + raw + p.after) }

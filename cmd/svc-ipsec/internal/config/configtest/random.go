@@ -1,11 +1,13 @@
 package configtest
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"pgregory.net/rapid"
 )
@@ -14,6 +16,7 @@ import (
 type Document struct {
 	Text        string
 	Connections []Meaning
+	Names       map[string]netip.Addr // what is behind the names of its peers
 }
 
 // Meaning is what a connection asks of a daemon.
@@ -27,7 +30,7 @@ type Meaning struct {
 	Aggressive      bool
 	AH, Transport   bool
 	ResponseOnly    bool
-	IKE, IPsec      string // in the words of Libreswan's status: AES_CBC_256-HMAC_SHA2_256-MODP2048
+	IKE, IPsec      string // in the words of Libreswan's status: AES_CBC_256-HMAC_SHA2_256-MODP2048, …
 	IKELifetime     int    // seconds, as all of these
 	IPsecLifetime   int
 	DPDAction       string // none: the peer is never asked
@@ -45,15 +48,15 @@ type maker struct {
 	ips      []netip.Addr // the external ones
 	previous *Meaning
 	policy   map[string]any // the ikePolicy of the previous connection
-	secret   string
-	ids      [2]any              // its localId and peerId
+	ids      [2]any         // its localId and peerId
+	names    map[string]netip.Addr
 	hosts    map[netip.Addr]bool // the peers that have a connection in transport mode: there is one such pair
 }
 
 // Random makes documents of up to six connections that can all run beside each other, over all keys and values.
 func Random() *rapid.Generator[Document] {
 	return rapid.Custom(func(t *rapid.T) Document {
-		m := &maker{T: t, hosts: map[netip.Addr]bool{}, ips: []netip.Addr{netip.MustParseAddr("100.100.100.2"), netip.MustParseAddr("2001:db8:100::2")}}
+		m := &maker{T: t, hosts: map[netip.Addr]bool{}, names: map[string]netip.Addr{}, ips: []netip.Addr{netip.MustParseAddr("100.100.100.2"), netip.MustParseAddr("2001:db8:100::2")}}
 		document := map[string]any{"externalIps": []string{"100.100.100.2", "2001:DB8:100:0::2"}}
 		m.maybe(document, "id", "r1")
 		m.maybe(document, "name", "any \"name\"\n")
@@ -69,7 +72,7 @@ func Random() *rapid.Generator[Document] {
 		if err != nil {
 			panic(err) // it has nothing but strings, numbers, maps and lists
 		}
-		made.Text = string(text)
+		made.Text, made.Names = string(text), m.names
 		return made
 	})
 }
@@ -139,8 +142,10 @@ func (m *maker) ends(i int, c map[string]any, w *Meaning) {
 	if before := m.previous; before != nil && before.Up && w.Up && m.yes("same peer") {
 		w.Local, w.Peer, w.LocalID, w.PeerID, w.PSK = before.Local, before.Peer, before.LocalID, before.PeerID, before.PSK
 		w.Version, w.Aggressive, w.IKE, w.IKELifetime = before.Version, before.Aggressive, before.IKE, before.IKELifetime
-		c["peerAddress"], c["psk"], c["ikePolicy"] = w.Peer.String(), m.secret, m.policy
+		c["peerAddress"], c["ikePolicy"] = w.Peer.String(), m.policy
 		c["localId"], c["peerId"] = m.ids[0], m.ids[1]
+		m.name(i, c, w)
+		m.key(c, w)
 		return
 	}
 	peer := fmt.Sprintf("198.51.100.%d", i+1)
@@ -150,6 +155,7 @@ func (m *maker) ends(i int, c map[string]any, w *Meaning) {
 	w.Peer = netip.MustParseAddr(peer)
 	w.Local = m.ips[slices.IndexFunc(m.ips, func(a netip.Addr) bool { return a.Is4() == w.Peer.Is4() })]
 	c["peerAddress"] = peer
+	m.name(i, c, w)
 	w.LocalID, w.PeerID = addressID(w.Local), addressID(w.Peer)
 	if given, id := m.identity("l", i); m.maybe(c, "localId", given) {
 		w.LocalID = id
@@ -157,12 +163,32 @@ func (m *maker) ends(i int, c map[string]any, w *Meaning) {
 	if given, id := m.identity("p", i); m.maybe(c, "peerId", given) {
 		w.PeerID = id
 	}
-	w.PSK = rapid.OneOf(rapid.StringN(1, 300, 1000), rapid.SampledFrom([]string{"\"", "\n", "\\", "'", "\x00", "0x", " ", "\u00fc"})).Draw(m.T, "psk")
-	c["psk"] = w.PSK
+	bytes := rapid.Map(rapid.SliceOfN(rapid.Byte(), 1, 1000), func(b []byte) string { return string(b) })
+	w.PSK = rapid.OneOf(rapid.StringN(1, 300, 1000), rapid.SampledFrom([]string{"\"", "\n", "\\", "'", "\x00", "0x", " ", "\u00fc", "\xff"}), bytes).Draw(m.T, "psk")
+	m.key(c, w)
 	policy := map[string]any{}
 	m.ike(policy, w)
 	c["ikePolicy"] = policy
-	m.policy, m.secret, m.ids = policy, w.PSK, [2]any{c["localId"], c["peerId"]}
+	m.policy, m.ids = policy, [2]any{c["localId"], c["peerId"]}
+}
+
+// name names some peers instead: two connections may have two names for one.
+func (m *maker) name(i int, c map[string]any, w *Meaning) {
+	if m.n("peer by name", 0, 3) > 0 {
+		return
+	}
+	name := fmt.Sprintf(m.of("name of the peer", "peer%d.example.org", "Peer-%d.EXAMPLE", "p_%d", "%d.0x.peer"), i)
+	c["peerAddress"] = name
+	m.names[strings.ToLower(name)] = w.Peer
+}
+
+// key gives a key as text, if it can be, or in base64.
+func (m *maker) key(c map[string]any, w *Meaning) {
+	if utf8.ValidString(w.PSK) && m.yes("key as text") {
+		c["psk"] = w.PSK
+	} else {
+		c["pskBase64"] = base64.StdEncoding.EncodeToString([]byte(w.PSK))
+	}
 }
 
 func addressID(a netip.Addr) Identity {
@@ -223,8 +249,11 @@ func (m *maker) ike(policy map[string]any, w *Meaning) {
 		modes, use = []string{"main", "aggressive"}, IKEv1
 	}
 	w.Aggressive = m.or(policy, "phase1NegotiationMode", modes...) == "aggressive"
-	encryption, integrity, group := m.algorithms(policy, use)
-	w.IKE = encryption.IKE + "-" + integrity.IKE + "-" + group.IKE
+	most := 3
+	if w.Aggressive {
+		most = 1
+	}
+	w.IKE = listed(m.proposals(policy, use, most, false), func(p proposal) string { return p.encryption.IKE + "-" + p.integrity.IKE + "-" + p.group.IKE })
 	w.IKELifetime = m.number(policy, "lifetime", 1, 86400, 3600)
 }
 
@@ -240,24 +269,61 @@ func (m *maker) ipsec(c map[string]any, w *Meaning) {
 	if w.AH {
 		use = map[string]Use{"v1": AHv1, "v2": AHv2}[w.Version]
 	}
-	encryption, integrity, group := m.algorithms(policy, use)
+	proposals := m.proposals(policy, use, 3, true)
 	w.IPsecLifetime = m.number(policy, "lifetime", 1, 86400, 3600)
 	if !m.maybe(c, "ipsecPolicy", policy) {
 		w.AH, w.Transport, w.IPsecLifetime = false, false, 3600
-		encryption, integrity, group = Algorithms["encryptionAlgorithm"][0], Algorithms["authAlgorithm"][0], Algorithms["pfs"][0]
+		proposals = []proposal{{Algorithms["encryptionAlgorithm"][0], Algorithms["authAlgorithm"][0], Algorithms["pfs"][0]}}
 	}
-	switch {
-	case w.AH:
-		w.IPsec = integrity.IPsec + "-" + group.IPsec
-	case encryption.AEAD:
-		w.IPsec = encryption.IPsec + "-NONE-" + group.IPsec
-	default:
-		w.IPsec = encryption.IPsec + "-" + integrity.IPsec + "-" + group.IPsec
+	w.IPsec = listed(proposals, func(p proposal) string {
+		switch {
+		case w.AH:
+			return p.integrity.IPsec + "-" + p.group.IPsec
+		case p.encryption.AEAD:
+			return p.encryption.IPsec + "-NONE-" + p.group.IPsec
+		default:
+			return p.encryption.IPsec + "-" + p.integrity.IPsec + "-" + p.group.IPsec
+		}
+	})
+}
+
+// proposal is one algorithm of each kind.
+type proposal struct{ encryption, integrity, group Algorithm }
+
+// listed names proposals as the status does, what is the same there once.
+func listed(proposals []proposal, words func(proposal) string) string {
+	var list []string
+	for _, p := range proposals {
+		if text := words(p); !slices.Contains(list, text) {
+			list = append(list, text)
+		}
 	}
+	return strings.Join(list, ", ")
+}
+
+// proposals draws those of a policy: one by its own keys, or a list.
+func (m *maker) proposals(policy map[string]any, use Use, most int, oneGroup bool) []proposal {
+	if !m.yes("a list of proposals") {
+		m.maybe(policy, "proposals", nil)
+		return []proposal{m.algorithms(policy, use)}
+	}
+	var list []proposal
+	var given []any
+	for i := range m.n("proposals", 1, most) {
+		object := map[string]any{}
+		p := m.algorithms(object, use)
+		if i > 0 && oneGroup {
+			p.group = list[0].group
+			object["pfs"] = p.group.Value
+		}
+		list, given = append(list, p), append(given, object)
+	}
+	policy["proposals"] = given
+	return list
 }
 
 // algorithms draws one of each kind. AH does not encrypt: a policy may name any cipher there.
-func (m *maker) algorithms(policy map[string]any, use Use) (encryption, integrity, group Algorithm) {
+func (m *maker) algorithms(policy map[string]any, use Use) proposal {
 	draw := func(key string) Algorithm {
 		possible := In(key, use)
 		if len(possible) == 0 {
@@ -269,7 +335,7 @@ func (m *maker) algorithms(policy map[string]any, use Use) (encryption, integrit
 		}
 		return Algorithms[key][0]
 	}
-	return draw("encryptionAlgorithm"), draw("authAlgorithm"), draw("pfs")
+	return proposal{draw("encryptionAlgorithm"), draw("authAlgorithm"), draw("pfs")}
 }
 
 // networks draws those of both sides: of IPv4, IPv6 or both, with bits of the host and twice at times.
