@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -120,7 +121,8 @@ func (w *world) apply(e edit) error {
 			return err
 		}
 		for _, c := range health.Connections {
-			if c.Reason != "" {
+			// A reason may also be that the peer has not answered yet.
+			if loaded, err := filepath.Glob(fmt.Sprintf("/run/svc-ipsec/vpn-%s/conns/%s-*.conf", s.name, c.ID)); err != nil || len(loaded) == 0 {
 				return fmt.Errorf("%s, connection %s: %s", s.name, c.ID, c.Reason)
 			}
 		}
