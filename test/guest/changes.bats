@@ -171,3 +171,13 @@ changed_with_four() { [ -n "$(spis_to "$1")" ] && [ -z "$(comm -12 "$RUN/spis.$1
 	within 60 new_spis 1
 	unnoticed 2 3
 }
+
+@test "one that the peer does not know yet is refused, and asked for again until it does: the others do not notice" {
+	watch
+	left "$(to 1 '.dpd = {action: "restart", interval: 10, timeout: 40}')" "$(to 2 '.psk = "the second key of tunnel 2"')" "$(to 3)" "$(fourth_to)"
+	within 30 left_has 'any(.[]; .id == "t4" and .status == "DOWN" and .reason == "TS_UNACCEPTABLE")'
+	right 1 "$(from 1)" "$(fourth_from)"
+	within 60 up 4
+	ping_from left 10.1.1.10 10.2.3.10
+	unnoticed 2 3
+}
