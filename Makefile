@@ -81,7 +81,7 @@ bats: build tools ## the behaviour of the whole, in the sandbox, also under podm
 
 guest: build tools ## tunnels, where the kernel has ESP; ten combinations, on Debian 13's Libreswan too; a reboot, which only a guest can have
 	$(call compile,build/next/,$(NEXT))
-	test/ground/run esp build/tools/secrets -every 100ms bats --timing test/guest | tee build/guest.log
+	test/guest/run | tee build/guest.log
 	test/combinations/run | tee -a build/guest.log
 	[ "$${HOST:-0}" = 1 ] || test/reboot/run | tee -a build/guest.log
 
@@ -90,11 +90,15 @@ guest-full: build tools ## all combinations on both Libreswans; on Debian 13 the
 	test/combinations/run -all | tee build/guest-full.log
 	CGO_ENABLED=0 go test -c -o build/svc-ipsec.test ./cmd/svc-ipsec
 	CGO_ENABLED=0 go test -c -o build/algorithms.test ./cmd/svc-ipsec/internal/config
-	@[ "$${HOST:-0}" = 1 ] || for suite in "bats --timing test/guest" "SVC_TEST_GROUND=1 build/svc-ipsec.test" \
-		"build/algorithms.test -test.run TestLibreswanAcceptsExactlyTheTable"; do \
-		echo "# Debian 13: $$suite"; \
-		GUEST_ROOT="$$(test/ground/debian13)" test/ground/guest $$suite; \
-	done | tee -a build/guest-full.log
+	@[ "$${HOST:-0}" = 1 ] || { \
+		export GUEST_ROOT="$$(test/ground/debian13)"; \
+		echo "# Debian 13: test/guest"; \
+		test/guest/run; \
+		for suite in "SVC_TEST_GROUND=1 build/svc-ipsec.test" "build/algorithms.test -test.run TestLibreswanAcceptsExactlyTheTable"; do \
+			echo "# Debian 13: $$suite"; \
+			test/ground/guest $$suite; \
+		done; \
+	} | tee -a build/guest-full.log
 
 crash: build tools ## a kill before each effect on the host, and what the next start makes of it; FULL=1 for all of them
 	test/crash/run | tee build/crash.log

@@ -15,6 +15,7 @@ site() {
 setup_file() {
 	local n
 	sites_up
+	(umask 077 && echo '"the first key of all tunnels" "the second key, of tunnel 2"' >"$RUN/keys")
 	# Two more containers beside the right one, each for a network of its own
 	# behind the same router.
 	for n in 2 3; do
@@ -57,17 +58,19 @@ bind_right() {
 	mv "$RUN/binding" "$NSDB/bindings/host-1/port-$name.yaml"
 }
 
-# connection ID PEER LOCAL REMOTE [JQ] prints one as JSON, JQ applied to it.
+# connection ID PEER LOCAL REMOTE [JQ] prints one as JSON, JQ applied to it. No
+# key is on a command line: key N is the N-th of a file.
 connection() {
-	jq -cn --arg id "$1" --arg peer "$2" --arg local "$3" --arg remote "$4" '{id: $id, name: "to-\($peer)", peerAddress: $peer, mtu: 1400,
-		localCidrs: [$local], peerCidrs: [$remote], psk: "the first key of tunnel \($id)"} | '"${5:-.}"
+	jq -cn --arg id "$1" --arg peer "$2" --arg local "$3" --arg remote "$4" --slurpfile keys "$RUN/keys" '
+		def key(n): .psk = $keys[n];
+		{id: $id, name: "to-\($peer)", peerAddress: $peer, mtu: 1400, localCidrs: [$local], peerCidrs: [$remote]} | key(0) | '"${5:-.}"
 }
 # to N [JQ], from N [JQ]: tunnel N at the left and at the right end.
 to() { site "$1" && connection "t$1" "$external" 10.1.0.0/24 "$net.0/24" "${2:-.}"; }
 from() { site "$1" && connection "t$1" 100.100.100.2 "$net.0/24" 10.1.0.0/24 ".initiator = \"response-only\" | ${2:-.}"; }
-# The fourth goes to the first one's peer, and so shares its IKE SA; their key is one, as their ids are.
-fourth_to() { connection t4 200.200.200.2 10.1.1.0/24 10.2.3.0/24 '.psk = "the first key of tunnel t1"'; }
-fourth_from() { connection t4 100.100.100.2 10.2.3.0/24 10.1.1.0/24 '.psk = "the first key of tunnel t1" | .initiator = "response-only"'; }
+# The fourth goes to the first one's peer, and so shares its IKE SA.
+fourth_to() { connection t4 200.200.200.2 10.1.1.0/24 10.2.3.0/24; }
+fourth_from() { connection t4 100.100.100.2 10.2.3.0/24 10.1.1.0/24 '.initiator = "response-only"'; }
 
 # left CONNECTION…, right N CONNECTION…: the configuration of a container.
 left() { configure left 100.100.100.2 ca:08:1a:94:29:0e "$@"; }
@@ -135,10 +138,10 @@ setting() { grep -qx "	$2" "/run/svc-ipsec/vpn-left/conns/t$1-0-0.conf"; }
 	unnoticed 1 2 3
 }
 
-@test "the second gets another key at both ends: the others do not notice" {
+@test "the second gets a new key at both ends: the others do not notice" {
 	watch
-	right 2 "$(from 2 '.psk = "the second key of tunnel 2"')"
-	left "$(to 1)" "$(to 2 '.psk = "the second key of tunnel 2"')" "$(to 3)" "$(fourth_to)"
+	right 2 "$(from 2 'key(1)')"
+	left "$(to 1)" "$(to 2 'key(1)')" "$(to 3)" "$(fourth_to)"
 	within 60 changed_with_four 2
 	unnoticed 1 3
 }
@@ -146,7 +149,7 @@ changed_with_four() { [ -n "$(spis_to "$1")" ] && [ -z "$(comm -12 "$RUN/spis.$1
 
 @test "the third gets another name: none notices, the third neither" {
 	watch
-	left "$(to 1)" "$(to 2 '.psk = "the second key of tunnel 2"')" "$(to 3 '.name = "another name"')" "$(fourth_to)"
+	left "$(to 1)" "$(to 2 'key(1)')" "$(to 3 '.name = "another name"')" "$(fourth_to)"
 	within 30 left_has 'any(.[]; .name == "another name")'
 	unnoticed 1 2 3
 }
@@ -154,7 +157,7 @@ changed_with_four() { [ -n "$(spis_to "$1")" ] && [ -z "$(comm -12 "$RUN/spis.$1
 @test "the fourth is removed: none of the three notices, the first neither" {
 	watch
 	# Of the four SPIs to that peer two go.
-	left "$(to 1)" "$(to 2 '.psk = "the second key of tunnel 2"')" "$(to 3)"
+	left "$(to 1)" "$(to 2 'key(1)')" "$(to 3)"
 	within 30 up 3
 	right 1 "$(from 1)"
 	within 30 test ! -e /run/svc-ipsec/vpn-right/conns/t4-0-0.conf
@@ -166,7 +169,7 @@ changed_with_four() { [ -n "$(spis_to "$1")" ] && [ -z "$(comm -12 "$RUN/spis.$1
 
 @test "the first gets another DPD: the others do not notice" {
 	watch
-	left "$(to 1 '.dpd = {action: "restart", interval: 10, timeout: 40}')" "$(to 2 '.psk = "the second key of tunnel 2"')" "$(to 3)"
+	left "$(to 1 '.dpd = {action: "restart", interval: 10, timeout: 40}')" "$(to 2 'key(1)')" "$(to 3)"
 	within 30 setting 1 dpddelay=10s
 	within 60 new_spis 1
 	unnoticed 2 3
@@ -174,7 +177,7 @@ changed_with_four() { [ -n "$(spis_to "$1")" ] && [ -z "$(comm -12 "$RUN/spis.$1
 
 @test "one that the peer does not know yet is refused, and asked for again until it does: the others do not notice" {
 	watch
-	left "$(to 1 '.dpd = {action: "restart", interval: 10, timeout: 40}')" "$(to 2 '.psk = "the second key of tunnel 2"')" "$(to 3)" "$(fourth_to)"
+	left "$(to 1 '.dpd = {action: "restart", interval: 10, timeout: 40}')" "$(to 2 'key(1)')" "$(to 3)" "$(fourth_to)"
 	within 30 left_has 'any(.[]; .id == "t4" and .status == "DOWN" and .reason == "TS_UNACCEPTABLE")'
 	right 1 "$(from 1)" "$(fourth_from)"
 	within 60 up 4

@@ -83,8 +83,8 @@ same() {
 bind_port() { cp "$EXAMPLE/nsdb/bindings/host-1/port-$1.yaml" "$NSDB/bindings/host-1/"; }
 
 # add_lab adds a connection between two more networks to each site's
-# configuration, first to the end that responds: Libreswan asks for a tunnel
-# once, and who is refused does not ask again.
+# configuration, first to the end that responds: the other one would be
+# refused at first, and ask again some seconds later.
 add_lab() {
 	local side
 	for side in right left; do

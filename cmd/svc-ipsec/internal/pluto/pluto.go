@@ -95,17 +95,6 @@ func (d *Daemon) Delete(ctx context.Context, conns ...string) error {
 	return nil
 }
 
-// Initiate starts conns, which addconn does only for those that it loads at the daemon's start. It does not wait.
-func (d *Daemon) Initiate(ctx context.Context, conns ...string) error {
-	for _, conn := range conns {
-		// It answers with the state of a negotiation: only a daemon that does not answer at all is an error here.
-		if _, err := d.whack(ctx, "--name", conn, "--asynchronous", "--initiate"); err != nil && !answered(err) {
-			return fmt.Errorf("initiate conn %s: %w", conn, err)
-		}
-	}
-	return nil
-}
-
 func wrapf(err error, operation string) error {
 	if err == nil {
 		return nil

@@ -1,0 +1,52 @@
+package pluto
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+)
+
+// The limits of Initiate. A program that starts takes its time where many do.
+const (
+	initiateLimit  = 3 * time.Second // for one conn
+	initiateBudget = 6 * time.Second // for all: what is left rests, and is found to
+	atOnce         = 8
+)
+
+// Initiate starts conns, which addconn does only for those that it loads at the daemon's start. It does not wait for their
+// tunnels: a whack that is given no answer in its time has brought the word all the same. (With an IKE SA in place it waits
+// for the peer's answer, whatever it is told, and a peer that is gone gives none.)
+func (d *Daemon) Initiate(ctx context.Context, conns ...string) error {
+	began := time.Now()
+	for chunk := range slices.Chunk(conns, atOnce) {
+		if time.Since(began) > initiateBudget {
+			return nil
+		}
+		faults := make([]error, len(chunk))
+		var asked sync.WaitGroup
+		for i, conn := range chunk {
+			asked.Go(func() { faults[i] = d.initiate(ctx, conn) })
+		}
+		asked.Wait()
+		if err := errors.Join(faults...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *Daemon) initiate(ctx context.Context, conn string) error {
+	limited, cancel := context.WithTimeout(ctx, initiateLimit)
+	defer cancel()
+	_, err := d.whack(limited, "--name", conn, "--asynchronous", "--initiate")
+	switch {
+	case err == nil || answered(err): // it answers with the state of a negotiation
+	case ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded):
+	default:
+		return fmt.Errorf("initiate conn %s: %w", conn, err)
+	}
+	return nil
+}
