@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -90,6 +91,39 @@ func TestAnEditThatAnotherConnectionForbidsCostsTheEditedOne(t *testing.T) {
 			if after[conn] != before[conn] {
 				t.Errorf("%s: conn %s was added again", edit.new, conn)
 			}
+		}
+	}
+}
+
+// A connection's networks are tunnels of their own: one that goes, or is put before the others, costs those nothing.
+func TestANetworkThatGoesOrComesCostsTheOthersNothing(t *testing.T) {
+	onGround(t)
+	c := newContainer(t, "vpn-nets")
+	with := func(networks ...string) map[string]string {
+		t.Helper()
+		c.configuration = strings.Replace(fmt.Sprintf(oneConnection, ""), `["10.2.0.0/24"]`, `["`+strings.Join(networks, `","`)+`"]`, 1)
+		c.must("ADD")
+		c.must("CHECK")
+		found := map[string]string{}
+		for conn, serial := range serials(c.whack("--status")) {
+			text, err := os.ReadFile("/run/svc-ipsec/vpn-nets/conns/" + conn + ".conf")
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, rest, _ := strings.Cut(string(text), "rightsubnet=")
+			network, _, _ := strings.Cut(rest, "\n")
+			found[network] = serial
+		}
+		if len(found) != len(networks) {
+			t.Errorf("%v: loaded are %v", networks, found)
+		}
+		return found
+	}
+	before := with("10.2.0.0/24", "10.3.0.0/24", "10.4.0.0/24")
+	after := with("10.9.0.0/24", "10.4.0.0/24", "10.3.0.0/24")
+	for _, network := range []string{"10.3.0.0/24", "10.4.0.0/24"} {
+		if before[network] != after[network] {
+			t.Errorf("the tunnel to %s was made anew", network)
 		}
 	}
 }

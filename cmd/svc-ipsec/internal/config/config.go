@@ -33,7 +33,9 @@ type Configuration struct {
 	ExternalIPs []netip.Addr // at most one of each family
 	ExternalMAC net.HardwareAddr
 	Connections []Connection // in the document's order, the refused and the administratively down ones too
-	Found       Found        // what the document points at
+	// Loaded are the conns that the daemon has, by their names; the caller sets it before Resolve.
+	Loaded map[string]Networks
+	Found  Found // what the document points at
 }
 
 var configurationKeys = []string{"id", "name", "description", "externalIps", "externalMac", "connections"}

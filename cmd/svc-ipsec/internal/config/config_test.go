@@ -202,6 +202,36 @@ func TestConnectionsThatTheDaemonCannotTellApartAreRefused(t *testing.T) {
 	}
 }
 
+func TestASubnetThatTheDaemonHasKeepsItsNumber(t *testing.T) {
+	networks := func(local, peer string) Networks {
+		return Networks{netip.MustParsePrefix(local), netip.MustParsePrefix(peer)}
+	}
+	loaded := map[string]Networks{
+		"a-0-0": networks("10.1.0.0/24", "10.2.0.0/24"), "a-0-1": networks("10.1.0.0/24", "10.3.0.0/24"), "a-0-2": networks("10.1.0.0/24", "10.4.0.0/24"),
+		"a-1-7-9": networks("10.1.0.0/24", "10.4.0.0/24"), // of a connection a-1
+	}
+	for _, test := range []struct{ local, peer, want string }{
+		{`"10.1.0.0/24"`, `"10.2.0.0/24","10.3.0.0/24","10.4.0.0/24"`, "a-0-0 10.2.0.0/24, a-0-1 10.3.0.0/24, a-0-2 10.4.0.0/24"},
+		{`"10.1.0.0/24"`, `"10.4.0.0/24","10.3.0.0/24"`, "a-0-2 10.4.0.0/24, a-0-1 10.3.0.0/24"},
+		{`"10.1.0.0/24"`, `"10.5.0.0/24","10.3.0.0/24","10.6.0.0/24"`, "a-0-0 10.5.0.0/24, a-0-1 10.3.0.0/24, a-0-2 10.6.0.0/24"},
+		{`"10.9.0.0/24","10.1.0.0/24"`, `"10.3.0.0/24"`, "a-1-1 10.3.0.0/24, a-0-1 10.3.0.0/24"},
+	} {
+		c, err := Decode([]byte(`{"externalIps":["192.0.2.1"],"connections":[{"id":"a","peerAddress":"192.0.2.9","psk":"k","localCidrs":[` + test.local + `],"peerCidrs":[` + test.peer + `]}]}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Loaded = loaded
+		c.Resolve(nil)
+		var got []string
+		for _, pair := range c.Connections[0].Pairs() {
+			got = append(got, pair.Conn+" "+pair.Peer.String())
+		}
+		if text := strings.Join(got, ", "); text != test.want {
+			t.Errorf("%s to %s:\ngot  %s\nwant %s", test.local, test.peer, text, test.want)
+		}
+	}
+}
+
 func TestEveryConnectionHasAPlaceOfItsOwnInTheStatus(t *testing.T) {
 	good := func(id string) string {
 		return `{"id":"` + id + `","peerAddress":"192.0.2.9","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.2.0.0/24"],"psk":"k"}`

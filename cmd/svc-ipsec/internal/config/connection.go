@@ -35,6 +35,8 @@ type Connection struct {
 	IKE          IKEPolicy
 	IPsec        IPsecPolicy
 
+	localNumbers, peerNumbers []int // of the subnets, in the names of the pairs
+
 	place string // its key in the document: configuration.connections[0]
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"regexp"
+	"strings"
 
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
@@ -33,16 +34,67 @@ func (c *Connection) Alias() string {
 	return "h" + hex.EncodeToString(sum[:16])
 }
 
-// Pairs lists the connection's pairs: every local with every peer subnet of the same family, since an SA takes no mix.
+// Networks are the local and the peer's subnet of a conn that the daemon has.
+type Networks struct{ Local, Peer netip.Prefix }
+
+// number gives the subnets of each side their numbers in the names of the pairs. One that the daemon has keeps its own, so
+// that a subnet that goes, or comes before it, costs it nothing; a new one gets the lowest that is free.
+func (c *Connection) number(loaded map[string]Networks) {
+	local, peer := map[netip.Prefix]int{}, map[netip.Prefix]int{}
+	alias := c.Alias()
+	for conn, networks := range loaded {
+		var i, j int
+		if rest, ok := strings.CutPrefix(conn, alias+"-"); !ok || !scan(rest, &i, &j) || conn != pairName(alias, i, j) {
+			continue // another's
+		}
+		local[networks.Local], peer[networks.Peer] = i, j
+	}
+	c.localNumbers, c.peerNumbers = numbers(c.LocalCIDRs, local), numbers(c.PeerCIDRs, peer)
+}
+
+func scan(text string, i, j *int) bool {
+	n, err := fmt.Sscanf(text, "%d-%d", i, j)
+	return n == 2 && err == nil
+}
+
+func pairName(alias string, i, j int) string { return fmt.Sprintf("%s-%d-%d", alias, i, j) }
+
+func numbers(cidrs []netip.Prefix, known map[netip.Prefix]int) []int {
+	assigned, taken := make([]int, len(cidrs)), map[int]bool{}
+	for i, cidr := range cidrs {
+		assigned[i] = -1
+		if n, ok := known[cidr]; ok && n >= 0 && n < maxCIDRs && !taken[n] {
+			assigned[i], taken[n] = n, true
+		}
+	}
+	next := 0
+	for i := range assigned {
+		if assigned[i] >= 0 {
+			continue
+		}
+		for taken[next] {
+			next++
+		}
+		assigned[i], taken[next] = next, true
+	}
+	return assigned
+}
+
+// Pairs lists the connection's pairs: every local with every peer subnet of the same family, since an SA takes no mix. Their
+// names are those of Resolve; before it they count from 0.
 func (c *Connection) Pairs() []Pair {
 	if c.IPsec.Transport {
-		return []Pair{{Conn: c.Alias() + "-0-0", Local: host(c.LocalAddress), Peer: host(c.PeerAddress), Host: true}}
+		return []Pair{{Conn: pairName(c.Alias(), 0, 0), Local: host(c.LocalAddress), Peer: host(c.PeerAddress), Host: true}}
+	}
+	alias, localNumbers, peerNumbers := c.Alias(), c.localNumbers, c.peerNumbers
+	if localNumbers == nil {
+		localNumbers, peerNumbers = numbers(c.LocalCIDRs, nil), numbers(c.PeerCIDRs, nil)
 	}
 	var pairs []Pair
 	for i, local := range c.LocalCIDRs {
 		for j, peer := range c.PeerCIDRs {
 			if local.Addr().Is4() == peer.Addr().Is4() {
-				pairs = append(pairs, Pair{Conn: fmt.Sprintf("%s-%d-%d", c.Alias(), i, j), Local: local, Peer: peer})
+				pairs = append(pairs, Pair{Conn: pairName(alias, localNumbers[i], peerNumbers[j]), Local: local, Peer: peer})
 			}
 		}
 	}

@@ -25,6 +25,7 @@ const (
 func (c *Configuration) Resolve(standing func(*Connection) Standing) {
 	for i := range c.Connections {
 		connection := &c.Connections[i]
+		connection.number(c.Loaded)
 		if connection.Refused == nil {
 			connection.Refused = connection.resolve(c)
 		}

@@ -9,7 +9,9 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"net/netip"
 	"path/filepath"
+	"strings"
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
 )
@@ -106,6 +108,20 @@ func Conn(c *config.Connection, pair config.Pair) []byte {
 	sum := sha256.Sum256(append([]byte(c.Alias()+"\x00"+c.Certificate.Digest), c.PSK.Reveal()...))
 	fmt.Fprintf(&b, "# key %s\n", hex.EncodeToString(sum[:8]))
 	return b.Bytes()
+}
+
+// Networks reads the subnets back out of what Conn wrote; of one in transport mode there are none.
+func Networks(conn []byte) (n config.Networks) {
+	for line := range strings.Lines(string(conn)) {
+		key, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+		switch key {
+		case "leftsubnet":
+			n.Local, _ = netip.ParsePrefix(value)
+		case "rightsubnet":
+			n.Peer, _ = netip.ParsePrefix(value)
+		}
+	}
+	return n
 }
 
 func seconds(n int) string { return fmt.Sprintf("%ds", n) }

@@ -139,6 +139,7 @@ func (c *change) run(ctx context.Context) error {
 	if err := c.look(ctx); err != nil {
 		return err
 	}
+	c.request.configuration.Loaded = networks(loaded)
 	c.request.configuration.Resolve(standing(loaded))
 	if c.plan, err = c.request.plan(); err != nil {
 		return err
@@ -157,6 +158,15 @@ func (c *change) run(ctx context.Context) error {
 		return err
 	}
 	return c.finish()
+}
+
+// networks tells which subnets the conns of the daemon join.
+func networks(loaded map[string][]byte) map[string]config.Networks {
+	found := map[string]config.Networks{}
+	for conn, text := range loaded {
+		found[conn] = render.Networks(text)
+	}
+	return found
 }
 
 // standing tells of each connection whether the daemon has it already, and whether as it is wanted.

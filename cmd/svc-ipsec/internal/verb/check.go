@@ -68,6 +68,7 @@ func (e *Executable) check(ctx context.Context, args *skel.CmdArgs, owner spec.O
 	if err != nil {
 		return nil, err
 	}
+	r.configuration.Loaded = networks(loaded)
 	r.configuration.Resolve(standing(loaded))
 	if err := e.checkNetwork(ctx, r, a, args.Netns, tools.NFT); err != nil {
 		return nil, err
