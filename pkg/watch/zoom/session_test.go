@@ -109,8 +109,7 @@ func TestMembersDieFreezeAndRestartInTurn(t *testing.T) {
 		t.Helper()
 		round++
 		want := fmt.Sprintf("vpn-r%d", round)
-		// The test's own writer, which hangs on a frozen member until its session tells, and on an election.
-		g.within(3*deadline, "a write while "+how, func() bool {
+		g.until("a write while "+how, func() bool {
 			_, err := g.conn.Set(g.object(model.Port, id(ports+1)), []byte(uuid("id", id(ports+1))+g.portText(1, want)), -1)
 			return err == nil
 		})
