@@ -240,6 +240,7 @@ ended_before_the_next() {
 	local point life pid n=1 first=7f1c0000-0000-4000-8000-000000000001
 	ipsec_executable
 	vpn a 1
+	jq '.connections[0].initiator = "bi-directional"' "$NSDB/configurations/f-a.yaml" | object configurations/f-a
 	start
 	eventually 15 runs a c-a IPSEC
 	life=$(life a)

@@ -92,9 +92,9 @@ grep . ipv4/conf/all/forwarding ipv6/conf/all/forwarding ipv4/conf/*/rp_filter i
 `
 
 var (
-	// Numbers that the kernel gives; its own link-local address, which keeps the MAC that the interface had first; and the
-	// group, whose change reaches the record alone.
-	volatile = regexp.MustCompile(`@if\d+|@NONE|"inode":\d+|linkdown|fe80::\S+|"groupId":"[^"]+"`)
+	// Numbers that the kernel gives; its own link-local address, which keeps the MAC that the interface had first; the
+	// group, whose change reaches the record alone; and when names were looked up, and conns initiated.
+	volatile = regexp.MustCompile(`@if\d+|@NONE|"inode":\d+|linkdown|fe80::\S+|"groupId":"[^"]+"|"(?:at|changed|next)":"[^"]+"|"delay":\d+`)
 	blanks   = regexp.MustCompile(`[ \t]+`)
 	conn     = regexp.MustCompile(`(?m)^000 "([^"]+)":     (oriented|unoriented);`)
 	serial   = regexp.MustCompile(`"one-0-0".*conn serial: (\$\d+);`)
