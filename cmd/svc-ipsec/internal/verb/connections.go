@@ -145,7 +145,9 @@ func (c *change) start(ctx context.Context, d *pluto.Daemon, specs []pluto.Spec)
 		return err
 	}
 	if c.attachment.Guard == link.GuardPolicies {
-		c.guard(ctx, c.plan.Guard) // Libreswan 5 flushes all policies at its start
+		if err := c.guard(ctx, c.plan.Guard); err != nil { // Libreswan 5 flushes all policies at its start
+			return err
+		}
 	}
 	missing, err := d.AwaitLoaded(ctx, specs)
 	if err != nil {

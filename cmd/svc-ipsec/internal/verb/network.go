@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"slices"
 
 	"github.com/containernetworking/cni/pkg/skel"
@@ -28,15 +30,19 @@ func (c *change) network(ctx context.Context) error {
 		both.External = append(slices.Clone(both.External), old.Guard.External...)
 		both.IKEv1 = both.IKEv1 || old.Guard.IKEv1
 	}
-	guarded := old != nil && bytes.Equal(old.Guard.Rules(), c.plan.Guard.Rules()) && c.guarded(ctx)
+	guarded := c.guarded(ctx)
 	if !guarded {
-		c.guard(ctx, both)
+		if err := c.guard(ctx, both); err != nil {
+			return err
+		}
 	}
 	if err := c.namespace.Apply(c.plan); err != nil {
 		return err
 	}
 	if !guarded && old != nil && len(both.Peers) > len(c.plan.Guard.Peers) {
-		c.guard(ctx, c.plan.Guard)
+		if err := c.guard(ctx, c.plan.Guard); err != nil {
+			return err
+		}
 	}
 	if c.plan.Chained {
 		return nil
@@ -48,10 +54,16 @@ func (c *change) network(ctx context.Context) error {
 	return link.Join(c.request.owner, c.request.bridge(), before)
 }
 
-// guarded says whether the guard of the last ADD still stands; if so it is the one that this ADD goes on with.
+// guardFile holds the guard that stands, and is not there while it is changed: after a kill in between nobody knows.
+const guardFile = "guard.nft"
+
+// guarded says whether the wanted guard stands already; if so it is the one that this ADD goes on with.
 func (c *change) guarded(ctx context.Context) bool {
-	set, err := c.namespace.GuardSet(ctx, c.tools.NFT, c.before.Guard)
-	if err != nil || !set {
+	stands, err := os.ReadFile(filepath.Join(c.folder.Path, guardFile))
+	if c.before == nil || err != nil || !bytes.Equal(stands, c.plan.Guard.Rules()) {
+		return false
+	}
+	if set, err := c.namespace.GuardSet(ctx, c.tools.NFT, c.before.Guard); err != nil || !set {
 		return false
 	}
 	c.attachment.Guard, c.attachment.GuardReason = c.before.Guard, c.before.GuardReason
@@ -59,12 +71,17 @@ func (c *change) guarded(ctx context.Context) bool {
 }
 
 // guard puts the guard in place. Where none can be, the tunnels work all the same and the container's health says so.
-func (c *change) guard(ctx context.Context, g link.Guard) {
+func (c *change) guard(ctx context.Context, g link.Guard) error {
+	if err := c.folder.Delete(guardFile); err != nil {
+		return err
+	}
 	c.attachment.Guard, c.attachment.GuardReason = c.namespace.SetGuard(ctx, c.tools.NFT, g)
 	if reason := c.attachment.GuardReason; reason != "" {
 		c.Log.Warn("packets in clear are blocked by XFRM policies, which a restart of Libreswan 5 flushes",
 			slog.String("container", string(c.request.owner.Name)), slog.String("reason", reason))
 	}
+	_, err := c.folder.Write(guardFile, g.Rules())
+	return err
 }
 
 func (c *change) checkGiven() error {
@@ -119,6 +136,9 @@ func (c *change) restoreNetwork(ctx context.Context) error {
 		if err := link.Join(c.request.owner, c.before.Bridge, c.request.bridge()); err != nil {
 			return err
 		}
+	}
+	if err := c.folder.Delete(guardFile); err != nil {
+		return err
 	}
 	namespace.SetGuard(ctx, c.tools.NFT, old.Guard)
 	return nil
