@@ -248,7 +248,8 @@ logged() { journal | grep -qE "$1"; }
 	same "verbs of the newer" "ADD newer" "$(calls '.id == "c-newer"' | jq -r '.verb + " " + .name' | xargs)"
 	same "status" "RUNNING newer" "$(status c-newer '.code + " " + .namespaceName')"
 	sed -i 's/"version": 99/"version": 1/' "$STATE/containers/newer.ECHO"
-	eventually 15 runs newer2 c-newer
+	# No event tells of it: the record is looked at with growing delays, and who waits for it every 30 s.
+	eventually 60 runs newer2 c-newer
 	same "verbs" "ADD newer DEL newer ADD newer2" "$(calls '.id == "c-newer"' | jq -r '.verb + " " + .name' | xargs)"
 }
 
