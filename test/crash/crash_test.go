@@ -56,6 +56,8 @@ func TestAMissingDELIsSeen(t *testing.T) {
 		{"a record that was lost leaves DEL with a name", "DEL name", 0, "", false, true},
 		{"and so if it is wanted again", "DEL name,ADD record", 0, "", true, true},
 		{"a leftover of another type is asked for by name too", "DEL record,DEL name,ADD record", 0, "added", true, false},
+		{"an ADD that was cut before it was given its configuration", "ADD name,DEL record,ADD record", 0, "adding", true, false},
+		{"and was not undone", "ADD name,ADD record", 0, "adding", true, true},
 		{"an edit that was cut is made again", "ADD record,ADD record", 1, "changing", true, false},
 		{"nothing ran and nothing is wanted", "", 0, "", false, false},
 	} {
