@@ -95,6 +95,36 @@ func TestAnEditThatAnotherConnectionForbidsCostsTheEditedOne(t *testing.T) {
 	}
 }
 
+// An ADD that fails halfway goes back to the network of what runs, and that is what the last good ADD let run: not what a
+// new container would begin with.
+func TestAnADDThatFailsKeepsTheRoutesAndTheGuardOfWhatRuns(t *testing.T) {
+	onGround(t)
+	c := newContainer(t, "vpn-kept")
+	c.configuration = fmt.Sprintf(oneConnection, more)
+	c.must("ADD")
+	c.configuration = strings.Replace(c.configuration, `"id":"first"`, `"id":"first","ikePolicy":{"pfs":"group15"}`, 1)
+	c.must("ADD")
+	contains(t, "the reason", c.health().Connections[0].Reason, `ikePolicy: connection "second"`)
+	runs := func() string {
+		return sh(t, "ip", "-n", c.name, "route") + sh(t, "ip", "netns", "exec", c.name, "nft", "list", "table", "inet", "svc-ipsec")
+	}
+	before, good := regexp.MustCompile(`packets \d+ bytes \d+`).ReplaceAllString(runs(), ""), c.configuration
+	contains(t, "routes and guard", before, "10.3.0.0/24 via", "ip daddr 10.3.0.0/24 rt ipsec missing")
+	c.configuration = strings.Replace(good, `["10.3.0.0/24"]`, `["10.3.0.0/24","10.33.0.0/24"]`, 1)
+	sh(t, "systemctl", "kill", "--kill-whom=main", "--signal=STOP", "svc-"+c.name)
+	failure, err := c.try("ADD")
+	sh(t, "systemctl", "kill", "--kill-whom=main", "--signal=CONT", "svc-"+c.name)
+	if err != nil || failure == nil {
+		t.Fatalf("ADD of a daemon that is stopped: %v, %v", failure, err)
+	}
+	if after := regexp.MustCompile(`packets \d+ bytes \d+`).ReplaceAllString(runs(), ""); after != before {
+		t.Errorf("it was:\n%s\nand is:\n%s", before, after)
+	}
+	c.must("CHECK")
+	c.must("ADD")
+	contains(t, "routes and guard", runs(), "10.3.0.0/24 via", "10.33.0.0/24 via")
+}
+
 // A connection's networks are tunnels of their own: one that goes, or is put before the others, costs those nothing.
 func TestANetworkThatGoesOrComesCostsTheOthersNothing(t *testing.T) {
 	onGround(t)

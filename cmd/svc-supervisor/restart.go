@@ -40,13 +40,15 @@ func restart(c *cli.Context, name spec.Name) error {
 	var units []string
 	found := false
 	for _, entry := range entries {
-		if entry.Name != name {
+		switch {
+		case entry.Name != name || entry.Record != nil && entry.Record.Phase == statedir.Deleted:
 			continue
-		}
-		if entry.Record == nil {
+		case entry.Record == nil:
 			return fmt.Errorf("restart %s: %w", name, entry.Err)
+		case entry.Record.Phase != statedir.Added && entry.Record.Phase != statedir.Changing:
+			return fmt.Errorf("restart %s: it is being made or removed: its record says %s", name, entry.Record.Phase)
 		}
-		found, units = true, entry.Record.Units()
+		found, units = true, append(units, entry.Record.Units()...)
 	}
 	switch {
 	case !found:

@@ -123,11 +123,25 @@ func (h *Health) With(pushed []Connection) *Health {
 				if news.Peer == "" {
 					news.Peer = c.Peer
 				}
+				news.Pairs = c.known(news.Pairs)
 				merged.Connections[i] = news
 			}
 		}
 	}
 	return &merged
+}
+
+// known adds to the pairs that are up as before what else is known of them.
+func (c Connection) known(pairs []Pair) []Pair {
+	pairs = slices.Clone(pairs)
+	for i, p := range pairs {
+		for _, was := range c.Pairs {
+			if was.Local == p.Local && was.Peer == p.Peer && was.Status == Active && p.Status == Active && p.Algorithms == "" {
+				pairs[i] = was
+			}
+		}
+	}
+	return pairs
 }
 
 // sameStatus says whether a connection and all of its pairs are up or down as another's. Then what else is known of it, the

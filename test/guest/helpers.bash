@@ -42,6 +42,7 @@ sites_up() {
 }
 
 sites_down() {
+	[ -d "$RUN" ] || return 0 # sites_up refused
 	rm -f "$NSDB"/bindings/host-1/*
 	within 30 nothing_left || true
 	systemctl stop svc-supervisor.service

@@ -18,6 +18,7 @@ type Build struct {
 func (b *Build) Compatible() bool { return b == nil || b.Running == b.Installed && b.Running != "?" }
 
 // Outdated compares the file of the daemon that runs with the installed one. nil: it is the same, or no daemon runs.
+// ErrNotRunning: one is on its way.
 func (d *Daemon) Outdated(ctx context.Context) (*Build, error) {
 	u, err := d.Bus.Show(ctx, d.Unit())
 	if err != nil || u.MainPID == 0 {
@@ -31,7 +32,11 @@ func (d *Daemon) Outdated(ctx context.Context) (*Build, error) {
 	if installed, err := os.Stat(d.Tools.Pluto); err == nil && os.SameFile(running, installed) {
 		return nil, nil
 	}
-	return &Build{version(ctx, exe), version(ctx, d.Tools.Pluto)}, nil
+	b := &Build{version(ctx, exe), version(ctx, d.Tools.Pluto)}
+	if b.Running == "?" && !u.Running() {
+		return nil, ErrNotRunning // systemd is about to start it
+	}
+	return b, nil
 }
 
 // version asks a file of pluto for its version: "Libreswan 4.10 …".

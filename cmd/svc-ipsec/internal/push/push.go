@@ -162,24 +162,30 @@ func (c *Container) health(conns []string, state func(conn string) string, now t
 	health := &spec.Health{InterfaceName: c.InterfaceName, Code: spec.Running}
 	now = now.UTC().Truncate(time.Second)
 	for _, connection := range c.Connections {
-		changed := false
+		changed := slices.ContainsFunc(connection.Pairs, func(p Pair) bool { return slices.Contains(conns, p.Conn) })
+		if !changed {
+			continue
+		}
 		told := spec.Connection{ID: connection.ID, Name: connection.Name, Peer: connection.Peer, Status: spec.Active, Since: &now}
 		for _, p := range connection.Pairs {
-			changed = changed || slices.Contains(conns, p.Conn)
 			pair := spec.Pair{Local: p.Local, Peer: p.Peer, Status: spec.Active}
 			if is := state(p.Conn); is != "up" {
 				pair.Status, told.Status = spec.Down, spec.Down
-				if is == "down" {
-					health.Again = &spec.Again{After: again, Reason: "a tunnel is down"}
-				}
 			}
 			told.Pairs = append(told.Pairs, pair)
 		}
-		if changed {
-			health.Connections = append(health.Connections, told)
-		}
+		health.Connections = append(health.Connections, told)
+	}
+	if slices.ContainsFunc(conns, func(conn string) bool { return state(conn) == "down" }) || c.anyDown(state) {
+		health.Again = &spec.Again{After: again, Reason: "a tunnel is down"}
 	}
 	return health
+}
+
+func (c *Container) anyDown(state func(conn string) string) bool {
+	return slices.ContainsFunc(c.Connections, func(connection Connection) bool {
+		return slices.ContainsFunc(connection.Pairs, func(p Pair) bool { return state(p.Conn) == "down" })
+	})
 }
 
 // send hands an object over, if somebody is there to take it now.

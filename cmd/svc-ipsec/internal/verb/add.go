@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -31,8 +32,10 @@ type change struct {
 	namespace  *link.Namespace
 	tools      pluto.Tools
 	plan       *link.Plan
+	old        *link.Plan        // the network as the last good ADD made it; nil if there is none
 	refused    map[string]string // conns that the daemon refused, with its reason
 	touched    bool              // conns were loaded, and initiated
+	unread     bool              // the key database could not be read
 	view       *view             // of the daemon, if nothing was changed since it was asked
 
 	last        config.Found // what the last good ADD found
@@ -141,6 +144,7 @@ func (c *change) run(ctx context.Context) error {
 	}
 	c.request.configuration.Loaded = networks(loaded)
 	c.request.configuration.Resolve(standing(loaded))
+	c.old = c.oldPlan(loaded)
 	if c.plan, err = c.request.plan(); err != nil {
 		return err
 	}
@@ -184,10 +188,13 @@ func standing(loaded map[string][]byte) func(*config.Connection) config.Standing
 	}
 }
 
+// numbers are what a pair's name has behind its connection's.
+var numbers = regexp.MustCompile(`^[0-9]+-[0-9]+$`)
+
 // runs says whether a connection has a conn that the daemon accepted.
 func runs(loaded map[string][]byte, alias string) bool {
 	for conn := range loaded {
-		if rest, ok := strings.CutPrefix(conn, alias+"-"); ok && !strings.ContainsFunc(rest, func(r rune) bool { return r != '-' && (r < '0' || r > '9') }) {
+		if rest, ok := strings.CutPrefix(conn, alias+"-"); ok && numbers.MatchString(rest) {
 			return true
 		}
 	}

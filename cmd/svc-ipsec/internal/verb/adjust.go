@@ -14,10 +14,6 @@ import (
 // adjust changes the conns of a running daemon that differ, and no others. The file of a conn is there exactly while the
 // daemon has that conn: whatever is cut short, the next ADD finds what is left to do.
 func (c *change) adjust(ctx context.Context, d *pluto.Daemon, specs []pluto.Spec, newKeys bool) error {
-	specs, err := c.certify(ctx, d, specs)
-	if err != nil {
-		return err
-	}
 	files, err := d.Loaded()
 	if err != nil {
 		return err
@@ -32,8 +28,20 @@ func (c *change) adjust(ctx context.Context, d *pluto.Daemon, specs []pluto.Spec
 		}
 		return fail(codeOutdated, "%s; the change is made then", outdated(build, d.Owner.Name))
 	}
+	if err := c.exchange(ctx, d, build, specs, files, newKeys); err != nil {
+		return err
+	}
+	c.prune(ctx, d)
+	return nil
+}
+
+// exchange does that with a daemon that the installed tools can talk to.
+func (c *change) exchange(ctx context.Context, d *pluto.Daemon, build *pluto.Build, specs []pluto.Spec, files map[string][]byte, newKeys bool) error {
 	loaded, err := answers(ctx, d)
 	if err != nil {
+		return err
+	}
+	if specs, err = c.certify(ctx, d, specs, files); err != nil {
 		return err
 	}
 	up, err := d.Traffic(ctx)
@@ -50,6 +58,9 @@ func (c *change) adjust(ctx context.Context, d *pluto.Daemon, specs []pluto.Spec
 		} else {
 			load = append(load, s)
 		}
+	}
+	if err := c.tellOf(c.request.configuration.Wanted()); err != nil {
+		return err
 	}
 	if newKeys {
 		if err := d.RereadSecrets(ctx); err != nil {

@@ -33,10 +33,13 @@ type retry struct {
 	Next    time.Time     `json:"next"`
 }
 
-func readRetry(f *container.Folder) retry {
+func readRetry(f *container.Folder, now time.Time) retry {
 	var r retry
 	if text, err := os.ReadFile(filepath.Join(f.Path, retryFile)); err == nil {
 		_ = json.Unmarshal(text, &r) // one that is damaged begins anew
+	}
+	if r.Changed.After(now) || r.Next.After(now.Add(lastRetry)) { // the clock was set back
+		return retry{}
 	}
 	return r
 }
@@ -104,7 +107,8 @@ func unexplained(wanted []*config.Connection, h *spec.Health) bool {
 
 // retryResting initiates what rests, if it is time to, and says when ADD should come again.
 func (c *change) retryResting(ctx context.Context, d *pluto.Daemon, h *spec.Health, v *view) (*spec.Again, error) {
-	r, now := readRetry(c.folder), time.Now()
+	now := time.Now()
+	r := readRetry(c.folder, now)
 	before := r
 	wanted := c.request.configuration.Wanted()
 	rest := resting(carried(wanted), v)
@@ -132,7 +136,8 @@ func (c *change) retryResting(ctx context.Context, d *pluto.Daemon, h *spec.Heal
 
 // wishOfCheck is what CHECK asks for: to have initiated what rests, when that is due. It initiates nothing itself.
 func wishOfCheck(f *container.Folder, wanted []*config.Connection, h *spec.Health, v *view) *spec.Again {
-	r, now := readRetry(f), time.Now()
+	now := time.Now()
+	r := readRetry(f, now)
 	return r.wish(len(resting(carried(wanted), v)) > 0, unexplained(wanted, h), now)
 }
 

@@ -1,11 +1,14 @@
 package verb
 
 import (
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/container"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/pluto"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
@@ -48,6 +51,28 @@ func TestADDIsWishedForAsLongAsItCanHelp(t *testing.T) {
 		got := next.wish(test.resting, test.unexplained, noon.Add(test.at))
 		if got == nil && test.after != -1 || got != nil && got.After != test.after {
 			t.Errorf("%s: %+v, want %d", test.what, got, test.after)
+		}
+	}
+}
+
+func TestAClockThatWasSetBackDelaysNothing(t *testing.T) {
+	f := &container.Folder{Path: t.TempDir()}
+	for _, test := range []struct {
+		what string
+		kept string
+		want retry
+	}{
+		{"of now", `{"changed":"2026-01-01T11:59:00Z","delay":300000000000,"next":"2026-01-01T12:05:00Z"}`,
+			retry{noon.Add(-time.Minute), lastRetry, noon.Add(lastRetry)}},
+		{"of tomorrow", `{"changed":"2026-01-01T11:59:00Z","delay":300000000000,"next":"2026-01-02T12:00:00Z"}`, retry{}},
+		{"changed tomorrow", `{"changed":"2026-01-02T12:00:00Z"}`, retry{}},
+		{"damaged", `{"next"`, retry{}},
+	} {
+		if err := os.WriteFile(filepath.Join(f.Path, retryFile), []byte(test.kept), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got := readRetry(f, noon); got != test.want {
+			t.Errorf("%s: %+v, want %+v", test.what, got, test.want)
 		}
 	}
 }

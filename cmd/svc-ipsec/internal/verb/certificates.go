@@ -1,11 +1,13 @@
 package verb
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
+	"os"
 	"path"
 	"path/filepath"
 	"slices"
@@ -17,6 +19,9 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/pluto"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
+
+// unreadRetry is how soon ADD is asked for again when the key database could not be read.
+const unreadRetry = 30 * time.Second
 
 // maxPEM is how large a file of certificates, or of a key, may be.
 const maxPEM = 64 << 10
@@ -83,23 +88,34 @@ func (c *change) wantedCredentials() []*credential.Credential {
 	return list
 }
 
-// certify puts the credentials into the key database and takes the conns of those that it does not take out of specs.
-func (c *change) certify(ctx context.Context, d *pluto.Daemon, specs []pluto.Spec) ([]pluto.Spec, error) {
-	failed, err := d.Import(ctx, c.wantedCredentials())
-	if err != nil {
-		return specs, err
+// importedFile is there while the key database may hold a private key: whatever is cut short, the key is found again.
+const importedFile = "imported"
+
+// certify puts the credentials into the key database and takes the conns of those that it does not take out of specs. What
+// runs already, by its file, stays where the database cannot be read.
+func (c *change) certify(ctx context.Context, d *pluto.Daemon, specs []pluto.Spec, files map[string][]byte) ([]pluto.Spec, error) {
+	wanted, kept := c.wantedCredentials(), c.keptCertificates()
+	if len(wanted) > 0 {
+		if _, err := c.folder.Write(importedFile, nil); err != nil {
+			return specs, err
+		}
 	}
-	kept := c.keptCertificates()
-	lost, err := d.Lacks(ctx, slices.Collect(maps.Keys(kept)))
-	if err != nil {
-		return specs, err
+	failed, unread := d.Import(ctx, wanted)
+	if unread == nil {
+		var lost []string
+		lost, unread = d.Lacks(ctx, slices.Collect(maps.Keys(kept)))
+		for _, nickname := range lost {
+			failed[nickname] = kept[nickname]
+		}
 	}
-	for _, nickname := range lost {
-		failed[nickname] = kept[nickname]
-	}
+	c.unread = unread != nil
 	var left []pluto.Spec
 	for _, s := range specs {
-		if reason, no := failed[s.Certificate]; no {
+		reason, no := failed[s.Certificate]
+		if unread != nil && s.Certificate != "" && !bytes.Equal(files[s.Name], s.Text) {
+			reason, no = unread.Error(), true
+		}
+		if no {
 			c.refused[s.Name] = "certificate: not imported: " + reason
 		} else {
 			left = append(left, s)
@@ -110,10 +126,15 @@ func (c *change) certify(ctx context.Context, d *pluto.Daemon, specs []pluto.Spe
 
 // prune takes out of the key database what is no longer needed there. That it cannot costs no tunnel.
 func (c *change) prune(ctx context.Context, d *pluto.Daemon) {
-	if len(c.last.Certificates) == 0 || c.tools.Certutil == "" {
+	if _, err := os.Stat(filepath.Join(c.folder.Path, importedFile)); err != nil || c.tools.Certutil == "" {
 		return
 	}
-	if err := d.Prune(ctx, c.wantedCredentials(), slices.Collect(maps.Keys(c.keptCertificates()))); err != nil {
+	wanted, kept := c.wantedCredentials(), slices.Collect(maps.Keys(c.keptCertificates()))
+	err := d.Prune(ctx, wanted, kept)
+	if err == nil && len(wanted)+len(kept) == 0 {
+		err = c.folder.Delete(importedFile)
+	}
+	if err != nil {
 		c.Log.Warn("unused certificates stay in the key database", slog.String("container", string(c.request.owner.Name)), slog.Any("error", err))
 	}
 }
@@ -122,8 +143,8 @@ func (c *change) prune(ctx context.Context, d *pluto.Daemon) {
 // be read now is in there.
 func (c *change) database(ctx context.Context, d *pluto.Daemon) error {
 	if kept := c.keptCertificates(); len(kept) > 0 {
-		if lost, err := d.Lacks(ctx, slices.Collect(maps.Keys(kept))); err == nil && len(lost) < len(kept) {
-			return nil
+		if lost, err := d.Lacks(ctx, slices.Collect(maps.Keys(kept))); err != nil || len(lost) < len(kept) {
+			return err
 		}
 	}
 	return d.MakeNSS(ctx, filepath.Join(c.Root, nssTemplate))

@@ -81,6 +81,7 @@ func (e *Executable) check(ctx context.Context, args *skel.CmdArgs, owner spec.O
 	if err != nil {
 		return nil, err
 	}
+	v.only(wanted, r.configuration.Loaded)
 	h := health(ctx, r.configuration, d, v, refusals(folder), a, true)
 	h.Again = soonest(h.Again, wishOfCheck(folder, wanted, h, v))
 	return h, nil

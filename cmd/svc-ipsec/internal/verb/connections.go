@@ -37,9 +37,6 @@ func (c *change) connections(ctx context.Context, d *pluto.Daemon) error {
 		NSS: d.NSS(), Secrets: d.Secrets(), Conns: d.Conns(), Run: d.Run(), Empty: d.Empty(), Stats: push.Shell})); err != nil {
 		return err
 	}
-	if err := c.tellOf(wanted); err != nil {
-		return err
-	}
 	// Names are never the daemon's to look up; without these files it complains of that.
 	for _, name := range []string{"etc/resolv.conf", "etc/hosts"} {
 		if _, err := c.folder.Write(name, nil); err != nil {
@@ -68,11 +65,7 @@ func (c *change) connections(ctx context.Context, d *pluto.Daemon) error {
 	if details.Gone() || details.FailedForGood() {
 		return c.start(ctx, d, specs)
 	}
-	if err := c.adjust(ctx, d, specs, newKeys); err != nil {
-		return err
-	}
-	c.prune(ctx, d)
-	return nil
+	return c.adjust(ctx, d, specs, newKeys)
 }
 
 func (c *change) folders() error {
@@ -127,7 +120,10 @@ func (c *change) start(ctx context.Context, d *pluto.Daemon, specs []pluto.Spec)
 	if err := c.database(ctx, d); err != nil {
 		return err
 	}
-	specs, err := c.certify(ctx, d, specs)
+	if err := c.tellOf(c.request.configuration.Wanted()); err != nil {
+		return err
+	}
+	specs, err := c.certify(ctx, d, specs, nil)
 	if err != nil {
 		return err
 	}
@@ -138,7 +134,7 @@ func (c *change) start(ctx context.Context, d *pluto.Daemon, specs []pluto.Spec)
 	}
 	c.touched = true
 	began := time.Now()
-	if err := d.Start(ctx, c.attachment.Namespace); err != nil {
+	if err := d.Start(ctx, c.attachment.Namespace, len(specs)); err != nil {
 		return err
 	}
 	if _, err := answers(ctx, d); err != nil {

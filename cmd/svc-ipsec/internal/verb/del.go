@@ -68,7 +68,8 @@ type removal struct {
 // run removes every part, and goes on when one resists: the others must not pile up behind it.
 func (r *removal) run(ctx context.Context) error {
 	var faults []error
-	for _, step := range []func(context.Context) error{r.unit, r.inside, r.outside} {
+	// The interface goes before the guard: in between nothing may leave in clear.
+	for _, step := range []func(context.Context) error{r.unit, r.outside, r.inside} {
 		if err := step(ctx); err != nil {
 			faults = append(faults, err)
 		}
@@ -105,7 +106,8 @@ func (r *removal) unit(ctx context.Context) error {
 		return nil
 	}
 	r.stopped = true
-	return r.Bus.Stop(ctx, name)
+	d := pluto.Daemon{Bus: r.Bus, Owner: r.owner, Folder: r.folder.Path}
+	return d.Stop(ctx)
 }
 
 // inside takes our parts out of the namespace, which may stay: a runtime's is its own.

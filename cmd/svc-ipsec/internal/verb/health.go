@@ -54,6 +54,17 @@ func see(ctx context.Context, wanted []*config.Connection, d *pluto.Daemon) (*vi
 	return v, err
 }
 
+// only forgets the tunnels that join other networks than the wanted pair of their name: those of an edit that failed later.
+func (v *view) only(wanted []*config.Connection, loaded map[string]config.Networks) {
+	for _, c := range wanted {
+		for _, pair := range c.Pairs() {
+			if has, ok := loaded[pair.Conn]; ok && !pair.Host && has != (config.Networks{Local: pair.Local, Peer: pair.Peer}) {
+				delete(v.up, pair.Conn)
+			}
+		}
+	}
+}
+
 // health says how a container does. A tunnel that is not up is no failure of the container.
 func health(ctx context.Context, c *config.Configuration, d *pluto.Daemon, v *view, refused map[string]string, a *container.Attachment, why bool) *spec.Health {
 	h := &spec.Health{Code: spec.Running, Again: soonest(nextLook(c.Found, time.Now()))}
@@ -93,7 +104,10 @@ func health(ctx context.Context, c *config.Configuration, d *pluto.Daemon, v *vi
 // outdated says what to do about a daemon that an upgrade of the package left running.
 func outdated(b *pluto.Build, name spec.Name) string {
 	text := fmt.Sprintf("the daemon runs Libreswan %s, and %s is installed by now", b.Running, b.Installed)
-	if b.Running == b.Installed {
+	switch {
+	case b.Installed == "?":
+		return fmt.Sprintf("the daemon runs Libreswan %s, and there is none that works on this host now: install it, and restart nothing before", b.Running)
+	case b.Running == b.Installed:
 		text = "the daemon runs a former build of Libreswan " + b.Running
 	}
 	return fmt.Sprintf("%s: svc-supervisor restart %s replaces it, its tunnels are down meanwhile", text, name)

@@ -23,13 +23,7 @@ func (c *change) network(ctx context.Context) error {
 	} else if err := c.namespace.EnsureVeth(c.plan.Interface, c.request.owner); err != nil {
 		return err
 	}
-	old := c.oldPlan()
-	both := c.plan.Guard
-	if old != nil {
-		both.Peers = append(slices.Clone(both.Peers), old.Guard.Peers...)
-		both.External = append(slices.Clone(both.External), old.Guard.External...)
-		both.IKEv1 = both.IKEv1 || old.Guard.IKEv1
-	}
+	both := c.bothGuards()
 	guarded := c.guarded(ctx)
 	if !guarded {
 		if err := c.guard(ctx, both); err != nil {
@@ -39,7 +33,7 @@ func (c *change) network(ctx context.Context) error {
 	if err := c.namespace.Apply(c.plan); err != nil {
 		return err
 	}
-	if !guarded && old != nil && len(both.Peers) > len(c.plan.Guard.Peers) {
+	if !guarded && c.old != nil && len(both.Peers) > len(c.plan.Guard.Peers) {
 		if err := c.guard(ctx, c.plan.Guard); err != nil {
 			return err
 		}
@@ -52,6 +46,17 @@ func (c *change) network(ctx context.Context) error {
 		before = c.before.Bridge
 	}
 	return link.Join(c.request.owner, c.request.bridge(), before)
+}
+
+// bothGuards is the guard while the network is neither the old one nor the new one.
+func (c *change) bothGuards() link.Guard {
+	both := c.plan.Guard
+	if c.old != nil {
+		both.Peers = append(slices.Clone(both.Peers), c.old.Guard.Peers...)
+		both.External = append(slices.Clone(both.External), c.old.Guard.External...)
+		both.IKEv1 = both.IKEv1 || c.old.Guard.IKEv1
+	}
+	return both
 }
 
 // guardFile holds the guard that stands, and is not there while it is changed: after a kill in between nobody knows.
@@ -77,7 +82,11 @@ func (c *change) guard(ctx context.Context, g link.Guard) error {
 	}
 	c.attachment.Guard, c.attachment.GuardReason = c.namespace.SetGuard(ctx, c.tools.NFT, g)
 	if reason := c.attachment.GuardReason; reason != "" {
-		c.Log.Warn("packets in clear are blocked by XFRM policies, which a restart of Libreswan 5 flushes",
+		does := "packets in clear are blocked by XFRM policies, which a restart of Libreswan 5 flushes"
+		if c.attachment.Guard == link.GuardNone {
+			does = "packets in clear are not blocked"
+		}
+		c.Log.Warn(does,
 			slog.String("container", string(c.request.owner.Name)), slog.String("reason", reason))
 	}
 	_, err := c.folder.Write(guardFile, g.Rules())
@@ -95,8 +104,8 @@ func (c *change) checkGiven() error {
 	return nil
 }
 
-// oldPlan is the network as the last good ADD made it; nil if there is none.
-func (c *change) oldPlan() *link.Plan {
+// oldPlan is the network as the last good ADD made it, with the connections that run; nil if there is none.
+func (c *change) oldPlan(loaded map[string][]byte) *link.Plan {
 	if c.before == nil {
 		return nil
 	}
@@ -108,10 +117,8 @@ func (c *change) oldPlan() *link.Plan {
 	if err != nil {
 		return nil
 	}
-	if old.configuration.Found, err = recallFound(c.folder); err != nil {
-		return nil
-	}
-	old.configuration.Resolve(nil)
+	old.configuration.Found, old.configuration.Loaded = c.last, networks(loaded)
+	old.configuration.Resolve(standing(loaded))
 	plan, err := old.plan()
 	if err != nil {
 		return nil
@@ -119,9 +126,9 @@ func (c *change) oldPlan() *link.Plan {
 	return plan
 }
 
+// restoreNetwork goes back to the old plan, in the same order.
 func (c *change) restoreNetwork(ctx context.Context) error {
-	old := c.oldPlan()
-	if old == nil {
+	if c.old == nil {
 		return nil
 	}
 	namespace, err := link.Open(c.before.Namespace)
@@ -129,17 +136,21 @@ func (c *change) restoreNetwork(ctx context.Context) error {
 		return err
 	}
 	defer namespace.Close()
-	if err := namespace.Apply(old); err != nil {
+	c.namespace = namespace
+	if err := c.guard(ctx, c.bothGuards()); err != nil {
 		return err
 	}
-	if !old.Chained {
+	if err := namespace.Apply(c.old); err != nil {
+		return err
+	}
+	if !c.old.Chained {
 		if err := link.Join(c.request.owner, c.before.Bridge, c.request.bridge()); err != nil {
 			return err
 		}
 	}
-	if err := c.folder.Delete(guardFile); err != nil {
+	if err := c.guard(ctx, c.old.Guard); err != nil {
 		return err
 	}
-	namespace.SetGuard(ctx, c.tools.NFT, old.Guard)
-	return nil
+	c.before.Guard, c.before.GuardReason = c.attachment.Guard, c.attachment.GuardReason
+	return c.folder.SetAttachment(*c.before)
 }

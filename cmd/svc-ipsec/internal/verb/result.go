@@ -31,6 +31,9 @@ func (c *change) print(ctx context.Context) error {
 		return err
 	}
 	h.Again = soonest(h.Again, retried)
+	if c.unread {
+		h.Again = soonest(h.Again, &spec.Again{After: seconds(unreadRetry), Reason: "the key database could not be read"})
+	}
 	units := []string{}
 	if len(c.request.configuration.Wanted()) > 0 {
 		units = append(units, c.request.owner.Name.Unit())

@@ -2,7 +2,8 @@
 // root alone can open, one health object of the contract each.
 //
 // It promises that nobody who sends waits, and that only objects that pass the checks are handed on. Whether the container is
-// known, and what follows, is reconcile's; a datagram that is lost is made good by the next CHECK.
+// known, and what follows, is reconcile's; a datagram that is lost is made good by the next CHECK. So many wait for this
+// program as net.unix.max_dgram_qlen allows (10, or what systemd made of it: 512).
 package health
 
 import (
@@ -22,8 +23,6 @@ import (
 const (
 	// link is where the contract has the socket.
 	link = "health.sock"
-	// room is how much may wait for this program, in bytes, where the kernel grants it (net.core.rmem_max).
-	room = 1 << 20
 	// quiet is how long nothing more is logged of what is refused.
 	quiet = time.Minute
 )
@@ -66,7 +65,6 @@ func listen(runDir string) (*net.UnixConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	_ = conn.SetReadBuffer(room)
 	if err := errors.Join(os.Chmod(temporary, 0o600), os.Rename(temporary, path), point(runDir)); err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}

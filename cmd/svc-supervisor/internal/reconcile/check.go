@@ -36,9 +36,14 @@ func (r *Reconciler) check(ctx context.Context, s *situation, m *memo) {
 		r.log.Warn("CHECK without an answer", "container", s.name, "error", err)
 		return
 	}
-	if health != nil {
-		m.noteHealth(health)
+	if health == nil {
+		return
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	m.noteHealth(health)
+	r.takeNewsLocked(m) // what was pushed meanwhile is newer
+	r.report.Checked(record.Container.ContainerID, m.health.Connections)
 }
 
 // parseHealth reads what CHECK printed; nothing is allowed.

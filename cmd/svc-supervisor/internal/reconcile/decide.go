@@ -178,12 +178,13 @@ var rules = []rule{
 		}, always(Delete),
 	},
 	{
-		6, "record `changing` or damaged; or `added` with another digest, or ADD again is due (`again`)",
+		6, "record `changing` or damaged; or `added` with another digest, or ADD again is due (`again`) and an" +
+			" executable can reconfigure",
 		"ADD again if an executable can reconfigure, DEL if none can; held (a due CHECK may run) while no executable" +
 			" serves the type or the back-off of ADD again runs",
 		func(f *Facts) bool {
 			return f.Record == IsChanging || f.Record == Damaged ||
-				f.Record == IsAdded && (f.Wanted == WantedEdited || f.AgainDue)
+				f.Record == IsAdded && (f.Wanted == WantedEdited || f.AgainDue && f.Reconfigures)
 		},
 		func(f *Facts) (Step, Hold) {
 			switch {

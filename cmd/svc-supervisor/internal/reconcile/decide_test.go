@@ -85,6 +85,7 @@ var decisionRows = []struct {
 	{"an edit that was cut is made again", with(good(), func(f *Facts) { f.Record = IsChanging }), Decision{AddAgain, 6, NotHeld}},
 	{"an edit needs no good STATUS", with(good(), func(f *Facts) { f.Wanted, f.Executable = WantedEdited, ExecutableNotReady }), Decision{AddAgain, 6, NotHeld}},
 	{"a damaged record is healed in place", with(good(), func(f *Facts) { f.Record = Damaged }), Decision{AddAgain, 6, NotHeld}},
+	{"ADD again that was asked for is none where no executable reconfigures", with(good(), func(f *Facts) { f.AgainDue, f.Reconfigures = true, false }), Decision{None, 11, NotHeld}},
 	{"ADD again comes when the executable asked for it", with(good(), func(f *Facts) { f.AgainDue = true }), Decision{AddAgain, 6, NotHeld}},
 	{"an edit goes before a due CHECK", with(good(), func(f *Facts) { f.Wanted, f.CheckDue = WantedEdited, true }), Decision{AddAgain, 6, NotHeld}},
 	// 7
@@ -159,7 +160,7 @@ var laws = []struct {
 	{"DEL never takes a good container that is wanted unchanged", func(f *Facts, d Decision) bool {
 		unchanged := f.Wanted == Wanted || f.Wanted == WantedGroup
 		whole := f.Record == IsAdded && !f.OtherBoot && f.Namespace == NamespaceOurs && f.Units <= UnitsMoving && !f.CheckFailed
-		return d.Step == Delete && unchanged && whole && (!f.AgainDue || f.Reconfigures)
+		return d.Step == Delete && unchanged && whole
 	}},
 	{"DEL never takes a running container for an edit that can be made in place", func(f *Facts, d Decision) bool {
 		same := f.Wanted == Wanted || f.Wanted == WantedGroup || f.Wanted == WantedEdited

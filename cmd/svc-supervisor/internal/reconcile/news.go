@@ -10,10 +10,11 @@ import (
 type news struct {
 	connections []spec.Connection
 	heard       bool
+	lost        bool      // there were more than are kept
 	againAt     time.Time // when the last of it asks for ADD again; zero: it does not
 }
 
-// newsLimit bounds the connections that wait for a worker. What does not fit is found by CHECK.
+// newsLimit bounds the connections that wait for a worker. Where they do not fit CHECK tells all of them.
 const newsLimit = 4096
 
 // Heard takes in health that was pushed. It is shown and published at once, whatever the container's worker is doing; the
@@ -22,13 +23,16 @@ const newsLimit = 4096
 func (r *Reconciler) Heard(pushed *spec.Health) {
 	name := pushed.InterfaceName
 	r.mu.Lock()
-	m, holder := r.memos[name], r.holders[name]
-	if m == nil || holder.container == "" || holder.deleted {
+	holder := r.holders[name]
+	if holder.container == "" || holder.deleted {
 		r.mu.Unlock()
 		return
 	}
+	m := r.memoLocked(name) // after a start it may not have been looked at yet
 	if len(m.pushed.connections)+len(pushed.Connections) <= newsLimit {
 		m.pushed.connections = append(m.pushed.connections, pushed.Connections...)
+	} else {
+		m.pushed.lost = true
 	}
 	m.pushed.heard, m.pushed.againAt = true, time.Time{}
 	if pushed.Again != nil {
@@ -42,14 +46,13 @@ func (r *Reconciler) Heard(pushed *spec.Health) {
 	r.Mark(name)
 }
 
-// takeNewsLocked puts what was pushed over what ADD or CHECK told. If those told nothing yet, one push is not the whole: a
-// CHECK is due, which tells all.
+// takeNewsLocked puts what was pushed over what ADD or CHECK told. If those told nothing yet, or not all that was pushed is
+// known, a CHECK is due, which tells all.
 func (r *Reconciler) takeNewsLocked(m *memo) {
-	switch {
-	case len(m.pushed.connections) == 0:
-	case m.health == nil:
+	if m.pushed.lost || len(m.pushed.connections) > 0 && m.health == nil {
 		m.checkAt = time.Now()
-	default:
+	}
+	if m.health != nil && len(m.pushed.connections) > 0 {
 		m.health = m.health.With(m.pushed.connections)
 	}
 	if m.pushed.heard { // a tunnel that is back needs no more what was asked for when it went down

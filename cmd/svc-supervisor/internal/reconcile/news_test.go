@@ -141,6 +141,57 @@ func TestAPushToOneWhoseHealthIsNotKnownAsksForAllOfIt(t *testing.T) {
 	})
 }
 
+// What CHECK tells is published of what is not settled too, and may not be for days.
+func TestWhatCHECKTellsIsPublishedWhileAChangeFails(t *testing.T) {
+	withConnections(t, func(w *world) {
+		w.on(spec.Add, "vpn1", behaviour{fails: code(spec.CodeIO)})
+		w.on(spec.Check, "vpn1", behaviour{prints: string(must(json.Marshal(healthOf(spec.Active, spec.Down))))})
+		w.bind(edited(vpn("p1", "vpn1", "c1"), 2))
+		w.after(70 * time.Second)
+		w.expectStatuses("after a CHECK", "a:ACTIVE b:DOWN")
+		w.now.r.Heard(push("b", spec.Active))
+		w.expectStatuses("after a push", "a:ACTIVE b:ACTIVE")
+		w.now.stop()
+		w.start()
+		w.after(70 * time.Second)
+		w.expectStatuses("after a restart", "a:ACTIVE b:DOWN")
+		if message := w.status("c1").Message; !strings.HasPrefix(message, "change failed: ") {
+			t.Errorf("the message is %q", message)
+		}
+	})
+}
+
+func TestOneThatIsUnknownSinceTheStartIsCheckedAllTheSame(t *testing.T) {
+	withConnections(t, func(w *world) {
+		w.now.stop()
+		w.setHost(1, -1, "no Host object")
+		w.start()
+		w.after(70 * time.Second)
+		if ran := w.verbs("vpn1"); !strings.HasPrefix(ran, "CHECK") {
+			t.Errorf("ran %q", ran)
+		}
+	})
+}
+
+func TestWhereMoreIsPushedThanIsKeptCHECKTellsAll(t *testing.T) {
+	withConnections(t, func(w *world) {
+		w.on(spec.Add, "vpn1", behaviour{takes: 10 * time.Second, prints: answer(healthOf(spec.Down, spec.Down))})
+		w.on(spec.Check, "vpn1", behaviour{prints: string(must(json.Marshal(healthOf(spec.Down, spec.Active))))})
+		w.bind(edited(vpn("p1", "vpn1", "c1"), 2))
+		w.after(5 * time.Second)
+		for range newsLimit {
+			w.now.r.Heard(push("z", spec.Active))
+		}
+		w.now.r.Heard(push("b", spec.Active))
+		w.expectStatuses("during the verb", "a:DOWN b:ACTIVE")
+		w.after(6 * time.Second)
+		w.expectStatuses("after the verb", "a:DOWN b:ACTIVE")
+		if ran := w.verbs("vpn1"); ran != "ADD CHECK" && ran != "ADD, CHECK" {
+			t.Errorf("ran %q", ran)
+		}
+	})
+}
+
 func TestAPushMayAskForADDAgain(t *testing.T) {
 	withConnections(t, func(w *world) {
 		pushed := push("a", spec.Down)

@@ -84,6 +84,10 @@ func (r *Reconciler) rest(s *situation, m *memo, d Decision) {
 	} else {
 		m.unreadable = backOff{}
 	}
+	if s.facts.runs() && m.checkAt.IsZero() { // adopted from an earlier run; it may never settle
+		// The first CHECKs are spread, and none comes soon.
+		m.checkAt = now.Add(r.settings.CheckInterval/6 + rand.N(max(r.settings.CheckInterval*5/6, 1)))
+	}
 	settled := d.Step == None && d.Hold == NotHeld && s.facts.runs() && s.facts.wanted()
 	switch {
 	case settled:
@@ -130,10 +134,6 @@ func (r *Reconciler) tidy(s *situation, m *memo) bool {
 func (r *Reconciler) settle(s *situation, m *memo, now time.Time) {
 	if m.settledAt.IsZero() {
 		m.settledAt = now
-		if m.checkAt.IsZero() {
-			// Adopted from an earlier run: the first CHECKs are spread, and none comes soon.
-			m.checkAt = now.Add(r.settings.CheckInterval/6 + rand.N(r.settings.CheckInterval*5/6))
-		}
 	}
 	m.downSince, m.addFails = time.Time{}, 0
 	m.ran, m.greeted = true, true

@@ -60,6 +60,7 @@ type Reporter interface {
 	Starting(spec.Container)
 	Running(spec.Container, *spec.Health)
 	Pushed(id spec.ContainerID, connections []spec.Connection)
+	Checked(id spec.ContainerID, connections []spec.Connection)
 	ChangeFailed(c spec.Container, reason string)
 	Failing(spec.Container, report.Trouble)
 	Stopping(spec.Container)

@@ -74,6 +74,11 @@ func (l reporter) Pushed(id spec.ContainerID, connections []spec.Connection) {
 	l.said(id)
 }
 
+func (l reporter) Checked(id spec.ContainerID, connections []spec.Connection) {
+	l.board.Checked(id, connections)
+	l.said(id)
+}
+
 func (l reporter) ChangeFailed(c spec.Container, reason string) {
 	l.board.ChangeFailed(c, reason)
 	l.said(c.ContainerID)

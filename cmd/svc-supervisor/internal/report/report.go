@@ -61,9 +61,20 @@ func (b *Board) Running(c spec.Container, health *spec.Health) {
 	b.put(c, status)
 }
 
-// Pushed reports connections that changed. Nothing but them changes: they are no word on the container, and one that was not
-// said to run has none.
+// Pushed reports connections that changed, Checked all of them. Nothing but them changes: they are no word on the container,
+// and one that was not said to run has none.
 func (b *Board) Pushed(id spec.ContainerID, connections []spec.Connection) {
+	b.amend(id, func(was []spec.Connection) []spec.Connection {
+		return (&spec.Health{Connections: was}).With(connections).Connections
+	})
+}
+
+// Checked reports what CHECK told of the connections: also of a container that is not settled, and may not be for long.
+func (b *Board) Checked(id spec.ContainerID, connections []spec.Connection) {
+	b.amend(id, func([]spec.Connection) []spec.Connection { return connections })
+}
+
+func (b *Board) amend(id spec.ContainerID, change func([]spec.Connection) []spec.Connection) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	w := b.containers[id]
@@ -71,19 +82,21 @@ func (b *Board) Pushed(id spec.ContainerID, connections []spec.Connection) {
 		return
 	}
 	status := *w.status
-	was := spec.Health{Connections: status.Connections}
-	status.Connections = spec.WithoutCounters(was.With(connections).Connections)
+	status.Connections = spec.WithoutCounters(change(status.Connections))
 	b.setLocked(id, &status)
 }
 
 // ChangeFailed reports that ADD again failed: what ran before still runs.
 func (b *Board) ChangeFailed(c spec.Container, reason string) {
-	status, ok := b.last(c.ContainerID)
-	if !ok || status.Code != spec.Running {
-		status = spec.ContainerStatus{Code: spec.Running, NamespaceName: string(c.InterfaceName)}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	status := spec.ContainerStatus{Code: spec.Running, NamespaceName: string(c.InterfaceName)}
+	if w := b.containers[c.ContainerID]; w != nil && w.status != nil && w.status.Code == spec.Running {
+		status = *w.status
 	}
+	status.HostID, status.InterfaceName = c.HostID, c.InterfaceName
 	status.Message = "change failed: " + reason
-	b.put(c, status)
+	b.setLocked(c.ContainerID, &status)
 }
 
 // Failing reports trouble. It is published when it is a verdict.

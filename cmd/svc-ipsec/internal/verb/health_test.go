@@ -1,0 +1,48 @@
+package verb
+
+import (
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/pluto"
+)
+
+func TestARestartIsAdvisedOnlyWhereItHelps(t *testing.T) {
+	for _, test := range []struct {
+		running, installed, says string
+		advised                  bool
+	}{
+		{"4.10", "4.11", "the daemon runs Libreswan 4.10, and 4.11 is installed by now", true},
+		{"4.10", "4.10", "the daemon runs a former build of Libreswan 4.10", true},
+		{"4.10", "?", "there is none that works on this host now", false},
+	} {
+		got := outdated(&pluto.Build{Running: test.running, Installed: test.installed}, "vpn1")
+		if !strings.Contains(got, test.says) || strings.Contains(got, "svc-supervisor restart vpn1") != test.advised {
+			t.Errorf("%s, installed %s: %s", test.running, test.installed, got)
+		}
+	}
+}
+
+// The edit from 10.2.0.0/24 to 10.9.0.0/24 was loaded, and then its ADD failed: what is wanted is what was before.
+func TestATunnelOfOtherNetworksIsNotTheOneOfThatName(t *testing.T) {
+	c, err := config.Decode([]byte(`{"externalIps":["192.0.2.1"],"connections":[
+		{"id":"a","peerAddress":"192.0.2.2","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.2.0.0/24","10.3.0.0/24"],"psk":"k"}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	loaded := map[string]config.Networks{
+		"a-0-0": {Local: netip.MustParsePrefix("10.1.0.0/24"), Peer: netip.MustParsePrefix("10.9.0.0/24")},
+		"a-0-1": {Local: netip.MustParsePrefix("10.1.0.0/24"), Peer: netip.MustParsePrefix("10.3.0.0/24")},
+	}
+	c.Loaded = loaded
+	c.Resolve(nil)
+	v := &view{up: map[string]pluto.Traffic{"a-0-0": {}, "a-0-1": {}}}
+	v.only(c.Wanted(), loaded)
+	if got := slices.Sorted(maps.Keys(v.up)); !slices.Equal(got, []string{"a-0-1"}) {
+		t.Errorf("up are %v, want a-0-1", got)
+	}
+}
