@@ -98,13 +98,13 @@ guest-full: build tools ## all combinations on both Libreswans; on Debian 13 the
 	CGO_ENABLED=0 go test -c -o build/svc-ipsec.test ./cmd/svc-ipsec
 	CGO_ENABLED=0 go test -c -o build/algorithms.test ./cmd/svc-ipsec/internal/config
 	@[ "$${HOST:-0}" = 1 ] || { \
-		export GUEST_ROOT="$$(test/ground/debian13)"; \
+		root="$$(test/ground/debian13)"; \
 		echo "# Debian 13: test/guest"; \
-		test/guest/run; \
-		for suite in "SVC_TEST_GROUND=1 build/svc-ipsec.test" "build/algorithms.test -test.run TestLibreswanAcceptsExactlyTheTable"; do \
-			echo "# Debian 13: $$suite"; \
-			test/ground/guest $$suite; \
-		done; \
+		GUEST_ROOT="$$root" test/guest/run; \
+		echo "# Debian 13: svc-ipsec's own tests, and with ESP those that have traffic"; \
+		SANDBOX_ROOT="$$root" test/ground/sandbox SVC_TEST_GROUND=1 build/tools/secrets build/svc-ipsec.test -test.timeout 9m; \
+		SANDBOX_ROOT="$$root" test/ground/sandbox build/algorithms.test -test.run TestLibreswanAcceptsExactlyTheTable; \
+		GUEST_ROOT="$$root" test/ground/guest SVC_TEST_GROUND=1 build/svc-ipsec.test -test.run 'TestTrafficGoes|TestTwoEndsKnow'; \
 	} | tee -a build/guest-full.log
 
 crash: build tools ## a kill before each effect on the host, and what the next start makes of it; FULL=1 for all of them

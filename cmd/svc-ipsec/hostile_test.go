@@ -420,15 +420,7 @@ func TestAPeerThatIsTheGatewayCostsNoOther(t *testing.T) {
 func TestTheLargestDocumentIsDoneInTime(t *testing.T) {
 	onGround(t)
 	c := newContainer(t, "vpn-large")
-	var connections []string
-	for i := range 8 {
-		var local, peer []string
-		for j := range 16 {
-			local, peer = append(local, fmt.Sprintf(`"10.1.%d.0/24"`, j)), append(peer, fmt.Sprintf(`"10.%d.%d.0/24"`, 2+i, j))
-		}
-		connections = append(connections, fmt.Sprintf(`{"id":"c%d","peerAddress":"198.18.0.%d","localCidrs":[%s],"peerCidrs":[%s],"psk":"k"}`, i, i+1,
-			strings.Join(local, ","), strings.Join(peer, ",")))
-	}
+	connections := connectionsOfPairs(16, 16)
 	c.configuration = documentOf(connections...)
 	c.must("ADD")
 	c.must("CHECK")
@@ -439,4 +431,46 @@ func TestTheLargestDocumentIsDoneInTime(t *testing.T) {
 	if len(before) != 2048 || len(after) != 2048-256 || after["c7-15-15"] != before["c7-15-15"] {
 		t.Errorf("%d conns, then %d; %s of the last one, then %s", len(before), len(after), before["c7-15-15"], after["c7-15-15"])
 	}
+	comesBack(c)
+}
+
+// TestAsManyConnsAsTheDaemonStartsItselfAreStarted is the largest document of which it does; see render.StartsAlone.
+func TestAsManyConnsAsTheDaemonStartsItselfAreStarted(t *testing.T) {
+	onGround(t)
+	c := newContainer(t, "vpn-many")
+	c.configuration = documentOf(connectionsOfPairs(4, 4)...)
+	c.must("ADD")
+	if n := len(serials(c.whack("--status"))); n != 128 {
+		t.Errorf("%d conns", n)
+	}
+	comesBack(c)
+}
+
+// comesBack kills the daemon, and wants all of its conns in the next one.
+func comesBack(c *subject) {
+	c.t.Helper()
+	c.must("CHECK")
+	pid := c.property("MainPID")
+	sh(c.t, "kill", "-KILL", pid)
+	eventually(c.t, "another daemon", func() bool { return c.property("MainPID") != pid && c.property("ActiveState") == "active" })
+	eventually(c.t, "that has all conns", func() bool {
+		failure, err := c.try("CHECK")
+		return err == nil && failure == nil
+	})
+}
+
+// connectionsOfPairs are eight connections, each of that many networks on either side.
+func connectionsOfPairs(locals, peers int) (connections []string) {
+	for i := range 8 {
+		var local, peer []string
+		for j := range locals {
+			local = append(local, fmt.Sprintf(`"10.1.%d.0/24"`, j))
+		}
+		for j := range peers {
+			peer = append(peer, fmt.Sprintf(`"10.%d.%d.0/24"`, 2+i, j))
+		}
+		connections = append(connections, fmt.Sprintf(`{"id":"c%d","peerAddress":"198.18.0.%d","localCidrs":[%s],"peerCidrs":[%s],"psk":"k"}`, i, i+1,
+			strings.Join(local, ","), strings.Join(peer, ",")))
+	}
+	return connections
 }

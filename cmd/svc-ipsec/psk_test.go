@@ -80,7 +80,7 @@ func oneTunnel(external, peer, local, remote, psk, more string) string {
 	return fmt.Sprintf(`{"externalIps":[%q],"connections":[{"id":"k","peerAddress":%q,"localCidrs":[%q],"peerCidrs":[%q],%s%s}]}`, external, peer, local, remote, psk, more)
 }
 
-var establishedIKE = regexp.MustCompile(`#([0-9]+): "k-0-0":[0-9]+ .*(?:established IKE SA|IKE SA established)`)
+var establishedIKE = regexp.MustCompile(`#([0-9]+): "k-0-0":[0-9]+ .*(?:established IKE SA|IKE SA established|ISAKMP SA established)`)
 
 // established is the number of the newest IKE SA that is up, 0 if there is none.
 func (c *subject) established() (newest int) {

@@ -36,13 +36,18 @@ func TestTheDaemonHasARandomConfigurationAsItWasMeant(t *testing.T) {
 			}
 		}
 		var want, got []string
+		status := ""
+		if slices.ContainsFunc(document.Connections, func(m configtest.Meaning) bool { return m.Up }) {
+			status = c.whack("--status")
+			got = loaded(status)
+		}
 		for _, m := range document.Connections {
+			if !strings.Contains(status, "action:") { // Libreswan 5 has none: it holds, whatever is asked for
+				m.DPDAction = ""
+			}
 			if m.Up {
 				want = append(want, expected(m)...)
 			}
-		}
-		if len(want) > 0 {
-			got = loaded(c.whack("--status"))
 		}
 		slices.Sort(want)
 		slices.Sort(got)
@@ -91,8 +96,8 @@ var (
 		regexp.MustCompile(`^policy: (\S+);$`),
 		regexp.MustCompile(`^IKE algorithms: (.+)$`), regexp.MustCompile(`^(?:ESP|AH) algorithms: (.+)$`),
 		regexp.MustCompile(`^ike_life: ([0-9]+)s; ipsec_life: ([0-9]+)s;`),
-		regexp.MustCompile(`^dpd: (active|passive); action:(\S+); delay:([0-9]+)s; timeout:([0-9]+)s`),
-		regexp.MustCompile(`^liveness: (active|passive); dpdaction:(\S+); dpddelay:([0-9]+)s; retransmit-timeout:([0-9]+)s`),
+		regexp.MustCompile(`^dpd: (active|passive); (?:action:(\S+); )?delay:([0-9]+)s; timeout:([0-9]+)s`),
+		regexp.MustCompile(`^liveness: (active|passive); (?:dpdaction:(\S+); )?dpddelay:([0-9]+)s; retransmit-timeout:([0-9]+)s`),
 	}
 )
 

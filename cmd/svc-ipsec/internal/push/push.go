@@ -65,7 +65,7 @@ type Pair struct {
 // script is run as `sh push ipsec-tunnel-CONN if_stats … ; push ipsec-tunnel-CONN tunnel STATE ; …` by the daemon; and
 // without arguments when the daemon ended. It runs no program but the last one. A tunnel that does not come up is told as
 // down once: when all that was tried for it has ended, and then no more until the two daemons have agreed on something.
-const script = `cd %[1]s/run/up || exit 0
+const script = `cd %[1]s/run/up 2>/dev/null || exit 0
 if [ $# = 0 ]; then
 	for conn in *; do
 		was=

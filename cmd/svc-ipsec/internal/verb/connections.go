@@ -33,8 +33,9 @@ func (c *change) connections(ctx context.Context, d *pluto.Daemon) error {
 	if err := c.folders(); err != nil {
 		return err
 	}
+	specs := c.specs(wanted)
 	if _, err := c.folder.Write("etc/ipsec.conf", render.Setup(render.Places{
-		NSS: d.NSS(), Secrets: d.Secrets(), Conns: d.Conns(), Run: d.Run(), Empty: d.Empty(), Stats: push.Shell})); err != nil {
+		NSS: d.NSS(), Secrets: d.Secrets(), Conns: d.Conns(), Run: d.Run(), Empty: d.Empty(), Stats: push.Shell}, len(specs))); err != nil {
 		return err
 	}
 	// Names are never the daemon's to look up; without these files it complains of that.
@@ -47,7 +48,6 @@ func (c *change) connections(ctx context.Context, d *pluto.Daemon) error {
 	if err != nil {
 		return err
 	}
-	specs := c.specs(wanted)
 	details, err := c.Bus.Show(ctx, d.Unit())
 	if err != nil {
 		return err
@@ -156,10 +156,13 @@ func (c *change) start(ctx context.Context, d *pluto.Daemon, specs []pluto.Spec)
 	if err := c.keep(specs, refused); err != nil {
 		return err
 	}
-	// Those that only came in when they were tried alone were not begun by the daemon's start.
 	if err := c.withdraw(ctx, d, refused); err != nil {
 		return err
 	}
+	if !render.StartsAlone(len(specs)) {
+		return c.initiate(ctx, d, accepted(specs, refused))
+	}
+	// Those that only came in when they were tried alone were not begun by the daemon's start.
 	return c.initiate(ctx, d, accepted(missing, refused))
 }
 
