@@ -86,24 +86,30 @@ bats: build tools ## the behaviour of the whole, in the sandbox, also under podm
 	test/ground/packages runtimes
 	test/bats/run | tee build/bats.log
 
-guest: build tools ## tunnels, where the kernel has ESP; ten combinations, on Debian 13's Libreswan too; a reboot, which only a guest can have
+guest: build tools ## tunnels, where the kernel has ESP; ten combinations; svc-ipsec's own tests on Debian 13; a reboot, which only a guest can have
 	$(call compile,build/next/,$(NEXT))
 	test/guest/run | tee build/guest.log
 	test/combinations/run | tee -a build/guest.log
-	[ "$${HOST:-0}" = 1 ] || test/reboot/run | tee -a build/guest.log
+	[ "$${HOST:-0}" = 1 ] || { $(debian13); test/reboot/run; } | tee -a build/guest.log
+
+# Their own tests on Debian 13, as binaries: it has no Go.
+define debian13
+	CGO_ENABLED=0 go test -c -o build/svc-ipsec.test ./cmd/svc-ipsec; \
+	CGO_ENABLED=0 go test -c -o build/algorithms.test ./cmd/svc-ipsec/internal/config; \
+	root="$$(test/ground/debian13)"; \
+	echo "# Debian 13: svc-ipsec's own tests"; \
+	SANDBOX_ROOT="$$root" test/ground/sandbox SVC_TEST_GROUND=1 build/tools/secrets build/svc-ipsec.test -test.timeout 9m; \
+	SANDBOX_ROOT="$$root" test/ground/sandbox build/algorithms.test -test.run TestLibreswanAcceptsExactlyTheTable
+endef
 
 guest-full: build tools ## all combinations on both Libreswans; on Debian 13 the suites with tunnels and svc-ipsec's own tests too
 	$(call compile,build/next/,$(NEXT))
 	test/combinations/run -all | tee build/guest-full.log
-	CGO_ENABLED=0 go test -c -o build/svc-ipsec.test ./cmd/svc-ipsec
-	CGO_ENABLED=0 go test -c -o build/algorithms.test ./cmd/svc-ipsec/internal/config
 	@[ "$${HOST:-0}" = 1 ] || { \
-		root="$$(test/ground/debian13)"; \
+		$(debian13); \
 		echo "# Debian 13: test/guest"; \
 		GUEST_ROOT="$$root" test/guest/run; \
-		echo "# Debian 13: svc-ipsec's own tests, and with ESP those that have traffic"; \
-		SANDBOX_ROOT="$$root" test/ground/sandbox SVC_TEST_GROUND=1 build/tools/secrets build/svc-ipsec.test -test.timeout 9m; \
-		SANDBOX_ROOT="$$root" test/ground/sandbox build/algorithms.test -test.run TestLibreswanAcceptsExactlyTheTable; \
+		echo "# Debian 13: those of svc-ipsec's own tests that have traffic"; \
 		GUEST_ROOT="$$root" test/ground/guest SVC_TEST_GROUND=1 build/svc-ipsec.test -test.run 'TestTrafficGoes|TestTwoEndsKnow'; \
 	} | tee -a build/guest-full.log
 
