@@ -3,6 +3,7 @@ package unit
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -69,6 +70,8 @@ type Transient struct {
 	ExecStartPre []Command
 	ExecStart    Command
 	ExecStopPost []Command
+	// ExecStartPost runs when the service is ready; systemd's job lasts until it ends.
+	ExecStartPost []Command
 
 	Restart string // on-failure, always, …; "": no
 	//lint:ignore ST1011 systemd calls them so
@@ -102,7 +105,7 @@ func (t *Transient) values() ([]property, error) {
 	if !t.Owner.Name.OwnsUnit(t.Name) {
 		return nil, fmt.Errorf("the name is not one of container %s", spec.Quote(string(t.Owner.Name)))
 	}
-	for _, c := range append(append([]Command{t.ExecStart}, t.ExecStartPre...), t.ExecStopPost...) {
+	for _, c := range slices.Concat([]Command{t.ExecStart}, t.ExecStartPre, t.ExecStartPost, t.ExecStopPost) {
 		if err := c.check(); err != nil {
 			return nil, err
 		}
@@ -113,6 +116,7 @@ func (t *Transient) values() ([]property, error) {
 	l.text("Type", string(t.Type))
 	l.commands("ExecStartPre", t.ExecStartPre)
 	l.commands("ExecStart", []Command{t.ExecStart})
+	l.commands("ExecStartPost", t.ExecStartPost)
 	l.commands("ExecStopPost", t.ExecStopPost)
 	l.text("Restart", t.Restart)
 	l.duration("RestartUSec", t.RestartSec)

@@ -57,7 +57,7 @@ func (d *Daemon) transient(namespace string, conns int) unit.Transient {
 		Description: "IPSEC service container " + name,
 		Slice:       spec.ServiceType("IPSEC").Slice(),
 		Type:        unit.Notify,
-		ExecStart: unit.Command{d.Tools.Pluto, "--nofork", "--config", d.Setup(), "--rundir", d.Run(),
+		ExecStart: unit.Command{d.Tools.Pluto, "--nofork", "--config", d.Settings(), "--rundir", d.Run(),
 			"--stderrlog", "--log-no-time"},
 		// What a daemon that was killed left in the namespace would stay for ever: 4.10 takes away only what is its own.
 		// The guard's policies block and stay. What its tunnels are is told here once more, as down: where the whole control
@@ -67,6 +67,7 @@ func (d *Daemon) transient(namespace string, conns int) unit.Transient {
 			{"-" + d.Tools.IP, "xfrm", "policy", "deleteall", "action", "allow"},
 			{"-" + d.Tools.IP, "xfrm", "state", "flush"},
 		},
+		ExecStartPost:        []unit.Command{{"-" + d.Tools.Addconn, "--ctlsocket", d.socket(), "--config", d.Setup(), "--autoall"}},
 		ExecStopPost:         []unit.Command{{"-" + push.Shell, filepath.Join(d.Folder, push.Script)}},
 		Restart:              "on-failure",
 		RestartSec:           time.Second,

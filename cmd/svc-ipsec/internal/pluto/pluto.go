@@ -34,15 +34,16 @@ type Daemon struct {
 func (d *Daemon) Unit() string { return d.Owner.Name.Unit() }
 
 // The files and folders of the daemon in the container's folder.
-func (d *Daemon) Etc() string     { return filepath.Join(d.Folder, "etc") }          // its /etc
-func (d *Daemon) Setup() string   { return filepath.Join(d.Etc(), "ipsec.conf") }    // the daemon's settings
-func (d *Daemon) Secrets() string { return filepath.Join(d.Etc(), "ipsec.secrets") } // the keys
-func (d *Daemon) Empty() string   { return filepath.Join(d.Etc(), "ipsec.d") }       // nothing
-func (d *Daemon) Conns() string   { return filepath.Join(d.Folder, "conns") }        // one file a loaded conn
-func (d *Daemon) NSS() string     { return filepath.Join(d.Folder, "nss") }          // its key database
-func (d *Daemon) Run() string     { return filepath.Join(d.Folder, "run") }          // its /run/pluto
-func (d *Daemon) socket() string  { return filepath.Join(d.Run(), "pluto.ctl") }     // at most 107 bytes (sun_path)
-func (d *Daemon) staging() string { return filepath.Join(d.Folder, "load.conf") }    // conns on their way in
+func (d *Daemon) Etc() string      { return filepath.Join(d.Folder, "etc") }          // its /etc
+func (d *Daemon) Settings() string { return filepath.Join(d.Etc(), "pluto.conf") }    // the daemon's settings
+func (d *Daemon) Setup() string    { return filepath.Join(d.Etc(), "ipsec.conf") }    // and all conns
+func (d *Daemon) Secrets() string  { return filepath.Join(d.Etc(), "ipsec.secrets") } // the keys
+func (d *Daemon) Empty() string    { return filepath.Join(d.Etc(), "ipsec.d") }       // nothing
+func (d *Daemon) Conns() string    { return filepath.Join(d.Folder, "conns") }        // one file a loaded conn
+func (d *Daemon) NSS() string      { return filepath.Join(d.Folder, "nss") }          // its key database
+func (d *Daemon) Run() string      { return filepath.Join(d.Folder, "run") }          // its /run/pluto
+func (d *Daemon) socket() string   { return filepath.Join(d.Run(), "pluto.ctl") }     // at most 107 bytes (sun_path)
+func (d *Daemon) staging() string  { return filepath.Join(d.Folder, "load.conf") }    // conns on their way in
 
 // whackLimit bounds one question: the daemon answers in milliseconds, or is stopped, and then whack would wait for ever.
 const whackLimit = 5 * time.Second

@@ -41,9 +41,6 @@ func readConns(text string) ([]conn, error) {
 		keys := conns[len(conns)-1].keys
 		if m := closing.FindStringSubmatch(line); m != nil {
 			keys["# key"], open = m[1], false
-			if keys["auto"] == "" {
-				keys["auto"] = "start" // as Setup says for a few
-			}
 			continue
 		}
 		m := setting.FindStringSubmatch(line)
@@ -70,7 +67,7 @@ func readConns(text string) ([]conn, error) {
 func libreswanReads(t failing, ipsec, dir, text string) []conn {
 	t.Helper()
 	path := filepath.Join(dir, "all.conf")
-	if err := os.WriteFile(path, []byte("config setup\n\taudit-log=no\n\nconn %default\n\tauto=start\n\n"+text), 0o600); err != nil {
+	if err := os.WriteFile(path, []byte("config setup\n\taudit-log=no\n\n"+text), 0o600); err != nil {
 		t.Fatalf("%v", err)
 	}
 	cmd := exec.Command(ipsec, "readwriteconf", "--config", path)
@@ -83,7 +80,7 @@ func libreswanReads(t failing, ipsec, dir, text string) []conn {
 	var conns []conn
 	for line := range strings.Lines(string(output)) {
 		line = strings.TrimSuffix(line, "\n")
-		if name, ok := strings.CutPrefix(line, "conn "); ok && name != "%default" {
+		if name, ok := strings.CutPrefix(line, "conn "); ok {
 			conns = append(conns, conn{name, map[string]string{}})
 		} else if key, word, ok := strings.Cut(strings.TrimPrefix(line, "\t"), "="); ok && word != "" && len(conns) > 0 {
 			// Some keys come twice, first as a number that it has no word for.

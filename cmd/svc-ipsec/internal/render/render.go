@@ -26,20 +26,15 @@ type Places struct {
 	Stats   string // the program that is run at each change of a state
 }
 
-// startsAlone is up to how many conns the daemon itself starts when it starts. In 5.2 it reads what its addconn prints
-// between two of the conns that that has it start, and answers each of them at length: of some hundred both may come to wait
-// for each other, for ever.
-const startsAlone = 128
-
-// StartsAlone says whether the daemon starts so many conns by itself. Otherwise they have to be initiated.
-func StartsAlone(conns int) bool { return conns <= startsAlone }
-
 // Setup is ipsec.conf. Without absolute paths the daemon would read the host's. IKEv1 is accepted here so that a
 // connection of that version can be added to a running daemon; the guard of room link drops its packets where there is
-// none. Without leave to write to the kernel's audit log 4.10 ends at the first SA, so it does not try. Whether the conns are
-// started stands here and not with them: a conn must not change because others come.
-func Setup(p Places, conns int) []byte {
-	return fmt.Appendf(nil, `config setup
+// none. Without leave to write to the kernel's audit log 4.10 ends at the first SA, so it does not try.
+//
+// It is in two files. The first is the daemon's own, and has no conns: those are loaded from the second by an addconn that
+// is not the daemon's child. Libreswan 5.2 reads what its own prints when it has nothing else to do, and answers it for
+// each conn: of some hundred conns the two come to wait for each other, for ever.
+func Setup(p Places) (settings, all []byte) {
+	settings = fmt.Appendf(nil, `config setup
 	nssdir=%s
 	ipsecdir=%s
 	secretsfile=%s
@@ -50,12 +45,8 @@ func Setup(p Places, conns int) []byte {
 	uniqueids=yes
 	ikev1-policy=accept
 	statsbin=%s
-
-conn %%default
-	auto=%s
-
-include %s
-`, p.NSS, p.Empty, p.Secrets, p.Run, p.Stats, map[bool]string{false: "add", true: "start"}[StartsAlone(conns)], filepath.Join(p.Conns, "*.conf"))
+`, p.NSS, p.Empty, p.Secrets, p.Run, p.Stats)
+	return settings, fmt.Appendf(nil, "%s\ninclude %s\n", settings, filepath.Join(p.Conns, "*.conf"))
 }
 
 // Conn is the file of one pair of a connection. Its last line changes with the secret, so that a file on disk tells
@@ -116,9 +107,7 @@ func Conn(c *config.Connection, pair config.Pair) []byte {
 	}
 	put("initial-contact", "yes")
 	put("fragmentation", "yes")
-	if c.ResponseOnly {
-		put("auto", "add")
-	}
+	put("auto", Auto(c.ResponseOnly))
 	sum := sha256.Sum256(append([]byte(c.Alias()+"\x00"+c.Certificate.Digest), c.PSK.Reveal()...))
 	fmt.Fprintf(&b, "# key %s\n", hex.EncodeToString(sum[:8]))
 	return b.Bytes()
@@ -139,6 +128,14 @@ func Networks(conn []byte) (n config.Networks) {
 }
 
 func seconds(n int) string { return fmt.Sprintf("%ds", n) }
+
+// Auto is what the daemon does with a conn: it starts it, or waits for its peer (add).
+func Auto(responseOnly bool) string {
+	if responseOnly {
+		return "add"
+	}
+	return "start"
+}
 
 // Secrets is ipsec.secrets: the pre-shared key of every pair of identities, in hex, since every other form refuses some byte and the
 // daemon logs a line that it refuses.

@@ -33,10 +33,12 @@ func (c *change) connections(ctx context.Context, d *pluto.Daemon) error {
 	if err := c.folders(); err != nil {
 		return err
 	}
-	specs := c.specs(wanted)
-	if _, err := c.folder.Write("etc/ipsec.conf", render.Setup(render.Places{
-		NSS: d.NSS(), Secrets: d.Secrets(), Conns: d.Conns(), Run: d.Run(), Empty: d.Empty(), Stats: push.Shell}, len(specs))); err != nil {
-		return err
+	settings, all := render.Setup(render.Places{
+		NSS: d.NSS(), Secrets: d.Secrets(), Conns: d.Conns(), Run: d.Run(), Empty: d.Empty(), Stats: push.Shell})
+	for path, content := range map[string][]byte{d.Settings(): settings, d.Setup(): all} {
+		if _, err := c.folder.Write(filepath.Join("etc", filepath.Base(path)), content); err != nil {
+			return err
+		}
 	}
 	// Names are never the daemon's to look up; without these files it complains of that.
 	for _, name := range []string{"etc/resolv.conf", "etc/hosts"} {
@@ -48,6 +50,7 @@ func (c *change) connections(ctx context.Context, d *pluto.Daemon) error {
 	if err != nil {
 		return err
 	}
+	specs := c.specs(wanted)
 	details, err := c.Bus.Show(ctx, d.Unit())
 	if err != nil {
 		return err
@@ -156,13 +159,10 @@ func (c *change) start(ctx context.Context, d *pluto.Daemon, specs []pluto.Spec)
 	if err := c.keep(specs, refused); err != nil {
 		return err
 	}
+	// Those that only came in when they were tried alone were not begun by the daemon's start.
 	if err := c.withdraw(ctx, d, refused); err != nil {
 		return err
 	}
-	if !render.StartsAlone(len(specs)) {
-		return c.initiate(ctx, d, accepted(specs, refused))
-	}
-	// Those that only came in when they were tried alone were not begun by the daemon's start.
 	return c.initiate(ctx, d, accepted(missing, refused))
 }
 
