@@ -92,7 +92,7 @@ guest: build tools ## tunnels, where the kernel has ESP; ten combinations; svc-i
 	test/combinations/run | tee -a build/guest.log
 	[ "$${HOST:-0}" = 1 ] || { $(debian13); test/reboot/run; } | tee -a build/guest.log
 
-# Their own tests on Debian 13, as binaries: it has no Go.
+# svc-ipsec's own tests on Debian 13, as binaries: it has no Go.
 define debian13
 	CGO_ENABLED=0 go test -c -o build/svc-ipsec.test ./cmd/svc-ipsec; \
 	CGO_ENABLED=0 go test -c -o build/algorithms.test ./cmd/svc-ipsec/internal/config; \

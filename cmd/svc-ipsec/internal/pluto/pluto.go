@@ -2,7 +2,7 @@
 // its own view of /etc and /run, and asks and changes it through its control socket.
 //
 // It promises that every program it runs has a deadline, a fixed environment and bounded output, and that no shell is
-// involved but in Libreswan's own `ipsec initnss`. Exit codes prove nothing (addconn answers 0 for a conn that it dropped):
+// involved but in Libreswan's own `ipsec initnss` and in room push's script, which the daemon and its unit run. Exit codes prove nothing (addconn answers 0 for a conn that it dropped):
 // what is loaded is read back from the daemon. An unchanged conn is never added again, that would drop its tunnel.
 //
 // Private keys get into its key database by files that root alone reads, never by a command line.

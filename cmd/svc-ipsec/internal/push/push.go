@@ -63,7 +63,7 @@ type Pair struct {
 }
 
 // script is run as `sh push ipsec-tunnel-CONN if_stats … ; push ipsec-tunnel-CONN tunnel STATE ; …` by the daemon; and
-// without arguments when the daemon ended. It runs no program but the last one. A tunnel that does not come up is told as
+// without arguments when the daemon ended, and before the next one starts. It runs no program but the last one. A tunnel that does not come up is told as
 // down once: when all that was tried for it has ended, and then no more until the two daemons have agreed on something.
 const script = `cd %[1]s/run/up 2>/dev/null || exit 0
 if [ $# = 0 ]; then
@@ -162,14 +162,13 @@ func (c *Container) health(conns []string, state func(conn string) string, now t
 	health := &spec.Health{InterfaceName: c.InterfaceName, Code: spec.Running}
 	now = now.UTC().Truncate(time.Second)
 	for _, connection := range c.Connections {
-		changed := slices.ContainsFunc(connection.Pairs, func(p Pair) bool { return slices.Contains(conns, p.Conn) })
-		if !changed {
+		if !slices.ContainsFunc(connection.Pairs, func(p Pair) bool { return slices.Contains(conns, p.Conn) }) {
 			continue
 		}
 		told := spec.Connection{ID: connection.ID, Name: connection.Name, Peer: connection.Peer, Status: spec.Active, Since: &now}
 		for _, p := range connection.Pairs {
 			pair := spec.Pair{Local: p.Local, Peer: p.Peer, Status: spec.Active}
-			if is := state(p.Conn); is != "up" {
+			if state(p.Conn) != "up" {
 				pair.Status, told.Status = spec.Down, spec.Down
 			}
 			told.Pairs = append(told.Pairs, pair)
