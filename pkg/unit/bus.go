@@ -13,7 +13,7 @@ import (
 type limits struct {
 	call   time.Duration // one call and its answer; systemd needs under a millisecond, or is busy with a daemon-reload
 	wire   time.Duration // the handshake, and each write to a peer that does not read
-	redial time.Duration // how long a dial is tried again: daemon-reexec leaves nobody at the socket for a moment
+	redial time.Duration // how long a dial, or a read, is tried again: daemon-reexec leaves nobody at the socket for a moment
 	follow time.Duration // Follow's pause before it tries again what a redial did not reach
 	job    time.Duration // a job, where the caller's context does not bound it
 	undo   time.Duration // removing what a failed start left; a budget of its own, detached from the caller's
@@ -106,17 +106,19 @@ func (b *Bus) connectUntil(ctx context.Context) (*connection, error) {
 	}
 }
 
-// read makes a call that changes nothing and stores its answer; a connection that breaks under it is made again, once.
+// read makes a call that changes nothing and stores its answer. While connections break under it, it asks again: one
+// daemon-reexec may follow another.
 func (b *Bus) read(ctx context.Context, path dbus.ObjectPath, method string, args []any, answer ...any) error {
 	ctx, cancel := context.WithTimeout(ctx, b.limits.call)
 	defer cancel()
-	for try := 0; ; try++ {
+	deadline := time.Now().Add(b.limits.redial)
+	for {
 		conn, err := b.connect(ctx)
 		if err != nil {
 			return err
 		}
 		err = conn.call(ctx, path, method, args, answer...)
-		if try > 0 || !errors.Is(err, errLost) {
+		if !errors.Is(err, errLost) || time.Now().After(deadline) || pause(ctx, redialPause) != nil {
 			return err
 		}
 	}

@@ -77,6 +77,9 @@ func dial(ctx context.Context, s socket, limit time.Duration) (*connection, erro
 	}
 	if err := c.greet(ctx, s.daemon); err != nil {
 		c.close()
+		if errors.Is(err, errLost) {
+			err = io.EOF // to the caller of dial nothing is lost yet
+		}
 		return nil, fmt.Errorf("%s: %w", s.path, err)
 	}
 	if !stop() {
@@ -109,11 +112,7 @@ func (c *connection) greet(ctx context.Context, daemon bool) error {
 // 252), and a caller that waits for its answer waits for ever. A first message that does not fit in there gets through.
 func (c *connection) push(ctx context.Context) error {
 	nothing := []string{strings.Repeat("-", 512)}
-	err := c.call(ctx, managerPath, manager+".ListUnitsByPatterns", []any{[]string{}, nothing}, new([]entry))
-	if errors.Is(err, errLost) {
-		return io.EOF // to the caller of dial nothing is lost yet
-	}
-	return err
+	return c.call(ctx, managerPath, manager+".ListUnitsByPatterns", []any{[]string{}, nothing}, new([]entry))
 }
 
 func (c *connection) close() { _ = c.Close() }
@@ -130,12 +129,26 @@ func (c *connection) call(ctx context.Context, path dbus.ObjectPath, method stri
 		return call.Store(answer...)
 	case errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("systemd does not answer: %w", err)
-	case errors.Is(err, dbus.ErrClosed), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.As(err, &broken):
+	case errors.Is(err, dbus.ErrClosed), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.As(err, &broken),
+		left(err):
 		c.close()
 		return errLost
 	default:
 		return err
 	}
+}
+
+// left says whether the D-Bus daemon answered in the place of a systemd that went from the bus, as daemon-reexec does.
+func left(err error) bool {
+	var answered dbus.Error
+	if !errors.As(err, &answered) {
+		return false
+	}
+	switch strings.TrimPrefix(answered.Name, "org.freedesktop.DBus.Error.") {
+	case "NoReply", "Disconnected", "NameHasNoOwner", "ServiceUnknown":
+		return true
+	}
+	return false
 }
 
 // atReexec says whether a dial failed as it does while systemd executes itself anew.

@@ -149,6 +149,40 @@ func TestUnitsAndFollowSurviveReexecAndReload(t *testing.T) {
 	eventually(t, "the stop is told", func() bool { return n.count(p.Name) > 0 })
 }
 
+// A supervisor asks at any moment, and one daemon-reexec may follow another.
+func TestNoReadFailsUnderReexecsInARow(t *testing.T) {
+	usual, ctx := ground(t)
+	daemon := newBus([]socket{{"/run/dbus/system_bus_socket", true}})
+	t.Cleanup(daemon.Close)
+	p := program(t, usual, "u-reex3", "ready")
+	must(t, usual.Start(ctx, p))
+	for way, bus := range map[string]*Bus{"whichever way is open": usual, "over the system bus": daemon} {
+		t.Run(way, func(t *testing.T) {
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				for range 8 {
+					systemctl(t, "daemon-reexec")
+				}
+			}()
+			defer func() { <-done }()
+			for reads := 0; ; reads++ {
+				select {
+				case <-done:
+					t.Logf("%d reads", reads)
+					return
+				default:
+				}
+				units, err := bus.List(ctx, p.Name)
+				must(t, err)
+				if len(units) != 1 || !units[0].Running() {
+					t.Fatalf("list %v", units)
+				}
+			}
+		})
+	}
+}
+
 func TestAStartSurvivesReexec(t *testing.T) {
 	bus, ctx := ground(t)
 	p := program(t, bus, "u-reex2", "slow")
