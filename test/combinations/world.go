@@ -169,21 +169,30 @@ func (w *world) try(e edit, r *run) {
 	}
 }
 
-// negotiated says what is wrong with the IKE association of an edit's, as the left daemon shows it.
+// negotiated says what is wrong with the IKE association of an edit's, as the daemons show it. Where both ask, their two may
+// cross, and one end delete what the other one uses: the pairs stay, and the daemon that is left without an IKE association
+// asks for the next one when it needs it.
 func (w *world) negotiated(r row) (string, error) {
-	status, err := command("", "ipsec", "whack", "--ctlsocket", "/run/svc-ipsec/vpn-left/run/pluto.ctl", "--status")
-	if err != nil {
-		return "", err
-	}
-	var found []string
-	for _, line := range strings.Split(status, "\n") {
-		if _, words, ok := strings.Cut(line, "   IKEv"); ok && strings.Contains(words, " algorithm newest: ") {
-			found = append(found, "IKEv"+words)
+	var all []string
+	for _, s := range sides {
+		status, err := command("", "ipsec", "whack", "--ctlsocket", "/run/svc-ipsec/vpn-"+s.name+"/run/pluto.ctl", "--status")
+		if err != nil {
+			return "", err
 		}
+		var found []string
+		for _, line := range strings.Split(status, "\n") {
+			if _, words, ok := strings.Cut(line, "   IKEv"); ok && strings.Contains(words, " algorithm newest: ") {
+				found = append(found, "IKEv"+words)
+			}
+		}
+		want := r.wantIKE()
+		if slices.ContainsFunc(found, func(s string) bool { return s != want }) || len(found) == 0 && r.way != "both" {
+			return fmt.Sprintf("the daemon of %s shows %q, want %q", s.name, found, want), nil
+		}
+		all = append(all, found...)
 	}
-	want := r.wantIKE()
-	if len(found) == 0 || slices.ContainsFunc(found, func(s string) bool { return s != want }) {
-		return fmt.Sprintf("the daemon shows %q, want %q", found, want), nil
+	if len(all) == 0 {
+		return "no daemon shows an IKE association", nil
 	}
 	return "", nil
 }

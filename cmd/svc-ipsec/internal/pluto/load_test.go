@@ -2,6 +2,7 @@ package pluto
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -9,12 +10,17 @@ import (
 	"time"
 )
 
-// A whack that answers with a file, and an addconn that loads what is in its configuration but refuses b-0-0 in silence
+// A whack that answers with a file and deletes nothing, and an addconn that loads what is in its configuration but refuses b-0-0 in silence
 // and rejects the whole file for a line it does not know, as the real one does.
 const (
 	fakeWhack = `#!/bin/sh
 echo "whack $*" >>"$(dirname "$0")/calls"
-case "$*" in *--status*) cat "$(dirname "$0")/status" 2>/dev/null ;; esac
+case "$*" in
+*--status*) cat "$(dirname "$0")/status" 2>/dev/null ;;
+*"kept-0-0 --delete"*) echo "ERROR: it stays" && exit 22 ;;
+*"odd-0-0 --delete"*) echo "EXPECTATION FAILED: revival" && exit 52 ;;
+*"lost-0-0 --delete"*) exit 33 ;;
+esac
 exit 0
 `
 	fakeAddconn = `#!/bin/sh
@@ -131,5 +137,21 @@ func TestAConnWithoutAnInterfaceIsWaitedForUntilTheDaemonListens(t *testing.T) {
 	say("\"a-0-0\":     unoriented; my_ip=unset\n")
 	if missing, err = d.AwaitLoaded(context.Background(), specsOf(map[string]string{"a-0-0": "conn\n"})); err != nil || len(missing) != 1 {
 		t.Errorf("one whose address nobody has: missing %v, %v", missing, err)
+	}
+}
+
+func TestAConnThatIsGoneIsDeletedWhateverTheDaemonLogged(t *testing.T) {
+	d, _ := fake(t)
+	if err := os.WriteFile(filepath.Join(d.Folder, "status"), []byte("\"kept-0-0\":     oriented; my_ip=unset\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Delete(t.Context(), "odd-0-0", "b-0-0"); err != nil {
+		t.Error(err)
+	}
+	if err := d.Delete(t.Context(), "odd-0-0", "kept-0-0"); err == nil || !strings.Contains(err.Error(), "kept-0-0") || !strings.Contains(err.Error(), "it stays") {
+		t.Errorf("error %v", err)
+	}
+	if err := d.Delete(t.Context(), "lost-0-0", "odd-0-0"); !errors.Is(err, ErrNotRunning) {
+		t.Errorf("error %v", err)
 	}
 }
