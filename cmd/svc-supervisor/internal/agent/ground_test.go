@@ -1,16 +1,45 @@
 package agent
 
 import (
-	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/svc-supervisor/svc-supervisor/pkg/netns"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
+
+const agentContainer = spec.Name("vpn-agent")
+
+// serviceCapabilities is what the unit of the supervisor says of its own.
+func serviceCapabilities(t *testing.T) string {
+	t.Helper()
+	unit, err := os.ReadFile("../../../../contrib/systemd/svc-supervisor.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(unit)) {
+		if strings.HasPrefix(line, "CapabilityBoundingSet=") {
+			return strings.TrimSpace(line)
+		}
+	}
+	t.Fatal("the unit has no CapabilityBoundingSet=")
+	return ""
+}
+
+// TestClearsAsTheServiceMay is the part of TestClearRemovesWhatTheAgentMade that runs with the capabilities of the service.
+func TestClearsAsTheServiceMay(t *testing.T) {
+	temp := os.Getenv("SVC_TEST_CLEAR")
+	if temp == "" {
+		t.Skip("is run by TestClearRemovesWhatTheAgentMade")
+	}
+	if err := (Machine{Namespaces: netns.Directory, Temp: temp}).Clear(t.Context(), agentContainer); err != nil {
+		t.Fatal(err)
+	}
+}
 
 func TestClearRemovesWhatTheAgentMade(t *testing.T) {
 	if os.Getenv("SVC_TEST_GROUND") != "1" {
@@ -22,7 +51,7 @@ func TestClearRemovesWhatTheAgentMade(t *testing.T) {
 			t.Fatalf("%v: %v: %s", args, err, out)
 		}
 	}
-	name := spec.Name("vpn-agent")
+	name := agentContainer
 	t.Cleanup(func() { _ = exec.Command("ip", "netns", "delete", string(name)).Run() })
 	run("ip", "netns", "add", string(name))
 	run("ip", "link", "add", string(name), "type", "veth", "peer", "name", "vpn-agent-ns", "netns", string(name))
@@ -38,10 +67,10 @@ func TestClearRemovesWhatTheAgentMade(t *testing.T) {
 		t.Fatal(err)
 	}
 	time.Sleep(200 * time.Millisecond) // it enters the namespace by itself
+	capabilities := serviceCapabilities(t)
 	for range 2 {
-		if err := m.Clear(context.Background(), name); err != nil {
-			t.Fatal(err)
-		}
+		run("systemd-run", "--quiet", "--wait", "--pipe", "--property="+capabilities, "--setenv=SVC_TEST_CLEAR="+m.Temp,
+			os.Args[0], "-test.run=^TestClearsAsTheServiceMay$")
 	}
 	select {
 	case <-ended:

@@ -104,8 +104,12 @@ func processes(namespace unix.Stat_t) ([]int, error) {
 			continue
 		}
 		var stat unix.Stat_t
-		// A process that has just ended, or a kernel thread, has none.
-		if unix.Stat(filepath.Join("/proc", entry.Name(), "ns/net"), &stat) == nil && stat.Ino == namespace.Ino && stat.Dev == namespace.Dev {
+		err = unix.Stat(filepath.Join("/proc", entry.Name(), "ns/net"), &stat)
+		switch {
+		case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ESRCH): // it has just ended
+		case err != nil:
+			return nil, fmt.Errorf("look at process %d: %w", pid, err) // it could be one that lives there
+		case stat.Ino == namespace.Ino && stat.Dev == namespace.Dev:
 			found = append(found, pid)
 		}
 	}
