@@ -197,6 +197,56 @@ func TestAKilledDaemonComesBackWithItsConns(t *testing.T) {
 	c.must("CHECK")
 }
 
+// An edit that comes while systemd starts a daemon anew waits for it: what it loads, systemd would load over.
+func TestAnEditWhileTheDaemonStartsAnewIsNotLostAndCostsTheOthersNothing(t *testing.T) {
+	onGround(t)
+	c := newContainer(t, "vpn-anew")
+	connections := connectionsOfPairs(16)
+	c.configuration = documentOf(connections...)
+	c.must("ADD")
+	c.configuration = strings.Replace(c.configuration, `"10.9.15.0/24"`, `"10.99.0.0/24"`, 1)
+	pid := c.property("MainPID")
+	sh(t, "kill", "-KILL", pid)
+	eventually(t, "another daemon loads", func() bool {
+		return c.property("MainPID") != pid && c.property("SubState") == "start-post"
+	})
+	c.must("ADD")
+	status := c.whack("--status")
+	contains(t, "the edited connection", status, "===10.99.0.0/24")
+	if found := serials(status); len(found) != 2048 || strings.Contains(status, "10.9.15.0/24") {
+		t.Errorf("%d conns, and the one that was edited is there twice: %v", len(found), strings.Contains(status, "10.9.15.0/24"))
+	}
+	journal := tryShell("journalctl", "--no-pager", "-o", "cat", "_SYSTEMD_INVOCATION_ID="+c.property("InvocationID"))
+	for _, conn := range []string{"c0-0-0", "c3-3-3", "c7-15-14"} {
+		if n := strings.Count(journal, `"`+conn+`": added `); n != 1 {
+			t.Errorf("conn %s was added %d times", conn, n)
+		}
+	}
+	c.must("CHECK")
+}
+
+// A daemon that was started anew while the external address was not there has conns without an interface: ADD again mends it.
+func TestConnsWithoutAnInterfaceAreMendedByADDAgain(t *testing.T) {
+	onGround(t)
+	c := newContainer(t, "vpn-bare")
+	c.configuration = fmt.Sprintf(oneConnection, more)
+	c.must("ADD")
+	sh(t, "ip", "-n", c.name, "addr", "del", "100.100.100.2/32", "dev", "svc0")
+	pid := c.property("MainPID")
+	sh(t, "kill", "-KILL", pid)
+	eventually(t, "another daemon", func() bool { return c.property("MainPID") != pid && c.property("ActiveState") == "active" })
+	contains(t, "the status", c.whack("--status"), `"first-0-0":     unoriented`)
+	before := serials(c.whack("--status"))
+	c.must("ADD")
+	if status := c.whack("--status"); strings.Contains(status, "unoriented") {
+		t.Errorf("it is not mended:\n%s", status)
+	}
+	if after := serials(c.whack("--status")); after["six-0-0"] != before["six-0-0"] {
+		t.Error("the one with another address was added again")
+	}
+	c.must("CHECK")
+}
+
 func TestEveryKindOfIdentityIsWhatTheDaemonTakesItFor(t *testing.T) {
 	onGround(t)
 	c := newContainer(t, "vpn-ids")

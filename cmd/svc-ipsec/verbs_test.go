@@ -1,10 +1,12 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -176,6 +178,34 @@ func TestChainedAfterAnotherPluginTheInterfaceStays(t *testing.T) {
 	contains(t, "the result", c.stdout, `"host-side"`, `"02:00:00:00:00:09"`)
 	contains(t, "the routes", sh(t, "ip", "-n", c.name, "route"), "10.2.0.0/24 via 192.0.2.1")
 	c.must("CHECK")
+	// The runtime has a way of its own for packets of a connection that is refused.
+	good := c.configuration
+	c.configuration = strings.Replace(good, `"psk":"k"`, `"pks":"k"`, 1)
+	c.must("ADD")
+	contains(t, "the reason", c.health().Connections[0].Reason, "pks")
+	contains(t, "the guard", c.guard(), "10.2.0.0/24")
+	if routes := sh(t, "ip", "-n", c.name, "route"); strings.Contains(routes, "10.2.0.0") {
+		t.Errorf("it has a route:\n%s", routes)
+	}
+	c.configuration = good
+	c.must("ADD")
+	// Of an ADD that is cut short nothing says which guard it has set.
+	matches, err := filepath.Glob("/run/svc-ipsec/*/attachment.json") // a name of its own, made of the ids
+	if err != nil || len(matches) != 1 {
+		t.Fatal(matches, err)
+	}
+	attachment := matches[0]
+	written, err := os.ReadFile(attachment)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unsaid := regexp.MustCompile(`"guard":"[a-z]+"`).ReplaceAll(written, []byte(`"guard":""`))
+	if bytes.Equal(unsaid, written) {
+		t.Fatalf("no guard in %s", written)
+	}
+	if err := os.WriteFile(attachment, unsaid, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	c.must("DEL")
 	if routes := sh(t, "ip", "-n", c.name, "route"); strings.Contains(routes, "10.2.0.0") {
 		t.Errorf("routes are left:\n%s", routes)

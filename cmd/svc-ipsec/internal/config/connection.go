@@ -3,6 +3,7 @@ package config
 import (
 	"encoding/json"
 	"net/netip"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -71,6 +72,7 @@ func (c *Connection) decode(key string, raw json.RawMessage) {
 		if !readable(c.Name) {
 			c.Name = ""
 		}
+		c.PeerCIDRs = legible(raw)
 		return
 	}
 	for _, read := range []func(string, map[string]json.RawMessage) error{c.decodeNames, c.decodeEnds, c.decodeRest, c.decodePolicies} {
@@ -78,6 +80,38 @@ func (c *Connection) decode(key string, raw json.RawMessage) {
 			c.Refused = err
 		}
 	}
+	if c.Refused != nil {
+		c.PeerCIDRs = legible(raw)
+	}
+}
+
+// Closed lists the networks that packets in clear must not leave for though the connection does not run: those of its peer, as
+// far as they can be read.
+func (c *Connection) Closed() []netip.Prefix {
+	if c.Refused == nil || !c.Up {
+		return nil
+	}
+	if c.IPsec.Transport && c.PeerAddress.IsValid() {
+		return []netip.Prefix{host(c.PeerAddress)}
+	}
+	return c.PeerCIDRs
+}
+
+// legible lists what can be read of the peer's networks of a connection that is refused.
+func legible(raw json.RawMessage) []netip.Prefix {
+	var named struct {
+		PeerCIDRs []any `json:"peerCidrs"`
+	}
+	_ = json.Unmarshal(raw, &named)
+	var list []netip.Prefix
+	for _, value := range named.PeerCIDRs {
+		s, _ := value.(string)
+		cidr, err := spec.ParseCIDR("", s)
+		if err == nil && unicast(cidr) && len(list) < maxCIDRs && !slices.Contains(list, cidr.Masked()) {
+			list = append(list, cidr.Masked())
+		}
+	}
+	return list
 }
 
 func (c *Connection) decodeNames(key string, fields map[string]json.RawMessage) error {
@@ -192,6 +226,8 @@ func (d *DPD) decode(key string, raw json.RawMessage) error {
 	return err
 }
 
+func unicast(p netip.Prefix) bool { return !p.Addr().IsMulticast() && !p.Addr().IsLoopback() }
+
 func cidrs(key string, raw json.RawMessage) ([]netip.Prefix, error) {
 	values, err := texts(key, raw, maxCIDRs)
 	if err != nil {
@@ -205,7 +241,7 @@ func cidrs(key string, raw json.RawMessage) ([]netip.Prefix, error) {
 			return nil, err
 		}
 		prefix = prefix.Masked()
-		if prefix.Addr().IsMulticast() || prefix.Addr().IsLoopback() {
+		if !unicast(prefix) {
 			return nil, &spec.Fault{Key: key, Value: value, Allowed: "unicast networks, not the loopback one"}
 		}
 		if !seen[prefix] {

@@ -36,6 +36,16 @@ func draftGuard(c *config.Configuration) Guard {
 		}
 		g.IKEv1 = g.IKEv1 || connection.IKE.Version == "v1"
 	}
+	// A connection that is refused has its peer's networks closed too, but for what another one reaches on our side.
+	for i := range c.Connections {
+		for _, network := range c.Connections[i].Closed() {
+			if !slices.ContainsFunc(g.Local, func(local netip.Prefix) bool {
+				return local.Bits() <= network.Bits() && local.Contains(network.Addr())
+			}) {
+				g.Peers = append(g.Peers, network)
+			}
+		}
+	}
 	for _, list := range []*[]netip.Prefix{&g.Local, &g.Peers} {
 		slices.SortFunc(*list, comparePrefix)
 		*list = slices.Compact(*list)
@@ -121,6 +131,9 @@ const (
 func (n *Namespace) SetGuard(ctx context.Context, nft string, g Guard) (kind, reason string) {
 	err := n.nft(ctx, nft, g.Rules())
 	if err == nil {
+		if err := n.setBlocks(Guard{}); err != nil { // of a time when there was no table
+			return GuardTable, err.Error()
+		}
 		return GuardTable, ""
 	}
 	if blocked := n.setBlocks(g); blocked != nil {
@@ -129,18 +142,19 @@ func (n *Namespace) SetGuard(ctx context.Context, nft string, g Guard) (kind, re
 	return GuardPolicies, err.Error()
 }
 
-// RemoveGuard takes the guard away, if there is one.
-func (n *Namespace) RemoveGuard(ctx context.Context, nft, kind string) error {
-	if set, err := n.GuardSet(ctx, nft, kind); err != nil || !set {
-		return err
+// RemoveGuard takes the guard away, whichever kind there is; an ADD that was cut short has not written down which it set. Only
+// of the known kind it must be possible to say whether it is there.
+func (n *Namespace) RemoveGuard(ctx context.Context, nft, known string) error {
+	if nft != "" {
+		set, err := n.GuardSet(ctx, nft, GuardTable)
+		if err == nil && set {
+			err = n.nft(ctx, nft, fmt.Appendf(nil, "delete table inet %s\n", guardTable))
+		}
+		if err != nil && (set || known == GuardTable) {
+			return err
+		}
 	}
-	switch kind {
-	case GuardTable:
-		return n.nft(ctx, nft, fmt.Appendf(nil, "delete table inet %s\n", guardTable))
-	case GuardPolicies:
-		return n.setBlocks(Guard{})
-	}
-	return nil
+	return n.setBlocks(Guard{})
 }
 
 // GuardSet says whether the guard is there.

@@ -128,6 +128,38 @@ func TestTheGuardIsTheGoldenOne(t *testing.T) {
 	}
 }
 
+func TestTheGuardClosesWhatARefusedConnectionWouldCarry(t *testing.T) {
+	const good = `{"id":"a","peerAddress":"200.200.200.2","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.2.0.0/24"],"psk":"k"}`
+	for name, test := range map[string]struct{ connection, closed string }{
+		"a key is missing":               {`{"id":"b","peerAddress":"200.200.200.3","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.3.0.0/24"]}`, "10.3.0.0/24"},
+		"a key that is not known":        {`{"id":"b","peerAddress":"200.200.200.3","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.3.0.0/24"],"pks":"k"}`, "10.3.0.0/24"},
+		"an address that is none":        {`{"id":"b","peerAddress":"200.200.200.300","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.3.0.1/24"],"psk":"k"}`, "10.3.0.0/24"},
+		"one network that is none":       {`{"id":"b","peerAddress":"200.200.200.3","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.3.0.0/24",7,"10.4","127.0.0.0/8","fd03::/64"],"psk":"k"}`, "10.3.0.0/24 fd03::/64"},
+		"transport, with another's":      {`{"id":"b","peerAddress":"200.200.200.3","peerCidrs":["10.3.0.0/24"],"psk":"k","ipsecPolicy":{"encapsulationMode":"transport"}}`, "200.200.200.3/32"},
+		"networks are the wrong way":     {`{"id":"b","peerAddress":"200.200.200.3","localCidrs":["10.3.0.0/24"],"peerCidrs":["10.1.0.0/24","10.1.0.128/25","10.0.0.0/8"]}`, "10.0.0.0/8"},
+		"it is down":                     {`{"id":"b","adminStateUp":false,"peerAddress":"200.200.200.3","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.3.0.0/24"]}`, ""},
+		"its networks are another's too": {`{"id":"b","peerAddress":"200.200.200.3","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.2.0.0/24"],"psk":"k"}`, ""},
+	} {
+		c, err := config.Decode(json.RawMessage(`{"externalIps":["100.100.100.2"],"connections":[` + good + `,` + test.connection + `]}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Resolve(nil)
+		if c.Connections[1].Refused == nil && c.Connections[1].Up {
+			t.Errorf("%s: it is not refused", name)
+		}
+		var got []string
+		for _, network := range draftGuard(c).Peers {
+			if network.String() != "10.2.0.0/24" {
+				got = append(got, network.String())
+			}
+		}
+		if strings.Join(got, " ") != test.closed {
+			t.Errorf("%s: closed are %v, want %q", name, got, test.closed)
+		}
+	}
+}
+
 func TestBlocksLeaveLocalNetworksReachable(t *testing.T) {
 	got := map[string]bool{}
 	for s := range draftGuard(read(t, twoPeers)).selectors() {

@@ -144,6 +144,11 @@ func Up(folder string) []string {
 	return conns
 }
 
+// Down writes down that a conn is down, so that the daemon's word of it is no news: ADD takes it out, and tells by itself.
+func Down(folder, conn string) {
+	_ = os.WriteFile(filepath.Join(Dir(folder), conn), []byte("down\n"), 0o600)
+}
+
 // Forget forgets the state of a conn that is loaded anew: what comes of it is news again.
 func Forget(folder, conn string) { _ = os.Remove(filepath.Join(Dir(folder), conn)) }
 

@@ -35,8 +35,9 @@ type change struct {
 	old        *link.Plan        // the network as the last good ADD made it; nil if there is none
 	refused    map[string]string // conns that the daemon refused, with its reason
 	touched    bool              // conns were loaded, and initiated
-	unread     bool              // the key database could not be read
+	unread     bool              // the key database could not be read, or did not take a certificate
 	view       *view             // of the daemon, if nothing was changed since it was asked
+	done       bool              // all is made and written down
 
 	last        config.Found // what the last good ADD found
 	credentials map[string]*credential.Credential
@@ -81,7 +82,9 @@ func (e *Executable) Add(args *skel.CmdArgs) error {
 			}
 			return err
 		}
-		c.restore()
+		if !c.done {
+			c.restore()
+		}
 		if errors.Is(err, pluto.ErrNotRunning) { // it has just ended: systemd starts it again, or CHECK tells
 			return fail(spec.CodeAgain, "%w", err)
 		}
@@ -231,7 +234,11 @@ func (c *change) finish() error {
 	if err := c.setFound(); err != nil {
 		return err
 	}
-	return c.folder.SetConf(c.raw)
+	if err := c.folder.SetConf(c.raw); err != nil {
+		return err
+	}
+	c.done = true
+	return nil
 }
 
 // undo takes back a first ADD.

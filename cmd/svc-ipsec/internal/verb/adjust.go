@@ -51,7 +51,8 @@ func (c *change) exchange(ctx context.Context, d *pluto.Daemon, build *pluto.Bui
 	c.view = &view{maps.Clone(loaded), up, build}
 	var load, same []pluto.Spec
 	for _, s := range specs {
-		if _, there := loaded[s.Name]; there && bytes.Equal(files[s.Name], s.Text) {
+		// One that the daemon found no interface for was loaded when the address was not there, and has no tunnel.
+		if conn, there := loaded[s.Name]; there && !conn.Unoriented && bytes.Equal(files[s.Name], s.Text) {
 			same = append(same, s)
 			delete(files, s.Name)
 			delete(loaded, s.Name)
@@ -76,6 +77,11 @@ func (c *change) exchange(ctx context.Context, d *pluto.Daemon, build *pluto.Bui
 	for conn := range files {
 		if err := c.folder.Delete(filepath.Join("conns", conn+".conf")); err != nil {
 			return err
+		}
+	}
+	for conn := range up {
+		if _, goes := loaded[conn]; goes {
+			push.Down(d.Folder, conn)
 		}
 	}
 	if err := d.Delete(ctx, slices.Sorted(maps.Keys(loaded))...); err != nil {

@@ -20,7 +20,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// unreadRetry is how soon ADD is asked for again when the key database could not be read.
+// unreadRetry is how soon ADD is asked for again when the key database could not be read, or did not take a certificate.
 const unreadRetry = 30 * time.Second
 
 // maxPEM is how large a file of certificates, or of a key, may be.
@@ -101,6 +101,7 @@ func (c *change) certify(ctx context.Context, d *pluto.Daemon, specs []pluto.Spe
 		}
 	}
 	failed, unread := d.Import(ctx, wanted)
+	c.unread = unread != nil || len(failed) > 0
 	if unread == nil {
 		var lost []string
 		lost, unread = d.Lacks(ctx, slices.Collect(maps.Keys(kept)))
@@ -108,7 +109,7 @@ func (c *change) certify(ctx context.Context, d *pluto.Daemon, specs []pluto.Spe
 			failed[nickname] = kept[nickname]
 		}
 	}
-	c.unread = unread != nil
+	c.unread = c.unread || unread != nil
 	var left []pluto.Spec
 	for _, s := range specs {
 		reason, no := failed[s.Certificate]

@@ -15,6 +15,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/pluto"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/push"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/render"
+	"github.com/svc-supervisor/svc-supervisor/pkg/unit"
 )
 
 const (
@@ -22,6 +23,7 @@ const (
 	refusedFile  = "refused.json"
 	answerPause  = 20 * time.Millisecond
 	answerWithin = 5 * time.Second
+	readyWithin  = 10 * time.Second // some thousand conns take half of it
 )
 
 // connections brings the daemon to what is wanted: none, a new one, or changes of the one that runs.
@@ -68,7 +70,26 @@ func (c *change) connections(ctx context.Context, d *pluto.Daemon) error {
 	if details.Gone() || details.FailedForGood() {
 		return c.start(ctx, d, specs)
 	}
+	if err := c.ready(ctx, d, details); err != nil {
+		return err
+	}
 	return c.adjust(ctx, d, specs, newKeys)
+}
+
+// ready waits until a daemon that systemd has just started anew has loaded its conns: what it is told before that, systemd's
+// addconn would load over.
+func (c *change) ready(ctx context.Context, d *pluto.Daemon, details unit.Details) error {
+	for deadline := time.Now().Add(readyWithin); !details.Running(); {
+		if details.Gone() || details.FailedForGood() || time.Now().After(deadline) || ctx.Err() != nil {
+			return fmt.Errorf("%w: its unit is %s", pluto.ErrNotRunning, details.State())
+		}
+		time.Sleep(answerPause)
+		var err error
+		if details, err = c.Bus.Show(ctx, d.Unit()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (c *change) folders() error {

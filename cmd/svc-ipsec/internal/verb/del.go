@@ -144,9 +144,6 @@ func (r *removal) inside(ctx context.Context) error {
 		}
 	}
 	tools, _ := pluto.FindTools()
-	if r.attachment.Guard == link.GuardTable && tools.NFT == "" {
-		return nil
-	}
 	return namespace.RemoveGuard(ctx, tools.NFT, r.attachment.Guard)
 }
 

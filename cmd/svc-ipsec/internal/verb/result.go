@@ -32,7 +32,7 @@ func (c *change) print(ctx context.Context) error {
 	}
 	h.Again = soonest(h.Again, retried)
 	if c.unread {
-		h.Again = soonest(h.Again, &spec.Again{After: seconds(unreadRetry), Reason: "the key database could not be read"})
+		h.Again = soonest(h.Again, &spec.Again{After: seconds(unreadRetry), Reason: "the key database could not be read, or did not take a certificate"})
 	}
 	units := []string{}
 	if len(c.request.configuration.Wanted()) > 0 {
