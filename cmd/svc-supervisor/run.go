@@ -258,13 +258,13 @@ func (s *supervisor) resync(ctx context.Context) {
 		if err := s.reconciler.FindLeftovers(ctx); err != nil && ctx.Err() == nil {
 			s.log.Warn("leftovers not looked for", "error", err)
 		}
-		s.reconciler.CollectGarbage(ctx)
 		select {
 		case <-ctx.Done():
 			return
 		case <-time.After(s.resyncInterval):
 		}
-		s.reconciler.MarkStuck()
+		s.reconciler.CollectGarbage(ctx) // before anything is marked: it runs only where nobody works
+		s.reconciler.MarkStuck(ctx)
 	}
 }
 

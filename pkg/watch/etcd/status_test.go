@@ -6,9 +6,11 @@ import (
 	"testing"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+	"github.com/svc-supervisor/svc-supervisor/pkg/watch/etcdtest"
 )
 
 var running = spec.ContainerStatus{
@@ -171,4 +173,47 @@ func TestAStatusThatEtcdRefusesKeepsNoOtherBack(t *testing.T) {
 	if g.logged("WARN") != 0 {
 		t.Errorf("log %.300q", g.log)
 	}
+}
+
+// An etcd without space refuses every word, and renews leases: what stands must not go for that.
+func TestALeaseIsRenewedWhileWordsAreRefused(t *testing.T) {
+	t.Parallel()
+	c := etcdtest.Start(t, 1)
+	g := groundIn(t, c, func(root string) string { return c.URL(root) + "?ttl=3s" })
+	g.check(g.nsdb.PublishContainer(t.Context(), "c", running))
+	g.check(g.nsdb.PublishHost(t.Context(), spec.HostStatus{Weight: 1}))
+	_, lease, _ := g.stands("status/containers/h/c")
+	g.noSpace(pb.AlarmRequest_ACTIVATE)
+	later := running
+	later.Code = spec.Stopping
+	if err := g.nsdb.PublishContainer(t.Context(), "c", later); err == nil || !strings.Contains(err.Error(), "no space left") {
+		t.Fatalf("got %v", err)
+	}
+	for end := time.Now().Add(8 * time.Second); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+		for _, key := range []string{"status/containers/h/c", "status/hosts/h"} {
+			if value, now, _ := g.stands(key); value == "" || now != lease {
+				t.Fatalf("%s: %q under lease %d; before %d", key, value, now, lease)
+			}
+		}
+	}
+	if g.logged("statuses cannot be kept") == 0 || g.logged("no space left") == 0 {
+		t.Errorf("nothing was told: %q", g.log)
+	}
+	g.noSpace(pb.AlarmRequest_DEACTIVATE)
+	g.await("the word that was refused", func() bool {
+		value, now, _ := g.stands("status/containers/h/c")
+		return strings.Contains(value, "STOPPING") && now == lease
+	})
+}
+
+// noSpace raises or ends the alarm that a member is out of space.
+func (g *ground) noSpace(action pb.AlarmRequest_AlarmAction) {
+	g.Helper()
+	client := g.cluster.Client()
+	status, err := client.Status(g.Context(), client.Endpoints()[0])
+	g.check(err)
+	_, err = pb.NewMaintenanceClient(client.ActiveConnection()).Alarm(g.Context(), &pb.AlarmRequest{
+		Action: action, MemberID: status.Header.MemberId, Alarm: pb.AlarmType_NOSPACE,
+	})
+	g.check(err)
 }

@@ -1,8 +1,10 @@
 package etcd
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -200,7 +202,16 @@ func (v *voice) keep() {
 	}
 }
 
-// tend does what is due, and says how long nothing will be.
+// both is one error of two, on one line.
+func both(a, b error) error {
+	if a != nil && b != nil {
+		return fmt.Errorf("%w; %w", a, b)
+	}
+	return cmp.Or(a, b)
+}
+
+// tend does what is due, and says how long nothing will be. A word that is refused does not keep the lease from being
+// renewed: an etcd without space still renews, and what stands goes on standing.
 func (v *voice) tend() (wait time.Duration, err error) {
 	if err := v.lock(v.ctx); err != nil {
 		return 0, err
@@ -210,8 +221,8 @@ func (v *voice) tend() (wait time.Duration, err error) {
 		if err = v.ready(v.ctx); err == nil {
 			err = v.deliver(v.ctx)
 		}
-		if err == nil {
-			err = v.renew(v.ctx)
+		if v.id != 0 {
+			err = both(err, v.renew(v.ctx))
 		}
 		if !errors.Is(err, rpctypes.ErrLeaseNotFound) {
 			break

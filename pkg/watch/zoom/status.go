@@ -30,17 +30,25 @@ type status struct {
 	path   string
 	object string // the model object without which it must not stand
 	code   spec.StatusCode
-	data   []byte        // nil: nothing is to stand there
-	turn   chan struct{} // holds one token: the right to write
+	data   []byte           // nil: nothing is to stand there
+	taken  spec.ContainerID // whose status it is, while an earlier process said it and this one nothing else
+	turn   chan struct{}    // holds one token: the right to write
+}
+
+func newStatus(path, object string) *status {
+	s := &status{path: path, object: object, turn: make(chan struct{}, 1)}
+	s.turn <- struct{}{}
+	return s
 }
 
 // PublishHost writes the host's weight, quota and count, without which the scheduler takes every container from it.
 func (n *NSDB) PublishHost(ctx context.Context, said spec.HostStatus) error {
-	if n.location.LeaveContainer {
-		return nil
-	}
 	host, err := n.uuid()
-	if err == nil {
+	switch {
+	case err != nil:
+	case n.location.LeaveContainer: // the containers' statuses are ours all the same
+		err = n.inherit(ctx)
+	default:
 		tree := n.location.Tree
 		err = n.publish(ctx, tree.HostState(host), tree.Object(model.Host, host), "", model.PrintHostStatus(said))
 	}
@@ -79,7 +87,8 @@ func (n *NSDB) RemoveContainer(ctx context.Context, id spec.ContainerID) error {
 	return nil
 }
 
-// Published lists the containers that have a status of this host.
+// Published lists the containers that have a status of this host. What an earlier process left belongs to this one then,
+// and so does not go away by itself; it is listed also while it does not stand, since it will again.
 func (n *NSDB) Published(ctx context.Context) ([]spec.ContainerID, error) {
 	host, err := n.uuid()
 	if err != nil {
@@ -87,7 +96,11 @@ func (n *NSDB) Published(ctx context.Context) ([]spec.ContainerID, error) {
 	}
 	tree := n.location.Tree
 	folder := tree.ContainerStates(host)
+	n.speak()
 	ids, err := ask(ctx, n, func(c *client) ([]spec.ContainerID, error) {
+		if err := n.takeOver(c); err != nil {
+			return nil, err
+		}
 		names, _, err := c.Children(folder)
 		if errors.Is(err, zk.ErrNoNode) {
 			return nil, nil
@@ -95,7 +108,6 @@ func (n *NSDB) Published(ctx context.Context) ([]spec.ContainerID, error) {
 		if err != nil {
 			return nil, err
 		}
-		slices.Sort(names)
 		stands, err := gather(names, func(name string) (bool, error) {
 			id, err := model.ParseUUID("containerId", name)
 			if err != nil {
@@ -115,7 +127,9 @@ func (n *NSDB) Published(ctx context.Context) ([]spec.ContainerID, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list statuses of host %s: %w", host, n.fault(folder, err))
 	}
-	return ids, nil
+	ids = append(ids, n.taken()...)
+	slices.Sort(ids)
+	return slices.Compact(ids), nil
 }
 
 func (n *NSDB) containerPaths(id spec.ContainerID) (path, object string, err error) {
@@ -152,13 +166,19 @@ func (n *NSDB) publish(ctx context.Context, path, object string, code spec.Statu
 	n.mu.Lock()
 	s := n.statuses[path]
 	if s == nil {
-		s = &status{path: path, object: object, turn: make(chan struct{}, 1)}
-		s.turn <- struct{}{}
+		s = newStatus(path, object)
 		n.statuses[path] = s
 	}
-	s.code, s.data = code, data
+	s.code, s.data, s.taken = code, data, ""
+	if n.said != nil {
+		n.said[path] = true
+	}
 	n.mu.Unlock()
-	return n.settle(ctx, s)
+	err := n.settle(ctx, s)
+	if taking := n.inherit(ctx); err == nil {
+		err = taking
+	}
+	return err
 }
 
 // settle makes what stands at a path what is wanted. It returns when ctx ends; the write that is under way then goes on
@@ -173,15 +193,19 @@ func (n *NSDB) settle(ctx context.Context, s *status) error {
 		return n.fault(s.path, n.session.why(ctx))
 	case <-s.turn:
 	}
-	done := make(chan error, 1)
-	n.running.Go(func() {
-		err := n.write(client, s)
-		s.turn <- struct{}{}
-		done <- err
+	return n.within(ctx, s.path, func() error {
+		defer func() { s.turn <- struct{}{} }()
+		return n.write(client, s)
 	})
+}
+
+// within does what is about a path, and returns with it or when ctx ends; it then goes on.
+func (n *NSDB) within(ctx context.Context, path string, do func() error) error {
+	done := make(chan error, 1)
+	n.running.Go(func() { done <- do() })
 	select {
 	case <-ctx.Done():
-		return n.fault(s.path, n.session.why(ctx))
+		return n.fault(path, n.session.why(ctx))
 	case err := <-done:
 		return err
 	}
@@ -201,7 +225,7 @@ func (n *NSDB) write(client *client, s *status) error {
 			n.session.publishes()
 			path, err = n.stand(client, s, data)
 		}
-		if err == nil && n.forget(s, data) {
+		if err == nil && n.forget(s, data) || errors.Is(err, fs.ErrNotExist) && n.giveUp(s) {
 			return nil
 		}
 		if err != nil && !raced(err) || errors.Is(err, fs.ErrNotExist) {
@@ -297,11 +321,13 @@ func makeParents(client *client, path string) error {
 }
 
 // republish writes every status that does not stand as it is to: after the connection has come back, at once. The host's
-// own comes first, since without it the scheduler takes all containers away, then the containers that run.
+// own comes first, since without it the scheduler takes all containers away, then the containers that run. A take-over that
+// failed is done at the end.
 func (n *NSDB) republish() {
 	ctx, cancel := context.WithTimeout(n.life, n.location.SessionTimeout)
 	defer cancel()
 	n.mu.Lock()
+	speaks := n.speaks
 	var host, running, others []*status
 	for _, s := range n.statuses {
 		switch {
@@ -325,5 +351,11 @@ func (n *NSDB) republish() {
 	}
 	if total := len(host) + len(running) + len(others); total > 0 {
 		n.log.Debug("statuses looked after", "count", total, "took", time.Since(begun).Round(time.Millisecond))
+	}
+	if !speaks {
+		return
+	}
+	if err := n.inherit(ctx); err != nil && !lost(err) && ctx.Err() == nil {
+		n.log.Warn("statuses of an earlier run not taken over", "error", err)
 	}
 }

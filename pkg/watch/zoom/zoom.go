@@ -7,7 +7,8 @@
 //
 // Statuses are ephemeral nodes. A node that another session owns, that of the supervisor before this one, is taken over
 // in one multi, so that no reader ever sees it absent. Close leaves the session to its time-out for that reason: the next
-// supervisor has until then. The agent's nodes alive and host are never written.
+// supervisor has until then. It takes over all containers' statuses with its first word, those of containers that it has
+// nothing to say of yet, too. The agent's nodes alive and host are never written.
 package zoom
 
 import (
@@ -36,13 +37,17 @@ type NSDB struct {
 
 	mu       sync.Mutex
 	statuses map[string]*status // by path: what is to stand there
+	speaks   bool               // something was said, or it was asked what was said: statuses are this process's
+	said     map[string]bool    // paths of which something was said, be it removed since; nil: all was taken over
+
+	taking sync.Mutex // held by the one that takes over
 }
 
 // Open makes an NSDB of a location that ParseURL checked. It connects to nothing.
 func Open(location Location, host spec.HostID, log *slog.Logger) *NSDB {
 	n := &NSDB{
 		location: location, host: host, log: log.With("endpoint", location.Endpoint()),
-		statuses: map[string]*status{},
+		statuses: map[string]*status{}, said: map[string]bool{},
 	}
 	n.life, n.end = context.WithCancel(context.Background())
 	n.session = newSession(location, n.log)

@@ -210,7 +210,7 @@ func (r *Reconciler) runFor(ctx context.Context, c spec.Container, verb spec.Ver
 	stdin []byte,
 ) ([]byte, error) {
 	log := r.logFor(c).With("container", c.InterfaceName)
-	lock := r.quiet.of(e.Path)
+	lock := r.quiet.of(e.Type)
 	lock.RLock()
 	defer lock.RUnlock()
 	begin := time.Now()

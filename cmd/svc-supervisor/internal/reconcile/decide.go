@@ -181,7 +181,7 @@ var rules = []rule{
 		6, "record `changing` or damaged; or `added` with another digest, or ADD again is due (`again`) and an" +
 			" executable can reconfigure",
 		"ADD again if an executable can reconfigure, DEL if none can; held (a due CHECK may run) while no executable" +
-			" serves the type or the back-off of ADD again runs",
+			" serves the type, while none can reconfigure and STATUS is bad, or while the back-off of ADD again runs",
 		func(f *Facts) bool {
 			return f.Record == IsChanging || f.Record == Damaged ||
 				f.Record == IsAdded && (f.Wanted == WantedEdited || f.AgainDue && f.Reconfigures)
@@ -190,6 +190,8 @@ var rules = []rule{
 			switch {
 			case f.Executable == NoExecutable:
 				return None, HeldNoExecutable
+			case !f.Reconfigures && f.Executable == ExecutableNotReady:
+				return dueCheck(f), HeldNotReady // the ADD after the DEL is known to fail
 			case !f.Reconfigures:
 				return Delete, NotHeld
 			case f.Waiting[AddAgain]:

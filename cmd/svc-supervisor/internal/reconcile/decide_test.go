@@ -79,6 +79,10 @@ var decisionRows = []struct {
 	// 6
 	{"an edit is made in place", with(good(), func(f *Facts) { f.Wanted = WantedEdited }), Decision{AddAgain, 6, NotHeld}},
 	{"an edit that cannot be made in place costs a DEL", with(good(), func(f *Facts) { f.Wanted, f.Reconfigures = WantedEdited, false }), Decision{Delete, 6, NotHeld}},
+	{"an edit that would cost a DEL waits while STATUS is bad: the ADD after it would fail", with(good(), func(f *Facts) { f.Wanted, f.Reconfigures, f.Executable = WantedEdited, false, ExecutableNotReady }), Decision{None, 6, HeldNotReady}},
+	{"a container is checked while its edit waits for a good STATUS", with(good(), func(f *Facts) {
+		f.Wanted, f.Reconfigures, f.Executable, f.CheckDue = WantedEdited, false, ExecutableNotReady, true
+	}), Decision{RunCheck, 6, HeldNotReady}},
 	{"an edit without an executable waits and costs nothing", with(good(), func(f *Facts) { f.Wanted, f.Reconfigures, f.Executable = WantedEdited, false, NoExecutable }), Decision{None, 6, HeldNoExecutable}},
 	{"an edit that failed waits", with(good(), func(f *Facts) { f.Record = IsChanging }, waiting(AddAgain)), Decision{None, 6, HeldBackOff}},
 	{"a container is checked while its edit waits", with(good(), func(f *Facts) { f.Record, f.CheckDue = IsChanging, true }, waiting(AddAgain)), Decision{RunCheck, 6, HeldBackOff}},
@@ -167,6 +171,12 @@ var laws = []struct {
 		whole := (f.Record == IsAdded || f.Record == IsChanging) && !f.OtherBoot && f.Namespace == NamespaceOurs &&
 			f.Units <= UnitsMoving && !f.CheckFailed
 		return d.Step == Delete && same && whole && f.Reconfigures
+	}},
+	{"DEL never takes a running container for an edit while STATUS is bad: the ADD after it would fail", func(f *Facts, d Decision) bool {
+		same := f.Wanted == Wanted || f.Wanted == WantedGroup || f.Wanted == WantedEdited
+		whole := (f.Record == IsAdded || f.Record == IsChanging) && !f.OtherBoot && f.Namespace == NamespaceOurs &&
+			f.Units <= UnitsMoving && !f.CheckFailed
+		return d.Step == Delete && same && whole && f.Executable == ExecutableNotReady
 	}},
 	{"what is half made or half removed leads to DEL, or to a hold that says why not", func(f *Facts, d Decision) bool {
 		return (f.Record == IsAdding || f.Record == IsDeleting) && d.Step != Delete && d.Hold == NotHeld

@@ -16,23 +16,24 @@ const (
 	gcDeadline = 5 * time.Second
 )
 
-// quiet keeps GC away from the other verbs of an executable (CNI 1.1, GC): they share the lock, GC has it alone. GC never
-// waits for it, so that a verb that hangs delays nobody.
+// quiet keeps GC away from the other verbs of a service type (CNI 1.1, GC): they share the lock, GC has it alone. Two
+// versions of a type keep their containers in one place, so what one has just made is not the other's garbage. GC never
+// waits for the lock, so that a verb that hangs delays nobody.
 type quiet struct {
 	mu    sync.Mutex
-	locks map[string]*sync.RWMutex // by path
+	locks map[spec.ServiceType]*sync.RWMutex
 }
 
-func (q *quiet) of(path string) *sync.RWMutex {
+func (q *quiet) of(t spec.ServiceType) *sync.RWMutex {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.locks == nil {
-		q.locks = map[string]*sync.RWMutex{}
+		q.locks = map[spec.ServiceType]*sync.RWMutex{}
 	}
-	if q.locks[path] == nil {
-		q.locks[path] = new(sync.RWMutex)
+	if q.locks[t] == nil {
+		q.locks[t] = new(sync.RWMutex)
 	}
-	return q.locks[path]
+	return q.locks[t]
 }
 
 // CollectGarbage runs GC of each executable if it is due: once everything has settled after the start, then daily. What is
@@ -49,10 +50,11 @@ func (r *Reconciler) CollectGarbage(ctx context.Context) {
 		if time.Since(r.collected[e.Path]) < gcInterval {
 			continue
 		}
-		lock := r.quiet.of(e.Path)
+		lock := r.quiet.of(e.Type)
 		if !lock.TryLock() {
 			continue
 		}
+		// Listed with the lock held: what is recorded later waits for the lock before anything of it is made.
 		if valid, known := r.validAttachments(); known {
 			r.collect(ctx, e, valid)
 			r.collected[e.Path] = time.Now()

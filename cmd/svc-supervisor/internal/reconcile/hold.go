@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -9,9 +10,10 @@ import (
 )
 
 // MarkStuck marks the names that wait for something that no event tells of: a name that another program gives up.
-func (r *Reconciler) MarkStuck() {
+func (r *Reconciler) MarkStuck(ctx context.Context) {
 	r.hearing.Lock()
 	r.reportStrays() // a status may have been another's when they were reported last
+	r.prune(ctx)     // it may have failed
 	r.hearing.Unlock()
 	r.markHeld(HeldTaken)
 	r.markHeld(HeldLeftover)

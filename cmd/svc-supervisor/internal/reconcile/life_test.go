@@ -209,6 +209,33 @@ func TestStatusesThatNobodyStandsForGoAtTheStart(t *testing.T) {
 	})
 }
 
+func TestStatusesThatNobodyStandsForGoThoughTheNSDBDidNotTellThemAtTheStart(t *testing.T) {
+	rows := []struct {
+		sentence string
+		then     func(*world)
+	}{
+		{"with the next look for what no event tells of", func(w *world) { w.after(31 * time.Second) }},
+		{"with the next news of the NSDB", func(w *world) { w.bind(vpn("p2", "vpn2", "c2")) }},
+	}
+	for _, row := range rows {
+		t.Run(row.sentence, func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				w.published["old"] = spec.ContainerStatus{Code: spec.Running}
+				w.bind(vpn("p1", "vpn1", "c1"))
+				w.change(func() { w.faults.published = errors.New("no answer") })
+				w.start()
+				w.after(time.Minute)
+				if w.status("old").Code == "" {
+					t.Fatal("a status was removed that the NSDB did not tell")
+				}
+				w.change(func() { w.faults.published = nil })
+				row.then(w)
+				w.untilSettled(time.Second)
+			})
+		})
+	}
+}
+
 func TestTheStatusOfAnEarlierLifeGoesWithItsBinding(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.uninstall("/opt/svc/bin/svc-ipsec")

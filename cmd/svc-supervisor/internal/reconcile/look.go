@@ -16,6 +16,7 @@ import (
 // situation is what one look at a container found: the facts for the decision, and what a step needs.
 type situation struct {
 	name    spec.Name
+	now     time.Time // by which it is decided what is due and what waits
 	facts   Facts
 	claim   claim
 	conf    *spec.Conf // of what is wanted; nil if it is not known
@@ -189,11 +190,12 @@ func (r *Reconciler) lookAtExecutables(s *situation) {
 // lookAtMemo adds what is due. A change of what is wanted, or of the executable, ends every back-off: it may have been the
 // cause of the failure.
 func (r *Reconciler) lookAtMemo(s *situation) {
-	now := time.Now()
 	r.mu.Lock()
 	m := r.memoLocked(s.name)
 	r.takeNewsLocked(m)
 	r.mu.Unlock()
+	now := time.Now() // after the news, of which a CHECK may be due at once
+	s.now = now
 	wanted := strings.Join([]string{s.digest, s.claim.taken, fmt.Sprint(s.facts.Wanted > NotWanted), s.toAdd.Path,
 		fmt.Sprint(s.toAdd.Version), s.toAdd.Unready}, " ")
 	if s.facts.Wanted != WantedUnread && m.wanted != wanted {

@@ -201,6 +201,34 @@ func TestAnEditWithoutAnExecutableThatReconfiguresIsDelAndAdd(t *testing.T) {
 	})
 }
 
+func TestAnEditThatCostsADelWaitsForAGoodStatus(t *testing.T) {
+	inWorld(t, func(w *world) {
+		proxy := changed(vpn("p1", "vpn1", "c1"), func(b *spec.Binding) { b.Container.ServiceType = haproxy })
+		w.bind(proxy)
+		w.start()
+		w.untilSettled(time.Second)
+		w.unready("/opt/svc/bin/svc-haproxy", "no haproxy on this host")
+		w.bind(edited(proxy, 2))
+		w.after(10 * time.Minute)
+		if got := w.verbs("vpn1"); strings.Contains(got, "DEL") || !strings.Contains(got, "CHECK") {
+			t.Errorf("%q ran", got)
+		}
+		row := w.now.r.Rows()[0]
+		if want := "/opt/svc/bin/svc-haproxy: no haproxy on this host"; row.Status != "RUNNING" || row.Reason != want {
+			t.Errorf("ps shows %s, %q, want RUNNING, %q", row.Status, row.Reason, want)
+		}
+		if got := w.said("c1"); got != "STARTING, RUNNING" {
+			t.Errorf("%q was published", got)
+		}
+		w.forgetCalls()
+		w.unready("/opt/svc/bin/svc-haproxy", "")
+		w.untilSettled(time.Second)
+		if got := w.verbs("vpn1"); got != "DEL ADD" {
+			t.Errorf("%q ran once STATUS was good", got)
+		}
+	})
+}
+
 func TestAFailedEditCostsNothing(t *testing.T) {
 	for _, row := range []struct {
 		sentence string

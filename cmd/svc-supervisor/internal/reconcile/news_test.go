@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
@@ -190,6 +191,45 @@ func TestWhereMoreIsPushedThanIsKeptCHECKTellsAll(t *testing.T) {
 			t.Errorf("ran %q", ran)
 		}
 	})
+}
+
+// The clock of this test is the real one: in that of a bubble all of a look has one time.
+func TestACHECKThatNewsAsksForIsDueInTheSameLook(t *testing.T) {
+	r := &Reconciler{memos: map[spec.Name]*memo{}}
+	r.memoLocked("vpn1").pushed = news{heard: true, lost: true}
+	s := &situation{name: "vpn1"}
+	r.lookAtMemo(s)
+	if !s.facts.CheckDue {
+		t.Error("it is not due")
+	}
+}
+
+func TestWhatFallsDueDuringALookIsNotMissed(t *testing.T) {
+	rows := []struct {
+		sentence string
+		at       func(*memo) *time.Time
+	}{
+		{"a CHECK", func(m *memo) *time.Time { return &m.checkAt }},
+		{"ADD again", func(m *memo) *time.Time { return &m.againAt }},
+		{"the end of a back-off", func(m *memo) *time.Time { return &m.backOff[Add].until }},
+		{"the next try to read what is unread", func(m *memo) *time.Time { return &m.unreadable.until }},
+	}
+	for _, row := range rows {
+		t.Run(row.sentence, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := &situation{name: "vpn1", now: time.Now()}
+				r := &Reconciler{queue: newQueue()}
+				m := new(memo)
+				*row.at(m) = s.now.Add(time.Millisecond)
+				time.Sleep(2 * time.Millisecond)
+				r.forgetOrWake(s, m, s.now)
+				synctest.Wait()
+				if r.queue.idle() {
+					t.Error("the name is not marked")
+				}
+			})
+		})
+	}
 }
 
 func TestAPushMayAskForADDAgain(t *testing.T) {

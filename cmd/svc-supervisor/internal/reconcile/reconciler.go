@@ -149,15 +149,12 @@ func (r *Reconciler) Desire(ctx context.Context, desired spec.Desired) {
 	if desired.Unread == "" {
 		r.host = desired.Host
 	}
-	prune := desired.Unread == "" && !sorted.anyUnread && !r.pruned
 	r.mu.Unlock()
 
 	r.logBindings(sorted)
 	r.reportHost()
 	r.reportStrays()
-	if prune {
-		r.prune(ctx)
-	}
+	r.prune(ctx)
 	if changed == nil {
 		r.MarkAll()
 		return
@@ -239,9 +236,14 @@ func (r *Reconciler) FindLeftovers(ctx context.Context) error {
 	return nil
 }
 
-// prune removes, once, the statuses that neither a record nor a binding stands for.
+// prune removes, once, the statuses that neither a record nor a binding stands for. Until it succeeds each call tries again.
+// The caller holds `hearing`.
 func (r *Reconciler) prune(ctx context.Context) {
 	r.mu.Lock()
+	if r.pruned || r.draining || r.claims == nil || r.claims.unread != "" || r.claims.anyUnread {
+		r.mu.Unlock()
+		return
+	}
 	keep := map[spec.ContainerID]bool{}
 	for _, h := range r.holders {
 		keep[h.container] = true
@@ -249,7 +251,6 @@ func (r *Reconciler) prune(ctx context.Context) {
 	for id := range r.claims.byContainer {
 		keep[id] = true
 	}
-	r.pruned = true
 	r.mu.Unlock()
 	kept := func(id spec.ContainerID) bool {
 		if keep[id] {
@@ -261,7 +262,11 @@ func (r *Reconciler) prune(ctx context.Context) {
 	}
 	if err := r.report.Prune(ctx, kept); err != nil {
 		r.log.Warn("old statuses not removed", "error", err)
+		return
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.pruned = true
 }
 
 // noteLocked keeps the index of who holds which port and container id.

@@ -89,6 +89,20 @@ func TestNothingIsDoneForWhatIsUnknown(t *testing.T) {
 	}
 }
 
+func TestALookThatAnEventAsksForDoesNotPutOffTheNextTry(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.bind(vpn("p1", "vpn1", "c1"))
+		w.change(func() { w.faults.systemd = errors.New("no answer") })
+		w.start()
+		for range 10 {
+			w.now.r.Mark("vpn1")
+			w.after(10 * time.Millisecond)
+		}
+		w.change(func() { w.faults.systemd = nil })
+		w.untilSettled(firstDelay * 3 / 2)
+	})
+}
+
 func TestNothingIsDoneBeforeTheNSDBWasHeardOf(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bind(vpn("p1", "vpn1", "c1"))

@@ -77,12 +77,13 @@ func (r *Reconciler) step(ctx context.Context, s *situation, m *memo, d Decision
 // rest is the end of a look that asks for no step: what is settled or held is reported and shown, and a timer is set for
 // what will be due.
 func (r *Reconciler) rest(s *situation, m *memo, d Decision) {
-	now := time.Now()
+	now := s.now // what falls due after it was not seen by this look: it is woken for
 	tidied := r.tidy(s, m)
-	if !tidied || !s.facts.Readable || s.facts.Record == Newer { // what ends it sends no event
-		m.unreadable.failed(now)
-	} else {
+	switch {
+	case tidied && s.facts.Readable && s.facts.Record != Newer:
 		m.unreadable = backOff{}
+	case !m.unreadable.waiting(now): // what ends it sends no event; a look that an event asks for is no other try
+		m.unreadable.failed(now)
 	}
 	if s.facts.runs() && m.checkAt.IsZero() { // adopted from an earlier run; it may never settle
 		// The first CHECKs are spread, and none comes soon.
@@ -152,7 +153,7 @@ func (r *Reconciler) forgetOrWake(s *situation, m *memo, now time.Time) {
 		return
 	}
 	if at := m.wake(now); !at.IsZero() {
-		m.timer = time.AfterFunc(at.Sub(now), func() { r.Mark(s.name) })
+		m.timer = time.AfterFunc(time.Until(at), func() { r.Mark(s.name) })
 		return
 	}
 	if s.facts.Wanted == NotWanted && s.facts.Record == NoRecord && s.facts.Readable && !s.facts.Leftover {

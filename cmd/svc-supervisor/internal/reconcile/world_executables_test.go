@@ -13,6 +13,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/plugin"
 	"github.com/svc-supervisor/svc-supervisor/pkg/netns"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+	"github.com/svc-supervisor/svc-supervisor/pkg/statedir"
 	"github.com/svc-supervisor/svc-supervisor/pkg/unit"
 )
 
@@ -59,12 +60,16 @@ func (l executables) ForChange(t spec.ServiceType, version string) (plugin.Execu
 
 // Run runs a verb as its script says.
 func (l executables) Run(ctx context.Context, call plugin.Call) ([]byte, error) {
-	var conf spec.Conf
-	if err := json.Unmarshal(call.Stdin, &conf); err != nil || conf.Container == nil {
-		return nil, &plugin.NoAnswer{Reason: fmt.Sprintf("stdin: %v", err)}
-	}
 	ctx, cancel := context.WithTimeout(ctx, call.Deadline)
 	defer cancel()
+	var conf spec.Conf
+	err := json.Unmarshal(call.Stdin, &conf)
+	switch {
+	case err == nil && call.Verb == spec.GC && conf.ValidAttachments != nil:
+		return nil, l.collect(call, *conf.ValidAttachments)
+	case err != nil || conf.Container == nil:
+		return nil, &plugin.NoAnswer{Reason: fmt.Sprintf("stdin: %v", err)}
+	}
 	b, err := l.begin(call, &conf)
 	if err != nil {
 		return nil, err
@@ -137,6 +142,35 @@ func (l executables) begin(call plugin.Call, conf *spec.Conf) (behaviour, error)
 		b.takes = 100 * time.Millisecond
 	}
 	return b, nil
+}
+
+// collect is GC, which finds nothing. It must have a type for itself, and be told of all that is recorded. It takes no time:
+// that of a bubble stands still while a verb waits for its lock.
+func (l executables) collect(call plugin.Call, valid []spec.Attachment) error {
+	w := l.w
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if l.dead {
+		return errCut
+	}
+	w.calls = append(w.calls, ran{at: time.Now(), verb: spec.GC, path: call.Executable, id: call.ContainerID})
+	program := slices.IndexFunc(w.programs, func(e plugin.Executable) bool { return e.Path == call.Executable })
+	t := w.programs[program].Type
+	for name, verb := range w.busy {
+		if _, ofType := w.disk[name][t]; ofType {
+			w.wrongLocked("GC of %s while %s of %s runs", t, verb, name)
+		}
+	}
+	for name := range w.disk {
+		for _, entry := range w.readLocked(name) {
+			known := entry.Record != nil && (entry.Record.Phase == statedir.Deleted ||
+				slices.Contains(valid, spec.Attachment{ContainerID: entry.Record.Container.ContainerID, IfName: spec.InterfaceInside}))
+			if !known {
+				w.wrongLocked("GC was not told of %s", name)
+			}
+		}
+	}
+	return nil
 }
 
 func (l executables) finish(name spec.Name, verb spec.Verb) {

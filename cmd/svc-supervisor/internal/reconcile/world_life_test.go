@@ -62,7 +62,8 @@ func (w *world) startDeaf(change ...func(*Settings)) *life {
 			select {
 			case <-ctx.Done():
 			case <-time.After(30 * time.Second):
-				l.r.MarkStuck()
+				l.r.CollectGarbage(ctx)
+				l.r.MarkStuck(ctx)
 			}
 		}
 	})

@@ -18,6 +18,9 @@ func (l *life) RemoveContainer(context.Context, spec.ContainerID) error { return
 func (l *life) Published(context.Context) ([]spec.ContainerID, error) {
 	l.w.mu.Lock()
 	defer l.w.mu.Unlock()
+	if l.w.faults.published != nil {
+		return nil, l.w.faults.published
+	}
 	return slices.Collect(maps.Keys(l.w.published)), nil
 }
 

@@ -1,8 +1,8 @@
 package report
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"log/slog"
 	"reflect"
 	"sync"
@@ -73,6 +73,8 @@ func (b *Board) Status(id spec.ContainerID) (spec.ContainerStatus, bool) { retur
 // Prune removes what is published of containers that keep does not know, from an earlier run say. An NSDB whose statuses
 // end with the session has nothing to prune.
 func (b *Board) Prune(ctx context.Context, keep func(spec.ContainerID) bool) error {
+	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
+	defer cancel()
 	published, err := b.publisher.Published(ctx)
 	if err != nil {
 		return err
@@ -89,13 +91,13 @@ func (b *Board) Prune(ctx context.Context, keep func(spec.ContainerID) bool) err
 func (b *Board) Run(ctx context.Context) {
 	retry := firstRetry
 	for {
-		err := b.flush(ctx)
+		failed, err := b.flush(ctx)
 		wait := time.Duration(0)
 		switch {
 		case err == nil:
 			retry = firstRetry
 		case ctx.Err() == nil:
-			b.log.Warn("status not published", "error", err, "retry", retry)
+			b.log.Warn("status not published", "failed", failed, "error", err, "retry", retry)
 			wait, retry = retry, min(2*retry, lastRetry)
 		}
 		if !b.pause(ctx, wait) {
@@ -104,8 +106,8 @@ func (b *Board) Run(ctx context.Context) {
 	}
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), publishTimeout)
 	defer cancel()
-	if err := b.flush(last); err != nil {
-		b.log.Warn("status not published", "error", err)
+	if failed, err := b.flush(last); err != nil {
+		b.log.Warn("status not published", "failed", failed, "error", err)
 	}
 }
 
@@ -124,8 +126,9 @@ func (b *Board) pause(ctx context.Context, wait time.Duration) bool {
 	return ctx.Err() == nil
 }
 
-// flush publishes everything that is due. What fails stays due; it keeps nothing else back.
-func (b *Board) flush(ctx context.Context) error {
+// flush publishes everything that is due. What fails stays due; it keeps nothing else back. It returns how many failed, and
+// the first error: in an outage all are alike.
+func (b *Board) flush(ctx context.Context) (failed int, first error) {
 	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
 	defer cancel()
 	b.mu.Lock()
@@ -142,17 +145,21 @@ func (b *Board) flush(ctx context.Context) error {
 	}
 	b.mu.Unlock()
 
-	var errs []error
+	note := func(err error) {
+		if err != nil {
+			failed, first = failed+1, cmp.Or(first, err)
+		}
+	}
 	if hostDirty {
 		err := b.publisher.PublishHost(ctx, *host)
-		errs = append(errs, err)
+		note(err)
 		b.mu.Lock()
 		b.hostDirty = b.host != host || err != nil
 		b.mu.Unlock()
 	}
 	for id, status := range due {
 		err := b.publishOne(ctx, id, status)
-		errs = append(errs, err)
+		note(err)
 		if err == nil {
 			b.published(id, status)
 		}
@@ -160,7 +167,7 @@ func (b *Board) flush(ctx context.Context) error {
 			break
 		}
 	}
-	return errors.Join(errs...)
+	return failed, first
 }
 
 func (b *Board) publishOne(ctx context.Context, id spec.ContainerID, status *spec.ContainerStatus) error {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -220,6 +221,32 @@ func TestWhatFailsIsTriedAgainWithGrowingDelay(t *testing.T) {
 		n.fail("all", nil)
 		time.Sleep(firstRetry) // the delay begins anew
 		expect(t, n, "a RUNNING", "a STOPPING")
+	})
+}
+
+func TestAnOutageIsOneErrorInTheLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNSDB()
+		n.fail("all", errDown)
+		var log strings.Builder
+		b := NewBoard(n, slog.New(slog.NewTextHandler(&log, nil)))
+		for i := range 100 {
+			b.Running(of(fmt.Sprint("c", i)), nil)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { b.Run(ctx) })
+		synctest.Wait()
+		cancel()
+		running.Wait()
+		for line := range strings.Lines(log.String()) {
+			if strings.Count(line, errDown.Error()) != 1 || !strings.Contains(line, "failed=100 ") {
+				t.Errorf("logged: %s", line)
+			}
+		}
+		if log.Len() == 0 {
+			t.Error("nothing is logged")
+		}
 	})
 }
 
