@@ -76,7 +76,7 @@ func TestANewExecutableEndsTheBackOff(t *testing.T) {
 		w.untilSettled(time.Second)
 		w.bind(vpn("p2", "vpn2", "c2"))
 		w.untilSettled(time.Second)
-		if got := w.calls[len(w.calls)-1].path; got != "/opt/svc/bin/svc-ipsec-2" {
+		if got := w.ran()[len(w.ran())-1].path; got != "/opt/svc/bin/svc-ipsec-2" {
 			t.Errorf("the new container was added by %s", got)
 		}
 	})

@@ -53,7 +53,8 @@ func TestTwoBindingsForOneName(t *testing.T) {
 				w.after(time.Second)
 				check("after a restart")
 				w.reboot()
-				w.published[row.held] = spec.ContainerStatus{Code: spec.Failed, Message: "name vpn1 is taken by port " + w.portOf(row.runs)}
+				taken := "name vpn1 is taken by port " + w.portOf(row.runs)
+				w.change(func() { w.published[row.held] = spec.ContainerStatus{Code: spec.Failed, Message: taken} })
 				w.now.stop()
 				w.start()
 				w.after(2 * time.Second)
@@ -91,7 +92,7 @@ func TestWhoHasTheRecordKeepsTheNameWhileItIsHealed(t *testing.T) {
 		if got := w.said("c2"); strings.Contains(got, "STOPPING") || strings.Contains(got, "ERROR") {
 			t.Errorf("published %q", got)
 		}
-		for _, call := range w.calls {
+		for _, call := range w.ran() {
 			if call.id == "c1" {
 				t.Errorf("%s of c1 ran", call.verb)
 			}
@@ -204,7 +205,7 @@ func TestTheStatusOfABindingThatIsHeldStaysWhileItIsUnread(t *testing.T) {
 				w.setHost(1, -1, "")
 				w.bind(vpn("p1", "vpn1", "c1"))
 				w.after(time.Second)
-				if _, there := w.published[row.id]; there {
+				if _, there := w.publishes()[row.id]; there {
 					t.Errorf("published %q though its binding is gone", w.said(row.id))
 				}
 			})
@@ -312,7 +313,7 @@ func TestLimit(t *testing.T) {
 			w.bind(vpn(spec.PortID(fmt.Sprint("p", i)), spec.Name(fmt.Sprint("vpn", i)), spec.ContainerID(fmt.Sprint("c", i))))
 		}
 		count := func() (running, refused int) {
-			for _, status := range w.published {
+			for _, status := range w.publishes() {
 				switch {
 				case status.Code == spec.Running:
 					running++
@@ -328,7 +329,7 @@ func TestLimit(t *testing.T) {
 			if r, e := count(); r != running || e != len(w.bindings)-running {
 				t.Errorf("%s: %d RUNNING, %d over the limit, want %d", moment, r, e, running)
 			}
-			if got, want := w.hostWord, (spec.HostStatus{Weight: w.host.Weight, Quota: max(0, w.host.Limit-running), Count: running}); got != want {
+			if got, want := w.hostSaid(), (spec.HostStatus{Weight: w.host.Weight, Quota: max(0, w.host.Limit-running), Count: running}); got != want {
 				t.Errorf("%s: host %+v, want %+v", moment, got, want)
 			}
 		}

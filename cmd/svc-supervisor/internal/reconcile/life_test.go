@@ -32,8 +32,8 @@ func TestAdoptionTouchesNothingThatRuns(t *testing.T) {
 				w.start()
 				w.untilSettled(0) // RUNNING at once
 				w.after(10 * time.Second)
-				if len(w.calls) != 0 || w.effects() != effects {
-					t.Errorf("in the first ten seconds: calls %v, effects %q", w.calls, w.trace[effects:])
+				if len(w.ran()) != 0 || w.effects() != effects {
+					t.Errorf("in the first ten seconds: calls %v, effects %q", w.ran(), w.trace[effects:])
 				}
 				w.after(50500 * time.Millisecond)
 				seen := map[time.Duration]bool{}
@@ -201,8 +201,8 @@ func TestStatusesThatNobodyStandsForGoAtTheStart(t *testing.T) {
 		w.setHost(1, -1, "no connection")
 		w.start()
 		w.after(time.Minute)
-		if len(w.published) != 2 {
-			t.Errorf("while the host is unknown: %v", w.published)
+		if got := w.publishes(); len(got) != 2 {
+			t.Errorf("while the host is unknown: %v", got)
 		}
 		w.setHost(1, -1, "")
 		w.untilSettled(time.Second)
@@ -327,8 +327,8 @@ func TestAStopLeavesContainersAndWaitsForVerbs(t *testing.T) {
 		w.forgetCalls()
 		w.start()
 		w.untilSettled(0)
-		if len(w.calls) != 0 {
-			t.Errorf("calls %v", w.calls)
+		if len(w.ran()) != 0 {
+			t.Errorf("calls %v", w.ran())
 		}
 	})
 }

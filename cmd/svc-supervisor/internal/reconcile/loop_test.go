@@ -92,7 +92,7 @@ func TestAContainerComesToAnExistingBinding(t *testing.T) {
 		w.after(time.Minute)
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.untilSettled(time.Second)
-		if got := w.hostWord; got != (spec.HostStatus{Weight: 1, Quota: -1, Count: 1}) {
+		if got := w.hostSaid(); got != (spec.HostStatus{Weight: 1, Quota: -1, Count: 1}) {
 			t.Errorf("host %+v", got)
 		}
 	})

@@ -325,7 +325,7 @@ func TestARecordThatCannotBeRemovedIsRemovedLater(t *testing.T) {
 		w.after(10 * time.Minute)
 		w.change(func() { w.faults.remove = nil })
 		w.untilSettled(2 * time.Minute)
-		if got := w.hostWord.Count; got != 0 {
+		if got := w.hostSaid().Count; got != 0 {
 			t.Errorf("%d containers on the host", got)
 		}
 	})

@@ -3,6 +3,8 @@ package reconcile
 import (
 	"fmt"
 	"iter"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -144,6 +146,27 @@ func (w *world) said(id spec.ContainerID) string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return strings.Join(w.words[id], ", ")
+}
+
+// publishes is all that stands there now.
+func (w *world) publishes() map[spec.ContainerID]spec.ContainerStatus {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return maps.Clone(w.published)
+}
+
+// hostSaid is the last word about the host.
+func (w *world) hostSaid() spec.HostStatus {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.hostWord
+}
+
+// ran lists the verbs that began.
+func (w *world) ran() []ran {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.calls)
 }
 
 func (w *world) status(id spec.ContainerID) spec.ContainerStatus {
