@@ -51,6 +51,8 @@ func (h *harness) fail(j *job, text string) {
 	fmt.Printf("FAIL %s; %s killed, the NSDB %s\n%s\n", j, j.kills, j.mind.name, indent(text))
 	log, _ := exec.Command("sh", "-c", "grep -a "+j.slot.name+" "+lab.Log+" | tail -n 12 | cut -c 1-400").Output()
 	fmt.Println(indent("the supervisor's last words on it:\n" + strings.TrimSpace(string(log))))
+	log, _ = exec.Command("sh", "-c", "tail -n 6 "+lab.Log+" | cut -c 1-400").Output()
+	fmt.Println(indent(fmt.Sprintf("its last words at all (it lives: %v):\n", h.Alive()) + strings.TrimSpace(string(log))))
 }
 
 func indent(text string) string { return "     " + strings.ReplaceAll(text, "\n", "\n     ") }
