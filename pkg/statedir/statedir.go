@@ -8,6 +8,7 @@
 package statedir
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -16,6 +17,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/gofrs/flock"
 
@@ -85,11 +87,17 @@ func refuseForeign(path string) error {
 	return &spec.Fault{Key: "state directory", Value: path, Allowed: "an empty directory, or one of svc-supervisor's"}
 }
 
+// lockPatience is how long a lock that is held is tried again: what a supervisor had just forked when it was killed holds
+// its lock until it executes or dies, too.
+const lockPatience = time.Second
+
 // takeLock takes the lock and notes this process in it, for the error of the next one that comes.
 func takeLock(path string) (*flock.Flock, error) {
 	lock := flock.New(path, flock.SetFlag(os.O_CREATE|os.O_RDWR), flock.SetPermissions(0o600))
-	locked, err := lock.TryLock()
-	if err != nil {
+	ctx, cancel := context.WithTimeout(context.Background(), lockPatience)
+	defer cancel()
+	locked, err := lock.TryLockContext(ctx, lockPatience/50)
+	if err != nil && !errors.Is(err, context.DeadlineExceeded) {
 		return nil, err
 	}
 	if !locked {

@@ -63,6 +63,13 @@ func TestOneProcessCannotOpenADirectoryTwice(t *testing.T) {
 	open(t, path)
 }
 
+func TestALockThatIsGivenBackAMomentLaterIsWaitedFor(t *testing.T) {
+	path := t.TempDir()
+	d := open(t, path)
+	time.AfterFunc(lockPatience/5, func() { _ = d.Close() })
+	open(t, path)
+}
+
 func TestARefusedSupervisorTouchesNothing(t *testing.T) {
 	path := t.TempDir()
 	open(t, path)
