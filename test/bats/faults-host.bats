@@ -430,7 +430,7 @@ gone_from_host() {
 	eventually 10 runs a
 }
 
-refused() { cat "$T"/said.* | grep -c 'in use by another svc-supervisor'; }
+locked_out() { cat "$T"/said.* | grep -c 'in use by another svc-supervisor'; }
 
 @test "of several that start at one moment exactly one works; when it is killed the next one may" {
 	want a
@@ -440,7 +440,7 @@ refused() { cat "$T"/said.* | grep -c 'in use by another svc-supervisor'; }
 		echo $! >"$T/pid.$n"
 	done
 	eventually 10 runs a
-	eventually 10 is 3 refused
+	eventually 10 is 3 locked_out
 	local alive=()
 	for n in 1 2 3 4; do ! kill -0 "$(cat "$T/pid.$n")" 2>/dev/null || alive+=("$(cat "$T/pid.$n")"); done
 	same "alive" 1 "${#alive[@]}"
