@@ -216,7 +216,8 @@ func TestAnEditWhileTheDaemonStartsAnewIsNotLostAndCostsTheOthersNothing(t *test
 	if found := serials(status); len(found) != 2048 || strings.Contains(status, "10.9.15.0/24") {
 		t.Errorf("%d conns, and the one that was edited is there twice: %v", len(found), strings.Contains(status, "10.9.15.0/24"))
 	}
-	journal := tryShell("journalctl", "--no-pager", "-o", "cat", "_SYSTEMD_INVOCATION_ID="+c.property("InvocationID"))
+	// The daemon's own lines: an addconn may repeat them.
+	journal := tryShell("journalctl", "--no-pager", "-o", "cat", "_SYSTEMD_INVOCATION_ID="+c.property("InvocationID"), "_PID="+c.property("MainPID"))
 	for _, conn := range []string{"c0-0-0", "c3-3-3", "c7-15-14"} {
 		if n := strings.Count(journal, `"`+conn+`": added `); n != 1 {
 			t.Errorf("conn %s was added %d times", conn, n)
@@ -235,7 +236,7 @@ func TestConnsWithoutAnInterfaceAreMendedByADDAgain(t *testing.T) {
 	pid := c.property("MainPID")
 	sh(t, "kill", "-KILL", pid)
 	eventually(t, "another daemon", func() bool { return c.property("MainPID") != pid && c.property("ActiveState") == "active" })
-	contains(t, "the status", c.whack("--status"), `"first-0-0":     unoriented`)
+	contains(t, "the status", c.whack("--status"), "unoriented")
 	before := serials(c.whack("--status"))
 	c.must("ADD")
 	if status := c.whack("--status"); strings.Contains(status, "unoriented") {
