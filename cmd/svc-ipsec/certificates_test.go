@@ -160,9 +160,7 @@ func TestARenewedCertificateForTheSameKeyKeepsTheKey(t *testing.T) {
 	if now := serials(c.whack("--status")); serial["cert-0-0"] == "" || now["cert-0-0"] != serial["cert-0-0"] {
 		t.Errorf("the conn was added again for nothing: %v, before %v", now, serial)
 	}
-	pid := c.property("MainPID")
-	sh(t, "kill", "-KILL", pid)
-	eventually(t, "another daemon", func() bool { return c.property("MainPID") != pid && c.property("ActiveState") == "active" })
+	c.startAnew("ActiveState", "active")
 	c.must("CHECK")
 	c.configuration = fmt.Sprintf(oneConnection, "")
 	c.must("ADD")

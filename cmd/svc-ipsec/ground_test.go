@@ -166,6 +166,16 @@ func (c *subject) property(name string) string {
 	return strings.TrimSpace(sh(c.t, "systemctl", "show", "-P", name, "svc-"+c.name+".service"))
 }
 
+// startAnew kills the daemon, and waits until the next one runs and its unit has a property of that value.
+func (c *subject) startAnew(property, value string) {
+	c.t.Helper()
+	pid := c.property("MainPID")
+	sh(c.t, "kill", "-KILL", pid)
+	eventually(c.t, "another daemon, "+property+"="+value, func() bool {
+		return c.property("MainPID") != pid && c.property(property) == value
+	})
+}
+
 func (c *subject) whack(args ...string) string {
 	c.t.Helper()
 	return sh(c.t, "/usr/libexec/ipsec/whack", append([]string{"--ctlsocket", "/run/svc-ipsec/" + c.name + "/run/pluto.ctl"}, args...)...)

@@ -438,9 +438,7 @@ func TestTheLargestDocumentIsDoneInTime(t *testing.T) {
 func comesBack(c *subject) {
 	c.t.Helper()
 	c.must("CHECK")
-	pid := c.property("MainPID")
-	sh(c.t, "kill", "-KILL", pid)
-	eventually(c.t, "another daemon", func() bool { return c.property("MainPID") != pid && c.property("ActiveState") == "active" })
+	c.startAnew("ActiveState", "active")
 	eventually(c.t, "that has all conns", func() bool {
 		failure, err := c.try("CHECK")
 		return err == nil && failure == nil

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -140,15 +141,8 @@ func (c *connection) call(ctx context.Context, path dbus.ObjectPath, method stri
 
 // left says whether the D-Bus daemon answered in the place of a systemd that went from the bus, as daemon-reexec does.
 func left(err error) bool {
-	var answered dbus.Error
-	if !errors.As(err, &answered) {
-		return false
-	}
-	switch strings.TrimPrefix(answered.Name, "org.freedesktop.DBus.Error.") {
-	case "NoReply", "Disconnected", "NameHasNoOwner", "ServiceUnknown":
-		return true
-	}
-	return false
+	name, ofDaemon := strings.CutPrefix(errorName(err), "org.freedesktop.DBus.Error.")
+	return ofDaemon && slices.Contains([]string{"NoReply", "Disconnected", "NameHasNoOwner", "ServiceUnknown"}, name)
 }
 
 // atReexec says whether a dial failed as it does while systemd executes itself anew.

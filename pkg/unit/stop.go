@@ -69,7 +69,11 @@ func (b *Bus) resetFailed(ctx context.Context, unit string) error {
 }
 
 // isError says whether systemd answered with its error of that name.
-func isError(err error, name string) bool {
+func isError(err error, name string) bool { return errorName(err) == "org.freedesktop.systemd1."+name }
+
+// errorName is the name of the D-Bus error that was the answer, "" if there was none.
+func errorName(err error) string {
 	var answered dbus.Error
-	return errors.As(err, &answered) && answered.Name == "org.freedesktop.systemd1."+name
+	_ = errors.As(err, &answered)
+	return answered.Name
 }
