@@ -66,9 +66,9 @@ check: ## formatting, vet, staticcheck, shellcheck
 	awk '/^```/ {inside = 0} inside; /^```sh svc-echo$$/ {inside = 1}' docs/executables.md | shellcheck -
 
 unit: build tools ## Go tests with the race detector, etcd and ZooKeeper included; those that need systemd in the sandbox
-	test/ground/packages build nsdb
+	test/ground/packages build nsdb sandbox
 	@mkdir -p build
-	SVC_TEST_NSDB=1 go test -race ./... | tee build/unit.log
+	SVC_TEST_NSDB=1 SVC_TEST_LIBRESWAN=1 go test -race ./... | tee build/unit.log
 # Not in /tmp nor in a home: their units have those hidden, and run the test binary.
 # svc-ipsec is run as a program hundreds of times there, with deadlines: as it is built.
 	$(call ground,-race $(filter-out ./cmd/svc-ipsec/,$(ground_packages))) | tee build/ground.log
@@ -95,11 +95,12 @@ guest: build tools ## tunnels, where the kernel has ESP; ten combinations; svc-i
 # svc-ipsec's own tests on Debian 13, as binaries: it has no Go.
 define debian13
 	CGO_ENABLED=0 go test -c -o build/svc-ipsec.test ./cmd/svc-ipsec; \
-	CGO_ENABLED=0 go test -c -o build/algorithms.test ./cmd/svc-ipsec/internal/config; \
+	CGO_ENABLED=0 go test -c -o build/ ./cmd/svc-ipsec/internal/config ./cmd/svc-ipsec/internal/render; \
 	root="$$(test/ground/debian13)"; \
 	echo "# Debian 13: svc-ipsec's own tests"; \
 	SANDBOX_ROOT="$$root" test/ground/sandbox SVC_TEST_GROUND=1 build/tools/secrets build/svc-ipsec.test -test.timeout 9m; \
-	SANDBOX_ROOT="$$root" test/ground/sandbox build/algorithms.test -test.run TestLibreswanAcceptsExactlyTheTable
+	SANDBOX_ROOT="$$root" test/ground/sandbox SVC_TEST_LIBRESWAN=1 bash -ec \
+		'for room in config render; do build/$$room.test -test.run "Libreswan|Hostile"; done'
 endef
 
 guest-full: build tools ## all combinations on both Libreswans; on Debian 13 the suites with tunnels and svc-ipsec's own tests too

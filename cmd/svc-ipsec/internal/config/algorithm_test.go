@@ -14,10 +14,7 @@ var everyUse = []use{useIKEv1, useIKEv2, useESPv1, useESPv2, useAHv1, useAHv2}
 // libreswan says whether Libreswan itself accepts a text.
 func libreswan(t *testing.T) func(where use, text string) bool {
 	t.Helper()
-	ipsec, err := exec.LookPath("ipsec")
-	if err != nil {
-		t.Skip("requires libreswan: ipsec is not installed")
-	}
+	ipsec := configtest.Libreswan(t)
 	return func(where use, text string) bool {
 		version := map[bool]string{true: "-v1", false: "-v2"}[where&(useIKEv1|useESPv1|useAHv1) != 0]
 		kind := "ike"

@@ -255,7 +255,7 @@ func given(t *testing.T, h hostileCase) (keys [][]byte) {
 // compareWithLibreswan lets Libreswan read all that was accepted, in few runs, and wants the same conns with the same
 // words. A conn's name is its place in the list here, since all are the same otherwise.
 func compareWithLibreswan(t *testing.T, accepted []hostileCase) {
-	ipsec := readwriteconf(t)
+	ipsec := configtest.Libreswan(t)
 	const chunk = 500
 	for cases := range slices.Chunk(accepted, chunk) {
 		var text strings.Builder

@@ -41,7 +41,7 @@ func TestARandomConfigurationIsReadBackAsItWasMeant(t *testing.T) {
 // TestLibreswanReadsARandomConfigurationAsItWasMeant reads it with Libreswan's own reader, and has Libreswan say what the
 // proposals are.
 func TestLibreswanReadsARandomConfigurationAsItWasMeant(t *testing.T) {
-	ipsec, dir := readwriteconf(t), t.TempDir()
+	ipsec, dir := configtest.Libreswan(t), t.TempDir()
 	parsed := map[string]string{}
 	rapid.Check(t, func(t *rapid.T) {
 		document := configtest.Random().Draw(t, "document")

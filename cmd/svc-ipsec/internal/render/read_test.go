@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"testing"
 )
 
 // conn is one conn that was read back: its keys, each with the word behind it, a quoted one without its quotes.
@@ -94,17 +93,4 @@ func libreswanReads(t failing, ipsec, dir, text string) []conn {
 type failing interface {
 	Helper()
 	Fatalf(format string, values ...any)
-}
-
-// readwriteconf is the path of the `ipsec` that has it, or the test is skipped.
-func readwriteconf(t *testing.T) string {
-	t.Helper()
-	ipsec, err := exec.LookPath("ipsec")
-	if err != nil {
-		t.Skip("requires libreswan: ipsec is not installed")
-	}
-	if output, err := exec.Command(ipsec, "readwriteconf", "--config", os.DevNull).CombinedOutput(); err != nil {
-		t.Skipf("requires libreswan: ipsec readwriteconf: %v: %s", err, output)
-	}
-	return ipsec
 }

@@ -1,0 +1,20 @@
+package configtest
+
+import (
+	"os"
+	"os/exec"
+	"testing"
+)
+
+// Libreswan is the path of Libreswan's `ipsec`, of any version. Where there is none the test is skipped, or fails if
+// SVC_TEST_LIBRESWAN=1 demands it.
+func Libreswan(t *testing.T) string {
+	t.Helper()
+	ipsec, err := exec.LookPath("ipsec")
+	if err != nil && os.Getenv("SVC_TEST_LIBRESWAN") == "1" {
+		t.Fatal("SVC_TEST_LIBRESWAN=1, and ipsec is not installed")
+	} else if err != nil {
+		t.Skip("requires libreswan: ipsec is not installed")
+	}
+	return ipsec
+}
