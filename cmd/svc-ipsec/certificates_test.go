@@ -1,6 +1,8 @@
 package main
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"os"
 	"regexp"
@@ -133,6 +135,36 @@ func TestACertificateThatDoesNotHoldIsAReason(t *testing.T) {
 	said := sh(t, "journalctl", "--no-pager", "-o", "export")
 	if strings.Contains(said, "PRIVATE KEY") || strings.Contains(said, "pk12util -") {
 		t.Error("the journal tells of a private key")
+	}
+}
+
+// A root that came in with the chain of one connection is trusted once another one names it.
+func TestARootOfAChainIsTrustedWhereAnotherConnectionNamesIt(t *testing.T) {
+	onGround(t)
+	c := newContainer(t, "vpn-root")
+	ca, other, hour := newAuthority(t, "ca", nil), newAuthority(t, "other", nil), time.Now().Add(time.Hour)
+	var err error
+	if ca.between, err = os.ReadFile(ca.file); err != nil {
+		t.Fatal(err)
+	}
+	sum := sha256.Sum256(ca.certificate.Raw)
+	trust := regexp.MustCompile(`(?m)^ca-` + hex.EncodeToString(sum[:8]) + ` +(\S+)`)
+	certificate := ca.issue("left", newKey(t, "rsa"), hour, other)
+	second := `},{"id":"second","peerAddress":"200.200.200.8","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.8.0.0/24"],
+		"authMode":"certificate","certificate":` + other.issue("second", newKey(t, "rsa"), hour, ca)
+	serial := ""
+	for _, test := range []struct{ more, trust string }{{"", ",,"}, {second, "CT,,"}, {second, "CT,,"}} {
+		c.configuration = by(certificate, "100.100.100.2", "200.200.200.2", "right.example.org", "10.1.0.0/24", "10.2.0.0/24", test.more)
+		c.must("ADD")
+		database := sh(t, "certutil", "-L", "-d", "sql:/run/svc-ipsec/vpn-root/nss")
+		if m := trust.FindStringSubmatch(database); m == nil || m[1] != test.trust {
+			t.Errorf("want %s:\n%s", test.trust, database)
+		}
+		now := serials(c.whack("--status"))
+		if serial != "" && now["cert-0-0"] != serial || test.more != "" && now["second-0-0"] == "" {
+			t.Errorf("conns %v, of the first before %s", now, serial)
+		}
+		serial = now["cert-0-0"]
 	}
 }
 

@@ -7,7 +7,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config/configtest"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/render"
 )
 
 // nobody are the reasons of a tunnel whose peer is not there.
@@ -67,7 +69,12 @@ func expected(m configtest.Meaning) (lines []string) {
 		policy = append(policy, "AGGRESSIVE")
 	}
 	slices.Sort(policy)
-	dead := fmt.Sprintf("%s after %d of %d", m.DPDAction, m.DPDTimeout, m.DPDInterval)
+	dpd := config.DPD{Interval: m.DPDInterval, Timeout: m.DPDTimeout}
+	timeout := render.Unanswered(dpd)
+	if m.Version == "v2" {
+		_, timeout = render.Retransmission(dpd)
+	}
+	dead := fmt.Sprintf("%s after %d of %d", m.DPDAction, timeout, m.DPDInterval)
 	if m.DPDInterval == 0 {
 		dead = "never"
 	}

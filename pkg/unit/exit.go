@@ -28,6 +28,9 @@ type Exit struct {
 	Status  int    // exit status or signal number
 }
 
+// Failed says that systemd has a reason to call the service failed.
+func (e Exit) Failed() bool { return e.Result != "" && e.Result != success }
+
 // statuses names what systemd itself exits with between fork and exec (systemd.exec(5), "Process exit codes").
 var statuses = map[int]string{
 	200: "CHDIR", 202: "FDS", 203: "EXEC", 209: "STDOUT", 210: "CHROOT", 216: "GROUP", 217: "USER",

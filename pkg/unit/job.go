@@ -53,7 +53,7 @@ func (j *jobs) changedLocked(unit string, changed map[string]dbus.Variant) {
 	if unit != j.unit {
 		return
 	}
-	if exit := exitOf(changed); exit.Result != "" && exit.Result != success {
+	if exit := exitOf(changed); exit.Failed() {
 		j.exit = exit
 	}
 }

@@ -127,6 +127,21 @@ func TestAUnitThatSpentItsRestartsHasFailedForGood(t *testing.T) {
 	isUnloaded(t, p.Name)
 }
 
+func TestTheLimitOfRestartsCountsStartsThatHang(t *testing.T) {
+	for _, test := range []struct {
+		start, stop, pause, want time.Duration
+	}{
+		{0, 0, 0, time.Minute},
+		{2 * time.Second, time.Second, time.Second, time.Minute},
+		{15 * time.Second, 10 * time.Second, time.Second, 216 * time.Second},
+	} {
+		p := &Transient{TimeoutStart: test.start, TimeoutStop: test.stop, RestartSec: test.pause}
+		if got := p.limitInterval(); got != test.want {
+			t.Errorf("start %v, stop %v, pause %v: %v, want %v", test.start, test.stop, test.pause, got, test.want)
+		}
+	}
+}
+
 func TestARestartThatFailsIsLeftToItsPolicy(t *testing.T) {
 	bus, ctx := ground(t)
 	mark := tempFile(t, "started")

@@ -219,7 +219,7 @@ func TestTheUnitIsWhatWasAskedFor(t *testing.T) {
 		"WatchdogUSec":           "30s",
 		"TimeoutStartUSec":       "40s",
 		"TimeoutStopUSec":        "50s",
-		"StartLimitIntervalUSec": "1min",
+		"StartLimitIntervalUSec": "14min 12s", // six starts that hang
 		"StartLimitBurst":        "5",
 		"Environment":            `SVC_OWNER=svc-supervisor:u-props:id-u-props "A=b c" "D=\$E;%n\"\\'"`,
 		"LogExtraFields":         "SVC_CONTAINER=u-props SVC_TYPE=100%n",

@@ -20,10 +20,10 @@ const (
 	Exec   Type = "exec"
 )
 
-// The limit of restarts after which systemd gives a unit up (StartLimitBurst=, StartLimitIntervalSec=).
+// The limit of restarts after which systemd gives a unit up (StartLimitBurst=), in a minute, or longer (see limitInterval).
 const (
-	startLimitBurst    = 5
-	startLimitInterval = 60 * time.Second
+	startLimitBurst       = 5
+	startLimitIntervalMin = time.Minute
 )
 
 // Command is a program by its absolute path and its arguments, which reach the program as they are. With '-' before the
@@ -59,7 +59,7 @@ type Bind struct {
 
 // Transient is a service that exists as long as it runs, or has failed. Fields are called as in systemd.service(5),
 // systemd.exec(5) and systemd.resource-control(5) and mean the same; a zero field is systemd's default. Always set: the
-// owner tag in the environment, 5 restarts in 60 s, accounting of CPU, memory and tasks.
+// owner tag in the environment, 5 restarts in 60 s or in the time that they take, accounting of CPU, memory and tasks.
 type Transient struct {
 	Name        string // svc-<name>.service or svc-<name>:<role>.service of the owner
 	Owner       spec.Owner
@@ -100,6 +100,12 @@ type Property struct {
 	Value any
 }
 
+// limitInterval has room for as many starts as the limit allows when each of them hangs to its end: with fewer systemd would
+// start such a unit for ever, and never call it failed. A stop has its time twice: for SIGTERM, and for SIGKILL.
+func (t *Transient) limitInterval() time.Duration {
+	return max(startLimitIntervalMin, (startLimitBurst+1)*(t.TimeoutStart+2*t.TimeoutStop+t.RestartSec))
+}
+
 // values is the unit as the argument of StartTransientUnit.
 func (t *Transient) values() ([]property, error) {
 	if !t.Owner.Name.OwnsUnit(t.Name) {
@@ -123,7 +129,7 @@ func (t *Transient) values() ([]property, error) {
 	l.duration("WatchdogUSec", t.WatchdogSec)
 	l.duration("TimeoutStartUSec", t.TimeoutStart)
 	l.duration("TimeoutStopUSec", t.TimeoutStop)
-	l.duration("StartLimitIntervalUSec", startLimitInterval)
+	l.duration("StartLimitIntervalUSec", t.limitInterval())
 	l.add("StartLimitBurst", uint32(startLimitBurst))
 	l.add("Environment", append([]string{spec.OwnerEnvironment + "=" + t.Owner.String()}, t.Environment...))
 	l.logFields(t.LogExtraFields)

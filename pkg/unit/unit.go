@@ -11,11 +11,7 @@
 // The package does not decide what to start or when a unit is beyond help, and it looks at a unit's owner only to say it.
 package unit
 
-import (
-	"errors"
-
-	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
-)
+import "errors"
 
 // ErrExists says that a unit of the name runs, or is on its way up or down.
 var ErrExists = errors.New("a unit of that name exists")
@@ -28,9 +24,6 @@ type Unit struct {
 	SubState    string // running, auto-restart, dead, …
 	JobQueued   bool   // a start, stop or restart is waiting or at work
 }
-
-// Container is the container that the unit's name stands for.
-func (u Unit) Container() (spec.Name, bool) { return spec.UnitOwner(u.Name) }
 
 // Running says that the unit is up and nothing is about to change that.
 func (u Unit) Running() bool { return u.ActiveState == "active" && !u.JobQueued }

@@ -184,3 +184,26 @@ changed_with_four() { [ -n "$(spis_to "$1")" ] && [ -z "$(comm -12 "$RUN/spis.$1
 	ping_from left 10.1.1.10 10.2.3.10
 	unnoticed 2 3
 }
+
+# lost and back are when the first one's IKE SA went, and when the fourth was up
+# last, as the left daemon says, in ms.
+last() {
+	journalctl --quiet -o short-unix -u svc-vpn-left.service -g "$1" -n 1 |
+		awk '{ printf "%.0f\n", $1 * 1000 }'
+}
+lost() { last '"t1-0-0" #[0-9]+: deleting (state .STATE_V2_ESTABLISHED_IKE_SA|IKE SA)'; }
+back() { last '"t4-0-0" #[0-9]+: initiator established Child SA'; }
+is_back() { [ "$(back)" -gt "$(lost)" ] && up 4; }
+
+@test "the first changes, and with it goes the IKE SA that the fourth uses: the fourth is back at once, the others do not notice" {
+	watch
+	left "$(to 1 '.dpd = {action: "restart", interval: 20, timeout: 80}')" "$(to 2 'key(1)')" "$(to 3)" "$(fourth_to)"
+	within 30 setting 1 dpddelay=20s
+	within 60 is_back
+	# A guest with one processor makes two IKE SAs in that time. Its dead peer
+	# detection would find it out after 20 s at least.
+	echo "the fourth was away for $(($(back) - $(lost))) ms"
+	[ $(($(back) - $(lost))) -le 15000 ]
+	ping_from left 10.1.1.10 10.2.3.10
+	unnoticed 2 3
+}

@@ -40,11 +40,11 @@ said() {
 }
 
 # soon WHAT FROM TO: at most a second, and on an emulated machine what five
-# starts of a program take there besides. The median is asserted in each test.
+# starts of a program take there besides: the median is asserted without those.
 soon() {
 	local took=$(($3 - $2))
-	took=$((took > 0 ? took : 0))
 	echo "$1 after $took ms"
+	[ "$took" -ge -50 ] # not of a change before that
 	echo "$took" >>"$RUN/took"
 	[ "$took" -le $((1000 + 5 * $(start_cost))) ]
 }
@@ -79,22 +79,33 @@ checks() { grep -c '^CHECK ' "$VERBS" || true; }
 	[ "$(median)" -le 1000 ]
 }
 
-@test "a peer that is silent makes it DOWN within the time of the DPD, and one that is back ACTIVE again" {
-	local checks silent
-	checks=$(checks)
+# silence_and_back PATTERN: the peer's daemon stands still until the tunnel is
+# DOWN, and goes on. PATTERN is what the left one says when it is back.
+silence_and_back() {
+	local silent took
 	systemctl kill --signal STOP svc-vpn-right.service
-	silent=$(date +%s)
-	# Asked after 2 s, given up after 6; and the guest is slow.
+	silent=$(date +%s%3N)
 	published ACTIVE
-	within 14 published DOWN
-	echo "DOWN after $(($(date +%s) - silent)) s"
+	within 20 published DOWN
+	took=$(($(told) - silent))
+	echo "DOWN after $took ms"
+	[ "$took" -le $((6000 + 5 * $(start_cost))) ]
 	shown DOWN
 	systemctl kill --signal CONT svc-vpn-right.service
 	within 10 initiate
 	within 10 published ACTIVE
 	shown ACTIVE
-	soon ACTIVE "$(said 'established Child SA')" "$(told)"
+	soon ACTIVE "$(said "$1")" "$(told)"
+}
+
+@test "a peer that is silent makes it DOWN within the time of the DPD, and one that is back ACTIVE within a second" {
+	local checks
+	checks=$(checks)
+	: >"$RUN/took"
+	for _ in 1 2 3; do silence_and_back 'established Child SA'; done
 	same "CHECKs" "$checks" "$(checks)"
+	echo "median $(median) ms"
+	[ "$(median)" -le 1000 ]
 }
 
 @test "a daemon that ends takes its tunnels down in the status, and they are back when it is" {
@@ -118,4 +129,19 @@ checks() { grep -c '^CHECK ' "$VERBS" || true; }
 	echo "$health"
 	jq -e '.peer == "200.200.200.2" and (.since | type) == "string" and .pairs[0].bytesIn > 0 and .pairs[0].bytesOut > 0' <<<"$health"
 	jq -e '.pairs[0].algorithms | test("^IKEv2 AES_CBC_256-HMAC_SHA2_256-MODP2048, ESP AES_CBC_256-HMAC_SHA2_256")' <<<"$health"
+}
+
+@test "with IKEv1, too, a peer that is silent is DOWN within the time of the DPD, and ACTIVE when it is back" {
+	sed -i 's/ikeVersion: v2/ikeVersion: v1/' "$NSDB"/configurations/*.yaml
+	within 30 published DOWN
+	within 60 initiated_v1
+	: >"$RUN/took"
+	for _ in 1 2 3; do silence_and_back 'responding to Quick Mode proposal'; done
+	echo "median $(median) ms"
+	[ "$(median)" -le 1000 ]
+}
+initiated_v1() {
+	initiate
+	sleep 2
+	published ACTIVE && ip -n vpn-left xfrm state | grep -q .
 }

@@ -38,6 +38,15 @@ carried() { [ "$(packets esp)" -ge "$1" ]; }
 	is_running left
 }
 
+@test "what guards against packets in clear is a table of nftables where the kernel has any, and else policies" {
+	if ip netns exec vpn-left nft add table inet probe; then
+		ip netns exec vpn-left nft delete table inet probe
+		ip netns exec vpn-left nft list table inet svc-ipsec | grep "10.2.0.0/24 rt ipsec missing"
+	else
+		ip -n vpn-left xfrm policy list dst 10.2.0.0/24 action block | grep -q .
+	fi
+}
+
 @test "between the sites there is ESP, and nothing of theirs in clear" {
 	ip netns exec site-left ping -n -c 5 -i 0.2 -I 10.1.0.10 10.2.0.10
 	within 10 carried 10

@@ -89,13 +89,20 @@ func ParseURL(u *url.URL) (Location, error) {
 
 // check checks what holds between the options.
 func (l Location) check() error {
+	const ofTLS = "with etcds:// only"
 	switch {
 	case (l.User == "") != (l.PasswordFile == ""):
 		return &spec.Fault{Key: "passwordFile", Value: l.PasswordFile, Allowed: "together with a user, as in " + Form}
-	case !l.TLS && l.CA+l.Cert+l.Key != "":
-		return &spec.Fault{Key: "ca, cert, key", Value: l.CA + l.Cert + l.Key, Allowed: "with etcds:// only"}
-	case (l.Cert == "") != (l.Key == ""):
-		return &spec.Fault{Key: "cert, key", Value: l.Cert + l.Key, Allowed: "both or neither"}
+	case !l.TLS && l.CA != "":
+		return &spec.Fault{Key: "ca", Value: l.CA, Allowed: ofTLS}
+	case !l.TLS && l.Cert != "":
+		return &spec.Fault{Key: "cert", Value: l.Cert, Allowed: ofTLS}
+	case !l.TLS && l.Key != "":
+		return &spec.Fault{Key: "key", Value: l.Key, Allowed: ofTLS}
+	case l.Cert != "" && l.Key == "":
+		return &spec.Fault{Key: "cert", Value: l.Cert, Allowed: "together with key"}
+	case l.Key != "" && l.Cert == "":
+		return &spec.Fault{Key: "key", Value: l.Key, Allowed: "together with cert"}
 	}
 	return nil
 }

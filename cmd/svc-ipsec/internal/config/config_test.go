@@ -202,6 +202,66 @@ func TestConnectionsThatTheDaemonCannotTellApartAreRefused(t *testing.T) {
 	}
 }
 
+func TestOneIdentityInTwoWaysIsOne(t *testing.T) {
+	for _, test := range []struct {
+		a, b string
+		same bool
+	}{
+		{"@[abc]", "@#616263", true},
+		{"@#0aFF", "@#0AfF", true},
+		{"@[abc]", "@[ABC]", false},
+		{"@[abc]", "@abc", false},
+		{"paris.example.org", "@PARIS.example.org", true},
+		{"joe@Example.org", "joe@example.org", true},
+		{"192.0.2.9", "@192.0.2.9", false},
+		{"2001:DB8:0::9", "2001:db8::9", true},
+		{"C=FR, E=joe@example.org", "C=FR,emailAddress=joe@example.org", true},
+		{"Email=a@b, E=c@d", "emailAddress=a@b, Email=c@d", true},
+		{"C=FR, CN=Paris", "C=FR, CN=paris", true},
+		{"C=FR, CN=paris", "C=FR, O=paris", false},
+	} {
+		a, b := identityOf(t, test.a), identityOf(t, test.b)
+		if a.Same(b) != test.same || b.Same(a) != test.same {
+			t.Errorf("%s and %s are one: %v", test.a, test.b, a.Same(b))
+		}
+	}
+}
+
+func identityOf(t *testing.T, s string) Identity {
+	t.Helper()
+	raw, _ := json.Marshal(s)
+	id, err := identity("peerId", raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+// The identities of two connections to one peer, with two keys; of ikeVersion v1 the key is needed before they are known.
+func TestTwoKeysThatTheDaemonCannotChooseFromAreRefused(t *testing.T) {
+	for _, test := range []struct{ ids, policy, says string }{
+		{`@[abc] @#616263`, ``, `configuration.connections[1].psk: connection "a" has the same local and peer id with another key: allowed: one key for a pair of ids`},
+		{`C=FR,E=x C=FR,Email=x`, ``, `connection "a" has the same local and peer id with another key`},
+		{`@[abc] @[abcd]`, ``, ``},
+		{`@one @two`, `"ikeVersion":"v1"`, `configuration.connections[1].psk: connection "a" to the same peerAddress 192.0.2.9 has another key: allowed: one key for a peer address with ikeVersion v1 in main mode`},
+		{`@one @two`, `"ikeVersion":"v1","phase1NegotiationMode":"aggressive"`, ``},
+	} {
+		first, second, _ := strings.Cut(test.ids, " ")
+		c, err := Decode(fmt.Appendf(nil, `{"externalIps":["192.0.2.1"],"connections":[
+			{"id":"a","peerAddress":"192.0.2.9","peerId":%[1]q,"localCidrs":["10.1.0.0/24"],"peerCidrs":["10.2.0.0/24"],"psk":"one","ikePolicy":{%[3]s}},
+			{"id":"b","peerAddress":"192.0.2.9","peerId":%[2]q,"localCidrs":["10.1.0.0/24"],"peerCidrs":["10.3.0.0/24"],"psk":"two","ikePolicy":{%[3]s}}]}`,
+			first, second, test.policy))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Resolve(nil)
+		refused := c.Connections[1].Refused
+		if c.Connections[0].Refused != nil || (refused == nil) != (test.says == "") || refused != nil && !strings.Contains(refused.Error(), test.says) {
+			t.Errorf("%s, %s: refused %v, and %v", test.ids, test.policy, refused, c.Connections[0].Refused)
+		}
+	}
+}
+
 func TestASubnetThatTheDaemonHasKeepsItsNumber(t *testing.T) {
 	networks := func(local, peer string) Networks {
 		return Networks{netip.MustParsePrefix(local), netip.MustParsePrefix(peer)}

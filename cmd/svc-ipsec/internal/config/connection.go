@@ -41,6 +41,9 @@ type Connection struct {
 	place string // its key in the document: configuration.connections[0]
 }
 
+// Place is where the connection stands in the document, as no other one does.
+func (c *Connection) Place() string { return c.place }
+
 // DPD says when a silent peer counts as dead, in seconds. A zero Interval: never asked.
 type DPD struct {
 	Action   string // in Libreswan's words

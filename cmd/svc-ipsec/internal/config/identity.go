@@ -1,6 +1,7 @@
 package config
 
 import (
+	"encoding/hex"
 	"encoding/json"
 	"net/netip"
 	"regexp"
@@ -39,6 +40,7 @@ var (
 	keyText  = regexp.MustCompile(`^[A-Za-z0-9._:/+-]+$`)
 	// Exactly those that Libreswan knows.
 	dnKey   = regexp.MustCompile(`^(C|ST|L|O|OU|CN|N|G|S|I|T|E|D|ID|ND|SN|UID|DC|TCGID|Email|emailAddress|unstructuredName)$`)
+	mailKey = regexp.MustCompile(`(^|, )(email|emailaddress)=`)
 	dnValue = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9 ._@()':&-]*[A-Za-z0-9.)])?$`)
 )
 
@@ -63,6 +65,22 @@ func (i Identity) Shown(kind, text string) bool {
 		return false
 	}
 	return i.kind == kindDN || i.kind == kindKeyID || strings.EqualFold(text, i.text)
+}
+
+// Same says whether Libreswan takes the two for one, however they are written.
+func (i Identity) Same(as Identity) bool { return i.canonical() == as.canonical() }
+
+// canonical is the one way to write an identity: a key id in hex, a name without regard to case, and a distinguished name
+// with one word for an attribute that has three (reference: Libreswan, same_id and x501rdns).
+func (i Identity) canonical() string {
+	if text, ok := strings.CutPrefix(i.text, "@["); ok {
+		return "@#" + hex.EncodeToString([]byte(strings.TrimSuffix(text, "]")))
+	}
+	canonical := strings.ToLower(i.text)
+	if i.kind == kindDN {
+		canonical = mailKey.ReplaceAllString(canonical, "${1}e=")
+	}
+	return canonical
 }
 
 func addressIdentity(a netip.Addr) Identity {
@@ -93,8 +111,8 @@ func identity(key string, raw json.RawMessage) (Identity, error) {
 }
 
 func namedIdentity(s string) (Identity, bool) {
-	if hex, ok := strings.CutPrefix(s, "@#"); ok {
-		return Identity{kindKeyID, "@#" + strings.ToLower(hex)}, keyHex.MatchString(hex)
+	if digits, ok := strings.CutPrefix(s, "@#"); ok {
+		return Identity{kindKeyID, "@#" + strings.ToLower(digits)}, keyHex.MatchString(digits)
 	}
 	if inner, ok := strings.CutPrefix(s, "@["); ok {
 		inner, closed := strings.CutSuffix(inner, "]")

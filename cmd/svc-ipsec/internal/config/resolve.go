@@ -130,20 +130,24 @@ func (c *Connection) resolve(of *Configuration) error {
 }
 
 // conflict says why the daemon cannot tell this connection from one that is kept. It finds a secret by the two
-// identities, and a connection by the two addresses before it has read a proposal (reference: Libreswan, ipsec.secrets).
+// identities, and a connection by the two addresses before it has read a proposal (reference: Libreswan, ipsec.secrets). In
+// main mode it needs the secret before it has read the peer's identity (RFC 2409, section 5.4).
 func (c *Connection) conflict(kept []*Connection, pairs []Pair, carried map[[2]netip.Prefix]string) error {
 	for _, other := range kept {
-		sameIDs := strings.EqualFold(c.LocalID.String(), other.LocalID.String()) && strings.EqualFold(c.PeerID.String(), other.PeerID.String())
+		sameIDs := c.LocalID.Same(other.LocalID) && c.PeerID.Same(other.PeerID)
 		samePeer := c.PeerAddress == other.PeerAddress
+		otherKey := !c.ByCertificate() && !other.ByCertificate() && !bytes.Equal(c.PSK.Reveal(), other.PSK.Reveal())
 		switch {
 		case c.ID == other.ID:
 			return c.sameID(other)
-		case sameIDs && !c.ByCertificate() && !other.ByCertificate() && !bytes.Equal(c.PSK.Reveal(), other.PSK.Reveal()):
+		case sameIDs && otherKey:
 			return fmt.Errorf("%s.psk: connection %s has the same local and peer id with another key: allowed: one key for a pair of ids", c.place, spec.Quote(other.ID))
 		case samePeer && c.authentication() != other.authentication():
 			return fmt.Errorf("%s.authMode: connection %s to the same peerAddress %s authenticates otherwise: allowed: one authMode and certificate for a peer address", c.place, spec.Quote(other.ID), c.PeerAddress)
 		case samePeer && (c.IKE.Version != other.IKE.Version || c.IKE.Proposals != other.IKE.Proposals || c.IKE.Aggressive != other.IKE.Aggressive):
 			return fmt.Errorf("%s.ikePolicy: connection %s to the same peerAddress %s has another one: allowed: one IKE policy for a peer address", c.place, spec.Quote(other.ID), c.PeerAddress)
+		case samePeer && otherKey && c.IKE.Version == "v1" && !c.IKE.Aggressive:
+			return fmt.Errorf("%s.psk: connection %s to the same peerAddress %s has another key: allowed: one key for a peer address with ikeVersion v1 in main mode", c.place, spec.Quote(other.ID), c.PeerAddress)
 		}
 	}
 	for _, pair := range pairs {

@@ -34,10 +34,13 @@ func Inode(path string) (uint64, error) {
 	return stat.Ino, nil
 }
 
-// Lasting returns a path of the namespace that outlives a process: the given one, or a pin. A process's own path may name
-// another namespace when the process id is used again (containernetworking/plugins issue 714).
+// Lasts says whether a path of a namespace outlives a process. A process's own path may name another namespace when the
+// process id is used again (containernetworking/plugins issue 714).
+func Lasts(path string) bool { return !volatile.MatchString(path) }
+
+// Lasting returns a path of the namespace that outlives a process: the given one, or a pin.
 func (f *Folder) Lasting(path string) (string, error) {
-	if !volatile.MatchString(path) {
+	if Lasts(path) {
 		return path, nil
 	}
 	pin := filepath.Join(f.Path, pinFile)

@@ -28,7 +28,11 @@ func (n *Namespace) Apply(p *Plan) error {
 			return err
 		}
 	}
-	return n.applyRoutes(link, p.Routes)
+	wanted, err := n.needed(link, p)
+	if err != nil {
+		return err
+	}
+	return n.applyRoutes(link, wanted)
 }
 
 func (n *Namespace) applyLink(link netlink.Link, p *Plan) error {
@@ -77,6 +81,16 @@ func (n *Namespace) applyAddresses(link netlink.Link, wanted []netip.Prefix) err
 		if !want.Addr().Is4() {
 			// The address is routed to us, nobody on the wire has it too; the daemon must be able to bind to it at once.
 			a.Flags = unix.IFA_F_NODAD
+			// The kernel takes no IPv6 address a second time, whatever the prefix length.
+			for old, same := range present {
+				if old.Addr() != want.Addr() {
+					continue
+				}
+				if err := n.handle.AddrDel(link, &same); err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
+					return fmt.Errorf("remove %s from %s: %w", old, link.Attrs().Name, err)
+				}
+				delete(present, old)
+			}
 		}
 		if err := n.handle.AddrAdd(link, a); err != nil {
 			return fmt.Errorf("add %s to %s: %w", want, link.Attrs().Name, err)
@@ -131,26 +145,69 @@ func familyOf(a netip.Addr) int {
 	return netlink.FAMILY_V6
 }
 
+// routes lists those of the main table, of every interface.
+func (n *Namespace) routes() ([]netlink.Route, error) {
+	var all []netlink.Route
+	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		list, err := dump(func() ([]netlink.Route, error) { return n.handle.RouteListFiltered(family, &netlink.Route{}, 0) })
+		if err != nil {
+			return nil, fmt.Errorf("list routes: %w", err)
+		}
+		all = append(all, list...)
+	}
+	return all, nil
+}
+
 // ownRoutes lists the routes of ours on the interface.
 func (n *Namespace) ownRoutes(link netlink.Link) (map[Route]netlink.Route, error) {
+	list, err := n.routes()
+	if err != nil {
+		return nil, err
+	}
 	present := map[Route]netlink.Route{}
-	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		filter := &netlink.Route{LinkIndex: link.Attrs().Index, Protocol: protocol}
-		list, err := dump(func() ([]netlink.Route, error) {
-			return n.handle.RouteListFiltered(family, filter, netlink.RT_FILTER_OIF|netlink.RT_FILTER_PROTOCOL)
-		})
-		if err != nil {
-			return nil, fmt.Errorf("list routes of %s: %w", link.Attrs().Name, err)
-		}
-		for _, route := range list {
-			key := Route{Destination: prefix(route.Dst), Gateway: address(route.Gw), Source: address(route.Src), MTU: route.MTU}
-			if !key.Destination.IsValid() {
-				key.Destination = netip.PrefixFrom(map[int]netip.Addr{netlink.FAMILY_V4: netip.IPv4Unspecified(), netlink.FAMILY_V6: netip.IPv6Unspecified()}[family], 0)
-			}
-			present[key] = route
+	for _, route := range list {
+		if route.Protocol == protocol && route.LinkIndex == link.Attrs().Index {
+			present[Route{Destination: prefix(route.Dst), Gateway: address(route.Gw), Source: address(route.Src), MTU: route.MTU}] = route
 		}
 	}
 	return present, nil
+}
+
+// needed lists the plan's routes that are to be ours. One that the runtime has is its own, which we would replace for good:
+// policies and guard do without ours, only its MTU is lost. Where the runtime named no gateway, ours goes the way that the
+// runtime's own routes lead: on-link it could hide the way to the daemon's peers.
+func (n *Namespace) needed(link netlink.Link, p *Plan) ([]Route, error) {
+	if !p.Chained {
+		return p.Routes, nil
+	}
+	list, err := n.routes()
+	if err != nil {
+		return nil, err
+	}
+	var wanted []Route
+	for _, want := range p.Routes {
+		switch way := leading(list, want.Destination); {
+		case way == nil:
+		case prefix(way.Dst) == want.Destination:
+			continue
+		case !want.Gateway.IsValid() && way.LinkIndex == link.Attrs().Index:
+			want.Gateway = address(way.Gw)
+		}
+		wanted = append(wanted, want)
+	}
+	return wanted, nil
+}
+
+// leading finds the most specific route of another's to a network, nil if there is none.
+func leading(list []netlink.Route, to netip.Prefix) *netlink.Route {
+	var way *netlink.Route
+	for i := range list {
+		d := prefix(list[i].Dst)
+		if list[i].Protocol != protocol && d.Bits() <= to.Bits() && d.Contains(to.Addr()) && (way == nil || d.Bits() > prefix(way.Dst).Bits()) {
+			way = &list[i]
+		}
+	}
+	return way
 }
 
 func (n *Namespace) applyRoutes(link netlink.Link, wanted []Route) error {

@@ -43,7 +43,11 @@ func (n *Namespace) Verify(p *Plan) error {
 	if err != nil {
 		return err
 	}
-	for _, want := range p.Routes {
+	wanted, err := n.needed(link, p)
+	if err != nil {
+		return err
+	}
+	for _, want := range wanted {
 		if _, ok := routes[want]; !ok {
 			return fmt.Errorf("%s has lost its route to %s", p.Interface, want.Destination)
 		}

@@ -62,7 +62,10 @@ func Draft(iface string, port *spec.Port, c *config.Configuration) (*Plan, error
 				return nil, err
 			}
 			p.Gateways = append(p.Gateways, gateway.Addr())
-			p.Addresses = append(p.Addresses, netip.PrefixFrom(gateway.Addr().Next(), gateway.Bits()))
+			own := netip.PrefixFrom(gateway.Addr().Next(), gateway.Bits())
+			// An external address may be this one, and the kernel takes no IPv6 address twice.
+			p.Addresses = slices.DeleteFunc(p.Addresses, func(external netip.Prefix) bool { return external == host(own.Addr()) })
+			p.Addresses = append(p.Addresses, own)
 			if port.MAC != "" {
 				mac, err := spec.ParseMAC("port.mac", port.MAC)
 				if err != nil {

@@ -54,6 +54,12 @@ func TestThePlanHasWhatThePortAndTheConnectionsNeed(t *testing.T) {
 			"10.1.0.0/24 via invalid IP src invalid IP mtu 0", "10.2.0.0/24 via invalid IP src invalid IP mtu 1400",
 			"0.0.0.0/0 via invalid IP src invalid IP mtu 1500",
 			"2001:db8::3/128 via invalid IP src 2001:db8::2 mtu 0", "fd01::/64 via invalid IP src invalid IP mtu 0", "fd02::/64 via invalid IP src invalid IP mtu 1500"}},
+		{"with a port's address that is an external one", &spec.Port{Addresses: []string{"100.100.100.1/24", "2001:db8::1/64"}}, []string{
+			"address 100.100.100.2/24", "address 2001:db8::2/64",
+			"200.200.200.2/32 via 100.100.100.1 src 100.100.100.2 mtu 0", "200.200.200.3/32 via 100.100.100.1 src 100.100.100.2 mtu 0",
+			"10.1.0.0/24 via 100.100.100.1 src invalid IP mtu 0", "10.2.0.0/24 via 100.100.100.1 src invalid IP mtu 1400",
+			"0.0.0.0/0 via 100.100.100.1 src invalid IP mtu 1500",
+			"2001:db8::3/128 via 2001:db8::1 src 2001:db8::2 mtu 0", "fd01::/64 via 2001:db8::1 src invalid IP mtu 0", "fd02::/64 via 2001:db8::1 src invalid IP mtu 1500"}},
 	} {
 		p, err := Draft("svc0", test.port, read(t, twoPeers))
 		if err != nil {

@@ -63,10 +63,15 @@ func (n *Namespace) EnsureVeth(iface string, owner spec.Owner) error {
 	return nil
 }
 
-// unfinished removes a pair of this container's that never got out, and says whether there was one.
+// unfinished removes a pair of this container's that never got out, and says whether there was one. It has no alias yet if
+// a kill came before that.
 func (n *Namespace) unfinished(owner spec.Owner) bool {
 	link, err := n.handle.LinkByName(born)
-	return err == nil && link.Attrs().Alias == owner.String() && n.removeBorn() == nil
+	if err != nil || link.Type() != "veth" {
+		return false
+	}
+	alias := link.Attrs().Alias
+	return (alias == owner.String() || alias == "") && n.removeBorn() == nil
 }
 
 func (n *Namespace) makePair(iface string, owner spec.Owner) error {

@@ -19,6 +19,9 @@ import (
 // certutilLimit bounds one run of certutil or pk12util, which take some 10 ms.
 const certutilLimit = 10 * time.Second
 
+// trusted is what a root is for, in certutil's words.
+const trusted = "CT,,"
+
 // nicknameLine is a line of certutil's list: a name of ours and what it is trusted for; u is that its key is there.
 var nicknameLine = regexp.MustCompile(`^((?:svc|ca)-[0-9a-f-]+) +([A-Za-z]*,[A-Za-z]*,[A-Za-z]*) *$`)
 
@@ -69,11 +72,19 @@ func (d *Daemon) importOne(ctx context.Context, c *credential.Credential, there 
 		return err
 	}
 	for _, root := range c.Roots {
-		_, known := there[root.Nickname]
-		if err := add(root.Nickname, "CT,,", root.DER); err != nil {
+		trust, known := there[root.Nickname]
+		switch {
+		case !known:
+			err = add(root.Nickname, trusted, root.DER)
+		case strings.Contains(trust, "C"):
+			continue
+		default: // so far it only stood between another's certificate and its root
+			_, err = d.certutil(ctx, "-M", "-n", root.Nickname, "-t", trusted)
+		}
+		if err != nil {
 			return roots, err
 		}
-		roots = roots || !known
+		there[root.Nickname], roots = trusted, true
 	}
 	for _, authority := range c.Chain {
 		if err := add(authority.Nickname, ",,", authority.DER); err != nil {

@@ -1,6 +1,42 @@
 package pluto
 
-import "testing"
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/credential"
+)
+
+// A CA that came with the chain of one connection, and is the root of another's peer.
+func TestACAThatIsThereBecomesARootWhereItIsNamedAsOne(t *testing.T) {
+	for _, test := range []struct {
+		trust, calls string
+	}{
+		{",,", "certutil -M -d sql:FOLDER/nss -n ca-0a -t CT,, whack --impair trigger:FREE_ROOT_CERTS"},
+		{"CT,,", ""},
+		{"CTu,u,u", ""},
+	} {
+		d, calls := fake(t)
+		d.Tools.Certutil = filepath.Join(d.Folder, "certutil")
+		if err := os.WriteFile(d.Tools.Certutil, []byte(`#!/bin/sh
+[ "$1" = -L ] || echo "certutil $*" >>"$(dirname "$0")/calls"
+echo "svc-0b-0c       u,u,u"
+echo "ca-0a           `+test.trust+`"
+`), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		failed, err := d.Import(t.Context(), []*credential.Credential{{Nickname: "svc-0b-0c", Roots: []credential.Authority{{Nickname: "ca-0a"}}}})
+		if err != nil || len(failed) != 0 {
+			t.Fatal(failed, err)
+		}
+		got := strings.ReplaceAll(calls(), "--ctlsocket "+d.socket()+" ", "")
+		if got = strings.Join(strings.Fields(strings.ReplaceAll(got, d.Folder, "FOLDER")), " "); got != test.calls {
+			t.Errorf("trusted for %s: %q", test.trust, got)
+		}
+	}
+}
 
 func TestOurNicknamesAreKnownInCertutilsList(t *testing.T) {
 	for line, want := range map[string][2]string{

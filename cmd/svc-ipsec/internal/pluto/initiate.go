@@ -50,3 +50,13 @@ func (d *Daemon) initiate(ctx context.Context, conn string) error {
 	}
 	return nil
 }
+
+// Terminate takes down the tunnels of conns, and leaves the conns.
+func (d *Daemon) Terminate(ctx context.Context, conns ...string) error {
+	for _, conn := range conns {
+		if _, err := d.whack(ctx, "--name", conn, "--terminate"); err != nil && !answered(err) {
+			return fmt.Errorf("terminate conn %s: %w", conn, err)
+		}
+	}
+	return nil
+}

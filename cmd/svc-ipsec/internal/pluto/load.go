@@ -67,11 +67,12 @@ func unready(loaded map[string]Conn, specs []Spec) []Spec {
 }
 
 // Load adds or replaces conns, in as few runs of addconn as possible, and returns the reason of each that the daemon
-// does not have afterwards. Each of those was also tried alone: one must not take the others along.
+// does not have afterwards. Each of those was also tried alone: one must not take the others along. An addconn that could
+// not run to its end is an error, and no conn's fault.
 func (d *Daemon) Load(ctx context.Context, specs []Spec) (map[string]string, error) {
 	began := time.Now()
 	for chunk := range slices.Chunk(specs, batch) {
-		if err := d.addconn(ctx, chunk); err != nil && ctx.Err() != nil {
+		if _, err := d.addconn(ctx, chunk); err != nil {
 			return nil, err
 		}
 	}
@@ -91,8 +92,8 @@ func (d *Daemon) Refusals(ctx context.Context, specs []Spec, since time.Time) (m
 			continue
 		}
 		again = true
-		if err := d.addconn(ctx, []Spec{s}); err != nil {
-			said[s.Name] = err.Error()
+		if said[s.Name], err = d.addconn(ctx, []Spec{s}); err != nil {
+			return nil, err
 		}
 	}
 	if again {
@@ -116,7 +117,8 @@ func (d *Daemon) Refusals(ctx context.Context, specs []Spec, since time.Time) (m
 	return refused, nil
 }
 
-func (d *Daemon) addconn(ctx context.Context, specs []Spec) error {
+// addconn returns the words in which addconn refuses one of the conns, if it ended by itself.
+func (d *Daemon) addconn(ctx context.Context, specs []Spec) (refusal string, err error) {
 	defer func() { _ = os.Remove(d.staging()) }()
 	var text bytes.Buffer
 	args := []string{"--ctlsocket", d.socket(), "--config", d.staging()}
@@ -125,10 +127,12 @@ func (d *Daemon) addconn(ctx context.Context, specs []Spec) error {
 		args = append(args, s.Name)
 	}
 	if err := os.WriteFile(d.staging(), text.Bytes(), 0o600); err != nil {
-		return err
+		return "", fmt.Errorf("load conns: %w", err)
 	}
-	_, err := run(ctx, addconnLimit, d.Tools.Addconn, args...)
-	return err
+	if _, err = run(ctx, addconnLimit, d.Tools.Addconn, args...); exited(err) {
+		return err.Error(), nil
+	}
+	return "", wrapf(err, "load conns")
 }
 
 // explain puts the daemon's own words in the place of addconn's, which says nothing when pluto refuses.

@@ -93,6 +93,29 @@ func TestAConnThatIsRefusedDoesNotTakeTheOthersAlong(t *testing.T) {
 	}
 }
 
+// A full disk, a process that is one too many, the killer of an overcommitted memory: the next ADD may do better.
+func TestAnAddconnThatDoesNotEndByItselfIsNoConnsFault(t *testing.T) {
+	for what, spoil := range map[string]func(d *Daemon) error{
+		"killed": func(d *Daemon) error {
+			return os.WriteFile(d.Tools.Addconn, []byte("#!/bin/sh\nkill -KILL $$\n"), 0o700)
+		},
+		"not started":   func(d *Daemon) error { return os.Remove(d.Tools.Addconn) },
+		"without input": func(d *Daemon) error { return os.MkdirAll(filepath.Join(d.Folder, "load.conf", "in-the-way"), 0o700) },
+	} {
+		d, _ := fake(t)
+		if err := spoil(d); err != nil {
+			t.Fatal(err)
+		}
+		specs := specsOf(map[string]string{"a-0-0": "conn\n"})
+		if refused, err := d.Load(t.Context(), specs); err == nil || len(refused) != 0 || !strings.Contains(err.Error(), "load conns: ") {
+			t.Errorf("%s: refused %v, %v", what, refused, err)
+		}
+		if refused, err := d.Refusals(t.Context(), specs, time.Now()); err == nil || len(refused) != 0 {
+			t.Errorf("%s, alone: refused %v, %v", what, refused, err)
+		}
+	}
+}
+
 func TestAConnThatIsNotTheOneAskedForIsTakenOutAgain(t *testing.T) {
 	d, calls := fake(t)
 	specs := specsOf(map[string]string{"a-0-0": "conn\n"})

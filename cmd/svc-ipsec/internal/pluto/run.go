@@ -54,6 +54,12 @@ func isNotRunning(err error) bool {
 	return errors.As(err, &exit) && exit.ExitCode() == notRunning
 }
 
+// exited says whether a failed program ended by itself: only then does its failure tell something of what it was given.
+func exited(err error) bool {
+	var exit *exec.ExitError
+	return errors.As(err, &exit) && exit.Exited()
+}
+
 // answered says whether a failed whack brought an answer of pluto's.
 func answered(err error) bool {
 	var exit *exec.ExitError

@@ -17,6 +17,9 @@ type Conn struct {
 	Algorithms string // chosen by the two ends, of the IKE SA and of the Child SA; "" while there is none
 	// Negotiating: an exchange with the peer is under way, of the daemon's or the peer's beginning.
 	Negotiating bool
+	// Orphaned: its Child SA stands and is dead, since the IKE SA is no more, and with it the peer's half. 4.10 leaves it so
+	// when the conn that the IKE SA was of is deleted.
+	Orphaned bool
 }
 
 // Traffic is one installed Child SA.
@@ -30,7 +33,8 @@ var (
 	statusLine  = regexp.MustCompile(`^(?:[0-9]{3} )?"([A-Za-z0-9_-]{1,80})"(?:\[[0-9]+\])?: +(.*)$`)
 	trafficLine = regexp.MustCompile(`^(?:[0-9]{3} )?#[0-9]+: "([A-Za-z0-9_-]{1,80})"(?:\[[0-9]+\])?, (.*)$`)
 	// A state of a conn, or one that waits for its IKE SA: #1: "a-0-0":500 …; and #1: pending CHILD SA for "a-0-0" …
-	stateLine     = regexp.MustCompile(`^(?:[0-9]{3} )?#[0-9]+: (pending [^"]*)?"([A-Za-z0-9_-]{1,80})"(?:\[[0-9]+\])?(.*)$`)
+	stateLine     = regexp.MustCompile(`^(?:[0-9]{3} )?#([0-9]+): (pending [^"]*)?"([A-Za-z0-9_-]{1,80})"(?:\[[0-9]+\])?(.*)$`)
+	parent        = regexp.MustCompile(`\(established Child SA\);.* newest;.* IKE SA #([0-9]+);`)
 	algorithmLine = regexp.MustCompile(`^([A-Za-z0-9]+) algorithm newest: ([A-Za-z0-9_-]+);?(?: pfsgroup=.*)?$`)
 	idLine        = regexp.MustCompile(`our idtype: ([A-Z0-9_]+); our id=(.*?);+ their idtype: ([A-Z0-9_]+); their id=(.*?);?$`)
 )
@@ -38,12 +42,17 @@ var (
 // ParseStatus reads `whack --status`. What it does not know it skips: the text grows with every release.
 func ParseStatus(output string) map[string]Conn {
 	conns := map[string]Conn{}
+	states, parents := map[string]bool{}, map[string]string{}
 	for line := range strings.Lines(output) {
 		line = strings.TrimRight(line, "\r\n")
 		if m := stateLine.FindStringSubmatch(line); m != nil {
-			if conn, ok := conns[m[2]]; ok && (m[1] != "" || !strings.Contains(m[3], "established")) {
+			states[m[1]] = true
+			if p := parent.FindStringSubmatch(m[4]); p != nil {
+				parents[m[3]] = p[1]
+			}
+			if conn, ok := conns[m[3]]; ok && (m[2] != "" || !strings.Contains(m[4], "established")) {
 				conn.Negotiating = true
-				conns[m[2]] = conn
+				conns[m[3]] = conn
 			}
 			continue
 		}
@@ -64,6 +73,12 @@ func ParseStatus(output string) map[string]Conn {
 			}
 		}
 		conns[m[1]] = conn
+	}
+	for name, ike := range parents {
+		if conn, ok := conns[name]; ok && !states[ike] {
+			conn.Orphaned = true
+			conns[name] = conn
+		}
 	}
 	return conns
 }

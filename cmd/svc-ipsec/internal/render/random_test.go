@@ -131,15 +131,37 @@ func settings(m configtest.Meaning, c conn, ike, ipsec string) (faults []string)
 		{"pfs", "yes", c.keys["pfs"]},
 		{"ikelifetime", m.IKELifetime, inSeconds(c.keys["ikelifetime"])}, {"salifetime", m.IPsecLifetime, inSeconds(c.keys["salifetime"])},
 		{"dpddelay", m.DPDInterval, inSeconds(c.keys["dpddelay"])},
-		{"dpdtimeout", map[bool]int{true: m.DPDTimeout}[m.Version == "v1"], inSeconds(c.keys["dpdtimeout"])},
-		{"retransmit-timeout", map[bool]int{true: m.DPDTimeout}[m.Version == "v2"], inSeconds(c.keys["retransmit-timeout"])},
+		{"dpdtimeout", map[bool]int{true: max(m.DPDTimeout-m.DPDInterval, min(m.DPDTimeout, m.DPDInterval+1))}[m.Version == "v1"], inSeconds(c.keys["dpdtimeout"])},
 	} {
 		faults = append(faults, differ(s.what, s.want, s.got))
 	}
 	if margin := inSeconds(c.keys["rekeymargin"]); margin < 1 || margin > min(m.IKELifetime, m.IPsecLifetime) {
 		faults = append(faults, fmt.Sprintf("a rekeymargin of %d s; ", margin))
 	}
+	if m.Version == "v2" && m.DPDInterval > 0 {
+		interval, _ := strconv.Atoi(c.keys["retransmit-interval"])
+		if fault := late(m.DPDInterval, m.DPDTimeout, interval, inSeconds(c.keys["retransmit-timeout"])); fault != "" {
+			faults = append(faults, fault)
+		}
+	}
 	return faults
+}
+
+// late says by how much a peer that falls silent is given up at another time than its timeout, if it is: too early is half a
+// second, of a long one as much as the waits are rounded by. It counts as pluto does.
+func late(interval, timeout, repeat, giveUp int) string {
+	if repeat < 1 || giveUp < 1 {
+		return fmt.Sprintf("repeated after %d ms, given up after %d s; ", repeat, giveUp)
+	}
+	waited := repeat
+	for waited < giveUp*1000 {
+		waited *= 2
+	}
+	want := 1000 * max(timeout-interval, min(4, timeout))
+	if waited > want || waited < want-max(500, want/200) {
+		return fmt.Sprintf("given up after %d ms, not %d; ", waited, want)
+	}
+	return ""
 }
 
 // ours compares what Libreswan's reader leaves out.

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"net/netip"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
@@ -100,9 +101,11 @@ func Conn(c *config.Connection, pair config.Pair) []byte {
 		put("dpdaction", c.DPD.Action)
 		put("dpddelay", seconds(c.DPD.Interval))
 		if c.IKE.Version == "v1" {
-			put("dpdtimeout", seconds(c.DPD.Timeout))
+			put("dpdtimeout", seconds(Unanswered(c.DPD)))
 		} else {
-			put("retransmit-timeout", seconds(c.DPD.Timeout)) // IKEv2 ignores dpdtimeout
+			interval, timeout := Retransmission(c.DPD) // IKEv2 ignores dpdtimeout
+			put("retransmit-interval", strconv.Itoa(interval))
+			put("retransmit-timeout", seconds(timeout))
 		}
 	}
 	put("initial-contact", "yes")
@@ -111,6 +114,25 @@ func Conn(c *config.Connection, pair config.Pair) []byte {
 	sum := sha256.Sum256(append([]byte(c.Alias()+"\x00"+c.Certificate.Digest), c.PSK.Reveal()...))
 	fmt.Fprintf(&b, "# key %s\n", hex.EncodeToString(sum[:8]))
 	return b.Bytes()
+}
+
+// Unanswered is how many seconds IKEv1 waits for an answer, so that a peer that falls silent is down at the timeout: it is
+// asked when it was not heard for the interval, and it is asked twice at least.
+func Unanswered(d config.DPD) int { return max(d.Timeout-d.Interval, min(d.Timeout, d.Interval+1)) }
+
+// patience is the least time, in seconds, that a peer gets to answer: it may be at work on a large group.
+const patience = 4
+
+// Retransmission is the same for IKEv2: after how many ms a packet is repeated for the first time, and after how many
+// seconds it is given up. pluto waits that long once more, then twice as long, and so on, and looks at the end of each wait
+// whether the time is over (double_delay in its retransmit.c): the waits have to end where the time does.
+func Retransmission(d config.DPD) (interval, timeout int) {
+	left := 1000 * max(d.Timeout-d.Interval, min(patience, d.Timeout))
+	waits := 1
+	for interval = left; interval > 500; interval /= 2 {
+		waits *= 2
+	}
+	return interval, interval * waits / 1000
 }
 
 // Networks reads the subnets back out of what Conn wrote; of one in transport mode there are none.

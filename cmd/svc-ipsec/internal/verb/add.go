@@ -1,13 +1,10 @@
 package verb
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"regexp"
-	"slices"
 	"strings"
 
 	"github.com/containernetworking/cni/pkg/skel"
@@ -36,6 +33,7 @@ type change struct {
 	refused    map[string]string // conns that the daemon refused, with its reason
 	touched    bool              // conns were loaded, and initiated
 	unread     bool              // the key database could not be read, or did not take a certificate
+	left       bool              // the daemon is of another Libreswan than the tools, and has what is wanted
 	view       *view             // of the daemon, if nothing was changed since it was asked
 	done       bool              // all is made and written down
 
@@ -127,12 +125,11 @@ func (c *change) fits(namespace string) error {
 			return fmt.Errorf("add %s: %w", owner.Name, err)
 		}
 	}
-	lasting := namespace
-	if c.before != nil {
-		lasting = c.before.Namespace
+	if c.before != nil && container.Lasts(c.before.Namespace) {
+		namespace = c.before.Namespace
 	}
 	c.attachment = container.Attachment{Network: owner.Network, ContainerID: owner.ContainerID, Interface: c.request.iface,
-		Namespace: lasting, Inode: inode, Chained: c.request.chained, Bridge: c.request.bridge()}
+		Namespace: namespace, Inode: inode, Chained: c.request.chained, Bridge: c.request.bridge()}
 	return nil
 }
 
@@ -146,7 +143,10 @@ func (c *change) run(ctx context.Context) error {
 		return err
 	}
 	c.request.configuration.Loaded = networks(loaded)
-	c.request.configuration.Resolve(standing(loaded))
+	c.request.configuration.Resolve(standing(loaded, ranLast(c.folder)))
+	if err := c.changeable(ctx, daemon, loaded); err != nil {
+		return err
+	}
 	c.old = c.oldPlan(loaded)
 	if c.plan, err = c.request.plan(); err != nil {
 		return err
@@ -176,40 +176,13 @@ func networks(loaded map[string][]byte) map[string]config.Networks {
 	return found
 }
 
-// standing tells of each connection whether the daemon has it already, and whether as it is wanted.
-func standing(loaded map[string][]byte) func(*config.Connection) config.Standing {
-	return func(c *config.Connection) config.Standing {
-		unchanged := func(p config.Pair) bool { return bytes.Equal(loaded[p.Conn], render.Conn(c, p)) }
-		switch {
-		case !slices.ContainsFunc(c.Pairs(), func(p config.Pair) bool { return !unchanged(p) }):
-			return config.Unchanged
-		case runs(loaded, c.Alias()):
-			return config.Edited
-		default:
-			return config.New
-		}
-	}
-}
-
-// numbers are what a pair's name has behind its connection's.
-var numbers = regexp.MustCompile(`^[0-9]+-[0-9]+$`)
-
-// runs says whether a connection has a conn that the daemon accepted.
-func runs(loaded map[string][]byte, alias string) bool {
-	for conn := range loaded {
-		if rest, ok := strings.CutPrefix(conn, alias+"-"); ok && numbers.MatchString(rest) {
-			return true
-		}
-	}
-	return false
-}
-
 // begin writes whose the container is, before anything of it exists: DEL finds all of it by that.
 func (c *change) begin() error {
 	if c.before != nil {
-		return c.folder.Tidy()
-	}
-	if err := c.folder.SetAttachment(c.attachment); err != nil {
+		if err := c.folder.Tidy(); err != nil {
+			return err
+		}
+	} else if err := c.folder.SetAttachment(c.attachment); err != nil {
 		return err
 	}
 	lasting, err := c.folder.Lasting(c.attachment.Namespace)
@@ -217,6 +190,10 @@ func (c *change) begin() error {
 		return err
 	}
 	c.attachment.Namespace = lasting
+	if c.before != nil { // a first ADD may have been cut short before it had a path that lasts
+		c.before.Namespace = lasting
+		return c.folder.SetAttachment(*c.before)
+	}
 	if err := c.folder.SetAttachment(c.attachment); err != nil {
 		return err
 	}
@@ -226,6 +203,9 @@ func (c *change) begin() error {
 // finish keeps what now is: CHECK compares with it.
 func (c *change) finish() error {
 	if err := c.setRefusals(); err != nil {
+		return err
+	}
+	if err := c.setRan(); err != nil {
 		return err
 	}
 	if err := c.folder.SetAttachment(c.attachment); err != nil {

@@ -3,6 +3,7 @@ package verb
 import (
 	"bytes"
 	"context"
+	"errors"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -10,6 +11,31 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/pluto"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/push"
 )
+
+// changeable refuses an edit of a daemon that is of another Libreswan than the installed tools, before anything is touched
+// for it: it would be undone, and tried again, until the daemon is replaced. One that has what is wanted is left as it is.
+func (c *change) changeable(ctx context.Context, d *pluto.Daemon, files map[string][]byte) error {
+	wanted := c.request.configuration.Wanted()
+	if c.before == nil || len(wanted) == 0 {
+		return nil
+	}
+	build, err := d.Outdated(ctx)
+	if errors.Is(err, pluto.ErrNotRunning) {
+		return nil // systemd is about to start the installed one
+	}
+	if err != nil || build.Compatible() {
+		return err
+	}
+	c.refused, c.left = c.sameFiles(files, c.specs(wanted))
+	if !c.left {
+		return waits(d, build)
+	}
+	return nil
+}
+
+func waits(d *pluto.Daemon, build *pluto.Build) error {
+	return fail(codeOutdated, "%s; the change is made then", outdated(build, d.Owner.Name))
+}
 
 // adjust changes the conns of a running daemon that differ, and no others. The file of a conn is there exactly while the
 // daemon has that conn: whatever is cut short, the next ADD finds what is left to do.
@@ -22,11 +48,8 @@ func (c *change) adjust(ctx context.Context, d *pluto.Daemon, specs []pluto.Spec
 	if err != nil {
 		return err
 	}
-	if !build.Compatible() {
-		if !newKeys && c.sameFiles(files, specs) {
-			return nil
-		}
-		return fail(codeOutdated, "%s; the change is made then", outdated(build, d.Owner.Name))
+	if !build.Compatible() { // it was upgraded a moment ago
+		return waits(d, build)
 	}
 	if err := c.exchange(ctx, d, build, specs, files, newKeys); err != nil {
 		return err
@@ -44,11 +67,10 @@ func (c *change) exchange(ctx context.Context, d *pluto.Daemon, build *pluto.Bui
 	if specs, err = c.certify(ctx, d, specs, files); err != nil {
 		return err
 	}
-	up, err := d.Traffic(ctx)
-	if err != nil {
+	if c.view, err = viewOf(ctx, d, loaded, build); err != nil {
 		return err
 	}
-	c.view = &view{maps.Clone(loaded), up, build}
+	up := c.view.up
 	var load, same []pluto.Spec
 	for _, s := range specs {
 		// One that the daemon found no interface for was loaded when the address was not there, and has no tunnel.
@@ -63,7 +85,8 @@ func (c *change) exchange(ctx context.Context, d *pluto.Daemon, build *pluto.Bui
 	if err := c.tellOf(c.request.configuration.Wanted()); err != nil {
 		return err
 	}
-	if newKeys {
+	// With each conn that goes, too: an ADD before this one may have failed between the file of the keys and this.
+	if newKeys || len(files)+len(loaded) > 0 {
 		if err := d.RereadSecrets(ctx); err != nil {
 			return err
 		}
@@ -115,8 +138,9 @@ func (c *change) exchange(ctx context.Context, d *pluto.Daemon, build *pluto.Bui
 }
 
 // sameFiles says whether the daemon has just what is wanted, as far as files tell: each conn, or, if nothing was edited, the
-// word that it was refused.
-func (c *change) sameFiles(files map[string][]byte, specs []pluto.Spec) bool {
+// word that it was refused. With the conns it has their keys.
+func (c *change) sameFiles(files map[string][]byte, specs []pluto.Spec) (refused map[string]string, same bool) {
+	refused = map[string]string{}
 	before, err := c.folder.Conf()
 	unedited := err == nil && bytes.Equal(before, c.raw)
 	said := refusals(c.folder)
@@ -126,11 +150,11 @@ func (c *change) sameFiles(files map[string][]byte, specs []pluto.Spec) bool {
 			continue
 		}
 		if !no || !unedited {
-			return false
+			return nil, false
 		}
-		c.refused[s.Name] = reason
+		refused[s.Name] = reason
 	}
-	return len(files)+len(c.refused) == len(specs)
+	return refused, len(files)+len(refused) == len(specs)
 }
 
 // accepted lists those that were not refused.
@@ -139,15 +163,23 @@ func accepted(specs []pluto.Spec, refused map[string]string) []pluto.Spec {
 }
 
 // reviveSiblings initiates again what went down with a conn that was changed: the conns of one peer share one IKE SA, and
-// it goes with the conn that made it.
+// it goes with the conn that made it. What the daemon has left of their tunnels goes first: the peer has nothing of them. A
+// conn that is the peer's to begin is not begun here: the peer was told, and two that begin at once cross.
 func (c *change) reviveSiblings(ctx context.Context, d *pluto.Daemon, same []pluto.Spec, before map[string]pluto.Traffic) error {
-	after, err := d.Traffic(ctx)
+	conns, err := d.Status(ctx)
 	if err != nil {
+		return err
+	}
+	after, err := viewOf(ctx, d, conns, nil)
+	if err != nil {
+		return err
+	}
+	if err := d.Terminate(ctx, after.orphans...); err != nil {
 		return err
 	}
 	return c.initiate(ctx, d, slices.DeleteFunc(same, func(s pluto.Spec) bool {
 		_, was := before[s.Name]
-		_, is := after[s.Name]
+		_, is := after.up[s.Name]
 		return !was || is
 	}))
 }

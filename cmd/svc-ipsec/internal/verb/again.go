@@ -68,6 +68,15 @@ func (r *retry) wish(resting, unexplained bool, now time.Time) *spec.Again {
 
 func seconds(d time.Duration) int { return int((max(d, 0) + time.Second - 1) / time.Second) }
 
+// nextTry asks for the ADD that offers the daemon again what it refused at that time: a fault of the moment must not last until
+// somebody edits.
+func nextTry(refused map[string]string, at, now time.Time) *spec.Again {
+	if len(refused) == 0 {
+		return nil
+	}
+	return &spec.Again{After: seconds(min(lastRetry, lastRetry-now.Sub(at))), Reason: "a connection that the daemon refused is tried again"}
+}
+
 // carried leaves out what the kernel cannot carry: no peer's answer changes that.
 func carried(wanted []*config.Connection) []*config.Connection {
 	return slices.DeleteFunc(slices.Clone(wanted), func(c *config.Connection) bool { return len(lacks([]*config.Connection{c})) > 0 })
@@ -112,6 +121,9 @@ func (c *change) retryResting(ctx context.Context, d *pluto.Daemon, h *spec.Heal
 	before := r
 	wanted := c.request.configuration.Wanted()
 	rest := resting(carried(wanted), v)
+	if err := d.Terminate(ctx, v.orphans...); err != nil {
+		return nil, err
+	}
 	switch {
 	case c.touched: // what was loaded has just been initiated, or is about to be by the daemon itself
 		r = retry{Changed: now, Next: now.Add(lookAgain)}

@@ -55,6 +55,25 @@ func TestADDIsWishedForAsLongAsItCanHelp(t *testing.T) {
 	}
 }
 
+func TestWhatTheDaemonRefusedIsTriedAgainInFiveMinutes(t *testing.T) {
+	for _, test := range []struct {
+		refused map[string]string
+		passed  time.Duration
+		after   int // -1: none
+	}{
+		{nil, time.Hour, -1},
+		{map[string]string{"a-0-0": "pluto refused it"}, 0, 300},
+		{map[string]string{"a-0-0": "pluto refused it"}, 100 * time.Second, 200},
+		{map[string]string{"a-0-0": "pluto refused it"}, time.Hour, 0},
+		{map[string]string{"a-0-0": "pluto refused it"}, -time.Hour, 300},
+	} {
+		got := nextTry(test.refused, noon, noon.Add(test.passed))
+		if got == nil && test.after != -1 || got != nil && got.After != test.after {
+			t.Errorf("%v after %s: %+v, want %d", test.refused, test.passed, got, test.after)
+		}
+	}
+}
+
 func TestAClockThatWasSetBackDelaysNothing(t *testing.T) {
 	f := &container.Folder{Path: t.TempDir()}
 	for _, test := range []struct {

@@ -52,8 +52,11 @@ func (e *Executable) check(ctx context.Context, args *skel.CmdArgs, owner spec.O
 		return nil, fail(spec.CodeUnknownContainer, "the container of that name is not this one")
 	}
 	raw, err := folder.Conf()
-	if err != nil || raw == nil {
-		return nil, fmt.Errorf("its configuration is gone: %w", err)
+	if err == nil && raw == nil {
+		err = fmt.Errorf("configuration in %s: gone", folder.Path)
+	}
+	if err != nil {
+		return nil, err
 	}
 	r, err := decode(&skel.CmdArgs{ContainerID: args.ContainerID, IfName: a.Interface, StdinData: raw})
 	if err != nil {
@@ -69,8 +72,9 @@ func (e *Executable) check(ctx context.Context, args *skel.CmdArgs, owner spec.O
 		return nil, err
 	}
 	r.configuration.Loaded = networks(loaded)
-	r.configuration.Resolve(standing(loaded))
-	if err := e.checkNetwork(ctx, r, a, args.Netns, tools.NFT); err != nil {
+	r.configuration.Resolve(stood(loaded, ranLast(folder)))
+	unguarded, err := e.checkNetwork(ctx, r, a, args.Netns, tools.NFT)
+	if err != nil {
 		return nil, err
 	}
 	if err := e.checkDaemon(ctx, r, d, loaded); err != nil {
@@ -83,53 +87,58 @@ func (e *Executable) check(ctx context.Context, args *skel.CmdArgs, owner spec.O
 	}
 	v.only(wanted, r.configuration.Loaded)
 	h := health(ctx, r.configuration, d, v, refusals(folder), a, true)
-	h.Again = soonest(h.Again, wishOfCheck(folder, wanted, h, v))
+	h.Again = soonest(unguarded, h.Again, wishOfCheck(folder, wanted, h, v))
 	return h, nil
 }
 
-func (e *Executable) checkNetwork(ctx context.Context, r *request, a *container.Attachment, path, nft string) error {
+// checkNetwork compares the network with the plan; the wish is for a guard that ADD has to set again.
+func (e *Executable) checkNetwork(ctx context.Context, r *request, a *container.Attachment, path, nft string) (*spec.Again, error) {
 	for _, p := range []string{a.Namespace, path} {
 		inode, err := container.Inode(p)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if inode != a.Inode {
-			return fmt.Errorf("%s is another namespace than the container's", p)
+			return nil, fmt.Errorf("%s is another namespace than the container's", p)
 		}
 	}
 	plan, err := r.plan()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	namespace, err := link.Open(a.Namespace)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer namespace.Close()
 	if err := namespace.Verify(plan); err != nil {
-		return err
+		return nil, err
 	}
-	// Libreswan 5 flushes the other kind of guard whenever systemd restarts it: no reason to drop the tunnels.
-	if a.Guard == link.GuardTable {
-		if set, err := namespace.GuardSet(ctx, nft, a.Guard); err == nil && !set {
-			return errors.New("the guard against packets in clear is gone")
+	var again *spec.Again
+	if set, err := namespace.GuardSet(ctx, nft, a.Guard); err == nil && !set {
+		switch {
+		case a.Guard == link.GuardTable:
+			return nil, errors.New("the guard against packets in clear is gone")
+		case a.Guard == link.GuardPolicies && len(plan.Guard.Peers) > 0:
+			// Libreswan 5 flushes this kind whenever systemd restarts it: no reason to drop the tunnels.
+			again = &spec.Again{Reason: "the guard's policies are gone"}
 		}
 	}
 	if r.chained {
-		return nil
+		return again, nil
 	}
 	host, err := link.ObserveHost(r.owner)
 	switch {
 	case err != nil:
-		return err
+		return nil, err
 	case host == nil:
-		return fmt.Errorf("interface %s is gone", r.owner.Name)
+		return nil, fmt.Errorf("interface %s is gone", r.owner.Name)
 	case !host.Up:
-		return fmt.Errorf("interface %s is down", r.owner.Name)
+		return nil, fmt.Errorf("interface %s is down", r.owner.Name)
 	case a.Bridge != "" && host.Bridge != a.Bridge:
-		return fmt.Errorf("interface %s is not in bridge %s", r.owner.Name, a.Bridge)
+		return nil, fmt.Errorf("interface %s is not in bridge %s", r.owner.Name, a.Bridge)
 	}
-	return nil
+	return again, nil
 }
 
 // checkDaemon wants a daemon that answers and has every conn that it accepted. One that systemd has just restarted gets

@@ -32,6 +32,9 @@ func (c *change) connections(ctx context.Context, d *pluto.Daemon) error {
 	if len(wanted) == 0 {
 		return c.stop(ctx, d)
 	}
+	if c.left {
+		return nil
+	}
 	if err := c.folders(); err != nil {
 		return err
 	}
@@ -247,6 +250,16 @@ func (c *change) stop(ctx context.Context, d *pluto.Daemon) error {
 	}
 	if err := d.Stop(ctx); err != nil {
 		return err
+	}
+	if _, err := os.Stat(d.NSS()); err == nil { // one ran, and where it was killed its policies and states are left
+		if err := c.namespace.Flush(); err != nil {
+			return err
+		}
+		if c.attachment.Guard == link.GuardPolicies {
+			if err := c.guard(ctx, c.plan.Guard); err != nil {
+				return err
+			}
+		}
 	}
 	for _, name := range []string{"etc", "conns", "run", "nss"} {
 		if err := os.RemoveAll(filepath.Join(c.folder.Path, name)); err != nil {

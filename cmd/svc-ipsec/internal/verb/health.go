@@ -3,6 +3,7 @@ package verb
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -25,33 +26,49 @@ const (
 
 // view is what was asked of a daemon: nothing, if there is none, or none that the installed tools can talk to.
 type view struct {
-	conns map[string]pluto.Conn
-	up    map[string]pluto.Traffic
-	build *pluto.Build // nil: the daemon is of the installed one
+	conns   map[string]pluto.Conn
+	up      map[string]pluto.Traffic
+	orphans []string     // conns whose tunnel stands and is dead: they are not up
+	build   *pluto.Build // nil: the daemon is of the installed one
 }
 
 // see asks the daemon of a container that has something to run.
 func see(ctx context.Context, wanted []*config.Connection, d *pluto.Daemon) (*view, error) {
-	v := new(view)
 	if len(wanted) == 0 {
-		return v, nil
+		return new(view), nil
 	}
-	var err error
-	if v.build, err = d.Outdated(ctx); err != nil {
+	build, err := d.Outdated(ctx)
+	if err != nil {
 		return nil, err
 	}
-	if !v.build.Compatible() {
-		v.up = map[string]pluto.Traffic{}
+	if !build.Compatible() {
+		v := &view{up: map[string]pluto.Traffic{}, build: build}
 		for _, conn := range push.Up(d.Folder) { // as it told by itself
 			v.up[conn] = pluto.Traffic{}
 		}
 		return v, nil
 	}
-	if v.conns, err = d.Status(ctx); err != nil {
+	conns, err := d.Status(ctx)
+	if err != nil {
 		return nil, err
 	}
-	v.up, err = d.Traffic(ctx)
-	return v, err
+	return viewOf(ctx, d, conns, build)
+}
+
+// viewOf is the view of a daemon that has told its conns.
+func viewOf(ctx context.Context, d *pluto.Daemon, conns map[string]pluto.Conn, build *pluto.Build) (*view, error) {
+	up, err := d.Traffic(ctx)
+	if err != nil {
+		return nil, err
+	}
+	v := &view{conns: maps.Clone(conns), up: up, build: build}
+	for name, conn := range conns {
+		if conn.Orphaned {
+			v.orphans = append(v.orphans, name)
+			delete(v.up, name)
+		}
+	}
+	return v, nil
 }
 
 // only forgets the tunnels that join other networks than the wanted pair of their name: those of an edit that failed later.
@@ -67,7 +84,8 @@ func (v *view) only(wanted []*config.Connection, loaded map[string]config.Networ
 
 // health says how a container does. A tunnel that is not up is no failure of the container.
 func health(ctx context.Context, c *config.Configuration, d *pluto.Daemon, v *view, refused map[string]string, a *container.Attachment, why bool) *spec.Health {
-	h := &spec.Health{Code: spec.Running, Again: soonest(nextLook(c.Found, time.Now()))}
+	now := time.Now()
+	h := &spec.Health{Code: spec.Running, Again: soonest(nextLook(c.Found, now), nextTry(refused, c.Found.At, now))}
 	wanted := c.Wanted()
 	var messages []string
 	if len(wanted) == 0 {

@@ -82,7 +82,7 @@ func (c *change) guard(ctx context.Context, g link.Guard) error {
 	}
 	c.attachment.Guard, c.attachment.GuardReason = c.namespace.SetGuard(ctx, c.tools.NFT, g)
 	if reason := c.attachment.GuardReason; reason != "" {
-		does := "packets in clear are blocked by XFRM policies, which a restart of Libreswan 5 flushes"
+		does := "packets in clear are blocked by XFRM policies, which are away from a restart of Libreswan 5 until the next CHECK"
 		if c.attachment.Guard == link.GuardNone {
 			does = "packets in clear are not blocked"
 		}
@@ -118,7 +118,7 @@ func (c *change) oldPlan(loaded map[string][]byte) *link.Plan {
 		return nil
 	}
 	old.configuration.Found, old.configuration.Loaded = c.last, networks(loaded)
-	old.configuration.Resolve(standing(loaded))
+	old.configuration.Resolve(stood(loaded, ranLast(c.folder)))
 	plan, err := old.plan()
 	if err != nil {
 		return nil

@@ -64,8 +64,11 @@ func (c *change) result() (types.Result, error) {
 		return c.request.previous, nil
 	}
 	host, err := link.ObserveHost(c.request.owner)
-	if err != nil || host == nil {
-		return nil, fmt.Errorf("look for %s: gone (%w)", c.request.owner.Name, err)
+	if err == nil && host == nil {
+		err = fmt.Errorf("interface %s: gone", c.request.owner.Name)
+	}
+	if err != nil {
+		return nil, err
 	}
 	namespace, err := link.Open(c.attachment.Namespace)
 	if err != nil {

@@ -1,0 +1,71 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// A kill between the making of the pair and its owner tag.
+func TestAPairWithoutItsTagIsMadeAnewOrRemoved(t *testing.T) {
+	onGround(t)
+	c := newContainer(t, "vpn-cut")
+	cut := func(kind ...string) {
+		sh(t, "ip", append([]string{"-n", c.name, "link", "add", "svc-outside", "type"}, kind...)...)
+	}
+	cut("veth", "peer", "name", "svc0")
+	c.must("ADD")
+	c.must("CHECK")
+	contains(t, "the veth", sh(t, "ip", "-d", "link", "show", c.name), "alias by-hand:vpn-cut:vpn-cut-id")
+	c.must("DEL")
+	cut("veth", "peer", "name", "svc0")
+	c.must("DEL")
+	if inside := sh(t, "ip", "-n", c.name, "-br", "link"); strings.Count(inside, "\n") != 1 {
+		t.Errorf("left inside: %s", inside)
+	}
+	cut("bridge")
+	sh(t, "ip", "-n", c.name, "link", "add", "svc0", "type", "bridge")
+	c.fails("ADD", 999, "the namespace has an interface of that name")
+	contains(t, "what is not ours", sh(t, "ip", "-n", c.name, "-br", "link"), "svc-outside", "svc0")
+}
+
+// A kill between the first word of whose the container is and the pin of its namespace.
+func TestANamespaceThatWasNotPinnedIsPinnedByTheNextADD(t *testing.T) {
+	onGround(t)
+	c := newContainer(t, "vpn-unpinned")
+	named := c.namespace
+	sleeper := exec.Command("ip", "netns", "exec", c.name, "sleep", "300")
+	if err := sleeper.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = sleeper.Process.Kill(); _ = sleeper.Wait() }()
+	var inside, info syscall.Stat_t
+	if err := syscall.Stat(named, &inside); err != nil {
+		t.Fatal(err)
+	}
+	c.namespace = fmt.Sprintf("/proc/%d/ns/net", sleeper.Process.Pid)
+	eventually(t, "the process is inside", func() bool { return syscall.Stat(c.namespace, &info) == nil && info.Ino == inside.Ino })
+	folder := "/run/svc-ipsec/" + c.name
+	if err := os.MkdirAll(folder, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	attachment := fmt.Sprintf(`{"version":1,"network":"by-hand","containerId":"vpn-unpinned-id","interface":"svc0","namespace":%q,"inode":%d}`, c.namespace, inside.Ino)
+	if err := os.WriteFile(folder+"/attachment.json", []byte(attachment), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c.must("ADD")
+	if path := c.property("NetworkNamespacePath"); path != folder+"/netns" {
+		t.Errorf("the unit got %s", path)
+	}
+	_ = sleeper.Process.Kill()
+	_ = sleeper.Wait()
+	c.namespace = named
+	c.must("CHECK")
+	c.must("ADD")
+	c.must("CHECK")
+	c.must("DEL")
+	c.gone()
+}

@@ -1,0 +1,91 @@
+package verb
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/container"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/pluto"
+)
+
+// talking is a daemon with the given status and traffic status; said is what it was told.
+func talking(t *testing.T, status, traffic string) (d *pluto.Daemon, said func() string) {
+	t.Helper()
+	dir := t.TempDir()
+	whack, calls := filepath.Join(dir, "whack"), filepath.Join(dir, "calls")
+	put(t, whack, `#!/bin/sh
+shift 2
+case "$*" in
+--status) cat <<END
+`+status+`
+END
+;;
+--trafficstatus) cat <<END
+`+traffic+`
+END
+;;
+*) echo "$*" >>`+calls+` ;;
+esac
+`, 0o700)
+	return &pluto.Daemon{Tools: pluto.Tools{Whack: whack}, Folder: dir}, func() string {
+		text, _ := os.ReadFile(calls)
+		return strings.TrimSpace(string(text))
+	}
+}
+
+// Of orphan-0-0 the daemon still has its half, without the IKE SA that went with the changed conn.
+func TestWhatWentDownWithAChangedConnIsBegunAgain(t *testing.T) {
+	d, said := talking(t, `"up-0-0":     oriented; my_ip=unset
+"orphan-0-0":     oriented; my_ip=unset
+#2: "up-0-0":500 STATE_V2_ESTABLISHED_CHILD_SA (established Child SA); newest; eroute owner; IKE SA #1; idle;
+#1: "up-0-0":500 STATE_V2_ESTABLISHED_IKE_SA (established IKE SA); newest; idle;
+#3: "orphan-0-0":500 STATE_V2_ESTABLISHED_CHILD_SA (established Child SA); newest; eroute owner; IKE SA #9; idle;`,
+		`#2: "up-0-0", type=ESP, add_time=1700000000, inBytes=84, outBytes=84
+#3: "orphan-0-0", type=ESP, add_time=1700000000, inBytes=84, outBytes=84`)
+	same := []pluto.Spec{{Name: "up-0-0", Start: true}, {Name: "orphan-0-0", Start: true}, {Name: "peers-0-0"}, {Name: "never-0-0", Start: true}}
+	before := map[string]pluto.Traffic{"up-0-0": {}, "orphan-0-0": {}, "peers-0-0": {}}
+	if err := new(change).reviveSiblings(t.Context(), d, same, before); err != nil {
+		t.Fatal(err)
+	}
+	if got := said(); got != "--name orphan-0-0 --terminate\n--name orphan-0-0 --asynchronous --initiate" {
+		t.Errorf("told %q", got)
+	}
+}
+
+func TestATunnelWithoutItsIKESAIsNotUp(t *testing.T) {
+	d, _ := talking(t, "", `#3: "orphan-0-0", type=ESP, add_time=1700000000, inBytes=84, outBytes=84`)
+	v, err := viewOf(t.Context(), d, map[string]pluto.Conn{"orphan-0-0": {Orphaned: true}, "a-0-0": {}}, nil)
+	if err != nil || len(v.up) != 0 || len(v.conns) != 2 || len(v.orphans) != 1 {
+		t.Errorf("%+v, %v", v, err)
+	}
+}
+
+// The ADD before this one wrote the file of the keys, and failed before the daemon read it.
+func TestTheKeyOfAConnThatGoesIsForgotten(t *testing.T) {
+	d, said := talking(t, `"a-0-0":     oriented; my_ip=unset`, "")
+	c := &change{folder: &container.Folder{Path: d.Folder}, refused: map[string]string{}}
+	var err error
+	if c.request, err = decode(ask(whole)); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"conns", "run"} {
+		if err := c.folder.Dir(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := c.folder.Write("conns/a-0-0.conf", []byte("conn a-0-0\n")); err != nil {
+		t.Fatal(err)
+	}
+	files, err := d.Loaded()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.exchange(t.Context(), d, nil, nil, files, false); err != nil {
+		t.Fatal(err)
+	}
+	if got := said(); got != "--rereadsecrets\n--name a-0-0 --delete" {
+		t.Errorf("told %q", got)
+	}
+}

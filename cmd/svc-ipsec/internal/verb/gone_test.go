@@ -1,0 +1,33 @@
+package verb
+
+import (
+	"context"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/containernetworking/cni/pkg/skel"
+
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/container"
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+)
+
+func TestWhatIsGoneIsNamed(t *testing.T) {
+	owner := spec.Owner{Network: "n", Name: "vpn-gone", ContainerID: "c"}
+	folder, err := container.Open(context.Background(), filepath.Join(t.TempDir(), "svc-ipsec"), owner.Name, time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer folder.Close()
+	if err := folder.SetAttachment(container.Attachment{Network: "n", ContainerID: "c", Interface: "svc0"}); err != nil {
+		t.Fatal(err)
+	}
+	_, err = new(Executable).check(context.Background(), &skel.CmdArgs{ContainerID: "c", IfName: "svc0"}, owner, folder)
+	if want := "configuration in " + folder.Path + ": gone"; err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+	_, err = (&change{request: &request{owner: owner}}).result()
+	if want := "interface vpn-gone: gone"; err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+}

@@ -1,0 +1,85 @@
+package verb
+
+import (
+	"bytes"
+	"encoding/json"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/container"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/render"
+)
+
+// ranFile keeps which connections the last good ADD chose to run, by their places in its document. Of two that cannot run
+// beside each other the same one stays, though the daemon refused it, or a later ADD got no further than to take it out.
+const ranFile = "ran.json"
+
+func (c *change) setRan() error {
+	ran := map[string]string{}
+	for _, connection := range c.request.configuration.Wanted() {
+		ran[connection.Place()] = connection.Alias()
+	}
+	text, err := json.Marshal(ran)
+	if err != nil {
+		return err
+	}
+	_, err = c.folder.Write(ranFile, text)
+	return err
+}
+
+// ranLast reads that back; nothing, if an older version made the container.
+func ranLast(f *container.Folder) map[string]string {
+	ran := map[string]string{}
+	if text, err := os.ReadFile(filepath.Join(f.Path, ranFile)); err == nil {
+		_ = json.Unmarshal(text, &ran)
+	}
+	return ran
+}
+
+// standing tells of each connection that ADD is given whether it runs already, and whether as it is wanted.
+func standing(loaded map[string][]byte, ran map[string]string) func(*config.Connection) config.Standing {
+	known := slices.Collect(maps.Values(ran))
+	return func(c *config.Connection) config.Standing {
+		unchanged := func(p config.Pair) bool { return bytes.Equal(loaded[p.Conn], render.Conn(c, p)) }
+		switch {
+		case !slices.ContainsFunc(c.Pairs(), func(p config.Pair) bool { return !unchanged(p) }):
+			return config.Unchanged
+		case slices.Contains(known, c.Alias()) || runs(loaded, c.Alias()):
+			return config.Edited
+		default:
+			return config.New
+		}
+	}
+}
+
+// stood tells it of the configuration that the last good ADD was given: what that chose, runs.
+func stood(loaded map[string][]byte, ran map[string]string) func(*config.Connection) config.Standing {
+	now := standing(loaded, ran)
+	if len(ran) == 0 {
+		return now
+	}
+	return func(c *config.Connection) config.Standing {
+		if ran[c.Place()] == c.Alias() {
+			return config.Unchanged
+		}
+		return min(now(c), config.Edited)
+	}
+}
+
+// numbers are what a pair's name has behind its connection's.
+var numbers = regexp.MustCompile(`^[0-9]+-[0-9]+$`)
+
+// runs says whether a connection has a conn that the daemon accepted.
+func runs(loaded map[string][]byte, alias string) bool {
+	for conn := range loaded {
+		if rest, ok := strings.CutPrefix(conn, alias+"-"); ok && numbers.MatchString(rest) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,81 @@
+package verb
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/container"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/render"
+)
+
+// Two connections that cannot run beside each other: a runs, and b, which is new, stands before it in the document.
+func TestTheSameOneOfTwoStaysWhateverBecameOfItsConns(t *testing.T) {
+	const a, b = `{"id":"a","peerAddress":"192.0.2.2","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.2.0.0/24"],"psk":"k"%s}`,
+		`{"id":"b","peerAddress":"192.0.2.2","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.3.0.0/24"],"psk":"k","ikePolicy":{"ikeVersion":"v1"}}`
+	read := func(connections ...string) *config.Configuration {
+		t.Helper()
+		c, err := config.Decode([]byte(`{"externalIps":["192.0.2.1"],"connections":[` + strings.Join(connections, ",") + `]}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	runs := func(what string, c *config.Configuration, ids string) {
+		t.Helper()
+		var got []string
+		for _, connection := range c.Wanted() {
+			got = append(got, connection.ID)
+		}
+		if strings.Join(got, " ") != ids {
+			t.Errorf("%s: %v run, want %s", what, got, ids)
+		}
+	}
+	before, edited := strings.Replace(a, "%s", "", 1), strings.Replace(a, "%s", `,"mtu":1400,"ikePolicy":{"pfs":"group15"}`, 1)
+	f := &container.Folder{Path: t.TempDir()}
+	c := &change{folder: f, request: &request{configuration: read(before)}}
+	c.request.configuration.Resolve(nil)
+	loaded := map[string][]byte{}
+	for _, connection := range c.request.configuration.Wanted() {
+		for _, pair := range connection.Pairs() {
+			loaded[pair.Conn] = render.Conn(connection, pair)
+		}
+	}
+
+	// An older version wrote down no choice: what is loaded tells.
+	next := read(b, edited)
+	next.Resolve(standing(loaded, ranLast(f)))
+	runs("ADD after an older version", next, "a")
+	last := read(b, before)
+	last.Resolve(stood(loaded, ranLast(f)))
+	runs("CHECK after an older version", last, "a")
+
+	// The daemon refuses a's new form.
+	c.request.configuration = next
+	if err := c.setRan(); err != nil {
+		t.Fatal(err)
+	}
+	none := map[string][]byte{}
+	for _, verb := range []func(map[string][]byte, map[string]string) func(*config.Connection) config.Standing{standing, stood} {
+		again := read(b, edited)
+		again.Resolve(verb(none, ranLast(f)))
+		runs("after a refusal", again, "a")
+	}
+
+	// An ADD of b alone took a out, loaded b, and failed: CHECK goes by the document before.
+	alone := read(b)
+	alone.Resolve(nil)
+	for _, pair := range alone.Connections[0].Pairs() {
+		none[pair.Conn] = render.Conn(&alone.Connections[0], pair)
+	}
+	again := read(b, edited)
+	again.Resolve(stood(none, ranLast(f)))
+	runs("CHECK after an ADD that failed", again, "a")
+
+	// Two of one id: the place tells which.
+	twice := read(strings.Replace(b, `"b"`, `"a"`, 1), edited)
+	twice.Resolve(stood(none, ranLast(f)))
+	if twice.Connections[0].Refused == nil || twice.Connections[1].Refused != nil {
+		t.Errorf("of one id: %v, %v", twice.Connections[0].Refused, twice.Connections[1].Refused)
+	}
+}

@@ -1,0 +1,128 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+const tools = "/usr/libexec/ipsec/"
+
+// instead puts a script in the place of one of Libreswan's programs, which is then called so with .real behind it; undo puts it back.
+func instead(t *testing.T, program, script string) (undo func()) {
+	t.Helper()
+	path := tools + program
+	if err := os.Rename(path, path+".real"); err != nil {
+		t.Fatal(err)
+	}
+	undo = func() { _ = os.Rename(path+".real", path) }
+	t.Cleanup(undo)
+	if err := os.WriteFile(path, []byte("#!/bin/sh\n"+script+"\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return undo
+}
+
+const (
+	siteA = `{"id":"a","peerAddress":"200.200.200.2","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.2.0.0/24"],"psk":"k","ikePolicy":{"pfs":"%s"}}`
+	siteB = `{"id":"b","peerAddress":"200.200.200.2","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.3.0.0/24"],"psk":"k"}`
+)
+
+// What the daemon refuses keeps its place before one that cannot run beside it, in CHECK as in ADD, and is tried again.
+func TestWhatTheDaemonRefusesGivesItsPlaceToNobody(t *testing.T) {
+	onGround(t)
+	c := newContainer(t, "vpn-place")
+	c.configuration = documentOf(fmt.Sprintf(siteA, "group14"))
+	c.must("ADD")
+	undo := instead(t, "addconn", `case " $* " in *" a-0-0 "*) exit 36 ;; esac; exec "$0.real" "$@"`)
+	c.configuration = documentOf(siteB, fmt.Sprintf(siteA, "group15"))
+	for _, verb := range []string{"ADD", "CHECK", "CHECK", "ADD", "CHECK"} {
+		c.must(verb)
+		h := c.health()
+		contains(t, verb+": the reason of b", h.Connections[0].Reason, `ikePolicy: connection "a"`)
+		contains(t, verb+": the reason of a", h.Connections[1].Reason, "pluto refused it")
+		if h.Again == nil || h.Again.After < 290 || h.Again.After > 300 {
+			t.Errorf("%s: again %+v, want some 300 s", verb, h.Again)
+		}
+	}
+	undo()
+	c.must("ADD")
+	if all := serials(c.whack("--status")); all["a-0-0"] == "" || len(all) != 1 {
+		t.Errorf("conns %v", all)
+	}
+	c.must("CHECK")
+}
+
+// An addconn that is killed says nothing of the conn that it was given: the ADD fails, and the next one loads it.
+func TestAnADDWhoseAddconnIsKilledFailsAndIsDoneByTheNext(t *testing.T) {
+	onGround(t)
+	c := newContainer(t, "vpn-killed")
+	c.configuration = documentOf(siteB)
+	c.must("ADD")
+	before := serials(c.whack("--status"))["b-0-0"]
+	c.configuration = documentOf(siteB, fmt.Sprintf(siteA, "group14"))
+	undo := instead(t, "addconn", `kill -KILL $$`)
+	c.fails("ADD", 999, "load conns: addconn: signal: killed")
+	c.must("CHECK")
+	undo()
+	c.must("ADD")
+	if all := serials(c.whack("--status")); all["a-0-0"] == "" || all["b-0-0"] != before {
+		t.Errorf("conns %v, of b before %s", all, before)
+	}
+	c.must("CHECK")
+}
+
+// After an upgrade of Libreswan an edit waits for the daemon's end; until then it touches nothing, however often it is tried.
+func TestAnEditThatWaitsForADaemonOfAnotherVersionTouchesNothing(t *testing.T) {
+	onGround(t)
+	version := strings.Fields(sh(t, tools+"pluto", "--version"))[1]
+	if version != "4.10" {
+		t.Skip("requires Libreswan 4.10, whose version the test writes over: " + version)
+	}
+	c := newContainer(t, "vpn-waits")
+	c.configuration = documentOf(siteB)
+	c.must("ADD")
+	undo := instead(t, "addconn", `case " $* " in *" a-0-0 "*) exit 36 ;; esac; exec "$0.real" "$@"`)
+	good := documentOf(siteB, strings.Replace(fmt.Sprintf(siteA, "group14"), "200.200.200.2", "200.200.200.7", 1))
+	c.configuration = good
+	c.must("ADD")
+	undo()
+	instead(t, "pluto", "") // the daemon that runs goes on with the file that is moved away
+	sh(t, "sh", "-c", "sed s/4.10/4.11/g "+tools+"pluto.real >"+tools+"pluto")
+	secrets := func() string {
+		t.Helper()
+		return sh(t, "cat", "/run/svc-ipsec/vpn-waits/etc/ipsec.secrets")
+	}
+	keys, pid := secrets(), c.property("MainPID")
+
+	monitor := exec.Command("ip", "-4", "-n", c.name, "monitor", "address", "route", "neigh") // IPv6 has news of its own while a link is new
+	var events strings.Builder
+	monitor.Stdout = &events
+	if err := monitor.Start(); err != nil {
+		t.Fatal(err)
+	}
+	guard, port := c.guard(), c.port
+	c.configuration = documentOf(strings.Replace(siteB, "10.3.0.0", "10.33.0.0", 1))
+	for range 2 {
+		c.port = `{"addresses":["169.254.0.5/30"],"mac":"02:00:00:00:00:05"}`
+		c.fails("ADD", 103, "the daemon runs Libreswan 4.10, and 4.11 is installed by now: svc-supervisor restart vpn-waits replaces it, its tunnels are down meanwhile; the change is made then")
+		c.port = port
+		c.must("CHECK")
+	}
+	_ = monitor.Process.Signal(os.Interrupt)
+	_ = monitor.Wait()
+	if events.String() != "" || c.guard() != guard || secrets() != keys {
+		t.Errorf("it touched:\n%s", events.String())
+	}
+
+	// What edits nothing is let pass, though the daemon refused a conn.
+	c.configuration, c.port = good, port
+	c.must("ADD")
+	contains(t, "the reason", c.health().Connections[1].Reason, "pluto refused it")
+	if secrets() != keys || c.property("MainPID") != pid {
+		t.Error("the daemon, or its keys, are others now")
+	}
+	c.must("CHECK")
+}
