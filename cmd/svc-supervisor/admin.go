@@ -89,6 +89,7 @@ func setSetting(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	nameDefaultNSDB(c)
 	return administer(c, func(ctx context.Context, nsdb watch.Admin) error {
 		return nsdb.SetSetting(ctx, scope, key, value)
 	})
@@ -137,6 +138,7 @@ func setHost(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	nameDefaultNSDB(c)
 	return administer(c, func(ctx context.Context, nsdb watch.Admin) error { return nsdb.SetHost(ctx, host, field, n) })
 }
 
@@ -149,6 +151,13 @@ func administer(c *cli.Context, work func(context.Context, watch.Admin) error) e
 	ctx, cancel := context.WithTimeout(c.Context, adminTimeout)
 	defer cancel()
 	return errors.Join(work(ctx, nsdb), nsdb.Close())
+}
+
+// nameDefaultNSDB tells which NSDB a command works on where nobody named one: the supervisor's may be another.
+func nameDefaultNSDB(c *cli.Context) {
+	if !c.IsSet(nsdbFlag.Name) {
+		fmt.Fprintf(c.App.ErrWriter, "svc-supervisor: NSDB: %s (the default)\n", c.String(nsdbFlag.Name))
+	}
 }
 
 // wrap puts the command in front of its error.

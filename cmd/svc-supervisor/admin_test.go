@@ -92,6 +92,36 @@ func TestAnNSDBIsCarriedToAnother(t *testing.T) {
 	}
 }
 
+func TestACommandThatWritesNamesTheNSDBThatNobodyNamed(t *testing.T) {
+	t.Setenv("SVC_NSDB", "") // put back at the end
+	os.Unsetenv("SVC_NSDB")
+	was := nsdbFlag.Value
+	t.Cleanup(func() { nsdbFlag.Value = was })
+	dir, url := nsdbDir(t)
+	nsdbFlag.Value = url
+	path := filepath.Join(dir, "objects.json")
+	said := "svc-supervisor: NSDB: " + url + " (the default)\n"
+	for _, r := range []struct {
+		words []string
+		want  string
+	}{
+		{[]string{"config", "set", "--host-id", "h", "log-level", "debug"}, said},
+		{[]string{"host", "set", "--host-id", "h", "container-weight", "1"}, said},
+		{[]string{"nsdb", "export", path}, said + "5 objects written to " + path + "\n"},
+		{[]string{"nsdb", "import", path}, said + "5 objects read from " + path + "\n"},
+		{[]string{"config", "get", "--host-id", "h", "log-level"}, ""},
+		{[]string{"host", "set", "--nsdb", url, "--host-id", "h", "container-weight", "1"}, ""},
+	} {
+		if _, stderr, err := svcSupervisor(r.words...); err != nil || stderr != r.want {
+			t.Errorf("%v: %q %v", r.words, stderr, err)
+		}
+	}
+	t.Setenv("SVC_NSDB", url)
+	if _, stderr, err := svcSupervisor("config", "set", "--host-id", "h", "log-level", "debug"); err != nil || stderr != "" {
+		t.Errorf("named by the variable: %q %v", stderr, err)
+	}
+}
+
 func TestACommandForTheNSDBIsRefusedInOneLine(t *testing.T) {
 	dir, url := nsdbDir(t)
 	file := func(content string) string {

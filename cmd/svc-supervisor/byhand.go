@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 
 	"github.com/google/renameio/v2"
 
@@ -118,7 +119,7 @@ func (h *byHand) removeNamespace(ctx context.Context) error {
 func ipNetns(ctx context.Context, what string, name spec.Name) error {
 	output, err := exec.CommandContext(ctx, "ip", "netns", what, string(name)).CombinedOutput()
 	if err != nil {
-		return fmt.Errorf("ip netns %s %s: %w: %s", what, name, err, output)
+		return fmt.Errorf("ip netns %s %s: %w: %s", what, name, err, oneCell(strings.TrimSpace(string(output))))
 	}
 	return nil
 }

@@ -51,7 +51,8 @@ type byHand struct {
 	verb      spec.Verb
 	name      spec.Name
 	conf      *spec.Conf
-	recorded  bool // the container is the supervisor's
+	recorded  bool   // the container is the supervisor's
+	madeBy    string // then the executable that its record names
 	folder    *handFolder
 	inventory *plugin.Inventory
 	deadline  time.Duration
@@ -81,7 +82,7 @@ func execVerb(c *cli.Context) error {
 	if err := h.findConf(c); err != nil {
 		return err
 	}
-	executable, ok := h.inventory.Select(h.conf.Container.ServiceType)
+	executable, ok := h.inventory.ForRecorded(h.conf.Container.ServiceType, h.madeBy)
 	if !ok {
 		return fmt.Errorf("no executable serves type %s; see svc-supervisor plugins", h.conf.Container.ServiceType)
 	}
@@ -100,10 +101,13 @@ func (h *byHand) findConf(c *cli.Context) error {
 		if entry.Name != h.name || entry.Record != nil && entry.Record.Phase == statedir.Deleted {
 			continue
 		}
-		if h.verb != spec.Check || entry.Record == nil || entry.Record.Conf == nil {
+		if h.verb == spec.Check && entry.Record == nil {
+			return fmt.Errorf("%s %s: %w", h.verb, h.name, entry.Err)
+		}
+		if h.verb != spec.Check || entry.Record.Conf == nil {
 			return fmt.Errorf("%s is the supervisor's container: unbind it in the NSDB to have it removed", h.name)
 		}
-		h.recorded = true
+		h.recorded, h.madeBy = true, entry.Record.Executable.Path
 		conf := *entry.Record.Conf
 		conf.PrevResult = entry.Record.Result
 		h.conf = &conf

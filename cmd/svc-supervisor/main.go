@@ -15,7 +15,7 @@ import (
 var version = "0.1.0"
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	ctx, stop := untilSignal(context.Background())
 	defer stop()
 	if err := newApp().RunContext(ctx, os.Args); err != nil {
 		fmt.Fprintf(os.Stderr, "svc-supervisor: %v\n", err)
@@ -23,13 +23,22 @@ func main() {
 	}
 }
 
+// untilSignal is a context that ends at SIGTERM or SIGINT. The next one ends the process at once.
+func untilSignal(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
+	context.AfterFunc(ctx, stop)
+	return ctx, stop
+}
+
 func newApp() *cli.App {
-	return &cli.App{
+	app := &cli.App{
 		Name:            "svc-supervisor",
 		Usage:           "run the service containers that the NSDB binds to this host",
 		Version:         version,
 		HideHelpCommand: true,
 		ExitErrHandler:  func(*cli.Context, error) {}, // main prints it, once
+		Action:          noCommand,
+		OnUsageError:    usageError(""),
 		Commands: []*cli.Command{
 			runCommand(),
 			psCommand(),
@@ -42,4 +51,6 @@ func newApp() *cli.App {
 			nsdbCommand(),
 		},
 	}
+	onUsageError("", app.Commands)
+	return app
 }

@@ -1,15 +1,19 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"flag"
+	"fmt"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -29,6 +33,48 @@ func svcSupervisor(args ...string) (stdout, stderr string, err error) {
 	app.Writer, app.ErrWriter = &out, &errOut
 	err = app.Run(append([]string{"svc-supervisor"}, args...))
 	return out.String(), errOut.String(), err
+}
+
+// It plays the program itself where the variable is set.
+func TestTheSecondSignalEndsTheProcessAtOnce(t *testing.T) {
+	const role = "SVC_TEST_WAIT_FOR_SIGNAL"
+	if os.Getenv(role) != "" {
+		ctx, stop := untilSignal(t.Context())
+		defer stop()
+		fmt.Println("started")
+		<-ctx.Done()
+		fmt.Println("stopping")
+		time.Sleep(time.Minute)
+		return
+	}
+	program := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$")
+	program.Env = append(os.Environ(), role+"=1")
+	stdout, err := program.StdoutPipe()
+	if err == nil {
+		err = program.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	kill := time.AfterFunc(10*time.Second, func() { _ = program.Process.Kill() })
+	defer kill.Stop()
+	signalled := func() bool { return program.Process.Signal(syscall.SIGTERM) == nil }
+	for lines := bufio.NewScanner(stdout); lines.Scan(); {
+		switch lines.Text() {
+		case "started":
+			signalled()
+		case "stopping":
+			go func() { // one that comes in the same moment may still be the first
+				for signalled() {
+					time.Sleep(10 * time.Millisecond)
+				}
+			}()
+		}
+	}
+	_ = program.Wait()
+	if status := program.ProcessState.Sys().(syscall.WaitStatus); status.Signal() != syscall.SIGTERM {
+		t.Errorf("it ended with %v", program.ProcessState)
+	}
 }
 
 // golden compares with a file in testdata. UPDATE=1 in the environment writes it.
@@ -130,7 +176,7 @@ func TestPsAsksTheSupervisor(t *testing.T) {
 		t.Errorf("%q", stderr)
 	}
 	var view api.Containers
-	if err := json.Unmarshal([]byte(asJSON), &view); err != nil || len(view.Containers) != len(sampleRows()) || view.Host.ID != "h" {
+	if err := json.Unmarshal([]byte(asJSON), &view); err != nil || len(view.Containers) != len(sampleRows()) || view.Host == nil || view.Host.ID != "h" {
 		t.Errorf("%s, %v", asJSON, err)
 	}
 	if want := "{\n  \"executables\": [],\n  \"refused\": []\n}\n"; plugins != want {
@@ -161,6 +207,9 @@ func TestPsWithoutASupervisorTellsTheRecords(t *testing.T) {
 	var view api.Containers
 	if err := json.Unmarshal([]byte(stdout), &view); err != nil {
 		t.Fatal(err)
+	}
+	if strings.Contains(stdout, `"host"`) {
+		t.Errorf("a host of which nothing is known: %s", stdout)
 	}
 	if rows := view.Containers; len(rows) != 2 || rows[0].Name != "bad" || rows[0].Status != "UNKNOWN" || rows[0].Reason == "" ||
 		rows[1].Name != "vpn" || rows[1].Status != "HELD" || rows[1].Version != "1.4.0" {
@@ -193,12 +242,21 @@ func TestWhatTheCommandLineDoesNotAllowIsRefusedByName(t *testing.T) {
 		{"a word that ps would ignore", []string{"ps", "vpn"}, `ps argument "vpn"`},
 		{"a word that run would ignore", []string{"run", "now"}, `run argument "now"`},
 		{"a word that plugins would ignore", []string{"plugins", "x"}, `plugins argument "x"`},
-		{"an unknown flag", []string{"ps", "--colour"}, "colour"},
+		{"an unknown flag", []string{"ps", "--colour"}, `ps flag "--colour": allowed: --output, --run-dir, --state-dir, --help`},
+		{"an unknown flag of a command below", []string{"host", "set", "-x"}, `host set flag "-x": allowed: --nsdb, --host-id, --help`},
+		{"a flag before the command", []string{"--nsdb", "file:///x", "ps"}, `flag "--nsdb": allowed: --help, --version`},
+		{"a flag without its value", []string{"ps", "--run-dir"}, "ps: flag needs an argument: -run-dir"},
+		{"a value that is no number", []string{"run", "--parallel", "many"}, `run: invalid value "many" for flag -parallel`},
+		{"none at once", []string{"run", "--parallel", "0"}, `--parallel "0": allowed: 1 or more`},
+		{"less than none at once", []string{"run", "--parallel", "-1"}, `--parallel "-1": allowed: 1 or more`},
+		{"an unknown command", []string{"foo"}, `command "foo": allowed: run, ps, plugins, restart, exec, validate, config, host, nsdb`},
+		{"a command in capital letters", []string{"PS", "-o", "json"}, `command "PS": allowed: run, ps`},
 		{"a relative plugin path", []string{"plugins", "--run-dir", dir, "--plugin-path", "/a:b"}, `--plugin-path "b"`},
 		{"an empty plugin path", []string{"plugins", "--run-dir", dir, "--plugin-path", ""}, `--plugin-path ""`},
 		{"a time of nothing", []string{"run", "--check-interval", "0s"}, `--check-interval "0s"`},
 		{"a negative time", []string{"run", "--verb-timeout", "-1s"}, `--verb-timeout "-1s"`},
-		{"a log level that is none", []string{"run", "--log-level", "loud"}, `log level "loud"`},
+		{"a log level that is none", []string{"run", "--log-level", "loud"}, `--log-level "loud": allowed: debug`},
+		{"a logger that is none", []string{"run", "--log-level", "info,container=debug"}, `--log-level "container=debug": allowed: debug`},
 		{"a hostile host id", []string{"run", "--host-id", "../x"}, `--host-id "../x"`},
 		{"an agent that no directory knows of", []string{"run", "--host-id", "h", "--adopt-agent-leftovers"}, "--adopt-agent-leftovers"},
 		{"no verb", []string{"exec"}, "arguments"},
@@ -207,11 +265,21 @@ func TestWhatTheCommandLineDoesNotAllowIsRefusedByName(t *testing.T) {
 		{"two directories", []string{"validate", "a", "b"}, "validate argument"},
 	} {
 		t.Run(r.name, func(t *testing.T) {
-			_, _, err := svcSupervisor(r.args...)
+			stdout, _, err := svcSupervisor(r.args...)
 			if err == nil || !strings.Contains(err.Error(), r.want) || strings.Contains(err.Error(), "\n") {
 				t.Errorf("want %s, got %v", r.want, err)
 			}
+			if stdout != "" {
+				t.Errorf("it says more than its error: %q", stdout)
+			}
 		})
+	}
+}
+
+func TestWithoutACommandTheHelpIsPrinted(t *testing.T) {
+	stdout, _, err := svcSupervisor()
+	if err != nil || !strings.Contains(stdout, "COMMANDS:") {
+		t.Errorf("%v %s", err, stdout)
 	}
 }
 

@@ -61,6 +61,7 @@ func exportNSDB(c *cli.Context) error {
 	if _, err := os.Lstat(path); err == nil { // known before anything is read; held when the file is made
 		return fmt.Errorf("%s: %w: allowed: a file that is not there yet", path, fs.ErrExist)
 	}
+	nameDefaultNSDB(c)
 	return administer(c, func(ctx context.Context, nsdb watch.Admin) error {
 		objects, err := nsdb.Export(ctx)
 		if err != nil {
@@ -106,6 +107,7 @@ func importNSDB(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	nameDefaultNSDB(c)
 	return administer(c, func(ctx context.Context, nsdb watch.Admin) error {
 		if err := nsdb.Import(ctx, document.Objects); err != nil {
 			return err

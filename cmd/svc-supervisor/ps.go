@@ -43,7 +43,7 @@ func psCommand() *cli.Command {
 			if asJSON {
 				return printJSON(c.App.Writer, view)
 			}
-			if view.Host.Unread != "" {
+			if view.Host != nil && view.Host.Unread != "" {
 				fmt.Fprintf(c.App.ErrWriter, "host unknown, nothing is changed: %s\n", oneCell(view.Host.Unread))
 			}
 			return printRows(c.App.Writer, view, time.Now())

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -41,6 +43,12 @@ func runCommand() *cli.Command {
 			&cli.IntFlag{
 				Name: "parallel", Value: max(4, 2*runtime.NumCPU()), EnvVars: []string{"SVC_PARALLEL"},
 				Usage: "work on `N` containers at once",
+				Action: func(_ *cli.Context, n int) error {
+					if n < 1 {
+						return &spec.Fault{Key: "--parallel", Value: strconv.Itoa(n), Allowed: "1 or more"}
+					}
+					return nil
+				},
 			},
 			duration("verb-timeout", "`TIME` that ADD, CHECK and DEL may take", 30*time.Second),
 			duration("version-timeout", "`TIME` that VERSION and STATUS may take", versionDeadline),
@@ -200,9 +208,11 @@ func (s *supervisor) run(ctx context.Context) error {
 	s.notify(daemon.SdNotifyReady)
 
 	<-outside.Done()
+	cause := context.Cause(outside)
+	drain := s.stopContainers && cause == context.Cause(ctx) // not where the supervisor ends by itself: it is started again
 	s.notify(daemon.SdNotifyStopping)
-	s.log.Info("stop", "containersStay", !s.stopContainers)
-	if s.stopContainers {
+	s.log.Info("stop", "containersStay", !drain)
+	if drain {
 		s.drain(inside)
 	}
 	stopInside()
@@ -210,7 +220,7 @@ func (s *supervisor) run(ctx context.Context) error {
 	hearing.Wait()
 	stopVoice()
 	speaking.Wait()
-	if cause := context.Cause(outside); !errors.Is(cause, context.Canceled) {
+	if !errors.Is(cause, context.Canceled) {
 		return cause
 	}
 	return nil
@@ -224,16 +234,31 @@ func (s *supervisor) awaitScan(ctx context.Context) {
 	s.inventory.AwaitScan(ctx)
 }
 
-// drain removes every container, as long as it takes: systemd's stop time-out, or a second look by a person, bounds it.
+// drain removes every container, as long as it takes: systemd's stop time-out, or a second signal, bounds it. What it waits
+// for is logged after 5 s, and every minute.
 func (s *supervisor) drain(ctx context.Context) {
 	s.reconciler.Drain()
+	next := time.Now().Add(5 * time.Second)
 	for !s.reconciler.Drained() {
+		if now := time.Now(); now.After(next) {
+			next = now.Add(time.Minute)
+			s.log.Warn("stop waits for containers", "containers", s.left())
+		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-time.After(100 * time.Millisecond):
 		}
 	}
+}
+
+// left lists the containers that are not removed yet, each with what it waits for.
+func (s *supervisor) left() []string {
+	var list []string
+	for _, row := range s.reconciler.Rows() {
+		list = append(list, fmt.Sprintf("%s: %s", row.Name, cmp.Or(row.Reason, row.Status)))
+	}
+	return list
 }
 
 // followUnits marks the container of each unit that changes.

@@ -44,7 +44,7 @@ func ReadAll(path string) ([]Entry, error) {
 
 // Read reads the records of one name from the disk: none, or one. Two exist while a name changes its type, between the
 // write of the new record and the removal of the deleted one, or if a person copied one: those that are not `deleted` come
-// first.
+// first. A record that a person removed is forgotten.
 func (d *Dir) Read(name spec.Name) []Entry {
 	d.mu.Lock()
 	types := slices.Clone(d.types[name])
@@ -53,6 +53,8 @@ func (d *Dir) Read(name spec.Name) []Entry {
 	for _, t := range types {
 		if entry, ok := read(d.path, file{name, t}); ok {
 			entries = append(entries, entry)
+		} else {
+			d.forget(file{name, t})
 		}
 	}
 	slices.SortStableFunc(entries, func(a, b Entry) int { return rank(a) - rank(b) })
@@ -124,11 +126,24 @@ func (d *Dir) Remove(name spec.Name, t spec.ServiceType) error {
 	if err := syncDir(recordsIn(d.path)); err != nil {
 		return fmt.Errorf("remove record %s: %w", f.base(), err)
 	}
-	d.types[name] = slices.DeleteFunc(d.types[name], func(other spec.ServiceType) bool { return other == t })
-	if len(d.types[name]) == 0 {
-		delete(d.types, name)
-	}
+	d.forgetLocked(f)
 	return nil
+}
+
+// forget forgets a record that is not there; it may have been written since that was seen.
+func (d *Dir) forget(f file) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if _, there := read(d.path, f); !there {
+		d.forgetLocked(f)
+	}
+}
+
+func (d *Dir) forgetLocked(f file) {
+	d.types[f.name] = slices.DeleteFunc(d.types[f.name], func(t spec.ServiceType) bool { return t == f.serviceType })
+	if len(d.types[f.name]) == 0 {
+		delete(d.types, f.name)
+	}
 }
 
 // replace writes a temporary file in the same directory, syncs it, renames it over the record and syncs the directory: a

@@ -253,6 +253,13 @@ func TestARecordThatAPersonRemovedIsAbsent(t *testing.T) {
 	if entries := d.Read("vpn"); len(entries) != 0 {
 		t.Errorf("%+v", entries)
 	}
+	if names := d.Names(); len(names) != 0 {
+		t.Errorf("it is still known as %v", names)
+	}
+	mustWrite(t, d, record("vpn", "IPSEC", Added))
+	if names := d.Names(); len(names) != 1 {
+		t.Errorf("written again, it is known as %v", names)
+	}
 }
 
 // A state directory that is unmounted or removed under a running supervisor must not make every container a leftover.
@@ -280,6 +287,9 @@ func TestADirectoryThatIsGoneIsNotAnEmptyOne(t *testing.T) {
 	}
 	if entries := d.Read("vpn"); len(entries) != 1 || entries[0].Err != nil || entries[0].Record.Phase != Added {
 		t.Errorf("%+v", entries)
+	}
+	if names := d.Names(); len(names) != 1 {
+		t.Errorf("it is known as %v", names)
 	}
 }
 

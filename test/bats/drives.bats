@@ -262,4 +262,5 @@ load helpers
 	eventually 10 is "ADD a DEL a ADD a" verbs
 	eventually 10 runs a
 	not same "daemon" "$life" "$(life a)"
+	journal | grep -q 'msg="delete container for port binding" .*containerId=c-a .*rule=5 reason="svc-a.service failed: signal: SIGKILL"'
 }

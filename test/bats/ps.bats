@@ -38,6 +38,7 @@ load helpers
 	# shellcheck disable=SC2154 # of run
 	[[ "${lines[1]}" =~ ^a\ +ECHO\ +1.0.0\ +RUNNING\ +svc-a.service ]]
 	[[ "${lines[2]}" =~ ^b\ +ECHO\ +1.0.0\ +UNKNOWN\ +svc-b.service\ .*svc-b.service\ is\ gone$ ]]
+	same "the host, of which nothing is known" null "$(sup ps -o json 2>/dev/null | jq .host)"
 	same "JSON" "a RUNNING b UNKNOWN" "$(sup ps -o json 2>/dev/null | jq -r '.containers[] | .name + " " + .status' | xargs)"
 	start
 	eventually 10 runs b
@@ -64,6 +65,24 @@ load helpers
 	run -1 setpriv --reuid=nobody --regid=nogroup --clear-groups svc-supervisor ps
 	# shellcheck disable=SC2154 # of run
 	[[ "$output" =~ "permission denied" ]]
+}
+
+@test "a supervisor that crashes leaves no core, which would have keys in it" {
+	start
+	same "core file size" "0 0" "$(awk '/^Max core file size/ { print $5, $6 }' "/proc/$(supervisor_pid)/limits")"
+}
+
+@test "a command line that is wrong is one line on stderr" {
+	local words
+	for words in "foo" "ps --colour" "config set --colour" "--colour" "run --parallel 0" "run --parallel x"; do
+		# shellcheck disable=SC2086 # words
+		run -1 --separate-stderr svc-supervisor $words
+		# shellcheck disable=SC2154 # of run
+		same "stdout of $words" "" "$output"
+		# shellcheck disable=SC2154 # of run
+		same "lines of $words" 1 "$(wc -l <<<"$stderr")"
+		[[ "$stderr" == svc-supervisor:\ * ]]
+	done
 }
 
 @test "a host without an object is told in ps, and a supervisor without a host id does not start" {
@@ -101,7 +120,9 @@ unread_host() { [[ "$(sup ps -o json | jq -r .host.unread)" =~ "no Host object" 
 	not logged 'msg=start'
 	run -1 timeout 5 env SVC_HOST_ID=h1 SVC_NSDB="file://$NSDB" svc-supervisor run --log-level loud
 	# shellcheck disable=SC2154 # of run
-	[[ "$output" == *'log level "loud": allowed: debug, info, warn or error'* ]]
+	[[ "$output" == *'--log-level "loud": allowed: debug, info, warn or error'* ]]
+	run -1 timeout 5 env SVC_HOST_ID=h1 SVC_NSDB="file://$NSDB" SVC_LOG_LEVEL=info,container=debug svc-supervisor run
+	[[ "$output" == *'--log-level "container=debug": allowed: debug, info, warn or error'*containers.\<type\>* ]]
 }
 
 logged() { journal | grep -qE "$1"; }

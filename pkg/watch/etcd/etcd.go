@@ -150,12 +150,12 @@ func (h *hearing) broken(err error) time.Duration {
 	}
 	wait = wait/2 + rand.N(wait/2+1) // not all hosts at once
 	h.n.refresh()
-	if !h.read {
-		h.hand(spec.Desired{Unread: err.Error(), Host: spec.Host{ID: h.n.host}})
-	}
 	if (h.failures > 1 || !h.read) && time.Since(h.told) >= h.n.patience.remind {
 		h.away, h.told = true, time.Now()
 		h.n.log.Warn("NSDB cannot be followed: what runs stays as it is", "error", err, "retry", wait)
+		if !h.read { // not at each try: the text names a member or a port, and each new one is a new set to whoever hears it
+			h.hand(spec.Desired{Unread: err.Error(), Host: spec.Host{ID: h.n.host}})
+		}
 	}
 	return wait
 }

@@ -1,6 +1,9 @@
 package etcd
 
 import (
+	"errors"
+	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
@@ -86,6 +89,45 @@ func TestStatusesOutliveARestartAndThenBelongToTheNewProcess(t *testing.T) {
 	g.gone(now)
 	if value, _, _ := g.stands("status/containers/h/d"); value != "" {
 		t.Error("it outlives its lease")
+	}
+}
+
+func TestALostLeaseIsMadeGoodAtOnceByWhoeverMeetsIt(t *testing.T) {
+	g := newGround(t)
+	n := g.open(g.cluster.URL(g.root) + "?ttl=1h")
+	g.check(n.PublishContainer(t.Context(), "c", running))
+	g.check(n.PublishContainer(t.Context(), "d", running))
+	_, old, _ := g.stands("status/containers/h/d")
+	if _, err := g.cluster.Client().Revoke(t.Context(), clientv3.LeaseID(old)); err != nil {
+		t.Fatal(err)
+	}
+	other := running
+	other.Message = "another"
+	g.check(n.PublishContainer(t.Context(), "c", other))
+	g.await("the other status", func() bool {
+		value, lease, _ := g.stands("status/containers/h/d")
+		return value != "" && lease != old
+	})
+}
+
+// Each failure to begin names another member: that is no news to whoever hears of the host.
+func TestAnNSDBThatIsAwayFromTheStartIsToldOnce(t *testing.T) {
+	told := 0
+	h := &hearing{n: &NSDB{log: slog.New(slog.DiscardHandler), patience: usualPatience}, changed: func(d spec.Desired) {
+		if d.Unread == "" {
+			t.Errorf("told %+v", d)
+		}
+		told++
+	}}
+	for port := range 5 {
+		h.broken(fmt.Errorf("127.0.0.1:%d: connection refused", port))
+	}
+	if told != 1 {
+		t.Errorf("told %d times", told)
+	}
+	h.told = time.Now().Add(-2 * usualPatience.remind)
+	if h.broken(errors.New("again")); told != 2 {
+		t.Errorf("told %d times, with the reminder", told)
 	}
 }
 

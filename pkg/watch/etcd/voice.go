@@ -162,6 +162,7 @@ func (v *voice) takeOver(ctx context.Context) error {
 func (v *voice) lost() {
 	v.n.log.Info("lease lost: every status is written again", "endpoints", v.n.endpoints())
 	v.id = 0
+	v.wake()
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	for key, w := range v.words {

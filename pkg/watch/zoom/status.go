@@ -9,17 +9,12 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/go-zookeeper/zk"
 
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/zoom/model"
 )
-
-// messageMost is how much of a status's message is written, in bytes: a server refuses a node of 1 MiB by closing the
-// connection.
-const messageMost = 64 << 10
 
 // tries is how often a write is begun anew because the node changed between the look and the write.
 const tries = 10
@@ -60,7 +55,6 @@ func (n *NSDB) PublishHost(ctx context.Context, said spec.HostStatus) error {
 
 // PublishContainer writes a container's status.
 func (n *NSDB) PublishContainer(ctx context.Context, id spec.ContainerID, said spec.ContainerStatus) error {
-	said.Message = cut(said.Message)
 	path, object, err := n.containerPaths(id)
 	var data []byte
 	if err == nil {
@@ -143,18 +137,6 @@ func (n *NSDB) containerPaths(id spec.ContainerID) (path, object string, err err
 	}
 	tree := n.location.Tree
 	return tree.ContainerState(host, container), tree.Object(model.ServiceContainer, container), nil
-}
-
-// cut shortens a message to what is written, between two characters.
-func cut(message string) string {
-	if len(message) <= messageMost {
-		return message
-	}
-	end := messageMost
-	for end > 0 && !utf8.RuneStart(message[end]) {
-		end--
-	}
-	return message[:end]
 }
 
 // publish notes what is to stand at a path and sees to it that it does. A word that cannot be written now is written when

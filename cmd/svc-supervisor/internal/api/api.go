@@ -21,8 +21,8 @@ import (
 
 // Containers answers GET /containers.
 type Containers struct {
-	Host       reconcile.HostRow `json:"host"`
-	Containers []reconcile.Row   `json:"containers"`
+	Host       *reconcile.HostRow `json:"host,omitempty"` // nil: no supervisor told it
+	Containers []reconcile.Row    `json:"containers"`
 }
 
 // Plugins answers GET /plugins.
@@ -88,7 +88,8 @@ func Serve(ctx context.Context, path string, view View, inventory *plugin.Invent
 		if rows == nil {
 			rows = []reconcile.Row{}
 		}
-		write(w, Containers{view.HostRow(), rows})
+		host := view.HostRow()
+		write(w, Containers{&host, rows})
 	})
 	mux.HandleFunc("GET /plugins", func(w http.ResponseWriter, _ *http.Request) { write(w, PluginsOf(inventory)) })
 	server := &http.Server{Handler: mux, ReadTimeout: 5 * time.Second, WriteTimeout: 30 * time.Second}

@@ -65,7 +65,7 @@ func TestTheViewIsReadThroughTheSocket(t *testing.T) {
 	if err := Get(t.Context(), path, "containers", &got); err != nil {
 		t.Fatal(err)
 	}
-	if want := (Containers{view.host, view.rows}); !reflect.DeepEqual(got, want) {
+	if want := (Containers{&view.host, view.rows}); !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
 }

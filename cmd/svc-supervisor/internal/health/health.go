@@ -96,21 +96,26 @@ func hear(conn *net.UnixConn, heard func(*spec.Health), log *slog.Logger) error 
 			heard(health)
 		} else if time.Since(logged) >= quiet {
 			logged = time.Now()
-			log.Warn("pushed health refused", "error", err)
+			said := log
+			if name, bad := spec.ParseName("interfaceName", string(health.InterfaceName)); bad == nil {
+				said = log.With("container", name)
+			}
+			said.Warn("pushed health refused", "error", err)
 		}
 	}
 }
 
+// parse returns what could be read of a datagram also with an error: whose it is, for the log.
 func parse(datagram []byte) (*spec.Health, error) {
-	if len(datagram) > spec.HealthLimit {
-		return nil, fmt.Errorf("longer than %d bytes", spec.HealthLimit)
-	}
 	health := new(spec.Health)
+	if len(datagram) > spec.HealthLimit {
+		return health, fmt.Errorf("longer than %d bytes", spec.HealthLimit)
+	}
 	if err := json.Unmarshal(datagram, health); err != nil {
-		return nil, fmt.Errorf("not a health object: %w", err)
+		return health, fmt.Errorf("not a health object: %w", err)
 	}
 	if health.InterfaceName == "" {
-		return nil, &spec.Fault{Key: "interfaceName", Value: "", Allowed: "the name of a container"}
+		return health, &spec.Fault{Key: "interfaceName", Value: "", Allowed: "the name of a container"}
 	}
 	return health, health.Check()
 }

@@ -110,6 +110,24 @@ func TestWhatIsNoHealthIsRefusedAndLoggedOnce(t *testing.T) {
 	}
 }
 
+func TestARefusalNamesItsContainerWhereThatCanBeRead(t *testing.T) {
+	for datagram, want := range map[string]string{
+		strings.Replace(good, "ACTIVE", "UP", 1):          ` container=vpn1 error="connections.status`,
+		strings.Replace(good, `"RUNNING"`, "7", 1):        ` container=vpn1 error="not a health object`,
+		strings.Replace(good, "vpn1", "../x", 1):          `msg="pushed health refused" error="interfaceName`,
+		strings.Replace(good, `"vpn1"`, `"vpn1" oops`, 1): `msg="pushed health refused" error="not a health object`,
+	} {
+		e := listening(t)
+		e.send(datagram)
+		e.send(good)
+		e.next()
+		e.stop()
+		if !strings.Contains(e.log.String(), want) {
+			t.Errorf("%s: logged %s", datagram, e.log.String())
+		}
+	}
+}
+
 func TestTheSocketIsRootsAloneAndItsFolderOutlivesTheServer(t *testing.T) {
 	e := listening(t)
 	folder := filepath.Join(e.folder, "health")

@@ -25,7 +25,11 @@ type Levels struct {
 	levels map[string]slog.Level // in effect: the overlay over the first
 }
 
-// Parse reads `info`, or `containers.ipsec=debug`, each word of a list separated by commas. The last of two wins.
+const allowed = "debug, info, warn or error, for all or as <logger>=<level>" +
+	" (loggers: containers, containers.<type>, containers.<type>.<part>)"
+
+// Parse reads --log-level: `info`, or `containers.ipsec=debug`, each word of a list separated by commas. The last of two
+// wins. Loggers and levels are those of the NSDB's settings.
 func (l *Levels) Parse(list string) error {
 	levels := map[string]slog.Level{"": slog.LevelInfo}
 	for word := range strings.SplitSeq(list, ",") {
@@ -36,9 +40,14 @@ func (l *Levels) Parse(list string) error {
 		if name == "" && !found {
 			continue
 		}
+		setting := spec.SettingLogLevel
+		if found {
+			setting += "." + logger
+		}
+		_, err := spec.ParseSetting(setting, name)
 		var level slog.Level
-		if err := level.UnmarshalText([]byte(name)); err != nil {
-			return &spec.Fault{Key: "log level", Value: word, Allowed: "debug, info, warn or error, for all or as <logger>=<level>"}
+		if err != nil || level.UnmarshalText([]byte(name)) != nil {
+			return &spec.Fault{Key: "--log-level", Value: word, Allowed: allowed}
 		}
 		levels[logger] = level
 	}

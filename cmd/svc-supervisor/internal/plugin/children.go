@@ -14,8 +14,21 @@ import (
 
 // children are this process's own: the verbs that run and, since it is their child subreaper, what they left behind.
 type children struct {
-	mu      sync.Mutex
-	running map[int]bool // process ids of verbs that are not reaped; orphans are not among them
+	mu        sync.Mutex
+	running   map[int]bool // process ids of verbs that are not reaped; orphans are not among them
+	strangers map[int]bool // children that were there first, of what this process was before; left alone, as zombies too
+	ended     func(pid int) error
+}
+
+// childrenOfThis are all children of this process, zombies too.
+func childrenOfThis() map[int]bool {
+	pids := map[int]bool{}
+	for _, p := range processes() {
+		if p.parent == os.Getpid() {
+			pids[p.pid] = true
+		}
+	}
+	return pids
 }
 
 // adoptOrphans makes this process the parent of every descendant whose own parent ends (prctl(2),
@@ -67,7 +80,7 @@ func (c *children) haveOrphans() bool {
 			continue // a thread that has ended has no children
 		}
 		for _, word := range strings.Fields(string(content)) {
-			if pid, err := strconv.Atoi(word); err != nil || !c.running[pid] {
+			if pid, err := strconv.Atoi(word); err != nil || !c.running[pid] && !c.strangers[pid] {
 				return true
 			}
 		}
@@ -82,7 +95,7 @@ func (c *children) orphanOf(call *Call) func(pid int) bool {
 		c.mu.Lock()
 		verb, others := c.running[pid], len(c.running) > 1
 		c.mu.Unlock()
-		if verb {
+		if verb || c.strangers[pid] {
 			return false
 		}
 		environment, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/environ")
@@ -112,7 +125,7 @@ func (c *children) reap(process *os.Process) *os.ProcessState {
 		if len(c.running) > 0 {
 			break
 		}
-		orphans := family(-1, func(int) bool { return true })
+		orphans := family(-1, func(pid int) bool { return !c.strangers[pid] })
 		for _, p := range orphans {
 			_ = unix.Kill(p, unix.SIGKILL)
 		}
@@ -121,7 +134,7 @@ func (c *children) reap(process *os.Process) *os.ProcessState {
 		}
 	}
 	for _, p := range processes() {
-		if p.parent == os.Getpid() && p.zombie && !c.running[p.pid] {
+		if p.parent == os.Getpid() && p.zombie && !c.running[p.pid] && !c.strangers[p.pid] {
 			_, _ = unix.Wait4(p.pid, nil, unix.WNOHANG, nil)
 		}
 	}

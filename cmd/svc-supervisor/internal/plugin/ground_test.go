@@ -37,7 +37,7 @@ func newGround(t *testing.T) *ground {
 	g.must(errors.Join(err, r.Close(), w.Close(), adoptOrphans()))
 	before := descriptors()
 	t.Cleanup(func() {
-		var left []int
+		var left map[int]bool
 		var open int
 		if !eventually(func() bool { left, open = childrenOfThis(), descriptors(); return len(left) == 0 && open <= before }) {
 			t.Errorf("left: processes %v, %d descriptors, %d at the start", left, open, before)
@@ -73,17 +73,6 @@ func (g *ground) eventually(what string, condition func() bool) {
 func descriptors() int {
 	entries, _ := os.ReadDir("/proc/self/fd")
 	return len(entries)
-}
-
-// childrenOfThis are all children of this process, zombies too.
-func childrenOfThis() []int {
-	var list []int
-	for _, p := range processes() {
-		if p.parent == os.Getpid() {
-			list = append(list, p.pid)
-		}
-	}
-	return list
 }
 
 // alive says whether a process runs; a zombie does not.

@@ -56,7 +56,8 @@ type candidate struct {
 }
 
 // NewInventory takes the directories of the plugin path in order. deadline is that of VERSION and STATUS. The process
-// becomes the parent of orphaned descendants, so that no verb can leave one behind unseen.
+// becomes the parent of orphaned descendants, so that no verb can leave one behind unseen; children that it has already are left
+// alone.
 func NewInventory(dirs []string, deadline time.Duration, log *slog.Logger) (*Inventory, error) {
 	if err := adoptOrphans(); err != nil {
 		return nil, fmt.Errorf("become the parent of orphans: %w", err)
@@ -66,7 +67,7 @@ func NewInventory(dirs []string, deadline time.Duration, log *slog.Logger) (*Inv
 		dirs:     dirs,
 		deadline: deadline,
 		log:      log,
-		children: children{running: map[int]bool{}},
+		children: children{running: map[int]bool{}, strangers: childrenOfThis(), ended: waitUnreaped},
 		files:    map[string]*candidate{},
 		scanned:  make(chan struct{}),
 	}, nil

@@ -18,10 +18,12 @@ import (
 const (
 	stdoutLimit = 1 << 20 // bytes; a result with a thousand connections has a third of it
 	drainTime   = time.Second
+	dyingTime   = 5 * time.Second
 )
 
 // Run runs the verb and returns its stdout. The error is a *spec.Error if the executable answered with one, else a
-// *NoAnswer. ctx ends the verb early, as its deadline does.
+// *NoAnswer. ctx ends the verb early, as its deadline does. A process that even SIGKILL does not end, since the kernel keeps
+// it, is left behind, and collected when it has ended.
 func (v *Inventory) Run(ctx context.Context, call Call) ([]byte, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, call.Deadline, fmt.Errorf("deadline of %v", call.Deadline))
 	defer cancel()
@@ -35,7 +37,7 @@ func (v *Inventory) Run(ctx context.Context, call Call) ([]byte, error) {
 
 	reading := streams.read(call.Stdin, call.Stderr)
 	exited := make(chan error, 1)
-	go func() { exited <- waitUnreaped(process.Pid) }()
+	go func() { exited <- v.children.ended(process.Pid) }()
 
 	var ended error
 	select {
@@ -48,7 +50,16 @@ func (v *Inventory) Run(ctx context.Context, call Call) ([]byte, error) {
 	// Not reaped yet, so the process id, and the group that it names, cannot be another's.
 	v.children.killFamily(process.Pid, &call, ended == nil)
 	if ended != nil {
-		<-exited
+		select {
+		case <-exited:
+		case <-time.After(dyingTime):
+			go func() {
+				<-exited
+				reading.finish(drainTime)
+				v.children.reap(process)
+			}()
+			return nil, &NoAnswer{Reason: ended.Error() + fmt.Sprintf(", and process %d does not die", process.Pid)}
+		}
 	}
 	stdout, stderr := reading.finish(drainTime)
 	state := v.children.reap(process)
@@ -88,7 +99,7 @@ func (c *children) start(call *Call, pluginPath []string) (*os.Process, *streams
 	process, err := os.StartProcess(call.Executable, []string{call.Executable}, &os.ProcAttr{
 		Dir:   "/",
 		Env:   call.environment(pluginPath),
-		Files: s.theirs(),
+		Files: s.childEnds,
 		Sys:   &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL},
 	})
 	if err == nil {

@@ -231,6 +231,52 @@ var escapes = []struct{ name, body string }{
 	{"an orphan that goes on forking", `setsid sh -c 'sh -c "echo \$\$ >'$dir'/pid; while :; do sleep 0.01; done" & exit' &`},
 }
 
+// A shell that becomes the supervisor leaves it its jobs: log-forwarder & exec svc-supervisor run.
+func TestAChildThatWasThereFirstIsLeftAlone(t *testing.T) {
+	g := newGround(t)
+	forwarder := exec.Command("sleep", "1000")
+	g.must(forwarder.Start())
+	defer func() {
+		g.must(forwarder.Process.Kill())
+		_ = forwarder.Wait()
+	}()
+	v := g.inventory()
+	for _, escape := range escapes {
+		call := g.call("dir=" + g.dir + "\n" + escape.body + "\nwhile ! test -s $dir/pid; do sleep 0.01; done; echo '{}'")
+		if _, err := v.Run(context.Background(), call); err != nil {
+			t.Error(err)
+		}
+		if pid := g.pid("pid"); alive(pid) {
+			t.Errorf("%s lives", escape.name)
+		}
+		g.must(os.Remove(g.path("pid")))
+	}
+	if !alive(forwarder.Process.Pid) {
+		t.Error("it was killed")
+	}
+}
+
+// What keeps a process in the kernel cannot be had in a test: that its end is not seen stands for it.
+func TestAProcessThatDoesNotDieHoldsNobody(t *testing.T) {
+	g := newGround(t)
+	v := g.inventory()
+	released := make(chan struct{})
+	v.children.ended = func(pid int) error {
+		<-released
+		return waitUnreaped(pid)
+	}
+	call := g.call("echo $$ >pid; exec sleep 60")
+	call.Deadline = 300 * time.Millisecond
+	begin := time.Now()
+	_, err := v.Run(context.Background(), call)
+	g.noAnswer(err, "deadline of 300ms, and process ")
+	if took := time.Since(begin); took > dyingTime+5*time.Second {
+		t.Errorf("it took %v", took)
+	}
+	close(released)
+	g.eventually("it is collected", func() bool { return len(childrenOfThis()) == 0 })
+}
+
 func TestNothingOutlivesAVerbThatSucceeds(t *testing.T) {
 	for _, escape := range escapes {
 		t.Run(escape.name, func(t *testing.T) {

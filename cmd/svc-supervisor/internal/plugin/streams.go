@@ -45,8 +45,6 @@ func openStreams() (*streams, error) {
 	return s, nil
 }
 
-func (s *streams) theirs() []*os.File { return s.childEnds }
-
 func (s *streams) closeTheirs() {
 	for _, f := range s.childEnds {
 		_ = f.Close()

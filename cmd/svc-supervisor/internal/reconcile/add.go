@@ -28,6 +28,7 @@ func (r *Reconciler) add(ctx context.Context, s *situation, m *memo) {
 		Conf:       s.conf,
 	}
 	r.logFor(c).Info("create container for port binding", fields(c)...)
+	m.broken = ""
 	if m.downSince.IsZero() {
 		m.downSince = time.Now()
 	}
@@ -60,7 +61,7 @@ func (r *Reconciler) add(ctx context.Context, s *situation, m *memo) {
 			return
 		}
 		m.succeeded(Add)
-		r.noteAdded(m, result)
+		r.noteAdded(s.name, m, result, true)
 		return
 	}
 	if ctx.Err() != nil {
@@ -95,11 +96,14 @@ func (r *Reconciler) runAdd(ctx context.Context, record *statedir.Record, e plug
 }
 
 // noteAdded notes what a successful ADD tells, and when the next CHECK is due.
-func (r *Reconciler) noteAdded(m *memo, result *spec.Result) {
+func (r *Reconciler) noteAdded(name spec.Name, m *memo, result *spec.Result, isNew bool) {
 	m.settledAt, m.checkErrors, m.addFails, m.notInPlace = time.Time{}, 0, 0, ""
 	m.checkAt = r.nextCheck()
 	m.againAt, m.pushedAgainAt = time.Time{}, time.Time{}
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	m.noteHealth(result.Health)
+	r.tellAnswerLocked(name, m, isNew || m.told != nil) // what ran before this supervisor is not new
 }
 
 // nextCheck spreads the CHECKs of many containers by a tenth of the interval.
@@ -146,7 +150,7 @@ func (r *Reconciler) addAgain(ctx context.Context, s *situation, m *memo) {
 			return
 		}
 		m.succeeded(AddAgain)
-		r.noteAdded(m, result)
+		r.noteAdded(s.name, m, result, false)
 		return
 	}
 	if ctx.Err() != nil {

@@ -82,6 +82,26 @@ func TestANewExecutableEndsTheBackOff(t *testing.T) {
 	})
 }
 
+func TestWhatBrokeIsNotMadeAgainAtOnceThoughItsDELFailsFirst(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.bind(vpn("p1", "vpn1", "c1"))
+		w.on(spec.Del, "vpn1", behaviour{fails: code(spec.CodeIO)}, behaviour{})
+		w.start()
+		w.untilSettled(time.Second)
+		w.systemd("svc-vpn1.service", "failed")
+		w.until(5*time.Second, "the DEL that fails is named", func() bool {
+			return w.now.r.Rows()[0].Reason == "DEL failed, tried again: scripted (code 5)"
+		})
+		w.until(5*time.Second, "what broke is named", func() bool {
+			return w.heldWhy("vpn1") == "svc-vpn1.service failed; ADD follows after a delay"
+		})
+		w.untilSettled(5 * time.Second)
+		if waited := w.times(spec.Add, "vpn1")[1].Sub(w.times(spec.Del, "vpn1")[1]); waited < firstDelay {
+			t.Errorf("ADD came %v after the second DEL", waited)
+		}
+	})
+}
+
 func TestAContainerThatDiesAfterEachADDIsNotMadeAgainAtOnce(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bind(vpn("p1", "vpn1", "c1"))

@@ -29,6 +29,7 @@ func (r *Reconciler) check(ctx context.Context, s *situation, m *memo) {
 		return
 	case errors.As(err, &said) && said.Code != spec.CodeAgain && s.facts.Readable && s.facts.Units == UnitsGood:
 		m.checkErrors++
+		m.checkError = said.Error()
 		m.checkAt = time.Now().Add(r.settings.CheckInterval / 10) // the second opinion comes soon
 		r.log.Warn("CHECK failed", "container", s.name, "error", err, "times", m.checkErrors)
 		return
@@ -43,6 +44,7 @@ func (r *Reconciler) check(ctx context.Context, s *situation, m *memo) {
 	defer r.mu.Unlock()
 	m.noteHealth(health)
 	r.takeNewsLocked(m) // what was pushed meanwhile is newer
+	r.tellAnswerLocked(s.name, m, false)
 	r.report.Checked(record.Container.ContainerID, m.health.Connections)
 }
 

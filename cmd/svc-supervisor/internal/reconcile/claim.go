@@ -118,19 +118,22 @@ func (c *claims) claim(name spec.Name, holders map[spec.Name]holder) claim {
 	return claim{binding: winner, taken: c.takenFrom(winner, holders)}
 }
 
-// takenFrom says who else has the port or the container id of a binding, or "".
+// takenFrom says who else has the port or the container id of a binding, or "". Of several it is always the same: the one with
+// the lowest name, or port.
 func (c *claims) takenFrom(b *spec.Binding, holders map[spec.Name]holder) string {
 	name := b.Container.InterfaceName
+	taken, first := "", spec.Name("")
 	for other, h := range holders {
-		if other == name || h.deleted && !c.wants(other, h) {
-			continue
+		switch {
+		case other == name || taken != "" && first < other || h.deleted && !c.wants(other, h):
+		case h.container == b.Container.ContainerID:
+			taken, first = fmt.Sprintf("container id %s is held by %s", h.container, other), other
+		case h.port == b.PortID:
+			taken, first = fmt.Sprintf("port %s is held by %s", h.port, other), other
 		}
-		if h.container == b.Container.ContainerID {
-			return fmt.Sprintf("container id %s is held by %s", h.container, other)
-		}
-		if h.port == b.PortID {
-			return fmt.Sprintf("port %s is held by %s", h.port, other)
-		}
+	}
+	if taken != "" {
+		return taken
 	}
 	if holders[name].container == b.Container.ContainerID {
 		return ""

@@ -230,6 +230,39 @@ func TestTheStatusOfAContainerThatStopsToRunIsOfTheBindingThatIsHeld(t *testing.
 	})
 }
 
+func TestTheStatusOfTheFormerContainerGoesThoughTheNextOneIsHeldElsewhere(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.bind(vpn("p1", "vpn1", "c1"), vpn("p2", "vpn2", "c2"))
+		w.start()
+		w.untilSettled(time.Second)
+		w.bind(vpn("p1", "vpn1", "c2"))
+		w.after(5 * time.Second)
+		if got := w.said("c1"); got != "STARTING, RUNNING, STOPPING, removed" {
+			t.Errorf("of the former one %q was published", got)
+		}
+		if got := w.said("c2"); got != "STARTING, RUNNING" {
+			t.Errorf("of the one that runs elsewhere %q was published", got)
+		}
+		w.unbind("p1")
+		w.untilSettled(time.Second)
+		w.bind(vpn("p1", "vpn1", "c2"))
+		w.unbind("p2")
+		w.untilSettled(time.Second)
+	})
+}
+
+func TestOfSeveralWhoHoldABindingTheSameIsAlwaysNamed(t *testing.T) {
+	holders := map[spec.Name]holder{
+		"vpn2": {port: "p9", container: "c1"}, "vpn3": {port: "p1", container: "c9"}, "vpn4": {port: "p8", container: "c1"},
+	}
+	c := sortClaims(&spec.Desired{Bindings: []spec.Binding{vpn("p1", "vpn1", "c1")}})
+	for range 100 {
+		if got := c.claim("vpn1", holders).taken; got != "container id c1 is held by vpn2" {
+			t.Fatalf("taken: %q", got)
+		}
+	}
+}
+
 func TestTheStatusOfABindingThatMovesToANameThatIsUnknownGoesWithIt(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bind(vpn("p1", "vpn1", "c1"), vpn("p2", "vpn2", "c2"))

@@ -108,7 +108,7 @@ type Facts struct {
 	AgainDue     bool
 	Executable   ExecutableState
 	Reconfigures bool            // an executable can bring the container to its configuration in place
-	Taken        bool            // another's record, binding, namespace or interface has the name, the port or the container id
+	Taken        bool            // another's record, binding, namespace, interface or unit has the name, the port or the container id
 	Slot         bool            // weight and limit of the host leave room, or the name has its slot already
 	Waiting      [stepCount]bool // the step failed and its back-off runs
 }

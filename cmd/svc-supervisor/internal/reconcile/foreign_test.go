@@ -81,6 +81,12 @@ func TestWhatIsNotOursIsNeverTouched(t *testing.T) {
 				delete(w.units, "svc-vpn1.service")
 			})
 		}, "is not ours"},
+		{"a unit without a tag", func(w *world) {
+			w.units["svc-vpn1.service"] = &process{unit: unit.Unit{Name: "svc-vpn1.service", ActiveState: "active"}}
+		}, func(w *world) { w.change(func() { delete(w.units, "svc-vpn1.service") }) }, "unit svc-vpn1.service exists and is not ours"},
+		{"a unit without a tag that failed", func(w *world) {
+			w.units["svc-vpn1.service"] = &process{unit: unit.Unit{Name: "svc-vpn1.service", ActiveState: "failed"}}
+		}, func(w *world) { w.change(func() { delete(w.units, "svc-vpn1.service") }) }, "unit svc-vpn1.service exists and is not ours"},
 		{"a tag of another name", func(w *world) {
 			w.namespaces["vpn1"] = tagged{owner: spec.Owner{Network: spec.Network, Name: "vpn2", ContainerID: "c9"}}
 		}, func(w *world) { w.change(func() { delete(w.namespaces, "vpn1") }) }, "namespace vpn1 exists and is not ours"},
@@ -106,6 +112,31 @@ func TestWhatIsNotOursIsNeverTouched(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestAUnitOfSomebodyElseIsNotStoppedWithTheContainerOfItsName(t *testing.T) {
+	inWorld(t, func(w *world) {
+		owner := spec.Owner{Network: spec.Network, Name: "vpn1", ContainerID: "c1"}
+		other := &process{unit: unit.Unit{Name: "svc-vpn1.service", ActiveState: "active"}}
+		w.on(spec.Add, "vpn1", behaviour{noUnits: true})
+		w.bind(vpn("p1", "vpn1", "c1"))
+		w.start()
+		w.untilSettled(time.Second)
+		w.change(func() {
+			w.units["svc-vpn1.service"] = other
+			w.units["svc-vpn1:ours.service"] = &process{unit.Unit{Name: "svc-vpn1:ours.service", ActiveState: "active"}, owner}
+		})
+		w.unbind("p1")
+		w.untilSettled(time.Second)
+		if w.units["svc-vpn1.service"] != other || w.namespaces["vpn1"] != (tagged{}) {
+			t.Errorf("it was stopped, or the namespace is left: %v", w.namespaces)
+		}
+		w.bind(vpn("p1", "vpn1", "c1"))
+		w.after(time.Minute)
+		if got := w.heldWhy("vpn1"); got != "unit svc-vpn1.service exists and is not ours" {
+			t.Errorf("held because %q", got)
+		}
+	})
 }
 
 func TestAUnitOfSomebodyElseUnderTheNameOfAContainerIsNotStopped(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+	"github.com/svc-supervisor/svc-supervisor/pkg/unit"
 )
 
 func TestHealing(t *testing.T) {
@@ -36,6 +37,84 @@ func TestHealing(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestWhatBrokeIsNamed(t *testing.T) {
+	const unitName = "svc-vpn1.service"
+	failed := func(exit unit.Exit) func(*world) {
+		return func(w *world) {
+			w.change(func() { w.exit = exit })
+			w.systemd(unitName, "failed")
+		}
+	}
+	noSuch := &spec.Error{Code: spec.CodeUnknownContainer, Msg: "the daemon does not answer", Details: "timeout"}
+	rows := []struct {
+		sentence string
+		hurt     func(*world)
+		want     string
+	}{
+		{"a unit that was stopped", func(w *world) { w.systemd(unitName, "") }, "svc-vpn1.service is gone"},
+		{"a unit whose watchdog bit", failed(unit.Exit{Result: "watchdog"}), "svc-vpn1.service failed: watchdog"},
+		{"a unit that ended badly", failed(unit.Exit{Result: "exit-code", Code: 1, Status: 3}), "svc-vpn1.service failed: exit-code: status 3"},
+		{"a unit of which systemd says no more", failed(unit.Exit{Result: "success"}), "svc-vpn1.service failed"},
+		{"a namespace that is gone", func(w *world) { w.change(func() { delete(w.namespaces, "vpn1") }) }, "namespace vpn1 is gone"},
+		{"a namespace that another made", func(w *world) { w.change(func() { w.namespaces["vpn1"] = tagged{} }) }, "namespace vpn1 is not ours"},
+		{"CHECK", func(w *world) { w.on(spec.Check, "vpn1", behaviour{fails: noSuch}) }, "CHECK failed twice: the daemon does not answer: timeout (code 3)"},
+	}
+	for _, row := range rows {
+		t.Run(row.sentence, func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				w.bind(vpn("p1", "vpn1", "c1"))
+				w.start()
+				w.untilSettled(time.Second)
+				w.on(spec.Del, "vpn1", behaviour{takes: time.Second})
+				row.hurt(w)
+				w.now.r.Mark("vpn1")
+				w.until(2*time.Minute, "it is removed", func() bool { return strings.Contains(w.verbs("vpn1"), "DEL") })
+				if told := w.told[len(w.told)-1]; !strings.HasSuffix(told, " rule=5 reason="+row.want) {
+					t.Errorf("logged %q", told)
+				}
+				if row.sentence == "a namespace that another made" {
+					w.change(func() { w.namespaces = map[spec.Name]tagged{}; w.links = map[spec.Name]tagged{} })
+					return // the name is taken before the reason is shown
+				}
+				w.until(3*time.Second, "ps shows it", func() bool { return w.heldWhy("vpn1") == row.want+"; ADD follows after a delay" })
+				w.untilSettled(5 * time.Second)
+				w.unbind("p1")
+				w.untilSettled(5 * time.Second)
+				if told := w.told[len(w.told)-1]; !strings.HasSuffix(told, " rule=3") {
+					t.Errorf("logged %q", told)
+				}
+			})
+		})
+	}
+}
+
+func TestWhatIsStillThereIsNamed(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.sticky = true
+		owner := spec.Owner{Network: spec.Network, Name: "vpn1", ContainerID: "c1"}
+		w.units["svc-vpn1.service"] = &process{unit: unit.Unit{Name: "svc-vpn1.service", ActiveState: "active"}, owner: owner}
+		w.start()
+		w.bind(vpn("p1", "vpn1", "c1"))
+		want := "remove the leftover failed, tried again: remove the leftover was taken 3 times without effect: svc-vpn1.service is still there"
+		w.until(5*time.Second, "ps shows it", func() bool { return w.heldWhy("vpn1") == want })
+		w.change(func() { w.sticky = false })
+		w.untilSettled(time.Minute)
+	})
+}
+
+func TestAnADDAgainThatAsksForTheNextAtOnceIsHeldBack(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.on(spec.Add, "vpn1", behaviour{prints: answer(&spec.Health{Code: spec.Running, Again: &spec.Again{}})})
+		w.bind(vpn("p1", "vpn1", "c1"))
+		w.start()
+		want := "ADD again failed, tried again: ADD again was taken 3 times without effect: the executable asks for it at once"
+		w.until(5*time.Second, "ps shows it", func() bool {
+			rows := w.now.r.Rows()
+			return len(rows) == 1 && rows[0].Reason == want
+		})
+	})
 }
 
 func TestWhatStopsWithTheHostIsNotHealed(t *testing.T) {

@@ -45,10 +45,11 @@ func (r *Reconciler) reportHeld(s *situation, m *memo, d Decision, now time.Time
 	if d.Hold == HeldBackOff && !m.ran && !undoing {
 		return
 	}
-	if d.Hold == HeldNoExecutable && !r.executables.Scanned() {
-		return // it may yet be found
+	if r.notFoundYet(d) {
+		return
 	}
 	c := s.claim.binding.Container
+	r.publish(c, m)
 	if d.Hold == HeldTaken && r.heldElsewhere(c.ContainerID, s.name, nil) {
 		return // never over the status of another name's container
 	}
@@ -56,9 +57,13 @@ func (r *Reconciler) reportHeld(s *situation, m *memo, d Decision, now time.Time
 	if d.Hold == HeldBackOff {
 		reason = m.failure[m.waitsFor(s)] // as it was published when the step failed
 	}
-	r.publish(c, m)
 	// A first ADD that cannot be undone is as far from its next try as one that is healed.
 	r.report.Failing(c, report.Trouble{Reason: reason, Ran: m.ran || undoing, For: now.Sub(m.downSince)})
+}
+
+// notFoundYet says whether the executable that is missed may yet be found.
+func (r *Reconciler) notFoundYet(d Decision) bool {
+	return d.Hold == HeldNoExecutable && !r.executables.Scanned()
 }
 
 // logHeld logs a hold when it begins, and when its reason changes.
@@ -67,7 +72,7 @@ func (r *Reconciler) logHeld(s *situation, m *memo, d Decision) {
 	if d.Hold != NotHeld && d.Hold != HeldBackOff { // the failure was logged with its delay
 		text = r.reason(s, m, d)
 	}
-	if text == notReadYet {
+	if text == notReadYet || r.notFoundYet(d) {
 		return // as at every start
 	}
 	if text == m.heldLogged {
@@ -106,6 +111,9 @@ func (r *Reconciler) reason(s *situation, m *memo, d Decision) string {
 		return spec.LimitExceeded
 	case HeldBackOff:
 		step := m.waitsFor(s)
+		if step == Add && m.broken != "" {
+			return m.broken + "; ADD follows after a delay"
+		}
 		return fmt.Sprintf("%v failed, tried again: %s", step, m.failure[step])
 	}
 	return ""

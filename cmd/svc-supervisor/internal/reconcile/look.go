@@ -24,6 +24,7 @@ type situation struct {
 	entry   *statedir.Entry // the record, or why there is none; nil if there is no file
 	tag     spec.Owner      // of the namespace, zero if it is not ours
 	units   []unit.Unit     // those that the name owns
+	left    string          // the first of what carries our tag
 	problem string          // why Readable is false, or the record is no record
 
 	toAdd    plugin.Executable // serves new containers

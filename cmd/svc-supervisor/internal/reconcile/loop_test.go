@@ -337,7 +337,7 @@ func TestAnExecutableThatAlwaysAsksForADDAgainKeepsNobodyBusy(t *testing.T) {
 
 func TestAHungExecutableDelaysNobodyElse(t *testing.T) {
 	inWorld(t, func(w *world) {
-		for i := range 20 {
+		for i := range crowd*4 - 1 {
 			name := spec.Name(fmt.Sprint("hung", i))
 			w.on(spec.Add, name, behaviour{hangs: true})
 			w.bind(vpn(spec.PortID(name), name, spec.ContainerID(name)))
@@ -345,6 +345,42 @@ func TestAHungExecutableDelaysNobodyElse(t *testing.T) {
 		w.start(func(s *Settings) { s.Parallel = 4 })
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.until(12*time.Second, "vpn1 RUNNING", func() bool { return w.status("c1").Code == spec.Running })
+	})
+}
+
+func TestTheLoadIsBoundedHoweverSlowEveryADDIs(t *testing.T) {
+	inWorld(t, func(w *world) {
+		for i := range 40 {
+			name := spec.Name(fmt.Sprint("vpn", i))
+			w.on(spec.Add, name, behaviour{takes: 20 * time.Second})
+			w.bind(vpn(spec.PortID(name), name, spec.ContainerID(name)))
+		}
+		w.start(func(s *Settings) { s.Parallel = 4 })
+		most := 0
+		w.until(2*time.Minute, "everything as it is wanted", func() bool {
+			w.change(func() { most = max(most, len(w.busy)) })
+			return w.settled()
+		})
+		if most != 4*crowd {
+			t.Errorf("%d ADDs ran at once, want %d", most, 4*crowd)
+		}
+	})
+}
+
+func TestAStopDoesNotWaitForAPlace(t *testing.T) {
+	inWorld(t, func(w *world) {
+		for i := range 20 {
+			name := spec.Name(fmt.Sprint("hung", i))
+			w.on(spec.Add, name, behaviour{hangs: true})
+			w.bind(vpn(spec.PortID(name), name, spec.ContainerID(name)))
+		}
+		w.start(func(s *Settings) { s.Parallel, s.Grace = 4, time.Second })
+		w.after(10 * time.Second)
+		begin := time.Now()
+		w.now.stop()
+		if took := time.Since(begin); took > 2*time.Second {
+			t.Errorf("the stop took %v, the grace time is 1 s", took)
+		}
 	})
 }
 

@@ -13,12 +13,14 @@ type memo struct {
 	wanted     string // digest and executable of the last look: a change of either ends every back-off
 	backOff    [stepCount]backOff
 	failure    [stepCount]string // the last error of a step that failed, until it succeeds
+	broken     string            // what ruleBroken found, until the next ADD
 	addFails   int               // failed ADDs in a row
 	unreadable backOff           // systemd or the namespaces did not answer
 	notInPlace string            // digest for which the executable answered code 100
 
 	checkAt     time.Time
 	checkErrors int       // CHECKs in a row that answered with an error
+	checkError  string    // the last of them
 	againAt     time.Time // by ADD or CHECK
 
 	pushedAgainAt time.Time // by what was pushed last
@@ -36,6 +38,7 @@ type memo struct {
 	// Of Reconciler.mu: others than the worker write them too.
 	row    Row
 	pushed news
+	told   map[string]spec.Connection // by id, as the log has them
 }
 
 // failed notes a failed step and starts its delay.
@@ -80,7 +83,7 @@ func (m *memo) forgive() {
 
 // neverRan forgets the container that the name had: what comes next under it is another one.
 func (m *memo) neverRan() {
-	m.ran, m.downSince, m.addFails = false, time.Time{}, 0
+	m.ran, m.downSince, m.addFails, m.broken = false, time.Time{}, 0, ""
 }
 
 // noteHealth notes what ADD or CHECK told. Asked for anew at each CHECK, ADD again still comes.
@@ -100,9 +103,9 @@ func (m *memo) againDue(now time.Time) bool {
 	return slices.ContainsFunc([]time.Time{m.againAt, m.pushedAgainAt}, func(at time.Time) bool { return !at.IsZero() && !now.Before(at) })
 }
 
-// stopped forgets what was due of a container that is removed.
-func (m *memo) stopped() {
-	m.health, m.checkErrors, m.greeted = nil, 0, false
+// stoppedLocked forgets what was due of a container that is removed, and what was told of it.
+func (m *memo) stoppedLocked() {
+	m.health, m.checkErrors, m.greeted, m.told = nil, 0, false, nil
 	m.checkAt, m.againAt, m.pushedAgainAt, m.settledAt = time.Time{}, time.Time{}, time.Time{}, time.Time{}
 }
 

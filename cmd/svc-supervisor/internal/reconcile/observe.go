@@ -50,12 +50,20 @@ func (r *Reconciler) lookAtHost(ctx context.Context, s *situation) {
 		return
 	}
 	if s.facts.Namespace != NamespaceForeign {
-		owned, err := r.ownsAny(ctx, s)
+		owned, err := r.ownedUnit(ctx, s)
 		if err != nil {
 			s.facts.Readable, s.problem = false, err.Error()
 			return
 		}
-		s.facts.Leftover = namespace.State == netns.Ours || link.State == netns.Ours || owned
+		switch {
+		case namespace.State == netns.Ours:
+			s.left = "namespace " + string(s.name)
+		case link.State == netns.Ours:
+			s.left = "interface " + string(s.name)
+		default:
+			s.left = owned
+		}
+		s.facts.Leftover = s.left != ""
 	}
 }
 
@@ -82,18 +90,24 @@ func (s *situation) take(format string, name spec.Name) {
 	s.claim.taken = fmt.Sprintf(format, name)
 }
 
-// ownsAny says whether one of the units carries our tag. It asks only where there is no record: with one it does not matter.
-func (r *Reconciler) ownsAny(ctx context.Context, s *situation) (bool, error) {
+// ownedUnit is the first unit that carries our tag, or ""; one that lives without it takes the name from an ADD. It asks only
+// where there is no record: with one it does not matter.
+func (r *Reconciler) ownedUnit(ctx context.Context, s *situation) (string, error) {
 	if s.facts.Record != NoRecord {
-		return false, nil
+		return "", nil
 	}
 	for _, u := range s.units {
 		owner, ok, err := r.units.Owner(ctx, u.Name)
-		if err != nil || ok && owner.Ours(s.name) {
-			return err == nil, err
+		switch {
+		case err != nil:
+			return "", err
+		case ok && owner.Ours(s.name):
+			return u.Name, nil
+		case u.Name == s.name.Unit() && !u.Gone():
+			s.take("unit svc-%s.service exists and is not ours", s.name)
 		}
 	}
-	return false, nil
+	return "", nil
 }
 
 // unitsState sums up the units that the record names. One that is not loaded is gone: systemd forgets a transient unit when

@@ -13,10 +13,10 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/statedir"
 )
 
-// Settings are what an operator can set. All durations must be positive.
+// Settings are what an operator can set. All numbers and durations must be positive.
 type Settings struct {
 	BootID        string
-	Parallel      int           // containers worked on at once
+	Parallel      int           // containers worked on at once; with those that take long, crowd times as many
 	VerbDeadline  time.Duration // of ADD, CHECK and DEL
 	CheckInterval time.Duration
 	Grace         time.Duration // for the verbs that run when the supervisor stops
@@ -55,8 +55,12 @@ type Reconciler struct {
 	stopped      bool
 }
 
-// slowWork is how long a name may keep one of the parallel places: one whose executable hangs gives its place to others.
-const slowWork = 2 * time.Second
+// slowWork is how long a name may keep one of the parallel places: one whose executable hangs gives its place to others. All
+// together, those that gave it away too, are no more than crowd times the parallel ones.
+const (
+	slowWork = 2 * time.Second
+	crowd    = 4
+)
 
 // New makes a reconciler. logs gives the logger for what the executables of a type say.
 func New(settings Settings, records Records, namespaces Namespaces, links Links, units Units, executables Executables,
@@ -105,19 +109,20 @@ func (r *Reconciler) Run(ctx context.Context) {
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	var workers sync.WaitGroup
-	tokens := make(chan struct{}, max(1, r.settings.Parallel))
-	for {
-		tokens <- struct{}{}
+	all := make(chan struct{}, crowd*r.settings.Parallel)
+	parallel := make(chan struct{}, r.settings.Parallel)
+	for enter(ctx, all) && enter(ctx, parallel) {
 		name, ok := r.queue.take(ctx)
 		if !ok {
 			break
 		}
 		workers.Go(func() {
-			release := sync.OnceFunc(func() { <-tokens })
+			release := sync.OnceFunc(func() { <-parallel })
 			slow := time.AfterFunc(slowWork, release)
 			r.work(ctx, work, name)
 			slow.Stop()
 			release()
+			<-all
 			r.queue.done(name)
 		})
 	}
@@ -131,6 +136,16 @@ func (r *Reconciler) Run(ctx context.Context) {
 		if m.timer != nil {
 			m.timer.Stop()
 		}
+	}
+}
+
+// enter waits for a place. It returns false when ctx ends.
+func enter(ctx context.Context, places chan<- struct{}) bool {
+	select {
+	case places <- struct{}{}:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 

@@ -19,10 +19,17 @@ func (r *Reconciler) remove(ctx context.Context, s *situation, m *memo, d Decisi
 	record := s.record()
 	c := s.container()
 	stillWanted := s.facts.wanted()
+	if d.Rule == ruleBroken {
+		m.broken = r.broken(ctx, s, m)
+	}
 	if record == nil {
 		r.logFor(c).Warn("remove what a damaged record stands for", "container", s.name, "error", s.problem)
 	} else {
-		r.logFor(c).Info("delete container for port binding", append(fields(c), "rule", d.Rule)...)
+		words := append(fields(c), "rule", d.Rule)
+		if d.Rule == ruleBroken {
+			words = append(words, "reason", m.broken)
+		}
+		r.logFor(c).Info("delete container for port binding", words...)
 	}
 	if stillWanted && m.downSince.IsZero() {
 		m.downSince = time.Now()
@@ -48,12 +55,14 @@ func (r *Reconciler) remove(ctx context.Context, s *situation, m *memo, d Decisi
 		return
 	}
 	m.succeeded(Delete)
-	m.stopped()
+	r.mu.Lock()
+	m.stoppedLocked()
+	r.mu.Unlock()
 	switch {
 	case s.facts.Wanted == WantedOther:
 		m.neverRan()
-	case d.Rule == ruleBroken:
-		m.failed(Add, errors.New("it broke"), false, time.Now())
+	case m.broken != "": // also where its first DEL failed
+		m.failed(Add, errors.New(m.broken), false, time.Now())
 	}
 	r.reportHost()
 	r.markHeld(HeldTaken) // by the port or the container id that is free now
@@ -147,9 +156,9 @@ func (r *Reconciler) sweep(ctx context.Context, s *situation) error {
 	return nil
 }
 
-// owns says whether a unit of the name is ours: the namespace says so, the record, or the unit's own tag.
+// owns says whether a unit of the name is ours: the record says so, or the unit's own tag, which it has before a record names it.
 func (r *Reconciler) owns(ctx context.Context, s *situation, unit string) (bool, error) {
-	if s.facts.Namespace == NamespaceOurs || s.record() != nil && slices.Contains(s.record().Units(), unit) {
+	if s.record() != nil && slices.Contains(s.record().Units(), unit) {
 		return true, nil
 	}
 	owner, ok, err := r.units.Owner(ctx, unit)

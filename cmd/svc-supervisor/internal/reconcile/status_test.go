@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -115,10 +116,15 @@ func TestAnExecutableThatIsNotFoundYetIsNotMissing(t *testing.T) {
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.start()
 		w.after(time.Minute)
-		if got := w.said("c1"); got != "" {
-			t.Errorf("published %q", got)
+		if got := w.said("c1"); got != "" || len(w.holds) != 0 {
+			t.Errorf("published %q, logged %q", got, w.holds)
 		}
 		w.change(func() { w.scanning = false })
+		w.rescan()
+		w.after(time.Second)
+		if want := "container held container=vpn1 reason=no executable serves type IPSEC"; !slices.Equal(w.holds, []string{want}) {
+			t.Errorf("logged %q", w.holds)
+		}
 		w.install("/opt/svc/bin/svc-ipsec", ipsec, "1.0.0", true)
 		w.untilSettled(time.Second)
 	})

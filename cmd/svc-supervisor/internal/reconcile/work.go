@@ -2,7 +2,6 @@ package reconcile
 
 import (
 	"context"
-	"fmt"
 	"math/rand/v2"
 	"time"
 
@@ -33,7 +32,7 @@ func (r *Reconciler) work(accept, ctx context.Context, name spec.Name) {
 			last, repeated = d.Step, 0
 		}
 		if repeated++; repeated > repeatLimit {
-			r.retry(s, m, d.Step, fmt.Errorf("%v was taken %d times without effect", d.Step, repeatLimit))
+			r.retry(s, m, d.Step, s.noEffect(d.Step))
 			continue
 		}
 		r.show(s, m, d)

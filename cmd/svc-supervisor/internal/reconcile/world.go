@@ -40,6 +40,7 @@ type Links interface {
 type Units interface {
 	List(ctx context.Context, patterns ...string) ([]unit.Unit, error)
 	Owner(ctx context.Context, unit string) (spec.Owner, bool, error)
+	Show(ctx context.Context, unit string) (unit.Details, error)
 	ShuttingDown(ctx context.Context) (bool, error) // the host itself
 	Stop(ctx context.Context, unit string) error
 }

@@ -254,7 +254,7 @@ func (l executables) del(name spec.Name) error {
 	if foreign {
 		return nil
 	}
-	if p != nil && p.owner.Ours(name) {
+	if p != nil && p.owner.Ours(name) && !w.sticky {
 		if err := l.effect("DEL "+string(name)+": its unit", func() { delete(w.units, name.Unit()) }); err != nil {
 			return err
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -46,7 +47,7 @@ func (w *world) startDeaf(change ...func(*Settings)) *life {
 		c(&s)
 	}
 	l := &life{w: w, left: -1}
-	log := slog.New(slog.NewTextHandler(w.t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
+	log := slog.New(journal{slog.NewTextHandler(w.t.Output(), nil), w})
 	l.board = report.NewBoard(l, log)
 	l.r = New(s, records{l}, namespaces{l}, links{l}, units{l}, executables{l}, reporter{l}, log,
 		func(spec.ServiceType) *slog.Logger { return log })
@@ -69,6 +70,32 @@ func (w *world) startDeaf(change ...func(*Settings)) *life {
 	})
 	w.now = l
 	return l
+}
+
+// journal prints warnings, and notes what is logged of connections, deletes and holds: message, then values in their order.
+type journal struct {
+	slog.Handler
+	w *world
+}
+
+func (j journal) Handle(ctx context.Context, record slog.Record) error {
+	line := record.Message
+	record.Attrs(func(a slog.Attr) bool {
+		line += fmt.Sprintf(" %s=%v", a.Key, a.Value)
+		return true
+	})
+	j.w.mu.Lock()
+	switch {
+	case strings.HasPrefix(line, "connection ") || strings.HasPrefix(line, "delete "):
+		j.w.told = append(j.w.told, line)
+	case strings.HasPrefix(line, "container held "):
+		j.w.holds = append(j.w.holds, line)
+	}
+	j.w.mu.Unlock()
+	if record.Level < slog.LevelWarn {
+		return nil
+	}
+	return j.Handler.Handle(ctx, record)
 }
 
 // stop ends the life in order.

@@ -30,6 +30,7 @@ type world struct {
 	namespaces map[spec.Name]tagged
 	links      map[spec.Name]tagged
 	units      map[string]*process
+	exit       unit.Exit             // how every unit last ended
 	held       map[spec.Name]holding // what the executables keep below /run/svc-<type>
 	programs   []plugin.Executable
 	scanning   bool // the plugin path was not read to its end yet
@@ -37,6 +38,7 @@ type world struct {
 
 	faults faults
 	down   bool                        // the host is shutting down
+	sticky bool                        // units are said to be stopped, and run on
 	slow   map[spec.Name]time.Duration // how long a look at the namespace takes
 
 	published map[spec.ContainerID]spec.ContainerStatus
@@ -46,6 +48,8 @@ type world struct {
 	busy      map[spec.Name]spec.Verb
 	trace     []string // every side effect
 	wrongs    []string // what must never happen
+	told      []string // what is logged of connections and of deletes
+	holds     []string // what is logged of holds
 	now       *life
 }
 

@@ -1,7 +1,6 @@
 package report
 
 import (
-	"cmp"
 	"context"
 	"log/slog"
 	"reflect"
@@ -91,13 +90,13 @@ func (b *Board) Prune(ctx context.Context, keep func(spec.ContainerID) bool) err
 func (b *Board) Run(ctx context.Context) {
 	retry := firstRetry
 	for {
-		failed, err := b.flush(ctx)
+		failed := b.flush(ctx)
 		wait := time.Duration(0)
 		switch {
-		case err == nil:
+		case failed == nil:
 			retry = firstRetry
 		case ctx.Err() == nil:
-			b.log.Warn("status not published", "failed", failed, "error", err, "retry", retry)
+			b.log.Warn("status not published", append(failed.fields(), "retry", retry)...)
 			wait, retry = retry, min(2*retry, lastRetry)
 		}
 		if !b.pause(ctx, wait) {
@@ -106,8 +105,8 @@ func (b *Board) Run(ctx context.Context) {
 	}
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), publishTimeout)
 	defer cancel()
-	if failed, err := b.flush(last); err != nil {
-		b.log.Warn("status not published", "failed", failed, "error", err)
+	if failed := b.flush(last); failed != nil {
+		b.log.Warn("status not published", failed.fields()...)
 	}
 }
 
@@ -126,9 +125,39 @@ func (b *Board) pause(ctx context.Context, wait time.Duration) bool {
 	return ctx.Err() == nil
 }
 
-// flush publishes everything that is due. What fails stays due; it keeps nothing else back. It returns how many failed, and
-// the first error: in an outage all are alike.
-func (b *Board) flush(ctx context.Context) (failed int, first error) {
+// failure is what could not be published: how many words, and the first of them. In an outage all are alike.
+type failure struct {
+	count int
+	err   error
+	id    spec.ContainerID // "": the host's
+	name  spec.Name        // "": the status is to be removed
+}
+
+// add counts one more.
+func (f *failure) add(err error, id spec.ContainerID, name spec.Name) *failure {
+	switch {
+	case err == nil:
+		return f
+	case f == nil:
+		return &failure{1, err, id, name}
+	}
+	f.count++
+	return f
+}
+
+func (f *failure) fields() []any {
+	fields := []any{"failed", f.count, "error", f.err}
+	if f.name != "" {
+		fields = append(fields, "container", f.name)
+	}
+	if f.id != "" {
+		fields = append(fields, "containerId", f.id)
+	}
+	return fields
+}
+
+// flush publishes everything that is due. What fails stays due, and keeps nothing else back.
+func (b *Board) flush(ctx context.Context) (failed *failure) {
 	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
 	defer cancel()
 	b.mu.Lock()
@@ -145,21 +174,16 @@ func (b *Board) flush(ctx context.Context) (failed int, first error) {
 	}
 	b.mu.Unlock()
 
-	note := func(err error) {
-		if err != nil {
-			failed, first = failed+1, cmp.Or(first, err)
-		}
-	}
 	if hostDirty {
 		err := b.publisher.PublishHost(ctx, *host)
-		note(err)
+		failed = failed.add(err, "", "")
 		b.mu.Lock()
 		b.hostDirty = b.host != host || err != nil
 		b.mu.Unlock()
 	}
 	for id, status := range due {
 		err := b.publishOne(ctx, id, status)
-		note(err)
+		failed = failed.add(err, id, nameOf(status))
 		if err == nil {
 			b.published(id, status)
 		}
@@ -167,7 +191,14 @@ func (b *Board) flush(ctx context.Context) (failed int, first error) {
 			break
 		}
 	}
-	return failed, first
+	return failed
+}
+
+func nameOf(status *spec.ContainerStatus) spec.Name {
+	if status == nil {
+		return ""
+	}
+	return status.InterfaceName
 }
 
 func (b *Board) publishOne(ctx context.Context, id spec.ContainerID, status *spec.ContainerStatus) error {
@@ -189,25 +220,6 @@ func (b *Board) published(id spec.ContainerID, status *spec.ContainerStatus) {
 	if status == nil {
 		delete(b.containers, id)
 	}
-}
-
-// Republish makes everything due again: a new session has nothing of the old one. The words are copied, so that one that is
-// on its way into the old session stays due.
-func (b *Board) Republish() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.host != nil {
-		host := *b.host
-		b.host, b.hostDirty = &host, true
-	}
-	for _, w := range b.containers {
-		if w.status != nil {
-			status := *w.status
-			w.status = &status
-		}
-		w.dirty = true
-	}
-	b.wakeLocked()
 }
 
 func (b *Board) set(id spec.ContainerID, status *spec.ContainerStatus) {

@@ -185,7 +185,6 @@ func TestNobodyWaitsForAnNSDBThatHangs(t *testing.T) {
 			b.Running(of("a"), nil)
 			b.Host(spec.HostStatus{})
 			b.Remove("b")
-			b.Republish()
 			b.Status("a")
 		}
 		if time.Since(begin) != 0 {
@@ -250,6 +249,32 @@ func TestAnOutageIsOneErrorInTheLog(t *testing.T) {
 	})
 }
 
+func TestWhatCannotBePublishedIsNamed(t *testing.T) {
+	for _, r := range []struct {
+		name string
+		put  func(*Board)
+		want string
+	}{
+		{"a status", func(b *Board) { b.Running(of("c1"), nil) }, ` error="no connection" container=c1 containerId=c1`},
+		{"a status that is taken back", func(b *Board) { b.Remove("c1") }, ` error="no connection" containerId=c1`},
+		{"the host's", func(b *Board) { b.Host(spec.HostStatus{Count: 2}) }, " error=\"no connection\"\n"},
+	} {
+		t.Run(r.name, func(t *testing.T) {
+			n := newNSDB()
+			n.fail("all", errDown)
+			var log strings.Builder
+			b := NewBoard(n, slog.New(slog.NewTextHandler(&log, nil)))
+			r.put(b)
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel()
+			b.Run(ctx)
+			if !strings.Contains(log.String(), r.want) {
+				t.Errorf("logged %q", log.String())
+			}
+		})
+	}
+}
+
 func TestWhatFailsKeepsNothingElseBack(t *testing.T) {
 	onBoard(t, func(t *testing.T, b *Board, n *nsdb) {
 		n.fail("bad", errDown)
@@ -306,35 +331,6 @@ func TestAContainerMayComeBackWhileItIsRemoved(t *testing.T) {
 		b.Starting(of("a"))
 		release()
 		expect(t, n, "a RUNNING", "a removed", "a STARTING")
-	})
-}
-
-func TestANewSessionGetsEverythingAgain(t *testing.T) {
-	onBoard(t, func(t *testing.T, b *Board, n *nsdb) {
-		b.Host(spec.HostStatus{Count: 1})
-		synctest.Wait()
-		b.Running(of("a"), nil)
-		synctest.Wait()
-		b.Republish()
-		expect(t, n, "host 1", "a RUNNING", "host 1", "a RUNNING")
-	})
-}
-
-func TestANewSessionGetsAlsoWhatWasOnItsWayIntoTheOldOne(t *testing.T) {
-	onBoard(t, func(t *testing.T, b *Board, n *nsdb) {
-		release := n.hold()
-		b.Host(spec.HostStatus{Count: 1})
-		synctest.Wait() // on its way
-		b.Republish()
-		release()
-		expect(t, n, "host 1", "host 1")
-
-		release = n.hold()
-		b.Running(of("a"), nil)
-		synctest.Wait()
-		b.Republish()
-		release()
-		expect(t, n, "host 1", "host 1", "a RUNNING", "host 1", "a RUNNING")
 	})
 }
 

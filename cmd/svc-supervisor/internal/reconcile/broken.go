@@ -1,0 +1,48 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// broken says which of the facts of ruleBroken it is, in one line.
+func (r *Reconciler) broken(ctx context.Context, s *situation, m *memo) string {
+	switch s.facts.Namespace {
+	case NoNamespace:
+		return fmt.Sprintf("namespace %s is gone", s.name)
+	case NamespaceForeign:
+		return fmt.Sprintf("namespace %s is not ours", s.name)
+	}
+	for _, name := range s.record().Units() {
+		switch state := stateOf(name, s.units); {
+		case state != s.facts.Units:
+		case state == UnitsFailed:
+			return name + " failed" + r.result(ctx, name)
+		case state == UnitsGone:
+			return name + " is gone"
+		}
+	}
+	return "CHECK failed twice: " + m.checkError
+}
+
+// result is systemd's word on why a unit failed, if it has one.
+func (r *Reconciler) result(ctx context.Context, name string) string {
+	details, err := r.units.Show(ctx, name)
+	if err != nil || !details.Exit.Failed() {
+		return ""
+	}
+	return ": " + details.Exit.String()
+}
+
+// noEffect says what is as it was after a step that succeeded.
+func (s *situation) noEffect(step Step) error {
+	text := fmt.Sprintf("%v was taken %d times without effect", step, repeatLimit)
+	switch {
+	case step == Clean:
+		text += ": " + s.left + " is still there"
+	case step == AddAgain && s.facts.AgainDue:
+		text += ": the executable asks for it at once"
+	}
+	return errors.New(text)
+}

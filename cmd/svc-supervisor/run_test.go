@@ -1,0 +1,134 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/plugin"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/reconcile"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/report"
+	"github.com/svc-supervisor/svc-supervisor/pkg/netns"
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+	"github.com/svc-supervisor/svc-supervisor/pkg/statedir"
+	"github.com/svc-supervisor/svc-supervisor/pkg/unit"
+)
+
+// fails is an NSDB that can be followed until it fails for good, at once where it has an error.
+type fails struct{ err error }
+
+func (f fails) Run(ctx context.Context, _ func(spec.Desired)) error {
+	if f.err == nil {
+		<-ctx.Done()
+	}
+	return f.err
+}
+func (fails) PublishHost(context.Context, spec.HostStatus) error { return nil }
+func (fails) PublishContainer(context.Context, spec.ContainerID, spec.ContainerStatus) error {
+	return nil
+}
+func (fails) RemoveContainer(context.Context, spec.ContainerID) error { return nil }
+func (fails) Published(context.Context) ([]spec.ContainerID, error)   { return nil, nil }
+func (fails) Close() error                                            { return nil }
+
+// A host on which nothing is: whatever is a real one's stays out of the test.
+type (
+	noNamespaces struct{ reconcile.Namespaces }
+	noLinks      struct{ reconcile.Links }
+	noUnits      struct{ reconcile.Units }
+)
+
+func (noNamespaces) Observe(name spec.Name) (netns.Namespace, error) {
+	return netns.Namespace{Name: name, State: netns.Absent}, nil
+}
+func (noNamespaces) List() ([]netns.Namespace, error) { return nil, nil }
+func (noLinks) Observe(name spec.Name) (netns.Link, error) {
+	return netns.Link{Name: name, State: netns.Absent}, nil
+}
+func (noLinks) List() ([]netns.Link, error)                          { return nil, nil }
+func (noUnits) List(context.Context, ...string) ([]unit.Unit, error) { return nil, nil }
+
+// emptySupervisor has no executables, and one record.
+func emptySupervisor(t *testing.T, handler slog.Handler, nsdb fails, phase statedir.Phase) *supervisor {
+	t.Helper()
+	log := slog.New(handler)
+	records, err := statedir.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	inventory, err := plugin.NewInventory(nil, time.Second, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &supervisor{
+		log: log, records: records, inventory: inventory, bus: unit.Open(), nsdb: nsdb, runDir: t.TempDir(),
+		rescan: time.Minute, resyncInterval: time.Minute, settings: newSettings(nil, time.Minute, log),
+	}
+	t.Cleanup(s.close)
+	s.board = report.NewBoard(s.nsdb, log)
+	s.reconciler = reconcile.New(reconcile.Settings{
+		BootID: "b", Parallel: 4, VerbDeadline: time.Second, CheckInterval: time.Minute, Grace: time.Second,
+	}, records, noNamespaces{}, noLinks{}, noUnits{}, inventory, s.board, log, func(spec.ServiceType) *slog.Logger { return log })
+	container := spec.Container{
+		PortID: "p", HostID: "h", InterfaceName: "no-such-name", ContainerID: "c", ServiceType: "T", GroupID: "g", ConfigurationID: "k",
+	}
+	if err := records.Write(&statedir.Record{Phase: phase, BootID: "b", Container: container}); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestADrainThatWaitsSaysForWhat(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log strings.Builder
+		s := emptySupervisor(t, slog.NewTextHandler(&log, nil), fails{}, statedir.Deleting)
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Second)
+		defer cancel()
+		var working sync.WaitGroup
+		working.Go(func() { s.reconciler.Run(ctx) })
+		s.drain(ctx)
+		working.Wait()
+		want := `msg="stop waits for containers" containers="[no-such-name: no executable serves type T]"`
+		if got := strings.Count(log.String(), want); got != 2 {
+			t.Errorf("said %d times in 100 s, want 2:\n%s", got, log.String())
+		}
+	})
+}
+
+func TestOnlyASupervisorThatIsToldToStopRemovesContainers(t *testing.T) {
+	broken := errors.New("broken for good")
+	for _, r := range []struct {
+		name           string
+		stopContainers bool
+		told           bool
+		nsdb           error
+		stays          bool
+		want           error
+	}{
+		{"told to, with --stop-containers", true, true, nil, false, nil},
+		{"told to, without it", false, true, nil, true, nil},
+		{"by an error of its own, with --stop-containers", true, false, broken, true, broken},
+	} {
+		t.Run(r.name, func(t *testing.T) {
+			// What a container left that is wanted still: a drain needs no executable to remove it.
+			s := emptySupervisor(t, slog.DiscardHandler, fails{r.nsdb}, statedir.Deleted)
+			s.stopContainers = r.stopContainers
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			if r.told {
+				cancel()
+			}
+			if err := s.run(ctx); !errors.Is(err, r.want) {
+				t.Errorf("run: %v", err)
+			}
+			if stays := len(s.records.Names()) == 1; stays != r.stays {
+				t.Errorf("the record stays: %v", stays)
+			}
+		})
+	}
+}
