@@ -221,7 +221,7 @@ func (r *Reconciler) runFor(ctx context.Context, c spec.Container, verb spec.Ver
 	stdout, err := r.executables.Run(ctx, plugin.Call{
 		Executable: e.Path, Verb: verb, ContainerID: string(c.ContainerID), Namespace: namespace, Stdin: stdin,
 		Deadline: r.settings.VerbDeadline,
-		Stderr:   func(line string) { log.Info(line, "verb", verb) },
+		Stderr:   func(line string) { relay(log, verb, line) },
 	})
 	outcome := "ok"
 	if err != nil {

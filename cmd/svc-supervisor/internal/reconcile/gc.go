@@ -92,7 +92,7 @@ func (r *Reconciler) collect(ctx context.Context, e plugin.Executable, valid []s
 	log := r.logs(e.Type)
 	_, err = r.executables.Run(ctx, plugin.Call{
 		Executable: e.Path, Verb: spec.GC, ContainerID: spec.Network, Stdin: stdin, Deadline: gcDeadline,
-		Stderr: func(line string) { log.Info(line, "verb", spec.GC) },
+		Stderr: func(line string) { relay(log, spec.GC, line) },
 	})
 	if err != nil && ctx.Err() == nil {
 		log.Warn("GC failed", "path", e.Path, "error", err, "retry", gcInterval)
