@@ -99,7 +99,8 @@ define debian13
 	root="$$(test/ground/debian13)"; \
 	echo "# Debian 13: svc-ipsec's own tests"; \
 	SANDBOX_ROOT="$$root" test/ground/sandbox SVC_TEST_GROUND=1 build/tools/secrets build/svc-ipsec.test -test.timeout 9m; \
-	SANDBOX_ROOT="$$root" test/ground/sandbox SVC_TEST_LIBRESWAN=1 build/config.test -test.run Libreswan
+	SANDBOX_ROOT="$$root" test/ground/sandbox SVC_TEST_LIBRESWAN=1 build/config.test -test.run Libreswan; \
+	SANDBOX_ROOT="$$root" test/ground/sandbox build/tools/secrets bats test/bats/failclosed.bats
 endef
 
 guest-full: build tools ## all combinations on both Libreswans; on Debian 13 the suites with tunnels and svc-ipsec's own tests too
@@ -110,8 +111,9 @@ guest-full: build tools ## all combinations on both Libreswans; on Debian 13 the
 		echo "# Debian 13: test/guest"; \
 		GUEST_ROOT="$$root" test/guest/run; \
 		echo "# Debian 13: those of svc-ipsec's own tests that have traffic"; \
-		GUEST_ROOT="$$root" test/ground/guest SVC_TEST_GROUND=1 build/svc-ipsec.test -test.run 'TestTrafficGoes|TestTwoEndsKnow'; \
+		GUEST_ROOT="$$root" test/ground/guest SVC_TEST_GROUND=1 build/tools/secrets build/svc-ipsec.test -test.run 'TestTrafficGoes|TestTwoEndsKnow'; \
 	} | tee -a build/guest-full.log
+	build/tools/secrets -in build/guest-full.log
 
 crash: build tools ## a kill before each effect on the host, and what the next start makes of it; FULL=1 for all of them
 	test/crash/run | tee build/crash.log

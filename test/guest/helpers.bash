@@ -15,9 +15,8 @@ NSDB=${NSDB:-$RUN/nsdb}
 VERBS=$RUN/verbs
 PINGS=$RUN/pings
 
-# sites_up makes the two sites and their routers, and installs the supervisor
-# with the NSDB of the example, without bindings unless there is one already.
-sites_up() {
+# sites_may_be_here refuses a machine that is not to be changed.
+sites_may_be_here() {
 	case ${HOST:-0}$(systemd-detect-virt) in
 	1* | 0uml | 0container-other) ;;
 	*)
@@ -25,6 +24,12 @@ sites_up() {
 		return 1
 		;;
 	esac
+}
+
+# sites_up makes the two sites and their routers, and installs the supervisor
+# with the NSDB of the example, without bindings unless there is one already.
+sites_up() {
+	sites_may_be_here
 	make -C "$PROJECT" --no-print-directory install DESTDIR= PREFIX=/usr >/dev/null
 	mkdir -p "$RUN" /etc/svc-supervisor
 	if [ ! -e "$NSDB" ]; then
