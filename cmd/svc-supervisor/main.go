@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/urfave/cli/v2"
@@ -18,7 +19,10 @@ func main() {
 	ctx, stop := untilSignal(context.Background())
 	defer stop()
 	if err := newApp().RunContext(ctx, os.Args); err != nil {
-		fmt.Fprintf(os.Stderr, "svc-supervisor: %v\n", err)
+		// A line each, where there are several (errors.Join).
+		for line := range strings.Lines(err.Error()) {
+			fmt.Fprintf(os.Stderr, "svc-supervisor: %s\n", strings.TrimSuffix(line, "\n"))
+		}
 		os.Exit(1)
 	}
 }
