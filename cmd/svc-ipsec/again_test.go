@@ -3,7 +3,10 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -69,6 +72,61 @@ func TestAddAgainTouchesOnlyWhatDiffers(t *testing.T) {
 	c.configuration = fmt.Sprintf(oneConnection, "")
 	c.must("ADD")
 	c.must("CHECK")
+}
+
+// What the daemon hears nothing of costs it no more than the question how its tunnels do.
+func TestAnEditThatDoesNotMatterRunsNothing(t *testing.T) {
+	onGround(t)
+	c := newContainer(t, "vpn-names")
+	document := func(named string) string {
+		names := fmt.Sprintf(`"name":%q,"description":"that is what %[1]s is for",`, named)
+		policies := fmt.Sprintf(`"ikePolicy":{%s"pfs":"group15","id":%q},"ipsecPolicy":{%[1]s"id":%[2]q},`, names, named)
+		return `{` + names + `"id":"` + named + `",` + strings.ReplaceAll(fmt.Sprintf(oneConnection, more)[1:], `"psk"`, policies+`"description":"`+named+`","initiator":"response-only","psk"`)
+	}
+	c.configuration = document("paris")
+	c.must("ADD")
+	// A table that is put in the place of another one, like it or not, has another handle.
+	guarded := func() string {
+		return counted.ReplaceAllString(tryShell("ip", "netns", "exec", c.name, "nft", "-a", "list", "table", "inet", "svc-ipsec"), "") + c.guard()
+	}
+	before, guard := serials(c.whack("--status")), guarded()
+	calls := filepath.Join(t.TempDir(), "calls")
+	for _, program := range []string{"whack", "addconn"} {
+		instead(t, program, `echo "${0##*/} $*" >>`+calls+`; exec "$0.real" "$@"`)
+	}
+	monitor := exec.Command("ip", "-4", "-n", c.name, "monitor", "link", "address", "route", "neigh", "rule") // IPv6 is busy with an address of its own at first
+	var events strings.Builder
+	monitor.Stdout = &events
+	if err := monitor.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for _, document := range []string{document("lyon"), strings.Replace(document("nice"), "to-paris", "to-nice", 1), document("nice") + "\n"} {
+		if err := os.RemoveAll(calls); err != nil {
+			t.Fatal(err)
+		}
+		c.configuration = document
+		c.must("ADD")
+		text, _ := os.ReadFile(calls)
+		for call := range strings.Lines(string(text)) {
+			if words := strings.Fields(call); words[0] != "whack" || !slices.Contains([]string{"--status", "--trafficstatus"}, words[len(words)-1]) || len(words) != 4 {
+				t.Errorf("it ran %s", call)
+			}
+		}
+		if len(text) == 0 {
+			t.Error("it did not even ask: nothing would be seen here")
+		}
+	}
+	_ = monitor.Process.Signal(os.Interrupt)
+	_ = monitor.Wait()
+	if now := guarded(); events.String() != "" || now != guard {
+		t.Errorf("it touched the network:\n%s\n%s\n%s", events.String(), guard, now)
+	}
+	if after := serials(c.whack("--status")); !maps.Equal(after, before) {
+		t.Errorf("conns %v, before %v", after, before)
+	}
+	if name := c.health().Connections[0].Name; name != "to-paris" {
+		t.Errorf("it is called %s", name)
+	}
 }
 
 // Two connections to one peer must have one IKE policy and key: who edits one of them alone loses that one.

@@ -189,6 +189,8 @@ func unlike(key, value string) string {
 		return configtest.Quoted(s + more)
 	case key == "pskBase64" && err == nil && len(b) >= 8:
 		return configtest.Quoted(base64.StdEncoding.EncodeToString(append(b, more...)))
+	case key == "pskBase64" && err != nil && len(s) >= 8:
+		return configtest.Quoted(s + more)
 	}
 	return value
 }
@@ -320,6 +322,67 @@ func changed(t *testing.T, before, after map[string]string) {
 	if before["/etc/passwd"] == "" {
 		t.Error("nothing was looked at")
 	}
+}
+
+// TestHostileValuesOutsideOfTheConnectionsChangeNothing calls ADD for a container that runs with each hostile value in each
+// place that is none of a connection's. What is free text is taken; nothing else is.
+func TestHostileValuesOutsideOfTheConnectionsChangeNothing(t *testing.T) {
+	onGround(t)
+	c := newContainer(t, "vpn-outside")
+	document := func(name, ip, mac string) string {
+		return `{"name":` + name + `,"description":` + name + `,"externalIps":[` + ip + `],"externalMac":` + mac + `,"connections":[` + goodConnection(t) + `]}`
+	}
+	const ip, mac = `"100.100.100.2"`, `"ca:08:1a:94:29:0e"`
+	good := c.port
+	c.configuration = document(`"n"`, ip, mac)
+	c.must("ADD")
+	network := func() string {
+		addresses := strings.ReplaceAll(sh(t, "ip", "-n", c.name, "addr"), " tentative", "") // the kernel's own, at first
+		return addresses + sh(t, "ip", "-n", c.name, "route") + c.guard()
+	}
+	world, runs, conns, pid := files(t, c.name), network(), serials(c.whack("--status")), c.property("MainPID")
+	for _, value := range configtest.Hostile() {
+		for place, change := range map[string]func(){
+			"name and description": func() { c.configuration = document(value, ip, mac) },
+			"externalIps":          func() { c.configuration = document(`"n"`, value, mac) },
+			"externalMac":          func() { c.configuration = document(`"n"`, ip, value) },
+			"port.addresses":       func() { c.port = `{"addresses":[` + value + `],"mac":"02:00:00:00:00:01","bridge":"br-test"}` },
+			"port.mac": func() {
+				c.port = `{"addresses":["169.254.0.1/30","fd00::1/126"],"mac":` + value + `,"bridge":"br-test"}`
+			},
+		} {
+			c.configuration, c.port = document(`"n"`, ip, mac), good
+			change()
+			failure, err := c.try("ADD")
+			var text string
+			free := place == "name and description" && json.Unmarshal([]byte(value), &text) == nil && len(text) <= 1024
+			switch {
+			case err != nil:
+				t.Errorf("%s %.90q: %v", place, value, err)
+			case failure == nil && !free:
+				t.Errorf("%s %.90q: taken", place, value)
+			case failure == nil && !utf8.ValidString(value):
+				t.Errorf("%s %.90q: taken, and is no UTF-8", place, value)
+			case failure == nil:
+			case free && utf8.ValidString(value):
+				t.Errorf("%s %.90q: %d %s", place, value, failure.Code, failure.Msg)
+			case strings.Contains(failure.Msg, "\n") || !utf8.ValidString(failure.Msg) || len(failure.Msg) > 1000:
+				t.Errorf("%s %.90q: says %.1000q", place, value, failure.Msg)
+			case utf8.ValidString(value) && failure.Code != spec.CodeDecode && failure.Code != spec.CodeConfiguration || !utf8.ValidString(value) && failure.Code != spec.CodeDecode:
+				t.Errorf("%s %.90q: %d %s", place, value, failure.Code, failure.Msg)
+			}
+		}
+	}
+	if got := network(); got != runs {
+		t.Errorf("it was:\n%s\nand is:\n%s", runs, got)
+	}
+	if got := serials(c.whack("--status")); !maps.Equal(got, conns) || c.property("MainPID") != pid {
+		t.Errorf("conns %v, before %v", got, conns)
+	}
+	eventually(t, "nothing but the daemon in the unit", func() bool { return c.pids() == pid+"\n" })
+	changed(t, world, files(t, c.name))
+	c.configuration, c.port = document(`"n"`, ip, mac), good
+	c.must("CHECK")
 }
 
 // TestAHostileEnvironmentChangesNothing calls ADD for a container that runs with hostile variables and a hostile port.

@@ -161,6 +161,20 @@ flush() {
 	same "packets that came out" 0 "$(packets "$OUT")"
 }
 
+@test "daemon stopped and started by the operator, which flushes all policies on Libreswan 5: none of a thousand packets comes out" {
+	local life
+	site_up
+	life=$(life left)
+	capture
+	flood 500
+	sup restart left
+	another_life "$life"
+	pings_run
+	flooded
+	captured
+	same "packets that came out" 0 "$(packets "$OUT")"
+}
+
 another_life() { unit_is left active && not same "life" "$1" "$(life left)" >/dev/null; }
 pings_run() {
 	# shellcheck disable=SC2086 # process ids

@@ -1,6 +1,7 @@
 #!/usr/bin/env bats
 # IPSEC containers, as far as a kernel without ESP lets them: everything but
 # the traffic.
+# shellcheck disable=SC2030,SC2031 # each test is a subshell
 
 load helpers
 
@@ -73,7 +74,16 @@ conns() { whack "$1" whack --status | grep -oE '^[^ ]* *"[^"]+"' | cut -d'"' -f2
 	local life
 	life=$(life left)
 
-	# In place: another bridge, another MAC of the router, another external MAC.
+	# In place: another MTU, and nothing else.
+	local pid
+	pid=$(main_pid left)
+	vpn left 100.100.100.2 200.200.200.2 10.1.0.0/24 10.2.0.0/24 '.externalIps += ["2001:db8::2"]' '.connections[0].mtu = 1300'
+	eventually 15 is 1300 mtu_to left 10.2.0.0/24
+	same "routes to it" 1 "$(ip -n left route show 10.2.0.0/24 | wc -l)"
+	eventually 15 runs left c-left IPSEC
+	same "daemon" "$life $pid" "$(life left) $(main_pid left)"
+
+	# And another bridge, another MAC of the router, another external MAC.
 	ip link add br-other type bridge
 	PORT=("addresses: [169.254.0.5/30]" "mac: '02:00:00:00:00:05'" "bridge: br-other")
 	vpn left 100.100.100.2 200.200.200.2 10.1.0.0/24 10.2.0.0/24 '.externalMac = "ca:08:1a:94:29:0f"'
@@ -90,6 +100,9 @@ conns() { whack "$1" whack --status | grep -oE '^[^ ]* *"[^"]+"' | cut -d'"' -f2
 }
 
 master_of() { ip -j link show dev "$1" | jq -r '.[0].master'; }
+
+# mtu_to NAME NETWORK prints that of a container's route to a network.
+mtu_to() { ip -n "$1" -j route show "$2" | jq -r '.[0].metrics[0].mtu'; }
 
 @test "a key is where it is needed and nowhere else" {
 	vpn left 100.100.100.2 200.200.200.2 10.1.0.0/24 10.2.0.0/24
@@ -111,6 +124,41 @@ master_of() { ip -j link show dev "$1" | jq -r '.[0].master'; }
 	# It can be seen where it has to be, so the search is a good one.
 	grep -rqF -f <(psk_forms | sed -n 3p) /run/svc-ipsec/left/etc
 	grep -qF -f <(psk_forms | sed -n 2p) "$STATE/containers/left.IPSEC"
+}
+
+@test "a daemon that crashes leaves no core, which would have the keys in it" {
+	vpn left 100.100.100.2 200.200.200.2 10.1.0.0/24 10.2.0.0/24
+	begin
+	eventually 15 runs left c-left IPSEC
+	local pid
+	pid=$(main_pid left)
+	same "limits of a core" "0 0" "$(awk '/^Max core file size/ { print $5, $6 }' "/proc/$pid/limits")"
+	touch "$T/before"
+	systemctl kill --kill-whom=main --signal=ABRT svc-left.service
+	eventually 15 restarted left "$pid"
+	same "cores" "" "$(cores "$T/before")"
+
+	# A program without that limit leaves one, so the search is a good one.
+	touch "$T/before"
+	(cd "$T" && ulimit -c unlimited && bash -c 'kill -ABRT $$') || true
+	case $(cat /proc/sys/kernel/core_pattern) in
+	"|"*) ;; # it goes to a program, which may keep it anywhere
+	*) not same "cores" "" "$(cores "$T/before")" ;;
+	esac
+}
+
+# cores FILE lists the core dumps that are younger than FILE, by what is in them and not by their names, and what
+# systemd-coredump keeps.
+cores() {
+	local file
+	{
+		find / "$(dirname "$(cat /proc/sys/kernel/core_pattern)")" -maxdepth 1 -type f -newer "$1" -print0
+		find /run /tmp /var -xdev -type f -newer "$1" -print0
+	} 2>/dev/null | while IFS= read -r -d '' file; do
+		# ET_CORE, of ELF.
+		[ "$(od -An -N 18 -tx1 "$file" | tr -d ' \n' | sed -E 's/^(.{8}).{24}/\1 /')" != "7f454c46 0400" ] || echo "$file"
+	done
+	find /var/lib/systemd/coredump /var/crash -type f -newer "$1" 2>/dev/null || true
 }
 
 @test "nothing to run is a healthy container without a daemon, and gets one when there is something" {
@@ -144,6 +192,90 @@ master_of() { ip -j link show dev "$1" | jq -r '.[0].master'; }
 	not grep -rqE 'include|leftupdown=/bin/x|reboot' /run/svc-ipsec/left/conns
 	same "statuses" "b1:DOWN b2:DOWN b3:DOWN ok:DOWN" "$(status c-left '.connections[1:][] | .id + ":" + .status' | sort | xargs)"
 	same "conns of the daemon" 2 "$(conns left | wc -w)"
+}
+
+@test "a connection that the daemon refuses fails alone, at the first ADD and at an edit, and its key goes" {
+	local first=7f1c0000-0000-4000-8000-000000000001 serials life
+	tunnels() {
+		local n more=""
+		for n; do
+			more+="| .connections += [.connections[0] * {id: \"n$n\", name: \"n$n\", peerAddress: \"200.200.200.$n\", peerId: \"200.200.200.$n\", peerCidrs: [\"10.$n.0.0/24\"]}]"
+		done
+		vpn left 100.100.100.2 200.200.200.2 10.1.0.0/24 10.2.0.0/24 ". $more"
+	}
+	refuses n3-0-0
+	tunnels 3 4
+	begin
+	eventually 15 runs left c-left IPSEC
+	refused_alone n3 'n3-0-0 is not to our taste'
+	same "conns of the daemon" "$first-0-0 n4-0-0" "$(conns left)"
+	same "files of the conns" "$first-0-0.conf n4-0-0.conf" "$(cd /run/svc-ipsec/left/conns && printf '%s\n' * | xargs)"
+	same "peers with a key" "200.200.200.2 200.200.200.4" "$(keyed left)"
+	life=$(life left)
+	serials=$(serials left "$first-0-0" n4-0-0)
+
+	refuses n3-0-0 n5-0-0
+	tunnels 3 4 5 6
+	eventually 15 is 5 status c-left '.connections | length'
+	refused_alone n3 'n3-0-0 is not to our taste'
+	refused_alone n5 'n5-0-0 is not to our taste'
+	same "conns of the daemon" "$first-0-0 n4-0-0 n6-0-0" "$(conns left)"
+	same "files of the conns" "$first-0-0.conf n4-0-0.conf n6-0-0.conf" "$(cd /run/svc-ipsec/left/conns && printf '%s\n' * | xargs)"
+	same "peers with a key" "200.200.200.2 200.200.200.4 200.200.200.6" "$(keyed left)"
+	same "conns that were there" "$serials" "$(serials left "$first-0-0" n4-0-0)"
+
+	refuses
+	tunnels 3 4 5
+	eventually 15 is "$first-0-0 n3-0-0 n4-0-0 n5-0-0" conns left
+	eventually 15 is 4 status c-left '.connections | length'
+	same "peers with a key" "200.200.200.2 200.200.200.3 200.200.200.4 200.200.200.5" "$(keyed left)"
+	same "conns that were there" "$serials" "$(serials left "$first-0-0" n4-0-0)"
+	same "daemon" "$life" "$(life left)"
+}
+
+# refuses [CONN…]: from now on addconn cannot load these, as if the daemon did not take them.
+refuses() {
+	[ -e "$ADDCONN.real" ] || mv "$ADDCONN" "$ADDCONN.real"
+	cat >"$ADDCONN" <<-END
+		#!/bin/sh
+		refused="$*" code=0
+		"\$0.real" "\$@" || code=\$?
+		for conn in \$refused; do
+			case " \$* " in
+			*" \$conn "*) echo "\$conn is not to our taste" >&2; code=36 ;;
+			*" --autoall "*) ;;
+			*) continue ;;
+			esac
+			${ADDCONN%/*}/whack --ctlsocket "\$2" --name "\$conn" --delete
+		done >/dev/null
+		exit \$code
+	END
+	chmod 755 "$ADDCONN"
+}
+ADDCONN=/usr/libexec/ipsec/addconn
+
+teardown() {
+	local failed=0
+	usual_teardown || failed=1
+	[ ! -e "$ADDCONN.real" ] || mv "$ADDCONN.real" "$ADDCONN"
+	return "$failed"
+}
+
+# refused_alone ID REASON: that connection is down for that reason, and those beside it have none of the daemon's.
+refused_alone() {
+	local said
+	said=$(status c-left ".connections[] | select(.id == \"$1\") | .status + \" \" + .reason")
+	[[ "$said" =~ ^DOWN\ .*"$2" ]] || { echo "status of $1: $said"; return 1; }
+	same "others that are refused so" 1 "$(status c-left ".connections[] | select((.reason // \"\") | contains(\"$2\")) | .id" | wc -l)"
+}
+
+# keyed NAME prints the peers for which the daemon has a key; serials NAME CONN… what changes if a conn is loaded again.
+keyed() { awk '{ print $2 }' "/run/svc-ipsec/$1/etc/ipsec.secrets" | sort | xargs; }
+serials() {
+	local conn all
+	all=$(whack "$1" whack --status)
+	shift
+	for conn; do grep -oE "\"$conn\":.* conn serial: [^;]+" <<<"$all"; done
 }
 
 @test "an edited connection leaves the others and the daemon alone; a bad document costs nothing" {
@@ -202,11 +334,7 @@ failed_units() { systemctl list-units --failed --plain --no-legend 'svc-*' | wc 
 	if [ "$("$PROJECT/test/ground/where" esp)" != sandbox ]; then
 		eventually 10 esp_is_missing left
 	fi
-	unbind p-left
-	unbind p-right
-	eventually 15 gone left
-	eventually 15 gone right
-	no_router
+	no_ends
 }
 
 @test "a wrong key is told at both ends within 5 s, by the status and by ps, and the right one heals it" {
@@ -217,8 +345,8 @@ failed_units() { systemctl list-units --failed --plain --no-legend 'svc-*' | wc 
 	eventually 30 ike_established left
 	eventually 30 ike_established right
 	ends wrong
-	eventually 5 tells left AUTHENTICATION_FAILED
-	eventually 5 tells right AUTHENTICATION_FAILED
+	eventually 5 both_tell AUTHENTICATION_FAILED
+	logged 'msg="connection down" .*container=left connection=.* name=to-peer peer=200.200.200.2 reason=.*AUTHENTICATION_FAILED'
 	for side in left right; do
 		same "health of $side" RUNNING "$(status "c-$side" .code)"
 		not grep -q 'must not be seen' "$STATUS/containers/h1/c-$side.json"
@@ -227,26 +355,101 @@ failed_units() { systemctl list-units --failed --plain --no-legend 'svc-*' | wc 
 	ends
 	eventually 15 ike_established left
 	eventually 15 ike_established right
-	unbind p-left
-	unbind p-right
-	eventually 15 gone left
-	eventually 15 gone right
-	no_router
+	no_ends
+}
+
+@test "a wrong key is told at both ends within 5 s of the first ADD, too" {
+	router
+	ends wrong
+	begin
+	eventually 15 runs left c-left IPSEC
+	eventually 15 runs right c-right IPSEC
+	eventually 5 both_tell AUTHENTICATION_FAILED
+	no_ends
+}
+
+# In IKEv1's main mode no word tells of a wrong key. Who asked, and is not answered from the first encrypted message on,
+# guesses. Who was asked cannot decrypt, says so in its log, and goes on for as long as for a peer that is gone: no state
+# ends by which the daemon would tell at once, so it is the next CHECK that tells.
+@test "IKEv1: a wrong key is told within 5 s by who asks, of the first ADD and of an edit, and by CHECK at the other end" {
+	router
+	BOTH=('.connections[0].ikePolicy.ikeVersion = "v1"')
+	ends wrong
+	begin
+	eventually 15 runs left c-left IPSEC
+	eventually 15 runs right c-right IPSEC
+	eventually 5 tells left AUTHENTICATION_FAILED
+	ends
+	eventually 15 ike_established left
+	eventually 15 ike_established right
+	ends wrong
+	eventually 5 tells left AUTHENTICATION_FAILED
+	begin SVC_CHECK_INTERVAL=1s
+	restart
+	eventually 5 both_tell AUTHENTICATION_FAILED
+	no_ends
+}
+
+@test "IKEv1, aggressive mode: a wrong key is told within 5 s by who asks, and by CHECK at the other end" {
+	router
+	BOTH=('.connections[0].ikePolicy.ikeVersion = "v1" | .connections[0].ikePolicy.phase1NegotiationMode = "aggressive"')
+	ends wrong
+	begin
+	eventually 15 runs left c-left IPSEC
+	eventually 15 runs right c-right IPSEC
+	eventually 5 tells left AUTHENTICATION_FAILED
+	begin SVC_CHECK_INTERVAL=1s
+	restart
+	eventually 5 both_tell AUTHENTICATION_FAILED
+	no_ends
+}
+
+@test "another IKE policy at the other end, and a peer that does not answer, are told within 5 s" {
+	router
+	RIGHT=('.connections[0].ikePolicy.pfs = "group15"')
+	ends
+	begin
+	eventually 15 runs left c-left IPSEC
+	eventually 15 runs right c-right IPSEC
+	eventually 5 both_tell NO_PROPOSAL_CHOSEN
+	RIGHT=()
+	ends
+	eventually 15 ike_established left
+	eventually 15 ike_established right
+	# Edited where it is the one that asks, so that it asks anew.
+	LEFT=('.connections[0].ikePolicy.encryptionAlgorithm = "aes-128"')
+	ends
+	eventually 5 both_tell NO_PROPOSAL_CHOSEN
+	systemctl kill --signal=STOP svc-right.service
+	LEFT=()
+	ends
+	eventually 5 tells left 'no answer from the peer'
+	systemctl kill --signal=CONT svc-right.service
+	eventually 15 ike_established left
+	no_ends
 }
 
 # ends [wrong] binds a container at each side of the router, the left one with
-# a wrong key.
+# a wrong key. BOTH, LEFT and RIGHT are edits of what they are configured with.
 ends() {
 	PORT=("addresses: [169.254.1.1/30]" "bridge: br-left")
 	(
 		# shellcheck disable=SC2317 # site calls it
 		[ "${1:-}" != wrong ] || psk() { echo a wrong key that must not be seen; }
-		vpn left 100.100.100.2 200.200.200.2 10.1.0.0/24 10.2.0.0/24
+		vpn left 100.100.100.2 200.200.200.2 10.1.0.0/24 10.2.0.0/24 . "${BOTH[@]}" "${LEFT[@]}"
 	)
 	PORT=("addresses: [169.254.2.1/30]" "bridge: br-right")
 	# One initiator: where the kernel refuses every Child SA, two that cross may
 	# delete each other's IKE SA, and none of them tries again.
-	vpn right 200.200.200.2 100.100.100.2 10.2.0.0/24 10.1.0.0/24 '.connections[0].initiator = "response-only"'
+	vpn right 200.200.200.2 100.100.100.2 10.2.0.0/24 10.1.0.0/24 '.connections[0].initiator = "response-only"' "${BOTH[@]}" "${RIGHT[@]}"
+}
+
+no_ends() {
+	unbind p-left
+	unbind p-right
+	eventually 15 gone left
+	eventually 15 gone right
+	no_router
 }
 
 # router makes one between two bridges, for the external addresses of ends.
@@ -283,11 +486,13 @@ tells() {
 	[[ "$said" =~ ^DOWN\ .*$2 ]] || { echo "row of $1: $said"; return 1; }
 }
 
+both_tell() { tells left "$1" && tells right "$1"; }
+
 # ike_established NAME, or else what its daemon has to say.
 ike_established() {
 	local said
 	said=$(whack "$1" whack --status)
-	[[ "$said" =~ ESTABLISHED_(IKE|PARENT)_SA|established\ IKE\ SA ]] || {
+	[[ "$said" =~ ESTABLISHED_(IKE|PARENT)_SA|established\ IKE\ SA|(IKE|ISAKMP)\ SA\ established ]] || {
 		tail -n 8 <<<"$said"
 		journalctl --quiet --no-pager -o cat -n 12 SVC_CONTAINER="$1"
 		return 1

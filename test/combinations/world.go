@@ -52,13 +52,20 @@ func newWorld(executable string) (*world, error) {
 	return w, nil
 }
 
-// version tells which Libreswan this is.
-func (w *world) version() string {
-	output, err := command("", "ipsec", "--version")
-	if err != nil {
-		return err.Error()
+// runs wants both daemons to be of a version of Libreswan, by their own words.
+func (w *world) runs(libreswan string) error {
+	for _, s := range sides {
+		status, err := command("", "ipsec", "whack", "--ctlsocket", "/run/svc-ipsec/vpn-"+s.name+"/run/pluto.ctl", "--status")
+		if err == nil {
+			_, says, _ := strings.Cut(status, "pluto_version=")
+			says, _, _ = strings.Cut(says, ",")
+			err = isOf(says, libreswan)
+		}
+		if err != nil {
+			return fmt.Errorf("the daemon of %s: %w", s.name, err)
+		}
 	}
-	return strings.TrimSpace(output)
+	return nil
 }
 
 // daemons are the two daemons' processes and lives.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"io/fs"
@@ -115,7 +116,7 @@ func (k *keys) fromSecrets(text []byte, origin string) {
 	}
 }
 
-// fromRecord takes every psk in a JSON text.
+// fromRecord takes every psk and pskBase64 in a JSON text.
 func (k *keys) fromRecord(text []byte, origin string) {
 	var value any
 	if json.Unmarshal(text, &value) == nil {
@@ -131,9 +132,17 @@ func (k *keys) fromValue(value any, origin string) {
 		}
 	case map[string]any:
 		for name, each := range value {
-			if text, is := each.(string); is && name == "psk" {
+			text, is := each.(string)
+			switch {
+			case is && name == "psk":
 				k.add(text, origin)
-			} else {
+			case is && name == "pskBase64":
+				// What cannot be decoded is refused as it is: a key all the same.
+				if b, err := base64.StdEncoding.DecodeString(text); err == nil {
+					text = string(b)
+				}
+				k.add(text, origin)
+			default:
 				k.fromValue(each, origin)
 			}
 		}

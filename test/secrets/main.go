@@ -55,6 +55,9 @@ func searchFiles(known *keys, paths []string) int {
 	return s.report(os.Stdout, fmt.Sprintf("%d files", len(paths)))
 }
 
+// tick is how much older than now the kernel may make a file: its clock for that stands still between two ticks.
+const tick = 10 * time.Millisecond
+
 // watch runs the command, looks around meanwhile and afterwards, and answers with the exit code for both.
 func watch(known *keys, every time.Duration, held string, command []string) int {
 	began := time.Now()
@@ -91,7 +94,7 @@ func watch(known *keys, every time.Duration, held string, command []string) int 
 			}
 			s := newSearch(known)
 			v.search(s)
-			s.left("/", began)
+			s.left("/", began.Add(-tick))
 			s.text("what the command printed", output.text.Bytes())
 			if found := s.report(os.Stdout, v.String()+", the journal, what is left in temporary folders, the output"); code == 0 {
 				code = found

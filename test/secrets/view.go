@@ -59,6 +59,7 @@ var holders = []struct {
 	take  func(*keys, []byte, string)
 }{
 	{"run/svc-ipsec/*/etc/ipsec.secrets", (*keys).fromSecrets},
+	{"run/svc-ipsec/*/conf.json", (*keys).fromRecord}, // of connections that are refused, too
 	{"var/lib/svc-supervisor/containers/*", (*keys).fromRecord},
 }
 

@@ -39,7 +39,14 @@ func TestWhatIsHeldByDesignIsLearntAndWhatIsShownIsSearched(t *testing.T) {
 	}
 	put(t, root+"/run/svc-ipsec/left/etc/ipsec.secrets", "%any @x : PSK 0x6b6579206f66206c69627265\n")
 	put(t, root+"/var/lib/svc-supervisor/containers/left.IPSEC", `{"conf":{"configuration":{"connections":[{"psk":"key of a record"}]}}}`)
+	// Of connections that are refused, which get into no other file.
+	put(t, root+"/run/svc-ipsec/right/conf.json", `{"configuration":{"connections":[{"id":"ok"},{"mtu":5,"psk":"key of a refused one"},
+		{"mtu":5,"pskBase64":"a2V5IGluIGJhc2U2NP8="},{"pskBase64":"no base64 at all"}]}}`)
 	put(t, root+"/run/svc-supervisor/status/containers/h1/left.json", `{"message":"key of a record"}`)
+	put(t, root+"/run/svc-supervisor/status/containers/h1/right.json", `{"message":"key of a refused one"}`)
+	put(t, root+"/run/systemd/transient/svc-right.service", "Description=key in base64\xff\n")
+	put(t, root+"/proc/9/cmdline", "x\x00no base64 at all")
+	put(t, root+"/proc/9/comm", "x\n")
 	put(t, root+"/proc/7/comm", "whack\n")
 	put(t, root+"/proc/8/comm", "pluto\n")
 	put(t, root+"/proc/7/cmdline", "whack\x00--secret\x00key of libre")
@@ -48,7 +55,7 @@ func TestWhatIsHeldByDesignIsLearntAndWhatIsShownIsSearched(t *testing.T) {
 	for range looksPerFiles {
 		v.look()
 	}
-	if len(v.keys.list) != 2 {
+	if len(v.keys.list) != 5 {
 		t.Fatalf("keys: %q", v.keys.list)
 	}
 	// What is gone again was seen.
@@ -59,12 +66,12 @@ func TestWhatIsHeldByDesignIsLearntAndWhatIsShownIsSearched(t *testing.T) {
 	v.search(s)
 	var out strings.Builder
 	s.report(&out, "")
-	for _, want := range []string{"command line of whack", "environment of pluto", "left.json"} {
+	for _, want := range []string{"command line of whack", "environment of pluto", "left.json", "right.json", "svc-right.service", "command line of x"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("not found: %s\n%s", want, out.String())
 		}
 	}
-	if len(s.finds) != 3 {
+	if len(s.finds) != 6 {
 		t.Error(out.String())
 	}
 }

@@ -62,6 +62,8 @@ var failures = []struct {
 	{"no certificate matched", "the peer's certificate is of another CA, or not of its id", false},
 	{"AUTHENTICATION_FAILED", "AUTHENTICATION_FAILED", false},
 	{"mismatch of preshared secrets", "AUTHENTICATION_FAILED", false}, // IKEv1 has no notification of it
+	{"Hash Payload does not match", "AUTHENTICATION_FAILED", false},   // aggressive mode, who asks
+	{"message must be encrypted", "AUTHENTICATION_FAILED", false},     // and who is asked, and is told so in clear
 	{"NO_PROPOSAL_CHOSEN", "NO_PROPOSAL_CHOSEN", false},
 	{"no acceptable Oakley Transform", "NO_PROPOSAL_CHOSEN", false}, // who refuses it, IKEv1
 	{"TS_UNACCEPTABLE", "TS_UNACCEPTABLE", false},
