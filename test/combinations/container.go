@@ -35,7 +35,9 @@ func (r row) connection(s side, i int, key string) object {
 	if ids := identities[r.ids]; ids[0] != "" {
 		c["localId"], c["peerId"] = ids[s.number-1], ids[peer.number-1]
 	}
-	if r.way != "both" && s.name == "right" {
+	if r.way == "both" {
+		c["dpd"] = object{"action": "restart", "interval": 3, "timeout": 9}
+	} else if s.name == "right" {
 		c["initiator"] = "response-only"
 	}
 	if r.way == "nat" && s.name == "right" {

@@ -129,7 +129,7 @@ const patience = 4
 func Retransmission(d config.DPD) (interval, timeout int) {
 	left := 1000 * max(d.Timeout-d.Interval, min(patience, d.Timeout))
 	waits := 1
-	for interval = left; interval > 500; interval /= 2 {
+	for interval = left; interval >= 1000; interval /= 2 {
 		waits *= 2
 	}
 	return interval, interval * waits / 1000
