@@ -108,4 +108,9 @@ func TestChainedWithoutAGatewayThePeersStayReachable(t *testing.T) {
 	c.must("ADD")
 	c.must("CHECK")
 	contains(t, "the routes", c.ways(), "default dev eth0 proto 83 scope link", "default dev eth0 proto 83 metric 1024")
+	// What the runtime gets later takes nothing from ours.
+	c.configuration = both(`"0.0.0.0/1","128.0.0.0/1"`, `"::/1"`)
+	c.must("ADD")
+	sh(t, "ip", "-n", c.name, "route", "add", "default", "via", "192.0.2.1")
+	c.must("CHECK")
 }

@@ -1,6 +1,7 @@
 package unit
 
 import (
+	"cmp"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -24,6 +25,7 @@ const (
 const (
 	startLimitBurst       = 5
 	startLimitIntervalMin = time.Minute
+	defaultTimeout        = 90 * time.Second // systemd's, for a start and for a stop
 )
 
 // Command is a program by its absolute path and its arguments, which reach the program as they are. With '-' before the
@@ -103,7 +105,8 @@ type Property struct {
 // limitInterval has room for as many starts as the limit allows when each of them hangs to its end: with fewer systemd would
 // start such a unit for ever, and never call it failed. A stop has its time twice: for SIGTERM, and for SIGKILL.
 func (t *Transient) limitInterval() time.Duration {
-	return max(startLimitIntervalMin, (startLimitBurst+1)*(t.TimeoutStart+2*t.TimeoutStop+t.RestartSec))
+	start, stop := cmp.Or(t.TimeoutStart, defaultTimeout), cmp.Or(t.TimeoutStop, defaultTimeout)
+	return max(startLimitIntervalMin, (startLimitBurst+1)*(start+2*stop+t.RestartSec))
 }
 
 // values is the unit as the argument of StartTransientUnit.

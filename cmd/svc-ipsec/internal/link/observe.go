@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -48,11 +49,22 @@ func (n *Namespace) Verify(p *Plan) error {
 		return err
 	}
 	for _, want := range wanted {
-		if _, ok := routes[want]; !ok {
+		if _, ok := routes[want]; !ok && !(p.Chained && leads(routes, want.Destination)) {
 			return fmt.Errorf("%s has lost its route to %s", p.Interface, want.Destination)
 		}
 	}
 	return nil
+}
+
+// leads says whether there is a route to just this network, whatever its way. In a runtime's namespace the ways are others'
+// to change.
+func leads(routes map[Route]netlink.Route, to netip.Prefix) bool {
+	for route := range routes {
+		if route.Destination == to {
+			return true
+		}
+	}
+	return false
 }
 
 // Leave takes out of a runtime's namespace what is ours: routes; the guard has its own way out. The interface stays.

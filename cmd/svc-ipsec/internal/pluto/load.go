@@ -72,7 +72,7 @@ func unready(loaded map[string]Conn, specs []Spec) []Spec {
 func (d *Daemon) Load(ctx context.Context, specs []Spec) (map[string]string, error) {
 	began := time.Now()
 	for chunk := range slices.Chunk(specs, batch) {
-		if _, err := d.addconn(ctx, chunk); err != nil {
+		if _, err := d.addconn(ctx, chunk); err != nil && ctx.Err() != nil {
 			return nil, err
 		}
 	}

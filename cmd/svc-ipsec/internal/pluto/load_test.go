@@ -116,6 +116,17 @@ func TestAnAddconnThatDoesNotEndByItselfIsNoConnsFault(t *testing.T) {
 	}
 }
 
+func TestAConnThatAddconnCrashesOnIsRefusedAlone(t *testing.T) {
+	d, _ := fake(t)
+	if err := os.WriteFile(d.Tools.Addconn, []byte("#!/bin/sh\nkill -SEGV $$\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	refused, err := d.Load(t.Context(), specsOf(map[string]string{"a-0-0": "conn\n"}))
+	if err != nil || !strings.Contains(refused["a-0-0"], "segmentation fault") {
+		t.Errorf("refused %v, %v", refused, err)
+	}
+}
+
 func TestAConnThatIsNotTheOneAskedForIsTakenOutAgain(t *testing.T) {
 	d, calls := fake(t)
 	specs := specsOf(map[string]string{"a-0-0": "conn\n"})

@@ -54,10 +54,15 @@ func isNotRunning(err error) bool {
 	return errors.As(err, &exit) && exit.ExitCode() == notRunning
 }
 
-// exited says whether a failed program ended by itself: only then does its failure tell something of what it was given.
+// exited says whether a failed program ended by itself, be it that it crashed: only then does its failure tell something of
+// what it was given. SIGKILL is somebody else's.
 func exited(err error) bool {
 	var exit *exec.ExitError
-	return errors.As(err, &exit) && exit.Exited()
+	if !errors.As(err, &exit) {
+		return false
+	}
+	status, ok := exit.Sys().(syscall.WaitStatus)
+	return exit.Exited() || ok && status.Signaled() && status.Signal() != syscall.SIGKILL
 }
 
 // answered says whether a failed whack brought an answer of pluto's.

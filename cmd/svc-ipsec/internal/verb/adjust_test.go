@@ -3,6 +3,7 @@ package verb
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -55,9 +56,10 @@ func TestWhatWentDownWithAChangedConnIsBegunAgain(t *testing.T) {
 }
 
 func TestATunnelWithoutItsIKESAIsNotUp(t *testing.T) {
-	d, _ := talking(t, "", `#3: "orphan-0-0", type=ESP, add_time=1700000000, inBytes=84, outBytes=84`)
-	v, err := viewOf(t.Context(), d, map[string]pluto.Conn{"orphan-0-0": {Orphaned: true}, "a-0-0": {}}, nil)
-	if err != nil || len(v.up) != 0 || len(v.conns) != 2 || len(v.orphans) != 1 {
+	d, _ := talking(t, "", `#3: "orphan-0-0", type=ESP, add_time=1700000000, inBytes=84, outBytes=84
+#4: "on-its-way-0-0", type=ESP, add_time=1700000000, inBytes=84, outBytes=84`)
+	v, err := viewOf(t.Context(), d, map[string]pluto.Conn{"orphan-0-0": {Orphaned: true}, "on-its-way-0-0": {Orphaned: true, Negotiating: true}, "a-0-0": {}}, nil)
+	if err != nil || len(v.up) != 0 || len(v.conns) != 3 || !slices.Equal(v.orphans, []string{"orphan-0-0"}) {
 		t.Errorf("%+v, %v", v, err)
 	}
 }

@@ -3,9 +3,11 @@ package verb
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
@@ -69,9 +71,9 @@ func (r *retry) wish(resting, unexplained bool, now time.Time) *spec.Again {
 func seconds(d time.Duration) int { return int((max(d, 0) + time.Second - 1) / time.Second) }
 
 // nextTry asks for the ADD that offers the daemon again what it refused at that time: a fault of the moment must not last until
-// somebody edits.
+// somebody edits. An id that it takes for another is none.
 func nextTry(refused map[string]string, at, now time.Time) *spec.Again {
-	if len(refused) == 0 {
+	if !slices.ContainsFunc(slices.Collect(maps.Values(refused)), func(reason string) bool { return !strings.Contains(reason, misread) }) {
 		return nil
 	}
 	return &spec.Again{After: seconds(min(lastRetry, lastRetry-now.Sub(at))), Reason: "a connection that the daemon refused is tried again"}

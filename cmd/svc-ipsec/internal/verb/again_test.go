@@ -66,6 +66,8 @@ func TestWhatTheDaemonRefusedIsTriedAgainInFiveMinutes(t *testing.T) {
 		{map[string]string{"a-0-0": "pluto refused it"}, 100 * time.Second, 200},
 		{map[string]string{"a-0-0": "pluto refused it"}, time.Hour, 0},
 		{map[string]string{"a-0-0": "pluto refused it"}, -time.Hour, 300},
+		{map[string]string{"a-0-0": "peerId x: Libreswan takes it for y (ID_FQDN)"}, time.Hour, -1},
+		{map[string]string{"a-0-0": "peerId x: Libreswan takes it for y (ID_FQDN)", "b-0-0": "pluto refused it"}, 0, 300},
 	} {
 		got := nextTry(test.refused, noon, noon.Add(test.passed))
 		if got == nil && test.after != -1 || got != nil && got.After != test.after {

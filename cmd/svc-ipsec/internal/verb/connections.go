@@ -121,15 +121,18 @@ func (c *change) specs(wanted []*config.Connection) []pluto.Spec {
 	return specs
 }
 
+// misread are the words for an id that Libreswan takes for another: it will do so the next time.
+const misread = "Libreswan takes it for"
+
 // mismatch says what the daemon understood otherwise.
 func mismatch(c *config.Connection, loaded pluto.Conn) string {
 	switch {
 	case loaded.Unoriented:
 		return "no interface has the address " + c.LocalAddress.String()
 	case loaded.OurKind != "" && !c.LocalID.Shown(loaded.OurKind, loaded.OurID):
-		return fmt.Sprintf("localId %s: Libreswan takes it for %s (%s)", c.LocalID, loaded.OurID, loaded.OurKind)
+		return fmt.Sprintf("localId %s: "+misread+" %s (%s)", c.LocalID, loaded.OurID, loaded.OurKind)
 	case loaded.TheirKind != "" && !c.PeerID.Shown(loaded.TheirKind, loaded.TheirID):
-		return fmt.Sprintf("peerId %s: Libreswan takes it for %s (%s)", c.PeerID, loaded.TheirID, loaded.TheirKind)
+		return fmt.Sprintf("peerId %s: "+misread+" %s (%s)", c.PeerID, loaded.TheirID, loaded.TheirKind)
 	}
 	return ""
 }

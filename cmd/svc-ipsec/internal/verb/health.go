@@ -63,9 +63,12 @@ func viewOf(ctx context.Context, d *pluto.Daemon, conns map[string]pluto.Conn, b
 	}
 	v := &view{conns: maps.Clone(conns), up: up, build: build}
 	for name, conn := range conns {
-		if conn.Orphaned {
+		if !conn.Orphaned {
+			continue
+		}
+		delete(v.up, name)
+		if !conn.Negotiating { // else what takes its place is on its way, and would be taken down with it
 			v.orphans = append(v.orphans, name)
-			delete(v.up, name)
 		}
 	}
 	return v, nil
