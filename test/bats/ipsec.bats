@@ -133,13 +133,13 @@ mtu_to() { ip -n "$1" -j route show "$2" | jq -r '.[0].metrics[0].mtu'; }
 	local pid
 	pid=$(main_pid left)
 	same "limits of a core" "0 0" "$(awk '/^Max core file size/ { print $5, $6 }' "/proc/$pid/limits")"
-	touch "$T/before"
+	touch -d '1 second ago' "$T/before" # the kernel's clock of files is a tick behind
 	systemctl kill --kill-whom=main --signal=ABRT svc-left.service
 	eventually 15 restarted left "$pid"
 	same "cores" "" "$(cores "$T/before")"
 
 	# A program without that limit leaves one, so the search is a good one.
-	touch "$T/before"
+	touch -d '1 second ago' "$T/before"
 	(cd "$T" && ulimit -c unlimited && bash -c 'kill -ABRT $$') || true
 	case $(cat /proc/sys/kernel/core_pattern) in
 	"|"*) ;; # it goes to a program, which may keep it anywhere
