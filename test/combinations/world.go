@@ -165,15 +165,7 @@ func (w *world) try(e edit, r *run) {
 			why = append(why, ike)
 			why = append(why, faults[i]...)
 			if len(faults[i]) == 0 {
-				why = append(why, w.crosses(row, i)...)
-			}
-			// Two that ask at once may each drop its own half of what the other end keeps (svc-ipsec(8), initiator): its dead
-			// peer detection finds that out.
-			for begin := time.Now(); row.way == "both" && len(strings.Join(why, "")) > 0 && time.Since(begin) < settleWithin; {
-				time.Sleep(time.Second)
-				if why = w.crosses(row, i); len(why) == 0 {
-					fmt.Printf("# the two crossed, and were mended after %.0f s\n", time.Since(begin).Seconds())
-				}
+				why = append(why, w.carries(row, i)...)
 			}
 		}
 		why = slices.DeleteFunc(why, func(s string) bool { return s == "" })
@@ -182,6 +174,20 @@ func (w *world) try(e edit, r *run) {
 			w.explain(i)
 		}
 	}
+}
+
+// carries is crosses, again until it is so where both ask: two that ask at once may each drop its own half of what the other
+// end keeps (svc-ipsec(8), initiator), and its dead peer detection finds that out.
+func (w *world) carries(r row, i int) []string {
+	begin := time.Now()
+	faults := w.crosses(r, i)
+	for r.way == "both" && len(faults) > 0 && time.Since(begin) < settleWithin {
+		time.Sleep(time.Second)
+		if faults = w.crosses(r, i); len(faults) == 0 {
+			fmt.Printf("# the two crossed, and were mended after %.0f s\n", time.Since(begin).Seconds())
+		}
+	}
+	return faults
 }
 
 // negotiated says what is wrong with the IKE association of an edit's, as the daemons show it. Where both ask, their two may
