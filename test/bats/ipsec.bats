@@ -360,10 +360,7 @@ failed_units() { systemctl list-units --failed --plain --no-legend 'svc-*' | wc 
 
 @test "a wrong key is told at both ends within 5 s of the first ADD, too" {
 	router
-	ends wrong
-	begin
-	eventually 15 runs left c-left IPSEC
-	eventually 15 runs right c-right IPSEC
+	both_run wrong
 	eventually 5 both_tell AUTHENTICATION_FAILED
 	no_ends
 }
@@ -374,10 +371,7 @@ failed_units() { systemctl list-units --failed --plain --no-legend 'svc-*' | wc 
 @test "IKEv1: a wrong key is told within 5 s by who asks, of the first ADD and of an edit, and by CHECK at the other end" {
 	router
 	BOTH=('.connections[0].ikePolicy.ikeVersion = "v1"')
-	ends wrong
-	begin
-	eventually 15 runs left c-left IPSEC
-	eventually 15 runs right c-right IPSEC
+	both_run wrong
 	eventually 5 tells left AUTHENTICATION_FAILED
 	ends
 	eventually 15 ike_established left
@@ -393,10 +387,7 @@ failed_units() { systemctl list-units --failed --plain --no-legend 'svc-*' | wc 
 @test "IKEv1, aggressive mode: a wrong key is told within 5 s by who asks, and by CHECK at the other end" {
 	router
 	BOTH=('.connections[0].ikePolicy.ikeVersion = "v1" | .connections[0].ikePolicy.phase1NegotiationMode = "aggressive"')
-	ends wrong
-	begin
-	eventually 15 runs left c-left IPSEC
-	eventually 15 runs right c-right IPSEC
+	both_run wrong
 	eventually 5 tells left AUTHENTICATION_FAILED
 	begin SVC_CHECK_INTERVAL=1s
 	restart
@@ -407,10 +398,7 @@ failed_units() { systemctl list-units --failed --plain --no-legend 'svc-*' | wc 
 @test "another IKE policy at the other end, and a peer that does not answer, are told within 5 s" {
 	router
 	RIGHT=('.connections[0].ikePolicy.pfs = "group15"')
-	ends
-	begin
-	eventually 15 runs left c-left IPSEC
-	eventually 15 runs right c-right IPSEC
+	both_run
 	eventually 5 both_tell NO_PROPOSAL_CHOSEN
 	RIGHT=()
 	ends
@@ -427,6 +415,14 @@ failed_units() { systemctl list-units --failed --plain --no-legend 'svc-*' | wc 
 	systemctl kill --signal=CONT svc-right.service
 	eventually 15 ike_established left
 	no_ends
+}
+
+# both_run [wrong]: ends, of a supervisor that begins with them.
+both_run() {
+	ends "$@"
+	begin
+	eventually 15 runs left c-left IPSEC
+	eventually 15 runs right c-right IPSEC
 }
 
 # ends [wrong] binds a container at each side of the router, the left one with

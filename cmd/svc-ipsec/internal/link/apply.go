@@ -28,11 +28,11 @@ func (n *Namespace) Apply(p *Plan) error {
 			return err
 		}
 	}
-	wanted, err := n.needed(link, p)
+	list, err := n.routes()
 	if err != nil {
 		return err
 	}
-	return n.applyRoutes(link, wanted)
+	return n.applyRoutes(link, ownRoutes(list, link), p.needed(list, link))
 }
 
 func (n *Namespace) applyLink(link netlink.Link, p *Plan) error {
@@ -158,31 +158,23 @@ func (n *Namespace) routes() ([]netlink.Route, error) {
 	return all, nil
 }
 
-// ownRoutes lists the routes of ours on the interface.
-func (n *Namespace) ownRoutes(link netlink.Link) (map[Route]netlink.Route, error) {
-	list, err := n.routes()
-	if err != nil {
-		return nil, err
-	}
+// ownRoutes picks the routes of ours on the interface.
+func ownRoutes(list []netlink.Route, link netlink.Link) map[Route]netlink.Route {
 	present := map[Route]netlink.Route{}
 	for _, route := range list {
 		if route.Protocol == protocol && route.LinkIndex == link.Attrs().Index {
 			present[Route{Destination: prefix(route.Dst), Gateway: address(route.Gw), Source: address(route.Src), MTU: route.MTU}] = route
 		}
 	}
-	return present, nil
+	return present
 }
 
 // needed lists the plan's routes that are to be ours. One that the runtime has is its own, which we would replace for good:
 // policies and guard do without ours, only its MTU is lost. Where the runtime named no gateway, ours goes the way that the
 // runtime's own routes lead: on-link it could hide the way to the daemon's peers.
-func (n *Namespace) needed(link netlink.Link, p *Plan) ([]Route, error) {
+func (p *Plan) needed(list []netlink.Route, link netlink.Link) []Route {
 	if !p.Chained {
-		return p.Routes, nil
-	}
-	list, err := n.routes()
-	if err != nil {
-		return nil, err
+		return p.Routes
 	}
 	var wanted []Route
 	for _, want := range p.Routes {
@@ -195,7 +187,7 @@ func (n *Namespace) needed(link netlink.Link, p *Plan) ([]Route, error) {
 		}
 		wanted = append(wanted, want)
 	}
-	return wanted, nil
+	return wanted
 }
 
 // leading finds the most specific route of another's to a network, nil if there is none.
@@ -210,11 +202,7 @@ func leading(list []netlink.Route, to netip.Prefix) *netlink.Route {
 	return way
 }
 
-func (n *Namespace) applyRoutes(link netlink.Link, wanted []Route) error {
-	present, err := n.ownRoutes(link)
-	if err != nil {
-		return err
-	}
+func (n *Namespace) applyRoutes(link netlink.Link, present map[Route]netlink.Route, wanted []Route) error {
 	kept := map[netip.Prefix]bool{}
 	for _, want := range wanted {
 		kept[want.Destination] = true

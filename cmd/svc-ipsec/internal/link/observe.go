@@ -40,15 +40,12 @@ func (n *Namespace) Verify(p *Plan) error {
 			return fmt.Errorf("%s has lost address %s", p.Interface, want)
 		}
 	}
-	routes, err := n.ownRoutes(link)
+	list, err := n.routes()
 	if err != nil {
 		return err
 	}
-	wanted, err := n.needed(link, p)
-	if err != nil {
-		return err
-	}
-	for _, want := range wanted {
+	routes := ownRoutes(list, link)
+	for _, want := range p.needed(list, link) {
 		if _, ok := routes[want]; !ok && !(p.Chained && leads(routes, want.Destination)) {
 			return fmt.Errorf("%s has lost its route to %s", p.Interface, want.Destination)
 		}
@@ -76,11 +73,11 @@ func (n *Namespace) Leave(iface string) error {
 	if err != nil {
 		return fmt.Errorf("look for %s: %w", iface, err)
 	}
-	routes, err := n.ownRoutes(link)
+	list, err := n.routes()
 	if err != nil {
 		return err
 	}
-	for _, route := range routes {
+	for _, route := range ownRoutes(list, link) {
 		if err := n.handle.RouteDel(&route); err != nil && !errors.Is(err, unix.ESRCH) {
 			return fmt.Errorf("remove route to %s: %w", route.Dst, err)
 		}

@@ -67,7 +67,7 @@ func (c *change) exchange(ctx context.Context, d *pluto.Daemon, build *pluto.Bui
 	if specs, err = c.certify(ctx, d, specs, files); err != nil {
 		return err
 	}
-	if c.view, err = viewOf(ctx, d, loaded, build); err != nil {
+	if c.view, err = viewOf(ctx, d, maps.Clone(loaded), build); err != nil {
 		return err
 	}
 	up := c.view.up

@@ -3,7 +3,6 @@ package verb
 import (
 	"context"
 	"encoding/json"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -73,10 +72,12 @@ func seconds(d time.Duration) int { return int((max(d, 0) + time.Second - 1) / t
 // nextTry asks for the ADD that offers the daemon again what it refused at that time: a fault of the moment must not last until
 // somebody edits. An id that it takes for another is none.
 func nextTry(refused map[string]string, at, now time.Time) *spec.Again {
-	if !slices.ContainsFunc(slices.Collect(maps.Values(refused)), func(reason string) bool { return !strings.Contains(reason, misread) }) {
-		return nil
+	for _, reason := range refused {
+		if !strings.Contains(reason, misread) {
+			return &spec.Again{After: seconds(min(lastRetry, lastRetry-now.Sub(at))), Reason: "a connection that the daemon refused is tried again"}
+		}
 	}
-	return &spec.Again{After: seconds(min(lastRetry, lastRetry-now.Sub(at))), Reason: "a connection that the daemon refused is tried again"}
+	return nil
 }
 
 // carried leaves out what the kernel cannot carry: no peer's answer changes that.

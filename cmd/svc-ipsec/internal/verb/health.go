@@ -3,7 +3,6 @@ package verb
 import (
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -61,7 +60,7 @@ func viewOf(ctx context.Context, d *pluto.Daemon, conns map[string]pluto.Conn, b
 	if err != nil {
 		return nil, err
 	}
-	v := &view{conns: maps.Clone(conns), up: up, build: build}
+	v := &view{conns: conns, up: up, build: build}
 	for name, conn := range conns {
 		if !conn.Orphaned {
 			continue

@@ -58,7 +58,7 @@ func (v *Inventory) Run(ctx context.Context, call Call) ([]byte, error) {
 				reading.finish(drainTime)
 				v.children.reap(process)
 			}()
-			return nil, &NoAnswer{Reason: ended.Error() + fmt.Sprintf(", and process %d does not die", process.Pid)}
+			return nil, &NoAnswer{Reason: fmt.Sprintf("%v, and process %d does not die", ended, process.Pid)}
 		}
 	}
 	stdout, stderr := reading.finish(drainTime)
