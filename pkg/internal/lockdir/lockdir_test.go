@@ -1,0 +1,77 @@
+package lockdir
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+func lock(t *testing.T, path string) func() {
+	t.Helper()
+	unlock, err := Lock(t.Context(), path, time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return unlock
+}
+
+func TestHeldLockIsAnErrorAfterThePatience(t *testing.T) {
+	path := t.TempDir()
+	unlock := lock(t, path)
+	if _, err := Lock(t.Context(), path, 20*time.Millisecond); !errors.Is(err, ErrBusy) {
+		t.Errorf("got %v, want ErrBusy", err)
+	}
+	unlock()
+	lock(t, path)()
+}
+
+func TestWaitEndsWithTheContext(t *testing.T) {
+	path := t.TempDir()
+	defer lock(t, path)()
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(20*time.Millisecond, cancel)
+	if _, err := Lock(ctx, path, time.Hour); !errors.Is(err, context.Canceled) || errors.Is(err, ErrBusy) {
+		t.Errorf("got %v, want context.Canceled", err)
+	}
+}
+
+func TestWaiterGetsTheLockThatIsReleased(t *testing.T) {
+	path := t.TempDir()
+	unlock := lock(t, path)
+	time.AfterFunc(20*time.Millisecond, unlock)
+	lock(t, path)()
+}
+
+func TestWaiterOfARemovedDirectoryLocksTheNewOne(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "directory")
+	if err := os.Mkdir(path, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	former := lock(t, path)
+	defer former()
+	if err := errors.Join(os.Remove(path), os.Mkdir(path, 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	defer lock(t, path)()
+	if _, err := Lock(t.Context(), path, 20*time.Millisecond); !errors.Is(err, ErrBusy) {
+		t.Errorf("the new directory is not locked: %v", err)
+	}
+}
+
+func TestMissingDirectoryAndLinkAreErrors(t *testing.T) {
+	parent := t.TempDir()
+	if _, err := Lock(t.Context(), filepath.Join(parent, "missing"), time.Minute); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("missing directory: %v", err)
+	}
+	link := filepath.Join(parent, "link")
+	if err := os.Symlink(t.TempDir(), link); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Lock(t.Context(), link, time.Minute); err == nil {
+		t.Error("a symbolic link was locked")
+	}
+}
