@@ -22,7 +22,7 @@ const module = "github.com/svc-supervisor/svc-supervisor/"
 // What the bans of the table below speak of, as import paths; each stands for what lies below it too.
 var (
 	rooms = []string{
-		module + "pkg/statedir", module + "pkg/watch", module + "pkg/netns", module + "pkg/unit",
+		module + "pkg/statedir", module + "pkg/watch", module + "pkg/netns", module + "pkg/unit", module + "pkg/userid",
 		module + "cmd/svc-supervisor", module + "cmd/svc-ipsec",
 	}
 	statedir = module + "pkg/statedir"
@@ -60,6 +60,9 @@ var bans = []struct {
 
 	{"pkg/unit", []string{statedir, watch, netns, module + "cmd"}, "executables use it, who know nothing of the supervisor"},
 	{"pkg/netns", []string{statedir, watch, unit, module + "cmd"}, "executables use it, who know nothing of the supervisor"},
+
+	{"pkg/userid", slices.Concat([]string{statedir, watch, netns, unit, module + "cmd"}, network, dbus), "the supervisor and the executables must get the same id from the same files"},
+	{"pkg/internal/lockdir", slices.Concat(rooms, []string{module + "pkg/spec"}), "it locks any directory"},
 
 	{"cmd/svc-supervisor/internal/plugin", []string{statedir, watch, unit}, "it runs one verb once; whether one is due is not its business"},
 	{"cmd/svc-supervisor/internal/plugin", dbus, "executables are its children; units are systemd's"},
@@ -152,7 +155,7 @@ func TestNoRoomImportsWhatItIsBannedFrom(t *testing.T) {
 
 // Adding a service type is adding an executable.
 func TestNoRoomOfTheSupervisorKnowsAServiceType(t *testing.T) {
-	for _, room := range []string{"cmd/svc-supervisor", "pkg/spec", "pkg/statedir", "pkg/unit", "pkg/netns", "pkg/watch/file", "pkg/watch/native", "pkg/watch/etcd"} {
+	for _, room := range []string{"cmd/svc-supervisor", "pkg/spec", "pkg/statedir", "pkg/unit", "pkg/netns", "pkg/userid", "pkg/watch/file", "pkg/watch/native", "pkg/watch/etcd"} {
 		files := 0
 		err := filepath.WalkDir(room, func(path string, _ fs.DirEntry, err error) error {
 			if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {

@@ -1,0 +1,116 @@
+package userid
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/google/renameio/v2"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+)
+
+// table is the content of a registry.
+type table struct {
+	owners  map[uint32]Registration // of a registration that cannot be read, the id alone
+	damaged error                   // names every registration that cannot be read
+}
+
+// read reads all registrations. A missing directory has none.
+func (r *Registry) read() (table, error) {
+	known := table{owners: map[uint32]Registration{}}
+	entries, err := os.ReadDir(r.directory)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return table{}, fmt.Errorf("read registry of user ids: %w", err)
+	}
+	for _, entry := range entries {
+		number, err := strconv.ParseUint(entry.Name(), 10, 32)
+		id := uint32(number)
+		if err != nil || fmt.Sprint(id) != entry.Name() {
+			continue // the state file, or a file that a killed process did not rename
+		}
+		found, err := r.readOne(id)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // released since the directory was listed
+		}
+		if err != nil {
+			known.damaged = errors.Join(known.damaged, err)
+		}
+		known.owners[id] = found
+	}
+	return known, nil
+}
+
+// readOne reads one registration. The error is fs.ErrNotExist if there is none.
+func (r *Registry) readOne(id uint32) (Registration, error) {
+	content, err := os.ReadFile(r.path(id))
+	if err != nil {
+		return Registration{ID: id}, fmt.Errorf("read user id: %w", err)
+	}
+	network, rest, _ := strings.Cut(string(content), ":")
+	name, hasEnd := strings.CutSuffix(rest, "\n")
+	if !hasEnd || checkOwner(spec.Owner{Network: network, Name: spec.Name(name)}) != nil {
+		return Registration{ID: id}, fmt.Errorf("%w; remove the file if no container uses that user id",
+			&spec.Fault{Key: r.path(id), Value: string(content), Allowed: "<network>:<name> and a line feed"})
+	}
+	return Registration{id, network, spec.Name(name)}, nil
+}
+
+// id finds the id of an owner's network and name. The error is the one of Lookup.
+func (t table) id(owner spec.Owner) (uint32, bool, error) {
+	for id, has := range t.owners {
+		if has.Network == owner.Network && has.Name == owner.Name {
+			return id, true, nil
+		}
+	}
+	return 0, false, t.damaged
+}
+
+func (t table) list() []Registration {
+	whole := slices.DeleteFunc(slices.Collect(maps.Values(t.owners)), func(r Registration) bool { return r.Name == "" })
+	return slices.SortedFunc(slices.Values(whole), func(a, b Registration) int { return cmp.Compare(a.ID, b.ID) })
+}
+
+// writeLocked registers an id.
+func (r *Registry) writeLocked(id uint32, owner spec.Owner) error {
+	return r.replaceLocked(r.path(id), []byte(owner.Network+":"+string(owner.Name)+"\n"))
+}
+
+// replaceLocked writes a file whole: a kill leaves the former file or none, and perhaps a hidden temporary file.
+func (r *Registry) replaceLocked(path string, content []byte) error {
+	return renameio.WriteFile(path, content, 0o600, renameio.WithTempDir(r.directory))
+}
+
+func (r *Registry) statePath() string { return filepath.Join(r.directory, ".state") }
+
+// loadLocked reads the position in the range. Without a readable one the position is the highest registered id of the
+// range.
+func (r *Registry) loadLocked(ids Range, registered table) cursor {
+	var c cursor
+	content, err := os.ReadFile(r.statePath())
+	if err == nil && json.Unmarshal(content, &c) == nil {
+		return c
+	}
+	for _, id := range slices.Backward(slices.Sorted(maps.Keys(registered.owners))) {
+		if ids.Contains(id) {
+			return cursor{Position: id}
+		}
+	}
+	return cursor{Position: ids.Last} // the first id follows
+}
+
+func (r *Registry) saveLocked(c cursor) error {
+	content, err := json.Marshal(c)
+	if err != nil {
+		return err
+	}
+	return r.replaceLocked(r.statePath(), append(content, '\n'))
+}

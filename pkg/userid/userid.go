@@ -1,0 +1,239 @@
+// Package userid gives each container of this host a user id of its own, which is its group id too.
+//
+// A registry has one file for each id in use, /run/svc-user-ids/<id>, which names the container by its network and name.
+// The supervisor and the plugins ask for the id of the same pair and so get the same id without passing it on. The
+// directory is on a tmpfs: a boot clears it together with everything that uses the ids. All changes are made under one
+// lock on the directory; readers need no lock, since a file is renamed into place.
+//
+// An id must not be given to a container while a process or a file of its former owner exists. Three things prevent that:
+//
+//   - Release keeps the registration while its caller finds something of the container.
+//   - The ids are handed out in turn. An id that was released comes up again only after the rest of the range was used.
+//   - An id that a process has is not handed out. This also finds containers that run when the registry was lost.
+//
+// The processes and the user database of the host are read for a batch of ids (batchSize) and not for each one: a pass over
+// /proc takes about 20 µs per process, and each getent some milliseconds. The result stays true, since no process gets an id
+// of the batch before it is handed out. A pass for each batch costs too little to be left out before the first wrap-around.
+package userid
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"regexp"
+	"syscall"
+	"time"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/internal/lockdir"
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+)
+
+// The files of a host.
+const (
+	Directory = "/run/svc-user-ids"            // the registry
+	RangeFile = "/etc/svc-supervisor/user-ids" // one line FIRST-LAST; DefaultRange if it is missing
+)
+
+// ErrUsedUp means that no id of the range is free.
+var ErrUsedUp = errors.New("no free user id")
+
+// lockPatience is how long a change waits for others. One of them may wait nssPatience for the user database.
+const lockPatience = 10 * time.Second
+
+// networkForm is CNI's form of a network name, with the length that an owner tag allows.
+var networkForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,149}$`)
+
+// Registry is the assignment of user ids to containers. It keeps nothing in memory: several processes and goroutines may
+// use the same directory.
+type Registry struct {
+	directory   string
+	rangeFile   string
+	subordinate []string // like /etc/subuid
+	log         *slog.Logger
+}
+
+// Registration says which container has an id.
+type Registration struct {
+	ID      uint32
+	Network string
+	Name    spec.Name
+}
+
+// Host returns the registry of this host. A user database that cannot be asked is a warning in log.
+func Host(log *slog.Logger) *Registry { return New(Directory, RangeFile, log) }
+
+// New returns a registry in another directory, with another range file.
+func New(directory, rangeFile string, log *slog.Logger) *Registry {
+	return &Registry{directory, rangeFile, []string{"/etc/subuid", "/etc/subgid"}, log}
+}
+
+// Allocate returns the id of the owner's network and name. A pair without an id gets the next free one after the last that
+// was handed out. The error wraps ErrUsedUp if there is none. The range is read only for a new id: a damaged range file
+// does not stop a container that has one.
+func (r *Registry) Allocate(ctx context.Context, owner spec.Owner) (id uint32, err error) {
+	err = r.locked(ctx, func() error {
+		if err := checkOwner(owner); err != nil {
+			return err
+		}
+		known, err := r.read()
+		if err != nil {
+			return err
+		}
+		var found bool
+		if id, found, err = known.id(owner); found || err != nil {
+			return err
+		}
+		if id, err = r.nextLocked(ctx, known); err != nil {
+			return err
+		}
+		return r.writeLocked(id, owner)
+	})
+	if err != nil {
+		return 0, fmt.Errorf("allocate user id for %s: %w", pair(owner), err)
+	}
+	return id, nil
+}
+
+// Adopt registers the id that a container has already, after the registry was lost. The id need not be of the current
+// range, which may have been changed since, but of none that systemd uses. It is an error if the id has another owner, or
+// the owner another id.
+func (r *Registry) Adopt(ctx context.Context, owner spec.Owner, id uint32) error {
+	err := r.locked(ctx, func() error {
+		if err := checkAdopted(owner, id); err != nil {
+			return err
+		}
+		known, err := r.read()
+		if err != nil {
+			return err
+		}
+		has, found, err := known.id(owner)
+		switch {
+		case found && has == id:
+			return nil
+		case found:
+			return fmt.Errorf("it has %d already", has)
+		case err != nil:
+			return err
+		}
+		if other, taken := known.owners[id]; taken {
+			return fmt.Errorf("it belongs to %s:%s", other.Network, other.Name)
+		}
+		return r.writeLocked(id, owner)
+	})
+	if err != nil {
+		return fmt.Errorf("adopt user id %d for %s: %w", id, pair(owner), err)
+	}
+	return nil
+}
+
+// Release removes the registration of an owner unless stillUsed reports that something of the container exists, its
+// network namespace or its directory for example. An owner without an id is success, and stillUsed is not called then. It
+// is called under the registry's lock: it must not change the registry.
+func (r *Registry) Release(ctx context.Context, owner spec.Owner, stillUsed func(id uint32) (bool, error)) error {
+	err := r.locked(ctx, func() error {
+		known, err := r.read()
+		if err != nil {
+			return err
+		}
+		id, found, err := known.id(owner)
+		if !found {
+			return err
+		}
+		if used, err := stillUsed(id); used || err != nil {
+			return err
+		}
+		return os.Remove(r.path(id))
+	})
+	if err != nil {
+		return fmt.Errorf("release user id of %s: %w", pair(owner), err)
+	}
+	return nil
+}
+
+// Lookup returns the id of an owner's network and name. It fails if the owner is not found and a registration cannot be
+// read, which may be the owner's.
+func (r *Registry) Lookup(owner spec.Owner) (uint32, bool, error) {
+	known, err := r.read()
+	if err != nil {
+		return 0, false, err
+	}
+	return known.id(owner)
+}
+
+// Owner returns the container that has an id.
+func (r *Registry) Owner(id uint32) (network string, name spec.Name, ok bool, err error) {
+	found, err := r.readOne(id)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", "", false, nil
+	}
+	if err != nil {
+		return "", "", false, err
+	}
+	return found.Network, found.Name, true, nil
+}
+
+// List returns all registrations, in the order of their ids. If some cannot be read, it returns the others and an error.
+func (r *Registry) List() ([]Registration, error) {
+	known, err := r.read()
+	if err != nil {
+		return nil, err
+	}
+	return known.list(), known.damaged
+}
+
+// locked makes the directory where it is missing and runs do under its lock.
+func (r *Registry) locked(ctx context.Context, do func() error) error {
+	if err := makePrivate(r.directory); err != nil {
+		return err
+	}
+	unlock, err := lockdir.Lock(ctx, r.directory, lockPatience)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return do()
+}
+
+// makePrivate makes a directory that belongs to this user alone. It refuses one that another user could have prepared.
+func makePrivate(path string) error {
+	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	info, err := os.Lstat(path)
+	if err != nil {
+		return err
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if !info.IsDir() || info.Mode().Perm()&0o077 != 0 || !ok || int(stat.Uid) != os.Geteuid() {
+		return &spec.Fault{Key: "registry of user ids", Value: path, Allowed: "a directory of this user, mode 0700"}
+	}
+	return nil
+}
+
+// checkOwner refuses a pair that its file could not hold unambiguously.
+func checkOwner(owner spec.Owner) error {
+	if !networkForm.MatchString(owner.Network) {
+		return &spec.Fault{Key: "network", Value: owner.Network, Allowed: "a network name of CNI, 150 bytes at most"}
+	}
+	_, err := spec.ParseName("name", string(owner.Name))
+	return err
+}
+
+// checkAdopted refuses an id that no container can have: it may come from a directory that somebody changed.
+func checkAdopted(owner spec.Owner, id uint32) error {
+	for _, other := range reserved {
+		if other.Contains(id) {
+			return &spec.Fault{Key: "user id", Value: fmt.Sprint(id), Allowed: "an id within " + unreserved}
+		}
+	}
+	return checkOwner(owner)
+}
+
+// pair is what errors name an owner by.
+func pair(owner spec.Owner) string { return spec.Quote(owner.Network + ":" + string(owner.Name)) }
+
+func (r *Registry) path(id uint32) string { return filepath.Join(r.directory, fmt.Sprint(id)) }

@@ -1,0 +1,433 @@
+package userid
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/internal/lockdir"
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+)
+
+func TestPairKeepsItsID(t *testing.T) {
+	r, ids, _ := registry(t, 16)
+	first := allocate(t, r, "a")
+	if first != ids.First {
+		t.Errorf("got %d, want the first id", first)
+	}
+	for _, again := range []spec.Owner{owner("a"), {Network: spec.Network, Name: "a", ContainerID: "another"}} {
+		if id, err := r.Allocate(t.Context(), again); id != first || err != nil {
+			t.Errorf("%s got %d, %v, and had %d", again, id, err, first)
+		}
+	}
+	other, err := r.Allocate(t.Context(), spec.Owner{Network: spec.NetworkByHand, Name: "a"})
+	if err != nil || other == first {
+		t.Errorf("the same name in another network got %d, %v", other, err)
+	}
+	if id, ok, err := r.Lookup(owner("a")); id != first || !ok || err != nil {
+		t.Errorf("Lookup: %d, %v, %v", id, ok, err)
+	}
+	if network, name, ok, err := r.Owner(other); network != spec.NetworkByHand || name != "a" || !ok || err != nil {
+		t.Errorf("Owner: %s, %s, %v, %v", network, name, ok, err)
+	}
+	want := []Registration{{first, spec.Network, "a"}, {other, spec.NetworkByHand, "a"}}
+	if got, err := r.List(); !reflect.DeepEqual(got, want) || err != nil {
+		t.Errorf("List: %v, %v", got, err)
+	}
+	content, err := os.ReadFile(filepath.Join(r.directory, fmt.Sprint(first)))
+	if string(content) != "svc-supervisor:a\n" || err != nil {
+		t.Errorf("file: %q, %v", content, err)
+	}
+	info, err := os.Stat(r.directory)
+	if err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("directory: %v, %v", info.Mode(), err)
+	}
+}
+
+func TestNothingIsKnownWithoutARegistry(t *testing.T) {
+	r, ids, _ := registry(t, 16)
+	if id, ok, err := r.Lookup(owner("a")); ok || err != nil {
+		t.Errorf("Lookup: %d, %v", id, err)
+	}
+	if _, _, ok, err := r.Owner(ids.First); ok || err != nil {
+		t.Errorf("Owner: %v, %v", ok, err)
+	}
+	if list, err := r.List(); len(list) > 0 || err != nil {
+		t.Errorf("List: %v, %v", list, err)
+	}
+	release(t, r, "a")
+}
+
+func TestUnsuitableOwnersAreRefused(t *testing.T) {
+	r, ids, _ := registry(t, 16)
+	for _, o := range []spec.Owner{
+		{Network: "", Name: "a"}, {Network: "a:b", Name: "a"}, {Network: "a\n", Name: "a"}, {Network: "a/b", Name: "a"},
+		{Network: strings.Repeat("n", 151), Name: "a"}, {Network: "n", Name: ""}, {Network: "n", Name: "a:b"},
+		{Network: "n", Name: "supervisor"},
+	} {
+		_, allocateErr := r.Allocate(t.Context(), o)
+		adoptErr := r.Adopt(t.Context(), o, ids.First)
+		var fault *spec.Fault
+		if !errors.As(allocateErr, &fault) || !errors.As(adoptErr, &fault) {
+			t.Errorf("%q: %v, %v", o, allocateErr, adoptErr)
+		}
+	}
+}
+
+func TestReleasedIDComesUpAfterTheRestOfTheRange(t *testing.T) {
+	r, ids, _ := registry(t, 200) // more than one batch
+	kept := allocate(t, r, "kept")
+	released := allocate(t, r, "a")
+	release(t, r, "a")
+	var got []uint32
+	for range 2 * ids.Size() {
+		id := allocate(t, r, "b")
+		release(t, r, "b")
+		got = append(got, id)
+	}
+	first := slices.Index(got, released)
+	if first != ids.Size()-2 {
+		t.Errorf("the released id came up after %d others", first)
+	}
+	if slices.Contains(got, kept) {
+		t.Error("a registered id was handed out")
+	}
+	for i, id := range got[ids.Size()-1:] {
+		if id != got[i] {
+			t.Fatalf("the second turn has %d in place of %d", id, got[i])
+		}
+	}
+}
+
+func TestUsedUpRangeIsAnErrorUntilAnIDIsReleased(t *testing.T) {
+	r, ids, _ := registry(t, 16)
+	runs := fakeGetent(t, "exit 2")
+	for i := range ids.Size() {
+		allocate(t, r, fmt.Sprintf("c%d", i))
+	}
+	before := runs()
+	_, err := r.Allocate(t.Context(), owner("more"))
+	if !errors.Is(err, ErrUsedUp) || !strings.Contains(err.Error(), ids.String()) || !strings.Contains(err.Error(), r.rangeFile) {
+		t.Errorf("got %v, want the range and its file", err)
+	}
+	if runs() != before {
+		t.Error("getent was asked for ids that are registered")
+	}
+	if id := allocate(t, r, "c3"); id != ids.First+3 {
+		t.Errorf("a pair with an id got %d", id)
+	}
+	release(t, r, "c5")
+	if id := allocate(t, r, "more"); id != ids.First+5 {
+		t.Errorf("got %d, want the released one", id)
+	}
+}
+
+func TestRegistrationStaysWhileTheIDIsUsed(t *testing.T) {
+	r, _, _ := registry(t, 16)
+	id := allocate(t, r, "a")
+	var asked []uint32
+	used := func(id uint32) (bool, error) { asked = append(asked, id); return true, nil }
+	unknown := func(uint32) (bool, error) { return false, errors.New("not readable") }
+	if err := r.Release(t.Context(), owner("a"), used); err != nil || !slices.Equal(asked, []uint32{id}) {
+		t.Errorf("asked for %v, %v", asked, err)
+	}
+	if err := r.Release(t.Context(), owner("a"), unknown); err == nil || !strings.Contains(err.Error(), "not readable") {
+		t.Errorf("got %v", err)
+	}
+	if _, ok, err := r.Lookup(owner("a")); !ok || err != nil {
+		t.Errorf("it was removed: %v", err)
+	}
+	release(t, r, "a")
+	if _, ok, _ := r.Lookup(owner("a")); ok {
+		t.Error("it was not removed")
+	}
+	if err := r.Release(t.Context(), owner("a"), used); err != nil || len(asked) != 1 {
+		t.Errorf("absent: asked for %v, %v", asked, err)
+	}
+}
+
+func TestAdopt(t *testing.T) {
+	for _, test := range []struct {
+		what    string
+		owner   string
+		id      uint32
+		problem string
+	}{
+		{"a free id", "new", 2120000007, ""},
+		{"an id outside of the range", "new", 2130000000, ""},
+		{"the id that the owner has", "a", 2120000000, ""},
+		{"another id than the owner has", "a", 2120000007, "it has 2120000000 already"},
+		{"the id of another owner", "new", 2120000000, "it belongs to svc-supervisor:a"},
+		{"root's id", "new", 0, "allowed: an id within 65536-524287"},
+		{"an id of systemd-nspawn", "new", 600000, "allowed: an id within 65536-524287"},
+		{"no id", "new", 4294967295, "allowed: an id within 65536-524287"},
+	} {
+		t.Run(test.what, func(t *testing.T) {
+			r, _, _ := registry(t, 16)
+			allocate(t, r, "a")
+			before, _ := r.List()
+			err := r.Adopt(t.Context(), owner(test.owner), test.id)
+			if test.problem == "" {
+				if id, ok, lookupErr := r.Lookup(owner(test.owner)); id != test.id || !ok || errors.Join(err, lookupErr) != nil {
+					t.Errorf("got %d, %v, %v", id, err, lookupErr)
+				}
+				return
+			}
+			if err == nil || !strings.Contains(err.Error(), test.problem) {
+				t.Errorf("got %v, want %s", err, test.problem)
+			}
+			if after, err := r.List(); !reflect.DeepEqual(after, before) || err != nil {
+				t.Errorf("it changed %v to %v, %v", before, after, err)
+			}
+		})
+	}
+}
+
+func TestLostRegistryGoesOnAfterTheAdoptedIDs(t *testing.T) {
+	r, ids, _ := registry(t, 16)
+	for _, name := range []string{"a", "b", "c"} {
+		allocate(t, r, name)
+	}
+	if err := os.RemoveAll(r.directory); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Adopt(t.Context(), owner("b"), ids.First+1); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Adopt(t.Context(), owner("c"), ids.First+2); err != nil {
+		t.Fatal(err)
+	}
+	if id := allocate(t, r, "new"); id != ids.First+3 {
+		t.Errorf("got %d, want the one after the highest", id)
+	}
+	for i := range ids.Size() - 3 {
+		if id := allocate(t, r, fmt.Sprintf("c%d", i)); id == ids.First+1 || id == ids.First+2 {
+			t.Errorf("adopted id %d was handed out", id)
+		}
+	}
+}
+
+func TestIDAdoptedAfterItWasCheckedIsNotHandedOut(t *testing.T) {
+	r, ids, _ := registry(t, 16)
+	allocate(t, r, "a")
+	if err := r.Adopt(t.Context(), owner("b"), ids.First+1); err != nil {
+		t.Fatal(err)
+	}
+	if id := allocate(t, r, "c"); id != ids.First+2 {
+		t.Errorf("got %d", id)
+	}
+}
+
+func TestChangedRangeAppliesToNewContainers(t *testing.T) {
+	r, ids, _ := registry(t, 16)
+	before := allocate(t, r, "a")
+	write(t, r.rangeFile, "2130000000-2130000099")
+	if id := allocate(t, r, "b"); id != 2130000000 {
+		t.Errorf("got %d", id)
+	}
+	if id := allocate(t, r, "a"); id != before {
+		t.Errorf("got %d, had %d", id, before)
+	}
+	write(t, r.rangeFile, "1-2")
+	if id := allocate(t, r, "a"); id != before {
+		t.Errorf("with a damaged range file: got %d, had %d", id, before)
+	}
+	if id, err := r.Allocate(t.Context(), owner("c")); err == nil {
+		t.Errorf("a damaged range file gave %d", id)
+	}
+	write(t, r.rangeFile, ids.String())
+	if id := allocate(t, r, "c"); !ids.Contains(id) || id == before {
+		t.Errorf("got %d", id)
+	}
+}
+
+func TestDamagedRegistration(t *testing.T) {
+	for _, content := range []string{"", "\n", "svc-supervisor", "svc-supervisor:a", "svc-supervisor:a:b\n", ":a\n", "svc-supervisor:a\nb\n"} {
+		r, ids, _ := registry(t, 16)
+		allocate(t, r, "a")
+		write(t, filepath.Join(r.directory, fmt.Sprint(ids.First+1)), content)
+		want := []Registration{{ids.First, spec.Network, "a"}}
+		if list, err := r.List(); !reflect.DeepEqual(list, want) || err == nil || !strings.Contains(err.Error(), fmt.Sprint(ids.First+1)) {
+			t.Errorf("%q: List: %v, %v", content, list, err)
+		}
+		if id := allocate(t, r, "a"); id != ids.First {
+			t.Errorf("%q: the readable one: %d", content, id)
+		}
+		// It may be the one of b, which then must not get a second id.
+		if id, err := r.Allocate(t.Context(), owner("b")); err == nil {
+			t.Errorf("%q: Allocate: %d", content, id)
+		}
+		if _, _, err := r.Lookup(owner("b")); err == nil {
+			t.Errorf("%q: Lookup succeeds", content)
+		}
+		if _, _, _, err := r.Owner(ids.First + 1); err == nil {
+			t.Errorf("%q: Owner succeeds", content)
+		}
+	}
+}
+
+func TestOtherFilesAreIgnored(t *testing.T) {
+	r, ids, _ := registry(t, 16)
+	allocate(t, r, "a")
+	for _, name := range []string{"README", "02120000001", "4294967296", "-1", ".21200000017"} {
+		write(t, filepath.Join(r.directory, name), "")
+	}
+	write(t, r.statePath(), "{")
+	if id := allocate(t, r, "b"); id != ids.First+1 {
+		t.Errorf("got %d, want the one after the highest registered", id)
+	}
+	if list, err := r.List(); len(list) != 2 || err != nil {
+		t.Errorf("%v, %v", list, err)
+	}
+}
+
+func TestDirectoryThatOthersCanUseIsRefused(t *testing.T) {
+	for _, test := range []struct {
+		what string
+		make func(path string) error
+	}{
+		{"readable for others", func(path string) error { return errors.Join(os.Mkdir(path, 0o700), os.Chmod(path, 0o755)) }},
+		{"a link", func(path string) error { return os.Symlink(t.TempDir(), path) }},
+		{"a file", func(path string) error { return os.WriteFile(path, nil, 0o600) }},
+		{"of another user", func(path string) error {
+			if os.Getuid() != 0 {
+				return os.WriteFile(path, nil, 0o600)
+			}
+			return errors.Join(os.Mkdir(path, 0o700), os.Chown(path, 12345, 0))
+		}},
+	} {
+		r, _, _ := registry(t, 16)
+		if err := test.make(r.directory); err != nil {
+			t.Fatal(err)
+		}
+		if id, err := r.Allocate(t.Context(), owner("a")); err == nil {
+			t.Errorf("%s: got %d", test.what, id)
+		}
+	}
+}
+
+func TestHeldLockEndsWithTheContext(t *testing.T) {
+	r, _, _ := registry(t, 16)
+	allocate(t, r, "a")
+	unlock, err := lockdir.Lock(t.Context(), r.directory, time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unlock()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if _, err := r.Allocate(ctx, owner("b")); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v", err)
+	}
+	if _, ok, err := r.Lookup(owner("a")); !ok || err != nil {
+		t.Errorf("a reader needs no lock: %v", err)
+	}
+}
+
+func TestProcessesThatAllocateTogetherGetDifferentIDs(t *testing.T) {
+	const processes = 4
+	r, ids, _ := registry(t, 200)
+	var finished []func() string
+	for i := range processes {
+		cmd, output, _ := start(t, "allocate", fmt.Sprintf("network%d", i), r)
+		finished = append(finished, func() string {
+			if err := cmd.Wait(); err != nil {
+				t.Errorf("%v: %s", err, output)
+			}
+			return output.String()
+		})
+	}
+	owners := map[uint32]string{}
+	for _, wait := range finished {
+		for line := range strings.Lines(wait()) {
+			var id uint32
+			var network, name string
+			if _, err := fmt.Sscan(line, &id, &network, &name); err != nil {
+				t.Fatal(err)
+			}
+			if other := owners[id]; other != "" && other != network+":"+name || !ids.Contains(id) {
+				t.Errorf("%d was given to %s and to %s:%s", id, other, network, name)
+			}
+			owners[id] = network + ":" + name
+		}
+	}
+	if list, err := r.List(); len(list) != processes*30+10 || len(list) != len(owners) || err != nil {
+		t.Errorf("%d registered, %d given, %v", len(list), len(owners), err)
+	}
+}
+
+func TestKilledProcessLeavesWholeFilesAndNoLock(t *testing.T) {
+	r, _, _ := registry(t, 64)
+	for i := range 30 {
+		network := fmt.Sprintf("network%d", i)
+		cmd, _, output := start(t, "churn", network, r)
+		if line, err := bufio.NewReader(output).ReadString('\n'); line != "changed\n" {
+			t.Fatalf("%q, %v", line, err)
+		}
+		time.Sleep(time.Duration(i) * 700 * time.Microsecond) // to be killed at another point each time
+		if err := cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		_ = cmd.Wait()
+		id := allocate(t, r, "survivor")
+		list, err := r.List()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, left := range list {
+			if left.ID == id && left.Name != "survivor" {
+				t.Errorf("%d has two owners", id)
+			}
+			o := spec.Owner{Network: left.Network, Name: left.Name}
+			if err := r.Release(t.Context(), o, unused); err != nil {
+				t.Error(err)
+			}
+		}
+		if len(list) > 2 {
+			t.Errorf("the process left more than the id it was changing: %v", list)
+		}
+	}
+}
+
+// A container's process keeps its id out of use even if the registry was lost.
+func TestIDOfAProcessIsPassedOver(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root, to start processes with other ids")
+	}
+	for _, test := range []struct {
+		what       string
+		credential func(id uint32) *syscall.Credential
+	}{
+		{"user id", func(id uint32) *syscall.Credential { return &syscall.Credential{Uid: id, Gid: 1} }},
+		{"group id", func(id uint32) *syscall.Credential { return &syscall.Credential{Uid: 1, Gid: id} }},
+		{"further group", func(id uint32) *syscall.Credential { return &syscall.Credential{Uid: 1, Gid: 1, Groups: []uint32{id}} }},
+	} {
+		t.Run(test.what, func(t *testing.T) {
+			r, _, _ := registry(t, 16)
+			// Ids of this run alone: another one on this host must not see this one's processes.
+			first := uint32(2121000000 + os.Getpid()%10_000_000)
+			ids := Range{first, first + 15}
+			write(t, r.rangeFile, ids.String())
+			stop := sleepAs(t, test.credential(ids.First))
+			if id := allocate(t, r, "a"); id != ids.First+1 {
+				t.Errorf("got %d", id)
+			}
+			stop()
+			for i := range ids.Size() - 1 {
+				allocate(t, r, fmt.Sprintf("c%d", i))
+			}
+			if network, _, ok, err := r.Owner(ids.First); !ok || err != nil {
+				t.Errorf("the id was not used after the process ended: %q, %v", network, err)
+			}
+		})
+	}
+}

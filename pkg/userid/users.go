@@ -1,0 +1,131 @@
+package userid
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+const (
+	// nssPatience is how long one allocation waits for the user database in all. A directory service that is not reachable
+	// must not stop containers.
+	nssPatience = 2 * time.Second
+
+	// getentAttempts is how often getent is started again after another part of this program ended it: the supervisor
+	// kills and reaps processes that a verb left behind, and cannot tell getent from those.
+	getentAttempts = 5
+)
+
+// usersAndGroups asks the host's user database (NSS) which of the ids a user or a group has. It runs getent(1), since a
+// static binary cannot load the modules of NSS. A database that does not know an id and one that answers with an error
+// look the same to getent. On an error the result holds what was found nevertheless.
+func usersAndGroups(ctx context.Context, ids []uint32) (map[uint32]bool, error) {
+	databases := []string{"passwd", "group"}
+	found := make([]map[uint32]bool, len(databases))
+	failed := make([]error, len(databases))
+	var both sync.WaitGroup
+	for i, database := range databases {
+		both.Go(func() { found[i], failed[i] = query(ctx, database, ids) })
+	}
+	both.Wait()
+	all := map[uint32]bool{}
+	for _, ids := range found {
+		maps.Copy(all, ids)
+	}
+	return all, errors.Join(failed...)
+}
+
+func query(ctx context.Context, database string, ids []uint32) (map[uint32]bool, error) {
+	for attempt := 1; ; attempt++ {
+		found, err := getent(ctx, database, ids)
+		if err == nil {
+			return found, nil
+		}
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("getent %s: no answer within %s", database, nssPatience)
+		}
+		if attempt == getentAttempts || !endedByOthers(err) {
+			return nil, fmt.Errorf("getent %s: %w", database, err)
+		}
+	}
+}
+
+// getent asks one database. Its exit status is 0 if it knows every key and 2 if it does not.
+func getent(ctx context.Context, database string, ids []uint32) (map[uint32]bool, error) {
+	args := []string{database}
+	for _, id := range ids {
+		args = append(args, strconv.FormatUint(uint64(id), 10))
+	}
+	cmd := exec.CommandContext(ctx, "getent", args...)
+	cmd.WaitDelay = 100 * time.Millisecond
+	output, err := cmd.Output()
+	var exit *exec.ExitError
+	if err != nil && !(errors.As(err, &exit) && exit.ExitCode() == 2) {
+		return nil, err
+	}
+	return thirdFields(output), nil
+}
+
+func endedByOthers(err error) bool {
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		status, ok := exit.Sys().(syscall.WaitStatus)
+		return ok && status.Signaled() && status.Signal() == syscall.SIGKILL
+	}
+	return errors.Is(err, syscall.ECHILD)
+}
+
+// thirdFields reads the ids from lines of passwd(5) or group(5): both have the id in the third field.
+func thirdFields(output []byte) map[uint32]bool {
+	ids := map[uint32]bool{}
+	for line := range bytes.Lines(output) {
+		if fields := strings.Split(strings.TrimSpace(string(line)), ":"); len(fields) >= 3 {
+			addIDs(ids, fields[2:3])
+		}
+	}
+	return ids
+}
+
+// idsOfProcesses returns the user and group ids of all processes, as this user namespace has them. It reads the status
+// files: the owner of /proc/<pid> is root for a process that changed its user id. Threads that have other ids than their
+// process do not count.
+func idsOfProcesses() (map[uint32]bool, error) {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil, fmt.Errorf("read processes: %w", err)
+	}
+	ids := map[uint32]bool{}
+	for _, entry := range entries {
+		if _, err := strconv.ParseUint(entry.Name(), 10, 32); err != nil {
+			continue
+		}
+		status, err := os.ReadFile("/proc/" + entry.Name() + "/status")
+		if err != nil {
+			continue // the process has ended
+		}
+		for line := range strings.Lines(string(status)) {
+			key, value, _ := strings.Cut(line, ":")
+			if key == "Uid" || key == "Gid" || key == "Groups" {
+				addIDs(ids, strings.Fields(value))
+			}
+		}
+	}
+	return ids, nil
+}
+
+func addIDs(ids map[uint32]bool, fields []string) {
+	for _, field := range fields {
+		if id, err := strconv.ParseUint(field, 10, 32); err == nil {
+			ids[uint32(id)] = true
+		}
+	}
+}
