@@ -75,8 +75,8 @@ func (t table) id(owner spec.Owner) (uint32, bool, error) {
 }
 
 func (t table) list() []Registration {
-	whole := slices.DeleteFunc(slices.Collect(maps.Values(t.owners)), func(r Registration) bool { return r.Name == "" })
-	return slices.SortedFunc(slices.Values(whole), func(a, b Registration) int { return cmp.Compare(a.ID, b.ID) })
+	all := slices.SortedFunc(maps.Values(t.owners), func(a, b Registration) int { return cmp.Compare(a.ID, b.ID) })
+	return slices.DeleteFunc(all, func(r Registration) bool { return r.Name == "" })
 }
 
 // writeLocked registers an id.
@@ -91,8 +91,8 @@ func (r *Registry) replaceLocked(path string, content []byte) error {
 
 func (r *Registry) statePath() string { return filepath.Join(r.directory, ".state") }
 
-// loadLocked reads the position in the range. Without a readable one the position is the highest registered id of the
-// range.
+// loadLocked reads the position in the range. Without a readable one the position is the highest registered id of
+// the range.
 func (r *Registry) loadLocked(ids Range, registered table) cursor {
 	var c cursor
 	content, err := os.ReadFile(r.statePath())

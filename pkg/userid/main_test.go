@@ -32,8 +32,8 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// play allocates ids for 30 owners of a network and 10 that all processes share ("allocate"), or changes the registry until
-// it is killed ("churn").
+// play allocates ids for 30 owners of a network and 10 that all processes share ("allocate"), or changes the
+// registry until it is killed ("churn").
 func play(role string, r *Registry, network string) error {
 	for i := 0; role == "churn" || i < 30; i++ {
 		owners := []spec.Owner{{Network: network, Name: spec.Name(fmt.Sprintf("c%d", i%30))}}

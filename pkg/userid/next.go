@@ -11,8 +11,8 @@ const (
 	// batchSize is how many ids are checked at once.
 	batchSize = 128
 
-	// uncheckedBatchSize is how many ids of a batch are kept if the user database could not be asked. It bounds how often
-	// containers wait for a database that hangs, and how long one that answers again is not asked.
+	// uncheckedBatchSize is how many ids of a batch are kept if the user database could not be asked. It bounds how
+	// often containers wait for a database that hangs, and how long one that answers again is not asked.
 	uncheckedBatchSize = 32
 )
 
@@ -22,7 +22,8 @@ type cursor struct {
 	Free     []uint32 `json:"free"`     // the ids up to it that passed the checks and were not handed out, in order
 }
 
-// take removes the next id from Free. Ids that were adopted since, or that a changed range does not have, are dropped.
+// take removes the next id from Free. Ids that were adopted since, or that a changed range does not have, are
+// dropped.
 func (c *cursor) take(ids Range, registered table) (uint32, bool) {
 	for len(c.Free) > 0 {
 		id := c.Free[0]
@@ -34,8 +35,8 @@ func (c *cursor) take(ids Range, registered table) (uint32, bool) {
 	return 0, false
 }
 
-// advance moves the position past at most limit ids and returns those that have no owner, at most batchSize, and past how
-// many it moved.
+// advance moves the position past at most limit ids and returns those that have no owner, at most batchSize, and
+// past how many it moved.
 func (c *cursor) advance(ids Range, registered table, limit int) (candidates []uint32, moved int) {
 	for moved < limit && len(candidates) < batchSize {
 		c.Position = ids.after(c.Position)
@@ -55,9 +56,9 @@ func (c *cursor) keep(n int) {
 	}
 }
 
-// nextLocked finds the next free id and records that it was handed out, before it is registered: if the process is killed
-// between the two, an id is left out until the next turn. In the other order an id that is released soon could be handed
-// out twice in a row.
+// nextLocked finds the next free id and records that it was handed out, before it is registered: if the process is
+// killed between the two, an id is left out until the next turn. In the other order an id that is released soon
+// could be handed out twice in a row.
 func (r *Registry) nextLocked(ctx context.Context, registered table) (uint32, error) {
 	ids, err := r.Range()
 	if err != nil {
@@ -71,7 +72,8 @@ func (r *Registry) nextLocked(ctx context.Context, registered table) (uint32, er
 			return id, r.saveLocked(c)
 		}
 		if considered == ids.Size() {
-			return 0, fmt.Errorf("%w in the range %s (%s): %d are registered in %s, the others belong to users, groups or processes",
+			return 0, fmt.Errorf("%w in the range %s (%s): %d are registered in %s, "+
+				"the others belong to users, groups or processes",
 				ErrUsedUp, ids, r.rangeFile, len(registered.owners), r.directory)
 		}
 		candidates, moved := c.advance(ids, registered, ids.Size()-considered)

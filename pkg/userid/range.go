@@ -110,8 +110,8 @@ func parseRange(key, content string) (Range, error) {
 	return ids, nil
 }
 
-// overlappingLine returns the first line of a file like /etc/subuid (subuid(5), `user:first:count`) that has an id of the
-// range. Like the tools of shadow it ignores lines of another form.
+// overlappingLine returns the first line of a file like /etc/subuid (subuid(5), `user:first:count`) that has an id
+// of the range. Like the tools of shadow it ignores lines of another form.
 func overlappingLine(content string, ids Range) (string, bool) {
 	for line := range strings.Lines(content) {
 		fields := strings.Split(strings.TrimSpace(line), ":")

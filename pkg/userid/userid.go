@@ -1,19 +1,22 @@
 // Package userid gives each container of this host a user id of its own, which is its group id too.
 //
-// A registry has one file for each id in use, /run/svc-user-ids/<id>, which names the container by its network and name.
-// The supervisor and the plugins ask for the id of the same pair and so get the same id without passing it on. The
-// directory is on a tmpfs: a boot clears it together with everything that uses the ids. All changes are made under one
-// lock on the directory; readers need no lock, since a file is renamed into place.
+// A registry has one file for each id in use, /run/svc-user-ids/<id>, which names the container by its network and
+// name. The supervisor and the plugins ask for the id of the same pair and so get the same id without passing it
+// on. The directory is on a tmpfs: a boot clears it together with everything that uses the ids. All changes are
+// made under one lock on the directory; readers need no lock, since a file is renamed into place.
 //
-// An id must not be given to a container while a process or a file of its former owner exists. Three things prevent that:
+// An id must not be given to a container while a process or a file of its former owner exists. Three things
+// prevent that:
 //
 //   - Release keeps the registration while its caller finds something of the container.
-//   - The ids are handed out in turn. An id that was released comes up again only after the rest of the range was used.
+//   - The ids are handed out in turn. An id that was released comes up again only after the rest of the range was
+//     used.
 //   - An id that a process has is not handed out. This also finds containers that run when the registry was lost.
 //
-// The processes and the user database of the host are read for a batch of ids (batchSize) and not for each one: a pass over
-// /proc takes about 20 µs per process, and each getent some milliseconds. The result stays true, since no process gets an id
-// of the batch before it is handed out. A pass for each batch costs too little to be left out before the first wrap-around.
+// The processes and the user database of the host are read for a batch of ids (batchSize) and not for each one: a
+// pass over /proc takes about 20 µs per process, and each getent some milliseconds. The result stays true, since
+// no process gets an id of the batch before it is handed out. A pass for each batch costs too little to be left
+// out before the first wrap-around.
 package userid
 
 import (
@@ -47,8 +50,8 @@ const lockPatience = 10 * time.Second
 // networkForm is CNI's form of a network name, with the length that an owner tag allows.
 var networkForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,149}$`)
 
-// Registry is the assignment of user ids to containers. It keeps nothing in memory: several processes and goroutines may
-// use the same directory.
+// Registry is the assignment of user ids to containers. It keeps nothing in memory: several processes and
+// goroutines may use the same directory.
 type Registry struct {
 	directory   string
 	rangeFile   string
@@ -71,9 +74,9 @@ func New(directory, rangeFile string, log *slog.Logger) *Registry {
 	return &Registry{directory, rangeFile, []string{"/etc/subuid", "/etc/subgid"}, log}
 }
 
-// Allocate returns the id of the owner's network and name. A pair without an id gets the next free one after the last that
-// was handed out. The error wraps ErrUsedUp if there is none. The range is read only for a new id: a damaged range file
-// does not stop a container that has one.
+// Allocate returns the id of the owner's network and name. A pair without an id gets the next free one after the
+// last that was handed out. The error wraps ErrUsedUp if there is none. The range is read only for a new id: a
+// damaged range file does not stop a container that has one.
 func (r *Registry) Allocate(ctx context.Context, owner spec.Owner) (id uint32, err error) {
 	err = r.locked(ctx, func() error {
 		if err := checkOwner(owner); err != nil {
@@ -98,9 +101,9 @@ func (r *Registry) Allocate(ctx context.Context, owner spec.Owner) (id uint32, e
 	return id, nil
 }
 
-// Adopt registers the id that a container has already, after the registry was lost. The id need not be of the current
-// range, which may have been changed since, but of none that systemd uses. It is an error if the id has another owner, or
-// the owner another id.
+// Adopt registers the id that a container has already, after the registry was lost. The id need not be of the
+// current range, which may have been changed since, but of none that systemd uses. It is an error if the id has
+// another owner, or the owner another id.
 func (r *Registry) Adopt(ctx context.Context, owner spec.Owner, id uint32) error {
 	err := r.locked(ctx, func() error {
 		if err := checkAdopted(owner, id); err != nil {
@@ -130,9 +133,9 @@ func (r *Registry) Adopt(ctx context.Context, owner spec.Owner, id uint32) error
 	return nil
 }
 
-// Release removes the registration of an owner unless stillUsed reports that something of the container exists, its
-// network namespace or its directory for example. An owner without an id is success, and stillUsed is not called then. It
-// is called under the registry's lock: it must not change the registry.
+// Release removes the registration of an owner unless stillUsed reports that something of the container exists,
+// its network namespace or its directory for example. An owner without an id is success, and stillUsed is not
+// called then. It is called under the registry's lock: it must not change the registry.
 func (r *Registry) Release(ctx context.Context, owner spec.Owner, stillUsed func(id uint32) (bool, error)) error {
 	err := r.locked(ctx, func() error {
 		known, err := r.read()
@@ -154,8 +157,8 @@ func (r *Registry) Release(ctx context.Context, owner spec.Owner, stillUsed func
 	return nil
 }
 
-// Lookup returns the id of an owner's network and name. It fails if the owner is not found and a registration cannot be
-// read, which may be the owner's.
+// Lookup returns the id of an owner's network and name. It fails if the owner is not found and a registration
+// cannot be read, which may be the owner's.
 func (r *Registry) Lookup(owner spec.Owner) (uint32, bool, error) {
 	known, err := r.read()
 	if err != nil {
@@ -176,7 +179,8 @@ func (r *Registry) Owner(id uint32) (network string, name spec.Name, ok bool, er
 	return found.Network, found.Name, true, nil
 }
 
-// List returns all registrations, in the order of their ids. If some cannot be read, it returns the others and an error.
+// List returns all registrations, in the order of their ids. If some cannot be read, it returns the others and an
+// error.
 func (r *Registry) List() ([]Registration, error) {
 	known, err := r.read()
 	if err != nil {
@@ -198,7 +202,8 @@ func (r *Registry) locked(ctx context.Context, do func() error) error {
 	return do()
 }
 
-// makePrivate makes a directory that belongs to this user alone. It refuses one that another user could have prepared.
+// makePrivate makes a directory that belongs to this user alone. It refuses one that another user could have
+// prepared.
 func makePrivate(path string) error {
 	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err

@@ -16,18 +16,18 @@ import (
 )
 
 const (
-	// nssPatience is how long one allocation waits for the user database in all. A directory service that is not reachable
-	// must not stop containers.
+	// nssPatience is how long one allocation waits for the user database in all. A directory service that is not
+	// reachable must not stop containers.
 	nssPatience = 2 * time.Second
 
-	// getentAttempts is how often getent is started again after another part of this program ended it: the supervisor
-	// kills and reaps processes that a verb left behind, and cannot tell getent from those.
+	// getentAttempts is how often getent is started again after another part of this program ended it: the
+	// supervisor kills and reaps processes that a verb left behind, and cannot tell getent from those.
 	getentAttempts = 5
 )
 
-// usersAndGroups asks the host's user database (NSS) which of the ids a user or a group has. It runs getent(1), since a
-// static binary cannot load the modules of NSS. A database that does not know an id and one that answers with an error
-// look the same to getent. On an error the result holds what was found nevertheless.
+// usersAndGroups asks the host's user database (NSS) which of the ids a user or a group has. It runs getent(1),
+// since a static binary cannot load the modules of NSS. A database that does not know an id and one that answers
+// with an error look the same to getent. On an error the result holds what was found nevertheless.
 func usersAndGroups(ctx context.Context, ids []uint32) (map[uint32]bool, error) {
 	databases := []string{"passwd", "group"}
 	found := make([]map[uint32]bool, len(databases))
@@ -95,9 +95,9 @@ func thirdFields(output []byte) map[uint32]bool {
 	return ids
 }
 
-// idsOfProcesses returns the user and group ids of all processes, as this user namespace has them. It reads the status
-// files: the owner of /proc/<pid> is root for a process that changed its user id. Threads that have other ids than their
-// process do not count.
+// idsOfProcesses returns the user and group ids of all processes, as this user namespace has them. It reads the
+// status files: the owner of /proc/<pid> is root for a process that changed its user id. Threads that have other
+// ids than their process do not count.
 func idsOfProcesses() (map[uint32]bool, error) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {

@@ -19,8 +19,9 @@ var ErrBusy = errors.New("another process holds the lock")
 const pause = 5 * time.Millisecond
 
 // Lock locks an existing directory and returns the function that unlocks it. It waits until ctx ends, at most for
-// patience; if only patience ended, the error wraps ErrBusy. Two goroutines of one process exclude each other like two
-// processes do. The kernel releases the lock when the process ends. A symbolic link in place of the directory is refused.
+// patience; if only patience ended, the error wraps ErrBusy. Two goroutines of one process exclude each other like
+// two processes do. The kernel releases the lock when the process ends. A symbolic link in place of the directory
+// is refused.
 func Lock(ctx context.Context, path string, patience time.Duration) (unlock func(), err error) {
 	bounded, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("%w for more than %s", ErrBusy, patience))
 	defer cancel()
@@ -33,7 +34,8 @@ func Lock(ctx context.Context, path string, patience time.Duration) (unlock func
 		case err != nil:
 			return nil, fmt.Errorf("lock: %w", err)
 		}
-		// Unlock and not only close: a child that is being started may hold a copy of the descriptor until it executes.
+		// Unlock and not only close: a child that is being started may hold a copy of the descriptor until it
+		// executes.
 		unlock := func() { _ = lock.Unlock() }
 		current, err := isNamed(lock, path)
 		if current {
@@ -46,8 +48,8 @@ func Lock(ctx context.Context, path string, patience time.Duration) (unlock func
 	}
 }
 
-// isNamed reports whether the locked directory is still the one at path. A directory that was removed and made again
-// between open and flock has another lock.
+// isNamed reports whether the locked directory is still the one at path. A directory that was removed and made
+// again between open and flock has another lock.
 func isNamed(lock *flock.Flock, path string) (bool, error) {
 	locked, err := lock.Stat()
 	if err != nil {
