@@ -28,6 +28,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 	"github.com/svc-supervisor/svc-supervisor/pkg/statedir"
 	"github.com/svc-supervisor/svc-supervisor/pkg/unit"
+	"github.com/svc-supervisor/svc-supervisor/pkg/userid"
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch"
 )
 
@@ -148,7 +149,7 @@ func newSupervisor(c *cli.Context) (_ *supervisor, err error) {
 		VerbDeadline:  c.Duration("verb-timeout"),
 		CheckInterval: c.Duration("check-interval"),
 		Grace:         c.Duration("grace"),
-	}, s.records, netns.Directory, hostLinks{}, s.bus, s.inventory, s.board, s.log, typed)
+	}, s.records, hostNamespaces{netns.Directory, userid.Host(s.log), s.log}, hostLinks{}, s.bus, s.inventory, s.board, s.log, typed)
 	s.log.Info("start", "host", host, "version", version, "nsdb", c.String(nsdbFlag.Name), "pluginPath", dirs)
 	return s, nil
 }

@@ -11,7 +11,7 @@ import (
 func BenchmarkMakeAndRemove(b *testing.B) {
 	benchGround(b)
 	for b.Loop() {
-		if err := Directory.Make(owner("ns-bench")); err != nil {
+		if err := Directory.Make(owner("ns-bench"), 0); err != nil {
 			b.Fatal(err)
 		}
 		if err := Directory.Remove("ns-bench"); err != nil {
@@ -58,7 +58,7 @@ func benchGround(b *testing.B) {
 func benchNames(b *testing.B, n int) {
 	for i := range n {
 		name := fmt.Sprintf("ns-b%d", i)
-		if err := Directory.Make(owner(name)); err != nil {
+		if err := Directory.Make(owner(name), 0); err != nil {
 			b.Fatal(err)
 		}
 		b.Cleanup(func() { _ = Directory.Remove(spec.Name(name)) })

@@ -48,7 +48,7 @@ func fallible(args ...string) (string, error) {
 func (d Dir) make(t *testing.T, name string) spec.Name {
 	t.Helper()
 	d.cleanUp(t, name)
-	if err := d.Make(owner(name)); err != nil {
+	if err := d.Make(owner(name), 0); err != nil {
 		t.Fatal(err)
 	}
 	return spec.Name(name)

@@ -29,11 +29,12 @@ func readAlias(namespace ns.NetNS) (string, error) {
 }
 
 // newTagged makes a namespace without a name, puts the tag on its lo and brings lo up. The namespace lives as long as
-// what is returned is open, or until it gets a name.
-func newTagged(owner spec.Owner) (ns.NetNS, error) {
-	namespace, err := ns.TempNetNS()
+// what is returned is open, or until it gets a name. With a user id other than 0 it is owned by a user namespace of that
+// user (see newOwned).
+func newTagged(owner spec.Owner, user uint32) (ns.NetNS, error) {
+	namespace, err := newUntagged(user)
 	if err != nil {
-		return nil, fmt.Errorf("unshare: %w", err)
+		return nil, err
 	}
 	err = namespace.Do(func(ns.NetNS) error {
 		return withNetlink(func(handle *netlink.Handle) error {
@@ -52,4 +53,20 @@ func newTagged(owner spec.Owner) (ns.NetNS, error) {
 		return nil, fmt.Errorf("tag lo: %w", err)
 	}
 	return namespace, nil
+}
+
+func newUntagged(user uint32) (ns.NetNS, error) {
+	if user == 0 {
+		namespace, err := ns.TempNetNS()
+		if err != nil {
+			return nil, fmt.Errorf("unshare: %w", err)
+		}
+		return namespace, nil
+	}
+	file, err := newOwned(user)
+	if err != nil {
+		return nil, fmt.Errorf("make user namespace of user id %d: %w", user, err)
+	}
+	defer file.Close()
+	return ns.GetNS(descriptorPath(int(file.Fd())))
 }

@@ -56,7 +56,7 @@ func runInside() int {
 func makeForEver(name string) {
 	fmt.Println("ready")
 	for {
-		if err := errors.Join(Directory.Remove(spec.Name(name)), Directory.Make(owner(name))); err != nil {
+		if err := errors.Join(Directory.Remove(spec.Name(name)), Directory.Make(owner(name), 0)); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}

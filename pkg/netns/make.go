@@ -25,20 +25,21 @@ const (
 // errHalfMade says that another program may be about to mount a namespace over its file.
 var errHalfMade = errors.New("another program is making it")
 
-// Make makes the namespace owner.Name with the owner's tag, lo up. A plain file of that name is replaced. ErrExists: a
-// namespace of that name is there, whoever's; it was not touched.
+// Make makes the namespace owner.Name with the owner's tag, lo up. With a user id other than 0 it is owned by a user
+// namespace of that user; ErrNoUserNamespaces if the host has none. A plain file of that name is replaced. ErrExists: a
+// namespace of that name exists, whoever owns it; it was not touched.
 //
 // Of us and `ip netns add` exactly one wins a name: both make the file with O_EXCL, and another's file without a mount is
 // replaced only after its maker had a second to finish.
-func (d Dir) Make(owner spec.Owner) error {
-	if err := d.makeNamed(owner); err != nil {
+func (d Dir) Make(owner spec.Owner, user uint32) error {
+	if err := d.makeNamed(owner, user); err != nil {
 		return fmt.Errorf("make namespace %s: %w", owner.Name, err)
 	}
 	return nil
 }
 
-func (d Dir) makeNamed(owner spec.Owner) error {
-	namespace, err := newTagged(owner)
+func (d Dir) makeNamed(owner spec.Owner, user uint32) error {
+	namespace, err := newTagged(owner, user)
 	if err != nil {
 		return err
 	}

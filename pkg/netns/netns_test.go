@@ -40,7 +40,7 @@ func TestMadeNamespaceIsOursAndHasLoUp(t *testing.T) {
 func TestANameIsMadeOnce(t *testing.T) {
 	ground(t)
 	name := Directory.make(t, "ns-once")
-	if err := Directory.Make(owner("ns-once")); !errors.Is(err, ErrExists) {
+	if err := Directory.Make(owner("ns-once"), 0); !errors.Is(err, ErrExists) {
 		t.Errorf("made again: %v", err)
 	}
 	Directory.state(t, name, Ours)
@@ -54,7 +54,7 @@ func TestPlainFileIsStaleAndIsReplacedOrRemoved(t *testing.T) {
 	for _, mode := range []os.FileMode{0, 0o444, 0o644, ourFileMode} {
 		name := Directory.oldFile(t, "ns-stale", mode)
 		Directory.state(t, name, Stale)
-		if err := Directory.Make(owner("ns-stale")); err != nil {
+		if err := Directory.Make(owner("ns-stale"), 0); err != nil {
 			t.Fatalf("make over a file of mode %o: %v", mode, err)
 		}
 		Directory.state(t, name, Ours)
@@ -77,7 +77,7 @@ func TestOurOwnLeftoverIsReplacedAtOnce(t *testing.T) {
 	}
 	Directory.state(t, name, Stale)
 	start := time.Now()
-	if err := Directory.Make(owner("ns-left")); err != nil {
+	if err := Directory.Make(owner("ns-left"), 0); err != nil {
 		t.Fatal(err)
 	}
 	if took := time.Since(start); took > halfMade/2 {
@@ -95,7 +95,7 @@ func TestHalfMadeNamespaceOfAnotherIsLeftToItsMaker(t *testing.T) {
 		t.Fatal(err)
 	}
 	result, removed := make(chan error), make(chan error)
-	go func() { result <- Directory.Make(owner("ns-half")) }()
+	go func() { result <- Directory.Make(owner("ns-half"), 0) }()
 	go func() { removed <- Directory.Remove("ns-half") }()
 	time.Sleep(halfMade / 4) // the maker is slow, and both must bear it
 	if out, err := exec.Command("unshare", "--net="+path, "true").CombinedOutput(); err != nil {
@@ -159,7 +159,7 @@ func TestWhatIsAnothersIsNeverTouched(t *testing.T) {
 			put(t, Directory.Path("ns-foreign"))
 			before, mounted := inode(t, "ns-foreign"), mounts(t, Directory.Path("ns-foreign"))
 			Directory.state(t, "ns-foreign", Foreign)
-			if err := Directory.Make(owner("ns-foreign")); !errors.Is(err, ErrExists) {
+			if err := Directory.Make(owner("ns-foreign"), 0); !errors.Is(err, ErrExists) {
 				t.Errorf("make: %v", err)
 			}
 			if err := Directory.Remove("ns-foreign"); !errors.Is(err, ErrForeign) {

@@ -48,7 +48,7 @@ func TestACrashLeavesNothingUntagged(t *testing.T) {
 		if left.State == Foreign {
 			t.Fatal("a namespace without our tag was left")
 		}
-		err = Directory.Make(owner("ns-crash"))
+		err = Directory.Make(owner("ns-crash"), 0)
 		if want := map[bool]error{true: ErrExists}[left.State == Ours]; !errors.Is(err, want) {
 			t.Fatalf("make after a crash that left it %s: %v", left.State, err)
 		}
@@ -85,7 +85,7 @@ func once(name string) error {
 		want State
 	}{
 		{func() error { return nil }, Absent},
-		{func() error { return Directory.Make(owner(name)) }, Ours},
+		{func() error { return Directory.Make(owner(name), 0) }, Ours},
 		{func() error { return Directory.Remove(spec.Name(name)) }, Absent},
 	} {
 		if err := step.do(); err != nil {
@@ -122,7 +122,7 @@ func TestNoDescriptorAndNoThreadLeaks(t *testing.T) {
 		if err := once("ns-leak"); err != nil {
 			t.Fatal(err)
 		}
-		if err := Directory.Make(owner("ns-foreign")); !errors.Is(err, ErrExists) {
+		if err := Directory.Make(owner("ns-foreign"), 0); !errors.Is(err, ErrExists) {
 			t.Fatal(err)
 		}
 		if err := Directory.Remove("ns-foreign"); !errors.Is(err, ErrForeign) {
@@ -178,7 +178,7 @@ func TestOfMakeAndIpExactlyOneWins(t *testing.T) {
 		delay := rand.N(2 * time.Millisecond)
 		go func() {
 			time.Sleep(delay)
-			result <- Directory.Make(owner("ns-race"))
+			result <- Directory.Make(owner("ns-race"), 0)
 		}()
 		_, theirs := fallible("netns", "add", "ns-race")
 		ours := <-result
@@ -211,7 +211,7 @@ func TestRemoveNeverTakesAnothersNamespace(t *testing.T) {
 	Directory.cleanUp(t, "ns-swap")
 	seen := map[string]int{}
 	for range 300 {
-		if err := Directory.Make(owner("ns-swap")); err != nil {
+		if err := Directory.Make(owner("ns-swap"), 0); err != nil {
 			t.Fatal(err)
 		}
 		result := make(chan error)
@@ -260,7 +260,7 @@ func TestTheDirectoryIsMountedOnce(t *testing.T) {
 			name, theirs := fmt.Sprintf("ns-dir%d", i), fmt.Sprintf("ns-ip%d", i)
 			Directory.cleanUp(t, name, theirs)
 			workers.Go(func() {
-				if err := Directory.Make(owner(name)); err != nil {
+				if err := Directory.Make(owner(name), 0); err != nil {
 					t.Error(err)
 				}
 			})

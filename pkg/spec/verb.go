@@ -28,6 +28,8 @@ type VersionAnswer struct {
 	ServiceVersion    string      `json:"serviceVersion"`
 	ContractVersion   int         `json:"contractVersion"`
 	Reconfigure       bool        `json:"reconfigure,omitempty"`
+	// UserNamespace asks for a network namespace that is owned by a user namespace of the container's user id.
+	UserNamespace bool `json:"userNamespace,omitempty"`
 }
 
 // ParseVersionAnswer reads and checks an answer to VERSION. It wants the contract's fields too: an ordinary CNI plugin on

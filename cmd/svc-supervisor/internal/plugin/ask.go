@@ -36,6 +36,7 @@ func (v *Inventory) ask(ctx context.Context, f foundFile, retry time.Duration) *
 	}
 	c.executable = &Executable{
 		Path: f.resolved, Found: f.path, Type: answer.ServiceType, Version: version, Reconfigure: answer.Reconfigure,
+		UserNamespace: answer.UserNamespace,
 	}
 	c.executable.Unready = v.status(ctx, c.executable)
 	c.statusAt = time.Now()

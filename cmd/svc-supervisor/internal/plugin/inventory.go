@@ -21,8 +21,10 @@ type Executable struct {
 	Found       string // as it stands on the plugin path; a link's target is Path
 	Type        spec.ServiceType
 	Version     *semver.Version
-	Reconfigure bool   // ADD again brings a running container to a new configuration in place
-	Unready     string // why STATUS says that the host cannot serve the type now; "" if it can
+	Reconfigure bool // ADD again brings a running container to a new configuration in place
+	// UserNamespace asks for a network namespace that is owned by a user namespace.
+	UserNamespace bool
+	Unready       string // why STATUS says that the host cannot serve the type now; "" if it can
 }
 
 // Refusal is a file on the plugin path that is not used, and why.

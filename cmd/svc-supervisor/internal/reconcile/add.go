@@ -80,7 +80,7 @@ func (r *Reconciler) runAdd(ctx context.Context, record *statedir.Record, e plug
 	c := record.Container
 	if isNew {
 		owner := spec.Owner{Network: spec.Network, Name: c.InterfaceName, ContainerID: c.ContainerID}
-		if err := r.namespaces.Make(owner); err != nil {
+		if err := r.namespaces.Make(ctx, owner, e.UserNamespace); err != nil {
 			return nil, err
 		}
 	}

@@ -150,7 +150,7 @@ func (r *Reconciler) sweep(ctx context.Context, s *situation) error {
 	if err := r.links.Remove(s.name); err != nil && !errors.Is(err, netns.ErrForeign) {
 		return err
 	}
-	if err := r.namespaces.Remove(s.name); err != nil && !errors.Is(err, netns.ErrForeign) {
+	if err := r.namespaces.Remove(ctx, s.name); err != nil && !errors.Is(err, netns.ErrForeign) {
 		return err
 	}
 	return nil

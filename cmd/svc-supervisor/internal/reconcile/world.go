@@ -25,8 +25,10 @@ type Namespaces interface {
 	Path(spec.Name) string
 	Observe(spec.Name) (netns.Namespace, error)
 	List() ([]netns.Namespace, error)
-	Make(spec.Owner) error
-	Remove(spec.Name) error
+	// Make makes the namespace of a container, owned by a user namespace of the container's user id if that is asked for.
+	Make(ctx context.Context, owner spec.Owner, userNamespace bool) error
+	// Remove removes the namespace and gives the container's user id back. Absent is success.
+	Remove(context.Context, spec.Name) error
 }
 
 // Links are the interfaces in the host's own namespace.

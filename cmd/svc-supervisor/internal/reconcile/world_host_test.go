@@ -54,7 +54,7 @@ func (l namespaces) List() ([]netns.Namespace, error) {
 	return list, l.w.faults.namespaces
 }
 
-func (l namespaces) Make(owner spec.Owner) error {
+func (l namespaces) Make(_ context.Context, owner spec.Owner, _ bool) error {
 	l.w.mu.Lock()
 	defer l.w.mu.Unlock()
 	if namespace, there := l.w.namespaces[owner.Name]; there && !namespace.stale {
@@ -66,7 +66,7 @@ func (l namespaces) Make(owner spec.Owner) error {
 	return l.effectLocked("make namespace "+string(owner.Name), func() { l.w.namespaces[owner.Name] = tagged{owner: owner} })
 }
 
-func (l namespaces) Remove(name spec.Name) error {
+func (l namespaces) Remove(_ context.Context, name spec.Name) error {
 	l.w.mu.Lock()
 	defer l.w.mu.Unlock()
 	switch l.w.namespaceLocked(name).State {
