@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -17,7 +18,8 @@ import (
 
 // TestMain is the executable itself where a test runs it as a runtime would.
 func TestMain(m *testing.M) {
-	if os.Getenv("CNI_COMMAND") != "" || os.Getenv("SVC_TEST_ABOUT") != "" || len(os.Args) > 1 && os.Args[1] == "push" {
+	subcommands := []string{"push", "launch", "launch-load", "ctl"}
+	if os.Getenv("CNI_COMMAND") != "" || os.Getenv("SVC_TEST_ABOUT") != "" || len(os.Args) > 1 && slices.Contains(subcommands, os.Args[1]) {
 		main()
 		os.Exit(0)
 	}
@@ -179,6 +181,16 @@ func (c *subject) startAnew(property, value string) {
 func (c *subject) whack(args ...string) string {
 	c.t.Helper()
 	return sh(c.t, "/usr/libexec/ipsec/whack", append([]string{"--ctlsocket", "/run/svc-ipsec/" + c.name + "/run/pluto.ctl"}, args...)...)
+}
+
+// control runs whack with the rights of the container's daemon, as an operator does.
+func (c *subject) control(args ...string) string {
+	c.t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return sh(c.t, self, append([]string{"ctl", c.name}, args...)...)
 }
 
 func sh(t *testing.T, program string, args ...string) string {

@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -14,23 +15,32 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/container"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/launch"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/lookup"
-	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/push"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/verb"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 	"github.com/svc-supervisor/svc-supervisor/pkg/unit"
+	"github.com/svc-supervisor/svc-supervisor/pkg/userid"
 )
 
 // serviceVersion is set by the linker: -X main.serviceVersion=1.4.0.
 var serviceVersion = "0.1.0"
 
 func main() {
-	if len(os.Args) > 3 && os.Args[1] == "push" { // by the daemon's script: no verb
-		if err := push.Changed(os.Args[2], os.Args[3:]); err != nil {
-			logger().Debug("not told", slog.Any("error", err))
-			os.Exit(1)
+	if served, err := launch.Serve(os.Args[1:]); served {
+		fmt.Fprintln(os.Stderr, "svc-ipsec:", err)
+		os.Exit(1)
+	}
+	if len(os.Args) > 1 && os.Args[1] == "push" {
+		return // run by the daemons of version 0.1.0 when a tunnel changes; the supervisor now sees that in the kernel
+	}
+	if len(os.Args) > 1 && os.Args[1] == "ctl" {
+		status, err := executable(context.Background()).Control(os.Args[2:])
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "svc-ipsec:", err)
+			status = 1
 		}
-		return
+		os.Exit(status)
 	}
 	if err := run(); err != nil {
 		_ = json.NewEncoder(os.Stdout).Encode(spec.Error{CNIVersion: spec.CNIVersion, Code: spec.Code(err.Code), Msg: err.Msg, Details: err.Details})
@@ -47,7 +57,8 @@ func run() *types.Error {
 	if err != nil {
 		return types.NewError(types.ErrInternal, err.Error(), "")
 	}
-	executable := &verb.Executable{Bus: bus, Root: container.Root, Self: self, Out: os.Stdout, Log: logger(), LookUp: lookup.Host, Context: ctx}
+	executable := executable(ctx)
+	executable.Bus, executable.Self = bus, self
 	return skel.PluginMainFuncsWithError(skel.CNIFuncs{
 		Add:    executable.Answering(spec.Add, executable.Add),
 		Check:  executable.Answering(spec.Check, executable.Check),
@@ -55,6 +66,12 @@ func run() *types.Error {
 		GC:     executable.Answering(spec.GC, executable.GC),
 		Status: executable.Answering(spec.Status, executable.Status),
 	}, verb.Version(serviceVersion), "CNI svc-ipsec plugin v"+serviceVersion)
+}
+
+// executable is svc-ipsec on this host, without its connection to systemd.
+func executable(ctx context.Context) *verb.Executable {
+	log := logger()
+	return &verb.Executable{Root: container.Root, Out: os.Stdout, Log: log, LookUp: lookup.Host, Context: ctx, Users: userid.Host(log)}
 }
 
 // logger writes one line an event to stderr; who relays the lines puts the time to them.

@@ -37,7 +37,8 @@ func TestAddMakesWhatCheckFindsAndDelRemoves(t *testing.T) {
 			t.Errorf("%s is %q, want %q", key, got, want)
 		}
 	}
-	contains(t, "ipsec status in the daemon's view", sh(t, "nsenter", "-t", c.property("MainPID"), "-m", "ipsec", "status"), `"first-0-0"`, `"second-0-0"`, `"six-0-0"`)
+	contains(t, "the status of the daemon", c.control("status"), `"first-0-0"`, `"second-0-0"`, `"six-0-0"`)
+	contains(t, "a status by an option of whack", c.control("--briefstatus"), "IKE SAs: total")
 	c.must("CHECK")
 	if h := c.health(); h.Code != spec.Running || len(h.Connections) != 3 || len(h.Connections[2].Pairs) != 1 {
 		t.Errorf("health %+v", h)

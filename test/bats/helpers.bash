@@ -400,12 +400,8 @@ conf_by_hand() {
 		configuration: .}'
 }
 
-# whack NAME COMMAND… asks the daemon of a container, in its own view of the world.
-whack() {
-	local name=$1
-	shift
-	nsenter -m -n -t "$(systemctl show -P MainPID "svc-$name.service")" ipsec "$@"
-}
+# whack NAME OPTION… asks the daemon of a container, as an operator does.
+whack() { "$LIBEXEC/svc-ipsec" ctl "$@"; }
 
 # CNI, by foreign runtimes.
 
@@ -473,7 +469,7 @@ ipsec_executable() {
 main_pid() { systemctl show -P MainPID "svc-$1.service"; }
 
 # conns NAME prints which the daemon has loaded.
-conns() { whack "$1" whack --status | grep -oE '^[^ ]* *"[^"]+"' | cut -d'"' -f2 | sort -u | xargs; }
+conns() { whack "$1" --status | grep -oE '^[^ ]* *"[^"]+"' | cut -d'"' -f2 | sort -u | xargs; }
 
 # another_pid PID: there is a supervisor, and it is not this one.
 another_pid() { [[ "$(supervisor_pid)" != @("$1"|0) ]]; }

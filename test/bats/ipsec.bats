@@ -20,7 +20,7 @@ main_pid() { systemctl show -P MainPID "svc-$1.service"; }
 inside() { ip netns exec "$@"; }
 
 # conns NAME prints which the daemon has loaded.
-conns() { whack "$1" whack --status | grep -oE '^[^ ]* *"[^"]+"' | cut -d'"' -f2 | sort -u | xargs; }
+conns() { whack "$1" --status | grep -oE '^[^ ]* *"[^"]+"' | cut -d'"' -f2 | sort -u | xargs; }
 
 @test "a container runs: unit, slice, namespace, log fields, limits" {
 	PORT=("addresses: [169.254.0.1/30]" "mac: '02:00:00:00:00:01'")
@@ -273,7 +273,7 @@ refused_alone() {
 keyed() { awk '{ print $2 }' "/run/svc-ipsec/$1/etc/ipsec.secrets" | sort | xargs; }
 serials() {
 	local conn all
-	all=$(whack "$1" whack --status)
+	all=$(whack "$1" --status)
 	shift
 	for conn; do grep -oE "\"$conn\":.* conn serial: [^;]+" <<<"$all"; done
 }
@@ -487,7 +487,7 @@ both_tell() { tells left "$1" && tells right "$1"; }
 # ike_established NAME, or else what its daemon has to say.
 ike_established() {
 	local said
-	said=$(whack "$1" whack --status)
+	said=$(whack "$1" --status)
 	[[ "$said" =~ ESTABLISHED_(IKE|PARENT)_SA|established\ IKE\ SA|(IKE|ISAKMP)\ SA\ established ]] || {
 		tail -n 8 <<<"$said"
 		journalctl --quiet --no-pager -o cat -n 12 SVC_CONTAINER="$1"

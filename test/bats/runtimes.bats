@@ -66,7 +66,7 @@ joined() {
 	same "address" "$(basename "$(addresses_held)")/24" "$(inside_of "$1" ip -j -4 address show dev eth0 | jq -r '.[0].addr_info[] | "\(.local)/\(.prefixlen)"')"
 	inside_of "$1" ip route show "$CIDR" | grep -q 'via 10.88.0.1 dev eth0 .*mtu 1400'
 	inside_of "$1" nft list table inet svc-ipsec | grep -qF "ip daddr $CIDR rt ipsec missing"
-	same "conns of the daemon" 1 "$(whack "${unit:4:11}" whack --status | grep -oE '^[^ ]* *"[^"]+"' | cut -d'"' -f2 | sort -u | wc -l)"
+	same "conns of the daemon" 1 "$(whack "${unit:4:11}" --status | grep -oE '^[^ ]* *"[^"]+"' | cut -d'"' -f2 | sort -u | wc -l)"
 }
 
 inside_of() {

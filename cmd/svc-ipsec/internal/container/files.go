@@ -27,6 +27,9 @@ type Attachment struct {
 	Bridge      string           `json:"bridge,omitempty"` // that the host's side was put into
 	Guard       string           `json:"guard,omitempty"`  // which kind keeps packets from leaving in clear
 	GuardReason string           `json:"guardReason,omitempty"`
+	// UserID is the user and group id that the daemon runs as; 0 if version 0.1.0 made the container.
+	UserID uint32 `json:"userId,omitempty"`
+	View   string `json:"view,omitempty"` // mount view of the daemon that was started last
 }
 
 // Owner is the owner tag of the container's parts.
@@ -40,8 +43,13 @@ const (
 )
 
 // Attachment reads whose the container is; nil if ADD did not get as far as to write it.
-func (f *Folder) Attachment() (*Attachment, error) {
-	text, err := os.ReadFile(filepath.Join(f.Path, attachmentFile))
+func (f *Folder) Attachment() (*Attachment, error) { return read(f.Path, f.Name) }
+
+// Read is Attachment without the lock, for a look from the side.
+func Read(root string, name spec.Name) (*Attachment, error) { return read(filepath.Join(root, string(name)), name) }
+
+func read(path string, name spec.Name) (*Attachment, error) {
+	text, err := os.ReadFile(filepath.Join(path, attachmentFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -50,10 +58,10 @@ func (f *Folder) Attachment() (*Attachment, error) {
 	}
 	a := new(Attachment)
 	if err := json.Unmarshal(text, a); err != nil {
-		return nil, fmt.Errorf("read attachment of %s: %w", f.Name, err)
+		return nil, fmt.Errorf("read attachment of %s: %w", name, err)
 	}
 	if a.Version > attachmentVersion {
-		return nil, fmt.Errorf("read attachment of %s: version %d is newer than this program's %d", f.Name, a.Version, attachmentVersion)
+		return nil, fmt.Errorf("read attachment of %s: version %d is newer than this program's %d", name, a.Version, attachmentVersion)
 	}
 	return a, nil
 }
@@ -84,15 +92,6 @@ func (f *Folder) SetConf(text []byte) error {
 	return err
 }
 
-// Dir makes a folder inside.
-func (f *Folder) Dir(name string) error {
-	err := os.Mkdir(filepath.Join(f.Path, name), 0o700)
-	if errors.Is(err, fs.ErrExist) {
-		return nil
-	}
-	return err
-}
-
 // unfinished begins the name of a file that is being written.
 const unfinished = ".new-"
 
@@ -113,8 +112,12 @@ func (f *Folder) Tidy() error {
 // Write puts a whole file under its name and says whether it is another one than before. It needs no fsync: the folder is
 // in memory.
 func (f *Folder) Write(name string, content []byte) (changed bool, err error) {
+	return f.write(name, content, 0)
+}
+
+func (f *Folder) write(name string, content []byte, group uint32) (changed bool, err error) {
 	path := filepath.Join(f.Path, name)
-	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, content) {
+	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, content) && hasGroup(path, group) {
 		return false, nil
 	}
 	aside, err := os.CreateTemp(filepath.Dir(path), unfinished) // 0600 from the start
@@ -123,6 +126,9 @@ func (f *Folder) Write(name string, content []byte) (changed bool, err error) {
 	}
 	defer func() { _ = os.Remove(aside.Name()) }()
 	_, err = aside.Write(content)
+	if err == nil && group != 0 {
+		err = errors.Join(aside.Chown(0, int(group)), aside.Chmod(0o640))
+	}
 	if closeErr := aside.Close(); err == nil {
 		err = closeErr
 	}

@@ -24,6 +24,9 @@ import (
 // Root is where the folders are.
 const Root = "/run/svc-ipsec"
 
+// rootMode lets the users of containers reach their own directory by its name, and list none.
+const rootMode = 0o711
+
 // ErrBusy says that another verb was still at work on the container when the patience ended.
 var ErrBusy = errors.New("another verb is at work on it")
 
@@ -35,6 +38,7 @@ type Folder struct {
 	Path string
 	Name spec.Name
 	file *os.File
+	user uint32 // see Share
 }
 
 // Open locks the folder of a container, making it if there is none, and waits for it as long as patience lasts.
@@ -51,7 +55,7 @@ func Find(ctx context.Context, root string, name spec.Name, patience time.Durati
 }
 
 func makeRoot(root string) error {
-	if err := os.Mkdir(root, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := os.Mkdir(root, rootMode); err != nil && !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("make state folder: %w", err)
 	}
 	// Another's folder, or a link to one, could hand our files to others.
@@ -62,6 +66,11 @@ func makeRoot(root string) error {
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	if !info.IsDir() || info.Mode().Perm()&0o022 != 0 || !ok || int(stat.Uid) != os.Geteuid() {
 		return fmt.Errorf("state folder %s: allowed: a directory of this user's that nobody else can write", root)
+	}
+	if info.Mode().Perm() != rootMode { // 0700, of version 0.1.0 or by the umask
+		if err := os.Chmod(root, rootMode); err != nil {
+			return fmt.Errorf("make state folder: %w", err)
+		}
 	}
 	return nil
 }

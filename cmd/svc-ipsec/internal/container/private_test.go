@@ -87,7 +87,7 @@ func TestNothingIsOpenToOthersEvenBeforeItIsWritten(t *testing.T) {
 	}
 
 	inFolder := watch(t, f.Path)
-	if err := f.Dir("etc"); err != nil {
+	if err := f.SharedDir("etc"); err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"conf.json", "conf.json", "etc/ipsec.secrets"} {

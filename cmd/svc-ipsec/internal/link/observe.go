@@ -117,3 +117,29 @@ func (n *Namespace) Flush() error {
 	}
 	return nil
 }
+
+// RemoveTunnels removes from the network namespace of the calling program the SAs and policies of a daemon that was killed:
+// Libreswan 4.10 removes only what it made itself. The policies of the guard block packets and stay.
+func RemoveTunnels() error {
+	handle, err := netlink.NewHandle(unix.NETLINK_XFRM)
+	if err != nil {
+		return fmt.Errorf("open XFRM socket: %w", err)
+	}
+	defer handle.Close()
+	policies, err := dump(func() ([]netlink.XfrmPolicy, error) { return handle.XfrmPolicyList(netlink.FAMILY_ALL) })
+	if err != nil {
+		return fmt.Errorf("list policies: %w", err)
+	}
+	for _, policy := range policies {
+		if policy.Action != netlink.XFRM_POLICY_ALLOW {
+			continue
+		}
+		if err := handle.XfrmPolicyDel(&policy); err != nil && !errors.Is(err, unix.ENOENT) {
+			return fmt.Errorf("delete policy: %w", err)
+		}
+	}
+	if err := handle.XfrmStateFlush(0); err != nil && !errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("flush states: %w", err)
+	}
+	return nil
+}

@@ -50,10 +50,11 @@ func (n *Namespace) EnsureVeth(iface string, owner spec.Owner) error {
 	if err := n.prepare(); err != nil {
 		return err
 	}
-	if err := n.makePair(iface, owner); err != nil {
+	index, err := n.makePair(iface, owner)
+	if err != nil {
 		return err
 	}
-	if err := n.moveOut(name); err != nil {
+	if err := n.moveOut(index, name); err != nil {
 		_ = n.removeBorn()
 		if errors.Is(err, unix.EEXIST) {
 			err = ErrTaken
@@ -74,11 +75,12 @@ func (n *Namespace) unfinished(owner spec.Owner) bool {
 	return (alias == owner.String() || alias == "") && n.removeBorn() == nil
 }
 
-func (n *Namespace) makePair(iface string, owner spec.Owner) error {
+// makePair returns the index of the host's side.
+func (n *Namespace) makePair(iface string, owner spec.Owner) (int, error) {
 	attributes := netlink.NewLinkAttrs()
 	attributes.Name = born
 	if err := n.handle.LinkAdd(&netlink.Veth{LinkAttrs: attributes, PeerName: iface}); err != nil {
-		return fmt.Errorf("make veth %s: %w", iface, err)
+		return 0, fmt.Errorf("make veth %s: %w", iface, err)
 	}
 	link, err := n.handle.LinkByName(born)
 	if err == nil {
@@ -87,9 +89,9 @@ func (n *Namespace) makePair(iface string, owner spec.Owner) error {
 	}
 	if err != nil {
 		_ = n.removeBorn()
-		return fmt.Errorf("tag veth %s: %w", iface, err)
+		return 0, fmt.Errorf("tag veth %s: %w", iface, err)
 	}
-	return nil
+	return link.Attrs().Index, nil
 }
 
 func (n *Namespace) removeBorn() error {
@@ -101,11 +103,7 @@ func (n *Namespace) removeBorn() error {
 }
 
 // moveOut moves the host's side, names it and brings it up in one message: whoever waits for the name gets a whole link.
-func (n *Namespace) moveOut(name string) error {
-	link, err := n.handle.LinkByName(born)
-	if err != nil {
-		return err
-	}
+func (n *Namespace) moveOut(index int, name string) error {
 	hostNamespace, err := netns.Get()
 	if err != nil {
 		return err
@@ -114,7 +112,7 @@ func (n *Namespace) moveOut(name string) error {
 	return n.do(func() error {
 		request := nl.NewNetlinkRequest(unix.RTM_NEWLINK, unix.NLM_F_ACK)
 		message := nl.NewIfInfomsg(unix.AF_UNSPEC)
-		message.Index = int32(link.Attrs().Index)
+		message.Index = int32(index)
 		message.Flags, message.Change = unix.IFF_UP, unix.IFF_UP
 		request.AddData(message)
 		request.AddData(nl.NewRtAttr(unix.IFLA_NET_NS_FD, nl.Uint32Attr(uint32(hostNamespace))))

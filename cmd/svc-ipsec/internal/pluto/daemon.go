@@ -4,28 +4,24 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/push"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/launch"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 	"github.com/svc-supervisor/svc-supervisor/pkg/unit"
 )
 
-// notifySocket is where the daemon tells systemd that it is ready.
-const notifySocket = "/run/systemd/notify"
-
-// Start starts the daemon's unit, with about so many conns, and returns when the daemon is ready.
-func (d *Daemon) Start(ctx context.Context, namespace string, conns int) error {
+// Start starts the daemon's unit, for about so many connections, and returns when the daemon is ready. owned means that the
+// network namespace is owned by a user namespace of the container's user id.
+func (d *Daemon) Start(ctx context.Context, owned bool, conns int) error {
 	if n := len(d.Run()); n > 97 {
 		// Longer names silently shorten the path of the control socket.
 		return fmt.Errorf("start pluto: the path of its folder has %d bytes, allowed: 97", n)
 	}
 	began := time.Now()
-	err := d.Bus.Start(ctx, d.transient(namespace, conns))
+	err := d.Bus.Start(ctx, d.transient(owned, conns))
 	var failed *unit.StartError
 	if errors.As(err, &failed) {
 		aside, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
@@ -37,66 +33,60 @@ func (d *Daemon) Start(ctx context.Context, namespace string, conns int) error {
 	return err
 }
 
-// Stop stops the daemon for good: it tells its peers, and takes its policies away. No daemon is success. Nobody is to hear
-// of each tunnel that goes down by it.
+// Stop stops the daemon for good: it informs its peers and removes its policies. No daemon is success.
 func (d *Daemon) Stop(ctx context.Context) error {
-	if err := os.RemoveAll(push.Dir(d.Folder)); err != nil {
-		return fmt.Errorf("stop pluto: %w", err)
-	}
 	return d.Bus.Stop(ctx, d.Unit())
 }
 
-// transient is the unit. The daemon runs in the container's namespace with the two capabilities that it needs; of the
-// host it sees its programs and libraries, of /etc and /run only what is its own: `nsenter -m -t PID ipsec status` works,
-// and the host's ipsec.conf and secrets are out of reach.
-func (d *Daemon) transient(namespace string, conns int) unit.Transient {
+// transient is the unit. Its one command enters the view and the namespace and becomes pluto (see package launch).
+//
+// None of systemd's options that hide paths or make namespaces is set, NetworkNamespacePath= included: each would cost time
+// in proportion to the mounts of the host at every start (see docs/design.md). The capabilities beside the daemon's own
+// are the launcher's, which gives them up.
+func (d *Daemon) transient(owned bool, conns int) unit.Transient {
 	name := string(d.Owner.Name)
+	programs := launch.Programs{NSEnter: d.Tools.NSEnter, Setpriv: d.Tools.Setpriv, Pluto: d.Tools.Pluto, Addconn: d.Tools.Addconn}
 	return unit.Transient{
-		Name:        d.Unit(),
-		Owner:       d.Owner,
-		Description: "IPSEC service container " + name,
-		Slice:       spec.ServiceType("IPSEC").Slice(),
-		Type:        unit.Notify,
-		ExecStart: unit.Command{d.Tools.Pluto, "--nofork", "--config", d.Settings(), "--rundir", d.Run(),
-			"--stderrlog", "--log-no-time"},
-		// What a daemon that was killed left in the namespace would stay for ever: 4.10 takes away only what is its own.
-		// The guard's policies block and stay. What its tunnels are is told here once more, as down: where the whole control
-		// group is killed, ExecStopPost can go with it (systemd 257 and cgroup.kill).
-		ExecStartPre: []unit.Command{
-			{"-" + push.Shell, filepath.Join(d.Folder, push.Script)},
-			{"-" + d.Tools.IP, "xfrm", "policy", "deleteall", "action", "allow"},
-			{"-" + d.Tools.IP, "xfrm", "state", "flush"},
-		},
-		ExecStartPost:        []unit.Command{{"-" + d.Tools.Addconn, "--ctlsocket", d.socket(), "--config", d.Setup(), "--autoall"}},
-		ExecStopPost:         []unit.Command{{"-" + push.Shell, filepath.Join(d.Folder, push.Script)}},
-		Restart:              "on-failure",
-		RestartSec:           time.Second,
-		WatchdogSec:          60 * time.Second,
-		TimeoutStart:         15 * time.Second,
-		TimeoutStop:          stopTime(conns),
-		LogExtraFields:       []string{"SVC_CONTAINER=" + name, "SVC_CONTAINER_ID=" + string(d.Owner.ContainerID), "SVC_TYPE=IPSEC"},
-		NetworkNamespacePath: namespace,
-		TemporaryFileSystem:  []string{"/run"},
-		BindReadOnlyPaths: []unit.Bind{{Source: d.Folder}, {Source: d.Etc(), Destination: "/etc"}, {Source: notifySocket},
-			{Source: d.Self, Destination: push.Program, MayMiss: true}, {Source: spec.HealthFolder, MayMiss: true}},
-		BindPaths:             []unit.Bind{{Source: d.Run(), Destination: "/run/pluto"}},
-		CapabilityBoundingSet: []int{unix.CAP_NET_ADMIN, unix.CAP_NET_BIND_SERVICE},
-		ProtectSystem:         "strict",
-		ProtectHome:           "yes",
-		PrivateTmp:            true,
-		NoNewPrivileges:       true,
-		Properties:            d.properties(),
+		Name:           d.Unit(),
+		Owner:          d.Owner,
+		Description:    "IPSEC service container " + name,
+		Slice:          spec.ServiceType("IPSEC").Slice(),
+		Type:           unit.Notify,
+		ExecStart:      launch.Arguments(programs, d.Place.View, d.Place.Namespace, d.Folder, d.Place.User, owned),
+		Restart:        "on-failure",
+		RestartSec:     time.Second,
+		WatchdogSec:    60 * time.Second,
+		TimeoutStart:   15 * time.Second,
+		TimeoutStop:    stopTime(conns),
+		LogExtraFields: []string{"SVC_CONTAINER=" + name, "SVC_CONTAINER_ID=" + string(d.Owner.ContainerID), "SVC_TYPE=IPSEC"},
+		CapabilityBoundingSet: []int{unix.CAP_NET_ADMIN, unix.CAP_NET_BIND_SERVICE,
+			unix.CAP_SYS_ADMIN, unix.CAP_SYS_CHROOT, unix.CAP_SYS_PTRACE, unix.CAP_DAC_OVERRIDE, unix.CAP_SETUID, unix.CAP_SETGID, unix.CAP_SETPCAP},
+		NoNewPrivileges: true,
+		Properties:      d.properties(),
 	}
 }
 
-// stopTime is how long the daemon gets for its end: it tells each peer, and waits for a program that tells of each tunnel.
+// stopTime is how long the daemon gets to end: it informs each peer.
 func stopTime(conns int) time.Duration {
 	return min(5*time.Second+time.Duration(conns)*20*time.Millisecond, 15*time.Second)
 }
 
+// denied are the system calls that neither the launcher nor the daemon needs: groups of systemd's, and calls that make what outlives the
+// daemon (System V IPC, message queues, keys), look into other processes, or make names below run/ other than files and sockets.
+var denied = []string{
+	"@mount", "@reboot", "@swap", "@raw-io", "@debug", "@module", "@obsolete", "@cpu-emulation", "@clock", "@keyring",
+	"shmget", "msgget", "semget", "mq_open", "process_vm_readv", "process_vm_writev", "io_uring_setup", "userfaultfd", "unshare",
+	"mkdir:EEXIST", "mkdirat:EEXIST", // pluto makes its run directory and accepts that it exists
+	"symlink", "symlinkat", "link", "linkat", "mknod", "mknodat",
+}
+
+// list is a list that systemd either allows or, with allow false, denies.
+type list struct {
+	Allow bool
+	Names []string
+}
+
 func (d *Daemon) properties() []unit.Property {
-	yes := []string{"ProtectKernelModules", "ProtectKernelLogs", "ProtectControlGroups", "ProtectClock", "ProtectHostname",
-		"RestrictRealtime", "RestrictSUIDSGID", "LockPersonality", "PrivateDevices"}
 	properties := []unit.Property{
 		{Name: "SyslogIdentifier", Value: string(d.Owner.Name)},
 		{Name: "KillMode", Value: "mixed"},
@@ -104,12 +94,20 @@ func (d *Daemon) properties() []unit.Property {
 		{Name: "UMask", Value: uint32(0o077)},
 		{Name: "TasksMax", Value: uint64(64)},
 		{Name: "MemoryHigh", Value: uint64(512 << 20)},
-		{Name: "ReadWritePaths", Value: []string{d.Run(), d.NSS()}},
-		{Name: "InaccessiblePaths", Value: []string{"-/var/lib/svc-supervisor", "-/boot"}},
-		{Name: "RestrictNamespaces", Value: uint64(0)}, // none
+		// What the daemon writes below run/ is memory of the host's /run, and counts here.
+		{Name: "MemoryMax", Value: uint64(768 << 20)},
+		{Name: "LimitFSIZE", Value: uint64(1 << 20)},
+		{Name: "SyslogLevelPrefix", Value: false}, // the daemon's text is not to choose a level: emergencies go to every terminal
 		{Name: "SystemCallArchitectures", Value: []string{"native"}},
+		// The launcher enters these kinds of namespaces. No process can make a user namespace below the container's.
+		{Name: "RestrictNamespaces", Value: uint64(unix.CLONE_NEWUSER | unix.CLONE_NEWNET | unix.CLONE_NEWNS)},
+		{Name: "RestrictAddressFamilies", Value: list{true, []string{"AF_UNIX", "AF_INET", "AF_INET6", "AF_NETLINK"}}},
+		// A short list of what is denied costs less than 1 ms a start, @system-service 4 ms.
+		{Name: "SystemCallFilter", Value: list{false, denied}},
+		{Name: "LogRateLimitIntervalUSec", Value: uint64(30 * time.Second / time.Microsecond)},
+		{Name: "LogRateLimitBurst", Value: uint32(1000)},
 	}
-	for _, name := range yes {
+	for _, name := range []string{"LockPersonality", "MemoryDenyWriteExecute", "RestrictRealtime", "RestrictSUIDSGID"} {
 		properties = append(properties, unit.Property{Name: name, Value: true})
 	}
 	return properties

@@ -126,10 +126,10 @@ func (d *Daemon) addconn(ctx context.Context, specs []Spec) (refusal string, err
 		text.Write(s.Text)
 		args = append(args, s.Name)
 	}
-	if err := os.WriteFile(d.staging(), text.Bytes(), 0o600); err != nil {
+	if err := d.writeReadable(d.staging(), text.Bytes()); err != nil {
 		return "", fmt.Errorf("load conns: %w", err)
 	}
-	if _, err = run(ctx, addconnLimit, d.Tools.Addconn, args...); exited(err) {
+	if _, err = d.Place.run(ctx, addconnLimit, d.Tools.Addconn, args...); exited(err) {
 		return err.Error(), nil
 	}
 	return "", wrapf(err, "load conns")

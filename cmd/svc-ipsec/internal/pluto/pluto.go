@@ -1,8 +1,8 @@
-// Package pluto runs one container's Libreswan daemon: as a transient unit of systemd in the container's namespace, with
-// its own view of /etc and /run, and asks and changes it through its control socket.
+// Package pluto runs one container's Libreswan daemon: as a transient unit of systemd with a user id, a network namespace and a
+// view of the file system that are not the host's, and asks and changes it through its control socket.
 //
 // It promises that every program it runs has a deadline, a fixed environment and bounded output, and that no shell is
-// involved but in Libreswan's own `ipsec initnss` and in room push's script, which the daemon and its unit run. Exit codes prove nothing (addconn answers 0 for a conn that it dropped):
+// involved but in Libreswan's own `ipsec initnss`. Exit codes prove nothing (addconn answers 0 for a conn that it dropped):
 // what is loaded is read back from the daemon. An unchanged conn is never added again, that would drop its tunnel.
 //
 // Private keys get into its key database by files that root alone reads, never by a command line.
@@ -26,8 +26,17 @@ type Daemon struct {
 	Tools  Tools
 	Bus    *unit.Bus
 	Owner  spec.Owner
-	Folder string // the container's state folder, absolute
-	Self   string // this executable's file, which tells of tunnels that come up or go down
+	Folder string // the container's state directory, absolute
+	Place  Place
+}
+
+// Place is where the daemon runs, and with which rights. Programs that talk to it run there too: so a daemon that an attacker
+// controls can lead them to nothing that it cannot reach itself. The zero Place is that of a container which version 0.1.0
+// made: its daemon is root.
+type Place struct {
+	User      uint32 // user and group id
+	View      string // path of the mount view (package mountview)
+	Namespace string // path of the network namespace
 }
 
 // Unit is the name of the daemon's unit.
@@ -49,7 +58,7 @@ func (d *Daemon) staging() string  { return filepath.Join(d.Folder, "load.conf")
 const whackLimit = 5 * time.Second
 
 func (d *Daemon) whack(ctx context.Context, args ...string) (string, error) {
-	output, err := run(ctx, whackLimit, d.Tools.Whack, append([]string{"--ctlsocket", d.socket()}, args...)...)
+	output, err := d.Place.run(ctx, whackLimit, d.Tools.Whack, append([]string{"--ctlsocket", d.socket()}, args...)...)
 	if isNotRunning(err) {
 		err = fmt.Errorf("%w: %w", ErrNotRunning, err)
 	}

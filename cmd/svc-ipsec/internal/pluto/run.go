@@ -5,10 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // outputLimit is how much of a program's output is kept: the status of some thousand conns.
@@ -23,18 +27,19 @@ var ErrNotRunning = errors.New("the daemon does not run")
 
 // run runs a program to its end and returns what it printed. The error tells its exit code and last words.
 func run(ctx context.Context, limit time.Duration, program string, args ...string) (string, error) {
+	return Place{}.run(ctx, limit, program, args...)
+}
+
+// run does the same with the user id of the place and no supplementary groups, in its mount view and network namespace.
+func (p Place) run(ctx context.Context, limit time.Duration, program string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, program, args...)
-	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
-	cmd.Dir = "/"
-	// A group of its own, so that whatever it started dies with it.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	cmd := p.command(exec.CommandContext(ctx, program, args...))
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = time.Second
 	var stdout, stderr bounded
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	err := cmd.Run()
+	err := p.within(cmd.Run)
 	if ctx.Err() != nil {
 		return "", fmt.Errorf("%s: no answer: %w", filepath.Base(program), ctx.Err())
 	}
@@ -46,6 +51,53 @@ func run(ctx context.Context, limit time.Duration, program string, args ...strin
 		return stdout.String(), fmt.Errorf("%s: %w: %s", filepath.Base(program), err, words)
 	}
 	return stdout.String(), nil
+}
+
+// Control runs whack with these options for an operator: with this program's standard streams and without a time limit.
+func (d *Daemon) Control(options []string) error {
+	cmd := d.Place.command(exec.Command(d.Tools.Whack, append([]string{"--ctlsocket", d.socket()}, options...)...))
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	return d.Place.within(cmd.Run)
+}
+
+// command gives a program a fixed environment, the place's user id and a process group of its own, so that whatever it starts dies with it.
+func (p Place) command(cmd *exec.Cmd) *exec.Cmd {
+	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
+	cmd.Dir = "/"
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	if p.User != 0 {
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: p.User, Gid: p.User}
+	}
+	return cmd
+}
+
+// within calls a function on a thread that is in the view and the network namespace. The thread ends with the call.
+func (p Place) within(do func() error) error {
+	if p.View == "" {
+		return do()
+	}
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // never unlocked
+		err := errors.Join(unix.Unshare(unix.CLONE_FS), enter(p.Namespace, unix.CLONE_NEWNET), enter(p.View, unix.CLONE_NEWNS))
+		if err == nil {
+			err = do()
+		}
+		done <- err
+	}()
+	return <-done
+}
+
+func enter(path string, kind int) error {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open namespace %s: %w", path, err)
+	}
+	defer func() { _ = unix.Close(fd) }()
+	if err := unix.Setns(fd, kind); err != nil {
+		return fmt.Errorf("enter namespace %s: %w", path, err)
+	}
+	return nil
 }
 
 // isNotRunning says whether a failed whack found nobody.

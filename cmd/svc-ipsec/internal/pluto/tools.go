@@ -10,7 +10,8 @@ import (
 type Tools struct {
 	Pluto, Addconn, Whack string
 	IPsec                 string // the script that makes the key database
-	NFT, IP               string
+	NFT                   string
+	NSEnter, Setpriv      string // util-linux: they start the daemon in its namespaces, with few rights
 	// Needed only for connections by certificate.
 	Certutil, PK12util string
 }
@@ -29,7 +30,8 @@ func FindTools() (Tools, []string) {
 		Whack:   find("whack", libexec),
 		IPsec:   find("ipsec", programs),
 		NFT:     find("nft", programs),
-		IP:      find("ip", programs),
+		NSEnter: find("nsenter", programs),
+		Setpriv: find("setpriv", programs),
 
 		Certutil: find("certutil", programs),
 		PK12util: find("pk12util", programs),
@@ -37,7 +39,7 @@ func FindTools() (Tools, []string) {
 	var missing []string
 	for _, tool := range []struct{ path, name string }{
 		{t.Pluto, "pluto (Libreswan)"}, {t.Addconn, "addconn (Libreswan)"}, {t.Whack, "whack (Libreswan)"}, {t.IPsec, "ipsec (Libreswan)"},
-		{t.NFT, "nft (nftables)"}, {t.IP, "ip (iproute2)"},
+		{t.NFT, "nft (nftables)"}, {t.NSEnter, "nsenter (util-linux)"}, {t.Setpriv, "setpriv (util-linux)"},
 	} {
 		if tool.path == "" {
 			missing = append(missing, tool.name)

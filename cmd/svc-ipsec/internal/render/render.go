@@ -24,16 +24,14 @@ type Places struct {
 	Conns   string // the folder of the conns that are loaded at every start
 	Run     string // pid, control socket, working directory
 	Empty   string // a folder for what is not used (certificate revocation lists)
-	Stats   string // the program that is run at each change of a state
 }
 
 // Setup is ipsec.conf. Without absolute paths the daemon would read the host's. IKEv1 is accepted here so that a
 // connection of that version can be added to a running daemon; the guard of room link drops its packets where there is
 // none. Without leave to write to the kernel's audit log 4.10 ends at the first SA, so it does not try.
 //
-// It is in two files. The first is the daemon's own, and has no conns: those are loaded from the second by an addconn that
-// is not the daemon's child. Libreswan 5.2 reads what its own prints when it has nothing else to do, and answers it for
-// each conn: of some hundred conns the two come to wait for each other, for ever.
+// It is in two files. The first has the settings alone, the second includes the connections; package launch chooses which of
+// them the daemon reads at its start.
 func Setup(p Places) (settings, all []byte) {
 	settings = fmt.Appendf(nil, `config setup
 	nssdir=%s
@@ -45,8 +43,7 @@ func Setup(p Places) (settings, all []byte) {
 	nhelpers=1
 	uniqueids=yes
 	ikev1-policy=accept
-	statsbin=%s
-`, p.NSS, p.Empty, p.Secrets, p.Run, p.Stats)
+`, p.NSS, p.Empty, p.Secrets, p.Run)
 	return settings, fmt.Appendf(nil, "%s\ninclude %s\n", settings, filepath.Join(p.Conns, "*.conf"))
 }
 

@@ -125,16 +125,19 @@ func (c *change) fits(namespace string) error {
 			return fmt.Errorf("add %s: %w", owner.Name, err)
 		}
 	}
-	if c.before != nil && container.Lasts(c.before.Namespace) {
-		namespace = c.before.Namespace
-	}
 	c.attachment = container.Attachment{Network: owner.Network, ContainerID: owner.ContainerID, Interface: c.request.iface,
 		Namespace: namespace, Inode: inode, Chained: c.request.chained, Bridge: c.request.bridge()}
+	if c.before != nil {
+		c.attachment.UserID, c.attachment.View = c.before.UserID, c.before.View
+		if container.Lasts(c.before.Namespace) {
+			c.attachment.Namespace = c.before.Namespace
+		}
+	}
 	return nil
 }
 
 func (c *change) run(ctx context.Context) error {
-	daemon := c.daemon(c.tools, c.request.owner, c.folder.Path)
+	daemon := c.daemon(c.tools, c.request.owner, c.folder.Path, &c.attachment)
 	loaded, err := daemon.Loaded()
 	if err != nil {
 		return err
@@ -151,7 +154,7 @@ func (c *change) run(ctx context.Context) error {
 	if c.plan, err = c.request.plan(); err != nil {
 		return err
 	}
-	if err := c.begin(); err != nil {
+	if err := c.begin(ctx); err != nil {
 		return err
 	}
 	if c.namespace, err = link.Open(c.attachment.Namespace); err != nil {
@@ -177,12 +180,20 @@ func networks(loaded map[string][]byte) map[string]config.Networks {
 }
 
 // begin writes whose the container is, before anything of it exists: DEL finds all of it by that.
-func (c *change) begin() error {
+func (c *change) begin(ctx context.Context) error {
 	if c.before != nil {
 		if err := c.folder.Tidy(); err != nil {
 			return err
 		}
-	} else if err := c.folder.SetAttachment(c.attachment); err != nil {
+	} else {
+		if err := c.allocateUser(ctx); err != nil {
+			return err
+		}
+		if err := c.folder.SetAttachment(c.attachment); err != nil {
+			return err
+		}
+	}
+	if err := c.folder.Share(c.attachment.UserID); err != nil {
 		return err
 	}
 	lasting, err := c.folder.Lasting(c.attachment.Namespace)

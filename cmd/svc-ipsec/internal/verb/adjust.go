@@ -9,7 +9,6 @@ import (
 	"slices"
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/pluto"
-	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/push"
 )
 
 // changeable refuses an edit of a daemon that is of another Libreswan than the installed tools, before anything is touched
@@ -60,7 +59,7 @@ func (c *change) adjust(ctx context.Context, d *pluto.Daemon, specs []pluto.Spec
 
 // exchange does that with a daemon that the installed tools can talk to.
 func (c *change) exchange(ctx context.Context, d *pluto.Daemon, build *pluto.Build, specs []pluto.Spec, files map[string][]byte, newKeys bool) error {
-	loaded, err := answers(ctx, d)
+	loaded, err := answers(ctx, d, files)
 	if err != nil {
 		return err
 	}
@@ -82,9 +81,6 @@ func (c *change) exchange(ctx context.Context, d *pluto.Daemon, build *pluto.Bui
 			load = append(load, s)
 		}
 	}
-	if err := c.tellOf(c.request.configuration.Wanted()); err != nil {
-		return err
-	}
 	// With each conn that goes, too: an ADD before this one may have failed between the file of the keys and this.
 	if newKeys || len(files)+len(loaded) > 0 {
 		if err := d.RereadSecrets(ctx); err != nil {
@@ -102,16 +98,8 @@ func (c *change) exchange(ctx context.Context, d *pluto.Daemon, build *pluto.Bui
 			return err
 		}
 	}
-	for conn := range up {
-		if _, goes := loaded[conn]; goes {
-			push.Down(d.Folder, conn)
-		}
-	}
 	if err := d.Delete(ctx, slices.Sorted(maps.Keys(loaded))...); err != nil {
 		return err
-	}
-	for conn := range loaded {
-		push.Forget(d.Folder, conn)
 	}
 	if len(load) > 0 {
 		// The addresses may be others now, and a conn whose address the daemon does not know never comes up.

@@ -73,7 +73,7 @@ func TestTheKeyOfAConnThatGoesIsForgotten(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"conns", "run"} {
-		if err := c.folder.Dir(name); err != nil {
+		if err := c.folder.SharedDir(name); err != nil {
 			t.Fatal(err)
 		}
 	}

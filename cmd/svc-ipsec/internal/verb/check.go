@@ -66,7 +66,7 @@ func (e *Executable) check(ctx context.Context, args *skel.CmdArgs, owner spec.O
 		return nil, err
 	}
 	tools, _ := pluto.FindTools()
-	d := e.daemon(tools, owner, folder.Path)
+	d := e.daemon(tools, owner, folder.Path, a)
 	loaded, err := d.Loaded()
 	if err != nil {
 		return nil, err
@@ -81,7 +81,7 @@ func (e *Executable) check(ctx context.Context, args *skel.CmdArgs, owner spec.O
 		return nil, err
 	}
 	wanted := r.configuration.Wanted()
-	v, err := see(ctx, wanted, d)
+	v, err := see(ctx, wanted, d, a.Namespace)
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,9 +13,10 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/container"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/link"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/mountview"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/pluto"
-	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/push"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/render"
+	"github.com/svc-supervisor/svc-supervisor/pkg/netns"
 	"github.com/svc-supervisor/svc-supervisor/pkg/unit"
 )
 
@@ -35,26 +37,6 @@ func (c *change) connections(ctx context.Context, d *pluto.Daemon) error {
 	if c.left {
 		return nil
 	}
-	if err := c.folders(); err != nil {
-		return err
-	}
-	settings, all := render.Setup(render.Places{
-		NSS: d.NSS(), Secrets: d.Secrets(), Conns: d.Conns(), Run: d.Run(), Empty: d.Empty(), Stats: push.Shell})
-	for path, content := range map[string][]byte{d.Settings(): settings, d.Setup(): all} {
-		if _, err := c.folder.Write(filepath.Join("etc", filepath.Base(path)), content); err != nil {
-			return err
-		}
-	}
-	// Names are never the daemon's to look up; without these files it complains of that.
-	for _, name := range []string{"etc/resolv.conf", "etc/hosts"} {
-		if _, err := c.folder.Write(name, nil); err != nil {
-			return err
-		}
-	}
-	newKeys, err := c.folder.Write("etc/ipsec.secrets", render.Secrets(wanted))
-	if err != nil {
-		return err
-	}
 	specs := c.specs(wanted)
 	details, err := c.Bus.Show(ctx, d.Unit())
 	if err != nil {
@@ -73,14 +55,32 @@ func (c *change) connections(ctx context.Context, d *pluto.Daemon) error {
 	if details.Gone() || details.FailedForGood() {
 		return c.start(ctx, d, specs)
 	}
+	newKeys, err := c.settings(d)
+	if err != nil {
+		return err
+	}
 	if err := c.ready(ctx, d, details); err != nil {
 		return err
 	}
 	return c.adjust(ctx, d, specs, newKeys)
 }
 
-// ready waits until a daemon that systemd has just started anew has loaded its conns: what it is told before that, systemd's
-// addconn would load over.
+// settings writes the files that the daemon reads, but for those of the connections, and reports whether the keys are others
+// than before.
+func (c *change) settings(d *pluto.Daemon) (newKeys bool, err error) {
+	if err := c.directories(); err != nil {
+		return false, err
+	}
+	settings, all := render.Setup(render.Places{NSS: d.NSS(), Secrets: d.Secrets(), Conns: d.Conns(), Run: d.Run(), Empty: d.Empty()})
+	for path, content := range map[string][]byte{d.Settings(): settings, d.Setup(): all} {
+		if _, err := c.folder.WriteShared(filepath.Join("etc", filepath.Base(path)), content); err != nil {
+			return false, err
+		}
+	}
+	return c.folder.WriteShared("etc/ipsec.secrets", render.Secrets(c.request.configuration.Wanted()))
+}
+
+// ready waits until a daemon that systemd is starting again is up.
 func (c *change) ready(ctx context.Context, d *pluto.Daemon, details unit.Details) error {
 	for deadline := time.Now().Add(readyWithin); !details.Running(); {
 		if details.Gone() || details.FailedForGood() || time.Now().After(deadline) || ctx.Err() != nil {
@@ -95,11 +95,14 @@ func (c *change) ready(ctx context.Context, d *pluto.Daemon, details unit.Detail
 	return nil
 }
 
-func (c *change) folders() error {
-	for _, name := range []string{"etc", "etc/ipsec.d", "conns", "run", "run/up"} {
-		if err := c.folder.Dir(name); err != nil {
-			return fmt.Errorf("make folder: %w", err)
+func (c *change) directories() error {
+	for _, name := range []string{"etc", "etc/ipsec.d", "conns"} {
+		if err := c.folder.SharedDir(name); err != nil {
+			return fmt.Errorf("make directory: %w", err)
 		}
+	}
+	if err := c.folder.OwnedDir("run"); err != nil {
+		return fmt.Errorf("make directory: %w", err)
 	}
 	return nil
 }
@@ -137,20 +140,58 @@ func mismatch(c *config.Connection, loaded pluto.Conn) string {
 	return ""
 }
 
-// start starts a daemon with all conns on disk, as a restart by systemd finds them, and keeps those that it accepts.
-func (c *change) start(ctx context.Context, d *pluto.Daemon, specs []pluto.Spec) error {
-	for _, folder := range []string{d.Conns(), push.Dir(d.Folder)} {
-		if err := os.RemoveAll(folder); err != nil {
-			return fmt.Errorf("clear conns: %w", err)
+// share gives the daemon that is about to be started its place and its user id.
+func (c *change) share(ctx context.Context, d *pluto.Daemon) (err error) {
+	if c.attachment.UserID == 0 { // a container of version 0.1.0, whose daemon ran as root
+		if err := c.allocateUser(ctx); err != nil {
+			return err
 		}
 	}
-	if err := c.folders(); err != nil {
+	if c.attachment.View, err = mountview.Ensure(ctx, c.Root, c.Self); err != nil {
+		return err
+	}
+	if err := c.folder.SetAttachment(c.attachment); err != nil {
+		return err
+	}
+	d.Place = place(&c.attachment)
+	return c.folder.Share(c.attachment.UserID)
+}
+
+// allocateUser chooses the user id of the container, the same again if it has one.
+func (c *change) allocateUser(ctx context.Context) error {
+	id, err := c.Users.Allocate(ctx, c.request.owner)
+	if err != nil {
+		return fmt.Errorf("user id of the container: %w", err)
+	}
+	c.attachment.UserID = id
+	return nil
+}
+
+// owned reports whether the network namespace is owned by a user namespace of the container's user id.
+func owned(a *container.Attachment) (bool, error) {
+	namespace, err := os.Open(a.Namespace)
+	if err != nil {
+		return false, err
+	}
+	defer namespace.Close()
+	owner, own, err := netns.UserOf(namespace)
+	return !own && owner == a.UserID, err
+}
+
+// start starts a daemon with all conns on disk, as a restart by systemd finds them, and keeps those that it accepts.
+func (c *change) start(ctx context.Context, d *pluto.Daemon, specs []pluto.Spec) error {
+	if err := c.share(ctx, d); err != nil {
+		return err
+	}
+	for _, directory := range []string{d.Conns(), d.Run()} {
+		if err := os.RemoveAll(directory); err != nil {
+			return fmt.Errorf("remove what another daemon left: %w", err)
+		}
+	}
+	if _, err := c.settings(d); err != nil {
 		return err
 	}
 	if err := c.database(ctx, d); err != nil {
-		return err
-	}
-	if err := c.tellOf(c.request.configuration.Wanted()); err != nil {
 		return err
 	}
 	specs, err := c.certify(ctx, d, specs, nil)
@@ -158,16 +199,20 @@ func (c *change) start(ctx context.Context, d *pluto.Daemon, specs []pluto.Spec)
 		return err
 	}
 	for _, s := range specs {
-		if _, err := c.folder.Write(filepath.Join("conns", s.Name+".conf"), s.Text); err != nil {
+		if _, err := c.folder.WriteShared(filepath.Join("conns", s.Name+".conf"), s.Text); err != nil {
 			return err
 		}
 	}
-	c.touched = true
-	began := time.Now()
-	if err := d.Start(ctx, c.attachment.Namespace, len(specs)); err != nil {
+	owned, err := owned(&c.attachment)
+	if err != nil {
 		return err
 	}
-	if _, err := answers(ctx, d); err != nil {
+	c.touched = true
+	began := time.Now()
+	if err := d.Start(ctx, owned, len(specs)); err != nil {
+		return err
+	}
+	if _, err := answers(ctx, d, nil); err != nil {
 		return err
 	}
 	if c.attachment.Guard == link.GuardPolicies {
@@ -193,11 +238,14 @@ func (c *change) start(ctx context.Context, d *pluto.Daemon, specs []pluto.Spec)
 	return c.initiate(ctx, d, accepted(missing, refused))
 }
 
-// answers waits until the control socket is served, and returns the daemon's first answer.
-func answers(ctx context.Context, d *pluto.Daemon) (map[string]pluto.Conn, error) {
+// answers waits until the daemon answers and has the connections of these files, and returns its answer. A daemon that
+// systemd has just started again loads its connections after it is ready, and would load over what it is told before that. One
+// that has lost a connection is not waited for longer than answerWithin.
+func answers(ctx context.Context, d *pluto.Daemon, files map[string][]byte) (map[string]pluto.Conn, error) {
 	for deadline := time.Now().Add(answerWithin); ; {
 		loaded, err := d.Status(ctx)
-		if err == nil || time.Now().After(deadline) || ctx.Err() != nil {
+		whole := err == nil && !slices.ContainsFunc(slices.Collect(maps.Keys(files)), func(conn string) bool { _, ok := loaded[conn]; return !ok })
+		if whole || time.Now().After(deadline) || ctx.Err() != nil {
 			return loaded, err
 		}
 		time.Sleep(answerPause)
@@ -213,7 +261,7 @@ func (c *change) withdraw(ctx context.Context, d *pluto.Daemon, refused map[stri
 	keep := slices.DeleteFunc(c.request.configuration.Wanted(), func(connection *config.Connection) bool {
 		return !slices.ContainsFunc(connection.Pairs(), func(p config.Pair) bool { _, no := refused[p.Conn]; return !no })
 	})
-	if changed, err := c.folder.Write("etc/ipsec.secrets", render.Secrets(keep)); err != nil || !changed {
+	if changed, err := c.folder.WriteShared("etc/ipsec.secrets", render.Secrets(keep)); err != nil || !changed {
 		return err
 	}
 	return d.RereadSecrets(ctx)
@@ -229,7 +277,7 @@ func (c *change) keep(specs []pluto.Spec, refused map[string]string) error {
 			if err := c.folder.Delete(name); err != nil {
 				return err
 			}
-		} else if _, err := c.folder.Write(name, s.Text); err != nil {
+		} else if _, err := c.folder.WriteShared(name, s.Text); err != nil {
 			return err
 		}
 	}

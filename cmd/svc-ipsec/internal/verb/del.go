@@ -4,13 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"os"
 
 	"github.com/containernetworking/cni/pkg/skel"
+	"golang.org/x/sys/unix"
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/container"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/link"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/pluto"
+	"github.com/svc-supervisor/svc-supervisor/pkg/netns"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
@@ -81,7 +85,31 @@ func (r *removal) run(ctx context.Context) error {
 		}
 		return err
 	}
-	return r.folder.Remove()
+	if err := r.folder.Remove(); err != nil {
+		return err
+	}
+	return r.Users.Release(ctx, r.owner, r.userExists)
+}
+
+// userExists reports whether the network namespace is still there that belongs to this user id. It is the runtime's to remove.
+func (r *removal) userExists(id uint32) (bool, error) {
+	path := r.namespace
+	if r.attachment != nil {
+		path = r.attachment.Namespace
+	}
+	file, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) || path == "" {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer file.Close()
+	owner, own, err := netns.UserOf(file)
+	if errors.Is(err, unix.ENOTTY) { // a plain file, as a removed namespace leaves it behind
+		return false, nil
+	}
+	return err == nil && !own && owner == id, err
 }
 
 func (r *removal) foreign(what, tag string) {

@@ -11,7 +11,6 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/container"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/link"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/pluto"
-	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/push"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
@@ -32,7 +31,7 @@ type view struct {
 }
 
 // see asks the daemon of a container that has something to run.
-func see(ctx context.Context, wanted []*config.Connection, d *pluto.Daemon) (*view, error) {
+func see(ctx context.Context, wanted []*config.Connection, d *pluto.Daemon, namespace string) (*view, error) {
 	if len(wanted) == 0 {
 		return new(view), nil
 	}
@@ -41,17 +40,36 @@ func see(ctx context.Context, wanted []*config.Connection, d *pluto.Daemon) (*vi
 		return nil, err
 	}
 	if !build.Compatible() {
-		v := &view{up: map[string]pluto.Traffic{}, build: build}
-		for _, conn := range push.Up(d.Folder) { // as it told by itself
-			v.up[conn] = pluto.Traffic{}
-		}
-		return v, nil
+		up, err := upInKernel(wanted, namespace)
+		return &view{up: up, build: build}, err
 	}
 	conns, err := d.Status(ctx)
 	if err != nil {
 		return nil, err
 	}
 	return viewOf(ctx, d, conns, build)
+}
+
+// upInKernel finds out from the kernel which connections have a tunnel, where the daemon cannot be asked.
+func upInKernel(wanted []*config.Connection, path string) (map[string]pluto.Traffic, error) {
+	namespace, err := link.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer namespace.Close()
+	tunnels, err := namespace.Tunnels()
+	if err != nil {
+		return nil, err
+	}
+	up := map[string]pluto.Traffic{}
+	for _, connection := range wanted {
+		for _, pair := range connection.Pairs() {
+			if tunnel, ok := tunnels[config.Networks{Local: pair.Local, Peer: pair.Peer}]; ok {
+				up[pair.Conn] = pluto.Traffic(tunnel)
+			}
+		}
+	}
+	return up, nil
 }
 
 // viewOf is the view of a daemon that has told its conns.

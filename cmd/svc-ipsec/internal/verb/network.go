@@ -11,6 +11,7 @@ import (
 	"github.com/containernetworking/cni/pkg/skel"
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/link"
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
 // network brings interface, addresses, routes and guard to the plan. The guard is closed before a new peer gets a route
@@ -20,7 +21,7 @@ func (c *change) network(ctx context.Context) error {
 		if err := c.checkGiven(); err != nil {
 			return err
 		}
-	} else if err := c.namespace.EnsureVeth(c.plan.Interface, c.request.owner); err != nil {
+	} else if err := c.interfaces(ctx); err != nil {
 		return err
 	}
 	both := c.bothGuards()
@@ -46,6 +47,26 @@ func (c *change) network(ctx context.Context) error {
 		before = c.before.Bridge
 	}
 	return link.Join(c.request.owner, c.request.bridge(), before)
+}
+
+// interfaces makes the veth pair, or finds it. Beside a daemon that runs none is made: it could put another link in the place of
+// the one that is about to be moved to the host.
+func (c *change) interfaces(ctx context.Context) error {
+	owner := c.request.owner
+	if c.before != nil && c.before.UserID != 0 {
+		held, err := link.Held(owner)
+		if err != nil {
+			return err
+		}
+		unit, err := c.Bus.Show(ctx, owner.Name.Unit())
+		if err != nil {
+			return err
+		}
+		if !held && !unit.Gone() {
+			return fail(spec.CodeNotInPlace, "interface %s is gone: it cannot be made again beside a daemon that runs", owner.Name)
+		}
+	}
+	return c.namespace.EnsureVeth(c.plan.Interface, owner)
 }
 
 // bothGuards is the guard while the network is neither the old one nor the new one.

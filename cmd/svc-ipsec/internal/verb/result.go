@@ -18,10 +18,10 @@ func (c *change) print(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d, wanted := c.daemon(c.tools, c.request.owner, c.folder.Path), c.request.configuration.Wanted()
+	d, wanted := c.daemon(c.tools, c.request.owner, c.folder.Path, &c.attachment), c.request.configuration.Wanted()
 	v := c.view
 	if v == nil {
-		if v, err = see(ctx, wanted, d); err != nil {
+		if v, err = see(ctx, wanted, d, c.attachment.Namespace); err != nil {
 			return err
 		}
 	}

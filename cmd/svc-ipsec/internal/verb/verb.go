@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/container"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/lookup"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/pluto"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
@@ -34,17 +35,36 @@ const (
 type Executable struct {
 	Bus  *unit.Bus
 	Root string // where the containers' folders are
-	Self string // this executable's own file
-	Out  io.Writer
-	Log  *slog.Logger
+	Self string // this executable's own file, which also starts the daemons (package launch)
+	// Users keeps the user ids of containers.
+	Users Users
+	Out   io.Writer
+	Log   *slog.Logger
 	// LookUp finds the addresses of peers that have names.
 	LookUp lookup.Resolver
 	// Context ends when this process is asked to; a verb then takes back what it began.
 	Context context.Context
 }
 
-func (e *Executable) daemon(tools pluto.Tools, owner spec.Owner, folder string) *pluto.Daemon {
-	return &pluto.Daemon{Tools: tools, Bus: e.Bus, Owner: owner, Folder: folder, Self: e.Self}
+// Users are the user ids of this host's containers.
+type Users interface {
+	// Allocate returns the id of a container, always the same for one network and name.
+	Allocate(context.Context, spec.Owner) (uint32, error)
+	// Release gives the id of a container back, unless stillUsed reports that something of the container exists.
+	Release(ctx context.Context, owner spec.Owner, stillUsed func(id uint32) (bool, error)) error
+}
+
+// daemon is the daemon of a container.
+func (e *Executable) daemon(tools pluto.Tools, owner spec.Owner, folder string, a *container.Attachment) *pluto.Daemon {
+	return &pluto.Daemon{Tools: tools, Bus: e.Bus, Owner: owner, Folder: folder, Place: place(a)}
+}
+
+// place is where the daemon that was started last runs.
+func place(a *container.Attachment) pluto.Place {
+	if a.View == "" {
+		return pluto.Place{}
+	}
+	return pluto.Place{User: a.UserID, View: a.View, Namespace: a.Namespace}
 }
 
 func (e *Executable) budget(limit time.Duration) (context.Context, context.CancelFunc) {

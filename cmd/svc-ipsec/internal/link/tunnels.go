@@ -1,0 +1,65 @@
+package link
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/vishvananda/netlink"
+
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
+)
+
+// Tunnel is what the kernel counts for a pair of networks.
+type Tunnel struct {
+	Since   time.Time // when its older SA was added
+	In, Out uint64    // bytes
+}
+
+// Tunnels reads from the kernel which pairs of networks have an outbound policy and SAs in both directions. It serves where the daemon
+// cannot be asked.
+func (n *Namespace) Tunnels() (map[config.Networks]Tunnel, error) {
+	policies, err := dump(func() ([]netlink.XfrmPolicy, error) { return n.handle.XfrmPolicyList(netlink.FAMILY_ALL) })
+	if err != nil {
+		return nil, fmt.Errorf("list policies: %w", err)
+	}
+	states, err := dump(func() ([]netlink.XfrmState, error) { return n.handle.XfrmStateList(netlink.FAMILY_ALL) })
+	if err != nil {
+		return nil, fmt.Errorf("list SAs: %w", err)
+	}
+	return tunnels(policies, states), nil
+}
+
+func tunnels(policies []netlink.XfrmPolicy, states []netlink.XfrmState) map[config.Networks]Tunnel {
+	found := map[config.Networks]Tunnel{}
+	for _, p := range policies {
+		if p.Dir != netlink.XFRM_DIR_OUT || p.Action != netlink.XFRM_POLICY_ALLOW || len(p.Tmpls) == 0 {
+			continue
+		}
+		local, peer, id := address(p.Tmpls[0].Src), address(p.Tmpls[0].Dst), p.Tmpls[0].Reqid
+		out, outSince := sum(states, local, peer, id)
+		in, inSince := sum(states, peer, local, id)
+		if outSince.IsZero() || inSince.IsZero() {
+			continue
+		}
+		if inSince.Before(outSince) {
+			outSince = inSince
+		}
+		found[config.Networks{Local: prefix(p.Src), Peer: prefix(p.Dst)}] = Tunnel{Since: outSince, In: in, Out: out}
+	}
+	return found
+}
+
+// sum adds up the SAs of one direction; the time is zero if there is none.
+func sum(states []netlink.XfrmState, source, destination netip.Addr, id int) (bytes uint64, since time.Time) {
+	for _, s := range states {
+		if s.Reqid != id || address(s.Src) != source || address(s.Dst) != destination {
+			continue
+		}
+		bytes += s.Statistics.Bytes
+		if added := time.Unix(int64(s.Statistics.AddTime), 0); since.IsZero() || added.Before(since) {
+			since = added
+		}
+	}
+	return bytes, since
+}

@@ -1,0 +1,59 @@
+package verb
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os/exec"
+	"strings"
+
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/container"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/pluto"
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+)
+
+// ControlUsage describes the arguments of Control.
+const ControlUsage = "svc-ipsec ctl NAME [status | trafficstatus | showstates | … | --WHACK-OPTION …]"
+
+// Control runs Libreswan's whack for the daemon of one container, as an operator would with `ipsec status`, with the rights of
+// that daemon. Its arguments are the container's name and the options of ipsec-whack(8); the first may be written without
+// its dashes, and no option is --status. Control returns whack's exit status. It takes no lock: a verb that hangs can be looked at.
+func (e *Executable) Control(args []string) (status int, err error) {
+	if len(args) == 0 {
+		return 0, errors.New("usage: " + ControlUsage)
+	}
+	name, err := spec.ParseName("NAME", args[0])
+	if err != nil {
+		return 0, err
+	}
+	a, err := container.Read(e.Root, name)
+	if err == nil && a == nil {
+		err = fs.ErrNotExist
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, fmt.Errorf("%s: no such IPSEC container on this host", name)
+	}
+	if err != nil {
+		return 0, err
+	}
+	tools, _ := pluto.FindTools()
+	if tools.Whack == "" {
+		return 0, errors.New("missing on this host: whack (Libreswan)")
+	}
+	err = e.daemon(tools, a.Owner(name), e.Root+"/"+string(name), a).Control(whackOptions(args[1:]))
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.Exited() {
+		return exit.ExitCode(), nil
+	}
+	return 0, err
+}
+
+func whackOptions(args []string) []string {
+	if len(args) == 0 {
+		return []string{"--status"}
+	}
+	if !strings.HasPrefix(args[0], "-") {
+		return append([]string{"--" + args[0]}, args[1:]...)
+	}
+	return args
+}
