@@ -6,7 +6,6 @@ import (
 	"maps"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -90,7 +89,7 @@ func TestAnEditThatDoesNotMatterRunsNothing(t *testing.T) {
 		return counted.ReplaceAllString(tryShell("ip", "netns", "exec", c.name, "nft", "-a", "list", "table", "inet", "svc-ipsec"), "") + c.guard()
 	}
 	before, guard := serials(c.whack("--status")), guarded()
-	calls := filepath.Join(t.TempDir(), "calls")
+	calls := "/run/svc-ipsec/" + c.name + "/run/calls" // the only directory that those programs can write to
 	for _, program := range []string{"whack", "addconn"} {
 		instead(t, program, `echo "${0##*/} $*" >>`+calls+`; exec "$0.real" "$@"`)
 	}
@@ -253,7 +252,7 @@ func TestAKilledDaemonComesBackWithItsConns(t *testing.T) {
 	c.must("CHECK")
 }
 
-// An edit that comes while systemd starts a daemon anew waits for it: what it loads, systemd would load over.
+// An edit that comes while a daemon that was started again loads its connections waits for that: it would load them over the edit.
 func TestAnEditWhileTheDaemonStartsAnewIsNotLostAndCostsTheOthersNothing(t *testing.T) {
 	onGround(t)
 	c := newContainer(t, "vpn-anew")
@@ -261,7 +260,7 @@ func TestAnEditWhileTheDaemonStartsAnewIsNotLostAndCostsTheOthersNothing(t *test
 	c.configuration = documentOf(connections...)
 	c.must("ADD")
 	c.configuration = strings.Replace(c.configuration, `"10.9.15.0/24"`, `"10.99.0.0/24"`, 1)
-	c.startAnew("SubState", "start-post")
+	c.startAnew("SubState", "running")
 	c.must("ADD")
 	status := c.whack("--status")
 	contains(t, "the edited connection", status, "===10.99.0.0/24")

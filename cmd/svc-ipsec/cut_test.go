@@ -57,7 +57,7 @@ func TestANamespaceThatWasNotPinnedIsPinnedByTheNextADD(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.must("ADD")
-	if path := c.property("NetworkNamespacePath"); path != folder+"/netns" {
+	if path := c.namespaceOfUnit(); path != folder+"/netns" {
 		t.Errorf("the unit got %s", path)
 	}
 	_ = sleeper.Process.Kill()

@@ -163,6 +163,39 @@ func (c *subject) gone() {
 	}
 }
 
+// private wants that what the container has is closed to all but root and the container's own user, who owns the
+// directory run alone.
+func (c *subject) private() {
+	c.t.Helper()
+	directory := "/run/svc-ipsec/" + c.name
+	user := strings.TrimSpace(sh(c.t, "stat", "-c", "%g", directory))
+	if user == "0" {
+		c.t.Error("the container has no user id")
+	}
+	for what, test := range map[string][]string{
+		"open to others":               {directory, "-perm", "/007"},
+		"open to another group":        {directory, "-perm", "/070", "!", "-group", user},
+		"writable for the group":       {directory, "-perm", "/020"},
+		"not root's":                   {directory, "!", "-user", "0", "!", "-path", directory + "/run", "!", "-path", directory + "/run/*"},
+		"a directory that can be read": {directory, "-maxdepth", "0", "-perm", "/040"},
+		"open to all beside it":        {"/run/svc-ipsec", "-mindepth", "1", "-maxdepth", "1", "-perm", "/007"},
+	} {
+		if out := sh(c.t, "find", append(test[:1:1], append([]string{"!", "-type", "s"}, test[1:]...)...)...); out != "" {
+			c.t.Errorf("%s: %s", what, out)
+		}
+	}
+	if mode := strings.TrimSpace(sh(c.t, "stat", "-c", "%a", "/run/svc-ipsec")); mode != "711" {
+		c.t.Errorf("/run/svc-ipsec has mode %s", mode)
+	}
+}
+
+// namespaceOfUnit is the path of the network namespace that the daemon's unit enters.
+func (c *subject) namespaceOfUnit() string {
+	_, after, _ := strings.Cut(c.property("ExecStart"), " --net=")
+	path, _, _ := strings.Cut(after, " ")
+	return path
+}
+
 func (c *subject) property(name string) string {
 	c.t.Helper()
 	return strings.TrimSpace(sh(c.t, "systemctl", "show", "-P", name, "svc-"+c.name+".service"))

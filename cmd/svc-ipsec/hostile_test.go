@@ -276,7 +276,7 @@ var busy = regexp.MustCompile(`^/run/(systemd|log|udev|netns)$|^/var/(log/journa
 // of it but what is the container's.
 func files(t *testing.T, name string) map[string]string {
 	t.Helper()
-	ours := []string{"/run/svc-ipsec/" + name, "/run/svc-ipsec/.nss-template", os.Getenv("GOCACHE"), os.Getenv("GOMODCACHE")}
+	ours := []string{"/run/svc-ipsec/" + name, "/run/svc-ipsec/.nss-template", "/run/svc-ipsec/.view", "/run/svc-user-ids", os.Getenv("GOCACHE"), os.Getenv("GOMODCACHE")}
 	private := regexp.MustCompile(`/systemd-private-[^/]*-svc-` + name + `\.service-[^/]*(/tmp)?$`)
 	all := map[string]string{}
 	for _, root := range []string{"/", "/etc", "/root", "/run", "/tmp", "/usr/local", "/usr/libexec", "/var"} {

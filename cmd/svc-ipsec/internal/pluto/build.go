@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"regexp"
 	"strings"
 	"time"
 )
@@ -18,28 +19,46 @@ type Build struct {
 func (b *Build) Compatible() bool { return b == nil || b.Running == b.Installed && b.Running != "?" }
 
 // Outdated compares the file of the daemon that runs with the installed one. nil: it is the same, or no daemon runs.
-// ErrNotRunning: one is on its way.
+// ErrNotRunning: systemd is about to start it. That file is only compared and never executed, because a daemon that an attacker
+// controls can be made of any file: its version is what it logged at its start.
 func (d *Daemon) Outdated(ctx context.Context) (*Build, error) {
 	u, err := d.Bus.Show(ctx, d.Unit())
 	if err != nil || u.MainPID == 0 {
 		return nil, err
 	}
-	exe := fmt.Sprintf("/proc/%d/exe", u.MainPID)
-	running, err := os.Stat(exe)
+	running, err := os.Stat(fmt.Sprintf("/proc/%d/exe", u.MainPID))
 	if err != nil {
 		return nil, nil // it has just ended, or this program may not look: not known
 	}
 	if installed, err := os.Stat(d.Tools.Pluto); err == nil && os.SameFile(running, installed) {
 		return nil, nil
 	}
-	b := &Build{version(ctx, exe), version(ctx, d.Tools.Pluto)}
-	if b.Running == "?" && !u.Running() {
-		return nil, ErrNotRunning // systemd is about to start it
+	if !u.Running() { // a program of its start
+		return nil, ErrNotRunning
 	}
-	return b, nil
+	return &Build{Running: d.startedVersion(ctx, u.Invocation), Installed: version(ctx, d.Tools.Pluto)}, nil
 }
 
-// version asks a file of pluto for its version: "Libreswan 4.10 …".
+var startLine = regexp.MustCompile(`^Starting Pluto \(Libreswan Version v?([0-9A-Za-z._~+-]{1,40}) `)
+
+// startedVersion is the version in the first line that a daemon logs, "?" if the journal does not have it any more.
+func (d *Daemon) startedVersion(ctx context.Context, invocation string) string {
+	journalctl := find("journalctl", programs)
+	if journalctl == "" || invocation == "" {
+		return "?"
+	}
+	output, err := run(ctx, 5*time.Second, journalctl, "--quiet", "--no-pager", "--output=cat", "--lines=1",
+		"--grep=^Starting Pluto", "_SYSTEMD_INVOCATION_ID="+invocation)
+	if err != nil {
+		return "?"
+	}
+	if m := startLine.FindStringSubmatch(output); m != nil {
+		return m[1]
+	}
+	return "?"
+}
+
+// version asks the installed pluto for its version: "Libreswan 4.10 …".
 func version(ctx context.Context, pluto string) string {
 	output, err := run(ctx, 2*time.Second, pluto, "--version")
 	if err != nil {

@@ -62,7 +62,7 @@ func (d *Daemon) transient(owned bool, conns int) unit.Transient {
 		CapabilityBoundingSet: []int{unix.CAP_NET_ADMIN, unix.CAP_NET_BIND_SERVICE,
 			unix.CAP_SYS_ADMIN, unix.CAP_SYS_CHROOT, unix.CAP_SYS_PTRACE, unix.CAP_DAC_OVERRIDE, unix.CAP_SETUID, unix.CAP_SETGID, unix.CAP_SETPCAP},
 		NoNewPrivileges: true,
-		Properties:      d.properties(),
+		Properties:      properties(string(d.Owner.Name), conns),
 	}
 }
 
@@ -86,9 +86,9 @@ type list struct {
 	Names []string
 }
 
-func (d *Daemon) properties() []unit.Property {
+func properties(name string, conns int) []unit.Property {
 	properties := []unit.Property{
-		{Name: "SyslogIdentifier", Value: string(d.Owner.Name)},
+		{Name: "SyslogIdentifier", Value: name},
 		{Name: "KillMode", Value: "mixed"},
 		{Name: "LimitCORE", Value: uint64(0)}, // a core has the keys in it
 		{Name: "UMask", Value: uint32(0o077)},
@@ -105,10 +105,11 @@ func (d *Daemon) properties() []unit.Property {
 		// A short list of what is denied costs less than 1 ms a start, @system-service 4 ms.
 		{Name: "SystemCallFilter", Value: list{false, denied}},
 		{Name: "LogRateLimitIntervalUSec", Value: uint64(30 * time.Second / time.Microsecond)},
-		{Name: "LogRateLimitBurst", Value: uint32(1000)},
+		// The daemon logs five lines for a connection that it loads, and reasons are read from its log.
+		{Name: "LogRateLimitBurst", Value: uint32(1000 + 10*conns)},
 	}
-	for _, name := range []string{"LockPersonality", "MemoryDenyWriteExecute", "RestrictRealtime", "RestrictSUIDSGID"} {
-		properties = append(properties, unit.Property{Name: name, Value: true})
+	for _, yes := range []string{"LockPersonality", "MemoryDenyWriteExecute", "RestrictRealtime", "RestrictSUIDSGID"} {
+		properties = append(properties, unit.Property{Name: yes, Value: true})
 	}
 	return properties
 }

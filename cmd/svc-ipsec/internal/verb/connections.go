@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -239,13 +238,22 @@ func (c *change) start(ctx context.Context, d *pluto.Daemon, specs []pluto.Spec)
 }
 
 // answers waits until the daemon answers and has the connections of these files, and returns its answer. A daemon that
-// systemd has just started again loads its connections after it is ready, and would load over what it is told before that. One
-// that has lost a connection is not waited for longer than answerWithin.
+// systemd has just started again loads its connections after it is ready, and would load over what it is told before that. It
+// is waited for as long as it goes on loading: one that has lost a connection loads nothing for answerWithin.
 func answers(ctx context.Context, d *pluto.Daemon, files map[string][]byte) (map[string]pluto.Conn, error) {
+	missing := len(files)
 	for deadline := time.Now().Add(answerWithin); ; {
 		loaded, err := d.Status(ctx)
-		whole := err == nil && !slices.ContainsFunc(slices.Collect(maps.Keys(files)), func(conn string) bool { _, ok := loaded[conn]; return !ok })
-		if whole || time.Now().After(deadline) || ctx.Err() != nil {
+		left := 0
+		for conn := range files {
+			if _, ok := loaded[conn]; !ok {
+				left++
+			}
+		}
+		if left < missing {
+			missing, deadline = left, time.Now().Add(answerWithin)
+		}
+		if err == nil && left == 0 || time.Now().After(deadline) || ctx.Err() != nil {
 			return loaded, err
 		}
 		time.Sleep(answerPause)
