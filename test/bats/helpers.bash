@@ -54,10 +54,11 @@ world() {
 	ip -o link | sed -E 's/^[0-9]+: ([^:@]+).*/interface \1/' | sort
 	systemctl list-units --all --plain --no-legend 'svc-*.service' 'svc-*.scope' | awk '{ print "unit", $1, $3 }' |
 		grep -v '^unit svc-supervisor.service inactive$' || true
-	for entry in "$STATE"/containers/* /run/svc-ipsec/* /run/svc-supervisor/by-hand/*; do
+	for entry in "$STATE"/containers/* /run/svc-ipsec/* /run/svc-user-ids/* /run/svc-supervisor/by-hand/*; do
 		[ ! -e "$entry" ] || echo "file $entry"
 	done
-	awk '$5 ~ "^/run/(netns|svc-)" { print "mount", $5 }' /proc/self/mountinfo | sort -u | grep -v '^mount /run/netns$' || true
+	awk '$5 ~ "^/run/(netns|svc-)" { print "mount", $5 }' /proc/self/mountinfo | sort -u |
+		grep -v '^mount /run/netns$\|^mount /run/svc-ipsec/\.view' || true
 	processes
 }
 
@@ -100,7 +101,7 @@ scrub() {
 		mount) umount -l "$name" ;;
 		esac
 	done < <(diff <(echo "$WORLD") <(world) | sed -n 's/^> //p')
-	rm -rf /run/svc-ipsec/* "$STATE"/containers/*
+	rm -rf /run/svc-ipsec/* /run/svc-user-ids/* "$STATE"/containers/*
 	true
 }
 

@@ -28,7 +28,9 @@ const (
 	records  = "/var/lib/svc-supervisor/containers"
 	statuses = "/run/svc-supervisor/status"
 	folders  = "/run/svc-ipsec"
-	template = ".nss-template" // svc-ipsec's empty key database, which is nobody's
+	template = ".nss-template" // svc-ipsec's empty key database
+	views    = ".view"         // the mount view of its daemons
+	users    = "/run/svc-user-ids"
 )
 
 // Lab is one host.

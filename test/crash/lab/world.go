@@ -39,13 +39,13 @@ func World() ([]string, error) {
 		}
 	}
 	for kind, folder := range map[string]string{
-		"namespace": "/run/netns", "record": records, "folder": folders, "status": statuses + "/containers/" + HostID,
+		"namespace": "/run/netns", "record": records, "folder": folders, "user id": users, "status": statuses + "/containers/" + HostID,
 	} {
 		names, err := list(folder)
 		if err != nil {
 			return nil, err
 		}
-		add(kind, slices.DeleteFunc(names, func(name string) bool { return kind == "folder" && name == template })...)
+		add(kind, slices.DeleteFunc(names, func(name string) bool { return isShared(kind, name) })...)
 	}
 	mounts, err := mounts()
 	if err != nil {
@@ -55,6 +55,12 @@ func World() ([]string, error) {
 	add("process", processes()...)
 	slices.Sort(lines)
 	return lines, nil
+}
+
+// isShared reports whether a file belongs to all containers: the empty key database, the daemons' mount view, and the position
+// in the range of user ids.
+func isShared(kind, name string) bool {
+	return (kind == "folder" || kind == "user id") && (name == template || name == views || name == ".state")
 }
 
 func list(folder string) ([]string, error) {
@@ -78,7 +84,7 @@ func mounts() ([]string, error) {
 	var list []string
 	for line := range strings.Lines(string(table)) {
 		path := strings.Fields(line)[4]
-		if strings.HasPrefix(path, "/run/netns/") || strings.HasPrefix(path, folders+"/") {
+		if strings.HasPrefix(path, "/run/netns/") || strings.HasPrefix(path, folders+"/") && !strings.HasPrefix(path, filepath.Join(folders, views)) {
 			list = append(list, path)
 		}
 	}
