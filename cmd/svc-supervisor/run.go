@@ -20,6 +20,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/agent"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/api"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/health"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/kernelevents"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/logs"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/plugin"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/reconcile"
@@ -87,6 +88,7 @@ type supervisor struct {
 	records        *statedir.Dir
 	inventory      *plugin.Inventory
 	bus            *unit.Bus
+	events         *kernelevents.Follower
 	nsdb           watch.NSDB
 	board          *report.Board
 	reconciler     *reconcile.Reconciler
@@ -140,6 +142,7 @@ func newSupervisor(c *cli.Context) (_ *supervisor, err error) {
 		return nil, errors.Join(err, s.nsdb.Close(), s.records.Close())
 	}
 	s.bus = unit.Open()
+	s.events = new(kernelevents.Follower)
 	s.board = report.NewBoard(s.nsdb, s.log)
 	typed := func(t spec.ServiceType) *slog.Logger { return logger("containers." + strings.ToLower(string(t))) }
 	s.reconciler = reconcile.New(reconcile.Settings{
@@ -148,12 +151,13 @@ func newSupervisor(c *cli.Context) (_ *supervisor, err error) {
 		VerbDeadline:  c.Duration("verb-timeout"),
 		CheckInterval: c.Duration("check-interval"),
 		Grace:         c.Duration("grace"),
-	}, s.records, netns.Directory, hostLinks{}, s.bus, s.inventory, s.board, s.log, typed)
+	}, s.records, netns.Directory, hostLinks{}, s.bus, s.events, s.inventory, s.board, s.log, typed)
 	s.log.Info("start", "host", host, "version", version, "nsdb", c.String(nsdbFlag.Name), "pluginPath", dirs)
 	return s, nil
 }
 
 func (s *supervisor) close() {
+	s.events.Close()
 	s.bus.Close()
 	if err := errors.Join(s.nsdb.Close(), s.records.Close()); err != nil {
 		s.log.Warn("not closed", "error", err)

@@ -22,5 +22,6 @@ func (v Version) Encode(w io.Writer) error {
 		ServiceVersion:    string(v),
 		ContractVersion:   spec.ContractVersion,
 		Reconfigure:       true,
+		CheckOn:           []string{spec.CheckOnXFRM},
 	})
 }

@@ -22,6 +22,7 @@ type Executable struct {
 	Type        spec.ServiceType
 	Version     *semver.Version
 	Reconfigure bool   // ADD again brings a running container to a new configuration in place
+	CheckOnXFRM bool   // CHECK is due soon after the XFRM state of a container's network namespace changed
 	Unready     string // why STATUS says that the host cannot serve the type now; "" if it can
 }
 
