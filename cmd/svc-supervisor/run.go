@@ -88,7 +88,7 @@ type supervisor struct {
 	records        *statedir.Dir
 	inventory      *plugin.Inventory
 	bus            *unit.Bus
-	events         *kernelevents.Follower
+	events         kernelevents.Follower
 	nsdb           watch.NSDB
 	board          *report.Board
 	reconciler     *reconcile.Reconciler
@@ -142,7 +142,6 @@ func newSupervisor(c *cli.Context) (_ *supervisor, err error) {
 		return nil, errors.Join(err, s.nsdb.Close(), s.records.Close())
 	}
 	s.bus = unit.Open()
-	s.events = new(kernelevents.Follower)
 	s.board = report.NewBoard(s.nsdb, s.log)
 	typed := func(t spec.ServiceType) *slog.Logger { return logger("containers." + strings.ToLower(string(t))) }
 	s.reconciler = reconcile.New(reconcile.Settings{
@@ -151,7 +150,7 @@ func newSupervisor(c *cli.Context) (_ *supervisor, err error) {
 		VerbDeadline:  c.Duration("verb-timeout"),
 		CheckInterval: c.Duration("check-interval"),
 		Grace:         c.Duration("grace"),
-	}, s.records, netns.Directory, hostLinks{}, s.bus, s.events, s.inventory, s.board, s.log, typed)
+	}, s.records, netns.Directory, hostLinks{}, s.bus, &s.events, s.inventory, s.board, s.log, typed)
 	s.log.Info("start", "host", host, "version", version, "nsdb", c.String(nsdbFlag.Name), "pluginPath", dirs)
 	return s, nil
 }
