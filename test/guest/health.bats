@@ -58,17 +58,19 @@ start_cost() {
 median() { sort -n "$RUN/took" | awk '{ took[NR] = $1 } END { print took[int((NR + 1) / 2)] }'; }
 
 @test "of 20 changes none is missed, each is told within a second, long before the next CHECK at its interval" {
-	local change
+	local change told
 	: >"$RUN/took"
 	for change in {1..10}; do
 		whack --terminate
 		within 10 published DOWN
+		told=$(told) # a CHECK may publish more at any time
 		shown DOWN
-		soon "$change: DOWN" "$(said 'delet(ing|ed).* (IKE|state)')" "$(told)"
+		soon "$change: DOWN" "$(said 'delet(ing|ed).* (IKE|state)')" "$told"
 		initiate
 		within 10 published ACTIVE
+		told=$(told)
 		shown ACTIVE
-		soon "$change: ACTIVE" "$(said 'established Child SA')" "$(told)"
+		soon "$change: ACTIVE" "$(said 'established Child SA')" "$told"
 	done
 	ping_from left 10.1.0.10 10.2.0.10
 	echo "median $(median) ms; a program starts in $(start_cost) ms"
@@ -78,20 +80,22 @@ median() { sort -n "$RUN/took" | awk '{ took[NR] = $1 } END { print took[int((NR
 # silence_and_back PATTERN: the peer's daemon stands still until the tunnel is
 # DOWN, and goes on. PATTERN is what the left one says when it is back.
 silence_and_back() {
-	local silent took
+	local silent told took
 	systemctl kill --signal STOP svc-vpn-right.service
 	silent=$(date +%s%3N)
 	published ACTIVE
 	within 20 published DOWN
-	took=$(($(told) - silent))
+	told=$(told)
+	took=$((told - silent))
 	echo "DOWN after $took ms"
 	[ "$took" -le $((6000 + 5 * $(start_cost))) ]
 	shown DOWN
 	systemctl kill --signal CONT svc-vpn-right.service
 	within 10 initiate
 	within 10 published ACTIVE
+	told=$(told)
 	shown ACTIVE
-	soon ACTIVE "$(said "$1")" "$(told)"
+	soon ACTIVE "$(said "$1")" "$told"
 }
 
 @test "a peer that is silent makes it DOWN within the time of the DPD, and one that is back ACTIVE within a second" {
