@@ -89,6 +89,8 @@ bats: build tools ## the behaviour of the whole, in the sandbox, also under podm
 guest: build tools ## tunnels, where the kernel has ESP; ten combinations; svc-ipsec's own tests on Debian 13; a reboot, which only a guest can have
 	$(call compile,build/next/,$(NEXT))
 	test/guest/run | tee build/guest.log
+	CGO_ENABLED=0 go test -c -o build/kernelevents.test ./cmd/svc-supervisor/internal/kernelevents
+	test/ground/run esp SVC_TEST_GROUND=1 build/kernelevents.test -test.v -test.run SAs | tee -a build/guest.log
 	test/combinations/run | tee -a build/guest.log
 	[ "$${HOST:-0}" = 1 ] || { $(debian13); test/reboot/run; } | tee -a build/guest.log
 

@@ -70,6 +70,9 @@ var bans = []struct {
 	{"cmd/svc-supervisor/internal/report", []string{statedir, plugin, unit}, "a verdict is made of what it is told; if it looked itself there would be two truths"},
 	{"cmd/svc-supervisor/internal/report", clients, "it is handed a publisher, so that every kind of NSDB is one to it"},
 
+	{"cmd/svc-supervisor/internal/kernelevents", rooms, "what follows from an event is reconcile's"},
+	{"cmd/svc-supervisor/internal/kernelevents", []string{"os/exec"}, "it only reads what the kernel sends"},
+
 	{"cmd/svc-supervisor/internal/health", rooms, "what follows from what it hears is reconcile's"},
 
 	{"cmd/svc-supervisor/internal/reconcile", []string{"os/exec"}, "a program is run by plugin alone: with its group, its deadline and its limits"},

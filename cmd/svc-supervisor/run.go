@@ -20,6 +20,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/agent"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/api"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/health"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/kernelevents"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/logs"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/plugin"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/reconcile"
@@ -88,6 +89,7 @@ type supervisor struct {
 	records        *statedir.Dir
 	inventory      *plugin.Inventory
 	bus            *unit.Bus
+	events         kernelevents.Follower
 	nsdb           watch.NSDB
 	board          *report.Board
 	reconciler     *reconcile.Reconciler
@@ -149,12 +151,13 @@ func newSupervisor(c *cli.Context) (_ *supervisor, err error) {
 		VerbDeadline:  c.Duration("verb-timeout"),
 		CheckInterval: c.Duration("check-interval"),
 		Grace:         c.Duration("grace"),
-	}, s.records, hostNamespaces{netns.Directory, userid.Host(s.log), s.log}, hostLinks{}, s.bus, s.inventory, s.board, s.log, typed)
+	}, s.records, hostNamespaces{netns.Directory, userid.Host(s.log), s.log}, hostLinks{}, s.bus, &s.events, s.inventory, s.board, s.log, typed)
 	s.log.Info("start", "host", host, "version", version, "nsdb", c.String(nsdbFlag.Name), "pluginPath", dirs)
 	return s, nil
 }
 
 func (s *supervisor) close() {
+	s.events.Close()
 	s.bus.Close()
 	if err := errors.Join(s.nsdb.Close(), s.records.Close()); err != nil {
 		s.log.Warn("not closed", "error", err)

@@ -73,7 +73,8 @@ func emptySupervisor(t *testing.T, handler slog.Handler, nsdb fails, phase state
 	s.board = report.NewBoard(s.nsdb, log)
 	s.reconciler = reconcile.New(reconcile.Settings{
 		BootID: "b", Parallel: 4, VerbDeadline: time.Second, CheckInterval: time.Minute, Grace: time.Second,
-	}, records, noNamespaces{}, noLinks{}, noUnits{}, inventory, s.board, log, func(spec.ServiceType) *slog.Logger { return log })
+	}, records, noNamespaces{}, noLinks{}, noUnits{}, &s.events, inventory, s.board, log,
+		func(spec.ServiceType) *slog.Logger { return log })
 	container := spec.Container{
 		PortID: "p", HostID: "h", InterfaceName: "no-such-name", ContainerID: "c", ServiceType: "T", GroupID: "g", ConfigurationID: "k",
 	}

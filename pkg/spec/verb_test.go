@@ -3,19 +3,20 @@ package spec
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 )
 
 const wholeAnswer = `{"cniVersion":"1.1.0","supportedVersions":["1.0.0","1.1.0"],"serviceType":"IPSEC","serviceVersion":"1.4.0",
-"contractVersion":1,"reconfigure":true}`
+"contractVersion":1,"reconfigure":true,"checkOn":["xfrm"]}`
 
 func TestAnAnswerToVersionIsReadWhole(t *testing.T) {
 	answer, version, err := ParseVersionAnswer([]byte(wholeAnswer))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if answer.ServiceType != "IPSEC" || version.String() != "1.4.0" || !answer.Reconfigure {
+	if answer.ServiceType != "IPSEC" || version.String() != "1.4.0" || !answer.Reconfigure || !slices.Equal(answer.CheckOn, []string{CheckOnXFRM}) {
 		t.Errorf("%+v, %v", answer, version)
 	}
 }
@@ -47,6 +48,9 @@ func TestAnAnswerToVersionIsChecked(t *testing.T) {
 		{"another contract is refused", replace(`"contractVersion":1`, `"contractVersion":2`), "contractVersion"},
 		{"no contract is refused", replace(`"contractVersion":1,`, ``), "contractVersion"},
 		{"one without CNI 1.1.0 is refused", replace(`"1.0.0","1.1.0"`, `"1.0.0"`), "supportedVersions"},
+		{"events of a later contract pass", replace(`["xfrm"]`, `["route","xfrm"]`), ""},
+		{"no events pass", replace(`,"checkOn":["xfrm"]`, ``), ""},
+		{"events that are no list are refused", replace(`["xfrm"]`, `"xfrm"`), "checkOn"},
 		{"keys of a later contract pass", replace(`"reconfigure":true`, `"somethingNew":[]`), ""},
 	} {
 		t.Run(r.name, func(t *testing.T) {

@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
 # What ps and the NSDB tell of a tunnel that goes up and down: each change,
-# within a second, without a CHECK. The tests stand on each other.
+# within a second, with a CHECK interval of an hour. The tests stand on each other.
 
 load helpers
 
@@ -57,24 +57,22 @@ start_cost() {
 # median prints that of what soon measured in this test.
 median() { sort -n "$RUN/took" | awk '{ took[NR] = $1 } END { print took[int((NR + 1) / 2)] }'; }
 
-checks() { grep -c '^CHECK ' "$VERBS" || true; }
-
-@test "of 20 changes none is missed, each is told within a second, and no CHECK runs" {
-	local checks change
-	checks=$(checks)
+@test "of 20 changes none is missed, each is told within a second, long before the next CHECK at its interval" {
+	local change told
 	: >"$RUN/took"
 	for change in {1..10}; do
 		whack --terminate
 		within 10 published DOWN
+		told=$(told) # a CHECK may publish more at any time
 		shown DOWN
-		soon "$change: DOWN" "$(said 'delet(ing|ed).* (IKE|state)')" "$(told)"
+		soon "$change: DOWN" "$(said 'delet(ing|ed).* (IKE|state)')" "$told"
 		initiate
 		within 10 published ACTIVE
+		told=$(told)
 		shown ACTIVE
-		soon "$change: ACTIVE" "$(said 'established Child SA')" "$(told)"
+		soon "$change: ACTIVE" "$(said 'established Child SA')" "$told"
 	done
 	ping_from left 10.1.0.10 10.2.0.10
-	same "CHECKs" "$checks" "$(checks)"
 	echo "median $(median) ms; a program starts in $(start_cost) ms"
 	[ "$(median)" -le 1000 ]
 }
@@ -82,40 +80,36 @@ checks() { grep -c '^CHECK ' "$VERBS" || true; }
 # silence_and_back PATTERN: the peer's daemon stands still until the tunnel is
 # DOWN, and goes on. PATTERN is what the left one says when it is back.
 silence_and_back() {
-	local silent took
+	local silent told took
 	systemctl kill --signal STOP svc-vpn-right.service
 	silent=$(date +%s%3N)
 	published ACTIVE
 	within 20 published DOWN
-	took=$(($(told) - silent))
+	told=$(told)
+	took=$((told - silent))
 	echo "DOWN after $took ms"
 	[ "$took" -le $((6000 + 5 * $(start_cost))) ]
 	shown DOWN
 	systemctl kill --signal CONT svc-vpn-right.service
 	within 10 initiate
 	within 10 published ACTIVE
+	told=$(told)
 	shown ACTIVE
-	soon ACTIVE "$(said "$1")" "$(told)"
+	soon ACTIVE "$(said "$1")" "$told"
 }
 
 @test "a peer that is silent makes it DOWN within the time of the DPD, and one that is back ACTIVE within a second" {
-	local checks
-	checks=$(checks)
 	: >"$RUN/took"
 	for _ in 1 2 3; do silence_and_back 'established Child SA'; done
-	same "CHECKs" "$checks" "$(checks)"
 	echo "median $(median) ms"
 	[ "$(median)" -le 1000 ]
 }
 
 @test "a daemon that ends takes its tunnels down in the status, and they are back when it is" {
-	local checks
-	checks=$(checks)
 	systemctl kill --signal KILL svc-vpn-left.service
 	within 10 published DOWN
 	within 30 initiate
 	within 20 published ACTIVE
-	same "CHECKs" "$checks" "$(checks)"
 }
 
 @test "ps tells of a tunnel its peer, since when, the bytes and the algorithms" {

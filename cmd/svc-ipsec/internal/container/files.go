@@ -46,7 +46,9 @@ const (
 func (f *Folder) Attachment() (*Attachment, error) { return read(f.Path, f.Name) }
 
 // Read is Attachment without the lock, for a look from the side.
-func Read(root string, name spec.Name) (*Attachment, error) { return read(filepath.Join(root, string(name)), name) }
+func Read(root string, name spec.Name) (*Attachment, error) {
+	return read(filepath.Join(root, string(name)), name)
+}
 
 func read(path string, name spec.Name) (*Attachment, error) {
 	text, err := os.ReadFile(filepath.Join(path, attachmentFile))

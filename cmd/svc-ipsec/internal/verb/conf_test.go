@@ -97,7 +97,8 @@ func TestVersionAnswersForTheContract(t *testing.T) {
 		t.Fatal(err)
 	}
 	answer, version, err := spec.ParseVersionAnswer(out.Bytes())
-	if err != nil || answer.ServiceType != "IPSEC" || version.String() != "1.4.0-rc1" || !answer.Reconfigure {
+	if err != nil || answer.ServiceType != "IPSEC" || version.String() != "1.4.0-rc1" || !answer.Reconfigure ||
+		!slices.Contains(answer.CheckOn, spec.CheckOnXFRM) {
 		t.Errorf("%+v %v", answer, err)
 	}
 }

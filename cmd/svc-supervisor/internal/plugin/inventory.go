@@ -24,6 +24,7 @@ type Executable struct {
 	Reconfigure bool // ADD again brings a running container to a new configuration in place
 	// UserNamespace asks for a network namespace that is owned by a user namespace.
 	UserNamespace bool
+	CheckOnXFRM   bool   // CHECK is due soon after the XFRM state of a container's network namespace changed
 	Unready       string // why STATUS says that the host cannot serve the type now; "" if it can
 }
 

@@ -1,6 +1,7 @@
 package plugin
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -334,6 +335,39 @@ func TestWhichExecutableServesARecordedContainer(t *testing.T) {
 			t.Error("one serves it")
 		}
 	})
+}
+
+func TestEventsThatLeadToCHECK(t *testing.T) {
+	for _, r := range []struct {
+		name, checkOn string
+		onXFRM        bool
+		logged        string
+	}{
+		{"none is asked for", ``, false, ""},
+		{"an empty list", `,"checkOn":[]`, false, ""},
+		{"XFRM events", `,"checkOn":["xfrm"]`, true, ""},
+		{"XFRM events beside unknown ones", `,"checkOn":["route","xfrm","link"]`, true, "events=\"[route link]\""},
+		{"unknown events alone", `,"checkOn":["route"]`, false, "events=[route]"},
+	} {
+		t.Run(r.name, func(t *testing.T) {
+			g := newGround(t)
+			g.write(g.path("svc"), strings.Replace(serves("T", "1.0.0", ":"), `"reconfigure":true`, `"reconfigure":true`+r.checkOn, 1))
+			v := g.inventory()
+			var log bytes.Buffer
+			v.log = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+			for range 3 {
+				v.Scan(t.Context(), time.Hour)
+			}
+			if e, ok := v.Select("T"); !ok || e.CheckOnXFRM != r.onXFRM {
+				t.Errorf("%+v, %v", e, ok)
+			}
+			const message = "unknown events in checkOn ignored"
+			if r.logged == "" && strings.Contains(log.String(), message) ||
+				r.logged != "" && (strings.Count(log.String(), message) != 1 || !strings.Contains(log.String(), r.logged)) {
+				t.Errorf("logged %s", log.String())
+			}
+		})
+	}
 }
 
 func TestStatusIsAskedAgainWhileItFails(t *testing.T) {

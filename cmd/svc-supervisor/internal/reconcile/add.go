@@ -83,6 +83,9 @@ func (r *Reconciler) runAdd(ctx context.Context, record *statedir.Record, e plug
 		if err := r.namespaces.Make(ctx, owner, e.UserNamespace); err != nil {
 			return nil, err
 		}
+		if e.CheckOnXFRM { // before ADD, so that no event is missed
+			r.eventChecks.follow(c.InterfaceName, r.namespaces.Path(c.InterfaceName))
+		}
 	}
 	stdout, err := r.run(ctx, spec.Add, e, record)
 	if err != nil {
@@ -206,6 +209,7 @@ func (r *Reconciler) run(ctx context.Context, verb spec.Verb, e plugin.Executabl
 	if err != nil {
 		return nil, err
 	}
+	defer r.eventChecks.begin(c.InterfaceName)()
 	return r.runFor(ctx, c, verb, e, r.namespaces.Path(c.InterfaceName), stdin)
 }
 

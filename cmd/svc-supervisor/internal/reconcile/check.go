@@ -28,9 +28,7 @@ func (r *Reconciler) check(ctx context.Context, s *situation, m *memo) {
 		r.log.Warn("CHECK without an answer", "container", s.name, "error", garbage)
 		return
 	case errors.As(err, &said) && said.Code != spec.CodeAgain && s.facts.Readable && s.facts.Units == UnitsGood:
-		m.checkErrors++
-		m.checkError = said.Error()
-		m.checkAt = time.Now().Add(r.settings.CheckInterval / 10) // the second opinion comes soon
+		m.noteCheckError(said, time.Now(), r.settings.CheckInterval/10)
 		r.log.Warn("CHECK failed", "container", s.name, "error", err, "times", m.checkErrors)
 		return
 	default:

@@ -210,7 +210,7 @@ func (r *Reconciler) lookAtMemo(s *situation) {
 		s.facts.Reconfigures = false
 	}
 	s.facts.CheckFailed = m.checkErrors >= 2
-	s.facts.CheckDue = !m.checkAt.IsZero() && !now.Before(m.checkAt)
+	s.facts.CheckDue = !m.checkAt.IsZero() && !now.Before(m.checkAt) || r.eventChecks.due(s.name, now)
 	s.facts.AgainDue = m.againDue(now)
 	if s.entry != nil && s.entry.Record != nil {
 		m.ran = m.ran || s.entry.Record.AddedAt != nil // also of one that is `deleted`, and being healed

@@ -19,8 +19,9 @@ type memo struct {
 	notInPlace string            // digest for which the executable answered code 100
 
 	checkAt     time.Time
-	checkErrors int       // CHECKs in a row that answered with an error
-	checkError  string    // the last of them
+	checkErrors int       // CHECKs in a row that answered with an error and count
+	checkError  string    // the last answer
+	countedAt   time.Time // when the last of those that count came
 	againAt     time.Time // by ADD or CHECK
 
 	pushedAgainAt time.Time // by what was pushed last
@@ -96,6 +97,18 @@ func (m *memo) noteHealth(health *spec.Health) {
 	if m.againAt.IsZero() || at.Before(m.againAt) {
 		m.againAt = at
 	}
+}
+
+// noteCheckError notes that CHECK answered with an error. Events can make CHECKs follow each other closely, so one that comes
+// sooner than pause after one that counts does not count: a fault that passes in that time is none. The next CHECK is due when it
+// would count.
+func (m *memo) noteCheckError(said *spec.Error, now time.Time, pause time.Duration) {
+	m.checkError = said.Error()
+	if m.checkErrors == 0 || now.Sub(m.countedAt) >= pause {
+		m.checkErrors++
+		m.countedAt = now
+	}
+	m.checkAt = m.countedAt.Add(pause)
 }
 
 // againDue says whether the executable, or what it started, asked for ADD again by now.

@@ -34,9 +34,10 @@ type Reconciler struct {
 	logs        func(spec.ServiceType) *slog.Logger // the logger of a type
 	log         *slog.Logger
 
-	queue     *queue
-	quiet     quiet
-	collected map[string]time.Time // when GC of an executable ran; CollectGarbage's alone
+	queue       *queue
+	eventChecks *eventChecks
+	quiet       quiet
+	collected   map[string]time.Time // when GC of an executable ran; CollectGarbage's alone
 
 	hearing  sync.Mutex // held while a desired set is taken in: one after the other
 	hostWord sync.Mutex // held while the host's status is reported: before mu
@@ -63,9 +64,10 @@ const (
 )
 
 // New makes a reconciler. logs gives the logger for what the executables of a type say.
-func New(settings Settings, records Records, namespaces Namespaces, links Links, units Units, executables Executables,
-	reporter Reporter, log *slog.Logger, logs func(spec.ServiceType) *slog.Logger,
+func New(settings Settings, records Records, namespaces Namespaces, links Links, units Units, events KernelEvents,
+	executables Executables, reporter Reporter, log *slog.Logger, logs func(spec.ServiceType) *slog.Logger,
 ) *Reconciler {
+	queue := newQueue()
 	return &Reconciler{
 		settings:    settings,
 		records:     records,
@@ -76,7 +78,8 @@ func New(settings Settings, records Records, namespaces Namespaces, links Links,
 		report:      reporter,
 		logs:        logs,
 		log:         log,
-		queue:       newQueue(),
+		queue:       queue,
+		eventChecks: newEventChecks(events, queue.mark, log),
 		collected:   map[string]time.Time{},
 		memos:       map[spec.Name]*memo{},
 		holders:     map[spec.Name]holder{},
@@ -129,6 +132,7 @@ func (r *Reconciler) Run(ctx context.Context) {
 	grace := time.AfterFunc(r.settings.Grace, stop)
 	workers.Wait()
 	grace.Stop()
+	r.eventChecks.stop()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.stopped = true

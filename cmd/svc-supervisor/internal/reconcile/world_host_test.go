@@ -75,6 +75,9 @@ func (l namespaces) Remove(_ context.Context, name spec.Name) error {
 	case netns.Foreign:
 		return netns.ErrForeign
 	}
+	if l.followed[name] != nil {
+		l.w.wrongLocked("the namespace %s is removed while a subscription keeps it alive", name)
+	}
 	return l.effectLocked("remove namespace "+string(name), func() {
 		delete(l.w.namespaces, name)
 		if l.w.links[name].owner.Ours(name) {

@@ -22,6 +22,8 @@ type life struct {
 	end    sync.WaitGroup
 	left   int // side effects until it is cut; below zero: it is not
 	dead   bool
+
+	followed map[spec.Name]func() // subscriptions, which end with the life
 }
 
 var errCut = errors.New("the supervisor is dead")
@@ -46,10 +48,10 @@ func (w *world) startDeaf(change ...func(*Settings)) *life {
 	for _, c := range change {
 		c(&s)
 	}
-	l := &life{w: w, left: -1}
+	l := &life{w: w, left: -1, followed: map[spec.Name]func(){}}
 	log := slog.New(journal{slog.NewTextHandler(w.t.Output(), nil), w})
 	l.board = report.NewBoard(l, log)
-	l.r = New(s, records{l}, namespaces{l}, links{l}, units{l}, executables{l}, reporter{l}, log,
+	l.r = New(s, records{l}, namespaces{l}, links{l}, units{l}, kernelEvents{l}, executables{l}, reporter{l}, log,
 		func(spec.ServiceType) *slog.Logger { return log })
 	if err := l.r.Recall(); err != nil {
 		w.t.Fatal(err)

@@ -71,7 +71,7 @@ type holding struct {
 }
 
 // faults are what does not answer now.
-type faults struct{ systemd, owner, namespaces, links, write, remove, read, published error }
+type faults struct{ systemd, owner, namespaces, links, events, write, remove, read, published error }
 
 // ran is one verb that began.
 type ran struct {

@@ -1,0 +1,305 @@
+package kernelevents
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/containernetworking/plugins/pkg/ns"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+)
+
+// patience is the deadline of what must happen; quiet is how long nothing must happen.
+const (
+	patience = 20 * time.Second
+	quiet    = 5 * pause
+)
+
+// ground skips a test that makes namespaces where that is not welcome.
+func ground(t *testing.T) {
+	t.Helper()
+	if os.Getenv("SVC_TEST_GROUND") != "1" {
+		t.Skip("needs the sandbox: make unit")
+	}
+}
+
+func run(t *testing.T, command ...string) string {
+	t.Helper()
+	out, err := exec.Command(command[0], command[1:]...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s: %v: %s", strings.Join(command, " "), err, out)
+	}
+	return string(out)
+}
+
+// namespace makes a namespace that goes with the test.
+func namespace(t *testing.T, name string) (path string) {
+	t.Helper()
+	run(t, "ip", "netns", "add", name)
+	t.Cleanup(func() { _ = exec.Command("ip", "netns", "delete", name).Run() })
+	return "/run/netns/" + name
+}
+
+// policies changes the policies of a namespace so often.
+func policies(t *testing.T, name string, times int) {
+	t.Helper()
+	var batch strings.Builder
+	for i := range times {
+		fmt.Fprintf(&batch, "xfrm policy add src 10.%d.%d.0/24 dst 10.200.0.0/24 dir out action block\n", i/256, i%256)
+	}
+	ip := exec.Command("ip", "-n", name, "-batch", "-")
+	ip.Stdin = strings.NewReader(batch.String())
+	if out, err := ip.CombinedOutput(); err != nil {
+		t.Fatalf("ip: %v: %s", err, out)
+	}
+}
+
+// reports counts those of one namespace.
+type reports struct{ count atomic.Int64 }
+
+func (r *reports) add() { r.count.Add(1) }
+
+func (r *reports) awaitMore(t *testing.T, than int64) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("more than %d reports", than), func() bool { return r.count.Load() > than })
+}
+
+func eventually(t *testing.T, what string, condition func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); !condition(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("not within %v: %s", patience, what)
+		}
+	}
+}
+
+func follower(t *testing.T) *Follower {
+	f := new(Follower)
+	t.Cleanup(f.Close)
+	return f
+}
+
+func follow(t *testing.T, f *Follower, name spec.Name, path string) *reports {
+	t.Helper()
+	r := new(reports)
+	if err := f.Follow(name, path, r.add); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func TestAChangeIsReportedForItsNamespaceAlone(t *testing.T) {
+	ground(t)
+	f := follower(t)
+	changed := follow(t, f, "ke-a", namespace(t, "ke-a"))
+	other := follow(t, f, "ke-b", namespace(t, "ke-b"))
+	policies(t, "ke-a", 1)
+	changed.awaitMore(t, 0)
+	time.Sleep(quiet)
+	if changed.count.Load() != 1 || other.count.Load() != 0 {
+		t.Errorf("%d reports, and %d of the other", changed.count.Load(), other.count.Load())
+	}
+	run(t, "ip", "-n", "ke-a", "xfrm", "policy", "flush")
+	changed.awaitMore(t, 1)
+}
+
+func TestChangesOfSAsAreReported(t *testing.T) {
+	ground(t)
+	path := namespace(t, "ke-sa")
+	state := func(verb string, rest ...string) ([]byte, error) {
+		args := append([]string{"-n", "ke-sa", "xfrm", "state", verb}, "src", "10.0.0.1", "dst", "10.0.0.2", "proto", "esp", "spi", "0x1234")
+		return exec.Command("ip", append(args, rest...)...).CombinedOutput()
+	}
+	algorithm := []string{"mode", "tunnel", "aead", "rfc4106(gcm(aes))", "0x0102030405060708090a0b0c0d0e0f1011121314", "128"}
+	if out, err := state("add", algorithm...); err != nil {
+		t.Skipf("this kernel has no ESP: %s", out)
+	}
+	if out, err := state("delete"); err != nil {
+		t.Fatalf("%s", out)
+	}
+	r := follow(t, follower(t), "ke-sa", path)
+	rows := []struct {
+		sentence string
+		limits   []string
+	}{
+		{"a new SA", nil},
+		{"an SA that reaches its hard limit", []string{"limit", "time-hard", "1"}},
+	}
+	for _, row := range rows {
+		before := r.count.Load()
+		if out, err := state("add", append(slices.Clone(algorithm), row.limits...)...); err != nil {
+			t.Fatalf("%s: %s", row.sentence, out)
+		}
+		r.awaitMore(t, before)
+		before = r.count.Load()
+		if row.limits == nil {
+			if out, err := state("delete"); err != nil {
+				t.Fatalf("%s: %s", row.sentence, out)
+			}
+		}
+		r.awaitMore(t, before) // of its end
+		time.Sleep(quiet)
+	}
+}
+
+func TestAStreamOfChangesIsReportedAtABoundedRate(t *testing.T) {
+	ground(t)
+	r := follow(t, follower(t), "ke-a", namespace(t, "ke-a"))
+	begin := time.Now()
+	policies(t, "ke-a", 3000) // more than the socket has room for
+	took := time.Since(begin)
+	r.awaitMore(t, 0)
+	time.Sleep(quiet)
+	if most := int64((took+quiet)/pause) + 2; r.count.Load() > most {
+		t.Errorf("%d reports in %v", r.count.Load(), took)
+	}
+	before := r.count.Load()
+	run(t, "ip", "-n", "ke-a", "xfrm", "policy", "flush")
+	r.awaitMore(t, before)
+}
+
+func TestANamespaceGoesWhenItIsForgotten(t *testing.T) {
+	ground(t)
+	f := follower(t)
+	path := namespace(t, "ke-a")
+	run(t, "ip", "-n", "ke-a", "link", "add", "svc0", "type", "veth", "peer", "name", "ke-veth", "netns", fmt.Sprint(os.Getpid()))
+	vethGone := func() bool {
+		_, err := os.Stat("/sys/class/net/ke-veth")
+		return os.IsNotExist(err)
+	}
+	r := follow(t, f, "ke-a", path)
+	policies(t, "ke-a", 1)
+	r.awaitMore(t, 0)
+	run(t, "ip", "netns", "delete", "ke-a")
+	time.Sleep(quiet)
+	if vethGone() {
+		t.Fatal("the socket does not keep the namespace, so this test shows nothing")
+	}
+	f.Forget("ke-a")
+	if left := sockets(t); left != 0 {
+		t.Errorf("%d sockets are left", left)
+	}
+	eventually(t, "the veth goes with the namespace", vethGone)
+}
+
+// sockets counts the sockets of this process. The tests have no others than those of the follower.
+func sockets(t *testing.T) (count int) {
+	t.Helper()
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, entry := range entries {
+		if target, _ := os.Readlink(filepath.Join("/proc/self/fd", entry.Name())); strings.HasPrefix(target, "socket:") {
+			count++
+		}
+	}
+	return count
+}
+
+func TestANamespaceThatTookThePlaceOfAnotherIsFollowed(t *testing.T) {
+	ground(t)
+	f := follower(t)
+	path := namespace(t, "ke-a")
+	first := follow(t, f, "ke-a", path)
+	again := follow(t, f, "ke-a", path)
+	policies(t, "ke-a", 1)
+	first.awaitMore(t, 0)
+	run(t, "ip", "netns", "delete", "ke-a")
+	run(t, "ip", "netns", "add", "ke-a")
+	second := follow(t, f, "ke-a", path)
+	policies(t, "ke-a", 1)
+	second.awaitMore(t, 0)
+	if again.count.Load() != 0 {
+		t.Error("a namespace that was followed already was followed once more")
+	}
+	if count := sockets(t); count != 1 {
+		t.Errorf("%d sockets", count)
+	}
+}
+
+func TestANamespaceOfAnotherUserNamespaceIsFollowed(t *testing.T) {
+	ground(t)
+	inside := exec.Command("unshare", "--user", "--map-root-user", "--net", "sleep", "infinity")
+	if err := inside.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = inside.Process.Kill(); _ = inside.Wait() })
+	path := fmt.Sprintf("/proc/%d/ns/net", inside.Process.Pid)
+	own, _ := os.Readlink("/proc/self/ns/net")
+	eventually(t, "its namespace is made", func() bool {
+		comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", inside.Process.Pid))
+		theirs, err := os.Readlink(path)
+		return err == nil && theirs != own && string(comm) == "sleep\n"
+	})
+	r := follow(t, follower(t), "ke-user", path)
+	run(t, "nsenter", "--user", "--net", "--preserve-credentials", "-t", fmt.Sprint(inside.Process.Pid),
+		"ip", "xfrm", "policy", "add", "src", "10.1.0.0/24", "dst", "10.2.0.0/24", "dir", "out", "action", "block")
+	r.awaitMore(t, 0)
+}
+
+func TestWhatIsNoNamespaceIsNotFollowed(t *testing.T) {
+	ground(t)
+	plain := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(plain, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	fifo := filepath.Join(t.TempDir(), "fifo")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f := follower(t)
+	for _, path := range []string{plain, fifo, "/proc/self/ns/mnt", "/run/netns/missing"} {
+		if err := f.Follow("ke-a", path, func() {}); err == nil {
+			t.Errorf("%s is followed", path)
+		}
+	}
+	if count := sockets(t); count != 0 {
+		t.Errorf("%d sockets", count)
+	}
+}
+
+func TestManyNamespacesNeedNoThreads(t *testing.T) {
+	ground(t)
+	const many = 500
+	threads := func() int {
+		entries, err := os.ReadDir("/proc/self/task")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(entries)
+	}
+	before := threads()
+	f := follower(t)
+	var all []ns.NetNS
+	for i := range many {
+		namespace, err := ns.TempNetNS()
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, namespace)
+		if err := f.Follow(spec.Name(fmt.Sprint("ke-", i)), fmt.Sprintf("/proc/self/fd/%d", namespace.Fd()), func() {}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if now := threads(); now > before+50 {
+		t.Errorf("%d threads before, %d now", before, now)
+	}
+	f.Close()
+	for _, namespace := range all {
+		if err := namespace.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	if count := sockets(t); count != 0 {
+		t.Errorf("%d sockets", count)
+	}
+}

@@ -1,0 +1,157 @@
+package reconcile
+
+import (
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+)
+
+// KernelEvents subscribes to the changes of the kernel's state in the network namespaces of containers.
+type KernelEvents interface {
+	// Follow calls changed after each change, until Forget. It does nothing if this namespace is followed already, and takes
+	// another one at the path instead of the former.
+	Follow(name spec.Name, path string, changed func()) error
+	// Forget must be called before the namespace is removed: a subscription keeps it alive.
+	Forget(spec.Name)
+}
+
+// eventChecks makes CHECK due soon after an event in the namespace of a container whose executable asked for that in VERSION.
+// What is known here is lost with the supervisor: the CHECK at the interval finds every change.
+type eventChecks struct {
+	events KernelEvents
+	mark   func(spec.Name)
+	log    *slog.Logger
+
+	mu      sync.Mutex
+	byName  map[spec.Name]*eventCheck
+	stopped bool
+}
+
+// eventCheck is what is kept of one container.
+type eventCheck struct {
+	failure string  // why it is not followed
+	retry   backOff // of following it
+	pace    eventPace
+	timer   *time.Timer // marks the name when CHECK is due
+}
+
+func newEventChecks(events KernelEvents, mark func(spec.Name), log *slog.Logger) *eventChecks {
+	return &eventChecks{events: events, mark: mark, log: log, byName: map[spec.Name]*eventCheck{}}
+}
+
+// follow subscribes to the events of a container, or does nothing if that was done.
+func (e *eventChecks) follow(name spec.Name, path string) {
+	e.mu.Lock()
+	c := e.byName[name]
+	if c == nil {
+		c = new(eventCheck)
+		e.byName[name] = c
+	}
+	waits := c.retry.waiting(time.Now())
+	e.mu.Unlock()
+	if waits {
+		return
+	}
+	err := e.events.Follow(name, path, func() { e.changed(name) })
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err == nil {
+		c.failure, c.retry = "", backOff{}
+		return
+	}
+	c.retry.failed(time.Now())
+	if c.failure != err.Error() {
+		c.failure = err.Error()
+		e.log.Warn("kernel events not followed, relying on CHECK at its interval", "container", name, "error", err)
+	}
+}
+
+// forget ends the subscription of a name, if it has one.
+func (e *eventChecks) forget(name spec.Name) {
+	e.mu.Lock()
+	c := e.byName[name]
+	if c != nil && c.timer != nil {
+		c.timer.Stop()
+	}
+	delete(e.byName, name)
+	e.mu.Unlock()
+	if c != nil {
+		e.events.Forget(name)
+	}
+}
+
+// changed takes in an event of a container that is followed.
+func (e *eventChecks) changed(name spec.Name) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	c := e.byName[name]
+	if c == nil || !c.pace.event(time.Now()) {
+		return
+	}
+	e.log.Debug("kernel event, CHECK follows", "container", name)
+	e.scheduleLocked(name, c)
+}
+
+// scheduleLocked sets the timer for a CHECK that is due, or will be.
+func (e *eventChecks) scheduleLocked(name spec.Name, c *eventCheck) {
+	if c.timer != nil {
+		c.timer.Stop()
+		c.timer = nil
+	}
+	if due := c.pace.due(); !due.IsZero() && !e.stopped {
+		c.timer = time.AfterFunc(time.Until(due), func() { e.mark(name) })
+	}
+}
+
+// due says whether an event asks for a CHECK by now.
+func (e *eventChecks) due(name spec.Name, now time.Time) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	c := e.byName[name]
+	return c != nil && c.pace.isDue(now)
+}
+
+// begin notes that ADD or CHECK begins: it answers for every event up to here. The caller must call the function that is returned
+// when the verb ended.
+func (e *eventChecks) begin(name spec.Name) (end func()) {
+	e.note(name, func(p *eventPace) { p.begin(time.Now()) })
+	return func() { e.note(name, func(p *eventPace) { p.end(time.Now()) }) }
+}
+
+func (e *eventChecks) note(name spec.Name, change func(*eventPace)) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if c := e.byName[name]; c != nil {
+		change(&c.pace)
+		e.scheduleLocked(name, c)
+	}
+}
+
+// stop ends the timers.
+func (e *eventChecks) stop() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.stopped = true
+	for _, c := range e.byName {
+		if c.timer != nil {
+			c.timer.Stop()
+		}
+	}
+}
+
+// followEvents subscribes to the events of a container that runs, and ends that before a step can remove its namespace. Where
+// namespace or executable are unknown everything stays as it is.
+func (r *Reconciler) followEvents(s *situation, d Decision) {
+	unknown := !s.facts.Readable || s.facts.Record == Newer || s.facts.runs() && s.toEnd.Path == ""
+	switch {
+	case d.Step == Delete || d.Step == Clean:
+		r.eventChecks.forget(s.name)
+	case unknown:
+	case s.facts.runs() && s.facts.Namespace == NamespaceOurs && s.toEnd.CheckOnXFRM:
+		r.eventChecks.follow(s.name, r.namespaces.Path(s.name))
+	default:
+		r.eventChecks.forget(s.name)
+	}
+}

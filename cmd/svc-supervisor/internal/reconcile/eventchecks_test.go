@@ -1,0 +1,331 @@
+package reconcile
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/netns"
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+)
+
+// kernelEvents are the subscriptions of a life.
+type kernelEvents struct{ *life }
+
+func (l kernelEvents) Follow(name spec.Name, path string, changed func()) error {
+	l.w.mu.Lock()
+	defer l.w.mu.Unlock()
+	if l.w.faults.events != nil {
+		return l.w.faults.events
+	}
+	if want := (namespaces{}).Path(name); path != want || l.w.namespaceLocked(name).State != netns.Ours {
+		l.w.wrongLocked("the namespace of %s at %s is followed", name, path)
+	}
+	if l.followed[name] == nil {
+		l.followed[name] = changed
+	}
+	return nil
+}
+
+func (l kernelEvents) Forget(name spec.Name) {
+	l.w.mu.Lock()
+	defer l.w.mu.Unlock()
+	delete(l.followed, name)
+}
+
+// offerXFRM makes an executable ask for CHECK after XFRM events.
+func (w *world) offerXFRM(path string) {
+	w.change(func() {
+		for i := range w.programs {
+			w.programs[i].CheckOnXFRM = w.programs[i].CheckOnXFRM || w.programs[i].Path == path
+		}
+	})
+	w.rescan()
+}
+
+// event is an XFRM event in the namespace of a container. It returns whether the supervisor follows that.
+func (w *world) event(name spec.Name) bool {
+	w.mu.Lock()
+	changed := w.now.followed[name]
+	w.mu.Unlock()
+	if changed == nil {
+		return false
+	}
+	changed()
+	return true
+}
+
+// stream sends an event each 100 ms.
+func (w *world) stream(name spec.Name, d time.Duration) {
+	for begin := time.Now(); time.Since(begin) < d; w.after(100 * time.Millisecond) {
+		w.event(name)
+	}
+}
+
+func hourly(s *Settings) { s.CheckInterval = time.Hour }
+
+// runsXFRM starts a supervisor with one container whose executable asks for CHECK after XFRM events, and lets the CHECK after ADD
+// pass that the events of ADD itself could cause.
+func runsXFRM(w *world, change ...func(*Settings)) {
+	w.offerXFRM("/opt/svc/bin/svc-ipsec")
+	w.bind(vpn("p1", "vpn1", "c1"))
+	w.start(change...)
+	w.untilSettled(time.Second)
+	w.after(2 * time.Second)
+}
+
+func TestAnEventLeadsToCHECK(t *testing.T) {
+	rows := []struct {
+		sentence string
+		offers   bool
+		do       func(*world)
+		want     int
+	}{
+		{"no event, no CHECK", true, func(*world) {}, 0},
+		{"one event, one CHECK", true, func(w *world) { w.event("vpn1") }, 1},
+		{"a burst is one CHECK", true, func(w *world) {
+			for range 100 {
+				w.event("vpn1")
+			}
+		}, 1},
+		{"an event during CHECK leads to another one", true, func(w *world) {
+			w.event("vpn1")
+			w.after(50 * time.Millisecond)
+			w.event("vpn1")
+		}, 2},
+		{"an event during ADD leads to CHECK", true, func(w *world) {
+			w.on(spec.Add, "vpn1", behaviour{takes: 5 * time.Second})
+			w.bind(edited(vpn("p1", "vpn1", "c1"), 2))
+			w.after(2 * time.Second)
+			w.event("vpn1")
+		}, 1},
+		{"an event while systemd does not answer leads to CHECK", true, func(w *world) {
+			w.change(func() { w.faults.systemd = errors.New("silent") })
+			w.event("vpn1")
+		}, 1},
+		{"a plugin that did not ask for it gets none", false, func(w *world) {
+			if w.event("vpn1") {
+				w.t.Error("the container is followed")
+			}
+		}, 0},
+	}
+	for _, row := range rows {
+		t.Run(row.sentence, func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				if row.offers {
+					w.offerXFRM("/opt/svc/bin/svc-ipsec")
+				}
+				w.bind(vpn("p1", "vpn1", "c1"))
+				w.start(hourly)
+				w.untilSettled(time.Second)
+				w.after(2 * time.Second)
+				row.do(w)
+				w.after(10 * time.Second)
+				if got := len(w.times(spec.Check, "vpn1")); got != row.want {
+					t.Errorf("%d CHECKs, want %d", got, row.want)
+				}
+			})
+		})
+	}
+}
+
+func TestWhatCHECKAfterAnEventReportsIsPublished(t *testing.T) {
+	inWorld(t, func(w *world) {
+		runsXFRM(w, hourly)
+		w.on(spec.Check, "vpn1", behaviour{prints: string(must(json.Marshal(healthOf(spec.Active, spec.Down))))})
+		w.event("vpn1")
+		w.after(time.Second)
+		w.expectStatuses("after an event", "a:ACTIVE b:DOWN")
+	})
+}
+
+func TestAStreamOfEventsIsBounded(t *testing.T) {
+	inWorld(t, func(w *world) {
+		runsXFRM(w, hourly)
+		begin := time.Now()
+		w.stream("vpn1", 10*time.Minute)
+		times := w.times(spec.Check, "vpn1")
+		within := func(from, to time.Duration) (count int) {
+			for _, at := range times {
+				if d := at.Sub(begin); from <= d && d < to {
+					count++
+				}
+			}
+			return count
+		}
+		for i := range times[1:] {
+			if gap := times[i+1].Sub(times[i]); gap < eventGap {
+				t.Fatalf("two CHECKs within %v", gap)
+			}
+		}
+		if count := within(0, time.Minute); count < 50 || count > 60 {
+			t.Errorf("%d CHECKs in the first minute", count)
+		}
+		if count := within(2*time.Minute, 10*time.Minute); count < 46 || count > 50 {
+			t.Errorf("%d CHECKs in 8 minutes after that", count)
+		}
+		w.after(20 * time.Minute)
+		begin = time.Now()
+		w.event("vpn1")
+		w.after(time.Second)
+		if times = w.times(spec.Check, "vpn1"); within(0, time.Second) != 1 {
+			t.Error("no CHECK at once after the stream")
+		}
+	})
+}
+
+func TestCHECKsThatFollowEachOtherCloselyCountOnce(t *testing.T) {
+	failed := behaviour{fails: code(spec.CodeUnknownContainer)}
+	rows := []struct {
+		sentence string
+		lasts    time.Duration
+		heals    bool
+	}{
+		{"a fault that passes before the usual second CHECK is none", 5 * time.Second, false},
+		{"a fault that lasts until the usual second CHECK is one", 8 * time.Second, true},
+	}
+	for _, row := range rows {
+		t.Run(row.sentence, func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				runsXFRM(w)
+				w.on(spec.Check, "vpn1", failed)
+				w.stream("vpn1", row.lasts)
+				w.on(spec.Check, "vpn1", behaviour{})
+				w.stream("vpn1", 10*time.Second)
+				if heals := strings.Contains(w.verbs("vpn1"), "DEL"); heals != row.heals {
+					t.Errorf("DEL %v, want %v: CHECK at %v", heals, row.heals, w.times(spec.Check, "vpn1"))
+				}
+				w.untilSettled(5 * time.Second)
+			})
+		})
+	}
+}
+
+func TestAContainerIsFollowedWhileItRuns(t *testing.T) {
+	inWorld(t, func(w *world) {
+		follows := func(name spec.Name) bool {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			return w.now.followed[name] != nil
+		}
+		runsXFRM(w, hourly)
+		if !follows("vpn1") {
+			t.Error("not after ADD")
+		}
+		w.now.kill()
+		w.start(hourly)
+		w.after(time.Second)
+		if !follows("vpn1") {
+			t.Error("not after it was adopted")
+		}
+		if len(w.times(spec.Check, "vpn1")) != 0 {
+			t.Error("CHECK of an adopted container at once")
+		}
+		w.bind(edited(vpn("p1", "vpn1", "c1"), 2))
+		w.untilSettled(time.Second)
+		if !follows("vpn1") {
+			t.Error("not after a reconfiguration")
+		}
+		w.systemd("svc-vpn1.service", "")
+		w.untilSettled(5 * time.Second)
+		if !follows("vpn1") {
+			t.Error("not after it was healed")
+		}
+		w.uninstall("/opt/svc/bin/svc-ipsec")
+		w.after(time.Second)
+		if !follows("vpn1") {
+			t.Error("not while its executable is missing")
+		}
+		w.install("/opt/svc/bin/svc-ipsec", ipsec, "1.0.1", true)
+		w.after(time.Second)
+		if follows("vpn1") {
+			t.Error("though the executable does not ask for it any more")
+		}
+		w.offerXFRM("/opt/svc/bin/svc-ipsec")
+		w.after(time.Second)
+		if !follows("vpn1") {
+			t.Error("not though the executable asks for it again")
+		}
+		w.unbind("p1")
+		w.untilSettled(5 * time.Second)
+		if follows("vpn1") {
+			t.Error("after DEL")
+		}
+	})
+}
+
+// Namespaces.Remove of the world refuses a namespace that is still followed.
+func TestANamespaceIsNotFollowedWhenItIsRemoved(t *testing.T) {
+	rows := []struct {
+		sentence string
+		do       func(*world)
+	}{
+		{"unbound", func(w *world) { w.unbind("p1") }},
+		{"another container under the name", func(w *world) { w.unbind("p1"); w.bind(vpn("p1", "vpn1", "c2")) }},
+		{"CHECK fails twice", func(w *world) {
+			w.on(spec.Check, "vpn1", behaviour{fails: code(spec.CodeUnknownContainer)})
+			w.event("vpn1")
+			w.after(10 * time.Second)
+			w.on(spec.Check, "vpn1")
+		}},
+		{"ADD fails", func(w *world) {
+			w.on(spec.Add, "vpn1", behaviour{fails: code(spec.CodeOwn)}, behaviour{})
+			w.systemd("svc-vpn1.service", "")
+		}},
+		{"its record is lost", func(w *world) { w.change(func() { delete(w.disk, "vpn1") }); w.now.r.Mark("vpn1") }},
+		{"all containers are stopped", func(w *world) { w.now.r.Drain() }},
+	}
+	for _, row := range rows {
+		t.Run(row.sentence, func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				runsXFRM(w)
+				row.do(w)
+				w.after(time.Minute)
+				if !slices.ContainsFunc(w.trace, func(effect string) bool { return effect == "remove namespace vpn1" }) {
+					t.Error("the namespace was not removed")
+				}
+			})
+		})
+	}
+}
+
+func TestEventsThatCannotBeFollowedCostNothingButTime(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.change(func() { w.faults.events = errors.New("no such protocol") })
+		runsXFRM(w)
+		w.after(5 * time.Minute)
+		if count := len(w.times(spec.Check, "vpn1")); count < 4 {
+			t.Errorf("%d CHECKs", count)
+		}
+		w.change(func() { w.faults.events = nil })
+		w.until(3*time.Minute, "it is followed", func() bool { return w.event("vpn1") })
+	})
+}
+
+func TestAThousandContainersAreFollowed(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.offerXFRM("/opt/svc/bin/svc-ipsec")
+		for i := range 1000 {
+			name := spec.Name(fmt.Sprint("vpn", i))
+			w.bind(vpn(spec.PortID(name), name, spec.ContainerID(name)))
+		}
+		w.start(hourly)
+		w.untilSettled(10 * time.Minute)
+		w.after(2 * time.Second)
+		for i := range 1000 {
+			if name := spec.Name(fmt.Sprint("vpn", i)); !w.event(name) {
+				t.Fatalf("%s is not followed", name)
+			}
+		}
+		w.after(time.Minute)
+		for i := range 1000 {
+			if name := spec.Name(fmt.Sprint("vpn", i)); len(w.times(spec.Check, name)) != 1 {
+				t.Fatalf("%s had CHECK at %v", name, w.times(spec.Check, name))
+			}
+		}
+	})
+}

@@ -1,0 +1,82 @@
+package reconcile
+
+import (
+	"testing"
+	"time"
+)
+
+func TestWhenCHECKIsDueBecauseOfEvents(t *testing.T) {
+	begin := time.Now()
+	rows := []struct {
+		sentence string
+		do       func(p *eventPace, at func(seconds float64) time.Time)
+		want     float64 // seconds after the beginning; below zero: never
+	}{
+		{"without an event it is not due", func(*eventPace, func(float64) time.Time) {}, -1},
+		{"an event makes it due", func(p *eventPace, at func(float64) time.Time) { p.event(at(3)) }, 3},
+		{"a second event changes nothing", func(p *eventPace, at func(float64) time.Time) { p.event(at(3)); p.event(at(4)) }, 3},
+		{"a verb that begins answers for the events before it", func(p *eventPace, at func(float64) time.Time) {
+			p.event(at(3))
+			p.begin(at(4))
+			p.end(at(5))
+		}, -1},
+		{"an event during a verb makes it due a second after its end", func(p *eventPace, at func(float64) time.Time) {
+			p.begin(at(3))
+			p.event(at(4))
+			p.end(at(5))
+		}, 6},
+		{"an event soon after a verb makes it due a second after its end", func(p *eventPace, at func(float64) time.Time) {
+			p.begin(at(3))
+			p.end(at(5))
+			p.event(at(5.5))
+		}, 6},
+		{"an event later makes it due at once", func(p *eventPace, at func(float64) time.Time) {
+			p.begin(at(3))
+			p.end(at(5))
+			p.event(at(8))
+		}, 8},
+		{"after a minute of events it is due 10 s after the last one", func(p *eventPace, at func(float64) time.Time) {
+			checkAtEachDue(p, at, 78)
+		}, 80},
+		{"CHECKs at the interval leave the allowance whole", func(p *eventPace, at func(float64) time.Time) {
+			for i := range 1000 {
+				p.begin(at(float64(10 * i)))
+				p.end(at(float64(10*i) + 1))
+			}
+			p.event(at(20000))
+		}, 20000},
+		{"the allowance is whole again after ten minutes without events", func(p *eventPace, at func(float64) time.Time) {
+			checkAtEachDue(p, at, 68)
+			for i := range 10 {
+				p.event(at(700 + float64(i)))
+				p.begin(at(700 + float64(i)))
+				p.end(at(700 + float64(i)))
+			}
+			p.event(at(710))
+		}, 710},
+	}
+	for _, row := range rows {
+		t.Run(row.sentence, func(t *testing.T) {
+			p := new(eventPace)
+			row.do(p, func(seconds float64) time.Time { return begin.Add(time.Duration(seconds * float64(time.Second))) })
+			got := -1.0
+			if due := p.due(); !due.IsZero() {
+				got = due.Sub(begin).Seconds()
+			}
+			if got != row.want {
+				t.Errorf("due after %v s, want %v s", got, row.want)
+			}
+		})
+	}
+}
+
+// checkAtEachDue lets events come without end for some seconds, and a CHECK that takes no time each time that one is due.
+func checkAtEachDue(p *eventPace, at func(float64) time.Time, seconds float64) {
+	now := at(0)
+	for p.event(now); now.Before(at(seconds)); p.event(now) {
+		p.begin(now)
+		p.end(now)
+		p.event(now)
+		now = p.due()
+	}
+}

@@ -1,0 +1,104 @@
+#!/usr/bin/env bats
+# CHECK soon after the kernel's IPsec state (XFRM) of a container's network
+# namespace changed, for a plugin that asks for it in VERSION.
+
+load helpers
+
+# offers CHECK_ON makes the executable answer VERSION with this list.
+offers() {
+	mood VERSION "echo '{\"cniVersion\": \"1.1.0\", \"supportedVersions\": [\"1.1.0\"], \"serviceType\": \"ECHO\",
+		\"serviceVersion\": \"1.0.0\", \"contractVersion\": 1, \"reconfigure\": true, \"checkOn\": $1}'; exit"
+}
+
+# policy NAME VERB adds or deletes a policy in the namespace of a container.
+policy() { ip -n "$1" xfrm policy "$2" src 10.1.0.0/24 dst 10.2.0.0/24 dir out; }
+
+checks() { calls '.verb == "CHECK"' | jq -r .name | grep -cx "$1" || true; }
+checked_more() { [ "$(checks "$1")" -gt "$2" ]; }
+
+# subscriptions prints the groups of each XFRM socket in the namespace of a
+# container; the one with port id 0 is the kernel's own.
+subscriptions() {
+	ip netns exec "$1" awk '$2 == 6 && $3 != 0 { print $4 }' /proc/net/netlink
+}
+
+# supervisor_sockets counts the sockets of the supervisor.
+supervisor_sockets() {
+	find "/proc/$(supervisor_pid)/fd" -lname 'socket:*' | wc -l
+}
+
+@test "a change of the XFRM state leads to CHECK, for a plugin that asked for it" {
+	offers '["xfrm", "of a later supervisor"]'
+	want a
+	want b
+	start SVC_CHECK_INTERVAL=1h
+	eventually 10 runs a
+	eventually 10 runs b
+	eventually 5 logged 'unknown events in checkOn ignored.*of a later supervisor'
+	local a b
+	a=$(checks a) b=$(checks b)
+	policy a add
+	eventually 10 checked_more a "$a"
+	same "CHECKs of the other" "$b" "$(checks b)"
+
+	restart
+	eventually 10 runs a
+	eventually 10 test -n "$(subscriptions a)"
+	a=$(checks a)
+	policy a delete
+	eventually 10 checked_more a "$a"
+}
+
+@test "a plugin that did not ask for it gets no CHECK" {
+	want a
+	start SVC_CHECK_INTERVAL=1h
+	eventually 10 runs a
+	policy a add
+	sleep 3
+	same "CHECKs" 0 "$(checks a)"
+	same "subscriptions" "" "$(subscriptions a)"
+}
+
+@test "what CHECK reports after an event is published" {
+	offers '["xfrm"]'
+	want a
+	start SVC_CHECK_INTERVAL=1h
+	eventually 10 runs a
+	mood CHECK "echo '{\"code\": \"RUNNING\", \"connections\": [{\"id\": \"1\", \"name\": \"to-peer\", \"status\": \"DOWN\", \"reason\": \"no answer\"}]}'; exit"
+	policy a add
+	eventually 10 is "DOWN no answer" status c-a '.connections[0] | .status + " " + .reason'
+}
+
+@test "a stream of events leads to one CHECK per second at most" {
+	offers '["xfrm"]'
+	want a
+	start SVC_CHECK_INTERVAL=1h
+	eventually 10 runs a
+	local before began seconds
+	before=$(checks a) began=$SECONDS
+	while [ $((SECONDS - began)) -lt 6 ]; do
+		printf 'xfrm policy add src 10.%d.0.0/16 dst 10.200.0.0/24 dir out\n' {1..200}
+		printf 'xfrm policy delete src 10.%d.0.0/16 dst 10.200.0.0/24 dir out\n' {1..200}
+	done | ip -n a -force -batch - 2>/dev/null
+	sleep 2
+	seconds=$((SECONDS - began))
+	eventually 10 checked_more a "$before"
+	[ $(($(checks a) - before)) -le $((seconds + 1)) ] || { echo "$(checks a) CHECKs in $seconds s"; return 1; }
+}
+
+@test "the subscription ends before the namespace is removed" {
+	offers '["xfrm"]'
+	want a
+	start SVC_CHECK_INTERVAL=1h
+	eventually 10 runs a
+	[ -n "$(subscriptions a)" ]
+	# A veth shows when the kernel has removed the namespace: it goes with it.
+	# This one has no owner tag, so nothing else removes it.
+	ip link add events-veth type veth peer name inside netns a
+	local sockets
+	sockets=$(supervisor_sockets)
+	unbind p-a
+	eventually 10 gone a
+	eventually 10 not test -e /sys/class/net/events-veth
+	same "sockets" "$((sockets - 1))" "$(supervisor_sockets)"
+}
