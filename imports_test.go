@@ -79,7 +79,8 @@ var bans = []struct {
 	{"cmd/svc-supervisor/internal/reconcile", slices.Concat(dbus, netlink), "its tests have a world of files and fakes, with neither systemd nor kernel"},
 	{"cmd/svc-supervisor/internal/reconcile", clients, "it is handed the desired set, complete, and asks nobody for more"},
 
-	{"cmd/svc-ipsec/internal/push", []string{"os/exec", "context", unit, module + "cmd/svc-ipsec/internal/pluto"}, "the daemon waits for it: it can ask nobody, and wait for nothing"},
+	{"cmd/svc-ipsec/internal/mountview", slices.Concat(rooms, []string{"os/exec"}), "what runs in a view is not its concern"},
+	{"cmd/svc-ipsec/internal/launch", []string{unit, module + "cmd/svc-ipsec/internal/pluto", module + "cmd/svc-ipsec/internal/verb", module + "cmd/svc-ipsec/internal/container"}, "it runs as root beside files of the daemon: it reads none of them"},
 	{"cmd/svc-ipsec", []string{statedir, watch, module + "cmd/svc-supervisor"}, "any CNI runtime can drive it: it knows the contract, not the supervisor"},
 }
 
