@@ -13,9 +13,9 @@ import (
 	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
 
-	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/container"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/lookup"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/push"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/state"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/verb"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 	"github.com/svc-supervisor/svc-supervisor/pkg/unit"
@@ -47,7 +47,7 @@ func run() *types.Error {
 	if err != nil {
 		return types.NewError(types.ErrInternal, err.Error(), "")
 	}
-	executable := &verb.Executable{Bus: bus, Root: container.Root, Self: self, Out: os.Stdout, Log: logger(), LookUp: lookup.Host, Context: ctx}
+	executable := &verb.Executable{Bus: bus, Root: state.Root, Self: self, Out: os.Stdout, Log: logger(), LookUp: lookup.Host, Context: ctx}
 	return skel.PluginMainFuncsWithError(skel.CNIFuncs{
 		Add:    executable.Answering(spec.Add, executable.Add),
 		Check:  executable.Answering(spec.Check, executable.Check),

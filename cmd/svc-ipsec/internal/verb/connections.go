@@ -2,7 +2,6 @@ package verb
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,7 +9,6 @@ import (
 	"time"
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
-	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/container"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/link"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/pluto"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/push"
@@ -20,7 +18,6 @@ import (
 
 const (
 	nssTemplate  = ".nss-template"
-	refusedFile  = "refused.json"
 	answerPause  = 20 * time.Millisecond
 	answerWithin = 5 * time.Second
 	readyWithin  = 10 * time.Second // some thousand conns take half of it
@@ -270,22 +267,4 @@ func (c *change) stop(ctx context.Context, d *pluto.Daemon) error {
 		}
 	}
 	return nil
-}
-
-func (c *change) setRefusals() error {
-	text, err := json.Marshal(c.refused)
-	if err != nil {
-		return err
-	}
-	_, err = c.folder.Write(refusedFile, text)
-	return err
-}
-
-// refusals reads back which conns the daemon refused, and why.
-func refusals(f *container.Folder) map[string]string {
-	refused := map[string]string{}
-	if text, err := os.ReadFile(filepath.Join(f.Path, refusedFile)); err == nil {
-		_ = json.Unmarshal(text, &refused)
-	}
-	return refused
 }

@@ -8,10 +8,10 @@ import (
 	"time"
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
-	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/container"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/link"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/pluto"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/push"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/state"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
@@ -85,7 +85,7 @@ func (v *view) only(wanted []*config.Connection, loaded map[string]config.Networ
 }
 
 // health says how a container does. A tunnel that is not up is no failure of the container.
-func health(ctx context.Context, c *config.Configuration, d *pluto.Daemon, v *view, refused map[string]string, a *container.Attachment, why bool) *spec.Health {
+func health(ctx context.Context, c *config.Configuration, d *pluto.Daemon, v *view, refused map[string]string, a *state.Attachment, why bool) *spec.Health {
 	now := time.Now()
 	h := &spec.Health{Code: spec.Running, Again: soonest(nextLook(c.Found, now), nextTry(refused, c.Found.At, now))}
 	wanted := c.Wanted()
@@ -109,14 +109,14 @@ func health(ctx context.Context, c *config.Configuration, d *pluto.Daemon, v *vi
 	var reasons map[string]string
 	for i := range c.Connections {
 		connection := &c.Connections[i]
-		state := describe(connection, v, refused)
-		if state.Status == spec.Down && state.Reason == "" && why {
+		health := describe(connection, v, refused)
+		if health.Status == spec.Down && health.Reason == "" && why {
 			if reasons == nil {
 				reasons = d.Failures(ctx)
 			}
-			state.Reason = reasonOf(connection, reasons)
+			health.Reason = reasonOf(connection, reasons)
 		}
-		h.Connections = append(h.Connections, state)
+		h.Connections = append(h.Connections, health)
 	}
 	return h
 }
