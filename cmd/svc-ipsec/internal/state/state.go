@@ -45,7 +45,7 @@ type State struct {
 	// two connections cannot run at the same time, the one that was chosen stays, even if the daemon refused it, or if a later
 	// ADD failed after it had removed it from the daemon.
 	Chosen map[string]string `json:"chosen,omitempty"`
-	Retry  Retry             `json:"retry,omitzero"`
+	Retry  Retry             `json:"retry"`
 	// GuardRules is the guard that is in place, as text for nft. It is empty while the guard is being changed: if a verb is killed
 	// during the change, it is unknown which guard is in place.
 	GuardRules string `json:"guardRules,omitempty"`
@@ -82,9 +82,9 @@ type Libreswan struct {
 
 // Retry is the schedule by which connections that do not come up are initiated again.
 type Retry struct {
-	Changed time.Time     `json:"changed,omitzero"` // when conns were loaded last
-	Delay   time.Duration `json:"delay,omitempty"`  // between the last two attempts
-	Next    time.Time     `json:"next,omitzero"`
+	Changed time.Time     `json:"changed"` // when conns were loaded last
+	Delay   time.Duration `json:"delay"`   // between the last two attempts
+	Next    time.Time     `json:"next"`
 }
 
 // Load reads the state of the container, from state.json or, if there is none, from the files of release 0.1.0. It changes
