@@ -52,6 +52,10 @@ func (e *Executable) Add(args *skel.CmdArgs) error {
 	if err != nil {
 		return err
 	}
+	raw, err := state.Compact(args.StdinData)
+	if err != nil {
+		return err
+	}
 	tools, missing := pluto.FindTools()
 	if len(missing) > 0 {
 		return fail(spec.CodeNotAvailable, "add %s: missing on this host: %s", r.owner.Name, strings.Join(missing, ", "))
@@ -61,10 +65,7 @@ func (e *Executable) Add(args *skel.CmdArgs) error {
 		return err
 	}
 	defer folder.Close()
-	c := &change{Executable: e, request: r, folder: folder, recorded: new(state.State), tools: tools, refused: map[string]string{}}
-	if c.raw, err = state.Compact(args.StdinData); err != nil {
-		return err
-	}
+	c := &change{Executable: e, request: r, raw: raw, folder: folder, recorded: new(state.State), tools: tools, refused: map[string]string{}}
 	recorded, err := folder.Load()
 	if err != nil {
 		return err
@@ -208,7 +209,11 @@ func (c *change) begin() error {
 	if err != nil {
 		return err
 	}
-	c.attachment.Namespace, c.recorded.Attachment.Namespace = lasting, lasting
+	c.attachment.Namespace = lasting
+	if c.recorded.Attachment.Namespace == lasting {
+		return nil
+	}
+	c.recorded.Attachment.Namespace = lasting
 	return c.folder.Save(c.recorded)
 }
 

@@ -131,9 +131,11 @@ func (c *change) retryResting(ctx context.Context, d *pluto.Daemon, h *spec.Heal
 			return nil, err
 		}
 	}
-	c.recorded.Retry = state.Retry(r)
-	if err := c.folder.Save(c.recorded); err != nil {
-		return nil, err
+	if state.Retry(r) != c.recorded.Retry {
+		c.recorded.Retry = state.Retry(r)
+		if err := c.folder.Save(c.recorded); err != nil {
+			return nil, err
+		}
 	}
 	return r.wish(len(rest) > 0, unexplained(wanted, h), now), nil
 }

@@ -131,7 +131,7 @@ func (c *change) prune(ctx context.Context, d *pluto.Daemon) {
 	wanted, kept := c.wantedCredentials(), slices.Collect(maps.Keys(c.keptCertificates()))
 	err := d.Prune(ctx, wanted, kept)
 	if err == nil && len(wanted)+len(kept) == 0 {
-		c.recorded.PrivateKeys = false // written at the end: a killed verb leaves "may contain", which is true
+		c.recorded.PrivateKeys = false // saved by finish: if the verb is killed before, the next ADD prunes again
 	}
 	if err != nil {
 		c.Log.Warn("unused certificates stay in the key database", slog.String("container", string(c.request.owner.Name)), slog.Any("error", err))
