@@ -32,7 +32,7 @@ func TestAPairWithoutItsTagIsMadeAnewOrRemoved(t *testing.T) {
 	contains(t, "what is not ours", sh(t, "ip", "-n", c.name, "-br", "link"), "svc-outside", "svc0")
 }
 
-// A kill between the first word of whose the container is and the pin of its namespace.
+// A kill after the first write of state.json and before the pin of the namespace.
 func TestANamespaceThatWasNotPinnedIsPinnedByTheNextADD(t *testing.T) {
 	onGround(t)
 	c := newContainer(t, "vpn-unpinned")
@@ -52,8 +52,8 @@ func TestANamespaceThatWasNotPinnedIsPinnedByTheNextADD(t *testing.T) {
 	if err := os.MkdirAll(folder, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	attachment := fmt.Sprintf(`{"version":1,"network":"by-hand","containerId":"vpn-unpinned-id","interface":"svc0","namespace":%q,"inode":%d}`, c.namespace, inside.Ino)
-	if err := os.WriteFile(folder+"/attachment.json", []byte(attachment), 0o600); err != nil {
+	state := fmt.Sprintf(`{"version":2,"attachment":{"network":"by-hand","containerId":"vpn-unpinned-id","interface":"svc0","namespace":%q,"inode":%d}}`, c.namespace, inside.Ino)
+	if err := os.WriteFile(folder+"/state.json", []byte(state), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	c.must("ADD")

@@ -92,6 +92,10 @@ func (c *subject) conf() string {
 	return "{" + strings.Join(parts, ",") + "}"
 }
 
+func (c *subject) environment(verb string) []string {
+	return []string{"CNI_COMMAND=" + verb, "CNI_CONTAINERID=" + c.id, "CNI_NETNS=" + c.namespace, "CNI_IFNAME=" + c.iface, "CNI_PATH=/none", "PATH=" + os.Getenv("PATH"), "LC_ALL=C"}
+}
+
 // try runs a verb; a failure is its error object.
 func (c *subject) try(verb string) (*spec.Error, error) {
 	self, err := os.Executable()
@@ -99,7 +103,7 @@ func (c *subject) try(verb string) (*spec.Error, error) {
 		return nil, err
 	}
 	cmd := exec.Command(self)
-	cmd.Env = []string{"CNI_COMMAND=" + verb, "CNI_CONTAINERID=" + c.id, "CNI_NETNS=" + c.namespace, "CNI_IFNAME=" + c.iface, "CNI_PATH=/none", "PATH=" + os.Getenv("PATH"), "LC_ALL=C"}
+	cmd.Env = c.environment(verb)
 	cmd.Stdin = strings.NewReader(c.conf())
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
@@ -156,7 +160,7 @@ func (c *subject) gone() {
 		c.t.Errorf("the veth is left: %s", out)
 	}
 	if _, err := os.Stat("/run/svc-ipsec/" + c.name); err == nil {
-		c.t.Error("the state folder is left")
+		c.t.Error("the state directory is left")
 	}
 	if out := sh(c.t, "systemctl", "list-units", "--all", "--no-legend", "--plain", "svc-"+c.name+"*"); out != "" {
 		c.t.Errorf("a unit is left: %s", out)

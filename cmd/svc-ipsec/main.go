@@ -14,9 +14,9 @@ import (
 	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
 
-	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/container"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/launch"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/lookup"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/state"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/verb"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 	"github.com/svc-supervisor/svc-supervisor/pkg/unit"
@@ -71,7 +71,7 @@ func run() *types.Error {
 // executable is svc-ipsec on this host, without its connection to systemd.
 func executable(ctx context.Context) *verb.Executable {
 	log := logger()
-	return &verb.Executable{Root: container.Root, Out: os.Stdout, Log: log, LookUp: lookup.Host, Context: ctx, Users: userid.Host(log)}
+	return &verb.Executable{Root: state.Root, Out: os.Stdout, Log: log, LookUp: lookup.Host, Context: ctx, Users: userid.Host(log)}
 }
 
 // logger writes one line an event to stderr; who relays the lines puts the time to them.

@@ -191,12 +191,12 @@ func TestChainedAfterAnotherPluginTheInterfaceStays(t *testing.T) {
 	c.configuration = good
 	c.must("ADD")
 	// Of an ADD that is cut short nothing says which guard it has set.
-	matches, err := filepath.Glob("/run/svc-ipsec/*/attachment.json") // a name of its own, made of the ids
+	matches, err := filepath.Glob("/run/svc-ipsec/*/state.json") // a name of its own, made of the ids
 	if err != nil || len(matches) != 1 {
 		t.Fatal(matches, err)
 	}
-	attachment := matches[0]
-	written, err := os.ReadFile(attachment)
+	state := matches[0]
+	written, err := os.ReadFile(state)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -204,7 +204,7 @@ func TestChainedAfterAnotherPluginTheInterfaceStays(t *testing.T) {
 	if bytes.Equal(unsaid, written) {
 		t.Fatalf("no guard in %s", written)
 	}
-	if err := os.WriteFile(attachment, unsaid, 0o600); err != nil {
+	if err := os.WriteFile(state, unsaid, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	c.must("DEL")

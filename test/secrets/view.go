@@ -59,7 +59,8 @@ var holders = []struct {
 	take  func(*keys, []byte, string)
 }{
 	{"run/svc-ipsec/*/etc/ipsec.secrets", (*keys).fromSecrets},
-	{"run/svc-ipsec/*/conf.json", (*keys).fromRecord}, // of connections that are refused, too
+	{"run/svc-ipsec/*/state.json", (*keys).fromRecord}, // also the keys of refused connections
+	{"run/svc-ipsec/*/conf.json", (*keys).fromRecord},  // the same of release 0.1.0
 	{"var/lib/svc-supervisor/containers/*", (*keys).fromRecord},
 }
 

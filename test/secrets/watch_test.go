@@ -40,8 +40,9 @@ func TestWhatIsHeldByDesignIsLearntAndWhatIsShownIsSearched(t *testing.T) {
 	put(t, root+"/run/svc-ipsec/left/etc/ipsec.secrets", "%any @x : PSK 0x6b6579206f66206c69627265\n")
 	put(t, root+"/var/lib/svc-supervisor/containers/left.IPSEC", `{"conf":{"configuration":{"connections":[{"psk":"key of a record"}]}}}`)
 	// Of connections that are refused, which get into no other file.
-	put(t, root+"/run/svc-ipsec/right/conf.json", `{"configuration":{"connections":[{"id":"ok"},{"mtu":5,"psk":"key of a refused one"},
-		{"mtu":5,"pskBase64":"a2V5IGluIGJhc2U2NP8="},{"pskBase64":"no base64 at all"}]}}`)
+	put(t, root+"/run/svc-ipsec/right/state.json", `{"configuration":{"configuration":{"connections":[{"id":"ok"},{"mtu":5,"psk":"key of a refused one"},
+		{"mtu":5,"pskBase64":"a2V5IGluIGJhc2U2NP8="}]}}}`)
+	put(t, root+"/run/svc-ipsec/old/conf.json", `{"configuration":{"connections":[{"pskBase64":"no base64 at all"}]}}`)
 	put(t, root+"/run/svc-supervisor/status/containers/h1/left.json", `{"message":"key of a record"}`)
 	put(t, root+"/run/svc-supervisor/status/containers/h1/right.json", `{"message":"key of a refused one"}`)
 	put(t, root+"/run/systemd/transient/svc-right.service", "Description=key in base64\xff\n")

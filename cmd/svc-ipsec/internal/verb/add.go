@@ -2,19 +2,21 @@ package verb
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
+	"time"
 
 	"github.com/containernetworking/cni/pkg/skel"
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
-	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/container"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/credential"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/link"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/pluto"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/render"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/state"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
@@ -22,10 +24,12 @@ import (
 type change struct {
 	*Executable
 	request    *request
-	raw        []byte
-	folder     *container.Folder
-	before     *container.Attachment // nil: new
-	attachment container.Attachment
+	raw        json.RawMessage // as state.Compact returns it
+	folder     *state.Directory
+	recorded   *state.State      // what state.json holds, and what the next Save adds to it
+	before     *state.Attachment // of recorded; nil: the container is new
+	attachment state.Attachment
+	guardRules string // the guard that this ADD has set, or found in place
 	namespace  *link.Namespace
 	tools      pluto.Tools
 	plan       *link.Plan
@@ -37,7 +41,6 @@ type change struct {
 	view       *view             // of the daemon, if nothing was changed since it was asked
 	done       bool              // all is made and written down
 
-	last        config.Found // what the last good ADD found
 	credentials map[string]*credential.Credential
 }
 
@@ -49,18 +52,26 @@ func (e *Executable) Add(args *skel.CmdArgs) error {
 	if err != nil {
 		return err
 	}
+	raw, err := state.Compact(args.StdinData)
+	if err != nil {
+		return err
+	}
 	tools, missing := pluto.FindTools()
 	if len(missing) > 0 {
 		return fail(spec.CodeNotAvailable, "add %s: missing on this host: %s", r.owner.Name, strings.Join(missing, ", "))
 	}
-	folder, err := container.Open(ctx, e.Root, r.owner.Name, patience)
+	folder, err := state.Open(ctx, e.Root, r.owner.Name, patience)
 	if err != nil {
 		return err
 	}
 	defer folder.Close()
-	c := &change{Executable: e, request: r, raw: args.StdinData, folder: folder, tools: tools, refused: map[string]string{}}
-	if c.before, err = folder.Attachment(); err != nil {
+	c := &change{Executable: e, request: r, raw: raw, folder: folder, recorded: new(state.State), tools: tools, refused: map[string]string{}}
+	recorded, err := folder.Load()
+	if err != nil {
 		return err
+	}
+	if recorded != nil {
+		c.recorded, c.before = recorded, &recorded.Attachment
 	}
 	if err := c.fits(args.Netns); err != nil {
 		if c.before == nil {
@@ -93,7 +104,7 @@ func (e *Executable) Add(args *skel.CmdArgs) error {
 // fits says whether this ADD can be done at all, before anything is touched.
 func (c *change) fits(namespace string) error {
 	owner := c.request.owner
-	inode, err := container.Inode(namespace)
+	inode, err := state.Inode(namespace)
 	if err != nil {
 		return fail(spec.CodeEnvironment, "add %s: CNI_NETNS: %w", owner.Name, err)
 	}
@@ -125,28 +136,23 @@ func (c *change) fits(namespace string) error {
 			return fmt.Errorf("add %s: %w", owner.Name, err)
 		}
 	}
-	c.attachment = container.Attachment{Network: owner.Network, ContainerID: owner.ContainerID, Interface: c.request.iface,
-		Namespace: namespace, Inode: inode, Chained: c.request.chained, Bridge: c.request.bridge()}
-	if c.before != nil {
-		c.attachment.UserID, c.attachment.View = c.before.UserID, c.before.View
-		if container.Lasts(c.before.Namespace) {
-			c.attachment.Namespace = c.before.Namespace
-		}
+	if c.before != nil && state.Lasts(c.before.Namespace) {
+		namespace = c.before.Namespace
 	}
+	c.attachment = state.Attachment{Network: owner.Network, ContainerID: owner.ContainerID, Interface: c.request.iface,
+		Namespace: namespace, Inode: inode, Chained: c.request.chained, Bridge: c.request.bridge()}
 	return nil
 }
 
 func (c *change) run(ctx context.Context) error {
-	daemon := c.daemon(c.tools, c.request.owner, c.folder.Path, &c.attachment)
+	daemon := c.daemon(c.tools, c.request.owner, c.folder.Path, c.recorded)
 	loaded, err := daemon.Loaded()
 	if err != nil {
 		return err
 	}
-	if err := c.look(ctx); err != nil {
-		return err
-	}
+	c.look(ctx)
 	c.request.configuration.Loaded = networks(loaded)
-	c.request.configuration.Resolve(standing(loaded, ranLast(c.folder)))
+	c.request.configuration.Resolve(standing(loaded, c.recorded.Chosen))
 	if err := c.changeable(ctx, daemon, loaded); err != nil {
 		return err
 	}
@@ -179,56 +185,57 @@ func networks(loaded map[string][]byte) map[string]config.Networks {
 	return found
 }
 
-// begin writes whose the container is, before anything of it exists: DEL finds all of it by that.
+// begin writes whose the container is, before anything of it exists: DEL and GC find the container by that. With the
+// configuration, the ADD after one that was killed knows the addresses and routes that this one may have made. The files of
+// release 0.1.0 are replaced here.
 func (c *change) begin(ctx context.Context) error {
-	if c.before != nil {
-		if err := c.folder.Tidy(); err != nil {
-			return err
-		}
-	} else {
+	if c.before == nil {
 		if err := c.allocateUser(ctx); err != nil {
 			return err
 		}
-		if err := c.folder.SetAttachment(c.attachment); err != nil {
+		c.recorded.Attachment, c.recorded.Configuration = c.attachment, c.raw
+	}
+	if err := c.folder.Save(c.recorded); err != nil {
+		return err
+	}
+	if c.before != nil {
+		if err := c.folder.RemoveOld(); err != nil {
+			return err
+		}
+		if err := c.folder.Tidy(); err != nil {
 			return err
 		}
 	}
-	if err := c.folder.Share(c.attachment.UserID); err != nil {
-		return err
-	}
+	// The pin is made after the first write, and its path is written before anything uses it. If the verb is killed before the
+	// pin exists, the next ADD finds the path below /proc that it was given, and makes the pin.
 	lasting, err := c.folder.Lasting(c.attachment.Namespace)
 	if err != nil {
 		return err
 	}
 	c.attachment.Namespace = lasting
-	if c.before != nil { // a first ADD may have been cut short before it had a path that lasts
-		c.before.Namespace = lasting
-		return c.folder.SetAttachment(*c.before)
+	if c.recorded.Attachment.Namespace == lasting {
+		return nil
 	}
-	if err := c.folder.SetAttachment(c.attachment); err != nil {
-		return err
-	}
-	return c.folder.SetConf(c.raw)
+	c.recorded.Attachment.Namespace = lasting
+	return c.folder.Save(c.recorded)
 }
 
-// finish keeps what now is: CHECK compares with it.
+// finish writes the state that the container now has: CHECK compares with it.
 func (c *change) finish() error {
-	if err := c.setRefusals(); err != nil {
+	found := c.request.configuration.Found
+	if len(found.Names) == 0 && len(c.refused) == 0 {
+		found.At = time.Time{} // nothing depends on it, and an ADD that changes nothing writes nothing
+	}
+	done := *c.recorded
+	done.Attachment, done.Configuration, done.GuardRules = c.attachment, c.raw, c.guardRules
+	done.Found, done.Refused, done.Chosen = state.NewFound(found), c.refused, c.chosen()
+	if c.touched {
+		done.Retry = changedNow(time.Now())
+	}
+	if err := c.folder.Save(&done); err != nil {
 		return err
 	}
-	if err := c.setRan(); err != nil {
-		return err
-	}
-	if err := c.folder.SetAttachment(c.attachment); err != nil {
-		return err
-	}
-	if err := c.setFound(); err != nil {
-		return err
-	}
-	if err := c.folder.SetConf(c.raw); err != nil {
-		return err
-	}
-	c.done = true
+	c.recorded, c.done = &done, true
 	return nil
 }
 

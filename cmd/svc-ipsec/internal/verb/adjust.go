@@ -129,9 +129,8 @@ func (c *change) exchange(ctx context.Context, d *pluto.Daemon, build *pluto.Bui
 // word that it was refused. With the conns it has their keys.
 func (c *change) sameFiles(files map[string][]byte, specs []pluto.Spec) (refused map[string]string, same bool) {
 	refused = map[string]string{}
-	before, err := c.folder.Conf()
-	unedited := err == nil && bytes.Equal(before, c.raw)
-	said := refusals(c.folder)
+	unedited := bytes.Equal(c.recorded.Configuration, c.raw)
+	said := c.recorded.Refused
 	for _, s := range specs {
 		reason, no := said[s.Name]
 		if bytes.Equal(files[s.Name], s.Text) {

@@ -7,8 +7,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/container"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/pluto"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/state"
 )
 
 // talking is a daemon with the given status and traffic status; said is what it was told.
@@ -67,7 +67,7 @@ func TestATunnelWithoutItsIKESAIsNotUp(t *testing.T) {
 // The ADD before this one wrote the file of the keys, and failed before the daemon read it.
 func TestTheKeyOfAConnThatGoesIsForgotten(t *testing.T) {
 	d, said := talking(t, `"a-0-0":     oriented; my_ip=unset`, "")
-	c := &change{folder: &container.Folder{Path: d.Folder}, refused: map[string]string{}}
+	c := &change{folder: &state.Directory{Path: d.Folder}, recorded: new(state.State), refused: map[string]string{}}
 	var err error
 	if c.request, err = decode(ask(whole)); err != nil {
 		t.Fatal(err)

@@ -2,23 +2,19 @@ package verb
 
 import (
 	"context"
-	"encoding/json"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
-	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/container"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/pluto"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/state"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
 // A peer that refuses a Child SA is not asked again by the daemon: its IKE SA stands, and so it rests. So ADD asks for ADD
 // again, which initiates what rests, with a delay that doubles.
 const (
-	retryFile  = "retry.json"
 	firstRetry = 5 * time.Second
 	lastRetry  = 5 * time.Minute
 	// After a change the answer of the peer is looked for every lookAgain, for as long as settling: nothing else tells of one
@@ -27,19 +23,13 @@ const (
 	settling  = 10 * time.Second
 )
 
-// retry is what a container remembers of the tunnels that do not come up.
-type retry struct {
-	Changed time.Time     `json:"changed"` // when conns were loaded last
-	Delay   time.Duration `json:"delay"`   // between the last two times that what rests was initiated
-	Next    time.Time     `json:"next"`
-}
+// retry decides when connections that do not come up are initiated again.
+type retry state.Retry
 
-func readRetry(f *container.Folder, now time.Time) retry {
-	var r retry
-	if text, err := os.ReadFile(filepath.Join(f.Path, retryFile)); err == nil {
-		_ = json.Unmarshal(text, &r) // one that is damaged begins anew
-	}
-	if r.Changed.After(now) || r.Next.After(now.Add(lastRetry)) { // the clock was set back
+// readRetry returns the recorded schedule, or an empty one if the clock was set back since it was recorded.
+func readRetry(recorded state.Retry, now time.Time) retry {
+	r := retry(recorded)
+	if r.Changed.After(now) || r.Next.After(now.Add(lastRetry)) {
 		return retry{}
 	}
 	return r
@@ -117,19 +107,23 @@ func unexplained(wanted []*config.Connection, h *spec.Health) bool {
 	return false
 }
 
-// retryResting initiates what rests, if it is time to, and says when ADD should come again.
+// changedNow is the schedule after conns were loaded: they have just been initiated, or the daemon is about to initiate them.
+func changedNow(now time.Time) state.Retry {
+	return state.Retry{Changed: now, Next: now.Add(lookAgain)}
+}
+
+// retryResting initiates what rests, if it is time to, and says when ADD should come again. The schedule is written after the
+// attempt: if the verb is killed in between, the attempt is repeated.
 func (c *change) retryResting(ctx context.Context, d *pluto.Daemon, h *spec.Health, v *view) (*spec.Again, error) {
 	now := time.Now()
-	r := readRetry(c.folder, now)
-	before := r
+	r := readRetry(c.recorded.Retry, now)
 	wanted := c.request.configuration.Wanted()
 	rest := resting(carried(wanted), v)
 	if err := d.Terminate(ctx, v.orphans...); err != nil {
 		return nil, err
 	}
 	switch {
-	case c.touched: // what was loaded has just been initiated, or is about to be by the daemon itself
-		r = retry{Changed: now, Next: now.Add(lookAgain)}
+	case c.touched: // finish has recorded it
 	case len(rest) == 0:
 		r.Delay, r.Next = 0, time.Time{}
 	case r.due(now):
@@ -137,12 +131,9 @@ func (c *change) retryResting(ctx context.Context, d *pluto.Daemon, h *spec.Heal
 			return nil, err
 		}
 	}
-	if r != before {
-		text, err := json.Marshal(r)
-		if err != nil {
-			return nil, err
-		}
-		if _, err := c.folder.Write(retryFile, text); err != nil {
+	if state.Retry(r) != c.recorded.Retry {
+		c.recorded.Retry = state.Retry(r)
+		if err := c.folder.Save(c.recorded); err != nil {
 			return nil, err
 		}
 	}
@@ -150,9 +141,9 @@ func (c *change) retryResting(ctx context.Context, d *pluto.Daemon, h *spec.Heal
 }
 
 // wishOfCheck is what CHECK asks for: to have initiated what rests, when that is due. It initiates nothing itself.
-func wishOfCheck(f *container.Folder, wanted []*config.Connection, h *spec.Health, v *view) *spec.Again {
+func wishOfCheck(recorded state.Retry, wanted []*config.Connection, h *spec.Health, v *view) *spec.Again {
 	now := time.Now()
-	r := readRetry(f, now)
+	r := readRetry(recorded, now)
 	return r.wish(len(resting(carried(wanted), v)) > 0, unexplained(wanted, h), now)
 }
 

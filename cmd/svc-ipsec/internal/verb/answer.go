@@ -11,8 +11,8 @@ import (
 	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
 
-	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/container"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/link"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/state"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
@@ -45,7 +45,7 @@ func code(err error) uint {
 		return uint(own.code)
 	case errors.As(err, &fault):
 		return uint(spec.CodeConfiguration)
-	case errors.Is(err, container.ErrBusy):
+	case errors.Is(err, state.ErrBusy):
 		return uint(spec.CodeAgain)
 	case errors.Is(err, link.ErrHostNamespace):
 		return types.ErrInvalidNetNS

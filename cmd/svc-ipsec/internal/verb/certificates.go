@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"os"
 	"path"
 	"path/filepath"
 	"slices"
@@ -88,15 +87,14 @@ func (c *change) wantedCredentials() []*credential.Credential {
 	return list
 }
 
-// importedFile is there while the key database may hold a private key: whatever is cut short, the key is found again.
-const importedFile = "imported"
-
 // certify puts the credentials into the key database and takes the conns of those that it does not take out of specs. What
 // runs already, by its file, stays where the database cannot be read.
 func (c *change) certify(ctx context.Context, d *pluto.Daemon, specs []pluto.Spec, files map[string][]byte) ([]pluto.Spec, error) {
 	wanted, kept := c.wantedCredentials(), c.keptCertificates()
-	if len(wanted) > 0 {
-		if _, err := c.folder.Write(importedFile, nil); err != nil {
+	if len(wanted) > 0 && !c.recorded.PrivateKeys {
+		// If the verb is killed after the import, the next ADD removes the private keys that it does not need.
+		c.recorded.PrivateKeys = true
+		if err := c.folder.Save(c.recorded); err != nil {
 			return specs, err
 		}
 	}
@@ -127,13 +125,13 @@ func (c *change) certify(ctx context.Context, d *pluto.Daemon, specs []pluto.Spe
 
 // prune takes out of the key database what is no longer needed there. That it cannot costs no tunnel.
 func (c *change) prune(ctx context.Context, d *pluto.Daemon) {
-	if _, err := os.Stat(filepath.Join(c.folder.Path, importedFile)); err != nil || c.tools.Certutil == "" {
+	if !c.recorded.PrivateKeys || c.tools.Certutil == "" {
 		return
 	}
 	wanted, kept := c.wantedCredentials(), slices.Collect(maps.Keys(c.keptCertificates()))
 	err := d.Prune(ctx, wanted, kept)
 	if err == nil && len(wanted)+len(kept) == 0 {
-		err = c.folder.Delete(importedFile)
+		c.recorded.PrivateKeys = false // saved by finish: if the verb is killed before, the next ADD prunes again
 	}
 	if err != nil {
 		c.Log.Warn("unused certificates stay in the key database", slog.String("container", string(c.request.owner.Name)), slog.Any("error", err))

@@ -10,9 +10,9 @@ import (
 
 	"github.com/containernetworking/cni/pkg/skel"
 
-	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/container"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/link"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/pluto"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/state"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
@@ -28,7 +28,7 @@ func (e *Executable) Check(args *skel.CmdArgs) error {
 	if err != nil {
 		return err
 	}
-	folder, err := container.Find(ctx, e.Root, owner.Name, patience)
+	folder, err := state.Find(ctx, e.Root, owner.Name, patience)
 	if errors.Is(err, fs.ErrNotExist) {
 		return fail(spec.CodeUnknownContainer, "check %s: no such container", owner.Name)
 	}
@@ -43,36 +43,31 @@ func (e *Executable) Check(args *skel.CmdArgs) error {
 	return json.NewEncoder(e.Out).Encode(h)
 }
 
-func (e *Executable) check(ctx context.Context, args *skel.CmdArgs, owner spec.Owner, folder *container.Folder) (*spec.Health, error) {
-	a, err := folder.Attachment()
+func (e *Executable) check(ctx context.Context, args *skel.CmdArgs, owner spec.Owner, folder *state.Directory) (*spec.Health, error) {
+	recorded, err := folder.Load()
 	if err != nil {
 		return nil, err
 	}
-	if a == nil || a.Owner(owner.Name) != owner || a.Interface != args.IfName {
+	if recorded == nil || recorded.Attachment.Owner(owner.Name) != owner || recorded.Attachment.Interface != args.IfName {
 		return nil, fail(spec.CodeUnknownContainer, "the container of that name is not this one")
 	}
-	raw, err := folder.Conf()
-	if err == nil && raw == nil {
-		err = fmt.Errorf("configuration in %s: gone", folder.Path)
+	a := &recorded.Attachment
+	if recorded.Configuration == nil {
+		return nil, fmt.Errorf("configuration in %s: gone", folder.Path)
 	}
+	r, err := decode(&skel.CmdArgs{ContainerID: args.ContainerID, IfName: a.Interface, StdinData: recorded.Configuration})
 	if err != nil {
 		return nil, err
 	}
-	r, err := decode(&skel.CmdArgs{ContainerID: args.ContainerID, IfName: a.Interface, StdinData: raw})
-	if err != nil {
-		return nil, err
-	}
-	if r.configuration.Found, err = recallFound(folder); err != nil {
-		return nil, err
-	}
+	r.configuration.Found = recorded.Found.Config()
 	tools, _ := pluto.FindTools()
-	d := e.daemon(tools, owner, folder.Path, a)
+	d := e.daemon(tools, owner, folder.Path, recorded)
 	loaded, err := d.Loaded()
 	if err != nil {
 		return nil, err
 	}
 	r.configuration.Loaded = networks(loaded)
-	r.configuration.Resolve(stood(loaded, ranLast(folder)))
+	r.configuration.Resolve(stood(loaded, recorded.Chosen))
 	unguarded, err := e.checkNetwork(ctx, r, a, args.Netns, tools.NFT)
 	if err != nil {
 		return nil, err
@@ -86,15 +81,15 @@ func (e *Executable) check(ctx context.Context, args *skel.CmdArgs, owner spec.O
 		return nil, err
 	}
 	v.only(wanted, r.configuration.Loaded)
-	h := health(ctx, r.configuration, d, v, refusals(folder), a, true)
-	h.Again = soonest(unguarded, h.Again, wishOfCheck(folder, wanted, h, v))
+	h := health(ctx, r.configuration, d, v, recorded.Refused, recorded, true)
+	h.Again = soonest(unguarded, h.Again, wishOfCheck(recorded.Retry, wanted, h, v))
 	return h, nil
 }
 
 // checkNetwork compares the network with the plan; the wish is for a guard that ADD has to set again.
-func (e *Executable) checkNetwork(ctx context.Context, r *request, a *container.Attachment, path, nft string) (*spec.Again, error) {
+func (e *Executable) checkNetwork(ctx context.Context, r *request, a *state.Attachment, path, nft string) (*spec.Again, error) {
 	for _, p := range []string{a.Namespace, path} {
-		inode, err := container.Inode(p)
+		inode, err := state.Inode(p)
 		if err != nil {
 			return nil, err
 		}

@@ -2,7 +2,6 @@ package verb
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,7 +9,6 @@ import (
 	"time"
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
-	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/container"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/link"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/mountview"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/pluto"
@@ -21,7 +19,6 @@ import (
 
 const (
 	nssTemplate  = ".nss-template"
-	refusedFile  = "refused.json"
 	answerPause  = 20 * time.Millisecond
 	answerWithin = 5 * time.Second
 	readyWithin  = 10 * time.Second // some thousand conns take half of it
@@ -141,19 +138,23 @@ func mismatch(c *config.Connection, loaded pluto.Conn) string {
 
 // share gives the daemon that is about to be started its place and its user id.
 func (c *change) share(ctx context.Context, d *pluto.Daemon) (err error) {
-	if c.attachment.UserID == 0 { // a container of version 0.1.0, whose daemon ran as root
+	if c.recorded.UserID == 0 { // a container of release 0.1.0, whose daemon ran as root
 		if err := c.allocateUser(ctx); err != nil {
 			return err
 		}
 	}
-	if c.attachment.View, err = mountview.Ensure(ctx, c.Root, c.Self); err != nil {
+	if c.recorded.View, err = mountview.Ensure(ctx, c.Root, c.Self); err != nil {
 		return err
 	}
-	if err := c.folder.SetAttachment(c.attachment); err != nil {
+	if c.recorded.UserNamespace, err = ownedBy(c.attachment.Namespace, c.recorded.UserID); err != nil {
 		return err
 	}
-	d.Place = place(&c.attachment)
-	return c.folder.Share(c.attachment.UserID)
+	// Before the daemon exists, so that a CHECK after a killed ADD knows where the daemon runs.
+	if err := c.folder.Save(c.recorded); err != nil {
+		return err
+	}
+	d.Place = place(c.recorded)
+	return c.folder.Share(c.recorded.UserID)
 }
 
 // allocateUser chooses the user id of the container, the same again if it has one.
@@ -162,19 +163,19 @@ func (c *change) allocateUser(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("user id of the container: %w", err)
 	}
-	c.attachment.UserID = id
+	c.recorded.UserID = id
 	return nil
 }
 
-// owned reports whether the network namespace is owned by a user namespace of the container's user id.
-func owned(a *container.Attachment) (bool, error) {
-	namespace, err := os.Open(a.Namespace)
+// ownedBy reports whether the network namespace at path is owned by a user namespace of this user id.
+func ownedBy(path string, user uint32) (bool, error) {
+	namespace, err := os.Open(path)
 	if err != nil {
 		return false, err
 	}
 	defer namespace.Close()
 	owner, own, err := netns.UserOf(namespace)
-	return !own && owner == a.UserID, err
+	return !own && owner == user, err
 }
 
 // start starts a daemon with all conns on disk, as a restart by systemd finds them, and keeps those that it accepts.
@@ -202,13 +203,9 @@ func (c *change) start(ctx context.Context, d *pluto.Daemon, specs []pluto.Spec)
 			return err
 		}
 	}
-	owned, err := owned(&c.attachment)
-	if err != nil {
-		return err
-	}
 	c.touched = true
 	began := time.Now()
-	if err := d.Start(ctx, owned, len(specs)); err != nil {
+	if err := d.Start(ctx, c.recorded.UserNamespace, len(specs)); err != nil {
 		return err
 	}
 	if _, err := answers(ctx, d, nil); err != nil {
@@ -326,22 +323,4 @@ func (c *change) stop(ctx context.Context, d *pluto.Daemon) error {
 		}
 	}
 	return nil
-}
-
-func (c *change) setRefusals() error {
-	text, err := json.Marshal(c.refused)
-	if err != nil {
-		return err
-	}
-	_, err = c.folder.Write(refusedFile, text)
-	return err
-}
-
-// refusals reads back which conns the daemon refused, and why.
-func refusals(f *container.Folder) map[string]string {
-	refused := map[string]string{}
-	if text, err := os.ReadFile(filepath.Join(f.Path, refusedFile)); err == nil {
-		_ = json.Unmarshal(text, &refused)
-	}
-	return refused
 }

@@ -7,8 +7,8 @@ import (
 	"os/exec"
 	"strings"
 
-	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/container"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/pluto"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/state"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
@@ -26,8 +26,8 @@ func (e *Executable) Control(args []string) (status int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	a, err := container.Read(e.Root, name)
-	if err == nil && a == nil {
+	s, err := state.Read(e.Root, name)
+	if err == nil && s == nil {
 		err = fs.ErrNotExist
 	}
 	if errors.Is(err, fs.ErrNotExist) {
@@ -40,7 +40,7 @@ func (e *Executable) Control(args []string) (status int, err error) {
 	if tools.Whack == "" {
 		return 0, errors.New("missing on this host: whack (Libreswan)")
 	}
-	err = e.daemon(tools, a.Owner(name), e.Root+"/"+string(name), a).Control(whackOptions(args[1:]))
+	err = e.daemon(tools, s.Attachment.Owner(name), e.Root+"/"+string(name), s).Control(whackOptions(args[1:]))
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && exit.Exited() {
 		return exit.ExitCode(), nil

@@ -11,14 +11,15 @@ import (
 	"github.com/containernetworking/cni/pkg/skel"
 	"golang.org/x/sys/unix"
 
-	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/container"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/link"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/pluto"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/state"
 	"github.com/svc-supervisor/svc-supervisor/pkg/netns"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// Del removes a container. It needs no more than its name: everything else is in its folder, or on its parts.
+// Del removes a container. It needs no more than its name: everything else is in its directory, or on its parts. If the
+// state is damaged, or of a newer version, it removes the unit, the veth and the guard by name and owner tag, and the directory.
 func (e *Executable) Del(args *skel.CmdArgs) error {
 	ctx, cancel := e.budget(verbBudget)
 	defer cancel()
@@ -28,18 +29,24 @@ func (e *Executable) Del(args *skel.CmdArgs) error {
 		e.Log.Warn("nothing to remove under such a name", slog.Any("error", err))
 		return nil
 	}
-	folder, err := container.Open(ctx, e.Root, owner.Name, patience)
+	folder, err := state.Open(ctx, e.Root, owner.Name, patience)
 	if err != nil {
 		return err
 	}
 	defer folder.Close()
-	attachment, err := folder.Attachment()
+	recorded, err := folder.Load()
 	if err != nil {
-		e.Log.Warn("attachment damaged, going by the owner tags", slog.String("container", string(owner.Name)), slog.Any("error", err))
-		attachment = &container.Attachment{Network: owner.Network, ContainerID: owner.ContainerID}
+		e.Log.Warn("state damaged, removing what has the name and the owner tag", slog.String("container", string(owner.Name)), slog.Any("error", err))
+	}
+	var attachment *state.Attachment
+	switch {
+	case recorded != nil:
+		attachment = &recorded.Attachment
+	case err != nil:
+		attachment = &state.Attachment{Network: owner.Network, ContainerID: owner.ContainerID}
 	}
 	if attachment != nil && attachment.Network != owner.Network {
-		e.warnForeign(owner, "state folder", attachment.Network+":"+string(owner.Name)+":"+string(attachment.ContainerID))
+		e.warnForeign(owner, "state directory", attachment.Network+":"+string(owner.Name)+":"+string(attachment.ContainerID))
 		return nil
 	}
 	if attachment != nil && attachment.ContainerID != owner.ContainerID {
@@ -62,9 +69,9 @@ func (e *Executable) warnForeign(owner spec.Owner, what, tag string) {
 type removal struct {
 	*Executable
 	owner      spec.Owner
-	folder     *container.Folder
-	attachment *container.Attachment // nil: not known
-	namespace  string                // what the runtime named, if anything
+	folder     *state.Directory
+	attachment *state.Attachment // nil: not known
+	namespace  string            // what the runtime named, if anything
 	warned     bool
 	stopped    bool // a daemon of ours ran
 }
@@ -143,7 +150,7 @@ func (r *removal) inside(ctx context.Context) error {
 	path := r.namespace
 	if r.attachment != nil && r.attachment.Namespace != "" {
 		path = r.attachment.Namespace
-		if inode, err := container.Inode(path); err != nil || inode != r.attachment.Inode {
+		if inode, err := state.Inode(path); err != nil || inode != r.attachment.Inode {
 			return nil // the namespace is gone, or another has its path
 		}
 	}

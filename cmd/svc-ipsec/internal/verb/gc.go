@@ -10,7 +10,7 @@ import (
 
 	"github.com/containernetworking/cni/pkg/skel"
 
-	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/container"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/state"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
@@ -29,7 +29,7 @@ func (e *Executable) GC(args *skel.CmdArgs) error {
 	if conf.ValidAttachments == nil {
 		return nil
 	}
-	names, err := container.List(e.Root)
+	names, err := state.List(e.Root)
 	if err != nil {
 		return err
 	}
@@ -47,15 +47,19 @@ func (e *Executable) GC(args *skel.CmdArgs) error {
 }
 
 func (e *Executable) collect(ctx context.Context, name spec.Name, network string, valid []spec.Attachment) error {
-	folder, err := container.Find(ctx, e.Root, name, gcPatience)
+	folder, err := state.Find(ctx, e.Root, name, gcPatience)
 	if err != nil {
 		return nil // gone, or at work
 	}
 	defer folder.Close()
-	a, err := folder.Attachment()
-	if err != nil || a == nil || a.Network != network {
+	recorded, err := folder.Load()
+	if recorded == nil || recorded.Attachment.Network != network {
+		if err != nil {
+			e.Log.Warn("state unreadable, container not removed", slog.String("container", string(name)), slog.Any("error", err))
+		}
 		return nil // not known to be of this network
 	}
+	a := &recorded.Attachment
 	if slices.Contains(valid, spec.Attachment{ContainerID: a.ContainerID, IfName: a.Interface}) {
 		return nil
 	}

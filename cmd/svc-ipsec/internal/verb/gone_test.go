@@ -8,18 +8,18 @@ import (
 
 	"github.com/containernetworking/cni/pkg/skel"
 
-	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/container"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/state"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
 func TestWhatIsGoneIsNamed(t *testing.T) {
 	owner := spec.Owner{Network: "n", Name: "vpn-gone", ContainerID: "c"}
-	folder, err := container.Open(context.Background(), filepath.Join(t.TempDir(), "svc-ipsec"), owner.Name, time.Second)
+	folder, err := state.Open(context.Background(), filepath.Join(t.TempDir(), "svc-ipsec"), owner.Name, time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer folder.Close()
-	if err := folder.SetAttachment(container.Attachment{Network: "n", ContainerID: "c", Interface: "svc0"}); err != nil {
+	if err := folder.Save(&state.State{Attachment: state.Attachment{Network: "n", ContainerID: "c", Interface: "svc0"}}); err != nil {
 		t.Fatal(err)
 	}
 	_, err = new(Executable).check(context.Background(), &skel.CmdArgs{ContainerID: "c", IfName: "svc0"}, owner, folder)

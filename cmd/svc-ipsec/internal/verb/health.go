@@ -8,9 +8,9 @@ import (
 	"time"
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
-	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/container"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/link"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/pluto"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/state"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
@@ -103,7 +103,7 @@ func (v *view) only(wanted []*config.Connection, loaded map[string]config.Networ
 }
 
 // health says how a container does. A tunnel that is not up is no failure of the container.
-func health(ctx context.Context, c *config.Configuration, d *pluto.Daemon, v *view, refused map[string]string, a *container.Attachment, why bool) *spec.Health {
+func health(ctx context.Context, c *config.Configuration, d *pluto.Daemon, v *view, refused map[string]string, s *state.State, why bool) *spec.Health {
 	now := time.Now()
 	h := &spec.Health{Code: spec.Running, Again: soonest(nextLook(c.Found, now), nextTry(refused, c.Found.At, now))}
 	wanted := c.Wanted()
@@ -112,13 +112,14 @@ func health(ctx context.Context, c *config.Configuration, d *pluto.Daemon, v *vi
 		messages = append(messages, idle(c))
 	} else {
 		messages = append(messages, lacks(wanted)...)
+		messages = append(messages, lessIsolated(s, d.Owner.Name)...)
 	}
 	messages = append(messages, lastKnown(c.Found)...)
-	switch a.Guard {
+	switch s.Attachment.Guard {
 	case link.GuardPolicies:
 		messages = append(messages, "nftables cannot guard against packets in clear here: XFRM policies do")
 	case link.GuardNone:
-		messages = append(messages, "packets for peers leave in clear while a tunnel is down: "+a.GuardReason)
+		messages = append(messages, "packets for peers leave in clear while a tunnel is down: "+s.Attachment.GuardReason)
 	}
 	if v.build != nil {
 		messages = append(messages, outdated(v.build, d.Owner.Name))
@@ -127,14 +128,14 @@ func health(ctx context.Context, c *config.Configuration, d *pluto.Daemon, v *vi
 	var reasons map[string]string
 	for i := range c.Connections {
 		connection := &c.Connections[i]
-		state := describe(connection, v, refused)
-		if state.Status == spec.Down && state.Reason == "" && why {
+		health := describe(connection, v, refused)
+		if health.Status == spec.Down && health.Reason == "" && why {
 			if reasons == nil {
 				reasons = d.Failures(ctx)
 			}
-			state.Reason = reasonOf(connection, reasons)
+			health.Reason = reasonOf(connection, reasons)
 		}
-		h.Connections = append(h.Connections, state)
+		h.Connections = append(h.Connections, health)
 	}
 	return h
 }
@@ -162,6 +163,17 @@ func idle(c *config.Configuration) string {
 	default:
 		return saysAllRefused
 	}
+}
+
+// lessIsolated says which protection the daemon does not have (see SECURITY.md).
+func lessIsolated(s *state.State, name spec.Name) []string {
+	switch {
+	case s.View == "":
+		return []string{fmt.Sprintf("the daemon was started by svc-ipsec 0.1.0 and runs as root: svc-supervisor restart %s gives it a user of its own, its tunnels are down meanwhile", name)}
+	case !s.UserNamespace:
+		return []string{"the daemon has CAP_NET_ADMIN on the host, because no user namespace of its own owns the network namespace"}
+	}
+	return nil
 }
 
 // lacks says what the kernel cannot carry of what is wanted.

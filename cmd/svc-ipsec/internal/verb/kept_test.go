@@ -17,8 +17,8 @@ import (
 	"time"
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
-	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/container"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/pluto"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/state"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
@@ -129,7 +129,6 @@ func TestACertificateThatCannotBeReadIsTheLastOneUntilItExpires(t *testing.T) {
 }
 
 func TestWhatIsKeptIsSaidAndKeptAgain(t *testing.T) {
-	folder := &container.Folder{Path: t.TempDir()}
 	files := config.CertificateFiles{Certificate: "/c", PrivateKey: "/k", CA: "/a"}
 	found := config.Found{
 		Names: map[string]config.Name{"b.example": {Address: netip.MustParseAddr("192.0.2.1"), Fault: "no answer from DNS"}, "a.example": {Fault: "no such host"}},
@@ -144,12 +143,17 @@ func TestWhatIsKeptIsSaidAndKeptAgain(t *testing.T) {
 	if got := lastKnown(found); !slices.Equal(got, want) {
 		t.Errorf("got %q", got)
 	}
-	c := &change{folder: folder, request: &request{configuration: &config.Configuration{Found: found}}}
-	if err := c.setFound(); err != nil {
+	folder := &state.Directory{Path: t.TempDir()}
+	recorded := &state.State{Attachment: state.Attachment{Network: "n", ContainerID: "c"}, Found: state.NewFound(found)}
+	if err := folder.Save(recorded); err != nil {
 		t.Fatal(err)
 	}
-	again, err := recallFound(folder)
-	if err != nil || !slices.Equal(lastKnown(again), want) || again.Certificates[files] != found.Certificates[files] || string(again.Files["/k\n"].Content.Reveal()) != "secret-of-test" {
-		t.Errorf("%v: %+v", err, again)
+	recorded, err := folder.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := recorded.Found.Config()
+	if !slices.Equal(lastKnown(again), want) || again.Certificates[files] != found.Certificates[files] || string(again.Files["/k\n"].Content.Reveal()) != "secret-of-test" {
+		t.Errorf("got %+v", again)
 	}
 }

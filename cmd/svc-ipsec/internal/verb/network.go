@@ -1,11 +1,8 @@
 package verb
 
 import (
-	"bytes"
 	"context"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"slices"
 
 	"github.com/containernetworking/cni/pkg/skel"
@@ -53,7 +50,7 @@ func (c *change) network(ctx context.Context) error {
 // the one that is about to be moved to the host.
 func (c *change) interfaces(ctx context.Context) error {
 	owner := c.request.owner
-	if c.before != nil && c.before.UserID != 0 {
+	if c.before != nil && c.recorded.UserID != 0 {
 		held, err := link.Held(owner)
 		if err != nil {
 			return err
@@ -80,26 +77,28 @@ func (c *change) bothGuards() link.Guard {
 	return both
 }
 
-// guardFile holds the guard that stands, and is not there while it is changed: after a kill in between nobody knows.
-const guardFile = "guard.nft"
-
 // guarded says whether the wanted guard stands already; if so it is the one that this ADD goes on with.
 func (c *change) guarded(ctx context.Context) bool {
-	stands, err := os.ReadFile(filepath.Join(c.folder.Path, guardFile))
-	if c.before == nil || err != nil || !bytes.Equal(stands, c.plan.Guard.Rules()) {
+	rules := string(c.plan.Guard.Rules())
+	if c.before == nil || c.recorded.GuardRules != rules {
 		return false
 	}
 	if set, err := c.namespace.GuardSet(ctx, c.tools.NFT, c.before.Guard); err != nil || !set {
 		return false
 	}
-	c.attachment.Guard, c.attachment.GuardReason = c.before.Guard, c.before.GuardReason
+	c.attachment.Guard, c.attachment.GuardReason, c.guardRules = c.before.Guard, c.before.GuardReason, rules
 	return true
 }
 
 // guard puts the guard in place. Where none can be, the tunnels work all the same and the container's health says so.
 func (c *change) guard(ctx context.Context, g link.Guard) error {
-	if err := c.folder.Delete(guardFile); err != nil {
-		return err
+	// If the verb is killed after nft and before the end, the next ADD must not take the recorded guard for the one in place: with
+	// the configuration edited back in between, it would leave the networks of a peer unguarded.
+	if c.recorded.GuardRules != "" {
+		c.recorded.GuardRules = ""
+		if err := c.folder.Save(c.recorded); err != nil {
+			return err
+		}
 	}
 	c.attachment.Guard, c.attachment.GuardReason = c.namespace.SetGuard(ctx, c.tools.NFT, g)
 	if reason := c.attachment.GuardReason; reason != "" {
@@ -110,8 +109,8 @@ func (c *change) guard(ctx context.Context, g link.Guard) error {
 		c.Log.Warn(does,
 			slog.String("container", string(c.request.owner.Name)), slog.String("reason", reason))
 	}
-	_, err := c.folder.Write(guardFile, g.Rules())
-	return err
+	c.guardRules = string(g.Rules())
+	return nil
 }
 
 func (c *change) checkGiven() error {
@@ -130,16 +129,12 @@ func (c *change) oldPlan(loaded map[string][]byte) *link.Plan {
 	if c.before == nil {
 		return nil
 	}
-	raw, err := c.folder.Conf()
-	if err != nil || raw == nil {
-		return nil
-	}
-	old, err := decode(&skel.CmdArgs{ContainerID: string(c.before.ContainerID), IfName: c.before.Interface, StdinData: raw})
+	old, err := decode(&skel.CmdArgs{ContainerID: string(c.before.ContainerID), IfName: c.before.Interface, StdinData: c.recorded.Configuration})
 	if err != nil {
 		return nil
 	}
-	old.configuration.Found, old.configuration.Loaded = c.last, networks(loaded)
-	old.configuration.Resolve(stood(loaded, ranLast(c.folder)))
+	old.configuration.Found, old.configuration.Loaded = c.recorded.Found.Config(), networks(loaded)
+	old.configuration.Resolve(stood(loaded, c.recorded.Chosen))
 	plan, err := old.plan()
 	if err != nil {
 		return nil
@@ -172,6 +167,6 @@ func (c *change) restoreNetwork(ctx context.Context) error {
 	if err := c.guard(ctx, c.old.Guard); err != nil {
 		return err
 	}
-	c.before.Guard, c.before.GuardReason = c.attachment.Guard, c.attachment.GuardReason
-	return c.folder.SetAttachment(*c.before)
+	c.before.Guard, c.before.GuardReason, c.recorded.GuardRules = c.attachment.Guard, c.attachment.GuardReason, c.guardRules
+	return c.folder.Save(c.recorded)
 }

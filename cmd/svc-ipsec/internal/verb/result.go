@@ -18,14 +18,14 @@ func (c *change) print(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d, wanted := c.daemon(c.tools, c.request.owner, c.folder.Path, &c.attachment), c.request.configuration.Wanted()
+	d, wanted := c.daemon(c.tools, c.request.owner, c.folder.Path, c.recorded), c.request.configuration.Wanted()
 	v := c.view
 	if v == nil {
 		if v, err = see(ctx, wanted, d, c.attachment.Namespace); err != nil {
 			return err
 		}
 	}
-	h := health(ctx, c.request.configuration, d, v, c.refused, &c.attachment, c.before != nil)
+	h := health(ctx, c.request.configuration, d, v, c.refused, c.recorded, c.before != nil)
 	retried, err := c.retryResting(ctx, d, h, v)
 	if err != nil {
 		return err

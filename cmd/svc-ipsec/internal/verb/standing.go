@@ -2,43 +2,22 @@ package verb
 
 import (
 	"bytes"
-	"encoding/json"
 	"maps"
-	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
-	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/container"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/render"
 )
 
-// ranFile keeps which connections the last good ADD chose to run, by their places in its document. Of two that cannot run
-// beside each other the same one stays, though the daemon refused it, or a later ADD got no further than to take it out.
-const ranFile = "ran.json"
-
-func (c *change) setRan() error {
-	ran := map[string]string{}
+// chosen returns the connections that this ADD chose to run, in the form of state.State.
+func (c *change) chosen() map[string]string {
+	chosen := map[string]string{}
 	for _, connection := range c.request.configuration.Wanted() {
-		ran[connection.Place()] = connection.Alias()
+		chosen[connection.Place()] = connection.Alias()
 	}
-	text, err := json.Marshal(ran)
-	if err != nil {
-		return err
-	}
-	_, err = c.folder.Write(ranFile, text)
-	return err
-}
-
-// ranLast reads that back; nothing, if an older version made the container.
-func ranLast(f *container.Folder) map[string]string {
-	ran := map[string]string{}
-	if text, err := os.ReadFile(filepath.Join(f.Path, ranFile)); err == nil {
-		_ = json.Unmarshal(text, &ran)
-	}
-	return ran
+	return chosen
 }
 
 // standing tells of each connection that ADD is given whether it runs already, and whether as it is wanted.

@@ -5,7 +5,6 @@ import (
 	"testing"
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
-	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/container"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/render"
 )
 
@@ -32,8 +31,7 @@ func TestTheSameOneOfTwoStaysWhateverBecameOfItsConns(t *testing.T) {
 		}
 	}
 	before, edited := strings.Replace(a, "%s", "", 1), strings.Replace(a, "%s", `,"mtu":1400,"ikePolicy":{"pfs":"group15"}`, 1)
-	f := &container.Folder{Path: t.TempDir()}
-	c := &change{folder: f, request: &request{configuration: read(before)}}
+	c := &change{request: &request{configuration: read(before)}}
 	c.request.configuration.Resolve(nil)
 	loaded := map[string][]byte{}
 	for _, connection := range c.request.configuration.Wanted() {
@@ -44,21 +42,19 @@ func TestTheSameOneOfTwoStaysWhateverBecameOfItsConns(t *testing.T) {
 
 	// An older version wrote down no choice: what is loaded tells.
 	next := read(b, edited)
-	next.Resolve(standing(loaded, ranLast(f)))
+	next.Resolve(standing(loaded, nil))
 	runs("ADD after an older version", next, "a")
 	last := read(b, before)
-	last.Resolve(stood(loaded, ranLast(f)))
+	last.Resolve(stood(loaded, nil))
 	runs("CHECK after an older version", last, "a")
 
 	// The daemon refuses a's new form.
 	c.request.configuration = next
-	if err := c.setRan(); err != nil {
-		t.Fatal(err)
-	}
+	chosen := c.chosen()
 	none := map[string][]byte{}
 	for _, verb := range []func(map[string][]byte, map[string]string) func(*config.Connection) config.Standing{standing, stood} {
 		again := read(b, edited)
-		again.Resolve(verb(none, ranLast(f)))
+		again.Resolve(verb(none, chosen))
 		runs("after a refusal", again, "a")
 	}
 
@@ -69,12 +65,12 @@ func TestTheSameOneOfTwoStaysWhateverBecameOfItsConns(t *testing.T) {
 		none[pair.Conn] = render.Conn(&alone.Connections[0], pair)
 	}
 	again := read(b, edited)
-	again.Resolve(stood(none, ranLast(f)))
+	again.Resolve(stood(none, chosen))
 	runs("CHECK after an ADD that failed", again, "a")
 
 	// Two of one id: the place tells which.
 	twice := read(strings.Replace(b, `"b"`, `"a"`, 1), edited)
-	twice.Resolve(stood(none, ranLast(f)))
+	twice.Resolve(stood(none, chosen))
 	if twice.Connections[0].Refused == nil || twice.Connections[1].Refused != nil {
 		t.Errorf("of one id: %v, %v", twice.Connections[0].Refused, twice.Connections[1].Refused)
 	}

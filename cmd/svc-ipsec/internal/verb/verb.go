@@ -13,9 +13,9 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/container"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/lookup"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/pluto"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/state"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 	"github.com/svc-supervisor/svc-supervisor/pkg/unit"
 )
@@ -55,16 +55,16 @@ type Users interface {
 }
 
 // daemon is the daemon of a container.
-func (e *Executable) daemon(tools pluto.Tools, owner spec.Owner, folder string, a *container.Attachment) *pluto.Daemon {
-	return &pluto.Daemon{Tools: tools, Bus: e.Bus, Owner: owner, Folder: folder, Place: place(a)}
+func (e *Executable) daemon(tools pluto.Tools, owner spec.Owner, folder string, s *state.State) *pluto.Daemon {
+	return &pluto.Daemon{Tools: tools, Bus: e.Bus, Owner: owner, Folder: folder, Place: place(s)}
 }
 
 // place is where the daemon that was started last runs.
-func place(a *container.Attachment) pluto.Place {
-	if a.View == "" {
+func place(s *state.State) pluto.Place {
+	if s.View == "" {
 		return pluto.Place{}
 	}
-	return pluto.Place{User: a.UserID, View: a.View, Namespace: a.Namespace}
+	return pluto.Place{User: s.UserID, View: s.View, Namespace: s.Attachment.Namespace}
 }
 
 func (e *Executable) budget(limit time.Duration) (context.Context, context.CancelFunc) {

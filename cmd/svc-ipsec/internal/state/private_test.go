@@ -1,4 +1,4 @@
-package container
+package state
 
 import (
 	"context"
@@ -83,25 +83,29 @@ func TestNothingIsOpenToOthersEvenBeforeItIsWritten(t *testing.T) {
 	}
 	defer f.Close()
 	if events := inRoot(); !slices.Equal(events, []string{"other created"}) {
-		t.Errorf("a container's folder: %q", events)
+		t.Errorf("a container's directory: %q", events)
 	}
 
 	inFolder := watch(t, f.Path)
 	if err := f.SharedDir("etc"); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"conf.json", "conf.json", "etc/ipsec.secrets"} {
+	for _, name := range []string{stateFile, stateFile, "etc/ipsec.secrets"} {
 		if _, err := f.Write(name, []byte("a key in "+name+time.Now().String())); err != nil {
 			t.Fatal(err)
 		}
 	}
-	written := []string{"aside created", "aside written", "conf.json moved here"}
+	written := []string{"aside created", "aside written", "state.json moved here"}
 	if events := inFolder(); !slices.Equal(events, slices.Concat([]string{"etc created"}, written, written)) {
 		t.Errorf("in it: %q", events)
 	}
 	err = filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
 		info, statErr := entry.Info()
-		if err = errors.Join(err, statErr); err == nil && info.Mode().Perm() != map[bool]fs.FileMode{true: 0o700, false: 0o600}[entry.IsDir()] {
+		want := map[bool]fs.FileMode{true: 0o700, false: 0o600}[entry.IsDir()]
+		if path == root {
+			want = rootMode
+		}
+		if err = errors.Join(err, statErr); err == nil && info.Mode().Perm() != want {
 			t.Errorf("%s has mode %v", path, info.Mode())
 		}
 		return err

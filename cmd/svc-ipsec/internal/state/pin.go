@@ -1,4 +1,4 @@
-package container
+package state
 
 import (
 	"errors"
@@ -16,9 +16,10 @@ const (
 	nsfsMagic = 0x6e736673 // NSFS_MAGIC, linux/magic.h
 )
 
-var volatile = regexp.MustCompile(`^/proc/[^/]+/(task/[^/]+/)?ns/`)
+var processPath = regexp.MustCompile(`^/proc/[^/]+/(task/[^/]+/)?ns/`)
 
-// Inode identifies the namespace at path. A file that is no namespace, as a removed one leaves behind, is an error.
+// Inode identifies the namespace at path. It is an error if the file is no namespace: a removed namespace can leave a plain
+// file behind.
 func Inode(path string) (uint64, error) {
 	var fs unix.Statfs_t
 	if err := unix.Statfs(path, &fs); err != nil {
@@ -34,16 +35,17 @@ func Inode(path string) (uint64, error) {
 	return stat.Ino, nil
 }
 
-// Lasts says whether a path of a namespace outlives a process. A process's own path may name another namespace when the
-// process id is used again (containernetworking/plugins issue 714).
-func Lasts(path string) bool { return !volatile.MatchString(path) }
+// Lasts reports whether the path of a namespace stays valid when a process ends. The path below /proc of a process may name
+// another namespace once the process id is used again (containernetworking/plugins issue 714).
+func Lasts(path string) bool { return !processPath.MatchString(path) }
 
-// Lasting returns a path of the namespace that outlives a process: the given one, or a pin.
-func (f *Folder) Lasting(path string) (string, error) {
+// Lasting returns a path of the namespace that stays valid when a process ends: the given path, or the path of a bind mount
+// of the namespace in the container's directory, which it creates.
+func (d *Directory) Lasting(path string) (string, error) {
 	if Lasts(path) {
 		return path, nil
 	}
-	pin := filepath.Join(f.Path, pinFile)
+	pin := filepath.Join(d.Path, pinFile)
 	inode, err := Inode(path)
 	if err != nil {
 		return "", err
@@ -51,7 +53,7 @@ func (f *Folder) Lasting(path string) (string, error) {
 	if pinned, err := Inode(pin); err == nil && pinned == inode {
 		return pin, nil
 	}
-	if err := f.Unpin(); err != nil {
+	if err := d.Unpin(); err != nil {
 		return "", err
 	}
 	file, err := os.OpenFile(pin, os.O_CREATE|os.O_RDONLY, 0o600)
@@ -65,13 +67,13 @@ func (f *Folder) Lasting(path string) (string, error) {
 	return pin, nil
 }
 
-// Unpin lets a pinned namespace go.
-func (f *Folder) Unpin() error {
-	pin := filepath.Join(f.Path, pinFile)
+// Unpin removes the bind mount that Lasting created, if there is one.
+func (d *Directory) Unpin() error {
+	pin := filepath.Join(d.Path, pinFile)
 	for {
 		err := unix.Unmount(pin, unix.MNT_DETACH)
 		if err == nil {
-			continue // mounted more than once
+			continue // it may have been mounted more than once
 		}
 		if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) {
 			break

@@ -1,4 +1,4 @@
-package container
+package state
 
 import (
 	"context"
@@ -16,7 +16,7 @@ func root(t *testing.T) string {
 	return filepath.Join(t.TempDir(), "svc-ipsec")
 }
 
-func TestOneVerbAtATimeIsAtWorkAndNothingIsLeftBehind(t *testing.T) {
+func TestOneVerbAtATimeHoldsTheLockAndNothingIsLeftBehind(t *testing.T) {
 	dir := root(t)
 	var inside, most, done int
 	var mu sync.Mutex
@@ -54,7 +54,7 @@ func TestOneVerbAtATimeIsAtWorkAndNothingIsLeftBehind(t *testing.T) {
 	}
 }
 
-func TestALockThatIsHeldIsWaitedForNoLongerThanAsked(t *testing.T) {
+func TestWaitingForALockEndsInTime(t *testing.T) {
 	dir := root(t)
 	f, err := Open(context.Background(), dir, "vpn", time.Second)
 	if err != nil {
@@ -74,7 +74,7 @@ func TestALockThatIsHeldIsWaitedForNoLongerThanAsked(t *testing.T) {
 	}
 }
 
-func TestAFolderThatOthersCouldWriteIsRefused(t *testing.T) {
+func TestADirectoryThatOthersCanWriteIsRefused(t *testing.T) {
 	dir := root(t)
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
@@ -83,14 +83,14 @@ func TestAFolderThatOthersCouldWriteIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := Open(context.Background(), dir, "vpn", time.Second); err == nil {
-		t.Error("a folder that everybody can write was taken")
+		t.Error("a directory that everybody can write was used")
 	}
 	link := filepath.Join(t.TempDir(), "link")
 	if err := os.Symlink(t.TempDir(), link); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := Open(context.Background(), link, "vpn", time.Second); err == nil {
-		t.Error("a link was taken")
+		t.Error("a link was used")
 	}
 	dir = root(t)
 	if err := os.Mkdir(dir, 0o700); err != nil {
@@ -100,7 +100,7 @@ func TestAFolderThatOthersCouldWriteIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := Open(context.Background(), dir, "vpn", time.Second); err == nil {
-		t.Error("a link in the place of a container's folder was taken")
+		t.Error("a link in the place of a container's directory was used")
 	}
 }
 
@@ -126,31 +126,7 @@ func TestFilesArePrivateAndWhole(t *testing.T) {
 	}
 }
 
-func TestWhoseAContainerIsSurvivesAndANewerFormatIsRefused(t *testing.T) {
-	f, err := Open(context.Background(), root(t), "vpn", time.Second)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if a, err := f.Attachment(); a != nil || err != nil {
-		t.Errorf("got %v %v", a, err)
-	}
-	want := Attachment{Version: 1, Network: "n", ContainerID: "c", Interface: "svc0", Namespace: "/run/netns/vpn", Inode: 7, Bridge: "b"}
-	if err := f.SetAttachment(want); err != nil {
-		t.Fatal(err)
-	}
-	if a, err := f.Attachment(); err != nil || *a != want {
-		t.Errorf("got %v %v", a, err)
-	}
-	if _, err := f.Write(attachmentFile, []byte(`{"version":2}`)); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := f.Attachment(); err == nil {
-		t.Error("a newer format was read")
-	}
-}
-
-func TestWhatAVerbThatWasKilledLeftIsTidiedUp(t *testing.T) {
+func TestUnfinishedFilesOfAKilledVerbAreRemoved(t *testing.T) {
 	f, err := Open(context.Background(), root(t), "vpn", time.Second)
 	if err != nil {
 		t.Fatal(err)

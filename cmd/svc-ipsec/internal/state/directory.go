@@ -1,0 +1,172 @@
+// Package state keeps what svc-ipsec must remember of a container between two verbs: one directory per container below
+// /run/svc-ipsec, with the file state.json and the files of the daemon in it.
+//
+// A container's directory exists as long as anything of the container may exist. One verb at a time works on a container:
+// the lock is on the directory itself, so no lock file is left when the directory is removed. A file has its final mode
+// before the first byte is written to it, and is complete when it has its name. /run is a tmpfs: a reboot removes the
+// directories together with the containers.
+//
+// Reading order: directory.go (the lock), state.go (state.json), found.go (one section of it), old.go (the files of
+// release 0.1.0), files.go (writing), pin.go (bind mounts of network namespaces).
+package state
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+)
+
+// Root is the parent of the containers' directories.
+const Root = "/run/svc-ipsec"
+
+// rootMode lets the users of containers reach their own directory by its name, and list none.
+const rootMode = 0o711
+
+// ErrBusy is returned when another verb held the lock of the container during the whole time that was allowed for waiting.
+var ErrBusy = errors.New("another verb is at work on it")
+
+// lockPause is the time between two attempts to take the lock.
+const lockPause = 10 * time.Millisecond
+
+// Directory is the locked directory of one container.
+type Directory struct {
+	Path string
+	Name spec.Name
+	file *os.File
+	user uint32 // see Share
+}
+
+// Open locks the directory of a container and creates it if it does not exist. It waits for the lock at most for patience.
+func Open(ctx context.Context, root string, name spec.Name, patience time.Duration) (*Directory, error) {
+	if err := makeRoot(root); err != nil {
+		return nil, err
+	}
+	return open(ctx, root, name, patience, true)
+}
+
+// Find locks the directory of a container. If there is none, the error is fs.ErrNotExist.
+func Find(ctx context.Context, root string, name spec.Name, patience time.Duration) (*Directory, error) {
+	return open(ctx, root, name, patience, false)
+}
+
+func makeRoot(root string) error {
+	if err := os.Mkdir(root, rootMode); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("create state directory: %w", err)
+	}
+	// A directory of another user, or a link to one, could give our files to that user.
+	info, err := os.Lstat(root)
+	if err != nil {
+		return fmt.Errorf("create state directory: %w", err)
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if !info.IsDir() || info.Mode().Perm()&0o022 != 0 || !ok || int(stat.Uid) != os.Geteuid() {
+		return fmt.Errorf("state directory %s must be a directory that belongs to this user and that nobody else can write", root)
+	}
+	if info.Mode().Perm() != rootMode { // 0700, of release 0.1.0 or by the umask
+		if err := os.Chmod(root, rootMode); err != nil {
+			return fmt.Errorf("create state directory: %w", err)
+		}
+	}
+	return nil
+}
+
+func open(ctx context.Context, root string, name spec.Name, patience time.Duration, create bool) (*Directory, error) {
+	path := filepath.Join(root, string(name))
+	deadline := time.Now().Add(patience)
+	for {
+		file, err := tryLock(path, create)
+		if err != nil {
+			return nil, fmt.Errorf("lock %s: %w", path, err)
+		}
+		if file != nil {
+			return &Directory{Path: path, Name: name, file: file}, nil
+		}
+		if time.Now().After(deadline) {
+			return nil, fmt.Errorf("lock %s: %w", path, ErrBusy)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("lock %s: %w", path, ctx.Err())
+		case <-time.After(lockPause):
+		}
+	}
+}
+
+// tryLock returns nil and no error if another process holds the lock, or if the directory was removed while its lock was
+// taken.
+func tryLock(path string, create bool) (*os.File, error) {
+	if create {
+		if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+			return nil, err
+		}
+	}
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if errors.Is(err, unix.ENOENT) && create {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	file := os.NewFile(uintptr(fd), path)
+	err = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
+	if err == nil {
+		var locked, named unix.Stat_t
+		if unix.Fstat(fd, &locked) == nil && unix.Lstat(path, &named) == nil && locked.Ino == named.Ino && locked.Dev == named.Dev {
+			return file, nil
+		}
+	}
+	_ = file.Close()
+	if err != nil && !errors.Is(err, unix.EWOULDBLOCK) {
+		return nil, err
+	}
+	return nil, nil
+}
+
+// Read is Load without the lock, for programs that only look at a container.
+func Read(root string, name spec.Name) (*State, error) {
+	return (&Directory{Path: filepath.Join(root, string(name)), Name: name}).Load()
+}
+
+// Close releases the lock.
+func (d *Directory) Close() { _ = d.file.Close() }
+
+// Remove removes the directory with everything in it. The lock is held until Close.
+func (d *Directory) Remove() error {
+	if err := d.Unpin(); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(d.Path); err != nil {
+		return fmt.Errorf("remove state directory: %w", err)
+	}
+	return nil
+}
+
+// RemoveIfEmpty removes a directory that Open has just created.
+func (d *Directory) RemoveIfEmpty() { _ = os.Remove(d.Path) }
+
+// List returns the names of the containers that have a directory.
+func List(root string) ([]spec.Name, error) {
+	entries, err := os.ReadDir(root)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list state directories: %w", err)
+	}
+	var names []spec.Name
+	for _, entry := range entries {
+		if name, err := spec.ParseName("name", entry.Name()); err == nil && entry.IsDir() {
+			names = append(names, name)
+		}
+	}
+	return names, nil
+}

@@ -1,0 +1,70 @@
+package state
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// unfinished is the prefix of the name of a file that is being written.
+const unfinished = ".new-"
+
+// Tidy removes the files that a killed verb had begun to write. They can contain secrets.
+func (d *Directory) Tidy() error {
+	for _, pattern := range []string{unfinished + "*", filepath.Join("*", unfinished+"*")} {
+		left, err := filepath.Glob(filepath.Join(d.Path, pattern))
+		for _, path := range left {
+			err = errors.Join(err, os.RemoveAll(path))
+		}
+		if err != nil {
+			return fmt.Errorf("remove unfinished files: %w", err)
+		}
+	}
+	return nil
+}
+
+// Write replaces a file as a whole and reports whether its content was different before. Only the owner can read the file.
+// There is no fsync, because the directory is in memory.
+func (d *Directory) Write(name string, content []byte) (changed bool, err error) {
+	return d.write(name, content, 0)
+}
+
+// write writes the content beside the file and renames it. A group other than 0 can read the file (mode 0640).
+func (d *Directory) write(name string, content []byte, group uint32) (changed bool, err error) {
+	path := filepath.Join(d.Path, name)
+	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, content) && hasGroup(path, group) {
+		return false, nil
+	}
+	aside, err := os.CreateTemp(filepath.Dir(path), unfinished)
+	if err != nil {
+		return false, fmt.Errorf("write %s: %w", name, err)
+	}
+	defer func() { _ = os.Remove(aside.Name()) }()
+	if group != 0 { // os.CreateTemp creates with mode 0600; the file is still empty
+		err = errors.Join(aside.Chown(0, int(group)), aside.Chmod(0o640))
+	}
+	if err == nil {
+		_, err = aside.Write(content)
+	}
+	if closeErr := aside.Close(); err == nil {
+		err = closeErr
+	}
+	if err == nil {
+		err = os.Rename(aside.Name(), path)
+	}
+	if err != nil {
+		return false, fmt.Errorf("write %s: %w", name, err)
+	}
+	return true, nil
+}
+
+// Delete removes a file. A file that does not exist is no error.
+func (d *Directory) Delete(name string) error {
+	if err := os.Remove(filepath.Join(d.Path, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove %s: %w", name, err)
+	}
+	return nil
+}

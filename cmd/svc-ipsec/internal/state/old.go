@@ -1,0 +1,103 @@
+package state
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// The files of release 0.1.0, which had one file for each section of state.json. They are read only if there is no
+// state.json. ADD writes state.json before it removes the first of them, so a crash at any point of the migration leaves
+// either all of these files or a state.json.
+const (
+	oldAttachment = "attachment.json"
+	oldConf       = "conf.json"
+	oldFound      = "found.json"
+	oldRefused    = "refused.json"
+	oldRan        = "ran.json"
+	oldRetry      = "retry.json"
+	oldGuard      = "guard.nft"
+	oldImported   = "imported"
+)
+
+// oldFiles is in the order of removal. Without the first file, release 0.1.0 would take none of the others for its own.
+var oldFiles = []string{oldAttachment, oldConf, oldFound, oldRefused, oldRan, oldRetry, oldGuard, oldImported}
+
+// oldVersion is the format of attachment.json and of found.json. The other files had no version.
+const oldVersion = 1
+
+// RemoveOld removes the files of release 0.1.0. The caller has written state.json.
+func (d *Directory) RemoveOld() error {
+	for _, name := range oldFiles {
+		if err := d.Delete(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// loadOld is Load for the files of release 0.1.0.
+func (d *Directory) loadOld() (*State, error) {
+	text, err := os.ReadFile(filepath.Join(d.Path, oldAttachment))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	s := new(State)
+	if err == nil {
+		err = decodeOld(text, &s.Attachment)
+	}
+	if err == nil {
+		err = s.Attachment.check()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read %s of %s: %w", oldAttachment, d.Name, err)
+	}
+	if err := d.loadOldFound(&s.Found); err != nil {
+		return &State{Attachment: s.Attachment}, fmt.Errorf("read %s of %s: %w", oldFound, d.Name, err)
+	}
+	if text, err := os.ReadFile(filepath.Join(d.Path, oldConf)); err == nil {
+		s.Configuration, _ = Compact(text) // CHECK fails without it; ADD brings a new one
+	}
+	// The container works without these files, so a damaged one counts as missing.
+	s.Refused = loadOptional[map[string]string](d, oldRefused)
+	s.Chosen = loadOptional[map[string]string](d, oldRan)
+	s.Retry = loadOptional[Retry](d, oldRetry)
+	if rules, err := os.ReadFile(filepath.Join(d.Path, oldGuard)); err == nil {
+		s.GuardRules = string(rules)
+	}
+	if _, err := os.Lstat(filepath.Join(d.Path, oldImported)); err == nil {
+		s.PrivateKeys = true
+	}
+	return s, nil
+}
+
+func (d *Directory) loadOldFound(found *Found) error {
+	text, err := os.ReadFile(filepath.Join(d.Path, oldFound))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // the first ADD was cut short
+	}
+	if err != nil {
+		return err
+	}
+	return decodeOld(text, found)
+}
+
+func decodeOld(text []byte, into any) error {
+	if err := checkVersion(text, 0, oldVersion); err != nil {
+		return err
+	}
+	return json.Unmarshal(text, into)
+}
+
+// loadOptional decodes a file that may be missing or damaged. In both cases the result is the zero value.
+func loadOptional[T any](d *Directory, name string) T {
+	var value, none T
+	text, err := os.ReadFile(filepath.Join(d.Path, name))
+	if err != nil || json.Unmarshal(text, &value) != nil {
+		return none
+	}
+	return value
+}
