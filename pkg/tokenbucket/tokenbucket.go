@@ -1,4 +1,5 @@
-// Package tokenbucket limits how often an event may happen. A bucket has no clock and no goroutine: the caller passes the time.
+// Package tokenbucket limits how often an event may happen. A bucket has no clock and no goroutine: the caller
+// passes the time.
 package tokenbucket
 
 import "time"
@@ -14,8 +15,8 @@ type Bucket struct {
 	full time.Time // when all tokens are back
 }
 
-// Take takes a token for an event at the time now. It returns false if the bucket is empty: the event is above the limit.
-// The limit may differ from call to call.
+// Take takes a token for an event at the time now. It returns false if the bucket is empty: the event is above the
+// limit. The limit may differ from call to call.
 func (b *Bucket) Take(limit Limit, now time.Time) bool {
 	full := b.full
 	if full.Before(now) {

@@ -44,10 +44,10 @@ func TestBucketIsFullAgainWhenAllTokensAreBack(t *testing.T) {
 	}
 	bucket.Take(limit, start)
 	bucket.Take(limit, start)
-	if bucket.Full(start.Add(1900*time.Millisecond)) {
+	if bucket.Full(start.Add(1900 * time.Millisecond)) {
 		t.Error("a bucket is full before its last token is back")
 	}
-	if !bucket.Full(start.Add(2*time.Second)) {
+	if !bucket.Full(start.Add(2 * time.Second)) {
 		t.Error("a bucket is not full after its last token is back")
 	}
 }

@@ -33,7 +33,7 @@ func TestTheUnitOfTheSenderDecides(t *testing.T) {
 			"the unit of another container, with the user id of the container", "svc-grd1.service", "svc-echo.slice",
 			[]string{fmt.Sprintf("%s=%d", sendAs, containerUID)}, "vpn1", "has the user id of vpn1",
 		},
-		{"a unit of no container in the slice", "grd-helper.service", "svc-echo.slice", nil, "grd1", "in no unit of a container"},
+		{"a unit of no container in the slice", "grd-helper.service", "svc-echo.slice", nil, "grd1", "in no unit"},
 		{"the unit of another container, outside its slice", "svc-grd1.service", "system.slice", nil, "grd2", other},
 		{"a service of a plugin", "grd-helper.service", "system.slice", nil, "grd1", ""},
 	}

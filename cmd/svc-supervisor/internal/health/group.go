@@ -34,9 +34,9 @@ func groupOf(text string) group {
 	return g
 }
 
-// unitIn returns the container whose unit is the first in a path. A process can make control groups of any name below its
-// own unit, so what follows the first does not count. The slice of the unit does not count either: a daemon that a plugin
-// started in another slice is a daemon of its container all the same.
+// unitIn returns the container whose unit is the first in a path. A process can make control groups of any name
+// below its own unit, so what follows the first does not count. The slice of the unit does not count either: a
+// daemon that a plugin started in another slice is a daemon of its container all the same.
 func unitIn(path []string) spec.Name {
 	for _, element := range path {
 		if name, ok := spec.UnitOwner(element); ok {

@@ -1,12 +1,12 @@
-// Package health receives pushed health: datagrams on a socket that root alone can open, one health object of the contract
-// each (docs/executables.md).
+// Package health receives pushed health: datagrams on a socket that root alone can open, one health object of the
+// contract each (docs/executables.md).
 //
-// A datagram is accepted for the sender's own container only, and at a limited rate for each container. What is refused or
-// dropped is counted and logged once a minute. The package does not know which containers exist; the receiver of the accepted
-// objects decides what follows. A datagram that is lost is made good by the next CHECK.
+// A datagram is accepted for the sender's own container only, and at a limited rate for each container. What is
+// refused or dropped is counted and logged once a minute. The package does not know which containers exist; the
+// receiver of the accepted objects decides what follows. A datagram that is lost is made good by the next CHECK.
 //
-// Senders do not wait for the supervisor. The kernel queues as many datagrams as net.unix.max_dgram_qlen allows (10, or
-// what systemd made of it: 512).
+// Senders do not wait for the supervisor. The kernel queues as many datagrams as net.unix.max_dgram_qlen allows
+// (10, or what systemd made of it: 512).
 package health
 
 import (
@@ -29,8 +29,8 @@ const link = "health.sock"
 // UserIDs returns the container that a user id belongs to, and false for an id that belongs to no container.
 type UserIDs func(uid uint32) (spec.Name, bool)
 
-// Serve passes every health object that is accepted to receive, one after the other, until ctx ends. The directory of the
-// socket stays: containers of version 0.1.0 have it in their view of the file system.
+// Serve passes every health object that is accepted to receive, one after the other, until ctx ends. The directory
+// of the socket stays: containers of version 0.1.0 have it in their view of the file system.
 func Serve(ctx context.Context, runDir string, receive func(*spec.Health), userIDs UserIDs, log *slog.Logger) (
 	wait func() error, err error,
 ) {
@@ -53,7 +53,8 @@ func Serve(ctx context.Context, runDir string, receive func(*spec.Health), userI
 	}, nil
 }
 
-// listen makes the socket under another name, restricts it to root, and renames it. The directory is restricted before.
+// listen makes the socket under another name, restricts it to root, and renames it. The directory is restricted
+// before.
 func listen(runDir string) (*net.UnixConn, error) {
 	folder := filepath.Join(runDir, filepath.Base(spec.HealthFolder))
 	if err := os.MkdirAll(runDir, 0o755); err != nil {
@@ -116,8 +117,8 @@ func (s *server) run() error {
 	}
 }
 
-// take accepts a datagram or refuses it. Nothing of the datagram of a container's daemon is parsed before the sender is
-// known and within its rate. Of a sender that may report for every container the name is needed first.
+// take accepts a datagram or refuses it. Nothing of the datagram of a container's daemon is parsed before the
+// sender is known and within its rate. Of a sender that may report for every container the name is needed first.
 func (s *server) take(datagram []byte, from sender, now time.Time) {
 	allowed, err := s.scopeOf(from)
 	if err != nil {

@@ -220,7 +220,8 @@ func TestDatagramsThatAreNoHealthAreRefusedAndCounted(t *testing.T) {
 		t.Errorf("received %+v and %d more", h, len(s.received))
 	}
 	lines := s.lines(refused)
-	if len(lines) != 2 || !strings.Contains(lines[0], "count=1\n") || !strings.Contains(lines[1], fmt.Sprintf("count=%d\n", len(bad)-1)) {
+	rest := fmt.Sprintf("count=%d\n", len(bad)-1)
+	if len(lines) != 2 || !strings.Contains(lines[0], "count=1\n") || !strings.Contains(lines[1], rest) {
 		t.Errorf("logged %q", lines)
 	}
 }
@@ -364,8 +365,9 @@ func TestFilesThatASenderPassesDoNotStayOpen(t *testing.T) {
 	for range 50 {
 		rights := unix.UnixRights(int(os.Stderr.Fd()), int(os.Stderr.Fd()))
 		var sendErr error
-		if err := raw.Control(func(fd uintptr) { sendErr = unix.Sendmsg(int(fd), []byte(good), rights, nil, 0) }); err != nil || sendErr != nil {
-			t.Fatal(err, sendErr)
+		err := raw.Control(func(fd uintptr) { sendErr = unix.Sendmsg(int(fd), []byte(good), rights, nil, 0) })
+		if err := errors.Join(err, sendErr); err != nil {
+			t.Fatal(err)
 		}
 		s.next()
 	}
@@ -431,7 +433,8 @@ func TestRefusalsAreLoggedAtOnceAndThenOnceAMinuteWithTheirCount(t *testing.T) {
 	for i := range 1000 {
 		r.add(key, "vpn1", errRate, start.Add(time.Duration(i)*time.Millisecond))
 	}
-	if text := log.String(); strings.Count(text, "\n") != 1 || !strings.Contains(text, "container=vpn1") || !strings.Contains(text, "count=1\n") {
+	text := log.String()
+	if strings.Count(text, "\n") != 1 || !strings.Contains(text, "container=vpn1") || !strings.Contains(text, "count=1\n") {
 		t.Errorf("in the first second: logged %s", text)
 	}
 	r.add(refusal{"vpn2", dropped}, "vpn2", errRate, start)
@@ -465,17 +468,21 @@ func TestWhoASenderMayReportFor(t *testing.T) {
 		refused  bool
 	}{
 		{"root in a unit: its container", 0, "", process{groups: inUnit}, scope{name: "vpn1"}, false},
-		{"root in a unit that is exiting: its container", 0, "", process{groups: inUnit, exiting: true}, scope{name: "vpn1"}, false},
+		{"root in a unit that is exiting: its container", 0, "", process{groups: inUnit, exiting: true},
+			scope{name: "vpn1"}, false},
 		{"root in the slice and in no unit: none", 0, "", process{groups: inSlice}, scope{}, true},
 		{"root elsewhere: every container", 0, "", process{groups: outside}, scope{every: true}, false},
-		{"root in the root of a hierarchy, exiting: none", 0, "", process{groups: "1:name=systemd:/\n", exiting: true}, scope{}, true},
+		{"root in the root of a hierarchy, exiting: none", 0, "", process{groups: "1:name=systemd:/\n", exiting: true},
+			scope{}, true},
 		{"a user id of a container in its unit", 7, "vpn1", process{groups: inUnit}, scope{name: "vpn1"}, false},
 		{"a user id of a container in the unit of another", 7, "vpn2", process{groups: inUnit}, scope{}, true},
 		{"a user id of a container in no unit", 7, "vpn2", process{groups: outside}, scope{name: "vpn2"}, false},
 		{"a user id of no container in a unit", 7, "", process{groups: inUnit}, scope{}, true},
 		{"a user id of no container elsewhere", 7, "", process{groups: outside}, scope{}, true},
-		{"a process that was started before the datagram was sent", 0, "", process{groups: inUnit, started: sent}, scope{name: "vpn1"}, false},
-		{"a process that got the pid after the datagram was sent", 0, "", process{groups: inUnit, started: sent + tick}, scope{}, true},
+		{"a process that was started before the datagram was sent", 0, "", process{groups: inUnit, started: sent},
+			scope{name: "vpn1"}, false},
+		{"a process that got the pid after the datagram was sent", 0, "", process{groups: inUnit, started: sent + tick},
+			scope{}, true},
 	}
 	for _, row := range rows {
 		got, err := decide(sender{pid: 1, uid: row.uid, at: sent}, row.owner, row.process)
@@ -486,23 +493,24 @@ func TestWhoASenderMayReportFor(t *testing.T) {
 }
 
 func TestTheControlGroupNamesTheContainer(t *testing.T) {
+	const unit = "/svc.slice/svc-ipsec.slice/svc-vpn1.service"
 	rows := []struct {
 		sentence, text string
 		want           group
 	}{
-		{"version 2", "0::/svc.slice/svc-ipsec.slice/svc-vpn1.service\n", group{"vpn1", true}},
+		{"version 2", "0::" + unit + "\n", group{"vpn1", true}},
 		{"a further unit", "0::/svc.slice/svc-ipsec.slice/svc-vpn1:dns.service\n", group{"vpn1", true}},
-		{"hybrid", "12:pids:/svc.slice/x\n1:name=systemd:/svc.slice/svc-ipsec.slice/svc-vpn1.service\n0::/svc.slice/svc-ipsec.slice/svc-vpn1.service\n", group{"vpn1", true}},
-		{"hybrid, with systemd in version 1 alone", "1:name=systemd:/svc.slice/svc-ipsec.slice/svc-vpn1.service\n0::/\n", group{"vpn1", true}},
-		{"hybrid, exiting", "1:name=systemd:/\n0::/svc.slice/svc-ipsec.slice/svc-vpn1.service\n", group{"vpn1", true}},
-		{"a controller of version 1 does not count", "4:memory:/svc.slice/svc-ipsec.slice/svc-vpn1.service\n0::/init.scope\n", group{}},
-		{"below a unit", "0::/svc.slice/svc-ipsec.slice/svc-vpn1.service/.control\n", group{"vpn1", true}},
-		{"a group below a unit that is named as another unit", "0::/svc.slice/svc-ipsec.slice/svc-vpn1.service/svc-vpn2.service\n", group{"vpn1", true}},
-		{"below a group above systemd's", "0::/docker/1/svc.slice/svc-ipsec.slice/svc-vpn1.service\n", group{"vpn1", true}},
+		{"hybrid", "12:pids:/svc.slice/x\n1:name=systemd:" + unit + "\n0::" + unit + "\n", group{"vpn1", true}},
+		{"hybrid, with systemd in version 1 alone", "1:name=systemd:" + unit + "\n0::/\n", group{"vpn1", true}},
+		{"hybrid, exiting", "1:name=systemd:/\n0::" + unit + "\n", group{"vpn1", true}},
+		{"a controller of version 1 does not count", "4:memory:" + unit + "\n0::/init.scope\n", group{}},
+		{"below a unit", "0::" + unit + "/.control\n", group{"vpn1", true}},
+		{"a group below a unit that is named as another unit", "0::" + unit + "/svc-vpn2.service\n", group{"vpn1", true}},
+		{"below a group above systemd's", "0::/docker/1" + unit + "\n", group{"vpn1", true}},
 		{"a unit outside the slice", "0::/system.slice/svc-vpn1.service\n", group{"vpn1", false}},
 		{"the supervisor's own unit", "0::/system.slice/svc-supervisor.service\n", group{}},
 		{"the slice alone", "0::/svc.slice/svc-ipsec.slice\n", group{"", true}},
-		{"a unit of a name that no container can have", "0::/svc.slice/svc-ipsec.slice/svc-a-name-that-is-too-long.service\n", group{"", true}},
+		{"a unit whose name no container can have", "0::/svc.slice/svc-ipsec.slice/svc-an-overlong-name.service\n", group{"", true}},
 		{"no control group", "", group{}},
 	}
 	for _, row := range rows {

@@ -21,8 +21,8 @@ type process struct {
 // tick is the unit of time in /proc/<pid>/stat. USER_HZ is 100 on every architecture that Go has for Linux.
 const tick = 10 * time.Millisecond
 
-// findProcess reads the process that has a pid now. Its files are read below one open directory: that of a process that has
-// ended has no files, also when its pid is in use again. So all values are of one process.
+// findProcess reads the process that has a pid now. Its files are read below one open directory: that of a process
+// that has ended has no files, also when its pid is in use again. So all values are of one process.
 func findProcess(pid int) (process, error) {
 	if pid <= 0 {
 		return process{}, errors.New("the sender is not visible in the supervisor's pid namespace")
@@ -56,8 +56,8 @@ func goneOr(err error) error {
 // pfExiting is PF_EXITING of the kernel's task flags: set before a process leaves its control groups.
 const pfExiting = 0x4
 
-// parseStat reads the fields of proc_pid_stat(5) behind the name of the program, which may hold anything: state is the
-// third, flags the ninth, starttime the 22nd.
+// parseStat reads the fields of proc_pid_stat(5) behind the name of the program, which may hold anything: state is
+// the third, flags the ninth, starttime the 22nd.
 func parseStat(stat string) (process, error) {
 	fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
 	if len(fields) < 20 {

@@ -19,8 +19,8 @@ const (
 	dropped = "pushed health dropped"
 )
 
-// refusal is what log lines are counted by. The container is the one that the sender belongs to, and "" for other senders:
-// they could name any number of containers.
+// refusal is what log lines are counted by. The container is the one that the sender belongs to, and "" for other
+// senders: they could name any number of containers.
 type refusal struct {
 	container spec.Name
 	message   string

@@ -23,11 +23,11 @@ type scope struct {
 
 func (s scope) includes(name spec.Name) bool { return s.every || s.name == name }
 
-// decide returns the containers that a sender may report for. owner is the container that its user id belongs to, "" if
-// there is none; p is the process that has the sender's pid now.
+// decide returns the containers that a sender may report for. owner is the container that its user id belongs to,
+// "" if there is none; p is the process that has the sender's pid now.
 //
-//   - A process in the unit of a container reports for that container only, whatever its capabilities: it must be root, or
-//     have the user id of that container.
+//   - A process in the unit of a container reports for that container only, whatever its capabilities: it must
+//     be root, or have the user id of that container.
 //   - Outside of all units of containers, a process with the user id of a container reports for that container.
 //   - Outside of svc.slice, root may report for every container: an operator, a verb, a plugin's own service. Such a
 //     process can stop and replace any container anyway.
@@ -41,7 +41,8 @@ func decide(from sender, owner spec.Name, p process) (scope, error) {
 	case from.uid != 0 && owner == "":
 		return scope{}, fmt.Errorf("user id %d belongs to no container", from.uid)
 	case group.container != "" && owner != "" && group.container != owner:
-		return scope{}, fmt.Errorf("the sender is in a unit of container %s and has the user id of %s", group.container, owner)
+		return scope{}, fmt.Errorf("the sender is in a unit of container %s and has the user id of %s",
+			group.container, owner)
 	case group.container != "":
 		return scope{name: group.container}, nil
 	case p.exiting: // version 1 of the control groups shows the root for it

@@ -36,8 +36,9 @@ type socket struct {
 	control []byte
 }
 
-// newSocket makes room for the two control messages that askForSender asks for, and for nothing else: the kernel closes
-// files that a sender passes when no room is left for them. With room, each would stay open in the supervisor.
+// newSocket makes room for the two control messages that askForSender asks for, and for nothing else: the kernel
+// closes files that a sender passes when no room is left for them. With room, each would stay open in the
+// supervisor.
 func newSocket(conn *net.UnixConn) *socket {
 	return &socket{
 		conn:    conn,
@@ -46,7 +47,8 @@ func newSocket(conn *net.UnixConn) *socket {
 	}
 }
 
-// read waits for a datagram until the deadline; the zero time is none. A sender that the kernel does not name has pid 0.
+// read waits for a datagram until the deadline; the zero time is none. A sender that the kernel does not name has
+// pid 0.
 func (s *socket) read(deadline time.Time) ([]byte, sender, error) {
 	if err := s.conn.SetReadDeadline(deadline); err != nil {
 		return nil, sender{}, err

@@ -17,8 +17,8 @@ type news struct {
 // newsLimit bounds the connections that wait for a worker. Where they do not fit CHECK tells all of them.
 const newsLimit = 4096
 
-// pushedGap is the time between a verb and the next one of the same kind that a push asks for. Without it a daemon that
-// pushes all the time would have ADD or CHECK run all the time.
+// pushedGap is the time between a verb and the next one of the same kind that a push asks for. Without it a daemon
+// that pushes all the time would have ADD or CHECK run all the time.
 const pushedGap = 3 * time.Second
 
 // Heard takes in health that was pushed. It is shown and published at once, whatever the container's worker is doing; the
@@ -51,9 +51,9 @@ func (r *Reconciler) Heard(pushed *spec.Health) {
 	r.Mark(name)
 }
 
-// takeNewsLocked puts what was pushed over what ADD or CHECK told. If those told nothing yet, or not all that was pushed is
-// known, a CHECK is due, which tells all. What a push asks for comes no sooner than pushedGap after the last verb of its
-// kind.
+// takeNewsLocked puts what was pushed over what ADD or CHECK told. If those told nothing yet, or not all that was
+// pushed is known, a CHECK is due, which tells all. What a push asks for comes no sooner than pushedGap after the
+// last verb of its kind.
 func (r *Reconciler) takeNewsLocked(m *memo) {
 	if m.pushed.lost || len(m.pushed.connections) > 0 && m.health == nil {
 		at := later(time.Now(), m.checked.Add(pushedGap))

@@ -18,8 +18,8 @@ type changeLines struct {
 	noted   time.Time // when that line was logged
 }
 
-// take reports whether a change may be logged now. Every connection can go down and come up again at once; beyond that it is
-// one line in 3 s.
+// take reports whether a change may be logged now. Every connection can go down and come up again at once; beyond
+// that it is one line in 3 s.
 func (l *changeLines) take(connections int, now time.Time) bool {
 	if l.bucket.Take(tokenbucket.Limit{Every: 3 * time.Second, Burst: 20 + 2*connections}, now) {
 		return true
@@ -78,9 +78,9 @@ func (r *Reconciler) tellAnswerLocked(name spec.Name, m *memo, made bool) {
 	})
 }
 
-// tellLocked logs a connection that is not as the log has it: up or down, or down for another reason. A push may not know
-// the reason, which is no other one. A change that is above the limit of lines stays a change: the next CHECK tells it if
-// it lasts.
+// tellLocked logs a connection that is not as the log has it: up or down, or down for another reason. A push may
+// not know the reason, which is no other one. A change that is above the limit of lines stays a change: the next
+// CHECK tells it if it lasts.
 func (r *Reconciler) tellLocked(name spec.Name, m *memo, c spec.Connection) {
 	was := m.told[c.ID]
 	c.Name, c.Peer = cmp.Or(c.Name, was.Name), cmp.Or(c.Peer, was.Peer)
