@@ -181,7 +181,8 @@ func (s *supervisor) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	heard, err := health.Serve(voice, s.runDir, s.reconciler.Heard, s.log)
+	noUserIDs := func(uint32) (spec.Name, bool) { return "", false }
+	heard, err := health.Serve(voice, s.runDir, s.reconciler.Heard, noUserIDs, s.log)
 	if err != nil {
 		return err
 	}

@@ -1,9 +1,12 @@
-// Package health hears what executables, and what they started, push of a container's health: datagrams on a socket that
-// root alone can open, one health object of the contract each.
+// Package health receives pushed health: datagrams on a socket that root alone can open, one health object of the
+// contract each (docs/executables.md).
 //
-// It promises that nobody who sends waits, and that only objects that pass the checks are handed on. Whether the container is
-// known, and what follows, is reconcile's; a datagram that is lost is made good by the next CHECK. So many wait for this
-// program as net.unix.max_dgram_qlen allows (10, or what systemd made of it: 512).
+// A datagram is accepted for the sender's own container only, and at a limited rate for each container. What is
+// refused or dropped is counted and logged once a minute. The package does not know which containers exist; the
+// receiver of the accepted objects decides what follows. A datagram that is lost is made good by the next CHECK.
+//
+// Senders do not wait for the supervisor. The kernel queues as many datagrams as net.unix.max_dgram_qlen allows
+// (10, or what systemd made of it: 512).
 package health
 
 import (
@@ -20,22 +23,26 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-const (
-	// link is where the contract has the socket.
-	link = "health.sock"
-	// quiet is how long nothing more is logged of what is refused.
-	quiet = time.Minute
-)
+// link is the path of the socket in the contract, below the run directory.
+const link = "health.sock"
 
-// Serve hands every health that is pushed to heard, one after the other, until ctx ends. The folder of the socket stays:
-// containers have it in their view.
-func Serve(ctx context.Context, runDir string, heard func(*spec.Health), log *slog.Logger) (wait func() error, err error) {
+// UserIDs returns the container that a user id belongs to, and false for an id that belongs to no container.
+type UserIDs func(uid uint32) (spec.Name, bool)
+
+// Serve passes every health object that is accepted to receive, one after the other, until ctx ends. The directory
+// of the socket stays: containers of version 0.1.0 have it in their view of the file system.
+func Serve(ctx context.Context, runDir string, receive func(*spec.Health), userIDs UserIDs, log *slog.Logger) (
+	wait func() error, err error,
+) {
 	conn, err := listen(runDir)
 	if err != nil {
 		return nil, fmt.Errorf("health socket: %w", err)
 	}
 	done := make(chan error, 1)
-	go func() { done <- hear(conn, heard, log) }()
+	go func() {
+		s := server{socket: newSocket(conn), userIDs: userIDs, receive: receive, refusals: newRefusals(log)}
+		done <- s.run()
+	}()
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	return func() error {
 		defer stop()
@@ -46,7 +53,8 @@ func Serve(ctx context.Context, runDir string, heard func(*spec.Health), log *sl
 	}, nil
 }
 
-// listen makes the socket under another name, closes it to all but root, and renames it. The folder is closed before.
+// listen makes the socket under another name, restricts it to root, and renames it. The directory is restricted
+// before.
 func listen(runDir string) (*net.UnixConn, error) {
 	folder := filepath.Join(runDir, filepath.Base(spec.HealthFolder))
 	if err := os.MkdirAll(runDir, 0o755); err != nil {
@@ -65,7 +73,8 @@ func listen(runDir string) (*net.UnixConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := errors.Join(os.Chmod(temporary, 0o600), os.Rename(temporary, path), point(runDir)); err != nil {
+	err = errors.Join(askForSender(conn), os.Chmod(temporary, 0o600), os.Rename(temporary, path), point(runDir))
+	if err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
 	return conn, nil
@@ -83,39 +92,96 @@ func point(runDir string) error {
 	return errors.Join(os.Symlink(target, temporary), os.Rename(temporary, path))
 }
 
-func hear(conn *net.UnixConn, heard func(*spec.Health), log *slog.Logger) error {
-	buffer := make([]byte, spec.HealthLimit+1)
-	var logged time.Time
+// server reads the socket. One goroutine uses it.
+type server struct {
+	socket   *socket
+	userIDs  UserIDs
+	receive  func(*spec.Health)
+	rates    rates
+	refusals *refusals
+}
+
+// run returns when the socket is closed, or cannot be read any more.
+func (s *server) run() error {
 	for {
-		n, err := conn.Read(buffer)
-		if err != nil {
+		datagram, from, err := s.socket.read(s.refusals.due())
+		switch {
+		case err == nil:
+			s.take(datagram, from, time.Now())
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			s.refusals.report(time.Now())
+		default:
+			s.refusals.reportAll()
 			return err
-		}
-		health, err := parse(buffer[:n])
-		if err == nil {
-			heard(health)
-		} else if time.Since(logged) >= quiet {
-			logged = time.Now()
-			said := log
-			if name, bad := spec.ParseName("interfaceName", string(health.InterfaceName)); bad == nil {
-				said = log.With("container", name)
-			}
-			said.Warn("pushed health refused", "error", err)
 		}
 	}
 }
 
-// parse returns what could be read of a datagram also with an error: whose it is, for the log.
+// take accepts a datagram or refuses it. Nothing of the datagram of a container's daemon is parsed before the
+// sender is known and within its rate. Of a sender that may report for every container the name is needed first.
+func (s *server) take(datagram []byte, from sender, now time.Time) {
+	allowed, err := s.scopeOf(from)
+	if err != nil {
+		s.refusals.add(refusal{message: refused}, "", err, now)
+		return
+	}
+	name := allowed.name
+	if allowed.every {
+		name = claimed(datagram)
+	}
+	if !s.rates.take(name, now) {
+		s.refusals.add(refusal{allowed.name, dropped}, name, errRate, now)
+		return
+	}
+	health, err := parse(datagram)
+	if err == nil && !allowed.includes(health.InterfaceName) {
+		err = fmt.Errorf("the sender belongs to container %s and reports for %s", allowed.name, health.InterfaceName)
+	}
+	if err != nil {
+		s.refusals.add(refusal{allowed.name, refused}, name, err, now)
+		return
+	}
+	s.receive(health)
+}
+
+// scopeOf returns the containers that a sender may report for.
+func (s *server) scopeOf(from sender) (scope, error) {
+	p, err := findProcess(from.pid)
+	if err != nil {
+		return scope{}, err
+	}
+	owner, _ := s.userIDs(from.uid)
+	return decide(from, owner, p)
+}
+
+// claimed returns the container that a datagram names, and "" if no valid name can be read.
+func claimed(datagram []byte) spec.Name {
+	var object struct {
+		InterfaceName string `json:"interfaceName"`
+	}
+	if json.Unmarshal(datagram, &object) != nil {
+		return ""
+	}
+	name, err := spec.ParseName("interfaceName", object.InterfaceName)
+	if err != nil {
+		return ""
+	}
+	return name
+}
+
 func parse(datagram []byte) (*spec.Health, error) {
 	health := new(spec.Health)
 	if len(datagram) > spec.HealthLimit {
-		return health, fmt.Errorf("longer than %d bytes", spec.HealthLimit)
+		return nil, fmt.Errorf("longer than %d bytes", spec.HealthLimit)
 	}
 	if err := json.Unmarshal(datagram, health); err != nil {
-		return health, fmt.Errorf("not a health object: %w", err)
+		return nil, fmt.Errorf("not a health object: %w", err)
 	}
 	if health.InterfaceName == "" {
-		return health, &spec.Fault{Key: "interfaceName", Value: "", Allowed: "the name of a container"}
+		return nil, &spec.Fault{Key: "interfaceName", Value: "", Allowed: "the name of a container"}
 	}
-	return health, health.Check()
+	if err := health.Check(); err != nil {
+		return nil, err
+	}
+	return health, nil
 }

@@ -101,7 +101,10 @@ func (r *Reconciler) runAdd(ctx context.Context, record *statedir.Record, e plug
 // noteAdded notes what a successful ADD tells, and when the next CHECK is due.
 func (r *Reconciler) noteAdded(name spec.Name, m *memo, result *spec.Result, isNew bool) {
 	m.settledAt, m.checkErrors, m.addFails, m.notInPlace = time.Time{}, 0, 0, ""
-	m.checkAt = r.nextCheck()
+	m.added = time.Now()
+	if isNew || m.checkAt.IsZero() { // pushes that have ADD repeated do not put off CHECK
+		m.checkAt = r.nextCheck()
+	}
 	m.againAt, m.pushedAgainAt = time.Time{}, time.Time{}
 	r.mu.Lock()
 	defer r.mu.Unlock()

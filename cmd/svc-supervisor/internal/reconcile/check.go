@@ -15,7 +15,7 @@ import (
 func (r *Reconciler) check(ctx context.Context, s *situation, m *memo) {
 	record := s.record()
 	stdout, err := r.run(ctx, spec.Check, s.toEnd, record)
-	m.checkAt = r.nextCheck()
+	m.checkAt, m.checked = r.nextCheck(), time.Now()
 	if ctx.Err() != nil {
 		return
 	}

@@ -25,6 +25,8 @@ type memo struct {
 	againAt     time.Time // by ADD or CHECK
 
 	pushedAgainAt time.Time // by what was pushed last
+	added         time.Time // when the last ADD succeeded
+	checked       time.Time // when the last CHECK ended
 
 	ran        bool      // the container ran: what follows is healing
 	greeted    bool      // RUNNING was reported of what runs
@@ -40,6 +42,7 @@ type memo struct {
 	row    Row
 	pushed news
 	told   map[string]spec.Connection // by id, as the log has them
+	lines  changeLines
 }
 
 // failed notes a failed step and starts its delay.

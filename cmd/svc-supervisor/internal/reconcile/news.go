@@ -17,6 +17,10 @@ type news struct {
 // newsLimit bounds the connections that wait for a worker. Where they do not fit CHECK tells all of them.
 const newsLimit = 4096
 
+// pushedGap is the time between a verb and the next one of the same kind that a push asks for. Without it a daemon
+// that pushes all the time would have ADD or CHECK run all the time.
+const pushedGap = 3 * time.Second
+
 // Heard takes in health that was pushed. It is shown and published at once, whatever the container's worker is doing; the
 // worker, which may have an older answer of the executable on its way, puts it over that. Of a container without a record
 // nothing is heard.
@@ -47,17 +51,24 @@ func (r *Reconciler) Heard(pushed *spec.Health) {
 	r.Mark(name)
 }
 
-// takeNewsLocked puts what was pushed over what ADD or CHECK told. If those told nothing yet, or not all that was pushed is
-// known, a CHECK is due, which tells all.
+// takeNewsLocked puts what was pushed over what ADD or CHECK told. If those told nothing yet, or not all that was
+// pushed is known, a CHECK is due, which tells all. What a push asks for comes no sooner than pushedGap after the
+// last verb of its kind.
 func (r *Reconciler) takeNewsLocked(m *memo) {
 	if m.pushed.lost || len(m.pushed.connections) > 0 && m.health == nil {
-		m.checkAt = time.Now()
+		at := later(time.Now(), m.checked.Add(pushedGap))
+		if m.checkAt.IsZero() || at.Before(m.checkAt) {
+			m.checkAt = at
+		}
 	}
 	if m.health != nil && len(m.pushed.connections) > 0 {
 		m.health = m.health.With(m.pushed.connections)
 	}
 	if m.pushed.heard { // a tunnel that is back needs no more what was asked for when it went down
 		m.pushedAgainAt = m.pushed.againAt
+		if !m.pushedAgainAt.IsZero() {
+			m.pushedAgainAt = later(m.pushedAgainAt, m.added.Add(pushedGap))
+		}
 	}
 	m.pushed = news{}
 }

@@ -234,6 +234,7 @@ func TestWhatFallsDueDuringALookIsNotMissed(t *testing.T) {
 
 func TestAPushMayAskForADDAgain(t *testing.T) {
 	withConnections(t, func(w *world) {
+		w.after(pushedGap)
 		pushed := push("a", spec.Down)
 		pushed.Again = &spec.Again{After: 2}
 		w.now.r.Heard(pushed)
@@ -258,6 +259,63 @@ func TestAPushTakesBackTheADDAgainThatAnEarlierOneAskedFor(t *testing.T) {
 		w.after(10 * time.Second)
 		if ran := w.verbs("vpn1"); ran != "" {
 			t.Errorf("%s ran", ran)
+		}
+	})
+}
+
+// flood sends ten pushes per second: the rate that the health socket passes on.
+func (w *world) flood(duration time.Duration, pushed func(i int) *spec.Health) {
+	for i := range int(duration / (100 * time.Millisecond)) {
+		w.now.r.Heard(pushed(i))
+		w.after(100 * time.Millisecond)
+	}
+}
+
+func TestPushesThatAlwaysAskForADDHaveItRunOnceInThreeSecondsAndDoNotPutOffCHECK(t *testing.T) {
+	withConnections(t, func(w *world) {
+		w.bind(vpn("p2", "vpn2", "c2"))
+		w.untilSettled(5 * time.Second)
+		w.forgetCalls()
+		w.on(spec.Add, "vpn1", behaviour{takes: 300 * time.Millisecond, prints: answer(healthOf(spec.Down, spec.Down))})
+		w.flood(time.Minute+10*time.Second, func(int) *spec.Health {
+			pushed := push("a", spec.Down)
+			pushed.Again = &spec.Again{}
+			return pushed
+		})
+		adds := w.times(spec.Add, "vpn1")
+		if len(adds) < 10 {
+			t.Errorf("%d ADDs ran: a push asks for none", len(adds))
+		}
+		for i := 1; i < len(adds); i++ {
+			if gap := adds[i].Sub(adds[i-1]); gap < 3*time.Second {
+				t.Errorf("an ADD follows %v after another", gap)
+			}
+		}
+		if ran := w.verbs("vpn1"); !strings.Contains(ran, "CHECK") || strings.Contains(ran, "DEL") {
+			t.Errorf("ran %q", ran)
+		}
+		if ran := w.verbs("vpn2"); strings.Contains(ran, "ADD") {
+			t.Errorf("of another container ran %q", ran)
+		}
+	})
+}
+
+func TestPushesToOneWhoseHealthStaysUnknownHaveCHECKRunOnceInThreeSeconds(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.on(spec.Check, "vpn1", behaviour{prints: "{}"})
+		w.bind(vpn("p1", "vpn1", "c1"))
+		w.start()
+		w.untilSettled(5 * time.Second)
+		w.forgetCalls()
+		w.flood(30*time.Second, func(int) *spec.Health { return push("a", spec.Active) })
+		checks := w.times(spec.Check, "vpn1")
+		if len(checks) < 5 {
+			t.Errorf("%d CHECKs ran", len(checks))
+		}
+		for i := 1; i < len(checks); i++ {
+			if gap := checks[i].Sub(checks[i-1]); gap < 3*time.Second {
+				t.Errorf("a CHECK follows %v after another", gap)
+			}
 		}
 	})
 }

@@ -4,9 +4,49 @@ import (
 	"cmp"
 	"maps"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+	"github.com/svc-supervisor/svc-supervisor/pkg/tokenbucket"
 )
+
+// changeLines bounds the log lines on the connections of one container: its daemon may push changes all the time.
+type changeLines struct {
+	bucket  tokenbucket.Bucket
+	omitted int       // changes that were not logged since the last line on them
+	noted   time.Time // when that line was logged
+}
+
+// take reports whether a change may be logged now. Every connection can go down and come up again at once; beyond
+// that it is one line in 3 s.
+func (l *changeLines) take(connections int, now time.Time) bool {
+	if l.bucket.Take(tokenbucket.Limit{Every: 3 * time.Second, Burst: 20 + 2*connections}, now) {
+		return true
+	}
+	l.omitted++
+	return false
+}
+
+// due returns how many changes were omitted, at most once a minute; 0 is nothing to log.
+func (l *changeLines) due(now time.Time) int {
+	if l.omitted == 0 || now.Sub(l.noted) < time.Minute {
+		return 0
+	}
+	count := l.omitted
+	l.omitted, l.noted = 0, now
+	return count
+}
+
+// fieldLimit is how many bytes of a string of the daemon a log line repeats.
+const fieldLimit = 512
+
+func shortened(s string) string {
+	if len(s) <= fieldLimit {
+		return s
+	}
+	return strings.ToValidUTF8(s[:fieldLimit], "") + "…"
+}
 
 // tellPushedLocked logs what a push changes. While nothing is known of the container's connections all of it is news;
 // later one that is not known was of a configuration before this one.
@@ -21,6 +61,7 @@ func (r *Reconciler) tellPushedLocked(name spec.Name, m *memo, pushed []spec.Con
 // tellAnswerLocked logs what the answer of a verb changes, with what was pushed meanwhile over it. A connection that was not
 // known before is no change, unless the verb made it and it is up.
 func (r *Reconciler) tellAnswerLocked(name spec.Name, m *memo, made bool) {
+	r.tellOmittedLocked(name, m)
 	if m.health == nil {
 		return
 	}
@@ -37,29 +78,48 @@ func (r *Reconciler) tellAnswerLocked(name spec.Name, m *memo, made bool) {
 	})
 }
 
-// tellLocked logs a connection that is not as the log has it: up or down, or down for another reason. A push may not know
-// the reason, which is no other one.
+// tellLocked logs a connection that is not as the log has it: up or down, or down for another reason. A push may
+// not know the reason, which is no other one. A change that is above the limit of lines stays a change: the next
+// CHECK tells it if it lasts.
 func (r *Reconciler) tellLocked(name spec.Name, m *memo, c spec.Connection) {
 	was := m.told[c.ID]
 	c.Name, c.Peer = cmp.Or(c.Name, was.Name), cmp.Or(c.Peer, was.Peer)
 	if c.Status == was.Status {
 		c.Reason = cmp.Or(c.Reason, was.Reason)
 	}
-	m.noteTold(c)
 	if c.Status == was.Status && (c.Status == spec.Active || c.Reason == was.Reason) {
+		m.noteTold(c)
 		return
 	}
+	known := 0
+	for _, h := range []*spec.Health{m.row.Health, m.health} {
+		if h != nil {
+			known = max(known, len(h.Connections))
+		}
+	}
+	if !m.lines.take(known, time.Now()) {
+		r.tellOmittedLocked(name, m)
+		return
+	}
+	m.noteTold(c)
 	message := "connection down"
 	if c.Status == spec.Active {
 		message = "connection up"
 	}
-	fields := []any{"container", name, "connection", c.ID}
+	fields := []any{"container", name, "connection", shortened(c.ID)}
 	for _, field := range [][2]string{{"name", c.Name}, {"peer", c.Peer}, {"reason", c.Reason}} {
 		if field[1] != "" {
-			fields = append(fields, field[0], field[1])
+			fields = append(fields, field[0], shortened(field[1]))
 		}
 	}
 	r.log.Info(message, fields...)
+}
+
+// tellOmittedLocked logs how many changes were not logged.
+func (r *Reconciler) tellOmittedLocked(name spec.Name, m *memo) {
+	if count := m.lines.due(time.Now()); count > 0 {
+		r.log.Warn("connection changes not logged", "container", name, "count", count)
+	}
 }
 
 func (m *memo) noteTold(c spec.Connection) {

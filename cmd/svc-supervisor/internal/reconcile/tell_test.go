@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -101,5 +102,101 @@ func TestAStartOfTheSupervisorIsNoNewsOfAConnectionButAPushIs(t *testing.T) {
 		w.now.r.Heard(push("a", spec.Down))
 		w.after(time.Second)
 		w.expectTold("down before the first CHECK", "connection down container=vpn1 connection=a")
+	})
+}
+
+// changes counts the log lines on connections, and the changes that one line says were not logged.
+func (w *world) changes() (lines int, omitted bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, line := range w.told {
+		switch {
+		case strings.HasPrefix(line, "connection changes not logged"):
+			omitted = true
+		case strings.HasPrefix(line, "connection "):
+			lines++
+		}
+	}
+	return lines, omitted
+}
+
+func TestAConnectionThatAlwaysChangesIsLoggedAtALimitedRateAndAsItIsInTheEnd(t *testing.T) {
+	withConnections(t, func(w *world) {
+		w.flood(30*time.Second, func(i int) *spec.Health {
+			return push("a", map[bool]spec.ConnectionStatus{true: spec.Active, false: spec.Down}[i%2 == 0])
+		})
+		lines, omitted := w.changes()
+		if lines < 10 || lines > 20+2*2+10+1 {
+			t.Errorf("%d lines", lines)
+		}
+		if !omitted {
+			t.Error("no line tells that changes were not logged")
+		}
+		w.now.r.Heard(push("a", spec.Active))
+		w.checks(healthOf(spec.Active, spec.Down))
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		final := ""
+		for _, line := range w.told {
+			if strings.HasPrefix(line, "connection up") || strings.HasPrefix(line, "connection down") {
+				final = line
+			}
+		}
+		if final != "connection up container=vpn1 connection=a" {
+			t.Errorf("the last line is %q", final)
+		}
+	})
+}
+
+func TestManyConnectionsThatGoDownAndComeUpTogetherAreAllLogged(t *testing.T) {
+	const many = 256
+	all := func(status spec.ConnectionStatus) *spec.Health {
+		h := &spec.Health{InterfaceName: "vpn1", Code: spec.Running}
+		for i := range many {
+			h.Connections = append(h.Connections, spec.Connection{ID: fmt.Sprint(i), Status: status})
+		}
+		return h
+	}
+	inWorld(t, func(w *world) {
+		w.on(spec.Add, "vpn1", behaviour{prints: answer(all(spec.Down))})
+		w.bind(vpn("p1", "vpn1", "c1"))
+		w.start()
+		w.untilSettled(5 * time.Second)
+		w.now.r.Heard(all(spec.Active))
+		w.now.r.Heard(all(spec.Down))
+		if lines, omitted := w.changes(); lines != 2*many || omitted {
+			t.Errorf("%d lines, omitted: %v", lines, omitted)
+		}
+	})
+}
+
+func TestConnectionsThatAreMadeUpWhileNothingIsKnownCostFewLinesAndNoMemory(t *testing.T) {
+	withConnections(t, func(w *world) {
+		w.now.stop()
+		w.start()
+		w.untilSettled(time.Second)
+		w.on(spec.Check, "vpn1", behaviour{hangs: true})
+		pushed := push("a", spec.Active)
+		for i := range newsLimit {
+			pushed.Connections = append(pushed.Connections, spec.Connection{ID: fmt.Sprint(i), Status: spec.Active})
+		}
+		w.now.r.Heard(pushed)
+		if lines, _ := w.changes(); lines > 20 {
+			t.Errorf("%d lines", lines)
+		}
+		w.now.r.mu.Lock()
+		defer w.now.r.mu.Unlock()
+		if kept := len(w.now.r.memos["vpn1"].told); kept > 20 {
+			t.Errorf("%d connections are kept", kept)
+		}
+	})
+}
+
+func TestALongReasonIsShortenedInTheLog(t *testing.T) {
+	withConnections(t, func(w *world) {
+		pushed := push("a", spec.Active)
+		pushed.Connections[0].Name = strings.Repeat("ä", fieldLimit)
+		w.now.r.Heard(pushed)
+		w.expectTold("pushed", "connection up container=vpn1 connection=a name="+strings.Repeat("ä", fieldLimit/2)+"…")
 	})
 }
