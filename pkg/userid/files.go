@@ -35,7 +35,7 @@ func (r *Registry) read() (table, error) {
 		number, err := strconv.ParseUint(entry.Name(), 10, 32)
 		id := uint32(number)
 		if err != nil || fmt.Sprint(id) != entry.Name() {
-			continue // the state file, or a file that a killed process did not rename
+			continue // a link, the state file, or a file that a killed process did not rename
 		}
 		found, err := r.readOne(id)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -79,9 +79,66 @@ func (t table) list() []Registration {
 	return slices.DeleteFunc(all, func(r Registration) bool { return r.Name == "" })
 }
 
-// writeLocked registers an id.
+// find finds the id of an owner's network and name: by the link of the pair, else by reading all registrations. The
+// error is the one of Lookup.
+func (r *Registry) find(owner spec.Owner) (uint32, bool, error) {
+	if id, found := r.findByLink(owner); found {
+		return id, true, nil
+	}
+	known, err := r.read()
+	if err != nil {
+		return 0, false, err
+	}
+	return known.id(owner)
+}
+
+// findByLink follows the link of a pair. Without a link, or if the registration behind it is not the pair's, it finds
+// nothing, which does not mean that there is no registration.
+func (r *Registry) findByLink(owner spec.Owner) (uint32, bool) {
+	if checkOwner(owner) != nil {
+		return 0, false // such a name may be a path
+	}
+	target, err := os.Readlink(r.linkPath(owner))
+	if err != nil {
+		return 0, false
+	}
+	number, err := strconv.ParseUint(target, 10, 32)
+	if err != nil {
+		return 0, false
+	}
+	found, err := r.readOne(uint32(number))
+	if err != nil || found.Network != owner.Network || found.Name != owner.Name {
+		return 0, false
+	}
+	return found.ID, true
+}
+
+// writeLocked registers an id. The link comes after the registration and goes before it, so that none is left alone by a
+// kill.
 func (r *Registry) writeLocked(id uint32, owner spec.Owner) error {
-	return r.replaceLocked(r.path(id), []byte(owner.Network+":"+string(owner.Name)+"\n"))
+	if err := r.replaceLocked(r.path(id), []byte(owner.Network+":"+string(owner.Name)+"\n")); err != nil {
+		return err
+	}
+	return r.linkLocked(id, owner)
+}
+
+// linkLocked makes the link of a pair, in the place of one that is not true.
+func (r *Registry) linkLocked(id uint32, owner spec.Owner) error {
+	if err := r.unlinkLocked(owner); err != nil {
+		return err
+	}
+	return os.Symlink(fmt.Sprint(id), r.linkPath(owner))
+}
+
+func (r *Registry) unlinkLocked(owner spec.Owner) error {
+	if err := os.Remove(r.linkPath(owner)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+func (r *Registry) linkPath(owner spec.Owner) string {
+	return filepath.Join(r.directory, owner.Network+":"+string(owner.Name))
 }
 
 // replaceLocked writes a file whole: a kill leaves the former file or none, and perhaps a hidden temporary file.

@@ -1,7 +1,8 @@
 // Package userid gives each container of this host a user id of its own, which is its group id too.
 //
 // A registry has one file for each id in use, /run/svc-user-ids/<id>, which names the container by its network and
-// name. The supervisor and the plugins ask for the id of the same pair and so get the same id without passing it
+// name, and a symbolic link to that file, /run/svc-user-ids/<network>:<name>, so that the id of a container is found
+// without reading all files. The files alone count: a link that is missing or not true costs time. The supervisor and the plugins ask for the id of the same pair and so get the same id without passing it
 // on. The directory is on a tmpfs: a boot clears it together with everything that uses the ids. All changes are
 // made under one lock on the directory; readers need no lock, since a file is renamed into place.
 //
@@ -82,13 +83,19 @@ func (r *Registry) Allocate(ctx context.Context, owner spec.Owner) (id uint32, e
 		if err := checkOwner(owner); err != nil {
 			return err
 		}
+		var found bool
+		if id, found = r.findByLink(owner); found {
+			return nil
+		}
 		known, err := r.read()
 		if err != nil {
 			return err
 		}
-		var found bool
-		if id, found, err = known.id(owner); found || err != nil {
+		if id, found, err = known.id(owner); err != nil {
 			return err
+		}
+		if found {
+			return r.linkLocked(id, owner)
 		}
 		if id, err = r.nextLocked(ctx, known); err != nil {
 			return err
@@ -138,15 +145,14 @@ func (r *Registry) Adopt(ctx context.Context, owner spec.Owner, id uint32) error
 // called then. It is called under the registry's lock: it must not change the registry.
 func (r *Registry) Release(ctx context.Context, owner spec.Owner, stillUsed func(id uint32) (bool, error)) error {
 	err := r.locked(ctx, func() error {
-		known, err := r.read()
-		if err != nil {
-			return err
-		}
-		id, found, err := known.id(owner)
+		id, found, err := r.find(owner)
 		if !found {
 			return err
 		}
 		if used, err := stillUsed(id); used || err != nil {
+			return err
+		}
+		if err := r.unlinkLocked(owner); err != nil {
 			return err
 		}
 		return os.Remove(r.path(id))
@@ -160,11 +166,7 @@ func (r *Registry) Release(ctx context.Context, owner spec.Owner, stillUsed func
 // Lookup returns the id of an owner's network and name. It fails if the owner is not found and a registration
 // cannot be read, which may be the owner's.
 func (r *Registry) Lookup(owner spec.Owner) (uint32, bool, error) {
-	known, err := r.read()
-	if err != nil {
-		return 0, false, err
-	}
-	return known.id(owner)
+	return r.find(owner)
 }
 
 // Owner returns the container that has an id.

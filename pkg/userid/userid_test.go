@@ -315,6 +315,77 @@ func TestDirectoryThatOthersCanUseIsRefused(t *testing.T) {
 	}
 }
 
+// A registration that is a pipe blocks whoever reads it.
+func TestIDOfAKnownPairIsFoundWithoutReadingTheOthers(t *testing.T) {
+	r, ids, _ := registry(t, 16)
+	allocate(t, r, "a")
+	pipe := filepath.Join(r.directory, fmt.Sprint(ids.First+1))
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() {
+		_, err := r.Allocate(t.Context(), owner("a"))
+		_, _, lookupErr := r.Lookup(owner("a"))
+		releaseErr := r.Release(t.Context(), owner("a"), unused)
+		done <- errors.Join(err, lookupErr, releaseErr)
+	}()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("another registration is read")
+	}
+}
+
+func TestPairIsFoundWhateverItsLinkSays(t *testing.T) {
+	for _, test := range []struct {
+		what string
+		link func(path string) error
+	}{
+		{"true", func(string) error { return nil }},
+		{"missing, as after a kill", os.Remove},
+		{"to a missing registration", func(path string) error { return errors.Join(os.Remove(path), os.Symlink("2120000009", path)) }},
+		{"to the registration of another", func(path string) error { return errors.Join(os.Remove(path), os.Symlink("2120000000", path)) }},
+		{"to the state file", func(path string) error { return errors.Join(os.Remove(path), os.Symlink(".state", path)) }},
+		{"a file", func(path string) error { return errors.Join(os.Remove(path), os.WriteFile(path, nil, 0o600)) }},
+	} {
+		t.Run(test.what, func(t *testing.T) {
+			r, ids, _ := registry(t, 16)
+			allocate(t, r, "other")
+			allocate(t, r, "a")
+			link := filepath.Join(r.directory, "svc-supervisor:a")
+			if err := test.link(link); err != nil {
+				t.Fatal(err)
+			}
+			if id, ok, err := r.Lookup(owner("a")); id != ids.First+1 || !ok || err != nil {
+				t.Errorf("Lookup: %d, %v, %v", id, ok, err)
+			}
+			if id := allocate(t, r, "a"); id != ids.First+1 {
+				t.Errorf("Allocate: %d", id)
+			}
+			if target, err := os.Readlink(link); target != "2120000001" || err != nil {
+				t.Errorf("the link is not repaired: %q, %v", target, err)
+			}
+			if err := test.link(link); err != nil {
+				t.Fatal(err)
+			}
+			release(t, r, "a")
+			if id, ok, err := r.Lookup(owner("a")); ok || err != nil {
+				t.Errorf("Lookup after Release: %d, %v", id, err)
+			}
+			if _, err := os.Lstat(link); err == nil {
+				t.Error("Release left the link")
+			}
+			if list, err := r.List(); len(list) != 1 || err != nil {
+				t.Errorf("List: %v, %v", list, err)
+			}
+		})
+	}
+}
+
 func TestHeldLockEndsWithTheContext(t *testing.T) {
 	r, _, _ := registry(t, 16)
 	allocate(t, r, "a")
