@@ -19,6 +19,11 @@ type hostNamespaces struct {
 	log   *slog.Logger
 }
 
+func newHostNamespaces(log *slog.Logger) hostNamespaces {
+	users := userid.Host(log)
+	return hostNamespaces{netns.Directory.WithUsers(users.Owner), users, log}
+}
+
 // Make makes a namespace. One that is to be owned by a user namespace is owned by the initial one where this host has no user
 // namespaces: the container then runs with less isolation, which its health tells.
 func (n hostNamespaces) Make(ctx context.Context, owner spec.Owner, userNamespace bool) error {
@@ -43,6 +48,30 @@ func (n hostNamespaces) Remove(ctx context.Context, name spec.Name) error {
 		return err
 	}
 	return n.users.Release(ctx, spec.Owner{Network: spec.Network, Name: name}, func(uint32) (bool, error) { return hasDirectory(name) })
+}
+
+// ReleaseUnused gives every user id back whose container has neither a namespace nor a plugin's directory, and for whose
+// name inUse reports false.
+func (n hostNamespaces) ReleaseUnused(ctx context.Context, inUse func(spec.Name) bool) error {
+	registrations, err := n.users.List()
+	errs := []error{err}
+	for _, r := range registrations {
+		name := r.Owner.Name
+		if r.Owner.Network != spec.Network || inUse(name) {
+			continue
+		}
+		errs = append(errs, n.users.Release(ctx, r.Owner, func(uint32) (bool, error) {
+			if inUse(name) {
+				return true, nil
+			}
+			namespace, err := n.Observe(name)
+			if err != nil || namespace.State == netns.Ours {
+				return true, err
+			}
+			return hasDirectory(name)
+		}))
+	}
+	return errors.Join(errs...)
 }
 
 // hasDirectory reports whether some plugin still keeps state of the container, in /run/svc-<type>/<name>.

@@ -28,7 +28,6 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 	"github.com/svc-supervisor/svc-supervisor/pkg/statedir"
 	"github.com/svc-supervisor/svc-supervisor/pkg/unit"
-	"github.com/svc-supervisor/svc-supervisor/pkg/userid"
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch"
 )
 
@@ -149,7 +148,7 @@ func newSupervisor(c *cli.Context) (_ *supervisor, err error) {
 		VerbDeadline:  c.Duration("verb-timeout"),
 		CheckInterval: c.Duration("check-interval"),
 		Grace:         c.Duration("grace"),
-	}, s.records, hostNamespaces{netns.Directory, userid.Host(s.log), s.log}, hostLinks{}, s.bus, s.inventory, s.board, s.log, typed)
+	}, s.records, newHostNamespaces(s.log), hostLinks{}, s.bus, s.inventory, s.board, s.log, typed)
 	s.log.Info("start", "host", host, "version", version, "nsdb", c.String(nsdbFlag.Name), "pluginPath", dirs)
 	return s, nil
 }
@@ -307,9 +306,8 @@ func agentLog(nsdb watch.NSDB, log *slog.Logger) (*agent.Log, error) {
 		defer cancel()
 		return midonet.AgentAlive(ctx)
 	}
-	return &agent.Log{
-		Folder: agent.Folder, Alive: alive, Host: agent.Machine{Namespaces: netns.Directory, Temp: os.TempDir()}, Log: log,
-	}, nil
+	machine := agent.Machine{Namespaces: newHostNamespaces(log).Dir, Temp: os.TempDir()}
+	return &agent.Log{Folder: agent.Folder, Alive: alive, Host: machine, Log: log}, nil
 }
 
 // watchdog tells systemd that the supervisor lives, as often as the unit asks for: only if its state can be read, so not

@@ -18,10 +18,10 @@ const (
 // locked makes the directory if it is missing and calls do under its lock: flock(LOCK_EX) on the directory itself, the
 // lock of iproute2's create_netns_dir, so that the two never turn it into a mount twice (systemd#2741).
 func (d Dir) locked(do func() error) error {
-	if err := os.MkdirAll(string(d), 0o755); err != nil {
+	if err := os.MkdirAll(d.path, 0o755); err != nil {
 		return err
 	}
-	dir, err := os.Open(string(d))
+	dir, err := os.Open(d.path)
 	if err != nil {
 		return err
 	}
@@ -33,10 +33,10 @@ func (d Dir) locked(do func() error) error {
 			break
 		}
 		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
-			return fmt.Errorf("lock %s: %w", d, err)
+			return fmt.Errorf("lock %s: %w", d.path, err)
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("lock %s: another holds it for more than %s", d, lockPatience)
+			return fmt.Errorf("lock %s: another holds it for more than %s", d.path, lockPatience)
 		}
 		time.Sleep(lockPause)
 	}
@@ -49,15 +49,15 @@ func (d Dir) locked(do func() error) error {
 // namespaces that branched off, systemd's services among them, and an unmount too. It repeats iproute2's two steps: a
 // directory that is no mount yet (EINVAL) is bound on itself once.
 func (d Dir) shareLocked() error {
-	err := unix.Mount("", string(d), "none", unix.MS_SHARED|unix.MS_REC, "")
+	err := unix.Mount("", d.path, "none", unix.MS_SHARED|unix.MS_REC, "")
 	if errors.Is(err, unix.EINVAL) {
-		if err := unix.Mount(string(d), string(d), "none", unix.MS_BIND|unix.MS_REC, ""); err != nil {
-			return fmt.Errorf("bind %s on itself: %w", d, err)
+		if err := unix.Mount(d.path, d.path, "none", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+			return fmt.Errorf("bind %s on itself: %w", d.path, err)
 		}
-		err = unix.Mount("", string(d), "none", unix.MS_SHARED|unix.MS_REC, "")
+		err = unix.Mount("", d.path, "none", unix.MS_SHARED|unix.MS_REC, "")
 	}
 	if err != nil {
-		return fmt.Errorf("share %s: %w", d, err)
+		return fmt.Errorf("share %s: %w", d.path, err)
 	}
 	return nil
 }

@@ -208,11 +208,11 @@ func TestListHasEveryNameThatAContainerCanHave(t *testing.T) {
 }
 
 func TestNoDirectoryIsAnEmptyList(t *testing.T) {
-	list, err := Dir(t.TempDir() + "/none").List()
+	list, err := (Dir{path: t.TempDir() + "/none"}).List()
 	if err != nil || len(list) != 0 {
 		t.Errorf("%v, %v", list, err)
 	}
-	if got, err := Dir(t.TempDir() + "/none").Observe("ns-a"); err != nil || got.State != Absent {
+	if got, err := (Dir{path: t.TempDir() + "/none"}).Observe("ns-a"); err != nil || got.State != Absent {
 		t.Errorf("%v, %v", got, err)
 	}
 }

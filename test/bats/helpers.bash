@@ -47,17 +47,19 @@ teardown() {
 }
 
 # world lists what a container can leave anywhere: one line each. Statuses are
-# not among it: a file NSDB keeps those of containers that are held.
+# not among it: a file NSDB keeps those of containers that are held. Nor is
+# the mount view that all IPSEC containers share.
 world() {
 	local entry
 	ip netns list | sed 's/ .*//; s/^/namespace /' | sort
 	ip -o link | sed -E 's/^[0-9]+: ([^:@]+).*/interface \1/' | sort
 	systemctl list-units --all --plain --no-legend 'svc-*.service' 'svc-*.scope' | awk '{ print "unit", $1, $3 }' |
 		grep -v '^unit svc-supervisor.service inactive$' || true
-	for entry in "$STATE"/containers/* /run/svc-ipsec/* /run/svc-supervisor/by-hand/*; do
+	for entry in "$STATE"/containers/* /run/svc-ipsec/* /run/svc-supervisor/by-hand/* /run/svc-user-ids/*; do
 		[ ! -e "$entry" ] || echo "file $entry"
 	done
-	awk '$5 ~ "^/run/(netns|svc-)" { print "mount", $5 }' /proc/self/mountinfo | sort -u | grep -v '^mount /run/netns$' || true
+	awk '$5 ~ "^/run/(netns|svc-)" { print "mount", $5 }' /proc/self/mountinfo | sort -u |
+		grep -v '^mount /run/netns$\|^mount /run/svc-ipsec/\.view' || true
 	processes
 }
 
@@ -100,7 +102,7 @@ scrub() {
 		mount) umount -l "$name" ;;
 		esac
 	done < <(diff <(echo "$WORLD") <(world) | sed -n 's/^> //p')
-	rm -rf /run/svc-ipsec/* "$STATE"/containers/*
+	rm -rf /run/svc-ipsec/* /run/svc-user-ids/* "$STATE"/containers/*
 	true
 }
 
