@@ -37,6 +37,21 @@ func TestMadeNamespaceIsOursAndHasLoUp(t *testing.T) {
 	}
 }
 
+func TestDirectoryMayBeALink(t *testing.T) {
+	ground(t)
+	target := t.TempDir()
+	d := Dir{path: filepath.Join(t.TempDir(), "netns")}
+	if err := os.Symlink(target, d.path); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(target, unix.MNT_DETACH) })
+	name := d.make(t, "ns-link")
+	d.state(t, name, Ours)
+	if err := d.Remove(name); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestANameIsMadeOnce(t *testing.T) {
 	ground(t)
 	name := Directory.make(t, "ns-once")

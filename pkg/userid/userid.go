@@ -33,7 +33,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/svc-supervisor/svc-supervisor/pkg/internal/lockdir"
+	"github.com/svc-supervisor/svc-supervisor/internal/lockdir"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 

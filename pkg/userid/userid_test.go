@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/svc-supervisor/svc-supervisor/pkg/internal/lockdir"
+	"github.com/svc-supervisor/svc-supervisor/internal/lockdir"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
