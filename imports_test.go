@@ -59,10 +59,10 @@ var bans = []struct {
 	{"pkg/watch/zoom/text", slices.Concat(network, []string{"os"}), "a parser is given its text"},
 
 	{"pkg/unit", []string{statedir, watch, netns, module + "cmd"}, "executables use it, who know nothing of the supervisor"},
-	{"pkg/netns", []string{statedir, watch, unit, module + "cmd"}, "executables use it, who know nothing of the supervisor"},
+	{"pkg/netns", []string{statedir, watch, unit, module + "pkg/userid", module + "cmd"}, "executables use it, who know nothing of the supervisor"},
 
 	{"pkg/userid", slices.Concat([]string{statedir, watch, netns, unit, module + "cmd"}, network, dbus), "the supervisor and the executables must get the same id from the same files"},
-	{"pkg/internal/lockdir", slices.Concat(rooms, []string{module + "pkg/spec"}), "it locks any directory"},
+	{"internal/lockdir", slices.Concat(rooms, []string{module + "pkg/spec"}), "it locks any directory"},
 
 	{"cmd/svc-supervisor/internal/plugin", []string{statedir, watch, unit}, "it runs one verb once; whether one is due is not its business"},
 	{"cmd/svc-supervisor/internal/plugin", dbus, "executables are its children; units are systemd's"},

@@ -86,7 +86,7 @@ func (f *handFolder) remove() error {
 
 // makeNamespace makes the namespace as a person would, without an owner tag: so the supervisor leaves the name alone.
 func (h *byHand) makeNamespace(ctx context.Context) error {
-	namespace, err := netns.Directory.Observe(h.name)
+	namespace, err := h.namespaces.Observe(h.name)
 	if err != nil {
 		return err
 	}
@@ -108,7 +108,7 @@ func (h *byHand) removeNamespace(ctx context.Context) error {
 	if _, err := os.Stat(h.folder.madePath()); err != nil {
 		return nil
 	}
-	namespace, err := netns.Directory.Observe(h.name)
+	namespace, err := h.namespaces.Observe(h.name)
 	if err != nil || namespace.State == netns.Absent {
 		return err
 	}

@@ -48,19 +48,21 @@ func execCommand() *cli.Command {
 
 // byHand is one run of exec.
 type byHand struct {
-	verb      spec.Verb
-	name      spec.Name
-	conf      *spec.Conf
-	recorded  bool   // the container is the supervisor's
-	madeBy    string // then the executable that its record names
-	folder    *handFolder
-	inventory *plugin.Inventory
-	deadline  time.Duration
-	out, say  io.Writer
+	verb       spec.Verb
+	name       spec.Name
+	conf       *spec.Conf
+	recorded   bool   // the container is the supervisor's
+	madeBy     string // then the executable that its record names
+	folder     *handFolder
+	namespaces netns.Dir
+	inventory  *plugin.Inventory
+	deadline   time.Duration
+	out, say   io.Writer
 }
 
 func execVerb(c *cli.Context) error {
-	h := &byHand{deadline: c.Duration("verb-timeout"), out: c.App.Writer, say: c.App.ErrWriter}
+	namespaces := newHostNamespaces(slog.New(slog.DiscardHandler)).Dir
+	h := &byHand{deadline: c.Duration("verb-timeout"), namespaces: namespaces, out: c.App.Writer, say: c.App.ErrWriter}
 	if c.Args().Len() != 2 {
 		return &spec.Fault{Key: "arguments", Value: strings.Join(c.Args().Slice(), " "), Allowed: "ADD, CHECK or DEL, and a name"}
 	}
@@ -209,7 +211,7 @@ func (h *byHand) run(ctx context.Context, e plugin.Executable, path string) erro
 		}
 	}
 	c := h.conf.Container
-	namespace := netns.Directory.Path(h.name)
+	namespace := h.namespaces.Path(h.name)
 	fmt.Fprintf(h.say, "CNI_COMMAND=%s CNI_CONTAINERID=%s CNI_NETNS=%s CNI_IFNAME=%s CNI_PATH=%s %s <%s\n",
 		h.verb, c.ContainerID, namespace, spec.InterfaceInside, shellWord(path), shellWord(e.Path), shellWord(h.folder.confPath()))
 	stdin, err := json.Marshal(h.conf)

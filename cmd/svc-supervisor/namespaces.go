@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/health"
 	"github.com/svc-supervisor/svc-supervisor/pkg/netns"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 	"github.com/svc-supervisor/svc-supervisor/pkg/userid"
@@ -17,6 +18,11 @@ type hostNamespaces struct {
 	netns.Dir
 	users *userid.Registry
 	log   *slog.Logger
+}
+
+func newHostNamespaces(log *slog.Logger) hostNamespaces {
+	users := userid.Host(log)
+	return hostNamespaces{netns.Directory.WithUsers(users.Owner), users, log}
 }
 
 // Make makes a namespace. One that is to be owned by a user namespace is owned by the initial one where this host has no user
@@ -45,6 +51,30 @@ func (n hostNamespaces) Remove(ctx context.Context, name spec.Name) error {
 	return n.users.Release(ctx, spec.Owner{Network: spec.Network, Name: name}, func(uint32) (bool, error) { return hasDirectory(name) })
 }
 
+// ReleaseUnused gives every user id back whose container has neither a namespace nor a plugin's directory, and for whose
+// name inUse reports false.
+func (n hostNamespaces) ReleaseUnused(ctx context.Context, inUse func(spec.Name) bool) error {
+	registrations, err := n.users.List()
+	errs := []error{err}
+	for _, r := range registrations {
+		name := r.Owner.Name
+		if r.Owner.Network != spec.Network || inUse(name) {
+			continue
+		}
+		errs = append(errs, n.users.Release(ctx, r.Owner, func(uint32) (bool, error) {
+			if inUse(name) {
+				return true, nil
+			}
+			namespace, err := n.Observe(name)
+			if err != nil || namespace.State == netns.Ours {
+				return true, err
+			}
+			return hasDirectory(name)
+		}))
+	}
+	return errors.Join(errs...)
+}
+
 // hasDirectory reports whether some plugin still keeps state of the container, in /run/svc-<type>/<name>.
 func hasDirectory(name spec.Name) (bool, error) {
 	paths, err := filepath.Glob("/run/svc-*/" + string(name))
@@ -54,4 +84,12 @@ func hasDirectory(name spec.Name) (bool, error) {
 		}
 	}
 	return false, err
+}
+
+// containerOfUser tells which container of the supervisor has a user id.
+func containerOfUser(users *userid.Registry) health.UserIDs {
+	return func(id uint32) (spec.Name, bool) {
+		owner, found, err := users.Owner(id)
+		return owner.Name, err == nil && found && owner.Network == spec.Network
+	}
 }

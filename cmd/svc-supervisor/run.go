@@ -151,7 +151,7 @@ func newSupervisor(c *cli.Context) (_ *supervisor, err error) {
 		VerbDeadline:  c.Duration("verb-timeout"),
 		CheckInterval: c.Duration("check-interval"),
 		Grace:         c.Duration("grace"),
-	}, s.records, hostNamespaces{netns.Directory, userid.Host(s.log), s.log}, hostLinks{}, s.bus, &s.events, s.inventory, s.board, s.log, typed)
+	}, s.records, newHostNamespaces(s.log), hostLinks{}, s.bus, &s.events, s.inventory, s.board, s.log, typed)
 	s.log.Info("start", "host", host, "version", version, "nsdb", c.String(nsdbFlag.Name), "pluginPath", dirs)
 	return s, nil
 }
@@ -181,8 +181,7 @@ func (s *supervisor) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	noUserIDs := func(uint32) (spec.Name, bool) { return "", false }
-	heard, err := health.Serve(voice, s.runDir, s.reconciler.Heard, noUserIDs, s.log)
+	heard, err := health.Serve(voice, s.runDir, s.reconciler.Heard, containerOfUser(userid.Host(s.log)), s.log)
 	if err != nil {
 		return err
 	}
@@ -311,9 +310,8 @@ func agentLog(nsdb watch.NSDB, log *slog.Logger) (*agent.Log, error) {
 		defer cancel()
 		return midonet.AgentAlive(ctx)
 	}
-	return &agent.Log{
-		Folder: agent.Folder, Alive: alive, Host: agent.Machine{Namespaces: netns.Directory, Temp: os.TempDir()}, Log: log,
-	}, nil
+	machine := agent.Machine{Namespaces: newHostNamespaces(log).Dir, Temp: os.TempDir()}
+	return &agent.Log{Folder: agent.Folder, Alive: alive, Host: machine, Log: log}, nil
 }
 
 // watchdog tells systemd that the supervisor lives, as often as the unit asks for: only if its state can be read, so not

@@ -46,7 +46,8 @@ type (
 func (noNamespaces) Observe(name spec.Name) (netns.Namespace, error) {
 	return netns.Namespace{Name: name, State: netns.Absent}, nil
 }
-func (noNamespaces) List() ([]netns.Namespace, error) { return nil, nil }
+func (noNamespaces) List() ([]netns.Namespace, error)                          { return nil, nil }
+func (noNamespaces) ReleaseUnused(context.Context, func(spec.Name) bool) error { return nil }
 func (noLinks) Observe(name spec.Name) (netns.Link, error) {
 	return netns.Link{Name: name, State: netns.Absent}, nil
 }

@@ -2,12 +2,23 @@ package netns
 
 import (
 	"fmt"
+	"os"
 
 	"github.com/containernetworking/plugins/pkg/ns"
 	"github.com/vishvananda/netlink"
 
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
+
+// aliasIn reads the alias of lo in an open namespace.
+func aliasIn(file *os.File) (string, error) {
+	namespace, err := ns.GetNS(descriptorPath(int(file.Fd())))
+	if err != nil {
+		return "", err
+	}
+	defer namespace.Close()
+	return readAlias(namespace)
+}
 
 // readAlias reads the alias of lo in the namespace. ns.NetNS.Do runs it on a locked thread that dies if it cannot be
 // brought back, so no other goroutine ever finds itself in there.

@@ -1,8 +1,14 @@
 // Package netns keeps named network namespaces that carry an owner tag, and the veths of the host that carry one.
 //
-// A namespace is ours when the link alias of its lo is the supervisor's owner tag for its name (spec.Owner.Ours). It gets
-// the tag before it gets the name, so a crash at any point leaves nothing untagged: at most a plain file, which has no
-// namespace behind it and is replaced. Whatever lacks the tag is another's: it is reported, never changed or removed.
+// A namespace is ours when it has the supervisor's owner tag for its name (spec.Owner.Ours). It gets the tag before it gets
+// the name, so a crash at any point leaves nothing untagged: at most a plain file, which has no namespace behind it and is
+// replaced. Whatever lacks the tag is another's: it is reported, never changed or removed.
+//
+// There are two places for the tag. Every namespace has it as the link alias of its lo, where `ip -n NAME link` shows it.
+// The programs in a namespace that is owned by a user namespace of a container can change that alias, or rename lo. Of such
+// a namespace the kernel tells the owner's user id, which nobody can change, and the registry of user ids tells the tag
+// (Dir.WithUsers). The alias counts where the registry does not know the user id, and where the namespace is owned by the
+// user namespace of this program.
 //
 // What cannot be read is an error, never absent: a netlink dump that was interrupted is read again a few times, a socket
 // that does not answer times out. No call leaves a thread of the program in another namespace.
@@ -18,14 +24,27 @@ import (
 )
 
 // Directory is where `ip netns` and systemd's NetworkNamespacePath= users keep named namespaces.
-const Directory Dir = "/run/netns"
+var Directory = Dir{path: "/run/netns"}
 
 // Dir is a directory of named namespaces.
-type Dir string
+type Dir struct {
+	path  string
+	users Users
+}
+
+// Users returns the owner tag of the container that has a user id, and whether one has it.
+type Users func(id uint32) (spec.Owner, bool, error)
+
+// WithUsers returns the directory with a registry of user ids. An error of the registry makes the state of a namespace
+// Unknown. Without a registry no user id belongs to a container.
+func (d Dir) WithUsers(users Users) Dir {
+	d.users = users
+	return d
+}
 
 // Path is where the namespace of that name is, whether or not there is one.
 func (d Dir) Path(name spec.Name) string {
-	return string(d) + "/" + string(name)
+	return d.path + "/" + string(name)
 }
 
 // State says whose a name is.
@@ -62,9 +81,14 @@ type Namespace struct {
 
 // judge says whose something is that carries this alias under this name.
 func judge(name spec.Name, alias string) (State, spec.Owner) {
-	owner, ok := spec.ParseOwner(alias)
-	if ok && owner.Ours(name) {
-		return Ours, owner
+	owner, _ := spec.ParseOwner(alias) // else the zero owner, which is not ours
+	return stateFor(name, owner), owner
+}
+
+// stateFor says whose something is that has this owner tag under this name.
+func stateFor(name spec.Name, owner spec.Owner) State {
+	if owner.Ours(name) {
+		return Ours
 	}
-	return Foreign, owner
+	return Foreign
 }

@@ -37,6 +37,21 @@ func TestMadeNamespaceIsOursAndHasLoUp(t *testing.T) {
 	}
 }
 
+func TestDirectoryMayBeALink(t *testing.T) {
+	ground(t)
+	target := t.TempDir()
+	d := Dir{path: filepath.Join(t.TempDir(), "netns")}
+	if err := os.Symlink(target, d.path); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(target, unix.MNT_DETACH) })
+	name := d.make(t, "ns-link")
+	d.state(t, name, Ours)
+	if err := d.Remove(name); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestANameIsMadeOnce(t *testing.T) {
 	ground(t)
 	name := Directory.make(t, "ns-once")
@@ -208,11 +223,11 @@ func TestListHasEveryNameThatAContainerCanHave(t *testing.T) {
 }
 
 func TestNoDirectoryIsAnEmptyList(t *testing.T) {
-	list, err := Dir(t.TempDir() + "/none").List()
+	list, err := (Dir{path: t.TempDir() + "/none"}).List()
 	if err != nil || len(list) != 0 {
 		t.Errorf("%v, %v", list, err)
 	}
-	if got, err := Dir(t.TempDir() + "/none").Observe("ns-a"); err != nil || got.State != Absent {
+	if got, err := (Dir{path: t.TempDir() + "/none"}).Observe("ns-a"); err != nil || got.State != Absent {
 		t.Errorf("%v, %v", got, err)
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 
-	"github.com/containernetworking/plugins/pkg/ns"
 	"golang.org/x/sys/unix"
 
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
@@ -27,7 +26,7 @@ func (d Dir) Observe(name spec.Name) (Namespace, error) {
 // List looks at every name in the directory that a container can have, in their order. One that cannot be read is Unknown,
 // with its Err; what else stands there (`ip netns` of other programs) is left out only if no container can be called so.
 func (d Dir) List() ([]Namespace, error) {
-	entries, err := os.ReadDir(string(d))
+	entries, err := os.ReadDir(d.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -66,7 +65,7 @@ func (d Dir) open(name spec.Name) (*os.File, State, spec.Owner, error) {
 		return nil, Unknown, none, err
 	}
 	file := os.NewFile(uintptr(fd), d.Path(name))
-	state, owner, err := judgeFile(name, fd)
+	state, owner, err := d.judgeFile(name, file)
 	if state != Ours {
 		_ = file.Close()
 		file = nil
@@ -74,8 +73,8 @@ func (d Dir) open(name spec.Name) (*os.File, State, spec.Owner, error) {
 	return file, state, owner, err
 }
 
-func judgeFile(name spec.Name, fd int) (State, spec.Owner, error) {
-	none := spec.Owner{}
+func (d Dir) judgeFile(name spec.Name, file *os.File) (State, spec.Owner, error) {
+	none, fd := spec.Owner{}, int(file.Fd())
 	var system unix.Statfs_t
 	if err := unix.Fstatfs(fd, &system); err != nil {
 		return Unknown, none, err
@@ -97,17 +96,31 @@ func judgeFile(name spec.Name, fd int) (State, spec.Owner, error) {
 	if kind != unix.CLONE_NEWNET {
 		return Foreign, none, nil
 	}
-	namespace, err := ns.GetNS(descriptorPath(fd))
+	owner, registered, err := d.registered(file)
 	if err != nil {
 		return Unknown, none, err
 	}
-	defer namespace.Close()
-	alias, err := readAlias(namespace)
+	if registered {
+		return stateFor(name, owner), owner, nil
+	}
+	alias, err := aliasIn(file)
 	if err != nil {
 		return Unknown, none, err
 	}
 	state, owner := judge(name, alias)
 	return state, owner, nil
+}
+
+// registered returns the owner tag of the container for which a network namespace was made, by the user id that owns it.
+func (d Dir) registered(namespace *os.File) (spec.Owner, bool, error) {
+	if d.users == nil {
+		return spec.Owner{}, false, nil
+	}
+	id, own, err := UserOf(namespace)
+	if own || err != nil {
+		return spec.Owner{}, false, err
+	}
+	return d.users(id)
 }
 
 // descriptorPath names an open file: not the path that it was opened by, which may have come to mean another.

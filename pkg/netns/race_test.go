@@ -247,12 +247,12 @@ func TestRemoveNeverTakesAnothersNamespace(t *testing.T) {
 func TestTheDirectoryIsMountedOnce(t *testing.T) {
 	ground(t)
 	for range 10 {
-		for mounts(t, string(Directory)) > 0 {
-			if err := unix.Unmount(string(Directory), unix.MNT_DETACH); err != nil {
+		for mounts(t, Directory.path) > 0 {
+			if err := unix.Unmount(Directory.path, unix.MNT_DETACH); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if err := os.RemoveAll(string(Directory)); err != nil {
+		if err := os.RemoveAll(Directory.path); err != nil {
 			t.Fatal(err)
 		}
 		var workers sync.WaitGroup
@@ -271,8 +271,8 @@ func TestTheDirectoryIsMountedOnce(t *testing.T) {
 			})
 		}
 		workers.Wait()
-		if n := mounts(t, string(Directory)); n != 1 {
-			t.Fatalf("%d mounts on %s", n, Directory)
+		if n := mounts(t, Directory.path); n != 1 {
+			t.Fatalf("%d mounts on %s", n, Directory.path)
 		}
 		list, err := Directory.List()
 		if err != nil || len(list) != 16 {

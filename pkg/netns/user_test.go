@@ -6,6 +6,8 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
 // testUser is a user id as a container has one.
@@ -56,6 +58,90 @@ func TestNamespaceIsOwnedByTheUserItWasMadeFor(t *testing.T) {
 	}
 	if err := Directory.Remove("ns-user"); err != nil {
 		t.Error(err)
+	}
+}
+
+// users is a registry with one user id.
+func users(owner spec.Owner) Users {
+	return func(id uint32) (spec.Owner, bool, error) { return owner, id == testUser, nil }
+}
+
+func TestProgramsInsideCannotChangeWhoseTheNamespaceIs(t *testing.T) {
+	ground(t)
+	const name = "ns-captured"
+	d := Directory.WithUsers(users(owner(name)))
+	for _, test := range []struct{ what, script string }{
+		{"the alias of lo is another container's tag", "ip link set lo alias svc-supervisor:ns-other:id"},
+		{"the alias of lo is removed", `ip link set lo alias ""`},
+		{"lo is down and renamed", "ip link set lo down && ip link set lo name gone"},
+		{"another interface has the name lo", "ip link set lo down && ip link set lo name gone && ip link add lo type veth peer name other"},
+	} {
+		t.Run(test.what, func(t *testing.T) {
+			Directory.cleanUp(t, name)
+			if err := d.Make(owner(name), testUser); err != nil {
+				t.Fatal(err)
+			}
+			if out, err := inUserNamespace(t, name, "sh", "-c", test.script); err != nil {
+				t.Fatalf("%v: %s", err, out)
+			}
+			if before, err := Directory.Observe(name); err == nil && before.State == Ours {
+				t.Error("without the registry it is ours: the test shows nothing")
+			}
+			if got := d.state(t, name, Ours); got.Owner != owner(name) {
+				t.Errorf("owner %v", got.Owner)
+			}
+			if list, err := d.List(); err != nil || len(list) != 1 || list[0].State != Ours {
+				t.Errorf("list %v, %v", list, err)
+			}
+			if err := d.Remove(name); err != nil {
+				t.Fatal(err)
+			}
+			d.state(t, name, Absent)
+		})
+	}
+}
+
+func TestRegistryDecidesWhoseANamespaceOfAUserIs(t *testing.T) {
+	ground(t)
+	const name = "ns-registry"
+	other := spec.Owner{Network: spec.Network, Name: "ns-other", ContainerID: "id"}
+	byHand := spec.Owner{Network: spec.NetworkByHand, Name: name, ContainerID: "id"}
+	broken := errors.New("registry not readable")
+	for _, test := range []struct {
+		what  string
+		user  uint32
+		users Users
+		state State
+		owner spec.Owner
+	}{
+		{"another container has the user id", testUser, users(other), Foreign, other},
+		{"a container of another network has the user id", testUser, users(byHand), Foreign, byHand},
+		{"no container has the user id: the alias decides", testUser + 1, users(other), Ours, owner(name)},
+		{"there is no registry: the alias decides", testUser, nil, Ours, owner(name)},
+		{"the registry is not readable", testUser,
+			func(uint32) (spec.Owner, bool, error) { return spec.Owner{}, false, broken }, Unknown, spec.Owner{}},
+		{"the namespace has no user: the registry is not asked", 0,
+			func(uint32) (spec.Owner, bool, error) { return spec.Owner{}, false, broken }, Ours, owner(name)},
+	} {
+		t.Run(test.what, func(t *testing.T) {
+			Directory.cleanUp(t, name)
+			if err := Directory.Make(owner(name), test.user); err != nil {
+				t.Fatal(err)
+			}
+			d := Directory.WithUsers(test.users)
+			got, err := d.Observe(name)
+			if got.State != test.state || got.Owner != test.owner || errors.Is(err, broken) != (test.state == Unknown) {
+				t.Errorf("%s of %v, %v", got.State, got.Owner, err)
+			}
+			switch err := d.Remove(name); {
+			case test.state == Foreign && !errors.Is(err, ErrForeign), test.state == Unknown && !errors.Is(err, broken),
+				test.state == Ours && err != nil:
+				t.Errorf("remove: %v", err)
+			}
+			if after, _ := d.Observe(name); (after.State == Absent) != (test.state == Ours) {
+				t.Errorf("it is %s after Remove", after.State)
+			}
+		})
 	}
 }
 

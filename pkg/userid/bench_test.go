@@ -30,7 +30,7 @@ func BenchmarkAllocateWith1000Registered(b *testing.B) {
 	})
 	b.Run("owner of an id", func(b *testing.B) {
 		for b.Loop() {
-			if _, _, ok, err := r.Owner(ids.First + 500); !ok {
+			if _, ok, err := r.Owner(ids.First + 500); !ok {
 				b.Fatal(err)
 			}
 		}

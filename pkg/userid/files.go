@@ -35,7 +35,7 @@ func (r *Registry) read() (table, error) {
 		number, err := strconv.ParseUint(entry.Name(), 10, 32)
 		id := uint32(number)
 		if err != nil || fmt.Sprint(id) != entry.Name() {
-			continue // the state file, or a file that a killed process did not rename
+			continue // a link, the state file, or a file that a killed process did not rename
 		}
 		found, err := r.readOne(id)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -55,19 +55,19 @@ func (r *Registry) readOne(id uint32) (Registration, error) {
 	if err != nil {
 		return Registration{ID: id}, fmt.Errorf("read user id: %w", err)
 	}
-	network, rest, _ := strings.Cut(string(content), ":")
-	name, hasEnd := strings.CutSuffix(rest, "\n")
-	if !hasEnd || checkOwner(spec.Owner{Network: network, Name: spec.Name(name)}) != nil {
+	tag, hasEnd := strings.CutSuffix(string(content), "\n")
+	owner, isTag := spec.ParseOwner(tag)
+	if !hasEnd || !isTag || checkPair(owner) != nil {
 		return Registration{ID: id}, fmt.Errorf("%w; remove the file if no container uses that user id",
-			&spec.Fault{Key: r.path(id), Value: string(content), Allowed: "<network>:<name> and a line feed"})
+			&spec.Fault{Key: r.path(id), Value: string(content), Allowed: "<network>:<name>:<container id> and a line feed"})
 	}
-	return Registration{id, network, spec.Name(name)}, nil
+	return Registration{id, owner}, nil
 }
 
 // id finds the id of an owner's network and name. The error is the one of Lookup.
 func (t table) id(owner spec.Owner) (uint32, bool, error) {
 	for id, has := range t.owners {
-		if has.Network == owner.Network && has.Name == owner.Name {
+		if samePair(has.Owner, owner) {
 			return id, true, nil
 		}
 	}
@@ -76,12 +76,66 @@ func (t table) id(owner spec.Owner) (uint32, bool, error) {
 
 func (t table) list() []Registration {
 	all := slices.SortedFunc(maps.Values(t.owners), func(a, b Registration) int { return cmp.Compare(a.ID, b.ID) })
-	return slices.DeleteFunc(all, func(r Registration) bool { return r.Name == "" })
+	return slices.DeleteFunc(all, func(r Registration) bool { return r.Owner == spec.Owner{} })
 }
 
-// writeLocked registers an id.
+// find finds the id of an owner's network and name: by the link of the pair, else by reading all registrations. The
+// error is the one of Lookup.
+func (r *Registry) find(owner spec.Owner) (uint32, bool, error) {
+	if known, found := r.findByLink(owner); found {
+		return known.ID, true, nil
+	}
+	known, err := r.read()
+	if err != nil {
+		return 0, false, err
+	}
+	return known.id(owner)
+}
+
+// findByLink follows the link of a pair. Without a link, or if the registration behind it is not the pair's, it finds
+// nothing, which does not mean that there is no registration.
+func (r *Registry) findByLink(owner spec.Owner) (Registration, bool) {
+	if checkPair(owner) != nil {
+		return Registration{}, false // such a name may be a path
+	}
+	target, err := os.Readlink(r.linkPath(owner))
+	if err != nil {
+		return Registration{}, false
+	}
+	number, err := strconv.ParseUint(target, 10, 32)
+	if err != nil {
+		return Registration{}, false
+	}
+	found, err := r.readOne(uint32(number))
+	return found, err == nil && samePair(found.Owner, owner)
+}
+
+// writeLocked registers an id, or the owner's container id with it. The link comes after the registration and goes before it, so that none is left alone by a
+// kill.
 func (r *Registry) writeLocked(id uint32, owner spec.Owner) error {
-	return r.replaceLocked(r.path(id), []byte(owner.Network+":"+string(owner.Name)+"\n"))
+	if err := r.replaceLocked(r.path(id), []byte(owner.String()+"\n")); err != nil {
+		return err
+	}
+	return r.linkLocked(id, owner)
+}
+
+// linkLocked makes the link of a pair, in the place of one that is not true.
+func (r *Registry) linkLocked(id uint32, owner spec.Owner) error {
+	if err := r.unlinkLocked(owner); err != nil {
+		return err
+	}
+	return os.Symlink(fmt.Sprint(id), r.linkPath(owner))
+}
+
+func (r *Registry) unlinkLocked(owner spec.Owner) error {
+	if err := os.Remove(r.linkPath(owner)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+func (r *Registry) linkPath(owner spec.Owner) string {
+	return filepath.Join(r.directory, pair(owner))
 }
 
 // replaceLocked writes a file whole: a kill leaves the former file or none, and perhaps a hidden temporary file.

@@ -36,9 +36,9 @@ func TestMain(m *testing.M) {
 // registry until it is killed ("churn").
 func play(role string, r *Registry, network string) error {
 	for i := 0; role == "churn" || i < 30; i++ {
-		owners := []spec.Owner{{Network: network, Name: spec.Name(fmt.Sprintf("c%d", i%30))}}
+		owners := []spec.Owner{{Network: network, Name: spec.Name(fmt.Sprintf("c%d", i%30)), ContainerID: "id"}}
 		if i%3 == 0 {
-			owners = append(owners, spec.Owner{Network: "shared", Name: spec.Name(fmt.Sprintf("c%d", i%30))})
+			owners = append(owners, spec.Owner{Network: "shared", Name: spec.Name(fmt.Sprintf("c%d", i%30)), ContainerID: "id"})
 		}
 		for _, owner := range owners {
 			id, err := r.Allocate(context.Background(), owner)

@@ -9,7 +9,7 @@ import (
 
 const (
 	// batchSize is how many ids are checked at once.
-	batchSize = 128
+	batchSize = 32
 
 	// uncheckedBatchSize is how many ids of a batch are kept if the user database could not be asked. It bounds how
 	// often containers wait for a database that hangs, and how long one that answers again is not asked.

@@ -1,8 +1,10 @@
 // Package userid gives each container of this host a user id of its own, which is its group id too.
 //
-// A registry has one file for each id in use, /run/svc-user-ids/<id>, which names the container by its network and
-// name. The supervisor and the plugins ask for the id of the same pair and so get the same id without passing it
-// on. The directory is on a tmpfs: a boot clears it together with everything that uses the ids. All changes are
+// A registry has one file for each id in use, /run/svc-user-ids/<id>, which holds the owner tag of the container, and a
+// symbolic link to that file, /run/svc-user-ids/<network>:<name>, so that the id of a container is found without
+// reading all files. The files alone count: a link that is missing or not true costs time. Network and name identify
+// the container. The supervisor and the plugins ask for the id of the same pair and so get the same id without passing
+// it on. The directory is on a tmpfs: a boot clears it together with everything that uses the ids. All changes are
 // made under one lock on the directory; readers need no lock, since a file is renamed into place.
 //
 // An id must not be given to a container while a process or a file of its former owner exists. Three things
@@ -31,7 +33,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/svc-supervisor/svc-supervisor/pkg/internal/lockdir"
+	"github.com/svc-supervisor/svc-supervisor/internal/lockdir"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
@@ -61,9 +63,8 @@ type Registry struct {
 
 // Registration says which container has an id.
 type Registration struct {
-	ID      uint32
-	Network string
-	Name    spec.Name
+	ID    uint32
+	Owner spec.Owner
 }
 
 // Host returns the registry of this host. A user database that cannot be asked is a warning in log.
@@ -75,20 +76,30 @@ func New(directory, rangeFile string, log *slog.Logger) *Registry {
 }
 
 // Allocate returns the id of the owner's network and name. A pair without an id gets the next free one after the
-// last that was handed out. The error wraps ErrUsedUp if there is none. The range is read only for a new id: a
+// last that was handed out. The container id of the owner replaces the one of an earlier call. The error wraps ErrUsedUp if there is none. The range is read only for a new id: a
 // damaged range file does not stop a container that has one.
 func (r *Registry) Allocate(ctx context.Context, owner spec.Owner) (id uint32, err error) {
 	err = r.locked(ctx, func() error {
 		if err := checkOwner(owner); err != nil {
 			return err
 		}
+		if registered, found := r.findByLink(owner); found {
+			id = registered.ID
+			if registered.Owner == owner {
+				return nil
+			}
+			return r.writeLocked(id, owner)
+		}
 		known, err := r.read()
 		if err != nil {
 			return err
 		}
 		var found bool
-		if id, found, err = known.id(owner); found || err != nil {
+		if id, found, err = known.id(owner); err != nil {
 			return err
+		}
+		if found {
+			return r.writeLocked(id, owner)
 		}
 		if id, err = r.nextLocked(ctx, known); err != nil {
 			return err
@@ -96,7 +107,7 @@ func (r *Registry) Allocate(ctx context.Context, owner spec.Owner) (id uint32, e
 		return r.writeLocked(id, owner)
 	})
 	if err != nil {
-		return 0, fmt.Errorf("allocate user id for %s: %w", pair(owner), err)
+		return 0, fmt.Errorf("allocate user id for %s: %w", spec.Quote(pair(owner)), err)
 	}
 	return id, nil
 }
@@ -116,19 +127,19 @@ func (r *Registry) Adopt(ctx context.Context, owner spec.Owner, id uint32) error
 		has, found, err := known.id(owner)
 		switch {
 		case found && has == id:
-			return nil
+			return r.writeLocked(id, owner)
 		case found:
 			return fmt.Errorf("it has %d already", has)
 		case err != nil:
 			return err
 		}
 		if other, taken := known.owners[id]; taken {
-			return fmt.Errorf("it belongs to %s:%s", other.Network, other.Name)
+			return fmt.Errorf("it belongs to %s", spec.Quote(pair(other.Owner)))
 		}
 		return r.writeLocked(id, owner)
 	})
 	if err != nil {
-		return fmt.Errorf("adopt user id %d for %s: %w", id, pair(owner), err)
+		return fmt.Errorf("adopt user id %d for %s: %w", id, spec.Quote(pair(owner)), err)
 	}
 	return nil
 }
@@ -138,21 +149,20 @@ func (r *Registry) Adopt(ctx context.Context, owner spec.Owner, id uint32) error
 // called then. It is called under the registry's lock: it must not change the registry.
 func (r *Registry) Release(ctx context.Context, owner spec.Owner, stillUsed func(id uint32) (bool, error)) error {
 	err := r.locked(ctx, func() error {
-		known, err := r.read()
-		if err != nil {
-			return err
-		}
-		id, found, err := known.id(owner)
+		id, found, err := r.find(owner)
 		if !found {
 			return err
 		}
 		if used, err := stillUsed(id); used || err != nil {
 			return err
 		}
+		if err := r.unlinkLocked(owner); err != nil {
+			return err
+		}
 		return os.Remove(r.path(id))
 	})
 	if err != nil {
-		return fmt.Errorf("release user id of %s: %w", pair(owner), err)
+		return fmt.Errorf("release user id of %s: %w", spec.Quote(pair(owner)), err)
 	}
 	return nil
 }
@@ -160,23 +170,19 @@ func (r *Registry) Release(ctx context.Context, owner spec.Owner, stillUsed func
 // Lookup returns the id of an owner's network and name. It fails if the owner is not found and a registration
 // cannot be read, which may be the owner's.
 func (r *Registry) Lookup(owner spec.Owner) (uint32, bool, error) {
-	known, err := r.read()
-	if err != nil {
-		return 0, false, err
-	}
-	return known.id(owner)
+	return r.find(owner)
 }
 
-// Owner returns the container that has an id.
-func (r *Registry) Owner(id uint32) (network string, name spec.Name, ok bool, err error) {
+// Owner returns the owner tag of the container that has an id, with the container id of the last Allocate or Adopt.
+func (r *Registry) Owner(id uint32) (spec.Owner, bool, error) {
 	found, err := r.readOne(id)
 	if errors.Is(err, fs.ErrNotExist) {
-		return "", "", false, nil
+		return spec.Owner{}, false, nil
 	}
 	if err != nil {
-		return "", "", false, err
+		return spec.Owner{}, false, err
 	}
-	return found.Network, found.Name, true, nil
+	return found.Owner, true, nil
 }
 
 // List returns all registrations, in the order of their ids. If some cannot be read, it returns the others and an
@@ -219,8 +225,16 @@ func makePrivate(path string) error {
 	return nil
 }
 
-// checkOwner refuses a pair that its file could not hold unambiguously.
+// checkOwner refuses a tag that its file could not hold unambiguously.
 func checkOwner(owner spec.Owner) error {
+	if err := checkPair(owner); err != nil {
+		return err
+	}
+	_, err := spec.ParseID[spec.ContainerID]("container id", string(owner.ContainerID))
+	return err
+}
+
+func checkPair(owner spec.Owner) error {
 	if !networkForm.MatchString(owner.Network) {
 		return &spec.Fault{Key: "network", Value: owner.Network, Allowed: "a network name of CNI, 150 bytes at most"}
 	}
@@ -238,7 +252,9 @@ func checkAdopted(owner spec.Owner, id uint32) error {
 	return checkOwner(owner)
 }
 
-// pair is what errors name an owner by.
-func pair(owner spec.Owner) string { return spec.Quote(owner.Network + ":" + string(owner.Name)) }
+// pair identifies a container on this host: <network>:<name>.
+func pair(owner spec.Owner) string { return owner.Network + ":" + string(owner.Name) }
+
+func samePair(a, b spec.Owner) bool { return a.Network == b.Network && a.Name == b.Name }
 
 func (r *Registry) path(id uint32) string { return filepath.Join(r.directory, fmt.Sprint(id)) }

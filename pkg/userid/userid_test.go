@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/svc-supervisor/svc-supervisor/pkg/internal/lockdir"
+	"github.com/svc-supervisor/svc-supervisor/internal/lockdir"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
@@ -24,27 +24,29 @@ func TestPairKeepsItsID(t *testing.T) {
 	if first != ids.First {
 		t.Errorf("got %d, want the first id", first)
 	}
-	for _, again := range []spec.Owner{owner("a"), {Network: spec.Network, Name: "a", ContainerID: "another"}} {
+	another := spec.Owner{Network: spec.Network, Name: "a", ContainerID: "another"}
+	for _, again := range []spec.Owner{owner("a"), another} {
 		if id, err := r.Allocate(t.Context(), again); id != first || err != nil {
 			t.Errorf("%s got %d, %v, and had %d", again, id, err, first)
 		}
 	}
-	other, err := r.Allocate(t.Context(), spec.Owner{Network: spec.NetworkByHand, Name: "a"})
+	other, err := r.Allocate(t.Context(), spec.Owner{Network: spec.NetworkByHand, Name: "a", ContainerID: "id"})
 	if err != nil || other == first {
 		t.Errorf("the same name in another network got %d, %v", other, err)
 	}
 	if id, ok, err := r.Lookup(owner("a")); id != first || !ok || err != nil {
 		t.Errorf("Lookup: %d, %v, %v", id, ok, err)
 	}
-	if network, name, ok, err := r.Owner(other); network != spec.NetworkByHand || name != "a" || !ok || err != nil {
-		t.Errorf("Owner: %s, %s, %v, %v", network, name, ok, err)
+	byHand := spec.Owner{Network: spec.NetworkByHand, Name: "a", ContainerID: "id"}
+	if got, ok, err := r.Owner(other); got != byHand || !ok || err != nil {
+		t.Errorf("Owner: %s, %v, %v", got, ok, err)
 	}
-	want := []Registration{{first, spec.Network, "a"}, {other, spec.NetworkByHand, "a"}}
+	want := []Registration{{first, another}, {other, byHand}}
 	if got, err := r.List(); !reflect.DeepEqual(got, want) || err != nil {
 		t.Errorf("List: %v, %v", got, err)
 	}
 	content, err := os.ReadFile(filepath.Join(r.directory, fmt.Sprint(first)))
-	if string(content) != "svc-supervisor:a\n" || err != nil {
+	if string(content) != "svc-supervisor:a:another\n" || err != nil {
 		t.Errorf("file: %q, %v", content, err)
 	}
 	info, err := os.Stat(r.directory)
@@ -58,7 +60,7 @@ func TestNothingIsKnownWithoutARegistry(t *testing.T) {
 	if id, ok, err := r.Lookup(owner("a")); ok || err != nil {
 		t.Errorf("Lookup: %d, %v", id, err)
 	}
-	if _, _, ok, err := r.Owner(ids.First); ok || err != nil {
+	if _, ok, err := r.Owner(ids.First); ok || err != nil {
 		t.Errorf("Owner: %v, %v", ok, err)
 	}
 	if list, err := r.List(); len(list) > 0 || err != nil {
@@ -70,9 +72,11 @@ func TestNothingIsKnownWithoutARegistry(t *testing.T) {
 func TestUnsuitableOwnersAreRefused(t *testing.T) {
 	r, ids, _ := registry(t, 16)
 	for _, o := range []spec.Owner{
-		{Network: "", Name: "a"}, {Network: "a:b", Name: "a"}, {Network: "a\n", Name: "a"}, {Network: "a/b", Name: "a"},
-		{Network: strings.Repeat("n", 151), Name: "a"}, {Network: "n", Name: ""}, {Network: "n", Name: "a:b"},
-		{Network: "n", Name: "supervisor"},
+		{Network: "", Name: "a", ContainerID: "id"}, {Network: "a:b", Name: "a", ContainerID: "id"},
+		{Network: "a\n", Name: "a", ContainerID: "id"}, {Network: "a/b", Name: "a", ContainerID: "id"},
+		{Network: strings.Repeat("n", 151), Name: "a", ContainerID: "id"}, {Network: "n", Name: "", ContainerID: "id"},
+		{Network: "n", Name: "a:b", ContainerID: "id"}, {Network: "n", Name: "supervisor", ContainerID: "id"},
+		{Network: "n", Name: "a"}, {Network: "n", Name: "a", ContainerID: "a:b"}, {Network: "n", Name: "a", ContainerID: "a\n"},
 	} {
 		_, allocateErr := r.Allocate(t.Context(), o)
 		adoptErr := r.Adopt(t.Context(), o, ids.First)
@@ -166,7 +170,7 @@ func TestAdopt(t *testing.T) {
 		{"an id outside of the range", "new", 2130000000, ""},
 		{"the id that the owner has", "a", 2120000000, ""},
 		{"another id than the owner has", "a", 2120000007, "it has 2120000000 already"},
-		{"the id of another owner", "new", 2120000000, "it belongs to svc-supervisor:a"},
+		{"the id of another owner", "new", 2120000000, `it belongs to "svc-supervisor:a"`},
 		{"root's id", "new", 0, "allowed: an id within 65536-524287"},
 		{"an id of systemd-nspawn", "new", 600000, "allowed: an id within 65536-524287"},
 		{"no id", "new", 4294967295, "allowed: an id within 65536-524287"},
@@ -251,11 +255,13 @@ func TestChangedRangeAppliesToNewContainers(t *testing.T) {
 }
 
 func TestDamagedRegistration(t *testing.T) {
-	for _, content := range []string{"", "\n", "svc-supervisor", "svc-supervisor:a", "svc-supervisor:a:b\n", ":a\n", "svc-supervisor:a\nb\n"} {
+	for _, content := range []string{
+		"", "\n", "svc-supervisor", "svc-supervisor:a:b", "svc-supervisor:a\n", ":a:b\n", "svc-supervisor:a:b\nc\n", "n/n:a:b\n",
+	} {
 		r, ids, _ := registry(t, 16)
 		allocate(t, r, "a")
 		write(t, filepath.Join(r.directory, fmt.Sprint(ids.First+1)), content)
-		want := []Registration{{ids.First, spec.Network, "a"}}
+		want := []Registration{{ids.First, owner("a")}}
 		if list, err := r.List(); !reflect.DeepEqual(list, want) || err == nil || !strings.Contains(err.Error(), fmt.Sprint(ids.First+1)) {
 			t.Errorf("%q: List: %v, %v", content, list, err)
 		}
@@ -269,7 +275,7 @@ func TestDamagedRegistration(t *testing.T) {
 		if _, _, err := r.Lookup(owner("b")); err == nil {
 			t.Errorf("%q: Lookup succeeds", content)
 		}
-		if _, _, _, err := r.Owner(ids.First + 1); err == nil {
+		if _, _, err := r.Owner(ids.First + 1); err == nil {
 			t.Errorf("%q: Owner succeeds", content)
 		}
 	}
@@ -312,6 +318,77 @@ func TestDirectoryThatOthersCanUseIsRefused(t *testing.T) {
 		if id, err := r.Allocate(t.Context(), owner("a")); err == nil {
 			t.Errorf("%s: got %d", test.what, id)
 		}
+	}
+}
+
+// A registration that is a pipe blocks whoever reads it.
+func TestIDOfAKnownPairIsFoundWithoutReadingTheOthers(t *testing.T) {
+	r, ids, _ := registry(t, 16)
+	allocate(t, r, "a")
+	pipe := filepath.Join(r.directory, fmt.Sprint(ids.First+1))
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() {
+		_, err := r.Allocate(t.Context(), owner("a"))
+		_, _, lookupErr := r.Lookup(owner("a"))
+		releaseErr := r.Release(t.Context(), owner("a"), unused)
+		done <- errors.Join(err, lookupErr, releaseErr)
+	}()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("another registration is read")
+	}
+}
+
+func TestPairIsFoundWhateverItsLinkSays(t *testing.T) {
+	for _, test := range []struct {
+		what string
+		link func(path string) error
+	}{
+		{"true", func(string) error { return nil }},
+		{"missing, as after a kill", os.Remove},
+		{"to a missing registration", func(path string) error { return errors.Join(os.Remove(path), os.Symlink("2120000009", path)) }},
+		{"to the registration of another", func(path string) error { return errors.Join(os.Remove(path), os.Symlink("2120000000", path)) }},
+		{"to the state file", func(path string) error { return errors.Join(os.Remove(path), os.Symlink(".state", path)) }},
+		{"a file", func(path string) error { return errors.Join(os.Remove(path), os.WriteFile(path, nil, 0o600)) }},
+	} {
+		t.Run(test.what, func(t *testing.T) {
+			r, ids, _ := registry(t, 16)
+			allocate(t, r, "other")
+			allocate(t, r, "a")
+			link := filepath.Join(r.directory, "svc-supervisor:a")
+			if err := test.link(link); err != nil {
+				t.Fatal(err)
+			}
+			if id, ok, err := r.Lookup(owner("a")); id != ids.First+1 || !ok || err != nil {
+				t.Errorf("Lookup: %d, %v, %v", id, ok, err)
+			}
+			if id := allocate(t, r, "a"); id != ids.First+1 {
+				t.Errorf("Allocate: %d", id)
+			}
+			if target, err := os.Readlink(link); target != "2120000001" || err != nil {
+				t.Errorf("the link is not repaired: %q, %v", target, err)
+			}
+			if err := test.link(link); err != nil {
+				t.Fatal(err)
+			}
+			release(t, r, "a")
+			if id, ok, err := r.Lookup(owner("a")); ok || err != nil {
+				t.Errorf("Lookup after Release: %d, %v", id, err)
+			}
+			if _, err := os.Lstat(link); err == nil {
+				t.Error("Release left the link")
+			}
+			if list, err := r.List(); len(list) != 1 || err != nil {
+				t.Errorf("List: %v, %v", list, err)
+			}
+		})
 	}
 }
 
@@ -384,11 +461,10 @@ func TestKilledProcessLeavesWholeFilesAndNoLock(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, left := range list {
-			if left.ID == id && left.Name != "survivor" {
+			if left.ID == id && left.Owner.Name != "survivor" {
 				t.Errorf("%d has two owners", id)
 			}
-			o := spec.Owner{Network: left.Network, Name: left.Name}
-			if err := r.Release(t.Context(), o, unused); err != nil {
+			if err := r.Release(t.Context(), left.Owner, unused); err != nil {
 				t.Error(err)
 			}
 		}
@@ -425,8 +501,8 @@ func TestIDOfAProcessIsPassedOver(t *testing.T) {
 			for i := range ids.Size() - 1 {
 				allocate(t, r, fmt.Sprintf("c%d", i))
 			}
-			if network, _, ok, err := r.Owner(ids.First); !ok || err != nil {
-				t.Errorf("the id was not used after the process ended: %q, %v", network, err)
+			if owner, ok, err := r.Owner(ids.First); !ok || err != nil {
+				t.Errorf("the id was not used after the process ended: %q, %v", owner, err)
 			}
 		})
 	}

@@ -11,19 +11,12 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 )
 
-const (
-	// nssPatience is how long one allocation waits for the user database in all. A directory service that is not
-	// reachable must not stop containers.
-	nssPatience = 2 * time.Second
-
-	// getentAttempts is how often getent is started again after another part of this program ended it: the
-	// supervisor kills and reaps processes that a verb left behind, and cannot tell getent from those.
-	getentAttempts = 5
-)
+// nssPatience is how long one allocation waits for the user database in all. A directory service that is not reachable
+// must not stop containers.
+const nssPatience = 4 * time.Second
 
 // usersAndGroups asks the host's user database (NSS) which of the ids a user or a group has. It runs getent(1),
 // since a static binary cannot load the modules of NSS. A database that does not know an id and one that answers
@@ -45,17 +38,14 @@ func usersAndGroups(ctx context.Context, ids []uint32) (map[uint32]bool, error) 
 }
 
 func query(ctx context.Context, database string, ids []uint32) (map[uint32]bool, error) {
-	for attempt := 1; ; attempt++ {
-		found, err := getent(ctx, database, ids)
-		if err == nil {
-			return found, nil
-		}
-		if ctx.Err() != nil {
-			return nil, fmt.Errorf("getent %s: no answer within %s", database, nssPatience)
-		}
-		if attempt == getentAttempts || !endedByOthers(err) {
-			return nil, fmt.Errorf("getent %s: %w", database, err)
-		}
+	found, err := getent(ctx, database, ids)
+	switch {
+	case err == nil:
+		return found, nil
+	case ctx.Err() != nil:
+		return nil, fmt.Errorf("getent %s: no answer within %s", database, nssPatience)
+	default:
+		return nil, fmt.Errorf("getent %s: %w", database, err)
 	}
 }
 
@@ -73,15 +63,6 @@ func getent(ctx context.Context, database string, ids []uint32) (map[uint32]bool
 		return nil, err
 	}
 	return thirdFields(output), nil
-}
-
-func endedByOthers(err error) bool {
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
-		status, ok := exit.Sys().(syscall.WaitStatus)
-		return ok && status.Signaled() && status.Signal() == syscall.SIGKILL
-	}
-	return errors.Is(err, syscall.ECHILD)
 }
 
 // thirdFields reads the ids from lines of passwd(5) or group(5): both have the id in the third field.

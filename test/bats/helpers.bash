@@ -47,7 +47,8 @@ teardown() {
 }
 
 # world lists what a container can leave anywhere: one line each. Statuses are
-# not among it: a file NSDB keeps those of containers that are held.
+# not among it: a file NSDB keeps those of containers that are held. Nor is
+# the mount view that all IPSEC containers share.
 world() {
 	local entry
 	ip netns list | sed 's/ .*//; s/^/namespace /' | sort

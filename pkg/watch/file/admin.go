@@ -13,8 +13,7 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/svc-supervisor/svc-supervisor/internal/lockdir"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/native"
 )
@@ -314,6 +313,9 @@ func (n *NSDB) exists() error {
 	return nil
 }
 
+// commandPatience is how long a command waits for others, unless its context ends before.
+const commandPatience = time.Minute
+
 // alone runs one command's writing while no other command writes. Other tools do not ask for the lock; what they write
 // meanwhile is noticed and not overwritten, up to the rename itself.
 func (n *NSDB) alone(ctx context.Context, work func() error) error {
@@ -326,23 +328,17 @@ func (n *NSDB) alone(ctx context.Context, work func() error) error {
 	if err := n.exists(); err != nil {
 		return err
 	}
-	folder, err := os.Open(n.location.Dir)
+	path, err := filepath.EvalSymlinks(n.location.Dir)
 	if err != nil {
 		return fail(errors.New(cause(err)))
 	}
-	defer folder.Close() // gives the lock back
-	for {
-		err := unix.Flock(int(folder.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			return fail(work())
-		}
-		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
-			return fail(fmt.Errorf("lock: %w", err))
-		}
-		select {
-		case <-ctx.Done():
-			return fail(fmt.Errorf("another command writes: %w", ctx.Err()))
-		case <-time.After(10 * time.Millisecond):
-		}
+	unlock, err := lockdir.Lock(ctx, path, commandPatience)
+	if errors.Is(err, lockdir.ErrBusy) || ctx.Err() != nil {
+		return fail(fmt.Errorf("another command writes: %w", err))
 	}
+	if err != nil {
+		return fail(err)
+	}
+	defer unlock()
+	return fail(work())
 }

@@ -211,6 +211,21 @@ func TestCommandsThatWriteAtOnceLoseNothing(t *testing.T) {
 	}
 }
 
+func TestCommandWritesThroughALinkToTheDirectory(t *testing.T) {
+	g := newGround(t)
+	location := g.nsdb.location
+	location.Dir = filepath.Join(t.TempDir(), "nsdb")
+	if err := os.Symlink(g.nsdb.location.Dir, location.Dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := Open(location, "h", g.nsdb.log).SetSetting(t.Context(), spec.SettingDefault, "log-level", "debug"); err != nil {
+		t.Fatal(err)
+	}
+	if got := g.read("config/default.yaml"); !strings.Contains(got, "debug") {
+		t.Errorf("%q", got)
+	}
+}
+
 // newCommand is the NSDB as another program has it.
 func newCommand(g *ground) *NSDB { return Open(g.nsdb.location, "h", g.nsdb.log) }
 

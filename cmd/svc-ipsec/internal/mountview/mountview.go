@@ -20,8 +20,9 @@ import (
 	"runtime"
 	"time"
 
-	"github.com/gofrs/flock"
 	"golang.org/x/sys/unix"
+
+	"github.com/svc-supervisor/svc-supervisor/internal/lockdir"
 )
 
 // Launcher is where svc-ipsec itself is found in a view.
@@ -34,8 +35,8 @@ const layout = 1
 // refuses to bind a mount namespace where the mount would be propagated into that namespace.
 const pins = ".view"
 
-// lockPause is how long to wait before the lock is tried again: another verb may be making the view.
-const lockPause = 2 * time.Millisecond
+// lockPatience is how long to wait for another verb, which may be making the view.
+const lockPatience = 10 * time.Second
 
 // notifySocket is where a daemon tells systemd that it is ready.
 const notifySocket = "/run/systemd/notify"
@@ -53,11 +54,11 @@ func Ensure(ctx context.Context, stateDirectory, executable string) (string, err
 	if pinned(path) {
 		return path, nil
 	}
-	lock := flock.New(stateDirectory, flock.SetFlag(os.O_RDONLY))
-	defer func() { _ = lock.Close() }()
-	if _, err := lock.TryLockContext(ctx, lockPause); err != nil {
-		return "", fmt.Errorf("make mount view: lock %s: %w", stateDirectory, err)
+	unlock, err := lockdir.Lock(ctx, stateDirectory, lockPatience)
+	if err != nil {
+		return "", fmt.Errorf("make mount view: %w", err)
 	}
+	defer unlock()
 	if pinned(path) { // by another verb meanwhile
 		return path, nil
 	}

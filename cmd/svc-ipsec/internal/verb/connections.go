@@ -159,6 +159,9 @@ func (c *change) share(ctx context.Context, d *pluto.Daemon) (err error) {
 
 // allocateUser chooses the user id of the container, the same again if it has one.
 func (c *change) allocateUser(ctx context.Context) error {
+	if err := c.adoptUser(ctx); err != nil {
+		return err
+	}
 	id, err := c.Users.Allocate(ctx, c.request.owner)
 	if err != nil {
 		return fmt.Errorf("user id of the container: %w", err)
@@ -167,15 +170,30 @@ func (c *change) allocateUser(ctx context.Context) error {
 	return nil
 }
 
+// adoptUser registers the id that the container's directory has as its group. It has one where only the container's state, and perhaps the
+// registry, was lost.
+func (c *change) adoptUser(ctx context.Context) error {
+	id, err := c.folder.User()
+	if err != nil || id == 0 {
+		return err
+	}
+	return c.Users.Adopt(ctx, c.request.owner, id)
+}
+
 // ownedBy reports whether the network namespace at path is owned by a user namespace of this user id.
 func ownedBy(path string, user uint32) (bool, error) {
+	owner, own, err := ownerOf(path)
+	return !own && owner == user, err
+}
+
+// ownerOf returns the user id whose user namespace owns a network namespace; own reports that it is the one of this program.
+func ownerOf(path string) (user uint32, own bool, err error) {
 	namespace, err := os.Open(path)
 	if err != nil {
-		return false, err
+		return 0, false, err
 	}
 	defer namespace.Close()
-	owner, own, err := netns.UserOf(namespace)
-	return !own && owner == user, err
+	return netns.UserOf(namespace)
 }
 
 // start starts a daemon with all conns on disk, as a restart by systemd finds them, and keeps those that it accepts.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"os"
 
 	"github.com/containernetworking/cni/pkg/skel"
 	"golang.org/x/sys/unix"
@@ -14,7 +13,6 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/link"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/pluto"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/state"
-	"github.com/svc-supervisor/svc-supervisor/pkg/netns"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
@@ -104,19 +102,11 @@ func (r *removal) userExists(id uint32) (bool, error) {
 	if r.attachment != nil {
 		path = r.attachment.Namespace
 	}
-	file, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) || path == "" {
+	owned, err := ownedBy(path, id)
+	if path == "" || errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTTY) { // ENOTTY: a plain file, as a removed namespace leaves it behind
 		return false, nil
 	}
-	if err != nil {
-		return false, err
-	}
-	defer file.Close()
-	owner, own, err := netns.UserOf(file)
-	if errors.Is(err, unix.ENOTTY) { // a plain file, as a removed namespace leaves it behind
-		return false, nil
-	}
-	return err == nil && !own && owner == id, err
+	return owned, err
 }
 
 func (r *removal) foreign(what, tag string) {

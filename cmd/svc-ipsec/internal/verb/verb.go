@@ -50,6 +50,8 @@ type Executable struct {
 type Users interface {
 	// Allocate returns the id of a container, always the same for one network and name.
 	Allocate(context.Context, spec.Owner) (uint32, error)
+	// Adopt registers an id that a container has already. It is an error if another container has it.
+	Adopt(context.Context, spec.Owner, uint32) error
 	// Release gives the id of a container back, unless stillUsed reports that something of the container exists.
 	Release(ctx context.Context, owner spec.Owner, stillUsed func(id uint32) (bool, error)) error
 }

@@ -20,6 +20,21 @@ type children struct {
 	ended     func(pid int) error
 }
 
+// spares reports whether a child is none of a verb's: it was there first, or this process itself started it, as packages
+// do that run a program of the host. Such a child is in the session of this process. A verb gets a session of its own, and
+// no process can enter a session that exists already, so whatever a verb leaves behind is in another one.
+func (c *children) spares(pid int) bool {
+	if c.strangers[pid] {
+		return true
+	}
+	own, err := unix.Getsid(0)
+	if err != nil {
+		return false
+	}
+	session, err := unix.Getsid(pid)
+	return err == nil && session == own
+}
+
 // childrenOfThis are all children of this process, zombies too.
 func childrenOfThis() map[int]bool {
 	pids := map[int]bool{}
@@ -65,7 +80,7 @@ func (c *children) killFamily(pid int, call *Call, endedItself bool) {
 	}
 }
 
-// haveOrphans says whether this process has a child that is no verb (proc(5), /proc/PID/task/TID/children). Where the
+// haveOrphans says whether this process has a child that is no verb and not spared (proc(5), /proc/PID/task/TID/children). Where the
 // kernel cannot tell, it says yes.
 func (c *children) haveOrphans() bool {
 	c.mu.Lock()
@@ -80,7 +95,7 @@ func (c *children) haveOrphans() bool {
 			continue // a thread that has ended has no children
 		}
 		for _, word := range strings.Fields(string(content)) {
-			if pid, err := strconv.Atoi(word); err != nil || !c.running[pid] && !c.strangers[pid] {
+			if pid, err := strconv.Atoi(word); err != nil || !c.running[pid] && !c.spares(pid) {
 				return true
 			}
 		}
@@ -95,7 +110,7 @@ func (c *children) orphanOf(call *Call) func(pid int) bool {
 		c.mu.Lock()
 		verb, others := c.running[pid], len(c.running) > 1
 		c.mu.Unlock()
-		if verb || c.strangers[pid] {
+		if verb || c.spares(pid) {
 			return false
 		}
 		environment, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/environ")
@@ -125,7 +140,7 @@ func (c *children) reap(process *os.Process) *os.ProcessState {
 		if len(c.running) > 0 {
 			break
 		}
-		orphans := family(-1, func(pid int) bool { return !c.strangers[pid] })
+		orphans := family(-1, func(pid int) bool { return !c.spares(pid) })
 		for _, p := range orphans {
 			_ = unix.Kill(p, unix.SIGKILL)
 		}
@@ -134,7 +149,7 @@ func (c *children) reap(process *os.Process) *os.ProcessState {
 		}
 	}
 	for _, p := range processes() {
-		if p.parent == os.Getpid() && p.zombie && !c.running[p.pid] && !c.strangers[p.pid] {
+		if p.parent == os.Getpid() && p.zombie && !c.running[p.pid] && !c.spares(p.pid) {
 			_, _ = unix.Wait4(p.pid, nil, unix.WNOHANG, nil)
 		}
 	}

@@ -88,7 +88,7 @@ func answer(stdout []byte, stderr []string, exit int) ([]byte, error) {
 	return nil, said
 }
 
-// start starts the executable in a process group of its own, with the calling goroutine locked to its thread.
+// start starts the executable in a session and a process group of its own, with the calling goroutine locked to its thread.
 func (c *children) start(call *Call, pluginPath []string) (*os.Process, *streams, error) {
 	s, err := openStreams()
 	if err != nil {
@@ -100,7 +100,7 @@ func (c *children) start(call *Call, pluginPath []string) (*os.Process, *streams
 		Dir:   "/",
 		Env:   call.environment(pluginPath),
 		Files: s.childEnds,
-		Sys:   &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL},
+		Sys:   &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL},
 	})
 	if err == nil {
 		c.running[process.Pid] = true

@@ -235,6 +235,7 @@ var escapes = []struct{ name, body string }{
 func TestAChildThatWasThereFirstIsLeftAlone(t *testing.T) {
 	g := newGround(t)
 	forwarder := exec.Command("sleep", "1000")
+	forwarder.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // else it is spared for its session
 	g.must(forwarder.Start())
 	defer func() {
 		g.must(forwarder.Process.Kill())
@@ -253,6 +254,36 @@ func TestAChildThatWasThereFirstIsLeftAlone(t *testing.T) {
 	}
 	if !alive(forwarder.Process.Pid) {
 		t.Error("it was killed")
+	}
+}
+
+// Packages of the supervisor run programs of the host, getent for example, while verbs run.
+func TestProgramsThatTheSupervisorItselfRunsAreLeftAlone(t *testing.T) {
+	g := newGround(t)
+	v := g.inventory()
+	for _, escape := range escapes {
+		t.Run(escape.name, func(t *testing.T) {
+			running, ended := exec.Command("sleep", "1000"), exec.Command("true")
+			running.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+			g.must(errors.Join(running.Start(), ended.Start()))
+			g.eventually("one of them has ended", func() bool { return !alive(ended.Process.Pid) })
+			call := g.call("dir=" + g.dir + "\n" + escape.body + "\nwhile ! test -s $dir/pid; do sleep 0.01; done; echo '{}'")
+			if _, err := v.Run(context.Background(), call); err != nil {
+				t.Error(err)
+			}
+			if alive(g.pid("pid")) {
+				t.Error("what the verb left lives")
+			}
+			g.must(os.Remove(g.path("pid")))
+			if !alive(running.Process.Pid) {
+				t.Error("the one that runs was killed")
+			}
+			if err := ended.Wait(); err != nil {
+				t.Errorf("the exit status of the other was taken away: %v", err)
+			}
+			_ = running.Process.Kill()
+			_ = running.Wait()
+		})
 	}
 }
 

@@ -43,6 +43,29 @@ func TestLeftovers(t *testing.T) {
 			w.untilSettled(time.Second)
 		})
 	})
+	t.Run("that are a user id alone are given back", func(t *testing.T) {
+		inWorld(t, func(w *world) {
+			w.users["user9"] = true
+			w.start()
+			w.untilSettled(time.Second)
+		})
+	})
+	t.Run("of an ADD that a crash ended before there was a namespace are given back, the state directory being lost", func(t *testing.T) {
+		inWorld(t, func(w *world) {
+			w.bind(vpn("p1", "vpn1", "c1"))
+			w.start()
+			w.now.cutAfter(2)
+			w.after(time.Second)
+			if !w.users["vpn1"] || len(w.namespaces) > 0 {
+				t.Fatalf("the cut is at another place: %q", w.trace)
+			}
+			w.now.stop()
+			w.unbind("p1")
+			clear(w.disk)
+			w.start()
+			w.untilSettled(time.Second)
+		})
+	})
 	t.Run("of which systemd does not tell the owner keep the name from ADD", func(t *testing.T) {
 		inWorld(t, func(w *world) {
 			put(w)

@@ -225,7 +225,8 @@ func (r *Reconciler) MarkAll() {
 	}
 }
 
-// FindLeftovers marks every name under which something carries our tag or stands in one of our slices.
+// FindLeftovers marks every name under which something carries our tag or stands in one of our slices, and gives back the
+// user ids of names that have nothing else: a crash leaves them where the state directory was lost, too.
 func (r *Reconciler) FindLeftovers(ctx context.Context) error {
 	namespaces, err := r.namespaces.List()
 	if err != nil {
@@ -239,20 +240,25 @@ func (r *Reconciler) FindLeftovers(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	found := map[spec.Name]bool{}
 	for _, n := range namespaces {
 		if n.Owner.Ours(n.Name) {
-			r.Mark(n.Name)
+			found[n.Name] = true
 		}
 	}
 	for _, l := range links {
-		r.Mark(l.Name)
+		found[l.Name] = true
 	}
 	for _, u := range units {
 		if name, ok := spec.UnitOwner(u.Name); ok {
-			r.Mark(name)
+			found[name] = true
 		}
 	}
-	return nil
+	for name := range found {
+		r.Mark(name)
+	}
+	// A name gets its slot before ADD allocates its user id, and loses it after the user id was given back.
+	return r.namespaces.ReleaseUnused(ctx, func(name spec.Name) bool { return found[name] || r.hasSlot(name) })
 }
 
 // prune removes, once, the statuses that neither a record nor a binding stands for. Until it succeeds each call tries again.

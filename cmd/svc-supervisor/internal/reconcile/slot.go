@@ -19,6 +19,13 @@ func (r *Reconciler) reserve(name spec.Name) bool {
 	return true
 }
 
+// hasSlot reports whether the name has a record of any phase, or is about to get one.
+func (r *Reconciler) hasSlot(name spec.Name) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.slots[name]
+}
+
 // release gives the slot back when the name has no record any more, and lets those look again that wait for one.
 func (r *Reconciler) release(name spec.Name) {
 	r.mu.Lock()

@@ -29,6 +29,9 @@ type Namespaces interface {
 	Make(ctx context.Context, owner spec.Owner, userNamespace bool) error
 	// Remove removes the namespace and gives the container's user id back. Absent is success.
 	Remove(context.Context, spec.Name) error
+	// ReleaseUnused gives every user id back whose container has neither a namespace nor a plugin's directory, and for whose
+	// name inUse reports false. inUse is called again immediately before an id is given back, while none can be allocated.
+	ReleaseUnused(ctx context.Context, inUse func(spec.Name) bool) error
 }
 
 // Links are the interfaces in the host's own namespace.

@@ -54,7 +54,15 @@ func (l namespaces) List() ([]netns.Namespace, error) {
 	return list, l.w.faults.namespaces
 }
 
-func (l namespaces) Make(_ context.Context, owner spec.Owner, _ bool) error {
+func (l namespaces) Make(_ context.Context, owner spec.Owner, userNamespace bool) error {
+	if userNamespace {
+		l.w.registry.Lock()
+		err := l.effect("allocate user id of "+string(owner.Name), func() { l.w.users[owner.Name] = true })
+		l.w.registry.Unlock()
+		if err != nil {
+			return err
+		}
+	}
 	l.w.mu.Lock()
 	defer l.w.mu.Unlock()
 	if namespace, there := l.w.namespaces[owner.Name]; there && !namespace.stale {
@@ -67,23 +75,62 @@ func (l namespaces) Make(_ context.Context, owner spec.Owner, _ bool) error {
 }
 
 func (l namespaces) Remove(_ context.Context, name spec.Name) error {
+	l.w.registry.Lock()
+	defer l.w.registry.Unlock()
 	l.w.mu.Lock()
 	defer l.w.mu.Unlock()
 	switch l.w.namespaceLocked(name).State {
 	case netns.Absent:
-		return nil
+		return l.releaseLocked(name)
 	case netns.Foreign:
 		return netns.ErrForeign
 	}
 	if l.followed[name] != nil {
 		l.w.wrongLocked("the namespace %s is removed while a subscription keeps it alive", name)
 	}
-	return l.effectLocked("remove namespace "+string(name), func() {
+	err := l.effectLocked("remove namespace "+string(name), func() {
 		delete(l.w.namespaces, name)
 		if l.w.links[name].owner.Ours(name) {
 			delete(l.w.links, name) // its peer was in there
 		}
 	})
+	if err != nil {
+		return err
+	}
+	return l.releaseLocked(name)
+}
+
+func (l namespaces) releaseLocked(name spec.Name) error {
+	if _, held := l.w.held[name]; held || !l.w.users[name] {
+		return nil
+	}
+	return l.effectLocked("release user id of "+string(name), func() { delete(l.w.users, name) })
+}
+
+func (l namespaces) ReleaseUnused(_ context.Context, inUse func(spec.Name) bool) error {
+	l.w.registry.Lock()
+	defer l.w.registry.Unlock()
+	for name := range l.w.users {
+		if inUse(name) {
+			continue
+		}
+		if err := l.releaseUnused(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l namespaces) releaseUnused(name spec.Name) error {
+	l.w.mu.Lock()
+	defer l.w.mu.Unlock()
+	if l.w.namespaceLocked(name).State == netns.Ours {
+		return nil
+	}
+	if len(l.w.disk[name]) > 0 {
+		l.w.wrongLocked("the user id of %s is released, which has a record", name)
+	}
+	return l.releaseLocked(name)
 }
 
 // links are the host's interfaces.

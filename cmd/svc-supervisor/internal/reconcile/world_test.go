@@ -28,6 +28,8 @@ type world struct {
 
 	disk       map[spec.Name]map[spec.ServiceType][]byte
 	namespaces map[spec.Name]tagged
+	registry   sync.Mutex         // the lock of the registry of user ids; before mu
+	users      map[spec.Name]bool // names that have a user id
 	links      map[spec.Name]tagged
 	units      map[string]*process
 	exit       unit.Exit             // how every unit last ended
@@ -133,6 +135,7 @@ func newWorld(t testing.TB) *world {
 		bindings:   map[spec.PortID]spec.Binding{},
 		disk:       map[spec.Name]map[spec.ServiceType][]byte{},
 		namespaces: map[spec.Name]tagged{},
+		users:      map[spec.Name]bool{},
 		links:      map[spec.Name]tagged{},
 		units:      map[string]*process{},
 		held:       map[spec.Name]holding{},
@@ -149,7 +152,7 @@ func (w *world) install(path string, t spec.ServiceType, version string, reconfi
 	w.mu.Lock()
 	w.programs = slices.DeleteFunc(w.programs, func(e plugin.Executable) bool { return e.Path == path })
 	w.programs = append(w.programs, plugin.Executable{
-		Path: path, Found: path, Type: t, Version: semver.MustParse(version), Reconfigure: reconfigure,
+		Path: path, Found: path, Type: t, Version: semver.MustParse(version), Reconfigure: reconfigure, UserNamespace: t == ipsec,
 	})
 	slices.SortStableFunc(w.programs, func(a, b plugin.Executable) int { return b.Version.Compare(a.Version) })
 	w.mu.Unlock()
@@ -196,6 +199,7 @@ func (w *world) reboot() {
 	for name := range w.namespaces {
 		w.namespaces[name] = tagged{stale: true}
 	}
+	clear(w.users)
 	clear(w.links)
 	clear(w.units)
 	clear(w.held)

@@ -61,6 +61,11 @@ func (w *world) differences() iter.Seq[string] {
 				left = append(left, "namespace "+string(name))
 			}
 		}
+		for name := range w.users {
+			if !wanted[name] {
+				left = append(left, "user id of "+string(name))
+			}
+		}
 		for name, link := range w.links {
 			if !wanted[name] && link.owner.Ours(name) {
 				left = append(left, "link "+string(name))

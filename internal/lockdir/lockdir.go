@@ -16,7 +16,7 @@ import (
 var ErrBusy = errors.New("another process holds the lock")
 
 // pause is the time between two attempts. flock(2) itself cannot be given a time limit.
-const pause = 5 * time.Millisecond
+const pause = 2 * time.Millisecond
 
 // Lock locks an existing directory and returns the function that unlocks it. It waits until ctx ends, at most for
 // patience; if only patience ended, the error wraps ErrBusy. Two goroutines of one process exclude each other like
