@@ -59,14 +59,14 @@ func TestHostsGetentIsUnderstood(t *testing.T) {
 	}
 }
 
-func TestHundredAllocationsAskTheUserDatabaseOnce(t *testing.T) {
+func TestUserDatabaseIsAskedOncePerBatch(t *testing.T) {
 	r, _, _ := registry(t, 1000)
 	runs := fakeGetent(t, "exit 2")
-	for i := range 100 {
+	for i := range 3 * batchSize {
 		allocate(t, r, fmt.Sprintf("c%d", i))
 	}
-	if runs() != 2 {
-		t.Errorf("getent was started %d times, want passwd and group once", runs())
+	if runs() != 6 {
+		t.Errorf("getent was started %d times, want passwd and group for each of 3 batches", runs())
 	}
 }
 
@@ -74,9 +74,9 @@ func TestUserDatabaseThatDoesNotAnswerStopsNoContainer(t *testing.T) {
 	for _, test := range []struct {
 		what, script, warning string
 	}{
-		{"hangs", "exec sleep 600", "no answer within 2s"},
-		{"hangs in a child that keeps the output open", "sleep 20; exit 2", "no answer within 2s"},
-		{"one database hangs", `test "$1" = passwd && exit 2; exec sleep 600`, "getent group: no answer within 2s"},
+		{"hangs", "exec sleep 600", "no answer within 4s"},
+		{"hangs in a child that keeps the output open", "sleep 20; exit 2", "no answer within 4s"},
+		{"one database hangs", `test "$1" = passwd && exit 2; exec sleep 600`, "getent group: no answer within 4s"},
 		{"fails", "exit 1", "getent passwd: exit status 1"},
 		{"knows no such database", "exit 3", "getent group: exit status 3"},
 		{"crashes", "kill -SEGV $$", "signal: segmentation fault"},
