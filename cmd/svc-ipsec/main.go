@@ -47,7 +47,8 @@ func run() *types.Error {
 	if err != nil {
 		return types.NewError(types.ErrInternal, err.Error(), "")
 	}
-	executable := &verb.Executable{Bus: bus, Root: container.Root, Self: self, Out: os.Stdout, Log: logger(), LookUp: lookup.Host, Context: ctx}
+	executable := &verb.Executable{Bus: bus, Root: container.Root, Self: self, Out: os.Stdout, Log: logger(), LookUp: lookup.Host,
+		KeyDirectory: lookup.KeyDirectoryFile, Context: ctx}
 	return skel.PluginMainFuncsWithError(skel.CNIFuncs{
 		Add:    executable.Answering(spec.Add, executable.Add),
 		Check:  executable.Answering(spec.Check, executable.Check),
