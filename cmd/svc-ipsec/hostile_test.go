@@ -102,8 +102,9 @@ func (g *grounds) at(path string) string { return filepath.Join(g.dir, filepath.
 // found is what ADD finds of what a configuration points at.
 func (g *grounds) found(c *config.Configuration) config.Found {
 	found := config.Found{Files: map[string]config.File{}, Certificates: map[config.CertificateFiles]config.Certificate{}, Names: map[string]config.Name{}}
+	keys := lookup.OpenKeyFiles("/nonexistent")
 	for _, path := range c.PSKFiles() {
-		content, err := lookup.File(path, config.MaxSecret+1, true)
+		content, err := keys.Read(path, config.MaxSecret+1, true)
 		found.Files[path] = config.File{Content: spec.NewSecret(content)}
 		if err != nil {
 			found.Files[path] = config.File{Fault: err.Error()}

@@ -71,7 +71,8 @@ func run() *types.Error {
 // executable is svc-ipsec on this host, without its connection to systemd.
 func executable(ctx context.Context) *verb.Executable {
 	log := logger()
-	return &verb.Executable{Root: state.Root, Out: os.Stdout, Log: log, LookUp: lookup.Host, Context: ctx, Users: userid.Host(log)}
+	return &verb.Executable{Root: state.Root, Out: os.Stdout, Log: log, LookUp: lookup.Host,
+		KeyDirectory: lookup.KeyDirectoryFile, Context: ctx, Users: userid.Host(log)}
 }
 
 // logger writes one line an event to stderr; who relays the lines puts the time to them.

@@ -45,7 +45,7 @@ func (f *handFolder) conf() (*spec.Conf, error) {
 	}
 	conf := new(spec.Conf)
 	if err := json.Unmarshal(content, conf); err != nil {
-		return nil, fmt.Errorf("%s: %w", f.confPath(), err)
+		return nil, fmt.Errorf("%s: %s", f.confPath(), jsonFault(content, err))
 	}
 	if conf.Container == nil {
 		return nil, fmt.Errorf("%s: no `container`", f.confPath())

@@ -137,13 +137,13 @@ func (h *byHand) findConf(c *cli.Context) error {
 
 // confFromFile reads a network configuration as executables get it on stdin.
 func confFromFile(path string, name spec.Name) (*spec.Conf, error) {
-	content, err := os.ReadFile(path)
+	content, err := readInput(path)
 	if err != nil {
 		return nil, err
 	}
 	conf := new(spec.Conf)
 	if err := json.Unmarshal(content, conf); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, fmt.Errorf("%s: %s: allowed: a network configuration as in docs/executables.md", path, jsonFault(content, err))
 	}
 	if conf.Container == nil {
 		return nil, fmt.Errorf("%s: no `container`; allowed: a network configuration as in docs/executables.md", path)

@@ -31,7 +31,12 @@ func TestExecCHECKOfARecordedContainer(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("needs root: an executable of another owner is refused")
 	}
-	dir := t.TempDir()
+	// Not in /tmp, which everybody can write: an executable there is refused.
+	dir, err := os.MkdirTemp("/srv", "svc-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	path := func(name string) string { return filepath.Join(dir, name) }
 	if err := errors.Join(os.Mkdir(path("bin"), 0o755), os.Mkdir(path("records"), 0o700)); err != nil {
 		t.Fatal(err)

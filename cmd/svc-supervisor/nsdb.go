@@ -119,7 +119,7 @@ func importNSDB(c *cli.Context) error {
 
 // readExport reads a document of this version. Its errors repeat nothing of it but the version and keys.
 func readExport(path string) (*exported, error) {
-	content, err := os.ReadFile(path)
+	content, err := readInput(path)
 	if err != nil {
 		return nil, err
 	}
@@ -128,15 +128,17 @@ func readExport(path string) (*exported, error) {
 		Version json.RawMessage `json:"version"`
 	}
 	if err := json.Unmarshal(content, &head); err != nil {
-		var syntax *json.SyntaxError
-		if errors.As(err, &syntax) {
-			line := 1 + bytes.Count(content[:min(int(syntax.Offset), len(content))], []byte("\n"))
-			return nil, fmt.Errorf("%s: line %d: is not JSON from here on: allowed: %s", path, line, allowed)
+		if errors.As(err, new(*json.SyntaxError)) {
+			return nil, fmt.Errorf("%s: %s: allowed: %s", path, jsonFault(content, err), allowed)
 		}
 		return nil, fmt.Errorf("%s: is not an export: allowed: %s", path, allowed)
 	}
 	if string(head.Version) != strconv.Itoa(exportVersion) {
-		return nil, fmt.Errorf("%s: %w", path, &spec.Fault{Key: "version", Value: string(head.Version), Allowed: strconv.Itoa(exportVersion)})
+		written := "no number"
+		if n, err := strconv.Atoi(string(head.Version)); err == nil {
+			written = strconv.Itoa(n)
+		}
+		return nil, fmt.Errorf("%s: %w", path, &spec.Fault{Key: "version", Value: written, Allowed: strconv.Itoa(exportVersion)})
 	}
 	document := new(exported)
 	decoder := json.NewDecoder(bytes.NewReader(content))

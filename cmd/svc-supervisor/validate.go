@@ -22,6 +22,13 @@ func validateCommand() *cli.Command {
 			if err != nil {
 				return fmt.Errorf("validate: %w", err)
 			}
+			exposures, err := file.Exposures(c.Args().First())
+			if err != nil {
+				return fmt.Errorf("validate: %w", err)
+			}
+			for _, exposure := range exposures {
+				fmt.Fprintf(c.App.ErrWriter, "svc-supervisor: warning: %s\n", exposure)
+			}
 			for _, finding := range findings {
 				fmt.Fprintln(c.App.Writer, finding)
 			}

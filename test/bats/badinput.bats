@@ -287,3 +287,124 @@ untouched() {
 	run -1 svc-supervisor validate "$T/nowhere"
 	[[ "$output" =~ no\ such\ file ]]
 }
+
+@test "a link that leads out of the NSDB directory is not followed, and nothing of the file is shown anywhere" {
+	local life said
+	want a
+	start
+	eventually 10 runs a
+	life=$(life a)
+	# As the first line of many a file, and as a file that a parser takes.
+	printf 'root:hunter2:19000:0:99999:7:::\n' >"$T/lines"
+	printf 'psk: [hunter2\n' >"$T/half"
+	chmod 600 "$T/lines" "$T/half"
+	want lines
+	ln -sf "$T/lines" "$NSDB/configurations/f-lines.yaml"
+	want half
+	ln -sf ../../half "$NSDB/containers/c-half.yaml"
+	want kmsg
+	ln -sf /proc/kmsg "$NSDB/configurations/f-kmsg.yaml"
+	for name in lines half kmsg; do
+		eventually 10 waits "$name" 'leads out of the NSDB directory'
+	done
+	# The same content in files of the directory itself: each is refused, and not repeated.
+	want plainlines
+	cp "$T/lines" "$NSDB/containers/c-plainlines.yaml"
+	want plainhalf
+	cp "$T/half" "$NSDB/configurations/f-plainhalf.yaml"
+	eventually 10 waits plainlines 'containers/c-plainlines: '
+	eventually 10 waits plainhalf 'configurations/f-plainhalf: is not YAML'
+
+	# What stays inside is followed.
+	want inside
+	mkdir "$NSDB/.store"
+	mv "$NSDB/configurations/f-inside.yaml" "$NSDB/.store/"
+	ln -s ../.store/f-inside.yaml "$NSDB/configurations/f-inside.yaml"
+	eventually 10 runs inside
+
+	# shellcheck disable=SC2016 # expanded there
+	said=$(sup ps -o json; sup ps; cat "$STATUS"/containers/*/*; timeout 10 svc-supervisor validate "$NSDB" 2>&1; echo "validate: $?"; journal)
+	grep -F 'validate: 1' <<<"$said"
+	same "lines with the secret" "" "$(grep hunter2 <<<"$said")"
+	runs a
+	same "daemon" "$life" "$(life a)"
+}
+
+@test "a link to a folder outside makes the host unknown, and costs nothing that runs" {
+	local life
+	want a
+	start
+	eventually 10 runs a
+	life=$(life a)
+	mkdir "$T/elsewhere"
+	cp "$NSDB/bindings/h1/"* "$T/elsewhere"
+	mv "$NSDB/bindings/h1" "$T/away"
+	ln -s "$T/elsewhere" "$NSDB/bindings/h1"
+	eventually 10 unread 'bindings/h1: cannot be listed: .*leads out of the NSDB directory'
+	untouched
+	rm "$NSDB/bindings/h1"
+	mv "$T/away" "$NSDB/bindings/h1"
+	eventually 10 unread ''
+	runs a
+	same "daemon" "$life" "$(life a)"
+}
+
+@test "directories that others can write and keys that others can read are named once, in the log and by validate" {
+	want a
+	echo '{id: g1, policy: leastContainers, hostIds: [h1]}' | object groups/g1
+	echo '{id: f-a, psk: hunter2}' | object configurations/f-a
+	chmod 644 "$NSDB/configurations/f-a.yaml"
+	chmod 775 "$NSDB/bindings"
+	chown nobody "$NSDB/hosts"
+	start
+	eventually 10 runs a
+	echo '{id: f-a, psk: hunter2, text: edited}' | object configurations/f-a
+	chmod 644 "$NSDB/configurations/f-a.yaml"
+	eventually 10 is edited record a .conf.configuration.text
+	local path
+	for path in bindings hosts configurations/f-a.yaml; do
+		same "warnings of $path" 1 "$(journal | grep -F 'NSDB is exposed' | grep -cF "path=$NSDB/$path ")"
+	done
+	run -0 --separate-stderr svc-supervisor validate "$NSDB"
+	# shellcheck disable=SC2154 # of run
+	same "faults" "" "$output"
+	# shellcheck disable=SC2154 # of run
+	same "warnings" "$NSDB/bindings $NSDB/configurations/f-a.yaml $NSDB/hosts" \
+		"$(sed -n 's/^svc-supervisor: warning: \([^:]*\): .*ch[a-z]* .*/\1/p' <<<"$stderr" | xargs)"
+	same "lines with the key" "" "$(grep hunter2 <<<"$stderr"; journal | grep hunter2)"
+
+	chmod 600 "$NSDB/configurations/f-a.yaml"
+	chmod 755 "$NSDB/bindings"
+	chown root "$NSDB/hosts"
+	run -0 --separate-stderr svc-supervisor validate "$NSDB"
+	same "output" "" "$output$stderr"
+}
+
+@test "no command waits for a pipe without a writer or for what the kernel generates" {
+	local path
+	want a
+	mkfifo "$T/pipe"
+	mkfifo "$NSDB/config.pipe"
+	mkdir "$NSDB/config"
+	mkfifo "$NSDB/config/default.yaml"
+	ln -s /proc/kmsg "$T/kmsg"
+	run -1 timeout 10 svc-supervisor validate "$NSDB"
+	[[ "$output" =~ config/default.yaml:\ is\ a\ named\ pipe ]]
+	run -1 timeout 10 svc-supervisor config get --nsdb "file://$NSDB" --template default log-level
+	[[ "$output" =~ is\ a\ named\ pipe ]]
+	for path in "$T/pipe" "$T/kmsg" /dev/zero "$T"; do
+		run -1 timeout 10 svc-supervisor exec --plugin-path "$BIN" --host-id h1 -f "$path" ADD x
+		run -1 timeout 10 svc-supervisor nsdb import --nsdb "file://$T/new" "$path"
+		run -1 timeout 10 svc-supervisor validate "$path/x"
+	done
+	run -1 timeout 10 svc-supervisor validate "$T/pipe"
+	[[ "$output" =~ "is not a directory" ]]
+	not test -e "$T/new"
+	# Text is not repeated, a number is not either.
+	printf '{"container": {"interfaceName": "x"},\n "psk": hunter2}' >"$T/conf"
+	run -1 svc-supervisor exec --plugin-path "$BIN" --host-id h1 -f "$T/conf" ADD x
+	[[ "$output" =~ "line 2: is not JSON from here on" && ! "$output" =~ hunter2 ]]
+	printf '{"container": 471123,\n "psk": "hunter2"}' >"$T/conf"
+	run -1 svc-supervisor exec --plugin-path "$BIN" --host-id h1 -f "$T/conf" ADD x
+	[[ "$output" =~ "does not fit" && ! "$output" =~ 471123|hunter2 ]]
+}

@@ -166,6 +166,44 @@ versions() { jq -r --arg name "$1" 'select(.name == $name) | .verb + " " + .vers
 	eventually 5 is "" pgrep -f 'sleep 8639[89]'
 }
 
+@test "an executable whose path another user can change is refused, and what runs goes on" {
+	local life
+	mkdir -p "$T/owned/bin" "$T/sticky/bin"
+	PATHS=$BIN:$T/owned/bin:$T/sticky/bin
+	executable other 1.0.0 OTHER
+	mv "$BIN/other" "$T/owned/bin/other"
+	executable third 1.0.0 THIRD
+	mv "$BIN/third" "$T/sticky/bin/third"
+	want a OTHER
+	start SVC_PLUGIN_PATH="$PATHS"
+	eventually 10 runs a c-a OTHER
+	life=$(life a)
+
+	chown nobody "$T/owned"
+	chmod 1777 "$T/sticky"
+	want b OTHER
+	want c THIRD
+	eventually 10 held b 'no executable serves type OTHER'
+	eventually 10 held c 'no executable serves type THIRD'
+	BIN=$T/owned/bin refused other "its directory $T/owned is writable by others than root"
+	BIN=$T/sticky/bin refused third "its directory $T/sticky is writable by others than root"
+	# What the owner of the directory puts there is not run.
+	rm "$T/owned/bin/other"
+	printf '#!/bin/sh\ntouch %s/ran\n' "$T" >"$T/owned/bin/other"
+	chmod 755 "$T/owned/bin/other"
+	sleep 3 # two looks at the plugin path
+	not test -e "$T/ran"
+	same "daemon" "$life" "$(life a)"
+
+	executable other 1.0.0 OTHER
+	mv "$BIN/other" "$T/owned/bin/other"
+	chown root "$T/owned"
+	chmod 755 "$T/sticky"
+	eventually 10 runs b c-b OTHER
+	eventually 10 runs c c-c THIRD
+	same "daemon" "$life" "$(life a)"
+}
+
 @test "an ADD that says nothing, nonsense, 1 GB, another's unit, or hangs holds its own container alone, and heals" {
 	local name pid
 	# shellcheck disable=SC2016 # expanded there

@@ -126,6 +126,97 @@ mtu_to() { ip -n "$1" -j route show "$2" | jq -r '.[0].metrics[0].mtu'; }
 	grep -qF -f <(psk_forms | sed -n 2p) "$STATE/containers/left.IPSEC"
 }
 
+# with_file NAME PATH binds a container whose key is in a file.
+with_file() { vpn "$1" 100.100.100.2 200.200.200.2 10.1.0.0/24 10.2.0.0/24 "del(.connections[0].psk) | .connections[0].pskFile = \"$2\""; }
+
+# key_refused NAME REASON: its connection is down, with a reason that has this text.
+key_refused() {
+	local said
+	said=$(ps_row "$1" '.health.connections[0].reason')
+	[[ "$said" == *pskFile\ *"$2"* ]] || { echo "reason of $1: $said"; return 1; }
+}
+
+@test "key files: without a configured directory those outside of /etc/svc-supervisor are read with a warning" {
+	KEYS=$(mktemp -d /srv/bats-keys.XXXXXX)
+	mkdir -p /etc/svc-supervisor/bats-keys
+	psk | tee "$KEYS/key" >/etc/svc-supervisor/bats-keys/key
+	chmod 600 "$KEYS/key" /etc/svc-supervisor/bats-keys/key
+	with_file out "$KEYS/key"
+	with_file in /etc/svc-supervisor/bats-keys/key
+	begin
+	eventually 15 runs out c-out IPSEC
+	eventually 15 runs in c-in IPSEC
+	grep -q PSK /run/svc-ipsec/out/etc/ipsec.secrets
+	journal | grep -F 'level=WARN msg="a key file is outside of /etc/svc-supervisor' | grep -qF "file=$KEYS/key"
+	same "warnings of the other" "" "$(journal | grep 'key file is outside' | grep 'container=in ')"
+
+	# What belongs to a container or to the supervisor is never a key, under whatever name.
+	ln "$STATE/containers/out.IPSEC" "$STATE/bats-hard-link"
+	ln -s /run/svc-ipsec/out/etc/ipsec.secrets "$KEYS/link"
+	mkdir "$KEYS/mounted"
+	mount --bind /run/svc-ipsec/out "$KEYS/mounted"
+	local name path
+	while read -r name path; do
+		with_file "$name" "$path"
+		eventually 15 key_refused "$name" 'a file of the supervisor or of a container'
+	done <<-END
+		b1 /run/svc-ipsec/out/etc/ipsec.secrets
+		b2 /var/run/svc-ipsec/out/none
+		b3 $KEYS/link
+		b4 $KEYS/mounted/etc/ipsec.secrets
+		b5 $STATE/bats-hard-link
+		b6 /proc/self/root/run/svc-ipsec/out/conf.json
+	END
+	umount "$KEYS/mounted"
+	rm -rf "$KEYS" /etc/svc-supervisor/bats-keys "$STATE/bats-hard-link"
+}
+
+@test "key files: with a configured directory the reason for any other file is one, and what runs keeps its key" {
+	KEYS=$(mktemp -d /srv/bats-keys.XXXXXX)
+	mkdir "$KEYS/in"
+	psk | tee "$KEYS/in/key" >"$KEYS/key"
+	chmod 600 "$KEYS/in/key" "$KEYS/key"
+	mkfifo "$KEYS/in/pipe"
+	ln -s /etc/shadow "$KEYS/in/link"
+	ln -s /etc/none "$KEYS/in/link-to-nothing"
+	with_file old "$KEYS/key"
+	begin
+	eventually 15 runs old c-old IPSEC
+	local life name path secrets
+	life=$(life old) secrets=$(md5sum </run/svc-ipsec/old/etc/ipsec.secrets)
+
+	echo "$KEYS/in" >/etc/svc-supervisor/key-directory
+	with_file good "$KEYS/in/key"
+	eventually 15 runs good c-good IPSEC
+	same "warnings" "" "$(journal | grep 'key file is outside' | grep 'container=good ')"
+	grep -q PSK /run/svc-ipsec/good/etc/ipsec.secrets
+	while read -r name path; do
+		with_file "$name" "$path"
+		eventually 15 key_refused "$name" "\"$path\": allowed: a file below $KEYS/in"
+	done <<-END
+		b1 /etc/shadow
+		b2 /etc/none
+		b3 $KEYS/key
+		b4 $KEYS/in/link
+		b5 $KEYS/in/link-to-nothing
+		b6 /run/svc-ipsec/old/etc/ipsec.secrets
+	END
+	with_file b7 "$KEYS/in/pipe"
+	eventually 15 key_refused b7 'no regular file'
+
+	# An edit of the one that runs: its file is outside by now.
+	vpn old 100.100.100.2 200.200.200.2 10.1.0.0/24 10.5.0.0/24 "del(.connections[0].psk) | .connections[0].pskFile = \"$KEYS/key\""
+	eventually 15 is '10.5.0.0/24' ps_row old '.health.connections[0].pairs[0].peer'
+	grep -F "the last key is kept: allowed: a file below $KEYS/in" <<<"$(ps_row old .health.message)"
+	same "daemon" "$life" "$(life old)"
+	same "secrets" "$secrets" "$(md5sum </run/svc-ipsec/old/etc/ipsec.secrets)"
+
+	echo keys >/etc/svc-supervisor/key-directory
+	with_file b8 "$KEYS/in/key"
+	eventually 15 key_refused b8 '/etc/svc-supervisor/key-directory: not one line with an absolute directory'
+	rm -rf "$KEYS" /etc/svc-supervisor/key-directory
+}
+
 @test "a daemon that crashes leaves no core, which would have the keys in it" {
 	vpn left 100.100.100.2 200.200.200.2 10.1.0.0/24 10.2.0.0/24
 	begin

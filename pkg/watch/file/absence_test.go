@@ -1,6 +1,7 @@
 package file
 
 import (
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -185,14 +186,25 @@ func TestADirectoryThatIsFilledSlowlyIsReadWhenItIsFull(t *testing.T) {
 
 func TestWhatCannotBeReadIsNeverAbsent(t *testing.T) {
 	socket := func(g *ground, name string) {
-		short, err := os.MkdirTemp("", "s")
+		dir, err := os.Open(filepath.Dir(g.path(name)))
 		g.check(err)
-		g.Cleanup(func() { _ = os.RemoveAll(short) })
-		listener, err := net.Listen("unix", filepath.Join(short, "s"))
+		defer dir.Close()
+		// The path of a socket may have 107 bytes.
+		listener, err := net.Listen("unix", fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), filepath.Base(name)))
 		g.check(err)
+		listener.(*net.UnixListener).SetUnlinkOnClose(false)
 		g.Cleanup(func() { _ = listener.Close() })
-		g.check(os.Symlink(filepath.Join(short, "s"), g.path(name)))
 	}
+	device := func(g *ground, name string) {
+		if os.Geteuid() != 0 {
+			g.Skip("requires root: to make a device")
+		}
+		g.check(syscall.Mknod(g.path(name), syscall.S_IFCHR|0o600, 1<<8|5)) // /dev/zero
+	}
+	linkTo := func(target string) func(g *ground, name string) {
+		return func(g *ground, name string) { g.check(os.Symlink(target, g.path(name))) }
+	}
+	up := func(name string) string { return strings.Repeat("../", strings.Count(name, "/")+1) } // to the directory above the NSDB's
 	ways := []struct {
 		name  string
 		spoil func(g *ground, name string)
@@ -201,7 +213,17 @@ func TestWhatCannotBeReadIsNeverAbsent(t *testing.T) {
 		{"a directory", func(g *ground, name string) { g.check(os.Mkdir(g.path(name), 0o755)) }, "is a directory: allowed: a regular file"},
 		{"a pipe without a writer", func(g *ground, name string) { g.check(syscall.Mkfifo(g.path(name), 0o644)) }, "is a named pipe: allowed: a regular file"},
 		{"a socket", socket, "is a socket: allowed: a regular file"},
-		{"a device", func(g *ground, name string) { g.check(os.Symlink("/dev/zero", g.path(name))) }, "is a device: allowed: a regular file"},
+		{"a device", device, "is a device: allowed: a regular file"},
+		{"a link to a device", linkTo("/dev/zero"), outside},
+		{"a link to what the kernel generates", linkTo("/proc/kmsg"), outside},
+		{"a link to a file outside", func(g *ground, name string) {
+			g.write(g.dir, "../outside.yaml", "psk: hunter2\n")
+			g.check(os.Symlink(up(name)+"outside.yaml", g.path(name)))
+		}, outside},
+		{"an absolute link to a file inside", func(g *ground, name string) { g.check(os.Symlink(g.path("off"), g.path(name))) }, outside},
+		{"a link through a directory outside", func(g *ground, name string) {
+			g.check(os.Symlink(up(name)+filepath.Base(g.dir)+"/off", g.path(name)))
+		}, outside},
 		{"a link to nothing", func(g *ground, name string) { g.check(os.Symlink("nothing", g.path(name))) }, "is a link to nothing"},
 		{"a link to itself", func(g *ground, name string) { g.check(os.Symlink(filepath.Base(name), g.path(name))) }, "too many levels of symbolic links"},
 		{"empty", func(g *ground, name string) { g.write(g.dir, name, "") }, "is empty"},

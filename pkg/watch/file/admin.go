@@ -2,16 +2,20 @@ package file
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/svc-supervisor/svc-supervisor/internal/lockdir"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
@@ -98,7 +102,7 @@ func (n *NSDB) edit(ctx context.Context, key native.Key, mayMake bool, member st
 		}
 		text, err := native.Edit(held.text, held.format, member, value)
 		if err != nil {
-			return fmt.Errorf("%s: %s not written: %w: edit it by hand", held.path, member, err)
+			return fmt.Errorf("%s: %s not written: %w: edit it by hand", filepath.Join(n.location.Dir, held.name), member, err)
 		}
 		if string(text) == string(held.text) {
 			return nil
@@ -112,7 +116,7 @@ func (n *NSDB) Export(ctx context.Context) ([]spec.Object, error) {
 	if err := n.exists(); err != nil {
 		return nil, err
 	}
-	keys, err := n.keys()
+	keys, err := keys(n.location.Dir)
 	if err != nil {
 		return nil, fmt.Errorf("NSDB directory %s: %w", n.location.Dir, err)
 	}
@@ -131,9 +135,13 @@ func (n *NSDB) Export(ctx context.Context) ([]spec.Object, error) {
 
 // keys lists all objects, sorted. A file that is none is passed over, as the supervisor does; one whose name is no id is
 // an error, since its owner takes it for an object.
-func (n *NSDB) keys() (keys []native.Key, err error) {
-	t := newTree(n.location.Dir, n.host, n.patience)
-	hosts, err := os.ReadDir(t.path(native.Bindings))
+func keys(dir string) (keys []native.Key, err error) {
+	files, err := openDirectory(dir)
+	if err != nil {
+		return nil, errors.New(cause(err))
+	}
+	defer files.close()
+	hosts, err := files.list(native.Bindings)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%s: cannot be listed: %s", native.Bindings, cause(err))
 	}
@@ -141,12 +149,13 @@ func (n *NSDB) keys() (keys []native.Key, err error) {
 		native.Hosts, native.Containers, native.Groups, native.Configurations, native.Config, native.Config + "/" + native.Hosts,
 	}
 	for _, host := range hosts {
-		if stat, err := os.Stat(filepath.Join(t.path(native.Bindings), host.Name())); err == nil && stat.IsDir() && !passing(host.Name()) {
-			folders = append(folders, native.BindingsKey(spec.HostID(host.Name())))
+		folder := native.BindingsKey(spec.HostID(host.Name()))
+		if stat, err := files.stat(string(folder)); err == nil && stat.IsDir() && !passing(host.Name()) {
+			folders = append(folders, folder)
 		}
 	}
 	for _, folder := range folders {
-		stems, err := t.names(folder)
+		stems, err := files.names(folder)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", folder, err)
 		}
@@ -184,7 +193,7 @@ func (n *NSDB) Import(ctx context.Context, objects []spec.Object) error {
 
 func (n *NSDB) put(ctx context.Context, key native.Key, document *native.Document) error {
 	held, err := n.hold(ctx, key)
-	if held.path == "" { // which file would be its own is not known
+	if held.name == "" { // which file would be its own is not known
 		return err
 	}
 	if err == nil && held.document != nil && held.document.Same(document) {
@@ -203,7 +212,7 @@ func (n *NSDB) put(ctx context.Context, key native.Key, document *native.Documen
 
 // holding is the file of an object as a command finds it.
 type holding struct {
-	path     string // links followed; where it would be made, if there is none
+	name     string // below the directory, links followed; where it would be made, if there is none
 	format   native.Format
 	text     []byte
 	document *native.Document // nil: no such object
@@ -212,9 +221,8 @@ type holding struct {
 
 // hold reads the one file of a key, and waits for who is writing it until ctx ends or for as long as a supervisor would.
 func (n *NSDB) hold(ctx context.Context, key native.Key) (held holding, err error) {
-	base := filepath.Join(n.location.Dir, filepath.FromSlash(string(key)))
 	for end := time.Now().Add(n.patience.busy); ; {
-		held, err = holdNow(base)
+		held, err = n.holdNow(key)
 		if !errors.Is(err, errMoving) || time.Now().After(end) {
 			return held, err
 		}
@@ -226,75 +234,99 @@ func (n *NSDB) hold(ctx context.Context, key native.Key) (held holding, err erro
 	}
 }
 
-func holdNow(base string) (held holding, err error) {
-	sights := see(base)
+func (n *NSDB) holdNow(key native.Key) (held holding, err error) {
+	files, err := openDirectory(n.location.Dir)
+	if err != nil {
+		return held, errors.New(cause(err))
+	}
+	defer files.close()
+	sights := files.see(string(key))
 	switch {
 	case len(sights) == 0:
-		return holding{path: base + extensions[0], format: native.YAML}, nil
+		return holding{name: string(key) + extensions[0], format: native.YAML}, nil
 	case len(sights) > 1:
 		return held, twoFiles(sights)
 	case sights[0].fault != "":
 		return held, errors.New(sights[0].fault)
 	}
-	path, err := filepath.EvalSymlinks(filepath.Join(filepath.Dir(base), sights[0].name))
+	name, err := n.withoutLinks(path.Join(path.Dir(string(key)), sights[0].name))
 	if err != nil {
 		return held, errors.New(cause(err))
 	}
 	_, format, _ := objectName(sights[0].name)
-	text, _, err := read(path, sights[0].signature)
+	text, _, err := files.read(name, sights[0].signature)
 	if err != nil {
 		return held, err
 	}
-	held = holding{path: path, format: format, text: text, stands: sights[0].signature}
+	held = holding{name: name, format: format, text: text, stands: sights[0].signature}
 	held.document, err = native.Parse(text, format)
 	return held, err
+}
+
+// withoutLinks names the file that the links of a name lead to. A command replaces that file, so that the link stays a link.
+func (n *NSDB) withoutLinks(name string) (string, error) {
+	dir, err := filepath.EvalSymlinks(n.location.Dir)
+	if err != nil {
+		return "", err
+	}
+	file, err := filepath.EvalSymlinks(filepath.Join(dir, name))
+	if err != nil {
+		return "", err
+	}
+	return filepath.Rel(dir, file)
 }
 
 // write replaces a file in one step, on the disk before it returns. The file keeps its mode and owner; a new one gets the
 // mode, whatever the umask is.
 func (n *NSDB) write(held holding, text []byte, mode fs.FileMode) error {
-	folder := filepath.Dir(held.path)
-	if err := makeFolder(folder); err != nil {
+	files, err := openDirectory(n.location.Dir)
+	if err != nil {
+		return errors.New(cause(err))
+	}
+	defer files.close()
+	folder := path.Dir(held.name)
+	if err := files.makeFolder(folder); err != nil {
 		return err
 	}
 	owner := -1
 	group := -1
-	if stat, err := os.Lstat(held.path); err == nil {
+	if stat, err := files.root.Lstat(held.name); err == nil {
 		mode = stat.Mode().Perm()
 		owner, group = ownerOf(stat)
 		if sign(stat) != held.stands {
-			return fmt.Errorf("%s: was written by another meanwhile: allowed: one at a time; try again", held.path)
+			return fmt.Errorf("%s: was written by another meanwhile: allowed: one at a time; try again", held.name)
 		}
 	}
-	beside, err := os.CreateTemp(folder, "."+filepath.Base(held.path)+".*.tmp")
+	beside := path.Join(folder, "."+path.Base(held.name)+"."+rand.Text()+".tmp")
+	file, err := files.root.OpenFile(beside, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
-	defer os.Remove(beside.Name()) // gone already where all went well
-	_, err = beside.Write(text)
+	defer files.root.Remove(beside) // gone already where all went well
+	_, err = file.Write(text)
 	if err == nil && owner >= 0 && (owner != os.Geteuid() || group != os.Getegid()) {
-		err = beside.Chown(owner, group)
+		err = file.Chown(owner, group)
 	}
 	if err == nil {
-		err = beside.Chmod(mode)
+		err = file.Chmod(mode)
 	}
 	if err == nil {
-		err = beside.Sync()
+		err = file.Sync()
 	}
-	if closed := beside.Close(); err == nil {
+	if closed := file.Close(); err == nil {
 		err = closed
 	}
 	if err == nil {
-		err = os.Rename(beside.Name(), held.path)
+		err = files.root.Rename(beside, held.name)
 	}
 	if err == nil {
-		err = syncFolder(folder)
+		err = files.sync(folder)
 	}
 	return err
 }
 
-func syncFolder(path string) error {
-	folder, err := os.Open(path)
+func (d *nsdbDir) sync(name string) error {
+	folder, err := d.root.OpenFile(name, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return err
 	}

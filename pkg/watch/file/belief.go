@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -18,6 +18,7 @@ type belief struct {
 	absent   bool
 	document *native.Document
 	fault    error // why there is no document, though there is a file
+	keys     bool  // the document holds keys
 
 	sights []sight // the files as they were when this was believed; nil: to be read again at every look
 
@@ -35,7 +36,7 @@ func (t *tree) Get(_ context.Context, key native.Key) (*native.Document, error) 
 		b = new(belief)
 		t.beliefs[key] = b
 	}
-	switch sights := see(t.path(key)); {
+	switch sights := t.files.see(string(key)); {
 	case len(sights) == 0:
 		t.missed(key, b)
 	case slices.Equal(sights, b.sights):
@@ -127,7 +128,7 @@ func twoFiles(sights []sight) error {
 // believe takes over a single file that rests, unless it moves after all.
 func (t *tree) believe(key native.Key, b *belief, sights []sight) {
 	_, format, _ := objectName(sights[0].name)
-	value, writer, err := read(filepath.Join(filepath.Dir(t.path(key)), sights[0].name), sights[0].signature)
+	value, writer, err := t.files.read(path.Join(path.Dir(string(key)), sights[0].name), sights[0].signature)
 	if errors.Is(err, errMoving) || writer && !t.past(b.latestSince, t.patience.writer) {
 		t.moves(b)
 		t.lookAgain(t.now.Add(t.patience.settle))
@@ -138,5 +139,5 @@ func (t *tree) believe(key native.Key, b *belief, sights []sight) {
 		return
 	}
 	document, err := native.Parse(value, format)
-	*b = belief{known: true, document: document, fault: err, sights: sights}
+	*b = belief{known: true, document: document, fault: err, sights: sights, keys: err == nil && document.HoldsKeys()}
 }

@@ -13,7 +13,7 @@ import (
 
 // census is all objects of an NSDB directory, to be compared with each other.
 type census struct {
-	dir      string
+	files    *nsdbDir
 	findings []Finding
 
 	exists     map[native.Key]bool // an object with faults exists: what names it does not dangle
@@ -39,15 +39,21 @@ type heldGroup struct {
 	native.Group
 }
 
-func newCensus(dir string) *census {
-	return &census{dir: dir, exists: map[native.Key]bool{}, containers: map[spec.ContainerID]heldContainer{}}
+func newCensus(files *nsdbDir) *census {
+	return &census{files: files, exists: map[native.Key]bool{}, containers: map[spec.ContainerID]heldContainer{}}
 }
 
 func (c *census) find(f Finding) {
-	if strings.ContainsFunc(f.File, func(r rune) bool { return !unicode.IsPrint(r) }) {
-		f.File = strconv.QuoteToASCII(f.File)
-	}
+	f.File = printable(f.File)
 	c.findings = append(c.findings, f)
+}
+
+// printable leaves a path as it is, unless it holds what cannot stand in one line.
+func printable(path string) string {
+	if strings.ContainsFunc(path, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return strconv.QuoteToASCII(path)
+	}
+	return path
 }
 
 // count reads every object.

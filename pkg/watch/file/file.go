@@ -5,8 +5,8 @@
 // as long; meanwhile the last good content stands. A directory that is missing, empty or unreadable makes the host unread,
 // never empty. Events of the kernel are hints to look sooner; a complete look every 10 s is what everything rests on.
 //
-// It promises not to follow a name out of the directory other than through links that stand in it, not to open what is
-// not a regular file, and to read 1 MiB of one at most. It does not see a mount hide the directory before the next look,
+// It promises not to follow a link out of the directory, which may be a link itself, not to open what is not a regular
+// file, and to read 1 MiB of one at most. It does not see a mount hide the directory before the next look,
 // and a file system that hangs (NFS) holds Run, and its end, until it answers.
 package file
 
@@ -43,6 +43,7 @@ func (n *NSDB) Close() error { return nil }
 func (n *NSDB) Run(ctx context.Context, changed func(spec.Desired)) error {
 	tree := newTree(n.location.Dir, n.host, n.patience)
 	ledger := native.NewLedger(n.log)
+	exposed := &exposureLog{log: n.log}
 	hints := newHints(n.log)
 	defer hints.close()
 	var last *spec.Desired
@@ -53,6 +54,7 @@ func (n *NSDB) Run(ctx context.Context, changed func(spec.Desired)) error {
 		if ctx.Err() != nil {
 			break
 		}
+		exposed.follow(tree.exposures())
 		if look.firm {
 			ledger.Tell(look.faults, look.desired.Unread == "")
 			if last == nil || !reflect.DeepEqual(*last, look.desired) {

@@ -2,10 +2,6 @@ package file
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -13,19 +9,35 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/native"
 )
 
-// watched lists the directories that are read, and the one above them.
-func (t *tree) watched() []string {
+// readFolders lists the folders that are read, by their names below the directory.
+func (t *tree) readFolders() []string {
 	return []string{
-		filepath.Dir(t.dir),
-		t.dir,
-		t.path(native.Hosts),
-		t.path(native.Bindings),
-		t.path(native.BindingsKey(t.host)),
-		t.path(native.Containers),
-		t.path(native.Configurations),
-		t.path(native.Config),
-		t.path(native.Config + "/" + native.Hosts),
+		".",
+		native.Hosts,
+		native.Bindings,
+		string(native.BindingsKey(t.host)),
+		native.Containers,
+		native.Configurations,
+		native.Config,
+		native.Config + "/" + native.Hosts,
 	}
+}
+
+// watched lists the directories that are read, as far as they exist, and the one above them. What is behind a link that
+// leads out is not read, so it is not watched either.
+func (t *tree) watched() []string {
+	paths := []string{filepath.Dir(t.dir)}
+	files, err := openDirectory(t.dir)
+	if err != nil {
+		return paths
+	}
+	defer files.close()
+	for _, name := range t.readFolders() {
+		if _, err := files.stat(name); err == nil {
+			paths = append(paths, t.path(native.Key(name)))
+		}
+	}
+	return paths
 }
 
 func (t *tree) path(key native.Key) string {
@@ -35,17 +47,17 @@ func (t *tree) path(key native.Key) string {
 // seeFolders notes whether a folder has changed since the last look: a name that is missing from one that changes is not
 // believed to be gone. At the first look, the folders' own times tell.
 func (t *tree) seeFolders() {
-	for _, path := range t.watched()[1:] {
+	for _, name := range t.readFolders() {
 		seen := signature{}
-		stat, err := os.Stat(path)
+		stat, err := t.files.stat(name)
 		if err == nil {
 			seen = sign(stat)
 		}
-		before, known := t.folders[path]
+		before, known := t.folders[name]
 		if known && before != seen || !known && err == nil && !seen.rested(t.now, t.patience.doubt) {
 			t.changedAt = t.now
 		}
-		t.folders[path] = seen
+		t.folders[name] = seen
 	}
 }
 
@@ -55,8 +67,8 @@ func (t *tree) concerns(path string) bool {
 	if swapName(name) {
 		return true
 	}
-	for _, folder := range t.watched()[1:] {
-		if path == folder {
+	for _, folder := range t.readFolders() {
+		if path == t.path(native.Key(folder)) {
 			return true
 		}
 	}
@@ -77,7 +89,7 @@ func (t *tree) concerns(path string) bool {
 // folder itself may be missing: no bindings. That, too, is believed name by name.
 func (t *tree) Bindings(_ context.Context, host spec.HostID) ([]string, error) {
 	folder := native.BindingsKey(host)
-	names, err := t.names(folder)
+	names, err := t.files.names(folder)
 	if err != nil {
 		return nil, err
 	}
@@ -87,29 +99,4 @@ func (t *tree) Bindings(_ context.Context, host spec.HostID) ([]string, error) {
 		}
 	}
 	return names, nil
-}
-
-// names lists the objects of a folder. One that is missing has none, unless it is a link that leads nowhere.
-func (t *tree) names(folder native.Key) (stems []string, err error) {
-	entries, err := os.ReadDir(t.path(folder))
-	if errors.Is(err, fs.ErrNotExist) {
-		for _, path := range []string{t.path(folder), filepath.Dir(t.path(folder))} {
-			stat, err := os.Lstat(path)
-			if err == nil && stat.Mode()&fs.ModeSymlink != 0 {
-				if _, err := os.Stat(path); err != nil {
-					return nil, fmt.Errorf("%s is a link that leads nowhere: allowed: a directory", path)
-				}
-			}
-		}
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("cannot be listed: %s", cause(err))
-	}
-	for _, entry := range entries {
-		if stem, _, ok := objectName(entry.Name()); ok {
-			stems = append(stems, stem)
-		}
-	}
-	return stems, nil
 }

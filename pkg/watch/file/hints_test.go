@@ -49,9 +49,8 @@ func TestSetsAreHandedOverOnlyWhenTheyDiffer(t *testing.T) {
 
 func TestEventsOfOthersAreNotOurs(t *testing.T) {
 	tree := newTree("/n", "h", usualPatience)
-	tree.asked = map[native.Key]bool{}
 	for _, key := range []native.Key{"hosts/h", "bindings/h/p", "containers/c", "configurations/k"} {
-		_, _ = tree.Get(t.Context(), key)
+		tree.beliefs[key] = new(belief) // as for every key that was asked for
 	}
 	rows := []struct {
 		path string

@@ -6,7 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
+	"path"
 	"syscall"
 	"time"
 
@@ -18,6 +18,7 @@ import (
 // signature is what changes when a file or directory does.
 type signature struct {
 	device, inode uint64
+	owner         uint32
 	size          int64
 	modified      int64 // the later of mtime and ctime, in nanoseconds; nobody can set the latter back
 	mode          fs.FileMode
@@ -28,6 +29,7 @@ func sign(stat fs.FileInfo) signature {
 	return signature{
 		device:   s.Dev,
 		inode:    s.Ino,
+		owner:    s.Uid,
 		size:     s.Size,
 		modified: max(s.Mtim.Nano(), s.Ctim.Nano()),
 		mode:     stat.Mode(),
@@ -55,19 +57,13 @@ type sight struct {
 
 // see looks at the files that could hold an object: base less its ending. It opens nothing. What exists and cannot be
 // told apart from absent is a fault.
-func see(base string) (sights []sight) {
+func (d *nsdbDir) see(base string) (sights []sight) {
 	for _, extension := range extensions {
-		path := base + extension
-		stat, err := os.Lstat(path)
-		if err == nil && stat.Mode()&fs.ModeSymlink != 0 {
-			if stat, err = os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-				err = errors.New("is a link to nothing")
-			}
-		}
+		stat, err := d.stat(base + extension)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
-		s := sight{name: filepath.Base(path)}
+		s := sight{name: path.Base(base + extension)}
 		switch {
 		case err != nil:
 			s.fault = s.name + ": " + cause(err)
@@ -94,22 +90,13 @@ func kind(mode fs.FileMode) string {
 	}
 }
 
-// cause is an error of the file system without operation and path, which stand in the fault's key already.
-func cause(err error) string {
-	var pathError *fs.PathError
-	if errors.As(err, &pathError) {
-		return pathError.Err.Error()
-	}
-	return err.Error()
-}
-
 // errMoving says that a file is not what it was when the reading began.
 var errMoving = errors.New("is being written")
 
 // read reads the file that was seen. errMoving asks for another look; writer tells that somebody has it open for writing.
-func read(path string, seen signature) (value []byte, writer bool, err error) {
+func (d *nsdbDir) read(name string, seen signature) (value []byte, writer bool, err error) {
 	// A pipe may have taken the file's place since: O_NONBLOCK does not wait for its writer.
-	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+	file, err := d.root.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.EAGAIN) {
 		return nil, false, errMoving
 	}
@@ -121,14 +108,16 @@ func read(path string, seen signature) (value []byte, writer bool, err error) {
 		return nil, false, orMoving(err)
 	}
 	writer = beingWritten(file)
-	value, err = io.ReadAll(io.LimitReader(file, native.MaxSize+1))
+	if seen.size > 0 { // a file that the kernel generates has no size, and a read of /proc/kmsg waits
+		value, err = io.ReadAll(io.LimitReader(file, native.MaxSize+1))
+	}
 	if err != nil {
 		return nil, writer, errors.New(cause(err))
 	}
 	if same, err := stands(file, seen); err != nil || !same {
 		return nil, writer, orMoving(err)
 	}
-	if stat, err := os.Stat(path); err != nil || sign(stat) != seen {
+	if stat, err := d.root.Stat(name); err != nil || sign(stat) != seen {
 		return nil, writer, errMoving
 	}
 	return value, writer, nil

@@ -101,8 +101,10 @@ func (n *NSDB) publish(ctx context.Context, key native.Key, status any) error {
 	n.writing.Lock()
 	defer n.writing.Unlock()
 	path := n.statusPath(key)
-	if stands, err := os.ReadFile(path); err == nil && bytes.Equal(stands, value.Bytes()) {
-		return nil
+	if stat, err := os.Lstat(path); err == nil && stat.Mode().IsRegular() { // a pipe would be waited for
+		if stands, err := os.ReadFile(path); err == nil && bytes.Equal(stands, value.Bytes()) {
+			return nil
+		}
 	}
 	if err := makeFolder(filepath.Dir(path)); err != nil {
 		return err

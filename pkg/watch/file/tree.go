@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"time"
 
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
@@ -30,6 +29,7 @@ type tree struct {
 	movingSince  time.Time         // since when every look met a file that is being written
 
 	// Of the look that is under way:
+	files     *nsdbDir
 	now       time.Time
 	again     time.Time // when another look can tell more; zero: at the rescan
 	moving    bool      // a file is being written
@@ -58,7 +58,8 @@ type look struct {
 func (t *tree) look(ctx context.Context, now time.Time) look {
 	t.now, t.again, t.moving, t.held, t.hostDoubt = now, time.Time{}, false, false, false
 	t.asked = map[native.Key]bool{}
-	if reason := t.unread(); reason != "" {
+	reason := t.open()
+	if reason != "" {
 		if t.read && !t.missingSince.IsZero() && !t.past(t.missingSince, t.patience.doubt) {
 			return look{again: t.again}
 		}
@@ -69,6 +70,7 @@ func (t *tree) look(ctx context.Context, now time.Time) look {
 			faults:  []native.Fault{{Key: native.HostKey(t.host), Text: reason}},
 		}
 	}
+	defer t.files.close()
 	t.seeFolders()
 	desired, faults := native.Assemble(ctx, t, t.host)
 	t.settings = desired.Settings
@@ -79,9 +81,9 @@ func (t *tree) look(ctx context.Context, now time.Time) look {
 	return look{firm, desired, faults, t.again}
 }
 
-// unread says why the directory cannot be looked into.
-func (t *tree) unread() string {
-	stat, err := os.Stat(t.dir)
+// open opens the directory for one look, or says why it cannot be looked into.
+func (t *tree) open() (reason string) {
+	files, err := openDirectory(t.dir)
 	if !errors.Is(err, fs.ErrNotExist) {
 		t.missingSince = time.Time{}
 	}
@@ -91,11 +93,12 @@ func (t *tree) unread() string {
 			t.missingSince = t.now
 		}
 		return fmt.Sprintf("the directory %s does not exist", t.dir)
+	case errors.Is(err, errNotDirectory):
+		return fmt.Sprintf("%s is not a directory", t.dir)
 	case err != nil:
 		return fmt.Sprintf("the directory %s cannot be read: %s", t.dir, cause(err))
-	case !stat.IsDir():
-		return fmt.Sprintf("%s is not a directory", t.dir)
 	}
+	t.files = files
 	return ""
 }
 

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -38,11 +36,16 @@ func (f Finding) String() string {
 // Validate reports every fault of a whole NSDB directory, of all hosts, sorted by file. It looks once and waits for
 // nobody who is writing. The error says that the directory itself cannot be read.
 func Validate(dir string) ([]Finding, error) {
-	entries, err := os.ReadDir(dir)
+	files, err := openDirectory(dir)
 	if err != nil {
 		return nil, fmt.Errorf("NSDB directory %s: %s", dir, cause(err))
 	}
-	c := newCensus(dir)
+	defer files.close()
+	entries, err := files.list(".")
+	if err != nil {
+		return nil, fmt.Errorf("NSDB directory %s: %s", dir, cause(err))
+	}
+	c := newCensus(files)
 	c.outermost(entries)
 	c.count()
 	c.compare()
@@ -71,7 +74,7 @@ func (c *census) outermost(entries []fs.DirEntry) {
 }
 
 func (c *census) isFolder(name string) bool {
-	stat, err := os.Stat(filepath.Join(c.dir, name))
+	stat, err := c.files.stat(name)
 	return err == nil && stat.IsDir()
 }
 
@@ -79,7 +82,7 @@ func (c *census) isFolder(name string) bool {
 func (c *census) objects(folder native.Key, visit func(id, file string, document *native.Document) native.Faults) {
 	for _, stem := range c.stems(folder, false) {
 		key := folder + native.Key("/"+stem)
-		sights := see(filepath.Join(c.dir, string(key)))
+		sights := c.files.see(string(key))
 		if len(sights) == 0 {
 			continue // gone meanwhile
 		}
@@ -104,7 +107,7 @@ func (c *census) objects(folder native.Key, visit func(id, file string, document
 
 // stems lists the names of a folder's objects, or of its folders, whose ids are good, and reports what else is in it.
 func (c *census) stems(folder native.Key, ofFolders bool) (stems []string) {
-	entries, err := os.ReadDir(filepath.Join(c.dir, string(folder)))
+	entries, err := c.files.list(string(folder))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		c.find(Finding{File: string(folder), Wrong: "cannot be listed: " + cause(err)})
 	}
@@ -119,7 +122,11 @@ func (c *census) stems(folder native.Key, ofFolders bool) (stems []string) {
 		case ofFolders && c.isFolder(file):
 			stem = name
 		case ofFolders:
-			c.find(Finding{file, "", "is not a folder", "a folder for each host"})
+			wrong := "is not a folder"
+			if _, err := c.files.stat(file); err != nil {
+				wrong = cause(err)
+			}
+			c.find(Finding{file, "", wrong, "a folder for each host"})
 			continue
 		case !isObject:
 			c.find(Finding{file, "", "is no object", "files that end in " + strings.Join(extensions, ", ")})
@@ -140,7 +147,7 @@ func (c *census) parse(file string, seen sight) (*native.Document, error) {
 	if seen.fault != "" {
 		return nil, errors.New(strings.TrimPrefix(seen.fault, seen.name+": "))
 	}
-	value, _, err := read(filepath.Join(c.dir, file), seen.signature)
+	value, _, err := c.files.read(file, seen.signature)
 	if err != nil {
 		return nil, err
 	}

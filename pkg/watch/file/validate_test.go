@@ -104,7 +104,7 @@ func TestEveryFaultIsFoundAtItsFileAndKey(t *testing.T) {
 		{"settings that nobody reads", map[string]string{"config/other.yaml": "{}"},
 			[]string{"config/other.yaml: is read by nobody: allowed: config/default, config/hosts/<hostId>"}},
 		{"settings that are nested", map[string]string{"config/default.yaml": "{a: {b: c}}"},
-			[]string{`config/default.yaml: a "{\"b\":\"c\"}": allowed: one value`}},
+			[]string{`config/default.yaml: a "a mapping": allowed: one value`}},
 		{"settings that are not known", map[string]string{"config/hosts/h.yaml": "{loglevel: debug, status-interval: 10}"}, []string{
 			`config/hosts/h.yaml: setting "loglevel": allowed: log-level, `,
 			`config/hosts/h.yaml: status-interval "10": allowed: a time from 100ms to 24h`,
@@ -174,5 +174,64 @@ func TestValidateDoesNotWaitForAPipe(t *testing.T) {
 	findings, err := Validate(dir)
 	if err != nil || len(findings) != 1 || findings[0].String() != "hosts/y.yaml: is a named pipe: allowed: a regular file" {
 		t.Errorf("got %v %v", findings, err)
+	}
+}
+
+func TestValidateReadsNothingBehindALinkThatLeadsOut(t *testing.T) {
+	secret := filepath.Join(t.TempDir(), "secret.yaml")
+	if err := os.WriteFile(secret, []byte("hunter2: hunter2\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	rows := []struct {
+		name, link, target string
+		want               string
+	}{
+		{"an object that is a file outside", "hosts/y.yaml", secret, "hosts/y.yaml"},
+		{"an object that the kernel generates, which would wait", "hosts/y.yaml", "/proc/kmsg", "hosts/y.yaml"},
+		{"an object that is a device", "configurations/y.yaml", "/dev/zero", "configurations/y.yaml"},
+		{"a relative link that climbs out", "hosts/y.yaml", "../../../../../../../../../../proc/kmsg", "hosts/y.yaml"},
+		{"a folder of a host outside", "bindings/y", filepath.Dir(secret), "bindings/y"},
+		{"a link to a folder of the root directory", "bindings/y", "/", "bindings/y"},
+	}
+	for _, row := range rows {
+		t.Run(row.name, func(t *testing.T) {
+			dir := directory(t, flawless)
+			if err := os.Symlink(row.target, filepath.Join(dir, row.link)); err != nil {
+				t.Fatal(err)
+			}
+			findings, err := Validate(dir)
+			if err != nil || len(findings) != 1 || !strings.HasPrefix(findings[0].String(), row.want+": is") || !strings.Contains(findings[0].String(), outside) || strings.Contains(findings[0].String(), "hunter2") {
+				t.Errorf("got %v %v, want %s", findings, err, row.want)
+			}
+		})
+	}
+}
+
+func TestARelativeLinkInsideTheDirectoryIsRead(t *testing.T) {
+	dir := directory(t, flawless, map[string]string{"templates/hosts/y.yaml": "{id: y}", "..data/groups/g2.yaml": "{id: g2, policy: weighted}"})
+	for link, target := range map[string]string{"hosts/y.yaml": "../templates/hosts/y.yaml", "groups/g2.yaml": "../..data/groups/g2.yaml"} {
+		if err := os.Symlink(target, filepath.Join(dir, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	findings, err := Validate(dir)
+	if err != nil || len(findings) != 1 || findings[0].File != "templates" {
+		t.Errorf("got %v %v", findings, err)
+	}
+}
+
+// A file below the directory that the kernel generates is a mount of root's. It is not read, since the read may wait.
+func TestAGeneratedFileIsEmpty(t *testing.T) {
+	files, err := openDirectory("/proc/self")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer files.close()
+	stat, err := files.stat("status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if value, _, err := files.read("status", sign(stat)); err != nil || len(value) > 0 {
+		t.Errorf("got %q %v", value, err)
 	}
 }

@@ -51,7 +51,7 @@ func (d *Document) decode(fields []field) (faults Faults) {
 			continue
 		}
 		if wanted := decodeValue(raw, f.into); wanted != "" {
-			faults.Form = append(faults.Form, &spec.Fault{Key: f.key, Value: string(raw), Allowed: wanted})
+			faults.Form = append(faults.Form, &spec.Fault{Key: f.key, Value: form(raw), Allowed: wanted})
 		}
 	}
 	var unknown []string
@@ -62,9 +62,24 @@ func (d *Document) decode(fields []field) (faults Faults) {
 	}
 	slices.Sort(unknown)
 	for _, key := range unknown {
-		faults.Form = append(faults.Form, &spec.Fault{Key: "unknown key", Value: key, Allowed: strings.Join(allowed, ", ")})
+		faults.Form = append(faults.Form, &spec.Fault{Key: "unknown key", Value: pathKey(key), Allowed: strings.Join(allowed, ", ")})
 	}
 	return faults
+}
+
+// form describes a value of a wrong form for a fault. Only a number, true, false and null are repeated: text, and whatever a
+// list or a mapping holds, may be a secret that was written in the wrong place.
+func form(raw json.RawMessage) string {
+	switch raw[0] {
+	case '{':
+		return "a mapping"
+	case '[':
+		return "a list"
+	case '"':
+		return "a string"
+	default:
+		return string(raw)
+	}
 }
 
 // decodeValue returns what is wanted where the value is something else.

@@ -5,11 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
-
-	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
 // Format is how a value is written.
@@ -58,6 +58,30 @@ func Parse(value []byte, format Format) (*Document, error) {
 		document.members[m.key] = document.JSON[m.start:m.end:m.end]
 	}
 	return document, nil
+}
+
+// keyName is how members that hold a key are called. A path to a key (pskFile) is none.
+var keyName = regexp.MustCompile(`(?i)(psk|key|secret|password|passphrase|token)s?(base64|hex)?$`)
+
+// HoldsKeys reports whether a member at any depth holds a key or a password. What the configuration of a service type means
+// is not known here, so the name of the member decides.
+func (d *Document) HoldsKeys() bool {
+	var value any
+	return json.Unmarshal(d.JSON, &value) == nil && holdsKeys(value)
+}
+
+func holdsKeys(value any) bool {
+	switch value := value.(type) {
+	case map[string]any:
+		for name, member := range value {
+			if keyName.MatchString(name) && member != nil && member != "" || holdsKeys(member) {
+				return true
+			}
+		}
+	case []any:
+		return slices.ContainsFunc(value, holdsKeys)
+	}
+	return false
 }
 
 func tooLarge(how string) error {
@@ -183,9 +207,16 @@ func (w *writer) fault(text string) error {
 	return errors.New(place + ": " + text)
 }
 
+// keyForm is what the name of a member looks like. What looks otherwise is not repeated: the lines of many files, those of
+// /etc/shadow among them, are keys to a parser of YAML.
+var keyForm = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_.-]{0,39}$`)
+
+const hiddenKey = "(a key that is no name)"
+
+// pathKey is a key as a fault shows it.
 func pathKey(key string) string {
-	if _, err := spec.ParseID[string]("", key); err == nil {
+	if keyForm.MatchString(key) {
 		return key
 	}
-	return spec.Quote(key)
+	return hiddenKey
 }

@@ -105,7 +105,7 @@ func TestAFaultyDocumentIsRefusedInOneLine(t *testing.T) {
 		{"Latin 1", YAML, "a: caf\xe9", "is not UTF-8"},
 		{"UTF-16", YAML, "\xff\xfea\x00:\x00", "is not UTF-8"},
 		{"a NUL", YAML, "a: b\x00c", "is not YAML"},
-		{"a hostile key", JSON, "{\"a\\n../b\":{\"c\":1,\"c\":1}}", `"a\n../b".c: the key stands twice`},
+		{"a hostile key", JSON, "{\"a\\n../b\":{\"c\":1,\"c\":1}}", `(a key that is no name).c: the key stands twice`},
 	}
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {

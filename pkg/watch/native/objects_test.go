@@ -74,7 +74,7 @@ func TestAFaultOfAnObjectNamesKeyAndWhatIsAllowed(t *testing.T) {
 		{"a host of another id", host, "id: x", `id "x": allowed: h, as in the object's key`, ""},
 		{"a host without an id", host, "name: x", `id "": allowed: h`, ""},
 		{"an id that is a number", host, "id: 7", `id "7": allowed: a string; one that looks like a number in quotes`, ""},
-		{"a weight that is a string", host, "{id: h, containerWeight: '1'}", `containerWeight "\"1\"": allowed: a whole number`, ""},
+		{"a weight that is a string", host, "{id: h, containerWeight: '1'}", `containerWeight "a string": allowed: a whole number`, ""},
 		{"a weight with a fraction", host, "{id: h, containerWeight: 1.5}", `containerWeight "1.5": allowed: a whole number`, ""},
 		{"a weight beyond all", host, "{id: h, containerWeight: 99999999999999999999}", "allowed: a whole number", ""},
 		{"a negative weight", host, "{id: h, containerWeight: -1}", "", `containerWeight "-1": allowed: 0`},

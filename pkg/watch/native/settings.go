@@ -14,8 +14,12 @@ import (
 func (d *Document) Settings() (settings map[string]string, faults Faults) {
 	for _, key := range slices.Sorted(maps.Keys(d.members)) {
 		raw := d.members[key]
+		if pathKey(key) != key {
+			faults.value(spec.CheckSettingKey(hiddenKey))
+			continue
+		}
 		if raw[0] == '[' || raw[0] == '{' || string(raw) == "null" {
-			faults.Form = append(faults.Form, &spec.Fault{Key: key, Value: string(raw), Allowed: "one value: keys are written whole, log-level.containers"})
+			faults.Form = append(faults.Form, &spec.Fault{Key: key, Value: form(raw), Allowed: "one value: keys are written whole, log-level.containers"})
 			continue
 		}
 		text := string(raw)

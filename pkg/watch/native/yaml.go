@@ -22,8 +22,49 @@ func (w *writer) yaml(value []byte) error {
 	return w.yamlValue(node)
 }
 
-// anchorName is the one place where the parser's errors repeat what is written.
-var anchorName = regexp.MustCompile(`unknown anchor '.*' referenced`)
+// An error of the YAML parser is not passed on: it may repeat what is written, the name of an anchor for one, and another
+// version of the parser may repeat more. Its line is kept, and its text where it begins with one of these.
+var (
+	parserLine  = regexp.MustCompile(`^yaml: (line [0-9]+: )?`)
+	parserTexts = []string{
+		"could not find expected ':'",
+		"did not find expected ',' or ']'",
+		"did not find expected ',' or '}'",
+		"did not find expected '-' indicator",
+		"did not find expected key",
+		"did not find expected node content",
+		"did not find expected <document start>",
+		"mapping values are not allowed in this context",
+		"block sequence entries are not allowed in this context",
+		"found character that cannot start any token",
+		"found a tab character",
+		"found unexpected end of stream",
+		"found unexpected document indicator",
+		"found unknown escape character",
+		"found undefined tag handle",
+		"control characters are not allowed",
+		"exceeded max depth",
+	}
+)
+
+// parserFault makes a fault of an error of the YAML parser without what the document holds.
+func parserFault(err error) error {
+	prefix := parserLine.FindStringSubmatch(err.Error())
+	if prefix == nil {
+		return errors.New("is not YAML: allowed: YAML or JSON")
+	}
+	rest := err.Error()[len(prefix[0]):]
+	text := "it cannot be parsed from about here on"
+	if strings.HasPrefix(rest, "unknown anchor ") {
+		text = "an alias without its anchor"
+	}
+	for _, known := range parserTexts {
+		if strings.HasPrefix(rest, known) {
+			text = known
+		}
+	}
+	return errors.New("is not YAML: " + prefix[1] + text)
+}
 
 // yamlNode parses one document. Anchors are not followed yet, and the parser has its own limit of depth (10,000). A panic
 // of it must cost one object, not the daemon.
@@ -45,8 +86,7 @@ func yamlNode(value []byte) (node *yaml.Node, err error) {
 		}
 	}
 	if !errors.Is(err, io.EOF) {
-		text := anchorName.ReplaceAllString(strings.TrimPrefix(err.Error(), "yaml: "), "an alias without its anchor")
-		return nil, fmt.Errorf("is not YAML: %s", text)
+		return nil, parserFault(err)
 	}
 	return first.Content[0], nil
 }

@@ -12,6 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// anywhere is without a configured directory.
+func anywhere() *KeyFiles { return OpenKeyFiles("/nonexistent") }
+
 func write(t *testing.T, path string, content []byte, mode os.FileMode) {
 	t.Helper()
 	if err := os.WriteFile(path, content, mode); err != nil {
@@ -93,7 +96,7 @@ func TestASecretIsReadOnlyWhereRootAloneCouldHaveTouchedIt(t *testing.T) {
 			}
 			path := filepath.Join(dir, "key")
 			test.make(t, dir, path)
-			content, err := File(path, most, true)
+			content, err := anywhere().Read(path, most, true)
 			if test.says == "" {
 				if err != nil || !bytes.Equal(content, []byte("k\x00\n")) {
 					t.Errorf("got %q, %v", content, err)
@@ -133,7 +136,7 @@ func TestNothingButARegularFileIsOpened(t *testing.T) {
 	for path, says := range map[string]string{pipe: "no regular file", socket: "no regular file", folder: "no regular file", "/dev/zero": "no regular file",
 		"/dev/null": "no regular file", "/": "no regular file", "/proc/self/environ": "1 to 8 bytes", pipe + "/x": "not a directory"} {
 		for _, secret := range []bool{true, false} {
-			if _, err := File(path, 8, secret); err == nil || !strings.Contains(err.Error(), says) {
+			if _, err := anywhere().Read(path, 8, secret); err == nil || !strings.Contains(err.Error(), says) {
 				t.Errorf("%s: got %v, want %s", path, err, says)
 			}
 		}
@@ -155,11 +158,11 @@ func TestNothingButARegularFileIsOpened(t *testing.T) {
 func TestWhatIsNoSecretMayBeReadByAll(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "certificate")
 	write(t, path, []byte("c"), 0o644)
-	if _, err := File(path, 1, false); err != nil {
+	if _, err := anywhere().Read(path, 1, false); err != nil {
 		t.Error(err)
 	}
 	write(t, path, []byte("c"), 0o666)
-	if _, err := File(path, 1, false); err == nil {
+	if _, err := anywhere().Read(path, 1, false); err == nil {
 		t.Error("a file that all may write was read")
 	}
 }
@@ -173,7 +176,7 @@ func TestAnothersFileIsNotRead(t *testing.T) {
 	if err := os.Chown(path, 65534, 65534); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := File(path, 1, true); err == nil || !strings.Contains(err.Error(), "another user's") {
+	if _, err := anywhere().Read(path, 1, true); err == nil || !strings.Contains(err.Error(), "another user's") {
 		t.Errorf("got %v", err)
 	}
 }

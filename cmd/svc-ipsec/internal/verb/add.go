@@ -14,6 +14,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/credential"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/link"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/lookup"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/pluto"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/render"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/state"
@@ -41,6 +42,7 @@ type change struct {
 	view       *view             // of the daemon, if nothing was changed since it was asked
 	done       bool              // all is made and written down
 
+	keys        *lookup.KeyFiles
 	credentials map[string]*credential.Credential
 }
 

@@ -14,7 +14,6 @@ import (
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/credential"
-	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/lookup"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/pluto"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
@@ -59,7 +58,7 @@ func (c *change) readCertificate(files config.CertificateFiles, now time.Time) (
 		key, path string
 		secret    bool
 	}{{"certificateFile", files.Certificate, false}, {"privateKeyFile", files.PrivateKey, true}, {"caFile", files.CA, false}} {
-		content, err := lookup.File(file.path, maxPEM, file.secret)
+		content, err := c.keys.Read(file.path, maxPEM, file.secret)
 		if err != nil {
 			return nil, fmt.Errorf("%s %s: %w", file.key, spec.Quote(file.path), err)
 		}

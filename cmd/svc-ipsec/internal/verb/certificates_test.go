@@ -1,11 +1,13 @@
 package verb
 
 import (
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/lookup"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/pluto"
 )
 
@@ -19,9 +21,32 @@ func TestWithoutItsProgramsAConnectionByCertificateSaysWhatIsMissing(t *testing.
 		{pluto.Tools{Certutil: "/usr/bin/certutil"}, "missing on this host: pk12util (Debian: libnss3-tools)"},
 		{pluto.Tools{Certutil: "/usr/bin/certutil", PK12util: "/usr/bin/pk12util"}, `certificateFile "/none/c": no such file`},
 	} {
-		c := &change{tools: test.tools}
+		c := &change{keys: lookup.OpenKeyFiles("/nonexistent"), tools: test.tools}
 		if fault := c.readCertificates([]config.CertificateFiles{files}, nil, time.Now())[files].Fault; !strings.Contains(fault, test.says) || len(c.credentials) != 0 {
 			t.Errorf("got %q, want %s", fault, test.says)
+		}
+	}
+}
+
+func TestEachFileOfACertificateMustLieInTheConfiguredDirectory(t *testing.T) {
+	dir, configuration := t.TempDir(), filepath.Join(t.TempDir(), "key-directory")
+	put(t, configuration, dir+"\n", 0o644)
+	good := issued(t, dir, time.Now().Add(time.Hour))
+	elsewhere := issued(t, t.TempDir(), time.Now().Add(time.Hour))
+	read := func(files config.CertificateFiles) string {
+		c := &change{keys: lookup.OpenKeyFiles(configuration), tools: pluto.Tools{Certutil: "/usr/bin/certutil", PK12util: "/usr/bin/pk12util"}}
+		return c.readCertificates([]config.CertificateFiles{files}, nil, time.Now())[files].Fault
+	}
+	if fault := read(good); fault != "" {
+		t.Errorf("all inside: %s", fault)
+	}
+	for name, files := range map[string]config.CertificateFiles{
+		"certificateFile": {Certificate: elsewhere.Certificate, PrivateKey: good.PrivateKey, CA: good.CA},
+		"privateKeyFile":  {Certificate: good.Certificate, PrivateKey: "/etc/none", CA: good.CA},
+		"caFile":          {Certificate: good.Certificate, PrivateKey: good.PrivateKey, CA: "/etc"},
+	} {
+		if fault := read(files); !strings.HasPrefix(fault, name+" ") || !strings.HasSuffix(fault, ": allowed: a file below "+dir) {
+			t.Errorf("%s elsewhere: got %q", name, fault)
 		}
 	}
 }

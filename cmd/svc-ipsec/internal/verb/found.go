@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
@@ -15,19 +16,24 @@ import (
 // that need it; what the last good ADD found stays in its place, so that an edit elsewhere costs no tunnel.
 func (c *change) look(ctx context.Context) {
 	last, wanted, now := c.recorded.Found.Config(), c.request.configuration, time.Now()
+	c.keys = lookup.OpenKeyFiles(c.KeyDirectory)
 	wanted.Found = config.Found{
-		Files:        readKeys(wanted.PSKFiles(), last.Files),
+		Files:        readKeys(c.keys, wanted.PSKFiles(), last.Files),
 		Certificates: c.readCertificates(wanted.Certificates(), last.Certificates, now),
 		Names:        c.lookUpPeers(ctx, last.Names),
 		At:           now,
 	}
+	for _, path := range c.keys.Unexpected() {
+		c.Log.Warn("a key file is outside of /etc/svc-supervisor: name the directory of key files in "+c.KeyDirectory,
+			slog.String("container", string(c.request.owner.Name)), slog.String("file", path))
+	}
 }
 
 // readKeys reads pre-shared keys. An editor ends a file with a newline: one is taken off, and everything else is the key.
-func readKeys(paths []string, last map[string]config.File) map[string]config.File {
+func readKeys(keys *lookup.KeyFiles, paths []string, last map[string]config.File) map[string]config.File {
 	files := map[string]config.File{}
 	for _, path := range paths {
-		content, err := lookup.File(path, config.MaxSecret+1, true)
+		content, err := keys.Read(path, config.MaxSecret+1, true)
 		content = bytes.TrimSuffix(content, []byte("\n"))
 		if err == nil && (len(content) == 0 || len(content) > config.MaxSecret) {
 			err = fmt.Errorf("%d bytes: allowed: 1 to %d, less one newline at the end", len(content), config.MaxSecret)

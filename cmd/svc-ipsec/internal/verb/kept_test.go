@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/lookup"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/pluto"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/state"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
@@ -50,7 +51,7 @@ func TestAKeyThatCannotBeReadIsTheLastOne(t *testing.T) {
 		{"none, and none before", func() { _ = os.Remove(path) }, nil, "", "no such file"},
 	} {
 		test.make()
-		got := readKeys([]string{path}, test.last)[path]
+		got := readKeys(lookup.OpenKeyFiles("/nonexistent"), []string{path}, test.last)[path]
 		if string(got.Content.Reveal()) != test.key || (got.Fault == "") != (test.faults == "") || !strings.Contains(got.Fault, test.faults) {
 			t.Errorf("%s: the key %q, %q", test.what, got.Content.Reveal(), got.Fault)
 		}
@@ -87,7 +88,7 @@ func TestACertificateThatCannotBeReadIsTheLastOneUntilItExpires(t *testing.T) {
 	dir, now := t.TempDir(), time.Now()
 	files := issued(t, dir, now.Add(time.Hour))
 	read := func(last config.Certificate, at time.Time) config.Certificate {
-		c := &change{tools: pluto.Tools{Certutil: "/usr/bin/certutil", PK12util: "/usr/bin/pk12util"}}
+		c := &change{keys: lookup.OpenKeyFiles("/nonexistent"), tools: pluto.Tools{Certutil: "/usr/bin/certutil", PK12util: "/usr/bin/pk12util"}}
 		return c.readCertificates([]config.CertificateFiles{files}, map[config.CertificateFiles]config.Certificate{files: last}, at)[files]
 	}
 	last := read(config.Certificate{}, now)

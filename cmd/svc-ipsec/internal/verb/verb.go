@@ -42,6 +42,8 @@ type Executable struct {
 	Log   *slog.Logger
 	// LookUp finds the addresses of peers that have names.
 	LookUp lookup.Resolver
+	// KeyDirectory is the file that names the directory of key files: lookup.KeyDirectoryFile.
+	KeyDirectory string
 	// Context ends when this process is asked to; a verb then takes back what it began.
 	Context context.Context
 }

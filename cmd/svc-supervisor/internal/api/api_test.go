@@ -90,7 +90,12 @@ func TestTheExecutablesAreDescribed(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("needs root: an executable of another owner is refused")
 	}
-	dir := t.TempDir()
+	// Not in /tmp, which everybody can write: an executable there is refused.
+	dir, err := os.MkdirTemp("/srv", "svc-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	for name, version := range map[string]string{"a": "1.0.0", "b": "2.0.0"} {
 		content := `#!/bin/sh
 case $CNI_COMMAND in

@@ -31,7 +31,13 @@ func newGround(t *testing.T) *ground {
 	if os.Getuid() != 0 {
 		t.Skip("needs root: an executable of another owner is refused")
 	}
-	g := &ground{t, t.TempDir()}
+	// Not in /tmp, which everybody can write: an executable there is refused.
+	dir, err := os.MkdirTemp("/srv", "svc-plugin-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	g := &ground{t, dir}
 	g.must(os.Chmod(g.dir, 0o755))
 	r, w, err := os.Pipe() // the runtime keeps descriptors of its own from the first one on
 	g.must(errors.Join(err, r.Close(), w.Close(), adoptOrphans()))

@@ -14,6 +14,10 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
 func TestTheHighestVersionIsSelected(t *testing.T) {
@@ -105,6 +109,40 @@ func TestAFileThatCannotBeTrustedOrUnderstoodIsRefused(t *testing.T) {
 			g.write(g.path("elsewhere/svc"), good)
 			g.must(errors.Join(os.Symlink(g.path("elsewhere/svc"), path), os.Chmod(filepath.Dir(path), 0o777)))
 		}},
+		{"below a directory that is writable by all", "its directory", func(g *ground, path string) {
+			g.write(path, good)
+			g.must(os.Chmod(g.dir, 0o777))
+		}},
+		{"below a directory with the sticky bit, like /tmp", "its directory", func(g *ground, path string) {
+			g.write(path, good)
+			g.must(os.Chmod(g.dir, 0o777|os.ModeSticky))
+		}},
+		{"below a directory of another owner", "its directory", func(g *ground, path string) {
+			g.write(path, good)
+			g.must(os.Chown(g.dir, 1, 0))
+		}},
+		{"below a directory that another group can write", "its directory", func(g *ground, path string) {
+			g.write(path, good)
+			g.must(errors.Join(os.Chown(g.dir, 0, 1), os.Chmod(g.dir, 0o775)))
+		}},
+		{"below a directory that an access control list lets others write", "its directory", func(g *ground, path string) {
+			g.write(path, good)
+			g.must(os.Chmod(g.dir, 0o775))
+			g.must(unix.Setxattr(g.dir, "system.posix_acl_access", aclOfAnotherUser, 0))
+		}},
+		{"a link to a file below a directory that is writable by all", "its directory", func(g *ground, path string) {
+			g.write(g.path("elsewhere/deeper/svc"), good)
+			g.must(errors.Join(os.Chmod(g.path("elsewhere"), 0o777), os.Symlink(g.path("elsewhere/deeper/svc"), path)))
+		}},
+		{"a link through a directory that is writable by all", "its directory", func(g *ground, path string) {
+			g.write(g.path("good/svc"), good)
+			g.must(errors.Join(os.Mkdir(g.path("open"), 0o755), os.Chmod(g.path("open"), 0o777),
+				os.Symlink(g.path("good"), g.path("open/link")), os.Symlink(g.path("open/link/svc"), path)))
+		}},
+		{"a link of another owner", "the link", func(g *ground, path string) {
+			g.write(g.path("elsewhere/svc"), good)
+			g.must(errors.Join(os.Symlink(g.path("elsewhere/svc"), path), os.Lchown(path, 1, 0)))
+		}},
 		{"a link to a writable file", "writable by others", func(g *ground, path string) {
 			g.must(errors.Join(os.Chmod(g.write(g.path("elsewhere/svc"), good), 0o757), os.Symlink(g.path("elsewhere/svc"), path)))
 		}},
@@ -167,12 +205,41 @@ func TestAFileThatCannotBeTrustedOrUnderstoodIsRefused(t *testing.T) {
 	}
 }
 
+// aclOfAnotherUser is an access control list, as the kernel stores it, of mode 0775 with the entry user:1:rwx.
+var aclOfAnotherUser = []byte("\x02\x00\x00\x00" +
+	"\x01\x00\x07\x00\xff\xff\xff\xff" + "\x02\x00\x07\x00\x01\x00\x00\x00" + "\x04\x00\x05\x00\xff\xff\xff\xff" +
+	"\x10\x00\x07\x00\xff\xff\xff\xff" + "\x20\x00\x05\x00\xff\xff\xff\xff")
+
+// TestAnExecutableIsNotRunAfterItsPathWasOpened changes an ancestor of an executable between the scan and a verb.
+func TestAnExecutableIsNotRunAfterItsPathWasOpened(t *testing.T) {
+	g := newGround(t)
+	path := g.write(g.path("deep/plugins/svc"), serves("T", "1.0.0", ":"))
+	v := g.inventory(g.path("deep/plugins"))
+	v.Scan(t.Context(), time.Hour)
+	if _, ok := v.Select("T"); !ok {
+		t.Fatal("it is not selected")
+	}
+	g.must(os.Chmod(g.path("deep"), 0o777))
+	g.write(path, "#!/bin/sh\ntouch "+g.path("ran")+"\n")
+	_, err := v.Run(t.Context(), Call{Executable: path, Verb: spec.Add, ContainerID: "c", Deadline: patience})
+	g.noAnswer(err, "start "+path+": refused: its directory "+g.path("deep")+" is writable by others than root")
+	if _, err := os.Stat(g.path("ran")); err == nil {
+		t.Error("it ran")
+	}
+	if !v.Scan(t.Context(), time.Hour) {
+		t.Error("the next scan found no change")
+	}
+	if _, ok := v.Select("T"); ok {
+		t.Error("it is still selected")
+	}
+}
+
 func TestWhatRootAloneCanWriteIsUsed(t *testing.T) {
 	g := newGround(t)
 	g.must(os.Chmod(g.write(g.path("plugins/svc"), serves("T", "1.0.0", ":")), 0o775)) // root's group is root's
 	g.must(os.Chmod(g.path("plugins"), 0o700))
-	g.must(os.Chmod(g.dir, 0o777)) // a directory further up is not the file's
-	v := g.inventory(g.path("plugins"))
+	g.must(os.Symlink("plugins", g.path("current")))
+	v := g.inventory(g.path("current"), g.path("plugins"))
 	v.Scan(t.Context(), time.Hour)
 	if _, refusals := v.List(); len(refusals) != 0 {
 		t.Error(refusals)

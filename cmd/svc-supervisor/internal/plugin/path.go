@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // identity changes when a file does: another file, another content, other permissions, those of its directories too.
@@ -59,22 +61,16 @@ func isTemporary(name string) bool {
 		strings.HasSuffix(name, ".rpmsave")
 }
 
-// look resolves a file and says whether it may be run: a regular, executable file that nobody but root can write, in a
-// directory that nobody but root can write. For a link both directories count: who can write the one on the plugin path
-// could link to any program of root's.
+// look resolves a file and decides whether it may be run: a regular, executable file that only root can write, and whose
+// path only root can change. The path of a link's target counts as well as that of the link.
 func look(path string) foundFile {
 	f := foundFile{path: path}
-	resolved, err := filepath.EvalSymlinks(path)
-	if err != nil {
-		f.refusal = "a link to nothing: " + err.Error()
-		return f
-	}
-	f.resolved = resolved
-	info, err := os.Stat(resolved)
+	resolved, info, err := resolve(path)
 	if err != nil {
 		f.refusal = err.Error()
 		return f
 	}
+	f.resolved = resolved
 	stat := info.Sys().(*syscall.Stat_t)
 	f.device, f.inode, f.size = stat.Dev, stat.Ino, stat.Size
 	f.modified, f.changed = stat.Mtim.Nano(), stat.Ctim.Nano()
@@ -83,26 +79,68 @@ func look(path string) foundFile {
 		f.refusal = "not a regular file"
 	case info.Mode().Perm()&0o111 == 0:
 		f.refusal = "not executable"
-	case othersCanWrite(info):
+	case othersCanWrite(resolved, info):
 		f.refusal = "writable by others than root " + permissions(info)
-	default:
-		f.refusal = refusalOf(filepath.Dir(path), filepath.Dir(resolved))
 	}
 	return f
 }
 
-// refusalOf says which of the directories others than root can write, if any.
-func refusalOf(dirs ...string) string {
-	for _, dir := range dirs {
-		info, err := os.Stat(dir)
-		if err != nil {
-			return err.Error()
-		}
-		if othersCanWrite(info) {
-			return fmt.Sprintf("its directory %s is writable by others than root %s", dir, permissions(info))
-		}
+// maxLinks is the number of symbolic links that one path may lead through, as in the kernel.
+const maxLinks = 40
+
+// resolve follows a path from the root directory, one component at a time, and returns the path without links and what is
+// there. Each directory and each link on the way must belong to root, and only root may be able to write the directories: a
+// sticky bit does not help, since the owner of a file in such a directory can still replace it. What resolve returns cannot
+// be changed by anybody but root after it was checked, so the path can be executed without opening it first.
+func resolve(path string) (resolved string, info fs.FileInfo, err error) {
+	at := "/"
+	if info, err = os.Lstat(at); err != nil {
+		return "", nil, errors.Unwrap(err)
 	}
-	return ""
+	rest := strings.Split(path, "/")
+	for links := 0; len(rest) > 0; {
+		name := rest[0]
+		rest = rest[1:]
+		if name == "" || name == "." {
+			continue
+		}
+		if !info.IsDir() {
+			return "", nil, fmt.Errorf("%s is not a directory", at)
+		}
+		if othersCanWrite(at, info) {
+			return "", nil, fmt.Errorf("its directory %s is writable by others than root %s", at, permissions(info))
+		}
+		next := filepath.Join(at, name)
+		nextInfo, err := os.Lstat(next)
+		if errors.Is(err, fs.ErrNotExist) && next != path {
+			return "", nil, fmt.Errorf("a link to nothing: %s does not exist", next)
+		}
+		if err != nil {
+			return "", nil, errors.Unwrap(err)
+		}
+		if nextInfo.Mode()&fs.ModeSymlink == 0 {
+			at, info = next, nextInfo
+			continue
+		}
+		if owner := nextInfo.Sys().(*syscall.Stat_t).Uid; owner != 0 {
+			return "", nil, fmt.Errorf("the link %s belongs to user %d: allowed: links of root", next, owner)
+		}
+		if links++; links > maxLinks {
+			return "", nil, errors.New("a link to nothing: it leads through too many links")
+		}
+		target, err := os.Readlink(next)
+		if err != nil {
+			return "", nil, errors.Unwrap(err)
+		}
+		if filepath.IsAbs(target) {
+			at = "/"
+			if info, err = os.Lstat(at); err != nil {
+				return "", nil, errors.Unwrap(err)
+			}
+		}
+		rest = append(strings.Split(target, "/"), rest...)
+	}
+	return at, info, nil
 }
 
 func permissions(info fs.FileInfo) string {
@@ -110,7 +148,17 @@ func permissions(info fs.FileInfo) string {
 	return fmt.Sprintf("(mode %#o, owner %d, group %d)", info.Mode().Perm(), stat.Uid, stat.Gid)
 }
 
-func othersCanWrite(info fs.FileInfo) bool {
+// othersCanWrite reports whether another user than root can write a file or directory. With an access control list the
+// group's bits are the upper limit of all its entries, whatever the group is.
+func othersCanWrite(path string, info fs.FileInfo) bool {
 	stat := info.Sys().(*syscall.Stat_t)
-	return stat.Uid != 0 || info.Mode().Perm()&0o002 != 0 || info.Mode().Perm()&0o020 != 0 && stat.Gid != 0
+	if stat.Uid != 0 || info.Mode().Perm()&0o002 != 0 {
+		return true
+	}
+	return info.Mode().Perm()&0o020 != 0 && (stat.Gid != 0 || hasAccessList(path))
+}
+
+func hasAccessList(path string) bool {
+	_, err := unix.Lgetxattr(path, "system.posix_acl_access", nil)
+	return err == nil
 }

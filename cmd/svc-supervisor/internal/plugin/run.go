@@ -28,6 +28,10 @@ func (v *Inventory) Run(ctx context.Context, call Call) ([]byte, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, call.Deadline, fmt.Errorf("deadline of %v", call.Deadline))
 	defer cancel()
 
+	// The last scan may be some seconds old, and the owner of a directory on the path may have changed since.
+	if f := look(call.Executable); f.refusal != "" {
+		return nil, &NoAnswer{Reason: fmt.Sprintf("start %s: refused: %s", call.Executable, f.refusal)}
+	}
 	process, streams, err := v.children.start(&call, v.dirs)
 	if err != nil {
 		return nil, &NoAnswer{Reason: fmt.Sprintf("start %s: %v", call.Executable, err)}
