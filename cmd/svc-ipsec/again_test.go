@@ -61,6 +61,7 @@ func TestAddAgainTouchesOnlyWhatDiffers(t *testing.T) {
 	c.must("ADD")
 	same("a bad one beside it", "first-0-0")
 	contains(t, "the reason", fmt.Sprint(c.health().Connections[1].Reason), "peerAddress")
+	c.private()
 	c.configuration = `{"connections":[]}`
 	c.must("ADD")
 	contains(t, "the message", c.health().Message, "nothing to run")

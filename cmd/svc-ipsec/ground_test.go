@@ -183,8 +183,9 @@ func (c *subject) private() {
 		"not root's":                   {directory, "!", "-user", "0", "!", "-path", directory + "/run", "!", "-path", directory + "/run/*"},
 		"a directory that can be read": {directory, "-maxdepth", "0", "-perm", "/040"},
 		"open to all beside it":        {"/run/svc-ipsec", "-mindepth", "1", "-maxdepth", "1", "-perm", "/007"},
+		"closed to the daemon":         {directory + "/etc", directory + "/conns", directory + "/nss", "!", "(", "-group", user, "-perm", "-040", ")"},
 	} {
-		if out := sh(c.t, "find", append(test[:1:1], append([]string{"!", "-type", "s"}, test[1:]...)...)...); out != "" {
+		if out := sh(c.t, "find", append(test, "!", "-type", "s")...); out != "" {
 			c.t.Errorf("%s: %s", what, out)
 		}
 	}

@@ -108,9 +108,14 @@ mtu_to() { ip -n "$1" -j route show "$2" | jq -r '.[0].metrics[0].mtu'; }
 	vpn left 100.100.100.2 200.200.200.2 10.1.0.0/24 10.2.0.0/24
 	begin SVC_LOG_LEVEL=debug
 	eventually 15 runs left c-left IPSEC
-	same "files that others can open" "" "$(find /run/svc-ipsec -type f -perm /077 -printf '%m %p\n')"
-	same "modes of configuration and keys" 600 "$(find /run/svc-ipsec/left/{etc,conns} -type f -printf '%m\n' | sort -u)"
-	same "modes of the folders" "" "$(find /run/svc-ipsec -type d -perm /077 -printf '%m %p\n')"
+	local user
+	user=$(stat -c %g /run/svc-ipsec/left)
+	same "user of the daemon" "$user" "$(stat -c %u "/proc/$(main_pid left)")"
+	same "files and directories that others can open" "" "$(find /run/svc-ipsec/left -perm /007 -printf '%m %p\n')"
+	same "what the daemon reads" "640 root $user" "$(find /run/svc-ipsec/left/{etc,conns,nss} -type f -printf '%m %u %G\n' | sort -u)"
+	same "what svc-ipsec remembers" "600 root" "$(stat -c '%a %U' /run/svc-ipsec/left/state.json)"
+	same "mode of the directory of all" 711 "$(stat -c %a /run/svc-ipsec)"
+	same "what else is open to others there" "" "$(find /run/svc-ipsec -mindepth 1 -maxdepth 1 -perm /007 -printf '%m %p\n')"
 	same "mode of the record" 600 "$(stat -c %a "$STATE/containers/left.IPSEC")"
 	same "mode of the state" 700 "$(stat -c %a "$STATE")"
 	psk_forms >"$T/forms"
@@ -428,7 +433,9 @@ failed_units() { systemctl list-units --failed --plain --no-legend 'svc-*' | wc 
 	no_ends
 }
 
-@test "a wrong key is told at both ends within 5 s, by the status and by ps, and the right one heals it" {
+# The end that is asked has no tunnel to lose here, where the kernel has no ESP, and so no event tells it of the failure: its
+# next CHECK does. Where it loses one both ends know at once: test/guest/health.bats.
+@test "a wrong key is told within 5 s by who asks, and by CHECK at the other end, by the status and by ps, and the right one heals it" {
 	local side
 	router
 	ends
@@ -436,6 +443,9 @@ failed_units() { systemctl list-units --failed --plain --no-legend 'svc-*' | wc 
 	eventually 30 ike_established left
 	eventually 30 ike_established right
 	ends wrong
+	eventually 5 tells left AUTHENTICATION_FAILED
+	begin SVC_CHECK_INTERVAL=1s
+	restart
 	eventually 5 both_tell AUTHENTICATION_FAILED
 	logged 'msg="connection down" .*container=left connection=.* name=to-peer peer=200.200.200.2 reason=.*AUTHENTICATION_FAILED'
 	for side in left right; do
@@ -486,7 +496,7 @@ failed_units() { systemctl list-units --failed --plain --no-legend 'svc-*' | wc 
 	no_ends
 }
 
-@test "another IKE policy at the other end, and a peer that does not answer, are told within 5 s" {
+@test "another IKE policy at the other end, and a peer that does not answer, are told within 5 s, by CHECK where no tunnel is lost" {
 	router
 	RIGHT=('.connections[0].ikePolicy.pfs = "group15"')
 	both_run
@@ -498,6 +508,9 @@ failed_units() { systemctl list-units --failed --plain --no-legend 'svc-*' | wc 
 	# Edited where it is the one that asks, so that it asks anew.
 	LEFT=('.connections[0].ikePolicy.encryptionAlgorithm = "aes-128"')
 	ends
+	eventually 5 tells left NO_PROPOSAL_CHOSEN
+	begin SVC_CHECK_INTERVAL=1s
+	restart
 	eventually 5 both_tell NO_PROPOSAL_CHOSEN
 	systemctl kill --signal=STOP svc-right.service
 	LEFT=()

@@ -200,6 +200,9 @@ func (c *change) begin(ctx context.Context) error {
 	if err := c.folder.Save(c.recorded); err != nil {
 		return err
 	}
+	if err := c.folder.Share(c.recorded.UserID); err != nil {
+		return err
+	}
 	if c.before != nil {
 		if err := c.folder.RemoveOld(); err != nil {
 			return err

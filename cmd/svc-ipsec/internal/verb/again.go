@@ -17,10 +17,8 @@ import (
 const (
 	firstRetry = 5 * time.Second
 	lastRetry  = 5 * time.Minute
-	// After a change the answer of the peer is looked for every lookAgain, for as long as settling: nothing else tells of one
-	// that says no.
-	lookAgain = 2 * time.Second
-	settling  = 10 * time.Second
+	// answerTime is what the peer gets to answer after a change.
+	answerTime = 2 * time.Second
 )
 
 // retry decides when connections that do not come up are initiated again.
@@ -47,14 +45,11 @@ func (r *retry) due(now time.Time) bool {
 
 // wish says when ADD should come again for the sake of the tunnels that are down: nil if the daemon, or the peer, is at work
 // on all of them.
-func (r *retry) wish(resting, unexplained bool, now time.Time) *spec.Again {
-	switch {
-	case resting:
-		return &spec.Again{After: seconds(r.Next.Sub(now)), Reason: "a tunnel that was refused is asked for again"}
-	case unexplained && now.Sub(r.Changed) < settling:
-		return &spec.Again{After: seconds(lookAgain), Reason: "a tunnel is on its way"}
+func (r *retry) wish(resting bool, now time.Time) *spec.Again {
+	if !resting {
+		return nil
 	}
-	return nil
+	return &spec.Again{After: seconds(r.Next.Sub(now)), Reason: "a tunnel that was refused is asked for again"}
 }
 
 func seconds(d time.Duration) int { return int((max(d, 0) + time.Second - 1) / time.Second) }
@@ -93,28 +88,14 @@ func resting(wanted []*config.Connection, v *view) []string {
 	return conns
 }
 
-// unexplained says whether a connection that we begin is down and has no reason.
-func unexplained(wanted []*config.Connection, h *spec.Health) bool {
-	begin := map[string]bool{}
-	for _, c := range wanted {
-		begin[c.ID] = !c.ResponseOnly
-	}
-	for _, c := range h.Connections {
-		if begin[c.ID] && c.Status == spec.Down && c.Reason == "" {
-			return true
-		}
-	}
-	return false
-}
-
 // changedNow is the schedule after conns were loaded: they have just been initiated, or the daemon is about to initiate them.
 func changedNow(now time.Time) state.Retry {
-	return state.Retry{Changed: now, Next: now.Add(lookAgain)}
+	return state.Retry{Changed: now, Next: now.Add(answerTime)}
 }
 
 // retryResting initiates what rests, if it is time to, and says when ADD should come again. The schedule is written after the
 // attempt: if the verb is killed in between, the attempt is repeated.
-func (c *change) retryResting(ctx context.Context, d *pluto.Daemon, h *spec.Health, v *view) (*spec.Again, error) {
+func (c *change) retryResting(ctx context.Context, d *pluto.Daemon, v *view) (*spec.Again, error) {
 	now := time.Now()
 	r := readRetry(c.recorded.Retry, now)
 	wanted := c.request.configuration.Wanted()
@@ -137,14 +118,14 @@ func (c *change) retryResting(ctx context.Context, d *pluto.Daemon, h *spec.Heal
 			return nil, err
 		}
 	}
-	return r.wish(len(rest) > 0, unexplained(wanted, h), now), nil
+	return r.wish(len(rest) > 0, now), nil
 }
 
 // wishOfCheck is what CHECK asks for: to have initiated what rests, when that is due. It initiates nothing itself.
-func wishOfCheck(recorded state.Retry, wanted []*config.Connection, h *spec.Health, v *view) *spec.Again {
+func wishOfCheck(recorded state.Retry, wanted []*config.Connection, v *view) *spec.Again {
 	now := time.Now()
 	r := readRetry(recorded, now)
-	return r.wish(len(resting(carried(wanted), v)) > 0, unexplained(wanted, h), now)
+	return r.wish(len(resting(carried(wanted), v)) > 0, now)
 }
 
 // soonest is the earliest of several wishes for another ADD; nil is none.

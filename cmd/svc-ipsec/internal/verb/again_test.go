@@ -36,18 +36,16 @@ func TestWhatRestsIsInitiatedWithDelaysThatDoubleUpToFiveMinutes(t *testing.T) {
 func TestADDIsWishedForAsLongAsItCanHelp(t *testing.T) {
 	next := retry{Changed: noon, Next: noon.Add(7500 * time.Millisecond)}
 	for _, test := range []struct {
-		what                 string
-		resting, unexplained bool
-		at                   time.Duration
-		after                int // -1: none
+		what    string
+		resting bool
+		at      time.Duration
+		after   int // -1: none
 	}{
-		{"all is up, or the daemon is at work on it", false, false, 0, -1},
-		{"a tunnel rests: when its delay is over", true, false, 0, 8},
-		{"and at once when it is", true, true, 8 * time.Second, 0},
-		{"a tunnel was begun a moment ago", false, true, time.Second, 2},
-		{"a tunnel was begun some time ago: its state is told by the daemon", false, true, 10 * time.Second, -1},
+		{"all is up, or the daemon is at work on it", false, 0, -1},
+		{"a tunnel rests: when its delay is over", true, 0, 8},
+		{"and at once when it is", true, 8 * time.Second, 0},
 	} {
-		got := next.wish(test.resting, test.unexplained, noon.Add(test.at))
+		got := next.wish(test.resting, noon.Add(test.at))
 		if got == nil && test.after != -1 || got != nil && got.After != test.after {
 			t.Errorf("%s: %+v, want %d", test.what, got, test.after)
 		}
@@ -103,7 +101,7 @@ func TestTheEarliestOfSeveralWishesCounts(t *testing.T) {
 	}
 }
 
-// resting and unexplained, of connections a (ours to begin), b (the peer's), c (down by its administrator).
+// The connections are a (ours to begin), b (the peer's), c (down by its administrator).
 func TestATunnelRestsIfItIsOursToBeginAndNobodyIsAtWorkOnIt(t *testing.T) {
 	c, err := config.Decode([]byte(`{"externalIps":["192.0.2.1"],"connections":[
 		{"id":"a","peerAddress":"192.0.2.2","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.2.0.0/24","10.3.0.0/24"],"psk":"k"},
@@ -129,20 +127,4 @@ func TestATunnelRestsIfItIsOursToBeginAndNobodyIsAtWorkOnIt(t *testing.T) {
 	expect("one is up, one on its way")
 	delete(v.conns, second)
 	expect("one is not loaded: it was refused")
-
-	down := func(id, reason string) spec.Connection {
-		return spec.Connection{ID: id, Status: spec.Down, Reason: reason}
-	}
-	for _, test := range []struct {
-		connections []spec.Connection
-		want        bool
-	}{
-		{[]spec.Connection{down("a", ""), down("b", "")}, true},
-		{[]spec.Connection{down("a", "TS_UNACCEPTABLE"), down("b", "")}, false},
-		{[]spec.Connection{{ID: "a", Status: spec.Active}, down("c", "")}, false},
-	} {
-		if got := unexplained(c.Wanted(), &spec.Health{Connections: test.connections}); got != test.want {
-			t.Errorf("%+v: %v", test.connections, got)
-		}
-	}
 }

@@ -82,7 +82,7 @@ func (e *Executable) check(ctx context.Context, args *skel.CmdArgs, owner spec.O
 	}
 	v.only(wanted, r.configuration.Loaded)
 	h := health(ctx, r.configuration, d, v, recorded.Refused, recorded, true)
-	h.Again = soonest(unguarded, h.Again, wishOfCheck(recorded.Retry, wanted, h, v))
+	h.Again = soonest(unguarded, h.Again, wishOfCheck(recorded.Retry, wanted, v))
 	return h, nil
 }
 

@@ -26,7 +26,7 @@ func (c *change) print(ctx context.Context) error {
 		}
 	}
 	h := health(ctx, c.request.configuration, d, v, c.refused, c.recorded, c.before != nil)
-	retried, err := c.retryResting(ctx, d, h, v)
+	retried, err := c.retryResting(ctx, d, v)
 	if err != nil {
 		return err
 	}

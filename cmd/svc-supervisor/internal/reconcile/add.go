@@ -61,7 +61,7 @@ func (r *Reconciler) add(ctx context.Context, s *situation, m *memo) {
 			return
 		}
 		m.succeeded(Add)
-		r.noteAdded(s.name, m, result, true)
+		r.noteAdded(s.name, m, result, true, true)
 		return
 	}
 	if ctx.Err() != nil {
@@ -99,11 +99,14 @@ func (r *Reconciler) runAdd(ctx context.Context, record *statedir.Record, e plug
 }
 
 // noteAdded notes what a successful ADD tells, and when the next CHECK is due.
-func (r *Reconciler) noteAdded(name spec.Name, m *memo, result *spec.Result, isNew bool) {
+func (r *Reconciler) noteAdded(name spec.Name, m *memo, result *spec.Result, isNew, edited bool) {
 	m.settledAt, m.checkErrors, m.addFails, m.notInPlace = time.Time{}, 0, 0, ""
 	m.added = time.Now()
 	if isNew || m.checkAt.IsZero() { // pushes that have ADD repeated do not put off CHECK
 		m.checkAt = r.nextCheck()
+	}
+	if isNew || edited {
+		m.down = downPace{}
 	}
 	m.againAt, m.pushedAgainAt = time.Time{}, time.Time{}
 	r.mu.Lock()
@@ -133,6 +136,7 @@ func (r *Reconciler) addAgain(ctx context.Context, s *situation, m *memo) {
 			record.Previous = was.Conf
 		}
 	}
+	edited := record.Digest != s.digest
 	record.Phase, record.BootID, record.Container = statedir.Changing, r.settings.BootID, c
 	record.Conf, record.Digest = s.conf, s.digest
 	record.Executable = statedir.Executable{Path: s.toChange.Path, Version: s.toChange.Version.String()}
@@ -156,7 +160,7 @@ func (r *Reconciler) addAgain(ctx context.Context, s *situation, m *memo) {
 			return
 		}
 		m.succeeded(AddAgain)
-		r.noteAdded(s.name, m, result, false)
+		r.noteAdded(s.name, m, result, false, edited)
 		return
 	}
 	if ctx.Err() != nil {

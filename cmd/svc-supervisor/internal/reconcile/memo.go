@@ -19,6 +19,7 @@ type memo struct {
 	notInPlace string            // digest for which the executable answered code 100
 
 	checkAt     time.Time
+	down        downPace
 	checkErrors int       // CHECKs in a row that answered with an error and count
 	checkError  string    // the last answer
 	countedAt   time.Time // when the last of those that count came
@@ -93,7 +94,13 @@ func (m *memo) neverRan() {
 // noteHealth notes what ADD or CHECK told. Asked for anew at each CHECK, ADD again still comes.
 func (m *memo) noteHealth(health *spec.Health) {
 	m.health = health
-	if health == nil || health.Again == nil {
+	if health == nil {
+		return
+	}
+	if delay := m.down.next(health); delay > 0 && time.Now().Add(delay).Before(m.checkAt) {
+		m.checkAt = time.Now().Add(delay)
+	}
+	if health.Again == nil {
 		return
 	}
 	at := time.Now().Add(time.Duration(health.Again.After) * time.Second)
@@ -121,7 +128,7 @@ func (m *memo) againDue(now time.Time) bool {
 
 // stoppedLocked forgets what was due of a container that is removed, and what was told of it.
 func (m *memo) stoppedLocked() {
-	m.health, m.checkErrors, m.greeted, m.told = nil, 0, false, nil
+	m.health, m.checkErrors, m.greeted, m.told, m.down = nil, 0, false, nil, downPace{}
 	m.checkAt, m.againAt, m.pushedAgainAt, m.settledAt = time.Time{}, time.Time{}, time.Time{}, time.Time{}
 }
 

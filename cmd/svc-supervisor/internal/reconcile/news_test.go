@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -57,10 +58,14 @@ func (w *world) expectStatuses(when, want string) {
 func withConnections(t *testing.T, test func(w *world)) {
 	inWorld(t, func(w *world) {
 		w.on(spec.Add, "vpn1", behaviour{prints: answer(healthOf(spec.Down, spec.Down))})
+		check := behaviour{prints: string(must(json.Marshal(healthOf(spec.Down, spec.Down))))}
+		w.on(spec.Check, "vpn1", slices.Repeat([]behaviour{check}, 8)...)
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.start()
 		w.untilSettled(5 * time.Second)
 		w.expectStatuses("after ADD", "a:DOWN b:DOWN")
+		w.after(time.Minute + 5*time.Second) // the CHECKs that follow soon after connections went down are over
+		w.on(spec.Check, "vpn1")
 		w.forgetCalls()
 		test(w)
 	})
@@ -92,7 +97,7 @@ func TestWhatIsPushedDuringAVerbIsOverItsOlderAnswer(t *testing.T) {
 		w.after(5 * time.Second) // the executable has asked, and answers later
 		w.now.r.Heard(push("a", spec.Active))
 		w.expectStatuses("during the verb", "a:ACTIVE b:DOWN")
-		w.after(10 * time.Second)
+		w.after(6 * time.Second) // the answer is 1 s old, and no CHECK has run since
 		w.expectStatuses("after the verb", "a:ACTIVE b:ACTIVE")
 	})
 }

@@ -1,0 +1,45 @@
+package reconcile
+
+import (
+	"testing"
+	"time"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+)
+
+func TestDownPace(t *testing.T) {
+	health := func(connections ...spec.Connection) *spec.Health {
+		return &spec.Health{Code: spec.Running, Connections: connections}
+	}
+	up := spec.Connection{ID: "a", Status: spec.Active}
+	down := spec.Connection{ID: "a", Status: spec.Down}
+	refused := spec.Connection{ID: "a", Status: spec.Down, Reason: "AUTHENTICATION_FAILED"}
+	other := spec.Connection{ID: "b", Status: spec.Down}
+	var p downPace
+	for i, step := range []struct {
+		what   string
+		health *spec.Health
+		want   time.Duration
+	}{
+		{"a connection that is up needs no CHECK but that of the interval", health(up), 0},
+		{"one that went down is looked at again soon", health(down), 2 * time.Second},
+		{"with growing delays", health(down), 4 * time.Second},
+		{"that double", health(down), 8 * time.Second},
+		{"a reason is a change", health(refused), 2 * time.Second},
+		{"after which the delays grow again", health(refused), 4 * time.Second},
+		{"another connection that goes down is a change", health(refused, other), 2 * time.Second},
+		{"one that is up again ends it", health(up), 0},
+		{"and it begins anew", health(down), 2 * time.Second},
+		{"no connections are none that are down", health(), 0},
+	} {
+		if got := p.next(step.health); got != step.want {
+			t.Errorf("%d. %s: %s, want %s", i, step.what, got, step.want)
+		}
+	}
+	for range 100 {
+		p.next(health(down))
+	}
+	if p.delay != lastDownCheck {
+		t.Errorf("after 100 CHECKs the delay is %s", p.delay)
+	}
+}
