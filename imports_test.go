@@ -80,7 +80,7 @@ var bans = []struct {
 	{"cmd/svc-supervisor/internal/reconcile", clients, "it is handed the desired set, complete, and asks nobody for more"},
 
 	{"cmd/svc-ipsec/internal/mountview", slices.Concat(rooms, []string{"os/exec"}), "what runs in a view is not its concern"},
-	{"cmd/svc-ipsec/internal/launch", []string{unit, module + "cmd/svc-ipsec/internal/pluto", module + "cmd/svc-ipsec/internal/verb", module + "cmd/svc-ipsec/internal/state"}, "it runs as root beside files of the daemon: it reads none of them"},
+	{"cmd/svc-ipsec/internal/launch", []string{unit, module + "cmd/svc-ipsec/internal/libreswan", module + "cmd/svc-ipsec/internal/verb", module + "cmd/svc-ipsec/internal/state"}, "it runs as root beside files of the daemon: it reads none of them"},
 	{"cmd/svc-ipsec", []string{statedir, watch, module + "cmd/svc-supervisor"}, "any CNI runtime can drive it: it knows the contract, not the supervisor"},
 }
 

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/link"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/network"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
@@ -79,7 +79,7 @@ func spis(t *testing.T, name string) []string {
 
 func TestTrafficGoesEncryptedOrNotAtAll(t *testing.T) {
 	onGround(t)
-	if lacks := link.KernelLacks("esp", true); lacks != "" {
+	if lacks := network.KernelLacks("esp", true); lacks != "" {
 		t.Skip("requires kernel ESP: " + lacks)
 	}
 	left, right := sites(t)

@@ -24,8 +24,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/link"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/mountview"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/network"
 	"github.com/svc-supervisor/svc-supervisor/pkg/netns"
 )
 
@@ -115,7 +115,7 @@ type start struct {
 // run executes pluto. It returns only with an error.
 func (s *start) run() error {
 	// Without it the daemon would run all the same, and CHECK tells which tunnels are down.
-	if err := link.RemoveTunnels(); err != nil {
+	if err := network.RemoveTunnels(); err != nil {
 		fmt.Fprintln(os.Stderr, "state of the former daemon not removed:", err)
 	}
 	// A daemon that was killed leaves its control socket, and load must not take it for the new one.

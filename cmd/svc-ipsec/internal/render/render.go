@@ -27,7 +27,7 @@ type Places struct {
 }
 
 // Setup is ipsec.conf. Without absolute paths the daemon would read the host's. IKEv1 is accepted here so that a
-// connection of that version can be added to a running daemon; the guard of room link drops its packets where there is
+// connection of that version can be added to a running daemon; the guard (package network) drops its packets where there is
 // none. Without leave to write to the kernel's audit log 4.10 ends at the first SA, so it does not try.
 //
 // It is in two files. The first has the settings alone, the second includes the connections; package launch chooses which of

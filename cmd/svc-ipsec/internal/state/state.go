@@ -59,7 +59,7 @@ type Attachment struct {
 	Inode       uint64           `json:"inode"`     // identifies the namespace
 	Chained     bool             `json:"chained,omitempty"`
 	Bridge      string           `json:"bridge,omitempty"` // has the host's end of the veth as a port
-	Guard       string           `json:"guard,omitempty"`  // the kind of guard against packets in clear, as in package link
+	Guard       string           `json:"guard,omitempty"`  // the kind of guard against packets in clear, as in package network
 	GuardReason string           `json:"guardReason,omitempty"`
 }
 

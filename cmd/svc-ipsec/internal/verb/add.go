@@ -13,9 +13,9 @@ import (
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/credential"
-	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/link"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/libreswan"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/lookup"
-	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/pluto"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/network"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/render"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/state"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
@@ -31,10 +31,10 @@ type change struct {
 	before     *state.Attachment // of recorded; nil: the container is new
 	attachment state.Attachment
 	guardRules string // the guard that this ADD has set, or found in place
-	namespace  *link.Namespace
-	tools      pluto.Tools
-	plan       *link.Plan
-	old        *link.Plan        // the network as the last good ADD made it; nil if there is none
+	namespace  *network.Namespace
+	tools      libreswan.Tools
+	plan       *network.Plan
+	old        *network.Plan     // the network as the last good ADD made it; nil if there is none
 	refused    map[string]string // conns that the daemon refused, with its reason
 	touched    bool              // conns were loaded, and initiated
 	unread     bool              // the key database could not be read, or did not take a certificate
@@ -58,7 +58,7 @@ func (e *Executable) Add(args *skel.CmdArgs) error {
 	if err != nil {
 		return err
 	}
-	tools, missing := pluto.FindTools()
+	tools, missing := libreswan.FindTools()
 	if len(missing) > 0 {
 		return fail(spec.CodeNotAvailable, "add %s: missing on this host: %s", r.owner.Name, strings.Join(missing, ", "))
 	}
@@ -96,7 +96,7 @@ func (e *Executable) Add(args *skel.CmdArgs) error {
 		if !c.done {
 			c.restore()
 		}
-		if errors.Is(err, pluto.ErrNotRunning) { // it has just ended: systemd starts it again, or CHECK tells
+		if errors.Is(err, libreswan.ErrNotRunning) { // it has just ended: systemd starts it again, or CHECK tells
 			return fail(spec.CodeAgain, "%w", err)
 		}
 	}
@@ -110,7 +110,7 @@ func (c *change) fits(namespace string) error {
 	if err != nil {
 		return fail(spec.CodeEnvironment, "add %s: CNI_NETNS: %w", owner.Name, err)
 	}
-	own, err := link.Open(namespace)
+	own, err := network.Open(namespace)
 	if err != nil {
 		return fmt.Errorf("add %s: %w", owner.Name, err)
 	}
@@ -126,7 +126,7 @@ func (c *change) fits(namespace string) error {
 			return fail(spec.CodeNotInPlace, "add %s: the container was made with and not without prevResult, or the other way round: cannot be done in place", owner.Name)
 		}
 	} else if !c.request.chained {
-		if _, err := link.Held(owner); err != nil {
+		if _, err := network.Held(owner); err != nil {
 			return fmt.Errorf("add %s: %w", owner.Name, err)
 		}
 	}
@@ -134,7 +134,7 @@ func (c *change) fits(namespace string) error {
 		if err := c.request.port.Check(); err != nil {
 			return within("port", err)
 		}
-		if _, err := link.FindBridge(bridge); err != nil {
+		if _, err := network.FindBridge(bridge); err != nil {
 			return fmt.Errorf("add %s: %w", owner.Name, err)
 		}
 	}
@@ -165,7 +165,7 @@ func (c *change) run(ctx context.Context) error {
 	if err := c.begin(ctx); err != nil {
 		return err
 	}
-	if c.namespace, err = link.Open(c.attachment.Namespace); err != nil {
+	if c.namespace, err = network.Open(c.attachment.Namespace); err != nil {
 		return err
 	}
 	defer c.namespace.Close()

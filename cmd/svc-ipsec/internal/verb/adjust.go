@@ -8,18 +8,18 @@ import (
 	"path/filepath"
 	"slices"
 
-	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/pluto"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/libreswan"
 )
 
 // changeable refuses an edit of a daemon that is of another Libreswan than the installed tools, before anything is touched
 // for it: it would be undone, and tried again, until the daemon is replaced. One that has what is wanted is left as it is.
-func (c *change) changeable(ctx context.Context, d *pluto.Daemon, files map[string][]byte) error {
+func (c *change) changeable(ctx context.Context, d *libreswan.Daemon, files map[string][]byte) error {
 	wanted := c.request.configuration.Wanted()
 	if c.before == nil || len(wanted) == 0 {
 		return nil
 	}
 	build, err := d.Outdated(ctx)
-	if errors.Is(err, pluto.ErrNotRunning) {
+	if errors.Is(err, libreswan.ErrNotRunning) {
 		return nil // systemd is about to start the installed one
 	}
 	if err != nil || build.Compatible() {
@@ -32,13 +32,13 @@ func (c *change) changeable(ctx context.Context, d *pluto.Daemon, files map[stri
 	return nil
 }
 
-func waits(d *pluto.Daemon, build *pluto.Build) error {
+func waits(d *libreswan.Daemon, build *libreswan.Build) error {
 	return fail(codeOutdated, "%s; the change is made then", outdated(build, d.Owner.Name))
 }
 
 // adjust changes the conns of a running daemon that differ, and no others. The file of a conn is there exactly while the
 // daemon has that conn: whatever is cut short, the next ADD finds what is left to do.
-func (c *change) adjust(ctx context.Context, d *pluto.Daemon, specs []pluto.Spec, newKeys bool) error {
+func (c *change) adjust(ctx context.Context, d *libreswan.Daemon, specs []libreswan.Spec, newKeys bool) error {
 	files, err := d.Loaded()
 	if err != nil {
 		return err
@@ -58,7 +58,7 @@ func (c *change) adjust(ctx context.Context, d *pluto.Daemon, specs []pluto.Spec
 }
 
 // exchange does that with a daemon that the installed tools can talk to.
-func (c *change) exchange(ctx context.Context, d *pluto.Daemon, build *pluto.Build, specs []pluto.Spec, files map[string][]byte, newKeys bool) error {
+func (c *change) exchange(ctx context.Context, d *libreswan.Daemon, build *libreswan.Build, specs []libreswan.Spec, files map[string][]byte, newKeys bool) error {
 	loaded, err := answers(ctx, d, files)
 	if err != nil {
 		return err
@@ -70,7 +70,7 @@ func (c *change) exchange(ctx context.Context, d *pluto.Daemon, build *pluto.Bui
 		return err
 	}
 	up := c.view.up
-	var load, same []pluto.Spec
+	var load, same []libreswan.Spec
 	for _, s := range specs {
 		// One that the daemon found no interface for was loaded when the address was not there, and has no tunnel.
 		if conn, there := loaded[s.Name]; there && !conn.Unoriented && bytes.Equal(files[s.Name], s.Text) {
@@ -127,7 +127,7 @@ func (c *change) exchange(ctx context.Context, d *pluto.Daemon, build *pluto.Bui
 
 // sameFiles says whether the daemon has just what is wanted, as far as files tell: each conn, or, if nothing was edited, the
 // word that it was refused. With the conns it has their keys.
-func (c *change) sameFiles(files map[string][]byte, specs []pluto.Spec) (refused map[string]string, same bool) {
+func (c *change) sameFiles(files map[string][]byte, specs []libreswan.Spec) (refused map[string]string, same bool) {
 	refused = map[string]string{}
 	unedited := bytes.Equal(c.recorded.Configuration, c.raw)
 	said := c.recorded.Refused
@@ -145,14 +145,14 @@ func (c *change) sameFiles(files map[string][]byte, specs []pluto.Spec) (refused
 }
 
 // accepted lists those that were not refused.
-func accepted(specs []pluto.Spec, refused map[string]string) []pluto.Spec {
-	return slices.DeleteFunc(slices.Clone(specs), func(s pluto.Spec) bool { _, no := refused[s.Name]; return no })
+func accepted(specs []libreswan.Spec, refused map[string]string) []libreswan.Spec {
+	return slices.DeleteFunc(slices.Clone(specs), func(s libreswan.Spec) bool { _, no := refused[s.Name]; return no })
 }
 
 // reviveSiblings initiates again what went down with a conn that was changed: the conns of one peer share one IKE SA, and
 // it goes with the conn that made it. What the daemon has left of their tunnels goes first: the peer has nothing of them. A
 // conn that is the peer's to begin is not begun here: the peer was told, and two that begin at once cross.
-func (c *change) reviveSiblings(ctx context.Context, d *pluto.Daemon, same []pluto.Spec, before map[string]pluto.Traffic) error {
+func (c *change) reviveSiblings(ctx context.Context, d *libreswan.Daemon, same []libreswan.Spec, before map[string]libreswan.Traffic) error {
 	conns, err := d.Status(ctx)
 	if err != nil {
 		return err
@@ -164,7 +164,7 @@ func (c *change) reviveSiblings(ctx context.Context, d *pluto.Daemon, same []plu
 	if err := d.Terminate(ctx, after.orphans...); err != nil {
 		return err
 	}
-	return c.initiate(ctx, d, slices.DeleteFunc(same, func(s pluto.Spec) bool {
+	return c.initiate(ctx, d, slices.DeleteFunc(same, func(s libreswan.Spec) bool {
 		_, was := before[s.Name]
 		_, is := after.up[s.Name]
 		return !was || is

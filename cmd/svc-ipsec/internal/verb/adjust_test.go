@@ -7,12 +7,12 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/pluto"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/libreswan"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/state"
 )
 
 // talking is a daemon with the given status and traffic status; said is what it was told.
-func talking(t *testing.T, status, traffic string) (d *pluto.Daemon, said func() string) {
+func talking(t *testing.T, status, traffic string) (d *libreswan.Daemon, said func() string) {
 	t.Helper()
 	dir := t.TempDir()
 	whack, calls := filepath.Join(dir, "whack"), filepath.Join(dir, "calls")
@@ -30,7 +30,7 @@ END
 *) echo "$*" >>`+calls+` ;;
 esac
 `, 0o700)
-	return &pluto.Daemon{Tools: pluto.Tools{Whack: whack}, Folder: dir}, func() string {
+	return &libreswan.Daemon{Tools: libreswan.Tools{Whack: whack}, Folder: dir}, func() string {
 		text, _ := os.ReadFile(calls)
 		return strings.TrimSpace(string(text))
 	}
@@ -45,8 +45,8 @@ func TestWhatWentDownWithAChangedConnIsBegunAgain(t *testing.T) {
 #3: "orphan-0-0":500 STATE_V2_ESTABLISHED_CHILD_SA (established Child SA); newest; eroute owner; IKE SA #9; idle;`,
 		`#2: "up-0-0", type=ESP, add_time=1700000000, inBytes=84, outBytes=84
 #3: "orphan-0-0", type=ESP, add_time=1700000000, inBytes=84, outBytes=84`)
-	same := []pluto.Spec{{Name: "up-0-0", Start: true}, {Name: "orphan-0-0", Start: true}, {Name: "peers-0-0"}, {Name: "never-0-0", Start: true}}
-	before := map[string]pluto.Traffic{"up-0-0": {}, "orphan-0-0": {}, "peers-0-0": {}}
+	same := []libreswan.Spec{{Name: "up-0-0", Start: true}, {Name: "orphan-0-0", Start: true}, {Name: "peers-0-0"}, {Name: "never-0-0", Start: true}}
+	before := map[string]libreswan.Traffic{"up-0-0": {}, "orphan-0-0": {}, "peers-0-0": {}}
 	if err := new(change).reviveSiblings(t.Context(), d, same, before); err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +58,7 @@ func TestWhatWentDownWithAChangedConnIsBegunAgain(t *testing.T) {
 func TestATunnelWithoutItsIKESAIsNotUp(t *testing.T) {
 	d, _ := talking(t, "", `#3: "orphan-0-0", type=ESP, add_time=1700000000, inBytes=84, outBytes=84
 #4: "on-its-way-0-0", type=ESP, add_time=1700000000, inBytes=84, outBytes=84`)
-	v, err := viewOf(t.Context(), d, map[string]pluto.Conn{"orphan-0-0": {Orphaned: true}, "on-its-way-0-0": {Orphaned: true, Negotiating: true}, "a-0-0": {}}, nil)
+	v, err := viewOf(t.Context(), d, map[string]libreswan.Conn{"orphan-0-0": {Orphaned: true}, "on-its-way-0-0": {Orphaned: true, Negotiating: true}, "a-0-0": {}}, nil)
 	if err != nil || len(v.up) != 0 || len(v.conns) != 3 || !slices.Equal(v.orphans, []string{"orphan-0-0"}) {
 		t.Errorf("%+v, %v", v, err)
 	}

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
-	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/pluto"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/libreswan"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/state"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
@@ -95,7 +95,7 @@ func changedNow(now time.Time) state.Retry {
 
 // retryResting initiates what rests, if it is time to, and says when ADD should come again. The schedule is written after the
 // attempt: if the verb is killed in between, the attempt is repeated.
-func (c *change) retryResting(ctx context.Context, d *pluto.Daemon, v *view) (*spec.Again, error) {
+func (c *change) retryResting(ctx context.Context, d *libreswan.Daemon, v *view) (*spec.Again, error) {
 	now := time.Now()
 	r := readRetry(c.recorded.Retry, now)
 	wanted := c.request.configuration.Wanted()

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
-	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/pluto"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/libreswan"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/state"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
@@ -113,7 +113,7 @@ func TestATunnelRestsIfItIsOursToBeginAndNobodyIsAtWorkOnIt(t *testing.T) {
 	c.Resolve(nil)
 	first, second := c.Connections[0].Pairs()[0].Conn, c.Connections[0].Pairs()[1].Conn
 	peers := c.Connections[1].Pairs()[0].Conn
-	v := &view{conns: map[string]pluto.Conn{first: {}, second: {}, peers: {}}, up: map[string]pluto.Traffic{}}
+	v := &view{conns: map[string]libreswan.Conn{first: {}, second: {}, peers: {}}, up: map[string]libreswan.Traffic{}}
 	expect := func(when string, conns ...string) {
 		t.Helper()
 		if got := resting(c.Wanted(), v); !slices.Equal(got, conns) {
@@ -121,9 +121,9 @@ func TestATunnelRestsIfItIsOursToBeginAndNobodyIsAtWorkOnIt(t *testing.T) {
 		}
 	}
 	expect("nothing is up", first, second)
-	v.up[first] = pluto.Traffic{}
+	v.up[first] = libreswan.Traffic{}
 	expect("one is up", second)
-	v.conns[second] = pluto.Conn{Negotiating: true}
+	v.conns[second] = libreswan.Conn{Negotiating: true}
 	expect("one is up, one on its way")
 	delete(v.conns, second)
 	expect("one is not loaded: it was refused")

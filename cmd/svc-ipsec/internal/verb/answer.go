@@ -11,7 +11,7 @@ import (
 	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
 
-	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/link"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/network"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/state"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
@@ -47,11 +47,11 @@ func code(err error) uint {
 		return uint(spec.CodeConfiguration)
 	case errors.Is(err, state.ErrBusy):
 		return uint(spec.CodeAgain)
-	case errors.Is(err, link.ErrHostNamespace):
+	case errors.Is(err, network.ErrHostNamespace):
 		return types.ErrInvalidNetNS
-	case errors.Is(err, link.ErrTaken):
+	case errors.Is(err, network.ErrTaken):
 		return uint(codeNameTaken)
-	case errors.Is(err, link.ErrNoBridge):
+	case errors.Is(err, network.ErrNoBridge):
 		return uint(codeNoBridge)
 	default:
 		return types.ErrInternal

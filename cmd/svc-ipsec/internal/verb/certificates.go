@@ -14,7 +14,7 @@ import (
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/credential"
-	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/pluto"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/libreswan"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
@@ -88,7 +88,7 @@ func (c *change) wantedCredentials() []*credential.Credential {
 
 // certify puts the credentials into the key database and takes the conns of those that it does not take out of specs. What
 // runs already, by its file, stays where the database cannot be read.
-func (c *change) certify(ctx context.Context, d *pluto.Daemon, specs []pluto.Spec, files map[string][]byte) ([]pluto.Spec, error) {
+func (c *change) certify(ctx context.Context, d *libreswan.Daemon, specs []libreswan.Spec, files map[string][]byte) ([]libreswan.Spec, error) {
 	wanted, kept := c.wantedCredentials(), c.keptCertificates()
 	if len(wanted) > 0 && !c.recorded.PrivateKeys {
 		// If the verb is killed after the import, the next ADD removes the private keys that it does not need.
@@ -107,7 +107,7 @@ func (c *change) certify(ctx context.Context, d *pluto.Daemon, specs []pluto.Spe
 		}
 	}
 	c.unread = c.unread || unread != nil
-	var left []pluto.Spec
+	var left []libreswan.Spec
 	for _, s := range specs {
 		reason, no := failed[s.Certificate]
 		if unread != nil && s.Certificate != "" && !bytes.Equal(files[s.Name], s.Text) {
@@ -123,7 +123,7 @@ func (c *change) certify(ctx context.Context, d *pluto.Daemon, specs []pluto.Spe
 }
 
 // prune takes out of the key database what is no longer needed there. That it cannot costs no tunnel.
-func (c *change) prune(ctx context.Context, d *pluto.Daemon) {
+func (c *change) prune(ctx context.Context, d *libreswan.Daemon) {
 	if !c.recorded.PrivateKeys || c.tools.Certutil == "" {
 		return
 	}
@@ -139,7 +139,7 @@ func (c *change) prune(ctx context.Context, d *pluto.Daemon) {
 
 // database gives a daemon that is to be started a new key database; or leaves it the old one, if a certificate that cannot
 // be read now is in there.
-func (c *change) database(ctx context.Context, d *pluto.Daemon) error {
+func (c *change) database(ctx context.Context, d *libreswan.Daemon) error {
 	if kept := c.keptCertificates(); len(kept) > 0 {
 		if lost, err := d.Lacks(ctx, slices.Collect(maps.Keys(kept))); err != nil || len(lost) < len(kept) {
 			return err

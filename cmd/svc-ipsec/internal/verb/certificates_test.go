@@ -7,19 +7,19 @@ import (
 	"time"
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/libreswan"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/lookup"
-	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/pluto"
 )
 
 func TestWithoutItsProgramsAConnectionByCertificateSaysWhatIsMissing(t *testing.T) {
 	files := config.CertificateFiles{Certificate: "/none/c", PrivateKey: "/none/k", CA: "/none/a"}
 	for _, test := range []struct {
-		tools pluto.Tools
+		tools libreswan.Tools
 		says  string
 	}{
-		{pluto.Tools{PK12util: "/usr/bin/pk12util"}, "missing on this host: certutil (Debian: libnss3-tools)"},
-		{pluto.Tools{Certutil: "/usr/bin/certutil"}, "missing on this host: pk12util (Debian: libnss3-tools)"},
-		{pluto.Tools{Certutil: "/usr/bin/certutil", PK12util: "/usr/bin/pk12util"}, `certificateFile "/none/c": no such file`},
+		{libreswan.Tools{PK12util: "/usr/bin/pk12util"}, "missing on this host: certutil (Debian: libnss3-tools)"},
+		{libreswan.Tools{Certutil: "/usr/bin/certutil"}, "missing on this host: pk12util (Debian: libnss3-tools)"},
+		{libreswan.Tools{Certutil: "/usr/bin/certutil", PK12util: "/usr/bin/pk12util"}, `certificateFile "/none/c": no such file`},
 	} {
 		c := &change{keys: lookup.OpenKeyFiles("/nonexistent"), tools: test.tools}
 		if fault := c.readCertificates([]config.CertificateFiles{files}, nil, time.Now())[files].Fault; !strings.Contains(fault, test.says) || len(c.credentials) != 0 {
@@ -34,7 +34,7 @@ func TestEachFileOfACertificateMustLieInTheConfiguredDirectory(t *testing.T) {
 	good := issued(t, dir, time.Now().Add(time.Hour))
 	elsewhere := issued(t, t.TempDir(), time.Now().Add(time.Hour))
 	read := func(files config.CertificateFiles) string {
-		c := &change{keys: lookup.OpenKeyFiles(configuration), tools: pluto.Tools{Certutil: "/usr/bin/certutil", PK12util: "/usr/bin/pk12util"}}
+		c := &change{keys: lookup.OpenKeyFiles(configuration), tools: libreswan.Tools{Certutil: "/usr/bin/certutil", PK12util: "/usr/bin/pk12util"}}
 		return c.readCertificates([]config.CertificateFiles{files}, nil, time.Now())[files].Fault
 	}
 	if fault := read(good); fault != "" {

@@ -10,8 +10,8 @@ import (
 
 	"github.com/containernetworking/cni/pkg/skel"
 
-	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/link"
-	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/pluto"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/libreswan"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/network"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/state"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
@@ -60,7 +60,7 @@ func (e *Executable) check(ctx context.Context, args *skel.CmdArgs, owner spec.O
 		return nil, err
 	}
 	r.configuration.Found = recorded.Found.Config()
-	tools, _ := pluto.FindTools()
+	tools, _ := libreswan.FindTools()
 	d := e.daemon(tools, owner, folder.Path, recorded)
 	loaded, err := d.Loaded()
 	if err != nil {
@@ -101,7 +101,7 @@ func (e *Executable) checkNetwork(ctx context.Context, r *request, a *state.Atta
 	if err != nil {
 		return nil, err
 	}
-	namespace, err := link.Open(a.Namespace)
+	namespace, err := network.Open(a.Namespace)
 	if err != nil {
 		return nil, err
 	}
@@ -112,9 +112,9 @@ func (e *Executable) checkNetwork(ctx context.Context, r *request, a *state.Atta
 	var again *spec.Again
 	if set, err := namespace.GuardSet(ctx, nft, a.Guard); err == nil && !set {
 		switch {
-		case a.Guard == link.GuardTable:
+		case a.Guard == network.GuardTable:
 			return nil, errors.New("the guard against packets in clear is gone")
-		case a.Guard == link.GuardPolicies && len(plan.Guard.Peers) > 0:
+		case a.Guard == network.GuardPolicies && len(plan.Guard.Peers) > 0:
 			// Libreswan 5 flushes this kind whenever systemd restarts it: no reason to drop the tunnels.
 			again = &spec.Again{Reason: "the guard's policies are gone"}
 		}
@@ -122,7 +122,7 @@ func (e *Executable) checkNetwork(ctx context.Context, r *request, a *state.Atta
 	if r.chained {
 		return again, nil
 	}
-	host, err := link.ObserveHost(r.owner)
+	host, err := network.ObserveHost(r.owner)
 	switch {
 	case err != nil:
 		return nil, err
@@ -138,7 +138,7 @@ func (e *Executable) checkNetwork(ctx context.Context, r *request, a *state.Atta
 
 // checkDaemon wants a daemon that answers and has every conn that it accepted. One that systemd has just restarted gets
 // the time to come up and read its files.
-func (e *Executable) checkDaemon(ctx context.Context, r *request, d *pluto.Daemon, loaded map[string][]byte) error {
+func (e *Executable) checkDaemon(ctx context.Context, r *request, d *libreswan.Daemon, loaded map[string][]byte) error {
 	if len(r.configuration.Wanted()) == 0 {
 		return nil
 	}
@@ -163,7 +163,7 @@ func (e *Executable) checkDaemon(ctx context.Context, r *request, d *pluto.Daemo
 	}
 }
 
-func complete(ctx context.Context, d *pluto.Daemon, loaded map[string][]byte) error {
+func complete(ctx context.Context, d *libreswan.Daemon, loaded map[string][]byte) error {
 	if build, err := d.Outdated(ctx); err != nil || !build.Compatible() {
 		return err // it cannot be asked; health says so
 	}

@@ -16,7 +16,7 @@ import (
 	"github.com/containernetworking/cni/pkg/version"
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
-	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/link"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/network"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
@@ -28,7 +28,7 @@ type request struct {
 	port          *spec.Port
 	configuration *config.Configuration
 	chained       bool
-	given         link.Given
+	given         network.Given
 	previous      types.Result // to be handed on
 }
 
@@ -203,11 +203,11 @@ func within(key string, err error) error {
 }
 
 // plan is the network that the request asks for. Resolve comes before it.
-func (r *request) plan() (*link.Plan, error) {
+func (r *request) plan() (*network.Plan, error) {
 	if r.chained {
-		return link.DraftChained(r.iface, r.given, r.configuration), nil
+		return network.DraftChained(r.iface, r.given, r.configuration), nil
 	}
-	return link.Draft(r.iface, r.port, r.configuration)
+	return network.Draft(r.iface, r.port, r.configuration)
 }
 
 func (r *request) bridge() string {

@@ -9,9 +9,9 @@ import (
 	"time"
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
-	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/link"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/libreswan"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/mountview"
-	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/pluto"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/network"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/render"
 	"github.com/svc-supervisor/svc-supervisor/pkg/netns"
 	"github.com/svc-supervisor/svc-supervisor/pkg/unit"
@@ -25,7 +25,7 @@ const (
 )
 
 // connections brings the daemon to what is wanted: none, a new one, or changes of the one that runs.
-func (c *change) connections(ctx context.Context, d *pluto.Daemon) error {
+func (c *change) connections(ctx context.Context, d *libreswan.Daemon) error {
 	wanted := c.request.configuration.Wanted()
 	if len(wanted) == 0 {
 		return c.stop(ctx, d)
@@ -63,7 +63,7 @@ func (c *change) connections(ctx context.Context, d *pluto.Daemon) error {
 
 // settings writes the files that the daemon reads, but for those of the connections, and reports whether the keys are others
 // than before.
-func (c *change) settings(d *pluto.Daemon) (newKeys bool, err error) {
+func (c *change) settings(d *libreswan.Daemon) (newKeys bool, err error) {
 	if err := c.directories(); err != nil {
 		return false, err
 	}
@@ -77,10 +77,10 @@ func (c *change) settings(d *pluto.Daemon) (newKeys bool, err error) {
 }
 
 // ready waits until a daemon that systemd is starting again is up.
-func (c *change) ready(ctx context.Context, d *pluto.Daemon, details unit.Details) error {
+func (c *change) ready(ctx context.Context, d *libreswan.Daemon, details unit.Details) error {
 	for deadline := time.Now().Add(readyWithin); !details.Running(); {
 		if details.Gone() || details.FailedForGood() || time.Now().After(deadline) || ctx.Err() != nil {
-			return fmt.Errorf("%w: its unit is %s", pluto.ErrNotRunning, details.State())
+			return fmt.Errorf("%w: its unit is %s", libreswan.ErrNotRunning, details.State())
 		}
 		time.Sleep(answerPause)
 		var err error
@@ -104,16 +104,16 @@ func (c *change) directories() error {
 }
 
 // specs says how each pair of the wanted connections should be loaded.
-func (c *change) specs(wanted []*config.Connection) []pluto.Spec {
-	var specs []pluto.Spec
+func (c *change) specs(wanted []*config.Connection) []libreswan.Spec {
+	var specs []libreswan.Spec
 	for _, connection := range wanted {
 		for _, pair := range connection.Pairs() {
-			specs = append(specs, pluto.Spec{
+			specs = append(specs, libreswan.Spec{
 				Name:        pair.Conn,
 				Text:        render.Conn(connection, pair),
 				Start:       !connection.ResponseOnly,
 				Certificate: connection.Certificate.Nickname,
-				Matches:     func(loaded pluto.Conn) string { return mismatch(connection, loaded) },
+				Matches:     func(loaded libreswan.Conn) string { return mismatch(connection, loaded) },
 			})
 		}
 	}
@@ -124,7 +124,7 @@ func (c *change) specs(wanted []*config.Connection) []pluto.Spec {
 const misread = "Libreswan takes it for"
 
 // mismatch says what the daemon understood otherwise.
-func mismatch(c *config.Connection, loaded pluto.Conn) string {
+func mismatch(c *config.Connection, loaded libreswan.Conn) string {
 	switch {
 	case loaded.Unoriented:
 		return "no interface has the address " + c.LocalAddress.String()
@@ -137,7 +137,7 @@ func mismatch(c *config.Connection, loaded pluto.Conn) string {
 }
 
 // share gives the daemon that is about to be started its place and its user id.
-func (c *change) share(ctx context.Context, d *pluto.Daemon) (err error) {
+func (c *change) share(ctx context.Context, d *libreswan.Daemon) (err error) {
 	if c.recorded.UserID == 0 { // a container of release 0.1.0, whose daemon ran as root
 		if err := c.allocateUser(ctx); err != nil {
 			return err
@@ -197,7 +197,7 @@ func ownerOf(path string) (user uint32, own bool, err error) {
 }
 
 // start starts a daemon with all conns on disk, as a restart by systemd finds them, and keeps those that it accepts.
-func (c *change) start(ctx context.Context, d *pluto.Daemon, specs []pluto.Spec) error {
+func (c *change) start(ctx context.Context, d *libreswan.Daemon, specs []libreswan.Spec) error {
 	if err := c.share(ctx, d); err != nil {
 		return err
 	}
@@ -229,7 +229,7 @@ func (c *change) start(ctx context.Context, d *pluto.Daemon, specs []pluto.Spec)
 	if _, err := answers(ctx, d, nil); err != nil {
 		return err
 	}
-	if c.attachment.Guard == link.GuardPolicies {
+	if c.attachment.Guard == network.GuardPolicies {
 		if err := c.guard(ctx, c.plan.Guard); err != nil { // Libreswan 5 flushes all policies at its start
 			return err
 		}
@@ -255,7 +255,7 @@ func (c *change) start(ctx context.Context, d *pluto.Daemon, specs []pluto.Spec)
 // answers waits until the daemon answers and has the connections of these files, and returns its answer. A daemon that
 // systemd has just started again loads its connections after it is ready, and would load over what it is told before that. It
 // is waited for as long as it goes on loading: one that has lost a connection loads nothing for answerWithin.
-func answers(ctx context.Context, d *pluto.Daemon, files map[string][]byte) (map[string]pluto.Conn, error) {
+func answers(ctx context.Context, d *libreswan.Daemon, files map[string][]byte) (map[string]libreswan.Conn, error) {
 	missing := len(files)
 	for deadline := time.Now().Add(answerWithin); ; {
 		loaded, err := d.Status(ctx)
@@ -277,7 +277,7 @@ func answers(ctx context.Context, d *pluto.Daemon, files map[string][]byte) (map
 
 // withdraw takes the keys of connections that were refused away from the daemon: an identity that it does not understand
 // is left out of the key's line, which then stands for more peers than it should.
-func (c *change) withdraw(ctx context.Context, d *pluto.Daemon, refused map[string]string) error {
+func (c *change) withdraw(ctx context.Context, d *libreswan.Daemon, refused map[string]string) error {
 	if len(refused) == 0 {
 		return nil
 	}
@@ -291,7 +291,7 @@ func (c *change) withdraw(ctx context.Context, d *pluto.Daemon, refused map[stri
 }
 
 // keep puts the files of the accepted conns in their place and remembers the reasons of the others.
-func (c *change) keep(specs []pluto.Spec, refused map[string]string) error {
+func (c *change) keep(specs []libreswan.Spec, refused map[string]string) error {
 	for _, s := range specs {
 		name := filepath.Join("conns", s.Name+".conf")
 		reason, no := refused[s.Name]
@@ -307,7 +307,7 @@ func (c *change) keep(specs []pluto.Spec, refused map[string]string) error {
 	return nil
 }
 
-func (c *change) initiate(ctx context.Context, d *pluto.Daemon, specs []pluto.Spec) error {
+func (c *change) initiate(ctx context.Context, d *libreswan.Daemon, specs []libreswan.Spec) error {
 	var initiate []string
 	for _, s := range specs {
 		if s.Start {
@@ -318,7 +318,7 @@ func (c *change) initiate(ctx context.Context, d *pluto.Daemon, specs []pluto.Sp
 }
 
 // stop leaves a container without a daemon.
-func (c *change) stop(ctx context.Context, d *pluto.Daemon) error {
+func (c *change) stop(ctx context.Context, d *libreswan.Daemon) error {
 	if c.before == nil {
 		return nil
 	}
@@ -329,7 +329,7 @@ func (c *change) stop(ctx context.Context, d *pluto.Daemon) error {
 		if err := c.namespace.Flush(); err != nil {
 			return err
 		}
-		if c.attachment.Guard == link.GuardPolicies {
+		if c.attachment.Guard == network.GuardPolicies {
 			if err := c.guard(ctx, c.plan.Guard); err != nil {
 				return err
 			}

@@ -7,7 +7,7 @@ import (
 	"os/exec"
 	"strings"
 
-	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/pluto"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/libreswan"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/state"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
@@ -36,7 +36,7 @@ func (e *Executable) Control(args []string) (status int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	tools, _ := pluto.FindTools()
+	tools, _ := libreswan.FindTools()
 	if tools.Whack == "" {
 		return 0, errors.New("missing on this host: whack (Libreswan)")
 	}

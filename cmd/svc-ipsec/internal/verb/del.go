@@ -10,8 +10,8 @@ import (
 	"github.com/containernetworking/cni/pkg/skel"
 	"golang.org/x/sys/unix"
 
-	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/link"
-	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/pluto"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/libreswan"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/network"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/state"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
@@ -131,7 +131,7 @@ func (r *removal) unit(ctx context.Context) error {
 		return nil
 	}
 	r.stopped = true
-	d := pluto.Daemon{Bus: r.Bus, Owner: r.owner, Folder: r.folder.Path}
+	d := libreswan.Daemon{Bus: r.Bus, Owner: r.owner, Folder: r.folder.Path}
 	return d.Stop(ctx)
 }
 
@@ -147,7 +147,7 @@ func (r *removal) inside(ctx context.Context) error {
 	if path == "" {
 		return nil
 	}
-	namespace, err := link.Open(path)
+	namespace, err := network.Open(path)
 	if err != nil {
 		return nil
 	}
@@ -168,14 +168,14 @@ func (r *removal) inside(ctx context.Context) error {
 			return err
 		}
 	}
-	tools, _ := pluto.FindTools()
+	tools, _ := libreswan.FindTools()
 	return namespace.RemoveGuard(ctx, tools.NFT, r.attachment.Guard)
 }
 
 // outside removes the veth, if it is ours by its alias.
 func (r *removal) outside(context.Context) error {
-	err := link.RemoveHost(r.owner)
-	if errors.Is(err, link.ErrTaken) {
+	err := network.RemoveHost(r.owner)
+	if errors.Is(err, network.ErrTaken) {
 		r.foreign("interface "+string(r.owner.Name), err.Error())
 		return nil
 	}

@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
-	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/link"
-	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/pluto"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/libreswan"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/network"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/state"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
@@ -24,14 +24,14 @@ const (
 
 // view is what was asked of a daemon: nothing, if there is none, or none that the installed tools can talk to.
 type view struct {
-	conns   map[string]pluto.Conn
-	up      map[string]pluto.Traffic
-	orphans []string     // conns whose tunnel stands and is dead: they are not up
-	build   *pluto.Build // nil: the daemon is of the installed one
+	conns   map[string]libreswan.Conn
+	up      map[string]libreswan.Traffic
+	orphans []string         // conns whose tunnel stands and is dead: they are not up
+	build   *libreswan.Build // nil: the daemon is of the installed one
 }
 
 // see asks the daemon of a container that has something to run.
-func see(ctx context.Context, wanted []*config.Connection, d *pluto.Daemon, namespace string) (*view, error) {
+func see(ctx context.Context, wanted []*config.Connection, d *libreswan.Daemon, namespace string) (*view, error) {
 	if len(wanted) == 0 {
 		return new(view), nil
 	}
@@ -51,8 +51,8 @@ func see(ctx context.Context, wanted []*config.Connection, d *pluto.Daemon, name
 }
 
 // upInKernel finds out from the kernel which connections have a tunnel, where the daemon cannot be asked.
-func upInKernel(wanted []*config.Connection, path string) (map[string]pluto.Traffic, error) {
-	namespace, err := link.Open(path)
+func upInKernel(wanted []*config.Connection, path string) (map[string]libreswan.Traffic, error) {
+	namespace, err := network.Open(path)
 	if err != nil {
 		return nil, err
 	}
@@ -61,11 +61,11 @@ func upInKernel(wanted []*config.Connection, path string) (map[string]pluto.Traf
 	if err != nil {
 		return nil, err
 	}
-	up := map[string]pluto.Traffic{}
+	up := map[string]libreswan.Traffic{}
 	for _, connection := range wanted {
 		for _, pair := range connection.Pairs() {
 			if tunnel, ok := tunnels[config.Networks{Local: pair.Local, Peer: pair.Peer}]; ok {
-				up[pair.Conn] = pluto.Traffic(tunnel)
+				up[pair.Conn] = libreswan.Traffic(tunnel)
 			}
 		}
 	}
@@ -73,7 +73,7 @@ func upInKernel(wanted []*config.Connection, path string) (map[string]pluto.Traf
 }
 
 // viewOf is the view of a daemon that has told its conns.
-func viewOf(ctx context.Context, d *pluto.Daemon, conns map[string]pluto.Conn, build *pluto.Build) (*view, error) {
+func viewOf(ctx context.Context, d *libreswan.Daemon, conns map[string]libreswan.Conn, build *libreswan.Build) (*view, error) {
 	up, err := d.Traffic(ctx)
 	if err != nil {
 		return nil, err
@@ -103,7 +103,7 @@ func (v *view) only(wanted []*config.Connection, loaded map[string]config.Networ
 }
 
 // health says how a container does. A tunnel that is not up is no failure of the container.
-func health(ctx context.Context, c *config.Configuration, d *pluto.Daemon, v *view, refused map[string]string, s *state.State, why bool) *spec.Health {
+func health(ctx context.Context, c *config.Configuration, d *libreswan.Daemon, v *view, refused map[string]string, s *state.State, why bool) *spec.Health {
 	now := time.Now()
 	h := &spec.Health{Code: spec.Running, Again: soonest(nextLook(c.Found, now), nextTry(refused, c.Found.At, now))}
 	wanted := c.Wanted()
@@ -116,9 +116,9 @@ func health(ctx context.Context, c *config.Configuration, d *pluto.Daemon, v *vi
 	}
 	messages = append(messages, lastKnown(c.Found)...)
 	switch s.Attachment.Guard {
-	case link.GuardPolicies:
+	case network.GuardPolicies:
 		messages = append(messages, "nftables cannot guard against packets in clear here: XFRM policies do")
-	case link.GuardNone:
+	case network.GuardNone:
 		messages = append(messages, "packets for peers leave in clear while a tunnel is down: "+s.Attachment.GuardReason)
 	}
 	if v.build != nil {
@@ -141,7 +141,7 @@ func health(ctx context.Context, c *config.Configuration, d *pluto.Daemon, v *vi
 }
 
 // outdated says what to do about a daemon that an upgrade of the package left running.
-func outdated(b *pluto.Build, name spec.Name) string {
+func outdated(b *libreswan.Build, name spec.Name) string {
 	text := fmt.Sprintf("the daemon runs Libreswan %s, and %s is installed by now", b.Running, b.Installed)
 	switch {
 	case b.Installed == "?":
@@ -180,7 +180,7 @@ func lessIsolated(s *state.State, name spec.Name) []string {
 func lacks(wanted []*config.Connection) []string {
 	var messages []string
 	for _, c := range wanted {
-		message := link.KernelLacks(c.IPsec.Protocol, c.PeerAddress.Is4())
+		message := network.KernelLacks(c.IPsec.Protocol, c.PeerAddress.Is4())
 		if message != "" && !slices.Contains(messages, message) {
 			messages = append(messages, message)
 		}

@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
-	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/pluto"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/libreswan"
 )
 
 func TestARestartIsAdvisedOnlyWhereItHelps(t *testing.T) {
@@ -20,7 +20,7 @@ func TestARestartIsAdvisedOnlyWhereItHelps(t *testing.T) {
 		{"4.10", "4.10", "the daemon runs a former build of Libreswan 4.10", true},
 		{"4.10", "?", "there is none that works on this host now", false},
 	} {
-		got := outdated(&pluto.Build{Running: test.running, Installed: test.installed}, "vpn1")
+		got := outdated(&libreswan.Build{Running: test.running, Installed: test.installed}, "vpn1")
 		if !strings.Contains(got, test.says) || strings.Contains(got, "svc-supervisor restart vpn1") != test.advised {
 			t.Errorf("%s, installed %s: %s", test.running, test.installed, got)
 		}
@@ -40,7 +40,7 @@ func TestATunnelOfOtherNetworksIsNotTheOneOfThatName(t *testing.T) {
 	}
 	c.Loaded = loaded
 	c.Resolve(nil)
-	v := &view{up: map[string]pluto.Traffic{"a-0-0": {}, "a-0-1": {}}}
+	v := &view{up: map[string]libreswan.Traffic{"a-0-0": {}, "a-0-1": {}}}
 	v.only(c.Wanted(), loaded)
 	if got := slices.Sorted(maps.Keys(v.up)); !slices.Equal(got, []string{"a-0-1"}) {
 		t.Errorf("up are %v, want a-0-1", got)

@@ -17,8 +17,8 @@ import (
 	"time"
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/libreswan"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/lookup"
-	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/pluto"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/state"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
@@ -88,7 +88,7 @@ func TestACertificateThatCannotBeReadIsTheLastOneUntilItExpires(t *testing.T) {
 	dir, now := t.TempDir(), time.Now()
 	files := issued(t, dir, now.Add(time.Hour))
 	read := func(last config.Certificate, at time.Time) config.Certificate {
-		c := &change{keys: lookup.OpenKeyFiles("/nonexistent"), tools: pluto.Tools{Certutil: "/usr/bin/certutil", PK12util: "/usr/bin/pk12util"}}
+		c := &change{keys: lookup.OpenKeyFiles("/nonexistent"), tools: libreswan.Tools{Certutil: "/usr/bin/certutil", PK12util: "/usr/bin/pk12util"}}
 		return c.readCertificates([]config.CertificateFiles{files}, map[config.CertificateFiles]config.Certificate{files: last}, at)[files]
 	}
 	last := read(config.Certificate{}, now)

@@ -7,7 +7,7 @@ import (
 
 	"github.com/containernetworking/cni/pkg/skel"
 
-	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/link"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/network"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
@@ -43,7 +43,7 @@ func (c *change) network(ctx context.Context) error {
 	if c.before != nil {
 		before = c.before.Bridge
 	}
-	return link.Join(c.request.owner, c.request.bridge(), before)
+	return network.Join(c.request.owner, c.request.bridge(), before)
 }
 
 // interfaces makes the veth pair, or finds it. Beside a daemon that runs none is made: it could put another link in the place of
@@ -51,7 +51,7 @@ func (c *change) network(ctx context.Context) error {
 func (c *change) interfaces(ctx context.Context) error {
 	owner := c.request.owner
 	if c.before != nil && c.recorded.UserID != 0 {
-		held, err := link.Held(owner)
+		held, err := network.Held(owner)
 		if err != nil {
 			return err
 		}
@@ -67,7 +67,7 @@ func (c *change) interfaces(ctx context.Context) error {
 }
 
 // bothGuards is the guard while the network is neither the old one nor the new one.
-func (c *change) bothGuards() link.Guard {
+func (c *change) bothGuards() network.Guard {
 	both := c.plan.Guard
 	if c.old != nil {
 		both.Peers = append(slices.Clone(both.Peers), c.old.Guard.Peers...)
@@ -91,7 +91,7 @@ func (c *change) guarded(ctx context.Context) bool {
 }
 
 // guard puts the guard in place. Where none can be, the tunnels work all the same and the container's health says so.
-func (c *change) guard(ctx context.Context, g link.Guard) error {
+func (c *change) guard(ctx context.Context, g network.Guard) error {
 	// If the verb is killed after nft and before the end, the next ADD must not take the recorded guard for the one in place: with
 	// the configuration edited back in between, it would leave the networks of a peer unguarded.
 	if c.recorded.GuardRules != "" {
@@ -103,7 +103,7 @@ func (c *change) guard(ctx context.Context, g link.Guard) error {
 	c.attachment.Guard, c.attachment.GuardReason = c.namespace.SetGuard(ctx, c.tools.NFT, g)
 	if reason := c.attachment.GuardReason; reason != "" {
 		does := "packets in clear are blocked by XFRM policies, which are away from a restart of Libreswan 5 until the next CHECK"
-		if c.attachment.Guard == link.GuardNone {
+		if c.attachment.Guard == network.GuardNone {
 			does = "packets in clear are not blocked"
 		}
 		c.Log.Warn(does,
@@ -125,7 +125,7 @@ func (c *change) checkGiven() error {
 }
 
 // oldPlan is the network as the last good ADD made it, with the connections that run; nil if there is none.
-func (c *change) oldPlan(loaded map[string][]byte) *link.Plan {
+func (c *change) oldPlan(loaded map[string][]byte) *network.Plan {
 	if c.before == nil {
 		return nil
 	}
@@ -147,7 +147,7 @@ func (c *change) restoreNetwork(ctx context.Context) error {
 	if c.old == nil {
 		return nil
 	}
-	namespace, err := link.Open(c.before.Namespace)
+	namespace, err := network.Open(c.before.Namespace)
 	if err != nil {
 		return err
 	}
@@ -160,7 +160,7 @@ func (c *change) restoreNetwork(ctx context.Context) error {
 		return err
 	}
 	if !c.old.Chained {
-		if err := link.Join(c.request.owner, c.before.Bridge, c.request.bridge()); err != nil {
+		if err := network.Join(c.request.owner, c.before.Bridge, c.request.bridge()); err != nil {
 			return err
 		}
 	}

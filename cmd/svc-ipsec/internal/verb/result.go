@@ -8,7 +8,7 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 
-	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/link"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/network"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
@@ -63,14 +63,14 @@ func (c *change) result() (types.Result, error) {
 	if c.request.chained {
 		return c.request.previous, nil
 	}
-	host, err := link.ObserveHost(c.request.owner)
+	host, err := network.ObserveHost(c.request.owner)
 	if err == nil && host == nil {
 		err = fmt.Errorf("interface %s: gone", c.request.owner.Name)
 	}
 	if err != nil {
 		return nil, err
 	}
-	namespace, err := link.Open(c.attachment.Namespace)
+	namespace, err := network.Open(c.attachment.Namespace)
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +87,7 @@ func (c *change) result() (types.Result, error) {
 		},
 	}
 	for _, address := range c.plan.Addresses {
-		ip := &types100.IPConfig{Interface: types100.Int(1), Address: *link.IPNet(address)}
+		ip := &types100.IPConfig{Interface: types100.Int(1), Address: *network.IPNet(address)}
 		for _, gateway := range c.plan.Gateways {
 			if gateway.Is4() == address.Addr().Is4() && address.Contains(gateway) {
 				ip.Gateway = gateway.AsSlice()
@@ -96,7 +96,7 @@ func (c *change) result() (types.Result, error) {
 		result.IPs = append(result.IPs, ip)
 	}
 	for _, r := range c.plan.Routes {
-		route := &types.Route{Dst: *link.IPNet(r.Destination), MTU: r.MTU}
+		route := &types.Route{Dst: *network.IPNet(r.Destination), MTU: r.MTU}
 		if r.Gateway.IsValid() {
 			route.GW = r.Gateway.AsSlice()
 		}

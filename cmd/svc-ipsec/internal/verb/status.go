@@ -9,7 +9,7 @@ import (
 	"github.com/containernetworking/cni/pkg/skel"
 	"golang.org/x/sys/unix"
 
-	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/pluto"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/libreswan"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
@@ -17,7 +17,7 @@ import (
 func (e *Executable) Status(*skel.CmdArgs) error {
 	ctx, cancel := e.budget(3 * time.Second)
 	defer cancel()
-	_, missing := pluto.FindTools()
+	_, missing := libreswan.FindTools()
 	missing = append(missing, missingRights()...)
 	if _, err := e.Bus.List(ctx, "svc-ipsec.slice"); err != nil {
 		missing = append(missing, "systemd ("+err.Error()+")")

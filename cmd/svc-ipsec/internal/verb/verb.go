@@ -13,8 +13,8 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/libreswan"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/lookup"
-	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/pluto"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/state"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 	"github.com/svc-supervisor/svc-supervisor/pkg/unit"
@@ -59,16 +59,16 @@ type Users interface {
 }
 
 // daemon is the daemon of a container.
-func (e *Executable) daemon(tools pluto.Tools, owner spec.Owner, folder string, s *state.State) *pluto.Daemon {
-	return &pluto.Daemon{Tools: tools, Bus: e.Bus, Owner: owner, Folder: folder, Place: place(s)}
+func (e *Executable) daemon(tools libreswan.Tools, owner spec.Owner, folder string, s *state.State) *libreswan.Daemon {
+	return &libreswan.Daemon{Tools: tools, Bus: e.Bus, Owner: owner, Folder: folder, Place: place(s)}
 }
 
 // place is where the daemon that was started last runs.
-func place(s *state.State) pluto.Place {
+func place(s *state.State) libreswan.Place {
 	if s.View == "" {
-		return pluto.Place{}
+		return libreswan.Place{}
 	}
-	return pluto.Place{User: s.UserID, View: s.View, Namespace: s.Attachment.Namespace}
+	return libreswan.Place{User: s.UserID, View: s.View, Namespace: s.Attachment.Namespace}
 }
 
 func (e *Executable) budget(limit time.Duration) (context.Context, context.CancelFunc) {

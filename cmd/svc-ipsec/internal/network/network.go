@@ -1,4 +1,4 @@
-// Package link gives a container its network: the veth pair, addresses, routes, the gateway's neighbour entry, sysctls,
+// Package network gives a container its network: the veth pair, addresses, routes, the gateway's neighbour entry, sysctls,
 // and the guard that lets nothing leave in clear.
 //
 // Draft says what a container should have (pure); the rest brings a namespace to it, again and again with the same end,
@@ -8,7 +8,7 @@
 // and reverse path settings of that interface, and the guard are ours.
 //
 // It starts no daemon and knows no secret.
-package link
+package network
 
 import (
 	"errors"

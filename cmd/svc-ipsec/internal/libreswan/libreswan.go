@@ -1,4 +1,4 @@
-// Package pluto runs one container's Libreswan daemon: as a transient unit of systemd with a user id, a network namespace and a
+// Package libreswan runs one container's Libreswan daemon: as a transient unit of systemd with a user id, a network namespace and a
 // view of the file system that are not the host's, and asks and changes it through its control socket.
 //
 // It promises that every program it runs has a deadline, a fixed environment and bounded output, and that no shell is
@@ -8,7 +8,7 @@
 // Private keys get into its key database by files that root alone reads, never by a command line.
 //
 // It writes no configuration of its own making (room render does) and knows nothing of addresses and routes.
-package pluto
+package libreswan
 
 import (
 	"context"

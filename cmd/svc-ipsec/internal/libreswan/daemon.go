@@ -1,4 +1,4 @@
-package pluto
+package libreswan
 
 import (
 	"context"
