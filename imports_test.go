@@ -62,6 +62,7 @@ var bans = []struct {
 	{"pkg/netns", []string{statedir, watch, unit, module + "pkg/userid", module + "cmd"}, "executables use it, who know nothing of the supervisor"},
 
 	{"pkg/userid", slices.Concat([]string{statedir, watch, netns, unit, module + "cmd"}, network, dbus), "the supervisor and the executables must get the same id from the same files"},
+	{"internal/ownthread", slices.Concat(rooms, []string{module + "pkg/spec"}), "it runs any function"},
 	{"internal/lockdir", slices.Concat(rooms, []string{module + "pkg/spec"}), "it locks any directory"},
 
 	{"cmd/svc-supervisor/internal/plugin", []string{statedir, watch, unit}, "it runs one verb once; whether one is due is not its business"},

@@ -7,12 +7,13 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"runtime"
 	"syscall"
 	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/svc-supervisor/svc-supervisor/internal/ownthread"
 )
 
 // ErrNoUserNamespaces means that this kernel, or a limit of the host (sysctl user.max_user_namespaces), does not allow to
@@ -34,15 +35,11 @@ const helper = `echo 0 >/proc/sys/user/max_user_namespaces; echo ready; read -r 
 // initial user namespace would let it change links in every network namespace (IFLA_TARGET_NETNSID, IFLA_NET_NS_PID).
 func newOwned(id uint32) (*os.File, error) {
 	var namespace *os.File
-	done := make(chan error)
-	go func() {
-		// The thread is never unlocked, so it ends with this goroutine and its user id is seen by no other.
-		runtime.LockOSThread()
-		var err error
+	err := ownthread.Do(func() (err error) {
 		namespace, err = newOwnedByThread(id)
-		done <- err
-	}()
-	return namespace, <-done
+		return err
+	})
+	return namespace, err
 }
 
 func newOwnedByThread(id uint32) (*os.File, error) {

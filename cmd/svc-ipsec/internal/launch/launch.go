@@ -89,19 +89,26 @@ func Serve(args []string) (served bool, err error) {
 	if len(args) == 0 || args[0] != Command && args[0] != loadCommand {
 		return false, nil
 	}
-	if len(args) != 8 || args[3] != ownedByUser && args[3] != ownedByHost {
-		return true, fmt.Errorf("%s: want DIRECTORY USER %s|%s NSENTER SETPRIV PLUTO ADDCONN", args[0], ownedByUser, ownedByHost)
+	s, err := parse(args)
+	if err != nil {
+		return true, fmt.Errorf("%s: %w", args[0], err)
 	}
-	user, err := strconv.ParseUint(args[2], 10, 32)
-	if err != nil || user == 0 {
-		return true, fmt.Errorf("%s: user id %q: must be a number from 1 to %d", args[0], args[2], ^uint32(0))
-	}
-	s := start{directory: args[1], user: uint32(user), owned: args[3] == ownedByUser,
-		Programs: Programs{NSEnter: args[4], Setpriv: args[5], Pluto: args[6], Addconn: args[7]}}
 	if args[0] == loadCommand {
 		return true, s.load()
 	}
 	return true, s.run()
+}
+
+func parse(args []string) (*start, error) {
+	if len(args) != 8 || args[3] != ownedByUser && args[3] != ownedByHost {
+		return nil, fmt.Errorf("want DIRECTORY USER %s|%s NSENTER SETPRIV PLUTO ADDCONN", ownedByUser, ownedByHost)
+	}
+	user, err := strconv.ParseUint(args[2], 10, 32)
+	if err != nil || user == 0 {
+		return nil, fmt.Errorf("user id %q: must be a number from 1 to %d", args[2], ^uint32(0))
+	}
+	return &start{directory: args[1], user: uint32(user), owned: args[3] == ownedByUser,
+		Programs: Programs{NSEnter: args[4], Setpriv: args[5], Pluto: args[6], Addconn: args[7]}}, nil
 }
 
 // start is one start of a daemon.

@@ -8,11 +8,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/svc-supervisor/svc-supervisor/internal/ownthread"
 )
 
 // outputLimit is how much of a program's output is kept: the status of some thousand conns.
@@ -71,21 +72,17 @@ func (p Place) command(cmd *exec.Cmd) *exec.Cmd {
 	return cmd
 }
 
-// within calls a function on a thread that is in the view and the network namespace. The thread ends with the call.
+// within calls a function on a thread that is in the view and the network namespace.
 func (p Place) within(do func() error) error {
 	if p.View == "" {
 		return do()
 	}
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread() // never unlocked
-		err := errors.Join(unix.Unshare(unix.CLONE_FS), enter(p.Namespace, unix.CLONE_NEWNET), enter(p.View, unix.CLONE_NEWNS))
-		if err == nil {
-			err = do()
+	return ownthread.Do(func() error {
+		if err := errors.Join(unix.Unshare(unix.CLONE_FS), enter(p.Namespace, unix.CLONE_NEWNET), enter(p.View, unix.CLONE_NEWNS)); err != nil {
+			return err
 		}
-		done <- err
-	}()
-	return <-done
+		return do()
+	})
 }
 
 func enter(path string, kind int) error {

@@ -17,12 +17,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/svc-supervisor/svc-supervisor/internal/lockdir"
+	"github.com/svc-supervisor/svc-supervisor/internal/ownthread"
 )
 
 // Launcher is where svc-ipsec itself is found in a view.
@@ -101,27 +102,60 @@ func isMountPoint(path string) (bool, error) {
 	return stat.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0, nil
 }
 
-// makeView makes the namespace on a thread of its own, which ends with it, and binds it to path.
+// makeView makes the namespace and binds it to path.
+//
+// The kernel binds a mount namespace only in one that it takes for older, by their ids, so that no two hold each other. Since
+// Linux 6.18 each processor hands out ids from a range of its own: a namespace that was made on another processor than
+// ours may have a lower id, and the bind fails with EINVAL. One that is made on the processor where ours was made has a higher id.
+// In the initial namespace, which has the lowest id, the first attempt succeeds.
 func makeView(path, stateDirectory, executable string) error {
 	if err := os.WriteFile(path, nil, 0o400); err != nil {
 		return err
 	}
-	made, thread, bound := make(chan error), 0, make(chan struct{})
-	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
-		thread = unix.Gettid()
-		made <- enterNew(stateDirectory, executable)
-		<-bound
-	}()
-	err := <-made
-	if err == nil {
-		err = mount(fmt.Sprintf("/proc/self/task/%d/ns/mnt", thread), path, "", unix.MS_BIND, "")
+	var allowed unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &allowed); err != nil {
+		return fmt.Errorf("processors of this process: %w", err)
 	}
-	close(bound)
+	err := makeViewOn(nil, path, stateDirectory, executable)
+	for cpu := 0; errors.Is(err, unix.EINVAL) && cpu < 8*int(unsafe.Sizeof(allowed)); cpu++ {
+		if !allowed.IsSet(cpu) {
+			continue
+		}
+		var one unix.CPUSet
+		one.Set(cpu)
+		err = makeViewOn(&one, path, stateDirectory, executable)
+	}
 	if err != nil {
 		return errors.Join(err, os.Remove(path))
 	}
 	return nil
+}
+
+// makeViewOn makes the namespace on one of these processors, or on any with nil.
+func makeViewOn(cpus *unix.CPUSet, path, stateDirectory, executable string) error {
+	made, bound, failed := make(chan int), make(chan struct{}), make(chan error, 1)
+	go func() {
+		failed <- ownthread.Do(func() error {
+			if cpus != nil {
+				if err := unix.SchedSetaffinity(0, cpus); err != nil {
+					return fmt.Errorf("choose a processor: %w", err)
+				}
+			}
+			if err := enterNew(stateDirectory, executable); err != nil {
+				return err
+			}
+			made <- unix.Gettid()
+			<-bound // the namespace lives as long as this thread, until it is bound
+			return nil
+		})
+	}()
+	defer close(bound)
+	select {
+	case thread := <-made:
+		return mount(fmt.Sprintf("/proc/self/task/%d/ns/mnt", thread), path, "", unix.MS_BIND, "")
+	case err := <-failed:
+		return err
+	}
 }
 
 // enterNew moves the calling thread into a new mount namespace and makes the view there.

@@ -4,12 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"runtime"
 	"strconv"
 	"sync"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/svc-supervisor/svc-supervisor/internal/ownthread"
 )
 
 // lacks is what the kernel answered. One that learns a protocol while a verb runs is asked by the next verb.
@@ -24,13 +25,12 @@ func KernelLacks(protocol string, ipv4 bool) string {
 }
 
 func askKernel(protocol string, ipv4 bool) string {
-	answer := make(chan string, 1)
-	go func() {
-		// Never unlocked: the thread is in a namespace of its own, and ends with the goroutine.
-		runtime.LockOSThread()
-		answer <- probe(protocol, ipv4)
-	}()
-	return <-answer
+	var answer string
+	_ = ownthread.Do(func() error {
+		answer = probe(protocol, ipv4)
+		return nil
+	})
+	return answer
 }
 
 func probe(protocol string, ipv4 bool) string {

@@ -7,12 +7,12 @@ import (
 
 const (
 	// eventGap is the least time from the end of ADD or CHECK to a CHECK that an event asks for.
-	eventGap = time.Second
+	eventGap = 250 * time.Millisecond
 	// streamGap is the time between two CHECKs while events come without end. CHECKs that come sooner are taken from an allowance,
 	// which regains one in each streamGap.
 	streamGap = 10 * time.Second
-	// streamAllowance lasts for about one minute of CHECKs eventGap apart.
-	streamAllowance = 60
+	// streamAllowance is enough for a quarter of a minute of CHECKs eventGap apart, and for the changes of an operator at work.
+	streamAllowance = 50
 )
 
 // eventPace decides when CHECK is due because of events. A CHECK, or ADD, answers for all events before its begin. However many

@@ -20,22 +20,22 @@ func TestWhenCHECKIsDueBecauseOfEvents(t *testing.T) {
 			p.begin(at(4))
 			p.end(at(5))
 		}, -1},
-		{"an event during a verb makes it due a second after its end", func(p *eventPace, at func(float64) time.Time) {
+		{"an event during a verb makes it due a moment after its end", func(p *eventPace, at func(float64) time.Time) {
 			p.begin(at(3))
 			p.event(at(4))
 			p.end(at(5))
-		}, 6},
-		{"an event soon after a verb makes it due a second after its end", func(p *eventPace, at func(float64) time.Time) {
+		}, 5.25},
+		{"an event soon after a verb makes it due a moment after its end", func(p *eventPace, at func(float64) time.Time) {
 			p.begin(at(3))
 			p.end(at(5))
-			p.event(at(5.5))
-		}, 6},
+			p.event(at(5.125))
+		}, 5.25},
 		{"an event later makes it due at once", func(p *eventPace, at func(float64) time.Time) {
 			p.begin(at(3))
 			p.end(at(5))
 			p.event(at(8))
 		}, 8},
-		{"after a minute of events it is due 10 s after the last one", func(p *eventPace, at func(float64) time.Time) {
+		{"after 50 CHECKs in a row it is due 10 s after the last one", func(p *eventPace, at func(float64) time.Time) {
 			checkAtEachDue(p, at, 78)
 		}, 80},
 		{"CHECKs at the interval leave the allowance whole", func(p *eventPace, at func(float64) time.Time) {

@@ -1,0 +1,161 @@
+package mountview
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// directory returns a state directory for views, and skips the test where mounts are not wanted.
+func directory(t *testing.T) string {
+	t.Helper()
+	if os.Getenv("SVC_TEST_GROUND") != "1" {
+		t.Skip("needs the sandbox: SVC_TEST_GROUND=1 is not set")
+	}
+	path, err := os.MkdirTemp("/run", "svc-view-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		for unix.Unmount(filepath.Join(path, pins), unix.MNT_DETACH) == nil {
+		}
+		if err := os.RemoveAll(path); err != nil {
+			t.Error(err)
+		}
+	})
+	return path
+}
+
+// executable copies a program, so that a test can replace it.
+func executable(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "svc-ipsec")
+	if out, err := exec.Command("cp", "/bin/sh", path).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return path
+}
+
+func ensure(t *testing.T, directory, executable string) string {
+	t.Helper()
+	view, err := Ensure(t.Context(), directory, executable)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return view
+}
+
+// in runs a shell command in a view.
+func in(view, command string) (string, error) {
+	out, err := exec.Command("nsenter", "--mount="+view, "/bin/sh", "-c", command).CombinedOutput()
+	return string(out), err
+}
+
+func TestViewHasOnlyWhatADaemonNeeds(t *testing.T) {
+	parent := directory(t)
+	view := ensure(t, parent, executable(t))
+	if err := os.Mkdir(filepath.Join(parent, "vpn"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct{ what, command, want string }{
+		{"the root", "cd / && echo *", "bin dev etc lib lib64 proc run sbin sys tmp usr var"},
+		{"/run, where no D-Bus, no journal and no other namespace is", "cd /run && echo *", "svc-ipsec-launch " + filepath.Base(parent) + " systemd"},
+		{"systemd's sockets", "cd /run/systemd && echo *", "notify"},
+		{"/etc", "cd /etc && echo *", "hosts resolv.conf"},
+		{"devices", "cd /dev && echo *", "full null random urandom zero"},
+		{"empty directories", "echo /var/* /sys/* /tmp/*", "/var/* /sys/* /tmp/*"},
+		{"a container that was made later", "ls " + parent, "vpn"},
+		{"writing", "for d in / /usr /etc /tmp /var /dev /run /proc/sys/kernel; do (: >$d/x) 2>/dev/null && echo $d; done; echo no more", "no more"},
+		{"the launcher", Launcher + " -c 'echo runs'", "runs"},
+	} {
+		if got, err := in(view, test.command); err != nil || strings.TrimSpace(got) != test.want {
+			t.Errorf("%s: got %q, %v, want %q", test.what, strings.TrimSpace(got), err, test.want)
+		}
+	}
+	mounts, err := in(view, "cat /proc/self/mounts")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(mounts) {
+		options := strings.Split(strings.Fields(line)[3], ",")
+		if !slices.Contains(options, "nosuid") {
+			t.Errorf("set-user-id programs work in %s", line)
+		}
+		if path := strings.Fields(line)[1]; strings.HasPrefix(path, "/usr") && !slices.Contains(options, "ro") {
+			t.Errorf("it can be written: %s", line)
+		}
+	}
+}
+
+func TestProcessesOfOtherUsersAreNotSeenInAView(t *testing.T) {
+	view := ensure(t, directory(t), executable(t))
+	const user = "2100000003"
+	out, err := exec.Command("nsenter", "--mount="+view, "setpriv", "--reuid="+user, "--regid="+user, "--clear-groups", "/bin/sh", "-c",
+		"cd /proc && for p in [0-9]*; do [ ! -d $p ] || stat -c %u $p; done | sort -u").CombinedOutput()
+	if err != nil || strings.TrimSpace(string(out)) != user {
+		t.Errorf("it sees processes of %s, %v", strings.Fields(string(out)), err)
+	}
+}
+
+func TestViewIsMadeOncePerExecutable(t *testing.T) {
+	parent, program := directory(t), executable(t)
+	first := ensure(t, parent, program)
+	if again := ensure(t, parent, program); again != first {
+		t.Errorf("another view: %s, %s", first, again)
+	}
+	if err := os.Remove(program); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := in(first, Launcher+" -c 'echo runs'"); err != nil || out != "runs\n" {
+		t.Errorf("the launcher went with its file on the host: %v %s", err, out)
+	}
+	if out, err := exec.Command("cp", "/bin/sh", program).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if second := ensure(t, parent, program); second == first {
+		t.Error("a new executable has the view of the old one")
+	}
+}
+
+// A verb that was killed while it made a view leaves a plain file, a directory that is no mount, or a mount that is shared.
+func TestWhatAKilledVerbLeftIsReplaced(t *testing.T) {
+	program := executable(t)
+	whole := ensure(t, directory(t), program)
+	for what, leave := range map[string]string{
+		"the directory alone":                  "mkdir -m 700 $0",
+		"a mount that is shared":               "mkdir -m 700 $0 && mount -t tmpfs tmpfs $0 && mount --make-shared $0",
+		"a mount with a file without a view":   "mkdir -m 700 $0 && mount -t tmpfs tmpfs $0 && mount --make-private $0 && : >$0/" + filepath.Base(whole),
+		"a file without a view below no mount": "mkdir -m 700 $0 && : >$0/" + filepath.Base(whole),
+	} {
+		parent := directory(t)
+		if out, err := exec.Command("sh", "-euc", leave, filepath.Join(parent, pins)).CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v: %s", what, err, out)
+		}
+		if out, err := in(ensure(t, parent, program), "echo works"); err != nil || out != "works\n" {
+			t.Errorf("%s: %v %s", what, err, out)
+		}
+	}
+}
+
+func TestHostSeesNoMountOfAView(t *testing.T) {
+	parent := directory(t)
+	ensure(t, parent, executable(t))
+	mounts, err := os.ReadFile("/proc/self/mounts")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var below []string
+	for line := range strings.Lines(string(mounts)) {
+		if fields := strings.Fields(line); strings.HasPrefix(fields[1], parent) {
+			below = append(below, fields[2])
+		}
+	}
+	if !slices.Equal(below, []string{"tmpfs", "nsfs"}) {
+		t.Errorf("mounts on the host: %v", below)
+	}
+}
