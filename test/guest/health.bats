@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
-# What ps and the NSDB tell of a tunnel that goes up and down: each change,
-# within a second, with a CHECK interval of an hour. The tests stand on each other.
+# What ps and the NSDB tell of a tunnel that goes up and down: each change, as soon as the kernel reports it, with a CHECK
+# interval of an hour. The tests stand on each other.
 
 load helpers
 
@@ -39,25 +39,26 @@ said() {
 		awk '{ printf "%.0f\n", $1 * 1000 }'
 }
 
-# soon WHAT FROM TO: at most a second, and on an emulated machine what five
-# starts of a program take there besides: the median is asserted without those.
+# soon WHAT FROM TO: at most a second, and what it costs here to find out: an event may come while a CHECK runs, which is ended
+# first, and then CHECK runs once more. On an emulated machine that takes a second or two by itself.
 soon() {
 	local took=$(($3 - $2))
 	echo "$1 after $took ms"
 	[ "$took" -ge -500 ] # 5.2 tells of the tunnel before it logs the end of its IKE SA
 	echo "$took" >>"$RUN/took"
-	[ "$took" -le $((1000 + 5 * $(start_cost))) ]
+	[ "$took" -le 1000 ] || [ "$took" -le "$(limit)" ]
 }
-start_cost() {
+# limit prints that time in ms. What a CHECK takes is measured each time: the machine may be busy with something else.
+limit() {
 	local begin=${EPOCHREALTIME/[.,]/}
-	"$PLUGIN" >/dev/null 2>&1
-	echo $(((${EPOCHREALTIME/[.,]/} - begin) / 1000))
+	svc-supervisor exec CHECK vpn-left >/dev/null 2>&1
+	echo $((1000 + 2 * (${EPOCHREALTIME/[.,]/} - begin) / 1000))
 }
 
 # median prints that of what soon measured in this test.
 median() { sort -n "$RUN/took" | awk '{ took[NR] = $1 } END { print took[int((NR + 1) / 2)] }'; }
 
-@test "of 20 changes none is missed, each is told within a second, long before the next CHECK at its interval" {
+@test "of 20 changes none is missed, each is published within a second and two CHECKs" {
 	local change told
 	: >"$RUN/took"
 	for change in {1..10}; do
@@ -73,8 +74,8 @@ median() { sort -n "$RUN/took" | awk '{ took[NR] = $1 } END { print took[int((NR
 		soon "$change: ACTIVE" "$(said 'established Child SA')" "$told"
 	done
 	ping_from left 10.1.0.10 10.2.0.10
-	echo "median $(median) ms; a program starts in $(start_cost) ms"
-	[ "$(median)" -le 1000 ]
+	echo "median $(median) ms, allowed are $(limit) ms"
+	[ "$(median)" -le "$(limit)" ]
 }
 
 # silence_and_back PATTERN: the peer's daemon stands still until the tunnel is
@@ -88,7 +89,7 @@ silence_and_back() {
 	told=$(told)
 	took=$((told - silent))
 	echo "DOWN after $took ms"
-	[ "$took" -le $((6000 + 5 * $(start_cost))) ]
+	[ "$took" -le $((5000 + $(limit))) ]
 	shown DOWN
 	systemctl kill --signal CONT svc-vpn-right.service
 	within 10 initiate
@@ -98,11 +99,11 @@ silence_and_back() {
 	soon ACTIVE "$(said "$1")" "$told"
 }
 
-@test "a peer that is silent makes it DOWN within the time of the DPD, and one that is back ACTIVE within a second" {
+@test "a peer that is silent makes it DOWN within the time of the DPD, and one that is back ACTIVE as soon" {
 	: >"$RUN/took"
 	for _ in 1 2 3; do silence_and_back 'established Child SA'; done
-	echo "median $(median) ms"
-	[ "$(median)" -le 1000 ]
+	echo "median $(median) ms, allowed are $(limit) ms"
+	[ "$(median)" -le "$(limit)" ]
 }
 
 @test "a daemon that ends takes its tunnels down in the status, and they are back when it is" {
@@ -110,6 +111,21 @@ silence_and_back() {
 	within 10 published DOWN
 	within 30 initiate
 	within 20 published ACTIVE
+}
+
+# reason PATTERN SIDE: why the connection of that side is down.
+reason() { jq -r '.connections[0].reason' "$STATUS/$2.json" | grep -q "$1"; }
+
+@test "a peer whose key changes takes the tunnel down, and both ends know why" {
+	cp "$NSDB/configurations/left.yaml" "$RUN/left.yaml"
+	sed -i 's/psk: .*/psk: another key/' "$NSDB/configurations/left.yaml"
+	within 30 published DOWN
+	initiate || true
+	within 30 reason AUTHENTICATION_FAILED left
+	within 30 reason AUTHENTICATION_FAILED right
+	cp "$RUN/left.yaml" "$NSDB/configurations/left.yaml"
+	within 60 initiate
+	within 30 published ACTIVE
 }
 
 @test "ps tells of a tunnel its peer, since when, the bytes and the algorithms" {
@@ -131,8 +147,8 @@ silence_and_back() {
 	within 60 initiated_v1
 	: >"$RUN/took"
 	for _ in 1 2 3; do silence_and_back 'responding to Quick Mode proposal'; done
-	echo "median $(median) ms"
-	[ "$(median)" -le 1000 ]
+	echo "median $(median) ms, allowed are $(limit) ms"
+	[ "$(median)" -le "$(limit)" ]
 }
 initiated_v1() {
 	initiate
