@@ -233,9 +233,9 @@ func removeContent(directory string) error {
 	return err
 }
 
-// run runs a program whose output goes to the unit's log.
+// run runs a program whose errors go to the unit's log. What addconn prints besides, pluto logs too.
 func run(cmd *exec.Cmd) error {
 	cmd.Dir, cmd.Env = "/", []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
-	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
+	cmd.Stderr = os.Stderr
 	return cmd.Run()
 }

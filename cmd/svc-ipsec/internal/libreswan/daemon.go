@@ -105,8 +105,9 @@ func properties(name string, conns int) []unit.Property {
 		// A short list of what is denied costs less than 1 ms a start, @system-service 4 ms.
 		{Name: "SystemCallFilter", Value: list{false, denied}},
 		{Name: "LogRateLimitIntervalUSec", Value: uint64(30 * time.Second / time.Microsecond)},
-		// The daemon logs five lines for a connection that it loads, and reasons are read from its log.
-		{Name: "LogRateLimitBurst", Value: uint32(1000 + 10*conns)},
+		// Reasons are read from the log. The daemon logs up to ten lines for a connection that it loads, and may be started
+		// several times in the interval.
+		{Name: "LogRateLimitBurst", Value: uint32(1000 + 40*conns)},
 	}
 	for _, yes := range []string{"LockPersonality", "MemoryDenyWriteExecute", "RestrictRealtime", "RestrictSUIDSGID"} {
 		properties = append(properties, unit.Property{Name: yes, Value: true})
