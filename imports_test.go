@@ -36,7 +36,7 @@ var (
 	netlink  = []string{"github.com/vishvananda", "github.com/containernetworking/plugins"}
 )
 
-// bans is the table of docs/design.md, "The rooms": what a room never imports itself. What is not banned is free.
+// bans is the table of docs/design.md, "The packages": what a room never imports itself. What is not banned is free.
 var bans = []struct {
 	room   string
 	never  []string
