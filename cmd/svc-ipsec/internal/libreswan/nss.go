@@ -10,12 +10,11 @@ import (
 	"time"
 )
 
-// MakeNSS gives the daemon a key database of its own, which it reads and cannot change: a copy of an empty one that is made once (3 ms instead of 18).
+// MakeNSS gives the daemon a key database of its own, which it reads and cannot change: a copy of an empty one that is made once
+// (3 ms instead of 18).
 func (d *Daemon) MakeNSS(ctx context.Context, template string) error {
-	if _, err := os.Stat(template); errors.Is(err, fs.ErrNotExist) {
-		if err := d.makeTemplate(ctx, template); err != nil {
-			return err
-		}
+	if err := d.needTemplate(ctx, template); err != nil {
+		return err
 	}
 	if err := os.RemoveAll(d.NSS()); err != nil {
 		return fmt.Errorf("make NSS database: %w", err)
@@ -31,15 +30,61 @@ func (d *Daemon) MakeNSS(ctx context.Context, template string) error {
 		return fmt.Errorf("copy NSS database: %w", err)
 	}
 	for _, entry := range entries {
-		content, err := os.ReadFile(filepath.Join(template, entry.Name()))
-		if err == nil {
-			err = d.writeReadable(filepath.Join(d.NSS(), entry.Name()), content)
-		}
-		if err != nil {
+		if err := d.copyReadable(filepath.Join(template, entry.Name())); err != nil {
 			return fmt.Errorf("copy NSS database: %w", err)
 		}
 	}
 	return nil
+}
+
+// TakeNSS makes the key database of a former daemon the one of a new daemon. That of a daemon of release 0.1.0 is readable for root
+// alone, and the daemon could write to it: the list of modules that NSS loads is replaced. No database is success.
+func (d *Daemon) TakeNSS(ctx context.Context, template string) error {
+	entries, err := os.ReadDir(d.NSS())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		err = d.needTemplate(ctx, template)
+	}
+	if err == nil {
+		err = d.share(d.NSS(), 0o750)
+	}
+	for _, entry := range entries {
+		path := filepath.Join(d.NSS(), entry.Name())
+		switch {
+		case err != nil:
+		case entry.Name() == modules || !entry.Type().IsRegular():
+			err = os.RemoveAll(path)
+		default:
+			err = d.share(path, 0o640)
+		}
+	}
+	if err == nil {
+		err = d.copyReadable(filepath.Join(template, modules))
+	}
+	if err != nil {
+		return fmt.Errorf("take over NSS database: %w", err)
+	}
+	return nil
+}
+
+// modules is the file with the PKCS #11 modules that every user of a key database loads, certutil included.
+const modules = "pkcs11.txt"
+
+func (d *Daemon) copyReadable(path string) error {
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	return d.writeReadable(filepath.Join(d.NSS(), filepath.Base(path)), content)
+}
+
+func (d *Daemon) needTemplate(ctx context.Context, template string) error {
+	if _, err := os.Stat(template); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return d.makeTemplate(ctx, template)
 }
 
 // makeTemplate makes it in the container's folder, where DEL finds what a crash leaves, and gives it its name when it is

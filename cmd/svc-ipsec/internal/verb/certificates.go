@@ -140,10 +140,14 @@ func (c *change) prune(ctx context.Context, d *libreswan.Daemon) {
 // database gives a daemon that is to be started a new key database; or leaves it the old one, if a certificate that cannot
 // be read now is in there.
 func (c *change) database(ctx context.Context, d *libreswan.Daemon) error {
+	template := filepath.Join(c.Root, nssTemplate)
 	if kept := c.keptCertificates(); len(kept) > 0 {
+		if err := d.TakeNSS(ctx, template); err != nil {
+			return err
+		}
 		if lost, err := d.Lacks(ctx, slices.Collect(maps.Keys(kept))); err != nil || len(lost) < len(kept) {
 			return err
 		}
 	}
-	return d.MakeNSS(ctx, filepath.Join(c.Root, nssTemplate))
+	return d.MakeNSS(ctx, template)
 }
