@@ -25,8 +25,8 @@ func newHostNamespaces(log *slog.Logger) hostNamespaces {
 	return hostNamespaces{netns.Directory.WithUsers(users.Owner), users, log}
 }
 
-// Make makes a namespace. One that is to be owned by a user namespace is owned by the initial one where this host has no user
-// namespaces: the container then runs with less isolation, which its health tells.
+// Make makes a namespace. If userNamespace is set but the host has no user namespaces, the initial user namespace owns it: the
+// container then runs with less isolation, which its health reports.
 func (n hostNamespaces) Make(ctx context.Context, owner spec.Owner, userNamespace bool) error {
 	if !userNamespace {
 		return n.Dir.Make(owner, 0)

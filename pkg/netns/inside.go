@@ -20,8 +20,8 @@ func aliasIn(file *os.File) (string, error) {
 	return readAlias(namespace)
 }
 
-// readAlias reads the alias of lo in the namespace. ns.NetNS.Do runs it on a locked thread that dies if it cannot be
-// brought back, so no other goroutine ever finds itself in there.
+// readAlias reads the alias of lo in the namespace. ns.NetNS.Do uses a locked thread, which ends if it
+// cannot return to its own namespace, so no other goroutine runs in there.
 func readAlias(namespace ns.NetNS) (string, error) {
 	var alias string
 	err := namespace.Do(func(ns.NetNS) error {

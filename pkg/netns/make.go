@@ -17,7 +17,7 @@ const (
 	// halfMade is how long another program may take from its file to its mount. A younger plain file that is not of our
 	// making may be a namespace in the making.
 	halfMade = time.Second
-	// makePatience is how long Make waits for a name that changes hands, makePause how often it looks.
+	// makePatience is how long Make waits while another program creates or deletes the same name, makePause how often it looks.
 	makePatience = 3 * halfMade
 	makePause    = 5 * time.Millisecond
 )
@@ -29,8 +29,8 @@ var errHalfMade = errors.New("another program is making it")
 // namespace of that user; ErrNoUserNamespaces if the host has none. A plain file of that name is replaced. ErrExists: a
 // namespace of that name exists, whoever owns it; it was not touched.
 //
-// Of us and `ip netns add` exactly one wins a name: both make the file with O_EXCL, and another's file without a mount is
-// replaced only after its maker had a second to finish.
+// If `ip netns add` creates the same name at the same time, exactly one of the two succeeds: both make the file with O_EXCL, and
+// a file of another program without a mount is replaced only after a second.
 func (d Dir) Make(owner spec.Owner, user uint32) error {
 	if err := d.makeNamed(owner, user); err != nil {
 		return fmt.Errorf("make namespace %s: %w", owner.Name, err)

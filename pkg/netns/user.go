@@ -16,7 +16,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/internal/ownthread"
 )
 
-// ErrNoUserNamespaces means that this kernel, or a limit of the host (sysctl user.max_user_namespaces), does not allow to
+// ErrNoUserNamespaces means that the kernel, a limit (sysctl user.max_user_namespaces) or a security policy of the host refused to
 // make a user namespace.
 var ErrNoUserNamespaces = errors.New("the host does not allow user namespaces")
 

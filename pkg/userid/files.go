@@ -110,8 +110,8 @@ func (r *Registry) findByLink(owner spec.Owner) (Registration, bool) {
 	return found, err == nil && samePair(found.Owner, owner)
 }
 
-// writeLocked registers an id, or the owner's container id with it. The link comes after the registration and goes before it, so that none is left alone by a
-// kill.
+// writeLocked writes or replaces the registration of an id and then its link. The link is created after the file and removed
+// before it, so an interrupted call never leaves a link without its file.
 func (r *Registry) writeLocked(id uint32, owner spec.Owner) error {
 	if err := r.replaceLocked(r.path(id), []byte(owner.String()+"\n")); err != nil {
 		return err
@@ -119,7 +119,7 @@ func (r *Registry) writeLocked(id uint32, owner spec.Owner) error {
 	return r.linkLocked(id, owner)
 }
 
-// linkLocked makes the link of a pair, in the place of one that is not true.
+// linkLocked makes the link of a pair and replaces a stale one.
 func (r *Registry) linkLocked(id uint32, owner spec.Owner) error {
 	if err := r.unlinkLocked(owner); err != nil {
 		return err

@@ -8,12 +8,9 @@ import (
 )
 
 const (
-	// batchSize is how many ids are checked at once.
+	// batchSize is how many ids are checked at once. While the user database does not answer, one container in a batch waits
+	// for it.
 	batchSize = 32
-
-	// uncheckedBatchSize is how many ids of a batch are kept if the user database could not be asked. It bounds how
-	// often containers wait for a database that hangs, and how long one that answers again is not asked.
-	uncheckedBatchSize = 32
 )
 
 // cursor is the position in the range and what is known of the ids up to it.
@@ -48,17 +45,8 @@ func (c *cursor) advance(ids Range, registered table, limit int) (candidates []u
 	return candidates, moved
 }
 
-// keep leaves at most n ids in Free and goes back to the last of them.
-func (c *cursor) keep(n int) {
-	if len(c.Free) > n {
-		c.Free = c.Free[:n]
-		c.Position = c.Free[n-1]
-	}
-}
-
-// nextLocked finds the next free id and records that it was handed out, before it is registered: if the process is
-// killed between the two, an id is left out until the next turn. In the other order an id that is released soon
-// could be handed out twice in a row.
+// nextLocked finds the next free id. The position in the range is saved before the id is registered: a crash in between
+// skips one id until the position wraps around. In the reverse order a released id could be given out again at once.
 func (r *Registry) nextLocked(ctx context.Context, registered table) (uint32, error) {
 	ids, err := r.Range()
 	if err != nil {
@@ -92,7 +80,6 @@ func (r *Registry) nextLocked(ctx context.Context, registered table) (uint32, er
 		c.Free = slices.DeleteFunc(candidates, func(id uint32) bool { return used[id] || known[id] })
 		if err != nil {
 			r.log.Warn("user database not available, user ids not compared with it", slog.Any("error", err))
-			c.keep(uncheckedBatchSize)
 		}
 	}
 }

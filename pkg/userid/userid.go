@@ -16,9 +16,8 @@
 //   - An id that a process has is not handed out. This also finds containers that run when the registry was lost.
 //
 // The processes and the user database of the host are read for a batch of ids (batchSize) and not for each one: a
-// pass over /proc takes about 20 µs per process, and each getent some milliseconds. The result stays true, since
-// no process gets an id of the batch before it is handed out. A pass for each batch costs too little to be left
-// out before the first wrap-around.
+// pass over /proc takes about 20 µs per process, and each getent some milliseconds. Only this registry assigns ids
+// of the range, so the result stays valid until the batch is used up.
 package userid
 
 import (

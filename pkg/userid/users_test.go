@@ -92,14 +92,14 @@ func TestUserDatabaseThatDoesNotAnswerStopsNoContainer(t *testing.T) {
 				t.Errorf("%q, want one warning with %q", got, test.warning)
 			}
 			once := runs()
-			for i := range uncheckedBatchSize - 1 {
+			for i := range batchSize - 1 {
 				allocate(t, r, fmt.Sprintf("c%d", i))
 			}
 			if runs() != once {
 				t.Errorf("getent was started %d times more", runs()-once)
 			}
-			fakeGetent(t, entry("passwd", ids.First+uncheckedBatchSize)+"\nexit 2")
-			if id := allocate(t, r, "later"); id != ids.First+uncheckedBatchSize+1 {
+			fakeGetent(t, entry("passwd", ids.First+batchSize)+"\nexit 2")
+			if id := allocate(t, r, "later"); id != ids.First+batchSize+1 {
 				t.Errorf("got %d: the database was not asked again", id)
 			}
 		})

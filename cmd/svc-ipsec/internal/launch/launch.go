@@ -121,9 +121,9 @@ type start struct {
 
 // run executes pluto. It returns only with an error.
 func (s *start) run() error {
-	// Without it the daemon would run all the same, and CHECK tells which tunnels are down.
+	// A failure is not fatal: pluto can run with old SAs in the kernel, and CHECK reports the tunnels that do not work.
 	if err := network.RemoveTunnels(); err != nil {
-		fmt.Fprintln(os.Stderr, "state of the former daemon not removed:", err)
+		fmt.Fprintln(os.Stderr, "cannot remove SAs and policies of the previous daemon:", err)
 	}
 	// A daemon that was killed leaves its control socket, and load must not take it for the new one.
 	if err := removeContent(filepath.Join(s.directory, runDirectory)); err != nil {
@@ -186,8 +186,8 @@ func (s *start) drop() ([]string, error) {
 		s.Setpriv, "--clear-groups", "--bounding-set", capabilities, "--no-new-privs"}, nil
 }
 
-// loadLater starts a process of the container's user that loads the connections once pluto answers. It is no child of this
-// process, which becomes pluto and knows only its own children: a shell in between ends at once.
+// loadLater starts a process of the container's user that loads the connections once pluto answers. It is started through a shell
+// that exits at once, so that it is not a child of this process, which becomes pluto.
 func (s *start) loadLater() error {
 	self, err := os.Executable()
 	if err != nil {

@@ -20,9 +20,9 @@ const (
 )
 
 // denyNewNamespaces makes this thread, and what it executes, unable to make namespaces: in a new user namespace a process
-// has all capabilities. The unit cannot have this filter (RestrictNamespaces=), because it would also keep nsenter from entering the
-// namespaces; unshare(2) is among the calls that the unit denies. clone3(2) passes its flags in memory, where no filter
-// can read them: with ENOSYS the C library uses clone(2).
+// has all capabilities. RestrictNamespaces= of the unit must allow user, network and mount namespaces, because it also filters the
+// setns(2) calls of nsenter; unshare(2) is among the calls that the unit denies. clone3(2) passes its flags in memory, where no
+// filter can read them: with ENOSYS the C library uses clone(2).
 func denyNewNamespaces() error {
 	const deny = unix.SECCOMP_RET_ERRNO
 	program, err := bpf.Assemble([]bpf.Instruction{
@@ -43,7 +43,7 @@ func denyNewNamespaces() error {
 		filter[i] = unix.SockFilter{Code: p.Op, Jt: p.Jt, Jf: p.Jf, K: p.K}
 	}
 	fprog := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
-	// For all threads: the one that executes is any of them.
+	// TSYNC applies the filter to all threads, because Go may call execve from any of them.
 	if _, _, code := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_TSYNC, uintptr(unsafe.Pointer(&fprog))); code != 0 {
 		return fmt.Errorf("deny new namespaces: %w", code)
 	}

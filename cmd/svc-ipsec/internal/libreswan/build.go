@@ -14,13 +14,13 @@ type Build struct {
 	Running, Installed string // versions, "?" where one cannot be found out
 }
 
-// Compatible says whether the installed tools may talk to the daemon. What they say to each other has another layout in
-// every version, and a daemon that is told something it does not understand may end (libreswan issue 1709).
+// Compatible reports whether the installed tools may talk to the daemon. The protocol of whack differs between versions, and a
+// message of another version can crash pluto (libreswan issue 1709).
 func (b *Build) Compatible() bool { return b == nil || b.Running == b.Installed && b.Running != "?" }
 
-// Outdated compares the file of the daemon that runs with the installed one. nil: it is the same, or no daemon runs.
-// ErrNotRunning: systemd is about to start it. That file is only compared and never executed, because a daemon that an attacker
-// controls can be made of any file: its version is what it logged at its start.
+// Outdated compares the file of the running daemon with the installed one. It returns nil if they are the same or no daemon
+// runs, and ErrNotRunning while systemd starts the daemon. An attacker who controls the daemon can choose its executable, so that
+// file is never executed; the version is read from the journal.
 func (d *Daemon) Outdated(ctx context.Context) (*Build, error) {
 	u, err := d.Bus.Show(ctx, d.Unit())
 	if err != nil || u.MainPID == 0 {
@@ -33,7 +33,7 @@ func (d *Daemon) Outdated(ctx context.Context) (*Build, error) {
 	if installed, err := os.Stat(d.Tools.Pluto); err == nil && os.SameFile(running, installed) {
 		return nil, nil
 	}
-	if !u.Running() { // a program of its start
+	if !u.Running() { // the launcher, nsenter or setpriv, which has not executed pluto yet
 		return nil, ErrNotRunning
 	}
 	return &Build{Running: d.startedVersion(ctx, u.Invocation), Installed: version(ctx, d.Tools.Pluto)}, nil

@@ -97,9 +97,9 @@ func properties(name string, conns int) []unit.Property {
 		// What the daemon writes below run/ is memory of the host's /run, and counts here.
 		{Name: "MemoryMax", Value: uint64(768 << 20)},
 		{Name: "LimitFSIZE", Value: uint64(1 << 20)},
-		{Name: "SyslogLevelPrefix", Value: false}, // the daemon's text is not to choose a level: emergencies go to every terminal
+		{Name: "SyslogLevelPrefix", Value: false}, // the daemon must not choose the level of its lines: emergencies go to every terminal
 		{Name: "SystemCallArchitectures", Value: []string{"native"}},
-		// The launcher enters these kinds of namespaces. No process can make a user namespace below the container's.
+		// The launcher enters these kinds of namespaces. Its seccomp filter denies making new ones (launch.denyNewNamespaces).
 		{Name: "RestrictNamespaces", Value: uint64(unix.CLONE_NEWUSER | unix.CLONE_NEWNET | unix.CLONE_NEWNS)},
 		{Name: "RestrictAddressFamilies", Value: list{true, []string{"AF_UNIX", "AF_INET", "AF_INET6", "AF_NETLINK"}}},
 		// A short list of what is denied costs less than 1 ms a start, @system-service 4 ms.

@@ -110,8 +110,8 @@ func (d *Daemon) Delete(ctx context.Context, conns ...string) error {
 	if len(said) == 0 {
 		return nil
 	}
-	// An answer is a number of whatever the daemon logged meanwhile, also of what did not keep it from deleting: 5.2 says
-	// RC_INTERNAL_ERROR for an expectation that failed.
+	// whack's exit status is the code of some message that pluto logged during the request, so a delete that succeeded can return
+	// an error (5.2: RC_INTERNAL_ERROR after a failed expectation).
 	left, err := d.Status(ctx)
 	if err != nil {
 		return err

@@ -87,8 +87,8 @@ func (d *Daemon) needTemplate(ctx context.Context, template string) error {
 	return d.makeTemplate(ctx, template)
 }
 
-// makeTemplate makes it in the container's folder, where DEL finds what a crash leaves, and gives it its name when it is
-// whole; who comes second throws its own away.
+// makeTemplate creates the template in the container's directory, so that DEL removes it after a crash, and renames it when it is
+// complete. If another process was faster, this copy is discarded.
 func (d *Daemon) makeTemplate(ctx context.Context, template string) error {
 	aside := filepath.Join(d.Folder, "nss-template")
 	defer func() { _ = os.RemoveAll(aside) }()

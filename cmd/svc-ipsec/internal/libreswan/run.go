@@ -103,8 +103,8 @@ func isNotRunning(err error) bool {
 	return errors.As(err, &exit) && exit.ExitCode() == notRunning
 }
 
-// exited says whether a failed program ended by itself, be it that it crashed: only then does its failure tell something of
-// what it was given. SIGKILL is somebody else's.
+// exited reports whether a failed program exited or crashed. Only then can its input be the cause; SIGKILL comes from outside
+// (a time limit, the kernel without memory).
 func exited(err error) bool {
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) {

@@ -104,10 +104,10 @@ func isMountPoint(path string) (bool, error) {
 
 // makeView makes the namespace and binds it to path.
 //
-// The kernel binds a mount namespace only in one that it takes for older, by their ids, so that no two hold each other. Since
-// Linux 6.18 each processor hands out ids from a range of its own: a namespace that was made on another processor than
-// ours may have a lower id, and the bind fails with EINVAL. One that is made on the processor where ours was made has a higher id.
-// In the initial namespace, which has the lowest id, the first attempt succeeds.
+// To prevent reference cycles, the kernel bind-mounts a mount namespace only if its id is higher than the id of the current mount
+// namespace; otherwise mount(2) returns EINVAL. Since Linux 6.18 each processor assigns ids from a range of its own, so a new
+// namespace can have a lower id than ours. One that is made on the processor where ours was made has a higher id. In the
+// initial namespace, which has the lowest id, the first attempt succeeds.
 func makeView(path, stateDirectory, executable string) error {
 	if err := os.WriteFile(path, nil, 0o400); err != nil {
 		return err

@@ -245,7 +245,7 @@ func (c *change) start(ctx context.Context, d *libreswan.Daemon, specs []libresw
 	if err := c.keep(specs, refused); err != nil {
 		return err
 	}
-	// Those that only came in when they were tried alone were not begun by the daemon's start.
+	// Connections that were loaded only when they were tried alone have not been initiated by the start of the daemon.
 	if err := c.withdraw(ctx, d, refused); err != nil {
 		return err
 	}
@@ -253,8 +253,8 @@ func (c *change) start(ctx context.Context, d *libreswan.Daemon, specs []libresw
 }
 
 // answers waits until the daemon answers and has the connections of these files, and returns its answer. A daemon that
-// systemd has just started again loads its connections after it is ready, and would load over what it is told before that. It
-// is waited for as long as it goes on loading: one that has lost a connection loads nothing for answerWithin.
+// systemd has just restarted loads its connections after it is ready, and would overwrite earlier changes. The deadline is
+// extended while the number of missing connections decreases.
 func answers(ctx context.Context, d *libreswan.Daemon, files map[string][]byte) (map[string]libreswan.Conn, error) {
 	missing := len(files)
 	for deadline := time.Now().Add(answerWithin); ; {
@@ -275,8 +275,8 @@ func answers(ctx context.Context, d *libreswan.Daemon, files map[string][]byte) 
 	}
 }
 
-// withdraw takes the keys of connections that were refused away from the daemon: an identity that it does not understand
-// is left out of the key's line, which then stands for more peers than it should.
+// withdraw removes the keys of refused connections. Libreswan ignores an id that it cannot parse in ipsec.secrets, and the key
+// would then match more peers than intended.
 func (c *change) withdraw(ctx context.Context, d *libreswan.Daemon, refused map[string]string) error {
 	if len(refused) == 0 {
 		return nil

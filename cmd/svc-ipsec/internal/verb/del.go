@@ -74,10 +74,10 @@ type removal struct {
 	stopped    bool // a daemon of ours ran
 }
 
-// run removes every part, and goes on when one resists: the others must not pile up behind it.
+// run removes every part. It continues after an error, so that the remaining parts are removed too.
 func (r *removal) run(ctx context.Context) error {
 	var faults []error
-	// The interface goes before the guard: in between nothing may leave in clear.
+	// The interface is removed before the guard, so that no packet can leave unencrypted in between.
 	for _, step := range []func(context.Context) error{r.unit, r.outside, r.inside} {
 		if err := step(ctx); err != nil {
 			faults = append(faults, err)

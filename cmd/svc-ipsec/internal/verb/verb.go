@@ -1,10 +1,10 @@
-// Package verb is the executable: one method for each verb of CNI, on top of the rooms that do the work.
+// Package verb implements the verbs of CNI (ADD, CHECK, DEL, GC, STATUS, VERSION) with the other internal packages.
 //
-// It promises what docs/executables.md asks of every executable: ADD that fails takes back what it made, ADD for a
-// container that runs changes only what differs, CHECK changes nothing, DEL succeeds again and again and removes nothing
-// without the owner tag, every error has a code, and no child outlives a verb but the unit, which is systemd's.
+// It keeps the contract of docs/executables.md: an ADD that fails removes what it made, ADD for a running container changes only
+// what differs, CHECK changes nothing, DEL is idempotent and removes only what has the owner tag, every error has a code. Apart
+// from the systemd unit, no process outlives a verb.
 //
-// Every verb holds the container's lock from its first look to its last change.
+// Every verb holds the container's lock from its first read to its last change.
 package verb
 
 import (

@@ -64,8 +64,8 @@ func openSocket(namespace ns.NetNS) (*socket, error) {
 // close closes the descriptor before it returns, and so ends serve.
 func (s *socket) close() { _ = s.file.Close() }
 
-// serve calls changed after each burst of messages that has a change. Whatever arrives, it reads at most burst messages twice in a
-// pause: the sender may be a process that wants to keep this one busy.
+// serve calls changed after each burst of messages that has a change. It reads at most two bursts per pause, so a process that
+// floods its namespace with events cannot make it use more CPU.
 func (s *socket) serve(changed func()) {
 	buffer := make([]byte, messageSize)
 	for {

@@ -113,8 +113,8 @@ func (e *eventChecks) due(name spec.Name, now time.Time) bool {
 	return c != nil && c.pace.isDue(now)
 }
 
-// begin notes that ADD or CHECK begins: it answers for every event up to here. The caller must call the function that is returned
-// when the verb ended.
+// begin notes that ADD or CHECK starts, which covers all events received so far. The caller must call the returned function when
+// the verb has ended.
 func (e *eventChecks) begin(name spec.Name) (end func()) {
 	e.note(name, func(p *eventPace) { p.begin(time.Now()) })
 	return func() { e.note(name, func(p *eventPace) { p.end(time.Now()) }) }

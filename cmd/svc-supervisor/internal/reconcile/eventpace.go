@@ -8,19 +8,17 @@ import (
 const (
 	// eventGap is the least time from the end of ADD or CHECK to a CHECK that an event asks for.
 	eventGap = 250 * time.Millisecond
-	// streamGap is the time between two CHECKs while events come without end. CHECKs that come sooner are taken from an allowance,
-	// which regains one in each streamGap.
-	streamGap = 10 * time.Second
-	// streamAllowance is enough for a quarter of a minute of CHECKs eventGap apart, and for the changes of an operator at work.
+	// CHECKs because of events use a token bucket: streamAllowance tokens, and one more in each streamGap.
+	streamGap       = 10 * time.Second
 	streamAllowance = 50
 )
 
-// eventPace decides when CHECK is due because of events. A CHECK, or ADD, answers for all events before its begin. However many
-// events there are, the number of CHECKs is bounded, because a daemon can cause events at will in its own namespace.
+// eventPace decides when CHECK is due because of events. A CHECK or ADD covers all events received before it started. The number
+// of CHECKs is bounded, because a daemon can cause events at will in its own namespace.
 type eventPace struct {
 	eventAt time.Time // the first event since the last verb began; zero: there was none
 	rested  time.Time // eventGap after the end of the last verb
-	spent   time.Time // the allowance is whole from then on: each CHECK because of an event moves it by streamGap
+	spent   time.Time // the bucket is full from then on: each CHECK because of an event moves it by streamGap
 }
 
 // event notes an event. It returns whether it is the first since the last verb began.
