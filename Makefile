@@ -1,9 +1,10 @@
 # make demo and make test are what a newcomer wants. What runs is a static
 # binary in build/; what a target needs of Debian, test/ground/packages installs.
 
-VERSION := 0.1.0
-# A later version of the same major: what test/guest upgrades to.
-NEXT    := $(basename $(basename $(VERSION))).99.0
+VERSION := 0.2.0
+# The version before this one and its commit: what the upgrade tests begin with.
+PREVIOUS_VERSION := 0.1.0
+PREVIOUS := cf4926cbf5d0
 PREFIX  := /usr
 DESTDIR :=
 SECONDS := 300
@@ -25,7 +26,7 @@ scripts = $(shell find . -path ./build -prune -o -path ./.git -prune -o -type f 
 # The packages with tests that skip where there is no systemd of theirs.
 ground_packages = $(sort $(addprefix ./,$(dir $(shell grep -rl SVC_TEST_GROUND --include='*_test.go' cmd pkg test))))
 
-.PHONY: help build tools test check unit bats crash soak guest guest-full demo install clean
+.PHONY: help build tools previous test check unit bats crash soak guest guest-full demo install clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*##/ {printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -38,6 +39,23 @@ endef
 
 build: ## the static binaries, in build/
 	$(call compile,build/,$(VERSION))
+
+previous: build/previous/$(PREVIOUS) ## binaries and units of the version before this one, from its commit, in build/previous/
+
+# The file names the commit that the binaries beside it were built from.
+build/previous/$(PREVIOUS):
+	@git cat-file -e '$(PREVIOUS)^{commit}' 2>/dev/null || { \
+		echo "the upgrade tests need version $(PREVIOUS_VERSION), commit $(PREVIOUS), which is not in this clone:"; \
+		if [ "$$(git rev-parse --is-shallow-repository 2>/dev/null)" = true ]; then \
+			echo "the clone is shallow; git fetch --unshallow brings the whole history"; \
+		else echo "clone the repository with its history"; fi; exit 1; } >&2
+	rm -rf build/previous
+	mkdir -p build/previous/source
+	git archive '$(PREVIOUS)' | tar -x -C build/previous/source
+	cd build/previous/source && $(call compile,$(CURDIR)/build/previous/,$(PREVIOUS_VERSION))
+	mv build/previous/source/contrib/systemd build/previous/
+	rm -rf build/previous/source
+	touch $@
 
 # ground FLAGS PACKAGES: their tests in the sandbox
 define ground
@@ -82,12 +100,11 @@ tools: ## CNI's own programs, which the tests drive the executables with, and te
 		github.com/containernetworking/plugins/plugins/main/ptp@v1.9.1 \
 		github.com/containernetworking/plugins/plugins/ipam/host-local@v1.9.1
 
-bats: build tools ## the behaviour of the whole, in the sandbox, also under podman and containerd
+bats: build tools previous ## the behaviour of the whole, in the sandbox, also under podman and containerd
 	test/ground/packages runtimes
 	test/bats/run | tee build/bats.log
 
-guest: build tools ## tunnels, where the kernel has ESP; ten combinations; svc-ipsec's own tests on Debian 13; a reboot, which only a guest can have
-	$(call compile,build/next/,$(NEXT))
+guest: build tools previous ## tunnels, where the kernel has ESP; ten combinations; svc-ipsec's own tests on Debian 13; a reboot, which only a guest can have
 	test/guest/run | tee build/guest.log
 	CGO_ENABLED=0 go test -c -o build/kernelevents.test ./cmd/svc-supervisor/internal/kernelevents
 	test/ground/run esp SVC_TEST_GROUND=1 build/kernelevents.test -test.v -test.run SAs | tee -a build/guest.log
@@ -105,8 +122,7 @@ define debian13
 	SANDBOX_ROOT="$$root" test/ground/sandbox build/tools/secrets bats test/bats/failclosed.bats
 endef
 
-guest-full: build tools ## all combinations on both Libreswans; on Debian 13 the suites with tunnels and svc-ipsec's own tests too
-	$(call compile,build/next/,$(NEXT))
+guest-full: build tools previous ## all combinations on both Libreswans; on Debian 13 the suites with tunnels and svc-ipsec's own tests too
 	test/combinations/run -all | tee build/guest-full.log
 	@[ "$${HOST:-0}" = 1 ] || { \
 		$(debian13); \

@@ -24,7 +24,7 @@ import (
 )
 
 // serviceVersion is set by the linker: -X main.serviceVersion=1.4.0.
-var serviceVersion = "0.1.0"
+var serviceVersion = "0.2.0"
 
 func main() {
 	if served, err := launch.Serve(os.Args[1:]); served {

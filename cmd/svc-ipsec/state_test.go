@@ -12,7 +12,7 @@ import (
 )
 
 // oldFiles are the files of release 0.1.0 in the order in which ADD removes them.
-var oldFiles = []string{"attachment.json", "conf.json", "found.json", "refused.json", "ran.json", "retry.json", "guard.nft", "imported"}
+var oldFiles = []string{"attachment.json", "conf.json", "found.json", "refused.json", "ran.json", "retry.json", "guard.nft", "imported", "push.json"}
 
 // directory is the container's state directory.
 func (c *subject) directory() string { return "/run/svc-ipsec/" + c.name }
@@ -59,7 +59,7 @@ func (c *subject) makeOld() {
 	}
 	for name, text := range map[string]string{
 		"attachment.json": withVersion(state["attachment"]), "conf.json": string(state["configuration"]), "found.json": withVersion(state["found"]),
-		"refused.json": or(state["refused"], "{}"), "ran.json": or(state["chosen"], "{}"), "retry.json": or(state["retry"], "{}"), "guard.nft": guard, "imported": "",
+		"refused.json": or(state["refused"], "{}"), "ran.json": or(state["chosen"], "{}"), "retry.json": or(state["retry"], "{}"), "guard.nft": guard, "imported": "", "push.json": "{}",
 	} {
 		if err := os.WriteFile(filepath.Join(c.directory(), name), []byte(text), 0o600); err != nil {
 			c.t.Fatal(err)

@@ -13,7 +13,7 @@ import (
 )
 
 // version is set by the Makefile.
-var version = "0.1.0"
+var version = "0.2.0"
 
 func main() {
 	ctx, stop := untilSignal(context.Background())

@@ -8,6 +8,7 @@ bats_require_minimum_version 1.5.0
 PROJECT=${BATS_TEST_DIRNAME%/test/*}
 EXAMPLE=$PROJECT/examples/two-sites
 PLUGIN=/usr/libexec/svc-supervisor/svc-ipsec
+PREVIOUS=$PROJECT/build/previous
 STATE=/var/lib/svc-supervisor/containers
 STATUS=/run/svc-supervisor/status/containers/host-1
 RUN=/run/two-sites
@@ -152,6 +153,27 @@ witness() {
 	# A rename in the folder of the plugin path: nobody sees half a file.
 	cp "$RUN/witness" "$PLUGIN.new"
 	mv "$PLUGIN.new" "$PLUGIN"
+}
+
+# previous_version and present_version install both executables and the supervisor's units; the supervisor is restarted by who
+# calls them.
+previous_version() {
+	[ -x "$PREVIOUS/svc-ipsec" ] || {
+		echo "$PREVIOUS is missing: make previous" >&2
+		return 1
+	}
+	supervisor_of "$PREVIOUS" "$PREVIOUS/systemd"
+	witness "$PREVIOUS/svc-ipsec"
+}
+present_version() {
+	supervisor_of "$PROJECT/build" "$PROJECT/contrib/systemd"
+	witness "$PROJECT/build/svc-ipsec"
+}
+supervisor_of() {
+	install "$1/svc-supervisor" /usr/sbin/svc-supervisor.new
+	mv /usr/sbin/svc-supervisor.new /usr/sbin/svc-supervisor
+	cp "$2"/* /usr/lib/systemd/system/
+	systemctl daemon-reload
 }
 
 # ran prints the ADDs and DELs of a container, in their order; of all without one.

@@ -6,7 +6,7 @@ load disk
 setup_file() {
 	disk_up
 	sites_up
-	spare
+	previous_version
 	systemctl start svc-supervisor.service
 }
 
@@ -20,9 +20,13 @@ spare() {
 		"$EXAMPLE/nsdb/bindings/host-1/port-left.yaml" >"$NSDB/bindings/host-1/port-spare.yaml"
 }
 
-@test "two containers run when the machine goes down" {
+@test "two containers run when the machine goes down, one of the version before" {
 	bind_port left
 	within 90 is_running left
+	present_version
+	systemctl restart svc-supervisor.service
+	spare
 	within 90 is_running spare
 	same "records" "vpn-left.IPSEC vpn-spare.IPSEC" "$(contents "$STATE")"
+	same "versions" "$("$PREVIOUS/svc-supervisor" --version | awk '{ print $NF }') $(svc-supervisor --version | awk '{ print $NF }')" "$(jq -r .executable.version "$STATE"/* | xargs)"
 }

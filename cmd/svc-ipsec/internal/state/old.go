@@ -9,9 +9,9 @@ import (
 	"path/filepath"
 )
 
-// The files of release 0.1.0, which had one file for each section of state.json. They are read only if there is no
-// state.json. ADD writes state.json before it removes the first of them, so a crash at any point of the migration leaves
-// either all of these files or a state.json.
+// The files of release 0.1.0, which had one file for each section of state.json, and push.json. They are read only if there is no
+// state.json, or if they are newer than it. ADD writes state.json before it removes the first of them, so a crash at any point of
+// the migration leaves either all of these files or a newer state.json.
 const (
 	oldAttachment = "attachment.json"
 	oldConf       = "conf.json"
@@ -21,10 +21,11 @@ const (
 	oldRetry      = "retry.json"
 	oldGuard      = "guard.nft"
 	oldImported   = "imported"
+	oldPush       = "push.json" // what a daemon's script pushed of the connections: after an edit it would be wrong
 )
 
 // oldFiles is in the order of removal. Without the first file, release 0.1.0 would take none of the others for its own.
-var oldFiles = []string{oldAttachment, oldConf, oldFound, oldRefused, oldRan, oldRetry, oldGuard, oldImported}
+var oldFiles = []string{oldAttachment, oldConf, oldFound, oldRefused, oldRan, oldRetry, oldGuard, oldImported, oldPush}
 
 // oldVersion is the format of attachment.json and of found.json. The other files had no version.
 const oldVersion = 1
@@ -37,6 +38,17 @@ func (d *Directory) RemoveOld() error {
 		}
 	}
 	return nil
+}
+
+// downgraded reports that release 0.1.0 made the container anew after a downgrade: that release does not know state.json and
+// leaves it in place.
+func (d *Directory) downgraded() bool {
+	written, err := os.Stat(filepath.Join(d.Path, oldAttachment))
+	if err != nil {
+		return false
+	}
+	state, err := os.Stat(filepath.Join(d.Path, stateFile))
+	return err == nil && written.ModTime().After(state.ModTime())
 }
 
 // loadOld is Load for the files of release 0.1.0.

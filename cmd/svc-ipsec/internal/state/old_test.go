@@ -135,7 +135,7 @@ func TestACrashDuringTheMigrationLosesNothing(t *testing.T) {
 		}
 		want.Version = version
 		expect(t, when+", after the next ADD", d, want)
-		if left := listing(t, d); !slices.Equal(left, []string{"push.json", stateFile}) {
+		if left := listing(t, d); !slices.Equal(left, []string{stateFile}) {
 			t.Errorf("%s: files %v", when, left)
 		}
 	}
@@ -151,6 +151,25 @@ func TestStateJSONHasPrecedenceOverTheOldFiles(t *testing.T) {
 	if s, err := d.Load(); s != nil || err == nil {
 		t.Errorf("a damaged %s: got %+v, %v", stateFile, s, err)
 	}
+}
+
+func TestOldFilesThatAreNewerThanStateJSONAreValid(t *testing.T) {
+	d := fixture(t) // as release 0.1.0 leaves it that was installed again
+	if err := d.Save(full(t)); err != nil {
+		t.Fatal(err)
+	}
+	before := time.Now().Add(-time.Hour)
+	if err := os.Chtimes(filepath.Join(d.Path, stateFile), before, before); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, "a downgrade", d, oldState(t))
+	if err := d.Save(oldState(t)); err != nil {
+		t.Fatal(err)
+	}
+	put(t, d, oldConf, "{}")
+	want := oldState(t)
+	want.Version = version
+	expect(t, "the next ADD, killed before it removed the old files", d, want)
 }
 
 func TestOldFilesThatCannotBeRead(t *testing.T) {

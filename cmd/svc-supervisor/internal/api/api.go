@@ -33,12 +33,13 @@ type Plugins struct {
 
 // Executable is one usable executable.
 type Executable struct {
-	Path        string `json:"path"`
-	Type        string `json:"type"`
-	Version     string `json:"version"`
-	Reconfigure bool   `json:"reconfigure"`
-	Selected    bool   `json:"selected"`
-	Unready     string `json:"unready,omitempty"`
+	Path          string `json:"path"`
+	Type          string `json:"type"`
+	Version       string `json:"version"`
+	Reconfigure   bool   `json:"reconfigure"`
+	UserNamespace bool   `json:"userNamespace,omitempty"` // asks for a network namespace that is owned by a user namespace
+	Selected      bool   `json:"selected"`
+	Unready       string `json:"unready,omitempty"`
 }
 
 // Refused is a file that is not used.
@@ -59,7 +60,7 @@ func PluginsOf(inventory *plugin.Inventory) Plugins {
 	answer := Plugins{Executables: []Executable{}, Refused: []Refused{}}
 	for i, e := range executables {
 		answer.Executables = append(answer.Executables, Executable{
-			Path: e.Found, Type: string(e.Type), Version: e.Version.String(), Reconfigure: e.Reconfigure,
+			Path: e.Found, Type: string(e.Type), Version: e.Version.String(), Reconfigure: e.Reconfigure, UserNamespace: e.UserNamespace,
 			Selected: i == 0 || executables[i-1].Type != e.Type, Unready: e.Unready,
 		})
 	}

@@ -99,7 +99,7 @@ func TestTheExecutablesAreDescribed(t *testing.T) {
 	for name, version := range map[string]string{"a": "1.0.0", "b": "2.0.0"} {
 		content := `#!/bin/sh
 case $CNI_COMMAND in
-VERSION) echo '{"supportedVersions":["1.1.0"],"serviceType":"T","serviceVersion":"` + version + `","contractVersion":1}';;
+VERSION) echo '{"supportedVersions":["1.1.0"],"serviceType":"T","serviceVersion":"` + version + `","contractVersion":1,"userNamespace":true}';;
 *) echo '{"code":50,"msg":"no tool"}'; exit 1;;
 esac
 `
@@ -121,8 +121,8 @@ esac
 	}
 	want := Plugins{
 		Executables: []Executable{
-			{Path: dir + "/b", Type: "T", Version: "2.0.0", Selected: true, Unready: "no tool (code 50)"},
-			{Path: dir + "/a", Type: "T", Version: "1.0.0", Unready: "no tool (code 50)"},
+			{Path: dir + "/b", Type: "T", Version: "2.0.0", Selected: true, UserNamespace: true, Unready: "no tool (code 50)"},
+			{Path: dir + "/a", Type: "T", Version: "1.0.0", UserNamespace: true, Unready: "no tool (code 50)"},
 		},
 		Refused: []Refused{{Path: dir + "/c", Reason: "not executable"}},
 	}
