@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"slices"
+
+	"github.com/svc-supervisor/svc-supervisor/test/crash/lab"
 )
 
 // jobs says how each point is hit. Without full each kind of kill is once, and the changes of mind take turns.
@@ -72,5 +74,20 @@ func (h *harness) round(jobs []*job) error {
 	if err == nil {
 		h.conclude(jobs)
 	}
+	if j := jobs[0]; err == nil && j.action == "FRESH" && j.slot.shape == absent {
+		err = h.restore(j)
+	}
 	return err
+}
+
+// restore adds a container over what a cut FRESH has left, since all others need what that was to make.
+func (h *harness) restore(j *job) error {
+	if err := j.slot.want(lab.A); err != nil {
+		return err
+	}
+	if err := h.settle(); err != nil {
+		h.fail(j, "the next ADD: "+err.Error())
+		h.scrub()
+	}
+	return nil
 }

@@ -8,12 +8,15 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Where everything is. State, statuses and svc-ipsec's folders are where an installation has them.
@@ -102,6 +105,33 @@ func checkInterval() string {
 		return interval
 	}
 	return "1h"
+}
+
+// Forget removes what all containers of svc-ipsec share: the template of the key database and the mount view, which the
+// daemons that run keep.
+func Forget() error {
+	if err := os.RemoveAll(filepath.Join(folders, template)); err != nil {
+		return err
+	}
+	directory := filepath.Join(folders, views)
+	names, err := list(directory)
+	if err != nil {
+		return err
+	}
+	for _, path := range append(pathsIn(directory, names), directory) {
+		if err := unix.Unmount(path, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
+			return fmt.Errorf("unmount %s: %w", path, err)
+		}
+	}
+	return os.RemoveAll(directory)
+}
+
+func pathsIn(directory string, names []string) []string {
+	var paths []string
+	for _, name := range names {
+		paths = append(paths, filepath.Join(directory, name))
+	}
+	return paths
 }
 
 // PID is the supervisor's.
