@@ -12,9 +12,8 @@ func jobs(points []point, full bool) []*job {
 	var list []*job
 	for i, p := range points {
 		kinds := []string{"svc-ipsec", "both"}
-		if p.process == "supervisor" {
-			kinds = kinds[:0]
-			kinds = append(kinds, "supervisor")
+		if p.process != "svc-ipsec" {
+			kinds = []string{p.process}
 		}
 		for k, kills := range kinds {
 			for m, mind := range minds {
@@ -53,13 +52,21 @@ func (h *harness) run(todo []*job) error {
 }
 
 func (h *harness) round(jobs []*job) error {
+	if jobs[0].process == "by-hand" {
+		return h.byHand(jobs[0])
+	}
 	if err := h.assign(jobs); err != nil {
 		return fmt.Errorf("no clean state to begin with: %w", err)
 	}
 	var err error
-	if jobs[0].process == "supervisor" {
+	switch jobs[0].process {
+	case "supervisor":
 		err = h.superviseOne(jobs[0])
-	} else {
+	case "launcher":
+		err = h.launchOne(jobs[0])
+		// Another container next time: systemd gives one up that is restarted often.
+		h.slots = append(h.slots[1:len(h.slots):len(h.slots)], h.slots[0])
+	default:
 		if err = h.atTheDoor(jobs); err != nil {
 			return err
 		}

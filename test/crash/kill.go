@@ -11,8 +11,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/svc-supervisor/svc-supervisor/test/crash/lab"
 )
 
@@ -117,7 +115,7 @@ func (h *harness) superviseOne(j *job) error {
 		return err
 	}
 	defer t.close()
-	strace, err := attach(h.PID(), j.call, t)
+	strace, err := attach(h.PID(), straceArguments(j.call, t.path))
 	if err != nil {
 		return err
 	}
@@ -132,10 +130,7 @@ func (h *harness) superviseOne(j *job) error {
 		_ = strace.Wait()
 		return h.Ended(10 * time.Second)
 	}
-	_ = strace.Process.Signal(unix.SIGINT) // it detaches
-	ended := time.AfterFunc(5*time.Second, func() { _ = strace.Process.Kill() })
-	_ = strace.Wait()
-	ended.Stop()
+	detach(strace)
 	if errors.Is(err, errMissed) {
 		err = nil
 	}

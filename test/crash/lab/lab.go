@@ -66,6 +66,9 @@ func Open(binaries string) (*Lab, error) {
 			return nil, err
 		}
 	}
+	if err := replaceNSEnter(); err != nil {
+		return nil, err
+	}
 	l := &Lab{binaries: binaries}
 	door := strings.ReplaceAll(doorScript, "@SVC_IPSEC@", filepath.Join(binaries, "svc-ipsec"))
 	for name, script := range map[string]string{"svc-ipsec": door, "svc-lazy": lazyScript} {
@@ -74,6 +77,19 @@ func Open(binaries string) (*Lab, error) {
 		}
 	}
 	return l, put("hosts/"+HostID, object{"id": HostID, "name": "lab", "containerWeight": 1, "containerLimit": -1})
+}
+
+// replaceNSEnter puts nsenterScript in the place of nsenter. The sandbox's /usr is a copy.
+func replaceNSEnter() error {
+	path, err := exec.LookPath("nsenter")
+	if err != nil {
+		return err
+	}
+	moved := path + ".program"
+	if err := os.Rename(path, moved); err != nil {
+		return err
+	}
+	return os.WriteFile(path, []byte(strings.ReplaceAll(nsenterScript, "@NSENTER@", moved)), 0o755)
 }
 
 // Start starts the supervisor. Its log is appended to Log.

@@ -42,10 +42,10 @@ func (d *Daemon) MakeNSS(ctx context.Context, template string) error {
 	return nil
 }
 
-// makeTemplate makes it in the container's folder, where DEL finds what a crash leaves, and gives it its name when it is
+// makeTemplate makes it in the container's folder, where the next verb finds what a crash leaves, and gives it its name when it is
 // whole; who comes second throws its own away.
 func (d *Daemon) makeTemplate(ctx context.Context, template string) error {
-	aside := filepath.Join(d.Folder, "nss-template")
+	aside := d.template()
 	defer func() { _ = os.RemoveAll(aside) }()
 	err := os.RemoveAll(aside)
 	if err == nil {
