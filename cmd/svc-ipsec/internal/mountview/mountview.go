@@ -41,34 +41,82 @@ const lockPatience = 10 * time.Second
 // notifySocket is where a daemon tells systemd that it is ready.
 const notifySocket = "/run/systemd/notify"
 
-// Ensure returns the path of a view that has this executable as its Launcher, and makes the view if there is none.
-func Ensure(ctx context.Context, stateDirectory, executable string) (string, error) {
-	var file unix.Stat_t
-	if err := unix.Stat(executable, &file); err != nil {
-		return "", &fs.PathError{Op: "make mount view: stat", Path: executable, Err: err}
-	}
-	directory := filepath.Join(stateDirectory, pins)
-	// The file's identity is part of the name: a daemon that starts after an upgrade of this executable gets a new view, a
-	// daemon that runs keeps the launcher it was started with, also where that file was removed from the host.
-	path := filepath.Join(directory, fmt.Sprintf("%d-%x-%x-%x", layout, file.Dev, file.Ino, file.Ctim.Nano()))
-	if pinned(path) {
-		return path, nil
+// Ensure makes the view that has this executable as its Launcher, if there is none, and calls record with its path. Until record
+// has returned, RemoveUnused does not look: record writes down who uses the view.
+func Ensure(ctx context.Context, stateDirectory, executable string, record func(view string) error) error {
+	path, err := pathFor(stateDirectory, executable)
+	if err != nil {
+		return fmt.Errorf("make mount view: %w", err)
 	}
 	unlock, err := lockdir.Lock(ctx, stateDirectory, lockPatience)
 	if err != nil {
-		return "", fmt.Errorf("make mount view: %w", err)
+		return fmt.Errorf("make mount view: %w", err)
 	}
 	defer unlock()
-	if pinned(path) { // by another verb meanwhile
-		return path, nil
+	if !pinned(path) {
+		if err := makePins(filepath.Dir(path)); err != nil {
+			return fmt.Errorf("make mount view: %w", err)
+		}
+		if err := makeView(path, stateDirectory, executable); err != nil {
+			return fmt.Errorf("make mount view: %w", err)
+		}
 	}
-	if err := makePins(directory); err != nil {
-		return "", fmt.Errorf("make mount view: %w", err)
+	return record(path)
+}
+
+// RemoveUnused removes every view that used does not return, except the one that Ensure would give for this executable. A daemon
+// that runs in such a view keeps it, but could not be started in it again.
+func RemoveUnused(ctx context.Context, stateDirectory, executable string, used func() (map[string]bool, error)) error {
+	current, err := pathFor(stateDirectory, executable)
+	if err != nil {
+		return fmt.Errorf("remove mount views: %w", err)
 	}
-	if err := makeView(path, stateDirectory, executable); err != nil {
-		return "", fmt.Errorf("make mount view: %w", err)
+	entries, err := os.ReadDir(filepath.Dir(current))
+	if errors.Is(err, fs.ErrNotExist) || err == nil && len(entries) == 0 {
+		return nil
 	}
-	return path, nil
+	if err != nil {
+		return fmt.Errorf("remove mount views: %w", err)
+	}
+	unlock, err := lockdir.Lock(ctx, stateDirectory, lockPatience)
+	if err != nil {
+		return fmt.Errorf("remove mount views: %w", err)
+	}
+	defer unlock()
+	keep, err := used()
+	if err != nil {
+		return fmt.Errorf("remove mount views: %w", err)
+	}
+	for _, entry := range entries {
+		path := filepath.Join(filepath.Dir(current), entry.Name())
+		if path != current && !keep[path] {
+			err = errors.Join(err, remove(path))
+		}
+	}
+	return err
+}
+
+// remove removes a view, or the plain file that is left of one.
+func remove(path string) error {
+	err := unix.Unmount(path, unix.MNT_DETACH)
+	if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) { // EINVAL: it is not mounted
+		return &fs.PathError{Op: "remove mount view: unmount", Path: path, Err: err}
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove mount view: %w", err)
+	}
+	return nil
+}
+
+// pathFor returns the path of the view of an executable. The identity of the file is part of the name: a daemon that starts after an
+// upgrade of the executable gets a new view, a daemon that runs keeps the launcher it was started with, also where that file
+// was removed from the host.
+func pathFor(stateDirectory, executable string) (string, error) {
+	var file unix.Stat_t
+	if err := unix.Stat(executable, &file); err != nil {
+		return "", &fs.PathError{Op: "stat", Path: executable, Err: err}
+	}
+	return filepath.Join(stateDirectory, pins, fmt.Sprintf("%d-%x-%x-%x", layout, file.Dev, file.Ino, file.Ctim.Nano())), nil
 }
 
 // pinned reports whether a namespace is bound to the path.
@@ -101,25 +149,72 @@ func isMountPoint(path string) (bool, error) {
 	return stat.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0, nil
 }
 
-// makeView makes the namespace on a thread of its own, which ends with it, and binds it to path.
+// anyCPU leaves it to the kernel where a thread runs.
+const anyCPU = -1
+
+// makeView makes the namespace and binds it to path.
+//
+// The kernel refuses to bind a mount namespace whose number is not higher than that of the mount namespace in which it is to be bound
+// (EINVAL). Linux 6.18 numbers them by CPU, in blocks of some thousand, so it depends on the CPU whether the number of a new namespace is
+// higher. It always is on a host, whose mount namespace is the first. In a container it is so at least on the CPU
+// where the container was made.
 func makeView(path, stateDirectory, executable string) error {
 	if err := os.WriteFile(path, nil, 0o400); err != nil {
 		return err
 	}
+	err := makeViewOn(anyCPU, path, stateDirectory, executable)
+	for cpu := 0; cpu < maxCPUs && errors.Is(err, errLowNumber); cpu++ {
+		if made := makeViewOn(cpu, path, stateDirectory, executable); !errors.Is(made, errNoCPU) {
+			err = made
+		}
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(path))
+	}
+	return nil
+}
+
+// maxCPUs is the number of CPUs in a unix.CPUSet.
+const maxCPUs = 1024
+
+var (
+	errNoCPU     = errors.New("no such CPU for this process")
+	errLowNumber = errors.New("the number of the new namespace is too low")
+)
+
+// makeViewOn makes the namespace on a thread of its own, which ends with it and runs on this CPU.
+func makeViewOn(cpu int, path, stateDirectory, executable string) error {
 	made, thread, bound := make(chan error), 0, make(chan struct{})
 	go func() {
 		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
 		thread = unix.Gettid()
-		made <- enterNew(stateDirectory, executable)
+		err := runOn(cpu)
+		if err == nil {
+			err = enterNew(stateDirectory, executable)
+		}
+		made <- err
 		<-bound
 	}()
 	err := <-made
 	if err == nil {
 		err = mount(fmt.Sprintf("/proc/self/task/%d/ns/mnt", thread), path, "", unix.MS_BIND, "")
+		if errors.Is(err, unix.EINVAL) {
+			err = fmt.Errorf("%w: %w", errLowNumber, err)
+		}
 	}
 	close(bound)
-	if err != nil {
-		return errors.Join(err, os.Remove(path))
+	return err
+}
+
+// runOn keeps the calling thread on one CPU.
+func runOn(cpu int) error {
+	if cpu == anyCPU {
+		return nil
+	}
+	var set unix.CPUSet
+	set.Set(cpu)
+	if err := unix.SchedSetaffinity(0, &set); err != nil {
+		return fmt.Errorf("%w: %w", errNoCPU, err)
 	}
 	return nil
 }
