@@ -38,6 +38,7 @@ func registry() (ids map[string]uint32, lines []string, err error) {
 		}
 		fields := strings.Split(strings.TrimSpace(string(tag)), ":")
 		if len(fields) != 3 {
+			owners[name] = "unknown"
 			lines = append(lines, name+" of "+strconv.Quote(string(tag)))
 			continue
 		}
