@@ -69,3 +69,30 @@ func TestANamespaceThatWasNotPinnedIsPinnedByTheNextADD(t *testing.T) {
 	c.must("DEL")
 	c.gone()
 }
+
+// A first ADD that is killed before it has written whose the container is, and one that is killed while it loads connections.
+func TestFilesThatAKilledVerbHadBegunAreRemovedByTheNextADD(t *testing.T) {
+	onGround(t)
+	c := newContainer(t, "vpn-begun")
+	directory := "/run/svc-ipsec/" + c.name
+	begin := func() {
+		t.Helper()
+		if err := os.MkdirAll(directory+"/.new-nss-template", 0o700); err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{".new-123", ".new-load.conf", ".new-nss-template/key4.db"} {
+			if err := os.WriteFile(directory+"/"+name, []byte("begun"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for _, what := range []string{"first", "next"} {
+		begin()
+		c.must("ADD")
+		if left := sh(t, "find", directory, "-name", ".new-*"); left != "" {
+			t.Errorf("left by the %s ADD: %s", what, left)
+		}
+	}
+	c.must("DEL")
+	c.gone()
+}

@@ -45,6 +45,7 @@ type subject struct {
 	port, configuration   string
 	foreign               bool
 	previous, attachments string
+	executable            string // the file to run; this one if it is empty
 	stdout, stderr        string
 }
 
@@ -101,6 +102,9 @@ func (c *subject) try(verb string) (*spec.Error, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
+	}
+	if c.executable != "" {
+		self = c.executable
 	}
 	cmd := exec.Command(self)
 	cmd.Env = c.environment(verb)

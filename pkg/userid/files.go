@@ -13,8 +13,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/google/renameio/v2"
-
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
@@ -138,9 +136,14 @@ func (r *Registry) linkPath(owner spec.Owner) string {
 	return filepath.Join(r.directory, pair(owner))
 }
 
-// replaceLocked writes a file whole: a kill leaves the former file or none, and perhaps a hidden temporary file.
+// replaceLocked writes a file whole: a kill leaves the former file or none, and perhaps the file beside it. That has always the
+// same name, so that the next change replaces it.
 func (r *Registry) replaceLocked(path string, content []byte) error {
-	return renameio.WriteFile(path, content, 0o600, renameio.WithTempDir(r.directory))
+	aside := filepath.Join(r.directory, ".new")
+	if err := os.WriteFile(aside, content, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(aside, path)
 }
 
 func (r *Registry) statePath() string { return filepath.Join(r.directory, ".state") }

@@ -471,6 +471,26 @@ func TestKilledProcessLeavesWholeFilesAndNoLock(t *testing.T) {
 		if len(list) > 2 {
 			t.Errorf("the process left more than the id it was changing: %v", list)
 		}
+		hidden, err := filepath.Glob(filepath.Join(r.directory, ".*"))
+		if want := []string{r.statePath()}; err != nil || !slices.Equal(hidden, want) {
+			t.Errorf("left after the next change: %v, %v; want %v", hidden, err, want)
+		}
+	}
+}
+
+func TestFileThatAKilledProcessDidNotRenameIsReplaced(t *testing.T) {
+	r, ids, _ := registry(t, 16)
+	allocate(t, r, "a")
+	aside := filepath.Join(r.directory, ".new")
+	write(t, aside, strings.Repeat("longer than what is written next\n", 100))
+	if id := allocate(t, r, "b"); id != ids.First+1 {
+		t.Errorf("got %d", id)
+	}
+	if owner, found, err := r.Owner(ids.First + 1); owner.Name != "b" || !found || err != nil {
+		t.Errorf("registered: %v, %v, %v", owner, found, err)
+	}
+	if _, err := os.Stat(aside); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the file is still there: %v", err)
 	}
 }
 

@@ -252,7 +252,7 @@ ended_before_the_next() {
 		case $point in
 		before) mood ADD 'touch "$moods/there"; sleep 86396' ;;
 		in) mood ADD "exec 8<&0; $LIBEXEC"'/svc-ipsec <&8 >/dev/null & pid=$!
-			while ! grep -qs "200.200.200.'"$n"'" /run/svc-ipsec/a/load.conf /run/svc-ipsec/a/conns/*; do sleep 0.01; done
+			while ! grep -qs "200.200.200.'"$n"'" /run/svc-ipsec/a/.new-load.conf /run/svc-ipsec/a/conns/*; do sleep 0.01; done
 			kill -STOP $pid; touch "$moods/there"; sleep 86396' ;;
 		after) mood ADD "$LIBEXEC"'/svc-ipsec >/dev/null; touch "$moods/there"; sleep 86396' ;;
 		esac

@@ -19,6 +19,9 @@ var actions = map[string]*action{
 	"DEL":     {kind: "IPSEC", from: lab.A, to: absent, anyShape: true},
 	"SWEEP":   {kind: "LAZY", from: lab.A, to: absent, anyShape: true},
 	"REPLACE": {kind: "LAZY", from: lab.A, to: lab.B},
+	"RESTART": {kind: "IPSEC", from: lab.A, to: lab.A},
+	"HAND":    {kind: "IPSEC", from: absent, to: lab.A},
+	"HANDDEL": {kind: "IPSEC", from: lab.A, to: absent},
 }
 
 func (a *action) starts(shape lab.Shape) bool {
@@ -31,6 +34,12 @@ type mind struct {
 	// turns are the shapes that are wanted one after the other: the first when the process is dead, before the supervisor
 	// is started again; the second once the supervisor has seen the first.
 	turns func(a *action) []lab.Shape
+}
+
+// keeps reports whether what is wanted stays what the action was to bring about.
+func (m mind) keeps(a *action) bool {
+	turns := m.turns(a)
+	return len(turns) == 1 && turns[0] == a.to
 }
 
 var minds = []mind{
@@ -76,7 +85,7 @@ func (s *slot) want(shape lab.Shape) error {
 // job is one point to be hit once, by one kind of kill.
 type job struct {
 	point
-	kills string // supervisor, svc-ipsec or both
+	kills string // supervisor, svc-ipsec, both, launcher or by-hand
 	mind  mind
 	tries int
 	slot  *slot

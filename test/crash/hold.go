@@ -23,10 +23,15 @@ const delay = 25 * time.Millisecond
 // errMissed says that the call was over before strace could be stopped, or never came.
 var errMissed = errors.New("not hit")
 
+// inject watches one kind of call.
+func inject(call, pipe string) []string {
+	return []string{"-o", pipe, "-e", "trace=" + call, "-e", fmt.Sprintf("inject=%s:delay_enter=%dms", call, delay.Milliseconds())}
+}
+
 // straceArguments watches one kind of call. What the process executes is left alone (-b), unless it is the execution that is
 // waited for.
 func straceArguments(call, pipe string) []string {
-	arguments := []string{"-o", pipe, "-e", "trace=" + call, "-e", fmt.Sprintf("inject=%s:delay_enter=%dms", call, delay.Milliseconds())}
+	arguments := inject(call, pipe)
 	if call != "execve" {
 		arguments = append(arguments, "-b", "execve")
 	}
@@ -161,10 +166,10 @@ func (h *hold) group() int {
 
 func (h *hold) release() { _ = unix.Kill(h.tracer, unix.SIGKILL) }
 
-// attach lets strace watch a process that runs, but none that it starts.
-func attach(pid int, call string, t *trace) (*exec.Cmd, error) {
-	arguments := append([]string{"-f", "-y", "-s", "250"}, straceArguments(call, t.path)...)
-	cmd := exec.Command("strace", append(arguments, "-p", strconv.Itoa(pid))...)
+// attach lets strace watch a process that runs.
+func attach(pid int, arguments []string) (*exec.Cmd, error) {
+	arguments = append([]string{"-f", "-y", "-s", "250", "-p", strconv.Itoa(pid)}, arguments...)
+	cmd := exec.Command("strace", arguments...)
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
@@ -176,6 +181,14 @@ func attach(pid int, call string, t *trace) (*exec.Cmd, error) {
 		}
 	}
 	return cmd, nil
+}
+
+// detach ends strace and lets the process go on.
+func detach(strace *exec.Cmd) {
+	_ = strace.Process.Signal(unix.SIGINT)
+	ended := time.AfterFunc(5*time.Second, func() { _ = strace.Process.Kill() })
+	_ = strace.Wait()
+	ended.Stop()
 }
 
 // watched says whether every thread of a process has a tracer.

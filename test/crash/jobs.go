@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"slices"
+
+	"github.com/svc-supervisor/svc-supervisor/test/crash/lab"
 )
 
 // jobs says how each point is hit. Without full each kind of kill is once, and the changes of mind take turns.
@@ -10,9 +12,8 @@ func jobs(points []point, full bool) []*job {
 	var list []*job
 	for i, p := range points {
 		kinds := []string{"svc-ipsec", "both"}
-		if p.process == "supervisor" {
-			kinds = kinds[:0]
-			kinds = append(kinds, "supervisor")
+		if p.process != "svc-ipsec" {
+			kinds = []string{p.process}
 		}
 		for k, kills := range kinds {
 			for m, mind := range minds {
@@ -51,13 +52,21 @@ func (h *harness) run(todo []*job) error {
 }
 
 func (h *harness) round(jobs []*job) error {
+	if jobs[0].process == "by-hand" {
+		return h.byHand(jobs[0])
+	}
 	if err := h.assign(jobs); err != nil {
 		return fmt.Errorf("no clean state to begin with: %w", err)
 	}
 	var err error
-	if jobs[0].process == "supervisor" {
+	switch jobs[0].process {
+	case "supervisor":
 		err = h.superviseOne(jobs[0])
-	} else {
+	case "launcher":
+		err = h.launchOne(jobs[0])
+		// Another container next time: systemd gives one up that is restarted often.
+		h.slots = append(h.slots[1:len(h.slots):len(h.slots)], h.slots[0])
+	default:
 		if err = h.atTheDoor(jobs); err != nil {
 			return err
 		}
@@ -72,5 +81,20 @@ func (h *harness) round(jobs []*job) error {
 	if err == nil {
 		h.conclude(jobs)
 	}
+	if j := jobs[0]; err == nil && j.action == "FRESH" && j.slot.shape == absent {
+		err = h.restore(j)
+	}
 	return err
+}
+
+// restore adds a container over what a cut FRESH has left, since all others need what that was to make.
+func (h *harness) restore(j *job) error {
+	if err := j.slot.want(lab.A); err != nil {
+		return err
+	}
+	if err := h.settle(); err != nil {
+		h.fail(j, "the next ADD: "+err.Error())
+		h.scrub()
+	}
+	return nil
 }

@@ -71,6 +71,9 @@ func (h *harness) judge(j *job) []string {
 	if w.Shape == absent {
 		return faults
 	}
+	if j.action == "RESTART" && j.mind.keeps(actions[j.action]) && len(ran) > j.verbs {
+		faults = append(faults, fmt.Sprintf("systemd did not bring the daemon back by itself: %v", ran[j.verbs:]))
+	}
 	portrait, err := lab.Portrait(w)
 	if err != nil {
 		return append(faults, err.Error())

@@ -11,8 +11,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/svc-supervisor/svc-supervisor/test/crash/lab"
 )
 
@@ -37,7 +35,7 @@ func (h *harness) atTheDoor(jobs []*job) error {
 			return err
 		}
 		if j.action == "FRESH" {
-			if err := os.RemoveAll("/run/svc-ipsec/.nss-template"); err != nil {
+			if err := lab.Forget(); err != nil {
 				return err
 			}
 		}
@@ -91,6 +89,8 @@ func (h *harness) killExecutables(jobs []*job, both bool) error {
 	for _, j := range held {
 		pid := j.executable()
 		if both {
+			// The kernel has killed it, and it waits in its exit for strace, which is stopped.
+			j.held.release()
 			if err := lab.Within(2*time.Second, func() error {
 				if !dead(pid) {
 					return fmt.Errorf("svc-ipsec (process %d) outlives its supervisor: %s", pid, j)
@@ -115,7 +115,7 @@ func (h *harness) superviseOne(j *job) error {
 		return err
 	}
 	defer t.close()
-	strace, err := attach(h.PID(), j.call, t)
+	strace, err := attach(h.PID(), straceArguments(j.call, t.path))
 	if err != nil {
 		return err
 	}
@@ -130,10 +130,7 @@ func (h *harness) superviseOne(j *job) error {
 		_ = strace.Wait()
 		return h.Ended(10 * time.Second)
 	}
-	_ = strace.Process.Signal(unix.SIGINT) // it detaches
-	ended := time.AfterFunc(5*time.Second, func() { _ = strace.Process.Kill() })
-	_ = strace.Wait()
-	ended.Stop()
+	detach(strace)
 	if errors.Is(err, errMissed) {
 		err = nil
 	}

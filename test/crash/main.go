@@ -1,4 +1,4 @@
-// Crash kills the supervisor and svc-ipsec right before each of their side effects, as they are built and without a hook
+// Crash kills the supervisor, svc-ipsec and the launcher of its daemons right before each of their side effects, as they are built and without a hook
 // in them, has the NSDB change its mind, starts the supervisor again, and requires the end that should be: what is wanted
 // runs and is in every part like a container that nothing happened to, of what is not wanted nothing is left anywhere,
 // no DEL is missing, and an edit that was cut short cost neither the daemon nor a conn that was not edited.
@@ -46,7 +46,9 @@ func crash(process, binaries string, full bool, only string) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("points.tsv: %w", err)
 	}
-	points = slices.DeleteFunc(points, func(p point) bool { return p.process != process || !strings.Contains(p.String(), only) })
+	points = slices.DeleteFunc(points, func(p point) bool {
+		return (p.process == "supervisor") != (process == "supervisor") || !strings.Contains(p.String(), only)
+	})
 	l, err := lab.Open(binaries)
 	if err != nil {
 		return false, err

@@ -15,7 +15,7 @@ var list string
 
 // point is the moment before one system call.
 type point struct {
-	process string // svc-ipsec or supervisor
+	process string // supervisor, svc-ipsec, launcher, or by-hand: svc-ipsec that another than the supervisor runs
 	action  string
 	call    string
 	nth     int

@@ -5,8 +5,8 @@
 //	secrets [-every DURATION] [-held FOLDER] COMMAND [ARG…]
 //	secrets -in FILE…
 //
-// The keys are those in the sources of the tests, and those that svc-ipsec and the supervisor hold by design, readable by
-// root alone, while the command runs: /run/svc-ipsec and the records. They are looked for as they are and as programs
+// The keys are those in the sources of the tests, and those that svc-ipsec and the supervisor hold by design while the command runs:
+// /run/svc-ipsec, readable by root and by the container's own user id (see isClosed), and the records, readable by root alone. They are looked for as they are and as programs
 // would print them (see forms), if they have 8 bytes or more: a shorter one is found in any text.
 //
 // What comes and goes is looked at every so often: a program that ends sooner can be missed once, but not each of the

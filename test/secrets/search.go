@@ -125,8 +125,9 @@ func (s *search) output(name string, args ...string) {
 // Where programs put what they do not want to keep, or what they died with.
 var temporary = []string{"tmp", "var/tmp", "dev/shm", "run", "var/log", "var/crash", "var/lib/systemd/coredump"}
 
-// Among these what holds keys by design, for root alone; the journal, which is read as a whole; namespaces.
-var apart = []string{"run/svc-ipsec", "run/log/journal", "var/log/journal", "run/guest", "run/netns"}
+// Among these what holds keys by design, where only the files are searched that others can read; the journal, which is read as
+// a whole; namespaces.
+var apart = []string{containers, "run/log/journal", "var/log/journal", "run/guest", "run/netns"}
 
 // nsdb is the name of a folder that a test has for its NSDB, where the keys come from.
 const nsdb = "nsdb"
@@ -135,6 +136,9 @@ const nsdb = "nsdb"
 func (s *search) left(root string, since time.Time) {
 	s.output("journalctl", "--quiet", "--no-pager", "--all", "-o", "export", fmt.Sprintf("--since=@%d", since.Unix()))
 	s.output("systemctl", "show", "--all", "svc-*")
+	for _, path := range openFiles(root) {
+		s.file(path)
+	}
 	for _, folder := range temporary {
 		_ = filepath.WalkDir(filepath.Join(root, folder), func(path string, d fs.DirEntry, err error) error {
 			if err != nil {

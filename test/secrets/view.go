@@ -48,6 +48,8 @@ const (
 	looksPerOld   = 5
 	looksPerFiles = 20
 	looksPerUnits = 700
+
+	looksPerContainers = 5 * looksPerFiles
 )
 
 // What anybody may read, or root alone but may be shown by systemd to anybody.
@@ -130,6 +132,11 @@ func (v *view) files() {
 	for _, pattern := range shown {
 		v.changed(filepath.Join(v.root, pattern), func(path string, text []byte) { v.see("statuses and unit files", path, text) })
 	}
+	if v.looks%looksPerContainers == 0 {
+		for _, path := range openFiles(v.root) {
+			v.read(path, func(path string, text []byte) { v.see("files of containers that others can read", path, text) })
+		}
+	}
 	for _, holder := range holders {
 		v.changed(filepath.Join(v.held, holder.files), func(path string, text []byte) { holder.take(v.keys, text, path) })
 	}
@@ -139,14 +146,18 @@ func (v *view) files() {
 func (v *view) changed(pattern string, use func(string, []byte)) {
 	paths, _ := filepath.Glob(pattern)
 	for _, path := range paths {
-		info, err := os.Stat(path)
-		if err != nil || !info.Mode().IsRegular() || v.stamps[path] == (stamp{info.ModTime(), info.Size()}) {
-			continue
-		}
-		if text, err := os.ReadFile(path); err == nil {
-			v.stamps[path] = stamp{info.ModTime(), info.Size()}
-			use(path, text)
-		}
+		v.read(path, use)
+	}
+}
+
+func (v *view) read(path string, use func(string, []byte)) {
+	info, err := os.Stat(path)
+	if err != nil || !info.Mode().IsRegular() || v.stamps[path] == (stamp{info.ModTime(), info.Size()}) {
+		return
+	}
+	if text, err := os.ReadFile(path); err == nil {
+		v.stamps[path] = stamp{info.ModTime(), info.Size()}
+		use(path, text)
 	}
 }
 

@@ -116,6 +116,11 @@ func TestASightOfAKeyFails(t *testing.T) {
 		key := fmt.Sprintf("a \"key\" %d of %d", turn, time.Now().UnixNano())
 		put(t, work+"/held/run/svc-ipsec/x/etc/ipsec.secrets", fmt.Sprintf("x : PSK 0x%x\n", key))
 		put(t, work+"/key", key)
+		for _, path := range []string{work + "/held/run/svc-ipsec/x/etc/ipsec.secrets", work + "/key"} { // not written during the run
+			if err := os.Chtimes(path, time.Time{}, time.Now().Add(-time.Hour)); err != nil {
+				t.Fatal(err)
+			}
+		}
 		cmd := exec.Command(self, "-held", work+"/held", "sh", "-c", script+"\nsleep 0.3")
 		cmd.Dir = work
 		cmd.Env = append(os.Environ(), "SVC_TEST_SECRETS=1")
@@ -142,11 +147,30 @@ func TestASightOfAKeyFails(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if out, code := run(`mkdir -p /run/svc-ipsec/secrets-test; cp key /run/svc-ipsec/secrets-test/; echo fine`); code != 0 || !strings.Contains(out, "fine\n# secrets: none of 1 keys is in ") {
-		t.Errorf("nothing shown: exit code %d:\n%s", code, out)
+	const container = "d=/run/svc-ipsec/secrets-test; install -d -m 710 -g 2100000001 $d $d/etc; "
+	for name, script := range map[string]string{
+		"readable by root alone":           `install -m 600 key $d/state.json`,
+		"readable by the container's user": `install -m 640 -g 2100000001 key $d/etc/x`,
+	} {
+		out, code := run(container + script + "; echo fine")
+		if code != 0 || !strings.Contains(out, "fine\n# secrets: none of 1 keys is in ") {
+			t.Errorf("%s: exit code %d:\n%s", name, code, out)
+		}
 	}
-	if err := os.RemoveAll("/run/svc-ipsec/secrets-test"); err != nil {
-		t.Error(err)
+	for name, script := range map[string]string{
+		"readable by all":                     `install -m 644 key $d/etc/x`,
+		"readable by another group":           `install -m 640 -g 2100000002 key $d/etc/x`,
+		"readable by all, for a while":        `install -m 644 key $d/etc/x; sleep 2; rm $d/etc/x`,
+		"state.json for the container's user": `install -m 640 -g 2100000001 key $d/state.json`,
+		"of the daemon":                       `install -m 600 -o 2100000001 key $d/etc/x`,
+	} {
+		out, code := run(container + script)
+		if code != 1 || !strings.Contains(out, "not ok secrets: /run/svc-ipsec/secrets-test/") {
+			t.Errorf("%s: exit code %d:\n%s", name, code, out)
+		}
+		if err := os.RemoveAll("/run/svc-ipsec/secrets-test"); err != nil {
+			t.Error(err)
+		}
 	}
 	if out, code := run(`exit 7`); code != 7 {
 		t.Errorf("a command that fails: exit code %d:\n%s", code, out)

@@ -11,6 +11,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // record is what the harness reads of a record.
@@ -95,9 +97,13 @@ var (
 	// Numbers that the kernel gives; its own link-local address, which keeps the MAC that the interface had first; the
 	// group, whose change reaches the record alone; and when names were looked up, and conns initiated.
 	volatile = regexp.MustCompile(`@if\d+|@NONE|"inode":\d+|linkdown|fe80::\S+|"groupId":"[^"]+"|"(?:at|changed|next)":"[^"]+"|"delay":\d+`)
-	blanks   = regexp.MustCompile(`[ \t]+`)
-	conn     = regexp.MustCompile(`(?m)^000 "([^"]+)":     (oriented|unoriented);`)
-	serial   = regexp.MustCompile(`"one-0-0".*conn serial: (\$\d+);`)
+	// The identity of the executable that made the view: each container has the one that is bound there.
+	boundView = regexp.MustCompile(folders + `/` + regexp.QuoteMeta(views) + `/([0-9a-f-]+)`)
+	// What systemd says of the process in ExecStart.
+	process = regexp.MustCompile(` ; (?:start_time|stop_time|pid|code|status)=[^;}]*`)
+	blanks  = regexp.MustCompile(`[ \t]+`)
+	conn    = regexp.MustCompile(`(?m)^000 "([^"]+)":     (oriented|unoriented);`)
+	serial  = regexp.MustCompile(`"one-0-0".*conn serial: (\$\d+);`)
 )
 
 // Portrait is everything of a container that can be right or wrong, with NAME in the place of its name: two containers of
@@ -118,12 +124,17 @@ func Portrait(w Wanted) (string, error) {
 		return "", err
 	}
 	section("host side", field(host, "ifalias")+" in "+field(host, "master")+" "+fmt.Sprint(strings.Contains(host, `"UP"`)))
-	unit, err := Run("systemctl", "show", "-p", "ActiveState,SubState,Slice,NetworkNamespacePath,Environment", "svc-"+w.Name+".service")
+	unit, err := Run("systemctl", "show", "-p", "ActiveState,SubState,Slice,NetworkNamespacePath,Environment,ExecStart", "svc-"+w.Name+".service")
 	if err != nil {
 		return "", err
 	}
-	section("unit", unit)
+	section("unit", process.ReplaceAllString(unit, ""))
 	if w.Type == "IPSEC" {
+		rights, err := rights(w.Name)
+		if err != nil {
+			return "", err
+		}
+		section("rights of the daemon", rights)
 		network, err := Run("nsenter", "--net=/run/netns/"+w.Name, "sh", "-c", inside)
 		if err != nil {
 			return "", err
@@ -143,12 +154,24 @@ func Portrait(w Wanted) (string, error) {
 			conns = append(conns, match[1]+" "+match[2])
 		}
 		section("conns", strings.Join(conns, "\n"))
-		if err := Check(w); err != nil {
+		if w.ByHand {
+			// Its runtime has the configuration.
+		} else if err := Check(w); err != nil {
 			section("CHECK", err.Error())
 		}
 	}
-	text := strings.ReplaceAll(all.String(), w.ID, "ID")
+	text := all.String()
+	if ids, err := userIDs(w.Name); err == nil {
+		text = strings.ReplaceAll(text, fmt.Sprint(ids.state), "USER")
+	}
+	text = strings.ReplaceAll(text, w.ID, "ID")
 	text = strings.ReplaceAll(text, w.Port, "PORT")
+	text = boundView.ReplaceAllStringFunc(text, func(path string) string {
+		if isPinned(filepath.Base(path)) {
+			return "VIEW"
+		}
+		return path
+	})
 	text = volatile.ReplaceAllString(strings.ReplaceAll(text, w.Name, "NAME"), "")
 	return blanks.ReplaceAllString(text, " "), nil
 }
@@ -174,7 +197,39 @@ func field(links, name string) string {
 	return fmt.Sprint(list[0][name])
 }
 
-// files shows a folder: the names of all, and what is in those that a person could read.
+// rights shows with which user id and capabilities the daemon runs, and in which namespaces: whether the mount namespace is the
+// one that the others share, and whether the user namespace is the host's.
+func rights(name string) (string, error) {
+	pid, err := MainPID(name)
+	if err != nil {
+		return "", err
+	}
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return "", err
+	}
+	var lines []string
+	for line := range strings.Lines(string(text)) {
+		switch key, _, _ := strings.Cut(line, ":"); key {
+		case "Uid", "Gid", "Groups", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp":
+			lines = append(lines, strings.TrimSpace(line))
+		}
+	}
+	for _, kind := range []string{"mnt", "user"} {
+		theirs, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/%s", pid, kind))
+		if err != nil {
+			return "", err
+		}
+		ours, err := os.Readlink("/proc/self/ns/" + kind)
+		if err != nil {
+			return "", err
+		}
+		lines = append(lines, fmt.Sprintf("%s namespace of the host: %v", kind, theirs == ours))
+	}
+	return strings.Join(lines, "\n"), nil
+}
+
+// files shows a folder: names, modes and owners of all, and what is in those that a person could read.
 func files(folder string) (string, error) {
 	var lines []string
 	err := filepath.WalkDir(folder, func(path string, entry fs.DirEntry, err error) error {
@@ -183,7 +238,11 @@ func files(folder string) (string, error) {
 		}
 		relative, _ := filepath.Rel(folder, path)
 		top, _, _ := strings.Cut(relative, "/")
-		line := relative
+		var stat unix.Stat_t
+		if err := unix.Lstat(path, &stat); err != nil {
+			return err
+		}
+		line := fmt.Sprintf("%s %o %d:%d", relative, stat.Mode, stat.Uid, stat.Gid)
 		if entry.Type().IsRegular() && top != "nss" && top != "run" {
 			text, err := os.ReadFile(path)
 			if err != nil {

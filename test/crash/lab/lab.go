@@ -8,12 +8,15 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Where everything is. State, statuses and svc-ipsec's folders are where an installation has them.
@@ -63,6 +66,9 @@ func Open(binaries string) (*Lab, error) {
 			return nil, err
 		}
 	}
+	if err := replaceNSEnter(); err != nil {
+		return nil, err
+	}
 	l := &Lab{binaries: binaries}
 	door := strings.ReplaceAll(doorScript, "@SVC_IPSEC@", filepath.Join(binaries, "svc-ipsec"))
 	for name, script := range map[string]string{"svc-ipsec": door, "svc-lazy": lazyScript} {
@@ -71,6 +77,19 @@ func Open(binaries string) (*Lab, error) {
 		}
 	}
 	return l, put("hosts/"+HostID, object{"id": HostID, "name": "lab", "containerWeight": 1, "containerLimit": -1})
+}
+
+// replaceNSEnter puts nsenterScript in the place of nsenter. The sandbox's /usr is a copy.
+func replaceNSEnter() error {
+	path, err := exec.LookPath("nsenter")
+	if err != nil {
+		return err
+	}
+	moved := path + ".program"
+	if err := os.Rename(path, moved); err != nil {
+		return err
+	}
+	return os.WriteFile(path, []byte(strings.ReplaceAll(nsenterScript, "@NSENTER@", moved)), 0o755)
 }
 
 // Start starts the supervisor. Its log is appended to Log.
@@ -102,6 +121,33 @@ func checkInterval() string {
 		return interval
 	}
 	return "1h"
+}
+
+// Forget removes what all containers of svc-ipsec share: the template of the key database and the mount view, which the
+// daemons that run keep.
+func Forget() error {
+	if err := os.RemoveAll(filepath.Join(folders, template)); err != nil {
+		return err
+	}
+	directory := filepath.Join(folders, views)
+	names, err := list(directory)
+	if err != nil {
+		return err
+	}
+	for _, path := range append(pathsIn(directory, names), directory) {
+		if err := unix.Unmount(path, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
+			return fmt.Errorf("unmount %s: %w", path, err)
+		}
+	}
+	return os.RemoveAll(directory)
+}
+
+func pathsIn(directory string, names []string) []string {
+	var paths []string
+	for _, name := range names {
+		paths = append(paths, filepath.Join(directory, name))
+	}
+	return paths
 }
 
 // PID is the supervisor's.

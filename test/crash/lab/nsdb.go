@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 )
@@ -59,6 +60,16 @@ type Wanted struct {
 	Type  string // IPSEC or LAZY
 	Group string
 	Shape Shape
+
+	ByHand bool // see ByHand
+}
+
+// port is where the container is attached.
+func (w Wanted) port() object {
+	if w.Shape == B {
+		return object{"addresses": []string{"169.254.0.5/30"}, "mac": "ca:fe:00:00:00:05", "bridge": bridgeB}
+	}
+	return object{"addresses": []string{"169.254.0.1/30"}, "mac": "ca:fe:00:00:00:01", "bridge": bridgeA}
 }
 
 // Ours is the binding of a name that goes by itself: port p-NAME, container c-NAME.
@@ -68,11 +79,8 @@ func Ours(name, kind string, shape Shape) Wanted {
 
 // Bind writes everything that the binding needs, the binding last; of one that is there, what differs.
 func Bind(w Wanted) error {
-	binding := object{"portId": w.Port, "hostId": HostID, "interfaceName": w.Name, "containerId": w.ID,
-		"addresses": []string{"169.254.0.1/30"}, "mac": "ca:fe:00:00:00:01", "bridge": bridgeA}
-	if w.Shape == B {
-		binding["addresses"], binding["mac"], binding["bridge"] = []string{"169.254.0.5/30"}, "ca:fe:00:00:00:05", bridgeB
-	}
+	binding := object{"portId": w.Port, "hostId": HostID, "interfaceName": w.Name, "containerId": w.ID}
+	maps.Copy(binding, w.port())
 	configuration := "f-" + w.ID
 	return errors.Join(
 		put("configurations/"+configuration, w.Shape.configuration(configuration)),

@@ -55,3 +55,21 @@ DEL)
 	;;
 esac
 `
+
+// nsenterScript stands in the place of nsenter, which is the first program of a daemon's unit. Where a file waits for the daemon
+// of a container, it writes down its process id and becomes nsenter when the file is gone.
+const nsenterScript = `#!/bin/sh
+case " $* " in
+*" launch /run/svc-ipsec/"*)
+	for word; do
+		case $word in /run/svc-ipsec/*) door=/run/lab/doors/${word##*/}.launch ;; esac
+	done
+	if [ -e "$door" ]; then
+		echo $$ >"$door.pid.new"
+		mv "$door.pid.new" "$door.pid"
+		while [ -e "$door" ]; do sleep 0.02; done
+	fi
+	;;
+esac
+exec @NSENTER@ "$@"
+`

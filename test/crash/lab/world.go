@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
 // World lists what is there that a container can leave, one line each, sorted.
@@ -38,15 +40,28 @@ func World() ([]string, error) {
 			add("unit", fields[0]+" "+fields[2])
 		}
 	}
-	for kind, folder := range map[string]string{
-		"namespace": "/run/netns", "record": records, "folder": folders, "user id": users, "status": statuses + "/containers/" + HostID,
-	} {
+	for kind, folder := range map[string]string{"namespace": "/run/netns", "record": records, "status": statuses + "/containers/" + HostID} {
 		names, err := list(folder)
 		if err != nil {
 			return nil, err
 		}
-		add(kind, slices.DeleteFunc(names, func(name string) bool { return isShared(kind, name) })...)
+		add(kind, names...)
 	}
+	registered, lists, err := registry()
+	if err != nil {
+		return nil, err
+	}
+	add("user id", lists...)
+	directories, err := directories(registered)
+	if err != nil {
+		return nil, err
+	}
+	add("folder", directories...)
+	views, err := mountViews()
+	if err != nil {
+		return nil, err
+	}
+	add("mount view", views...)
 	mounts, err := mounts()
 	if err != nil {
 		return nil, err
@@ -55,12 +70,6 @@ func World() ([]string, error) {
 	add("process", processes()...)
 	slices.Sort(lines)
 	return lines, nil
-}
-
-// isShared reports whether a file belongs to all containers: the empty key database, the daemons' mount view, and the position
-// in the range of user ids.
-func isShared(kind, name string) bool {
-	return (kind == "folder" || kind == "user id") && (name == template || name == views || name == ".state")
 }
 
 func list(folder string) ([]string, error) {
@@ -75,21 +84,30 @@ func list(folder string) ([]string, error) {
 	return names, nil
 }
 
-// mounts lists those of names and pins. Where /run/netns is bound on itself, the table has each twice.
+// mounts lists those of names and pins. Where /run/netns is bound on itself, the table has each twice. The directory of the
+// mount views is a mount of its own; a second one on it would hide the views.
 func mounts() ([]string, error) {
 	table, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
 		return nil, err
 	}
 	var list []string
+	onViews := 0
 	for line := range strings.Lines(string(table)) {
-		path := strings.Fields(line)[4]
-		if strings.HasPrefix(path, "/run/netns/") || strings.HasPrefix(path, folders+"/") && !strings.HasPrefix(path, filepath.Join(folders, views)) {
+		switch path := strings.Fields(line)[4]; {
+		case path == filepath.Join(folders, views):
+			onViews++
+		case strings.HasPrefix(path, filepath.Join(folders, views)+"/"): // see mountViews
+		case strings.HasPrefix(path, "/run/netns/"), strings.HasPrefix(path, folders+"/"):
 			list = append(list, path)
 		}
 	}
 	slices.Sort(list)
-	return slices.Compact(list), nil
+	list = slices.Compact(list)
+	if onViews > 1 {
+		list = append(list, fmt.Sprintf("%s, %d times", filepath.Join(folders, views), onViews))
+	}
+	return list, nil
 }
 
 // processes lists those of units and verbs, by control group or environment.
@@ -122,7 +140,8 @@ func Due(wanted []Wanted) []string {
 			"record "+w.Name+"."+w.Type, "status "+w.ID+".json")
 		switch w.Type {
 		case "IPSEC":
-			lines = append(lines, "folder "+w.Name, "process pluto of "+unit)
+			pair := spec.Network + ":" + w.Name
+			lines = append(lines, "folder "+w.Name, "process pluto of "+unit, "user id of "+pair, "user id found by "+pair)
 		case "LAZY":
 			lines = append(lines, "process sleep of "+unit)
 		}

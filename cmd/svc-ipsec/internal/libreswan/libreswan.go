@@ -52,7 +52,11 @@ func (d *Daemon) Conns() string    { return filepath.Join(d.Folder, "conns") }  
 func (d *Daemon) NSS() string      { return filepath.Join(d.Folder, "nss") }          // its key database
 func (d *Daemon) Run() string      { return filepath.Join(d.Folder, "run") }          // its /run/pluto
 func (d *Daemon) socket() string   { return filepath.Join(d.Run(), "pluto.ctl") }     // at most 107 bytes (sun_path)
-func (d *Daemon) staging() string  { return filepath.Join(d.Folder, "load.conf") }    // conns on their way in
+
+// What exists only while a verb is at work: conns on their way in, and the template of the key database. state.Directory.Tidy removes
+// what a killed verb left, by the names.
+func (d *Daemon) staging() string  { return filepath.Join(d.Folder, ".new-load.conf") }
+func (d *Daemon) template() string { return filepath.Join(d.Folder, ".new-nss-template") }
 
 // whackLimit bounds one question: the daemon answers in milliseconds, or is stopped, and then whack would wait for ever.
 const whackLimit = 5 * time.Second

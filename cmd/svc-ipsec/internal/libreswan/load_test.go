@@ -99,8 +99,10 @@ func TestAnAddconnThatDoesNotEndByItselfIsNoConnsFault(t *testing.T) {
 		"killed": func(d *Daemon) error {
 			return os.WriteFile(d.Tools.Addconn, []byte("#!/bin/sh\nkill -KILL $$\n"), 0o700)
 		},
-		"not started":   func(d *Daemon) error { return os.Remove(d.Tools.Addconn) },
-		"without input": func(d *Daemon) error { return os.MkdirAll(filepath.Join(d.Folder, "load.conf", "in-the-way"), 0o700) },
+		"not started": func(d *Daemon) error { return os.Remove(d.Tools.Addconn) },
+		"without input": func(d *Daemon) error {
+			return os.MkdirAll(filepath.Join(d.Folder, ".new-load.conf", "in-the-way"), 0o700)
+		},
 	} {
 		d, _ := fake(t)
 		if err := spoil(d); err != nil {

@@ -87,10 +87,10 @@ func (d *Daemon) needTemplate(ctx context.Context, template string) error {
 	return d.makeTemplate(ctx, template)
 }
 
-// makeTemplate creates the template in the container's directory, so that DEL removes it after a crash, and renames it when it is
-// complete. If another process was faster, this copy is discarded.
+// makeTemplate creates the template in the container's directory, where the next verb removes it after a crash, and renames it when
+// it is complete. If another process was faster, this copy is discarded.
 func (d *Daemon) makeTemplate(ctx context.Context, template string) error {
-	aside := filepath.Join(d.Folder, "nss-template")
+	aside := d.template()
 	defer func() { _ = os.RemoveAll(aside) }()
 	err := os.RemoveAll(aside)
 	if err == nil {

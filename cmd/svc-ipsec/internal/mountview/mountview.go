@@ -42,34 +42,82 @@ const lockPatience = 10 * time.Second
 // notifySocket is where a daemon tells systemd that it is ready.
 const notifySocket = "/run/systemd/notify"
 
-// Ensure returns the path of a view that has this executable as its Launcher, and makes the view if there is none.
-func Ensure(ctx context.Context, stateDirectory, executable string) (string, error) {
-	var file unix.Stat_t
-	if err := unix.Stat(executable, &file); err != nil {
-		return "", &fs.PathError{Op: "make mount view: stat", Path: executable, Err: err}
-	}
-	directory := filepath.Join(stateDirectory, pins)
-	// The file's identity is part of the name: a daemon that starts after an upgrade of this executable gets a new view, a
-	// daemon that runs keeps the launcher it was started with, also where that file was removed from the host.
-	path := filepath.Join(directory, fmt.Sprintf("%d-%x-%x-%x", layout, file.Dev, file.Ino, file.Ctim.Nano()))
-	if pinned(path) {
-		return path, nil
+// Ensure makes the view that has this executable as its Launcher, if there is none, and calls record with its path. Until record
+// has returned, RemoveUnused does not look: record writes down who uses the view.
+func Ensure(ctx context.Context, stateDirectory, executable string, record func(view string) error) error {
+	path, err := pathFor(stateDirectory, executable)
+	if err != nil {
+		return fmt.Errorf("make mount view: %w", err)
 	}
 	unlock, err := lockdir.Lock(ctx, stateDirectory, lockPatience)
 	if err != nil {
-		return "", fmt.Errorf("make mount view: %w", err)
+		return fmt.Errorf("make mount view: %w", err)
 	}
 	defer unlock()
-	if pinned(path) { // by another verb meanwhile
-		return path, nil
+	if !pinned(path) {
+		if err := makePins(filepath.Dir(path)); err != nil {
+			return fmt.Errorf("make mount view: %w", err)
+		}
+		if err := makeView(path, stateDirectory, executable); err != nil {
+			return fmt.Errorf("make mount view: %w", err)
+		}
 	}
-	if err := makePins(directory); err != nil {
-		return "", fmt.Errorf("make mount view: %w", err)
+	return record(path)
+}
+
+// RemoveUnused removes every view that used does not return, except the one that Ensure would give for this executable. A daemon
+// that runs in such a view keeps it, but could not be started in it again.
+func RemoveUnused(ctx context.Context, stateDirectory, executable string, used func() (map[string]bool, error)) error {
+	current, err := pathFor(stateDirectory, executable)
+	if err != nil {
+		return fmt.Errorf("remove mount views: %w", err)
 	}
-	if err := makeView(path, stateDirectory, executable); err != nil {
-		return "", fmt.Errorf("make mount view: %w", err)
+	entries, err := os.ReadDir(filepath.Dir(current))
+	if errors.Is(err, fs.ErrNotExist) || err == nil && len(entries) == 0 {
+		return nil
 	}
-	return path, nil
+	if err != nil {
+		return fmt.Errorf("remove mount views: %w", err)
+	}
+	unlock, err := lockdir.Lock(ctx, stateDirectory, lockPatience)
+	if err != nil {
+		return fmt.Errorf("remove mount views: %w", err)
+	}
+	defer unlock()
+	keep, err := used()
+	if err != nil {
+		return fmt.Errorf("remove mount views: %w", err)
+	}
+	for _, entry := range entries {
+		path := filepath.Join(filepath.Dir(current), entry.Name())
+		if path != current && !keep[path] {
+			err = errors.Join(err, remove(path))
+		}
+	}
+	return err
+}
+
+// remove removes a view, or the plain file that is left of one.
+func remove(path string) error {
+	err := unix.Unmount(path, unix.MNT_DETACH)
+	if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) { // EINVAL: it is not mounted
+		return &fs.PathError{Op: "remove mount view: unmount", Path: path, Err: err}
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove mount view: %w", err)
+	}
+	return nil
+}
+
+// pathFor returns the path of the view of an executable. The identity of the file is part of the name: a daemon that starts after an
+// upgrade of the executable gets a new view, a daemon that runs keeps the launcher it was started with, also where that file
+// was removed from the host.
+func pathFor(stateDirectory, executable string) (string, error) {
+	var file unix.Stat_t
+	if err := unix.Stat(executable, &file); err != nil {
+		return "", &fs.PathError{Op: "stat", Path: executable, Err: err}
+	}
+	return filepath.Join(stateDirectory, pins, fmt.Sprintf("%d-%x-%x-%x", layout, file.Dev, file.Ino, file.Ctim.Nano())), nil
 }
 
 // pinned reports whether a namespace is bound to the path.

@@ -43,8 +43,12 @@ func executable(t *testing.T) string {
 
 func ensure(t *testing.T, directory, executable string) string {
 	t.Helper()
-	view, err := Ensure(t.Context(), directory, executable)
-	if err != nil {
+	var view string
+	record := func(path string) error {
+		view = path
+		return nil
+	}
+	if err := Ensure(t.Context(), directory, executable, record); err != nil {
 		t.Fatal(err)
 	}
 	return view

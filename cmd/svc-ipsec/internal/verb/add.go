@@ -207,9 +207,9 @@ func (c *change) begin(ctx context.Context) error {
 		if err := c.folder.RemoveOld(); err != nil {
 			return err
 		}
-		if err := c.folder.Tidy(); err != nil {
-			return err
-		}
+	}
+	if err := c.folder.Tidy(); err != nil { // also of a first ADD, which may have been killed before it wrote whose the container is
+		return err
 	}
 	// The pin is made after the first write, and its path is written before anything uses it. If the verb is killed before the
 	// pin exists, the next ADD finds the path below /proc that it was given, and makes the pin.

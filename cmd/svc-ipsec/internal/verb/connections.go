@@ -143,14 +143,15 @@ func (c *change) share(ctx context.Context, d *libreswan.Daemon) (err error) {
 			return err
 		}
 	}
-	if c.recorded.View, err = mountview.Ensure(ctx, c.Root, c.Self); err != nil {
-		return err
-	}
 	if c.recorded.UserNamespace, err = ownedBy(c.attachment.Namespace, c.recorded.UserID); err != nil {
 		return err
 	}
-	// Before the daemon exists, so that a CHECK after a killed ADD knows where the daemon runs.
-	if err := c.folder.Save(c.recorded); err != nil {
+	// Written before the daemon exists, so that a CHECK after a killed ADD knows where the daemon runs.
+	err = mountview.Ensure(ctx, c.Root, c.Self, func(view string) error {
+		c.recorded.View = view
+		return c.folder.Save(c.recorded)
+	})
+	if err != nil {
 		return err
 	}
 	d.Place = place(c.recorded)

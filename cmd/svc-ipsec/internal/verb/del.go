@@ -83,11 +83,7 @@ func (r *removal) run(ctx context.Context) error {
 			faults = append(faults, err)
 		}
 	}
-	if len(faults) > 0 {
-		err := faults[0]
-		for _, next := range faults[1:] {
-			err = fmt.Errorf("%w; %w", err, next)
-		}
+	if err := joined(faults); err != nil {
 		return err
 	}
 	if err := r.folder.Remove(); err != nil {
@@ -96,17 +92,43 @@ func (r *removal) run(ctx context.Context) error {
 	return r.Users.Release(ctx, r.owner, r.userExists)
 }
 
+// joined is one line of several errors, nil if there is none.
+func joined(faults []error) (err error) {
+	for _, next := range faults {
+		switch {
+		case err == nil:
+			err = next
+		case next != nil:
+			err = fmt.Errorf("%w; %w", err, next)
+		}
+	}
+	return err
+}
+
 // userExists reports whether the network namespace is still there that belongs to this user id. It is the runtime's to remove.
 func (r *removal) userExists(id uint32) (bool, error) {
 	path := r.namespace
 	if r.attachment != nil {
 		path = r.attachment.Namespace
 	}
-	owned, err := ownedBy(path, id)
-	if path == "" || errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTTY) { // ENOTTY: a plain file, as a removed namespace leaves it behind
+	if path == "" {
 		return false, nil
 	}
-	return owned, err
+	return ownsNamespace(id, path)
+}
+
+// ownsNamespace reports whether there is a network namespace at one of these paths that is owned by a user namespace of this user id.
+func ownsNamespace(id uint32, paths ...string) (bool, error) {
+	for _, path := range paths {
+		owned, err := ownedBy(path, id)
+		switch {
+		case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ESRCH): // also the process that had it
+		case errors.Is(err, unix.ENOTTY): // a plain file, as a removed namespace leaves it behind
+		case owned || err != nil:
+			return owned, err
+		}
+	}
+	return false, nil
 }
 
 func (r *removal) foreign(what, tag string) {

@@ -3,13 +3,18 @@ package verb
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
 	"github.com/containernetworking/cni/pkg/skel"
 
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/mountview"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/state"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
@@ -17,8 +22,9 @@ import (
 // gcPatience is short: a container that another verb works on is no leftover.
 const gcPatience = 100 * time.Millisecond
 
-// GC removes the containers of a network that are not among the valid attachments. Without that key it removes nothing:
-// libcni leaves it out when it was given none, and that must not mean all.
+// GC removes the containers of a network that are not among the valid attachments, and then what no container uses any more: mount views,
+// and user ids of the network. Without that key it removes nothing: libcni leaves it out when it was given none, and that
+// must not mean all.
 func (e *Executable) GC(args *skel.CmdArgs) error {
 	ctx, cancel := e.budget(gcBudget)
 	defer cancel()
@@ -33,17 +39,77 @@ func (e *Executable) GC(args *skel.CmdArgs) error {
 	if err != nil {
 		return err
 	}
-	var fault error
+	var faults []error
 	for _, name := range names {
 		if err := e.collect(ctx, name, conf.Name, *conf.ValidAttachments); err != nil {
-			if fault == nil {
-				fault = fmt.Errorf("gc %s: %w", name, err)
-			} else {
-				fault = fmt.Errorf("%w; gc %s: %w", fault, name, err)
-			}
+			faults = append(faults, fmt.Errorf("gc %s: %w", name, err))
 		}
 	}
-	return fault
+	if err := mountview.RemoveUnused(ctx, e.Root, e.Self, e.usedViews); err != nil {
+		faults = append(faults, fmt.Errorf("gc: %w", err))
+	}
+	if err := e.releaseUnused(ctx, conf.Name); err != nil {
+		faults = append(faults, fmt.Errorf("gc: %w", err))
+	}
+	return joined(faults)
+}
+
+// usedViews returns the mount views in which the containers of all networks run. If the state of one cannot be read, its view is not
+// known.
+func (e *Executable) usedViews() (map[string]bool, error) {
+	names, err := state.List(e.Root)
+	if err != nil {
+		return nil, err
+	}
+	used := map[string]bool{}
+	for _, name := range names {
+		s, err := state.Read(e.Root, name)
+		if err != nil {
+			return nil, err
+		}
+		if s != nil {
+			used[s.View] = true
+		}
+	}
+	return used, nil
+}
+
+// releaseUnused gives back the user ids of a network of which nothing exists any more: a DEL was killed between the removal of
+// the directory and the release. The supervisor gives those of its own network back itself, because it also knows the namespaces
+// that it makes.
+func (e *Executable) releaseUnused(ctx context.Context, network string) error {
+	if network == spec.Network {
+		return nil
+	}
+	registrations, err := e.Users.List()
+	faults := []error{err}
+	for _, r := range registrations {
+		if r.Owner.Network != network {
+			continue
+		}
+		faults = append(faults, e.Users.Release(ctx, r.Owner, func(id uint32) (bool, error) {
+			// The directory is made before the id is allocated.
+			if _, err := os.Lstat(filepath.Join(e.Root, string(r.Owner.Name))); !errors.Is(err, fs.ErrNotExist) {
+				return true, err
+			}
+			return ownsAnyNamespace(id)
+		}))
+	}
+	return joined(faults)
+}
+
+// ownsAnyNamespace reports whether the user id owns a network namespace that has a name or a process.
+func ownsAnyNamespace(id uint32) (bool, error) {
+	for _, pattern := range []string{"/run/netns/*", "/proc/[0-9]*/ns/net"} {
+		paths, err := filepath.Glob(pattern)
+		if err != nil {
+			return true, err
+		}
+		if owned, err := ownsNamespace(id, paths...); owned || err != nil {
+			return owned, err
+		}
+	}
+	return false, nil
 }
 
 func (e *Executable) collect(ctx context.Context, name spec.Name, network string, valid []spec.Attachment) error {

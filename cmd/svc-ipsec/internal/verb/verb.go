@@ -18,6 +18,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/state"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 	"github.com/svc-supervisor/svc-supervisor/pkg/unit"
+	"github.com/svc-supervisor/svc-supervisor/pkg/userid"
 )
 
 // ServiceType is what this executable serves.
@@ -56,6 +57,8 @@ type Users interface {
 	Adopt(context.Context, spec.Owner, uint32) error
 	// Release gives the id of a container back, unless stillUsed reports that something of the container exists.
 	Release(ctx context.Context, owner spec.Owner, stillUsed func(id uint32) (bool, error)) error
+	// List returns all registrations, also together with an error about some of them.
+	List() ([]userid.Registration, error)
 }
 
 // daemon is the daemon of a container.

@@ -1,0 +1,246 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/mountview"
+	"github.com/svc-supervisor/svc-supervisor/pkg/netns"
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+	"github.com/svc-supervisor/svc-supervisor/pkg/userid"
+)
+
+// viewDirectory is where the mount views are.
+const viewDirectory = "/run/svc-ipsec/.view"
+
+// otherExecutable is another file with the content of this one, as an upgrade leaves it: it has a mount view of its own.
+func otherExecutable(t *testing.T) string {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Below /run: the executables of a host are not on its /tmp either, which a daemon does not see.
+	directory, err := os.MkdirTemp("/run", "svc-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(directory) })
+	other := filepath.Join(directory, "svc-ipsec")
+	sh(t, "cp", self, other)
+	return other
+}
+
+func isView(path string) bool {
+	var system unix.Statfs_t
+	return unix.Statfs(path, &system) == nil && system.Type == unix.NSFS_MAGIC
+}
+
+func collect(t *testing.T, network string) {
+	t.Helper()
+	gc := &subject{t: t, network: network, name: "gc", id: "gc", iface: "svc0", foreign: true, configuration: "{}", attachments: "[]"}
+	gc.must("GC")
+}
+
+func TestGCRemovesMountViewsThatNoContainerNames(t *testing.T) {
+	onGround(t)
+	current, old := newContainer(t, "vpn-view"), newContainer(t, "vpn-oldview")
+	old.port, old.executable = "", otherExecutable(t)
+	current.must("ADD")
+	old.must("ADD")
+	var unused string
+	record := func(view string) error { unused = view; return nil }
+	if err := mountview.Ensure(t.Context(), "/run/svc-ipsec", otherExecutable(t), record); err != nil {
+		t.Fatal(err)
+	}
+	cut := viewDirectory + "/1-0-0-0"
+	if err := os.WriteFile(cut, nil, 0o400); err != nil {
+		t.Fatal(err)
+	}
+	currentView, oldView := viewInState(t, current.name), viewInState(t, old.name)
+	if currentView == oldView || !isView(unused) {
+		t.Fatalf("views %s, %s and %s", currentView, oldView, unused)
+	}
+	collect(t, "another-network")
+	for path, what := range map[string]string{unused: "a view that no container names", cut: "a file that is no view"} {
+		if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s is left: %v", what, err)
+		}
+	}
+	for path, what := range map[string]string{currentView: "this executable's", oldView: "of a daemon that runs"} {
+		if !isView(path) {
+			t.Errorf("the view %s is gone: %s", what, path)
+		}
+	}
+	// systemd starts the daemon again in the view that it had.
+	pid := old.property("MainPID")
+	sh(t, "kill", "-KILL", pid)
+	eventually(t, "the daemon runs again", func() bool {
+		now := old.property("MainPID")
+		return now != "0" && now != pid && strings.TrimSpace(sh(t, "systemctl", "show", "-P", "SubState", "svc-"+old.name)) == "running"
+	})
+	old.must("CHECK")
+	// The view of this executable stays also without a container.
+	current.must("DEL")
+	old.must("DEL")
+	collect(t, "another-network")
+	if entries, err := os.ReadDir(viewDirectory); err != nil || len(entries) != 1 || !isView(currentView) {
+		t.Errorf("left: %v, %v", entries, err)
+	}
+}
+
+func TestGCKeepsAllMountViewsIfOneContainersStateIsUnreadable(t *testing.T) {
+	onGround(t)
+	var view string
+	record := func(path string) error { view = path; return nil }
+	if err := os.MkdirAll("/run/svc-ipsec/vpn-damaged", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll("/run/svc-ipsec/vpn-damaged") })
+	if err := mountview.Ensure(t.Context(), "/run/svc-ipsec", otherExecutable(t), record); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile("/run/svc-ipsec/vpn-damaged/state.json", []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	gc := &subject{t: t, network: "another-network", name: "gc", id: "gc", iface: "svc0", foreign: true, configuration: "{}", attachments: "[]"}
+	if failure, err := gc.try("GC"); err != nil || failure == nil || !isView(view) {
+		t.Errorf("GC: %v, %v; the view is there: %v", failure, err, isView(view))
+	}
+	if err := os.RemoveAll("/run/svc-ipsec/vpn-damaged"); err != nil {
+		t.Fatal(err)
+	}
+	collect(t, "another-network")
+	if isView(view) {
+		t.Error("the view is left")
+	}
+}
+
+func TestGCWaitsForAnADDThatHasAViewAndNoStateYet(t *testing.T) {
+	onGround(t)
+	directory := "/run/svc-ipsec/vpn-slow"
+	if err := os.MkdirAll(directory, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(directory) })
+	collected := make(chan error, 1)
+	var view string
+	err := mountview.Ensure(t.Context(), "/run/svc-ipsec", otherExecutable(t), func(path string) error {
+		view = path
+		gc := &subject{t: t, network: "another-network", name: "gc", id: "gc", iface: "svc0", foreign: true, configuration: "{}", attachments: "[]"}
+		go func() {
+			failure, err := gc.try("GC")
+			if failure != nil {
+				err = failure
+			}
+			collected <- err
+		}()
+		time.Sleep(500 * time.Millisecond) // long enough for a GC that does not wait
+		state, err := json.Marshal(map[string]any{"version": 2, "view": view, "attachment": map[string]any{"network": "n", "containerId": "c"}})
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(directory+"/state.json", state, 0o600)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := <-collected; err != nil {
+		t.Error(err)
+	}
+	if !isView(view) {
+		t.Error("GC has removed the view of an ADD that was at work")
+	}
+}
+
+func TestGCReleasesUserIDsOfWhichNothingExists(t *testing.T) {
+	onGround(t)
+	users := userid.Host(slog.New(slog.DiscardHandler))
+	inDirectory := func(name string) func(uint32) func() {
+		return func(uint32) func() {
+			if err := os.MkdirAll("/run/svc-ipsec/"+name, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			return func() { _ = os.RemoveAll("/run/svc-ipsec/" + name) }
+		}
+	}
+	named := func(id uint32) func() {
+		owner := spec.Owner{Network: "net-ids", Name: "vpn-named", ContainerID: "c"}
+		if err := netns.Directory.Make(owner, id); err != nil {
+			t.Fatal(err)
+		}
+		return func() { sh(t, "ip", "netns", "delete", "vpn-named") }
+	}
+	process := func(id uint32) func() {
+		owner := spec.Owner{Network: "net-ids", Name: "vpn-unnamed", ContainerID: "c"}
+		if err := netns.Directory.Make(owner, id); err != nil {
+			t.Fatal(err)
+		}
+		sleeper := exec.Command("ip", "netns", "exec", "vpn-unnamed", "sleep", "300")
+		if err := sleeper.Start(); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "a process is in the namespace", func() bool {
+			text, err := os.ReadFile("/proc/" + strconv.Itoa(sleeper.Process.Pid) + "/comm")
+			return err == nil && string(text) == "sleep\n"
+		})
+		sh(t, "ip", "netns", "delete", "vpn-unnamed")
+		return func() { _ = sleeper.Process.Kill(); _ = sleeper.Wait() }
+	}
+	nothing := func(uint32) func() { return func() {} }
+	for _, row := range []struct {
+		name     string
+		owner    spec.Owner
+		make     func(uint32) func()
+		network  string // of GC
+		released bool
+	}{
+		{"nothing exists", spec.Owner{Network: "net-ids", Name: "vpn-none", ContainerID: "c"}, nothing, "net-ids", true},
+		{"the container has a directory", spec.Owner{Network: "net-ids", Name: "vpn-dir", ContainerID: "c"}, inDirectory("vpn-dir"), "net-ids", false},
+		{"a namespace with a name is left", spec.Owner{Network: "net-ids", Name: "vpn-ns", ContainerID: "c"}, named, "net-ids", false},
+		{"a namespace with a process is left", spec.Owner{Network: "net-ids", Name: "vpn-proc", ContainerID: "c"}, process, "net-ids", false},
+		{"the container is another network's", spec.Owner{Network: "net-other", Name: "vpn-else", ContainerID: "c"}, nothing, "net-ids", false},
+		{"the supervisor releases its own", spec.Owner{Network: spec.Network, Name: "vpn-sup", ContainerID: "c"}, nothing, spec.Network, false},
+	} {
+		id, err := users.Allocate(t.Context(), row.owner)
+		if err != nil {
+			t.Fatal(err)
+		}
+		remove := row.make(id)
+		collect(t, row.network)
+		if _, found, err := users.Owner(id); err != nil || found == row.released {
+			t.Errorf("%s: registered after GC: %v, %v", row.name, found, err)
+		}
+		remove()
+		unused := func(uint32) (bool, error) { return false, nil }
+		if err := users.Release(context.Background(), row.owner, unused); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// viewInState is the path of the mount view that a container's state names.
+func viewInState(t *testing.T, name string) string {
+	t.Helper()
+	text, err := os.ReadFile("/run/svc-ipsec/" + name + "/state.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var state struct{ View string }
+	if err := json.Unmarshal(text, &state); err != nil {
+		t.Fatal(err)
+	}
+	return state.View
+}

@@ -1,0 +1,62 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"testing"
+)
+
+// Linux 6.18 refuses to bind some mount namespaces in a container, by the CPU on which they are made.
+func TestMountViewIsMadeOnEveryCPU(t *testing.T) {
+	onGround(t)
+	c := newContainer(t, "vpn-cpus")
+	all := fmt.Sprintf("0-%d", runtime.NumCPU()-1)
+	run := func(cpus string) { sh(t, "taskset", "-a", "-c", "-p", cpus, fmt.Sprint(os.Getpid())) }
+	t.Cleanup(func() { run(all) })
+	for cpu := range runtime.NumCPU() {
+		c.must("ADD")
+		view := viewInState(t, c.name)
+		c.must("DEL")
+		sh(t, "umount", view)
+		run(fmt.Sprint(cpu)) // and all that this process starts
+		c.must("ADD")
+		c.must("CHECK")
+		c.must("DEL")
+		run(all)
+	}
+}
+
+// Whatever an ADD leaves that is killed while it makes the view, and what others make of the directory, the next one copes with.
+func TestMountViewIsMadeOverWhatIsLeft(t *testing.T) {
+	onGround(t)
+	c := newContainer(t, "vpn-left")
+	c.must("ADD")
+	view := viewInState(t, c.name)
+	c.must("DEL")
+	for _, row := range []struct {
+		name    string
+		prepare []string // a command after the views are removed
+	}{
+		{"nothing", []string{"true"}},
+		{"a directory that is no mount", []string{"mkdir", "-m", "700", viewDirectory}},
+		{"a directory that is no mount, with a file", []string{"sh", "-c", "mkdir " + viewDirectory + "; touch " + view + "; chmod 400 " + view}},
+		{"a mount that is shared", []string{"sh", "-c", "mkdir " + viewDirectory + "; mount -t tmpfs none " + viewDirectory + "; mount --make-shared " + viewDirectory}},
+		{"a mount that is shared, with a file", []string{"sh", "-c", "mkdir " + viewDirectory + "; mount -t tmpfs none " + viewDirectory +
+			"; mount --make-shared " + viewDirectory + "; touch " + view + "; chmod 400 " + view}},
+		{"two mounts", []string{"sh", "-c", "mkdir " + viewDirectory + "; mount -t tmpfs none " + viewDirectory + "; mount --make-private " + viewDirectory +
+			"; touch " + view + "; mount -t tmpfs none " + viewDirectory}},
+	} {
+		sh(t, "sh", "-c", "umount "+view+" 2>/dev/null; while umount "+viewDirectory+" 2>/dev/null; do :; done; rm -rf "+viewDirectory)
+		sh(t, row.prepare[0], row.prepare[1:]...)
+		if failure, err := c.try("ADD"); err != nil || failure != nil {
+			t.Errorf("%s: ADD: %v, %v", row.name, failure, err)
+			continue
+		}
+		if !isView(view) {
+			t.Errorf("%s: no view at %s", row.name, view)
+		}
+		c.must("CHECK")
+		c.must("DEL")
+	}
+}
