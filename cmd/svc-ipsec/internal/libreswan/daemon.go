@@ -75,7 +75,7 @@ func stopTime(conns int) time.Duration {
 // daemon (System V IPC, message queues, keys), look into other processes, or make names below run/ other than files and sockets.
 var denied = []string{
 	"@mount", "@reboot", "@swap", "@raw-io", "@debug", "@module", "@obsolete", "@cpu-emulation", "@clock", "@keyring",
-	"shmget", "msgget", "semget", "mq_open", "process_vm_readv", "process_vm_writev", "io_uring_setup", "userfaultfd", "unshare",
+	"shmget", "msgget", "semget", "mq_open", "process_vm_readv", "process_vm_writev", "io_uring_setup", "userfaultfd", "bpf", "unshare",
 	"mkdir:EEXIST", "mkdirat:EEXIST", // pluto makes its run directory and accepts that it exists
 	"symlink", "symlinkat", "link", "linkat", "mknod", "mknodat",
 }

@@ -1,0 +1,312 @@
+#!/usr/bin/env bats
+# What a daemon reaches that an attacker controls. A program with exactly the daemon's rights (test/isolation/attack) is the
+# main process of the unit of container left. It tries everything; root tries the same, to show that the attempt would
+# succeed with more rights.
+# shellcheck disable=SC2030,SC2031 # each test is a subshell
+
+load helpers
+
+ATTACK=$TOOLS/attack
+PLUTO=/usr/libexec/ipsec/pluto
+DROP_INS=(/run/systemd/system/svc-supervisor.service.d/no-user-namespaces.conf /run/systemd/system/svc-left.service.d)
+
+eval "usual_$(declare -f setup)"
+
+setup() {
+	usual_setup
+	mv "$PLUTO" "$PLUTO.real"
+	install -m 755 "$ATTACK" "$PLUTO"
+	echo left >"$PLUTO.captured"
+	HELPERS=()
+	ETC=$(content_of /etc)
+}
+
+teardown() {
+	local failed=0
+	[ "${#HELPERS[@]}" = 0 ] || kill "${HELPERS[@]}" 2>/dev/null || true
+	usual_teardown || failed=1
+	mv "$PLUTO.real" "$PLUTO"
+	rm -rf "$PLUTO.captured" /run/attack-was-executed "${DROP_INS[@]}"
+	systemctl daemon-reload
+	same "what /etc has" "$ETC" "$(content_of /etc)" || failed=1
+	return "$failed"
+}
+
+# content_of DIRECTORY prints names, kinds, sizes and times of all that is in it.
+content_of() { find "$1" -printf '%p %M %U %s %T@\n' | sort | md5sum; }
+
+# begin [NAME=VALUE…] starts the supervisor with containers left, which is captured, and right, which is not.
+begin() {
+	vpn left 1
+	vpn right 2
+	start SVC_PLUGIN_PATH="$LIBEXEC" SVC_CHECK_INTERVAL=1s "$@"
+	eventually 30 runs left c-left IPSEC
+	eventually 30 runs right c-right IPSEC
+	eventually 10 is done captive nothing
+	USER_ID=$(stat -c %g /run/svc-ipsec/left)
+	RIGHT=$(main_pid right)
+	# A process of the host that is nobody's daemon.
+	sleep 1000 3>&- &
+	HOST_PROCESS=$!
+	HELPERS+=("$HOST_PROCESS")
+}
+
+# captive WORD… makes the captured daemon of container left try something.
+captive() { "$ATTACK" ask left "$@"; }
+
+# attempts: lines of standard input are "sentence | words | outcome for the captured daemon | outcome for root [| words of
+# root]". An outcome is a pattern; root's attempt is left out where it is "-".
+attempts() {
+	local sentence words wanted control words_of_root got failed=0 number=0
+	while IFS='|' read -r sentence words wanted control words_of_root; do
+		number=$((number + 1))
+		wanted=$(xargs <<<"$wanted") control=$(xargs <<<"$control")
+		# shellcheck disable=SC2086 # the words of the table
+		got=$(captive $words)
+		# shellcheck disable=SC2053 # patterns
+		[[ $got == $wanted ]] || {
+			echo "the captured daemon $sentence: $got, want $wanted"
+			failed=1
+		}
+		[ "$control" != - ] || continue
+		# shellcheck disable=SC2086
+		got=$("${AS_ROOT[@]}" "$ATTACK" try ${words_of_root:-$words})
+		# shellcheck disable=SC2053
+		[[ $got == $control ]] || {
+			echo "root $sentence: $got, want $control"
+			failed=1
+		}
+	done
+	[ "$number" -gt 0 ] && [ "$failed" = 0 ]
+}
+AS_ROOT=()
+
+# files_and_processes makes the attempts whose outcome does not depend on who owns the network namespace.
+files_and_processes() {
+	local own=/run/svc-ipsec/left run=/run/svc-ipsec/left/run other=/run/svc-ipsec/right pids
+	mkdir -p "$T/root" "$T/mounted"
+	echo "files that are the host's, the supervisor's, another container's or only read by the daemon"
+	attempts <<-END
+		reads the host's passwords             | read /etc/shadow                              | ENOENT | done
+		reads the state of its own container   | read $own/state.json                          | EACCES | done
+		reads the keys of another container    | read $other/etc/ipsec.secrets                 | EACCES | done
+		reads a record of the supervisor       | read $STATE/containers/right.IPSEC            | ENOENT | done
+		reads the registry of user ids         | list /run/svc-user-ids                        | ENOENT | has:*
+		lists the network namespaces           | list /run/netns                               | ENOENT | has:*
+		lists the containers                   | list /run/svc-ipsec                           | EACCES | has:*
+		lists its own directory                | list $own                                     | EACCES | has:*
+		locks its own directory, as verbs do   | lock $own                                     | EACCES | done   | lock $T/root
+		locks the directory of all containers  | lock /run/svc-ipsec                           | EACCES | done
+		locks its directory run                | lock $run                                     | done   | -
+		lists /                                | list /                                        | has: bin dev etc lib* proc run sbin sys tmp usr var | has:*home*root*
+		lists homes                            | list /root                                    | ENOENT | has:*
+		lists /dev                             | list /dev                                     | has: full null random urandom zero | has:*pts*
+		lists /run                             | list /run                                     | has: svc-ipsec svc-ipsec-launch systemd | has:*dbus*
+		lists /sys                             | list /sys                                     | has: | has:*kernel*
+		lists /tmp                             | list /tmp                                     | has: | has:*
+		lists /var                             | list /var                                     | has: | has:*lib*
+		reads the kernel's log                 | read /proc/kmsg                               | EACCES | done
+		reads the environment of PID 1         | read /proc/1/environ                          | ENOENT | done
+		changes the pattern of core files      | open-to-write /proc/sys/kernel/core_pattern   | EACCES | -
+		changes any other kernel setting       | open-all /proc/sys                            | has:   | has:*/proc/sys/net/*
+		changes what is below /proc            | writable /proc                                | has:*( /proc/pressure/+([a-z])) | has:*/proc/kmsg*
+		changes its key database               | open-to-write $own/nss/pkcs11.txt             | EACCES | done
+		puts a file into its key database      | create $own/nss/new                           | EACCES | done
+		replaces a file of its key database    | rename $own/nss/pkcs11.txt $own/nss/moved     | EACCES | -
+		changes its configuration              | open-to-write $own/etc/ipsec.conf             | EACCES | done
+		puts a file into its configuration     | create $own/conns/new.conf                    | EACCES | done
+		puts a file into its directory         | create $own/new                               | EACCES | done
+		makes a container's directory          | create /run/svc-ipsec/new                     | EACCES | done
+		puts a file into run                   | create $run/new                               | done   | done
+		writes to /usr                         | create /usr/bin/new                           | EROFS  | done
+		writes to /tmp                         | create /tmp/new                               | EROFS  | done
+		writes to /var                         | create /var/new                               | EROFS  | done
+		writes to /dev                         | create /dev/new                               | EROFS  | done
+		writes to the launcher                 | open-to-write /run/svc-ipsec-launch           | EACCES | done | open-to-write $LIBEXEC/svc-ipsec
+	END
+	echo "what it makes below run"
+	attempts <<-END
+		makes a directory                      | make-directory $run/up                        | EEXIST | done | make-directory $T/root/up
+		makes a symbolic link                  | make-link /etc $run/up                        | SIGSYS | done | make-link /etc $T/root/link
+		makes a hard link                      | make-hard-link $own/etc/ipsec.conf $run/hard  | SIGSYS | done | make-hard-link $T/conf.json $T/root/hard
+		makes a FIFO                           | make-pipe $run/push                           | SIGSYS | done | make-pipe $T/root/pipe
+		makes a device                         | make-device $run/device                       | SIGSYS | done | make-device $T/root/device
+		makes a set-user-ID program            | make-setuid $run/program                      | EPERM  | done | make-setuid $T/root/program
+		makes a socket                         | listen $run/up                                | done   | -
+		executes a file                        | execute $run/program                          | EACCES | done | execute $T/root/program
+		executes a file of memory              | execute-memory                                | done   | done
+		writes a file of 1 MiB                 | write $run/large 1048576                      | done   | done | write $T/root/large 1048576
+		writes a larger one                    | write $run/large 1048577                      | EFBIG  | done | write $T/root/large 1048577
+		removes a socket                       | remove $run/up                                | done   | -
+	END
+	echo "sockets"
+	attempts <<-END
+		connects to D-Bus                      | connect /run/dbus/system_bus_socket           | ENOENT | done
+		connects to systemd                    | connect /run/systemd/private                  | ENOENT | done
+		connects to the journal's streams      | connect /run/systemd/journal/stdout           | ENOENT | done
+		connects to the journal                | connect-packet /run/systemd/journal/socket    | ENOENT | done
+		connects to the notify socket          | connect-packet /run/systemd/notify            | done   | done
+		connects to the supervisor             | connect /run/svc-supervisor/api.sock          | ENOENT | done
+		connects to the supervisor's health    | connect-packet /run/svc-supervisor/health.sock | ENOENT | done
+		connects to another daemon             | connect $other/run/pluto.ctl                  | EACCES | done
+		connects to an abstract socket of the host | connect @attack-test                      | ECONNREFUSED | done
+	END
+	echo "processes and namespaces"
+	pids=$(xargs <"/sys/fs/cgroup$(systemctl show -P ControlGroup svc-left.service)/cgroup.procs")
+	attempts <<-END
+		sees processes                         | processes                                     | has: $pids | has: 1 *
+		signals another daemon                 | signal $RIGHT                                 | EPERM  | done
+		signals PID 1                          | signal 1                                      | EPERM  | done
+		reads another's environment            | read /proc/$RIGHT/environ                     | ENOENT | done
+		reads another's files                  | list /proc/$RIGHT/root                        | ENOENT | has:*
+		opens another's memory                 | write-memory $RIGHT                           | ENOENT | done
+		traces another                         | trace $RIGHT                                  | SIGSYS | done
+		reads another's memory                 | read-memory $RIGHT                            | SIGSYS | EFAULT
+		takes another's files                  | take-file $RIGHT                              | SIGSYS | done
+		changes another's limits               | limit $RIGHT                                  | EPERM  | done | limit $HOST_PROCESS
+		changes another's priority             | priority $RIGHT                               | EPERM  | done
+		enters a namespace of PID 1            | enter /proc/1/ns/net                          | ENOENT | done
+		enters that of another container       | enter /run/netns/right                        | ENOENT | done
+		enters its own user namespace anew     | enter /proc/self/ns/user                      | EPERM  | -
+		enters its own network namespace anew  | enter /proc/self/ns/net                       | EPERM  | done
+		unshares a mount namespace             | unshare mnt                                   | SIGSYS | done
+		unshares a network namespace           | unshare net                                   | SIGSYS | done
+		unshares a user namespace              | unshare user                                  | SIGSYS | -
+		makes a user namespace                 | clone user                                    | EPERM  | done
+		makes a mount namespace                | clone mnt                                     | EPERM  | done
+		makes a network namespace              | clone net                                     | EPERM  | done
+		makes a process id namespace           | clone pid                                     | EPERM  | done
+		makes a user namespace by clone3       | clone3 user                                   | ENOSYS | done
+		replaces its /proc/self/exe            | replace-exe /bin/true                         | EPERM  | -
+		mounts                                 | mount /tmp                                    | SIGSYS | done | mount $T/mounted
+		unmounts                               | unmount /dev/null                             | SIGSYS | done | unmount $T/mounted
+		changes its root                       | change-root /tmp                              | SIGSYS | done
+	END
+	echo "interfaces of the kernel"
+	attempts <<-END
+		uses io_uring                          | io-uring                                      | SIGSYS | done
+		uses userfaultfd                       | userfault                                     | SIGSYS | done
+		loads a BPF program                    | bpf                                           | SIGSYS | done
+		uses performance events                | perf                                          | SIGSYS | done
+		uses keyrings                          | keys                                          | SIGSYS | done
+		makes shared memory                    | shared-memory                                 | SIGSYS | done
+		makes a message queue                  | message-queue                                 | SIGSYS | done
+		makes a semaphore                      | semaphores                                    | SIGSYS | done
+		makes a POSIX message queue            | posix-queue                                   | SIGSYS | done
+		maps memory that is code and writable  | writable-code                                 | EPERM  | done
+		gets a real-time priority              | real-time                                     | EPERM  | -
+		changes its personality                | personality                                   | EPERM  | done
+		sets the clock                         | set-time                                      | SIGSYS | EFAULT
+		loads a module                         | load-module                                   | SIGSYS | -
+		opens a packet socket                  | packet-socket                                 | EAFNOSUPPORT | done
+		opens a socket of the crypto API       | alg-socket                                    | EAFNOSUPPORT | -
+		opens a vsock                          | vsock-socket                                  | EAFNOSUPPORT | -
+		opens a raw socket                     | raw-socket                                    | EPERM  | done
+	END
+	ipcrm -M 0x5c0ffee -Q 0x5c0ffee -S 0x5c0ffee
+}
+
+# abstract_socket listens at an abstract address of the host.
+abstract_socket() {
+	# shellcheck disable=SC2016 # Perl's variables
+	perl -MSocket -e 'socket(my $s, AF_UNIX, SOCK_STREAM, 0); bind($s, pack_sockaddr_un("\0attack-test")) && listen($s, 5) or die "$!"; sleep 1000' 3>&- &
+	HELPERS+=("$!")
+	eventually 10 is done "$ATTACK" try connect @attack-test
+}
+
+@test "with a user namespace: no file, process, socket or other interface of the host or of another container" {
+	begin
+	abstract_socket
+	echo "{}" >"$T/conf.json"
+	[[ $(captive identity) == "Uid=0,0,0,0 Gid=0,0,0,0 Groups= CapInh=0000000000000000 CapPrm=0000000000001400 CapEff=0000000000001400 CapBnd=0000000000001400 CapAmb=0000000000000000 NoNewPrivs=1 Seccomp=2" ]]
+	same "user on the host" "$USER_ID $USER_ID" "$(stat -c '%u %g' "/proc/$(main_pid left)")"
+	same "number of user namespaces that it may make" 0 "$(nsenter --target "$(main_pid left)" --user cat /proc/sys/user/max_user_namespaces)"
+	files_and_processes
+}
+
+@test "without a user namespace: no file, process, socket or other interface of the host or of another container" {
+	without_user_namespaces
+	begin
+	abstract_socket
+	echo "{}" >"$T/conf.json"
+	local ids="$USER_ID,$USER_ID,$USER_ID,$USER_ID"
+	same "rights" "Uid=$ids Gid=$ids Groups= CapInh=0000000000001400 CapPrm=0000000000001400 CapEff=0000000000001400 CapBnd=0000000000001400 CapAmb=0000000000001400 NoNewPrivs=1 Seccomp=2" "$(captive identity)"
+	files_and_processes
+	attempts <<-END
+		becomes root         | become-root   | EPERM | done
+		becomes another user | become-nobody | EPERM | done
+	END
+}
+
+# without_user_namespaces starts supervisors on what looks like a host that does not allow them.
+without_user_namespaces() {
+	printf '[Service]\nRestrictNamespaces=~user\n' >"${DROP_INS[0]}"
+	systemctl daemon-reload
+}
+
+# with_bridge makes a bridge on the host, and a veth of a tenant.
+with_bridge() {
+	ip link add br-host type bridge
+	ip link add tenant type veth peer name tenant-end
+	BRIDGE=$(cat /sys/class/net/br-host/ifindex)
+	AS_ROOT=(ip netns exec left)
+}
+
+@test "with a user namespace: no link outside of the container is listed, made, changed or deleted" {
+	begin
+	with_bridge
+	local links
+	links=$(ip -o link)
+	# The kernel lets it name any network namespace, which is of no use: each request that carries the name is refused.
+	AS_ROOT=(true)
+	attempts <<-END
+		names the network namespace of the host           | name-namespace $HOST_PROCESS                | done   | -
+		names that of another container                   | name-namespace $RIGHT                       | done   | -
+		lists the links of the host                       | list-links $HOST_PROCESS                    | EACCES | -
+		lists the links of another container              | list-links $RIGHT                           | EACCES | -
+		lists the addresses of the host                   | list-addresses $HOST_PROCESS                | EACCES | -
+		finds a link of the host                          | find-link $HOST_PROCESS br-host             | EACCES | -
+		adds a link to the host by the namespace's id     | add-link-by-id $HOST_PROCESS attack1        | EPERM  | -
+		adds a link to the host by a process id           | add-link-by-pid $HOST_PROCESS attack2       | EPERM  | -
+		adds a link to the host by the namespace's file   | add-link-by-file $HOST_PROCESS attack3      | ENOENT | -
+		adds a port to a bridge of the host               | add-port-by-id $HOST_PROCESS attack4 $BRIDGE | EPERM | -
+		adds a link to another container                  | add-link-by-id $RIGHT attack5               | EPERM  | -
+		adds a link to another container by a process id  | add-link-by-pid $RIGHT attack6              | EPERM  | -
+		moves its interface to the host                   | move-link-by-pid $HOST_PROCESS svc0         | EPERM  | -
+		moves its interface to another container          | move-link-by-pid $RIGHT svc0                | EPERM  | -
+		deletes a link of the host                        | delete-link-by-id $HOST_PROCESS tenant      | EACCES | -
+		deletes the other end of its own interface        | delete-link-by-id $HOST_PROCESS left        | EACCES | -
+		deletes a link of another container               | delete-link-by-id $RIGHT svc0               | EACCES | -
+		changes a link of its own                         | set-alias lo attack                         | done   | -
+	END
+	same "links of the host" "$links" "$(ip -o link)"
+	eventually 10 runs right c-right IPSEC
+	ip link delete br-host
+	ip link delete tenant
+}
+
+@test "without a user namespace: the links of the host are in reach, and health and ps say so" {
+	without_user_namespaces
+	begin
+	with_bridge
+	local reason="the daemon has CAP_NET_ADMIN on the host"
+	[[ $(PLUGIN_PATH=$LIBEXEC row left .health.message) == *"$reason"* ]]
+	[[ $(status c-left .message) == *"$reason"* ]]
+	[[ $(PLUGIN_PATH=$LIBEXEC sup ps | grep '^left ') == *"$reason"* ]]
+	attempts <<-END
+		names the network namespace of the host           | name-namespace $HOST_PROCESS                | done   | done
+		lists the links of the host                       | list-links $HOST_PROCESS                    | has:*br-host*tenant* | has:*br-host*tenant*
+		lists the addresses of the host                   | list-addresses $HOST_PROCESS                | done   | done
+		finds a link of the host                          | find-link $HOST_PROCESS br-host             | done   | done
+		adds a link to the host by the namespace's id     | add-link-by-id $HOST_PROCESS attack1        | done   | EEXIST
+		adds a link to the host by a process id           | add-link-by-pid $HOST_PROCESS attack2       | done   | EEXIST
+		adds a link to the host by the namespace's file   | add-link-by-file $HOST_PROCESS attack3      | ENOENT | done
+		adds a port to a bridge of the host               | add-port-by-id $HOST_PROCESS attack4 $BRIDGE | done  | EEXIST
+		deletes a link of the host                        | delete-link-by-id $HOST_PROCESS tenant      | done   | ENODEV
+	END
+	same "master of the port" br-host "$(ip -j link show dev attack4 | jq -r '.[0].master')"
+	local link
+	for link in attack1 attack2 attack3 attack4 br-host; do
+		ip link delete "$link"
+	done
+}
