@@ -310,3 +310,178 @@ with_bridge() {
 		ip link delete "$link"
 	done
 }
+
+# more_checks N: the supervisor has run N more CHECKs of left since checked was called.
+checked() { CHECKED=$(outcomes CHECK left | wc -l); }
+more_checks() { [ "$(outcomes CHECK left | wc -l)" -ge $((CHECKED + $1)) ]; }
+
+# edit [KEY…] gives container left a second connection, which is named passwd.
+edit() {
+	site 100.100.1.2 200.200.1.2 10.1.1.0/24 10.2.1.0/24 '.connections[0].initiator = "response-only"' \
+		'.connections += [.connections[0] * {id: "passwd", name: "passwd", peerCidrs: ["10.5.1.0/24"]}]' "$@" |
+		with_id f-left | object configurations/f-left
+}
+has_conns() { [ "$(conns left | wc -w)" = "$1" ]; }
+
+@test "D1: nothing is executed of a file that the daemon has put in the place of its executable" {
+	# The program that the daemon becomes is larger than what it could write otherwise.
+	mkdir "${DROP_INS[1]}"
+	printf '[Service]\nLimitFSIZE=infinity\n' >"${DROP_INS[1]}/limit.conf"
+	systemctl daemon-reload
+	begin
+	local pid life
+	pid=$(main_pid left) life=$(life left)
+	captive replace
+	eventually 10 is done captive nothing
+	same "main process" "$pid" "$(main_pid left)"
+	[[ $(readlink "/proc/$pid/exe") == /memfd:attack* ]]
+	"/proc/$pid/exe" --version
+	[ -e /run/attack-was-executed ] # so whoever executes it is seen
+	rm /run/attack-was-executed
+
+	edit
+	eventually 20 has_conns 2
+	checked
+	eventually 20 more_checks 2
+	whack left --status | grep -q passwd
+	same "daemon" "$life" "$(life left)"
+	unbind p-left
+	eventually 20 gone left
+	not test -e /run/attack-was-executed
+}
+
+# traps fills the directory run of container left with what might mislead a verb. The unit keeps a daemon from making most of it;
+# root makes it, to test that nothing depends on that.
+traps() {
+	local run=/run/svc-ipsec/left/run
+	rm -f "$run/pluto.pid"
+	ln -s /etc "$run/up"
+	ln -s /etc "$run/conns"
+	ln -s /etc/passwd "$run/pluto.pid"
+	ln -s /etc/passwd "$run/passwd"
+	ln -s . "$run/loop"
+	mkfifo "$run/push" "$run/state.json" "$run/.new-1"
+	mkdir -m 0 "$run/closed"
+	# Deeper than a path can be long.
+	perl -e 'chdir $ARGV[0] or die; for (1 .. 2500) { mkdir "deep" or die "$_: $!"; chdir "deep" or die "$_: $!" }' "$run"
+	chown -hR "$USER_ID:$USER_ID" "$run"
+}
+
+@test "D4: links, FIFOs and deep trees in run lead no verb outside and make none wait" {
+	begin
+	local pid
+	pid=$(main_pid left)
+	traps
+	edit
+	eventually 20 has_conns 2
+	checked
+	eventually 20 more_checks 2
+	edit 'del(.connections[1])'
+	eventually 20 has_conns 1
+	[ -L /run/svc-ipsec/left/run/up ]
+
+	# The next daemon begins with an empty directory.
+	kill -KILL "$pid"
+	eventually 20 is done captive nothing
+	not same "daemon" "$pid" "$(main_pid left)"
+	same "what is left" "" "$(find /run/svc-ipsec/left/run -mindepth 1 ! -name 'pluto.*' ! -name orders)"
+	eventually 10 runs left c-left IPSEC
+
+	traps
+	unbind p-left
+	eventually 20 gone left
+	not test -e /run/svc-ipsec/left
+	same "outcomes" ok "$(for verb in ADD CHECK DEL; do outcomes "$verb" left; done | sort -u | xargs)"
+}
+
+# fails VERB: a run of the verb for container left has failed.
+fails() { outcomes "$1" left | grep -qv '^ok'; }
+
+@test "D5: no verb is led to another container's daemon, and none waits for a silent one" {
+	begin
+	local socket=/run/svc-ipsec/left/run/pluto.ctl life
+	life=$(life right)
+	whack right --status | grep -q 10.1.2.0/24
+	mv "$socket" "$socket.real"
+	ln -s /run/svc-ipsec/right/run/pluto.ctl "$socket"
+	chown -h "$USER_ID:$USER_ID" "$socket"
+	/usr/libexec/ipsec/whack --ctlsocket "$socket" --status | grep -q 10.1.2.0/24 # root is led there
+	run --separate-stderr whack left --status
+	# shellcheck disable=SC2154 # of run
+	same "status and output of whack" "33 " "$status $output" # no daemon in reach
+	edit
+	eventually 20 fails CHECK # and then the container is made anew
+	same "conns of the other" 1 "$(conns right | wc -w)"
+
+	eventually 60 has_conns 2
+	eventually 60 runs left c-left IPSEC
+	eventually 10 is done captive nothing
+	checked
+	rm "$socket"
+	same "silent daemon" done "$(captive silent "$socket")"
+	edit 'del(.connections[1])'
+	eventually 60 has_conns 1
+	eventually 60 runs left c-left IPSEC
+	# Each verb ended by itself, and not at the supervisor's time limit.
+	same "verbs without an answer" "" "$(for verb in ADD CHECK DEL; do outcomes "$verb" left; done | grep -v '^ok$\|(code [0-9]*)"$')"
+	same "life of the other" "$life" "$(life right)"
+}
+
+@test "D3: nothing in the key database can be written by the daemon, with certificates" {
+	local file keys
+	keys=$(mktemp -d /srv/bats-keys.XXXXXX)
+	"$ATTACK" try make-credentials "$keys"
+	begin
+	edit 'del(.connections[0]) | .connections[0] |= (del(.psk) * {peerId: "right.example.org", authMode: "certificate",
+		certificate: {certificateFile: "'"$keys"'/left.pem", privateKeyFile: "'"$keys"'/left.key", caFile: "'"$keys"'/ca.pem"}})'
+	eventually 20 is passwd-0-0 conns left
+	certutil -K -d sql:/run/svc-ipsec/left/nss | grep ' ec '
+	for file in /run/svc-ipsec/left/nss/*; do
+		attempts <<-END
+			reads $file | read $file | done | done
+			changes it | open-to-write $file | EACCES | done
+			removes it | remove $file | EACCES | -
+			replaces it | rename /run/svc-ipsec/left/run/pluto.pid $file | EACCES | -
+		END
+	done
+	same "files with other modes" "" "$(find /run/svc-ipsec/left/nss -type f ! -perm 640 -o ! -user 0 -o ! -group "$USER_ID")"
+	same "libraries that the database names" "library=" "$(grep ^library= /run/svc-ipsec/left/nss/pkcs11.txt)"
+	rm -r "$keys"
+}
+
+@test "a message to systemd concerns the unit alone, and the log has no level of the daemon's choice" {
+	begin
+	local pid
+	pid=$(main_pid left)
+	for foreign in "$HOST_PROCESS" "$RIGHT" 1; do
+		same "message" done "$(captive notify "MAINPID=$foreign")"
+		same "message" done "$(captive notify "STATUS=after $foreign")" # they are read in their order
+		eventually 10 is "after $foreign" systemctl show -P StatusText svc-left.service
+		same "main process" "$pid" "$(main_pid left)"
+	done
+	same "line" done "$(captive print "<0>attack")"
+	eventually 10 is 6 level_of "<0>attack"
+	systemd-run --quiet --wait sh -c 'echo "<2>control"'
+	eventually 10 is 2 level_of control
+}
+
+# level_of TEXT prints the level of a message in the journal.
+level_of() { journalctl --quiet --after-cursor "$BEGAN" -o json | jq -r --arg text "$1" 'select(.MESSAGE == $text) | .PRIORITY'; }
+
+@test "whack of an operator has no terminal, and the daemon's answers cannot control one" {
+	begin
+	mv "${PLUTO%/*}/whack" "${PLUTO%/*}/whack.real"
+	cat >"${PLUTO%/*}/whack" <<-'END'
+		#!/bin/sh
+		printf 'red \033[31m\n'
+		echo "terminal $(cut -d' ' -f7 /proc/self/stat)"
+		for fd in 0 1 2; do [ -t "$fd" ] && echo "open at $fd"; done
+		exit 7
+	END
+	chmod 755 "${PLUTO%/*}/whack"
+	local said status=0
+	said=$(script -qec "$LIBEXEC/svc-ipsec ctl left --status" /dev/null) || status=$?
+	mv "${PLUTO%/*}/whack.real" "${PLUTO%/*}/whack"
+	same "what it said" "red ?[31m terminal 0" "$(tr -d '\r' <<<"$said" | xargs)"
+	same "status" 7 "$status"
+}

@@ -35,6 +35,7 @@ func main() {
 	register(processAttempts)
 	register(kernelAttempts)
 	register(linkAttempts)
+	register(map[string]attempt{"make-credentials": credentials})
 	switch {
 	case filepath.Base(os.Args[0]) == "pluto":
 		captive(os.Args[1:])
