@@ -202,6 +202,13 @@ files_and_processes() {
 		opens a socket of the crypto API       | alg-socket                                    | EAFNOSUPPORT | -
 		opens a vsock                          | vsock-socket                                  | EAFNOSUPPORT | -
 		opens a raw socket                     | raw-socket                                    | EPERM  | done
+		opens netlink for routes               | netlink-socket 0                              | done   | done
+		opens netlink for sockets              | netlink-socket 4                              | EPROTONOSUPPORT | done
+		opens netlink for XFRM                 | netlink-socket 6                              | done   | done
+		opens netlink for audit                | netlink-socket 9                              | EPROTONOSUPPORT | done
+		opens netlink for nf_tables            | netlink-socket 12                             | EPROTONOSUPPORT | done
+		opens netlink for device events        | netlink-socket 15                             | EPROTONOSUPPORT | done
+		opens generic netlink                  | netlink-socket 16                             | EPROTONOSUPPORT | done
 	END
 	ipcrm -M 0x5c0ffee -Q 0x5c0ffee -S 0x5c0ffee
 }

@@ -137,7 +137,7 @@ func (s *start) run() error {
 	if err != nil {
 		return err
 	}
-	if err := denyNewNamespaces(); err != nil {
+	if err := restrictCalls(); err != nil {
 		return err
 	}
 	command = append(command, s.Pluto, "--nofork", "--config", filepath.Join(s.directory, config),
