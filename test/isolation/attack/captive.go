@@ -52,7 +52,7 @@ func captive(args []string) {
 			break
 		}
 		if time.Now().After(deadline) {
-			fail(errors.New("Libreswan's daemon made no control socket"))
+			fail(errors.New("no control socket of Libreswan's daemon"))
 		}
 	}
 	serve(run, daemon.Process.Pid)
@@ -121,8 +121,8 @@ func serve(run string, daemon int) {
 	os.Exit(status.ExitStatus())
 }
 
-// answer carries out one order. An attempt is made by a child with the same rights, because a system call that the unit denies
-// kills the process.
+// answer carries out one order. An attempt is made by a child with the same rights, because a system call that the unit
+// denies kills the process.
 func answer(conn net.Conn, run string, daemon int) {
 	defer conn.Close()
 	var words []string

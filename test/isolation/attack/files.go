@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -115,13 +116,15 @@ func openAll(args []string) (string, error) {
 	})
 }
 
+var processPath = regexp.MustCompile(`^/proc/([0-9]+|self|thread-self)$`)
+
 func walk(root string, found func(string, fs.DirEntry) bool) (string, error) {
 	var names []string
 	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
 		if entry == nil {
 			return err
 		}
-		if process := filepath.Base(path); filepath.Dir(path) == "/proc" && (process == "self" || process == "thread-self" || process[0] >= '0' && process[0] <= '9') {
+		if processPath.MatchString(path) {
 			return filepath.SkipDir
 		}
 		if err == nil && found(path, entry) {

@@ -72,8 +72,10 @@ func loadFilter([]string) (string, error) {
 		kind, count      uint32
 		program, license uint64
 		more             [12]uint64
-	}{kind: unix.BPF_PROG_TYPE_SOCKET_FILTER, count: 2, program: uint64(pointer(&returnProgram)), license: uint64(pointer(&license))}
-	if _, _, code := unix.Syscall(unix.SYS_BPF, unix.BPF_PROG_LOAD, pointer(&attributes), unsafe.Sizeof(attributes)); code != 0 {
+	}{kind: unix.BPF_PROG_TYPE_SOCKET_FILTER, count: 2, program: uint64(pointer(&returnProgram)),
+		license: uint64(pointer(&license))}
+	_, _, code := unix.Syscall(unix.SYS_BPF, unix.BPF_PROG_LOAD, pointer(&attributes), unsafe.Sizeof(attributes))
+	if code != 0 {
 		return "", code
 	}
 	return "", nil

@@ -30,7 +30,8 @@ var linkAttempts = map[string]attempt{
 // newID is the id that this network namespace gives to another one that has none here.
 const newID = 4321
 
-// namespaceID returns the id by which this network namespace knows that of a process. A veth whose other end is there gives it one.
+// namespaceID returns the id by which this network namespace knows that of a process. A veth whose other end is there gives
+// it one.
 func namespaceID(pid int) (int, error) {
 	if id, err := netlink.GetNetNsIdByPid(pid); err == nil && id >= 0 {
 		return id, nil

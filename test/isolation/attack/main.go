@@ -5,7 +5,7 @@
 //	attack ask NAME WORD…   makes the captured daemon of container NAME try something, and prints the outcome
 //	attack try WORD…        tries it with the rights of the caller
 //
-// An outcome is one line: "done", the name of an error such as EPERM, the name of the signal that killed the program, or
+// An outcome is one line: "ok", the name of an error such as EPERM, the name of the signal that killed the program, or
 // what the program read.
 package main
 
@@ -68,7 +68,7 @@ func outcome(text string, err error) string {
 	case err != nil:
 		return "error: " + err.Error()
 	case text == "":
-		return "done"
+		return "ok"
 	}
 	return text
 }

@@ -45,7 +45,7 @@ func ofProcess(do func(int) error) attempt {
 	}
 }
 
-// processes lists the programs of the processes that /proc shows.
+// processes lists the ids of the processes that /proc shows.
 func processes([]string) (string, error) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {

@@ -76,6 +76,11 @@ func (w printable) Write(p []byte) (int, error) {
 	return w.to.Write(text)
 }
 
+// beyondDaemon is a capability that the daemon does not have, and that is of no use in the mount view. The kernel lets no process
+// read or write the memory of another one that has more capabilities. Otherwise a daemon that has no user namespace of its own
+// could put its code into whack, which has the same user id and none of the unit's system call filters.
+const beyondDaemon = unix.CAP_SYS_CHROOT
+
 // command gives a program a fixed environment, the place's user id, and a session of its own: so it has no controlling terminal, and
 // its process group is its own, so that whatever it starts dies with it.
 func (p Place) command(cmd *exec.Cmd) *exec.Cmd {
@@ -84,6 +89,7 @@ func (p Place) command(cmd *exec.Cmd) *exec.Cmd {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
 	if p.User != 0 {
 		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: p.User, Gid: p.User}
+		cmd.SysProcAttr.AmbientCaps = []uintptr{beyondDaemon}
 	}
 	return cmd
 }
