@@ -92,8 +92,8 @@ unit: build tools ## Go tests with the race detector, etcd and ZooKeeper include
 	$(call ground,-race $(filter-out ./cmd/svc-ipsec/,$(ground_packages))) | tee build/ground.log
 	$(call ground,./cmd/svc-ipsec/) | tee -a build/ground.log
 
-tools: ## CNI's own programs, which the tests drive the executables with, and test/secrets, which looks for keys that are seen
-	CGO_ENABLED=0 go build -trimpath -buildvcs=false -o build/tools/ ./test/secrets
+tools: ## CNI's own programs, which the tests drive the executables with; test/secrets, which looks for keys that are seen; test/isolation/attack, which plays a captured daemon
+	CGO_ENABLED=0 go build -trimpath -buildvcs=false -o build/tools/ ./test/secrets ./test/isolation/attack
 	GOBIN=$(CURDIR)/build/tools CGO_ENABLED=0 go install github.com/containernetworking/cni/cnitool@v1.3.1
 	GOBIN=$(CURDIR)/build/tools CGO_ENABLED=0 go install \
 		github.com/containernetworking/plugins/plugins/main/bridge@v1.9.1 \

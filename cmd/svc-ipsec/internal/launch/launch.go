@@ -129,6 +129,10 @@ func (s *start) run() error {
 	if err := removeContent(filepath.Join(s.directory, runDirectory)); err != nil {
 		return err
 	}
+	// Before the first program runs that has the daemon's user id.
+	if err := restrictCalls(); err != nil {
+		return err
+	}
 	config := connectionsFile
 	connections, err := filepath.Glob(filepath.Join(s.directory, connectionGlob))
 	if err != nil {
@@ -142,9 +146,6 @@ func (s *start) run() error {
 	}
 	command, err := s.drop()
 	if err != nil {
-		return err
-	}
-	if err := denyNewNamespaces(); err != nil {
 		return err
 	}
 	command = append(command, s.Pluto, "--nofork", "--config", filepath.Join(s.directory, config),

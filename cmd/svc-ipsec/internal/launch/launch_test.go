@@ -87,7 +87,7 @@ func TestNoNamespaceCanBeMadeBehindTheFilter(t *testing.T) {
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		t.Fatal(err)
 	}
-	if err := denyNewNamespaces(); err != nil {
+	if err := restrictCalls(); err != nil {
 		t.Fatal(err)
 	}
 	for _, flag := range []uintptr{unix.CLONE_NEWUSER, unix.CLONE_NEWNET, unix.CLONE_NEWNS} {

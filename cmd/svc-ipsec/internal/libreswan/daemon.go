@@ -75,7 +75,7 @@ func stopTime(conns int) time.Duration {
 // daemon (System V IPC, message queues, keys), look into other processes, or make names below run/ other than files and sockets.
 var denied = []string{
 	"@mount", "@reboot", "@swap", "@raw-io", "@debug", "@module", "@obsolete", "@cpu-emulation", "@clock", "@keyring",
-	"shmget", "msgget", "semget", "mq_open", "process_vm_readv", "process_vm_writev", "io_uring_setup", "userfaultfd", "unshare",
+	"shmget", "msgget", "semget", "mq_open", "process_vm_readv", "process_vm_writev", "io_uring_setup", "userfaultfd", "bpf", "unshare",
 	"mkdir:EEXIST", "mkdirat:EEXIST", // pluto makes its run directory and accepts that it exists
 	"symlink", "symlinkat", "link", "linkat", "mknod", "mknodat",
 }
@@ -99,7 +99,7 @@ func properties(name string, conns int) []unit.Property {
 		{Name: "LimitFSIZE", Value: uint64(1 << 20)},
 		{Name: "SyslogLevelPrefix", Value: false}, // the daemon must not choose the level of its lines: emergencies go to every terminal
 		{Name: "SystemCallArchitectures", Value: []string{"native"}},
-		// The launcher enters these kinds of namespaces. Its seccomp filter denies making new ones (launch.denyNewNamespaces).
+		// The launcher enters these kinds of namespaces. Its seccomp filter denies making new ones (launch.restrictCalls).
 		{Name: "RestrictNamespaces", Value: uint64(unix.CLONE_NEWUSER | unix.CLONE_NEWNET | unix.CLONE_NEWNS)},
 		{Name: "RestrictAddressFamilies", Value: list{true, []string{"AF_UNIX", "AF_INET", "AF_INET6", "AF_NETLINK"}}},
 		// A short list of what is denied costs less than 1 ms a start, @system-service 4 ms.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -54,20 +55,42 @@ func (p Place) run(ctx context.Context, limit time.Duration, program string, arg
 	return stdout.String(), nil
 }
 
-// Control runs whack with these options for an operator: with this program's standard streams and without a time limit.
+// Control runs whack with these options for an operator, without a time limit. whack has the user id of the daemon and prints
+// what the daemon answers, so it gets pipes in the place of the operator's terminal: who has a terminal open can type
+// commands into it, and who writes to one can control it.
 func (d *Daemon) Control(options []string) error {
 	cmd := d.Place.command(exec.Command(d.Tools.Whack, append([]string{"--ctlsocket", d.socket()}, options...)...))
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.Stdout, cmd.Stderr = printable{os.Stdout}, printable{os.Stderr}
 	return d.Place.within(cmd.Run)
 }
 
-// command gives a program a fixed environment, the place's user id and a process group of its own, so that whatever it starts dies with it.
+// printable writes text without control characters: everything but printable ASCII, tabs and ends of lines becomes "?".
+type printable struct{ to io.Writer }
+
+func (w printable) Write(p []byte) (int, error) {
+	text := bytes.Clone(p)
+	for i, c := range text {
+		if (c < ' ' || c > '~') && c != '\n' && c != '\t' {
+			text[i] = '?'
+		}
+	}
+	return w.to.Write(text)
+}
+
+// beyondDaemon is a capability that the daemon does not have, and that is of no use in the mount view. The kernel lets no process
+// read or write the memory of another one that has more capabilities. Otherwise a daemon that has no user namespace of its own
+// could put its code into whack, which has the same user id and none of the unit's system call filters.
+const beyondDaemon = unix.CAP_SYS_CHROOT
+
+// command gives a program a fixed environment, the place's user id, and a session of its own: so it has no controlling terminal, and
+// its process group is its own, so that whatever it starts dies with it.
 func (p Place) command(cmd *exec.Cmd) *exec.Cmd {
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
 	cmd.Dir = "/"
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
 	if p.User != 0 {
 		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: p.User, Gid: p.User}
+		cmd.SysProcAttr.AmbientCaps = []uintptr{beyondDaemon}
 	}
 	return cmd
 }
