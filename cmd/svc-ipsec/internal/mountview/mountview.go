@@ -160,24 +160,25 @@ func makeView(path, stateDirectory, executable string) error {
 	if err := os.WriteFile(path, nil, 0o400); err != nil {
 		return err
 	}
-	var allowed unix.CPUSet
-	if err := unix.SchedGetaffinity(0, &allowed); err != nil {
-		return fmt.Errorf("processors of this process: %w", err)
-	}
 	err := makeViewOn(nil, path, stateDirectory, executable)
-	for cpu := 0; errors.Is(err, unix.EINVAL) && cpu < 8*int(unsafe.Sizeof(allowed)); cpu++ {
-		if !allowed.IsSet(cpu) {
-			continue
-		}
+	for cpu := 0; errors.Is(err, unix.EINVAL) && cpu < maxCPUs; cpu++ {
 		var one unix.CPUSet
 		one.Set(cpu)
-		err = makeViewOn(&one, path, stateDirectory, executable)
+		if made := makeViewOn(&one, path, stateDirectory, executable); !errors.Is(made, errNoCPU) {
+			err = made
+		}
 	}
 	if err != nil {
 		return errors.Join(err, os.Remove(path))
 	}
 	return nil
 }
+
+// maxCPUs is the number of processors in a unix.CPUSet.
+const maxCPUs = 8 * int(unsafe.Sizeof(unix.CPUSet{}))
+
+// errNoCPU means that the host, or the control group of this process, does not have a processor.
+var errNoCPU = errors.New("no such processor")
 
 // makeViewOn makes the namespace on one of these processors, or on any with nil.
 func makeViewOn(cpus *unix.CPUSet, path, stateDirectory, executable string) error {
@@ -186,7 +187,7 @@ func makeViewOn(cpus *unix.CPUSet, path, stateDirectory, executable string) erro
 		failed <- ownthread.Do(func() error {
 			if cpus != nil {
 				if err := unix.SchedSetaffinity(0, cpus); err != nil {
-					return fmt.Errorf("choose a processor: %w", err)
+					return errNoCPU
 				}
 			}
 			if err := enterNew(stateDirectory, executable); err != nil {
