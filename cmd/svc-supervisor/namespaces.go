@@ -5,7 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"path/filepath"
-	"strings"
+	"slices"
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/health"
 	"github.com/svc-supervisor/svc-supervisor/pkg/netns"
@@ -78,18 +78,23 @@ func (n hostNamespaces) ReleaseUnused(ctx context.Context, inUse func(spec.Name)
 // hasDirectory reports whether some plugin still keeps state of the container, in /run/svc-<type>/<name>.
 func hasDirectory(name spec.Name) (bool, error) {
 	paths, err := filepath.Glob("/run/svc-*/" + string(name))
-	for _, path := range paths {
-		if kind := filepath.Base(filepath.Dir(path)); kind != "svc-supervisor" && !strings.HasPrefix(userid.Directory, "/run/"+kind) {
-			return true, nil
-		}
-	}
-	return false, err
+	return slices.ContainsFunc(paths, isPluginsDirectory), err
 }
 
-// containerOfUser tells which container of the supervisor has a user id.
+// isPluginsDirectory reports whether a path /run/svc-*/<name> is of a plugin, and not of the supervisor or of the registry of user
+// ids.
+func isPluginsDirectory(path string) bool {
+	directory := filepath.Dir(path)
+	return directory != "/run/svc-supervisor" && directory != userid.Directory
+}
+
+// containerOfUser returns the container of the supervisor that has a user id.
 func containerOfUser(users *userid.Registry) health.UserIDs {
-	return func(id uint32) (spec.Name, bool) {
+	return func(id uint32) (spec.Name, error) {
 		owner, found, err := users.Owner(id)
-		return owner.Name, err == nil && found && owner.Network == spec.Network
+		if err != nil || !found || owner.Network != spec.Network {
+			return "", err
+		}
+		return owner.Name, nil
 	}
 }

@@ -125,7 +125,7 @@ func recordOf(stateDir string, name spec.Name) (*statedir.Record, error) {
 }
 
 // needsRemake reports that the plugin of a container asks for a network namespace that is owned by a user namespace, and that
-// the container has another one: an earlier version made it. It is an error if the supervisor could not make it anew now.
+// the container has another one: an earlier version made it, or the host had no user namespaces. It is an error if the supervisor could not make it anew now.
 // While no supervisor runs, the answer is no.
 func needsRemake(ctx context.Context, socket string, container spec.Container) (bool, error) {
 	var plugins api.Plugins

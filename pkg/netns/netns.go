@@ -5,9 +5,9 @@
 // replaced. Whatever lacks the tag is another's: it is reported, never changed or removed.
 //
 // There are two places for the tag. Every namespace has it as the link alias of its lo, where `ip -n NAME link` shows it.
-// The programs in a namespace that is owned by a user namespace of a container can change that alias, or rename lo. Of such
-// a namespace the kernel tells the owner's user id, which nobody can change, and the registry of user ids tells the tag
-// (Dir.WithUsers). The alias counts where the registry does not know the user id, and where the namespace is owned by the
+// The programs in a namespace that is owned by a user namespace of a container can change that alias, or rename lo. For such
+// a namespace the kernel returns the owner's user id, which the programs cannot change, and the registry of user ids has the
+// tag (Dir.WithUsers). The alias counts where the registry does not know the user id, and where the namespace is owned by the
 // user namespace of this program.
 //
 // What cannot be read is an error, never absent: a netlink dump that was interrupted is read again a few times, a socket
@@ -47,14 +47,14 @@ func (d Dir) Path(name spec.Name) string {
 	return d.path + "/" + string(name)
 }
 
-// State says whose a name is.
+// State is the ownership of a name.
 type State int
 
 // The zero State is Unknown, so that what was not read is never taken for absent.
 const (
 	Unknown State = iota // could not be read
 	Absent               // nothing has the name
-	Stale                // a plain file where a namespace should be: left by a crash or a reboot
+	Stale                // a plain file where a namespace should be: left by a crash, or a program is about to mount on it
 	Foreign              // another's: no tag, or not ours for this name
 	Ours                 // carries our tag for this name
 )

@@ -83,8 +83,9 @@ func newOwnedByThread(id uint32) (*os.File, error) {
 	return namespace, err
 }
 
-// startError tells a kernel or host without user namespaces apart from other errors: EINVAL comes from a kernel that was
-// built without them, ENOSPC from the limit, EPERM and EUSERS from policies.
+// startError tells a kernel or host without user namespaces apart from other errors: EINVAL and ENOSYS come from a kernel
+// that was built without them, ENOSPC and EUSERS from a limit of user or network namespaces, EPERM from a security policy or
+// from a missing capability.
 func startError(err error) error {
 	for _, code := range []error{unix.EINVAL, unix.ENOSPC, unix.EPERM, unix.EUSERS, unix.ENOSYS} {
 		if errors.Is(err, code) {

@@ -65,11 +65,21 @@ func (r *Registry) readOne(id uint32) (Registration, error) {
 // id finds the id of an owner's network and name. The error is the one of Lookup.
 func (t table) id(owner spec.Owner) (uint32, bool, error) {
 	for id, has := range t.owners {
-		if samePair(has.Owner, owner) {
+		if has.Owner != (spec.Owner{}) && samePair(has.Owner, owner) {
 			return id, true, nil
 		}
 	}
 	return 0, false, t.damaged
+}
+
+// within returns how many registered ids are in a range.
+func (t table) within(ids Range) (n int) {
+	for id := range t.owners {
+		if ids.Contains(id) {
+			n++
+		}
+	}
+	return n
 }
 
 func (t table) list() []Registration {
@@ -136,8 +146,8 @@ func (r *Registry) linkPath(owner spec.Owner) string {
 	return filepath.Join(r.directory, pair(owner))
 }
 
-// replaceLocked writes a file whole: a kill leaves the former file or none, and perhaps the file beside it. That has always the
-// same name, so that the next change replaces it.
+// replaceLocked writes a whole file. If the process is killed, path is unchanged and the file .new may remain; the next change
+// replaces it.
 func (r *Registry) replaceLocked(path string, content []byte) error {
 	aside := filepath.Join(r.directory, ".new")
 	if err := os.WriteFile(aside, content, 0o600); err != nil {
@@ -162,6 +172,17 @@ func (r *Registry) loadLocked(ids Range, registered table) cursor {
 		}
 	}
 	return cursor{Position: ids.Last} // the first id follows
+}
+
+// withdrawLocked takes an id out of those that are known to be free.
+func (r *Registry) withdrawLocked(id uint32) error {
+	c := r.loadLocked(Range{}, table{})
+	i := slices.Index(c.Free, id)
+	if i < 0 {
+		return nil
+	}
+	c.Free = slices.Delete(c.Free, i, i+1)
+	return r.saveLocked(c)
 }
 
 func (r *Registry) saveLocked(c cursor) error {

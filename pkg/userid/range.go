@@ -50,7 +50,7 @@ func (r Range) String() string { return fmt.Sprintf("%d-%d", r.First, r.Last) }
 
 func (r Range) overlaps(other Range) bool { return r.First <= other.Last && other.First <= r.Last }
 
-// after returns the id that follows, wrapping around. The first id follows one that is not of the range.
+// after returns the id that follows, wrapping around. For an id outside of the range it returns the first one.
 func (r Range) after(id uint32) uint32 {
 	if !r.Contains(id) || id == r.Last {
 		return r.First

@@ -2,7 +2,7 @@
 //
 // A registry has one file for each id in use, /run/svc-user-ids/<id>, which holds the owner tag of the container, and a
 // symbolic link to that file, /run/svc-user-ids/<network>:<name>, so that the id of a container is found without
-// reading all files. The files alone count: a link that is missing or not true costs time. Network and name identify
+// reading all files. The files decide: if a link is missing or wrong, all files are read. Network and name identify
 // the container. The supervisor and the plugins ask for the id of the same pair and so get the same id without passing
 // it on. The directory is on a tmpfs: a boot clears it together with everything that uses the ids. All changes are
 // made under one lock on the directory; readers need no lock, since a file is renamed into place.
@@ -13,7 +13,8 @@
 //   - Release keeps the registration while its caller finds something of the container.
 //   - The ids are handed out in turn. An id that was released comes up again only after the rest of the range was
 //     used.
-//   - An id that a process has is not handed out. This also finds containers that run when the registry was lost.
+//   - An id that a process had when its batch was checked is not handed out. This also finds containers that run when the
+//     registry was lost.
 //
 // The processes and the user database of the host are read for a batch of ids (batchSize) and not for each one: a
 // pass over /proc takes about 20 µs per process, and each getent some milliseconds. Only this registry assigns ids
@@ -74,9 +75,10 @@ func New(directory, rangeFile string, log *slog.Logger) *Registry {
 	return &Registry{directory, rangeFile, []string{"/etc/subuid", "/etc/subgid"}, log}
 }
 
-// Allocate returns the id of the owner's network and name. A pair without an id gets the next free one after the
-// last that was handed out. The container id of the owner replaces the one of an earlier call. The error wraps ErrUsedUp if there is none. The range is read only for a new id: a
-// damaged range file does not stop a container that has one.
+// Allocate returns the id that is registered for the owner's network and name. If there is none, it registers the next free id
+// after the last that was handed out. A later call with another container id replaces that of the registration. The error
+// wraps ErrUsedUp if no id of the range is free. The range is read only for a new id, so a damaged range file does not
+// affect a container that has one.
 func (r *Registry) Allocate(ctx context.Context, owner spec.Owner) (id uint32, err error) {
 	err = r.locked(ctx, func() error {
 		if err := checkOwner(owner); err != nil {
@@ -128,12 +130,15 @@ func (r *Registry) Adopt(ctx context.Context, owner spec.Owner, id uint32) error
 		case found && has == id:
 			return r.writeLocked(id, owner)
 		case found:
-			return fmt.Errorf("it has %d already", has)
+			return fmt.Errorf("the container has user id %d already", has)
 		case err != nil:
 			return err
 		}
 		if other, taken := known.owners[id]; taken {
-			return fmt.Errorf("it belongs to %s", spec.Quote(pair(other.Owner)))
+			return fmt.Errorf("the user id belongs to %s", spec.Quote(pair(other.Owner)))
+		}
+		if err := r.withdrawLocked(id); err != nil {
+			return err
 		}
 		return r.writeLocked(id, owner)
 	})

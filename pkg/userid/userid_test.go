@@ -169,8 +169,8 @@ func TestAdopt(t *testing.T) {
 		{"a free id", "new", 2120000007, ""},
 		{"an id outside of the range", "new", 2130000000, ""},
 		{"the id that the owner has", "a", 2120000000, ""},
-		{"another id than the owner has", "a", 2120000007, "it has 2120000000 already"},
-		{"the id of another owner", "new", 2120000000, `it belongs to "svc-supervisor:a"`},
+		{"another id than the owner has", "a", 2120000007, "the container has user id 2120000000 already"},
+		{"the id of another owner", "new", 2120000000, `the user id belongs to "svc-supervisor:a"`},
 		{"root's id", "new", 0, "allowed: an id within 65536-524287"},
 		{"an id of systemd-nspawn", "new", 600000, "allowed: an id within 65536-524287"},
 		{"no id", "new", 4294967295, "allowed: an id within 65536-524287"},
@@ -226,6 +226,18 @@ func TestIDAdoptedAfterItWasCheckedIsNotHandedOut(t *testing.T) {
 	if err := r.Adopt(t.Context(), owner("b"), ids.First+1); err != nil {
 		t.Fatal(err)
 	}
+	if id := allocate(t, r, "c"); id != ids.First+2 {
+		t.Errorf("got %d", id)
+	}
+}
+
+func TestAdoptedIDThatWasReleasedComesUpAfterTheRestOfTheRange(t *testing.T) {
+	r, ids, _ := registry(t, 16)
+	allocate(t, r, "a")
+	if err := r.Adopt(t.Context(), owner("b"), ids.First+1); err != nil {
+		t.Fatal(err)
+	}
+	release(t, r, "b")
 	if id := allocate(t, r, "c"); id != ids.First+2 {
 		t.Errorf("got %d", id)
 	}

@@ -20,7 +20,7 @@ const nssPatience = 4 * time.Second
 
 // usersAndGroups asks the host's user database (NSS) which of the ids a user or a group has. It runs getent(1),
 // since a static binary cannot load the modules of NSS. A database that does not know an id and one that answers
-// with an error look the same to getent. On an error the result holds what was found nevertheless.
+// with an error look the same to getent. If one database fails, the result holds what the other has.
 func usersAndGroups(ctx context.Context, ids []uint32) (map[uint32]bool, error) {
 	databases := []string{"passwd", "group"}
 	found := make([]map[uint32]bool, len(databases))

@@ -6,9 +6,12 @@
 //	nsenter --mount=VIEW --net=NAMESPACE -- LAUNCHER launch DIRECTORY USER PROGRAM…
 //
 // It removes from the kernel what a daemon that was killed left in the namespace, and executes pluto in its own place, so that
-// the process id stays that of the unit's main process. pluto gets two capabilities, for its network namespace alone where that is owned
-// by the user namespace of the container's user id. A Go program has several threads and the kernel lets none of them enter a user namespace, so nsenter does that, and
-// setpriv drops the capabilities; both are part of util-linux.
+// the process id stays that of the unit's main process.
+//
+// pluto keeps CAP_NET_ADMIN and CAP_NET_BIND_SERVICE. If a user namespace of the container's user id owns the network namespace,
+// they hold there only; otherwise they hold in the initial user namespace. The kernel lets no process with several threads
+// enter a user namespace, and a Go program has several. So nsenter enters it, and setpriv drops the capabilities; both are part
+// of util-linux.
 package launch
 
 import (
@@ -84,7 +87,8 @@ func (s *start) arguments(command string) []string {
 	return []string{command, s.directory, strconv.FormatUint(uint64(s.user), 10), owner, s.NSEnter, s.Setpriv, s.Pluto, s.Addconn}
 }
 
-// Serve runs the subcommand if it is one of this package. It returns only if that failed or is not one of them.
+// Serve runs the subcommand if it is one of this package; served is false otherwise. The launch returns only with an error, because
+// it executes pluto.
 func Serve(args []string) (served bool, err error) {
 	if len(args) == 0 || args[0] != Command && args[0] != loadCommand {
 		return false, nil
@@ -171,8 +175,8 @@ func (s *start) drop() ([]string, error) {
 		// The namespace is another runtime's. The user id alone then protects the host's files and processes; CAP_NET_ADMIN
 		// holds in the initial user namespace (see SECURITY.md).
 		id := strconv.FormatUint(uint64(s.user), 10)
-		return []string{s.Setpriv, "--reuid", id, "--regid", id, "--clear-groups", "--inh-caps", capabilities, "--ambient-caps", capabilities,
-			"--bounding-set", capabilities, "--no-new-privs"}, nil
+		return []string{s.Setpriv, "--reuid", id, "--regid", id, "--clear-groups", "--inh-caps", capabilities,
+			"--ambient-caps", capabilities, "--bounding-set", capabilities, "--no-new-privs"}, nil
 	}
 	users, err := netns.UserNamespace(namespace)
 	if err != nil {
@@ -234,7 +238,7 @@ func removeContent(directory string) error {
 	return err
 }
 
-// run runs a program whose errors go to the unit's log. What addconn prints besides, pluto logs too.
+// run runs a program whose errors go to the unit's log. Its standard output is discarded: pluto logs what addconn prints there.
 func run(cmd *exec.Cmd) error {
 	cmd.Dir, cmd.Env = "/", []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
 	cmd.Stderr = os.Stderr

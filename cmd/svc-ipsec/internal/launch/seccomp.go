@@ -1,10 +1,12 @@
 package launch
 
 import (
+	"errors"
 	"fmt"
 	"unsafe"
 
 	"golang.org/x/net/bpf"
+	"golang.org/x/sys/cpu"
 	"golang.org/x/sys/unix"
 )
 
@@ -12,8 +14,7 @@ import (
 const newNamespaces = unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWNET | unix.CLONE_NEWPID | unix.CLONE_NEWIPC |
 	unix.CLONE_NEWUTS | unix.CLONE_NEWCGROUP
 
-// Offsets in struct seccomp_data; the low half of an argument comes first on little-endian machines, the only ones that
-// Libreswan's distributions support.
+// Offsets in struct seccomp_data, of the low half of an argument on little-endian machines.
 const (
 	systemCall    = 0
 	firstArgument = 16
@@ -57,6 +58,9 @@ var fewNetlinkProtocols = []bpf.Instruction{
 
 // restrictCalls gives this program, and what it executes, the filters that the unit cannot have.
 func restrictCalls() error {
+	if cpu.IsBigEndian {
+		return errors.New("restrict system calls: not supported on big-endian machines")
+	}
 	for _, filter := range [][]bpf.Instruction{noNewNamespaces, fewNetlinkProtocols} {
 		if err := install(filter); err != nil {
 			return fmt.Errorf("restrict system calls: %w", err)
@@ -76,7 +80,9 @@ func install(instructions []bpf.Instruction) error {
 	}
 	fprog := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
 	// TSYNC applies the filter to all threads, because Go may call execve from any of them.
-	if _, _, code := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_TSYNC, uintptr(unsafe.Pointer(&fprog))); code != 0 {
+	_, _, code := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_TSYNC,
+		uintptr(unsafe.Pointer(&fprog)))
+	if code != 0 {
 		return code
 	}
 	return nil

@@ -41,7 +41,8 @@ func (d *Daemon) Outdated(ctx context.Context) (*Build, error) {
 
 var startLine = regexp.MustCompile(`^Starting Pluto \(Libreswan Version v?([0-9A-Za-z._~+-]{1,40}) `)
 
-// startedVersion is the version in the first line that a daemon logs, "?" if the journal does not have it any more.
+// startedVersion is the version in the newest "Starting Pluto" line of this start of the unit, "?" if the journal has none any
+// more. A captured daemon can log such a line; the version decides only whether the verbs talk to this daemon.
 func (d *Daemon) startedVersion(ctx context.Context, invocation string) string {
 	journalctl := find("journalctl", programs)
 	if journalctl == "" || invocation == "" {

@@ -9,16 +9,16 @@ import (
 	"time"
 )
 
-// The limits of Initiate. A program that starts takes its time where many do.
+// The limits of Initiate. Many programs that start together make each one slower.
 const (
 	initiateLimit  = 3 * time.Second // for one conn
-	initiateBudget = 6 * time.Second // for all: what is left rests, and is found to
+	initiateBudget = 6 * time.Second // for all: the remaining conns are not initiated
 	atOnce         = 8
 )
 
 // Initiate starts conns, which addconn does only for those that it loads at the daemon's start. It does not wait for their
-// tunnels: a whack that is given no answer in its time has brought the word all the same. (With an IKE SA in place it waits
-// for the peer's answer, whatever it is told, and a peer that is gone gives none.)
+// tunnels: a whack that reaches its limit counts as success, because pluto has received the request. (With an IKE SA in place
+// whack waits for the peer's answer even with --asynchronous, and a peer that is gone gives none.)
 func (d *Daemon) Initiate(ctx context.Context, conns ...string) error {
 	began := time.Now()
 	for chunk := range slices.Chunk(conns, atOnce) {

@@ -48,42 +48,57 @@ func LoadFailures(log string) map[string]string {
 	return reasons
 }
 
-// failures are the words in which Libreswan tells why there is no tunnel, and what an operator is told. A guess is no word
-// of the peer's or of the kernel's, and takes the place of none: between two answers there is always a retransmission.
-var failures = []struct {
-	words, reason string
-	guess         bool
-}{
-	{"SEC_ERROR_EXPIRED_CERTIFICATE", "the peer's certificate has expired", false},
-	{"SEC_ERROR_UNKNOWN_ISSUER", "the peer's certificate is of another CA", false},
-	{"SEC_ERROR_UNTRUSTED_ISSUER", "the peer's certificate is of another CA", false},
-	{"NSS: ERROR: IPsec certificate", "the peer's certificate is not valid", false},
-	{"X509: authentication failed", "the peer's certificate is not of its id", false},
-	{"no certificate matched", "the peer's certificate is of another CA, or not of its id", false},
-	{"AUTHENTICATION_FAILED", "AUTHENTICATION_FAILED", false},
-	{"mismatch of preshared secrets", "AUTHENTICATION_FAILED", false}, // IKEv1 has no notification of it
-	{"Hash Payload does not match", "AUTHENTICATION_FAILED", false},   // aggressive mode, who asks
-	{"message must be encrypted", "AUTHENTICATION_FAILED", false},     // and who is asked, and is told so in clear
-	{"NO_PROPOSAL_CHOSEN", "NO_PROPOSAL_CHOSEN", false},
-	{"no acceptable Oakley Transform", "NO_PROPOSAL_CHOSEN", false}, // who refuses it, IKEv1
-	{"TS_UNACCEPTABLE", "TS_UNACCEPTABLE", false},
-	{"compatible Traffic Selectors", "TS_UNACCEPTABLE", false}, // who refuses them, 4.10
-	{"INVALID_ID_INFORMATION", "INVALID_ID_INFORMATION", false},
-	{"INVALID_KE_PAYLOAD", "INVALID_KE_PAYLOAD", false},
-	{"netlink response for Add SA", "the kernel refused the SA", false},
-	// The first message that is encrypted with the key, after two that were answered.
-	{"STATE_MAIN_I3: retransmission", "AUTHENTICATION_FAILED", true},
-	{"retransmission", "no answer from the peer", true},
-	{"No route to host", "no route to the peer", false},
-	{"Network is unreachable", "no route to the peer", false},
-	{"Connection refused", "the peer refuses UDP", false},
-	{"we cannot identify ourselves", "no interface has the external address", false},
+// evidence is how a reason is known.
+type evidence int
+
+const (
+	answer  evidence = iota // the peer, pluto or the kernel says so
+	noRoute                 // the network says so: it no longer holds once the peer has answered
+	broken                  // a guess: the peer answered, and then no more
+	silence                 // a guess: a message was sent again
+)
+
+// replaces reports whether a reason that is read later replaces an earlier one. A guess replaces no answer: between two answers
+// there is always a retransmission.
+func (e evidence) replaces(earlier evidence) bool {
+	return e < broken || earlier >= broken || e == broken && earlier == noRoute
 }
 
-// LastFailures reads out of a daemon's log why each conn has no tunnel: the last word counts, and a tunnel that came up
-// since clears it, as does another conn under the name. The text of a line is the daemon's, and may be the peer's: it is only searched.
+// failures maps text in pluto's log to the reason that is published. The first text that a line contains counts.
+var failures = []struct {
+	words, reason string
+	by            evidence
+}{
+	{"SEC_ERROR_EXPIRED_CERTIFICATE", "the peer's certificate has expired", answer},
+	{"SEC_ERROR_UNKNOWN_ISSUER", "the peer's certificate is of another CA", answer},
+	{"SEC_ERROR_UNTRUSTED_ISSUER", "the peer's certificate is of another CA", answer},
+	{"NSS: ERROR: IPsec certificate", "the peer's certificate is not valid", answer},
+	{"X509: authentication failed", "the peer's certificate is not of its id", answer},
+	{"no certificate matched", "the peer's certificate is of another CA, or not of its id", answer},
+	{"AUTHENTICATION_FAILED", "AUTHENTICATION_FAILED", answer},
+	{"mismatch of preshared secrets", "AUTHENTICATION_FAILED", answer}, // IKEv1 has no notification for it
+	{"Hash Payload does not match", "AUTHENTICATION_FAILED", answer},   // aggressive mode, the initiator
+	{"message must be encrypted", "AUTHENTICATION_FAILED", answer},     // and the responder: the peer's error is not encrypted
+	{"NO_PROPOSAL_CHOSEN", "NO_PROPOSAL_CHOSEN", answer},
+	{"no acceptable Oakley Transform", "NO_PROPOSAL_CHOSEN", answer}, // IKEv1, the responder
+	{"TS_UNACCEPTABLE", "TS_UNACCEPTABLE", answer},
+	{"compatible Traffic Selectors", "TS_UNACCEPTABLE", answer}, // 4.10, the responder
+	{"INVALID_ID_INFORMATION", "INVALID_ID_INFORMATION", answer},
+	{"INVALID_KE_PAYLOAD", "INVALID_KE_PAYLOAD", answer},
+	{"netlink response for Add SA", "the kernel refused the SA", answer},
+	// The first message that is encrypted with the key, after two that were answered.
+	{"STATE_MAIN_I3: retransmission", "AUTHENTICATION_FAILED", broken},
+	{"retransmission", "no answer from the peer", silence},
+	{"No route to host", "no route to the peer", noRoute},
+	{"Network is unreachable", "no route to the peer", noRoute},
+	{"Connection refused", "the peer refuses UDP", noRoute},
+	{"we cannot identify ourselves", "no interface has the external address", answer},
+}
+
+// LastFailures reads out of a daemon's log why each conn has no tunnel. The last reason counts. A tunnel that came up since
+// clears it, as does another conn under the same name. The text of a line is the daemon's, and may be the peer's: it is only searched.
 func LastFailures(log string) map[string]string {
-	reasons, told := map[string]string{}, map[string]bool{}
+	reasons, known := map[string]string{}, map[string]evidence{}
 	for line := range strings.Lines(log) {
 		m := logLine.FindStringSubmatch(strings.TrimRight(line, "\r\n"))
 		if m == nil {
@@ -91,18 +106,18 @@ func LastFailures(log string) map[string]string {
 		}
 		if strings.HasPrefix(m[2], "added ") || strings.Contains(m[2], "established Child SA") || strings.Contains(m[2], "IPsec SA established") {
 			delete(reasons, m[1])
-			delete(told, m[1])
+			delete(known, m[1])
 			continue
 		}
 		if ourAnswer(m[2]) && strings.HasPrefix(reasons[m[1]], "the peer's certificate") {
-			continue // which is what it is the answer to
+			continue // the line is our reply to that certificate error
 		}
 		for _, f := range failures {
 			if !strings.Contains(m[2], f.words) {
 				continue
 			}
-			if !f.guess || !told[m[1]] {
-				reasons[m[1]], told[m[1]] = f.reason, !f.guess
+			if earlier, found := known[m[1]]; !found || f.by.replaces(earlier) {
+				reasons[m[1]], known[m[1]] = f.reason, f.by
 			}
 			break
 		}

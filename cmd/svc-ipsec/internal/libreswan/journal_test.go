@@ -24,6 +24,8 @@ func TestTheReasonIsReadFromWhatBothReleasesLogged(t *testing.T) {
 }
 
 func TestARetransmissionIsNoReasonWhereThePeerGaveOne(t *testing.T) {
+	const unreachable = `"a-0-0" #1: STATE_MAIN_I1: sendto on eth0 failed; errno 111: Connection refused` + "\n"
+	const broken = `"a-0-0" #1: STATE_MAIN_I3: retransmission; will wait 0.5 seconds for response` + "\n"
 	const refused, waits, added = `"a-0-0" #9: ignoring IKE_SA_INIT response containing NO_PROPOSAL_CHOSEN notification` + "\n",
 		`"a-0-0" #9: IKE_SA_INIT_I: retransmission; will wait 1 seconds for response` + "\n", `"a-0-0": added IKEv2 connection` + "\n"
 	for _, test := range []struct{ log, want string }{
@@ -31,6 +33,11 @@ func TestARetransmissionIsNoReasonWhereThePeerGaveOne(t *testing.T) {
 		{refused + waits, "NO_PROPOSAL_CHOSEN"},
 		{waits + refused, "NO_PROPOSAL_CHOSEN"},
 		{refused + added, ""},
+		{unreachable + waits, "the peer refuses UDP"},
+		{unreachable + broken + waits, "no answer from the peer"},
+		{unreachable + broken, "AUTHENTICATION_FAILED"}, // the peer has answered since
+		{refused + broken, "NO_PROPOSAL_CHOSEN"},
+		{broken + unreachable, "the peer refuses UDP"},
 		{refused + added + waits, "no answer from the peer"},
 	} {
 		if got := LastFailures(test.log)["a-0-0"]; got != test.want {

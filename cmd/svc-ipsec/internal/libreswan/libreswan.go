@@ -1,13 +1,14 @@
 // Package libreswan runs one container's Libreswan daemon: as a transient unit of systemd with a user id, a network namespace and a
 // view of the file system that are not the host's, and asks and changes it through its control socket.
 //
-// It promises that every program it runs has a deadline, a fixed environment and bounded output, and that no shell is
-// involved but in Libreswan's own `ipsec initnss`. Exit codes prove nothing (addconn answers 0 for a conn that it dropped):
-// what is loaded is read back from the daemon. An unchanged conn is never added again, that would drop its tunnel.
+// Every program that a verb runs has a deadline, a fixed environment and bounded output. Control, which runs whack for an operator,
+// has no deadline and no limit. The only shell script is Libreswan's `ipsec initnss`. An exit code proves nothing (addconn
+// returns 0 for a conn that it dropped), so what is loaded is read back from the daemon. An unchanged conn is never added again:
+// that would drop its tunnel.
 //
 // Private keys get into its key database by files that root alone reads, never by a command line.
 //
-// It writes no configuration of its own making (room render does) and knows nothing of addresses and routes.
+// It does not compose configuration text (package render does) and knows nothing of addresses and routes.
 package libreswan
 
 import (

@@ -58,7 +58,7 @@ func (d *Daemon) AwaitLoaded(ctx context.Context, specs []Spec) ([]Spec, error) 
 }
 
 // unready lists the conns that are not loaded, or not bound to an interface: the daemon first reads all its files, and only
-// then listens. A conn that is seen in between is as good as any.
+// then listens. A conn that is loaded and not bound to an interface yet is not refused.
 func unready(loaded map[string]Conn, specs []Spec) []Spec {
 	return slices.DeleteFunc(slices.Clone(specs), func(s Spec) bool {
 		conn, ok := loaded[s.Name]
@@ -67,8 +67,9 @@ func unready(loaded map[string]Conn, specs []Spec) []Spec {
 }
 
 // Load adds or replaces conns, in as few runs of addconn as possible, and returns the reason of each that the daemon
-// does not have afterwards. Each of those was also tried alone: one must not take the others along. An addconn that could
-// not run to its end is an error, and no conn's fault.
+// does not have afterwards. Each of those was also tried alone, so that one invalid conn does not cause others to be refused. If
+// an addconn for one conn is killed or reaches its time limit, Load returns an error and no reason for that conn. A run
+// for several conns that fails is not an error: those that are missing then are tried one by one.
 func (d *Daemon) Load(ctx context.Context, specs []Spec) (map[string]string, error) {
 	began := time.Now()
 	for chunk := range slices.Chunk(specs, batch) {
@@ -79,7 +80,8 @@ func (d *Daemon) Load(ctx context.Context, specs []Spec) (map[string]string, err
 	return d.Refusals(ctx, specs, began)
 }
 
-// Refusals tries the conns that the daemon does not have, or has differently, alone once more and says why it refuses them.
+// Refusals tries each conn that the daemon does not have alone once more, and returns why it refuses them. A conn that it has with
+// other identities is deleted and counts as refused.
 func (d *Daemon) Refusals(ctx context.Context, specs []Spec, since time.Time) (map[string]string, error) {
 	loaded, err := d.Status(ctx)
 	if err != nil {
@@ -117,7 +119,7 @@ func (d *Daemon) Refusals(ctx context.Context, specs []Spec, since time.Time) (m
 	return refused, nil
 }
 
-// addconn returns the words in which addconn refuses one of the conns, if it ended by itself.
+// addconn loads conns. It returns addconn's error message if addconn exited or crashed, and an error if it was killed.
 func (d *Daemon) addconn(ctx context.Context, specs []Spec) (refusal string, err error) {
 	defer func() { _ = os.Remove(d.staging()) }()
 	var text bytes.Buffer
@@ -135,7 +137,7 @@ func (d *Daemon) addconn(ctx context.Context, specs []Spec) (refusal string, err
 	return "", wrapf(err, "load conns")
 }
 
-// explain puts the daemon's own words in the place of addconn's, which says nothing when pluto refuses.
+// explain replaces messages of addconn by the reason in pluto's log, because addconn prints none when pluto refuses.
 func (d *Daemon) explain(ctx context.Context, refused map[string]string, since time.Time) {
 	var silent []string
 	for conn, reason := range refused {

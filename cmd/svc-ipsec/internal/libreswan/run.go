@@ -143,12 +143,15 @@ func answered(err error) bool {
 	return errors.As(err, &exit) && exit.ExitCode() >= 20 && exit.ExitCode() != notRunning
 }
 
-// bounded keeps the first bytes that are written and swallows the rest.
-type bounded struct{ bytes.Buffer }
+// bounded keeps the first bytes that are written and drops the rest. The buffer is not embedded: io.Copy would call its ReadFrom and
+// never call Write.
+type bounded struct{ kept bytes.Buffer }
 
 func (b *bounded) Write(p []byte) (int, error) {
-	if room := outputLimit - b.Len(); room > 0 {
-		b.Buffer.Write(p[:min(room, len(p))])
+	if room := outputLimit - b.kept.Len(); room > 0 {
+		b.kept.Write(p[:min(room, len(p))])
 	}
 	return len(p), nil
 }
+
+func (b *bounded) String() string { return b.kept.String() }

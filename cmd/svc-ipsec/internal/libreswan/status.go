@@ -15,10 +15,10 @@ type Conn struct {
 	TheirKind  string
 	TheirID    string
 	Algorithms string // chosen by the two ends, of the IKE SA and of the Child SA; "" while there is none
-	// Negotiating: an exchange with the peer is under way, of the daemon's or the peer's beginning.
+	// Negotiating: an exchange with the peer is in progress; either side may have started it.
 	Negotiating bool
-	// Orphaned: its Child SA stands and is dead, since the IKE SA is no more, and with it the peer's half. 4.10 leaves it so
-	// when the conn that the IKE SA was of is deleted.
+	// Orphaned: the Child SA is still installed, but its IKE SA was deleted, so the peer has no Child SA any more. 4.10 leaves
+	// this behind when the conn that made a shared IKE SA is deleted.
 	Orphaned bool
 }
 

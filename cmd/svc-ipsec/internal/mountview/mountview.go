@@ -42,8 +42,8 @@ const lockPatience = 10 * time.Second
 // notifySocket is where a daemon tells systemd that it is ready.
 const notifySocket = "/run/systemd/notify"
 
-// Ensure makes the view that has this executable as its Launcher, if there is none, and calls record with its path. Until record
-// has returned, RemoveUnused does not look: record writes down who uses the view.
+// Ensure makes the view that has this executable as its Launcher, if there is none, and calls record with its path. Until record,
+// which writes down the use of the view, has returned, RemoveUnused waits.
 func Ensure(ctx context.Context, stateDirectory, executable string, record func(view string) error) error {
 	path, err := pathFor(stateDirectory, executable)
 	if err != nil {
@@ -232,7 +232,7 @@ func enterNew(stateDirectory, executable string) error {
 	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
 		return fmt.Errorf("detach the old root: %w", err)
 	}
-	// Now that nothing is made in it any more.
+	// The root is made read-only last, after everything in it was made.
 	return mount("", "/", "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV, "")
 }
 

@@ -21,10 +21,10 @@ const (
 	oldRetry      = "retry.json"
 	oldGuard      = "guard.nft"
 	oldImported   = "imported"
-	oldPush       = "push.json" // what a daemon's script pushed of the connections: after an edit it would be wrong
+	oldPush       = "push.json" // the state of the connections that a daemon's script pushed: not used, because an edit made it wrong
 )
 
-// oldFiles is in the order of removal. Without the first file, release 0.1.0 would take none of the others for its own.
+// oldFiles is in the order of removal. Without the first file, release 0.1.0 ignores the others.
 var oldFiles = []string{oldAttachment, oldConf, oldFound, oldRefused, oldRan, oldRetry, oldGuard, oldImported, oldPush}
 
 // oldVersion is the format of attachment.json and of found.json. The other files had no version.

@@ -9,9 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Share gives the container a user id: from now on that user can reach what is shared with it by name. It can change nothing but
-// what is in an OwnedDir. It cannot open the directory itself: who can open it can lock it, and every verb would wait for
-// that lock. With the id 0 all stays root's alone, as version 0.1.0 had it.
+// Share sets the user id of the container: its daemon can then reach the names in the directory, but not list or open the directory
+// itself. A process that can open it can lock it, and every verb would wait for that lock. WriteShared and SharedDir let the
+// daemon read, OwnedDir lets it write. With the id 0 only root has access, as in version 0.1.0.
 func (d *Directory) Share(user uint32) error {
 	d.user = user
 	return d.give(".", 0, 0o710)
@@ -36,7 +36,8 @@ func (d *Directory) SharedDir(name string) error {
 	return errors.Join(d.mkdir(name), d.give(name, 0, 0o750))
 }
 
-// OwnedDir makes a directory that belongs to the daemon. Nobody else may open a file in it, or follow a link.
+// OwnedDir makes a directory in which the daemon can write. A program that runs as root must not open a file in it, nor follow a
+// link.
 func (d *Directory) OwnedDir(name string) error {
 	return errors.Join(d.mkdir(name), d.give(name, int(d.user), 0o700))
 }

@@ -75,8 +75,8 @@ type Retry struct {
 	Next    time.Time     `json:"next"`
 }
 
-// Load reads the state of the container, from state.json or, if there is none, or if it is older than they are, from the files
-// of release 0.1.0. It changes nothing. The state is nil if no ADD got as far as to write it. With an error the state is nil too, except if the attachment
+// Load reads the state of the container: from state.json or, if that is missing or older than the files of release 0.1.0, from
+// those. It changes nothing. The state is nil if there is none. On an error the state is nil too, except if the attachment
 // could be read and something else could not: then it holds the attachment alone.
 func (d *Directory) Load() (*State, error) {
 	text, err := os.ReadFile(filepath.Join(d.Path, stateFile))

@@ -1,9 +1,9 @@
-// Package health receives pushed health: datagrams on a socket that root alone can open, one health object of the
-// contract each (docs/executables.md).
+// Package health receives pushed health: datagrams on a socket, one health object of the contract each
+// (docs/executables.md). Only root can open the socket; a process that opened it may send after it changed its user id.
 //
 // A datagram is accepted for the sender's own container only, and at a limited rate for each container. What is
 // refused or dropped is counted and logged once a minute. The package does not know which containers exist; the
-// receiver of the accepted objects decides what follows. A datagram that is lost is made good by the next CHECK.
+// receiver of the accepted objects decides what follows. The next CHECK replaces a datagram that is lost.
 //
 // Senders do not wait for the supervisor. The kernel queues as many datagrams as net.unix.max_dgram_qlen allows
 // (10, or what systemd made of it: 512).
@@ -26,8 +26,9 @@ import (
 // link is the path of the socket in the contract, below the run directory.
 const link = "health.sock"
 
-// UserIDs returns the container that a user id belongs to, and false for an id that belongs to no container.
-type UserIDs func(uid uint32) (spec.Name, bool)
+// UserIDs returns the container that a user id belongs to, and "" for an id that belongs to no container. An error means that
+// this cannot be determined.
+type UserIDs func(uid uint32) (spec.Name, error)
 
 // Serve passes every health object that is accepted to receive, one after the other, until ctx ends. The directory
 // of the socket stays: containers of version 0.1.0 have it in their view of the file system.
@@ -150,7 +151,10 @@ func (s *server) scopeOf(from sender) (scope, error) {
 	if err != nil {
 		return scope{}, err
 	}
-	owner, _ := s.userIDs(from.uid)
+	owner, err := s.userIDs(from.uid)
+	if err != nil {
+		return scope{}, fmt.Errorf("container of user id %d: %w", from.uid, err)
+	}
 	return decide(from, owner, p)
 }
 

@@ -24,11 +24,11 @@ import (
 // containerUID is the user id of container vpn1 in the tests.
 const containerUID = 2100000001
 
-func userIDs(uid uint32) (spec.Name, bool) {
+func userIDs(uid uint32) (spec.Name, error) {
 	if uid == containerUID {
-		return "vpn1", true
+		return "vpn1", nil
 	}
-	return "", false
+	return "", nil
 }
 
 // The environment of a process that sends one datagram and then waits to be killed.

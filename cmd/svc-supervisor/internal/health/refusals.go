@@ -43,7 +43,8 @@ func newRefusals(log *slog.Logger) *refusals {
 	return &refusals{log: log, tallies: map[refusal]*tally{}}
 }
 
-// add counts a datagram. container is the one that it names, "" if it is not known.
+// add counts a datagram that was not accepted. container is for the log: the sender's, or the one that the datagram names if the
+// sender may push for all, or "" if it is not known.
 func (r *refusals) add(key refusal, container spec.Name, err error, now time.Time) {
 	t := r.tallies[key]
 	if t == nil {

@@ -38,7 +38,7 @@ type identity struct{ device, inode uint64 }
 
 // Follow calls changed after each change in the namespace at path, until Forget. While that namespace is followed under this name
 // already it does nothing. Another namespace at the same path takes the place of the former one. changed is called from a
-// goroutine of its own, and possibly once more while Forget returns.
+// goroutine of its own. One call may still come after Forget has returned.
 func (f *Follower) Follow(name spec.Name, path string, changed func()) error {
 	if err := f.follow(name, path, changed); err != nil {
 		return fmt.Errorf("subscribe to XFRM events of namespace %s: %w", name, err)

@@ -17,7 +17,7 @@ const (
 	groups = 1<<(nl.XFRMNLGRP_SA-1) | 1<<(nl.XFRMNLGRP_POLICY-1) | 1<<(nl.XFRMNLGRP_EXPIRE-1)
 	// pause is the time between the first message of a burst and its report. Nothing is read meanwhile.
 	pause = 100 * time.Millisecond
-	// burst is how many messages are read at most before the next pause.
+	// burst is how many messages one call of receive reads at most. There are two calls for each pause.
 	burst = 256
 	// receiveBuffer bounds the kernel memory of messages that were not read. Those that do not fit are lost, and the kernel
 	// reports that (ENOBUFS), which is as good as a message here.

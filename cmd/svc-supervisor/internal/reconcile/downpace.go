@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+	"github.com/svc-supervisor/svc-supervisor/pkg/tokenbucket"
 )
 
 const (
@@ -12,16 +13,20 @@ const (
 	lastDownCheck  = time.Hour // far above every interval of CHECK
 )
 
-// downPace makes CHECK come sooner for a while after a connection went down, or is down for another reason: why it does not come
-// up is often known only after a few attempts, and no event tells of that. The delay doubles as long as nothing changes, so a peer
-// that is absent costs a few CHECKs.
+// downChecks limits the CHECKs that downPace adds: a peer, or the daemon, can make the reasons change without end.
+var downChecks = tokenbucket.Limit{Every: 10 * time.Second, Burst: 50}
+
+// downPace adds CHECKs after a connection went down, or the reason why it is down changed: the reason is often known only after
+// some attempts, and no event of the kernel announces it. The delay doubles while nothing changes, so an absent peer costs a
+// few CHECKs.
 type downPace struct {
-	down  string // the connections that are down, and why
-	delay time.Duration
+	down   string // the connections that are down, and why
+	delay  time.Duration
+	bucket tokenbucket.Bucket
 }
 
-// next returns the delay until the next CHECK for a container with this health; 0 is none but the interval.
-func (p *downPace) next(h *spec.Health) time.Duration {
+// next returns the delay until the next CHECK for a container with this health; 0 means that the interval decides.
+func (p *downPace) next(h *spec.Health, now time.Time) time.Duration {
 	down := downAndWhy(h)
 	switch {
 	case down == "":
@@ -32,6 +37,9 @@ func (p *downPace) next(h *spec.Health) time.Duration {
 		p.delay = min(2*p.delay, lastDownCheck)
 	}
 	p.down = down
+	if p.delay > 0 && !p.bucket.Take(downChecks, now) {
+		return 0
+	}
 	return p.delay
 }
 

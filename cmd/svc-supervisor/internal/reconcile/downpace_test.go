@@ -16,6 +16,7 @@ func TestDownPace(t *testing.T) {
 	refused := spec.Connection{ID: "a", Status: spec.Down, Reason: "AUTHENTICATION_FAILED"}
 	other := spec.Connection{ID: "b", Status: spec.Down}
 	var p downPace
+	now := time.Now()
 	for i, step := range []struct {
 		what   string
 		health *spec.Health
@@ -32,14 +33,25 @@ func TestDownPace(t *testing.T) {
 		{"and it begins anew", health(down), 2 * time.Second},
 		{"no connections are none that are down", health(), 0},
 	} {
-		if got := p.next(step.health); got != step.want {
+		if got := p.next(step.health, now); got != step.want {
 			t.Errorf("%d. %s: %s, want %s", i, step.what, got, step.want)
 		}
 	}
 	for range 100 {
-		p.next(health(down))
+		now = now.Add(p.delay)
+		p.next(health(down), now)
 	}
 	if p.delay != lastDownCheck {
 		t.Errorf("after 100 CHECKs the delay is %s", p.delay)
+	}
+	added := 0
+	for i := range 1000 { // a reason that changes at each CHECK, one in 2 s
+		now = now.Add(firstDownCheck)
+		if p.next(health([]spec.Connection{down, refused}[i%2]), now) > 0 {
+			added++
+		}
+	}
+	if most := downChecks.Burst + int(1000*firstDownCheck/downChecks.Every); added < downChecks.Burst || added > most {
+		t.Errorf("a reason that keeps changing added %d CHECKs in 2,000 s, want at most %d", added, most)
 	}
 }

@@ -18,7 +18,7 @@ type KernelEvents interface {
 }
 
 // eventChecks makes CHECK due soon after an event in the namespace of a container whose executable asked for that in VERSION.
-// What is known here is lost with the supervisor: the CHECK at the interval finds every change.
+// It is kept in memory alone: after a restart of the supervisor the CHECK at the interval finds what changed meanwhile.
 type eventChecks struct {
 	events KernelEvents
 	mark   func(spec.Name)
@@ -141,8 +141,8 @@ func (e *eventChecks) stop() {
 	}
 }
 
-// followEvents subscribes to the events of a container that runs, and ends that before a step can remove its namespace. Where
-// namespace or executable are unknown everything stays as it is.
+// followEvents subscribes to the events of a container that runs, and unsubscribes before a step that can remove its namespace. If
+// the namespace or the executable is not known, it changes nothing.
 func (r *Reconciler) followEvents(s *situation, d Decision) {
 	unknown := !s.facts.Readable || s.facts.Record == Newer || s.facts.runs() && s.toEnd.Path == ""
 	switch {

@@ -17,8 +17,8 @@ const (
 // of CHECKs is bounded, because a daemon can cause events at will in its own namespace.
 type eventPace struct {
 	eventAt time.Time // the first event since the last verb began; zero: there was none
-	rested  time.Time // eventGap after the end of the last verb
-	spent   time.Time // the bucket is full from then on: each CHECK because of an event moves it by streamGap
+	rested  time.Time // no CHECK before: eventGap after the end of the last verb
+	spent   time.Time // when all tokens are back: each CHECK because of an event adds streamGap
 }
 
 // event notes an event. It returns whether it is the first since the last verb began.

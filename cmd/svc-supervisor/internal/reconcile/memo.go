@@ -97,8 +97,9 @@ func (m *memo) noteHealth(health *spec.Health) {
 	if health == nil {
 		return
 	}
-	if delay := m.down.next(health); delay > 0 && time.Now().Add(delay).Before(m.checkAt) {
-		m.checkAt = time.Now().Add(delay)
+	now := time.Now()
+	if delay := m.down.next(health, now); delay > 0 && now.Add(delay).Before(m.checkAt) {
+		m.checkAt = now.Add(delay)
 	}
 	if health.Again == nil {
 		return
