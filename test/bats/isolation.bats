@@ -169,6 +169,9 @@ files_and_processes() {
 		enters that of another container       | enter /run/netns/right                        | ENOENT | ok
 		enters its own user namespace anew     | enter /proc/self/ns/user                      | EPERM  | -
 		enters its own network namespace anew  | enter /proc/self/ns/net                       | EPERM  | ok
+		enters it by its kind                  | enter-kind net /proc/self/ns/net              | EPERM  | ok
+		enters its mount view by its kind      | enter-kind mnt /proc/self/ns/mnt              | EPERM  | -
+		enters its user namespace by its kind  | enter-kind user /proc/self/ns/user            | EINVAL | -
 		unshares a mount namespace             | unshare mnt                                   | SIGSYS | ok
 		unshares a network namespace           | unshare net                                   | SIGSYS | ok
 		unshares a user namespace              | unshare user                                  | SIGSYS | -

@@ -24,7 +24,8 @@ var processAttempts = map[string]attempt{
 	"take-file":     ofProcess(takeFile),
 	"limit":         ofProcess(limit),
 	"priority":      ofProcess(func(pid int) error { return unix.Setpriority(unix.PRIO_PROCESS, pid, 5) }),
-	"enter":         func(args []string) (string, error) { return "", enter(args[0]) },
+	"enter":         func(args []string) (string, error) { return "", enter(args[0], 0) },
+	"enter-kind":    func(args []string) (string, error) { return "", enter(args[1], namespaceKinds[args[0]]) },
 	"unshare":       func(args []string) (string, error) { return "", unix.Unshare(namespaceKinds[args[0]]) },
 	"clone":         clone,
 	"clone3":        clone3,
@@ -92,12 +93,13 @@ func limit(pid int) error {
 	return unix.Prlimit(pid, unix.RLIMIT_NOFILE, &is, nil)
 }
 
-func enter(path string) error {
+// enter enters the namespace at a path, whose kind is given or 0.
+func enter(path string, kind int) error {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
-	return unix.Setns(fd, 0)
+	return unix.Setns(fd, kind)
 }
 
 // clone starts a program in a new namespace by clone(2).
