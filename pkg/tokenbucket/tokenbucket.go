@@ -30,5 +30,10 @@ func (b *Bucket) Take(limit Limit, now time.Time) bool {
 	return true
 }
 
+// Next returns the time from which on Take succeeds with this limit. It may have passed.
+func (b *Bucket) Next(limit Limit) time.Time {
+	return b.full.Add(-time.Duration(limit.Burst-1) * limit.Every)
+}
+
 // Full reports whether all tokens are there, so that the bucket is equal to a new one.
 func (b *Bucket) Full(now time.Time) bool { return !b.full.After(now) }

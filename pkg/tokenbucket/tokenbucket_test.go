@@ -51,3 +51,18 @@ func TestBucketIsFullAgainWhenAllTokensAreBack(t *testing.T) {
 		t.Error("a bucket is not full after its last token is back")
 	}
 }
+
+func TestNextIsWhenTakeSucceeds(t *testing.T) {
+	limit := Limit{Every: 100 * time.Millisecond, Burst: 3}
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	var bucket Bucket
+	for bucket.Take(limit, now) {
+	}
+	next := bucket.Next(limit)
+	if early := bucket; early.Take(limit, next.Add(-1)) {
+		t.Error("a token was there before")
+	}
+	if !bucket.Take(limit, next) {
+		t.Error("no token was there")
+	}
+}

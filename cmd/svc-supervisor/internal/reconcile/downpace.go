@@ -13,9 +13,6 @@ const (
 	lastDownCheck  = time.Hour // far above every interval of CHECK
 )
 
-// downChecks limits the CHECKs that downPace adds: a peer, or the daemon, can make the reasons change without end.
-var downChecks = tokenbucket.Limit{Every: 10 * time.Second, Burst: 50}
-
 // downPace adds CHECKs after a connection went down, or the reason why it is down changed: the reason is often known only after
 // some attempts, and no event of the kernel announces it. The delay doubles while nothing changes, so an absent peer costs a
 // few CHECKs.
@@ -37,7 +34,7 @@ func (p *downPace) next(h *spec.Health, now time.Time) time.Duration {
 		p.delay = min(2*p.delay, lastDownCheck)
 	}
 	p.down = down
-	if p.delay > 0 && !p.bucket.Take(downChecks, now) {
+	if p.delay > 0 && !p.bucket.Take(addedChecks, now) {
 		return 0
 	}
 	return p.delay

@@ -51,7 +51,7 @@ func TestDownPace(t *testing.T) {
 			added++
 		}
 	}
-	if most := downChecks.Burst + int(1000*firstDownCheck/downChecks.Every); added < downChecks.Burst || added > most {
+	if most := addedChecks.Burst + int(1000*firstDownCheck/addedChecks.Every); added < addedChecks.Burst || added > most {
 		t.Errorf("a reason that keeps changing added %d CHECKs in 2,000 s, want at most %d", added, most)
 	}
 }

@@ -80,3 +80,10 @@ func (r *Reconciler) reportRunning(c spec.Container, m *memo) {
 	r.takeNewsLocked(m)
 	r.report.Running(c, m.health)
 }
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
