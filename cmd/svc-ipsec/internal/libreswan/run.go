@@ -27,7 +27,7 @@ const notRunning = 33
 // ErrNotRunning says that no daemon is at the socket: it ended, and systemd is about to start it again, or has given it up.
 var ErrNotRunning = errors.New("the daemon does not run")
 
-// run runs a program to its end and returns what it printed. The error tells its exit code and last words.
+// run runs a program and returns its standard output. The error has its exit code and its error message.
 func run(ctx context.Context, limit time.Duration, program string, args ...string) (string, error) {
 	return Place{}.run(ctx, limit, program, args...)
 }

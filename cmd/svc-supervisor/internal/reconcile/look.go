@@ -113,7 +113,7 @@ func (r *Reconciler) lookAtClaim(s *situation) {
 	}
 }
 
-// compare says how what is wanted differs from what is recorded.
+// compare returns how the wanted container differs from the recorded one.
 func (r *Reconciler) compare(s *situation) {
 	s.conf = s.claim.binding.Conf(spec.Network, "")
 	digest, err := s.conf.Digest()

@@ -127,7 +127,7 @@ func (m *memo) againDue(now time.Time) bool {
 	return slices.ContainsFunc([]time.Time{m.againAt, m.pushedAgainAt}, func(at time.Time) bool { return !at.IsZero() && !now.Before(at) })
 }
 
-// stoppedLocked forgets what was due of a container that is removed, and what was told of it.
+// stoppedLocked clears the due times and the last report of a container that is removed.
 func (m *memo) stoppedLocked() {
 	m.health, m.checkErrors, m.greeted, m.told, m.down = nil, 0, false, nil, downPace{}
 	m.checkAt, m.againAt, m.pushedAgainAt, m.settledAt = time.Time{}, time.Time{}, time.Time{}, time.Time{}
