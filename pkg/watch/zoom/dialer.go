@@ -1,16 +1,11 @@
 package zoom
 
 import (
-	"encoding/binary"
 	"errors"
-	"fmt"
 	"net"
 	"sync"
 	"time"
 )
-
-// greetingMost is the longest answer of a server to the opening of a session, in bytes. It has 41.
-const greetingMost = 1024
 
 var errEnded = errors.New("the NSDB is closed here")
 
@@ -21,16 +16,19 @@ type dialer struct {
 
 	mu     sync.Mutex
 	faults map[string]string // by server: why it gave no session
-	open   net.Conn
+	open   *clientConn
 	ended  bool
 }
 
 func (d *dialer) dial(network, server string, timeout time.Duration) (net.Conn, error) {
 	d.mu.Lock()
-	ended := d.ended
+	ended, previous := d.ended, d.open
 	d.mu.Unlock()
 	if ended {
 		return nil, errEnded
+	}
+	if previous != nil {
+		previous.awaitLastClose()
 	}
 	conn, err := net.DialTimeout(network, server, min(timeout, d.greeting))
 	d.mu.Lock()
@@ -44,10 +42,10 @@ func (d *dialer) dial(network, server string, timeout time.Duration) (net.Conn, 
 		return nil, errEnded
 	}
 	if d.open != nil { // the client forgets to, where a session has expired
-		_ = d.open.Close()
+		_ = d.open.Conn.Close()
 	}
-	d.open = conn
-	return &greeted{Conn: conn, dialer: d, server: server, until: time.Now().Add(d.greeting)}, nil
+	d.open = newClientConn(conn, d, server)
+	return d.open, nil
 }
 
 // cause is what went wrong, without the addresses that stand before it.
@@ -89,46 +87,8 @@ func (d *dialer) end() {
 	defer d.mu.Unlock()
 	d.ended = true
 	if d.open != nil {
-		_ = d.open.Close()
+		_ = d.open.Conn.Close()
 	}
-}
-
-// greeted is a connection whose first answer is waited for no longer than the dialer says. The client sets a read deadline
-// before the first answer, clears it within, and sets one again before every later answer: up to that the first stands.
-type greeted struct {
-	net.Conn
-	dialer *dialer
-	server string
-	until  time.Time
-	set    int // deadlines set so far; only the client's loop sets any
-	begun  bool
-}
-
-func (g *greeted) SetReadDeadline(t time.Time) error {
-	if g.set++; g.set <= 2 {
-		t = g.until
-	}
-	return g.Conn.SetReadDeadline(t)
-}
-
-func (g *greeted) Read(p []byte) (int, error) {
-	n, err := g.Conn.Read(p)
-	if g.begun || g.set > 2 {
-		return n, err
-	}
-	var timeout net.Error
-	switch {
-	case errors.As(err, &timeout) && timeout.Timeout():
-		g.dialer.note(g.server, "it accepts connections and answers none: it hangs, or it is overloaded")
-	case err != nil:
-		g.dialer.note(g.server, "it accepts connections and closes them: it has no quorum, or it is no ZooKeeper")
-	case n == 4 && binary.BigEndian.Uint32(p) > greetingMost:
-		g.dialer.note(g.server, "it does not speak ZooKeeper's protocol")
-		return 0, fmt.Errorf("%s does not speak ZooKeeper's protocol", g.server)
-	default:
-		g.begun = true
-	}
-	return n, err
 }
 
 // order tries the servers one after the other, beginning with the one after the last. Names are resolved at each dial: one
