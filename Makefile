@@ -26,7 +26,7 @@ scripts = $(shell find . -path ./build -prune -o -path ./.git -prune -o -type f 
 # The packages with tests that skip where there is no systemd of theirs.
 ground_packages = $(sort $(addprefix ./,$(dir $(shell grep -rl SVC_TEST_GROUND --include='*_test.go' cmd pkg test))))
 
-.PHONY: help build tools previous test check unit bats crash soak guest guest-full demo install clean
+.PHONY: help build tools previous test check unit bats crash soak guest guest-full bench demo install clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*##/ {printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -76,7 +76,7 @@ test: check unit bats crash guest ## everything: check, unit, bats, crash, guest
 
 check: ## formatting, vet, staticcheck, shellcheck
 	test/ground/packages check
-	@test -z "$$(gofmt -l *.go cmd pkg test)" || { gofmt -d *.go cmd pkg test; exit 1; }
+	@test -z "$$(gofmt -l *.go bench cmd internal pkg test)" || { gofmt -d *.go bench cmd internal pkg test; exit 1; }
 	go mod tidy -diff
 	go vet ./...
 	$(STATICCHECK) ./...
@@ -138,6 +138,16 @@ crash: build tools ## a kill before each effect on the host, and what the next s
 
 soak: build tools ## bounded harm to a dozen containers, then an exact comparison: SECONDS=300
 	test/soak/run -seconds $(SECONDS)
+
+# ROWS chooses groups of measurements by a regular expression, RUNS the runs of each.
+ROWS := .
+RUNS := 3
+
+bench: build ## what svc-supervisor and svc-ipsec cost, compared with the least that the same work costs: ROWS=. RUNS=3
+	test/ground/packages sandbox
+	CGO_ENABLED=0 go build -trimpath -buildvcs=false -o build/bench/ ./bench ./bench/floor
+	CGO_ENABLED=0 go build -trimpath -buildvcs=false -o build/bench/svc-bench ./bench/minimal
+	test/ground/run systemd build/bench/bench -rows '$(ROWS)' -runs $(RUNS) -o build/bench/results.json build
 
 demo: build ## two sites, two containers, a tunnel: from binding to traffic and back; NSDB=etcd or zk on those
 	[ "$(NSDB)" = file ] || test/ground/packages nsdb

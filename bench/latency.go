@@ -1,0 +1,154 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// check runs CHECK of a recorded container by hand, as the supervisor does.
+func (h *host) check(name string) error {
+	text, err := os.ReadFile(filepath.Join(root, "state", "containers", name+".IPSEC.json"))
+	if err != nil {
+		return err
+	}
+	var record struct {
+		Conf   map[string]any
+		Result json.RawMessage
+	}
+	if err := json.Unmarshal(text, &record); err != nil {
+		return err
+	}
+	record.Conf["prevResult"] = record.Result
+	stdin, err := json.Marshal(record.Conf)
+	if err != nil {
+		return err
+	}
+	return h.verb("svc-ipsec", "CHECK", name, stdin)
+}
+
+// verb runs one verb by hand.
+func (h *host) verb(executable, verb, name string, stdin []byte) error {
+	cmd := exec.Command(filepath.Join(root, "plugins", executable))
+	cmd.Env = []string{"CNI_COMMAND=" + verb, "CNI_CONTAINERID=" + name, "CNI_NETNS=/run/netns/" + name, "CNI_IFNAME=svc0",
+		"CNI_PATH=" + root + "/plugins", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
+	cmd.Stdin = bytes.NewReader(stdin)
+	if output, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s of %s: %w: %s", verb, name, err, output)
+	}
+	return nil
+}
+
+// loaded waits until the daemon of a container has a connection with this network of the peer.
+func (h *host) loaded(name, network string) error {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		output, err := exec.Command("/usr/libexec/ipsec/whack", "--ctlsocket", "/run/svc-ipsec/"+name+"/run/pluto.ctl", "--status").Output()
+		if err == nil && strings.Contains(string(output), network) {
+			return nil
+		}
+	}
+	return fmt.Errorf("container %s: no connection to %s within a minute", name, network)
+}
+
+// started is the file in which svc-bench notes when each verb began.
+const started = "/run/svc-bench.started"
+
+// latency is the time from a binding to the start of its executable, beside 10 and 1,000 known containers; the floor is the
+// start of the executable by hand.
+func latency(h *host) ([]Row, error) {
+	const rounds = 100
+	var rows []Row
+	if err := os.WriteFile(started, nil, 0o600); err != nil {
+		return nil, err
+	}
+	defer os.Remove(started)
+	var byHand []time.Duration
+	for range rounds {
+		began := time.Now()
+		if err := h.verb("svc-bench", "STATUS", "hand", nil); err != nil {
+			return nil, err
+		}
+		at, err := awaitStart("STATUS", "hand")
+		if err != nil {
+			return nil, err
+		}
+		byHand = append(byHand, at.Sub(began))
+	}
+	floor := median(byHand).Seconds() * 1000
+	for _, count := range []int{10, 1000} {
+		if err := minimal.define(count); err != nil {
+			return rows, err
+		}
+		probe := containers{"probe", "BENCH", 0}
+		if err := probe.define(1); err != nil {
+			return rows, err
+		}
+		if err := h.start("SVC_CHECK_INTERVAL=1h"); err != nil {
+			return rows, err
+		}
+		defer h.stop()
+		if err := minimal.bind(count); err != nil {
+			return rows, err
+		}
+		var times []time.Duration
+		for range rounds {
+			if err := os.WriteFile(started, nil, 0o600); err != nil {
+				return rows, err
+			}
+			began := time.Now()
+			if err := put(probe.bindingKey(0), probe.binding(0)); err != nil {
+				return rows, err
+			}
+			at, err := awaitStart("ADD", probe.name(0))
+			if err != nil {
+				return rows, err
+			}
+			times = append(times, at.Sub(began))
+			if err := probe.bind(1); err != nil { // it is bound; wait until it runs
+				return rows, err
+			}
+			if err := probe.unbind(1); err != nil {
+				return rows, err
+			}
+		}
+		for _, q := range []struct {
+			name           string
+			quantile, most float64
+		}{{"p50", 0.5, 4}, {"p99", 0.99, 12}} {
+			target := q.most
+			if count != 1000 {
+				target = 0
+			}
+			rows = append(rows, ratio(fmt.Sprintf("binding to executable among %d, file, %s", count, q.name), "ms",
+				quantile(times, q.quantile).Seconds()*1000, floor, target))
+		}
+		if err := minimal.unbind(count); err != nil {
+			return rows, err
+		}
+		h.stop()
+	}
+	return rows, nil
+}
+
+// awaitStart waits for a verb of a container and returns when it began.
+func awaitStart(verb, name string) (time.Time, error) {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		text, err := os.ReadFile(started)
+		if err != nil {
+			return time.Time{}, err
+		}
+		for line := range strings.Lines(string(text)) {
+			var at int64
+			var v, n string
+			if _, err := fmt.Sscanf(line, "%d %s %s", &at, &v, &n); err == nil && v == verb && n == name {
+				return time.Unix(0, at), nil
+			}
+		}
+	}
+	return time.Time{}, fmt.Errorf("no %s of %s within a minute", verb, name)
+}
