@@ -71,7 +71,7 @@ func dial(ctx context.Context, s socket, limit time.Duration) (*connection, erro
 	defer stop()
 	_ = plain.SetDeadline(time.Now().Add(limit))
 	c := &connection{}
-	c.Conn, err = dbus.NewConn(&wire{plain, bufio.NewReader(plain), limit}, dbus.WithSignalHandler(&c.listeners))
+	c.Conn, err = dbus.NewConn(newWire(plain, limit, c.listeners.seen), dbus.WithSignalHandler(&c.listeners))
 	if err != nil {
 		_ = plain.Close()
 		return nil, fmt.Errorf("%s: %w", s.path, err)
@@ -151,16 +151,29 @@ func atReexec(err error) bool {
 		errors.Is(err, unix.EAGAIN) || errors.Is(err, io.EOF)
 }
 
-// wire is a connection whose writes have a time-out: a peer that stopped reading must not hold up every caller.
+// wire is a connection whose writes have a time-out: a peer that stopped reading must not hold up every caller. After the
+// handshake it reads messages (see frames).
 type wire struct {
 	net.Conn
-	in    *bufio.Reader
+	in    io.Reader
+	after *frames
 	limit time.Duration
+}
+
+func newWire(conn net.Conn, limit time.Duration, dropped func(signalHeader) bool) *wire {
+	in := bufio.NewReader(conn)
+	return &wire{conn, in, &frames{in: in, dropped: dropped}, limit}
 }
 
 func (w *wire) Read(p []byte) (int, error) { return w.in.Read(p) }
 
+// begin is the client's last line of the handshake. The D-Bus library starts to read messages after it.
+const begin = "BEGIN\r\n"
+
 func (w *wire) Write(p []byte) (int, error) {
+	if string(p) == begin {
+		w.in = w.after
+	}
 	_ = w.SetWriteDeadline(time.Now().Add(w.limit))
 	return w.Conn.Write(p)
 }

@@ -18,7 +18,37 @@ type listeners struct {
 	ears map[*ear]struct{}
 }
 
-// DeliverSignal implements dbus.SignalHandler.
+// seen takes what is needed from the header of a signal and reports whether the rest is not: whether the signal can be
+// dropped.
+func (l *listeners) seen(s signalHeader) (dropped bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case s.iface == manager && (s.member == "UnitNew" || s.member == "UnitRemoved"):
+		l.changedLocked(s.first)
+		return true
+	case s.iface == manager && s.member == "JobNew":
+		return true
+	case s.iface == properties && s.member == "PropertiesChanged":
+		name, ok := unitOfPath(s.path)
+		if !ok {
+			return true
+		}
+		l.changedLocked(name)
+		if s.first != service {
+			return true
+		}
+		for j := range l.jobs {
+			if j.unit == name {
+				return false
+			}
+		}
+		return true
+	}
+	return false
+}
+
+// DeliverSignal implements dbus.SignalHandler. It gets the signals that were not dropped.
 func (l *listeners) DeliverSignal(iface, member string, signal *dbus.Signal) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -34,12 +64,6 @@ func (l *listeners) DeliverSignal(iface, member string, signal *dbus.Signal) {
 			j.removedLocked(path, name, result)
 		}
 		l.changedLocked(name)
-	case iface == manager && (member == "UnitNew" || member == "UnitRemoved"):
-		if len(signal.Body) > 0 {
-			if name, ok := signal.Body[0].(string); ok {
-				l.changedLocked(name)
-			}
-		}
 	case iface == manager && member == "Reloading":
 		// After a daemon-reload a unit may be another; on the system bus nothing else tells of a daemon-reexec.
 		if len(signal.Body) > 0 && signal.Body[0] == false {
@@ -49,11 +73,7 @@ func (l *listeners) DeliverSignal(iface, member string, signal *dbus.Signal) {
 		}
 	case iface == properties && member == "PropertiesChanged":
 		name, ok := unitOfPath(signal.Path)
-		if !ok {
-			return
-		}
-		l.changedLocked(name)
-		if len(signal.Body) < 2 || signal.Body[0] != service {
+		if !ok || len(signal.Body) < 2 {
 			return
 		}
 		if changed, ok := signal.Body[1].(map[string]dbus.Variant); ok {

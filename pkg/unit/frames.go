@@ -1,0 +1,148 @@
+package unit
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"io"
+
+	"github.com/godbus/dbus/v5"
+)
+
+// frames reads whole D-Bus messages and drops signals before the D-Bus library decodes them. systemd sends every signal about
+// every unit to every connection, and decoding them all is most of the processor time of a program that starts one unit
+// while others start theirs.
+type frames struct {
+	in      *bufio.Reader
+	dropped func(signalHeader) bool
+	message []byte
+	left    []byte // of message, not read yet
+}
+
+// A signalHeader is what the header of a signal says, and the first string of its body.
+type signalHeader struct {
+	path          dbus.ObjectPath
+	iface, member string
+	first         string
+}
+
+// The D-Bus specification, "Message Format".
+const (
+	fixedHeader   = 16 // bytes, the length of the header fields included
+	signalType    = 4
+	messageLimit  = 1 << 27
+	fieldPath     = 1
+	fieldIface    = 2
+	fieldMember   = 3
+	littleEndian  = 'l'
+	headerPadding = 8
+)
+
+var errMessage = errors.New("not a D-Bus message")
+
+// Read returns bytes of messages that are not dropped.
+func (f *frames) Read(p []byte) (int, error) {
+	for len(f.left) == 0 {
+		if err := f.next(); err != nil {
+			return 0, err
+		}
+	}
+	n := copy(p, f.left)
+	f.left = f.left[n:]
+	return n, nil
+}
+
+// next reads one message.
+func (f *frames) next() error {
+	header, err := f.in.Peek(fixedHeader)
+	if err != nil {
+		return err
+	}
+	order := byteOrder(header)
+	fields, body := order.Uint32(header[12:]), order.Uint32(header[4:])
+	if fields > messageLimit || body > messageLimit {
+		return errMessage
+	}
+	size := padded(fixedHeader+int(fields)) + int(body)
+	if cap(f.message) < size {
+		f.message = make([]byte, size)
+	}
+	f.message = f.message[:size]
+	if _, err := io.ReadFull(f.in, f.message); err != nil {
+		return err
+	}
+	if f.message[1] == signalType {
+		if s, ok := parseSignal(f.message); ok && f.dropped(s) {
+			return nil
+		}
+	}
+	f.left = f.message
+	return nil
+}
+
+func byteOrder(header []byte) binary.ByteOrder {
+	if header[0] == littleEndian {
+		return binary.LittleEndian
+	}
+	return binary.BigEndian
+}
+
+func padded(n int) int { return (n + headerPadding - 1) &^ (headerPadding - 1) }
+
+// parseSignal reads the header of a signal. It returns false for one that it does not understand.
+func parseSignal(message []byte) (s signalHeader, ok bool) {
+	order := byteOrder(message)
+	end := fixedHeader + int(order.Uint32(message[12:]))
+	if end > len(message) {
+		return s, false
+	}
+	for at := fixedHeader; at < end; {
+		at = padded(at)
+		if at+3 > end || message[at+1] != 1 { // the code, and a signature of one type
+			return s, false
+		}
+		code, kind := message[at], message[at+2]
+		at += 4
+		switch kind {
+		case 's', 'o':
+			text, next, ok := readString(message[:end], at, order)
+			if !ok {
+				return s, false
+			}
+			switch code {
+			case fieldPath:
+				s.path = dbus.ObjectPath(text)
+			case fieldIface:
+				s.iface = text
+			case fieldMember:
+				s.member = text
+			}
+			at = next
+		case 'u':
+			at = (at+3)&^3 + 4
+		case 'g':
+			if at >= end {
+				return s, false
+			}
+			at += int(message[at]) + 2
+		default:
+			return s, false
+		}
+	}
+	s.first, _, _ = readString(message, padded(end), order) // some other type than a string is no name of anything
+	return s, true
+}
+
+// readString reads a string at the next multiple of four.
+func readString(message []byte, at int, order binary.ByteOrder) (text string, next int, ok bool) {
+	at = (at + 3) &^ 3
+	if at+4 > len(message) {
+		return "", 0, false
+	}
+	length := order.Uint32(message[at:])
+	at += 4
+	if length > messageLimit || at+int(length)+1 > len(message) {
+		return "", 0, false
+	}
+	return string(message[at : at+int(length)]), at + int(length) + 1, true
+}
