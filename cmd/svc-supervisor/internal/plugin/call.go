@@ -13,10 +13,11 @@ type Call struct {
 	Executable  string // absolute path
 	Verb        spec.Verb
 	ContainerID string
-	Namespace   string // path, may be empty on DEL
-	Stdin       []byte // carries secrets: never logged
-	Deadline    time.Duration
+	Namespace   string            // path, may be empty on DEL
+	Stdin       []byte            // carries secrets: never logged
+	Deadline    time.Duration     // by the clock of package patience; the verb's processor time counts for a fifth
 	Stderr      func(line string) // called for each line, in order
+	Blocked     func()            // if not nil, called once when the verb used no processor for BlockedTime
 }
 
 // environment is exactly what the contract says: nothing of the supervisor's own (NOTIFY_SOCKET, WATCHDOG_*, …) gets in.

@@ -2,12 +2,13 @@ package plugin
 
 import (
 	"bytes"
+	"fmt"
 	"math"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -80,28 +81,26 @@ func (c *children) killFamily(pid int, call *Call, endedItself bool) {
 	}
 }
 
-// haveOrphans says whether this process has a child that is no verb and not spared (proc(5), /proc/PID/task/TID/children). Where the
-// kernel cannot tell, it says yes.
+// haveOrphans reports whether this process has a child that is neither a verb nor spared. The kernel gives an orphan to the
+// first living thread of its new parent, which is the main thread (find_new_reaper in the kernel; the Go runtime never ends
+// that thread). So one list is enough (proc(5), /proc/PID/task/TID/children). Where the kernel has no such list, it
+// reports true.
 func (c *children) haveOrphans() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	lists, err := filepath.Glob("/proc/self/task/*/children")
-	if err != nil || len(lists) == 0 {
+	list, err := os.ReadFile(mainThreadChildren)
+	if err != nil {
 		return true
 	}
-	for _, list := range lists {
-		content, err := os.ReadFile(list)
-		if err != nil {
-			continue // a thread that has ended has no children
-		}
-		for _, word := range strings.Fields(string(content)) {
-			if pid, err := strconv.Atoi(word); err != nil || !c.running[pid] && !c.spares(pid) {
-				return true
-			}
+	for _, word := range strings.Fields(string(list)) {
+		if pid, err := strconv.Atoi(word); err != nil || !c.running[pid] && !c.spares(pid) {
+			return true
 		}
 	}
 	return false
 }
+
+var mainThreadChildren = fmt.Sprintf("/proc/self/task/%d/children", os.Getpid())
 
 // orphanOf tells which adopted process belongs to a call: it carries the call's environment. One that has hidden its own
 // belongs to nobody; it dies when no other verb runs.
@@ -177,9 +176,35 @@ func family(pid int, isOrphan func(int) bool) []int {
 	return found
 }
 
+// tick is the unit of the times in /proc/PID/stat (sysconf(_SC_CLK_TCK) is 100 on Linux).
+const tick = time.Second / 100
+
+// used is the processor time of a process and of its descendants. The time of a descendant counts as long as it lives and,
+// when its parent has waited for it, as long as that one lives.
+func used(pid int) time.Duration {
+	all := processes()
+	ours := map[int]bool{pid: true}
+	for grown := true; grown; {
+		grown = false
+		for _, p := range all {
+			if ours[p.parent] && !ours[p.pid] {
+				ours[p.pid], grown = true, true
+			}
+		}
+	}
+	var sum time.Duration
+	for _, p := range all {
+		if ours[p.pid] {
+			sum += p.used
+		}
+	}
+	return sum
+}
+
 type processEntry struct {
 	pid, parent int
 	zombie      bool
+	used        time.Duration // processor time, with that of the children that it has waited for
 }
 
 // processes reads /proc. A process that ends meanwhile is left out.
@@ -207,7 +232,12 @@ func processes() []processEntry {
 		if err != nil {
 			continue
 		}
-		list = append(list, processEntry{pid, parent, rest[0] == "Z"})
+		entry := processEntry{pid: pid, parent: parent, zombie: rest[0] == "Z"}
+		for _, field := range rest[min(11, len(rest)):min(15, len(rest))] { // utime, stime, cutime, cstime
+			ticks, _ := strconv.ParseInt(field, 10, 64)
+			entry.used += time.Duration(ticks) * tick
+		}
+		list = append(list, entry)
 	}
 	return list
 }

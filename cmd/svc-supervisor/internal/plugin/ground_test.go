@@ -17,8 +17,8 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// patience is how long a test waits for what must come.
-const patience = 10 * time.Second
+// settleTime is how long a test waits for what must come.
+const settleTime = 10 * time.Second
 
 // ground is a directory of executables, and the promise that a test leaves neither a process nor a descriptor.
 type ground struct {
@@ -61,7 +61,7 @@ func (g *ground) must(err error) {
 
 // eventually waits for a condition.
 func eventually(condition func() bool) bool {
-	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(settleTime); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
 		if condition() {
 			return true
 		}
@@ -72,7 +72,7 @@ func eventually(condition func() bool) bool {
 func (g *ground) eventually(what string, condition func() bool) {
 	g.Helper()
 	if !eventually(condition) {
-		g.Fatalf("not in %v: %s", patience, what)
+		g.Fatalf("not in %v: %s", settleTime, what)
 	}
 }
 
@@ -129,7 +129,7 @@ func (g *ground) inventory(dirs ...string) *Inventory {
 	if len(dirs) == 0 {
 		dirs = []string{g.dir}
 	}
-	v, err := NewInventory(dirs, patience, slog.New(slog.DiscardHandler))
+	v, err := NewInventory(dirs, settleTime, slog.New(slog.DiscardHandler))
 	g.must(err)
 	return v
 }
@@ -139,7 +139,7 @@ func (g *ground) call(body string) Call {
 	g.Helper()
 	return Call{
 		Executable: g.write(g.path("script"), "#!/bin/sh\n"+body+"\n"), Verb: spec.Add, ContainerID: "id-" + g.Name(),
-		Namespace: "/run/netns/x", Stdin: []byte("{}"), Deadline: patience,
+		Namespace: "/run/netns/x", Stdin: []byte("{}"), Deadline: settleTime,
 	}
 }
 

@@ -221,7 +221,7 @@ func TestAnExecutableIsNotRunAfterItsPathWasOpened(t *testing.T) {
 	}
 	g.must(os.Chmod(g.path("deep"), 0o777))
 	g.write(path, "#!/bin/sh\ntouch "+g.path("ran")+"\n")
-	_, err := v.Run(t.Context(), Call{Executable: path, Verb: spec.Add, ContainerID: "c", Deadline: patience})
+	_, err := v.Run(t.Context(), Call{Executable: path, Verb: spec.Add, ContainerID: "c", Deadline: settleTime})
 	g.noAnswer(err, "start "+path+": refused: its directory "+g.path("deep")+" is writable by others than root")
 	if _, err := os.Stat(g.path("ran")); err == nil {
 		t.Error("it ran")
@@ -481,7 +481,7 @@ func TestAnExecutableThatDoesNotAnswerStatusIsNotReady(t *testing.T) {
 		g := newGround(t)
 		g.write(g.path("svc"), serves("T", "1.0.0", body))
 		v := g.inventory()
-		v.deadline = patience
+		v.deadline = settleTime
 		if strings.Contains(reason, "deadline") {
 			v.deadline = time.Second
 		}
@@ -526,7 +526,7 @@ func (g *ground) following(v *Inventory, rescan, statusInterval time.Duration) *
 		cancel()
 		select {
 		case <-ended:
-		case <-time.After(patience):
+		case <-time.After(settleTime):
 			g.Error("Follow did not end with its context")
 		}
 	})

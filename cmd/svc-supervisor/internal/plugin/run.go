@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/svc-supervisor/svc-supervisor/internal/patience"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
@@ -21,13 +22,14 @@ const (
 	dyingTime   = 5 * time.Second
 )
 
+// BlockedTime is how long, by the clock of package patience, a verb and its descendants use no processor before the verb
+// counts as blocked.
+const BlockedTime = 2 * time.Second
+
 // Run runs the verb and returns its stdout. The error is a *spec.Error if the executable answered with one, else a
 // *NoAnswer. ctx ends the verb early, as its deadline does. A process that even SIGKILL does not end, since the kernel keeps
 // it, is left behind, and collected when it has ended.
 func (v *Inventory) Run(ctx context.Context, call Call) ([]byte, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, call.Deadline, fmt.Errorf("deadline of %v", call.Deadline))
-	defer cancel()
-
 	// The last scan may be some seconds old, and the owner of a directory on the path may have changed since.
 	if f := look(call.Executable); f.refusal != "" {
 		return nil, &NoAnswer{Reason: fmt.Sprintf("start %s: refused: %s", call.Executable, f.refusal)}
@@ -38,6 +40,13 @@ func (v *Inventory) Run(ctx context.Context, call Call) ([]byte, error) {
 	}
 	// The kernel kills a child whose parent thread ends (Pdeathsig is the thread's): this one must live as long.
 	defer runtime.UnlockOSThread()
+
+	ctx, cancel := patience.WithTimeoutCause(ctx, call.Deadline, func() time.Duration { return used(process.Pid) },
+		fmt.Errorf("deadline of %v", call.Deadline))
+	defer cancel()
+	if call.Blocked != nil {
+		go awaitBlocked(ctx, process.Pid, call.Blocked)
+	}
 
 	reading := streams.read(call.Stdin, call.Stderr)
 	exited := make(chan error, 1)
@@ -77,6 +86,24 @@ func (v *Inventory) Run(ctx context.Context, call Call) ([]byte, error) {
 		return nil, &NoAnswer{Reason: fmt.Sprintf("%v", state), Stderr: stderr}
 	}
 	return answer(stdout, stderr, state.ExitCode())
+}
+
+// awaitBlocked calls blocked when the verb has used no processor for BlockedTime, or returns when ctx ends.
+func awaitBlocked(ctx context.Context, pid int, blocked func()) {
+	for before := time.Duration(0); ; {
+		wait, cancel := patience.WithTimeout(ctx, BlockedTime)
+		<-wait.Done()
+		cancel()
+		if ctx.Err() != nil {
+			return
+		}
+		now := used(pid)
+		if now <= before+tick {
+			blocked()
+			return
+		}
+		before = now
+	}
 }
 
 // answer tells a success from an error object. An exit status alone says nothing but that something went wrong.

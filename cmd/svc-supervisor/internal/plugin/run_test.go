@@ -139,7 +139,7 @@ func TestWhatCannotBeStartedGivesNoAnswer(t *testing.T) {
 		"half an ELF header":         g.write(g.path("half"), "\x7fELF\x02\x01"),
 		"a directory":                g.dir,
 	} {
-		_, err := g.inventory().Run(context.Background(), Call{Executable: path, Deadline: patience})
+		_, err := g.inventory().Run(context.Background(), Call{Executable: path, Deadline: settleTime})
 		if silent := g.noAnswer(err, "start "+path+": "); strings.Count(silent.Reason, path) != 1 {
 			t.Errorf("%s: %q names the file twice", name, silent.Reason)
 		}
@@ -159,7 +159,7 @@ func TestStdoutIsBounded(t *testing.T) {
 			begin := time.Now()
 			_, err := g.run(r.body)
 			g.noAnswer(err, "more than 1048576 bytes on stdout")
-			if time.Since(begin) > patience {
+			if time.Since(begin) > settleTime {
 				t.Errorf("took %v", time.Since(begin))
 			}
 		})
@@ -215,6 +215,51 @@ func TestTheErrorOfADeadlineSaysTheDeadlineAndTheLastWords(t *testing.T) {
 	g.noAnswer(err, "deadline of 300ms")
 	if want := "deadline of 300ms: stderr: line 3 | line 4 | line 5 | line 6 | line 7"; err.Error() != want {
 		t.Errorf("got  %s\nwant %s", err, want)
+	}
+}
+
+func TestAVerbThatUsesAProcessorGetsFiveTimesItsDeadline(t *testing.T) {
+	g := newGround(t)
+	call := g.call(`while :; do :; done`)
+	call.Deadline = 300 * time.Millisecond
+	began := time.Now()
+	_, err := g.inventory().Run(context.Background(), call)
+	g.noAnswer(err, "deadline of 300ms")
+	if took := time.Since(began); took < 4*call.Deadline {
+		t.Errorf("it was ended after %v", took)
+	}
+}
+
+func TestABlockedVerbIsReportedAndOneThatWorksIsNot(t *testing.T) {
+	for _, row := range []struct {
+		name, body string
+		blocked    bool
+	}{
+		{"a verb that waits", `sleep 30`, true},
+		{"a verb whose child waits", `sh -c 'sleep 30; :'`, true},
+		{"a verb that works", `end=$(($(date +%s) + 6)); while [ $(date +%s) -lt $end ]; do :; done`, false},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			g := newGround(t)
+			call := g.call(row.body)
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			blocked := make(chan struct{})
+			call.Blocked = func() { close(blocked); cancel() }
+			call.Deadline = time.Minute
+			_, _ = g.inventory().Run(ctx, call)
+			select {
+			case <-blocked:
+				if !row.blocked {
+					t.Error("reported as blocked")
+				}
+			default:
+				if row.blocked {
+					t.Error("not reported")
+				}
+			}
+		})
 	}
 }
 
@@ -320,7 +365,7 @@ func TestNothingOutlivesAVerbThatSucceeds(t *testing.T) {
 			if alive(g.pid("pid")) {
 				t.Error("it lives")
 			}
-			if time.Since(begin) > patience/2 {
+			if time.Since(begin) > settleTime/2 {
 				t.Errorf("it was waited for: %v", time.Since(begin))
 			}
 		})
@@ -369,7 +414,7 @@ func TestVerbsThatRunTogetherLeaveEachOthersChildrenAlone(t *testing.T) {
 	var running sync.WaitGroup
 	for i := range 10 {
 		running.Go(func() {
-			short := Call{Executable: script, Verb: spec.Add, ContainerID: fmt.Sprint(i), Deadline: patience}
+			short := Call{Executable: script, Verb: spec.Add, ContainerID: fmt.Sprint(i), Deadline: settleTime}
 			if i%2 == 0 {
 				short.Deadline = 10 * time.Millisecond
 			}
@@ -411,7 +456,7 @@ func TestAnOrphanThatCannotBeToldApartDiesWhenNoOtherVerbRuns(t *testing.T) {
 	begin := time.Now()
 	_, err := v.Run(context.Background(), Call{Executable: short, Verb: spec.Add, ContainerID: "short", Deadline: time.Minute})
 	g.must(err)
-	if took := time.Since(begin); took > drainTime+patience {
+	if took := time.Since(begin); took > drainTime+settleTime {
 		t.Errorf("it holds the pipes, and was waited for: %v", took)
 	}
 	orphan := g.pid("orphan")
@@ -434,7 +479,7 @@ func TestManyVerbsRunAtOnce(t *testing.T) {
 		running.Go(func() {
 			id := fmt.Sprint("container-", i)
 			stdout, err := v.Run(context.Background(), Call{
-				Executable: script, Verb: spec.Add, ContainerID: id, Stdin: []byte(id + "\n"), Deadline: patience,
+				Executable: script, Verb: spec.Add, ContainerID: id, Stdin: []byte(id + "\n"), Deadline: settleTime,
 			})
 			if want := id + " " + id + "\n"; err != nil || string(stdout) != want {
 				t.Errorf("got %q, want %q, %v", stdout, want, err)

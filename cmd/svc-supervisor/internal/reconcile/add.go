@@ -216,7 +216,7 @@ func (r *Reconciler) run(ctx context.Context, verb spec.Verb, e plugin.Executabl
 	if err != nil {
 		return nil, err
 	}
-	defer r.eventChecks.begin(c.InterfaceName)()
+	defer r.eventChecks.begin(c.InterfaceName, verb)()
 	return r.runFor(ctx, c, verb, e, r.namespaces.Path(c.InterfaceName), stdin)
 }
 
@@ -228,11 +228,14 @@ func (r *Reconciler) runFor(ctx context.Context, c spec.Container, verb spec.Ver
 	lock := r.quiet.of(e.Type)
 	lock.RLock()
 	defer lock.RUnlock()
+	blocked, end := r.runsVerb(c.InterfaceName)
+	defer end()
 	begin := time.Now()
 	stdout, err := r.executables.Run(ctx, plugin.Call{
 		Executable: e.Path, Verb: verb, ContainerID: string(c.ContainerID), Namespace: namespace, Stdin: stdin,
 		Deadline: r.settings.VerbDeadline,
 		Stderr:   func(line string) { relay(log, verb, line) },
+		Blocked:  blocked,
 	})
 	outcome := "ok"
 	if err != nil {

@@ -14,8 +14,8 @@ const (
 )
 
 // downPace adds CHECKs after a connection went down, or the reason why it is down changed: the reason is often known only after
-// some attempts, and no event of the kernel announces it. The delay doubles while nothing changes, so an absent peer costs a
-// few CHECKs.
+// some attempts, and no event of the kernel announces it. The delay grows fourfold while nothing changes, so an absent peer
+// costs a few CHECKs.
 type downPace struct {
 	down   string // the connections that are down, and why
 	delay  time.Duration
@@ -31,7 +31,7 @@ func (p *downPace) next(h *spec.Health, now time.Time) time.Duration {
 	case down != p.down || p.delay == 0:
 		p.delay = firstDownCheck
 	default:
-		p.delay = min(2*p.delay, lastDownCheck)
+		p.delay = min(4*p.delay, lastDownCheck)
 	}
 	p.down = down
 	if p.delay > 0 && !p.bucket.Take(addedChecks, now) {

@@ -24,10 +24,10 @@ func TestDownPace(t *testing.T) {
 	}{
 		{"a connection that is up needs no CHECK but that of the interval", health(up), 0},
 		{"one that went down is looked at again soon", health(down), 2 * time.Second},
-		{"with growing delays", health(down), 4 * time.Second},
-		{"that double", health(down), 8 * time.Second},
+		{"with growing delays", health(down), 8 * time.Second},
+		{"that grow fourfold", health(down), 32 * time.Second},
 		{"a reason is a change", health(refused), 2 * time.Second},
-		{"after which the delays grow again", health(refused), 4 * time.Second},
+		{"after which the delays grow again", health(refused), 8 * time.Second},
 		{"another connection that goes down is a change", health(refused, other), 2 * time.Second},
 		{"one that is up again ends it", health(up), 0},
 		{"and it begins anew", health(down), 2 * time.Second},

@@ -115,9 +115,13 @@ func (e *eventChecks) due(name spec.Name, now time.Time) bool {
 
 // begin notes that ADD or CHECK starts, which covers all events received so far. The caller must call the returned function when
 // the verb has ended.
-func (e *eventChecks) begin(name spec.Name) (end func()) {
+func (e *eventChecks) begin(name spec.Name, verb spec.Verb) (end func()) {
+	gap := eventGap
+	if verb == spec.Add {
+		gap = addGap
+	}
 	e.note(name, func(p *eventPace) { p.begin(time.Now()) })
-	return func() { e.note(name, func(p *eventPace) { p.end(time.Now()) }) }
+	return func() { e.note(name, func(p *eventPace) { p.end(time.Now(), gap) }) }
 }
 
 func (e *eventChecks) note(name spec.Name, change func(*eventPace)) {

@@ -7,8 +7,12 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/tokenbucket"
 )
 
-// eventGap is the least time from the end of ADD or CHECK to a CHECK that an event asks for.
-const eventGap = 250 * time.Millisecond
+// eventGap is the least time from the end of CHECK to a CHECK that an event asks for. After ADD it is addGap: the start of a
+// daemon itself causes events, and more follow when its connections come up.
+const (
+	eventGap = 250 * time.Millisecond
+	addGap   = time.Second
+)
 
 // addedChecks limits the CHECKs that events add, and those that downPace adds: a daemon or its peer can cause both without end.
 var addedChecks = tokenbucket.Limit{Every: 10 * time.Second, Burst: 50}
@@ -17,7 +21,7 @@ var addedChecks = tokenbucket.Limit{Every: 10 * time.Second, Burst: 50}
 // of CHECKs is bounded, because a daemon can cause events at will in its own namespace.
 type eventPace struct {
 	eventAt time.Time // the first event since the last verb began; zero: there was none
-	rested  time.Time // no CHECK before: eventGap after the end of the last verb
+	rested  time.Time // no CHECK before
 	bucket  tokenbucket.Bucket
 }
 
@@ -52,5 +56,5 @@ func (p *eventPace) begin(now time.Time) {
 	p.eventAt = time.Time{}
 }
 
-// end notes that it ended.
-func (p *eventPace) end(now time.Time) { p.rested = now.Add(eventGap) }
+// end notes that it ended, and the least time from then to a CHECK.
+func (p *eventPace) end(now time.Time, gap time.Duration) { p.rested = now.Add(gap) }

@@ -18,21 +18,21 @@ func TestWhenCHECKIsDueBecauseOfEvents(t *testing.T) {
 		{"a verb that begins answers for the events before it", func(p *eventPace, at func(float64) time.Time) {
 			p.event(at(3))
 			p.begin(at(4))
-			p.end(at(5))
+			p.end(at(5), eventGap)
 		}, -1},
 		{"an event during a verb makes it due a moment after its end", func(p *eventPace, at func(float64) time.Time) {
 			p.begin(at(3))
 			p.event(at(4))
-			p.end(at(5))
+			p.end(at(5), eventGap)
 		}, 5.25},
 		{"an event soon after a verb makes it due a moment after its end", func(p *eventPace, at func(float64) time.Time) {
 			p.begin(at(3))
-			p.end(at(5))
+			p.end(at(5), eventGap)
 			p.event(at(5.125))
 		}, 5.25},
 		{"an event later makes it due at once", func(p *eventPace, at func(float64) time.Time) {
 			p.begin(at(3))
-			p.end(at(5))
+			p.end(at(5), eventGap)
 			p.event(at(8))
 		}, 8},
 		{"after 50 CHECKs in a row it is due 10 s after the last one", func(p *eventPace, at func(float64) time.Time) {
@@ -41,7 +41,7 @@ func TestWhenCHECKIsDueBecauseOfEvents(t *testing.T) {
 		{"CHECKs at the interval leave the allowance whole", func(p *eventPace, at func(float64) time.Time) {
 			for i := range 1000 {
 				p.begin(at(float64(10 * i)))
-				p.end(at(float64(10*i) + 1))
+				p.end(at(float64(10*i)+1), eventGap)
 			}
 			p.event(at(20000))
 		}, 20000},
@@ -50,7 +50,7 @@ func TestWhenCHECKIsDueBecauseOfEvents(t *testing.T) {
 			for i := range 10 {
 				p.event(at(700 + float64(i)))
 				p.begin(at(700 + float64(i)))
-				p.end(at(700 + float64(i)))
+				p.end(at(700+float64(i)), eventGap)
 			}
 			p.event(at(710))
 		}, 710},
@@ -75,7 +75,7 @@ func checkAtEachDue(p *eventPace, at func(float64) time.Time, seconds float64) {
 	now := at(0)
 	for p.event(now); now.Before(at(seconds)); p.event(now) {
 		p.begin(now)
-		p.end(now)
+		p.end(now, eventGap)
 		p.event(now)
 		now = p.due()
 	}

@@ -348,6 +348,25 @@ func TestAHungExecutableDelaysNobodyElse(t *testing.T) {
 	})
 }
 
+func TestSlowADDsThatWorkKeepTheirPlaces(t *testing.T) {
+	inWorld(t, func(w *world) {
+		for i := range 20 {
+			name := spec.Name(fmt.Sprint("vpn", i))
+			w.on(spec.Add, name, behaviour{takes: 20 * time.Second, works: true})
+			w.bind(vpn(spec.PortID(name), name, spec.ContainerID(name)))
+		}
+		w.start(func(s *Settings) { s.Parallel = 4 })
+		most := 0
+		w.until(3*time.Minute, "everything as it is wanted", func() bool {
+			w.change(func() { most = max(most, len(w.busy)) })
+			return w.settled()
+		})
+		if most != 4 {
+			t.Errorf("%d ADDs ran at once, want 4", most)
+		}
+	})
+}
+
 func TestTheLoadIsBoundedHoweverSlowEveryADDIs(t *testing.T) {
 	inWorld(t, func(w *world) {
 		for i := range 40 {

@@ -16,7 +16,7 @@ import (
 // Settings are what an operator can set. All numbers and durations must be positive.
 type Settings struct {
 	BootID        string
-	Parallel      int           // containers worked on at once; with those that take long, crowd times as many
+	Parallel      int           // containers worked on at once; with those that are blocked, crowd times as many
 	VerbDeadline  time.Duration // of ADD, CHECK and DEL
 	CheckInterval time.Duration
 	Grace         time.Duration // for the verbs that run when the supervisor stops
@@ -50,18 +50,26 @@ type Reconciler struct {
 	slots        map[spec.Name]bool        // names with a record of any phase, or with a reservation
 	strays       map[spec.ContainerID]bool // whose status no worker takes back: of bindings without one, or of an earlier run
 	strayRow     []Row
+	places       map[spec.Name]*place // of the names that are worked on
 	hostReported *spec.HostStatus
 	pruned       bool
 	draining     bool
 	stopped      bool
 }
 
-// slowWork is how long a name may keep one of the parallel places: one whose executable hangs gives its place to others. All
-// together, those that gave it away too, are no more than crowd times the parallel ones.
+// slowLook is how long the observation of a name may take before it no longer counts towards Settings.Parallel: then systemd
+// or the kernel does not answer. A verb stops counting when it is blocked (plugin.Call.Blocked). All names that are worked on,
+// those included that do not count, are at most crowd times Settings.Parallel.
 const (
-	slowWork = 2 * time.Second
+	slowLook = 2 * time.Second
 	crowd    = 4
 )
+
+// place is one of the Settings.Parallel places, taken by a name that is worked on.
+type place struct {
+	release func() // makes the place free for another name; only the first call does
+	verbs   int    // that run for the name
+}
 
 // New makes a reconciler. logs gives the logger for what the executables of a type say.
 func New(settings Settings, records Records, namespaces Namespaces, links Links, units Units, events KernelEvents,
@@ -85,6 +93,7 @@ func New(settings Settings, records Records, namespaces Namespaces, links Links,
 		holders:     map[spec.Name]holder{},
 		slots:       map[spec.Name]bool{},
 		strays:      map[spec.ContainerID]bool{},
+		places:      map[spec.Name]*place{},
 	}
 }
 
@@ -120,11 +129,11 @@ func (r *Reconciler) Run(ctx context.Context) {
 			break
 		}
 		workers.Go(func() {
-			release := sync.OnceFunc(func() { <-parallel })
-			slow := time.AfterFunc(slowWork, release)
+			p := &place{release: sync.OnceFunc(func() { <-parallel })}
+			stop := r.occupy(name, p)
 			r.work(ctx, work, name)
-			slow.Stop()
-			release()
+			stop()
+			p.release()
 			<-all
 			r.queue.done(name)
 		})
@@ -140,6 +149,47 @@ func (r *Reconciler) Run(ctx context.Context) {
 		if m.timer != nil {
 			m.timer.Stop()
 		}
+	}
+}
+
+// occupy notes the place of a name, and frees it when the work on the name has taken slowLook and no verb runs then.
+func (r *Reconciler) occupy(name spec.Name, p *place) (stop func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.places[name] = p
+	var timer *time.Timer
+	timer = time.AfterFunc(slowLook, func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		switch {
+		case r.places[name] != p: // the work has ended
+		case p.verbs == 0:
+			p.release()
+		default:
+			timer.Reset(slowLook)
+		}
+	})
+	return func() {
+		timer.Stop()
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		delete(r.places, name)
+	}
+}
+
+// runsVerb notes that a verb runs for a name. blocked frees the name's place; end notes that the verb has ended.
+func (r *Reconciler) runsVerb(name spec.Name) (blocked, end func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	p := r.places[name]
+	if p == nil {
+		return nil, func() {}
+	}
+	p.verbs++
+	return p.release, func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		p.verbs--
 	}
 }
 

@@ -75,6 +75,10 @@ func (l executables) Run(ctx context.Context, call plugin.Call) ([]byte, error) 
 		return nil, err
 	}
 	defer l.finish(conf.Container.InterfaceName, call.Verb)
+	if call.Blocked != nil && !b.works {
+		blocked := time.AfterFunc(plugin.BlockedTime, call.Blocked)
+		defer blocked.Stop()
+	}
 
 	work := func() ([]byte, error) {
 		if !sleep(ctx, b.takes) {

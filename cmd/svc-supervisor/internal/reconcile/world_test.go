@@ -93,6 +93,7 @@ type scriptKey struct {
 // behaviour is how one verb goes. The zero behaviour succeeds after a tenth of a second.
 type behaviour struct {
 	takes   time.Duration
+	works   bool        // it uses a processor meanwhile: it is not blocked
 	hangs   bool        // until the deadline
 	fails   *spec.Error // before it does anything
 	late    bool        // with fails or hangs: after it did everything
