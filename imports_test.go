@@ -63,6 +63,8 @@ var bans = []struct {
 
 	{"pkg/userid", slices.Concat([]string{statedir, watch, netns, unit, module + "cmd"}, network, dbus), "the supervisor and the executables must get the same id from the same files"},
 	{"internal/ownthread", slices.Concat(rooms, []string{module + "pkg/spec"}), "it runs any function"},
+	{"internal/lazyregexp", slices.Concat(rooms, []string{module + "pkg/spec"}), "it compiles any expression"},
+	{"internal/patience", slices.Concat(rooms, []string{module + "pkg/spec"}), "any work can wait by its clock"},
 	{"internal/lockdir", slices.Concat(rooms, []string{module + "pkg/spec"}), "it locks any directory"},
 
 	{"cmd/svc-supervisor/internal/plugin", []string{statedir, watch, unit}, "it runs one verb once; whether one is due is not its business"},

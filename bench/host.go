@@ -27,8 +27,7 @@ const (
 type host struct {
 	binaries string
 	runs     int
-	foreign  int    // network namespaces that belong to nobody
-	nsdb     string // URL, of the supervisor that runs
+	foreign  int // network namespaces that belong to nobody
 }
 
 func newHost(binaries string, runs int) (*host, error) {
@@ -106,9 +105,45 @@ func (h *host) pid() (int, error) {
 
 // A cost is what a measurement took.
 type cost struct {
-	wall time.Duration
-	cpu  time.Duration // of the whole sandbox, systemd and the journal included, without this program
-	own  time.Duration // of that, the supervisor's process itself
+	wall  time.Duration
+	cpu   time.Duration   // of the whole sandbox, systemd and the journal included, without this program
+	own   time.Duration   // of that, the supervisor's process itself
+	parts []time.Duration // of that, by the control groups of parts
+}
+
+// parts are the control groups whose shares are printed.
+var parts = []struct {
+	name   string
+	groups []string
+}{
+	{"supervisor with verbs", []string{"system.slice/" + unitName}},
+	{"units", []string{"svc.slice", "floor.slice"}},
+	{"systemd", []string{"init.scope"}},
+	{"journal", []string{"system.slice/systemd-journald.service"}},
+}
+
+// partsNow are the processor times of the parts. A group that does not exist counts as 0.
+func partsNow() []time.Duration {
+	var times []time.Duration
+	for _, p := range parts {
+		var sum time.Duration
+		for _, group := range p.groups {
+			used, _ := usage(group)
+			sum += used
+		}
+		times = append(times, sum)
+	}
+	return times
+}
+
+// shares says how much of the processor time each part used, per container.
+func (c cost) shares(containers int) string {
+	per := func(d time.Duration) string { return fmt.Sprintf("%.1f ms", d.Seconds()*1000/float64(containers)) }
+	text := "CPU per container: " + per(c.cpu) + "; supervisor's process " + per(c.own)
+	for i, p := range parts {
+		text += ", " + p.name + " " + per(c.parts[i])
+	}
+	return text
 }
 
 // measure runs do and says what it cost.
@@ -117,7 +152,7 @@ func (h *host) measure(do func() error) (cost, error) {
 	if err != nil {
 		return cost{}, err
 	}
-	self, supervisor, began := selfTime(), h.supervisorTime(), time.Now()
+	self, supervisor, before, began := selfTime(), h.supervisorTime(), partsNow(), time.Now()
 	if err := do(); err != nil {
 		return cost{}, err
 	}
@@ -125,6 +160,9 @@ func (h *host) measure(do func() error) (cost, error) {
 	after, err := usage("")
 	c.cpu = after - sandbox - (selfTime() - self)
 	c.own = h.supervisorTime() - supervisor
+	for i, now := range partsNow() {
+		c.parts = append(c.parts, now-before[i])
+	}
 	return c, err
 }
 

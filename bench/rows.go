@@ -96,7 +96,7 @@ func upAndDown(h *host, c containers, count int, midonet bool) ([]Row, error) {
 			cpuTarget = 0
 		}
 		cpu := ratio(name+": CPU", "s", ours.cpu.Seconds(), least.cpu.Seconds(), cpuTarget)
-		cpu.Note = fmt.Sprintf("the supervisor's process itself: %.1f ms per container", ours.own.Seconds()*1000/float64(count))
+		cpu.Note = ours.shares(count) + "\n    floor: " + least.shares(count)
 		rows = append(rows, wall, cpu)
 		if !midonet {
 			continue
@@ -117,12 +117,24 @@ func warm(c containers) error {
 	return c.unbind(1)
 }
 
+// medianCost has the median of each figure.
 func medianCost(costs []cost) cost {
-	var walls, cpus, owns []time.Duration
-	for _, c := range costs {
-		walls, cpus, owns = append(walls, c.wall), append(cpus, c.cpu), append(owns, c.own)
+	of := func(figure func(cost) time.Duration) time.Duration {
+		var all []time.Duration
+		for _, c := range costs {
+			all = append(all, figure(c))
+		}
+		return median(all)
 	}
-	return cost{median(walls), median(cpus), median(owns)}
+	middle := cost{
+		wall: of(func(c cost) time.Duration { return c.wall }),
+		cpu:  of(func(c cost) time.Duration { return c.cpu }),
+		own:  of(func(c cost) time.Duration { return c.own }),
+	}
+	for i := range parts {
+		middle.parts = append(middle.parts, of(func(c cost) time.Duration { return c.parts[i] }))
+	}
+	return middle
 }
 
 // besideForeign brings one container up beside network namespaces that belong to others.

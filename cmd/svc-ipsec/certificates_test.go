@@ -46,7 +46,7 @@ func TestTwoEndsKnowEachOtherByTheirCertificates(t *testing.T) {
 			t.Fatalf("%s: %s", test.what, left.health().Connections[0].Reason)
 		}
 		eventually(t, test.what, func() bool { return known(left) > before })
-		if network.KernelLacks("esp", true) == "" {
+		if network.KernelLacks(t.TempDir(), "esp", true) == "" {
 			eventually(t, test.what+": the tunnel is up", func() bool {
 				left.must("CHECK")
 				return left.health().Connections[0].Status == spec.Active

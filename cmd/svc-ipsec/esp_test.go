@@ -79,7 +79,7 @@ func spis(t *testing.T, name string) []string {
 
 func TestTrafficGoesEncryptedOrNotAtAll(t *testing.T) {
 	onGround(t)
-	if lacks := network.KernelLacks("esp", true); lacks != "" {
+	if lacks := network.KernelLacks(t.TempDir(), "esp", true); lacks != "" {
 		t.Skip("requires kernel ESP: " + lacks)
 	}
 	left, right := sites(t)

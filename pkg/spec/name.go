@@ -1,9 +1,6 @@
 package spec
 
-import (
-	"regexp"
-	"strings"
-)
+import "strings"
 
 // Name is a container's name: the interface name of its binding, its namespace, its host-side veth, a part of its units.
 type Name string
@@ -27,18 +24,26 @@ const (
 	linkAllowed = "1 to 15 bytes without '/', ':' and white space; not '.' or '..'"
 )
 
-var (
-	nameForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,14}$`)
-	typeForm = regexp.MustCompile(`^[A-Z][A-Z0-9_]{0,30}$`)
-	idForm   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$`)
-	// The kernel's rule for an interface name (dev_valid_name), printable ASCII only.
-	linkForm = regexp.MustCompile(`^[!-~]{1,15}$`)
+const (
+	capitals = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+	digits   = "0123456789"
+	alphanum = capitals + "abcdefghijklmnopqrstuvwxyz" + digits
 )
+
+// hasForm reports whether s has 1 to limit bytes, of which the first is one of first and the others are of rest. Names are
+// checked in every process many times: a regular expression costs more to compile than all of them to check.
+func hasForm(s, first, rest string, limit int) bool {
+	return s != "" && len(s) <= limit && strings.IndexByte(first, s[0]) >= 0 && strings.Trim(s[1:], rest) == ""
+}
+
+// IsCNIName reports whether s is of the form that CNI prescribes for container ids and network names, with at most limit
+// bytes.
+func IsCNIName(s string, limit int) bool { return hasForm(s, alphanum, alphanum+"_.-", limit) }
 
 // ParseName checks a container's name: an interface name (15 bytes at most) that is also safe in paths and unit names.
 // `supervisor` is refused, its unit would be the supervisor's own.
 func ParseName(key, s string) (Name, error) {
-	if !nameForm.MatchString(s) || s == "supervisor" {
+	if !IsCNIName(s, 15) || s == "supervisor" {
 		return "", &Fault{key, s, nameAllowed}
 	}
 	return Name(s), nil
@@ -46,7 +51,7 @@ func ParseName(key, s string) (Name, error) {
 
 // ParseServiceType checks a service type. `SUPERVISOR` is refused, its slice would be the supervisor's own name.
 func ParseServiceType(key, s string) (ServiceType, error) {
-	if !typeForm.MatchString(s) || s == "SUPERVISOR" {
+	if !hasForm(s, capitals, capitals+digits+"_", 31) || s == "SUPERVISOR" {
 		return "", &Fault{key, s, typeAllowed}
 	}
 	return ServiceType(s), nil
@@ -54,7 +59,7 @@ func ParseServiceType(key, s string) (ServiceType, error) {
 
 // ParseID checks an id of any kind: what CNI allows as a container id, 64 bytes at most.
 func ParseID[ID ~string](key, s string) (ID, error) {
-	if !idForm.MatchString(s) {
+	if !IsCNIName(s, 64) {
 		return "", &Fault{key, s, idAllowed}
 	}
 	return ID(s), nil
@@ -62,7 +67,9 @@ func ParseID[ID ~string](key, s string) (ID, error) {
 
 // CheckLinkName checks the name of an interface that is not ours, a bridge say.
 func CheckLinkName(key, s string) error {
-	if !linkForm.MatchString(s) || strings.ContainsAny(s, "/:") || s == "." || s == ".." {
+	// The kernel's rule for an interface name (dev_valid_name), printable ASCII only.
+	printable := strings.IndexFunc(s, func(r rune) bool { return r <= ' ' || r > '~' }) < 0
+	if s == "" || len(s) > 15 || !printable || strings.ContainsAny(s, "/:") || s == "." || s == ".." {
 		return &Fault{key, s, linkAllowed}
 	}
 	return nil
@@ -84,8 +91,6 @@ func (n Name) OwnsUnit(unit string) bool {
 	return ok && name == n
 }
 
-var roleForm = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`)
-
 // UnitOwner returns the container that a unit name stands for, and whether it stands for one.
 func UnitOwner(unit string) (Name, bool) {
 	stem, ok := strings.CutPrefix(unit, "svc-")
@@ -97,7 +102,7 @@ func UnitOwner(unit string) (Name, bool) {
 		return "", false
 	}
 	stem, role, hasRole := strings.Cut(stem, ":")
-	if hasRole && !roleForm.MatchString(role) {
+	if hasRole && !hasForm(role, alphanum+"_.-", alphanum+"_.-", 64) {
 		return "", false
 	}
 	name, err := ParseName("name", stem)

@@ -2,10 +2,11 @@ package spec
 
 import (
 	"encoding/json"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/svc-supervisor/svc-supervisor/internal/lazyregexp"
 )
 
 // SettingScope says for whom a runtime setting stands in the NSDB: SettingDefault for every host, else the id of one host,
@@ -47,11 +48,11 @@ const (
 )
 
 // loggerForm is the form of a logger's name: all containers, those of a type in lower case, a part of those.
-var loggerForm = regexp.MustCompile(`^containers(\.[a-z][a-z0-9_]{0,30}(\.[a-z][a-z0-9_-]{0,30})?)?$`)
+var loggerForm = lazyregexp.New(`^containers(\.[a-z][a-z0-9_]{0,30}(\.[a-z][a-z0-9_-]{0,30})?)?$`)
 
 // ParseSettingScope checks a scope: `default` or a host id.
 func ParseSettingScope(s string) (SettingScope, error) {
-	if !idForm.MatchString(s) {
+	if !IsCNIName(s, 64) {
 		return "", &Fault{"scope", s, "default, or a host id: " + idAllowed}
 	}
 	return SettingScope(s), nil

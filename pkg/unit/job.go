@@ -77,7 +77,7 @@ func (j *jobs) wait(ctx context.Context, path dbus.ObjectPath) (outcome, error) 
 		select {
 		case <-j.wake:
 		case <-ctx.Done():
-			return o, fmt.Errorf("wait for the job: %w", ctx.Err())
+			return o, fmt.Errorf("wait for the job: %w", context.Cause(ctx))
 		case <-j.on.Context().Done():
 			return o, errLost
 		}

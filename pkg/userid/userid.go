@@ -29,7 +29,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"regexp"
 	"syscall"
 	"time"
 
@@ -49,8 +48,8 @@ var ErrUsedUp = errors.New("no free user id")
 // lockPatience is how long a change waits for others. One of them may wait nssPatience for the user database.
 const lockPatience = 10 * time.Second
 
-// networkForm is CNI's form of a network name, with the length that an owner tag allows.
-var networkForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,149}$`)
+// networkLimit is the number of bytes of a network name that an owner tag allows.
+const networkLimit = 150
 
 // Registry is the assignment of user ids to containers. It keeps nothing in memory: several processes and
 // goroutines may use the same directory.
@@ -239,7 +238,7 @@ func checkOwner(owner spec.Owner) error {
 }
 
 func checkPair(owner spec.Owner) error {
-	if !networkForm.MatchString(owner.Network) {
+	if !spec.IsCNIName(owner.Network, networkLimit) {
 		return &spec.Fault{Key: "network", Value: owner.Network, Allowed: "a network name of CNI, 150 bytes at most"}
 	}
 	_, err := spec.ParseName("name", string(owner.Name))

@@ -3,9 +3,9 @@ package config
 import (
 	"fmt"
 	"net/netip"
-	"regexp"
 	"time"
 
+	"github.com/svc-supervisor/svc-supervisor/internal/lazyregexp"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
@@ -54,8 +54,8 @@ func (c *Configuration) each(of func(*Connection) string) []string {
 }
 
 var (
-	endsInNumber = regexp.MustCompile(`(^|\.)([0-9]+|0[xX][0-9a-fA-F]*)$`)
-	longLabel    = regexp.MustCompile(`[^.]{64}`)
+	endsInNumber = lazyregexp.New(`(^|\.)([0-9]+|0[xX][0-9a-fA-F]*)$`)
+	longLabel    = lazyregexp.New(`[^.]{64}`)
 )
 
 // canBeName says whether a peer's address can be a host name. One that ends in a number was meant as an address: no top

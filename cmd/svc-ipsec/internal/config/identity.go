@@ -4,9 +4,9 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"net/netip"
-	"regexp"
 	"strings"
 
+	"github.com/svc-supervisor/svc-supervisor/internal/lazyregexp"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
@@ -34,14 +34,14 @@ const identityAllowed = "an IP address, a host name (with or without '@'), user@
 	"or a distinguished name like C=FR, O=Example, CN=paris; ASCII only"
 
 var (
-	hostName = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*$`)
-	userName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._+-]*[A-Za-z0-9])?$`)
-	keyHex   = regexp.MustCompile(`^([0-9a-fA-F]{2})+$`)
-	keyText  = regexp.MustCompile(`^[A-Za-z0-9._:/+-]+$`)
+	hostName = lazyregexp.New(`^[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*$`)
+	userName = lazyregexp.New(`^[A-Za-z0-9]([A-Za-z0-9._+-]*[A-Za-z0-9])?$`)
+	keyHex   = lazyregexp.New(`^([0-9a-fA-F]{2})+$`)
+	keyText  = lazyregexp.New(`^[A-Za-z0-9._:/+-]+$`)
 	// Exactly those that Libreswan knows.
-	dnKey   = regexp.MustCompile(`^(C|ST|L|O|OU|CN|N|G|S|I|T|E|D|ID|ND|SN|UID|DC|TCGID|Email|emailAddress|unstructuredName)$`)
-	mailKey = regexp.MustCompile(`(^|, )(email|emailaddress)=`)
-	dnValue = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9 ._@()':&-]*[A-Za-z0-9.)])?$`)
+	dnKey   = lazyregexp.New(`^(C|ST|L|O|OU|CN|N|G|S|I|T|E|D|ID|ND|SN|UID|DC|TCGID|Email|emailAddress|unstructuredName)$`)
+	mailKey = lazyregexp.New(`(^|, )(email|emailaddress)=`)
+	dnValue = lazyregexp.New(`^[A-Za-z0-9]([A-Za-z0-9 ._@()':&-]*[A-Za-z0-9.)])?$`)
 )
 
 // IsZero says whether no identity was given.

@@ -5,9 +5,9 @@ import (
 	"encoding/hex"
 	"fmt"
 	"net/netip"
-	"regexp"
 	"strings"
 
+	"github.com/svc-supervisor/svc-supervisor/internal/lazyregexp"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
@@ -20,8 +20,8 @@ type Pair struct {
 }
 
 var (
-	plainAlias = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,55}$`)
-	takenAlias = regexp.MustCompile(`^h[0-9a-f]{32}$|-[0-9]{1,2}-[0-9]{1,2}$`)
+	plainAlias = lazyregexp.New(`^[A-Za-z0-9][A-Za-z0-9_-]{0,55}$`)
+	takenAlias = lazyregexp.New(`^h[0-9a-f]{32}$|-[0-9]{1,2}-[0-9]{1,2}$`)
 )
 
 // Alias is the connection's name in the daemon: its id where that can be a name there, else a hash of it. An id that

@@ -9,8 +9,9 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"regexp"
 	"strings"
+
+	"github.com/svc-supervisor/svc-supervisor/internal/lazyregexp"
 )
 
 // maxCertificates is how many a file may hold.
@@ -76,7 +77,7 @@ func privateKey(text []byte) (crypto.Signer, error) {
 var attributes = map[string]string{"2.5.4.6": "C", "2.5.4.8": "ST", "2.5.4.7": "L", "2.5.4.10": "O", "2.5.4.11": "OU", "2.5.4.3": "CN",
 	"0.9.2342.19200300.100.1.25": "DC", "0.9.2342.19200300.100.1.1": "UID", "1.2.840.113549.1.9.1": "E"}
 
-var plainValue = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9 ._@()':&-]*[A-Za-z0-9.)])?$`)
+var plainValue = lazyregexp.New(`^[A-Za-z0-9]([A-Za-z0-9 ._@()':&-]*[A-Za-z0-9.)])?$`)
 
 // distinguishedName writes a subject as Libreswan reads it.
 func distinguishedName(der []byte) (string, error) {

@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"regexp"
 	"strings"
 	"time"
+
+	"github.com/svc-supervisor/svc-supervisor/internal/lazyregexp"
+	"github.com/svc-supervisor/svc-supervisor/pkg/unit"
 )
 
 // Build tells of a daemon that was started from another file than is installed now: after an upgrade of the package.
@@ -23,8 +25,16 @@ func (b *Build) Compatible() bool { return b == nil || b.Running == b.Installed 
 // file is never executed; the version is read from the journal.
 func (d *Daemon) Outdated(ctx context.Context) (*Build, error) {
 	u, err := d.Bus.Show(ctx, d.Unit())
-	if err != nil || u.MainPID == 0 {
+	if err != nil {
 		return nil, err
+	}
+	return d.OutdatedIn(ctx, u)
+}
+
+// OutdatedIn is Outdated for a daemon whose unit was shown a moment ago.
+func (d *Daemon) OutdatedIn(ctx context.Context, u unit.Details) (*Build, error) {
+	if u.MainPID == 0 {
+		return nil, nil
 	}
 	running, err := os.Stat(fmt.Sprintf("/proc/%d/exe", u.MainPID))
 	if err != nil {
@@ -39,7 +49,7 @@ func (d *Daemon) Outdated(ctx context.Context) (*Build, error) {
 	return &Build{Running: d.startedVersion(ctx, u.Invocation), Installed: version(ctx, d.Tools.Pluto)}, nil
 }
 
-var startLine = regexp.MustCompile(`^Starting Pluto \(Libreswan Version v?([0-9A-Za-z._~+-]{1,40}) `)
+var startLine = lazyregexp.New(`^Starting Pluto \(Libreswan Version v?([0-9A-Za-z._~+-]{1,40}) `)
 
 // startedVersion is the version in the newest "Starting Pluto" line of this start of the unit, "?" if the journal has none any
 // more. A captured daemon can log such a line; the version decides only whether the verbs talk to this daemon.

@@ -8,12 +8,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/credential"
+	"github.com/svc-supervisor/svc-supervisor/internal/lazyregexp"
 )
 
 // certutilLimit bounds one run of certutil or pk12util, which take some 10 ms.
@@ -23,7 +23,7 @@ const certutilLimit = 10 * time.Second
 const trusted = "CT,,"
 
 // nicknameLine is a line of certutil's list: a name of ours and what it is trusted for; u is that its key is there.
-var nicknameLine = regexp.MustCompile(`^((?:svc|ca)-[0-9a-f-]+) +([A-Za-z]*,[A-Za-z]*,[A-Za-z]*) *$`)
+var nicknameLine = lazyregexp.New(`^((?:svc|ca)-[0-9a-f-]+) +([A-Za-z]*,[A-Za-z]*,[A-Za-z]*) *$`)
 
 // Import puts credentials into the daemon's key database, running or not, and leaves what is there already. It returns the
 // reason of each that could not be put, by nickname.

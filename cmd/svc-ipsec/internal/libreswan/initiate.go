@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/svc-supervisor/svc-supervisor/internal/patience"
 )
 
 // The limits of Initiate. Many programs that start together make each one slower.
@@ -20,9 +22,9 @@ const (
 // tunnels: a whack that reaches its limit counts as success, because pluto has received the request. (With an IKE SA in place
 // whack waits for the peer's answer even with --asynchronous, and a peer that is gone gives none.)
 func (d *Daemon) Initiate(ctx context.Context, conns ...string) error {
-	began := time.Now()
+	clock := patience.Start()
 	for chunk := range slices.Chunk(conns, atOnce) {
-		if time.Since(began) > initiateBudget {
+		if clock.Elapsed() > initiateBudget {
 			return nil
 		}
 		faults := make([]error, len(chunk))
@@ -39,7 +41,7 @@ func (d *Daemon) Initiate(ctx context.Context, conns ...string) error {
 }
 
 func (d *Daemon) initiate(ctx context.Context, conn string) error {
-	limited, cancel := context.WithTimeout(ctx, initiateLimit)
+	limited, cancel := patience.WithTimeout(ctx, initiateLimit)
 	defer cancel()
 	_, err := d.whack(limited, "--name", conn, "--asynchronous", "--initiate")
 	switch {

@@ -2,10 +2,11 @@ package libreswan
 
 import (
 	"context"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/svc-supervisor/svc-supervisor/internal/lazyregexp"
 )
 
 // journal reads what the daemon logged since a moment, oldest first; "" if there is no journal to read. Only what systemd's
@@ -29,7 +30,7 @@ func (d *Daemon) journal(ctx context.Context, since time.Time, invocation string
 }
 
 // A line of one conn: "conn"[1] 200.200.200.2 #3: words. An instance's peer may follow the name.
-var logLine = regexp.MustCompile(`^(?:ERROR: )?"([A-Za-z0-9_-]{1,80})"(?:\[[0-9]+\])?[^#:"]*(?: #[0-9]+)?: (.*)$`)
+var logLine = lazyregexp.New(`^(?:ERROR: )?"([A-Za-z0-9_-]{1,80})"(?:\[[0-9]+\])?[^#:"]*(?: #[0-9]+)?: (.*)$`)
 
 // LoadFailures reads why conns were not loaded out of a daemon's log.
 func LoadFailures(log string) map[string]string {

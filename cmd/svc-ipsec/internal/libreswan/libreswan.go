@@ -79,13 +79,19 @@ func (d *Daemon) Status(ctx context.Context) (map[string]Conn, error) {
 	return ParseStatus(output), nil
 }
 
-// Traffic asks the daemon for the Child SAs that are installed, by conn.
-func (d *Daemon) Traffic(ctx context.Context) (map[string]Traffic, error) {
-	output, err := d.whack(ctx, "--trafficstatus")
+// Answer is the answer of a daemon: all that it has loaded, and the Child SAs that are installed, both by conn.
+type Answer struct {
+	Conns   map[string]Conn
+	Traffic map[string]Traffic
+}
+
+// Ask asks the daemon for its status and its Child SAs, with one call of whack.
+func (d *Daemon) Ask(ctx context.Context) (Answer, error) {
+	output, err := d.whack(ctx, "--status", "--trafficstatus")
 	if err != nil {
-		return nil, fmt.Errorf("ask pluto for its tunnels: %w", err)
+		return Answer{}, fmt.Errorf("ask pluto for its status: %w", err)
 	}
-	return ParseTraffic(output), nil
+	return Answer{ParseStatus(output), ParseTraffic(output)}, nil
 }
 
 // RereadSecrets makes the daemon read the keys again; tunnels that are up do not notice.

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/svc-supervisor/svc-supervisor/internal/patience"
 )
 
 // Spec is one conn as it should be loaded.
@@ -28,31 +30,34 @@ const (
 	// loadPatience is how long nothing new may show up in the daemon before the rest counts as refused. The daemon loads
 	// its files after it has told systemd that it is ready.
 	loadPatience = 2 * time.Second
-	loadPause    = 25 * time.Millisecond
+	loadPause    = 25 * time.Millisecond // between two questions; less at first
+	answerWithin = 5 * time.Second       // of a daemon that systemd has just started
 	batch        = 256
 )
 
-// AwaitLoaded waits until a daemon that was just started has loaded the conns from its files and found their interfaces,
-// and returns those of which that is not so.
-func (d *Daemon) AwaitLoaded(ctx context.Context, specs []Spec) ([]Spec, error) {
-	missing, quiet := specs, time.Now()
-	for {
-		loaded, err := d.Status(ctx)
-		if err != nil {
-			return nil, err
-		}
-		left := unready(loaded, specs)
-		if len(left) < len(missing) {
-			quiet = time.Now()
-		}
-		missing = left
-		if len(missing) == 0 || time.Since(quiet) > loadPatience {
-			return missing, nil
+// AwaitLoaded waits until a daemon that was just started answers, has loaded the conns from its files and has found their
+// interfaces. It returns the daemon's last answer and the conns that it has not loaded.
+func (d *Daemon) AwaitLoaded(ctx context.Context, specs []Spec) (answer Answer, missing []Spec, err error) {
+	missing = specs
+	answered := false
+	quiet := patience.Start() // since something new was seen
+	for pause := loadPause / 8; ; pause = min(2*pause, loadPause) {
+		if answer, err = d.Ask(ctx); err == nil {
+			left := unready(answer.Conns, specs)
+			if !answered || len(left) < len(missing) {
+				quiet = patience.Start()
+			}
+			missing, answered = left, true
+			if len(missing) == 0 || quiet.Elapsed() > loadPatience {
+				return answer, missing, nil
+			}
+		} else if answered || quiet.Elapsed() > answerWithin {
+			return Answer{}, nil, err
 		}
 		select {
 		case <-ctx.Done():
-			return nil, fmt.Errorf("wait for pluto to load %d conns: %w", len(missing), ctx.Err())
-		case <-time.After(loadPause):
+			return Answer{}, nil, fmt.Errorf("wait for pluto to load %d conns: %w", len(missing), context.Cause(ctx))
+		case <-time.After(pause):
 		}
 	}
 }
@@ -77,16 +82,17 @@ func (d *Daemon) Load(ctx context.Context, specs []Spec) (map[string]string, err
 			return nil, err
 		}
 	}
-	return d.Refusals(ctx, specs, began)
-}
-
-// Refusals tries each conn that the daemon does not have alone once more, and returns why it refuses them. A conn that it has with
-// other identities is deleted and counts as refused.
-func (d *Daemon) Refusals(ctx context.Context, specs []Spec, since time.Time) (map[string]string, error) {
 	loaded, err := d.Status(ctx)
 	if err != nil {
 		return nil, err
 	}
+	return d.Refusals(ctx, loaded, specs, began)
+}
+
+// Refusals tries each conn that the daemon does not have alone once more, and returns why it refuses them. A conn that it has with
+// other identities is deleted and counts as refused. loaded is what the daemon has.
+func (d *Daemon) Refusals(ctx context.Context, loaded map[string]Conn, specs []Spec, since time.Time) (map[string]string, error) {
+	var err error
 	refused, said := map[string]string{}, map[string]string{}
 	again := false
 	for _, s := range specs {
@@ -149,7 +155,7 @@ func (d *Daemon) explain(ctx context.Context, refused map[string]string, since t
 		return
 	}
 	// What the daemon writes takes a moment to be in the journal.
-	for deadline := time.Now().Add(time.Second); ; {
+	for clock := patience.Start(); ; {
 		words := LoadFailures(d.journal(ctx, since, ""))
 		silent = slices.DeleteFunc(silent, func(conn string) bool {
 			if words[conn] != "" {
@@ -157,7 +163,7 @@ func (d *Daemon) explain(ctx context.Context, refused map[string]string, since t
 			}
 			return words[conn] != ""
 		})
-		if len(silent) == 0 || time.Now().After(deadline) || ctx.Err() != nil {
+		if len(silent) == 0 || clock.Elapsed() > time.Second || ctx.Err() != nil {
 			break
 		}
 		time.Sleep(2 * loadPause)

@@ -112,7 +112,7 @@ func TestAnAddconnThatDoesNotEndByItselfIsNoConnsFault(t *testing.T) {
 		if refused, err := d.Load(t.Context(), specs); err == nil || len(refused) != 0 || !strings.Contains(err.Error(), "load conns: ") {
 			t.Errorf("%s: refused %v, %v", what, refused, err)
 		}
-		if refused, err := d.Refusals(t.Context(), specs, time.Now()); err == nil || len(refused) != 0 {
+		if refused, err := d.Refusals(t.Context(), nil, specs, time.Now()); err == nil || len(refused) != 0 {
 			t.Errorf("%s, alone: refused %v, %v", what, refused, err)
 		}
 	}
@@ -166,12 +166,12 @@ func TestAConnWithoutAnInterfaceIsWaitedForUntilTheDaemonListens(t *testing.T) {
 	say("\"a-0-0\":     unoriented; my_ip=unset\n")
 	listens := time.AfterFunc(200*time.Millisecond, func() { say("\"a-0-0\":     oriented; my_ip=unset\n") })
 	defer listens.Stop()
-	missing, err := d.AwaitLoaded(context.Background(), specsOf(map[string]string{"a-0-0": "conn\n"}))
+	_, missing, err := d.AwaitLoaded(context.Background(), specsOf(map[string]string{"a-0-0": "conn\n"}))
 	if err != nil || len(missing) != 0 {
 		t.Errorf("missing %v, %v", missing, err)
 	}
 	say("\"a-0-0\":     unoriented; my_ip=unset\n")
-	if missing, err = d.AwaitLoaded(context.Background(), specsOf(map[string]string{"a-0-0": "conn\n"})); err != nil || len(missing) != 1 {
+	if _, missing, err = d.AwaitLoaded(context.Background(), specsOf(map[string]string{"a-0-0": "conn\n"})); err != nil || len(missing) != 1 {
 		t.Errorf("one whose address nobody has: missing %v, %v", missing, err)
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/svc-supervisor/svc-supervisor/internal/ownthread"
+	"github.com/svc-supervisor/svc-supervisor/internal/patience"
 )
 
 // outputLimit is how much of a program's output is kept: the status of some thousand conns.
@@ -34,7 +35,7 @@ func run(ctx context.Context, limit time.Duration, program string, args ...strin
 
 // run does the same with the user id of the place and no supplementary groups, in its mount view and network namespace.
 func (p Place) run(ctx context.Context, limit time.Duration, program string, args ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, limit)
+	ctx, cancel := patience.WithTimeout(ctx, limit)
 	defer cancel()
 	cmd := p.command(exec.CommandContext(ctx, program, args...))
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
@@ -43,7 +44,7 @@ func (p Place) run(ctx context.Context, limit time.Duration, program string, arg
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err := p.within(cmd.Run)
 	if ctx.Err() != nil {
-		return "", fmt.Errorf("%s: no answer: %w", filepath.Base(program), ctx.Err())
+		return "", fmt.Errorf("%s: no answer: %w", filepath.Base(program), context.Cause(ctx))
 	}
 	if err != nil {
 		words := oneLine(stderr.String())

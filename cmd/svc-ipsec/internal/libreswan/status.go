@@ -1,10 +1,11 @@
 package libreswan
 
 import (
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/svc-supervisor/svc-supervisor/internal/lazyregexp"
 )
 
 // Conn is one conn as the daemon has it.
@@ -30,22 +31,27 @@ type Traffic struct {
 
 var (
 	// Libreswan 4 puts a number before each line, 5 does not. An instance of a conn has [n] behind its name.
-	statusLine  = regexp.MustCompile(`^(?:[0-9]{3} )?"([A-Za-z0-9_-]{1,80})"(?:\[[0-9]+\])?: +(.*)$`)
-	trafficLine = regexp.MustCompile(`^(?:[0-9]{3} )?#[0-9]+: "([A-Za-z0-9_-]{1,80})"(?:\[[0-9]+\])?, (.*)$`)
+	statusLine  = lazyregexp.New(`^(?:[0-9]{3} )?"([A-Za-z0-9_-]{1,80})"(?:\[[0-9]+\])?: +(.*)$`)
+	trafficLine = lazyregexp.New(`^(?:[0-9]{3} )?#[0-9]+: "([A-Za-z0-9_-]{1,80})"(?:\[[0-9]+\])?, (.*)$`)
 	// A state of a conn, or one that waits for its IKE SA: #1: "a-0-0":500 …; and #1: pending CHILD SA for "a-0-0" …
-	stateLine     = regexp.MustCompile(`^(?:[0-9]{3} )?#([0-9]+): (pending [^"]*)?"([A-Za-z0-9_-]{1,80})"(?:\[[0-9]+\])?(.*)$`)
-	parent        = regexp.MustCompile(`\(established Child SA\);.* newest;.* IKE SA #([0-9]+);`)
-	algorithmLine = regexp.MustCompile(`^([A-Za-z0-9]+) algorithm newest: ([A-Za-z0-9_-]+);?(?: pfsgroup=.*)?$`)
-	idLine        = regexp.MustCompile(`our idtype: ([A-Z0-9_]+); our id=(.*?);+ their idtype: ([A-Z0-9_]+); their id=(.*?);?$`)
+	stateLine     = lazyregexp.New(`^(?:[0-9]{3} )?#([0-9]+): (pending [^"]*)?"([A-Za-z0-9_-]{1,80})"(?:\[[0-9]+\])?(.*)$`)
+	parent        = lazyregexp.New(`\(established Child SA\);.* newest;.* IKE SA #([0-9]+);`)
+	algorithmLine = lazyregexp.New(`^([A-Za-z0-9]+) algorithm newest: ([A-Za-z0-9_-]+);?(?: pfsgroup=.*)?$`)
+	idLine        = lazyregexp.New(`our idtype: ([A-Z0-9_]+); our id=(.*?);+ their idtype: ([A-Z0-9_]+); their id=(.*?);?$`)
 )
 
-// ParseStatus reads `whack --status`. What it does not know it skips: the text grows with every release.
+// ParseStatus reads `whack --status`, or the same with --trafficstatus. It skips the lines that it does not know: each release
+// adds some.
 func ParseStatus(output string) map[string]Conn {
 	conns := map[string]Conn{}
 	states, parents := map[string]bool{}, map[string]string{}
 	for line := range strings.Lines(output) {
 		line = strings.TrimRight(line, "\r\n")
 		if m := stateLine.FindStringSubmatch(line); m != nil {
+			// A line of --trafficstatus, or the second line of a Child SA: neither says in which state it is.
+			if strings.HasPrefix(m[4], ", ") || strings.Contains(m[4], " Traffic: ") {
+				continue
+			}
 			states[m[1]] = true
 			if p := parent.FindStringSubmatch(m[4]); p != nil {
 				parents[m[3]] = p[1]
@@ -83,7 +89,7 @@ func ParseStatus(output string) map[string]Conn {
 	return conns
 }
 
-// ParseTraffic reads `whack --trafficstatus`, one line for each Child SA that is installed. While one replaces another
+// ParseTraffic reads `whack --trafficstatus`, or the same with --status: one line for each Child SA that is installed. While one replaces another
 // both are listed: the bytes are added, the first one's time stays.
 func ParseTraffic(output string) map[string]Traffic {
 	all := map[string]Traffic{}

@@ -83,6 +83,21 @@ func TestATunnelWithoutItsIKESAIsAnOrphan(t *testing.T) {
 	}
 }
 
+func TestOneAnswerHasStatusAndTraffic(t *testing.T) {
+	const output = `000 "a-0-0": 10.1.0.0/24===100.100.100.2...200.200.200.2===10.2.0.0/24; erouted; eroute owner: #2
+000 #1: "a-0-0":500 STATE_V2_ESTABLISHED_IKE_SA (established IKE SA); REKEY in 2746s; newest; idle;
+000 #2: "a-0-0":500 STATE_V2_ESTABLISHED_CHILD_SA (established Child SA); newest; eroute owner; IKE SA #1; idle;
+000 #2: "a-0-0" esp.3618757b@200.200.200.2 esp.949660b2@100.100.100.2 Traffic: ESPin=84B ESPout=84B ESPmax=2^63B
+006 #2: "a-0-0", type=ESP, add_time=1700000000, inBytes=84, outBytes=84, maxBytes=2^63B, id='@paris'
+`
+	if got, want := ParseStatus(output), (map[string]Conn{"a-0-0": {}}); !reflect.DeepEqual(got, want) {
+		t.Errorf("status: %+v", got)
+	}
+	if got, want := ParseTraffic(output), (map[string]Traffic{"a-0-0": {time.Unix(1700000000, 0), 84, 84}}); !reflect.DeepEqual(got, want) {
+		t.Errorf("traffic: %+v", got)
+	}
+}
+
 func TestTrafficIsReadFromBothReleases(t *testing.T) {
 	for _, prefix := range []string{"006 ", ""} {
 		output := prefix + `#2: "a-0-0", type=ESP, add_time=1700000000, inBytes=84, outBytes=168, maxBytes=2^63B, id='@paris'` + "\n" +

@@ -3,6 +3,7 @@ package network
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os/exec"
@@ -10,7 +11,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
+	"github.com/svc-supervisor/svc-supervisor/internal/patience"
 )
 
 // Guard is what keeps packets for the peers from leaving in clear, in whatever state the daemon, its policies and its
@@ -146,7 +151,7 @@ func (n *Namespace) SetGuard(ctx context.Context, nft string, g Guard) (kind, re
 // of the known kind it must be possible to say whether it is there.
 func (n *Namespace) RemoveGuard(ctx context.Context, nft, known string) error {
 	if nft != "" {
-		set, err := n.GuardSet(ctx, nft, GuardTable)
+		set, err := n.GuardSet(GuardTable)
 		if err == nil && set {
 			err = n.nft(ctx, nft, fmt.Appendf(nil, "delete table inet %s\n", guardTable))
 		}
@@ -157,12 +162,11 @@ func (n *Namespace) RemoveGuard(ctx context.Context, nft, known string) error {
 	return n.setBlocks(Guard{})
 }
 
-// GuardSet says whether the guard is there.
-func (n *Namespace) GuardSet(ctx context.Context, nft, kind string) (bool, error) {
+// GuardSet reports whether the namespace has a guard of this kind.
+func (n *Namespace) GuardSet(kind string) (bool, error) {
 	switch kind {
 	case GuardTable:
-		output, err := n.run(ctx, nft, nil, "list", "tables", "inet")
-		return slices.Contains(strings.Split(output, "\n"), "table inet "+guardTable), err
+		return n.hasTable(guardTable)
 	case GuardPolicies:
 		present, err := n.blocks()
 		return len(present) > 0, err
@@ -170,24 +174,38 @@ func (n *Namespace) GuardSet(ctx context.Context, nft, kind string) (bool, error
 	return false, nil
 }
 
-func (n *Namespace) nft(ctx context.Context, nft string, rules []byte) error {
-	_, err := n.run(ctx, nft, rules, "-f", "-")
-	return err
+// hasTable reports whether nftables has a table of this name and of the family inet.
+func (n *Namespace) hasTable(name string) (bool, error) {
+	request := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_GETTABLE, unix.NLM_F_ACK)
+	request.AddData(&nl.Nfgenmsg{NfgenFamily: unix.NFPROTO_INET})
+	request.AddData(nl.NewRtAttr(unix.NFTA_TABLE_NAME, nl.ZeroTerminated(name)))
+	err := n.do(func() error {
+		_, err := request.Execute(unix.NETLINK_NETFILTER, 0)
+		return err
+	})
+	switch {
+	case errors.Is(err, unix.ENOENT):
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("look for nftables table %s: %w", name, err)
+	}
+	return true, nil
 }
 
-func (n *Namespace) run(ctx context.Context, program string, stdin []byte, args ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+// nft runs a file for nft in the namespace.
+func (n *Namespace) nft(ctx context.Context, program string, rules []byte) error {
+	ctx, cancel := patience.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, program, args...)
+	cmd := exec.CommandContext(ctx, program, "-f", "-")
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
-	cmd.Stdin = bytes.NewReader(stdin)
+	cmd.Stdin = bytes.NewReader(rules)
 	cmd.WaitDelay = time.Second
-	var stdout, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
 	// Start happens on the thread that is inside, and the child inherits its namespace.
 	if err := n.do(cmd.Run); err != nil {
 		first, _, _ := strings.Cut(strings.TrimSpace(stderr.String()), "\n")
-		return "", fmt.Errorf("run %s: %w: %s", program, err, first)
+		return fmt.Errorf("run %s: %w: %s", program, err, first)
 	}
-	return stdout.String(), nil
+	return nil
 }

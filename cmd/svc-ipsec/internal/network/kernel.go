@@ -4,24 +4,35 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"strconv"
-	"sync"
+	"os"
+	"path/filepath"
+	"time"
 
+	"github.com/google/renameio/v2"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/svc-supervisor/svc-supervisor/internal/ownthread"
 )
 
-// lacks is what the kernel answered. One that learns a protocol while a verb runs is asked by the next verb.
-var lacks sync.Map
+// askAgain is how long the answer holds that the kernel lacks a protocol: its module may be installed meanwhile. That it has a
+// protocol holds until the next boot, since directory is below /run.
+const askAgain = time.Minute
 
-// KernelLacks says why this kernel cannot carry the protocol ("esp" or "ah") of one family, "" if it can. It asks once, by
-// installing a state in a namespace that nobody else sees and that ends with the answer; the kernel loads its module then.
-func KernelLacks(protocol string, ipv4 bool) string {
-	ask := sync.OnceValue(func() string { return askKernel(protocol, ipv4) })
-	known, _ := lacks.LoadOrStore(protocol+strconv.FormatBool(ipv4), ask)
-	return known.(func() string)()
+// KernelLacks returns why this kernel cannot carry the protocol ("esp" or "ah") of one family, "" if it can. It asks by
+// installing a state in a network namespace that nobody else sees and that ends with the answer; the kernel loads its
+// module then. A namespace costs milliseconds, so the answer is kept in a file of the directory.
+func KernelLacks(directory, protocol string, ipv4 bool) string {
+	path := filepath.Join(directory, fmt.Sprintf(".kernel-%s-ipv4-%t", protocol, ipv4))
+	if info, err := os.Stat(path); err == nil {
+		known, err := os.ReadFile(path)
+		if err == nil && (len(known) == 0 || time.Since(info.ModTime()) < askAgain) {
+			return string(known)
+		}
+	}
+	answer := askKernel(protocol, ipv4)
+	_ = renameio.WriteFile(path, []byte(answer), 0o600) // else the next verb asks again
+	return answer
 }
 
 func askKernel(protocol string, ipv4 bool) string {

@@ -20,6 +20,7 @@ import (
 	"github.com/containernetworking/plugins/pkg/ns"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 )
 
 var (
@@ -37,8 +38,17 @@ type Namespace struct {
 	ns     ns.NetNS
 }
 
-// Open opens the network namespace at path. The host's own is refused before anything is touched.
-func Open(path string) (*Namespace, error) {
+// Check returns an error if Open would: if path is no network namespace, or the one of this program.
+func Check(path string) error {
+	namespace, err := open(path)
+	if err == nil {
+		err = namespace.Close()
+	}
+	return err
+}
+
+// open opens the network namespace at path. The one of this program is refused.
+func open(path string) (ns.NetNS, error) {
 	namespace, err := ns.GetNS(path)
 	if err != nil {
 		return nil, fmt.Errorf("open namespace: %w", err)
@@ -47,10 +57,20 @@ func Open(path string) (*Namespace, error) {
 	if err == nil && own {
 		err = ErrHostNamespace
 	}
-	var handle *netlink.Handle
-	if err == nil {
-		handle, err = netlink.NewHandleAt(netns.NsHandle(namespace.Fd()))
+	if err != nil {
+		_ = namespace.Close()
+		return nil, fmt.Errorf("open namespace %s: %w", path, err)
 	}
+	return namespace, nil
+}
+
+// Open opens the network namespace at path. The host's own is refused before anything is touched.
+func Open(path string) (*Namespace, error) {
+	namespace, err := open(path)
+	if err != nil {
+		return nil, err
+	}
+	handle, err := netlink.NewHandleAt(netns.NsHandle(namespace.Fd()), unix.NETLINK_ROUTE, unix.NETLINK_XFRM)
 	if err != nil {
 		_ = namespace.Close()
 		return nil, fmt.Errorf("open namespace %s: %w", path, err)

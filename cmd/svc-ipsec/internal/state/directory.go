@@ -95,7 +95,7 @@ func open(ctx context.Context, root string, name spec.Name, patience time.Durati
 		}
 		select {
 		case <-ctx.Done():
-			return nil, fmt.Errorf("lock %s: %w", path, ctx.Err())
+			return nil, fmt.Errorf("lock %s: %w", path, context.Cause(ctx))
 		case <-time.After(lockPause):
 		}
 	}

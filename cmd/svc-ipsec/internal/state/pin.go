@@ -6,9 +6,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/svc-supervisor/svc-supervisor/internal/lazyregexp"
 )
 
 const (
@@ -16,7 +17,7 @@ const (
 	nsfsMagic = 0x6e736673 // NSFS_MAGIC, linux/magic.h
 )
 
-var processPath = regexp.MustCompile(`^/proc/[^/]+/(task/[^/]+/)?ns/`)
+var processPath = lazyregexp.New(`^/proc/[^/]+/(task/[^/]+/)?ns/`)
 
 // Inode identifies the namespace at path. It is an error if the file is no namespace: a removed namespace can leave a plain
 // file behind.

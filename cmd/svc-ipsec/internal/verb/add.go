@@ -62,7 +62,7 @@ func (e *Executable) Add(args *skel.CmdArgs) error {
 	if len(missing) > 0 {
 		return fail(spec.CodeNotAvailable, "add %s: missing on this host: %s", r.owner.Name, strings.Join(missing, ", "))
 	}
-	folder, err := state.Open(ctx, e.Root, r.owner.Name, patience)
+	folder, err := state.Open(ctx, e.Root, r.owner.Name, lockLimit)
 	if err != nil {
 		return err
 	}
@@ -110,11 +110,9 @@ func (c *change) fits(namespace string) error {
 	if err != nil {
 		return fail(spec.CodeEnvironment, "add %s: CNI_NETNS: %w", owner.Name, err)
 	}
-	own, err := network.Open(namespace)
-	if err != nil {
+	if err := network.Check(namespace); err != nil {
 		return fmt.Errorf("add %s: %w", owner.Name, err)
 	}
-	own.Close()
 	if before := c.before; before != nil {
 		switch {
 		case before.Network != owner.Network || before.ContainerID != owner.ContainerID || before.Interface != c.request.iface:

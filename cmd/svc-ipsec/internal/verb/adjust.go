@@ -59,16 +59,15 @@ func (c *change) adjust(ctx context.Context, d *libreswan.Daemon, specs []libres
 
 // exchange does that with a daemon that the installed tools can talk to.
 func (c *change) exchange(ctx context.Context, d *libreswan.Daemon, build *libreswan.Build, specs []libreswan.Spec, files map[string][]byte, newKeys bool) error {
-	loaded, err := answers(ctx, d, files)
+	answer, err := answers(ctx, d, files)
 	if err != nil {
 		return err
 	}
 	if specs, err = c.certify(ctx, d, specs, files); err != nil {
 		return err
 	}
-	if c.view, err = viewOf(ctx, d, maps.Clone(loaded), build); err != nil {
-		return err
-	}
+	loaded := maps.Clone(answer.Conns)
+	c.view = viewOf(answer, build)
 	up := c.view.up
 	var load, same []libreswan.Spec
 	for _, s := range specs {
@@ -153,14 +152,11 @@ func accepted(specs []libreswan.Spec, refused map[string]string) []libreswan.Spe
 // it goes with the conn that made it. What the daemon has left of their tunnels goes first: the peer has nothing of them. A
 // conn that is the peer's to begin is not begun here: the peer was told, and two that begin at once cross.
 func (c *change) reviveSiblings(ctx context.Context, d *libreswan.Daemon, same []libreswan.Spec, before map[string]libreswan.Traffic) error {
-	conns, err := d.Status(ctx)
+	answer, err := d.Ask(ctx)
 	if err != nil {
 		return err
 	}
-	after, err := viewOf(ctx, d, conns, nil)
-	if err != nil {
-		return err
-	}
+	after := viewOf(answer, nil)
 	if err := d.Terminate(ctx, after.orphans...); err != nil {
 		return err
 	}

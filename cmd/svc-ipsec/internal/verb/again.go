@@ -66,8 +66,8 @@ func nextTry(refused map[string]string, at, now time.Time) *spec.Again {
 }
 
 // carried leaves out what the kernel cannot carry: no peer's answer changes that.
-func carried(wanted []*config.Connection) []*config.Connection {
-	return slices.DeleteFunc(slices.Clone(wanted), func(c *config.Connection) bool { return len(lacks([]*config.Connection{c})) > 0 })
+func carried(root string, wanted []*config.Connection) []*config.Connection {
+	return slices.DeleteFunc(slices.Clone(wanted), func(c *config.Connection) bool { return len(lacks(root, []*config.Connection{c})) > 0 })
 }
 
 // resting lists the conns that should be up, are not, and nobody is at work on.
@@ -99,7 +99,7 @@ func (c *change) retryResting(ctx context.Context, d *libreswan.Daemon, v *view)
 	now := time.Now()
 	r := readRetry(c.recorded.Retry, now)
 	wanted := c.request.configuration.Wanted()
-	rest := resting(carried(wanted), v)
+	rest := resting(carried(c.Root, wanted), v)
 	if err := d.Terminate(ctx, v.orphans...); err != nil {
 		return nil, err
 	}
@@ -122,10 +122,10 @@ func (c *change) retryResting(ctx context.Context, d *libreswan.Daemon, v *view)
 }
 
 // wishOfCheck is what CHECK asks for: to have initiated what rests, when that is due. It initiates nothing itself.
-func wishOfCheck(recorded state.Retry, wanted []*config.Connection, v *view) *spec.Again {
+func (e *Executable) wishOfCheck(recorded state.Retry, wanted []*config.Connection, v *view) *spec.Again {
 	now := time.Now()
 	r := readRetry(recorded, now)
-	return r.wish(len(resting(carried(wanted), v)) > 0, now)
+	return r.wish(len(resting(carried(e.Root, wanted), v)) > 0, now)
 }
 
 // soonest is the earliest of several wishes for another ADD; nil is none.

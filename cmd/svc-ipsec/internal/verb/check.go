@@ -10,10 +10,13 @@ import (
 
 	"github.com/containernetworking/cni/pkg/skel"
 
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/libreswan"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/network"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/state"
+	"github.com/svc-supervisor/svc-supervisor/internal/patience"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+	"github.com/svc-supervisor/svc-supervisor/pkg/unit"
 )
 
 // settleWithin is how long CHECK waits for a daemon that systemd is restarting.
@@ -28,7 +31,7 @@ func (e *Executable) Check(args *skel.CmdArgs) error {
 	if err != nil {
 		return err
 	}
-	folder, err := state.Find(ctx, e.Root, owner.Name, patience)
+	folder, err := state.Find(ctx, e.Root, owner.Name, lockLimit)
 	if errors.Is(err, fs.ErrNotExist) {
 		return fail(spec.CodeUnknownContainer, "check %s: no such container", owner.Name)
 	}
@@ -68,26 +71,23 @@ func (e *Executable) check(ctx context.Context, args *skel.CmdArgs, owner spec.O
 	}
 	r.configuration.Loaded = networks(loaded)
 	r.configuration.Resolve(stood(loaded, recorded.Chosen))
-	unguarded, err := e.checkNetwork(ctx, r, a, args.Netns, tools.NFT)
+	unguarded, err := e.checkNetwork(r, a, args.Netns)
 	if err != nil {
 		return nil, err
 	}
-	if err := e.checkDaemon(ctx, r, d, loaded); err != nil {
-		return nil, err
-	}
 	wanted := r.configuration.Wanted()
-	v, err := see(ctx, wanted, d, a.Namespace)
+	v, err := e.checkDaemon(ctx, wanted, d, a.Namespace, loaded)
 	if err != nil {
 		return nil, err
 	}
 	v.only(wanted, r.configuration.Loaded)
 	h := health(ctx, r.configuration, d, v, recorded.Refused, recorded, true)
-	h.Again = soonest(unguarded, h.Again, wishOfCheck(recorded.Retry, wanted, v))
+	h.Again = soonest(unguarded, h.Again, e.wishOfCheck(recorded.Retry, wanted, v))
 	return h, nil
 }
 
 // checkNetwork compares the network with the plan; the wish is for a guard that ADD has to set again.
-func (e *Executable) checkNetwork(ctx context.Context, r *request, a *state.Attachment, path, nft string) (*spec.Again, error) {
+func (e *Executable) checkNetwork(r *request, a *state.Attachment, path string) (*spec.Again, error) {
 	for _, p := range []string{a.Namespace, path} {
 		inode, err := state.Inode(p)
 		if err != nil {
@@ -110,7 +110,7 @@ func (e *Executable) checkNetwork(ctx context.Context, r *request, a *state.Atta
 		return nil, err
 	}
 	var again *spec.Again
-	if set, err := namespace.GuardSet(ctx, nft, a.Guard); err == nil && !set {
+	if set, err := namespace.GuardSet(a.Guard); err == nil && !set {
 		switch {
 		case a.Guard == network.GuardTable:
 			return nil, errors.New("the guard against packets in clear is gone")
@@ -136,45 +136,49 @@ func (e *Executable) checkNetwork(ctx context.Context, r *request, a *state.Atta
 	return again, nil
 }
 
-// checkDaemon wants a daemon that answers and has every conn that it accepted. One that systemd has just restarted gets
-// the time to come up and read its files.
-func (e *Executable) checkDaemon(ctx context.Context, r *request, d *libreswan.Daemon, loaded map[string][]byte) error {
-	if len(r.configuration.Wanted()) == 0 {
-		return nil
+// checkDaemon returns the view of the daemon, and an error if it does not run, does not answer or has lost a conn that it had
+// accepted. One that systemd has just restarted gets the time to come up and to read its files.
+func (e *Executable) checkDaemon(ctx context.Context, wanted []*config.Connection, d *libreswan.Daemon, namespace string,
+	loaded map[string][]byte,
+) (*view, error) {
+	if len(wanted) == 0 {
+		return new(view), nil
 	}
-	for deadline := time.Now().Add(settleWithin); ; {
+	for clock := patience.Start(); ; {
 		u, err := e.Bus.Show(ctx, d.Unit())
 		if err != nil {
-			return err
-		}
-		if u.Gone() || u.FailedForGood() {
-			return fmt.Errorf("the daemon does not run: %s", u.State())
+			return nil, err
 		}
 		fault := fmt.Errorf("the daemon does not run: %s", u.State())
+		if u.Gone() || u.FailedForGood() {
+			return nil, fault
+		}
 		if u.Running() {
-			if fault = complete(ctx, d, loaded); fault == nil {
-				return nil
+			var v *view
+			if v, fault = complete(ctx, wanted, d, u, namespace, loaded); fault == nil {
+				return v, nil
 			}
 		}
-		if time.Now().After(deadline) || ctx.Err() != nil {
-			return fault
+		if clock.Elapsed() > settleWithin || ctx.Err() != nil {
+			return nil, fault
 		}
 		time.Sleep(answerPause)
 	}
 }
 
-func complete(ctx context.Context, d *libreswan.Daemon, loaded map[string][]byte) error {
-	if build, err := d.Outdated(ctx); err != nil || !build.Compatible() {
-		return err // it cannot be asked; health says so
-	}
-	status, err := d.Status(ctx)
-	if err != nil {
-		return err
+// complete returns the view of a daemon that has all conns that it had accepted. One that cannot be asked counts as
+// complete: the health reports that it is of another Libreswan.
+func complete(ctx context.Context, wanted []*config.Connection, d *libreswan.Daemon, u unit.Details, namespace string,
+	loaded map[string][]byte,
+) (*view, error) {
+	v, err := seeUnit(ctx, wanted, d, u, namespace)
+	if err != nil || v.build != nil && !v.build.Compatible() {
+		return v, err
 	}
 	for conn := range loaded {
-		if _, ok := status[conn]; !ok {
-			return fmt.Errorf("the daemon has lost conn %s", conn)
+		if _, ok := v.conns[conn]; !ok {
+			return nil, fmt.Errorf("the daemon has lost conn %s", conn)
 		}
 	}
-	return nil
+	return v, nil
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/mountview"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/network"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/render"
+	"github.com/svc-supervisor/svc-supervisor/internal/patience"
 	"github.com/svc-supervisor/svc-supervisor/pkg/netns"
 	"github.com/svc-supervisor/svc-supervisor/pkg/unit"
 )
@@ -78,8 +79,8 @@ func (c *change) settings(d *libreswan.Daemon) (newKeys bool, err error) {
 
 // ready waits until a daemon that systemd is starting again is up.
 func (c *change) ready(ctx context.Context, d *libreswan.Daemon, details unit.Details) error {
-	for deadline := time.Now().Add(readyWithin); !details.Running(); {
-		if details.Gone() || details.FailedForGood() || time.Now().After(deadline) || ctx.Err() != nil {
+	for clock := patience.Start(); !details.Running(); {
+		if details.Gone() || details.FailedForGood() || clock.Elapsed() > readyWithin || ctx.Err() != nil {
 			return fmt.Errorf("%w: its unit is %s", libreswan.ErrNotRunning, details.State())
 		}
 		time.Sleep(answerPause)
@@ -227,21 +228,24 @@ func (c *change) start(ctx context.Context, d *libreswan.Daemon, specs []libresw
 	if err := d.Start(ctx, c.recorded.UserNamespace, len(specs)); err != nil {
 		return err
 	}
-	if _, err := answers(ctx, d, nil); err != nil {
-		return err
-	}
-	if c.attachment.Guard == network.GuardPolicies {
-		if err := c.guard(ctx, c.plan.Guard); err != nil { // Libreswan 5 flushes all policies at its start
+	if c.attachment.Guard == network.GuardPolicies { // Libreswan 5 flushes all policies at its start
+		if _, err := answers(ctx, d, nil); err != nil {
+			return err
+		}
+		if err := c.guard(ctx, c.plan.Guard); err != nil {
 			return err
 		}
 	}
-	missing, err := d.AwaitLoaded(ctx, specs)
+	answer, missing, err := d.AwaitLoaded(ctx, specs)
 	if err != nil {
 		return err
 	}
-	refused, err := d.Refusals(ctx, specs, began)
+	refused, err := d.Refusals(ctx, answer.Conns, specs, began)
 	if err != nil {
 		return err
+	}
+	if len(missing)+len(refused) == 0 {
+		c.view = viewOf(answer, nil)
 	}
 	if err := c.keep(specs, refused); err != nil {
 		return err
@@ -256,21 +260,21 @@ func (c *change) start(ctx context.Context, d *libreswan.Daemon, specs []libresw
 // answers waits until the daemon answers and has the connections of these files, and returns its answer. A daemon that
 // systemd has just restarted loads its connections after it is ready, and would overwrite earlier changes. The deadline is
 // extended while the number of missing connections decreases.
-func answers(ctx context.Context, d *libreswan.Daemon, files map[string][]byte) (map[string]libreswan.Conn, error) {
+func answers(ctx context.Context, d *libreswan.Daemon, files map[string][]byte) (libreswan.Answer, error) {
 	missing := len(files)
-	for deadline := time.Now().Add(answerWithin); ; {
-		loaded, err := d.Status(ctx)
+	for clock := patience.Start(); ; {
+		answer, err := d.Ask(ctx)
 		left := 0
 		for conn := range files {
-			if _, ok := loaded[conn]; !ok {
+			if _, ok := answer.Conns[conn]; !ok {
 				left++
 			}
 		}
 		if left < missing {
-			missing, deadline = left, time.Now().Add(answerWithin)
+			missing, clock = left, patience.Start()
 		}
-		if err == nil && left == 0 || time.Now().After(deadline) || ctx.Err() != nil {
-			return loaded, err
+		if err == nil && left == 0 || clock.Elapsed() > answerWithin || ctx.Err() != nil {
+			return answer, err
 		}
 		time.Sleep(answerPause)
 	}

@@ -27,7 +27,7 @@ func (e *Executable) Del(args *skel.CmdArgs) error {
 		e.Log.Warn("nothing to remove under such a name", slog.Any("error", err))
 		return nil
 	}
-	folder, err := state.Open(ctx, e.Root, owner.Name, patience)
+	folder, err := state.Open(ctx, e.Root, owner.Name, lockLimit)
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package verb
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/network"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/state"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+	"github.com/svc-supervisor/svc-supervisor/pkg/unit"
 )
 
 // What a healthy container without a daemon says of itself.
@@ -35,7 +37,16 @@ func see(ctx context.Context, wanted []*config.Connection, d *libreswan.Daemon, 
 	if len(wanted) == 0 {
 		return new(view), nil
 	}
-	build, err := d.Outdated(ctx)
+	u, err := d.Bus.Show(ctx, d.Unit())
+	if err != nil {
+		return nil, err
+	}
+	return seeUnit(ctx, wanted, d, u, namespace)
+}
+
+// seeUnit is see for a daemon whose unit was shown a moment ago.
+func seeUnit(ctx context.Context, wanted []*config.Connection, d *libreswan.Daemon, u unit.Details, namespace string) (*view, error) {
+	build, err := d.OutdatedIn(ctx, u)
 	if err != nil {
 		return nil, err
 	}
@@ -43,11 +54,11 @@ func see(ctx context.Context, wanted []*config.Connection, d *libreswan.Daemon, 
 		up, err := upInKernel(wanted, namespace)
 		return &view{up: up, build: build}, err
 	}
-	conns, err := d.Status(ctx)
+	answer, err := d.Ask(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return viewOf(ctx, d, conns, build)
+	return viewOf(answer, build), nil
 }
 
 // upInKernel finds out from the kernel which connections have a tunnel, where the daemon cannot be asked.
@@ -72,14 +83,10 @@ func upInKernel(wanted []*config.Connection, path string) (map[string]libreswan.
 	return up, nil
 }
 
-// viewOf is the view of a daemon that has told its conns.
-func viewOf(ctx context.Context, d *libreswan.Daemon, conns map[string]libreswan.Conn, build *libreswan.Build) (*view, error) {
-	up, err := d.Traffic(ctx)
-	if err != nil {
-		return nil, err
-	}
-	v := &view{conns: conns, up: up, build: build}
-	for name, conn := range conns {
+// viewOf is the view of a daemon that has answered.
+func viewOf(answer libreswan.Answer, build *libreswan.Build) *view {
+	v := &view{conns: answer.Conns, up: answer.Traffic, build: build}
+	for name, conn := range answer.Conns {
 		if !conn.Orphaned {
 			continue
 		}
@@ -88,7 +95,7 @@ func viewOf(ctx context.Context, d *libreswan.Daemon, conns map[string]libreswan
 			v.orphans = append(v.orphans, name)
 		}
 	}
-	return v, nil
+	return v
 }
 
 // only forgets the tunnels that join other networks than the wanted pair of their name: those of an edit that failed later.
@@ -111,7 +118,7 @@ func health(ctx context.Context, c *config.Configuration, d *libreswan.Daemon, v
 	if len(wanted) == 0 {
 		messages = append(messages, idle(c))
 	} else {
-		messages = append(messages, lacks(wanted)...)
+		messages = append(messages, lacks(filepath.Dir(d.Folder), wanted)...)
 		messages = append(messages, lessIsolated(s, d.Owner.Name)...)
 	}
 	messages = append(messages, lastKnown(c.Found)...)
@@ -177,10 +184,10 @@ func lessIsolated(s *state.State, name spec.Name) []string {
 }
 
 // lacks says what the kernel cannot carry of what is wanted.
-func lacks(wanted []*config.Connection) []string {
+func lacks(root string, wanted []*config.Connection) []string {
 	var messages []string
 	for _, c := range wanted {
-		message := network.KernelLacks(c.IPsec.Protocol, c.PeerAddress.Is4())
+		message := network.KernelLacks(root, c.IPsec.Protocol, c.PeerAddress.Is4())
 		if message != "" && !slices.Contains(messages, message) {
 			messages = append(messages, message)
 		}

@@ -83,7 +83,7 @@ func (c *change) guarded(ctx context.Context) bool {
 	if c.before == nil || c.recorded.GuardRules != rules {
 		return false
 	}
-	if set, err := c.namespace.GuardSet(ctx, c.tools.NFT, c.before.Guard); err != nil || !set {
+	if set, err := c.namespace.GuardSet(c.before.Guard); err != nil || !set {
 		return false
 	}
 	c.attachment.Guard, c.attachment.GuardReason, c.guardRules = c.before.Guard, c.before.GuardReason, rules

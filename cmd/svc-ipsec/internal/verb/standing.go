@@ -3,12 +3,12 @@ package verb
 import (
 	"bytes"
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/render"
+	"github.com/svc-supervisor/svc-supervisor/internal/lazyregexp"
 )
 
 // chosen returns the connections that this ADD chose to run, in the form of state.State.
@@ -51,7 +51,7 @@ func stood(loaded map[string][]byte, ran map[string]string) func(*config.Connect
 }
 
 // numbers are what a pair's name has behind its connection's.
-var numbers = regexp.MustCompile(`^[0-9]+-[0-9]+$`)
+var numbers = lazyregexp.New(`^[0-9]+-[0-9]+$`)
 
 // runs says whether a connection has a conn that the daemon accepted.
 func runs(loaded map[string][]byte, alias string) bool {

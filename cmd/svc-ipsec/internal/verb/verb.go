@@ -16,6 +16,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/libreswan"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/lookup"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/state"
+	"github.com/svc-supervisor/svc-supervisor/internal/patience"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 	"github.com/svc-supervisor/svc-supervisor/pkg/unit"
 	"github.com/svc-supervisor/svc-supervisor/pkg/userid"
@@ -24,11 +25,12 @@ import (
 // ServiceType is what this executable serves.
 const ServiceType spec.ServiceType = "IPSEC"
 
-// The budgets. The supervisor's deadline is 30 s by default: with these an answer comes before it, undoing included.
+// The budgets, by the clock of package patience. The supervisor's deadline is 30 s by default and follows the same clock: with
+// these an answer comes before it, undoing included.
 const (
 	verbBudget = 20 * time.Second
 	undoBudget = 9 * time.Second
-	patience   = 5 * time.Second // for the lock
+	lockLimit  = 5 * time.Second
 	gcBudget   = 4500 * time.Millisecond
 )
 
@@ -75,10 +77,10 @@ func place(s *state.State) libreswan.Place {
 }
 
 func (e *Executable) budget(limit time.Duration) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(e.Context, limit)
+	return patience.WithTimeout(e.Context, limit)
 }
 
 // aside is a budget for cleaning up, which starts when the verb's own may be spent.
 func (e *Executable) aside() (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.WithoutCancel(e.Context), undoBudget)
+	return patience.WithTimeout(context.WithoutCancel(e.Context), undoBudget)
 }
