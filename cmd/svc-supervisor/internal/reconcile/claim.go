@@ -85,6 +85,50 @@ type holder struct {
 	deleted   bool
 }
 
+// holders is the index of what records hold. It is there so that the cost of a look at one name does not grow with the number
+// of names.
+type holders struct {
+	byName      map[spec.Name]holder
+	byContainer map[spec.ContainerID]map[spec.Name]bool
+	byPort      map[spec.PortID]map[spec.Name]bool
+}
+
+func newHolders() *holders {
+	return &holders{map[spec.Name]holder{}, map[spec.ContainerID]map[spec.Name]bool{}, map[spec.PortID]map[spec.Name]bool{}}
+}
+
+// set replaces what a name holds.
+func (h *holders) set(name spec.Name, is holder) {
+	h.remove(name)
+	h.byName[name] = is
+	addTo(h.byContainer, is.container, name)
+	addTo(h.byPort, is.port, name)
+}
+
+func (h *holders) remove(name spec.Name) {
+	was, ok := h.byName[name]
+	if !ok {
+		return
+	}
+	delete(h.byName, name)
+	removeFrom(h.byContainer, was.container, name)
+	removeFrom(h.byPort, was.port, name)
+}
+
+func addTo[K comparable](index map[K]map[spec.Name]bool, key K, name spec.Name) {
+	if index[key] == nil {
+		index[key] = map[spec.Name]bool{}
+	}
+	index[key][name] = true
+}
+
+func removeFrom[K comparable](index map[K]map[spec.Name]bool, key K, name spec.Name) {
+	delete(index[key], name)
+	if len(index[key]) == 0 {
+		delete(index, key)
+	}
+}
+
 // claim is what one name's worker goes by.
 type claim struct {
 	binding *spec.Binding // nil: not wanted
@@ -94,23 +138,17 @@ type claim struct {
 
 // claim finds the binding that has the name. Of two bindings for one name the one that has the record keeps it, else the
 // lowest port id wins; likewise of two names for one container id.
-func (c *claims) claim(name spec.Name, holders map[spec.Name]holder) claim {
+func (c *claims) claim(name spec.Name, holders *holders) claim {
 	if c.unread != "" {
 		return claim{unread: c.unread}
 	}
-	own, recorded := holders[name]
+	own, recorded := holders.byName[name]
 	if reason, unread := c.unreadPorts[own.port]; recorded && unread {
 		return claim{unread: reason}
 	}
-	bindings := c.byName[name]
-	if len(bindings) == 0 {
+	winner := c.winner(name, holders)
+	if winner == nil {
 		return claim{}
-	}
-	winner := bindings[0]
-	for _, b := range bindings {
-		if recorded && b.PortID == own.port {
-			winner = b
-		}
 	}
 	if winner.Reading != spec.Whole {
 		return claim{binding: winner, unread: winner.Fault}
@@ -118,24 +156,43 @@ func (c *claims) claim(name spec.Name, holders map[spec.Name]holder) claim {
 	return claim{binding: winner, taken: c.takenFrom(winner, holders)}
 }
 
+// winner returns the binding that has the name; nil if none asks for it.
+func (c *claims) winner(name spec.Name, holders *holders) *spec.Binding {
+	bindings := c.byName[name]
+	if len(bindings) == 0 {
+		return nil
+	}
+	if own, recorded := holders.byName[name]; recorded {
+		for _, b := range bindings {
+			if b.PortID == own.port {
+				return b
+			}
+		}
+	}
+	return bindings[0]
+}
+
 // takenFrom says who else has the port or the container id of a binding, or "". Of several it is always the same: the one with
 // the lowest name, or port.
-func (c *claims) takenFrom(b *spec.Binding, holders map[spec.Name]holder) string {
+func (c *claims) takenFrom(b *spec.Binding, holders *holders) string {
 	name := b.Container.InterfaceName
 	taken, first := "", spec.Name("")
-	for other, h := range holders {
-		switch {
-		case other == name || taken != "" && first < other || h.deleted && !c.wants(other, h):
-		case h.container == b.Container.ContainerID:
-			taken, first = fmt.Sprintf("container id %s is held by %s", h.container, other), other
-		case h.port == b.PortID:
-			taken, first = fmt.Sprintf("port %s is held by %s", h.port, other), other
+	for _, others := range []map[spec.Name]bool{holders.byContainer[b.Container.ContainerID], holders.byPort[b.PortID]} {
+		for other := range others {
+			h := holders.byName[other]
+			switch {
+			case other == name || taken != "" && first <= other || h.deleted && !c.wants(other, h):
+			case h.container == b.Container.ContainerID:
+				taken, first = fmt.Sprintf("container id %s is held by %s", h.container, other), other
+			default:
+				taken, first = fmt.Sprintf("port %s is held by %s", h.port, other), other
+			}
 		}
 	}
 	if taken != "" {
 		return taken
 	}
-	if holders[name].container == b.Container.ContainerID {
+	if holders.byName[name].container == b.Container.ContainerID {
 		return ""
 	}
 	for _, rival := range c.byContainer[b.Container.ContainerID] {
@@ -161,16 +218,19 @@ type stray struct {
 }
 
 // strays lists them, given who wins each name.
-func (c *claims) strays(holders map[spec.Name]holder) []stray {
+func (c *claims) strays(holders *holders) []stray {
 	var list []stray
 	for _, b := range c.refused {
 		list = append(list, stray{b, b.Fault})
 	}
 	for name, bindings := range c.byName {
-		winner := c.claim(name, holders).binding
-		if winner == nil {
+		if len(bindings) < 2 || c.unread != "" {
 			continue
 		}
+		if own, recorded := holders.byName[name]; recorded && c.unreadPorts[own.port] != "" {
+			continue // the name's own binding may be the one that is unread
+		}
+		winner := c.winner(name, holders)
 		for _, b := range bindings {
 			if b != winner {
 				list = append(list, stray{b, fmt.Sprintf("name %s is taken by port %s", name, winner.PortID)})

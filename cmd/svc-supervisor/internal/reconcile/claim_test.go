@@ -252,8 +252,11 @@ func TestTheStatusOfTheFormerContainerGoesThoughTheNextOneIsHeldElsewhere(t *tes
 }
 
 func TestOfSeveralWhoHoldABindingTheSameIsAlwaysNamed(t *testing.T) {
-	holders := map[spec.Name]holder{
+	holders := newHolders()
+	for name, h := range map[spec.Name]holder{
 		"vpn2": {port: "p9", container: "c1"}, "vpn3": {port: "p1", container: "c9"}, "vpn4": {port: "p8", container: "c1"},
+	} {
+		holders.set(name, h)
 	}
 	c := sortClaims(&spec.Desired{Bindings: []spec.Binding{vpn("p1", "vpn1", "c1")}})
 	for range 100 {

@@ -27,7 +27,7 @@ const pushedGap = 3 * time.Second
 func (r *Reconciler) Heard(pushed *spec.Health) {
 	name := pushed.InterfaceName
 	r.mu.Lock()
-	holder := r.holders[name]
+	holder := r.holders.byName[name]
 	if holder.container == "" || holder.deleted {
 		r.mu.Unlock()
 		return

@@ -18,8 +18,8 @@ func (r *Reconciler) greet(s *situation, m *memo, d Decision) {
 func (r *Reconciler) heldElsewhere(id spec.ContainerID, name spec.Name, binding *spec.Binding) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for other, h := range r.holders {
-		if other != name && h.container == id && !h.deleted {
+	for other := range r.holders.byContainer[id] {
+		if other != name && !r.holders.byName[other].deleted {
 			return true
 		}
 	}

@@ -46,7 +46,7 @@ type Reconciler struct {
 	claims       *claims // nil until the NSDB was heard of
 	host         spec.Host
 	memos        map[spec.Name]*memo
-	holders      map[spec.Name]holder      // by record
+	holders      *holders
 	slots        map[spec.Name]bool        // names with a record of any phase, or with a reservation
 	strays       map[spec.ContainerID]bool // whose status no worker takes back: of bindings without one, or of an earlier run
 	strayRow     []Row
@@ -90,7 +90,7 @@ func New(settings Settings, records Records, namespaces Namespaces, links Links,
 		eventChecks: newEventChecks(events, queue.mark, log),
 		collected:   map[string]time.Time{},
 		memos:       map[spec.Name]*memo{},
-		holders:     map[spec.Name]holder{},
+		holders:     newHolders(),
 		slots:       map[spec.Name]bool{},
 		strays:      map[spec.ContainerID]bool{},
 		places:      map[spec.Name]*place{},
@@ -320,7 +320,7 @@ func (r *Reconciler) prune(ctx context.Context) {
 		return
 	}
 	keep := map[spec.ContainerID]bool{}
-	for _, h := range r.holders {
+	for _, h := range r.holders.byName {
 		keep[h.container] = true
 	}
 	for id := range r.claims.byContainer {
@@ -347,10 +347,10 @@ func (r *Reconciler) prune(ctx context.Context) {
 // noteLocked keeps the index of who holds which port and container id.
 func (r *Reconciler) noteLocked(name spec.Name, record *statedir.Record) {
 	if record == nil {
-		delete(r.holders, name)
+		r.holders.remove(name)
 		return
 	}
-	r.holders[name] = holder{record.Container.PortID, record.Container.ContainerID, record.Phase == statedir.Deleted}
+	r.holders.set(name, holder{record.Container.PortID, record.Container.ContainerID, record.Phase == statedir.Deleted})
 }
 
 // noteTagLocked notes the container id that a name holds if its record cannot tell: the tag of its namespace does.
@@ -359,7 +359,7 @@ func (r *Reconciler) noteTagLocked(name spec.Name, err error) {
 		return
 	}
 	if namespace, err := r.namespaces.Observe(name); err == nil && namespace.State == netns.Ours {
-		r.holders[name] = holder{container: namespace.Owner.ContainerID}
+		r.holders.set(name, holder{container: namespace.Owner.ContainerID})
 	}
 }
 

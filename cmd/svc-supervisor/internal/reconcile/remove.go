@@ -182,7 +182,7 @@ func (r *Reconciler) forgetRecord(s *situation, record *statedir.Record) error {
 		return err
 	}
 	r.mu.Lock()
-	delete(r.holders, s.name)
+	r.holders.remove(s.name)
 	r.mu.Unlock()
 	return nil
 }

@@ -121,7 +121,7 @@ func (r *Reconciler) tidy(s *situation, m *memo) bool {
 		}
 	}
 	r.mu.Lock()
-	delete(r.holders, s.name)
+	r.holders.remove(s.name)
 	r.mu.Unlock()
 	if m.published != "" {
 		r.unpublish(s.name, m)
