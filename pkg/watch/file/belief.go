@@ -128,8 +128,9 @@ func twoFiles(sights []sight) error {
 // believe takes over a single file that rests, unless it moves after all.
 func (t *tree) believe(key native.Key, b *belief, sights []sight) {
 	_, format, _ := objectName(sights[0].name)
-	value, writer, err := t.files.read(path.Join(path.Dir(string(key)), sights[0].name), sights[0].signature)
-	if errors.Is(err, errMoving) || writer && !t.past(b.latestSince, t.patience.writer) {
+	value, w, err := t.files.read(path.Join(path.Dir(string(key)), sights[0].name), sights[0].signature)
+	if errors.Is(err, errMoving) || w == hasWriter && !t.past(b.latestSince, t.patience.writer) ||
+		w == unknownWriter && !sights[0].signature.rested(t.now, t.patience.unsure) && !t.past(b.latestSince, t.patience.unsure) {
 		t.moves(b)
 		t.lookAgain(t.now.Add(t.patience.settle))
 		return

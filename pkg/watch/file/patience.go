@@ -5,17 +5,20 @@ import "time"
 // patience is how long what is seen must last before it is believed.
 type patience struct {
 	settle time.Duration // a file must not have changed for so long
+	unsure time.Duration // the same, where the file system cannot tell whether somebody has it open for writing
 	writer time.Duration // the same, while somebody has it open for writing
 	doubt  time.Duration // a name must be missing for so long, and its directories unchanged
 	hold   time.Duration // a set waits so long for a file that is being written
 	busy   time.Duration // and so long, all in all, for files and directories that do not come to rest
 }
 
-// An editor or a copy tool leaves some milliseconds between the old file and the new one, a script that swaps two
+// A program that writes a file in place holds it open meanwhile, and one that appends twice opens it again after a
+// millisecond. An editor or a copy tool leaves some milliseconds between the old file and the new one, a script that swaps two
 // directories not many more; half a second is as long as a person hardly notices that an unbound container still runs.
 // Who holds a file open for writing and writes nothing for 10 s does not mean to (a stalled scp goes on within them).
 var usualPatience = patience{
-	settle: 100 * time.Millisecond,
+	settle: 20 * time.Millisecond,
+	unsure: 100 * time.Millisecond,
 	writer: 10 * time.Second,
 	doubt:  500 * time.Millisecond,
 	hold:   time.Second,

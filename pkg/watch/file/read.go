@@ -93,34 +93,43 @@ func kind(mode fs.FileMode) string {
 // errMoving says that a file is not what it was when the reading began.
 var errMoving = errors.New("is being written")
 
-// read reads the file that was seen. errMoving asks for another look; writer tells that somebody has it open for writing.
-func (d *nsdbDir) read(name string, seen signature) (value []byte, writer bool, err error) {
+// writer says whether somebody has a file open for writing.
+type writer int
+
+const (
+	noWriter writer = iota
+	hasWriter
+	unknownWriter // the file system does not tell
+)
+
+// read reads the file that was seen. errMoving asks for another look.
+func (d *nsdbDir) read(name string, seen signature) (value []byte, w writer, err error) {
 	// A pipe may have taken the file's place since: O_NONBLOCK does not wait for its writer.
 	file, err := d.root.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.EAGAIN) {
-		return nil, false, errMoving
+		return nil, noWriter, errMoving
 	}
 	if err != nil {
-		return nil, false, errors.New(cause(err))
+		return nil, noWriter, errors.New(cause(err))
 	}
 	defer file.Close()
 	if same, err := stands(file, seen); err != nil || !same {
-		return nil, false, orMoving(err)
+		return nil, noWriter, orMoving(err)
 	}
-	writer = beingWritten(file)
+	w = writerOf(file)
 	if seen.size > 0 { // a file that the kernel generates has no size, and a read of /proc/kmsg waits
 		value, err = io.ReadAll(io.LimitReader(file, native.MaxSize+1))
 	}
 	if err != nil {
-		return nil, writer, errors.New(cause(err))
+		return nil, w, errors.New(cause(err))
 	}
 	if same, err := stands(file, seen); err != nil || !same {
-		return nil, writer, orMoving(err)
+		return nil, w, orMoving(err)
 	}
 	if stat, err := d.root.Stat(name); err != nil || sign(stat) != seen {
-		return nil, writer, errMoving
+		return nil, w, errMoving
 	}
-	return value, writer, nil
+	return value, w, nil
 }
 
 func stands(file *os.File, seen signature) (bool, error) {
@@ -135,12 +144,17 @@ func orMoving(err error) error {
 	return errMoving
 }
 
-// beingWritten asks the kernel whether somebody has the file open for writing: a read lease is refused then (fcntl(2),
-// F_SETLEASE). It is given back at once. Where there are no leases (NFS, FUSE), the answer is no, and time alone tells.
-func beingWritten(file *os.File) bool {
+// writerOf asks the kernel: a read lease is refused while somebody has the file open for writing (fcntl(2), F_SETLEASE). It
+// is given back at once. NFS, FUSE and others have no leases.
+func writerOf(file *os.File) writer {
 	_, err := unix.FcntlInt(file.Fd(), unix.F_SETLEASE, unix.F_RDLCK)
-	if err == nil {
+	switch {
+	case err == nil:
 		_, _ = unix.FcntlInt(file.Fd(), unix.F_SETLEASE, unix.F_UNLCK)
+		return noWriter
+	case errors.Is(err, unix.EAGAIN):
+		return hasWriter
+	default:
+		return unknownWriter
 	}
-	return errors.Is(err, unix.EAGAIN)
 }
