@@ -108,17 +108,21 @@ func (c containers) await(watcher *fsnotify.Watcher, count int, up bool) error {
 	for i := range count {
 		waiting[c.name(i)] = true
 	}
+	var failed error
 	look := func(name string) {
 		if !waiting[name] {
 			return
 		}
 		text, err := os.ReadFile(filepath.Join(statuses, name+".json"))
+		if strings.Contains(string(text), `"ERROR"`) {
+			failed = fmt.Errorf("status of %s: %s", name, text)
+		}
 		if up && err == nil && strings.Contains(string(text), `"RUNNING"`) || !up && errors.Is(err, fs.ErrNotExist) {
 			delete(waiting, name)
 		}
 	}
 	limit := time.After(waitLimit)
-	for len(waiting) > 0 {
+	for len(waiting) > 0 && failed == nil {
 		select {
 		case event := <-watcher.Events:
 			look(strings.TrimSuffix(filepath.Base(event.Name), ".json"))
@@ -132,5 +136,5 @@ func (c containers) await(watcher *fsnotify.Watcher, count int, up bool) error {
 			return fmt.Errorf("%d of %d containers are not settled after %v", len(waiting), count, waitLimit)
 		}
 	}
-	return nil
+	return failed
 }

@@ -5,6 +5,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -25,6 +26,7 @@ var groups = []group{
 	{"restart", restart},
 	{"latency", latency},
 	{"connections", connections},
+	{"overload", overload},
 }
 
 var (
@@ -199,6 +201,43 @@ func idle(h *host) ([]Row, error) {
 	}
 	return []Row{{Name: "100 IPSEC idle", Unit: "% of a core", Ours: 100 * taken.cpu.Seconds() / taken.wall.Seconds(), Target: 1,
 		Note: fmt.Sprintf("the supervisor's process itself: %.2f %%", 100*taken.own.Seconds()/taken.wall.Seconds())}}, ipsec.unbind(count)
+}
+
+// overload binds 100 containers at once while four other processes use the processors. All must come up without a failed ADD
+// and without a published ERROR.
+func overload(h *host) ([]Row, error) {
+	const count, others = 100, 4
+	if err := ipsec.define(count); err != nil {
+		return nil, err
+	}
+	if err := h.start(); err != nil {
+		return nil, err
+	}
+	defer h.stop()
+	if err := warm(ipsec); err != nil {
+		return nil, err
+	}
+	for range others {
+		busy := exec.Command("sh", "-c", "while :; do :; done")
+		if err := busy.Start(); err != nil {
+			return nil, err
+		}
+		defer func() { _ = busy.Process.Kill(); _ = busy.Wait() }()
+	}
+	taken, err := h.measure(func() error { return ipsec.bind(count) })
+	if err != nil {
+		return nil, err
+	}
+	log, err := exec.Command("journalctl", "--quiet", "--no-pager", "--output=cat", "--unit="+unitName).Output()
+	if err != nil {
+		return nil, err
+	}
+	failed := float64(strings.Count(string(log), `msg="ADD failed"`))
+	rows := []Row{
+		{Name: "100 IPSEC up beside 4 busy processes: wall", Unit: "s", Ours: taken.wall.Seconds()},
+		{Name: "100 IPSEC up beside 4 busy processes: failed ADDs", Unit: "", Ours: failed, Target: 0.5},
+	}
+	return rows, ipsec.unbind(count)
 }
 
 // restart starts a supervisor that finds 1,000 recorded containers.

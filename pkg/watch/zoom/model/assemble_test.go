@@ -247,17 +247,24 @@ func TestAChangeOfOneBindingIsWorkedOutAlone(t *testing.T) {
 	}
 }
 
-func BenchmarkAChangeAmongAThousand(b *testing.B) {
-	s := many(b, 1000)
-	a := NewAssembler(midonet, hostID)
-	a.Assemble(s)
-	path := midonet.Object(IPSecSiteConnection, manyID("f", 7))
-	texts := []string{string(s.data[path]), strings.Replace(string(s.data[path]), "mtu: 1400", "mtu: 1399", 1)}
-	for i := 0; b.Loop(); i++ {
-		s.data[path] = []byte(texts[i%2])
-		if !a.Assemble(s).Final {
-			b.Fatal("not final")
-		}
+var sizes = []int{1000, 10000}
+
+func BenchmarkChange(b *testing.B) {
+	for _, n := range sizes {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			s := many(b, n)
+			a := NewAssembler(midonet, hostID)
+			a.Assemble(s)
+			path := midonet.Object(IPSecSiteConnection, manyID("f", 7))
+			texts := []string{string(s.data[path]), strings.Replace(string(s.data[path]), "mtu: 1400", "mtu: 1399", 1)}
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				s.data[path] = []byte(texts[i%2])
+				if !a.Assemble(s).Final {
+					b.Fatal("not final")
+				}
+			}
+		})
 	}
 }
 
@@ -286,11 +293,16 @@ func many(t testing.TB, n int) *stand {
 	return treeOf(t, nodes)
 }
 
-func BenchmarkAColdStartOfAThousand(b *testing.B) {
-	s := many(b, 1000)
-	for b.Loop() {
-		if !Assemble(midonet, s, hostID).Final {
-			b.Fatal("not final")
-		}
+func BenchmarkColdStart(b *testing.B) {
+	for _, n := range sizes {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			s := many(b, n)
+			b.ReportAllocs()
+			for b.Loop() {
+				if !Assemble(midonet, s, hostID).Final {
+					b.Fatal("not final")
+				}
+			}
+		})
 	}
 }

@@ -1,0 +1,66 @@
+package reconcile
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+)
+
+// BenchmarkDecision decides the next step of a container that runs as it should.
+func BenchmarkDecision(b *testing.B) {
+	facts := Facts{Wanted: Wanted, Record: IsAdded, Readable: true, Namespace: NamespaceOurs, Executable: ExecutableReady}
+	b.ReportAllocs()
+	for b.Loop() {
+		next(facts)
+	}
+}
+
+// desiredOf is a desired set of n bindings, of which number changed has another MAC.
+func desiredOf(n, changed int) spec.Desired {
+	desired := spec.Desired{Host: spec.Host{ID: "h", Weight: 1, Limit: -1}}
+	for i := range n {
+		id := fmt.Sprintf("%06d", i)
+		binding := vpn(spec.PortID("p"+id), spec.Name("vpn-"+id), spec.ContainerID("c"+id))
+		if i == changed {
+			binding.Container.GroupID = "other"
+		}
+		desired.Bindings = append(desired.Bindings, binding)
+	}
+	return desired
+}
+
+// BenchmarkDesiredSetDifference sorts a desired set and compares it with the one before, when one binding has changed.
+func BenchmarkDesiredSetDifference(b *testing.B) {
+	for _, n := range []int{1000, 10000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			was, is := sortClaims(ptr(desiredOf(n, -1))), desiredOf(n, 7)
+			b.ReportAllocs()
+			for b.Loop() {
+				if names := changedNames(was, sortClaims(&is)); len(names) != 1 {
+					b.Fatal(names)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkClaim finds the binding of one name beside n names that are recorded.
+func BenchmarkClaim(b *testing.B) {
+	for _, n := range []int{1000, 10000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			claims, recorded := sortClaims(ptr(desiredOf(n, -1))), newHolders()
+			for name, bindings := range claims.byName {
+				recorded.set(name, holder{port: bindings[0].PortID, container: bindings[0].Container.ContainerID})
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				if c := claims.claim("vpn-000007", recorded); c.binding == nil || c.taken != "" {
+					b.Fatal(c)
+				}
+			}
+		})
+	}
+}
+
+func ptr[T any](v T) *T { return &v }
