@@ -26,7 +26,7 @@ scripts = $(shell find . -path ./build -prune -o -path ./.git -prune -o -type f 
 # The packages with tests that skip where there is no systemd of theirs.
 ground_packages = $(sort $(addprefix ./,$(dir $(shell grep -rl SVC_TEST_GROUND --include='*_test.go' cmd pkg test))))
 
-.PHONY: help build tools previous test check unit bats crash soak guest guest-full bench demo install clean
+.PHONY: help build tools previous test test-full check unit bats crash soak guest guest-full bench demo install clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*##/ {printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -64,7 +64,7 @@ define ground
 		build/tools/secrets go test -count=1 -p 1 -timeout 30m $(1)
 endef
 
-test: check unit bats crash guest ## everything: check, unit, bats, crash, guest
+test: check unit bats crash guest ## check, unit, bats, crash, guest
 	build/tools/secrets -in build/*.log
 	@echo
 	@echo "make test: $$(grep -c '^ok' build/unit.log) Go packages," \
@@ -73,6 +73,8 @@ test: check unit bats crash guest ## everything: check, unit, bats, crash, guest
 		"$$(grep -c '^ok' build/crash.log) kills," \
 		"$$(grep -c '^ok' build/guest.log) tests with ESP"
 	@echo "$$(cat build/unit.log build/ground.log build/bats.log build/crash.log build/guest.log | grep -c '^ok') passed, 0 failed"
+
+test-full: test guest-full ## everything that make test has no time for, too: before a release
 
 check: ## formatting, vet, staticcheck, shellcheck
 	test/ground/packages check
@@ -104,12 +106,10 @@ bats: build tools previous ## the behaviour of the whole, in the sandbox, also u
 	test/ground/packages runtimes
 	test/bats/run | tee build/bats.log
 
-guest: build tools previous ## tunnels, where the kernel has ESP; ten combinations; svc-ipsec's own tests on Debian 13; a reboot, which only a guest can have
+guest: build tools previous ## tunnels, where the kernel has ESP
 	test/guest/run | tee build/guest.log
 	CGO_ENABLED=0 go test -c -o build/kernelevents.test ./cmd/svc-supervisor/internal/kernelevents
 	test/ground/run esp SVC_TEST_GROUND=1 build/kernelevents.test -test.v -test.run SAs | tee -a build/guest.log
-	test/combinations/run | tee -a build/guest.log
-	[ "$${HOST:-0}" = 1 ] || { $(debian13); test/reboot/run; } | tee -a build/guest.log
 
 # svc-ipsec's own tests on Debian 13, as binaries: it has no Go.
 define debian13
@@ -122,8 +122,9 @@ define debian13
 	SANDBOX_ROOT="$$root" test/ground/sandbox build/tools/secrets bats test/bats/failclosed.bats
 endef
 
-guest-full: build tools previous ## all combinations on both Libreswans; on Debian 13 the suites with tunnels and svc-ipsec's own tests too
-	test/combinations/run -all | tee build/guest-full.log
+guest-full: build tools previous ## a reboot; all combinations on both Libreswans; on Debian 13 the suites with tunnels and svc-ipsec's own tests
+	[ "$${HOST:-0}" = 1 ] || test/reboot/run | tee build/guest-full.log
+	test/combinations/run -all | tee -a build/guest-full.log
 	@[ "$${HOST:-0}" = 1 ] || { \
 		$(debian13); \
 		echo "# Debian 13: test/guest"; \
