@@ -85,13 +85,22 @@ type Answer struct {
 	Traffic map[string]Traffic
 }
 
-// Ask asks the daemon for its status and its Child SAs, with one call of whack.
+// Ask asks the daemon for its status and its Child SAs. 4.10 answers both in one call of whack. 5.2 answers the first alone, so it
+// is asked again if it has Child SAs.
 func (d *Daemon) Ask(ctx context.Context) (Answer, error) {
 	output, err := d.whack(ctx, "--status", "--trafficstatus")
 	if err != nil {
 		return Answer{}, fmt.Errorf("ask pluto for its status: %w", err)
 	}
-	return Answer{ParseStatus(output), ParseTraffic(output)}, nil
+	answer := Answer{ParseStatus(output), ParseTraffic(output)}
+	if len(answer.Traffic) > 0 || !hasChildSA(output) {
+		return answer, nil
+	}
+	if output, err = d.whack(ctx, "--trafficstatus"); err != nil {
+		return Answer{}, fmt.Errorf("ask pluto for its Child SAs: %w", err)
+	}
+	answer.Traffic = ParseTraffic(output)
+	return answer, nil
 }
 
 // RereadSecrets makes the daemon read the keys again; tunnels that are up do not notice.

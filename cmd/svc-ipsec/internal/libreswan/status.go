@@ -89,6 +89,12 @@ func ParseStatus(output string) map[string]Conn {
 	return conns
 }
 
+// hasChildSA reports whether a status lists an established Child SA of IKEv2 or IKEv1.
+func hasChildSA(status string) bool {
+	return strings.Contains(status, "established Child SA") || strings.Contains(status, "IPsec SA established") ||
+		strings.Contains(status, " Traffic: ")
+}
+
 // ParseTraffic reads `whack --trafficstatus`, or the same with --status: one line for each Child SA that is installed. While one replaces another
 // both are listed: the bytes are added, the first one's time stays.
 func ParseTraffic(output string) map[string]Traffic {

@@ -163,3 +163,25 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// 4.10 answers both options, 5.2 the first alone.
+func TestChildSAsAreAskedForWhereOneAnswerHasNone(t *testing.T) {
+	const status = `"a-0-0": 10.1.0.0/24===100.100.100.2...200.200.200.2===10.2.0.0/24; erouted; eroute owner: #2
+#1: "a-0-0":500 ESTABLISHED_IKE_SA (established IKE SA); newest; idle;
+#2: "a-0-0":500 ESTABLISHED_CHILD_SA (established Child SA); newest; eroute owner; IKE SA #1; idle;`
+	const traffic = `#2: "a-0-0", type=ESP, add_time=1700000000, inBytes=84, outBytes=84`
+	for name, script := range map[string]string{
+		"4.10": "case $3$4 in --status--trafficstatus) cat <<'END'\n" + status + "\n" + traffic + "\nEND\n;; *) exit 1 ;; esac\n",
+		"5.2": "case $3$4 in --status*) cat <<'END'\n" + status + "\nEND\n;; --trafficstatus) cat <<'END'\n" + traffic +
+			"\nEND\n;; *) exit 1 ;; esac\n",
+	} {
+		d, _ := fake(t)
+		if err := os.WriteFile(d.Tools.Whack, []byte("#!/bin/sh\n"+script), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		answer, err := d.Ask(t.Context())
+		if err != nil || answer.Traffic["a-0-0"].In != 84 {
+			t.Errorf("%s: %+v, %v", name, answer, err)
+		}
+	}
+}
