@@ -30,10 +30,9 @@ func (r *Registry) read() (table, error) {
 		return table{}, fmt.Errorf("read registry of user ids: %w", err)
 	}
 	for _, entry := range entries {
-		number, err := strconv.ParseUint(entry.Name(), 10, 32)
-		id := uint32(number)
-		if err != nil || fmt.Sprint(id) != entry.Name() {
-			continue // a link, the state file, or a file that a killed process did not rename
+		id, ok := idOfFile(entry.Name())
+		if !ok {
+			continue
 		}
 		found, err := r.readOne(id)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -45,6 +44,38 @@ func (r *Registry) read() (table, error) {
 		known.owners[id] = found
 	}
 	return known, nil
+}
+
+// readFor returns all registered ids for an owner whose link led to nothing. It reads the registrations only if one of them may be the
+// owner's: reading each would make the cost of an allocation grow with their number.
+func (r *Registry) readFor(owner spec.Owner) (table, error) {
+	if _, err := os.Lstat(r.linkPath(owner)); !errors.Is(err, fs.ErrNotExist) {
+		return r.read() // the link is wrong
+	}
+	known := table{owners: map[uint32]Registration{}}
+	entries, err := os.ReadDir(r.directory)
+	if err != nil {
+		return table{}, fmt.Errorf("read registry of user ids: %w", err)
+	}
+	links := 0
+	for _, entry := range entries {
+		if entry.Type()&fs.ModeSymlink != 0 {
+			links++
+		} else if id, ok := idOfFile(entry.Name()); ok {
+			known.owners[id] = Registration{ID: id}
+		}
+	}
+	if links < len(known.owners) { // a link is made after its file and removed before it
+		return r.read()
+	}
+	return known, nil
+}
+
+// idOfFile is the id whose registration a file is; false for a link, the state file, or a file that a killed process did not rename.
+func idOfFile(name string) (uint32, bool) {
+	number, err := strconv.ParseUint(name, 10, 32)
+	id := uint32(number)
+	return id, err == nil && fmt.Sprint(id) == name
 }
 
 // readOne reads one registration. The error is fs.ErrNotExist if there is none.

@@ -90,7 +90,7 @@ func (r *Registry) Allocate(ctx context.Context, owner spec.Owner) (id uint32, e
 			}
 			return r.writeLocked(id, owner)
 		}
-		known, err := r.read()
+		known, err := r.readFor(owner)
 		if err != nil {
 			return err
 		}
