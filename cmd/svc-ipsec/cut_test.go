@@ -7,6 +7,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
 // A kill between the making of the pair and its owner tag.
@@ -30,6 +32,30 @@ func TestAPairWithoutItsTagIsMadeAnewOrRemoved(t *testing.T) {
 	sh(t, "ip", "-n", c.name, "link", "add", "svc0", "type", "bridge")
 	c.fails("ADD", 999, "the namespace has an interface of that name")
 	contains(t, "what is not ours", sh(t, "ip", "-n", c.name, "-br", "link"), "svc-outside", "svc0")
+}
+
+// A kill between the message that makes the pair and the one that gives the host's side its owner tag.
+func TestALinkWithoutItsTagIsMadeAnewOrRemoved(t *testing.T) {
+	onGround(t)
+	c := newContainer(t, "vpn-half")
+	cut := func(group string) {
+		sh(t, "ip", "link", "add", c.name, "group", group, "type", "veth", "peer", "name", "svc0", "netns", c.name)
+	}
+	ours := fmt.Sprint(spec.UnfinishedGroup("by-hand"))
+	cut(ours)
+	c.must("ADD")
+	c.must("CHECK")
+	link := sh(t, "ip", "-d", "link", "show", c.name)
+	contains(t, "the veth", link, "alias by-hand:vpn-half:vpn-half-id", "group default", "UP")
+	c.must("DEL")
+	cut(ours)
+	c.must("DEL")
+	if _, err := os.Stat("/sys/class/net/" + c.name); err == nil {
+		t.Error("left on the host")
+	}
+	cut(fmt.Sprint(spec.UnfinishedGroup(spec.Network)))
+	c.fails("ADD", 101, "an interface of that name exists and is not this container's")
+	sh(t, "ip", "link", "delete", c.name)
 }
 
 // A kill after the first write of state.json and before the pin of the namespace.

@@ -40,7 +40,7 @@ func observeLink(handle *netlink.Handle, name spec.Name) (Link, error) {
 	if err != nil {
 		return Link{}, err
 	}
-	state, owner := judge(name, found.Attrs().Alias)
+	state, owner := judgeLink(name, found)
 	if found.Attrs().Name != string(name) {
 		state = Foreign // the kernel finds an alternative name too; ours have none
 	}
@@ -79,7 +79,7 @@ func ListLinks() ([]Link, error) {
 		for _, found := range all {
 			attrs := found.Attrs()
 			name := spec.Name(attrs.Name)
-			if state, owner := judge(name, attrs.Alias); state == Ours {
+			if state, owner := judgeLink(name, found); state == Ours {
 				links = append(links, Link{Name: name, State: state, Owner: owner, Index: attrs.Index})
 			}
 		}
@@ -89,6 +89,16 @@ func ListLinks() ([]Link, error) {
 		return nil, fmt.Errorf("list links: %w", err)
 	}
 	return links, nil
+}
+
+// judgeLink says whose a link is. One that a killed process has left before it had its owner tag is ours (see
+// spec.UnfinishedGroup).
+func judgeLink(name spec.Name, link netlink.Link) (State, spec.Owner) {
+	attrs := link.Attrs()
+	if attrs.Alias == "" && attrs.Group == spec.UnfinishedGroup(spec.Network) && link.Type() == "veth" {
+		return Ours, spec.Owner{Network: spec.Network, Name: name}
+	}
+	return judge(name, attrs.Alias)
 }
 
 func notFound(err error) bool {

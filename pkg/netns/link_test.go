@@ -70,6 +70,26 @@ func TestAnothersLinkIsNeverRemoved(t *testing.T) {
 	}
 }
 
+func TestALinkThatAKilledProcessHasNotTaggedIsOurs(t *testing.T) {
+	ground(t)
+	name := veth(t, "ns-half", "")
+	group := func(n uint32) {
+		t.Helper()
+		ip(t, "link", "set", string(name), "group", fmt.Sprint(n))
+	}
+	group(spec.UnfinishedGroup("by-hand"))
+	linkState(t, name, Foreign)
+	group(spec.UnfinishedGroup(spec.Network))
+	linkState(t, name, Ours)
+	if links, err := ListLinks(); err != nil || !slices.ContainsFunc(links, func(l Link) bool { return l.Name == name }) {
+		t.Errorf("links %v, %v", links, err)
+	}
+	if err := RemoveLink(name); err != nil {
+		t.Error(err)
+	}
+	linkState(t, name, Absent)
+}
+
 func TestAnAlternativeNameIsTakenAndNotOurs(t *testing.T) {
 	ground(t)
 	veth(t, "ns-main", owner("ns-alt").String())

@@ -19,6 +19,16 @@ type Owner struct {
 	ContainerID ContainerID
 }
 
+// UnfinishedGroup is the group (IFLA_GROUP) that a container's link on the host has from its creation until it gets its owner
+// tag. The kernel takes a group in the message that makes a link, and ignores an alias there. A link of the group without an alias
+// that has a container's name is that container's: it was left by a process that was killed between the two messages.
+func UnfinishedGroup(network string) uint32 {
+	if network == Network {
+		return 0x53564301
+	}
+	return 0x53564302
+}
+
 // OwnerEnvironment is the variable that carries the owner tag in a unit's Environment=.
 const OwnerEnvironment = "SVC_OWNER"
 

@@ -2,8 +2,8 @@
 // and the guard that lets nothing leave in clear.
 //
 // Draft says what a container should have (pure); the rest brings a namespace to it, again and again with the same end,
-// and touches only what differs. The host's side of the veth is born inside the namespace, gets its owner tag there, and
-// comes out under its name in one message: nobody ever sees it untagged or half named. Nothing without the owner tag is
+// and touches only what differs. The two sides of the veth are made where they belong. The host's side gets its owner tag and comes up in one message; until
+// then a link group marks it as this container's (spec.UnfinishedGroup). Nothing without the owner tag or that mark is
 // changed or removed. In a namespace and on an interface of a runtime's (chained), only the peers' routes, the redirect
 // and reverse path settings of that interface, and the guard are ours.
 //

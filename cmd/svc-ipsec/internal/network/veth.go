@@ -7,13 +7,12 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
-	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// born is the name of the host's side while it is still inside.
+// born is the name that versions before 0.2.0 gave the host's side while it was still inside the namespace.
 const born = "svc-outside"
 
 // Host is the host's side of a container's veth.
@@ -25,10 +24,11 @@ type Host struct {
 	Bridge string // the name of its master
 }
 
-// EnsureVeth makes the pair, or finds it. A name that another interface has on the host is ErrTaken, and then nothing of
-// the pair has left the namespace.
+// EnsureVeth makes the pair, or finds it. A name that another interface has on the host is ErrTaken, and then no pair was made.
 func (n *Namespace) EnsureVeth(iface string, owner spec.Owner) error {
-	name := string(owner.Name)
+	if err := removeUnfinished(owner); err != nil {
+		return err
+	}
 	held, err := Held(owner)
 	if err != nil {
 		return err
@@ -50,22 +50,11 @@ func (n *Namespace) EnsureVeth(iface string, owner spec.Owner) error {
 	if err := n.prepare(); err != nil {
 		return err
 	}
-	index, err := n.makePair(iface, owner)
-	if err != nil {
-		return err
-	}
-	if err := n.moveOut(index, name); err != nil {
-		_ = n.removeBorn()
-		if errors.Is(err, unix.EEXIST) {
-			err = ErrTaken
-		}
-		return fmt.Errorf("move %s to the host: %w", name, err)
-	}
-	return nil
+	return n.makePair(iface, owner)
 }
 
-// unfinished removes a pair of this container's that never got out, and says whether there was one. It has no alias yet if
-// a kill came before that.
+// unfinished removes a pair that a killed verb of a version before 0.2.0 left inside, and reports whether there was one. It has no
+// alias if the kill came before that.
 func (n *Namespace) unfinished(owner spec.Owner) bool {
 	link, err := n.handle.LinkByName(born)
 	if err != nil || link.Type() != "veth" {
@@ -75,23 +64,40 @@ func (n *Namespace) unfinished(owner spec.Owner) bool {
 	return (alias == owner.String() || alias == "") && n.removeBorn() == nil
 }
 
-// makePair returns the index of the host's side.
-func (n *Namespace) makePair(iface string, owner spec.Owner) (int, error) {
+// makePair makes the pair with each end where it belongs: a link that is moved to another namespace costs some 30 ms, under a lock of
+// the whole kernel. The host's side gets its owner tag and comes up in one message; until then it is known by its group.
+func (n *Namespace) makePair(iface string, owner spec.Owner) error {
 	attributes := netlink.NewLinkAttrs()
-	attributes.Name = born
-	if err := n.handle.LinkAdd(&netlink.Veth{LinkAttrs: attributes, PeerName: iface}); err != nil {
-		return 0, fmt.Errorf("make veth %s: %w", iface, err)
+	attributes.Name, attributes.Group = string(owner.Name), spec.UnfinishedGroup(owner.Network)
+	pair := &netlink.Veth{LinkAttrs: attributes, PeerName: iface, PeerNamespace: netlink.NsFd(int(n.ns.Fd()))}
+	if err := netlink.LinkAdd(pair); err != nil {
+		if _, foreign := Held(owner); errors.Is(err, unix.EEXIST) && errors.Is(foreign, ErrTaken) {
+			err = ErrTaken
+		}
+		return fmt.Errorf("make veth %s: %w", owner.Name, err)
 	}
-	link, err := n.handle.LinkByName(born)
+	link, err := netlink.LinkByName(string(owner.Name))
 	if err == nil {
-		// An alias in the message that makes a link is silently ignored by the kernel.
-		err = n.handle.LinkSetAlias(link, owner.String())
+		err = finish(link.Attrs().Index, owner)
 	}
 	if err != nil {
-		_ = n.removeBorn()
-		return 0, fmt.Errorf("tag veth %s: %w", iface, err)
+		_ = RemoveHost(owner)
+		return fmt.Errorf("tag veth %s: %w", owner.Name, err)
 	}
-	return link.Attrs().Index, nil
+	return nil
+}
+
+// finish tags the host's side, takes it out of the group and brings it up.
+func finish(index int, owner spec.Owner) error {
+	request := nl.NewNetlinkRequest(unix.RTM_SETLINK, unix.NLM_F_ACK)
+	message := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	message.Index = int32(index)
+	message.Flags, message.Change = unix.IFF_UP, unix.IFF_UP
+	request.AddData(message)
+	request.AddData(nl.NewRtAttr(unix.IFLA_IFALIAS, []byte(owner.String())))
+	request.AddData(nl.NewRtAttr(unix.IFLA_GROUP, nl.Uint32Attr(0)))
+	_, err := request.Execute(unix.NETLINK_ROUTE, 0)
+	return err
 }
 
 func (n *Namespace) removeBorn() error {
@@ -100,26 +106,6 @@ func (n *Namespace) removeBorn() error {
 		return err
 	}
 	return n.handle.LinkDel(link)
-}
-
-// moveOut moves the host's side, names it and brings it up in one message: whoever waits for the name gets a whole link.
-func (n *Namespace) moveOut(index int, name string) error {
-	hostNamespace, err := netns.Get()
-	if err != nil {
-		return err
-	}
-	defer func() { _ = hostNamespace.Close() }()
-	return n.do(func() error {
-		request := nl.NewNetlinkRequest(unix.RTM_NEWLINK, unix.NLM_F_ACK)
-		message := nl.NewIfInfomsg(unix.AF_UNSPEC)
-		message.Index = int32(index)
-		message.Flags, message.Change = unix.IFF_UP, unix.IFF_UP
-		request.AddData(message)
-		request.AddData(nl.NewRtAttr(unix.IFLA_NET_NS_FD, nl.Uint32Attr(uint32(hostNamespace))))
-		request.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(name)))
-		_, err := request.Execute(unix.NETLINK_ROUTE, 0)
-		return err
-	})
 }
 
 // Join brings the host's side up and into the bridge. It leaves a bridge only if that is the one it was in for us.
@@ -164,7 +150,25 @@ func FindBridge(name string) (netlink.Link, error) {
 	return link, nil
 }
 
-// Held says whether the host's side exists and is ours: same network, same name; the container id does not matter.
+// isUnfinished reports whether a link is the host's side of a pair that a killed process has not tagged.
+func isUnfinished(link netlink.Link, owner spec.Owner) bool {
+	a := link.Attrs()
+	return a.Alias == "" && a.Group == spec.UnfinishedGroup(owner.Network) && link.Type() == "veth"
+}
+
+// removeUnfinished removes the host's side of a pair that a killed process has not tagged, and with it the other side.
+func removeUnfinished(owner spec.Owner) error {
+	link, err := netlink.LinkByName(string(owner.Name))
+	if err == nil && isUnfinished(link, owner) {
+		err = netlink.LinkDel(link)
+	}
+	if err != nil && !notFound(err) && !errors.Is(err, unix.ENODEV) {
+		return fmt.Errorf("remove %s: %w", owner.Name, err)
+	}
+	return nil
+}
+
+// Held says whether the host's side exists, is complete and is ours: same network, same name; the container id does not matter.
 // Another's link of that name is ErrTaken.
 func Held(owner spec.Owner) (bool, error) {
 	link, err := netlink.LinkByName(string(owner.Name))
@@ -173,6 +177,9 @@ func Held(owner spec.Owner) (bool, error) {
 	}
 	if err != nil {
 		return false, fmt.Errorf("look for %s: %w", owner.Name, err)
+	}
+	if isUnfinished(link, owner) {
+		return false, nil
 	}
 	tag, ok := spec.ParseOwner(link.Attrs().Alias)
 	if !ok || tag.Network != owner.Network || tag.Name != owner.Name {
@@ -183,6 +190,9 @@ func Held(owner spec.Owner) (bool, error) {
 
 // RemoveHost removes the veth of a container, if it is ours; its other end goes with it.
 func RemoveHost(owner spec.Owner) error {
+	if err := removeUnfinished(owner); err != nil {
+		return err
+	}
 	if held, err := Held(owner); err != nil || !held {
 		return err
 	}
