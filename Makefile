@@ -148,7 +148,7 @@ bench: build ## what svc-supervisor and svc-ipsec cost, compared with the least 
 	test/ground/packages sandbox
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -o build/bench/ ./bench ./bench/floor
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -o build/bench/svc-bench ./bench/minimal
-	test/ground/run systemd build/bench/bench -rows '$(ROWS)' -runs $(RUNS) -o build/bench/results.json build
+	test/ground/run systemd build/bench/bench -rows '$(ROWS)' -runs $(RUNS) -o build/bench/results.json -plot build/bench/ratios.svg build
 
 demo: build ## two sites, two containers, a tunnel: from binding to traffic and back; NSDB=etcd or zk on those
 	[ "$(NSDB)" = file ] || test/ground/packages nsdb

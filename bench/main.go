@@ -1,10 +1,10 @@
 // Bench measures what svc-supervisor and svc-ipsec cost and compares it with the floor: the least that the same work costs on
 // the same machine in the same run (see bench/floor). It must run where systemd is PID 1 and nothing else is at work.
 //
-//	bench [-rows REGEXP] [-runs N] [-o FILE] BINARIES
+//	bench [-rows REGEXP] [-runs N] [-o FILE] [-plot FILE] BINARIES
 //
 // BINARIES holds svc-supervisor and svc-ipsec; bench/ below it holds floor and svc-bench. The result is a table on standard
-// output and, with -o, a JSON file. "make bench" builds everything and runs it in the sandbox.
+// output and, with -o and -plot, a JSON file and a plot. "make bench" builds everything and runs it in the sandbox.
 package main
 
 import (
@@ -46,16 +46,20 @@ func main() {
 	rows := flag.String("rows", ".", "measure the groups whose name matches `REGEXP`")
 	runs := flag.Int("runs", 3, "`N` runs of each measurement; the median counts")
 	output := flag.String("o", "", "write the results to `FILE`")
+	plot := flag.String("plot", "", "draw the ratios into `FILE`, as SVG")
 	flag.Parse()
 	match, err := regexp.Compile(*rows)
 	if err != nil || flag.NArg() != 1 || *runs < 1 {
-		fmt.Fprintln(os.Stderr, "usage: bench [-rows REGEXP] [-runs N] [-o FILE] BINARIES")
+		fmt.Fprintln(os.Stderr, "usage: bench [-rows REGEXP] [-runs N] [-o FILE] [-plot FILE] BINARIES")
 		os.Exit(2)
 	}
 	results, err := bench(flag.Arg(0), match, *runs)
 	printTable(results)
 	if err == nil && *output != "" {
 		err = writeJSON(*output, results)
+	}
+	if err == nil && *plot != "" {
+		err = writePlot(*plot, results)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)

@@ -190,6 +190,9 @@ func (r *removal) inside(ctx context.Context) error {
 			return err
 		}
 	}
+	if r.owner.Network == spec.Network && !r.attachment.Chained {
+		return nil // the supervisor removes its namespace after DEL, and the guard with it
+	}
 	tools, _ := libreswan.FindTools()
 	return namespace.RemoveGuard(ctx, tools.NFT, r.attachment.Guard)
 }
