@@ -131,13 +131,17 @@ func ourAnswer(words string) bool {
 	return strings.HasPrefix(words, "responding to ") || strings.HasPrefix(words, "sending encrypted notification ") || strings.HasPrefix(words, "sending notification ")
 }
 
-// Failures says why conns have no tunnel, as far as the daemon that runs told in the last minutes.
-func (d *Daemon) Failures(ctx context.Context) map[string]string {
-	u, err := d.Bus.Show(ctx, d.Unit())
-	if err != nil || u.Invocation == "" {
-		return nil
+// Failures returns why conns have no Child SA, as far as the daemon has logged it in the last ten minutes. invocation is that of the
+// daemon's unit; "" if it is not known.
+func (d *Daemon) Failures(ctx context.Context, invocation string) map[string]string {
+	if invocation == "" {
+		u, err := d.Bus.Show(ctx, d.Unit())
+		if err != nil || u.Invocation == "" {
+			return nil
+		}
+		invocation = u.Invocation
 	}
-	return LastFailures(d.journal(ctx, time.Now().Add(-10*time.Minute), u.Invocation))
+	return LastFailures(d.journal(ctx, time.Now().Add(-10*time.Minute), invocation))
 }
 
 // LastWords are the lines in which a daemon that did not start says why.

@@ -96,8 +96,10 @@ func TestVersionAnswersForTheContract(t *testing.T) {
 	if err := Version("1.4.0-rc1").Encode(&out); err != nil {
 		t.Fatal(err)
 	}
-	answer, version, err := spec.ParseVersionAnswer(out.Bytes())
-	if err != nil || answer.ServiceType != "IPSEC" || version.String() != "1.4.0-rc1" || !answer.Reconfigure ||
+	var answer spec.VersionAnswer
+	err := json.Unmarshal(out.Bytes(), &answer)
+	if err != nil || answer.ServiceType != "IPSEC" || answer.ServiceVersion != "1.4.0-rc1" || !answer.Reconfigure ||
+		answer.ContractVersion != spec.ContractVersion || !slices.Contains(answer.SupportedVersions, spec.CNIVersion) ||
 		!slices.Contains(answer.CheckOn, spec.CheckOnXFRM) {
 		t.Errorf("%+v %v", answer, err)
 	}

@@ -30,6 +30,8 @@ type view struct {
 	up      map[string]libreswan.Traffic
 	orphans []string         // conns whose tunnel stands and is dead: they are not up
 	build   *libreswan.Build // nil: the daemon is of the installed one
+
+	invocation string // of its unit; "" if it is not known
 }
 
 // see asks the daemon of a container that has something to run.
@@ -58,7 +60,9 @@ func seeUnit(ctx context.Context, wanted []*config.Connection, d *libreswan.Daem
 	if err != nil {
 		return nil, err
 	}
-	return viewOf(answer, build), nil
+	v := viewOf(answer, build)
+	v.invocation = u.Invocation
+	return v, nil
 }
 
 // upInKernel finds out from the kernel which connections have a tunnel, where the daemon cannot be asked.
@@ -138,7 +142,7 @@ func health(ctx context.Context, c *config.Configuration, d *libreswan.Daemon, v
 		health := describe(connection, v, refused)
 		if health.Status == spec.Down && health.Reason == "" && why {
 			if reasons == nil {
-				reasons = d.Failures(ctx)
+				reasons = d.Failures(ctx, v.invocation)
 			}
 			health.Reason = reasonOf(connection, reasons)
 		}

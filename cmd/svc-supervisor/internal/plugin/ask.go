@@ -30,7 +30,7 @@ func (v *Inventory) ask(ctx context.Context, f foundFile, retry time.Duration) *
 		c.retryAt = time.Now().Add(retry) // busy, half-written or slow: it may answer the next time
 		return c
 	}
-	answer, version, err := spec.ParseVersionAnswer(stdout)
+	answer, version, err := parseVersionAnswer(stdout)
 	if err != nil {
 		c.refusal = fmt.Sprintf("VERSION: %v", oneLine(err.Error()))
 		return c

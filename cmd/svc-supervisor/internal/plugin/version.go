@@ -1,0 +1,39 @@
+package plugin
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/Masterminds/semver/v3"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+)
+
+// parseVersionAnswer reads and checks an answer to VERSION. It wants the contract's fields too: an ordinary CNI plugin on
+// the plugin path is refused.
+func parseVersionAnswer(stdout []byte) (*spec.VersionAnswer, *semver.Version, error) {
+	answer := new(spec.VersionAnswer)
+	if err := json.Unmarshal(stdout, answer); err != nil {
+		return nil, nil, fmt.Errorf("answer to VERSION: %w", err)
+	}
+	if _, err := spec.ParseServiceType("serviceType", string(answer.ServiceType)); err != nil {
+		return nil, nil, err
+	}
+	version, err := semver.StrictNewVersion(answer.ServiceVersion)
+	if err != nil {
+		return nil, nil, &spec.Fault{Key: "serviceVersion", Value: answer.ServiceVersion, Allowed: "a semantic version, like 1.4.0 or 1.4.0-rc1"}
+	}
+	if answer.ContractVersion != spec.ContractVersion {
+		return nil, nil, &spec.Fault{
+			Key: "contractVersion", Value: fmt.Sprint(answer.ContractVersion), Allowed: fmt.Sprint(spec.ContractVersion),
+		}
+	}
+	for _, v := range answer.SupportedVersions {
+		if v == spec.CNIVersion {
+			return answer, version, nil
+		}
+	}
+	return nil, nil, &spec.Fault{
+		Key: "supportedVersions", Value: fmt.Sprint(answer.SupportedVersions), Allowed: "a list with " + spec.CNIVersion,
+	}
+}
