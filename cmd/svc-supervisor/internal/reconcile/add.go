@@ -112,6 +112,9 @@ func (r *Reconciler) noteAdded(name spec.Name, m *memo, result *spec.Result, isN
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	m.noteHealth(result.Health)
+	if m.checkAt.Before(time.Now().Add(2 * firstDownCheck)) { // a connection is down
+		r.eventChecks.covered(name)
+	}
 	r.tellAnswerLocked(name, m, isNew || m.told != nil) // what ran before this supervisor is not new
 }
 

@@ -329,3 +329,26 @@ func TestAThousandContainersAreFollowed(t *testing.T) {
 		}
 	})
 }
+
+func TestOneCHECKFollowsADDWithEventsAndAConnectionThatIsDown(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.offerXFRM("/opt/svc/bin/svc-ipsec")
+		w.on(spec.Add, "vpn1", behaviour{takes: time.Second,
+			prints: `{"cniVersion":"1.1.0","units":["svc-vpn1.service"],"health":{"code":"RUNNING","connections":[` +
+				`{"id":"a","name":"a","status":"DOWN"}]}}`})
+		w.bind(vpn("p1", "vpn1", "c1"))
+		w.start(hourly)
+		w.after(500 * time.Millisecond)
+		if !w.event("vpn1") {
+			t.Fatal("not followed")
+		}
+		w.after(1500 * time.Millisecond)
+		if got := len(w.times(spec.Check, "vpn1")); got != 0 {
+			t.Errorf("%d CHECKs a second after ADD", got)
+		}
+		w.after(2 * time.Second)
+		if got := len(w.times(spec.Check, "vpn1")); got != 1 {
+			t.Errorf("%d CHECKs three seconds after ADD", got)
+		}
+	})
+}
