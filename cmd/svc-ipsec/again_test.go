@@ -108,7 +108,11 @@ func TestAnEditThatDoesNotMatterRunsNothing(t *testing.T) {
 		c.must("ADD")
 		text, _ := os.ReadFile(calls)
 		for call := range strings.Lines(string(text)) {
-			if words := strings.Fields(call); words[0] != "whack" || !slices.Contains([]string{"--status", "--trafficstatus"}, words[len(words)-1]) || len(words) != 4 {
+			words := strings.Fields(call)
+			changes := slices.ContainsFunc(words[min(3, len(words)):], func(option string) bool {
+				return option != "--status" && option != "--trafficstatus"
+			})
+			if words[0] != "whack" || len(words) < 4 || changes {
 				t.Errorf("it ran %s", call)
 			}
 		}
@@ -248,7 +252,7 @@ func TestAKilledDaemonComesBackWithItsConns(t *testing.T) {
 	c.must("CHECK")
 	contains(t, "the status", c.whack("--status"), `"first-0-0"`, `"six-0-0"`)
 	sh(t, "systemctl", "stop", "svc-vpn-kill")
-	c.fails("CHECK", 999, "the daemon does not run")
+	c.fails("CHECK", 104, "the daemon does not run")
 	c.must("ADD")
 	c.must("CHECK")
 }

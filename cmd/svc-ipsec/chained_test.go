@@ -71,7 +71,7 @@ func TestChainedTheRuntimesOwnRoutesStay(t *testing.T) {
 	// What the runtime takes away is ours to make.
 	c.must("ADD")
 	sh(t, "ip", "-n", c.name, "route", "del", "default")
-	c.fails("CHECK", 999, "has lost its route to 0.0.0.0/0")
+	c.fails("CHECK", 104, "has lost its route to 0.0.0.0/0")
 	c.must("ADD")
 	c.must("CHECK")
 	contains(t, "the routes", c.ways(), "default via 192.0.2.1 dev eth0 proto 83")

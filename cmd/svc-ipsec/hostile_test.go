@@ -277,7 +277,8 @@ var busy = regexp.MustCompile(`^/run/(systemd|log|udev|netns)$|^/var/(log/journa
 // of it but what is the container's.
 func files(t *testing.T, name string) map[string]string {
 	t.Helper()
-	ours := []string{"/run/svc-ipsec/" + name, "/run/svc-ipsec/.nss-template", "/run/svc-ipsec/.view", "/run/svc-user-ids", os.Getenv("GOCACHE"), os.Getenv("GOMODCACHE")}
+	ours := []string{"/run/svc-ipsec/" + name, "/run/svc-ipsec/.nss-template", "/run/svc-ipsec/.view",
+		"/run/svc-ipsec/.kernel-esp-ipv4-true", "/run/svc-ipsec/.kernel-esp-ipv4-false", "/run/svc-user-ids", os.Getenv("GOCACHE"), os.Getenv("GOMODCACHE")}
 	private := regexp.MustCompile(`/systemd-private-[^/]*-svc-` + name + `\.service-[^/]*(/tmp)?$`)
 	all := map[string]string{}
 	for _, root := range []string{"/", "/etc", "/root", "/run", "/tmp", "/usr/local", "/usr/libexec", "/var"} {
@@ -285,6 +286,8 @@ func files(t *testing.T, name string) map[string]string {
 			switch {
 			case err != nil:
 				return nil // gone meanwhile
+			case slices.Contains(ours, path) && !entry.IsDir():
+				return nil
 			case slices.Contains(ours, path) || busy.MatchString(path):
 				return filepath.SkipDir
 			case entry.IsDir() && (path == root || path == "/run/svc-ipsec" || path == "/var/tmp" || private.MatchString(path)):

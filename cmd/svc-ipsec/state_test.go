@@ -186,7 +186,7 @@ func TestAContainerWhoseStateCannotBeReadIsRemovedByDEL(t *testing.T) {
 		if err := os.WriteFile(c.directory()+"/state.json", []byte(test.text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		c.fails("CHECK", 999, test.says)
+		c.fails("CHECK", 104, test.says)
 		c.fails("ADD", 999, test.says)
 		c.must("DEL")
 		contains(t, test.what+": the log", c.stderr, "state damaged", test.says)

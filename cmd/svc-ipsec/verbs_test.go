@@ -44,7 +44,7 @@ func TestAddMakesWhatCheckFindsAndDelRemoves(t *testing.T) {
 		t.Errorf("health %+v", h)
 	}
 	sh(t, "ip", "-n", c.name, "addr", "del", "100.100.100.2/32", "dev", "svc0")
-	c.fails("CHECK", 999, "has lost address 100.100.100.2/32")
+	c.fails("CHECK", 104, "has lost address 100.100.100.2/32")
 	c.must("DEL")
 	c.gone()
 	c.must("DEL")

@@ -17,6 +17,7 @@ const (
 	CodeNotAvailable     Code = 50 // STATUS: the host cannot serve the type
 	CodeNotInPlace       Code = 100
 	CodeOwn              Code = 101 // 101 to 199 are an executable's own
+	CodeInternal         Code = 999 // CNI's, for errors that have no code
 )
 
 // Error is CNI's error object.

@@ -8,10 +8,12 @@ load helpers
 eval "usual_$(declare -f teardown)"
 
 DROPIN=/run/systemd/system/svc-supervisor.service.d/fault.conf
+WHACK=/usr/libexec/ipsec/whack
 
 # What a test put over things is away again before anything is judged.
 teardown() {
 	systemctl kill --signal=CONT svc-supervisor.service 2>/dev/null
+	[ ! -e "$WHACK.away" ] || mv "$WHACK.away" "$WHACK"
 	findmnt -rn -t proc -o TARGET | grep '^/run/netns/' | xargs -r -n 1 umount -l
 	if [ -e "$DROPIN" ]; then
 		rm -f "$DROPIN"
@@ -453,4 +455,30 @@ locked_out() { cat "$T"/said.* | grep -c 'in use by another svc-supervisor'; }
 	eventually 10 runs a
 	same "daemon" "$life" "$(life a)"
 	same "verbs" "ADD a" "$(verbs)"
+}
+
+# What CHECK needs to see a container.
+
+@test "CHECK without whack, or without file descriptors, takes no daemon down, and goes on when they are back" {
+	local life limit
+	ipsec_executable
+	vpn left 1
+	start SVC_CHECK_INTERVAL=1s
+	eventually 20 runs left c-left IPSEC
+	life=$(life left)
+	mv "$WHACK" "$WHACK.away"
+	eventually 20 logged 'CHECK without an answer.*whack'
+	sleep 5
+	mv "$WHACK.away" "$WHACK"
+	same "verbs without whack" "ADD left" "$(verbs left)"
+	for limit in 6 8 10 12; do
+		echo "ulimit -n $limit" >"$MOODS/CHECK"
+		sleep 2
+	done
+	rm "$MOODS/CHECK"
+	same "verbs without file descriptors" "ADD left" "$(verbs left)"
+	same "daemon" "$life" "$(life left)"
+	eventually 10 is RUNNING status c-left .code
+	unbind p-left
+	eventually 20 is "" records
 }

@@ -13,6 +13,7 @@ package libreswan
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -63,6 +64,9 @@ func (d *Daemon) template() string { return filepath.Join(d.Folder, ".new-nss-te
 const whackLimit = 5 * time.Second
 
 func (d *Daemon) whack(ctx context.Context, args ...string) (string, error) {
+	if d.Tools.Whack == "" {
+		return "", errors.New("whack is missing on this host")
+	}
 	output, err := d.Place.run(ctx, whackLimit, d.Tools.Whack, append([]string{"--ctlsocket", d.socket()}, args...)...)
 	if isNotRunning(err) {
 		err = fmt.Errorf("%w: %w", ErrNotRunning, err)

@@ -8,6 +8,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/broken"
 )
 
 // MAC is the hardware address of an interface inside.
@@ -19,17 +21,21 @@ func (n *Namespace) MAC(iface string) (net.HardwareAddr, error) {
 	return link.Attrs().HardwareAddr, nil
 }
 
-// Verify says what of the plan does not hold, and changes nothing.
+// Verify returns what of the plan does not hold, as an error of package broken, and changes nothing. Other errors mean that the
+// namespace could not be read.
 func (n *Namespace) Verify(p *Plan) error {
 	link, err := n.handle.LinkByName(p.Interface)
+	if notFound(err) {
+		return broken.Errorf("interface %s is gone", p.Interface)
+	}
 	if err != nil {
 		return fmt.Errorf("look for %s: %w", p.Interface, err)
 	}
 	if link.Attrs().Flags&net.FlagUp == 0 {
-		return fmt.Errorf("%s is down", p.Interface)
+		return broken.Errorf("%s is down", p.Interface)
 	}
 	if p.MAC != nil && link.Attrs().HardwareAddr.String() != p.MAC.String() {
-		return fmt.Errorf("%s has MAC %s, not %s", p.Interface, link.Attrs().HardwareAddr, p.MAC)
+		return broken.Errorf("%s has MAC %s, not %s", p.Interface, link.Attrs().HardwareAddr, p.MAC)
 	}
 	present, err := n.addresses(link)
 	if err != nil {
@@ -37,7 +43,7 @@ func (n *Namespace) Verify(p *Plan) error {
 	}
 	for _, want := range p.Addresses {
 		if _, ok := present[want]; !ok {
-			return fmt.Errorf("%s has lost address %s", p.Interface, want)
+			return broken.Errorf("%s has lost address %s", p.Interface, want)
 		}
 	}
 	list, err := n.routes()
@@ -47,7 +53,7 @@ func (n *Namespace) Verify(p *Plan) error {
 	routes := ownRoutes(list, link)
 	for _, want := range p.needed(list, link) {
 		if _, ok := routes[want]; !ok && !(p.Chained && leads(routes, want.Destination)) {
-			return fmt.Errorf("%s has lost its route to %s", p.Interface, want.Destination)
+			return broken.Errorf("%s has lost its route to %s", p.Interface, want.Destination)
 		}
 	}
 	return nil

@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/broken"
 )
 
 // The files of release 0.1.0, which had one file for each section of state.json, and push.json. They are read only if there is no
@@ -57,15 +59,16 @@ func (d *Directory) loadOld() (*State, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
-	s := new(State)
-	if err == nil {
-		err = decodeOld(text, &s.Attachment)
+	if err != nil {
+		return nil, fmt.Errorf("read %s of %s: %w", oldAttachment, d.Name, err)
 	}
+	s := new(State)
+	err = decodeOld(text, &s.Attachment)
 	if err == nil {
 		err = s.Attachment.check()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read %s of %s: %w", oldAttachment, d.Name, err)
+		return nil, broken.Errorf("read %s of %s: %w", oldAttachment, d.Name, err)
 	}
 	if err := d.loadOldFound(&s.Found); err != nil {
 		return &State{Attachment: s.Attachment}, fmt.Errorf("read %s of %s: %w", oldFound, d.Name, err)
@@ -94,7 +97,10 @@ func (d *Directory) loadOldFound(found *Found) error {
 	if err != nil {
 		return err
 	}
-	return decodeOld(text, found)
+	if err := decodeOld(text, found); err != nil {
+		return broken.Errorf("%w", err)
+	}
+	return nil
 }
 
 func decodeOld(text []byte, into any) error {

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/broken"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
@@ -78,17 +79,19 @@ type Retry struct {
 // Load reads the state of the container: from state.json or, if that is missing or older than the files of release 0.1.0, from
 // those. It changes nothing. The state is nil if there is none. On an error the state is nil too, except if the attachment
 // could be read and something else could not: then it holds the attachment alone.
+//
+// A state that cannot be understood is an error of package broken.
 func (d *Directory) Load() (*State, error) {
 	text, err := os.ReadFile(filepath.Join(d.Path, stateFile))
 	if errors.Is(err, fs.ErrNotExist) || d.downgraded() {
 		return d.loadOld()
 	}
 	var s *State
-	if err == nil {
-		s, err = decode(text)
-	}
 	if err != nil {
 		return nil, fmt.Errorf("read state of %s: %w", d.Name, err)
+	}
+	if s, err = decode(text); err != nil {
+		return nil, broken.Errorf("read state of %s: %w", d.Name, err)
 	}
 	return s, nil
 }

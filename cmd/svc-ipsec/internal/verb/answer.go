@@ -21,6 +21,7 @@ const (
 	codeNameTaken = spec.CodeOwn     // 101: the host has an interface of the name that is not ours
 	codeNoBridge  = spec.CodeOwn + 1 // 102: port.bridge is not there
 	codeOutdated  = spec.CodeOwn + 2 // 103: the daemon is of another Libreswan than the installed tools
+	codeBroken    = spec.CodeOwn + 3 // 104: CHECK found a difference between the container and what ADD promised
 )
 
 // coded is an error whose code is decided where it is known.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/containernetworking/cni/pkg/skel"
 
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/broken"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/libreswan"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/network"
@@ -36,14 +37,26 @@ func (e *Executable) Check(args *skel.CmdArgs) error {
 		return fail(spec.CodeUnknownContainer, "check %s: no such container", owner.Name)
 	}
 	if err != nil {
-		return err
+		return answerOfCheck(err)
 	}
 	defer folder.Close()
 	h, err := e.check(ctx, args, owner, folder)
 	if err != nil {
-		return fmt.Errorf("check %s: %w", owner.Name, err)
+		return answerOfCheck(fmt.Errorf("check %s: %w", owner.Name, err))
 	}
 	return json.NewEncoder(e.Out).Encode(h)
+}
+
+// answerOfCheck gives an error its code: that of a broken container, or that of one whose state is not known.
+func answerOfCheck(err error) error {
+	switch {
+	case errors.As(err, new(*coded)):
+		return err
+	case broken.Is(err), errors.Is(err, network.ErrTaken), errors.Is(err, libreswan.ErrNotRunning):
+		return fail(codeBroken, "%w", err)
+	default:
+		return fail(spec.CodeAgain, "%w", err)
+	}
 }
 
 func (e *Executable) check(ctx context.Context, args *skel.CmdArgs, owner spec.Owner, folder *state.Directory) (*spec.Health, error) {
@@ -56,7 +69,7 @@ func (e *Executable) check(ctx context.Context, args *skel.CmdArgs, owner spec.O
 	}
 	a := &recorded.Attachment
 	if recorded.Configuration == nil {
-		return nil, fmt.Errorf("configuration in %s: gone", folder.Path)
+		return nil, broken.Errorf("configuration in %s: gone", folder.Path)
 	}
 	r, err := decode(&skel.CmdArgs{ContainerID: args.ContainerID, IfName: a.Interface, StdinData: recorded.Configuration})
 	if err != nil {
@@ -90,11 +103,14 @@ func (e *Executable) check(ctx context.Context, args *skel.CmdArgs, owner spec.O
 func (e *Executable) checkNetwork(r *request, a *state.Attachment, path string) (*spec.Again, error) {
 	for _, p := range []string{a.Namespace, path} {
 		inode, err := state.Inode(p)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, broken.Errorf("%s is gone", p)
+		}
 		if err != nil {
 			return nil, err
 		}
 		if inode != a.Inode {
-			return nil, fmt.Errorf("%s is another namespace than the container's", p)
+			return nil, broken.Errorf("%s is another namespace than the container's", p)
 		}
 	}
 	plan, err := r.plan()
@@ -113,7 +129,7 @@ func (e *Executable) checkNetwork(r *request, a *state.Attachment, path string) 
 	if set, err := namespace.GuardSet(a.Guard); err == nil && !set {
 		switch {
 		case a.Guard == network.GuardTable:
-			return nil, errors.New("the guard against packets in clear is gone")
+			return nil, broken.Errorf("the guard against packets in clear is gone")
 		case a.Guard == network.GuardPolicies && len(plan.Guard.Peers) > 0:
 			// Libreswan 5 flushes this kind whenever systemd restarts it: no reason to drop the tunnels.
 			again = &spec.Again{Reason: "the guard's policies are gone"}
@@ -127,11 +143,11 @@ func (e *Executable) checkNetwork(r *request, a *state.Attachment, path string) 
 	case err != nil:
 		return nil, err
 	case host == nil:
-		return nil, fmt.Errorf("interface %s is gone", r.owner.Name)
+		return nil, broken.Errorf("interface %s is gone", r.owner.Name)
 	case !host.Up:
-		return nil, fmt.Errorf("interface %s is down", r.owner.Name)
+		return nil, broken.Errorf("interface %s is down", r.owner.Name)
 	case a.Bridge != "" && host.Bridge != a.Bridge:
-		return nil, fmt.Errorf("interface %s is not in bridge %s", r.owner.Name, a.Bridge)
+		return nil, broken.Errorf("interface %s is not in bridge %s", r.owner.Name, a.Bridge)
 	}
 	return again, nil
 }
@@ -149,7 +165,7 @@ func (e *Executable) checkDaemon(ctx context.Context, wanted []*config.Connectio
 		if err != nil {
 			return nil, err
 		}
-		fault := fmt.Errorf("the daemon does not run: %s", u.State())
+		fault := broken.Errorf("the daemon does not run: %s", u.State())
 		if u.Gone() || u.FailedForGood() {
 			return nil, fault
 		}
@@ -177,7 +193,7 @@ func complete(ctx context.Context, wanted []*config.Connection, d *libreswan.Dae
 	}
 	for conn := range loaded {
 		if _, ok := v.conns[conn]; !ok {
-			return nil, fmt.Errorf("the daemon has lost conn %s", conn)
+			return nil, broken.Errorf("the daemon has lost conn %s", conn)
 		}
 	}
 	return v, nil

@@ -172,9 +172,10 @@ var rules = []rule{
 	},
 	{
 		ruleBroken, "record `added` or `changing`: its namespace or a unit of it is gone, a unit failed for good, or CHECK answered" +
-			" with an error twice in a row", "DEL",
+			" with an error twice in a row and STATUS is good", "DEL",
 		func(f *Facts) bool {
-			return f.runs() && (f.Namespace != NamespaceOurs || f.Units == UnitsGone || f.Units == UnitsFailed || f.CheckFailed)
+			return f.runs() && (f.Namespace != NamespaceOurs || f.Units == UnitsGone || f.Units == UnitsFailed ||
+				f.CheckFailed && f.Executable != ExecutableNotReady)
 		}, always(Delete),
 	},
 	{

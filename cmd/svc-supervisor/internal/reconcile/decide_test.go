@@ -75,6 +75,7 @@ var decisionRows = []struct {
 	{"a container whose unit failed for good is made again", with(good(), func(f *Facts) { f.Units = UnitsFailed }), Decision{Delete, 5, NotHeld}},
 	{"a unit on its way is left to systemd", with(good(), func(f *Facts) { f.Units = UnitsMoving }), Decision{None, 11, NotHeld}},
 	{"two errors of CHECK are a verdict", with(good(), func(f *Facts) { f.CheckFailed = true }), Decision{Delete, 5, NotHeld}},
+	{"while STATUS is bad, errors of CHECK take down no daemon that runs", with(good(), func(f *Facts) { f.CheckFailed, f.Executable = true, ExecutableNotReady }), Decision{None, 11, NotHeld}},
 	{"a broken container is made again before it is changed", with(good(), func(f *Facts) { f.Record, f.Units = IsChanging, UnitsFailed }), Decision{Delete, 5, NotHeld}},
 	// 6
 	{"an edit is made in place", with(good(), func(f *Facts) { f.Wanted = WantedEdited }), Decision{AddAgain, 6, NotHeld}},
@@ -196,8 +197,12 @@ var laws = []struct {
 	}},
 	{"a broken container leads to DEL, or to a hold that says why not", func(f *Facts, d Decision) bool {
 		running := f.Record == IsAdded || f.Record == IsChanging
-		broken := f.Namespace != NamespaceOurs || f.Units >= UnitsGone || f.CheckFailed
+		broken := f.Namespace != NamespaceOurs || f.Units >= UnitsGone || f.CheckFailed && f.Executable != ExecutableNotReady
 		return running && broken && d.Step != Delete && d.Hold == NotHeld
+	}},
+	{"while STATUS is bad, a container whose daemon runs is not removed for the answers of CHECK", func(f *Facts, d Decision) bool {
+		alive := f.Namespace == NamespaceOurs && f.Units < UnitsGone
+		return alive && f.Executable == ExecutableNotReady && d.Rule == ruleBroken
 	}},
 	{"a step whose back-off runs is never taken", func(f *Facts, d Decision) bool {
 		return d.Step != None && f.Waiting[d.Step]

@@ -20,8 +20,9 @@ type memo struct {
 
 	checkAt     time.Time
 	down        downPace
-	checkErrors int       // CHECKs in a row that answered with an error and count
-	checkError  string    // the last answer
+	checkErrors int    // CHECKs in a row that answered with an error and count
+	checkError  string // the last answer
+	unknown     unknownState
 	countedAt   time.Time // when the last of those that count came
 	againAt     time.Time // by ADD or CHECK
 
@@ -129,6 +130,7 @@ func (m *memo) againDue(now time.Time) bool {
 
 // stoppedLocked clears the due times and the last report of a container that is removed.
 func (m *memo) stoppedLocked() {
+	m.unknown = unknownState{}
 	m.health, m.checkErrors, m.greeted, m.told, m.down = nil, 0, false, nil, downPace{}
 	m.checkAt, m.againAt, m.pushedAgainAt, m.settledAt = time.Time{}, time.Time{}, time.Time{}, time.Time{}
 }

@@ -84,6 +84,9 @@ func (r *Reconciler) show(s *situation, m *memo, d Decision) {
 		row.Version, row.Units, row.AddedAt = record.Executable.Version, record.Units(), record.AddedAt
 		row.PortID, row.ContainerID = record.Container.PortID, record.Container.ContainerID
 	}
+	if row.Reason == "" {
+		row.Reason = m.unknown.shown(s.now)
+	}
 	switch {
 	case d.Hold == HeldUnread || d.Hold == HeldNewer:
 		row.Status = "UNKNOWN"

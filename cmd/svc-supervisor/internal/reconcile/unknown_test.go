@@ -151,6 +151,40 @@ func (w *world) spoil(name spec.Name, t spec.ServiceType, change func([]byte) []
 
 func cut(content []byte) []byte { return content[:len(content)/2] }
 
+func TestCHECKThatDoesNotTellTheStateTakesNothingDown(t *testing.T) {
+	for name, answer := range map[string]behaviour{
+		"code 11":         {fails: code(spec.CodeAgain)},
+		"code 999":        {fails: code(spec.CodeInternal)},
+		"no error object": {prints: "fork/exec /usr/libexec/ipsec/whack: resource temporarily unavailable"},
+		"the deadline":    {hangs: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				w.bind(vpn("p1", "vpn1", "c1"))
+				w.start()
+				w.untilSettled(time.Second)
+				w.on(spec.Check, "vpn1", answer)
+				w.after(3 * time.Minute)
+				if reason := w.now.r.Rows()[0].Reason; reason != "" {
+					t.Errorf("reason before its time: %q", reason)
+				}
+				w.after(7 * time.Minute)
+				if got := w.verbs("vpn1"); strings.Count(got, "ADD") != 1 || strings.Contains(got, "DEL") {
+					t.Errorf("%q ran", got)
+				}
+				if row := w.now.r.Rows()[0]; !strings.HasPrefix(row.Reason, "CHECK has not told the state of the container since ") || row.Status != "RUNNING" {
+					t.Errorf("shown: %+v", row)
+				}
+				w.on(spec.Check, "vpn1", behaviour{})
+				w.after(2 * time.Minute)
+				if reason := w.now.r.Rows()[0].Reason; reason != "" {
+					t.Errorf("reason after a good CHECK: %q", reason)
+				}
+			})
+		})
+	}
+}
+
 func TestDamagedRecords(t *testing.T) {
 	rows := []struct {
 		sentence string
