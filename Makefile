@@ -89,10 +89,14 @@ unit: build tools ## Go tests with the race detector, etcd and ZooKeeper include
 	test/ground/packages build nsdb sandbox
 	@mkdir -p build
 	SVC_TEST_NSDB=1 SVC_TEST_LIBRESWAN=1 go test -race ./... | tee build/unit.log
+	test/ground/packages sandbox
 # Not in /tmp nor in a home: their units have those hidden, and run the test binary.
-# svc-ipsec is run as a program hundreds of times there, with deadlines: as it is built.
-	$(call ground,-race $(filter-out ./cmd/svc-ipsec/,$(ground_packages))) | tee build/ground.log
-	$(call ground,./cmd/svc-ipsec/) | tee -a build/ground.log
+# svc-ipsec is run as a program hundreds of times there, with deadlines: as it is built. Its tests mostly wait, so they have
+# a sandbox beside the others'.
+	$(call ground,./cmd/svc-ipsec/) >build/ground-ipsec.log 2>&1 & ipsec=$$!; \
+	trap 'kill $$ipsec 2>/dev/null || true' INT TERM; failed=0; \
+	$(call ground,-race $(filter-out ./cmd/svc-ipsec/,$(ground_packages))) | tee build/ground.log || failed=1; \
+	wait $$ipsec || failed=1; tee -a build/ground.log <build/ground-ipsec.log; exit $$failed
 
 tools: ## CNI's own programs, which the tests drive the executables with; test/secrets, which looks for keys that are seen; test/isolation/attack, which plays a captured daemon
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -o build/tools/ ./test/secrets ./test/isolation/attack
