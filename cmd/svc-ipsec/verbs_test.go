@@ -268,3 +268,65 @@ func TestNoSecretIsLoggedOrShown(t *testing.T) {
 	}
 	c.private()
 }
+
+// What CHECK sees and ADD sets right in place: no tunnel goes down for it.
+func TestASettingThatSomebodyChangedIsSetAgain(t *testing.T) {
+	onGround(t)
+	c := newContainer(t, "vpn-settings")
+	c.must("ADD")
+	c.must("CHECK")
+	if again := c.health().Again; again != nil && strings.Contains(again.Reason, "net/") {
+		t.Fatalf("CHECK right after ADD asks for %+v", again)
+	}
+	pid := c.property("MainPID")
+	for _, row := range []struct {
+		inside            bool
+		key, wrong, right string
+	}{
+		{true, "net/ipv4/conf/all/forwarding", "0", "1"},
+		{true, "net/ipv4/conf/all/rp_filter", "1", "0"},
+		{true, "net/ipv4/conf/svc0/send_redirects", "1", "0"},
+		{true, "net/ipv6/conf/default/accept_ra", "1", "0"},
+		{false, "net/ipv4/conf/" + c.name + "/accept_redirects", "1", "0"},
+	} {
+		sysctl := func(args ...string) string {
+			command := append([]string{"sysctl", "-n"}, args...)
+			if row.inside {
+				command = append([]string{"ip", "netns", "exec", c.name}, command...)
+			}
+			return strings.TrimSpace(sh(t, command[0], command[1:]...))
+		}
+		sysctl("-w", row.key+"="+row.wrong)
+		c.must("CHECK")
+		want := row.key + " is " + row.wrong + ", not " + row.right
+		if again := c.health().Again; again == nil || again.After != 0 || again.Reason != want {
+			t.Errorf("CHECK asks for %+v, want ADD for %s", again, want)
+		}
+		c.must("ADD")
+		if now := sysctl(row.key); now != row.right {
+			t.Errorf("after ADD %s is %s", row.key, now)
+		}
+		c.must("CHECK")
+		if again := c.health().Again; again != nil && strings.Contains(again.Reason, "net/") {
+			t.Errorf("after ADD CHECK asks for %+v", again)
+		}
+	}
+	if now := c.property("MainPID"); now != pid {
+		t.Errorf("another daemon: %s, was %s", now, pid)
+	}
+}
+
+// The kernel finds a bridge by an alternative name too, and so must CHECK.
+func TestABridgeMayBeNamedByAnAlternativeName(t *testing.T) {
+	onGround(t)
+	c := newContainer(t, "vpn-altname")
+	sh(t, "ip", "link", "property", "add", "dev", "br-test", "altname", "uplink")
+	t.Cleanup(func() { tryShell("ip", "link", "property", "del", "dev", "br-test", "altname", "uplink") })
+	c.port = `{"addresses":["169.254.0.1/30"],"mac":"02:00:00:00:00:01","bridge":"uplink"}`
+	c.must("ADD")
+	c.must("CHECK")
+	sh(t, "ip", "link", "set", c.name, "nomaster")
+	c.fails("CHECK", 104, "interface vpn-altname is not in bridge uplink")
+	c.must("ADD")
+	c.must("CHECK")
+}

@@ -20,8 +20,7 @@ type Host struct {
 	Name   string
 	MAC    net.HardwareAddr
 	Up     bool
-	Master int
-	Bridge string // the name of its master
+	Master int // index of the bridge that it is in; 0: none
 }
 
 // EnsureVeth makes the pair, or finds it. A name that another interface has on the host is ErrTaken, and then no pair was made.
@@ -36,7 +35,7 @@ func (n *Namespace) EnsureVeth(iface string, owner spec.Owner) error {
 	_, err = n.handle.LinkByName(iface)
 	switch {
 	case err == nil && held:
-		return nil
+		return n.prepare()
 	case err == nil && !n.unfinished(owner):
 		return fmt.Errorf("make %s: the namespace has an interface of that name", iface)
 	case err != nil && !notFound(err):
@@ -222,11 +221,5 @@ func ObserveHost(owner spec.Owner) (*Host, error) {
 		return nil, fmt.Errorf("look for %s: %w", owner.Name, err)
 	}
 	a := link.Attrs()
-	host := &Host{Name: a.Name, MAC: a.HardwareAddr, Up: a.Flags&net.FlagUp != 0, Master: a.MasterIndex}
-	if a.MasterIndex != 0 {
-		if master, err := netlink.LinkByIndex(a.MasterIndex); err == nil {
-			host.Bridge = master.Attrs().Name
-		}
-	}
-	return host, nil
+	return &Host{Name: a.Name, MAC: a.HardwareAddr, Up: a.Flags&net.FlagUp != 0, Master: a.MasterIndex}, nil
 }

@@ -126,6 +126,13 @@ func (e *Executable) checkNetwork(r *request, a *state.Attachment, path string) 
 		return nil, err
 	}
 	var again *spec.Again
+	wrong, err := namespace.WrongSetting(plan)
+	if err != nil {
+		return nil, err
+	}
+	if wrong != "" { // ADD sets it again in place
+		again = &spec.Again{Reason: wrong}
+	}
 	if set, err := namespace.GuardSet(a.Guard); err == nil && !set {
 		switch {
 		case a.Guard == network.GuardTable:
@@ -146,7 +153,24 @@ func (e *Executable) checkNetwork(r *request, a *state.Attachment, path string) 
 		return nil, broken.Errorf("interface %s is gone", r.owner.Name)
 	case !host.Up:
 		return nil, broken.Errorf("interface %s is down", r.owner.Name)
-	case a.Bridge != "" && host.Bridge != a.Bridge:
+	}
+	if wrong, err = network.WrongHostSetting(r.owner); err != nil {
+		return nil, err
+	}
+	if wrong != "" {
+		again = &spec.Again{Reason: wrong}
+	}
+	if a.Bridge == "" {
+		return again, nil
+	}
+	bridge, err := network.FindBridge(a.Bridge) // as ADD finds it: the name may be an alternative one
+	if errors.Is(err, network.ErrNoBridge) {
+		return nil, broken.Errorf("bridge %s is gone", a.Bridge)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if host.Master != bridge.Attrs().Index {
 		return nil, broken.Errorf("interface %s is not in bridge %s", r.owner.Name, a.Bridge)
 	}
 	return again, nil
