@@ -330,3 +330,43 @@ func TestABridgeMayBeNamedByAnAlternativeName(t *testing.T) {
 	c.must("ADD")
 	c.must("CHECK")
 }
+
+// What a container does to the host beside its own parts: nothing.
+func TestTheHostStaysAsItIs(t *testing.T) {
+	onGround(t)
+	sh(t, "ip", "link", "add", "br-host", "type", "bridge")
+	sh(t, "ip", "link", "add", "card", "address", "52:54:00:12:34:56", "mtu", "9000", "type", "veth", "peer", "name", "card-peer")
+	t.Cleanup(func() { tryShell("ip", "link", "del", "card"); tryShell("ip", "link", "del", "br-host") })
+	sh(t, "ip", "link", "set", "card", "master", "br-host", "up")
+	sh(t, "ip", "link", "set", "br-host", "up")
+	bridge := func() string {
+		return sh(t, "sh", "-c", "cat /sys/class/net/br-host/address /sys/class/net/br-host/mtu")
+	}
+	before := bridge()
+	contains(t, "the bridge", before, "52:54:00:12:34:56", "9000")
+	for i := range 3 {
+		c := newContainer(t, fmt.Sprintf("vpn-host%d", i))
+		c.port = `{"addresses":["169.254.0.1/30"],"mac":"02:00:00:00:00:01","bridge":"br-host"}`
+		c.must("ADD")
+		c.must("CHECK")
+		if now := bridge(); now != before {
+			t.Errorf("the bridge was %q and is %q", before, now)
+		}
+		if got := sh(t, "ip", "-6", "address", "show", "dev", c.name); strings.TrimSpace(got) != "" {
+			t.Errorf("the host's side has an IPv6 address:\n%s", got)
+		}
+		c.must("DEL")
+		if now := bridge(); now != before {
+			t.Errorf("after DEL the bridge is %q, was %q", now, before)
+		}
+	}
+	c := newContainer(t, "vpn-alone") // without a bridge
+	c.port = `{"addresses":["169.254.0.1/30"]}`
+	c.must("ADD")
+	if got := sh(t, "ip", "-6", "address", "show", "dev", c.name); strings.TrimSpace(got) != "" {
+		t.Errorf("the host's side has an IPv6 address:\n%s", got)
+	}
+	if got := sh(t, "systemctl", "show", "-P", "IgnoreOnIsolate", "svc-vpn-alone.service"); got != "yes\n" {
+		t.Errorf("IgnoreOnIsolate is %q", got)
+	}
+}

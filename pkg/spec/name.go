@@ -18,7 +18,7 @@ type (
 )
 
 const (
-	nameAllowed = "a letter or digit, then up to 14 letters, digits, '_', '.' or '-'; not 'supervisor'"
+	nameAllowed = "a letter or digit, then up to 14 letters, digits, '_', '.' or '-'; not 'supervisor', 'all' or 'default'"
 	typeAllowed = "a capital letter, then up to 30 capital letters, digits or '_'; not 'SUPERVISOR'"
 	idAllowed   = "1 to 64 bytes: a letter or digit, then letters, digits, '_', '.' or '-'"
 	linkAllowed = "1 to 15 bytes without '/', ':' and white space; not '.' or '..'"
@@ -41,9 +41,10 @@ func hasForm(s, first, rest string, limit int) bool {
 func IsCNIName(s string, limit int) bool { return hasForm(s, alphanum, alphanum+"_.-", limit) }
 
 // ParseName checks a container's name: an interface name (15 bytes at most) that is also safe in paths and unit names.
-// `supervisor` is refused, its unit would be the supervisor's own.
+// `supervisor` is refused, since its unit would be the supervisor's own; `all` and `default`, since they are no interfaces below
+// /proc/sys/net.
 func ParseName(key, s string) (Name, error) {
-	if !IsCNIName(s, 15) || s == "supervisor" {
+	if !IsCNIName(s, 15) || s == "supervisor" || s == "all" || s == "default" {
 		return "", &Fault{key, s, nameAllowed}
 	}
 	return Name(s), nil

@@ -109,7 +109,8 @@ func properties(name string, conns int) []unit.Property {
 		// several times in the interval.
 		{Name: "LogRateLimitBurst", Value: uint32(1000 + 40*conns)},
 	}
-	for _, yes := range []string{"LockPersonality", "MemoryDenyWriteExecute", "RestrictRealtime", "RestrictSUIDSGID"} {
+	// IgnoreOnIsolate: systemctl isolate is about the host's own services.
+	for _, yes := range []string{"IgnoreOnIsolate", "LockPersonality", "MemoryDenyWriteExecute", "RestrictRealtime", "RestrictSUIDSGID"} {
 		properties = append(properties, unit.Property{Name: yes, Value: true})
 	}
 	return properties

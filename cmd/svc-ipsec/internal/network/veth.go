@@ -1,6 +1,7 @@
 package network
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net"
@@ -68,6 +69,7 @@ func (n *Namespace) unfinished(owner spec.Owner) bool {
 func (n *Namespace) makePair(iface string, owner spec.Owner) error {
 	attributes := netlink.NewLinkAttrs()
 	attributes.Name, attributes.Group = string(owner.Name), spec.UnfinishedGroup(owner.Network)
+	attributes.HardwareAddr = hostMAC()
 	pair := &netlink.Veth{LinkAttrs: attributes, PeerName: iface, PeerNamespace: netlink.NsFd(int(n.ns.Fd()))}
 	if err := netlink.LinkAdd(pair); err != nil {
 		if _, foreign := Held(owner); errors.Is(err, unix.EEXIST) && errors.Is(foreign, ErrTaken) {
@@ -77,11 +79,32 @@ func (n *Namespace) makePair(iface string, owner spec.Owner) error {
 	}
 	link, err := netlink.LinkByName(string(owner.Name))
 	if err == nil {
+		err = withoutLinkLocal(link)
+	}
+	if err == nil {
 		err = finish(link.Attrs().Index, owner)
 	}
 	if err != nil {
 		_ = RemoveHost(owner)
 		return fmt.Errorf("tag veth %s: %w", owner.Name, err)
+	}
+	return nil
+}
+
+// hostMAC is a random address for the host's side. A bridge without an address of its own takes the lowest of its ports, so ours is
+// higher than that of any network card.
+func hostMAC() net.HardwareAddr {
+	mac := make(net.HardwareAddr, 6)
+	_, _ = rand.Read(mac) // it never fails
+	mac[0] = 0xfe
+	return mac
+}
+
+// withoutLinkLocal makes the kernel give the host's side no IPv6 address, by which a tenant would reach the host's services.
+func withoutLinkLocal(link netlink.Link) error {
+	err := netlink.LinkSetIP6AddrGenMode(link, nl.IN6_ADDR_GEN_MODE_NONE)
+	if err != nil && !errors.Is(err, unix.EAFNOSUPPORT) { // a kernel without IPv6
+		return fmt.Errorf("no IPv6 address: %w", err)
 	}
 	return nil
 }
@@ -119,6 +142,10 @@ func Join(owner spec.Owner, bridge, before string) error {
 			return err
 		}
 		if link.Attrs().MasterIndex != master.Attrs().Index {
+			// A bridge takes the smallest MTU of its ports.
+			if err := netlink.LinkSetMTU(link, master.Attrs().MTU); err != nil {
+				return fmt.Errorf("set the MTU of %s to that of bridge %s: %w", owner.Name, bridge, err)
+			}
 			if err := netlink.LinkSetMaster(link, master); err != nil {
 				return fmt.Errorf("join %s to bridge %s: %w", owner.Name, bridge, err)
 			}
