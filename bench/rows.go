@@ -111,7 +111,8 @@ func upAndDown(h *host, c containers, count int, midonet bool) ([]Row, error) {
 	return rows, nil
 }
 
-// warm makes what is made once on a host, and the directory of the statuses.
+// warm makes and removes one container, so that what exists once on a host is there: the mount view, the key database that is
+// copied, the directory of the statuses.
 func warm(c containers) error {
 	if err := c.bind(1); err != nil {
 		return err
@@ -224,18 +225,20 @@ func overload(h *host) ([]Row, error) {
 		}
 		defer func() { _ = busy.Process.Kill(); _ = busy.Wait() }()
 	}
+	began := time.Now()
 	taken, err := h.measure(func() error { return ipsec.bind(count) })
 	if err != nil {
 		return nil, err
 	}
-	log, err := exec.Command("journalctl", "--quiet", "--no-pager", "--output=cat", "--unit="+unitName).Output()
+	log, err := exec.Command("journalctl", "--quiet", "--no-pager", "--output=cat", "--unit="+unitName,
+		fmt.Sprintf("--since=@%d", began.Unix())).Output()
 	if err != nil {
 		return nil, err
 	}
 	failed := float64(strings.Count(string(log), `msg="ADD failed"`))
 	rows := []Row{
 		{Name: "100 IPSEC up beside 4 busy processes: wall", Unit: "s", Ours: taken.wall.Seconds()},
-		{Name: "100 IPSEC up beside 4 busy processes: failed ADDs", Unit: "", Ours: failed, Target: 0.5},
+		{Name: "100 IPSEC up beside 4 busy processes: failed ADDs", Unit: "", Ours: failed, Target: 0.5, Note: "none are allowed"},
 	}
 	return rows, ipsec.unbind(count)
 }

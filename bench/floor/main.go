@@ -295,7 +295,7 @@ func (c container) awaitLoaded(ctx context.Context) error {
 			return nil
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("connection not loaded within a minute: %w", err)
+			return errors.Join(errors.New("connection not loaded within a minute"), err)
 		}
 		time.Sleep(statusPause)
 	}

@@ -1,7 +1,8 @@
 // Package patience measures time for deadlines that must hold on a busy machine too. While processes wait for a processor,
 // work takes longer although nothing is wrong with it, and a deadline in real time would end healthy work; it would be done
-// again, and the machine would get even busier. So the time in which some process waited for a processor counts for a
-// fifth: a deadline comes after its time on an idle machine, and after five times its time at most.
+// again, and the machine would get even busier. So a clock of this package runs at a fifth of its speed while some process
+// waits for a processor, and for as long as the work itself used one. A deadline comes after its time for work that only waits on
+// an idle machine, and after five times its time at most.
 //
 // The source is the kernel's pressure stall information (/proc/pressure/cpu, "some"). Where the kernel has none, all time
 // counts.
@@ -10,6 +11,7 @@ package patience
 import (
 	"bytes"
 	"context"
+	"math"
 	"os"
 	"strconv"
 	"sync"
@@ -26,19 +28,26 @@ type Clock struct {
 }
 
 // Start starts a clock.
-func Start() Clock { return Clock{time.Now(), stalledTime()} }
+func Start() Clock {
+	c := Clock{time.Now(), stalledTime()}
+	if c.stalled == 0 {
+		c.stalled = math.MaxInt64 // not known: all time counts
+	}
+	return c
+}
 
-// Elapsed is the time since the start, as it counts.
+// Elapsed is the scaled time since the start.
 func (c Clock) Elapsed() time.Duration { return c.ElapsedWith(0) }
 
 // ElapsedWith is Elapsed for work that itself used a processor for the given time, which counts for a fifth too.
 func (c Clock) ElapsedWith(used time.Duration) time.Duration {
 	real := time.Since(c.started)
-	slow := min(stalledTime()-c.stalled+used, real)
+	slow := min(max(stalledTime()-c.stalled, 0)+used, real) // the counter may have been unreadable now, or at the start
 	return real - slow*(Stretch-1)/Stretch
 }
 
-// stalledTime is how long since boot some process has waited for a processor; 0 if the kernel does not count it.
+// stalledTime is how long since boot some process has waited for a processor; 0 if the kernel does not count it, or if it cannot be
+// read at this moment.
 func stalledTime() time.Duration {
 	text, err := os.ReadFile("/proc/pressure/cpu")
 	if err != nil {

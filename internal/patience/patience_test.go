@@ -3,6 +3,7 @@ package patience
 import (
 	"context"
 	"errors"
+	"math"
 	"testing"
 	"time"
 )
@@ -54,6 +55,15 @@ func TestEndOfTheParentIsNotATimeout(t *testing.T) {
 	<-ctx.Done()
 	if cause := context.Cause(ctx); errors.Is(cause, context.DeadlineExceeded) {
 		t.Errorf("cause: %v", cause)
+	}
+}
+
+func TestUnreadableCounterStretchesNothing(t *testing.T) {
+	for what, stalled := range map[string]time.Duration{"now": time.Hour + stalledTime(), "at the start": math.MaxInt64} {
+		c := Clock{started: time.Now().Add(-time.Second), stalled: stalled}
+		if got := c.Elapsed(); got < time.Second || got > 2*time.Second {
+			t.Errorf("unreadable %s: of a second %v count", what, got)
+		}
 	}
 }
 

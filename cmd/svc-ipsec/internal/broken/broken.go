@@ -1,6 +1,6 @@
-// Package broken marks the errors of CHECK that are observed differences between a container and what ADD promised. Every other error
-// of CHECK is one of the observer (no process, no file descriptor, a missing tool, a time limit): then the state of the
-// container is not known, and nothing may be taken down for it.
+// Package broken marks the errors of CHECK that prove that a container differs from what ADD made. Any other error means that CHECK
+// could not determine the state of the container (no process, no file descriptor, a missing tool, a time limit), and nothing
+// may be taken down for it.
 package broken
 
 import (

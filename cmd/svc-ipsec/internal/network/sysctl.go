@@ -12,8 +12,8 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// Settings of the namespace, in order. `default` comes before the interface is made, so that it starts with them; a
-// setting for `all` that is a maximum (rp_filter) is taken back to 0, since MidoNet's left the interface filtered.
+// The settings. Those of conf/default are made before the interface, which inherits them. The kernel uses the greater one of
+// conf/all and the interface for rp_filter, so conf/all must be 0 too.
 var (
 	namespaceSettings = []setting{
 		{"ipv4/conf/all/forwarding", "1"},

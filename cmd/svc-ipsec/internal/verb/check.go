@@ -133,7 +133,11 @@ func (e *Executable) checkNetwork(r *request, a *state.Attachment, path string) 
 	if wrong != "" { // ADD sets it again in place
 		again = &spec.Again{Reason: wrong}
 	}
-	if set, err := namespace.GuardSet(a.Guard); err == nil && !set {
+	set, err := namespace.GuardSet(a.Guard)
+	if err != nil {
+		return nil, err
+	}
+	if !set {
 		switch {
 		case a.Guard == network.GuardTable:
 			return nil, broken.Errorf("the guard against packets in clear is gone")
@@ -199,7 +203,10 @@ func (e *Executable) checkDaemon(ctx context.Context, wanted []*config.Connectio
 				return v, nil
 			}
 		}
-		if clock.Elapsed() > settleWithin || ctx.Err() != nil {
+		if ctx.Err() != nil { // it may still come up
+			return nil, fmt.Errorf("wait for the daemon: %w", context.Cause(ctx))
+		}
+		if clock.Elapsed() > settleWithin {
 			return nil, fault
 		}
 		time.Sleep(answerPause)

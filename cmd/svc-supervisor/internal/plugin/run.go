@@ -22,8 +22,8 @@ const (
 	dyingTime   = 5 * time.Second
 )
 
-// BlockedTime is how long, by the clock of package patience, a verb and its descendants use no processor before the verb
-// counts as blocked.
+// BlockedTime is how long, by the clock of package patience, a verb and its descendants use less than 10 ms of a processor before
+// the verb counts as blocked.
 const BlockedTime = 2 * time.Second
 
 // Run runs the verb and returns its stdout. The error is a *spec.Error if the executable answered with one, else a
