@@ -142,8 +142,8 @@ func TestAColdStartIsPipelinedAndAChangeCostsAFewReads(t *testing.T) {
 	if total := sum(changes); total > 30 {
 		t.Errorf("%d requests for 10 changes", total)
 	}
-	if best > 50*time.Millisecond { // what others do on this machine slows some of them, not all
-		t.Errorf("no change took less than %v", best)
+	if best > took/10 { // a ratio: the machine may be slow
+		t.Errorf("no change took less than %v, the cold start of %d bindings took %v", best, mine, took)
 	}
 	for i := range 20 {
 		g.cluster.Put(g.conn, all[i][0], all[i][1]+"admin_state_up: true\n")

@@ -121,7 +121,7 @@ func TestStatusesOutliveARestart(t *testing.T) {
 	g.check(first.PublishContainer(ctx, container(0), g.running(0)))
 	begun := time.Now()
 	g.check(first.Close())
-	if took := time.Since(begun); took > 1500*time.Millisecond {
+	if took := time.Since(begun); took > 5*time.Second {
 		t.Errorf("the end took %v", took)
 	}
 	if _, owner := g.stands(g.hostState()); owner == 0 {
