@@ -66,6 +66,10 @@ func (n *NSDB) Run(ctx context.Context, changed func(spec.Desired)) error {
 		if !look.again.IsZero() && look.again.Before(again) {
 			again = look.again
 		}
+		// A directory that came between the two, or that the look has found, is not watched yet.
+		if soon := now.Add(n.patience.settle); hints.stale(tree.watched()) && soon.Before(again) {
+			again = soon
+		}
 		hints.wait(ctx, again, n.patience.settle, tree.concerns)
 	}
 	return nil

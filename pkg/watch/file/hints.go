@@ -31,13 +31,7 @@ func (h *hints) close() {
 // follow watches the directories that exist. A watch sticks to the directory it was made for, under whatever name that
 // goes on, and ends without a word when a file system is unmounted; so where one does not fit any more, all are made anew.
 func (h *hints) follow(directories []string) {
-	wanted := map[string]signature{}
-	for _, path := range directories {
-		if stat, err := os.Stat(path); err == nil && stat.IsDir() {
-			s := sign(stat)
-			wanted[path] = signature{device: s.device, inode: s.inode}
-		}
-	}
+	wanted := existing(directories)
 	if h.watcher != nil && h.fits(wanted) {
 		return
 	}
@@ -55,6 +49,24 @@ func (h *hints) follow(directories []string) {
 		}
 	}
 	h.failed = false
+}
+
+// stale reports whether other directories are there by now than those that are watched. What changed in them meanwhile has caused no
+// event. Where watches cannot be made, nothing is stale: the rescan alone tells.
+func (h *hints) stale(directories []string) bool {
+	return h.watcher != nil && !h.failed && !h.fits(existing(directories))
+}
+
+// existing are the directories that exist, with what tells one from another that takes its place.
+func existing(directories []string) map[string]signature {
+	found := map[string]signature{}
+	for _, path := range directories {
+		if stat, err := os.Stat(path); err == nil && stat.IsDir() {
+			s := sign(stat)
+			found[path] = signature{device: s.device, inode: s.inode}
+		}
+	}
+	return found
 }
 
 func (h *hints) fits(wanted map[string]signature) bool {
