@@ -1,7 +1,9 @@
 package file
 
 import (
+	"log/slog"
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -83,4 +85,35 @@ func TestEventsOfOthersAreNotOurs(t *testing.T) {
 			t.Errorf("%s: %v", row.path, got)
 		}
 	}
+}
+
+func TestADirectoryThatTookAnothersPlaceIsStale(t *testing.T) {
+	dir := t.TempDir()
+	watched := []string{dir, filepath.Join(dir, "a")}
+	h := newHints(slog.New(slog.DiscardHandler))
+	defer h.close()
+	check := func(what string, want bool) {
+		t.Helper()
+		if got := h.stale(watched); got != want {
+			t.Errorf("%s: stale is %v", what, got)
+		}
+	}
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.follow(watched)
+	check("a directory that does not exist", false)
+	must(os.Mkdir(watched[1], 0o755))
+	check("one that was made since", true)
+	h.follow(watched)
+	check("one that is watched", false)
+	must(os.Mkdir(filepath.Join(dir, "b"), 0o755))
+	must(os.Rename(watched[1], filepath.Join(dir, "old")))
+	must(os.Rename(filepath.Join(dir, "b"), watched[1]))
+	check("another in its place", true)
+	h.follow(watched)
+	check("the other, watched", false)
 }
