@@ -32,8 +32,10 @@ const (
 	statuses = "/run/svc-supervisor/status"
 	folders  = "/run/svc-ipsec"
 	template = ".nss-template" // svc-ipsec's empty key database
-	views    = ".view"         // the mount view of its daemons
-	users    = "/run/svc-user-ids"
+	// kernelAnswer begins the names of files that hold what the kernel lacks.
+	kernelAnswer = ".kernel-"
+	views        = ".view" // the mount view of its daemons
+	users        = "/run/svc-user-ids"
 )
 
 // Lab is one host.

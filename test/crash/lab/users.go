@@ -69,7 +69,7 @@ func directories(registered map[string]uint32) ([]string, error) {
 	}
 	var lines []string
 	for _, name := range names {
-		if name == template || name == views {
+		if name == template || name == views || strings.HasPrefix(name, kernelAnswer) {
 			continue
 		}
 		line := name
