@@ -146,8 +146,10 @@ func Join(owner spec.Owner, bridge, before string) error {
 		}
 		if link.Attrs().MasterIndex != master.Attrs().Index {
 			// A bridge takes the smallest MTU of its ports.
-			if err := netlink.LinkSetMTU(link, master.Attrs().MTU); err != nil {
-				return fmt.Errorf("set the MTU of %s to that of bridge %s: %w", owner.Name, bridge, err)
+			if mtu := master.Attrs().MTU; link.Attrs().MTU != mtu {
+				if err := netlink.LinkSetMTU(link, mtu); err != nil {
+					return fmt.Errorf("set the MTU of %s to that of bridge %s: %w", owner.Name, bridge, err)
+				}
 			}
 			if err := netlink.LinkSetMaster(link, master); err != nil {
 				return fmt.Errorf("join %s to bridge %s: %w", owner.Name, bridge, err)
