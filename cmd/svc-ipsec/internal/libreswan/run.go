@@ -28,14 +28,17 @@ const notRunning = 33
 // ErrNotRunning says that no daemon is at the socket: it ended, and systemd is about to start it again, or has given it up.
 var ErrNotRunning = errors.New("the daemon does not run")
 
+// ErrNoAnswer says that a program ran to its own limit: whack, of a daemon that does not answer.
+var ErrNoAnswer = errors.New("no answer")
+
 // run runs a program and returns its standard output. The error has its exit code and its error message.
 func run(ctx context.Context, limit time.Duration, program string, args ...string) (string, error) {
 	return Place{}.run(ctx, limit, program, args...)
 }
 
 // run does the same with the user id of the place and no supplementary groups, in its mount view and network namespace.
-func (p Place) run(ctx context.Context, limit time.Duration, program string, args ...string) (string, error) {
-	ctx, cancel := patience.WithTimeout(ctx, limit)
+func (p Place) run(parent context.Context, limit time.Duration, program string, args ...string) (string, error) {
+	ctx, cancel := patience.WithTimeout(parent, limit)
 	defer cancel()
 	cmd := p.command(exec.CommandContext(ctx, program, args...))
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
@@ -43,6 +46,9 @@ func (p Place) run(ctx context.Context, limit time.Duration, program string, arg
 	var stdout, stderr bounded
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err := p.within(cmd.Run)
+	if ctx.Err() != nil && parent.Err() == nil {
+		return "", fmt.Errorf("%s: %w: %w", filepath.Base(program), ErrNoAnswer, context.Cause(ctx))
+	}
 	if ctx.Err() != nil {
 		return "", fmt.Errorf("%s: no answer: %w", filepath.Base(program), context.Cause(ctx))
 	}

@@ -52,7 +52,7 @@ func answerOfCheck(err error) error {
 	switch {
 	case errors.As(err, new(*coded)):
 		return err
-	case broken.Is(err), errors.Is(err, network.ErrTaken), errors.Is(err, libreswan.ErrNotRunning):
+	case broken.Is(err), errors.Is(err, network.ErrTaken), errors.Is(err, libreswan.ErrNotRunning), errors.Is(err, libreswan.ErrNoAnswer):
 		return fail(codeBroken, "%w", err)
 	default:
 		return fail(spec.CodeAgain, "%w", err)
