@@ -20,9 +20,6 @@ func New(text string) Regexp {
 // MatchString is regexp.Regexp.MatchString.
 func (r Regexp) MatchString(s string) bool { return r.compiled().MatchString(s) }
 
-// FindString is regexp.Regexp.FindString.
-func (r Regexp) FindString(s string) string { return r.compiled().FindString(s) }
-
 // FindStringSubmatch is regexp.Regexp.FindStringSubmatch.
 func (r Regexp) FindStringSubmatch(s string) []string { return r.compiled().FindStringSubmatch(s) }
 
@@ -30,6 +27,3 @@ func (r Regexp) FindStringSubmatch(s string) []string { return r.compiled().Find
 func (r Regexp) ReplaceAllString(s, replacement string) string {
 	return r.compiled().ReplaceAllString(s, replacement)
 }
-
-// String is the text of the regular expression.
-func (r Regexp) String() string { return r.compiled().String() }

@@ -99,7 +99,7 @@ func (e *Executable) check(ctx context.Context, args *skel.CmdArgs, owner spec.O
 	return h, nil
 }
 
-// checkNetwork compares the network with the plan; the wish is for a guard that ADD has to set again.
+// checkNetwork compares the network with the plan. The result asks for ADD where a guard or a sysctl has to be set again.
 func (e *Executable) checkNetwork(r *request, a *state.Attachment, path string) (*spec.Again, error) {
 	for _, p := range []string{a.Namespace, path} {
 		inode, err := state.Inode(p)
