@@ -73,7 +73,7 @@ end_by_hand() {
 	done
 	start SVC_VERB_TIMEOUT=4s SVC_PARALLEL=16
 	for kind in session double silent deaf nameless; do
-		eventually 40 runs "$kind"
+		eventually 20 runs "$kind"
 		same "verbs" "ADD $kind DEL $kind ADD $kind" "$(verbs "$kind")"
 		[ -s "$MOODS/$kind-1" ]
 		[ -s "$MOODS/$kind-2" ]
@@ -91,7 +91,7 @@ end_by_hand() {
 	start SVC_VERB_TIMEOUT=2s
 	eventually 40 is "ADD a DEL a ADD a DEL a" verbs
 	touch "$MOODS/go"
-	eventually 30 runs a
+	eventually 10 runs a
 	same "verbs" "ADD a DEL a ADD a DEL a ADD a" "$(verbs)"
 	same "status when each ADD began" "STARTING ERROR" "$(tail -n 2 "$MOODS/codes" | xargs)"
 	apart "ADD a 1" "DEL a 1" 2000 10950
@@ -107,7 +107,7 @@ end_by_hand() {
 	done
 	start SVC_VERB_TIMEOUT=2s SVC_PARALLEL=16
 	for name in killed hung mute nonsense stays; do
-		eventually 40 runs "$name"
+		eventually 20 runs "$name"
 		lives[$name]=$(life "$name")
 	done
 	# shellcheck disable=SC2016 # expanded there
@@ -122,17 +122,17 @@ end_by_hand() {
 		edit "$name"
 	done
 	unbind p-stays
-	eventually 30 change_failed killed 'killed'
-	eventually 30 change_failed hung 'deadline of 2s'
-	eventually 30 change_failed mute 'exit status 5 without an error object'
-	eventually 30 change_failed nonsense 'result'
+	eventually 10 change_failed killed 'killed'
+	eventually 10 change_failed hung 'deadline of 2s'
+	eventually 10 change_failed mute 'exit status 5 without an error object'
+	eventually 10 change_failed nonsense 'result'
 	for name in killed hung mute nonsense; do
-		eventually 30 at_least 3 ADD "$name" # the first before the edit
+		eventually 10 at_least 3 ADD "$name" # the first before the edit
 		same "record of $name" "changing hello" "$(record "$name" '.phase + " " + .previous.configuration.text')"
 	done
-	eventually 30 at_least 2 DEL stays
-	eventually 35 apart "DEL stays 1" "DEL stays 2" 3000 15000
-	eventually 35 apart "ADD hung 1" "ADD hung 2" 3000 15000
+	eventually 10 at_least 2 DEL stays
+	eventually 15 apart "DEL stays 1" "DEL stays 2" 3000 15000
+	eventually 15 apart "ADD hung 1" "ADD hung 2" 3000 15000
 	same "record of what should go" deleting "$(record stays .phase)"
 	test -e /run/netns/stays
 	for name in killed hung mute nonsense stays; do
@@ -142,10 +142,10 @@ end_by_hand() {
 
 	mood ADD
 	mood DEL
-	eventually 35 gone stays
+	eventually 15 gone stays
 	for name in killed hung mute nonsense; do
-		eventually 35 is "added edited" record "$name" '.phase + " " + .conf.configuration.text'
-		eventually 25 is "RUNNING " status "c-$name" '.code + " " + .message'
+		eventually 15 is "added edited" record "$name" '.phase + " " + .conf.configuration.text'
+		eventually 5 is "RUNNING " status "c-$name" '.code + " " + .message'
 		runs "$name"
 		same "daemon of $name" "${lives[$name]}" "$(life "$name")"
 		same "deletions of $name" 0 "$(count DEL "$name")"
@@ -159,20 +159,20 @@ end_by_hand() {
 	begins CHECK 'case $name in check) sleep 86396 ;; esac'
 	want check
 	start SVC_PARALLEL=2 SVC_VERB_TIMEOUT=40s SVC_CHECK_INTERVAL=1s SVC_GRACE=500ms
-	eventually 30 at_least 1 CHECK check
+	eventually 10 at_least 1 CHECK check
 	want hung1
 	want hung2
-	eventually 30 at_least 1 ADD hung1
-	eventually 30 at_least 1 ADD hung2
+	eventually 10 at_least 1 ADD hung1
+	eventually 10 at_least 1 ADD hung2
 	want a
-	eventually 30 runs a
+	eventually 10 runs a
 	apart "ADD hung2 1" "ADD a 1" 0 14000
 	local began
 	began=$(date +%s%N)
 	edit a
-	eventually 30 is edited record a .conf.configuration.text
+	eventually 10 is edited record a .conf.configuration.text
 	unbind p-a
-	eventually 30 gone a
+	eventually 10 gone a
 	[ $(($(date +%s%N) - began)) -lt 10000000000 ]
 	same "row of the hung one" RUNNING "$(row check .status)"
 	same "hung all the while" "CHECK 1, ADD 1, ADD 1" "CHECK $(count CHECK check), ADD $(count ADD hung1), ADD $(count ADD hung2)"
@@ -204,11 +204,11 @@ ended_before_the_next() {
 	beating
 	want a
 	start
-	eventually 30 test -s "$MOODS/child-beats"
-	eventually 30 test -s "$MOODS/beats"
+	eventually 10 test -s "$MOODS/child-beats"
+	eventually 10 test -s "$MOODS/beats"
 	kill -KILL "$(supervisor_pid)"
 	touch "$MOODS/go"
-	eventually 35 runs a
+	eventually 15 runs a
 	same "verbs" "ADD a DEL a ADD a" "$(verbs)"
 	ended_before_the_next beats
 	ended_before_the_next child-beats
@@ -218,11 +218,11 @@ ended_before_the_next() {
 	beating
 	want a
 	by_hand
-	eventually 30 test -s "$MOODS/beats"
+	eventually 10 test -s "$MOODS/beats"
 	end_by_hand -KILL
 	touch "$MOODS/go"
 	by_hand
-	eventually 35 runs a
+	eventually 15 runs a
 	same "verbs" "ADD a DEL a ADD a" "$(verbs)"
 	ended_before_the_next beats
 	# And what runs goes on.
@@ -230,11 +230,11 @@ ended_before_the_next() {
 	life=$(life a)
 	end_by_hand -KILL
 	by_hand
-	eventually 30 is RUNNING row a .status
+	eventually 10 is RUNNING row a .status
 	same "daemon" "$life" "$(life a)"
 	same "verbs" "ADD a DEL a ADD a" "$(verbs)"
 	unbind p-a
-	eventually 30 gone a
+	eventually 10 gone a
 }
 
 @test "a supervisor killed before, in and after an edit's ADD: the connection that is not edited stays loaded, in the same daemon" {
@@ -243,9 +243,9 @@ ended_before_the_next() {
 	vpn a 1
 	jq '.connections[0].initiator = "bi-directional"' "$NSDB/configurations/f-a.yaml" | object configurations/f-a
 	start
-	eventually 35 runs a c-a IPSEC
+	eventually 15 runs a c-a IPSEC
 	life=$(life a)
-	eventually 25 is "added IKE 1 initiating IKE 1" turns
+	eventually 5 is "added IKE 1 initiating IKE 1" turns
 	for point in before in after; do
 		n=$((n + 1))
 		rm -f "$MOODS/there"
@@ -260,14 +260,14 @@ ended_before_the_next() {
 		jq --arg n "$n" '.connections += [.connections[0] + {id: "second-\($n)", name: "second", peerAddress: "200.200.200.\($n)",
 			peerId: "200.200.200.\($n)", peerCidrs: ["10.3.\($n).0/24"]}] | .connections |= [.[0], .[-1]]' \
 			"$NSDB/configurations/f-a.yaml" | object configurations/f-a
-		eventually 35 test -e "$MOODS/there"
+		eventually 15 test -e "$MOODS/there"
 		same "record" changing "$(record a IPSEC .phase)"
 		pid=$(supervisor_pid)
 		kill -KILL "$pid"
 		mood ADD
-		eventually 30 another_pid "$pid"
-		eventually 35 is "added second-$n" record a IPSEC '.phase + " " + .conf.configuration.connections[-1].id'
-		eventually 25 runs a c-a IPSEC
+		eventually 10 another_pid "$pid"
+		eventually 15 is "added second-$n" record a IPSEC '.phase + " " + .conf.configuration.connections[-1].id'
+		eventually 5 runs a c-a IPSEC
 		same "daemon" "$life" "$(life a)"
 		same "conns" "$first-0-0 second-$n-0-0" "$(conns a)"
 	done
