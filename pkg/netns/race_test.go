@@ -243,6 +243,39 @@ func TestRemoveNeverTakesAnothersNamespace(t *testing.T) {
 	t.Logf("seen: %v", seen)
 }
 
+// TestRemoveSaysForeignHoweverLateTheMountComes mounts another's namespace over a plain file between any two steps of Remove.
+func TestRemoveSaysForeignHoweverLateTheMountComes(t *testing.T) {
+	ground(t)
+	Directory.make(t, "ns-first") // so that the directory is a mount
+	Directory.cleanUp(t, "ns-late")
+	path, seen := Directory.Path("ns-late"), map[bool]int{}
+	for range 3000 {
+		if err := os.WriteFile(path, nil, ourFileMode); err != nil {
+			t.Fatal(err)
+		}
+		mounted := make(chan error)
+		delay := rand.N(40 * time.Microsecond)
+		go func() {
+			for start := time.Now(); time.Since(start) < delay; {
+			}
+			mounted <- unix.Mount("/proc/1/ns/net", path, "", unix.MS_BIND, "")
+		}()
+		removed := Directory.Remove("ns-late")
+		theirs := <-mounted
+		seen[removed == nil]++
+		if removed == nil && theirs == nil || removed != nil && !errors.Is(removed, ErrForeign) {
+			t.Fatalf("removed: %v; theirs: %v", removed, theirs)
+		}
+		if theirs != nil {
+			continue
+		}
+		if err := errors.Join(unix.Unmount(path, unix.MNT_DETACH), os.Remove(path)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("removed the file: %v", seen)
+}
+
 // TestTheDirectoryIsMountedOnce lets Make and `ip netns add` race to be the first of the host (systemd#2741).
 func TestTheDirectoryIsMountedOnce(t *testing.T) {
 	ground(t)

@@ -23,8 +23,8 @@ func (d Dir) Remove(name spec.Name) error {
 	deadline := time.Now().Add(removePatience)
 	for {
 		err := d.locked(func() error { return d.removeLocked(name) })
-		// EBUSY: something is mounted below, or was just now, by another program; EINVAL: another unmounted first.
-		again := errors.Is(err, unix.EBUSY) || errors.Is(err, unix.EINVAL) || errors.Is(err, errHalfMade)
+		// EBUSY and ErrExists: another program has just mounted its namespace over the file; EINVAL: another unmounted first.
+		again := errors.Is(err, unix.EBUSY) || errors.Is(err, ErrExists) || errors.Is(err, unix.EINVAL) || errors.Is(err, errHalfMade)
 		if err == nil {
 			return nil
 		}
