@@ -13,7 +13,7 @@ import (
 
 // check runs CHECK of a recorded container by hand, as the supervisor does.
 func (h *host) check(name string) error {
-	text, err := os.ReadFile(filepath.Join(root, "state", "containers", name+".IPSEC.json"))
+	text, err := os.ReadFile(filepath.Join(root, "state", "containers", name+".IPSEC"))
 	if err != nil {
 		return err
 	}

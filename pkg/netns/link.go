@@ -12,10 +12,12 @@ import (
 
 // Link is what has an interface name in the host's namespace. Owner is the tag that was read, a foreign one too.
 type Link struct {
-	Name  spec.Name
-	State State // Absent, Foreign or Ours
-	Owner spec.Owner
-	Index int
+	Name     spec.Name
+	State    State // Absent, Foreign or Ours
+	Owner    spec.Owner
+	Index    int
+	Sent     uint64 // packets since the interface was made: to the container, where it is the host's end of a veth
+	Received uint64 // packets since then: from the container
 }
 
 // ObserveLink looks at the interface of that name in the namespace of the process: the host-side veth of the container.
@@ -44,7 +46,11 @@ func observeLink(handle *netlink.Handle, name spec.Name) (Link, error) {
 	if found.Attrs().Name != string(name) {
 		state = Foreign // the kernel finds an alternative name too; ours have none
 	}
-	return Link{Name: name, State: state, Owner: owner, Index: found.Attrs().Index}, nil
+	link := Link{Name: name, State: state, Owner: owner, Index: found.Attrs().Index}
+	if statistics := found.Attrs().Statistics; statistics != nil {
+		link.Sent, link.Received = statistics.TxPackets, statistics.RxPackets
+	}
+	return link, nil
 }
 
 // RemoveLink removes the interface of that name if it is ours, ErrForeign if it is not; absent is success.

@@ -13,8 +13,32 @@ const (
 	Version Verb = "VERSION"
 )
 
-// CheckOnXFRM in checkOn asks for CHECK soon after the kernel's IPsec state (XFRM) of the container's network namespace changed.
-const CheckOnXFRM = "xfrm"
+// The events of checkOn. Each asks for CHECK soon after the named part of the container's network changed.
+const (
+	// CheckOnXFRM is the kernel's IPsec state (XFRM) of the container's network namespace.
+	CheckOnXFRM = "xfrm"
+	// CheckOnNetwork is the links, addresses, routes, routing rules, forwarding and rp_filter settings and nftables rules of the
+	// container's network namespace, and the host's end of its veth.
+	CheckOnNetwork = "network"
+)
+
+// Events are the events after which CHECK of a container is due. The zero value is none.
+type Events struct{ XFRM, Network bool }
+
+// ParseEvents reads the value of checkOn, and returns the names that this version does not know too.
+func ParseEvents(names []string) (events Events, unknown []string) {
+	for _, name := range names {
+		switch name {
+		case CheckOnXFRM:
+			events.XFRM = true
+		case CheckOnNetwork:
+			events.Network = true
+		default:
+			unknown = append(unknown, name)
+		}
+	}
+	return events, unknown
+}
 
 // VersionAnswer is what VERSION answers: CNI's two fields and the contract's. CheckOn lists the events after which CHECK is due; it
 // may have words that a later version of the supervisor knows.

@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
-# CHECK soon after the kernel's IPsec state (XFRM) of a container's network
-# namespace changed, for a plugin that asks for it in VERSION.
+# CHECK soon after the kernel's IPsec state (XFRM) or the network of a container
+# changed, for a plugin that asks for it in VERSION.
 
 load helpers
 
@@ -101,4 +101,44 @@ supervisor_sockets() {
 	eventually 10 gone a
 	eventually 10 not test -e /sys/class/net/events-veth
 	same "sockets" "$((sockets - 1))" "$(supervisor_sockets)"
+}
+
+@test "a change of the network leads to CHECK, for a plugin that asked for it" {
+	offers '["network"]'
+	want a
+	start SVC_CHECK_INTERVAL=1h
+	eventually 10 runs a
+	local before
+	before=$(checks a)
+	policy a add
+	sleep 2
+	same "CHECKs after a policy" "$before" "$(checks a)"
+	ip -n a address add 192.0.2.1/32 dev lo
+	eventually 10 checked_more a "$before"
+	before=$(checks a)
+	ip netns exec a nft add table inet svc-test
+	eventually 10 checked_more a "$before"
+}
+
+# heals NAME FAULT… makes a fault in an IPSEC container, which then is made anew.
+heals() {
+	local name=$1 life
+	shift
+	life=$(life "$name")
+	echo "# $*"
+	"$@"
+	eventually 30 not is "$life" life "$name"
+	eventually 30 runs "$name" "c-$name" IPSEC
+}
+
+@test "IPSEC: what breaks a container is found long before CHECK at its interval" {
+	vpn vpn1 1
+	start SVC_PLUGIN_PATH="$LIBEXEC" SVC_CHECK_INTERVAL=1h
+	eventually 15 runs vpn1 c-vpn1 IPSEC
+	heals vpn1 ip netns exec vpn1 nft flush ruleset
+	heals vpn1 ip -n vpn1 address flush dev svc0
+	heals vpn1 ip link set vpn1 down
+	# ADD sets a setting in place.
+	ip netns exec vpn1 sysctl -qw net.ipv4.conf.all.forwarding=0
+	eventually 15 is 1 ip netns exec vpn1 sysctl -n net.ipv4.conf.all.forwarding
 }

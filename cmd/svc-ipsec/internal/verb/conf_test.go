@@ -100,7 +100,7 @@ func TestVersionAnswersForTheContract(t *testing.T) {
 	err := json.Unmarshal(out.Bytes(), &answer)
 	if err != nil || answer.ServiceType != "IPSEC" || answer.ServiceVersion != "1.4.0-rc1" || !answer.Reconfigure ||
 		answer.ContractVersion != spec.ContractVersion || !slices.Contains(answer.SupportedVersions, spec.CNIVersion) ||
-		!slices.Contains(answer.CheckOn, spec.CheckOnXFRM) {
+		!slices.Equal(answer.CheckOn, []string{spec.CheckOnXFRM, spec.CheckOnNetwork}) {
 		t.Errorf("%+v %v", answer, err)
 	}
 }

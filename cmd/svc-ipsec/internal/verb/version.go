@@ -23,6 +23,6 @@ func (v Version) Encode(w io.Writer) error {
 		ContractVersion:   spec.ContractVersion,
 		Reconfigure:       true,
 		UserNamespace:     true,
-		CheckOn:           []string{spec.CheckOnXFRM},
+		CheckOn:           []string{spec.CheckOnXFRM, spec.CheckOnNetwork},
 	})
 }

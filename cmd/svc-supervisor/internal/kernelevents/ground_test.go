@@ -89,8 +89,13 @@ func follower(t *testing.T) *Follower {
 
 func follow(t *testing.T, f *Follower, name spec.Name, path string) *reports {
 	t.Helper()
+	return followEvents(t, f, name, path, spec.Events{XFRM: true})
+}
+
+func followEvents(t *testing.T, f *Follower, name spec.Name, path string, events spec.Events) *reports {
+	t.Helper()
 	r := new(reports)
-	if err := f.Follow(name, path, r.add); err != nil {
+	if err := f.Follow(name, path, events, r.add); err != nil {
 		t.Fatal(err)
 	}
 	return r
@@ -258,12 +263,72 @@ func TestWhatIsNoNamespaceIsNotFollowed(t *testing.T) {
 	}
 	f := follower(t)
 	for _, path := range []string{plain, fifo, "/proc/self/ns/mnt", "/run/netns/missing"} {
-		if err := f.Follow("ke-a", path, func() {}); err == nil {
+		if err := f.Follow("ke-a", path, spec.Events{XFRM: true, Network: true}, func() {}); err == nil {
 			t.Errorf("%s is followed", path)
 		}
 	}
 	if count := sockets(t); count != 0 {
-		t.Errorf("%d sockets", count)
+		t.Errorf("%d sockets", count) // the host's is not needed yet
+	}
+}
+
+// TestChangesOfTheNetworkAreReported makes each change that CHECK must find soon, beside a container to which nothing happens.
+func TestChangesOfTheNetworkAreReported(t *testing.T) {
+	ground(t)
+	f := follower(t)
+	path, other := namespace(t, "ke-net"), namespace(t, "ke-other")
+	run(t, "ip", "-n", "ke-net", "link", "add", "svc0", "type", "veth", "peer", "name", "ke-net", "netns", fmt.Sprint(os.Getpid()))
+	run(t, "ip", "link", "add", "ke-bridge", "type", "bridge")
+	t.Cleanup(func() { _ = exec.Command("ip", "link", "delete", "ke-bridge").Run() })
+	run(t, "ip", "link", "set", "ke-net", "master", "ke-bridge", "up")
+	run(t, "ip", "-n", "ke-net", "link", "set", "svc0", "up")
+	run(t, "ip", "-n", "ke-net", "link", "set", "lo", "up")
+	run(t, "ip", "-n", "ke-net", "address", "add", "10.9.0.1/24", "dev", "svc0")
+	run(t, "ip", "-n", "ke-net", "route", "add", "10.10.0.0/24", "via", "10.9.0.2")
+	run(t, "ip", "netns", "exec", "ke-net", "nft", "add table inet svc")
+	run(t, "ip", "netns", "exec", "ke-net", "sysctl", "-q", "-w", "net.ipv4.conf.svc0.forwarding=1", "net.ipv4.conf.svc0.rp_filter=0")
+	time.Sleep(3 * time.Second) // the kernel has settled the link-local address
+	all := spec.Events{XFRM: true, Network: true}
+	r, quietOne := followEvents(t, f, "ke-net", path, all), followEvents(t, f, "ke-other", other, all)
+	time.Sleep(quiet)
+	if r.count.Load() != 0 {
+		t.Errorf("%d reports of nothing", r.count.Load())
+	}
+	rows := []struct {
+		sentence string
+		command  []string
+	}{
+		{"forwarding is switched off", []string{"ip", "netns", "exec", "ke-net", "sysctl", "-q", "-w", "net.ipv4.conf.svc0.forwarding=0"}},
+		{"rp_filter is switched on", []string{"ip", "netns", "exec", "ke-net", "sysctl", "-q", "-w", "net.ipv4.conf.svc0.rp_filter=1"}},
+		{"a table of nftables is deleted", []string{"ip", "netns", "exec", "ke-net", "nft", "delete table inet svc"}},
+		{"a policy is added", []string{"ip", "-n", "ke-net", "xfrm", "policy", "add", "src", "10.1.0.0/24", "dst", "10.2.0.0/24", "dir", "out"}},
+		{"a routing rule is added", []string{"ip", "-n", "ke-net", "rule", "add", "from", "10.9.9.9", "lookup", "100"}},
+		{"a route is deleted", []string{"ip", "-n", "ke-net", "route", "delete", "10.10.0.0/24"}},
+		{"an address is deleted", []string{"ip", "-n", "ke-net", "address", "delete", "10.9.0.1/24", "dev", "svc0"}},
+		{"the host's end leaves its bridge", []string{"ip", "link", "set", "ke-net", "nomaster"}},
+		{"the host's end is set down", []string{"ip", "link", "set", "ke-net", "down"}},
+		{"the interface is set down", []string{"ip", "-n", "ke-net", "link", "set", "svc0", "down"}},
+		{"the veth is deleted", []string{"ip", "link", "delete", "ke-net"}},
+	}
+	for _, row := range rows {
+		before := r.count.Load()
+		run(t, row.command...)
+		for end := time.Now().Add(patience); r.count.Load() == before; time.Sleep(10 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Errorf("not reported: %s", row.sentence)
+				break
+			}
+		}
+		time.Sleep(quiet) // further events of the same change
+	}
+	if quietOne.count.Load() != 0 {
+		t.Errorf("%d reports of a container to which nothing happened", quietOne.count.Load())
+	}
+	f.Forget("ke-net")
+	f.Forget("ke-other")
+	f.Close()
+	if left := sockets(t); left != 0 {
+		t.Errorf("%d sockets are left", left)
 	}
 }
 
@@ -286,7 +351,7 @@ func TestManyNamespacesNeedNoThreads(t *testing.T) {
 			t.Fatal(err)
 		}
 		all = append(all, namespace)
-		if err := f.Follow(spec.Name(fmt.Sprint("ke-", i)), fmt.Sprintf("/proc/self/fd/%d", namespace.Fd()), func() {}); err != nil {
+		if err := f.Follow(spec.Name(fmt.Sprint("ke-", i)), fmt.Sprintf("/proc/self/fd/%d", namespace.Fd()), spec.Events{XFRM: true, Network: true}, func() {}); err != nil {
 			t.Fatal(err)
 		}
 	}

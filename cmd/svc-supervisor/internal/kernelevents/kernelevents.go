@@ -1,17 +1,19 @@
-// Package kernelevents reports that the kernel's IPsec state (XFRM) of a network namespace changed: an SA or a policy was
-// added, changed or deleted, or reached its hard limit.
+// Package kernelevents reports that the network of a container changed: the kernel's IPsec state (XFRM) of its network namespace,
+// or the links, addresses, routes, forwarding settings and nftables rules there, or the host's end of its veth.
 //
 // A report is a hint. It does not tell what changed, several changes make one report, and a process with CAP_NET_ADMIN in the
 // namespace can cause reports at will. Their rate and the work for each of them are bounded.
 //
-// Each followed namespace has one netlink socket and one goroutine that the runtime's poller wakes, so 1,000 namespaces cost
-// 1,000 file descriptors and no threads. Go raises the soft limit of descriptors to the hard one, which systemd sets to 524,288.
+// Each followed namespace has up to three netlink sockets, each with one goroutine that the runtime's poller wakes, so 1,000
+// namespaces cost 3,000 file descriptors and no threads. Go raises the soft limit of descriptors to the hard one, which systemd
+// sets to 524,288. One more socket follows the links of the host.
 //
 // A netlink socket keeps its namespace alive: Forget must be called before the namespace is removed.
 package kernelevents
 
 import (
 	"fmt"
+	"maps"
 	"sync"
 
 	"github.com/containernetworking/plugins/pkg/ns"
@@ -25,28 +27,32 @@ import (
 type Follower struct {
 	mu            sync.Mutex
 	subscriptions map[spec.Name]*subscription
+	host          *socket // to the links of the host; nil until a container needs it
 }
 
-// subscription is the socket in one namespace.
+// subscription is the sockets in one namespace.
 type subscription struct {
-	socket    *socket
+	sockets   []*socket
 	namespace identity
+	events    spec.Events
+	changed   func()
 }
 
 // identity tells namespaces apart for as long as both exist. A followed one exists.
 type identity struct{ device, inode uint64 }
 
-// Follow calls changed after each change in the namespace at path, until Forget. While that namespace is followed under this name
-// already it does nothing. Another namespace at the same path takes the place of the former one. changed is called from a
-// goroutine of its own. One call may still come after Forget has returned.
-func (f *Follower) Follow(name spec.Name, path string, changed func()) error {
-	if err := f.follow(name, path, changed); err != nil {
-		return fmt.Errorf("subscribe to XFRM events of namespace %s: %w", name, err)
+// Follow calls changed after each change of these kinds in the namespace at path, until Forget. A change of spec.Events.Network is
+// also one of the host's interface of that name. While that namespace is followed under this name for the same kinds already, it
+// does nothing. Another namespace at the same path takes the place of the former one. changed is called from a goroutine of its
+// own. One call may still come after Forget has returned.
+func (f *Follower) Follow(name spec.Name, path string, events spec.Events, changed func()) error {
+	if err := f.follow(name, path, events, changed); err != nil {
+		return fmt.Errorf("subscribe to kernel events of namespace %s: %w", name, err)
 	}
 	return nil
 }
 
-func (f *Follower) follow(name spec.Name, path string, changed func()) error {
+func (f *Follower) follow(name spec.Name, path string, events spec.Events, changed func()) error {
 	namespace, err := ns.GetNS(path)
 	if err != nil {
 		return err
@@ -60,25 +66,82 @@ func (f *Follower) follow(name spec.Name, path string, changed func()) error {
 	f.mu.Lock()
 	former := f.subscriptions[name]
 	f.mu.Unlock()
-	if former != nil && former.namespace == id {
+	if former != nil && former.namespace == id && former.events == events {
 		return nil
 	}
 	f.Forget(name)
-	socket, err := openSocket(namespace)
+	protocols := protocolsOf(events)
+	sockets, err := openSockets(namespace, protocols)
 	if err != nil {
 		return err
+	}
+	if events.Network {
+		if err := f.followHost(); err != nil {
+			closeAll(sockets)
+			return err
+		}
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.subscriptions == nil {
 		f.subscriptions = map[spec.Name]*subscription{}
 	}
-	f.subscriptions[name] = &subscription{socket, id}
-	go socket.serve(changed)
+	f.subscriptions[name] = &subscription{sockets, id, events, changed}
+	for i, s := range sockets {
+		if s != nil {
+			go s.serve(protocols[i].isChange, func(bool) { changed() })
+		}
+	}
 	return nil
 }
 
-// Forget closes the socket in the namespace that is followed under the name, if there is one. When it returns, nothing of this
+// followHost subscribes to the links of the host, once.
+func (f *Follower) followHost() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.host != nil {
+		return nil
+	}
+	socket, err := openSocket(hostLinks)
+	if err != nil {
+		return fmt.Errorf("links of the host: %w", err)
+	}
+	f.host = socket
+	names := map[spec.Name]bool{} // of changed links; used by the goroutine alone
+	isChange := func(message []byte) bool {
+		name, ok := changedLink(message)
+		if ok {
+			names[name] = true
+		}
+		return ok
+	}
+	go socket.serve(isChange, func(lost bool) {
+		f.hostChanged(names, lost)
+		clear(names)
+	})
+	return nil
+}
+
+// hostChanged reports changes of the host's links of these names, or of all links where messages were lost.
+func (f *Follower) hostChanged(names map[spec.Name]bool, lost bool) {
+	var report []func()
+	f.mu.Lock()
+	concerned := maps.Keys(names)
+	if lost {
+		concerned = maps.Keys(f.subscriptions)
+	}
+	for name := range concerned {
+		if s := f.subscriptions[name]; s != nil && s.events.Network {
+			report = append(report, s.changed)
+		}
+	}
+	f.mu.Unlock()
+	for _, changed := range report {
+		changed()
+	}
+}
+
+// Forget closes the sockets in the namespace that is followed under the name, if there is one. When it returns, nothing of this
 // process keeps the namespace alive.
 func (f *Follower) Forget(name spec.Name) {
 	f.mu.Lock()
@@ -86,17 +149,20 @@ func (f *Follower) Forget(name spec.Name) {
 	delete(f.subscriptions, name)
 	f.mu.Unlock()
 	if s != nil {
-		s.socket.close()
+		closeAll(s.sockets)
 	}
 }
 
 // Close ends all subscriptions.
 func (f *Follower) Close() {
 	f.mu.Lock()
-	all := f.subscriptions
-	f.subscriptions = nil
+	all, host := f.subscriptions, f.host
+	f.subscriptions, f.host = nil, nil
 	f.mu.Unlock()
 	for _, s := range all {
-		s.socket.close()
+		closeAll(s.sockets)
+	}
+	if host != nil {
+		host.close()
 	}
 }

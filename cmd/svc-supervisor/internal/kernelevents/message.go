@@ -1,21 +1,32 @@
 package kernelevents
 
 import (
+	"bytes"
 	"encoding/binary"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// isChange says whether a message, of which the beginning is given, is about a change of the state. A soft limit that was reached
-// changes nothing, the daemon follows it. Neither does the end of an SA without an SPI: the kernel makes one for a packet that has
-// no SA yet, and drops it when the daemon does not negotiate one in time.
-func isChange(message []byte) bool {
+// split returns the type of a netlink message, of which the beginning is given, and what follows its header. Half a header is of
+// type 0, which no message of these families has.
+func split(message []byte) (kind uint16, payload []byte) {
 	if len(message) < unix.SizeofNlMsghdr {
-		return false
+		return 0, nil
 	}
-	payload := message[unix.SizeofNlMsghdr:]
-	switch nl.XfrmMsgType(binary.NativeEndian.Uint16(message[4:])) {
+	return binary.NativeEndian.Uint16(message[4:]), message[unix.SizeofNlMsghdr:]
+}
+
+// isXFRMChange says whether a message is about a change of the IPsec state. A soft limit that was reached changes nothing, the
+// daemon follows it. Neither does the end of an SA without an SPI: the kernel makes one for a packet that has no SA yet, and drops
+// it when the daemon does not negotiate one in time.
+func isXFRMChange(message []byte) bool {
+	kind, payload := split(message)
+	switch nl.XfrmMsgType(kind) {
+	case 0:
+		return false
 	case nl.XFRM_MSG_EXPIRE:
 		if len(payload) < nl.SizeofXfrmUserExpire {
 			return false
@@ -27,4 +38,40 @@ func isChange(message []byte) bool {
 	default:
 		return true
 	}
+}
+
+// isRouteChange says whether a message of rtnetlink is about a change that CHECK can find. What the kernel makes by itself when an
+// interface comes up is none: its link-local address, and the routes that follow from addresses.
+func isRouteChange(message []byte) bool {
+	kind, payload := split(message)
+	switch kind {
+	case 0:
+		return false
+	case unix.RTM_NEWADDR, unix.RTM_DELADDR: // struct ifaddrmsg: family, prefix length, flags, scope
+		return len(payload) >= unix.SizeofIfAddrmsg && payload[3] != unix.RT_SCOPE_LINK
+	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE: // struct rtmsg: family, two lengths, TOS, table, protocol
+		return len(payload) >= unix.SizeofRtMsg && payload[5] != unix.RTPROT_KERNEL
+	default:
+		return true
+	}
+}
+
+// changedLink returns the name of the interface that a message of rtnetlink is about, and false if there is none. Messages of a
+// bridge about the state of a port are not counted.
+func changedLink(message []byte) (spec.Name, bool) {
+	kind, payload := split(message)
+	if kind != unix.RTM_NEWLINK && kind != unix.RTM_DELLINK || len(payload) < unix.SizeofIfInfomsg || payload[0] != unix.AF_UNSPEC {
+		return "", false
+	}
+	// The name is the first attribute (rtnl_fill_ifinfo).
+	attribute := payload[unix.SizeofIfInfomsg:]
+	if len(attribute) < unix.SizeofRtAttr || binary.NativeEndian.Uint16(attribute[2:]) != unix.IFLA_IFNAME {
+		return "", false
+	}
+	length := int(binary.NativeEndian.Uint16(attribute))
+	if length < unix.SizeofRtAttr || length > len(attribute) {
+		return "", false
+	}
+	name, _, _ := bytes.Cut(attribute[unix.SizeofRtAttr:length], []byte{0})
+	return spec.Name(name), true
 }

@@ -6,9 +6,11 @@ import (
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-func TestWhichMessagesAreChanges(t *testing.T) {
+func TestWhichXFRMMessagesAreChanges(t *testing.T) {
 	const (
 		soft = 0
 		hard = 1
@@ -44,8 +46,71 @@ func TestWhichMessagesAreChanges(t *testing.T) {
 		{"half a header is none", make([]byte, 7), false},
 	}
 	for _, row := range rows {
-		if got := isChange(row.message); got != row.want {
+		if got := isXFRMChange(row.message); got != row.want {
 			t.Errorf("%s: got %v", row.sentence, got)
+		}
+	}
+}
+
+func routeMessage(kind uint16, payload ...byte) []byte {
+	header := make([]byte, unix.SizeofNlMsghdr)
+	binary.NativeEndian.PutUint16(header[4:], kind)
+	return append(header, payload...)
+}
+
+func TestWhichRouteMessagesAreChanges(t *testing.T) {
+	address := func(scope byte) []byte { return []byte{unix.AF_INET6, 64, 0, scope, 1, 0, 0, 0} }
+	route := func(protocol byte) []byte {
+		return []byte{unix.AF_INET6, 64, 0, 0, unix.RT_TABLE_MAIN, protocol, 0, 1, 0, 0, 0, 0}
+	}
+	rows := []struct {
+		sentence string
+		message  []byte
+		want     bool
+	}{
+		{"a global address is one", routeMessage(unix.RTM_DELADDR, address(unix.RT_SCOPE_UNIVERSE)...), true},
+		{"a link-local address is none", routeMessage(unix.RTM_NEWADDR, address(unix.RT_SCOPE_LINK)...), false},
+		{"half an address is none", routeMessage(unix.RTM_NEWADDR, unix.AF_INET6), false},
+		{"a route of a program is one", routeMessage(unix.RTM_DELROUTE, route(unix.RTPROT_STATIC)...), true},
+		{"a route that follows from an address is none", routeMessage(unix.RTM_NEWROUTE, route(unix.RTPROT_KERNEL)...), false},
+		{"half a route is none", routeMessage(unix.RTM_NEWROUTE, unix.AF_INET), false},
+		{"a link is one", routeMessage(unix.RTM_NEWLINK), true},
+		{"a setting is one", routeMessage(unix.RTM_NEWNETCONF), true},
+		{"half a header is none", make([]byte, 7), false},
+	}
+	for _, row := range rows {
+		if got := isRouteChange(row.message); got != row.want {
+			t.Errorf("%s: got %v", row.sentence, got)
+		}
+	}
+}
+
+func TestTheNameOfALinkIsRead(t *testing.T) {
+	link := func(family byte, attribute ...byte) []byte {
+		return append(append([]byte{family}, make([]byte, unix.SizeofIfInfomsg-1)...), attribute...)
+	}
+	name := func(length, kind uint16, text string) []byte {
+		b := binary.NativeEndian.AppendUint16(nil, length)
+		return append(binary.NativeEndian.AppendUint16(b, kind), text...)
+	}
+	rows := []struct {
+		sentence string
+		message  []byte
+		want     spec.Name
+	}{
+		{"a new link", routeMessage(unix.RTM_NEWLINK, link(0, name(8, unix.IFLA_IFNAME, "vpn\x00")...)...), "vpn"},
+		{"a deleted link", routeMessage(unix.RTM_DELLINK, link(0, name(8, unix.IFLA_IFNAME, "vpn\x00....")...)...), "vpn"},
+		{"the state of a bridge's port", routeMessage(unix.RTM_NEWLINK, link(unix.AF_BRIDGE, name(8, unix.IFLA_IFNAME, "vpn\x00")...)...), ""},
+		{"an address", routeMessage(unix.RTM_NEWADDR, link(0, name(8, unix.IFLA_IFNAME, "vpn\x00")...)...), ""},
+		{"another attribute", routeMessage(unix.RTM_NEWLINK, link(0, name(8, unix.IFLA_MTU, "vpn\x00")...)...), ""},
+		{"an attribute that is longer than the message", routeMessage(unix.RTM_NEWLINK, link(0, name(80, unix.IFLA_IFNAME, "vpn\x00")...)...), ""},
+		{"an attribute that is shorter than its head", routeMessage(unix.RTM_NEWLINK, link(0, name(3, unix.IFLA_IFNAME, "vpn\x00")...)...), ""},
+		{"no attribute", routeMessage(unix.RTM_NEWLINK, link(0)...), ""},
+		{"half a link", routeMessage(unix.RTM_NEWLINK, 0), ""},
+	}
+	for _, row := range rows {
+		if got, ok := changedLink(row.message); got != row.want || ok != (row.want != "") {
+			t.Errorf("%s: got %q %v", row.sentence, got, ok)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package kernelevents
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"syscall"
@@ -9,12 +10,11 @@ import (
 	"github.com/containernetworking/plugins/pkg/ns"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
 const (
-	// groups are the multicast groups of a socket. XFRMNLGRP_ACQUIRE is not among them: it has a message for a packet, which a
-	// stranger can send.
-	groups = 1<<(nl.XFRMNLGRP_SA-1) | 1<<(nl.XFRMNLGRP_POLICY-1) | 1<<(nl.XFRMNLGRP_EXPIRE-1)
 	// pause is the time between the first message of a burst and its report. Nothing is read meanwhile.
 	pause = 100 * time.Millisecond
 	// burst is how many messages one call of receive reads at most. There are two calls for each pause.
@@ -26,33 +26,94 @@ const (
 	messageSize = unix.SizeofNlMsghdr + nl.SizeofXfrmUserExpire
 )
 
-// socket is a netlink socket in another namespace, which is read without blocking a thread.
+// protocol is a netlink protocol with the multicast groups that are subscribed to.
+type protocol struct {
+	number   int
+	groups   uint32
+	isChange func(message []byte) bool
+}
+
+var (
+	// xfrm does not have XFRMNLGRP_ACQUIRE: it has a message for a packet, which a stranger can send.
+	xfrm = protocol{unix.NETLINK_XFRM, group(nl.XFRMNLGRP_SA, nl.XFRMNLGRP_POLICY, nl.XFRMNLGRP_EXPIRE), isXFRMChange}
+	// route has no neighbours, for the same reason.
+	route = protocol{unix.NETLINK_ROUTE, group(unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR,
+		unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE, unix.RTNLGRP_IPV4_RULE, unix.RTNLGRP_IPV6_RULE,
+		unix.RTNLGRP_IPV4_NETCONF, unix.RTNLGRP_IPV6_NETCONF), isRouteChange}
+	nftables  = protocol{unix.NETLINK_NETFILTER, group(unix.NFNLGRP_NFTABLES), func([]byte) bool { return true }}
+	hostLinks = protocol{unix.NETLINK_ROUTE, group(unix.RTNLGRP_LINK), nil}
+)
+
+// group returns the bits of multicast groups.
+func group(numbers ...int) (bits uint32) {
+	for _, n := range numbers {
+		bits |= 1 << (n - 1)
+	}
+	return bits
+}
+
+// protocolsOf lists what must be subscribed to for events.
+func protocolsOf(events spec.Events) (list []protocol) {
+	if events.XFRM {
+		list = append(list, xfrm)
+	}
+	if events.Network {
+		list = append(list, route, nftables)
+	}
+	return list
+}
+
+// socket is a netlink socket that is read without blocking a thread.
 type socket struct {
 	file *os.File
 	conn syscall.RawConn
 }
 
-// openSocket makes a subscribed socket in the namespace, which may be owned by another user namespace. ns.NetNS.Do enters it with
-// a locked thread that ends if it cannot return.
-func openSocket(namespace ns.NetNS) (*socket, error) {
-	fd := -1
-	err := namespace.Do(func(ns.NetNS) (err error) {
-		fd, err = unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_XFRM)
-		return err
+// openSockets makes a subscribed socket for each protocol in the namespace, which may be owned by another user namespace.
+// ns.NetNS.Do enters it with a locked thread that ends if it cannot return.
+func openSockets(namespace ns.NetNS, protocols []protocol) (sockets []*socket, err error) {
+	err = namespace.Do(func(ns.NetNS) error {
+		for _, p := range protocols {
+			s, err := openSocket(p)
+			if p.number == unix.NETLINK_NETFILTER && errors.Is(err, unix.EPROTONOSUPPORT) {
+				s, err = nil, nil // a kernel without nftables
+			}
+			if err != nil {
+				return err
+			}
+			sockets = append(sockets, s)
+		}
+		return nil
 	})
 	if err != nil {
-		if fd >= 0 {
-			_ = unix.Close(fd)
+		closeAll(sockets)
+		return nil, err
+	}
+	return sockets, nil
+}
+
+// closeAll closes sockets, of which some may be nil.
+func closeAll(sockets []*socket) {
+	for _, s := range sockets {
+		if s != nil {
+			s.close()
 		}
+	}
+}
+
+// openSocket makes a subscribed socket in the namespace of the calling thread.
+func openSocket(p protocol) (*socket, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, p.number)
+	if err != nil {
 		return nil, fmt.Errorf("socket: %w", err)
 	}
-	file := os.NewFile(uintptr(fd), "XFRM events")
+	file := os.NewFile(uintptr(fd), "kernel events")
 	conn, err := file.SyscallConn()
 	if err == nil {
 		err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBuffer)
 	}
 	if err == nil {
-		err = unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: groups})
+		err = unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: p.groups})
 	}
 	if err != nil {
 		_ = file.Close()
@@ -64,46 +125,52 @@ func openSocket(namespace ns.NetNS) (*socket, error) {
 // close closes the descriptor before it returns, and so ends serve.
 func (s *socket) close() { _ = s.file.Close() }
 
-// serve calls changed after each burst of messages that has a change. It reads at most two bursts per pause, so a process that
-// floods its namespace with events cannot make it use more CPU.
-func (s *socket) serve(changed func()) {
+// serve calls changed after each burst of messages in which isChange was true for one, or of which some were lost. It reads at most
+// two bursts per pause, so a process that floods its namespace with events cannot make it use more CPU.
+func (s *socket) serve(isChange func(message []byte) bool, changed func(lost bool)) {
 	buffer := make([]byte, messageSize)
 	for {
-		first, rest := false, false
-		err := s.conn.Read(func(fd uintptr) (done bool) {
-			done, first = receive(int(fd), buffer)
-			return done
+		var first, rest reception
+		err := s.conn.Read(func(fd uintptr) bool {
+			first = receive(int(fd), buffer, isChange)
+			return first.any
 		})
 		if err != nil {
 			return // closed
 		}
 		time.Sleep(pause)
 		err = s.conn.Read(func(fd uintptr) bool {
-			_, rest = receive(int(fd), buffer)
+			rest = receive(int(fd), buffer, isChange)
 			return true
 		})
 		if err != nil {
 			return
 		}
-		if first || rest {
-			changed()
+		if lost := first.lost || rest.lost; lost || first.change || rest.change {
+			changed(lost)
 		}
 	}
 }
 
-// receive reads what is there, up to a burst. It returns whether there was anything, and whether that has a change.
-func receive(fd int, buffer []byte) (received, change bool) {
+// reception says what one call of receive found.
+type reception struct{ any, change, lost bool }
+
+// receive reads what is there, up to a burst.
+func receive(fd int, buffer []byte, isChange func([]byte) bool) (r reception) {
 	for range burst {
 		n, err := unix.Read(fd, buffer)
 		switch err {
 		case nil:
-			received, change = true, change || isChange(buffer[:n])
+			r.any = true
+			if isChange(buffer[:n]) {
+				r.change = true
+			}
 		case unix.EINTR:
 		case unix.EAGAIN:
-			return received, change
+			return r
 		default: // ENOBUFS: messages were lost
-			received, change = true, true
+			r.any, r.lost = true, true
 		}
 	}
-	return received, change
+	return r
 }

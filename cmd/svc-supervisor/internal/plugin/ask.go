@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -35,20 +34,18 @@ func (v *Inventory) ask(ctx context.Context, f foundFile, retry time.Duration) *
 		c.refusal = fmt.Sprintf("VERSION: %v", oneLine(err.Error()))
 		return c
 	}
+	events, unknown := spec.ParseEvents(answer.CheckOn)
 	c.executable = &Executable{
 		Path: f.resolved, Found: f.path, Type: answer.ServiceType, Version: version, Reconfigure: answer.Reconfigure,
-		UserNamespace: answer.UserNamespace,
-		CheckOnXFRM:   slices.Contains(answer.CheckOn, spec.CheckOnXFRM),
+		UserNamespace: answer.UserNamespace, CheckOn: events,
 	}
-	if unknown := slices.DeleteFunc(answer.CheckOn, isKnownEvent); len(unknown) > 0 {
+	if len(unknown) > 0 {
 		v.log.Debug("unknown events in checkOn ignored", "path", f.path, "events", unknown)
 	}
 	c.executable.Unready = v.status(ctx, c.executable)
 	c.statusAt = time.Now()
 	return c
 }
-
-func isKnownEvent(word string) bool { return word == spec.CheckOnXFRM }
 
 // askStatus asks STATUS again of each executable that was not ready, every interval.
 func (v *Inventory) askStatus(ctx context.Context, interval time.Duration) (changed bool) {

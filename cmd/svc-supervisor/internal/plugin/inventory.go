@@ -24,8 +24,8 @@ type Executable struct {
 	Reconfigure bool // ADD again brings a running container to a new configuration in place
 	// UserNamespace asks for a network namespace that is owned by a user namespace.
 	UserNamespace bool
-	CheckOnXFRM   bool   // CHECK is due soon after the XFRM state of a container's network namespace changed
-	Unready       string // why STATUS says that the host cannot serve the type now; "" if it can
+	CheckOn       spec.Events // after which CHECK is due soon
+	Unready       string      // why STATUS says that the host cannot serve the type now; "" if it can
 }
 
 // Refusal is a file on the plugin path that is not used, and why.

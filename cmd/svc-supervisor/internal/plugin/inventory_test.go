@@ -407,14 +407,16 @@ func TestWhichExecutableServesARecordedContainer(t *testing.T) {
 func TestEventsThatLeadToCHECK(t *testing.T) {
 	for _, r := range []struct {
 		name, checkOn string
-		onXFRM        bool
+		want          spec.Events
 		logged        string
 	}{
-		{"none is asked for", ``, false, ""},
-		{"an empty list", `,"checkOn":[]`, false, ""},
-		{"XFRM events", `,"checkOn":["xfrm"]`, true, ""},
-		{"XFRM events beside unknown ones", `,"checkOn":["route","xfrm","link"]`, true, "events=\"[route link]\""},
-		{"unknown events alone", `,"checkOn":["route"]`, false, "events=[route]"},
+		{"none is asked for", ``, spec.Events{}, ""},
+		{"an empty list", `,"checkOn":[]`, spec.Events{}, ""},
+		{"XFRM events", `,"checkOn":["xfrm"]`, spec.Events{XFRM: true}, ""},
+		{"network events", `,"checkOn":["network"]`, spec.Events{Network: true}, ""},
+		{"both", `,"checkOn":["network","xfrm"]`, spec.Events{XFRM: true, Network: true}, ""},
+		{"XFRM events beside unknown ones", `,"checkOn":["route","xfrm","link"]`, spec.Events{XFRM: true}, "events=\"[route link]\""},
+		{"unknown events alone", `,"checkOn":["route"]`, spec.Events{}, "events=[route]"},
 	} {
 		t.Run(r.name, func(t *testing.T) {
 			g := newGround(t)
@@ -425,7 +427,7 @@ func TestEventsThatLeadToCHECK(t *testing.T) {
 			for range 3 {
 				v.Scan(t.Context(), time.Hour)
 			}
-			if e, ok := v.Select("T"); !ok || e.CheckOnXFRM != r.onXFRM {
+			if e, ok := v.Select("T"); !ok || e.CheckOn != r.want {
 				t.Errorf("%+v, %v", e, ok)
 			}
 			const message = "unknown events in checkOn ignored"

@@ -83,8 +83,8 @@ func (r *Reconciler) runAdd(ctx context.Context, record *statedir.Record, e plug
 		if err := r.namespaces.Make(ctx, owner, e.UserNamespace); err != nil {
 			return nil, err
 		}
-		if e.CheckOnXFRM { // before ADD, so that no event is missed
-			r.eventChecks.follow(c.InterfaceName, r.namespaces.Path(c.InterfaceName))
+		if e.CheckOn != (spec.Events{}) { // before ADD, so that no event is missed
+			r.eventChecks.follow(c.InterfaceName, r.namespaces.Path(c.InterfaceName), e.CheckOn)
 		}
 	}
 	stdout, err := r.run(ctx, spec.Add, e, record)
@@ -102,6 +102,7 @@ func (r *Reconciler) runAdd(ctx context.Context, record *statedir.Record, e plug
 func (r *Reconciler) noteAdded(name spec.Name, m *memo, result *spec.Result, isNew, edited bool) {
 	m.settledAt, m.checkErrors, m.addFails, m.notInPlace = time.Time{}, 0, 0, ""
 	m.added = time.Now()
+	m.packets = nil
 	if isNew || m.checkAt.IsZero() { // pushes that have ADD repeated do not put off CHECK
 		m.checkAt = r.nextCheck()
 	}
@@ -112,7 +113,7 @@ func (r *Reconciler) noteAdded(name spec.Name, m *memo, result *spec.Result, isN
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	m.noteHealth(result.Health)
-	if m.checkAt.Before(time.Now().Add(2 * firstDownCheck)) { // a connection is down
+	if !m.soonAt.IsZero() { // a connection is down
 		r.eventChecks.covered(name)
 	}
 	r.tellAnswerLocked(name, m, isNew || m.told != nil) // what ran before this supervisor is not new

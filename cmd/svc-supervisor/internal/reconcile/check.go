@@ -17,7 +17,7 @@ import (
 func (r *Reconciler) check(ctx context.Context, s *situation, m *memo) {
 	record := s.record()
 	stdout, err := r.run(ctx, spec.Check, s.toEnd, record)
-	m.checkAt, m.checked = r.nextCheck(), time.Now()
+	m.checkAt, m.soonAt, m.checked, m.packets = r.nextCheck(), time.Time{}, time.Now(), nil
 	if ctx.Err() != nil {
 		return
 	}
@@ -25,14 +25,14 @@ func (r *Reconciler) check(ctx context.Context, s *situation, m *memo) {
 	var said *spec.Error
 	switch {
 	case err == nil && garbage == nil:
-		m.checkErrors, m.unknown = 0, unknownState{}
+		m.checkErrors, m.unknown, m.packets = 0, unknownState{}, s.packets
 	case err == nil:
 		r.noteUnknown(s, m, garbage)
 		return
 	case errors.As(err, &said) && said.Code != spec.CodeAgain && said.Code != spec.CodeInternal &&
 		s.facts.Readable && s.facts.Units == UnitsGood:
 		m.unknown = unknownState{}
-		m.noteCheckError(said, time.Now(), r.settings.CheckInterval/10)
+		m.noteCheckError(said, time.Now(), min(r.settings.CheckInterval/10, errorPause))
 		r.log.Warn("CHECK failed", "container", s.name, "error", err, "times", m.checkErrors)
 		return
 	default:
@@ -49,6 +49,9 @@ func (r *Reconciler) check(ctx context.Context, s *situation, m *memo) {
 	r.tellAnswerLocked(s.name, m, false)
 	r.report.Checked(record.Container.ContainerID, m.health.Connections)
 }
+
+// errorPause is the longest time for which a second error of CHECK does not count.
+const errorPause = 6 * time.Second
 
 // unknownPatience is how long CHECK may not tell the state of a container before ps and a warning show it.
 const unknownPatience = 5 * time.Minute

@@ -10,7 +10,7 @@ import (
 
 const (
 	firstDownCheck = 2 * time.Second
-	lastDownCheck  = time.Hour // far above every interval of CHECK
+	lastDownCheck  = time.Hour
 )
 
 // downPace adds CHECKs after a connection went down, or the reason why it is down changed: the reason is often known only after
@@ -38,6 +38,15 @@ func (p *downPace) next(h *spec.Health, now time.Time) time.Duration {
 		return 0
 	}
 	return p.delay
+}
+
+// later returns when the next CHECK is due if the last one was put off; zero: no connection is down.
+func (p *downPace) later(now time.Time) time.Time {
+	if p.delay == 0 {
+		return time.Time{}
+	}
+	p.delay = min(4*p.delay, lastDownCheck)
+	return now.Add(p.delay)
 }
 
 func downAndWhy(h *spec.Health) string {

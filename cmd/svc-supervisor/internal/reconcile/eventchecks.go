@@ -10,9 +10,9 @@ import (
 
 // KernelEvents subscribes to the changes of the kernel's state in the network namespaces of containers.
 type KernelEvents interface {
-	// Follow calls changed after each change, until Forget. It does nothing if this namespace is followed already, and takes
-	// another one at the path instead of the former.
-	Follow(name spec.Name, path string, changed func()) error
+	// Follow calls changed after each change of these kinds, until Forget. It does nothing if this namespace is followed already
+	// for the same kinds, and takes another one at the path instead of the former.
+	Follow(name spec.Name, path string, events spec.Events, changed func()) error
 	// Forget must be called before the namespace is removed: a subscription keeps it alive.
 	Forget(spec.Name)
 }
@@ -31,8 +31,9 @@ type eventChecks struct {
 
 // eventCheck is what is kept of one container.
 type eventCheck struct {
-	failure string  // why it is not followed
-	retry   backOff // of following it
+	follows spec.Events // what it is subscribed to
+	failure string      // why it is not followed
+	retry   backOff     // of following it
 	pace    eventPace
 	timer   *time.Timer // marks the name when CHECK is due
 }
@@ -42,7 +43,7 @@ func newEventChecks(events KernelEvents, mark func(spec.Name), log *slog.Logger)
 }
 
 // follow subscribes to the events of a container, or does nothing if that was done.
-func (e *eventChecks) follow(name spec.Name, path string) {
+func (e *eventChecks) follow(name spec.Name, path string, events spec.Events) {
 	e.mu.Lock()
 	c := e.byName[name]
 	if c == nil {
@@ -54,18 +55,27 @@ func (e *eventChecks) follow(name spec.Name, path string) {
 	if waits {
 		return
 	}
-	err := e.events.Follow(name, path, func() { e.changed(name) })
+	err := e.events.Follow(name, path, events, func() { e.changed(name) })
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if err == nil {
-		c.failure, c.retry = "", backOff{}
+		c.follows, c.failure, c.retry = events, "", backOff{}
 		return
 	}
+	c.follows = spec.Events{}
 	c.retry.failed(time.Now())
 	if c.failure != err.Error() {
 		c.failure = err.Error()
 		e.log.Warn("kernel events not followed, relying on CHECK at its interval", "container", name, "error", err)
 	}
+}
+
+// followsAll says whether every kind of event leads to a CHECK of the container.
+func (e *eventChecks) followsAll(name spec.Name) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	c := e.byName[name]
+	return c != nil && c.follows == spec.Events{XFRM: true, Network: true}
 }
 
 // forget ends the subscription of a name, if it has one.
@@ -159,8 +169,8 @@ func (r *Reconciler) followEvents(s *situation, d Decision) {
 	case d.Step == Delete || d.Step == Clean:
 		r.eventChecks.forget(s.name)
 	case unknown:
-	case s.facts.runs() && s.facts.Namespace == NamespaceOurs && s.toEnd.CheckOnXFRM:
-		r.eventChecks.follow(s.name, r.namespaces.Path(s.name))
+	case s.facts.runs() && s.facts.Namespace == NamespaceOurs && s.toEnd.CheckOn != (spec.Events{}):
+		r.eventChecks.follow(s.name, r.namespaces.Path(s.name), s.toEnd.CheckOn)
 	default:
 		r.eventChecks.forget(s.name)
 	}

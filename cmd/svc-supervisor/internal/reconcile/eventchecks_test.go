@@ -16,7 +16,7 @@ import (
 // kernelEvents are the subscriptions of a life.
 type kernelEvents struct{ *life }
 
-func (l kernelEvents) Follow(name spec.Name, path string, changed func()) error {
+func (l kernelEvents) Follow(name spec.Name, path string, events spec.Events, changed func()) error {
 	l.w.mu.Lock()
 	defer l.w.mu.Unlock()
 	if l.w.faults.events != nil {
@@ -41,7 +41,21 @@ func (l kernelEvents) Forget(name spec.Name) {
 func (w *world) offerXFRM(path string) {
 	w.change(func() {
 		for i := range w.programs {
-			w.programs[i].CheckOnXFRM = w.programs[i].CheckOnXFRM || w.programs[i].Path == path
+			if w.programs[i].Path == path {
+				w.programs[i].CheckOn.XFRM = true
+			}
+		}
+	})
+	w.rescan()
+}
+
+// offerAll makes an executable ask for CHECK after every kind of event.
+func (w *world) offerAll(path string) {
+	w.change(func() {
+		for i := range w.programs {
+			if w.programs[i].Path == path {
+				w.programs[i].CheckOn = spec.Events{XFRM: true, Network: true}
+			}
 		}
 	})
 	w.rescan()

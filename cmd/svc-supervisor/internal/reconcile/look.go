@@ -23,6 +23,7 @@ type situation struct {
 	digest  string
 	entry   *statedir.Entry // the record, or why there is none; nil if there is no file
 	tag     spec.Owner      // of the namespace, zero if it is not ours
+	packets *packets        // of the container; nil if it has no interface of ours
 	units   []unit.Unit     // those that the name owns
 	left    string          // the first of what carries our tag
 	problem string          // why Readable is false, or the record is no record
@@ -210,7 +211,7 @@ func (r *Reconciler) lookAtMemo(s *situation) {
 		s.facts.Reconfigures = false
 	}
 	s.facts.CheckFailed = m.checkErrors >= 2
-	s.facts.CheckDue = !m.checkAt.IsZero() && !now.Before(m.checkAt) || r.eventChecks.due(s.name, now)
+	s.facts.CheckDue = r.checkDue(s, m)
 	s.facts.AgainDue = m.againDue(now)
 	if s.entry != nil && s.entry.Record != nil {
 		m.ran = m.ran || s.entry.Record.AddedAt != nil // also of one that is `deleted`, and being healed

@@ -18,7 +18,9 @@ type memo struct {
 	unreadable backOff           // systemd or the namespaces did not answer
 	notInPlace string            // digest for which the executable answered code 100
 
-	checkAt     time.Time
+	checkAt     time.Time // by the interval
+	soonAt      time.Time // when a reason to look sooner than that asks for CHECK; zero: none does
+	packets     *packets  // as counted before the last good CHECK
 	down        downPace
 	checkErrors int    // CHECKs in a row that answered with an error and count
 	checkError  string // the last answer
@@ -99,8 +101,8 @@ func (m *memo) noteHealth(health *spec.Health) {
 		return
 	}
 	now := time.Now()
-	if delay := m.down.next(health, now); delay > 0 && now.Add(delay).Before(m.checkAt) {
-		m.checkAt = now.Add(delay)
+	if delay := m.down.next(health, now); delay > 0 {
+		m.soonAt = now.Add(delay)
 	}
 	if health.Again == nil {
 		return
@@ -132,12 +134,13 @@ func (m *memo) againDue(now time.Time) bool {
 func (m *memo) stoppedLocked() {
 	m.unknown = unknownState{}
 	m.health, m.checkErrors, m.greeted, m.told, m.down = nil, 0, false, nil, downPace{}
-	m.checkAt, m.againAt, m.pushedAgainAt, m.settledAt = time.Time{}, time.Time{}, time.Time{}, time.Time{}
+	m.checkAt, m.soonAt, m.checked, m.packets = time.Time{}, time.Time{}, time.Time{}, nil
+	m.againAt, m.pushedAgainAt, m.settledAt = time.Time{}, time.Time{}, time.Time{}
 }
 
 // wake is when this name must be looked at again though nothing happens; zero is never.
 func (m *memo) wake(now time.Time) time.Time {
-	times := []time.Time{m.checkAt, m.againAt, m.pushedAgainAt, m.unreadable.until}
+	times := []time.Time{m.checkAt, m.soonAt, m.againAt, m.pushedAgainAt, m.unreadable.until}
 	for _, b := range m.backOff {
 		times = append(times, b.until)
 	}

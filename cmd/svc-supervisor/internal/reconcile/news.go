@@ -57,9 +57,10 @@ func (r *Reconciler) Heard(pushed *spec.Health) {
 func (r *Reconciler) takeNewsLocked(m *memo) {
 	if m.pushed.lost || len(m.pushed.connections) > 0 && m.health == nil {
 		at := later(time.Now(), m.checked.Add(pushedGap))
-		if m.checkAt.IsZero() || at.Before(m.checkAt) {
-			m.checkAt = at
+		if m.soonAt.IsZero() || at.Before(m.soonAt) {
+			m.soonAt = at
 		}
+		m.packets = nil
 	}
 	if m.health != nil && len(m.pushed.connections) > 0 {
 		m.health = m.health.With(m.pushed.connections)

@@ -44,6 +44,9 @@ func (r *Reconciler) lookAtHost(ctx context.Context, s *situation) {
 	if link.State == netns.Foreign {
 		s.take("interface %s exists and is not ours", s.name)
 	}
+	if link.State == netns.Ours {
+		s.packets = &packets{in: link.Sent, out: link.Received}
+	}
 	s.facts.Units = unitsState(s.record(), s.units)
 	if err := r.stopsWithTheHost(ctx, s); err != nil {
 		s.facts.Readable, s.problem = false, err.Error()

@@ -147,7 +147,8 @@ func (l links) Observe(name spec.Name) (netns.Link, error) {
 	case !there:
 		return netns.Link{Name: name, State: netns.Absent}, nil
 	case link.owner.Ours(name):
-		return netns.Link{Name: name, State: netns.Ours, Owner: link.owner}, nil
+		moved := l.w.packets[name]
+		return netns.Link{Name: name, State: netns.Ours, Owner: link.owner, Sent: moved.in, Received: moved.out}, nil
 	default:
 		return netns.Link{Name: name, State: netns.Foreign, Owner: link.owner}, nil
 	}

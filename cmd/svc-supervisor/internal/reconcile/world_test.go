@@ -31,6 +31,7 @@ type world struct {
 	registry   sync.Mutex         // the lock of the registry of user ids; before mu
 	users      map[spec.Name]bool // names that have a user id
 	links      map[spec.Name]tagged
+	packets    map[spec.Name]packets
 	units      map[string]*process
 	exit       unit.Exit             // how every unit last ended
 	held       map[spec.Name]holding // what the executables keep below /run/svc-<type>
@@ -138,6 +139,7 @@ func newWorld(t testing.TB) *world {
 		namespaces: map[spec.Name]tagged{},
 		users:      map[spec.Name]bool{},
 		links:      map[spec.Name]tagged{},
+		packets:    map[spec.Name]packets{},
 		units:      map[string]*process{},
 		held:       map[spec.Name]holding{},
 		script:     map[scriptKey][]behaviour{},

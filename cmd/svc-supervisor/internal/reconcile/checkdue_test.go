@@ -1,0 +1,91 @@
+package reconcile
+
+import (
+	"encoding/json"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+)
+
+// TestCHECKThatCanFindNothingNewIsPutOff counts the CHECKs of an hour, with the usual interval of a minute.
+func TestCHECKThatCanFindNothingNewIsPutOff(t *testing.T) {
+	const (
+		rare  = 8  // at most: each ten intervals, and a few after a connection went down
+		often = 50 // at least
+	)
+	receive := func(w *world) { w.change(func() { w.packets["vpn1"] = packets{w.packets["vpn1"].in + 1, 0} }) }
+	send := func(w *world) { w.change(func() { w.packets["vpn1"] = packets{0, w.packets["vpn1"].out + 1} }) }
+	nothing := func(*world) {}
+	rows := []struct {
+		sentence string
+		prepare  func(*world)
+		health   *spec.Health
+		minutely func(*world)
+		rare     bool
+	}{
+		{"no packet, all connections up", (*world).offerAllIPSEC, healthOf(spec.Active), nothing, true},
+		{"packets, all connections up", (*world).offerAllIPSEC, healthOf(spec.Active, spec.Active), receive, true},
+		{"no packet, a connection down", (*world).offerAllIPSEC, healthOf(spec.Active, spec.Down), nothing, true},
+		{"packets go out only, a connection down", (*world).offerAllIPSEC, healthOf(spec.Down), send, true},
+		{"packets come in, a connection down", (*world).offerAllIPSEC, healthOf(spec.Active, spec.Down), receive, false},
+		{"the network is not followed", func(w *world) { w.offerXFRM("/opt/svc/bin/svc-ipsec") }, healthOf(spec.Active), nothing, false},
+		{"events cannot be followed", func(w *world) {
+			w.offerAllIPSEC()
+			w.change(func() { w.faults.events = errors.New("no such protocol") })
+		}, healthOf(spec.Active), nothing, false},
+	}
+	for _, row := range rows {
+		t.Run(row.sentence, func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				row.prepare(w)
+				w.on(spec.Check, "vpn1", behaviour{prints: string(must(json.Marshal(row.health)))})
+				w.bind(vpn("p1", "vpn1", "c1"))
+				w.start()
+				w.untilSettled(time.Second)
+				w.after(10 * time.Minute)
+				before := len(w.times(spec.Check, "vpn1"))
+				for range 60 {
+					row.minutely(w)
+					w.after(time.Minute)
+				}
+				count := len(w.times(spec.Check, "vpn1")) - before
+				if row.rare && (count < 4 || count > rare) || !row.rare && count < often {
+					t.Errorf("%d CHECKs", count)
+				}
+			})
+		})
+	}
+}
+
+func (w *world) offerAllIPSEC() { w.offerAll("/opt/svc/bin/svc-ipsec") }
+
+// TestAFaultIsFoundThoughCHECKIsPutOff has one of each kind of fault, and a container to which nothing happened for an hour.
+func TestAFaultIsFoundThoughCHECKIsPutOff(t *testing.T) {
+	rows := []struct {
+		sentence string
+		do       func(*world)
+		want     func(*world) bool
+	}{
+		{"an event leads to CHECK", func(w *world) { w.event("vpn1") }, nil},
+		{"the namespace is removed without an event", func(w *world) { w.change(func() { delete(w.namespaces, "vpn1") }) }, nil},
+		{"the unit is gone", func(w *world) { w.systemd("svc-vpn1.service", "") }, nil},
+	}
+	for _, row := range rows {
+		t.Run(row.sentence, func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				w.offerAllIPSEC()
+				w.on(spec.Check, "vpn1", behaviour{prints: string(must(json.Marshal(healthOf(spec.Active))))})
+				w.bind(vpn("p1", "vpn1", "c1"))
+				w.start()
+				w.untilSettled(time.Second)
+				w.after(time.Hour)
+				before := len(w.ran())
+				row.do(w)
+				w.until(70*time.Second, "a verb runs", func() bool { return len(w.ran()) > before })
+				w.untilSettled(time.Minute)
+			})
+		})
+	}
+}
