@@ -1,6 +1,11 @@
 package spec
 
-import "encoding/json"
+import (
+	"bytes"
+	"encoding/json"
+	"maps"
+	"slices"
+)
 
 // Host is this host's own object in the NSDB.
 type Host struct {
@@ -41,6 +46,20 @@ type Binding struct {
 	Container     Container
 	Port          Port
 	Configuration json.RawMessage
+}
+
+// Equal says whether two sets ask for the same.
+func (d *Desired) Equal(other *Desired) bool {
+	same := func(a, b Binding) bool { return a.Equal(&b) }
+	return d.Unread == other.Unread && d.Host == other.Host && maps.Equal(d.Settings, other.Settings) &&
+		slices.EqualFunc(d.Bindings, other.Bindings, same)
+}
+
+// Equal says whether two bindings ask for the same.
+func (b *Binding) Equal(other *Binding) bool {
+	return b.PortID == other.PortID && b.Reading == other.Reading && b.Fault == other.Fault && b.Container == other.Container &&
+		b.Port.MAC == other.Port.MAC && b.Port.Bridge == other.Port.Bridge && slices.Equal(b.Port.Addresses, other.Port.Addresses) &&
+		bytes.Equal(b.Configuration, other.Configuration)
 }
 
 // Conf makes the network configuration of a whole binding for an executable of the given CNI type and network name.

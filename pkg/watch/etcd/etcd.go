@@ -21,7 +21,6 @@ import (
 	"context"
 	"log/slog"
 	"math/rand/v2"
-	"reflect"
 	"strings"
 	"sync"
 	"time"
@@ -130,7 +129,7 @@ func (h *hearing) hear(desired spec.Desired, faults []native.Fault) {
 }
 
 func (h *hearing) hand(desired spec.Desired) {
-	if h.last == nil || !reflect.DeepEqual(*h.last, desired) {
+	if h.last == nil || !h.last.Equal(&desired) {
 		h.last = &desired
 		h.changed(desired)
 	}

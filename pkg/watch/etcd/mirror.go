@@ -21,16 +21,21 @@ const (
 
 // mirror is what was read of etcd: a native.Reader. It is used by one goroutine.
 type mirror struct {
-	n       *NSDB
-	desired spec.Desired
-	faults  []native.Fault
+	n         *NSDB
+	assembler *native.Assembler
+	desired   spec.Desired
+	faults    []native.Fault
 
-	entries map[native.Key]*entry       // what is referred to, and every binding; what is not there as well
-	asked   map[native.Key]bool         // by the last assembly
-	pending map[native.Key]bool         // of those, what was not read yet
-	users   map[native.Key][]native.Key // the bindings that a key belongs to
+	entries map[native.Key]*entry              // what is referred to, and every binding; what is not there as well
+	ports   []string                           // of the bindings that are there, sorted
+	pending map[native.Key]bool                // what the last assembly asked for and was not read yet
+	users   map[native.Key]map[native.Key]bool // the bindings that an object belongs to
+	chains  map[native.Key][]native.Key        // the objects that belong to a binding, itself included
+	unused  map[native.Key]bool                // belong to no binding any more
 	watched map[native.Key]bool
-	base    int64 // the revision of the first, whole reading
+	// unsynced are the keys of which it may have changed whether they must be watched.
+	unsynced map[native.Key]bool
+	base     int64 // the revision of the first, whole reading
 }
 
 // entry is one key at one revision.
@@ -42,14 +47,18 @@ type entry struct {
 }
 
 func newMirror(n *NSDB) *mirror {
-	return &mirror{n: n, entries: map[native.Key]*entry{}, watched: map[native.Key]bool{}}
+	m := &mirror{
+		n: n, entries: map[native.Key]*entry{}, users: map[native.Key]map[native.Key]bool{}, chains: map[native.Key][]native.Key{},
+		unused: map[native.Key]bool{}, watched: map[native.Key]bool{}, unsynced: map[native.Key]bool{},
+	}
+	m.assembler = native.NewAssembler(m, n.host)
+	return m
 }
 
 var errPending = errors.New("not read yet")
 
 // Get answers with what was read, and notes what is missing for the next reading.
 func (m *mirror) Get(_ context.Context, key native.Key) (*native.Document, error) {
-	m.asked[key] = true
 	switch e := m.entries[key]; {
 	case e == nil:
 		m.pending[key] = true
@@ -62,18 +71,12 @@ func (m *mirror) Get(_ context.Context, key native.Key) (*native.Document, error
 }
 
 // Bindings lists the host's bindings that were read.
-func (m *mirror) Bindings(_ context.Context, host spec.HostID) (ports []string, err error) {
-	for key, e := range m.entries {
-		if port, ok := strings.CutPrefix(string(key), string(native.BindingsKey(host))+"/"); ok && e.modified != 0 {
-			ports = append(ports, port)
-		}
-	}
-	return ports, nil
-}
+func (m *mirror) Bindings(context.Context, spec.HostID) ([]string, error) { return m.ports, nil }
 
-func (m *mirror) isBinding(key native.Key) bool {
-	return strings.HasPrefix(string(key), string(native.BindingsKey(m.n.host))+"/")
-}
+func (m *mirror) isBinding(key native.Key) bool { return strings.HasPrefix(string(key), m.bindings()) }
+
+// bindings is what the keys of this host's bindings begin with.
+func (m *mirror) bindings() string { return string(native.BindingsKey(m.n.host)) + "/" }
 
 // reading is one reading of several keys, all at one revision.
 type reading struct {
@@ -103,8 +106,10 @@ func (m *mirror) update(ctx context.Context, dirty []native.Key) error {
 	need := map[native.Key]bool{}
 	for _, key := range dirty {
 		need[key] = true
-		for _, user := range m.users[key] {
-			maps.Copy(need, m.chain(user))
+		for user := range m.users[key] {
+			for _, link := range m.chains[user] {
+				need[link] = true
+			}
 		}
 	}
 	return m.settle(ctx, &reading{changed: map[native.Key]bool{}}, need)
@@ -118,11 +123,11 @@ func (m *mirror) settle(ctx context.Context, r *reading, need map[native.Key]boo
 		if err := m.fetch(ctx, r, slices.Sorted(maps.Keys(need))); err != nil {
 			return err
 		}
-		m.assemble(ctx)
+		m.assemble(ctx, r.changed)
 		need = m.pending
 		for key := range r.changed {
-			for _, user := range m.users[key] {
-				for link := range m.chain(user) {
+			for user := range m.users[key] {
+				for _, link := range m.chains[user] {
 					if e := m.entries[link]; e != nil && e.at != r.revision {
 						need[link] = true
 					}
@@ -130,53 +135,56 @@ func (m *mirror) settle(ctx context.Context, r *reading, need map[native.Key]boo
 			}
 		}
 	}
-	for key, e := range m.entries {
-		gone := m.isBinding(key) && e.modified == 0 && e.at < r.revision
-		if gone || !m.isBinding(key) && !m.asked[key] {
+	for key := range m.unused {
+		// A binding that is gone is kept until the next reading: the watch may tell of it at the same revision.
+		if e := m.entries[key]; e == nil || !m.isBinding(key) || e.modified == 0 && e.at < r.revision {
 			delete(m.entries, key)
+			delete(m.unused, key)
+			m.unsynced[key] = true
 		}
 	}
 	return nil
 }
 
 // assemble puts the desired set together of what was read, and notes who uses what.
-func (m *mirror) assemble(ctx context.Context) {
-	m.asked, m.pending = map[native.Key]bool{}, map[native.Key]bool{}
-	m.desired, m.faults = native.Assemble(ctx, m, m.n.host)
-	m.users = map[native.Key][]native.Key{}
-	for i := range m.desired.Bindings {
-		b := &m.desired.Bindings[i]
-		user := native.BindingKey(m.n.host, b.PortID)
-		m.users[user] = append(m.users[user], user)
-		for _, key := range references(b) {
-			m.users[key] = append(m.users[key], user)
+func (m *mirror) assemble(ctx context.Context, changed map[native.Key]bool) {
+	m.pending = map[native.Key]bool{}
+	m.desired, m.faults = m.assembler.Assemble(ctx, changed)
+	concerned := map[native.Key]bool{}
+	for key := range changed {
+		maps.Copy(concerned, m.users[key])
+		if m.isBinding(key) {
+			concerned[key] = true
 		}
+	}
+	for binding := range concerned {
+		m.chain(binding)
 	}
 }
 
-// references are the objects that a binding names, as far as they are known.
-func references(b *spec.Binding) (keys []native.Key) {
-	if id := b.Container.ContainerID; id != "" {
-		keys = append(keys, native.ContainerKey(id))
-	}
-	if id := b.Container.ConfigurationID; id != "" {
-		keys = append(keys, native.ConfigurationKey(id))
-	}
-	return keys
-}
-
-// chain is a binding's key and those of what it names.
-func (m *mirror) chain(binding native.Key) map[native.Key]bool {
-	keys := map[native.Key]bool{binding: true}
-	i, found := slices.BinarySearchFunc(m.desired.Bindings, binding, func(b spec.Binding, key native.Key) int {
-		return strings.Compare(string(native.BindingKey(m.n.host, b.PortID)), string(key))
-	})
-	if found {
-		for _, key := range references(&m.desired.Bindings[i]) {
-			keys[key] = true
+// chain notes which objects belong to a binding by now.
+func (m *mirror) chain(binding native.Key) {
+	for _, key := range m.chains[binding] {
+		delete(m.users[key], binding)
+		if len(m.users[key]) == 0 {
+			delete(m.users, key)
+			m.unused[key] = true
 		}
 	}
-	return keys
+	delete(m.chains, binding)
+	objects := m.assembler.Objects(spec.PortID(strings.TrimPrefix(string(binding), m.bindings())))
+	if len(objects) == 0 {
+		m.unused[binding] = true
+		return
+	}
+	m.chains[binding] = objects
+	for _, key := range objects {
+		if m.users[key] == nil {
+			m.users[key] = map[native.Key]bool{}
+		}
+		m.users[key][binding] = true
+		delete(m.unused, key)
+	}
 }
 
 // fetch reads keys, all at the reading's revision.
@@ -224,6 +232,17 @@ func (m *mirror) set(r *reading, key native.Key, kv *mvccpb.KeyValue) {
 		r.changed[key] = true
 	}
 	m.entries[key] = now
+	if before == nil {
+		m.unsynced[key] = true
+	}
+	if port, ok := strings.CutPrefix(string(key), m.bindings()); ok {
+		switch at, listed := slices.BinarySearch(m.ports, port); {
+		case listed && kv == nil:
+			m.ports = slices.Delete(m.ports, at, at+1)
+		case !listed && kv != nil:
+			m.ports = slices.Insert(m.ports, at, port)
+		}
+	}
 }
 
 // watch makes the stream watch what is referred to, from the revision after that at which it was read, and nothing else.
@@ -235,8 +254,16 @@ func (m *mirror) watch(s *stream) error {
 		}
 		m.watched[folder] = true
 	}
-	for key, e := range m.entries {
-		if m.watched[key] || m.isBinding(key) {
+	for key := range m.unsynced {
+		e := m.entries[key]
+		if wanted := e != nil && !m.isBinding(key); wanted == m.watched[key] {
+			continue
+		}
+		if e == nil {
+			if err := s.unwatch(key); err != nil {
+				return err
+			}
+			delete(m.watched, key)
 			continue
 		}
 		if err := s.watch(key, "", e.at+1); err != nil {
@@ -244,14 +271,7 @@ func (m *mirror) watch(s *stream) error {
 		}
 		m.watched[key] = true
 	}
-	for key := range m.watched {
-		if key != folder && m.entries[key] == nil {
-			if err := s.unwatch(key); err != nil {
-				return err
-			}
-			delete(m.watched, key)
-		}
-	}
+	clear(m.unsynced)
 	return nil
 }
 

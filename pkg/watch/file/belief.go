@@ -28,10 +28,13 @@ type belief struct {
 	latestSince time.Time // since when they look so
 }
 
-// Get answers with what is believed of a key, after a look at its files.
+// Get answers with what is believed of a key, after a look at its files if they are in doubt.
 func (t *tree) Get(_ context.Context, key native.Key) (*native.Document, error) {
-	t.asked[key] = true
 	b := t.beliefs[key]
+	if b != nil && t.doubtful != nil && !t.doubtful[key] {
+		return b.answer()
+	}
+	t.asked[key] = true
 	if b == nil {
 		b = new(belief)
 		t.beliefs[key] = b
@@ -44,7 +47,17 @@ func (t *tree) Get(_ context.Context, key native.Key) (*native.Document, error) 
 	default:
 		t.seen(key, b, sights)
 	}
+	if b.settled() {
+		delete(t.unsettled, key)
+	} else {
+		t.unsettled[key] = true
+	}
 	return b.answer()
+}
+
+// settled says whether the belief stands as long as no file changes.
+func (b *belief) settled() bool {
+	return b.known && b.missedSince.IsZero() && b.movingSince.IsZero() && b.latest == nil && (b.absent || b.sights != nil)
 }
 
 func (b *belief) answer() (*native.Document, error) {

@@ -46,7 +46,7 @@ func newLarge(b *testing.B, own int) *tree {
 	return newTree(large(b, own, 2*own), "h", p)
 }
 
-var sizes = []int{1000, 10000}
+var sizes = []int{100, 1000, 10000}
 
 // BenchmarkFirstLook reads the bindings of this host beside twice as many of others.
 func BenchmarkFirstLook(b *testing.B) {

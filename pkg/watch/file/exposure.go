@@ -124,14 +124,16 @@ func sortedExposures(list []Exposure) []Exposure {
 // exposureLog logs each exposure once, and again when it is another one or came back.
 type exposureLog struct {
 	log   *slog.Logger
-	known []Exposure
+	known map[Exposure]bool
 }
 
 func (l *exposureLog) follow(exposures []Exposure) {
+	now := make(map[Exposure]bool, len(exposures))
 	for _, e := range exposures {
-		if !slices.Contains(l.known, e) {
+		now[e] = true
+		if !l.known[e] {
 			l.log.Warn("NSDB is exposed", "path", e.Path, "reason", e.Reason)
 		}
 	}
-	l.known = exposures
+	l.known = now
 }

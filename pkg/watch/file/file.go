@@ -13,7 +13,6 @@ package file
 import (
 	"context"
 	"log/slog"
-	"reflect"
 	"sync"
 	"time"
 
@@ -47,22 +46,31 @@ func (n *NSDB) Run(ctx context.Context, changed func(spec.Desired)) error {
 	hints := newHints(n.log)
 	defer hints.close()
 	var last *spec.Desired
+	var rescan time.Time // when every file is looked at again
 	for ctx.Err() == nil {
-		hints.follow(tree.watched()) // before the look: what changes after it is hinted at
+		complete := hints.follow(tree.watched()) // before the look: what changes after it is hinted at
 		now := time.Now()
-		look := tree.look(ctx, now)
+		var look look
+		if complete && now.Before(rescan) {
+			look = tree.lookAtChanges(ctx, now)
+		} else {
+			look = tree.look(ctx, now)
+		}
 		if ctx.Err() != nil {
 			break
 		}
-		exposed.follow(tree.exposures())
+		if look.whole {
+			rescan = now.Add(n.location.Rescan)
+			exposed.follow(tree.exposures())
+		}
 		if look.firm {
 			ledger.Tell(look.faults, look.desired.Unread == "")
-			if last == nil || !reflect.DeepEqual(*last, look.desired) {
+			if last == nil || !last.Equal(&look.desired) {
 				last = &look.desired
 				changed(look.desired)
 			}
 		}
-		again := now.Add(n.location.Rescan)
+		again := rescan
 		if !look.again.IsZero() && look.again.Before(again) {
 			again = look.again
 		}
@@ -70,7 +78,7 @@ func (n *NSDB) Run(ctx context.Context, changed func(spec.Desired)) error {
 		if soon := now.Add(n.patience.settle); hints.stale(tree.watched()) && soon.Before(again) {
 			again = soon
 		}
-		hints.wait(ctx, again, n.patience.settle, tree.concerns)
+		hints.wait(ctx, again, n.patience.settle, tree.note, tree.noteLoss)
 	}
 	return nil
 }

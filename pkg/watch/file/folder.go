@@ -3,6 +3,7 @@ package file
 import (
 	"context"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
@@ -54,6 +55,9 @@ func (t *tree) seeFolders() {
 			seen = sign(stat)
 		}
 		before, known := t.folders[name]
+		if known && !before.sameFile(seen) {
+			t.doubtful = nil // another directory: no event has told of what is in it
+		}
 		if known && before != seen || !known && err == nil && !seen.rested(t.now, t.patience.doubt) {
 			t.changedAt = t.now
 		}
@@ -61,14 +65,17 @@ func (t *tree) seeFolders() {
 	}
 }
 
-// concerns says whether an event's path may change the set: other hosts' objects in the same folders do not.
-func (t *tree) concerns(path string) bool {
+// note notes an event for the next look. It returns whether the event may change the set: those of other hosts' objects in the same
+// folders do not.
+func (t *tree) note(path string) (concerns bool) {
 	name := filepath.Base(path)
 	if swapName(name) {
+		t.anyChanged = true
 		return true
 	}
 	for _, folder := range t.readFolders() {
 		if path == t.path(native.Key(folder)) {
+			t.anyChanged = true
 			return true
 		}
 	}
@@ -82,13 +89,29 @@ func (t *tree) concerns(path string) bool {
 	}
 	key := native.Key(folder + "/" + stem)
 	_, known := t.beliefs[key]
-	return known || key == native.HostKey(t.host) || folder == string(native.BindingsKey(t.host))
+	concerns = known || key == native.HostKey(t.host) || folder == string(native.BindingsKey(t.host))
+	if concerns {
+		t.changed[key] = true
+	}
+	return concerns
 }
+
+// noteLoss notes that events were lost.
+func (t *tree) noteLoss() { t.anyChanged = true }
 
 // Bindings lists what stands in the host's folder of bindings, and what stood there and is not believed to be gone. The
 // folder itself may be missing: no bindings. That, too, is believed name by name.
 func (t *tree) Bindings(_ context.Context, host spec.HostID) ([]string, error) {
 	folder := native.BindingsKey(host)
+	if t.doubtful != nil {
+		for key := range t.doubtful {
+			port, ok := strings.CutPrefix(string(key), string(folder)+"/")
+			if at, listed := slices.BinarySearch(t.ports, port); ok && !listed {
+				t.ports = slices.Insert(t.ports, at, port)
+			}
+		}
+		return t.ports, nil
+	}
 	names, err := t.files.names(folder)
 	if err != nil {
 		return nil, err
@@ -98,5 +121,6 @@ func (t *tree) Bindings(_ context.Context, host spec.HostID) ([]string, error) {
 			names = append(names, port)
 		}
 	}
-	return names, nil
+	t.ports = slices.Compact(slices.Sorted(slices.Values(names)))
+	return t.ports, nil
 }

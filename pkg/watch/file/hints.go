@@ -30,25 +30,27 @@ func (h *hints) close() {
 
 // follow watches the directories that exist. A watch sticks to the directory it was made for, under whatever name that
 // goes on, and ends without a word when a file system is unmounted; so where one does not fit any more, all are made anew.
-func (h *hints) follow(directories []string) {
+// complete says whether every change since the last call has caused an event.
+func (h *hints) follow(directories []string) (complete bool) {
 	wanted := existing(directories)
 	if h.watcher != nil && h.fits(wanted) {
-		return
+		return !h.failed
 	}
 	h.close()
 	watcher, err := fsnotify.NewWatcher()
 	if err != nil {
 		h.fail(err)
-		return
+		return false
 	}
 	h.watcher, h.followed = watcher, wanted
 	for path := range wanted {
 		if err := watcher.Add(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 			h.fail(err)
-			return
+			return false
 		}
 	}
 	h.failed = false
+	return false
 }
 
 // stale reports whether other directories are there by now than those that are watched. What changed in them meanwhile has caused no
@@ -90,8 +92,9 @@ func (h *hints) fail(err error) {
 }
 
 // wait returns when it is time to look again: at the given time, a quiet period after an event that concerns us, or when
-// ctx ends. The period is not drawn out by further events, or a busy directory would never be looked at.
-func (h *hints) wait(ctx context.Context, until time.Time, quiet time.Duration, concerns func(path string) bool) {
+// ctx ends. The period is not drawn out by further events, or a busy directory would never be looked at. note says whether an event
+// concerns us; lost is called when events were lost.
+func (h *hints) wait(ctx context.Context, until time.Time, quiet time.Duration, note func(path string) bool, lost func()) {
 	timer := time.NewTimer(time.Until(until))
 	defer timer.Stop()
 	var events chan fsnotify.Event
@@ -114,11 +117,13 @@ func (h *hints) wait(ctx context.Context, until time.Time, quiet time.Duration, 
 		case event, open := <-events:
 			if !open {
 				events, failures = nil, nil
-			} else if concerns(event.Name) {
+				lost()
+			} else if note(event.Name) {
 				sooner()
 			}
 		case err := <-failures:
 			h.log.Debug("NSDB directory: events lost", "error", err)
+			lost()
 			sooner()
 		}
 	}

@@ -19,6 +19,7 @@ import (
 type nsdbDir struct {
 	root    *os.Root
 	folders map[string]folder // opened so far
+	listed  bool              // see asks for the names in a folder first: cheaper where most objects are looked at
 }
 
 // folder is a directory below the NSDB directory, or why it cannot be opened. It is kept open since each look asks for many
@@ -26,6 +27,8 @@ type nsdbDir struct {
 type folder struct {
 	root *os.Root
 	err  error
+
+	names map[string]bool // all of its names; nil: not listed
 }
 
 // errNotDirectory says that the NSDB directory is something else.
@@ -58,11 +61,7 @@ func (d *nsdbDir) close() {
 
 // stat describes a file or directory. A link that leads to nothing is not fs.ErrNotExist: its owner meant something.
 func (d *nsdbDir) stat(name string) (fs.FileInfo, error) {
-	parent, known := d.folders[path.Dir(name)]
-	if !known {
-		parent.root, parent.err = d.root.OpenRoot(path.Dir(name))
-		d.folders[path.Dir(name)] = parent
-	}
+	parent := d.folder(path.Dir(name))
 	if parent.err != nil {
 		return nil, parent.err
 	}
@@ -76,6 +75,44 @@ func (d *nsdbDir) stat(name string) (fs.FileInfo, error) {
 		}
 	}
 	return stat, err
+}
+
+// folder opens a directory, once.
+func (d *nsdbDir) folder(name string) folder {
+	f, known := d.folders[name]
+	if known {
+		return f
+	}
+	f.root, f.err = d.root.OpenRoot(name)
+	if f.err == nil && d.listed {
+		f.names = namesIn(f.root)
+	}
+	d.folders[name] = f
+	return f
+}
+
+// namesIn lists a directory; nil if that cannot be done.
+func namesIn(root *os.Root) map[string]bool {
+	directory, err := root.Open(".")
+	if err != nil {
+		return nil
+	}
+	defer directory.Close()
+	list, err := directory.Readdirnames(-1)
+	if err != nil {
+		return nil
+	}
+	names := make(map[string]bool, len(list))
+	for _, name := range list {
+		names[name] = true
+	}
+	return names
+}
+
+// lacks says whether a folder was listed and does not have a name.
+func (d *nsdbDir) lacks(name string) bool {
+	f := d.folder(path.Dir(name))
+	return f.names != nil && !f.names[path.Base(name)]
 }
 
 // list lists a directory, sorted by name.

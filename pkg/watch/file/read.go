@@ -24,6 +24,11 @@ type signature struct {
 	mode          fs.FileMode
 }
 
+// sameFile says whether two signatures are of one file, with the same owner and mode.
+func (s signature) sameFile(other signature) bool {
+	return s.device == other.device && s.inode == other.inode && s.owner == other.owner && s.mode == other.mode
+}
+
 func sign(stat fs.FileInfo) signature {
 	s := stat.Sys().(*syscall.Stat_t)
 	return signature{
@@ -59,6 +64,9 @@ type sight struct {
 // told apart from absent is a fault.
 func (d *nsdbDir) see(base string) (sights []sight) {
 	for _, extension := range extensions {
+		if d.lacks(base + extension) {
+			continue
+		}
 		stat, err := d.stat(base + extension)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue

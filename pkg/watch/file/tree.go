@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"time"
 
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
@@ -18,8 +19,14 @@ type tree struct {
 	host     spec.HostID
 	patience patience
 
-	beliefs map[native.Key]*belief
-	folders map[string]signature // as last seen; the zero signature for one that is not there
+	beliefs   map[native.Key]*belief
+	folders   map[string]signature // as last seen; the zero signature for one that is not there
+	ports     []string             // what Bindings listed last, sorted
+	unsettled map[native.Key]bool  // the beliefs that a look can change though no file changes
+	assembler *native.Assembler
+
+	changed    map[native.Key]bool // by the events since the last look
+	anyChanged bool                // those do not tell, or not all
 
 	settings     map[string]string // as last assembled: a directory that goes does not take them along
 	read         bool              // the last firm set was a read one
@@ -36,18 +43,24 @@ type tree struct {
 	held      bool      // one has been so for a moment only
 	hostDoubt bool      // the host's own object is missed, and it is not believed yet
 	asked     map[native.Key]bool
+	doubtful  map[native.Key]bool // whose files are looked at; nil: all
 }
 
 func newTree(dir string, host spec.HostID, p patience) *tree {
-	return &tree{
+	t := &tree{
 		dir: dir, host: host, patience: p,
-		beliefs: map[native.Key]*belief{},
-		folders: map[string]signature{},
+		beliefs:   map[native.Key]*belief{},
+		folders:   map[string]signature{},
+		unsettled: map[native.Key]bool{},
+		changed:   map[native.Key]bool{},
 	}
+	t.assembler = native.NewAssembler(t, host)
+	return t
 }
 
 // look is what one look at the directory came to.
 type look struct {
+	whole   bool // every file was looked at
 	firm    bool // the set may be handed over; otherwise the last one stands
 	desired spec.Desired
 	faults  []native.Fault
@@ -56,6 +69,22 @@ type look struct {
 
 // look reads the directory as it is believed to be at this moment.
 func (t *tree) look(ctx context.Context, now time.Time) look {
+	t.changed, t.anyChanged, t.doubtful = map[native.Key]bool{}, false, nil
+	return t.lookAt(ctx, now)
+}
+
+// lookAtChanges looks at the files that events have told of since the last look, and at those that are not believed yet. The cost
+// does not grow with the number of objects. It looks at every file where the events do not tell enough.
+func (t *tree) lookAtChanges(ctx context.Context, now time.Time) look {
+	if t.anyChanged || !t.read {
+		return t.look(ctx, now)
+	}
+	t.doubtful, t.changed = t.changed, map[native.Key]bool{}
+	maps.Copy(t.doubtful, t.unsettled)
+	return t.lookAt(ctx, now)
+}
+
+func (t *tree) lookAt(ctx context.Context, now time.Time) look {
 	t.now, t.again, t.moving, t.held, t.hostDoubt = now, time.Time{}, false, false, false
 	t.asked = map[native.Key]bool{}
 	reason := t.open()
@@ -72,13 +101,14 @@ func (t *tree) look(ctx context.Context, now time.Time) look {
 	}
 	defer t.files.close()
 	t.seeFolders()
-	desired, faults := native.Assemble(ctx, t, t.host)
+	desired, faults := t.assembler.Assemble(ctx, t.doubtful)
 	t.settings = desired.Settings
+	whole := t.doubtful == nil
 	if desired.Unread == "" {
 		t.forget()
 	}
 	firm := t.firm(desired.Unread == "")
-	return look{firm, desired, faults, t.again}
+	return look{whole, firm, desired, faults, t.again}
 }
 
 // open opens the directory for one look, or says why it cannot be looked into.
@@ -99,6 +129,7 @@ func (t *tree) open() (reason string) {
 		return fmt.Sprintf("the directory %s cannot be read: %s", t.dir, cause(err))
 	}
 	t.files = files
+	files.listed = t.doubtful == nil
 	return ""
 }
 
@@ -163,11 +194,16 @@ func (t *tree) lookAgain(due time.Time) {
 	}
 }
 
-// forget drops what the set no longer refers to.
+// forget drops what the set no longer refers to, as far as it was looked for: all, or what has changed.
 func (t *tree) forget() {
-	for key := range t.beliefs {
+	drop := maps.Keys(t.beliefs)
+	if t.doubtful != nil {
+		drop = maps.Keys(t.doubtful)
+	}
+	for key := range drop {
 		if !t.asked[key] {
 			delete(t.beliefs, key)
+			delete(t.unsettled, key)
 		}
 	}
 }

@@ -36,27 +36,75 @@ func (f Fault) String() string { return string(f.Key) + ": " + f.Text }
 // configurations they name; and the settings in effect. Nothing else is read. It returns the faults found on the way; what they mean for a container
 // stands in the set itself.
 func Assemble(ctx context.Context, reader Reader, host spec.HostID) (spec.Desired, []Fault) {
-	a := assembly{ctx: ctx, reader: reader, host: host}
+	return NewAssembler(reader, host).Assemble(ctx, nil)
+}
+
+// Assembler is Assemble with a memory: it works out anew only the bindings of which an object has changed, so that one change among
+// many bindings costs little.
+type Assembler struct {
+	reader Reader
+	host   spec.HostID
+	known  map[string]*known // by port, as Reader.Bindings lists it
+}
+
+// known is what was made of a binding, and of which objects.
+type known struct {
+	following following
+	fault     *Fault // why the binding is in no set; nil: it may be in one
+	objects   []object
+}
+
+// object is what a Reader answered for a key.
+type object struct {
+	key      Key
+	document *Document
+	err      error
+}
+
+// NewAssembler makes one for a host.
+func NewAssembler(reader Reader, host spec.HostID) *Assembler {
+	return &Assembler{reader: reader, host: host, known: map[string]*known{}}
+}
+
+// Assemble does what the function does. changed are the keys whose objects may be others than at the last call; nil: any may.
+func (m *Assembler) Assemble(ctx context.Context, changed map[Key]bool) (spec.Desired, []Fault) {
+	a := assembly{ctx: ctx, reader: m.reader, host: m.host, memory: m, changed: changed}
 	desired, err := a.assemble()
 	if err != nil {
 		a.note(err)
-		desired = spec.Desired{Unread: err.String(), Host: spec.Host{ID: host}}
+		desired = spec.Desired{Unread: err.String(), Host: spec.Host{ID: m.host}}
 	}
 	desired.Settings = a.settings()
 	return desired, a.faults
 }
 
 type assembly struct {
-	ctx    context.Context
-	reader Reader
-	host   spec.HostID
-	faults []Fault
+	ctx     context.Context
+	reader  Reader
+	host    spec.HostID
+	memory  *Assembler
+	changed map[Key]bool
+	objects []object // that were read for the binding that is followed
+	faults  []Fault
+	noted   map[Fault]bool
 }
 
 func (a *assembly) note(fault *Fault) {
-	if !slices.Contains(a.faults, *fault) {
-		a.faults = append(a.faults, *fault)
+	if a.noted[*fault] {
+		return
 	}
+	if a.noted == nil {
+		a.noted = map[Fault]bool{}
+	}
+	a.noted[*fault] = true
+	a.faults = append(a.faults, *fault)
+}
+
+// get reads an object for the binding that is followed.
+func (a *assembly) get(key Key) (*Document, error) {
+	document, err := a.reader.Get(a.ctx, key)
+	a.objects = append(a.objects, object{key, document, err})
+	return document, err
 }
 
 // assemble fails where nothing is known of the host.
@@ -77,26 +125,81 @@ func (a *assembly) assemble() (spec.Desired, *Fault) {
 	if err != nil {
 		return spec.Desired{}, &Fault{BindingsKey(a.host), err.Error()}
 	}
-	desired := spec.Desired{Host: host}
-	for _, port := range slices.Compact(slices.Sorted(slices.Values(ports))) {
-		id, err := spec.ParseID[spec.PortID]("port id", port)
-		if err != nil { // nothing of ours can stand for such an id: it can only be told
-			a.note(&Fault{BindingsKey(a.host), err.Error()})
-			continue
+	ports = slices.Compact(slices.Sorted(slices.Values(ports)))
+	desired := spec.Desired{Host: host, Bindings: make([]spec.Binding, 0, len(ports))}
+	for _, port := range ports {
+		k := a.memory.known[port]
+		if k == nil || !a.unchanged(k) {
+			k = a.read(port)
+			a.memory.known[port] = k
 		}
-		if binding, ok := a.binding(id); ok {
-			desired.Bindings = append(desired.Bindings, binding)
+		if k.fault != nil {
+			a.note(k.fault)
+		}
+		if k.following.bound {
+			desired.Bindings = append(desired.Bindings, k.following.binding)
 		}
 	}
+	a.memory.forget(ports)
+	if len(desired.Bindings) == 0 {
+		desired.Bindings = nil
+	}
 	return desired, nil
+}
+
+// Objects lists the keys from whose objects a binding was made at the last call of Assemble, its own included. Those that are missing
+// are among them.
+func (m *Assembler) Objects(port spec.PortID) (keys []Key) {
+	if k := m.known[string(port)]; k != nil {
+		for _, o := range k.objects {
+			keys = append(keys, o.key)
+		}
+	}
+	return keys
+}
+
+// forget drops what is known of ports that are not listed any more. ports is sorted.
+func (m *Assembler) forget(ports []string) {
+	if len(m.known) == len(ports) {
+		return
+	}
+	for port := range m.known {
+		if _, listed := slices.BinarySearch(ports, port); !listed {
+			delete(m.known, port)
+		}
+	}
+}
+
+// unchanged says whether the objects of a binding are those from which it was made.
+func (a *assembly) unchanged(k *known) bool {
+	for _, o := range k.objects {
+		if a.changed != nil && !a.changed[o.key] {
+			continue
+		}
+		document, err := a.reader.Get(a.ctx, o.key)
+		if document != o.document || (err == nil) != (o.err == nil) || err != nil && err.Error() != o.err.Error() {
+			return false
+		}
+	}
+	return true
+}
+
+// read makes a binding of the objects that are there now.
+func (a *assembly) read(port string) *known {
+	id, err := spec.ParseID[spec.PortID]("port id", port)
+	if err != nil { // nothing of ours can stand for such an id: it can only be told
+		return &known{fault: &Fault{BindingsKey(a.host), err.Error()}}
+	}
+	found := a.binding(id)
+	return &known{following: found, fault: found.fault, objects: a.objects}
 }
 
 // looks is how often a binding is followed while what it refers to is missing and the references keep changing.
 const looks = 3
 
-// binding follows one binding; false if it is gone or names no container. What is missing may be so because a referrer has
+// binding follows one binding, which may be gone or name no container. What is missing may be so because a referrer has
 // changed meanwhile: all of it is read again until it says the same twice.
-func (a *assembly) binding(port spec.PortID) (spec.Binding, bool) {
+func (a *assembly) binding(port spec.PortID) following {
 	found := a.follow(port)
 	for range looks - 1 {
 		if !found.missing {
@@ -109,10 +212,9 @@ func (a *assembly) binding(port spec.PortID) (spec.Binding, bool) {
 		found = again
 	}
 	if found.fault != nil {
-		a.note(found.fault)
 		found.binding.Fault = found.fault.String()
 	}
-	return found.binding, found.bound
+	return found
 }
 
 // following is what following a binding came to.
@@ -124,8 +226,9 @@ type following struct {
 }
 
 func (a *assembly) follow(port spec.PortID) (f following) {
+	a.objects = nil
 	key := BindingKey(a.host, port)
-	document, err := a.reader.Get(a.ctx, key)
+	document, err := a.get(key)
 	if errors.Is(err, ErrAbsent) {
 		return following{}
 	}
@@ -153,7 +256,7 @@ func (a *assembly) follow(port spec.PortID) (f following) {
 func (a *assembly) followContainer(f following) following {
 	id := f.binding.Container.ContainerID
 	key := ContainerKey(id)
-	document, err := a.reader.Get(a.ctx, key)
+	document, err := a.get(key)
 	if err != nil {
 		return f.unreadable(key, err, BindingKey(a.host, f.binding.PortID))
 	}
@@ -181,7 +284,7 @@ func (a *assembly) followContainer(f following) following {
 func (a *assembly) followConfiguration(f following) following {
 	id := f.binding.Container.ConfigurationID
 	key := ConfigurationKey(id)
-	document, err := a.reader.Get(a.ctx, key)
+	document, err := a.get(key)
 	if err != nil {
 		return f.unreadable(key, err, ContainerKey(f.binding.Container.ContainerID))
 	}

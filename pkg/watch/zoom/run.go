@@ -3,7 +3,6 @@ package zoom
 import (
 	"context"
 	"maps"
-	"reflect"
 	"slices"
 	"time"
 
@@ -60,7 +59,7 @@ func (n *NSDB) Run(ctx context.Context, changed func(spec.Desired)) error {
 		nodes.keep(result.Paths)
 		n.explain(ctx, host, nodes, &result)
 		ledger.Tell(result.Faults, result.Desired.Unread == "")
-		if last == nil || !reflect.DeepEqual(*last, result.Desired) {
+		if last == nil || !last.Equal(&result.Desired) {
 			last = &result.Desired
 			changed(result.Desired)
 		}

@@ -3,7 +3,6 @@ package reconcile
 import (
 	"fmt"
 	"maps"
-	"reflect"
 	"slices"
 	"strings"
 
@@ -27,8 +26,8 @@ type claims struct {
 func sortClaims(desired *spec.Desired) *claims {
 	c := &claims{
 		unread:      desired.Unread,
-		byName:      map[spec.Name][]*spec.Binding{},
-		byContainer: map[spec.ContainerID][]*spec.Binding{},
+		byName:      make(map[spec.Name][]*spec.Binding, len(desired.Bindings)),
+		byContainer: make(map[spec.ContainerID][]*spec.Binding, len(desired.Bindings)),
 		unreadPorts: map[spec.PortID]string{},
 	}
 	bindings := make([]*spec.Binding, 0, len(desired.Bindings))
@@ -36,7 +35,8 @@ func sortClaims(desired *spec.Desired) *claims {
 		bindings = append(bindings, &desired.Bindings[i])
 	}
 	slices.SortFunc(bindings, func(a, b *spec.Binding) int { return strings.Compare(string(a.PortID), string(b.PortID)) })
-	for _, b := range bindings {
+	for i, b := range bindings {
+		alone := bindings[i : i+1 : i+1] // nearly every list has one binding: no memory of its own
 		switch name := b.Container.InterfaceName; {
 		case b.Reading == spec.Unread:
 			c.anyUnread = true
@@ -44,11 +44,19 @@ func sortClaims(desired *spec.Desired) *claims {
 		case name == "":
 			c.refused = append(c.refused, b)
 		default:
-			c.byName[name] = append(c.byName[name], b)
-			c.byContainer[b.Container.ContainerID] = append(c.byContainer[b.Container.ContainerID], b)
+			c.byName[name] = joined(c.byName[name], alone)
+			c.byContainer[b.Container.ContainerID] = joined(c.byContainer[b.Container.ContainerID], alone)
 		}
 	}
 	return c
+}
+
+// joined returns both lists as one.
+func joined(list, more []*spec.Binding) []*spec.Binding {
+	if list == nil {
+		return more
+	}
+	return append(list, more...)
 }
 
 // changedNames lists the names whose bindings differ between two sets, and those that share a container id with one that
@@ -61,7 +69,7 @@ func changedNames(was, is *claims) []spec.Name {
 	names := map[spec.Name]bool{}
 	differ := func(a, b *claims) {
 		for name, bindings := range a.byName {
-			if slices.EqualFunc(bindings, b.byName[name], func(x, y *spec.Binding) bool { return reflect.DeepEqual(x, y) }) {
+			if slices.EqualFunc(bindings, b.byName[name], (*spec.Binding).Equal) {
 				continue
 			}
 			names[name] = true

@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"context"
 	"log/slog"
 	"maps"
 	"slices"
@@ -188,6 +189,9 @@ func (r *Reconciler) reportStrays() {
 func (r *Reconciler) logBindings(c *claims) {
 	if c.unread != "" {
 		r.log.Warn("host unknown: nothing is changed", "reason", c.unread)
+		return
+	}
+	if !r.log.Enabled(context.Background(), slog.LevelDebug) {
 		return
 	}
 	var ports []string
