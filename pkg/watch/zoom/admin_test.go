@@ -50,12 +50,12 @@ func TestAHostsWeightIsWrittenUnderTheMutexAndTheRestKept(t *testing.T) {
 	g := newGround(t, common.start(t))
 	g.fill(2)
 	path := g.object(model.Host, string(g.host))
-	g.cluster.Put(g.conn, path, uuid("id", string(g.host))+"new_field: 7\ncontainer_weight: 1\n"+uuid("port_ids", id(ports)))
+	g.cluster.Put(g.conn.Conn, path, uuid("id", string(g.host))+"new_field: 7\ncontainer_weight: 1\n"+uuid("port_ids", id(ports)))
 	n := g.open(g.cluster.URL(g.tree.Root()))
 	g.run(n)
 	g.await("the set", whole(1))
 	// Somebody like Curator holds the mutex, and writes the object meanwhile.
-	g.check(makeParents(&client{g.conn, 0}, g.tree.Mutex()+"/"))
+	g.check(makeParents(&client{g.conn.Conn, 0}, g.tree.Mutex()+"/"))
 	held, err := g.conn.CreateProtectedEphemeralSequential(g.tree.Mutex()+"/lock-", nil, everybody)
 	g.check(err)
 	done := make(chan error, 1)
@@ -69,7 +69,7 @@ func TestAHostsWeightIsWrittenUnderTheMutexAndTheRestKept(t *testing.T) {
 		t.Fatalf("it did not wait for the mutex: %v", err)
 	case <-time.After(200 * time.Millisecond):
 	}
-	g.cluster.Put(g.conn, path, uuid("id", string(g.host))+"new_field: 8\ncontainer_weight: 1\n"+uuid("port_ids", id(ports)))
+	g.cluster.Put(g.conn.Conn, path, uuid("id", string(g.host))+"new_field: 8\ncontainer_weight: 1\n"+uuid("port_ids", id(ports)))
 	g.check(g.conn.Delete(held, -1))
 	g.check(<-done)
 	d := g.await("the weight", func(d spec.Desired) bool { return d.Host.Weight == 5 })
@@ -88,7 +88,7 @@ func TestAHostsWeightIsWrittenUnderTheMutexAndTheRestKept(t *testing.T) {
 func TestAMutexThatIsNotLetGoIsToldAndLeft(t *testing.T) {
 	g := newGround(t, common.start(t))
 	g.fill(1)
-	g.check(makeParents(&client{g.conn, 0}, g.tree.Mutex()+"/"))
+	g.check(makeParents(&client{g.conn.Conn, 0}, g.tree.Mutex()+"/"))
 	_, err := g.conn.CreateProtectedEphemeralSequential(g.tree.Mutex()+"/lock-", nil, everybody)
 	g.check(err)
 	n := g.open(g.cluster.URL(g.tree.Root()))
@@ -163,12 +163,12 @@ func TestAnExportOfAWrongRootNamesIt(t *testing.T) {
 func TestAForeignLockIsSortedByItsNumber(t *testing.T) {
 	g := newGround(t, common.start(t))
 	folder := g.tree.Mutex()
-	g.check(makeParents(&client{g.conn, 0}, folder+"/"))
+	g.check(makeParents(&client{g.conn.Conn, 0}, folder+"/"))
 	for _, name := range []string{"_c_ffff-lock-0000000001", "_c_0000-lock-0000000002", "other"} {
 		_, err := g.conn.Create(folder+"/"+name, nil, 0, zk.WorldACL(zk.PermAll))
 		g.check(err)
 	}
-	before, err := predecessor(&client{g.conn, 0}, folder, "_c_0000-lock-0000000002")
+	before, err := predecessor(&client{g.conn.Conn, 0}, folder, "_c_0000-lock-0000000002")
 	if before != "_c_ffff-lock-0000000001" || err != nil {
 		t.Error(before, err)
 	}

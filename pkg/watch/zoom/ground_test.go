@@ -86,7 +86,7 @@ var roots atomic.Int32
 type ground struct {
 	*testing.T
 	cluster *zktest.Cluster
-	conn    *zk.Conn
+	conn    syncedConn
 	tree    model.Tree
 	host    spec.HostID
 
@@ -120,7 +120,7 @@ func newGround(t *testing.T, cluster *zktest.Cluster) *ground {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &ground{T: t, cluster: cluster, conn: cluster.Dial(), tree: tree, host: spec.HostID(id(1)), news: make(chan struct{}, 1)}
+	return &ground{T: t, cluster: cluster, conn: syncedConn{cluster.Dial()}, tree: tree, host: spec.HostID(id(1)), news: make(chan struct{}, 1)}
 }
 
 // id makes a UUID of a number; its upper half is beyond what a signed number holds.
@@ -157,7 +157,7 @@ func (g *ground) object(class model.Class, id string) string {
 // put writes an object.
 func (g *ground) put(class model.Class, id, text string) {
 	g.Helper()
-	g.cluster.Put(g.conn, g.object(class, id), uuid("id", id)+text)
+	g.cluster.Put(g.conn.Conn, g.object(class, id), uuid("id", id)+text)
 }
 
 // hostWith writes the Host object with the ports of the first n bindings.
@@ -221,7 +221,7 @@ func (g *ground) fill(n int) {
 func (g *ground) create(nodes [][2]string) {
 	g.Helper()
 	for _, class := range model.Classes {
-		g.cluster.Put(g.conn, g.tree.Objects(class), "")
+		g.cluster.Put(g.conn.Conn, g.tree.Objects(class), "")
 	}
 	for len(nodes) > 0 {
 		n := min(len(nodes), 500)
@@ -333,6 +333,27 @@ func (g *ground) stands(path string) (string, int64) {
 	}
 	return string(data), stat.EphemeralOwner
 }
+
+// syncedConn is a connection whose reads see every write that has ended before: the members lag behind each other.
+type syncedConn struct{ *zk.Conn }
+
+func (c syncedConn) Get(path string) ([]byte, *zk.Stat, error) {
+	c.sync(path)
+	return c.Conn.Get(path)
+}
+
+func (c syncedConn) Exists(path string) (bool, *zk.Stat, error) {
+	c.sync(path)
+	return c.Conn.Exists(path)
+}
+
+func (c syncedConn) Children(path string) ([]string, *zk.Stat, error) {
+	c.sync(path)
+	return c.Conn.Children(path)
+}
+
+// sync waits until the member has what the leader has. Where it cannot, the read that follows has the error.
+func (c syncedConn) sync(path string) { _, _ = c.Conn.Sync(path) }
 
 func (g *ground) hostState() string { return g.tree.HostState(model.UUID(g.host)) }
 

@@ -85,7 +85,7 @@ func TestAnObjectMadeMidwayIsSeen(t *testing.T) {
 	g.check(g.conn.Delete(path, -1))
 	g.run(g.open(g.cluster.URL(g.tree.Root())))
 	g.await("unknown", func(d spec.Desired) bool { return len(d.Bindings) == 1 && d.Bindings[0].Reading == spec.Unknown })
-	g.cluster.Put(g.conn, path, string(data))
+	g.cluster.Put(g.conn.Conn, path, string(data))
 	g.await("whole", whole(1))
 }
 
@@ -146,7 +146,7 @@ func TestAColdStartIsPipelinedAndAChangeCostsAFewReads(t *testing.T) {
 		t.Errorf("no change took less than %v, the cold start of %d bindings took %v", best, mine, took)
 	}
 	for i := range 20 {
-		g.cluster.Put(g.conn, all[i][0], all[i][1]+"admin_state_up: true\n")
+		g.cluster.Put(g.conn.Conn, all[i][0], all[i][1]+"admin_state_up: true\n")
 	}
 	if _, n := g.last(); sum(relay.Requests()) > 0 || n > 11 {
 		t.Error("changes of other hosts' objects were read")

@@ -168,7 +168,7 @@ func TestAnAgentThatRunsIsSeen(t *testing.T) {
 	if alive, err := n.AgentAlive(t.Context()); alive || err != nil {
 		t.Error(alive, err)
 	}
-	g.cluster.Put(g.conn, g.tree.HostAlive(model.UUID(g.host)), "alive")
+	g.cluster.Put(g.conn.Conn, g.tree.HostAlive(model.UUID(g.host)), "alive")
 	if alive, err := n.AgentAlive(t.Context()); !alive || err != nil {
 		t.Error(alive, err)
 	}
