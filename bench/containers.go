@@ -43,7 +43,10 @@ func connection(n int) object {
 }
 
 // define writes the objects of the containers, but no binding.
-func (c containers) define(count int) error {
+func (c containers) define(count int) error { return c.defineIn(count, put) }
+
+// defineIn is define for any NSDB.
+func (c containers) defineIn(count int, put func(key string, value object) error) error {
 	for i := range count {
 		container := object{"id": c.name(i), "serviceType": c.serviceType, "groupId": "bench", "configurationId": c.name(i)}
 		configuration := object{"id": c.name(i)}

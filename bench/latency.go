@@ -58,17 +58,19 @@ func (h *host) loaded(name, network string) error {
 // started is the file in which svc-bench notes when each verb began.
 const started = "/run/svc-bench.started"
 
+// rounds is how often each latency is measured.
+const rounds = 100
+
 // latency is the time from a binding to the start of its executable, beside 10 and 1,000 known containers; the floor is the
 // start of the executable by hand.
 func latency(h *host) ([]Row, error) {
-	const rounds = 200
 	var rows []Row
-	if err := os.WriteFile(started, nil, 0o600); err != nil {
-		return nil, err
-	}
 	defer os.Remove(started)
 	var byHand []time.Duration
 	for range rounds {
+		if err := os.WriteFile(started, nil, 0o600); err != nil {
+			return nil, err
+		}
 		began := time.Now()
 		if err := h.verb("svc-bench", "STATUS", "hand", []byte(`{"cniVersion":"1.1.0","name":"bench","type":"svc-bench"}`)); err != nil {
 			return nil, err
@@ -80,41 +82,45 @@ func latency(h *host) ([]Row, error) {
 		byHand = append(byHand, at.Sub(began))
 	}
 	floor := median(byHand).Seconds() * 1000
+	for _, over := range []func(*host, float64) ([]Row, error){latencyOverFiles, latencyOverEtcd} {
+		more, err := over(h, floor)
+		rows = append(rows, more...)
+		if err != nil {
+			return rows, err
+		}
+	}
+	return rows, nil
+}
+
+// An nsdb is where latencyOver writes bindings, and how it sees that the supervisor has done what they ask for.
+type nsdb struct {
+	name, url string
+	put       func(key string, value object) error
+	remove    func(key string) error
+	settled   func(c containers, count int, up bool) error // waits until the statuses say so
+}
+
+func latencyOverFiles(h *host, floor float64) ([]Row, error) {
+	return latencyOver(h, floor, nsdb{
+		name: "file", url: "file://" + root + "/nsdb", put: put,
+		remove: func(key string) error { return os.Remove(objectPath(key)) },
+		settled: func(c containers, count int, up bool) error {
+			return c.change(count, func(int) error { return nil }, up)
+		},
+	})
+}
+
+// latencyOver measures on one NSDB, beside 10 and 1,000 known containers.
+func latencyOver(h *host, floor float64, n nsdb) ([]Row, error) {
+	probe := containers{"probe", "BENCH", 0}
+	if err := probe.defineIn(1, n.put); err != nil {
+		return nil, err
+	}
+	var rows []Row
 	for _, count := range []int{10, 1000} {
-		if err := minimal.define(count); err != nil {
+		times, err := n.latencies(h, probe, count)
+		if err != nil {
 			return rows, err
-		}
-		probe := containers{"probe", "BENCH", 0}
-		if err := probe.define(1); err != nil {
-			return rows, err
-		}
-		if err := h.start("SVC_CHECK_INTERVAL=1h"); err != nil {
-			return rows, err
-		}
-		defer h.stop()
-		if err := minimal.bind(count); err != nil {
-			return rows, err
-		}
-		var times []time.Duration
-		for range rounds {
-			if err := os.WriteFile(started, nil, 0o600); err != nil {
-				return rows, err
-			}
-			began := time.Now()
-			if err := put(probe.bindingKey(0), probe.binding(0)); err != nil {
-				return rows, err
-			}
-			at, err := awaitStart("ADD", probe.name(0))
-			if err != nil {
-				return rows, err
-			}
-			times = append(times, at.Sub(began))
-			if err := probe.bind(1); err != nil { // it is bound; wait until it runs
-				return rows, err
-			}
-			if err := probe.unbind(1); err != nil {
-				return rows, err
-			}
 		}
 		for _, q := range []struct {
 			name           string
@@ -124,15 +130,58 @@ func latency(h *host) ([]Row, error) {
 			if count != 1000 {
 				target = 0
 			}
-			rows = append(rows, ratio(fmt.Sprintf("binding to executable among %d, file, %s", count, q.name), "ms",
+			rows = append(rows, ratio(fmt.Sprintf("binding to executable among %d, %s, %s", count, n.name, q.name), "ms",
 				quantile(times, q.quantile).Seconds()*1000, floor, target))
 		}
-		if err := minimal.unbind(count); err != nil {
-			return rows, err
-		}
-		h.stop()
 	}
 	return rows, nil
+}
+
+func (n nsdb) latencies(h *host, probe containers, count int) (times []time.Duration, err error) {
+	if err := minimal.defineIn(count, n.put); err != nil {
+		return nil, err
+	}
+	if err := h.startOn(n.url, "SVC_CHECK_INTERVAL=1h"); err != nil {
+		return nil, err
+	}
+	defer h.stop()
+	for i := range count {
+		if err := n.put(minimal.bindingKey(i), minimal.binding(i)); err != nil {
+			return nil, err
+		}
+	}
+	if err := n.settled(minimal, count, true); err != nil {
+		return nil, err
+	}
+	for range rounds {
+		if err := os.WriteFile(started, nil, 0o600); err != nil {
+			return nil, err
+		}
+		began := time.Now()
+		if err := n.put(probe.bindingKey(0), probe.binding(0)); err != nil {
+			return nil, err
+		}
+		at, err := awaitStart("ADD", probe.name(0))
+		if err != nil {
+			return nil, err
+		}
+		times = append(times, at.Sub(began))
+		if err := n.settled(probe, 1, true); err != nil {
+			return nil, err
+		}
+		if err := n.remove(probe.bindingKey(0)); err != nil {
+			return nil, err
+		}
+		if err := n.settled(probe, 1, false); err != nil {
+			return nil, err
+		}
+	}
+	for i := range count {
+		if err := n.remove(minimal.bindingKey(i)); err != nil {
+			return nil, err
+		}
+	}
+	return times, n.settled(minimal, count, false)
 }
 
 // awaitStart waits for a verb of a container and returns when it began.
