@@ -109,7 +109,7 @@ func (t *tree) seen(key native.Key, b *belief, sights []sight) {
 		}
 	}
 	for _, s := range sights {
-		if !s.signature.rested(t.now, t.patience.settle) && !t.past(b.latestSince, t.patience.settle) {
+		if !t.renamed[key] && !s.signature.rested(t.now, t.patience.settle) && !t.past(b.latestSince, t.patience.settle) {
 			t.moves(b)
 			return
 		}

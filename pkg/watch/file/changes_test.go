@@ -60,7 +60,7 @@ func TestLooksAtChangesFindWhatAWholeLookFinds(t *testing.T) {
 				g.check(os.WriteFile(aside, []byte(content(key)), 0o644))
 				g.check(os.Rename(aside, path))
 			}
-			tree.note(path)
+			tree.note(event{path: path})
 		}
 		// Several looks: what is missed is believed to be gone after some time.
 		const looks = 6

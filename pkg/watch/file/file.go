@@ -78,7 +78,7 @@ func (n *NSDB) Run(ctx context.Context, changed func(spec.Desired)) error {
 		if soon := now.Add(n.patience.settle); hints.stale(tree.watched()) && soon.Before(again) {
 			again = soon
 		}
-		hints.wait(ctx, again, n.patience.settle, tree.note, tree.noteLoss)
+		hints.wait(ctx, again, tree.note, tree.noteLoss)
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/native"
@@ -65,39 +66,43 @@ func (t *tree) seeFolders() {
 	}
 }
 
-// note notes an event for the next look. It returns whether the event may change the set: those of other hosts' objects in the same
-// folders do not.
-func (t *tree) note(path string) (concerns bool) {
-	name := filepath.Base(path)
+// note notes an event for the next look. It returns when that is due, and whether the event may change the set: those of other
+// hosts' objects in the same folders do not.
+func (t *tree) note(e event) (quiet time.Duration, concerns bool) {
+	name := filepath.Base(e.path)
 	if swapName(name) {
-		t.anyChanged = true
-		return true
+		return t.noteLoss(), true
 	}
 	for _, folder := range t.readFolders() {
-		if path == t.path(native.Key(folder)) {
-			t.anyChanged = true
-			return true
+		if e.path == t.path(native.Key(folder)) {
+			return t.noteLoss(), true
 		}
 	}
 	stem, _, ok := objectName(name)
 	if !ok {
-		return false
+		return 0, false
 	}
-	folder, err := filepath.Rel(t.dir, filepath.Dir(path))
+	folder, err := filepath.Rel(t.dir, filepath.Dir(e.path))
 	if err != nil {
-		return false
+		return 0, false
 	}
 	key := native.Key(folder + "/" + stem)
-	_, known := t.beliefs[key]
-	concerns = known || key == native.HostKey(t.host) || folder == string(native.BindingsKey(t.host))
-	if concerns {
-		t.changed[key] = true
+	if _, known := t.beliefs[key]; !known && key != native.HostKey(t.host) && folder != string(native.BindingsKey(t.host)) {
+		return 0, false
 	}
-	return concerns
+	t.changed[key] = true
+	t.renamed[key] = e.renamed
+	if e.renamed {
+		return t.patience.burst, true
+	}
+	return t.patience.settle, true
 }
 
-// noteLoss notes that events were lost.
-func (t *tree) noteLoss() { t.anyChanged = true }
+// noteLoss notes that events do not tell what has changed.
+func (t *tree) noteLoss() (quiet time.Duration) {
+	t.anyChanged = true
+	return t.patience.settle
+}
 
 // Bindings lists what stands in the host's folder of bindings, and what stood there and is not believed to be gone. The
 // folder itself may be missing: no bindings. That, too, is believed name by name.

@@ -5,16 +5,13 @@ import (
 	"errors"
 	"log/slog"
 	"os"
-	"slices"
 	"time"
-
-	"github.com/fsnotify/fsnotify"
 )
 
 // hints are the kernel's events of the directories that are read. They only say that it is time to look.
 type hints struct {
 	log      *slog.Logger
-	watcher  *fsnotify.Watcher    // nil: there is none, the rescan alone tells
+	watcher  *watcher             // nil: there is none, the rescan alone tells
 	followed map[string]signature // what each watch was made for: a directory of the same name may take its place
 	failed   bool                 // and told
 }
@@ -23,7 +20,7 @@ func newHints(log *slog.Logger) *hints { return &hints{log: log} }
 
 func (h *hints) close() {
 	if h.watcher != nil {
-		_ = h.watcher.Close()
+		h.watcher.close()
 		h.watcher = nil
 	}
 }
@@ -37,14 +34,14 @@ func (h *hints) follow(directories []string) (complete bool) {
 		return !h.failed
 	}
 	h.close()
-	watcher, err := fsnotify.NewWatcher()
+	watcher, err := newWatcher()
 	if err != nil {
 		h.fail(err)
 		return false
 	}
 	h.watcher, h.followed = watcher, wanted
 	for path := range wanted {
-		if err := watcher.Add(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		if err := watcher.add(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 			h.fail(err)
 			return false
 		}
@@ -75,9 +72,8 @@ func (h *hints) fits(wanted map[string]signature) bool {
 	if len(wanted) != len(h.followed) {
 		return false
 	}
-	watches := h.watcher.WatchList()
 	for path, s := range wanted {
-		if h.followed[path] != s || !slices.Contains(watches, path) {
+		if h.followed[path] != s || !h.watcher.watched(path) {
 			return false
 		}
 	}
@@ -92,17 +88,17 @@ func (h *hints) fail(err error) {
 }
 
 // wait returns when it is time to look again: at the given time, a quiet period after an event that concerns us, or when
-// ctx ends. The period is not drawn out by further events, or a busy directory would never be looked at. note says whether an event
-// concerns us; lost is called when events were lost.
-func (h *hints) wait(ctx context.Context, until time.Time, quiet time.Duration, note func(path string) bool, lost func()) {
+// ctx ends. The period is not drawn out by further events, or a busy directory would never be looked at. note returns the period, and
+// whether an event concerns us; lost is called when events were lost.
+func (h *hints) wait(ctx context.Context, until time.Time, note func(event) (quiet time.Duration, concerns bool), lost func() time.Duration) {
 	timer := time.NewTimer(time.Until(until))
 	defer timer.Stop()
-	var events chan fsnotify.Event
+	var events chan event
 	var failures chan error
 	if h.watcher != nil {
-		events, failures = h.watcher.Events, h.watcher.Errors
+		events, failures = h.watcher.events, h.watcher.lost
 	}
-	sooner := func() {
+	sooner := func(quiet time.Duration) {
 		if soon := time.Now().Add(quiet); soon.Before(until) {
 			until = soon
 			timer.Reset(quiet)
@@ -114,17 +110,13 @@ func (h *hints) wait(ctx context.Context, until time.Time, quiet time.Duration, 
 			return
 		case <-timer.C:
 			return
-		case event, open := <-events:
-			if !open {
-				events, failures = nil, nil
-				lost()
-			} else if note(event.Name) {
-				sooner()
+		case event := <-events:
+			if quiet, concerns := note(event); concerns {
+				sooner(quiet)
 			}
 		case err := <-failures:
 			h.log.Debug("NSDB directory: events lost", "error", err)
-			lost()
-			sooner()
+			sooner(lost())
 		}
 	}
 }

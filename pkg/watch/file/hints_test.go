@@ -81,7 +81,7 @@ func TestEventsOfOthersAreNotOurs(t *testing.T) {
 		{"/", false},
 	}
 	for _, row := range rows {
-		if got := tree.note(row.path); got != row.want {
+		if _, got := tree.note(event{path: row.path}); got != row.want {
 			t.Errorf("%s: %v", row.path, got)
 		}
 	}

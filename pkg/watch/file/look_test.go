@@ -165,7 +165,7 @@ func TestWatchesAreGivenBack(t *testing.T) {
 		if n := count(); n != before+1 {
 			t.Fatalf("%d instances of inotify", n-before)
 		}
-		if n := len(hints.watcher.WatchList()); n != 7 {
+		if n := len(hints.watcher.paths); n != 7 {
 			t.Errorf("%d watches", n)
 		}
 		g.remove("")

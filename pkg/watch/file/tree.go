@@ -26,7 +26,8 @@ type tree struct {
 	assembler *native.Assembler
 
 	changed    map[native.Key]bool // by the events since the last look
-	anyChanged bool                // those do not tell, or not all
+	renamed    map[native.Key]bool // of those, what was renamed into place and not touched since
+	anyChanged bool                // the events do not tell, or not all
 
 	settings     map[string]string // as last assembled: a directory that goes does not take them along
 	read         bool              // the last firm set was a read one
@@ -53,6 +54,7 @@ func newTree(dir string, host spec.HostID, p patience) *tree {
 		folders:   map[string]signature{},
 		unsettled: map[native.Key]bool{},
 		changed:   map[native.Key]bool{},
+		renamed:   map[native.Key]bool{},
 	}
 	t.assembler = native.NewAssembler(t, host)
 	return t
@@ -100,6 +102,7 @@ func (t *tree) lookAt(ctx context.Context, now time.Time) look {
 		}
 	}
 	defer t.files.close()
+	defer clear(t.renamed)
 	t.seeFolders()
 	desired, faults := t.assembler.Assemble(ctx, t.doubtful)
 	t.settings = desired.Settings

@@ -44,7 +44,8 @@ func Assemble(ctx context.Context, reader Reader, host spec.HostID) (spec.Desire
 type Assembler struct {
 	reader Reader
 	host   spec.HostID
-	known  map[string]*known // by port, as Reader.Bindings lists it
+	known  map[string]*known       // by port, as Reader.Bindings lists it
+	users  map[Key]map[*known]bool // what was made of an object
 }
 
 // known is what was made of a binding, and of which objects.
@@ -52,6 +53,7 @@ type known struct {
 	following following
 	fault     *Fault // why the binding is in no set; nil: it may be in one
 	objects   []object
+	suspect   bool // one of the objects may be another by now
 }
 
 // object is what a Reader answered for a key.
@@ -63,7 +65,7 @@ type object struct {
 
 // NewAssembler makes one for a host.
 func NewAssembler(reader Reader, host spec.HostID) *Assembler {
-	return &Assembler{reader: reader, host: host, known: map[string]*known{}}
+	return &Assembler{reader: reader, host: host, known: map[string]*known{}, users: map[Key]map[*known]bool{}}
 }
 
 // Assemble does what the function does. changed are the keys whose objects may be others than at the last call; nil: any may.
@@ -127,12 +129,19 @@ func (a *assembly) assemble() (spec.Desired, *Fault) {
 	}
 	ports = slices.Compact(slices.Sorted(slices.Values(ports)))
 	desired := spec.Desired{Host: host, Bindings: make([]spec.Binding, 0, len(ports))}
+	for key := range a.changed {
+		for k := range a.memory.users[key] {
+			k.suspect = true
+		}
+	}
 	for _, port := range ports {
 		k := a.memory.known[port]
-		if k == nil || !a.unchanged(k) {
+		if k == nil || (a.changed == nil || k.suspect) && !a.unchanged(k) {
+			was := k
 			k = a.read(port)
-			a.memory.known[port] = k
+			a.memory.replace(port, was, k)
 		}
+		k.suspect = false
 		if k.fault != nil {
 			a.note(k.fault)
 		}
@@ -158,14 +167,36 @@ func (m *Assembler) Objects(port spec.PortID) (keys []Key) {
 	return keys
 }
 
+// replace notes what was made of a binding. Both may be nil.
+func (m *Assembler) replace(port string, was, is *known) {
+	if was != nil {
+		for _, o := range was.objects {
+			delete(m.users[o.key], was)
+			if len(m.users[o.key]) == 0 {
+				delete(m.users, o.key)
+			}
+		}
+		delete(m.known, port)
+	}
+	if is != nil {
+		for _, o := range is.objects {
+			if m.users[o.key] == nil {
+				m.users[o.key] = map[*known]bool{}
+			}
+			m.users[o.key][is] = true
+		}
+		m.known[port] = is
+	}
+}
+
 // forget drops what is known of ports that are not listed any more. ports is sorted.
 func (m *Assembler) forget(ports []string) {
 	if len(m.known) == len(ports) {
 		return
 	}
-	for port := range m.known {
+	for port, k := range m.known {
 		if _, listed := slices.BinarySearch(ports, port); !listed {
-			delete(m.known, port)
+			m.replace(port, k, nil)
 		}
 	}
 }

@@ -67,21 +67,25 @@ func changedNames(was, is *claims) []spec.Name {
 		return nil
 	}
 	names := map[spec.Name]bool{}
-	differ := func(a, b *claims) {
-		for name, bindings := range a.byName {
-			if slices.EqualFunc(bindings, b.byName[name], (*spec.Binding).Equal) {
-				continue
-			}
+	for name, bindings := range was.byName {
+		if !slices.EqualFunc(bindings, is.byName[name], (*spec.Binding).Equal) {
 			names[name] = true
-			for _, binding := range bindings {
-				for _, rival := range a.byContainer[binding.Container.ContainerID] {
+		}
+	}
+	for name := range is.byName {
+		if was.byName[name] == nil {
+			names[name] = true
+		}
+	}
+	for _, name := range slices.AppendSeq(make([]spec.Name, 0, len(names)), maps.Keys(names)) {
+		for _, c := range []*claims{was, is} {
+			for _, binding := range c.byName[name] {
+				for _, rival := range c.byContainer[binding.Container.ContainerID] {
 					names[rival.Container.InterfaceName] = true
 				}
 			}
 		}
 	}
-	differ(was, is)
-	differ(is, was)
 	return slices.AppendSeq(make([]spec.Name, 0, len(names)), maps.Keys(names))
 }
 
