@@ -150,20 +150,13 @@ func (m *mirror) settle(ctx context.Context, r *reading, need map[native.Key]boo
 func (m *mirror) assemble(ctx context.Context, changed map[native.Key]bool) {
 	m.pending = map[native.Key]bool{}
 	m.desired, m.faults = m.assembler.Assemble(ctx, changed)
-	concerned := map[native.Key]bool{}
-	for key := range changed {
-		maps.Copy(concerned, m.users[key])
-		if m.isBinding(key) {
-			concerned[key] = true
-		}
-	}
-	for binding := range concerned {
-		m.chain(binding)
+	for _, port := range m.assembler.Remade() {
+		m.chain(native.BindingKey(m.n.host, spec.PortID(port)), m.assembler.Objects(port))
 	}
 }
 
-// chain notes which objects belong to a binding by now.
-func (m *mirror) chain(binding native.Key) {
+// chain notes which objects belong to a binding by now; none: it is gone.
+func (m *mirror) chain(binding native.Key, objects []native.Key) {
 	for _, key := range m.chains[binding] {
 		delete(m.users[key], binding)
 		if len(m.users[key]) == 0 {
@@ -172,7 +165,6 @@ func (m *mirror) chain(binding native.Key) {
 		}
 	}
 	delete(m.chains, binding)
-	objects := m.assembler.Objects(spec.PortID(strings.TrimPrefix(string(binding), m.bindings())))
 	if len(objects) == 0 {
 		m.unused[binding] = true
 		return

@@ -1,9 +1,10 @@
 // Package file is the NSDB that is a directory of YAML and JSON files: one host, no server, whatever tool writes the files.
 //
 // Since any tool may write them, in any order and slowly, it believes little. A file counts when nobody has it open for
-// writing and it has rested for 100 ms; a name is gone when it was missed twice, 500 ms apart, and the directories rested
-// as long; meanwhile the last good content stands. A directory that is missing, empty or unreadable makes the host unread,
-// never empty. Events of the kernel are hints to look sooner; a complete look every 10 s is what everything rests on.
+// writing and it has rested for 20 ms, or at once when it was renamed into place; a name is gone when it was missed twice,
+// 500 ms apart, and the directories rested as long; meanwhile the last good content stands. A directory that is missing, empty
+// or unreadable makes the host unread, never empty. Events of the kernel say which files to look at; a look at all files every
+// 10 s finds what caused no event.
 //
 // It promises not to follow a link out of the directory, which may be a link itself, not to open what is not a regular
 // file, and to read 1 MiB of one at most. It does not see a mount hide the directory before the next look,

@@ -109,6 +109,8 @@ func (t *tree) lookAt(ctx context.Context, now time.Time) look {
 	whole := t.doubtful == nil
 	if desired.Unread == "" {
 		t.forget()
+	} else {
+		t.anyChanged = true // the objects were not asked for
 	}
 	firm := t.firm(desired.Unread == "")
 	return look{whole, firm, desired, faults, t.again}

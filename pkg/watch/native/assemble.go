@@ -46,6 +46,7 @@ type Assembler struct {
 	host   spec.HostID
 	known  map[string]*known       // by port, as Reader.Bindings lists it
 	users  map[Key]map[*known]bool // what was made of an object
+	remade []string                // the ports whose bindings the last call made anew or forgot
 }
 
 // known is what was made of a binding, and of which objects.
@@ -70,7 +71,9 @@ func NewAssembler(reader Reader, host spec.HostID) *Assembler {
 
 // Assemble does what the function does. changed are the keys whose objects may be others than at the last call; nil: any may.
 func (m *Assembler) Assemble(ctx context.Context, changed map[Key]bool) (spec.Desired, []Fault) {
-	a := assembly{ctx: ctx, reader: m.reader, host: m.host, memory: m, changed: changed}
+	m.suspect(changed)
+	m.remade = nil
+	a := assembly{ctx: ctx, reader: m.reader, host: m.host, memory: m}
 	desired, err := a.assemble()
 	if err != nil {
 		a.note(err)
@@ -85,7 +88,6 @@ type assembly struct {
 	reader  Reader
 	host    spec.HostID
 	memory  *Assembler
-	changed map[Key]bool
 	objects []object // that were read for the binding that is followed
 	faults  []Fault
 	noted   map[Fault]bool
@@ -129,14 +131,9 @@ func (a *assembly) assemble() (spec.Desired, *Fault) {
 	}
 	ports = slices.Compact(slices.Sorted(slices.Values(ports)))
 	desired := spec.Desired{Host: host, Bindings: make([]spec.Binding, 0, len(ports))}
-	for key := range a.changed {
-		for k := range a.memory.users[key] {
-			k.suspect = true
-		}
-	}
 	for _, port := range ports {
 		k := a.memory.known[port]
-		if k == nil || (a.changed == nil || k.suspect) && !a.unchanged(k) {
+		if k == nil || k.suspect && !a.unchanged(k) {
 			was := k
 			k = a.read(port)
 			a.memory.replace(port, was, k)
@@ -156,10 +153,27 @@ func (a *assembly) assemble() (spec.Desired, *Fault) {
 	return desired, nil
 }
 
-// Objects lists the keys from whose objects a binding was made at the last call of Assemble, its own included. Those that are missing
-// are among them.
-func (m *Assembler) Objects(port spec.PortID) (keys []Key) {
-	if k := m.known[string(port)]; k != nil {
+// suspect notes which bindings must be compared with their objects, now or, if the host cannot be read now, later.
+func (m *Assembler) suspect(changed map[Key]bool) {
+	if changed == nil {
+		for _, k := range m.known {
+			k.suspect = true
+		}
+	}
+	for key := range changed {
+		for k := range m.users[key] {
+			k.suspect = true
+		}
+	}
+}
+
+// Remade lists the ports whose bindings the last call of Assemble made anew or forgot.
+func (m *Assembler) Remade() []string { return m.remade }
+
+// Objects lists the keys from whose objects the binding of a port was made, its own included. Those that are missing are among
+// them.
+func (m *Assembler) Objects(port string) (keys []Key) {
+	if k := m.known[port]; k != nil {
 		for _, o := range k.objects {
 			keys = append(keys, o.key)
 		}
@@ -169,6 +183,7 @@ func (m *Assembler) Objects(port spec.PortID) (keys []Key) {
 
 // replace notes what was made of a binding. Both may be nil.
 func (m *Assembler) replace(port string, was, is *known) {
+	m.remade = append(m.remade, port)
 	if was != nil {
 		for _, o := range was.objects {
 			delete(m.users[o.key], was)
@@ -204,9 +219,6 @@ func (m *Assembler) forget(ports []string) {
 // unchanged says whether the objects of a binding are those from which it was made.
 func (a *assembly) unchanged(k *known) bool {
 	for _, o := range k.objects {
-		if a.changed != nil && !a.changed[o.key] {
-			continue
-		}
 		document, err := a.reader.Get(a.ctx, o.key)
 		if document != o.document || (err == nil) != (o.err == nil) || err != nil && err.Error() != o.err.Error() {
 			return false

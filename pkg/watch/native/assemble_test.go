@@ -314,3 +314,43 @@ func TestTheHostsSettingsStandOverTheDefaults(t *testing.T) {
 		})
 	}
 }
+
+func TestAnAssemblerFindsWhatChangedWhileTheHostCouldNotBeRead(t *testing.T) {
+	m := one(nil)
+	assembler := NewAssembler(m, "h")
+	if got, _ := assembler.Assemble(t.Context(), nil); len(got.Bindings) != 1 {
+		t.Fatalf("%+v", got)
+	}
+	host := m.objects["hosts/h"]
+	delete(m.objects, "hosts/h")
+	m.objects["configurations/k"] = "{id: k, psk: another}"
+	got, _ := assembler.Assemble(t.Context(), map[Key]bool{"hosts/h": true, "configurations/k": true})
+	if got.Unread == "" {
+		t.Fatalf("%+v", got)
+	}
+	m.objects["hosts/h"] = host
+	got, _ = assembler.Assemble(t.Context(), map[Key]bool{"hosts/h": true})
+	want, _ := Assemble(t.Context(), m, "h")
+	if !got.Equal(&want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+}
+
+func TestAnAssemblerReadsNothingButWhatHasChanged(t *testing.T) {
+	m := one(nil)
+	assembler := NewAssembler(m, "h")
+	assembler.Assemble(t.Context(), nil)
+	m.reads = nil
+	assembler.Assemble(t.Context(), map[Key]bool{"containers/d": true})
+	want := map[Key]int{"hosts/h": 1, "config/default": 1, "config/hosts/h": 1}
+	if !reflect.DeepEqual(m.reads, want) {
+		t.Errorf("it reads %v", m.reads)
+	}
+	if got := assembler.Objects("p"); !slices.Equal(got, []Key{"bindings/h/p", "containers/c", "configurations/k"}) {
+		t.Errorf("objects %v", got)
+	}
+	delete(m.objects, "bindings/h/p")
+	if got, _ := assembler.Assemble(t.Context(), map[Key]bool{"bindings/h/p": true}); len(got.Bindings) > 0 || len(assembler.Objects("p")) > 0 {
+		t.Errorf("%+v of %v", got, assembler.Objects("p"))
+	}
+}
