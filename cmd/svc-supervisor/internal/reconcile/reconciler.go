@@ -275,9 +275,11 @@ func (r *Reconciler) MarkAll() {
 	}
 }
 
-// FindLeftovers marks every name under which something carries our tag or stands in one of our slices, and gives back the
-// user ids of names that have nothing else: a crash leaves them where the state directory was lost, too.
+// FindLeftovers marks every name that has no container by its record, and under which something carries our tag or stands in one of
+// our slices; and every name that has one, but not its namespace. It gives back the user ids of names that have nothing else: a crash
+// leaves them where the state directory was lost, too.
 func (r *Reconciler) FindLeftovers(ctx context.Context) error {
+	recorded := r.recorded() // before the host is looked at: what comes after it is no leftover
 	namespaces, err := r.namespaces.List()
 	if err != nil {
 		return err
@@ -290,10 +292,10 @@ func (r *Reconciler) FindLeftovers(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	found := map[spec.Name]bool{}
+	found, present := map[spec.Name]bool{}, map[spec.Name]bool{}
 	for _, n := range namespaces {
 		if n.Owner.Ours(n.Name) {
-			found[n.Name] = true
+			found[n.Name], present[n.Name] = true, true
 		}
 	}
 	for _, l := range links {
@@ -305,10 +307,30 @@ func (r *Reconciler) FindLeftovers(ctx context.Context) error {
 		}
 	}
 	for name := range found {
-		r.Mark(name)
+		if !recorded[name] {
+			r.Mark(name)
+		}
+	}
+	for name := range recorded {
+		if !present[name] {
+			r.Mark(name)
+		}
 	}
 	// A name gets its slot before ADD allocates its user id, and loses it after the user id was given back.
 	return r.namespaces.ReleaseUnused(ctx, func(name spec.Name) bool { return found[name] || r.hasSlot(name) })
+}
+
+// recorded are the names that have a container by their record.
+func (r *Reconciler) recorded() map[spec.Name]bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	names := map[spec.Name]bool{}
+	for name, h := range r.holders.byName {
+		if !h.deleted {
+			names[name] = true
+		}
+	}
+	return names
 }
 
 // prune removes, once, the statuses that neither a record nor a binding stands for. Until it succeeds each call tries again.
