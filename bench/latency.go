@@ -59,7 +59,7 @@ func (h *host) loaded(name, network string) error {
 const started = "/run/svc-bench.started"
 
 // rounds is how often each latency is measured.
-const rounds = 300
+const rounds = 200
 
 // latency is the time from a binding to the start of its executable, beside 10 and 1,000 known containers; the floor is the
 // start of the executable by hand.
