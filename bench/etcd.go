@@ -28,6 +28,7 @@ func latencyOverEtcd(h *host, floor float64) ([]Row, error) {
 	server := exec.Command(program, "--name=bench", "--data-dir="+filepath.Join(root, "etcd"), "--log-level=error",
 		"--listen-client-urls=http://"+etcdAddress, "--advertise-client-urls=http://"+etcdAddress, "--listen-peer-urls=http://127.0.0.1:23800",
 		"--initial-advertise-peer-urls=http://127.0.0.1:23800", "--initial-cluster=bench=http://127.0.0.1:23800")
+	server.Stderr = os.Stderr
 	if err := server.Start(); err != nil {
 		return nil, err
 	}
@@ -40,12 +41,16 @@ func latencyOverEtcd(h *host, floor float64) ([]Row, error) {
 	put := func(key string, value object) error {
 		text, err := json.Marshal(value)
 		if err == nil {
-			_, err = client.Put(context.Background(), etcdPrefix+key, string(text))
+			ctx, cancel := context.WithTimeout(context.Background(), waitLimit)
+			defer cancel()
+			_, err = client.Put(ctx, etcdPrefix+key, string(text))
 		}
 		return err
 	}
 	remove := func(key string) error {
-		_, err := client.Delete(context.Background(), etcdPrefix+key)
+		ctx, cancel := context.WithTimeout(context.Background(), waitLimit)
+		defer cancel()
+		_, err := client.Delete(ctx, etcdPrefix+key)
 		return err
 	}
 	if err := put("hosts/"+hostID, object{"id": hostID, "name": "bench", "containerWeight": 1, "containerLimit": -1}); err != nil {

@@ -15,9 +15,9 @@ const (
 
 // The events of checkOn. Each asks for CHECK soon after the named part of the container's network changed.
 const (
-	// CheckOnXFRM is the kernel's IPsec state (XFRM) of the container's network namespace.
+	// CheckOnXFRM covers the kernel's IPsec state (XFRM) of the container's network namespace.
 	CheckOnXFRM = "xfrm"
-	// CheckOnNetwork is the links, addresses, routes, routing rules, forwarding and rp_filter settings and nftables rules of the
+	// CheckOnNetwork covers the links, addresses, routes, routing rules, forwarding and rp_filter settings and nftables rules of the
 	// container's network namespace, and the host's end of its veth.
 	CheckOnNetwork = "network"
 )
@@ -25,7 +25,7 @@ const (
 // Events are the events after which CHECK of a container is due. The zero value is none.
 type Events struct{ XFRM, Network bool }
 
-// ParseEvents reads the value of checkOn, and returns the names that this version does not know too.
+// ParseEvents reads the value of checkOn. It also returns the names that this version does not know.
 func ParseEvents(names []string) (events Events, unknown []string) {
 	for _, name := range names {
 		switch name {

@@ -109,6 +109,7 @@ supervisor_sockets() {
 	start SVC_CHECK_INTERVAL=1h
 	eventually 10 runs a
 	local before
+	sleep 2 # a CHECK for the events of ADD itself
 	before=$(checks a)
 	policy a add
 	sleep 2

@@ -231,6 +231,8 @@ func (m *mirror) set(r *reading, key native.Key, kv *mvccpb.KeyValue) {
 		switch at, listed := slices.BinarySearch(m.ports, port); {
 		case listed && kv == nil:
 			m.ports = slices.Delete(m.ports, at, at+1)
+		case kv == nil && len(m.users[key]) == 0: // it was made and deleted between two readings
+			m.unused[key] = true
 		case !listed && kv != nil:
 			m.ports = slices.Insert(m.ports, at, port)
 		}

@@ -240,7 +240,7 @@ func (n *NSDB) holdNow(key native.Key) (held holding, err error) {
 		return held, errors.New(cause(err))
 	}
 	defer files.close()
-	sights := files.see(string(key))
+	sights := files.see(string(key), false)
 	switch {
 	case len(sights) == 0:
 		return holding{name: string(key) + extensions[0], format: native.YAML}, nil

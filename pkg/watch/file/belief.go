@@ -39,7 +39,8 @@ func (t *tree) Get(_ context.Context, key native.Key) (*native.Document, error) 
 		b = new(belief)
 		t.beliefs[key] = b
 	}
-	switch sights := t.files.see(string(key)); {
+	// A list of names may miss one that is renamed over meanwhile. It is enough where a missing name is doubted first.
+	switch sights := t.files.see(string(key), b.known); {
 	case len(sights) == 0:
 		t.missed(key, b)
 	case slices.Equal(sights, b.sights):
@@ -109,7 +110,7 @@ func (t *tree) seen(key native.Key, b *belief, sights []sight) {
 		}
 	}
 	for _, s := range sights {
-		if !t.renamed[key] && !s.signature.rested(t.now, t.patience.settle) && !t.past(b.latestSince, t.patience.settle) {
+		if !(len(sights) == 1 && t.renamed[key] == s.name) && !s.signature.rested(t.now, t.patience.settle) && !t.past(b.latestSince, t.patience.settle) {
 			t.moves(b)
 			return
 		}

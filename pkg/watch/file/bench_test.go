@@ -65,7 +65,7 @@ func BenchmarkFirstLook(b *testing.B) {
 	}
 }
 
-// BenchmarkNextLook looks again while nothing has changed: the cost of each change and of each rescan.
+// BenchmarkNextLook looks again while nothing has changed: the cost of each rescan.
 func BenchmarkNextLook(b *testing.B) {
 	for _, n := range sizes {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {

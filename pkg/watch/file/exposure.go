@@ -76,7 +76,7 @@ func Exposures(dir string) ([]Exposure, error) {
 	}
 	configurations, _ := files.names(native.Configurations)
 	for _, stem := range configurations {
-		sights := files.see(native.Configurations + "/" + stem)
+		sights := files.see(native.Configurations+"/"+stem, false)
 		for _, s := range sights {
 			name := native.Configurations + "/" + s.name
 			e, exposed := exposedKeys(filepath.Join(dir, name), s.signature)

@@ -47,7 +47,7 @@ func (n *NSDB) Run(ctx context.Context, changed func(spec.Desired)) error {
 	hints := newHints(n.log)
 	defer hints.close()
 	var last *spec.Desired
-	var rescan time.Time // when every file is looked at again
+	var rescan time.Time // when the next look at every file is due
 	for ctx.Err() == nil {
 		complete := hints.follow(tree.watched()) // before the look: what changes after it is hinted at
 		now := time.Now()
@@ -60,8 +60,10 @@ func (n *NSDB) Run(ctx context.Context, changed func(spec.Desired)) error {
 		if ctx.Err() != nil {
 			break
 		}
-		if look.whole {
+		if look.whole || !now.Before(rescan) {
 			rescan = now.Add(n.location.Rescan)
+		}
+		if look.whole {
 			exposed.follow(tree.exposures())
 		}
 		if look.firm {
@@ -75,7 +77,7 @@ func (n *NSDB) Run(ctx context.Context, changed func(spec.Desired)) error {
 		if !look.again.IsZero() && look.again.Before(again) {
 			again = look.again
 		}
-		// A directory that came between the two, or that the look has found, is not watched yet.
+		// A directory that came between follow and the look, or that the look has found, is not watched yet.
 		if soon := now.Add(n.patience.settle); hints.stale(tree.watched()) && soon.Before(again) {
 			again = soon
 		}

@@ -87,18 +87,24 @@ func (t *tree) note(e event) (quiet time.Duration, concerns bool) {
 		return 0, false
 	}
 	key := native.Key(folder + "/" + stem)
+	delete(t.renamed, key)
+	if e.renamed && len(t.renamed) < renamedLimit { // also of an object that the next binding may refer to
+		t.renamed[key] = name
+	}
 	if _, known := t.beliefs[key]; !known && key != native.HostKey(t.host) && folder != string(native.BindingsKey(t.host)) {
 		return 0, false
 	}
 	t.changed[key] = true
-	t.renamed[key] = e.renamed
 	if e.renamed {
 		return t.patience.burst, true
 	}
 	return t.patience.settle, true
 }
 
-// noteLoss notes that events do not tell what has changed.
+// renamedLimit bounds the files that are known to be renamed into place; others must rest.
+const renamedLimit = 4096
+
+// noteLoss notes that every file must be looked at: events were lost, or named a whole directory.
 func (t *tree) noteLoss() (quiet time.Duration) {
 	t.anyChanged = true
 	return t.patience.settle
@@ -111,8 +117,16 @@ func (t *tree) Bindings(_ context.Context, host spec.HostID) ([]string, error) {
 	if t.doubtful != nil {
 		for key := range t.doubtful {
 			port, ok := strings.CutPrefix(string(key), string(folder)+"/")
-			if at, listed := slices.BinarySearch(t.ports, port); ok && !listed {
+			if !ok {
+				continue
+			}
+			b := t.beliefs[key]
+			present := b != nil && b.known && !b.absent || len(t.files.see(string(key), false)) > 0
+			switch at, listed := slices.BinarySearch(t.ports, port); {
+			case present && !listed:
 				t.ports = slices.Insert(t.ports, at, port)
+			case !present && listed:
+				t.ports = slices.Delete(t.ports, at, at+1)
 			}
 		}
 		return t.ports, nil

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// hints are the kernel's events of the directories that are read. They only say that it is time to look.
+// hints are the kernel's events of the directories that are read. They say which files to look at.
 type hints struct {
 	log      *slog.Logger
 	watcher  *watcher             // nil: there is none, the rescan alone tells

@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// watcher reports changes in directories, from inotify(7). Unlike fsnotify it tells a file that was renamed into its place, which is
-// complete, from one that was created there and is written next.
+// watcher reports changes in directories, from inotify(7). Unlike fsnotify it distinguishes a file that was renamed into place, which
+// is complete, from one that was created there and is still to be written.
 type watcher struct {
 	events chan event
 	lost   chan error // events were lost
@@ -39,7 +39,7 @@ const (
 	watchBuffer = 64 << 10 // bytes; one event has 272 at most
 )
 
-var errOverflow = errors.New("the queue of inotify was full")
+var errOverflow = errors.New("inotify event queue overflowed")
 
 func newWatcher() (*watcher, error) {
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
@@ -96,7 +96,17 @@ func (w *watcher) read() {
 	buffer := make([]byte, watchBuffer)
 	for {
 		n, err := w.file.Read(buffer)
-		if errors.Is(err, os.ErrClosed) || n <= 0 {
+		if errors.Is(err, os.ErrClosed) {
+			return
+		}
+		if err != nil { // nothing is watched any more, so follow makes another watcher
+			w.mu.Lock()
+			clear(w.paths)
+			w.mu.Unlock()
+			select {
+			case w.lost <- fmt.Errorf("inotify: %w", err):
+			case <-w.closed:
+			}
 			return
 		}
 		for rest := buffer[:n]; len(rest) >= unix.SizeofInotifyEvent; {

@@ -19,7 +19,7 @@ import (
 type nsdbDir struct {
 	root    *os.Root
 	folders map[string]folder // opened so far
-	listed  bool              // see asks for the names in a folder first: cheaper where most objects are looked at
+	listed  bool              // list each folder once, instead of an lstat for each name: for looks at every file
 }
 
 // folder is a directory below the NSDB directory, or why it cannot be opened. It is kept open since each look asks for many

@@ -4,8 +4,8 @@ import "time"
 
 // patience is how long what is seen must last before it is believed.
 type patience struct {
+	burst  time.Duration // after a file was renamed into place, further renames of the same change are waited for so long
 	settle time.Duration // a file must not have changed for so long
-	burst  time.Duration // after a file was renamed into place, others may follow so soon
 	unsure time.Duration // the same, where the file system cannot tell whether somebody has it open for writing
 	writer time.Duration // the same, while somebody has it open for writing
 	doubt  time.Duration // a name must be missing for so long, and its directories unchanged
@@ -19,8 +19,8 @@ type patience struct {
 // directories not many more; half a second is as long as a person hardly notices that an unbound container still runs.
 // Who holds a file open for writing and writes nothing for 10 s does not mean to (a stalled scp goes on within them).
 var usualPatience = patience{
-	settle: 20 * time.Millisecond,
 	burst:  time.Millisecond,
+	settle: 20 * time.Millisecond,
 	unsure: 100 * time.Millisecond,
 	writer: 10 * time.Second,
 	doubt:  500 * time.Millisecond,

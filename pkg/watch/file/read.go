@@ -61,10 +61,10 @@ type sight struct {
 }
 
 // see looks at the files that could hold an object: base less its ending. It opens nothing. What exists and cannot be
-// told apart from absent is a fault.
-func (d *nsdbDir) see(base string) (sights []sight) {
+// told apart from absent is a fault. byList takes the list of the folder's names, where there is one, for what is absent.
+func (d *nsdbDir) see(base string, byList bool) (sights []sight) {
 	for _, extension := range extensions {
-		if d.lacks(base + extension) {
+		if byList && d.lacks(base+extension) {
 			continue
 		}
 		stat, err := d.stat(base + extension)

@@ -22,12 +22,12 @@ type tree struct {
 	beliefs   map[native.Key]*belief
 	folders   map[string]signature // as last seen; the zero signature for one that is not there
 	ports     []string             // what Bindings listed last, sorted
-	unsettled map[native.Key]bool  // the beliefs that a look can change though no file changes
+	unsettled map[native.Key]bool  // keys to look at at every look: not settled yet, or not readable
 	assembler *native.Assembler
 
-	changed    map[native.Key]bool // by the events since the last look
-	renamed    map[native.Key]bool // of those, what was renamed into place and not touched since
-	anyChanged bool                // the events do not tell, or not all
+	changed    map[native.Key]bool   // the keys that events named since the last look
+	renamed    map[native.Key]string // the file that was renamed into place since then, and not touched
+	anyChanged bool                  // events were lost, or named a whole directory: every file must be looked at
 
 	settings     map[string]string // as last assembled: a directory that goes does not take them along
 	read         bool              // the last firm set was a read one
@@ -54,7 +54,7 @@ func newTree(dir string, host spec.HostID, p patience) *tree {
 		folders:   map[string]signature{},
 		unsettled: map[native.Key]bool{},
 		changed:   map[native.Key]bool{},
-		renamed:   map[native.Key]bool{},
+		renamed:   map[native.Key]string{},
 	}
 	t.assembler = native.NewAssembler(t, host)
 	return t
@@ -62,7 +62,7 @@ func newTree(dir string, host spec.HostID, p patience) *tree {
 
 // look is what one look at the directory came to.
 type look struct {
-	whole   bool // every file was looked at
+	whole   bool // every file was looked at; false also where the directory could not be opened
 	firm    bool // the set may be handed over; otherwise the last one stands
 	desired spec.Desired
 	faults  []native.Fault
@@ -91,6 +91,7 @@ func (t *tree) lookAt(ctx context.Context, now time.Time) look {
 	t.asked = map[native.Key]bool{}
 	reason := t.open()
 	if reason != "" {
+		t.anyChanged = true // what events told of was not looked at
 		if t.read && !t.missingSince.IsZero() && !t.past(t.missingSince, t.patience.doubt) {
 			return look{again: t.again}
 		}
@@ -110,7 +111,7 @@ func (t *tree) lookAt(ctx context.Context, now time.Time) look {
 	if desired.Unread == "" {
 		t.forget()
 	} else {
-		t.anyChanged = true // the objects were not asked for
+		t.anyChanged = true // Assemble stopped at the host, so the changed objects were not read
 	}
 	firm := t.firm(desired.Unread == "")
 	return look{whole, firm, desired, faults, t.again}
@@ -199,7 +200,7 @@ func (t *tree) lookAgain(due time.Time) {
 	}
 }
 
-// forget drops what the set no longer refers to, as far as it was looked for: all, or what has changed.
+// forget drops what the set no longer refers to. A look at changes drops only keys that it was to look at.
 func (t *tree) forget() {
 	drop := maps.Keys(t.beliefs)
 	if t.doubtful != nil {

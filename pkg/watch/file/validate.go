@@ -82,7 +82,7 @@ func (c *census) isFolder(name string) bool {
 func (c *census) objects(folder native.Key, visit func(id, file string, document *native.Document) native.Faults) {
 	for _, stem := range c.stems(folder, false) {
 		key := folder + native.Key("/"+stem)
-		sights := c.files.see(string(key))
+		sights := c.files.see(string(key), false)
 		if len(sights) == 0 {
 			continue // gone meanwhile
 		}

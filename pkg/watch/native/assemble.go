@@ -52,9 +52,9 @@ type Assembler struct {
 // known is what was made of a binding, and of which objects.
 type known struct {
 	following following
-	fault     *Fault // why the binding is in no set; nil: it may be in one
+	fault     *Fault // what is wrong with it; nil: nothing. Whether it is in the set says following.bound
 	objects   []object
-	suspect   bool // one of the objects may be another by now
+	suspect   bool // an object may have changed: compare
 }
 
 // object is what a Reader answered for a key.
@@ -69,7 +69,7 @@ func NewAssembler(reader Reader, host spec.HostID) *Assembler {
 	return &Assembler{reader: reader, host: host, known: map[string]*known{}, users: map[Key]map[*known]bool{}}
 }
 
-// Assemble does what the function does. changed are the keys whose objects may be others than at the last call; nil: any may.
+// Assemble does what the function does. changed are the keys whose objects may have changed since the last call; nil: any may.
 func (m *Assembler) Assemble(ctx context.Context, changed map[Key]bool) (spec.Desired, []Fault) {
 	m.suspect(changed)
 	m.remade = nil
@@ -181,7 +181,7 @@ func (m *Assembler) Objects(port string) (keys []Key) {
 	return keys
 }
 
-// replace notes what was made of a binding. Both may be nil.
+// replace notes what was made of a binding. was is nil for a new one, is for one that is gone.
 func (m *Assembler) replace(port string, was, is *known) {
 	m.remade = append(m.remade, port)
 	if was != nil {

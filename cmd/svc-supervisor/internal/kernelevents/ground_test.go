@@ -95,7 +95,7 @@ func follow(t *testing.T, f *Follower, name spec.Name, path string) *reports {
 func followEvents(t *testing.T, f *Follower, name spec.Name, path string, events spec.Events) *reports {
 	t.Helper()
 	r := new(reports)
-	if err := f.Follow(name, path, events, r.add); err != nil {
+	if _, err := f.Follow(name, path, events, r.add); err != nil {
 		t.Fatal(err)
 	}
 	return r
@@ -263,7 +263,7 @@ func TestWhatIsNoNamespaceIsNotFollowed(t *testing.T) {
 	}
 	f := follower(t)
 	for _, path := range []string{plain, fifo, "/proc/self/ns/mnt", "/run/netns/missing"} {
-		if err := f.Follow("ke-a", path, spec.Events{XFRM: true, Network: true}, func() {}); err == nil {
+		if _, err := f.Follow("ke-a", path, spec.Events{XFRM: true, Network: true}, func() {}); err == nil {
 			t.Errorf("%s is followed", path)
 		}
 	}
@@ -351,7 +351,7 @@ func TestManyNamespacesNeedNoThreads(t *testing.T) {
 			t.Fatal(err)
 		}
 		all = append(all, namespace)
-		if err := f.Follow(spec.Name(fmt.Sprint("ke-", i)), fmt.Sprintf("/proc/self/fd/%d", namespace.Fd()), spec.Events{XFRM: true, Network: true}, func() {}); err != nil {
+		if _, err := f.Follow(spec.Name(fmt.Sprint("ke-", i)), fmt.Sprintf("/proc/self/fd/%d", namespace.Fd()), spec.Events{XFRM: true, Network: true}, func() {}); err != nil {
 			t.Fatal(err)
 		}
 	}

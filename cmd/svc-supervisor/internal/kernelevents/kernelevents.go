@@ -13,8 +13,8 @@ package kernelevents
 
 import (
 	"fmt"
-	"maps"
 	"sync"
+	"time"
 
 	"github.com/containernetworking/plugins/pkg/ns"
 	"golang.org/x/sys/unix"
@@ -28,6 +28,7 @@ type Follower struct {
 	mu            sync.Mutex
 	subscriptions map[spec.Name]*subscription
 	host          *socket // to the links of the host; nil until a container needs it
+	lost          time.Time
 }
 
 // subscription is the sockets in one namespace.
@@ -45,40 +46,43 @@ type identity struct{ device, inode uint64 }
 // also one of the host's interface of that name. While that namespace is followed under this name for the same kinds already, it
 // does nothing. Another namespace at the same path takes the place of the former one. changed is called from a goroutine of its
 // own. One call may still come after Forget has returned.
-func (f *Follower) Follow(name spec.Name, path string, events spec.Events, changed func()) error {
-	if err := f.follow(name, path, events, changed); err != nil {
-		return fmt.Errorf("subscribe to kernel events of namespace %s: %w", name, err)
+//
+// fresh says whether the subscription is a new one: what happened before it caused no event.
+func (f *Follower) Follow(name spec.Name, path string, events spec.Events, changed func()) (fresh bool, err error) {
+	fresh, err = f.follow(name, path, events, changed)
+	if err != nil {
+		return false, fmt.Errorf("subscribe to kernel events of container %s: %w", name, err)
 	}
-	return nil
+	return fresh, nil
 }
 
-func (f *Follower) follow(name spec.Name, path string, events spec.Events, changed func()) error {
+func (f *Follower) follow(name spec.Name, path string, events spec.Events, changed func()) (fresh bool, err error) {
 	namespace, err := ns.GetNS(path)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer namespace.Close()
 	var stat unix.Stat_t
 	if err := unix.Fstat(int(namespace.Fd()), &stat); err != nil {
-		return err
+		return false, err
 	}
 	id := identity{stat.Dev, stat.Ino}
 	f.mu.Lock()
 	former := f.subscriptions[name]
 	f.mu.Unlock()
 	if former != nil && former.namespace == id && former.events == events {
-		return nil
+		return false, nil
 	}
 	f.Forget(name)
 	protocols := protocolsOf(events)
 	sockets, err := openSockets(namespace, protocols)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if events.Network {
 		if err := f.followHost(); err != nil {
 			closeAll(sockets)
-			return err
+			return false, err
 		}
 	}
 	f.mu.Lock()
@@ -92,7 +96,7 @@ func (f *Follower) follow(name spec.Name, path string, events spec.Events, chang
 			go s.serve(protocols[i].isChange, func(bool) { changed() })
 		}
 	}
-	return nil
+	return true, nil
 }
 
 // followHost subscribes to the links of the host, once.
@@ -122,15 +126,14 @@ func (f *Follower) followHost() error {
 	return nil
 }
 
-// hostChanged reports changes of the host's links of these names, or of all links where messages were lost.
+// hostChanged reports changes of the host's links of these names, and notes when messages about others were lost.
 func (f *Follower) hostChanged(names map[spec.Name]bool, lost bool) {
 	var report []func()
 	f.mu.Lock()
-	concerned := maps.Keys(names)
 	if lost {
-		concerned = maps.Keys(f.subscriptions)
+		f.lost = time.Now()
 	}
-	for name := range concerned {
+	for name := range names {
 		if s := f.subscriptions[name]; s != nil && s.events.Network {
 			report = append(report, s.changed)
 		}
@@ -139,6 +142,14 @@ func (f *Follower) hostChanged(names map[spec.Name]bool, lost bool) {
 	for _, changed := range report {
 		changed()
 	}
+}
+
+// LostAt returns when changes of the host's links were last lost, which can concern every container. They are not reported: programs
+// on the host, and those in a container's namespace, can cause more changes than are read, and each report costs a CHECK.
+func (f *Follower) LostAt() time.Time {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.lost
 }
 
 // Forget closes the sockets in the namespace that is followed under the name, if there is one. When it returns, nothing of this

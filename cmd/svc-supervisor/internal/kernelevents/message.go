@@ -10,8 +10,8 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// split returns the type of a netlink message, of which the beginning is given, and what follows its header. Half a header is of
-// type 0, which no message of these families has.
+// split returns the type of a netlink message, of which the beginning is given, and what follows its header. A message that
+// is shorter than a header gets type 0, which is not used.
 func split(message []byte) (kind uint16, payload []byte) {
 	if len(message) < unix.SizeofNlMsghdr {
 		return 0, nil

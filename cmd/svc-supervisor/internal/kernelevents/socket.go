@@ -22,6 +22,8 @@ const (
 	// receiveBuffer bounds the kernel memory of messages that were not read. Those that do not fit are lost, and the kernel
 	// reports that (ENOBUFS), which is as good as a message here.
 	receiveBuffer = 16 << 10
+	// hostBuffer is the same for the links of the host. A message about a link has some 3 KiB, and there are many on a busy host.
+	hostBuffer = 2 << 20
 	// messageSize is the part of a message that is read. It ends before the keys in a message about a new SA.
 	messageSize = unix.SizeofNlMsghdr + nl.SizeofXfrmUserExpire
 )
@@ -30,18 +32,19 @@ const (
 type protocol struct {
 	number   int
 	groups   uint32
+	buffer   int // bytes
 	isChange func(message []byte) bool
 }
 
 var (
-	// xfrm does not have XFRMNLGRP_ACQUIRE: it has a message for a packet, which a stranger can send.
-	xfrm = protocol{unix.NETLINK_XFRM, group(nl.XFRMNLGRP_SA, nl.XFRMNLGRP_POLICY, nl.XFRMNLGRP_EXPIRE), isXFRMChange}
+	// xfrm does not have XFRMNLGRP_ACQUIRE: every packet that needs an SA causes a message there, and a stranger can send such packets.
+	xfrm = protocol{unix.NETLINK_XFRM, group(nl.XFRMNLGRP_SA, nl.XFRMNLGRP_POLICY, nl.XFRMNLGRP_EXPIRE), receiveBuffer, isXFRMChange}
 	// route has no neighbours, for the same reason.
 	route = protocol{unix.NETLINK_ROUTE, group(unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR,
 		unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE, unix.RTNLGRP_IPV4_RULE, unix.RTNLGRP_IPV6_RULE,
-		unix.RTNLGRP_IPV4_NETCONF, unix.RTNLGRP_IPV6_NETCONF), isRouteChange}
-	nftables  = protocol{unix.NETLINK_NETFILTER, group(unix.NFNLGRP_NFTABLES), func([]byte) bool { return true }}
-	hostLinks = protocol{unix.NETLINK_ROUTE, group(unix.RTNLGRP_LINK), nil}
+		unix.RTNLGRP_IPV4_NETCONF, unix.RTNLGRP_IPV6_NETCONF), receiveBuffer, isRouteChange}
+	nftables  = protocol{unix.NETLINK_NETFILTER, group(unix.NFNLGRP_NFTABLES), receiveBuffer, func([]byte) bool { return true }}
+	hostLinks = protocol{unix.NETLINK_ROUTE, group(unix.RTNLGRP_LINK), hostBuffer, nil}
 )
 
 // group returns the bits of multicast groups.
@@ -110,7 +113,7 @@ func openSocket(p protocol) (*socket, error) {
 	file := os.NewFile(uintptr(fd), "kernel events")
 	conn, err := file.SyscallConn()
 	if err == nil {
-		err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBuffer)
+		err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, p.buffer)
 	}
 	if err == nil {
 		err = unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: p.groups})

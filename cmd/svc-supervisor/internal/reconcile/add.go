@@ -102,7 +102,7 @@ func (r *Reconciler) runAdd(ctx context.Context, record *statedir.Record, e plug
 func (r *Reconciler) noteAdded(name spec.Name, m *memo, result *spec.Result, isNew, edited bool) {
 	m.settledAt, m.checkErrors, m.addFails, m.notInPlace = time.Time{}, 0, 0, ""
 	m.added = time.Now()
-	m.packets = nil
+	m.good = nil
 	if isNew || m.checkAt.IsZero() { // pushes that have ADD repeated do not put off CHECK
 		m.checkAt = r.nextCheck()
 	}
@@ -113,7 +113,7 @@ func (r *Reconciler) noteAdded(name spec.Name, m *memo, result *spec.Result, isN
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	m.noteHealth(result.Health)
-	if !m.soonAt.IsZero() { // a connection is down
+	if !m.soonAt.IsZero() && m.soonAt.Before(time.Now().Add(2*firstDownCheck)) { // a connection is down
 		r.eventChecks.covered(name)
 	}
 	r.tellAnswerLocked(name, m, isNew || m.told != nil) // what ran before this supervisor is not new

@@ -17,7 +17,8 @@ import (
 func (r *Reconciler) check(ctx context.Context, s *situation, m *memo) {
 	record := s.record()
 	stdout, err := r.run(ctx, spec.Check, s.toEnd, record)
-	m.checkAt, m.soonAt, m.checked, m.packets = r.nextCheck(), time.Time{}, time.Now(), nil
+	last := m.good
+	m.checkAt, m.soonAt, m.checked, m.good = r.nextCheck(), time.Time{}, time.Now(), nil
 	if ctx.Err() != nil {
 		return
 	}
@@ -25,7 +26,7 @@ func (r *Reconciler) check(ctx context.Context, s *situation, m *memo) {
 	var said *spec.Error
 	switch {
 	case err == nil && garbage == nil:
-		m.checkErrors, m.unknown, m.packets = 0, unknownState{}, s.packets
+		m.checkErrors, m.unknown = 0, unknownState{}
 	case err == nil:
 		r.noteUnknown(s, m, garbage)
 		return
@@ -42,6 +43,7 @@ func (r *Reconciler) check(ctx context.Context, s *situation, m *memo) {
 	if health == nil {
 		return
 	}
+	m.good = newGoodCheck(s, last)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	m.noteHealth(health)

@@ -2,39 +2,54 @@ package reconcile
 
 import (
 	"slices"
+	"time"
 
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// packets counts what a container received and sent through its interface since that was made.
+// packets counts the packets that passed the container's interface since it was made, as the container sees them.
 type packets struct{ in, out uint64 }
+
+// goodCheck is what is kept of the last CHECK if it was good and reported health.
+type goodCheck struct {
+	at      time.Time // when the container was looked at before it
+	packets *packets  // as counted then
+	silent  bool      // none had passed since the CHECK before, which was good too
+}
+
+func newGoodCheck(s *situation, last *goodCheck) *goodCheck {
+	silent := last != nil && last.packets != nil && s.packets != nil && *s.packets == *last.packets
+	return &goodCheck{s.now, s.packets, silent}
+}
 
 // idleIntervals is how many intervals pass at most from one CHECK to the next.
 const idleIntervals = 10
 
 // checkDue says whether CHECK is due: because of an event, because the interval has passed, or because a connection is down. Each
-// CHECK is a process, so one that can find nothing new is put off. That is known only where every kind of event leads to a CHECK.
+// CHECK is a process, so one that can find nothing new is put off. That is possible only while both kinds of events are followed.
 //
 //   - At the interval: all connections are up, and one that goes down causes an event; or the container has received no packet since
 //     the last CHECK, so its daemon can have learnt nothing from a peer.
-//   - While a connection is down: no packet went in or out, so the daemon did not even try, and the reason is the same.
+//   - While a connection is down: no packet has passed since the last CHECK, and none had passed before it since the one before. So
+//     the daemon does not try, and has given up what it tried, which changes the reason.
 func (r *Reconciler) checkDue(s *situation, m *memo) bool {
-	interval := !m.checkAt.IsZero() && !s.now.Before(m.checkAt)
-	soon := !m.soonAt.IsZero() && !s.now.Before(m.soonAt)
-	unchanged := (interval || soon) && r.changesCauseEvents(s, m)
-	if unchanged && interval && (allUp(m.health) || s.packets.in == m.packets.in) {
-		m.checkAt, interval = r.nextCheck(), false
+	intervalOver := !m.checkAt.IsZero() && !s.now.Before(m.checkAt)
+	downCheck := !m.soonAt.IsZero() && !s.now.Before(m.soonAt)
+	mayPutOff := (intervalOver || downCheck) && r.mayPutOff(s, m)
+	if mayPutOff && intervalOver && (allUp(m.health) || !m.soonAt.IsZero() && s.packets.in == m.good.packets.in) {
+		m.checkAt, intervalOver = r.nextCheck(), false
 	}
-	if unchanged && soon && *s.packets == *m.packets {
-		m.soonAt, soon = m.down.later(s.now), false
+	if mayPutOff && downCheck && m.good.silent && *s.packets == *m.good.packets {
+		m.soonAt, downCheck = m.down.postpone(s.now), false
 	}
-	return interval || soon || r.eventChecks.due(s.name, s.now)
+	return intervalOver || downCheck || r.eventChecks.due(s.name, s.now)
 }
 
-// changesCauseEvents says whether the last CHECK was good, and not too long ago, and most changes since then caused an event.
-func (r *Reconciler) changesCauseEvents(s *situation, m *memo) bool {
-	return s.packets != nil && m.packets != nil && m.health != nil &&
-		s.now.Sub(m.checked) < idleIntervals*r.settings.CheckInterval && r.eventChecks.followsAll(s.name)
+// mayPutOff says whether the last CHECK was good and not too long ago, and no event was missed since.
+func (r *Reconciler) mayPutOff(s *situation, m *memo) bool {
+	return s.packets != nil && m.good != nil && m.good.packets != nil && m.health != nil && m.health.Code == spec.Running &&
+		s.now.Sub(m.checked) < idleIntervals*r.settings.CheckInterval-r.settings.CheckInterval/2 &&
+		r.eventChecks.followsAllSince(s.name, m.good.at)
 }
 
 func allUp(h *spec.Health) bool {

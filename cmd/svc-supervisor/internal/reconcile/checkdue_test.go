@@ -11,9 +11,11 @@ import (
 
 // TestCHECKThatCanFindNothingNewIsPutOff counts the CHECKs of an hour, with the usual interval of a minute.
 func TestCHECKThatCanFindNothingNewIsPutOff(t *testing.T) {
-	const (
-		rare  = 8  // at most: each ten intervals, and a few after a connection went down
-		often = 50 // at least
+	type count struct{ least, most int }
+	var (
+		rare  = count{4, 8} // each ten intervals, and a few after a connection went down
+		tries = count{25, 35}
+		often = count{50, 70}
 	)
 	receive := func(w *world) { w.change(func() { w.packets["vpn1"] = packets{w.packets["vpn1"].in + 1, 0} }) }
 	send := func(w *world) { w.change(func() { w.packets["vpn1"] = packets{0, w.packets["vpn1"].out + 1} }) }
@@ -23,18 +25,18 @@ func TestCHECKThatCanFindNothingNewIsPutOff(t *testing.T) {
 		prepare  func(*world)
 		health   *spec.Health
 		minutely func(*world)
-		rare     bool
+		want     count
 	}{
-		{"no packet, all connections up", (*world).offerAllIPSEC, healthOf(spec.Active), nothing, true},
-		{"packets, all connections up", (*world).offerAllIPSEC, healthOf(spec.Active, spec.Active), receive, true},
-		{"no packet, a connection down", (*world).offerAllIPSEC, healthOf(spec.Active, spec.Down), nothing, true},
-		{"packets go out only, a connection down", (*world).offerAllIPSEC, healthOf(spec.Down), send, true},
-		{"packets come in, a connection down", (*world).offerAllIPSEC, healthOf(spec.Active, spec.Down), receive, false},
-		{"the network is not followed", func(w *world) { w.offerXFRM("/opt/svc/bin/svc-ipsec") }, healthOf(spec.Active), nothing, false},
+		{"no packet, all connections up", (*world).offerAllIPSEC, healthOf(spec.Active), nothing, rare},
+		{"packets, all connections up", (*world).offerAllIPSEC, healthOf(spec.Active, spec.Active), receive, rare},
+		{"no packet, a connection down", (*world).offerAllIPSEC, healthOf(spec.Active, spec.Down), nothing, rare},
+		{"packets go out only, a connection down", (*world).offerAllIPSEC, healthOf(spec.Down), send, tries},
+		{"packets come in, a connection down", (*world).offerAllIPSEC, healthOf(spec.Active, spec.Down), receive, often},
+		{"the network is not followed", func(w *world) { w.offerXFRM("/opt/svc/bin/svc-ipsec") }, healthOf(spec.Active), nothing, often},
 		{"events cannot be followed", func(w *world) {
 			w.offerAllIPSEC()
 			w.change(func() { w.faults.events = errors.New("no such protocol") })
-		}, healthOf(spec.Active), nothing, false},
+		}, healthOf(spec.Active), nothing, often},
 	}
 	for _, row := range rows {
 		t.Run(row.sentence, func(t *testing.T) {
@@ -50,9 +52,8 @@ func TestCHECKThatCanFindNothingNewIsPutOff(t *testing.T) {
 					row.minutely(w)
 					w.after(time.Minute)
 				}
-				count := len(w.times(spec.Check, "vpn1")) - before
-				if row.rare && (count < 4 || count > rare) || !row.rare && count < often {
-					t.Errorf("%d CHECKs", count)
+				if n := len(w.times(spec.Check, "vpn1")) - before; n < row.want.least || n > row.want.most {
+					t.Errorf("%d CHECKs, want %d to %d", n, row.want.least, row.want.most)
 				}
 			})
 		})
@@ -66,11 +67,11 @@ func TestAFaultIsFoundThoughCHECKIsPutOff(t *testing.T) {
 	rows := []struct {
 		sentence string
 		do       func(*world)
-		want     func(*world) bool
 	}{
-		{"an event leads to CHECK", func(w *world) { w.event("vpn1") }, nil},
-		{"the namespace is removed without an event", func(w *world) { w.change(func() { delete(w.namespaces, "vpn1") }) }, nil},
-		{"the unit is gone", func(w *world) { w.systemd("svc-vpn1.service", "") }, nil},
+		{"an event leads to CHECK", func(w *world) { w.event("vpn1") }},
+		{"the namespace is removed without an event", func(w *world) { w.change(func() { delete(w.namespaces, "vpn1") }) }},
+		{"the unit is gone", func(w *world) { w.systemd("svc-vpn1.service", "") }},
+		{"changes of the host's links were lost", func(w *world) { w.change(func() { w.eventsLost = time.Now() }) }},
 	}
 	for _, row := range rows {
 		t.Run(row.sentence, func(t *testing.T) {

@@ -36,7 +36,7 @@ func sortClaims(desired *spec.Desired) *claims {
 	}
 	slices.SortFunc(bindings, func(a, b *spec.Binding) int { return strings.Compare(string(a.PortID), string(b.PortID)) })
 	for i, b := range bindings {
-		alone := bindings[i : i+1 : i+1] // nearly every list has one binding: no memory of its own
+		alone := bindings[i : i+1 : i+1] // part of the shared array: most lists have one binding
 		switch name := b.Container.InterfaceName; {
 		case b.Reading == spec.Unread:
 			c.anyUnread = true

@@ -10,7 +10,7 @@ import (
 
 const (
 	firstDownCheck = 2 * time.Second
-	lastDownCheck  = time.Hour
+	lastDownCheck  = 2 * time.Minute
 )
 
 // downPace adds CHECKs after a connection went down, or the reason why it is down changed: the reason is often known only after
@@ -22,7 +22,7 @@ type downPace struct {
 	bucket tokenbucket.Bucket
 }
 
-// next returns the delay until the next CHECK for a container with this health; 0 means that the interval decides.
+// next returns the delay until the next CHECK for a container with this health; 0: no further one than at the interval.
 func (p *downPace) next(h *spec.Health, now time.Time) time.Duration {
 	down := downAndWhy(h)
 	switch {
@@ -40,8 +40,8 @@ func (p *downPace) next(h *spec.Health, now time.Time) time.Duration {
 	return p.delay
 }
 
-// later returns when the next CHECK is due if the last one was put off; zero: no connection is down.
-func (p *downPace) later(now time.Time) time.Time {
+// postpone skips the CHECK that is due and lengthens the delay. It returns when the next one is due; zero: no connection is down.
+func (p *downPace) postpone(now time.Time) time.Time {
 	if p.delay == 0 {
 		return time.Time{}
 	}

@@ -11,8 +11,10 @@ import (
 // KernelEvents subscribes to the changes of the kernel's state in the network namespaces of containers.
 type KernelEvents interface {
 	// Follow calls changed after each change of these kinds, until Forget. It does nothing if this namespace is followed already
-	// for the same kinds, and takes another one at the path instead of the former.
-	Follow(name spec.Name, path string, events spec.Events, changed func()) error
+	// for the same kinds, and takes another one at the path instead of the former. fresh says whether the subscription is a new one.
+	Follow(name spec.Name, path string, events spec.Events, changed func()) (fresh bool, err error)
+	// LostAt returns when changes of the host's links were last lost.
+	LostAt() time.Time
 	// Forget must be called before the namespace is removed: a subscription keeps it alive.
 	Forget(spec.Name)
 }
@@ -32,6 +34,7 @@ type eventChecks struct {
 // eventCheck is what is kept of one container.
 type eventCheck struct {
 	follows spec.Events // what it is subscribed to
+	since   time.Time   // when it was subscribed to
 	failure string      // why it is not followed
 	retry   backOff     // of following it
 	pace    eventPace
@@ -55,11 +58,14 @@ func (e *eventChecks) follow(name spec.Name, path string, events spec.Events) {
 	if waits {
 		return
 	}
-	err := e.events.Follow(name, path, events, func() { e.changed(name) })
+	fresh, err := e.events.Follow(name, path, events, func() { e.changed(name) })
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if err == nil {
 		c.follows, c.failure, c.retry = events, "", backOff{}
+		if fresh {
+			c.since = time.Now()
+		}
 		return
 	}
 	c.follows = spec.Events{}
@@ -70,12 +76,13 @@ func (e *eventChecks) follow(name spec.Name, path string, events spec.Events) {
 	}
 }
 
-// followsAll says whether every kind of event leads to a CHECK of the container.
-func (e *eventChecks) followsAll(name spec.Name) bool {
+// followsAllSince says whether the container was subscribed to both kinds of events at that time, and has missed none since.
+func (e *eventChecks) followsAllSince(name spec.Name, at time.Time) bool {
 	e.mu.Lock()
-	defer e.mu.Unlock()
 	c := e.byName[name]
-	return c != nil && c.follows == spec.Events{XFRM: true, Network: true}
+	follows := c != nil && c.follows == spec.Events{XFRM: true, Network: true} && c.since.Before(at)
+	e.mu.Unlock()
+	return follows && e.events.LostAt().Before(at)
 }
 
 // forget ends the subscription of a name, if it has one.

@@ -19,8 +19,8 @@ type memo struct {
 	notInPlace string            // digest for which the executable answered code 100
 
 	checkAt     time.Time // by the interval
-	soonAt      time.Time // when a reason to look sooner than that asks for CHECK; zero: none does
-	packets     *packets  // as counted before the last good CHECK
+	soonAt      time.Time // of one more CHECK: a connection is down, or not all that was pushed is known; zero: none
+	good        *goodCheck
 	down        downPace
 	checkErrors int    // CHECKs in a row that answered with an error and count
 	checkError  string // the last answer
@@ -101,6 +101,7 @@ func (m *memo) noteHealth(health *spec.Health) {
 		return
 	}
 	now := time.Now()
+	m.soonAt = time.Time{}
 	if delay := m.down.next(health, now); delay > 0 {
 		m.soonAt = now.Add(delay)
 	}
@@ -134,7 +135,7 @@ func (m *memo) againDue(now time.Time) bool {
 func (m *memo) stoppedLocked() {
 	m.unknown = unknownState{}
 	m.health, m.checkErrors, m.greeted, m.told, m.down = nil, 0, false, nil, downPace{}
-	m.checkAt, m.soonAt, m.checked, m.packets = time.Time{}, time.Time{}, time.Time{}, nil
+	m.checkAt, m.soonAt, m.checked, m.good = time.Time{}, time.Time{}, time.Time{}, nil
 	m.againAt, m.pushedAgainAt, m.settledAt = time.Time{}, time.Time{}, time.Time{}
 }
 

@@ -60,7 +60,7 @@ func (r *Reconciler) takeNewsLocked(m *memo) {
 		if m.soonAt.IsZero() || at.Before(m.soonAt) {
 			m.soonAt = at
 		}
-		m.packets = nil
+		m.good = nil
 	}
 	if m.health != nil && len(m.pushed.connections) > 0 {
 		m.health = m.health.With(m.pushed.connections)

@@ -32,6 +32,7 @@ type world struct {
 	users      map[spec.Name]bool // names that have a user id
 	links      map[spec.Name]tagged
 	packets    map[spec.Name]packets
+	eventsLost time.Time
 	units      map[string]*process
 	exit       unit.Exit             // how every unit last ended
 	held       map[spec.Name]holding // what the executables keep below /run/svc-<type>
