@@ -109,8 +109,9 @@ func (t *tree) seen(key native.Key, b *belief, sights []sight) {
 			return
 		}
 	}
+	complete := len(sights) == 1 && t.renamed[key] == sights[0].name
 	for _, s := range sights {
-		if !(len(sights) == 1 && t.renamed[key] == s.name) && !s.signature.rested(t.now, t.patience.settle) && !t.past(b.latestSince, t.patience.settle) {
+		if !complete && !s.signature.rested(t.now, t.patience.settle) && !t.past(b.latestSince, t.patience.settle) {
 			t.moves(b)
 			return
 		}

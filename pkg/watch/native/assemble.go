@@ -52,7 +52,6 @@ type Assembler struct {
 // known is what was made of a binding, and of which objects.
 type known struct {
 	following following
-	fault     *Fault // what is wrong with it; nil: nothing. Whether it is in the set says following.bound
 	objects   []object
 	suspect   bool // an object may have changed: compare
 }
@@ -139,8 +138,8 @@ func (a *assembly) assemble() (spec.Desired, *Fault) {
 			a.memory.replace(port, was, k)
 		}
 		k.suspect = false
-		if k.fault != nil {
-			a.note(k.fault)
+		if k.following.fault != nil {
+			a.note(k.following.fault)
 		}
 		if k.following.bound {
 			desired.Bindings = append(desired.Bindings, k.following.binding)
@@ -231,10 +230,10 @@ func (a *assembly) unchanged(k *known) bool {
 func (a *assembly) read(port string) *known {
 	id, err := spec.ParseID[spec.PortID]("port id", port)
 	if err != nil { // nothing of ours can stand for such an id: it can only be told
-		return &known{fault: &Fault{BindingsKey(a.host), err.Error()}}
+		return &known{following: following{fault: &Fault{BindingsKey(a.host), err.Error()}}}
 	}
 	found := a.binding(id)
-	return &known{following: found, fault: found.fault, objects: a.objects}
+	return &known{following: found, objects: a.objects}
 }
 
 // looks is how often a binding is followed while what it refers to is missing and the references keep changing.
