@@ -3,6 +3,7 @@ package unit
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/godbus/dbus/v5"
 )
@@ -17,8 +18,16 @@ type entry struct {
 	JobPath dbus.ObjectPath
 }
 
+// unit copies the strings. The D-Bus library cuts all strings of a message out of one buffer of 4 KiB, which stays in memory as long
+// as one of them does.
 func (e entry) unit() Unit {
-	return Unit{e.Name, e.LoadState, e.ActiveState, e.SubState, e.JobID != 0}
+	return Unit{
+		Name:        strings.Clone(e.Name),
+		LoadState:   strings.Clone(e.LoadState),
+		ActiveState: strings.Clone(e.ActiveState),
+		SubState:    strings.Clone(e.SubState),
+		JobQueued:   e.JobID != 0,
+	}
 }
 
 // List lists the units that systemd has loaded and whose name matches one of the patterns (fnmatch: svc-*.service), all

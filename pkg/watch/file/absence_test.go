@@ -227,11 +227,11 @@ func TestWhatCannotBeReadIsNeverAbsent(t *testing.T) {
 		{"a link to nothing", func(g *ground, name string) { g.check(os.Symlink("nothing", g.path(name))) }, "is a link to nothing"},
 		{"a link to itself", func(g *ground, name string) { g.check(os.Symlink(filepath.Base(name), g.path(name))) }, "too many levels of symbolic links"},
 		{"empty", func(g *ground, name string) { g.write(g.dir, name, "") }, "is empty"},
-		{"no YAML", func(g *ground, name string) { g.write(g.dir, name, "{{hunter2") }, "is not YAML"},
-		{"too large", func(g *ground, name string) { g.write(g.dir, name, strings.Repeat("#", 1<<20+1)) }, "is larger than 1 MiB"},
+		{"no YAML", func(g *ground, name string) { g.place(name, "{{hunter2") }, "is not YAML"},
+		{"too large", func(g *ground, name string) { g.place(name, strings.Repeat("#", 1<<20+1)) }, "is larger than 1 MiB"},
 		{"two files", func(g *ground, name string) {
-			g.write(g.dir, name, "")
-			g.write(g.dir, strings.TrimSuffix(name, "yaml")+"json", "")
+			g.place(name, g.read("off")) // as before, so that the second file alone is at fault
+			g.place(strings.TrimSuffix(name, "yaml")+"json", "")
 		}, "yaml and "},
 	}
 	objects := []struct {

@@ -72,6 +72,13 @@ func (g *ground) write(dir, name, content string) {
 	g.check(os.WriteFile(path, []byte(content), 0o644))
 }
 
+// place renames a whole file into its place, so that no reader sees a part of it.
+func (g *ground) place(name, content string) {
+	g.Helper()
+	g.write(g.dir, "aside", content)
+	g.rename("aside", name)
+}
+
 func (g *ground) path(name string) string { return filepath.Join(g.dir, name) }
 
 func (g *ground) rename(from, to string) {
