@@ -10,6 +10,7 @@ DESTDIR :=
 SECONDS := 300
 NSDB    := file
 
+MAKEFLAGS   += --no-print-directory
 SHELL       := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
@@ -26,7 +27,8 @@ scripts = $(shell find . -path ./build -prune -o -path ./.git -prune -o -type f 
 # The packages with tests that skip where there is no systemd of theirs.
 ground_packages = $(sort $(addprefix ./,$(dir $(shell grep -rl SVC_TEST_GROUND --include='*_test.go' cmd pkg test))))
 
-.PHONY: help build tools previous test test-full check unit bats crash soak guest guest-full bench demo install clean
+.PHONY: run-race run-ground run-bats run-crash run-guest unit-packages
+.PHONY: help build tools previous test test-full check unit bats crash soak guest guest-full endurance bench demo install clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*##/ {printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -64,7 +66,14 @@ define ground
 		build/tools/secrets go test -count=1 -p 1 -timeout 30m $(1)
 endef
 
-test: check unit bats crash guest ## check, unit, bats, crash, guest
+# The tests in the sandbox wait more than they work, so they run beside those that need the processors. What apt installs must be there
+# before: it restarts any systemd that runs from the same files.
+test: check build tools previous ## check, unit, bats, crash, guest; side by side
+	test/ground/packages build nsdb sandbox runtimes guest
+	test/lanes \
+		go '$(MAKE) run-race run-guest' \
+		sandbox '$(MAKE) run-ground run-crash' \
+		bats '$(MAKE) run-bats'
 	build/tools/secrets -in build/*.log
 	@echo
 	@echo "make test: $$(grep -c '^ok' build/unit.log) Go packages," \
@@ -74,7 +83,7 @@ test: check unit bats crash guest ## check, unit, bats, crash, guest
 		"$$(grep -c '^ok' build/guest.log) tests with ESP"
 	@echo "$$(cat build/unit.log build/ground.log build/bats.log build/crash.log build/guest.log | grep -c '^ok') passed, 0 failed"
 
-test-full: test guest-full ## everything that make test has no time for, too: before a release
+test-full: test guest-full endurance ## everything that make test has no time for, too: before a release
 
 check: ## formatting, vet, staticcheck, shellcheck
 	test/ground/packages check
@@ -85,14 +94,20 @@ check: ## formatting, vet, staticcheck, shellcheck
 	shellcheck $(scripts)
 	awk '/^```/ {inside = 0} inside; /^```sh svc-echo$$/ {inside = 1}' docs/executables.md | shellcheck -
 
-unit: build tools ## Go tests with the race detector, etcd and ZooKeeper included; those that need systemd in the sandbox
+unit: build tools unit-packages run-race run-ground ## Go tests with the race detector, etcd and ZooKeeper included; those that need systemd in the sandbox
+
+unit-packages:
 	test/ground/packages build nsdb sandbox
+
+run-race:
 	@mkdir -p build
 	SVC_TEST_NSDB=1 SVC_TEST_LIBRESWAN=1 go test -race ./... | tee build/unit.log
-	test/ground/packages sandbox
+
 # Not in /tmp nor in a home: their units have those hidden, and run the test binary.
 # svc-ipsec is run as a program hundreds of times there, with deadlines: as it is built. Its tests mostly wait, so they have
 # a sandbox beside the others'.
+run-ground:
+	@mkdir -p build
 	$(call ground,./cmd/svc-ipsec/) >build/ground-ipsec.log 2>&1 & ipsec=$$!; \
 	trap 'kill $$ipsec 2>/dev/null || true' INT TERM; failed=0; \
 	$(call ground,-race $(filter-out ./cmd/svc-ipsec/,$(ground_packages))) | tee build/ground.log || failed=1; \
@@ -108,9 +123,14 @@ tools: ## CNI's own programs, which the tests drive the executables with; test/s
 
 bats: build tools previous ## the behaviour of the whole, in the sandbox, also under podman and containerd
 	test/ground/packages runtimes
+	$(MAKE) run-bats
+
+run-bats:
 	test/bats/run | tee build/bats.log
 
-guest: build tools previous ## tunnels, where the kernel has ESP
+guest: build tools previous run-guest ## tunnels, where the kernel has ESP
+
+run-guest:
 	test/guest/run | tee build/guest.log
 	CGO_ENABLED=0 go test -c -o build/kernelevents.test ./cmd/svc-supervisor/internal/kernelevents
 	test/ground/run esp SVC_TEST_GROUND=1 build/kernelevents.test -test.v -test.run SAs | tee -a build/guest.log
@@ -126,9 +146,10 @@ define debian13
 	SANDBOX_ROOT="$$root" test/ground/sandbox build/tools/secrets bats test/bats/failclosed.bats
 endef
 
-guest-full: build tools previous ## a reboot; all combinations on both Libreswans; on Debian 13 the suites with tunnels and svc-ipsec's own tests
+guest-full: build tools previous ## a reboot; all combinations on both Libreswans, and an upgrade with each of them; on Debian 13 the suites with tunnels and svc-ipsec's own tests
 	[ "$${HOST:-0}" = 1 ] || test/reboot/run | tee build/guest-full.log
 	test/combinations/run -all | tee -a build/guest-full.log
+	test/combinations/run -all -from $(CURDIR)/build/previous/svc-ipsec | tee -a build/guest-full.log
 	@[ "$${HOST:-0}" = 1 ] || { \
 		$(debian13); \
 		echo "# Debian 13: test/guest"; \
@@ -138,7 +159,18 @@ guest-full: build tools previous ## a reboot; all combinations on both Libreswan
 	} | tee -a build/guest-full.log
 	build/tools/secrets -in build/guest-full.log
 
+endurance: build tools ## what must hold for ten minutes and longer, in the sandbox and in the guest; half an hour
+	test/ground/packages sandbox
+	test/ground/run systemd $(endurance) test/endurance/observer.bats | tee build/endurance.log
+	GUEST_TIMEOUT=1800 test/ground/run esp $(endurance) test/endurance/tasks.bats | tee -a build/endurance.log
+	build/tools/secrets -in build/endurance.log
+
+endurance = build/tools/secrets bats --timing --setup-suite-file test/bats/setup_suite.bash
+
 crash: build tools ## a kill before each effect on the host, and what the next start makes of it; FULL=1 for all of them
+	$(MAKE) run-crash
+
+run-crash:
 	test/crash/run | tee build/crash.log
 
 soak: build tools ## bounded harm to a dozen containers, then an exact comparison: SECONDS=300

@@ -69,31 +69,42 @@ func (r row) cidrs(s side, i int) (all []string) {
 	return all
 }
 
-// verb runs a verb of svc-ipsec for a side's container and returns the health that it answers with.
+// verb runs a verb of svc-ipsec for a side's container and returns the health that ADD answers with.
 func (w *world) verb(verb string, s side, configuration object) (*spec.Health, error) {
+	output, err := w.output(verb, s, configuration, nil)
+	if err != nil || verb != "ADD" {
+		return nil, err
+	}
+	var answer struct{ Health *spec.Health }
+	if err := json.Unmarshal(output, &answer); err != nil || answer.Health == nil {
+		return nil, fmt.Errorf("%s vpn-%s: no health in %q", verb, s.name, output)
+	}
+	return answer.Health, nil
+}
+
+// output runs a verb of svc-ipsec for a side's container and returns what it prints. prevResult may be nil.
+func (w *world) output(verb string, s side, configuration object, prevResult json.RawMessage) ([]byte, error) {
 	container := "vpn-" + s.name
-	conf, err := json.Marshal(object{"cniVersion": spec.CNIVersion, "name": spec.Network, "type": "svc-ipsec",
+	conf := object{"cniVersion": spec.CNIVersion, "name": spec.Network, "type": "svc-ipsec",
 		"container": object{"interfaceName": container, "containerId": container, "serviceType": "IPSEC"},
 		"port": object{"addresses": []string{s.text("169.254.#.1/30"), s.text("fd0#:169::1/126")}, "mac": s.text("ca:fe:00:00:00:0#"),
 			"bridge": "br-" + s.name},
-		"configuration": configuration})
+		"configuration": configuration}
+	if prevResult != nil {
+		conf["prevResult"] = prevResult
+	}
+	stdin, err := json.Marshal(conf)
 	if err != nil {
 		return nil, err
 	}
 	cmd := exec.Command(w.executable)
 	cmd.Env = []string{"CNI_COMMAND=" + verb, "CNI_CONTAINERID=" + container, "CNI_IFNAME=svc0", "CNI_NETNS=/run/netns/" + container,
 		"CNI_PATH=/usr/libexec/svc-supervisor", "PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
-	cmd.Stdin = bytes.NewReader(conf)
+	cmd.Stdin = bytes.NewReader(stdin)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {
 		return nil, fmt.Errorf("%s %s: %w: %s %s", verb, container, err, strings.TrimSpace(stdout.String()), strings.TrimSpace(stderr.String()))
 	}
-	var answer struct{ Health *spec.Health }
-	if verb == "ADD" {
-		if err := json.Unmarshal(stdout.Bytes(), &answer); err != nil || answer.Health == nil {
-			return nil, fmt.Errorf("%s %s: no health in %q", verb, container, stdout.String())
-		}
-	}
-	return answer.Health, nil
+	return stdout.Bytes(), nil
 }

@@ -3,11 +3,14 @@
 // NAT between. Of each row a ping crosses, and the kernel shows by which association: of the row's protocol, mode and
 // algorithms, for the row's networks, with packets counted at both ends.
 //
-//	combinations [-all] [-only TEXT] [-libreswan VERSION] SVC-IPSEC TABLE REFUSED
+//	combinations [-all] [-only TEXT] [-libreswan VERSION] [-from PATH] SVC-IPSEC TABLE REFUSED
 //
 // Rows in sequence that differ only in the Child SA are one edit, since a guest is slow: a peer address has one IKE policy.
 // The containers are made at the first edit and removed after the last; in between they and their daemons stay. What the
 // table REFUSED lists is tried beside the first edit's tunnels, which must not notice.
+//
+// With -from the containers of each edit are made by another version of svc-ipsec, and those of some configurations that a version before
+// accepted; CHECK and ADD of SVC-IPSEC must not touch a tunnel of theirs.
 //
 // It runs where there are systemd and ESP: see the script run. It prints `ok` or `not ok` for each row. Where the Libreswan
 // is of another version than it is told, all is said of the wrong one: it proves nothing, and fails.
@@ -25,12 +28,13 @@ func main() {
 	all := flag.Bool("all", false, "all rows, not just those of make test")
 	only := flag.String("only", "", "rows whose name has `TEXT` in it")
 	libreswan := flag.String("libreswan", "", "the `VERSION` of Libreswan that is tried: 4.10, …; any if it is empty")
+	from := flag.String("from", "", "upgrade each edit from the svc-ipsec at `PATH` to SVC-IPSEC, in place of editing")
 	flag.Parse()
 	if flag.NArg() != 3 {
-		fmt.Fprintln(os.Stderr, "usage: combinations [-all] [-only TEXT] [-libreswan VERSION] SVC-IPSEC TABLE REFUSED")
+		fmt.Fprintln(os.Stderr, "usage: combinations [-all] [-only TEXT] [-libreswan VERSION] [-from PATH] SVC-IPSEC TABLE REFUSED")
 		os.Exit(2)
 	}
-	failed, err := combinations(flag.Arg(0), flag.Arg(1), flag.Arg(2), *libreswan, func(r row) bool {
+	failed, err := combinations(flag.Arg(0), flag.Arg(1), flag.Arg(2), *libreswan, *from, func(r row) bool {
 		return (*all || r.always) && strings.Contains(r.name(), *only)
 	})
 	if err != nil {
@@ -56,7 +60,7 @@ func (r *run) tell(name string, faults []string) {
 	fmt.Printf("not ok %d %s\n# %s\n", r.number, name, strings.Join(faults, "\n# "))
 }
 
-func combinations(executable, table, refused, libreswan string, wanted func(row) bool) (failed int, err error) {
+func combinations(executable, table, refused, libreswan, from string, wanted func(row) bool) (failed int, err error) {
 	rows, err := readTable(table)
 	if err != nil {
 		return 0, err
@@ -85,6 +89,11 @@ func combinations(executable, table, refused, libreswan string, wanted func(row)
 		return 0, err
 	}
 	began, r := time.Now(), new(run)
+	if from != "" {
+		w.upgrades(from, edits, r)
+		fmt.Printf("# %d upgrades in %.0f s\n", r.number, time.Since(began).Seconds())
+		return r.failed, nil
+	}
 	daemons, tried := "", 0
 	for i, e := range edits {
 		start := time.Now()
