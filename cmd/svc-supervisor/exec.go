@@ -225,6 +225,11 @@ func (h *byHand) run(ctx context.Context, e plugin.Executable, path string) erro
 	if err != nil {
 		return fmt.Errorf("%s %s: %w", h.verb, h.name, err)
 	}
+	if h.verb == spec.Add {
+		if _, err := spec.ParseResult(stdout, h.name); err != nil {
+			return fmt.Errorf("ADD %s: %w; remove what it made with svc-supervisor exec DEL %[1]s", h.name, err)
+		}
+	}
 	if _, err := h.out.Write(stdout); err != nil || h.recorded {
 		return err
 	}

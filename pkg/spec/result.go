@@ -20,8 +20,8 @@ type Result struct {
 // refused.
 func ParseResult(stdout []byte, name Name) (*Result, error) {
 	result := &Result{Raw: json.RawMessage(stdout)}
-	if err := json.Unmarshal(stdout, &result.CNI); err != nil {
-		return nil, fmt.Errorf("result: %w", err)
+	if err := Output("result", stdout, &result.CNI); err != nil {
+		return nil, err
 	}
 	if result.CNI.CNIVersion != CNIVersion {
 		return nil, &Fault{"cniVersion", result.CNI.CNIVersion, CNIVersion}
@@ -30,8 +30,8 @@ func ParseResult(stdout []byte, name Name) (*Result, error) {
 		Units  []string `json:"units"`
 		Health *Health  `json:"health"`
 	}
-	if err := json.Unmarshal(stdout, &ours); err != nil {
-		return nil, fmt.Errorf("result: %w", err)
+	if err := Output("result", stdout, &ours); err != nil {
+		return nil, err
 	}
 	for _, unit := range ours.Units {
 		if !name.OwnsUnit(unit) {

@@ -255,6 +255,40 @@ error_is() {
 	[[ "$said" =~ ^ERROR\ .*$2 ]] || { echo "status of $1: $said"; return 1; }
 }
 
+@test "an error object is an error whatever the exit status, and malformed output is quoted in one line" {
+	local name
+	# shellcheck disable=SC2016 # expanded there
+	mood ADD 'case $name in
+		polite) echo "{\"cniVersion\": \"1.1.0\", \"code\": 7, \"msg\": \"key x\"}"; exit 0 ;;
+		noisy) printf "debug: one\ntwo\n"; result; exit 0 ;;
+		quoted) echo "{\"cniVersion\": \"1.1.0\", \"code\": \"7\"}"; exit 0 ;;
+	esac'
+	for name in polite noisy quoted a; do
+		want "$name"
+	done
+	start
+	eventually 15 runs a
+	eventually 15 error_is polite 'key x \(code 7\)$'
+	eventually 30 error_is noisy 'result "debug: one\\ntwo\\n\{.*\(the first 64 of [0-9]+ bytes\): allowed: a JSON object and nothing else$'
+	eventually 30 error_is quoted 'key code: a JSON string does not fit: printed "\{.*"$'
+
+	# DEL that fails in the same way keeps the record, so that it is repeated.
+	mood DEL 'echo "{\"cniVersion\": \"1.1.0\", \"code\": 101, \"msg\": \"still there\"}"; exit 0'
+	unbind p-a
+	eventually 15 is deleting record a .phase
+	eventually 15 matches a 'DEL failed, tried again: still there \(code 101\)'
+	mood DEL
+	mood ADD
+	eventually 20 gone a
+}
+
+# matches NAME REASON: ps shows this reason.
+matches() {
+	local said
+	said=$(row "$1" .reason)
+	[[ "$said" =~ $2 ]] || { echo "reason of $1: $said"; return 1; }
+}
+
 @test "code 11 is not a failure: the status stands, and ADD is tried again a little later" {
 	mood ADD '[ -e "$moods/go" ] || fail 11 "try again later"'
 	want a

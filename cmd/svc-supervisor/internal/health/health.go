@@ -178,8 +178,8 @@ func parse(datagram []byte) (*spec.Health, error) {
 	if len(datagram) > spec.HealthLimit {
 		return nil, fmt.Errorf("longer than %d bytes", spec.HealthLimit)
 	}
-	if err := json.Unmarshal(datagram, health); err != nil {
-		return nil, fmt.Errorf("not a health object: %w", err)
+	if err := spec.Output("not a health object", datagram, health); err != nil {
+		return nil, err
 	}
 	if health.InterfaceName == "" {
 		return nil, &spec.Fault{Key: "interfaceName", Value: "", Allowed: "the name of a container"}

@@ -2,11 +2,11 @@ package plugin
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"runtime"
+	"strings"
 	"syscall"
 	"time"
 
@@ -85,7 +85,7 @@ func (v *Inventory) Run(ctx context.Context, call Call) ([]byte, error) {
 	case state == nil || !state.Exited():
 		return nil, &NoAnswer{Reason: fmt.Sprintf("%v", state), Stderr: stderr}
 	}
-	return answer(stdout, stderr, state.ExitCode())
+	return answer(call.Verb, stdout, stderr, state.ExitCode())
 }
 
 // awaitBlocked calls blocked when the verb has used no processor for BlockedTime, or returns when ctx ends.
@@ -106,17 +106,26 @@ func awaitBlocked(ctx context.Context, pid int, blocked func()) {
 	}
 }
 
-// answer tells a success from an error object. An exit status alone says nothing but that something went wrong.
-func answer(stdout []byte, stderr []string, exit int) ([]byte, error) {
-	if exit == 0 {
-		return stdout, nil
+// answer tells a success from an error object. An error object is an error whatever the exit status is: a script that prints one may
+// forget to exit with 1. An exit status alone says nothing but that something went wrong.
+func answer(verb spec.Verb, stdout []byte, stderr []string, exit int) ([]byte, error) {
+	said, err := spec.ErrorIn(verb, stdout)
+	switch {
+	case said != nil:
+		said.Msg, said.Details = oneLine(said.Msg), oneLine(said.Details)
+		return nil, said
+	case exit != 0:
+		reason := fmt.Sprintf("exit status %d without an error object", exit)
+		if err != nil {
+			reason += ": " + err.Error()
+		} else if printed := strings.TrimSpace(string(stdout)); printed != "" {
+			reason += ": printed " + spec.Quote(printed)
+		}
+		return nil, &NoAnswer{Reason: reason, Stderr: stderr}
+	case err != nil:
+		return nil, &NoAnswer{Reason: err.Error(), Stderr: stderr}
 	}
-	said := new(spec.Error)
-	if err := json.Unmarshal(stdout, said); err != nil || said.Code == 0 {
-		return nil, &NoAnswer{Reason: fmt.Sprintf("exit status %d without an error object", exit), Stderr: stderr}
-	}
-	said.Msg, said.Details = oneLine(said.Msg), oneLine(said.Details)
-	return nil, said
+	return stdout, nil
 }
 
 // start starts the executable in a session and a process group of its own, with the calling goroutine locked to its thread.

@@ -1,7 +1,6 @@
 package plugin
 
 import (
-	"encoding/json"
 	"fmt"
 
 	"github.com/Masterminds/semver/v3"
@@ -13,8 +12,8 @@ import (
 // the plugin path is refused.
 func parseVersionAnswer(stdout []byte) (*spec.VersionAnswer, *semver.Version, error) {
 	answer := new(spec.VersionAnswer)
-	if err := json.Unmarshal(stdout, answer); err != nil {
-		return nil, nil, fmt.Errorf("answer to VERSION: %w", err)
+	if err := spec.Output("answer to VERSION", stdout, answer); err != nil {
+		return nil, nil, err
 	}
 	if _, err := spec.ParseServiceType("serviceType", string(answer.ServiceType)); err != nil {
 		return nil, nil, err

@@ -1,8 +1,8 @@
 package reconcile
 
 import (
+	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -90,12 +90,12 @@ func (r *Reconciler) noteUnknown(s *situation, m *memo, err error) {
 
 // parseHealth reads what CHECK printed; nothing is allowed.
 func parseHealth(stdout []byte) (*spec.Health, error) {
-	if len(stdout) == 0 {
+	if len(bytes.TrimSpace(stdout)) == 0 {
 		return nil, nil
 	}
 	health := new(spec.Health)
-	if err := json.Unmarshal(stdout, health); err != nil {
-		return nil, fmt.Errorf("health: %w", err)
+	if err := spec.Output("health", stdout, health); err != nil {
+		return nil, err
 	}
 	if health.Code == "" {
 		return nil, nil // some other output, which CNI allows
