@@ -9,9 +9,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/google/renameio/v2"
 
+	"github.com/svc-supervisor/svc-supervisor/internal/patience"
 	"github.com/svc-supervisor/svc-supervisor/pkg/netns"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
@@ -116,8 +118,16 @@ func (h *byHand) removeNamespace(ctx context.Context) error {
 	return ipNetns(ctx, "delete", h.name)
 }
 
+// ipNetnsTime is how long `ip netns` may take. It waits without end for a lock that every user can hold.
+const ipNetnsTime = 10 * time.Second
+
 func ipNetns(ctx context.Context, what string, name spec.Name) error {
+	ctx, cancel := patience.WithTimeout(ctx, ipNetnsTime)
+	defer cancel()
 	output, err := exec.CommandContext(ctx, "ip", "netns", what, string(name)).CombinedOutput()
+	if err != nil && ctx.Err() != nil {
+		return fmt.Errorf("ip netns %s %s: it was ended after %v; lslocks shows which process holds the lock of /run/netns", what, name, ipNetnsTime)
+	}
 	if err != nil {
 		return fmt.Errorf("ip netns %s %s: %w: %s", what, name, err, oneCell(strings.TrimSpace(string(output))))
 	}

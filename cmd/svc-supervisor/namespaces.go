@@ -22,7 +22,7 @@ type hostNamespaces struct {
 
 func newHostNamespaces(log *slog.Logger) hostNamespaces {
 	users := userid.Host(log)
-	return hostNamespaces{netns.Directory.WithUsers(users.Owner), users, log}
+	return hostNamespaces{netns.Directory.WithUsers(users.Owner).WithLog(log), users, log}
 }
 
 // Make makes a namespace. If userNamespace is set but the host has no user namespaces, the initial user namespace owns it: the

@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"syscall"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -46,6 +48,22 @@ func Lock(ctx context.Context, path string, patience time.Duration) (unlock func
 			return nil, fmt.Errorf("lock: %w", err)
 		}
 	}
+}
+
+// LockPrivate is Lock on a directory that only its owner can open, and so lock. It makes the directory where it is missing, and
+// refuses one that another user made or that others can open.
+func LockPrivate(ctx context.Context, path string, patience time.Duration) (unlock func(), err error) {
+	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, fmt.Errorf("lock: %w", err)
+	}
+	info, err := os.Lstat(path)
+	if err != nil {
+		return nil, fmt.Errorf("lock: %w", err)
+	}
+	if stat, ok := info.Sys().(*syscall.Stat_t); !info.IsDir() || info.Mode().Perm()&0o077 != 0 || !ok || int(stat.Uid) != os.Geteuid() {
+		return nil, fmt.Errorf("lock %s: another user can open it: allowed: a directory of mode 0700 of user %d", path, os.Geteuid())
+	}
+	return Lock(ctx, path, patience)
 }
 
 // isNamed reports whether the locked directory is still the one at path. A directory that was removed and made

@@ -75,3 +75,31 @@ func TestMissingDirectoryAndLinkAreErrors(t *testing.T) {
 		t.Error("a symbolic link was locked")
 	}
 }
+
+func TestPrivateLockIsMadeAndRefusesWhatOthersCanOpen(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lock")
+	unlock, err := LockPrivate(t.Context(), path, time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("made %v, %v", info, err)
+	}
+	if _, err := LockPrivate(t.Context(), path, 20*time.Millisecond); !errors.Is(err, ErrBusy) {
+		t.Errorf("got %v, want ErrBusy", err)
+	}
+	unlock()
+	for name, prepare := range map[string]func(path string) error{
+		"open for others": func(path string) error { return errors.Join(os.Mkdir(path, 0o700), os.Chmod(path, 0o755)) },
+		"a file":          func(path string) error { return os.WriteFile(path, nil, 0o600) },
+		"a link":          func(path string) error { return os.Symlink(t.TempDir(), path) },
+	} {
+		path := filepath.Join(t.TempDir(), "lock")
+		if err := prepare(path); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := LockPrivate(t.Context(), path, time.Minute); err == nil || errors.Is(err, ErrBusy) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

@@ -19,6 +19,7 @@ package netns
 
 import (
 	"errors"
+	"log/slog"
 
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
@@ -30,6 +31,13 @@ var Directory = Dir{path: "/run/netns"}
 type Dir struct {
 	path  string
 	users Users
+	log   *slog.Logger // nil: none
+}
+
+// WithLog returns the directory with a logger for warnings.
+func (d Dir) WithLog(log *slog.Logger) Dir {
+	d.log = log
+	return d
 }
 
 // Users returns the owner tag of the container that has a user id, and whether one has it.

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -252,4 +253,52 @@ func inode(t *testing.T, name spec.Name) uint64 {
 		t.Fatal(err)
 	}
 	return stat.Ino
+}
+
+// Every user can open /run/netns and lock it.
+func TestALockThatAnotherProgramKeepsHoldsNobodyUp(t *testing.T) {
+	d := Dir{path: filepath.Join(t.TempDir(), "netns")}
+	if err := os.Mkdir(d.path, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	holder, err := os.Open(d.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer holder.Close()
+	if err := unix.Flock(int(holder.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	inside, peak := 0, 0
+	var mu sync.Mutex
+	var calls sync.WaitGroup
+	began := time.Now()
+	for range 5 {
+		calls.Go(func() {
+			err := d.locked(func() error {
+				mu.Lock()
+				inside++
+				peak = max(peak, inside)
+				mu.Unlock()
+				time.Sleep(20 * time.Millisecond)
+				mu.Lock()
+				inside--
+				mu.Unlock()
+				return nil
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	calls.Wait()
+	if peak != 1 {
+		t.Errorf("%d calls at once", peak)
+	}
+	if took := time.Since(began); took > 4*sharedPatience {
+		t.Errorf("took %v: the calls waited for each other", took)
+	}
+	if info, err := os.Stat(d.lockPath()); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("lock %v, %v", info, err)
+	}
 }

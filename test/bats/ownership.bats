@@ -57,3 +57,22 @@ untouched() {
 	eventually 10 is "" registered svc-supervisor:kept:c-kept
 	rm /run/svc-user-ids/2100060002
 }
+
+@test "a lock on /run/netns that any user holds keeps no container from being made and removed" {
+	want a
+	start
+	eventually 10 runs a
+	setpriv --reuid=65534 --regid=65534 --clear-groups flock /run/netns sleep 86395 3>&- &
+	eventually 5 not flock --nonblock /run/netns true
+	want b
+	unbind p-a
+	eventually 30 runs b
+	eventually 30 gone a
+	unbind p-b
+	eventually 30 gone b
+	# The lock of the supervisor's own is closed to that user.
+	not setpriv --reuid=65534 --regid=65534 --clear-groups flock --nonblock /run/.svc-netns-lock true
+	not flock --nonblock /run/netns true
+	pkill -f 'sleep 8639[5]'
+	journal | grep -q 'lock of iproute2 is held by another program'
+}

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -364,7 +365,7 @@ func (n *NSDB) alone(ctx context.Context, work func() error) error {
 	if err != nil {
 		return fail(errors.New(cause(err)))
 	}
-	unlock, err := lockdir.Lock(ctx, path, commandPatience)
+	unlock, err := lockForCommand(ctx, path)
 	if errors.Is(err, lockdir.ErrBusy) || ctx.Err() != nil {
 		return fail(fmt.Errorf("another command writes: %w", err))
 	}
@@ -373,4 +374,21 @@ func (n *NSDB) alone(ctx context.Context, work func() error) error {
 	}
 	defer unlock()
 	return fail(work())
+}
+
+// commandLock is a directory in the NSDB directory that only the owner of that one can open.
+const commandLock = ".lock"
+
+// lockForCommand locks an NSDB directory for one command. Every user that can read the directory could hold a lock on the
+// directory itself and so keep the commands from writing. Where the directory belongs to another user, that lock is taken all the
+// same: commandLock is that user's.
+func lockForCommand(ctx context.Context, path string) (unlock func(), err error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if stat, ok := info.Sys().(*syscall.Stat_t); ok && int(stat.Uid) == os.Geteuid() {
+		return lockdir.LockPrivate(ctx, filepath.Join(path, commandLock), commandPatience)
+	}
+	return lockdir.Lock(ctx, path, commandPatience)
 }

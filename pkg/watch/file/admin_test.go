@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
@@ -240,4 +242,16 @@ func TestALinkToAFileStaysALink(t *testing.T) {
 	if got := g.read("hosts.h"); got != "id: h\ncontainerWeight: 4\n" {
 		t.Errorf("got %q", got)
 	}
+}
+
+// Every user that can read the directory can lock it.
+func TestALockOnTheDirectoryKeepsNoCommandFromWriting(t *testing.T) {
+	g := newGround(t)
+	holder, err := os.Open(g.path("."))
+	g.check(err)
+	defer holder.Close()
+	g.check(unix.Flock(int(holder.Fd()), unix.LOCK_EX))
+	ctx, cancel := context.WithTimeout(t.Context(), commandPatience/2)
+	defer cancel()
+	g.check(g.nsdb.alone(ctx, func() error { return nil }))
 }
