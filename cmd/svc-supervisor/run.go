@@ -117,8 +117,8 @@ func newSupervisor(c *cli.Context) (_ *supervisor, err error) {
 	if err := levels.Parse(c.String(logLevelFlag.Name)); err != nil {
 		return nil, err
 	}
-	underJournald := os.Getenv("JOURNAL_STREAM") != ""
-	logger := func(name string) *slog.Logger { return logs.New(os.Stderr, underJournald, levels, name) }
+	stderr, underJournald := logs.Stderr()
+	logger := func(name string) *slog.Logger { return logs.New(stderr, underJournald, levels, name) }
 	s := &supervisor{
 		log:            logger("containers"),
 		runDir:         c.String(runDirFlag.Name),

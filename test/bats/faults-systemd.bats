@@ -276,3 +276,40 @@ unmute() {
 	systemctl stop bats-mute.socket bats-mute.service 2>/dev/null
 	rm -f /run/svc-bats-mute
 }
+
+journald() { systemctl "$1" systemd-journald.socket systemd-journald-dev-log.socket systemd-journald.service 2>/dev/null; }
+
+# logged PATTERN: the supervisor's journal has such a line.
+logged() { journal | grep 'svc-supervisor\[' | grep -q "$1"; }
+
+@test "journald stopped with its sockets: the supervisor goes on, and logs again when they are back" {
+	local pid
+	want a
+	start
+	eventually 10 runs a
+	pid=$(supervisor_pid)
+	journald stop
+	want b
+	eventually 10 runs b
+	same "supervisor" "$pid" "$(supervisor_pid)"
+	journald start
+	want c
+	eventually 10 runs c
+	same "supervisor" "$pid" "$(supervisor_pid)"
+	same "restarts" 0 "$(systemctl show -P NRestarts svc-supervisor.service)"
+	eventually 10 logged 'create container.*interfaceName=c '
+	logged 'log lines lost, journald was away.*count='
+
+	# A supervisor that starts meanwhile gets /dev/null for its log.
+	stop
+	journald stop
+	start
+	eventually 10 runs c
+	same "stderr" /dev/null "$(readlink "/proc/$(supervisor_pid)/fd/2")"
+	journald start
+	want d
+	eventually 10 runs d
+	eventually 10 logged 'create container.*interfaceName=d '
+	# Its lines have their priority, unit and name as before.
+	journalctl --quiet --after-cursor "$BEGAN" -u svc-supervisor.service -t svc-supervisor -p warning | grep -q 'log lines lost'
+}
