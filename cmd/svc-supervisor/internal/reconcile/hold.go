@@ -3,6 +3,7 @@ package reconcile
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/report"
@@ -58,8 +59,11 @@ func (r *Reconciler) reportHeld(s *situation, m *memo, d Decision, now time.Time
 		return // never over the status of another name's container
 	}
 	reason := r.reason(s, m, d)
-	if d.Hold == HeldBackOff {
+	switch d.Hold {
+	case HeldBackOff:
 		reason = m.failure[m.waitsFor(s)] // as it was published when the step failed
+	case HeldSlot:
+		reason, _, _ = strings.Cut(reason, ":") // the cluster's tools compare the whole message
 	}
 	// A first ADD that cannot be undone is as far from its next try as one that is healed.
 	r.report.Failing(c, report.Trouble{Reason: reason, Ran: m.ran || undoing, For: now.Sub(m.downSince)})
@@ -79,10 +83,14 @@ func (r *Reconciler) logHeld(s *situation, m *memo, d Decision) {
 	if text == notReadYet || r.notFoundYet(d) {
 		return // as at every start
 	}
-	if text == m.heldLogged {
+	logged := text
+	if d.Hold == HeldSlot {
+		logged, _, _ = strings.Cut(text, ":") // the number of containers changes often
+	}
+	if logged == m.heldLogged {
 		return
 	}
-	m.heldLogged = text
+	m.heldLogged = logged
 	if text != "" {
 		r.log.Warn("container held", "container", s.name, "reason", text)
 	}
@@ -110,9 +118,9 @@ func (r *Reconciler) reason(s *situation, m *memo, d Decision) string {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		if r.host.Weight == 0 {
-			return spec.WeightZero
+			return fmt.Sprintf("%s: containerWeight of host %s is 0", spec.WeightZero, r.host.ID)
 		}
-		return spec.LimitExceeded
+		return fmt.Sprintf("%s: containerLimit of host %s is %d, and it has %d containers", spec.LimitExceeded, r.host.ID, r.host.Limit, len(r.slots))
 	case HeldBackOff:
 		step := m.waitsFor(s)
 		if step == Add && m.broken != "" {
