@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -207,6 +208,11 @@ func (s *supervisor) run(ctx context.Context) error {
 	}
 	working.Go(func() { s.reconciler.Run(inside) })
 	hearing.Go(func() { s.inventory.Follow(inside, s.rescan, s.settings.statusInterval, s.reconciler.MarkAll) })
+	hearing.Go(func() {
+		if s.inventory.AwaitScan(inside); inside.Err() == nil {
+			s.settings.setTypes(s.servedTypes)
+		}
+	})
 	hearing.Go(func() { s.followUnits(inside) })
 	hearing.Go(func() { s.resync(inside) })
 	hearing.Go(func() {
@@ -239,6 +245,16 @@ func (s *supervisor) run(ctx context.Context) error {
 		return cause
 	}
 	return nil
+}
+
+// servedTypes lists the service types that the plugin path has a plugin for.
+func (s *supervisor) servedTypes() (types []spec.ServiceType) {
+	plugins, _ := s.inventory.List()
+	for _, p := range plugins {
+		types = append(types, p.Type)
+	}
+	slices.Sort(types)
+	return slices.Compact(types)
 }
 
 // awaitScan puts off READY until the executables are known, so that whoever started the service finds them; one that hangs
