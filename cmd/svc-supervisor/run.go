@@ -268,6 +268,7 @@ func (s *supervisor) awaitScan(ctx context.Context) {
 // drain removes every container, as long as it takes: systemd's stop time-out, or a second signal, bounds it. What it waits
 // for is logged after 5 s, and every minute.
 func (s *supervisor) drain(ctx context.Context) {
+	s.withdraw(ctx)
 	s.reconciler.Drain()
 	next := time.Now().Add(5 * time.Second)
 	for !s.reconciler.Drained() {
@@ -282,6 +283,18 @@ func (s *supervisor) drain(ctx context.Context) {
 		}
 	}
 }
+
+// withdraw removes the host's status before any container goes, so that a scheduler places no container here any more. An
+// NSDB that does not answer holds nothing up for long.
+func (s *supervisor) withdraw(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, withdrawTimeout)
+	defer cancel()
+	if err := s.board.Withdraw(ctx); err != nil {
+		s.log.Warn("status of the host not removed, removing the containers all the same", "error", err)
+	}
+}
+
+const withdrawTimeout = 10 * time.Second
 
 // left lists the containers that are not removed yet, each with what it waits for.
 func (s *supervisor) left() []string {

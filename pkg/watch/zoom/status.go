@@ -53,6 +53,19 @@ func (n *NSDB) PublishHost(ctx context.Context, said spec.HostStatus) error {
 	return nil
 }
 
+// RemoveHost removes the host's node, unless it is left to the agent. The scheduler then takes every container from the host.
+func (n *NSDB) RemoveHost(ctx context.Context) error {
+	host, err := n.uuid()
+	if err == nil && !n.location.LeaveContainer {
+		tree := n.location.Tree
+		err = n.publish(ctx, tree.HostState(host), tree.Object(model.Host, host), "", nil)
+	}
+	if err != nil {
+		return fmt.Errorf("remove status of host %s: %w", spec.Quote(string(n.host)), err)
+	}
+	return nil
+}
+
 // PublishContainer writes a container's status.
 func (n *NSDB) PublishContainer(ctx context.Context, id spec.ContainerID, said spec.ContainerStatus) error {
 	path, object, err := n.containerPaths(id)

@@ -11,6 +11,7 @@ import (
 
 // The life is the NSDB's publisher for the board: reporter publishes at once, so only what an earlier life left is asked.
 func (l *life) PublishHost(context.Context, spec.HostStatus) error { return nil }
+func (l *life) RemoveHost(context.Context) error                   { return nil }
 func (l *life) PublishContainer(context.Context, spec.ContainerID, spec.ContainerStatus) error {
 	return nil
 }
