@@ -44,6 +44,10 @@ func runCommand() *cli.Command {
 		Usage: "watch the NSDB and run this host's containers, until SIGTERM; containers outlive the supervisor",
 		Flags: []cli.Flag{
 			nsdbFlag, hostIDFlag, stateDirFlag, runDirFlag, pluginPathFlag, logLevelFlag,
+			&cli.StringFlag{
+				Name: "types", EnvVars: []string{"SVC_TYPES"},
+				Usage: "serve these service `TYPES` alone, a list separated by commas (default: all); others are another service's",
+			},
 			&cli.IntFlag{
 				Name: "parallel", Value: max(4, 2*runtime.NumCPU()), EnvVars: []string{"SVC_PARALLEL"},
 				Usage: "work on `N` containers at once",
@@ -109,7 +113,8 @@ type supervisor struct {
 	rescan         time.Duration
 	resyncInterval time.Duration
 	settings       *settings
-	agent          *agent.Log // whose left-overs are removed; nil: they are left alone
+	types          []spec.ServiceType // of --types; none: all
+	agent          *agent.Log         // whose left-overs are removed; nil: they are left alone
 	stopContainers bool
 }
 
@@ -136,6 +141,10 @@ func newSupervisor(c *cli.Context) (_ *supervisor, err error) {
 	if err != nil {
 		return nil, err
 	}
+	types, err := serviceTypes(c)
+	if err != nil {
+		return nil, err
+	}
 	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		return nil, fmt.Errorf("boot id: %w", err)
@@ -159,11 +168,18 @@ func newSupervisor(c *cli.Context) (_ *supervisor, err error) {
 	typed := func(t spec.ServiceType) *slog.Logger { return logger("containers." + strings.ToLower(string(t))) }
 	s.reconciler = reconcile.New(reconcile.Settings{
 		BootID:        strings.TrimSpace(string(boot)),
+		Types:         types,
 		Parallel:      c.Int("parallel"),
 		VerbDeadline:  c.Duration("verb-timeout"),
 		CheckInterval: c.Duration("check-interval"),
 		Grace:         c.Duration("grace"),
 	}, s.records, newHostNamespaces(s.log), hostLinks{}, s.bus, &s.events, s.inventory, s.board, s.log, typed)
+	if nsdb, ok := s.nsdb.(interface {
+		ServeOnly(serves func(spec.ContainerID, spec.ServiceType) bool)
+	}); ok {
+		nsdb.ServeOnly(s.reconciler.Serves)
+	}
+	s.types = types
 	s.log.Info("start", "host", host, "version", version, "nsdb", c.String(nsdbFlag.Name), "pluginPath", dirs)
 	return s, nil
 }
@@ -211,6 +227,7 @@ func (s *supervisor) run(ctx context.Context) error {
 	hearing.Go(func() {
 		if s.inventory.AwaitScan(inside); inside.Err() == nil {
 			s.settings.setTypes(s.servedTypes)
+			s.warnOfTypes()
 		}
 	})
 	hearing.Go(func() { s.followUnits(inside) })
@@ -255,6 +272,16 @@ func (s *supervisor) servedTypes() (types []spec.ServiceType) {
 	}
 	slices.Sort(types)
 	return slices.Compact(types)
+}
+
+// warnOfTypes warns of each type of --types that no plugin serves.
+func (s *supervisor) warnOfTypes() {
+	served := s.servedTypes()
+	for _, t := range s.types {
+		if !slices.Contains(served, t) {
+			s.log.Warn("no executable serves a type of --types", "type", t, "served", served)
+		}
+	}
 }
 
 // awaitScan puts off READY until the executables are known, so that whoever started the service finds them; one that hangs
