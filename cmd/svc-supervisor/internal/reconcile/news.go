@@ -79,7 +79,7 @@ func (r *Reconciler) reportRunning(c spec.Container, m *memo) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.takeNewsLocked(m)
-	r.report.Running(c, m.health)
+	r.report.Running(c, m.health, m.notes...)
 }
 
 func later(a, b time.Time) time.Time {

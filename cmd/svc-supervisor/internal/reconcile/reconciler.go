@@ -40,8 +40,9 @@ type Reconciler struct {
 	quiet       quiet
 	collected   map[string]time.Time // when GC of an executable ran; CollectGarbage's alone
 
-	hearing  sync.Mutex // held while a desired set is taken in: one after the other
-	hostWord sync.Mutex // held while the host's status is reported: before mu
+	hearing    sync.Mutex // held while a desired set is taken in: one after the other
+	duplicates duplicates // of `hearing`
+	hostWord   sync.Mutex // held while the host's status is reported: before mu
 
 	mu           sync.Mutex
 	claims       *claims // nil until the NSDB was heard of
@@ -217,7 +218,14 @@ func (r *Reconciler) Desire(ctx context.Context, desired spec.Desired) {
 		return
 	}
 	r.others = others
-	changed := changedNames(r.claims, sorted)
+	was := r.claims
+	switch {
+	case desired.Unread == "":
+		sorted.duplicates = r.duplicates.find(desired.Bindings)
+	case was != nil:
+		sorted.duplicates = was.duplicates
+	}
+	changed := changedNames(was, sorted)
 	r.claims = sorted
 	if desired.Unread == "" {
 		r.host = desired.Host
@@ -225,6 +233,7 @@ func (r *Reconciler) Desire(ctx context.Context, desired spec.Desired) {
 	r.mu.Unlock()
 
 	r.logBindings(sorted)
+	r.logDuplicates(was, sorted)
 	r.reportHost()
 	r.reportStrays()
 	r.prune(ctx)

@@ -88,6 +88,9 @@ func (r *Reconciler) show(s *situation, m *memo, d Decision) {
 	if row.Reason == "" {
 		row.Reason = m.unknown.shown(s.now)
 	}
+	if row.Reason == "" {
+		row.Reason = strings.Join(m.notes, "; ")
+	}
 	switch {
 	case d.Hold == HeldUnread || d.Hold == HeldNewer:
 		row.Status = "UNKNOWN"
@@ -202,6 +205,15 @@ func (r *Reconciler) logBindings(c *claims) {
 	}
 	slices.Sort(ports)
 	r.log.Debug("host bindings updated", "hostId", r.host.ID, "portIds", ports)
+}
+
+// logDuplicates warns of bindings whose addresses another one has, once.
+func (r *Reconciler) logDuplicates(was, is *claims) {
+	for _, port := range slices.Sorted(maps.Keys(is.duplicates)) {
+		if note := is.duplicates[port]; was == nil || was.duplicates[port] != note {
+			r.log.Warn("addresses of two containers are the same", "portId", port, "reason", note)
+		}
+	}
 }
 
 // logFor is the logger of a container's type.

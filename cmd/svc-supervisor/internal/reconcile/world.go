@@ -64,7 +64,7 @@ type Executables interface {
 type Reporter interface {
 	Host(spec.HostStatus)
 	Starting(spec.Container)
-	Running(spec.Container, *spec.Health)
+	Running(c spec.Container, health *spec.Health, notes ...string)
 	Pushed(id spec.ContainerID, connections []spec.Connection)
 	Checked(id spec.ContainerID, connections []spec.Connection)
 	ChangeFailed(c spec.Container, reason string)

@@ -68,8 +68,8 @@ func (l reporter) Starting(c spec.Container) {
 	l.said(c.ContainerID)
 }
 
-func (l reporter) Running(c spec.Container, health *spec.Health) {
-	l.board.Running(c, health)
+func (l reporter) Running(c spec.Container, health *spec.Health, notes ...string) {
+	l.board.Running(c, health, notes...)
 	l.said(c.ContainerID)
 }
 

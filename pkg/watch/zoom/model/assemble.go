@@ -150,6 +150,12 @@ func (f *following) fault(path, text string) {
 	f.faults = append(f.faults, native.Fault{Key: native.Key(path), Text: text})
 }
 
+// note notes a fault because of which less runs than is asked for.
+func (f *following) note(path, text string) {
+	f.fault(path, text)
+	f.binding.Note = f.faults[len(f.faults)-1].String()
+}
+
 // end ends at what keeps the binding from being whole. Of several such faults the first explains it; all are told.
 func (f *following) end(reading spec.Reading, path, text string) {
 	f.fault(path, text)
