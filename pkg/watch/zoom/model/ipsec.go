@@ -109,7 +109,7 @@ func (f *following) followRouter(by string, id UUID) {
 	c := configuration{ID: id, Connections: []connection{}}
 	ips, known := f.followServices(path, r.services, &c)
 	ports, portsKnown := f.followPorts(path, r.ports)
-	if !known {
+	if !known && !f.partial {
 		return
 	}
 	slices.Sort(ips)
@@ -123,7 +123,7 @@ func (f *following) followRouter(by string, id UUID) {
 		switch {
 		case found:
 			c.external(ips[0], mac)
-		case !portsKnown:
+		case !portsKnown && !f.partial:
 			f.endAtPort(path, ips[0])
 			return
 		default:
