@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -176,5 +177,53 @@ func TestACommandForTheNSDBIsRefusedInOneLine(t *testing.T) {
 				t.Errorf("it repeats a secret: %v", err)
 			}
 		})
+	}
+}
+
+func TestAnIncompleteExportIsWrittenAndHasAnExitStatusOfItsOwn(t *testing.T) {
+	dir, url := nsdbDir(t)
+	for name, content := range map[string]string{
+		"groups/g.yaml":              "{id: g, policy: weighted, hostIds: [h]}",
+		"bindings/h/q.yaml":          "{portId: q, hostId: h, interfaceName: vpn-2, containerId: d}",
+		"containers/d.yaml":          "{id: d, serviceType: IPSEC, groupId: g, configurationId: broken}",
+		"configurations/b.yaml":      "{id: b}",
+		"configurations/broken.yaml": "psk: [hunter2",
+		"hosts/other.yaml":           "{id: other, containerLimit: -7}",
+	} {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	path := filepath.Join(t.TempDir(), "objects.json")
+	_, stderr, err := svcSupervisor("nsdb", "export", "--nsdb", url, path)
+	if err == nil || exitStatus(err) != 3 || err.Error() != "nsdb export: "+path+" is not complete: 4 faults" {
+		t.Errorf("exit status %d: %v", exitStatus(err), err)
+	}
+	if !strings.HasPrefix(stderr, "6 objects written to "+path+"\n") {
+		t.Errorf("stderr: %s", stderr)
+	}
+	for _, fault := range []string{
+		"configurations/broken: is not YAML", "hosts/other: containerLimit \"-7\": allowed: -1",
+		"containers/d: configurationId names configurations/broken, which is not exported", "bindings/h/q: containerId names containers/d, which is not exported",
+	} {
+		if !strings.Contains(stderr, "svc-supervisor: nsdb export: NSDB directory "+dir+": "+fault) {
+			t.Errorf("no fault %q in\n%s", fault, stderr)
+		}
+	}
+	if strings.Contains(stderr, "hunter2") {
+		t.Error("a fault repeats a secret")
+	}
+	other := filepath.Join(t.TempDir(), "new")
+	if _, _, err := svcSupervisor("nsdb", "import", "--nsdb", "file://"+other, path); err != nil {
+		t.Fatal(err)
+	}
+	if stdout, _, err := svcSupervisor("validate", other); err != nil || stdout != "" {
+		t.Errorf("validate: %v\n%s", err, stdout)
+	}
+	if status := exitStatus(errors.New("another error")); status != 1 {
+		t.Errorf("exit status of another error: %d", status)
 	}
 }

@@ -77,6 +77,21 @@ func pluginPath(c *cli.Context) ([]string, error) {
 	return dirs, nil
 }
 
+// serviceTypes reads --types.
+func serviceTypes(c *cli.Context) (types []spec.ServiceType, err error) {
+	for word := range strings.SplitSeq(c.String("types"), ",") {
+		if word = strings.TrimSpace(word); word == "" {
+			continue
+		}
+		t, err := spec.ParseServiceType("--types", word)
+		if err != nil {
+			return nil, err
+		}
+		types = append(types, t)
+	}
+	return types, nil
+}
+
 // wantJSON reads --output.
 func wantJSON(c *cli.Context) (bool, error) {
 	switch format := c.String(outputFlag.Name); format {

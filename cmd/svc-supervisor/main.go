@@ -3,6 +3,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -23,8 +24,17 @@ func main() {
 		for line := range strings.Lines(err.Error()) {
 			fmt.Fprintf(os.Stderr, "svc-supervisor: %s\n", strings.TrimSuffix(line, "\n"))
 		}
-		os.Exit(1)
+		os.Exit(exitStatus(err))
 	}
+}
+
+// exitStatus is the status that an error asks for, else 1.
+func exitStatus(err error) int {
+	var coder cli.ExitCoder
+	if errors.As(err, &coder) {
+		return coder.ExitCode()
+	}
+	return 1
 }
 
 // untilSignal is a context that ends at SIGTERM or SIGINT. The next one ends the process at once.

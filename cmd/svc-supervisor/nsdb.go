@@ -15,10 +15,14 @@ import (
 
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch"
+	"github.com/svc-supervisor/svc-supervisor/pkg/watch/native"
 )
 
 // exportVersion is the version of the document that export writes and import reads.
 const exportVersion = 1
+
+// exitIncomplete is the exit status of an export that was written and has left something out.
+const exitIncomplete = 3
 
 // exported is the document of an export. It holds the secrets of all hosts.
 type exported struct {
@@ -64,14 +68,21 @@ func exportNSDB(c *cli.Context) error {
 	nameDefaultNSDB(c)
 	return administer(c, func(ctx context.Context, nsdb watch.Admin) error {
 		objects, err := nsdb.Export(ctx)
-		if err != nil {
+		incomplete := new(native.Incomplete)
+		if err != nil && !errors.As(err, &incomplete) {
 			return err
 		}
 		if err := writeNew(path, exported{exportVersion, objects}); err != nil {
 			return err
 		}
 		fmt.Fprintf(c.App.ErrWriter, "%d objects written to %s\n", len(objects), path)
-		return nil
+		if len(incomplete.Faults) == 0 {
+			return nil
+		}
+		for _, fault := range incomplete.Faults {
+			fmt.Fprintf(c.App.ErrWriter, "svc-supervisor: nsdb export: %s\n", fault)
+		}
+		return cli.Exit(fmt.Sprintf("%s is not complete: %d faults", path, len(incomplete.Faults)), exitIncomplete)
 	})
 }
 

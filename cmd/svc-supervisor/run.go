@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -43,6 +44,10 @@ func runCommand() *cli.Command {
 		Usage: "watch the NSDB and run this host's containers, until SIGTERM; containers outlive the supervisor",
 		Flags: []cli.Flag{
 			nsdbFlag, hostIDFlag, stateDirFlag, runDirFlag, pluginPathFlag, logLevelFlag,
+			&cli.StringFlag{
+				Name: "types", EnvVars: []string{"SVC_TYPES"},
+				Usage: "serve these service `TYPES` alone, a list separated by commas (default: all); others are another service's",
+			},
 			&cli.IntFlag{
 				Name: "parallel", Value: max(4, 2*runtime.NumCPU()), EnvVars: []string{"SVC_PARALLEL"},
 				Usage: "work on `N` containers at once",
@@ -108,7 +113,8 @@ type supervisor struct {
 	rescan         time.Duration
 	resyncInterval time.Duration
 	settings       *settings
-	agent          *agent.Log // whose left-overs are removed; nil: they are left alone
+	types          []spec.ServiceType // of --types; none: all
+	agent          *agent.Log         // whose left-overs are removed; nil: they are left alone
 	stopContainers bool
 }
 
@@ -135,6 +141,10 @@ func newSupervisor(c *cli.Context) (_ *supervisor, err error) {
 	if err != nil {
 		return nil, err
 	}
+	types, err := serviceTypes(c)
+	if err != nil {
+		return nil, err
+	}
 	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		return nil, fmt.Errorf("boot id: %w", err)
@@ -158,6 +168,7 @@ func newSupervisor(c *cli.Context) (_ *supervisor, err error) {
 	typed := func(t spec.ServiceType) *slog.Logger { return logger("containers." + strings.ToLower(string(t))) }
 	s.reconciler = reconcile.New(reconcile.Settings{
 		BootID:        strings.TrimSpace(string(boot)),
+		Types:         types,
 		Parallel:      c.Int("parallel"),
 		VerbDeadline:  c.Duration("verb-timeout"),
 		CheckInterval: c.Duration("check-interval"),
@@ -166,6 +177,12 @@ func newSupervisor(c *cli.Context) (_ *supervisor, err error) {
 	for _, v := range unknownVariables(c.App.Commands, os.Environ()) {
 		s.log.Warn("unknown variable ignored", "variable", v.name, "nearest", v.nearest)
 	}
+	if nsdb, ok := s.nsdb.(interface {
+		ServeOnly(serves func(spec.ContainerID, spec.ServiceType) bool)
+	}); ok {
+		nsdb.ServeOnly(s.reconciler.Serves)
+	}
+	s.types = types
 	s.log.Info("start", "host", host, "version", version, "nsdb", c.String(nsdbFlag.Name), "pluginPath", dirs)
 	return s, nil
 }
@@ -210,6 +227,12 @@ func (s *supervisor) run(ctx context.Context) error {
 	}
 	working.Go(func() { s.reconciler.Run(inside) })
 	hearing.Go(func() { s.inventory.Follow(inside, s.rescan, s.settings.statusInterval, s.reconciler.MarkAll) })
+	hearing.Go(func() {
+		if s.inventory.AwaitScan(inside); inside.Err() == nil {
+			s.settings.setTypes(s.servedTypes)
+			s.warnOfTypes()
+		}
+	})
 	hearing.Go(func() { s.followUnits(inside) })
 	hearing.Go(func() { s.resync(inside) })
 	hearing.Go(func() {
@@ -245,6 +268,26 @@ func (s *supervisor) run(ctx context.Context) error {
 	return nil
 }
 
+// servedTypes lists the service types that the plugin path has a plugin for.
+func (s *supervisor) servedTypes() (types []spec.ServiceType) {
+	plugins, _ := s.inventory.List()
+	for _, p := range plugins {
+		types = append(types, p.Type)
+	}
+	slices.Sort(types)
+	return slices.Compact(types)
+}
+
+// warnOfTypes warns of each type of --types that no plugin serves.
+func (s *supervisor) warnOfTypes() {
+	served := s.servedTypes()
+	for _, t := range s.types {
+		if !slices.Contains(served, t) {
+			s.log.Warn("no executable serves a type of --types", "type", t, "served", served)
+		}
+	}
+}
+
 // awaitScan puts off READY until the executables are known, so that whoever started the service finds them; one that hangs
 // puts it off for a moment only. The work has begun already.
 func (s *supervisor) awaitScan(ctx context.Context) {
@@ -273,6 +316,7 @@ func (s *supervisor) awaitRows(ctx context.Context) {
 // drain removes every container, as long as it takes: systemd's stop time-out, or a second signal, bounds it. What it waits
 // for is logged after 5 s, and every minute.
 func (s *supervisor) drain(ctx context.Context) {
+	s.withdraw(ctx)
 	s.reconciler.Drain()
 	next := time.Now().Add(5 * time.Second)
 	for !s.reconciler.Drained() {
@@ -287,6 +331,18 @@ func (s *supervisor) drain(ctx context.Context) {
 		}
 	}
 }
+
+// withdraw removes the host's status before any container goes, so that a scheduler places no container here any more. An
+// NSDB that does not answer holds nothing up for long.
+func (s *supervisor) withdraw(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, withdrawTimeout)
+	defer cancel()
+	if err := s.board.Withdraw(ctx); err != nil {
+		s.log.Warn("status of the host not removed, removing the containers all the same", "error", err)
+	}
+}
+
+const withdrawTimeout = 10 * time.Second
 
 // left lists the containers that are not removed yet, each with what it waits for.
 func (s *supervisor) left() []string {

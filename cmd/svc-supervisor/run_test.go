@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/logs"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/plugin"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/reconcile"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/report"
@@ -29,6 +30,7 @@ func (f fails) Run(ctx context.Context, _ func(spec.Desired)) error {
 	return f.err
 }
 func (fails) PublishHost(context.Context, spec.HostStatus) error { return nil }
+func (fails) RemoveHost(context.Context) error                   { return nil }
 func (fails) PublishContainer(context.Context, spec.ContainerID, spec.ContainerStatus) error {
 	return nil
 }
@@ -68,7 +70,7 @@ func emptySupervisor(t *testing.T, handler slog.Handler, nsdb fails, phase state
 	}
 	s := &supervisor{
 		log: log, records: records, inventory: inventory, bus: unit.Open(), nsdb: nsdb, runDir: t.TempDir(),
-		rescan: time.Minute, resyncInterval: time.Minute, settings: newSettings(nil, time.Minute, log),
+		rescan: time.Minute, resyncInterval: time.Minute, settings: newSettings(new(logs.Levels), time.Minute, log),
 	}
 	t.Cleanup(s.close)
 	s.board = report.NewBoard(s.nsdb, log)

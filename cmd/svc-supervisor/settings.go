@@ -2,7 +2,9 @@ package main
 
 import (
 	"log/slog"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -17,6 +19,10 @@ type settings struct {
 	levels   *logs.Levels
 	flag     time.Duration // --status-interval
 	interval atomic.Int64  // a time.Duration, the one in effect
+
+	mu     sync.Mutex
+	types  func() []spec.ServiceType // those that have a plugin; nil until setTypes
+	warned map[string]bool           // the loggers of the last check that do not exist
 }
 
 // newSettings begins with the flags: levels holds theirs already.
@@ -49,7 +55,40 @@ func (s *settings) follow(wanted map[string]string) {
 	if s.levels.Overlay(overlay) {
 		s.log.Info("log levels changed", "levels", s.levels.String())
 	}
+	s.checkLoggers()
 	if before := s.interval.Swap(int64(interval)); before != int64(interval) {
 		s.log.Info("status interval changed", "from", time.Duration(before), "to", interval)
 	}
+}
+
+// setTypes sets the function that lists the service types with a plugin. Each of them has a logger.
+func (s *settings) setTypes(types func() []spec.ServiceType) {
+	s.mu.Lock()
+	s.types = types
+	s.mu.Unlock()
+	s.checkLoggers()
+}
+
+// checkLoggers warns once of each logger that has a level and does not exist, in the flag or in a setting.
+func (s *settings) checkLoggers() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.types == nil {
+		return
+	}
+	existing := []string{"containers"}
+	for _, t := range s.types() {
+		existing = append(existing, "containers."+strings.ToLower(string(t)))
+	}
+	unknown := map[string]bool{}
+	for _, logger := range s.levels.Loggers() {
+		if slices.Contains(existing, logger) {
+			continue
+		}
+		unknown[logger] = true
+		if !s.warned[logger] {
+			s.log.Warn("log level of an unknown logger has no effect", "unknown", logger, "loggers", existing)
+		}
+	}
+	s.warned = unknown
 }

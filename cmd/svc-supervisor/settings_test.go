@@ -1,11 +1,15 @@
 package main
 
 import (
+	"bytes"
 	"log/slog"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/logs"
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
 func TestTheNSDBsSettingsStandOverTheFlags(t *testing.T) {
@@ -29,6 +33,44 @@ func TestTheNSDBsSettingsStandOverTheFlags(t *testing.T) {
 		s.follow(r.settings)
 		if levels.String() != r.levels || s.statusInterval() != r.interval {
 			t.Errorf("%s: %s, %v", r.name, levels, s.statusInterval())
+		}
+	}
+}
+
+func TestUnknownLoggersAreWarnedOfOnce(t *testing.T) {
+	levels := new(logs.Levels)
+	if err := levels.Parse("info,containers.ipsce=debug,containers.ipsec=debug"); err != nil {
+		t.Fatal(err)
+	}
+	var log bytes.Buffer
+	s := newSettings(levels, time.Second, slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn})))
+	warned := func() (loggers []string) {
+		for line := range strings.Lines(log.String()) {
+			_, rest, found := strings.Cut(line, `msg="log level of an unknown logger has no effect" unknown=`)
+			if !found || !strings.HasSuffix(rest, "loggers=\"[containers containers.echo containers.ipsec]\"\n") {
+				t.Error(line)
+			}
+			loggers = append(loggers, strings.Fields(rest)[0])
+		}
+		log.Reset()
+		return loggers
+	}
+	s.follow(map[string]string{"log-level.containers": "debug", "log-level.containers.haproxy": "debug"})
+	if got := warned(); got != nil {
+		t.Error("before the plugins are known: ", got)
+	}
+	for _, step := range []struct {
+		do   func()
+		want []string
+	}{
+		{func() { s.setTypes(func() []spec.ServiceType { return []spec.ServiceType{"ECHO", "IPSEC"} }) }, []string{"containers.haproxy", "containers.ipsce"}},
+		{func() { s.follow(map[string]string{"log-level.containers.haproxy": "info"}) }, nil},
+		{func() { s.follow(nil) }, nil},
+		{func() { s.follow(map[string]string{"log-level.containers.haproxy": "info"}) }, []string{"containers.haproxy"}},
+	} {
+		step.do()
+		if got := warned(); !slices.Equal(got, step.want) {
+			t.Errorf("warned of %v, want %v", got, step.want)
 		}
 	}
 }

@@ -22,8 +22,8 @@ type Admin interface {
 	// not there is an error for which errors.Is(err, fs.ErrNotExist) holds: it is never made.
 	SetHost(ctx context.Context, host spec.HostID, field string, n int) error
 
-	// Export reads the whole NSDB, of every host, without status, as native objects sorted by key. An object that cannot be
-	// read fails it: half an export is none. The values carry secrets.
+	// Export reads the whole NSDB, of every host, without status, as native objects sorted by key. If something cannot be read, or
+	// refers to what cannot be read, the other objects are returned together with a *native.Incomplete. The values carry secrets.
 	Export(ctx context.Context) ([]spec.Object, error)
 
 	// Import creates or replaces those objects and removes nothing else. All are checked before the first is written. A

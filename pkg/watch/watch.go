@@ -31,6 +31,9 @@ type NSDB interface {
 	PublishHost(ctx context.Context, status spec.HostStatus) error
 	PublishContainer(ctx context.Context, id spec.ContainerID, status spec.ContainerStatus) error
 
+	// RemoveHost removes this host's status, after which a scheduler takes no host for running; one that is not there is removed.
+	RemoveHost(ctx context.Context) error
+
 	// RemoveContainer removes a container's status of this host; one that is not there is removed.
 	RemoveContainer(ctx context.Context, id spec.ContainerID) error
 

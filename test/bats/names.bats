@@ -183,3 +183,35 @@ refused_name() {
 	container c-0 ECHO f1
 	eventually 10 runs name-0 c-0
 }
+
+# address NAME: the container NAME has the external IP, MAC and port address that all containers of this test have.
+address() {
+	printf 'id: f-%s\ntext: hello\nexternalIps: [192.0.2.1]\nexternalMac: "ac:ca:ba:00:00:01"\n' "$1" | object "configurations/f-$1"
+	bind "p-$1" "$1" "c-$1" 'addresses: [169.254.0.1/30]'
+}
+
+@test "two containers with the same external IP, MAC and port address both run, with a warning and a message" {
+	want a
+	want b
+	start
+	eventually 10 runs a
+	eventually 10 runs b
+	address a
+	address b
+	local same="external IP 192.0.2.1, MAC ac:ca:ba:00:00:01 and port address 169.254.0.1 are also those of"
+	run -1 svc-supervisor validate "$NSDB"
+	grep -F "bindings/h1/p-a.yaml: addresses $same bindings/h1/p-b.yaml: allowed: one container" <<<"$output"
+	grep -F "bindings/h1/p-b.yaml: addresses $same bindings/h1/p-a.yaml: allowed: one container" <<<"$output"
+	eventually 10 is "RUNNING" status c-a .code
+	eventually 10 grep -F "$same b (port p-b)" "$STATUS/containers/h1/c-a.json"
+	eventually 10 grep -F "$same a (port p-a)" "$STATUS/containers/h1/c-b.json"
+	same "status" "RUNNING RUNNING" "$(status c-a .code) $(status c-b .code)"
+	[[ $(row a .reason) = "$same b (port p-b)"* ]]
+	logged 'level=WARN msg="addresses of two containers are the same" .*portId=p-a'
+	logged 'level=WARN msg="addresses of two containers are the same" .*portId=p-b'
+
+	unbind p-b
+	eventually 10 not grep -F "$same" "$STATUS/containers/h1/c-a.json"
+	eventually 10 runs a
+	not grep DEL <<<"$(calls '.name == "a"')"
+}

@@ -238,8 +238,8 @@ func (s *site) owner(node string) int64 {
 	return stat.EphemeralOwner
 }
 
-// startToKeep starts a supervisor whose containers stay when it ends.
-func (s *site) startToKeep() *exec.Cmd {
+// startToKeep starts a supervisor whose containers stay when it ends, unless its environment has more.
+func (s *site) startToKeep(environment ...string) *exec.Cmd {
 	s.t.Helper()
 	log, err := os.Create(filepath.Join(s.lab.dir, "log.first"))
 	if err != nil {
@@ -247,7 +247,7 @@ func (s *site) startToKeep() *exec.Cmd {
 	}
 	s.t.Cleanup(func() { _ = log.Close() })
 	c := s.lab.command(s.url, "run")
-	c.Env = append(c.Env, "SVC_STOP_CONTAINERS=0")
+	c.Env = append(append(c.Env, "SVC_STOP_CONTAINERS=0"), environment...)
 	c.Stderr = log
 	if err := c.Start(); err != nil {
 		s.t.Fatal(err)

@@ -2,8 +2,10 @@ package conformance
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -11,6 +13,8 @@ import (
 
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch"
+	"github.com/svc-supervisor/svc-supervisor/pkg/watch/file"
+	"github.com/svc-supervisor/svc-supervisor/pkg/watch/native"
 )
 
 // administer opens a world as a command does.
@@ -168,5 +172,62 @@ func TestObjectsAreCarriedBetweenEachPairOfKinds(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestWhatCanBeReadIsExportedAndPassesValidate spoils objects, exports the rest and imports it into a directory of files.
+func TestWhatCanBeReadIsExportedAndPassesValidate(t *testing.T) {
+	for _, kind := range kinds {
+		missing := slices.ContainsFunc(kind.programs, func(path string) bool { _, err := os.Stat(path); return err != nil })
+		if missing && os.Getenv("SVC_TEST_NSDB") != "1" { // where it is, the start fails
+			t.Logf("without %s: its servers are not installed", kind.name)
+			continue
+		}
+		t.Run(kind.name, func(t *testing.T) {
+			k := kind.start(t)
+			for _, row := range []struct {
+				spoilt string
+				gone   []string
+			}{
+				{containerKey(1), []string{containerKey(1), bindingKey(1, 1)}},
+				{configurationKey(1), []string{configurationKey(1), containerKey(1), bindingKey(1, 1)}},
+				{bindingKey(1, 1), []string{bindingKey(1, 1)}},
+				{hostKey(2), []string{hostKey(2), bindingKey(2, 9)}},
+			} {
+				t.Run(row.spoilt, func(t *testing.T) {
+					w := k.Fresh(t)
+					w.Write(t, base())
+					w.Spoil(t, row.spoilt)
+					objects, err := administer(t, w).Export(t.Context())
+					var incomplete *native.Incomplete
+					if !errors.As(err, &incomplete) {
+						t.Fatalf("export: %v", err)
+					}
+					if strings.Contains(fmt.Sprint(incomplete.Faults), "hunter2") {
+						t.Error("a fault repeats a secret")
+					}
+					var keys []string
+					for _, o := range objects {
+						keys = append(keys, o.Key)
+					}
+					want := slices.Sorted(maps.Keys(base().without(row.gone...)))
+					if !slices.Equal(keys, want) {
+						t.Errorf("exported %v\nwant     %v\nfaults   %v", keys, want, incomplete.Faults)
+					}
+					dir := t.TempDir()
+					into, err := watch.OpenAdmin("file://"+dir, slog.New(slog.DiscardHandler))
+					if err != nil {
+						t.Fatal(err)
+					}
+					defer into.Close()
+					if err := into.Import(t.Context(), objects); err != nil {
+						t.Fatal(err)
+					}
+					if findings, err := file.Validate(dir); err != nil || len(findings) > 0 {
+						t.Errorf("validate: %v %v", findings, err)
+					}
+				})
+			}
+		})
 	}
 }

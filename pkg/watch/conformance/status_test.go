@@ -104,6 +104,17 @@ func statuses(t *testing.T, k *Kind) {
 		t.Errorf("listed: %v", ids)
 	}
 
+	for range 2 { // one that is not there is removed
+		h.publish("remove the host", func(ctx context.Context) error { return h.RemoveHost(ctx) })
+		if _, stamp := w.HostStatus(t, ours); stamp != "" {
+			t.Error("a removed host status stands")
+		}
+	}
+	h.publish("publish the host again", func(ctx context.Context) error { return h.PublishHost(ctx, host) })
+	if got, stamp := w.HostStatus(t, ours); got != host || stamp == "" {
+		t.Errorf("host status %+v", got)
+	}
+
 	t.Run("the supervisor before this one left it", func(t *testing.T) {
 		leave := w.Squat(t, ours, container(2))
 		if ids := h.published(); !slices.Equal(ids, []spec.ContainerID{container(1), container(2)}) {

@@ -125,31 +125,36 @@ func (n *NSDB) edit(ctx context.Context, key native.Key, mayMake bool, member st
 	return n.fault("write", key, errors.New("somebody else writes it again and again: try again"))
 }
 
-// Export reads every object below the prefix, at one revision. What is no object of the NSDB's is passed over, an object
-// that cannot be read is not.
+// Export reads every object below the prefix, at one revision. What is no object of the NSDB's is passed over.
 func (n *NSDB) Export(ctx context.Context) (objects []spec.Object, err error) {
 	var revision int64
-	var faulty error
-	pagesErr := n.pages(ctx, "", &revision, func(kv *mvccpb.KeyValue) { // sorted by key, and the prefix is the same
+	var faults []native.Fault
+	leftOut := map[native.Key]bool{}
+	leave := func(key native.Key, err error) {
+		leftOut[key] = true
+		faults = append(faults, native.Fault{Key: native.Key(n.path(key)), Text: err.Error()})
+	}
+	err = n.pages(ctx, "", &revision, func(kv *mvccpb.KeyValue) { // sorted by key, and the prefix is the same
 		key := n.key(kv.Key)
-		if faulty != nil || !inNSDB(key) {
+		if !inNSDB(key) {
 			return
 		}
 		if _, err := native.ParseKey(string(key)); err != nil {
-			faulty = n.fault("read", key, err)
+			leave(key, err)
 			return
 		}
 		document, err := native.Parse(kv.Value, native.JSON)
 		if err != nil {
-			faulty = n.fault("read", key, err)
+			leave(key, err)
 			return
 		}
 		objects = append(objects, spec.Object{Key: string(key), Value: document.JSON})
 	})
-	if err := errors.Join(pagesErr, faulty); err != nil {
+	if err != nil {
 		return nil, err
 	}
-	return objects, nil
+	objects, more := native.Exportable(objects, leftOut)
+	return objects, native.IncompleteUnless(append(faults, more...))
 }
 
 // inNSDB says whether a key lies in a folder of objects.

@@ -22,6 +22,14 @@ func (n *NSDB) PublishHost(ctx context.Context, status spec.HostStatus) error {
 	return nil
 }
 
+// RemoveHost removes the host's status.
+func (n *NSDB) RemoveHost(ctx context.Context) error {
+	if err := n.voice.say(ctx, native.HostStatusKey(n.host), nil); err != nil {
+		return fmt.Errorf("remove status of host %s: %w", n.host, err)
+	}
+	return nil
+}
+
 // PublishContainer writes a container's status.
 func (n *NSDB) PublishContainer(ctx context.Context, id spec.ContainerID, status spec.ContainerStatus) error {
 	key, err := n.containerKey(id)

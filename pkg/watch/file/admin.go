@@ -117,34 +117,42 @@ func (n *NSDB) Export(ctx context.Context) ([]spec.Object, error) {
 	if err := n.exists(); err != nil {
 		return nil, err
 	}
-	keys, err := keys(n.location.Dir)
+	keys, faults, err := keys(n.location.Dir)
 	if err != nil {
 		return nil, fmt.Errorf("NSDB directory %s: %w", n.location.Dir, err)
 	}
-	objects := make([]spec.Object, 0, len(keys))
+	objects, leftOut := make([]spec.Object, 0, len(keys)), map[native.Key]bool{}
 	for _, key := range keys {
 		held, err := n.hold(ctx, key)
-		if err != nil {
-			return nil, fmt.Errorf("NSDB directory %s: %s: %w", n.location.Dir, key, err)
-		}
-		if held.document != nil { // else it went meanwhile
+		switch {
+		case ctx.Err() != nil:
+			return nil, fmt.Errorf("NSDB directory %s: %s: %w", n.location.Dir, key, ctx.Err())
+		case err != nil:
+			leftOut[key] = true
+			faults = append(faults, native.Fault{Key: key, Text: err.Error()})
+		case held.document != nil: // else it went meanwhile
 			objects = append(objects, spec.Object{Key: string(key), Value: held.document.JSON})
 		}
 	}
-	return objects, nil
+	objects, more := native.Exportable(objects, leftOut)
+	faults = append(faults, more...)
+	for i, fault := range faults {
+		faults[i].Key = native.Key("NSDB directory " + n.location.Dir + ": " + string(fault.Key))
+	}
+	return objects, native.IncompleteUnless(faults)
 }
 
-// keys lists all objects, sorted. A file that is none is passed over, as the supervisor does; one whose name is no id is
-// an error, since its owner takes it for an object.
-func keys(dir string) (keys []native.Key, err error) {
+// keys lists all objects, sorted, and the faults of names and folders. A file that is none is passed over, as the supervisor does;
+// one whose name is no id is a fault, since its owner takes it for an object.
+func keys(dir string) (keys []native.Key, faults []native.Fault, err error) {
 	files, err := openDirectory(dir)
 	if err != nil {
-		return nil, errors.New(cause(err))
+		return nil, nil, errors.New(cause(err))
 	}
 	defer files.close()
 	hosts, err := files.list(native.Bindings)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%s: cannot be listed: %s", native.Bindings, cause(err))
+		faults = append(faults, native.Fault{Key: native.Bindings, Text: "cannot be listed: " + cause(err)})
 	}
 	folders := []native.Key{
 		native.Hosts, native.Containers, native.Groups, native.Configurations, native.Config, native.Config + "/" + native.Hosts,
@@ -158,18 +166,19 @@ func keys(dir string) (keys []native.Key, err error) {
 	for _, folder := range folders {
 		stems, err := files.names(folder)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", folder, err)
+			faults = append(faults, native.Fault{Key: folder, Text: err.Error()})
 		}
 		for _, stem := range stems {
 			key := folder + "/" + native.Key(stem)
 			if _, err := native.ParseKey(string(key)); err != nil {
-				return nil, err
+				faults = append(faults, native.Fault{Key: folder, Text: err.Error()})
+				continue
 			}
 			keys = append(keys, key)
 		}
 	}
 	slices.Sort(keys)
-	return slices.Compact(keys), nil // a key of two files is told when it is read
+	return slices.Compact(keys), faults, nil // a key of two files is told when it is read
 }
 
 // Import writes the objects that differ from what stands there. What a person wrote in a file that says something else is

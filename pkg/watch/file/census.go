@@ -20,6 +20,8 @@ type census struct {
 	bindings   []heldBinding
 	containers map[spec.ContainerID]heldContainer
 	groups     []heldGroup
+
+	configurations map[spec.ConfigurationID]*native.Document
 }
 
 type heldBinding struct {
@@ -40,7 +42,10 @@ type heldGroup struct {
 }
 
 func newCensus(files *nsdbDir) *census {
-	return &census{files: files, exists: map[native.Key]bool{}, containers: map[spec.ContainerID]heldContainer{}}
+	return &census{
+		files: files, exists: map[native.Key]bool{}, containers: map[spec.ContainerID]heldContainer{},
+		configurations: map[spec.ConfigurationID]*native.Document{},
+	}
 }
 
 func (c *census) find(f Finding) {
@@ -81,6 +86,7 @@ func (c *census) count() {
 		return faults
 	})
 	c.objects(native.Configurations, func(id, _ string, d *native.Document) native.Faults {
+		c.configurations[spec.ConfigurationID(id)] = d
 		_, faults := d.Configuration(spec.ConfigurationID(id))
 		return faults
 	})
@@ -127,6 +133,7 @@ func (c *census) compare() {
 		c.shared(b.file, "interfaceName", string(b.InterfaceName), names[string(b.host)+"/"+string(b.InterfaceName)])
 		c.shared(b.file, "containerId", string(b.ContainerID), bound[b.ContainerID])
 	}
+	c.compareEndpoints()
 	for _, container := range c.containers {
 		if container.GroupID != "" {
 			c.needs(container.file, "groupId", native.GroupKey(container.GroupID))
@@ -138,6 +145,28 @@ func (c *census) compare() {
 	for _, group := range c.groups {
 		for _, host := range group.HostIDs {
 			c.needs(group.file, "hostIds", native.HostKey(host))
+		}
+	}
+}
+
+// compareEndpoints reports containers that have the same external IP, MAC and port address, on whatever host.
+func (c *census) compareEndpoints() {
+	users := map[spec.Endpoint][]string{}
+	endpoints := make([][]spec.Endpoint, len(c.bindings))
+	for i, b := range c.bindings {
+		if d := c.configurations[c.containers[b.ContainerID].ConfigurationID]; b.ContainerID != "" && d != nil {
+			endpoints[i] = spec.Endpoints(b.Port, d.JSON)
+		}
+		for _, e := range endpoints[i] {
+			users[e] = append(users[e], b.file)
+		}
+	}
+	for i, b := range c.bindings {
+		for _, e := range endpoints[i] {
+			others := slices.DeleteFunc(slices.Clone(users[e]), func(f string) bool { return f == b.file })
+			if len(others) > 0 {
+				c.find(Finding{b.file, "addresses", e.String() + " are also those of " + strings.Join(others, ", "), "one container"})
+			}
 		}
 	}
 }

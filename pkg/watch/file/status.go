@@ -23,6 +23,14 @@ func (n *NSDB) PublishHost(ctx context.Context, status spec.HostStatus) error {
 	return nil
 }
 
+// RemoveHost removes the host's status.
+func (n *NSDB) RemoveHost(ctx context.Context) error {
+	if err := n.remove(ctx, native.HostStatusKey(n.host)); err != nil {
+		return fmt.Errorf("remove status of host %s: %w", n.host, err)
+	}
+	return nil
+}
+
 // PublishContainer writes a container's status.
 func (n *NSDB) PublishContainer(ctx context.Context, id spec.ContainerID, status spec.ContainerStatus) error {
 	key, err := n.containerKey(id)
@@ -39,15 +47,23 @@ func (n *NSDB) PublishContainer(ctx context.Context, id spec.ContainerID, status
 func (n *NSDB) RemoveContainer(ctx context.Context, id spec.ContainerID) error {
 	key, err := n.containerKey(id)
 	if err == nil {
-		err = ctx.Err()
+		err = n.remove(ctx, key)
 	}
-	if err == nil {
-		n.writing.Lock()
-		defer n.writing.Unlock()
-		err = os.Remove(n.statusPath(key))
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err != nil {
 		return fmt.Errorf("remove status of container %s: %w", spec.Quote(string(id)), err)
+	}
+	return nil
+}
+
+// remove removes the status of a key. Absent is success.
+func (n *NSDB) remove(ctx context.Context, key native.Key) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	n.writing.Lock()
+	defer n.writing.Unlock()
+	if err := os.Remove(n.statusPath(key)); !errors.Is(err, fs.ErrNotExist) {
+		return err
 	}
 	return nil
 }

@@ -65,6 +65,19 @@ func TestEveryFaultIsFoundAtItsFileAndKey(t *testing.T) {
 		files map[string]string
 		want  []string
 	}{
+		{"the same external IP, MAC and port address of two containers", map[string]string{
+			"configurations/k.yaml": "{id: k, externalIps: [192.0.2.1, '2001:db8::1'], externalMac: 'AC:CA:BA:00:00:01'}",
+			"configurations/l.yaml": "{id: l, externalIps: [192.0.2.1], externalMac: 'ac:ca:ba:00:00:01'}",
+			"containers/d.yaml":     "{id: d, serviceType: IPSEC, groupId: g, configurationId: l}",
+			"bindings/x/q.yaml":     "{portId: q, hostId: x, interfaceName: vpn-1, containerId: d, addresses: [169.254.0.1/24]}",
+		}, []string{
+			"bindings/h/p.yaml: addresses external IP 192.0.2.1, MAC ac:ca:ba:00:00:01 and port address 169.254.0.1 are also those of bindings/x/q.yaml: allowed: one container",
+			"bindings/x/q.yaml: addresses external IP 192.0.2.1, MAC ac:ca:ba:00:00:01 and port address 169.254.0.1 are also those of bindings/h/p.yaml: allowed: one container",
+		}},
+		{"the same external IP and MAC with another port address", map[string]string{
+			"configurations/k.yaml": "{id: k, externalIps: [192.0.2.1], externalMac: 'AC:CA:BA:00:00:01'}",
+			"bindings/x/q.yaml":     "{portId: q, hostId: x, interfaceName: vpn-1, containerId: d, addresses: [169.254.0.5/30]}",
+		}, nil},
 		{"an unknown folder", map[string]string{"container/": ""},
 			[]string{"container: is a folder that nobody reads: allowed: hosts, bindings, containers, groups, configurations, config, status"}},
 		{"an object outside of the folders", map[string]string{"h.yaml": ""},

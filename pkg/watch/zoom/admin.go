@@ -12,6 +12,7 @@ import (
 	"github.com/go-zookeeper/zk"
 
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+	"github.com/svc-supervisor/svc-supervisor/pkg/watch/native"
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/zoom/model"
 )
 
@@ -73,31 +74,50 @@ func (n *NSDB) SetHost(ctx context.Context, host spec.HostID, field string, valu
 	return n.fault(path, err)
 }
 
+// exportTries is how often the tree is read for an export that has faults: an object that is removed while the tree is read looks
+// like a reference that leads nowhere.
+const exportTries = 3
+
 // Export reads all objects of the classes that native objects are made of, and all settings.
 func (n *NSDB) Export(ctx context.Context) ([]spec.Object, error) {
-	tree := n.location.Tree
-	nodes, err := ask(ctx, n, func(c *client) (map[string][]byte, error) { return n.readAll(c) })
-	if err != nil {
-		return nil, fmt.Errorf("export: %w", n.fault(tree.Root(), err))
+	type export struct {
+		objects []spec.Object
+		faults  []native.Fault
 	}
-	objects, err := model.Export(tree, nodes)
+	e, err := ask(ctx, n, func(c *client) (e export, err error) {
+		for range exportTries {
+			nodes, faults, err := n.readAll(c)
+			if err != nil {
+				return e, err
+			}
+			before := e.faults
+			e.objects, e.faults = model.ExportReadable(n.location.Tree, nodes)
+			e.faults = append(faults, e.faults...)
+			if slices.Equal(e.faults, before) {
+				break
+			}
+		}
+		return e, nil
+	})
 	if err != nil {
-		return nil, fmt.Errorf("export: %w", n.fault(tree.Root(), err))
+		return nil, fmt.Errorf("export: %w", n.fault(n.location.Tree.Root(), err))
 	}
-	return objects, nil
+	return e.objects, native.IncompleteUnless(e.faults)
 }
 
-// readAll reads what an export carries, each node at a time of its own: what is gone between the list and the read is gone.
-func (n *NSDB) readAll(c *client) (map[string][]byte, error) {
+// readAll reads what an export carries, each node at a time of its own: what is gone between the list and the read is gone. What
+// cannot be read is a fault; only a tree without hosts, or a lost connection, is an error.
+func (n *NSDB) readAll(c *client) (nodes map[string][]byte, faults []native.Fault, err error) {
 	tree := n.location.Tree
 	var paths []string
 	list := func(folder string, needed bool) error {
 		names, _, err := c.Children(folder)
-		if errors.Is(err, zk.ErrNoNode) && !needed {
-			return nil
-		}
-		if err != nil {
+		switch {
+		case errors.Is(err, zk.ErrNoNode) && !needed:
+		case err != nil && (needed || lost(err)):
 			return n.fault(folder, err)
+		case err != nil:
+			faults = append(faults, native.Fault{Key: native.Key(folder), Text: plain(err).Error()})
 		}
 		for _, name := range names {
 			paths = append(paths, folder+"/"+name)
@@ -106,12 +126,12 @@ func (n *NSDB) readAll(c *client) (map[string][]byte, error) {
 	}
 	for _, class := range model.Classes {
 		if err := list(tree.Objects(class), class == model.Host); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
 	settings := tree.HostSettings("x")
 	if err := list(settings[:strings.LastIndexByte(settings, '/')], false); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if path, err := tree.Settings(spec.SettingDefault); err == nil {
 		paths = append(paths, path)
@@ -119,24 +139,28 @@ func (n *NSDB) readAll(c *client) (map[string][]byte, error) {
 	type content struct {
 		data  []byte
 		there bool
+		err   error
 	}
 	read, err := gather(paths, func(path string) (content, error) {
 		data, _, err := c.Get(path)
-		if errors.Is(err, zk.ErrNoNode) {
+		switch {
+		case errors.Is(err, zk.ErrNoNode):
 			return content{}, nil
-		}
-		if err != nil {
+		case err != nil && lost(err):
 			return content{}, n.fault(path, err)
 		}
-		return content{data, true}, nil
+		return content{data, err == nil, err}, nil
 	})
-	nodes := map[string][]byte{}
+	nodes = map[string][]byte{}
 	for i, path := range paths {
 		if read[i].there {
 			nodes[path] = read[i].data
 		}
+		if read[i].err != nil {
+			faults = append(faults, native.Fault{Key: native.Key(path), Text: plain(read[i].err).Error()})
+		}
 	}
-	return nodes, err
+	return nodes, faults, err
 }
 
 // Import writes native objects as MidoNet's API would have, in the order in which they can be referred to, under MidoNet's

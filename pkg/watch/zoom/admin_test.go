@@ -13,6 +13,7 @@ import (
 	"github.com/go-zookeeper/zk"
 
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+	"github.com/svc-supervisor/svc-supervisor/pkg/watch/native"
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/zoom/model"
 )
 
@@ -157,6 +158,41 @@ func TestAnExportOfAWrongRootNamesIt(t *testing.T) {
 	}
 	if there, _, _ := g.conn.Exists(g.tree.Root()); there {
 		t.Error("a wrong root was made")
+	}
+}
+
+func TestNodesThatNobodyMayReadAreLeftOutOfAnExport(t *testing.T) {
+	g := newGround(t, common.start(t))
+	g.fill(2)
+	for i := range 2 {
+		g.put(model.ServiceContainerGroup, id(groups+i), "policy: LEAST_SCHEDULER\n")
+	}
+	node, folder := g.object(model.IPSecSiteConnection, id(connections)), g.tree.Objects(model.HostGroup)
+	for _, path := range []string{node, folder} {
+		_, err := g.conn.SetACL(path, zk.DigestACL(zk.PermAll, "another", "client"), -1)
+		g.check(err)
+	}
+	objects, err := g.open(g.cluster.URL(g.tree.Root())).Export(t.Context())
+	var incomplete *native.Incomplete
+	if !errors.As(err, &incomplete) {
+		t.Fatal(err)
+	}
+	for _, path := range []string{node, folder} {
+		if !slices.ContainsFunc(incomplete.Faults, func(f native.Fault) bool { return strings.HasPrefix(f.String(), path+": not permitted") }) {
+			t.Errorf("no fault of %s in %v", path, incomplete.Faults)
+		}
+	}
+	var configurations int
+	for _, o := range objects {
+		if strings.HasPrefix(o.Key, native.Configurations+"/") {
+			configurations++
+		}
+		if o.Key == string(native.ConfigurationKey(spec.ConfigurationID(id(routers)))) && !strings.HasSuffix(string(o.Value), `"connections":[]}`) {
+			t.Errorf("%s", o.Value)
+		}
+	}
+	if configurations != 2 || len(objects) != 1+2*4 {
+		t.Errorf("%d objects with %d configurations", len(objects), configurations)
 	}
 }
 

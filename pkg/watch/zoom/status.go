@@ -22,16 +22,17 @@ const tries = 10
 // status is what is to stand at one path. Whoever holds the turn writes it, and always what is wanted then: a word that
 // comes later never stands under one that came before it.
 type status struct {
-	path   string
-	object string // the model object without which it must not stand
-	code   spec.StatusCode
-	data   []byte           // nil: nothing is to stand there
-	taken  spec.ContainerID // whose status it is, while an earlier process said it and this one nothing else
-	turn   chan struct{}    // holds one token: the right to write
+	path      string
+	object    string     // the model object without which it must not stand
+	container model.UUID // "": the host
+	code      spec.StatusCode
+	data      []byte           // nil: nothing is to stand there
+	taken     spec.ContainerID // whose status it is, while an earlier process said it and this one nothing else
+	turn      chan struct{}    // holds one token: the right to write
 }
 
-func newStatus(path, object string) *status {
-	s := &status{path: path, object: object, turn: make(chan struct{}, 1)}
+func newStatus(path, object string, container model.UUID) *status {
+	s := &status{path: path, object: object, container: container, turn: make(chan struct{}, 1)}
 	s.turn <- struct{}{}
 	return s
 }
@@ -45,7 +46,7 @@ func (n *NSDB) PublishHost(ctx context.Context, said spec.HostStatus) error {
 		err = n.inherit(ctx)
 	default:
 		tree := n.location.Tree
-		err = n.publish(ctx, tree.HostState(host), tree.Object(model.Host, host), "", model.PrintHostStatus(said))
+		err = n.publish(ctx, newStatus(tree.HostState(host), tree.Object(model.Host, host), ""), "", model.PrintHostStatus(said))
 	}
 	if err != nil {
 		return fmt.Errorf("publish status of host %s: %w", spec.Quote(string(n.host)), err)
@@ -53,15 +54,28 @@ func (n *NSDB) PublishHost(ctx context.Context, said spec.HostStatus) error {
 	return nil
 }
 
+// RemoveHost removes the host's node, unless it is left to the agent. The scheduler then takes every container from the host.
+func (n *NSDB) RemoveHost(ctx context.Context) error {
+	host, err := n.uuid()
+	if err == nil && !n.location.LeaveContainer {
+		tree := n.location.Tree
+		err = n.publish(ctx, newStatus(tree.HostState(host), tree.Object(model.Host, host), ""), "", nil)
+	}
+	if err != nil {
+		return fmt.Errorf("remove status of host %s: %w", spec.Quote(string(n.host)), err)
+	}
+	return nil
+}
+
 // PublishContainer writes a container's status.
 func (n *NSDB) PublishContainer(ctx context.Context, id spec.ContainerID, said spec.ContainerStatus) error {
-	path, object, err := n.containerPaths(id)
+	s, err := n.containerStatus(id)
 	var data []byte
 	if err == nil {
 		data, err = model.PrintContainerStatus(said)
 	}
 	if err == nil {
-		err = n.publish(ctx, path, object, said.Code, data)
+		err = n.publish(ctx, s, said.Code, data)
 	}
 	if err != nil {
 		return fmt.Errorf("publish status of container %s: %w", spec.Quote(string(id)), err)
@@ -69,11 +83,11 @@ func (n *NSDB) PublishContainer(ctx context.Context, id spec.ContainerID, said s
 	return nil
 }
 
-// RemoveContainer removes a container's status of this host, whichever session wrote it.
+// RemoveContainer removes a container's status of this host, whichever session wrote it (but see ServeOnly).
 func (n *NSDB) RemoveContainer(ctx context.Context, id spec.ContainerID) error {
-	path, object, err := n.containerPaths(id)
+	s, err := n.containerStatus(id)
 	if err == nil {
-		err = n.publish(ctx, path, object, "", nil)
+		err = n.publish(ctx, s, "", nil)
 	}
 	if err != nil {
 		return fmt.Errorf("remove status of container %s: %w", spec.Quote(string(id)), err)
@@ -107,8 +121,11 @@ func (n *NSDB) Published(ctx context.Context) ([]spec.ContainerID, error) {
 			if err != nil {
 				return false, nil // not MidoNet's, and none of ours
 			}
-			stands, _, err := c.Exists(tree.ContainerState(host, id))
-			return stands, err
+			stands, stat, err := c.Exists(tree.ContainerState(host, id))
+			if err != nil || !stands || !foreign(c, stat) {
+				return stands, err
+			}
+			return n.servesContainer(c, id)
 		})
 		var ids []spec.ContainerID
 		for i, name := range names {
@@ -126,34 +143,34 @@ func (n *NSDB) Published(ctx context.Context) ([]spec.ContainerID, error) {
 	return slices.Compact(ids), nil
 }
 
-func (n *NSDB) containerPaths(id spec.ContainerID) (path, object string, err error) {
+// containerStatus makes the status of a container of this host.
+func (n *NSDB) containerStatus(id spec.ContainerID) (*status, error) {
 	host, err := n.uuid()
 	if err != nil {
-		return "", "", err
+		return nil, err
 	}
 	container, err := model.ParseUUID("container id", id)
 	if err != nil {
-		return "", "", err
+		return nil, err
 	}
 	tree := n.location.Tree
-	return tree.ContainerState(host, container), tree.Object(model.ServiceContainer, container), nil
+	return newStatus(tree.ContainerState(host, container), tree.Object(model.ServiceContainer, container), container), nil
 }
 
 // publish notes what is to stand at a path and sees to it that it does. A word that cannot be written now is written when
 // there is a session again, unless another has taken its place by then.
-func (n *NSDB) publish(ctx context.Context, path, object string, code spec.StatusCode, data []byte) error {
+func (n *NSDB) publish(ctx context.Context, s *status, code spec.StatusCode, data []byte) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	n.mu.Lock()
-	s := n.statuses[path]
-	if s == nil {
-		s = newStatus(path, object)
-		n.statuses[path] = s
+	if known := n.statuses[s.path]; known != nil {
+		s = known
 	}
+	n.statuses[s.path] = s
 	s.code, s.data, s.taken = code, data, ""
 	if n.said != nil {
-		n.said[path] = true
+		n.said[s.path] = true
 	}
 	n.mu.Unlock()
 	err := n.settle(ctx, s)
@@ -202,10 +219,14 @@ func (n *NSDB) write(client *client, s *status) error {
 		n.mu.Unlock()
 		path := s.path
 		if data == nil {
-			err = n.clear(client, path)
+			err = n.clear(client, s)
 		} else {
 			n.session.publishes()
 			path, err = n.stand(client, s, data)
+		}
+		if errors.Is(err, errLeft) {
+			n.log.Debug("status left to another client", "path", s.path)
+			err = nil
 		}
 		if err == nil && n.forget(s, data) || errors.Is(err, fs.ErrNotExist) && n.giveUp(s) {
 			return nil
@@ -230,13 +251,38 @@ func (n *NSDB) forget(s *status, written []byte) bool {
 	return true
 }
 
+// errLeft says that the status of a container is another client's.
+var errLeft = errors.New("the status is another client's")
+
+// foreign reports whether another session owns a node.
+func foreign(client *client, stat *zk.Stat) bool {
+	return stat.EphemeralOwner != 0 && stat.EphemeralOwner != client.id
+}
+
+// leave returns errLeft for the status of a container that another client answers for.
+func (n *NSDB) leave(client *client, s *status) error {
+	if s.container == "" {
+		return nil
+	}
+	serves, err := n.servesContainer(client, s.container)
+	if err == nil && !serves {
+		err = errLeft
+	}
+	return err
+}
+
 // clear removes a node, if it is there.
-func (n *NSDB) clear(client *client, path string) error {
-	there, stat, err := client.Exists(path)
+func (n *NSDB) clear(client *client, s *status) error {
+	there, stat, err := client.Exists(s.path)
 	if err != nil || !there {
 		return err
 	}
-	if err := client.Delete(path, stat.Version); !errors.Is(err, zk.ErrNoNode) {
+	if foreign(client, stat) {
+		if err := n.leave(client, s); err != nil {
+			return err
+		}
+	}
+	if err := client.Delete(s.path, stat.Version); !errors.Is(err, zk.ErrNoNode) {
 		return err
 	}
 	return nil
@@ -256,8 +302,14 @@ func (n *NSDB) stand(client *client, s *status, data []byte) (string, error) {
 	case err != nil && !errors.Is(err, zk.ErrNoNode):
 		return s.path, err
 	}
+	absent := err != nil
+	if absent && n.location.LeaveContainer || !absent && foreign(client, stat) {
+		if err := n.leave(client, s); err != nil {
+			return s.object, err
+		}
+	}
 	operations := []any{&zk.CheckVersionRequest{Path: s.object, Version: -1}}
-	if err == nil {
+	if !absent {
 		operations = append(operations, &zk.DeleteRequest{Path: s.path, Version: stat.Version})
 	}
 	operations = append(operations, &zk.CreateRequest{Path: s.path, Data: data, Acl: everybody, Flags: zk.FlagEphemeral})

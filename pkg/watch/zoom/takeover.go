@@ -112,10 +112,13 @@ func (n *NSDB) left(client *client, host model.UUID, name string) (*status, erro
 		return nil, err
 	}
 	said, _ := model.ReadContainerStatus(data)
-	if stat.EphemeralOwner == 0 || stat.EphemeralOwner == client.id || said.HostID != spec.HostID(host) {
+	if !foreign(client, stat) || said.HostID != spec.HostID(host) {
 		return nil, nil
 	}
-	s := newStatus(path, n.location.Tree.Object(model.ServiceContainer, id))
+	if serves, err := n.servesContainer(client, id); err != nil || !serves {
+		return nil, err
+	}
+	s := newStatus(path, n.location.Tree.Object(model.ServiceContainer, id), id)
 	s.code, s.data, s.taken = said.Code, data, spec.ContainerID(id)
 	return s, nil
 }

@@ -31,6 +31,8 @@ type NSDB struct {
 	log      *slog.Logger
 	session  *session
 
+	serves func(spec.ContainerID, spec.ServiceType) bool // see ServeOnly; nil: every container
+
 	life    context.Context // until Close
 	end     context.CancelFunc
 	running sync.WaitGroup // what was started and not yet waited for
@@ -63,6 +65,24 @@ func (n *NSDB) Close() error {
 	n.session.close()
 	n.running.Wait()
 	return nil
+}
+
+// ServeOnly has the NSDB publish only for containers that serves accepts, where another client has a status of one: MidoNet's
+// agent serves types of its own. Such a status is neither taken over nor replaced nor removed. With ?container=leave none is
+// created either, because the agent is about to. The type is "" where the container's object cannot be read. ServeOnly is called
+// before the first status is published; serves is called by several goroutines.
+func (n *NSDB) ServeOnly(serves func(spec.ContainerID, spec.ServiceType) bool) { n.serves = serves }
+
+// servesContainer reports whether this supervisor publishes for a container.
+func (n *NSDB) servesContainer(client *client, id model.UUID) (bool, error) {
+	if n.serves == nil {
+		return true, nil
+	}
+	data, _, err := client.Get(n.location.Tree.Object(model.ServiceContainer, id))
+	if err != nil && !errors.Is(err, zk.ErrNoNode) {
+		return false, err
+	}
+	return n.serves(spec.ContainerID(id), model.ReadServiceType(data, id)), nil
 }
 
 // uuid is the host's id as MidoNet writes it.

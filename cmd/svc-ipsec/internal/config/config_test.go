@@ -453,3 +453,17 @@ func FuzzDecode(f *testing.F) {
 		}
 	})
 }
+
+func TestConnectionsOfAContainerWithoutExternalIPNameTheMissingKey(t *testing.T) {
+	c, err := Decode([]byte(`{"connections":[{` + plain + `},{"id":"b","peerAddress":"vpn.example.org","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.3.0.0/24"],"pskFile":"/missing"}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Resolve(nil)
+	want := `configuration.externalIps "": allowed: an address of the peer's family, or one of each family`
+	for _, connection := range c.Connections {
+		if connection.Refused == nil || connection.Refused.Error() != want {
+			t.Errorf("%s: %v", connection.ID, connection.Refused)
+		}
+	}
+}

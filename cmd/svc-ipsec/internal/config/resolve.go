@@ -93,6 +93,9 @@ func (c *Connection) resolve(of *Configuration) error {
 	if !c.Up && c.PeerName != "" {
 		return nil // nobody looked for it
 	}
+	if len(of.ExternalIPs) == 0 {
+		return &spec.Fault{Key: "configuration.externalIps", Allowed: "an address of the peer's family, or one of each family"}
+	}
 	if err := c.takePSK(of.Found); err != nil {
 		return err
 	}

@@ -75,6 +75,13 @@ func (l *Levels) Overlay(levels map[string]slog.Level) (changed bool) {
 	return changed
 }
 
+// Loggers lists the loggers that have a level of their own, sorted.
+func (l *Levels) Loggers() []string {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(l.levels)), func(logger string) bool { return logger == "" })
+}
+
 func (l *Levels) of(logger string) slog.Level {
 	l.mu.RLock()
 	defer l.mu.RUnlock()

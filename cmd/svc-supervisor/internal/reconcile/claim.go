@@ -21,6 +21,7 @@ type claims struct {
 	byContainer map[spec.ContainerID][]*spec.Binding // by port id
 	unreadPorts map[spec.PortID]string               // why
 	refused     []*spec.Binding                      // no valid name: they reach no worker
+	duplicates  map[spec.PortID]string               // notes of bindings whose addresses another one has
 }
 
 func sortClaims(desired *spec.Desired) *claims {
@@ -51,6 +52,16 @@ func sortClaims(desired *spec.Desired) *claims {
 	return c
 }
 
+// notes are what is shown of a binding while its container runs.
+func (c *claims) notes(b *spec.Binding) (notes []string) {
+	for _, note := range []string{b.Note, c.duplicates[b.PortID]} {
+		if note != "" {
+			notes = append(notes, note)
+		}
+	}
+	return notes
+}
+
 // joined returns both lists as one.
 func joined(list, more []*spec.Binding) []*spec.Binding {
 	if list == nil {
@@ -67,8 +78,11 @@ func changedNames(was, is *claims) []spec.Name {
 		return nil
 	}
 	names := map[spec.Name]bool{}
+	same := func(a, b *spec.Binding) bool {
+		return a.Equal(b) && was.duplicates[a.PortID] == is.duplicates[b.PortID]
+	}
 	for name, bindings := range was.byName {
-		if !slices.EqualFunc(bindings, is.byName[name], (*spec.Binding).Equal) {
+		if !slices.EqualFunc(bindings, is.byName[name], same) {
 			names[name] = true
 		}
 	}

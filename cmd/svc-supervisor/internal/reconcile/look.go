@@ -97,7 +97,9 @@ func (r *Reconciler) lookAtClaim(s *situation) {
 	}
 	s.claim = r.claims.claim(s.name, r.holders)
 	m := r.memoLocked(s.name)
+	m.notes = nil
 	if s.claim.binding != nil {
+		m.notes = r.claims.notes(s.claim.binding)
 		m.port = s.claim.binding.PortID
 	} else if reason, unread := r.claims.unreadPorts[m.port]; unread {
 		s.claim.unread = reason // without a record too: its binding is not gone

@@ -44,6 +44,7 @@ type memo struct {
 	health     *spec.Health     // as ADD or CHECK told, and what was pushed since
 	timer      *time.Timer
 	heldLogged string
+	notes      []string // of the binding that has the name, shown and published while the container runs
 
 	// Of Reconciler.mu: others than the worker write them too.
 	row    Row

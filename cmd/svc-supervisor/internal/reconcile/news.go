@@ -80,7 +80,7 @@ func (r *Reconciler) reportRunning(s *situation, m *memo) {
 	defer r.mu.Unlock()
 	r.takeNewsLocked(m)
 	if m.crashes.reason() == "" {
-		r.report.Running(s.record().Container, m.health)
+		r.report.Running(s.record().Container, m.health, m.notes...)
 		return
 	}
 	if m.health != nil {

@@ -16,8 +16,9 @@ import (
 // Settings are what an operator can set. All numbers and durations must be positive.
 type Settings struct {
 	BootID        string
-	Parallel      int           // containers worked on at once; with those that are blocked, crowd times as many
-	VerbDeadline  time.Duration // of ADD, CHECK and DEL
+	Types         []spec.ServiceType // those that are served; none: all
+	Parallel      int                // containers worked on at once; with those that are blocked, crowd times as many
+	VerbDeadline  time.Duration      // of ADD, CHECK and DEL
 	CheckInterval time.Duration
 	Grace         time.Duration // for the verbs that run when the supervisor stops
 }
@@ -39,8 +40,9 @@ type Reconciler struct {
 	quiet       quiet
 	collected   map[string]time.Time // when GC of an executable ran; CollectGarbage's alone
 
-	hearing  sync.Mutex // held while a desired set is taken in: one after the other
-	hostWord sync.Mutex // held while the host's status is reported: before mu
+	hearing    sync.Mutex // held while a desired set is taken in: one after the other
+	duplicates duplicates // of `hearing`
+	hostWord   sync.Mutex // held while the host's status is reported: before mu
 
 	mu           sync.Mutex
 	claims       *claims // nil until the NSDB was heard of
@@ -48,6 +50,7 @@ type Reconciler struct {
 	memos        map[spec.Name]*memo
 	holders      *holders
 	slots        map[spec.Name]bool        // names with a record of any phase, or with a reservation
+	others       map[spec.ContainerID]bool // containers of the last desired set whose type another service serves
 	strays       map[spec.ContainerID]bool // whose status no worker takes back: of bindings without one, or of an earlier run
 	strayRow     []Row
 	places       map[spec.Name]*place // of the names that are worked on
@@ -205,15 +208,24 @@ func enter(ctx context.Context, places chan<- struct{}) bool {
 
 // Desire hands over what the NSDB asks for, and marks every name that it may concern.
 func (r *Reconciler) Desire(ctx context.Context, desired spec.Desired) {
-	sorted := sortClaims(&desired)
 	r.hearing.Lock()
 	defer r.hearing.Unlock()
+	desired, others := r.served(desired)
+	sorted := sortClaims(&desired)
 	r.mu.Lock()
 	if r.draining {
 		r.mu.Unlock()
 		return
 	}
-	changed := changedNames(r.claims, sorted)
+	r.others = others
+	was := r.claims
+	switch {
+	case desired.Unread == "":
+		sorted.duplicates = r.duplicates.find(desired.Bindings)
+	case was != nil:
+		sorted.duplicates = was.duplicates
+	}
+	changed := changedNames(was, sorted)
 	r.claims = sorted
 	if desired.Unread == "" {
 		r.host = desired.Host
@@ -221,6 +233,7 @@ func (r *Reconciler) Desire(ctx context.Context, desired spec.Desired) {
 	r.mu.Unlock()
 
 	r.logBindings(sorted)
+	r.logDuplicates(was, sorted)
 	r.reportHost()
 	r.reportStrays()
 	r.prune(ctx)
@@ -348,8 +361,12 @@ func (r *Reconciler) prune(ctx context.Context) {
 	for id := range r.claims.byContainer {
 		keep[id] = true
 	}
+	others := r.others
 	r.mu.Unlock()
 	kept := func(id spec.ContainerID) bool {
+		if others[id] {
+			return true
+		}
 		if keep[id] {
 			r.mu.Lock()
 			r.strays[id] = true // goes with its binding, should nothing else be said of it

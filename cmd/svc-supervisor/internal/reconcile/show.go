@@ -132,6 +132,9 @@ func (r *Reconciler) show(s *situation, m *memo, d Decision) {
 	if row.Reason == "" {
 		row.Reason = cmp.Or(m.lastFailure(d.Step), m.crashes.reason(), m.unknown.shown(s.now))
 	}
+	if row.Reason == "" {
+		row.Reason = strings.Join(m.notes, "; ")
+	}
 	row.Restarts, row.madeAt = m.crashes.total(), m.madeAt
 	switch {
 	case d.Hold == HeldUnread || d.Hold == HeldNewer:
@@ -247,6 +250,15 @@ func (r *Reconciler) logBindings(c *claims) {
 	}
 	slices.Sort(ports)
 	r.log.Debug("host bindings updated", "hostId", r.host.ID, "portIds", ports)
+}
+
+// logDuplicates warns of bindings whose addresses another one has, once.
+func (r *Reconciler) logDuplicates(was, is *claims) {
+	for _, port := range slices.Sorted(maps.Keys(is.duplicates)) {
+		if note := is.duplicates[port]; was == nil || was.duplicates[port] != note {
+			r.log.Warn("addresses of two containers are the same", "portId", port, "reason", note)
+		}
+	}
 }
 
 // logFor is the logger of a container's type.

@@ -68,7 +68,7 @@ type Executables interface {
 type Reporter interface {
 	Host(spec.HostStatus)
 	Starting(spec.Container)
-	Running(spec.Container, *spec.Health)
+	Running(c spec.Container, health *spec.Health, notes ...string)
 	Unstable(c spec.Container, reason string, failed bool)
 	Pushed(id spec.ContainerID, connections []spec.Connection)
 	Checked(id spec.ContainerID, connections []spec.Connection)

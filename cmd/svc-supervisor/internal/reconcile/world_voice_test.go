@@ -11,6 +11,7 @@ import (
 
 // The life is the NSDB's publisher for the board: reporter publishes at once, so only what an earlier life left is asked.
 func (l *life) PublishHost(context.Context, spec.HostStatus) error { return nil }
+func (l *life) RemoveHost(context.Context) error                   { return nil }
 func (l *life) PublishContainer(context.Context, spec.ContainerID, spec.ContainerStatus) error {
 	return nil
 }
@@ -67,8 +68,8 @@ func (l reporter) Starting(c spec.Container) {
 	l.said(c.ContainerID)
 }
 
-func (l reporter) Running(c spec.Container, health *spec.Health) {
-	l.board.Running(c, health)
+func (l reporter) Running(c spec.Container, health *spec.Health, notes ...string) {
+	l.board.Running(c, health, notes...)
 	l.said(c.ContainerID)
 }
 

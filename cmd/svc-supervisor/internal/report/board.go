@@ -13,6 +13,7 @@ import (
 // Publisher is what the board needs of an NSDB.
 type Publisher interface {
 	PublishHost(context.Context, spec.HostStatus) error
+	RemoveHost(context.Context) error
 	PublishContainer(context.Context, spec.ContainerID, spec.ContainerStatus) error
 	RemoveContainer(context.Context, spec.ContainerID) error
 	Published(context.Context) ([]spec.ContainerID, error)
@@ -27,6 +28,7 @@ type Board struct {
 	mu         sync.Mutex
 	host       *spec.HostStatus
 	hostDirty  bool
+	withdrawn  chan struct{} // closed when the host's status was removed; nil until Withdraw
 	containers map[spec.ContainerID]*word
 }
 
@@ -56,11 +58,30 @@ func NewBoard(publisher Publisher, log *slog.Logger) *Board {
 func (b *Board) Host(status spec.HostStatus) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.host != nil && *b.host == status {
+	if b.host != nil && *b.host == status || b.withdrawn != nil {
 		return
 	}
 	b.host, b.hostDirty = &status, true
 	b.wakeLocked()
+}
+
+// Withdraw removes the host's status for good, and waits until the NSDB has no such status, or ctx ends. Later reports of the
+// host are ignored.
+func (b *Board) Withdraw(ctx context.Context) error {
+	b.mu.Lock()
+	if b.withdrawn == nil {
+		b.withdrawn = make(chan struct{})
+		b.host, b.hostDirty = nil, true
+		b.wakeLocked()
+	}
+	removed := b.withdrawn
+	b.mu.Unlock()
+	select {
+	case <-removed:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // Remove takes back what was published of a container.
@@ -175,10 +196,13 @@ func (b *Board) flush(ctx context.Context) (failed *failure) {
 	b.mu.Unlock()
 
 	if hostDirty {
-		err := b.publisher.PublishHost(ctx, *host)
+		err := b.publishHost(ctx, host)
 		failed = failed.add(err, "", "")
 		b.mu.Lock()
 		b.hostDirty = b.host != host || err != nil
+		if !b.hostDirty && host == nil {
+			close(b.withdrawn)
+		}
 		b.mu.Unlock()
 	}
 	for id, status := range due {
@@ -199,6 +223,14 @@ func nameOf(status *spec.ContainerStatus) spec.Name {
 		return ""
 	}
 	return status.InterfaceName
+}
+
+// publishHost publishes the host's status; nil removes it.
+func (b *Board) publishHost(ctx context.Context, status *spec.HostStatus) error {
+	if status == nil {
+		return b.publisher.RemoveHost(ctx)
+	}
+	return b.publisher.PublishHost(ctx, *status)
 }
 
 func (b *Board) publishOne(ctx context.Context, id spec.ContainerID, status *spec.ContainerStatus) error {

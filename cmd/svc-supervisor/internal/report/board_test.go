@@ -59,6 +59,10 @@ func (n *nsdb) PublishHost(ctx context.Context, s spec.HostStatus) error {
 	return n.take(ctx, "host", fmt.Sprint("host ", s.Count), func() { n.host = s })
 }
 
+func (n *nsdb) RemoveHost(ctx context.Context) error {
+	return n.take(ctx, "host", "host removed", func() { n.host = spec.HostStatus{} })
+}
+
 func (n *nsdb) PublishContainer(ctx context.Context, id spec.ContainerID, s spec.ContainerStatus) error {
 	return n.take(ctx, string(id), fmt.Sprint(id, " ", s.Code), func() { n.has[id] = s })
 }
@@ -134,6 +138,44 @@ func expect(t *testing.T, n *nsdb, want ...string) {
 	if got := n.said(); !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
+}
+
+func TestWithdrawnHostStatusIsNotPublishedAgain(t *testing.T) {
+	onBoard(t, func(t *testing.T, b *Board, n *nsdb) {
+		b.Host(spec.HostStatus{Count: 1})
+		expect(t, n, "host 1")
+		n.fail("host", errDown)
+		short, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		if err := b.Withdraw(short); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("an NSDB that does not answer: %v", err)
+		}
+		n.fail("host", nil)
+		for range 2 {
+			if err := b.Withdraw(t.Context()); err != nil {
+				t.Error(err)
+			}
+		}
+		b.Host(spec.HostStatus{Count: 0})
+		b.Stopping(of("a"))
+		expect(t, n, "host 1", "host removed", "a STOPPING")
+	})
+}
+
+func TestWithdrawWinsOverAPublicationThatIsUnderWay(t *testing.T) {
+	onBoard(t, func(t *testing.T, b *Board, n *nsdb) {
+		release := n.hold()
+		b.Host(spec.HostStatus{Count: 1})
+		synctest.Wait()
+		withdrawn := make(chan error, 1)
+		go func() { withdrawn <- b.Withdraw(t.Context()) }()
+		synctest.Wait()
+		release()
+		if err := <-withdrawn; err != nil {
+			t.Error(err)
+		}
+		expect(t, n, "host 1", "host removed")
+	})
 }
 
 func TestWordsArePublishedInTheirOrder(t *testing.T) {

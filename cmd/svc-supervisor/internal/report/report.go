@@ -8,6 +8,8 @@ package report
 
 import (
 	"errors"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
@@ -49,15 +51,17 @@ func (b *Board) Starting(c spec.Container) {
 }
 
 // Running reports a settled container: also one with nothing to run, and one that was adopted. A health of nil is not known
-// yet; what is published of the connections then stands.
-func (b *Board) Running(c spec.Container, health *spec.Health) {
+// yet; what is published of the connections then stands. The message is that of the health, after the notes.
+func (b *Board) Running(c spec.Container, health *spec.Health, notes ...string) {
 	status := spec.ContainerStatus{Code: spec.Running, NamespaceName: string(c.InterfaceName)}
+	messages := slices.Clone(notes)
 	if health != nil {
-		status.Message = health.Message
+		messages = append(messages, health.Message)
 		status.Connections = spec.WithoutCounters(health.Connections)
 	} else if last, ok := b.last(c.ContainerID); ok && last.Code == spec.Running {
 		status.Connections = last.Connections // the message may be that of a change that has succeeded since
 	}
+	status.Message = strings.Join(slices.DeleteFunc(messages, func(m string) bool { return m == "" }), "; ")
 	b.put(c, status)
 }
 

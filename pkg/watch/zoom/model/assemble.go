@@ -119,6 +119,7 @@ type following struct {
 
 	looks   []look
 	faults  []native.Fault
+	partial bool // of an export: what cannot be read is left out of the configuration, and the rest counts
 	bound   bool
 	binding spec.Binding
 }
@@ -150,9 +151,18 @@ func (f *following) fault(path, text string) {
 	f.faults = append(f.faults, native.Fault{Key: native.Key(path), Text: text})
 }
 
+// note notes a fault because of which less runs than is asked for.
+func (f *following) note(path, text string) {
+	f.fault(path, text)
+	f.binding.Note = f.faults[len(f.faults)-1].String()
+}
+
 // end ends at what keeps the binding from being whole. Of several such faults the first explains it; all are told.
 func (f *following) end(reading spec.Reading, path, text string) {
 	f.fault(path, text)
+	if f.partial {
+		return
+	}
 	if f.binding.Reading == spec.Whole {
 		f.binding.Reading, f.binding.Fault = reading, f.faults[len(f.faults)-1].String()
 	}

@@ -167,6 +167,39 @@ func TestWithoutAnExternalAddressNothingRuns(t *testing.T) {
 	}
 }
 
+func TestBindingHasANoteWhenNothingRunsForWantOfAnExternalAddress(t *testing.T) {
+	router := midonet.Object(Router, routerID) + ": "
+	for _, row := range []struct {
+		name   string
+		change func(*stand)
+		note   string
+	}{
+		{"an external address that a port has", func(*stand) {}, ""},
+		{"none", func(s *stand) {
+			for _, id := range []UUID{serviceID, downService} {
+				s.replace(t, midonet.Object(VpnService, id), "external_ip", "other_ip")
+			}
+		}, "its VPN services have no external_ip: nothing runs: allowed: one"},
+		{"two", func(s *stand) {
+			path := midonet.Object(VpnService, downService)
+			s.data[path] = append(s.data[path], "external_ip { version: V4 address: \"192.0.2.99\" }\n"...)
+		}, "its VPN services have several external_ip, "},
+		{"one that no port has", func(s *stand) {
+			for _, id := range []UUID{serviceID, downService} {
+				path := midonet.Object(VpnService, id)
+				s.data[path] = append(s.data[path], "external_ip { version: V4 address: \"192.0.2.99\" }\n"...)
+			}
+		}, "none of its ports has the port_address 192.0.2.99, the external_ip of its VPN services: nothing runs: allowed: one that has"},
+	} {
+		s := fixture(t)
+		row.change(s)
+		b := Assemble(midonet, s, hostID).Desired.Bindings[0]
+		if b.Reading != spec.Whole || (b.Note == "") != (row.note == "") || row.note != "" && !strings.HasPrefix(b.Note, router+row.note) {
+			t.Errorf("%s: %v %q", row.name, b.Reading, b.Note)
+		}
+	}
+}
+
 func TestAnotherTypeGetsTheIdOfItsConfiguration(t *testing.T) {
 	s := fixture(t)
 	s.replace(t, midonet.Object(ServiceContainer, containerID), "IPSEC", "HAPROXY")

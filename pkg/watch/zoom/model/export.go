@@ -2,7 +2,6 @@ package model
 
 import (
 	"encoding/json"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -23,23 +22,48 @@ func (w wholeTree) Get(path string) ([]byte, State) {
 }
 
 // Export makes the native objects of a whole tree, sorted by key. nodes has the data of every node below Objects(class) of
-// all Classes, of config/templates/default and of all config/nodes/<id>, by path. A port that no host has is no binding. An
-// object that cannot be read fails it: half an export is none.
+// all Classes, of config/templates/default and of all config/nodes/<id>, by path. A port that no host has is no binding. What cannot
+// be read, or does not fit, is left out and is in the *native.Incomplete that is returned then: the rest passes validate.
 func Export(tree Tree, nodes map[string][]byte) ([]spec.Object, error) {
-	e := &exporter{tree: tree, nodes: nodes}
-	for _, step := range []func() error{e.hosts, e.containers, e.groups, e.bindings, e.routers, e.settings} {
-		if err := step(); err != nil {
-			return nil, err
+	objects, faults := ExportReadable(tree, nodes)
+	return objects, native.IncompleteUnless(faults)
+}
+
+// ExportReadable is Export with the faults as a list.
+func ExportReadable(tree Tree, nodes map[string][]byte) ([]spec.Object, []native.Fault) {
+	e := &exporter{tree: tree, nodes: nodes, wanted: map[UUID]string{}}
+	each(e, Host, readHost, e.host)
+	each(e, ServiceContainer, readContainer, e.container)
+	each(e, ServiceContainerGroup, read, e.group)
+	each(e, Port, readPort, e.binding)
+	each(e, Router, readRouter, e.router)
+	each(e, VpnService, readService, ignore) // those that nothing refers to: an object that cannot be read is reported
+	each(e, IPSecSiteConnection, readConnection, ignore)
+	each(e, HostGroup, read, ignore)
+	for _, id := range slices.Sorted(maps.Keys(e.wanted)) {
+		if serviceType := e.wanted[id]; serviceType != ipsecType {
+			e.put(native.ConfigurationKey(spec.ConfigurationID(id)), "id", id)
 		}
 	}
-	slices.SortFunc(e.objects, func(a, b spec.Object) int { return strings.Compare(a.Key, b.Key) })
-	return e.objects, nil
+	e.settings()
+	objects, faults := native.Exportable(e.objects, nil)
+	return objects, append(e.faults, faults...)
 }
 
 type exporter struct {
 	tree    Tree
 	nodes   wholeTree
 	objects []spec.Object
+	faults  []native.Fault
+	wanted  map[UUID]string // the types of the containers' configurations that are not exported yet
+}
+
+// fault notes what is wrong with a node, once.
+func (e *exporter) fault(path, text string) {
+	fault := native.Fault{Key: native.Key(path), Text: text}
+	if !slices.Contains(e.faults, fault) {
+		e.faults = append(e.faults, fault)
+	}
 }
 
 // put adds an object from its keys and values in their order; what is empty is left out.
@@ -54,8 +78,8 @@ func (e *exporter) put(key native.Key, members ...any) {
 	e.objects = append(e.objects, spec.Object{Key: string(key), Value: d.compact()})
 }
 
-// each calls a function for every object of a class, by id.
-func each[T any](e *exporter, class Class, read func([]byte, UUID) (T, error), do func(id UUID, value T) error) error {
+// each calls a function for every object of a class that can be read, by id.
+func each[T any](e *exporter, class Class, read func([]byte, UUID) (T, error), do func(id UUID, value T) error) {
 	folder := e.tree.Objects(class) + "/"
 	for _, path := range slices.Sorted(maps.Keys(e.nodes)) {
 		name, ok := strings.CutPrefix(path, folder)
@@ -64,119 +88,110 @@ func each[T any](e *exporter, class Class, read func([]byte, UUID) (T, error), d
 		}
 		id, err := ParseUUID("id", name)
 		if err != nil {
-			return fmt.Errorf("%s: %w", path, err)
+			e.fault(path, err.Error())
+			continue
 		}
 		value, err := read(e.nodes[path], id)
 		if err == nil {
 			err = do(id, value)
 		}
 		if err != nil {
-			return fmt.Errorf("%s: %w", path, err)
+			e.fault(path, err.Error())
 		}
+	}
+}
+
+func ignore[T any](UUID, T) error { return nil }
+
+func (e *exporter) host(id UUID, h host) error {
+	e.put(native.HostKey(h.ID), "id", id, "name", h.Name, "containerWeight", h.Weight, "containerLimit", h.Limit)
+	return nil
+}
+
+func (e *exporter) container(id UUID, c container) error {
+	e.put(native.ContainerKey(spec.ContainerID(id)), "id", id, "serviceType", c.serviceType, "groupId", c.group,
+		"configurationId", c.configuration, "portId", c.port)
+	if c.configuration != "" && e.wanted[c.configuration] != ipsecType {
+		e.wanted[c.configuration] = c.serviceType
 	}
 	return nil
 }
 
-func (e *exporter) hosts() error {
-	return each(e, Host, readHost, func(id UUID, h host) error {
-		e.put(native.HostKey(h.ID), "id", id, "name", h.Name, "containerWeight", h.Weight, "containerLimit", h.Limit)
-		return nil
-	})
+func (e *exporter) group(id UUID, r reading) error {
+	policy, group := r.word("policy", policies), r.id("host_group_id")
+	if err := r.err(); err != nil {
+		return err
+	}
+	e.put(native.GroupKey(spec.GroupID(id)), "id", id, "policy", policy, "hostIds", e.hostsOf(group, id))
+	return nil
 }
 
-func (e *exporter) containers() error {
-	return each(e, ServiceContainer, readContainer, func(id UUID, c container) error {
-		e.put(native.ContainerKey(spec.ContainerID(id)), "id", id, "serviceType", c.serviceType, "groupId", c.group,
-			"configurationId", c.configuration, "portId", c.port)
+// hostsOf lists the hosts of a HostGroup. One that is not there, or cannot be read, has none.
+func (e *exporter) hostsOf(group, of UUID) (hosts []UUID) {
+	if group == "" {
 		return nil
-	})
+	}
+	path := e.tree.Object(HostGroup, group)
+	data, ok := e.nodes[path]
+	if !ok {
+		e.fault(path, "no such object, and "+e.tree.Object(ServiceContainerGroup, of)+" names it")
+		return nil
+	}
+	r, err := read(data, group)
+	if err == nil {
+		hosts, err = r.ids("host_ids"), r.err()
+	}
+	if err != nil {
+		e.fault(path, err.Error())
+		return nil
+	}
+	return hosts
 }
 
-func (e *exporter) groups() error {
-	return each(e, ServiceContainerGroup, read, func(id UUID, r reading) error {
-		policy, group := r.word("policy", policies), r.id("host_group_id")
-		if err := r.err(); err != nil {
+func (e *exporter) binding(id UUID, p port) error {
+	if p.host == "" {
+		return nil
+	}
+	to, err := p.connect()
+	if err != nil {
+		if p.bound(p.host) {
 			return err
 		}
-		var hosts []UUID
-		if data, ok := e.nodes[e.tree.Object(HostGroup, group)]; ok && group != "" {
-			r, err := read(data, group)
-			if err != nil {
-				return fmt.Errorf("HostGroup %s: %w", group, err)
-			}
-			if hosts = r.ids("host_ids"); r.err() != nil {
-				return fmt.Errorf("HostGroup %s: %w", group, r.err())
-			}
-		}
-		e.put(native.GroupKey(spec.GroupID(id)), "id", id, "policy", policy, "hostIds", hosts)
-		return nil
-	})
+		to = spec.Port{} // of a plain port nobody reads it
+	}
+	container := p.container
+	if !p.bound(p.host) {
+		container = ""
+	}
+	e.put(native.BindingKey(spec.HostID(p.host), spec.PortID(id)), "portId", id, "hostId", p.host, "interfaceName", p.name,
+		"containerId", container, "addresses", to.Addresses, "mac", to.MAC)
+	return nil
 }
 
-func (e *exporter) bindings() error {
-	return each(e, Port, readPort, func(id UUID, p port) error {
-		if p.host == "" {
-			return nil
-		}
-		to, err := p.connect()
-		if err != nil {
-			if p.bound(p.host) {
-				return err
-			}
-			to = spec.Port{} // of a plain port nobody reads it
-		}
-		container := p.container
-		if !p.bound(p.host) {
-			container = ""
-		}
-		e.put(native.BindingKey(spec.HostID(p.host), spec.PortID(id)), "portId", id, "hostId", p.host, "interfaceName", p.name,
-			"containerId", container, "addresses", to.Addresses, "mac", to.MAC)
+// router exports a router that has VPN services or a container, with those of its connections that can be read.
+func (e *exporter) router(id UUID, r router) error {
+	if len(r.services) == 0 && e.wanted[id] != ipsecType {
 		return nil
-	})
-}
-
-// routers exports the routers that have VPN services or a container, and the bare configurations of containers of other types.
-func (e *exporter) routers() error {
-	wanted := map[UUID]string{}
-	err := each(e, ServiceContainer, readContainer, func(_ UUID, c container) error {
-		if c.configuration != "" && wanted[c.configuration] != ipsecType {
-			wanted[c.configuration] = c.serviceType
-		}
-		return nil
-	})
+	}
+	delete(e.wanted, id)
+	f := &following{snapshot: e.nodes, tree: e.tree, partial: true}
+	f.followRouter(e.tree.Root(), id)
+	for _, fault := range f.faults {
+		e.fault(string(fault.Key), fault.Text)
+	}
+	d, err := parseDocument(f.binding.Configuration)
 	if err != nil {
 		return err
 	}
-	err = each(e, Router, readRouter, func(id UUID, r router) error {
-		if len(r.services) == 0 && wanted[id] != ipsecType {
-			return nil
-		}
-		delete(wanted, id)
-		f := &following{snapshot: e.nodes, tree: e.tree}
-		f.followRouter("", id)
-		if f.binding.Reading != spec.Whole {
-			return fmt.Errorf("%s", f.binding.Fault)
-		}
-		d, err := parseDocument(f.binding.Configuration)
-		if err != nil {
-			return err
-		}
-		if r.name != "" {
-			d.members = slices.Insert(d.members, 1, member{"name", marshal(r.name)})
-		}
-		e.objects = append(e.objects, spec.Object{Key: string(native.ConfigurationKey(spec.ConfigurationID(id))), Value: d.compact()})
-		return nil
-	})
-	for id, serviceType := range wanted {
-		if serviceType != ipsecType {
-			e.put(native.ConfigurationKey(spec.ConfigurationID(id)), "id", id)
-		}
+	if r.name != "" {
+		d.members = slices.Insert(d.members, 1, member{"name", marshal(r.name)})
 	}
-	return err
+	e.objects = append(e.objects, spec.Object{Key: string(native.ConfigurationKey(spec.ConfigurationID(id))), Value: d.compact()})
+	return nil
 }
 
-func (e *exporter) settings() error {
-	for path, data := range e.nodes {
+func (e *exporter) settings() {
+	for _, path := range slices.Sorted(maps.Keys(e.nodes)) {
 		scope := spec.SettingDefault
 		if path != e.tree.TemplateSettings(defaultTemplate) {
 			host, ok := strings.CutPrefix(path, e.tree.HostSettings(""))
@@ -188,15 +203,16 @@ func (e *exporter) settings() error {
 			}
 			scope = spec.SettingScope(host)
 		}
-		d, err := parseDocument(data)
+		d, err := parseDocument(e.nodes[path])
 		if err != nil {
-			return fmt.Errorf("%s: %w", path, err)
+			e.fault(path, err.Error())
+			continue
 		}
 		var members []any
 		for _, key := range sortedKeys(settings) {
 			value, found, err := settings[key].of(key, d)
 			if err != nil {
-				return fmt.Errorf("%s: %w", path, err)
+				e.fault(path, err.Error())
 			}
 			if found {
 				members = append(members, key, json.RawMessage(marshal(value)))
@@ -206,5 +222,4 @@ func (e *exporter) settings() error {
 			e.put(native.SettingsKey(scope), members...)
 		}
 	}
-	return nil
 }

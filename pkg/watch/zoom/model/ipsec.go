@@ -96,7 +96,7 @@ func readConnection(data []byte, id UUID) (c connection, err error) {
 }
 
 // followRouter makes the configuration of a VPN router. Where it has no usable external address the connections stand there
-// without one: the executable then has nothing to run, and says so.
+// without one: the executable then has nothing to run, and the binding's note has the reason.
 func (f *following) followRouter(by string, id UUID) {
 	path := f.tree.Object(Router, id)
 	r, ok, fault := object(f, Router, id, by, readRouter)
@@ -109,25 +109,25 @@ func (f *following) followRouter(by string, id UUID) {
 	c := configuration{ID: id, Connections: []connection{}}
 	ips, known := f.followServices(path, r.services, &c)
 	ports, portsKnown := f.followPorts(path, r.ports)
-	if !known {
+	if !known && !f.partial {
 		return
 	}
 	slices.Sort(ips)
 	switch ips = slices.Compact(ips); {
 	case len(ips) == 0:
-		f.fault(path, "its VPN services have no external_ip: nothing runs: allowed: one")
+		f.note(path, "its VPN services have no external_ip: nothing runs: allowed: one")
 	case len(ips) > 1:
-		f.fault(path, "its VPN services have several external_ip, "+strings.Join(ips, ", ")+": nothing runs: allowed: one")
+		f.note(path, "its VPN services have several external_ip, "+strings.Join(ips, ", ")+": nothing runs: allowed: one")
 	default:
 		mac, found := ports[ips[0]]
 		switch {
 		case found:
 			c.external(ips[0], mac)
-		case !portsKnown:
+		case !portsKnown && !f.partial:
 			f.endAtPort(path, ips[0])
 			return
 		default:
-			f.fault(path, "none of its ports has the port_address "+ips[0]+", the external_ip of its VPN services: nothing runs: allowed: one that has")
+			f.note(path, "none of its ports has the port_address "+ips[0]+", the external_ip of its VPN services: nothing runs: allowed: one that has")
 		}
 	}
 	f.binding.Configuration = marshal(c)

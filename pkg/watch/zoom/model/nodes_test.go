@@ -190,6 +190,70 @@ func TestTheFixturesAreExportedAndImportedAgain(t *testing.T) {
 	}
 }
 
+func TestWhatCanBeReadIsExported(t *testing.T) {
+	const another UUID = "a0000000-0000-4000-8000-00000000000a"
+	configuration := string(native.ConfigurationKey(spec.ConfigurationID(routerID)))
+	container, binding := string(native.ContainerKey(spec.ContainerID(containerID))), string(native.BindingKey(spec.HostID(hostID), spec.PortID(portID)))
+	group := string(native.GroupKey(spec.GroupID(groupID)))
+	lost := func(path string) func(*stand) { return func(s *stand) { delete(s.data, path) } }
+	bad := func(path string) func(*stand) { return func(s *stand) { s.data[path] = []byte("}") } }
+	for _, row := range []struct {
+		name    string
+		change  func(*stand)
+		without []string // the keys that are missing
+		faults  []string
+	}{
+		{"a connection that is not there", lost(midonet.Object(IPSecSiteConnection, wholeConn)), nil,
+			[]string{midonet.Object(IPSecSiteConnection, wholeConn) + ": no such object, and " + midonet.Object(VpnService, serviceID) + " names it"}},
+		{"a connection that cannot be parsed", bad(midonet.Object(IPSecSiteConnection, wholeConn)), nil,
+			[]string{midonet.Object(IPSecSiteConnection, wholeConn) + ": line 1"}},
+		{"a VPN service that is not there", lost(midonet.Object(VpnService, serviceID)), nil,
+			[]string{midonet.Object(VpnService, serviceID) + ": no such object, and " + midonet.Object(Router, routerID) + " names it"}},
+		{"a router that is not there", lost(midonet.Object(Router, routerID)), []string{configuration, container, binding},
+			[]string{container + ": configurationId names " + configuration + ", which is not exported", binding + ": containerId names " + container}},
+		{"a router that cannot be parsed", bad(midonet.Object(Router, routerID)), []string{configuration, container, binding},
+			[]string{midonet.Object(Router, routerID) + ": line 1", container + ": ", binding + ": "}},
+		{"a container that is not there", lost(midonet.Object(ServiceContainer, containerID)), []string{container, binding},
+			[]string{binding + ": containerId names " + container}},
+		{"a group that cannot be parsed", bad(midonet.Object(ServiceContainerGroup, groupID)), []string{group, container, binding},
+			[]string{midonet.Object(ServiceContainerGroup, groupID) + ": line 1", container + ": groupId names", binding + ": "}},
+		{"the container's port cannot be parsed", bad(midonet.Object(Port, portID)), []string{binding}, []string{midonet.Object(Port, portID) + ": line 1"}},
+		{"settings that are no JSON", bad(midonet.HostSettings(hostID)), []string{string(native.SettingsKey(spec.SettingScope(hostID)))},
+			[]string{midonet.HostSettings(hostID) + ": is not one plain JSON object"}},
+		{"an object that nothing names", func(s *stand) { s.data[midonet.Object(VpnService, another)] = []byte("}") }, nil,
+			[]string{midonet.Object(VpnService, another) + ": line 1"}},
+		{"a name that is no UUID", func(s *stand) { s.data[midonet.Objects(Host)+"/x"] = nil }, nil, []string{midonet.Objects(Host) + `/x: id "x": allowed: a UUID`}},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			s := fixture(t)
+			whole, err := Export(midonet, s.data)
+			if err != nil {
+				t.Fatal(err)
+			}
+			row.change(s)
+			exported, faults := ExportReadable(midonet, s.data)
+			keys := func(objects []spec.Object) (keys []string) {
+				for _, o := range objects {
+					keys = append(keys, o.Key)
+				}
+				return keys
+			}
+			want := slices.DeleteFunc(keys(whole), func(key string) bool { return slices.Contains(row.without, key) })
+			if got := keys(exported); !slices.Equal(got, want) {
+				t.Errorf("exported %v\nwant     %v", got, want)
+			}
+			for _, text := range row.faults {
+				if !slices.ContainsFunc(faults, func(f native.Fault) bool { return strings.HasPrefix(f.String(), text) }) {
+					t.Errorf("no fault %q in %v", text, faults)
+				}
+			}
+			if again, faults := native.Exportable(exported, nil); len(faults) > 0 || len(again) != len(exported) {
+				t.Errorf("what was exported has faults: %v", faults)
+			}
+		})
+	}
+}
+
 func TestAnImportKeepsWhatItDoesNotKnow(t *testing.T) {
 	nodes, err := Nodes(midonet, objects())
 	if err != nil {

@@ -123,6 +123,19 @@ func readContainer(data []byte, id UUID) (c container, err error) {
 	return c, r.err()
 }
 
+// ReadServiceType reads the type of a ServiceContainer, "" where it has none or cannot be read.
+func ReadServiceType(data []byte, id UUID) spec.ServiceType {
+	c, err := readContainer(data, id)
+	if err != nil {
+		return ""
+	}
+	serviceType, err := spec.ParseServiceType("service_type", c.serviceType)
+	if err != nil {
+		return ""
+	}
+	return serviceType
+}
+
 // missing names what a container needs and does not have.
 func (c container) missing() (fields []string) {
 	if c.serviceType == "" {

@@ -3,6 +3,7 @@ package model
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"math"
 	"regexp"
@@ -19,27 +20,34 @@ const defaultTemplate = "default"
 
 // setting is one runtime setting: where MidoNet has it, and the two ways of writing it.
 type setting struct {
-	path  []string
+	forms [][]string                       // the paths that name it; the first is written
 	parse func(raw json.RawMessage) string // as spec.ParseSetting takes it; "" for what is nothing of the kind
 	print func(canonical string) string
 }
 
 // settings are the runtime settings by their canonical keys (docs/nsdb.md). MidoNet addresses a logger that has others below
-// it by the suffix root.
+// it by the suffix root in its schema, and accepts each logger with the suffix and without it.
 var settings = map[string]setting{
-	"log-level":                              level("agent.loggers.root"),
-	"log-level.containers":                   level("agent.loggers.org.midonet.containers.root"),
-	"log-level.containers.ipsec":             level("agent.loggers.org.midonet.containers.ipsec.root"),
-	"log-level.containers.ipsec.ipsec-pluto": level("agent.loggers.org.midonet.containers.ipsec.ipsec-pluto"),
+	"log-level":                              level("root"),
+	"log-level.containers":                   level("org.midonet.containers.root", "org.midonet.containers"),
+	"log-level.containers.ipsec":             level("org.midonet.containers.ipsec.root", "org.midonet.containers.ipsec"),
+	"log-level.containers.ipsec.ipsec-pluto": level("org.midonet.containers.ipsec.ipsec-pluto", "org.midonet.containers.ipsec.ipsec-pluto.root"),
 	spec.SettingStatusInterval:               interval("agent.containers.ipsec.status_update_interval"),
 }
 
-func level(path string) setting {
-	return setting{strings.Split(path, "."), parseLevel, strings.ToUpper}
+// loggersPath is where MidoNet has the levels of the agent's loggers.
+var loggersPath = []string{"agent", "loggers"}
+
+func level(names ...string) setting {
+	s := setting{parse: parseLevel, print: strings.ToUpper}
+	for _, name := range names {
+		s.forms = append(s.forms, slices.Concat(loggersPath, strings.Split(name, ".")))
+	}
+	return s
 }
 
 func interval(path string) setting {
-	return setting{strings.Split(path, "."), parseInterval, printInterval}
+	return setting{[][]string{strings.Split(path, ".")}, parseInterval, printInterval}
 }
 
 // levels are the words of MidoNet's loggers and what they are here.
@@ -114,15 +122,18 @@ func Setting(data []byte, key string) (value string, found bool, err error) {
 }
 
 func (s setting) of(key string, d *document) (value string, found bool, err error) {
-	raw, ok := d.get(s.path)
-	if !ok || string(raw) == "null" {
-		return "", false, nil
+	for _, path := range s.forms {
+		raw, ok := d.get(path)
+		if !ok || string(raw) == "null" || raw[0] == '{' && len(s.forms) > 1 { // an object has the other form, or loggers below it
+			continue
+		}
+		value, err = spec.ParseSetting(key, s.parse(raw))
+		if fault, ok := errors.AsType[*spec.Fault](err); ok {
+			return "", false, &spec.Fault{Key: strings.Join(path, "."), Value: string(raw), Allowed: fault.Allowed}
+		}
+		return value, true, nil
 	}
-	value, err = spec.ParseSetting(key, s.parse(raw))
-	if fault, ok := errors.AsType[*spec.Fault](err); ok {
-		return "", false, &spec.Fault{Key: strings.Join(s.path, "."), Value: string(raw), Allowed: fault.Allowed}
-	}
-	return value, true, nil
+	return "", false, nil
 }
 
 // EditSetting writes the value of one canonical key into the data of a node of settings (nil: there is none yet) and keeps
@@ -140,8 +151,76 @@ func EditSetting(data []byte, key, value string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	d.set(s.path, marshal(s.print(canonical)))
+	path := s.forms[0]
+	for n := len(loggersPath) + 1; n < len(path); n++ { // a logger above this one keeps its level
+		if above, ok := d.get(path[:n]); ok && above[0] == '"' {
+			d.set(slices.Concat(path[:n], []string{"root"}), above)
+		}
+	}
+	d.set(path, marshal(s.print(canonical)))
 	return d.print(), nil
+}
+
+// unknownLoggers returns one line that names the loggers of a node that the supervisor does not have; "" if there are none.
+func unknownLoggers(d *document) string {
+	known := map[string]bool{}
+	for _, s := range settings {
+		for _, path := range s.forms {
+			known[strings.Join(path, ".")] = true
+		}
+	}
+	raw, _ := d.get(loggersPath)
+	if len(raw) == 0 || raw[0] != '{' {
+		return ""
+	}
+	var unknown []string
+	for _, logger := range leaves(strings.Join(loggersPath, "."), raw) {
+		if !loggerForm.MatchString(logger) {
+			logger = spec.Quote(logger)
+		}
+		if !known[logger] && !slices.Contains(unknown, logger) {
+			unknown = append(unknown, logger)
+		}
+	}
+	if len(unknown) == 0 {
+		return ""
+	}
+	list := strings.Join(unknown[:min(len(unknown), maxUnknown)], ", ")
+	if len(unknown) > maxUnknown {
+		list += fmt.Sprintf(" and %d more", len(unknown)-maxUnknown)
+	}
+	return "loggers that the supervisor does not have: " + list + ": the level has no effect on it: known: " + strings.Join(loggers(), ", ")
+}
+
+// maxUnknown bounds how many loggers one line names.
+const maxUnknown = 10
+
+// loggerForm is what the path of a logger looks like. Another one is quoted.
+var loggerForm = regexp.MustCompile(`^[A-Za-z0-9_.$-]{1,128}$`)
+
+// loggers are the supervisor's loggers in MidoNet's words.
+func loggers() (names []string) {
+	for _, key := range slices.Sorted(maps.Keys(settings)) {
+		if strings.HasPrefix(key, spec.SettingLogLevel) {
+			names = append(names, strings.Join(settings[key].forms[0], "."))
+		}
+	}
+	return names
+}
+
+// leaves returns the paths of all plain values in a JSON value at a path.
+func leaves(path string, raw json.RawMessage) (paths []string) {
+	if len(raw) == 0 || string(raw) == "null" {
+		return nil
+	}
+	d, err := parseDocument(raw)
+	if err != nil {
+		return []string{path}
+	}
+	for _, m := range d.members {
+		paths = append(paths, leaves(path+"."+m.key, m.value)...)
+	}
+	return paths
 }
 
 var templateForm = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}$`)
@@ -156,6 +235,9 @@ func (a *Assembler) settings(f *following) map[string]string {
 	effective := map[string]string{}
 	for _, path := range paths {
 		d := f.document(path)
+		if unknown := unknownLoggers(d); unknown != "" {
+			f.fault(path, unknown)
+		}
 		for _, key := range slices.Sorted(maps.Keys(settings)) {
 			value, found, err := settings[key].of(key, d)
 			if err != nil {

@@ -19,6 +19,13 @@ func TestTheSettingsInEffectAreTheHostsOverItsTemplatesOverTheDefault(t *testing
 		}
 		return m
 	}
+	with := func(pairs ...string) map[string]string {
+		m := maps.Clone(whole)
+		for i := 0; i < len(pairs); i += 2 {
+			m[pairs[i]] = pairs[i+1]
+		}
+		return m
+	}
 	data := func(path, data string) func(*stand) { return func(s *stand) { s.data[path] = []byte(data) } }
 	for _, row := range []struct {
 		name   string
@@ -46,6 +53,12 @@ func TestTheSettingsInEffectAreTheHostsOverItsTemplatesOverTheDefault(t *testing
 		{"an interval of nothing", data(edge, `{"agent": {"containers": {"ipsec": {"status_update_interval": "0s"}}}}`), without("status-interval", "10s"), edge + `: agent.containers.ipsec.status_update_interval "\"0s\"": allowed: a time from`},
 		{"an interval that overflows", data(edge, `{"agent": {"containers": {"ipsec": {"status_update_interval": "999999999999999 days"}}}}`), without("status-interval", "10s"), edge + `: agent.containers`},
 		{"a node that cannot be read", func(s *stand) { s.states[all] = Unreadable }, map[string]string{"log-level": "debug", "status-interval": "2.5s"}, all + ": no permission"},
+		{"a logger without the suffix root", data(own, `{"agent": {"loggers": {"org": {"midonet": {"containers": "DEBUG"}}}}}`), with("log-level", "error", "log-level.containers", "debug"), ""},
+		{"a logger below one without the suffix", data(own, `{"agent": {"loggers": {"org": {"midonet": {"containers": {"ipsec": "ERROR"}}}}}}`), with("log-level", "error", "log-level.containers.ipsec", "error"), ""},
+		{"a logger with the suffix that has none below it", data(own, `{"agent": {"loggers": {"org": {"midonet": {"containers": {"ipsec": {"ipsec-pluto": {"root": "WARN"}}}}}}}}`), with("log-level", "error", "log-level.containers.ipsec.ipsec-pluto", "warn"), ""},
+		{"both forms, of which the later counts", data(own, `{"agent": {"loggers": {"org": {"midonet": {"containers": {"root": "WARN"}, "containers": "ERROR"}}}}}`), with("log-level", "error", "log-level.containers", "error"), ""},
+		{"a level that is none without the suffix", data(own, `{"agent": {"loggers": {"org": {"midonet": {"containers": "LOUD"}}}}}`), with("log-level", "error"), own + `: agent.loggers.org.midonet.containers "\"LOUD\"": allowed: debug`},
+		{"loggers that the supervisor does not have", data(own, `{"agent": {"loggers": {"root": "DEBUG", "org": {"midonet": {"container": "DEBUG", "containers": {"haproxy": {"root": "INFO"}, "a\nb": 1}}}}}}`), whole, own + `: loggers that the supervisor does not have: agent.loggers.org.midonet.container, agent.loggers.org.midonet.containers.haproxy.root, "agent.loggers.org.midonet.containers.a\nb": the level has no effect on it: known: agent.loggers.root, agent.loggers.org.midonet.containers.root`},
 		{"nothing at all", func(s *stand) { delete(s.data, all); delete(s.data, own); delete(s.data, mappings) }, nil, ""},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -97,5 +110,38 @@ func TestASettingIsWrittenAndTheRestIsKept(t *testing.T) {
 	}
 	if _, _, err := Setting(nil, "log-level.containers.haproxy"); !isFault(err) {
 		t.Error(err)
+	}
+}
+
+func TestASettingIsWrittenBesideALoggerInTheOtherForm(t *testing.T) {
+	for _, row := range []struct {
+		name, before, key string
+		want              map[string]string
+	}{
+		{"a logger in the other form is replaced", `{"agent": {"loggers": {"org": {"midonet": {"containers": "DEBUG"}}}}}`, "log-level.containers",
+			map[string]string{"log-level.containers": "warn"}},
+		{"a logger above keeps its level", `{"agent": {"loggers": {"org": {"midonet": {"containers": "DEBUG"}}}}}`, "log-level.containers.ipsec.ipsec-pluto",
+			map[string]string{"log-level.containers": "debug", "log-level.containers.ipsec.ipsec-pluto": "warn"}},
+		{"a logger that has a form for others below it", `{"agent": {"loggers": {"org": {"midonet": {"containers": {"ipsec": {"ipsec-pluto": {"root": "INFO"}, "root": "INFO"}}}}}}}`, "log-level.containers.ipsec.ipsec-pluto",
+			map[string]string{"log-level.containers.ipsec": "info", "log-level.containers.ipsec.ipsec-pluto": "warn"}},
+	} {
+		data, err := EditSetting([]byte(row.before), row.key, "warn")
+		if err != nil {
+			t.Errorf("%s: %v", row.name, err)
+			continue
+		}
+		got := map[string]string{}
+		for key := range settings {
+			value, found, err := Setting(data, key)
+			if err != nil {
+				t.Errorf("%s: %s: %v", row.name, key, err)
+			}
+			if found {
+				got[key] = value
+			}
+		}
+		if !maps.Equal(got, row.want) {
+			t.Errorf("%s: %v, want %v\n%s", row.name, got, row.want, data)
+		}
 	}
 }

@@ -1,7 +1,9 @@
 package model
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -34,7 +36,7 @@ func PrintContainerStatus(status spec.ContainerStatus) ([]byte, error) {
 	}
 	m := new(text.Message)
 	m.Add("status_code", text.Name(string(status.Code)))
-	m.Add("status_message", text.Quoted(bounded(status.Message)))
+	m.Add("status_message", text.Quoted(statusMessage(status)))
 	m.Add("host_id", uuidValue(host))
 	if status.Code == spec.Running || status.NamespaceName != "" {
 		m.Add("namespace_name", text.Quoted(strings.ToValidUTF8(status.NamespaceName, "?")))
@@ -50,6 +52,47 @@ func (e enum) has(name string) bool {
 		}
 	}
 	return false
+}
+
+// statusMessage returns the message of a status, followed by one line for each connection, because MidoNet has no other place
+// for their state. The connections that are down come first. Lines that do not fit are counted in the last one.
+func statusMessage(status spec.ContainerStatus) string {
+	var lines []string
+	if status.Message != "" || len(status.Connections) == 0 {
+		lines = append(lines, bounded(status.Message))
+	}
+	size := len(strings.Join(lines, ""))
+	for written, c := range downFirst(status.Connections) {
+		line := bounded(connectionLine(c))
+		if size += len(line) + 1; size > maxMessage-maxRest {
+			return strings.Join(append(lines, fmt.Sprintf("and %d more connections", len(status.Connections)-written)), "\n")
+		}
+		lines = append(lines, line)
+	}
+	return strings.Join(lines, "\n")
+}
+
+// maxRest is more than the line has that counts the connections without a line.
+const maxRest = 64
+
+// downFirst returns the connections with those first that are down, and otherwise in their order.
+func downFirst(connections []spec.Connection) []spec.Connection {
+	down := func(c spec.Connection) bool { return c.Status == spec.Down }
+	active := func(c spec.Connection) bool { return c.Status != spec.Down }
+	return append(slices.DeleteFunc(slices.Clone(connections), active), slices.DeleteFunc(slices.Clone(connections), down)...)
+}
+
+// connectionLine is one line: name or id, peer, state and reason of a connection.
+func connectionLine(c spec.Connection) string {
+	line := "connection " + cmp.Or(c.Name, c.ID)
+	if c.Peer != "" {
+		line += " (" + c.Peer + ")"
+	}
+	line += ": " + string(c.Status)
+	if c.Reason != "" {
+		line += ": " + c.Reason
+	}
+	return strings.ReplaceAll(line, "\n", " ")
 }
 
 // bounded cuts a message at a whole rune; what is not UTF-8 no reader could take.

@@ -1,6 +1,7 @@
 package model
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -66,6 +67,47 @@ func TestALongMessageFitsIntoANode(t *testing.T) {
 	values, err := texttest.Read("ContainerStatus", data)
 	if message := values.Text("status_message"); err != nil || message != "x"+strings.Repeat("é", (64<<10-1)/2) {
 		t.Error(err, len(message))
+	}
+}
+
+func TestStatusMessageListsConnections(t *testing.T) {
+	message := func(status spec.ContainerStatus) string {
+		t.Helper()
+		status.Code, status.HostID = spec.Running, spec.HostID(hostID)
+		data, err := PrintContainerStatus(status)
+		if err != nil {
+			t.Fatal(err)
+		}
+		values, err := texttest.Read("ContainerStatus", data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return values.Text("status_message")
+	}
+	connections := []spec.Connection{
+		{ID: "c1", Name: "to-paris", Peer: "203.0.113.9", Status: spec.Active},
+		{ID: "c2", Status: spec.Down, Reason: "the peer refuses the\npre-shared key"},
+		{ID: "c3", Name: "to-rome", Peer: "203.0.113.10", Status: spec.Down},
+	}
+	down := "connection c2: DOWN: the peer refuses the pre-shared key\nconnection to-rome (203.0.113.10): DOWN\n"
+	if got, want := message(spec.ContainerStatus{Connections: connections}), down+"connection to-paris (203.0.113.9): ACTIVE"; got != want {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
+	got := message(spec.ContainerStatus{Message: "no connection can run: see their reasons", Connections: connections})
+	if want := "no connection can run: see their reasons\n" + down + "connection to-paris (203.0.113.9): ACTIVE"; got != want {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
+	many := make([]spec.Connection, 1000)
+	for i := range many {
+		many[i] = spec.Connection{ID: "c", Status: spec.Active, Reason: strings.Repeat("é", 100)}
+	}
+	many[999] = spec.Connection{ID: "the last one", Status: spec.Down}
+	lines := strings.Split(message(spec.ContainerStatus{Connections: many}), "\n")
+	if rest := len(many) - (len(lines) - 1); lines[0] != "connection the last one: DOWN" || lines[len(lines)-1] != fmt.Sprintf("and %d more connections", rest) {
+		t.Errorf("%q … %q of %d lines", lines[0], lines[len(lines)-1], len(lines))
+	}
+	if got := message(spec.ContainerStatus{Message: strings.Repeat("é", 64<<10), Connections: connections}); len(got) > 64<<10+64 || !strings.HasSuffix(got, "\nand 3 more connections") {
+		t.Errorf("%d bytes that end in %q", len(got), got[len(got)-40:])
 	}
 }
 

@@ -1,0 +1,74 @@
+package reconcile
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+)
+
+// served returns a desired set without the bindings of types that another service of this host serves (Settings.Types), and the
+// container ids of those. A container that this supervisor made is not removed because its type is not listed any more: its
+// binding is kept as unknown.
+func (r *Reconciler) served(desired spec.Desired) (spec.Desired, map[spec.ContainerID]bool) {
+	if len(r.settings.Types) == 0 {
+		return desired, nil
+	}
+	var bindings []spec.Binding
+	others := map[spec.ContainerID]bool{}
+	for _, b := range desired.Bindings {
+		switch t := b.Container.ServiceType; {
+		case t == "" || slices.Contains(r.settings.Types, t): // a type that could not be read is unknown
+		case r.madeUnlisted(b.PortID):
+			b.Reading, b.Fault = spec.Unknown, fmt.Sprintf("type %s is not one of --types (%s): the container stays as it is", t, r.types())
+		default:
+			others[b.Container.ContainerID] = true
+			continue
+		}
+		bindings = append(bindings, b)
+	}
+	desired.Bindings = bindings
+	return desired, others
+}
+
+// madeUnlisted reports whether a port has a record of a type that is not listed.
+func (r *Reconciler) madeUnlisted(port spec.PortID) bool {
+	r.mu.Lock()
+	names := slices.Collect(maps.Keys(r.holders.byPort[port]))
+	r.mu.Unlock()
+	for _, name := range names {
+		for _, entry := range r.records.Read(name) {
+			if !slices.Contains(r.settings.Types, entry.ServiceType) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (r *Reconciler) types() string {
+	var names []string
+	for _, t := range r.settings.Types {
+		names = append(names, string(t))
+	}
+	return strings.Join(names, ", ")
+}
+
+// Serves reports whether this supervisor publishes the status of a container: it has a record of it, or its type is one of
+// Settings.Types, or there are none of these and an executable serves the type. It does not wait for the plugin path to be read:
+// what was published of a container without a record is not missed.
+func (r *Reconciler) Serves(id spec.ContainerID, t spec.ServiceType) bool {
+	r.mu.Lock()
+	recorded := len(r.holders.byContainer[id]) > 0
+	r.mu.Unlock()
+	if recorded {
+		return true
+	}
+	if len(r.settings.Types) > 0 {
+		return slices.Contains(r.settings.Types, t)
+	}
+	_, served := r.executables.Select(t)
+	return served
+}

@@ -1,0 +1,136 @@
+package cluster
+
+import (
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/go-zookeeper/zk"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+	"github.com/svc-supervisor/svc-supervisor/pkg/watch/zktest"
+	"github.com/svc-supervisor/svc-supervisor/pkg/watch/zoom/model"
+)
+
+func TestStopContainersRemovesTheHostsNodeFirst(t *testing.T) {
+	ground(t)
+	disk := recorder{t, t.TempDir()}
+	s := open(t, disk, zktest.Start(disk, 1), "/stop")
+	first := s.startToKeep("SVC_STOP_CONTAINERS=1")
+	s.expectCount(0)
+	s.schedule()
+	s.expectHistory("schedule here, up here")
+	s.expectCount(1)
+	_ = first.Process.Signal(syscall.SIGTERM)
+	if err := first.Wait(); err != nil {
+		t.Error(err)
+	}
+	s.expectHistory("schedule here, up here, unschedule here, schedule there, up there")
+	s.expectNothingLeft()
+	hostGone, stopping := -1, -1
+	for i, transaction := range s.transactions() {
+		for _, c := range transaction.changes {
+			switch {
+			case c.path == s.hostState() && c.kind == deleted && hostGone < 0:
+				hostGone = i
+			case c.path == s.hostState() && hostGone >= 0:
+				t.Errorf("transaction %#x touches the host's node again", transaction.zxid)
+			case c.path == s.status() && (c.kind == deleted || strings.Contains(string(c.data), "STOPPING")) && stopping < 0:
+				stopping = i
+			}
+		}
+	}
+	if hostGone < 0 || stopping < 0 || hostGone > stopping {
+		t.Errorf("the host's node went in transaction %d, the first container in %d", hostGone, stopping)
+	}
+}
+
+// An agent serves HAPROXY on the same host, and publishes the host's node and the status of its container.
+func TestContainerThatTheAgentServesIsLeftToIt(t *testing.T) {
+	ground(t)
+	for _, row := range []struct{ name, types string }{
+		{"without a list of types", ""},
+		{"with a list of types", "IPSEC"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			disk := recorder{t, t.TempDir()}
+			s := open(t, disk, zktest.Start(disk, 1), "/beside")
+			s.url = withOption(s.url, "container=leave")
+			s.bindBalancer()
+			agent := s.cluster.Dial()
+			theirs := s.tree.ContainerState(host, balancerContainer)
+			running, err := model.PrintContainerStatus(spec.ContainerStatus{Code: spec.Running, HostID: spec.HostID(host), InterfaceName: spec.Name(name(7))})
+			if err != nil {
+				t.Fatal(err)
+			}
+			publish := func(path string, data []byte) {
+				t.Helper()
+				s.cluster.Put(s.conn, filepath.Dir(path), "")
+				if _, err := agent.Create(path, data, zk.FlagEphemeral, zk.WorldACL(zk.PermAll)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			publish(s.hostState(), model.PrintHostStatus(spec.HostStatus{Weight: 1, Quota: -1, Count: 1}))
+			supervisor := s.startToKeep("SVC_TYPES=" + row.types)
+			if row.types == "" { // it is known to the supervisor, and has no status yet
+				within(t, 2*soon, "the supervisor knows the binding", func() bool { return strings.Contains(s.lab.ps(), "no executable serves type HAPROXY") })
+			}
+			publish(theirs, running)
+			s.schedule()
+			s.expectHistory("schedule here, up here") // of the container of type IPSEC
+			_ = supervisor.Process.Signal(syscall.SIGTERM)
+			_ = supervisor.Wait()
+			session := s.owner(s.status())
+			again := s.startToKeep("SVC_TYPES=" + row.types)
+			within(t, 2*soon, "the second supervisor took the other status over", func() bool {
+				now := s.owner(s.status())
+				return strings.Contains(s.lab.ps(), theName) && now != 0 && now != session
+			})
+			if shown := s.lab.ps(); strings.Contains(shown, name(7)) == (row.types != "") {
+				t.Errorf("ps:\n%s", shown)
+			}
+			_ = again.Process.Signal(syscall.SIGTERM)
+			_ = again.Wait()
+			for _, path := range []string{theirs, s.hostState()} {
+				if owner := s.owner(path); owner != agent.SessionID() {
+					t.Errorf("%s: owner %#x", path, owner)
+				}
+			}
+			for _, transaction := range s.transactions() {
+				touches := func(c change) bool { return c.path == theirs || c.path == s.hostState() }
+				if transaction.session != agent.SessionID() && slices.ContainsFunc(transaction.changes, touches) {
+					t.Errorf("transaction %#x of session %#x writes a node of the agent", transaction.zxid, transaction.session)
+				}
+			}
+			if calls := s.lab.calls(); strings.Contains(calls, name(7)) {
+				t.Errorf("verbs ran:\n%s", calls)
+			}
+		})
+	}
+}
+
+var balancerContainer = model.UUID(id(kindContainer, 7))
+
+// bindBalancer binds a container of type HAPROXY to this host.
+func (s *site) bindBalancer() {
+	s.t.Helper()
+	port, router := id(kindPort, 7), id(kindRouter, 7)
+	object := func(key string, value map[string]any) spec.Object {
+		text, err := json.Marshal(value)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		return spec.Object{Key: key, Value: text}
+	}
+	s.lab.load(s.url, []spec.Object{
+		object(fmt.Sprintf("bindings/%s/%s", host, port), map[string]any{"portId": port, "hostId": host, "interfaceName": name(7),
+			"containerId": balancerContainer, "addresses": []string{"169.254.7.1/30"}, "mac": "ca:fe:00:00:00:07"}),
+		object("containers/"+string(balancerContainer), map[string]any{"id": balancerContainer, "serviceType": "HAPROXY",
+			"groupId": id(kindGroup, 1), "configurationId": router, "portId": port}),
+		object("configurations/"+router, map[string]any{"id": router}),
+	})
+}
