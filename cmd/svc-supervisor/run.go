@@ -359,7 +359,7 @@ func (s *supervisor) followUnits(ctx context.Context) {
 		if changed == "" {
 			s.reconciler.MarkAll()
 		} else if name, ok := spec.UnitOwner(changed); ok {
-			s.reconciler.Mark(name)
+			s.reconciler.UnitChanged(name)
 		}
 	})
 	if err != nil && ctx.Err() == nil {

@@ -50,7 +50,9 @@ type memo struct {
 	row    Row
 	pushed news
 	told   map[string]spec.Connection // by id, as the log has them
-	lines  changeLines
+	// unitsDue: systemd is to be asked how often it started the units again, and since when they run.
+	unitsDue bool
+	lines    changeLines
 }
 
 // failed notes a failed step and starts its delay.

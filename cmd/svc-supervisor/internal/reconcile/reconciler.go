@@ -267,6 +267,16 @@ func (r *Reconciler) Drained() bool {
 // Mark asks for a look at one name; one that is not known and has nothing to do with us costs a look.
 func (r *Reconciler) Mark(name spec.Name) { r.queue.mark(name) }
 
+// UnitChanged asks for a look at a name after systemd reported a change of one of its units.
+func (r *Reconciler) UnitChanged(name spec.Name) {
+	r.mu.Lock()
+	if m := r.memos[name]; m != nil {
+		m.unitsDue = true
+	}
+	r.mu.Unlock()
+	r.Mark(name)
+}
+
 // MarkAll asks for a look at every name that is wanted, recorded, remembered, or carries our tag.
 func (r *Reconciler) MarkAll() {
 	names := map[spec.Name]bool{}

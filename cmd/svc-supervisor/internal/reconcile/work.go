@@ -22,9 +22,12 @@ func (r *Reconciler) work(accept, ctx context.Context, name spec.Name) {
 	var last Step
 	repeated := 0
 	for accept.Err() == nil {
+		unitsDue := r.takeUnitsDue(m)
 		s := r.look(ctx, name)
-		r.noteRestarts(ctx, s, m)
-		r.noteAge(ctx, s, m)
+		if unitsDue {
+			r.noteRestarts(ctx, s, m)
+			r.noteAge(ctx, s, m)
+		}
 		d := r.decide(s)
 		r.followEvents(s, d)
 		if d.Step == None {
@@ -44,7 +47,22 @@ func (r *Reconciler) work(accept, ctx context.Context, name spec.Name) {
 		}
 		r.greet(s, m, d)
 		r.step(ctx, s, m, d)
+		if d.Step == RunCheck {
+			r.mu.Lock()
+			m.unitsDue = true
+			r.mu.Unlock()
+		}
 	}
+}
+
+// takeUnitsDue reports whether systemd is to be asked for restarts and ages of the units: after a change of one of them and after each CHECK.
+// Each costs a call to systemd, so not every look asks.
+func (r *Reconciler) takeUnitsDue(m *memo) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	due := m.unitsDue
+	m.unitsDue = false
+	return due
 }
 
 // decide decides, and reserves the slot of a new container under the one lock: what two names see as the last slot only

@@ -225,7 +225,7 @@ func (w *world) systemd(name, activeState string) {
 	}
 	w.mu.Unlock()
 	if owner, ok := spec.UnitOwner(name); ok && w.now != nil {
-		w.now.r.Mark(owner)
+		w.now.r.UnitChanged(owner)
 	}
 }
 
