@@ -44,7 +44,6 @@ type Inventory struct {
 	mu      sync.Mutex
 	files   map[string]*candidate // by path as found
 	order   []string              // of the last scan: by directory, then by name
-	useless bool                  // no file was usable at the last scan
 	unread  string                // why the plugin path was not read at the last scan
 	scanned chan struct{}         // closed when a whole scan is done: what is not here is not there
 	news    func()                // called when a file has answered, before the scan is done
@@ -140,26 +139,8 @@ func (v *Inventory) Scan(ctx context.Context, statusInterval time.Duration) (cha
 		changed = true // what was not found is known not to be there
 	}
 	v.files, v.order = next, order
-	v.noteUsableLocked()
 	v.mu.Unlock()
 	return v.askStatus(ctx, statusInterval) || changed
-}
-
-// noteUsableLocked warns when the plugin path has no usable executable any more, or had none at the first scan: then no container can
-// be made or removed.
-func (v *Inventory) noteUsableLocked() {
-	refused := 0
-	for _, c := range v.files {
-		if c.executable != nil {
-			v.useless = false
-			return
-		}
-		refused++
-	}
-	if !v.useless {
-		v.useless = true
-		v.log.Warn("no usable executable on the plugin path", "pluginPath", v.dirs, "refused", refused)
-	}
 }
 
 // enter makes a file selectable before the scan that found it is done.
