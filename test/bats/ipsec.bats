@@ -259,7 +259,7 @@ cores() {
 
 @test "nothing to run is a healthy container without a daemon, and gets one when there is something" {
 	vpn none 100.100.100.2 200.200.200.2 10.1.0.0/24 10.2.0.0/24 '.connections = []'
-	vpn down 100.100.100.2 200.200.200.2 10.1.0.0/24 10.2.0.0/24 '.connections[0].adminStateUp = false'
+	vpn down 100.100.100.3 200.200.200.2 10.1.0.0/24 10.2.0.0/24 '.connections[0].adminStateUp = false'
 	vpn noip 100.100.100.2 200.200.200.2 10.1.0.0/24 10.2.0.0/24 '.externalIps = []'
 	begin
 	eventually 15 is "RUNNING no connections: nothing to run" status c-none '.code + " " + .message'

@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -11,15 +12,20 @@ import (
 const (
 	firstDownCheck = 2 * time.Second
 	lastDownCheck  = 2 * time.Minute
+	// unexplainedChecks is how many CHECKs follow each other without a longer delay while a connection is down for an unknown reason. On a
+	// busy machine the daemon logs the reason late.
+	unexplainedChecks = 2
 )
 
 // downPace adds CHECKs after a connection went down, or the reason why it is down changed: the reason is often known only after
-// some attempts, and no event of the kernel announces it. The delay grows fourfold while nothing changes, so an absent peer
-// costs a few CHECKs.
+// some attempts, and no event of the kernel announces it. The delay grows fourfold while nothing changes, at first only if the reason is
+// known, so an absent peer costs a few CHECKs.
 type downPace struct {
-	down   string // the connections that are down, and why
-	delay  time.Duration
-	bucket tokenbucket.Bucket
+	down  string // the connections that are down, and why
+	delay time.Duration
+	// repeats counts the CHECKs for which the delay did not grow.
+	repeats int
+	bucket  tokenbucket.Bucket
 }
 
 // next returns the delay until the next CHECK for a container with this health; 0: no further one than at the interval.
@@ -29,7 +35,9 @@ func (p *downPace) next(h *spec.Health, now time.Time) time.Duration {
 	case down == "":
 		p.delay = 0
 	case down != p.down || p.delay == 0:
-		p.delay = firstDownCheck
+		p.delay, p.repeats = firstDownCheck, 0
+	case p.repeats < unexplainedChecks && unexplained(h):
+		p.repeats++
 	default:
 		p.delay = min(4*p.delay, lastDownCheck)
 	}
@@ -47,6 +55,11 @@ func (p *downPace) postpone(now time.Time) time.Time {
 	}
 	p.delay = min(4*p.delay, lastDownCheck)
 	return now.Add(p.delay)
+}
+
+// unexplained reports whether a connection is down for an unknown reason.
+func unexplained(h *spec.Health) bool {
+	return slices.ContainsFunc(h.Connections, func(c spec.Connection) bool { return c.Status == spec.Down && c.Reason == "" })
 }
 
 func downAndWhy(h *spec.Health) string {

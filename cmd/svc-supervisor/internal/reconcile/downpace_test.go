@@ -24,7 +24,9 @@ func TestDownPace(t *testing.T) {
 	}{
 		{"a connection that is up needs no CHECK but that of the interval", health(up), 0},
 		{"one that went down is looked at again soon", health(down), 2 * time.Second},
-		{"with growing delays", health(down), 8 * time.Second},
+		{"and again, as long as the reason is not known", health(down), 2 * time.Second},
+		{"twice", health(down), 2 * time.Second},
+		{"then with growing delays", health(down), 8 * time.Second},
 		{"that grow fourfold", health(down), 32 * time.Second},
 		{"a reason is a change", health(refused), 2 * time.Second},
 		{"after which the delays grow again", health(refused), 8 * time.Second},
