@@ -8,9 +8,9 @@ import (
 // TestEqualComparesEveryField sets each field of a binding and of a set to another value.
 func TestEqualComparesEveryField(t *testing.T) {
 	full := Binding{PortID: "p", Reading: Unknown, Fault: "f", Container: Container{ContainerID: "c"},
-		Port: Port{Addresses: []string{"10.0.0.1/24"}, MAC: "m", Bridge: "b"}, Configuration: []byte("{}")}
+		Port: Port{Addresses: []string{"10.0.0.1/24"}, MAC: "m", Bridge: "b"}, Configuration: []byte("{}"), Misconfigured: true}
 	var empty Binding
-	for _, path := range [][]int{{0}, {1}, {2}, {3}, {4, 0}, {4, 1}, {4, 2}, {5}} {
+	for _, path := range [][]int{{0}, {1}, {2}, {3}, {4, 0}, {4, 1}, {4, 2}, {5}, {6}} {
 		other := full
 		field := reflect.ValueOf(&other).Elem().FieldByIndex(path)
 		if field.IsZero() {
@@ -21,8 +21,8 @@ func TestEqualComparesEveryField(t *testing.T) {
 			t.Errorf("field %v is not compared", path)
 		}
 	}
-	if n := reflect.TypeFor[Binding]().NumField() + reflect.TypeFor[Port]().NumField(); n != 6+3 {
-		t.Errorf("there are %d fields, and Equal compares 9", n)
+	if n := reflect.TypeFor[Binding]().NumField() + reflect.TypeFor[Port]().NumField(); n != 7+3 {
+		t.Errorf("there are %d fields, and Equal compares 10", n)
 	}
 	same := full
 	same.Configuration = []byte("{}")

@@ -23,6 +23,7 @@ func (v Version) Encode(w io.Writer) error {
 		ContractVersion:   spec.ContractVersion,
 		Reconfigure:       true,
 		UserNamespace:     true,
+		LastValid:         true,
 		CheckOn:           []string{spec.CheckOnXFRM, spec.CheckOnNetwork},
 	})
 }

@@ -17,6 +17,7 @@ type memo struct {
 	addFails   int               // failed ADDs in a row
 	unreadable backOff           // systemd or the namespaces did not answer
 	notInPlace string            // digest for which the executable answered code 100
+	refused    string            // why the configuration in the NSDB cannot be read, as the last look found it
 
 	checkAt     time.Time // by the interval
 	soonAt      time.Time // of one more CHECK: a connection is down, or not all that was pushed is known; zero: none

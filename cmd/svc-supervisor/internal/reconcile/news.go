@@ -79,7 +79,16 @@ func (r *Reconciler) reportRunning(c spec.Container, m *memo) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.takeNewsLocked(m)
-	r.report.Running(c, m.health)
+	health := m.health
+	if health != nil && m.refused != "" {
+		told := *health
+		told.Message = editRefused + m.refused
+		if health.Message != "" {
+			told.Message += "; " + health.Message
+		}
+		health = &told
+	}
+	r.report.Running(c, health)
 }
 
 func later(a, b time.Time) time.Time {
