@@ -15,6 +15,7 @@ import (
 type census struct {
 	files    *nsdbDir
 	findings []Finding
+	good     map[native.Key]Object
 
 	exists     map[native.Key]bool // an object with faults exists: what names it does not dangle
 	bindings   []heldBinding
@@ -40,7 +41,7 @@ type heldGroup struct {
 }
 
 func newCensus(files *nsdbDir) *census {
-	return &census{files: files, exists: map[native.Key]bool{}, containers: map[spec.ContainerID]heldContainer{}}
+	return &census{files: files, good: map[native.Key]Object{}, exists: map[native.Key]bool{}, containers: map[spec.ContainerID]heldContainer{}}
 }
 
 func (c *census) find(f Finding) {

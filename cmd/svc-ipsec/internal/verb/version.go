@@ -24,6 +24,7 @@ func (v Version) Encode(w io.Writer) error {
 		Reconfigure:       true,
 		UserNamespace:     true,
 		LastValid:         true,
+		Validate:          true,
 		CheckOn:           []string{spec.CheckOnXFRM, spec.CheckOnNetwork},
 	})
 }
