@@ -46,6 +46,7 @@ type subject struct {
 	port, configuration   string
 	foreign               bool
 	previous, attachments string
+	lastValid             string // as a runtime hands it to ADD that keeps it; "" for another one
 	executable            string // the file to run; this one if it is empty
 	stdout, stderr        string
 }
@@ -109,6 +110,9 @@ func (c *subject) conf() string {
 	}
 	if c.previous != "" {
 		parts = append(parts, `"prevResult":`+c.previous)
+	}
+	if c.lastValid != "" {
+		parts = append(parts, `"lastValid":`+c.lastValid)
 	}
 	if c.attachments != "" {
 		parts = append(parts, `"cni.dev/valid-attachments":`+c.attachments)

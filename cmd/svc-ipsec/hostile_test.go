@@ -477,7 +477,7 @@ func TestAPeerThatIsTheGatewayCostsNoOther(t *testing.T) {
 		`"peerAddress":"fd00::1","localCidrs":["fd01::/64"],"peerCidrs":["fd05::/64"]`,
 		`"peerAddress":"2001:db8:2::7","localCidrs":["fd01::/64"],"peerCidrs":["fd00::/127"]`,
 		`"peerAddress":"169.254.0.1","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.5.0.0/24"]`,
-		`"peerAddress":"200.200.200.7","localCidrs":["169.254.0.1/32"],"peerCidrs":["169.254.0.1/32"]`,
+		`"peerAddress":"200.200.200.7","localCidrs":["10.1.0.0/24"],"peerCidrs":["169.254.0.1/32"]`,
 	} {
 		c.configuration = fmt.Sprintf(oneConnection, more+`,{"id":"gateway",`+ends+`,"psk":"k"}`)
 		c.must("ADD")

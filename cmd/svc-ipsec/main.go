@@ -49,6 +49,9 @@ func main() {
 }
 
 func run() *types.Error {
+	if spec.Verb(os.Getenv("CNI_COMMAND")) == spec.Validate { // which skel does not know
+		return executable(context.Background()).AnswerValidate(os.Stdin)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	bus := unit.Open()

@@ -1,41 +1,191 @@
 package main
 
 import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"log/slog"
+	"net/url"
+	"slices"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/plugin"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+	"github.com/svc-supervisor/svc-supervisor/pkg/watch"
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/file"
+	"github.com/svc-supervisor/svc-supervisor/pkg/watch/native"
 )
 
 func validateCommand() *cli.Command {
 	return &cli.Command{
-		Name:      "validate",
-		Usage:     "check a directory of NSDB objects: every fault with its file, its key, and what is allowed",
-		ArgsUsage: "DIR",
+		Name: "validate",
+		Usage: "check the objects of an NSDB: every fault with its file or key, the key inside, and what is allowed; the service executables" +
+			" check the configurations",
+		ArgsUsage: "DIR|URL",
+		Flags:     []cli.Flag{pluginPathFlag},
 		Action: func(c *cli.Context) error {
 			if c.Args().Len() != 1 {
-				return &spec.Fault{Key: "validate argument", Value: fmt.Sprint(c.Args().Slice()), Allowed: "one directory"}
+				return &spec.Fault{Key: "validate argument", Value: fmt.Sprint(c.Args().Slice()), Allowed: "one directory, or one URL of an NSDB"}
 			}
-			findings, err := file.Validate(c.Args().First())
-			if err != nil {
-				return fmt.Errorf("validate: %w", err)
+			faults, err := validate(c, c.Args().First())
+			if err == nil && faults > 0 {
+				return fmt.Errorf("validate %s: %d faults", c.Args().First(), faults)
 			}
-			exposures, err := file.Exposures(c.Args().First())
-			if err != nil {
-				return fmt.Errorf("validate: %w", err)
-			}
-			for _, exposure := range exposures {
-				fmt.Fprintf(c.App.ErrWriter, "svc-supervisor: warning: %s\n", exposure)
-			}
-			for _, finding := range findings {
-				fmt.Fprintln(c.App.Writer, finding)
-			}
-			if len(findings) > 0 {
-				return fmt.Errorf("validate %s: %d faults", c.Args().First(), len(findings))
-			}
-			return nil
+			return wrap("validate", err)
 		},
 	}
+}
+
+// validation is what was found in an NSDB.
+type validation struct {
+	findings []file.Finding
+	warnings []string
+	objects  map[native.Key]file.Object // those without a fault
+}
+
+// validate prints the faults and returns how many there are.
+func validate(c *cli.Context, target string) (int, error) {
+	v, err := findFaults(c.Context, target)
+	if err != nil {
+		return 0, err
+	}
+	if err := v.askExecutables(c); err != nil {
+		return 0, err
+	}
+	for _, warning := range v.warnings {
+		fmt.Fprintf(c.App.ErrWriter, "svc-supervisor: warning: %s\n", oneCell(warning))
+	}
+	slices.SortStableFunc(v.findings, func(a, b file.Finding) int { return cmp.Compare(a.File, b.File) })
+	v.findings = slices.Compact(v.findings)
+	for _, finding := range v.findings {
+		fmt.Fprintln(c.App.Writer, oneCell(finding.String()))
+	}
+	return len(v.findings), nil
+}
+
+// findFaults reads an NSDB: a directory, or what a URL names.
+func findFaults(ctx context.Context, target string) (*validation, error) {
+	if !strings.Contains(target, "://") {
+		return faultsOfDirectory(target)
+	}
+	if u, err := url.Parse(target); err == nil && u.Scheme == "file" {
+		location, err := file.ParseURL(u)
+		if err != nil {
+			return nil, err
+		}
+		return faultsOfDirectory(location.Dir)
+	}
+	nsdb, err := watch.OpenAdmin(target, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return nil, err
+	}
+	defer nsdb.Close()
+	ctx, cancel := context.WithTimeout(ctx, adminTimeout)
+	defer cancel()
+	objects, err := nsdb.Export(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return faultsOfObjects(objects), nil
+}
+
+func faultsOfDirectory(dir string) (v *validation, err error) {
+	v = new(validation)
+	if v.findings, v.objects, err = file.ValidateObjects(dir); err != nil {
+		return nil, err
+	}
+	exposures, err := file.Exposures(dir)
+	for _, exposure := range exposures {
+		v.warnings = append(v.warnings, exposure.String())
+	}
+	return v, err
+}
+
+// faultsOfObjects checks each object by itself. The key of an object takes the place of its file.
+func faultsOfObjects(objects []spec.Object) *validation {
+	v := &validation{objects: map[native.Key]file.Object{}}
+	for _, object := range objects {
+		document, err := native.Parse(object.Value, native.JSON)
+		check, keyErr := native.ParseKey(object.Key)
+		if err := errors.Join(keyErr, err); err != nil {
+			v.findings = append(v.findings, file.Finding{File: object.Key, Wrong: err.Error()})
+			continue
+		}
+		faults := check(document).All()
+		for _, fault := range faults {
+			v.findings = append(v.findings, file.Finding{File: object.Key, Key: fault.Key, Wrong: spec.Quote(fault.Value), Allowed: fault.Allowed})
+		}
+		if len(faults) == 0 {
+			v.objects[native.Key(object.Key)] = file.Object{File: object.Key, Document: document}
+		}
+	}
+	return v
+}
+
+// askExecutables asks the executable of each container's type what it says of the configuration. A type that nothing serves here is
+// another host's.
+func (v *validation) askExecutables(c *cli.Context) error {
+	documents := map[native.Key]*native.Document{}
+	for key, object := range v.objects {
+		documents[key] = object.Document
+	}
+	asked := native.ListConfigured(documents)
+	if len(asked) == 0 {
+		return nil
+	}
+	inventory, err := scan(c)
+	if err != nil {
+		return err
+	}
+	unable := map[string]bool{}
+	for _, a := range asked {
+		executable, ok := inventory.Select(a.Conf.Container.ServiceType)
+		if !ok {
+			continue
+		}
+		if !executable.Validate {
+			if !unable[executable.Path] {
+				v.warnings = append(v.warnings, executable.Found+" does not offer VALIDATE: configurations of type "+string(executable.Type)+" are not checked")
+			}
+			unable[executable.Path] = true
+			continue
+		}
+		faults, err := ask(c.Context, inventory, executable, a.Conf)
+		if err != nil {
+			faults = []spec.ValidationFault{{Wrong: fmt.Sprintf("was not checked: VALIDATE of %s: %v", executable.Found, err)}}
+		}
+		for _, fault := range faults {
+			v.findings = append(v.findings, file.Finding{File: v.objects[a.Key].File, Key: fault.Key, Wrong: fault.Wrong, Allowed: fault.Allowed})
+		}
+	}
+	return nil
+}
+
+// ask runs VALIDATE. The error says that the executable gave no answer.
+func ask(ctx context.Context, inventory *plugin.Inventory, e plugin.Executable, conf *spec.Conf) ([]spec.ValidationFault, error) {
+	conf.Type = plugin.CNIType(e.Path)
+	stdin, err := json.Marshal(conf)
+	if err != nil {
+		return nil, err
+	}
+	stdout, err := inventory.Run(ctx, plugin.Call{
+		Executable: e.Path, Verb: spec.Validate, ContainerID: string(conf.Container.ContainerID), Stdin: stdin, Deadline: versionDeadline,
+		Stderr: func(string) {},
+	})
+	var said *spec.Error
+	if errors.As(err, &said) && said.Code == spec.CodeConfiguration {
+		return []spec.ValidationFault{{Wrong: said.Msg}}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	answer := new(spec.Validation)
+	if err := json.Unmarshal(stdout, answer); err != nil || answer.Faults == nil {
+		return nil, errors.New("the answer is not an object with a list `faults`")
+	}
+	return answer.Faults, nil
 }

@@ -97,6 +97,8 @@ type Conf struct {
 	Port          *Port           `json:"port,omitempty"`
 	Configuration json.RawMessage `json:"configuration,omitempty"`
 	PrevResult    json.RawMessage `json:"prevResult,omitempty"`
+	// LastValid is the last valid configuration: for ADD of an executable that asks for it, {} if there is none.
+	LastValid json.RawMessage `json:"lastValid,omitempty"`
 
 	ValidAttachments *[]Attachment `json:"cni.dev/valid-attachments,omitempty"` // GC alone; nil: the key is absent
 }

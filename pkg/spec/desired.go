@@ -46,7 +46,9 @@ type Binding struct {
 	Container     Container
 	Port          Port
 	Configuration json.RawMessage
-
+	// Misconfigured says, where Reading is Unknown, that only the configuration could not be read: it is there, and everything
+	// else is known.
+	Misconfigured bool `json:",omitempty"`
 	// Note explains why a whole binding has less to run than its objects ask for, in one line with the object's key. It is shown and
 	// published, and plugins do not get it.
 	Note string `json:",omitempty"`
@@ -61,7 +63,7 @@ func (d *Desired) Equal(other *Desired) bool {
 
 // Equal says whether two bindings ask for the same.
 func (b *Binding) Equal(other *Binding) bool {
-	return b.PortID == other.PortID && b.Reading == other.Reading && b.Fault == other.Fault && b.Note == other.Note && b.Container == other.Container &&
+	return b.PortID == other.PortID && b.Reading == other.Reading && b.Fault == other.Fault && b.Note == other.Note && b.Misconfigured == other.Misconfigured && b.Container == other.Container &&
 		b.Port.MAC == other.Port.MAC && b.Port.Bridge == other.Port.Bridge && slices.Equal(b.Port.Addresses, other.Port.Addresses) &&
 		bytes.Equal(b.Configuration, other.Configuration)
 }

@@ -8,9 +8,9 @@ import (
 // TestEqualComparesEveryField sets each field of a binding and of a set to another value.
 func TestEqualComparesEveryField(t *testing.T) {
 	full := Binding{PortID: "p", Reading: Unknown, Fault: "f", Container: Container{ContainerID: "c"},
-		Port: Port{Addresses: []string{"10.0.0.1/24"}, MAC: "m", Bridge: "b"}, Configuration: []byte("{}"), Note: "n"}
+		Port: Port{Addresses: []string{"10.0.0.1/24"}, MAC: "m", Bridge: "b"}, Configuration: []byte("{}"), Note: "n", Misconfigured: true}
 	var empty Binding
-	for _, path := range [][]int{{0}, {1}, {2}, {3}, {4, 0}, {4, 1}, {4, 2}, {5}, {6}} {
+	for _, path := range [][]int{{0}, {1}, {2}, {3}, {4, 0}, {4, 1}, {4, 2}, {5}, {6}, {7}} {
 		other := full
 		field := reflect.ValueOf(&other).Elem().FieldByIndex(path)
 		if field.IsZero() {

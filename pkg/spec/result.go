@@ -13,7 +13,10 @@ type Result struct {
 	CNI    types100.Result
 	Units  []string
 	Health *Health
-	Raw    json.RawMessage
+	// LastValid is the configuration that the next ADD gets as the last valid one; nil: the one that this ADD was given. It carries
+	// secrets, and is not in Raw.
+	LastValid json.RawMessage
+	Raw       json.RawMessage
 }
 
 // ParseResult reads and checks the result of ADD for the container of that name. A unit that is not the container's own is
@@ -29,6 +32,8 @@ func ParseResult(stdout []byte, name Name) (*Result, error) {
 	var ours struct {
 		Units  []string `json:"units"`
 		Health *Health  `json:"health"`
+
+		LastValid json.RawMessage `json:"lastValid"`
 	}
 	if err := Output("result", stdout, &ours); err != nil {
 		return nil, err
@@ -44,5 +49,17 @@ func ParseResult(stdout []byte, name Name) (*Result, error) {
 		}
 	}
 	result.Units, result.Health = ours.Units, ours.Health
+	if len(ours.LastValid) > 0 && string(ours.LastValid) != "null" {
+		result.LastValid = ours.LastValid
+		var all map[string]json.RawMessage
+		if err := json.Unmarshal(stdout, &all); err != nil {
+			return nil, fmt.Errorf("result: %w", err)
+		}
+		delete(all, "lastValid")
+		var err error
+		if result.Raw, err = json.Marshal(all); err != nil {
+			return nil, fmt.Errorf("result: %w", err)
+		}
+	}
 	return result, nil
 }

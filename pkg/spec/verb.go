@@ -13,6 +13,23 @@ const (
 	Version Verb = "VERSION"
 )
 
+// Validate is a verb of the contract and not of CNI: an executable that offers it says what is wrong with a configuration, and changes
+// nothing.
+const Validate Verb = "VALIDATE"
+
+// Validation is what VALIDATE answers. An empty list of faults is a good configuration.
+type Validation struct {
+	CNIVersion string            `json:"cniVersion"`
+	Faults     []ValidationFault `json:"faults"`
+}
+
+// ValidationFault is one fault of a configuration.
+type ValidationFault struct {
+	Key     string `json:"key,omitempty"`     // below configuration: connections[0].mtu
+	Wrong   string `json:"wrong"`             // the value in quotes, or what is wrong
+	Allowed string `json:"allowed,omitempty"` // "" where Wrong says it
+}
+
 // The events of checkOn. Each asks for CHECK soon after the named part of the container's network changed.
 const (
 	// CheckOnXFRM covers the kernel's IPsec state (XFRM) of the container's network namespace.
@@ -52,4 +69,8 @@ type VersionAnswer struct {
 	CheckOn           []string    `json:"checkOn,omitempty"`
 	// UserNamespace asks for a network namespace that is owned by a user namespace of the container's user id.
 	UserNamespace bool `json:"userNamespace,omitempty"`
+	// LastValid says that ADD takes the last valid configuration, and runs it where an edit is refused.
+	LastValid bool `json:"lastValid,omitempty"`
+	// Validate says that the executable serves the verb VALIDATE.
+	Validate bool `json:"validate,omitempty"`
 }

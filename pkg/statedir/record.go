@@ -33,22 +33,32 @@ const (
 
 // Record is what the state directory knows of one container.
 type Record struct {
-	Version    int             `json:"version"`
-	Phase      Phase           `json:"phase"`
-	BootID     string          `json:"bootId"`
-	Container  spec.Container  `json:"container"`
-	Executable Executable      `json:"executable"`
-	Digest     string          `json:"digest"`
-	Conf       *spec.Conf      `json:"conf,omitempty"`
-	Previous   *spec.Conf      `json:"previous,omitempty"` // changing: the configuration before
-	Result     json.RawMessage `json:"result,omitempty"`   // of the last ADD that succeeded, as printed
-	AddedAt    *time.Time      `json:"addedAt,omitempty"`
+	Version    int            `json:"version"`
+	Phase      Phase          `json:"phase"`
+	BootID     string         `json:"bootId"`
+	Container  spec.Container `json:"container"`
+	Executable Executable     `json:"executable"`
+	Digest     string         `json:"digest"`
+	Conf       *spec.Conf     `json:"conf,omitempty"`
+	// Previous is the last valid configuration, where it is not Conf: that before a change, or Conf without the edits that are
+	// refused. In the phases adding, deleting and deleted it is absent if there is none.
+	Previous *spec.Conf      `json:"previous,omitempty"`
+	Result   json.RawMessage `json:"result,omitempty"` // of the last ADD that succeeded, as printed
+	AddedAt  *time.Time      `json:"addedAt,omitempty"`
 }
 
 // Executable is the service executable that made a container: the resolved path, not a link to it.
 type Executable struct {
 	Path    string `json:"path"`
 	Version string `json:"version"`
+}
+
+// LastValid returns the last valid configuration of the container, nil if there is none.
+func (r *Record) LastValid() *spec.Conf {
+	if r.Previous == nil && r.Phase == Added {
+		return r.Conf
+	}
+	return r.Previous
 }
 
 // File is the name of the record's file.

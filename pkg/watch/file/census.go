@@ -15,6 +15,7 @@ import (
 type census struct {
 	files    *nsdbDir
 	findings []Finding
+	good     map[native.Key]Object
 
 	exists     map[native.Key]bool // an object with faults exists: what names it does not dangle
 	bindings   []heldBinding
@@ -43,7 +44,7 @@ type heldGroup struct {
 
 func newCensus(files *nsdbDir) *census {
 	return &census{
-		files: files, exists: map[native.Key]bool{}, containers: map[spec.ContainerID]heldContainer{},
+		files: files, good: map[native.Key]Object{}, exists: map[native.Key]bool{}, containers: map[spec.ContainerID]heldContainer{},
 		configurations: map[spec.ConfigurationID]*native.Document{},
 	}
 }

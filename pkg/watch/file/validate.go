@@ -36,14 +36,26 @@ func (f Finding) String() string {
 // Validate reports every fault of a whole NSDB directory, of all hosts, sorted by file. It looks once and waits for
 // nobody who is writing. The error says that the directory itself cannot be read.
 func Validate(dir string) ([]Finding, error) {
+	findings, _, err := ValidateObjects(dir)
+	return findings, err
+}
+
+// Object is an object without a fault, and the file that holds it.
+type Object struct {
+	File     string // below the directory
+	Document *native.Document
+}
+
+// ValidateObjects does what Validate does, and returns the objects that have no fault.
+func ValidateObjects(dir string) ([]Finding, map[native.Key]Object, error) {
 	files, err := openDirectory(dir)
 	if err != nil {
-		return nil, fmt.Errorf("NSDB directory %s: %s", dir, cause(err))
+		return nil, nil, fmt.Errorf("NSDB directory %s: %s", dir, cause(err))
 	}
 	defer files.close()
 	entries, err := files.list(".")
 	if err != nil {
-		return nil, fmt.Errorf("NSDB directory %s: %s", dir, cause(err))
+		return nil, nil, fmt.Errorf("NSDB directory %s: %s", dir, cause(err))
 	}
 	c := newCensus(files)
 	c.outermost(entries)
@@ -52,7 +64,7 @@ func Validate(dir string) ([]Finding, error) {
 	slices.SortFunc(c.findings, func(a, b Finding) int {
 		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Key, b.Key), cmp.Compare(a.Wrong, b.Wrong))
 	})
-	return slices.Compact(c.findings), nil
+	return slices.Compact(c.findings), c.good, nil
 }
 
 // outermost reports what stands in the directory and is read by nobody.
@@ -99,8 +111,12 @@ func (c *census) objects(folder native.Key, visit func(id, file string, document
 			c.find(Finding{File: file, Wrong: err.Error()})
 			continue
 		}
-		for _, fault := range visit(stem, file, document).All() {
+		faults := visit(stem, file, document).All()
+		for _, fault := range faults {
 			c.find(Finding{file, fault.Key, spec.Quote(fault.Value), fault.Allowed})
+		}
+		if len(faults) == 0 {
+			c.good[key] = Object{file, document}
 		}
 	}
 }

@@ -328,10 +328,12 @@ func (a *assembly) followConfiguration(f following) following {
 	key := ConfigurationKey(id)
 	document, err := a.get(key)
 	if err != nil {
+		f.binding.Misconfigured = !errors.Is(err, ErrAbsent)
 		return f.unreadable(key, err, ContainerKey(f.binding.Container.ContainerID))
 	}
 	configuration, faults := document.Configuration(id)
 	if len(faults.Form) > 0 {
+		f.binding.Misconfigured = true
 		return f.end(spec.Unknown, key, faults.Form[0].Error())
 	}
 	f.binding.Configuration = configuration

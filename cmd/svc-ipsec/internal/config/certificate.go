@@ -102,8 +102,8 @@ func (c *Connection) takeCertificate(found Found) error {
 		return fmt.Errorf("%s.certificate.certificateFile %s: an ECDSA key: allowed: RSA, with ikeVersion v1", c.place, spec.Quote(c.Files.Certificate))
 	}
 	if certificate.PeerCA != sameCA {
-		name, ok := distinguishedName(certificate.PeerCA)
-		if !ok {
+		name, fault := distinguishedName(certificate.PeerCA)
+		if fault != nil {
 			return fmt.Errorf("%s.certificate.caFile %s: the root's subject is %s: allowed: the issuer of our own certificate, or a subject like C=FR, O=Example, CN=ca",
 				c.place, spec.Quote(c.Files.CA), spec.Quote(certificate.PeerCA))
 		}

@@ -36,6 +36,11 @@ type Configuration struct {
 	// Loaded are the conns that the daemon has, by their names; the caller sets it before Resolve.
 	Loaded map[string]Networks
 	Found  Found // what the document points at
+	// Inside are the addresses of the container besides ExternalIPs; the caller sets them before Resolve.
+	Inside []netip.Addr
+	// Accepted reports whether a connection runs though it has faults that earlier releases accepted: for one release, connections
+	// that had them before go on with a warning. The caller sets it before Resolve; nil: none does.
+	Accepted func(*Connection) bool
 }
 
 var configurationKeys = []string{"id", "name", "description", "externalIps", "externalMac", "connections"}
@@ -101,10 +106,13 @@ func connections(key string, raw json.RawMessage) ([]Connection, error) {
 	}
 	list := make([]Connection, len(items))
 	for i, item := range items {
-		list[i].decode(key+"["+strconv.Itoa(i)+"]", item)
+		list[i].decode(placeOf(i), item)
 	}
 	return list, nil
 }
+
+// placeOf is the key of a connection in its document.
+func placeOf(i int) string { return "configuration.connections[" + strconv.Itoa(i) + "]" }
 
 // External returns the external address of the same family as a, or the zero address.
 func (c *Configuration) External(a netip.Addr) netip.Addr {

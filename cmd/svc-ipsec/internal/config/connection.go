@@ -18,6 +18,8 @@ type Connection struct {
 	Up   bool
 	// Refused is why this connection does not run though the others do; nil if nothing is wrong with it.
 	Refused error
+	// Tolerated are faults for which the connection would be refused if it was new.
+	Tolerated []error
 
 	PeerAddress  netip.Addr // of a name: Resolve sets it
 	PeerName     string     // a host name, where peerAddress is one
@@ -38,7 +40,10 @@ type Connection struct {
 
 	localNumbers, peerNumbers []int // of the subnets, in the names of the pairs
 
-	place string // its key in the document: configuration.connections[0]
+	faults []error // of decode, at most one for each group of keys
+
+	place string         // its key in the document: configuration.connections[0]
+	of    *Configuration // set by Resolve
 }
 
 // Place is where the connection stands in the document, as no other one does.
@@ -79,11 +84,17 @@ func (c *Connection) decode(key string, raw json.RawMessage) {
 		return
 	}
 	for _, read := range []func(string, map[string]json.RawMessage) error{c.decodeNames, c.decodeEnds, c.decodeRest, c.decodePolicies} {
-		if err := read(key, fields); err != nil && c.Refused == nil {
-			c.Refused = err
+		if err := read(key, fields); err != nil {
+			c.faults = append(c.faults, err)
 		}
 	}
-	if c.Refused != nil {
+	if len(c.faults) == 0 {
+		if err := c.checkSubnets(key); err != nil {
+			c.faults = append(c.faults, err)
+		}
+	}
+	if len(c.faults) > 0 {
+		c.Refused = c.faults[0]
 		c.LocalCIDRs, c.PeerCIDRs = legible(raw)
 	}
 }

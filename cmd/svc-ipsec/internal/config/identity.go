@@ -39,10 +39,22 @@ var (
 	keyHex   = lazyregexp.New(`^([0-9a-fA-F]{2})+$`)
 	keyText  = lazyregexp.New(`^[A-Za-z0-9._:/+-]+$`)
 	// Exactly those that Libreswan knows.
-	dnKey   = lazyregexp.New(`^(C|ST|L|O|OU|CN|N|G|S|I|T|E|D|ID|ND|SN|UID|DC|TCGID|Email|emailAddress|unstructuredName)$`)
-	mailKey = lazyregexp.New(`(^|, )(email|emailaddress)=`)
+	dnKey   = lazyregexp.New(`^(` + strings.ReplaceAll(dnKeys, ", ", "|") + `)$`)
 	dnValue = lazyregexp.New(`^[A-Za-z0-9]([A-Za-z0-9 ._@()':&-]*[A-Za-z0-9.)])?$`)
 )
+
+// dnKeys are the attributes that Libreswan knows, in OpenSSL's and its own words.
+const dnKeys = "C, ST, L, O, OU, CN, N, G, S, I, T, E, D, ID, ND, SN, serialNumber, UID, DC, TCGID, Email, emailAddress, UN, unstructuredName"
+
+// sameAttributes are those that have several names, as canonical has them.
+var sameAttributes = []struct {
+	key lazyregexp.Regexp
+	as  string
+}{
+	{lazyregexp.New(`(^|, )(email|emailaddress)=`), "e"},
+	{lazyregexp.New(`(^|, )serialnumber=`), "sn"},
+	{lazyregexp.New(`(^|, )unstructuredname=`), "un"},
+}
 
 // IsZero says whether no identity was given.
 func (i Identity) IsZero() bool { return i.text == "" }
@@ -78,7 +90,9 @@ func (i Identity) canonical() string {
 	}
 	canonical := strings.ToLower(i.text)
 	if i.kind == kindDN {
-		canonical = mailKey.ReplaceAllString(canonical, "${1}e=")
+		for _, same := range sameAttributes {
+			canonical = same.key.ReplaceAllString(canonical, "${1}"+same.as+"=")
+		}
 	}
 	return canonical
 }
@@ -103,20 +117,27 @@ func identity(key string, raw json.RawMessage) (Identity, error) {
 	case err == nil && a.Zone() == "" && !a.Is4In6():
 		return addressIdentity(a), nil
 	case len(s) <= 255:
-		if id, ok := namedIdentity(s); ok {
+		id, fault := namedIdentity(s)
+		if fault != nil {
+			fault.Key = key
+			return Identity{}, fault
+		}
+		if !id.IsZero() {
 			return id, nil
 		}
 	}
 	return Identity{}, &spec.Fault{Key: key, Value: s, Allowed: identityAllowed}
 }
 
-func namedIdentity(s string) (Identity, bool) {
+// namedIdentity reads an identity that is no address. It returns a fault without a key where a part can be named, and else a zero
+// identity.
+func namedIdentity(s string) (Identity, *spec.Fault) {
 	if digits, ok := strings.CutPrefix(s, "@#"); ok {
-		return Identity{kindKeyID, "@#" + strings.ToLower(digits)}, keyHex.MatchString(digits)
+		return when(keyHex.MatchString(digits), Identity{kindKeyID, "@#" + strings.ToLower(digits)})
 	}
 	if inner, ok := strings.CutPrefix(s, "@["); ok {
 		inner, closed := strings.CutSuffix(inner, "]")
-		return Identity{kindKeyID, s}, closed && keyText.MatchString(inner)
+		return when(closed && keyText.MatchString(inner), Identity{kindKeyID, s})
 	}
 	if strings.Contains(s, "=") {
 		return distinguishedName(s)
@@ -124,22 +145,17 @@ func namedIdentity(s string) (Identity, bool) {
 	user, host, at := strings.Cut(s, "@")
 	switch {
 	case !at:
-		return Identity{kindFQDN, "@" + s}, hostName.MatchString(s)
+		return when(hostName.MatchString(s), Identity{kindFQDN, "@" + s})
 	case user == "":
-		return Identity{kindFQDN, s}, hostName.MatchString(host)
+		return when(hostName.MatchString(host), Identity{kindFQDN, s})
 	default:
-		return Identity{kindUserFQDN, s}, userName.MatchString(user) && hostName.MatchString(host)
+		return when(userName.MatchString(user) && hostName.MatchString(host), Identity{kindUserFQDN, s})
 	}
 }
 
-func distinguishedName(s string) (Identity, bool) {
-	var parts []string
-	for _, part := range strings.Split(s, ",") {
-		name, value, ok := strings.Cut(strings.Trim(part, " "), "=")
-		if !ok || !dnKey.MatchString(name) || !dnValue.MatchString(value) {
-			return Identity{}, false
-		}
-		parts = append(parts, name+"="+value)
+func when(ok bool, id Identity) (Identity, *spec.Fault) {
+	if !ok {
+		return Identity{}, nil
 	}
-	return Identity{kindDN, strings.Join(parts, ", ")}, true
+	return id, nil
 }

@@ -35,10 +35,7 @@ func (c *Connection) decodePolicies(key string, fields map[string]json.RawMessag
 	if err := c.IKE.decode(key+".ikePolicy", fields["ikePolicy"]); err != nil {
 		return err
 	}
-	if err := c.IPsec.decode(key+".ipsecPolicy", fields["ipsecPolicy"], c.IKE.Version); err != nil {
-		return err
-	}
-	return c.checkSubnets(key)
+	return c.IPsec.decode(key+".ipsecPolicy", fields["ipsecPolicy"], c.IKE.Version)
 }
 
 func (p *IKEPolicy) decode(key string, raw json.RawMessage) error {
@@ -71,7 +68,7 @@ func (p *IKEPolicy) decode(key string, raw json.RawMessage) error {
 		return &spec.Fault{Key: key + ".proposals", Value: fmt.Sprint(len(list), " proposals"), Allowed: "exactly one with phase1NegotiationMode aggressive"}
 	}
 	p.Proposals = write(list, use)
-	p.Lifetime, err = number(key+".lifetime", fields["lifetime"], 1, 86400, defaultLifetime)
+	p.Lifetime, err = lifetime(key+".lifetime", fields["lifetime"])
 	return err
 }
 
@@ -97,7 +94,7 @@ func (p *IPsecPolicy) decode(key string, raw json.RawMessage, version string) er
 		return err
 	}
 	p.Proposals, p.NoPFS = write(list, use), list[0].group.value == noGroup
-	p.Lifetime, err = number(key+".lifetime", fields["lifetime"], 1, 86400, defaultLifetime)
+	p.Lifetime, err = lifetime(key+".lifetime", fields["lifetime"])
 	return err
 }
 

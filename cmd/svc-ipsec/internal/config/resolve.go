@@ -25,9 +25,13 @@ const (
 func (c *Configuration) Resolve(standing func(*Connection) Standing) {
 	for i := range c.Connections {
 		connection := &c.Connections[i]
+		connection.of = c
 		connection.number(c.Loaded)
 		if connection.Refused == nil {
 			connection.Refused = connection.resolve(c)
+		}
+		if connection.Refused == nil {
+			connection.Refused = connection.tolerate()
 		}
 	}
 	wanted := c.Wanted()
@@ -83,6 +87,19 @@ func (c *Configuration) tellApart(kept []*Connection) {
 		}
 		owner[connection.ID] = connection
 	}
+}
+
+// tolerate refuses a connection with faults that earlier releases accepted, unless it was accepted with them.
+func (c *Connection) tolerate() error {
+	faults := c.newFaults(c.of)
+	if len(faults) == 0 {
+		return nil
+	}
+	if c.of.Accepted == nil || !c.of.Accepted(c) {
+		return faults[0]
+	}
+	c.Tolerated = faults
+	return nil
 }
 
 func (c *Connection) sameID(as *Connection) error {

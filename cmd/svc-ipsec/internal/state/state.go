@@ -44,6 +44,13 @@ type State struct {
 	// ADD failed after it had removed it from the daemon.
 	Chosen map[string]string `json:"chosen,omitempty"`
 	Retry  Retry             `json:"retry"`
+	// Edits are the refused edits: why, by the place of the connection in Configuration, or by "configuration" if the configuration
+	// that ADD was given was refused as a whole. Configuration has the last valid forms in their place.
+	Edits map[string]string `json:"edits,omitempty"`
+	// LastValid is the document in Configuration without the connections that are refused. It is empty if none is.
+	LastValid json.RawMessage `json:"lastValid,omitempty"`
+	// Tolerated are the faults of connections that run because earlier releases accepted them, by the place of the connection.
+	Tolerated map[string]string `json:"tolerated,omitempty"`
 	// GuardRules is the guard that is in place, as text for nft. It is empty while the guard is being changed: if a verb is killed
 	// during the change, it is unknown which guard is in place.
 	GuardRules string `json:"guardRules,omitempty"`

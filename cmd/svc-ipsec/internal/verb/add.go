@@ -42,8 +42,12 @@ type change struct {
 	left        bool              // the daemon is of another Libreswan than the tools, and has what is wanted
 	view        *view             // of the daemon, if nothing was changed since it was asked
 	done        bool              // all is made and written down
+	fault       error             // why the configuration that was given is refused as a whole
+	edits       map[string]string // the refused edits, in the form of state.State
+	valid       json.RawMessage   // the configuration without what is refused
 
 	keys        *lookup.KeyFiles
+	names       map[string]config.Name // that were looked up
 	credentials map[string]*credential.Credential
 }
 
@@ -51,16 +55,20 @@ type change struct {
 func (e *Executable) Add(args *skel.CmdArgs) error {
 	ctx, cancel := e.budget(verbBudget)
 	defer cancel()
-	r, err := decode(args)
+	r, err := decodeRequest(args)
 	if err != nil {
 		return err
 	}
+	fault := r.take(r.document)
 	raw, err := state.Compact(args.StdinData)
 	if err != nil {
 		return err
 	}
 	tools, missing := libreswan.FindTools()
 	if len(missing) > 0 {
+		if fault != nil {
+			return fault
+		}
 		return fail(spec.CodeNotAvailable, "add %s: missing on this host: %s", r.owner.Name, strings.Join(missing, ", "))
 	}
 	folder, err := state.Open(ctx, e.Root, r.owner.Name, lockLimit)
@@ -68,7 +76,7 @@ func (e *Executable) Add(args *skel.CmdArgs) error {
 		return err
 	}
 	defer folder.Close()
-	c := &change{Executable: e, request: r, raw: raw, folder: folder, recorded: new(state.State), tools: tools, refused: map[string]string{}}
+	c := &change{Executable: e, request: r, raw: raw, folder: folder, recorded: new(state.State), tools: tools, refused: map[string]string{}, fault: fault}
 	recorded, err := folder.Load()
 	if err != nil {
 		return err
@@ -76,7 +84,10 @@ func (e *Executable) Add(args *skel.CmdArgs) error {
 	if recorded != nil {
 		c.recorded, c.before = recorded, &recorded.Attachment
 	}
-	if err := c.fits(args.Netns); err != nil {
+	if err = c.canRun(); err == nil {
+		err = c.fits(args.Netns)
+	}
+	if err != nil {
 		if c.before == nil {
 			folder.RemoveIfEmpty()
 		}
@@ -102,6 +113,21 @@ func (e *Executable) Add(args *skel.CmdArgs) error {
 		}
 	}
 	return err
+}
+
+// canRun returns the fault of a configuration that is refused as a whole if there is no valid one to go on with.
+func (c *change) canRun() error {
+	if c.fault == nil || !c.request.keepsLastValid {
+		return c.fault
+	}
+	loaded, err := c.daemon(c.tools, c.request.owner, c.folder.Path, c.recorded).Loaded()
+	if err != nil {
+		return err
+	}
+	if last := c.lastValid(loaded); last == nil || c.request.take(last) != nil {
+		return c.fault
+	}
+	return nil
 }
 
 // fits says whether this ADD can be done at all, before anything is touched.
@@ -151,9 +177,9 @@ func (c *change) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c.look(ctx)
-	c.request.configuration.Loaded = networks(loaded)
-	c.request.configuration.Resolve(standing(loaded, c.recorded.Chosen))
+	if err := c.resolve(ctx, loaded); err != nil {
+		return err
+	}
 	if err := c.changeable(ctx, daemon, loaded); err != nil {
 		return err
 	}
@@ -237,6 +263,7 @@ func (c *change) finish() error {
 	if c.touched {
 		done.Retry = changedNow(time.Now())
 	}
+	c.noteEdits(&done)
 	if err := c.folder.Save(&done); err != nil {
 		return err
 	}

@@ -82,8 +82,7 @@ func (e *Executable) check(ctx context.Context, args *skel.CmdArgs, owner spec.O
 	if err != nil {
 		return nil, err
 	}
-	r.configuration.Loaded = networks(loaded)
-	r.configuration.Resolve(stood(loaded, recorded.Chosen))
+	r.configuration.Resolve(r.ran(loaded, recorded.Chosen))
 	unguarded, err := e.checkNetwork(r, recorded, args.Netns)
 	if err != nil {
 		return nil, err

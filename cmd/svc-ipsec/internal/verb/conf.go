@@ -30,10 +30,14 @@ type request struct {
 	chained       bool
 	given         network.Given
 	previous      types.Result // to be handed on
+
+	document       json.RawMessage // the configuration as it was given
+	lastValid      json.RawMessage // the last valid one that the runtime keeps
+	keepsLastValid bool            // the runtime keeps it
 }
 
 // The keys of a network configuration: ours, CNI's, and those that runtimes add. What begins with cni.dev/ is CNI's too.
-var confKeys = []string{"cniVersion", "cniVersions", "name", "type", "container", "port", "configuration", "prevResult",
+var confKeys = []string{"cniVersion", "cniVersions", "name", "type", "container", "port", "configuration", "lastValid", "prevResult",
 	"capabilities", "runtimeConfig", "args", "ipam", "dns", "disableCheck", "disableGC", "loadOnlyInlinedPlugins", "plugins"}
 
 // identify finds out whose container is meant. It never fails for what DEL may be given.
@@ -70,6 +74,15 @@ func foreignName(network, id, iface string) spec.Name {
 
 // decode reads a whole request of ADD, or the one that was kept for CHECK.
 func decode(args *skel.CmdArgs) (*request, error) {
+	r, err := decodeRequest(args)
+	if err != nil {
+		return nil, err
+	}
+	return r, r.take(r.document)
+}
+
+// decodeRequest reads a request, all but what is in its configuration.
+func decodeRequest(args *skel.CmdArgs) (*request, error) {
 	if !utf8.Valid(args.StdinData) {
 		return nil, fail(spec.CodeDecode, "network configuration: not UTF-8")
 	}
@@ -94,10 +107,17 @@ func decode(args *skel.CmdArgs) (*request, error) {
 	if err := strict("port", fields["port"], &r.port); err != nil {
 		return nil, err
 	}
-	if r.configuration, err = config.Decode(fields["configuration"]); err != nil {
-		return nil, err
-	}
+	r.document, r.lastValid = fields["configuration"], fields["lastValid"]
+	_, r.keepsLastValid = fields["lastValid"]
 	return r, r.decodePrevious(fields["prevResult"])
+}
+
+// take decodes a configuration and makes it that of the request. The error is a fault of the configuration as a whole.
+func (r *request) take(configuration json.RawMessage) (err error) {
+	if r.configuration, err = config.Decode(configuration); err != nil || !r.chained {
+		return err
+	}
+	return r.useGiven()
 }
 
 func (r *request) decodeContainer(raw json.RawMessage) error {
@@ -155,7 +175,7 @@ func (r *request) decodePrevious(raw json.RawMessage) error {
 			r.given.Gateways = append(r.given.Gateways, gateway.Unmap())
 		}
 	}
-	return r.useGiven()
+	return nil
 }
 
 // useGiven takes the external addresses from those that the earlier plugin gave.

@@ -16,13 +16,18 @@ import (
 // that need it; what the last good ADD found stays in its place, so that an edit elsewhere costs no tunnel.
 func (c *change) look(ctx context.Context) {
 	last, wanted, now := c.recorded.Found.Config(), c.request.configuration, time.Now()
-	c.keys = lookup.OpenKeyFiles(c.KeyDirectory)
+	if c.keys == nil {
+		c.keys = lookup.OpenKeyFiles(c.KeyDirectory)
+	}
 	wanted.Found = config.Found{
 		Files:        readKeys(c.keys, wanted.PSKFiles(), last.Files),
 		Certificates: c.readCertificates(wanted.Certificates(), last.Certificates, now),
 		Names:        c.lookUpPeers(ctx, last.Names),
 		At:           now,
 	}
+}
+
+func (c *change) warnOfKeyFiles() {
 	for _, path := range c.keys.Unexpected() {
 		c.Log.Warn("a key file is outside of /etc/svc-supervisor: name the directory of key files in "+c.KeyDirectory,
 			slog.String("container", string(c.request.owner.Name)), slog.String("file", path))

@@ -118,7 +118,7 @@ func health(ctx context.Context, c *config.Configuration, d *libreswan.Daemon, v
 	now := time.Now()
 	h := &spec.Health{Code: spec.Running, Again: soonest(nextLook(c.Found, now), nextTry(refused, c.Found.At, now))}
 	wanted := c.Wanted()
-	var messages []string
+	messages := editMessages(s)
 	if len(wanted) == 0 {
 		messages = append(messages, idle(c))
 	} else {
@@ -147,6 +147,7 @@ func health(ctx context.Context, c *config.Configuration, d *libreswan.Daemon, v
 			}
 			health.Reason = reasonOf(connection, reasons)
 		}
+		health = withEdit(health, s.Edits[connection.Place()])
 		h.Connections = append(h.Connections, health)
 	}
 	return h

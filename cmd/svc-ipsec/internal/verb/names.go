@@ -23,13 +23,21 @@ func (c *change) lookUpPeers(ctx context.Context, last map[string]config.Name) m
 	if network == "" {
 		return nil // nothing can run
 	}
-	names := map[string]config.Name{}
-	for name, answer := range lookup.Names(ctx, c.LookUp, network, c.request.configuration.PeerNames()) {
+	if c.names == nil {
+		c.names = map[string]config.Name{}
+	}
+	wanted := c.request.configuration.PeerNames()
+	unknown := slices.DeleteFunc(slices.Clone(wanted), func(name string) bool { _, known := c.names[name]; return known })
+	for name, answer := range lookup.Names(ctx, c.LookUp, network, unknown) {
 		if answer.Fault != "" {
-			names[name] = config.Name{Address: last[name].Address, Fault: answer.Fault}
+			c.names[name] = config.Name{Address: last[name].Address, Fault: answer.Fault}
 		} else {
-			names[name] = config.Name{Address: choose(answer.Addresses, last[name].Address)}
+			c.names[name] = config.Name{Address: choose(answer.Addresses, last[name].Address)}
 		}
+	}
+	names := map[string]config.Name{}
+	for _, name := range wanted {
+		names[name] = c.names[name]
 	}
 	return names
 }

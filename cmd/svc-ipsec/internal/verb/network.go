@@ -137,8 +137,8 @@ func (c *change) oldPlan(loaded map[string][]byte) *network.Plan {
 	if err != nil {
 		return nil
 	}
-	old.configuration.Found, old.configuration.Loaded = c.recorded.Found.Config(), networks(loaded)
-	old.configuration.Resolve(stood(loaded, c.recorded.Chosen))
+	old.configuration.Found = c.recorded.Found.Config()
+	old.configuration.Resolve(old.ran(loaded, c.recorded.Chosen))
 	plan, err := old.plan()
 	if err != nil {
 		return nil

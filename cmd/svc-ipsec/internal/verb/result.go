@@ -55,6 +55,9 @@ func (c *change) printObject(plain types.Result, units []string, h *spec.Health)
 		return fmt.Errorf("result: %w", err)
 	}
 	object["units"], object["health"] = units, h
+	if last := c.toHandBack(); last != nil {
+		object["lastValid"] = last
+	}
 	return json.NewEncoder(c.Out).Encode(object)
 }
 

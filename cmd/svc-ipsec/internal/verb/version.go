@@ -23,6 +23,8 @@ func (v Version) Encode(w io.Writer) error {
 		ContractVersion:   spec.ContractVersion,
 		Reconfigure:       true,
 		UserNamespace:     true,
+		LastValid:         true,
+		Validate:          true,
 		CheckOn:           []string{spec.CheckOnXFRM, spec.CheckOnNetwork},
 	})
 }

@@ -37,7 +37,7 @@ func (v *Inventory) ask(ctx context.Context, f foundFile, retry time.Duration) *
 	events, unknown := spec.ParseEvents(answer.CheckOn)
 	c.executable = &Executable{
 		Path: f.resolved, Found: f.path, Type: answer.ServiceType, Version: version, Reconfigure: answer.Reconfigure,
-		UserNamespace: answer.UserNamespace, CheckOn: events,
+		UserNamespace: answer.UserNamespace, CheckOn: events, LastValid: answer.LastValid, Validate: answer.Validate,
 	}
 	if len(unknown) > 0 {
 		v.log.Debug("unknown events in checkOn ignored", "path", f.path, "events", unknown)

@@ -24,6 +24,8 @@ type Executable struct {
 	Reconfigure bool // ADD again brings a running container to a new configuration in place
 	// UserNamespace asks for a network namespace that is owned by a user namespace.
 	UserNamespace bool
+	LastValid     bool        // ADD takes the last valid configuration
+	Validate      bool        // serves the verb VALIDATE
 	CheckOn       spec.Events // after which CHECK is due soon
 	Unready       string      // why STATUS says that the host cannot serve the type now; "" if it can
 }

@@ -26,6 +26,7 @@ func (r *Reconciler) add(ctx context.Context, s *situation, m *memo) {
 		Executable: statedir.Executable{Path: s.toAdd.Path, Version: s.toAdd.Version.String()},
 		Digest:     s.digest,
 		Conf:       s.conf,
+		Previous:   s.kept(),
 	}
 	r.logFor(c).Info("create container for port binding", fields(c)...)
 	m.broken = ""
@@ -57,6 +58,7 @@ func (r *Reconciler) add(ctx context.Context, s *situation, m *memo) {
 		now := time.Now()
 		record.Phase, record.Result, record.AddedAt = statedir.Added, result.Raw, &now
 		m.madeAt = now
+		record.Previous = refusedEdits(record.Conf, result)
 		if err := r.write(record); err != nil {
 			r.retry(s, m, Add, err)
 			return
@@ -137,9 +139,7 @@ func (r *Reconciler) addAgain(ctx context.Context, s *situation, m *memo) {
 	record := &statedir.Record{Result: unknownResult}
 	if was := s.record(); was != nil {
 		*record = *was
-		if was.Phase == statedir.Added {
-			record.Previous = was.Conf
-		}
+		record.Previous = was.LastValid()
 	}
 	edited := record.Digest != s.digest
 	record.Phase, record.BootID, record.Container = statedir.Changing, r.settings.BootID, c
@@ -155,7 +155,7 @@ func (r *Reconciler) addAgain(ctx context.Context, s *situation, m *memo) {
 	}
 	result, err := r.runAdd(ctx, record, s.toChange, false)
 	if err == nil {
-		record.Phase, record.Result, record.Previous = statedir.Added, result.Raw, nil
+		record.Phase, record.Result, record.Previous = statedir.Added, result.Raw, refusedEdits(record.Conf, result)
 		if record.AddedAt == nil {
 			now := time.Now()
 			record.AddedAt = &now
@@ -182,6 +182,39 @@ func (r *Reconciler) addAgain(ctx context.Context, s *situation, m *memo) {
 	}
 	r.publish(c, m)
 	r.report.ChangeFailed(c, err.Error())
+}
+
+// noConfiguration stands for the last valid configuration where there is none.
+var noConfiguration = json.RawMessage("{}")
+
+// refusedEdits returns the last valid configuration after an ADD that succeeded, nil if it is the one that ADD was given.
+func refusedEdits(conf *spec.Conf, result *spec.Result) *spec.Conf {
+	if result.LastValid == nil {
+		return nil
+	}
+	last := *conf
+	last.Configuration = result.LastValid
+	return &last
+}
+
+// kept returns the last valid configuration of a container that is to be made again, nil if there is none.
+func (s *situation) kept() *spec.Conf {
+	if last := s.last(); last != nil {
+		return last.LastValid()
+	}
+	return nil
+}
+
+// last returns the record of the container that is wanted, in any phase, and nil if there is none.
+func (s *situation) last() *statedir.Record {
+	if s.entry == nil || s.entry.Record == nil {
+		return nil
+	}
+	was, is := s.entry.Record.Container, s.claim.binding.Container
+	if was.ContainerID != is.ContainerID || was.ServiceType != is.ServiceType {
+		return nil
+	}
+	return s.entry.Record
 }
 
 // rewrite puts a new group into the record: nothing that runs depends on it.
@@ -216,6 +249,11 @@ func (r *Reconciler) run(ctx context.Context, verb spec.Verb, e plugin.Executabl
 	conf.Type = plugin.CNIType(e.Path)
 	if verb != spec.Add {
 		conf.PrevResult = record.Result
+	} else if e.LastValid {
+		conf.LastValid = noConfiguration
+		if last := record.LastValid(); last != nil && len(last.Configuration) > 0 {
+			conf.LastValid = last.Configuration
+		}
 	}
 	stdin, err := json.Marshal(&conf)
 	if err != nil {

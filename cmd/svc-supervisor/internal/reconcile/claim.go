@@ -159,6 +159,7 @@ func removeFrom[K comparable](index map[K]map[spec.Name]bool, key K, name spec.N
 type claim struct {
 	binding *spec.Binding // nil: not wanted
 	unread  string        // why it is not known whether the name is wanted, or what for
+	refused string        // why the configuration cannot be read; everything else is known
 	taken   string        // who has its port or container id
 }
 
@@ -176,10 +177,15 @@ func (c *claims) claim(name spec.Name, holders *holders) claim {
 	if winner == nil {
 		return claim{}
 	}
-	if winner.Reading != spec.Whole {
+	is := claim{binding: winner, taken: c.takenFrom(winner, holders)}
+	switch {
+	case winner.Reading == spec.Whole:
+	case winner.Misconfigured:
+		is.refused = winner.Fault
+	default:
 		return claim{binding: winner, unread: winner.Fault}
 	}
-	return claim{binding: winner, taken: c.takenFrom(winner, holders)}
+	return is
 }
 
 // winner returns the binding that has the name; nil if none asks for it.

@@ -104,6 +104,9 @@ func (r *Reconciler) lookAtClaim(s *situation) {
 	} else if reason, unread := r.claims.unreadPorts[m.port]; unread {
 		s.claim.unread = reason // without a record too: its binding is not gone
 	}
+	if s.claim.refused != "" {
+		m.notes = append([]string{editRefused + s.claim.refused}, m.notes...)
+	}
 	s.facts.AnyUnread = r.claims.anyUnread || r.claims.unread != ""
 	s.facts.Taken = s.claim.taken != ""
 	switch {
@@ -119,6 +122,15 @@ func (r *Reconciler) lookAtClaim(s *situation) {
 // compare returns how the wanted container differs from the recorded one.
 func (r *Reconciler) compare(s *situation) {
 	s.conf = s.claim.binding.Conf(spec.Network, "")
+	if s.claim.refused != "" {
+		// A configuration that cannot be read is a refused edit: the last one that could be read goes on.
+		last := s.last()
+		if last == nil || last.Conf == nil {
+			s.facts.Wanted, s.claim.unread = WantedUnread, s.claim.refused
+			return
+		}
+		s.conf.Configuration = last.Conf.Configuration
+	}
 	digest, err := s.conf.Digest()
 	if err != nil {
 		s.facts.Wanted = WantedUnread

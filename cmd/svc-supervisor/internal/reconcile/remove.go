@@ -44,7 +44,7 @@ func (r *Reconciler) remove(ctx context.Context, s *situation, m *memo, d Decisi
 	r.reportRemoval(s, m, c, stillWanted)
 	if record != nil && record.Phase != statedir.Deleting {
 		deleting := *record
-		deleting.Phase = statedir.Deleting
+		deleting.Phase, deleting.Previous = statedir.Deleting, record.LastValid()
 		if err := r.write(&deleting); err != nil {
 			r.retry(s, m, Delete, err)
 			return
@@ -180,9 +180,10 @@ func (r *Reconciler) forgetRecord(s *situation, record *statedir.Record) error {
 	r.mu.Unlock()
 	if record != nil && (now.binding != nil || now.unread != "") {
 		deleted := *record
-		deleted.Phase, deleted.Result, deleted.Conf, deleted.Previous = statedir.Deleted, nil, nil, nil
+		deleted.Phase, deleted.Result = statedir.Deleted, nil
 		if s.facts.Wanted == WantedOther {
-			deleted.AddedAt = nil // what comes next under the name never ran
+			// What comes next under the name never ran.
+			deleted.AddedAt, deleted.Conf, deleted.Previous = nil, nil, nil
 		}
 		return r.write(&deleted)
 	}

@@ -129,6 +129,9 @@ func (r *Reconciler) show(s *situation, m *memo, d Decision) {
 		row.Version, row.Units, row.AddedAt = record.Executable.Version, record.Units(), record.AddedAt
 		row.PortID, row.ContainerID = record.Container.PortID, record.Container.ContainerID
 	}
+	if s.claim.refused != "" && row.Reason != s.claim.refused {
+		row.Reason = joinReasons(row.Reason, editRefused+s.claim.refused)
+	}
 	if row.Reason == "" {
 		row.Reason = cmp.Or(m.lastFailure(d.Step), m.crashes.reason(), m.unknown.shown(s.now))
 	}
@@ -137,7 +140,7 @@ func (r *Reconciler) show(s *situation, m *memo, d Decision) {
 	}
 	row.Restarts, row.madeAt = m.crashes.total(), m.madeAt
 	switch {
-	case d.Hold == HeldUnread || d.Hold == HeldNewer:
+	case d.Hold == HeldUnread || d.Hold == HeldNewer || s.claim.refused != "" && d.Step == None:
 		row.Status = "UNKNOWN"
 	case d.Step == Delete || d.Step == Clean:
 		row.Status = "STOPPING"
@@ -156,6 +159,16 @@ func (r *Reconciler) show(s *situation, m *memo, d Decision) {
 		row.Health = row.Health.With(m.pushed.connections)
 	}
 	m.row = row
+}
+
+// editRefused begins the reason of a container that runs with its last valid configuration.
+const editRefused = "edit refused: "
+
+func joinReasons(a, b string) string {
+	if a == "" {
+		return b
+	}
+	return a + "; " + b
 }
 
 func (r *Reconciler) hostStatusLocked() spec.HostStatus {

@@ -131,6 +131,11 @@ func (l executables) begin(call plugin.Call, conf *spec.Conf) (behaviour, error)
 	}
 	w.busy[name] = call.Verb
 	w.calls = append(w.calls, ran{time.Now(), call.Verb, call.Executable, name, call.ContainerID, string(conf.Configuration)})
+	if call.Verb == spec.Add {
+		w.lastValid[name] = string(conf.LastValid)
+	} else if conf.LastValid != nil {
+		w.wrongLocked("%s of %s with a last valid configuration", call.Verb, name)
+	}
 	if conf.Type != path.Base(call.Executable) {
 		w.wrongLocked("%s of %s with type %q for %s", call.Verb, name, conf.Type, call.Executable)
 	}

@@ -51,6 +51,7 @@ type world struct {
 	words     map[spec.ContainerID][]string // every word that was published of a container, in order
 	hostWord  spec.HostStatus
 	calls     []ran
+	lastValid map[spec.Name]string // that the last ADD was given, "" if it was given none
 	busy      map[spec.Name]spec.Verb
 	trace     []string // every side effect
 	wrongs    []string // what must never happen
@@ -136,6 +137,7 @@ func inWorld(t *testing.T, test func(*world)) {
 func newWorld(t testing.TB) *world {
 	return &world{
 		t:          t,
+		lastValid:  map[spec.Name]string{},
 		boot:       "boot-1",
 		host:       spec.Host{ID: "host-1", Weight: 1, Limit: -1},
 		bindings:   map[spec.PortID]spec.Binding{},

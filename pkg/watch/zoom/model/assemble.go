@@ -168,6 +168,9 @@ func (f *following) end(reading spec.Reading, path, text string) {
 	}
 }
 
+// noSuchObject begins the fault of an object that is not there.
+const noSuchObject = "no such object, and "
+
 // object reads an object that the node by names. What is not there, though it is named, could not be read either. Of one
 // that is NotFetched ok is false, and nothing else follows.
 func object[T any](f *following, class Class, id UUID, by string, read func([]byte, UUID) (T, error)) (value T, ok bool, fault string) {
@@ -181,7 +184,7 @@ func object[T any](f *following, class Class, id UUID, by string, read func([]by
 		}
 		return value, true, ""
 	case Absent:
-		return value, false, "no such object, and " + by + " names it"
+		return value, false, noSuchObject + by + " names it"
 	case Unreadable:
 		return value, false, string(data)
 	default:
@@ -257,6 +260,7 @@ func (f *following) followContainer(by string, p port) {
 func (f *following) followConfiguration(by string, c container) {
 	if c.serviceType == ipsecType {
 		f.followRouter(by, c.configuration)
+		f.binding.Misconfigured = f.binding.Reading == spec.Unknown && !strings.Contains(f.binding.Fault, ": "+noSuchObject)
 		return
 	}
 	f.binding.Configuration = marshal(struct {

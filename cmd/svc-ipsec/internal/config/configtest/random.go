@@ -255,7 +255,7 @@ func (m *maker) ike(policy map[string]any, w *Meaning) {
 		most = 1
 	}
 	w.IKE = listed(m.proposals(policy, use, most, false), func(p proposal) string { return p.encryption.IKE + "-" + p.integrity.IKE + "-" + p.group.IKE })
-	w.IKELifetime = m.number(policy, "lifetime", 1, 86400, 3600)
+	w.IKELifetime = m.number(policy, "lifetime", 60, 86400, 3600)
 }
 
 func (m *maker) ipsec(c map[string]any, w *Meaning) {
@@ -271,7 +271,7 @@ func (m *maker) ipsec(c map[string]any, w *Meaning) {
 		use = map[string]Use{"v1": AHv1, "v2": AHv2}[w.Version]
 	}
 	proposals := m.proposals(policy, use, 3, true)
-	w.IPsecLifetime = m.number(policy, "lifetime", 1, 86400, 3600)
+	w.IPsecLifetime = m.number(policy, "lifetime", 60, 86400, 3600)
 	if !m.maybe(c, "ipsecPolicy", policy) {
 		w.AH, w.Transport, w.IPsecLifetime = false, false, 3600
 		proposals = []proposal{{Algorithms["encryptionAlgorithm"][0], Algorithms["authAlgorithm"][0], Algorithms["pfs"][0]}}

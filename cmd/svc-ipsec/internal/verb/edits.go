@@ -1,0 +1,237 @@
+package verb
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/state"
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+)
+
+// A connection whose edit is refused goes on with its last valid configuration, and so does a container whose configuration is
+// refused as a whole, if the runtime keeps the last valid configuration (docs/executables.md, lastValid): then the connection goes
+// on after a reboot and after DEL, too. Another runtime would get another container then, and gets what it asks for at once.
+
+// wholeDocument is the key of state.State.Edits for a document that is refused as a whole.
+const wholeDocument = "configuration"
+
+// lastValid returns the configuration that was valid last, nil if none was. What runs decides: the record of the supervisor may be
+// older if it was killed.
+func (c *change) lastValid(loaded map[string][]byte) json.RawMessage {
+	if c.before != nil && len(c.recorded.Chosen)+len(loaded) > 0 {
+		if c.recorded.LastValid != nil {
+			return c.recorded.LastValid
+		}
+		var conf struct {
+			Configuration json.RawMessage `json:"configuration"`
+		}
+		if json.Unmarshal(c.recorded.Configuration, &conf) == nil && conf.Configuration != nil {
+			return conf.Configuration
+		}
+	}
+	if last := c.request.lastValid; len(last) > 0 && string(last) != "null" && string(last) != "{}" {
+		return last
+	}
+	return nil
+}
+
+// resolve decides which connections run. A refused one is replaced by its last valid form, which may refuse another one: that
+// is replaced too, and so on.
+func (c *change) resolve(ctx context.Context, loaded map[string][]byte) error {
+	last := c.lastValid(loaded)
+	document, previous := c.request.document, last
+	if !c.request.keepsLastValid {
+		previous = nil
+	}
+	if c.fault != nil {
+		document = previous
+	}
+	revision, err := config.NewRevision(document, previous)
+	if err != nil {
+		return err
+	}
+	now := standing(loaded, c.recorded.Chosen)
+	if len(loaded)+len(c.recorded.Chosen) == 0 {
+		now = revision.Standing
+	}
+	for {
+		if err := c.request.take(revision.Document()); err != nil {
+			return err
+		}
+		configuration := c.request.configuration
+		if revision.Revert(configuration) { // before anything is looked up for it
+			continue
+		}
+		c.look(ctx)
+		configuration.Loaded, configuration.Inside = networks(loaded), c.request.inside()
+		configuration.Accepted = config.Accepted(last, configuration.Inside)
+		configuration.Resolve(now)
+		if !revision.Revert(configuration) {
+			break
+		}
+	}
+	c.edits, c.valid = revision.Edits, revision.Valid(c.request.configuration)
+	if c.fault != nil {
+		c.edits[wholeDocument] = c.fault.Error()
+	}
+	c.warnOfKeyFiles()
+	c.raw, err = withConfiguration(c.raw, revision.Document())
+	return err
+}
+
+// withConfiguration returns a network configuration with another document, and without the last valid one. The order of the keys
+// stays, so that the text is the same as long as the document is.
+func withConfiguration(conf, document json.RawMessage) (json.RawMessage, error) {
+	decoder := json.NewDecoder(bytes.NewReader(conf))
+	if _, err := decoder.Token(); err != nil {
+		return nil, err
+	}
+	var out bytes.Buffer
+	for decoder.More() {
+		key, err := decoder.Token()
+		if err != nil {
+			return nil, err
+		}
+		var value json.RawMessage
+		if err := decoder.Decode(&value); err != nil {
+			return nil, err
+		}
+		switch key {
+		case "lastValid":
+			continue
+		case "configuration":
+			value = document
+		}
+		if out.Len() > 0 {
+			out.WriteByte(',')
+		}
+		name, err := json.Marshal(key)
+		if err != nil {
+			return nil, err
+		}
+		out.Write(name)
+		out.WriteByte(':')
+		out.Write(value)
+	}
+	return state.Compact([]byte("{" + out.String() + "}"))
+}
+
+// toHandBack returns the last valid configuration for a runtime that keeps it, and nil if it is the one that this ADD was given.
+func (c *change) toHandBack() json.RawMessage {
+	if !c.request.keepsLastValid || bytes.Equal(c.valid, c.request.document) {
+		return nil
+	}
+	return c.valid
+}
+
+// noteEdits records which edits are refused and which faults are tolerated, and logs those that are new.
+func (c *change) noteEdits(s *state.State) {
+	before := *s
+	s.Edits, s.Tolerated, s.LastValid = c.edits, map[string]string{}, nil
+	configuration := c.request.configuration
+	names := map[string]string{}
+	for i := range configuration.Connections {
+		connection := &configuration.Connections[i]
+		names[connection.Place()] = connection.ID
+		if len(connection.Tolerated) > 0 {
+			s.Tolerated[connection.Place()] = tolerated(connection)
+		}
+	}
+	var conf struct {
+		Configuration json.RawMessage `json:"configuration"`
+	}
+	if _ = json.Unmarshal(c.raw, &conf); !bytes.Equal(conf.Configuration, c.valid) {
+		s.LastValid = c.valid
+	}
+	for _, list := range []struct {
+		text    string
+		was, is map[string]string
+	}{
+		{"edit refused, the last valid configuration goes on", before.Edits, s.Edits},
+		{"configuration accepted for this release only", before.Tolerated, s.Tolerated},
+	} {
+		for _, place := range slices.Sorted(maps.Keys(list.is)) {
+			if list.was[place] == list.is[place] {
+				continue
+			}
+			fields := []any{slog.String("container", string(c.request.owner.Name)), slog.String("reason", list.is[place])}
+			if id := names[place]; id != "" {
+				fields = append(fields, slog.String("connection", id))
+			}
+			c.Log.Warn(list.text, fields...)
+		}
+	}
+}
+
+func tolerated(c *config.Connection) string {
+	var faults []string
+	for _, fault := range c.Tolerated {
+		faults = append(faults, fault.Error())
+	}
+	return strings.Join(faults, "; ")
+}
+
+// editsShown is how many refused edits, and how many tolerated faults, the message of the health lists.
+const editsShown = 3
+
+// editMessages are the parts of the health's message about them.
+func editMessages(s *state.State) (messages []string) {
+	for _, list := range []struct {
+		texts      map[string]string
+		one, other string
+	}{{s.Edits, "edit refused: %s", "%d more edits refused"}, {s.Tolerated, "the next release refuses %s", "%d more that the next release refuses"}} {
+		for i, place := range slices.Sorted(maps.Keys(list.texts)) {
+			if i == editsShown {
+				messages = append(messages, fmt.Sprintf(list.other, len(list.texts)-i))
+				break
+			}
+			messages = append(messages, fmt.Sprintf(list.one, list.texts[place]))
+		}
+	}
+	return messages
+}
+
+// withEdit adds to the health of a connection that its edit is refused.
+func withEdit(health spec.Connection, edit string) spec.Connection {
+	switch {
+	case edit == "":
+	case health.Reason == "":
+		health.Reason = "edit refused: " + edit
+	default:
+		health.Reason = "edit refused: " + edit + "; the last valid configuration: " + health.Reason
+	}
+	return health
+}
+
+// inside lists the container's addresses other than the external ones.
+func (r *request) inside() []netip.Addr {
+	var inside []netip.Addr
+	if r.port != nil {
+		for _, s := range r.port.Addresses {
+			if gateway, err := spec.ParseCIDR("port.addresses", s); err == nil {
+				inside = append(inside, gateway.Addr().Next())
+			}
+		}
+	}
+	for _, p := range r.given.Addresses {
+		inside = append(inside, p.Addr())
+	}
+	return slices.DeleteFunc(inside, func(a netip.Addr) bool { return slices.Contains(r.configuration.ExternalIPs, a) })
+}
+
+// ran prepares Resolve for a configuration that an ADD was given before: what ran with faults that are new in this release counts
+// as accepted.
+func (r *request) ran(loaded map[string][]byte, chosen map[string]string) func(*config.Connection) config.Standing {
+	stood := stood(loaded, chosen)
+	r.configuration.Loaded, r.configuration.Inside = networks(loaded), r.inside()
+	r.configuration.Accepted = func(c *config.Connection) bool { return stood(c) != config.New }
+	return stood
+}

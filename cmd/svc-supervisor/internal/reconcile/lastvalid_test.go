@@ -1,0 +1,150 @@
+package reconcile
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+	"github.com/svc-supervisor/svc-supervisor/pkg/statedir"
+)
+
+// keeps makes the executable of IPSEC one that takes the last valid configuration.
+func (w *world) keeps() {
+	w.change(func() {
+		for i := range w.programs {
+			w.programs[i].LastValid = w.programs[i].Type == ipsec
+		}
+	})
+}
+
+// refusing is an ADD that succeeds and hands this configuration back.
+func refusing(lastValid string) behaviour {
+	return behaviour{prints: `{"cniVersion":"1.1.0","units":["svc-vpn1.service"],"lastValid":` + lastValid + `}`}
+}
+
+func TestTheLastValidConfigurationIsHandedToEachADD(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.keeps()
+		w.bind(vpn("p1", "vpn1", "c1"))
+		w.start()
+		w.untilSettled(time.Second)
+		given := func(step, want string) {
+			t.Helper()
+			if got := w.lastValid["vpn1"]; got != want {
+				t.Errorf("%s: ADD was given %s, want %s", step, got, want)
+			}
+		}
+		given("the first ADD", "{}")
+		w.on(spec.Add, "vpn1", refusing(`{"edition":1,"kept":true}`))
+		w.bind(edited(vpn("p1", "vpn1", "c1"), 2))
+		w.untilSettled(time.Second)
+		given("an edit", `{"edition":1}`)
+		record := w.readLocked("vpn1")[0].Record
+		if got := string(record.LastValid().Configuration); got != `{"edition":1,"kept":true}` || string(record.Conf.Configuration) != `{"edition":2}` {
+			t.Errorf("the record has %s and %s", record.Conf.Configuration, got)
+		}
+		if strings.Contains(string(record.Result), "lastValid") {
+			t.Errorf("it is in the result, too: %s", record.Result)
+		}
+		w.bind(edited(vpn("p1", "vpn1", "c1"), 3))
+		w.untilSettled(time.Second)
+		given("another edit", `{"edition":1,"kept":true}`)
+
+		// Healing, with an ADD that fails in between.
+		w.on(spec.Add, "vpn1", behaviour{fails: code(spec.CodeIO)}, refusing(`{"edition":1,"kept":true}`))
+		w.systemd("svc-vpn1.service", "failed")
+		w.until(time.Minute, "healed", w.settled)
+		given("healing", `{"edition":1,"kept":true}`)
+
+		w.now.stop()
+		w.reboot()
+		w.start()
+		w.untilSettled(time.Minute)
+		given("a reboot", `{"edition":1,"kept":true}`)
+
+		// A valid edit ends it, and so does another container of the name.
+		w.on(spec.Add, "vpn1")
+		w.bind(edited(vpn("p1", "vpn1", "c1"), 4))
+		w.untilSettled(time.Second)
+		if record := w.readLocked("vpn1")[0].Record; record.Previous != nil {
+			t.Errorf("it is kept: %s", record.Previous.Configuration)
+		}
+		w.bind(vpn("p1", "vpn1", "c2"))
+		w.untilSettled(time.Minute)
+		given("another container", "{}")
+	})
+}
+
+func TestAnExecutableThatDoesNotAskForTheLastValidConfigurationGetsNone(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.bind(vpn("p1", "vpn1", "c1"))
+		w.start()
+		w.untilSettled(time.Second)
+		w.bind(edited(vpn("p1", "vpn1", "c1"), 2))
+		w.untilSettled(time.Second)
+		if got := w.lastValid["vpn1"]; got != "" {
+			t.Errorf("it got %s", got)
+		}
+	})
+}
+
+// A configuration that is there and cannot be read is a refused edit: the last one goes on, also through a reboot and healing.
+func TestAConfigurationThatCannotBeReadLeavesTheLastOneRunning(t *testing.T) {
+	misconfigured := func(b spec.Binding) spec.Binding {
+		b.Reading, b.Fault, b.Misconfigured, b.Configuration = spec.Unknown, "configurations/k: is not YAML", true, nil
+		return b
+	}
+	inWorld(t, func(w *world) {
+		w.bind(vpn("p1", "vpn1", "c1"))
+		w.start()
+		w.untilSettled(time.Second)
+		w.bind(misconfigured(vpn("p1", "vpn1", "c1")))
+		w.after(2 * time.Second)
+		runs := func(step string, adds int) {
+			t.Helper()
+			w.after(2 * time.Minute) // until a CHECK has told the health
+			var added []ran
+			for _, call := range w.calls {
+				if call.verb == spec.Add {
+					added = append(added, call)
+				}
+			}
+			if len(added) != adds || added[adds-1].configuration != `{"edition":1}` {
+				t.Errorf("%s: %+v", step, added)
+			}
+			if phase := w.phase("vpn1"); phase != statedir.Added {
+				t.Errorf("%s: record %s", step, phase)
+			}
+			status := w.published["c1"]
+			row := w.now.r.Rows()[0]
+			if status.Code != spec.Running || row.Status != "UNKNOWN" || !strings.Contains(row.Reason, "edit refused: configurations/k: is not YAML") {
+				t.Errorf("%s: status %+v, row %+v", step, status, row)
+			}
+			if !strings.Contains(status.Message, "edit refused: configurations/k: is not YAML") {
+				t.Errorf("%s: the status does not say so: %+v", step, status)
+			}
+		}
+		runs("after the edit", 1)
+		w.systemd("svc-vpn1.service", "failed")
+		runs("after healing", 2)
+		w.now.stop()
+		w.reboot()
+		w.start()
+		runs("after a reboot", 3)
+		w.bind(edited(vpn("p1", "vpn1", "c1"), 5))
+		w.untilSettled(time.Second)
+		if held := w.held["vpn1"].configuration; held != `{"edition":5}` {
+			t.Errorf("it runs %s", held)
+		}
+
+		// One that never ran is held.
+		w.bind(misconfigured(vpn("p2", "vpn2", "c2")))
+		w.after(time.Minute)
+		if row := w.now.r.Rows()[1]; row.Status != "UNKNOWN" || row.Reason != "configurations/k: is not YAML" || w.disk["vpn2"] != nil {
+			t.Errorf("row %+v", row)
+		}
+		w.unbind("p1", "p2")
+		w.until(time.Minute, "gone", func() bool { return len(w.disk) == 0 })
+	})
+}
