@@ -87,10 +87,15 @@ func findFaults(ctx context.Context, target string) (*validation, error) {
 	ctx, cancel := context.WithTimeout(ctx, adminTimeout)
 	defer cancel()
 	objects, err := nsdb.Export(ctx)
-	if err != nil {
+	incomplete := new(native.Incomplete)
+	if err != nil && !errors.As(err, &incomplete) {
 		return nil, err
 	}
-	return faultsOfObjects(objects), nil
+	v := faultsOfObjects(objects)
+	for _, fault := range incomplete.Faults {
+		v.findings = append(v.findings, file.Finding{File: string(fault.Key), Wrong: fault.Text})
+	}
+	return v, nil
 }
 
 func faultsOfDirectory(dir string) (v *validation, err error) {

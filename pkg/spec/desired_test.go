@@ -21,8 +21,8 @@ func TestEqualComparesEveryField(t *testing.T) {
 			t.Errorf("field %v is not compared", path)
 		}
 	}
-	if n := reflect.TypeFor[Binding]().NumField() + reflect.TypeFor[Port]().NumField(); n != 7+3 {
-		t.Errorf("there are %d fields, and Equal compares 10", n)
+	if n := reflect.TypeFor[Binding]().NumField() + reflect.TypeFor[Port]().NumField(); n != 8+3 {
+		t.Errorf("there are %d fields, and Equal compares 11", n)
 	}
 	same := full
 	same.Configuration = []byte("{}")
