@@ -128,6 +128,33 @@ func TestTheTableOfContainers(t *testing.T) {
 	golden(t, "ps.txt", out.String())
 }
 
+func TestTheReasonIsThatOfTheFirstConnectionThatIsDown(t *testing.T) {
+	up, down := spec.Connection{ID: "a", Status: spec.Active}, spec.Connection{ID: "b", Name: "to-peer", Status: spec.Down}
+	refused := spec.Connection{ID: "c", Status: spec.Down, Reason: "psk: missing"}
+	disabled := spec.Connection{ID: "d", Status: spec.Down, Reason: "adminStateUp is false", Disabled: true}
+	noted := spec.Connection{ID: "e", Status: spec.Active, Reason: "edit refused: mtu"}
+	for _, r := range []struct {
+		name        string
+		row         string
+		connections []spec.Connection
+		want        string
+	}{
+		{"all are up", "", []spec.Connection{up}, ""},
+		{"no connections", "", nil, ""},
+		{"one is kept down", "", []spec.Connection{disabled, up}, ""},
+		{"down without a reason", "", []spec.Connection{up, down}, "connection to-peer is down"},
+		{"down with a reason", "", []spec.Connection{disabled, refused}, "connection c is down: psk: missing"},
+		{"a reason is worth more", "", []spec.Connection{noted, down, refused}, "connection c is down: psk: missing (and 1 more)"},
+		{"a reason of one that is up", "", []spec.Connection{up, noted}, "connection e: edit refused: mtu"},
+		{"the supervisor's own reason comes first", "held", []spec.Connection{refused}, "held"},
+	} {
+		row := reconcile.Row{Reason: r.row, Health: &spec.Health{Message: "a general note", Connections: r.connections}}
+		if got := reason(row); got != r.want {
+			t.Errorf("%s: %q, want %q", r.name, got, r.want)
+		}
+	}
+}
+
 func TestTheTableOfExecutables(t *testing.T) {
 	var out bytes.Buffer
 	app := newApp()

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"io"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -17,6 +19,7 @@ import (
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/api"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/reconcile"
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 	"github.com/svc-supervisor/svc-supervisor/pkg/statedir"
 	"github.com/svc-supervisor/svc-supervisor/pkg/unit"
 )
@@ -67,6 +70,10 @@ func withoutSupervisor(ctx context.Context, stateDir string) ([]reconcile.Row, e
 			row.Version, row.AddedAt, row.Units = r.Executable.Version, r.AddedAt, r.Units()
 			row.PortID, row.ContainerID = r.Container.PortID, r.Container.ContainerID
 			row.Status, row.Reason = statusOf(r, units, unitsErr)
+			for _, unit := range row.Units {
+				n, _ := bus.Restarts(ctx, unit)
+				row.Restarts += n
+			}
 		} else {
 			row.Reason = entry.Err.Error()
 		}
@@ -102,23 +109,84 @@ func printJSON(w io.Writer, value any) error {
 
 func printRows(w io.Writer, view *api.Containers, now time.Time) error {
 	table := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(table, "NAME\tTYPE\tVERSION\tSTATUS\tUNIT\tAGE\tUP\tREASON")
+	heading := []string{"NAME", "TYPE", "VERSION", "STATUS", "UNIT", "AGE", "UP", "RESTARTS", "REASON"}
+	withNotes := slices.ContainsFunc(view.Containers, func(row reconcile.Row) bool { return note(row) != "" })
+	if withNotes {
+		heading = append(heading, "NOTE")
+	}
+	fmt.Fprintln(table, strings.Join(heading, "\t"))
 	for _, row := range view.Containers {
 		up, all := row.Up()
 		connections := "-"
 		if row.Health != nil {
 			connections = fmt.Sprintf("%d/%d", up, all)
 		}
-		reason := row.Reason
-		if reason == "" && row.Health != nil {
-			reason = row.Health.Message
-		}
-		fmt.Fprintln(table, strings.Join([]string{
+		cells := []string{
 			orDash(string(row.Name)), orDash(string(row.Type)), orDash(row.Version), row.Status,
-			orDash(strings.Join(row.Units, ",")), age(row.AddedAt, now), connections, oneCell(reason),
-		}, "\t"))
+			orDash(strings.Join(row.Units, ",")), age(row.AddedAt, now), connections, restarts(row), oneCell(reason(row)),
+		}
+		if withNotes {
+			cells = append(cells, oneCell(note(row)))
+		}
+		fmt.Fprintln(table, strings.Join(cells, "\t"))
 	}
 	return table.Flush()
+}
+
+// reason is why a container is not as it should be: the supervisor's own reason, else that of the first connection that is down, else
+// what is to be said of one that is up. A connection that its configuration keeps down is as it should be.
+func reason(row reconcile.Row) string {
+	if row.Reason != "" || row.Health == nil {
+		return row.Reason
+	}
+	down := func(c spec.Connection) bool { return c.Status == spec.Down && !c.Disabled }
+	downWithReason := func(c spec.Connection) bool { return down(c) && c.Reason != "" }
+	upWithReason := func(c spec.Connection) bool { return c.Status == spec.Active && c.Reason != "" }
+	for _, which := range []func(spec.Connection) bool{downWithReason, down, upWithReason} {
+		i := slices.IndexFunc(row.Health.Connections, which)
+		if i < 0 {
+			continue
+		}
+		c := row.Health.Connections[i]
+		text := "connection " + cmp.Or(c.Name, c.ID)
+		if c.Status == spec.Down {
+			text += " is down"
+		}
+		if c.Reason != "" {
+			text += ": " + c.Reason
+		}
+		if others := count(row.Health.Connections, down) - 1; others > 0 {
+			text += fmt.Sprintf(" (and %d more)", others)
+		}
+		return text
+	}
+	return ""
+}
+
+func count(connections []spec.Connection, which func(spec.Connection) bool) int {
+	n := 0
+	for _, c := range connections {
+		if which(c) {
+			n++
+		}
+	}
+	return n
+}
+
+// note is what the plugin says of the whole container.
+func note(row reconcile.Row) string {
+	if row.Health == nil {
+		return ""
+	}
+	return row.Health.Message
+}
+
+// restarts is how often systemd has started a daemon of the container again, and the supervisor the container.
+func restarts(row reconcile.Row) string {
+	if len(row.Units) == 0 && row.Restarts == 0 {
+		return "-"
+	}
+	return strconv.Itoa(row.Restarts)
 }
 
 // oneCell keeps a text of an executable's or of the NSDB's from breaking the table, or the terminal.

@@ -162,7 +162,7 @@ func newSupervisor(c *cli.Context) (_ *supervisor, err error) {
 		VerbDeadline:  c.Duration("verb-timeout"),
 		CheckInterval: c.Duration("check-interval"),
 		Grace:         c.Duration("grace"),
-	}, s.records, newHostNamespaces(s.log), hostLinks{}, s.bus, &s.events, s.inventory, s.board, s.log, typed)
+	}, s.records, newHostNamespaces(s.log), hostLinks{}, hostUnits{s.bus}, &s.events, s.inventory, s.board, s.log, typed)
 	s.log.Info("start", "host", host, "version", version, "nsdb", c.String(nsdbFlag.Name), "pluginPath", dirs)
 	return s, nil
 }

@@ -87,6 +87,8 @@ type Connection struct {
 	Since  *time.Time       `json:"since,omitempty"`
 	Reason string           `json:"reason,omitempty"`
 	Pairs  []Pair           `json:"pairs,omitempty"`
+	// Disabled says that the configuration keeps the connection down, so that this is no fault.
+	Disabled bool `json:"disabled,omitempty"`
 }
 
 // Pair is one pair of subnets of a connection. The counters are shown, never published: they always change.

@@ -70,6 +70,20 @@ func (b *Bus) show(ctx context.Context, unit string) (Details, error) {
 	return d, nil
 }
 
+// Restarts is how often systemd has started a service again by Restart=, since it was started. It is 0 for one that systemd does not
+// know.
+func (b *Bus) Restarts(ctx context.Context, unit string) (int, error) {
+	e, err := b.entry(ctx, unit)
+	if err != nil || e.Path == "" {
+		return 0, wrap("restarts of", unit, err)
+	}
+	var restarts uint32
+	if err := b.get(ctx, e.Path, service, "NRestarts", &restarts); err != nil {
+		return 0, wrap("restarts of", unit, err)
+	}
+	return int(restarts), nil
+}
+
 // Owner reads the owner tag of one service; false if it carries none or systemd does not know it.
 func (b *Bus) Owner(ctx context.Context, unit string) (spec.Owner, bool, error) {
 	e, err := b.entry(ctx, unit)

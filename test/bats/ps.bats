@@ -13,9 +13,9 @@ load helpers
 	# shellcheck disable=SC2154 # of run
 	same "stderr" "" "$stderr"
 	# shellcheck disable=SC2154 # of run
-	same "heading" "NAME TYPE VERSION STATUS UNIT AGE UP REASON" "$(xargs <<<"${lines[0]}")"
-	[[ "${lines[1]}" =~ ^a\ +ECHO\ +1.0.0\ +RUNNING\ +svc-a.service\ +[0-9]+s\ +-\ *$ ]]
-	[[ "${lines[2]}" =~ ^b\ +NOBODY\ +-\ +HELD\ +-\ +-\ +-\ +no\ executable\ serves\ type\ NOBODY$ ]]
+	same "heading" "NAME TYPE VERSION STATUS UNIT AGE UP RESTARTS REASON" "$(xargs <<<"${lines[0]}")"
+	[[ "${lines[1]}" =~ ^a\ +ECHO\ +1.0.0\ +RUNNING\ +svc-a.service\ +[0-9]+s\ +-\ +0\ *$ ]]
+	[[ "${lines[2]}" =~ ^b\ +NOBODY\ +-\ +HELD\ +-\ +-\ +-\ +-\ +no\ executable\ serves\ type\ NOBODY$ ]]
 	same "rows" 3 "${#lines[@]}"
 	same "JSON of a" '{"name":"a","type":"ECHO","version":"1.0.0","status":"RUNNING","units":["svc-a.service"],"portId":"p-a","containerId":"c-a"}' \
 		"$(sup ps -o json | jq -c '.containers[0] | del(.addedAt)')"

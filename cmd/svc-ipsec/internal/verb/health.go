@@ -210,7 +210,7 @@ func describe(c *config.Connection, v *view, refused map[string]string) spec.Con
 		state.Reason = c.Refused.Error()
 		return state
 	case !c.Up:
-		state.Reason = "adminStateUp is false"
+		state.Reason, state.Disabled = "adminStateUp is false", true
 		return state
 	}
 	state.Status = spec.Active

@@ -47,7 +47,7 @@ func (r *Reconciler) add(ctx context.Context, s *situation, m *memo) {
 		}
 	}
 	r.publish(c, m)
-	if m.addFails == 0 { // a verdict stands until it is no longer true
+	if m.addFails == 0 && !r.reportUnstable(s, m) { // a verdict stands until it is no longer true
 		r.report.Starting(c)
 	}
 	r.reportHost()

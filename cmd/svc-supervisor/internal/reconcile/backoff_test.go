@@ -112,7 +112,7 @@ func TestAContainerThatDiesAfterEachADDIsNotMadeAgainAtOnce(t *testing.T) {
 			t.Errorf("%d ADDs in ten minutes", got)
 		}
 		w.on(spec.Add, "vpn1")
-		w.untilSettled(2 * time.Minute)
+		w.untilSettled(lastDelay*5/4 + crashPause + 10*time.Second) // published as RUNNING when it has run for a minute
 		w.after(2 * time.Minute)
 		w.forgetCalls()
 		w.systemd("svc-vpn1.service", "")

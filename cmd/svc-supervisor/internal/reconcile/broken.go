@@ -26,6 +26,19 @@ func (r *Reconciler) broken(ctx context.Context, s *situation, m *memo) string {
 	return "CHECK failed twice: " + m.checkError
 }
 
+// failedUnit is the first unit that systemd gave up, "" if there is none.
+func (s *situation) failedUnit() string {
+	if s.record() == nil || s.facts.Units != UnitsFailed {
+		return ""
+	}
+	for _, name := range s.record().Units() {
+		if stateOf(name, s.units) == UnitsFailed {
+			return name
+		}
+	}
+	return ""
+}
+
 // result is systemd's word on why a unit failed, if it has one.
 func (r *Reconciler) result(ctx context.Context, name string) string {
 	details, err := r.units.Show(ctx, name)

@@ -45,6 +45,10 @@ func (r *Reconciler) reportHeld(s *situation, m *memo, d Decision, now time.Time
 	if d.Hold == HeldBackOff && !m.ran && !undoing {
 		return
 	}
+	if d.Hold == HeldBackOff && m.broken != "" && m.failure[Add] == m.broken && m.crashes.verdict {
+		r.reportUnstable(s, m) // with more than the reason of the DEL
+		return
+	}
 	if r.notFoundYet(d) {
 		return
 	}

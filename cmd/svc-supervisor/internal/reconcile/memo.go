@@ -25,6 +25,7 @@ type memo struct {
 	checkErrors int    // CHECKs in a row that answered with an error and count
 	checkError  string // the last answer
 	unknown     unknownState
+	crashes     crashes
 	countedAt   time.Time // when the last of those that count came
 	againAt     time.Time // by ADD or CHECK
 
@@ -92,6 +93,7 @@ func (m *memo) forgive() {
 // neverRan forgets the container that the name had: what comes next under it is another one.
 func (m *memo) neverRan() {
 	m.ran, m.downSince, m.addFails, m.broken = false, time.Time{}, 0, ""
+	m.crashes = crashes{}
 }
 
 // noteHealth notes what ADD or CHECK told. Asked for anew at each CHECK, ADD again still comes.
@@ -145,6 +147,7 @@ func (m *memo) wake(now time.Time) time.Time {
 	for _, b := range m.backOff {
 		times = append(times, b.until)
 	}
+	times = append(times, m.crashes.stableAt())
 	if !m.downSince.IsZero() {
 		times = append(times, m.downSince.Add(reportPatience))
 	}

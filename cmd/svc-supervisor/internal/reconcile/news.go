@@ -75,11 +75,18 @@ func (r *Reconciler) takeNewsLocked(m *memo) {
 }
 
 // reportRunning reports a container that runs, with all that was heard of it: what is heard later is reported later.
-func (r *Reconciler) reportRunning(c spec.Container, m *memo) {
+func (r *Reconciler) reportRunning(s *situation, m *memo) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.takeNewsLocked(m)
-	r.report.Running(c, m.health)
+	if m.crashes.reason() == "" {
+		r.report.Running(s.record().Container, m.health)
+		return
+	}
+	if m.health != nil {
+		r.report.Checked(s.record().Container.ContainerID, m.health.Connections)
+	}
+	r.report.Unstable(s.record().Container, m.crashes.reason(), m.crashes.verdict)
 }
 
 func later(a, b time.Time) time.Time {

@@ -9,7 +9,7 @@ func (r *Reconciler) greet(s *situation, m *memo, d Decision) {
 	if !m.greeted && d.Rule > ruleBroken && d.Step != Delete && s.facts.runs() && s.facts.wanted() {
 		m.greeted = true
 		r.publish(s.record().Container, m)
-		r.reportRunning(s.record().Container, m)
+		r.reportRunning(s, m)
 	}
 }
 

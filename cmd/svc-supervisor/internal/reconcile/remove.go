@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/plugin"
@@ -21,15 +23,24 @@ func (r *Reconciler) remove(ctx context.Context, s *situation, m *memo, d Decisi
 	stillWanted := s.facts.wanted()
 	if d.Rule == ruleBroken {
 		m.broken = r.broken(ctx, s, m)
+		if stillWanted && m.failure[Delete] == "" {
+			if failed := s.failedUnit(); failed != "" {
+				r.noteCrash(ctx, s, m, failed, strings.TrimPrefix(r.result(ctx, failed), ": "), true)
+			} else if s.facts.CheckFailed && s.facts.Namespace == NamespaceOurs && s.facts.Units != UnitsGone {
+				r.noteFailure(s, m, m.broken, true) // what is gone was stopped or removed by a person: that is no failure
+			}
+		}
 	}
 	if record == nil {
 		r.logFor(c).Warn("remove what a damaged record stands for", "container", s.name, "error", s.problem)
 	} else {
 		words := append(fields(c), "rule", d.Rule)
+		level := slog.LevelInfo
 		if d.Rule == ruleBroken {
+			level = slog.LevelWarn
 			words = append(words, "reason", m.broken)
 		}
-		r.logFor(c).Info("delete container for port binding", words...)
+		r.logFor(c).Log(ctx, level, "delete container for port binding", words...)
 	}
 	if stillWanted && m.downSince.IsZero() {
 		m.downSince = time.Now()
@@ -55,6 +66,7 @@ func (r *Reconciler) remove(ctx context.Context, s *situation, m *memo, d Decisi
 		return
 	}
 	m.succeeded(Delete)
+	m.crashes.removed(m.broken != "")
 	r.mu.Lock()
 	m.stoppedLocked()
 	r.mu.Unlock()
@@ -87,7 +99,7 @@ func (r *Reconciler) reportRemoval(s *situation, m *memo, c spec.Container, stil
 	case s.record() == nil:
 	case stillWanted && s.claim.binding.Container.ContainerID == c.ContainerID:
 		// An ADD that failed and is undone leaves the status as it is, and so does another try of DEL.
-		if m.addFails == 0 && m.failure[Delete] == "" {
+		if m.addFails == 0 && m.failure[Delete] == "" && !r.reportUnstable(s, m) {
 			r.publish(c, m)
 			r.report.Starting(c)
 		}

@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"maps"
@@ -20,6 +21,7 @@ type Row struct {
 	Status      string           `json:"status"` // RUNNING, STARTING, STOPPING, HELD or UNKNOWN
 	Reason      string           `json:"reason,omitempty"`
 	Units       []string         `json:"units,omitempty"`
+	Restarts    int              `json:"restarts,omitempty"` // by systemd, and of the whole container
 	AddedAt     *time.Time       `json:"addedAt,omitempty"`
 	PortID      spec.PortID      `json:"portId,omitempty"`
 	ContainerID spec.ContainerID `json:"containerId,omitempty"`
@@ -86,8 +88,9 @@ func (r *Reconciler) show(s *situation, m *memo, d Decision) {
 		row.PortID, row.ContainerID = record.Container.PortID, record.Container.ContainerID
 	}
 	if row.Reason == "" {
-		row.Reason = m.unknown.shown(s.now)
+		row.Reason = cmp.Or(m.crashes.reason(), m.unknown.shown(s.now))
 	}
+	row.Restarts = m.crashes.total()
 	switch {
 	case d.Hold == HeldUnread || d.Hold == HeldNewer:
 		row.Status = "UNKNOWN"

@@ -2,6 +2,8 @@ package reconcile
 
 import (
 	"cmp"
+	"context"
+	"log/slog"
 	"maps"
 	"slices"
 	"strings"
@@ -67,7 +69,8 @@ func (r *Reconciler) tellAnswerLocked(name spec.Name, m *memo, made bool) {
 	}
 	connections := m.health.With(m.pushed.connections).Connections
 	for _, c := range connections {
-		if _, known := m.told[c.ID]; known || made && c.Status == spec.Active {
+		// What ADD has just made is not up yet, and has a reason only if it was refused.
+		if _, known := m.told[c.ID]; known || made && (c.Status == spec.Active || c.Reason != "" && !c.Disabled) {
 			r.tellLocked(name, m, c)
 		} else {
 			m.noteTold(c)
@@ -80,7 +83,8 @@ func (r *Reconciler) tellAnswerLocked(name spec.Name, m *memo, made bool) {
 
 // tellLocked logs a connection that is not as the log has it: up or down, or down for another reason. A push may
 // not know the reason, which is no other one. A change that is above the limit of lines stays a change: the next
-// CHECK tells it if it lasts.
+// CHECK tells it if it lasts. A connection that goes down, or that was refused, is a warning; one that its configuration keeps down
+// is none.
 func (r *Reconciler) tellLocked(name spec.Name, m *memo, c spec.Connection) {
 	was := m.told[c.ID]
 	c.Name, c.Peer = cmp.Or(c.Name, was.Name), cmp.Or(c.Peer, was.Peer)
@@ -102,9 +106,12 @@ func (r *Reconciler) tellLocked(name spec.Name, m *memo, c spec.Connection) {
 		return
 	}
 	m.noteTold(c)
-	message := "connection down"
+	message, level := "connection down", slog.LevelWarn
 	if c.Status == spec.Active {
 		message = "connection up"
+	}
+	if c.Status == spec.Active || c.Disabled {
+		level = slog.LevelInfo
 	}
 	fields := []any{"container", name, "connection", shortened(c.ID)}
 	for _, field := range [][2]string{{"name", c.Name}, {"peer", c.Peer}, {"reason", c.Reason}} {
@@ -112,7 +119,7 @@ func (r *Reconciler) tellLocked(name spec.Name, m *memo, c spec.Connection) {
 			fields = append(fields, field[0], shortened(field[1]))
 		}
 	}
-	r.log.Info(message, fields...)
+	r.log.Log(context.Background(), level, message, fields...)
 }
 
 // tellOmittedLocked logs how many changes were not logged.

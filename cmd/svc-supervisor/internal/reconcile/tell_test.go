@@ -200,3 +200,38 @@ func TestALongReasonIsShortenedInTheLog(t *testing.T) {
 		w.expectTold("pushed", "connection up container=vpn1 connection=a name="+strings.Repeat("ä", fieldLimit/2)+"…")
 	})
 }
+
+func TestWhatGoesDownIsAWarning(t *testing.T) {
+	expectWarned := func(w *world, when string, want ...string) {
+		w.t.Helper()
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if !slices.Equal(w.warned, want) {
+			w.t.Errorf("%s: warned %q, want %q", when, w.warned, want)
+		}
+		w.warned = nil
+	}
+	inWorld(t, func(w *world) {
+		w.offerAllIPSEC()
+		made := healthOf(spec.Down, spec.Down, spec.Down)
+		made.Connections[1].Reason = "pskFile /etc/x: no such file"
+		made.Connections[2].Reason, made.Connections[2].Disabled = "adminStateUp is false", true
+		w.on(spec.Add, "vpn1", behaviour{prints: answer(made)})
+		w.bind(vpn("p1", "vpn1", "c1"))
+		w.start()
+		w.untilSettled(time.Second)
+		expectWarned(w, "a refused connection", "connection down container=vpn1 connection=b reason=pskFile /etc/x: no such file")
+		w.now.r.Heard(push("a", spec.Active))
+		expectWarned(w, "one that comes up")
+		w.now.r.Heard(push("a", spec.Down))
+		expectWarned(w, "one that goes down", "connection down container=vpn1 connection=a")
+		w.on(spec.Add, "vpn1", behaviour{prints: answer(healthOf(spec.Active))})
+		w.systemd("svc-vpn1.service", "failed")
+		w.after(5 * time.Second)
+		expectWarned(w, "a container that is healed", "delete container for port binding portId=p1 hostId=host-1 interfaceName=vpn1 containerId=c1"+
+			" type=IPSEC groupId=group-1 configurationId=configuration-1 rule=5 reason=svc-vpn1.service failed")
+		w.unbind("p1")
+		w.untilSettled(5 * time.Second)
+		expectWarned(w, "one that is unbound")
+	})
+}

@@ -23,6 +23,7 @@ func (r *Reconciler) work(accept, ctx context.Context, name spec.Name) {
 	repeated := 0
 	for accept.Err() == nil {
 		s := r.look(ctx, name)
+		r.noteRestarts(ctx, s, m)
 		d := r.decide(s)
 		r.followEvents(s, d)
 		if d.Step == None {
@@ -138,8 +139,9 @@ func (r *Reconciler) settle(s *situation, m *memo, now time.Time) {
 	}
 	m.downSince, m.addFails = time.Time{}, 0
 	m.ran, m.greeted = true, true
+	m.crashes.up(now)
 	r.publish(s.record().Container, m)
-	r.reportRunning(s.record().Container, m)
+	r.reportRunning(s, m)
 }
 
 // forgetOrWake sets the timer for the next look, or forgets a name that is gone.

@@ -46,6 +46,10 @@ type Units interface {
 	List(ctx context.Context, patterns ...string) ([]unit.Unit, error)
 	Owner(ctx context.Context, unit string) (spec.Owner, bool, error)
 	Show(ctx context.Context, unit string) (unit.Details, error)
+	// Restarts is how often systemd has started a service again.
+	Restarts(ctx context.Context, unit string) (int, error)
+	// LastLine is the last line that a service logged before it ended, "" if there is none.
+	LastLine(ctx context.Context, unit string) string
 	ShuttingDown(ctx context.Context) (bool, error) // the host itself
 	Stop(ctx context.Context, unit string) error
 }
@@ -65,6 +69,7 @@ type Reporter interface {
 	Host(spec.HostStatus)
 	Starting(spec.Container)
 	Running(spec.Container, *spec.Health)
+	Unstable(c spec.Container, reason string, failed bool)
 	Pushed(id spec.ContainerID, connections []spec.Connection)
 	Checked(id spec.ContainerID, connections []spec.Connection)
 	ChangeFailed(c spec.Container, reason string)

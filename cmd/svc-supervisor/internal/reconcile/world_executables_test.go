@@ -226,6 +226,7 @@ func (l executables) add(conf *spec.Conf, b behaviour) ([]byte, error) {
 		}{
 			{"ADD " + string(name) + ": its link", func() { w.links[name] = tagged{owner: owner} }},
 			{"ADD " + string(name) + ": its unit", func() {
+				delete(w.restarts, name.Unit())
 				if !b.noUnits {
 					w.units[name.Unit()] = &process{unit.Unit{
 						Name: name.Unit(), LoadState: "loaded", ActiveState: "active", SubState: "running",

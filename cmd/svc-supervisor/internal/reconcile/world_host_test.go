@@ -225,6 +225,18 @@ func (l units) Show(_ context.Context, name string) (unit.Details, error) {
 	return unit.Details{Unit: p.unit, Owner: p.owner, Exit: l.w.exit}, nil
 }
 
+func (l units) Restarts(_ context.Context, name string) (int, error) {
+	l.w.mu.Lock()
+	defer l.w.mu.Unlock()
+	return l.w.restarts[name], l.w.faults.systemd
+}
+
+func (l units) LastLine(_ context.Context, name string) string {
+	l.w.mu.Lock()
+	defer l.w.mu.Unlock()
+	return l.w.lines[name]
+}
+
 func (l units) ShuttingDown(context.Context) (bool, error) {
 	l.w.mu.Lock()
 	defer l.w.mu.Unlock()

@@ -90,6 +90,9 @@ func (j journal) Handle(ctx context.Context, record slog.Record) error {
 	switch {
 	case strings.HasPrefix(line, "connection ") || strings.HasPrefix(line, "delete "):
 		j.w.told = append(j.w.told, line)
+		if record.Level == slog.LevelWarn {
+			j.w.warned = append(j.w.warned, line)
+		}
 	case strings.HasPrefix(line, "container held "):
 		j.w.holds = append(j.w.holds, line)
 	}

@@ -35,6 +35,8 @@ type world struct {
 	eventsLost time.Time
 	units      map[string]*process
 	exit       unit.Exit             // how every unit last ended
+	lines      map[string]string     // the last line that a unit logged
+	restarts   map[string]int        // how often systemd started a unit again
 	held       map[spec.Name]holding // what the executables keep below /run/svc-<type>
 	programs   []plugin.Executable
 	scanning   bool // the plugin path was not read to its end yet
@@ -53,6 +55,7 @@ type world struct {
 	trace     []string // every side effect
 	wrongs    []string // what must never happen
 	told      []string // what is logged of connections and of deletes
+	warned    []string // what of it is a warning
 	holds     []string // what is logged of holds
 	now       *life
 }
@@ -148,6 +151,8 @@ func newWorld(t testing.TB) *world {
 		words:      map[spec.ContainerID][]string{},
 		busy:       map[spec.Name]spec.Verb{},
 		slow:       map[spec.Name]time.Duration{},
+		lines:      map[string]string{},
+		restarts:   map[string]int{},
 	}
 }
 

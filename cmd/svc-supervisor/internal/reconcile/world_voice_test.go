@@ -72,6 +72,11 @@ func (l reporter) Running(c spec.Container, health *spec.Health) {
 	l.said(c.ContainerID)
 }
 
+func (l reporter) Unstable(c spec.Container, reason string, failed bool) {
+	l.board.Unstable(c, reason, failed)
+	l.said(c.ContainerID)
+}
+
 func (l reporter) Pushed(id spec.ContainerID, connections []spec.Connection) {
 	l.board.Pushed(id, connections)
 	l.said(id)

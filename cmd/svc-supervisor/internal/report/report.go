@@ -61,6 +61,20 @@ func (b *Board) Running(c spec.Container, health *spec.Health) {
 	b.put(c, status)
 }
 
+// Unstable reports a container that runs, or is made anew, and that fails again and again: RUNNING, or ERROR if failed is
+// set. What is published of its connections stays while it is RUNNING.
+func (b *Board) Unstable(c spec.Container, reason string, failed bool) {
+	if failed {
+		b.put(c, spec.ContainerStatus{Code: spec.Failed, Message: reason})
+		return
+	}
+	status := spec.ContainerStatus{Code: spec.Running, NamespaceName: string(c.InterfaceName), Message: reason}
+	if last, ok := b.last(c.ContainerID); ok && last.Code == spec.Running {
+		status.Connections = last.Connections
+	}
+	b.put(c, status)
+}
+
 // Pushed reports connections that changed, Checked all of them. Nothing but them changes: they are no word on the container,
 // and one that was not said to run has none.
 func (b *Board) Pushed(id spec.ContainerID, connections []spec.Connection) {

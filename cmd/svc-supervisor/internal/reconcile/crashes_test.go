@@ -1,0 +1,157 @@
+package reconcile
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+	"github.com/svc-supervisor/svc-supervisor/pkg/unit"
+)
+
+const vpn1Unit = "svc-vpn1.service"
+
+// crash lets the daemon of vpn1 die, and systemd start it again.
+func (w *world) crash(line string) {
+	w.change(func() {
+		w.exit = unit.Exit{Result: "exit-code", Code: 1, Status: 3}
+		w.lines[vpn1Unit] = line
+		p := w.units[vpn1Unit].unit
+		p.ActiveState, p.SubState = "activating", "auto-restart"
+		w.units[vpn1Unit].unit = p
+	})
+	w.now.r.Mark("vpn1")
+	w.after(100 * time.Millisecond)
+	w.change(func() {
+		w.restarts[vpn1Unit]++
+		p := w.units[vpn1Unit].unit
+		p.ActiveState, p.SubState = "active", "running"
+		w.units[vpn1Unit].unit = p
+	})
+	w.now.r.Mark("vpn1")
+	w.after(100 * time.Millisecond)
+}
+
+func (w *world) row1() Row { return w.now.r.Rows()[0] }
+
+func TestADaemonThatSystemdStartsAgainAndAgainIsOneStableState(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.bind(vpn("p1", "vpn1", "c1"))
+		w.start()
+		w.untilSettled(time.Second)
+		for n := range 4 {
+			w.crash("cannot open /dev/null")
+			status := w.status("c1")
+			if status.Code != spec.Running || !strings.HasPrefix(status.Message, vpn1Unit+" failed: exit-code: status 3: cannot open /dev/null (") {
+				t.Errorf("after failure %d: %+v", n+1, status)
+			}
+			if row := w.row1(); row.Restarts != n+1 || row.Reason != status.Message || row.Status != "RUNNING" {
+				t.Errorf("row %+v", row)
+			}
+			w.after(4 * time.Second)
+		}
+		w.crash("the fifth")
+		if status := w.status("c1"); status.Code != spec.Failed || !strings.Contains(status.Message, "the fifth (5 or more failures within 10m0s)") {
+			t.Errorf("after five failures: %+v", status)
+		}
+		w.after(50 * time.Second)
+		w.crash("the sixth")
+		w.after(58 * time.Second)
+		if status := w.status("c1"); status.Code != spec.Failed {
+			t.Errorf("before a minute without a failure: %+v", status)
+		}
+		w.after(4 * time.Second)
+		if status := w.status("c1"); status.Code != spec.Running || status.Message != "" || w.row1().Reason != "" {
+			t.Errorf("after a minute without a failure: %+v", status)
+		}
+		if said := w.said("c1"); strings.Count(said, "STARTING") != 1 || strings.Contains(w.verbs("vpn1"), "DEL") {
+			t.Errorf("published %q, ran %q", said, w.verbs("vpn1"))
+		}
+		if n := w.row1().Restarts; n != 6 {
+			t.Errorf("%d restarts", n)
+		}
+	})
+}
+
+func TestFailuresThatAreFarApartAreNoVerdict(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.bind(vpn("p1", "vpn1", "c1"))
+		w.start()
+		w.untilSettled(time.Second)
+		for range 20 {
+			w.crash("")
+			w.after(3 * time.Minute)
+			if status := w.status("c1"); status.Code != spec.Running || status.Message != "" {
+				t.Errorf("%+v", status)
+			}
+		}
+		if said := w.said("c1"); strings.Contains(said, "ERROR") {
+			t.Errorf("published %q", said)
+		}
+	})
+}
+
+func TestADaemonThatDiesAfterEachADDIsOneStableState(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.change(func() {
+			w.exit = unit.Exit{Result: "exit-code", Code: 1, Status: 3}
+			w.lines[vpn1Unit] = "bad option"
+		})
+		w.on(spec.Add, "vpn1", behaviour{unit: "failed"})
+		w.bind(vpn("p1", "vpn1", "c1"))
+		w.start()
+		w.until(5*time.Minute, "ERROR", func() bool { return w.status("c1").Code == spec.Failed })
+		said := w.said("c1")
+		// The first failure is healed like any other. From the second one on the status stays.
+		after, found := strings.CutPrefix(said, "STARTING, RUNNING, STARTING, RUNNING, ")
+		if !found || strings.Contains(after, "STARTING") || strings.Count(said, "ERROR") != 1 ||
+			!strings.Contains(after, "failed: exit-code: status 3: bad option") {
+			t.Errorf("published %q", said)
+		}
+		w.after(20 * time.Minute)
+		if later := w.said("c1"); later != said {
+			t.Errorf("published %q", later)
+		}
+		w.on(spec.Add, "vpn1")
+		w.until(3*time.Minute, "RUNNING", func() bool { return w.status("c1").Code == spec.Running })
+		if n := w.row1().Restarts; n < 10 {
+			t.Errorf("%d restarts", n)
+		}
+	})
+}
+
+func TestRestartsBeforeTheSupervisorCameAreShownAndDoNotCount(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.bind(vpn("p1", "vpn1", "c1"))
+		w.start()
+		w.untilSettled(time.Second)
+		w.now.stop()
+		w.change(func() { w.restarts[vpn1Unit] = 7 })
+		w.start()
+		w.untilSettled(time.Second)
+		if row := w.row1(); row.Restarts != 7 || row.Reason != "" || w.status("c1").Message != "" {
+			t.Errorf("%+v, %+v", row, w.status("c1"))
+		}
+		w.change(func() { w.restarts[vpn1Unit] = 0 }) // systemctl restart
+		w.now.r.Mark("vpn1")
+		w.after(time.Second)
+		if row := w.row1(); row.Restarts != 0 || row.Reason != "" {
+			t.Errorf("%+v", row)
+		}
+	})
+}
+
+func TestACHECKThatFailsAfterEachADDIsOneStableState(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.on(spec.Check, "vpn1", behaviour{fails: &spec.Error{Code: 102, Msg: "no device"}})
+		w.bind(vpn("p1", "vpn1", "c1"))
+		w.start(func(s *Settings) { s.CheckInterval = 10 * time.Second })
+		w.until(10*time.Minute, "ERROR", func() bool { return w.status("c1").Code == spec.Failed })
+		after, found := strings.CutPrefix(w.said("c1"), "STARTING, RUNNING, STARTING, RUNNING, ")
+		if !found || strings.Contains(after, "STARTING") || !strings.Contains(after, "ERROR (CHECK failed twice: no device (code 102) (5 or more failures") {
+			t.Errorf("published %q", w.said("c1"))
+		}
+		w.on(spec.Check, "vpn1")
+		w.until(4*time.Minute, "RUNNING", func() bool { return w.status("c1").Code == spec.Running })
+	})
+}
