@@ -9,11 +9,13 @@ door=/run/lab/doors/$CNI_CONTAINERID.$CNI_COMMAND
 case $CNI_COMMAND in
 ADD | DEL)
 	conf=/run/lab/doors/.conf.$$
-	cat >"$conf"
-	exec <"$conf"
-	knows=name
-	case $(cat "$conf") in *'"portId":"p-'*) knows=record ;; esac
+	# The configuration has keys. The file has no name when they are written, so a kill leaves none.
+	exec 3>"$conf" 4<"$conf" 5<"$conf"
 	rm "$conf"
+	cat >&3
+	knows=name
+	case $(cat <&4) in *'"portId":"p-'*) knows=record ;; esac
+	exec <&5 3>&- 4<&- 5<&-
 	echo "$CNI_CONTAINERID $CNI_COMMAND $knows" >>/run/lab/verbs
 	;;
 esac
