@@ -58,6 +58,10 @@ func ParseURL(u *url.URL) (Location, error) {
 	if location.Endpoints, err = parseEndpoints(u.Host); err != nil {
 		return location, err
 	}
+	// An & in a prefix is always an option with a wrong separator: no tool writes such keys.
+	if name, _, found := strings.Cut(u.Path, "&"); found {
+		return location, &spec.Fault{Key: "prefix", Value: u.Path, Allowed: name + "?…: ? begins the options, & separates them"}
+	}
 	if location.Prefix, err = parsePrefix(u.Path); err != nil {
 		return location, err
 	}
@@ -117,7 +121,7 @@ func parseEndpoints(hosts string) (endpoints []string, err error) {
 		n, err := strconv.Atoi(port)
 		name := u.Hostname()
 		if err != nil || n < 1 || n > 65535 || name == "" || strings.HasSuffix(host, ":") || !printable(name) ||
-			strings.ContainsAny(name, `/\?#@" `) || strings.Contains(name, ":") != strings.HasPrefix(host, "[") {
+			strings.ContainsAny(name, `/\?#@&="; `) || strings.Contains(name, ":") != strings.HasPrefix(host, "[") {
 			return nil, &spec.Fault{Key: "endpoint", Value: host, Allowed: hostAllowed}
 		}
 		endpoints = append(endpoints, net.JoinHostPort(name, port))

@@ -38,6 +38,11 @@ func ParseURL(u *url.URL) (Location, error) {
 	if u.Host != "" || u.User != nil || u.Opaque != "" || u.Fragment != "" {
 		return location, &spec.Fault{Key: "URL", Value: u.Redacted(), Allowed: Form + ": three slashes, no host, no fragment"}
 	}
+	for _, option := range []string{"&rescan=", "&status="} {
+		if i := strings.Index(u.Path, option); i >= 0 {
+			return location, &spec.Fault{Key: "directory", Value: u.Path, Allowed: u.Path[:i] + "?" + u.Path[i+1:] + ": ? begins the options, & separates them"}
+		}
+	}
 	var err error
 	if location.Dir, err = parsePath("directory", u.Path); err != nil {
 		return location, err
