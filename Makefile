@@ -193,7 +193,7 @@ demo: build ## two sites, two containers, a tunnel: from binding to traffic and 
 	test/ground/run esp NSDB=$(NSDB) examples/two-sites/demo
 
 install: ## what make build made, with units and man pages: DESTDIR= PREFIX=/usr
-	install -d -m 755 $(DESTDIR)/etc/svc-supervisor
+	install -d -m 755 $(DESTDIR)/etc/svc-supervisor $(DESTDIR)/opt/svc/bin
 	install -D -m 755 -t $(DESTDIR)$(PREFIX)/sbin build/svc-supervisor
 	install -D -m 755 -t $(DESTDIR)$(PREFIX)/libexec/svc-supervisor build/svc-ipsec
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man8 docs/man/svc-supervisor.8 docs/man/svc-ipsec.8

@@ -29,6 +29,9 @@ commands() {
 	[ "$(commands | wc -l)" -ge 5 ]
 	cd "$PROJECT"
 	bash -euo pipefail -c "$(commands)"
+	# The keys are for root alone, and the plugin path is there.
+	[ -z "$(find "$NSDB" -perm /077)" ] || { find "$NSDB" -perm /077 -ls; return 1; }
+	[ "$(stat -c %a /opt/svc/bin)" = 755 ]
 	within 60 is_running left
 	within 60 is_running right
 	within 60 connected 1
