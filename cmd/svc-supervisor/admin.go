@@ -171,6 +171,9 @@ func wrap(command string, err error) error {
 // noSubcommand refuses what is none.
 func noSubcommand(allowed string) cli.ActionFunc {
 	return func(c *cli.Context) error {
+		if c.Args().First() == "help" {
+			return cli.ShowSubcommandHelp(c)
+		}
 		return &spec.Fault{Key: c.Command.Name + " command", Value: c.Args().First(), Allowed: allowed}
 	}
 }

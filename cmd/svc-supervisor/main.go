@@ -42,6 +42,7 @@ func newApp() *cli.App {
 		HideHelpCommand: true,
 		ExitErrHandler:  func(*cli.Context, error) {}, // main prints it, once
 		Action:          noCommand,
+		Before:          warnOfVariables,
 		OnUsageError:    usageError(""),
 		Commands: []*cli.Command{
 			runCommand(),

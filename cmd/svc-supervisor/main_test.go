@@ -258,6 +258,27 @@ func TestPluginsWithoutASupervisorAsksTheFiles(t *testing.T) {
 	}
 }
 
+func TestHelpPrintsWhatTheOptionPrints(t *testing.T) {
+	for words, option := range map[string]string{
+		"help": "--help", "help ps": "ps --help", "help config get": "config get --help", "help config": "config --help", "config help": "config --help",
+	} {
+		var got, want bytes.Buffer
+		for out, line := range map[*bytes.Buffer]string{&got: words, &want: option} {
+			app := newApp()
+			app.Writer = out
+			if err := app.Run(append([]string{"svc-supervisor"}, strings.Fields(line)...)); err != nil {
+				t.Errorf("%s: %v", line, err)
+			}
+		}
+		if got.Len() == 0 || got.String() != want.String() {
+			t.Errorf("%s prints\n%s", words, got.String())
+		}
+	}
+	if err := newApp().Run([]string{"svc-supervisor", "help", "foo"}); err == nil || !strings.Contains(err.Error(), `command "foo": allowed: run, ps`) {
+		t.Error(err)
+	}
+}
+
 func TestWhatTheCommandLineDoesNotAllowIsRefusedByName(t *testing.T) {
 	dir := t.TempDir()
 	for _, r := range []struct {

@@ -25,8 +25,9 @@ func pluginsCommand() *cli.Command {
 			}
 			view := new(api.Plugins)
 			err = api.Get(c.Context, filepath.Join(c.String(runDirFlag.Name), "api.sock"), "plugins", view)
-			if errors.Is(err, api.ErrNotRunning) {
-				fmt.Fprintf(c.App.ErrWriter, "%v: this is what the plugin path tells\n", api.ErrNotRunning)
+			if reason := unanswered(err, filepath.Join(c.String(runDirFlag.Name), "api.sock"), defaultStateDir); reason != "" {
+				fmt.Fprintf(c.App.ErrWriter, "%s: this is what the plugin path tells\n", reason)
+				view = new(api.Plugins)
 				var inventory *plugin.Inventory
 				if inventory, err = scan(c); err == nil {
 					*view = api.PluginsOf(inventory)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -35,9 +36,11 @@ func psCommand() *cli.Command {
 				return err
 			}
 			view := new(api.Containers)
-			err = api.Get(c.Context, filepath.Join(c.String(runDirFlag.Name), "api.sock"), "containers", view)
-			if errors.Is(err, api.ErrNotRunning) {
-				fmt.Fprintf(c.App.ErrWriter, "%v: this is what the records and systemd tell\n", api.ErrNotRunning)
+			socket := filepath.Join(c.String(runDirFlag.Name), "api.sock")
+			err = api.Get(c.Context, socket, "containers", view)
+			if reason := unanswered(err, socket, c.String(stateDirFlag.Name)); reason != "" {
+				fmt.Fprintf(c.App.ErrWriter, "%s: this is what the records and systemd tell\n", reason)
+				view = new(api.Containers)
 				view.Containers, err = withoutSupervisor(c.Context, c.String(stateDirFlag.Name))
 			}
 			if err != nil {
@@ -52,6 +55,28 @@ func psCommand() *cli.Command {
 			return printRows(c.App.Writer, view, time.Now())
 		},
 	}
+}
+
+// unanswered says why no supervisor answered, "" if one did, or if another fault is to be reported. The lock of the state directory
+// tells whether one runs: its socket may be missing although it does.
+func unanswered(err error, socket, stateDir string) string {
+	if !errors.Is(err, api.ErrNotRunning) && !errors.Is(err, api.ErrNoAnswer) {
+		return ""
+	}
+	pid, held, lockErr := statedir.Holder(stateDir)
+	who := "the supervisor"
+	if pid != 0 {
+		who += fmt.Sprintf(" (process %d)", pid)
+	}
+	switch {
+	case errors.Is(err, api.ErrNoAnswer):
+		return strings.Replace(err.Error(), "the supervisor", who, 1)
+	case held && pid != os.Getpid():
+		return fmt.Sprintf("%s runs, and does not listen on %s: it is starting or stopping, or the socket was removed; a restart of it makes the socket again", who, socket)
+	case lockErr != nil:
+		return fmt.Sprintf("no supervisor listens on %s, and it is not known whether one runs (%v)", socket, lockErr)
+	}
+	return api.ErrNotRunning.Error()
 }
 
 // withoutSupervisor reads the records, and asks systemd for their units.
@@ -70,9 +95,17 @@ func withoutSupervisor(ctx context.Context, stateDir string) ([]reconcile.Row, e
 			row.Version, row.AddedAt, row.Units = r.Executable.Version, r.AddedAt, r.Units()
 			row.PortID, row.ContainerID = r.Container.PortID, r.Container.ContainerID
 			row.Status, row.Reason = statusOf(r, units, unitsErr)
-			for _, unit := range row.Units {
-				n, _ := bus.Restarts(ctx, unit)
-				row.Restarts += n
+			for i, unit := range row.Units {
+				details, err := bus.Show(ctx, unit)
+				if err != nil {
+					continue
+				}
+				row.Restarts += details.Restarts
+				if i == 0 && row.AddedAt != nil {
+					now := time.Now()
+					at := reconcile.AddedAt(*row.AddedAt, reconcile.Age(*row.AddedAt, details, now), now)
+					row.AddedAt = &at
+				}
 			}
 		} else {
 			row.Reason = entry.Err.Error()
@@ -123,7 +156,7 @@ func printRows(w io.Writer, view *api.Containers, now time.Time) error {
 		}
 		cells := []string{
 			orDash(string(row.Name)), orDash(string(row.Type)), orDash(row.Version), row.Status,
-			orDash(strings.Join(row.Units, ",")), age(row.AddedAt, now), connections, restarts(row), oneCell(reason(row)),
+			orDash(strings.Join(row.Units, ",")), age(row.AddedAt, now), connections, restarts(row), oneCell(withNumbers(reason(row), view.Host)),
 		}
 		if withNotes {
 			cells = append(cells, oneCell(note(row)))
@@ -161,6 +194,18 @@ func reason(row reconcile.Row) string {
 		return text
 	}
 	return ""
+}
+
+// withNumbers says by how much the host is full. The reason itself is a word that tools compare.
+func withNumbers(reason string, host *reconcile.HostRow) string {
+	switch {
+	case host == nil:
+	case reason == spec.LimitExceeded && host.Limit != nil:
+		return fmt.Sprintf("%s: the host has %d containers, and its containerLimit is %d", reason, host.Count, *host.Limit)
+	case reason == spec.WeightZero:
+		return reason + ": the host's containerWeight is 0"
+	}
+	return reason
 }
 
 func count(connections []spec.Connection, which func(spec.Connection) bool) int {

@@ -163,6 +163,9 @@ func newSupervisor(c *cli.Context) (_ *supervisor, err error) {
 		CheckInterval: c.Duration("check-interval"),
 		Grace:         c.Duration("grace"),
 	}, s.records, newHostNamespaces(s.log), hostLinks{}, hostUnits{s.bus}, &s.events, s.inventory, s.board, s.log, typed)
+	for _, v := range unknownVariables(c.App.Commands, os.Environ()) {
+		s.log.Warn("unknown variable ignored", "variable", v.name, "nearest", v.nearest)
+	}
 	s.log.Info("start", "host", host, "version", version, "nsdb", c.String(nsdbFlag.Name), "pluginPath", dirs)
 	return s, nil
 }
@@ -220,6 +223,7 @@ func (s *supervisor) run(ctx context.Context) error {
 	})
 	hearing.Go(func() { s.watchdog(inside) })
 	s.awaitScan(outside)
+	s.awaitRows(outside)
 	s.notify(daemon.SdNotifyReady)
 
 	<-outside.Done()
@@ -247,6 +251,23 @@ func (s *supervisor) awaitScan(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	s.inventory.AwaitScan(ctx)
+}
+
+// readyTime is how long READY is put off for the NSDB: one that does not answer must not keep the service from its start.
+const readyTime = 5 * time.Second
+
+// awaitRows puts off READY until the NSDB was read and each container that it wants has a row, so that a `ps` right after the start of
+// the service shows them.
+func (s *supervisor) awaitRows(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, readyTime)
+	defer cancel()
+	for !s.reconciler.Seen() {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
 }
 
 // drain removes every container, as long as it takes: systemd's stop time-out, or a second signal, bounds it. What it waits

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -43,10 +44,18 @@ func dashed(flag string) string {
 	return "--" + flag
 }
 
+// help prints what --help prints after the words of a command. It is no command of its own, because package cli then drops --help.
+func help(c *cli.Context, words []string) error {
+	return c.App.RunContext(c.Context, slices.Concat([]string{c.App.Name}, words, []string{"--help"}))
+}
+
 // noCommand prints the help where no command is given, and refuses what is none.
 func noCommand(c *cli.Context) error {
 	if !c.Args().Present() {
 		return cli.ShowAppHelp(c)
+	}
+	if c.Args().First() == "help" {
+		return help(c, c.Args().Tail())
 	}
 	var allowed []string
 	for _, command := range c.App.Commands {

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/gofrs/flock"
+	"golang.org/x/sys/unix"
 
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
@@ -110,6 +111,27 @@ func takeLock(path string) (*flock.Flock, error) {
 	// A note only: a full disk must not keep the supervisor from starting.
 	_ = os.WriteFile(path, []byte(strconv.Itoa(os.Getpid())+"\n"), 0o600)
 	return lock, nil
+}
+
+// Holder reports whether a supervisor has the lock of a state directory, and its process id, 0 if that is not known. It holds the lock
+// for a moment itself if nobody has it.
+func Holder(path string) (pid int, held bool, err error) {
+	file, err := os.OpenFile(filepath.Join(path, "lock"), os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, false, nil
+	}
+	if err != nil {
+		return 0, false, err
+	}
+	defer file.Close()
+	err = unix.Flock(int(file.Fd()), unix.LOCK_SH|unix.LOCK_NB)
+	if !errors.Is(err, unix.EWOULDBLOCK) {
+		return 0, false, err
+	}
+	note := make([]byte, 32)
+	n, _ := file.Read(note)
+	pid, _ = strconv.Atoi(strings.TrimSpace(string(note[:n])))
+	return pid, true, nil
 }
 
 // Close gives the lock back. The lock file stays: removing it would let two processes hold two of them.

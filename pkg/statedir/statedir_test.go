@@ -553,3 +553,23 @@ func TestADirectoryThatIsUsedForSomethingElseIsRefusedAsItIs(t *testing.T) {
 		t.Fatalf("its mode was changed to %v (%v)", info.Mode(), err)
 	}
 }
+
+func TestTheHolderOfTheLockIsKnown(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "state")
+	expect := func(when string, wantPID int, want bool) {
+		t.Helper()
+		if pid, held, err := Holder(path); pid != wantPID || held != want || err != nil {
+			t.Errorf("%s: %d, %v, %v", when, pid, held, err)
+		}
+	}
+	expect("no directory", 0, false)
+	d, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	expect("open", os.Getpid(), true)
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	expect("closed", 0, false)
+}

@@ -149,3 +149,88 @@ logged() { journal | grep -qE "$1"; }
 	not grep -qF -f <(psk_forms) <<<"$(journal)"
 	not logged 'time='
 }
+
+@test "ps tells the truth of a supervisor whose socket is gone, and of one that hangs" {
+	local pid
+	want a
+	start
+	eventually 10 runs a
+	pid=$(supervisor_pid)
+	kill -STOP "$pid"
+	run -0 --separate-stderr sup ps
+	kill -CONT "$pid"
+	# shellcheck disable=SC2154 # of run
+	same "stderr" "the supervisor (process $pid) does not answer within 5s: this is what the records and systemd tell" "$stderr"
+	# shellcheck disable=SC2154 # of run
+	[[ "${lines[1]}" =~ ^a\ +ECHO\ +1.0.0\ +RUNNING\ +svc-a.service ]]
+	rm /run/svc-supervisor/api.sock
+	run -0 --separate-stderr sup ps
+	[[ "$stderr" == "the supervisor (process $pid) runs, and does not listen on /run/svc-supervisor/api.sock: "* ]]
+	[[ "${lines[1]}" =~ ^a\ +ECHO\ +1.0.0\ +RUNNING ]]
+	run -0 --separate-stderr sup plugins
+	[[ "$stderr" == "the supervisor (process $pid) runs, and does not listen on "* ]]
+	restart
+	run -0 --separate-stderr sup ps
+	same "stderr" "" "$stderr"
+}
+
+@test "right after the start ps shows what is wanted" {
+	want a
+	want b NOBODY
+	start
+	run -0 --separate-stderr sup ps
+	# shellcheck disable=SC2154 # of run
+	same "stderr" "" "$stderr"
+	# shellcheck disable=SC2154 # of run
+	same "names" "NAME a b" "$(awk '{ print $1 }' <<<"$output" | xargs)"
+	eventually 10 runs a
+}
+
+@test "a new binding with a misspelt key, a misspelt variable, and a plugin path without a plugin leave a trace" {
+	rm "$BIN/echo"
+	want a
+	printf 'portId: p-b\nhostId: h1\ninterfaceName: b\ncontainerID: c-b\n' | object bindings/h1/p-b
+	start SVC_NSBD=file:///nowhere
+	eventually 10 shows 'UNKNOWN.*bindings/h1/p-b: .*containerID'
+	logged 'level=WARN msg="unknown variable ignored" .*variable=SVC_NSBD nearest=SVC_NSDB'
+	logged "level=WARN msg=\"no usable executable on the plugin path\" .*pluginPath=\\[$BIN\\] refused=0"
+	unbind p-b
+	executable echo 1.0.0
+	eventually 10 runs a
+	run -0 --separate-stderr env SVC_NSBD=x svc-supervisor plugins
+	# shellcheck disable=SC2154 # of run
+	same "stderr" "warning: variable SVC_NSBD is unknown and ignored; the nearest known one is SVC_NSDB" "$stderr"
+}
+
+shows() { sup ps 2>/dev/null | grep -qE "$1"; }
+
+@test "an ADD that hangs again keeps the reason of the last one in sight" {
+	mood ADD 'sleep 86394'
+	want a
+	start SVC_VERB_TIMEOUT=3s
+	eventually 30 is_starting 'ADD failed, tried again: deadline of 3s'
+	mood ADD
+	eventually 30 runs a
+}
+
+is_starting() {
+	local said
+	said=$(row a '.status + " " + .reason')
+	[[ "$said" =~ ^STARTING\ $1 ]] || { echo "row: $said"; return 1; }
+}
+
+@test "LIMIT_EXCEEDED comes with numbers in the table and in the log" {
+	host 1 1
+	want a
+	start
+	eventually 10 runs a
+	want b
+	eventually 10 held b LIMIT_EXCEEDED
+	shows '^b .* LIMIT_EXCEEDED: the host has 1 containers, and its containerLimit is 1$'
+	logged 'level=WARN msg="container held" .*container=b reason=LIMIT_EXCEEDED weight=1 limit=1 count=1'
+	# What tools compare is the word alone.
+	same "reason" LIMIT_EXCEEDED "$(row b .reason)"
+	same "message" LIMIT_EXCEEDED "$(status c-b .message)"
+	host 0 1
+	eventually 10 shows '^b .* WEIGHT_ZERO: the host.s containerWeight is 0$'
+}

@@ -129,12 +129,19 @@ func write(w http.ResponseWriter, answer any) {
 	_ = encoder.Encode(answer) // the client has gone
 }
 
-// ErrNotRunning means that no supervisor listens on the socket.
-var ErrNotRunning = errors.New("no supervisor runs")
+var (
+	// ErrNotRunning means that no supervisor listens on the socket.
+	ErrNotRunning = errors.New("no supervisor runs")
+	// ErrNoAnswer means that a supervisor has the socket and does not answer.
+	ErrNoAnswer = errors.New("the supervisor does not answer")
+)
+
+// patience is how long a supervisor may take to answer.
+const patience = 5 * time.Second
 
 // Get asks the supervisor on the socket for one of the two lists.
 func Get(ctx context.Context, socket, what string, answer any) error {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("%w within %v", ErrNoAnswer, patience))
 	defer cancel()
 	client := &http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
@@ -152,12 +159,23 @@ func Get(ctx context.Context, socket, what string, answer any) error {
 		return fmt.Errorf("%w: %w", ErrNotRunning, refused.Err)
 	}
 	if err != nil {
-		return err
+		return answerFault(ctx, err)
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
 		body, _ := io.ReadAll(io.LimitReader(response.Body, 200))
 		return fmt.Errorf("ask %s: %s: %s", socket, response.Status, bytes.TrimSpace(body))
 	}
-	return json.NewDecoder(response.Body).Decode(answer)
+	if err := json.NewDecoder(response.Body).Decode(answer); err != nil {
+		return answerFault(ctx, fmt.Errorf("answer of %s: %w", socket, err))
+	}
+	return nil
+}
+
+// answerFault names the time limit instead of the operation that it ended.
+func answerFault(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); errors.Is(cause, ErrNoAnswer) {
+		return cause
+	}
+	return err
 }

@@ -222,3 +222,16 @@ func TestAnAnswerThatIsNoneIsAnErrorOfOneLine(t *testing.T) {
 		t.Errorf("%q", err)
 	}
 }
+
+func TestASupervisorThatHangsIsNamed(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "api.sock")
+	listener, err := net.Listen("unix", path) // it accepts nothing: the kernel does
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	err = Get(t.Context(), path, "containers", new(Containers))
+	if !errors.Is(err, ErrNoAnswer) || err.Error() != "the supervisor does not answer within 5s" {
+		t.Errorf("got %v", err)
+	}
+}

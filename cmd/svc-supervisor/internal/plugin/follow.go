@@ -23,6 +23,7 @@ func (v *Inventory) Follow(ctx context.Context, rescan time.Duration, statusInte
 		defer relaying.Wait()
 		defer watcher.Close()
 	}
+	useless := false
 	timer := time.NewTimer(rescan)
 	defer timer.Stop()
 	for {
@@ -34,6 +35,7 @@ func (v *Inventory) Follow(ctx context.Context, rescan time.Duration, statusInte
 		if v.Scan(ctx, statusInterval()) {
 			changed()
 		}
+		useless = v.warnIfUseless(ctx, useless)
 		timer.Reset(rescan)
 		select {
 		case <-ctx.Done():
@@ -45,6 +47,20 @@ func (v *Inventory) Follow(ctx context.Context, rescan time.Duration, statusInte
 			}
 		}
 	}
+}
+
+// warnIfUseless warns when the plugin path has no usable executable any more, or had none at the first scan: then no container can be
+// made or removed. It returns whether there is none.
+func (v *Inventory) warnIfUseless(ctx context.Context, before bool) bool {
+	if ctx.Err() != nil || !v.Scanned() {
+		return before
+	}
+	executables, refusals := v.List()
+	useless := len(executables) == 0
+	if useless && !before {
+		v.log.Warn("no usable executable on the plugin path", "pluginPath", v.dirs, "refused", len(refusals))
+	}
+	return useless
 }
 
 // relay turns every event and error of the watcher into a hint, until it is closed.

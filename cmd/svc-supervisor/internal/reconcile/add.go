@@ -56,6 +56,7 @@ func (r *Reconciler) add(ctx context.Context, s *situation, m *memo) {
 	if err == nil {
 		now := time.Now()
 		record.Phase, record.Result, record.AddedAt = statedir.Added, result.Raw, &now
+		m.madeAt = now
 		if err := r.write(record); err != nil {
 			r.retry(s, m, Add, err)
 			return

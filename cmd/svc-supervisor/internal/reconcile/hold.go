@@ -83,9 +83,16 @@ func (r *Reconciler) logHeld(s *situation, m *memo, d Decision) {
 		return
 	}
 	m.heldLogged = text
-	if text != "" {
-		r.log.Warn("container held", "container", s.name, "reason", text)
+	if text == "" {
+		return
 	}
+	fields := []any{"container", s.name, "reason", text}
+	if d.Hold == HeldSlot {
+		r.mu.Lock()
+		fields = append(fields, "weight", r.host.Weight, "limit", r.host.Limit, "count", len(r.slots))
+		r.mu.Unlock()
+	}
+	r.log.Warn("container held", fields...)
 }
 
 // reason says in one line why a container is held.

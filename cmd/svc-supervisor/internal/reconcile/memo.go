@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
@@ -30,6 +31,7 @@ type memo struct {
 	againAt     time.Time // by ADD or CHECK
 
 	pushedAgainAt time.Time // by what was pushed last
+	madeAt        time.Time // since when the container runs, by the monotonic clock; zero: not known
 	added         time.Time // when the last ADD succeeded
 	checked       time.Time // when the last CHECK ended
 
@@ -67,6 +69,24 @@ func (m *memo) waitsFor(s *situation) Step {
 		}
 	}
 	return None
+}
+
+// lastFailure is why a step that runs now is a repetition, or why ADD is undone now: a verb that hangs would otherwise hide the reason
+// for as long as it runs.
+func (m *memo) lastFailure(runs Step) string {
+	if runs == None || runs == RunCheck {
+		return ""
+	}
+	for _, step := range []Step{runs, Add} {
+		if m.failure[step] == "" {
+			continue
+		}
+		if step == Add && m.failure[Add] == m.broken {
+			return m.broken + "; it is made anew"
+		}
+		return fmt.Sprintf("%v failed, tried again: %s", step, m.failure[step])
+	}
+	return ""
 }
 
 // succeeded ends the wait of a step and forgets its error. The delay goes on growing from where it is until the container
@@ -135,6 +155,7 @@ func (m *memo) againDue(now time.Time) bool {
 
 // stoppedLocked clears the due times and the last report of a container that is removed.
 func (m *memo) stoppedLocked() {
+	m.madeAt = time.Time{}
 	m.unknown = unknownState{}
 	m.health, m.checkErrors, m.greeted, m.told, m.down = nil, 0, false, nil, downPace{}
 	m.checkAt, m.soonAt, m.checked, m.good = time.Time{}, time.Time{}, time.Time{}, nil

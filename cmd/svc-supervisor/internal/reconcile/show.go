@@ -27,6 +27,7 @@ type Row struct {
 	ContainerID spec.ContainerID `json:"containerId,omitempty"`
 	Health      *spec.Health     `json:"health,omitempty"`
 	Hold        Hold             `json:"-"`
+	madeAt      time.Time        // by the monotonic clock
 }
 
 // Up counts the connections that carry traffic, and all of them.
@@ -49,17 +50,59 @@ func (r *Reconciler) Rows() []Row {
 	rows := slices.Clone(r.strayRow)
 	for _, name := range slices.Sorted(maps.Keys(r.memos)) {
 		if row := r.memos[name].row; row.Name != "" {
+			if row.AddedAt != nil && !row.madeAt.IsZero() {
+				now := time.Now()
+				at := AddedAt(*row.AddedAt, now.Sub(row.madeAt), now)
+				row.AddedAt = &at
+			}
 			rows = append(rows, row)
 		}
 	}
+	rows = append(rows, r.unreadRowsLocked(rows)...)
 	slices.SortStableFunc(rows, func(a, b Row) int { return strings.Compare(string(a.Name), string(b.Name)) })
 	return rows
+}
+
+// Seen reports whether the NSDB was read, and every container that it wants has a row. A host that cannot be read is read in this sense.
+func (r *Reconciler) Seen() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.claims == nil {
+		return false
+	}
+	for name := range r.claims.byName {
+		if m := r.memos[name]; m == nil || m.row.Name == "" {
+			return false
+		}
+	}
+	return true
+}
+
+// unreadRowsLocked returns a row for each binding that cannot be read and whose name is not known: without it a new binding with a
+// fault would leave no trace.
+func (r *Reconciler) unreadRowsLocked(rows []Row) []Row {
+	if r.claims == nil {
+		return nil
+	}
+	known := map[spec.PortID]bool{}
+	for _, row := range rows {
+		known[row.PortID] = true
+	}
+	var list []Row
+	for port, reason := range r.claims.unreadPorts {
+		if !known[port] {
+			list = append(list, Row{Status: "UNKNOWN", Reason: reason, PortID: port})
+		}
+	}
+	slices.SortFunc(list, func(a, b Row) int { return strings.Compare(string(a.PortID), string(b.PortID)) })
+	return list
 }
 
 // HostRow is what `ps` shows of the host.
 type HostRow struct {
 	ID     spec.HostID `json:"id"`
 	Unread string      `json:"unread,omitempty"` // why nothing is known of the host
+	Limit  *int        `json:"limit,omitempty"`  // nil: none
 	spec.HostStatus
 }
 
@@ -68,6 +111,9 @@ func (r *Reconciler) HostRow() HostRow {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	row := HostRow{ID: r.host.ID, HostStatus: r.hostStatusLocked()}
+	if limit := r.host.Limit; limit >= 0 && r.host.ID != "" {
+		row.Limit = &limit
+	}
 	switch {
 	case r.claims == nil:
 		row.Unread = notReadYet
@@ -88,9 +134,9 @@ func (r *Reconciler) show(s *situation, m *memo, d Decision) {
 		row.PortID, row.ContainerID = record.Container.PortID, record.Container.ContainerID
 	}
 	if row.Reason == "" {
-		row.Reason = cmp.Or(m.crashes.reason(), m.unknown.shown(s.now))
+		row.Reason = cmp.Or(m.lastFailure(d.Step), m.crashes.reason(), m.unknown.shown(s.now))
 	}
-	row.Restarts = m.crashes.total()
+	row.Restarts, row.madeAt = m.crashes.total(), m.madeAt
 	switch {
 	case d.Hold == HeldUnread || d.Hold == HeldNewer:
 		row.Status = "UNKNOWN"

@@ -24,6 +24,7 @@ func (r *Reconciler) work(accept, ctx context.Context, name spec.Name) {
 	for accept.Err() == nil {
 		s := r.look(ctx, name)
 		r.noteRestarts(ctx, s, m)
+		r.noteAge(ctx, s, m)
 		d := r.decide(s)
 		r.followEvents(s, d)
 		if d.Step == None {
