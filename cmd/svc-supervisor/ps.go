@@ -156,7 +156,7 @@ func printRows(w io.Writer, view *api.Containers, now time.Time) error {
 		}
 		cells := []string{
 			orDash(string(row.Name)), orDash(string(row.Type)), orDash(row.Version), row.Status,
-			orDash(strings.Join(row.Units, ",")), age(row.AddedAt, now), connections, restarts(row), oneCell(reason(row)),
+			orDash(strings.Join(row.Units, ",")), age(row.AddedAt, now), connections, restarts(row), oneCell(withNumbers(reason(row), view.Host)),
 		}
 		if withNotes {
 			cells = append(cells, oneCell(note(row)))
@@ -194,6 +194,18 @@ func reason(row reconcile.Row) string {
 		return text
 	}
 	return ""
+}
+
+// withNumbers says by how much the host is full. The reason itself is a word that tools compare.
+func withNumbers(reason string, host *reconcile.HostRow) string {
+	switch {
+	case host == nil:
+	case reason == spec.LimitExceeded && host.Limit != nil:
+		return fmt.Sprintf("%s: the host has %d containers, and its containerLimit is %d", reason, host.Count, *host.Limit)
+	case reason == spec.WeightZero:
+		return reason + ": the host's containerWeight is 0"
+	}
+	return reason
 }
 
 func count(connections []spec.Connection, which func(spec.Connection) bool) int {

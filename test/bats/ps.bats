@@ -219,13 +219,18 @@ is_starting() {
 	[[ "$said" =~ ^STARTING\ $1 ]] || { echo "row: $said"; return 1; }
 }
 
-@test "LIMIT_EXCEEDED comes with numbers, and the status with the word alone" {
+@test "LIMIT_EXCEEDED comes with numbers in the table and in the log" {
 	host 1 1
 	want a
 	start
 	eventually 10 runs a
 	want b
 	eventually 10 held b LIMIT_EXCEEDED
-	same "reason" "LIMIT_EXCEEDED: containerLimit of host h1 is 1, and it has 1 containers" "$(row b .reason)"
+	shows '^b .* LIMIT_EXCEEDED: the host has 1 containers, and its containerLimit is 1$'
+	logged 'level=WARN msg="container held" .*container=b reason=LIMIT_EXCEEDED weight=1 limit=1 count=1'
+	# What tools compare is the word alone.
+	same "reason" LIMIT_EXCEEDED "$(row b .reason)"
 	same "message" LIMIT_EXCEEDED "$(status c-b .message)"
+	host 0 1
+	eventually 10 shows '^b .* WEIGHT_ZERO: the host.s containerWeight is 0$'
 }

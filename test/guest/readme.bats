@@ -28,7 +28,12 @@ commands() {
 @test "the commands of the README bring two containers up, and a tunnel between them" {
 	[ "$(commands | wc -l)" -ge 5 ]
 	cd "$PROJECT"
-	bash -euo pipefail -c "$(commands)"
+	run -0 bash -euo pipefail -c "$(commands)"
+	echo "$output"
+	# The last command shows both containers at once.
+	[[ "$output" != *"host unknown"* ]]
+	grep -q '^vpn-left ' <<<"$output"
+	grep -q '^vpn-right ' <<<"$output"
 	# The keys are for root alone, and the plugin path is there.
 	[ -z "$(find "$NSDB" -perm /077)" ] || { find "$NSDB" -perm /077 -ls; return 1; }
 	[ "$(stat -c %a /opt/svc/bin)" = 755 ]

@@ -38,3 +38,15 @@ func TestAnAgeDoesNotDependOnTheWallClock(t *testing.T) {
 		t.Errorf("the clock was set: shown %v", got)
 	}
 }
+
+func TestTheTimeOfADDIsShown(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.bind(vpn("p1", "vpn1", "c1"))
+		w.start()
+		w.untilSettled(time.Second)
+		w.after(time.Minute)
+		if row := w.now.r.Rows()[0]; time.Since(*row.AddedAt).Round(2*time.Second) != time.Minute {
+			t.Errorf("added at %v, it is %v", row.AddedAt, time.Now())
+		}
+	})
+}

@@ -436,3 +436,39 @@ func TestASlotIsKeptWhileTheHostBecomesUnreadInTheMiddleOfHealing(t *testing.T) 
 		}
 	})
 }
+
+func TestABindingThatCannotBeReadHasARowUntilItsNameIsKnown(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.start()
+		w.bind(spec.Binding{PortID: "p1", Reading: spec.Unread, Fault: "bindings/host-1/p1: unknown key"})
+		w.after(time.Second)
+		rows := w.now.r.Rows()
+		if len(rows) != 1 || rows[0].Name != "" || rows[0].PortID != "p1" || rows[0].Status != "UNKNOWN" ||
+			rows[0].Reason != "bindings/host-1/p1: unknown key" {
+			t.Errorf("rows %+v", rows)
+		}
+		w.bind(vpn("p1", "vpn1", "c1"))
+		w.untilSettled(time.Second)
+		if rows := w.now.r.Rows(); len(rows) != 1 || rows[0].Name != "vpn1" {
+			t.Errorf("rows %+v", rows)
+		}
+		w.bind(spec.Binding{PortID: "p1", Reading: spec.Unread, Fault: "half of it"}) // the row of the name has the reason
+		w.after(time.Second)
+		if rows := w.now.r.Rows(); len(rows) != 1 || rows[0].Name != "vpn1" || rows[0].Reason != "half of it" {
+			t.Errorf("rows %+v", rows)
+		}
+	})
+}
+
+func TestEveryContainerIsSeenBeforeItIsMade(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.on(spec.Add, "vpn1", behaviour{takes: 20 * time.Second})
+		w.bind(vpn("p1", "vpn1", "c1"), vpn("p2", "vpn2", "c2"))
+		w.start()
+		w.until(time.Second, "both are seen", func() bool { return w.now.r.Seen() })
+		if rows := w.now.r.Rows(); len(rows) != 2 || rows[0].Status != "STARTING" {
+			t.Errorf("rows %+v", rows)
+		}
+		w.untilSettled(time.Minute)
+	})
+}

@@ -17,8 +17,8 @@ const (
 	crashPause = time.Minute
 )
 
-// crashes is what is remembered of the failures of a container's daemons: those after which systemd starts a daemon again, and those
-// after which it does not. A daemon that fails again and again makes one stable state: it is published as RUNNING with a message, and
+// crashes is what is remembered of the failures of a container: those of its daemons after which systemd starts them again, and those
+// after which the container is made anew. A container that fails again and again makes one stable state: it is published as RUNNING with a message, and
 // after crashLimit failures within crashWindow as ERROR, until the container has run for crashPause without a failure. The status does
 // not follow each start and each failure. Only the container's worker uses it.
 type crashes struct {
@@ -72,7 +72,7 @@ func (c *crashes) stableAt() time.Time {
 	return later(c.upSince, c.times[len(c.times)-1]).Add(crashPause)
 }
 
-// loops reports whether the daemons fail again and again. One failure after which the container was made anew is none: STARTING and
+// loops reports whether the container fails again and again. One failure after which the container was made anew is none: STARTING and
 // RUNNING tell it.
 func (c *crashes) loops() bool {
 	return c.text != "" && (!c.healed || c.verdict || len(c.times) > 1 && c.times[len(c.times)-1].Sub(c.times[len(c.times)-2]) < crashWindow)
@@ -117,6 +117,9 @@ func (r *Reconciler) noteRestarts(ctx context.Context, s *situation, m *memo) {
 	}
 	c := &m.crashes
 	for _, name := range record.Units() {
+		if stateOf(name, s.units) == UnitsGone { // systemd has forgotten how often it started it
+			continue
+		}
 		if subState(name, s.units) == "auto-restart" { // systemd forgets how it ended when it starts it
 			if details, err := r.units.Show(ctx, name); err == nil && details.Exit.Failed() {
 				c.noteExit(name, details.Exit.String())
@@ -162,7 +165,7 @@ func subState(name string, units []unit.Unit) string {
 	return ""
 }
 
-// noteCrash notes and logs one failure of a unit. exit is how it ended, "" if that is not known.
+// noteCrash logs and notes one failure of a unit. exit is how it ended, "" if that is not known.
 func (r *Reconciler) noteCrash(ctx context.Context, s *situation, m *memo, name, exit string, healed bool) {
 	text := name + " failed"
 	if exit != "" {
@@ -171,16 +174,21 @@ func (r *Reconciler) noteCrash(ctx context.Context, s *situation, m *memo, name,
 	if line := r.units.LastLine(ctx, name); line != "" {
 		text += ": " + shortened(line)
 	}
-	wasError := m.crashes.verdict
+	r.log.Warn("daemon failed", "container", s.name, "type", s.serviceType(), "unit", name, "reason", text)
+	r.noteFailure(s, m, text, healed)
+}
+
+// noteFailure notes one failure of a container, and logs when it becomes ERROR.
+func (r *Reconciler) noteFailure(s *situation, m *memo, text string, healed bool) {
+	was := m.crashes.verdict
 	failures := m.crashes.note(text, healed, s.now)
-	r.log.Warn("daemon failed", "container", s.name, "type", s.serviceType(), "unit", name, "reason", text, "failures", failures,
-		"within", crashWindow)
-	if m.crashes.verdict && !wasError {
-		r.log.Warn("daemon keeps failing, published as ERROR", "container", s.name, "unit", name, "untilStableFor", crashPause)
+	if m.crashes.verdict && !was {
+		r.log.Warn("container keeps failing, published as ERROR", "container", s.name, "type", s.serviceType(), "reason", text,
+			"failures", failures, "within", crashWindow, "untilStableFor", crashPause)
 	}
 }
 
-// reportUnstable reports a container whose daemons fail again and again. It returns false for any other.
+// reportUnstable reports a container that fails again and again. It returns false for any other.
 func (r *Reconciler) reportUnstable(s *situation, m *memo) bool {
 	reason := m.crashes.reason()
 	if reason == "" {

@@ -140,3 +140,18 @@ func TestRestartsBeforeTheSupervisorCameAreShownAndDoNotCount(t *testing.T) {
 		}
 	})
 }
+
+func TestACHECKThatFailsAfterEachADDIsOneStableState(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.on(spec.Check, "vpn1", behaviour{fails: &spec.Error{Code: 102, Msg: "no device"}})
+		w.bind(vpn("p1", "vpn1", "c1"))
+		w.start(func(s *Settings) { s.CheckInterval = 10 * time.Second })
+		w.until(10*time.Minute, "ERROR", func() bool { return w.status("c1").Code == spec.Failed })
+		after, found := strings.CutPrefix(w.said("c1"), "STARTING, RUNNING, STARTING, RUNNING, ")
+		if !found || strings.Contains(after, "STARTING") || !strings.Contains(after, "ERROR (CHECK failed twice: no device (code 102) (5 or more failures") {
+			t.Errorf("published %q", w.said("c1"))
+		}
+		w.on(spec.Check, "vpn1")
+		w.until(4*time.Minute, "RUNNING", func() bool { return w.status("c1").Code == spec.Running })
+	})
+}

@@ -3,7 +3,6 @@ package reconcile
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/report"
@@ -59,11 +58,8 @@ func (r *Reconciler) reportHeld(s *situation, m *memo, d Decision, now time.Time
 		return // never over the status of another name's container
 	}
 	reason := r.reason(s, m, d)
-	switch d.Hold {
-	case HeldBackOff:
+	if d.Hold == HeldBackOff {
 		reason = m.failure[m.waitsFor(s)] // as it was published when the step failed
-	case HeldSlot:
-		reason, _, _ = strings.Cut(reason, ":") // the cluster's tools compare the whole message
 	}
 	// A first ADD that cannot be undone is as far from its next try as one that is healed.
 	r.report.Failing(c, report.Trouble{Reason: reason, Ran: m.ran || undoing, For: now.Sub(m.downSince)})
@@ -83,17 +79,20 @@ func (r *Reconciler) logHeld(s *situation, m *memo, d Decision) {
 	if text == notReadYet || r.notFoundYet(d) {
 		return // as at every start
 	}
-	logged := text
-	if d.Hold == HeldSlot {
-		logged, _, _ = strings.Cut(text, ":") // the number of containers changes often
-	}
-	if logged == m.heldLogged {
+	if text == m.heldLogged {
 		return
 	}
-	m.heldLogged = logged
-	if text != "" {
-		r.log.Warn("container held", "container", s.name, "reason", text)
+	m.heldLogged = text
+	if text == "" {
+		return
 	}
+	fields := []any{"container", s.name, "reason", text}
+	if d.Hold == HeldSlot {
+		r.mu.Lock()
+		fields = append(fields, "weight", r.host.Weight, "limit", r.host.Limit, "count", len(r.slots))
+		r.mu.Unlock()
+	}
+	r.log.Warn("container held", fields...)
 }
 
 // reason says in one line why a container is held.
@@ -118,9 +117,9 @@ func (r *Reconciler) reason(s *situation, m *memo, d Decision) string {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		if r.host.Weight == 0 {
-			return fmt.Sprintf("%s: containerWeight of host %s is 0", spec.WeightZero, r.host.ID)
+			return spec.WeightZero
 		}
-		return fmt.Sprintf("%s: containerLimit of host %s is %d, and it has %d containers", spec.LimitExceeded, r.host.ID, r.host.Limit, len(r.slots))
+		return spec.LimitExceeded
 	case HeldBackOff:
 		step := m.waitsFor(s)
 		if step == Add && m.broken != "" {

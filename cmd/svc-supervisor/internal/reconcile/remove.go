@@ -23,8 +23,12 @@ func (r *Reconciler) remove(ctx context.Context, s *situation, m *memo, d Decisi
 	stillWanted := s.facts.wanted()
 	if d.Rule == ruleBroken {
 		m.broken = r.broken(ctx, s, m)
-		if failed := s.failedUnit(); failed != "" && stillWanted && m.failure[Delete] == "" {
-			r.noteCrash(ctx, s, m, failed, strings.TrimPrefix(r.result(ctx, failed), ": "), true)
+		if stillWanted && m.failure[Delete] == "" {
+			if failed := s.failedUnit(); failed != "" {
+				r.noteCrash(ctx, s, m, failed, strings.TrimPrefix(r.result(ctx, failed), ": "), true)
+			} else if s.facts.CheckFailed && s.facts.Namespace == NamespaceOurs && s.facts.Units != UnitsGone {
+				r.noteFailure(s, m, m.broken, true) // what is gone was stopped or removed by a person: that is no failure
+			}
 		}
 	}
 	if record == nil {

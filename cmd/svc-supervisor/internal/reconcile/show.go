@@ -102,6 +102,7 @@ func (r *Reconciler) unreadRowsLocked(rows []Row) []Row {
 type HostRow struct {
 	ID     spec.HostID `json:"id"`
 	Unread string      `json:"unread,omitempty"` // why nothing is known of the host
+	Limit  *int        `json:"limit,omitempty"`  // nil: none
 	spec.HostStatus
 }
 
@@ -110,6 +111,9 @@ func (r *Reconciler) HostRow() HostRow {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	row := HostRow{ID: r.host.ID, HostStatus: r.hostStatusLocked()}
+	if limit := r.host.Limit; limit >= 0 && r.host.ID != "" {
+		row.Limit = &limit
+	}
 	switch {
 	case r.claims == nil:
 		row.Unread = notReadYet

@@ -65,7 +65,7 @@ func (b *Board) Running(c spec.Container, health *spec.Health, notes ...string) 
 	b.put(c, status)
 }
 
-// Unstable reports a container that runs, or is made again, and whose daemons fail again and again: RUNNING, or ERROR if failed is
+// Unstable reports a container that runs, or is made anew, and that fails again and again: RUNNING, or ERROR if failed is
 // set. What is published of its connections stays while it is RUNNING.
 func (b *Board) Unstable(c spec.Container, reason string, failed bool) {
 	if failed {
