@@ -5,31 +5,26 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 
-	"golang.org/x/sys/unix"
+	"github.com/svc-supervisor/svc-supervisor/internal/inputfile"
 )
 
 // readInput reads a file that was named on the command line: a regular one, or a pipe that somebody writes. It never waits
 // for a writer to come, nor for what the kernel generates (/proc/kmsg): such a file has no size.
 func readInput(path string) ([]byte, error) {
-	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+	file, stat, err := inputfile.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer file.Close()
-	stat, err := file.Stat()
-	if err != nil {
-		return nil, err
-	}
 	switch mode := stat.Mode(); {
 	case mode.IsRegular() && stat.Size() == 0:
 		return nil, fmt.Errorf("%s: is empty: allowed: a file with content", path)
 	case !mode.IsRegular() && mode&os.ModeNamedPipe == 0:
 		return nil, fmt.Errorf("%s: is neither a regular file nor a pipe: allowed: one of these", path)
 	}
-	return io.ReadAll(file)
+	return inputfile.Read(file, stat)
 }
 
 // jsonFault says where a text is not the JSON that is wanted, without repeating what it holds: it may be a key.

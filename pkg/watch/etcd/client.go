@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -18,6 +17,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/svc-supervisor/svc-supervisor/internal/inputfile"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/native"
 )
@@ -66,7 +66,7 @@ func (n *NSDB) refresh() {
 	if client == nil || n.location.CA == "" {
 		return
 	}
-	if now, err := os.ReadFile(n.location.CA); err == nil && !bytes.Equal(now, authority) {
+	if now, err := readFile("ca", n.location.CA, 0); err == nil && !bytes.Equal(now, authority) {
 		n.leave(client)
 	}
 }
@@ -109,8 +109,8 @@ func (n *NSDB) tls() (*tls.Config, []byte, error) {
 	var authority []byte
 	if n.location.CA != "" {
 		var err error
-		if authority, err = os.ReadFile(n.location.CA); err != nil {
-			return nil, nil, fileFault("ca", n.location.CA, err)
+		if authority, err = readFile("ca", n.location.CA, 0); err != nil {
+			return nil, nil, err
 		}
 		config.RootCAs = x509.NewCertPool()
 		if !config.RootCAs.AppendCertsFromPEM(authority) {
@@ -127,9 +127,9 @@ func (n *NSDB) tls() (*tls.Config, []byte, error) {
 }
 
 func (n *NSDB) certificate() (*tls.Certificate, error) {
-	cert, err := os.ReadFile(n.location.Cert)
+	cert, err := readFile("cert", n.location.Cert, 0)
 	if err != nil {
-		return nil, fileFault("cert", n.location.Cert, err)
+		return nil, err
 	}
 	key, err := readSecret("key", n.location.Key)
 	if err != nil {
@@ -144,18 +144,28 @@ func (n *NSDB) certificate() (*tls.Certificate, error) {
 
 // readSecret reads a file that others may not read.
 func readSecret(key, path string) (spec.Secret, error) {
-	stat, err := os.Stat(path)
+	content, err := readFile(key, path, 0o007)
+	return spec.NewSecret(content), err
+}
+
+// readFile reads a regular file that has none of the given permissions.
+func readFile(key, path string, refused fs.FileMode) ([]byte, error) {
+	file, stat, err := inputfile.Open(path)
 	if err != nil {
-		return spec.Secret{}, fileFault(key, path, err)
+		return nil, fileFault(key, path, err)
 	}
-	if !stat.Mode().IsRegular() || stat.Mode().Perm()&0o007 != 0 {
-		return spec.Secret{}, &spec.Fault{Key: key, Value: path, Allowed: fmt.Sprintf("a regular file that others may not read (chmod 600), and this is %v", stat.Mode())}
+	defer file.Close()
+	switch mode := stat.Mode(); {
+	case refused != 0 && (!mode.IsRegular() || mode.Perm()&refused != 0):
+		return nil, &spec.Fault{Key: key, Value: path, Allowed: fmt.Sprintf("a regular file that others may not read (chmod 600), and this is %v", mode)}
+	case !mode.IsRegular():
+		return nil, &spec.Fault{Key: key, Value: path, Allowed: fmt.Sprintf("a regular file, and this is %v", mode)}
 	}
-	content, err := os.ReadFile(path)
+	content, err := inputfile.Read(file, stat)
 	if err != nil {
-		return spec.Secret{}, fileFault(key, path, err)
+		return nil, fileFault(key, path, err)
 	}
-	return spec.NewSecret(content), nil
+	return content, nil
 }
 
 func fileFault(key, path string, err error) error {

@@ -5,9 +5,12 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/etcdtest"
@@ -116,6 +119,15 @@ func TestUserAndPassword(t *testing.T) {
 	}
 	says(t, unread(t, c.URL("elsewhere")), `permission denied for user "svc"`, "/elsewhere/")
 	says(t, unread(t, "etcd://svc@"+host+"/svc?passwordFile=/nowhere"), "passwordFile /nowhere: no such file")
+	// The kernel's log, which a read waits for, and a pipe that nobody writes.
+	says(t, unread(t, "etcd://svc@"+host+"/svc?passwordFile=/proc/kmsg"), "a file that holds the password")
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := unix.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	says(t, unread(t, "etcd://svc@"+host+"/svc?passwordFile="+pipe), "a regular file that others may not read")
+	says(t, unread(t, "etcds://"+host+"/svc?ca=/proc/kmsg"), "a file with certificates in PEM")
+	says(t, unread(t, "etcds://"+host+"/svc?ca="+pipe), "a regular file, and this is p")
 	says(t, unread(t, "etcd://svc@"+host+"/svc?passwordFile="+secret(t, "\n")), "a file that holds the password")
 	if err := os.Chmod(file, 0o604); err != nil {
 		t.Fatal(err)

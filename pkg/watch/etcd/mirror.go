@@ -219,6 +219,9 @@ func (m *mirror) set(r *reading, key native.Key, kv *mvccpb.KeyValue) {
 		now.document, now.fault = before.document, before.fault
 	case kv != nil:
 		now.document, now.fault = native.Parse(kv.Value, native.JSON)
+		if port, ok := strings.CutPrefix(string(key), m.bindings()); ok && now.fault == nil {
+			now.document = native.ReducePort(now.document, m.n.host, spec.PortID(port))
+		}
 		fallthrough
 	default:
 		r.changed[key] = true

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/native"
 )
 
@@ -26,6 +27,8 @@ type belief struct {
 	movingSince time.Time // since when there are files that are not believed
 	latest      []sight   // those, as they were at the last look
 	latestSince time.Time // since when they look so
+
+	round uint64 // the look that asked for the key last
 }
 
 // Get answers with what is believed of a key, after a look at its files if they are in doubt.
@@ -34,7 +37,6 @@ func (t *tree) Get(_ context.Context, key native.Key) (*native.Document, error) 
 	if b != nil && t.doubtful != nil && !t.doubtful[key] {
 		return b.answer()
 	}
-	t.asked[key] = true
 	if b == nil {
 		b = new(belief)
 		t.beliefs[key] = b
@@ -48,6 +50,7 @@ func (t *tree) Get(_ context.Context, key native.Key) (*native.Document, error) 
 	default:
 		t.seen(key, b, sights)
 	}
+	b.round = t.round
 	if b.settled() {
 		delete(t.unsettled, key)
 	} else {
@@ -155,5 +158,11 @@ func (t *tree) believe(key native.Key, b *belief, sights []sight) {
 		return
 	}
 	document, err := native.Parse(value, format)
-	*b = belief{known: true, document: document, fault: err, sights: sights, keys: err == nil && document.HoldsKeys()}
+	holdsKeys := false
+	if port, ok := strings.CutPrefix(string(key), string(native.BindingsKey(t.host))+"/"); ok && err == nil {
+		document = native.ReducePort(document, t.host, spec.PortID(port))
+	} else if strings.HasPrefix(string(key), native.Configurations+"/") && err == nil {
+		holdsKeys = document.HoldsKeys()
+	}
+	*b = belief{known: true, document: document, fault: err, sights: sights, keys: holdsKeys}
 }

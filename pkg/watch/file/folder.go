@@ -135,11 +135,14 @@ func (t *tree) Bindings(_ context.Context, host spec.HostID) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	listed := t.files.folder(string(folder)).stems
 	for key, b := range t.beliefs {
-		if port, ok := strings.CutPrefix(string(key), string(folder)+"/"); ok && b.known && !b.absent {
+		if port, ok := strings.CutPrefix(string(key), string(folder)+"/"); ok && b.known && !b.absent && listed[port] == 0 {
 			names = append(names, port)
 		}
 	}
-	t.ports = slices.Compact(slices.Sorted(slices.Values(names)))
+	if slices.Sort(names); !slices.Equal(names, t.ports) { // equal names: the strings in use stay the only ones
+		t.ports = slices.Compact(names)
+	}
 	return t.ports, nil
 }

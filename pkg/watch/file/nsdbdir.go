@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"slices"
@@ -26,10 +27,14 @@ type nsdbDir struct {
 // names in few folders.
 type folder struct {
 	root *os.Root
+	file *os.File // the same directory, for fstatat; nil: it cannot be read
 	err  error
 
-	names map[string]bool // all of its names; nil: not listed
+	stems map[string]endings // of its objects, the files that there are; nil: not listed
 }
+
+// endings are those of extensions with which a name exists, a bit for each.
+type endings uint8
 
 // errNotDirectory says that the NSDB directory is something else.
 var errNotDirectory = errors.New("is not a directory")
@@ -54,6 +59,9 @@ func (d *nsdbDir) close() {
 	for _, f := range d.folders {
 		if f.root != nil {
 			_ = f.root.Close()
+		}
+		if f.file != nil {
+			_ = f.file.Close()
 		}
 	}
 	_ = d.root.Close()
@@ -84,35 +92,52 @@ func (d *nsdbDir) folder(name string) folder {
 		return f
 	}
 	f.root, f.err = d.root.OpenRoot(name)
-	if f.err == nil && d.listed {
-		f.names = namesIn(f.root)
+	if f.err == nil {
+		f.file, _ = f.root.Open(".")
+	}
+	if f.file != nil && d.listed {
+		f.stems = stemsIn(f.file)
 	}
 	d.folders[name] = f
 	return f
 }
 
-// namesIn lists a directory; nil if that cannot be done.
-func namesIn(root *os.Root) map[string]bool {
-	directory, err := root.Open(".")
-	if err != nil {
-		return nil
-	}
-	defer directory.Close()
+// stemsIn lists the objects of a directory; nil if that cannot be done.
+func stemsIn(directory *os.File) map[string]endings {
 	list, err := directory.Readdirnames(-1)
 	if err != nil {
 		return nil
 	}
-	names := make(map[string]bool, len(list))
+	stems := make(map[string]endings, len(list))
 	for _, name := range list {
-		names[name] = true
+		if stem, _, ok := objectName(name); ok {
+			stems[stem] |= 1 << slices.Index(extensions, name[len(stem):])
+		}
 	}
-	return names
+	return stems
 }
 
-// lacks says whether a folder was listed and does not have a name.
-func (d *nsdbDir) lacks(name string) bool {
-	f := d.folder(path.Dir(name))
-	return f.names != nil && !f.names[path.Base(name)]
+// sign returns the signature of a file of an opened folder. It costs less than stat, which answers for links.
+func (d *nsdbDir) sign(in folder, dir, name string) (signature, error) {
+	var stat unix.Stat_t
+	err := errors.ErrUnsupported
+	if in.file != nil {
+		err = unix.EINTR
+	}
+	for errors.Is(err, unix.EINTR) {
+		err = unix.Fstatat(int(in.file.Fd()), name, &stat, unix.AT_SYMLINK_NOFOLLOW)
+	}
+	if err == nil && stat.Mode&unix.S_IFMT != unix.S_IFLNK {
+		return signStat(&stat), nil
+	}
+	if err != nil && in.file != nil {
+		return signature{}, err
+	}
+	info, err := d.stat(dir + "/" + name)
+	if err != nil {
+		return signature{}, err
+	}
+	return sign(info), nil
 }
 
 // list lists a directory, sorted by name.
@@ -129,6 +154,9 @@ func (d *nsdbDir) list(name string) ([]fs.DirEntry, error) {
 
 // names lists the objects of a folder. One that is missing has none, unless it is a link that leads nowhere.
 func (d *nsdbDir) names(folder native.Key) (stems []string, err error) {
+	if listed := d.folder(string(folder)).stems; listed != nil {
+		return slices.Collect(maps.Keys(listed)), nil
+	}
 	entries, err := d.list(string(folder))
 	if errors.Is(err, fs.ErrNotExist) {
 		for _, name := range []string{string(folder), path.Dir(string(folder))} {

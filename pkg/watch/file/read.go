@@ -41,6 +41,44 @@ func sign(stat fs.FileInfo) signature {
 	}
 }
 
+// signStat is sign for what the kernel answered itself.
+func signStat(s *unix.Stat_t) signature {
+	return signature{
+		device:   s.Dev,
+		inode:    s.Ino,
+		owner:    s.Uid,
+		size:     s.Size,
+		modified: max(s.Mtim.Nano(), s.Ctim.Nano()),
+		mode:     modeOf(s.Mode),
+	}
+}
+
+// modeOf is the mode as package os has it.
+func modeOf(mode uint32) fs.FileMode {
+	m := fs.FileMode(mode & 0o777)
+	for _, bit := range []struct {
+		bit  uint32
+		mode fs.FileMode
+	}{{unix.S_ISUID, fs.ModeSetuid}, {unix.S_ISGID, fs.ModeSetgid}, {unix.S_ISVTX, fs.ModeSticky}} {
+		if mode&bit.bit != 0 {
+			m |= bit.mode
+		}
+	}
+	switch mode & unix.S_IFMT {
+	case unix.S_IFDIR:
+		m |= fs.ModeDir
+	case unix.S_IFIFO:
+		m |= fs.ModeNamedPipe
+	case unix.S_IFSOCK:
+		m |= fs.ModeSocket
+	case unix.S_IFBLK:
+		m |= fs.ModeDevice
+	case unix.S_IFCHR:
+		m |= fs.ModeDevice | fs.ModeCharDevice
+	}
+	return m
+}
+
 // ownerOf is the user and the group of a file.
 func ownerOf(stat fs.FileInfo) (user, group int) {
 	s := stat.Sys().(*syscall.Stat_t)
@@ -63,22 +101,31 @@ type sight struct {
 // see looks at the files that could hold an object: base less its ending. It opens nothing. What exists and cannot be
 // told apart from absent is a fault. byList takes the list of the folder's names, where there is one, for what is absent.
 func (d *nsdbDir) see(base string, byList bool) (sights []sight) {
-	for _, extension := range extensions {
-		if byList && d.lacks(base+extension) {
+	dir, stem := path.Split(base)
+	dir = path.Clean(dir)
+	in := d.folder(dir)
+	exists := endings(1<<len(extensions) - 1)
+	if byList && in.stems != nil {
+		exists = in.stems[stem]
+	}
+	for i, extension := range extensions {
+		if exists&(1<<i) == 0 {
 			continue
 		}
-		stat, err := d.stat(base + extension)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
+		s := sight{name: stem + extension}
+		signature, err := signature{}, in.err
+		if err == nil {
+			signature, err = d.sign(in, dir, s.name)
 		}
-		s := sight{name: path.Base(base + extension)}
 		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			continue
 		case err != nil:
 			s.fault = s.name + ": " + cause(err)
-		case !stat.Mode().IsRegular():
-			s.fault = fmt.Sprintf("%s: is %s: allowed: a regular file", s.name, kind(stat.Mode()))
+		case !signature.mode.IsRegular():
+			s.fault = fmt.Sprintf("%s: is %s: allowed: a regular file", s.name, kind(signature.mode))
 		default:
-			s.signature = sign(stat)
+			s.signature = signature
 		}
 		sights = append(sights, s)
 	}

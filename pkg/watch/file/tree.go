@@ -39,11 +39,11 @@ type tree struct {
 	// Of the look that is under way:
 	files     *nsdbDir
 	now       time.Time
-	again     time.Time // when another look can tell more; zero: at the rescan
-	moving    bool      // a file is being written
-	held      bool      // one has been so for a moment only
-	hostDoubt bool      // the host's own object is missed, and it is not believed yet
-	asked     map[native.Key]bool
+	again     time.Time           // when another look can tell more; zero: at the rescan
+	moving    bool                // a file is being written
+	held      bool                // one has been so for a moment only
+	hostDoubt bool                // the host's own object is missed, and it is not believed yet
+	round     uint64              // which look it is
 	doubtful  map[native.Key]bool // whose files are looked at; nil: all
 }
 
@@ -88,7 +88,7 @@ func (t *tree) lookAtChanges(ctx context.Context, now time.Time) look {
 
 func (t *tree) lookAt(ctx context.Context, now time.Time) look {
 	t.now, t.again, t.moving, t.held, t.hostDoubt = now, time.Time{}, false, false, false
-	t.asked = map[native.Key]bool{}
+	t.round++
 	reason := t.open()
 	if reason != "" {
 		t.anyChanged = true // what events told of was not looked at
@@ -207,7 +207,7 @@ func (t *tree) forget() {
 		drop = maps.Keys(t.doubtful)
 	}
 	for key := range drop {
-		if !t.asked[key] {
+		if b := t.beliefs[key]; b == nil || b.round != t.round {
 			delete(t.beliefs, key)
 			delete(t.unsettled, key)
 		}

@@ -42,11 +42,13 @@ func Assemble(ctx context.Context, reader Reader, host spec.HostID) (spec.Desire
 // Assembler is Assemble with a memory: it works out anew only the bindings of which an object has changed, so that one change among
 // many bindings costs little.
 type Assembler struct {
-	reader Reader
-	host   spec.HostID
-	known  map[string]*known       // by port, as Reader.Bindings lists it
-	users  map[Key]map[*known]bool // what was made of an object
-	remade []string                // the ports whose bindings the last call made anew or forgot
+	reader  Reader
+	host    spec.HostID
+	known   map[string]*known       // by port, as Reader.Bindings lists it; without plain ports
+	plain   map[string]bool         // the ports whose object was PlainPort
+	recheck bool                    // each of these may have changed
+	users   map[Key]map[*known]bool // what was made of an object
+	remade  []string                // the ports whose bindings the last call made anew or forgot
 }
 
 // known is what was made of a binding, and of which objects.
@@ -65,7 +67,7 @@ type object struct {
 
 // NewAssembler makes one for a host.
 func NewAssembler(reader Reader, host spec.HostID) *Assembler {
-	return &Assembler{reader: reader, host: host, known: map[string]*known{}, users: map[Key]map[*known]bool{}}
+	return &Assembler{reader: reader, host: host, known: map[string]*known{}, plain: map[string]bool{}, users: map[Key]map[*known]bool{}}
 }
 
 // Assemble does what the function does. changed are the keys whose objects may have changed since the last call; nil: any may.
@@ -128,14 +130,23 @@ func (a *assembly) assemble() (spec.Desired, *Fault) {
 	if err != nil {
 		return spec.Desired{}, &Fault{BindingsKey(a.host), err.Error()}
 	}
-	ports = slices.Compact(slices.Sorted(slices.Values(ports)))
-	desired := spec.Desired{Host: host, Bindings: make([]spec.Binding, 0, len(ports))}
+	if !slices.IsSorted(ports) {
+		ports = slices.Sorted(slices.Values(ports))
+	}
+	ports = slices.Compact(ports)
+	desired := spec.Desired{Host: host, Bindings: make([]spec.Binding, 0, len(a.memory.known))}
 	for _, port := range ports {
+		if a.memory.plain[port] && (!a.memory.recheck || a.isPlain(port)) {
+			continue
+		}
 		k := a.memory.known[port]
 		if k == nil || k.suspect && !a.unchanged(k) {
 			was := k
 			k = a.read(port)
 			a.memory.replace(port, was, k)
+		}
+		if k.isPlain() {
+			continue
 		}
 		k.suspect = false
 		if k.following.fault != nil {
@@ -145,6 +156,7 @@ func (a *assembly) assemble() (spec.Desired, *Fault) {
 			desired.Bindings = append(desired.Bindings, k.following.binding)
 		}
 	}
+	a.memory.recheck = false
 	a.memory.forget(ports)
 	if len(desired.Bindings) == 0 {
 		desired.Bindings = nil
@@ -155,11 +167,16 @@ func (a *assembly) assemble() (spec.Desired, *Fault) {
 // suspect notes which bindings must be compared with their objects, now or, if the host cannot be read now, later.
 func (m *Assembler) suspect(changed map[Key]bool) {
 	if changed == nil {
+		m.recheck = true
 		for _, k := range m.known {
 			k.suspect = true
 		}
 	}
+	folder := string(BindingsKey(m.host)) + "/"
 	for key := range changed {
+		if port, ok := strings.CutPrefix(string(key), folder); ok {
+			delete(m.plain, port)
+		}
 		for k := range m.users[key] {
 			k.suspect = true
 		}
@@ -172,6 +189,9 @@ func (m *Assembler) Remade() []string { return m.remade }
 // Objects lists the keys from whose objects the binding of a port was made, its own included. Those that are missing are among
 // them.
 func (m *Assembler) Objects(port string) (keys []Key) {
+	if m.plain[port] {
+		return []Key{BindingKey(m.host, spec.PortID(port))}
+	}
 	if k := m.known[port]; k != nil {
 		for _, o := range k.objects {
 			keys = append(keys, o.key)
@@ -192,6 +212,11 @@ func (m *Assembler) replace(port string, was, is *known) {
 		}
 		delete(m.known, port)
 	}
+	delete(m.plain, port)
+	if is != nil && is.isPlain() {
+		m.plain[port] = true
+		return
+	}
 	if is != nil {
 		for _, o := range is.objects {
 			if m.users[o.key] == nil {
@@ -205,14 +230,34 @@ func (m *Assembler) replace(port string, was, is *known) {
 
 // forget drops what is known of ports that are not listed any more. ports is sorted.
 func (m *Assembler) forget(ports []string) {
-	if len(m.known) == len(ports) {
+	if len(m.known)+len(m.plain) == len(ports) {
 		return
+	}
+	for port := range m.plain {
+		if _, listed := slices.BinarySearch(ports, port); !listed {
+			m.replace(port, nil, nil)
+		}
 	}
 	for port, k := range m.known {
 		if _, listed := slices.BinarySearch(ports, port); !listed {
 			m.replace(port, k, nil)
 		}
 	}
+}
+
+// isPlain reports whether a binding that was a plain port still is one.
+func (a *assembly) isPlain(port string) bool {
+	document, err := a.reader.Get(a.ctx, BindingKey(a.host, spec.PortID(port)))
+	if err == nil && document == PlainPort {
+		return true
+	}
+	delete(a.memory.plain, port)
+	return false
+}
+
+// isPlain reports whether a binding was made of PlainPort alone.
+func (k *known) isPlain() bool {
+	return len(k.objects) == 1 && k.objects[0].document == PlainPort && k.objects[0].err == nil
 }
 
 // unchanged says whether the objects of a binding are those from which it was made.
@@ -277,6 +322,9 @@ func (a *assembly) follow(port spec.PortID) (f following) {
 	f.bound, f.binding.PortID = true, port
 	if err != nil {
 		return f.end(spec.Unread, key, err.Error())
+	}
+	if document == PlainPort {
+		return following{}
 	}
 	said, faults := document.Binding(a.host, port)
 	if len(faults.Form) > 0 {

@@ -56,6 +56,18 @@ func (d *Document) Binding(host spec.HostID, port spec.PortID) (Binding, Faults)
 	return b, faults
 }
 
+// PlainPort is what a Reader may answer for a port binding that names no container: see ReducePort. Its content means nothing.
+var PlainPort = &Document{JSON: []byte("{}")}
+
+// ReducePort returns PlainPort for the document of a port binding that names no container and can be taken for what its key names,
+// because nothing of it is used: a host may have very many of these. Another document is returned as it is.
+func ReducePort(d *Document, host spec.HostID, port spec.PortID) *Document {
+	if b, faults := d.Binding(host, port); b.Bound || len(faults.Form) > 0 {
+		return d
+	}
+	return PlainPort
+}
+
 // Container is a service container as its object describes it. A value that a check refused is left empty.
 type Container struct {
 	ServiceType     spec.ServiceType

@@ -177,3 +177,24 @@ func TestSettingsAreFlatAndEachStandsForItself(t *testing.T) {
 		})
 	}
 }
+
+func TestOnlyAPlainPortIsReduced(t *testing.T) {
+	for _, row := range []struct {
+		name, text string
+		plain      bool
+	}{
+		{"a plain port", `{"portId":"p","hostId":"h","interfaceName":"tap0"}`, true},
+		{"a plain port with values that no container may have", `{"portId":"p","hostId":"h","interfaceName":"a name that is too long","mac":"x","containerId":null}`, true},
+		{"a port with a container", `{"portId":"p","hostId":"h","interfaceName":"vpn","containerId":"c"}`, false},
+		{"a port of another id", `{"portId":"q","hostId":"h","interfaceName":"tap0"}`, false},
+		{"a port with an unknown key", `{"portId":"p","hostId":"h","containerID":"c"}`, false},
+	} {
+		d, err := Parse([]byte(row.text), JSON)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := ReducePort(d, "h", "p"); (got == PlainPort) != row.plain || !row.plain && got != d {
+			t.Errorf("%s: plain %v", row.name, got == PlainPort)
+		}
+	}
+}
