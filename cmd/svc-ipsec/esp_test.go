@@ -66,6 +66,65 @@ func tunnels(external, peer string, pairs ...[2]string) string {
 	return fmt.Sprintf(`{"externalIps":[%q],"connections":[%s]}`, external, strings.Join(connections, ","))
 }
 
+// TestANarrowNetworkDoesNotTakeTheWideTunnel has two connections whose networks overlap, to two gateways that are one container.
+func TestANarrowNetworkDoesNotTakeTheWideTunnel(t *testing.T) {
+	onGround(t)
+	if lacks := network.KernelLacks(t.TempDir(), "esp", true); lacks != "" {
+		t.Skip("requires kernel ESP: " + lacks)
+	}
+	left, right := sites(t)
+	sh(t, "ip", "-n", "router", "route", "add", "200.200.200.9", "via", "169.254.1.2")
+	const key = `"psk":"a key-of-the-ground-test"`
+	wide := `{"id":"wide","peerAddress":"200.200.200.2","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.0.0.0/8"],` + key + `}`
+	narrow := func(gateway, key string) string {
+		return fmt.Sprintf(`{"id":"narrow","peerAddress":%q,"localCidrs":["10.1.0.0/24"],"peerCidrs":["10.3.0.0/24"],%s}`, gateway, key)
+	}
+	connections := func(list ...string) string {
+		return fmt.Sprintf(`{"externalIps":["100.100.100.2"],"connections":[%s]}`, strings.Join(list, ","))
+	}
+	wideAlone := fmt.Sprintf(`{"externalIps":["200.200.200.2"],"connections":[
+		{"id":"wide","peerAddress":"100.100.100.2","localCidrs":["10.0.0.0/8"],"peerCidrs":["10.1.0.0/24"],%s}]}`, key)
+	right.configuration = wideAlone
+	right.must("ADD")
+	left.configuration = connections(wide)
+	left.must("ADD")
+	eventually(t, "a ping through the wide tunnel", func() bool { return ping("site-l", "10.2.0.5") && ping("site-l", "10.3.0.5") })
+	for name, second := range map[string]string{"its gateway does not answer": narrow("200.200.200.9", key),
+		"its key is missing":            narrow("200.200.200.9", `"pskFile":"/nowhere/key"`),
+		"its gateway is the wide one's": narrow("200.200.200.2", key)} {
+		left.configuration = connections(wide, second)
+		left.must("ADD")
+		left.must("CHECK")
+		if again := left.health().Again; again != nil && strings.Contains(again.Reason, "guard") {
+			t.Errorf("%s: it asks for %+v", name, again)
+		}
+		if ping("site-l", "10.3.0.5") {
+			t.Errorf("%s: packets take the wide tunnel", name)
+		}
+		if !ping("site-l", "10.2.0.5") {
+			t.Errorf("%s: nothing takes the wide tunnel any more", name)
+		}
+	}
+	// With its own tunnel, its packets take that.
+	right.configuration = fmt.Sprintf(`{"externalIps":["200.200.200.2"],"connections":[
+		{"id":"wide","peerAddress":"100.100.100.2","localCidrs":["10.0.0.0/8"],"peerCidrs":["10.1.0.0/24"],%[1]s},
+		{"id":"narrow","peerAddress":"100.100.100.2","localCidrs":["10.3.0.0/24"],"peerCidrs":["10.1.0.0/24"],%[1]s}]}`, key)
+	right.must("ADD")
+	left.configuration = connections(wide, narrow("200.200.200.2", key))
+	left.must("ADD")
+	eventually(t, "a ping through the narrow tunnel", func() bool { return ping("site-l", "10.3.0.5") })
+	left.must("CHECK")
+	if h := left.health(); h.Connections[1].Status != spec.Active || h.Connections[1].Pairs[0].BytesOut == 0 {
+		t.Errorf("the narrow connection is %+v", h.Connections[1])
+	}
+	// Without the connection, the wide one has all packets.
+	right.configuration = wideAlone
+	right.must("ADD")
+	left.configuration = connections(wide)
+	left.must("ADD")
+	eventually(t, "a ping through the wide tunnel again", func() bool { return ping("site-l", "10.3.0.5") })
+}
+
 func ping(site, address string) bool {
 	return exec.Command("ip", "netns", "exec", site, "ping", "-c1", "-W1", address).Run() == nil
 }

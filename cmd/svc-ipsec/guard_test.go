@@ -81,3 +81,134 @@ func TestAnEditToNothingLeavesNoPolicyButTheGuards(t *testing.T) {
 		t.Errorf("left are:\n%s", policies)
 	}
 }
+
+// blocked wants that a packet from one address inside to another is dropped by a policy.
+func (c *subject) blocked(from, to string) {
+	c.t.Helper()
+	count := func() (n int) {
+		c.t.Helper()
+		text := sh(c.t, "ip", "netns", "exec", c.name, "cat", "/proc/net/xfrm_stat")
+		_, after, _ := strings.Cut(text, "XfrmOutPolBlock")
+		if _, err := fmt.Sscan(after, &n); err != nil {
+			c.t.Fatalf("%v in %q", err, text)
+		}
+		return n
+	}
+	before := count()
+	out := tryShell("ip", "netns", "exec", c.name, "ping", "-n", "-c", "3", "-i", "0.2", "-W", "1", "-I", from, to)
+	if after := count(); after != before+3 {
+		c.t.Errorf("from %s to %s %d of 3 packets were dropped by a policy: %s", from, to, after-before, out)
+	}
+}
+
+// TestAGuardOfPoliciesHasEveryNetwork covers networks that the kernel's interface shows in more than one way.
+func TestAGuardOfPoliciesHasEveryNetwork(t *testing.T) {
+	onGround(t)
+	withoutTables(t)
+	c := newContainer(t, "vpn-every")
+	const changed = "the guard's policies are gone"
+	networks := [][2]string{{"0.0.0.0/0", "10.2.0.0/24"}, {"::/0", "2001:db8:5::/64"}, {"10.1.0.0/24", "0.0.0.0/0"}, {"fd01::/64", "::/0"},
+		{"fd01::/64", "fd02::/64"}, {"fd01::/64", "2001:db8::/32"}}
+	sh(t, "ip", "-n", c.name, "link", "set", "lo", "up")
+	for _, address := range []string{"10.1.0.5/32", "fd01::5/128"} {
+		sh(t, "ip", "-n", c.name, "address", "add", address, "dev", "lo")
+	}
+	for _, pair := range networks {
+		c.configuration = fmt.Sprintf(`{"externalIps":["100.100.100.2","2001:db8:1::2"],"connections":[{"id":"a","peerAddress":"200.200.200.2",
+			"localCidrs":[%q],"peerCidrs":[%q],"psk":"the-secret-of-the-ground-test"}]}`, pair[0], pair[1])
+		for range 2 { // the second one finds the guard
+			c.must("ADD")
+			c.must("CHECK")
+			if again := c.health().Again; again != nil && again.Reason == changed {
+				t.Errorf("%v: it asks for %+v", pair, again)
+			}
+			if strings.Contains(pair[1], ":") {
+				c.blocked("fd01::5", map[string]string{"2001:db8:5::/64": "2001:db8:5::9", "::/0": "2001:db8:7::9", "fd02::/64": "fd02::9", "2001:db8::/32": "2001:db8:9::9"}[pair[1]])
+			} else {
+				c.blocked("10.1.0.5", "10.2.0.9")
+			}
+		}
+		sh(t, "ip", "-n", c.name, "xfrm", "policy", "deleteall", "action", "block")
+		c.must("CHECK")
+		if again := c.health().Again; again == nil || again.Reason != changed {
+			t.Errorf("%v: the policies are gone, and it asks for %+v", pair, again)
+		}
+	}
+}
+
+// The wide connection's policy stands for its tunnel. The kernel of a sandbox has no ESP: one that lets packets pass in clear
+// has the same place among the others.
+func TestPoliciesDecideInTheOrderOfTheirNetworks(t *testing.T) {
+	onGround(t)
+	t.Run("without nftables", func(t *testing.T) {
+		withoutTables(t)
+		theNarrowOneDecides(t, "200.200.200.3")
+	})
+	// It cannot distinguish two tunnels of one gateway.
+	t.Run("with nftables", func(t *testing.T) { theNarrowOneDecides(t, "200.200.200.2") })
+}
+
+func theNarrowOneDecides(t *testing.T, gateway string) {
+	c := newContainer(t, "vpn-order")
+	const wide = `{"id":"wide","peerAddress":"200.200.200.2","localCidrs":["10.1.0.0/16"],"peerCidrs":["10.0.0.0/8"],"psk":"the-secret-of-the-ground-test"}`
+	narrow := `{"id":"narrow","peerAddress":"` + gateway + `","localCidrs":["10.1.0.0/16"],"peerCidrs":["10.3.0.0/24"],"psk":"the-secret-of-the-ground-test"}`
+	set := func(connections ...string) {
+		t.Helper()
+		c.configuration = fmt.Sprintf(`{"externalIps":["100.100.100.2"],"connections":[%s]}`, strings.Join(connections, ","))
+		c.must("ADD")
+		c.must("CHECK")
+		if again := c.health().Again; again != nil && strings.Contains(again.Reason, "guard") {
+			t.Errorf("it asks for %+v", again)
+		}
+	}
+	set(wide)
+	sh(t, "ip", "-n", c.name, "link", "set", "lo", "up")
+	sh(t, "ip", "-n", c.name, "address", "add", "10.1.0.5/32", "dev", "lo")
+	sh(t, "ip", "-n", c.name, "xfrm", "policy", "add", "src", "10.1.0.0/16", "dst", "10.0.0.0/8", "dir", "out", "priority", "1761521", "action", "allow")
+	set(wide, narrow)
+	c.blocked("10.1.0.5", "10.3.0.10")
+	set(wide, strings.Replace(narrow, `"psk":"the-secret-of-the-ground-test"`, `"pskFile":"/nowhere/key"`, 1))
+	if gateway != "200.200.200.2" { // nftables drops what a tunnel carries: there is none here
+		c.blocked("10.1.0.5", "10.3.0.10")
+	}
+	// The policy of the narrow one's own tunnel precedes.
+	set(wide, narrow)
+	sh(t, "ip", "-n", c.name, "xfrm", "policy", "add", "src", "10.1.0.0/16", "dst", "10.3.0.0/24", "dir", "out", "priority", "1761489", "action", "allow")
+	counters := func() string { return sh(t, "ip", "netns", "exec", c.name, "cat", "/proc/net/xfrm_stat") }
+	before := counters()
+	_ = tryShell("ip", "netns", "exec", c.name, "ping", "-n", "-c", "1", "-W", "1", "-I", "10.1.0.5", "10.3.0.10")
+	if after := counters(); after != before {
+		t.Errorf("the counters were\n%s\nand are\n%s", before, after)
+	}
+}
+
+func TestRulesOfTheGuardThatWereChangedAreSetAgain(t *testing.T) {
+	onGround(t)
+	c := newContainer(t, "vpn-rules")
+	c.configuration = fmt.Sprintf(oneConnection, "")
+	asks := func() string {
+		t.Helper()
+		c.must("CHECK")
+		if again := c.health().Again; again != nil && strings.Contains(again.Reason, "guard") {
+			return again.Reason
+		}
+		return ""
+	}
+	nft := func(command ...string) { sh(t, "ip", append([]string{"netns", "exec", c.name, "nft"}, command...)...) }
+	c.must("ADD")
+	for _, change := range [][]string{{"flush", "chain", "inet", "svc-ipsec", "peers"}, {"insert", "rule", "inet", "svc-ipsec", "output", "accept"}} {
+		if reason := asks(); reason != "" {
+			t.Errorf("before a change it asks: %s", reason)
+		}
+		nft(change...)
+		if reason := asks(); reason != "the guard against packets in clear was changed" {
+			t.Errorf("after %v it asks: %q", change, reason)
+		}
+		c.must("ADD")
+	}
+	// Packets that it drops are counted.
+	sh(t, "ip", "netns", "exec", c.name, "sh", "-c", "ping -n -c 1 -W 1 10.2.0.9 || true")
+	if reason := asks(); reason != "" {
+		t.Errorf("after a packet it asks: %s", reason)
+	}
+}

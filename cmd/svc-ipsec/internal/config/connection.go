@@ -75,7 +75,7 @@ func (c *Connection) decode(key string, raw json.RawMessage) {
 		if !readable(c.Name) {
 			c.Name = ""
 		}
-		c.PeerCIDRs = legible(raw)
+		c.LocalCIDRs, c.PeerCIDRs = legible(raw)
 		return
 	}
 	for _, read := range []func(string, map[string]json.RawMessage) error{c.decodeNames, c.decodeEnds, c.decodeRest, c.decodePolicies} {
@@ -84,7 +84,7 @@ func (c *Connection) decode(key string, raw json.RawMessage) {
 		}
 	}
 	if c.Refused != nil {
-		c.PeerCIDRs = legible(raw)
+		c.LocalCIDRs, c.PeerCIDRs = legible(raw)
 	}
 }
 
@@ -100,14 +100,19 @@ func (c *Connection) Closed() []netip.Prefix {
 	return c.PeerCIDRs
 }
 
-// legible lists what can be read of the peer's networks of a connection that is refused.
-func legible(raw json.RawMessage) []netip.Prefix {
+// legible returns what can be read of the networks of a connection that is refused.
+func legible(raw json.RawMessage) (local, peer []netip.Prefix) {
 	var named struct {
-		PeerCIDRs []any `json:"peerCidrs"`
+		LocalCIDRs any `json:"localCidrs"`
+		PeerCIDRs  any `json:"peerCidrs"`
 	}
 	_ = json.Unmarshal(raw, &named)
-	var list []netip.Prefix
-	for _, value := range named.PeerCIDRs {
+	return legibleList(named.LocalCIDRs), legibleList(named.PeerCIDRs)
+}
+
+func legibleList(values any) (list []netip.Prefix) {
+	all, _ := values.([]any)
+	for _, value := range all {
 		s, _ := value.(string)
 		cidr, err := spec.ParseCIDR("", s)
 		if err == nil && unicast(cidr) && len(list) < maxCIDRs && !slices.Contains(list, cidr.Masked()) {

@@ -4,93 +4,117 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
-// The guard without nftables: policies of the last priority that block what no tunnel's policy takes. The mark (a mask
-// that ordinary packets match) keeps each apart from a policy of the daemon's with the same selector, which would replace
-// it, and tells ours from others.
+// The guard's policies block packets in the kernel's policy database. They are the whole guard where there is no nftables. With nftables
+// they guard only those entries that it cannot distinguish.
+//
+// The mark (a mask that ordinary packets match) distinguishes them from others: the daemon's policy for the same networks would
+// replace one without it.
 const (
-	blockPriority = 1<<31 - 2
-	blockMask     = 1 << 31
+	lastPriority = 1<<31 - 2 // after all policies of the daemon
+	blockMask    = 1 << 31
 )
 
-// selector is what a block policy matches: Source is valid only where a local network lies in the peer's.
-type selector struct{ source, destination netip.Prefix }
-
-// selectors lists what to block. A peer's network that holds none of ours is blocked from everywhere; one that does
-// (0.0.0.0/0, say) only from our networks, or those could not be reached either.
-func (g Guard) selectors() map[selector]bool {
-	wanted := map[selector]bool{}
-	for _, peer := range g.Peers {
-		var within []netip.Prefix
-		for _, local := range g.Local {
-			if local.Overlaps(peer) {
-				within = append(within, local)
-			}
+// blocks returns the policies of the guard of this kind: what each matches, and its priority.
+func (g Guard) blocks(kind string) map[selector]int {
+	wanted := map[selector]int{}
+	if kind == GuardPolicies {
+		for _, s := range g.unprotected() {
+			wanted[s] = lastPriority
 		}
-		if len(within) == 0 {
-			wanted[selector{destination: peer}] = true
-			continue
-		}
-		for _, local := range g.Local {
-			if local.Addr().Is4() == peer.Addr().Is4() {
-				wanted[selector{local, peer}] = true
-			}
+	}
+	for _, e := range g.Entries {
+		if kind == GuardPolicies || kind == GuardTable && e.Indistinct {
+			wanted[e.selector] = e.priority() + 1
 		}
 	}
 	return wanted
 }
 
-func (n *Namespace) blocks() (map[selector]netlink.XfrmPolicy, error) {
-	list, err := dump(func() ([]netlink.XfrmPolicy, error) { return n.handle.XfrmPolicyList(netlink.FAMILY_ALL) })
-	if err != nil {
-		return nil, fmt.Errorf("list policies: %w", err)
-	}
-	present := map[selector]netlink.XfrmPolicy{}
-	for _, p := range list {
-		if p.Action != netlink.XFRM_POLICY_BLOCK || p.Mark == nil || p.Mark.Mask != blockMask {
+// unprotected lists what must not leave in clear. A peer's network that contains none of ours is blocked from everywhere; one
+// that does (0.0.0.0/0, for example) only from our networks, because those could not be reached otherwise.
+func (g Guard) unprotected() []selector {
+	var list []selector
+	for _, peer := range g.Peers {
+		if !slices.ContainsFunc(g.Local, peer.Overlaps) {
+			list = append(list, selector{everything(peer.Addr()), peer})
 			continue
 		}
-		key := selector{prefix(p.Src), prefix(p.Dst)}
-		if key.source.Bits() == 0 {
-			key.source = netip.Prefix{}
+		for _, local := range g.Local {
+			if local.Addr().Is4() == peer.Addr().Is4() {
+				list = append(list, selector{local, peer})
+			}
 		}
-		present[key] = p
+	}
+	return list
+}
+
+// everything is the network of all addresses of the same family as a.
+func everything(a netip.Addr) netip.Prefix {
+	all, _ := a.Prefix(0)
+	return all
+}
+
+// blocks lists the policies of the guard that are in place.
+func (n *Namespace) blocks() (map[selector]policy, error) {
+	list, err := n.policies()
+	if err != nil {
+		return nil, err
+	}
+	present := map[selector]policy{}
+	for _, p := range list {
+		if p.direction == netlink.XFRM_DIR_OUT && p.action == netlink.XFRM_POLICY_BLOCK && p.mark != nil && p.mark.Mask == blockMask {
+			present[p.selector] = p
+		}
 	}
 	return present, nil
 }
 
-// setBlocks makes the block policies the wanted ones.
-func (n *Namespace) setBlocks(g Guard) error {
+// setBlocks makes the policies of the guard the wanted ones. What is right already is not touched.
+func (n *Namespace) setBlocks(wanted map[selector]int) error {
 	present, err := n.blocks()
 	if err != nil {
 		return err
 	}
-	wanted := g.selectors()
-	for s := range wanted {
-		if _, ok := present[s]; ok {
+	for s, priority := range wanted {
+		if p, ok := present[s]; ok && p.priority == priority {
 			continue
 		}
-		policy := &netlink.XfrmPolicy{Dst: IPNet(s.destination), Dir: netlink.XFRM_DIR_OUT, Priority: blockPriority,
-			Action: netlink.XFRM_POLICY_BLOCK, Mark: &netlink.XfrmMark{Mask: blockMask}}
-		source := s.source
-		if !source.IsValid() {
-			source = netip.PrefixFrom(map[bool]netip.Addr{true: netip.IPv4Unspecified(), false: netip.IPv6Unspecified()}[s.destination.Addr().Is4()], 0)
-		}
-		policy.Src = IPNet(source)
-		if err := n.handle.XfrmPolicyAdd(policy); err != nil && !errors.Is(err, unix.EEXIST) {
-			return fmt.Errorf("block clear packets for %s: %w", s.destination, err)
+		p := policy{selector: s, direction: netlink.XFRM_DIR_OUT, action: netlink.XFRM_POLICY_BLOCK, priority: priority,
+			mark: &netlink.XfrmMark{Mask: blockMask}}
+		if err := n.handle.XfrmPolicyUpdate(p.message()); err != nil { // replaces one of another priority, without a gap
+			return fmt.Errorf("block packets from %s to %s: %w", s.source, s.destination, err)
 		}
 	}
-	for s, policy := range present {
-		if !wanted[s] {
-			if err := n.handle.XfrmPolicyDel(&policy); err != nil && !errors.Is(err, unix.ENOENT) {
-				return fmt.Errorf("unblock packets for %s: %w", s.destination, err)
-			}
+	for s, p := range present {
+		if _, ok := wanted[s]; ok {
+			continue
+		}
+		if err := n.handle.XfrmPolicyDel(p.message()); err != nil && !errors.Is(err, unix.ENOENT) {
+			return fmt.Errorf("unblock packets from %s to %s: %w", s.source, s.destination, err)
 		}
 	}
 	return nil
+}
+
+// hasBlocks reports whether the policies of the guard are in place.
+func (n *Namespace) hasBlocks(wanted map[selector]int) (bool, error) {
+	if len(wanted) == 0 {
+		return true, nil
+	}
+	present, err := n.blocks()
+	if err != nil {
+		return false, err
+	}
+	for s, priority := range wanted {
+		if p, ok := present[s]; !ok || p.priority != priority {
+			return false, nil
+		}
+	}
+	return true, nil
 }

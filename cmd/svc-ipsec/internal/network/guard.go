@@ -3,8 +3,11 @@ package network
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"net/netip"
 	"os/exec"
 	"slices"
@@ -25,7 +28,8 @@ type Guard struct {
 	External []netip.Addr
 	Local    []netip.Prefix // reached in clear, where they are more specific than a peer's network
 	Peers    []netip.Prefix
-	IKEv1    bool // some connection speaks it
+	Entries  []entry // whose packets another connection's policy matches, too; in their order
+	IKEv1    bool    // some connection speaks it
 }
 
 const guardTable = "svc-ipsec"
@@ -51,6 +55,7 @@ func draftGuard(c *config.Configuration) Guard {
 			}
 		}
 	}
+	g.Entries = contested(c)
 	for _, list := range []*[]netip.Prefix{&g.Local, &g.Peers} {
 		slices.SortFunc(*list, comparePrefix)
 		*list = slices.Compact(*list)
@@ -74,6 +79,7 @@ func (g Guard) Rules() []byte {
 	}
 	line("  }")
 	line("  chain peers {")
+	g.order(line)
 	g.decisions(line)
 	line("  }")
 	line("  chain output {")
@@ -92,6 +98,34 @@ func (g Guard) Rules() []byte {
 	line("  }")
 	line("}")
 	return b.Bytes()
+}
+
+// Join returns a guard that drops what one of two guards drops.
+func (g Guard) Join(other Guard) Guard {
+	return Guard{
+		External: append(slices.Clone(g.External), other.External...),
+		Local:    g.Local,
+		Peers:    append(slices.Clone(g.Peers), other.Peers...),
+		Entries:  mergeEntries(g.Entries, other.Entries),
+		IKEv1:    g.IKEv1 || other.IKEv1,
+	}
+}
+
+// order writes the rules for packets that a tunnel is about to carry and that match several entries: only the tunnel of the first
+// entry may. The tunnel is recognized by its gateway.
+func (g Guard) order(line func(string, ...any)) {
+	for i, e := range g.Entries {
+		match := fmt.Sprintf("%[1]s saddr %[2]s %[1]s daddr %[3]s", family(e.source.Addr()), e.source, e.destination)
+		switch {
+		case e.Transport: // a tunnel is kept away by a policy
+			line("    %s rt ipsec exists accept", match)
+		case e.Gateway.IsValid():
+			line("    %s ipsec out %s daddr %s accept", match, family(e.Gateway), e.Gateway)
+		}
+		if i+1 == len(g.Entries) || g.Entries[i+1].selector != e.selector {
+			line("    %s rt ipsec exists counter drop", match)
+		}
+	}
 }
 
 // decisions writes one rule a network, the most specific first, so that a local network inside a peer's (0.0.0.0/0, say)
@@ -132,16 +166,16 @@ const (
 	GuardNone     = "none"
 )
 
-// SetGuard puts the guard into the namespace and says which kind it is, and why it is not the better one.
+// SetGuard puts the guard into the namespace and returns its kind, and why it is not the better one.
 func (n *Namespace) SetGuard(ctx context.Context, nft string, g Guard) (kind, reason string) {
 	err := n.nft(ctx, nft, g.Rules())
 	if err == nil {
-		if err := n.setBlocks(Guard{}); err != nil { // of a time when there was no table
+		if err := n.setBlocks(g.blocks(GuardTable)); err != nil {
 			return GuardTable, err.Error()
 		}
 		return GuardTable, ""
 	}
-	if blocked := n.setBlocks(g); blocked != nil {
+	if blocked := n.setBlocks(g.blocks(GuardPolicies)); blocked != nil {
 		return GuardNone, err.Error() + "; " + blocked.Error()
 	}
 	return GuardPolicies, err.Error()
@@ -151,7 +185,7 @@ func (n *Namespace) SetGuard(ctx context.Context, nft string, g Guard) (kind, re
 // of the known kind it must be possible to say whether it is there.
 func (n *Namespace) RemoveGuard(ctx context.Context, nft, known string) error {
 	if nft != "" {
-		set, err := n.GuardSet(GuardTable)
+		set, err := n.hasTable(guardTable)
 		if err == nil && set {
 			err = n.nft(ctx, nft, fmt.Appendf(nil, "delete table inet %s\n", guardTable))
 		}
@@ -159,19 +193,99 @@ func (n *Namespace) RemoveGuard(ctx context.Context, nft, known string) error {
 			return err
 		}
 	}
-	return n.setBlocks(Guard{})
+	return n.setBlocks(nil)
 }
 
-// GuardSet reports whether the namespace has a guard of this kind.
-func (n *Namespace) GuardSet(kind string) (bool, error) {
+// GuardState is what CHECK and ADD find of a guard.
+type GuardState int
+
+const (
+	GuardGone    GuardState = iota // nothing guards, or nothing could be set
+	GuardChanged                   // something of it is missing or was changed
+	GuardWhole
+)
+
+// FindGuard compares what is in place with a guard of this kind. digest is that of its rules, as RulesDigest returned it; if it is
+// empty, the rules are not compared.
+func (n *Namespace) FindGuard(kind string, g Guard, digest string) (GuardState, error) {
 	switch kind {
 	case GuardTable:
-		return n.hasTable(guardTable)
+		set, err := n.hasTable(guardTable)
+		if err != nil || !set {
+			return GuardGone, err
+		}
+		if digest != "" {
+			now, err := n.RulesDigest()
+			if err != nil {
+				return GuardGone, err
+			}
+			if now != digest {
+				return GuardChanged, nil
+			}
+		}
 	case GuardPolicies:
-		present, err := n.blocks()
-		return len(present) > 0, err
+	default:
+		return GuardGone, nil
 	}
-	return false, nil
+	complete, err := n.hasBlocks(g.blocks(kind))
+	if err != nil {
+		return GuardGone, err
+	}
+	if !complete {
+		return GuardChanged, nil
+	}
+	return GuardWhole, nil
+}
+
+// RulesDigest returns a digest of the rules of the guard's table, without their counters.
+func (n *Namespace) RulesDigest() (string, error) {
+	request := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_GETRULE, unix.NLM_F_DUMP)
+	request.AddData(&nl.Nfgenmsg{NfgenFamily: unix.NFPROTO_INET})
+	request.AddData(nl.NewRtAttr(unix.NFTA_RULE_TABLE, nl.ZeroTerminated(guardTable)))
+	var rules [][]byte
+	err := n.do(func() (err error) {
+		rules, err = dump(func() ([][]byte, error) { return request.Execute(unix.NETLINK_NETFILTER, 0) })
+		return err
+	})
+	if err != nil {
+		return "", fmt.Errorf("list rules of nftables table %s: %w", guardTable, err)
+	}
+	hash := sha256.New()
+	for _, rule := range rules {
+		if err := hashRule(hash, rule[nl.SizeofNfgenmsg:]); err != nil {
+			return "", fmt.Errorf("read rules of nftables table %s: %w", guardTable, err)
+		}
+	}
+	return hex.EncodeToString(hash.Sum(nil)), nil
+}
+
+// hashRule adds the chain and the expressions of a rule.
+func hashRule(hash io.Writer, rule []byte) error {
+	attributes, err := nl.ParseRouteAttr(rule)
+	if err != nil {
+		return err
+	}
+	for _, attribute := range attributes {
+		switch attribute.Attr.Type &^ unix.NLA_F_NESTED {
+		case unix.NFTA_RULE_CHAIN:
+			fmt.Fprintf(hash, "%q", attribute.Value)
+		case unix.NFTA_RULE_EXPRESSIONS:
+			expressions, err := nl.ParseRouteAttr(attribute.Value)
+			if err != nil {
+				return err
+			}
+			for _, expression := range expressions {
+				name, err := nl.ParseRouteAttr(expression.Value)
+				if err != nil {
+					return err
+				}
+				if len(name) > 0 && string(name[0].Value) != "counter\x00" { // what it has counted changes
+					fmt.Fprintf(hash, "%q", expression.Value)
+				}
+			}
+		}
+	}
+	return nil
 }
 
 // hasTable reports whether nftables has a table of this name and of the family inet.

@@ -132,15 +132,15 @@ func RemoveTunnels() error {
 		return fmt.Errorf("open XFRM socket: %w", err)
 	}
 	defer handle.Close()
-	policies, err := dump(func() ([]netlink.XfrmPolicy, error) { return handle.XfrmPolicyList(netlink.FAMILY_ALL) })
+	policies, err := listPolicies()
 	if err != nil {
-		return fmt.Errorf("list policies: %w", err)
+		return err
 	}
-	for _, policy := range policies {
-		if policy.Action != netlink.XFRM_POLICY_ALLOW {
+	for _, p := range policies {
+		if p.action != netlink.XFRM_POLICY_ALLOW {
 			continue
 		}
-		if err := handle.XfrmPolicyDel(&policy); err != nil && !errors.Is(err, unix.ENOENT) {
+		if err := handle.XfrmPolicyDel(p.message()); err != nil && !errors.Is(err, unix.ENOENT) {
 			return fmt.Errorf("delete policy: %w", err)
 		}
 	}

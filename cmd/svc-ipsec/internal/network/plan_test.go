@@ -168,10 +168,10 @@ func TestTheGuardClosesWhatARefusedConnectionWouldCarry(t *testing.T) {
 
 func TestBlocksLeaveLocalNetworksReachable(t *testing.T) {
 	got := map[string]bool{}
-	for s := range draftGuard(read(t, twoPeers)).selectors() {
+	for s := range draftGuard(read(t, twoPeers)).blocks(GuardPolicies) {
 		got[fmt.Sprint(s.source, " > ", s.destination)] = true
 	}
-	want := map[string]bool{"invalid Prefix > 10.2.0.0/24": true, "10.1.0.0/24 > 0.0.0.0/0": true, "invalid Prefix > fd02::/64": true}
+	want := map[string]bool{"0.0.0.0/0 > 10.2.0.0/24": true, "10.1.0.0/24 > 10.2.0.0/24": true, "10.1.0.0/24 > 0.0.0.0/0": true, "::/0 > fd02::/64": true}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %v", got)
 	}

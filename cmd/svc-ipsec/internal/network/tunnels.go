@@ -19,9 +19,9 @@ type Tunnel struct {
 // Tunnels reads from the kernel which pairs of networks have an outbound policy and SAs in both directions. It serves where the daemon
 // cannot be asked.
 func (n *Namespace) Tunnels() (map[config.Networks]Tunnel, error) {
-	policies, err := dump(func() ([]netlink.XfrmPolicy, error) { return n.handle.XfrmPolicyList(netlink.FAMILY_ALL) })
+	policies, err := n.policies()
 	if err != nil {
-		return nil, fmt.Errorf("list policies: %w", err)
+		return nil, err
 	}
 	states, err := dump(func() ([]netlink.XfrmState, error) { return n.handle.XfrmStateList(netlink.FAMILY_ALL) })
 	if err != nil {
@@ -30,13 +30,13 @@ func (n *Namespace) Tunnels() (map[config.Networks]Tunnel, error) {
 	return tunnels(policies, states), nil
 }
 
-func tunnels(policies []netlink.XfrmPolicy, states []netlink.XfrmState) map[config.Networks]Tunnel {
+func tunnels(policies []policy, states []netlink.XfrmState) map[config.Networks]Tunnel {
 	found := map[config.Networks]Tunnel{}
 	for _, p := range policies {
-		if p.Dir != netlink.XFRM_DIR_OUT || p.Action != netlink.XFRM_POLICY_ALLOW || len(p.Tmpls) == 0 {
+		if p.direction != netlink.XFRM_DIR_OUT || p.action != netlink.XFRM_POLICY_ALLOW || len(p.templates) == 0 {
 			continue
 		}
-		local, peer, id := address(p.Tmpls[0].Src), address(p.Tmpls[0].Dst), p.Tmpls[0].Reqid
+		local, peer, id := p.templates[0].source, p.templates[0].destination, p.templates[0].reqid
 		out, outSince := sum(states, local, peer, id)
 		in, inSince := sum(states, peer, local, id)
 		if outSince.IsZero() || inSince.IsZero() {
@@ -45,7 +45,7 @@ func tunnels(policies []netlink.XfrmPolicy, states []netlink.XfrmState) map[conf
 		if inSince.Before(outSince) {
 			outSince = inSince
 		}
-		found[config.Networks{Local: prefix(p.Src), Peer: prefix(p.Dst)}] = Tunnel{Since: outSince, In: in, Out: out}
+		found[config.Networks{Local: p.source, Peer: p.destination}] = Tunnel{Since: outSince, In: in, Out: out}
 	}
 	return found
 }

@@ -47,6 +47,8 @@ type State struct {
 	// GuardRules is the guard that is in place, as text for nft. It is empty while the guard is being changed: if a verb is killed
 	// during the change, it is unknown which guard is in place.
 	GuardRules string `json:"guardRules,omitempty"`
+	// GuardDigest is that of the rules as the kernel has them, "" if the guard has none or an earlier version set it.
+	GuardDigest string `json:"guardDigest,omitempty"`
 	// PrivateKeys says that the daemon's key database may contain private keys.
 	PrivateKeys bool `json:"privateKeys,omitempty"`
 }

@@ -24,23 +24,24 @@ import (
 // change is one ADD at work: on a new container, or on one that runs.
 type change struct {
 	*Executable
-	request    *request
-	raw        json.RawMessage // as state.Compact returns it
-	folder     *state.Directory
-	recorded   *state.State      // what state.json holds, and what the next Save adds to it
-	before     *state.Attachment // of recorded; nil: the container is new
-	attachment state.Attachment
-	guardRules string // the guard that this ADD has set, or found in place
-	namespace  *network.Namespace
-	tools      libreswan.Tools
-	plan       *network.Plan
-	old        *network.Plan     // the network as the last good ADD made it; nil if there is none
-	refused    map[string]string // conns that the daemon refused, with its reason
-	touched    bool              // conns were loaded, and initiated
-	unread     bool              // the key database could not be read, or did not take a certificate
-	left       bool              // the daemon is of another Libreswan than the tools, and has what is wanted
-	view       *view             // of the daemon, if nothing was changed since it was asked
-	done       bool              // all is made and written down
+	request     *request
+	raw         json.RawMessage // as state.Compact returns it
+	folder      *state.Directory
+	recorded    *state.State      // what state.json holds, and what the next Save adds to it
+	before      *state.Attachment // of recorded; nil: the container is new
+	attachment  state.Attachment
+	guardRules  string // the guard that this ADD has set, or found in place
+	guardDigest string
+	namespace   *network.Namespace
+	tools       libreswan.Tools
+	plan        *network.Plan
+	old         *network.Plan     // the network as the last good ADD made it; nil if there is none
+	refused     map[string]string // conns that the daemon refused, with its reason
+	touched     bool              // conns were loaded, and initiated
+	unread      bool              // the key database could not be read, or did not take a certificate
+	left        bool              // the daemon is of another Libreswan than the tools, and has what is wanted
+	view        *view             // of the daemon, if nothing was changed since it was asked
+	done        bool              // all is made and written down
 
 	keys        *lookup.KeyFiles
 	credentials map[string]*credential.Credential
@@ -230,7 +231,8 @@ func (c *change) finish() error {
 		found.At = time.Time{} // nothing depends on it, and an ADD that changes nothing writes nothing
 	}
 	done := *c.recorded
-	done.Attachment, done.Configuration, done.GuardRules = c.attachment, c.raw, c.guardRules
+	done.Attachment, done.Configuration = c.attachment, c.raw
+	done.GuardRules, done.GuardDigest = c.guardRules, c.guardDigest
 	done.Found, done.Refused, done.Chosen = state.NewFound(found), c.refused, c.chosen()
 	if c.touched {
 		done.Retry = changedNow(time.Now())

@@ -84,7 +84,7 @@ func (e *Executable) check(ctx context.Context, args *skel.CmdArgs, owner spec.O
 	}
 	r.configuration.Loaded = networks(loaded)
 	r.configuration.Resolve(stood(loaded, recorded.Chosen))
-	unguarded, err := e.checkNetwork(r, a, args.Netns)
+	unguarded, err := e.checkNetwork(r, recorded, args.Netns)
 	if err != nil {
 		return nil, err
 	}
@@ -100,7 +100,8 @@ func (e *Executable) check(ctx context.Context, args *skel.CmdArgs, owner spec.O
 }
 
 // checkNetwork compares the network with the plan. The result asks for ADD where a guard or a sysctl has to be set again.
-func (e *Executable) checkNetwork(r *request, a *state.Attachment, path string) (*spec.Again, error) {
+func (e *Executable) checkNetwork(r *request, recorded *state.State, path string) (*spec.Again, error) {
+	a := &recorded.Attachment
 	for _, p := range []string{a.Namespace, path} {
 		inode, err := state.Inode(p)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -133,18 +134,20 @@ func (e *Executable) checkNetwork(r *request, a *state.Attachment, path string) 
 	if wrong != "" { // ADD sets it again in place
 		again = &spec.Again{Reason: wrong}
 	}
-	set, err := namespace.GuardSet(a.Guard)
+	found, err := namespace.FindGuard(a.Guard, plan.Guard, recorded.GuardDigest)
 	if err != nil {
 		return nil, err
 	}
-	if !set {
-		switch {
-		case a.Guard == network.GuardTable:
-			return nil, broken.Errorf("the guard against packets in clear is gone")
-		case a.Guard == network.GuardPolicies && len(plan.Guard.Peers) > 0:
-			// Libreswan 5 flushes this kind whenever systemd restarts it: no reason to drop the tunnels.
-			again = &spec.Again{Reason: "the guard's policies are gone"}
-		}
+	switch {
+	case a.Guard == network.GuardTable && found == network.GuardGone:
+		return nil, broken.Errorf("the guard against packets in clear is gone")
+	case a.Guard == network.GuardPolicies && found != network.GuardWhole:
+		// Libreswan 5 flushes this kind whenever systemd restarts it: no reason to drop the tunnels.
+		again = &spec.Again{Reason: "the guard's policies are gone"}
+	case a.Guard == network.GuardTable && found == network.GuardChanged:
+		again = &spec.Again{Reason: "the guard against packets in clear was changed"}
+	case recorded.GuardRules != string(plan.Guard.Rules()): // set by an earlier version, or by an ADD that failed
+		again = &spec.Again{Reason: "the guard against packets in clear is not the one of this configuration"}
 	}
 	if r.chained {
 		return again, nil

@@ -3,7 +3,6 @@ package verb
 import (
 	"context"
 	"log/slog"
-	"slices"
 
 	"github.com/containernetworking/cni/pkg/skel"
 
@@ -22,7 +21,7 @@ func (c *change) network(ctx context.Context) error {
 		return err
 	}
 	both := c.bothGuards()
-	guarded := c.guarded(ctx)
+	guarded := c.guarded()
 	if !guarded {
 		if err := c.guard(ctx, both); err != nil {
 			return err
@@ -68,25 +67,23 @@ func (c *change) interfaces(ctx context.Context) error {
 
 // bothGuards is the guard while the network is neither the old one nor the new one.
 func (c *change) bothGuards() network.Guard {
-	both := c.plan.Guard
-	if c.old != nil {
-		both.Peers = append(slices.Clone(both.Peers), c.old.Guard.Peers...)
-		both.External = append(slices.Clone(both.External), c.old.Guard.External...)
-		both.IKEv1 = both.IKEv1 || c.old.Guard.IKEv1
+	if c.old == nil {
+		return c.plan.Guard
 	}
-	return both
+	return c.plan.Guard.Join(c.old.Guard)
 }
 
-// guarded says whether the wanted guard stands already; if so it is the one that this ADD goes on with.
-func (c *change) guarded(ctx context.Context) bool {
-	rules := string(c.plan.Guard.Rules())
-	if c.before == nil || c.recorded.GuardRules != rules {
+// guarded reports whether the wanted guard is in place already. If so, this ADD keeps it. A guard without a digest is of a
+// version that recorded none.
+func (c *change) guarded() bool {
+	rules, digest := string(c.plan.Guard.Rules()), c.recorded.GuardDigest
+	if c.before == nil || c.recorded.GuardRules != rules || digest == "" && c.before.Guard == network.GuardTable {
 		return false
 	}
-	if set, err := c.namespace.GuardSet(c.before.Guard); err != nil || !set {
+	if found, err := c.namespace.FindGuard(c.before.Guard, c.plan.Guard, digest); err != nil || found != network.GuardWhole {
 		return false
 	}
-	c.attachment.Guard, c.attachment.GuardReason, c.guardRules = c.before.Guard, c.before.GuardReason, rules
+	c.attachment.Guard, c.attachment.GuardReason, c.guardRules, c.guardDigest = c.before.Guard, c.before.GuardReason, rules, digest
 	return true
 }
 
@@ -109,7 +106,14 @@ func (c *change) guard(ctx context.Context, g network.Guard) error {
 		c.Log.Warn(does,
 			slog.String("container", string(c.request.owner.Name)), slog.String("reason", reason))
 	}
-	c.guardRules = string(g.Rules())
+	c.guardRules, c.guardDigest = string(g.Rules()), ""
+	if c.attachment.Guard == network.GuardTable {
+		digest, err := c.namespace.RulesDigest()
+		if err != nil {
+			return err
+		}
+		c.guardDigest = digest
+	}
 	return nil
 }
 
@@ -167,6 +171,7 @@ func (c *change) restoreNetwork(ctx context.Context) error {
 	if err := c.guard(ctx, c.old.Guard); err != nil {
 		return err
 	}
-	c.before.Guard, c.before.GuardReason, c.recorded.GuardRules = c.attachment.Guard, c.attachment.GuardReason, c.guardRules
+	c.before.Guard, c.before.GuardReason = c.attachment.Guard, c.attachment.GuardReason
+	c.recorded.GuardRules, c.recorded.GuardDigest = c.guardRules, c.guardDigest
 	return c.folder.Save(c.recorded)
 }
