@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/network"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
@@ -123,6 +124,101 @@ func TestANarrowNetworkDoesNotTakeTheWideTunnel(t *testing.T) {
 	left.configuration = connections(wide)
 	left.must("ADD")
 	eventually(t, "a ping through the wide tunnel again", func() bool { return ping("site-l", "10.3.0.5") })
+}
+
+// The peer has no Diffie-Hellman group for its tunnels (pfs): it accepts the first Child SA, which needs none, and refuses each rekey.
+func TestARefusedRekeyLeadsToANewIKESA(t *testing.T) {
+	onGround(t)
+	if lacks := network.KernelLacks(t.TempDir(), "esp", true); lacks != "" {
+		t.Skip("requires kernel ESP: " + lacks)
+	}
+	left, right := sites(t)
+	end := func(external, id, peer, local, remote, more string) string {
+		return fmt.Sprintf(`{"externalIps":[%q],"connections":[{"id":%q,"peerAddress":%q,"localCidrs":[%q],"peerCidrs":[%q],"psk":"a key-of-the-ground-test",%s}]}`,
+			external, id, peer, local, remote, more)
+	}
+	// The peer rekeys later, so it never does it first.
+	right.configuration = end("200.200.200.2", "right", "100.100.100.2", "10.2.0.0/24", "10.1.0.0/24", `"initiator":"response-only","ipsecPolicy":{"pfs":"none"}`)
+	configuration := func(pfs string) string {
+		return end("100.100.100.2", "left", "200.200.200.2", "10.1.0.0/24", "10.2.0.0/24", `"ipsecPolicy":{"lifetime":60`+pfs+`}`)
+	}
+	left.configuration = configuration("")
+	right.must("ADD")
+	left.must("ADD")
+	// It does what the supervisor does: CHECK, and ADD when CHECK asks for it.
+	until := func(what string, condition func() bool) {
+		t.Helper()
+		for deadline := time.Now().Add(5 * time.Minute); !condition(); time.Sleep(time.Second) {
+			if time.Now().After(deadline) {
+				t.Fatalf("still not: %s", what)
+			}
+			left.must("CHECK")
+			if again := left.health().Again; again != nil && again.After == 0 {
+				left.must("ADD")
+			}
+		}
+	}
+	const established = `^"left-0-0" #\d+: initiator established IKE SA`
+	until("a ping", func() bool { return ping("site-l", "10.2.0.5") })
+	if n := left.logged(established); n != 1 {
+		t.Fatalf("%d IKE SAs", n)
+	}
+	until("a new IKE SA", func() bool { return left.logged(established) > 1 })
+	until("a ping through its tunnel", func() bool { return ping("site-l", "10.2.0.5") })
+	// With the peer's setting, a rekey is a rekey.
+	left.configuration = configuration(`,"pfs":"none"`)
+	left.must("ADD")
+	until("a ping without PFS", func() bool { return ping("site-l", "10.2.0.5") })
+	before, rekeyed := left.logged(established), left.logged(`rekeyed Child SA`)
+	until("a rekey", func() bool { return left.logged(`rekeyed Child SA`) > rekeyed })
+	if !ping("site-l", "10.2.0.5") || left.logged(established) != before {
+		t.Errorf("%d IKE SAs, %d before", left.logged(established), before)
+	}
+}
+
+// Version 0.1.0 wrote another file for IKEv1 (initial-contact). Until the tunnel is down, that file is as good.
+func TestAnEditAfterAnUpgradeKeepsATunnelOfIKEv1(t *testing.T) {
+	onGround(t)
+	if lacks := network.KernelLacks(t.TempDir(), "esp", true); lacks != "" {
+		t.Skip("requires kernel ESP: " + lacks)
+	}
+	previous, err := filepath.Abs("build/previous/svc-ipsec")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(previous); err != nil {
+		t.Skip("requires make previous, and the project's root as working directory")
+	}
+	left, right := sites(t)
+	const v1 = `"ikePolicy":{"ikeVersion":"v1"}`
+	right.configuration, left.configuration = oneEnd(t, false, "right", v1), oneEnd(t, true, "left", v1)
+	right.must("ADD")
+	left.executable = previous
+	eventually(t, "0.1.0 has made a container", func() bool { // its deadlines are short for a slow machine
+		failure, err := left.try("ADD")
+		return failure == nil && err == nil
+	})
+	eventually(t, "a ping through the tunnel", func() bool { return ping("site-l", "10.2.0.5") })
+	before, tunnel := serials(left.whack("--status"))["left-0-0"], spis(t, "vpn-l")
+	left.executable = ""
+	left.must("CHECK")
+	const second = `"connections":[{"id":"second","peerAddress":"200.200.200.9","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.9.0.0/24"],"psk":"k"},`
+	left.configuration = strings.Replace(left.configuration, `"connections":[`, second, 1)
+	left.must("ADD")
+	if now := serials(left.whack("--status")); before == "" || now["left-0-0"] != before || now["second-0-0"] == "" {
+		t.Errorf("serials %v, before %q", now, before)
+	}
+	if now := spis(t, "vpn-l"); !slices.Equal(now, tunnel) {
+		t.Errorf("SPIs %v, before %v", now, tunnel)
+	}
+	left.must("CHECK")
+	// When the tunnel is down, the new file is loaded.
+	right.must("DEL")
+	left.whack("--name", "left-0-0", "--terminate")
+	left.must("ADD")
+	if text, err := os.ReadFile("/run/svc-ipsec/vpn-l/conns/left-0-0.conf"); err != nil || !strings.Contains(string(text), "initial-contact=no") {
+		t.Errorf("the file is %s %v", text, err)
+	}
 }
 
 func ping(site, address string) bool {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"slices"
@@ -73,6 +74,28 @@ func newContainer(t *testing.T, name string) *subject {
 		_ = exec.Command("ip", "netns", "del", name).Run()
 	})
 	return c
+}
+
+// oneEnd is a configuration with one connection: the keys that are given replace the usual ones, or are added to them.
+func oneEnd(t *testing.T, left bool, id, keys string) string {
+	t.Helper()
+	external, connection := "200.200.200.2", map[string]any{"peerAddress": "100.100.100.2", "localCidrs": []string{"10.2.0.0/24"}, "peerCidrs": []string{"10.1.0.0/24"},
+		"initiator": "response-only"}
+	if left {
+		external, connection = "100.100.100.2", map[string]any{"peerAddress": "200.200.200.2", "localCidrs": []string{"10.1.0.0/24"}, "peerCidrs": []string{"10.2.0.0/24"}}
+	}
+	connection["id"], connection["psk"] = id, "a key-of-the-ground-test"
+	var more map[string]any
+	if err := json.Unmarshal([]byte("{"+keys+"}"), &more); err != nil {
+		t.Fatalf("%s: %v", keys, err)
+	}
+	maps.Copy(connection, more)
+	maps.DeleteFunc(connection, func(_ string, value any) bool { return value == nil })
+	text, err := json.Marshal(map[string]any{"externalIps": []string{external}, "connections": []any{connection}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }
 
 func (c *subject) conf() string {

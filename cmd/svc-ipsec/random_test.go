@@ -64,17 +64,17 @@ func TestTheDaemonHasARandomConfigurationAsItWasMeant(t *testing.T) {
 // expected are the conns of a connection, one line each, in the words of loaded.
 func expected(m configtest.Meaning) (lines []string) {
 	policy := []string{map[string]string{"v1": "IKEv1", "v2": "IKEv2"}[m.Version], "PSK",
-		map[bool]string{false: "ENCRYPT", true: "AUTHENTICATE"}[m.AH], map[bool]string{true: "TUNNEL"}[!m.Transport], "PFS"}
+		map[bool]string{false: "ENCRYPT", true: "AUTHENTICATE"}[m.AH], map[bool]string{true: "TUNNEL"}[!m.Transport], map[bool]string{true: "PFS"}[m.PFS]}
 	if m.Aggressive {
 		policy = append(policy, "AGGRESSIVE")
 	}
 	slices.Sort(policy)
 	dpd := config.DPD{Interval: m.DPDInterval, Timeout: m.DPDTimeout}
-	timeout := render.Unanswered(dpd)
+	delay, timeout := m.DPDInterval, render.Unanswered(dpd)
 	if m.Version == "v2" {
-		_, timeout = render.Retransmission(dpd)
+		delay, _, timeout = render.Liveness(dpd)
 	}
-	dead := fmt.Sprintf("%s after %d of %d", m.DPDAction, timeout, m.DPDInterval)
+	dead := fmt.Sprintf("%s after %d of %d", m.DPDAction, timeout, delay)
 	if m.DPDInterval == 0 {
 		dead = "never"
 	}

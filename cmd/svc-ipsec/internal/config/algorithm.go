@@ -81,8 +81,12 @@ var (
 		{"group21", "dh21", useIKE | useESPv2 | useAHv2, false},
 		{"group31", "dh31", useIKE | useESPv2 | useAHv2, false},
 		{"group5", "modp1536", useIKE | useESP | useAH, false}, // RFC 8247: SHOULD NOT
+		{noGroup, "", useESP | useAH, false},
 	}
 )
+
+// noGroup stands for keys of the tunnel that come from those of the IKE SA, without another Diffie-Hellman exchange.
+const noGroup = "none"
 
 // pick finds the algorithm that a value names. AH does not encrypt: there any known cipher is accepted and ignored, since
 // Neutron's policies always name one.
@@ -114,12 +118,15 @@ func (u use) clause() string {
 }
 
 func compose(encryption, integrity, group algorithm, where use) string {
+	text := encryption.name + "-" + integrity.name
 	switch {
 	case where&useAH != 0:
-		return integrity.name + ";" + group.name
+		text = integrity.name
 	case where&useESP != 0 && encryption.aead:
-		return encryption.name + ";" + group.name
-	default:
-		return encryption.name + "-" + integrity.name + ";" + group.name
+		text = encryption.name
 	}
+	if group.value != noGroup {
+		text += ";" + group.name
+	}
+	return text
 }

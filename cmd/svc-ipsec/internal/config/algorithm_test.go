@@ -47,6 +47,9 @@ func TestLibreswanAcceptsExactlyTheTable(t *testing.T) {
 			}
 		}
 		for _, a := range groups {
+			if a.value == noGroup && where&useIKE != 0 {
+				continue // the text names no group then, and Libreswan takes its own ones
+			}
 			text := compose(first(encryptions), first(integrities), a, where)
 			if got, want := accepts(where, text), a.use&where != 0; got != want {
 				t.Errorf("%s%s: libreswan says %v, the table %v", text, where.clause(), got, want)

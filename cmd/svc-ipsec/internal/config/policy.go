@@ -19,6 +19,7 @@ type IKEPolicy struct {
 type IPsecPolicy struct {
 	Protocol  string // esp or ah
 	Transport bool
+	NoPFS     bool // no Diffie-Hellman exchange for a Child SA
 	Proposals string
 	Lifetime  int // seconds
 }
@@ -95,7 +96,7 @@ func (p *IPsecPolicy) decode(key string, raw json.RawMessage, version string) er
 	if err := oneGroup(key, list); err != nil {
 		return err
 	}
-	p.Proposals = write(list, use)
+	p.Proposals, p.NoPFS = write(list, use), list[0].group.value == noGroup
 	p.Lifetime, err = number(key+".lifetime", fields["lifetime"], 1, 86400, defaultLifetime)
 	return err
 }

@@ -15,9 +15,11 @@ import (
 
 // Spec is one conn as it should be loaded.
 type Spec struct {
-	Name  string
-	Text  []byte // its file
-	Start bool   // or wait for the peer
+	Name string
+	Text []byte // its file
+	// Former is the file that an earlier version wrote for it.
+	Former []byte
+	Start  bool // or wait for the peer
 	// Certificate is the nickname of the one that it needs in the key database, "" if none.
 	Certificate string
 	// Matches says why a conn in the daemon is not the one that was asked for, "" if it is: Libreswan replaces an identity

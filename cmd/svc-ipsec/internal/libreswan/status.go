@@ -18,6 +18,8 @@ type Conn struct {
 	Algorithms string // chosen by the two ends, of the IKE SA and of the Child SA; "" while there is none
 	// Negotiating: an exchange with the peer is in progress; either side may have started it.
 	Negotiating bool
+	// IKE: an IKE SA that this conn made is established.
+	IKE bool
 	// Orphaned: the Child SA is still installed, but its IKE SA was deleted, so the peer has no Child SA any more. 4.10 leaves
 	// this behind when the conn that made a shared IKE SA is deleted.
 	Orphaned bool
@@ -56,10 +58,18 @@ func ParseStatus(output string) map[string]Conn {
 			if p := parent.FindStringSubmatch(m[4]); p != nil {
 				parents[m[3]] = p[1]
 			}
-			if conn, ok := conns[m[3]]; ok && (m[2] != "" || !strings.Contains(m[4], "established")) {
-				conn.Negotiating = true
-				conns[m[3]] = conn
+			conn, ok := conns[m[3]]
+			if !ok {
+				continue
 			}
+			if m[2] != "" || !strings.Contains(m[4], "established") {
+				conn.Negotiating = true
+			}
+			// IKEv2; IKEv1 of 4.10; IKEv1 of 5.2.
+			if strings.Contains(m[4], "(established IKE SA)") || strings.Contains(m[4], "(IKE SA established)") || strings.Contains(m[4], "(ISAKMP SA established)") {
+				conn.IKE = true
+			}
+			conns[m[3]] = conn
 			continue
 		}
 		m := statusLine.FindStringSubmatch(line)

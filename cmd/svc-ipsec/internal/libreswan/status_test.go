@@ -47,10 +47,16 @@ func TestTheChosenAlgorithmsAndWhatIsUnderWayAreReadFromBothReleases(t *testing.
 `,
 		`#9: pending CHILD SA for "b-0-0"
 `,
+		`#1: "a-0-0":500 STATE_MAIN_I4 (IKE SA established); REPLACE in 2746s; newest; lastdpd=0s(seq in:0 out:0); idle;
+#4: "b-0-0":500 STATE_MAIN_I1 (sent Main Mode request); RETRANSMIT in 3s; idle;
+`,
+		`#1: "a-0-0":500 MAIN_I4 (ISAKMP SA established); REPLACE in 2746s; newest; idle;
+#4: "b-0-0":500 MAIN_I1 (sent Main Mode request); RETRANSMIT in 3s; idle;
+`,
 	} {
 		for _, prefix := range []string{"000 ", ""} {
 			output := prefix + strings.ReplaceAll(strings.TrimSpace(conn+states), "\n", "\n"+prefix)
-			want := map[string]Conn{"a-0-0": {Algorithms: "IKEv2 AES_CBC_256-HMAC_SHA2_256-MODP2048, ESP AES_GCM_16_256-NONE"}, "b-0-0": {Negotiating: true}}
+			want := map[string]Conn{"a-0-0": {Algorithms: "IKEv2 AES_CBC_256-HMAC_SHA2_256-MODP2048, ESP AES_GCM_16_256-NONE", IKE: !strings.Contains(states, "pending")}, "b-0-0": {Negotiating: true}}
 			if got := ParseStatus(output); !reflect.DeepEqual(got, want) {
 				t.Errorf("%q: got %+v", output, got)
 			}
@@ -90,7 +96,7 @@ func TestOneAnswerHasStatusAndTraffic(t *testing.T) {
 000 #2: "a-0-0" esp.3618757b@200.200.200.2 esp.949660b2@100.100.100.2 Traffic: ESPin=84B ESPout=84B ESPmax=2^63B
 006 #2: "a-0-0", type=ESP, add_time=1700000000, inBytes=84, outBytes=84, maxBytes=2^63B, id='@paris'
 `
-	if got, want := ParseStatus(output), (map[string]Conn{"a-0-0": {}}); !reflect.DeepEqual(got, want) {
+	if got, want := ParseStatus(output), (map[string]Conn{"a-0-0": {IKE: true}}); !reflect.DeepEqual(got, want) {
 		t.Errorf("status: %+v", got)
 	}
 	if got, want := ParseTraffic(output), (map[string]Traffic{"a-0-0": {time.Unix(1700000000, 0), 84, 84}}); !reflect.DeepEqual(got, want) {

@@ -128,9 +128,8 @@ func settings(m configtest.Meaning, c conn, ike, ipsec string) (faults []string)
 		{"ah", m.AH, c.keys["phase2"] == "ah"},
 		{"type", map[bool]string{false: "tunnel", true: "transport"}[m.Transport], c.keys["type"]},
 		{"auto", map[bool]string{false: "start", true: "add"}[m.ResponseOnly], c.keys["auto"]},
-		{"pfs", "yes", c.keys["pfs"]},
+		{"pfs", map[bool]string{true: "yes", false: "no"}[m.PFS], c.keys["pfs"]},
 		{"ikelifetime", m.IKELifetime, inSeconds(c.keys["ikelifetime"])}, {"salifetime", m.IPsecLifetime, inSeconds(c.keys["salifetime"])},
-		{"dpddelay", m.DPDInterval, inSeconds(c.keys["dpddelay"])},
 		{"dpdtimeout", map[bool]int{true: max(m.DPDTimeout-m.DPDInterval, min(m.DPDTimeout, m.DPDInterval+1))}[m.Version == "v1"], inSeconds(c.keys["dpdtimeout"])},
 	} {
 		faults = append(faults, differ(s.what, s.want, s.got))
@@ -138,10 +137,16 @@ func settings(m configtest.Meaning, c conn, ike, ipsec string) (faults []string)
 	if margin := inSeconds(c.keys["rekeymargin"]); margin < 1 || margin > min(m.IKELifetime, m.IPsecLifetime) {
 		faults = append(faults, fmt.Sprintf("a rekeymargin of %d s; ", margin))
 	}
+	delay := inSeconds(c.keys["dpddelay"])
+	if m.Version == "v1" || m.DPDTimeout-m.DPDInterval < 120 {
+		faults = append(faults, differ("dpddelay", m.DPDInterval, delay))
+	}
 	if m.Version == "v2" && m.DPDInterval > 0 {
 		interval, _ := strconv.Atoi(c.keys["retransmit-interval"])
-		if fault := late(m.DPDInterval, m.DPDTimeout, interval, inSeconds(c.keys["retransmit-timeout"])); fault != "" {
-			faults = append(faults, fault)
+		timeout := inSeconds(c.keys["retransmit-timeout"])
+		faults = append(faults, late(delay, m.DPDTimeout, interval, timeout), rare(interval, timeout))
+		if delay < m.DPDInterval || delay >= m.DPDTimeout {
+			faults = append(faults, fmt.Sprintf("the peer is asked after %d s, with an interval of %d and a timeout of %d s; ", delay, m.DPDInterval, m.DPDTimeout))
 		}
 	}
 	return faults
@@ -164,10 +169,25 @@ func late(interval, timeout, repeat, giveUp int) string {
 	return ""
 }
 
+// rare says after how many ms an absent peer gets the next packet, if that is more than a minute. It counts as pluto does.
+func rare(repeat, giveUp int) string {
+	wait, waited := repeat, repeat
+	for retransmissions := 0; waited < giveUp*1000; retransmissions++ {
+		if retransmissions > 0 && 2*wait < giveUp*1000 {
+			wait *= 2
+		}
+		waited += wait
+	}
+	if wait > 60_000 {
+		return fmt.Sprintf("%d ms without a packet for an absent peer; ", wait)
+	}
+	return ""
+}
+
 // ours compares what Libreswan's reader leaves out.
 func ours(m configtest.Meaning, c conn) []string {
 	return []string{differ("dpdaction", m.DPDAction, c.keys["dpdaction"]), differ("authby", "secret", c.keys["authby"]),
-		differ("fragmentation", "yes", c.keys["fragmentation"]), differ("initial-contact", "yes", c.keys["initial-contact"])}
+		differ("fragmentation", "yes", c.keys["fragmentation"]), differ("initial-contact", map[string]string{"v1": "no", "v2": "yes"}[m.Version], c.keys["initial-contact"])}
 }
 
 // inSeconds reads 90s, or the milliseconds that readwriteconf writes; 0: none.
@@ -211,13 +231,17 @@ func canonicalOne(kind, proposal string) string {
 	} else if words[0] == "3des" {
 		encryption = "3DES_CBC"
 	}
+	text := encryption + "-" + integrity
 	switch {
 	case kind == "ah":
-		return integrity + "-" + strings.ToUpper(group)
+		text = integrity
 	case len(words) == 1:
-		return encryption + "-NONE-" + strings.ToUpper(group)
+		text = encryption + "-NONE"
 	}
-	return encryption + "-" + integrity + "-" + strings.ToUpper(group)
+	if group != "" {
+		text += "-" + strings.ToUpper(group)
+	}
+	return text
 }
 
 var parsedLine = regexp.MustCompile(`(?m)^\t(\S+)$`)

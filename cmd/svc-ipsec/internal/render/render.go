@@ -49,7 +49,13 @@ func Setup(p Places) (settings, all []byte) {
 
 // Conn is the file of one pair of a connection. Its last line changes with the secret, so that a file on disk tells
 // whether the conn in the daemon is the wanted one.
-func Conn(c *config.Connection, pair config.Pair) []byte {
+func Conn(c *config.Connection, pair config.Pair) []byte { return render(c, pair, false) }
+
+// FormerConn is the file that earlier versions, from 0.1.0 on, wrote for the same pair. A conn with that file works. It is loaded with
+// the file of this version when that interrupts no tunnel.
+func FormerConn(c *config.Connection, pair config.Pair) []byte { return render(c, pair, true) }
+
+func render(c *config.Connection, pair config.Pair, former bool) []byte {
 	var b bytes.Buffer
 	put := func(key string, value any) { fmt.Fprintf(&b, "\t%s=%v\n", key, value) }
 	fmt.Fprintf(&b, "conn %s\n", pair.Conn)
@@ -88,7 +94,7 @@ func Conn(c *config.Connection, pair config.Pair) []byte {
 	} else {
 		put("esp", c.IPsec.Proposals)
 	}
-	put("pfs", "yes")
+	put("pfs", map[bool]string{false: "yes", true: "no"}[c.IPsec.NoPFS])
 	put("type", map[bool]string{false: "tunnel", true: "transport"}[c.IPsec.Transport])
 	put("ikelifetime", seconds(c.IKE.Lifetime))
 	put("salifetime", seconds(c.IPsec.Lifetime))
@@ -96,16 +102,24 @@ func Conn(c *config.Connection, pair config.Pair) []byte {
 	put("rekeymargin", seconds(max(1, min(540, min(c.IKE.Lifetime, c.IPsec.Lifetime)/4))))
 	if c.DPD.Interval > 0 {
 		put("dpdaction", c.DPD.Action)
-		put("dpddelay", seconds(c.DPD.Interval))
 		if c.IKE.Version == "v1" {
+			put("dpddelay", seconds(c.DPD.Interval))
 			put("dpdtimeout", seconds(Unanswered(c.DPD)))
 		} else {
-			interval, timeout := Retransmission(c.DPD) // IKEv2 ignores dpdtimeout
+			delay, interval, timeout := Liveness(c.DPD) // IKEv2 ignores dpdtimeout
+			if former {
+				delay = c.DPD.Interval
+				interval, timeout = retransmission(1000 * unanswered(c.DPD))
+			}
+			put("dpddelay", seconds(delay))
 			put("retransmit-interval", strconv.Itoa(interval))
 			put("retransmit-timeout", seconds(timeout))
 		}
 	}
-	put("initial-contact", "yes")
+	// The notification makes the peer delete all other SAs with us. IKEv2 sends it with an IKE SA that replaces none; a rekey does not
+	// authenticate again (RFC 7296, section 2.4). IKEv1 sends it with every IKE SA that it initiates, so a rekey would drop the
+	// tunnels. Libreswan 4.10 and 5.2 have no setting that limits it to the first IKE SA after a start.
+	put("initial-contact", map[bool]string{true: "yes", false: "no"}[c.IKE.Version == "v2" || former])
 	put("fragmentation", "yes")
 	put("auto", Auto(c.ResponseOnly))
 	sum := sha256.Sum256(append([]byte(c.Alias()+"\x00"+c.Certificate.Digest), c.PSK.Reveal()...))
@@ -120,11 +134,32 @@ func Unanswered(d config.DPD) int { return max(d.Timeout-d.Interval, min(d.Timeo
 // patience is the least time, in seconds, that a peer gets to answer: it may be at work on a large group.
 const patience = 4
 
-// Retransmission is the same for IKEv2: after how many ms a packet is repeated for the first time, and after how many
-// seconds it is given up. pluto waits that long once more, then twice as long, and so on, and looks at the end of each wait
+// longestAttempt is the most seconds for which pluto retransmits an IKEv2 message. It waits for half of that before the last
+// retransmission, and starts with a new IKE SA afterwards. So a peer that is absent gets a message every 60 seconds at least.
+const longestAttempt = 119
+
+// Liveness returns, for IKEv2, after how many seconds of silence pluto asks a peer, after how many ms it repeats a message for the first time,
+// and after how many seconds it gives up. A silent peer is given up at the timeout.
+//
+// The retransmission is that of all messages, the first one to an absent peer included. So with a timeout that is much
+// longer than the interval, pluto asks later, not for longer.
+func Liveness(d config.DPD) (delay, interval, timeout int) {
+	left := unanswered(d)
+	if left <= longestAttempt {
+		interval, timeout = retransmission(1000 * left)
+		return d.Interval, interval, timeout
+	}
+	interval, timeout = retransmission(1000 * longestAttempt)
+	return d.Timeout - longestAttempt, interval, timeout
+}
+
+// unanswered is how many seconds IKEv2 waits for an answer.
+func unanswered(d config.DPD) int { return max(d.Timeout-d.Interval, min(patience, d.Timeout)) }
+
+// retransmission returns after how many ms a packet is repeated for the first time, and after how many seconds it is given up, for about
+// so many ms in all. pluto waits that long once more, then twice as long, and so on, and looks at the end of each wait
 // whether the time is over (double_delay in its retransmit.c): the waits have to end where the time does.
-func Retransmission(d config.DPD) (interval, timeout int) {
-	left := 1000 * max(d.Timeout-d.Interval, min(patience, d.Timeout))
+func retransmission(left int) (interval, timeout int) {
 	waits := 1
 	for interval = left; interval >= 1000; interval /= 2 {
 		waits *= 2

@@ -114,3 +114,43 @@ func TestAPeersNameReachesNoFile(t *testing.T) {
 		t.Errorf("%v: got\n%s", named.Refused, Conn(named, named.Pairs()[0]))
 	}
 }
+
+func TestADistantTimeoutDelaysNoFirstContact(t *testing.T) {
+	for _, test := range []struct {
+		interval, timeout     int
+		delay, repeat, giveUp int
+	}{
+		{30, 120, 30, 703, 89},
+		{30, 149, 30, 929, 118},
+		{30, 150, 31, 929, 118},
+		{30, 1200, 1081, 929, 118},
+		{3600, 14400, 14281, 929, 118},
+		{1, 86400, 86281, 929, 118},
+		{1, 2, 1, 500, 2},
+	} {
+		delay, repeat, giveUp := Liveness(config.DPD{Interval: test.interval, Timeout: test.timeout})
+		if delay != test.delay || repeat != test.repeat || giveUp != test.giveUp {
+			t.Errorf("interval %d, timeout %d: asked after %d s, repeated after %d ms, given up after %d s", test.interval, test.timeout, delay, repeat, giveUp)
+		}
+		if fault := late(delay, test.timeout, repeat, giveUp) + rare(repeat, giveUp); fault != "" {
+			t.Errorf("interval %d, timeout %d: %s", test.interval, test.timeout, fault)
+		}
+	}
+}
+
+// TestTheFormerFileIsTheOneOfAnEarlierVersion compares with what 0.1.0 wrote: a container of it must be recognized.
+func TestTheFormerFileIsTheOneOfAnEarlierVersion(t *testing.T) {
+	for _, test := range []struct{ document, line, former string }{
+		{`"ikePolicy":{"ikeVersion":"v1"}`, "initial-contact=no", "initial-contact=yes"},
+		{`"dpd":{"interval":30,"timeout":1200}`, "retransmit-timeout=118s", "retransmit-timeout=1169s"},
+		{`"dpd":{"interval":30,"timeout":1200}`, "dpddelay=1081s", "dpddelay=30s"},
+		{`"mtu":1400`, "initial-contact=yes", "initial-contact=yes"},
+	} {
+		c := read(t, `{"externalIps":["100.100.100.2"],"connections":[{"id":"a","peerAddress":"200.200.200.2","localCidrs":["10.1.0.0/24"],
+			"peerCidrs":["10.2.0.0/24"],"psk":"k",`+test.document+`}]}`)[0]
+		now, former := string(Conn(c, c.Pairs()[0])), string(FormerConn(c, c.Pairs()[0]))
+		if !strings.Contains(now, test.line+"\n") || !strings.Contains(former, test.former+"\n") {
+			t.Errorf("%s: the files are\n%s\n%s", test.document, now, former)
+		}
+	}
+}

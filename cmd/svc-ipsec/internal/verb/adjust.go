@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"net/netip"
 	"path/filepath"
 	"slices"
 
@@ -69,10 +70,13 @@ func (c *change) exchange(ctx context.Context, d *libreswan.Daemon, build *libre
 	loaded := maps.Clone(answer.Conns)
 	c.view = viewOf(answer, build)
 	up := c.view.up
+	connected := c.connected(up)
 	var load, same []libreswan.Spec
 	for _, s := range specs {
 		// One that the daemon found no interface for was loaded when the address was not there, and has no tunnel.
-		if conn, there := loaded[s.Name]; there && !conn.Unoriented && bytes.Equal(files[s.Name], s.Text) {
+		// One with the file of an earlier version stays as long as a tunnel to its peer is up: tunnels to one peer share an IKE SA.
+		unchanged := bytes.Equal(files[s.Name], s.Text) || connected[s.Name] && bytes.Equal(files[s.Name], s.Former)
+		if conn, there := loaded[s.Name]; there && !conn.Unoriented && unchanged {
 			same = append(same, s)
 			delete(files, s.Name)
 			delete(loaded, s.Name)
@@ -124,6 +128,26 @@ func (c *change) exchange(ctx context.Context, d *libreswan.Daemon, build *libre
 	return c.reviveSiblings(ctx, d, same, up)
 }
 
+// connected returns the conns of all connections to peers that a tunnel is up to.
+func (c *change) connected(up map[string]libreswan.Traffic) map[string]bool {
+	peers := map[netip.Addr]bool{}
+	wanted := c.request.configuration.Wanted()
+	for _, connection := range wanted {
+		for _, pair := range connection.Pairs() {
+			if _, ok := up[pair.Conn]; ok {
+				peers[connection.PeerAddress] = true
+			}
+		}
+	}
+	conns := map[string]bool{}
+	for _, connection := range wanted {
+		for _, pair := range connection.Pairs() {
+			conns[pair.Conn] = peers[connection.PeerAddress]
+		}
+	}
+	return conns
+}
+
 // sameFiles says whether the daemon has just what is wanted, as far as files tell: each conn, or, if nothing was edited, the
 // word that it was refused. With the conns it has their keys.
 func (c *change) sameFiles(files map[string][]byte, specs []libreswan.Spec) (refused map[string]string, same bool) {
@@ -132,7 +156,7 @@ func (c *change) sameFiles(files map[string][]byte, specs []libreswan.Spec) (ref
 	said := c.recorded.Refused
 	for _, s := range specs {
 		reason, no := said[s.Name]
-		if bytes.Equal(files[s.Name], s.Text) {
+		if bytes.Equal(files[s.Name], s.Text) || bytes.Equal(files[s.Name], s.Former) {
 			continue
 		}
 		if !no || !unedited {

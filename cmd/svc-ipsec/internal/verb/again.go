@@ -2,6 +2,7 @@ package verb
 
 import (
 	"context"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -13,10 +14,12 @@ import (
 )
 
 // A peer that refuses a Child SA is not asked again by the daemon: its IKE SA stands, and so it rests. So ADD asks for ADD
-// again, which initiates what rests, with a delay that doubles.
+// again, which initiates what rests, with a delay that doubles. Libreswan 5 waits for up to five minutes before it tries an absent
+// peer again; ADD does that every minute.
 const (
-	firstRetry = 5 * time.Second
-	lastRetry  = 5 * time.Minute
+	firstRetry  = 5 * time.Second
+	lastRetry   = 5 * time.Minute
+	absentRetry = time.Minute // if a peer has no IKE SA with us
 	// answerTime is what the peer gets to answer after a change.
 	answerTime = 2 * time.Second
 )
@@ -33,23 +36,28 @@ func readRetry(recorded state.Retry, now time.Time) retry {
 	return r
 }
 
-// due says whether what rests is to be initiated now; then it notes that it was.
-func (r *retry) due(now time.Time) bool {
-	if now.Before(r.Next) {
+// due says whether what rests is to be initiated now; then it notes that it was. The delay is at most longest.
+func (r *retry) due(now time.Time, longest time.Duration) bool {
+	if now.Before(r.next(longest)) {
 		return false
 	}
-	r.Delay = min(max(2*r.Delay, firstRetry), lastRetry)
+	r.Delay = min(max(2*r.Delay, firstRetry), longest)
 	r.Next = now.Add(r.Delay)
 	return true
 }
 
+// next is the time of the next attempt. The recorded delay may be longer than what is the longest now.
+func (r *retry) next(longest time.Duration) time.Time {
+	return r.Next.Add(-max(0, r.Delay-longest))
+}
+
 // wish says when ADD should come again for the sake of the tunnels that are down: nil if the daemon, or the peer, is at work
 // on all of them.
-func (r *retry) wish(resting bool, now time.Time) *spec.Again {
+func (r *retry) wish(resting bool, now time.Time, longest time.Duration) *spec.Again {
 	if !resting {
 		return nil
 	}
-	return &spec.Again{After: seconds(r.Next.Sub(now)), Reason: "a tunnel that was refused is asked for again"}
+	return &spec.Again{After: seconds(r.next(longest).Sub(now)), Reason: "a tunnel that was refused is asked for again"}
 }
 
 func seconds(d time.Duration) int { return int((max(d, 0) + time.Second - 1) / time.Second) }
@@ -88,6 +96,58 @@ func resting(wanted []*config.Connection, v *view) []string {
 	return conns
 }
 
+// longestDelay returns the longest delay between two attempts to initiate these conns, which rest.
+func longestDelay(wanted []*config.Connection, v *view, rest []string) time.Duration {
+	present := peersWithIKE(wanted, v)
+	for _, c := range wanted {
+		if !present[c.PeerAddress] && slices.ContainsFunc(c.Pairs(), func(p config.Pair) bool { return slices.Contains(rest, p.Conn) }) {
+			return absentRetry
+		}
+	}
+	return lastRetry
+}
+
+// peersWithIKE returns the peers that have an IKE SA with us.
+func peersWithIKE(wanted []*config.Connection, v *view) map[netip.Addr]bool {
+	present := map[netip.Addr]bool{}
+	for _, c := range wanted {
+		for _, pair := range c.Pairs() {
+			if v.conns[pair.Conn].IKE {
+				present[c.PeerAddress] = true
+			}
+		}
+	}
+	return present
+}
+
+// deadEnds lists the conns to the peers of those that rest, if such a peer has an IKE SA with us and no tunnel, and none is being
+// negotiated. If the Diffie-Hellman groups of the two ends differ (pfs), the peer refuses each Child SA but the one that comes with
+// the IKE SA itself (RFC 7296, section 1.2). So after a rekey was refused, only a new IKE SA brings the tunnel up.
+func deadEnds(wanted []*config.Connection, v *view, rest []string) []string {
+	present, dead := peersWithIKE(wanted, v), map[netip.Addr]bool{}
+	for _, c := range wanted {
+		if present[c.PeerAddress] && slices.ContainsFunc(c.Pairs(), func(p config.Pair) bool { return slices.Contains(rest, p.Conn) }) {
+			dead[c.PeerAddress] = true
+		}
+	}
+	for _, c := range wanted {
+		for _, pair := range c.Pairs() {
+			if _, up := v.up[pair.Conn]; up || v.conns[pair.Conn].Negotiating || c.IKE.Version != "v2" || c.IPsec.NoPFS {
+				dead[c.PeerAddress] = false
+			}
+		}
+	}
+	var conns []string
+	for _, c := range wanted {
+		for _, pair := range c.Pairs() {
+			if _, loaded := v.conns[pair.Conn]; loaded && dead[c.PeerAddress] {
+				conns = append(conns, pair.Conn)
+			}
+		}
+	}
+	return conns
+}
+
 // changedNow is the schedule after conns were loaded: they have just been initiated, or the daemon is about to initiate them.
 func changedNow(now time.Time) state.Retry {
 	return state.Retry{Changed: now, Next: now.Add(answerTime)}
@@ -100,6 +160,7 @@ func (c *change) retryResting(ctx context.Context, d *libreswan.Daemon, v *view)
 	r := readRetry(c.recorded.Retry, now)
 	wanted := c.request.configuration.Wanted()
 	rest := resting(carried(c.Root, wanted), v)
+	longest := longestDelay(wanted, v, rest)
 	if err := d.Terminate(ctx, v.orphans...); err != nil {
 		return nil, err
 	}
@@ -107,7 +168,10 @@ func (c *change) retryResting(ctx context.Context, d *libreswan.Daemon, v *view)
 	case c.touched: // finish has recorded it
 	case len(rest) == 0:
 		r.Delay, r.Next = 0, time.Time{}
-	case r.due(now):
+	case r.due(now, longest):
+		if err := d.Terminate(ctx, deadEnds(wanted, v, rest)...); err != nil {
+			return nil, err
+		}
 		if err := d.Initiate(ctx, rest...); err != nil {
 			return nil, err
 		}
@@ -118,14 +182,15 @@ func (c *change) retryResting(ctx context.Context, d *libreswan.Daemon, v *view)
 			return nil, err
 		}
 	}
-	return r.wish(len(rest) > 0, now), nil
+	return r.wish(len(rest) > 0, now, longest), nil
 }
 
 // wishOfCheck is what CHECK asks for: to have initiated what rests, when that is due. It initiates nothing itself.
 func (e *Executable) wishOfCheck(recorded state.Retry, wanted []*config.Connection, v *view) *spec.Again {
 	now := time.Now()
 	r := readRetry(recorded, now)
-	return r.wish(len(resting(carried(e.Root, wanted), v)) > 0, now)
+	rest := resting(carried(e.Root, wanted), v)
+	return r.wish(len(rest) > 0, now, longestDelay(wanted, v, rest))
 }
 
 // soonest is the earliest of several wishes for another ADD; nil is none.

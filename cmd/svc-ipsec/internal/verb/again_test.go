@@ -19,10 +19,10 @@ func TestWhatRestsIsInitiatedWithDelaysThatDoubleUpToFiveMinutes(t *testing.T) {
 	var delays []time.Duration
 	now := noon
 	for range 9 {
-		if !r.due(now) {
+		if !r.due(now, lastRetry) {
 			t.Fatalf("not due at %v, %+v", now, r)
 		}
-		if r.due(now.Add(r.Delay - 1)) {
+		if r.due(now.Add(r.Delay-1), lastRetry) {
 			t.Errorf("due again before %v", r.Delay)
 		}
 		delays = append(delays, r.Delay/time.Second)
@@ -45,7 +45,7 @@ func TestADDIsWishedForAsLongAsItCanHelp(t *testing.T) {
 		{"a tunnel rests: when its delay is over", true, 0, 8},
 		{"and at once when it is", true, 8 * time.Second, 0},
 	} {
-		got := next.wish(test.resting, noon.Add(test.at))
+		got := next.wish(test.resting, noon.Add(test.at), lastRetry)
 		if got == nil && test.after != -1 || got != nil && got.After != test.after {
 			t.Errorf("%s: %+v, want %d", test.what, got, test.after)
 		}
@@ -127,4 +127,68 @@ func TestATunnelRestsIfItIsOursToBeginAndNobodyIsAtWorkOnIt(t *testing.T) {
 	expect("one is up, one on its way")
 	delete(v.conns, second)
 	expect("one is not loaded: it was refused")
+}
+
+func TestAnAbsentPeerIsTriedEveryMinute(t *testing.T) {
+	c, err := config.Decode([]byte(`{"externalIps":["192.0.2.1"],"connections":[
+		{"id":"a","peerAddress":"192.0.2.2","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.2.0.0/24","10.3.0.0/24"],"psk":"k"},
+		{"id":"b","peerAddress":"192.0.2.3","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.4.0.0/24"],"psk":"k"}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Resolve(nil)
+	for _, test := range []struct {
+		name  string
+		conns map[string]libreswan.Conn
+		want  time.Duration
+	}{
+		{"both peers refuse", map[string]libreswan.Conn{"a-0-0": {IKE: true}, "a-0-1": {}, "b-0-0": {IKE: true}}, lastRetry},
+		{"one is absent", map[string]libreswan.Conn{"a-0-0": {IKE: true}, "a-0-1": {}, "b-0-0": {}}, absentRetry},
+		{"one is absent and on its way", map[string]libreswan.Conn{"a-0-0": {IKE: true}, "a-0-1": {}, "b-0-0": {Negotiating: true}}, lastRetry},
+	} {
+		v := &view{conns: test.conns, up: map[string]libreswan.Traffic{}}
+		if got := longestDelay(c.Wanted(), v, resting(c.Wanted(), v)); got != test.want {
+			t.Errorf("%s: %v, want %v", test.name, got, test.want)
+		}
+	}
+	// A long delay of the time when its peer refused does not hold now that it is absent.
+	r := retry{Delay: lastRetry, Next: noon.Add(lastRetry)}
+	if got := r.wish(true, noon, absentRetry); got.After != 60 {
+		t.Errorf("it asks for ADD after %d s", got.After)
+	}
+	if r.due(noon.Add(59*time.Second), absentRetry) || !r.due(noon.Add(60*time.Second), absentRetry) || r.Delay != absentRetry {
+		t.Errorf("the schedule is %+v", r)
+	}
+}
+
+func TestOnlyANewIKESABringsATunnelUpWhoseGroupThePeerRefuses(t *testing.T) {
+	for _, test := range []struct {
+		name, policy string
+		conns        map[string]libreswan.Conn
+		up           []string
+		want         []string
+	}{
+		{"all are down", "", map[string]libreswan.Conn{"a-0-0": {IKE: true}, "a-0-1": {}}, nil, []string{"a-0-0", "a-0-1"}},
+		{"one is up", "", map[string]libreswan.Conn{"a-0-0": {IKE: true}, "a-0-1": {}}, []string{"a-0-1"}, nil},
+		{"one is on its way", "", map[string]libreswan.Conn{"a-0-0": {IKE: true}, "a-0-1": {Negotiating: true}}, nil, nil},
+		{"there is no IKE SA", "", map[string]libreswan.Conn{"a-0-0": {}, "a-0-1": {}}, nil, nil},
+		{"one is not loaded", "", map[string]libreswan.Conn{"a-0-0": {IKE: true}}, nil, []string{"a-0-0"}},
+		{"without PFS", `"ipsecPolicy":{"pfs":"none"},`, map[string]libreswan.Conn{"a-0-0": {IKE: true}, "a-0-1": {}}, nil, nil},
+		{"the peer initiates", `"initiator":"response-only",`, map[string]libreswan.Conn{"a-0-0": {IKE: true}, "a-0-1": {}}, nil, nil},
+		{"IKEv1", `"ikePolicy":{"ikeVersion":"v1"},`, map[string]libreswan.Conn{"a-0-0": {IKE: true}, "a-0-1": {}}, nil, nil},
+	} {
+		c, err := config.Decode([]byte(`{"externalIps":["192.0.2.1"],"connections":[
+			{"id":"a","peerAddress":"192.0.2.2","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.2.0.0/24","10.3.0.0/24"],` + test.policy + `"psk":"k"}]}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Resolve(nil)
+		v := &view{conns: test.conns, up: map[string]libreswan.Traffic{}}
+		for _, conn := range test.up {
+			v.up[conn] = libreswan.Traffic{}
+		}
+		if got := deadEnds(c.Wanted(), v, resting(c.Wanted(), v)); !slices.Equal(got, test.want) {
+			t.Errorf("%s: %v, want %v", test.name, got, test.want)
+		}
+	}
 }

@@ -112,6 +112,7 @@ func (c *change) specs(wanted []*config.Connection) []libreswan.Spec {
 			specs = append(specs, libreswan.Spec{
 				Name:        pair.Conn,
 				Text:        render.Conn(connection, pair),
+				Former:      render.FormerConn(connection, pair),
 				Start:       !connection.ResponseOnly,
 				Certificate: connection.Certificate.Nickname,
 				Matches:     func(loaded libreswan.Conn) string { return mismatch(connection, loaded) },

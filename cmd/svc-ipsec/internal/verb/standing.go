@@ -24,7 +24,9 @@ func (c *change) chosen() map[string]string {
 func standing(loaded map[string][]byte, ran map[string]string) func(*config.Connection) config.Standing {
 	known := slices.Collect(maps.Values(ran))
 	return func(c *config.Connection) config.Standing {
-		unchanged := func(p config.Pair) bool { return bytes.Equal(loaded[p.Conn], render.Conn(c, p)) }
+		unchanged := func(p config.Pair) bool {
+			return bytes.Equal(loaded[p.Conn], render.Conn(c, p)) || bytes.Equal(loaded[p.Conn], render.FormerConn(c, p))
+		}
 		switch {
 		case !slices.ContainsFunc(c.Pairs(), func(p config.Pair) bool { return !unchanged(p) }):
 			return config.Unchanged

@@ -81,6 +81,7 @@ var Algorithms = map[string][]Algorithm{
 		{"group21", "DH21", "DH21", false, elliptic},
 		{"group31", "DH31", "DH31", false, elliptic},
 		{"group5", "MODP1536", "MODP1536", false, all},
+		{"none", "", "", false, []Use{ESPv1, ESPv2, AHv1, AHv2}},
 	},
 }
 

@@ -31,7 +31,8 @@ type Meaning struct {
 	AH, Transport   bool
 	ResponseOnly    bool
 	IKE, IPsec      string // in the words of Libreswan's status: AES_CBC_256-HMAC_SHA2_256-MODP2048, …
-	IKELifetime     int    // seconds, as all of these
+	PFS             bool
+	IKELifetime     int // seconds, as all of these
 	IPsecLifetime   int
 	DPDAction       string // none: the peer is never asked
 	DPDInterval     int
@@ -275,15 +276,19 @@ func (m *maker) ipsec(c map[string]any, w *Meaning) {
 		w.AH, w.Transport, w.IPsecLifetime = false, false, 3600
 		proposals = []proposal{{Algorithms["encryptionAlgorithm"][0], Algorithms["authAlgorithm"][0], Algorithms["pfs"][0]}}
 	}
+	w.PFS = proposals[0].group.IPsec != ""
 	w.IPsec = listed(proposals, func(p proposal) string {
+		text := p.encryption.IPsec + "-" + p.integrity.IPsec
 		switch {
 		case w.AH:
-			return p.integrity.IPsec + "-" + p.group.IPsec
+			text = p.integrity.IPsec
 		case p.encryption.AEAD:
-			return p.encryption.IPsec + "-NONE-" + p.group.IPsec
-		default:
-			return p.encryption.IPsec + "-" + p.integrity.IPsec + "-" + p.group.IPsec
+			text = p.encryption.IPsec + "-NONE"
 		}
+		if w.PFS {
+			text += "-" + p.group.IPsec
+		}
+		return text
 	})
 }
 
