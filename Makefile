@@ -135,7 +135,7 @@ run-guest:
 	CGO_ENABLED=0 go test -c -o build/kernelevents.test ./cmd/svc-supervisor/internal/kernelevents
 	test/ground/run esp SVC_TEST_GROUND=1 build/kernelevents.test -test.v -test.run SAs | tee -a build/guest.log
 	CGO_ENABLED=0 go test -c -o build/svc-ipsec.test ./cmd/svc-ipsec
-	test/ground/run esp SVC_TEST_GROUND=1 build/tools/secrets build/svc-ipsec.test -test.v -test.run 'TestANarrow|TestARefusedRekey|TestAnEditAfter' | tee -a build/guest.log
+	test/ground/run esp SVC_TEST_GROUND=1 build/tools/secrets build/svc-ipsec.test -test.v -test.run 'TestANarrow|TestARefusedRekey|TestATunnelWhoseESP|TestAnEditAfter' | tee -a build/guest.log
 
 # svc-ipsec's own tests on Debian 13, as binaries: it has no Go.
 define debian13
@@ -157,7 +157,7 @@ guest-full: build tools previous ## a reboot; all combinations on both Libreswan
 		echo "# Debian 13: test/guest"; \
 		GUEST_ROOT="$$root" test/guest/run; \
 		echo "# Debian 13: those of svc-ipsec's own tests that have traffic"; \
-		GUEST_ROOT="$$root" test/ground/guest SVC_TEST_GROUND=1 build/tools/secrets build/svc-ipsec.test -test.run 'TestTrafficGoes|TestTwoEndsKnow|TestANarrow|TestARefusedRekey'; \
+		GUEST_ROOT="$$root" test/ground/guest SVC_TEST_GROUND=1 build/tools/secrets build/svc-ipsec.test -test.run 'TestTrafficGoes|TestTwoEndsKnow|TestANarrow|TestARefusedRekey|TestATunnelWhoseESP'; \
 	} | tee -a build/guest-full.log
 	build/tools/secrets -in build/guest-full.log
 

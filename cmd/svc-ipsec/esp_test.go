@@ -126,6 +126,44 @@ func TestANarrowNetworkDoesNotTakeTheWideTunnel(t *testing.T) {
 	eventually(t, "a ping through the wide tunnel again", func() bool { return ping("site-l", "10.3.0.5") })
 }
 
+func TestATunnelWhoseESPIsDroppedHasANote(t *testing.T) {
+	onGround(t)
+	if lacks := network.KernelLacks(t.TempDir(), "esp", true); lacks != "" {
+		t.Skip("requires kernel ESP: " + lacks)
+	}
+	left, right := sites(t)
+	one := [2]string{"10.1.0.0/24", "10.2.0.0/24"}
+	left.configuration = tunnels("100.100.100.2", "200.200.200.2", one)
+	right.configuration = tunnels("200.200.200.2", "100.100.100.2", [2]string{one[1], one[0]})
+	right.must("ADD")
+	left.must("ADD")
+	eventually(t, "a ping through the tunnel", func() bool { return ping("site-l", "10.2.0.5") })
+	note := func() string {
+		t.Helper()
+		left.must("CHECK")
+		connection := left.health().Connections[0]
+		if connection.Status != spec.Active {
+			t.Fatalf("the connection is %+v", connection)
+		}
+		return connection.Reason
+	}
+	if reason := note(); reason != "" {
+		t.Errorf("with traffic it says %q", reason)
+	}
+	sh(t, "ip", "-n", "router", "rule", "add", "pref", "1", "ipproto", "esp", "blackhole")
+	eventually(t, "the note", func() bool {
+		if ping("site-l", "10.2.0.5") {
+			t.Fatal("ESP is not dropped")
+		}
+		return strings.HasPrefix(note(), "no packets received since 20")
+	})
+	sh(t, "ip", "-n", "router", "rule", "del", "pref", "1")
+	eventually(t, "a ping through the tunnel again", func() bool { return ping("site-l", "10.2.0.5") })
+	if reason := note(); reason != "" {
+		t.Errorf("with traffic again it says %q", reason)
+	}
+}
+
 // The peer has no Diffie-Hellman group for its tunnels (pfs): it accepts the first Child SA, which needs none, and refuses each rekey.
 func TestARefusedRekeyLeadsToANewIKESA(t *testing.T) {
 	onGround(t)

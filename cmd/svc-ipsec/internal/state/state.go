@@ -49,6 +49,8 @@ type State struct {
 	GuardRules string `json:"guardRules,omitempty"`
 	// GuardDigest is that of the rules as the kernel has them, "" if the guard has none or an earlier version set it.
 	GuardDigest string `json:"guardDigest,omitempty"`
+	// Traffic is what CHECK last read of the tunnels that are up, by their conns.
+	Traffic map[string]Traffic `json:"traffic,omitempty"`
 	// PrivateKeys says that the daemon's key database may contain private keys.
 	PrivateKeys bool `json:"privateKeys,omitempty"`
 }
@@ -69,6 +71,13 @@ type Attachment struct {
 // Owner is the owner tag of the container's parts.
 func (a *Attachment) Owner(name spec.Name) spec.Owner {
 	return spec.Owner{Network: a.Network, Name: name, ContainerID: a.ContainerID}
+}
+
+// Traffic says what a tunnel had received, and what it had sent then, in bytes.
+type Traffic struct {
+	In       uint64    `json:"in"`
+	Out      uint64    `json:"out"`
+	Received time.Time `json:"received"` // when a CHECK saw In grow, or the tunnel came up
 }
 
 // Retry is the schedule by which connections that do not come up are initiated again.

@@ -63,7 +63,7 @@ func full(t *testing.T) *State {
 			At: noon,
 		},
 		Refused: map[string]string{"a-0-0": "refused"}, Chosen: map[string]string{"configuration.connections[0]": "a"},
-		Retry: Retry{Changed: noon, Delay: time.Second, Next: noon}, GuardRules: "table inet t {}\n", GuardDigest: "0f", PrivateKeys: true,
+		Retry: Retry{Changed: noon, Delay: time.Second, Next: noon}, GuardRules: "table inet t {}\n", GuardDigest: "0f", Traffic: map[string]Traffic{"a-0-0": {In: 84, Out: 168, Received: noon}}, PrivateKeys: true,
 	}
 }
 

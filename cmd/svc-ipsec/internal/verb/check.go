@@ -94,6 +94,9 @@ func (e *Executable) check(ctx context.Context, args *skel.CmdArgs, owner spec.O
 		return nil, err
 	}
 	v.only(wanted, r.configuration.Loaded)
+	if err := keepTraffic(folder, recorded, v, time.Now()); err != nil {
+		return nil, err
+	}
 	h := health(ctx, r.configuration, d, v, recorded.Refused, recorded, true)
 	h.Again = soonest(unguarded, h.Again, e.wishOfCheck(recorded.Retry, wanted, v))
 	return h, nil

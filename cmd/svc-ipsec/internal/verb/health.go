@@ -136,10 +136,11 @@ func health(ctx context.Context, c *config.Configuration, d *libreswan.Daemon, v
 		messages = append(messages, outdated(v.build, d.Owner.Name))
 	}
 	h.Message = strings.Join(messages, "; ")
+	traffic := received(s.Traffic, v.up, now)
 	var reasons map[string]string
 	for i := range c.Connections {
 		connection := &c.Connections[i]
-		health := describe(connection, v, refused)
+		health := describe(connection, v, refused, traffic, now)
 		if health.Status == spec.Down && health.Reason == "" && why {
 			if reasons == nil {
 				reasons = d.Failures(ctx, v.invocation)
@@ -200,7 +201,8 @@ func lacks(root string, wanted []*config.Connection) []string {
 }
 
 // describe says how one connection does: active only if each of its pairs has an installed Child SA.
-func describe(c *config.Connection, v *view, refused map[string]string) spec.Connection {
+// One that sends and receives nothing has a reason, too.
+func describe(c *config.Connection, v *view, refused map[string]string, traffic map[string]state.Traffic, now time.Time) spec.Connection {
 	state := spec.Connection{ID: c.ID, Name: c.Name, Status: spec.Down}
 	if c.PeerAddress.IsValid() {
 		state.Peer = c.PeerAddress.String()
@@ -214,13 +216,20 @@ func describe(c *config.Connection, v *view, refused map[string]string) spec.Con
 		return state
 	}
 	state.Status = spec.Active
-	for _, pair := range c.Pairs() {
+	note, pairs := "", c.Pairs()
+	for _, pair := range pairs {
 		p := spec.Pair{Local: pair.Local.String(), Peer: pair.Peer.String(), Status: spec.Down}
-		if traffic, ok := v.up[pair.Conn]; ok {
-			p.Status, p.BytesIn, p.BytesOut = spec.Active, traffic.In, traffic.Out
+		if counted, ok := v.up[pair.Conn]; ok {
+			p.Status, p.BytesIn, p.BytesOut = spec.Active, counted.In, counted.Out
 			p.Algorithms = v.conns[pair.Conn].Algorithms
-			if since := traffic.Since; !since.IsZero() && (state.Since == nil || since.After(*state.Since)) {
+			if since := counted.Since; !since.IsZero() && (state.Since == nil || since.After(*state.Since)) {
 				state.Since = &since
+			}
+			if since, ok := quiet(traffic[pair.Conn], counted, now); ok && note == "" {
+				note = "no packets received since " + since.Format(time.RFC3339)
+				if len(pairs) > 1 {
+					note += fmt.Sprintf(" from %s to %s", pair.Peer, pair.Local)
+				}
 			}
 		} else {
 			state.Status = spec.Down
@@ -232,6 +241,8 @@ func describe(c *config.Connection, v *view, refused map[string]string) spec.Con
 	}
 	if state.Status == spec.Down {
 		state.Since = nil
+	} else {
+		state.Reason = note
 	}
 	return state
 }
