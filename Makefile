@@ -135,7 +135,7 @@ run-guest:
 	CGO_ENABLED=0 go test -c -o build/kernelevents.test ./cmd/svc-supervisor/internal/kernelevents
 	test/ground/run esp SVC_TEST_GROUND=1 build/kernelevents.test -test.v -test.run SAs | tee -a build/guest.log
 	CGO_ENABLED=0 go test -c -o build/svc-ipsec.test ./cmd/svc-ipsec
-	test/ground/run esp SVC_TEST_GROUND=1 build/tools/secrets build/svc-ipsec.test -test.v -test.run 'TestANarrow|TestARefusedRekey|TestATunnelWhoseESP' | tee -a build/guest.log
+	test/ground/run esp SVC_TEST_GROUND=1 build/tools/secrets build/svc-ipsec.test -test.v -test.run 'TestANarrow|TestARefusedRekey|TestATunnelWhoseESP|TestAnEditAfter' | tee -a build/guest.log
 
 # svc-ipsec's own tests on Debian 13, as binaries: it has no Go.
 define debian13
@@ -143,7 +143,7 @@ define debian13
 	CGO_ENABLED=0 go test -c -o build/config.test ./cmd/svc-ipsec/internal/config; \
 	root="$$(test/ground/debian13)"; \
 	echo "# Debian 13: svc-ipsec's own tests"; \
-	SANDBOX_ROOT="$$root" test/ground/sandbox SVC_TEST_GROUND=1 build/tools/secrets build/svc-ipsec.test -test.timeout 9m; \
+	SANDBOX_ROOT="$$root" test/ground/sandbox SVC_TEST_GROUND=1 build/tools/secrets build/svc-ipsec.test -test.timeout 20m; \
 	SANDBOX_ROOT="$$root" test/ground/sandbox SVC_TEST_LIBRESWAN=1 build/config.test -test.run Libreswan; \
 	SANDBOX_ROOT="$$root" test/ground/sandbox build/tools/secrets bats test/bats/failclosed.bats
 endef

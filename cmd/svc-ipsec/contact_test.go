@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"regexp"
+	"strconv"
 	"testing"
 	"time"
 )
@@ -13,36 +14,61 @@ func (c *subject) logged(pattern string) int {
 	return len(regexp.MustCompile(`(?m)`+pattern).FindAllString(text, -1))
 }
 
-// An INITIAL_CONTACT makes the peer delete all other SAs with us, so with a rekey it would drop the tunnels.
-func TestARekeyOfTheIKESAIsNoInitialContact(t *testing.T) {
+// TestFirstContactAndRekeys takes two minutes: what each part waits for passes beside the others.
+func TestFirstContactAndRekeys(t *testing.T) {
 	onGround(t)
-	for version, test := range map[string]struct {
-		rekeyed string
-		first   int // with the first IKE SA
-	}{
-		"v1": {`(IKE|ISAKMP) SA established`, 0},
-		"v2": {`initiator (rekeyed|established) IKE SA`, 1},
-	} {
-		t.Run("IKE"+version, func(t *testing.T) {
-			left, right := sites(t)
-			ofLeft := `^"left` + version + `-0-0" #\d+: ` // the daemon of the other version had the same unit
-			end := func(external, id, peer, local, remote, initiator string) string {
-				return fmt.Sprintf(`{"externalIps":[%q],"connections":[{"id":%q,"peerAddress":%q,"localCidrs":[%q],"peerCidrs":[%q],"initiator":%q,
-					"psk":"a key-of-the-ground-test","ikePolicy":{"ikeVersion":%q,"lifetime":60}}]}`, external, id+version, peer, local, remote, initiator, version)
-			}
-			right.configuration = end("200.200.200.2", "right", "100.100.100.2", "10.2.0.0/24", "10.1.0.0/24", "response-only")
-			left.configuration = end("100.100.100.2", "left", "200.200.200.2", "10.1.0.0/24", "10.2.0.0/24", "bi-directional")
-			right.must("ADD")
-			left.must("ADD")
-			// It is rekeyed after 30 to 45 s.
-			for deadline := time.Now().Add(5 * time.Minute); left.logged(ofLeft+test.rekeyed) < 2; time.Sleep(time.Second) {
-				if time.Now().After(deadline) {
-					t.Fatal("no second IKE SA in five minutes")
-				}
-			}
-			if n := left.logged(ofLeft + "sending INITIAL_CONTACT"); n != test.first {
-				t.Errorf("%d times INITIAL_CONTACT, want %d", n, test.first)
-			}
-		})
+	absent := newContainer(t, "vpn-absent")
+	absent.configuration = oneEnd(t, true, "absent", `"dpd":{"interval":30,"timeout":1200}`)
+	absent.must("ADD")
+	t.Run("IKEv1", func(t *testing.T) { rekeyIsNoInitialContact(t, "v1", `(IKE|ISAKMP) SA established`, 0) })
+	t.Run("IKEv2", func(t *testing.T) { rekeyIsNoInitialContact(t, "v2", `initiator (rekeyed|established) IKE SA`, 1) })
+	t.Run("an absent peer is tried every minute", func(t *testing.T) {
+		absent.t = t
+		absent.triedEveryMinute()
+	})
+}
+
+// rekeyIsNoInitialContact waits for a rekey of an IKE SA. An INITIAL_CONTACT makes the peer delete all other SAs with us, so with a
+// rekey it would drop the tunnels. first is how many are sent with the first IKE SA.
+func rekeyIsNoInitialContact(t *testing.T, version, rekeyed string, first int) {
+	left, right := sites(t)
+	end := func(isLeft bool, id string) string {
+		return oneEnd(t, isLeft, id+version, fmt.Sprintf(`"ikePolicy":{"ikeVersion":%q,"lifetime":60}`, version))
+	}
+	right.configuration, left.configuration = end(false, "right"), end(true, "left")
+	right.must("ADD")
+	left.must("ADD")
+	ofLeft := `^"left` + version + `-0-0" #\d+: ` // the daemon of the other version had the same unit
+	// It is rekeyed after 30 to 45 s.
+	for deadline := time.Now().Add(5 * time.Minute); left.logged(ofLeft+rekeyed) < 2; time.Sleep(time.Second) {
+		if time.Now().After(deadline) {
+			t.Fatal("no second IKE SA in five minutes")
+		}
+	}
+	if n := left.logged(ofLeft + "sending INITIAL_CONTACT"); n != first {
+		t.Errorf("%d times INITIAL_CONTACT, want %d", n, first)
+	}
+}
+
+// triedEveryMinute waits for the second attempt to contact an absent peer, and reads from pluto's log how long it waited for an answer.
+func (c *subject) triedEveryMinute() {
+	c.t.Helper()
+	const attempt = `#\d+: sent IKE_SA_INIT request`
+	for deadline := time.Now().Add(5 * time.Minute); c.logged(attempt) < 2; time.Sleep(time.Second) {
+		if time.Now().After(deadline) {
+			c.t.Fatal("no second attempt in five minutes")
+		}
+	}
+	text := tryShell("journalctl", "--no-pager", "-o", "cat", "-u", "svc-"+c.name)
+	longest := 0.0
+	for _, m := range regexp.MustCompile(`retransmission; will wait ([0-9.]+) seconds`).FindAllStringSubmatch(text, -1) {
+		wait, err := strconv.ParseFloat(m[1], 64)
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		longest = max(longest, wait)
+	}
+	if longest < 30 || longest > 60 {
+		c.t.Errorf("pluto waited up to %v s for an answer", longest)
 	}
 }

@@ -232,7 +232,10 @@ func TestAnEditAfterAnUpgradeKeepsATunnelOfIKEv1(t *testing.T) {
 	right.configuration, left.configuration = oneEnd(t, false, "right", v1), oneEnd(t, true, "left", v1)
 	right.must("ADD")
 	left.executable = previous
-	left.must("ADD")
+	eventually(t, "0.1.0 has made a container", func() bool { // its deadlines are short for a slow machine
+		failure, err := left.try("ADD")
+		return failure == nil && err == nil
+	})
 	eventually(t, "a ping through the tunnel", func() bool { return ping("site-l", "10.2.0.5") })
 	before, tunnel := serials(left.whack("--status"))["left-0-0"], spis(t, "vpn-l")
 	left.executable = ""

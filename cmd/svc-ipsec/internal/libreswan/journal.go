@@ -2,6 +2,9 @@ package libreswan
 
 import (
 	"context"
+	"maps"
+	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -31,6 +34,9 @@ func (d *Daemon) journal(ctx context.Context, since time.Time, invocation string
 
 // A line of one conn: "conn"[1] 200.200.200.2 #3: words. An instance's peer may follow the name.
 var logLine = lazyregexp.New(`^(?:ERROR: )?"([A-Za-z0-9_-]{1,80})"(?:\[[0-9]+\])?[^#:"]*(?: #[0-9]+)?: (.*)$`)
+
+// A line about a packet that belongs to no conn: packet from 200.200.200.2:500: words.
+var packetLine = lazyregexp.New(`^packet from ([0-9a-f.:\[\]]+): (.*)$`)
 
 // LoadFailures reads why conns were not loaded out of a daemon's log.
 func LoadFailures(log string) map[string]string {
@@ -65,6 +71,9 @@ func (e evidence) replaces(earlier evidence) bool {
 	return e < broken || earlier >= broken || e == broken && earlier == noRoute
 }
 
+// otherID is in the line about a peer whose identity is not the expected one.
+const otherID = "mismatched on first found connection"
+
 // failures maps text in pluto's log to the reason that is published. The first text that a line contains counts.
 var failures = []struct {
 	words, reason string
@@ -76,6 +85,7 @@ var failures = []struct {
 	{"NSS: ERROR: IPsec certificate", "the peer's certificate is not valid", answer},
 	{"X509: authentication failed", "the peer's certificate is not of its id", answer},
 	{"no certificate matched", "the peer's certificate is of another CA, or not of its id", answer},
+	{otherID, "the peer's id is not peerId", answer}, // the responder logs AUTHENTICATION_FAILED after it
 	{"AUTHENTICATION_FAILED", "AUTHENTICATION_FAILED", answer},
 	{"mismatch of preshared secrets", "AUTHENTICATION_FAILED", answer}, // IKEv1 has no notification for it
 	{"Hash Payload does not match", "AUTHENTICATION_FAILED", answer},   // aggressive mode, the initiator
@@ -89,29 +99,52 @@ var failures = []struct {
 	{"netlink response for Add SA", "the kernel refused the SA", answer},
 	// The first message that is encrypted with the key, after two that were answered.
 	{"STATE_MAIN_I3: retransmission", "AUTHENTICATION_FAILED", broken},
-	{"retransmission", "no answer from the peer", silence},
+	// IKEv1: a message that cannot be decrypted, an error in clear for example. The initiator refuses our identity or certificate like that.
+	{"malformed payload in packet", "AUTHENTICATION_FAILED", broken},
+	{"retransmission; will wait", NoAnswer, silence},
+	{"timeout exceeded after", NoAnswer, silence},
+	{"max number of retransmissions", NoAnswer, silence},
 	{"No route to host", "no route to the peer", noRoute},
 	{"Network is unreachable", "no route to the peer", noRoute},
 	{"Connection refused", "the peer refuses UDP", noRoute},
 	{"we cannot identify ourselves", "no interface has the external address", answer},
 }
 
+// NoAnswer is the reason of a conn whose peer does not answer.
+const NoAnswer = "no answer from the peer"
+
+// refusals are texts in pluto's log about an IKE packet that no conn matches.
+var refusals = []string{
+	"no connection has been authorized", "no matching connection has been authorized", // main and aggressive mode
+	"no suitable connection found",                 // IKEv2
+	"no (wildcard) connection has been configured", // aggressive mode of 4.10
+}
+
 // LastFailures reads out of a daemon's log why each conn has no tunnel. The last reason counts. A tunnel that came up since
 // clears it, as does another conn under the same name. The text of a line is the daemon's, and may be the peer's: it is only searched.
+//
+// The result also has a reason for the address of each peer whose packets no conn matches, until any conn is loaded.
 func LastFailures(log string) map[string]string {
 	reasons, known := map[string]string{}, map[string]evidence{}
 	for line := range strings.Lines(log) {
-		m := logLine.FindStringSubmatch(strings.TrimRight(line, "\r\n"))
+		line = strings.TrimRight(line, "\r\n")
+		m := logLine.FindStringSubmatch(line)
 		if m == nil {
+			if peer := refusedPeer(line); peer.IsValid() {
+				reasons[peer.String()] = "the peer's IKE version, mode, authMode or id is not the one of the connection"
+			}
 			continue
+		}
+		if strings.HasPrefix(m[2], "added ") {
+			maps.DeleteFunc(reasons, func(key, _ string) bool { return strings.ContainsAny(key, ".:") })
 		}
 		if strings.HasPrefix(m[2], "added ") || strings.Contains(m[2], "established Child SA") || strings.Contains(m[2], "IPsec SA established") {
 			delete(reasons, m[1])
 			delete(known, m[1])
 			continue
 		}
-		if ourAnswer(m[2]) && strings.HasPrefix(reasons[m[1]], "the peer's certificate") {
-			continue // the line is our reply to that certificate error
+		if strings.HasPrefix(reasons[m[1]], "the peer's certificate") && (ourAnswer(m[2]) || strings.Contains(m[2], otherID)) {
+			continue // the line follows from that certificate error
 		}
 		for _, f := range failures {
 			if !strings.Contains(m[2], f.words) {
@@ -124,6 +157,16 @@ func LastFailures(log string) map[string]string {
 		}
 	}
 	return reasons
+}
+
+// refusedPeer returns the address of a peer whose packet no conn matches; it is not valid if the line does not say that.
+func refusedPeer(line string) netip.Addr {
+	m := packetLine.FindStringSubmatch(line)
+	if m == nil || !slices.ContainsFunc(refusals, func(words string) bool { return strings.Contains(m[2], words) }) {
+		return netip.Addr{}
+	}
+	peer, _ := netip.ParseAddrPort(m[1])
+	return peer.Addr()
 }
 
 // ourAnswer says whether a line tells what the daemon itself answers to its peer.

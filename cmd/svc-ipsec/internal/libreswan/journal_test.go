@@ -1,6 +1,8 @@
 package libreswan
 
 import (
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -42,6 +44,49 @@ func TestARetransmissionIsNoReasonWhereThePeerGaveOne(t *testing.T) {
 	} {
 		if got := LastFailures(test.log)["a-0-0"]; got != test.want {
 			t.Errorf("%q: got %q, want %q", test.log, got, test.want)
+		}
+	}
+}
+
+// TestEachFailedNegotiationHasItsReason reads what two daemons logged that failed in each way. TestEachFailedNegotiationHasAReason of
+// svc-ipsec recorded it: SVC_TEST_RECORD=FILE, in the sandbox of each release.
+func TestEachFailedNegotiationHasItsReason(t *testing.T) {
+	for _, name := range []string{"negotiations-4.10.txt", "negotiations-5.2.txt"} {
+		sections := strings.Split("\n"+fixture(t, name), "\n# ")[1:]
+		if len(sections) < 60 {
+			t.Errorf("%s: %d sections", name, len(sections))
+		}
+		for _, section := range sections {
+			heading, log, _ := strings.Cut(section, "\n")
+			what, want, _ := strings.Cut(heading, ": ")
+			reasons := LastFailures(log)
+			got := reasons["c-0-0"]
+			if refused := reasons["100.100.100.2"]; refused != "" && (got == "" || got == NoAnswer) {
+				got = refused
+			}
+			if got != want {
+				t.Errorf("%s: %s: %q, want %q", name, what, got, want)
+			}
+		}
+	}
+}
+
+func TestAPacketThatNoConnMatchesIsAReasonOfItsPeer(t *testing.T) {
+	const refused = `packet from 200.200.200.2:500: initial Main Mode message received but no connection has been authorized with authby=PSK and xauth=no` + "\n"
+	const of6 = `packet from [2001:db8::2]:4500: ISAKMP_v2_IKE_SA_INIT message received on [2001:db8::1]:500 but no suitable connection found with IKEv2 policy` + "\n"
+	const other = `packet from 200.200.200.3:500: INFORMATIONAL response has no corresponding IKE SA; message dropped` + "\n"
+	const added = `"a-0-0": added IKEv1 connection` + "\n"
+	for _, test := range []struct {
+		log  string
+		want []string
+	}{
+		{refused + of6 + other, []string{"200.200.200.2", "2001:db8::2"}},
+		{refused + added, nil},
+		{refused + added + refused, []string{"200.200.200.2"}},
+		{`packet from nowhere: no suitable connection found`, nil},
+	} {
+		if got := slices.Sorted(maps.Keys(LastFailures(test.log))); !slices.Equal(got, test.want) {
+			t.Errorf("%q: got %v, want %v", test.log, got, test.want)
 		}
 	}
 }

@@ -120,11 +120,16 @@ func peersWithIKE(wanted []*config.Connection, v *view) map[netip.Addr]bool {
 	return present
 }
 
-// deadEnds lists the conns to peers that have an IKE SA with us and no tunnel, while none is being negotiated. If the Diffie-Hellman
-// groups of the two ends differ (pfs), the peer refuses each Child SA but the one that comes with the IKE SA itself (RFC 7296,
-// section 1.2). So after a rekey was refused, only a new IKE SA brings the tunnel up.
-func deadEnds(wanted []*config.Connection, v *view) []string {
-	dead := peersWithIKE(wanted, v)
+// deadEnds lists the conns to the peers of those that rest, if such a peer has an IKE SA with us and no tunnel, and none is being
+// negotiated. If the Diffie-Hellman groups of the two ends differ (pfs), the peer refuses each Child SA but the one that comes with
+// the IKE SA itself (RFC 7296, section 1.2). So after a rekey was refused, only a new IKE SA brings the tunnel up.
+func deadEnds(wanted []*config.Connection, v *view, rest []string) []string {
+	present, dead := peersWithIKE(wanted, v), map[netip.Addr]bool{}
+	for _, c := range wanted {
+		if present[c.PeerAddress] && slices.ContainsFunc(c.Pairs(), func(p config.Pair) bool { return slices.Contains(rest, p.Conn) }) {
+			dead[c.PeerAddress] = true
+		}
+	}
 	for _, c := range wanted {
 		for _, pair := range c.Pairs() {
 			if _, up := v.up[pair.Conn]; up || v.conns[pair.Conn].Negotiating || c.IKE.Version != "v2" || c.IPsec.NoPFS {
@@ -164,7 +169,7 @@ func (c *change) retryResting(ctx context.Context, d *libreswan.Daemon, v *view)
 	case len(rest) == 0:
 		r.Delay, r.Next = 0, time.Time{}
 	case r.due(now, longest):
-		if err := d.Terminate(ctx, deadEnds(wanted, v)...); err != nil {
+		if err := d.Terminate(ctx, deadEnds(wanted, v, rest)...); err != nil {
 			return nil, err
 		}
 		if err := d.Initiate(ctx, rest...); err != nil {

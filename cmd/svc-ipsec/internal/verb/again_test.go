@@ -174,6 +174,7 @@ func TestOnlyANewIKESABringsATunnelUpWhoseGroupThePeerRefuses(t *testing.T) {
 		{"there is no IKE SA", "", map[string]libreswan.Conn{"a-0-0": {}, "a-0-1": {}}, nil, nil},
 		{"one is not loaded", "", map[string]libreswan.Conn{"a-0-0": {IKE: true}}, nil, []string{"a-0-0"}},
 		{"without PFS", `"ipsecPolicy":{"pfs":"none"},`, map[string]libreswan.Conn{"a-0-0": {IKE: true}, "a-0-1": {}}, nil, nil},
+		{"the peer initiates", `"initiator":"response-only",`, map[string]libreswan.Conn{"a-0-0": {IKE: true}, "a-0-1": {}}, nil, nil},
 		{"IKEv1", `"ikePolicy":{"ikeVersion":"v1"},`, map[string]libreswan.Conn{"a-0-0": {IKE: true}, "a-0-1": {}}, nil, nil},
 	} {
 		c, err := config.Decode([]byte(`{"externalIps":["192.0.2.1"],"connections":[
@@ -186,7 +187,7 @@ func TestOnlyANewIKESABringsATunnelUpWhoseGroupThePeerRefuses(t *testing.T) {
 		for _, conn := range test.up {
 			v.up[conn] = libreswan.Traffic{}
 		}
-		if got := deadEnds(c.Wanted(), v); !slices.Equal(got, test.want) {
+		if got := deadEnds(c.Wanted(), v, resting(c.Wanted(), v)); !slices.Equal(got, test.want) {
 			t.Errorf("%s: %v, want %v", test.name, got, test.want)
 		}
 	}

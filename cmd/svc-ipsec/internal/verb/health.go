@@ -249,12 +249,13 @@ func describe(c *config.Connection, v *view, refused map[string]string, traffic 
 }
 
 // reasonOf takes the daemon's word for the first pair that is down; for pairs that share an IKE SA it is said of the one
-// that made it.
+// that made it. That the daemon refuses the peer's packets says more than that the peer does not answer.
 func reasonOf(c *config.Connection, reasons map[string]string) string {
+	refused := reasons[c.PeerAddress.String()]
 	for _, pair := range c.Pairs() {
-		if reason := reasons[pair.Conn]; reason != "" {
+		if reason := reasons[pair.Conn]; reason != "" && !(reason == libreswan.NoAnswer && refused != "") {
 			return reason
 		}
 	}
-	return ""
+	return refused
 }

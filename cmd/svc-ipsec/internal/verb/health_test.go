@@ -46,3 +46,28 @@ func TestATunnelOfOtherNetworksIsNotTheOneOfThatName(t *testing.T) {
 		t.Errorf("up are %v, want a-0-1", got)
 	}
 }
+
+func TestARefusedPacketSaysMoreThanNoAnswer(t *testing.T) {
+	c, err := config.Decode([]byte(`{"externalIps":["192.0.2.1"],"connections":[
+		{"id":"a","peerAddress":"192.0.2.2","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.2.0.0/24","10.3.0.0/24"],"psk":"k"}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Resolve(nil)
+	for _, test := range []struct {
+		reasons map[string]string
+		want    string
+	}{
+		{nil, ""},
+		{map[string]string{"a-0-1": "TS_UNACCEPTABLE"}, "TS_UNACCEPTABLE"},
+		{map[string]string{"192.0.2.2": "another version"}, "another version"},
+		{map[string]string{"192.0.2.3": "another version"}, ""},
+		{map[string]string{"192.0.2.2": "another version", "a-0-0": libreswan.NoAnswer}, "another version"},
+		{map[string]string{"192.0.2.2": "another version", "a-0-0": "AUTHENTICATION_FAILED"}, "AUTHENTICATION_FAILED"},
+		{map[string]string{"a-0-0": libreswan.NoAnswer}, libreswan.NoAnswer},
+	} {
+		if got := reasonOf(&c.Connections[0], test.reasons); got != test.want {
+			t.Errorf("%v: %q, want %q", test.reasons, got, test.want)
+		}
+	}
+}
