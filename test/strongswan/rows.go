@@ -404,29 +404,36 @@ var table = []row{
 		then:   []step{weRekeyIKE(lossless), weRekeyChild(lossless), reaches},
 	},
 	{
-		name:   "IKEv1: our end rekeys",
-		ours:   []string{`{"ikePolicy": {"ikeVersion": "v1"}}`},
-		theirs: "version = 1",
-		fault:  "G2",
-		then:   []step{weRekeyChild(shortGap), weRekeyIKE(shortGap), weRekeyChild(shortGap)},
-	},
-	{
 		name:   "IKEv1: strongSwan rekeys",
 		ours:   []string{`{"ikePolicy": {"ikeVersion": "v1"}}`},
 		theirs: "version = 1",
 		then:   []step{theyRekeyChild(shortGap), theyRekeyIKE(shortGap), theyRekeyChild(shortGap)},
 	},
 	{
+		// Libreswan refuses to rekey IKEv1 by whack.
+		name:   "IKEv1: our end rekeys the Child SA, whose lifetime is 60 s",
+		ours:   []string{`{"ikePolicy": {"ikeVersion": "v1"}, "ipsecPolicy": {"lifetime": 60}}`},
+		theirs: "version = 1",
+		then:   []step{pings(100*time.Second, shortGap, "Child SA")},
+	},
+	{
+		name:   "IKEv1: our end rekeys the IKE SA, whose lifetime is 60 s",
+		ours:   []string{`{"ikePolicy": {"ikeVersion": "v1", "lifetime": 60}}`},
+		theirs: "version = 1",
+		fault:  "G2",
+		then:   []step{pings(100*time.Second, shortGap, "IKE SA")},
+	},
+	{
 		name:   "IKEv1: an IKE lifetime of 180 s and an IPsec lifetime of 60 s",
 		ours:   []string{`{"ikePolicy": {"ikeVersion": "v1", "lifetime": 180}, "ipsecPolicy": {"lifetime": 60}}`},
 		theirs: "version = 1",
 		fault:  "G2",
-		then:   []step{pings(220*time.Second, shortGap)},
+		then:   []step{pings(220*time.Second, shortGap, "IKE SA", "Child SA")},
 	},
 	{
 		name: "IKEv2: an IKE lifetime of 120 s and an IPsec lifetime of 60 s",
 		ours: []string{`{"ikePolicy": {"lifetime": 120}, "ipsecPolicy": {"lifetime": 60}}`},
-		then: []step{pings(150*time.Second, lossless)},
+		then: []step{pings(150*time.Second, lossless, "IKE SA", "Child SA")},
 	},
 	{
 		name:   "IKEv2: the peer's ESP proposal has no group, our end rekeys",

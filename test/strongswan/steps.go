@@ -219,7 +219,7 @@ func underPing(limit time.Duration, change func() error, r row) (string, error) 
 		err = change()
 	}
 	if err == nil {
-		err = f.settle(40, settled)
+		err = f.settle(40, 2*settled)
 	}
 	sent, lost, series := f.stop()
 	if gap := time.Duration(series) * interval; err == nil && gap > limit {
@@ -310,9 +310,24 @@ var theirTraffic = &step{"a packet of the peer's network makes strongSwan initia
 }}
 
 // pings lets a ping run for a time, in which the SAs are rekeyed because their lifetimes end.
-func pings(duration, limit time.Duration) step {
+func pings(duration, limit time.Duration, rekeyed ...string) step {
 	return step{fmt.Sprintf("a ping for %.0f s", duration.Seconds()), func(w *world, r row) error {
-		said, err := underPing(limit, func() error { time.Sleep(duration); return nil }, r)
+		said, err := underPing(limit, func() error {
+			oldIKE, oldChild, err := spis()
+			if err != nil {
+				return err
+			}
+			time.Sleep(duration)
+			ike, child, err := spis()
+			for _, what := range rekeyed {
+				if what == "IKE SA" {
+					err = errors.Join(err, hasNew(what, ike, oldIKE))
+				} else {
+					err = errors.Join(err, hasNew(what, child, oldChild))
+				}
+			}
+			return err
+		}, r)
 		w.note("%s", said)
 		return err
 	}}
