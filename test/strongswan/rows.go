@@ -436,10 +436,19 @@ var table = []row{
 		then: []step{pings(150*time.Second, lossless, "IKE SA", "Child SA")},
 	},
 	{
-		name:   "IKEv2: the peer's ESP proposal has no group, our end rekeys",
+		name:   "IKEv2: the peer's ESP proposal has no group, nor has ours, our end rekeys",
+		ours:   []string{`{"ipsecPolicy": {"pfs": "none"}}`},
 		theirs: "children { net { esp_proposals = aes256-sha256 } }",
 		fault:  "G3",
-		then:   []step{weRekeyChild(shortGap)},
+		then:   []step{weRekeyChild(lossless), weRekeyIKE(lossless)},
+	},
+	{
+		// The peer refuses each rekey of a Child SA, so each of them lives until its lifetime ends.
+		name:   "IKEv2: the peer's ESP proposal has no group, ours has one and a lifetime of 60 s",
+		ours:   []string{`{"ipsecPolicy": {"lifetime": 60}}`},
+		theirs: "children { net { esp_proposals = aes256-sha256 } }",
+		fault:  "G3",
+		then:   []step{pings(200*time.Second, 20*time.Second, "IKE SA", "Child SA")},
 	},
 
 	// Changes of our configuration.
@@ -462,9 +471,10 @@ var table = []row{
 		children: 1,
 		reach:    [][2]string{{"10.1.0.10", "10.2.0.10"}},
 		fault:    "G1",
-		then:     []step{reachesAlso("10.1.0.10", "10.2.1.10"), removeConnection(1, "received DELETE for IKE_SA other")},
+		then:     []step{reachesAlso("10.1.0.10", "10.2.1.10"), removeConnection(1, "received DELETE for IKE_SA other", lossless)},
 	},
 	{
+		// Both use one IKE SA. If it belongs to the one that is removed, the other is initiated again at once.
 		name: "one of two connections to one peer is removed",
 		ours: []string{`{}`, `{"peerCidrs": ["10.2.1.0/24"]}`},
 		theirs: `children { second {
@@ -473,7 +483,7 @@ var table = []row{
 			esp_proposals = aes256-sha256-modp2048
 		} }`,
 		children: 2,
-		then:     []step{reachesAlso("10.1.0.10", "10.2.1.10"), removeConnection(1, "received DELETE for ESP CHILD_SA")},
+		then:     []step{reachesAlso("10.1.0.10", "10.2.1.10"), removeConnection(1, "received DELETE", shortGap)},
 	},
 	{
 		name:  "the only connection is removed",

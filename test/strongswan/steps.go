@@ -373,10 +373,10 @@ var adminDownUp = step{"admin down for 30 s, and up", func(w *world, r row) erro
 	return errors.Join(deleted, err)
 }}
 
-// removeConnection removes our n-th connection; the peer receives a DELETE, and the others do not notice.
-func removeConnection(n int, deleted string) step {
+// removeConnection removes our n-th connection. The peer receives a DELETE, and traffic of the others goes on.
+func removeConnection(n int, deleted string, limit time.Duration) step {
 	return step{"one of two connections is removed", func(w *world, r row) error {
-		said, err := underPing(lossless, func() error {
+		said, err := underPing(limit, func() error {
 			if err := w.edit(append(w.ours[:n:n], w.ours[n+1:]...)...); err != nil {
 				return err
 			}

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -331,12 +332,14 @@ func (w *world) killCharon() error {
 
 // stopCharon ends charon as `systemctl stop` does: it sends DELETE.
 func (w *world) stopCharon() error {
-	if err := w.charon.Process.Signal(os.Interrupt); err != nil {
+	if err := w.charon.Process.Signal(syscall.SIGTERM); err != nil {
 		return err
 	}
-	_ = w.charon.Wait()
+	timer := time.AfterFunc(settled, func() { _ = w.charon.Process.Kill() })
+	err := w.charon.Wait()
+	timer.Stop()
 	w.charon = nil
-	return nil
+	return err
 }
 
 func swanctl(args ...string) (string, error) {
