@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -55,54 +56,53 @@ func initRequest() []byte {
 	return message
 }
 
-// halfOpen sends requests from the peer's address that are not continued. Before all are answered our daemon must ask for a
-// cookie (RFC 7296, section 2.6), and the unit must stay below its MemoryHigh.
-func halfOpen(requests int) step {
-	return step{fmt.Sprintf("%d half-open requests", requests), func(w *world, _ row) error {
-		var connection *net.UDPConn
-		err := in("peer", func() (err error) {
-			connection, err = net.DialUDP("udp4", &net.UDPAddr{IP: net.IPv4(200, 200, 200, 2), Port: 5000}, &net.UDPAddr{IP: net.IPv4(100, 100, 100, 2), Port: 500})
-			return err
-		})
-		if err != nil {
-			return err
-		}
-		defer func() { _ = connection.Close() }()
-		before, _ := memory()
-		answered, cookies, first := 0, 0, 0
-		answer := make([]byte, 2000)
-		for i := 1; i <= requests; i++ {
-			if _, err := connection.Write(initRequest()); err != nil {
-				return err
-			}
-			// One after the other, so that no queue drops a request.
-			if err := connection.SetReadDeadline(time.Now().Add(2 * time.Second)); err != nil {
-				return err
-			}
-			n, err := connection.Read(answer)
+// halfOpen sends requests from the peer's address that are not continued, until our daemon asks for a cookie (RFC 7296, section
+// 2.6). It must do so before half of the unit's MemoryHigh is used, because above that the kernel slows the daemon down.
+var halfOpen = step{"half-open requests from the peer's address", func(w *world, _ row) error {
+	var connection *net.UDPConn
+	err := in("peer", func() (err error) {
+		connection, err = net.DialUDP("udp4", &net.UDPAddr{IP: net.IPv4(200, 200, 200, 2), Port: 5000}, &net.UDPAddr{IP: net.IPv4(100, 100, 100, 2), Port: 500})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = connection.Close() }()
+	limit, err := memory("MemoryHigh")
+	if err != nil {
+		return err
+	}
+	answer := make([]byte, 2000)
+	for i := 1; ; i++ {
+		if i%500 == 0 {
+			now, err := memory("MemoryCurrent")
 			if err != nil {
-				continue
+				return err
 			}
-			answered++
-			if n > 36 && answer[16] == payloadNotify && binary.BigEndian.Uint16(answer[34:]) == notifyCookie {
-				if cookies++; first == 0 {
-					first = i
-				}
+			if w.note("%d requests: %d MB", i, now>>20); now > limit/2 {
+				return fmt.Errorf("no cookie before %d half-open requests; the unit uses %d MB, and MemoryHigh is %d MB", i, now>>20, limit>>20)
 			}
 		}
-		after, limits := memory()
-		w.note("%d requests, %d answers, %d of them cookies, the first for request %d; memory %s before, %s after; %s",
-			requests, answered, cookies, first, before, after, limits)
-		if cookies == 0 {
-			return fmt.Errorf("no cookie in %d answers to %d requests; memory %s before, %s after; %s", answered, requests, before, after, limits)
+		if _, err := connection.Write(initRequest()); err != nil {
+			return err
 		}
-		return nil
-	}}
-}
+		// One after the other, so that no queue drops a request.
+		if err := connection.SetReadDeadline(time.Now().Add(2 * time.Second)); err != nil {
+			return err
+		}
+		n, err := connection.Read(answer)
+		if err == nil && n > 36 && answer[16] == payloadNotify && binary.BigEndian.Uint16(answer[34:]) == notifyCookie {
+			w.note("a cookie for request %d", i)
+			return nil
+		}
+	}
+}}
 
-// memory returns the daemon's memory and the unit's limits.
-func memory() (current, limits string) {
-	current, _ = command("", "systemctl", "show", "-P", "MemoryCurrent", unit)
-	limits, _ = command("", "systemctl", "show", "-p", "MemoryHigh", "-p", "MemoryMax", unit)
-	return strings.TrimSpace(current), strings.Join(strings.Fields(limits), " ")
+// memory returns a number of bytes of the daemon's unit.
+func memory(property string) (int, error) {
+	text, err := command("", "systemctl", "show", "-P", property, unit)
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(strings.TrimSpace(text))
 }

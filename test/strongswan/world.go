@@ -332,14 +332,14 @@ func (w *world) killCharon() error {
 
 // stopCharon ends charon as `systemctl stop` does: it sends DELETE.
 func (w *world) stopCharon() error {
-	if err := w.charon.Process.Signal(syscall.SIGTERM); err != nil {
+	charon := w.charon
+	w.charon = nil
+	if err := charon.Process.Signal(syscall.SIGTERM); err != nil {
 		return err
 	}
-	timer := time.AfterFunc(settled, func() { _ = w.charon.Process.Kill() })
-	err := w.charon.Wait()
-	timer.Stop()
-	w.charon = nil
-	return err
+	timer := time.AfterFunc(settled, func() { _ = charon.Process.Kill() })
+	defer timer.Stop()
+	return charon.Wait()
 }
 
 func swanctl(args ...string) (string, error) {
