@@ -100,7 +100,7 @@ func run(project, root string, rows []row) (failed int, err error) {
 		for _, note := range w.notes {
 			fmt.Println("#  ", note)
 		}
-		if err != nil {
+		if err != nil && r.fault == "" {
 			w.explain(start)
 		}
 	}

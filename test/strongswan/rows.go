@@ -56,7 +56,7 @@ var table = []row{
 		then:   []step{isActive},
 	},
 	{
-		name: "IKEv2 with AES-128-GCM-16 and group 19", always: true,
+		name: "IKEv2 with AES-128-GCM-16 and group 19",
 		ours: []string{`{"ikePolicy": {"encryptionAlgorithm": "aes-128-gcm-16", "pfs": "group19"},
 			"ipsecPolicy": {"encryptionAlgorithm": "aes-128-gcm-16", "pfs": "group19"}}`},
 		theirs: `proposals = aes128gcm16-prfsha256-ecp256
@@ -235,7 +235,7 @@ var table = []row{
 
 	// Identities and certificates.
 	{
-		name: "identities that are host names", always: true,
+		name:   "identities that are host names",
 		ours:   []string{`{"localId": "left.example.org", "peerId": "right.example.org"}`},
 		theirs: theirIdentities("left.example.org", "right.example.org"),
 		ike:    "version=2 local-id=right.example.org remote-id=left.example.org",
