@@ -128,10 +128,11 @@ bats: build tools previous ## the behaviour of the whole, in the sandbox, also u
 run-bats:
 	test/bats/run | tee build/bats.log
 
-guest: build tools previous run-guest ## tunnels, where the kernel has ESP
+guest: build tools previous run-guest ## tunnels, where the kernel has ESP, also to strongSwan
 
 run-guest:
 	test/guest/run | tee build/guest.log
+	test/strongswan/run | tee -a build/guest.log
 	CGO_ENABLED=0 go test -c -o build/kernelevents.test ./cmd/svc-supervisor/internal/kernelevents
 	test/ground/run esp SVC_TEST_GROUND=1 build/kernelevents.test -test.v -test.run SAs | tee -a build/guest.log
 	CGO_ENABLED=0 go test -c -o build/svc-ipsec.test ./cmd/svc-ipsec
@@ -148,8 +149,9 @@ define debian13
 	SANDBOX_ROOT="$$root" test/ground/sandbox build/tools/secrets bats test/bats/failclosed.bats
 endef
 
-guest-full: build tools previous ## a reboot; all combinations on both Libreswans, and an upgrade with each of them; on Debian 13 the suites with tunnels and svc-ipsec's own tests
+guest-full: build tools previous ## a reboot; all rows against strongSwan; all combinations on both Libreswans, and an upgrade with each of them; on Debian 13 the suites with tunnels and svc-ipsec's own tests
 	[ "$${HOST:-0}" = 1 ] || test/reboot/run | tee build/guest-full.log
+	test/strongswan/run -all | tee -a build/guest-full.log
 	test/combinations/run -all | tee -a build/guest-full.log
 	test/combinations/run -all -from $(CURDIR)/build/previous/svc-ipsec | tee -a build/guest-full.log
 	@[ "$${HOST:-0}" = 1 ] || { \
