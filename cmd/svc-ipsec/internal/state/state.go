@@ -6,11 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/broken"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/regular"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
@@ -82,7 +82,7 @@ type Retry struct {
 //
 // A state that cannot be understood is an error of package broken.
 func (d *Directory) Load() (*State, error) {
-	text, err := os.ReadFile(filepath.Join(d.Path, stateFile))
+	text, err := regular.ReadFile(filepath.Join(d.Path, stateFile))
 	if errors.Is(err, fs.ErrNotExist) || d.downgraded() {
 		return d.loadOld()
 	}

@@ -207,10 +207,24 @@ func (e *Executable) checkDaemon(ctx context.Context, wanted []*config.Connectio
 			return nil, fmt.Errorf("wait for the daemon: %w", context.Cause(ctx))
 		}
 		if clock.Elapsed() > settleWithin {
+			if u.Running() && (errors.Is(fault, libreswan.ErrNotRunning) || errors.Is(fault, libreswan.ErrNoAnswer)) {
+				return nil, cannotAsk(wanted, d, namespace, fault)
+			}
 			return nil, fault
 		}
 		time.Sleep(answerPause)
 	}
+}
+
+// cannotAsk gives an error of asking a daemon that runs a code: nothing may be taken down for it while the daemon's tunnels are in the
+// kernel. Something else may be in the place of its control socket, or whack may hang. systemd ends a daemon that itself hangs
+// (WatchdogSec).
+func cannotAsk(wanted []*config.Connection, d *libreswan.Daemon, namespace string, fault error) error {
+	up, err := upInKernel(wanted, namespace)
+	if err == nil && len(up) == 0 {
+		return fault
+	}
+	return fail(spec.CodeAgain, "the unit runs, and its daemon cannot be asked (if that lasts: svc-supervisor restart %s): %w", d.Owner.Name, fault)
 }
 
 // complete returns the view of a daemon that has all conns that it had accepted. One that cannot be asked counts as
