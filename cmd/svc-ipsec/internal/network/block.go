@@ -44,6 +44,11 @@ func (g Guard) selectors() map[selector]bool {
 	return wanted
 }
 
+// isBlock reports whether a policy is one of the guard's.
+func isBlock(p netlink.XfrmPolicy) bool {
+	return p.Action == netlink.XFRM_POLICY_BLOCK && p.Mark != nil && p.Mark.Mask == blockMask
+}
+
 func (n *Namespace) blocks() (map[selector]netlink.XfrmPolicy, error) {
 	list, err := dump(func() ([]netlink.XfrmPolicy, error) { return n.handle.XfrmPolicyList(netlink.FAMILY_ALL) })
 	if err != nil {
@@ -51,7 +56,7 @@ func (n *Namespace) blocks() (map[selector]netlink.XfrmPolicy, error) {
 	}
 	present := map[selector]netlink.XfrmPolicy{}
 	for _, p := range list {
-		if p.Action != netlink.XFRM_POLICY_BLOCK || p.Mark == nil || p.Mark.Mask != blockMask {
+		if !isBlock(p) {
 			continue
 		}
 		key := selector{prefix(p.Src), prefix(p.Dst)}

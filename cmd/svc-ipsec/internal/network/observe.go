@@ -124,6 +124,11 @@ func (n *Namespace) Flush() error {
 	return nil
 }
 
+// RemoveTunnels removes what a daemon that was killed left in the kernel. The guard's policies stay.
+func (n *Namespace) RemoveTunnels() error {
+	return removeTunnels(n.handle, func(p netlink.XfrmPolicy) bool { return !isBlock(p) })
+}
+
 // RemoveTunnels removes from the network namespace of the calling program the SAs and policies of a daemon that was killed:
 // Libreswan 4.10 removes only what it made itself. The policies of the guard block packets and stay.
 func RemoveTunnels() error {
@@ -132,12 +137,17 @@ func RemoveTunnels() error {
 		return fmt.Errorf("open XFRM socket: %w", err)
 	}
 	defer handle.Close()
+	return removeTunnels(handle, func(p netlink.XfrmPolicy) bool { return p.Action == netlink.XFRM_POLICY_ALLOW })
+}
+
+// removeTunnels removes all SAs, and the policies that a function selects.
+func removeTunnels(handle *netlink.Handle, selects func(netlink.XfrmPolicy) bool) error {
 	policies, err := dump(func() ([]netlink.XfrmPolicy, error) { return handle.XfrmPolicyList(netlink.FAMILY_ALL) })
 	if err != nil {
 		return fmt.Errorf("list policies: %w", err)
 	}
 	for _, policy := range policies {
-		if policy.Action != netlink.XFRM_POLICY_ALLOW {
+		if !selects(policy) {
 			continue
 		}
 		if err := handle.XfrmPolicyDel(&policy); err != nil && !errors.Is(err, unix.ENOENT) {

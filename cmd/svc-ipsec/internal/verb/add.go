@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"strings"
 	"time"
 
@@ -36,11 +35,13 @@ type change struct {
 	plan       *network.Plan
 	old        *network.Plan     // the network as the last good ADD made it; nil if there is none
 	refused    map[string]string // conns that the daemon refused, with its reason
-	touched    bool              // conns were loaded, and initiated
-	unread     bool              // the key database could not be read, or did not take a certificate
-	left       bool              // the daemon is of another Libreswan than the tools, and has what is wanted
-	view       *view             // of the daemon, if nothing was changed since it was asked
-	done       bool              // all is made and written down
+	changes    daemonChanges
+	marked     bool  // state.json says that the reconfigure is incomplete
+	touched    bool  // conns were loaded, and initiated
+	unread     bool  // the key database could not be read, or did not take a certificate
+	left       bool  // the daemon is of another Libreswan than the tools, and has what is wanted
+	view       *view // of the daemon, if nothing was changed since it was asked
+	done       bool  // all is made and written down
 
 	keys        *lookup.KeyFiles
 	credentials map[string]*credential.Credential
@@ -163,17 +164,7 @@ func (c *change) run(ctx context.Context) error {
 	if err := c.begin(ctx); err != nil {
 		return err
 	}
-	if c.namespace, err = network.Open(c.attachment.Namespace); err != nil {
-		return err
-	}
-	defer c.namespace.Close()
-	if err := c.network(ctx); err != nil {
-		return err
-	}
-	if err := c.connections(ctx, daemon); err != nil {
-		return err
-	}
-	return c.finish()
+	return c.apply(ctx, daemon)
 }
 
 // networks tells which subnets the conns of the daemon join.
@@ -232,6 +223,7 @@ func (c *change) finish() error {
 	done := *c.recorded
 	done.Attachment, done.Configuration, done.GuardRules = c.attachment, c.raw, c.guardRules
 	done.Found, done.Refused, done.Chosen = state.NewFound(found), c.refused, c.chosen()
+	done.Incomplete = nil
 	if c.touched {
 		done.Retry = changedNow(time.Now())
 	}
@@ -251,17 +243,4 @@ func (c *change) undo() error {
 		return fmt.Errorf("undo: %w", err)
 	}
 	return nil
-}
-
-// restore brings the network of a container that runs back to what it was, as far as that is possible; its connections
-// were changed one by one and stay as far as they got.
-func (c *change) restore() {
-	if c.plan == nil {
-		return
-	}
-	ctx, cancel := c.aside()
-	defer cancel()
-	if err := c.restoreNetwork(ctx); err != nil {
-		c.Log.Warn("network not restored", slog.String("container", string(c.request.owner.Name)), slog.Any("error", err))
-	}
 }

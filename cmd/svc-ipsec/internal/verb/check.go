@@ -24,7 +24,8 @@ import (
 const settleWithin = 4 * time.Second
 
 // Check says whether what ADD promised still holds, and how the tunnels do. It compares with what ADD was given, kept in
-// the container's folder: a runtime may lose or change its own copy.
+// the container's folder: a runtime may lose or change its own copy. While a reconfigure is incomplete, it compares with what that
+// does not change.
 func (e *Executable) Check(args *skel.CmdArgs) error {
 	ctx, cancel := e.budget(verbBudget)
 	defer cancel()
@@ -84,23 +85,36 @@ func (e *Executable) check(ctx context.Context, args *skel.CmdArgs, owner spec.O
 	}
 	r.configuration.Loaded = networks(loaded)
 	r.configuration.Resolve(stood(loaded, recorded.Chosen))
-	unguarded, err := e.checkNetwork(r, a, args.Netns)
+	plan, err := r.plan()
+	if err != nil {
+		return nil, err
+	}
+	daemonRuns := true
+	if incomplete := recorded.Incomplete; incomplete != nil {
+		plan, daemonRuns = &incomplete.Network, incomplete.Daemon
+	}
+	unguarded, err := e.checkNetwork(r, plan, a, args.Netns)
 	if err != nil {
 		return nil, err
 	}
 	wanted := r.configuration.Wanted()
-	v, err := e.checkDaemon(ctx, wanted, d, a.Namespace, loaded)
+	var v *view
+	if daemonRuns {
+		v, err = e.checkDaemon(ctx, wanted, d, recorded, loaded)
+	} else {
+		v, err = seeAny(ctx, wanted, d, a.Namespace)
+	}
 	if err != nil {
 		return nil, err
 	}
 	v.only(wanted, r.configuration.Loaded)
 	h := health(ctx, r.configuration, d, v, recorded.Refused, recorded, true)
-	h.Again = soonest(unguarded, h.Again, e.wishOfCheck(recorded.Retry, wanted, v))
+	h.Again = soonest(completion(recorded), unguarded, h.Again, e.wishOfCheck(recorded.Retry, wanted, v))
 	return h, nil
 }
 
 // checkNetwork compares the network with the plan. The result asks for ADD where a guard or a sysctl has to be set again.
-func (e *Executable) checkNetwork(r *request, a *state.Attachment, path string) (*spec.Again, error) {
+func (e *Executable) checkNetwork(r *request, plan *network.Plan, a *state.Attachment, path string) (*spec.Again, error) {
 	for _, p := range []string{a.Namespace, path} {
 		inode, err := state.Inode(p)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -112,10 +126,6 @@ func (e *Executable) checkNetwork(r *request, a *state.Attachment, path string) 
 		if inode != a.Inode {
 			return nil, broken.Errorf("%s is another namespace than the container's", p)
 		}
-	}
-	plan, err := r.plan()
-	if err != nil {
-		return nil, err
 	}
 	namespace, err := network.Open(a.Namespace)
 	if err != nil {
@@ -164,27 +174,28 @@ func (e *Executable) checkNetwork(r *request, a *state.Attachment, path string) 
 	if wrong != "" {
 		again = &spec.Again{Reason: wrong}
 	}
-	if a.Bridge == "" {
+	if plan.Bridge == "" {
 		return again, nil
 	}
-	bridge, err := network.FindBridge(a.Bridge) // as ADD finds it: the name may be an alternative one
+	bridge, err := network.FindBridge(plan.Bridge) // as ADD finds it: the name may be an alternative one
 	if errors.Is(err, network.ErrNoBridge) {
-		return nil, broken.Errorf("bridge %s is gone", a.Bridge)
+		return nil, broken.Errorf("bridge %s is gone", plan.Bridge)
 	}
 	if err != nil {
 		return nil, err
 	}
 	if host.Master != bridge.Attrs().Index {
-		return nil, broken.Errorf("interface %s is not in bridge %s", r.owner.Name, a.Bridge)
+		return nil, broken.Errorf("interface %s is not in bridge %s", r.owner.Name, plan.Bridge)
 	}
 	return again, nil
 }
 
 // checkDaemon returns the view of the daemon, and an error if it does not run, does not answer or has lost a conn that it had
 // accepted. One that systemd has just restarted gets the time to come up and to read its files.
-func (e *Executable) checkDaemon(ctx context.Context, wanted []*config.Connection, d *libreswan.Daemon, namespace string,
+func (e *Executable) checkDaemon(ctx context.Context, wanted []*config.Connection, d *libreswan.Daemon, recorded *state.State,
 	loaded map[string][]byte,
 ) (*view, error) {
+	namespace := recorded.Attachment.Namespace
 	if len(wanted) == 0 {
 		return new(view), nil
 	}
@@ -208,7 +219,7 @@ func (e *Executable) checkDaemon(ctx context.Context, wanted []*config.Connectio
 		}
 		if clock.Elapsed() > settleWithin {
 			if u.Running() && (errors.Is(fault, libreswan.ErrNotRunning) || errors.Is(fault, libreswan.ErrNoAnswer)) {
-				return nil, cannotAsk(wanted, d, namespace, fault)
+				return nil, cannotAsk(wanted, d, recorded, fault)
 			}
 			return nil, fault
 		}
@@ -217,11 +228,11 @@ func (e *Executable) checkDaemon(ctx context.Context, wanted []*config.Connectio
 }
 
 // cannotAsk gives an error of asking a daemon that runs a code: nothing may be taken down for it while the daemon's tunnels are in the
-// kernel. Something else may be in the place of its control socket, or whack may hang. systemd ends a daemon that itself hangs
-// (WatchdogSec).
-func cannotAsk(wanted []*config.Connection, d *libreswan.Daemon, namespace string, fault error) error {
-	up, err := upInKernel(wanted, namespace)
-	if err == nil && len(up) == 0 {
+// kernel, or while it is not known which connections it should have. Something else may be in the place of its control socket, or
+// whack may hang. systemd ends a daemon that itself hangs (WatchdogSec).
+func cannotAsk(wanted []*config.Connection, d *libreswan.Daemon, recorded *state.State, fault error) error {
+	up, err := upInKernel(wanted, recorded.Attachment.Namespace)
+	if err == nil && len(up) == 0 && recorded.Incomplete == nil {
 		return fault
 	}
 	return fail(spec.CodeAgain, "the unit runs, and its daemon cannot be asked (if that lasts: svc-supervisor restart %s): %w", d.Owner.Name, fault)
