@@ -256,7 +256,7 @@ func TestAReconfigureThatFailsIsTakenBackWithItsConnections(t *testing.T) {
 		}
 	}
 	for _, point := range reconfigurePoints {
-		if strings.Contains(point.when, "--initiate") || point.program != tools+"whack" {
+		if point.program != tools+"whack" || !strings.Contains(point.when, "--delete") && !strings.Contains(point.when, "--status") {
 			continue // an initiate or an addconn that hangs once, or a guard that cannot be set, is no failure
 		}
 		fails(point.what, point.program, point.when, false)
