@@ -338,6 +338,51 @@ cores() {
 	same "daemon" "$life" "$(life left)"
 }
 
+@test "an edit that hangs and is killed at its deadline takes nothing down, and is completed when nothing hangs any more" {
+	local first=7f1c0000-0000-4000-8000-000000000001 life serials
+	pair() {
+		vpn left 100.100.100.2 200.200.200.2 10.1.0.0/24 10.2.0.0/24 \
+			".connections += [.connections[0] * {id: \"$1\", name: \"$1\", peerAddress: \"$2\", peerId: \"$2\", peerCidrs: [\"10.3.0.0/24\"]}]"
+	}
+	pair former 200.200.200.3
+	begin
+	eventually 15 runs left c-left IPSEC
+	eventually 15 is "$first-0-0 former-0-0" conns left
+	life=$(life left)
+	serials=$(serials left "$first-0-0")
+	begin SVC_VERB_TIMEOUT=3s SVC_CHECK_INTERVAL=1s
+	restart
+	mkfifo /run/svc-ipsec/left/run/push
+	# The network is changed by then, and the new connection is not loaded.
+	mv "$WHACK" "$WHACK.real"
+	cat >"$WHACK" <<-'END'
+		#!/bin/sh
+		case " $* " in *" --listen "*) exec sleep 3600 ;; esac
+		exec "$0.real" "$@"
+	END
+	chmod 755 "$WHACK"
+	pair edited 200.200.200.33
+	eventually 60 killed_adds 2
+	CHECKED=$(outcomes CHECK left | wc -l)
+	eventually 60 more_checks 3
+	[[ "$(ps_row left .health.message)" == *"a reconfigure is incomplete"* ]]
+	same "status" RUNNING "$(status c-left .code)"
+	same "conns meanwhile" "$first-0-0" "$(conns left)"
+	mv "$WHACK.real" "$WHACK"
+	eventually 60 is "$first-0-0 edited-0-0" conns left
+	eventually 60 complete left
+	ip -n left route show 200.200.200.33 | grep -q 'via 169.254.0.1'
+	same "route to the former peer" "" "$(ip -n left route show 200.200.200.3)"
+	same "outcomes of CHECK" ok "$(outcomes CHECK left | sort -u)"
+	same "daemon, and the conn that was not edited" "$life $serials" "$(life left) $(serials left "$first-0-0")"
+	not logged 'msg="delete container'
+}
+
+# killed_adds N: so many ADDs of left ended at the supervisor's deadline.
+killed_adds() { [ "$(outcomes ADD left | grep -c deadline)" -ge "$1" ]; }
+more_checks() { [ "$(outcomes CHECK left | wc -l)" -ge $((CHECKED + $1)) ]; }
+complete() { [[ "$(ps_row "$1" .health.message)" != *incomplete* ]]; }
+
 # refuses [CONN…]: from now on addconn cannot load these, as if the daemon did not take them.
 refuses() {
 	[ -e "$ADDCONN.real" ] || mv "$ADDCONN" "$ADDCONN.real"
@@ -358,11 +403,13 @@ refuses() {
 	chmod 755 "$ADDCONN"
 }
 ADDCONN=/usr/libexec/ipsec/addconn
+WHACK=/usr/libexec/ipsec/whack
 
 teardown() {
 	local failed=0
 	usual_teardown || failed=1
 	[ ! -e "$ADDCONN.real" ] || mv "$ADDCONN.real" "$ADDCONN"
+	[ ! -e "$WHACK.real" ] || mv "$WHACK.real" "$WHACK"
 	return "$failed"
 }
 

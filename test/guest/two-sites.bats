@@ -64,6 +64,36 @@ carried() { [ "$(packets esp)" -ge "$1" ]; }
 	[[ "$output" == *"mtu = 1400"* ]]
 }
 
+@test "what is in the place of a control socket takes no tunnel down" {
+	local run=/run/svc-ipsec/vpn-left/run before
+	within 40 connected 1
+	before="$(lives) $(spis left)"
+	mv "$run/pluto.ctl" "$run/away"
+	mkfifo "$run/pluto.ctl"
+	within 120 unknown_checks 3
+	ping_from left 10.1.0.10 10.2.0.10
+	rm "$run/pluto.ctl"
+	mv "$run/away" "$run/pluto.ctl"
+	within 60 connected 1
+	same "daemons and SPIs" "$before" "$(lives) $(spis left)"
+	run ! journalctl --quiet -u svc-supervisor.service -g 'delete container'
+}
+# unknown_checks N: so many CHECKs could not ask the daemon.
+unknown_checks() {
+	[ "$(journalctl --quiet -o cat -u svc-supervisor.service | grep -c 'its daemon cannot be asked')" -ge "$1" ]
+}
+
+@test "a connection that is set down takes the peer's tunnel down at once, and is back when it is up again" {
+	within 40 connected 1
+	sed -i 's/adminStateUp: true/adminStateUp: false/' "$NSDB/configurations/left.yaml"
+	within 60 without_sas right # its dead peer detection takes 120 s
+	without_sas left
+	sed -i 's/adminStateUp: false/adminStateUp: true/' "$NSDB/configurations/left.yaml"
+	within 60 ping_from left 10.1.0.10 10.2.0.10
+	within 40 connected 1
+}
+without_sas() { [ -z "$(ip -n "vpn-$1" xfrm state)" ]; }
+
 @test "with the tunnel's policies gone no packet of the sites comes out of the container" {
 	local out=$RUN/port.pcap
 	ip netns exec router-left tcpdump -i port -n -U -Z root -w "$out" "ether src $external_mac" >/dev/null 2>&1 3>&- &

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/credential"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/regular"
 	"github.com/svc-supervisor/svc-supervisor/internal/lazyregexp"
 )
 
@@ -114,6 +115,9 @@ func (d *Daemon) importKey(ctx context.Context, c *credential.Credential, aside 
 			return err
 		}
 	}
+	if err := d.readableNSS(); err != nil {
+		return err
+	}
 	_, err = run(ctx, certutilLimit, d.Tools.PK12util, "-i", file, "-d", "sql:"+d.NSS(), "-w", passwordFile, "-k", none)
 	return err
 }
@@ -199,5 +203,22 @@ func (d *Daemon) nicknames(ctx context.Context) (map[string]string, error) {
 }
 
 func (d *Daemon) certutil(ctx context.Context, verb string, args ...string) (string, error) {
+	if err := d.readableNSS(); err != nil {
+		return "", err
+	}
 	return run(ctx, certutilLimit, d.Tools.Certutil, append([]string{verb, "-d", "sql:" + d.NSS()}, args...)...)
+}
+
+// readableNSS returns an error if the key database has anything but regular files: certutil would wait for the writer of a pipe.
+func (d *Daemon) readableNSS() error {
+	entries, err := os.ReadDir(d.NSS())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) { // certutil reports a database that does not exist
+		return fmt.Errorf("read the key database: %w", err)
+	}
+	for _, entry := range entries {
+		if !entry.Type().IsRegular() {
+			return fmt.Errorf("read the key database: %s: %w", entry.Name(), regular.ErrNot)
+		}
+	}
+	return nil
 }

@@ -3,6 +3,7 @@ package libreswan
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/regular"
 	"github.com/svc-supervisor/svc-supervisor/internal/patience"
 )
 
@@ -175,7 +177,7 @@ func (d *Daemon) explain(ctx context.Context, refused map[string]string, since t
 	}
 }
 
-// Loaded lists the conns that have a file: those that the daemon accepted.
+// Loaded lists the conns that have a file: those that the daemon accepted. What is no regular file counts as missing.
 func (d *Daemon) Loaded() (map[string][]byte, error) {
 	paths, err := filepath.Glob(filepath.Join(d.Conns(), "*.conf"))
 	if err != nil {
@@ -183,7 +185,10 @@ func (d *Daemon) Loaded() (map[string][]byte, error) {
 	}
 	files := map[string][]byte{}
 	for _, path := range paths {
-		text, err := os.ReadFile(path)
+		text, err := regular.ReadFile(path)
+		if errors.Is(err, regular.ErrNot) {
+			continue
+		}
 		if err != nil {
 			return nil, fmt.Errorf("read conn: %w", err)
 		}

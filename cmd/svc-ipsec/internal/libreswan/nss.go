@@ -1,6 +1,7 @@
 package libreswan
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/regular"
 )
 
 // MakeNSS gives the daemon a key database of its own, which it reads and cannot change: a copy of an empty one that is made once
@@ -73,7 +76,7 @@ func (d *Daemon) TakeNSS(ctx context.Context, template string) error {
 const modules = "pkcs11.txt"
 
 func (d *Daemon) copyReadable(path string) error {
-	content, err := os.ReadFile(path)
+	content, err := regular.ReadFile(path)
 	if err != nil {
 		return err
 	}
@@ -118,8 +121,13 @@ func (d *Daemon) share(path string, mode fs.FileMode) error {
 
 // writeReadable writes a new file that the daemon can read. Its content is private to root before the group is set.
 func (d *Daemon) writeReadable(path string, content []byte) error {
-	if err := os.WriteFile(path, content, 0o600); err != nil {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return d.share(path, 0o640)
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(content)
+	return cmp.Or(err, file.Close(), d.share(path, 0o640))
 }

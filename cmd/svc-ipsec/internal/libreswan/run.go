@@ -116,7 +116,7 @@ func (p Place) within(do func() error) error {
 }
 
 func enter(path string, kind int) error {
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("open namespace %s: %w", path, err)
 	}

@@ -60,6 +60,11 @@ func everything(a netip.Addr) netip.Prefix {
 	return all
 }
 
+// isBlock reports whether a policy is one of the guard's.
+func isBlock(p policy) bool {
+	return p.action == netlink.XFRM_POLICY_BLOCK && p.mark != nil && p.mark.Mask == blockMask
+}
+
 // blocks lists the policies of the guard that are in place.
 func (n *Namespace) blocks() (map[selector]policy, error) {
 	list, err := n.policies()
@@ -68,7 +73,7 @@ func (n *Namespace) blocks() (map[selector]policy, error) {
 	}
 	present := map[selector]policy{}
 	for _, p := range list {
-		if p.direction == netlink.XFRM_DIR_OUT && p.action == netlink.XFRM_POLICY_BLOCK && p.mark != nil && p.mark.Mask == blockMask {
+		if p.direction == netlink.XFRM_DIR_OUT && isBlock(p) {
 			present[p.selector] = p
 		}
 	}

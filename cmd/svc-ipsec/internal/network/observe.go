@@ -124,6 +124,15 @@ func (n *Namespace) Flush() error {
 	return nil
 }
 
+// RemoveTunnels removes what a daemon that was killed left in the kernel. The guard's policies stay.
+func (n *Namespace) RemoveTunnels() error {
+	policies, err := n.policies()
+	if err != nil {
+		return err
+	}
+	return removeTunnels(n.handle, policies, func(p policy) bool { return !isBlock(p) })
+}
+
 // RemoveTunnels removes from the network namespace of the calling program the SAs and policies of a daemon that was killed:
 // Libreswan 4.10 removes only what it made itself. The policies of the guard block packets and stay.
 func RemoveTunnels() error {
@@ -136,8 +145,13 @@ func RemoveTunnels() error {
 	if err != nil {
 		return err
 	}
+	return removeTunnels(handle, policies, func(p policy) bool { return p.action == netlink.XFRM_POLICY_ALLOW })
+}
+
+// removeTunnels removes all SAs, and those policies that a function selects.
+func removeTunnels(handle *netlink.Handle, policies []policy, selects func(policy) bool) error {
 	for _, p := range policies {
-		if p.action != netlink.XFRM_POLICY_ALLOW {
+		if !selects(p) {
 			continue
 		}
 		if err := handle.XfrmPolicyDel(p.message()); err != nil && !errors.Is(err, unix.ENOENT) {

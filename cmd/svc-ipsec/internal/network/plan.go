@@ -10,31 +10,31 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// Plan is the network that a container should have.
+// Plan is the network that a container should have. state.json has plans without a guard.
 type Plan struct {
-	Interface  string // inside
-	Chained    bool   // the interface and its addresses are a runtime's
-	MAC        net.HardwareAddr
-	Addresses  []netip.Prefix
-	Gateways   []netip.Addr
-	Neighbours []Neighbour
-	Routes     []Route
-	Bridge     string
-	Guard      Guard
+	Interface  string           `json:"interface"`         // inside
+	Chained    bool             `json:"chained,omitempty"` // the interface and its addresses are a runtime's
+	MAC        net.HardwareAddr `json:"mac,omitempty"`
+	Addresses  []netip.Prefix   `json:"addresses,omitempty"`
+	Gateways   []netip.Addr     `json:"gateways,omitempty"`
+	Neighbours []Neighbour      `json:"neighbours,omitempty"`
+	Routes     []Route          `json:"routes,omitempty"`
+	Bridge     string           `json:"bridge,omitempty"`
+	Guard      Guard            `json:"-"`
 }
 
 // Neighbour is a permanent entry of the gateway.
 type Neighbour struct {
-	Address netip.Addr
-	MAC     net.HardwareAddr
+	Address netip.Addr       `json:"address"`
+	MAC     net.HardwareAddr `json:"mac"`
 }
 
 // Route is one route of ours. Without a gateway it is on-link: the destination is asked for on the wire.
 type Route struct {
-	Destination netip.Prefix
-	Gateway     netip.Addr
-	Source      netip.Addr
-	MTU         int
+	Destination netip.Prefix `json:"destination"`
+	Gateway     netip.Addr   `json:"gateway"`
+	Source      netip.Addr   `json:"source"`
+	MTU         int          `json:"mtu,omitempty"`
 }
 
 // Given is what a runtime's previous plugin gave the container (prevResult).

@@ -133,8 +133,8 @@ func (n *Namespace) removeBorn() error {
 	return n.handle.LinkDel(link)
 }
 
-// Join brings the host's side up and into the bridge. It leaves a bridge only if that is the one it was in for us.
-func Join(owner spec.Owner, bridge, before string) error {
+// Join brings the host's side up and into the bridge. It leaves a bridge only if that is one that it was in for us.
+func Join(owner spec.Owner, bridge string, before ...string) error {
 	link, err := netlink.LinkByName(string(owner.Name))
 	if err != nil {
 		return fmt.Errorf("look for %s: %w", owner.Name, err)
@@ -155,10 +155,12 @@ func Join(owner spec.Owner, bridge, before string) error {
 				return fmt.Errorf("join %s to bridge %s: %w", owner.Name, bridge, err)
 			}
 		}
-	} else if before != "" {
-		if old, err := FindBridge(before); err == nil && link.Attrs().MasterIndex == old.Attrs().Index {
-			if err := netlink.LinkSetNoMaster(link); err != nil {
-				return fmt.Errorf("take %s out of bridge %s: %w", owner.Name, before, err)
+	} else {
+		for _, name := range before {
+			if old, err := FindBridge(name); err == nil && link.Attrs().MasterIndex == old.Attrs().Index {
+				if err := netlink.LinkSetNoMaster(link); err != nil {
+					return fmt.Errorf("take %s out of bridge %s: %w", owner.Name, name, err)
+				}
 			}
 		}
 	}

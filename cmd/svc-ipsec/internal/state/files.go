@@ -4,9 +4,10 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/regular"
 )
 
 // unfinished is the prefix of the name of a file that is being written.
@@ -35,7 +36,7 @@ func (d *Directory) Write(name string, content []byte) (changed bool, err error)
 // write writes the content beside the file and renames it. A group other than 0 can read the file (mode 0640).
 func (d *Directory) write(name string, content []byte, group uint32) (changed bool, err error) {
 	path := filepath.Join(d.Path, name)
-	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, content) && hasGroup(path, group) {
+	if old, err := regular.ReadFile(path); err == nil && bytes.Equal(old, content) && hasGroup(path, group) {
 		return false, nil
 	}
 	aside, err := os.CreateTemp(filepath.Dir(path), unfinished)
@@ -52,6 +53,9 @@ func (d *Directory) write(name string, content []byte, group uint32) (changed bo
 	if closeErr := aside.Close(); err == nil {
 		err = closeErr
 	}
+	if info, statErr := os.Lstat(path); err == nil && statErr == nil && info.IsDir() {
+		err = os.RemoveAll(path) // a rename does not replace a directory by a file
+	}
 	if err == nil {
 		err = os.Rename(aside.Name(), path)
 	}
@@ -61,9 +65,9 @@ func (d *Directory) write(name string, content []byte, group uint32) (changed bo
 	return true, nil
 }
 
-// Delete removes a file. A file that does not exist is no error.
+// Delete removes a file, or what is in its place. A file that does not exist is no error.
 func (d *Directory) Delete(name string) error {
-	if err := os.Remove(filepath.Join(d.Path, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := os.RemoveAll(filepath.Join(d.Path, name)); err != nil {
 		return fmt.Errorf("remove %s: %w", name, err)
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/broken"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/regular"
 )
 
 // The files of release 0.1.0, which had one file for each section of state.json, and push.json. They are read only if there is no
@@ -45,17 +46,17 @@ func (d *Directory) RemoveOld() error {
 // downgraded reports that release 0.1.0 made the container anew after a downgrade: that release does not know state.json and
 // leaves it in place.
 func (d *Directory) downgraded() bool {
-	written, err := os.Stat(filepath.Join(d.Path, oldAttachment))
-	if err != nil {
+	written, err := os.Lstat(filepath.Join(d.Path, oldAttachment))
+	if err != nil || !written.Mode().IsRegular() {
 		return false
 	}
-	state, err := os.Stat(filepath.Join(d.Path, stateFile))
+	state, err := os.Lstat(filepath.Join(d.Path, stateFile))
 	return err == nil && written.ModTime().After(state.ModTime())
 }
 
 // loadOld is Load for the files of release 0.1.0.
 func (d *Directory) loadOld() (*State, error) {
-	text, err := os.ReadFile(filepath.Join(d.Path, oldAttachment))
+	text, err := regular.ReadFile(filepath.Join(d.Path, oldAttachment))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -73,14 +74,14 @@ func (d *Directory) loadOld() (*State, error) {
 	if err := d.loadOldFound(&s.Found); err != nil {
 		return &State{Attachment: s.Attachment}, fmt.Errorf("read %s of %s: %w", oldFound, d.Name, err)
 	}
-	if text, err := os.ReadFile(filepath.Join(d.Path, oldConf)); err == nil {
+	if text, err := regular.ReadFile(filepath.Join(d.Path, oldConf)); err == nil {
 		s.Configuration, _ = Compact(text) // CHECK fails without it; ADD brings a new one
 	}
 	// The container works without these files, so a damaged one counts as missing.
 	s.Refused = loadOptional[map[string]string](d, oldRefused)
 	s.Chosen = loadOptional[map[string]string](d, oldRan)
 	s.Retry = loadOptional[Retry](d, oldRetry)
-	if rules, err := os.ReadFile(filepath.Join(d.Path, oldGuard)); err == nil {
+	if rules, err := regular.ReadFile(filepath.Join(d.Path, oldGuard)); err == nil {
 		s.GuardRules = string(rules)
 	}
 	if _, err := os.Lstat(filepath.Join(d.Path, oldImported)); err == nil {
@@ -90,7 +91,7 @@ func (d *Directory) loadOld() (*State, error) {
 }
 
 func (d *Directory) loadOldFound(found *Found) error {
-	text, err := os.ReadFile(filepath.Join(d.Path, oldFound))
+	text, err := regular.ReadFile(filepath.Join(d.Path, oldFound))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // the first ADD was cut short
 	}
@@ -113,7 +114,7 @@ func decodeOld(text []byte, into any) error {
 // loadOptional decodes a file that may be missing or damaged. In both cases the result is the zero value.
 func loadOptional[T any](d *Directory, name string) T {
 	var value, none T
-	text, err := os.ReadFile(filepath.Join(d.Path, name))
+	text, err := regular.ReadFile(filepath.Join(d.Path, name))
 	if err != nil || json.Unmarshal(text, &value) != nil {
 		return none
 	}

@@ -3,7 +3,6 @@ package state
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -57,7 +56,7 @@ func (d *Directory) Lasting(path string) (string, error) {
 	if err := d.Unpin(); err != nil {
 		return "", err
 	}
-	file, err := os.OpenFile(pin, os.O_CREATE|os.O_RDONLY, 0o600)
+	file, err := os.OpenFile(pin, os.O_CREATE|os.O_EXCL|os.O_RDONLY, 0o600)
 	if err != nil {
 		return "", fmt.Errorf("pin namespace: %w", err)
 	}
@@ -72,7 +71,7 @@ func (d *Directory) Lasting(path string) (string, error) {
 func (d *Directory) Unpin() error {
 	pin := filepath.Join(d.Path, pinFile)
 	for {
-		err := unix.Unmount(pin, unix.MNT_DETACH)
+		err := unix.Unmount(pin, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
 		if err == nil {
 			continue // it may have been mounted more than once
 		}
@@ -81,7 +80,7 @@ func (d *Directory) Unpin() error {
 		}
 		return fmt.Errorf("unpin namespace %s: %w", pin, err)
 	}
-	if err := os.Remove(pin); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := os.RemoveAll(pin); err != nil {
 		return fmt.Errorf("unpin namespace: %w", err)
 	}
 	return nil

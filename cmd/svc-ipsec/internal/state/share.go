@@ -42,12 +42,20 @@ func (d *Directory) OwnedDir(name string) error {
 	return errors.Join(d.mkdir(name), d.give(name, int(d.user), 0o700))
 }
 
+// mkdir makes a directory, in the place of anything else of that name.
 func (d *Directory) mkdir(name string) error {
-	err := os.Mkdir(filepath.Join(d.Path, name), 0o700)
-	if errors.Is(err, fs.ErrExist) {
-		return nil
+	path := filepath.Join(d.Path, name)
+	err := os.Mkdir(path, 0o700)
+	if !errors.Is(err, fs.ErrExist) {
+		return err
 	}
-	return err
+	if info, err := os.Lstat(path); err != nil || info.IsDir() {
+		return err
+	}
+	if err := os.Remove(path); err != nil {
+		return err
+	}
+	return os.Mkdir(path, 0o700)
 }
 
 func (d *Directory) give(name string, owner int, mode fs.FileMode) error {

@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
+	"net/netip"
 	"path/filepath"
 	"time"
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/broken"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/network"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/regular"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
@@ -58,6 +60,8 @@ type State struct {
 	GuardDigest string `json:"guardDigest,omitempty"`
 	// Traffic is what CHECK last read of the tunnels that are up, by their conns.
 	Traffic map[string]Traffic `json:"traffic,omitempty"`
+	// Incomplete is set while a reconfigure is neither complete nor taken back.
+	Incomplete *Incomplete `json:"incomplete,omitempty"`
 	// PrivateKeys says that the daemon's key database may contain private keys.
 	PrivateKeys bool `json:"privateKeys,omitempty"`
 }
@@ -73,6 +77,19 @@ type Attachment struct {
 	Bridge      string           `json:"bridge,omitempty"` // has the host's end of the veth as a port
 	Guard       string           `json:"guard,omitempty"`  // the kind of guard against packets in clear, as in package network
 	GuardReason string           `json:"guardReason,omitempty"`
+}
+
+// Incomplete is what is known of a container while one or more reconfigures have been begun since the last good ADD, and none is
+// complete: what has been changed by then, and what has not, is unknown. The next ADD completes it.
+type Incomplete struct {
+	// Network is what none of the reconfigures changes.
+	Network network.Plan `json:"network"`
+	// Bridges are those that the host's end of the veth may be a port of.
+	Bridges []string `json:"bridges,omitempty"`
+	// Peers are the networks of peers that the guard has to cover meanwhile.
+	Peers []netip.Prefix `json:"peers,omitempty"`
+	// Daemon says that a daemon runs all the time, and has the conns that have a file.
+	Daemon bool `json:"daemon"`
 }
 
 // Owner is the owner tag of the container's parts.
@@ -100,7 +117,7 @@ type Retry struct {
 //
 // A state that cannot be understood is an error of package broken.
 func (d *Directory) Load() (*State, error) {
-	text, err := os.ReadFile(filepath.Join(d.Path, stateFile))
+	text, err := regular.ReadFile(filepath.Join(d.Path, stateFile))
 	if errors.Is(err, fs.ErrNotExist) || d.downgraded() {
 		return d.loadOld()
 	}

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/network"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
@@ -66,6 +67,11 @@ func full(t *testing.T) *State {
 		Retry: Retry{Changed: noon, Delay: time.Second, Next: noon}, GuardRules: "table inet t {}\n", GuardDigest: "0f", Traffic: map[string]Traffic{"a-0-0": {In: 84, Out: 168, Received: noon}}, PrivateKeys: true,
 		Edits: map[string]string{"configuration.connections[0]": "mtu"}, LastValid: []byte(`{"connections":[]}`),
 		Tolerated: map[string]string{"configuration.connections[0]": "lifetime"},
+		Incomplete: &Incomplete{
+			Network: network.Plan{Interface: "svc0", Addresses: []netip.Prefix{netip.MustParsePrefix("192.0.2.1/32")},
+				Routes: []network.Route{{Destination: netip.MustParsePrefix("10.1.0.0/24"), Gateway: netip.MustParseAddr("192.0.2.2"), MTU: 1400}}},
+			Bridges: []string{"b"}, Peers: []netip.Prefix{netip.MustParsePrefix("10.2.0.0/24")}, Daemon: true,
+		},
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"strings"
 	"time"
 
@@ -45,6 +44,8 @@ type change struct {
 	fault       error             // why the configuration that was given is refused as a whole
 	edits       map[string]string // the refused edits, in the form of state.State
 	valid       json.RawMessage   // the configuration without what is refused
+	changes     daemonChanges
+	marked      bool // state.json says that the reconfigure is incomplete
 
 	keys        *lookup.KeyFiles
 	names       map[string]config.Name // that were looked up
@@ -190,17 +191,7 @@ func (c *change) run(ctx context.Context) error {
 	if err := c.begin(ctx); err != nil {
 		return err
 	}
-	if c.namespace, err = network.Open(c.attachment.Namespace); err != nil {
-		return err
-	}
-	defer c.namespace.Close()
-	if err := c.network(ctx); err != nil {
-		return err
-	}
-	if err := c.connections(ctx, daemon); err != nil {
-		return err
-	}
-	return c.finish()
+	return c.apply(ctx, daemon)
 }
 
 // networks tells which subnets the conns of the daemon join.
@@ -260,6 +251,7 @@ func (c *change) finish() error {
 	done.Attachment, done.Configuration = c.attachment, c.raw
 	done.GuardRules, done.GuardDigest = c.guardRules, c.guardDigest
 	done.Found, done.Refused, done.Chosen = state.NewFound(found), c.refused, c.chosen()
+	done.Incomplete = nil
 	if c.touched {
 		done.Retry = changedNow(time.Now())
 	}
@@ -280,17 +272,4 @@ func (c *change) undo() error {
 		return fmt.Errorf("undo: %w", err)
 	}
 	return nil
-}
-
-// restore brings the network of a container that runs back to what it was, as far as that is possible; its connections
-// were changed one by one and stay as far as they got.
-func (c *change) restore() {
-	if c.plan == nil {
-		return
-	}
-	ctx, cancel := c.aside()
-	defer cancel()
-	if err := c.restoreNetwork(ctx); err != nil {
-		c.Log.Warn("network not restored", slog.String("container", string(c.request.owner.Name)), slog.Any("error", err))
-	}
 }

@@ -4,12 +4,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"maps"
 	"net/netip"
-	"path/filepath"
 	"slices"
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/libreswan"
+	"github.com/svc-supervisor/svc-supervisor/pkg/unit"
 )
 
 // changeable refuses an edit of a daemon that is of another Libreswan than the installed tools, before anything is touched
@@ -37,9 +36,11 @@ func waits(d *libreswan.Daemon, build *libreswan.Build) error {
 	return fail(codeOutdated, "%s; the change is made then", outdated(build, d.Owner.Name))
 }
 
-// adjust changes the conns of a running daemon that differ, and no others. The file of a conn is there exactly while the
-// daemon has that conn: whatever is cut short, the next ADD finds what is left to do.
-func (c *change) adjust(ctx context.Context, d *libreswan.Daemon, specs []libreswan.Spec, newKeys bool) error {
+// compareRunning finds out what has to change in a daemon that runs.
+func (c *change) compareRunning(ctx context.Context, d *libreswan.Daemon, details unit.Details, specs []libreswan.Spec) error {
+	if err := c.ready(ctx, d, details); err != nil {
+		return err
+	}
 	files, err := d.Loaded()
 	if err != nil {
 		return err
@@ -51,15 +52,6 @@ func (c *change) adjust(ctx context.Context, d *libreswan.Daemon, specs []libres
 	if !build.Compatible() { // it was upgraded a moment ago
 		return waits(d, build)
 	}
-	if err := c.exchange(ctx, d, build, specs, files, newKeys); err != nil {
-		return err
-	}
-	c.prune(ctx, d)
-	return nil
-}
-
-// exchange does that with a daemon that the installed tools can talk to.
-func (c *change) exchange(ctx context.Context, d *libreswan.Daemon, build *libreswan.Build, specs []libreswan.Spec, files map[string][]byte, newKeys bool) error {
 	answer, err := answers(ctx, d, files)
 	if err != nil {
 		return err
@@ -67,43 +59,28 @@ func (c *change) exchange(ctx context.Context, d *libreswan.Daemon, build *libre
 	if specs, err = c.certify(ctx, d, specs, files); err != nil {
 		return err
 	}
-	loaded := maps.Clone(answer.Conns)
 	c.view = viewOf(answer, build)
-	up := c.view.up
-	connected := c.connected(up)
-	var load, same []libreswan.Spec
-	for _, s := range specs {
-		// One that the daemon found no interface for was loaded when the address was not there, and has no tunnel.
-		// One with the file of an earlier version stays as long as a tunnel to its peer is up: tunnels to one peer share an IKE SA.
-		unchanged := bytes.Equal(files[s.Name], s.Text) || connected[s.Name] && bytes.Equal(files[s.Name], s.Former)
-		if conn, there := loaded[s.Name]; there && !conn.Unoriented && unchanged {
-			same = append(same, s)
-			delete(files, s.Name)
-			delete(loaded, s.Name)
-		} else {
-			load = append(load, s)
-		}
+	c.changes = compareConns(specs, files, answer.Conns, c.connected(c.view.up))
+	return nil
+}
+
+// loadRunning gives a daemon that runs its new connections.
+func (c *change) loadRunning(ctx context.Context, d *libreswan.Daemon) error {
+	newKeys, err := c.settings(d)
+	if err != nil {
+		return err
 	}
 	// With each conn that goes, too: an ADD before this one may have failed between the file of the keys and this.
-	if newKeys || len(files)+len(loaded) > 0 {
+	if newKeys || c.changes.any() {
 		if err := d.RereadSecrets(ctx); err != nil {
 			return err
 		}
 	}
-	if len(load)+len(files)+len(loaded) == 0 {
+	if !c.changes.any() {
 		return nil
 	}
+	load, up := c.changes.load, c.view.up
 	c.view = nil
-	// What is left in files and loaded goes: what is no longer wanted, and what is wanted otherwise. A conn that the daemon
-	// refuses in its new form must not go on in its old one.
-	for conn := range files {
-		if err := c.folder.Delete(filepath.Join("conns", conn+".conf")); err != nil {
-			return err
-		}
-	}
-	if err := d.Delete(ctx, slices.Sorted(maps.Keys(loaded))...); err != nil {
-		return err
-	}
 	if len(load) > 0 {
 		// The addresses may be others now, and a conn whose address the daemon does not know never comes up.
 		if err := d.Listen(ctx); err != nil {
@@ -125,7 +102,7 @@ func (c *change) exchange(ctx context.Context, d *libreswan.Daemon, build *libre
 	if err := c.initiate(ctx, d, load); err != nil {
 		return err
 	}
-	return c.reviveSiblings(ctx, d, same, up)
+	return c.reviveSiblings(ctx, d, c.changes.same, up)
 }
 
 // connected returns the conns of all connections to peers that a tunnel is up to.

@@ -83,10 +83,18 @@ func TestTheKeyOfAConnThatGoesIsForgotten(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := c.exchange(t.Context(), d, nil, nil, files, false); err != nil {
+	c.view = new(view)
+	c.changes = compareConns(nil, files, map[string]libreswan.Conn{"a-0-0": {}}, nil)
+	if err := c.retire(t.Context(), d); err != nil {
 		t.Fatal(err)
 	}
-	if got := said(); got != "--rereadsecrets\n--name a-0-0 --delete" {
+	if err := c.loadRunning(t.Context(), d); err != nil {
+		t.Fatal(err)
+	}
+	if got := said(); got != "--name a-0-0 --delete\n--rereadsecrets" {
 		t.Errorf("told %q", got)
+	}
+	if files, err := d.Loaded(); err != nil || len(files) != 0 {
+		t.Errorf("files %v, %v", files, err)
 	}
 }

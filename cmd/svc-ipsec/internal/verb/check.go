@@ -24,7 +24,8 @@ import (
 const settleWithin = 4 * time.Second
 
 // Check says whether what ADD promised still holds, and how the tunnels do. It compares with what ADD was given, kept in
-// the container's folder: a runtime may lose or change its own copy.
+// the container's folder: a runtime may lose or change its own copy. While a reconfigure is incomplete, it compares with what that
+// does not change.
 func (e *Executable) Check(args *skel.CmdArgs) error {
 	ctx, cancel := e.budget(verbBudget)
 	defer cancel()
@@ -83,12 +84,25 @@ func (e *Executable) check(ctx context.Context, args *skel.CmdArgs, owner spec.O
 		return nil, err
 	}
 	r.configuration.Resolve(r.ran(loaded, recorded.Chosen))
-	unguarded, err := e.checkNetwork(r, recorded, args.Netns)
+	plan, err := r.plan()
+	if err != nil {
+		return nil, err
+	}
+	daemonRuns := true
+	if incomplete := recorded.Incomplete; incomplete != nil {
+		plan, daemonRuns = &incomplete.Network, incomplete.Daemon
+	}
+	unguarded, err := e.checkNetwork(r, plan, recorded, args.Netns)
 	if err != nil {
 		return nil, err
 	}
 	wanted := r.configuration.Wanted()
-	v, err := e.checkDaemon(ctx, wanted, d, a.Namespace, loaded)
+	var v *view
+	if daemonRuns {
+		v, err = e.checkDaemon(ctx, wanted, d, recorded, loaded)
+	} else {
+		v, err = seeAny(ctx, wanted, d, a.Namespace)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -97,12 +111,12 @@ func (e *Executable) check(ctx context.Context, args *skel.CmdArgs, owner spec.O
 		return nil, err
 	}
 	h := health(ctx, r.configuration, d, v, recorded.Refused, recorded, true)
-	h.Again = soonest(unguarded, h.Again, e.wishOfCheck(recorded.Retry, wanted, v))
+	h.Again = soonest(completion(recorded), unguarded, h.Again, e.wishOfCheck(recorded.Retry, wanted, v))
 	return h, nil
 }
 
 // checkNetwork compares the network with the plan. The result asks for ADD where a guard or a sysctl has to be set again.
-func (e *Executable) checkNetwork(r *request, recorded *state.State, path string) (*spec.Again, error) {
+func (e *Executable) checkNetwork(r *request, plan *network.Plan, recorded *state.State, path string) (*spec.Again, error) {
 	a := &recorded.Attachment
 	for _, p := range []string{a.Namespace, path} {
 		inode, err := state.Inode(p)
@@ -115,10 +129,6 @@ func (e *Executable) checkNetwork(r *request, recorded *state.State, path string
 		if inode != a.Inode {
 			return nil, broken.Errorf("%s is another namespace than the container's", p)
 		}
-	}
-	plan, err := r.plan()
-	if err != nil {
-		return nil, err
 	}
 	namespace, err := network.Open(a.Namespace)
 	if err != nil {
@@ -169,27 +179,28 @@ func (e *Executable) checkNetwork(r *request, recorded *state.State, path string
 	if wrong != "" {
 		again = &spec.Again{Reason: wrong}
 	}
-	if a.Bridge == "" {
+	if plan.Bridge == "" {
 		return again, nil
 	}
-	bridge, err := network.FindBridge(a.Bridge) // as ADD finds it: the name may be an alternative one
+	bridge, err := network.FindBridge(plan.Bridge) // as ADD finds it: the name may be an alternative one
 	if errors.Is(err, network.ErrNoBridge) {
-		return nil, broken.Errorf("bridge %s is gone", a.Bridge)
+		return nil, broken.Errorf("bridge %s is gone", plan.Bridge)
 	}
 	if err != nil {
 		return nil, err
 	}
 	if host.Master != bridge.Attrs().Index {
-		return nil, broken.Errorf("interface %s is not in bridge %s", r.owner.Name, a.Bridge)
+		return nil, broken.Errorf("interface %s is not in bridge %s", r.owner.Name, plan.Bridge)
 	}
 	return again, nil
 }
 
 // checkDaemon returns the view of the daemon, and an error if it does not run, does not answer or has lost a conn that it had
 // accepted. One that systemd has just restarted gets the time to come up and to read its files.
-func (e *Executable) checkDaemon(ctx context.Context, wanted []*config.Connection, d *libreswan.Daemon, namespace string,
+func (e *Executable) checkDaemon(ctx context.Context, wanted []*config.Connection, d *libreswan.Daemon, recorded *state.State,
 	loaded map[string][]byte,
 ) (*view, error) {
+	namespace := recorded.Attachment.Namespace
 	if len(wanted) == 0 {
 		return new(view), nil
 	}
@@ -212,10 +223,24 @@ func (e *Executable) checkDaemon(ctx context.Context, wanted []*config.Connectio
 			return nil, fmt.Errorf("wait for the daemon: %w", context.Cause(ctx))
 		}
 		if clock.Elapsed() > settleWithin {
+			if u.Running() && (errors.Is(fault, libreswan.ErrNotRunning) || errors.Is(fault, libreswan.ErrNoAnswer)) {
+				return nil, cannotAsk(wanted, d, recorded, fault)
+			}
 			return nil, fault
 		}
 		time.Sleep(answerPause)
 	}
+}
+
+// cannotAsk gives an error of asking a daemon that runs a code: nothing may be taken down for it while the daemon's tunnels are in the
+// kernel, or while it is not known which connections it should have. Something else may be in the place of its control socket, or
+// whack may hang. systemd ends a daemon that itself hangs (WatchdogSec).
+func cannotAsk(wanted []*config.Connection, d *libreswan.Daemon, recorded *state.State, fault error) error {
+	up, err := upInKernel(wanted, recorded.Attachment.Namespace)
+	if err == nil && len(up) == 0 && recorded.Incomplete == nil {
+		return fault
+	}
+	return fail(spec.CodeAgain, "the unit runs, and its daemon cannot be asked (if that lasts: svc-supervisor restart %s): %w", d.Owner.Name, fault)
 }
 
 // complete returns the view of a daemon that has all conns that it had accepted. One that cannot be asked counts as

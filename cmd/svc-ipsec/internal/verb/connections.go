@@ -25,43 +25,6 @@ const (
 	readyWithin  = 10 * time.Second // some thousand conns take half of it
 )
 
-// connections brings the daemon to what is wanted: none, a new one, or changes of the one that runs.
-func (c *change) connections(ctx context.Context, d *libreswan.Daemon) error {
-	wanted := c.request.configuration.Wanted()
-	if len(wanted) == 0 {
-		return c.stop(ctx, d)
-	}
-	if c.left {
-		return nil
-	}
-	specs := c.specs(wanted)
-	details, err := c.Bus.Show(ctx, d.Unit())
-	if err != nil {
-		return err
-	}
-	if c.before == nil && !details.Gone() {
-		// The name is new, the unit is not: one of ours whose folder was lost, or another's.
-		if details.Owner.Network != d.Owner.Network || details.Owner.Name != d.Owner.Name {
-			return fail(codeNameTaken, "unit %s exists and is not this container's", d.Unit())
-		}
-		if err := d.Stop(ctx); err != nil {
-			return err
-		}
-		return c.start(ctx, d, specs)
-	}
-	if details.Gone() || details.FailedForGood() {
-		return c.start(ctx, d, specs)
-	}
-	newKeys, err := c.settings(d)
-	if err != nil {
-		return err
-	}
-	if err := c.ready(ctx, d, details); err != nil {
-		return err
-	}
-	return c.adjust(ctx, d, specs, newKeys)
-}
-
 // settings writes the files that the daemon reads, but for those of the connections, and reports whether the keys are others
 // than before.
 func (c *change) settings(d *libreswan.Daemon) (newKeys bool, err error) {
@@ -220,7 +183,7 @@ func (c *change) start(ctx context.Context, d *libreswan.Daemon, specs []libresw
 		return err
 	}
 	for _, s := range specs {
-		if _, err := c.folder.WriteShared(filepath.Join("conns", s.Name+".conf"), s.Text); err != nil {
+		if _, err := c.folder.WriteShared(connFile(s.Name), s.Text); err != nil {
 			return err
 		}
 	}
@@ -299,7 +262,7 @@ func (c *change) withdraw(ctx context.Context, d *libreswan.Daemon, refused map[
 // keep puts the files of the accepted conns in their place and remembers the reasons of the others.
 func (c *change) keep(specs []libreswan.Spec, refused map[string]string) error {
 	for _, s := range specs {
-		name := filepath.Join("conns", s.Name+".conf")
+		name := connFile(s.Name)
 		reason, no := refused[s.Name]
 		if no {
 			c.refused[s.Name] = reason
@@ -313,6 +276,9 @@ func (c *change) keep(specs []libreswan.Spec, refused map[string]string) error {
 	return nil
 }
 
+// connFile is the file of a conn, relative to the container's directory.
+func connFile(conn string) string { return filepath.Join("conns", conn+".conf") }
+
 func (c *change) initiate(ctx context.Context, d *libreswan.Daemon, specs []libreswan.Spec) error {
 	var initiate []string
 	for _, s := range specs {
@@ -323,27 +289,17 @@ func (c *change) initiate(ctx context.Context, d *libreswan.Daemon, specs []libr
 	return d.Initiate(ctx, initiate...)
 }
 
-// stop leaves a container without a daemon.
+// stop stops the daemon, which informs its peers, and removes what it leaves. The guard stays: the routes are still there.
 func (c *change) stop(ctx context.Context, d *libreswan.Daemon) error {
-	if c.before == nil {
-		return nil
-	}
 	if err := d.Stop(ctx); err != nil {
 		return err
 	}
-	if _, err := os.Stat(d.NSS()); err == nil { // one ran, and where it was killed its policies and states are left
-		if err := c.namespace.Flush(); err != nil {
-			return err
-		}
-		if c.attachment.Guard == network.GuardPolicies {
-			if err := c.guard(ctx, c.plan.Guard); err != nil {
-				return err
-			}
-		}
+	if err := c.namespace.RemoveTunnels(); err != nil {
+		return err
 	}
 	for _, name := range []string{"etc", "conns", "run", "nss"} {
-		if err := os.RemoveAll(filepath.Join(c.folder.Path, name)); err != nil {
-			return fmt.Errorf("clear %s: %w", name, err)
+		if err := c.folder.Delete(name); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -74,11 +74,15 @@ type removal struct {
 	stopped    bool // a daemon of ours ran
 }
 
-// run removes every part. It continues after an error, so that the remaining parts are removed too.
+// run removes every part. It continues after an error, so that the remaining parts are removed too; but the network of a daemon that
+// could not be stopped stays, because the daemon could not inform its peers without it.
 func (r *removal) run(ctx context.Context) error {
+	if err := r.unit(ctx); err != nil {
+		return err
+	}
 	var faults []error
 	// The interface is removed before the guard, so that no packet can leave unencrypted in between.
-	for _, step := range []func(context.Context) error{r.unit, r.outside, r.inside} {
+	for _, step := range []func(context.Context) error{r.outside, r.inside} {
 		if err := step(ctx); err != nil {
 			faults = append(faults, err)
 		}

@@ -46,6 +46,18 @@ func see(ctx context.Context, wanted []*config.Connection, d *libreswan.Daemon, 
 	return seeUnit(ctx, wanted, d, u, namespace)
 }
 
+// seeAny is see for a container of which it is not known whether a daemon runs.
+func seeAny(ctx context.Context, wanted []*config.Connection, d *libreswan.Daemon, namespace string) (*view, error) {
+	u, err := d.Bus.Show(ctx, d.Unit())
+	if err != nil {
+		return nil, err
+	}
+	if v, err := seeUnit(ctx, wanted, d, u, namespace); err == nil {
+		return v, nil
+	}
+	return new(view), ctx.Err()
+}
+
 // seeUnit is see for a daemon whose unit was shown a moment ago.
 func seeUnit(ctx context.Context, wanted []*config.Connection, d *libreswan.Daemon, u unit.Details, namespace string) (*view, error) {
 	build, err := d.OutdatedIn(ctx, u)
@@ -126,6 +138,9 @@ func health(ctx context.Context, c *config.Configuration, d *libreswan.Daemon, v
 		messages = append(messages, lessIsolated(s, d.Owner.Name)...)
 	}
 	messages = append(messages, lastKnown(c.Found)...)
+	if s.Incomplete != nil {
+		messages = append(messages, incompleteMessage)
+	}
 	switch s.Attachment.Guard {
 	case network.GuardPolicies:
 		messages = append(messages, "nftables cannot guard against packets in clear here: XFRM policies do")

@@ -1,10 +1,9 @@
 package verb
 
 import (
+	"bytes"
 	"context"
 	"log/slog"
-
-	"github.com/containernetworking/cni/pkg/skel"
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/network"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
@@ -13,12 +12,10 @@ import (
 // network brings interface, addresses, routes and guard to the plan. The guard is closed before a new peer gets a route
 // and opened after an old one has lost it.
 func (c *change) network(ctx context.Context) error {
-	if c.plan.Chained {
-		if err := c.checkGiven(); err != nil {
+	if !c.plan.Chained {
+		if err := c.namespace.EnsureVeth(c.plan.Interface, c.request.owner); err != nil {
 			return err
 		}
-	} else if err := c.interfaces(ctx); err != nil {
-		return err
 	}
 	both := c.bothGuards()
 	guarded := c.guarded()
@@ -30,7 +27,7 @@ func (c *change) network(ctx context.Context) error {
 	if err := c.namespace.Apply(c.plan); err != nil {
 		return err
 	}
-	if !guarded && c.old != nil && len(both.Peers) > len(c.plan.Guard.Peers) {
+	if !guarded && !bytes.Equal(both.Rules(), c.plan.Guard.Rules()) {
 		if err := c.guard(ctx, c.plan.Guard); err != nil {
 			return err
 		}
@@ -38,39 +35,44 @@ func (c *change) network(ctx context.Context) error {
 	if c.plan.Chained {
 		return nil
 	}
-	before := ""
-	if c.before != nil {
-		before = c.before.Bridge
-	}
-	return network.Join(c.request.owner, c.request.bridge(), before)
+	return network.Join(c.request.owner, c.request.bridge(), c.bridges()...)
 }
 
-// interfaces makes the veth pair, or finds it. Beside a daemon that runs none is made: it could put another link in the place of
-// the one that is about to be moved to the host.
-func (c *change) interfaces(ctx context.Context) error {
+// checkInterface finds out whether the interface can be made or changed. Beside a daemon that runs none is made: it could put another
+// link in the place of the one that is about to be moved to the host.
+func (c *change) checkInterface(ctx context.Context) error {
 	owner := c.request.owner
-	if c.before != nil && c.recorded.UserID != 0 {
-		held, err := network.Held(owner)
-		if err != nil {
-			return err
-		}
-		unit, err := c.Bus.Show(ctx, owner.Name.Unit())
-		if err != nil {
-			return err
-		}
-		if !held && !unit.Gone() {
-			return fail(spec.CodeNotInPlace, "interface %s is gone: it cannot be made again beside a daemon that runs", owner.Name)
-		}
+	switch {
+	case c.plan.Chained:
+		return c.checkGiven()
+	case c.before == nil || c.recorded.UserID == 0:
+		return nil
 	}
-	return c.namespace.EnsureVeth(c.plan.Interface, owner)
+	held, err := network.Held(owner)
+	if err != nil {
+		return err
+	}
+	unit, err := c.Bus.Show(ctx, owner.Name.Unit())
+	if err != nil {
+		return err
+	}
+	if !held && !unit.Gone() {
+		return fail(spec.CodeNotInPlace, "interface %s is gone: it cannot be made again beside a daemon that runs", owner.Name)
+	}
+	return nil
 }
 
-// bothGuards is the guard while the network is neither the old one nor the new one.
+// bothGuards is the guard while the network is neither the old one nor the new one. It covers what a reconfigure before this one that
+// is incomplete may have made a route to.
 func (c *change) bothGuards() network.Guard {
-	if c.old == nil {
-		return c.plan.Guard
+	both := c.plan.Guard
+	if c.old != nil {
+		both = both.Join(c.old.Guard)
 	}
-	return c.plan.Guard.Join(c.old.Guard)
+	if incomplete := c.recorded.Incomplete; incomplete != nil {
+		both.Peers = incomplete.Peers
+	}
+	return both
 }
 
 // guarded reports whether the wanted guard is in place already. If so, this ADD keeps it. A guard without a digest is of a
@@ -126,52 +128,4 @@ func (c *change) checkGiven() error {
 		return fail(7, "prevResult: interface %s does not have the addresses that it names", c.plan.Interface)
 	}
 	return nil
-}
-
-// oldPlan is the network as the last good ADD made it, with the connections that run; nil if there is none.
-func (c *change) oldPlan(loaded map[string][]byte) *network.Plan {
-	if c.before == nil {
-		return nil
-	}
-	old, err := decode(&skel.CmdArgs{ContainerID: string(c.before.ContainerID), IfName: c.before.Interface, StdinData: c.recorded.Configuration})
-	if err != nil {
-		return nil
-	}
-	old.configuration.Found = c.recorded.Found.Config()
-	old.configuration.Resolve(old.ran(loaded, c.recorded.Chosen))
-	plan, err := old.plan()
-	if err != nil {
-		return nil
-	}
-	return plan
-}
-
-// restoreNetwork goes back to the old plan, in the same order.
-func (c *change) restoreNetwork(ctx context.Context) error {
-	if c.old == nil {
-		return nil
-	}
-	namespace, err := network.Open(c.before.Namespace)
-	if err != nil {
-		return err
-	}
-	defer namespace.Close()
-	c.namespace = namespace
-	if err := c.guard(ctx, c.bothGuards()); err != nil {
-		return err
-	}
-	if err := namespace.Apply(c.old); err != nil {
-		return err
-	}
-	if !c.old.Chained {
-		if err := network.Join(c.request.owner, c.before.Bridge, c.request.bridge()); err != nil {
-			return err
-		}
-	}
-	if err := c.guard(ctx, c.old.Guard); err != nil {
-		return err
-	}
-	c.before.Guard, c.before.GuardReason = c.attachment.Guard, c.attachment.GuardReason
-	c.recorded.GuardRules, c.recorded.GuardDigest = c.guardRules, c.guardDigest
-	return c.folder.Save(c.recorded)
 }

@@ -1,0 +1,39 @@
+// Package regular reads files of a container's directory. Anything else in the place of such a file (a pipe, a device, a
+// directory, a symbolic link) is an error, and reading it does not wait.
+package regular
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// ErrNot is returned for what is no regular file.
+var ErrNot = errors.New("must be a regular file")
+
+// ReadFile is os.ReadFile for regular files. It does not follow a link in the last component of the path.
+func ReadFile(path string) ([]byte, error) {
+	// To open a device can have effects, so the type is checked before, too.
+	info, err := os.Lstat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, &fs.PathError{Op: "read", Path: path, Err: ErrNot}
+	}
+	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = file.Close() }()
+	if info, err = file.Stat(); err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, &fs.PathError{Op: "read", Path: path, Err: ErrNot}
+	}
+	return io.ReadAll(file)
+}

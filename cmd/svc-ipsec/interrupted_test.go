@@ -1,0 +1,280 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+)
+
+const (
+	// former and edited are two configurations that have the connection "first" in common.
+	inCommon = `{"externalIps":["100.100.100.2"],"externalMac":"ca:08:1a:94:29:0e","connections":[
+	{"id":"first","peerAddress":"200.200.200.2","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.2.0.0/24"],"psk":"the-secret-of-the-ground-test"},%s]}`
+	former = `{"id":"changes","peerAddress":"200.200.200.3","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.3.0.0/24"],"psk":"k"},
+	{"id":"goes","peerAddress":"200.200.200.4","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.4.0.0/24"],"psk":"k"}`
+	edited = `{"id":"changes","peerAddress":"200.200.200.33","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.3.0.0/24"],"psk":"other"},
+	{"id":"comes","peerAddress":"200.200.200.5","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.5.0.0/24"],"psk":"k"}`
+
+	incomplete = "a reconfigure is incomplete"
+	nft        = "/usr/sbin/nft"
+)
+
+// The points of a reconfigure: a program that hangs, if its arguments match.
+var reconfigurePoints = []struct{ what, program, when string }{
+	{"before the first connection is deleted", tools + "whack", `*" --delete "*`},
+	{"before a second connection is deleted", tools + "whack", `*" goes-0-0 --delete "*`},
+	{"before the guard of both networks is set", nft, `*`},
+	{"before the keys are read again", tools + "whack", `*" --rereadsecrets "*`},
+	{"before the addresses are looked at", tools + "whack", `*" --listen "*`},
+	{"before the connections are loaded", tools + "addconn", `*`},
+	{"after the connections are loaded", tools + "whack", `*" --status "`},
+	{"before the connections are initiated", tools + "whack", `*" --initiate "*`},
+}
+
+// hangs makes a program hang when its arguments match a pattern of sh for the first time; and from then on whatever they are, if
+// it is for ever. reached reports whether it hangs, and undo ends it and puts the program back.
+func (c *subject) hangs(program, when string, forEver bool) (reached func() bool, undo func()) {
+	c.t.Helper()
+	there := c.directory() + "/run/there" // the only directory that whack and addconn can write to
+	if program == nft {
+		there = c.directory() + "/there" // run/ may not exist
+	}
+	script := fmt.Sprintf(`#!/bin/sh
+hang() { echo $$ >>%[1]s; exec sleep 3600; }
+if [ -e %[1]s ]; then ! %[2]t || hang; else case " $* " in %[3]s) hang ;; esac; fi
+exec %[4]s.real "$@"
+`, there, forEver, when, program)
+	sh(c.t, "mv", program, program+".real")
+	restored := false
+	undo = func() {
+		if restored {
+			return
+		}
+		restored = true
+		sh(c.t, "mv", program+".real", program)
+		text, _ := os.ReadFile(there)
+		for _, pid := range strings.Fields(string(text)) {
+			_ = exec.Command("kill", "-KILL", pid).Run()
+		}
+		_ = os.Remove(there)
+	}
+	c.t.Cleanup(undo)
+	if err := os.WriteFile(program, []byte(script), 0o755); err != nil {
+		c.t.Fatal(err)
+	}
+	return func() bool { _, err := os.Stat(there); return err == nil }, undo
+}
+
+// killed runs ADD until a program hangs, and kills it then. It reports whether the program hung.
+func (c *subject) killed(program, when string) bool {
+	c.t.Helper()
+	reached, undo := c.hangs(program, when, false)
+	self, err := os.Executable()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	cmd := exec.Command(self)
+	cmd.Env, cmd.Stdin = c.environment("ADD"), strings.NewReader(c.conf())
+	if err := cmd.Start(); err != nil {
+		c.t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- cmd.Wait() }()
+	ended := false
+	eventually(c.t, "the program hangs", func() bool {
+		select {
+		case <-done:
+			ended = true
+		default:
+		}
+		return ended || reached()
+	})
+	if !ended {
+		_ = cmd.Process.Kill()
+		<-done
+	}
+	undo()
+	return !ended
+}
+
+// facts is what a reconfigure changes: addresses, routes, the bridge, the guard, and the conns of the daemon, each with its text.
+func (c *subject) facts() string {
+	c.t.Helper()
+	conns := []string{}
+	for conn := range serials(c.whack("--status")) {
+		text, err := os.ReadFile(filepath.Join(c.directory(), "conns", conn+".conf"))
+		conns = append(conns, fmt.Sprintf("conn %s: %q %v", conn, text, err))
+	}
+	files, _ := filepath.Glob(c.directory() + "/conns/*")
+	slices.Sort(conns)
+	secrets := sh(c.t, "sha256sum", c.directory()+"/etc/ipsec.secrets")
+	link := sh(c.t, "sh", "-c", "ip -j link show dev "+c.name+" | jq -r '.[0].master'")
+	return sh(c.t, "ip", "-n", c.name, "-br", "address", "show", "dev", "svc0", "scope", "global") + sh(c.t, "ip", "-n", c.name, "route") +
+		"bridge " + link + c.guard() + strings.Join(append(conns, files...), "\n") + secrets
+}
+
+func (c *subject) asksToComplete() bool {
+	c.t.Helper()
+	again := c.health().Again
+	return again != nil && again.After == 0 && again.Reason == incomplete
+}
+
+func TestAReconfigureThatIsKilledAtAnyPointIsCompletedByTheNextADD(t *testing.T) {
+	onGround(t)
+	c := newContainer(t, "vpn-killed")
+	ports := map[string]string{former: c.port, edited: `{"addresses":["169.254.0.5/30"],"mac":"02:00:00:00:00:05"}`}
+	to := func(configuration string) {
+		c.configuration, c.port = fmt.Sprintf(inCommon, configuration), ports[configuration]
+	}
+	facts := map[string]string{}
+	for _, configuration := range []string{edited, former} {
+		to(configuration)
+		c.must("ADD")
+		c.must("CHECK")
+		facts[configuration] = c.facts()
+	}
+	serial, pid := serials(c.whack("--status"))["first-0-0"], c.property("MainPID")
+	unchanged := func(when string) {
+		t.Helper()
+		if now := serials(c.whack("--status"))["first-0-0"]; now != serial || c.property("MainPID") != pid {
+			t.Errorf("%s: the connection that was not edited was loaded again", when)
+		}
+	}
+	check := func(when string, wantIncomplete bool) {
+		t.Helper()
+		if failure, err := c.try("CHECK"); err != nil || failure != nil {
+			t.Fatalf("%s: CHECK: %v, %v", when, failure, err)
+		}
+		if asks := c.asksToComplete(); asks != wantIncomplete {
+			t.Errorf("%s: CHECK asks for %+v", when, c.health().Again)
+		}
+		unchanged(when)
+	}
+	for i, point := range reconfigurePoints {
+		to(edited)
+		if !c.killed(point.program, point.when) {
+			t.Errorf("not killed %s", point.what)
+		}
+		check(point.what, true)
+		// The next one is killed, too, if it gets to another point.
+		next := reconfigurePoints[(i+3)%len(reconfigurePoints)]
+		to(former)
+		again := c.killed(next.program, next.when)
+		check(point.what+", and then back, "+next.what, again)
+		last := []string{edited, former}[i%2]
+		to(last)
+		c.must("ADD")
+		check(point.what+", at the end", false)
+		if now := c.facts(); now != facts[last] {
+			t.Errorf("%s: the next ADD made\n%s\nwant\n%s", point.what, now, facts[last])
+		}
+		if _, there := c.sections()["incomplete"]; there {
+			t.Errorf("%s: state.json has an incomplete reconfigure", point.what)
+		}
+		to(former)
+		c.must("ADD")
+	}
+
+	// What no reconfigure changes is compared all the same.
+	ports[edited] = ports[former] // the same gateway, so both have the same route
+	to(edited)
+	c.killed(tools+"whack", `*" --listen "*`)
+	check("with a route that both have", true)
+	sh(t, "ip", "-n", c.name, "route", "del", "10.1.0.0/24")
+	c.fails("CHECK", 104, "svc0 has lost its route to 10.1.0.0/24")
+	c.must("ADD")
+	check("completed", false)
+}
+
+func TestAReconfigureToNothingOrToADaemonMayBeKilled(t *testing.T) {
+	onGround(t)
+	c := newContainer(t, "vpn-nil")
+	something, nothing := fmt.Sprintf(inCommon, former), `{"externalIps":["100.100.100.2"],"connections":[]}`
+	c.configuration = something
+	c.must("ADD")
+	c.configuration = nothing
+	c.killed(nft, "*")
+	if state := c.property("ActiveState"); state != "inactive" {
+		t.Errorf("the daemon is %s", state)
+	}
+	for range 2 {
+		c.must("CHECK")
+		if !c.asksToComplete() {
+			t.Errorf("CHECK asks for %+v", c.health().Again)
+		}
+	}
+	c.must("ADD")
+	c.must("CHECK")
+	c.configuration = something
+	c.killed(tools+"whack", `*" --status --trafficstatus "`)
+	c.must("CHECK")
+	if !c.asksToComplete() {
+		t.Errorf("CHECK asks for %+v", c.health().Again)
+	}
+	c.must("ADD")
+	c.must("CHECK")
+	if c.asksToComplete() || len(serials(c.whack("--status"))) != 3 {
+		t.Errorf("not complete: %+v", c.health())
+	}
+	c.configuration = nothing
+	c.killed(nft, "*")
+	c.must("DEL")
+	c.gone()
+}
+
+func TestAReconfigureThatFailsIsTakenBackWithItsConnections(t *testing.T) {
+	onGround(t)
+	c := newContainer(t, "vpn-back")
+	port := c.port
+	c.configuration = fmt.Sprintf(inCommon, former)
+	c.must("ADD")
+	c.must("CHECK")
+	before, serial := c.facts(), serials(c.whack("--status"))["first-0-0"]
+	edit := func() {
+		c.configuration, c.port = fmt.Sprintf(inCommon, edited), `{"addresses":["169.254.0.5/30"],"mac":"02:00:00:00:00:05"}`
+	}
+	fails := func(what, program, when string, forEver bool) {
+		t.Helper()
+		edit()
+		_, undo := c.hangs(program, when, forEver)
+		if failure, err := c.try("ADD"); err != nil || failure == nil {
+			t.Fatalf("%s: ADD of a daemon whose %s hangs: %v, %v", what, program, failure, err)
+		}
+		if forEver { // CHECK cannot see the container: that is no difference
+			c.fails("CHECK", spec.CodeAgain, "no answer")
+		}
+		undo()
+		c.must("CHECK")
+		if now := serials(c.whack("--status"))["first-0-0"]; now != serial {
+			t.Errorf("%s: the connection that was not edited was loaded again", what)
+		}
+	}
+	for _, point := range reconfigurePoints {
+		if point.program != tools+"whack" || !strings.Contains(point.when, "--delete") && !strings.Contains(point.when, "--status") {
+			continue // an initiate or an addconn that hangs once, or a guard that cannot be set, is no failure
+		}
+		fails(point.what, point.program, point.when, false)
+		if now := c.facts(); now != before {
+			t.Errorf("%s: it was\n%s\nand is\n%s", point.what, before, now)
+		}
+		if c.asksToComplete() {
+			t.Errorf("%s: it was taken back, and CHECK asks for %+v", point.what, c.health().Again)
+		}
+	}
+	fails("for ever, after the connections are loaded", tools+"whack", `*" --status "`, true)
+	if !c.asksToComplete() {
+		t.Errorf("it could not be taken back, and CHECK asks for %+v", c.health().Again)
+	}
+	c.configuration, c.port = fmt.Sprintf(inCommon, former), port
+	c.must("ADD")
+	c.must("CHECK")
+	if now := c.facts(); now != before || c.asksToComplete() {
+		t.Errorf("it was\n%s\nand is\n%s", before, now)
+	}
+}
