@@ -161,7 +161,7 @@ versions() { jq -r --arg name "$1" 'select(.name == $name) | .verb + " " + .vers
 	done
 	mv "$T/good-hanging" "$BIN/hanging"
 	for file in noexec writable folder garbage silent hanging plain binary; do
-		eventually 15 runs "$file" "c-$file" "${file^^}"
+		eventually 40 runs "$file" "c-$file" "${file^^}"
 	done
 	runs a
 	eventually 5 is "" pgrep -f 'sleep 8639[89]'

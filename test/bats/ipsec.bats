@@ -442,7 +442,7 @@ serials() {
 	same "daemon" "$life" "$(life left)"
 	same "conns of the daemon" 2 "$(conns left | wc -w)"
 	vpn left 100.100.100.2 200.200.200.2 10.1.0.0/24 10.2.0.0/24 '.externalMac = "nonsense"'
-	eventually 15 change_failed 'configuration.externalMac "nonsense": allowed'
+	eventually 15 edit_refused 'configuration.externalMac "nonsense": allowed'
 	same "daemon" "$life" "$(life left)"
 	same "conns of the daemon" 2 "$(conns left | wc -w)"
 	vpn left 100.100.100.2 200.200.200.2 10.1.0.0/24 10.2.0.0/24
@@ -452,7 +452,7 @@ serials() {
 	same "conns of the daemon" 1 "$(conns left | wc -w)"
 }
 
-change_failed() { [[ "$(status c-left '.code + " " + .message')" =~ ^"RUNNING change failed: ".*$1 ]]; }
+edit_refused() { [[ "$(status c-left '.code + " " + .message')" =~ ^"RUNNING edit refused: ".*$1 ]]; }
 
 @test "a daemon that is killed is started again by systemd, with its connections, and the supervisor does nothing" {
 	vpn left 100.100.100.2 200.200.200.2 10.1.0.0/24 10.2.0.0/24
