@@ -3,6 +3,7 @@ package spec
 import (
 	"encoding/json"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -13,13 +14,18 @@ type Endpoint struct {
 }
 
 // Endpoints returns the endpoints of a container, made of its port and the members externalIps and externalMac of its configuration,
-// in a canonical form. A configuration without these members, or in which they have another form, has none.
+// in a canonical form. A configuration without these members, or in which they have another form, has none; nor has one with a list
+// of connections of which none is up, because its container uses no address.
 func Endpoints(port Port, configuration json.RawMessage) (endpoints []Endpoint) {
 	var external struct {
-		IPs []string `json:"externalIps"`
-		MAC string   `json:"externalMac"`
+		IPs         []string          `json:"externalIps"`
+		MAC         string            `json:"externalMac"`
+		Connections []json.RawMessage `json:"connections"`
 	}
 	if len(port.Addresses) == 0 || json.Unmarshal(configuration, &external) != nil {
+		return nil
+	}
+	if external.Connections != nil && !slices.ContainsFunc(external.Connections, isUp) {
 		return nil
 	}
 	for _, text := range external.IPs {
@@ -34,6 +40,14 @@ func Endpoints(port Port, configuration json.RawMessage) (endpoints []Endpoint) 
 		}
 	}
 	return endpoints
+}
+
+// isUp reports whether a connection is up, as one is that does not tell.
+func isUp(connection json.RawMessage) bool {
+	var c struct {
+		Up *bool `json:"adminStateUp"`
+	}
+	return json.Unmarshal(connection, &c) != nil || c.Up == nil || *c.Up
 }
 
 // String names the three in one line.
