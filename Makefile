@@ -27,7 +27,7 @@ scripts = $(shell find . -path ./build -prune -o -path ./.git -prune -o -type f 
 # The packages with tests that skip where there is no systemd of theirs.
 ground_packages = $(sort $(addprefix ./,$(dir $(shell grep -rl SVC_TEST_GROUND --include='*_test.go' cmd pkg test))))
 
-.PHONY: run-race run-ground run-bats run-crash run-guest unit-packages
+.PHONY: run-race run-ground run-bats run-crash run-guest run-esp unit-packages
 .PHONY: help build tools previous test test-full check unit bats crash soak guest guest-full endurance bench demo install clean
 
 help: ## this list
@@ -73,15 +73,15 @@ test: check build tools previous ## check, unit, bats, crash, guest; side by sid
 	test/lanes \
 		go '$(MAKE) run-race run-guest' \
 		sandbox '$(MAKE) run-ground run-crash' \
-		bats '$(MAKE) run-bats'
+		bats '$(MAKE) run-bats run-esp'
 	build/tools/secrets -in build/*.log
 	@echo
 	@echo "make test: $$(grep -c '^ok' build/unit.log) Go packages," \
 		"$$(grep -c '^ok' build/ground.log) of them in the sandbox too," \
 		"$$(grep -c '^ok' build/bats.log) bats tests," \
 		"$$(grep -c '^ok' build/crash.log) kills," \
-		"$$(grep -c '^ok' build/guest.log) tests with ESP"
-	@echo "$$(cat build/unit.log build/ground.log build/bats.log build/crash.log build/guest.log | grep -c '^ok') passed, 0 failed"
+		"$$(cat build/guest.log build/esp.log | grep -cE '^ok|^--- PASS') tests with ESP"
+	@echo "$$(cat build/unit.log build/ground.log build/bats.log build/crash.log build/guest.log build/esp.log | grep -cE '^ok|^--- PASS') passed, 0 failed"
 
 test-full: test guest-full endurance ## everything that make test has no time for, too: before a release
 
@@ -128,15 +128,17 @@ bats: build tools previous ## the behaviour of the whole, in the sandbox, also u
 run-bats:
 	test/bats/run | tee build/bats.log
 
-guest: build tools previous run-guest ## tunnels, where the kernel has ESP, also to strongSwan
+guest: build tools previous run-guest run-esp ## tunnels, where the kernel has ESP, also to strongSwan
 
 run-guest:
 	test/guest/run | tee build/guest.log
-	test/strongswan/run | tee -a build/guest.log
+
+run-esp:
+	test/strongswan/run | tee build/esp.log
 	CGO_ENABLED=0 go test -c -o build/kernelevents.test ./cmd/svc-supervisor/internal/kernelevents
-	test/ground/run esp SVC_TEST_GROUND=1 build/kernelevents.test -test.v -test.run SAs | tee -a build/guest.log
+	test/ground/run esp SVC_TEST_GROUND=1 build/kernelevents.test -test.v -test.run SAs | tee -a build/esp.log
 	CGO_ENABLED=0 go test -c -o build/svc-ipsec.test ./cmd/svc-ipsec
-	test/ground/run esp SVC_TEST_GROUND=1 build/tools/secrets build/svc-ipsec.test -test.v -test.run 'TestANarrow|TestARefusedRekey|TestATunnelWhoseESP|TestAnEditAfter' | tee -a build/guest.log
+	test/ground/run esp SVC_TEST_GROUND=1 build/tools/secrets build/svc-ipsec.test -test.v -test.run 'TestANarrow|TestARefusedRekey|TestATunnelWhoseESP|TestAnEditAfter' | tee -a build/esp.log
 
 # svc-ipsec's own tests on Debian 13, as binaries: it has no Go.
 define debian13
