@@ -165,6 +165,9 @@ func (z *zkRoot) ContainerStatus(t *testing.T, host spec.HostID, id spec.Contain
 func (z *zkRoot) get(t *testing.T, path string) (data []byte, stamp string) {
 	t.Helper()
 	z.do(t, func() error {
+		if _, err := z.conn.Sync(path); err != nil && !errors.Is(err, zk.ErrNoNode) { // this server may lag behind the supervisor's
+			return err
+		}
 		found, stat, err := z.conn.Get(path)
 		if errors.Is(err, zk.ErrNoNode) {
 			data, stamp = nil, ""
