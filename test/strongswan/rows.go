@@ -420,14 +420,12 @@ var table = []row{
 		name:   "IKEv1: our end rekeys the IKE SA, whose lifetime is 60 s",
 		ours:   []string{`{"ikePolicy": {"ikeVersion": "v1", "lifetime": 60}}`},
 		theirs: "version = 1",
-		fault:  "G2",
 		then:   []step{pings(100*time.Second, shortGap, "IKE SA")},
 	},
 	{
 		name:   "IKEv1: an IKE lifetime of 180 s and an IPsec lifetime of 60 s",
 		ours:   []string{`{"ikePolicy": {"ikeVersion": "v1", "lifetime": 180}, "ipsecPolicy": {"lifetime": 60}}`},
 		theirs: "version = 1",
-		fault:  "G2",
 		then:   []step{pings(220*time.Second, shortGap, "IKE SA", "Child SA")},
 	},
 	{
@@ -439,7 +437,6 @@ var table = []row{
 		name:   "IKEv2: the peer's ESP proposal has no group, nor has ours, our end rekeys",
 		ours:   []string{`{"ipsecPolicy": {"pfs": "none"}}`},
 		theirs: "children { net { esp_proposals = aes256-sha256 } }",
-		fault:  "G3",
 		then:   []step{weRekeyChild(lossless), weRekeyIKE(lossless)},
 	},
 	{
@@ -447,21 +444,18 @@ var table = []row{
 		name:   "IKEv2: the peer's ESP proposal has no group, ours has one and a lifetime of 60 s",
 		ours:   []string{`{"ipsecPolicy": {"lifetime": 60}}`},
 		theirs: "children { net { esp_proposals = aes256-sha256 } }",
-		fault:  "G3",
 		then:   []step{pings(200*time.Second, 20*time.Second, "IKE SA", "Child SA")},
 	},
 
 	// Changes of our configuration.
 	{
 		name: "the last connection is administratively down for 30 s", always: true,
-		fault: "G1",
-		then:  []step{adminDownUp},
+		then: []step{adminDownUp},
 	},
 	{
 		name:   "IKEv1: the last connection is administratively down for 30 s",
 		ours:   []string{`{"ikePolicy": {"ikeVersion": "v1"}}`},
 		theirs: "version = 1",
-		fault:  "G1",
 		then:   []step{adminDownUp},
 	},
 	{
@@ -470,7 +464,6 @@ var table = []row{
 		also:     otherPeer,
 		children: 1,
 		reach:    [][2]string{{"10.1.0.10", "10.2.0.10"}},
-		fault:    "G1",
 		then:     []step{reachesAlso("10.1.0.10", "10.2.1.10"), removeConnection(1, "received DELETE for IKE_SA other", lossless)},
 	},
 	{
@@ -486,15 +479,13 @@ var table = []row{
 		then:     []step{reachesAlso("10.1.0.10", "10.2.1.10"), removeConnection(1, "received DELETE", shortGap)},
 	},
 	{
-		name:  "the only connection is removed",
-		fault: "G1",
-		then:  []step{removeAll},
+		name: "the only connection is removed",
+		then: []step{removeAll},
 	},
 	{
-		name:  "the peer's address is changed",
-		also:  otherAddress,
-		fault: "G1",
-		then:  []step{changePeerAddress("200.200.200.3")},
+		name: "the peer's address is changed",
+		also: otherAddress,
+		then: []step{changePeerAddress("200.200.200.3")},
 	},
 
 	// Failures and attacks.
