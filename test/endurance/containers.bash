@@ -8,7 +8,7 @@ three_containers() {
 	vpn middle 2
 	vpn right 3
 	start SVC_CHECK_INTERVAL=1s SVC_RESYNC=5s
-	for name in left middle right; do eventually 60 runs "$name" "c-$name" IPSEC; done
+	for name in left middle right; do eventually 240 runs "$name" "c-$name" IPSEC; done
 }
 
 # untouched LIVES WHEN: the daemons are those of before, and no verb but the first ADD and CHECK ran.

@@ -22,6 +22,6 @@ teardown() {
 	untouched "$lives" "after ten minutes with a limit of tasks"
 	logged 'CHECK without an answer.*resource temporarily unavailable'
 	systemctl set-property --runtime svc-supervisor.service TasksMax=infinity
-	for name in left middle right; do eventually 60 runs "$name" "c-$name" IPSEC; done
+	for name in left middle right; do eventually 240 runs "$name" "c-$name" IPSEC; done
 	untouched "$lives" "without the limit"
 }
