@@ -388,6 +388,7 @@ traps() {
 	eventually 20 more_checks 2
 	edit 'del(.connections[1])'
 	eventually 20 has_conns 1
+	eventually 20 runs left c-left IPSEC # ADD has ended
 	[ -L /run/svc-ipsec/left/run/up ]
 
 	# The next daemon begins with an empty directory.
@@ -420,18 +421,18 @@ fails() { outcomes "$1" left | grep -qv '^ok'; }
 	# shellcheck disable=SC2154 # of run
 	same "status and output of whack" "33 " "$status $output" # no daemon in reach
 	edit
-	eventually 20 fails CHECK # and then the container is made anew
+	eventually 80 fails CHECK # and then the container is made anew
 	same "conns of the other" 1 "$(conns right | wc -w)"
 
-	eventually 60 has_conns 2
-	eventually 60 runs left c-left IPSEC
+	eventually 180 has_conns 2
+	eventually 180 runs left c-left IPSEC
 	eventually 10 is ok captive nothing
 	checked
 	rm "$socket"
 	same "silent daemon" ok "$(captive silent "$socket")"
 	edit 'del(.connections[1])'
-	eventually 60 has_conns 1
-	eventually 60 runs left c-left IPSEC
+	eventually 180 has_conns 1
+	eventually 180 runs left c-left IPSEC
 	# Each verb ended by itself, and not at the supervisor's time limit.
 	same "verbs without an answer" "" "$(for verb in ADD CHECK DEL; do outcomes "$verb" left; done | grep -v '^ok$\|(code [0-9]*)"$')"
 	same "life of the other" "$life" "$(life right)"

@@ -141,10 +141,15 @@ func TestAConfigurationThatCannotBeReadLeavesTheLastOneRunning(t *testing.T) {
 		// One that never ran is held.
 		w.bind(misconfigured(vpn("p2", "vpn2", "c2")))
 		w.after(time.Minute)
-		if row := w.now.r.Rows()[1]; row.Status != "UNKNOWN" || row.Reason != "configurations/k: is not YAML" || w.disk["vpn2"] != nil {
+		recorded := false
+		w.change(func() { recorded = w.disk["vpn2"] != nil })
+		if row := w.now.r.Rows()[1]; row.Status != "UNKNOWN" || row.Reason != "configurations/k: is not YAML" || recorded {
 			t.Errorf("row %+v", row)
 		}
 		w.unbind("p1", "p2")
-		w.until(time.Minute, "gone", func() bool { return len(w.disk) == 0 })
+		w.until(time.Minute, "gone", func() (gone bool) {
+			w.change(func() { gone = len(w.disk) == 0 })
+			return gone
+		})
 	})
 }
