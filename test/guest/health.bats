@@ -48,11 +48,17 @@ soon() {
 	echo "$took" >>"$RUN/took"
 	[ "$took" -le 1000 ] || [ "$took" -le "$(limit)" ]
 }
-# limit prints that time in ms. What a CHECK takes is measured each time: the machine may be busy with something else.
+# limit prints that time in ms. What a CHECK takes is measured each time, as the slowest of three: the machine may be busy with something else,
+# and not at every moment.
 limit() {
-	local begin=${EPOCHREALTIME/[.,]/}
-	svc-supervisor exec CHECK vpn-left >/dev/null 2>&1
-	echo $((1000 + 2 * (${EPOCHREALTIME/[.,]/} - begin) / 1000))
+	local begin took slowest=0
+	for _ in 1 2 3; do
+		begin=${EPOCHREALTIME/[.,]/}
+		svc-supervisor exec CHECK vpn-left >/dev/null 2>&1
+		took=$((${EPOCHREALTIME/[.,]/} - begin))
+		[ "$took" -le "$slowest" ] || slowest=$took
+	done
+	echo $((1000 + 2 * slowest / 1000))
 }
 
 # median prints that of what soon measured in this test.
