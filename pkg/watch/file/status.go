@@ -117,6 +117,9 @@ func (n *NSDB) publish(ctx context.Context, key native.Key, status any) error {
 	n.writing.Lock()
 	defer n.writing.Unlock()
 	path := n.statusPath(key)
+	if err := os.Remove(besideOf(path)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
 	if stat, err := os.Lstat(path); err == nil && stat.Mode().IsRegular() { // a pipe would be waited for
 		if stands, err := os.ReadFile(path); err == nil && bytes.Equal(stands, value.Bytes()) {
 			return nil
@@ -128,13 +131,15 @@ func (n *NSDB) publish(ctx context.Context, key native.Key, status any) error {
 	return replace(path, value.Bytes())
 }
 
-// replace writes beside the file and renames. The name beside it is always the same: a crash leaves one file at most,
-// which the next publishing takes away.
+// besideOf is the file that becomes the one at path. The name is always the same: a crash leaves one such file at most, and the next
+// publish of that status removes it, also if the status has not changed.
+func besideOf(path string) string {
+	return filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".tmp")
+}
+
+// replace writes beside the file, where nothing is, and renames.
 func replace(path string, value []byte) error {
-	beside := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".tmp")
-	if err := os.Remove(beside); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
+	beside := besideOf(path)
 	file, err := os.OpenFile(beside, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err

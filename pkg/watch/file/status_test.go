@@ -2,6 +2,8 @@ package file
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -121,6 +123,22 @@ func TestAStatusIsWrittenOnlyWhereItDiffersFromWhatStandsThere(t *testing.T) {
 		entries, err := os.ReadDir(filepath.Dir(path))
 		if err != nil || len(entries) != 1 {
 			t.Errorf("%s: left behind: %v %v", name, entries, err)
+		}
+	}
+}
+
+func TestWhatACrashLeftBesideAStatusIsRemovedThoughTheStatusIsTheSame(t *testing.T) {
+	nsdb, status := stage(t)
+	beside := filepath.Join(status, "containers/h/.c.json.tmp")
+	for range 2 {
+		if err := nsdb.PublishContainer(t.Context(), "c", running); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.Lstat(beside); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("left behind: %v", err)
+		}
+		if err := os.WriteFile(beside, []byte("{"), 0o600); err != nil {
+			t.Fatal(err)
 		}
 	}
 }
