@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
@@ -64,3 +65,23 @@ func BenchmarkClaim(b *testing.B) {
 }
 
 func ptr[T any](v T) *T { return &v }
+
+// BenchmarkDuplicates changes one binding's configuration.
+func BenchmarkDuplicates(b *testing.B) {
+	for _, count := range []int{100, 10000} {
+		b.Run(fmt.Sprint(count), func(b *testing.B) {
+			var bindings []spec.Binding
+			for i := range count {
+				bindings = append(bindings, addressed(spec.PortID(fmt.Sprintf("p%05d", i)), "vpn", "c", fmt.Sprintf("100.64.%d.%d", i/250, i%250)))
+			}
+			var d duplicates
+			d.find(bindings)
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				c := &bindings[i%count]
+				c.Configuration = slices.Clone(c.Configuration)
+				d.find(bindings)
+			}
+		})
+	}
+}

@@ -1,65 +1,117 @@
 package reconcile
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// duplicates finds bindings whose addresses another binding of the host has. It remembers the endpoints of each binding, because
-// to read them out of the configurations of all bindings at each change would be expensive.
+// duplicates finds bindings whose addresses another binding of the host has. It remembers the endpoints of each binding and counts the
+// bindings of each endpoint, so a change costs a comparison of each binding with its last form, and nothing else per binding.
 type duplicates struct {
-	known map[spec.PortID]endpoints
+	last   []addresses // of the bindings of the last call, sorted by port
+	before []addresses // of the call before that: its memory is used again
+	users  map[spec.Endpoint]int
+	shared int // endpoints that several bindings have
 }
 
-// endpoints are those of a binding, and what they were read from. A configuration in the same memory is the same one: it is never
-// written to.
-type endpoints struct {
+// addresses are the endpoints of a binding, and what they were read from. A configuration in the same memory is the same one: it is
+// never written to.
+type addresses struct {
+	port          spec.PortID
 	configuration *byte
 	length        int
-	addresses     string
+	of            []string
 	endpoints     []spec.Endpoint
+}
+
+func (a *addresses) readFrom(b *spec.Binding) bool {
+	return a.configuration == &b.Configuration[0] && a.length == len(b.Configuration) && slices.Equal(a.of, b.Port.Addresses)
 }
 
 // find returns a note for each binding that shares an endpoint with another one, which is named: the first of the others.
 func (d *duplicates) find(bindings []spec.Binding) map[spec.PortID]string {
-	known := make(map[spec.PortID]endpoints, len(bindings))
-	users := map[spec.Endpoint][]*spec.Binding{}
+	byPort := func(a, b spec.Binding) int { return cmp.Compare(a.PortID, b.PortID) }
+	if !slices.IsSortedFunc(bindings, byPort) {
+		bindings = slices.SortedStableFunc(slices.Values(bindings), byPort)
+	}
+	d.update(bindings)
+	if d.shared == 0 {
+		return nil
+	}
+	users := map[spec.Endpoint][]spec.PortID{}
+	for _, a := range d.last {
+		for _, endpoint := range a.endpoints {
+			if d.users[endpoint] > 1 {
+				users[endpoint] = append(users[endpoint], a.port)
+			}
+		}
+	}
+	names := map[spec.PortID]spec.Name{}
+	for i := range bindings {
+		names[bindings[i].PortID] = bindings[i].Container.InterfaceName
+	}
+	notes := map[spec.PortID]string{}
+	for _, a := range d.last {
+		for _, endpoint := range a.endpoints {
+			if of := users[endpoint]; len(of) > 1 {
+				other := of[0]
+				if other == a.port {
+					other = of[1]
+				}
+				notes[a.port] = fmt.Sprintf("%s are also those of %s (port %s): packets reach one of the two", endpoint, names[other], other)
+				break
+			}
+		}
+	}
+	return notes
+}
+
+// update takes in the bindings, which are sorted by port.
+func (d *duplicates) update(bindings []spec.Binding) {
+	if d.users == nil {
+		d.users = map[spec.Endpoint]int{}
+	}
+	next, last := d.before[:0], d.last
 	for i := range bindings {
 		b := &bindings[i]
 		if b.Reading != spec.Whole || len(b.Configuration) == 0 || len(b.Port.Addresses) == 0 {
 			continue
 		}
-		addresses := fmt.Sprint(b.Port.Addresses)
-		e := d.known[b.PortID]
-		if e.configuration != &b.Configuration[0] || e.length != len(b.Configuration) || e.addresses != addresses {
-			e = endpoints{&b.Configuration[0], len(b.Configuration), addresses, spec.Endpoints(b.Port, b.Configuration)}
+		for len(last) > 0 && last[0].port < b.PortID {
+			d.count(last[0].endpoints, -1)
+			last = last[1:]
 		}
-		known[b.PortID] = e
-		for _, endpoint := range e.endpoints {
-			users[endpoint] = append(users[endpoint], b)
+		if len(last) > 0 && last[0].port == b.PortID && last[0].readFrom(b) {
+			next, last = append(next, last[0]), last[1:]
+			continue
+		}
+		a := addresses{b.PortID, &b.Configuration[0], len(b.Configuration), b.Port.Addresses, spec.Endpoints(b.Port, b.Configuration)}
+		d.count(a.endpoints, 1)
+		next = append(next, a)
+	}
+	for _, gone := range last {
+		d.count(gone.endpoints, -1)
+	}
+	d.last, d.before = next, d.last
+}
+
+// count adds bindings to the users of endpoints, or removes them.
+func (d *duplicates) count(endpoints []spec.Endpoint, change int) {
+	for _, endpoint := range endpoints {
+		was, is := d.users[endpoint], d.users[endpoint]+change
+		switch {
+		case was < 2 && is >= 2:
+			d.shared++
+		case was >= 2 && is < 2:
+			d.shared--
+		}
+		if is == 0 {
+			delete(d.users, endpoint)
+		} else {
+			d.users[endpoint] = is
 		}
 	}
-	d.known = known
-	var notes map[spec.PortID]string
-	for i := range bindings {
-		b := &bindings[i]
-		for _, endpoint := range known[b.PortID].endpoints {
-			of := users[endpoint]
-			if len(of) < 2 {
-				continue
-			}
-			other := of[0]
-			if other == b {
-				other = of[1]
-			}
-			if notes == nil {
-				notes = map[spec.PortID]string{}
-			}
-			notes[b.PortID] = fmt.Sprintf("%s are also those of %s (port %s): packets reach one of the two", endpoint,
-				other.Container.InterfaceName, other.PortID)
-			break
-		}
-	}
-	return notes
 }

@@ -3,6 +3,8 @@ package reconcile
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
+	"math/rand/v2"
 	"slices"
 	"testing"
 	"time"
@@ -113,5 +115,24 @@ func TestDuplicatesAreReadAgainAfterAnEdit(t *testing.T) {
 	two.Reading = spec.Unknown
 	if got := find(one, two); got != nil {
 		t.Error(got)
+	}
+}
+
+// TestDuplicatesAfterChangesAreThoseOfAFreshComparison changes a set at random.
+func TestDuplicatesAfterChangesAreThoseOfAFreshComparison(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	var d duplicates
+	set := map[spec.PortID]spec.Binding{}
+	for step := range 2000 {
+		port := spec.PortID(fmt.Sprint("p", random.IntN(12)))
+		if random.IntN(3) == 0 {
+			delete(set, port)
+		} else {
+			set[port] = addressed(port, "vpn-"+spec.Name(port), "c", fmt.Sprint("192.0.2.", random.IntN(8)))
+		}
+		bindings := slices.Collect(maps.Values(set))
+		if got, want := d.find(bindings), new(duplicates).find(bindings); !maps.Equal(got, want) {
+			t.Fatalf("step %d: %v, want %v", step, got, want)
+		}
 	}
 }
