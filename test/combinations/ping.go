@@ -6,28 +6,26 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"runtime"
 	"time"
 
 	"github.com/vishvananda/netns"
+
+	"github.com/svc-supervisor/svc-supervisor/internal/ownthread"
 )
 
-// in runs a function in a network namespace. The thread stays in it and ends with the goroutine.
+// in runs a function in a network namespace.
 func in(namespace string, do func() error) error {
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread()
+	return ownthread.Do(func() error {
 		handle, err := netns.GetFromName(namespace)
-		if err == nil {
-			err = netns.Set(handle)
-			_ = handle.Close()
+		if err != nil {
+			return err
 		}
-		if err == nil {
-			err = do()
+		defer handle.Close()
+		if err := netns.Set(handle); err != nil {
+			return err
 		}
-		done <- err
-	}()
-	return <-done
+		return do()
+	})
 }
 
 // ping sends one echo request from an address in a namespace and waits for the answer to it; here and not by a program, which

@@ -5,33 +5,31 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/vishvananda/netns"
+
+	"github.com/svc-supervisor/svc-supervisor/internal/ownthread"
 )
 
 // interval is the time between two packets of a flow.
 const interval = 50 * time.Millisecond
 
-// in runs a function in a network namespace. The thread stays in it and ends with the goroutine.
+// in runs a function in a network namespace.
 func in(namespace string, do func() error) error {
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread()
+	return ownthread.Do(func() error {
 		handle, err := netns.GetFromName(namespace)
-		if err == nil {
-			err = netns.Set(handle)
-			_ = handle.Close()
+		if err != nil {
+			return err
 		}
-		if err == nil {
-			err = do()
+		defer handle.Close()
+		if err := netns.Set(handle); err != nil {
+			return err
 		}
-		done <- err
-	}()
-	return <-done
+		return do()
+	})
 }
 
 // flow sends an echo request every 50 ms and counts the answers. It is not the program ping, because that takes 150 ms to

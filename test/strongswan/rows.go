@@ -1,6 +1,9 @@
 package main
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // row is a pair of configurations and what is expected of them.
 type row struct {
@@ -538,47 +541,32 @@ var table = []row{
 }
 
 // otherPeer is a second peer at another address, otherAddress the same peer at another address.
-const (
-	otherPeer = `	other {
-		version = 2
-		local_addrs = 200.200.200.3
-		remote_addrs = 100.100.100.2
-		proposals = aes256-sha256-modp2048
-		local {
-			auth = psk
-			id = 200.200.200.3
-		}
-		remote {
-			auth = psk
-			id = 100.100.100.2
-		}
-		children {
-			net1 {
-				local_ts = 10.2.1.0/24
-				remote_ts = 10.1.0.0/24
-				esp_proposals = aes256-sha256-modp2048
-			}
-		}
-	}`
-	otherAddress = `	other {
-		version = 2
-		local_addrs = 200.200.200.3
-		remote_addrs = 100.100.100.2
-		proposals = aes256-sha256-modp2048
-		local {
-			auth = psk
-			id = 200.200.200.3
-		}
-		remote {
-			auth = psk
-			id = 100.100.100.2
-		}
-		children {
-			net {
-				local_ts = 10.2.0.0/24
-				remote_ts = 10.1.0.0/24
-				esp_proposals = aes256-sha256-modp2048
-			}
-		}
-	}`
+var (
+	otherPeer    = other("net1", "10.2.1.0/24")
+	otherAddress = other("net", "10.2.0.0/24")
 )
+
+// other is a connection of strongSwan at its second address, with one child for a network.
+func other(child, network string) string {
+	return fmt.Sprintf(`	other {
+		version = 2
+		local_addrs = 200.200.200.3
+		remote_addrs = 100.100.100.2
+		proposals = aes256-sha256-modp2048
+		local {
+			auth = psk
+			id = 200.200.200.3
+		}
+		remote {
+			auth = psk
+			id = 100.100.100.2
+		}
+		children {
+			%s {
+				local_ts = %s
+				remote_ts = 10.1.0.0/24
+				esp_proposals = aes256-sha256-modp2048
+			}
+		}
+	}`, child, network)
+}
