@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"os/exec"
+	"strconv"
 	"strings"
 	"time"
 
@@ -18,8 +19,12 @@ type hostUnits struct{ *unit.Bus }
 // journalTime is how long reading a few lines of the journal may take.
 const journalTime = 3 * time.Second
 
-// LastLine returns the last line that a service logged before it ended, in one printable line. Where systemd starts it again or
-// has done so, the lines of the new process do not count. It is "" if there is none of the last 10 minutes, or if the journal cannot be read.
+// unitFailed is systemd's MESSAGE_ID of "Failed with result" (systemd.journal-fields(7), sd-messages.h).
+const unitFailed = "d9b373ed55a64feb8242e02dbe79a49c"
+
+// LastLine returns the last line that a service logged before it ended, in one printable line. Where systemd has started it
+// again, the lines of the new process do not count, however many they are. It is "" if there is none of the last 10 minutes, or
+// if the journal cannot be read.
 func (u hostUnits) LastLine(ctx context.Context, name string) string {
 	details, err := u.Show(ctx, name)
 	if err != nil {
@@ -27,34 +32,52 @@ func (u hostUnits) LastLine(ctx context.Context, name string) string {
 	}
 	ctx, cancel := patience.WithTimeout(ctx, journalTime)
 	defer cancel()
-	command := exec.CommandContext(ctx, "journalctl", "--quiet", "--no-pager", "--output=json",
-		"--output-fields=MESSAGE,_SYSTEMD_INVOCATION_ID", "--reverse", "--lines=50", "--since=-10min", "_SYSTEMD_UNIT="+name)
+	matches := []string{"_SYSTEMD_UNIT=" + name}
+	if !details.FailedForGood() && details.SubState != "auto-restart" {
+		failed := lastEntry(ctx, 1, func(e entry) bool { return e.ID != "" }, "UNIT="+name, "MESSAGE_ID="+unitFailed)
+		if failed.ID == "" {
+			return ""
+		}
+		matches = append(matches, "_SYSTEMD_INVOCATION_ID="+failed.ID)
+	}
+	return lastEntry(ctx, 50, func(e entry) bool { return e.text() != "" }, matches...).text()
+}
+
+// entry is an entry of the journal. ID is the invocation of the unit that a message of systemd is about.
+type entry struct {
+	Message json.RawMessage `json:"MESSAGE"`
+	ID      string          `json:"INVOCATION_ID"`
+}
+
+// text is the message in one printable line.
+func (e entry) text() string {
+	var message string
+	if json.Unmarshal(e.Message, &message) != nil {
+		return "" // a message that is not text is a list of numbers
+	}
+	return strings.TrimSpace(oneCell(message))
+}
+
+// lastEntry returns the latest entry of the journal that is wanted, among the last ones that match, or the zero entry.
+func lastEntry(ctx context.Context, among int, wanted func(entry) bool, matches ...string) entry {
+	arguments := append([]string{"--quiet", "--no-pager", "--output=json", "--output-fields=MESSAGE,INVOCATION_ID", "--reverse",
+		"--lines=" + strconv.Itoa(among), "--since=-10min"}, matches...)
+	command := exec.CommandContext(ctx, "journalctl", arguments...)
 	command.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
 	output, err := command.Output()
 	if err != nil {
-		return ""
+		return entry{}
 	}
-	startsAgain := !details.FailedForGood() && details.SubState != "auto-restart"
-	return lastMessage(output, func(invocation string) bool { return !startsAgain || invocation != details.Invocation })
+	return firstEntry(output, wanted)
 }
 
-// lastMessage returns the first message in journalctl's JSON, which begins with the latest one, that is of one of the invocations.
-func lastMessage(journal []byte, of func(invocation string) bool) string {
+// firstEntry returns the first entry in journalctl's JSON that is wanted, or the zero entry.
+func firstEntry(journal []byte, wanted func(entry) bool) entry {
 	for line := range bytes.Lines(journal) {
-		var entry struct {
-			Message    json.RawMessage `json:"MESSAGE"`
-			Invocation string          `json:"_SYSTEMD_INVOCATION_ID"`
-		}
-		if json.Unmarshal(line, &entry) != nil || !of(entry.Invocation) {
-			continue
-		}
-		var message string
-		if json.Unmarshal(entry.Message, &message) != nil {
-			continue // a message that is not text is a list of numbers
-		}
-		if message = strings.TrimSpace(oneCell(message)); message != "" {
-			return message
+		var e entry
+		if json.Unmarshal(line, &e) == nil && wanted(e) {
+			return e
 		}
 	}
-	return ""
+	return entry{}
 }

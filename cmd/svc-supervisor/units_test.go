@@ -1,22 +1,56 @@
 package main
 
-import "testing"
+import (
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
 
-func TestTheLastLineIsThatOfTheDaemonThatEnded(t *testing.T) {
-	const journal = `{"MESSAGE":"new one starts","_SYSTEMD_INVOCATION_ID":"2"}
-{"MESSAGE":[1,2],"_SYSTEMD_INVOCATION_ID":"1"}
-{"MESSAGE":" \t ","_SYSTEMD_INVOCATION_ID":"1"}
-{"MESSAGE":null,"_SYSTEMD_INVOCATION_ID":"1"}
-{"MESSAGE":"cannot\nopen\u001b[1m x ","_SYSTEMD_INVOCATION_ID":"1"}
-{"MESSAGE":"before","_SYSTEMD_INVOCATION_ID":"1"}
+	"github.com/svc-supervisor/svc-supervisor/pkg/unit"
+)
+
+func TestTheTextOfAnEntryIsItsFirstPrintableMessage(t *testing.T) {
+	const journal = `{"MESSAGE":[1,2]}
+{"MESSAGE":" \t "}
+{"MESSAGE":null}
+{"MESSAGE":"cannot\nopen\u001b[1m x "}
+{"MESSAGE":"before"}
 `
-	if got := lastMessage([]byte(journal), func(i string) bool { return i != "2" }); got != "cannot open [1m x" {
-		t.Errorf("%q", got)
+	for journal, want := range map[string]string{journal: "cannot open [1m x", "no JSON\n": "", "": ""} {
+		if got := firstEntry([]byte(journal), func(e entry) bool { return e.text() != "" }).text(); got != want {
+			t.Errorf("%q: %q", journal, got)
+		}
 	}
-	if got := lastMessage([]byte(journal), func(string) bool { return true }); got != "new one starts" {
-		t.Errorf("%q", got)
+}
+
+func TestTheLastLineIsThatOfTheProcessThatEnded(t *testing.T) {
+	if os.Getenv("SVC_TEST_GROUND") == "" {
+		t.Skip("needs systemd: make unit")
 	}
-	if got := lastMessage([]byte("no JSON\n"), func(string) bool { return true }); got != "" {
+	bus := unit.Open()
+	defer bus.Close()
+	const name = "svc-lastline.service"
+	// The second process logs more lines than are read.
+	out, err := exec.Command("systemd-run", "--quiet", "--unit="+name, "--property=Restart=on-failure", "--property=RestartSec=50ms",
+		"sh", "-c", `[ -e /run/svc-lastline ] || { touch /run/svc-lastline; echo the cause; exit 3; }; for i in $(seq 200); do echo "line $i"; done; exec sleep 1000`).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	t.Cleanup(func() {
+		_ = exec.Command("systemctl", "stop", name).Run()
+		_ = os.Remove("/run/svc-lastline")
+	})
+	read := func() string {
+		out, _ := exec.Command("journalctl", "--quiet", "--output=cat", "_SYSTEMD_UNIT="+name).Output()
+		return string(out)
+	}
+	for began := time.Now(); !strings.Contains(read(), "line 200\n"); time.Sleep(20 * time.Millisecond) {
+		if time.Since(began) > time.Minute {
+			t.Fatalf("no second process: %s", read())
+		}
+	}
+	if got := (hostUnits{bus}).LastLine(t.Context(), name); got != "the cause" {
 		t.Errorf("%q", got)
 	}
 }
