@@ -30,6 +30,10 @@ type Places struct {
 // connection of that version can be added to a running daemon; the guard (package network) drops its packets where there is
 // none. Without leave to write to the kernel's audit log 4.10 ends at the first SA, so it does not try.
 //
+// A half-open IKE SA takes some 30 kB, and Libreswan's thresholds are for a daemon that owns a host: cookies from 25,000, no new IKE SA
+// from 50,000. These are 30 MB and 120 MB of the unit's MemoryHigh of 512 MB, and more than any number of connections that start
+// at once.
+//
 // It is in two files. The first has the settings alone, the second includes the connections; package launch chooses which of
 // them the daemon reads at its start.
 func Setup(p Places) (settings, all []byte) {
@@ -43,6 +47,8 @@ func Setup(p Places) (settings, all []byte) {
 	nhelpers=1
 	uniqueids=yes
 	ikev1-policy=accept
+	ddos-ike-threshold=1000
+	max-halfopen-ike=4000
 `, p.NSS, p.Empty, p.Secrets, p.Run)
 	return settings, fmt.Appendf(nil, "%s\ninclude %s\n", settings, filepath.Join(p.Conns, "*.conf"))
 }

@@ -161,6 +161,9 @@ func health(ctx context.Context, c *config.Configuration, d *libreswan.Daemon, v
 				reasons = d.Failures(ctx, v.invocation)
 			}
 			health.Reason = reasonOf(connection, reasons)
+			if health.Reason == "" && connection.ResponseOnly {
+				health.Reason = waitsForPeer(health.Pairs)
+			}
 		}
 		health = withEdit(health, s.Edits[connection.Place()])
 		h.Connections = append(h.Connections, health)
@@ -261,6 +264,17 @@ func describe(c *config.Connection, v *view, refused map[string]string, traffic 
 		state.Reason = note
 	}
 	return state
+}
+
+// waitsForPeer is the reason of a response-only connection of which the daemon has logged no failure. Libreswan puts one pair of networks into
+// a Child SA, whatever the peer proposes for it.
+func waitsForPeer(pairs []spec.Pair) string {
+	down := slices.IndexFunc(pairs, func(p spec.Pair) bool { return p.Status == spec.Down })
+	if down < 0 || !slices.ContainsFunc(pairs, func(p spec.Pair) bool { return p.Status == spec.Active }) {
+		return "initiator is response-only, and the peer has not initiated"
+	}
+	return fmt.Sprintf("initiator is response-only, and the peer has initiated no Child SA for %s and %s alone: each pair of networks needs its own",
+		pairs[down].Local, pairs[down].Peer)
 }
 
 // reasonOf takes the daemon's word for the first pair that is down; for pairs that share an IKE SA it is said of the one

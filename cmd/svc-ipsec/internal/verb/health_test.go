@@ -9,6 +9,7 @@ import (
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/libreswan"
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
 func TestARestartIsAdvisedOnlyWhereItHelps(t *testing.T) {
@@ -44,6 +45,18 @@ func TestATunnelOfOtherNetworksIsNotTheOneOfThatName(t *testing.T) {
 	v.only(c.Wanted(), loaded)
 	if got := slices.Sorted(maps.Keys(v.up)); !slices.Equal(got, []string{"a-0-1"}) {
 		t.Errorf("up are %v, want a-0-1", got)
+	}
+}
+
+func TestAResponseOnlyConnectionSaysWhatItWaitsFor(t *testing.T) {
+	up, down := spec.Pair{Local: "10.1.0.0/24", Peer: "10.2.0.0/24", Status: spec.Active}, spec.Pair{Local: "10.1.0.0/24", Peer: "10.3.0.0/24", Status: spec.Down}
+	for want, pairs := range map[string][]spec.Pair{
+		"the peer has not initiated": {down, down},
+		"the peer has initiated no Child SA for 10.1.0.0/24 and 10.3.0.0/24 alone": {up, down},
+	} {
+		if got := waitsForPeer(pairs); !strings.Contains(got, want) {
+			t.Errorf("%q, want %q", got, want)
+		}
 	}
 }
 
