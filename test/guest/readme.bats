@@ -1,13 +1,13 @@
 #!/usr/bin/env bats
-# What README.md shows under "Install and run", run as it stands there: but for
-# the packages, which are here, and the build, which was before.
+# The commands of README.md, run as they are written there, except for the installation
+# of packages and the build, which have been done before.
 
 load helpers
 
 NSDB=/etc/svc-supervisor/nsdb
 
 setup_file() {
-	# Whatever else was installed here is another test's.
+	# Whatever else is installed here belongs to another test.
 	rm -rf /etc/svc-supervisor
 	sites_may_be_here
 }
@@ -20,15 +20,16 @@ teardown_file() {
 	rm -rf /etc/svc-supervisor
 }
 
+# commands SECTION: the commands of that section.
 commands() {
-	awk '/^## / { here = $0 == "## Install and run" } /^```/ { inside = here && !inside; next } inside' "$PROJECT/README.md" |
+	awk -v section="## $1" '/^## / { here = $0 == section } /^```/ { inside = here && !inside; next } inside' "$PROJECT/README.md" |
 		grep -v '^apt ' | sed 's/^make build && //'
 }
 
 @test "the commands of the README bring two containers up, and a tunnel between them" {
-	[ "$(commands | wc -l)" -ge 5 ]
+	[ "$(commands "Install and run" | wc -l)" -ge 5 ]
 	cd "$PROJECT"
-	run -0 bash -euo pipefail -c "$(commands)"
+	run -0 bash -euo pipefail -c "$(commands "Install and run")"
 	echo "$output"
 	# The last command shows both containers at once.
 	[[ "$output" != *"host unknown"* ]]
@@ -43,3 +44,18 @@ commands() {
 	ping_from left 10.1.0.10 10.2.0.10
 	svc-supervisor ps | grep '^vpn-left .* RUNNING '
 }
+
+@test "the commands of the README bring up a container of the reader's own as soon as its bridge exists" {
+	[ "$(commands "Your own container" | wc -l)" = 5 ]
+	EDITOR=true run bash -euo pipefail -c "$(commands "Your own container")"
+	echo "$output"
+	[ "$status" = 0 ]
+	within 30 reason_names_bridge
+	ip link add br-mine type bridge
+	within 60 eval 'svc-supervisor ps | grep -q "^vpn-mine .* RUNNING "'
+	rm "$NSDB/bindings/host-1/port-mine.yaml"
+	within 30 eval '! svc-supervisor ps | grep -q "^vpn-mine "'
+	ip link delete br-mine
+}
+
+reason_names_bridge() { svc-supervisor ps | grep -q "^vpn-mine .*br-mine"; }
