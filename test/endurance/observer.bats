@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
-# What the supervisor and svc-ipsec need to observe a container is missing for ten minutes or more. An error of the observer says nothing about
-# the container, so no daemon is stopped. CHECK comes every second here, where a host has it once a minute.
+# Programs that the supervisor and svc-ipsec need to observe a container are missing for ten minutes or more. An error of the
+# observer does not mean that the container is broken, so no daemon is stopped. The interval of CHECK is a second instead of a minute.
 
 load ../bats/helpers
 load containers
@@ -31,7 +31,7 @@ teardown() {
 	usual_teardown
 }
 
-@test "each helper program is missing for a minute, then all for more than six: no daemon is stopped, and a warning names the container" {
+@test "no daemon is stopped while each helper program is missing for a minute, then all but pluto for more than six, and a warning names the container" {
 	local lives program programs
 	three_containers
 	lives=$(lives left middle right)
@@ -44,10 +44,13 @@ teardown() {
 		bring_back "$program"
 		untouched "$lives" "after a minute without $program"
 	done
-	hide "${programs[@]}"
+	# Without pluto's file, svc-ipsec would take Libreswan for removed, and read the tunnels from the kernel.
+	for program in "${programs[@]}"; do
+		[[ "$program" = */pluto ]] || hide "$program"
+	done
 	sleep 400
 	bring_back "${programs[@]}"
-	untouched "$lives" "after more than six minutes without any"
+	untouched "$lives" "after more than six minutes without all of them"
 	eventually 10 logged 'state of the container unknown.*container=left'
 	eventually 30 is "RUNNING" row left .status
 	conns left
