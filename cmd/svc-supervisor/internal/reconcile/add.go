@@ -16,7 +16,7 @@ import (
 
 // add makes a container: the record `adding` first, so that a crash from here on is undone; then the namespace, the
 // executable, the record `added`.
-func (r *Reconciler) add(ctx context.Context, s *situation, m *memo) {
+func (r *Reconciler) add(ctx context.Context, s *snapshot, m *memory) {
 	c := s.claim.binding.Container
 	s.conf.Type = plugin.CNIType(s.toAdd.Path)
 	record := &statedir.Record{
@@ -26,7 +26,7 @@ func (r *Reconciler) add(ctx context.Context, s *situation, m *memo) {
 		Executable: statedir.Executable{Path: s.toAdd.Path, Version: s.toAdd.Version.String()},
 		Digest:     s.digest,
 		Conf:       s.conf,
-		Previous:   s.kept(),
+		Previous:   s.lastValid(),
 	}
 	r.logFor(c).Info("create container for port binding", fields(c)...)
 	m.broken = ""
@@ -73,7 +73,7 @@ func (r *Reconciler) add(ctx context.Context, s *situation, m *memo) {
 	if !r.retry(s, m, Add, err) {
 		m.addFails++
 	}
-	r.report.Failing(c, report.Trouble{
+	r.report.Failing(c, report.Problem{
 		Reason: err.Error(), Err: err, Times: m.addFails, Ran: m.ran, For: time.Since(m.downSince),
 	})
 }
@@ -102,7 +102,7 @@ func (r *Reconciler) runAdd(ctx context.Context, record *statedir.Record, e plug
 }
 
 // noteAdded notes what a successful ADD tells, and when the next CHECK is due.
-func (r *Reconciler) noteAdded(name spec.Name, m *memo, result *spec.Result, isNew, edited bool) {
+func (r *Reconciler) noteAdded(name spec.Name, m *memory, result *spec.Result, isNew, edited bool) {
 	m.settledAt, m.checkErrors, m.addFails, m.notInPlace = time.Time{}, 0, 0, ""
 	m.added = time.Now()
 	m.good = nil
@@ -119,7 +119,7 @@ func (r *Reconciler) noteAdded(name spec.Name, m *memo, result *spec.Result, isN
 	if !m.soonAt.IsZero() && m.soonAt.Before(time.Now().Add(2*firstDownCheck)) { // a connection is down
 		r.eventChecks.covered(name)
 	}
-	r.tellAnswerLocked(name, m, isNew || m.told != nil) // what ran before this supervisor is not new
+	r.logAnswerLocked(name, m, isNew || m.logged != nil) // what ran before this supervisor is not new
 }
 
 // nextCheck spreads the CHECKs of many containers by a tenth of the interval.
@@ -133,7 +133,7 @@ var unknownResult = json.RawMessage(`{"cniVersion":"` + spec.CNIVersion + `"}`)
 
 // addAgain brings a running container to its new configuration in place. If it fails, what ran goes on, and it is tried
 // again.
-func (r *Reconciler) addAgain(ctx context.Context, s *situation, m *memo) {
+func (r *Reconciler) addAgain(ctx context.Context, s *snapshot, m *memory) {
 	c := s.claim.binding.Container
 	s.conf.Type = plugin.CNIType(s.toChange.Path)
 	record := &statedir.Record{Result: unknownResult}
@@ -198,15 +198,15 @@ func refusedEdits(conf *spec.Conf, result *spec.Result) *spec.Conf {
 }
 
 // kept returns the last valid configuration of a container that is to be made again, nil if there is none.
-func (s *situation) kept() *spec.Conf {
-	if last := s.last(); last != nil {
+func (s *snapshot) lastValid() *spec.Conf {
+	if last := s.lastRecord(); last != nil {
 		return last.LastValid()
 	}
 	return nil
 }
 
 // last returns the record of the container that is wanted, in any phase, and nil if there is none.
-func (s *situation) last() *statedir.Record {
+func (s *snapshot) lastRecord() *statedir.Record {
 	if s.entry == nil || s.entry.Record == nil {
 		return nil
 	}
@@ -218,7 +218,7 @@ func (s *situation) last() *statedir.Record {
 }
 
 // rewrite puts a new group into the record: nothing that runs depends on it.
-func (r *Reconciler) rewrite(s *situation, m *memo) {
+func (r *Reconciler) rewrite(s *snapshot, m *memory) {
 	record := *s.record()
 	record.Container.GroupID = s.claim.binding.Container.GroupID
 	conf := *record.Conf
@@ -234,7 +234,7 @@ func (r *Reconciler) rewrite(s *situation, m *memo) {
 
 // retry notes and logs a step that failed, with the delay until it is tried again. It returns whether the executable asked
 // for no more than to be called again later.
-func (r *Reconciler) retry(s *situation, m *memo, step Step, err error) (again bool) {
+func (r *Reconciler) retry(s *snapshot, m *memory, step Step, err error) (again bool) {
 	var said *spec.Error
 	again = errors.As(err, &said) && said.Code == spec.CodeAgain
 	delay := m.failed(step, err, again, time.Now())
@@ -268,7 +268,7 @@ func (r *Reconciler) runFor(ctx context.Context, c spec.Container, verb spec.Ver
 	stdin []byte,
 ) ([]byte, error) {
 	log := r.logFor(c).With("container", c.InterfaceName)
-	lock := r.quiet.of(e.Type)
+	lock := r.gcLocks.forType(e.Type)
 	lock.RLock()
 	defer lock.RUnlock()
 	blocked, end := r.runsVerb(c.InterfaceName)

@@ -14,7 +14,7 @@ import (
 // only twice in a row. Not known is everything but an error object: a deadline, a signal, garbage; code 11, and code 999, with which
 // svc-ipsec 0.1.0 answered every error; and whatever CHECK answers while systemd or the namespaces do not answer, or a unit is on
 // its way.
-func (r *Reconciler) check(ctx context.Context, s *situation, m *memo) {
+func (r *Reconciler) check(ctx context.Context, s *snapshot, m *memory) {
 	record := s.record()
 	stdout, err := r.run(ctx, spec.Check, s.toEnd, record)
 	last := m.good
@@ -47,16 +47,16 @@ func (r *Reconciler) check(ctx context.Context, s *situation, m *memo) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	m.noteHealth(health)
-	r.takeNewsLocked(m) // what was pushed meanwhile is newer
-	r.tellAnswerLocked(s.name, m, false)
+	r.applyPushedLocked(m) // what was pushed meanwhile is newer
+	r.logAnswerLocked(s.name, m, false)
 	r.report.Checked(record.Container.ContainerID, m.health.Connections)
 }
 
 // errorPause is the longest time for which a second error of CHECK does not count.
 const errorPause = 6 * time.Second
 
-// unknownPatience is how long CHECK may not tell the state of a container before ps and a warning show it.
-const unknownPatience = 5 * time.Minute
+// unknownWarnAfter is how long CHECK may not tell the state of a container before ps and a warning show it.
+const unknownWarnAfter = 5 * time.Minute
 
 // unknownState is since when, and why, CHECK does not tell the state of a container. The zero value means that it does.
 type unknownState struct {
@@ -67,14 +67,14 @@ type unknownState struct {
 
 // shown is what ps shows, "" if nothing yet.
 func (u *unknownState) shown(now time.Time) string {
-	if u.since.IsZero() || now.Sub(u.since) < unknownPatience {
+	if u.since.IsZero() || now.Sub(u.since) < unknownWarnAfter {
 		return ""
 	}
 	return fmt.Sprintf("CHECK has not told the state of the container since %s: %s", u.since.UTC().Format(time.RFC3339), u.reason)
 }
 
 // noteUnknown notes a CHECK that did not tell the state. It counts for nothing.
-func (r *Reconciler) noteUnknown(s *situation, m *memo, err error) {
+func (r *Reconciler) noteUnknown(s *snapshot, m *memory, err error) {
 	now := time.Now()
 	m.unknown.reason = err.Error()
 	if m.unknown.since.IsZero() {

@@ -17,7 +17,7 @@ type goodCheck struct {
 	silent  bool      // none had passed since the CHECK before, which was good too
 }
 
-func newGoodCheck(s *situation, last *goodCheck) *goodCheck {
+func newGoodCheck(s *snapshot, last *goodCheck) *goodCheck {
 	silent := last != nil && last.packets != nil && s.packets != nil && *s.packets == *last.packets
 	return &goodCheck{s.now, s.packets, silent}
 }
@@ -32,7 +32,7 @@ const idleIntervals = 10
 //     the last CHECK, so its daemon can have learnt nothing from a peer.
 //   - While a connection is down: no packet has passed since the last CHECK, and none had passed before it since the one before. So
 //     the daemon does not try, and has given up what it tried, which changes the reason.
-func (r *Reconciler) checkDue(s *situation, m *memo) bool {
+func (r *Reconciler) checkDue(s *snapshot, m *memory) bool {
 	intervalOver := !m.checkAt.IsZero() && !s.now.Before(m.checkAt)
 	downCheck := !m.soonAt.IsZero() && !s.now.Before(m.soonAt)
 	mayPutOff := (intervalOver || downCheck) && r.mayPutOff(s, m)
@@ -46,7 +46,7 @@ func (r *Reconciler) checkDue(s *situation, m *memo) bool {
 }
 
 // mayPutOff says whether the last CHECK was good and not too long ago, and no event was missed since.
-func (r *Reconciler) mayPutOff(s *situation, m *memo) bool {
+func (r *Reconciler) mayPutOff(s *snapshot, m *memory) bool {
 	return s.packets != nil && m.good != nil && m.good.packets != nil && m.health != nil && m.health.Code == spec.Running &&
 		s.now.Sub(m.checked) < idleIntervals*r.settings.CheckInterval-r.settings.CheckInterval/2 &&
 		r.eventChecks.followsAllSince(s.name, m.good.at)

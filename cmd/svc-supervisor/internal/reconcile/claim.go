@@ -244,16 +244,16 @@ func (c *claims) wants(name spec.Name, h holder) bool {
 }
 
 // stray is a binding that no worker stands for: it lost its name to another binding, or has none that is valid.
-type stray struct {
+type rejection struct {
 	binding *spec.Binding
 	reason  string
 }
 
-// strays lists them, given who wins each name.
-func (c *claims) strays(holders *holders) []stray {
-	var list []stray
+// rejected lists them, given who wins each name.
+func (c *claims) rejected(holders *holders) []rejection {
+	var list []rejection
 	for _, b := range c.refused {
-		list = append(list, stray{b, b.Fault})
+		list = append(list, rejection{b, b.Fault})
 	}
 	for name, bindings := range c.byName {
 		if len(bindings) < 2 || c.unread != "" {
@@ -265,10 +265,10 @@ func (c *claims) strays(holders *holders) []stray {
 		winner := c.winner(name, holders)
 		for _, b := range bindings {
 			if b != winner {
-				list = append(list, stray{b, fmt.Sprintf("name %s is taken by port %s", name, winner.PortID)})
+				list = append(list, rejection{b, fmt.Sprintf("name %s is taken by port %s", name, winner.PortID)})
 			}
 		}
 	}
-	slices.SortFunc(list, func(a, b stray) int { return strings.Compare(string(a.binding.PortID), string(b.binding.PortID)) })
+	slices.SortFunc(list, func(a, b rejection) int { return strings.Compare(string(a.binding.PortID), string(b.binding.PortID)) })
 	return list
 }

@@ -29,7 +29,7 @@ type crashes struct {
 	text     string            // the last failure, for the reason
 	healed   bool              // the last failure ended with DEL and ADD
 	upSince  time.Time         // since when the container has run; zero: it does not
-	verdict  bool              // it is published as ERROR
+	isError  bool              // it is published as ERROR
 }
 
 // note notes a failure. It returns how many there were within crashWindow.
@@ -40,7 +40,7 @@ func (c *crashes) note(text string, healed bool, now time.Time) int {
 	}
 	c.text, c.healed, c.upSince = text, healed, time.Time{}
 	count := c.count(now)
-	c.verdict = c.verdict || count >= crashLimit
+	c.isError = c.isError || count >= crashLimit
 	return count
 }
 
@@ -60,7 +60,7 @@ func (c *crashes) up(now time.Time) {
 		c.upSince = now
 	}
 	if until := c.stableAt(); !until.IsZero() && !now.Before(until) {
-		c.text, c.verdict = "", false
+		c.text, c.isError = "", false
 	}
 }
 
@@ -75,7 +75,7 @@ func (c *crashes) stableAt() time.Time {
 // loops reports whether the container fails again and again. One failure after which the container was made anew is none: STARTING and
 // RUNNING tell it.
 func (c *crashes) loops() bool {
-	return c.text != "" && (!c.healed || c.verdict || len(c.times) > 1 && c.times[len(c.times)-1].Sub(c.times[len(c.times)-2]) < crashWindow)
+	return c.text != "" && (!c.healed || c.isError || len(c.times) > 1 && c.times[len(c.times)-1].Sub(c.times[len(c.times)-2]) < crashWindow)
 }
 
 // reason is the message of the status and the reason in ps, "" if the container is stable.
@@ -84,7 +84,7 @@ func (c *crashes) reason() string {
 		return ""
 	}
 	// The text of a loop that goes on does not change, so that its status is not published again and again.
-	if c.verdict {
+	if c.isError {
 		return fmt.Sprintf("%s (%d or more failures within %v)", c.text, crashLimit, crashWindow)
 	}
 	return fmt.Sprintf("%s (failures within %v: %d)", c.text, crashWindow, c.count(c.times[len(c.times)-1]))
@@ -110,7 +110,7 @@ func (c *crashes) removed(healed bool) {
 
 // noteRestarts notes the units that systemd has started again since the last look. The first look after the start of the supervisor
 // only notes how often that was before: it is not known when.
-func (r *Reconciler) noteRestarts(ctx context.Context, s *situation, m *memo) {
+func (r *Reconciler) noteRestarts(ctx context.Context, s *snapshot, m *memory) {
 	record := s.record()
 	if record == nil || !s.facts.runs() || !s.facts.Readable {
 		return
@@ -166,7 +166,7 @@ func subState(name string, units []unit.Unit) string {
 }
 
 // noteCrash logs and notes one failure of a unit. exit is how it ended, "" if that is not known.
-func (r *Reconciler) noteCrash(ctx context.Context, s *situation, m *memo, name, exit string, healed bool) {
+func (r *Reconciler) noteCrash(ctx context.Context, s *snapshot, m *memory, name, exit string, healed bool) {
 	text := name + " failed"
 	if exit != "" {
 		text += ": " + exit
@@ -179,17 +179,17 @@ func (r *Reconciler) noteCrash(ctx context.Context, s *situation, m *memo, name,
 }
 
 // noteFailure notes one failure of a container, and logs when it becomes ERROR.
-func (r *Reconciler) noteFailure(s *situation, m *memo, text string, healed bool) {
-	was := m.crashes.verdict
+func (r *Reconciler) noteFailure(s *snapshot, m *memory, text string, healed bool) {
+	was := m.crashes.isError
 	failures := m.crashes.note(text, healed, s.now)
-	if m.crashes.verdict && !was {
+	if m.crashes.isError && !was {
 		r.log.Warn("container keeps failing, published as ERROR", "container", s.name, "type", s.serviceType(), "reason", text,
 			"failures", failures, "within", crashWindow, "untilStableFor", crashPause)
 	}
 }
 
 // reportUnstable reports a container that fails again and again. It returns false for any other.
-func (r *Reconciler) reportUnstable(s *situation, m *memo) bool {
+func (r *Reconciler) reportUnstable(s *snapshot, m *memory) bool {
 	reason := m.crashes.reason()
 	if reason == "" {
 		return false
@@ -199,6 +199,6 @@ func (r *Reconciler) reportUnstable(s *situation, m *memo) bool {
 		c = s.claim.binding.Container
 	}
 	r.publish(c, m)
-	r.report.Unstable(c, reason, m.crashes.verdict)
+	r.report.Unstable(c, reason, m.crashes.isError)
 	return true
 }

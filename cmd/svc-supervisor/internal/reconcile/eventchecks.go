@@ -170,7 +170,7 @@ func (e *eventChecks) stop() {
 
 // followEvents subscribes to the events of a container that runs, and unsubscribes before a step that can remove its namespace. If
 // the namespace or the executable is not known, it changes nothing.
-func (r *Reconciler) followEvents(s *situation, d Decision) {
+func (r *Reconciler) followEvents(s *snapshot, d Decision) {
 	unknown := !s.facts.Readable || s.facts.Record == Newer || s.facts.runs() && s.toEnd.Path == ""
 	switch {
 	case d.Step == Delete || d.Step == Clean:

@@ -16,15 +16,15 @@ const (
 	gcDeadline = 5 * time.Second
 )
 
-// quiet keeps GC away from the other verbs of a service type (CNI 1.1, GC): they share the lock, GC has it alone. Two
+// gcLocks keeps GC away from the other verbs of a service type (CNI 1.1, GC): they share the lock, GC has it alone. Two
 // versions of a type keep their containers in one place, so what one has just made is not the other's garbage. GC never
 // waits for the lock, so that a verb that hangs delays nobody.
-type quiet struct {
+type gcLocks struct {
 	mu    sync.Mutex
 	locks map[spec.ServiceType]*sync.RWMutex
 }
 
-func (q *quiet) of(t spec.ServiceType) *sync.RWMutex {
+func (q *gcLocks) forType(t spec.ServiceType) *sync.RWMutex {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.locks == nil {
@@ -37,7 +37,7 @@ func (q *quiet) of(t spec.ServiceType) *sync.RWMutex {
 }
 
 // CollectGarbage runs GC of each executable if it is due: once everything has settled after the start, then daily. What is
-// not due, or not quiet, is left to the next call.
+// not due, or not gcLocks, is left to the next call.
 func (r *Reconciler) CollectGarbage(ctx context.Context) {
 	r.mu.Lock()
 	heard := r.claims != nil && r.claims.unread == "" && !r.claims.anyUnread
@@ -50,7 +50,7 @@ func (r *Reconciler) CollectGarbage(ctx context.Context) {
 		if time.Since(r.collected[e.Path]) < gcInterval {
 			continue
 		}
-		lock := r.quiet.of(e.Type)
+		lock := r.gcLocks.forType(e.Type)
 		if !lock.TryLock() {
 			continue
 		}

@@ -11,10 +11,10 @@ import (
 
 // MarkStuck marks the names that wait for something that no event tells of: a name that another program gives up.
 func (r *Reconciler) MarkStuck(ctx context.Context) {
-	r.hearing.Lock()
-	r.reportStrays() // a status may have been another's when they were reported last
-	r.prune(ctx)     // it may have failed
-	r.hearing.Unlock()
+	r.applying.Lock()
+	r.reportRejected() // a status may have been another's when they were reported last
+	r.prune(ctx)       // it may have failed
+	r.applying.Unlock()
 	r.markHeld(HeldTaken)
 	r.markHeld(HeldLeftover)
 }
@@ -24,7 +24,7 @@ func (r *Reconciler) MarkStuck(ctx context.Context) {
 func (r *Reconciler) markHeld(hold Hold) {
 	r.mu.Lock()
 	var held []spec.Name
-	for name, m := range r.memos {
+	for name, m := range r.memories {
 		if m.row.Hold == hold || r.queue.isBusy(name) {
 			held = append(held, name)
 		}
@@ -37,7 +37,7 @@ func (r *Reconciler) markHeld(hold Hold) {
 
 // reportHeld reports a container that is wanted, does not run, and waits for something. A back-off is the consequence of a
 // failure that was reported when it happened; it is looked at again for containers that take too long to heal.
-func (r *Reconciler) reportHeld(s *situation, m *memo, d Decision, now time.Time) {
+func (r *Reconciler) reportHeld(s *snapshot, m *memory, d Decision, now time.Time) {
 	if m.downSince.IsZero() {
 		m.downSince = now
 	}
@@ -45,11 +45,11 @@ func (r *Reconciler) reportHeld(s *situation, m *memo, d Decision, now time.Time
 	if d.Hold == HeldBackOff && !m.ran && !undoing {
 		return
 	}
-	if d.Hold == HeldBackOff && m.broken != "" && m.failure[Add] == m.broken && m.crashes.verdict {
+	if d.Hold == HeldBackOff && m.broken != "" && m.failure[Add] == m.broken && m.crashes.isError {
 		r.reportUnstable(s, m) // with more than the reason of the DEL
 		return
 	}
-	if r.notFoundYet(d) {
+	if r.mayBeFoundLater(d) {
 		return
 	}
 	c := s.claim.binding.Container
@@ -62,21 +62,21 @@ func (r *Reconciler) reportHeld(s *situation, m *memo, d Decision, now time.Time
 		reason = m.failure[m.waitsFor(s)] // as it was published when the step failed
 	}
 	// A first ADD that cannot be undone is as far from its next try as one that is healed.
-	r.report.Failing(c, report.Trouble{Reason: reason, Ran: m.ran || undoing, For: now.Sub(m.downSince)})
+	r.report.Failing(c, report.Problem{Reason: reason, Ran: m.ran || undoing, For: now.Sub(m.downSince)})
 }
 
-// notFoundYet says whether the executable that is missed may yet be found.
-func (r *Reconciler) notFoundYet(d Decision) bool {
+// mayBeFoundLater says whether the executable that is missed may yet be found.
+func (r *Reconciler) mayBeFoundLater(d Decision) bool {
 	return d.Hold == HeldNoExecutable && !r.executables.Scanned()
 }
 
 // logHeld logs a hold when it begins, and when its reason changes.
-func (r *Reconciler) logHeld(s *situation, m *memo, d Decision) {
+func (r *Reconciler) logHeld(s *snapshot, m *memory, d Decision) {
 	text := ""
 	if d.Hold != NotHeld && d.Hold != HeldBackOff { // the failure was logged with its delay
 		text = r.reason(s, m, d)
 	}
-	if text == notReadYet || r.notFoundYet(d) {
+	if text == notReadYet || r.mayBeFoundLater(d) {
 		return // as at every start
 	}
 	if text == m.heldLogged {
@@ -96,7 +96,7 @@ func (r *Reconciler) logHeld(s *situation, m *memo, d Decision) {
 }
 
 // reason says in one line why a container is held.
-func (r *Reconciler) reason(s *situation, m *memo, d Decision) string {
+func (r *Reconciler) reason(s *snapshot, m *memory, d Decision) string {
 	switch d.Hold {
 	case HeldUnread:
 		if s.claim.unread != "" {

@@ -336,7 +336,7 @@ func TestAnExecutableThatAlwaysAsksForADDAgainKeepsNobodyBusy(t *testing.T) {
 
 func TestAHungExecutableDelaysNobodyElse(t *testing.T) {
 	inWorld(t, func(w *world) {
-		for i := range crowd*4 - 1 {
+		for i := range overcommit*4 - 1 {
 			name := spec.Name(fmt.Sprint("hung", i))
 			w.on(spec.Add, name, behaviour{hangs: true})
 			w.bind(vpn(spec.PortID(name), name, spec.ContainerID(name)))
@@ -379,8 +379,8 @@ func TestTheLoadIsBoundedHoweverSlowEveryADDIs(t *testing.T) {
 			w.change(func() { most = max(most, len(w.busy)) })
 			return w.settled()
 		})
-		if most != 4*crowd {
-			t.Errorf("%d ADDs ran at once, want %d", most, 4*crowd)
+		if most != 4*overcommit {
+			t.Errorf("%d ADDs ran at once, want %d", most, 4*overcommit)
 		}
 	})
 }

@@ -5,9 +5,9 @@ import (
 )
 
 // greet reports a container that runs, once after its ADD or after the start, before anything slow: it may never settle.
-func (r *Reconciler) greet(s *situation, m *memo, d Decision) {
-	if !m.greeted && d.Rule > ruleBroken && d.Step != Delete && s.facts.runs() && s.facts.wanted() {
-		m.greeted = true
+func (r *Reconciler) reportRunningOnce(s *snapshot, m *memory, d Decision) {
+	if !m.runningReported && d.Rule > ruleBroken && d.Step != Delete && s.facts.runs() && s.facts.wanted() {
+		m.runningReported = true
 		r.publish(s.record().Container, m)
 		r.reportRunning(s, m)
 	}
@@ -35,7 +35,7 @@ func (r *Reconciler) heldElsewhere(id spec.ContainerID, name spec.Name, binding 
 }
 
 // publish notes whose status the name answers for; the status of a container id that it answered for before is removed.
-func (r *Reconciler) publish(c spec.Container, m *memo) {
+func (r *Reconciler) publish(c spec.Container, m *memory) {
 	if m.published != "" && m.published != c.ContainerID {
 		r.unpublish(c.InterfaceName, m)
 	}
@@ -44,12 +44,12 @@ func (r *Reconciler) publish(c spec.Container, m *memo) {
 
 // unpublish removes the status that the name answers for. If another name or binding has its container id by now it stays
 // for as long.
-func (r *Reconciler) unpublish(name spec.Name, m *memo) {
+func (r *Reconciler) unpublish(name spec.Name, m *memory) {
 	if !r.heldElsewhere(m.published, name, nil) {
 		r.report.Remove(m.published)
 	} else {
 		r.mu.Lock()
-		r.strays[m.published] = true
+		r.unownedStatuses[m.published] = true
 		r.mu.Unlock()
 	}
 	m.published = ""

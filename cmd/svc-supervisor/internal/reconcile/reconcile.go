@@ -3,6 +3,6 @@
 //
 // It promises that nothing is decided from an event or from memory alone: an event only marks a name, and a worker reads
 // the record, systemd, the namespaces and the desired set before each step. It promises that no two workers have one name,
-// and that one container's trouble delays another's only where nearly crowd times Settings.Parallel have some. It knows no
+// and that one container's trouble delays another's only where nearly overcommit times Settings.Parallel have some. It knows no
 // service type and no NSDB.
 package reconcile

@@ -17,7 +17,7 @@ import (
 type Settings struct {
 	BootID        string
 	Types         []spec.ServiceType // those that are served; none: all
-	Parallel      int                // containers worked on at once; with those that are blocked, crowd times as many
+	Parallel      int                // containers worked on at once; with those that are blocked, overcommit times as many
 	VerbDeadline  time.Duration      // of ADD, CHECK and DEL
 	CheckInterval time.Duration
 	Grace         time.Duration // for the verbs that run when the supervisor stops
@@ -37,39 +37,39 @@ type Reconciler struct {
 
 	queue       *queue
 	eventChecks *eventChecks
-	quiet       quiet
+	gcLocks     gcLocks
 	collected   map[string]time.Time // when GC of an executable ran; CollectGarbage's alone
 
-	hearing    sync.Mutex // held while a desired set is taken in: one after the other
-	duplicates duplicates // of `hearing`
-	hostWord   sync.Mutex // held while the host's status is reported: before mu
+	applying      sync.Mutex // held while a desired set is taken in: one after the other
+	duplicates    duplicates // of `applying`
+	hostReporting sync.Mutex // held while the host's status is reported: before mu
 
-	mu           sync.Mutex
-	claims       *claims // nil until the NSDB was heard of
-	host         spec.Host
-	memos        map[spec.Name]*memo
-	holders      *holders
-	slots        map[spec.Name]bool        // names with a record of any phase, or with a reservation
-	others       map[spec.ContainerID]bool // containers of the last desired set whose type another service serves
-	strays       map[spec.ContainerID]bool // whose status no worker takes back: of bindings without one, or of an earlier run
-	strayRow     []Row
-	places       map[spec.Name]*place // of the names that are worked on
-	hostReported *spec.HostStatus
-	pruned       bool
-	draining     bool
-	stopped      bool
+	mu              sync.Mutex
+	claims          *claims // nil until the NSDB was heard of
+	host            spec.Host
+	memories        map[spec.Name]*memory
+	holders         *holders
+	slots           map[spec.Name]bool        // names with a record of any phase, or with a reservation
+	others          map[spec.ContainerID]bool // containers of the last desired set whose type another service serves
+	unownedStatuses map[spec.ContainerID]bool // whose status no worker takes back: of bindings without one, or of an earlier run
+	rejectedRows    []Row
+	permits         map[spec.Name]*permit // of the names that are worked on
+	hostReported    *spec.HostStatus
+	pruned          bool
+	draining        bool
+	stopped         bool
 }
 
-// slowLook is how long the observation of a name may take before it no longer counts towards Settings.Parallel: then systemd
+// slowObservation is how long the observation of a name may take before it no longer counts towards Settings.Parallel: then systemd
 // or the kernel does not answer. A verb stops counting when it is blocked (plugin.Call.Blocked). All names that are worked on,
-// those included that do not count, are at most crowd times Settings.Parallel.
+// those included that do not count, are at most overcommit times Settings.Parallel.
 const (
-	slowLook = 2 * time.Second
-	crowd    = 4
+	slowObservation = 2 * time.Second
+	overcommit      = 4
 )
 
 // place is one of the Settings.Parallel places, taken by a name that is worked on.
-type place struct {
+type permit struct {
 	release func() // makes the place free for another name; only the first call does
 	verbs   int    // that run for the name
 }
@@ -80,23 +80,23 @@ func New(settings Settings, records Records, namespaces Namespaces, links Links,
 ) *Reconciler {
 	queue := newQueue()
 	return &Reconciler{
-		settings:    settings,
-		records:     records,
-		namespaces:  namespaces,
-		links:       links,
-		units:       units,
-		executables: executables,
-		report:      reporter,
-		logs:        logs,
-		log:         log,
-		queue:       queue,
-		eventChecks: newEventChecks(events, queue.mark, log),
-		collected:   map[string]time.Time{},
-		memos:       map[spec.Name]*memo{},
-		holders:     newHolders(),
-		slots:       map[spec.Name]bool{},
-		strays:      map[spec.ContainerID]bool{},
-		places:      map[spec.Name]*place{},
+		settings:        settings,
+		records:         records,
+		namespaces:      namespaces,
+		links:           links,
+		units:           units,
+		executables:     executables,
+		report:          reporter,
+		logs:            logs,
+		log:             log,
+		queue:           queue,
+		eventChecks:     newEventChecks(events, queue.mark, log),
+		collected:       map[string]time.Time{},
+		memories:        map[spec.Name]*memory{},
+		holders:         newHolders(),
+		slots:           map[spec.Name]bool{},
+		unownedStatuses: map[spec.ContainerID]bool{},
+		permits:         map[spec.Name]*permit{},
 	}
 }
 
@@ -124,16 +124,16 @@ func (r *Reconciler) Run(ctx context.Context) {
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	var workers sync.WaitGroup
-	all := make(chan struct{}, crowd*r.settings.Parallel)
+	all := make(chan struct{}, overcommit*r.settings.Parallel)
 	parallel := make(chan struct{}, r.settings.Parallel)
-	for enter(ctx, all) && enter(ctx, parallel) {
+	for acquire(ctx, all) && acquire(ctx, parallel) {
 		name, ok := r.queue.take(ctx)
 		if !ok {
 			break
 		}
 		workers.Go(func() {
-			p := &place{release: sync.OnceFunc(func() { <-parallel })}
-			stop := r.occupy(name, p)
+			p := &permit{release: sync.OnceFunc(func() { <-parallel })}
+			stop := r.holdPermit(name, p)
 			r.work(ctx, work, name)
 			stop()
 			p.release()
@@ -148,35 +148,35 @@ func (r *Reconciler) Run(ctx context.Context) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.stopped = true
-	for _, m := range r.memos {
+	for _, m := range r.memories {
 		if m.timer != nil {
 			m.timer.Stop()
 		}
 	}
 }
 
-// occupy notes the place of a name, and frees it when the work on the name has taken slowLook and no verb runs then.
-func (r *Reconciler) occupy(name spec.Name, p *place) (stop func()) {
+// occupy notes the place of a name, and frees it when the work on the name has taken slowObservation and no verb runs then.
+func (r *Reconciler) holdPermit(name spec.Name, p *permit) (stop func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.places[name] = p
+	r.permits[name] = p
 	var timer *time.Timer
-	timer = time.AfterFunc(slowLook, func() {
+	timer = time.AfterFunc(slowObservation, func() {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		switch {
-		case r.places[name] != p: // the work has ended
+		case r.permits[name] != p: // the work has ended
 		case p.verbs == 0:
 			p.release()
 		default:
-			timer.Reset(slowLook)
+			timer.Reset(slowObservation)
 		}
 	})
 	return func() {
 		timer.Stop()
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		delete(r.places, name)
+		delete(r.permits, name)
 	}
 }
 
@@ -184,7 +184,7 @@ func (r *Reconciler) occupy(name spec.Name, p *place) (stop func()) {
 func (r *Reconciler) runsVerb(name spec.Name) (blocked, end func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	p := r.places[name]
+	p := r.permits[name]
 	if p == nil {
 		return nil, func() {}
 	}
@@ -197,9 +197,9 @@ func (r *Reconciler) runsVerb(name spec.Name) (blocked, end func()) {
 }
 
 // enter waits for a place. It returns false when ctx ends.
-func enter(ctx context.Context, places chan<- struct{}) bool {
+func acquire(ctx context.Context, permits chan<- struct{}) bool {
 	select {
-	case places <- struct{}{}:
+	case permits <- struct{}{}:
 		return true
 	case <-ctx.Done():
 		return false
@@ -208,8 +208,8 @@ func enter(ctx context.Context, places chan<- struct{}) bool {
 
 // Desire hands over what the NSDB asks for, and marks every name that it may concern.
 func (r *Reconciler) Desire(ctx context.Context, desired spec.Desired) {
-	r.hearing.Lock()
-	defer r.hearing.Unlock()
+	r.applying.Lock()
+	defer r.applying.Unlock()
 	desired, others := r.served(desired)
 	sorted := sortClaims(&desired)
 	r.mu.Lock()
@@ -235,7 +235,7 @@ func (r *Reconciler) Desire(ctx context.Context, desired spec.Desired) {
 	r.logBindings(sorted)
 	r.logDuplicates(was, sorted)
 	r.reportHost()
-	r.reportStrays()
+	r.reportRejected()
 	r.prune(ctx)
 	if changed == nil {
 		r.MarkAll()
@@ -249,13 +249,13 @@ func (r *Reconciler) Desire(ctx context.Context, desired spec.Desired) {
 
 // Drain makes nothing wanted, whatever the NSDB says or said.
 func (r *Reconciler) Drain() {
-	r.hearing.Lock()
-	defer r.hearing.Unlock()
+	r.applying.Lock()
+	defer r.applying.Unlock()
 	r.mu.Lock()
 	r.claims = sortClaims(&spec.Desired{})
 	r.draining = true
 	r.mu.Unlock()
-	r.reportStrays()
+	r.reportRejected()
 	r.MarkAll()
 }
 
@@ -270,7 +270,7 @@ func (r *Reconciler) Mark(name spec.Name) { r.queue.mark(name) }
 // UnitChanged asks for a look at a name after systemd reported a change of one of its units.
 func (r *Reconciler) UnitChanged(name spec.Name) {
 	r.mu.Lock()
-	if m := r.memos[name]; m != nil {
+	if m := r.memories[name]; m != nil {
 		m.unitsDue = true
 	}
 	r.mu.Unlock()
@@ -289,7 +289,7 @@ func (r *Reconciler) MarkAll() {
 			names[name] = true
 		}
 	}
-	for name := range r.memos {
+	for name := range r.memories {
 		names[name] = true
 	}
 	r.mu.Unlock()
@@ -357,7 +357,7 @@ func (r *Reconciler) recorded() map[spec.Name]bool {
 }
 
 // prune removes, once, the statuses that neither a record nor a binding stands for. Until it succeeds each call tries again.
-// The caller holds `hearing`.
+// The caller holds `applying`.
 func (r *Reconciler) prune(ctx context.Context) {
 	r.mu.Lock()
 	if r.pruned || r.draining || r.claims == nil || r.claims.unread != "" || r.claims.anyUnread {
@@ -379,7 +379,7 @@ func (r *Reconciler) prune(ctx context.Context) {
 		}
 		if keep[id] {
 			r.mu.Lock()
-			r.strays[id] = true // goes with its binding, should nothing else be said of it
+			r.unownedStatuses[id] = true // goes with its binding, should nothing else be said of it
 			r.mu.Unlock()
 		}
 		return keep[id]
@@ -412,12 +412,12 @@ func (r *Reconciler) noteTagLocked(name spec.Name, err error) {
 	}
 }
 
-// memoLocked returns the memo of a name, a new one if need be.
-func (r *Reconciler) memoLocked(name spec.Name) *memo {
-	m := r.memos[name]
+// memoryLocked returns the memo of a name, a new one if need be.
+func (r *Reconciler) memoryLocked(name spec.Name) *memory {
+	m := r.memories[name]
 	if m == nil {
-		m = new(memo)
-		r.memos[name] = m
+		m = new(memory)
+		r.memories[name] = m
 	}
 	return m
 }

@@ -17,15 +17,15 @@ import (
 
 // remove undoes a container: the record `deleting` first, then DEL, the units that are left, the namespace; the record
 // last, so that a crash at any point leads here again.
-func (r *Reconciler) remove(ctx context.Context, s *situation, m *memo, d Decision) {
+func (r *Reconciler) remove(ctx context.Context, s *snapshot, m *memory, d Decision) {
 	record := s.record()
 	c := s.container()
 	stillWanted := s.facts.wanted()
 	if d.Rule == ruleBroken {
-		m.broken = r.broken(ctx, s, m)
+		m.broken = r.brokenReason(ctx, s, m)
 		if stillWanted && m.failure[Delete] == "" {
 			if failed := s.failedUnit(); failed != "" {
-				r.noteCrash(ctx, s, m, failed, strings.TrimPrefix(r.result(ctx, failed), ": "), true)
+				r.noteCrash(ctx, s, m, failed, strings.TrimPrefix(r.exitReason(ctx, failed), ": "), true)
 			} else if s.facts.CheckFailed && s.facts.Namespace == NamespaceOurs && s.facts.Units != UnitsGone {
 				r.noteFailure(s, m, m.broken, true) // what is gone was stopped or removed by a person: that is no failure
 			}
@@ -72,7 +72,7 @@ func (r *Reconciler) remove(ctx context.Context, s *situation, m *memo, d Decisi
 	r.mu.Unlock()
 	switch {
 	case s.facts.Wanted == WantedOther:
-		m.neverRan()
+		m.forgetContainer()
 	case m.broken != "": // also where its first DEL failed
 		m.failed(Add, errors.New(m.broken), false, time.Now())
 	}
@@ -81,7 +81,7 @@ func (r *Reconciler) remove(ctx context.Context, s *situation, m *memo, d Decisi
 }
 
 // container is what the record says, or for a damaged one what else is known: its name and type, and the id of the tag.
-func (s *situation) container() spec.Container {
+func (s *snapshot) container() spec.Container {
 	if record := s.record(); record != nil {
 		return record.Container
 	}
@@ -94,7 +94,7 @@ func (s *situation) container() spec.Container {
 
 // reportRemoval tells the cluster STOPPING only of a container that is nowhere wanted on this host: on STOPPING of a bound
 // container the scheduler would take it away.
-func (r *Reconciler) reportRemoval(s *situation, m *memo, c spec.Container, stillWanted bool) {
+func (r *Reconciler) reportRemoval(s *snapshot, m *memory, c spec.Container, stillWanted bool) {
 	switch {
 	case s.record() == nil:
 	case stillWanted && s.claim.binding.Container.ContainerID == c.ContainerID:
@@ -111,7 +111,7 @@ func (r *Reconciler) reportRemoval(s *situation, m *memo, c spec.Container, stil
 }
 
 // end runs DEL and removes what the executable left, all of it only where it carries our tag.
-func (r *Reconciler) end(ctx context.Context, s *situation, c spec.Container, record *statedir.Record) error {
+func (r *Reconciler) end(ctx context.Context, s *snapshot, c spec.Container, record *statedir.Record) error {
 	conf := &spec.Conf{CNIVersion: spec.CNIVersion, Name: spec.Network, Container: &c}
 	if record != nil && record.Conf != nil {
 		copied := *record.Conf
@@ -124,7 +124,7 @@ func (r *Reconciler) end(ctx context.Context, s *situation, c spec.Container, re
 }
 
 // runDel runs DEL. The namespace is handed over only if it is there and ours.
-func (r *Reconciler) runDel(ctx context.Context, s *situation, c spec.Container, conf *spec.Conf, e plugin.Executable) error {
+func (r *Reconciler) runDel(ctx context.Context, s *snapshot, c spec.Container, conf *spec.Conf, e plugin.Executable) error {
 	conf.Type = plugin.CNIType(e.Path)
 	stdin, err := json.Marshal(conf)
 	if err != nil {
@@ -139,7 +139,7 @@ func (r *Reconciler) runDel(ctx context.Context, s *situation, c spec.Container,
 }
 
 // sweep stops the units that are left and removes namespace and veth. Where the namespace is another's, so are they.
-func (r *Reconciler) sweep(ctx context.Context, s *situation) error {
+func (r *Reconciler) sweep(ctx context.Context, s *snapshot) error {
 	if s.facts.Namespace == NamespaceForeign {
 		return nil
 	}
@@ -169,7 +169,7 @@ func (r *Reconciler) sweep(ctx context.Context, s *situation) error {
 }
 
 // owns says whether a unit of the name is ours: the record says so, or the unit's own tag, which it has before a record names it.
-func (r *Reconciler) owns(ctx context.Context, s *situation, unit string) (bool, error) {
+func (r *Reconciler) owns(ctx context.Context, s *snapshot, unit string) (bool, error) {
 	if s.record() != nil && slices.Contains(s.record().Units(), unit) {
 		return true, nil
 	}
@@ -178,7 +178,7 @@ func (r *Reconciler) owns(ctx context.Context, s *situation, unit string) (bool,
 }
 
 // forgetRecord removes the record; of a name that is still wanted it stays as `deleted`, which keeps the slot.
-func (r *Reconciler) forgetRecord(s *situation, record *statedir.Record) error {
+func (r *Reconciler) forgetRecord(s *snapshot, record *statedir.Record) error {
 	r.mu.Lock()
 	now := r.claims.claim(s.name, r.holders)
 	r.mu.Unlock()
@@ -201,7 +201,7 @@ func (r *Reconciler) forgetRecord(s *situation, record *statedir.Record) error {
 }
 
 // clean removes what carries our tag and has no record: DEL of every type is asked, since no record says which one it was.
-func (r *Reconciler) clean(ctx context.Context, s *situation, m *memo) {
+func (r *Reconciler) clean(ctx context.Context, s *snapshot, m *memory) {
 	r.log.Warn("leftover without a record removed", "container", s.name)
 	c := s.container()
 	executables, _ := r.executables.List()

@@ -47,9 +47,9 @@ func (r Row) Up() (up, all int) {
 func (r *Reconciler) Rows() []Row {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	rows := slices.Clone(r.strayRow)
-	for _, name := range slices.Sorted(maps.Keys(r.memos)) {
-		if row := r.memos[name].row; row.Name != "" {
+	rows := slices.Clone(r.rejectedRows)
+	for _, name := range slices.Sorted(maps.Keys(r.memories)) {
+		if row := r.memories[name].row; row.Name != "" {
 			if row.AddedAt != nil && !row.madeAt.IsZero() {
 				now := time.Now()
 				at := AddedAt(*row.AddedAt, now.Sub(row.madeAt), now)
@@ -71,7 +71,7 @@ func (r *Reconciler) Seen() bool {
 		return false
 	}
 	for name := range r.claims.byName {
-		if m := r.memos[name]; m == nil || m.row.Name == "" {
+		if m := r.memories[name]; m == nil || m.row.Name == "" {
 			return false
 		}
 	}
@@ -124,7 +124,7 @@ func (r *Reconciler) HostRow() HostRow {
 }
 
 // show keeps the row of a name for Rows.
-func (r *Reconciler) show(s *situation, m *memo, d Decision) {
+func (r *Reconciler) show(s *snapshot, m *memory, d Decision) {
 	row := Row{Name: s.name, Type: s.serviceType(), Health: m.health, Hold: d.Hold, Reason: r.reason(s, m, d)}
 	if b := s.claim.binding; b != nil {
 		row.PortID, row.ContainerID = b.PortID, b.Container.ContainerID
@@ -186,16 +186,16 @@ func (r *Reconciler) hostStatusLocked() spec.HostStatus {
 // reportHost reports weight, quota and count, once the host's object was read. One at a time, or an older count could be
 // the last word.
 func (r *Reconciler) reportHost() {
-	r.hostWord.Lock()
-	defer r.hostWord.Unlock()
+	r.hostReporting.Lock()
+	defer r.hostReporting.Unlock()
 	r.mu.Lock()
 	status, limit := r.hostStatusLocked(), r.host.Limit
-	news := r.host.ID != "" && (r.hostReported == nil || *r.hostReported != status)
-	if news {
+	changed := r.host.ID != "" && (r.hostReported == nil || *r.hostReported != status)
+	if changed {
 		r.hostReported = &status
 	}
 	r.mu.Unlock()
-	if !news {
+	if !changed {
 		return
 	}
 	r.log.Debug("container service is running", "weight", status.Weight, "count", status.Count, "limit", limit,
@@ -203,36 +203,36 @@ func (r *Reconciler) reportHost() {
 	r.report.Host(status)
 }
 
-// reportStrays reports the bindings that no worker stands for, and takes back what was reported of those that are gone.
-// The caller holds `hearing`.
-func (r *Reconciler) reportStrays() {
+// reportRejected reports the bindings that no worker stands for, and takes back what was reported of those that are gone.
+// The caller holds `applying`.
+func (r *Reconciler) reportRejected() {
 	r.mu.Lock()
 	if r.claims == nil || r.claims.unread != "" {
 		r.mu.Unlock()
 		return
 	}
-	strays, anyUnread := r.claims.strays(r.holders), r.claims.anyUnread
-	was, is := maps.Clone(r.strays), map[spec.ContainerID]bool{}
-	r.strayRow = nil
-	for _, stray := range strays {
-		c := stray.binding.Container
-		r.strayRow = append(r.strayRow, Row{
-			Name: c.InterfaceName, Type: c.ServiceType, Status: "HELD", Reason: stray.reason, PortID: stray.binding.PortID,
+	rejected, anyUnread := r.claims.rejected(r.holders), r.claims.anyUnread
+	was, is := maps.Clone(r.unownedStatuses), map[spec.ContainerID]bool{}
+	r.rejectedRows = nil
+	for _, rejection := range rejected {
+		c := rejection.binding.Container
+		r.rejectedRows = append(r.rejectedRows, Row{
+			Name: c.InterfaceName, Type: c.ServiceType, Status: "HELD", Reason: rejection.reason, PortID: rejection.binding.PortID,
 			ContainerID: c.ContainerID,
 		})
 	}
 	r.mu.Unlock()
-	for _, stray := range strays {
-		c := stray.binding.Container
+	for _, rejection := range rejected {
+		c := rejection.binding.Container
 		if c.ContainerID == "" {
 			continue
 		}
 		is[c.ContainerID] = true
 		if !was[c.ContainerID] {
-			r.log.Warn("binding held", append(fields(c), "reason", stray.reason)...)
+			r.log.Warn("binding held", append(fields(c), "reason", rejection.reason)...)
 		}
-		if !r.heldElsewhere(c.ContainerID, "", stray.binding) { // else the status is another's
-			r.report.Failing(c, report.Trouble{Reason: stray.reason})
+		if !r.heldElsewhere(c.ContainerID, "", rejection.binding) { // else the status is another's
+			r.report.Failing(c, report.Problem{Reason: rejection.reason})
 		}
 	}
 	for id := range was {
@@ -246,8 +246,8 @@ func (r *Reconciler) reportStrays() {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	maps.DeleteFunc(r.strays, func(id spec.ContainerID, _ bool) bool { return was[id] })
-	maps.Copy(r.strays, is)
+	maps.DeleteFunc(r.unownedStatuses, func(id spec.ContainerID, _ bool) bool { return was[id] })
+	maps.Copy(r.unownedStatuses, is)
 }
 
 // logBindings tells which ports the host has bound, for the search why a container does not come up.

@@ -17,13 +17,13 @@ const repeatLimit = 3
 // that runs must end too.
 func (r *Reconciler) work(accept, ctx context.Context, name spec.Name) {
 	r.mu.Lock()
-	m := r.memoLocked(name)
+	m := r.memoryLocked(name)
 	r.mu.Unlock()
 	var last Step
 	repeated := 0
 	for accept.Err() == nil {
 		unitsDue := r.takeUnitsDue(m)
-		s := r.look(ctx, name)
+		s := r.observe(ctx, name)
 		if unitsDue {
 			r.noteRestarts(ctx, s, m)
 			r.noteAge(ctx, s, m)
@@ -31,7 +31,7 @@ func (r *Reconciler) work(accept, ctx context.Context, name spec.Name) {
 		d := r.decide(s)
 		r.followEvents(s, d)
 		if d.Step == None {
-			r.rest(s, m, d)
+			r.finish(s, m, d)
 			return
 		}
 		if d.Step != last {
@@ -43,9 +43,9 @@ func (r *Reconciler) work(accept, ctx context.Context, name spec.Name) {
 		}
 		r.show(s, m, d)
 		if d.Step != RunCheck {
-			m.unsettle(time.Now())
+			m.endSettled(time.Now())
 		}
-		r.greet(s, m, d)
+		r.reportRunningOnce(s, m, d)
 		r.step(ctx, s, m, d)
 		if d.Step == RunCheck {
 			r.mu.Lock()
@@ -57,7 +57,7 @@ func (r *Reconciler) work(accept, ctx context.Context, name spec.Name) {
 
 // takeUnitsDue reports whether systemd is to be asked for restarts and ages of the units: after a change of one of them and after each CHECK.
 // Each costs a call to systemd, so not every look asks.
-func (r *Reconciler) takeUnitsDue(m *memo) bool {
+func (r *Reconciler) takeUnitsDue(m *memory) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	due := m.unitsDue
@@ -67,7 +67,7 @@ func (r *Reconciler) takeUnitsDue(m *memo) bool {
 
 // decide decides, and reserves the slot of a new container under the one lock: what two names see as the last slot only
 // one of them gets.
-func (r *Reconciler) decide(s *situation) Decision {
+func (r *Reconciler) decide(s *snapshot) Decision {
 	s.facts.Slot = true
 	d := next(s.facts)
 	if d.Step != Add {
@@ -77,7 +77,7 @@ func (r *Reconciler) decide(s *situation) Decision {
 	return next(s.facts)
 }
 
-func (r *Reconciler) step(ctx context.Context, s *situation, m *memo, d Decision) {
+func (r *Reconciler) step(ctx context.Context, s *snapshot, m *memory, d Decision) {
 	switch d.Step {
 	case RunCheck:
 		r.check(ctx, s, m)
@@ -96,7 +96,7 @@ func (r *Reconciler) step(ctx context.Context, s *situation, m *memo, d Decision
 
 // rest is the end of a look that asks for no step: what is settled or held is reported and shown, and a timer is set for
 // what will be due.
-func (r *Reconciler) rest(s *situation, m *memo, d Decision) {
+func (r *Reconciler) finish(s *snapshot, m *memory, d Decision) {
 	now := s.now // what falls due after it was not seen by this look: it is woken for
 	tidied := r.tidy(s, m)
 	switch {
@@ -112,11 +112,11 @@ func (r *Reconciler) rest(s *situation, m *memo, d Decision) {
 	settled := d.Step == None && d.Hold == NotHeld && s.facts.runs() && s.facts.wanted()
 	switch {
 	case settled:
-		r.settle(s, m, now)
+		r.reportSettled(s, m, now)
 	case s.facts.wanted() && isDown(s, d) && d.Hold != HeldLeftover:
 		r.reportHeld(s, m, d, now)
 	}
-	r.greet(s, m, d)
+	r.reportRunningOnce(s, m, d)
 	r.logHeld(s, m, d)
 	r.show(s, m, d)
 	r.forgetOrWake(s, m, now)
@@ -124,13 +124,13 @@ func (r *Reconciler) rest(s *situation, m *memo, d Decision) {
 
 // isDown says whether it is known that the container does not run: it has no record, or a rule found it half made or
 // broken. One whose record is damaged may well run.
-func isDown(s *situation, d Decision) bool {
+func isDown(s *snapshot, d Decision) bool {
 	return s.facts.Record == NoRecord && d.Hold != HeldUnread || d.Rule > 1 && d.Rule <= ruleBroken
 }
 
 // tidy removes what only a wanted name keeps: records of phase `deleted`, the slot, the status. It returns false if it must
 // be tried again.
-func (r *Reconciler) tidy(s *situation, m *memo) bool {
+func (r *Reconciler) tidy(s *snapshot, m *memory) bool {
 	if s.facts.Wanted != NotWanted || s.facts.Record != NoRecord {
 		return true
 	}
@@ -146,25 +146,25 @@ func (r *Reconciler) tidy(s *situation, m *memo) bool {
 	if m.published != "" {
 		r.unpublish(s.name, m)
 	}
-	m.neverRan()
+	m.forgetContainer()
 	r.release(s.name)
 	return true
 }
 
 // settle notes that a container is as it is wanted, and reports it when that is news.
-func (r *Reconciler) settle(s *situation, m *memo, now time.Time) {
+func (r *Reconciler) reportSettled(s *snapshot, m *memory, now time.Time) {
 	if m.settledAt.IsZero() {
 		m.settledAt = now
 	}
 	m.downSince, m.addFails = time.Time{}, 0
-	m.ran, m.greeted = true, true
+	m.ran, m.runningReported = true, true
 	m.crashes.up(now)
 	r.publish(s.record().Container, m)
 	r.reportRunning(s, m)
 }
 
 // forgetOrWake sets the timer for the next look, or forgets a name that is gone.
-func (r *Reconciler) forgetOrWake(s *situation, m *memo, now time.Time) {
+func (r *Reconciler) forgetOrWake(s *snapshot, m *memory, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if m.timer != nil {
@@ -178,7 +178,7 @@ func (r *Reconciler) forgetOrWake(s *situation, m *memo, now time.Time) {
 		return
 	}
 	if s.facts.Wanted == NotWanted && s.facts.Record == NoRecord && s.facts.Readable && !s.facts.Leftover {
-		delete(r.memos, s.name)
+		delete(r.memories, s.name)
 	}
 }
 

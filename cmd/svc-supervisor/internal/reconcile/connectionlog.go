@@ -50,49 +50,49 @@ func shortened(s string) string {
 	return strings.ToValidUTF8(s[:fieldLimit], "") + "…"
 }
 
-// tellPushedLocked logs what a push changes. While nothing is known of the container's connections all of it is news;
+// logPushedLocked logs what a push changes. While nothing is known of the container's connections all of it is news;
 // later one that is not known was of a configuration before this one.
-func (r *Reconciler) tellPushedLocked(name spec.Name, m *memo, pushed []spec.Connection) {
+func (r *Reconciler) logPushedLocked(name spec.Name, m *memory, pushed []spec.Connection) {
 	for _, c := range pushed {
-		if _, known := m.told[c.ID]; known || m.row.Health == nil {
-			r.tellLocked(name, m, c)
+		if _, known := m.logged[c.ID]; known || m.row.Health == nil {
+			r.logConnectionLocked(name, m, c)
 		}
 	}
 }
 
-// tellAnswerLocked logs what the answer of a verb changes, with what was pushed meanwhile over it. A connection that was not
+// logAnswerLocked logs what the answer of a verb changes, with what was pushed meanwhile over it. A connection that was not
 // known before is no change, unless the verb made it and it is up.
-func (r *Reconciler) tellAnswerLocked(name spec.Name, m *memo, made bool) {
-	r.tellOmittedLocked(name, m)
+func (r *Reconciler) logAnswerLocked(name spec.Name, m *memory, made bool) {
+	r.logOmittedLocked(name, m)
 	if m.health == nil {
 		return
 	}
 	connections := m.health.With(m.pushed.connections).Connections
 	for _, c := range connections {
 		// What ADD has just made is not up yet, and has a reason only if it was refused.
-		if _, known := m.told[c.ID]; known || made && (c.Status == spec.Active || c.Reason != "" && !c.Disabled) {
-			r.tellLocked(name, m, c)
+		if _, known := m.logged[c.ID]; known || made && (c.Status == spec.Active || c.Reason != "" && !c.Disabled) {
+			r.logConnectionLocked(name, m, c)
 		} else {
-			m.noteTold(c)
+			m.noteLogged(c)
 		}
 	}
-	maps.DeleteFunc(m.told, func(id string, _ spec.Connection) bool {
+	maps.DeleteFunc(m.logged, func(id string, _ spec.Connection) bool {
 		return !slices.ContainsFunc(connections, func(c spec.Connection) bool { return c.ID == id })
 	})
 }
 
-// tellLocked logs a connection that is not as the log has it: up or down, or down for another reason. A push may
+// logConnectionLocked logs a connection that is not as the log has it: up or down, or down for another reason. A push may
 // not know the reason, which is no other one. A change that is above the limit of lines stays a change: the next
 // CHECK tells it if it lasts. A connection that goes down, or that was refused, is a warning; one that its configuration keeps down
 // is none.
-func (r *Reconciler) tellLocked(name spec.Name, m *memo, c spec.Connection) {
-	was := m.told[c.ID]
+func (r *Reconciler) logConnectionLocked(name spec.Name, m *memory, c spec.Connection) {
+	was := m.logged[c.ID]
 	c.Name, c.Peer = cmp.Or(c.Name, was.Name), cmp.Or(c.Peer, was.Peer)
 	if c.Status == was.Status {
 		c.Reason = cmp.Or(c.Reason, was.Reason)
 	}
 	if c.Status == was.Status && (c.Status == spec.Active || c.Reason == was.Reason) {
-		m.noteTold(c)
+		m.noteLogged(c)
 		return
 	}
 	known := 0
@@ -102,10 +102,10 @@ func (r *Reconciler) tellLocked(name spec.Name, m *memo, c spec.Connection) {
 		}
 	}
 	if !m.lines.take(known, time.Now()) {
-		r.tellOmittedLocked(name, m)
+		r.logOmittedLocked(name, m)
 		return
 	}
-	m.noteTold(c)
+	m.noteLogged(c)
 	message, level := "connection down", slog.LevelWarn
 	if c.Status == spec.Active {
 		message = "connection up"
@@ -122,16 +122,16 @@ func (r *Reconciler) tellLocked(name spec.Name, m *memo, c spec.Connection) {
 	r.log.Log(context.Background(), level, message, fields...)
 }
 
-// tellOmittedLocked logs how many changes were not logged.
-func (r *Reconciler) tellOmittedLocked(name spec.Name, m *memo) {
+// logOmittedLocked logs how many changes were not logged.
+func (r *Reconciler) logOmittedLocked(name spec.Name, m *memory) {
 	if count := m.lines.due(time.Now()); count > 0 {
 		r.log.Warn("connection changes not logged", "container", name, "count", count)
 	}
 }
 
-func (m *memo) noteTold(c spec.Connection) {
-	if m.told == nil {
-		m.told = map[string]spec.Connection{}
+func (m *memory) noteLogged(c spec.Connection) {
+	if m.logged == nil {
+		m.logged = map[string]spec.Connection{}
 	}
-	m.told[c.ID] = c
+	m.logged[c.ID] = c
 }

@@ -93,7 +93,7 @@ func (l reporter) ChangeFailed(c spec.Container, reason string) {
 	l.said(c.ContainerID)
 }
 
-func (l reporter) Failing(c spec.Container, trouble report.Trouble) {
+func (l reporter) Failing(c spec.Container, trouble report.Problem) {
 	l.board.Failing(c, trouble)
 	l.said(c.ContainerID)
 }

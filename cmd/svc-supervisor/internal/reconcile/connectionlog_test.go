@@ -177,7 +177,7 @@ func TestConnectionsThatAreMadeUpWhileNothingIsKnownCostFewLinesAndNoMemory(t *t
 		w.untilSettled(time.Second)
 		w.on(spec.Check, "vpn1", behaviour{hangs: true})
 		pushed := push("a", spec.Active)
-		for i := range newsLimit {
+		for i := range pushedLimit {
 			pushed.Connections = append(pushed.Connections, spec.Connection{ID: fmt.Sprint(i), Status: spec.Active})
 		}
 		w.now.r.Heard(pushed)
@@ -186,7 +186,7 @@ func TestConnectionsThatAreMadeUpWhileNothingIsKnownCostFewLinesAndNoMemory(t *t
 		}
 		w.now.r.mu.Lock()
 		defer w.now.r.mu.Unlock()
-		if kept := len(w.now.r.memos["vpn1"].told); kept > 20 {
+		if kept := len(w.now.r.memories["vpn1"].logged); kept > 20 {
 			t.Errorf("%d connections are kept", kept)
 		}
 	})

@@ -10,7 +10,7 @@ import (
 
 // memo is what the supervisor remembers of a name between two looks: delays, and what only tells people something. Losing it
 // in a crash costs nothing but time.
-type memo struct {
+type memory struct {
 	wanted     string // digest and executable of the last look: a change of either ends every back-off
 	backOff    [stepCount]backOff
 	failure    [stepCount]string // the last error of a step that failed, until it succeeds
@@ -35,28 +35,28 @@ type memo struct {
 	added         time.Time // when the last ADD succeeded
 	checked       time.Time // when the last CHECK ended
 
-	ran        bool      // the container ran: what follows is healing
-	greeted    bool      // RUNNING was reported of what runs
-	downSince  time.Time // wanted, and not running since
-	settledAt  time.Time
-	port       spec.PortID      // of the binding that had the name last
-	published  spec.ContainerID // whose status this name answers for
-	health     *spec.Health     // as ADD or CHECK told, and what was pushed since
-	timer      *time.Timer
-	heldLogged string
-	notes      []string // of the binding that has the name, shown and published while the container runs
+	ran             bool      // the container ran: what follows is healing
+	runningReported bool      // RUNNING was reported of what runs
+	downSince       time.Time // wanted, and not running since
+	settledAt       time.Time
+	port            spec.PortID      // of the binding that had the name last
+	published       spec.ContainerID // whose status this name answers for
+	health          *spec.Health     // as ADD or CHECK told, and what was pushed since
+	timer           *time.Timer
+	heldLogged      string
+	notes           []string // of the binding that has the name, shown and published while the container runs
 
 	// Of Reconciler.mu: others than the worker write them too.
 	row    Row
-	pushed news
-	told   map[string]spec.Connection // by id, as the log has them
+	pushed pushedHealth
+	logged map[string]spec.Connection // by id, as the log has them
 	// unitsDue: systemd is to be asked how often it started the units again, and since when they run.
 	unitsDue bool
 	lines    changeLines
 }
 
 // failed notes a failed step and starts its delay.
-func (m *memo) failed(step Step, err error, again bool, now time.Time) time.Duration {
+func (m *memory) failed(step Step, err error, again bool, now time.Time) time.Duration {
 	m.failure[step] = err.Error()
 	if again {
 		return m.backOff[step].tryAgain(now)
@@ -65,7 +65,7 @@ func (m *memo) failed(step Step, err error, again bool, now time.Time) time.Dura
 }
 
 // waitsFor is the step whose back-off holds the container.
-func (m *memo) waitsFor(s *situation) Step {
+func (m *memory) waitsFor(s *snapshot) Step {
 	for step := stepCount - 1; step > None; step-- {
 		if m.failure[step] != "" && s.facts.Waiting[step] {
 			return step
@@ -76,7 +76,7 @@ func (m *memo) waitsFor(s *situation) Step {
 
 // lastFailure is why a step that runs now is a repetition, or why ADD is undone now: a verb that hangs would otherwise hide the reason
 // for as long as it runs.
-func (m *memo) lastFailure(runs Step) string {
+func (m *memory) lastFailure(runs Step) string {
 	if runs == None || runs == RunCheck {
 		return ""
 	}
@@ -94,13 +94,13 @@ func (m *memo) lastFailure(runs Step) string {
 
 // succeeded ends the wait of a step and forgets its error. The delay goes on growing from where it is until the container
 // was settled for a while: one that dies soon after each ADD is not made again at once.
-func (m *memo) succeeded(step Step) {
+func (m *memory) succeeded(step Step) {
 	m.failure[step] = ""
 	m.backOff[step].until = time.Time{}
 }
 
 // unsettle notes that a settled container needs a step; if it was settled long enough every delay begins anew.
-func (m *memo) unsettle(now time.Time) {
+func (m *memory) endSettled(now time.Time) {
 	if !m.settledAt.IsZero() && now.Sub(m.settledAt) >= lastDelay {
 		m.backOff = [stepCount]backOff{}
 	}
@@ -108,19 +108,19 @@ func (m *memo) unsettle(now time.Time) {
 }
 
 // forgive ends every delay: something changed that may have been the cause.
-func (m *memo) forgive() {
+func (m *memory) resetBackOffs() {
 	m.backOff = [stepCount]backOff{}
 	m.notInPlace, m.addFails = "", 0
 }
 
 // neverRan forgets the container that the name had: what comes next under it is another one.
-func (m *memo) neverRan() {
+func (m *memory) forgetContainer() {
 	m.ran, m.downSince, m.addFails, m.broken = false, time.Time{}, 0, ""
 	m.crashes = crashes{}
 }
 
 // noteHealth notes what ADD or CHECK told. Asked for anew at each CHECK, ADD again still comes.
-func (m *memo) noteHealth(health *spec.Health) {
+func (m *memory) noteHealth(health *spec.Health) {
 	m.health = health
 	if health == nil {
 		return
@@ -142,7 +142,7 @@ func (m *memo) noteHealth(health *spec.Health) {
 // noteCheckError notes that CHECK answered with an error. Events can make CHECKs follow each other closely, so one that comes
 // sooner than pause after one that counts does not count: a fault that passes in that time is none. The next CHECK is due when it
 // would count.
-func (m *memo) noteCheckError(said *spec.Error, now time.Time, pause time.Duration) {
+func (m *memory) noteCheckError(said *spec.Error, now time.Time, pause time.Duration) {
 	m.checkError = said.Error()
 	if m.checkErrors == 0 || now.Sub(m.countedAt) >= pause {
 		m.checkErrors++
@@ -152,28 +152,28 @@ func (m *memo) noteCheckError(said *spec.Error, now time.Time, pause time.Durati
 }
 
 // againDue says whether the executable, or what it started, asked for ADD again by now.
-func (m *memo) againDue(now time.Time) bool {
+func (m *memory) againDue(now time.Time) bool {
 	return slices.ContainsFunc([]time.Time{m.againAt, m.pushedAgainAt}, func(at time.Time) bool { return !at.IsZero() && !now.Before(at) })
 }
 
 // stoppedLocked clears the due times and the last report of a container that is removed.
-func (m *memo) stoppedLocked() {
+func (m *memory) stoppedLocked() {
 	m.madeAt = time.Time{}
 	m.unknown = unknownState{}
-	m.health, m.checkErrors, m.greeted, m.told, m.down = nil, 0, false, nil, downPace{}
+	m.health, m.checkErrors, m.runningReported, m.logged, m.down = nil, 0, false, nil, downPace{}
 	m.checkAt, m.soonAt, m.checked, m.good = time.Time{}, time.Time{}, time.Time{}, nil
 	m.againAt, m.pushedAgainAt, m.settledAt = time.Time{}, time.Time{}, time.Time{}
 }
 
 // wake is when this name must be looked at again though nothing happens; zero is never.
-func (m *memo) wake(now time.Time) time.Time {
+func (m *memory) wake(now time.Time) time.Time {
 	times := []time.Time{m.checkAt, m.soonAt, m.againAt, m.pushedAgainAt, m.unreadable.until}
 	for _, b := range m.backOff {
 		times = append(times, b.until)
 	}
 	times = append(times, m.crashes.stableAt())
 	if !m.downSince.IsZero() {
-		times = append(times, m.downSince.Add(reportPatience))
+		times = append(times, m.downSince.Add(healingTimeout))
 	}
 	var first time.Time
 	for _, t := range times {

@@ -73,10 +73,10 @@ type Reporter interface {
 	Pushed(id spec.ContainerID, connections []spec.Connection)
 	Checked(id spec.ContainerID, connections []spec.Connection)
 	ChangeFailed(c spec.Container, reason string)
-	Failing(spec.Container, report.Trouble)
+	Failing(spec.Container, report.Problem)
 	Stopping(spec.Container)
 	Remove(spec.ContainerID)
 	Prune(ctx context.Context, keep func(spec.ContainerID) bool) error
 }
 
-const reportPatience = report.Patience
+const healingTimeout = report.HealingTimeout

@@ -14,19 +14,19 @@ import (
 )
 
 // situation is what one look at a container found: the facts for the decision, and what a step needs.
-type situation struct {
-	name    spec.Name
-	now     time.Time // by which it is decided what is due and what waits
-	facts   Facts
-	claim   claim
-	conf    *spec.Conf // of what is wanted; nil if it is not known
-	digest  string
-	entry   *statedir.Entry // the record, or why there is none; nil if there is no file
-	tag     spec.Owner      // of the namespace, zero if it is not ours
-	packets *packets        // of the container; nil if it has no interface of ours
-	units   []unit.Unit     // those that the name owns
-	left    string          // the first of what carries our tag
-	problem string          // why Readable is false, or the record is no record
+type snapshot struct {
+	name     spec.Name
+	now      time.Time // by which it is decided what is due and what waits
+	facts    Facts
+	claim    claim
+	conf     *spec.Conf // of what is wanted; nil if it is not known
+	digest   string
+	entry    *statedir.Entry // the record, or why there is none; nil if there is no file
+	tag      spec.Owner      // of the namespace, zero if it is not ours
+	packets  *packets        // of the container; nil if it has no interface of ours
+	units    []unit.Unit     // those that the name owns
+	leftover string          // the first of what carries our tag
+	problem  string          // why Readable is false, or the record is no record
 
 	toAdd    plugin.Executable // serves new containers
 	toChange plugin.Executable // can reconfigure this one
@@ -34,7 +34,7 @@ type situation struct {
 }
 
 // record returns the record unless there is none, or only one of phase `deleted`.
-func (s *situation) record() *statedir.Record {
+func (s *snapshot) record() *statedir.Record {
 	if s.entry == nil || s.entry.Record == nil || s.entry.Record.Phase == statedir.Deleted {
 		return nil
 	}
@@ -42,17 +42,17 @@ func (s *situation) record() *statedir.Record {
 }
 
 // look reads everything that the decision for one name depends on. Nothing of it is remembered but what memo says.
-func (r *Reconciler) look(ctx context.Context, name spec.Name) *situation {
-	s := &situation{name: name}
-	r.lookAtRecord(s)
-	r.lookAtClaim(s)
-	r.lookAtHost(ctx, s)
-	r.lookAtExecutables(s)
-	r.lookAtMemo(s)
+func (r *Reconciler) observe(ctx context.Context, name spec.Name) *snapshot {
+	s := &snapshot{name: name}
+	r.observeRecord(s)
+	r.observeClaim(s)
+	r.observeHost(ctx, s)
+	r.observeExecutables(s)
+	r.observeDue(s)
 	return s
 }
 
-func (r *Reconciler) lookAtRecord(s *situation) {
+func (r *Reconciler) observeRecord(s *snapshot) {
 	entries := r.records.Read(s.name)
 	if len(entries) == 0 {
 		return
@@ -87,7 +87,7 @@ func recordState(phase statedir.Phase) RecordState {
 	}
 }
 
-func (r *Reconciler) lookAtClaim(s *situation) {
+func (r *Reconciler) observeClaim(s *snapshot) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.claims == nil {
@@ -96,7 +96,7 @@ func (r *Reconciler) lookAtClaim(s *situation) {
 		return
 	}
 	s.claim = r.claims.claim(s.name, r.holders)
-	m := r.memoLocked(s.name)
+	m := r.memoryLocked(s.name)
 	m.notes = nil
 	if s.claim.binding != nil {
 		m.notes = r.claims.notes(s.claim.binding)
@@ -120,11 +120,11 @@ func (r *Reconciler) lookAtClaim(s *situation) {
 }
 
 // compare returns how the wanted container differs from the recorded one.
-func (r *Reconciler) compare(s *situation) {
+func (r *Reconciler) compare(s *snapshot) {
 	s.conf = s.claim.binding.Conf(spec.Network, "")
 	if s.claim.refused != "" {
 		// A configuration that cannot be read is a refused edit: the last one that could be read goes on.
-		last := s.last()
+		last := s.lastRecord()
 		if last == nil || last.Conf == nil {
 			s.facts.Wanted, s.claim.unread = WantedUnread, s.claim.refused
 			return
@@ -158,7 +158,7 @@ func (r *Reconciler) compare(s *situation) {
 }
 
 // serviceType is the type of what is there: the record's, else of what is wanted.
-func (s *situation) serviceType() spec.ServiceType {
+func (s *snapshot) serviceType() spec.ServiceType {
 	if s.entry != nil && s.facts.Record != NoRecord {
 		return s.entry.ServiceType
 	}
@@ -168,7 +168,7 @@ func (s *situation) serviceType() spec.ServiceType {
 	return ""
 }
 
-func (r *Reconciler) lookAtExecutables(s *situation) {
+func (r *Reconciler) observeExecutables(s *snapshot) {
 	if s.facts.Record == NoRecord && s.facts.Leftover && !r.executables.Scanned() {
 		s.facts.AnyUnread = true // DEL of a leftover is asked of every type: of those too that are not found yet
 	}
@@ -203,12 +203,12 @@ func (r *Reconciler) lookAtExecutables(s *situation) {
 	}
 }
 
-// lookAtMemo adds what is due. A change of what is wanted, or of the executable, ends every back-off: it may have been the
+// observeDue adds what is due. A change of what is wanted, or of the executable, ends every back-off: it may have been the
 // cause of the failure.
-func (r *Reconciler) lookAtMemo(s *situation) {
+func (r *Reconciler) observeDue(s *snapshot) {
 	r.mu.Lock()
-	m := r.memoLocked(s.name)
-	r.takeNewsLocked(m)
+	m := r.memoryLocked(s.name)
+	r.applyPushedLocked(m)
 	r.mu.Unlock()
 	now := time.Now() // after the news, of which a CHECK may be due at once
 	s.now = now
@@ -216,7 +216,7 @@ func (r *Reconciler) lookAtMemo(s *situation) {
 		fmt.Sprint(s.toAdd.Version), s.toAdd.Unready}, " ")
 	if s.facts.Wanted != WantedUnread && m.wanted != wanted {
 		m.wanted = wanted
-		m.forgive()
+		m.resetBackOffs()
 	}
 	for step := range stepCount {
 		s.facts.Waiting[step] = m.backOff[step].waiting(now)

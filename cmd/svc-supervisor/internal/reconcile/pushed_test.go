@@ -185,7 +185,7 @@ func TestWhereMoreIsPushedThanIsKeptCHECKTellsAll(t *testing.T) {
 		w.on(spec.Check, "vpn1", behaviour{prints: string(must(json.Marshal(healthOf(spec.Down, spec.Active))))})
 		w.bind(edited(vpn("p1", "vpn1", "c1"), 2))
 		w.after(5 * time.Second)
-		for range newsLimit {
+		for range pushedLimit {
 			w.now.r.Heard(push("z", spec.Active))
 		}
 		w.now.r.Heard(push("b", spec.Active))
@@ -200,10 +200,10 @@ func TestWhereMoreIsPushedThanIsKeptCHECKTellsAll(t *testing.T) {
 
 // The clock of this test is the real one: in that of a bubble all of a look has one time.
 func TestACHECKThatNewsAsksForIsDueInTheSameLook(t *testing.T) {
-	r := &Reconciler{memos: map[spec.Name]*memo{}}
-	r.memoLocked("vpn1").pushed = news{heard: true, lost: true}
-	s := &situation{name: "vpn1"}
-	r.lookAtMemo(s)
+	r := &Reconciler{memories: map[spec.Name]*memory{}}
+	r.memoryLocked("vpn1").pushed = pushedHealth{received: true, lost: true}
+	s := &snapshot{name: "vpn1"}
+	r.observeDue(s)
 	if !s.facts.CheckDue {
 		t.Error("it is not due")
 	}
@@ -212,19 +212,19 @@ func TestACHECKThatNewsAsksForIsDueInTheSameLook(t *testing.T) {
 func TestWhatFallsDueDuringALookIsNotMissed(t *testing.T) {
 	rows := []struct {
 		sentence string
-		at       func(*memo) *time.Time
+		at       func(*memory) *time.Time
 	}{
-		{"a CHECK", func(m *memo) *time.Time { return &m.checkAt }},
-		{"ADD again", func(m *memo) *time.Time { return &m.againAt }},
-		{"the end of a back-off", func(m *memo) *time.Time { return &m.backOff[Add].until }},
-		{"the next try to read what is unread", func(m *memo) *time.Time { return &m.unreadable.until }},
+		{"a CHECK", func(m *memory) *time.Time { return &m.checkAt }},
+		{"ADD again", func(m *memory) *time.Time { return &m.againAt }},
+		{"the end of a back-off", func(m *memory) *time.Time { return &m.backOff[Add].until }},
+		{"the next try to read what is unread", func(m *memory) *time.Time { return &m.unreadable.until }},
 	}
 	for _, row := range rows {
 		t.Run(row.sentence, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s := &situation{name: "vpn1", now: time.Now()}
+				s := &snapshot{name: "vpn1", now: time.Now()}
 				r := &Reconciler{queue: newQueue()}
-				m := new(memo)
+				m := new(memory)
 				*row.at(m) = s.now.Add(time.Millisecond)
 				time.Sleep(2 * time.Millisecond)
 				r.forgetOrWake(s, m, s.now)
