@@ -45,7 +45,7 @@ func TestTheTimeOfADDIsShown(t *testing.T) {
 		w.start()
 		w.untilSettled(time.Second)
 		w.after(time.Minute)
-		if row := w.now.r.Rows()[0]; time.Since(*row.AddedAt).Round(2*time.Second) != time.Minute {
+		if row := w.current.r.Rows()[0]; time.Since(*row.AddedAt).Round(2*time.Second) != time.Minute {
 			t.Errorf("added at %v, it is %v", row.AddedAt, time.Now())
 		}
 	})

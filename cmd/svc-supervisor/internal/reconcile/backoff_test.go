@@ -76,7 +76,7 @@ func TestANewExecutableEndsTheBackOff(t *testing.T) {
 		w.untilSettled(time.Second)
 		w.bind(vpn("p2", "vpn2", "c2"))
 		w.untilSettled(time.Second)
-		if got := w.ran()[len(w.ran())-1].path; got != "/opt/svc/bin/svc-ipsec-2" {
+		if got := w.verbCalls()[len(w.verbCalls())-1].path; got != "/opt/svc/bin/svc-ipsec-2" {
 			t.Errorf("the new container was added by %s", got)
 		}
 	})
@@ -90,10 +90,10 @@ func TestWhatBrokeIsNotMadeAgainAtOnceThoughItsDELFailsFirst(t *testing.T) {
 		w.untilSettled(time.Second)
 		w.systemd("svc-vpn1.service", "failed")
 		w.until(5*time.Second, "the DEL that fails is named", func() bool {
-			return w.now.r.Rows()[0].Reason == "DEL failed, tried again: scripted (code 5)"
+			return w.current.r.Rows()[0].Reason == "DEL failed, tried again: scripted (code 5)"
 		})
 		w.until(5*time.Second, "what broke is named", func() bool {
-			return w.heldWhy("vpn1") == "svc-vpn1.service failed; ADD follows after a delay"
+			return w.heldReason("vpn1") == "svc-vpn1.service failed; ADD follows after a delay"
 		})
 		w.untilSettled(5 * time.Second)
 		if waited := w.times(spec.Add, "vpn1")[1].Sub(w.times(spec.Del, "vpn1")[1]); waited < firstDelay {

@@ -37,10 +37,10 @@ func TestTwoBindingsForOneName(t *testing.T) {
 					if w.namespaces["vpn1"].owner.ContainerID != row.runs || w.status(row.runs).Code != spec.Running {
 						t.Errorf("%s: %s does not run", moment, row.runs)
 					}
-					if got := w.said(row.held); got != row.reason {
+					if got := w.history(row.held); got != row.reason {
 						t.Errorf("%s: of %s %q was published", moment, row.held, got)
 					}
-					if got := w.heldWhy("vpn1"); !strings.Contains(got, "is taken by") {
+					if got := w.heldReason("vpn1"); !strings.Contains(got, "is taken by") {
 						t.Errorf("%s: `ps` says %q", moment, got)
 					}
 				}
@@ -48,20 +48,20 @@ func TestTwoBindingsForOneName(t *testing.T) {
 				w.systemd("svc-vpn1.service", "failed")
 				w.after(2 * time.Second)
 				check("healed")
-				w.now.stop()
+				w.current.stop()
 				w.start()
 				w.after(time.Second)
 				check("after a restart")
 				w.reboot()
 				taken := "name vpn1 is taken by port " + w.portOf(row.runs)
 				w.change(func() { w.published[row.held] = spec.ContainerStatus{Code: spec.Failed, Message: taken} })
-				w.now.stop()
+				w.current.stop()
 				w.start()
 				w.after(2 * time.Second)
 				check("after a reboot")
 				w.unbind(spec.PortID(w.portOf(row.runs)))
 				w.untilSettled(time.Second)
-				if got := w.said(row.held); !strings.HasSuffix(got, "STARTING, RUNNING") {
+				if got := w.history(row.held); !strings.HasSuffix(got, "STARTING, RUNNING") {
 					t.Errorf("the other one: %q", got)
 				}
 			})
@@ -87,12 +87,12 @@ func TestWhoHasTheRecordKeepsTheNameWhileItIsHealed(t *testing.T) {
 		w.on(spec.Add, "vpn1", behaviour{fails: code(spec.CodeIO)}, behaviour{fails: code(spec.CodeIO)}, behaviour{})
 		w.systemd("svc-vpn1.service", "failed")
 		w.until(time.Minute, "c2 RUNNING again", func() bool {
-			return w.phase("vpn1") == "added" && w.said("c2") == "STARTING, RUNNING, STARTING, RUNNING"
+			return w.phase("vpn1") == "added" && w.history("c2") == "STARTING, RUNNING, STARTING, RUNNING"
 		})
-		if got := w.said("c2"); strings.Contains(got, "STOPPING") || strings.Contains(got, "ERROR") {
+		if got := w.history("c2"); strings.Contains(got, "STOPPING") || strings.Contains(got, "ERROR") {
 			t.Errorf("published %q", got)
 		}
-		for _, call := range w.ran() {
+		for _, call := range w.verbCalls() {
 			if call.id == "c1" {
 				t.Errorf("%s of c1 ran", call.verb)
 			}
@@ -128,10 +128,10 @@ func TestTwoNamesForOneContainerID(t *testing.T) {
 					if w.phase(row.runs) != "added" || w.phase(row.held) != "none" {
 						t.Errorf("%s: records %s and %s", moment, w.phase(row.runs), w.phase(row.held))
 					}
-					if got := w.heldWhy(row.held); !strings.Contains(got, "c1") || !strings.Contains(got, string(row.runs)) {
+					if got := w.heldReason(row.held); !strings.Contains(got, "c1") || !strings.Contains(got, string(row.runs)) {
 						t.Errorf("%s: held because %q", moment, got)
 					}
-					if got := w.said("c1"); strings.Contains(got, "ERROR") || strings.Contains(got, "STOPPING") || !strings.HasSuffix(got, "RUNNING") {
+					if got := w.history("c1"); strings.Contains(got, "ERROR") || strings.Contains(got, "STOPPING") || !strings.HasSuffix(got, "RUNNING") {
 						t.Errorf("%s: the status of the one that runs is %q", moment, got)
 					}
 				}
@@ -139,7 +139,7 @@ func TestTwoNamesForOneContainerID(t *testing.T) {
 				w.systemd("svc-"+string(row.runs)+".service", "failed")
 				w.after(2 * time.Second)
 				check("healed")
-				w.now.stop()
+				w.current.stop()
 				w.start()
 				w.after(time.Second)
 				check("after a restart")
@@ -149,7 +149,7 @@ func TestTwoNamesForOneContainerID(t *testing.T) {
 					}
 				}
 				w.untilSettled(time.Second)
-				if got := w.said("c1"); strings.Contains(got, "STOPPING") {
+				if got := w.history("c1"); strings.Contains(got, "STOPPING") {
 					t.Errorf("published %q of a container that is bound all the time", got)
 				}
 			})
@@ -164,7 +164,7 @@ func TestTwoBindingsOfOneContainerUnderOneName(t *testing.T) {
 		w.after(time.Second)
 		w.unbind("p2")
 		w.after(time.Second)
-		if got := w.said("c1"); got != "STARTING, RUNNING" {
+		if got := w.history("c1"); got != "STARTING, RUNNING" {
 			t.Errorf("the status of the one that runs is %q", got)
 		}
 	})
@@ -192,21 +192,21 @@ func TestTheStatusOfABindingThatIsHeldStaysWhileItIsUnread(t *testing.T) {
 				w.bind(changed(vpn("p3", "vpn3", "c3"), func(b *spec.Binding) { b.Container.ServiceType = "BGP" }))
 				w.start()
 				w.after(time.Second)
-				said := w.said(row.id)
-				if !strings.HasPrefix(said, "ERROR") {
-					t.Fatalf("published %q", said)
+				published := w.history(row.id)
+				if !strings.HasPrefix(published, "ERROR") {
+					t.Fatalf("published %q", published)
 				}
 				row.unread(w)
 				w.after(5 * time.Minute)
-				if got := w.said(row.id); got != said {
+				if got := w.history(row.id); got != published {
 					t.Errorf("published %q", got)
 				}
 				w.unbind(row.gone)
 				w.setHost(1, -1, "")
 				w.bind(vpn("p1", "vpn1", "c1"))
 				w.after(time.Second)
-				if _, there := w.publishes()[row.id]; there {
-					t.Errorf("published %q though its binding is gone", w.said(row.id))
+				if _, there := w.allStatuses()[row.id]; there {
+					t.Errorf("published %q though its binding is gone", w.history(row.id))
 				}
 			})
 		})
@@ -220,7 +220,7 @@ func TestTheStatusOfAContainerThatStopsToRunIsOfTheBindingThatIsHeld(t *testing.
 		w.untilSettled(time.Second)
 		w.bind(vpn("p3", "vpn2", "c1")) // loses the name vpn2, and c1 runs under another name
 		w.after(time.Second)
-		if got := w.said("c1"); got != "STARTING, RUNNING" {
+		if got := w.history("c1"); got != "STARTING, RUNNING" {
 			t.Errorf("published %q", got)
 		}
 		w.unbind("p1")
@@ -237,10 +237,10 @@ func TestTheStatusOfTheFormerContainerGoesThoughTheNextOneIsHeldElsewhere(t *tes
 		w.untilSettled(time.Second)
 		w.bind(vpn("p1", "vpn1", "c2"))
 		w.after(5 * time.Second)
-		if got := w.said("c1"); got != "STARTING, RUNNING, STOPPING, removed" {
+		if got := w.history("c1"); got != "STARTING, RUNNING, STOPPING, removed" {
 			t.Errorf("of the former one %q was published", got)
 		}
-		if got := w.said("c2"); got != "STARTING, RUNNING" {
+		if got := w.history("c2"); got != "STARTING, RUNNING" {
 			t.Errorf("of the one that runs elsewhere %q was published", got)
 		}
 		w.unbind("p1")
@@ -299,10 +299,10 @@ func TestABindingWithoutAValidNameIsToldAndHoldsNobody(t *testing.T) {
 		w.bind(vpn("p1", "vpn1", "c1"), refused)
 		w.start()
 		w.after(time.Second)
-		if got, want := w.said("c2"), "ERROR ("+refused.Fault+")"; got != want {
+		if got, want := w.history("c2"), "ERROR ("+refused.Fault+")"; got != want {
 			t.Errorf("published %q, want %q", got, want)
 		}
-		if got := w.said("c1"); got != "STARTING, RUNNING" {
+		if got := w.history("c1"); got != "STARTING, RUNNING" {
 			t.Errorf("the other: %q", got)
 		}
 		w.bind(vpn("p2", "vpn2", "c2"))
@@ -332,7 +332,7 @@ func TestABindingThatIsRefusedTakesNothingThatRuns(t *testing.T) {
 			if got := w.verbs("vpn1"); strings.Contains(got, "DEL") || strings.Count(got, "ADD") != 1 {
 				t.Errorf("%q ran", got)
 			}
-			if got := w.said("c1"); got != "STARTING, RUNNING" {
+			if got := w.history("c1"); got != "STARTING, RUNNING" {
 				t.Errorf("published %q", got)
 			}
 		}
@@ -349,7 +349,7 @@ func TestLimit(t *testing.T) {
 			w.bind(vpn(spec.PortID(fmt.Sprint("p", i)), spec.Name(fmt.Sprint("vpn", i)), spec.ContainerID(fmt.Sprint("c", i))))
 		}
 		count := func() (running, refused int) {
-			for _, status := range w.publishes() {
+			for _, status := range w.allStatuses() {
 				switch {
 				case status.Code == spec.Running:
 					running++
@@ -365,7 +365,7 @@ func TestLimit(t *testing.T) {
 			if r, e := count(); r != running || e != len(w.bindings)-running {
 				t.Errorf("%s: %d RUNNING, %d over the limit, want %d", moment, r, e, running)
 			}
-			if got, want := w.hostSaid(), (spec.HostStatus{Weight: w.host.Weight, Quota: max(0, w.host.Limit-running), Count: running}); got != want {
+			if got, want := w.hostStatus(), (spec.HostStatus{Weight: w.host.Weight, Quota: max(0, w.host.Limit-running), Count: running}); got != want {
 				t.Errorf("%s: host %+v, want %+v", moment, got, want)
 			}
 		}
@@ -379,7 +379,7 @@ func TestLimit(t *testing.T) {
 		}
 		expect("healed over the limit", 5)
 		w.reboot()
-		w.now.stop()
+		w.current.stop()
 		w.start()
 		w.after(time.Second)
 		expect("after a reboot over the limit", 5)
@@ -404,8 +404,8 @@ func TestWeightZeroRefusesOnlyNewNames(t *testing.T) {
 		w.after(time.Second)
 		w.systemd("svc-vpn1.service", "failed")
 		w.after(2 * time.Second)
-		if w.status("c1").Code != spec.Running || w.said("c2") != "ERROR (WEIGHT_ZERO)" {
-			t.Errorf("published %q and %q", w.said("c1"), w.said("c2"))
+		if w.status("c1").Code != spec.Running || w.history("c2") != "ERROR (WEIGHT_ZERO)" {
+			t.Errorf("published %q and %q", w.history("c1"), w.history("c2"))
 		}
 		w.setHost(1, -1, "")
 		w.untilSettled(time.Second)
@@ -426,13 +426,13 @@ func TestASlotIsKeptWhileTheHostBecomesUnreadInTheMiddleOfHealing(t *testing.T) 
 		if got := w.phase("vpn1"); got != "deleted" {
 			t.Errorf("record %s", got)
 		}
-		w.now.stop()
+		w.current.stop()
 		w.bind(vpn("p0", "vpn0", "c0"))
 		w.setHost(1, 1, "")
 		w.start()
 		w.after(2 * time.Second)
 		if w.status("c1").Code != spec.Running || w.status("c0").Message != spec.LimitExceeded {
-			t.Errorf("published %q and %q", w.said("c1"), w.said("c0"))
+			t.Errorf("published %q and %q", w.history("c1"), w.history("c0"))
 		}
 	})
 }
@@ -442,19 +442,19 @@ func TestABindingThatCannotBeReadHasARowUntilItsNameIsKnown(t *testing.T) {
 		w.start()
 		w.bind(spec.Binding{PortID: "p1", Reading: spec.Unread, Fault: "bindings/host-1/p1: unknown key"})
 		w.after(time.Second)
-		rows := w.now.r.Rows()
+		rows := w.current.r.Rows()
 		if len(rows) != 1 || rows[0].Name != "" || rows[0].PortID != "p1" || rows[0].Status != "UNKNOWN" ||
 			rows[0].Reason != "bindings/host-1/p1: unknown key" {
 			t.Errorf("rows %+v", rows)
 		}
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.untilSettled(time.Second)
-		if rows := w.now.r.Rows(); len(rows) != 1 || rows[0].Name != "vpn1" {
+		if rows := w.current.r.Rows(); len(rows) != 1 || rows[0].Name != "vpn1" {
 			t.Errorf("rows %+v", rows)
 		}
 		w.bind(spec.Binding{PortID: "p1", Reading: spec.Unread, Fault: "half of it"}) // the row of the name has the reason
 		w.after(time.Second)
-		if rows := w.now.r.Rows(); len(rows) != 1 || rows[0].Name != "vpn1" || rows[0].Reason != "half of it" {
+		if rows := w.current.r.Rows(); len(rows) != 1 || rows[0].Name != "vpn1" || rows[0].Reason != "half of it" {
 			t.Errorf("rows %+v", rows)
 		}
 	})
@@ -465,8 +465,8 @@ func TestEveryContainerIsSeenBeforeItIsMade(t *testing.T) {
 		w.on(spec.Add, "vpn1", behaviour{takes: 20 * time.Second})
 		w.bind(vpn("p1", "vpn1", "c1"), vpn("p2", "vpn2", "c2"))
 		w.start()
-		w.until(time.Second, "both are seen", func() bool { return w.now.r.Seen() })
-		if rows := w.now.r.Rows(); len(rows) != 2 || rows[0].Status != "STARTING" {
+		w.until(time.Second, "both are seen", func() bool { return w.current.r.Seen() })
+		if rows := w.current.r.Rows(); len(rows) != 2 || rows[0].Status != "STARTING" {
 			t.Errorf("rows %+v", rows)
 		}
 		w.untilSettled(time.Minute)

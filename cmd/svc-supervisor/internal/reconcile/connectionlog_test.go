@@ -11,46 +11,46 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// expectTold compares what was logged of connections since it was asked last.
-func (w *world) expectTold(when string, want ...string) {
+// expectLogged compares what was logged of connections since it was asked last.
+func (w *world) expectLogged(when string, want ...string) {
 	w.t.Helper()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	got := slices.DeleteFunc(w.told, func(line string) bool { return !strings.HasPrefix(line, "connection ") })
+	got := slices.DeleteFunc(w.logged, func(line string) bool { return !strings.HasPrefix(line, "connection ") })
 	if !slices.Equal(got, want) {
 		w.t.Errorf("%s: logged %q, want %q", when, got, want)
 	}
-	w.told = nil
+	w.logged = nil
 }
 
 // checks makes CHECK tell a health, and lets one run.
-func (w *world) checks(h *spec.Health) {
+func (w *world) runCheck(h *spec.Health) {
 	w.on(spec.Check, "vpn1", behaviour{prints: string(must(json.Marshal(h)))})
 	w.after(70 * time.Second)
 }
 
-func because(h *spec.Health, reason string) *spec.Health {
+func withReason(h *spec.Health, reason string) *spec.Health {
 	h.Connections[0].Reason = reason
 	return h
 }
 
 func TestAConnectionThatComesUpOrGoesDownIsLoggedOnceWhicheverWayItIsHeard(t *testing.T) {
 	withConnections(t, func(w *world) {
-		w.expectTold("after an ADD that tells of none that is up")
-		w.now.r.Heard(push("a", spec.Active))
-		w.expectTold("pushed", "connection up container=vpn1 connection=a")
-		w.now.r.Heard(push("a", spec.Active))
-		w.checks(healthOf(spec.Active, spec.Down))
-		w.expectTold("pushed again, and told by CHECK too")
-		w.checks(because(healthOf(spec.Down, spec.Active), "no answer"))
-		w.expectTold("by CHECK", "connection down container=vpn1 connection=a reason=no answer", "connection up container=vpn1 connection=b")
-		w.now.r.Heard(push("a", spec.Down))
-		w.checks(because(healthOf(spec.Down, spec.Active), "no answer"))
-		w.expectTold("down as before, pushed without the reason")
-		w.checks(because(healthOf(spec.Down, spec.Active), "refused"))
-		w.expectTold("down for another reason", "connection down container=vpn1 connection=a reason=refused")
-		w.now.r.Heard(push("z", spec.Active))
-		w.expectTold("of a configuration before this one")
+		w.expectLogged("after an ADD that tells of none that is up")
+		w.current.r.Heard(push("a", spec.Active))
+		w.expectLogged("pushed", "connection up container=vpn1 connection=a")
+		w.current.r.Heard(push("a", spec.Active))
+		w.runCheck(healthOf(spec.Active, spec.Down))
+		w.expectLogged("pushed again, and told by CHECK too")
+		w.runCheck(withReason(healthOf(spec.Down, spec.Active), "no answer"))
+		w.expectLogged("by CHECK", "connection down container=vpn1 connection=a reason=no answer", "connection up container=vpn1 connection=b")
+		w.current.r.Heard(push("a", spec.Down))
+		w.runCheck(withReason(healthOf(spec.Down, spec.Active), "no answer"))
+		w.expectLogged("down as before, pushed without the reason")
+		w.runCheck(withReason(healthOf(spec.Down, spec.Active), "refused"))
+		w.expectLogged("down for another reason", "connection down container=vpn1 connection=a reason=refused")
+		w.current.r.Heard(push("z", spec.Active))
+		w.expectLogged("of a configuration before this one")
 	})
 }
 
@@ -58,9 +58,9 @@ func TestNameAndPeerOfAConnectionAreLoggedWhereTheyAreKnown(t *testing.T) {
 	withConnections(t, func(w *world) {
 		h := healthOf(spec.Down, spec.Down)
 		h.Connections[0].Name, h.Connections[0].Peer = "to-peer", "192.0.2.1"
-		w.checks(h)
-		w.now.r.Heard(push("a", spec.Active))
-		w.expectTold("pushed", "connection up container=vpn1 connection=a name=to-peer peer=192.0.2.1")
+		w.runCheck(h)
+		w.current.r.Heard(push("a", spec.Active))
+		w.expectLogged("pushed", "connection up container=vpn1 connection=a name=to-peer peer=192.0.2.1")
 	})
 }
 
@@ -69,39 +69,39 @@ func TestWhatComesUpDuringAVerbIsLoggedThenAndNotAgainWithItsOlderAnswer(t *test
 		w.on(spec.Add, "vpn1", behaviour{takes: 10 * time.Second, prints: answer(healthOf(spec.Down, spec.Down, spec.Active))})
 		w.bind(edited(vpn("p1", "vpn1", "c1"), 2))
 		w.after(5 * time.Second)
-		w.now.r.Heard(push("a", spec.Active))
-		w.expectTold("during the verb", "connection up container=vpn1 connection=a")
+		w.current.r.Heard(push("a", spec.Active))
+		w.expectLogged("during the verb", "connection up container=vpn1 connection=a")
 		w.after(10 * time.Second)
-		w.expectTold("after the verb: the one that it made", "connection up container=vpn1 connection=c")
+		w.expectLogged("after the verb: the one that it made", "connection up container=vpn1 connection=c")
 	})
 }
 
 func TestAContainerThatIsMadeAnewTellsWhatIsUpAgain(t *testing.T) {
 	withConnections(t, func(w *world) {
-		w.now.r.Heard(push("a", spec.Active))
-		w.expectTold("up", "connection up container=vpn1 connection=a")
+		w.current.r.Heard(push("a", spec.Active))
+		w.expectLogged("up", "connection up container=vpn1 connection=a")
 		w.on(spec.Add, "vpn1", behaviour{prints: answer(healthOf(spec.Active, spec.Down))})
 		w.systemd("svc-vpn1.service", "failed")
 		w.after(10 * time.Second)
-		w.expectTold("anew", "connection up container=vpn1 connection=a")
+		w.expectLogged("anew", "connection up container=vpn1 connection=a")
 	})
 }
 
 func TestAStartOfTheSupervisorIsNoNewsOfAConnectionButAPushIs(t *testing.T) {
 	withConnections(t, func(w *world) {
-		w.now.r.Heard(push("a", spec.Active))
-		w.now.stop()
-		w.expectTold("up", "connection up container=vpn1 connection=a")
+		w.current.r.Heard(push("a", spec.Active))
+		w.current.stop()
+		w.expectLogged("up", "connection up container=vpn1 connection=a")
 		w.start()
-		w.checks(healthOf(spec.Active, spec.Active))
-		w.expectTold("as it was found")
-		w.now.stop()
+		w.runCheck(healthOf(spec.Active, spec.Active))
+		w.expectLogged("as it was found")
+		w.current.stop()
 		w.start()
 		w.untilSettled(time.Second)
 		w.on(spec.Check, "vpn1", behaviour{prints: string(must(json.Marshal(healthOf(spec.Down, spec.Active))))})
-		w.now.r.Heard(push("a", spec.Down))
+		w.current.r.Heard(push("a", spec.Down))
 		w.after(time.Second)
-		w.expectTold("down before the first CHECK", "connection down container=vpn1 connection=a")
+		w.expectLogged("down before the first CHECK", "connection down container=vpn1 connection=a")
 	})
 }
 
@@ -109,7 +109,7 @@ func TestAStartOfTheSupervisorIsNoNewsOfAConnectionButAPushIs(t *testing.T) {
 func (w *world) changes() (lines int, omitted bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, line := range w.told {
+	for _, line := range w.logged {
 		switch {
 		case strings.HasPrefix(line, "connection changes not logged"):
 			omitted = true
@@ -132,12 +132,12 @@ func TestAConnectionThatAlwaysChangesIsLoggedAtALimitedRateAndAsItIsInTheEnd(t *
 		if !omitted {
 			t.Error("no line tells that changes were not logged")
 		}
-		w.now.r.Heard(push("a", spec.Active))
-		w.checks(healthOf(spec.Active, spec.Down))
+		w.current.r.Heard(push("a", spec.Active))
+		w.runCheck(healthOf(spec.Active, spec.Down))
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		final := ""
-		for _, line := range w.told {
+		for _, line := range w.logged {
 			if strings.HasPrefix(line, "connection up") || strings.HasPrefix(line, "connection down") {
 				final = line
 			}
@@ -162,8 +162,8 @@ func TestManyConnectionsThatGoDownAndComeUpTogetherAreAllLogged(t *testing.T) {
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.start()
 		w.untilSettled(5 * time.Second)
-		w.now.r.Heard(all(spec.Active))
-		w.now.r.Heard(all(spec.Down))
+		w.current.r.Heard(all(spec.Active))
+		w.current.r.Heard(all(spec.Down))
 		if lines, omitted := w.changes(); lines != 2*many || omitted {
 			t.Errorf("%d lines, omitted: %v", lines, omitted)
 		}
@@ -172,7 +172,7 @@ func TestManyConnectionsThatGoDownAndComeUpTogetherAreAllLogged(t *testing.T) {
 
 func TestConnectionsThatAreMadeUpWhileNothingIsKnownCostFewLinesAndNoMemory(t *testing.T) {
 	withConnections(t, func(w *world) {
-		w.now.stop()
+		w.current.stop()
 		w.start()
 		w.untilSettled(time.Second)
 		w.on(spec.Check, "vpn1", behaviour{hangs: true})
@@ -180,13 +180,13 @@ func TestConnectionsThatAreMadeUpWhileNothingIsKnownCostFewLinesAndNoMemory(t *t
 		for i := range pushedLimit {
 			pushed.Connections = append(pushed.Connections, spec.Connection{ID: fmt.Sprint(i), Status: spec.Active})
 		}
-		w.now.r.Heard(pushed)
+		w.current.r.Heard(pushed)
 		if lines, _ := w.changes(); lines > 20 {
 			t.Errorf("%d lines", lines)
 		}
-		w.now.r.mu.Lock()
-		defer w.now.r.mu.Unlock()
-		if kept := len(w.now.r.memories["vpn1"].logged); kept > 20 {
+		w.current.r.mu.Lock()
+		defer w.current.r.mu.Unlock()
+		if kept := len(w.current.r.memories["vpn1"].logged); kept > 20 {
 			t.Errorf("%d connections are kept", kept)
 		}
 	})
@@ -196,8 +196,8 @@ func TestALongReasonIsShortenedInTheLog(t *testing.T) {
 	withConnections(t, func(w *world) {
 		pushed := push("a", spec.Active)
 		pushed.Connections[0].Name = strings.Repeat("ä", fieldLimit)
-		w.now.r.Heard(pushed)
-		w.expectTold("pushed", "connection up container=vpn1 connection=a name="+strings.Repeat("ä", fieldLimit/2)+"…")
+		w.current.r.Heard(pushed)
+		w.expectLogged("pushed", "connection up container=vpn1 connection=a name="+strings.Repeat("ä", fieldLimit/2)+"…")
 	})
 }
 
@@ -221,9 +221,9 @@ func TestWhatGoesDownIsAWarning(t *testing.T) {
 		w.start()
 		w.untilSettled(time.Second)
 		expectWarned(w, "a refused connection", "connection down container=vpn1 connection=b reason=pskFile /etc/x: no such file")
-		w.now.r.Heard(push("a", spec.Active))
+		w.current.r.Heard(push("a", spec.Active))
 		expectWarned(w, "one that comes up")
-		w.now.r.Heard(push("a", spec.Down))
+		w.current.r.Heard(push("a", spec.Down))
 		expectWarned(w, "one that goes down", "connection down container=vpn1 connection=a")
 		w.on(spec.Add, "vpn1", behaviour{prints: answer(healthOf(spec.Active))})
 		w.systemd("svc-vpn1.service", "failed")

@@ -20,7 +20,7 @@ func (w *world) crash(line string) {
 		p.ActiveState, p.SubState = "activating", "auto-restart"
 		w.units[vpn1Unit].unit = p
 	})
-	w.now.r.UnitChanged("vpn1")
+	w.current.r.UnitChanged("vpn1")
 	w.after(100 * time.Millisecond)
 	w.change(func() {
 		w.restarts[vpn1Unit]++
@@ -28,11 +28,11 @@ func (w *world) crash(line string) {
 		p.ActiveState, p.SubState = "active", "running"
 		w.units[vpn1Unit].unit = p
 	})
-	w.now.r.UnitChanged("vpn1")
+	w.current.r.UnitChanged("vpn1")
 	w.after(100 * time.Millisecond)
 }
 
-func (w *world) row1() Row { return w.now.r.Rows()[0] }
+func (w *world) row1() Row { return w.current.r.Rows()[0] }
 
 func TestADaemonThatSystemdStartsAgainAndAgainIsOneStableState(t *testing.T) {
 	inWorld(t, func(w *world) {
@@ -64,8 +64,8 @@ func TestADaemonThatSystemdStartsAgainAndAgainIsOneStableState(t *testing.T) {
 		if status := w.status("c1"); status.Code != spec.Running || status.Message != "" || w.row1().Reason != "" {
 			t.Errorf("after a minute without a failure: %+v", status)
 		}
-		if said := w.said("c1"); strings.Count(said, "STARTING") != 1 || strings.Contains(w.verbs("vpn1"), "DEL") {
-			t.Errorf("published %q, ran %q", said, w.verbs("vpn1"))
+		if published := w.history("c1"); strings.Count(published, "STARTING") != 1 || strings.Contains(w.verbs("vpn1"), "DEL") {
+			t.Errorf("published %q, ran %q", published, w.verbs("vpn1"))
 		}
 		if n := w.row1().Restarts; n != 6 {
 			t.Errorf("%d restarts", n)
@@ -85,8 +85,8 @@ func TestFailuresThatAreFarApartAreNoVerdict(t *testing.T) {
 				t.Errorf("%+v", status)
 			}
 		}
-		if said := w.said("c1"); strings.Contains(said, "ERROR") {
-			t.Errorf("published %q", said)
+		if published := w.history("c1"); strings.Contains(published, "ERROR") {
+			t.Errorf("published %q", published)
 		}
 	})
 }
@@ -101,15 +101,15 @@ func TestADaemonThatDiesAfterEachADDIsOneStableState(t *testing.T) {
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.start()
 		w.until(5*time.Minute, "ERROR", func() bool { return w.status("c1").Code == spec.Failed })
-		said := w.said("c1")
+		published := w.history("c1")
 		// The first failure is healed like any other. From the second one on the status stays.
-		after, found := strings.CutPrefix(said, "STARTING, RUNNING, STARTING, RUNNING, ")
-		if !found || strings.Contains(after, "STARTING") || strings.Count(said, "ERROR") != 1 ||
+		after, found := strings.CutPrefix(published, "STARTING, RUNNING, STARTING, RUNNING, ")
+		if !found || strings.Contains(after, "STARTING") || strings.Count(published, "ERROR") != 1 ||
 			!strings.Contains(after, "failed: exit-code: status 3: bad option") {
-			t.Errorf("published %q", said)
+			t.Errorf("published %q", published)
 		}
 		w.after(20 * time.Minute)
-		if later := w.said("c1"); later != said {
+		if later := w.history("c1"); later != published {
 			t.Errorf("published %q", later)
 		}
 		w.on(spec.Add, "vpn1")
@@ -125,7 +125,7 @@ func TestRestartsBeforeTheSupervisorCameAreShownAndDoNotCount(t *testing.T) {
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.start()
 		w.untilSettled(time.Second)
-		w.now.stop()
+		w.current.stop()
 		w.change(func() { w.restarts[vpn1Unit] = 7 })
 		w.start()
 		w.after(2 * time.Minute) // a CHECK
@@ -133,7 +133,7 @@ func TestRestartsBeforeTheSupervisorCameAreShownAndDoNotCount(t *testing.T) {
 			t.Errorf("%+v, %+v", row, w.status("c1"))
 		}
 		w.change(func() { w.restarts[vpn1Unit] = 0 }) // systemctl restart
-		w.now.r.UnitChanged("vpn1")
+		w.current.r.UnitChanged("vpn1")
 		w.after(time.Second)
 		if row := w.row1(); row.Restarts != 0 || row.Reason != "" {
 			t.Errorf("%+v", row)
@@ -147,9 +147,9 @@ func TestACHECKThatFailsAfterEachADDIsOneStableState(t *testing.T) {
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.start(func(s *Settings) { s.CheckInterval = 10 * time.Second })
 		w.until(10*time.Minute, "ERROR", func() bool { return w.status("c1").Code == spec.Failed })
-		after, found := strings.CutPrefix(w.said("c1"), "STARTING, RUNNING, STARTING, RUNNING, ")
+		after, found := strings.CutPrefix(w.history("c1"), "STARTING, RUNNING, STARTING, RUNNING, ")
 		if !found || strings.Contains(after, "STARTING") || !strings.Contains(after, "ERROR (CHECK failed twice: no device (code 102) (5 or more failures") {
-			t.Errorf("published %q", w.said("c1"))
+			t.Errorf("published %q", w.history("c1"))
 		}
 		w.on(spec.Check, "vpn1")
 		w.until(4*time.Minute, "RUNNING", func() bool { return w.status("c1").Code == spec.Running })

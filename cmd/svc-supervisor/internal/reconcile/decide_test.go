@@ -135,8 +135,8 @@ func TestEachLineOfTheTable(t *testing.T) {
 	}
 }
 
-// laws are what holds for every combination of facts. They know the facts and the decision, not the rules.
-var laws = []struct {
+// invariants are what holds for every combination of facts. They know the facts and the decision, not the rules.
+var invariants = []struct {
 	sentence string
 	broken   func(f *Facts, d Decision) bool
 }{
@@ -259,7 +259,7 @@ func TestLawsHoldForEveryCombinationOfFacts(t *testing.T) {
 	)
 	for _, wanted := range []WantedState{WantedUnread, NotWanted, Wanted, WantedGroup, WantedEdited, WantedOther} {
 		workers.Go(func() {
-			count, broken := tryEverything(wanted)
+			count, broken := checkAllFacts(wanted)
 			mu.Lock()
 			defer mu.Unlock()
 			total += count
@@ -275,14 +275,14 @@ func TestLawsHoldForEveryCombinationOfFacts(t *testing.T) {
 	t.Logf("%d combinations", total)
 }
 
-func tryEverything(wanted WantedState) (count int, broken map[string]Facts) {
+func checkAllFacts(wanted WantedState) (count int, broken map[string]Facts) {
 	broken = map[string]Facts{}
 	try := func(f *Facts) Decision {
 		d := next(*f)
 		count++
-		for i := range laws {
-			if laws[i].broken(f, d) {
-				broken[laws[i].sentence] = *f
+		for i := range invariants {
+			if invariants[i].broken(f, d) {
+				broken[invariants[i].sentence] = *f
 			}
 		}
 		return d

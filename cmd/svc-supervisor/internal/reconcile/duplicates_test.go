@@ -19,7 +19,7 @@ func addressed(port spec.PortID, name spec.Name, id spec.ContainerID, external s
 }
 
 func reasonOf(w *world, name spec.Name) string {
-	for _, row := range w.now.r.Rows() {
+	for _, row := range w.current.r.Rows() {
 		if row.Name == name {
 			return row.Status + " " + row.Reason
 		}

@@ -14,7 +14,7 @@ import (
 )
 
 // kernelEvents are the subscriptions of a life.
-type kernelEvents struct{ *life }
+type kernelEvents struct{ *instance }
 
 func (l kernelEvents) Follow(name spec.Name, path string, events spec.Events, changed func()) (fresh bool, err error) {
 	l.w.mu.Lock()
@@ -23,7 +23,7 @@ func (l kernelEvents) Follow(name spec.Name, path string, events spec.Events, ch
 		return false, l.w.faults.events
 	}
 	if want := (namespaces{}).Path(name); path != want || l.w.namespaceLocked(name).State != netns.Ours {
-		l.w.wrongLocked("the namespace of %s at %s is followed", name, path)
+		l.w.violationLocked("the namespace of %s at %s is followed", name, path)
 	}
 	fresh = l.followed[name] == nil
 	if fresh {
@@ -71,7 +71,7 @@ func (w *world) offerAll(path string) {
 // event is an XFRM event in the namespace of a container. It returns whether the supervisor follows that.
 func (w *world) event(name spec.Name) bool {
 	w.mu.Lock()
-	changed := w.now.followed[name]
+	changed := w.current.followed[name]
 	w.mu.Unlock()
 	if changed == nil {
 		return false
@@ -233,13 +233,13 @@ func TestAContainerIsFollowedWhileItRuns(t *testing.T) {
 		follows := func(name spec.Name) bool {
 			w.mu.Lock()
 			defer w.mu.Unlock()
-			return w.now.followed[name] != nil
+			return w.current.followed[name] != nil
 		}
 		runsXFRM(w, hourly)
 		if !follows("vpn1") {
 			t.Error("not after ADD")
 		}
-		w.now.kill()
+		w.current.kill()
 		w.start(hourly)
 		w.after(time.Second)
 		if !follows("vpn1") {
@@ -299,8 +299,8 @@ func TestANamespaceIsNotFollowedWhenItIsRemoved(t *testing.T) {
 			w.on(spec.Add, "vpn1", behaviour{fails: code(spec.CodeOwn)}, behaviour{})
 			w.systemd("svc-vpn1.service", "")
 		}},
-		{"its record is lost", func(w *world) { w.change(func() { delete(w.disk, "vpn1") }); w.now.r.Mark("vpn1") }},
-		{"all containers are stopped", func(w *world) { w.now.r.Drain() }},
+		{"its record is lost", func(w *world) { w.change(func() { delete(w.disk, "vpn1") }); w.current.r.Mark("vpn1") }},
+		{"all containers are stopped", func(w *world) { w.current.r.Drain() }},
 	}
 	for _, row := range rows {
 		t.Run(row.sentence, func(t *testing.T) {

@@ -54,12 +54,12 @@ func TestLeftovers(t *testing.T) {
 		inWorld(t, func(w *world) {
 			w.bind(vpn("p1", "vpn1", "c1"))
 			w.start()
-			w.now.cutAfter(2)
+			w.current.crashAfter(2)
 			w.after(time.Second)
 			if !w.users["vpn1"] || len(w.namespaces) > 0 {
 				t.Fatalf("the cut is at another place: %q", w.trace)
 			}
-			w.now.stop()
+			w.current.stop()
 			w.unbind("p1")
 			clear(w.disk)
 			w.start()
@@ -124,10 +124,10 @@ func TestWhatIsNotOursIsNeverTouched(t *testing.T) {
 				if len(w.trace) != 0 {
 					t.Errorf("effects: %q", w.trace)
 				}
-				if got := w.heldWhy("vpn1"); !strings.Contains(got, row.reason) {
+				if got := w.heldReason("vpn1"); !strings.Contains(got, row.reason) {
 					t.Errorf("held because %q", got)
 				}
-				if got := w.said("c1"); !strings.HasPrefix(got, "ERROR") || strings.Contains(got, ",") {
+				if got := w.history("c1"); !strings.HasPrefix(got, "ERROR") || strings.Contains(got, ",") {
 					t.Errorf("published %q", got)
 				}
 				row.free(w)
@@ -156,7 +156,7 @@ func TestAUnitOfSomebodyElseIsNotStoppedWithTheContainerOfItsName(t *testing.T) 
 		}
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.after(time.Minute)
-		if got := w.heldWhy("vpn1"); got != "unit svc-vpn1.service exists and is not ours" {
+		if got := w.heldReason("vpn1"); got != "unit svc-vpn1.service exists and is not ours" {
 			t.Errorf("held because %q", got)
 		}
 	})
@@ -169,7 +169,7 @@ func TestAUnitOfSomebodyElseUnderTheNameOfAContainerIsNotStopped(t *testing.T) {
 		w.untilSettled(time.Second)
 		w.reboot()
 		w.units["svc-vpn1:other.service"] = &process{unit.Unit{Name: "svc-vpn1:other.service", ActiveState: "active"}, spec.Owner{}}
-		w.now.stop()
+		w.current.stop()
 		w.start()
 		w.untilSettled(2 * time.Second)
 		if w.units["svc-vpn1:other.service"] == nil {

@@ -51,16 +51,16 @@ func TestGCOfNoVersionRunsBesideAVerbOfAnother(t *testing.T) {
 		w.on(spec.Check, "vpn1", behaviour{takes: 10 * time.Second})
 		var verb sync.WaitGroup
 		verb.Go(func() {
-			e, _ := executables{w.now}.Select(ipsec)
-			_, _ = w.now.r.runFor(w.t.Context(), b.Container, spec.Check, e, "", must(json.Marshal(conf)))
+			e, _ := executables{w.current}.Select(ipsec)
+			_, _ = w.current.r.runFor(w.t.Context(), b.Container, spec.Check, e, "", must(json.Marshal(conf)))
 		})
 		w.after(time.Second)
-		w.now.r.CollectGarbage(w.t.Context())
+		w.current.r.CollectGarbage(w.t.Context())
 		if o, n := w.collected(older), w.collected(newer); o != 0 || n != 0 {
 			t.Errorf("GC of the older ran %d times, of the newer %d times", o, n)
 		}
 		verb.Wait()
-		w.now.r.CollectGarbage(w.t.Context())
+		w.current.r.CollectGarbage(w.t.Context())
 		if o, n := w.collected(older), w.collected(newer); o != 1 || n != 1 {
 			t.Errorf("afterwards: GC of the older ran %d times, of the newer %d times", o, n)
 		}

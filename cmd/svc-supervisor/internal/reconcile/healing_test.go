@@ -13,12 +13,12 @@ import (
 func TestHealing(t *testing.T) {
 	rows := []struct {
 		sentence string
-		hurt     func(*world)
+		damage   func(*world)
 	}{
 		{"a unit that was stopped", func(w *world) { w.systemd("svc-vpn1.service", "") }},
 		{"a unit that systemd gave up", func(w *world) { w.systemd("svc-vpn1.service", "failed") }},
 		{"a unit that ended well", func(w *world) { w.systemd("svc-vpn1.service", "inactive") }},
-		{"a namespace that is gone", func(w *world) { w.change(func() { delete(w.namespaces, "vpn1") }); w.now.r.Mark("vpn1") }},
+		{"a namespace that is gone", func(w *world) { w.change(func() { delete(w.namespaces, "vpn1") }); w.current.r.Mark("vpn1") }},
 	}
 	for _, row := range rows {
 		t.Run(row.sentence, func(t *testing.T) {
@@ -26,12 +26,12 @@ func TestHealing(t *testing.T) {
 				w.bind(vpn("p1", "vpn1", "c1"))
 				w.start()
 				w.untilSettled(time.Second)
-				row.hurt(w)
+				row.damage(w)
 				w.untilSettled(3 * time.Second)
 				if got, want := w.verbs("vpn1"), "ADD DEL ADD"; got != want {
 					t.Errorf("%q ran, want %q", got, want)
 				}
-				if got, want := w.said("c1"), "STARTING, RUNNING, STARTING, RUNNING"; got != want {
+				if got, want := w.history("c1"), "STARTING, RUNNING, STARTING, RUNNING"; got != want {
 					t.Errorf("%q was published, want %q", got, want)
 				}
 			})
@@ -50,7 +50,7 @@ func TestWhatBrokeIsNamed(t *testing.T) {
 	noSuch := &spec.Error{Code: spec.CodeUnknownContainer, Msg: "the daemon does not answer", Details: "timeout"}
 	rows := []struct {
 		sentence string
-		hurt     func(*world)
+		damage   func(*world)
 		want     string
 	}{
 		{"a unit that was stopped", func(w *world) { w.systemd(unitName, "") }, "svc-vpn1.service is gone"},
@@ -68,22 +68,22 @@ func TestWhatBrokeIsNamed(t *testing.T) {
 				w.start()
 				w.untilSettled(time.Second)
 				w.on(spec.Del, "vpn1", behaviour{takes: time.Second})
-				row.hurt(w)
-				w.now.r.Mark("vpn1")
+				row.damage(w)
+				w.current.r.Mark("vpn1")
 				w.until(2*time.Minute, "it is removed", func() bool { return strings.Contains(w.verbs("vpn1"), "DEL") })
-				if told := w.told[len(w.told)-1]; !strings.HasSuffix(told, " rule=5 reason="+row.want) {
-					t.Errorf("logged %q", told)
+				if line := w.logged[len(w.logged)-1]; !strings.HasSuffix(line, " rule=5 reason="+row.want) {
+					t.Errorf("logged %q", line)
 				}
 				if row.sentence == "a namespace that another made" {
 					w.change(func() { w.namespaces = map[spec.Name]tagged{}; w.links = map[spec.Name]tagged{} })
 					return // the name is taken before the reason is shown
 				}
-				w.until(3*time.Second, "ps shows it", func() bool { return w.heldWhy("vpn1") == row.want+"; ADD follows after a delay" })
+				w.until(3*time.Second, "ps shows it", func() bool { return w.heldReason("vpn1") == row.want+"; ADD follows after a delay" })
 				w.untilSettled(5 * time.Second)
 				w.unbind("p1")
 				w.untilSettled(5 * time.Second)
-				if told := w.told[len(w.told)-1]; !strings.HasSuffix(told, " rule=3") {
-					t.Errorf("logged %q", told)
+				if line := w.logged[len(w.logged)-1]; !strings.HasSuffix(line, " rule=3") {
+					t.Errorf("logged %q", line)
 				}
 			})
 		})
@@ -92,14 +92,14 @@ func TestWhatBrokeIsNamed(t *testing.T) {
 
 func TestWhatIsStillThereIsNamed(t *testing.T) {
 	inWorld(t, func(w *world) {
-		w.sticky = true
+		w.unitsStay = true
 		owner := spec.Owner{Network: spec.Network, Name: "vpn1", ContainerID: "c1"}
 		w.units["svc-vpn1.service"] = &process{unit: unit.Unit{Name: "svc-vpn1.service", ActiveState: "active"}, owner: owner}
 		w.start()
 		w.bind(vpn("p1", "vpn1", "c1"))
 		want := "remove the leftover failed, tried again: remove the leftover was taken 3 times without effect: svc-vpn1.service is still there"
-		w.until(5*time.Second, "ps shows it", func() bool { return w.heldWhy("vpn1") == want })
-		w.change(func() { w.sticky = false })
+		w.until(5*time.Second, "ps shows it", func() bool { return w.heldReason("vpn1") == want })
+		w.change(func() { w.unitsStay = false })
 		w.untilSettled(time.Minute)
 	})
 }
@@ -111,7 +111,7 @@ func TestAnADDAgainThatAsksForTheNextAtOnceIsHeldBack(t *testing.T) {
 		w.start()
 		want := "ADD again failed, tried again: ADD again was taken 3 times without effect: the executable asks for it at once"
 		w.until(5*time.Second, "ps shows it", func() bool {
-			rows := w.now.r.Rows()
+			rows := w.current.r.Rows()
 			return len(rows) == 1 && rows[0].Reason == want
 		})
 	})
@@ -125,8 +125,8 @@ func TestWhatStopsWithTheHostIsNotHealed(t *testing.T) {
 		w.change(func() { w.down = true })
 		w.systemd("svc-vpn1.service", "")
 		w.after(5 * time.Minute)
-		if got, said := w.verbs("vpn1"), w.said("c1"); strings.Contains(got, "DEL") || said != "STARTING, RUNNING" {
-			t.Errorf("%q ran, and %q was published", got, said)
+		if got, published := w.verbs("vpn1"), w.history("c1"); strings.Contains(got, "DEL") || published != "STARTING, RUNNING" {
+			t.Errorf("%q ran, and %q was published", got, published)
 		}
 		w.change(func() { w.down = false })
 		w.untilSettled(time.Minute)

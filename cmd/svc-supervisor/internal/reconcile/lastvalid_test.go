@@ -10,7 +10,7 @@ import (
 )
 
 // keeps makes the executable of IPSEC one that takes the last valid configuration.
-func (w *world) keeps() {
+func (w *world) offerLastValid() {
 	w.change(func() {
 		for i := range w.programs {
 			w.programs[i].LastValid = w.programs[i].Type == ipsec
@@ -25,7 +25,7 @@ func refusing(lastValid string) behaviour {
 
 func TestTheLastValidConfigurationIsHandedToEachADD(t *testing.T) {
 	inWorld(t, func(w *world) {
-		w.keeps()
+		w.offerLastValid()
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.start()
 		w.untilSettled(time.Second)
@@ -57,7 +57,7 @@ func TestTheLastValidConfigurationIsHandedToEachADD(t *testing.T) {
 		w.until(time.Minute, "healed", w.settled)
 		given("healing", `{"edition":1,"kept":true}`)
 
-		w.now.stop()
+		w.current.stop()
 		w.reboot()
 		w.start()
 		w.untilSettled(time.Minute)
@@ -104,7 +104,7 @@ func TestAConfigurationThatCannotBeReadLeavesTheLastOneRunning(t *testing.T) {
 		runs := func(step string, adds int) {
 			t.Helper()
 			w.after(2 * time.Minute) // until a CHECK has told the health
-			var added []ran
+			var added []verbCall
 			for _, call := range w.calls {
 				if call.verb == spec.Add {
 					added = append(added, call)
@@ -117,7 +117,7 @@ func TestAConfigurationThatCannotBeReadLeavesTheLastOneRunning(t *testing.T) {
 				t.Errorf("%s: record %s", step, phase)
 			}
 			status := w.published["c1"]
-			row := w.now.r.Rows()[0]
+			row := w.current.r.Rows()[0]
 			if status.Code != spec.Running || row.Status != "UNKNOWN" || !strings.Contains(row.Reason, "edit refused: configurations/k: is not YAML") {
 				t.Errorf("%s: status %+v, row %+v", step, status, row)
 			}
@@ -128,7 +128,7 @@ func TestAConfigurationThatCannotBeReadLeavesTheLastOneRunning(t *testing.T) {
 		runs("after the edit", 1)
 		w.systemd("svc-vpn1.service", "failed")
 		runs("after healing", 2)
-		w.now.stop()
+		w.current.stop()
 		w.reboot()
 		w.start()
 		runs("after a reboot", 3)
@@ -143,7 +143,7 @@ func TestAConfigurationThatCannotBeReadLeavesTheLastOneRunning(t *testing.T) {
 		w.after(time.Minute)
 		recorded := false
 		w.change(func() { recorded = w.disk["vpn2"] != nil })
-		if row := w.now.r.Rows()[1]; row.Status != "UNKNOWN" || row.Reason != "configurations/k: is not YAML" || recorded {
+		if row := w.current.r.Rows()[1]; row.Status != "UNKNOWN" || row.Reason != "configurations/k: is not YAML" || recorded {
 			t.Errorf("row %+v", row)
 		}
 		w.unbind("p1", "p2")

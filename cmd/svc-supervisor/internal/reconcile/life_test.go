@@ -22,9 +22,9 @@ func TestAdoptionTouchesNothingThatRuns(t *testing.T) {
 				w.start()
 				w.untilSettled(2 * time.Second)
 				if how == "stopped" {
-					w.now.stop()
+					w.current.stop()
 				} else {
-					w.now.kill()
+					w.current.kill()
 				}
 				w.forgetCalls()
 				w.change(func() { clear(w.published) }) // as a lease does
@@ -32,8 +32,8 @@ func TestAdoptionTouchesNothingThatRuns(t *testing.T) {
 				w.start()
 				w.untilSettled(0) // RUNNING at once
 				w.after(10 * time.Second)
-				if len(w.ran()) != 0 || w.effects() != effects {
-					t.Errorf("in the first ten seconds: calls %v, effects %q", w.ran(), w.trace[effects:])
+				if len(w.verbCalls()) != 0 || w.effects() != effects {
+					t.Errorf("in the first ten seconds: calls %v, effects %q", w.verbCalls(), w.trace[effects:])
 				}
 				w.after(50500 * time.Millisecond)
 				seen := map[time.Duration]bool{}
@@ -68,7 +68,7 @@ func TestAnAdoptedContainerIsRunningBeforeAnythingSlow(t *testing.T) {
 			w.start()
 			w.bind(edited(w.bindings["p1"], 2))
 			w.after(time.Second)
-			w.now.kill()
+			w.current.kill()
 			if w.phase("vpn1") != statedir.Changing {
 				w.t.Fatal(w.phase("vpn1"))
 			}
@@ -80,7 +80,7 @@ func TestAnAdoptedContainerIsRunningBeforeAnythingSlow(t *testing.T) {
 				w.bind(vpn("p1", "vpn1", "c1"))
 				w.start()
 				w.untilSettled(time.Second)
-				w.now.stop()
+				w.current.stop()
 				w.on(spec.Add, "vpn1", behaviour{hangs: true})
 				row.before(w)
 				w.change(func() { clear(w.published) })
@@ -97,7 +97,7 @@ func TestAnAdoptedContainerIsRunningBeforeAnythingSlow(t *testing.T) {
 // Each story is cut after each of its side effects; the next life must come to the end that is wanted then, whatever that is.
 func TestWhereverALifeIsCutTheNextOneComesToTheRightEnd(t *testing.T) {
 	first := vpn("p1", "vpn1", "c1")
-	stories := []struct {
+	changes := []struct {
 		sentence string
 		before   []spec.Binding
 		change   func(*world)
@@ -119,8 +119,8 @@ func TestWhereverALifeIsCutTheNextOneComesToTheRightEnd(t *testing.T) {
 		}},
 		{"a unit that dies", []spec.Binding{first}, func(w *world) { w.systemd("svc-vpn1.service", "failed") }},
 		{"a damaged record", []spec.Binding{first}, func(w *world) {
-			w.spoil("vpn1", ipsec, cut)
-			w.now.r.Mark("vpn1")
+			w.corrupt("vpn1", ipsec, cut)
+			w.current.r.Mark("vpn1")
 		}},
 	}
 	minds := []struct {
@@ -133,7 +133,7 @@ func TestWhereverALifeIsCutTheNextOneComesToTheRightEnd(t *testing.T) {
 		{"another container meanwhile", func(w *world) { w.bind(vpn("p1", "vpn1", "c3")) }},
 		{"rebooted meanwhile", (*world).reboot},
 	}
-	for _, story := range stories {
+	for _, story := range changes {
 		for _, mind := range minds {
 			t.Run(story.sentence+", "+mind.sentence, func(t *testing.T) {
 				cuts := 0
@@ -143,11 +143,11 @@ func TestWhereverALifeIsCutTheNextOneComesToTheRightEnd(t *testing.T) {
 						w.start()
 						w.untilSettled(time.Second)
 						cuts++
-						w.now.cutAfter(cuts)
+						w.current.crashAfter(cuts)
 						story.change(w)
 						w.after(10 * time.Second)
-						more = w.now.isDead()
-						w.now.kill()
+						more = w.current.isDead()
+						w.current.kill()
 						mind.change(w)
 						w.start()
 						w.untilSettled(5 * time.Second)
@@ -165,7 +165,7 @@ func TestAddIsUndoneAfterCrash(t *testing.T) {
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.start()
 		w.after(time.Second)
-		w.now.kill()
+		w.current.kill()
 		w.start()
 		w.untilSettled(2 * time.Second)
 		if got, want := w.verbs("vpn1"), "ADD DEL ADD"; got != want {
@@ -179,7 +179,7 @@ func TestAfterARebootEverythingWantedIsMadeAgain(t *testing.T) {
 		w.bind(vpn("p1", "vpn1", "c1"), vpn("p2", "vpn2", "c2"))
 		w.start()
 		w.untilSettled(time.Second)
-		w.now.kill()
+		w.current.kill()
 		w.reboot()
 		w.unbind("p2")
 		w.start()
@@ -187,7 +187,7 @@ func TestAfterARebootEverythingWantedIsMadeAgain(t *testing.T) {
 		if got := w.verbs("vpn1") + ", " + w.verbs("vpn2"); got != "ADD DEL ADD, ADD DEL" {
 			t.Errorf("%q ran", got)
 		}
-		if got := w.said("c1"); strings.Contains(got, "STOPPING") || strings.Contains(got, "ERROR") {
+		if got := w.history("c1"); strings.Contains(got, "STOPPING") || strings.Contains(got, "ERROR") {
 			t.Errorf("published %q", got)
 		}
 	})
@@ -201,7 +201,7 @@ func TestStatusesThatNobodyStandsForGoAtTheStart(t *testing.T) {
 		w.setHost(1, -1, "no connection")
 		w.start()
 		w.after(time.Minute)
-		if got := w.publishes(); len(got) != 2 {
+		if got := w.allStatuses(); len(got) != 2 {
 			t.Errorf("while the host is unknown: %v", got)
 		}
 		w.setHost(1, -1, "")
@@ -242,7 +242,7 @@ func TestTheStatusOfAnEarlierLifeGoesWithItsBinding(t *testing.T) {
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.start()
 		w.after(time.Second)
-		w.now.kill()
+		w.current.kill()
 		w.change(func() { w.faults.systemd = errors.New("no answer") }) // the next life has nothing to say of it
 		w.start()
 		w.after(time.Second)
@@ -259,7 +259,7 @@ func TestDrainRemovesEverything(t *testing.T) {
 	}{
 		{"that runs", func(*world) {}},
 		{"though the NSDB does not answer", func(w *world) { w.setHost(1, -1, "no connection") }},
-		{"though the NSDB speaks again", func(w *world) { time.AfterFunc(time.Millisecond, w.tell) }},
+		{"though the NSDB speaks again", func(w *world) { time.AfterFunc(time.Millisecond, w.sendDesired) }},
 		{"though a DEL fails first", func(w *world) { w.on(spec.Del, "vpn1", behaviour{fails: code(spec.CodeIO)}, behaviour{}) }},
 		{"that is only half made", func(w *world) {
 			w.on(spec.Add, "vpn3", behaviour{takes: 5 * time.Second})
@@ -271,19 +271,19 @@ func TestDrainRemovesEverything(t *testing.T) {
 			w.bind(vpn("p3", "vpn3", "c3"))
 			w.after(time.Minute)
 		}},
-		{"with a damaged record", func(w *world) { w.spoil("vpn1", ipsec, cut) }},
+		{"with a damaged record", func(w *world) { w.corrupt("vpn1", ipsec, cut) }},
 		{"and the status of a binding that has no worker", func(w *world) {
 			w.bind(vpn("p3", "vpn1", "c3"))
 			w.after(time.Second)
 			if w.status("c3").Code != spec.Failed {
-				w.t.Errorf("published %q", w.said("c3"))
+				w.t.Errorf("published %q", w.history("c3"))
 			}
 		}},
 		{"with a record in another type's place", func(w *world) {
 			other := changed(vpn("p3", "vpn3", "c3"), func(b *spec.Binding) { b.Container.ServiceType = haproxy })
-			memory := records{&life{w: w, left: -1}}
+			store := records{&instance{w: w, left: -1}}
 			for _, b := range []spec.Binding{vpn("p3", "vpn3", "c3"), other} {
-				if err := memory.Write(&statedir.Record{Phase: statedir.Deleted, Container: b.Container}); err != nil {
+				if err := store.Write(&statedir.Record{Phase: statedir.Deleted, Container: b.Container}); err != nil {
 					w.t.Fatal(err)
 				}
 			}
@@ -296,9 +296,9 @@ func TestDrainRemovesEverything(t *testing.T) {
 				w.start()
 				w.untilSettled(time.Second)
 				row.before(w)
-				w.now.r.Drain()
-				w.until(10*time.Second, "drained", w.now.r.Drained)
-				w.now.stop()
+				w.current.r.Drain()
+				w.until(10*time.Second, "drained", w.current.r.Drained)
+				w.current.stop()
 				w.change(func() { clear(w.bindings) })
 				if left := slices.Collect(w.differences()); len(left) != 0 {
 					t.Errorf("left: %q", left)
@@ -317,7 +317,7 @@ func TestAStopLeavesContainersAndWaitsForVerbs(t *testing.T) {
 		w.bind(vpn("p2", "vpn2", "c2"))
 		w.after(time.Second)
 		begin := time.Now()
-		w.now.stop()
+		w.current.stop()
 		if took := time.Since(begin); took < 9*time.Second || took > 12*time.Second {
 			t.Errorf("the stop took %v, the verb 9 s more", took)
 		}
@@ -327,8 +327,8 @@ func TestAStopLeavesContainersAndWaitsForVerbs(t *testing.T) {
 		w.forgetCalls()
 		w.start()
 		w.untilSettled(0)
-		if len(w.ran()) != 0 {
-			t.Errorf("calls %v", w.ran())
+		if len(w.verbCalls()) != 0 {
+			t.Errorf("calls %v", w.verbCalls())
 		}
 	})
 }
@@ -344,11 +344,11 @@ func TestAStopKillsWhatHangsWhenTheGraceTimeIsOver(t *testing.T) {
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.after(time.Second)
 		begin := time.Now()
-		w.now.stop()
+		w.current.stop()
 		if took := time.Since(begin); took < 4*time.Second || took > 8*time.Second {
 			t.Errorf("the stop took %v, the grace time is 5 s", took)
 		}
-		if got := w.said("c1") + "; " + w.said("c2"); got != "STARTING; STARTING, RUNNING, STOPPING" {
+		if got := w.history("c1") + "; " + w.history("c2"); got != "STARTING; STARTING, RUNNING, STOPPING" {
 			t.Errorf("published %q: the end of the supervisor is nobody's failure", got)
 		}
 		w.start()
@@ -362,8 +362,8 @@ func TestAStopIsNoFailureOfTheVerbThatItKills(t *testing.T) {
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.start(func(s *Settings) { s.Grace = time.Second })
 		w.until(time.Minute, "the second ADD", func() bool { return len(w.times(spec.Add, "vpn1")) == 2 })
-		w.now.stop()
-		if got := w.said("c1"); got != "STARTING" {
+		w.current.stop()
+		if got := w.history("c1"); got != "STARTING" {
 			t.Errorf("published %q", got)
 		}
 	})
@@ -375,7 +375,7 @@ func TestNoStepBeginsAfterTheStop(t *testing.T) {
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.start()
 		w.after(time.Second)
-		w.now.stop()
+		w.current.stop()
 		w.after(time.Minute)
 		if got := w.verbs("vpn1"); got != "ADD" {
 			t.Errorf("%q ran", got)
@@ -404,13 +404,13 @@ func TestAThousandNamesConverge(t *testing.T) {
 		w.untilSettled(2 * time.Minute)
 		w.bind(all(2)...)
 		w.untilSettled(time.Minute)
-		w.now.kill()
+		w.current.kill()
 		for i := range names / 2 {
 			w.unbind(spec.PortID(fmt.Sprint("p", i)))
 		}
 		w.start()
 		w.untilSettled(time.Minute)
-		if rows := w.now.r.Rows(); len(rows) != names/2 {
+		if rows := w.current.r.Rows(); len(rows) != names/2 {
 			t.Errorf("%d rows", len(rows))
 		}
 	})

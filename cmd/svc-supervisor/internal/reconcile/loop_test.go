@@ -18,7 +18,7 @@ func TestWhatDrivesAContainer(t *testing.T) {
 		sentence string
 		change   func(w *world)
 		verbs    map[spec.Name]string // after the first ADD
-		said     map[spec.ContainerID]string
+		statuses map[spec.ContainerID]string
 	}{
 		{"the binding goes: deleted", func(w *world) { w.unbind("p1") },
 			map[spec.Name]string{"vpn1": "DEL"}, map[spec.ContainerID]string{"c1": "STOPPING, removed"}},
@@ -64,11 +64,11 @@ func TestWhatDrivesAContainer(t *testing.T) {
 				if got := w.verbs("vpn1"); got != "ADD" {
 					t.Fatalf("created with %q", got)
 				}
-				if got := w.said("c1"); got != "STARTING, RUNNING" {
+				if got := w.history("c1"); got != "STARTING, RUNNING" {
 					t.Fatalf("created as %q", got)
 				}
 				w.forgetCalls()
-				w.change(func() { clear(w.words) })
+				w.change(func() { clear(w.statusHistory) })
 				row.change(w)
 				w.untilSettled(5 * time.Second)
 				for name, want := range row.verbs {
@@ -76,8 +76,8 @@ func TestWhatDrivesAContainer(t *testing.T) {
 						t.Errorf("%s: %q ran, want %q", name, got, want)
 					}
 				}
-				for id, want := range row.said {
-					if got := w.said(id); got != want {
+				for id, want := range row.statuses {
+					if got := w.history(id); got != want {
 						t.Errorf("%s: %q was published, want %q", id, got, want)
 					}
 				}
@@ -92,7 +92,7 @@ func TestAContainerComesToAnExistingBinding(t *testing.T) {
 		w.after(time.Minute)
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.untilSettled(time.Second)
-		if got := w.hostSaid(); got != (spec.HostStatus{Weight: 1, Quota: -1, Count: 1}) {
+		if got := w.hostStatus(); got != (spec.HostStatus{Weight: 1, Quota: -1, Count: 1}) {
 			t.Errorf("host %+v", got)
 		}
 	})
@@ -109,11 +109,11 @@ func TestTheNewNameWaitsForTheOldRecord(t *testing.T) {
 		if got := w.verbs("vpn2"); got != "" {
 			t.Errorf("%q ran for the new name while the old one has a record", got)
 		}
-		if got := w.heldWhy("vpn2"); !strings.Contains(got, "held by vpn1") {
+		if got := w.heldReason("vpn2"); !strings.Contains(got, "held by vpn1") {
 			t.Errorf("held because %q", got)
 		}
 		w.untilSettled(11 * time.Second) // as soon as DEL is done: nobody waits for a timer
-		if got := w.said("c1"); strings.Contains(got, "STOPPING") || strings.Contains(got, "ERROR") {
+		if got := w.history("c1"); strings.Contains(got, "STOPPING") || strings.Contains(got, "ERROR") {
 			t.Errorf("the container is bound all the time: %q", got)
 		}
 	})
@@ -181,7 +181,7 @@ func TestAnEditThatCannotBeMadeInPlaceIsDelAndAdd(t *testing.T) {
 		if got, want := w.verbs("vpn1"), "ADD ADD DEL ADD"; got != want {
 			t.Errorf("%q ran, want %q", got, want)
 		}
-		if got, want := w.said("c1"), "STARTING, RUNNING, STARTING, RUNNING"; got != want {
+		if got, want := w.history("c1"), "STARTING, RUNNING, STARTING, RUNNING"; got != want {
 			t.Errorf("%q was published, want %q", got, want)
 		}
 	})
@@ -213,11 +213,11 @@ func TestAnEditThatCostsADelWaitsForAGoodStatus(t *testing.T) {
 		if got := w.verbs("vpn1"); strings.Contains(got, "DEL") || !strings.Contains(got, "CHECK") {
 			t.Errorf("%q ran", got)
 		}
-		row := w.now.r.Rows()[0]
+		row := w.current.r.Rows()[0]
 		if want := "/opt/svc/bin/svc-haproxy: no haproxy on this host"; row.Status != "RUNNING" || row.Reason != want {
 			t.Errorf("ps shows %s, %q, want RUNNING, %q", row.Status, row.Reason, want)
 		}
-		if got := w.said("c1"); got != "STARTING, RUNNING" {
+		if got := w.history("c1"); got != "STARTING, RUNNING" {
 			t.Errorf("%q was published", got)
 		}
 		w.forgetCalls()
@@ -259,8 +259,8 @@ func TestAFailedEditCostsNothing(t *testing.T) {
 				if got := w.status("c1"); got.Code != spec.Running || !strings.Contains(got.Message, "change failed") {
 					t.Errorf("status %v", got)
 				}
-				if strings.Contains(w.said("c1"), "ERROR") {
-					t.Errorf("published %q", w.said("c1"))
+				if strings.Contains(w.history("c1"), "ERROR") {
+					t.Errorf("published %q", w.history("c1"))
 				}
 				w.on(spec.Add, "vpn1")
 				w.bind(edited(vpn("p1", "vpn1", "c1"), 3))
@@ -395,7 +395,7 @@ func TestAStopDoesNotWaitForAPlace(t *testing.T) {
 		w.start(func(s *Settings) { s.Parallel, s.Grace = 4, time.Second })
 		w.after(10 * time.Second)
 		begin := time.Now()
-		w.now.stop()
+		w.current.stop()
 		if took := time.Since(begin); took > 2*time.Second {
 			t.Errorf("the stop took %v, the grace time is 1 s", took)
 		}
@@ -411,7 +411,7 @@ func TestAVerbThatHitsItsDeadlineIsUndoneAndTriedAgain(t *testing.T) {
 		if got, want := w.verbs("vpn1"), "ADD DEL ADD"; got != want {
 			t.Errorf("%q ran, want %q", got, want)
 		}
-		if got, want := w.said("c1"), "STARTING, RUNNING"; got != want {
+		if got, want := w.history("c1"), "STARTING, RUNNING"; got != want {
 			t.Errorf("a verb that hung once is no verdict: %q, want %q", got, want)
 		}
 	})
@@ -429,7 +429,7 @@ func TestADELThatFailsIsTriedAgainAndKeepsTheRecord(t *testing.T) {
 			if got := w.phase("vpn1"); got != statedir.Deleting {
 				t.Errorf("record %s", got)
 			}
-			if got := w.said("c1"); got != "STARTING, RUNNING, STOPPING" {
+			if got := w.history("c1"); got != "STARTING, RUNNING, STOPPING" {
 				t.Errorf("published %q", got)
 			}
 			w.on(spec.Del, "vpn1")
@@ -449,7 +449,7 @@ func TestAChangeOfMindWhileAVerbRuns(t *testing.T) {
 		if got, want := w.verbs("vpn1"), "ADD DEL"; got != want {
 			t.Errorf("%q ran, want %q: a verb that runs is let finish", got, want)
 		}
-		if got := w.said("c1"); strings.Contains(got, "RUNNING") {
+		if got := w.history("c1"); strings.Contains(got, "RUNNING") {
 			t.Errorf("published %q", got)
 		}
 	})

@@ -38,7 +38,7 @@ func (w *world) statuses() (published, shown string) {
 	for _, c := range w.status("c1").Connections {
 		published += c.ID + ":" + string(c.Status) + " "
 	}
-	for _, row := range w.now.r.Rows() {
+	for _, row := range w.current.r.Rows() {
 		if row.Name == "vpn1" && row.Health != nil {
 			for _, c := range row.Health.Connections {
 				shown += c.ID + ":" + string(c.Status) + " "
@@ -74,7 +74,7 @@ func withConnections(t *testing.T, test func(w *world)) {
 func TestPushedHealthIsShownAndPublishedWithoutAVerb(t *testing.T) {
 	withConnections(t, func(w *world) {
 		for i, status := range []spec.ConnectionStatus{spec.Active, spec.Down, spec.Active, spec.Down, spec.Active} {
-			w.now.r.Heard(push("a", status))
+			w.current.r.Heard(push("a", status))
 			w.expectStatuses("at once", "a:"+string(status)+" b:DOWN")
 			w.after(time.Duration(i) * 100 * time.Millisecond)
 			w.expectStatuses("and later", "a:"+string(status)+" b:DOWN")
@@ -82,8 +82,8 @@ func TestPushedHealthIsShownAndPublishedWithoutAVerb(t *testing.T) {
 		if ran := w.verbs("vpn1"); ran != "" {
 			t.Errorf("%s ran", ran)
 		}
-		if said := w.said("c1"); said != "STARTING, RUNNING" {
-			t.Errorf("said %s", said)
+		if published := w.history("c1"); published != "STARTING, RUNNING" {
+			t.Errorf("published %s", published)
 		}
 	})
 }
@@ -95,7 +95,7 @@ func TestWhatIsPushedDuringAVerbIsOverItsOlderAnswer(t *testing.T) {
 		edited.Configuration = json.RawMessage(`{"edited":true}`)
 		w.bind(edited)
 		w.after(5 * time.Second) // the executable has asked, and answers later
-		w.now.r.Heard(push("a", spec.Active))
+		w.current.r.Heard(push("a", spec.Active))
 		w.expectStatuses("during the verb", "a:ACTIVE b:DOWN")
 		w.after(6 * time.Second) // the answer is 1 s old, and no CHECK has run since
 		w.expectStatuses("after the verb", "a:ACTIVE b:ACTIVE")
@@ -104,9 +104,9 @@ func TestWhatIsPushedDuringAVerbIsOverItsOlderAnswer(t *testing.T) {
 
 func TestAPushThatChangesNothingCostsNoCounter(t *testing.T) {
 	withConnections(t, func(w *world) {
-		w.now.r.Heard(push("a", spec.Down))
+		w.current.r.Heard(push("a", spec.Down))
 		w.after(time.Second)
-		for _, row := range w.now.r.Rows() {
+		for _, row := range w.current.r.Rows() {
 			if row.Health.Connections[0].Pairs[0].BytesIn != 7 {
 				t.Error("a counter is lost")
 			}
@@ -116,15 +116,15 @@ func TestAPushThatChangesNothingCostsNoCounter(t *testing.T) {
 
 func TestOfWhatIsNotKnownNothingIsHeard(t *testing.T) {
 	withConnections(t, func(w *world) {
-		w.now.r.Heard(push("z", spec.Active)) // of a configuration before this one
+		w.current.r.Heard(push("z", spec.Active)) // of a configuration before this one
 		stranger := push("a", spec.Active)
 		stranger.InterfaceName = "other"
-		w.now.r.Heard(stranger)
+		w.current.r.Heard(stranger)
 		w.after(time.Second)
 		w.expectStatuses("afterwards", "a:DOWN b:DOWN")
 		w.unbind("p1")
 		w.untilSettled(5 * time.Second)
-		w.now.r.Heard(push("a", spec.Active))
+		w.current.r.Heard(push("a", spec.Active))
 		w.after(time.Minute)
 		if status := w.status("c1"); status.Code != "" {
 			t.Errorf("published %+v of a container that is gone", status)
@@ -134,11 +134,11 @@ func TestOfWhatIsNotKnownNothingIsHeard(t *testing.T) {
 
 func TestAPushToOneWhoseHealthIsNotKnownAsksForAllOfIt(t *testing.T) {
 	withConnections(t, func(w *world) {
-		w.now.stop()
+		w.current.stop()
 		w.start()
 		w.untilSettled(time.Second)
 		w.on(spec.Check, "vpn1", behaviour{prints: string(must(json.Marshal(healthOf(spec.Active, spec.Down))))})
-		w.now.r.Heard(push("a", spec.Active))
+		w.current.r.Heard(push("a", spec.Active))
 		w.after(time.Second)
 		w.expectStatuses("after the push", "a:ACTIVE b:DOWN")
 		if ran := w.verbs("vpn1"); ran != "CHECK" {
@@ -155,9 +155,9 @@ func TestWhatCHECKTellsIsPublishedWhileAChangeFails(t *testing.T) {
 		w.bind(edited(vpn("p1", "vpn1", "c1"), 2))
 		w.after(70 * time.Second)
 		w.expectStatuses("after a CHECK", "a:ACTIVE b:DOWN")
-		w.now.r.Heard(push("b", spec.Active))
+		w.current.r.Heard(push("b", spec.Active))
 		w.expectStatuses("after a push", "a:ACTIVE b:ACTIVE")
-		w.now.stop()
+		w.current.stop()
 		w.start()
 		w.after(70 * time.Second)
 		w.expectStatuses("after a restart", "a:ACTIVE b:DOWN")
@@ -169,7 +169,7 @@ func TestWhatCHECKTellsIsPublishedWhileAChangeFails(t *testing.T) {
 
 func TestOneThatIsUnknownSinceTheStartIsCheckedAllTheSame(t *testing.T) {
 	withConnections(t, func(w *world) {
-		w.now.stop()
+		w.current.stop()
 		w.setHost(1, -1, "no Host object")
 		w.start()
 		w.after(70 * time.Second)
@@ -186,9 +186,9 @@ func TestWhereMoreIsPushedThanIsKeptCHECKTellsAll(t *testing.T) {
 		w.bind(edited(vpn("p1", "vpn1", "c1"), 2))
 		w.after(5 * time.Second)
 		for range pushedLimit {
-			w.now.r.Heard(push("z", spec.Active))
+			w.current.r.Heard(push("z", spec.Active))
 		}
-		w.now.r.Heard(push("b", spec.Active))
+		w.current.r.Heard(push("b", spec.Active))
 		w.expectStatuses("during the verb", "a:DOWN b:ACTIVE")
 		w.after(6 * time.Second)
 		w.expectStatuses("after the verb", "a:DOWN b:ACTIVE")
@@ -242,7 +242,7 @@ func TestAPushMayAskForADDAgain(t *testing.T) {
 		w.after(pushedGap)
 		pushed := push("a", spec.Down)
 		pushed.Again = &spec.Again{After: 2}
-		w.now.r.Heard(pushed)
+		w.current.r.Heard(pushed)
 		w.after(1900 * time.Millisecond)
 		if ran := w.verbs("vpn1"); ran != "" {
 			t.Errorf("%s ran too early", ran)
@@ -258,9 +258,9 @@ func TestAPushTakesBackTheADDAgainThatAnEarlierOneAskedFor(t *testing.T) {
 	withConnections(t, func(w *world) {
 		pushed := push("a", spec.Down)
 		pushed.Again = &spec.Again{After: 2}
-		w.now.r.Heard(pushed)
+		w.current.r.Heard(pushed)
 		w.after(time.Second)
-		w.now.r.Heard(push("a", spec.Active))
+		w.current.r.Heard(push("a", spec.Active))
 		w.after(10 * time.Second)
 		if ran := w.verbs("vpn1"); ran != "" {
 			t.Errorf("%s ran", ran)
@@ -271,7 +271,7 @@ func TestAPushTakesBackTheADDAgainThatAnEarlierOneAskedFor(t *testing.T) {
 // flood sends ten pushes per second: the rate that the health socket passes on.
 func (w *world) flood(duration time.Duration, pushed func(i int) *spec.Health) {
 	for i := range int(duration / (100 * time.Millisecond)) {
-		w.now.r.Heard(pushed(i))
+		w.current.r.Heard(pushed(i))
 		w.after(100 * time.Millisecond)
 	}
 }

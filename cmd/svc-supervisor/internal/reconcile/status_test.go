@@ -17,7 +17,7 @@ func TestStatusOfAFirstADDThatFails(t *testing.T) {
 		sentence string
 		script   []behaviour
 		after    time.Duration
-		said     string
+		statuses string
 	}{
 		{"code 7 is a verdict at once", []behaviour{{fails: code(spec.CodeConfiguration)}}, 500 * time.Millisecond,
 			"STARTING, ERROR (scripted (code 7))"},
@@ -45,8 +45,8 @@ func TestStatusOfAFirstADDThatFails(t *testing.T) {
 				w.bind(vpn("p1", "vpn1", "c1"))
 				w.start()
 				w.after(row.after)
-				if got := w.said("c1"); got != row.said {
-					t.Errorf("published %q, want %q", got, row.said)
+				if got := w.history("c1"); got != row.statuses {
+					t.Errorf("published %q, want %q", got, row.statuses)
 				}
 			})
 		})
@@ -76,8 +76,8 @@ func TestStatusOfWhatNeverRanAndIsHeld(t *testing.T) {
 	rows := []struct {
 		sentence string
 		before   func(*world)
-		said     string
-		mend     func(*world)
+		statuses string
+		repair   func(*world)
 	}{
 		{"no executable", func(w *world) { w.uninstall("/opt/svc/bin/svc-ipsec") }, "ERROR (no executable serves type IPSEC)",
 			func(w *world) { w.install("/opt/svc/bin/svc-ipsec", ipsec, "1.0.0", true) }},
@@ -93,15 +93,15 @@ func TestStatusOfWhatNeverRanAndIsHeld(t *testing.T) {
 				w.bind(first)
 				w.start()
 				w.after(5 * time.Minute)
-				if got := w.said("c1"); got != row.said {
-					t.Errorf("published %q, want %q", got, row.said)
+				if got := w.history("c1"); got != row.statuses {
+					t.Errorf("published %q, want %q", got, row.statuses)
 				}
 				if got := w.verbs("vpn1"); got != "" {
 					t.Errorf("%q ran", got)
 				}
-				row.mend(w)
+				row.repair(w)
 				w.untilSettled(time.Second)
-				if got, want := w.said("c1"), row.said+", STARTING, RUNNING"; got != want {
+				if got, want := w.history("c1"), row.statuses+", STARTING, RUNNING"; got != want {
 					t.Errorf("published %q, want %q", got, want)
 				}
 			})
@@ -116,7 +116,7 @@ func TestAnExecutableThatIsNotFoundYetIsNotMissing(t *testing.T) {
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.start()
 		w.after(time.Minute)
-		if got := w.said("c1"); got != "" || len(w.holds) != 0 {
+		if got := w.history("c1"); got != "" || len(w.holds) != 0 {
 			t.Errorf("published %q, logged %q", got, w.holds)
 		}
 		w.change(func() { w.scanning = false })
@@ -136,7 +136,7 @@ func TestNothingIsRemovedForWantOfAnExecutableThatIsNotFoundYet(t *testing.T) {
 		w.bind(vpn("p1", "vpn1", "c1"), vpn("p2", "vpn2", "c2"))
 		w.start()
 		w.untilSettled(time.Second)
-		w.now.kill()
+		w.current.kill()
 		w.change(func() { delete(w.disk, "vpn2") }) // a leftover
 		w.bind(edited(vpn("p1", "vpn1", "c1"), 2))
 		w.change(func() { w.scanning = true })
@@ -164,7 +164,7 @@ func TestStatusOfWhatNeverRanGoesWithItsBinding(t *testing.T) {
 		w.after(time.Second)
 		w.unbind("p1")
 		w.untilSettled(time.Second)
-		if rows := w.now.r.Rows(); len(rows) != 0 {
+		if rows := w.current.r.Rows(); len(rows) != 0 {
 			t.Errorf("rows %v", rows)
 		}
 	})
@@ -173,7 +173,7 @@ func TestStatusOfWhatNeverRanGoesWithItsBinding(t *testing.T) {
 func TestHealingIsPublishedAsErrorOnlyAfterAMinute(t *testing.T) {
 	rows := []struct {
 		sentence string
-		hurt     func(*world)
+		damage   func(*world)
 		reason   string
 	}{
 		{"ADD fails with a verdict", func(w *world) { w.on(spec.Add, "vpn1", behaviour{fails: code(spec.CodeConfiguration)}) }, "code 7"},
@@ -189,20 +189,20 @@ func TestHealingIsPublishedAsErrorOnlyAfterAMinute(t *testing.T) {
 				w.bind(vpn("p1", "vpn1", "c1"))
 				w.start()
 				w.untilSettled(time.Second)
-				w.change(func() { clear(w.words) })
-				row.hurt(w)
+				w.change(func() { clear(w.statusHistory) })
+				row.damage(w)
 				w.systemd("svc-vpn1.service", "failed")
 				w.after(59 * time.Second)
-				if got := w.said("c1"); strings.Contains(got, "ERROR") {
+				if got := w.history("c1"); strings.Contains(got, "ERROR") {
 					t.Errorf("published %q within a minute", got)
 				}
 				w.after(20 * time.Second)
-				got := w.said("c1")
+				got := w.history("c1")
 				if !strings.Contains(got, "ERROR") || !strings.Contains(got, row.reason) {
 					t.Errorf("published %q soon after a minute", got)
 				}
 				w.after(10 * time.Minute)
-				if later := w.said("c1"); strings.Count(later, "ERROR") != 1 {
+				if later := w.history("c1"); strings.Count(later, "ERROR") != 1 {
 					t.Errorf("published %q: a verdict is said once", later)
 				}
 				w.on(spec.Add, "vpn1")
@@ -221,11 +221,11 @@ func TestAFirstADDThatCannotBeUndoneIsAnErrorAfterAMinute(t *testing.T) {
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.start()
 		w.after(59 * time.Second)
-		if got := w.said("c1"); strings.Contains(got, "ERROR") {
+		if got := w.history("c1"); strings.Contains(got, "ERROR") {
 			t.Errorf("published %q within a minute", got)
 		}
 		w.after(time.Minute)
-		if got := w.said("c1"); strings.Count(got, "ERROR") != 1 {
+		if got := w.history("c1"); strings.Count(got, "ERROR") != 1 {
 			t.Errorf("published %q", got)
 		}
 		w.on(spec.Add, "vpn1")
@@ -243,10 +243,10 @@ func TestAnotherContainerUnderTheNameNeverRan(t *testing.T) {
 		w.on(spec.Add, "vpn1", behaviour{fails: code(spec.CodeConfiguration)})
 		w.bind(vpn("p1", "vpn1", "c2"))
 		w.after(time.Second)
-		if got, want := w.said("c2"), "STARTING, ERROR (scripted (code 7))"; got != want {
+		if got, want := w.history("c2"), "STARTING, ERROR (scripted (code 7))"; got != want {
 			t.Errorf("published %q, want %q", got, want)
 		}
-		w.now.stop()
+		w.current.stop()
 		w.change(func() { clear(w.published) })
 		w.uninstall("/opt/svc/bin/svc-ipsec")
 		w.start()
@@ -270,7 +270,7 @@ func TestANameThatIsWantedAgainLaterNeverRan(t *testing.T) {
 		w.after(20 * time.Second)
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.after(500 * time.Millisecond)
-		if got := w.said("c1"); strings.Contains(got, "ERROR") {
+		if got := w.history("c1"); strings.Contains(got, "ERROR") {
 			t.Errorf("published %q after the first failed ADD", got)
 		}
 		w.after(10 * time.Second)
@@ -307,7 +307,7 @@ func TestOurOwnDiskChangesNoStatusAndNothingThatRuns(t *testing.T) {
 		if got := w.verbs("vpn1") + w.verbs("vpn2"); strings.ReplaceAll(got, " CHECK", "") != "ADD" {
 			t.Errorf("%q ran", got)
 		}
-		if got := w.said("c1") + "; " + w.said("c2"); got != "STARTING, RUNNING; " {
+		if got := w.history("c1") + "; " + w.history("c2"); got != "STARTING, RUNNING; " {
 			t.Errorf("published %q", got)
 		}
 		w.unbind("p1")
@@ -331,7 +331,7 @@ func TestARecordThatCannotBeRemovedIsRemovedLater(t *testing.T) {
 		w.after(10 * time.Minute)
 		w.change(func() { w.faults.remove = nil })
 		w.untilSettled(2 * time.Minute)
-		if got := w.hostSaid().Count; got != 0 {
+		if got := w.hostStatus().Count; got != 0 {
 			t.Errorf("%d containers on the host", got)
 		}
 	})
@@ -350,7 +350,7 @@ func TestADiskThatIsFullAfterADDCostsThatADD(t *testing.T) {
 		}
 		w.change(func() { w.faults.write = nil })
 		w.untilSettled(2 * time.Minute)
-		if got := w.said("c1"); got != "STARTING, RUNNING" {
+		if got := w.history("c1"); got != "STARTING, RUNNING" {
 			t.Errorf("published %q", got)
 		}
 	})
@@ -358,8 +358,8 @@ func TestADiskThatIsFullAfterADDCostsThatADD(t *testing.T) {
 
 func TestAChangeThatIsToComeLaterIsNoWordOnTheContainer(t *testing.T) {
 	for _, row := range []struct {
-		code spec.Code
-		said string
+		code     spec.Code
+		statuses string
 	}{
 		{spec.CodeAgain, "STARTING, RUNNING"},
 		{spec.CodeIO, "STARTING, RUNNING, RUNNING (change failed: scripted (code 5)), RUNNING"},
@@ -373,8 +373,8 @@ func TestAChangeThatIsToComeLaterIsNoWordOnTheContainer(t *testing.T) {
 			edited.Configuration = []byte(`{"edited":true}`)
 			w.bind(edited)
 			w.untilSettled(time.Minute)
-			if got := w.said("c1"); got != row.said {
-				t.Errorf("code %d: published %q, want %q", row.code, got, row.said)
+			if got := w.history("c1"); got != row.statuses {
+				t.Errorf("code %d: published %q, want %q", row.code, got, row.statuses)
 			}
 		})
 	}

@@ -26,8 +26,8 @@ func TestNothingIsDoneForWhatIsUnknown(t *testing.T) {
 	}
 	rows := []struct {
 		sentence string
-		break_   func(*world)
-		mend     func(*world)
+		fail     func(*world)
+		repair   func(*world)
 	}{
 		{"no Host object", func(w *world) { w.setHost(1, -1, "no Host object") }, func(w *world) { w.setHost(1, -1, "") }},
 		{"a binding that is unread", unknown(spec.Unread), func(w *world) { w.bind(vpn("p1", "vpn1", "c1")) }},
@@ -71,17 +71,17 @@ func TestNothingIsDoneForWhatIsUnknown(t *testing.T) {
 				inWorld(t, func(w *world) {
 					w.bind(vpn("p1", "vpn1", "c1"))
 					phase.prepare(w)
-					row.break_(w)
+					row.fail(w)
 					w.systemd("svc-vpn1.service", "failed")
-					effects, said := w.effects(), w.said("c1")
+					effects, published := w.effects(), w.history("c1")
 					w.after(10 * time.Minute)
 					if w.effects() != effects {
 						t.Errorf("effects: %q", w.trace[effects:])
 					}
-					if got := w.said("c1"); got != said {
-						t.Errorf("published %q after %q", got, said)
+					if got := w.history("c1"); got != published {
+						t.Errorf("published %q after %q", got, published)
 					}
-					row.mend(w)
+					row.repair(w)
 					w.untilSettled(3 * time.Minute)
 				})
 			})
@@ -95,7 +95,7 @@ func TestALookThatAnEventAsksForDoesNotPutOffTheNextTry(t *testing.T) {
 		w.change(func() { w.faults.systemd = errors.New("no answer") })
 		w.start()
 		for range 10 {
-			w.now.r.Mark("vpn1")
+			w.current.r.Mark("vpn1")
 			w.after(10 * time.Millisecond)
 		}
 		w.change(func() { w.faults.systemd = nil })
@@ -109,15 +109,15 @@ func TestNothingIsDoneBeforeTheNSDBWasHeardOf(t *testing.T) {
 		w.start()
 		w.untilSettled(time.Second)
 		w.reboot()
-		w.now.stop()
+		w.current.stop()
 		effects := w.effects()
-		w.startDeaf()
-		w.now.r.MarkAll()
+		w.startWithoutDesired()
+		w.current.r.MarkAll()
 		w.after(10 * time.Minute)
 		if w.effects() != effects {
 			t.Errorf("effects: %q", w.trace[effects:])
 		}
-		w.tell()
+		w.sendDesired()
 		w.untilSettled(2 * time.Second)
 	})
 }
@@ -142,8 +142,8 @@ func TestCHECKRunsWhileSystemdIsSilentAndCountsForNothing(t *testing.T) {
 	})
 }
 
-// spoil changes the record on the disk.
-func (w *world) spoil(name spec.Name, t spec.ServiceType, change func([]byte) []byte) {
+// corrupt changes the record on the disk.
+func (w *world) corrupt(name spec.Name, t spec.ServiceType, change func([]byte) []byte) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.disk[name][t] = change(w.disk[name][t])
@@ -165,19 +165,19 @@ func TestCHECKThatDoesNotTellTheStateTakesNothingDown(t *testing.T) {
 				w.untilSettled(time.Second)
 				w.on(spec.Check, "vpn1", answer)
 				w.after(3 * time.Minute)
-				if reason := w.now.r.Rows()[0].Reason; reason != "" {
+				if reason := w.current.r.Rows()[0].Reason; reason != "" {
 					t.Errorf("reason before its time: %q", reason)
 				}
 				w.after(7 * time.Minute)
 				if got := w.verbs("vpn1"); strings.Count(got, "ADD") != 1 || strings.Contains(got, "DEL") {
 					t.Errorf("%q ran", got)
 				}
-				if row := w.now.r.Rows()[0]; !strings.HasPrefix(row.Reason, "CHECK has not told the state of the container since ") || row.Status != "RUNNING" {
+				if row := w.current.r.Rows()[0]; !strings.HasPrefix(row.Reason, "CHECK has not told the state of the container since ") || row.Status != "RUNNING" {
 					t.Errorf("shown: %+v", row)
 				}
 				w.on(spec.Check, "vpn1", behaviour{})
 				w.after(2 * time.Minute)
-				if reason := w.now.r.Rows()[0].Reason; reason != "" {
+				if reason := w.current.r.Rows()[0].Reason; reason != "" {
 					t.Errorf("reason after a good CHECK: %q", reason)
 				}
 			})
@@ -196,28 +196,28 @@ func TestDamagedRecords(t *testing.T) {
 			w.on(spec.Add, "vpn1", behaviour{takes: 2 * time.Second}, behaviour{})
 			w.start()
 			w.after(time.Second)
-			w.now.kill()
+			w.current.kill()
 		}, "ADD ADD"},
 		{"is healed over a full disk", func(w *world) {
 			w.change(func() { w.faults.write = errors.New("no space left on device") })
 			w.start()
 			w.after(10 * time.Minute)
-			if strings.Contains(w.said("c1"), "ERROR") || w.units["svc-vpn1.service"] == nil {
-				w.t.Errorf("published %q", w.said("c1"))
+			if strings.Contains(w.history("c1"), "ERROR") || w.units["svc-vpn1.service"] == nil {
+				w.t.Errorf("published %q", w.history("c1"))
 			}
 			w.change(func() { w.faults.write = nil })
-			w.now.stop()
+			w.current.stop()
 		}, "ADD"},
 		{"waits for an executable, and no verdict is published of what may run", func(w *world) {
 			w.uninstall("/opt/svc/bin/svc-ipsec")
 			w.start()
 			w.after(10 * time.Minute)
-			if strings.Contains(w.said("c1"), "ERROR") {
-				w.t.Errorf("published %q", w.said("c1"))
+			if strings.Contains(w.history("c1"), "ERROR") {
+				w.t.Errorf("published %q", w.history("c1"))
 			}
 			w.install("/opt/svc/bin/svc-ipsec", ipsec, "1.0.0", true)
 			w.after(time.Second)
-			w.now.stop()
+			w.current.stop()
 		}, "ADD"},
 		{"of an edited binding is brought to the edit", func(w *world) { w.bind(edited(w.bindings["p1"], 2)) }, "ADD"},
 		{"without a namespace is removed and made again", func(w *world) { w.reboot() }, "DEL ADD"},
@@ -236,7 +236,7 @@ func TestDamagedRecords(t *testing.T) {
 			}
 			w.unbind("p2")
 			w.after(time.Second)
-			w.now.stop()
+			w.current.stop()
 		}, "DEL"},
 	}
 	for _, row := range rows {
@@ -245,9 +245,9 @@ func TestDamagedRecords(t *testing.T) {
 				w.bind(vpn("p1", "vpn1", "c1"))
 				w.start()
 				w.untilSettled(time.Second)
-				w.now.stop()
+				w.current.stop()
 				w.forgetCalls()
-				w.spoil("vpn1", ipsec, cut)
+				w.corrupt("vpn1", ipsec, cut)
 				row.also(w)
 				w.start()
 				w.untilSettled(2 * time.Minute)
@@ -274,22 +274,22 @@ func TestARecordOfANewerVersionIsLeftAlone(t *testing.T) {
 			w.bind(vpn("p1", "vpn1", "c1"))
 			w.start()
 			w.untilSettled(time.Second)
-			w.now.stop()
+			w.current.stop()
 			record := w.disk["vpn1"][ipsec]
-			w.spoil("vpn1", ipsec, newer)
+			w.corrupt("vpn1", ipsec, newer)
 			if !bound {
 				w.unbind("p1")
 			}
-			effects, said := w.effects(), w.said("c1")
+			effects, published := w.effects(), w.history("c1")
 			w.start()
 			w.after(10 * time.Minute)
 			if w.effects() != effects {
 				t.Errorf("bound %v: effects %q", bound, w.trace[effects:])
 			}
-			if got := w.said("c1"); bound && got != said {
-				t.Errorf("published %q after %q", got, said)
+			if got := w.history("c1"); bound && got != published {
+				t.Errorf("published %q after %q", got, published)
 			}
-			w.spoil("vpn1", ipsec, func([]byte) []byte { return record }) // by a person; no event tells of it
+			w.corrupt("vpn1", ipsec, func([]byte) []byte { return record }) // by a person; no event tells of it
 			w.untilSettled(2 * time.Minute)
 		})
 	}
@@ -301,10 +301,10 @@ func TestTwoRecordsOfOneName(t *testing.T) {
 			w.bind(vpn("p1", "vpn1", "c1"))
 			w.start()
 			w.untilSettled(time.Second)
-			w.now.stop()
+			w.current.stop()
 			other := changed(vpn("p1", "vpn1", "c1"), func(b *spec.Binding) { b.Container.ServiceType = haproxy })
-			memory := records{&life{w: w, left: -1}}
-			if err := memory.Write(&statedir.Record{Phase: statedir.Deleted, Container: other.Container}); err != nil {
+			store := records{&instance{w: w, left: -1}}
+			if err := store.Write(&statedir.Record{Phase: statedir.Deleted, Container: other.Container}); err != nil {
 				t.Fatal(err)
 			}
 			if !bound {

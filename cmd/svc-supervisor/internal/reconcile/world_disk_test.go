@@ -14,7 +14,7 @@ import (
 )
 
 // records is the state directory; a test compares it with the real one.
-type records struct{ *life }
+type records struct{ *instance }
 
 func (l records) Rescan() error { return nil }
 
@@ -116,7 +116,7 @@ func (l records) Remove(name spec.Name, t spec.ServiceType) error {
 
 func (w *world) removeRecordLocked(name spec.Name, t spec.ServiceType) {
 	if entry, err := decodeRecord(name, t, w.disk[name][t]); err == nil && entry.Phase != statedir.Deleted && w.held[name].id != "" {
-		w.wrongLocked("the record of %s was removed before its container", name)
+		w.violationLocked("the record of %s was removed before its container", name)
 	}
 	delete(w.disk[name], t)
 	if len(w.disk[name]) == 0 {
@@ -131,7 +131,7 @@ func TestTheRecordsOfTheWorldAreLikeTheStateDirectory(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer dir.Close()
-	memory := records{&life{w: newWorld(t), left: -1}}
+	store := records{&instance{w: newWorld(t), left: -1}}
 	binding := vpn("p1", "vpn1", "c1")
 	container, conf := binding.Container, binding.Conf(spec.Network, "svc-ipsec")
 	other := container
@@ -177,12 +177,12 @@ func TestTheRecordsOfTheWorldAreLikeTheStateDirectory(t *testing.T) {
 		{"the last is removed", func(r Records) error { return r.Remove("vpn1", haproxy) }},
 	}
 	for _, row := range rows {
-		if a, b := row.do(dir), row.do(memory); (a == nil) != (b == nil) {
+		if a, b := row.do(dir), row.do(store); (a == nil) != (b == nil) {
 			t.Errorf("%s: the state directory says %v, the world %v", row.sentence, a, b)
 		}
 		a, _ := json.Marshal(dir.Read("vpn1"))
-		b, _ := json.Marshal(memory.Read("vpn1"))
-		if !bytes.Equal(a, b) || !slices.Equal(dir.Names(), memory.Names()) {
+		b, _ := json.Marshal(store.Read("vpn1"))
+		if !bytes.Equal(a, b) || !slices.Equal(dir.Names(), store.Names()) {
 			t.Errorf("%s: the state directory has\n%s\nthe world\n%s", row.sentence, a, b)
 		}
 	}

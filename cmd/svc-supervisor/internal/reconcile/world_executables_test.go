@@ -18,7 +18,7 @@ import (
 )
 
 // executables are the plugin path and what its files do.
-type executables struct{ *life }
+type executables struct{ *instance }
 
 func (l executables) Scanned() bool {
 	l.w.mu.Lock()
@@ -81,13 +81,13 @@ func (l executables) Run(ctx context.Context, call plugin.Call) ([]byte, error) 
 	}
 
 	work := func() ([]byte, error) {
-		if !sleep(ctx, b.takes) {
+		if !sleepContext(ctx, b.takes) {
 			return nil, &plugin.NoAnswer{Reason: "killed"}
 		}
 		return l.act(call, &conf, b)
 	}
 	if b.fails != nil && !b.late {
-		sleep(ctx, b.takes)
+		sleepContext(ctx, b.takes)
 		return nil, b.fails
 	}
 	if b.hangs && !b.late {
@@ -109,7 +109,7 @@ func (l executables) Run(ctx context.Context, call plugin.Call) ([]byte, error) 
 	return stdout, nil
 }
 
-func sleep(ctx context.Context, d time.Duration) bool {
+func sleepContext(ctx context.Context, d time.Duration) bool {
 	select {
 	case <-ctx.Done():
 		return false
@@ -124,20 +124,20 @@ func (l executables) begin(call plugin.Call, conf *spec.Conf) (behaviour, error)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if l.dead {
-		return behaviour{}, errCut
+		return behaviour{}, errDead
 	}
 	if other, busy := w.busy[name]; busy {
-		w.wrongLocked("%s of %s while %s runs", call.Verb, name, other)
+		w.violationLocked("%s of %s while %s runs", call.Verb, name, other)
 	}
 	w.busy[name] = call.Verb
-	w.calls = append(w.calls, ran{time.Now(), call.Verb, call.Executable, name, call.ContainerID, string(conf.Configuration)})
+	w.calls = append(w.calls, verbCall{time.Now(), call.Verb, call.Executable, name, call.ContainerID, string(conf.Configuration)})
 	if call.Verb == spec.Add {
 		w.lastValid[name] = string(conf.LastValid)
 	} else if conf.LastValid != nil {
-		w.wrongLocked("%s of %s with a last valid configuration", call.Verb, name)
+		w.violationLocked("%s of %s with a last valid configuration", call.Verb, name)
 	}
 	if conf.Type != path.Base(call.Executable) {
-		w.wrongLocked("%s of %s with type %q for %s", call.Verb, name, conf.Type, call.Executable)
+		w.violationLocked("%s of %s with type %q for %s", call.Verb, name, conf.Type, call.Executable)
 	}
 	key := scriptKey{call.Verb, name}
 	b := behaviour{}
@@ -160,14 +160,14 @@ func (l executables) collect(call plugin.Call, valid []spec.Attachment) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if l.dead {
-		return errCut
+		return errDead
 	}
-	w.calls = append(w.calls, ran{at: time.Now(), verb: spec.GC, path: call.Executable, id: call.ContainerID})
+	w.calls = append(w.calls, verbCall{at: time.Now(), verb: spec.GC, path: call.Executable, id: call.ContainerID})
 	program := slices.IndexFunc(w.programs, func(e plugin.Executable) bool { return e.Path == call.Executable })
 	t := w.programs[program].Type
 	for name, verb := range w.busy {
 		if _, ofType := w.disk[name][t]; ofType {
-			w.wrongLocked("GC of %s while %s of %s runs", t, verb, name)
+			w.violationLocked("GC of %s while %s of %s runs", t, verb, name)
 		}
 	}
 	for name := range w.disk {
@@ -175,7 +175,7 @@ func (l executables) collect(call plugin.Call, valid []spec.Attachment) error {
 			known := entry.Record != nil && (entry.Record.Phase == statedir.Deleted ||
 				slices.Contains(valid, spec.Attachment{ContainerID: entry.Record.Container.ContainerID, IfName: spec.InterfaceInside}))
 			if !known {
-				w.wrongLocked("GC was not told of %s", name)
+				w.violationLocked("GC was not told of %s", name)
 			}
 		}
 	}
@@ -209,10 +209,10 @@ func (l executables) add(conf *spec.Conf, b behaviour) ([]byte, error) {
 	held, again := w.held[name]
 	link, linked := w.links[name]
 	if !w.namespaces[name].owner.Ours(name) {
-		w.wrongLocked("ADD of %s without its namespace", name)
+		w.violationLocked("ADD of %s without its namespace", name)
 	}
 	if !again && (linked && link.owner.Ours(name) || w.units[name.Unit()] != nil) {
-		w.wrongLocked("ADD over what is left of %s", name)
+		w.violationLocked("ADD over what is left of %s", name)
 	}
 	w.mu.Unlock()
 	if again && held.id != conf.Container.ContainerID {
@@ -264,7 +264,7 @@ func (l executables) del(name spec.Name) error {
 	if foreign {
 		return nil
 	}
-	if p != nil && p.owner.Ours(name) && !w.sticky {
+	if p != nil && p.owner.Ours(name) && !w.unitsStay {
 		if err := l.effect("DEL "+string(name)+": its unit", func() { delete(w.units, name.Unit()) }); err != nil {
 			return err
 		}

@@ -13,7 +13,7 @@ import (
 )
 
 // namespaces is /run/netns.
-type namespaces struct{ *life }
+type namespaces struct{ *instance }
 
 func (namespaces) Path(name spec.Name) string { return "/run/netns/" + string(name) }
 
@@ -67,7 +67,7 @@ func (l namespaces) Make(_ context.Context, owner spec.Owner, userNamespace bool
 	defer l.w.mu.Unlock()
 	if namespace, there := l.w.namespaces[owner.Name]; there && !namespace.stale {
 		if namespace.owner.Ours(owner.Name) {
-			l.w.wrongLocked("ADD over the namespace %s", owner.Name)
+			l.w.violationLocked("ADD over the namespace %s", owner.Name)
 		}
 		return netns.ErrExists
 	}
@@ -86,7 +86,7 @@ func (l namespaces) Remove(_ context.Context, name spec.Name) error {
 		return netns.ErrForeign
 	}
 	if l.followed[name] != nil {
-		l.w.wrongLocked("the namespace %s is removed while a subscription keeps it alive", name)
+		l.w.violationLocked("the namespace %s is removed while a subscription keeps it alive", name)
 	}
 	err := l.effectLocked("remove namespace "+string(name), func() {
 		delete(l.w.namespaces, name)
@@ -128,13 +128,13 @@ func (l namespaces) releaseUnused(name spec.Name) error {
 		return nil
 	}
 	if len(l.w.disk[name]) > 0 {
-		l.w.wrongLocked("the user id of %s is released, which has a record", name)
+		l.w.violationLocked("the user id of %s is released, which has a record", name)
 	}
 	return l.releaseLocked(name)
 }
 
 // links are the host's interfaces.
-type links struct{ *life }
+type links struct{ *instance }
 
 func (l links) Observe(name spec.Name) (netns.Link, error) {
 	l.w.mu.Lock()
@@ -180,7 +180,7 @@ func (l links) Remove(name spec.Name) error {
 }
 
 // units are systemd's.
-type units struct{ *life }
+type units struct{ *instance }
 
 func (l units) List(_ context.Context, patterns ...string) ([]unit.Unit, error) {
 	l.w.mu.Lock()
@@ -250,9 +250,9 @@ func (l units) Stop(_ context.Context, name string) error {
 		return l.w.faults.systemd
 	}
 	if p := l.w.units[name]; p != nil && p.owner.Network != spec.Network {
-		l.w.wrongLocked("%s of somebody else was stopped", name)
+		l.w.violationLocked("%s of somebody else was stopped", name)
 	}
-	if l.w.sticky {
+	if l.w.unitsStay {
 		return nil
 	}
 	return l.effectLocked("stop "+name, func() { delete(l.w.units, name) })

@@ -39,7 +39,7 @@ func (w *world) bind(bindings ...spec.Binding) {
 		w.bindings[b.PortID] = b
 	}
 	w.mu.Unlock()
-	w.tell()
+	w.sendDesired()
 }
 
 func (w *world) unbind(ports ...spec.PortID) {
@@ -48,7 +48,7 @@ func (w *world) unbind(ports ...spec.PortID) {
 		delete(w.bindings, port)
 	}
 	w.mu.Unlock()
-	w.tell()
+	w.sendDesired()
 }
 
 // setHost changes the host's object; unread is why it cannot be read.
@@ -56,12 +56,12 @@ func (w *world) setHost(weight, limit int, unread string) {
 	w.mu.Lock()
 	w.host.Weight, w.host.Limit, w.hostUnread = weight, limit, unread
 	w.mu.Unlock()
-	w.tell()
+	w.sendDesired()
 }
 
-func (w *world) tell() {
-	if w.now != nil {
-		w.now.r.Desire(w.t.Context(), w.desired())
+func (w *world) sendDesired() {
+	if w.current != nil {
+		w.current.r.Desire(w.t.Context(), w.desired())
 	}
 }
 

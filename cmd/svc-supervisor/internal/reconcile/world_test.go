@@ -42,23 +42,23 @@ type world struct {
 	scanning   bool // the plugin path was not read to its end yet
 	script     map[scriptKey][]behaviour
 
-	faults faults
-	down   bool                        // the host is shutting down
-	sticky bool                        // units are said to be stopped, and run on
-	slow   map[spec.Name]time.Duration // how long a look at the namespace takes
+	faults    faults
+	down      bool                        // the host is shutting down
+	unitsStay bool                        // units are said to be stopped, and run on
+	slow      map[spec.Name]time.Duration // how long a look at the namespace takes
 
-	published map[spec.ContainerID]spec.ContainerStatus
-	words     map[spec.ContainerID][]string // every word that was published of a container, in order
-	hostWord  spec.HostStatus
-	calls     []ran
-	lastValid map[spec.Name]string // that the last ADD was given, "" if it was given none
-	busy      map[spec.Name]spec.Verb
-	trace     []string // every side effect
-	wrongs    []string // what must never happen
-	told      []string // what is logged of connections and of deletes
-	warned    []string // what of it is a warning
-	holds     []string // what is logged of holds
-	now       *life
+	published      map[spec.ContainerID]spec.ContainerStatus
+	statusHistory  map[spec.ContainerID][]string // every word that was published of a container, in order
+	lastHostStatus spec.HostStatus
+	calls          []verbCall
+	lastValid      map[spec.Name]string // that the last ADD was given, "" if it was given none
+	busy           map[spec.Name]spec.Verb
+	trace          []string // every side effect
+	violations     []string // what must never happen
+	logged         []string // what is logged of connections and of deletes
+	warned         []string // what of it is a warning
+	holds          []string // what is logged of holds
+	current        *instance
 }
 
 // tagged is a namespace or a link; without an owner it is another's.
@@ -82,7 +82,7 @@ type holding struct {
 type faults struct{ systemd, owner, namespaces, links, events, write, remove, read, published error }
 
 // ran is one verb that began.
-type ran struct {
+type verbCall struct {
 	at            time.Time
 	verb          spec.Verb
 	path          string
@@ -123,11 +123,11 @@ func inWorld(t *testing.T, test func(*world)) {
 		w.install("/opt/svc/bin/svc-ipsec", ipsec, "1.0.0", true)
 		w.install("/opt/svc/bin/svc-haproxy", haproxy, "1.0.0", false)
 		defer func() { // also of a test that ends early
-			if w.now != nil {
-				w.now.stop()
+			if w.current != nil {
+				w.current.stop()
 			}
-			for _, wrong := range w.wrongs {
-				t.Errorf("this must never happen: %s", wrong)
+			for _, violation := range w.violations {
+				t.Errorf("this must never happen: %s", violation)
 			}
 		}()
 		test(w)
@@ -136,25 +136,25 @@ func inWorld(t *testing.T, test func(*world)) {
 
 func newWorld(t testing.TB) *world {
 	return &world{
-		t:          t,
-		lastValid:  map[spec.Name]string{},
-		boot:       "boot-1",
-		host:       spec.Host{ID: "host-1", Weight: 1, Limit: -1},
-		bindings:   map[spec.PortID]spec.Binding{},
-		disk:       map[spec.Name]map[spec.ServiceType][]byte{},
-		namespaces: map[spec.Name]tagged{},
-		users:      map[spec.Name]bool{},
-		links:      map[spec.Name]tagged{},
-		packets:    map[spec.Name]packets{},
-		units:      map[string]*process{},
-		held:       map[spec.Name]holding{},
-		script:     map[scriptKey][]behaviour{},
-		published:  map[spec.ContainerID]spec.ContainerStatus{},
-		words:      map[spec.ContainerID][]string{},
-		busy:       map[spec.Name]spec.Verb{},
-		slow:       map[spec.Name]time.Duration{},
-		lines:      map[string]string{},
-		restarts:   map[string]int{},
+		t:             t,
+		lastValid:     map[spec.Name]string{},
+		boot:          "boot-1",
+		host:          spec.Host{ID: "host-1", Weight: 1, Limit: -1},
+		bindings:      map[spec.PortID]spec.Binding{},
+		disk:          map[spec.Name]map[spec.ServiceType][]byte{},
+		namespaces:    map[spec.Name]tagged{},
+		users:         map[spec.Name]bool{},
+		links:         map[spec.Name]tagged{},
+		packets:       map[spec.Name]packets{},
+		units:         map[string]*process{},
+		held:          map[spec.Name]holding{},
+		script:        map[scriptKey][]behaviour{},
+		published:     map[spec.ContainerID]spec.ContainerStatus{},
+		statusHistory: map[spec.ContainerID][]string{},
+		busy:          map[spec.Name]spec.Verb{},
+		slow:          map[spec.Name]time.Duration{},
+		lines:         map[string]string{},
+		restarts:      map[string]int{},
 	}
 }
 
@@ -190,8 +190,8 @@ func (w *world) unready(path, reason string) {
 }
 
 func (w *world) rescan() {
-	if w.now != nil {
-		w.now.r.MarkAll()
+	if w.current != nil {
+		w.current.r.MarkAll()
 	}
 }
 
@@ -226,8 +226,8 @@ func (w *world) systemd(name, activeState string) {
 		p.unit.ActiveState = activeState
 	}
 	w.mu.Unlock()
-	if owner, ok := spec.UnitOwner(name); ok && w.now != nil {
-		w.now.r.UnitChanged(owner)
+	if owner, ok := spec.UnitOwner(name); ok && w.current != nil {
+		w.current.r.UnitChanged(owner)
 	}
 }
 

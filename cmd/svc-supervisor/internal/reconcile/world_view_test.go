@@ -27,9 +27,9 @@ func (w *world) String() string {
 			}
 		}
 	}
-	fmt.Fprintf(&text, "namespaces %v\nlinks %v\nwords %v\n", w.namespaces, w.links, w.words)
-	if w.now != nil {
-		for _, row := range w.now.r.Rows() {
+	fmt.Fprintf(&text, "namespaces %v\nlinks %v\nwords %v\n", w.namespaces, w.links, w.statusHistory)
+	if w.current != nil {
+		for _, row := range w.current.r.Rows() {
 			fmt.Fprintf(&text, "%s: %s %s\n", row.Name, row.Status, row.Reason)
 		}
 	}
@@ -147,28 +147,28 @@ func (w *world) phase(name spec.Name) statedir.Phase {
 }
 
 // said lists what was published of a container.
-func (w *world) said(id spec.ContainerID) string {
+func (w *world) history(id spec.ContainerID) string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return strings.Join(w.words[id], ", ")
+	return strings.Join(w.statusHistory[id], ", ")
 }
 
 // publishes is all that stands there now.
-func (w *world) publishes() map[spec.ContainerID]spec.ContainerStatus {
+func (w *world) allStatuses() map[spec.ContainerID]spec.ContainerStatus {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return maps.Clone(w.published)
 }
 
 // hostSaid is the last word about the host.
-func (w *world) hostSaid() spec.HostStatus {
+func (w *world) hostStatus() spec.HostStatus {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.hostWord
+	return w.lastHostStatus
 }
 
 // ran lists the verbs that began.
-func (w *world) ran() []ran {
+func (w *world) verbCalls() []verbCall {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return slices.Clone(w.calls)
@@ -218,8 +218,8 @@ func (w *world) effects() int {
 }
 
 // held says why `ps` shows a name as held.
-func (w *world) heldWhy(name spec.Name) string {
-	for _, row := range w.now.r.Rows() {
+func (w *world) heldReason(name spec.Name) string {
+	for _, row := range w.current.r.Rows() {
 		if row.Name == name && row.Status == "HELD" {
 			return row.Reason
 		}
