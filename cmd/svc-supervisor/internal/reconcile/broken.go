@@ -6,7 +6,7 @@ import (
 	"fmt"
 )
 
-// broken says which of the facts of ruleBroken it is, in one line.
+// brokenReason describes in one line why ruleBroken applies: namespace, unit or CHECK.
 func (r *Reconciler) brokenReason(ctx context.Context, s *snapshot, m *memory) string {
 	switch s.facts.Namespace {
 	case NoNamespace:
@@ -26,7 +26,7 @@ func (r *Reconciler) brokenReason(ctx context.Context, s *snapshot, m *memory) s
 	return "CHECK failed twice: " + m.checkError
 }
 
-// failedUnit is the first unit that systemd gave up, "" if there is none.
+// failedUnit returns the first unit that systemd has given up restarting, or "" if there is none.
 func (s *snapshot) failedUnit() string {
 	if s.record() == nil || s.facts.Units != UnitsFailed {
 		return ""
@@ -39,7 +39,7 @@ func (s *snapshot) failedUnit() string {
 	return ""
 }
 
-// result is systemd's word on why a unit failed, if it has one.
+// exitReason returns why a unit failed according to systemd, with a leading colon, or "" if systemd gives no reason.
 func (r *Reconciler) exitReason(ctx context.Context, name string) string {
 	details, err := r.units.Show(ctx, name)
 	if err != nil || !details.Exit.Failed() {
@@ -48,7 +48,7 @@ func (r *Reconciler) exitReason(ctx context.Context, name string) string {
 	return ": " + details.Exit.String()
 }
 
-// noEffect says what is as it was after a step that succeeded.
+// noEffect returns the error for a step that succeeded repeatLimit times in a row and is still asked for.
 func (s *snapshot) noEffect(step Step) error {
 	text := fmt.Sprintf("%v was taken %d times without effect", step, repeatLimit)
 	switch {

@@ -13,15 +13,16 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/tokenbucket"
 )
 
-// changeLines bounds the log lines on the connections of one container: its daemon may push changes all the time.
+// changeLines limits the number of log lines about connections of one container, because its daemon may push changes
+// without end.
 type changeLines struct {
 	bucket  tokenbucket.Bucket
-	omitted int       // changes that were not logged since the last line on them
+	omitted int       // changes that were not logged since the last line about omitted changes
 	noted   time.Time // when that line was logged
 }
 
-// take reports whether a change may be logged now. Every connection can go down and come up again at once; beyond
-// that it is one line in 3 s.
+// take reports whether a change may be logged now. Each connection may go down and come up once without delay; beyond
+// that one line in 3 s is allowed.
 func (l *changeLines) take(connections int, now time.Time) bool {
 	if l.bucket.Take(tokenbucket.Limit{Every: 3 * time.Second, Burst: 20 + 2*connections}, now) {
 		return true
@@ -30,7 +31,7 @@ func (l *changeLines) take(connections int, now time.Time) bool {
 	return false
 }
 
-// due returns how many changes were omitted, at most once a minute; 0 is nothing to log.
+// due returns the number of omitted changes, at most once a minute. It returns 0 if there is nothing to log.
 func (l *changeLines) due(now time.Time) int {
 	if l.omitted == 0 || now.Sub(l.noted) < time.Minute {
 		return 0
@@ -40,7 +41,7 @@ func (l *changeLines) due(now time.Time) int {
 	return count
 }
 
-// fieldLimit is how many bytes of a string of the daemon a log line repeats.
+// fieldLimit is the largest number of bytes of a string from the daemon that a log line contains.
 const fieldLimit = 512
 
 func shortened(s string) string {
@@ -50,8 +51,8 @@ func shortened(s string) string {
 	return strings.ToValidUTF8(s[:fieldLimit], "") + "…"
 }
 
-// logPushedLocked logs what a push changes. While nothing is known of the container's connections all of it is news;
-// later one that is not known was of a configuration before this one.
+// logPushedLocked logs the changes of a push. A connection that is not known belongs to an earlier configuration and is
+// ignored, unless no connection of the container is known yet.
 func (r *Reconciler) logPushedLocked(name spec.Name, m *memory, pushed []spec.Connection) {
 	for _, c := range pushed {
 		if _, known := m.logged[c.ID]; known || m.row.Health == nil {
@@ -60,8 +61,9 @@ func (r *Reconciler) logPushedLocked(name spec.Name, m *memory, pushed []spec.Co
 	}
 }
 
-// logAnswerLocked logs what the answer of a verb changes, with what was pushed meanwhile over it. A connection that was not
-// known before is no change, unless the verb made it and it is up.
+// logAnswerLocked logs the changes in the answer of a verb, after applying what was pushed during the verb. A
+// connection that was not known before is logged only if the verb created it and it is up or refused. made reports that
+// the verb created connections.
 func (r *Reconciler) logAnswerLocked(name spec.Name, m *memory, made bool) {
 	r.logOmittedLocked(name, m)
 	if m.health == nil {
@@ -69,7 +71,7 @@ func (r *Reconciler) logAnswerLocked(name spec.Name, m *memory, made bool) {
 	}
 	connections := m.health.With(m.pushed.connections).Connections
 	for _, c := range connections {
-		// What ADD has just made is not up yet, and has a reason only if it was refused.
+		// A connection that ADD has just created is not up yet, and has a reason only if it was refused.
 		if _, known := m.logged[c.ID]; known || made && (c.Status == spec.Active || c.Reason != "" && !c.Disabled) {
 			r.logConnectionLocked(name, m, c)
 		} else {
@@ -81,10 +83,10 @@ func (r *Reconciler) logAnswerLocked(name spec.Name, m *memory, made bool) {
 	})
 }
 
-// logConnectionLocked logs a connection that is not as the log has it: up or down, or down for another reason. A push may
-// not know the reason, which is no other one. A change that is above the limit of lines stays a change: the next
-// CHECK tells it if it lasts. A connection that goes down, or that was refused, is a warning; one that its configuration keeps down
-// is none.
+// logConnectionLocked logs a connection that went up or down, or that is down for another reason than the logged one. A
+// push may omit the reason; then the logged reason counts as unchanged. A change that the limit of lines suppresses is
+// logged by the next CHECK if it lasts. The level is warning for a connection that goes down or was refused, but info
+// for one that its configuration keeps down.
 func (r *Reconciler) logConnectionLocked(name spec.Name, m *memory, c spec.Connection) {
 	was := m.logged[c.ID]
 	c.Name, c.Peer = cmp.Or(c.Name, was.Name), cmp.Or(c.Peer, was.Peer)
@@ -122,7 +124,7 @@ func (r *Reconciler) logConnectionLocked(name spec.Name, m *memory, c spec.Conne
 	r.log.Log(context.Background(), level, message, fields...)
 }
 
-// logOmittedLocked logs how many changes were not logged.
+// logOmittedLocked logs the number of changes that were not logged.
 func (r *Reconciler) logOmittedLocked(name spec.Name, m *memory) {
 	if count := m.lines.due(time.Now()); count > 0 {
 		r.log.Warn("connection changes not logged", "container", name, "count", count)

@@ -9,18 +9,19 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// MarkStuck marks the names that wait for something that no event tells of: a name that another program gives up.
+// MarkStuck marks the names that are held for a reason whose end causes no event, for example a name that another
+// program uses.
 func (r *Reconciler) MarkStuck(ctx context.Context) {
 	r.applying.Lock()
-	r.reportRejected() // a status may have been another's when they were reported last
-	r.prune(ctx)       // it may have failed
+	r.reportRejected() // a status may have belonged to another binding before
+	r.prune(ctx)       // the last attempt may have failed
 	r.applying.Unlock()
 	r.markHeld(HeldTaken)
 	r.markHeld(HeldLeftover)
 }
 
-// markHeld marks the names that are held for a reason that may have gone; also those that a worker has, which may be about
-// to find themselves held.
+// markHeld marks the names that are held for a reason that may no longer apply. It also marks the names that a worker
+// has, because the worker may be about to find that they are held.
 func (r *Reconciler) markHeld(hold Hold) {
 	r.mu.Lock()
 	var held []spec.Name
@@ -35,8 +36,8 @@ func (r *Reconciler) markHeld(hold Hold) {
 	}
 }
 
-// reportHeld reports a container that is wanted, does not run, and waits for something. A back-off is the consequence of a
-// failure that was reported when it happened; it is looked at again for containers that take too long to heal.
+// reportHeld reports a wanted container that does not run and is held. The failure that started a back-off was already
+// reported when it occurred. It is reported here again only for containers whose healing takes too long.
 func (r *Reconciler) reportHeld(s *snapshot, m *memory, d Decision, now time.Time) {
 	if m.downSince.IsZero() {
 		m.downSince = now
@@ -46,7 +47,7 @@ func (r *Reconciler) reportHeld(s *snapshot, m *memory, d Decision, now time.Tim
 		return
 	}
 	if d.Hold == HeldBackOff && m.broken != "" && m.failure[Add] == m.broken && m.crashes.isError {
-		r.reportUnstable(s, m) // with more than the reason of the DEL
+		r.reportUnstable(s, m) // publishes the number of failures too, not only the reason of the DEL
 		return
 	}
 	if r.mayBeFoundLater(d) {
@@ -55,29 +56,30 @@ func (r *Reconciler) reportHeld(s *snapshot, m *memory, d Decision, now time.Tim
 	c := s.claim.binding.Container
 	r.publish(c, m)
 	if d.Hold == HeldTaken && r.heldElsewhere(c.ContainerID, s.name, nil) {
-		return // never over the status of another name's container
+		return // the status belongs to the container of another name
 	}
 	reason := r.reason(s, m, d)
 	if d.Hold == HeldBackOff {
-		reason = m.failure[m.waitsFor(s)] // as it was published when the step failed
+		reason = m.failure[m.waitsFor(s)] // the text that was published when the step failed
 	}
-	// A first ADD that cannot be undone is as far from its next try as one that is healed.
+	// A first ADD whose DEL fails is treated like healing: its next ADD is as far away.
 	r.report.Failing(c, report.Problem{Reason: reason, Ran: m.ran || undoing, For: now.Sub(m.downSince)})
 }
 
-// mayBeFoundLater says whether the executable that is missed may yet be found.
+// mayBeFoundLater reports whether the missing executable may still be found, because the plugin path was not read
+// completely.
 func (r *Reconciler) mayBeFoundLater(d Decision) bool {
 	return d.Hold == HeldNoExecutable && !r.executables.Scanned()
 }
 
-// logHeld logs a hold when it begins, and when its reason changes.
+// logHeld logs a hold when it begins and when its reason changes.
 func (r *Reconciler) logHeld(s *snapshot, m *memory, d Decision) {
 	text := ""
-	if d.Hold != NotHeld && d.Hold != HeldBackOff { // the failure was logged with its delay
+	if d.Hold != NotHeld && d.Hold != HeldBackOff { // the failure was logged together with its delay
 		text = r.reason(s, m, d)
 	}
 	if text == notReadYet || r.mayBeFoundLater(d) {
-		return // as at every start
+		return // this is normal at every start
 	}
 	if text == m.heldLogged {
 		return
@@ -95,7 +97,7 @@ func (r *Reconciler) logHeld(s *snapshot, m *memory, d Decision) {
 	r.log.Warn("container held", fields...)
 }
 
-// reason says in one line why a container is held.
+// reason returns in one line why a container is held.
 func (r *Reconciler) reason(s *snapshot, m *memory, d Decision) string {
 	switch d.Hold {
 	case HeldUnread:

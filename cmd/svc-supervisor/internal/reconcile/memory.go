@@ -8,54 +8,55 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// memo is what the supervisor remembers of a name between two looks: delays, and what only tells people something. Losing it
-// in a crash costs nothing but time.
+// memory is what the supervisor keeps in memory about a name between two observations: delays, and values that are only
+// shown or logged. Losing it in a crash costs only time.
 type memory struct {
-	wanted     string // digest and executable of the last look: a change of either ends every back-off
+	wanted     string // digest and executable of the last observation; a change of either ends every back-off
 	backOff    [stepCount]backOff
-	failure    [stepCount]string // the last error of a step that failed, until it succeeds
-	broken     string            // what ruleBroken found, until the next ADD
-	addFails   int               // failed ADDs in a row
-	unreadable backOff           // systemd or the namespaces did not answer
+	failure    [stepCount]string // the last error of each step that failed, until the step succeeds
+	broken     string            // why ruleBroken applied, until the next ADD
+	addFails   int               // number of ADDs in a row that failed
+	unreadable backOff           // delays the next attempt to read systemd or the namespaces
 	notInPlace string            // digest for which the executable answered code 100
 
-	checkAt     time.Time // by the interval
-	soonAt      time.Time // of one more CHECK: a connection is down, or not all that was pushed is known; zero: none
+	checkAt time.Time // when the CHECK at the interval is due
+	// when an additional CHECK is due because a connection is down or pushes were dropped; zero: none
+	soonAt      time.Time
 	good        *goodCheck
 	down        downPace
-	checkErrors int    // CHECKs in a row that answered with an error and count
-	checkError  string // the last answer
+	checkErrors int    // number of errors of CHECK in a row that count
+	checkError  string // the last error of CHECK
 	unknown     unknownState
 	crashes     crashes
-	countedAt   time.Time // when the last of those that count came
-	againAt     time.Time // by ADD or CHECK
+	countedAt   time.Time // when the last counted error of CHECK occurred
+	againAt     time.Time // when the reconfiguration is due that ADD or CHECK asked for
 
-	pushedAgainAt time.Time // by what was pushed last
-	madeAt        time.Time // since when the container runs, by the monotonic clock; zero: not known
+	pushedAgainAt time.Time // when the reconfiguration is due that the last push asked for
+	madeAt        time.Time // since when the container runs, by the monotonic clock; zero: unknown
 	added         time.Time // when the last ADD succeeded
 	checked       time.Time // when the last CHECK ended
 
-	ran             bool      // the container ran: what follows is healing
-	runningReported bool      // RUNNING was reported of what runs
-	downSince       time.Time // wanted, and not running since
+	ran             bool      // the container has run before, so it is being healed
+	runningReported bool      // RUNNING was reported for the container that runs
+	downSince       time.Time // since when the container is wanted and does not run
 	settledAt       time.Time
-	port            spec.PortID      // of the binding that had the name last
-	published       spec.ContainerID // whose status this name answers for
-	health          *spec.Health     // as ADD or CHECK told, and what was pushed since
+	port            spec.PortID      // port of the last binding of the name
+	published       spec.ContainerID // the container id whose status this name publishes
+	health          *spec.Health     // from the last ADD or CHECK, with later pushes applied
 	timer           *time.Timer
 	heldLogged      string
-	notes           []string // of the binding that has the name, shown and published while the container runs
+	notes           []string // of the name's binding; shown and published while the container runs
 
-	// Of Reconciler.mu: others than the worker write them too.
+	// Protected by Reconciler.mu, because not only the worker writes them.
 	row    Row
 	pushed pushedHealth
-	logged map[string]spec.Connection // by id, as the log has them
-	// unitsDue: systemd is to be asked how often it started the units again, and since when they run.
+	logged map[string]spec.Connection // the connections by id, in the state that was logged last
+	// unitsDue is set if systemd must be asked how often it restarted the units, and since when they run.
 	unitsDue bool
 	lines    changeLines
 }
 
-// failed notes a failed step and starts its delay.
+// failed records a failed step and starts its delay. again reports code 11, whose delay is fixed.
 func (m *memory) failed(step Step, err error, again bool, now time.Time) time.Duration {
 	m.failure[step] = err.Error()
 	if again {
@@ -64,7 +65,7 @@ func (m *memory) failed(step Step, err error, again bool, now time.Time) time.Du
 	return m.backOff[step].failed(now)
 }
 
-// waitsFor is the step whose back-off holds the container.
+// waitsFor returns the step whose back-off holds the container.
 func (m *memory) waitsFor(s *snapshot) Step {
 	for step := stepCount - 1; step > None; step-- {
 		if m.failure[step] != "" && s.facts.Waiting[step] {
@@ -74,8 +75,8 @@ func (m *memory) waitsFor(s *snapshot) Step {
 	return None
 }
 
-// lastFailure is why a step that runs now is a repetition, or why ADD is undone now: a verb that hangs would otherwise hide the reason
-// for as long as it runs.
+// lastFailure returns why the current step is a retry, or why ADD is being undone. ps shows it, because a verb that
+// hangs would otherwise hide the reason while it runs.
 func (m *memory) lastFailure(runs Step) string {
 	if runs == None || runs == RunCheck {
 		return ""
@@ -85,21 +86,22 @@ func (m *memory) lastFailure(runs Step) string {
 			continue
 		}
 		if step == Add && m.failure[Add] == m.broken {
-			return m.broken + "; it is made anew"
+			return m.broken + "; it is being recreated"
 		}
 		return fmt.Sprintf("%v failed, tried again: %s", step, m.failure[step])
 	}
 	return ""
 }
 
-// succeeded ends the wait of a step and forgets its error. The delay goes on growing from where it is until the container
-// was settled for a while: one that dies soon after each ADD is not made again at once.
+// succeeded ends the back-off of a step and clears its error. The delay keeps its length until the container has been
+// settled for some time. So a container that fails soon after each ADD is not recreated without delay.
 func (m *memory) succeeded(step Step) {
 	m.failure[step] = ""
 	m.backOff[step].until = time.Time{}
 }
 
-// unsettle notes that a settled container needs a step; if it was settled long enough every delay begins anew.
+// endSettled records that a settled container needs a step. If it was settled for lastDelay, every back-off starts
+// again at firstDelay.
 func (m *memory) endSettled(now time.Time) {
 	if !m.settledAt.IsZero() && now.Sub(m.settledAt) >= lastDelay {
 		m.backOff = [stepCount]backOff{}
@@ -107,19 +109,21 @@ func (m *memory) endSettled(now time.Time) {
 	m.settledAt = time.Time{}
 }
 
-// forgive ends every delay: something changed that may have been the cause.
+// resetBackOffs ends every back-off, because something changed that may have caused the failures.
 func (m *memory) resetBackOffs() {
 	m.backOff = [stepCount]backOff{}
 	m.notInPlace, m.addFails = "", 0
 }
 
-// neverRan forgets the container that the name had: what comes next under it is another one.
+// forgetContainer discards the history of the container that had the name, because the next container of this name is
+// another one.
 func (m *memory) forgetContainer() {
 	m.ran, m.downSince, m.addFails, m.broken = false, time.Time{}, 0, ""
 	m.crashes = crashes{}
 }
 
-// noteHealth notes what ADD or CHECK told. Asked for anew at each CHECK, ADD again still comes.
+// noteHealth stores the health that ADD or CHECK reported. If each CHECK asks for a reconfiguration, the earliest time
+// stays, so that the reconfiguration is not postponed for ever.
 func (m *memory) noteHealth(health *spec.Health) {
 	m.health = health
 	if health == nil {
@@ -139,11 +143,11 @@ func (m *memory) noteHealth(health *spec.Health) {
 	}
 }
 
-// noteCheckError notes that CHECK answered with an error. Events can make CHECKs follow each other closely, so one that comes
-// sooner than pause after one that counts does not count: a fault that passes in that time is none. The next CHECK is due when it
-// would count.
-func (m *memory) noteCheckError(said *spec.Error, now time.Time, pause time.Duration) {
-	m.checkError = said.Error()
+// noteCheckError records an error of CHECK. Events can make CHECKs follow each other closely. Therefore an error does
+// not count if it occurs less than pause after one that counts: a fault that disappears within that time is ignored.
+// The next CHECK is due when its error would count.
+func (m *memory) noteCheckError(answer *spec.Error, now time.Time, pause time.Duration) {
+	m.checkError = answer.Error()
 	if m.checkErrors == 0 || now.Sub(m.countedAt) >= pause {
 		m.checkErrors++
 		m.countedAt = now
@@ -151,12 +155,14 @@ func (m *memory) noteCheckError(said *spec.Error, now time.Time, pause time.Dura
 	m.checkAt = m.countedAt.Add(pause)
 }
 
-// againDue says whether the executable, or what it started, asked for ADD again by now.
+// againDue reports whether a reconfiguration is due that ADD, CHECK or a push asked for.
 func (m *memory) againDue(now time.Time) bool {
-	return slices.ContainsFunc([]time.Time{m.againAt, m.pushedAgainAt}, func(at time.Time) bool { return !at.IsZero() && !now.Before(at) })
+	return slices.ContainsFunc([]time.Time{m.againAt, m.pushedAgainAt}, func(at time.Time) bool {
+		return !at.IsZero() && !now.Before(at)
+	})
 }
 
-// stoppedLocked clears the due times and the last report of a container that is removed.
+// stoppedLocked clears the due times and the last health of a container that is removed.
 func (m *memory) stoppedLocked() {
 	m.madeAt = time.Time{}
 	m.unknown = unknownState{}
@@ -165,7 +171,7 @@ func (m *memory) stoppedLocked() {
 	m.againAt, m.pushedAgainAt, m.settledAt = time.Time{}, time.Time{}, time.Time{}
 }
 
-// wake is when this name must be looked at again though nothing happens; zero is never.
+// wake returns when the name must be observed again if no event occurs, or zero if that is not needed.
 func (m *memory) wake(now time.Time) time.Time {
 	times := []time.Time{m.checkAt, m.soonAt, m.againAt, m.pushedAgainAt, m.unreadable.until}
 	for _, b := range m.backOff {

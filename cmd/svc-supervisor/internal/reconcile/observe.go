@@ -12,7 +12,8 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/unit"
 )
 
-// observeHost reads namespace, veth and units. What does not answer is unknown, never gone.
+// observeHost reads namespace, veth and units of the name. If one of them cannot be read, the state is unknown, not
+// absent.
 func (r *Reconciler) observeHost(ctx context.Context, s *snapshot) {
 	namespace, err := r.namespaces.Observe(s.name)
 	if err != nil {
@@ -34,10 +35,10 @@ func (r *Reconciler) observeHost(ctx context.Context, s *snapshot) {
 	case netns.Ours:
 		s.facts.Namespace, s.tag = NamespaceOurs, namespace.Owner
 		if s.facts.Record == Damaged && s.facts.wanted() && s.tag.ContainerID != s.claim.binding.Container.ContainerID {
-			s.facts.Wanted = WantedOther // the tag tells what the record does not
+			s.facts.Wanted = WantedOther // the record is damaged, so the owner tag tells which container it is
 		}
 	case netns.Foreign:
-		// The namespace decides for the whole name: what else has the name is another's too.
+		// The namespace decides for the whole name: unit and veth of the same name belong to its owner too.
 		s.facts.Namespace = NamespaceForeign
 		s.markTaken("namespace %s exists and is not ours", s.name)
 	}
@@ -72,7 +73,8 @@ func (r *Reconciler) observeHost(ctx context.Context, s *snapshot) {
 
 var errShuttingDown = errors.New("the host is shutting down")
 
-// checkShutdown is an error where units of a container that is wanted stopped because everything does: nothing to heal.
+// checkShutdown returns an error if the units of a wanted container stopped because the host shuts down. Such a
+// container is not healed.
 func (r *Reconciler) checkShutdown(ctx context.Context, s *snapshot) error {
 	if !s.facts.wanted() || s.facts.Units != UnitsGone && s.facts.Units != UnitsFailed {
 		return nil
@@ -83,7 +85,7 @@ func (r *Reconciler) checkShutdown(ctx context.Context, s *snapshot) error {
 	return nil
 }
 
-// unitsOf lists the units that a name can have, whosever they are.
+// unitsOf returns the units that the name may use, of any owner.
 func (r *Reconciler) unitsOf(ctx context.Context, name spec.Name) ([]unit.Unit, error) {
 	return r.units.List(ctx, name.Unit(), "svc-"+string(name)+":*.service")
 }
@@ -93,8 +95,8 @@ func (s *snapshot) markTaken(format string, name spec.Name) {
 	s.claim.taken = fmt.Sprintf(format, name)
 }
 
-// ownedUnit is the first unit that carries our tag, or ""; one that lives without it takes the name from an ADD. It asks only
-// where there is no record: with one it does not matter.
+// ownedUnit returns the first unit that has our owner tag, or "". If the main unit of the name exists without our tag,
+// it marks the name as taken. It does so only if the name has no record, since the result does not matter otherwise.
 func (r *Reconciler) ownedUnit(ctx context.Context, s *snapshot) (string, error) {
 	if s.facts.Record != NoRecord {
 		return "", nil
@@ -113,8 +115,8 @@ func (r *Reconciler) ownedUnit(ctx context.Context, s *snapshot) (string, error)
 	return "", nil
 }
 
-// unitsState sums up the units that the record names. One that is not loaded is gone: systemd forgets a transient unit when
-// it stops.
+// unitsState summarizes the units that the record names. A unit that is not loaded is gone, because systemd unloads a
+// transient unit when it stops.
 func unitsState(record *statedir.Record, units []unit.Unit) UnitsState {
 	if record == nil {
 		return UnitsGood

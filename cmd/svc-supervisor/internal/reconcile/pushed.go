@@ -6,24 +6,25 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// news is what was pushed of a container's health and is not yet in its memo.
+// pushedHealth is the part of pushed health that the worker has not applied yet.
 type pushedHealth struct {
 	connections []spec.Connection
 	received    bool
-	lost        bool      // there were more than are kept
-	againAt     time.Time // when the last of it asks for ADD again; zero: it does not
+	lost        bool      // connections were dropped because of pushedLimit
+	againAt     time.Time // when the reconfiguration is due that the last push asked for; zero: none
 }
 
-// pushedLimit bounds the connections that wait for a worker. Where they do not fit CHECK tells all of them.
+// pushedLimit is the largest number of pushed connections that wait for a worker. If more are pushed, CHECK reads the
+// state of all.
 const pushedLimit = 4096
 
-// pushedGap is the time between a verb and the next one of the same kind that a push asks for. Without it a daemon
-// that pushes all the time would have ADD or CHECK run all the time.
+// pushedGap is the shortest time between a verb and the next one of the same kind that a push asks for. Without it, a
+// daemon that pushes without end would make ADD or CHECK run without end.
 const pushedGap = 3 * time.Second
 
-// Heard takes in health that was pushed. It is shown and published at once, whatever the container's worker is doing; the
-// worker, which may have an older answer of the executable on its way, puts it over that. Of a container without a record
-// nothing is heard.
+// Heard applies pushed health. It is shown and published at once, also while a verb of the container runs. The answer
+// of that verb may be older, so the worker applies the push again after it. Pushes for containers without a record are
+// dropped.
 func (r *Reconciler) Heard(pushed *spec.Health) {
 	name := pushed.InterfaceName
 	r.mu.Lock()
@@ -32,7 +33,7 @@ func (r *Reconciler) Heard(pushed *spec.Health) {
 		r.mu.Unlock()
 		return
 	}
-	m := r.memoryLocked(name) // after a start it may not have been looked at yet
+	m := r.memoryLocked(name) // after a start the name may not have been observed yet
 	if len(m.pushed.connections)+len(pushed.Connections) <= pushedLimit {
 		m.pushed.connections = append(m.pushed.connections, pushed.Connections...)
 	} else {
@@ -51,9 +52,9 @@ func (r *Reconciler) Heard(pushed *spec.Health) {
 	r.Mark(name)
 }
 
-// applyPushedLocked puts what was pushed over what ADD or CHECK told. If those told nothing yet, or not all that was
-// pushed is known, a CHECK is due, which tells all. What a push asks for comes no sooner than pushedGap after the
-// last verb of its kind.
+// applyPushedLocked applies pushed health on top of what ADD or CHECK reported. If they have not reported anything yet,
+// or connections were dropped, it makes a CHECK due, which reports all connections. A CHECK or reconfiguration that a
+// push asks for runs no sooner than pushedGap after the last verb of its kind.
 func (r *Reconciler) applyPushedLocked(m *memory) {
 	if m.pushed.lost || len(m.pushed.connections) > 0 && m.health == nil {
 		at := later(time.Now(), m.checked.Add(pushedGap))
@@ -65,7 +66,8 @@ func (r *Reconciler) applyPushedLocked(m *memory) {
 	if m.health != nil && len(m.pushed.connections) > 0 {
 		m.health = m.health.With(m.pushed.connections)
 	}
-	if m.pushed.received { // a tunnel that is back needs no more what was asked for when it went down
+	// a connection that is up again no longer needs the reconfiguration that was asked for when it went down
+	if m.pushed.received {
 		m.pushedAgainAt = m.pushed.againAt
 		if !m.pushedAgainAt.IsZero() {
 			m.pushedAgainAt = later(m.pushedAgainAt, m.added.Add(pushedGap))
@@ -74,7 +76,8 @@ func (r *Reconciler) applyPushedLocked(m *memory) {
 	m.pushed = pushedHealth{}
 }
 
-// reportRunning reports a container that runs, with all that was heard of it: what is heard later is reported later.
+// reportRunning publishes the status of a running container with all health received so far. The lock keeps a later
+// push from being overwritten.
 func (r *Reconciler) reportRunning(s *snapshot, m *memory) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -13,17 +13,17 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/statedir"
 )
 
-// Settings are what an operator can set. All numbers and durations must be positive.
+// Settings are the options that an operator can set. All numbers and durations must be positive.
 type Settings struct {
 	BootID        string
-	Types         []spec.ServiceType // those that are served; none: all
-	Parallel      int                // containers worked on at once; with those that are blocked, overcommit times as many
-	VerbDeadline  time.Duration      // of ADD, CHECK and DEL
+	Types         []spec.ServiceType // the served service types; empty: all
+	Parallel      int                // containers worked on at once; including blocked ones, overcommit times as many
+	VerbDeadline  time.Duration      // for ADD, CHECK and DEL
 	CheckInterval time.Duration
-	Grace         time.Duration // for the verbs that run when the supervisor stops
+	Grace         time.Duration // time for running verbs to end when the supervisor stops
 }
 
-// Reconciler works on every container of the host.
+// Reconciler reconciles every container of the host.
 type Reconciler struct {
 	settings    Settings
 	records     Records
@@ -32,26 +32,27 @@ type Reconciler struct {
 	units       Units
 	executables Executables
 	report      Reporter
-	logs        func(spec.ServiceType) *slog.Logger // the logger of a type
+	logs        func(spec.ServiceType) *slog.Logger // returns the logger of a service type
 	log         *slog.Logger
 
 	queue       *queue
 	eventChecks *eventChecks
 	gcLocks     gcLocks
-	collected   map[string]time.Time // when GC of an executable ran; CollectGarbage's alone
+	collected   map[string]time.Time // when GC of each executable ran; used by CollectGarbage only
 
-	applying      sync.Mutex // held while a desired set is taken in: one after the other
-	duplicates    duplicates // of `applying`
-	hostReporting sync.Mutex // held while the host's status is reported: before mu
+	applying      sync.Mutex // serializes the methods that change or use the whole desired state
+	duplicates    duplicates // protected by applying
+	hostReporting sync.Mutex // serializes reports of the host's status; locked before mu
 
-	mu              sync.Mutex
-	claims          *claims // nil until the NSDB was heard of
-	host            spec.Host
-	memories        map[spec.Name]*memory
-	holders         *holders
-	slots           map[spec.Name]bool        // names with a record of any phase, or with a reservation
-	others          map[spec.ContainerID]bool // containers of the last desired set whose type another service serves
-	unownedStatuses map[spec.ContainerID]bool // whose status no worker takes back: of bindings without one, or of an earlier run
+	mu       sync.Mutex
+	claims   *claims // nil until the NSDB has been read
+	host     spec.Host
+	memories map[spec.Name]*memory
+	holders  *holders
+	slots    map[spec.Name]bool        // names with a record of any phase or with a reservation
+	others   map[spec.ContainerID]bool // containers of the last desired state whose type another service serves
+	// published statuses that no worker removes: of rejected bindings, or of an earlier run
+	unownedStatuses map[spec.ContainerID]bool
 	rejectedRows    []Row
 	permits         map[spec.Name]*permit // of the names that are worked on
 	hostReported    *spec.HostStatus
@@ -60,21 +61,22 @@ type Reconciler struct {
 	stopped         bool
 }
 
-// slowObservation is how long the observation of a name may take before it no longer counts towards Settings.Parallel: then systemd
-// or the kernel does not answer. A verb stops counting when it is blocked (plugin.Call.Blocked). All names that are worked on,
-// those included that do not count, are at most overcommit times Settings.Parallel.
+// slowObservation is how long the observation of a name may take before the name no longer counts towards
+// Settings.Parallel. It takes longer only if systemd or the kernel does not answer. A verb stops counting when it is
+// blocked (plugin.Call.Blocked). At most overcommit times Settings.Parallel names are worked on, including those that
+// do not count.
 const (
 	slowObservation = 2 * time.Second
 	overcommit      = 4
 )
 
-// place is one of the Settings.Parallel places, taken by a name that is worked on.
+// permit is one of Settings.Parallel permits to work on a name.
 type permit struct {
-	release func() // makes the place free for another name; only the first call does
-	verbs   int    // that run for the name
+	release func() // lets another name use the permit; only the first call has an effect
+	verbs   int    // number of verbs that run for the name
 }
 
-// New makes a reconciler. logs gives the logger for what the executables of a type say.
+// New returns a Reconciler. logs returns the logger for the output of the executables of a type.
 func New(settings Settings, records Records, namespaces Namespaces, links Links, units Units, events KernelEvents,
 	executables Executables, reporter Reporter, log *slog.Logger, logs func(spec.ServiceType) *slog.Logger,
 ) *Reconciler {
@@ -100,8 +102,8 @@ func New(settings Settings, records Records, namespaces Namespaces, links Links,
 	}
 }
 
-// Recall reads every record, so that who holds what is known before the first decision. It returns an error if the state
-// directory cannot be read: then nothing may be decided.
+// Recall reads every record, so that it is known which name holds which port and container id before the first
+// decision. If it returns an error, the state directory cannot be read and Run must not be called.
 func (r *Reconciler) Recall() error {
 	if err := r.records.Rescan(); err != nil {
 		return err
@@ -118,8 +120,8 @@ func (r *Reconciler) Recall() error {
 	return nil
 }
 
-// Run works until ctx ends. Then verbs that run may go on for the grace time, after which they are killed: the next start
-// finds what was half done.
+// Run works until ctx ends. Then it waits for running verbs for the grace time and kills those that are left. The next
+// start removes or completes what they left half done.
 func (r *Reconciler) Run(ctx context.Context) {
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
@@ -155,7 +157,8 @@ func (r *Reconciler) Run(ctx context.Context) {
 	}
 }
 
-// occupy notes the place of a name, and frees it when the work on the name has taken slowObservation and no verb runs then.
+// holdPermit records the permit of a name. It releases the permit if the work on the name takes slowObservation and no
+// verb runs then.
 func (r *Reconciler) holdPermit(name spec.Name, p *permit) (stop func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -180,7 +183,8 @@ func (r *Reconciler) holdPermit(name spec.Name, p *permit) (stop func()) {
 	}
 }
 
-// runsVerb notes that a verb runs for a name. blocked frees the name's place; end notes that the verb has ended.
+// runsVerb records that a verb runs for a name. blocked releases the name's permit; end records that the verb has
+// ended.
 func (r *Reconciler) runsVerb(name spec.Name) (blocked, end func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -196,7 +200,7 @@ func (r *Reconciler) runsVerb(name spec.Name) (blocked, end func()) {
 	}
 }
 
-// enter waits for a place. It returns false when ctx ends.
+// acquire waits for a permit. It returns false when ctx ends.
 func acquire(ctx context.Context, permits chan<- struct{}) bool {
 	select {
 	case permits <- struct{}{}:
@@ -206,7 +210,7 @@ func acquire(ctx context.Context, permits chan<- struct{}) bool {
 	}
 }
 
-// Desire hands over what the NSDB asks for, and marks every name that it may concern.
+// Desire sets the desired state and marks every name that it may affect.
 func (r *Reconciler) Desire(ctx context.Context, desired spec.Desired) {
 	r.applying.Lock()
 	defer r.applying.Unlock()
@@ -247,7 +251,7 @@ func (r *Reconciler) Desire(ctx context.Context, desired spec.Desired) {
 	r.markHeld(HeldSlot) // weight or limit may have changed
 }
 
-// Drain makes nothing wanted, whatever the NSDB says or said.
+// Drain sets an empty desired state, so that all containers are removed. Later calls of Desire are ignored.
 func (r *Reconciler) Drain() {
 	r.applying.Lock()
 	defer r.applying.Unlock()
@@ -259,15 +263,15 @@ func (r *Reconciler) Drain() {
 	r.MarkAll()
 }
 
-// Drained says whether nothing is left after Drain: no record and no look that is due.
+// Drained reports whether Drain is complete: no record exists and no name is marked or busy.
 func (r *Reconciler) Drained() bool {
 	return len(r.records.Names()) == 0 && r.queue.idle()
 }
 
-// Mark asks for a look at one name; one that is not known and has nothing to do with us costs a look.
+// Mark requests an observation of a name. A name without a container costs one observation.
 func (r *Reconciler) Mark(name spec.Name) { r.queue.mark(name) }
 
-// UnitChanged asks for a look at a name after systemd reported a change of one of its units.
+// UnitChanged requests an observation of a name after systemd reported a change of one of its units.
 func (r *Reconciler) UnitChanged(name spec.Name) {
 	r.mu.Lock()
 	if m := r.memories[name]; m != nil {
@@ -277,7 +281,7 @@ func (r *Reconciler) UnitChanged(name spec.Name) {
 	r.Mark(name)
 }
 
-// MarkAll asks for a look at every name that is wanted, recorded, remembered, or carries our tag.
+// MarkAll requests an observation of every name that is wanted, has a record or has state in memory.
 func (r *Reconciler) MarkAll() {
 	names := map[spec.Name]bool{}
 	for _, name := range r.records.Names() {
@@ -298,11 +302,12 @@ func (r *Reconciler) MarkAll() {
 	}
 }
 
-// FindLeftovers marks every name that has no container by its record, and under which something carries our tag or stands in one of
-// our slices; and every name that has one, but not its namespace. It gives back the user ids of names that have nothing else: a crash
-// leaves them where the state directory was lost, too.
+// FindLeftovers marks every name that has no record of a container but a namespace or veth with our owner tag or a unit
+// with our name pattern. It also marks every name whose record has a container but whose namespace is missing. Then it
+// releases the user ids of names that have nothing else; a crash can leave such a user id behind, even if the state
+// directory was lost.
 func (r *Reconciler) FindLeftovers(ctx context.Context) error {
-	recorded := r.recorded() // before the host is looked at: what comes after it is no leftover
+	recorded := r.recorded() // before the host is observed, since a container added during the observation is no leftover
 	namespaces, err := r.namespaces.List()
 	if err != nil {
 		return err
@@ -339,11 +344,11 @@ func (r *Reconciler) FindLeftovers(ctx context.Context) error {
 			r.Mark(name)
 		}
 	}
-	// A name gets its slot before ADD allocates its user id, and loses it after the user id was given back.
+	// A name gets its slot before ADD allocates its user id, and loses it after the user id was released.
 	return r.namespaces.ReleaseUnused(ctx, func(name spec.Name) bool { return found[name] || r.hasSlot(name) })
 }
 
-// recorded are the names that have a container by their record.
+// recorded returns the names whose record describes a container.
 func (r *Reconciler) recorded() map[spec.Name]bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -356,8 +361,8 @@ func (r *Reconciler) recorded() map[spec.Name]bool {
 	return names
 }
 
-// prune removes, once, the statuses that neither a record nor a binding stands for. Until it succeeds each call tries again.
-// The caller holds `applying`.
+// prune removes, once, the published statuses of containers that have neither a record nor a binding. After a failure
+// the next call tries again. The caller must hold applying.
 func (r *Reconciler) prune(ctx context.Context) {
 	r.mu.Lock()
 	if r.pruned || r.draining || r.claims == nil || r.claims.unread != "" || r.claims.anyUnread {
@@ -379,7 +384,7 @@ func (r *Reconciler) prune(ctx context.Context) {
 		}
 		if keep[id] {
 			r.mu.Lock()
-			r.unownedStatuses[id] = true // goes with its binding, should nothing else be said of it
+			r.unownedStatuses[id] = true // removed together with its binding, unless a worker publishes another status
 			r.mu.Unlock()
 		}
 		return keep[id]
@@ -393,7 +398,7 @@ func (r *Reconciler) prune(ctx context.Context) {
 	r.pruned = true
 }
 
-// noteLocked keeps the index of who holds which port and container id.
+// noteLocked updates the index of holders after a change of the name's record. nil means that the name has no record.
 func (r *Reconciler) noteLocked(name spec.Name, record *statedir.Record) {
 	if record == nil {
 		r.holders.remove(name)
@@ -402,7 +407,8 @@ func (r *Reconciler) noteLocked(name spec.Name, record *statedir.Record) {
 	r.holders.set(name, holder{record.Container.PortID, record.Container.ContainerID, record.Phase == statedir.Deleted})
 }
 
-// noteTagLocked notes the container id that a name holds if its record cannot tell: the tag of its namespace does.
+// noteTagLocked updates the index of holders for a name whose record cannot be read. The container id is that of the
+// owner tag of its namespace.
 func (r *Reconciler) noteTagLocked(name spec.Name, err error) {
 	if err == nil {
 		return
@@ -412,7 +418,7 @@ func (r *Reconciler) noteTagLocked(name spec.Name, err error) {
 	}
 }
 
-// memoryLocked returns the memo of a name, a new one if need be.
+// memoryLocked returns the memory of a name and creates it if necessary.
 func (r *Reconciler) memoryLocked(name spec.Name) *memory {
 	m := r.memories[name]
 	if m == nil {

@@ -59,7 +59,7 @@ func TestContainerOfATypeThatIsNotListedAnyMoreStays(t *testing.T) {
 			t.Errorf("verbs: %s", got)
 		}
 		at := slices.IndexFunc(w.current.r.Rows(), func(r Row) bool { return r.Name == "vpn1" })
-		want := "type IPSEC is not one of --types (HAPROXY): the container stays as it is"
+		want := "type IPSEC is not one of --types (HAPROXY): the container is kept"
 		if at < 0 || w.current.r.Rows()[at].Status != "UNKNOWN" || w.current.r.Rows()[at].Reason != want {
 			t.Errorf("rows %+v", w.current.r.Rows())
 		}

@@ -13,7 +13,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// Row is what `ps` shows of one container.
+// Row is the line that `ps` shows for one container.
 type Row struct {
 	Name        spec.Name        `json:"name"`
 	Type        spec.ServiceType `json:"type,omitempty"`
@@ -21,16 +21,16 @@ type Row struct {
 	Status      string           `json:"status"` // RUNNING, STARTING, STOPPING, HELD or UNKNOWN
 	Reason      string           `json:"reason,omitempty"`
 	Units       []string         `json:"units,omitempty"`
-	Restarts    int              `json:"restarts,omitempty"` // by systemd, and of the whole container
+	Restarts    int              `json:"restarts,omitempty"` // restarts by systemd, and recreations of the container
 	AddedAt     *time.Time       `json:"addedAt,omitempty"`
 	PortID      spec.PortID      `json:"portId,omitempty"`
 	ContainerID spec.ContainerID `json:"containerId,omitempty"`
 	Health      *spec.Health     `json:"health,omitempty"`
 	Hold        Hold             `json:"-"`
-	madeAt      time.Time        // by the monotonic clock
+	madeAt      time.Time        // since when the container runs, by the monotonic clock
 }
 
-// Up counts the connections that carry traffic, and all of them.
+// Up returns the number of connections that are up, and the number of all connections.
 func (r Row) Up() (up, all int) {
 	if r.Health == nil {
 		return 0, 0
@@ -43,7 +43,7 @@ func (r Row) Up() (up, all int) {
 	return up, len(r.Health.Connections)
 }
 
-// Rows returns what is known of every container, sorted by name.
+// Rows returns a row for every known container, sorted by name.
 func (r *Reconciler) Rows() []Row {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -63,7 +63,8 @@ func (r *Reconciler) Rows() []Row {
 	return rows
 }
 
-// Seen reports whether the NSDB was read, and every container that it wants has a row. A host that cannot be read is read in this sense.
+// Seen reports whether the NSDB has been read and every wanted container has a row. It is also true if the NSDB was
+// read but the host object was unreadable.
 func (r *Reconciler) Seen() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -78,8 +79,8 @@ func (r *Reconciler) Seen() bool {
 	return true
 }
 
-// unreadRowsLocked returns a row for each binding that cannot be read and whose name is not known: without it a new binding with a
-// fault would leave no trace.
+// unreadRowsLocked returns a row for each unreadable binding whose name is unknown. Without it, a new binding with an
+// error would not be shown at all.
 func (r *Reconciler) unreadRowsLocked(rows []Row) []Row {
 	if r.claims == nil {
 		return nil
@@ -98,15 +99,15 @@ func (r *Reconciler) unreadRowsLocked(rows []Row) []Row {
 	return list
 }
 
-// HostRow is what `ps` shows of the host.
+// HostRow is the line that `ps` shows for the host.
 type HostRow struct {
 	ID     spec.HostID `json:"id"`
-	Unread string      `json:"unread,omitempty"` // why nothing is known of the host
-	Limit  *int        `json:"limit,omitempty"`  // nil: none
+	Unread string      `json:"unread,omitempty"` // why the host is unknown
+	Limit  *int        `json:"limit,omitempty"`  // nil: no limit
 	spec.HostStatus
 }
 
-// HostRow returns the host's own line.
+// HostRow returns the line of the host.
 func (r *Reconciler) HostRow() HostRow {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -123,7 +124,7 @@ func (r *Reconciler) HostRow() HostRow {
 	return row
 }
 
-// show keeps the row of a name for Rows.
+// show stores the row of a name for Rows.
 func (r *Reconciler) show(s *snapshot, m *memory, d Decision) {
 	row := Row{Name: s.name, Type: s.serviceType(), Health: m.health, Hold: d.Hold, Reason: r.reason(s, m, d)}
 	if b := s.claim.binding; b != nil {
@@ -155,7 +156,7 @@ func (r *Reconciler) show(s *snapshot, m *memory, d Decision) {
 	case d.Hold != NotHeld:
 		row.Status = "HELD"
 	default:
-		row = Row{} // nothing is wanted and nothing is there
+		row = Row{} // neither wanted nor present
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -165,7 +166,7 @@ func (r *Reconciler) show(s *snapshot, m *memory, d Decision) {
 	m.row = row
 }
 
-// editRefused begins the reason of a container that runs with its last valid configuration.
+// editRefused is the prefix of the reason for a container that runs with its last valid configuration.
 const editRefused = "edit refused: "
 
 func joinReasons(a, b string) string {
@@ -183,8 +184,8 @@ func (r *Reconciler) hostStatusLocked() spec.HostStatus {
 	return status
 }
 
-// reportHost reports weight, quota and count, once the host's object was read. One at a time, or an older count could be
-// the last word.
+// reportHost reports weight, quota and count once the host object has been read. Calls are serialized, so that an older
+// count cannot replace a newer one.
 func (r *Reconciler) reportHost() {
 	r.hostReporting.Lock()
 	defer r.hostReporting.Unlock()
@@ -203,8 +204,8 @@ func (r *Reconciler) reportHost() {
 	r.report.Host(status)
 }
 
-// reportRejected reports the bindings that no worker stands for, and takes back what was reported of those that are gone.
-// The caller holds `applying`.
+// reportRejected reports the bindings that no worker handles, and removes the statuses of those that no longer exist.
+// The caller must hold applying.
 func (r *Reconciler) reportRejected() {
 	r.mu.Lock()
 	if r.claims == nil || r.claims.unread != "" {
@@ -217,7 +218,8 @@ func (r *Reconciler) reportRejected() {
 	for _, rejection := range rejected {
 		c := rejection.binding.Container
 		r.rejectedRows = append(r.rejectedRows, Row{
-			Name: c.InterfaceName, Type: c.ServiceType, Status: "HELD", Reason: rejection.reason, PortID: rejection.binding.PortID,
+			Name: c.InterfaceName, Type: c.ServiceType, Status: "HELD", Reason: rejection.reason,
+			PortID:      rejection.binding.PortID,
 			ContainerID: c.ContainerID,
 		})
 	}
@@ -231,7 +233,7 @@ func (r *Reconciler) reportRejected() {
 		if !was[c.ContainerID] {
 			r.log.Warn("binding held", append(fields(c), "reason", rejection.reason)...)
 		}
-		if !r.heldElsewhere(c.ContainerID, "", rejection.binding) { // else the status is another's
+		if !r.heldElsewhere(c.ContainerID, "", rejection.binding) { // otherwise another name publishes the status
 			r.report.Failing(c, report.Problem{Reason: rejection.reason})
 		}
 	}
@@ -239,7 +241,7 @@ func (r *Reconciler) reportRejected() {
 		switch {
 		case is[id]:
 		case anyUnread || r.heldElsewhere(id, "", nil):
-			is[id] = true // unknown, or another answers for it now: it is looked at again the next time
+			is[id] = true // unknown, or published by another name; checked again at the next call
 		default:
 			r.report.Remove(id)
 		}
@@ -250,7 +252,7 @@ func (r *Reconciler) reportRejected() {
 	maps.Copy(r.unownedStatuses, is)
 }
 
-// logBindings tells which ports the host has bound, for the search why a container does not come up.
+// logBindings logs the bound ports, as a help to find out why a container does not start.
 func (r *Reconciler) logBindings(c *claims) {
 	if c.unread != "" {
 		r.log.Warn("host unknown: nothing is changed", "reason", c.unread)
@@ -269,7 +271,7 @@ func (r *Reconciler) logBindings(c *claims) {
 	r.log.Debug("host bindings updated", "hostId", r.host.ID, "portIds", ports)
 }
 
-// logDuplicates warns of bindings whose addresses another one has, once.
+// logDuplicates warns once of each binding that shares addresses with another one.
 func (r *Reconciler) logDuplicates(was, is *claims) {
 	for _, port := range slices.Sorted(maps.Keys(is.duplicates)) {
 		if note := is.duplicates[port]; was == nil || was.duplicates[port] != note {
@@ -278,10 +280,11 @@ func (r *Reconciler) logDuplicates(was, is *claims) {
 	}
 }
 
-// logFor is the logger of a container's type.
+// logFor returns the logger of a container's service type.
 func (r *Reconciler) logFor(c spec.Container) *slog.Logger { return r.logs(c.ServiceType) }
 
-// fields are those by which operators look for a container; never its configuration.
+// fields returns the log attributes that identify a container. They must not contain its configuration, which may hold
+// secrets.
 func fields(c spec.Container) []any {
 	return []any{
 		"portId", c.PortID, "hostId", c.HostID, "interfaceName", c.InterfaceName, "containerId", c.ContainerID,

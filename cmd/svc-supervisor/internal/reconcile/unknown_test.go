@@ -172,7 +172,7 @@ func TestCHECKThatDoesNotTellTheStateTakesNothingDown(t *testing.T) {
 				if got := w.verbs("vpn1"); strings.Count(got, "ADD") != 1 || strings.Contains(got, "DEL") {
 					t.Errorf("%q ran", got)
 				}
-				if row := w.current.r.Rows()[0]; !strings.HasPrefix(row.Reason, "CHECK has not told the state of the container since ") || row.Status != "RUNNING" {
+				if row := w.current.r.Rows()[0]; !strings.HasPrefix(row.Reason, "state unknown to CHECK since ") || row.Status != "RUNNING" {
 					t.Errorf("shown: %+v", row)
 				}
 				w.on(spec.Check, "vpn1", behaviour{})

@@ -9,12 +9,12 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/statedir"
 )
 
-// repeatLimit is how often in a row one step may be asked for. A step that succeeds and changes nothing would keep a worker
-// busy for ever.
+// repeatLimit is how often in a row one step may be taken. Without a limit, a step that succeeds but changes nothing
+// would occupy a worker for ever.
 const repeatLimit = 3
 
-// work takes steps for one container until none is left. accept ends when no new step may begin; ctx ends when the step
-// that runs must end too.
+// work takes steps for one container until no step is left. No new step begins after accept ends. The running step must
+// end when ctx ends.
 func (r *Reconciler) work(accept, ctx context.Context, name spec.Name) {
 	r.mu.Lock()
 	m := r.memoryLocked(name)
@@ -55,8 +55,8 @@ func (r *Reconciler) work(accept, ctx context.Context, name spec.Name) {
 	}
 }
 
-// takeUnitsDue reports whether systemd is to be asked for restarts and ages of the units: after a change of one of them and after each CHECK.
-// Each costs a call to systemd, so not every look asks.
+// takeUnitsDue reports whether systemd must be asked for restarts and ages of the units: after a change of one of them
+// and after each CHECK. It clears the mark. Each query is a call to systemd, so not every observation makes it.
 func (r *Reconciler) takeUnitsDue(m *memory) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -65,8 +65,8 @@ func (r *Reconciler) takeUnitsDue(m *memory) bool {
 	return due
 }
 
-// decide decides, and reserves the slot of a new container under the one lock: what two names see as the last slot only
-// one of them gets.
+// decide decides on the next step. Before an ADD it reserves a slot. Since slots are reserved under one lock, two names
+// cannot get the last slot.
 func (r *Reconciler) decide(s *snapshot) Decision {
 	s.facts.Slot = true
 	d := next(s.facts)
@@ -94,19 +94,21 @@ func (r *Reconciler) step(ctx context.Context, s *snapshot, m *memory, d Decisio
 	}
 }
 
-// rest is the end of a look that asks for no step: what is settled or held is reported and shown, and a timer is set for
-// what will be due.
+// finish ends an observation after which no step is taken. It reports and shows a settled or held container, and sets a
+// timer for the next time at which something is due.
 func (r *Reconciler) finish(s *snapshot, m *memory, d Decision) {
-	now := s.now // what falls due after it was not seen by this look: it is woken for
+	now := s.now // this observation did not see what became due after s.now; the timer is set for it
 	tidied := r.tidy(s, m)
 	switch {
 	case tidied && s.facts.Readable && s.facts.Record != Newer:
 		m.unreadable = backOff{}
-	case !m.unreadable.waiting(now): // what ends it sends no event; a look that an event asks for is no other try
+	// no event signals recovery, so the observation is retried with back-off; one that an event caused does not lengthen
+	// the delay
+	case !m.unreadable.waiting(now):
 		m.unreadable.failed(now)
 	}
-	if s.facts.runs() && m.checkAt.IsZero() { // adopted from an earlier run; it may never settle
-		// The first CHECKs are spread, and none comes soon.
+	if s.facts.runs() && m.checkAt.IsZero() { // adopted from an earlier run; it may not settle for a long time
+		// The first CHECKs are spread over the interval, and none runs within the first sixth.
 		m.checkAt = now.Add(r.settings.CheckInterval/6 + rand.N(max(r.settings.CheckInterval*5/6, 1)))
 	}
 	settled := d.Step == None && d.Hold == NotHeld && s.facts.runs() && s.facts.wanted()
@@ -122,14 +124,14 @@ func (r *Reconciler) finish(s *snapshot, m *memory, d Decision) {
 	r.forgetOrWake(s, m, now)
 }
 
-// isDown says whether it is known that the container does not run: it has no record, or a rule found it half made or
-// broken. One whose record is damaged may well run.
+// isDown reports whether it is known that the container does not run: it has no record, or rule 2 to 5 applies. A
+// container whose record is damaged may run.
 func isDown(s *snapshot, d Decision) bool {
 	return s.facts.Record == NoRecord && d.Hold != HeldUnread || d.Rule > 1 && d.Rule <= ruleBroken
 }
 
-// tidy removes what only a wanted name keeps: records of phase `deleted`, the slot, the status. It returns false if it must
-// be tried again.
+// tidy removes what is kept only for a wanted name: records of phase `deleted`, the slot and the status. It returns
+// false if it must be retried.
 func (r *Reconciler) tidy(s *snapshot, m *memory) bool {
 	if s.facts.Wanted != NotWanted || s.facts.Record != NoRecord {
 		return true
@@ -151,7 +153,7 @@ func (r *Reconciler) tidy(s *snapshot, m *memory) bool {
 	return true
 }
 
-// settle notes that a container is as it is wanted, and reports it when that is news.
+// reportSettled records that a container is settled, and reports RUNNING.
 func (r *Reconciler) reportSettled(s *snapshot, m *memory, now time.Time) {
 	if m.settledAt.IsZero() {
 		m.settledAt = now
@@ -163,7 +165,8 @@ func (r *Reconciler) reportSettled(s *snapshot, m *memory, now time.Time) {
 	r.reportRunning(s, m)
 }
 
-// forgetOrWake sets the timer for the next look, or forgets a name that is gone.
+// forgetOrWake sets the timer for the next observation, or deletes the memory of a name that has neither binding nor
+// resources.
 func (r *Reconciler) forgetOrWake(s *snapshot, m *memory, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -182,7 +185,7 @@ func (r *Reconciler) forgetOrWake(s *snapshot, m *memory, now time.Time) {
 	}
 }
 
-// write writes a record and keeps the index in step.
+// write writes a record and updates slots and the index of holders.
 func (r *Reconciler) write(record *statedir.Record) error {
 	if err := r.records.Write(record); err != nil {
 		return err
