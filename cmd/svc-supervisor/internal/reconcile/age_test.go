@@ -7,7 +7,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/unit"
 )
 
-func TestAnAgeDoesNotDependOnTheWallClock(t *testing.T) {
+func TestAgeIsIndependentOfTheWallClock(t *testing.T) {
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	ago := func(d time.Duration) time.Time { return now.Add(-d) }
 	const years = 9463 * 24 * time.Hour
@@ -39,7 +39,7 @@ func TestAnAgeDoesNotDependOnTheWallClock(t *testing.T) {
 	}
 }
 
-func TestTheTimeOfADDIsShown(t *testing.T) {
+func TestAddedAtIsShown(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.start()

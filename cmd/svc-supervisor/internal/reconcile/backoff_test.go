@@ -10,7 +10,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/statedir"
 )
 
-func TestBackOffGrowsAndAnEditEndsIt(t *testing.T) {
+func TestBackOffGrowsAndEndsWithAnEdit(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.on(spec.Add, "vpn1", behaviour{fails: code(spec.CodeIO)})
@@ -19,7 +19,7 @@ func TestBackOffGrowsAndAnEditEndsIt(t *testing.T) {
 		times := w.times(spec.Add, "vpn1")
 		want := time.Second
 		for i := 1; i < len(times); i++ {
-			// The failing ADD and the DEL after it take a tenth of a second each; the delay runs from the end of ADD.
+			// ADD and the DEL after it take 100 ms each. The delay begins at the end of ADD.
 			delay := times[i].Sub(times[i-1]) - 100*time.Millisecond
 			if delay < want || delay > want+want/4+100*time.Millisecond {
 				t.Errorf("delay %d is %v, want %v and up to a quarter more", i, delay, want)
@@ -45,7 +45,7 @@ func TestBackOffGrowsAndAnEditEndsIt(t *testing.T) {
 	})
 }
 
-func TestBackOffsDiffer(t *testing.T) {
+func TestBackOffsAreRandomized(t *testing.T) {
 	inWorld(t, func(w *world) {
 		seen := map[time.Duration]bool{}
 		w.start(func(s *Settings) { s.Parallel = 50 })
@@ -65,7 +65,7 @@ func TestBackOffsDiffer(t *testing.T) {
 	})
 }
 
-func TestANewExecutableEndsTheBackOff(t *testing.T) {
+func TestNewExecutableEndsTheBackOff(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.on(spec.Add, "vpn1", behaviour{fails: code(spec.CodeIO)})
@@ -82,7 +82,7 @@ func TestANewExecutableEndsTheBackOff(t *testing.T) {
 	})
 }
 
-func TestWhatBrokeIsNotMadeAgainAtOnceThoughItsDELFailsFirst(t *testing.T) {
+func TestBrokenContainerIsRecreatedWithDelayAfterAFailedDEL(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.on(spec.Del, "vpn1", behaviour{fails: code(spec.CodeIO)}, behaviour{})
@@ -102,7 +102,7 @@ func TestWhatBrokeIsNotMadeAgainAtOnceThoughItsDELFailsFirst(t *testing.T) {
 	})
 }
 
-func TestAContainerThatDiesAfterEachADDIsNotMadeAgainAtOnce(t *testing.T) {
+func TestContainerThatFailsAfterEachADDIsRecreatedWithDelay(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.on(spec.Add, "vpn1", behaviour{unit: "failed"})
@@ -112,10 +112,10 @@ func TestAContainerThatDiesAfterEachADDIsNotMadeAgainAtOnce(t *testing.T) {
 			t.Errorf("%d ADDs in ten minutes", got)
 		}
 		w.on(spec.Add, "vpn1")
-		w.untilSettled(lastDelay*5/4 + crashPause + 10*time.Second) // published as RUNNING when it has run for a minute
+		w.untilSettled(lastDelay*5/4 + crashPause + 10*time.Second) // RUNNING is published after a minute without a failure
 		w.after(2 * time.Minute)
 		w.forgetCalls()
 		w.systemd("svc-vpn1.service", "")
-		w.untilSettled(2 * time.Second) // settled for a while: the delay begins anew
+		w.untilSettled(2 * time.Second) // it was settled for more than a minute, so the delay starts again at firstDelay
 	})
 }

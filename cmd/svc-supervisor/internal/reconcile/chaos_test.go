@@ -10,11 +10,11 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// chaos draws what happens to three ports, three names and three container ids, which all clash with each other.
+// chaos generates random events for three ports, three names and three container ids, which conflict with each other.
 type chaos struct {
 	*world
 	rng   *rand.Rand
-	story []string // for the report
+	story []string // the events so far, for the report
 }
 
 func (c *chaos) note(format string, values ...any) {
@@ -34,7 +34,7 @@ func (c *chaos) binding() spec.Binding {
 
 func draw[T any](c *chaos, all ...T) T { return all[c.rng.IntN(len(all))] }
 
-// happen lets one thing happen.
+// nextEvent causes one random event and lets a random time pass.
 func (c *chaos) nextEvent() {
 	no := errors.New("no answer")
 	events := []func(){
@@ -89,7 +89,7 @@ func (c *chaos) restart() {
 	c.start()
 }
 
-// calm ends all trouble and asks for some containers that do not clash.
+// endFaults ends all faults and binds up to three containers that do not conflict.
 func (c *chaos) endFaults() {
 	c.note("calm")
 	c.change(func() { c.faults, c.script, c.current.left = faults{}, map[scriptKey][]behaviour{}, -1 })
@@ -107,7 +107,7 @@ func (c *chaos) endFaults() {
 	}
 }
 
-func TestAfterAnyChaosWhatIsPresentIsWhatIsWanted(t *testing.T) {
+func TestRandomEventsEndInTheDesiredState(t *testing.T) {
 	const schedules = 300
 	for seed := range uint64(schedules) {
 		inWorld(t, func(w *world) {

@@ -9,11 +9,11 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// TestCHECKThatCanFindNothingNewIsPutOff counts the CHECKs of an hour, with the usual interval of a minute.
-func TestCHECKThatCanFindNothingNewIsPutOff(t *testing.T) {
+// TestCHECKThatCanFindNothingNewIsPostponed counts the CHECKs within an hour at the default interval of a minute.
+func TestCHECKThatCanFindNothingNewIsPostponed(t *testing.T) {
 	type count struct{ least, most int }
 	var (
-		rare  = count{4, 8} // each ten intervals, and a few after a connection went down
+		rare  = count{4, 8} // one CHECK per ten intervals, and a few after a connection went down
 		tries = count{25, 35}
 		often = count{50, 70}
 	)
@@ -62,8 +62,8 @@ func TestCHECKThatCanFindNothingNewIsPutOff(t *testing.T) {
 
 func (w *world) offerAllIPSEC() { w.offerAll("/opt/svc/bin/svc-ipsec") }
 
-// TestAFaultIsFoundThoughCHECKIsPutOff has one of each kind of fault, and a container to which nothing happened for an hour.
-func TestAFaultIsFoundThoughCHECKIsPutOff(t *testing.T) {
+// TestFaultIsFoundWhileCHECKIsPostponed causes each kind of fault in a container that had no event for an hour.
+func TestFaultIsFoundWhileCHECKIsPostponed(t *testing.T) {
 	rows := []struct {
 		sentence string
 		do       func(*world)

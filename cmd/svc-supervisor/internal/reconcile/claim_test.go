@@ -78,7 +78,7 @@ func (w *world) portOf(id spec.ContainerID) string {
 	return ""
 }
 
-func TestWhoHasTheRecordKeepsTheNameWhileItIsHealed(t *testing.T) {
+func TestBindingWithTheRecordKeepsTheNameDuringHealing(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bind(vpn("p2", "vpn1", "c2"))
 		w.start()
@@ -103,7 +103,7 @@ func TestWhoHasTheRecordKeepsTheNameWhileItIsHealed(t *testing.T) {
 func TestTwoNamesForOneContainerID(t *testing.T) {
 	rows := []struct {
 		sentence string
-		bindings []spec.Binding // one after the other
+		bindings []spec.Binding // bound one after the other, unless together is set
 		together bool
 		runs     spec.Name
 		held     spec.Name
@@ -157,7 +157,7 @@ func TestTwoNamesForOneContainerID(t *testing.T) {
 	}
 }
 
-func TestTwoBindingsOfOneContainerUnderOneName(t *testing.T) {
+func TestTwoBindingsWithTheSameNameAndContainerID(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.start()
 		w.bind(vpn("p1", "vpn1", "c1"), vpn("p2", "vpn1", "c1"))
@@ -170,7 +170,7 @@ func TestTwoBindingsOfOneContainerUnderOneName(t *testing.T) {
 	})
 }
 
-func TestTheStatusOfABindingThatIsHeldStaysWhileItIsUnread(t *testing.T) {
+func TestStatusOfAHeldBindingStaysWhileTheBindingIsUnread(t *testing.T) {
 	unread := func(port spec.PortID) spec.Binding {
 		return spec.Binding{PortID: port, Reading: spec.Unread, Fault: "half of it"}
 	}
@@ -213,12 +213,12 @@ func TestTheStatusOfABindingThatIsHeldStaysWhileItIsUnread(t *testing.T) {
 	}
 }
 
-func TestTheStatusOfAContainerThatStopsToRunIsOfTheBindingThatIsHeld(t *testing.T) {
+func TestHeldBindingPublishesTheStatusAfterTheContainerIsRemoved(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bind(vpn("p1", "vpn1", "c1"), vpn("p2", "vpn2", "c2"))
 		w.start()
 		w.untilSettled(time.Second)
-		w.bind(vpn("p3", "vpn2", "c1")) // loses the name vpn2, and c1 runs under another name
+		w.bind(vpn("p3", "vpn2", "c1")) // it does not get the name vpn2, and c1 runs under another name
 		w.after(time.Second)
 		if got := w.history("c1"); got != "STARTING, RUNNING" {
 			t.Errorf("published %q", got)
@@ -230,7 +230,7 @@ func TestTheStatusOfAContainerThatStopsToRunIsOfTheBindingThatIsHeld(t *testing.
 	})
 }
 
-func TestTheStatusOfTheFormerContainerGoesThoughTheNextOneIsHeldElsewhere(t *testing.T) {
+func TestStatusOfTheFormerContainerIsRemovedWhenTheNextOneIsHeld(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bind(vpn("p1", "vpn1", "c1"), vpn("p2", "vpn2", "c2"))
 		w.start()
@@ -251,7 +251,7 @@ func TestTheStatusOfTheFormerContainerGoesThoughTheNextOneIsHeldElsewhere(t *tes
 	})
 }
 
-func TestOfSeveralWhoHoldABindingTheSameIsAlwaysNamed(t *testing.T) {
+func TestReasonNamesTheSameHolderEachTime(t *testing.T) {
 	holders := newHolders()
 	for name, h := range map[spec.Name]holder{
 		"vpn2": {port: "p9", container: "c1"}, "vpn3": {port: "p1", container: "c9"}, "vpn4": {port: "p8", container: "c1"},
@@ -266,7 +266,7 @@ func TestOfSeveralWhoHoldABindingTheSameIsAlwaysNamed(t *testing.T) {
 	}
 }
 
-func TestTheStatusOfABindingThatMovesToANameThatIsUnknownGoesWithIt(t *testing.T) {
+func TestStatusMovesWithABindingToAnUnknownName(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bind(vpn("p1", "vpn1", "c1"), vpn("p2", "vpn2", "c2"))
 		w.start()
@@ -280,7 +280,7 @@ func TestTheStatusOfABindingThatMovesToANameThatIsUnknownGoesWithIt(t *testing.T
 	})
 }
 
-func TestTwoNamesThatSwapTheirContainers(t *testing.T) {
+func TestTwoNamesSwapContainers(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bind(vpn("p1", "vpn1", "c1"), vpn("p2", "vpn2", "c2"))
 		w.start()
@@ -292,7 +292,7 @@ func TestTwoNamesThatSwapTheirContainers(t *testing.T) {
 	})
 }
 
-func TestABindingWithoutAValidNameIsToldAndHoldsNobody(t *testing.T) {
+func TestBindingWithoutAValidNameIsPublishedAndDelaysNoOther(t *testing.T) {
 	inWorld(t, func(w *world) {
 		refused := vpn("p2", "", "c2")
 		refused.Reading, refused.Fault = spec.Refused, `bindings/host-1/p2: interfaceName "../x": allowed: …`
@@ -314,8 +314,9 @@ func TestABindingWithoutAValidNameIsToldAndHoldsNobody(t *testing.T) {
 	})
 }
 
-// A binding that is refused though its name is valid may be a slip in an edit: what runs goes on.
-func TestABindingThatIsRefusedTakesNothingThatRuns(t *testing.T) {
+// TestRefusedBindingKeepsTheContainerRunning edits a binding so that it is refused although its name is valid. The
+// container keeps running, because such an edit may be a mistake.
+func TestRefusedBindingKeepsTheContainerRunning(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.start()
@@ -394,7 +395,7 @@ func TestLimit(t *testing.T) {
 	})
 }
 
-func TestWeightZeroRefusesOnlyNewNames(t *testing.T) {
+func TestWeightZeroHoldsOnlyNewNames(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.start()
@@ -412,7 +413,7 @@ func TestWeightZeroRefusesOnlyNewNames(t *testing.T) {
 	})
 }
 
-func TestASlotIsKeptWhileTheHostBecomesUnreadInTheMiddleOfHealing(t *testing.T) {
+func TestSlotIsKeptIfTheHostBecomesUnreadDuringHealing(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.setHost(1, 1, "")
 		w.bind(vpn("p1", "vpn1", "c1"))
@@ -437,7 +438,7 @@ func TestASlotIsKeptWhileTheHostBecomesUnreadInTheMiddleOfHealing(t *testing.T) 
 	})
 }
 
-func TestABindingThatCannotBeReadHasARowUntilItsNameIsKnown(t *testing.T) {
+func TestUnreadBindingHasARowUntilItsNameIsKnown(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.start()
 		w.bind(spec.Binding{PortID: "p1", Reading: spec.Unread, Fault: "bindings/host-1/p1: unknown key"})
@@ -452,7 +453,7 @@ func TestABindingThatCannotBeReadHasARowUntilItsNameIsKnown(t *testing.T) {
 		if rows := w.current.r.Rows(); len(rows) != 1 || rows[0].Name != "vpn1" {
 			t.Errorf("rows %+v", rows)
 		}
-		w.bind(spec.Binding{PortID: "p1", Reading: spec.Unread, Fault: "half of it"}) // the row of the name has the reason
+		w.bind(spec.Binding{PortID: "p1", Reading: spec.Unread, Fault: "half of it"}) // the row of the name shows the reason
 		w.after(time.Second)
 		if rows := w.current.r.Rows(); len(rows) != 1 || rows[0].Name != "vpn1" || rows[0].Reason != "half of it" {
 			t.Errorf("rows %+v", rows)
@@ -460,7 +461,7 @@ func TestABindingThatCannotBeReadHasARowUntilItsNameIsKnown(t *testing.T) {
 	})
 }
 
-func TestEveryContainerIsSeenBeforeItIsMade(t *testing.T) {
+func TestEveryContainerHasARowBeforeItsADDEnds(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.on(spec.Add, "vpn1", behaviour{takes: 20 * time.Second})
 		w.bind(vpn("p1", "vpn1", "c1"), vpn("p2", "vpn2", "c2"))

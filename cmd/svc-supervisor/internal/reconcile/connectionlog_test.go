@@ -11,7 +11,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// expectLogged compares what was logged of connections since it was asked last.
+// expectLogged compares the log lines about connections since the last call.
 func (w *world) expectLogged(when string, want ...string) {
 	w.t.Helper()
 	w.mu.Lock()
@@ -23,7 +23,7 @@ func (w *world) expectLogged(when string, want ...string) {
 	w.logged = nil
 }
 
-// checks makes CHECK tell a health, and lets one run.
+// runCheck makes CHECK report a health and waits until one has run.
 func (w *world) runCheck(h *spec.Health) {
 	w.on(spec.Check, "vpn1", behaviour{prints: string(must(json.Marshal(h)))})
 	w.after(70 * time.Second)
@@ -34,7 +34,7 @@ func withReason(h *spec.Health, reason string) *spec.Health {
 	return h
 }
 
-func TestAConnectionThatComesUpOrGoesDownIsLoggedOnceWhicheverWayItIsHeard(t *testing.T) {
+func TestConnectionChangeIsLoggedOnceFromPushOrCHECK(t *testing.T) {
 	withConnections(t, func(w *world) {
 		w.expectLogged("after an ADD that tells of none that is up")
 		w.current.r.Heard(push("a", spec.Active))
@@ -54,7 +54,7 @@ func TestAConnectionThatComesUpOrGoesDownIsLoggedOnceWhicheverWayItIsHeard(t *te
 	})
 }
 
-func TestNameAndPeerOfAConnectionAreLoggedWhereTheyAreKnown(t *testing.T) {
+func TestNameAndPeerOfAConnectionAreLoggedIfKnown(t *testing.T) {
 	withConnections(t, func(w *world) {
 		h := healthOf(spec.Down, spec.Down)
 		h.Connections[0].Name, h.Connections[0].Peer = "to-peer", "192.0.2.1"
@@ -64,7 +64,7 @@ func TestNameAndPeerOfAConnectionAreLoggedWhereTheyAreKnown(t *testing.T) {
 	})
 }
 
-func TestWhatComesUpDuringAVerbIsLoggedThenAndNotAgainWithItsOlderAnswer(t *testing.T) {
+func TestPushDuringAVerbIsNotLoggedAgainWithItsOlderAnswer(t *testing.T) {
 	withConnections(t, func(w *world) {
 		w.on(spec.Add, "vpn1", behaviour{takes: 10 * time.Second, prints: answer(healthOf(spec.Down, spec.Down, spec.Active))})
 		w.bind(edited(vpn("p1", "vpn1", "c1"), 2))
@@ -76,7 +76,7 @@ func TestWhatComesUpDuringAVerbIsLoggedThenAndNotAgainWithItsOlderAnswer(t *test
 	})
 }
 
-func TestAContainerThatIsMadeAnewTellsWhatIsUpAgain(t *testing.T) {
+func TestConnectionsOfARecreatedContainerAreLoggedAgain(t *testing.T) {
 	withConnections(t, func(w *world) {
 		w.current.r.Heard(push("a", spec.Active))
 		w.expectLogged("up", "connection up container=vpn1 connection=a")
@@ -87,7 +87,7 @@ func TestAContainerThatIsMadeAnewTellsWhatIsUpAgain(t *testing.T) {
 	})
 }
 
-func TestAStartOfTheSupervisorIsNoNewsOfAConnectionButAPushIs(t *testing.T) {
+func TestAfterARestartOnlyChangesOfConnectionsAreLogged(t *testing.T) {
 	withConnections(t, func(w *world) {
 		w.current.r.Heard(push("a", spec.Active))
 		w.current.stop()
@@ -105,7 +105,7 @@ func TestAStartOfTheSupervisorIsNoNewsOfAConnectionButAPushIs(t *testing.T) {
 	})
 }
 
-// changes counts the log lines on connections, and the changes that one line says were not logged.
+// changes counts the log lines about connections, and reports whether a line states that changes were not logged.
 func (w *world) changes() (lines int, omitted bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -120,7 +120,7 @@ func (w *world) changes() (lines int, omitted bool) {
 	return lines, omitted
 }
 
-func TestAConnectionThatAlwaysChangesIsLoggedAtALimitedRateAndAsItIsInTheEnd(t *testing.T) {
+func TestFlappingConnectionIsLoggedAtALimitedRateWithItsFinalState(t *testing.T) {
 	withConnections(t, func(w *world) {
 		w.flood(30*time.Second, func(i int) *spec.Health {
 			return push("a", map[bool]spec.ConnectionStatus{true: spec.Active, false: spec.Down}[i%2 == 0])
@@ -148,7 +148,7 @@ func TestAConnectionThatAlwaysChangesIsLoggedAtALimitedRateAndAsItIsInTheEnd(t *
 	})
 }
 
-func TestManyConnectionsThatGoDownAndComeUpTogetherAreAllLogged(t *testing.T) {
+func TestManyConnectionsThatChangeTogetherAreAllLogged(t *testing.T) {
 	const many = 256
 	all := func(status spec.ConnectionStatus) *spec.Health {
 		h := &spec.Health{InterfaceName: "vpn1", Code: spec.Running}
@@ -170,7 +170,7 @@ func TestManyConnectionsThatGoDownAndComeUpTogetherAreAllLogged(t *testing.T) {
 	})
 }
 
-func TestConnectionsThatAreMadeUpWhileNothingIsKnownCostFewLinesAndNoMemory(t *testing.T) {
+func TestPushedUnknownConnectionsCostFewLinesAndNoMemory(t *testing.T) {
 	withConnections(t, func(w *world) {
 		w.current.stop()
 		w.start()
@@ -192,7 +192,7 @@ func TestConnectionsThatAreMadeUpWhileNothingIsKnownCostFewLinesAndNoMemory(t *t
 	})
 }
 
-func TestALongReasonIsShortenedInTheLog(t *testing.T) {
+func TestLongFieldIsShortenedInTheLog(t *testing.T) {
 	withConnections(t, func(w *world) {
 		pushed := push("a", spec.Active)
 		pushed.Connections[0].Name = strings.Repeat("ä", fieldLimit)
@@ -201,7 +201,7 @@ func TestALongReasonIsShortenedInTheLog(t *testing.T) {
 	})
 }
 
-func TestWhatGoesDownIsAWarning(t *testing.T) {
+func TestFailuresOfConnectionsAndContainersAreWarnings(t *testing.T) {
 	expectWarned := func(w *world, when string, want ...string) {
 		w.t.Helper()
 		w.mu.Lock()

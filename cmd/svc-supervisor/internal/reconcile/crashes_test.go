@@ -11,7 +11,7 @@ import (
 
 const vpn1Unit = "svc-vpn1.service"
 
-// crash lets the daemon of vpn1 die, and systemd start it again.
+// crash simulates that the daemon of vpn1 fails and that systemd restarts it.
 func (w *world) crash(line string) {
 	w.change(func() {
 		w.exit = unit.Exit{Result: "exit-code", Code: 1, Status: 3}
@@ -34,7 +34,7 @@ func (w *world) crash(line string) {
 
 func (w *world) row1() Row { return w.current.r.Rows()[0] }
 
-func TestADaemonThatSystemdStartsAgainAndAgainIsOneStableState(t *testing.T) {
+func TestDaemonThatKeepsFailingHasAStableStatus(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.start()
@@ -73,7 +73,7 @@ func TestADaemonThatSystemdStartsAgainAndAgainIsOneStableState(t *testing.T) {
 	})
 }
 
-func TestFailuresThatAreFarApartAreNoVerdict(t *testing.T) {
+func TestFailuresFarApartAreNoError(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.start()
@@ -91,7 +91,7 @@ func TestFailuresThatAreFarApartAreNoVerdict(t *testing.T) {
 	})
 }
 
-func TestADaemonThatDiesAfterEachADDIsOneStableState(t *testing.T) {
+func TestContainerThatFailsAfterEachADDHasAStableStatus(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.change(func() {
 			w.exit = unit.Exit{Result: "exit-code", Code: 1, Status: 3}
@@ -102,7 +102,7 @@ func TestADaemonThatDiesAfterEachADDIsOneStableState(t *testing.T) {
 		w.start()
 		w.until(5*time.Minute, "ERROR", func() bool { return w.status("c1").Code == spec.Failed })
 		published := w.history("c1")
-		// The first failure is healed like any other. From the second one on the status stays.
+		// The first failure is healed like any other. From the second one on, the status does not change.
 		after, found := strings.CutPrefix(published, "STARTING, RUNNING, STARTING, RUNNING, ")
 		if !found || strings.Contains(after, "STARTING") || strings.Count(published, "ERROR") != 1 ||
 			!strings.Contains(after, "failed: exit-code: status 3: bad option") {
@@ -120,7 +120,7 @@ func TestADaemonThatDiesAfterEachADDIsOneStableState(t *testing.T) {
 	})
 }
 
-func TestRestartsBeforeTheSupervisorCameAreShownAndDoNotCount(t *testing.T) {
+func TestRestartsBeforeTheStartAreShownButNotCounted(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.start()
@@ -128,11 +128,11 @@ func TestRestartsBeforeTheSupervisorCameAreShownAndDoNotCount(t *testing.T) {
 		w.current.stop()
 		w.change(func() { w.restarts[vpn1Unit] = 7 })
 		w.start()
-		w.after(2 * time.Minute) // a CHECK
+		w.after(2 * time.Minute) // until a CHECK has run
 		if row := w.row1(); row.Restarts != 7 || row.Reason != "" || w.status("c1").Message != "" {
 			t.Errorf("%+v, %+v", row, w.status("c1"))
 		}
-		w.change(func() { w.restarts[vpn1Unit] = 0 }) // systemctl restart
+		w.change(func() { w.restarts[vpn1Unit] = 0 }) // as after systemctl restart
 		w.current.r.UnitChanged("vpn1")
 		w.after(time.Second)
 		if row := w.row1(); row.Restarts != 0 || row.Reason != "" {
@@ -141,7 +141,7 @@ func TestRestartsBeforeTheSupervisorCameAreShownAndDoNotCount(t *testing.T) {
 	})
 }
 
-func TestACHECKThatFailsAfterEachADDIsOneStableState(t *testing.T) {
+func TestCHECKThatFailsAfterEachADDHasAStableStatus(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.on(spec.Check, "vpn1", behaviour{fails: &spec.Error{Code: 102, Msg: "no device"}})
 		w.bind(vpn("p1", "vpn1", "c1"))

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// good is a wanted container that runs as it should: nothing is due and nothing is held.
+// good returns the facts of a settled container.
 func good() Facts {
 	return Facts{
 		Wanted: Wanted, Record: IsAdded, Readable: true, Namespace: NamespaceOurs, Units: UnitsGood, Leftover: true,
@@ -18,7 +18,7 @@ func good() Facts {
 	}
 }
 
-// fresh is a wanted name of which nothing is there yet.
+// fresh returns the facts of a wanted name that has no record and no resources.
 func fresh() Facts {
 	return Facts{Wanted: Wanted, Readable: true, Executable: ExecutableReady, Slot: true}
 }
@@ -119,7 +119,7 @@ var decisionRows = []struct {
 	{"no ADD without a slot", with(fresh(), func(f *Facts) { f.Slot = false }), Decision{None, 11, HeldSlot}},
 }
 
-func TestEachLineOfTheTable(t *testing.T) {
+func TestDecisionRows(t *testing.T) {
 	rows := map[int]int{}
 	for _, row := range decisionRows {
 		rows[row.want.Rule]++
@@ -135,7 +135,7 @@ func TestEachLineOfTheTable(t *testing.T) {
 	}
 }
 
-// invariants are what holds for every combination of facts. They know the facts and the decision, not the rules.
+// invariants hold for every combination of facts. They refer to facts and decision only, not to the rules.
 var invariants = []struct {
 	sentence string
 	broken   func(f *Facts, d Decision) bool
@@ -247,10 +247,10 @@ var invariants = []struct {
 	}},
 }
 
-// Every value of every fact is combined with every other, but for the back-offs: of those there are none, all, that of the
-// step alone, and all but that one. That is enough because a step is held by its own back-off alone, which is checked on
-// the way.
-func TestLawsHoldForEveryCombinationOfFacts(t *testing.T) {
+// TestInvariantsHoldForEveryCombinationOfFacts combines every value of every fact with every other, except the back-offs. Of
+// these it tries none, all, the selected step's alone, and all but the selected step's. That suffices because only its
+// own back-off can delay a step, which the test checks too.
+func TestInvariantsHoldForEveryCombinationOfFacts(t *testing.T) {
 	var (
 		workers sync.WaitGroup
 		mu      sync.Mutex
@@ -306,7 +306,7 @@ func checkAllFacts(wanted WantedState) (count int, broken map[string]Facts) {
 	return count, broken
 }
 
-// everyFacts goes through the product of all facts but Wanted and Waiting.
+// everyFacts calls visit for every combination of all facts except Wanted and Waiting.
 func everyFacts(wanted WantedState, visit func(*Facts)) {
 	var f Facts
 	f.Wanted = wanted
@@ -330,7 +330,7 @@ func everyFacts(wanted WantedState, visit func(*Facts)) {
 	}
 }
 
-func TestTheDesignPrintsTheTableThatTheCodeHas(t *testing.T) {
+func TestDecisionTableInTheDesignMatchesTheCode(t *testing.T) {
 	printed := tableOf(t, filepath.Join("..", "..", "..", "..", "docs", "design.md"))
 	var coded [][]string
 	for _, r := range rules {
@@ -348,7 +348,7 @@ func TestTheDesignPrintsTheTableThatTheCodeHas(t *testing.T) {
 	}
 }
 
-// tableOf returns the rows of the table between the markers, without its head.
+// tableOf returns the rows of the table between the markers, without its header.
 func tableOf(t *testing.T, path string) [][]string {
 	t.Helper()
 	content, err := os.ReadFile(path)

@@ -47,7 +47,7 @@ func TestDownPace(t *testing.T) {
 		t.Errorf("after 100 CHECKs the delay is %s", p.delay)
 	}
 	added := 0
-	for i := range 1000 { // a reason that changes at each CHECK, one in 2 s
+	for i := range 1000 { // the reason changes at each CHECK, which runs every 2 s
 		now = now.Add(firstDownCheck)
 		if p.next(health([]spec.Connection{down, refused}[i%2]), now) > 0 {
 			added++

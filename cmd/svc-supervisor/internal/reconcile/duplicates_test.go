@@ -27,7 +27,7 @@ func reasonOf(w *world, name spec.Name) string {
 	return "no row"
 }
 
-func TestContainersWithTheSameAddressesRunWithAMessage(t *testing.T) {
+func TestDuplicateAddressesAreShownAndPublished(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bind(addressed("p1", "vpn1", "c1", "192.0.2.1"), addressed("p2", "vpn2", "c2", "192.0.2.1"), addressed("p3", "vpn3", "c3", "192.0.2.3"))
 		w.start()
@@ -89,7 +89,7 @@ func TestNoteOfABindingIsShownAndPublished(t *testing.T) {
 	})
 }
 
-func TestDuplicatesAreReadAgainAfterAnEdit(t *testing.T) {
+func TestDuplicatesAreFoundAgainAfterAnEdit(t *testing.T) {
 	d := new(duplicates)
 	one, two := addressed("p1", "vpn1", "c1", "192.0.2.1"), addressed("p2", "vpn2", "c2", "192.0.2.2")
 	find := func(bindings ...spec.Binding) (ports []spec.PortID) {
@@ -118,8 +118,8 @@ func TestDuplicatesAreReadAgainAfterAnEdit(t *testing.T) {
 	}
 }
 
-// TestDuplicatesAfterChangesAreThoseOfAFreshComparison changes a set at random.
-func TestDuplicatesAfterChangesAreThoseOfAFreshComparison(t *testing.T) {
+// TestDuplicatesAfterChangesEqualAFreshSearch changes a set of bindings at random.
+func TestDuplicatesAfterChangesEqualAFreshSearch(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	var d duplicates
 	set := map[spec.PortID]spec.Binding{}

@@ -13,7 +13,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// kernelEvents are the subscriptions of a life.
+// kernelEvents implements KernelEvents for an instance.
 type kernelEvents struct{ *instance }
 
 func (l kernelEvents) Follow(name spec.Name, path string, events spec.Events, changed func()) (fresh bool, err error) {
@@ -68,7 +68,7 @@ func (w *world) offerAll(path string) {
 	w.rescan()
 }
 
-// event is an XFRM event in the namespace of a container. It returns whether the supervisor follows that.
+// event causes an XFRM event in the namespace of a container. It reports whether the supervisor is subscribed to it.
 func (w *world) event(name spec.Name) bool {
 	w.mu.Lock()
 	changed := w.current.followed[name]
@@ -80,7 +80,7 @@ func (w *world) event(name spec.Name) bool {
 	return true
 }
 
-// stream sends an event each 100 ms.
+// stream causes an event every 100 ms.
 func (w *world) stream(name spec.Name, d time.Duration) {
 	for begin := time.Now(); time.Since(begin) < d; w.after(100 * time.Millisecond) {
 		w.event(name)
@@ -89,8 +89,8 @@ func (w *world) stream(name spec.Name, d time.Duration) {
 
 func hourly(s *Settings) { s.CheckInterval = time.Hour }
 
-// runsXFRM starts a supervisor with one container whose executable asks for CHECK after XFRM events, and lets the CHECK after ADD
-// pass that the events of ADD itself could cause.
+// runsXFRM starts a supervisor with one container whose executable asks for CHECK after XFRM events. It returns after
+// the CHECK that the events of ADD can cause.
 func runsXFRM(w *world, change ...func(*Settings)) {
 	w.offerXFRM("/opt/svc/bin/svc-ipsec")
 	w.bind(vpn("p1", "vpn1", "c1"))
@@ -99,7 +99,7 @@ func runsXFRM(w *world, change ...func(*Settings)) {
 	w.after(2 * time.Second)
 }
 
-func TestAnEventLeadsToCHECK(t *testing.T) {
+func TestEventLeadsToCHECK(t *testing.T) {
 	rows := []struct {
 		sentence string
 		offers   bool
@@ -110,7 +110,7 @@ func TestAnEventLeadsToCHECK(t *testing.T) {
 		{"one event, one CHECK", true, func(w *world) { w.event("vpn1") }, 1},
 		{"a burst after CHECK is one CHECK more", true, func(w *world) {
 			w.event("vpn1")
-			w.after(150 * time.Millisecond) // CHECK has ended, and the next one may not begin yet
+			w.after(150 * time.Millisecond) // CHECK has ended, and the next one may not start yet
 			for range 100 {
 				w.event("vpn1")
 			}
@@ -156,7 +156,7 @@ func TestAnEventLeadsToCHECK(t *testing.T) {
 	}
 }
 
-func TestWhatCHECKAfterAnEventReportsIsPublished(t *testing.T) {
+func TestHealthOfCHECKAfterAnEventIsPublished(t *testing.T) {
 	inWorld(t, func(w *world) {
 		runsXFRM(w, hourly)
 		w.on(spec.Check, "vpn1", behaviour{prints: string(must(json.Marshal(healthOf(spec.Active, spec.Down))))})
@@ -166,7 +166,7 @@ func TestWhatCHECKAfterAnEventReportsIsPublished(t *testing.T) {
 	})
 }
 
-func TestAStreamOfEventsIsBounded(t *testing.T) {
+func TestCHECKsForAStreamOfEventsAreLimited(t *testing.T) {
 	inWorld(t, func(w *world) {
 		runsXFRM(w, hourly)
 		begin := time.Now()
@@ -201,7 +201,7 @@ func TestAStreamOfEventsIsBounded(t *testing.T) {
 	})
 }
 
-func TestCHECKsThatFollowEachOtherCloselyCountOnce(t *testing.T) {
+func TestErrorsOfCloselySpacedCHECKsCountOnce(t *testing.T) {
 	failed := behaviour{fails: code(spec.CodeUnknownContainer)}
 	rows := []struct {
 		sentence string
@@ -228,7 +228,7 @@ func TestCHECKsThatFollowEachOtherCloselyCountOnce(t *testing.T) {
 	}
 }
 
-func TestAContainerIsFollowedWhileItRuns(t *testing.T) {
+func TestSubscriptionLastsWhileTheContainerRuns(t *testing.T) {
 	inWorld(t, func(w *world) {
 		follows := func(name spec.Name) bool {
 			w.mu.Lock()
@@ -281,8 +281,9 @@ func TestAContainerIsFollowedWhileItRuns(t *testing.T) {
 	})
 }
 
-// Namespaces.Remove of the world refuses a namespace that is still followed.
-func TestANamespaceIsNotFollowedWhenItIsRemoved(t *testing.T) {
+// TestSubscriptionEndsBeforeTheNamespaceIsRemoved relies on the fake Namespaces.Remove, which reports a violation if a
+// subscription still exists.
+func TestSubscriptionEndsBeforeTheNamespaceIsRemoved(t *testing.T) {
 	rows := []struct {
 		sentence string
 		do       func(*world)
@@ -316,7 +317,7 @@ func TestANamespaceIsNotFollowedWhenItIsRemoved(t *testing.T) {
 	}
 }
 
-func TestEventsThatCannotBeFollowedCostNothingButTime(t *testing.T) {
+func TestFailedSubscriptionIsRetriedAndCHECKRunsAtItsInterval(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.change(func() { w.faults.events = errors.New("no such protocol") })
 		runsXFRM(w)
@@ -329,7 +330,7 @@ func TestEventsThatCannotBeFollowedCostNothingButTime(t *testing.T) {
 	})
 }
 
-func TestAThousandContainersAreFollowed(t *testing.T) {
+func TestAThousandContainersHaveSubscriptions(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.offerXFRM("/opt/svc/bin/svc-ipsec")
 		for i := range 1000 {
@@ -353,7 +354,7 @@ func TestAThousandContainersAreFollowed(t *testing.T) {
 	})
 }
 
-func TestOneCHECKFollowsADDWithEventsAndAConnectionThatIsDown(t *testing.T) {
+func TestOneCHECKFollowsADDWithEventsAndADownConnection(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.offerXFRM("/opt/svc/bin/svc-ipsec")
 		w.on(spec.Add, "vpn1", behaviour{takes: time.Second,

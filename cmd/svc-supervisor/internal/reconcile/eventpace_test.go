@@ -10,7 +10,7 @@ func TestWhenCHECKIsDueBecauseOfEvents(t *testing.T) {
 	rows := []struct {
 		sentence string
 		do       func(p *eventPace, at func(seconds float64) time.Time)
-		want     float64 // seconds after the beginning; below zero: never
+		want     float64 // in seconds after the start; negative: never
 	}{
 		{"without an event it is not due", func(*eventPace, func(float64) time.Time) {}, -1},
 		{"an event makes it due", func(p *eventPace, at func(float64) time.Time) { p.event(at(3)) }, 3},
@@ -70,7 +70,7 @@ func TestWhenCHECKIsDueBecauseOfEvents(t *testing.T) {
 	}
 }
 
-// checkAtEachDue lets events come without end for some seconds, and a CHECK that takes no time each time that one is due.
+// checkAtEachDue causes events without end for the given time, and runs a CHECK of zero duration whenever one is due.
 func checkAtEachDue(p *eventPace, at func(float64) time.Time, seconds float64) {
 	now := at(0)
 	for p.event(now); now.Before(at(seconds)); p.event(now) {

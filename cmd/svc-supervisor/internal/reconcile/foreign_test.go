@@ -82,7 +82,7 @@ func TestLeftovers(t *testing.T) {
 	})
 }
 
-func TestWhatIsNotOursIsNeverTouched(t *testing.T) {
+func TestForeignResourcesAreNeverChanged(t *testing.T) {
 	byHand := spec.Owner{Network: spec.NetworkByHand, Name: "vpn1", ContainerID: "c9"}
 	rows := []struct {
 		sentence string
@@ -131,13 +131,13 @@ func TestWhatIsNotOursIsNeverTouched(t *testing.T) {
 					t.Errorf("published %q", got)
 				}
 				row.free(w)
-				w.untilSettled(time.Minute) // no event tells of it
+				w.untilSettled(time.Minute) // no event signals that the name is free
 			})
 		})
 	}
 }
 
-func TestAUnitOfSomebodyElseIsNotStoppedWithTheContainerOfItsName(t *testing.T) {
+func TestForeignUnitIsNotStoppedWithTheContainer(t *testing.T) {
 	inWorld(t, func(w *world) {
 		owner := spec.Owner{Network: spec.Network, Name: "vpn1", ContainerID: "c1"}
 		other := &process{unit: unit.Unit{Name: "svc-vpn1.service", ActiveState: "active"}}
@@ -162,7 +162,7 @@ func TestAUnitOfSomebodyElseIsNotStoppedWithTheContainerOfItsName(t *testing.T) 
 	})
 }
 
-func TestAUnitOfSomebodyElseUnderTheNameOfAContainerIsNotStopped(t *testing.T) {
+func TestForeignUnitIsNotStoppedAfterAReboot(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.start()

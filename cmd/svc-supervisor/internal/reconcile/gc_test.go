@@ -10,7 +10,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// collected counts the GCs of an executable.
+// collected returns how often GC of an executable ran.
 func (w *world) collected(path string) (count int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -22,7 +22,7 @@ func (w *world) collected(path string) (count int) {
 	return count
 }
 
-func TestGCRunsSoonAfterTheStartAndThenDailyThoughThereIsAContainer(t *testing.T) {
+func TestGCRunsSoonAfterTheStartAndThenDaily(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.start(func(s *Settings) { s.CheckInterval = time.Hour })
@@ -40,8 +40,9 @@ func TestGCRunsSoonAfterTheStartAndThenDailyThoughThereIsAContainer(t *testing.T
 	})
 }
 
-// One version would not know the container that another one is making.
-func TestGCOfNoVersionRunsBesideAVerbOfAnother(t *testing.T) {
+// TestGCDoesNotRunBesideAVerbOfAnotherVersion: GC of one version would not know the container that another version is
+// creating.
+func TestGCDoesNotRunBesideAVerbOfAnotherVersion(t *testing.T) {
 	inWorld(t, func(w *world) {
 		const older, newer = "/opt/svc/bin/svc-ipsec", "/opt/svc/bin/svc-ipsec-2"
 		w.install(newer, ipsec, "2.0.0", true)

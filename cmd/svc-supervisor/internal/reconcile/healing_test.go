@@ -39,7 +39,7 @@ func TestHealing(t *testing.T) {
 	}
 }
 
-func TestWhatBrokeIsNamed(t *testing.T) {
+func TestReasonNamesTheBrokenResource(t *testing.T) {
 	const unitName = "svc-vpn1.service"
 	failed := func(exit unit.Exit) func(*world) {
 		return func(w *world) {
@@ -76,7 +76,7 @@ func TestWhatBrokeIsNamed(t *testing.T) {
 				}
 				if row.sentence == "a namespace that another made" {
 					w.change(func() { w.namespaces = map[spec.Name]tagged{}; w.links = map[spec.Name]tagged{} })
-					return // the name is taken before the reason is shown
+					return // the reason that ps shows is replaced, because the name is taken now
 				}
 				w.until(3*time.Second, "ps shows it", func() bool { return w.heldReason("vpn1") == row.want+"; ADD follows after a delay" })
 				w.untilSettled(5 * time.Second)
@@ -90,7 +90,7 @@ func TestWhatBrokeIsNamed(t *testing.T) {
 	}
 }
 
-func TestWhatIsStillThereIsNamed(t *testing.T) {
+func TestReasonNamesTheRemainingLeftover(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.unitsStay = true
 		owner := spec.Owner{Network: spec.Network, Name: "vpn1", ContainerID: "c1"}
@@ -104,7 +104,7 @@ func TestWhatIsStillThereIsNamed(t *testing.T) {
 	})
 }
 
-func TestAnADDAgainThatAsksForTheNextAtOnceIsHeldBack(t *testing.T) {
+func TestReconfigureThatAsksForTheNextAtOnceIsDelayed(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.on(spec.Add, "vpn1", behaviour{prints: answer(&spec.Health{Code: spec.Running, Again: &spec.Again{}})})
 		w.bind(vpn("p1", "vpn1", "c1"))
@@ -117,7 +117,7 @@ func TestAnADDAgainThatAsksForTheNextAtOnceIsHeldBack(t *testing.T) {
 	})
 }
 
-func TestWhatStopsWithTheHostIsNotHealed(t *testing.T) {
+func TestContainerIsNotHealedDuringShutdown(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.start()
@@ -133,11 +133,11 @@ func TestWhatStopsWithTheHostIsNotHealed(t *testing.T) {
 		w.change(func() { w.down = true })
 		w.systemd("svc-vpn1.service", "")
 		w.unbind("p1")
-		w.untilSettled(3 * time.Second) // what is not wanted goes all the same
+		w.untilSettled(3 * time.Second) // a container that is not wanted is removed even during a shutdown
 	})
 }
 
-func TestAUnitOnItsWayIsLeftToSystemd(t *testing.T) {
+func TestStartingUnitIsLeftToSystemd(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.start()
@@ -154,7 +154,7 @@ func TestAUnitOnItsWayIsLeftToSystemd(t *testing.T) {
 	})
 }
 
-func TestOnlyTwoErrorsOfCHECKInARowAreAVerdict(t *testing.T) {
+func TestOnlyTwoErrorsOfCHECKInARowLeadToDEL(t *testing.T) {
 	failed := behaviour{fails: code(spec.CodeUnknownContainer)}
 	rows := []struct {
 		sentence string
@@ -187,7 +187,7 @@ func TestOnlyTwoErrorsOfCHECKInARowAreAVerdict(t *testing.T) {
 	}
 }
 
-func TestTheSecondOpinionOfCHECKComesSoon(t *testing.T) {
+func TestSecondCHECKFollowsSoonAfterAnError(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.on(spec.Check, "vpn1", behaviour{fails: code(spec.CodeUnknownContainer)}, behaviour{})

@@ -9,7 +9,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/statedir"
 )
 
-// keeps makes the executable of IPSEC one that takes the last valid configuration.
+// offerLastValid makes the IPSEC executable ask for the last valid configuration.
 func (w *world) offerLastValid() {
 	w.change(func() {
 		for i := range w.programs {
@@ -18,12 +18,12 @@ func (w *world) offerLastValid() {
 	})
 }
 
-// refusing is an ADD that succeeds and hands this configuration back.
+// refusing is an ADD that succeeds and returns this last valid configuration.
 func refusing(lastValid string) behaviour {
 	return behaviour{prints: `{"cniVersion":"1.1.0","units":["svc-vpn1.service"],"lastValid":` + lastValid + `}`}
 }
 
-func TestTheLastValidConfigurationIsHandedToEachADD(t *testing.T) {
+func TestLastValidConfigurationIsPassedToEachADD(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.offerLastValid()
 		w.bind(vpn("p1", "vpn1", "c1"))
@@ -51,7 +51,7 @@ func TestTheLastValidConfigurationIsHandedToEachADD(t *testing.T) {
 		w.untilSettled(time.Second)
 		given("another edit", `{"edition":1,"kept":true}`)
 
-		// Healing, with an ADD that fails in between.
+		// The container is healed, and one ADD fails in between.
 		w.on(spec.Add, "vpn1", behaviour{fails: code(spec.CodeIO)}, refusing(`{"edition":1,"kept":true}`))
 		w.systemd("svc-vpn1.service", "failed")
 		w.until(time.Minute, "healed", w.settled)
@@ -63,7 +63,7 @@ func TestTheLastValidConfigurationIsHandedToEachADD(t *testing.T) {
 		w.untilSettled(time.Minute)
 		given("a reboot", `{"edition":1,"kept":true}`)
 
-		// A valid edit ends it, and so does another container of the name.
+		// A valid edit discards the last valid configuration, and so does another container under the name.
 		w.on(spec.Add, "vpn1")
 		w.bind(edited(vpn("p1", "vpn1", "c1"), 4))
 		w.untilSettled(time.Second)
@@ -76,7 +76,7 @@ func TestTheLastValidConfigurationIsHandedToEachADD(t *testing.T) {
 	})
 }
 
-func TestAnExecutableThatDoesNotAskForTheLastValidConfigurationGetsNone(t *testing.T) {
+func TestLastValidConfigurationIsPassedOnlyOnRequest(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.start()
@@ -89,8 +89,9 @@ func TestAnExecutableThatDoesNotAskForTheLastValidConfigurationGetsNone(t *testi
 	})
 }
 
-// A configuration that is there and cannot be read is a refused edit: the last one goes on, also through a reboot and healing.
-func TestAConfigurationThatCannotBeReadLeavesTheLastOneRunning(t *testing.T) {
+// TestUnreadableConfigurationKeepsTheLastOneRunning: an unreadable configuration counts as a refused edit. The
+// last readable one stays in use, also after healing and a reboot.
+func TestUnreadableConfigurationKeepsTheLastOneRunning(t *testing.T) {
 	misconfigured := func(b spec.Binding) spec.Binding {
 		b.Reading, b.Fault, b.Misconfigured, b.Configuration = spec.Unknown, "configurations/k: is not YAML", true, nil
 		return b
@@ -103,7 +104,7 @@ func TestAConfigurationThatCannotBeReadLeavesTheLastOneRunning(t *testing.T) {
 		w.after(2 * time.Second)
 		runs := func(step string, adds int) {
 			t.Helper()
-			w.after(2 * time.Minute) // until a CHECK has told the health
+			w.after(2 * time.Minute) // until a CHECK has reported the health
 			var added []verbCall
 			for _, call := range w.calls {
 				if call.verb == spec.Add {
@@ -138,7 +139,7 @@ func TestAConfigurationThatCannotBeReadLeavesTheLastOneRunning(t *testing.T) {
 			t.Errorf("it runs %s", held)
 		}
 
-		// One that never ran is held.
+		// A container that never ran is held.
 		w.bind(misconfigured(vpn("p2", "vpn2", "c2")))
 		w.after(time.Minute)
 		recorded := false

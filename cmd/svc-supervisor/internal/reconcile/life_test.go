@@ -12,7 +12,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/statedir"
 )
 
-func TestAdoptionTouchesNothingThatRuns(t *testing.T) {
+func TestAdoptionChangesNothing(t *testing.T) {
 	for _, how := range []string{"stopped", "killed"} {
 		t.Run(how, func(t *testing.T) {
 			inWorld(t, func(w *world) {
@@ -27,10 +27,10 @@ func TestAdoptionTouchesNothingThatRuns(t *testing.T) {
 					w.current.kill()
 				}
 				w.forgetCalls()
-				w.change(func() { clear(w.published) }) // as a lease does
+				w.change(func() { clear(w.published) }) // as the end of a lease does
 				effects, begin := w.effects(), time.Now()
 				w.start()
-				w.untilSettled(0) // RUNNING at once
+				w.untilSettled(0) // RUNNING must be published at once
 				w.after(10 * time.Second)
 				if len(w.verbCalls()) != 0 || w.effects() != effects {
 					t.Errorf("in the first ten seconds: calls %v, effects %q", w.verbCalls(), w.trace[effects:])
@@ -54,7 +54,7 @@ func TestAdoptionTouchesNothingThatRuns(t *testing.T) {
 	}
 }
 
-func TestAnAdoptedContainerIsRunningBeforeAnythingSlow(t *testing.T) {
+func TestAdoptedContainerIsPublishedAsRunningAtOnce(t *testing.T) {
 	rows := []struct {
 		sentence string
 		before   func(*world)
@@ -94,8 +94,9 @@ func TestAnAdoptedContainerIsRunningBeforeAnythingSlow(t *testing.T) {
 	}
 }
 
-// Each story is cut after each of its side effects; the next life must come to the end that is wanted then, whatever that is.
-func TestWhereverALifeIsCutTheNextOneComesToTheRightEnd(t *testing.T) {
+// TestDesiredStateIsReachedAfterACrashAtAnyPoint ends a supervisor after each side effect of each change. The next
+// supervisor must reach the desired state that holds then.
+func TestDesiredStateIsReachedAfterACrashAtAnyPoint(t *testing.T) {
 	first := vpn("p1", "vpn1", "c1")
 	changes := []struct {
 		sentence string
@@ -174,7 +175,7 @@ func TestAddIsUndoneAfterCrash(t *testing.T) {
 	})
 }
 
-func TestAfterARebootEverythingWantedIsMadeAgain(t *testing.T) {
+func TestWantedContainersAreRecreatedAfterAReboot(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bind(vpn("p1", "vpn1", "c1"), vpn("p2", "vpn2", "c2"))
 		w.start()
@@ -193,7 +194,7 @@ func TestAfterARebootEverythingWantedIsMadeAgain(t *testing.T) {
 	})
 }
 
-func TestStatusesThatNobodyStandsForGoAtTheStart(t *testing.T) {
+func TestOldStatusesAreRemovedAtTheStart(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.published["old"] = spec.ContainerStatus{Code: spec.Running}
 		w.bind(vpn("p1", "vpn1", "c1"))
@@ -209,7 +210,7 @@ func TestStatusesThatNobodyStandsForGoAtTheStart(t *testing.T) {
 	})
 }
 
-func TestStatusesThatNobodyStandsForGoThoughTheNSDBDidNotTellThemAtTheStart(t *testing.T) {
+func TestOldStatusesAreRemovedLaterIfTheyCannotBeListedAtTheStart(t *testing.T) {
 	rows := []struct {
 		sentence string
 		then     func(*world)
@@ -236,14 +237,14 @@ func TestStatusesThatNobodyStandsForGoThoughTheNSDBDidNotTellThemAtTheStart(t *t
 	}
 }
 
-func TestTheStatusOfAnEarlierLifeGoesWithItsBinding(t *testing.T) {
+func TestStatusOfAnEarlierRunIsRemovedWithItsBinding(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.uninstall("/opt/svc/bin/svc-ipsec")
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.start()
 		w.after(time.Second)
 		w.current.kill()
-		w.change(func() { w.faults.systemd = errors.New("no answer") }) // the next life has nothing to say of it
+		w.change(func() { w.faults.systemd = errors.New("no answer") }) // so that the next supervisor cannot publish a status
 		w.start()
 		w.after(time.Second)
 		w.unbind("p1")
@@ -308,7 +309,7 @@ func TestDrainRemovesEverything(t *testing.T) {
 	}
 }
 
-func TestAStopLeavesContainersAndWaitsForVerbs(t *testing.T) {
+func TestStopKeepsContainersAndWaitsForVerbs(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.start()
@@ -333,7 +334,7 @@ func TestAStopLeavesContainersAndWaitsForVerbs(t *testing.T) {
 	})
 }
 
-func TestAStopKillsWhatHangsWhenTheGraceTimeIsOver(t *testing.T) {
+func TestStopKillsHungVerbsAfterTheGraceTime(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.on(spec.Add, "vpn1", behaviour{hangs: true, late: true}, behaviour{})
 		w.on(spec.Del, "vpn2", behaviour{hangs: true}, behaviour{})
@@ -356,7 +357,7 @@ func TestAStopKillsWhatHangsWhenTheGraceTimeIsOver(t *testing.T) {
 	})
 }
 
-func TestAStopIsNoFailureOfTheVerbThatItKills(t *testing.T) {
+func TestVerbKilledByAStopIsNoFailure(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.on(spec.Add, "vpn1", behaviour{hangs: true})
 		w.bind(vpn("p1", "vpn1", "c1"))
@@ -369,7 +370,7 @@ func TestAStopIsNoFailureOfTheVerbThatItKills(t *testing.T) {
 	})
 }
 
-func TestNoStepBeginsAfterTheStop(t *testing.T) {
+func TestNoStepBeginsAfterAStop(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.on(spec.Add, "vpn1", behaviour{takes: 5 * time.Second, fails: code(spec.CodeIO), late: true})
 		w.bind(vpn("p1", "vpn1", "c1"))
@@ -394,7 +395,7 @@ func TestAThousandNamesConverge(t *testing.T) {
 			return bindings
 		}
 		for i := range names {
-			if i%10 == 0 { // each fails once in its own way
+			if i%10 == 0 { // each of these fails once in one of four ways
 				fails := []behaviour{{fails: code(spec.CodeIO)}, {hangs: true}, {prints: "oops"}, {fails: code(spec.CodeAgain), late: true}}
 				w.on(spec.Add, spec.Name(fmt.Sprint("vpn", i)), fails[i/10%4], behaviour{})
 			}

@@ -11,13 +11,13 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/statedir"
 )
 
-// What drives a container: each change of the NSDB with the verbs that it runs and what is published of the container ids.
-func TestWhatDrivesAContainer(t *testing.T) {
+// TestChangesOfTheNSDB checks for each change in the NSDB which verbs run and which statuses are published.
+func TestChangesOfTheNSDB(t *testing.T) {
 	first := vpn("p1", "vpn1", "c1")
 	rows := []struct {
 		sentence string
 		change   func(w *world)
-		verbs    map[spec.Name]string // after the first ADD
+		verbs    map[spec.Name]string // that run after the first ADD
 		statuses map[spec.ContainerID]string
 	}{
 		{"the binding goes: deleted", func(w *world) { w.unbind("p1") },
@@ -50,7 +50,7 @@ func TestWhatDrivesAContainer(t *testing.T) {
 		}, map[spec.Name]string{"vpn1": ""}, map[spec.ContainerID]string{"c1": ""}},
 		{"white space in the configuration: nothing", func(w *world) {
 			w.mu.Lock()
-			w.held["vpn1"] = holding{"c1", `{ "edition": 1 }`} // the executable never hears of it
+			w.held["vpn1"] = holding{"c1", `{ "edition": 1 }`} // no ADD passes the new text to the executable
 			w.mu.Unlock()
 			w.bind(changed(first, func(b *spec.Binding) { b.Configuration = json.RawMessage(`{ "edition": 1 }`) }))
 		}, map[spec.Name]string{"vpn1": ""}, nil},
@@ -86,7 +86,7 @@ func TestWhatDrivesAContainer(t *testing.T) {
 	}
 }
 
-func TestAContainerComesToAnExistingBinding(t *testing.T) {
+func TestContainerIsCreatedForALaterBinding(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.start()
 		w.after(time.Minute)
@@ -98,7 +98,7 @@ func TestAContainerComesToAnExistingBinding(t *testing.T) {
 	})
 }
 
-func TestTheNewNameWaitsForTheOldRecord(t *testing.T) {
+func TestNewNameWaitsForTheOldRecord(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.start()
@@ -112,32 +112,33 @@ func TestTheNewNameWaitsForTheOldRecord(t *testing.T) {
 		if got := w.heldReason("vpn2"); !strings.Contains(got, "held by vpn1") {
 			t.Errorf("held because %q", got)
 		}
-		w.untilSettled(11 * time.Second) // as soon as DEL is done: nobody waits for a timer
+		w.untilSettled(11 * time.Second) // vpn2 is marked when DEL is done, and does not wait for a timer
 		if got := w.history("c1"); strings.Contains(got, "STOPPING") || strings.Contains(got, "ERROR") {
 			t.Errorf("the container is bound all the time: %q", got)
 		}
 	})
 }
 
-func TestANameThatIsFreedWhileTheOneThatWaitsForItLooksIsNotMissed(t *testing.T) {
+func TestNameFreedDuringAnObservationIsNotMissed(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.start()
 		w.untilSettled(time.Second)
 		w.on(spec.Del, "vpn1", behaviour{takes: time.Second})
-		w.change(func() { w.slow["vpn2"] = 2 * time.Second }) // it has found itself held, and does not say so yet
+		// the observation of vpn2 finds it held, and ends only after vpn1 is removed
+		w.change(func() { w.slow["vpn2"] = 2 * time.Second })
 		w.bind(vpn("p1", "vpn2", "c1"))
 		w.until(10*time.Second, "vpn2 RUNNING", w.settled)
 	})
 }
 
-func TestASlotThatIsFreedWhileTheOneThatWaitsForItLooksIsNotMissed(t *testing.T) {
+func TestSlotFreedDuringAnObservationIsNotMissed(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.setHost(1, 1, "")
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.start()
 		w.untilSettled(time.Second)
-		for range 20 { // whichever of the two is faster
+		for range 20 { // the order of DEL and ADD varies
 			w.unbind("p1")
 			w.bind(vpn("p2", "vpn2", "c2"))
 			w.untilSettled(2 * time.Second)
@@ -148,7 +149,7 @@ func TestASlotThatIsFreedWhileTheOneThatWaitsForItLooksIsNotMissed(t *testing.T)
 	})
 }
 
-func TestTheRecordKeepsWhatTheTunnelsWereMadeOfWhileAnEditFails(t *testing.T) {
+func TestRecordKeepsTheLastValidConfigurationWhileAnEditFails(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.start()
@@ -170,7 +171,7 @@ func TestTheRecordKeepsWhatTheTunnelsWereMadeOfWhileAnEditFails(t *testing.T) {
 	})
 }
 
-func TestAnEditThatCannotBeMadeInPlaceIsDelAndAdd(t *testing.T) {
+func TestEditThatCannotBeMadeInPlaceIsDELAndADD(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.start()
@@ -187,7 +188,7 @@ func TestAnEditThatCannotBeMadeInPlaceIsDelAndAdd(t *testing.T) {
 	})
 }
 
-func TestAnEditWithoutAnExecutableThatReconfiguresIsDelAndAdd(t *testing.T) {
+func TestEditWithoutReconfigureIsDELAndADD(t *testing.T) {
 	inWorld(t, func(w *world) {
 		proxy := changed(vpn("p1", "vpn1", "c1"), func(b *spec.Binding) { b.Container.ServiceType = haproxy })
 		w.bind(proxy)
@@ -201,7 +202,7 @@ func TestAnEditWithoutAnExecutableThatReconfiguresIsDelAndAdd(t *testing.T) {
 	})
 }
 
-func TestAnEditThatCostsADelWaitsForAGoodStatus(t *testing.T) {
+func TestEditThatNeedsDELWaitsForAGoodSTATUS(t *testing.T) {
 	inWorld(t, func(w *world) {
 		proxy := changed(vpn("p1", "vpn1", "c1"), func(b *spec.Binding) { b.Container.ServiceType = haproxy })
 		w.bind(proxy)
@@ -229,7 +230,7 @@ func TestAnEditThatCostsADelWaitsForAGoodStatus(t *testing.T) {
 	})
 }
 
-func TestAFailedEditCostsNothing(t *testing.T) {
+func TestFailedEditKeepsTheContainerRunning(t *testing.T) {
 	for _, row := range []struct {
 		sentence string
 		fails    behaviour
@@ -265,14 +266,14 @@ func TestAFailedEditCostsNothing(t *testing.T) {
 				w.on(spec.Add, "vpn1")
 				w.bind(edited(vpn("p1", "vpn1", "c1"), 3))
 				w.untilSettled(time.Second) // an edit ends the back-off
-				// A CHECK that is due runs before the status is published.
+				// A due CHECK runs before the status is published.
 				w.until(time.Second, "the message is taken back", func() bool { return w.status("c1").Message == "" })
 			})
 		})
 	}
 }
 
-func TestWhatIsNotMadeInPlaceIsStillTriedOverAnEditedEdit(t *testing.T) {
+func TestRevertedEditIsAppliedAfterAFailedEdit(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.start()
@@ -280,7 +281,7 @@ func TestWhatIsNotMadeInPlaceIsStillTriedOverAnEditedEdit(t *testing.T) {
 		w.on(spec.Add, "vpn1", behaviour{fails: code(spec.CodeIO)}, behaviour{})
 		w.bind(edited(vpn("p1", "vpn1", "c1"), 2))
 		w.after(500 * time.Millisecond)
-		w.bind(vpn("p1", "vpn1", "c1")) // back to what ran before
+		w.bind(vpn("p1", "vpn1", "c1")) // the configuration that ran before
 		w.untilSettled(time.Second)
 		if got, want := w.verbs("vpn1"), "ADD ADD ADD"; got != want {
 			t.Errorf("%q ran, want %q: what a failed edit left is not known", got, want)
@@ -288,7 +289,7 @@ func TestWhatIsNotMadeInPlaceIsStillTriedOverAnEditedEdit(t *testing.T) {
 	})
 }
 
-func TestADDAgainComesWhenItIsAskedFor(t *testing.T) {
+func TestReconfigureRunsWhenCHECKAsksForIt(t *testing.T) {
 	rows := []struct {
 		sentence string
 		check    string
@@ -319,7 +320,7 @@ func TestADDAgainComesWhenItIsAskedFor(t *testing.T) {
 	}
 }
 
-func TestAnExecutableThatAlwaysAsksForADDAgainKeepsNobodyBusy(t *testing.T) {
+func TestRepeatedRequestsToReconfigureAreLimited(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.on(spec.Add, "vpn1", behaviour{prints: `{"cniVersion":"1.1.0","units":["svc-vpn1.service"],"health":{"code":"RUNNING","again":{"after":0}}}`})
@@ -334,7 +335,7 @@ func TestAnExecutableThatAlwaysAsksForADDAgainKeepsNobodyBusy(t *testing.T) {
 	})
 }
 
-func TestAHungExecutableDelaysNobodyElse(t *testing.T) {
+func TestHungExecutableDelaysNoOtherContainer(t *testing.T) {
 	inWorld(t, func(w *world) {
 		for i := range overcommit*4 - 1 {
 			name := spec.Name(fmt.Sprint("hung", i))
@@ -347,7 +348,7 @@ func TestAHungExecutableDelaysNobodyElse(t *testing.T) {
 	})
 }
 
-func TestSlowADDsThatWorkKeepTheirPlaces(t *testing.T) {
+func TestSlowADDsThatUseTheProcessorKeepTheirPermits(t *testing.T) {
 	inWorld(t, func(w *world) {
 		for i := range 20 {
 			name := spec.Name(fmt.Sprint("vpn", i))
@@ -366,7 +367,7 @@ func TestSlowADDsThatWorkKeepTheirPlaces(t *testing.T) {
 	})
 }
 
-func TestTheLoadIsBoundedHoweverSlowEveryADDIs(t *testing.T) {
+func TestNumberOfBlockedADDsIsLimited(t *testing.T) {
 	inWorld(t, func(w *world) {
 		for i := range 40 {
 			name := spec.Name(fmt.Sprint("vpn", i))
@@ -385,7 +386,7 @@ func TestTheLoadIsBoundedHoweverSlowEveryADDIs(t *testing.T) {
 	})
 }
 
-func TestAStopDoesNotWaitForAPlace(t *testing.T) {
+func TestStopDoesNotWaitForAPermit(t *testing.T) {
 	inWorld(t, func(w *world) {
 		for i := range 20 {
 			name := spec.Name(fmt.Sprint("hung", i))
@@ -402,7 +403,7 @@ func TestAStopDoesNotWaitForAPlace(t *testing.T) {
 	})
 }
 
-func TestAVerbThatHitsItsDeadlineIsUndoneAndTriedAgain(t *testing.T) {
+func TestVerbThatHitsItsDeadlineIsUndoneAndRetried(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.on(spec.Add, "vpn1", behaviour{hangs: true, late: true}, behaviour{})
 		w.bind(vpn("p1", "vpn1", "c1"))
@@ -417,7 +418,7 @@ func TestAVerbThatHitsItsDeadlineIsUndoneAndTriedAgain(t *testing.T) {
 	})
 }
 
-func TestADELThatFailsIsTriedAgainAndKeepsTheRecord(t *testing.T) {
+func TestFailedDELIsRetriedAndKeepsTheRecord(t *testing.T) {
 	for _, fails := range []behaviour{{fails: code(spec.CodeIO)}, {hangs: true}, {fails: code(spec.CodeIO), late: true}} {
 		inWorld(t, func(w *world) {
 			w.bind(vpn("p1", "vpn1", "c1"))
@@ -438,7 +439,7 @@ func TestADELThatFailsIsTriedAgainAndKeepsTheRecord(t *testing.T) {
 	}
 }
 
-func TestAChangeOfMindWhileAVerbRuns(t *testing.T) {
+func TestUnbindDuringADD(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.on(spec.Add, "vpn1", behaviour{takes: 5 * time.Second})
 		w.start()

@@ -11,7 +11,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// healthOf is a health with one connection for each status: a, b, c…
+// healthOf returns a health with one connection per status. Their ids are a, b, c and so on.
 func healthOf(statuses ...spec.ConnectionStatus) *spec.Health {
 	h := &spec.Health{Code: spec.Running}
 	for i, status := range statuses {
@@ -21,19 +21,19 @@ func healthOf(statuses ...spec.ConnectionStatus) *spec.Health {
 	return h
 }
 
-// answer is what ADD prints of a container with that health.
+// answer returns the output of ADD with the given health.
 func answer(h *spec.Health) string {
 	text, _ := json.Marshal(map[string]any{"cniVersion": spec.CNIVersion, "units": []string{"svc-vpn1.service"}, "health": h})
 	return string(text)
 }
 
-// push is a push of one connection of vpn1.
+// push returns a pushed health with one connection of vpn1.
 func push(id string, status spec.ConnectionStatus) *spec.Health {
 	return &spec.Health{InterfaceName: "vpn1", Code: spec.Running, Connections: []spec.Connection{{ID: id, Status: status,
 		Pairs: []spec.Pair{{Local: "10.1.0.0/24", Peer: "10.2.0.0/24", Status: status}}}}}
 }
 
-// statuses are those of the connections, as they are published and as ps shows them.
+// statuses returns the statuses of the connections as published and as shown by ps.
 func (w *world) statuses() (published, shown string) {
 	for _, c := range w.status("c1").Connections {
 		published += c.ID + ":" + string(c.Status) + " "
@@ -64,7 +64,7 @@ func withConnections(t *testing.T, test func(w *world)) {
 		w.start()
 		w.untilSettled(5 * time.Second)
 		w.expectStatuses("after ADD", "a:DOWN b:DOWN")
-		w.after(time.Minute + 5*time.Second) // the CHECKs that follow soon after connections went down are over
+		w.after(time.Minute + 5*time.Second) // until the additional CHECKs for connections that are down have ended
 		w.on(spec.Check, "vpn1")
 		w.forgetCalls()
 		test(w)
@@ -88,21 +88,21 @@ func TestPushedHealthIsShownAndPublishedWithoutAVerb(t *testing.T) {
 	})
 }
 
-func TestWhatIsPushedDuringAVerbIsOverItsOlderAnswer(t *testing.T) {
+func TestPushDuringAVerbOverridesItsOlderAnswer(t *testing.T) {
 	withConnections(t, func(w *world) {
 		w.on(spec.Add, "vpn1", behaviour{takes: 10 * time.Second, prints: answer(healthOf(spec.Down, spec.Active))})
 		edited := vpn("p1", "vpn1", "c1")
 		edited.Configuration = json.RawMessage(`{"edited":true}`)
 		w.bind(edited)
-		w.after(5 * time.Second) // the executable has asked, and answers later
+		w.after(5 * time.Second) // ADD has read the state of the daemon, and returns it later
 		w.current.r.Heard(push("a", spec.Active))
 		w.expectStatuses("during the verb", "a:ACTIVE b:DOWN")
-		w.after(6 * time.Second) // the answer is 1 s old, and no CHECK has run since
+		w.after(6 * time.Second) // ADD returned 1 s ago, and no CHECK has run since
 		w.expectStatuses("after the verb", "a:ACTIVE b:ACTIVE")
 	})
 }
 
-func TestAPushThatChangesNothingCostsNoCounter(t *testing.T) {
+func TestPushWithoutAChangeKeepsTheCounters(t *testing.T) {
 	withConnections(t, func(w *world) {
 		w.current.r.Heard(push("a", spec.Down))
 		w.after(time.Second)
@@ -114,9 +114,9 @@ func TestAPushThatChangesNothingCostsNoCounter(t *testing.T) {
 	})
 }
 
-func TestOfWhatIsNotKnownNothingIsHeard(t *testing.T) {
+func TestPushesForUnknownConnectionsAndContainersAreDropped(t *testing.T) {
 	withConnections(t, func(w *world) {
-		w.current.r.Heard(push("z", spec.Active)) // of a configuration before this one
+		w.current.r.Heard(push("z", spec.Active)) // a connection of an earlier configuration
 		stranger := push("a", spec.Active)
 		stranger.InterfaceName = "other"
 		w.current.r.Heard(stranger)
@@ -132,7 +132,7 @@ func TestOfWhatIsNotKnownNothingIsHeard(t *testing.T) {
 	})
 }
 
-func TestAPushToOneWhoseHealthIsNotKnownAsksForAllOfIt(t *testing.T) {
+func TestPushWhileTheHealthIsUnknownLeadsToCHECK(t *testing.T) {
 	withConnections(t, func(w *world) {
 		w.current.stop()
 		w.start()
@@ -147,8 +147,9 @@ func TestAPushToOneWhoseHealthIsNotKnownAsksForAllOfIt(t *testing.T) {
 	})
 }
 
-// What CHECK tells is published of what is not settled too, and may not be for days.
-func TestWhatCHECKTellsIsPublishedWhileAChangeFails(t *testing.T) {
+// TestHealthOfCHECKIsPublishedWhileAnEditFails: the health that CHECK reports is published also for a container that
+// is not settled, since it may stay unsettled for days.
+func TestHealthOfCHECKIsPublishedWhileAnEditFails(t *testing.T) {
 	withConnections(t, func(w *world) {
 		w.on(spec.Add, "vpn1", behaviour{fails: code(spec.CodeIO)})
 		w.on(spec.Check, "vpn1", behaviour{prints: string(must(json.Marshal(healthOf(spec.Active, spec.Down))))})
@@ -167,7 +168,7 @@ func TestWhatCHECKTellsIsPublishedWhileAChangeFails(t *testing.T) {
 	})
 }
 
-func TestOneThatIsUnknownSinceTheStartIsCheckedAllTheSame(t *testing.T) {
+func TestContainerThatIsUnknownSinceTheStartIsChecked(t *testing.T) {
 	withConnections(t, func(w *world) {
 		w.current.stop()
 		w.setHost(1, -1, "no Host object")
@@ -179,7 +180,7 @@ func TestOneThatIsUnknownSinceTheStartIsCheckedAllTheSame(t *testing.T) {
 	})
 }
 
-func TestWhereMoreIsPushedThanIsKeptCHECKTellsAll(t *testing.T) {
+func TestDroppedPushesLeadToCHECK(t *testing.T) {
 	withConnections(t, func(w *world) {
 		w.on(spec.Add, "vpn1", behaviour{takes: 10 * time.Second, prints: answer(healthOf(spec.Down, spec.Down))})
 		w.on(spec.Check, "vpn1", behaviour{prints: string(must(json.Marshal(healthOf(spec.Down, spec.Active))))})
@@ -198,8 +199,9 @@ func TestWhereMoreIsPushedThanIsKeptCHECKTellsAll(t *testing.T) {
 	})
 }
 
-// The clock of this test is the real one: in that of a bubble all of a look has one time.
-func TestACHECKThatNewsAsksForIsDueInTheSameLook(t *testing.T) {
+// TestCHECKForAPushIsDueInTheSameObservation uses the real clock. In a synctest bubble the time does not change within
+// an observation.
+func TestCHECKForAPushIsDueInTheSameObservation(t *testing.T) {
 	r := &Reconciler{memories: map[spec.Name]*memory{}}
 	r.memoryLocked("vpn1").pushed = pushedHealth{received: true, lost: true}
 	s := &snapshot{name: "vpn1"}
@@ -209,7 +211,7 @@ func TestACHECKThatNewsAsksForIsDueInTheSameLook(t *testing.T) {
 	}
 }
 
-func TestWhatFallsDueDuringALookIsNotMissed(t *testing.T) {
+func TestTimesDueDuringAnObservationAreNotMissed(t *testing.T) {
 	rows := []struct {
 		sentence string
 		at       func(*memory) *time.Time
@@ -237,7 +239,7 @@ func TestWhatFallsDueDuringALookIsNotMissed(t *testing.T) {
 	}
 }
 
-func TestAPushMayAskForADDAgain(t *testing.T) {
+func TestPushCanAskForAReconfigure(t *testing.T) {
 	withConnections(t, func(w *world) {
 		w.after(pushedGap)
 		pushed := push("a", spec.Down)
@@ -254,7 +256,7 @@ func TestAPushMayAskForADDAgain(t *testing.T) {
 	})
 }
 
-func TestAPushTakesBackTheADDAgainThatAnEarlierOneAskedFor(t *testing.T) {
+func TestLaterPushCancelsTheReconfigureOfAnEarlierOne(t *testing.T) {
 	withConnections(t, func(w *world) {
 		pushed := push("a", spec.Down)
 		pushed.Again = &spec.Again{After: 2}
@@ -268,7 +270,7 @@ func TestAPushTakesBackTheADDAgainThatAnEarlierOneAskedFor(t *testing.T) {
 	})
 }
 
-// flood sends ten pushes per second: the rate that the health socket passes on.
+// flood sends ten pushes per second, the rate that the health socket accepts.
 func (w *world) flood(duration time.Duration, pushed func(i int) *spec.Health) {
 	for i := range int(duration / (100 * time.Millisecond)) {
 		w.current.r.Heard(pushed(i))
@@ -276,7 +278,7 @@ func (w *world) flood(duration time.Duration, pushed func(i int) *spec.Health) {
 	}
 }
 
-func TestPushesThatAlwaysAskForADDHaveItRunOnceInThreeSecondsAndDoNotPutOffCHECK(t *testing.T) {
+func TestPushesReconfigureAtMostEveryThreeSecondsAndDoNotDelayCHECK(t *testing.T) {
 	withConnections(t, func(w *world) {
 		w.bind(vpn("p2", "vpn2", "c2"))
 		w.untilSettled(5 * time.Second)
@@ -305,7 +307,7 @@ func TestPushesThatAlwaysAskForADDHaveItRunOnceInThreeSecondsAndDoNotPutOffCHECK
 	})
 }
 
-func TestPushesToOneWhoseHealthStaysUnknownHaveCHECKRunOnceInThreeSeconds(t *testing.T) {
+func TestPushesWhileTheHealthIsUnknownCHECKAtMostEveryThreeSeconds(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.on(spec.Check, "vpn1", behaviour{prints: "{}"})
 		w.bind(vpn("p1", "vpn1", "c1"))

@@ -8,7 +8,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-func TestALineOfAnExecutableKeepsItsLevel(t *testing.T) {
+func TestLineOfAnExecutableKeepsItsLevel(t *testing.T) {
 	for line, want := range map[string]string{
 		`level=WARN msg="a \"guard\" is gone" container=vpn1 reason="no nft"`: `level=WARN msg="a \"guard\" is gone container=vpn1 reason=\"no nft\"" verb=ADD`,
 		`level=ERROR msg=gone container=vpn1`:                                 `level=ERROR msg="gone container=vpn1" verb=ADD`,

@@ -46,7 +46,7 @@ func TestBindingOfAnUnlistedTypeIsIgnored(t *testing.T) {
 	})
 }
 
-func TestContainerOfATypeThatIsNotListedAnyMoreStays(t *testing.T) {
+func TestContainerOfATypeNoLongerListedIsKept(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bind(vpn("p1", "vpn1", "c1"), balancer("p2", "hpx1", "c2"))
 		w.start()
@@ -74,7 +74,7 @@ func TestContainerOfATypeThatIsNotListedAnyMoreStays(t *testing.T) {
 	})
 }
 
-func TestContainerThatBecomesOneOfAnUnlistedTypeIsRemoved(t *testing.T) {
+func TestContainerThatGetsAnUnlistedTypeIsRemoved(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.start(only(ipsec))

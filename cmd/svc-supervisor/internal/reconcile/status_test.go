@@ -11,7 +11,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/statedir"
 )
 
-// What is published of a container that fails, word by word: a verdict, not a diary.
+// TestStatusOfAFirstADDThatFails checks all published statuses of a container whose first ADD fails.
 func TestStatusOfAFirstADDThatFails(t *testing.T) {
 	rows := []struct {
 		sentence string
@@ -53,7 +53,7 @@ func TestStatusOfAFirstADDThatFails(t *testing.T) {
 	}
 }
 
-func TestCodeElevenComesBackAfterAFixedDelay(t *testing.T) {
+func TestCodeElevenIsRetriedAfterAFixedDelay(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.on(spec.Add, "vpn1", behaviour{fails: code(spec.CodeAgain)})
 		w.bind(vpn("p1", "vpn1", "c1"))
@@ -71,7 +71,7 @@ func TestCodeElevenComesBackAfterAFixedDelay(t *testing.T) {
 	})
 }
 
-func TestStatusOfWhatNeverRanAndIsHeld(t *testing.T) {
+func TestStatusOfAHeldContainerThatNeverRan(t *testing.T) {
 	first := vpn("p1", "vpn1", "c1")
 	rows := []struct {
 		sentence string
@@ -109,7 +109,7 @@ func TestStatusOfWhatNeverRanAndIsHeld(t *testing.T) {
 	}
 }
 
-func TestAnExecutableThatIsNotFoundYetIsNotMissing(t *testing.T) {
+func TestExecutableIsNotMissingBeforeTheFirstScanEnds(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.change(func() { w.scanning = true })
 		w.uninstall("/opt/svc/bin/svc-ipsec")
@@ -130,14 +130,14 @@ func TestAnExecutableThatIsNotFoundYetIsNotMissing(t *testing.T) {
 	})
 }
 
-func TestNothingIsRemovedForWantOfAnExecutableThatIsNotFoundYet(t *testing.T) {
+func TestNothingIsRemovedBeforeTheFirstScanEnds(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.install("/opt/svc/bin/svc-ipsec-0", ipsec, "0.9.0", false)
 		w.bind(vpn("p1", "vpn1", "c1"), vpn("p2", "vpn2", "c2"))
 		w.start()
 		w.untilSettled(time.Second)
 		w.current.kill()
-		w.change(func() { delete(w.disk, "vpn2") }) // a leftover
+		w.change(func() { delete(w.disk, "vpn2") }) // its resources become a leftover
 		w.bind(edited(vpn("p1", "vpn1", "c1"), 2))
 		w.change(func() { w.scanning = true })
 		w.uninstall("/opt/svc/bin/svc-ipsec")
@@ -156,7 +156,7 @@ func TestNothingIsRemovedForWantOfAnExecutableThatIsNotFoundYet(t *testing.T) {
 	})
 }
 
-func TestStatusOfWhatNeverRanGoesWithItsBinding(t *testing.T) {
+func TestStatusOfAContainerThatNeverRanIsRemovedWithItsBinding(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.uninstall("/opt/svc/bin/svc-ipsec")
 		w.bind(vpn("p1", "vpn1", "c1"))
@@ -214,7 +214,7 @@ func TestHealingIsPublishedAsErrorOnlyAfterAMinute(t *testing.T) {
 	}
 }
 
-func TestAFirstADDThatCannotBeUndoneIsAnErrorAfterAMinute(t *testing.T) {
+func TestFirstADDThatCannotBeUndoneIsAnErrorAfterAMinute(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.on(spec.Add, "vpn1", behaviour{fails: code(spec.CodeIO)})
 		w.on(spec.Del, "vpn1", behaviour{fails: code(spec.CodeIO)})
@@ -234,7 +234,8 @@ func TestAFirstADDThatCannotBeUndoneIsAnErrorAfterAMinute(t *testing.T) {
 	})
 }
 
-// A container that takes the name of another is a new one: what the old one did says nothing of it.
+// TestAnotherContainerUnderTheNameNeverRan: the history of a container does not apply to the next container under its
+// name.
 func TestAnotherContainerUnderTheNameNeverRan(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bind(vpn("p1", "vpn1", "c1"))
@@ -257,14 +258,14 @@ func TestAnotherContainerUnderTheNameNeverRan(t *testing.T) {
 	})
 }
 
-func TestANameThatIsWantedAgainLaterNeverRan(t *testing.T) {
+func TestNameThatIsWantedAgainLaterNeverRan(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.start()
 		w.untilSettled(time.Second)
 		w.on(spec.Add, "vpn1", behaviour{fails: code(spec.CodeIO)})
 		w.systemd("svc-vpn1.service", "failed")
-		w.after(10 * time.Second) // it is remembered that it does not run
+		w.after(10 * time.Second) // the supervisor has recorded that the container does not run
 		w.unbind("p1")
 		w.untilSettled(time.Second)
 		w.after(20 * time.Second)
@@ -280,7 +281,7 @@ func TestANameThatIsWantedAgainLaterNeverRan(t *testing.T) {
 	})
 }
 
-func TestAContainerWithNothingToRunIsRunning(t *testing.T) {
+func TestContainerWithoutUnitsIsRunning(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.on(spec.Add, "vpn1", behaviour{noUnits: true})
 		w.bind(vpn("p1", "vpn1", "c1"))
@@ -294,7 +295,7 @@ func TestAContainerWithNothingToRunIsRunning(t *testing.T) {
 	})
 }
 
-func TestOurOwnDiskChangesNoStatusAndNothingThatRuns(t *testing.T) {
+func TestFullDiskChangesNoStatusAndNoContainer(t *testing.T) {
 	full := errors.New("no space left on device")
 	inWorld(t, func(w *world) {
 		w.bind(vpn("p1", "vpn1", "c1"))
@@ -320,7 +321,7 @@ func TestOurOwnDiskChangesNoStatusAndNothingThatRuns(t *testing.T) {
 	})
 }
 
-func TestARecordThatCannotBeRemovedIsRemovedLater(t *testing.T) {
+func TestRecordThatCannotBeRemovedIsRemovedLater(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.on(spec.Add, "vpn1", behaviour{fails: code(spec.CodeIO)})
@@ -337,7 +338,7 @@ func TestARecordThatCannotBeRemovedIsRemovedLater(t *testing.T) {
 	})
 }
 
-func TestADiskThatIsFullAfterADDCostsThatADD(t *testing.T) {
+func TestADDIsRepeatedIfTheDiskIsFullAfterIt(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.on(spec.Add, "vpn1", behaviour{takes: time.Second})
 		w.bind(vpn("p1", "vpn1", "c1"))
@@ -356,7 +357,7 @@ func TestADiskThatIsFullAfterADDCostsThatADD(t *testing.T) {
 	})
 }
 
-func TestAChangeThatIsToComeLaterIsNoWordOnTheContainer(t *testing.T) {
+func TestCodeElevenOfAReconfigureIsNotPublished(t *testing.T) {
 	for _, row := range []struct {
 		code     spec.Code
 		statuses string

@@ -11,8 +11,9 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/statedir"
 )
 
-// Unknown is not empty: whatever cannot be read, in whatever phase a container is, nothing is done and nothing published.
-func TestNothingIsDoneForWhatIsUnknown(t *testing.T) {
+// TestNoStepIsTakenWhileTheStateIsUnknown: whatever cannot be read, and whatever the phase of the container, no step is taken
+// and no status is published.
+func TestNoStepIsTakenWhileTheStateIsUnknown(t *testing.T) {
 	no := errors.New("no answer")
 	unknown := func(reading spec.Reading) func(*world) {
 		return func(w *world) {
@@ -89,7 +90,7 @@ func TestNothingIsDoneForWhatIsUnknown(t *testing.T) {
 	}
 }
 
-func TestALookThatAnEventAsksForDoesNotPutOffTheNextTry(t *testing.T) {
+func TestMarkDoesNotDelayTheNextAttemptToRead(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.change(func() { w.faults.systemd = errors.New("no answer") })
@@ -103,7 +104,7 @@ func TestALookThatAnEventAsksForDoesNotPutOffTheNextTry(t *testing.T) {
 	})
 }
 
-func TestNothingIsDoneBeforeTheNSDBWasHeardOf(t *testing.T) {
+func TestNoStepIsTakenBeforeTheNSDBIsRead(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.start()
@@ -122,7 +123,7 @@ func TestNothingIsDoneBeforeTheNSDBWasHeardOf(t *testing.T) {
 	})
 }
 
-func TestCHECKRunsWhileSystemdIsSilentAndCountsForNothing(t *testing.T) {
+func TestErrorOfCHECKDoesNotCountWhileSystemdDoesNotAnswer(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.start()
@@ -142,7 +143,7 @@ func TestCHECKRunsWhileSystemdIsSilentAndCountsForNothing(t *testing.T) {
 	})
 }
 
-// corrupt changes the record on the disk.
+// corrupt changes the content of a record file.
 func (w *world) corrupt(name spec.Name, t spec.ServiceType, change func([]byte) []byte) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -151,7 +152,7 @@ func (w *world) corrupt(name spec.Name, t spec.ServiceType, change func([]byte) 
 
 func cut(content []byte) []byte { return content[:len(content)/2] }
 
-func TestCHECKThatDoesNotTellTheStateTakesNothingDown(t *testing.T) {
+func TestUnknownAnswerOfCHECKDoesNotLeadToDEL(t *testing.T) {
 	for name, answer := range map[string]behaviour{
 		"code 11":         {fails: code(spec.CodeAgain)},
 		"code 999":        {fails: code(spec.CodeInternal)},
@@ -189,7 +190,7 @@ func TestDamagedRecords(t *testing.T) {
 	rows := []struct {
 		sentence string
 		also     func(*world)
-		verbs    string // of the second life
+		verbs    string // that run after the restart
 	}{
 		{"is healed in place", func(*world) {}, "ADD"},
 		{"is healed in place over a crash", func(w *world) {
@@ -259,7 +260,7 @@ func TestDamagedRecords(t *testing.T) {
 	}
 }
 
-func TestARecordOfANewerVersionIsLeftAlone(t *testing.T) {
+func TestRecordOfANewerVersionIsNotChanged(t *testing.T) {
 	newer := func(content []byte) []byte {
 		var record map[string]any
 		if err := json.Unmarshal(content, &record); err != nil {
@@ -289,7 +290,8 @@ func TestARecordOfANewerVersionIsLeftAlone(t *testing.T) {
 			if got := w.history("c1"); bound && got != published {
 				t.Errorf("published %q after %q", got, published)
 			}
-			w.corrupt("vpn1", ipsec, func([]byte) []byte { return record }) // by a person; no event tells of it
+			// an operator restores the record, which causes no event
+			w.corrupt("vpn1", ipsec, func([]byte) []byte { return record })
 			w.untilSettled(2 * time.Minute)
 		})
 	}

@@ -13,7 +13,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/statedir"
 )
 
-// records is the state directory; a test compares it with the real one.
+// records implements Records in memory. A test compares it with the real state directory.
 type records struct{ *instance }
 
 func (l records) Rescan() error { return nil }
@@ -124,8 +124,8 @@ func (w *world) removeRecordLocked(name spec.Name, t spec.ServiceType) {
 	}
 }
 
-// TestTheRecordsOfTheWorldAreLikeTheStateDirectory keeps the world honest.
-func TestTheRecordsOfTheWorldAreLikeTheStateDirectory(t *testing.T) {
+// TestFakeRecordsBehaveLikeTheStateDirectory compares the fake with the real implementation.
+func TestFakeRecordsBehaveLikeTheStateDirectory(t *testing.T) {
 	dir, err := statedir.Open(t.TempDir())
 	if err != nil {
 		t.Fatal(err)

@@ -17,7 +17,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/unit"
 )
 
-// executables are the plugin path and what its files do.
+// executables implements Executables: the plugin path and the effects of its files.
 type executables struct{ *instance }
 
 func (l executables) Scanned() bool {
@@ -58,7 +58,7 @@ func (l executables) ForChange(t spec.ServiceType, version string) (plugin.Execu
 	})
 }
 
-// Run runs a verb as its script says.
+// Run runs a verb with the scripted behaviour.
 func (l executables) Run(ctx context.Context, call plugin.Call) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, call.Deadline)
 	defer cancel()
@@ -118,7 +118,7 @@ func sleepContext(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// begin notes a verb; no two may run for one name.
+// begin records the start of a verb. Two verbs for one name at the same time are a violation.
 func (l executables) begin(call plugin.Call, conf *spec.Conf) (behaviour, error) {
 	w, name := l.w, conf.Container.InterfaceName
 	w.mu.Lock()
@@ -153,8 +153,8 @@ func (l executables) begin(call plugin.Call, conf *spec.Conf) (behaviour, error)
 	return b, nil
 }
 
-// collect is GC, which finds nothing. It must have a type for itself, and be told of all that is recorded. It takes no time:
-// that of a bubble stands still while a verb waits for its lock.
+// collect is GC, which removes nothing. No other verb of its type may run, and it must be given every recorded
+// container. It takes no time, because the time of a synctest bubble stands still while a verb waits for the lock.
 func (l executables) collect(call plugin.Call, valid []spec.Attachment) error {
 	w := l.w
 	w.mu.Lock()
@@ -190,7 +190,7 @@ func (l executables) finish(name spec.Name, verb spec.Verb) {
 	}
 }
 
-// act does what an executable does, one side effect after the other.
+// act performs the side effects of a verb one after the other.
 func (l executables) act(call plugin.Call, conf *spec.Conf, b behaviour) ([]byte, error) {
 	switch call.Verb {
 	case spec.Add:

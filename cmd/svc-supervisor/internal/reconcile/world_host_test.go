@@ -12,7 +12,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/unit"
 )
 
-// namespaces is /run/netns.
+// namespaces implements Namespaces.
 type namespaces struct{ *instance }
 
 func (namespaces) Path(name spec.Name) string { return "/run/netns/" + string(name) }
@@ -91,7 +91,7 @@ func (l namespaces) Remove(_ context.Context, name spec.Name) error {
 	err := l.effectLocked("remove namespace "+string(name), func() {
 		delete(l.w.namespaces, name)
 		if l.w.links[name].owner.Ours(name) {
-			delete(l.w.links, name) // its peer was in there
+			delete(l.w.links, name) // the peer of the veth was in the namespace
 		}
 	})
 	if err != nil {
@@ -133,7 +133,7 @@ func (l namespaces) releaseUnused(name spec.Name) error {
 	return l.releaseLocked(name)
 }
 
-// links are the host's interfaces.
+// links implements Links.
 type links struct{ *instance }
 
 func (l links) Observe(name spec.Name) (netns.Link, error) {
@@ -179,7 +179,7 @@ func (l links) Remove(name spec.Name) error {
 	return l.effectLocked("remove link "+string(name), func() { delete(l.w.links, name) })
 }
 
-// units are systemd's.
+// units implements Units.
 type units struct{ *instance }
 
 func (l units) List(_ context.Context, patterns ...string) ([]unit.Unit, error) {
@@ -192,7 +192,7 @@ func (l units) List(_ context.Context, patterns ...string) ([]unit.Unit, error) 
 	for name, p := range l.w.units {
 		for _, pattern := range patterns {
 			if stem, _, _ := strings.Cut(pattern, "*"); !strings.HasPrefix(name, stem) {
-				continue // most names, and cheaper
+				continue // a cheap test that excludes most names
 			}
 			if ok, _ := path.Match(pattern, name); ok {
 				list = append(list, p.unit)

@@ -13,17 +13,17 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// life is one run of a supervisor in the world, from start to stop, kill or cut.
+// instance is one run of a supervisor in the world. It ends by stop, by kill or after a number of side effects.
 type instance struct {
 	w      *world
 	r      *Reconciler
 	board  *report.Board
 	cancel context.CancelFunc
 	end    sync.WaitGroup
-	left   int // side effects until it is cut; below zero: it is not
+	left   int // number of side effects before it dies; negative: no limit
 	dead   bool
 
-	followed map[spec.Name]func() // subscriptions, which end with the life
+	followed map[spec.Name]func() // the subscriptions, which end with the instance
 }
 
 var errDead = errors.New("the supervisor is dead")
@@ -32,7 +32,7 @@ var settings = Settings{
 	Parallel: 8, VerbDeadline: 30 * time.Second, CheckInterval: time.Minute, Grace: 30 * time.Second,
 }
 
-// start starts a supervisor that hears what the NSDB says now.
+// start starts a supervisor and gives it the current desired state.
 func (w *world) start(change ...func(*Settings)) *instance {
 	w.t.Helper()
 	l := w.startWithoutDesired(change...)
@@ -40,7 +40,7 @@ func (w *world) start(change ...func(*Settings)) *instance {
 	return l
 }
 
-// startWithoutDesired starts a supervisor that has not heard of the NSDB yet.
+// startWithoutDesired starts a supervisor that has not read the NSDB yet.
 func (w *world) startWithoutDesired(change ...func(*Settings)) *instance {
 	w.t.Helper()
 	s := settings
@@ -74,7 +74,8 @@ func (w *world) startWithoutDesired(change ...func(*Settings)) *instance {
 	return l
 }
 
-// logRecorder prints warnings, and notes what is logged of connections, deletes and holds: message, then values in their order.
+// logRecorder prints warnings. It records log lines about connections, deletions and holds as message and attributes in
+// order.
 type logRecorder struct {
 	slog.Handler
 	w *world
@@ -103,7 +104,7 @@ func (j logRecorder) Handle(ctx context.Context, record slog.Record) error {
 	return j.Handler.Handle(ctx, record)
 }
 
-// stop ends the life in order.
+// stop stops the instance in the regular way.
 func (l *instance) stop() {
 	l.cancel()
 	l.end.Wait()
@@ -113,7 +114,7 @@ func (l *instance) stop() {
 	l.w.current = nil
 }
 
-// kill ends the life at once: nothing more of it reaches the world.
+// kill ends the instance at once. No later effect of it reaches the world.
 func (l *instance) kill() {
 	l.w.mu.Lock()
 	l.dieLocked()
@@ -121,7 +122,7 @@ func (l *instance) kill() {
 	l.stop()
 }
 
-// crashAfter lets n more side effects happen.
+// crashAfter kills the instance after n more side effects.
 func (l *instance) crashAfter(n int) {
 	l.w.mu.Lock()
 	defer l.w.mu.Unlock()
@@ -139,10 +140,10 @@ func (l *instance) isDead() bool {
 
 func (l *instance) dieLocked() {
 	l.dead = true
-	clear(l.w.busy) // the verbs die with the supervisor
+	clear(l.w.busy) // the verbs are killed with the supervisor
 }
 
-// effect is the one way in which a life changes the world.
+// effect applies a side effect. It is the only way in which an instance changes the world.
 func (l *instance) effect(name string, change func()) error {
 	l.w.mu.Lock()
 	defer l.w.mu.Unlock()

@@ -9,7 +9,8 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// The life is the NSDB's publisher for the board: reporter publishes at once, so only what an earlier life left is asked.
+// The instance is the Publisher of the board. Its methods do nothing except Published, because reporter records each
+// status at once.
 func (l *instance) PublishHost(context.Context, spec.HostStatus) error { return nil }
 func (l *instance) RemoveHost(context.Context) error                   { return nil }
 func (l *instance) PublishContainer(context.Context, spec.ContainerID, spec.ContainerStatus) error {
@@ -25,7 +26,8 @@ func (l *instance) Published(context.Context) ([]spec.ContainerID, error) {
 	return slices.Collect(maps.Keys(l.w.published)), nil
 }
 
-// reporter is the real board; each word that differs from the one before is published at once, so that none is merged.
+// reporter passes each report to a real board and records each status that differs from the last one. So no status is
+// skipped.
 type reporter struct{ *instance }
 
 func (l reporter) publish(id spec.ContainerID) {
@@ -37,7 +39,7 @@ func (l reporter) publish(id spec.ContainerID) {
 		return
 	}
 	if was && there && last.Code == status.Code && last.Message == status.Message {
-		l.w.published[id] = status // its connections may be others
+		l.w.published[id] = status // its connections may have changed
 		return
 	}
 	if !was && !there {

@@ -12,7 +12,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/statedir"
 )
 
-// String shows what is wrong at the end of a test that failed.
+// String describes the world for the report of a failed test.
 func (w *world) String() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -37,7 +37,8 @@ func (w *world) String() string {
 	return text.String()
 }
 
-// differences compares present and wanted, exactly: what every bubble must come to once nothing is unread or refused.
+// differences returns all differences between actual and desired state. Once nothing is unread or refused, there must
+// be none in the end.
 func (w *world) differences() iter.Seq[string] {
 	return func(yield func(string) bool) {
 		w.mu.Lock()
@@ -94,7 +95,8 @@ func (w *world) differences() iter.Seq[string] {
 	}
 }
 
-// differsLocked says how one container differs from its binding, what costs least first; "" if it does not.
+// differsLocked describes how one container differs from its binding. It returns "" if it does not. The cheapest
+// comparisons come first.
 func (w *world) differsLocked(b *spec.Binding) string {
 	c, name := b.Container, b.Container.InterfaceName
 	switch {
@@ -122,7 +124,7 @@ func (w *world) differsLocked(b *spec.Binding) string {
 	return ""
 }
 
-// settled says whether what is present is what is wanted.
+// settled reports whether the actual state equals the desired state.
 func (w *world) settled() bool {
 	for range w.differences() {
 		return false
@@ -130,7 +132,7 @@ func (w *world) settled() bool {
 	return true
 }
 
-// phase is the phase of a name's only record, or what else there is.
+// phase returns the phase of a name's only record, or "none", "two" or "damaged".
 func (w *world) phase(name spec.Name) statedir.Phase {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -146,28 +148,28 @@ func (w *world) phase(name spec.Name) statedir.Phase {
 	}
 }
 
-// said lists what was published of a container.
+// history returns all statuses that were published for a container, in order.
 func (w *world) history(id spec.ContainerID) string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return strings.Join(w.statusHistory[id], ", ")
 }
 
-// publishes is all that stands there now.
+// allStatuses returns the statuses that are published now.
 func (w *world) allStatuses() map[spec.ContainerID]spec.ContainerStatus {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return maps.Clone(w.published)
 }
 
-// hostSaid is the last word about the host.
+// hostStatus returns the last status of the host.
 func (w *world) hostStatus() spec.HostStatus {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.lastHostStatus
 }
 
-// ran lists the verbs that began.
+// verbCalls returns the verbs that were started.
 func (w *world) verbCalls() []verbCall {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -180,7 +182,7 @@ func (w *world) status(id spec.ContainerID) spec.ContainerStatus {
 	return w.published[id]
 }
 
-// verbs lists the verbs that began for a name, in order.
+// verbs returns the verbs that were started for a name, in order.
 func (w *world) verbs(name spec.Name) string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -193,7 +195,7 @@ func (w *world) verbs(name spec.Name) string {
 	return strings.Join(verbs, " ")
 }
 
-// times lists when a verb began for a name.
+// times returns when a verb was started for a name.
 func (w *world) times(verb spec.Verb, name spec.Name) (times []time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -217,7 +219,7 @@ func (w *world) effects() int {
 	return len(w.trace)
 }
 
-// held says why `ps` shows a name as held.
+// heldReason returns the reason that ps shows for a held name.
 func (w *world) heldReason(name spec.Name) string {
 	for _, row := range w.current.r.Rows() {
 		if row.Name == name && row.Status == "HELD" {
