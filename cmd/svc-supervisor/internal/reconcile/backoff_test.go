@@ -31,7 +31,7 @@ func TestBackOffGrowsAndEndsWithAnEdit(t *testing.T) {
 		}
 		for _, deleted := range w.times(spec.Del, "vpn1") {
 			if !slices.ContainsFunc(times, func(added time.Time) bool { return deleted.Sub(added) == 100*time.Millisecond }) {
-				t.Error("the DEL after a failed ADD came late")
+				t.Error("the DEL after a failed ADD was late")
 			}
 		}
 		w.until(time.Second, "the next back-off", func() bool { return w.phase("vpn1") == statedir.Deleted })
@@ -60,7 +60,7 @@ func TestBackOffsAreRandomized(t *testing.T) {
 			seen[times[1].Sub(times[0])] = true
 		}
 		if len(seen) < 10 {
-			t.Errorf("20 containers that failed together came back at %d different times", len(seen))
+			t.Errorf("20 containers that failed together were retried at %d different times", len(seen))
 		}
 	})
 }
@@ -89,15 +89,15 @@ func TestBrokenContainerIsRecreatedWithDelayAfterAFailedDEL(t *testing.T) {
 		w.start()
 		w.untilSettled(time.Second)
 		w.systemd("svc-vpn1.service", "failed")
-		w.until(5*time.Second, "the DEL that fails is named", func() bool {
+		w.until(5*time.Second, "ps shows the failed DEL", func() bool {
 			return w.current.r.Rows()[0].Reason == "DEL failed, tried again: scripted (code 5)"
 		})
-		w.until(5*time.Second, "what broke is named", func() bool {
+		w.until(5*time.Second, "ps shows what broke", func() bool {
 			return w.heldReason("vpn1") == "svc-vpn1.service failed; ADD follows after a delay"
 		})
 		w.untilSettled(5 * time.Second)
 		if waited := w.times(spec.Add, "vpn1")[1].Sub(w.times(spec.Del, "vpn1")[1]); waited < firstDelay {
-			t.Errorf("ADD came %v after the second DEL", waited)
+			t.Errorf("ADD ran %v after the second DEL", waited)
 		}
 	})
 }

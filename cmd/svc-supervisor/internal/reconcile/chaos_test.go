@@ -13,12 +13,12 @@ import (
 // chaos generates random events for three ports, three names and three container ids, which conflict with each other.
 type chaos struct {
 	*world
-	rng   *rand.Rand
-	story []string // the events so far, for the report
+	rng    *rand.Rand
+	events []string // the events so far, for the report
 }
 
 func (c *chaos) note(format string, values ...any) {
-	c.story = append(c.story, fmt.Sprintf(format, values...))
+	c.events = append(c.events, fmt.Sprintf(format, values...))
 }
 
 func (c *chaos) port() spec.PortID { return spec.PortID(fmt.Sprint("p", c.rng.IntN(3))) }
@@ -37,12 +37,12 @@ func draw[T any](c *chaos, all ...T) T { return all[c.rng.IntN(len(all))] }
 // nextEvent causes one random event and lets a random time pass.
 func (c *chaos) nextEvent() {
 	no := errors.New("no answer")
-	events := []func(){
+	actions := []func(){
 		func() { b := c.binding(); c.note("bind %v %s", b.Container, b.Configuration); c.bind(b) },
 		func() { b := c.binding(); c.note("bind %v %s", b.Container, b.Configuration); c.bind(b) },
 		func() { p := c.port(); c.note("unbind %s", p); c.unbind(p) },
 		func() {
-			b := spec.Binding{PortID: c.port(), Reading: spec.Unread, Fault: "half of it"}
+			b := spec.Binding{PortID: c.port(), Reading: spec.Unread, Fault: "file is incomplete"}
 			c.note("unread %s", b.PortID)
 			c.bind(b)
 		},
@@ -72,7 +72,7 @@ func (c *chaos) nextEvent() {
 		func() { c.note("kill"); c.restart() },
 		func() { c.note("reboot"); c.current.kill(); c.reboot(); c.start() },
 	}
-	draw(c, events...)()
+	draw(c, actions...)()
 	if c.rng.IntN(5) == 0 {
 		c.after(time.Duration(c.rng.IntN(90)) * time.Second)
 	} else {
@@ -115,7 +115,7 @@ func TestRandomEventsEndInTheDesiredState(t *testing.T) {
 			defer func() {
 				if t.Failed() {
 					t.Logf("seed %d", seed)
-					for _, line := range c.story {
+					for _, line := range c.events {
 						t.Log(line)
 					}
 				}

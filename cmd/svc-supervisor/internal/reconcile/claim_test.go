@@ -21,7 +21,7 @@ func TestTwoBindingsForOneName(t *testing.T) {
 	}{
 		{"without a record the lowest port id wins", [][]spec.Binding{{vpn("p1", "vpn1", "c1"), vpn("p2", "vpn1", "c2")}},
 			"c1", "c2", "ERROR (name vpn1 is taken by port p1)"},
-		{"who has the record keeps it", [][]spec.Binding{{vpn("p2", "vpn1", "c2")}, {vpn("p1", "vpn1", "c1")}},
+		{"the binding with the record keeps it", [][]spec.Binding{{vpn("p2", "vpn1", "c2")}, {vpn("p1", "vpn1", "c1")}},
 			"c2", "c1", "ERROR (name vpn1 is taken by port p2)"},
 	}
 	for _, row := range rows {
@@ -38,10 +38,10 @@ func TestTwoBindingsForOneName(t *testing.T) {
 						t.Errorf("%s: %s does not run", moment, row.runs)
 					}
 					if got := w.history(row.held); got != row.reason {
-						t.Errorf("%s: of %s %q was published", moment, row.held, got)
+						t.Errorf("%s: status of %s: %q", moment, row.held, got)
 					}
 					if got := w.heldReason("vpn1"); !strings.Contains(got, "is taken by") {
-						t.Errorf("%s: `ps` says %q", moment, got)
+						t.Errorf("%s: ps shows %q", moment, got)
 					}
 				}
 				check("at first")
@@ -62,7 +62,7 @@ func TestTwoBindingsForOneName(t *testing.T) {
 				w.unbind(spec.PortID(w.portOf(row.runs)))
 				w.untilSettled(time.Second)
 				if got := w.history(row.held); !strings.HasSuffix(got, "STARTING, RUNNING") {
-					t.Errorf("the other one: %q", got)
+					t.Errorf("status of the other container: %q", got)
 				}
 			})
 		})
@@ -109,7 +109,7 @@ func TestTwoNamesForOneContainerID(t *testing.T) {
 		held     spec.Name
 	}{
 		{"without a record the lowest port id wins", []spec.Binding{vpn("p1", "vpn1", "c1"), vpn("p2", "vpn2", "c1")}, true, "vpn1", "vpn2"},
-		{"who has the record keeps it", []spec.Binding{vpn("p2", "vpn2", "c1"), vpn("p1", "vpn1", "c1")}, false, "vpn2", "vpn1"},
+		{"the binding with the record keeps it", []spec.Binding{vpn("p2", "vpn2", "c1"), vpn("p1", "vpn1", "c1")}, false, "vpn2", "vpn1"},
 	}
 	for _, row := range rows {
 		t.Run(row.sentence, func(t *testing.T) {
@@ -132,7 +132,7 @@ func TestTwoNamesForOneContainerID(t *testing.T) {
 						t.Errorf("%s: held because %q", moment, got)
 					}
 					if got := w.history("c1"); strings.Contains(got, "ERROR") || strings.Contains(got, "STOPPING") || !strings.HasSuffix(got, "RUNNING") {
-						t.Errorf("%s: the status of the one that runs is %q", moment, got)
+						t.Errorf("%s: status of the running container: %q", moment, got)
 					}
 				}
 				check("at first")
@@ -150,7 +150,7 @@ func TestTwoNamesForOneContainerID(t *testing.T) {
 				}
 				w.untilSettled(time.Second)
 				if got := w.history("c1"); strings.Contains(got, "STOPPING") {
-					t.Errorf("published %q of a container that is bound all the time", got)
+					t.Errorf("published %q, but the container was never unbound", got)
 				}
 			})
 		})
@@ -165,14 +165,14 @@ func TestTwoBindingsWithTheSameNameAndContainerID(t *testing.T) {
 		w.unbind("p2")
 		w.after(time.Second)
 		if got := w.history("c1"); got != "STARTING, RUNNING" {
-			t.Errorf("the status of the one that runs is %q", got)
+			t.Errorf("status of the running container: %q", got)
 		}
 	})
 }
 
 func TestStatusOfAHeldBindingStaysWhileTheBindingIsUnread(t *testing.T) {
 	unread := func(port spec.PortID) spec.Binding {
-		return spec.Binding{PortID: port, Reading: spec.Unread, Fault: "half of it"}
+		return spec.Binding{PortID: port, Reading: spec.Unread, Fault: "file is incomplete"}
 	}
 	rows := []struct {
 		sentence string
@@ -181,7 +181,7 @@ func TestStatusOfAHeldBindingStaysWhileTheBindingIsUnread(t *testing.T) {
 		gone     spec.PortID
 	}{
 		{"it has no worker", "c2", func(w *world) { w.bind(unread("p2")) }, "p2"},
-		{"it has no worker, and the one that has the name is unread", "c2", func(w *world) { w.bind(unread("p1")) }, "p2"},
+		{"it has no worker, and the binding that has the name is unread", "c2", func(w *world) { w.bind(unread("p1")) }, "p2"},
 		{"it has no worker, and the host is unread", "c2", func(w *world) { w.setHost(1, -1, "no Host object") }, "p2"},
 		{"it has no executable", "c3", func(w *world) { w.bind(unread("p3")) }, "p3"},
 	}
@@ -206,7 +206,7 @@ func TestStatusOfAHeldBindingStaysWhileTheBindingIsUnread(t *testing.T) {
 				w.bind(vpn("p1", "vpn1", "c1"))
 				w.after(time.Second)
 				if _, there := w.allStatuses()[row.id]; there {
-					t.Errorf("published %q though its binding is gone", w.history(row.id))
+					t.Errorf("published %q after its binding was removed", w.history(row.id))
 				}
 			})
 		})
@@ -238,10 +238,10 @@ func TestStatusOfTheFormerContainerIsRemovedWhenTheNextOneIsHeld(t *testing.T) {
 		w.bind(vpn("p1", "vpn1", "c2"))
 		w.after(5 * time.Second)
 		if got := w.history("c1"); got != "STARTING, RUNNING, STOPPING, removed" {
-			t.Errorf("of the former one %q was published", got)
+			t.Errorf("status of the former container: %q", got)
 		}
 		if got := w.history("c2"); got != "STARTING, RUNNING" {
-			t.Errorf("of the one that runs elsewhere %q was published", got)
+			t.Errorf("status of the container that runs under another name: %q", got)
 		}
 		w.unbind("p1")
 		w.untilSettled(time.Second)
@@ -271,7 +271,7 @@ func TestStatusMovesWithABindingToAnUnknownName(t *testing.T) {
 		w.bind(vpn("p1", "vpn1", "c1"), vpn("p2", "vpn2", "c2"))
 		w.start()
 		w.untilSettled(time.Second)
-		w.bind(spec.Binding{PortID: "p1", Reading: spec.Unread, Fault: "half of it"})
+		w.bind(spec.Binding{PortID: "p1", Reading: spec.Unread, Fault: "file is incomplete"})
 		w.bind(vpn("p2", "vpn1", "c2"))
 		w.until(time.Minute, "vpn2 removed", func() bool { return w.phase("vpn2") == "none" })
 		w.unbind("p2")
@@ -303,7 +303,7 @@ func TestBindingWithoutAValidNameIsPublishedAndDelaysNoOther(t *testing.T) {
 			t.Errorf("published %q, want %q", got, want)
 		}
 		if got := w.history("c1"); got != "STARTING, RUNNING" {
-			t.Errorf("the other: %q", got)
+			t.Errorf("status of the other container: %q", got)
 		}
 		w.bind(vpn("p2", "vpn2", "c2"))
 		w.untilSettled(time.Second)
@@ -391,7 +391,7 @@ func TestLimit(t *testing.T) {
 				break
 			}
 		}
-		expect("room made by one that went", 5)
+		expect("one slot released", 5)
 	})
 }
 
@@ -453,9 +453,9 @@ func TestUnreadBindingHasARowUntilItsNameIsKnown(t *testing.T) {
 		if rows := w.current.r.Rows(); len(rows) != 1 || rows[0].Name != "vpn1" {
 			t.Errorf("rows %+v", rows)
 		}
-		w.bind(spec.Binding{PortID: "p1", Reading: spec.Unread, Fault: "half of it"}) // the row of the name shows the reason
+		w.bind(spec.Binding{PortID: "p1", Reading: spec.Unread, Fault: "file is incomplete"}) // the row of the name shows the reason
 		w.after(time.Second)
-		if rows := w.current.r.Rows(); len(rows) != 1 || rows[0].Name != "vpn1" || rows[0].Reason != "half of it" {
+		if rows := w.current.r.Rows(); len(rows) != 1 || rows[0].Name != "vpn1" || rows[0].Reason != "file is incomplete" {
 			t.Errorf("rows %+v", rows)
 		}
 	})

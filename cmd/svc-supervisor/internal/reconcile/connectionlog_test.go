@@ -36,21 +36,21 @@ func withReason(h *spec.Health, reason string) *spec.Health {
 
 func TestConnectionChangeIsLoggedOnceFromPushOrCHECK(t *testing.T) {
 	withConnections(t, func(w *world) {
-		w.expectLogged("after an ADD that tells of none that is up")
+		w.expectLogged("after an ADD that reports no connection that is up")
 		w.current.r.Heard(push("a", spec.Active))
 		w.expectLogged("pushed", "connection up container=vpn1 connection=a")
 		w.current.r.Heard(push("a", spec.Active))
 		w.runCheck(healthOf(spec.Active, spec.Down))
-		w.expectLogged("pushed again, and told by CHECK too")
+		w.expectLogged("pushed again, and reported by CHECK")
 		w.runCheck(withReason(healthOf(spec.Down, spec.Active), "no answer"))
-		w.expectLogged("by CHECK", "connection down container=vpn1 connection=a reason=no answer", "connection up container=vpn1 connection=b")
+		w.expectLogged("reported by CHECK", "connection down container=vpn1 connection=a reason=no answer", "connection up container=vpn1 connection=b")
 		w.current.r.Heard(push("a", spec.Down))
 		w.runCheck(withReason(healthOf(spec.Down, spec.Active), "no answer"))
 		w.expectLogged("down as before, pushed without the reason")
 		w.runCheck(withReason(healthOf(spec.Down, spec.Active), "refused"))
 		w.expectLogged("down for another reason", "connection down container=vpn1 connection=a reason=refused")
 		w.current.r.Heard(push("z", spec.Active))
-		w.expectLogged("of a configuration before this one")
+		w.expectLogged("a connection of an earlier configuration")
 	})
 }
 
@@ -72,7 +72,7 @@ func TestPushDuringAVerbIsNotLoggedAgainWithItsOlderAnswer(t *testing.T) {
 		w.current.r.Heard(push("a", spec.Active))
 		w.expectLogged("during the verb", "connection up container=vpn1 connection=a")
 		w.after(10 * time.Second)
-		w.expectLogged("after the verb: the one that it made", "connection up container=vpn1 connection=c")
+		w.expectLogged("after the verb, the connection that it created", "connection up container=vpn1 connection=c")
 	})
 }
 
@@ -83,7 +83,7 @@ func TestConnectionsOfARecreatedContainerAreLoggedAgain(t *testing.T) {
 		w.on(spec.Add, "vpn1", behaviour{prints: answer(healthOf(spec.Active, spec.Down))})
 		w.systemd("svc-vpn1.service", "failed")
 		w.after(10 * time.Second)
-		w.expectLogged("anew", "connection up container=vpn1 connection=a")
+		w.expectLogged("after it was recreated", "connection up container=vpn1 connection=a")
 	})
 }
 
@@ -94,7 +94,7 @@ func TestAfterARestartOnlyChangesOfConnectionsAreLogged(t *testing.T) {
 		w.expectLogged("up", "connection up container=vpn1 connection=a")
 		w.start()
 		w.runCheck(healthOf(spec.Active, spec.Active))
-		w.expectLogged("as it was found")
+		w.expectLogged("unchanged since the start")
 		w.current.stop()
 		w.start()
 		w.untilSettled(time.Second)
@@ -130,7 +130,7 @@ func TestFlappingConnectionIsLoggedAtALimitedRateWithItsFinalState(t *testing.T)
 			t.Errorf("%d lines", lines)
 		}
 		if !omitted {
-			t.Error("no line tells that changes were not logged")
+			t.Error("no line states that changes were not logged")
 		}
 		w.current.r.Heard(push("a", spec.Active))
 		w.runCheck(healthOf(spec.Active, spec.Down))
@@ -222,9 +222,9 @@ func TestFailuresOfConnectionsAndContainersAreWarnings(t *testing.T) {
 		w.untilSettled(time.Second)
 		expectWarned(w, "a refused connection", "connection down container=vpn1 connection=b reason=pskFile /etc/x: no such file")
 		w.current.r.Heard(push("a", spec.Active))
-		expectWarned(w, "one that comes up")
+		expectWarned(w, "a connection that comes up")
 		w.current.r.Heard(push("a", spec.Down))
-		expectWarned(w, "one that goes down", "connection down container=vpn1 connection=a")
+		expectWarned(w, "a connection that goes down", "connection down container=vpn1 connection=a")
 		w.on(spec.Add, "vpn1", behaviour{prints: answer(healthOf(spec.Active))})
 		w.systemd("svc-vpn1.service", "failed")
 		w.after(5 * time.Second)
@@ -232,6 +232,6 @@ func TestFailuresOfConnectionsAndContainersAreWarnings(t *testing.T) {
 			" type=IPSEC groupId=group-1 configurationId=configuration-1 rule=5 reason=svc-vpn1.service failed")
 		w.unbind("p1")
 		w.untilSettled(5 * time.Second)
-		expectWarned(w, "one that is unbound")
+		expectWarned(w, "a container that is unbound")
 	})
 }

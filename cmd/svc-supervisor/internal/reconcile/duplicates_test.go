@@ -58,10 +58,10 @@ func TestDuplicateAddressesAreShownAndPublished(t *testing.T) {
 		w.bind(addressed("p3", "vpn3", "c3", "192.0.2.3"))
 		w.after(time.Minute)
 		if got := w.status("c2"); got.Code != spec.Running || got.Message != "" {
-			t.Errorf("the only one: %+v", got)
+			t.Errorf("the container without a duplicate: %+v", got)
 		}
 		if got := w.verbs("vpn2"); got != "" && got != "CHECK" {
-			t.Errorf("verbs of one that was not edited: %s", got)
+			t.Errorf("verbs of a container that was not edited: %s", got)
 		}
 	})
 }

@@ -23,7 +23,7 @@ func (l kernelEvents) Follow(name spec.Name, path string, events spec.Events, ch
 		return false, l.w.faults.events
 	}
 	if want := (namespaces{}).Path(name); path != want || l.w.namespaceLocked(name).State != netns.Ours {
-		l.w.violationLocked("the namespace of %s at %s is followed", name, path)
+		l.w.violationLocked("subscribed to the namespace of %s at %s", name, path)
 	}
 	fresh = l.followed[name] == nil
 	if fresh {
@@ -108,7 +108,7 @@ func TestEventLeadsToCHECK(t *testing.T) {
 	}{
 		{"no event, no CHECK", true, func(*world) {}, 0},
 		{"one event, one CHECK", true, func(w *world) { w.event("vpn1") }, 1},
-		{"a burst after CHECK is one CHECK more", true, func(w *world) {
+		{"a burst after CHECK leads to one more CHECK", true, func(w *world) {
 			w.event("vpn1")
 			w.after(150 * time.Millisecond) // CHECK has ended, and the next one may not start yet
 			for range 100 {
@@ -130,9 +130,9 @@ func TestEventLeadsToCHECK(t *testing.T) {
 			w.change(func() { w.faults.systemd = errors.New("silent") })
 			w.event("vpn1")
 		}, 1},
-		{"a plugin that did not ask for it gets none", false, func(w *world) {
+		{"no subscription without checkOn", false, func(w *world) {
 			if w.event("vpn1") {
-				w.t.Error("the container is followed")
+				w.t.Error("a subscription exists")
 			}
 		}, 0},
 	}
@@ -208,8 +208,8 @@ func TestErrorsOfCloselySpacedCHECKsCountOnce(t *testing.T) {
 		lasts    time.Duration
 		heals    bool
 	}{
-		{"a fault that passes before the usual second CHECK is none", 5 * time.Second, false},
-		{"a fault that lasts until the usual second CHECK is one", 8 * time.Second, true},
+		{"a fault that disappears before the regular second CHECK is ignored", 5 * time.Second, false},
+		{"a fault that lasts until the regular second CHECK leads to DEL", 8 * time.Second, true},
 	}
 	for _, row := range rows {
 		t.Run(row.sentence, func(t *testing.T) {
@@ -237,46 +237,46 @@ func TestSubscriptionLastsWhileTheContainerRuns(t *testing.T) {
 		}
 		runsXFRM(w, hourly)
 		if !follows("vpn1") {
-			t.Error("not after ADD")
+			t.Error("no subscription after ADD")
 		}
 		w.current.kill()
 		w.start(hourly)
 		w.after(time.Second)
 		if !follows("vpn1") {
-			t.Error("not after it was adopted")
+			t.Error("no subscription after adoption")
 		}
 		if len(w.times(spec.Check, "vpn1")) != 0 {
-			t.Error("CHECK of an adopted container at once")
+			t.Error("CHECK of an adopted container ran at once")
 		}
 		w.bind(edited(vpn("p1", "vpn1", "c1"), 2))
 		w.untilSettled(time.Second)
 		if !follows("vpn1") {
-			t.Error("not after a reconfiguration")
+			t.Error("no subscription after a reconfigure")
 		}
 		w.systemd("svc-vpn1.service", "")
 		w.untilSettled(5 * time.Second)
 		if !follows("vpn1") {
-			t.Error("not after it was healed")
+			t.Error("no subscription after healing")
 		}
 		w.uninstall("/opt/svc/bin/svc-ipsec")
 		w.after(time.Second)
 		if !follows("vpn1") {
-			t.Error("not while its executable is missing")
+			t.Error("no subscription while the executable is missing")
 		}
 		w.install("/opt/svc/bin/svc-ipsec", ipsec, "1.0.1", true)
 		w.after(time.Second)
 		if follows("vpn1") {
-			t.Error("though the executable does not ask for it any more")
+			t.Error("the subscription remains although the executable does not ask for it any more")
 		}
 		w.offerXFRM("/opt/svc/bin/svc-ipsec")
 		w.after(time.Second)
 		if !follows("vpn1") {
-			t.Error("not though the executable asks for it again")
+			t.Error("no subscription although the executable asks for it again")
 		}
 		w.unbind("p1")
 		w.untilSettled(5 * time.Second)
 		if follows("vpn1") {
-			t.Error("after DEL")
+			t.Error("the subscription remains after DEL")
 		}
 	})
 }
@@ -326,7 +326,7 @@ func TestFailedSubscriptionIsRetriedAndCHECKRunsAtItsInterval(t *testing.T) {
 			t.Errorf("%d CHECKs", count)
 		}
 		w.change(func() { w.faults.events = nil })
-		w.until(3*time.Minute, "it is followed", func() bool { return w.event("vpn1") })
+		w.until(3*time.Minute, "a subscription exists", func() bool { return w.event("vpn1") })
 	})
 }
 
@@ -342,13 +342,13 @@ func TestAThousandContainersHaveSubscriptions(t *testing.T) {
 		w.after(2 * time.Second)
 		for i := range 1000 {
 			if name := spec.Name(fmt.Sprint("vpn", i)); !w.event(name) {
-				t.Fatalf("%s is not followed", name)
+				t.Fatalf("no subscription for %s", name)
 			}
 		}
 		w.after(time.Minute)
 		for i := range 1000 {
 			if name := spec.Name(fmt.Sprint("vpn", i)); len(w.times(spec.Check, name)) != 1 {
-				t.Fatalf("%s had CHECK at %v", name, w.times(spec.Check, name))
+				t.Fatalf("CHECK of %s ran at %v", name, w.times(spec.Check, name))
 			}
 		}
 	})
@@ -364,7 +364,7 @@ func TestOneCHECKFollowsADDWithEventsAndADownConnection(t *testing.T) {
 		w.start(hourly)
 		w.after(500 * time.Millisecond)
 		if !w.event("vpn1") {
-			t.Fatal("not followed")
+			t.Fatal("no subscription")
 		}
 		w.after(1500 * time.Millisecond)
 		if got := len(w.times(spec.Check, "vpn1")); got != 0 {

@@ -20,10 +20,10 @@ func TestLeftovers(t *testing.T) {
 		w.units["svc-unit9.service"] = &process{unit.Unit{Name: "svc-unit9.service", ActiveState: "active"}, ours("unit9")}
 		w.units["svc-role9:x.service"] = &process{unit.Unit{Name: "svc-role9:x.service", ActiveState: "active"}, ours("role9")}
 	}
-	t.Run("are removed once every binding was read", func(t *testing.T) {
+	t.Run("leftovers are removed once every binding was read", func(t *testing.T) {
 		inWorld(t, func(w *world) {
 			put(w)
-			unread := spec.Binding{PortID: "p2", Reading: spec.Unread, Fault: "bindings/host-1/p2: half of it"}
+			unread := spec.Binding{PortID: "p2", Reading: spec.Unread, Fault: "bindings/host-1/p2: file is incomplete"}
 			w.bindings["p2"] = unread
 			w.bind(vpn("p1", "ns9", "c1"))
 			w.start()
@@ -35,7 +35,7 @@ func TestLeftovers(t *testing.T) {
 			w.untilSettled(time.Second)
 		})
 	})
-	t.Run("are removed where their name is wanted", func(t *testing.T) {
+	t.Run("leftovers are removed although their name is wanted", func(t *testing.T) {
 		inWorld(t, func(w *world) {
 			put(w)
 			w.bind(vpn("p1", "ns9", "c1"), vpn("p2", "link9", "c2"), vpn("p3", "unit9", "c3"))
@@ -43,21 +43,21 @@ func TestLeftovers(t *testing.T) {
 			w.untilSettled(time.Second)
 		})
 	})
-	t.Run("that are a user id alone are given back", func(t *testing.T) {
+	t.Run("a user id without other resources is released", func(t *testing.T) {
 		inWorld(t, func(w *world) {
 			w.users["user9"] = true
 			w.start()
 			w.untilSettled(time.Second)
 		})
 	})
-	t.Run("of an ADD that a crash ended before there was a namespace are given back, the state directory being lost", func(t *testing.T) {
+	t.Run("a user id is released after a crash of ADD and the loss of the state directory", func(t *testing.T) {
 		inWorld(t, func(w *world) {
 			w.bind(vpn("p1", "vpn1", "c1"))
 			w.start()
 			w.current.crashAfter(2)
 			w.after(time.Second)
 			if !w.users["vpn1"] || len(w.namespaces) > 0 {
-				t.Fatalf("the cut is at another place: %q", w.trace)
+				t.Fatalf("the crash was at another point: %q", w.trace)
 			}
 			w.current.stop()
 			w.unbind("p1")
@@ -66,7 +66,7 @@ func TestLeftovers(t *testing.T) {
 			w.untilSettled(time.Second)
 		})
 	})
-	t.Run("of which systemd does not tell the owner keep the name from ADD", func(t *testing.T) {
+	t.Run("a unit whose owner is unknown delays ADD", func(t *testing.T) {
 		inWorld(t, func(w *world) {
 			put(w)
 			w.change(func() { w.faults.owner = errors.New("no reply") })
@@ -94,7 +94,7 @@ func TestForeignResourcesAreNeverChanged(t *testing.T) {
 			func(w *world) { w.change(func() { delete(w.namespaces, "vpn1") }) }, "namespace vpn1 exists and is not ours"},
 		{"an interface without a tag", func(w *world) { w.links["vpn1"] = tagged{} },
 			func(w *world) { w.change(func() { delete(w.links, "vpn1") }) }, "interface vpn1 exists and is not ours"},
-		{"a container made by hand", func(w *world) {
+		{"a container of svc-supervisor exec", func(w *world) {
 			w.namespaces["vpn1"], w.links["vpn1"] = tagged{owner: byHand}, tagged{owner: byHand}
 			w.units["svc-vpn1.service"] = &process{unit.Unit{Name: "svc-vpn1.service", ActiveState: "active"}, byHand}
 		}, func(w *world) {
@@ -152,7 +152,7 @@ func TestForeignUnitIsNotStoppedWithTheContainer(t *testing.T) {
 		w.unbind("p1")
 		w.untilSettled(time.Second)
 		if w.units["svc-vpn1.service"] != other || w.namespaces["vpn1"] != (tagged{}) {
-			t.Errorf("it was stopped, or the namespace is left: %v", w.namespaces)
+			t.Errorf("the foreign unit was stopped, or the namespace is left: %v", w.namespaces)
 		}
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.after(time.Minute)
@@ -173,7 +173,7 @@ func TestForeignUnitIsNotStoppedAfterAReboot(t *testing.T) {
 		w.start()
 		w.untilSettled(2 * time.Second)
 		if w.units["svc-vpn1:other.service"] == nil {
-			t.Error("it was stopped")
+			t.Error("the foreign unit was stopped")
 		}
 	})
 }

@@ -40,8 +40,8 @@ func TestGCRunsSoonAfterTheStartAndThenDaily(t *testing.T) {
 	})
 }
 
-// TestGCDoesNotRunBesideAVerbOfAnotherVersion: GC of one version would not know the container that another version is
-// creating.
+// TestGCDoesNotRunBesideAVerbOfAnotherVersion checks the lock per service type. GC of one version does not know the
+// container that another version is creating, and would remove it.
 func TestGCDoesNotRunBesideAVerbOfAnotherVersion(t *testing.T) {
 	inWorld(t, func(w *world) {
 		const older, newer = "/opt/svc/bin/svc-ipsec", "/opt/svc/bin/svc-ipsec-2"

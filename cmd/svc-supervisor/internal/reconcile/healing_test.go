@@ -16,8 +16,8 @@ func TestHealing(t *testing.T) {
 		damage   func(*world)
 	}{
 		{"a unit that was stopped", func(w *world) { w.systemd("svc-vpn1.service", "") }},
-		{"a unit that systemd gave up", func(w *world) { w.systemd("svc-vpn1.service", "failed") }},
-		{"a unit that ended well", func(w *world) { w.systemd("svc-vpn1.service", "inactive") }},
+		{"a unit that systemd no longer restarts", func(w *world) { w.systemd("svc-vpn1.service", "failed") }},
+		{"a unit that ended without an error", func(w *world) { w.systemd("svc-vpn1.service", "inactive") }},
 		{"a namespace that is gone", func(w *world) { w.change(func() { delete(w.namespaces, "vpn1") }); w.current.r.Mark("vpn1") }},
 	}
 	for _, row := range rows {
@@ -54,11 +54,11 @@ func TestReasonNamesTheBrokenResource(t *testing.T) {
 		want     string
 	}{
 		{"a unit that was stopped", func(w *world) { w.systemd(unitName, "") }, "svc-vpn1.service is gone"},
-		{"a unit whose watchdog bit", failed(unit.Exit{Result: "watchdog"}), "svc-vpn1.service failed: watchdog"},
-		{"a unit that ended badly", failed(unit.Exit{Result: "exit-code", Code: 1, Status: 3}), "svc-vpn1.service failed: exit-code: status 3"},
-		{"a unit of which systemd says no more", failed(unit.Exit{Result: "success"}), "svc-vpn1.service failed"},
+		{"a unit whose watchdog expired", failed(unit.Exit{Result: "watchdog"}), "svc-vpn1.service failed: watchdog"},
+		{"a unit that ended with an error", failed(unit.Exit{Result: "exit-code", Code: 1, Status: 3}), "svc-vpn1.service failed: exit-code: status 3"},
+		{"a failed unit without an exit reason", failed(unit.Exit{Result: "success"}), "svc-vpn1.service failed"},
 		{"a namespace that is gone", func(w *world) { w.change(func() { delete(w.namespaces, "vpn1") }) }, "namespace vpn1 is gone"},
-		{"a namespace that another made", func(w *world) { w.change(func() { w.namespaces["vpn1"] = tagged{} }) }, "namespace vpn1 is not ours"},
+		{"a namespace that was replaced by a foreign one", func(w *world) { w.change(func() { w.namespaces["vpn1"] = tagged{} }) }, "namespace vpn1 is not ours"},
 		{"CHECK", func(w *world) { w.on(spec.Check, "vpn1", behaviour{fails: noSuch}) }, "CHECK failed twice: the daemon does not answer: timeout (code 3)"},
 	}
 	for _, row := range rows {
@@ -74,7 +74,7 @@ func TestReasonNamesTheBrokenResource(t *testing.T) {
 				if line := w.logged[len(w.logged)-1]; !strings.HasSuffix(line, " rule=5 reason="+row.want) {
 					t.Errorf("logged %q", line)
 				}
-				if row.sentence == "a namespace that another made" {
+				if row.sentence == "a namespace that was replaced by a foreign one" {
 					w.change(func() { w.namespaces = map[spec.Name]tagged{}; w.links = map[spec.Name]tagged{} })
 					return // the reason that ps shows is replaced, because the name is taken now
 				}
@@ -164,11 +164,11 @@ func TestOnlyTwoErrorsOfCHECKInARowLeadToDEL(t *testing.T) {
 		{"one error", []behaviour{failed, {}}, false},
 		{"two errors", []behaviour{failed, failed, {}}, true},
 		{"an error, a success, an error", []behaviour{failed, {}, failed, {}}, false},
-		{"garbage for ever", []behaviour{{prints: "oops"}}, false},
-		{"health that says nothing of the kind", []behaviour{{prints: `{"code":"EXPLODED"}`}}, false},
-		{"an error, garbage, an error", []behaviour{failed, {prints: "oops"}, failed, {}}, true},
-		{"code 11 for ever", []behaviour{{fails: code(spec.CodeAgain)}}, false},
-		{"deadlines for ever", []behaviour{{hangs: true}}, false},
+		{"invalid output every time", []behaviour{{prints: "oops"}}, false},
+		{"health with an unknown code every time", []behaviour{{prints: `{"code":"EXPLODED"}`}}, false},
+		{"an error, invalid output, an error", []behaviour{failed, {prints: "oops"}, failed, {}}, true},
+		{"code 11 every time", []behaviour{{fails: code(spec.CodeAgain)}}, false},
+		{"a deadline every time", []behaviour{{hangs: true}}, false},
 		{"an error, a deadline, an error", []behaviour{failed, {hangs: true}, failed, {}}, true},
 	}
 	for _, row := range rows {

@@ -45,7 +45,7 @@ func TestLastValidConfigurationIsPassedToEachADD(t *testing.T) {
 			t.Errorf("the record has %s and %s", record.Conf.Configuration, got)
 		}
 		if strings.Contains(string(record.Result), "lastValid") {
-			t.Errorf("it is in the result, too: %s", record.Result)
+			t.Errorf("the result contains it, too: %s", record.Result)
 		}
 		w.bind(edited(vpn("p1", "vpn1", "c1"), 3))
 		w.untilSettled(time.Second)
@@ -68,7 +68,7 @@ func TestLastValidConfigurationIsPassedToEachADD(t *testing.T) {
 		w.bind(edited(vpn("p1", "vpn1", "c1"), 4))
 		w.untilSettled(time.Second)
 		if record := w.readLocked("vpn1")[0].Record; record.Previous != nil {
-			t.Errorf("it is kept: %s", record.Previous.Configuration)
+			t.Errorf("the last valid configuration is kept: %s", record.Previous.Configuration)
 		}
 		w.bind(vpn("p1", "vpn1", "c2"))
 		w.untilSettled(time.Minute)
@@ -84,13 +84,13 @@ func TestLastValidConfigurationIsPassedOnlyOnRequest(t *testing.T) {
 		w.bind(edited(vpn("p1", "vpn1", "c1"), 2))
 		w.untilSettled(time.Second)
 		if got := w.lastValid["vpn1"]; got != "" {
-			t.Errorf("it got %s", got)
+			t.Errorf("ADD was given %s", got)
 		}
 	})
 }
 
-// TestUnreadableConfigurationKeepsTheLastOneRunning: an unreadable configuration counts as a refused edit. The
-// last readable one stays in use, also after healing and a reboot.
+// TestUnreadableConfigurationKeepsTheLastOneRunning checks that an unreadable configuration counts as a refused edit.
+// The last readable one stays in use, also after healing and a reboot.
 func TestUnreadableConfigurationKeepsTheLastOneRunning(t *testing.T) {
 	misconfigured := func(b spec.Binding) spec.Binding {
 		b.Reading, b.Fault, b.Misconfigured, b.Configuration = spec.Unknown, "configurations/k: is not YAML", true, nil
@@ -123,7 +123,7 @@ func TestUnreadableConfigurationKeepsTheLastOneRunning(t *testing.T) {
 				t.Errorf("%s: status %+v, row %+v", step, status, row)
 			}
 			if !strings.Contains(status.Message, "edit refused: configurations/k: is not YAML") {
-				t.Errorf("%s: the status does not say so: %+v", step, status)
+				t.Errorf("%s: the message of the status is missing: %+v", step, status)
 			}
 		}
 		runs("after the edit", 1)
@@ -136,7 +136,7 @@ func TestUnreadableConfigurationKeepsTheLastOneRunning(t *testing.T) {
 		w.bind(edited(vpn("p1", "vpn1", "c1"), 5))
 		w.untilSettled(time.Second)
 		if held := w.held["vpn1"].configuration; held != `{"edition":5}` {
-			t.Errorf("it runs %s", held)
+			t.Errorf("the container runs with %s", held)
 		}
 
 		// A container that never ran is held.

@@ -59,12 +59,12 @@ func TestAdoptedContainerIsPublishedAsRunningAtOnce(t *testing.T) {
 		sentence string
 		before   func(*world)
 	}{
-		{"edited meanwhile", func(w *world) { w.bind(edited(w.bindings["p1"], 2)) }},
-		{"edited meanwhile, and no executable", func(w *world) {
+		{"edited in between", func(w *world) { w.bind(edited(w.bindings["p1"], 2)) }},
+		{"edited in between, and no executable", func(w *world) {
 			w.bind(edited(w.bindings["p1"], 2))
 			w.uninstall("/opt/svc/bin/svc-ipsec")
 		}},
-		{"in the middle of a change", func(w *world) {
+		{"during a change", func(w *world) {
 			w.start()
 			w.bind(edited(w.bindings["p1"], 2))
 			w.after(time.Second)
@@ -101,7 +101,7 @@ func TestDesiredStateIsReachedAfterACrashAtAnyPoint(t *testing.T) {
 	changes := []struct {
 		sentence string
 		before   []spec.Binding
-		change   func(*world)
+		apply    func(*world)
 	}{
 		{"created", nil, func(w *world) { w.bind(first) }},
 		{"deleted", []spec.Binding{first}, func(w *world) { w.unbind("p1") }},
@@ -118,43 +118,43 @@ func TestDesiredStateIsReachedAfterACrashAtAnyPoint(t *testing.T) {
 		{"another type", []spec.Binding{first}, func(w *world) {
 			w.bind(changed(first, func(b *spec.Binding) { b.Container.ServiceType = haproxy }))
 		}},
-		{"a unit that dies", []spec.Binding{first}, func(w *world) { w.systemd("svc-vpn1.service", "failed") }},
+		{"a failed unit", []spec.Binding{first}, func(w *world) { w.systemd("svc-vpn1.service", "failed") }},
 		{"a damaged record", []spec.Binding{first}, func(w *world) {
 			w.corrupt("vpn1", ipsec, cut)
 			w.current.r.Mark("vpn1")
 		}},
 	}
-	minds := []struct {
+	interventions := []struct {
 		sentence string
-		change   func(*world)
+		apply    func(*world)
 	}{
-		{"as before", func(*world) {}},
-		{"unbound meanwhile", func(w *world) { w.unbind("p1") }},
-		{"edited meanwhile", func(w *world) { w.bind(edited(first, 3)) }},
-		{"another container meanwhile", func(w *world) { w.bind(vpn("p1", "vpn1", "c3")) }},
-		{"rebooted meanwhile", (*world).reboot},
+		{"no further change", func(*world) {}},
+		{"unbound in between", func(w *world) { w.unbind("p1") }},
+		{"edited in between", func(w *world) { w.bind(edited(first, 3)) }},
+		{"another container in between", func(w *world) { w.bind(vpn("p1", "vpn1", "c3")) }},
+		{"rebooted in between", (*world).reboot},
 	}
-	for _, story := range changes {
-		for _, mind := range minds {
-			t.Run(story.sentence+", "+mind.sentence, func(t *testing.T) {
-				cuts := 0
+	for _, change := range changes {
+		for _, intervention := range interventions {
+			t.Run(change.sentence+", "+intervention.sentence, func(t *testing.T) {
+				points := 0
 				for more := true; more && !t.Failed(); {
 					inWorld(t, func(w *world) {
-						w.bind(story.before...)
+						w.bind(change.before...)
 						w.start()
 						w.untilSettled(time.Second)
-						cuts++
-						w.current.crashAfter(cuts)
-						story.change(w)
+						points++
+						w.current.crashAfter(points)
+						change.apply(w)
 						w.after(10 * time.Second)
 						more = w.current.isDead()
 						w.current.kill()
-						mind.change(w)
+						intervention.apply(w)
 						w.start()
 						w.untilSettled(5 * time.Second)
 					})
 				}
-				t.Logf("cut at %d points", cuts-1)
+				t.Logf("crashed at %d points", points-1)
 			})
 		}
 	}
@@ -215,8 +215,8 @@ func TestOldStatusesAreRemovedLaterIfTheyCannotBeListedAtTheStart(t *testing.T) 
 		sentence string
 		then     func(*world)
 	}{
-		{"with the next look for what no event tells of", func(w *world) { w.after(31 * time.Second) }},
-		{"with the next news of the NSDB", func(w *world) { w.bind(vpn("p2", "vpn2", "c2")) }},
+		{"with the next call of MarkStuck", func(w *world) { w.after(31 * time.Second) }},
+		{"with the next change of the NSDB", func(w *world) { w.bind(vpn("p2", "vpn2", "c2")) }},
 	}
 	for _, row := range rows {
 		t.Run(row.sentence, func(t *testing.T) {
@@ -227,7 +227,7 @@ func TestOldStatusesAreRemovedLaterIfTheyCannotBeListedAtTheStart(t *testing.T) 
 				w.start()
 				w.after(time.Minute)
 				if w.status("old").Code == "" {
-					t.Fatal("a status was removed that the NSDB did not tell")
+					t.Fatal("a status that could not be listed was removed")
 				}
 				w.change(func() { w.faults.published = nil })
 				row.then(w)
@@ -258,29 +258,29 @@ func TestDrainRemovesEverything(t *testing.T) {
 		sentence string
 		before   func(*world)
 	}{
-		{"that runs", func(*world) {}},
-		{"though the NSDB does not answer", func(w *world) { w.setHost(1, -1, "no connection") }},
-		{"though the NSDB speaks again", func(w *world) { time.AfterFunc(time.Millisecond, w.sendDesired) }},
-		{"though a DEL fails first", func(w *world) { w.on(spec.Del, "vpn1", behaviour{fails: code(spec.CodeIO)}, behaviour{}) }},
-		{"that is only half made", func(w *world) {
+		{"running containers", func(*world) {}},
+		{"although the NSDB does not answer", func(w *world) { w.setHost(1, -1, "no connection") }},
+		{"although the NSDB answers again", func(w *world) { time.AfterFunc(time.Millisecond, w.sendDesired) }},
+		{"although the first DEL fails", func(w *world) { w.on(spec.Del, "vpn1", behaviour{fails: code(spec.CodeIO)}, behaviour{}) }},
+		{"a container whose ADD runs", func(w *world) {
 			w.on(spec.Add, "vpn3", behaviour{takes: 5 * time.Second})
 			w.bind(vpn("p3", "vpn3", "c3"))
 			w.after(time.Second)
 		}},
-		{"that waits", func(w *world) {
+		{"a container that waits for a retry", func(w *world) {
 			w.on(spec.Add, "vpn3", behaviour{fails: code(spec.CodeIO)})
 			w.bind(vpn("p3", "vpn3", "c3"))
 			w.after(time.Minute)
 		}},
-		{"with a damaged record", func(w *world) { w.corrupt("vpn1", ipsec, cut) }},
-		{"and the status of a binding that has no worker", func(w *world) {
+		{"a damaged record", func(w *world) { w.corrupt("vpn1", ipsec, cut) }},
+		{"the status of a binding without a worker", func(w *world) {
 			w.bind(vpn("p3", "vpn1", "c3"))
 			w.after(time.Second)
 			if w.status("c3").Code != spec.Failed {
 				w.t.Errorf("published %q", w.history("c3"))
 			}
 		}},
-		{"with a record in another type's place", func(w *world) {
+		{"records of two service types", func(w *world) {
 			other := changed(vpn("p3", "vpn3", "c3"), func(b *spec.Binding) { b.Container.ServiceType = haproxy })
 			store := records{&instance{w: w, left: -1}}
 			for _, b := range []spec.Binding{vpn("p3", "vpn3", "c3"), other} {
@@ -350,7 +350,7 @@ func TestStopKillsHungVerbsAfterTheGraceTime(t *testing.T) {
 			t.Errorf("the stop took %v, the grace time is 5 s", took)
 		}
 		if got := w.history("c1") + "; " + w.history("c2"); got != "STARTING; STARTING, RUNNING, STOPPING" {
-			t.Errorf("published %q: the end of the supervisor is nobody's failure", got)
+			t.Errorf("published %q: the end of the supervisor counts as a failure", got)
 		}
 		w.start()
 		w.untilSettled(2 * time.Second)

@@ -20,7 +20,7 @@ func TestChangesOfTheNSDB(t *testing.T) {
 		verbs    map[spec.Name]string // that run after the first ADD
 		statuses map[spec.ContainerID]string
 	}{
-		{"the binding goes: deleted", func(w *world) { w.unbind("p1") },
+		{"binding removed: deleted", func(w *world) { w.unbind("p1") },
 			map[spec.Name]string{"vpn1": "DEL"}, map[spec.ContainerID]string{"c1": "STOPPING, removed"}},
 		{"another container: deleted, created", func(w *world) { w.bind(vpn("p1", "vpn1", "c2")) },
 			map[spec.Name]string{"vpn1": "DEL ADD"},
@@ -45,10 +45,10 @@ func TestChangesOfTheNSDB(t *testing.T) {
 		}, map[spec.Name]string{"vpn1": "ADD"}, nil},
 		{"bridge: ADD again", func(w *world) { w.bind(changed(first, func(b *spec.Binding) { b.Port.Bridge = "br0" })) },
 			map[spec.Name]string{"vpn1": "ADD"}, nil},
-		{"group: the record is rewritten, nothing runs", func(w *world) {
+		{"group: the record is rewritten, no verb runs", func(w *world) {
 			w.bind(changed(first, func(b *spec.Binding) { b.Container.GroupID = "group-2" }))
 		}, map[spec.Name]string{"vpn1": ""}, map[spec.ContainerID]string{"c1": ""}},
-		{"white space in the configuration: nothing", func(w *world) {
+		{"white space in the configuration: no change", func(w *world) {
 			w.mu.Lock()
 			w.held["vpn1"] = holding{"c1", `{ "edition": 1 }`} // no ADD passes the new text to the executable
 			w.mu.Unlock()
@@ -62,10 +62,10 @@ func TestChangesOfTheNSDB(t *testing.T) {
 				w.start()
 				w.untilSettled(time.Second)
 				if got := w.verbs("vpn1"); got != "ADD" {
-					t.Fatalf("created with %q", got)
+					t.Fatalf("verbs after the binding: %q", got)
 				}
 				if got := w.history("c1"); got != "STARTING, RUNNING" {
-					t.Fatalf("created as %q", got)
+					t.Fatalf("statuses after the first ADD: %q", got)
 				}
 				w.forgetCalls()
 				w.change(func() { clear(w.statusHistory) })
@@ -114,7 +114,7 @@ func TestNewNameWaitsForTheOldRecord(t *testing.T) {
 		}
 		w.untilSettled(11 * time.Second) // vpn2 is marked when DEL is done, and does not wait for a timer
 		if got := w.history("c1"); strings.Contains(got, "STOPPING") || strings.Contains(got, "ERROR") {
-			t.Errorf("the container is bound all the time: %q", got)
+			t.Errorf("published %q, but the container was never unbound", got)
 		}
 	})
 }
@@ -240,8 +240,8 @@ func TestFailedEditKeepsTheContainerRunning(t *testing.T) {
 		{"a bad configuration", behaviour{fails: code(spec.CodeConfiguration)}},
 		{"the executable's own code", behaviour{fails: code(spec.CodeOwn)}},
 		{"a deadline", behaviour{hangs: true}},
-		{"garbage", behaviour{prints: "oops"}},
-		{"the unit of another", behaviour{prints: `{"cniVersion":"1.1.0","units":["ssh.service"]}`}},
+		{"invalid output", behaviour{prints: "oops"}},
+		{"a unit that is not the container's", behaviour{prints: `{"cniVersion":"1.1.0","units":["ssh.service"]}`}},
 	} {
 		t.Run(row.sentence, func(t *testing.T) {
 			inWorld(t, func(w *world) {
@@ -252,7 +252,7 @@ func TestFailedEditKeepsTheContainerRunning(t *testing.T) {
 				w.bind(edited(vpn("p1", "vpn1", "c1"), 2))
 				w.after(10 * time.Minute)
 				if got := w.verbs("vpn1"); strings.Contains(got, "DEL") {
-					t.Errorf("a failed edit took the container: %s", got)
+					t.Errorf("a failed edit removed the container: %s", got)
 				}
 				if w.phase("vpn1") != statedir.Changing || w.units["svc-vpn1.service"] == nil {
 					t.Error("the container does not run")
@@ -267,7 +267,7 @@ func TestFailedEditKeepsTheContainerRunning(t *testing.T) {
 				w.bind(edited(vpn("p1", "vpn1", "c1"), 3))
 				w.untilSettled(time.Second) // an edit ends the back-off
 				// A due CHECK runs before the status is published.
-				w.until(time.Second, "the message is taken back", func() bool { return w.status("c1").Message == "" })
+				w.until(time.Second, "the message is removed", func() bool { return w.status("c1").Message == "" })
 			})
 		})
 	}
@@ -284,7 +284,7 @@ func TestRevertedEditIsAppliedAfterAFailedEdit(t *testing.T) {
 		w.bind(vpn("p1", "vpn1", "c1")) // the configuration that ran before
 		w.untilSettled(time.Second)
 		if got, want := w.verbs("vpn1"), "ADD ADD ADD"; got != want {
-			t.Errorf("%q ran, want %q: what a failed edit left is not known", got, want)
+			t.Errorf("%q ran, want %q: the state after a failed edit is unknown", got, want)
 		}
 	})
 }
@@ -296,7 +296,7 @@ func TestReconfigureRunsWhenCHECKAsksForIt(t *testing.T) {
 		within   time.Duration
 	}{
 		{"once", `{"code":"RUNNING","again":{"after":300}}`, 7 * time.Minute},
-		{"at each CHECK anew", `{"code":"RUNNING","again":{"after":300}}`, 7 * time.Minute},
+		{"at each CHECK", `{"code":"RUNNING","again":{"after":300}}`, 7 * time.Minute},
 		{"now", `{"code":"RUNNING","again":{"after":0}}`, 2 * time.Minute},
 	}
 	for i, row := range rows {
@@ -357,7 +357,7 @@ func TestSlowADDsThatUseTheProcessorKeepTheirPermits(t *testing.T) {
 		}
 		w.start(func(s *Settings) { s.Parallel = 4 })
 		most := 0
-		w.until(3*time.Minute, "everything as it is wanted", func() bool {
+		w.until(3*time.Minute, "the desired state", func() bool {
 			w.change(func() { most = max(most, len(w.busy)) })
 			return w.settled()
 		})
@@ -376,7 +376,7 @@ func TestNumberOfBlockedADDsIsLimited(t *testing.T) {
 		}
 		w.start(func(s *Settings) { s.Parallel = 4 })
 		most := 0
-		w.until(2*time.Minute, "everything as it is wanted", func() bool {
+		w.until(2*time.Minute, "the desired state", func() bool {
 			w.change(func() { most = max(most, len(w.busy)) })
 			return w.settled()
 		})
@@ -413,7 +413,7 @@ func TestVerbThatHitsItsDeadlineIsUndoneAndRetried(t *testing.T) {
 			t.Errorf("%q ran, want %q", got, want)
 		}
 		if got, want := w.history("c1"), "STARTING, RUNNING"; got != want {
-			t.Errorf("a verb that hung once is no verdict: %q, want %q", got, want)
+			t.Errorf("published %q after a verb that hung once, want %q", got, want)
 		}
 	})
 }
@@ -448,7 +448,7 @@ func TestUnbindDuringADD(t *testing.T) {
 		w.unbind("p1")
 		w.untilSettled(6 * time.Second)
 		if got, want := w.verbs("vpn1"), "ADD DEL"; got != want {
-			t.Errorf("%q ran, want %q: a verb that runs is let finish", got, want)
+			t.Errorf("%q ran, want %q: a running verb must be allowed to finish", got, want)
 		}
 		if got := w.history("c1"); strings.Contains(got, "RUNNING") {
 			t.Errorf("published %q", got)

@@ -33,7 +33,7 @@ const (
 const (
 	unitNone int8 = iota
 	unitRuns
-	unitSick // active, but CHECK returns an error
+	unitFaulty // active, but CHECK returns an error
 	unitFailed
 )
 
@@ -74,7 +74,7 @@ func (m *model) facts() Facts {
 	f := Facts{
 		AnyUnread: m.unread, OtherBoot: m.hasRecord() && m.phase != phaseDamaged && !m.thisBoot, Readable: true,
 		Leftover: m.namespace != 0 || m.unit != unitNone, CheckFailed: m.checkFailed,
-		CheckDue:   m.unit == unitSick && (m.phase == phaseAdded || m.phase == phaseChanging),
+		CheckDue:   m.unit == unitFaulty && (m.phase == phaseAdded || m.phase == phaseChanging),
 		Executable: ExecutableReady, Reconfigures: m.executable != cannot && m.notInPlace != m.want.config+1, Slot: true,
 		Waiting: m.waiting,
 	}
@@ -86,7 +86,7 @@ func (m *model) facts() Facts {
 		f.Namespace = NamespaceOurs
 	}
 	if m.phase == phaseAdded || m.phase == phaseChanging {
-		f.Units = map[int8]UnitsState{unitNone: UnitsGone, unitRuns: UnitsGood, unitSick: UnitsGood, unitFailed: UnitsFailed}[m.unit]
+		f.Units = map[int8]UnitsState{unitNone: UnitsGone, unitRuns: UnitsGood, unitFaulty: UnitsGood, unitFailed: UnitsFailed}[m.unit]
 	}
 	known := m.phase != phaseNone && m.phase != phaseDamaged // the port of the record is known
 	switch {
@@ -195,21 +195,21 @@ func (m *model) events() []model {
 		after = append(after, next)
 	}
 	if m.changes > 0 {
-		mind := func(change func(*model)) {
+		edit := func(change func(*model)) {
 			add(func(n *model) {
 				change(n)
 				n.changes--
 				n.waiting, n.notInPlace = [stepCount]bool{}, 0 // a change ends every back-off
 			})
 		}
-		mind(func(n *model) { n.bound = !n.bound })
-		mind(func(n *model) { n.unread = !n.unread })
-		mind(func(n *model) { n.want.id = 1 - n.want.id })
-		mind(func(n *model) { n.want.config = 1 - n.want.config })
-		mind(func(n *model) { n.want.group = 1 - n.want.group })
+		edit(func(n *model) { n.bound = !n.bound })
+		edit(func(n *model) { n.unread = !n.unread })
+		edit(func(n *model) { n.want.id = 1 - n.want.id })
+		edit(func(n *model) { n.want.config = 1 - n.want.config })
+		edit(func(n *model) { n.want.group = 1 - n.want.group })
 	}
 	if m.deaths > 0 && m.unit == unitRuns {
-		for _, state := range []int8{unitNone, unitSick, unitFailed} {
+		for _, state := range []int8{unitNone, unitFaulty, unitFailed} {
 			add(func(n *model) { n.unit = state; n.deaths-- })
 		}
 	}
@@ -239,9 +239,9 @@ func (m *model) reboot() {
 func (m *model) successors() []model {
 	all := m.events()
 	if m.waiting != [stepCount]bool{} {
-		rested := *m
-		rested.waiting = [stepCount]bool{}
-		all = append(all, rested)
+		waited := *m
+		waited.waiting = [stepCount]bool{}
+		all = append(all, waited)
 	}
 	step := next(m.facts()).Step
 	effects := m.effects(step)
@@ -276,13 +276,13 @@ func (m *model) wrong(step Step) string {
 	case step == Add && (m.namespace != 0 || m.unit != unitNone || m.hasRecord()):
 		return "ADD over leftovers"
 	case step == Add && (!m.bound || m.unread):
-		return "ADD of what is not known to be wanted"
+		return "ADD of a container that may not be wanted"
 	case step == Delete && whole && same && m.phase == phaseAdded && m.runs == m.want.config:
 		return "DEL of a good container that is wanted unchanged"
 	case step == Delete && whole && m.bound && !m.unread && runs && m.recorded.id == m.want.id && m.executable == reconfigures:
 		return "DEL of a running container for an edit that can be made in place"
 	case step != None && step != RunCheck && m.unread && m.hasRecord():
-		return "a step for what is unread"
+		return "a step although the binding is unread"
 	case step == Clean && m.unread:
 		return "a leftover removed while a binding is unread"
 	}
@@ -309,11 +309,11 @@ func (m *model) settledEnd() string {
 		}
 		switch {
 		case !m.bound && (m.phase != phaseNone || m.namespace != 0 || m.unit != unitNone):
-			return "something is left over"
+			return "resources are left"
 		case m.bound && (m.phase != phaseAdded || m.recorded != m.want || !m.thisBoot):
-			return "the record is not of what is wanted"
+			return "the record differs from the desired state"
 		case m.bound && (m.namespace != m.want.id+1 || m.unit != unitRuns || m.runs != m.want.config):
-			return "what runs is not what is wanted"
+			return "the container differs from the desired state"
 		}
 		return ""
 	}
@@ -323,11 +323,11 @@ func (m *model) settledEnd() string {
 // TestModelReachesTheDesiredState searches all states that one container can reach with three changes in the NSDB, two crashes
 // (including reboots and damaged records), two failing verbs and one failing unit.
 func TestModelReachesTheDesiredState(t *testing.T) {
-	came := map[model]model{} // the predecessor of each state, for the report
+	predecessor := map[model]model{} // the predecessor of each state, for the report
 	var queue []model
 	for executable := range executableKinds {
 		start := model{executable: executable, thisBoot: true, changes: 3, crashes: 2, fails: 2, deaths: 1}
-		came[start] = start
+		predecessor[start] = start
 		queue = append(queue, start)
 	}
 	faults := map[string]bool{}
@@ -341,24 +341,24 @@ func TestModelReachesTheDesiredState(t *testing.T) {
 		}
 		if text != "" && !faults[text] { // the first path to a fault is the shortest
 			faults[text] = true
-			t.Errorf("%s:\n%s", text, story(came, m))
+			t.Errorf("%s:\n%s", text, pathTo(predecessor, m))
 		}
 		for _, successor := range m.successors() {
-			if _, known := came[successor]; !known {
-				came[successor] = m
+			if _, known := predecessor[successor]; !known {
+				predecessor[successor] = m
 				queue = append(queue, successor)
 			}
 		}
 	}
-	t.Logf("%d states", len(came))
+	t.Logf("%d states", len(predecessor))
 }
 
-// story lists the states on the path to a state.
-func story(came map[model]model, m model) string {
+// pathTo lists the states on the path to a state.
+func pathTo(predecessor map[model]model, m model) string {
 	var lines []string
 	for {
 		lines = append(lines, fmt.Sprintf("\t%+v: %v", m, next(m.facts()).Step))
-		from := came[m]
+		from := predecessor[m]
 		if from == m {
 			break
 		}

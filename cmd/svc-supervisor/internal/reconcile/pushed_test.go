@@ -127,7 +127,7 @@ func TestPushesForUnknownConnectionsAndContainersAreDropped(t *testing.T) {
 		w.current.r.Heard(push("a", spec.Active))
 		w.after(time.Minute)
 		if status := w.status("c1"); status.Code != "" {
-			t.Errorf("published %+v of a container that is gone", status)
+			t.Errorf("published %+v for a removed container", status)
 		}
 	})
 }
@@ -147,8 +147,8 @@ func TestPushWhileTheHealthIsUnknownLeadsToCHECK(t *testing.T) {
 	})
 }
 
-// TestHealthOfCHECKIsPublishedWhileAnEditFails: the health that CHECK reports is published also for a container that
-// is not settled, since it may stay unsettled for days.
+// TestHealthOfCHECKIsPublishedWhileAnEditFails checks that the health from CHECK is published although the container is
+// not settled. It may stay unsettled for days.
 func TestHealthOfCHECKIsPublishedWhileAnEditFails(t *testing.T) {
 	withConnections(t, func(w *world) {
 		w.on(spec.Add, "vpn1", behaviour{fails: code(spec.CodeIO)})
@@ -207,7 +207,7 @@ func TestCHECKForAPushIsDueInTheSameObservation(t *testing.T) {
 	s := &snapshot{name: "vpn1"}
 	r.observeDue(s)
 	if !s.facts.CheckDue {
-		t.Error("it is not due")
+		t.Error("CHECK is not due")
 	}
 }
 
@@ -219,7 +219,7 @@ func TestTimesDueDuringAnObservationAreNotMissed(t *testing.T) {
 		{"a CHECK", func(m *memory) *time.Time { return &m.checkAt }},
 		{"ADD again", func(m *memory) *time.Time { return &m.againAt }},
 		{"the end of a back-off", func(m *memory) *time.Time { return &m.backOff[Add].until }},
-		{"the next try to read what is unread", func(m *memory) *time.Time { return &m.unreadable.until }},
+		{"the next attempt to read", func(m *memory) *time.Time { return &m.unreadable.until }},
 	}
 	for _, row := range rows {
 		t.Run(row.sentence, func(t *testing.T) {
@@ -291,7 +291,7 @@ func TestPushesReconfigureAtMostEveryThreeSecondsAndDoNotDelayCHECK(t *testing.T
 		})
 		adds := w.times(spec.Add, "vpn1")
 		if len(adds) < 10 {
-			t.Errorf("%d ADDs ran: a push asks for none", len(adds))
+			t.Errorf("only %d ADDs ran", len(adds))
 		}
 		for i := 1; i < len(adds); i++ {
 			if gap := adds[i].Sub(adds[i-1]); gap < 3*time.Second {
@@ -302,7 +302,7 @@ func TestPushesReconfigureAtMostEveryThreeSecondsAndDoNotDelayCHECK(t *testing.T
 			t.Errorf("ran %q", ran)
 		}
 		if ran := w.verbs("vpn2"); strings.Contains(ran, "ADD") {
-			t.Errorf("of another container ran %q", ran)
+			t.Errorf("verbs of another container: %q", ran)
 		}
 	})
 }

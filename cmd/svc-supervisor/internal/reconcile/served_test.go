@@ -64,12 +64,12 @@ func TestContainerOfATypeNoLongerListedIsKept(t *testing.T) {
 			t.Errorf("rows %+v", w.current.r.Rows())
 		}
 		if !w.current.r.Serves("c1", ipsec) {
-			t.Error("the status of a container with a record is left to others")
+			t.Error("Serves is false for a container with a record")
 		}
 		w.unbind("p1")
 		w.untilSettled(time.Minute)
 		if got := w.verbs("vpn1"); !strings.HasSuffix(got, "DEL") {
-			t.Errorf("verbs after its binding went: %s", got)
+			t.Errorf("verbs after its binding was removed: %s", got)
 		}
 	})
 }

@@ -19,22 +19,22 @@ func TestStatusOfAFirstADDThatFails(t *testing.T) {
 		after    time.Duration
 		statuses string
 	}{
-		{"code 7 is a verdict at once", []behaviour{{fails: code(spec.CodeConfiguration)}}, 500 * time.Millisecond,
+		{"code 7 is an error at once", []behaviour{{fails: code(spec.CodeConfiguration)}}, 500 * time.Millisecond,
 			"STARTING, ERROR (scripted (code 7))"},
-		{"code 7 is said once, however often it is tried", []behaviour{{fails: code(spec.CodeConfiguration)}}, 10 * time.Minute,
+		{"code 7 is published once, however often ADD is retried", []behaviour{{fails: code(spec.CodeConfiguration)}}, 10 * time.Minute,
 			"STARTING, ERROR (scripted (code 7))"},
-		{"code 100 is a verdict at once", []behaviour{{fails: code(spec.CodeNotInPlace)}}, 500 * time.Millisecond,
+		{"code 100 is an error at once", []behaviour{{fails: code(spec.CodeNotInPlace)}}, 500 * time.Millisecond,
 			"STARTING, ERROR (scripted (code 100))"},
-		{"an own code is a verdict at once", []behaviour{{fails: code(150)}}, 500 * time.Millisecond,
+		{"a code of the executable is an error at once", []behaviour{{fails: code(150)}}, 500 * time.Millisecond,
 			"STARTING, ERROR (scripted (code 150))"},
-		{"another code is no verdict the first time", []behaviour{{fails: code(spec.CodeIO)}}, 500 * time.Millisecond, "STARTING"},
-		{"another code is a verdict the second time", []behaviour{{fails: code(spec.CodeIO)}}, 10 * time.Minute,
+		{"another code is no error the first time", []behaviour{{fails: code(spec.CodeIO)}}, 500 * time.Millisecond, "STARTING"},
+		{"another code is an error the second time", []behaviour{{fails: code(spec.CodeIO)}}, 10 * time.Minute,
 			"STARTING, ERROR (scripted (code 5))"},
-		{"code 11 is never a verdict", []behaviour{{fails: code(spec.CodeAgain)}}, 10 * time.Minute, "STARTING"},
+		{"code 11 is never an error", []behaviour{{fails: code(spec.CodeAgain)}}, 10 * time.Minute, "STARTING"},
 		{"code 11 does not count", []behaviour{{fails: code(spec.CodeAgain)}, {fails: code(spec.CodeIO)}, {}}, time.Minute,
 			"STARTING, RUNNING"},
-		{"a verb that hangs once is no verdict", []behaviour{{hangs: true}}, 31 * time.Second, "STARTING"},
-		{"a verb that hangs twice is", []behaviour{{hangs: true}}, 70 * time.Second, "STARTING, ERROR (deadline of 30s)"},
+		{"a verb that hangs once is no error", []behaviour{{hangs: true}}, 31 * time.Second, "STARTING"},
+		{"a verb that hangs twice is an error", []behaviour{{hangs: true}}, 70 * time.Second, "STARTING, ERROR (deadline of 30s)"},
 		{"ERROR ends with RUNNING", []behaviour{{fails: code(spec.CodeConfiguration)}, {}}, time.Minute,
 			"STARTING, ERROR (scripted (code 7)), RUNNING"},
 	}
@@ -176,12 +176,12 @@ func TestHealingIsPublishedAsErrorOnlyAfterAMinute(t *testing.T) {
 		damage   func(*world)
 		reason   string
 	}{
-		{"ADD fails with a verdict", func(w *world) { w.on(spec.Add, "vpn1", behaviour{fails: code(spec.CodeConfiguration)}) }, "code 7"},
+		{"ADD fails with code 7", func(w *world) { w.on(spec.Add, "vpn1", behaviour{fails: code(spec.CodeConfiguration)}) }, "code 7"},
 		{"ADD fails", func(w *world) { w.on(spec.Add, "vpn1", behaviour{fails: code(spec.CodeIO)}) }, "code 5"},
 		{"DEL fails", func(w *world) { w.on(spec.Del, "vpn1", behaviour{fails: code(spec.CodeIO)}) }, "code 5"},
 		{"DEL hangs", func(w *world) { w.on(spec.Del, "vpn1", behaviour{hangs: true}) }, "deadline"},
 		{"STATUS turns bad", func(w *world) { w.unready("/opt/svc/bin/svc-ipsec", "no pluto") }, "no pluto"},
-		{"the executable goes", func(w *world) { w.uninstall("/opt/svc/bin/svc-ipsec") }, "no executable"},
+		{"the executable is removed", func(w *world) { w.uninstall("/opt/svc/bin/svc-ipsec") }, "no executable"},
 	}
 	for _, row := range rows {
 		t.Run(row.sentence, func(t *testing.T) {
@@ -203,7 +203,7 @@ func TestHealingIsPublishedAsErrorOnlyAfterAMinute(t *testing.T) {
 				}
 				w.after(10 * time.Minute)
 				if later := w.history("c1"); strings.Count(later, "ERROR") != 1 {
-					t.Errorf("published %q: a verdict is said once", later)
+					t.Errorf("published %q: ERROR must be published once", later)
 				}
 				w.on(spec.Add, "vpn1")
 				w.on(spec.Del, "vpn1")
@@ -234,8 +234,8 @@ func TestFirstADDThatCannotBeUndoneIsAnErrorAfterAMinute(t *testing.T) {
 	})
 }
 
-// TestAnotherContainerUnderTheNameNeverRan: the history of a container does not apply to the next container under its
-// name.
+// TestAnotherContainerUnderTheNameNeverRan checks that the history of a container does not apply to the next container
+// under its name.
 func TestAnotherContainerUnderTheNameNeverRan(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bind(vpn("p1", "vpn1", "c1"))
@@ -314,7 +314,7 @@ func TestFullDiskChangesNoStatusAndNoContainer(t *testing.T) {
 		w.unbind("p1")
 		w.after(time.Minute)
 		if got := w.verbs("vpn1"); strings.Contains(got, "DEL") {
-			t.Errorf("%q ran without a record of it", got)
+			t.Errorf("%q ran without a record", got)
 		}
 		w.change(func() { w.faults = faults{} })
 		w.untilSettled(2 * time.Minute)

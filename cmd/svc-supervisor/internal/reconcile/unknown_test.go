@@ -11,14 +11,14 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/statedir"
 )
 
-// TestNoStepIsTakenWhileTheStateIsUnknown: whatever cannot be read, and whatever the phase of the container, no step is taken
-// and no status is published.
+// TestNoStepIsTakenWhileTheStateIsUnknown checks that no step is taken and no status is published while anything cannot
+// be read, in every phase of a container.
 func TestNoStepIsTakenWhileTheStateIsUnknown(t *testing.T) {
 	no := errors.New("no answer")
 	unknown := func(reading spec.Reading) func(*world) {
 		return func(w *world) {
 			b := w.bindings["p1"]
-			b.Reading, b.Fault = reading, "half of it"
+			b.Reading, b.Fault = reading, "file is incomplete"
 			if reading == spec.Unread {
 				b.Container = spec.Container{}
 			}
@@ -53,7 +53,7 @@ func TestNoStepIsTakenWhileTheStateIsUnknown(t *testing.T) {
 			w.bind(edited(vpn("p1", "vpn1", "c1"), 2))
 			w.after(500 * time.Millisecond)
 		}},
-		{"deleted, to be made again", func(w *world) {
+		{"deleted, to be recreated", func(w *world) {
 			w.on(spec.Add, "vpn1", behaviour{fails: code(spec.CodeIO)}, behaviour{})
 			w.start()
 			w.until(5*time.Second, "deleted", func() bool { return w.phase("vpn1") == statedir.Deleted })
@@ -167,7 +167,7 @@ func TestUnknownAnswerOfCHECKDoesNotLeadToDEL(t *testing.T) {
 				w.on(spec.Check, "vpn1", answer)
 				w.after(3 * time.Minute)
 				if reason := w.current.r.Rows()[0].Reason; reason != "" {
-					t.Errorf("reason before its time: %q", reason)
+					t.Errorf("reason within five minutes: %q", reason)
 				}
 				w.after(7 * time.Minute)
 				if got := w.verbs("vpn1"); strings.Count(got, "ADD") != 1 || strings.Contains(got, "DEL") {
@@ -193,13 +193,13 @@ func TestDamagedRecords(t *testing.T) {
 		verbs    string // that run after the restart
 	}{
 		{"is healed in place", func(*world) {}, "ADD"},
-		{"is healed in place over a crash", func(w *world) {
+		{"is healed in place after a crash", func(w *world) {
 			w.on(spec.Add, "vpn1", behaviour{takes: 2 * time.Second}, behaviour{})
 			w.start()
 			w.after(time.Second)
 			w.current.kill()
 		}, "ADD ADD"},
-		{"is healed over a full disk", func(w *world) {
+		{"is healed in place after the disk was full", func(w *world) {
 			w.change(func() { w.faults.write = errors.New("no space left on device") })
 			w.start()
 			w.after(10 * time.Minute)
@@ -209,7 +209,7 @@ func TestDamagedRecords(t *testing.T) {
 			w.change(func() { w.faults.write = nil })
 			w.current.stop()
 		}, "ADD"},
-		{"waits for an executable, and no verdict is published of what may run", func(w *world) {
+		{"waits for an executable, and no ERROR is published meanwhile", func(w *world) {
 			w.uninstall("/opt/svc/bin/svc-ipsec")
 			w.start()
 			w.after(10 * time.Minute)
@@ -220,16 +220,16 @@ func TestDamagedRecords(t *testing.T) {
 			w.after(time.Second)
 			w.current.stop()
 		}, "ADD"},
-		{"of an edited binding is brought to the edit", func(w *world) { w.bind(edited(w.bindings["p1"], 2)) }, "ADD"},
-		{"without a namespace is removed and made again", func(w *world) { w.reboot() }, "DEL ADD"},
-		{"of another type is removed and made again", func(w *world) {
+		{"of an edited binding is healed with the edit", func(w *world) { w.bind(edited(w.bindings["p1"], 2)) }, "ADD"},
+		{"without a namespace leads to DEL and ADD", func(w *world) { w.reboot() }, "DEL ADD"},
+		{"of another type leads to DEL and ADD", func(w *world) {
 			w.bind(changed(w.bindings["p1"], func(b *spec.Binding) { b.Container.ServiceType = haproxy }))
 		}, "DEL ADD"},
-		{"of another container is removed and made again", func(w *world) { w.bind(vpn("p1", "vpn1", "c2")) }, "DEL ADD"},
+		{"of another container leads to DEL and ADD", func(w *world) { w.bind(vpn("p1", "vpn1", "c2")) }, "DEL ADD"},
 		{"that is not wanted is removed", func(w *world) { w.unbind("p1") }, "DEL"},
 		{"that is not wanted stays while a binding is unread", func(w *world) {
 			w.unbind("p1")
-			w.bind(spec.Binding{PortID: "p2", Reading: spec.Unread, Fault: "half of it"})
+			w.bind(spec.Binding{PortID: "p2", Reading: spec.Unread, Fault: "file is incomplete"})
 			w.start()
 			w.after(5 * time.Minute)
 			if got := w.verbs("vpn1"); got != "" {

@@ -62,7 +62,7 @@ func decodeRecord(name spec.Name, t spec.ServiceType, content []byte) (*statedir
 		return nil, fmt.Errorf("%w: %w", statedir.ErrDamaged, err)
 	}
 	if record.Container.InterfaceName != name || record.Container.ServiceType != t {
-		return nil, fmt.Errorf("%w: another's", statedir.ErrDamaged)
+		return nil, fmt.Errorf("%w: of another container", statedir.ErrDamaged)
 	}
 	return record, nil
 }
@@ -154,31 +154,31 @@ func TestFakeRecordsBehaveLikeTheStateDirectory(t *testing.T) {
 		{"changing needs a boot id", func(r Records) error {
 			return r.Write(&statedir.Record{Phase: statedir.Changing, Container: container, Conf: conf, Result: result})
 		}},
-		{"a result with another's unit is refused", func(r Records) error {
+		{"a result with a foreign unit is refused", func(r Records) error {
 			return r.Write(&statedir.Record{
 				Phase: statedir.Added, BootID: "b", Container: container, Conf: conf,
 				Result: json.RawMessage(`{"cniVersion":"1.1.0","units":["svc-vpn2.service"]}`),
 			})
 		}},
-		{"an id that is none is refused", func(r Records) error {
+		{"an invalid id is refused", func(r Records) error {
 			return r.Write(&statedir.Record{Phase: statedir.Adding, BootID: "b", Conf: conf, Container: changed(vpn("p1", "vpn1", "c1"),
 				func(b *spec.Binding) { b.Container.ContainerID = "" }).Container})
 		}},
-		{"added with everything", func(r Records) error {
+		{"added with all fields", func(r Records) error {
 			return r.Write(&statedir.Record{
 				Phase: statedir.Added, BootID: "b", Container: container, Conf: conf, Result: result, AddedAt: &now,
 			})
 		}},
-		{"deleted needs nothing, and comes last", func(r Records) error {
+		{"deleted needs no other field, and is sorted last", func(r Records) error {
 			return r.Write(&statedir.Record{Phase: statedir.Deleted, Container: other})
 		}},
-		{"one of two is removed", func(r Records) error { return r.Remove("vpn1", ipsec) }},
-		{"what is not there is removed", func(r Records) error { return r.Remove("vpn1", ipsec) }},
-		{"the last is removed", func(r Records) error { return r.Remove("vpn1", haproxy) }},
+		{"one of two records is removed", func(r Records) error { return r.Remove("vpn1", ipsec) }},
+		{"a missing record is removed", func(r Records) error { return r.Remove("vpn1", ipsec) }},
+		{"the last record is removed", func(r Records) error { return r.Remove("vpn1", haproxy) }},
 	}
 	for _, row := range rows {
 		if a, b := row.do(dir), row.do(store); (a == nil) != (b == nil) {
-			t.Errorf("%s: the state directory says %v, the world %v", row.sentence, a, b)
+			t.Errorf("%s: the state directory returned %v, the world %v", row.sentence, a, b)
 		}
 		a, _ := json.Marshal(dir.Read("vpn1"))
 		b, _ := json.Marshal(store.Read("vpn1"))

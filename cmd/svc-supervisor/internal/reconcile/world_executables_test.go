@@ -175,7 +175,7 @@ func (l executables) collect(call plugin.Call, valid []spec.Attachment) error {
 			known := entry.Record != nil && (entry.Record.Phase == statedir.Deleted ||
 				slices.Contains(valid, spec.Attachment{ContainerID: entry.Record.Container.ContainerID, IfName: spec.InterfaceInside}))
 			if !known {
-				w.violationLocked("GC was not told of %s", name)
+				w.violationLocked("GC was not given %s", name)
 			}
 		}
 	}
@@ -212,7 +212,7 @@ func (l executables) add(conf *spec.Conf, b behaviour) ([]byte, error) {
 		w.violationLocked("ADD of %s without its namespace", name)
 	}
 	if !again && (linked && link.owner.Ours(name) || w.units[name.Unit()] != nil) {
-		w.violationLocked("ADD over what is left of %s", name)
+		w.violationLocked("ADD over resources of %s", name)
 	}
 	w.mu.Unlock()
 	if again && held.id != conf.Container.ContainerID {

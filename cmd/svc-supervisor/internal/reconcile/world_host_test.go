@@ -250,7 +250,7 @@ func (l units) Stop(_ context.Context, name string) error {
 		return l.w.faults.systemd
 	}
 	if p := l.w.units[name]; p != nil && p.owner.Network != spec.Network {
-		l.w.violationLocked("%s of somebody else was stopped", name)
+		l.w.violationLocked("the foreign unit %s was stopped", name)
 	}
 	if l.w.unitsStay {
 		return nil

@@ -262,5 +262,5 @@ func (w *world) until(within time.Duration, what string, condition func() bool) 
 // untilSettled waits until the actual state equals the desired state.
 func (w *world) untilSettled(within time.Duration) {
 	w.t.Helper()
-	w.until(within, "everything as it is wanted", w.settled)
+	w.until(within, "the desired state", w.settled)
 }

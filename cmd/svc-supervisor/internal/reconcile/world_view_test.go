@@ -114,7 +114,7 @@ func (w *world) differsLocked(b *spec.Binding) string {
 	record := entries[0].Record
 	digest, _ := b.Conf(spec.Network, "").Digest()
 	if record.Phase != statedir.Added || record.BootID != w.boot || record.Container != c || *record.Conf.Container != c || record.Digest != digest {
-		return fmt.Sprintf("record %s is not of what is wanted", record.Phase)
+		return fmt.Sprintf("record %s differs from the desired state", record.Phase)
 	}
 	for _, name := range record.Units() {
 		if p := w.units[name]; p == nil || !p.unit.Running() {
