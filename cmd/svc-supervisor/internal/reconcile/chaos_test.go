@@ -53,8 +53,15 @@ func (c *chaos) nextEvent() {
 		},
 		func() {
 			verb, name := draw(c, spec.Add, spec.Del, spec.Check), c.name()
-			b := draw(c, behaviour{fails: code(spec.CodeIO)}, behaviour{fails: code(spec.CodeNotInPlace)}, behaviour{hangs: true},
-				behaviour{hangs: true, late: true}, behaviour{fails: code(spec.CodeAgain), late: true}, behaviour{prints: "oops"})
+			b := draw(
+				c,
+				behaviour{fails: code(spec.CodeIO)},
+				behaviour{fails: code(spec.CodeNotInPlace)},
+				behaviour{hangs: true},
+				behaviour{hangs: true, late: true},
+				behaviour{fails: code(spec.CodeAgain), late: true},
+				behaviour{prints: "oops"},
+			)
 			c.note("the next %s of %s: %+v", verb, name, b)
 			c.on(verb, name, b, behaviour{})
 		},
@@ -64,7 +71,15 @@ func (c *chaos) nextEvent() {
 			c.systemd(unit, state)
 		},
 		func() {
-			f := draw(c, faults{}, faults{systemd: no}, faults{write: no}, faults{owner: no}, faults{remove: no}, faults{namespaces: no})
+			f := draw(
+				c,
+				faults{},
+				faults{systemd: no},
+				faults{write: no},
+				faults{owner: no},
+				faults{remove: no},
+				faults{namespaces: no},
+			)
 			c.note("faults %+v", f)
 			c.change(func() { c.faults = f })
 		},
@@ -101,7 +116,11 @@ func (c *chaos) endFaults() {
 	}
 	names, ids := c.rng.Perm(3), c.rng.Perm(3)
 	for i := range c.rng.IntN(4) {
-		b := vpn(spec.PortID(fmt.Sprint("p", i)), spec.Name(fmt.Sprint("vpn", names[i])), spec.ContainerID(fmt.Sprint("c", ids[i])))
+		b := vpn(
+			spec.PortID(fmt.Sprint("p", i)),
+			spec.Name(fmt.Sprint("vpn", names[i])),
+			spec.ContainerID(fmt.Sprint("c", ids[i])),
+		)
 		c.note("bind %v", b.Container)
 		c.bind(b)
 	}

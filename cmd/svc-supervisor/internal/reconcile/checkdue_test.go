@@ -32,7 +32,13 @@ func TestCHECKThatCanFindNothingNewIsPostponed(t *testing.T) {
 		{"no packet, a connection down", (*world).offerAllIPSEC, healthOf(spec.Active, spec.Down), nothing, rare},
 		{"packets go out only, a connection down", (*world).offerAllIPSEC, healthOf(spec.Down), send, tries},
 		{"packets come in, a connection down", (*world).offerAllIPSEC, healthOf(spec.Active, spec.Down), receive, often},
-		{"the executable does not ask for network events", func(w *world) { w.offerXFRM("/opt/svc/bin/svc-ipsec") }, healthOf(spec.Active), nothing, often},
+		{
+			"the executable does not ask for network events",
+			func(w *world) { w.offerXFRM("/opt/svc/bin/svc-ipsec") },
+			healthOf(spec.Active),
+			nothing,
+			often,
+		},
 		{"the subscription fails", func(w *world) {
 			w.offerAllIPSEC()
 			w.change(func() { w.faults.events = errors.New("no such protocol") })

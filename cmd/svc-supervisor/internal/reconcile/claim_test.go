@@ -108,8 +108,20 @@ func TestTwoNamesForOneContainerID(t *testing.T) {
 		runs     spec.Name
 		held     spec.Name
 	}{
-		{"without a record the lowest port id wins", []spec.Binding{vpn("p1", "vpn1", "c1"), vpn("p2", "vpn2", "c1")}, true, "vpn1", "vpn2"},
-		{"the binding with the record keeps it", []spec.Binding{vpn("p2", "vpn2", "c1"), vpn("p1", "vpn1", "c1")}, false, "vpn2", "vpn1"},
+		{
+			"without a record the lowest port id wins",
+			[]spec.Binding{vpn("p1", "vpn1", "c1"), vpn("p2", "vpn2", "c1")},
+			true,
+			"vpn1",
+			"vpn2",
+		},
+		{
+			"the binding with the record keeps it",
+			[]spec.Binding{vpn("p2", "vpn2", "c1"), vpn("p1", "vpn1", "c1")},
+			false,
+			"vpn2",
+			"vpn1",
+		},
 	}
 	for _, row := range rows {
 		t.Run(row.sentence, func(t *testing.T) {
@@ -131,7 +143,8 @@ func TestTwoNamesForOneContainerID(t *testing.T) {
 					if got := w.heldReason(row.held); !strings.Contains(got, "c1") || !strings.Contains(got, string(row.runs)) {
 						t.Errorf("%s: held because %q", moment, got)
 					}
-					if got := w.history("c1"); strings.Contains(got, "ERROR") || strings.Contains(got, "STOPPING") || !strings.HasSuffix(got, "RUNNING") {
+					if got := w.history("c1"); strings.Contains(got, "ERROR") || strings.Contains(got, "STOPPING") ||
+						!strings.HasSuffix(got, "RUNNING") {
 						t.Errorf("%s: status of the running container: %q", moment, got)
 					}
 				}
@@ -181,7 +194,12 @@ func TestStatusOfAHeldBindingStaysWhileTheBindingIsUnread(t *testing.T) {
 		gone     spec.PortID
 	}{
 		{"it has no worker", "c2", func(w *world) { w.bind(unread("p2")) }, "p2"},
-		{"it has no worker, and the binding that has the name is unread", "c2", func(w *world) { w.bind(unread("p1")) }, "p2"},
+		{
+			"it has no worker, and the binding that has the name is unread",
+			"c2",
+			func(w *world) { w.bind(unread("p1")) },
+			"p2",
+		},
 		{"it has no worker, and the host is unread", "c2", func(w *world) { w.setHost(1, -1, "no Host object") }, "p2"},
 		{"it has no executable", "c3", func(w *world) { w.bind(unread("p3")) }, "p3"},
 	}
@@ -366,7 +384,8 @@ func TestLimit(t *testing.T) {
 			if r, e := count(); r != running || e != len(w.bindings)-running {
 				t.Errorf("%s: %d RUNNING, %d over the limit, want %d", moment, r, e, running)
 			}
-			if got, want := w.hostStatus(), (spec.HostStatus{Weight: w.host.Weight, Quota: max(0, w.host.Limit-running), Count: running}); got != want {
+			want := spec.HostStatus{Weight: w.host.Weight, Quota: max(0, w.host.Limit-running), Count: running}
+			if got := w.hostStatus(); got != want {
 				t.Errorf("%s: host %+v, want %+v", moment, got, want)
 			}
 		}
@@ -453,7 +472,8 @@ func TestUnreadBindingHasARowUntilItsNameIsKnown(t *testing.T) {
 		if rows := w.current.r.Rows(); len(rows) != 1 || rows[0].Name != "vpn1" {
 			t.Errorf("rows %+v", rows)
 		}
-		w.bind(spec.Binding{PortID: "p1", Reading: spec.Unread, Fault: "file is incomplete"}) // the row of the name shows the reason
+		// The row of the name shows the reason.
+		w.bind(spec.Binding{PortID: "p1", Reading: spec.Unread, Fault: "file is incomplete"})
 		w.after(time.Second)
 		if rows := w.current.r.Rows(); len(rows) != 1 || rows[0].Name != "vpn1" || rows[0].Reason != "file is incomplete" {
 			t.Errorf("rows %+v", rows)

@@ -43,7 +43,11 @@ func TestConnectionChangeIsLoggedOnceFromPushOrCHECK(t *testing.T) {
 		w.runCheck(healthOf(spec.Active, spec.Down))
 		w.expectLogged("pushed again, and reported by CHECK")
 		w.runCheck(withReason(healthOf(spec.Down, spec.Active), "no answer"))
-		w.expectLogged("reported by CHECK", "connection down container=vpn1 connection=a reason=no answer", "connection up container=vpn1 connection=b")
+		w.expectLogged(
+			"reported by CHECK",
+			"connection down container=vpn1 connection=a reason=no answer",
+			"connection up container=vpn1 connection=b",
+		)
 		w.current.r.Heard(push("a", spec.Down))
 		w.runCheck(withReason(healthOf(spec.Down, spec.Active), "no answer"))
 		w.expectLogged("down as before, pushed without the reason")
@@ -66,7 +70,11 @@ func TestNameAndPeerOfAConnectionAreLoggedIfKnown(t *testing.T) {
 
 func TestPushDuringAVerbIsNotLoggedAgainWithItsOlderAnswer(t *testing.T) {
 	withConnections(t, func(w *world) {
-		w.on(spec.Add, "vpn1", behaviour{takes: 10 * time.Second, prints: answer(healthOf(spec.Down, spec.Down, spec.Active))})
+		w.on(
+			spec.Add,
+			"vpn1",
+			behaviour{takes: 10 * time.Second, prints: answer(healthOf(spec.Down, spec.Down, spec.Active))},
+		)
 		w.bind(edited(vpn("p1", "vpn1", "c1"), 2))
 		w.after(5 * time.Second)
 		w.current.r.Heard(push("a", spec.Active))
@@ -220,7 +228,11 @@ func TestFailuresOfConnectionsAndContainersAreWarnings(t *testing.T) {
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.start()
 		w.untilSettled(time.Second)
-		expectWarned(w, "a refused connection", "connection down container=vpn1 connection=b reason=pskFile /etc/x: no such file")
+		expectWarned(
+			w,
+			"a refused connection",
+			"connection down container=vpn1 connection=b reason=pskFile /etc/x: no such file",
+		)
 		w.current.r.Heard(push("a", spec.Active))
 		expectWarned(w, "a connection that comes up")
 		w.current.r.Heard(push("a", spec.Down))
@@ -228,8 +240,12 @@ func TestFailuresOfConnectionsAndContainersAreWarnings(t *testing.T) {
 		w.on(spec.Add, "vpn1", behaviour{prints: answer(healthOf(spec.Active))})
 		w.systemd("svc-vpn1.service", "failed")
 		w.after(5 * time.Second)
-		expectWarned(w, "a container that is healed", "delete container for port binding portId=p1 hostId=host-1 interfaceName=vpn1 containerId=c1"+
-			" type=IPSEC groupId=group-1 configurationId=configuration-1 rule=5 reason=svc-vpn1.service failed")
+		expectWarned(
+			w,
+			"a container that is healed",
+			"delete container for port binding portId=p1 hostId=host-1 interfaceName=vpn1 containerId=c1"+
+				" type=IPSEC groupId=group-1 configurationId=configuration-1 rule=5 reason=svc-vpn1.service failed",
+		)
 		w.unbind("p1")
 		w.untilSettled(5 * time.Second)
 		expectWarned(w, "a container that is unbound")

@@ -42,7 +42,8 @@ func TestDaemonThatKeepsFailingHasAStableStatus(t *testing.T) {
 		for n := range 4 {
 			w.crash("cannot open /dev/null")
 			status := w.status("c1")
-			if status.Code != spec.Running || !strings.HasPrefix(status.Message, vpn1Unit+" failed: exit-code: status 3: cannot open /dev/null (") {
+			if status.Code != spec.Running ||
+				!strings.HasPrefix(status.Message, vpn1Unit+" failed: exit-code: status 3: cannot open /dev/null (") {
 				t.Errorf("after failure %d: %+v", n+1, status)
 			}
 			if row := w.row1(); row.Restarts != n+1 || row.Reason != status.Message || row.Status != "RUNNING" {
@@ -51,7 +52,8 @@ func TestDaemonThatKeepsFailingHasAStableStatus(t *testing.T) {
 			w.after(4 * time.Second)
 		}
 		w.crash("the fifth")
-		if status := w.status("c1"); status.Code != spec.Failed || !strings.Contains(status.Message, "the fifth (5 or more failures within 10m0s)") {
+		if status := w.status("c1"); status.Code != spec.Failed ||
+			!strings.Contains(status.Message, "the fifth (5 or more failures within 10m0s)") {
 			t.Errorf("after five failures: %+v", status)
 		}
 		w.after(50 * time.Second)
@@ -64,7 +66,8 @@ func TestDaemonThatKeepsFailingHasAStableStatus(t *testing.T) {
 		if status := w.status("c1"); status.Code != spec.Running || status.Message != "" || w.row1().Reason != "" {
 			t.Errorf("after a minute without a failure: %+v", status)
 		}
-		if published := w.history("c1"); strings.Count(published, "STARTING") != 1 || strings.Contains(w.verbs("vpn1"), "DEL") {
+		if published := w.history("c1"); strings.Count(published, "STARTING") != 1 ||
+			strings.Contains(w.verbs("vpn1"), "DEL") {
 			t.Errorf("published %q, ran %q", published, w.verbs("vpn1"))
 		}
 		if n := w.row1().Restarts; n != 6 {
@@ -148,7 +151,8 @@ func TestCHECKThatFailsAfterEachADDHasAStableStatus(t *testing.T) {
 		w.start(func(s *Settings) { s.CheckInterval = 10 * time.Second })
 		w.until(10*time.Minute, "ERROR", func() bool { return w.status("c1").Code == spec.Failed })
 		after, found := strings.CutPrefix(w.history("c1"), "STARTING, RUNNING, STARTING, RUNNING, ")
-		if !found || strings.Contains(after, "STARTING") || !strings.Contains(after, "ERROR (CHECK failed twice: no device (code 102) (5 or more failures") {
+		if !found || strings.Contains(after, "STARTING") ||
+			!strings.Contains(after, "ERROR (CHECK failed twice: no device (code 102) (5 or more failures") {
 			t.Errorf("published %q", w.history("c1"))
 		}
 		w.on(spec.Check, "vpn1")

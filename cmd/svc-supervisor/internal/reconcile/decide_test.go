@@ -142,7 +142,8 @@ var invariants = []struct {
 }{
 	{"only CHECK runs while the state is unknown, and the hold is the reason", func(f *Facts, d Decision) bool {
 		unread := f.Wanted == WantedUnread || !f.Readable || f.Record == Newer
-		return unread && (d.Step != None && d.Step != RunCheck || d.Hold != HeldUnread && d.Hold != HeldNewer && d.Hold != HeldBackOff)
+		return unread &&
+			(d.Step != None && d.Step != RunCheck || d.Hold != HeldUnread && d.Hold != HeldNewer && d.Hold != HeldBackOff)
 	}},
 	{"a damaged record of an unwanted name stays while a binding is unread", func(f *Facts, d Decision) bool {
 		return f.Record == Damaged && f.Wanted == NotWanted && f.AnyUnread && d.Step != None
@@ -164,7 +165,8 @@ var invariants = []struct {
 	}},
 	{"DEL never removes a good container that is wanted unchanged", func(f *Facts, d Decision) bool {
 		unchanged := f.Wanted == Wanted || f.Wanted == WantedGroup
-		whole := f.Record == IsAdded && !f.OtherBoot && f.Namespace == NamespaceOurs && f.Units <= UnitsMoving && !f.CheckFailed
+		whole := f.Record == IsAdded && !f.OtherBoot && f.Namespace == NamespaceOurs &&
+			f.Units <= UnitsMoving && !f.CheckFailed
 		return d.Step == Delete && unchanged && whole
 	}},
 	{"DEL never removes a running container for an edit that can be applied in place", func(f *Facts, d Decision) bool {
@@ -189,7 +191,8 @@ var invariants = []struct {
 		return f.Wanted == NotWanted && f.Record != NoRecord && d.Step != Delete && d.Hold == NotHeld
 	}},
 	{"no step but CHECK precedes the DEL of an unwanted record", func(f *Facts, d Decision) bool {
-		return f.Wanted == NotWanted && f.Record != NoRecord && d.Step != Delete && d.Step != None && (d.Step != RunCheck || f.Readable)
+		return f.Wanted == NotWanted && f.Record != NoRecord && d.Step != Delete && d.Step != None &&
+			(d.Step != RunCheck || f.Readable)
 	}},
 	{"a record of another boot leads to DEL or to a hold", func(f *Facts, d Decision) bool {
 		running := f.Record == IsAdded || f.Record == IsChanging
@@ -218,7 +221,8 @@ var invariants = []struct {
 	}},
 	{"a reconfigure needs an executable that can do it, a record of this boot and our namespace", func(f *Facts, d Decision) bool {
 		ofOtherBoot := f.OtherBoot && f.Record != Damaged
-		return d.Step == AddAgain && (!f.Reconfigures || ofOtherBoot || f.Namespace != NamespaceOurs || f.Wanted == WantedOther)
+		return d.Step == AddAgain &&
+			(!f.Reconfigures || ofOtherBoot || f.Namespace != NamespaceOurs || f.Wanted == WantedOther)
 	}},
 	{"a reconfigure has a reason", func(f *Facts, d Decision) bool {
 		return d.Step == AddAgain && f.Record == IsAdded && f.Wanted != WantedEdited && !f.AgainDue
@@ -247,9 +251,9 @@ var invariants = []struct {
 	}},
 }
 
-// TestInvariantsHoldForEveryCombinationOfFacts combines every value of every fact with every other, except the back-offs. Of
-// these it tries none, all, the selected step's alone, and all but the selected step's. That suffices because only its
-// own back-off can delay a step, which the test checks too.
+// TestInvariantsHoldForEveryCombinationOfFacts combines every value of every fact with every other, except the
+// back-offs. Of these it tries none, all, the selected step's alone, and all but the selected step's. That suffices
+// because a step waits only for its own back-off, which the test checks too.
 func TestInvariantsHoldForEveryCombinationOfFacts(t *testing.T) {
 	var (
 		workers sync.WaitGroup
@@ -343,7 +347,8 @@ func TestDecisionTableInTheDesignMatchesTheCode(t *testing.T) {
 		case i >= len(coded):
 			t.Errorf("not in the code: | %s |", strings.Join(printed[i], " | "))
 		case !slices.Equal(printed[i], coded[i]):
-			t.Errorf("docs/design.md: | %s |\nthe code:       | %s |", strings.Join(printed[i], " | "), strings.Join(coded[i], " | "))
+			t.Errorf("docs/design.md: | %s |\nthe code:       | %s |",
+				strings.Join(printed[i], " | "), strings.Join(coded[i], " | "))
 		}
 	}
 }

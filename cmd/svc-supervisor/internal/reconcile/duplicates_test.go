@@ -29,7 +29,11 @@ func reasonOf(w *world, name spec.Name) string {
 
 func TestDuplicateAddressesAreShownAndPublished(t *testing.T) {
 	inWorld(t, func(w *world) {
-		w.bind(addressed("p1", "vpn1", "c1", "192.0.2.1"), addressed("p2", "vpn2", "c2", "192.0.2.1"), addressed("p3", "vpn3", "c3", "192.0.2.3"))
+		w.bind(
+			addressed("p1", "vpn1", "c1", "192.0.2.1"),
+			addressed("p2", "vpn2", "c2", "192.0.2.1"),
+			addressed("p3", "vpn3", "c3", "192.0.2.3"),
+		)
 		w.start()
 		w.untilSettled(time.Second)
 		const addresses = "external IP 192.0.2.1, MAC ac:ca:ba:00:00:01 and port address 169.254.0.1 are also those of "
@@ -46,7 +50,8 @@ func TestDuplicateAddressesAreShownAndPublished(t *testing.T) {
 				}
 			}
 		}
-		first, second := addresses+"vpn2 (port p2): packets reach one of the two", addresses+"vpn1 (port p1): packets reach one of the two"
+		first := addresses + "vpn2 (port p2): packets reach one of the two"
+		second := addresses + "vpn1 (port p1): packets reach one of the two"
 		expect("two of them", first, second, "")
 		w.forgetCalls()
 		w.bind(addressed("p3", "vpn3", "c3", "192.0.2.1"))

@@ -14,7 +14,11 @@ func TestWhenCHECKIsDueBecauseOfEvents(t *testing.T) {
 	}{
 		{"without an event it is not due", func(*eventPace, func(float64) time.Time) {}, -1},
 		{"an event makes it due", func(p *eventPace, at func(float64) time.Time) { p.event(at(3)) }, 3},
-		{"a second event changes nothing", func(p *eventPace, at func(float64) time.Time) { p.event(at(3)); p.event(at(4)) }, 3},
+		{
+			"a second event changes nothing",
+			func(p *eventPace, at func(float64) time.Time) { p.event(at(3)); p.event(at(4)) },
+			3,
+		},
 		{"a verb covers the events before it", func(p *eventPace, at func(float64) time.Time) {
 			p.event(at(3))
 			p.begin(at(4))

@@ -18,7 +18,10 @@ func TestLeftovers(t *testing.T) {
 		w.namespaces["ns9"] = tagged{owner: ours("ns9")}
 		w.links["link9"] = tagged{owner: ours("link9")}
 		w.units["svc-unit9.service"] = &process{unit.Unit{Name: "svc-unit9.service", ActiveState: "active"}, ours("unit9")}
-		w.units["svc-role9:x.service"] = &process{unit.Unit{Name: "svc-role9:x.service", ActiveState: "active"}, ours("role9")}
+		w.units["svc-role9:x.service"] = &process{
+			unit.Unit{Name: "svc-role9:x.service", ActiveState: "active"},
+			ours("role9"),
+		}
 	}
 	t.Run("leftovers are removed once every binding was read", func(t *testing.T) {
 		inWorld(t, func(w *world) {
@@ -106,10 +109,14 @@ func TestForeignResourcesAreNeverChanged(t *testing.T) {
 		}, "is not ours"},
 		{"a unit without a tag", func(w *world) {
 			w.units["svc-vpn1.service"] = &process{unit: unit.Unit{Name: "svc-vpn1.service", ActiveState: "active"}}
-		}, func(w *world) { w.change(func() { delete(w.units, "svc-vpn1.service") }) }, "unit svc-vpn1.service exists and is not ours"},
+		}, func(w *world) {
+			w.change(func() { delete(w.units, "svc-vpn1.service") })
+		}, "unit svc-vpn1.service exists and is not ours"},
 		{"a unit without a tag that failed", func(w *world) {
 			w.units["svc-vpn1.service"] = &process{unit: unit.Unit{Name: "svc-vpn1.service", ActiveState: "failed"}}
-		}, func(w *world) { w.change(func() { delete(w.units, "svc-vpn1.service") }) }, "unit svc-vpn1.service exists and is not ours"},
+		}, func(w *world) {
+			w.change(func() { delete(w.units, "svc-vpn1.service") })
+		}, "unit svc-vpn1.service exists and is not ours"},
 		{"a tag of another name", func(w *world) {
 			w.namespaces["vpn1"] = tagged{owner: spec.Owner{Network: spec.Network, Name: "vpn2", ContainerID: "c9"}}
 		}, func(w *world) { w.change(func() { delete(w.namespaces, "vpn1") }) }, "namespace vpn1 exists and is not ours"},
@@ -168,7 +175,10 @@ func TestForeignUnitIsNotStoppedAfterAReboot(t *testing.T) {
 		w.start()
 		w.untilSettled(time.Second)
 		w.reboot()
-		w.units["svc-vpn1:other.service"] = &process{unit.Unit{Name: "svc-vpn1:other.service", ActiveState: "active"}, spec.Owner{}}
+		w.units["svc-vpn1:other.service"] = &process{
+			unit.Unit{Name: "svc-vpn1:other.service", ActiveState: "active"},
+			spec.Owner{},
+		}
 		w.current.stop()
 		w.start()
 		w.untilSettled(2 * time.Second)

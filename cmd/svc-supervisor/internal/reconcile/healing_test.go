@@ -18,7 +18,10 @@ func TestHealing(t *testing.T) {
 		{"a unit that was stopped", func(w *world) { w.systemd("svc-vpn1.service", "") }},
 		{"a unit that systemd no longer restarts", func(w *world) { w.systemd("svc-vpn1.service", "failed") }},
 		{"a unit that ended without an error", func(w *world) { w.systemd("svc-vpn1.service", "inactive") }},
-		{"a namespace that is gone", func(w *world) { w.change(func() { delete(w.namespaces, "vpn1") }); w.current.r.Mark("vpn1") }},
+		{
+			"a namespace that is gone",
+			func(w *world) { w.change(func() { delete(w.namespaces, "vpn1") }); w.current.r.Mark("vpn1") },
+		},
 	}
 	for _, row := range rows {
 		t.Run(row.sentence, func(t *testing.T) {
@@ -55,11 +58,27 @@ func TestReasonNamesTheBrokenResource(t *testing.T) {
 	}{
 		{"a unit that was stopped", func(w *world) { w.systemd(unitName, "") }, "svc-vpn1.service is gone"},
 		{"a unit whose watchdog expired", failed(unit.Exit{Result: "watchdog"}), "svc-vpn1.service failed: watchdog"},
-		{"a unit that ended with an error", failed(unit.Exit{Result: "exit-code", Code: 1, Status: 3}), "svc-vpn1.service failed: exit-code: status 3"},
+		{
+			"a unit that ended with an error",
+			failed(unit.Exit{Result: "exit-code", Code: 1, Status: 3}),
+			"svc-vpn1.service failed: exit-code: status 3",
+		},
 		{"a failed unit without an exit reason", failed(unit.Exit{Result: "success"}), "svc-vpn1.service failed"},
-		{"a namespace that is gone", func(w *world) { w.change(func() { delete(w.namespaces, "vpn1") }) }, "namespace vpn1 is gone"},
-		{"a namespace that was replaced by a foreign one", func(w *world) { w.change(func() { w.namespaces["vpn1"] = tagged{} }) }, "namespace vpn1 is not ours"},
-		{"CHECK", func(w *world) { w.on(spec.Check, "vpn1", behaviour{fails: noSuch}) }, "CHECK failed twice: the daemon does not answer: timeout (code 3)"},
+		{
+			"a namespace that is gone",
+			func(w *world) { w.change(func() { delete(w.namespaces, "vpn1") }) },
+			"namespace vpn1 is gone",
+		},
+		{
+			"a namespace that was replaced by a foreign one",
+			func(w *world) { w.change(func() { w.namespaces["vpn1"] = tagged{} }) },
+			"namespace vpn1 is not ours",
+		},
+		{
+			"CHECK",
+			func(w *world) { w.on(spec.Check, "vpn1", behaviour{fails: noSuch}) },
+			"CHECK failed twice: the daemon does not answer: timeout (code 3)",
+		},
 	}
 	for _, row := range rows {
 		t.Run(row.sentence, func(t *testing.T) {
@@ -78,7 +97,11 @@ func TestReasonNamesTheBrokenResource(t *testing.T) {
 					w.change(func() { w.namespaces = map[spec.Name]tagged{}; w.links = map[spec.Name]tagged{} })
 					return // the reason that ps shows is replaced, because the name is taken now
 				}
-				w.until(3*time.Second, "ps shows it", func() bool { return w.heldReason("vpn1") == row.want+"; ADD follows after a delay" })
+				w.until(
+					3*time.Second,
+					"ps shows it",
+					func() bool { return w.heldReason("vpn1") == row.want+"; ADD follows after a delay" },
+				)
 				w.untilSettled(5 * time.Second)
 				w.unbind("p1")
 				w.untilSettled(5 * time.Second)
@@ -97,7 +120,8 @@ func TestReasonNamesTheRemainingLeftover(t *testing.T) {
 		w.units["svc-vpn1.service"] = &process{unit: unit.Unit{Name: "svc-vpn1.service", ActiveState: "active"}, owner: owner}
 		w.start()
 		w.bind(vpn("p1", "vpn1", "c1"))
-		want := "remove the leftover failed, tried again: remove the leftover was taken 3 times without effect: svc-vpn1.service is still there"
+		want := "remove the leftover failed, tried again: " +
+			"remove the leftover was taken 3 times without effect: svc-vpn1.service is still there"
 		w.until(5*time.Second, "ps shows it", func() bool { return w.heldReason("vpn1") == want })
 		w.change(func() { w.unitsStay = false })
 		w.untilSettled(time.Minute)
@@ -109,7 +133,8 @@ func TestReconfigureThatAsksForTheNextAtOnceIsDelayed(t *testing.T) {
 		w.on(spec.Add, "vpn1", behaviour{prints: answer(&spec.Health{Code: spec.Running, Again: &spec.Again{}})})
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.start()
-		want := "ADD again failed, tried again: ADD again was taken 3 times without effect: the executable asks for it at once"
+		want := "ADD again failed, tried again: " +
+			"ADD again was taken 3 times without effect: the executable asks for it at once"
 		w.until(5*time.Second, "ps shows it", func() bool {
 			rows := w.current.r.Rows()
 			return len(rows) == 1 && rows[0].Reason == want
@@ -125,7 +150,8 @@ func TestContainerIsNotHealedDuringShutdown(t *testing.T) {
 		w.change(func() { w.down = true })
 		w.systemd("svc-vpn1.service", "")
 		w.after(5 * time.Minute)
-		if got, published := w.verbs("vpn1"), w.history("c1"); strings.Contains(got, "DEL") || published != "STARTING, RUNNING" {
+		if got, published := w.verbs("vpn1"), w.history("c1"); strings.Contains(got, "DEL") ||
+			published != "STARTING, RUNNING" {
 			t.Errorf("%q ran, and %q was published", got, published)
 		}
 		w.change(func() { w.down = false })

@@ -41,7 +41,8 @@ func TestLastValidConfigurationIsPassedToEachADD(t *testing.T) {
 		w.untilSettled(time.Second)
 		given("an edit", `{"edition":1}`)
 		record := w.readLocked("vpn1")[0].Record
-		if got := string(record.LastValid().Configuration); got != `{"edition":1,"kept":true}` || string(record.Conf.Configuration) != `{"edition":2}` {
+		if got := string(record.LastValid().Configuration); got != `{"edition":1,"kept":true}` ||
+			string(record.Conf.Configuration) != `{"edition":2}` {
 			t.Errorf("the record has %s and %s", record.Conf.Configuration, got)
 		}
 		if strings.Contains(string(record.Result), "lastValid") {
@@ -119,7 +120,8 @@ func TestUnreadableConfigurationKeepsTheLastOneRunning(t *testing.T) {
 			}
 			status := w.published["c1"]
 			row := w.current.r.Rows()[0]
-			if status.Code != spec.Running || row.Status != "UNKNOWN" || !strings.Contains(row.Reason, "edit refused: configurations/k: is not YAML") {
+			if status.Code != spec.Running || row.Status != "UNKNOWN" ||
+				!strings.Contains(row.Reason, "edit refused: configurations/k: is not YAML") {
 				t.Errorf("%s: status %+v, row %+v", step, status, row)
 			}
 			if !strings.Contains(status.Message, "edit refused: configurations/k: is not YAML") {
@@ -144,7 +146,8 @@ func TestUnreadableConfigurationKeepsTheLastOneRunning(t *testing.T) {
 		w.after(time.Minute)
 		recorded := false
 		w.change(func() { recorded = w.disk["vpn2"] != nil })
-		if row := w.current.r.Rows()[1]; row.Status != "UNKNOWN" || row.Reason != "configurations/k: is not YAML" || recorded {
+		if row := w.current.r.Rows()[1]; row.Status != "UNKNOWN" || row.Reason != "configurations/k: is not YAML" ||
+			recorded {
 			t.Errorf("row %+v", row)
 		}
 		w.unbind("p1", "p2")

@@ -261,7 +261,10 @@ func TestDrainRemovesEverything(t *testing.T) {
 		{"running containers", func(*world) {}},
 		{"although the NSDB does not answer", func(w *world) { w.setHost(1, -1, "no connection") }},
 		{"although the NSDB answers again", func(w *world) { time.AfterFunc(time.Millisecond, w.sendDesired) }},
-		{"although the first DEL fails", func(w *world) { w.on(spec.Del, "vpn1", behaviour{fails: code(spec.CodeIO)}, behaviour{}) }},
+		{
+			"although the first DEL fails",
+			func(w *world) { w.on(spec.Del, "vpn1", behaviour{fails: code(spec.CodeIO)}, behaviour{}) },
+		},
 		{"a container whose ADD runs", func(w *world) {
 			w.on(spec.Add, "vpn3", behaviour{takes: 5 * time.Second})
 			w.bind(vpn("p3", "vpn3", "c3"))
@@ -396,7 +399,12 @@ func TestAThousandNamesConverge(t *testing.T) {
 		}
 		for i := range names {
 			if i%10 == 0 { // each of these fails once in one of four ways
-				fails := []behaviour{{fails: code(spec.CodeIO)}, {hangs: true}, {prints: "oops"}, {fails: code(spec.CodeAgain), late: true}}
+				fails := []behaviour{
+					{fails: code(spec.CodeIO)},
+					{hangs: true},
+					{prints: "oops"},
+					{fails: code(spec.CodeAgain), late: true},
+				}
 				w.on(spec.Add, spec.Name(fmt.Sprint("vpn", i)), fails[i/10%4], behaviour{})
 			}
 		}

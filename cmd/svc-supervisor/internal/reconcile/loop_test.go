@@ -25,8 +25,12 @@ func TestChangesOfTheNSDB(t *testing.T) {
 		{"another container: deleted, created", func(w *world) { w.bind(vpn("p1", "vpn1", "c2")) },
 			map[spec.Name]string{"vpn1": "DEL ADD"},
 			map[spec.ContainerID]string{"c1": "STOPPING, removed", "c2": "STARTING, RUNNING"}},
-		{"another interface name: deleted, then created under the new name", func(w *world) { w.bind(vpn("p1", "vpn2", "c1")) },
-			map[spec.Name]string{"vpn1": "DEL", "vpn2": "ADD"}, map[spec.ContainerID]string{"c1": "STARTING, RUNNING"}},
+		{
+			"another interface name: deleted, then created under the new name",
+			func(w *world) { w.bind(vpn("p1", "vpn2", "c1")) },
+			map[spec.Name]string{"vpn1": "DEL", "vpn2": "ADD"},
+			map[spec.ContainerID]string{"c1": "STARTING, RUNNING"},
+		},
 		{"another port: deleted, created", func(w *world) { w.unbind("p1"); w.bind(vpn("p2", "vpn1", "c1")) },
 			map[spec.Name]string{"vpn1": "DEL ADD"}, nil},
 		{"another type: deleted, created, and never STOPPING", func(w *world) {
@@ -160,7 +164,8 @@ func TestRecordKeepsTheLastValidConfigurationWhileAnEditFails(t *testing.T) {
 			w.after(time.Second)
 		}
 		record := w.readLocked("vpn1")[0].Record
-		if was, is := string(record.Previous.Configuration), string(record.Conf.Configuration); was != `{"edition":1}` || is != `{"edition":4}` {
+		if was, is := string(record.Previous.Configuration), string(record.Conf.Configuration); was != `{"edition":1}` ||
+			is != `{"edition":4}` {
 			t.Errorf("previous %s, conf %s", was, is)
 		}
 		w.on(spec.Add, "vpn1")
@@ -323,7 +328,13 @@ func TestReconfigureRunsWhenCHECKAsksForIt(t *testing.T) {
 func TestRepeatedRequestsToReconfigureAreLimited(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bind(vpn("p1", "vpn1", "c1"))
-		w.on(spec.Add, "vpn1", behaviour{prints: `{"cniVersion":"1.1.0","units":["svc-vpn1.service"],"health":{"code":"RUNNING","again":{"after":0}}}`})
+		w.on(
+			spec.Add,
+			"vpn1",
+			behaviour{
+				prints: `{"cniVersion":"1.1.0","units":["svc-vpn1.service"],"health":{"code":"RUNNING","again":{"after":0}}}`,
+			},
+		)
 		w.start()
 		w.after(10 * time.Minute)
 		if got := len(w.times(spec.Add, "vpn1")); got > 80 {

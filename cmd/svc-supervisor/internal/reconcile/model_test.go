@@ -86,7 +86,9 @@ func (m *model) facts() Facts {
 		f.Namespace = NamespaceOurs
 	}
 	if m.phase == phaseAdded || m.phase == phaseChanging {
-		f.Units = map[int8]UnitsState{unitNone: UnitsGone, unitRuns: UnitsGood, unitFaulty: UnitsGood, unitFailed: UnitsFailed}[m.unit]
+		f.Units = map[int8]UnitsState{
+			unitNone: UnitsGone, unitRuns: UnitsGood, unitFaulty: UnitsGood, unitFailed: UnitsFailed,
+		}[m.unit]
 	}
 	known := m.phase != phaseNone && m.phase != phaseDamaged // the port of the record is known
 	switch {
@@ -279,7 +281,8 @@ func (m *model) wrong(step Step) string {
 		return "ADD of a container that may not be wanted"
 	case step == Delete && whole && same && m.phase == phaseAdded && m.runs == m.want.config:
 		return "DEL of a good container that is wanted unchanged"
-	case step == Delete && whole && m.bound && !m.unread && runs && m.recorded.id == m.want.id && m.executable == reconfigures:
+	case step == Delete && whole && m.bound && !m.unread && runs && m.recorded.id == m.want.id &&
+		m.executable == reconfigures:
 		return "DEL of a running container for an edit that can be made in place"
 	case step != None && step != RunCheck && m.unread && m.hasRecord():
 		return "a step although the binding is unread"
@@ -320,8 +323,8 @@ func (m *model) settledEnd() string {
 	return fmt.Sprintf("not settled in %d steps", bound)
 }
 
-// TestModelReachesTheDesiredState searches all states that one container can reach with three changes in the NSDB, two crashes
-// (including reboots and damaged records), two failing verbs and one failing unit.
+// TestModelReachesTheDesiredState searches all states that one container can reach with three changes in the
+// NSDB, two crashes (including reboots and damaged records), two failing verbs and one failing unit.
 func TestModelReachesTheDesiredState(t *testing.T) {
 	predecessor := map[model]model{} // the predecessor of each state, for the report
 	var queue []model

@@ -16,14 +16,19 @@ func healthOf(statuses ...spec.ConnectionStatus) *spec.Health {
 	h := &spec.Health{Code: spec.Running}
 	for i, status := range statuses {
 		pair := spec.Pair{Local: "10.1.0.0/24", Peer: "10.2.0.0/24", Status: status, BytesIn: 7}
-		h.Connections = append(h.Connections, spec.Connection{ID: string(rune('a' + i)), Status: status, Pairs: []spec.Pair{pair}})
+		h.Connections = append(
+			h.Connections,
+			spec.Connection{ID: string(rune('a' + i)), Status: status, Pairs: []spec.Pair{pair}},
+		)
 	}
 	return h
 }
 
 // answer returns the output of ADD with the given health.
 func answer(h *spec.Health) string {
-	text, _ := json.Marshal(map[string]any{"cniVersion": spec.CNIVersion, "units": []string{"svc-vpn1.service"}, "health": h})
+	text, _ := json.Marshal(
+		map[string]any{"cniVersion": spec.CNIVersion, "units": []string{"svc-vpn1.service"}, "health": h},
+	)
 	return string(text)
 }
 

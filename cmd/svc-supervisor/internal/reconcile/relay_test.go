@@ -19,12 +19,14 @@ func TestLineOfAnExecutableKeepsItsLevel(t *testing.T) {
 		`warning: a line of a shell`:                                          `level=INFO msg="warning: a line of a shell" verb=ADD`,
 	} {
 		var got bytes.Buffer
-		relay(slog.New(slog.NewTextHandler(&got, &slog.HandlerOptions{Level: slog.LevelDebug, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+		withoutTime := func(_ []string, a slog.Attr) slog.Attr {
 			if a.Key == slog.TimeKey {
 				return slog.Attr{}
 			}
 			return a
-		}})), spec.Add, line)
+		}
+		options := &slog.HandlerOptions{Level: slog.LevelDebug, ReplaceAttr: withoutTime}
+		relay(slog.New(slog.NewTextHandler(&got, options)), spec.Add, line)
 		if got.String() != want+"\n" {
 			t.Errorf("%s:\ngot  %swant %s", line, got.String(), want)
 		}

@@ -21,20 +21,34 @@ func TestStatusOfAFirstADDThatFails(t *testing.T) {
 	}{
 		{"code 7 is an error at once", []behaviour{{fails: code(spec.CodeConfiguration)}}, 500 * time.Millisecond,
 			"STARTING, ERROR (scripted (code 7))"},
-		{"code 7 is published once, however often ADD is retried", []behaviour{{fails: code(spec.CodeConfiguration)}}, 10 * time.Minute,
-			"STARTING, ERROR (scripted (code 7))"},
+		{
+			"code 7 is published once, however often ADD is retried",
+			[]behaviour{{fails: code(spec.CodeConfiguration)}},
+			10 * time.Minute,
+			"STARTING, ERROR (scripted (code 7))",
+		},
 		{"code 100 is an error at once", []behaviour{{fails: code(spec.CodeNotInPlace)}}, 500 * time.Millisecond,
 			"STARTING, ERROR (scripted (code 100))"},
 		{"a code of the executable is an error at once", []behaviour{{fails: code(150)}}, 500 * time.Millisecond,
 			"STARTING, ERROR (scripted (code 150))"},
-		{"another code is no error the first time", []behaviour{{fails: code(spec.CodeIO)}}, 500 * time.Millisecond, "STARTING"},
+		{
+			"another code is no error the first time",
+			[]behaviour{{fails: code(spec.CodeIO)}},
+			500 * time.Millisecond,
+			"STARTING",
+		},
 		{"another code is an error the second time", []behaviour{{fails: code(spec.CodeIO)}}, 10 * time.Minute,
 			"STARTING, ERROR (scripted (code 5))"},
 		{"code 11 is never an error", []behaviour{{fails: code(spec.CodeAgain)}}, 10 * time.Minute, "STARTING"},
 		{"code 11 does not count", []behaviour{{fails: code(spec.CodeAgain)}, {fails: code(spec.CodeIO)}, {}}, time.Minute,
 			"STARTING, RUNNING"},
 		{"a verb that hangs once is no error", []behaviour{{hangs: true}}, 31 * time.Second, "STARTING"},
-		{"a verb that hangs twice is an error", []behaviour{{hangs: true}}, 70 * time.Second, "STARTING, ERROR (deadline of 30s)"},
+		{
+			"a verb that hangs twice is an error",
+			[]behaviour{{hangs: true}},
+			70 * time.Second,
+			"STARTING, ERROR (deadline of 30s)",
+		},
 		{"ERROR ends with RUNNING", []behaviour{{fails: code(spec.CodeConfiguration)}, {}}, time.Minute,
 			"STARTING, ERROR (scripted (code 7)), RUNNING"},
 	}
@@ -81,8 +95,12 @@ func TestStatusOfAHeldContainerThatNeverRan(t *testing.T) {
 	}{
 		{"no executable", func(w *world) { w.uninstall("/opt/svc/bin/svc-ipsec") }, "ERROR (no executable serves type IPSEC)",
 			func(w *world) { w.install("/opt/svc/bin/svc-ipsec", ipsec, "1.0.0", true) }},
-		{"STATUS bad", func(w *world) { w.unready("/opt/svc/bin/svc-ipsec", "no pluto") }, "ERROR (/opt/svc/bin/svc-ipsec: no pluto)",
-			func(w *world) { w.unready("/opt/svc/bin/svc-ipsec", "") }},
+		{
+			"STATUS bad",
+			func(w *world) { w.unready("/opt/svc/bin/svc-ipsec", "no pluto") },
+			"ERROR (/opt/svc/bin/svc-ipsec: no pluto)",
+			func(w *world) { w.unready("/opt/svc/bin/svc-ipsec", "") },
+		},
 		{"limit", func(w *world) { w.setHost(1, 0, "") }, "ERROR (LIMIT_EXCEEDED)", func(w *world) { w.setHost(1, 1, "") }},
 		{"weight", func(w *world) { w.setHost(0, -1, "") }, "ERROR (WEIGHT_ZERO)", func(w *world) { w.setHost(1, -1, "") }},
 	}
@@ -122,7 +140,8 @@ func TestExecutableIsNotMissingBeforeTheFirstScanEnds(t *testing.T) {
 		w.change(func() { w.scanning = false })
 		w.rescan()
 		w.after(time.Second)
-		if want := "container held container=vpn1 reason=no executable serves type IPSEC"; !slices.Equal(w.holds, []string{want}) {
+		want := "container held container=vpn1 reason=no executable serves type IPSEC"
+		if !slices.Equal(w.holds, []string{want}) {
 			t.Errorf("logged %q", w.holds)
 		}
 		w.install("/opt/svc/bin/svc-ipsec", ipsec, "1.0.0", true)
@@ -176,7 +195,11 @@ func TestHealingIsPublishedAsErrorOnlyAfterAMinute(t *testing.T) {
 		damage   func(*world)
 		reason   string
 	}{
-		{"ADD fails with code 7", func(w *world) { w.on(spec.Add, "vpn1", behaviour{fails: code(spec.CodeConfiguration)}) }, "code 7"},
+		{
+			"ADD fails with code 7",
+			func(w *world) { w.on(spec.Add, "vpn1", behaviour{fails: code(spec.CodeConfiguration)}) },
+			"code 7",
+		},
 		{"ADD fails", func(w *world) { w.on(spec.Add, "vpn1", behaviour{fails: code(spec.CodeIO)}) }, "code 5"},
 		{"DEL fails", func(w *world) { w.on(spec.Del, "vpn1", behaviour{fails: code(spec.CodeIO)}) }, "code 5"},
 		{"DEL hangs", func(w *world) { w.on(spec.Del, "vpn1", behaviour{hangs: true}) }, "deadline"},
@@ -287,7 +310,8 @@ func TestContainerWithoutUnitsIsRunning(t *testing.T) {
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.start()
 		w.untilSettled(time.Second)
-		if got := w.status("c1"); got.Code != spec.Running || got.NamespaceName != "vpn1" || got.InterfaceName != "vpn1" || got.HostID != "host-1" {
+		if got := w.status("c1"); got.Code != spec.Running || got.NamespaceName != "vpn1" || got.InterfaceName != "vpn1" ||
+			got.HostID != "host-1" {
 			t.Errorf("status %+v", got)
 		}
 		w.after(5 * time.Minute)

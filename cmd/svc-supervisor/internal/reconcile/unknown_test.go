@@ -33,10 +33,26 @@ func TestNoStepIsTakenWhileTheStateIsUnknown(t *testing.T) {
 		{"no Host object", func(w *world) { w.setHost(1, -1, "no Host object") }, func(w *world) { w.setHost(1, -1, "") }},
 		{"a binding that is unread", unknown(spec.Unread), func(w *world) { w.bind(vpn("p1", "vpn1", "c1")) }},
 		{"a configuration that is missing", unknown(spec.Unknown), func(w *world) { w.bind(vpn("p1", "vpn1", "c1")) }},
-		{"systemd", func(w *world) { w.change(func() { w.faults.systemd = no }) }, func(w *world) { w.change(func() { w.faults.systemd = nil }) }},
-		{"namespaces", func(w *world) { w.change(func() { w.faults.namespaces = no }) }, func(w *world) { w.change(func() { w.faults.namespaces = nil }) }},
-		{"interfaces", func(w *world) { w.change(func() { w.faults.links = no }) }, func(w *world) { w.change(func() { w.faults.links = nil }) }},
-		{"the record", func(w *world) { w.change(func() { w.faults.read = no }) }, func(w *world) { w.change(func() { w.faults.read = nil }) }},
+		{
+			"systemd",
+			func(w *world) { w.change(func() { w.faults.systemd = no }) },
+			func(w *world) { w.change(func() { w.faults.systemd = nil }) },
+		},
+		{
+			"namespaces",
+			func(w *world) { w.change(func() { w.faults.namespaces = no }) },
+			func(w *world) { w.change(func() { w.faults.namespaces = nil }) },
+		},
+		{
+			"interfaces",
+			func(w *world) { w.change(func() { w.faults.links = no }) },
+			func(w *world) { w.change(func() { w.faults.links = nil }) },
+		},
+		{
+			"the record",
+			func(w *world) { w.change(func() { w.faults.read = no }) },
+			func(w *world) { w.change(func() { w.faults.read = nil }) },
+		},
 	}
 	phases := []struct {
 		sentence string
@@ -173,7 +189,8 @@ func TestUnknownAnswerOfCHECKDoesNotLeadToDEL(t *testing.T) {
 				if got := w.verbs("vpn1"); strings.Count(got, "ADD") != 1 || strings.Contains(got, "DEL") {
 					t.Errorf("%q ran", got)
 				}
-				if row := w.current.r.Rows()[0]; !strings.HasPrefix(row.Reason, "state unknown to CHECK since ") || row.Status != "RUNNING" {
+				if row := w.current.r.Rows()[0]; !strings.HasPrefix(row.Reason, "state unknown to CHECK since ") ||
+					row.Status != "RUNNING" {
 					t.Errorf("shown: %+v", row)
 				}
 				w.on(spec.Check, "vpn1", behaviour{})

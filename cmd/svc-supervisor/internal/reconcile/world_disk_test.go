@@ -71,7 +71,8 @@ func checkRecord(r *statedir.Record) error {
 	if err := r.Container.Check(); err != nil {
 		return err
 	}
-	if (r.Phase == statedir.Added || r.Phase == statedir.Changing) && (r.Conf == nil || r.Result == nil || r.BootID == "") {
+	if (r.Phase == statedir.Added || r.Phase == statedir.Changing) &&
+		(r.Conf == nil || r.Result == nil || r.BootID == "") {
 		return fmt.Errorf("phase %s without conf, result or boot id", r.Phase)
 	}
 	if r.Result != nil {
@@ -115,7 +116,8 @@ func (l records) Remove(name spec.Name, t spec.ServiceType) error {
 }
 
 func (w *world) removeRecordLocked(name spec.Name, t spec.ServiceType) {
-	if entry, err := decodeRecord(name, t, w.disk[name][t]); err == nil && entry.Phase != statedir.Deleted && w.held[name].id != "" {
+	if entry, err := decodeRecord(name, t, w.disk[name][t]); err == nil && entry.Phase != statedir.Deleted &&
+		w.held[name].id != "" {
 		w.violationLocked("the record of %s was removed before its container", name)
 	}
 	delete(w.disk[name], t)
@@ -161,8 +163,10 @@ func TestFakeRecordsBehaveLikeTheStateDirectory(t *testing.T) {
 			})
 		}},
 		{"an invalid id is refused", func(r Records) error {
-			return r.Write(&statedir.Record{Phase: statedir.Adding, BootID: "b", Conf: conf, Container: changed(vpn("p1", "vpn1", "c1"),
-				func(b *spec.Binding) { b.Container.ContainerID = "" }).Container})
+			invalid := changed(vpn("p1", "vpn1", "c1"), func(b *spec.Binding) { b.Container.ContainerID = "" })
+			return r.Write(&statedir.Record{
+				Phase: statedir.Adding, BootID: "b", Conf: conf, Container: invalid.Container,
+			})
 		}},
 		{"added with all fields", func(r Records) error {
 			return r.Write(&statedir.Record{

@@ -130,7 +130,10 @@ func (l executables) begin(call plugin.Call, conf *spec.Conf) (behaviour, error)
 		w.violationLocked("%s of %s while %s runs", call.Verb, name, other)
 	}
 	w.busy[name] = call.Verb
-	w.calls = append(w.calls, verbCall{time.Now(), call.Verb, call.Executable, name, call.ContainerID, string(conf.Configuration)})
+	w.calls = append(
+		w.calls,
+		verbCall{time.Now(), call.Verb, call.Executable, name, call.ContainerID, string(conf.Configuration)},
+	)
 	if call.Verb == spec.Add {
 		w.lastValid[name] = string(conf.LastValid)
 	} else if conf.LastValid != nil {
@@ -173,7 +176,9 @@ func (l executables) collect(call plugin.Call, valid []spec.Attachment) error {
 	for name := range w.disk {
 		for _, entry := range w.readLocked(name) {
 			known := entry.Record != nil && (entry.Record.Phase == statedir.Deleted ||
-				slices.Contains(valid, spec.Attachment{ContainerID: entry.Record.Container.ContainerID, IfName: spec.InterfaceInside}))
+				slices.Contains(valid, spec.Attachment{
+					ContainerID: entry.Record.Container.ContainerID, IfName: spec.InterfaceInside,
+				}))
 			if !known {
 				w.violationLocked("GC was not given %s", name)
 			}
@@ -222,7 +227,10 @@ func (l executables) add(conf *spec.Conf, b behaviour) ([]byte, error) {
 		name   string
 		change func()
 	}{
-		{"ADD " + string(name) + ": its state", func() { w.held[name] = holding{conf.Container.ContainerID, string(conf.Configuration)} }},
+		{
+			"ADD " + string(name) + ": its state",
+			func() { w.held[name] = holding{conf.Container.ContainerID, string(conf.Configuration)} },
+		},
 	}
 	if !again {
 		effects = append(effects, []struct {

@@ -71,7 +71,10 @@ func (l namespaces) Make(_ context.Context, owner spec.Owner, userNamespace bool
 		}
 		return netns.ErrExists
 	}
-	return l.effectLocked("make namespace "+string(owner.Name), func() { l.w.namespaces[owner.Name] = tagged{owner: owner} })
+	return l.effectLocked(
+		"make namespace "+string(owner.Name),
+		func() { l.w.namespaces[owner.Name] = tagged{owner: owner} },
+	)
 }
 
 func (l namespaces) Remove(_ context.Context, name spec.Name) error {

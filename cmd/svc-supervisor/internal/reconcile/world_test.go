@@ -164,7 +164,12 @@ func (w *world) install(path string, t spec.ServiceType, version string, reconfi
 	w.mu.Lock()
 	w.programs = slices.DeleteFunc(w.programs, func(e plugin.Executable) bool { return e.Path == path })
 	w.programs = append(w.programs, plugin.Executable{
-		Path: path, Found: path, Type: t, Version: semver.MustParse(version), Reconfigure: reconfigure, UserNamespace: t == ipsec,
+		Path:          path,
+		Found:         path,
+		Type:          t,
+		Version:       semver.MustParse(version),
+		Reconfigure:   reconfigure,
+		UserNamespace: t == ipsec,
 	})
 	slices.SortStableFunc(w.programs, func(a, b plugin.Executable) int { return b.Version.Compare(a.Version) })
 	w.mu.Unlock()

@@ -113,7 +113,8 @@ func (w *world) differsLocked(b *spec.Binding) string {
 	}
 	record := entries[0].Record
 	digest, _ := b.Conf(spec.Network, "").Digest()
-	if record.Phase != statedir.Added || record.BootID != w.boot || record.Container != c || *record.Conf.Container != c || record.Digest != digest {
+	if record.Phase != statedir.Added || record.BootID != w.boot || record.Container != c || *record.Conf.Container != c ||
+		record.Digest != digest {
 		return fmt.Sprintf("record %s differs from the desired state", record.Phase)
 	}
 	for _, name := range record.Units() {
