@@ -35,7 +35,7 @@ func (r *Reconciler) add(ctx context.Context, s *snapshot, m *memory) {
 		m.downSince = time.Now()
 	}
 	if err := r.write(record); err != nil {
-		r.retry(s, m, Add, err) // the supervisor's own disk failed, which is no status of the container
+		r.retry(s, m, Add, err) // the disk of the supervisor failed; the published status stays
 		return
 	}
 	for _, entry := range r.records.Read(s.name) {
@@ -91,7 +91,7 @@ func (r *Reconciler) runAdd(
 			return nil, err
 		}
 		if e.CheckOn != (spec.Events{}) { // before ADD, so that no event is missed
-			r.eventChecks.follow(c.InterfaceName, r.namespaces.Path(c.InterfaceName), e.CheckOn)
+			r.eventChecks.subscribe(c.InterfaceName, r.namespaces.Path(c.InterfaceName), e.CheckOn)
 		}
 	}
 	stdout, err := r.run(ctx, spec.Add, e, record)
@@ -121,11 +121,11 @@ func (r *Reconciler) noteAdded(name spec.Name, m *memory, result *spec.Result, i
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	m.noteHealth(result.Health)
-	// a CHECK follows soon because a connection is down
+	// A CHECK follows soon, because a connection is down.
 	if !m.soonAt.IsZero() && m.soonAt.Before(time.Now().Add(2*firstDownCheck)) {
 		r.eventChecks.covered(name)
 	}
-	// a container that an earlier supervisor added is not logged as new
+	// A container that an earlier supervisor added is not logged as new.
 	r.logAnswerLocked(name, m, isNew || m.logged != nil)
 }
 

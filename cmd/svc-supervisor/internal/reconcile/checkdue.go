@@ -53,7 +53,7 @@ func (r *Reconciler) mayPostpone(s *snapshot, m *memory) bool {
 	return s.packets != nil && m.good != nil && m.good.packets != nil &&
 		m.health != nil && m.health.Code == spec.Running &&
 		s.now.Sub(m.checked) < idleIntervals*r.settings.CheckInterval-r.settings.CheckInterval/2 &&
-		r.eventChecks.followsAllSince(s.name, m.good.at)
+		r.eventChecks.subscribedSince(s.name, m.good.at)
 }
 
 func allUp(h *spec.Health) bool {

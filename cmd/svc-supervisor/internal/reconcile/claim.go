@@ -12,7 +12,7 @@ import (
 // notReadYet is the reason why everything is unknown until the NSDB has been read for the first time.
 const notReadYet = "the NSDB was not read yet"
 
-// claims indexes the bindings of one desired set by name and by container id. Which of several bindings gets a name
+// claims indexes the bindings of the desired state by name and by container id. Which of several bindings gets a name
 // also depends on the records: see the method claim.
 type claims struct {
 	unread      string                               // why the whole host could not be read
@@ -39,7 +39,7 @@ func sortClaims(desired *spec.Desired) *claims {
 		return strings.Compare(string(a.PortID), string(b.PortID))
 	})
 	for i, b := range bindings {
-		// a slice of the shared array avoids an allocation, since most lists have one binding
+		// A slice of the shared array avoids an allocation, since most lists have one binding.
 		alone := bindings[i : i+1 : i+1]
 		switch name := b.Container.InterfaceName; {
 		case b.Reading == spec.Unread:
@@ -73,8 +73,8 @@ func joined(list, more []*spec.Binding) []*spec.Binding {
 	return append(list, more...)
 }
 
-// changedNames returns the names whose bindings differ between two desired sets, and the names that share a container
-// id with one of these. It returns nil if every name may be affected.
+// changedNames returns the names whose bindings differ between two desired states, and the names that share
+// a container id with one of these. It returns nil if every name may be affected.
 func changedNames(was, is *claims) []spec.Name {
 	if was == nil || was.unread != is.unread || was.anyUnread != is.anyUnread ||
 		!maps.Equal(was.unreadPorts, is.unreadPorts) {

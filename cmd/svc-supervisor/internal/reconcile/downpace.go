@@ -32,7 +32,7 @@ type downPace struct {
 // next returns the delay until the additional CHECK for a container with this health, or 0 if the CHECK at the interval
 // suffices.
 func (p *downPace) next(h *spec.Health, now time.Time) time.Duration {
-	down := downAndWhy(h)
+	down := downReasons(h)
 	switch {
 	case down == "":
 		p.delay = 0
@@ -67,7 +67,7 @@ func unexplained(h *spec.Health) bool {
 	})
 }
 
-func downAndWhy(h *spec.Health) string {
+func downReasons(h *spec.Health) string {
 	var b strings.Builder
 	for _, c := range h.Connections {
 		if c.Status == spec.Down {

@@ -36,20 +36,20 @@ type eventChecks struct {
 
 // eventCheck is the state of one container.
 type eventCheck struct {
-	follows spec.Events // the subscribed kinds of events
-	since   time.Time   // when the subscription began
-	failure string      // why the subscription failed
-	retry   backOff     // delays the next attempt to subscribe
-	pace    eventPace
-	timer   *time.Timer // marks the name when CHECK is due
+	subscribed spec.Events // the subscribed kinds of events
+	since      time.Time   // when the subscription began
+	failure    string      // why the subscription failed
+	retry      backOff     // delays the next attempt to subscribe
+	pace       eventPace
+	timer      *time.Timer // marks the name when CHECK is due
 }
 
 func newEventChecks(events KernelEvents, mark func(spec.Name), log *slog.Logger) *eventChecks {
 	return &eventChecks{events: events, mark: mark, log: log, byName: map[spec.Name]*eventCheck{}}
 }
 
-// follow subscribes to the events of a container. It does nothing if it has subscribed already.
-func (e *eventChecks) follow(name spec.Name, path string, events spec.Events) {
+// subscribe subscribes to the events of a container. It does nothing if it has subscribed already.
+func (e *eventChecks) subscribe(name spec.Name, path string, events spec.Events) {
 	e.mu.Lock()
 	c := e.byName[name]
 	if c == nil {
@@ -65,13 +65,13 @@ func (e *eventChecks) follow(name spec.Name, path string, events spec.Events) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if err == nil {
-		c.follows, c.failure, c.retry = events, "", backOff{}
+		c.subscribed, c.failure, c.retry = events, "", backOff{}
 		if fresh {
 			c.since = time.Now()
 		}
 		return
 	}
-	c.follows = spec.Events{}
+	c.subscribed = spec.Events{}
 	c.retry.failed(time.Now())
 	if c.failure != err.Error() {
 		c.failure = err.Error()
@@ -79,18 +79,18 @@ func (e *eventChecks) follow(name spec.Name, path string, events spec.Events) {
 	}
 }
 
-// followsAllSince reports whether the container was subscribed to both kinds of events at the given time and no event
+// subscribedSince reports whether the container was subscribed to both kinds of events at the given time and no event
 // was lost since.
-func (e *eventChecks) followsAllSince(name spec.Name, at time.Time) bool {
+func (e *eventChecks) subscribedSince(name spec.Name, at time.Time) bool {
 	e.mu.Lock()
 	c := e.byName[name]
-	follows := c != nil && c.follows == spec.Events{XFRM: true, Network: true} && c.since.Before(at)
+	subscribed := c != nil && c.subscribed == spec.Events{XFRM: true, Network: true} && c.since.Before(at)
 	e.mu.Unlock()
-	return follows && e.events.LostAt().Before(at)
+	return subscribed && e.events.LostAt().Before(at)
 }
 
-// forget ends the subscription of a name if it has one.
-func (e *eventChecks) forget(name spec.Name) {
+// unsubscribe ends the subscription of a name if it has one.
+func (e *eventChecks) unsubscribe(name spec.Name) {
 	e.mu.Lock()
 	c := e.byName[name]
 	if c != nil && c.timer != nil {
@@ -172,17 +172,17 @@ func (e *eventChecks) stop() {
 	}
 }
 
-// followEvents subscribes to the events of a running container, and unsubscribes before a step that can remove its
+// updateSubscription subscribes to the events of a running container, and unsubscribes before a step that can remove its
 // namespace. It changes nothing while the namespace or the executable is unknown.
-func (r *Reconciler) followEvents(s *snapshot, d Decision) {
+func (r *Reconciler) updateSubscription(s *snapshot, d Decision) {
 	unknown := !s.facts.Readable || s.facts.Record == Newer || s.facts.runs() && s.toEnd.Path == ""
 	switch {
 	case d.Step == Delete || d.Step == Clean:
-		r.eventChecks.forget(s.name)
+		r.eventChecks.unsubscribe(s.name)
 	case unknown:
 	case s.facts.runs() && s.facts.Namespace == NamespaceOurs && s.toEnd.CheckOn != (spec.Events{}):
-		r.eventChecks.follow(s.name, r.namespaces.Path(s.name), s.toEnd.CheckOn)
+		r.eventChecks.subscribe(s.name, r.namespaces.Path(s.name), s.toEnd.CheckOn)
 	default:
-		r.eventChecks.forget(s.name)
+		r.eventChecks.unsubscribe(s.name)
 	}
 }

@@ -25,9 +25,9 @@ func (l kernelEvents) Follow(name spec.Name, path string, events spec.Events, ch
 	if want := (namespaces{}).Path(name); path != want || l.w.namespaceLocked(name).State != netns.Ours {
 		l.w.violationLocked("subscribed to the namespace of %s at %s", name, path)
 	}
-	fresh = l.followed[name] == nil
+	fresh = l.subscriptions[name] == nil
 	if fresh {
-		l.followed[name] = changed
+		l.subscriptions[name] = changed
 	}
 	return fresh, nil
 }
@@ -41,7 +41,7 @@ func (l kernelEvents) LostAt() time.Time {
 func (l kernelEvents) Forget(name spec.Name) {
 	l.w.mu.Lock()
 	defer l.w.mu.Unlock()
-	delete(l.followed, name)
+	delete(l.subscriptions, name)
 }
 
 // offerXFRM makes an executable ask for CHECK after XFRM events.
@@ -71,7 +71,7 @@ func (w *world) offerAll(path string) {
 // event causes an XFRM event in the namespace of a container. It reports whether the supervisor is subscribed to it.
 func (w *world) event(name spec.Name) bool {
 	w.mu.Lock()
-	changed := w.current.followed[name]
+	changed := w.current.subscriptions[name]
 	w.mu.Unlock()
 	if changed == nil {
 		return false
@@ -230,19 +230,19 @@ func TestErrorsOfCloselySpacedCHECKsCountOnce(t *testing.T) {
 
 func TestSubscriptionLastsWhileTheContainerRuns(t *testing.T) {
 	inWorld(t, func(w *world) {
-		follows := func(name spec.Name) bool {
+		subscribed := func(name spec.Name) bool {
 			w.mu.Lock()
 			defer w.mu.Unlock()
-			return w.current.followed[name] != nil
+			return w.current.subscriptions[name] != nil
 		}
 		runsXFRM(w, hourly)
-		if !follows("vpn1") {
+		if !subscribed("vpn1") {
 			t.Error("no subscription after ADD")
 		}
 		w.current.kill()
 		w.start(hourly)
 		w.after(time.Second)
-		if !follows("vpn1") {
+		if !subscribed("vpn1") {
 			t.Error("no subscription after adoption")
 		}
 		if len(w.times(spec.Check, "vpn1")) != 0 {
@@ -250,32 +250,32 @@ func TestSubscriptionLastsWhileTheContainerRuns(t *testing.T) {
 		}
 		w.bind(edited(vpn("p1", "vpn1", "c1"), 2))
 		w.untilSettled(time.Second)
-		if !follows("vpn1") {
+		if !subscribed("vpn1") {
 			t.Error("no subscription after a reconfigure")
 		}
 		w.systemd("svc-vpn1.service", "")
 		w.untilSettled(5 * time.Second)
-		if !follows("vpn1") {
+		if !subscribed("vpn1") {
 			t.Error("no subscription after healing")
 		}
 		w.uninstall("/opt/svc/bin/svc-ipsec")
 		w.after(time.Second)
-		if !follows("vpn1") {
+		if !subscribed("vpn1") {
 			t.Error("no subscription while the executable is missing")
 		}
 		w.install("/opt/svc/bin/svc-ipsec", ipsec, "1.0.1", true)
 		w.after(time.Second)
-		if follows("vpn1") {
+		if subscribed("vpn1") {
 			t.Error("the subscription remains although the executable does not ask for it any more")
 		}
 		w.offerXFRM("/opt/svc/bin/svc-ipsec")
 		w.after(time.Second)
-		if !follows("vpn1") {
+		if !subscribed("vpn1") {
 			t.Error("no subscription although the executable asks for it again")
 		}
 		w.unbind("p1")
 		w.untilSettled(5 * time.Second)
-		if follows("vpn1") {
+		if subscribed("vpn1") {
 			t.Error("the subscription remains after DEL")
 		}
 	})

@@ -20,7 +20,7 @@ type memory struct {
 	notInPlace string            // digest for which the executable answered code 100
 
 	checkAt time.Time // when the CHECK at the interval is due
-	// when an additional CHECK is due because a connection is down or pushes were dropped; zero: none
+	// soonAt is when an additional CHECK is due because a connection is down or a push is incomplete; zero: none.
 	soonAt      time.Time
 	good        *goodCheck
 	down        downPace

@@ -66,7 +66,7 @@ func (r *Reconciler) applyPushedLocked(m *memory) {
 	if m.health != nil && len(m.pushed.connections) > 0 {
 		m.health = m.health.With(m.pushed.connections)
 	}
-	// a connection that is up again no longer needs the reconfiguration that was asked for when it went down
+	// A connection that is up again no longer needs the reconfiguration that was asked for when it went down.
 	if m.pushed.received {
 		m.pushedAgainAt = m.pushed.againAt
 		if !m.pushedAgainAt.IsZero() {

@@ -51,7 +51,7 @@ type Reconciler struct {
 	holders  *holders
 	slots    map[spec.Name]bool        // names with a record of any phase or with a reservation
 	others   map[spec.ContainerID]bool // containers of the last desired state whose type another service serves
-	// published statuses that no worker removes: of rejected bindings, or of an earlier run
+	// unownedStatuses are published statuses that no worker removes: of rejected bindings, or of an earlier run.
 	unownedStatuses map[spec.ContainerID]bool
 	rejectedRows    []Row
 	permits         map[spec.Name]*permit // of the names that are worked on

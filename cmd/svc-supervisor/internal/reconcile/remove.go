@@ -143,7 +143,7 @@ func (r *Reconciler) runDel(
 }
 
 // sweep stops the units that are left and removes veth and namespace. It does nothing if the namespace of this name is
-// not ours.
+// foreign, because then unit and veth are foreign too.
 func (r *Reconciler) sweep(ctx context.Context, s *snapshot) error {
 	if s.facts.Namespace == NamespaceForeign {
 		return nil

@@ -171,7 +171,7 @@ func (s *snapshot) serviceType() spec.ServiceType {
 
 func (r *Reconciler) observeExecutables(s *snapshot) {
 	if s.facts.Record == NoRecord && s.facts.Leftover && !r.executables.Scanned() {
-		// DEL of a leftover is run for every service type, also for those whose executables are not found yet
+		// DEL of a leftover is run for every service type, also for those whose executables are not found yet.
 		s.facts.AnyUnread = true
 	}
 	t := s.serviceType()
@@ -230,7 +230,7 @@ func (r *Reconciler) observeDue(s *snapshot) {
 	s.facts.CheckDue = r.checkDue(s, m)
 	s.facts.AgainDue = m.againDue(now)
 	if s.entry != nil && s.entry.Record != nil {
-		// also for a record of phase `deleted`, whose container is being healed
+		// This includes a record of phase `deleted`, whose container is being healed.
 		m.ran = m.ran || s.entry.Record.AddedAt != nil
 		if m.published == "" {
 			m.published = s.entry.Record.Container.ContainerID // published by an earlier run

@@ -29,7 +29,7 @@ func (r *Reconciler) work(accept, ctx context.Context, name spec.Name) {
 			r.noteAge(ctx, s, m)
 		}
 		d := r.decide(s)
-		r.followEvents(s, d)
+		r.updateSubscription(s, d)
 		if d.Step == None {
 			r.finish(s, m, d)
 			return
@@ -102,9 +102,9 @@ func (r *Reconciler) finish(s *snapshot, m *memory, d Decision) {
 	switch {
 	case tidied && s.facts.Readable && s.facts.Record != Newer:
 		m.unreadable = backOff{}
-	// no event signals recovery, so the observation is retried with back-off; one that an event caused does not lengthen
-	// the delay
 	case !m.unreadable.waiting(now):
+		// No event signals recovery, so the observation is retried with back-off. An observation that an event caused
+		// does not lengthen the delay.
 		m.unreadable.failed(now)
 	}
 	if s.facts.runs() && m.checkAt.IsZero() { // adopted from an earlier run; it may not settle for a long time

@@ -88,7 +88,7 @@ func (l namespaces) Remove(_ context.Context, name spec.Name) error {
 	case netns.Foreign:
 		return netns.ErrForeign
 	}
-	if l.followed[name] != nil {
+	if l.subscriptions[name] != nil {
 		l.w.violationLocked("the namespace %s is removed while a subscription keeps it alive", name)
 	}
 	err := l.effectLocked("remove namespace "+string(name), func() {

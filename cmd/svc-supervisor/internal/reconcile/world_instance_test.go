@@ -23,7 +23,7 @@ type instance struct {
 	left   int // number of side effects before it dies; negative: no limit
 	dead   bool
 
-	followed map[spec.Name]func() // the subscriptions, which end with the instance
+	subscriptions map[spec.Name]func() // the subscriptions, which end with the instance
 }
 
 var errDead = errors.New("the supervisor is dead")
@@ -48,7 +48,7 @@ func (w *world) startWithoutDesired(change ...func(*Settings)) *instance {
 	for _, c := range change {
 		c(&s)
 	}
-	l := &instance{w: w, left: -1, followed: map[spec.Name]func(){}}
+	l := &instance{w: w, left: -1, subscriptions: map[spec.Name]func(){}}
 	log := slog.New(logRecorder{slog.NewTextHandler(w.t.Output(), nil), w})
 	l.board = report.NewBoard(l, log)
 	l.r = New(s, records{l}, namespaces{l}, links{l}, units{l}, kernelEvents{l}, executables{l}, reporter{l}, log,

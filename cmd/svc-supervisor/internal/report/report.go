@@ -3,7 +3,8 @@
 // The cluster's scheduler acts on a status: on ERROR, or on STOPPING of a bound container, it moves the container to
 // another host. Therefore a problem that may go away by itself is not published; Problem.isError decides that. The
 // package guarantees that the latest status of each container is published as soon as the NSDB accepts it, that the
-// statuses of a container are published in order, and that a caller who reports a status never waits for the NSDB.
+// statuses of a container are published in order, though an old one may be skipped, and that a caller who reports
+// a status never waits for the NSDB.
 package report
 
 import (
@@ -60,13 +61,13 @@ func (b *Board) Running(c spec.Container, health *spec.Health, notes ...string) 
 		messages = append(messages, health.Message)
 		status.Connections = spec.WithoutCounters(health.Connections)
 	} else if last, ok := b.Status(c.ContainerID); ok && last.Code == spec.Running {
-		status.Connections = last.Connections // but not the message: it may describe a failed change that has succeeded since
+		status.Connections = last.Connections // the last message may describe a change that has succeeded since
 	}
 	status.Message = strings.Join(slices.DeleteFunc(messages, func(m string) bool { return m == "" }), "; ")
 	b.put(c, status)
 }
 
-// Unstable reports a container that fails repeatedly, while it runs or is made again. It publishes ERROR if failed is
+// Unstable reports a container that fails repeatedly, while it runs or is recreated. It publishes ERROR if failed is
 // set, otherwise RUNNING with the reason as message. The published connections stay while the status is RUNNING.
 func (b *Board) Unstable(c spec.Container, reason string, failed bool) {
 	if failed {
