@@ -19,12 +19,12 @@ import (
 // `added`.
 func (r *Reconciler) add(ctx context.Context, s *snapshot, m *memory) {
 	c := s.claim.binding.Container
-	s.conf.Type = plugin.CNIType(s.toAdd.Path)
+	s.conf.Type = plugin.CNIType(s.forAdd.Path)
 	record := &statedir.Record{
 		Phase:      statedir.Adding,
 		BootID:     r.settings.BootID,
 		Container:  c,
-		Executable: statedir.Executable{Path: s.toAdd.Path, Version: s.toAdd.Version.String()},
+		Executable: statedir.Executable{Path: s.forAdd.Path, Version: s.forAdd.Version.String()},
 		Digest:     s.digest,
 		Conf:       s.conf,
 		Previous:   s.lastValid(),
@@ -54,11 +54,11 @@ func (r *Reconciler) add(ctx context.Context, s *snapshot, m *memory) {
 	}
 	r.reportHost()
 
-	result, err := r.runAdd(ctx, record, s.toAdd, true)
+	result, err := r.runAdd(ctx, record, s.forAdd, true)
 	if err == nil {
 		now := time.Now()
 		record.Phase, record.Result, record.AddedAt = statedir.Added, result.Raw, &now
-		m.madeAt = now
+		m.runningSince = now
 		record.Previous = refusedEdits(record.Conf, result)
 		if err := r.write(record); err != nil {
 			r.retry(s, m, Add, err)
@@ -122,7 +122,7 @@ func (r *Reconciler) noteAdded(name spec.Name, m *memory, result *spec.Result, i
 	defer r.mu.Unlock()
 	m.noteHealth(result.Health)
 	// A CHECK follows soon, because a connection is down.
-	if !m.soonAt.IsZero() && m.soonAt.Before(time.Now().Add(2*firstDownCheck)) {
+	if !m.extraCheckAt.IsZero() && m.extraCheckAt.Before(time.Now().Add(2*firstDownCheck)) {
 		r.eventChecks.covered(name)
 	}
 	// A container that an earlier supervisor added is not logged as new.
@@ -143,7 +143,7 @@ var unknownResult = json.RawMessage(`{"cniVersion":"` + spec.CNIVersion + `"}`)
 // retried with back-off. Code 100 means that the change needs DEL and ADD.
 func (r *Reconciler) addAgain(ctx context.Context, s *snapshot, m *memory) {
 	c := s.claim.binding.Container
-	s.conf.Type = plugin.CNIType(s.toChange.Path)
+	s.conf.Type = plugin.CNIType(s.forChange.Path)
 	record := &statedir.Record{Result: unknownResult}
 	if former := s.record(); former != nil {
 		*record = *former
@@ -152,7 +152,7 @@ func (r *Reconciler) addAgain(ctx context.Context, s *snapshot, m *memory) {
 	edited := record.Digest != s.digest
 	record.Phase, record.BootID, record.Container = statedir.Changing, r.settings.BootID, c
 	record.Conf, record.Digest = s.conf, s.digest
-	record.Executable = statedir.Executable{Path: s.toChange.Path, Version: s.toChange.Version.String()}
+	record.Executable = statedir.Executable{Path: s.forChange.Path, Version: s.forChange.Version.String()}
 	if s.record() == nil {
 		r.logFor(c).Warn("replace a damaged record", "container", s.name, "error", s.problem)
 	}
@@ -161,7 +161,7 @@ func (r *Reconciler) addAgain(ctx context.Context, s *snapshot, m *memory) {
 		r.retry(s, m, AddAgain, err)
 		return
 	}
-	result, err := r.runAdd(ctx, record, s.toChange, false)
+	result, err := r.runAdd(ctx, record, s.forChange, false)
 	if err == nil {
 		record.Phase, record.Result, record.Previous = statedir.Added, result.Raw, refusedEdits(record.Conf, result)
 		if record.AddedAt == nil {

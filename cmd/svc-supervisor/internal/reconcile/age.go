@@ -44,7 +44,7 @@ func AddedAt(recorded time.Time, age time.Duration, now time.Time) time.Time {
 // noteAge stores since when a container runs that an earlier supervisor added.
 func (r *Reconciler) noteAge(ctx context.Context, s *snapshot, m *memory) {
 	record := s.record()
-	if record == nil || record.AddedAt == nil || !s.facts.runs() || !s.facts.Readable || !m.madeAt.IsZero() {
+	if record == nil || record.AddedAt == nil || !s.facts.runs() || !s.facts.Readable || !m.runningSince.IsZero() {
 		return
 	}
 	var daemon unit.Details
@@ -52,5 +52,5 @@ func (r *Reconciler) noteAge(ctx context.Context, s *snapshot, m *memory) {
 		daemon, _ = r.units.Show(ctx, units[0])
 	}
 	now := time.Now()
-	m.madeAt = now.Add(-Age(*record.AddedAt, daemon, now))
+	m.runningSince = now.Add(-Age(*record.AddedAt, daemon, now))
 }

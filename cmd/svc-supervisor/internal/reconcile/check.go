@@ -17,9 +17,9 @@ import (
 // cannot be read, or while a unit starts or stops.
 func (r *Reconciler) check(ctx context.Context, s *snapshot, m *memory) {
 	record := s.record()
-	stdout, err := r.run(ctx, spec.Check, s.toEnd, record)
+	stdout, err := r.run(ctx, spec.Check, s.forRecorded, record)
 	last := m.good
-	m.checkAt, m.soonAt, m.checked, m.good = r.nextCheck(), time.Time{}, time.Now(), nil
+	m.checkAt, m.extraCheckAt, m.checked, m.good = r.nextCheck(), time.Time{}, time.Now(), nil
 	if ctx.Err() != nil {
 		return
 	}

@@ -37,13 +37,13 @@ const idleIntervals = 10
 //     that CHECK and the one before it. Then the daemon has stopped trying to connect, so the reason does not change.
 func (r *Reconciler) checkDue(s *snapshot, m *memory) bool {
 	intervalOver := !m.checkAt.IsZero() && !s.now.Before(m.checkAt)
-	downCheck := !m.soonAt.IsZero() && !s.now.Before(m.soonAt)
+	downCheck := !m.extraCheckAt.IsZero() && !s.now.Before(m.extraCheckAt)
 	mayPostpone := (intervalOver || downCheck) && r.mayPostpone(s, m)
-	if mayPostpone && intervalOver && (allUp(m.health) || !m.soonAt.IsZero() && s.packets.in == m.good.packets.in) {
+	if mayPostpone && intervalOver && (allUp(m.health) || !m.extraCheckAt.IsZero() && s.packets.in == m.good.packets.in) {
 		m.checkAt, intervalOver = r.nextCheck(), false
 	}
 	if mayPostpone && downCheck && m.good.idle && *s.packets == *m.good.packets {
-		m.soonAt, downCheck = m.down.postpone(s.now), false
+		m.extraCheckAt, downCheck = m.down.postpone(s.now), false
 	}
 	return intervalOver || downCheck || r.eventChecks.due(s.name, s.now)
 }

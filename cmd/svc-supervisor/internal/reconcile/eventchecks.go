@@ -175,13 +175,13 @@ func (e *eventChecks) stop() {
 // updateSubscription subscribes to the events of a running container, and unsubscribes before a step that can remove its
 // namespace. It changes nothing while the namespace or the executable is unknown.
 func (r *Reconciler) updateSubscription(s *snapshot, d Decision) {
-	unknown := !s.facts.Readable || s.facts.Record == Newer || s.facts.runs() && s.toEnd.Path == ""
+	unknown := !s.facts.Readable || s.facts.Record == Newer || s.facts.runs() && s.forRecorded.Path == ""
 	switch {
 	case d.Step == Delete || d.Step == Clean:
 		r.eventChecks.unsubscribe(s.name)
 	case unknown:
-	case s.facts.runs() && s.facts.Namespace == NamespaceOurs && s.toEnd.CheckOn != (spec.Events{}):
-		r.eventChecks.subscribe(s.name, r.namespaces.Path(s.name), s.toEnd.CheckOn)
+	case s.facts.runs() && s.facts.Namespace == NamespaceOurs && s.forRecorded.CheckOn != (spec.Events{}):
+		r.eventChecks.subscribe(s.name, r.namespaces.Path(s.name), s.forRecorded.CheckOn)
 	default:
 		r.eventChecks.unsubscribe(s.name)
 	}

@@ -110,7 +110,7 @@ func (r *Reconciler) reason(s *snapshot, m *memory, d Decision) string {
 	case HeldNoExecutable:
 		return fmt.Sprintf("no executable serves type %s", s.serviceType())
 	case HeldNotReady:
-		return fmt.Sprintf("%s: %s", s.toAdd.Path, s.toAdd.Unready)
+		return fmt.Sprintf("%s: %s", s.forAdd.Path, s.forAdd.Unready)
 	case HeldTaken:
 		return s.claim.taken
 	case HeldLeftover:

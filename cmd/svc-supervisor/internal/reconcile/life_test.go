@@ -120,7 +120,7 @@ func TestDesiredStateIsReachedAfterACrashAtAnyPoint(t *testing.T) {
 		}},
 		{"a failed unit", []spec.Binding{first}, func(w *world) { w.systemd("svc-vpn1.service", "failed") }},
 		{"a damaged record", []spec.Binding{first}, func(w *world) {
-			w.corrupt("vpn1", ipsec, cut)
+			w.corrupt("vpn1", ipsec, truncate)
 			w.current.r.Mark("vpn1")
 		}},
 	}
@@ -275,7 +275,7 @@ func TestDrainRemovesEverything(t *testing.T) {
 			w.bind(vpn("p3", "vpn3", "c3"))
 			w.after(time.Minute)
 		}},
-		{"a damaged record", func(w *world) { w.corrupt("vpn1", ipsec, cut) }},
+		{"a damaged record", func(w *world) { w.corrupt("vpn1", ipsec, truncate) }},
 		{"the status of a binding without a worker", func(w *world) {
 			w.bind(vpn("p3", "vpn1", "c3"))
 			w.after(time.Second)

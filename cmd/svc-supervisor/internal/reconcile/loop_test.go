@@ -129,7 +129,7 @@ func TestNameFreedDuringAnObservationIsNotMissed(t *testing.T) {
 		w.start()
 		w.untilSettled(time.Second)
 		w.on(spec.Del, "vpn1", behaviour{takes: time.Second})
-		// the observation of vpn2 finds it held, and ends only after vpn1 is removed
+		// The observation of vpn2 finds it held, and ends only after vpn1 is removed.
 		w.change(func() { w.slow["vpn2"] = 2 * time.Second })
 		w.bind(vpn("p1", "vpn2", "c1"))
 		w.until(10*time.Second, "vpn2 RUNNING", w.settled)

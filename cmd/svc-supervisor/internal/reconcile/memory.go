@@ -20,19 +20,19 @@ type memory struct {
 	notInPlace string            // digest for which the executable answered code 100
 
 	checkAt time.Time // when the CHECK at the interval is due
-	// soonAt is when an additional CHECK is due because a connection is down or a push is incomplete; zero: none.
-	soonAt      time.Time
-	good        *goodCheck
-	down        downPace
-	checkErrors int    // number of errors of CHECK in a row that count
-	checkError  string // the last error of CHECK
-	unknown     unknownState
-	crashes     crashes
-	countedAt   time.Time // when the last counted error of CHECK occurred
-	againAt     time.Time // when the reconfiguration is due that ADD or CHECK asked for
+	// extraCheckAt is when an additional CHECK is due because a connection is down or a push is incomplete; zero: none.
+	extraCheckAt time.Time
+	good         *goodCheck
+	down         downPace
+	checkErrors  int    // number of errors of CHECK in a row that count
+	checkError   string // the last error of CHECK
+	unknown      unknownState
+	crashes      crashes
+	countedAt    time.Time // when the last counted error of CHECK occurred
+	againAt      time.Time // when the reconfiguration is due that ADD or CHECK asked for
 
 	pushedAgainAt time.Time // when the reconfiguration is due that the last push asked for
-	madeAt        time.Time // since when the container runs, by the monotonic clock; zero: unknown
+	runningSince  time.Time // since when the container runs, by the monotonic clock; zero: unknown
 	added         time.Time // when the last ADD succeeded
 	checked       time.Time // when the last CHECK ended
 
@@ -130,9 +130,9 @@ func (m *memory) noteHealth(health *spec.Health) {
 		return
 	}
 	now := time.Now()
-	m.soonAt = time.Time{}
+	m.extraCheckAt = time.Time{}
 	if delay := m.down.next(health, now); delay > 0 {
-		m.soonAt = now.Add(delay)
+		m.extraCheckAt = now.Add(delay)
 	}
 	if health.Again == nil {
 		return
@@ -164,16 +164,16 @@ func (m *memory) againDue(now time.Time) bool {
 
 // stoppedLocked clears the due times and the last health of a container that is removed.
 func (m *memory) stoppedLocked() {
-	m.madeAt = time.Time{}
+	m.runningSince = time.Time{}
 	m.unknown = unknownState{}
 	m.health, m.checkErrors, m.runningReported, m.logged, m.down = nil, 0, false, nil, downPace{}
-	m.checkAt, m.soonAt, m.checked, m.good = time.Time{}, time.Time{}, time.Time{}, nil
+	m.checkAt, m.extraCheckAt, m.checked, m.good = time.Time{}, time.Time{}, time.Time{}, nil
 	m.againAt, m.pushedAgainAt, m.settledAt = time.Time{}, time.Time{}, time.Time{}
 }
 
 // wake returns when the name must be observed again if no event occurs, or zero if that is not needed.
 func (m *memory) wake(now time.Time) time.Time {
-	times := []time.Time{m.checkAt, m.soonAt, m.againAt, m.pushedAgainAt, m.unreadable.until}
+	times := []time.Time{m.checkAt, m.extraCheckAt, m.againAt, m.pushedAgainAt, m.unreadable.until}
 	for _, b := range m.backOff {
 		times = append(times, b.until)
 	}

@@ -58,8 +58,8 @@ func (r *Reconciler) Heard(pushed *spec.Health) {
 func (r *Reconciler) applyPushedLocked(m *memory) {
 	if m.pushed.lost || len(m.pushed.connections) > 0 && m.health == nil {
 		at := later(time.Now(), m.checked.Add(pushedGap))
-		if m.soonAt.IsZero() || at.Before(m.soonAt) {
-			m.soonAt = at
+		if m.extraCheckAt.IsZero() || at.Before(m.extraCheckAt) {
+			m.extraCheckAt = at
 		}
 		m.good = nil
 	}

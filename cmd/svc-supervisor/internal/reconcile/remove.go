@@ -119,7 +119,7 @@ func (r *Reconciler) end(ctx context.Context, s *snapshot, c spec.Container, rec
 		copied := *record.Conf
 		conf, conf.PrevResult = &copied, record.Result
 	}
-	if err := r.runDel(ctx, s, c, conf, s.toEnd); err != nil {
+	if err := r.runDel(ctx, s, c, conf, s.forRecorded); err != nil {
 		return err
 	}
 	return r.sweep(ctx, s)

@@ -21,7 +21,7 @@ func (r *Reconciler) served(desired spec.Desired) (spec.Desired, map[spec.Contai
 	for _, b := range desired.Bindings {
 		switch t := b.Container.ServiceType; {
 		case t == "" || slices.Contains(r.settings.Types, t): // an empty type could not be read and is unknown
-		case r.madeUnlisted(b.PortID):
+		case r.recordedUnlisted(b.PortID):
 			b.Reading = spec.Unknown
 			b.Fault = fmt.Sprintf("type %s is not one of --types (%s): the container is kept", t, r.types())
 		default:
@@ -34,8 +34,8 @@ func (r *Reconciler) served(desired spec.Desired) (spec.Desired, map[spec.Contai
 	return desired, others
 }
 
-// madeUnlisted reports whether a port has a record of a type that is not listed.
-func (r *Reconciler) madeUnlisted(port spec.PortID) bool {
+// recordedUnlisted reports whether a port has a record of a type that is not listed.
+func (r *Reconciler) recordedUnlisted(port spec.PortID) bool {
 	r.mu.Lock()
 	names := slices.Collect(maps.Keys(r.holders.byPort[port]))
 	r.mu.Unlock()

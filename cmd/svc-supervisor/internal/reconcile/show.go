@@ -15,19 +15,19 @@ import (
 
 // Row is the line that `ps` shows for one container.
 type Row struct {
-	Name        spec.Name        `json:"name"`
-	Type        spec.ServiceType `json:"type,omitempty"`
-	Version     string           `json:"version,omitempty"`
-	Status      string           `json:"status"` // RUNNING, STARTING, STOPPING, HELD or UNKNOWN
-	Reason      string           `json:"reason,omitempty"`
-	Units       []string         `json:"units,omitempty"`
-	Restarts    int              `json:"restarts,omitempty"` // restarts by systemd, and recreations of the container
-	AddedAt     *time.Time       `json:"addedAt,omitempty"`
-	PortID      spec.PortID      `json:"portId,omitempty"`
-	ContainerID spec.ContainerID `json:"containerId,omitempty"`
-	Health      *spec.Health     `json:"health,omitempty"`
-	Hold        Hold             `json:"-"`
-	madeAt      time.Time        // since when the container runs, by the monotonic clock
+	Name         spec.Name        `json:"name"`
+	Type         spec.ServiceType `json:"type,omitempty"`
+	Version      string           `json:"version,omitempty"`
+	Status       string           `json:"status"` // RUNNING, STARTING, STOPPING, HELD or UNKNOWN
+	Reason       string           `json:"reason,omitempty"`
+	Units        []string         `json:"units,omitempty"`
+	Restarts     int              `json:"restarts,omitempty"` // restarts by systemd, and recreations of the container
+	AddedAt      *time.Time       `json:"addedAt,omitempty"`
+	PortID       spec.PortID      `json:"portId,omitempty"`
+	ContainerID  spec.ContainerID `json:"containerId,omitempty"`
+	Health       *spec.Health     `json:"health,omitempty"`
+	Hold         Hold             `json:"-"`
+	runningSince time.Time        // since when the container runs, by the monotonic clock
 }
 
 // Up returns the number of connections that are up, and the number of all connections.
@@ -50,9 +50,9 @@ func (r *Reconciler) Rows() []Row {
 	rows := slices.Clone(r.rejectedRows)
 	for _, name := range slices.Sorted(maps.Keys(r.memories)) {
 		if row := r.memories[name].row; row.Name != "" {
-			if row.AddedAt != nil && !row.madeAt.IsZero() {
+			if row.AddedAt != nil && !row.runningSince.IsZero() {
 				now := time.Now()
-				at := AddedAt(*row.AddedAt, now.Sub(row.madeAt), now)
+				at := AddedAt(*row.AddedAt, now.Sub(row.runningSince), now)
 				row.AddedAt = &at
 			}
 			rows = append(rows, row)
@@ -143,7 +143,7 @@ func (r *Reconciler) show(s *snapshot, m *memory, d Decision) {
 	if row.Reason == "" {
 		row.Reason = strings.Join(m.notes, "; ")
 	}
-	row.Restarts, row.madeAt = m.crashes.total(), m.madeAt
+	row.Restarts, row.runningSince = m.crashes.total(), m.runningSince
 	switch {
 	case d.Hold == HeldUnread || d.Hold == HeldNewer || s.claim.refused != "" && d.Step == None:
 		row.Status = "UNKNOWN"

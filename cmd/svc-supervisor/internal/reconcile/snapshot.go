@@ -28,9 +28,9 @@ type snapshot struct {
 	leftover string          // the first resource found with our owner tag
 	problem  string          // why Readable is false, or why the record cannot be used
 
-	toAdd    plugin.Executable // for a new container
-	toChange plugin.Executable // for a reconfiguration of this container
-	toEnd    plugin.Executable // for CHECK and DEL
+	forAdd      plugin.Executable // for a new container
+	forChange   plugin.Executable // for a reconfiguration of this container
+	forRecorded plugin.Executable // for CHECK and DEL
 }
 
 // record returns the record, or nil if there is none or its phase is `deleted`.
@@ -184,21 +184,21 @@ func (r *Reconciler) observeExecutables(s *snapshot) {
 		path, version = record.Executable.Path, record.Executable.Version
 	}
 	var served, selected bool
-	s.toEnd, served = r.executables.ForRecorded(t, path)
-	s.toAdd, selected = r.executables.Select(t)
+	s.forRecorded, served = r.executables.ForRecorded(t, path)
+	s.forAdd, selected = r.executables.Select(t)
 	switch {
 	case !served && !selected:
 		s.facts.Executable = NoExecutable
-	case s.toAdd.Unready != "":
+	case s.forAdd.Unready != "":
 		s.facts.Executable = ExecutableNotReady
 	default:
 		s.facts.Executable = ExecutableReady
 	}
 	if version == "" && s.facts.Record == Damaged && selected {
-		version = s.toAdd.Version.String() // the record is damaged: assume the version that is installed
+		version = s.forAdd.Version.String() // the record is damaged: assume the version that is installed
 	}
 	if version != "" {
-		s.toChange, s.facts.Reconfigures = r.executables.ForChange(t, version)
+		s.forChange, s.facts.Reconfigures = r.executables.ForChange(t, version)
 		if !s.facts.Reconfigures && !r.executables.Scanned() {
 			s.facts.Executable = NoExecutable // an executable that can reconfigure may still be found, so no DEL yet
 		}
@@ -214,8 +214,8 @@ func (r *Reconciler) observeDue(s *snapshot) {
 	r.mu.Unlock()
 	now := time.Now() // after pushes were applied, which can make a CHECK due at once
 	s.now = now
-	wanted := strings.Join([]string{s.digest, s.claim.taken, fmt.Sprint(s.facts.Wanted > NotWanted), s.toAdd.Path,
-		fmt.Sprint(s.toAdd.Version), s.toAdd.Unready}, " ")
+	wanted := strings.Join([]string{s.digest, s.claim.taken, fmt.Sprint(s.facts.Wanted > NotWanted), s.forAdd.Path,
+		fmt.Sprint(s.forAdd.Version), s.forAdd.Unready}, " ")
 	if s.facts.Wanted != WantedUnread && m.wanted != wanted {
 		m.wanted = wanted
 		m.resetBackOffs()

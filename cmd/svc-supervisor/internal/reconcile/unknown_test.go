@@ -166,7 +166,7 @@ func (w *world) corrupt(name spec.Name, t spec.ServiceType, change func([]byte) 
 	w.disk[name][t] = change(w.disk[name][t])
 }
 
-func cut(content []byte) []byte { return content[:len(content)/2] }
+func truncate(content []byte) []byte { return content[:len(content)/2] }
 
 func TestUnknownAnswerOfCHECKDoesNotLeadToDEL(t *testing.T) {
 	for name, answer := range map[string]behaviour{
@@ -226,7 +226,7 @@ func TestDamagedRecords(t *testing.T) {
 			w.change(func() { w.faults.write = nil })
 			w.current.stop()
 		}, "ADD"},
-		{"waits for an executable, and no ERROR is published meanwhile", func(w *world) {
+		{"waits for an executable, and no ERROR is published in between", func(w *world) {
 			w.uninstall("/opt/svc/bin/svc-ipsec")
 			w.start()
 			w.after(10 * time.Minute)
@@ -265,7 +265,7 @@ func TestDamagedRecords(t *testing.T) {
 				w.untilSettled(time.Second)
 				w.current.stop()
 				w.forgetCalls()
-				w.corrupt("vpn1", ipsec, cut)
+				w.corrupt("vpn1", ipsec, truncate)
 				row.also(w)
 				w.start()
 				w.untilSettled(2 * time.Minute)
@@ -307,7 +307,7 @@ func TestRecordOfANewerVersionIsNotChanged(t *testing.T) {
 			if got := w.history("c1"); bound && got != published {
 				t.Errorf("published %q after %q", got, published)
 			}
-			// an operator restores the record, which causes no event
+			// An operator restores the record, which causes no event.
 			w.corrupt("vpn1", ipsec, func([]byte) []byte { return record })
 			w.untilSettled(2 * time.Minute)
 		})

@@ -51,11 +51,11 @@ func (l reporter) publish(id spec.ContainerID) {
 		return
 	}
 	l.w.published[id] = status
-	word := string(status.Code)
+	entry := string(status.Code)
 	if status.Message != "" {
-		word += " (" + status.Message + ")"
+		entry += " (" + status.Message + ")"
 	}
-	l.w.statusHistory[id] = append(l.w.statusHistory[id], word)
+	l.w.statusHistory[id] = append(l.w.statusHistory[id], entry)
 }
 
 func (l reporter) Host(status spec.HostStatus) {
@@ -95,8 +95,8 @@ func (l reporter) ChangeFailed(c spec.Container, reason string) {
 	l.publish(c.ContainerID)
 }
 
-func (l reporter) Failing(c spec.Container, trouble report.Problem) {
-	l.board.Failing(c, trouble)
+func (l reporter) Failing(c spec.Container, problem report.Problem) {
+	l.board.Failing(c, problem)
 	l.publish(c.ContainerID)
 }
 

@@ -27,7 +27,7 @@ func (w *world) String() string {
 			}
 		}
 	}
-	fmt.Fprintf(&text, "namespaces %v\nlinks %v\nwords %v\n", w.namespaces, w.links, w.statusHistory)
+	fmt.Fprintf(&text, "namespaces %v\nlinks %v\nstatuses %v\n", w.namespaces, w.links, w.statusHistory)
 	if w.current != nil {
 		for _, row := range w.current.r.Rows() {
 			fmt.Fprintf(&text, "%s: %s %s\n", row.Name, row.Status, row.Reason)
