@@ -172,8 +172,8 @@ func (e *eventChecks) stop() {
 	}
 }
 
-// updateSubscription subscribes to the events of a running container, and unsubscribes before a step that can remove its
-// namespace. It changes nothing while the namespace or the executable is unknown.
+// updateSubscription subscribes to the events of a running container. It unsubscribes before a step that can remove the
+// namespace of the container. It changes nothing while the namespace or the executable is unknown.
 func (r *Reconciler) updateSubscription(s *snapshot, d Decision) {
 	unknown := !s.facts.Readable || s.facts.Record == Newer || s.facts.runs() && s.forRecorded.Path == ""
 	switch {
