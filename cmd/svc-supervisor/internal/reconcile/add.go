@@ -14,19 +14,20 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/statedir"
 )
 
-// add makes a container: the record `adding` first, so that a crash from here on is undone; then the namespace, the
-// executable, the record `added`.
-func (r *Reconciler) add(ctx context.Context, s *situation, m *memo) {
+// add creates a container. It writes the record with phase `adding` first, so that a container that a crash leaves half
+// created is removed at the next start. Then it creates the namespace, runs ADD and writes the record with phase
+// `added`.
+func (r *Reconciler) add(ctx context.Context, s *snapshot, m *memory) {
 	c := s.claim.binding.Container
-	s.conf.Type = plugin.CNIType(s.toAdd.Path)
+	s.conf.Type = plugin.CNIType(s.forAdd.Path)
 	record := &statedir.Record{
 		Phase:      statedir.Adding,
 		BootID:     r.settings.BootID,
 		Container:  c,
-		Executable: statedir.Executable{Path: s.toAdd.Path, Version: s.toAdd.Version.String()},
+		Executable: statedir.Executable{Path: s.forAdd.Path, Version: s.forAdd.Version.String()},
 		Digest:     s.digest,
 		Conf:       s.conf,
-		Previous:   s.kept(),
+		Previous:   s.lastValid(),
 	}
 	r.logFor(c).Info("create container for port binding", fields(c)...)
 	m.broken = ""
@@ -34,30 +35,30 @@ func (r *Reconciler) add(ctx context.Context, s *situation, m *memo) {
 		m.downSince = time.Now()
 	}
 	if err := r.write(record); err != nil {
-		r.retry(s, m, Add, err) // our own disk: the status stands
+		r.retry(s, m, Add, err) // the disk of the supervisor failed; the published status stays
 		return
 	}
 	for _, entry := range r.records.Read(s.name) {
 		if entry.ServiceType == c.ServiceType {
 			continue
 		}
-		// The `deleted` record of a type that the name had before.
+		// A `deleted` record of the service type that the name had before.
 		if err := r.records.Remove(s.name, entry.ServiceType); err != nil {
 			r.retry(s, m, Add, err)
 			return
 		}
 	}
 	r.publish(c, m)
-	if m.addFails == 0 && !r.reportUnstable(s, m) { // a verdict stands until it is no longer true
+	if m.addFails == 0 && !r.reportUnstable(s, m) { // a published ERROR stays until the container runs
 		r.report.Starting(c)
 	}
 	r.reportHost()
 
-	result, err := r.runAdd(ctx, record, s.toAdd, true)
+	result, err := r.runAdd(ctx, record, s.forAdd, true)
 	if err == nil {
 		now := time.Now()
 		record.Phase, record.Result, record.AddedAt = statedir.Added, result.Raw, &now
-		m.madeAt = now
+		m.runningSince = now
 		record.Previous = refusedEdits(record.Conf, result)
 		if err := r.write(record); err != nil {
 			r.retry(s, m, Add, err)
@@ -68,18 +69,21 @@ func (r *Reconciler) add(ctx context.Context, s *situation, m *memo) {
 		return
 	}
 	if ctx.Err() != nil {
-		return // the supervisor stops; the next start undoes what was half done
+		return // the supervisor stops; its next start removes the half-created container
 	}
 	if !r.retry(s, m, Add, err) {
 		m.addFails++
 	}
-	r.report.Failing(c, report.Trouble{
+	r.report.Failing(c, report.Problem{
 		Reason: err.Error(), Err: err, Times: m.addFails, Ran: m.ran, For: time.Since(m.downSince),
 	})
 }
 
-// runAdd makes the namespace of a new container and runs ADD.
-func (r *Reconciler) runAdd(ctx context.Context, record *statedir.Record, e plugin.Executable, isNew bool) (*spec.Result, error) {
+// runAdd runs ADD for a record. For a new container it first creates the namespace and subscribes to the kernel events
+// that the executable asks for. It returns the parsed result of ADD.
+func (r *Reconciler) runAdd(
+	ctx context.Context, record *statedir.Record, e plugin.Executable, isNew bool,
+) (*spec.Result, error) {
 	c := record.Container
 	if isNew {
 		owner := spec.Owner{Network: spec.Network, Name: c.InterfaceName, ContainerID: c.ContainerID}
@@ -87,7 +91,7 @@ func (r *Reconciler) runAdd(ctx context.Context, record *statedir.Record, e plug
 			return nil, err
 		}
 		if e.CheckOn != (spec.Events{}) { // before ADD, so that no event is missed
-			r.eventChecks.follow(c.InterfaceName, r.namespaces.Path(c.InterfaceName), e.CheckOn)
+			r.eventChecks.subscribe(c.InterfaceName, r.namespaces.Path(c.InterfaceName), e.CheckOn)
 		}
 	}
 	stdout, err := r.run(ctx, spec.Add, e, record)
@@ -101,12 +105,13 @@ func (r *Reconciler) runAdd(ctx context.Context, record *statedir.Record, e plug
 	return result, nil
 }
 
-// noteAdded notes what a successful ADD tells, and when the next CHECK is due.
-func (r *Reconciler) noteAdded(name spec.Name, m *memo, result *spec.Result, isNew, edited bool) {
+// noteAdded stores the health that a successful ADD returned, and sets when the next CHECK is due. isNew reports that
+// the container was created, edited that its configuration changed.
+func (r *Reconciler) noteAdded(name spec.Name, m *memory, result *spec.Result, isNew, edited bool) {
 	m.settledAt, m.checkErrors, m.addFails, m.notInPlace = time.Time{}, 0, 0, ""
 	m.added = time.Now()
 	m.good = nil
-	if isNew || m.checkAt.IsZero() { // pushes that have ADD repeated do not put off CHECK
+	if isNew || m.checkAt.IsZero() { // a reconfiguration that a push asks for does not delay CHECK
 		m.checkAt = r.nextCheck()
 	}
 	if isNew || edited {
@@ -116,35 +121,38 @@ func (r *Reconciler) noteAdded(name spec.Name, m *memo, result *spec.Result, isN
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	m.noteHealth(result.Health)
-	if !m.soonAt.IsZero() && m.soonAt.Before(time.Now().Add(2*firstDownCheck)) { // a connection is down
+	// A CHECK follows soon, because a connection is down.
+	if !m.extraCheckAt.IsZero() && m.extraCheckAt.Before(time.Now().Add(2*firstDownCheck)) {
 		r.eventChecks.covered(name)
 	}
-	r.tellAnswerLocked(name, m, isNew || m.told != nil) // what ran before this supervisor is not new
+	// A container that an earlier supervisor added is not logged as new.
+	r.logAnswerLocked(name, m, isNew || m.logged != nil)
 }
 
-// nextCheck spreads the CHECKs of many containers by a tenth of the interval.
+// nextCheck returns the time of the next CHECK. It varies by a tenth of the interval, so that the CHECKs of many
+// containers do not run at the same time.
 func (r *Reconciler) nextCheck() time.Time {
 	tenth := r.settings.CheckInterval / 10
 	return time.Now().Add(r.settings.CheckInterval - tenth/2 + rand.N(max(tenth, 1)))
 }
 
-// unknownResult stands for what a damaged record does not tell.
+// unknownResult is the result of a container whose record is damaged.
 var unknownResult = json.RawMessage(`{"cniVersion":"` + spec.CNIVersion + `"}`)
 
-// addAgain brings a running container to its new configuration in place. If it fails, what ran goes on, and it is tried
-// again.
-func (r *Reconciler) addAgain(ctx context.Context, s *situation, m *memo) {
+// addAgain reconfigures a running container in place. If ADD fails, the container keeps running, and the step is
+// retried with back-off. Code 100 means that the change needs DEL and ADD.
+func (r *Reconciler) addAgain(ctx context.Context, s *snapshot, m *memory) {
 	c := s.claim.binding.Container
-	s.conf.Type = plugin.CNIType(s.toChange.Path)
+	s.conf.Type = plugin.CNIType(s.forChange.Path)
 	record := &statedir.Record{Result: unknownResult}
-	if was := s.record(); was != nil {
-		*record = *was
-		record.Previous = was.LastValid()
+	if former := s.record(); former != nil {
+		*record = *former
+		record.Previous = former.LastValid()
 	}
 	edited := record.Digest != s.digest
 	record.Phase, record.BootID, record.Container = statedir.Changing, r.settings.BootID, c
 	record.Conf, record.Digest = s.conf, s.digest
-	record.Executable = statedir.Executable{Path: s.toChange.Path, Version: s.toChange.Version.String()}
+	record.Executable = statedir.Executable{Path: s.forChange.Path, Version: s.forChange.Version.String()}
 	if s.record() == nil {
 		r.logFor(c).Warn("replace a damaged record", "container", s.name, "error", s.problem)
 	}
@@ -153,7 +161,7 @@ func (r *Reconciler) addAgain(ctx context.Context, s *situation, m *memo) {
 		r.retry(s, m, AddAgain, err)
 		return
 	}
-	result, err := r.runAdd(ctx, record, s.toChange, false)
+	result, err := r.runAdd(ctx, record, s.forChange, false)
 	if err == nil {
 		record.Phase, record.Result, record.Previous = statedir.Added, result.Raw, refusedEdits(record.Conf, result)
 		if record.AddedAt == nil {
@@ -171,23 +179,24 @@ func (r *Reconciler) addAgain(ctx context.Context, s *situation, m *memo) {
 	if ctx.Err() != nil {
 		return
 	}
-	var said *spec.Error
-	if errors.As(err, &said) && said.Code == spec.CodeNotInPlace {
-		r.log.Info("change cannot be made in place", "container", s.name, "reason", said.Msg)
+	var answer *spec.Error
+	if errors.As(err, &answer) && answer.Code == spec.CodeNotInPlace {
+		r.log.Info("change cannot be made in place", "container", s.name, "reason", answer.Msg)
 		m.notInPlace = s.digest
 		return
 	}
 	if again := r.retry(s, m, AddAgain, err); again {
-		return // no more than that it is to be called later
+		return // code 11 asks for a later call; the change has not failed
 	}
 	r.publish(c, m)
 	r.report.ChangeFailed(c, err.Error())
 }
 
-// noConfiguration stands for the last valid configuration where there is none.
+// noConfiguration is the last valid configuration of a container that has none.
 var noConfiguration = json.RawMessage("{}")
 
-// refusedEdits returns the last valid configuration after an ADD that succeeded, nil if it is the one that ADD was given.
+// refusedEdits returns the last valid configuration after a successful ADD, or nil if that is the configuration that
+// ADD was given.
 func refusedEdits(conf *spec.Conf, result *spec.Result) *spec.Conf {
 	if result.LastValid == nil {
 		return nil
@@ -197,28 +206,29 @@ func refusedEdits(conf *spec.Conf, result *spec.Result) *spec.Conf {
 	return &last
 }
 
-// kept returns the last valid configuration of a container that is to be made again, nil if there is none.
-func (s *situation) kept() *spec.Conf {
-	if last := s.last(); last != nil {
+// lastValid returns the last valid configuration of a container that is to be created again, or nil if it has none.
+func (s *snapshot) lastValid() *spec.Conf {
+	if last := s.lastRecord(); last != nil {
 		return last.LastValid()
 	}
 	return nil
 }
 
-// last returns the record of the container that is wanted, in any phase, and nil if there is none.
-func (s *situation) last() *statedir.Record {
+// lastRecord returns the record of the wanted container in any phase, or nil if there is no record or it is another
+// container's.
+func (s *snapshot) lastRecord() *statedir.Record {
 	if s.entry == nil || s.entry.Record == nil {
 		return nil
 	}
-	was, is := s.entry.Record.Container, s.claim.binding.Container
-	if was.ContainerID != is.ContainerID || was.ServiceType != is.ServiceType {
+	recorded, wanted := s.entry.Record.Container, s.claim.binding.Container
+	if recorded.ContainerID != wanted.ContainerID || recorded.ServiceType != wanted.ServiceType {
 		return nil
 	}
 	return s.entry.Record
 }
 
-// rewrite puts a new group into the record: nothing that runs depends on it.
-func (r *Reconciler) rewrite(s *situation, m *memo) {
+// rewrite stores a changed group in the record. No verb is needed, because nothing that runs depends on the group.
+func (r *Reconciler) rewrite(s *snapshot, m *memory) {
 	record := *s.record()
 	record.Container.GroupID = s.claim.binding.Container.GroupID
 	conf := *record.Conf
@@ -232,18 +242,21 @@ func (r *Reconciler) rewrite(s *situation, m *memo) {
 	m.succeeded(Rewrite)
 }
 
-// retry notes and logs a step that failed, with the delay until it is tried again. It returns whether the executable asked
-// for no more than to be called again later.
-func (r *Reconciler) retry(s *situation, m *memo, step Step, err error) (again bool) {
-	var said *spec.Error
-	again = errors.As(err, &said) && said.Code == spec.CodeAgain
+// retry starts the back-off of a failed step and logs the error with the delay. It returns whether the executable
+// answered code 11, which asks only for a later call.
+func (r *Reconciler) retry(s *snapshot, m *memory, step Step, err error) (again bool) {
+	var answer *spec.Error
+	again = errors.As(err, &answer) && answer.Code == spec.CodeAgain
 	delay := m.failed(step, err, again, time.Now())
-	r.log.Warn(step.String()+" failed", "container", s.name, "type", s.serviceType(), "error", err, "retry", delay.Round(time.Millisecond))
+	r.log.Warn(step.String()+" failed", "container", s.name, "type", s.serviceType(), "error", err,
+		"retry", delay.Round(time.Millisecond))
 	return again
 }
 
-// run runs one verb for what a record describes.
-func (r *Reconciler) run(ctx context.Context, verb spec.Verb, e plugin.Executable, record *statedir.Record) ([]byte, error) {
+// run runs one verb for the container of a record.
+func (r *Reconciler) run(
+	ctx context.Context, verb spec.Verb, e plugin.Executable, record *statedir.Record,
+) ([]byte, error) {
 	c := record.Container
 	conf := *record.Conf
 	conf.Type = plugin.CNIType(e.Path)
@@ -263,12 +276,13 @@ func (r *Reconciler) run(ctx context.Context, verb spec.Verb, e plugin.Executabl
 	return r.runFor(ctx, c, verb, e, r.namespaces.Path(c.InterfaceName), stdin)
 }
 
-// runFor runs one verb and logs that it ran.
-func (r *Reconciler) runFor(ctx context.Context, c spec.Container, verb spec.Verb, e plugin.Executable, namespace string,
-	stdin []byte,
+// runFor runs one verb and logs its duration and outcome. Verbs of one service type share a lock that GC holds
+// exclusively.
+func (r *Reconciler) runFor(
+	ctx context.Context, c spec.Container, verb spec.Verb, e plugin.Executable, namespace string, stdin []byte,
 ) ([]byte, error) {
 	log := r.logFor(c).With("container", c.InterfaceName)
-	lock := r.quiet.of(e.Type)
+	lock := r.gcLocks.forType(e.Type)
 	lock.RLock()
 	defer lock.RUnlock()
 	blocked, end := r.runsVerb(c.InterfaceName)

@@ -9,13 +9,13 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/unit"
 )
 
-// clockTolerance is how far a time that was recorded may be from the one that the monotonic clock gives before it counts as
-// written under a clock that was wrong.
+// clockTolerance is the largest difference between a recorded time and the time computed from the monotonic clock at
+// which the recorded time is trusted. With a larger difference it was recorded while the wall clock was wrong.
 const clockTolerance = 2 * time.Second
 
-// Age returns how long a container has run that was added at the recorded time of the wall clock. The wall clock may have been set
-// since then, so the age is that of its daemon by the monotonic clock, and the time from ADD to the last start of the daemon. Without
-// a daemon that runs the age is at most the time since boot.
+// Age returns how long a container has run that was added at the given time of the wall clock. The wall clock may have
+// been set since then. Therefore the age is the age of the container's daemon by the monotonic clock, plus the time
+// from ADD to the last start of the daemon. Without a running daemon the age is at most the time since boot.
 func Age(addedAt time.Time, daemon unit.Details, now time.Time) time.Duration {
 	age := now.Sub(addedAt)
 	if daemon.ActiveFor > 0 {
@@ -32,7 +32,8 @@ func uptime() time.Duration {
 	return time.Duration(now.Nano())
 }
 
-// AddedAt returns the recorded time if it agrees with the age, else the one that the present wall clock and the age give.
+// AddedAt returns the recorded time if it agrees with the age, otherwise the time computed from the current wall clock
+// and the age.
 func AddedAt(recorded time.Time, age time.Duration, now time.Time) time.Time {
 	if at := now.Add(-age).UTC().Round(time.Second); at.Sub(recorded).Abs() > clockTolerance {
 		return at
@@ -40,10 +41,10 @@ func AddedAt(recorded time.Time, age time.Duration, now time.Time) time.Time {
 	return recorded
 }
 
-// noteAge notes since when a container runs that an earlier supervisor added.
-func (r *Reconciler) noteAge(ctx context.Context, s *situation, m *memo) {
+// noteAge stores since when a container runs that an earlier supervisor added.
+func (r *Reconciler) noteAge(ctx context.Context, s *snapshot, m *memory) {
 	record := s.record()
-	if record == nil || record.AddedAt == nil || !s.facts.runs() || !s.facts.Readable || !m.madeAt.IsZero() {
+	if record == nil || record.AddedAt == nil || !s.facts.runs() || !s.facts.Readable || !m.runningSince.IsZero() {
 		return
 	}
 	var daemon unit.Details
@@ -51,5 +52,5 @@ func (r *Reconciler) noteAge(ctx context.Context, s *situation, m *memo) {
 		daemon, _ = r.units.Show(ctx, units[0])
 	}
 	now := time.Now()
-	m.madeAt = now.Add(-Age(*record.AddedAt, daemon, now))
+	m.runningSince = now.Add(-Age(*record.AddedAt, daemon, now))
 }

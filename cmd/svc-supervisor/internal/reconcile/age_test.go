@@ -7,7 +7,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/unit"
 )
 
-func TestAnAgeDoesNotDependOnTheWallClock(t *testing.T) {
+func TestAgeIsIndependentOfTheWallClock(t *testing.T) {
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	ago := func(d time.Duration) time.Time { return now.Add(-d) }
 	const years = 9463 * 24 * time.Hour
@@ -39,13 +39,13 @@ func TestAnAgeDoesNotDependOnTheWallClock(t *testing.T) {
 	}
 }
 
-func TestTheTimeOfADDIsShown(t *testing.T) {
+func TestAddedAtIsShown(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.start()
 		w.untilSettled(time.Second)
 		w.after(time.Minute)
-		if row := w.now.r.Rows()[0]; time.Since(*row.AddedAt).Round(2*time.Second) != time.Minute {
+		if row := w.current.r.Rows()[0]; time.Since(*row.AddedAt).Round(2*time.Second) != time.Minute {
 			t.Errorf("added at %v, it is %v", row.AddedAt, time.Now())
 		}
 	})

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// backOff delays the repetition of a failed step: 1 s doubling to 60 s, each with up to a quarter more at random, so that
-// many containers that failed together do not come back together.
+// backOff delays the retry of a failed step. The delay doubles from 1 s to 60 s. Up to a quarter is added at random, so
+// that many containers that failed together are not retried together.
 type backOff struct {
 	delay time.Duration
 	until time.Time
@@ -15,7 +15,7 @@ type backOff struct {
 const (
 	firstDelay = time.Second
 	lastDelay  = time.Minute
-	againDelay = 5 * time.Second // CNI code 11: fixed, no growth
+	againDelay = 5 * time.Second // fixed delay of CNI code 11
 )
 
 // failed starts the next delay and returns it.
@@ -24,7 +24,7 @@ func (b *backOff) failed(now time.Time) time.Duration {
 	return b.wait(now, b.delay)
 }
 
-// tryAgain starts the fixed delay of code 11.
+// tryAgain starts the fixed delay of code 11 and returns it.
 func (b *backOff) tryAgain(now time.Time) time.Duration {
 	return b.wait(now, againDelay)
 }
@@ -35,5 +35,5 @@ func (b *backOff) wait(now time.Time, d time.Duration) time.Duration {
 	return d
 }
 
-// waiting says whether a delay runs.
+// waiting reports whether the delay has not passed yet.
 func (b *backOff) waiting(now time.Time) bool { return now.Before(b.until) }

@@ -10,7 +10,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/statedir"
 )
 
-func TestBackOffGrowsAndAnEditEndsIt(t *testing.T) {
+func TestBackOffGrowsAndEndsWithAnEdit(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.on(spec.Add, "vpn1", behaviour{fails: code(spec.CodeIO)})
@@ -19,7 +19,7 @@ func TestBackOffGrowsAndAnEditEndsIt(t *testing.T) {
 		times := w.times(spec.Add, "vpn1")
 		want := time.Second
 		for i := 1; i < len(times); i++ {
-			// The failing ADD and the DEL after it take a tenth of a second each; the delay runs from the end of ADD.
+			// ADD and the DEL after it take 100 ms each. The delay begins at the end of ADD.
 			delay := times[i].Sub(times[i-1]) - 100*time.Millisecond
 			if delay < want || delay > want+want/4+100*time.Millisecond {
 				t.Errorf("delay %d is %v, want %v and up to a quarter more", i, delay, want)
@@ -31,7 +31,7 @@ func TestBackOffGrowsAndAnEditEndsIt(t *testing.T) {
 		}
 		for _, deleted := range w.times(spec.Del, "vpn1") {
 			if !slices.ContainsFunc(times, func(added time.Time) bool { return deleted.Sub(added) == 100*time.Millisecond }) {
-				t.Error("the DEL after a failed ADD came late")
+				t.Error("the DEL after a failed ADD was late")
 			}
 		}
 		w.until(time.Second, "the next back-off", func() bool { return w.phase("vpn1") == statedir.Deleted })
@@ -45,7 +45,7 @@ func TestBackOffGrowsAndAnEditEndsIt(t *testing.T) {
 	})
 }
 
-func TestBackOffsDiffer(t *testing.T) {
+func TestBackOffsAreRandomized(t *testing.T) {
 	inWorld(t, func(w *world) {
 		seen := map[time.Duration]bool{}
 		w.start(func(s *Settings) { s.Parallel = 50 })
@@ -60,12 +60,12 @@ func TestBackOffsDiffer(t *testing.T) {
 			seen[times[1].Sub(times[0])] = true
 		}
 		if len(seen) < 10 {
-			t.Errorf("20 containers that failed together came back at %d different times", len(seen))
+			t.Errorf("20 containers that failed together were retried at %d different times", len(seen))
 		}
 	})
 }
 
-func TestANewExecutableEndsTheBackOff(t *testing.T) {
+func TestNewExecutableEndsTheBackOff(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.on(spec.Add, "vpn1", behaviour{fails: code(spec.CodeIO)})
@@ -76,33 +76,33 @@ func TestANewExecutableEndsTheBackOff(t *testing.T) {
 		w.untilSettled(time.Second)
 		w.bind(vpn("p2", "vpn2", "c2"))
 		w.untilSettled(time.Second)
-		if got := w.ran()[len(w.ran())-1].path; got != "/opt/svc/bin/svc-ipsec-2" {
+		if got := w.verbCalls()[len(w.verbCalls())-1].path; got != "/opt/svc/bin/svc-ipsec-2" {
 			t.Errorf("the new container was added by %s", got)
 		}
 	})
 }
 
-func TestWhatBrokeIsNotMadeAgainAtOnceThoughItsDELFailsFirst(t *testing.T) {
+func TestBrokenContainerIsRecreatedWithDelayAfterAFailedDEL(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.on(spec.Del, "vpn1", behaviour{fails: code(spec.CodeIO)}, behaviour{})
 		w.start()
 		w.untilSettled(time.Second)
 		w.systemd("svc-vpn1.service", "failed")
-		w.until(5*time.Second, "the DEL that fails is named", func() bool {
-			return w.now.r.Rows()[0].Reason == "DEL failed, tried again: scripted (code 5)"
+		w.until(5*time.Second, "ps shows the failed DEL", func() bool {
+			return w.current.r.Rows()[0].Reason == "DEL failed, tried again: scripted (code 5)"
 		})
-		w.until(5*time.Second, "what broke is named", func() bool {
-			return w.heldWhy("vpn1") == "svc-vpn1.service failed; ADD follows after a delay"
+		w.until(5*time.Second, "ps shows what broke", func() bool {
+			return w.heldReason("vpn1") == "svc-vpn1.service failed; ADD follows after a delay"
 		})
 		w.untilSettled(5 * time.Second)
 		if waited := w.times(spec.Add, "vpn1")[1].Sub(w.times(spec.Del, "vpn1")[1]); waited < firstDelay {
-			t.Errorf("ADD came %v after the second DEL", waited)
+			t.Errorf("ADD ran %v after the second DEL", waited)
 		}
 	})
 }
 
-func TestAContainerThatDiesAfterEachADDIsNotMadeAgainAtOnce(t *testing.T) {
+func TestContainerThatFailsAfterEachADDIsRecreatedWithDelay(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.on(spec.Add, "vpn1", behaviour{unit: "failed"})
@@ -112,10 +112,10 @@ func TestAContainerThatDiesAfterEachADDIsNotMadeAgainAtOnce(t *testing.T) {
 			t.Errorf("%d ADDs in ten minutes", got)
 		}
 		w.on(spec.Add, "vpn1")
-		w.untilSettled(lastDelay*5/4 + crashPause + 10*time.Second) // published as RUNNING when it has run for a minute
+		w.untilSettled(lastDelay*5/4 + crashPause + 10*time.Second) // RUNNING is published after a minute without a failure
 		w.after(2 * time.Minute)
 		w.forgetCalls()
 		w.systemd("svc-vpn1.service", "")
-		w.untilSettled(2 * time.Second) // settled for a while: the delay begins anew
+		w.untilSettled(2 * time.Second) // it was settled for more than a minute, so the delay starts again at firstDelay
 	})
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// BenchmarkDecision decides the next step of a container that runs as it should.
+// BenchmarkDecision measures the decision for a settled container.
 func BenchmarkDecision(b *testing.B) {
 	facts := Facts{Wanted: Wanted, Record: IsAdded, Readable: true, Namespace: NamespaceOurs, Executable: ExecutableReady}
 	b.ReportAllocs()
@@ -17,7 +17,7 @@ func BenchmarkDecision(b *testing.B) {
 	}
 }
 
-// desiredOf is a desired set of n bindings, of which number changed has another MAC.
+// desiredOf returns a desired state with n bindings. The binding with index changed has another group.
 func desiredOf(n, changed int) spec.Desired {
 	desired := spec.Desired{Host: spec.Host{ID: "h", Weight: 1, Limit: -1}}
 	for i := range n {
@@ -31,7 +31,8 @@ func desiredOf(n, changed int) spec.Desired {
 	return desired
 }
 
-// BenchmarkDesiredSetDifference sorts a desired set and compares it with the one before, when one binding has changed.
+// BenchmarkDesiredSetDifference measures indexing a desired state and comparing it with one that differs in one
+// binding.
 func BenchmarkDesiredSetDifference(b *testing.B) {
 	for _, n := range []int{1000, 10000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
@@ -46,7 +47,7 @@ func BenchmarkDesiredSetDifference(b *testing.B) {
 	}
 }
 
-// BenchmarkClaim finds the binding of one name beside n names that are recorded.
+// BenchmarkClaim measures finding the binding of one name among n recorded names.
 func BenchmarkClaim(b *testing.B) {
 	for _, n := range []int{1000, 10000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
@@ -66,13 +67,16 @@ func BenchmarkClaim(b *testing.B) {
 
 func ptr[T any](v T) *T { return &v }
 
-// BenchmarkDuplicates changes one binding's configuration.
+// BenchmarkDuplicates measures the search for duplicates after a change of one binding.
 func BenchmarkDuplicates(b *testing.B) {
 	for _, count := range []int{100, 10000} {
 		b.Run(fmt.Sprint(count), func(b *testing.B) {
 			var bindings []spec.Binding
 			for i := range count {
-				bindings = append(bindings, addressed(spec.PortID(fmt.Sprintf("p%05d", i)), "vpn", "c", fmt.Sprintf("100.64.%d.%d", i/250, i%250)))
+				bindings = append(
+					bindings,
+					addressed(spec.PortID(fmt.Sprintf("p%05d", i)), "vpn", "c", fmt.Sprintf("100.64.%d.%d", i/250, i%250)),
+				)
 			}
 			var d duplicates
 			d.find(bindings)

@@ -6,8 +6,8 @@ import (
 	"fmt"
 )
 
-// broken says which of the facts of ruleBroken it is, in one line.
-func (r *Reconciler) broken(ctx context.Context, s *situation, m *memo) string {
+// brokenReason describes in one line why ruleBroken applies: namespace, unit or CHECK.
+func (r *Reconciler) brokenReason(ctx context.Context, s *snapshot, m *memory) string {
 	switch s.facts.Namespace {
 	case NoNamespace:
 		return fmt.Sprintf("namespace %s is gone", s.name)
@@ -18,7 +18,7 @@ func (r *Reconciler) broken(ctx context.Context, s *situation, m *memo) string {
 		switch state := stateOf(name, s.units); {
 		case state != s.facts.Units:
 		case state == UnitsFailed:
-			return name + " failed" + r.result(ctx, name)
+			return name + " failed" + r.exitReason(ctx, name)
 		case state == UnitsGone:
 			return name + " is gone"
 		}
@@ -26,8 +26,8 @@ func (r *Reconciler) broken(ctx context.Context, s *situation, m *memo) string {
 	return "CHECK failed twice: " + m.checkError
 }
 
-// failedUnit is the first unit that systemd gave up, "" if there is none.
-func (s *situation) failedUnit() string {
+// failedUnit returns the first unit that systemd has given up restarting, or "" if there is none.
+func (s *snapshot) failedUnit() string {
 	if s.record() == nil || s.facts.Units != UnitsFailed {
 		return ""
 	}
@@ -39,8 +39,8 @@ func (s *situation) failedUnit() string {
 	return ""
 }
 
-// result is systemd's word on why a unit failed, if it has one.
-func (r *Reconciler) result(ctx context.Context, name string) string {
+// exitReason returns why a unit failed according to systemd, with a leading colon, or "" if systemd gives no reason.
+func (r *Reconciler) exitReason(ctx context.Context, name string) string {
 	details, err := r.units.Show(ctx, name)
 	if err != nil || !details.Exit.Failed() {
 		return ""
@@ -48,12 +48,12 @@ func (r *Reconciler) result(ctx context.Context, name string) string {
 	return ": " + details.Exit.String()
 }
 
-// noEffect says what is as it was after a step that succeeded.
-func (s *situation) noEffect(step Step) error {
+// noEffect returns the error for a step that succeeded repeatLimit times in a row and is still asked for.
+func (s *snapshot) noEffect(step Step) error {
 	text := fmt.Sprintf("%v was taken %d times without effect", step, repeatLimit)
 	switch {
 	case step == Clean:
-		text += ": " + s.left + " is still there"
+		text += ": " + s.leftover + " is still there"
 	case step == AddAgain && s.facts.AgainDue:
 		text += ": the executable asks for it at once"
 	}

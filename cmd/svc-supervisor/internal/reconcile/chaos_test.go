@@ -10,15 +10,15 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// chaos draws what happens to three ports, three names and three container ids, which all clash with each other.
+// chaos generates random events for three ports, three names and three container ids, which conflict with each other.
 type chaos struct {
 	*world
-	rng   *rand.Rand
-	story []string // for the report
+	rng    *rand.Rand
+	events []string // the events so far, for the report
 }
 
-func (c *chaos) say(format string, values ...any) {
-	c.story = append(c.story, fmt.Sprintf(format, values...))
+func (c *chaos) note(format string, values ...any) {
+	c.events = append(c.events, fmt.Sprintf(format, values...))
 }
 
 func (c *chaos) port() spec.PortID { return spec.PortID(fmt.Sprint("p", c.rng.IntN(3))) }
@@ -34,80 +34,99 @@ func (c *chaos) binding() spec.Binding {
 
 func draw[T any](c *chaos, all ...T) T { return all[c.rng.IntN(len(all))] }
 
-// happen lets one thing happen.
-func (c *chaos) happen() {
+// nextEvent causes one random event and lets a random time pass.
+func (c *chaos) nextEvent() {
 	no := errors.New("no answer")
-	events := []func(){
-		func() { b := c.binding(); c.say("bind %v %s", b.Container, b.Configuration); c.bind(b) },
-		func() { b := c.binding(); c.say("bind %v %s", b.Container, b.Configuration); c.bind(b) },
-		func() { p := c.port(); c.say("unbind %s", p); c.unbind(p) },
+	actions := []func(){
+		func() { b := c.binding(); c.note("bind %v %s", b.Container, b.Configuration); c.bind(b) },
+		func() { b := c.binding(); c.note("bind %v %s", b.Container, b.Configuration); c.bind(b) },
+		func() { p := c.port(); c.note("unbind %s", p); c.unbind(p) },
 		func() {
-			b := spec.Binding{PortID: c.port(), Reading: spec.Unread, Fault: "half of it"}
-			c.say("unread %s", b.PortID)
+			b := spec.Binding{PortID: c.port(), Reading: spec.Unread, Fault: "file is incomplete"}
+			c.note("unread %s", b.PortID)
 			c.bind(b)
 		},
 		func() {
 			weight, limit, unread := c.rng.IntN(2), c.rng.IntN(4)-1, draw(c, "", "no Host object")
-			c.say("host weight %d, limit %d, %q", weight, limit, unread)
+			c.note("host weight %d, limit %d, %q", weight, limit, unread)
 			c.setHost(weight, limit, unread)
 		},
 		func() {
 			verb, name := draw(c, spec.Add, spec.Del, spec.Check), c.name()
-			b := draw(c, behaviour{fails: code(spec.CodeIO)}, behaviour{fails: code(spec.CodeNotInPlace)}, behaviour{hangs: true},
-				behaviour{hangs: true, late: true}, behaviour{fails: code(spec.CodeAgain), late: true}, behaviour{prints: "oops"})
-			c.say("the next %s of %s: %+v", verb, name, b)
+			b := draw(
+				c,
+				behaviour{fails: code(spec.CodeIO)},
+				behaviour{fails: code(spec.CodeNotInPlace)},
+				behaviour{hangs: true},
+				behaviour{hangs: true, late: true},
+				behaviour{fails: code(spec.CodeAgain), late: true},
+				behaviour{prints: "oops"},
+			)
+			c.note("the next %s of %s: %+v", verb, name, b)
 			c.on(verb, name, b, behaviour{})
 		},
 		func() {
 			unit, state := c.name().Unit(), draw(c, "", "failed", "inactive")
-			c.say("%s becomes %q", unit, state)
+			c.note("%s becomes %q", unit, state)
 			c.systemd(unit, state)
 		},
 		func() {
-			f := draw(c, faults{}, faults{systemd: no}, faults{write: no}, faults{owner: no}, faults{remove: no}, faults{namespaces: no})
-			c.say("faults %+v", f)
+			f := draw(
+				c,
+				faults{},
+				faults{systemd: no},
+				faults{write: no},
+				faults{owner: no},
+				faults{remove: no},
+				faults{namespaces: no},
+			)
+			c.note("faults %+v", f)
 			c.change(func() { c.faults = f })
 		},
-		func() { n := 1 + c.rng.IntN(10); c.say("cut after %d effects", n); c.now.cutAfter(n) },
-		func() { c.say("kill"); c.restart() },
-		func() { c.say("reboot"); c.now.kill(); c.reboot(); c.start() },
+		func() { n := 1 + c.rng.IntN(10); c.note("cut after %d effects", n); c.current.crashAfter(n) },
+		func() { c.note("kill"); c.restart() },
+		func() { c.note("reboot"); c.current.kill(); c.reboot(); c.start() },
 	}
-	draw(c, events...)()
+	draw(c, actions...)()
 	if c.rng.IntN(5) == 0 {
 		c.after(time.Duration(c.rng.IntN(90)) * time.Second)
 	} else {
 		c.after(time.Duration(c.rng.IntN(1500)) * time.Millisecond)
 	}
-	if c.now.isDead() {
-		c.say("start")
+	if c.current.isDead() {
+		c.note("start")
 		c.restart()
 	}
 }
 
 func (c *chaos) restart() {
-	c.now.kill()
+	c.current.kill()
 	c.start()
 }
 
-// calm ends all trouble and asks for some containers that do not clash.
-func (c *chaos) calm() {
-	c.say("calm")
-	c.change(func() { c.faults, c.script, c.now.left = faults{}, map[scriptKey][]behaviour{}, -1 })
+// endFaults ends all faults and binds up to three containers that do not conflict.
+func (c *chaos) endFaults() {
+	c.note("calm")
+	c.change(func() { c.faults, c.script, c.current.left = faults{}, map[scriptKey][]behaviour{}, -1 })
 	c.unbind("p0", "p1", "p2")
 	c.setHost(1, -1, "")
-	if c.now.isDead() || c.rng.IntN(2) == 0 {
-		c.say("restart")
+	if c.current.isDead() || c.rng.IntN(2) == 0 {
+		c.note("restart")
 		c.restart()
 	}
 	names, ids := c.rng.Perm(3), c.rng.Perm(3)
 	for i := range c.rng.IntN(4) {
-		b := vpn(spec.PortID(fmt.Sprint("p", i)), spec.Name(fmt.Sprint("vpn", names[i])), spec.ContainerID(fmt.Sprint("c", ids[i])))
-		c.say("bind %v", b.Container)
+		b := vpn(
+			spec.PortID(fmt.Sprint("p", i)),
+			spec.Name(fmt.Sprint("vpn", names[i])),
+			spec.ContainerID(fmt.Sprint("c", ids[i])),
+		)
+		c.note("bind %v", b.Container)
 		c.bind(b)
 	}
 }
 
-func TestAfterAnyChaosWhatIsPresentIsWhatIsWanted(t *testing.T) {
+func TestRandomEventsEndInTheDesiredState(t *testing.T) {
 	const schedules = 300
 	for seed := range uint64(schedules) {
 		inWorld(t, func(w *world) {
@@ -115,16 +134,16 @@ func TestAfterAnyChaosWhatIsPresentIsWhatIsWanted(t *testing.T) {
 			defer func() {
 				if t.Failed() {
 					t.Logf("seed %d", seed)
-					for _, line := range c.story {
+					for _, line := range c.events {
 						t.Log(line)
 					}
 				}
 			}()
 			w.start()
 			for range 5 + c.rng.IntN(15) {
-				c.happen()
+				c.nextEvent()
 			}
-			c.calm()
+			c.endFaults()
 			w.untilSettled(4 * time.Minute)
 		})
 		if t.Failed() {

@@ -10,30 +10,31 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// check runs CHECK, which has three answers: the container is good, it is broken, or its state is not known. Only "broken" counts, and
-// only twice in a row. Not known is everything but an error object: a deadline, a signal, garbage; code 11, and code 999, with which
-// svc-ipsec 0.1.0 answered every error; and whatever CHECK answers while systemd or the namespaces do not answer, or a unit is on
-// its way.
-func (r *Reconciler) check(ctx context.Context, s *situation, m *memo) {
+// check runs CHECK. CHECK has three answers: the container is good, it is broken, or its state is not known. Only
+// *broken* counts as a failure, and only two such answers in a row lead to DEL. Every answer but an error object means
+// that the state is not known: a deadline, a signal, unexpected output. The same holds for code 11, and for code 999,
+// with which svc-ipsec 0.1.0 answered every error. It also holds for every answer while systemd or the namespaces
+// cannot be read, or while a unit starts or stops.
+func (r *Reconciler) check(ctx context.Context, s *snapshot, m *memory) {
 	record := s.record()
-	stdout, err := r.run(ctx, spec.Check, s.toEnd, record)
+	stdout, err := r.run(ctx, spec.Check, s.forRecorded, record)
 	last := m.good
-	m.checkAt, m.soonAt, m.checked, m.good = r.nextCheck(), time.Time{}, time.Now(), nil
+	m.checkAt, m.extraCheckAt, m.checked, m.good = r.nextCheck(), time.Time{}, time.Now(), nil
 	if ctx.Err() != nil {
 		return
 	}
-	health, garbage := parseHealth(stdout)
-	var said *spec.Error
+	health, parseErr := parseHealth(stdout)
+	var answer *spec.Error
 	switch {
-	case err == nil && garbage == nil:
+	case err == nil && parseErr == nil:
 		m.checkErrors, m.unknown = 0, unknownState{}
 	case err == nil:
-		r.noteUnknown(s, m, garbage)
+		r.noteUnknown(s, m, parseErr)
 		return
-	case errors.As(err, &said) && said.Code != spec.CodeAgain && said.Code != spec.CodeInternal &&
+	case errors.As(err, &answer) && answer.Code != spec.CodeAgain && answer.Code != spec.CodeInternal &&
 		s.facts.Readable && s.facts.Units == UnitsGood:
 		m.unknown = unknownState{}
-		m.noteCheckError(said, time.Now(), min(r.settings.CheckInterval/10, errorPause))
+		m.noteCheckError(answer, time.Now(), min(r.settings.CheckInterval/10, errorPause))
 		r.log.Warn("CHECK failed", "container", s.name, "error", err, "times", m.checkErrors)
 		return
 	default:
@@ -47,34 +48,36 @@ func (r *Reconciler) check(ctx context.Context, s *situation, m *memo) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	m.noteHealth(health)
-	r.takeNewsLocked(m) // what was pushed meanwhile is newer
-	r.tellAnswerLocked(s.name, m, false)
+	r.applyPushedLocked(m) // a push during CHECK is newer than its answer
+	r.logAnswerLocked(s.name, m, false)
 	r.report.Checked(record.Container.ContainerID, m.health.Connections)
 }
 
-// errorPause is the longest time for which a second error of CHECK does not count.
+// errorPause is the longest time after an error of CHECK during which another error does not count as the second one.
 const errorPause = 6 * time.Second
 
-// unknownPatience is how long CHECK may not tell the state of a container before ps and a warning show it.
-const unknownPatience = 5 * time.Minute
+// unknownWarnAfter is how long the state of a container must be unknown to CHECK before ps and a warning show it.
+const unknownWarnAfter = 5 * time.Minute
 
-// unknownState is since when, and why, CHECK does not tell the state of a container. The zero value means that it does.
+// unknownState holds since when, and why, CHECK cannot determine the state of a container. The zero value means that it
+// can.
 type unknownState struct {
 	since  time.Time
 	reason string
 	warned bool
 }
 
-// shown is what ps shows, "" if nothing yet.
+// shown returns the reason for ps, or "" if the state has been unknown for less than unknownWarnAfter.
 func (u *unknownState) shown(now time.Time) string {
-	if u.since.IsZero() || now.Sub(u.since) < unknownPatience {
+	if u.since.IsZero() || now.Sub(u.since) < unknownWarnAfter {
 		return ""
 	}
-	return fmt.Sprintf("CHECK has not told the state of the container since %s: %s", u.since.UTC().Format(time.RFC3339), u.reason)
+	return fmt.Sprintf("state unknown to CHECK since %s: %s",
+		u.since.UTC().Format(time.RFC3339), u.reason)
 }
 
-// noteUnknown notes a CHECK that did not tell the state. It counts for nothing.
-func (r *Reconciler) noteUnknown(s *situation, m *memo, err error) {
+// noteUnknown records a CHECK that could not determine the state. It does not count as an error of CHECK.
+func (r *Reconciler) noteUnknown(s *snapshot, m *memory, err error) {
 	now := time.Now()
 	m.unknown.reason = err.Error()
 	if m.unknown.since.IsZero() {
@@ -88,7 +91,8 @@ func (r *Reconciler) noteUnknown(s *situation, m *memo, err error) {
 	r.log.Warn("CHECK without an answer", "container", s.name, "error", err)
 }
 
-// parseHealth reads what CHECK printed; nothing is allowed.
+// parseHealth parses the output of CHECK. It returns nil without an error for empty output and for JSON without a
+// health code.
 func parseHealth(stdout []byte) (*spec.Health, error) {
 	if len(bytes.TrimSpace(stdout)) == 0 {
 		return nil, nil
@@ -98,7 +102,7 @@ func parseHealth(stdout []byte) (*spec.Health, error) {
 		return nil, err
 	}
 	if health.Code == "" {
-		return nil, nil // some other output, which CNI allows
+		return nil, nil // other output, which CNI allows
 	}
 	if err := health.Check(); err != nil {
 		return nil, fmt.Errorf("health: %w", err)

@@ -9,11 +9,11 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// TestCHECKThatCanFindNothingNewIsPutOff counts the CHECKs of an hour, with the usual interval of a minute.
-func TestCHECKThatCanFindNothingNewIsPutOff(t *testing.T) {
+// TestCHECKThatCanFindNothingNewIsPostponed counts the CHECKs within an hour at the default interval of a minute.
+func TestCHECKThatCanFindNothingNewIsPostponed(t *testing.T) {
 	type count struct{ least, most int }
 	var (
-		rare  = count{4, 8} // each ten intervals, and a few after a connection went down
+		rare  = count{4, 8} // one CHECK per ten intervals, and a few after a connection went down
 		tries = count{25, 35}
 		often = count{50, 70}
 	)
@@ -32,8 +32,14 @@ func TestCHECKThatCanFindNothingNewIsPutOff(t *testing.T) {
 		{"no packet, a connection down", (*world).offerAllIPSEC, healthOf(spec.Active, spec.Down), nothing, rare},
 		{"packets go out only, a connection down", (*world).offerAllIPSEC, healthOf(spec.Down), send, tries},
 		{"packets come in, a connection down", (*world).offerAllIPSEC, healthOf(spec.Active, spec.Down), receive, often},
-		{"the network is not followed", func(w *world) { w.offerXFRM("/opt/svc/bin/svc-ipsec") }, healthOf(spec.Active), nothing, often},
-		{"events cannot be followed", func(w *world) {
+		{
+			"the executable does not ask for network events",
+			func(w *world) { w.offerXFRM("/opt/svc/bin/svc-ipsec") },
+			healthOf(spec.Active),
+			nothing,
+			often,
+		},
+		{"the subscription fails", func(w *world) {
 			w.offerAllIPSEC()
 			w.change(func() { w.faults.events = errors.New("no such protocol") })
 		}, healthOf(spec.Active), nothing, often},
@@ -62,8 +68,8 @@ func TestCHECKThatCanFindNothingNewIsPutOff(t *testing.T) {
 
 func (w *world) offerAllIPSEC() { w.offerAll("/opt/svc/bin/svc-ipsec") }
 
-// TestAFaultIsFoundThoughCHECKIsPutOff has one of each kind of fault, and a container to which nothing happened for an hour.
-func TestAFaultIsFoundThoughCHECKIsPutOff(t *testing.T) {
+// TestFaultIsFoundWhileCHECKIsPostponed causes each kind of fault in a container that had no event for an hour.
+func TestFaultIsFoundWhileCHECKIsPostponed(t *testing.T) {
 	rows := []struct {
 		sentence string
 		do       func(*world)
@@ -82,9 +88,9 @@ func TestAFaultIsFoundThoughCHECKIsPutOff(t *testing.T) {
 				w.start()
 				w.untilSettled(time.Second)
 				w.after(time.Hour)
-				before := len(w.ran())
+				before := len(w.verbCalls())
 				row.do(w)
-				w.until(70*time.Second, "a verb runs", func() bool { return len(w.ran()) > before })
+				w.until(70*time.Second, "a verb runs", func() bool { return len(w.verbCalls()) > before })
 				w.untilSettled(time.Minute)
 			})
 		})

@@ -9,19 +9,19 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// notReadYet is why everything is unknown until the NSDB first answers.
+// notReadYet is the reason why everything is unknown until the NSDB has been read for the first time.
 const notReadYet = "the NSDB was not read yet"
 
-// claims sorts the bindings of a desired set by what they claim: a name, a container id. It decides nothing that needs a
-// record; claim does.
+// claims indexes the bindings of the desired state by name and by container id. Which of several bindings gets a name
+// also depends on the records: see the method claim.
 type claims struct {
-	unread      string                               // why the whole host is unread
-	anyUnread   bool                                 // some binding is
-	byName      map[spec.Name][]*spec.Binding        // by port id
-	byContainer map[spec.ContainerID][]*spec.Binding // by port id
-	unreadPorts map[spec.PortID]string               // why
-	refused     []*spec.Binding                      // no valid name: they reach no worker
-	duplicates  map[spec.PortID]string               // notes of bindings whose addresses another one has
+	unread      string                               // why the whole host could not be read
+	anyUnread   bool                                 // at least one binding could not be read
+	byName      map[spec.Name][]*spec.Binding        // sorted by port id
+	byContainer map[spec.ContainerID][]*spec.Binding // sorted by port id
+	unreadPorts map[spec.PortID]string               // the reason for each binding that could not be read
+	refused     []*spec.Binding                      // bindings without a valid name, which no worker handles
+	duplicates  map[spec.PortID]string               // notes of bindings that share addresses with another one
 }
 
 func sortClaims(desired *spec.Desired) *claims {
@@ -35,9 +35,12 @@ func sortClaims(desired *spec.Desired) *claims {
 	for i := range desired.Bindings {
 		bindings = append(bindings, &desired.Bindings[i])
 	}
-	slices.SortFunc(bindings, func(a, b *spec.Binding) int { return strings.Compare(string(a.PortID), string(b.PortID)) })
+	slices.SortFunc(bindings, func(a, b *spec.Binding) int {
+		return strings.Compare(string(a.PortID), string(b.PortID))
+	})
 	for i, b := range bindings {
-		alone := bindings[i : i+1 : i+1] // part of the shared array: most lists have one binding
+		// A slice of the shared array avoids an allocation, since most lists have one binding.
+		alone := bindings[i : i+1 : i+1]
 		switch name := b.Container.InterfaceName; {
 		case b.Reading == spec.Unread:
 			c.anyUnread = true
@@ -52,7 +55,7 @@ func sortClaims(desired *spec.Desired) *claims {
 	return c
 }
 
-// notes are what is shown of a binding while its container runs.
+// notes returns the messages that are shown for a binding while its container runs.
 func (c *claims) notes(b *spec.Binding) (notes []string) {
 	for _, note := range []string{b.Note, c.duplicates[b.PortID]} {
 		if note != "" {
@@ -62,7 +65,7 @@ func (c *claims) notes(b *spec.Binding) (notes []string) {
 	return notes
 }
 
-// joined returns both lists as one.
+// joined returns the concatenation of both lists.
 func joined(list, more []*spec.Binding) []*spec.Binding {
 	if list == nil {
 		return more
@@ -70,8 +73,8 @@ func joined(list, more []*spec.Binding) []*spec.Binding {
 	return append(list, more...)
 }
 
-// changedNames lists the names whose bindings differ between two sets, and those that share a container id with one that
-// does. nil means that any name may be concerned.
+// changedNames returns the names whose bindings differ between two desired states, and the names that share
+// a container id with one of these. It returns nil if every name may be affected.
 func changedNames(was, is *claims) []spec.Name {
 	if was == nil || was.unread != is.unread || was.anyUnread != is.anyUnread ||
 		!maps.Equal(was.unreadPorts, is.unreadPorts) {
@@ -103,16 +106,16 @@ func changedNames(was, is *claims) []spec.Name {
 	return slices.AppendSeq(make([]spec.Name, 0, len(names)), maps.Keys(names))
 }
 
-// holder is what the record of a name says it holds. One of phase `deleted` holds it for its own binding alone: while a
-// container is healed nobody takes its name, port or id, and nobody waits for it once it is not wanted.
+// holder is the port and container id of a name's record. If the record has phase `deleted`, they are reserved for the
+// name's own binding only: while a container is healed no other name gets them, and once it is not wanted no other name
+// waits for them.
 type holder struct {
 	port      spec.PortID
 	container spec.ContainerID
 	deleted   bool
 }
 
-// holders is the index of what records hold. It is there so that the cost of a look at one name does not grow with the number
-// of names.
+// holders indexes what the records hold, so that the cost of observing one name does not grow with the number of names.
 type holders struct {
 	byName      map[spec.Name]holder
 	byContainer map[spec.ContainerID]map[spec.Name]bool
@@ -120,15 +123,19 @@ type holders struct {
 }
 
 func newHolders() *holders {
-	return &holders{map[spec.Name]holder{}, map[spec.ContainerID]map[spec.Name]bool{}, map[spec.PortID]map[spec.Name]bool{}}
+	return &holders{
+		byName:      map[spec.Name]holder{},
+		byContainer: map[spec.ContainerID]map[spec.Name]bool{},
+		byPort:      map[spec.PortID]map[spec.Name]bool{},
+	}
 }
 
-// set replaces what a name holds.
-func (h *holders) set(name spec.Name, is holder) {
+// set replaces the holder of a name.
+func (h *holders) set(name spec.Name, current holder) {
 	h.remove(name)
-	h.byName[name] = is
-	addTo(h.byContainer, is.container, name)
-	addTo(h.byPort, is.port, name)
+	h.byName[name] = current
+	addTo(h.byContainer, current.container, name)
+	addTo(h.byPort, current.port, name)
 }
 
 func (h *holders) remove(name spec.Name) {
@@ -155,16 +162,16 @@ func removeFrom[K comparable](index map[K]map[spec.Name]bool, key K, name spec.N
 	}
 }
 
-// claim is what one name's worker goes by.
+// claim is the part of the desired state that one name's worker uses.
 type claim struct {
-	binding *spec.Binding // nil: not wanted
-	unread  string        // why it is not known whether the name is wanted, or what for
-	refused string        // why the configuration cannot be read; everything else is known
-	taken   string        // who has its port or container id
+	binding *spec.Binding // nil: the name is not wanted
+	unread  string        // why it is unknown whether the name is wanted, or with which configuration
+	refused string        // why the configuration cannot be read, if everything else is known
+	taken   string        // which other name has its port or container id
 }
 
-// claim finds the binding that has the name. Of two bindings for one name the one that has the record keeps it, else the
-// lowest port id wins; likewise of two names for one container id.
+// claim returns the binding that gets the name. If two bindings have the same name, the one that matches the record
+// gets it, and without a record the one with the lowest port id. The same holds for two names with one container id.
 func (c *claims) claim(name spec.Name, holders *holders) claim {
 	if c.unread != "" {
 		return claim{unread: c.unread}
@@ -188,7 +195,7 @@ func (c *claims) claim(name spec.Name, holders *holders) claim {
 	return is
 }
 
-// winner returns the binding that has the name; nil if none asks for it.
+// winner returns the binding that gets the name, or nil if no binding has this name.
 func (c *claims) winner(name spec.Name, holders *holders) *spec.Binding {
 	bindings := c.byName[name]
 	if len(bindings) == 0 {
@@ -204,8 +211,9 @@ func (c *claims) winner(name spec.Name, holders *holders) *spec.Binding {
 	return bindings[0]
 }
 
-// takenFrom says who else has the port or the container id of a binding, or "". Of several it is always the same: the one with
-// the lowest name, or port.
+// takenFrom describes which other name has the port or the container id of a binding. It returns "" if none has. If
+// several have, it always chooses the lowest name, or the lowest port, so that the reason does not change from call to
+// call.
 func (c *claims) takenFrom(b *spec.Binding, holders *holders) string {
 	name := b.Container.InterfaceName
 	taken, first := "", spec.Name("")
@@ -236,39 +244,41 @@ func (c *claims) takenFrom(b *spec.Binding, holders *holders) string {
 	return ""
 }
 
-// wants says whether a binding still asks for what the record of its name holds.
+// wants reports whether a binding of the name still asks for the port and container id of its record.
 func (c *claims) wants(name spec.Name, h holder) bool {
 	return slices.ContainsFunc(c.byName[name], func(b *spec.Binding) bool {
 		return b.PortID == h.port && b.Container.ContainerID == h.container
 	})
 }
 
-// stray is a binding that no worker stands for: it lost its name to another binding, or has none that is valid.
-type stray struct {
+// rejection is a binding that no worker handles: another binding has its name, or its name is invalid.
+type rejection struct {
 	binding *spec.Binding
 	reason  string
 }
 
-// strays lists them, given who wins each name.
-func (c *claims) strays(holders *holders) []stray {
-	var list []stray
+// rejected returns the bindings that no worker handles.
+func (c *claims) rejected(holders *holders) []rejection {
+	var list []rejection
 	for _, b := range c.refused {
-		list = append(list, stray{b, b.Fault})
+		list = append(list, rejection{b, b.Fault})
 	}
 	for name, bindings := range c.byName {
 		if len(bindings) < 2 || c.unread != "" {
 			continue
 		}
 		if own, recorded := holders.byName[name]; recorded && c.unreadPorts[own.port] != "" {
-			continue // the name's own binding may be the one that is unread
+			continue // the unread binding may be the one that matches the record
 		}
 		winner := c.winner(name, holders)
 		for _, b := range bindings {
 			if b != winner {
-				list = append(list, stray{b, fmt.Sprintf("name %s is taken by port %s", name, winner.PortID)})
+				list = append(list, rejection{b, fmt.Sprintf("name %s is taken by port %s", name, winner.PortID)})
 			}
 		}
 	}
-	slices.SortFunc(list, func(a, b stray) int { return strings.Compare(string(a.binding.PortID), string(b.binding.PortID)) })
+	slices.SortFunc(list, func(a, b rejection) int {
+		return strings.Compare(string(a.binding.PortID), string(b.binding.PortID))
+	})
 	return list
 }

@@ -21,7 +21,7 @@ func TestTwoBindingsForOneName(t *testing.T) {
 	}{
 		{"without a record the lowest port id wins", [][]spec.Binding{{vpn("p1", "vpn1", "c1"), vpn("p2", "vpn1", "c2")}},
 			"c1", "c2", "ERROR (name vpn1 is taken by port p1)"},
-		{"who has the record keeps it", [][]spec.Binding{{vpn("p2", "vpn1", "c2")}, {vpn("p1", "vpn1", "c1")}},
+		{"the binding with the record keeps it", [][]spec.Binding{{vpn("p2", "vpn1", "c2")}, {vpn("p1", "vpn1", "c1")}},
 			"c2", "c1", "ERROR (name vpn1 is taken by port p2)"},
 	}
 	for _, row := range rows {
@@ -37,32 +37,32 @@ func TestTwoBindingsForOneName(t *testing.T) {
 					if w.namespaces["vpn1"].owner.ContainerID != row.runs || w.status(row.runs).Code != spec.Running {
 						t.Errorf("%s: %s does not run", moment, row.runs)
 					}
-					if got := w.said(row.held); got != row.reason {
-						t.Errorf("%s: of %s %q was published", moment, row.held, got)
+					if got := w.history(row.held); got != row.reason {
+						t.Errorf("%s: status of %s: %q", moment, row.held, got)
 					}
-					if got := w.heldWhy("vpn1"); !strings.Contains(got, "is taken by") {
-						t.Errorf("%s: `ps` says %q", moment, got)
+					if got := w.heldReason("vpn1"); !strings.Contains(got, "is taken by") {
+						t.Errorf("%s: ps shows %q", moment, got)
 					}
 				}
 				check("at first")
 				w.systemd("svc-vpn1.service", "failed")
 				w.after(2 * time.Second)
 				check("healed")
-				w.now.stop()
+				w.current.stop()
 				w.start()
 				w.after(time.Second)
 				check("after a restart")
 				w.reboot()
 				taken := "name vpn1 is taken by port " + w.portOf(row.runs)
 				w.change(func() { w.published[row.held] = spec.ContainerStatus{Code: spec.Failed, Message: taken} })
-				w.now.stop()
+				w.current.stop()
 				w.start()
 				w.after(2 * time.Second)
 				check("after a reboot")
 				w.unbind(spec.PortID(w.portOf(row.runs)))
 				w.untilSettled(time.Second)
-				if got := w.said(row.held); !strings.HasSuffix(got, "STARTING, RUNNING") {
-					t.Errorf("the other one: %q", got)
+				if got := w.history(row.held); !strings.HasSuffix(got, "STARTING, RUNNING") {
+					t.Errorf("status of the other container: %q", got)
 				}
 			})
 		})
@@ -78,7 +78,7 @@ func (w *world) portOf(id spec.ContainerID) string {
 	return ""
 }
 
-func TestWhoHasTheRecordKeepsTheNameWhileItIsHealed(t *testing.T) {
+func TestBindingWithTheRecordKeepsTheNameDuringHealing(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bind(vpn("p2", "vpn1", "c2"))
 		w.start()
@@ -87,12 +87,12 @@ func TestWhoHasTheRecordKeepsTheNameWhileItIsHealed(t *testing.T) {
 		w.on(spec.Add, "vpn1", behaviour{fails: code(spec.CodeIO)}, behaviour{fails: code(spec.CodeIO)}, behaviour{})
 		w.systemd("svc-vpn1.service", "failed")
 		w.until(time.Minute, "c2 RUNNING again", func() bool {
-			return w.phase("vpn1") == "added" && w.said("c2") == "STARTING, RUNNING, STARTING, RUNNING"
+			return w.phase("vpn1") == "added" && w.history("c2") == "STARTING, RUNNING, STARTING, RUNNING"
 		})
-		if got := w.said("c2"); strings.Contains(got, "STOPPING") || strings.Contains(got, "ERROR") {
+		if got := w.history("c2"); strings.Contains(got, "STOPPING") || strings.Contains(got, "ERROR") {
 			t.Errorf("published %q", got)
 		}
-		for _, call := range w.ran() {
+		for _, call := range w.verbCalls() {
 			if call.id == "c1" {
 				t.Errorf("%s of c1 ran", call.verb)
 			}
@@ -103,13 +103,25 @@ func TestWhoHasTheRecordKeepsTheNameWhileItIsHealed(t *testing.T) {
 func TestTwoNamesForOneContainerID(t *testing.T) {
 	rows := []struct {
 		sentence string
-		bindings []spec.Binding // one after the other
+		bindings []spec.Binding // bound one after the other, unless together is set
 		together bool
 		runs     spec.Name
 		held     spec.Name
 	}{
-		{"without a record the lowest port id wins", []spec.Binding{vpn("p1", "vpn1", "c1"), vpn("p2", "vpn2", "c1")}, true, "vpn1", "vpn2"},
-		{"who has the record keeps it", []spec.Binding{vpn("p2", "vpn2", "c1"), vpn("p1", "vpn1", "c1")}, false, "vpn2", "vpn1"},
+		{
+			"without a record the lowest port id wins",
+			[]spec.Binding{vpn("p1", "vpn1", "c1"), vpn("p2", "vpn2", "c1")},
+			true,
+			"vpn1",
+			"vpn2",
+		},
+		{
+			"the binding with the record keeps it",
+			[]spec.Binding{vpn("p2", "vpn2", "c1"), vpn("p1", "vpn1", "c1")},
+			false,
+			"vpn2",
+			"vpn1",
+		},
 	}
 	for _, row := range rows {
 		t.Run(row.sentence, func(t *testing.T) {
@@ -128,18 +140,19 @@ func TestTwoNamesForOneContainerID(t *testing.T) {
 					if w.phase(row.runs) != "added" || w.phase(row.held) != "none" {
 						t.Errorf("%s: records %s and %s", moment, w.phase(row.runs), w.phase(row.held))
 					}
-					if got := w.heldWhy(row.held); !strings.Contains(got, "c1") || !strings.Contains(got, string(row.runs)) {
+					if got := w.heldReason(row.held); !strings.Contains(got, "c1") || !strings.Contains(got, string(row.runs)) {
 						t.Errorf("%s: held because %q", moment, got)
 					}
-					if got := w.said("c1"); strings.Contains(got, "ERROR") || strings.Contains(got, "STOPPING") || !strings.HasSuffix(got, "RUNNING") {
-						t.Errorf("%s: the status of the one that runs is %q", moment, got)
+					if got := w.history("c1"); strings.Contains(got, "ERROR") || strings.Contains(got, "STOPPING") ||
+						!strings.HasSuffix(got, "RUNNING") {
+						t.Errorf("%s: status of the running container: %q", moment, got)
 					}
 				}
 				check("at first")
 				w.systemd("svc-"+string(row.runs)+".service", "failed")
 				w.after(2 * time.Second)
 				check("healed")
-				w.now.stop()
+				w.current.stop()
 				w.start()
 				w.after(time.Second)
 				check("after a restart")
@@ -149,30 +162,30 @@ func TestTwoNamesForOneContainerID(t *testing.T) {
 					}
 				}
 				w.untilSettled(time.Second)
-				if got := w.said("c1"); strings.Contains(got, "STOPPING") {
-					t.Errorf("published %q of a container that is bound all the time", got)
+				if got := w.history("c1"); strings.Contains(got, "STOPPING") {
+					t.Errorf("published %q, but the container was never unbound", got)
 				}
 			})
 		})
 	}
 }
 
-func TestTwoBindingsOfOneContainerUnderOneName(t *testing.T) {
+func TestTwoBindingsWithTheSameNameAndContainerID(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.start()
 		w.bind(vpn("p1", "vpn1", "c1"), vpn("p2", "vpn1", "c1"))
 		w.after(time.Second)
 		w.unbind("p2")
 		w.after(time.Second)
-		if got := w.said("c1"); got != "STARTING, RUNNING" {
-			t.Errorf("the status of the one that runs is %q", got)
+		if got := w.history("c1"); got != "STARTING, RUNNING" {
+			t.Errorf("status of the running container: %q", got)
 		}
 	})
 }
 
-func TestTheStatusOfABindingThatIsHeldStaysWhileItIsUnread(t *testing.T) {
+func TestStatusOfAHeldBindingStaysWhileTheBindingIsUnread(t *testing.T) {
 	unread := func(port spec.PortID) spec.Binding {
-		return spec.Binding{PortID: port, Reading: spec.Unread, Fault: "half of it"}
+		return spec.Binding{PortID: port, Reading: spec.Unread, Fault: "file is incomplete"}
 	}
 	rows := []struct {
 		sentence string
@@ -181,7 +194,12 @@ func TestTheStatusOfABindingThatIsHeldStaysWhileItIsUnread(t *testing.T) {
 		gone     spec.PortID
 	}{
 		{"it has no worker", "c2", func(w *world) { w.bind(unread("p2")) }, "p2"},
-		{"it has no worker, and the one that has the name is unread", "c2", func(w *world) { w.bind(unread("p1")) }, "p2"},
+		{
+			"it has no worker, and the binding that has the name is unread",
+			"c2",
+			func(w *world) { w.bind(unread("p1")) },
+			"p2",
+		},
 		{"it has no worker, and the host is unread", "c2", func(w *world) { w.setHost(1, -1, "no Host object") }, "p2"},
 		{"it has no executable", "c3", func(w *world) { w.bind(unread("p3")) }, "p3"},
 	}
@@ -192,35 +210,35 @@ func TestTheStatusOfABindingThatIsHeldStaysWhileItIsUnread(t *testing.T) {
 				w.bind(changed(vpn("p3", "vpn3", "c3"), func(b *spec.Binding) { b.Container.ServiceType = "BGP" }))
 				w.start()
 				w.after(time.Second)
-				said := w.said(row.id)
-				if !strings.HasPrefix(said, "ERROR") {
-					t.Fatalf("published %q", said)
+				published := w.history(row.id)
+				if !strings.HasPrefix(published, "ERROR") {
+					t.Fatalf("published %q", published)
 				}
 				row.unread(w)
 				w.after(5 * time.Minute)
-				if got := w.said(row.id); got != said {
+				if got := w.history(row.id); got != published {
 					t.Errorf("published %q", got)
 				}
 				w.unbind(row.gone)
 				w.setHost(1, -1, "")
 				w.bind(vpn("p1", "vpn1", "c1"))
 				w.after(time.Second)
-				if _, there := w.publishes()[row.id]; there {
-					t.Errorf("published %q though its binding is gone", w.said(row.id))
+				if _, there := w.allStatuses()[row.id]; there {
+					t.Errorf("published %q after its binding was removed", w.history(row.id))
 				}
 			})
 		})
 	}
 }
 
-func TestTheStatusOfAContainerThatStopsToRunIsOfTheBindingThatIsHeld(t *testing.T) {
+func TestHeldBindingPublishesTheStatusAfterTheContainerIsRemoved(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bind(vpn("p1", "vpn1", "c1"), vpn("p2", "vpn2", "c2"))
 		w.start()
 		w.untilSettled(time.Second)
-		w.bind(vpn("p3", "vpn2", "c1")) // loses the name vpn2, and c1 runs under another name
+		w.bind(vpn("p3", "vpn2", "c1")) // it does not get the name vpn2, and c1 runs under another name
 		w.after(time.Second)
-		if got := w.said("c1"); got != "STARTING, RUNNING" {
+		if got := w.history("c1"); got != "STARTING, RUNNING" {
 			t.Errorf("published %q", got)
 		}
 		w.unbind("p1")
@@ -230,18 +248,18 @@ func TestTheStatusOfAContainerThatStopsToRunIsOfTheBindingThatIsHeld(t *testing.
 	})
 }
 
-func TestTheStatusOfTheFormerContainerGoesThoughTheNextOneIsHeldElsewhere(t *testing.T) {
+func TestStatusOfTheFormerContainerIsRemovedWhenTheNextOneIsHeld(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bind(vpn("p1", "vpn1", "c1"), vpn("p2", "vpn2", "c2"))
 		w.start()
 		w.untilSettled(time.Second)
 		w.bind(vpn("p1", "vpn1", "c2"))
 		w.after(5 * time.Second)
-		if got := w.said("c1"); got != "STARTING, RUNNING, STOPPING, removed" {
-			t.Errorf("of the former one %q was published", got)
+		if got := w.history("c1"); got != "STARTING, RUNNING, STOPPING, removed" {
+			t.Errorf("status of the former container: %q", got)
 		}
-		if got := w.said("c2"); got != "STARTING, RUNNING" {
-			t.Errorf("of the one that runs elsewhere %q was published", got)
+		if got := w.history("c2"); got != "STARTING, RUNNING" {
+			t.Errorf("status of the container that runs under another name: %q", got)
 		}
 		w.unbind("p1")
 		w.untilSettled(time.Second)
@@ -251,7 +269,7 @@ func TestTheStatusOfTheFormerContainerGoesThoughTheNextOneIsHeldElsewhere(t *tes
 	})
 }
 
-func TestOfSeveralWhoHoldABindingTheSameIsAlwaysNamed(t *testing.T) {
+func TestReasonNamesTheSameHolderEachTime(t *testing.T) {
 	holders := newHolders()
 	for name, h := range map[spec.Name]holder{
 		"vpn2": {port: "p9", container: "c1"}, "vpn3": {port: "p1", container: "c9"}, "vpn4": {port: "p8", container: "c1"},
@@ -266,12 +284,12 @@ func TestOfSeveralWhoHoldABindingTheSameIsAlwaysNamed(t *testing.T) {
 	}
 }
 
-func TestTheStatusOfABindingThatMovesToANameThatIsUnknownGoesWithIt(t *testing.T) {
+func TestStatusMovesWithABindingToAnUnknownName(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bind(vpn("p1", "vpn1", "c1"), vpn("p2", "vpn2", "c2"))
 		w.start()
 		w.untilSettled(time.Second)
-		w.bind(spec.Binding{PortID: "p1", Reading: spec.Unread, Fault: "half of it"})
+		w.bind(spec.Binding{PortID: "p1", Reading: spec.Unread, Fault: "file is incomplete"})
 		w.bind(vpn("p2", "vpn1", "c2"))
 		w.until(time.Minute, "vpn2 removed", func() bool { return w.phase("vpn2") == "none" })
 		w.unbind("p2")
@@ -280,7 +298,7 @@ func TestTheStatusOfABindingThatMovesToANameThatIsUnknownGoesWithIt(t *testing.T
 	})
 }
 
-func TestTwoNamesThatSwapTheirContainers(t *testing.T) {
+func TestTwoNamesSwapContainers(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bind(vpn("p1", "vpn1", "c1"), vpn("p2", "vpn2", "c2"))
 		w.start()
@@ -292,18 +310,18 @@ func TestTwoNamesThatSwapTheirContainers(t *testing.T) {
 	})
 }
 
-func TestABindingWithoutAValidNameIsToldAndHoldsNobody(t *testing.T) {
+func TestBindingWithoutAValidNameIsPublishedAndDelaysNoOther(t *testing.T) {
 	inWorld(t, func(w *world) {
 		refused := vpn("p2", "", "c2")
 		refused.Reading, refused.Fault = spec.Refused, `bindings/host-1/p2: interfaceName "../x": allowed: …`
 		w.bind(vpn("p1", "vpn1", "c1"), refused)
 		w.start()
 		w.after(time.Second)
-		if got, want := w.said("c2"), "ERROR ("+refused.Fault+")"; got != want {
+		if got, want := w.history("c2"), "ERROR ("+refused.Fault+")"; got != want {
 			t.Errorf("published %q, want %q", got, want)
 		}
-		if got := w.said("c1"); got != "STARTING, RUNNING" {
-			t.Errorf("the other: %q", got)
+		if got := w.history("c1"); got != "STARTING, RUNNING" {
+			t.Errorf("status of the other container: %q", got)
 		}
 		w.bind(vpn("p2", "vpn2", "c2"))
 		w.untilSettled(time.Second)
@@ -314,8 +332,9 @@ func TestABindingWithoutAValidNameIsToldAndHoldsNobody(t *testing.T) {
 	})
 }
 
-// A binding that is refused though its name is valid may be a slip in an edit: what runs goes on.
-func TestABindingThatIsRefusedTakesNothingThatRuns(t *testing.T) {
+// TestRefusedBindingKeepsTheContainerRunning edits a binding so that it is refused although its name is valid. The
+// container keeps running, because such an edit may be a mistake.
+func TestRefusedBindingKeepsTheContainerRunning(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.start()
@@ -332,7 +351,7 @@ func TestABindingThatIsRefusedTakesNothingThatRuns(t *testing.T) {
 			if got := w.verbs("vpn1"); strings.Contains(got, "DEL") || strings.Count(got, "ADD") != 1 {
 				t.Errorf("%q ran", got)
 			}
-			if got := w.said("c1"); got != "STARTING, RUNNING" {
+			if got := w.history("c1"); got != "STARTING, RUNNING" {
 				t.Errorf("published %q", got)
 			}
 		}
@@ -349,7 +368,7 @@ func TestLimit(t *testing.T) {
 			w.bind(vpn(spec.PortID(fmt.Sprint("p", i)), spec.Name(fmt.Sprint("vpn", i)), spec.ContainerID(fmt.Sprint("c", i))))
 		}
 		count := func() (running, refused int) {
-			for _, status := range w.publishes() {
+			for _, status := range w.allStatuses() {
 				switch {
 				case status.Code == spec.Running:
 					running++
@@ -365,7 +384,8 @@ func TestLimit(t *testing.T) {
 			if r, e := count(); r != running || e != len(w.bindings)-running {
 				t.Errorf("%s: %d RUNNING, %d over the limit, want %d", moment, r, e, running)
 			}
-			if got, want := w.hostSaid(), (spec.HostStatus{Weight: w.host.Weight, Quota: max(0, w.host.Limit-running), Count: running}); got != want {
+			want := spec.HostStatus{Weight: w.host.Weight, Quota: max(0, w.host.Limit-running), Count: running}
+			if got := w.hostStatus(); got != want {
 				t.Errorf("%s: host %+v, want %+v", moment, got, want)
 			}
 		}
@@ -379,7 +399,7 @@ func TestLimit(t *testing.T) {
 		}
 		expect("healed over the limit", 5)
 		w.reboot()
-		w.now.stop()
+		w.current.stop()
 		w.start()
 		w.after(time.Second)
 		expect("after a reboot over the limit", 5)
@@ -390,11 +410,11 @@ func TestLimit(t *testing.T) {
 				break
 			}
 		}
-		expect("room made by one that went", 5)
+		expect("one slot released", 5)
 	})
 }
 
-func TestWeightZeroRefusesOnlyNewNames(t *testing.T) {
+func TestWeightZeroHoldsOnlyNewNames(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.start()
@@ -404,15 +424,15 @@ func TestWeightZeroRefusesOnlyNewNames(t *testing.T) {
 		w.after(time.Second)
 		w.systemd("svc-vpn1.service", "failed")
 		w.after(2 * time.Second)
-		if w.status("c1").Code != spec.Running || w.said("c2") != "ERROR (WEIGHT_ZERO)" {
-			t.Errorf("published %q and %q", w.said("c1"), w.said("c2"))
+		if w.status("c1").Code != spec.Running || w.history("c2") != "ERROR (WEIGHT_ZERO)" {
+			t.Errorf("published %q and %q", w.history("c1"), w.history("c2"))
 		}
 		w.setHost(1, -1, "")
 		w.untilSettled(time.Second)
 	})
 }
 
-func TestASlotIsKeptWhileTheHostBecomesUnreadInTheMiddleOfHealing(t *testing.T) {
+func TestSlotIsKeptIfTheHostBecomesUnreadDuringHealing(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.setHost(1, 1, "")
 		w.bind(vpn("p1", "vpn1", "c1"))
@@ -426,47 +446,48 @@ func TestASlotIsKeptWhileTheHostBecomesUnreadInTheMiddleOfHealing(t *testing.T) 
 		if got := w.phase("vpn1"); got != "deleted" {
 			t.Errorf("record %s", got)
 		}
-		w.now.stop()
+		w.current.stop()
 		w.bind(vpn("p0", "vpn0", "c0"))
 		w.setHost(1, 1, "")
 		w.start()
 		w.after(2 * time.Second)
 		if w.status("c1").Code != spec.Running || w.status("c0").Message != spec.LimitExceeded {
-			t.Errorf("published %q and %q", w.said("c1"), w.said("c0"))
+			t.Errorf("published %q and %q", w.history("c1"), w.history("c0"))
 		}
 	})
 }
 
-func TestABindingThatCannotBeReadHasARowUntilItsNameIsKnown(t *testing.T) {
+func TestUnreadBindingHasARowUntilItsNameIsKnown(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.start()
 		w.bind(spec.Binding{PortID: "p1", Reading: spec.Unread, Fault: "bindings/host-1/p1: unknown key"})
 		w.after(time.Second)
-		rows := w.now.r.Rows()
+		rows := w.current.r.Rows()
 		if len(rows) != 1 || rows[0].Name != "" || rows[0].PortID != "p1" || rows[0].Status != "UNKNOWN" ||
 			rows[0].Reason != "bindings/host-1/p1: unknown key" {
 			t.Errorf("rows %+v", rows)
 		}
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.untilSettled(time.Second)
-		if rows := w.now.r.Rows(); len(rows) != 1 || rows[0].Name != "vpn1" {
+		if rows := w.current.r.Rows(); len(rows) != 1 || rows[0].Name != "vpn1" {
 			t.Errorf("rows %+v", rows)
 		}
-		w.bind(spec.Binding{PortID: "p1", Reading: spec.Unread, Fault: "half of it"}) // the row of the name has the reason
+		// The row of the name shows the reason.
+		w.bind(spec.Binding{PortID: "p1", Reading: spec.Unread, Fault: "file is incomplete"})
 		w.after(time.Second)
-		if rows := w.now.r.Rows(); len(rows) != 1 || rows[0].Name != "vpn1" || rows[0].Reason != "half of it" {
+		if rows := w.current.r.Rows(); len(rows) != 1 || rows[0].Name != "vpn1" || rows[0].Reason != "file is incomplete" {
 			t.Errorf("rows %+v", rows)
 		}
 	})
 }
 
-func TestEveryContainerIsSeenBeforeItIsMade(t *testing.T) {
+func TestEveryContainerHasARowBeforeItsADDEnds(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.on(spec.Add, "vpn1", behaviour{takes: 20 * time.Second})
 		w.bind(vpn("p1", "vpn1", "c1"), vpn("p2", "vpn2", "c2"))
 		w.start()
-		w.until(time.Second, "both are seen", func() bool { return w.now.r.Seen() })
-		if rows := w.now.r.Rows(); len(rows) != 2 || rows[0].Status != "STARTING" {
+		w.until(time.Second, "both are seen", func() bool { return w.current.r.Seen() })
+		if rows := w.current.r.Rows(); len(rows) != 2 || rows[0].Status != "STARTING" {
 			t.Errorf("rows %+v", rows)
 		}
 		w.untilSettled(time.Minute)

@@ -10,29 +10,30 @@ import (
 )
 
 const (
-	// crashWindow is the time within which crashLimit failures of a container's daemons are published as ERROR.
+	// crashWindow is the period in which crashLimit failures of a container are published as ERROR.
 	crashWindow = 10 * time.Minute
 	crashLimit  = 5
-	// crashPause is how long the container must run without a failure before it counts as stable again.
+	// crashPause is how long a container must run without a failure until it counts as stable again.
 	crashPause = time.Minute
 )
 
-// crashes is what is remembered of the failures of a container: those of its daemons after which systemd starts them again, and those
-// after which the container is made anew. A container that fails again and again makes one stable state: it is published as RUNNING with a message, and
-// after crashLimit failures within crashWindow as ERROR, until the container has run for crashPause without a failure. The status does
-// not follow each start and each failure. Only the container's worker uses it.
+// crashes holds the failures of a container: failures of its daemons after which systemd restarts them, and failures
+// after which the supervisor recreates the container. A container that fails repeatedly is published with one stable
+// status: RUNNING with a message, and after crashLimit failures within crashWindow ERROR, until the container has run
+// for crashPause without a failure. So the status does not change with each start and each failure. Only the
+// container's worker uses it.
 type crashes struct {
-	restarts map[string]int    // systemd's NRestarts by unit, as last seen; nil: not seen yet
-	exits    map[string]string // how a unit ended that systemd is about to start again
-	before   int               // restarts of units that were removed since, and of the container itself
-	times    []time.Time       // the failures, as many as crashLimit at most
-	text     string            // the last failure, for the reason
-	healed   bool              // the last failure ended with DEL and ADD
-	upSince  time.Time         // since when the container has run; zero: it does not
-	verdict  bool              // it is published as ERROR
+	restarts map[string]int    // systemd's NRestarts by unit when it was last read; nil: not read yet
+	exits    map[string]string // how a unit ended that systemd is about to restart
+	before   int               // restarts of units that were removed since, and recreations of the container
+	times    []time.Time       // times of the last failures, at most crashLimit
+	text     string            // description of the last failure
+	healed   bool              // the last failure led to DEL and ADD
+	upSince  time.Time         // since when the container runs; zero: it does not run
+	isError  bool              // the container is published as ERROR
 }
 
-// note notes a failure. It returns how many there were within crashWindow.
+// note records a failure. It returns the number of failures within crashWindow.
 func (c *crashes) note(text string, healed bool, now time.Time) int {
 	c.times = append(c.times, now)
 	if len(c.times) > crashLimit {
@@ -40,7 +41,7 @@ func (c *crashes) note(text string, healed bool, now time.Time) int {
 	}
 	c.text, c.healed, c.upSince = text, healed, time.Time{}
 	count := c.count(now)
-	c.verdict = c.verdict || count >= crashLimit
+	c.isError = c.isError || count >= crashLimit
 	return count
 }
 
@@ -54,17 +55,18 @@ func (c *crashes) count(now time.Time) int {
 	return count
 }
 
-// up notes that the container runs.
+// up records that the container runs.
 func (c *crashes) up(now time.Time) {
 	if c.upSince.IsZero() {
 		c.upSince = now
 	}
 	if until := c.stableAt(); !until.IsZero() && !now.Before(until) {
-		c.text, c.verdict = "", false
+		c.text, c.isError = "", false
 	}
 }
 
-// stableAt is when the container counts as stable again if nothing fails until then. Zero: it does already, or it does not run.
+// stableAt returns when the container counts as stable again if nothing fails until then. It returns zero if the
+// container is stable already or does not run.
 func (c *crashes) stableAt() time.Time {
 	if c.text == "" || c.upSince.IsZero() {
 		return time.Time{}
@@ -72,25 +74,30 @@ func (c *crashes) stableAt() time.Time {
 	return later(c.upSince, c.times[len(c.times)-1]).Add(crashPause)
 }
 
-// loops reports whether the container fails again and again. One failure after which the container was made anew is none: STARTING and
-// RUNNING tell it.
+// loops reports whether the container fails repeatedly. A single failure after which the container was recreated does
+// not count, because STARTING and RUNNING are published for it.
 func (c *crashes) loops() bool {
-	return c.text != "" && (!c.healed || c.verdict || len(c.times) > 1 && c.times[len(c.times)-1].Sub(c.times[len(c.times)-2]) < crashWindow)
+	if c.text == "" {
+		return false
+	}
+	last := len(c.times) - 1
+	return !c.healed || c.isError || last > 0 && c.times[last].Sub(c.times[last-1]) < crashWindow
 }
 
-// reason is the message of the status and the reason in ps, "" if the container is stable.
+// reason returns the message for the status and for ps, or "" if the container is stable.
 func (c *crashes) reason() string {
 	if !c.loops() {
 		return ""
 	}
-	// The text of a loop that goes on does not change, so that its status is not published again and again.
-	if c.verdict {
+	// The text stays the same while the failures continue, so that the status is not published again and again.
+	if c.isError {
 		return fmt.Sprintf("%s (%d or more failures within %v)", c.text, crashLimit, crashWindow)
 	}
 	return fmt.Sprintf("%s (failures within %v: %d)", c.text, crashWindow, c.count(c.times[len(c.times)-1]))
 }
 
-// total is how often systemd started a daemon again, or the supervisor made the container anew.
+// total returns how often systemd has restarted a daemon of the container or the supervisor has recreated the
+// container.
 func (c *crashes) total() int {
 	total := c.before
 	for n := range maps.Values(c.restarts) {
@@ -99,7 +106,7 @@ func (c *crashes) total() int {
 	return total
 }
 
-// removed notes that the units are removed: those of the next ADD count from 0.
+// removed records that the units are removed. systemd counts the restarts of the next ADD's units from 0.
 func (c *crashes) removed(healed bool) {
 	c.before = c.total()
 	if healed {
@@ -108,36 +115,36 @@ func (c *crashes) removed(healed bool) {
 	c.restarts, c.exits, c.upSince = nil, nil, time.Time{}
 }
 
-// noteRestarts notes the units that systemd has started again since the last look. The first look after the start of the supervisor
-// only notes how often that was before: it is not known when.
-func (r *Reconciler) noteRestarts(ctx context.Context, s *situation, m *memo) {
+// noteRestarts records the units that systemd has restarted since the last call. The first call after a start of the
+// supervisor only stores the counters, because it is unknown when those restarts happened.
+func (r *Reconciler) noteRestarts(ctx context.Context, s *snapshot, m *memory) {
 	record := s.record()
 	if record == nil || !s.facts.runs() || !s.facts.Readable {
 		return
 	}
 	c := &m.crashes
 	for _, name := range record.Units() {
-		if stateOf(name, s.units) == UnitsGone { // systemd has forgotten how often it started it
+		if stateOf(name, s.units) == UnitsGone { // systemd has discarded the counter of the unit
 			continue
 		}
-		if subState(name, s.units) == "auto-restart" { // systemd forgets how it ended when it starts it
+		if subState(name, s.units) == "auto-restart" { // systemd discards the exit reason when it starts the unit
 			if details, err := r.units.Show(ctx, name); err == nil && details.Exit.Failed() {
 				c.noteExit(name, details.Exit.String())
 			}
 		}
 		restarts, err := r.units.Restarts(ctx, name)
 		if err != nil {
-			continue // unknown
+			continue // the counter is unknown
 		}
 		was, known := c.restarts[name]
 		if c.restarts == nil {
 			c.restarts = map[string]int{}
 		}
 		c.restarts[name] = restarts
-		if restarts < was { // a person restarted the unit, and systemd counts anew
+		if restarts < was { // an operator restarted the unit, which resets the counter
 			was = 0
 		}
-		if !known && m.added.IsZero() { // an earlier supervisor made it
+		if !known && m.added.IsZero() { // an earlier supervisor added the container
 			continue
 		}
 		for range min(restarts-was, crashLimit) {
@@ -165,8 +172,8 @@ func subState(name string, units []unit.Unit) string {
 	return ""
 }
 
-// noteCrash logs and notes one failure of a unit. exit is how it ended, "" if that is not known.
-func (r *Reconciler) noteCrash(ctx context.Context, s *situation, m *memo, name, exit string, healed bool) {
+// noteCrash logs and records one failure of a unit. exit describes how the unit ended, "" if that is unknown.
+func (r *Reconciler) noteCrash(ctx context.Context, s *snapshot, m *memory, name, exit string, healed bool) {
 	text := name + " failed"
 	if exit != "" {
 		text += ": " + exit
@@ -178,18 +185,19 @@ func (r *Reconciler) noteCrash(ctx context.Context, s *situation, m *memo, name,
 	r.noteFailure(s, m, text, healed)
 }
 
-// noteFailure notes one failure of a container, and logs when it becomes ERROR.
-func (r *Reconciler) noteFailure(s *situation, m *memo, text string, healed bool) {
-	was := m.crashes.verdict
+// noteFailure records one failure of a container. It logs when the container becomes ERROR.
+func (r *Reconciler) noteFailure(s *snapshot, m *memory, text string, healed bool) {
+	was := m.crashes.isError
 	failures := m.crashes.note(text, healed, s.now)
-	if m.crashes.verdict && !was {
-		r.log.Warn("container keeps failing, published as ERROR", "container", s.name, "type", s.serviceType(), "reason", text,
+	if m.crashes.isError && !was {
+		r.log.Warn("container keeps failing, published as ERROR",
+			"container", s.name, "type", s.serviceType(), "reason", text,
 			"failures", failures, "within", crashWindow, "untilStableFor", crashPause)
 	}
 }
 
-// reportUnstable reports a container that fails again and again. It returns false for any other.
-func (r *Reconciler) reportUnstable(s *situation, m *memo) bool {
+// reportUnstable publishes the status of a container that fails repeatedly. It returns false for any other container.
+func (r *Reconciler) reportUnstable(s *snapshot, m *memory) bool {
 	reason := m.crashes.reason()
 	if reason == "" {
 		return false
@@ -199,6 +207,6 @@ func (r *Reconciler) reportUnstable(s *situation, m *memo) bool {
 		c = s.claim.binding.Container
 	}
 	r.publish(c, m)
-	r.report.Unstable(c, reason, m.crashes.verdict)
+	r.report.Unstable(c, reason, m.crashes.isError)
 	return true
 }

@@ -1,28 +1,30 @@
 package reconcile
 
-// Step is what is done for one container before it is looked at again.
+// Step is the action that is taken for one container before it is observed again.
 type Step int
 
-// The steps, from doing nothing to making a container.
+// The steps in the order of their numbers, from no action to ADD.
 const (
 	None Step = iota
 	RunCheck
-	Rewrite  // the record, for a change of the group
-	Delete   // DEL, units, namespace, record
-	AddAgain // reconfiguration of a running container
-	Clean    // what carries our tag and has no record
+	Rewrite  // of the record, because the group changed
+	Delete   // DEL, then remove units, namespace and record
+	AddAgain // reconfigure a running container
+	Clean    // remove resources with our owner tag that have no record
 	Add
 	stepCount
 )
 
-var stepNames = [stepCount]string{"none", "CHECK", "rewrite the record", "DEL", "ADD again", "remove the leftover", "ADD"}
+var stepNames = [stepCount]string{
+	"none", "CHECK", "rewrite the record", "DEL", "ADD again", "remove the leftover", "ADD",
+}
 
 func (s Step) String() string { return stepNames[s] }
 
-// Hold says why a container is not what is wanted though no step is taken.
+// Hold is the reason why a container differs from its desired state although no step is taken.
 type Hold int
 
-// What a container can wait for.
+// The reasons why a container is held.
 const (
 	NotHeld Hold = iota
 	HeldUnread
@@ -35,23 +37,23 @@ const (
 	HeldBackOff
 )
 
-// WantedState is what the NSDB says of a name, compared with its record if there is one.
+// WantedState is the desired state of a name, compared with its record if it has one.
 type WantedState int
 
-// The zero value is the safe one: nothing is known.
+// The zero value means that nothing is known, so that no step is taken by mistake.
 const (
-	WantedUnread WantedState = iota // the host, the binding or what it refers to could not be read
+	WantedUnread WantedState = iota // the host, the binding or an object that it refers to could not be read
 	NotWanted
-	Wanted       // as recorded; or there is no record to compare with
-	WantedGroup  // as recorded but for the group
-	WantedEdited // another digest
-	WantedOther  // another container id, port id or service type
+	Wanted       // equal to the record, or there is no record
+	WantedGroup  // only the group differs from the record
+	WantedEdited // the digest differs from the record
+	WantedOther  // container id, port id or service type differs from the record
 )
 
-// RecordState is what the state directory says of a name.
+// RecordState is the state of a name's record in the state directory.
 type RecordState int
 
-// `deleted` reads as no record.
+// A record of phase `deleted` counts as NoRecord.
 const (
 	NoRecord RecordState = iota
 	Damaged
@@ -62,20 +64,20 @@ const (
 	IsDeleting
 )
 
-// NamespaceState is what stands under the container's name in /run/netns.
+// NamespaceState is the state of the container's name in /run/netns.
 type NamespaceState int
 
-// A stale file is no namespace.
+// A stale file, on which no namespace is mounted, counts as NoNamespace.
 const (
 	NoNamespace NamespaceState = iota
 	NamespaceOurs
 	NamespaceForeign
 )
 
-// UnitsState sums up the units that the record names.
+// UnitsState summarizes the units that the record names.
 type UnitsState int
 
-// Moving units (activating, deactivating, a job queued) are neither good nor bad.
+// UnitsMoving means activating, deactivating or a queued job. No rule treats it as good or as broken.
 const (
 	UnitsGood UnitsState = iota
 	UnitsMoving
@@ -83,34 +85,34 @@ const (
 	UnitsFailed
 )
 
-// ExecutableState is whether the service type can be served now.
+// ExecutableState tells whether the service type can be served now.
 type ExecutableState int
 
-// An executable whose STATUS is bad serves CHECK and DEL, but no new ADD.
+// An executable whose STATUS is bad is still used for CHECK and DEL, but not for a new ADD.
 const (
 	NoExecutable ExecutableState = iota
 	ExecutableNotReady
 	ExecutableReady
 )
 
-// Facts are everything that the decision for one container depends on.
+// Facts is everything that the decision for one container depends on.
 type Facts struct {
 	Wanted       WantedState
-	AnyUnread    bool // some binding of the host could not be read
+	AnyUnread    bool // at least one binding of the host could not be read
 	Record       RecordState
 	OtherBoot    bool // the record was written before the last reboot
 	Readable     bool // systemd and the namespaces could be read
 	Namespace    NamespaceState
 	Units        UnitsState
-	Leftover     bool // our tag on a unit, a namespace or a veth of this name
-	CheckFailed  bool // CHECK answered with an error twice in a row
+	Leftover     bool // a unit, namespace or veth of this name has our owner tag
+	CheckFailed  bool // CHECK returned two errors in a row
 	CheckDue     bool
 	AgainDue     bool
 	Executable   ExecutableState
-	Reconfigures bool            // an executable can bring the container to its configuration in place
-	Taken        bool            // another's record, binding, namespace, interface or unit has the name, the port or the container id
-	Slot         bool            // weight and limit of the host leave room, or the name has its slot already
-	Waiting      [stepCount]bool // the step failed and its back-off runs
+	Reconfigures bool            // an executable can reconfigure the container in place
+	Taken        bool            // another record, binding, namespace, interface or unit has name, port or container id
+	Slot         bool            // weight and limit of the host permit another container, or the name has a slot
+	Waiting      [stepCount]bool // the back-off of a failed step has not passed
 }
 
 func (f *Facts) recorded() bool {
@@ -119,17 +121,18 @@ func (f *Facts) recorded() bool {
 func (f *Facts) runs() bool   { return f.Record == IsAdded || f.Record == IsChanging }
 func (f *Facts) wanted() bool { return f.Wanted >= Wanted }
 
-// Decision is the step, the number of the rule that asked for it, and what holds the container if the step is None.
+// Decision is the step, the number of the rule that selected it, and why the container is held if the step is None.
 type Decision struct {
 	Step Step
 	Rule int
 	Hold Hold
 }
 
-// ruleBroken is the rule that finds a running container broken: what follows it is tried again with back-off.
+// ruleBroken is the number of the rule for a running container that is broken. The ADD after its DEL waits for a
+// back-off.
 const ruleBroken = 5
 
-// rule is one row of the table in docs/design.md; a test compares the two.
+// rule is one row of the decision table in docs/design.md. A test compares code and document.
 type rule struct {
 	number int
 	when   string
@@ -138,7 +141,7 @@ type rule struct {
 	decide func(*Facts) (Step, Hold)
 }
 
-// rules is the decision. The first rule that fits wins.
+// rules is the decision table. The first rule that fits wins.
 var rules = []rule{
 	{
 		1, "the NSDB, systemd or the namespaces could not be read for this container; or its record is of a newer version;" +
@@ -171,8 +174,8 @@ var rules = []rule{
 		}, always(Delete),
 	},
 	{
-		ruleBroken, "record `added` or `changing`: its namespace or a unit of it is gone, a unit failed for good, or CHECK answered" +
-			" with an error twice in a row and STATUS is good", "DEL",
+		ruleBroken, "record `added` or `changing`: its namespace or a unit of it is gone, a unit failed for good, or CHECK" +
+			" answered with an error twice in a row and STATUS is good", "DEL",
 		func(f *Facts) bool {
 			return f.runs() && (f.Namespace != NamespaceOurs || f.Units == UnitsGone || f.Units == UnitsFailed ||
 				f.CheckFailed && f.Executable != ExecutableNotReady)
@@ -192,7 +195,7 @@ var rules = []rule{
 			case f.Executable == NoExecutable:
 				return None, HeldNoExecutable
 			case !f.Reconfigures && f.Executable == ExecutableNotReady:
-				return dueCheck(f), HeldNotReady // the ADD after the DEL is known to fail
+				return dueCheck(f), HeldNotReady // the ADD after the DEL would fail
 			case !f.Reconfigures:
 				return Delete, NotHeld
 			case f.Waiting[AddAgain]:
@@ -247,7 +250,7 @@ func always(s Step) func(*Facts) (Step, Hold) {
 	return func(*Facts) (Step, Hold) { return s, NotHeld }
 }
 
-// dueCheck is CHECK where it is due and can be run.
+// dueCheck returns RunCheck if a CHECK is due and can run, otherwise None.
 func dueCheck(f *Facts) Step {
 	if f.CheckDue && f.runs() && f.Executable != NoExecutable {
 		return RunCheck
@@ -255,8 +258,8 @@ func dueCheck(f *Facts) Step {
 	return None
 }
 
-// next decides on the next step for one container. It is a pure function. Whatever rule asks for a step, the step waits
-// while its own back-off runs, and a verb that no executable serves is held.
+// next decides on the next step for one container. It is a pure function. A step is not taken while its own back-off
+// runs, whichever rule selected it. A verb that no executable serves is held.
 func next(f Facts) Decision {
 	for _, r := range rules {
 		if !r.fits(&f) {

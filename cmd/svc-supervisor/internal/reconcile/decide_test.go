@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// good is a wanted container that runs as it should: nothing is due and nothing is held.
+// good returns the facts of a settled container.
 func good() Facts {
 	return Facts{
 		Wanted: Wanted, Record: IsAdded, Readable: true, Namespace: NamespaceOurs, Units: UnitsGood, Leftover: true,
@@ -18,7 +18,7 @@ func good() Facts {
 	}
 }
 
-// fresh is a wanted name of which nothing is there yet.
+// fresh returns the facts of a wanted name that has no record and no resources.
 func fresh() Facts {
 	return Facts{Wanted: Wanted, Readable: true, Executable: ExecutableReady, Slot: true}
 }
@@ -44,82 +44,82 @@ var decisionRows = []struct {
 	want     Decision
 }{
 	// 1
-	{"a desired set that was not read asks for nothing", with(fresh(), func(f *Facts) { f.Wanted = WantedUnread }), Decision{None, 1, HeldUnread}},
-	{"a running container whose binding is unread is left alone", with(good(), func(f *Facts) { f.Wanted = WantedUnread }), Decision{None, 1, HeldUnread}},
-	{"a running container whose binding is unread is checked when that is due", with(good(), func(f *Facts) { f.Wanted, f.CheckDue = WantedUnread, true }), Decision{RunCheck, 1, HeldUnread}},
-	{"no CHECK is asked where no executable serves it", with(good(), func(f *Facts) { f.Readable, f.CheckDue, f.Executable = false, true, NoExecutable }), Decision{None, 1, HeldUnread}},
-	{"a half-made container is not undone while systemd is silent", with(good(), func(f *Facts) { f.Record, f.Readable = IsAdding, false }), Decision{None, 1, HeldUnread}},
-	{"units and namespaces that could not be read are not gone", with(good(), func(f *Facts) { f.Readable, f.Namespace, f.Units = false, NoNamespace, UnitsGone }), Decision{None, 1, HeldUnread}},
-	{"a record of a newer version is left to the newer program", with(good(), func(f *Facts) { f.Record, f.Wanted, f.CheckDue = Newer, NotWanted, true }), Decision{None, 1, HeldNewer}},
-	{"a damaged record may be the one of the binding that is unread", with(good(), func(f *Facts) { f.Record, f.Wanted, f.AnyUnread = Damaged, NotWanted, true }), Decision{None, 1, HeldUnread}},
+	{"no step before the desired state was read", with(fresh(), func(f *Facts) { f.Wanted = WantedUnread }), Decision{None, 1, HeldUnread}},
+	{"no step for a running container whose binding is unread", with(good(), func(f *Facts) { f.Wanted = WantedUnread }), Decision{None, 1, HeldUnread}},
+	{"a due CHECK runs for a running container whose binding is unread", with(good(), func(f *Facts) { f.Wanted, f.CheckDue = WantedUnread, true }), Decision{RunCheck, 1, HeldUnread}},
+	{"no CHECK without an executable", with(good(), func(f *Facts) { f.Readable, f.CheckDue, f.Executable = false, true, NoExecutable }), Decision{None, 1, HeldUnread}},
+	{"an interrupted ADD is not undone while systemd does not answer", with(good(), func(f *Facts) { f.Record, f.Readable = IsAdding, false }), Decision{None, 1, HeldUnread}},
+	{"units and namespaces that could not be read do not count as gone", with(good(), func(f *Facts) { f.Readable, f.Namespace, f.Units = false, NoNamespace, UnitsGone }), Decision{None, 1, HeldUnread}},
+	{"no step for a record of a newer version", with(good(), func(f *Facts) { f.Record, f.Wanted, f.CheckDue = Newer, NotWanted, true }), Decision{None, 1, HeldNewer}},
+	{"a damaged record stays while a binding is unread, which may be its own", with(good(), func(f *Facts) { f.Record, f.Wanted, f.AnyUnread = Damaged, NotWanted, true }), Decision{None, 1, HeldUnread}},
 	// 2
-	{"an ADD that was cut is undone", with(good(), func(f *Facts) { f.Record = IsAdding }), Decision{Delete, 2, NotHeld}},
-	{"a DEL that was cut goes on though the container is wanted again", with(good(), func(f *Facts) { f.Record = IsDeleting }), Decision{Delete, 2, NotHeld}},
-	{"a DEL that failed waits", with(good(), func(f *Facts) { f.Record = IsDeleting }, waiting(Delete)), Decision{None, 2, HeldBackOff}},
+	{"an interrupted ADD is undone", with(good(), func(f *Facts) { f.Record = IsAdding }), Decision{Delete, 2, NotHeld}},
+	{"an interrupted DEL is completed although the container is wanted again", with(good(), func(f *Facts) { f.Record = IsDeleting }), Decision{Delete, 2, NotHeld}},
+	{"a failed DEL waits for its back-off", with(good(), func(f *Facts) { f.Record = IsDeleting }, waiting(Delete)), Decision{None, 2, HeldBackOff}},
 	{"a DEL that no executable serves is held", with(good(), func(f *Facts) { f.Record, f.Executable = IsDeleting, NoExecutable }), Decision{None, 2, HeldNoExecutable}},
-	{"an executable whose STATUS is bad serves DEL", with(good(), func(f *Facts) { f.Record, f.Executable = IsDeleting, ExecutableNotReady }), Decision{Delete, 2, NotHeld}},
-	{"an ADD that was cut is undone at once after a failed ADD", with(good(), func(f *Facts) { f.Record = IsAdding }, waiting(Add)), Decision{Delete, 2, NotHeld}},
+	{"DEL does not need a good STATUS", with(good(), func(f *Facts) { f.Record, f.Executable = IsDeleting, ExecutableNotReady }), Decision{Delete, 2, NotHeld}},
+	{"the back-off of ADD does not delay undoing it", with(good(), func(f *Facts) { f.Record = IsAdding }, waiting(Add)), Decision{Delete, 2, NotHeld}},
 	// 3
-	{"what is no longer wanted is removed", with(good(), func(f *Facts) { f.Wanted = NotWanted }), Decision{Delete, 3, NotHeld}},
-	{"what is no longer wanted is removed though another binding is unread", with(good(), func(f *Facts) { f.Wanted, f.AnyUnread = NotWanted, true }), Decision{Delete, 3, NotHeld}},
-	{"a damaged record of a name that nobody can want is removed", with(good(), func(f *Facts) { f.Record, f.Wanted = Damaged, NotWanted }), Decision{Delete, 3, NotHeld}},
+	{"a container that is no longer wanted is removed", with(good(), func(f *Facts) { f.Wanted = NotWanted }), Decision{Delete, 3, NotHeld}},
+	{"a container that is no longer wanted is removed while another binding is unread", with(good(), func(f *Facts) { f.Wanted, f.AnyUnread = NotWanted, true }), Decision{Delete, 3, NotHeld}},
+	{"a damaged record of an unwanted name is removed once every binding was read", with(good(), func(f *Facts) { f.Record, f.Wanted = Damaged, NotWanted }), Decision{Delete, 3, NotHeld}},
 	// 4
-	{"a reboot took the container: it is made again", with(good(), func(f *Facts) { f.OtherBoot, f.Namespace, f.Units = true, NoNamespace, UnitsGone }), Decision{Delete, 4, NotHeld}},
-	{"a binding that names another container replaces the old one", with(good(), func(f *Facts) { f.Wanted = WantedOther }), Decision{Delete, 4, NotHeld}},
+	{"a container is recreated after a reboot", with(good(), func(f *Facts) { f.OtherBoot, f.Namespace, f.Units = true, NoNamespace, UnitsGone }), Decision{Delete, 4, NotHeld}},
+	{"a binding with another container replaces the container", with(good(), func(f *Facts) { f.Wanted = WantedOther }), Decision{Delete, 4, NotHeld}},
 	{"a damaged record of another type is removed", with(good(), func(f *Facts) { f.Record, f.Wanted = Damaged, WantedOther }), Decision{Delete, 4, NotHeld}},
 	{"a damaged record without a namespace of ours is removed", with(good(), func(f *Facts) { f.Record, f.Namespace = Damaged, NoNamespace }), Decision{Delete, 4, NotHeld}},
 	// 5
-	{"a container without its namespace is made again", with(good(), func(f *Facts) { f.Namespace = NoNamespace }), Decision{Delete, 5, NotHeld}},
-	{"a container whose namespace another has taken is made again", with(good(), func(f *Facts) { f.Namespace = NamespaceForeign }), Decision{Delete, 5, NotHeld}},
-	{"a container whose unit is gone is made again", with(good(), func(f *Facts) { f.Units = UnitsGone }), Decision{Delete, 5, NotHeld}},
-	{"a container whose unit failed for good is made again", with(good(), func(f *Facts) { f.Units = UnitsFailed }), Decision{Delete, 5, NotHeld}},
-	{"a unit on its way is left to systemd", with(good(), func(f *Facts) { f.Units = UnitsMoving }), Decision{None, 11, NotHeld}},
-	{"two errors of CHECK are a verdict", with(good(), func(f *Facts) { f.CheckFailed = true }), Decision{Delete, 5, NotHeld}},
-	{"while STATUS is bad, errors of CHECK take down no daemon that runs", with(good(), func(f *Facts) { f.CheckFailed, f.Executable = true, ExecutableNotReady }), Decision{None, 11, NotHeld}},
-	{"a broken container is made again before it is changed", with(good(), func(f *Facts) { f.Record, f.Units = IsChanging, UnitsFailed }), Decision{Delete, 5, NotHeld}},
+	{"a container without its namespace is recreated", with(good(), func(f *Facts) { f.Namespace = NoNamespace }), Decision{Delete, 5, NotHeld}},
+	{"a container whose namespace is foreign is recreated", with(good(), func(f *Facts) { f.Namespace = NamespaceForeign }), Decision{Delete, 5, NotHeld}},
+	{"a container whose unit is gone is recreated", with(good(), func(f *Facts) { f.Units = UnitsGone }), Decision{Delete, 5, NotHeld}},
+	{"a container whose unit failed for good is recreated", with(good(), func(f *Facts) { f.Units = UnitsFailed }), Decision{Delete, 5, NotHeld}},
+	{"a unit that starts or stops is left to systemd", with(good(), func(f *Facts) { f.Units = UnitsMoving }), Decision{None, 11, NotHeld}},
+	{"a container is recreated after two errors of CHECK", with(good(), func(f *Facts) { f.CheckFailed = true }), Decision{Delete, 5, NotHeld}},
+	{"errors of CHECK do not lead to DEL while STATUS is bad", with(good(), func(f *Facts) { f.CheckFailed, f.Executable = true, ExecutableNotReady }), Decision{None, 11, NotHeld}},
+	{"a broken container is recreated instead of reconfigured", with(good(), func(f *Facts) { f.Record, f.Units = IsChanging, UnitsFailed }), Decision{Delete, 5, NotHeld}},
 	// 6
-	{"an edit is made in place", with(good(), func(f *Facts) { f.Wanted = WantedEdited }), Decision{AddAgain, 6, NotHeld}},
-	{"an edit that cannot be made in place costs a DEL", with(good(), func(f *Facts) { f.Wanted, f.Reconfigures = WantedEdited, false }), Decision{Delete, 6, NotHeld}},
-	{"an edit that would cost a DEL waits while STATUS is bad: the ADD after it would fail", with(good(), func(f *Facts) { f.Wanted, f.Reconfigures, f.Executable = WantedEdited, false, ExecutableNotReady }), Decision{None, 6, HeldNotReady}},
-	{"a container is checked while its edit waits for a good STATUS", with(good(), func(f *Facts) {
+	{"an edit is applied in place", with(good(), func(f *Facts) { f.Wanted = WantedEdited }), Decision{AddAgain, 6, NotHeld}},
+	{"an edit that cannot be applied in place leads to DEL", with(good(), func(f *Facts) { f.Wanted, f.Reconfigures = WantedEdited, false }), Decision{Delete, 6, NotHeld}},
+	{"an edit that needs DEL waits while STATUS is bad, because the ADD would fail", with(good(), func(f *Facts) { f.Wanted, f.Reconfigures, f.Executable = WantedEdited, false, ExecutableNotReady }), Decision{None, 6, HeldNotReady}},
+	{"a due CHECK runs while an edit waits for a good STATUS", with(good(), func(f *Facts) {
 		f.Wanted, f.Reconfigures, f.Executable, f.CheckDue = WantedEdited, false, ExecutableNotReady, true
 	}), Decision{RunCheck, 6, HeldNotReady}},
-	{"an edit without an executable waits and costs nothing", with(good(), func(f *Facts) { f.Wanted, f.Reconfigures, f.Executable = WantedEdited, false, NoExecutable }), Decision{None, 6, HeldNoExecutable}},
-	{"an edit that failed waits", with(good(), func(f *Facts) { f.Record = IsChanging }, waiting(AddAgain)), Decision{None, 6, HeldBackOff}},
-	{"a container is checked while its edit waits", with(good(), func(f *Facts) { f.Record, f.CheckDue = IsChanging, true }, waiting(AddAgain)), Decision{RunCheck, 6, HeldBackOff}},
-	{"an edit that was cut is made again", with(good(), func(f *Facts) { f.Record = IsChanging }), Decision{AddAgain, 6, NotHeld}},
-	{"an edit needs no good STATUS", with(good(), func(f *Facts) { f.Wanted, f.Executable = WantedEdited, ExecutableNotReady }), Decision{AddAgain, 6, NotHeld}},
+	{"an edit waits while there is no executable", with(good(), func(f *Facts) { f.Wanted, f.Reconfigures, f.Executable = WantedEdited, false, NoExecutable }), Decision{None, 6, HeldNoExecutable}},
+	{"a failed edit waits for its back-off", with(good(), func(f *Facts) { f.Record = IsChanging }, waiting(AddAgain)), Decision{None, 6, HeldBackOff}},
+	{"a due CHECK runs while an edit waits for its back-off", with(good(), func(f *Facts) { f.Record, f.CheckDue = IsChanging, true }, waiting(AddAgain)), Decision{RunCheck, 6, HeldBackOff}},
+	{"an interrupted edit is applied again", with(good(), func(f *Facts) { f.Record = IsChanging }), Decision{AddAgain, 6, NotHeld}},
+	{"an edit in place does not need a good STATUS", with(good(), func(f *Facts) { f.Wanted, f.Executable = WantedEdited, ExecutableNotReady }), Decision{AddAgain, 6, NotHeld}},
 	{"a damaged record is healed in place", with(good(), func(f *Facts) { f.Record = Damaged }), Decision{AddAgain, 6, NotHeld}},
-	{"ADD again that was asked for is none where no executable reconfigures", with(good(), func(f *Facts) { f.AgainDue, f.Reconfigures = true, false }), Decision{None, 11, NotHeld}},
-	{"ADD again comes when the executable asked for it", with(good(), func(f *Facts) { f.AgainDue = true }), Decision{AddAgain, 6, NotHeld}},
-	{"an edit goes before a due CHECK", with(good(), func(f *Facts) { f.Wanted, f.CheckDue = WantedEdited, true }), Decision{AddAgain, 6, NotHeld}},
+	{"a requested reconfigure is skipped if no executable can reconfigure", with(good(), func(f *Facts) { f.AgainDue, f.Reconfigures = true, false }), Decision{None, 11, NotHeld}},
+	{"a reconfigure runs when the executable asked for it", with(good(), func(f *Facts) { f.AgainDue = true }), Decision{AddAgain, 6, NotHeld}},
+	{"an edit is applied before a due CHECK", with(good(), func(f *Facts) { f.Wanted, f.CheckDue = WantedEdited, true }), Decision{AddAgain, 6, NotHeld}},
 	// 7
-	{"another group is written down", with(good(), func(f *Facts) { f.Wanted = WantedGroup }), Decision{Rewrite, 7, NotHeld}},
-	{"another group needs no executable", with(good(), func(f *Facts) { f.Wanted, f.Executable = WantedGroup, NoExecutable }), Decision{Rewrite, 7, NotHeld}},
+	{"a changed group is stored in the record", with(good(), func(f *Facts) { f.Wanted = WantedGroup }), Decision{Rewrite, 7, NotHeld}},
+	{"storing a changed group does not need an executable", with(good(), func(f *Facts) { f.Wanted, f.Executable = WantedGroup, NoExecutable }), Decision{Rewrite, 7, NotHeld}},
 	// 8
-	{"a CHECK comes when it is due", with(good(), func(f *Facts) { f.CheckDue = true }), Decision{RunCheck, 8, NotHeld}},
+	{"a due CHECK runs", with(good(), func(f *Facts) { f.CheckDue = true }), Decision{RunCheck, 8, NotHeld}},
 	{"a due CHECK without an executable is held", with(good(), func(f *Facts) { f.CheckDue, f.Executable = true, NoExecutable }), Decision{None, 8, HeldNoExecutable}},
 	// 9
-	{"what carries our tag and has no record goes, wanted or not", with(fresh(), func(f *Facts) { f.Leftover = true }), Decision{Clean, 9, NotHeld}},
-	{"a leftover of a name that nobody wants goes", with(fresh(), func(f *Facts) { f.Wanted, f.Leftover = NotWanted, true }), Decision{Clean, 9, NotHeld}},
+	{"resources with our tag but without a record are removed although the name is wanted", with(fresh(), func(f *Facts) { f.Leftover = true }), Decision{Clean, 9, NotHeld}},
+	{"a leftover of an unwanted name is removed", with(fresh(), func(f *Facts) { f.Wanted, f.Leftover = NotWanted, true }), Decision{Clean, 9, NotHeld}},
 	{"a leftover stays while a binding is unread", with(fresh(), func(f *Facts) { f.Wanted, f.Leftover, f.AnyUnread = NotWanted, true, true }), Decision{None, 11, NotHeld}},
-	{"a leftover that could not be removed waits", with(fresh(), func(f *Facts) { f.Leftover = true }, waiting(Clean)), Decision{None, 9, HeldBackOff}},
+	{"a leftover that could not be removed waits for the back-off", with(fresh(), func(f *Facts) { f.Leftover = true }, waiting(Clean)), Decision{None, 9, HeldBackOff}},
 	// 10
-	{"a wanted name of which nothing is there is added", fresh(), Decision{Add, 10, NotHeld}},
-	{"an unread binding holds no other one", with(fresh(), func(f *Facts) { f.AnyUnread = true }), Decision{Add, 10, NotHeld}},
-	{"an ADD that failed waits", with(fresh(), waiting(Add)), Decision{None, 10, HeldBackOff}},
+	{"ADD runs for a wanted name without record and resources", fresh(), Decision{Add, 10, NotHeld}},
+	{"ADD runs while another binding is unread", with(fresh(), func(f *Facts) { f.AnyUnread = true }), Decision{Add, 10, NotHeld}},
+	{"a failed ADD waits for its back-off", with(fresh(), waiting(Add)), Decision{None, 10, HeldBackOff}},
 	// 11
-	{"what runs as it is wanted is left alone", good(), Decision{None, 11, NotHeld}},
-	{"what runs needs no executable, slot or free name", with(good(), func(f *Facts) { f.Executable, f.Slot, f.Taken = NoExecutable, false, true }), Decision{None, 11, NotHeld}},
-	{"nothing is wanted and nothing is there", with(fresh(), func(f *Facts) { f.Wanted = NotWanted }), Decision{None, 11, NotHeld}},
-	{"a taken name waits", with(fresh(), func(f *Facts) { f.Taken = true }), Decision{None, 11, HeldTaken}},
-	{"no ADD over a leftover that must stay", with(fresh(), func(f *Facts) { f.Leftover, f.AnyUnread = true, true }), Decision{None, 11, HeldLeftover}},
+	{"no step for a settled container", good(), Decision{None, 11, NotHeld}},
+	{"a settled container does not need an executable, a slot or a free name", with(good(), func(f *Facts) { f.Executable, f.Slot, f.Taken = NoExecutable, false, true }), Decision{None, 11, NotHeld}},
+	{"no step for an unwanted name without resources", with(fresh(), func(f *Facts) { f.Wanted = NotWanted }), Decision{None, 11, NotHeld}},
+	{"no ADD for a taken name", with(fresh(), func(f *Facts) { f.Taken = true }), Decision{None, 11, HeldTaken}},
+	{"no ADD while a leftover must stay", with(fresh(), func(f *Facts) { f.Leftover, f.AnyUnread = true, true }), Decision{None, 11, HeldLeftover}},
 	{"no ADD without an executable", with(fresh(), func(f *Facts) { f.Executable = NoExecutable }), Decision{None, 11, HeldNoExecutable}},
-	{"no ADD where the host cannot serve the type", with(fresh(), func(f *Facts) { f.Executable = ExecutableNotReady }), Decision{None, 11, HeldNotReady}},
+	{"no ADD while STATUS is bad", with(fresh(), func(f *Facts) { f.Executable = ExecutableNotReady }), Decision{None, 11, HeldNotReady}},
 	{"no ADD without a slot", with(fresh(), func(f *Facts) { f.Slot = false }), Decision{None, 11, HeldSlot}},
 }
 
-func TestEachLineOfTheTable(t *testing.T) {
+func TestDecisionRows(t *testing.T) {
 	rows := map[int]int{}
 	for _, row := range decisionRows {
 		rows[row.want.Rule]++
@@ -135,109 +135,113 @@ func TestEachLineOfTheTable(t *testing.T) {
 	}
 }
 
-// laws are what holds for every combination of facts. They know the facts and the decision, not the rules.
-var laws = []struct {
+// invariants hold for every combination of facts. They refer to facts and decision only, not to the rules.
+var invariants = []struct {
 	sentence string
 	broken   func(f *Facts, d Decision) bool
 }{
-	{"while anything is unread nothing but CHECK runs, and the hold says so", func(f *Facts, d Decision) bool {
+	{"only CHECK runs while the state is unknown, and the hold is the reason", func(f *Facts, d Decision) bool {
 		unread := f.Wanted == WantedUnread || !f.Readable || f.Record == Newer
-		return unread && (d.Step != None && d.Step != RunCheck || d.Hold != HeldUnread && d.Hold != HeldNewer && d.Hold != HeldBackOff)
+		return unread &&
+			(d.Step != None && d.Step != RunCheck || d.Hold != HeldUnread && d.Hold != HeldNewer && d.Hold != HeldBackOff)
 	}},
 	{"a damaged record of an unwanted name stays while a binding is unread", func(f *Facts, d Decision) bool {
 		return f.Record == Damaged && f.Wanted == NotWanted && f.AnyUnread && d.Step != None
 	}},
-	{"nothing at all runs for a record of a newer version", func(f *Facts, d Decision) bool {
+	{"no verb runs for a record of a newer version", func(f *Facts, d Decision) bool {
 		return f.Record == Newer && d.Step != None
 	}},
-	{"ADD never comes over a record, a leftover or a taken name", func(f *Facts, d Decision) bool {
+	{"ADD never runs over a record, a leftover or a taken name", func(f *Facts, d Decision) bool {
 		return d.Step == Add && (f.Record != NoRecord || f.Leftover || f.Taken)
 	}},
-	{"ADD never comes without being wanted, without a slot, or without an executable whose STATUS is good", func(f *Facts, d Decision) bool {
+	{"ADD runs only for a wanted name with a slot and an executable whose STATUS is good", func(f *Facts, d Decision) bool {
 		return d.Step == Add && (f.Wanted <= NotWanted || !f.Slot || f.Executable != ExecutableReady)
 	}},
-	{"a leftover is removed only where there is no record and every binding was read", func(f *Facts, d Decision) bool {
+	{"a leftover is removed only without a record and after every binding was read", func(f *Facts, d Decision) bool {
 		return d.Step == Clean && (f.Record != NoRecord || f.AnyUnread || !f.Leftover)
 	}},
-	{"DEL never comes without a record", func(f *Facts, d Decision) bool {
+	{"DEL never runs without a record", func(f *Facts, d Decision) bool {
 		return d.Step == Delete && f.Record == NoRecord
 	}},
-	{"DEL never takes a good container that is wanted unchanged", func(f *Facts, d Decision) bool {
+	{"DEL never removes a good container that is wanted unchanged", func(f *Facts, d Decision) bool {
 		unchanged := f.Wanted == Wanted || f.Wanted == WantedGroup
-		whole := f.Record == IsAdded && !f.OtherBoot && f.Namespace == NamespaceOurs && f.Units <= UnitsMoving && !f.CheckFailed
+		whole := f.Record == IsAdded && !f.OtherBoot && f.Namespace == NamespaceOurs &&
+			f.Units <= UnitsMoving && !f.CheckFailed
 		return d.Step == Delete && unchanged && whole
 	}},
-	{"DEL never takes a running container for an edit that can be made in place", func(f *Facts, d Decision) bool {
+	{"DEL never removes a running container for an edit that can be applied in place", func(f *Facts, d Decision) bool {
 		same := f.Wanted == Wanted || f.Wanted == WantedGroup || f.Wanted == WantedEdited
 		whole := (f.Record == IsAdded || f.Record == IsChanging) && !f.OtherBoot && f.Namespace == NamespaceOurs &&
 			f.Units <= UnitsMoving && !f.CheckFailed
 		return d.Step == Delete && same && whole && f.Reconfigures
 	}},
-	{"DEL never takes a running container for an edit while STATUS is bad: the ADD after it would fail", func(f *Facts, d Decision) bool {
+	{"DEL never removes a running container for an edit while STATUS is bad", func(f *Facts, d Decision) bool {
 		same := f.Wanted == Wanted || f.Wanted == WantedGroup || f.Wanted == WantedEdited
 		whole := (f.Record == IsAdded || f.Record == IsChanging) && !f.OtherBoot && f.Namespace == NamespaceOurs &&
 			f.Units <= UnitsMoving && !f.CheckFailed
 		return d.Step == Delete && same && whole && f.Executable == ExecutableNotReady
 	}},
-	{"what is half made or half removed leads to DEL, or to a hold that says why not", func(f *Facts, d Decision) bool {
+	{"an interrupted ADD or DEL leads to DEL or to a hold", func(f *Facts, d Decision) bool {
 		return (f.Record == IsAdding || f.Record == IsDeleting) && d.Step != Delete && d.Hold == NotHeld
 	}},
-	{"what is half made or half removed leads to no other step than DEL", func(f *Facts, d Decision) bool {
+	{"an interrupted ADD or DEL leads to no other step than DEL", func(f *Facts, d Decision) bool {
 		return (f.Record == IsAdding || f.Record == IsDeleting) && d.Step != Delete && d.Step != None
 	}},
-	{"an unwanted record leads to DEL, or to a hold that says why not", func(f *Facts, d Decision) bool {
+	{"an unwanted record leads to DEL or to a hold", func(f *Facts, d Decision) bool {
 		return f.Wanted == NotWanted && f.Record != NoRecord && d.Step != Delete && d.Hold == NotHeld
 	}},
-	{"an unwanted record is at most checked before its DEL", func(f *Facts, d Decision) bool {
-		return f.Wanted == NotWanted && f.Record != NoRecord && d.Step != Delete && d.Step != None && (d.Step != RunCheck || f.Readable)
+	{"no step but CHECK precedes the DEL of an unwanted record", func(f *Facts, d Decision) bool {
+		return f.Wanted == NotWanted && f.Record != NoRecord && d.Step != Delete && d.Step != None &&
+			(d.Step != RunCheck || f.Readable)
 	}},
-	{"a record of before the reboot leads to DEL, or to a hold that says why not", func(f *Facts, d Decision) bool {
+	{"a record of another boot leads to DEL or to a hold", func(f *Facts, d Decision) bool {
 		running := f.Record == IsAdded || f.Record == IsChanging
 		return running && f.OtherBoot && d.Step != Delete && d.Hold == NotHeld
 	}},
-	{"a broken container leads to DEL, or to a hold that says why not", func(f *Facts, d Decision) bool {
+	{"a broken container leads to DEL or to a hold", func(f *Facts, d Decision) bool {
 		running := f.Record == IsAdded || f.Record == IsChanging
 		broken := f.Namespace != NamespaceOurs || f.Units >= UnitsGone || f.CheckFailed && f.Executable != ExecutableNotReady
 		return running && broken && d.Step != Delete && d.Hold == NotHeld
 	}},
-	{"while STATUS is bad, a container whose daemon runs is not removed for the answers of CHECK", func(f *Facts, d Decision) bool {
+	{"errors of CHECK never remove a container whose daemon runs while STATUS is bad", func(f *Facts, d Decision) bool {
 		alive := f.Namespace == NamespaceOurs && f.Units < UnitsGone
 		return alive && f.Executable == ExecutableNotReady && d.Rule == ruleBroken
 	}},
 	{"a step whose back-off runs is never taken", func(f *Facts, d Decision) bool {
 		return d.Step != None && f.Waiting[d.Step]
 	}},
-	{"a back-off holds nothing but what waits", func(f *Facts, d Decision) bool {
+	{"HeldBackOff occurs only while a back-off runs", func(f *Facts, d Decision) bool {
 		return d.Hold == HeldBackOff && f.Waiting == [stepCount]bool{}
 	}},
-	{"CHECK and DEL never come without an executable", func(f *Facts, d Decision) bool {
+	{"CHECK, DEL and reconfigure never run without an executable", func(f *Facts, d Decision) bool {
 		return (d.Step == RunCheck || d.Step == Delete || d.Step == AddAgain) && f.Executable == NoExecutable
 	}},
-	{"CHECK comes only for a container that runs and whose CHECK is due", func(f *Facts, d Decision) bool {
+	{"CHECK runs only for a running container whose CHECK is due", func(f *Facts, d Decision) bool {
 		return d.Step == RunCheck && (!f.CheckDue || f.Record != IsAdded && f.Record != IsChanging)
 	}},
-	{"ADD again comes only where an executable reconfigures, of this boot, in a namespace of ours", func(f *Facts, d Decision) bool {
+	{"a reconfigure needs an executable that can do it, a record of this boot and our namespace", func(f *Facts, d Decision) bool {
 		ofOtherBoot := f.OtherBoot && f.Record != Damaged
-		return d.Step == AddAgain && (!f.Reconfigures || ofOtherBoot || f.Namespace != NamespaceOurs || f.Wanted == WantedOther)
+		return d.Step == AddAgain &&
+			(!f.Reconfigures || ofOtherBoot || f.Namespace != NamespaceOurs || f.Wanted == WantedOther)
 	}},
-	{"ADD again has a reason", func(f *Facts, d Decision) bool {
+	{"a reconfigure has a reason", func(f *Facts, d Decision) bool {
 		return d.Step == AddAgain && f.Record == IsAdded && f.Wanted != WantedEdited && !f.AgainDue
 	}},
-	{"the record is rewritten only for a group, and only of a container that runs", func(f *Facts, d Decision) bool {
+	{"the record is rewritten only for the group of a running container", func(f *Facts, d Decision) bool {
 		return d.Step == Rewrite && (f.Record != IsAdded || f.Wanted != WantedGroup)
 	}},
-	{"a wanted container that does not run takes a step or says what holds it", func(f *Facts, d Decision) bool {
+	{"a wanted container that does not run leads to a step or to a hold", func(f *Facts, d Decision) bool {
 		runs := f.Record == IsAdded || f.Record == IsChanging
 		return (f.Wanted >= Wanted || f.Wanted == WantedUnread) && !runs && d.Step == None && d.Hold == NotHeld
 	}},
-	{"a container that is not what is wanted takes a step or says what holds it", func(f *Facts, d Decision) bool {
+	{"a container that differs from the desired state leads to a step or to a hold", func(f *Facts, d Decision) bool {
 		return (f.Wanted == WantedOther || f.Wanted == WantedEdited || f.Wanted == WantedGroup) && f.Record != NoRecord &&
 			d.Step == None && d.Hold == NotHeld
 	}},
-	{"nothing is done for a name that is not wanted and of which nothing is there", func(f *Facts, d Decision) bool {
+	{"no step is taken for an unwanted name without resources", func(f *Facts, d Decision) bool {
 		return f.Wanted == NotWanted && f.Readable && f.Record == NoRecord && !f.Leftover && d.Step != None
 	}},
-	{"the number is of the first rule that fits", func(f *Facts, d Decision) bool {
+	{"the rule number is that of the first rule that fits", func(f *Facts, d Decision) bool {
 		for _, r := range rules {
 			if r.fits(f) {
 				return r.number != d.Rule
@@ -247,10 +251,10 @@ var laws = []struct {
 	}},
 }
 
-// Every value of every fact is combined with every other, but for the back-offs: of those there are none, all, that of the
-// step alone, and all but that one. That is enough because a step is held by its own back-off alone, which is checked on
-// the way.
-func TestLawsHoldForEveryCombinationOfFacts(t *testing.T) {
+// TestInvariantsHoldForEveryCombinationOfFacts combines every value of every fact with every other, except the
+// back-offs. Of these it tries none, all, the selected step's alone, and all but the selected step's. That suffices
+// because a step waits only for its own back-off, which the test checks too.
+func TestInvariantsHoldForEveryCombinationOfFacts(t *testing.T) {
 	var (
 		workers sync.WaitGroup
 		mu      sync.Mutex
@@ -259,7 +263,7 @@ func TestLawsHoldForEveryCombinationOfFacts(t *testing.T) {
 	)
 	for _, wanted := range []WantedState{WantedUnread, NotWanted, Wanted, WantedGroup, WantedEdited, WantedOther} {
 		workers.Go(func() {
-			count, broken := tryEverything(wanted)
+			count, broken := checkAllFacts(wanted)
 			mu.Lock()
 			defer mu.Unlock()
 			total += count
@@ -275,14 +279,14 @@ func TestLawsHoldForEveryCombinationOfFacts(t *testing.T) {
 	t.Logf("%d combinations", total)
 }
 
-func tryEverything(wanted WantedState) (count int, broken map[string]Facts) {
+func checkAllFacts(wanted WantedState) (count int, broken map[string]Facts) {
 	broken = map[string]Facts{}
 	try := func(f *Facts) Decision {
 		d := next(*f)
 		count++
-		for i := range laws {
-			if laws[i].broken(f, d) {
-				broken[laws[i].sentence] = *f
+		for i := range invariants {
+			if invariants[i].broken(f, d) {
+				broken[invariants[i].sentence] = *f
 			}
 		}
 		return d
@@ -306,7 +310,7 @@ func tryEverything(wanted WantedState) (count int, broken map[string]Facts) {
 	return count, broken
 }
 
-// everyFacts goes through the product of all facts but Wanted and Waiting.
+// everyFacts calls visit for every combination of all facts except Wanted and Waiting.
 func everyFacts(wanted WantedState, visit func(*Facts)) {
 	var f Facts
 	f.Wanted = wanted
@@ -330,7 +334,7 @@ func everyFacts(wanted WantedState, visit func(*Facts)) {
 	}
 }
 
-func TestTheDesignPrintsTheTableThatTheCodeHas(t *testing.T) {
+func TestDecisionTableInTheDesignMatchesTheCode(t *testing.T) {
 	printed := tableOf(t, filepath.Join("..", "..", "..", "..", "docs", "design.md"))
 	var coded [][]string
 	for _, r := range rules {
@@ -343,12 +347,13 @@ func TestTheDesignPrintsTheTableThatTheCodeHas(t *testing.T) {
 		case i >= len(coded):
 			t.Errorf("not in the code: | %s |", strings.Join(printed[i], " | "))
 		case !slices.Equal(printed[i], coded[i]):
-			t.Errorf("docs/design.md: | %s |\nthe code:       | %s |", strings.Join(printed[i], " | "), strings.Join(coded[i], " | "))
+			t.Errorf("docs/design.md: | %s |\nthe code:       | %s |",
+				strings.Join(printed[i], " | "), strings.Join(coded[i], " | "))
 		}
 	}
 }
 
-// tableOf returns the rows of the table between the markers, without its head.
+// tableOf returns the rows of the table between the markers, without its header.
 func tableOf(t *testing.T, path string) [][]string {
 	t.Helper()
 	content, err := os.ReadFile(path)

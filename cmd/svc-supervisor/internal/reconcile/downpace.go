@@ -12,25 +12,27 @@ import (
 const (
 	firstDownCheck = 2 * time.Second
 	lastDownCheck  = 2 * time.Minute
-	// unexplainedChecks is how many CHECKs follow each other without a longer delay while a connection is down for an unknown reason. On a
-	// busy machine the daemon logs the reason late.
+	// unexplainedChecks is the number of further CHECKs at the first delay while a connection is down for an unknown
+	// reason. On a busy machine the daemon logs the reason late.
 	unexplainedChecks = 2
 )
 
-// downPace adds CHECKs after a connection went down, or the reason why it is down changed: the reason is often known only after
-// some attempts, and no event of the kernel announces it. The delay grows fourfold while nothing changes, at first only if the reason is
-// known, so an absent peer costs a few CHECKs.
+// downPace schedules additional CHECKs after a connection went down, or after the reason why it is down changed. They
+// are needed because the reason is often known only after some attempts, and no kernel event announces it. While
+// nothing changes, the delay grows fourfold, so an absent peer costs few CHECKs. It grows only once the reason is
+// known, or after unexplainedChecks.
 type downPace struct {
-	down  string // the connections that are down, and why
+	down  string // the connections that are down, with their reasons
 	delay time.Duration
-	// repeats counts the CHECKs for which the delay did not grow.
+	// repeats counts the CHECKs in a row for which the delay did not grow.
 	repeats int
 	bucket  tokenbucket.Bucket
 }
 
-// next returns the delay until the next CHECK for a container with this health; 0: no further one than at the interval.
+// next returns the delay until the additional CHECK for a container with this health, or 0 if the CHECK at the interval
+// suffices.
 func (p *downPace) next(h *spec.Health, now time.Time) time.Duration {
-	down := downAndWhy(h)
+	down := downReasons(h)
 	switch {
 	case down == "":
 		p.delay = 0
@@ -48,7 +50,8 @@ func (p *downPace) next(h *spec.Health, now time.Time) time.Duration {
 	return p.delay
 }
 
-// postpone skips the CHECK that is due and lengthens the delay. It returns when the next one is due; zero: no connection is down.
+// postpone skips the CHECK that is due and lengthens the delay. It returns the time of the next one, or zero if no
+// connection is down.
 func (p *downPace) postpone(now time.Time) time.Time {
 	if p.delay == 0 {
 		return time.Time{}
@@ -59,10 +62,12 @@ func (p *downPace) postpone(now time.Time) time.Time {
 
 // unexplained reports whether a connection is down for an unknown reason.
 func unexplained(h *spec.Health) bool {
-	return slices.ContainsFunc(h.Connections, func(c spec.Connection) bool { return c.Status == spec.Down && c.Reason == "" })
+	return slices.ContainsFunc(h.Connections, func(c spec.Connection) bool {
+		return c.Status == spec.Down && c.Reason == ""
+	})
 }
 
-func downAndWhy(h *spec.Health) string {
+func downReasons(h *spec.Health) string {
 	var b strings.Builder
 	for _, c := range h.Connections {
 		if c.Status == spec.Down {

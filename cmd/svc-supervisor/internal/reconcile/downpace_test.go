@@ -22,18 +22,18 @@ func TestDownPace(t *testing.T) {
 		health *spec.Health
 		want   time.Duration
 	}{
-		{"a connection that is up needs no CHECK but that of the interval", health(up), 0},
-		{"one that went down is looked at again soon", health(down), 2 * time.Second},
-		{"and again, as long as the reason is not known", health(down), 2 * time.Second},
-		{"twice", health(down), 2 * time.Second},
-		{"then with growing delays", health(down), 8 * time.Second},
-		{"that grow fourfold", health(down), 32 * time.Second},
-		{"a reason is a change", health(refused), 2 * time.Second},
-		{"after which the delays grow again", health(refused), 8 * time.Second},
+		{"a connection that is up needs no additional CHECK", health(up), 0},
+		{"a connection that went down is checked soon", health(down), 2 * time.Second},
+		{"it is checked again while the reason is unknown", health(down), 2 * time.Second},
+		{"it is checked a second time", health(down), 2 * time.Second},
+		{"then the delay grows", health(down), 8 * time.Second},
+		{"the delay grows fourfold", health(down), 32 * time.Second},
+		{"a reason that becomes known is a change", health(refused), 2 * time.Second},
+		{"after it the delay grows again", health(refused), 8 * time.Second},
 		{"another connection that goes down is a change", health(refused, other), 2 * time.Second},
-		{"one that is up again ends it", health(up), 0},
-		{"and it begins anew", health(down), 2 * time.Second},
-		{"no connections are none that are down", health(), 0},
+		{"without a connection that is down there is no CHECK", health(up), 0},
+		{"the next time the delays start from the beginning", health(down), 2 * time.Second},
+		{"without connections there is no CHECK", health(), 0},
 	} {
 		if got := p.next(step.health, now); got != step.want {
 			t.Errorf("%d. %s: %s, want %s", i, step.what, got, step.want)
@@ -47,7 +47,7 @@ func TestDownPace(t *testing.T) {
 		t.Errorf("after 100 CHECKs the delay is %s", p.delay)
 	}
 	added := 0
-	for i := range 1000 { // a reason that changes at each CHECK, one in 2 s
+	for i := range 1000 { // the reason changes at each CHECK, which runs every 2 s
 		now = now.Add(firstDownCheck)
 		if p.next(health([]spec.Connection{down, refused}[i%2]), now) > 0 {
 			added++

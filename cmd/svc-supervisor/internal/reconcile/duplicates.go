@@ -8,17 +8,18 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// duplicates finds bindings whose addresses another binding of the host has. It remembers the endpoints of each binding and counts the
-// bindings of each endpoint, so a change costs a comparison of each binding with its last form, and nothing else per binding.
+// duplicates finds bindings that share addresses with another binding of the host. It keeps the endpoints of each
+// binding and the number of bindings per endpoint. So a change of the desired set costs one comparison for each
+// unchanged binding.
 type duplicates struct {
 	last   []addresses // of the bindings of the last call, sorted by port
-	before []addresses // of the call before that: its memory is used again
+	before []addresses // of the call before, whose memory is reused
 	users  map[spec.Endpoint]int
-	shared int // endpoints that several bindings have
+	shared int // number of endpoints that several bindings have
 }
 
-// addresses are the endpoints of a binding, and what they were read from. A configuration in the same memory is the same one: it is
-// never written to.
+// addresses holds the endpoints of a binding and the values that they were computed from. A configuration at the same
+// memory address is unchanged, because configurations are never modified in place.
 type addresses struct {
 	port          spec.PortID
 	configuration *byte
@@ -28,10 +29,12 @@ type addresses struct {
 }
 
 func (a *addresses) readFrom(b *spec.Binding) bool {
-	return a.configuration == &b.Configuration[0] && a.length == len(b.Configuration) && slices.Equal(a.of, b.Port.Addresses)
+	return a.configuration == &b.Configuration[0] && a.length == len(b.Configuration) &&
+		slices.Equal(a.of, b.Port.Addresses)
 }
 
-// find returns a note for each binding that shares an endpoint with another one, which is named: the first of the others.
+// find returns a note for each binding that shares an endpoint with other bindings. The note names the first of the
+// others.
 func (d *duplicates) find(bindings []spec.Binding) map[spec.PortID]string {
 	byPort := func(a, b spec.Binding) int { return cmp.Compare(a.PortID, b.PortID) }
 	if !slices.IsSortedFunc(bindings, byPort) {
@@ -61,7 +64,8 @@ func (d *duplicates) find(bindings []spec.Binding) map[spec.PortID]string {
 				if other == a.port {
 					other = of[1]
 				}
-				notes[a.port] = fmt.Sprintf("%s are also those of %s (port %s): packets reach one of the two", endpoint, names[other], other)
+				notes[a.port] = fmt.Sprintf("%s are also those of %s (port %s): packets reach one of the two",
+					endpoint, names[other], other)
 				break
 			}
 		}
@@ -69,7 +73,7 @@ func (d *duplicates) find(bindings []spec.Binding) map[spec.PortID]string {
 	return notes
 }
 
-// update takes in the bindings, which are sorted by port.
+// update replaces the bindings by the given ones, which must be sorted by port.
 func (d *duplicates) update(bindings []spec.Binding) {
 	if d.users == nil {
 		d.users = map[spec.Endpoint]int{}
@@ -88,7 +92,13 @@ func (d *duplicates) update(bindings []spec.Binding) {
 			next, last = append(next, last[0]), last[1:]
 			continue
 		}
-		a := addresses{b.PortID, &b.Configuration[0], len(b.Configuration), b.Port.Addresses, spec.Endpoints(b.Port, b.Configuration)}
+		a := addresses{
+			port:          b.PortID,
+			configuration: &b.Configuration[0],
+			length:        len(b.Configuration),
+			of:            b.Port.Addresses,
+			endpoints:     spec.Endpoints(b.Port, b.Configuration),
+		}
 		d.count(a.endpoints, 1)
 		next = append(next, a)
 	}
@@ -98,7 +108,7 @@ func (d *duplicates) update(bindings []spec.Binding) {
 	d.last, d.before = next, d.last
 }
 
-// count adds bindings to the users of endpoints, or removes them.
+// count adds change to the number of bindings of each endpoint.
 func (d *duplicates) count(endpoints []spec.Endpoint, change int) {
 	for _, endpoint := range endpoints {
 		was, is := d.users[endpoint], d.users[endpoint]+change

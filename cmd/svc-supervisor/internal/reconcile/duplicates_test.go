@@ -19,7 +19,7 @@ func addressed(port spec.PortID, name spec.Name, id spec.ContainerID, external s
 }
 
 func reasonOf(w *world, name spec.Name) string {
-	for _, row := range w.now.r.Rows() {
+	for _, row := range w.current.r.Rows() {
 		if row.Name == name {
 			return row.Status + " " + row.Reason
 		}
@@ -27,9 +27,13 @@ func reasonOf(w *world, name spec.Name) string {
 	return "no row"
 }
 
-func TestContainersWithTheSameAddressesRunWithAMessage(t *testing.T) {
+func TestDuplicateAddressesAreShownAndPublished(t *testing.T) {
 	inWorld(t, func(w *world) {
-		w.bind(addressed("p1", "vpn1", "c1", "192.0.2.1"), addressed("p2", "vpn2", "c2", "192.0.2.1"), addressed("p3", "vpn3", "c3", "192.0.2.3"))
+		w.bind(
+			addressed("p1", "vpn1", "c1", "192.0.2.1"),
+			addressed("p2", "vpn2", "c2", "192.0.2.1"),
+			addressed("p3", "vpn3", "c3", "192.0.2.3"),
+		)
 		w.start()
 		w.untilSettled(time.Second)
 		const addresses = "external IP 192.0.2.1, MAC ac:ca:ba:00:00:01 and port address 169.254.0.1 are also those of "
@@ -46,7 +50,8 @@ func TestContainersWithTheSameAddressesRunWithAMessage(t *testing.T) {
 				}
 			}
 		}
-		first, second := addresses+"vpn2 (port p2): packets reach one of the two", addresses+"vpn1 (port p1): packets reach one of the two"
+		first := addresses + "vpn2 (port p2): packets reach one of the two"
+		second := addresses + "vpn1 (port p1): packets reach one of the two"
 		expect("two of them", first, second, "")
 		w.forgetCalls()
 		w.bind(addressed("p3", "vpn3", "c3", "192.0.2.1"))
@@ -58,10 +63,10 @@ func TestContainersWithTheSameAddressesRunWithAMessage(t *testing.T) {
 		w.bind(addressed("p3", "vpn3", "c3", "192.0.2.3"))
 		w.after(time.Minute)
 		if got := w.status("c2"); got.Code != spec.Running || got.Message != "" {
-			t.Errorf("the only one: %+v", got)
+			t.Errorf("the container without a duplicate: %+v", got)
 		}
 		if got := w.verbs("vpn2"); got != "" && got != "CHECK" {
-			t.Errorf("verbs of one that was not edited: %s", got)
+			t.Errorf("verbs of a container that was not edited: %s", got)
 		}
 	})
 }
@@ -89,7 +94,7 @@ func TestNoteOfABindingIsShownAndPublished(t *testing.T) {
 	})
 }
 
-func TestDuplicatesAreReadAgainAfterAnEdit(t *testing.T) {
+func TestDuplicatesAreFoundAgainAfterAnEdit(t *testing.T) {
 	d := new(duplicates)
 	one, two := addressed("p1", "vpn1", "c1", "192.0.2.1"), addressed("p2", "vpn2", "c2", "192.0.2.2")
 	find := func(bindings ...spec.Binding) (ports []spec.PortID) {
@@ -118,8 +123,8 @@ func TestDuplicatesAreReadAgainAfterAnEdit(t *testing.T) {
 	}
 }
 
-// TestDuplicatesAfterChangesAreThoseOfAFreshComparison changes a set at random.
-func TestDuplicatesAfterChangesAreThoseOfAFreshComparison(t *testing.T) {
+// TestDuplicatesAfterChangesEqualAFreshSearch changes a set of bindings at random.
+func TestDuplicatesAfterChangesEqualAFreshSearch(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	var d duplicates
 	set := map[spec.PortID]spec.Binding{}

@@ -8,19 +8,22 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// KernelEvents subscribes to the changes of the kernel's state in the network namespaces of containers.
+// KernelEvents subscribes to changes of the kernel's state in the network namespaces of containers.
 type KernelEvents interface {
-	// Follow calls changed after each change of these kinds, until Forget. It does nothing if this namespace is followed already
-	// for the same kinds, and takes another one at the path instead of the former. fresh says whether the subscription is a new one.
+	// Follow subscribes to events of these kinds in the namespace at path. It calls changed after each of them, until
+	// Forget. It does nothing if it is subscribed to the same namespace and kinds. A subscription to another namespace at
+	// the path is replaced. fresh reports whether the subscription is new.
 	Follow(name spec.Name, path string, events spec.Events, changed func()) (fresh bool, err error)
 	// LostAt returns when changes of the host's links were last lost.
 	LostAt() time.Time
-	// Forget must be called before the namespace is removed: a subscription keeps it alive.
+	// Forget ends the subscription. It must be called before the namespace is removed, because a subscription keeps it
+	// alive.
 	Forget(spec.Name)
 }
 
-// eventChecks makes CHECK due soon after an event in the namespace of a container whose executable asked for that in VERSION.
-// It is kept in memory alone: after a restart of the supervisor the CHECK at the interval finds what changed meanwhile.
+// eventChecks makes CHECK due soon after an event in the namespace of a container whose executable asks for that in
+// VERSION. Its state is not persistent: after a restart of the supervisor, the CHECK at the interval finds what changed
+// in between.
 type eventChecks struct {
 	events KernelEvents
 	mark   func(spec.Name)
@@ -31,22 +34,22 @@ type eventChecks struct {
 	stopped bool
 }
 
-// eventCheck is what is kept of one container.
+// eventCheck is the state of one container.
 type eventCheck struct {
-	follows spec.Events // what it is subscribed to
-	since   time.Time   // when it was subscribed to
-	failure string      // why it is not followed
-	retry   backOff     // of following it
-	pace    eventPace
-	timer   *time.Timer // marks the name when CHECK is due
+	subscribed spec.Events // the subscribed kinds of events
+	since      time.Time   // when the subscription began
+	failure    string      // why the subscription failed
+	retry      backOff     // delays the next attempt to subscribe
+	pace       eventPace
+	timer      *time.Timer // marks the name when CHECK is due
 }
 
 func newEventChecks(events KernelEvents, mark func(spec.Name), log *slog.Logger) *eventChecks {
 	return &eventChecks{events: events, mark: mark, log: log, byName: map[spec.Name]*eventCheck{}}
 }
 
-// follow subscribes to the events of a container, or does nothing if that was done.
-func (e *eventChecks) follow(name spec.Name, path string, events spec.Events) {
+// subscribe subscribes to the events of a container. It does nothing if it has subscribed already.
+func (e *eventChecks) subscribe(name spec.Name, path string, events spec.Events) {
 	e.mu.Lock()
 	c := e.byName[name]
 	if c == nil {
@@ -62,13 +65,13 @@ func (e *eventChecks) follow(name spec.Name, path string, events spec.Events) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if err == nil {
-		c.follows, c.failure, c.retry = events, "", backOff{}
+		c.subscribed, c.failure, c.retry = events, "", backOff{}
 		if fresh {
 			c.since = time.Now()
 		}
 		return
 	}
-	c.follows = spec.Events{}
+	c.subscribed = spec.Events{}
 	c.retry.failed(time.Now())
 	if c.failure != err.Error() {
 		c.failure = err.Error()
@@ -76,17 +79,18 @@ func (e *eventChecks) follow(name spec.Name, path string, events spec.Events) {
 	}
 }
 
-// followsAllSince says whether the container was subscribed to both kinds of events at that time, and has missed none since.
-func (e *eventChecks) followsAllSince(name spec.Name, at time.Time) bool {
+// subscribedSince reports whether the container was subscribed to both kinds of events at the given time and no event
+// was lost since.
+func (e *eventChecks) subscribedSince(name spec.Name, at time.Time) bool {
 	e.mu.Lock()
 	c := e.byName[name]
-	follows := c != nil && c.follows == spec.Events{XFRM: true, Network: true} && c.since.Before(at)
+	subscribed := c != nil && c.subscribed == spec.Events{XFRM: true, Network: true} && c.since.Before(at)
 	e.mu.Unlock()
-	return follows && e.events.LostAt().Before(at)
+	return subscribed && e.events.LostAt().Before(at)
 }
 
-// forget ends the subscription of a name, if it has one.
-func (e *eventChecks) forget(name spec.Name) {
+// unsubscribe ends the subscription of a name if it has one.
+func (e *eventChecks) unsubscribe(name spec.Name) {
 	e.mu.Lock()
 	c := e.byName[name]
 	if c != nil && c.timer != nil {
@@ -99,7 +103,7 @@ func (e *eventChecks) forget(name spec.Name) {
 	}
 }
 
-// changed takes in an event of a container that is followed.
+// changed handles an event of a subscribed container.
 func (e *eventChecks) changed(name spec.Name) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -111,7 +115,7 @@ func (e *eventChecks) changed(name spec.Name) {
 	e.scheduleLocked(name, c)
 }
 
-// scheduleLocked sets the timer for a CHECK that is due, or will be.
+// scheduleLocked sets the timer for the CHECK that the last event asks for.
 func (e *eventChecks) scheduleLocked(name spec.Name, c *eventCheck) {
 	if c.timer != nil {
 		c.timer.Stop()
@@ -122,7 +126,7 @@ func (e *eventChecks) scheduleLocked(name spec.Name, c *eventCheck) {
 	}
 }
 
-// due says whether an event asks for a CHECK by now.
+// due reports whether an event has made CHECK due.
 func (e *eventChecks) due(name spec.Name, now time.Time) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -130,8 +134,8 @@ func (e *eventChecks) due(name spec.Name, now time.Time) bool {
 	return c != nil && c.pace.isDue(now)
 }
 
-// begin notes that ADD or CHECK starts, which covers all events received so far. The caller must call the returned function when
-// the verb has ended.
+// begin records the start of ADD or CHECK, which covers all events received before. The caller must call end when the
+// verb has ended.
 func (e *eventChecks) begin(name spec.Name, verb spec.Verb) (end func()) {
 	gap := eventGap
 	if verb == spec.Add {
@@ -141,8 +145,8 @@ func (e *eventChecks) begin(name spec.Name, verb spec.Verb) (end func()) {
 	return func() { e.note(name, func(p *eventPace) { p.end(time.Now(), gap) }) }
 }
 
-// covered drops the events that came during ADD: a CHECK follows soon for another reason. The start of a daemon itself causes
-// events, and a CHECK for them would find what ADD has just told.
+// covered discards the events that occurred during ADD, because a CHECK follows soon for another reason. The start of a
+// daemon causes events, and a CHECK for them would only repeat what ADD has just reported.
 func (e *eventChecks) covered(name spec.Name) {
 	e.note(name, func(p *eventPace) { p.eventAt = time.Time{} })
 }
@@ -168,17 +172,17 @@ func (e *eventChecks) stop() {
 	}
 }
 
-// followEvents subscribes to the events of a container that runs, and unsubscribes before a step that can remove its namespace. If
-// the namespace or the executable is not known, it changes nothing.
-func (r *Reconciler) followEvents(s *situation, d Decision) {
-	unknown := !s.facts.Readable || s.facts.Record == Newer || s.facts.runs() && s.toEnd.Path == ""
+// updateSubscription subscribes to the events of a running container. It unsubscribes before a step that can remove the
+// namespace of the container. It changes nothing while the namespace or the executable is unknown.
+func (r *Reconciler) updateSubscription(s *snapshot, d Decision) {
+	unknown := !s.facts.Readable || s.facts.Record == Newer || s.facts.runs() && s.forRecorded.Path == ""
 	switch {
 	case d.Step == Delete || d.Step == Clean:
-		r.eventChecks.forget(s.name)
+		r.eventChecks.unsubscribe(s.name)
 	case unknown:
-	case s.facts.runs() && s.facts.Namespace == NamespaceOurs && s.toEnd.CheckOn != (spec.Events{}):
-		r.eventChecks.follow(s.name, r.namespaces.Path(s.name), s.toEnd.CheckOn)
+	case s.facts.runs() && s.facts.Namespace == NamespaceOurs && s.forRecorded.CheckOn != (spec.Events{}):
+		r.eventChecks.subscribe(s.name, r.namespaces.Path(s.name), s.forRecorded.CheckOn)
 	default:
-		r.eventChecks.forget(s.name)
+		r.eventChecks.unsubscribe(s.name)
 	}
 }

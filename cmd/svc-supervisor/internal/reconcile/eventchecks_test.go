@@ -13,8 +13,8 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// kernelEvents are the subscriptions of a life.
-type kernelEvents struct{ *life }
+// kernelEvents implements KernelEvents for an instance.
+type kernelEvents struct{ *instance }
 
 func (l kernelEvents) Follow(name spec.Name, path string, events spec.Events, changed func()) (fresh bool, err error) {
 	l.w.mu.Lock()
@@ -23,11 +23,11 @@ func (l kernelEvents) Follow(name spec.Name, path string, events spec.Events, ch
 		return false, l.w.faults.events
 	}
 	if want := (namespaces{}).Path(name); path != want || l.w.namespaceLocked(name).State != netns.Ours {
-		l.w.wrongLocked("the namespace of %s at %s is followed", name, path)
+		l.w.violationLocked("subscribed to the namespace of %s at %s", name, path)
 	}
-	fresh = l.followed[name] == nil
+	fresh = l.subscriptions[name] == nil
 	if fresh {
-		l.followed[name] = changed
+		l.subscriptions[name] = changed
 	}
 	return fresh, nil
 }
@@ -41,7 +41,7 @@ func (l kernelEvents) LostAt() time.Time {
 func (l kernelEvents) Forget(name spec.Name) {
 	l.w.mu.Lock()
 	defer l.w.mu.Unlock()
-	delete(l.followed, name)
+	delete(l.subscriptions, name)
 }
 
 // offerXFRM makes an executable ask for CHECK after XFRM events.
@@ -68,10 +68,10 @@ func (w *world) offerAll(path string) {
 	w.rescan()
 }
 
-// event is an XFRM event in the namespace of a container. It returns whether the supervisor follows that.
+// event causes an XFRM event in the namespace of a container. It reports whether the supervisor is subscribed to it.
 func (w *world) event(name spec.Name) bool {
 	w.mu.Lock()
-	changed := w.now.followed[name]
+	changed := w.current.subscriptions[name]
 	w.mu.Unlock()
 	if changed == nil {
 		return false
@@ -80,7 +80,7 @@ func (w *world) event(name spec.Name) bool {
 	return true
 }
 
-// stream sends an event each 100 ms.
+// stream causes an event every 100 ms.
 func (w *world) stream(name spec.Name, d time.Duration) {
 	for begin := time.Now(); time.Since(begin) < d; w.after(100 * time.Millisecond) {
 		w.event(name)
@@ -89,8 +89,8 @@ func (w *world) stream(name spec.Name, d time.Duration) {
 
 func hourly(s *Settings) { s.CheckInterval = time.Hour }
 
-// runsXFRM starts a supervisor with one container whose executable asks for CHECK after XFRM events, and lets the CHECK after ADD
-// pass that the events of ADD itself could cause.
+// runsXFRM starts a supervisor with one container whose executable asks for CHECK after XFRM events. It returns after
+// the CHECK that the events of ADD can cause.
 func runsXFRM(w *world, change ...func(*Settings)) {
 	w.offerXFRM("/opt/svc/bin/svc-ipsec")
 	w.bind(vpn("p1", "vpn1", "c1"))
@@ -99,7 +99,7 @@ func runsXFRM(w *world, change ...func(*Settings)) {
 	w.after(2 * time.Second)
 }
 
-func TestAnEventLeadsToCHECK(t *testing.T) {
+func TestEventLeadsToCHECK(t *testing.T) {
 	rows := []struct {
 		sentence string
 		offers   bool
@@ -108,9 +108,9 @@ func TestAnEventLeadsToCHECK(t *testing.T) {
 	}{
 		{"no event, no CHECK", true, func(*world) {}, 0},
 		{"one event, one CHECK", true, func(w *world) { w.event("vpn1") }, 1},
-		{"a burst after CHECK is one CHECK more", true, func(w *world) {
+		{"a burst after CHECK leads to one more CHECK", true, func(w *world) {
 			w.event("vpn1")
-			w.after(150 * time.Millisecond) // CHECK has ended, and the next one may not begin yet
+			w.after(150 * time.Millisecond) // CHECK has ended, and the next one may not start yet
 			for range 100 {
 				w.event("vpn1")
 			}
@@ -130,9 +130,9 @@ func TestAnEventLeadsToCHECK(t *testing.T) {
 			w.change(func() { w.faults.systemd = errors.New("silent") })
 			w.event("vpn1")
 		}, 1},
-		{"a plugin that did not ask for it gets none", false, func(w *world) {
+		{"no subscription without checkOn", false, func(w *world) {
 			if w.event("vpn1") {
-				w.t.Error("the container is followed")
+				w.t.Error("a subscription exists")
 			}
 		}, 0},
 	}
@@ -156,7 +156,7 @@ func TestAnEventLeadsToCHECK(t *testing.T) {
 	}
 }
 
-func TestWhatCHECKAfterAnEventReportsIsPublished(t *testing.T) {
+func TestHealthOfCHECKAfterAnEventIsPublished(t *testing.T) {
 	inWorld(t, func(w *world) {
 		runsXFRM(w, hourly)
 		w.on(spec.Check, "vpn1", behaviour{prints: string(must(json.Marshal(healthOf(spec.Active, spec.Down))))})
@@ -166,7 +166,7 @@ func TestWhatCHECKAfterAnEventReportsIsPublished(t *testing.T) {
 	})
 }
 
-func TestAStreamOfEventsIsBounded(t *testing.T) {
+func TestCHECKsForAStreamOfEventsAreLimited(t *testing.T) {
 	inWorld(t, func(w *world) {
 		runsXFRM(w, hourly)
 		begin := time.Now()
@@ -201,15 +201,15 @@ func TestAStreamOfEventsIsBounded(t *testing.T) {
 	})
 }
 
-func TestCHECKsThatFollowEachOtherCloselyCountOnce(t *testing.T) {
+func TestErrorsOfCloselySpacedCHECKsCountOnce(t *testing.T) {
 	failed := behaviour{fails: code(spec.CodeUnknownContainer)}
 	rows := []struct {
 		sentence string
 		lasts    time.Duration
 		heals    bool
 	}{
-		{"a fault that passes before the usual second CHECK is none", 5 * time.Second, false},
-		{"a fault that lasts until the usual second CHECK is one", 8 * time.Second, true},
+		{"a fault that disappears before the regular second CHECK is ignored", 5 * time.Second, false},
+		{"a fault that lasts until the regular second CHECK leads to DEL", 8 * time.Second, true},
 	}
 	for _, row := range rows {
 		t.Run(row.sentence, func(t *testing.T) {
@@ -228,61 +228,62 @@ func TestCHECKsThatFollowEachOtherCloselyCountOnce(t *testing.T) {
 	}
 }
 
-func TestAContainerIsFollowedWhileItRuns(t *testing.T) {
+func TestSubscriptionLastsWhileTheContainerRuns(t *testing.T) {
 	inWorld(t, func(w *world) {
-		follows := func(name spec.Name) bool {
+		subscribed := func(name spec.Name) bool {
 			w.mu.Lock()
 			defer w.mu.Unlock()
-			return w.now.followed[name] != nil
+			return w.current.subscriptions[name] != nil
 		}
 		runsXFRM(w, hourly)
-		if !follows("vpn1") {
-			t.Error("not after ADD")
+		if !subscribed("vpn1") {
+			t.Error("no subscription after ADD")
 		}
-		w.now.kill()
+		w.current.kill()
 		w.start(hourly)
 		w.after(time.Second)
-		if !follows("vpn1") {
-			t.Error("not after it was adopted")
+		if !subscribed("vpn1") {
+			t.Error("no subscription after adoption")
 		}
 		if len(w.times(spec.Check, "vpn1")) != 0 {
-			t.Error("CHECK of an adopted container at once")
+			t.Error("CHECK of an adopted container ran at once")
 		}
 		w.bind(edited(vpn("p1", "vpn1", "c1"), 2))
 		w.untilSettled(time.Second)
-		if !follows("vpn1") {
-			t.Error("not after a reconfiguration")
+		if !subscribed("vpn1") {
+			t.Error("no subscription after a reconfigure")
 		}
 		w.systemd("svc-vpn1.service", "")
 		w.untilSettled(5 * time.Second)
-		if !follows("vpn1") {
-			t.Error("not after it was healed")
+		if !subscribed("vpn1") {
+			t.Error("no subscription after healing")
 		}
 		w.uninstall("/opt/svc/bin/svc-ipsec")
 		w.after(time.Second)
-		if !follows("vpn1") {
-			t.Error("not while its executable is missing")
+		if !subscribed("vpn1") {
+			t.Error("no subscription while the executable is missing")
 		}
 		w.install("/opt/svc/bin/svc-ipsec", ipsec, "1.0.1", true)
 		w.after(time.Second)
-		if follows("vpn1") {
-			t.Error("though the executable does not ask for it any more")
+		if subscribed("vpn1") {
+			t.Error("the subscription remains although the executable does not ask for it any more")
 		}
 		w.offerXFRM("/opt/svc/bin/svc-ipsec")
 		w.after(time.Second)
-		if !follows("vpn1") {
-			t.Error("not though the executable asks for it again")
+		if !subscribed("vpn1") {
+			t.Error("no subscription although the executable asks for it again")
 		}
 		w.unbind("p1")
 		w.untilSettled(5 * time.Second)
-		if follows("vpn1") {
-			t.Error("after DEL")
+		if subscribed("vpn1") {
+			t.Error("the subscription remains after DEL")
 		}
 	})
 }
 
-// Namespaces.Remove of the world refuses a namespace that is still followed.
-func TestANamespaceIsNotFollowedWhenItIsRemoved(t *testing.T) {
+// TestSubscriptionEndsBeforeTheNamespaceIsRemoved relies on the fake Namespaces.Remove, which reports a violation if a
+// subscription still exists.
+func TestSubscriptionEndsBeforeTheNamespaceIsRemoved(t *testing.T) {
 	rows := []struct {
 		sentence string
 		do       func(*world)
@@ -299,8 +300,8 @@ func TestANamespaceIsNotFollowedWhenItIsRemoved(t *testing.T) {
 			w.on(spec.Add, "vpn1", behaviour{fails: code(spec.CodeOwn)}, behaviour{})
 			w.systemd("svc-vpn1.service", "")
 		}},
-		{"its record is lost", func(w *world) { w.change(func() { delete(w.disk, "vpn1") }); w.now.r.Mark("vpn1") }},
-		{"all containers are stopped", func(w *world) { w.now.r.Drain() }},
+		{"its record is lost", func(w *world) { w.change(func() { delete(w.disk, "vpn1") }); w.current.r.Mark("vpn1") }},
+		{"all containers are stopped", func(w *world) { w.current.r.Drain() }},
 	}
 	for _, row := range rows {
 		t.Run(row.sentence, func(t *testing.T) {
@@ -316,7 +317,7 @@ func TestANamespaceIsNotFollowedWhenItIsRemoved(t *testing.T) {
 	}
 }
 
-func TestEventsThatCannotBeFollowedCostNothingButTime(t *testing.T) {
+func TestFailedSubscriptionIsRetriedAndCHECKRunsAtItsInterval(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.change(func() { w.faults.events = errors.New("no such protocol") })
 		runsXFRM(w)
@@ -325,11 +326,11 @@ func TestEventsThatCannotBeFollowedCostNothingButTime(t *testing.T) {
 			t.Errorf("%d CHECKs", count)
 		}
 		w.change(func() { w.faults.events = nil })
-		w.until(3*time.Minute, "it is followed", func() bool { return w.event("vpn1") })
+		w.until(3*time.Minute, "a subscription exists", func() bool { return w.event("vpn1") })
 	})
 }
 
-func TestAThousandContainersAreFollowed(t *testing.T) {
+func TestAThousandContainersHaveSubscriptions(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.offerXFRM("/opt/svc/bin/svc-ipsec")
 		for i := range 1000 {
@@ -341,19 +342,19 @@ func TestAThousandContainersAreFollowed(t *testing.T) {
 		w.after(2 * time.Second)
 		for i := range 1000 {
 			if name := spec.Name(fmt.Sprint("vpn", i)); !w.event(name) {
-				t.Fatalf("%s is not followed", name)
+				t.Fatalf("no subscription for %s", name)
 			}
 		}
 		w.after(time.Minute)
 		for i := range 1000 {
 			if name := spec.Name(fmt.Sprint("vpn", i)); len(w.times(spec.Check, name)) != 1 {
-				t.Fatalf("%s had CHECK at %v", name, w.times(spec.Check, name))
+				t.Fatalf("CHECK of %s ran at %v", name, w.times(spec.Check, name))
 			}
 		}
 	})
 }
 
-func TestOneCHECKFollowsADDWithEventsAndAConnectionThatIsDown(t *testing.T) {
+func TestOneCHECKFollowsADDWithEventsAndADownConnection(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.offerXFRM("/opt/svc/bin/svc-ipsec")
 		w.on(spec.Add, "vpn1", behaviour{takes: time.Second,
@@ -363,7 +364,7 @@ func TestOneCHECKFollowsADDWithEventsAndAConnectionThatIsDown(t *testing.T) {
 		w.start(hourly)
 		w.after(500 * time.Millisecond)
 		if !w.event("vpn1") {
-			t.Fatal("not followed")
+			t.Fatal("no subscription")
 		}
 		w.after(1500 * time.Millisecond)
 		if got := len(w.times(spec.Check, "vpn1")); got != 0 {

@@ -10,12 +10,16 @@ func TestWhenCHECKIsDueBecauseOfEvents(t *testing.T) {
 	rows := []struct {
 		sentence string
 		do       func(p *eventPace, at func(seconds float64) time.Time)
-		want     float64 // seconds after the beginning; below zero: never
+		want     float64 // in seconds after the start; negative: never
 	}{
 		{"without an event it is not due", func(*eventPace, func(float64) time.Time) {}, -1},
 		{"an event makes it due", func(p *eventPace, at func(float64) time.Time) { p.event(at(3)) }, 3},
-		{"a second event changes nothing", func(p *eventPace, at func(float64) time.Time) { p.event(at(3)); p.event(at(4)) }, 3},
-		{"a verb that begins answers for the events before it", func(p *eventPace, at func(float64) time.Time) {
+		{
+			"a second event changes nothing",
+			func(p *eventPace, at func(float64) time.Time) { p.event(at(3)); p.event(at(4)) },
+			3,
+		},
+		{"a verb covers the events before it", func(p *eventPace, at func(float64) time.Time) {
 			p.event(at(3))
 			p.begin(at(4))
 			p.end(at(5), eventGap)
@@ -38,14 +42,14 @@ func TestWhenCHECKIsDueBecauseOfEvents(t *testing.T) {
 		{"after 50 CHECKs in a row it is due 10 s after the last one", func(p *eventPace, at func(float64) time.Time) {
 			checkAtEachDue(p, at, 78)
 		}, 80},
-		{"CHECKs at the interval leave the allowance whole", func(p *eventPace, at func(float64) time.Time) {
+		{"CHECKs at the interval do not use up the allowance", func(p *eventPace, at func(float64) time.Time) {
 			for i := range 1000 {
 				p.begin(at(float64(10 * i)))
 				p.end(at(float64(10*i)+1), eventGap)
 			}
 			p.event(at(20000))
 		}, 20000},
-		{"the allowance is whole again after ten minutes without events", func(p *eventPace, at func(float64) time.Time) {
+		{"the allowance is full again after ten minutes without events", func(p *eventPace, at func(float64) time.Time) {
 			checkAtEachDue(p, at, 68)
 			for i := range 10 {
 				p.event(at(700 + float64(i)))
@@ -70,7 +74,7 @@ func TestWhenCHECKIsDueBecauseOfEvents(t *testing.T) {
 	}
 }
 
-// checkAtEachDue lets events come without end for some seconds, and a CHECK that takes no time each time that one is due.
+// checkAtEachDue causes events without end for the given time, and runs a CHECK of zero duration whenever one is due.
 func checkAtEachDue(p *eventPace, at func(float64) time.Time, seconds float64) {
 	now := at(0)
 	for p.event(now); now.Before(at(seconds)); p.event(now) {

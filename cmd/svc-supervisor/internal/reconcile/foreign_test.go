@@ -18,12 +18,15 @@ func TestLeftovers(t *testing.T) {
 		w.namespaces["ns9"] = tagged{owner: ours("ns9")}
 		w.links["link9"] = tagged{owner: ours("link9")}
 		w.units["svc-unit9.service"] = &process{unit.Unit{Name: "svc-unit9.service", ActiveState: "active"}, ours("unit9")}
-		w.units["svc-role9:x.service"] = &process{unit.Unit{Name: "svc-role9:x.service", ActiveState: "active"}, ours("role9")}
+		w.units["svc-role9:x.service"] = &process{
+			unit.Unit{Name: "svc-role9:x.service", ActiveState: "active"},
+			ours("role9"),
+		}
 	}
-	t.Run("are removed once every binding was read", func(t *testing.T) {
+	t.Run("leftovers are removed once every binding was read", func(t *testing.T) {
 		inWorld(t, func(w *world) {
 			put(w)
-			unread := spec.Binding{PortID: "p2", Reading: spec.Unread, Fault: "bindings/host-1/p2: half of it"}
+			unread := spec.Binding{PortID: "p2", Reading: spec.Unread, Fault: "bindings/host-1/p2: file is incomplete"}
 			w.bindings["p2"] = unread
 			w.bind(vpn("p1", "ns9", "c1"))
 			w.start()
@@ -35,7 +38,7 @@ func TestLeftovers(t *testing.T) {
 			w.untilSettled(time.Second)
 		})
 	})
-	t.Run("are removed where their name is wanted", func(t *testing.T) {
+	t.Run("leftovers are removed although their name is wanted", func(t *testing.T) {
 		inWorld(t, func(w *world) {
 			put(w)
 			w.bind(vpn("p1", "ns9", "c1"), vpn("p2", "link9", "c2"), vpn("p3", "unit9", "c3"))
@@ -43,30 +46,30 @@ func TestLeftovers(t *testing.T) {
 			w.untilSettled(time.Second)
 		})
 	})
-	t.Run("that are a user id alone are given back", func(t *testing.T) {
+	t.Run("a user id without other resources is released", func(t *testing.T) {
 		inWorld(t, func(w *world) {
 			w.users["user9"] = true
 			w.start()
 			w.untilSettled(time.Second)
 		})
 	})
-	t.Run("of an ADD that a crash ended before there was a namespace are given back, the state directory being lost", func(t *testing.T) {
+	t.Run("a user id is released after a crash of ADD and the loss of the state directory", func(t *testing.T) {
 		inWorld(t, func(w *world) {
 			w.bind(vpn("p1", "vpn1", "c1"))
 			w.start()
-			w.now.cutAfter(2)
+			w.current.crashAfter(2)
 			w.after(time.Second)
 			if !w.users["vpn1"] || len(w.namespaces) > 0 {
-				t.Fatalf("the cut is at another place: %q", w.trace)
+				t.Fatalf("the crash was at another point: %q", w.trace)
 			}
-			w.now.stop()
+			w.current.stop()
 			w.unbind("p1")
 			clear(w.disk)
 			w.start()
 			w.untilSettled(time.Second)
 		})
 	})
-	t.Run("of which systemd does not tell the owner keep the name from ADD", func(t *testing.T) {
+	t.Run("a unit whose owner is unknown delays ADD", func(t *testing.T) {
 		inWorld(t, func(w *world) {
 			put(w)
 			w.change(func() { w.faults.owner = errors.New("no reply") })
@@ -82,7 +85,7 @@ func TestLeftovers(t *testing.T) {
 	})
 }
 
-func TestWhatIsNotOursIsNeverTouched(t *testing.T) {
+func TestForeignResourcesAreNeverChanged(t *testing.T) {
 	byHand := spec.Owner{Network: spec.NetworkByHand, Name: "vpn1", ContainerID: "c9"}
 	rows := []struct {
 		sentence string
@@ -94,7 +97,7 @@ func TestWhatIsNotOursIsNeverTouched(t *testing.T) {
 			func(w *world) { w.change(func() { delete(w.namespaces, "vpn1") }) }, "namespace vpn1 exists and is not ours"},
 		{"an interface without a tag", func(w *world) { w.links["vpn1"] = tagged{} },
 			func(w *world) { w.change(func() { delete(w.links, "vpn1") }) }, "interface vpn1 exists and is not ours"},
-		{"a container made by hand", func(w *world) {
+		{"a container of svc-supervisor exec", func(w *world) {
 			w.namespaces["vpn1"], w.links["vpn1"] = tagged{owner: byHand}, tagged{owner: byHand}
 			w.units["svc-vpn1.service"] = &process{unit.Unit{Name: "svc-vpn1.service", ActiveState: "active"}, byHand}
 		}, func(w *world) {
@@ -106,10 +109,14 @@ func TestWhatIsNotOursIsNeverTouched(t *testing.T) {
 		}, "is not ours"},
 		{"a unit without a tag", func(w *world) {
 			w.units["svc-vpn1.service"] = &process{unit: unit.Unit{Name: "svc-vpn1.service", ActiveState: "active"}}
-		}, func(w *world) { w.change(func() { delete(w.units, "svc-vpn1.service") }) }, "unit svc-vpn1.service exists and is not ours"},
+		}, func(w *world) {
+			w.change(func() { delete(w.units, "svc-vpn1.service") })
+		}, "unit svc-vpn1.service exists and is not ours"},
 		{"a unit without a tag that failed", func(w *world) {
 			w.units["svc-vpn1.service"] = &process{unit: unit.Unit{Name: "svc-vpn1.service", ActiveState: "failed"}}
-		}, func(w *world) { w.change(func() { delete(w.units, "svc-vpn1.service") }) }, "unit svc-vpn1.service exists and is not ours"},
+		}, func(w *world) {
+			w.change(func() { delete(w.units, "svc-vpn1.service") })
+		}, "unit svc-vpn1.service exists and is not ours"},
 		{"a tag of another name", func(w *world) {
 			w.namespaces["vpn1"] = tagged{owner: spec.Owner{Network: spec.Network, Name: "vpn2", ContainerID: "c9"}}
 		}, func(w *world) { w.change(func() { delete(w.namespaces, "vpn1") }) }, "namespace vpn1 exists and is not ours"},
@@ -124,20 +131,20 @@ func TestWhatIsNotOursIsNeverTouched(t *testing.T) {
 				if len(w.trace) != 0 {
 					t.Errorf("effects: %q", w.trace)
 				}
-				if got := w.heldWhy("vpn1"); !strings.Contains(got, row.reason) {
+				if got := w.heldReason("vpn1"); !strings.Contains(got, row.reason) {
 					t.Errorf("held because %q", got)
 				}
-				if got := w.said("c1"); !strings.HasPrefix(got, "ERROR") || strings.Contains(got, ",") {
+				if got := w.history("c1"); !strings.HasPrefix(got, "ERROR") || strings.Contains(got, ",") {
 					t.Errorf("published %q", got)
 				}
 				row.free(w)
-				w.untilSettled(time.Minute) // no event tells of it
+				w.untilSettled(time.Minute) // no event signals that the name is free
 			})
 		})
 	}
 }
 
-func TestAUnitOfSomebodyElseIsNotStoppedWithTheContainerOfItsName(t *testing.T) {
+func TestForeignUnitIsNotStoppedWithTheContainer(t *testing.T) {
 	inWorld(t, func(w *world) {
 		owner := spec.Owner{Network: spec.Network, Name: "vpn1", ContainerID: "c1"}
 		other := &process{unit: unit.Unit{Name: "svc-vpn1.service", ActiveState: "active"}}
@@ -152,28 +159,31 @@ func TestAUnitOfSomebodyElseIsNotStoppedWithTheContainerOfItsName(t *testing.T) 
 		w.unbind("p1")
 		w.untilSettled(time.Second)
 		if w.units["svc-vpn1.service"] != other || w.namespaces["vpn1"] != (tagged{}) {
-			t.Errorf("it was stopped, or the namespace is left: %v", w.namespaces)
+			t.Errorf("the foreign unit was stopped, or the namespace is left: %v", w.namespaces)
 		}
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.after(time.Minute)
-		if got := w.heldWhy("vpn1"); got != "unit svc-vpn1.service exists and is not ours" {
+		if got := w.heldReason("vpn1"); got != "unit svc-vpn1.service exists and is not ours" {
 			t.Errorf("held because %q", got)
 		}
 	})
 }
 
-func TestAUnitOfSomebodyElseUnderTheNameOfAContainerIsNotStopped(t *testing.T) {
+func TestForeignUnitIsNotStoppedAfterAReboot(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.start()
 		w.untilSettled(time.Second)
 		w.reboot()
-		w.units["svc-vpn1:other.service"] = &process{unit.Unit{Name: "svc-vpn1:other.service", ActiveState: "active"}, spec.Owner{}}
-		w.now.stop()
+		w.units["svc-vpn1:other.service"] = &process{
+			unit.Unit{Name: "svc-vpn1:other.service", ActiveState: "active"},
+			spec.Owner{},
+		}
+		w.current.stop()
 		w.start()
 		w.untilSettled(2 * time.Second)
 		if w.units["svc-vpn1:other.service"] == nil {
-			t.Error("it was stopped")
+			t.Error("the foreign unit was stopped")
 		}
 	})
 }

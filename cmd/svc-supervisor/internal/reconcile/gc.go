@@ -16,15 +16,16 @@ const (
 	gcDeadline = 5 * time.Second
 )
 
-// quiet keeps GC away from the other verbs of a service type (CNI 1.1, GC): they share the lock, GC has it alone. Two
-// versions of a type keep their containers in one place, so what one has just made is not the other's garbage. GC never
-// waits for the lock, so that a verb that hangs delays nobody.
-type quiet struct {
+// gcLocks keeps GC from running beside other verbs of the same service type (CNI 1.1, GC). The other verbs share the
+// lock; GC holds it exclusively. The lock is per type, because two versions of a plugin keep their containers in one
+// place, and GC of one version must not remove a container that the other version is creating. GC never waits for the
+// lock, so a verb that hangs delays no other.
+type gcLocks struct {
 	mu    sync.Mutex
 	locks map[spec.ServiceType]*sync.RWMutex
 }
 
-func (q *quiet) of(t spec.ServiceType) *sync.RWMutex {
+func (q *gcLocks) forType(t spec.ServiceType) *sync.RWMutex {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.locks == nil {
@@ -36,13 +37,13 @@ func (q *quiet) of(t spec.ServiceType) *sync.RWMutex {
 	return q.locks[t]
 }
 
-// CollectGarbage runs GC of each executable if it is due: once everything has settled after the start, then daily. What is
-// not due, or not quiet, is left to the next call.
+// CollectGarbage runs GC of each executable for which it is due: after the start as soon as no name has work left, then
+// daily. GC of an executable whose service type is busy is left to the next call.
 func (r *Reconciler) CollectGarbage(ctx context.Context) {
 	r.mu.Lock()
-	heard := r.claims != nil && r.claims.unread == "" && !r.claims.anyUnread
+	allRead := r.claims != nil && r.claims.unread == "" && !r.claims.anyUnread
 	r.mu.Unlock()
-	if !heard || !r.queue.idle() {
+	if !allRead || !r.queue.idle() {
 		return
 	}
 	executables, _ := r.executables.List()
@@ -50,11 +51,11 @@ func (r *Reconciler) CollectGarbage(ctx context.Context) {
 		if time.Since(r.collected[e.Path]) < gcInterval {
 			continue
 		}
-		lock := r.quiet.of(e.Type)
+		lock := r.gcLocks.forType(e.Type)
 		if !lock.TryLock() {
 			continue
 		}
-		// Listed with the lock held: what is recorded later waits for the lock before anything of it is made.
+		// The list is made while the lock is held. A container that is recorded later waits for the lock before ADD.
 		if valid, known := r.validAttachments(); known {
 			r.collect(ctx, e, valid)
 			r.collected[e.Path] = time.Now()
@@ -63,8 +64,8 @@ func (r *Reconciler) CollectGarbage(ctx context.Context) {
 	}
 }
 
-// validAttachments lists every container that has a record. It is not known while a record cannot be read: its container
-// would be taken for garbage.
+// validAttachments returns every container that has a record. It returns false while a record cannot be read, because
+// GC would remove the container of that record.
 func (r *Reconciler) validAttachments() ([]spec.Attachment, bool) {
 	valid := []spec.Attachment{}
 	for _, name := range r.records.Names() {
@@ -75,7 +76,9 @@ func (r *Reconciler) validAttachments() ([]spec.Attachment, bool) {
 			if entry.Record.Phase == statedir.Deleted {
 				continue
 			}
-			valid = append(valid, spec.Attachment{ContainerID: entry.Record.Container.ContainerID, IfName: spec.InterfaceInside})
+			valid = append(valid, spec.Attachment{
+				ContainerID: entry.Record.Container.ContainerID, IfName: spec.InterfaceInside,
+			})
 		}
 	}
 	return valid, true

@@ -10,7 +10,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// collected counts the GCs of an executable.
+// collected returns how often GC of an executable ran.
 func (w *world) collected(path string) (count int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -22,7 +22,7 @@ func (w *world) collected(path string) (count int) {
 	return count
 }
 
-func TestGCRunsSoonAfterTheStartAndThenDailyThoughThereIsAContainer(t *testing.T) {
+func TestGCRunsSoonAfterTheStartAndThenDaily(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.start(func(s *Settings) { s.CheckInterval = time.Hour })
@@ -40,8 +40,9 @@ func TestGCRunsSoonAfterTheStartAndThenDailyThoughThereIsAContainer(t *testing.T
 	})
 }
 
-// One version would not know the container that another one is making.
-func TestGCOfNoVersionRunsBesideAVerbOfAnother(t *testing.T) {
+// TestGCDoesNotRunBesideAVerbOfAnotherVersion checks the lock per service type. GC of one version does not know the
+// container that another version is creating, and would remove it.
+func TestGCDoesNotRunBesideAVerbOfAnotherVersion(t *testing.T) {
 	inWorld(t, func(w *world) {
 		const older, newer = "/opt/svc/bin/svc-ipsec", "/opt/svc/bin/svc-ipsec-2"
 		w.install(newer, ipsec, "2.0.0", true)
@@ -51,16 +52,16 @@ func TestGCOfNoVersionRunsBesideAVerbOfAnother(t *testing.T) {
 		w.on(spec.Check, "vpn1", behaviour{takes: 10 * time.Second})
 		var verb sync.WaitGroup
 		verb.Go(func() {
-			e, _ := executables{w.now}.Select(ipsec)
-			_, _ = w.now.r.runFor(w.t.Context(), b.Container, spec.Check, e, "", must(json.Marshal(conf)))
+			e, _ := executables{w.current}.Select(ipsec)
+			_, _ = w.current.r.runFor(w.t.Context(), b.Container, spec.Check, e, "", must(json.Marshal(conf)))
 		})
 		w.after(time.Second)
-		w.now.r.CollectGarbage(w.t.Context())
+		w.current.r.CollectGarbage(w.t.Context())
 		if o, n := w.collected(older), w.collected(newer); o != 0 || n != 0 {
 			t.Errorf("GC of the older ran %d times, of the newer %d times", o, n)
 		}
 		verb.Wait()
-		w.now.r.CollectGarbage(w.t.Context())
+		w.current.r.CollectGarbage(w.t.Context())
 		if o, n := w.collected(older), w.collected(newer); o != 1 || n != 1 {
 			t.Errorf("afterwards: GC of the older ran %d times, of the newer %d times", o, n)
 		}

@@ -13,12 +13,15 @@ import (
 func TestHealing(t *testing.T) {
 	rows := []struct {
 		sentence string
-		hurt     func(*world)
+		damage   func(*world)
 	}{
 		{"a unit that was stopped", func(w *world) { w.systemd("svc-vpn1.service", "") }},
-		{"a unit that systemd gave up", func(w *world) { w.systemd("svc-vpn1.service", "failed") }},
-		{"a unit that ended well", func(w *world) { w.systemd("svc-vpn1.service", "inactive") }},
-		{"a namespace that is gone", func(w *world) { w.change(func() { delete(w.namespaces, "vpn1") }); w.now.r.Mark("vpn1") }},
+		{"a unit that systemd no longer restarts", func(w *world) { w.systemd("svc-vpn1.service", "failed") }},
+		{"a unit that ended without an error", func(w *world) { w.systemd("svc-vpn1.service", "inactive") }},
+		{
+			"a namespace that is gone",
+			func(w *world) { w.change(func() { delete(w.namespaces, "vpn1") }); w.current.r.Mark("vpn1") },
+		},
 	}
 	for _, row := range rows {
 		t.Run(row.sentence, func(t *testing.T) {
@@ -26,12 +29,12 @@ func TestHealing(t *testing.T) {
 				w.bind(vpn("p1", "vpn1", "c1"))
 				w.start()
 				w.untilSettled(time.Second)
-				row.hurt(w)
+				row.damage(w)
 				w.untilSettled(3 * time.Second)
 				if got, want := w.verbs("vpn1"), "ADD DEL ADD"; got != want {
 					t.Errorf("%q ran, want %q", got, want)
 				}
-				if got, want := w.said("c1"), "STARTING, RUNNING, STARTING, RUNNING"; got != want {
+				if got, want := w.history("c1"), "STARTING, RUNNING, STARTING, RUNNING"; got != want {
 					t.Errorf("%q was published, want %q", got, want)
 				}
 			})
@@ -39,7 +42,7 @@ func TestHealing(t *testing.T) {
 	}
 }
 
-func TestWhatBrokeIsNamed(t *testing.T) {
+func TestReasonNamesTheBrokenResource(t *testing.T) {
 	const unitName = "svc-vpn1.service"
 	failed := func(exit unit.Exit) func(*world) {
 		return func(w *world) {
@@ -50,16 +53,32 @@ func TestWhatBrokeIsNamed(t *testing.T) {
 	noSuch := &spec.Error{Code: spec.CodeUnknownContainer, Msg: "the daemon does not answer", Details: "timeout"}
 	rows := []struct {
 		sentence string
-		hurt     func(*world)
+		damage   func(*world)
 		want     string
 	}{
 		{"a unit that was stopped", func(w *world) { w.systemd(unitName, "") }, "svc-vpn1.service is gone"},
-		{"a unit whose watchdog bit", failed(unit.Exit{Result: "watchdog"}), "svc-vpn1.service failed: watchdog"},
-		{"a unit that ended badly", failed(unit.Exit{Result: "exit-code", Code: 1, Status: 3}), "svc-vpn1.service failed: exit-code: status 3"},
-		{"a unit of which systemd says no more", failed(unit.Exit{Result: "success"}), "svc-vpn1.service failed"},
-		{"a namespace that is gone", func(w *world) { w.change(func() { delete(w.namespaces, "vpn1") }) }, "namespace vpn1 is gone"},
-		{"a namespace that another made", func(w *world) { w.change(func() { w.namespaces["vpn1"] = tagged{} }) }, "namespace vpn1 is not ours"},
-		{"CHECK", func(w *world) { w.on(spec.Check, "vpn1", behaviour{fails: noSuch}) }, "CHECK failed twice: the daemon does not answer: timeout (code 3)"},
+		{"a unit whose watchdog expired", failed(unit.Exit{Result: "watchdog"}), "svc-vpn1.service failed: watchdog"},
+		{
+			"a unit that ended with an error",
+			failed(unit.Exit{Result: "exit-code", Code: 1, Status: 3}),
+			"svc-vpn1.service failed: exit-code: status 3",
+		},
+		{"a failed unit without an exit reason", failed(unit.Exit{Result: "success"}), "svc-vpn1.service failed"},
+		{
+			"a namespace that is gone",
+			func(w *world) { w.change(func() { delete(w.namespaces, "vpn1") }) },
+			"namespace vpn1 is gone",
+		},
+		{
+			"a namespace that was replaced by a foreign one",
+			func(w *world) { w.change(func() { w.namespaces["vpn1"] = tagged{} }) },
+			"namespace vpn1 is not ours",
+		},
+		{
+			"CHECK",
+			func(w *world) { w.on(spec.Check, "vpn1", behaviour{fails: noSuch}) },
+			"CHECK failed twice: the daemon does not answer: timeout (code 3)",
+		},
 	}
 	for _, row := range rows {
 		t.Run(row.sentence, func(t *testing.T) {
@@ -68,56 +87,62 @@ func TestWhatBrokeIsNamed(t *testing.T) {
 				w.start()
 				w.untilSettled(time.Second)
 				w.on(spec.Del, "vpn1", behaviour{takes: time.Second})
-				row.hurt(w)
-				w.now.r.Mark("vpn1")
+				row.damage(w)
+				w.current.r.Mark("vpn1")
 				w.until(2*time.Minute, "it is removed", func() bool { return strings.Contains(w.verbs("vpn1"), "DEL") })
-				if told := w.told[len(w.told)-1]; !strings.HasSuffix(told, " rule=5 reason="+row.want) {
-					t.Errorf("logged %q", told)
+				if line := w.logged[len(w.logged)-1]; !strings.HasSuffix(line, " rule=5 reason="+row.want) {
+					t.Errorf("logged %q", line)
 				}
-				if row.sentence == "a namespace that another made" {
+				if row.sentence == "a namespace that was replaced by a foreign one" {
 					w.change(func() { w.namespaces = map[spec.Name]tagged{}; w.links = map[spec.Name]tagged{} })
-					return // the name is taken before the reason is shown
+					return // the reason that ps shows is replaced, because the name is taken now
 				}
-				w.until(3*time.Second, "ps shows it", func() bool { return w.heldWhy("vpn1") == row.want+"; ADD follows after a delay" })
+				w.until(
+					3*time.Second,
+					"ps shows it",
+					func() bool { return w.heldReason("vpn1") == row.want+"; ADD follows after a delay" },
+				)
 				w.untilSettled(5 * time.Second)
 				w.unbind("p1")
 				w.untilSettled(5 * time.Second)
-				if told := w.told[len(w.told)-1]; !strings.HasSuffix(told, " rule=3") {
-					t.Errorf("logged %q", told)
+				if line := w.logged[len(w.logged)-1]; !strings.HasSuffix(line, " rule=3") {
+					t.Errorf("logged %q", line)
 				}
 			})
 		})
 	}
 }
 
-func TestWhatIsStillThereIsNamed(t *testing.T) {
+func TestReasonNamesTheRemainingLeftover(t *testing.T) {
 	inWorld(t, func(w *world) {
-		w.sticky = true
+		w.unitsStay = true
 		owner := spec.Owner{Network: spec.Network, Name: "vpn1", ContainerID: "c1"}
 		w.units["svc-vpn1.service"] = &process{unit: unit.Unit{Name: "svc-vpn1.service", ActiveState: "active"}, owner: owner}
 		w.start()
 		w.bind(vpn("p1", "vpn1", "c1"))
-		want := "remove the leftover failed, tried again: remove the leftover was taken 3 times without effect: svc-vpn1.service is still there"
-		w.until(5*time.Second, "ps shows it", func() bool { return w.heldWhy("vpn1") == want })
-		w.change(func() { w.sticky = false })
+		want := "remove the leftover failed, tried again: " +
+			"remove the leftover was taken 3 times without effect: svc-vpn1.service is still there"
+		w.until(5*time.Second, "ps shows it", func() bool { return w.heldReason("vpn1") == want })
+		w.change(func() { w.unitsStay = false })
 		w.untilSettled(time.Minute)
 	})
 }
 
-func TestAnADDAgainThatAsksForTheNextAtOnceIsHeldBack(t *testing.T) {
+func TestReconfigureThatAsksForTheNextAtOnceIsDelayed(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.on(spec.Add, "vpn1", behaviour{prints: answer(&spec.Health{Code: spec.Running, Again: &spec.Again{}})})
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.start()
-		want := "ADD again failed, tried again: ADD again was taken 3 times without effect: the executable asks for it at once"
+		want := "ADD again failed, tried again: " +
+			"ADD again was taken 3 times without effect: the executable asks for it at once"
 		w.until(5*time.Second, "ps shows it", func() bool {
-			rows := w.now.r.Rows()
+			rows := w.current.r.Rows()
 			return len(rows) == 1 && rows[0].Reason == want
 		})
 	})
 }
 
-func TestWhatStopsWithTheHostIsNotHealed(t *testing.T) {
+func TestContainerIsNotHealedDuringShutdown(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.start()
@@ -125,19 +150,20 @@ func TestWhatStopsWithTheHostIsNotHealed(t *testing.T) {
 		w.change(func() { w.down = true })
 		w.systemd("svc-vpn1.service", "")
 		w.after(5 * time.Minute)
-		if got, said := w.verbs("vpn1"), w.said("c1"); strings.Contains(got, "DEL") || said != "STARTING, RUNNING" {
-			t.Errorf("%q ran, and %q was published", got, said)
+		if got, published := w.verbs("vpn1"), w.history("c1"); strings.Contains(got, "DEL") ||
+			published != "STARTING, RUNNING" {
+			t.Errorf("%q ran, and %q was published", got, published)
 		}
 		w.change(func() { w.down = false })
 		w.untilSettled(time.Minute)
 		w.change(func() { w.down = true })
 		w.systemd("svc-vpn1.service", "")
 		w.unbind("p1")
-		w.untilSettled(3 * time.Second) // what is not wanted goes all the same
+		w.untilSettled(3 * time.Second) // a container that is not wanted is removed even during a shutdown
 	})
 }
 
-func TestAUnitOnItsWayIsLeftToSystemd(t *testing.T) {
+func TestStartingUnitIsLeftToSystemd(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.start()
@@ -154,7 +180,7 @@ func TestAUnitOnItsWayIsLeftToSystemd(t *testing.T) {
 	})
 }
 
-func TestOnlyTwoErrorsOfCHECKInARowAreAVerdict(t *testing.T) {
+func TestOnlyTwoErrorsOfCHECKInARowLeadToDEL(t *testing.T) {
 	failed := behaviour{fails: code(spec.CodeUnknownContainer)}
 	rows := []struct {
 		sentence string
@@ -164,11 +190,11 @@ func TestOnlyTwoErrorsOfCHECKInARowAreAVerdict(t *testing.T) {
 		{"one error", []behaviour{failed, {}}, false},
 		{"two errors", []behaviour{failed, failed, {}}, true},
 		{"an error, a success, an error", []behaviour{failed, {}, failed, {}}, false},
-		{"garbage for ever", []behaviour{{prints: "oops"}}, false},
-		{"health that says nothing of the kind", []behaviour{{prints: `{"code":"EXPLODED"}`}}, false},
-		{"an error, garbage, an error", []behaviour{failed, {prints: "oops"}, failed, {}}, true},
-		{"code 11 for ever", []behaviour{{fails: code(spec.CodeAgain)}}, false},
-		{"deadlines for ever", []behaviour{{hangs: true}}, false},
+		{"invalid output every time", []behaviour{{prints: "oops"}}, false},
+		{"health with an unknown code every time", []behaviour{{prints: `{"code":"EXPLODED"}`}}, false},
+		{"an error, invalid output, an error", []behaviour{failed, {prints: "oops"}, failed, {}}, true},
+		{"code 11 every time", []behaviour{{fails: code(spec.CodeAgain)}}, false},
+		{"a deadline every time", []behaviour{{hangs: true}}, false},
 		{"an error, a deadline, an error", []behaviour{failed, {hangs: true}, failed, {}}, true},
 	}
 	for _, row := range rows {
@@ -187,7 +213,7 @@ func TestOnlyTwoErrorsOfCHECKInARowAreAVerdict(t *testing.T) {
 	}
 }
 
-func TestTheSecondOpinionOfCHECKComesSoon(t *testing.T) {
+func TestSecondCHECKFollowsSoonAfterAnError(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.on(spec.Check, "vpn1", behaviour{fails: code(spec.CodeUnknownContainer)}, behaviour{})

@@ -9,22 +9,23 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// MarkStuck marks the names that wait for something that no event tells of: a name that another program gives up.
+// MarkStuck marks the names that are held for a reason whose end causes no event, for example a name that another
+// program uses.
 func (r *Reconciler) MarkStuck(ctx context.Context) {
-	r.hearing.Lock()
-	r.reportStrays() // a status may have been another's when they were reported last
-	r.prune(ctx)     // it may have failed
-	r.hearing.Unlock()
+	r.applying.Lock()
+	r.reportRejected() // a status may have belonged to another binding before
+	r.prune(ctx)       // the last attempt may have failed
+	r.applying.Unlock()
 	r.markHeld(HeldTaken)
 	r.markHeld(HeldLeftover)
 }
 
-// markHeld marks the names that are held for a reason that may have gone; also those that a worker has, which may be about
-// to find themselves held.
+// markHeld marks the names that are held for a reason that may no longer apply. It also marks the names that a worker
+// has, because the worker may be about to find that they are held.
 func (r *Reconciler) markHeld(hold Hold) {
 	r.mu.Lock()
 	var held []spec.Name
-	for name, m := range r.memos {
+	for name, m := range r.memories {
 		if m.row.Hold == hold || r.queue.isBusy(name) {
 			held = append(held, name)
 		}
@@ -35,9 +36,9 @@ func (r *Reconciler) markHeld(hold Hold) {
 	}
 }
 
-// reportHeld reports a container that is wanted, does not run, and waits for something. A back-off is the consequence of a
-// failure that was reported when it happened; it is looked at again for containers that take too long to heal.
-func (r *Reconciler) reportHeld(s *situation, m *memo, d Decision, now time.Time) {
+// reportHeld reports a wanted container that does not run and is held. The failure that started a back-off was already
+// reported when it occurred. It is reported here again only for containers whose healing takes too long.
+func (r *Reconciler) reportHeld(s *snapshot, m *memory, d Decision, now time.Time) {
 	if m.downSince.IsZero() {
 		m.downSince = now
 	}
@@ -45,39 +46,40 @@ func (r *Reconciler) reportHeld(s *situation, m *memo, d Decision, now time.Time
 	if d.Hold == HeldBackOff && !m.ran && !undoing {
 		return
 	}
-	if d.Hold == HeldBackOff && m.broken != "" && m.failure[Add] == m.broken && m.crashes.verdict {
-		r.reportUnstable(s, m) // with more than the reason of the DEL
+	if d.Hold == HeldBackOff && m.broken != "" && m.failure[Add] == m.broken && m.crashes.isError {
+		r.reportUnstable(s, m) // publishes the number of failures too, not only the reason of the DEL
 		return
 	}
-	if r.notFoundYet(d) {
+	if r.mayBeFoundLater(d) {
 		return
 	}
 	c := s.claim.binding.Container
 	r.publish(c, m)
 	if d.Hold == HeldTaken && r.heldElsewhere(c.ContainerID, s.name, nil) {
-		return // never over the status of another name's container
+		return // the status belongs to the container of another name
 	}
 	reason := r.reason(s, m, d)
 	if d.Hold == HeldBackOff {
-		reason = m.failure[m.waitsFor(s)] // as it was published when the step failed
+		reason = m.failure[m.waitsFor(s)] // the text that was published when the step failed
 	}
-	// A first ADD that cannot be undone is as far from its next try as one that is healed.
-	r.report.Failing(c, report.Trouble{Reason: reason, Ran: m.ran || undoing, For: now.Sub(m.downSince)})
+	// A first ADD whose DEL fails is treated like healing: its next ADD is as far away.
+	r.report.Failing(c, report.Problem{Reason: reason, Ran: m.ran || undoing, For: now.Sub(m.downSince)})
 }
 
-// notFoundYet says whether the executable that is missed may yet be found.
-func (r *Reconciler) notFoundYet(d Decision) bool {
+// mayBeFoundLater reports whether the missing executable may still be found, because the plugin path was not read
+// completely.
+func (r *Reconciler) mayBeFoundLater(d Decision) bool {
 	return d.Hold == HeldNoExecutable && !r.executables.Scanned()
 }
 
-// logHeld logs a hold when it begins, and when its reason changes.
-func (r *Reconciler) logHeld(s *situation, m *memo, d Decision) {
+// logHeld logs a hold when it begins and when its reason changes.
+func (r *Reconciler) logHeld(s *snapshot, m *memory, d Decision) {
 	text := ""
-	if d.Hold != NotHeld && d.Hold != HeldBackOff { // the failure was logged with its delay
+	if d.Hold != NotHeld && d.Hold != HeldBackOff { // the failure was logged together with its delay
 		text = r.reason(s, m, d)
 	}
-	if text == notReadYet || r.notFoundYet(d) {
-		return // as at every start
+	if text == notReadYet || r.mayBeFoundLater(d) {
+		return // this is normal at every start
 	}
 	if text == m.heldLogged {
 		return
@@ -95,8 +97,8 @@ func (r *Reconciler) logHeld(s *situation, m *memo, d Decision) {
 	r.log.Warn("container held", fields...)
 }
 
-// reason says in one line why a container is held.
-func (r *Reconciler) reason(s *situation, m *memo, d Decision) string {
+// reason returns in one line why a container is held.
+func (r *Reconciler) reason(s *snapshot, m *memory, d Decision) string {
 	switch d.Hold {
 	case HeldUnread:
 		if s.claim.unread != "" {
@@ -108,7 +110,7 @@ func (r *Reconciler) reason(s *situation, m *memo, d Decision) string {
 	case HeldNoExecutable:
 		return fmt.Sprintf("no executable serves type %s", s.serviceType())
 	case HeldNotReady:
-		return fmt.Sprintf("%s: %s", s.toAdd.Path, s.toAdd.Unready)
+		return fmt.Sprintf("%s: %s", s.forAdd.Path, s.forAdd.Unready)
 	case HeldTaken:
 		return s.claim.taken
 	case HeldLeftover:

@@ -9,8 +9,8 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/statedir"
 )
 
-// keeps makes the executable of IPSEC one that takes the last valid configuration.
-func (w *world) keeps() {
+// offerLastValid makes the IPSEC executable ask for the last valid configuration.
+func (w *world) offerLastValid() {
 	w.change(func() {
 		for i := range w.programs {
 			w.programs[i].LastValid = w.programs[i].Type == ipsec
@@ -18,14 +18,14 @@ func (w *world) keeps() {
 	})
 }
 
-// refusing is an ADD that succeeds and hands this configuration back.
+// refusing is an ADD that succeeds and returns this last valid configuration.
 func refusing(lastValid string) behaviour {
 	return behaviour{prints: `{"cniVersion":"1.1.0","units":["svc-vpn1.service"],"lastValid":` + lastValid + `}`}
 }
 
-func TestTheLastValidConfigurationIsHandedToEachADD(t *testing.T) {
+func TestLastValidConfigurationIsPassedToEachADD(t *testing.T) {
 	inWorld(t, func(w *world) {
-		w.keeps()
+		w.offerLastValid()
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.start()
 		w.untilSettled(time.Second)
@@ -41,34 +41,35 @@ func TestTheLastValidConfigurationIsHandedToEachADD(t *testing.T) {
 		w.untilSettled(time.Second)
 		given("an edit", `{"edition":1}`)
 		record := w.readLocked("vpn1")[0].Record
-		if got := string(record.LastValid().Configuration); got != `{"edition":1,"kept":true}` || string(record.Conf.Configuration) != `{"edition":2}` {
+		if got := string(record.LastValid().Configuration); got != `{"edition":1,"kept":true}` ||
+			string(record.Conf.Configuration) != `{"edition":2}` {
 			t.Errorf("the record has %s and %s", record.Conf.Configuration, got)
 		}
 		if strings.Contains(string(record.Result), "lastValid") {
-			t.Errorf("it is in the result, too: %s", record.Result)
+			t.Errorf("the result contains it, too: %s", record.Result)
 		}
 		w.bind(edited(vpn("p1", "vpn1", "c1"), 3))
 		w.untilSettled(time.Second)
 		given("another edit", `{"edition":1,"kept":true}`)
 
-		// Healing, with an ADD that fails in between.
+		// The container is healed, and one ADD fails in between.
 		w.on(spec.Add, "vpn1", behaviour{fails: code(spec.CodeIO)}, refusing(`{"edition":1,"kept":true}`))
 		w.systemd("svc-vpn1.service", "failed")
 		w.until(time.Minute, "healed", w.settled)
 		given("healing", `{"edition":1,"kept":true}`)
 
-		w.now.stop()
+		w.current.stop()
 		w.reboot()
 		w.start()
 		w.untilSettled(time.Minute)
 		given("a reboot", `{"edition":1,"kept":true}`)
 
-		// A valid edit ends it, and so does another container of the name.
+		// A valid edit discards the last valid configuration, and so does another container under the name.
 		w.on(spec.Add, "vpn1")
 		w.bind(edited(vpn("p1", "vpn1", "c1"), 4))
 		w.untilSettled(time.Second)
 		if record := w.readLocked("vpn1")[0].Record; record.Previous != nil {
-			t.Errorf("it is kept: %s", record.Previous.Configuration)
+			t.Errorf("the last valid configuration is kept: %s", record.Previous.Configuration)
 		}
 		w.bind(vpn("p1", "vpn1", "c2"))
 		w.untilSettled(time.Minute)
@@ -76,7 +77,7 @@ func TestTheLastValidConfigurationIsHandedToEachADD(t *testing.T) {
 	})
 }
 
-func TestAnExecutableThatDoesNotAskForTheLastValidConfigurationGetsNone(t *testing.T) {
+func TestLastValidConfigurationIsPassedOnlyOnRequest(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.start()
@@ -84,13 +85,14 @@ func TestAnExecutableThatDoesNotAskForTheLastValidConfigurationGetsNone(t *testi
 		w.bind(edited(vpn("p1", "vpn1", "c1"), 2))
 		w.untilSettled(time.Second)
 		if got := w.lastValid["vpn1"]; got != "" {
-			t.Errorf("it got %s", got)
+			t.Errorf("ADD was given %s", got)
 		}
 	})
 }
 
-// A configuration that is there and cannot be read is a refused edit: the last one goes on, also through a reboot and healing.
-func TestAConfigurationThatCannotBeReadLeavesTheLastOneRunning(t *testing.T) {
+// TestUnreadableConfigurationKeepsTheLastOneRunning checks that an unreadable configuration counts as a refused edit.
+// The last readable one stays in use, also after healing and a reboot.
+func TestUnreadableConfigurationKeepsTheLastOneRunning(t *testing.T) {
 	misconfigured := func(b spec.Binding) spec.Binding {
 		b.Reading, b.Fault, b.Misconfigured, b.Configuration = spec.Unknown, "configurations/k: is not YAML", true, nil
 		return b
@@ -103,8 +105,8 @@ func TestAConfigurationThatCannotBeReadLeavesTheLastOneRunning(t *testing.T) {
 		w.after(2 * time.Second)
 		runs := func(step string, adds int) {
 			t.Helper()
-			w.after(2 * time.Minute) // until a CHECK has told the health
-			var added []ran
+			w.after(2 * time.Minute) // until a CHECK has reported the health
+			var added []verbCall
 			for _, call := range w.calls {
 				if call.verb == spec.Add {
 					added = append(added, call)
@@ -117,33 +119,35 @@ func TestAConfigurationThatCannotBeReadLeavesTheLastOneRunning(t *testing.T) {
 				t.Errorf("%s: record %s", step, phase)
 			}
 			status := w.published["c1"]
-			row := w.now.r.Rows()[0]
-			if status.Code != spec.Running || row.Status != "UNKNOWN" || !strings.Contains(row.Reason, "edit refused: configurations/k: is not YAML") {
+			row := w.current.r.Rows()[0]
+			if status.Code != spec.Running || row.Status != "UNKNOWN" ||
+				!strings.Contains(row.Reason, "edit refused: configurations/k: is not YAML") {
 				t.Errorf("%s: status %+v, row %+v", step, status, row)
 			}
 			if !strings.Contains(status.Message, "edit refused: configurations/k: is not YAML") {
-				t.Errorf("%s: the status does not say so: %+v", step, status)
+				t.Errorf("%s: the message of the status is missing: %+v", step, status)
 			}
 		}
 		runs("after the edit", 1)
 		w.systemd("svc-vpn1.service", "failed")
 		runs("after healing", 2)
-		w.now.stop()
+		w.current.stop()
 		w.reboot()
 		w.start()
 		runs("after a reboot", 3)
 		w.bind(edited(vpn("p1", "vpn1", "c1"), 5))
 		w.untilSettled(time.Second)
 		if held := w.held["vpn1"].configuration; held != `{"edition":5}` {
-			t.Errorf("it runs %s", held)
+			t.Errorf("the container runs with %s", held)
 		}
 
-		// One that never ran is held.
+		// A container that never ran is held.
 		w.bind(misconfigured(vpn("p2", "vpn2", "c2")))
 		w.after(time.Minute)
 		recorded := false
 		w.change(func() { recorded = w.disk["vpn2"] != nil })
-		if row := w.now.r.Rows()[1]; row.Status != "UNKNOWN" || row.Reason != "configurations/k: is not YAML" || recorded {
+		if row := w.current.r.Rows()[1]; row.Status != "UNKNOWN" || row.Reason != "configurations/k: is not YAML" ||
+			recorded {
 			t.Errorf("row %+v", row)
 		}
 		w.unbind("p1", "p2")

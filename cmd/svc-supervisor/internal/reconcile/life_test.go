@@ -12,7 +12,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/statedir"
 )
 
-func TestAdoptionTouchesNothingThatRuns(t *testing.T) {
+func TestAdoptionChangesNothing(t *testing.T) {
 	for _, how := range []string{"stopped", "killed"} {
 		t.Run(how, func(t *testing.T) {
 			inWorld(t, func(w *world) {
@@ -22,18 +22,18 @@ func TestAdoptionTouchesNothingThatRuns(t *testing.T) {
 				w.start()
 				w.untilSettled(2 * time.Second)
 				if how == "stopped" {
-					w.now.stop()
+					w.current.stop()
 				} else {
-					w.now.kill()
+					w.current.kill()
 				}
 				w.forgetCalls()
-				w.change(func() { clear(w.published) }) // as a lease does
+				w.change(func() { clear(w.published) }) // as the end of a lease does
 				effects, begin := w.effects(), time.Now()
 				w.start()
-				w.untilSettled(0) // RUNNING at once
+				w.untilSettled(0) // RUNNING must be published at once
 				w.after(10 * time.Second)
-				if len(w.ran()) != 0 || w.effects() != effects {
-					t.Errorf("in the first ten seconds: calls %v, effects %q", w.ran(), w.trace[effects:])
+				if len(w.verbCalls()) != 0 || w.effects() != effects {
+					t.Errorf("in the first ten seconds: calls %v, effects %q", w.verbCalls(), w.trace[effects:])
 				}
 				w.after(50500 * time.Millisecond)
 				seen := map[time.Duration]bool{}
@@ -54,21 +54,21 @@ func TestAdoptionTouchesNothingThatRuns(t *testing.T) {
 	}
 }
 
-func TestAnAdoptedContainerIsRunningBeforeAnythingSlow(t *testing.T) {
+func TestAdoptedContainerIsPublishedAsRunningAtOnce(t *testing.T) {
 	rows := []struct {
 		sentence string
 		before   func(*world)
 	}{
-		{"edited meanwhile", func(w *world) { w.bind(edited(w.bindings["p1"], 2)) }},
-		{"edited meanwhile, and no executable", func(w *world) {
+		{"edited in between", func(w *world) { w.bind(edited(w.bindings["p1"], 2)) }},
+		{"edited in between, and no executable", func(w *world) {
 			w.bind(edited(w.bindings["p1"], 2))
 			w.uninstall("/opt/svc/bin/svc-ipsec")
 		}},
-		{"in the middle of a change", func(w *world) {
+		{"during a change", func(w *world) {
 			w.start()
 			w.bind(edited(w.bindings["p1"], 2))
 			w.after(time.Second)
-			w.now.kill()
+			w.current.kill()
 			if w.phase("vpn1") != statedir.Changing {
 				w.t.Fatal(w.phase("vpn1"))
 			}
@@ -80,7 +80,7 @@ func TestAnAdoptedContainerIsRunningBeforeAnythingSlow(t *testing.T) {
 				w.bind(vpn("p1", "vpn1", "c1"))
 				w.start()
 				w.untilSettled(time.Second)
-				w.now.stop()
+				w.current.stop()
 				w.on(spec.Add, "vpn1", behaviour{hangs: true})
 				row.before(w)
 				w.change(func() { clear(w.published) })
@@ -94,13 +94,14 @@ func TestAnAdoptedContainerIsRunningBeforeAnythingSlow(t *testing.T) {
 	}
 }
 
-// Each story is cut after each of its side effects; the next life must come to the end that is wanted then, whatever that is.
-func TestWhereverALifeIsCutTheNextOneComesToTheRightEnd(t *testing.T) {
+// TestDesiredStateIsReachedAfterACrashAtAnyPoint ends a supervisor after each side effect of each change. The next
+// supervisor must reach the desired state that holds then.
+func TestDesiredStateIsReachedAfterACrashAtAnyPoint(t *testing.T) {
 	first := vpn("p1", "vpn1", "c1")
-	stories := []struct {
+	changes := []struct {
 		sentence string
 		before   []spec.Binding
-		change   func(*world)
+		apply    func(*world)
 	}{
 		{"created", nil, func(w *world) { w.bind(first) }},
 		{"deleted", []spec.Binding{first}, func(w *world) { w.unbind("p1") }},
@@ -117,43 +118,43 @@ func TestWhereverALifeIsCutTheNextOneComesToTheRightEnd(t *testing.T) {
 		{"another type", []spec.Binding{first}, func(w *world) {
 			w.bind(changed(first, func(b *spec.Binding) { b.Container.ServiceType = haproxy }))
 		}},
-		{"a unit that dies", []spec.Binding{first}, func(w *world) { w.systemd("svc-vpn1.service", "failed") }},
+		{"a failed unit", []spec.Binding{first}, func(w *world) { w.systemd("svc-vpn1.service", "failed") }},
 		{"a damaged record", []spec.Binding{first}, func(w *world) {
-			w.spoil("vpn1", ipsec, cut)
-			w.now.r.Mark("vpn1")
+			w.corrupt("vpn1", ipsec, truncate)
+			w.current.r.Mark("vpn1")
 		}},
 	}
-	minds := []struct {
+	interventions := []struct {
 		sentence string
-		change   func(*world)
+		apply    func(*world)
 	}{
-		{"as before", func(*world) {}},
-		{"unbound meanwhile", func(w *world) { w.unbind("p1") }},
-		{"edited meanwhile", func(w *world) { w.bind(edited(first, 3)) }},
-		{"another container meanwhile", func(w *world) { w.bind(vpn("p1", "vpn1", "c3")) }},
-		{"rebooted meanwhile", (*world).reboot},
+		{"no further change", func(*world) {}},
+		{"unbound in between", func(w *world) { w.unbind("p1") }},
+		{"edited in between", func(w *world) { w.bind(edited(first, 3)) }},
+		{"another container in between", func(w *world) { w.bind(vpn("p1", "vpn1", "c3")) }},
+		{"rebooted in between", (*world).reboot},
 	}
-	for _, story := range stories {
-		for _, mind := range minds {
-			t.Run(story.sentence+", "+mind.sentence, func(t *testing.T) {
-				cuts := 0
+	for _, change := range changes {
+		for _, intervention := range interventions {
+			t.Run(change.sentence+", "+intervention.sentence, func(t *testing.T) {
+				points := 0
 				for more := true; more && !t.Failed(); {
 					inWorld(t, func(w *world) {
-						w.bind(story.before...)
+						w.bind(change.before...)
 						w.start()
 						w.untilSettled(time.Second)
-						cuts++
-						w.now.cutAfter(cuts)
-						story.change(w)
+						points++
+						w.current.crashAfter(points)
+						change.apply(w)
 						w.after(10 * time.Second)
-						more = w.now.isDead()
-						w.now.kill()
-						mind.change(w)
+						more = w.current.isDead()
+						w.current.kill()
+						intervention.apply(w)
 						w.start()
 						w.untilSettled(5 * time.Second)
 					})
 				}
-				t.Logf("cut at %d points", cuts-1)
+				t.Logf("crashed at %d points", points-1)
 			})
 		}
 	}
@@ -165,7 +166,7 @@ func TestAddIsUndoneAfterCrash(t *testing.T) {
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.start()
 		w.after(time.Second)
-		w.now.kill()
+		w.current.kill()
 		w.start()
 		w.untilSettled(2 * time.Second)
 		if got, want := w.verbs("vpn1"), "ADD DEL ADD"; got != want {
@@ -174,12 +175,12 @@ func TestAddIsUndoneAfterCrash(t *testing.T) {
 	})
 }
 
-func TestAfterARebootEverythingWantedIsMadeAgain(t *testing.T) {
+func TestWantedContainersAreRecreatedAfterAReboot(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bind(vpn("p1", "vpn1", "c1"), vpn("p2", "vpn2", "c2"))
 		w.start()
 		w.untilSettled(time.Second)
-		w.now.kill()
+		w.current.kill()
 		w.reboot()
 		w.unbind("p2")
 		w.start()
@@ -187,13 +188,13 @@ func TestAfterARebootEverythingWantedIsMadeAgain(t *testing.T) {
 		if got := w.verbs("vpn1") + ", " + w.verbs("vpn2"); got != "ADD DEL ADD, ADD DEL" {
 			t.Errorf("%q ran", got)
 		}
-		if got := w.said("c1"); strings.Contains(got, "STOPPING") || strings.Contains(got, "ERROR") {
+		if got := w.history("c1"); strings.Contains(got, "STOPPING") || strings.Contains(got, "ERROR") {
 			t.Errorf("published %q", got)
 		}
 	})
 }
 
-func TestStatusesThatNobodyStandsForGoAtTheStart(t *testing.T) {
+func TestOldStatusesAreRemovedAtTheStart(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.published["old"] = spec.ContainerStatus{Code: spec.Running}
 		w.bind(vpn("p1", "vpn1", "c1"))
@@ -201,7 +202,7 @@ func TestStatusesThatNobodyStandsForGoAtTheStart(t *testing.T) {
 		w.setHost(1, -1, "no connection")
 		w.start()
 		w.after(time.Minute)
-		if got := w.publishes(); len(got) != 2 {
+		if got := w.allStatuses(); len(got) != 2 {
 			t.Errorf("while the host is unknown: %v", got)
 		}
 		w.setHost(1, -1, "")
@@ -209,13 +210,13 @@ func TestStatusesThatNobodyStandsForGoAtTheStart(t *testing.T) {
 	})
 }
 
-func TestStatusesThatNobodyStandsForGoThoughTheNSDBDidNotTellThemAtTheStart(t *testing.T) {
+func TestOldStatusesAreRemovedLaterIfTheyCannotBeListedAtTheStart(t *testing.T) {
 	rows := []struct {
 		sentence string
 		then     func(*world)
 	}{
-		{"with the next look for what no event tells of", func(w *world) { w.after(31 * time.Second) }},
-		{"with the next news of the NSDB", func(w *world) { w.bind(vpn("p2", "vpn2", "c2")) }},
+		{"with the next call of MarkStuck", func(w *world) { w.after(31 * time.Second) }},
+		{"with the next change of the NSDB", func(w *world) { w.bind(vpn("p2", "vpn2", "c2")) }},
 	}
 	for _, row := range rows {
 		t.Run(row.sentence, func(t *testing.T) {
@@ -226,7 +227,7 @@ func TestStatusesThatNobodyStandsForGoThoughTheNSDBDidNotTellThemAtTheStart(t *t
 				w.start()
 				w.after(time.Minute)
 				if w.status("old").Code == "" {
-					t.Fatal("a status was removed that the NSDB did not tell")
+					t.Fatal("a status that could not be listed was removed")
 				}
 				w.change(func() { w.faults.published = nil })
 				row.then(w)
@@ -236,14 +237,14 @@ func TestStatusesThatNobodyStandsForGoThoughTheNSDBDidNotTellThemAtTheStart(t *t
 	}
 }
 
-func TestTheStatusOfAnEarlierLifeGoesWithItsBinding(t *testing.T) {
+func TestStatusOfAnEarlierRunIsRemovedWithItsBinding(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.uninstall("/opt/svc/bin/svc-ipsec")
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.start()
 		w.after(time.Second)
-		w.now.kill()
-		w.change(func() { w.faults.systemd = errors.New("no answer") }) // the next life has nothing to say of it
+		w.current.kill()
+		w.change(func() { w.faults.systemd = errors.New("no answer") }) // so that the next supervisor cannot publish a status
 		w.start()
 		w.after(time.Second)
 		w.unbind("p1")
@@ -257,33 +258,36 @@ func TestDrainRemovesEverything(t *testing.T) {
 		sentence string
 		before   func(*world)
 	}{
-		{"that runs", func(*world) {}},
-		{"though the NSDB does not answer", func(w *world) { w.setHost(1, -1, "no connection") }},
-		{"though the NSDB speaks again", func(w *world) { time.AfterFunc(time.Millisecond, w.tell) }},
-		{"though a DEL fails first", func(w *world) { w.on(spec.Del, "vpn1", behaviour{fails: code(spec.CodeIO)}, behaviour{}) }},
-		{"that is only half made", func(w *world) {
+		{"running containers", func(*world) {}},
+		{"although the NSDB does not answer", func(w *world) { w.setHost(1, -1, "no connection") }},
+		{"although the NSDB answers again", func(w *world) { time.AfterFunc(time.Millisecond, w.sendDesired) }},
+		{
+			"although the first DEL fails",
+			func(w *world) { w.on(spec.Del, "vpn1", behaviour{fails: code(spec.CodeIO)}, behaviour{}) },
+		},
+		{"a container whose ADD runs", func(w *world) {
 			w.on(spec.Add, "vpn3", behaviour{takes: 5 * time.Second})
 			w.bind(vpn("p3", "vpn3", "c3"))
 			w.after(time.Second)
 		}},
-		{"that waits", func(w *world) {
+		{"a container that waits for a retry", func(w *world) {
 			w.on(spec.Add, "vpn3", behaviour{fails: code(spec.CodeIO)})
 			w.bind(vpn("p3", "vpn3", "c3"))
 			w.after(time.Minute)
 		}},
-		{"with a damaged record", func(w *world) { w.spoil("vpn1", ipsec, cut) }},
-		{"and the status of a binding that has no worker", func(w *world) {
+		{"a damaged record", func(w *world) { w.corrupt("vpn1", ipsec, truncate) }},
+		{"the status of a binding without a worker", func(w *world) {
 			w.bind(vpn("p3", "vpn1", "c3"))
 			w.after(time.Second)
 			if w.status("c3").Code != spec.Failed {
-				w.t.Errorf("published %q", w.said("c3"))
+				w.t.Errorf("published %q", w.history("c3"))
 			}
 		}},
-		{"with a record in another type's place", func(w *world) {
+		{"records of two service types", func(w *world) {
 			other := changed(vpn("p3", "vpn3", "c3"), func(b *spec.Binding) { b.Container.ServiceType = haproxy })
-			memory := records{&life{w: w, left: -1}}
+			store := records{&instance{w: w, left: -1}}
 			for _, b := range []spec.Binding{vpn("p3", "vpn3", "c3"), other} {
-				if err := memory.Write(&statedir.Record{Phase: statedir.Deleted, Container: b.Container}); err != nil {
+				if err := store.Write(&statedir.Record{Phase: statedir.Deleted, Container: b.Container}); err != nil {
 					w.t.Fatal(err)
 				}
 			}
@@ -296,9 +300,9 @@ func TestDrainRemovesEverything(t *testing.T) {
 				w.start()
 				w.untilSettled(time.Second)
 				row.before(w)
-				w.now.r.Drain()
-				w.until(10*time.Second, "drained", w.now.r.Drained)
-				w.now.stop()
+				w.current.r.Drain()
+				w.until(10*time.Second, "drained", w.current.r.Drained)
+				w.current.stop()
 				w.change(func() { clear(w.bindings) })
 				if left := slices.Collect(w.differences()); len(left) != 0 {
 					t.Errorf("left: %q", left)
@@ -308,7 +312,7 @@ func TestDrainRemovesEverything(t *testing.T) {
 	}
 }
 
-func TestAStopLeavesContainersAndWaitsForVerbs(t *testing.T) {
+func TestStopKeepsContainersAndWaitsForVerbs(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.start()
@@ -317,7 +321,7 @@ func TestAStopLeavesContainersAndWaitsForVerbs(t *testing.T) {
 		w.bind(vpn("p2", "vpn2", "c2"))
 		w.after(time.Second)
 		begin := time.Now()
-		w.now.stop()
+		w.current.stop()
 		if took := time.Since(begin); took < 9*time.Second || took > 12*time.Second {
 			t.Errorf("the stop took %v, the verb 9 s more", took)
 		}
@@ -327,13 +331,13 @@ func TestAStopLeavesContainersAndWaitsForVerbs(t *testing.T) {
 		w.forgetCalls()
 		w.start()
 		w.untilSettled(0)
-		if len(w.ran()) != 0 {
-			t.Errorf("calls %v", w.ran())
+		if len(w.verbCalls()) != 0 {
+			t.Errorf("calls %v", w.verbCalls())
 		}
 	})
 }
 
-func TestAStopKillsWhatHangsWhenTheGraceTimeIsOver(t *testing.T) {
+func TestStopKillsHungVerbsAfterTheGraceTime(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.on(spec.Add, "vpn1", behaviour{hangs: true, late: true}, behaviour{})
 		w.on(spec.Del, "vpn2", behaviour{hangs: true}, behaviour{})
@@ -344,38 +348,38 @@ func TestAStopKillsWhatHangsWhenTheGraceTimeIsOver(t *testing.T) {
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.after(time.Second)
 		begin := time.Now()
-		w.now.stop()
+		w.current.stop()
 		if took := time.Since(begin); took < 4*time.Second || took > 8*time.Second {
 			t.Errorf("the stop took %v, the grace time is 5 s", took)
 		}
-		if got := w.said("c1") + "; " + w.said("c2"); got != "STARTING; STARTING, RUNNING, STOPPING" {
-			t.Errorf("published %q: the end of the supervisor is nobody's failure", got)
+		if got := w.history("c1") + "; " + w.history("c2"); got != "STARTING; STARTING, RUNNING, STOPPING" {
+			t.Errorf("published %q: the end of the supervisor counts as a failure", got)
 		}
 		w.start()
 		w.untilSettled(2 * time.Second)
 	})
 }
 
-func TestAStopIsNoFailureOfTheVerbThatItKills(t *testing.T) {
+func TestVerbKilledByAStopIsNoFailure(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.on(spec.Add, "vpn1", behaviour{hangs: true})
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.start(func(s *Settings) { s.Grace = time.Second })
 		w.until(time.Minute, "the second ADD", func() bool { return len(w.times(spec.Add, "vpn1")) == 2 })
-		w.now.stop()
-		if got := w.said("c1"); got != "STARTING" {
+		w.current.stop()
+		if got := w.history("c1"); got != "STARTING" {
 			t.Errorf("published %q", got)
 		}
 	})
 }
 
-func TestNoStepBeginsAfterTheStop(t *testing.T) {
+func TestNoStepBeginsAfterAStop(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.on(spec.Add, "vpn1", behaviour{takes: 5 * time.Second, fails: code(spec.CodeIO), late: true})
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.start()
 		w.after(time.Second)
-		w.now.stop()
+		w.current.stop()
 		w.after(time.Minute)
 		if got := w.verbs("vpn1"); got != "ADD" {
 			t.Errorf("%q ran", got)
@@ -394,8 +398,13 @@ func TestAThousandNamesConverge(t *testing.T) {
 			return bindings
 		}
 		for i := range names {
-			if i%10 == 0 { // each fails once in its own way
-				fails := []behaviour{{fails: code(spec.CodeIO)}, {hangs: true}, {prints: "oops"}, {fails: code(spec.CodeAgain), late: true}}
+			if i%10 == 0 { // each of these fails once in one of four ways
+				fails := []behaviour{
+					{fails: code(spec.CodeIO)},
+					{hangs: true},
+					{prints: "oops"},
+					{fails: code(spec.CodeAgain), late: true},
+				}
 				w.on(spec.Add, spec.Name(fmt.Sprint("vpn", i)), fails[i/10%4], behaviour{})
 			}
 		}
@@ -404,13 +413,13 @@ func TestAThousandNamesConverge(t *testing.T) {
 		w.untilSettled(2 * time.Minute)
 		w.bind(all(2)...)
 		w.untilSettled(time.Minute)
-		w.now.kill()
+		w.current.kill()
 		for i := range names / 2 {
 			w.unbind(spec.PortID(fmt.Sprint("p", i)))
 		}
 		w.start()
 		w.untilSettled(time.Minute)
-		if rows := w.now.r.Rows(); len(rows) != names/2 {
+		if rows := w.current.r.Rows(); len(rows) != names/2 {
 			t.Errorf("%d rows", len(rows))
 		}
 	})

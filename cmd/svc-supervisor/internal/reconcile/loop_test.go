@@ -11,22 +11,26 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/statedir"
 )
 
-// What drives a container: each change of the NSDB with the verbs that it runs and what is published of the container ids.
-func TestWhatDrivesAContainer(t *testing.T) {
+// TestChangesOfTheNSDB checks for each change in the NSDB which verbs run and which statuses are published.
+func TestChangesOfTheNSDB(t *testing.T) {
 	first := vpn("p1", "vpn1", "c1")
 	rows := []struct {
 		sentence string
 		change   func(w *world)
-		verbs    map[spec.Name]string // after the first ADD
-		said     map[spec.ContainerID]string
+		verbs    map[spec.Name]string // that run after the first ADD
+		statuses map[spec.ContainerID]string
 	}{
-		{"the binding goes: deleted", func(w *world) { w.unbind("p1") },
+		{"binding removed: deleted", func(w *world) { w.unbind("p1") },
 			map[spec.Name]string{"vpn1": "DEL"}, map[spec.ContainerID]string{"c1": "STOPPING, removed"}},
 		{"another container: deleted, created", func(w *world) { w.bind(vpn("p1", "vpn1", "c2")) },
 			map[spec.Name]string{"vpn1": "DEL ADD"},
 			map[spec.ContainerID]string{"c1": "STOPPING, removed", "c2": "STARTING, RUNNING"}},
-		{"another interface name: deleted, then created under the new name", func(w *world) { w.bind(vpn("p1", "vpn2", "c1")) },
-			map[spec.Name]string{"vpn1": "DEL", "vpn2": "ADD"}, map[spec.ContainerID]string{"c1": "STARTING, RUNNING"}},
+		{
+			"another interface name: deleted, then created under the new name",
+			func(w *world) { w.bind(vpn("p1", "vpn2", "c1")) },
+			map[spec.Name]string{"vpn1": "DEL", "vpn2": "ADD"},
+			map[spec.ContainerID]string{"c1": "STARTING, RUNNING"},
+		},
 		{"another port: deleted, created", func(w *world) { w.unbind("p1"); w.bind(vpn("p2", "vpn1", "c1")) },
 			map[spec.Name]string{"vpn1": "DEL ADD"}, nil},
 		{"another type: deleted, created, and never STOPPING", func(w *world) {
@@ -45,12 +49,12 @@ func TestWhatDrivesAContainer(t *testing.T) {
 		}, map[spec.Name]string{"vpn1": "ADD"}, nil},
 		{"bridge: ADD again", func(w *world) { w.bind(changed(first, func(b *spec.Binding) { b.Port.Bridge = "br0" })) },
 			map[spec.Name]string{"vpn1": "ADD"}, nil},
-		{"group: the record is rewritten, nothing runs", func(w *world) {
+		{"group: the record is rewritten, no verb runs", func(w *world) {
 			w.bind(changed(first, func(b *spec.Binding) { b.Container.GroupID = "group-2" }))
 		}, map[spec.Name]string{"vpn1": ""}, map[spec.ContainerID]string{"c1": ""}},
-		{"white space in the configuration: nothing", func(w *world) {
+		{"white space in the configuration: no change", func(w *world) {
 			w.mu.Lock()
-			w.held["vpn1"] = holding{"c1", `{ "edition": 1 }`} // the executable never hears of it
+			w.held["vpn1"] = holding{"c1", `{ "edition": 1 }`} // no ADD passes the new text to the executable
 			w.mu.Unlock()
 			w.bind(changed(first, func(b *spec.Binding) { b.Configuration = json.RawMessage(`{ "edition": 1 }`) }))
 		}, map[spec.Name]string{"vpn1": ""}, nil},
@@ -62,13 +66,13 @@ func TestWhatDrivesAContainer(t *testing.T) {
 				w.start()
 				w.untilSettled(time.Second)
 				if got := w.verbs("vpn1"); got != "ADD" {
-					t.Fatalf("created with %q", got)
+					t.Fatalf("verbs after the binding: %q", got)
 				}
-				if got := w.said("c1"); got != "STARTING, RUNNING" {
-					t.Fatalf("created as %q", got)
+				if got := w.history("c1"); got != "STARTING, RUNNING" {
+					t.Fatalf("statuses after the first ADD: %q", got)
 				}
 				w.forgetCalls()
-				w.change(func() { clear(w.words) })
+				w.change(func() { clear(w.statusHistory) })
 				row.change(w)
 				w.untilSettled(5 * time.Second)
 				for name, want := range row.verbs {
@@ -76,8 +80,8 @@ func TestWhatDrivesAContainer(t *testing.T) {
 						t.Errorf("%s: %q ran, want %q", name, got, want)
 					}
 				}
-				for id, want := range row.said {
-					if got := w.said(id); got != want {
+				for id, want := range row.statuses {
+					if got := w.history(id); got != want {
 						t.Errorf("%s: %q was published, want %q", id, got, want)
 					}
 				}
@@ -86,19 +90,19 @@ func TestWhatDrivesAContainer(t *testing.T) {
 	}
 }
 
-func TestAContainerComesToAnExistingBinding(t *testing.T) {
+func TestContainerIsCreatedForALaterBinding(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.start()
 		w.after(time.Minute)
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.untilSettled(time.Second)
-		if got := w.hostSaid(); got != (spec.HostStatus{Weight: 1, Quota: -1, Count: 1}) {
+		if got := w.hostStatus(); got != (spec.HostStatus{Weight: 1, Quota: -1, Count: 1}) {
 			t.Errorf("host %+v", got)
 		}
 	})
 }
 
-func TestTheNewNameWaitsForTheOldRecord(t *testing.T) {
+func TestNewNameWaitsForTheOldRecord(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.start()
@@ -109,35 +113,36 @@ func TestTheNewNameWaitsForTheOldRecord(t *testing.T) {
 		if got := w.verbs("vpn2"); got != "" {
 			t.Errorf("%q ran for the new name while the old one has a record", got)
 		}
-		if got := w.heldWhy("vpn2"); !strings.Contains(got, "held by vpn1") {
+		if got := w.heldReason("vpn2"); !strings.Contains(got, "held by vpn1") {
 			t.Errorf("held because %q", got)
 		}
-		w.untilSettled(11 * time.Second) // as soon as DEL is done: nobody waits for a timer
-		if got := w.said("c1"); strings.Contains(got, "STOPPING") || strings.Contains(got, "ERROR") {
-			t.Errorf("the container is bound all the time: %q", got)
+		w.untilSettled(11 * time.Second) // vpn2 is marked when DEL is done, and does not wait for a timer
+		if got := w.history("c1"); strings.Contains(got, "STOPPING") || strings.Contains(got, "ERROR") {
+			t.Errorf("published %q, but the container was never unbound", got)
 		}
 	})
 }
 
-func TestANameThatIsFreedWhileTheOneThatWaitsForItLooksIsNotMissed(t *testing.T) {
+func TestNameFreedDuringAnObservationIsNotMissed(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.start()
 		w.untilSettled(time.Second)
 		w.on(spec.Del, "vpn1", behaviour{takes: time.Second})
-		w.change(func() { w.slow["vpn2"] = 2 * time.Second }) // it has found itself held, and does not say so yet
+		// The observation of vpn2 finds it held, and ends only after vpn1 is removed.
+		w.change(func() { w.slow["vpn2"] = 2 * time.Second })
 		w.bind(vpn("p1", "vpn2", "c1"))
 		w.until(10*time.Second, "vpn2 RUNNING", w.settled)
 	})
 }
 
-func TestASlotThatIsFreedWhileTheOneThatWaitsForItLooksIsNotMissed(t *testing.T) {
+func TestSlotFreedDuringAnObservationIsNotMissed(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.setHost(1, 1, "")
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.start()
 		w.untilSettled(time.Second)
-		for range 20 { // whichever of the two is faster
+		for range 20 { // the order of DEL and ADD varies
 			w.unbind("p1")
 			w.bind(vpn("p2", "vpn2", "c2"))
 			w.untilSettled(2 * time.Second)
@@ -148,7 +153,7 @@ func TestASlotThatIsFreedWhileTheOneThatWaitsForItLooksIsNotMissed(t *testing.T)
 	})
 }
 
-func TestTheRecordKeepsWhatTheTunnelsWereMadeOfWhileAnEditFails(t *testing.T) {
+func TestRecordKeepsTheLastValidConfigurationWhileAnEditFails(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.start()
@@ -159,7 +164,8 @@ func TestTheRecordKeepsWhatTheTunnelsWereMadeOfWhileAnEditFails(t *testing.T) {
 			w.after(time.Second)
 		}
 		record := w.readLocked("vpn1")[0].Record
-		if was, is := string(record.Previous.Configuration), string(record.Conf.Configuration); was != `{"edition":1}` || is != `{"edition":4}` {
+		if was, is := string(record.Previous.Configuration), string(record.Conf.Configuration); was != `{"edition":1}` ||
+			is != `{"edition":4}` {
 			t.Errorf("previous %s, conf %s", was, is)
 		}
 		w.on(spec.Add, "vpn1")
@@ -170,7 +176,7 @@ func TestTheRecordKeepsWhatTheTunnelsWereMadeOfWhileAnEditFails(t *testing.T) {
 	})
 }
 
-func TestAnEditThatCannotBeMadeInPlaceIsDelAndAdd(t *testing.T) {
+func TestEditThatCannotBeMadeInPlaceIsDELAndADD(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.start()
@@ -181,13 +187,13 @@ func TestAnEditThatCannotBeMadeInPlaceIsDelAndAdd(t *testing.T) {
 		if got, want := w.verbs("vpn1"), "ADD ADD DEL ADD"; got != want {
 			t.Errorf("%q ran, want %q", got, want)
 		}
-		if got, want := w.said("c1"), "STARTING, RUNNING, STARTING, RUNNING"; got != want {
+		if got, want := w.history("c1"), "STARTING, RUNNING, STARTING, RUNNING"; got != want {
 			t.Errorf("%q was published, want %q", got, want)
 		}
 	})
 }
 
-func TestAnEditWithoutAnExecutableThatReconfiguresIsDelAndAdd(t *testing.T) {
+func TestEditWithoutReconfigureIsDELAndADD(t *testing.T) {
 	inWorld(t, func(w *world) {
 		proxy := changed(vpn("p1", "vpn1", "c1"), func(b *spec.Binding) { b.Container.ServiceType = haproxy })
 		w.bind(proxy)
@@ -201,7 +207,7 @@ func TestAnEditWithoutAnExecutableThatReconfiguresIsDelAndAdd(t *testing.T) {
 	})
 }
 
-func TestAnEditThatCostsADelWaitsForAGoodStatus(t *testing.T) {
+func TestEditThatNeedsDELWaitsForAGoodSTATUS(t *testing.T) {
 	inWorld(t, func(w *world) {
 		proxy := changed(vpn("p1", "vpn1", "c1"), func(b *spec.Binding) { b.Container.ServiceType = haproxy })
 		w.bind(proxy)
@@ -213,11 +219,11 @@ func TestAnEditThatCostsADelWaitsForAGoodStatus(t *testing.T) {
 		if got := w.verbs("vpn1"); strings.Contains(got, "DEL") || !strings.Contains(got, "CHECK") {
 			t.Errorf("%q ran", got)
 		}
-		row := w.now.r.Rows()[0]
+		row := w.current.r.Rows()[0]
 		if want := "/opt/svc/bin/svc-haproxy: no haproxy on this host"; row.Status != "RUNNING" || row.Reason != want {
 			t.Errorf("ps shows %s, %q, want RUNNING, %q", row.Status, row.Reason, want)
 		}
-		if got := w.said("c1"); got != "STARTING, RUNNING" {
+		if got := w.history("c1"); got != "STARTING, RUNNING" {
 			t.Errorf("%q was published", got)
 		}
 		w.forgetCalls()
@@ -229,7 +235,7 @@ func TestAnEditThatCostsADelWaitsForAGoodStatus(t *testing.T) {
 	})
 }
 
-func TestAFailedEditCostsNothing(t *testing.T) {
+func TestFailedEditKeepsTheContainerRunning(t *testing.T) {
 	for _, row := range []struct {
 		sentence string
 		fails    behaviour
@@ -239,8 +245,8 @@ func TestAFailedEditCostsNothing(t *testing.T) {
 		{"a bad configuration", behaviour{fails: code(spec.CodeConfiguration)}},
 		{"the executable's own code", behaviour{fails: code(spec.CodeOwn)}},
 		{"a deadline", behaviour{hangs: true}},
-		{"garbage", behaviour{prints: "oops"}},
-		{"the unit of another", behaviour{prints: `{"cniVersion":"1.1.0","units":["ssh.service"]}`}},
+		{"invalid output", behaviour{prints: "oops"}},
+		{"a unit that is not the container's", behaviour{prints: `{"cniVersion":"1.1.0","units":["ssh.service"]}`}},
 	} {
 		t.Run(row.sentence, func(t *testing.T) {
 			inWorld(t, func(w *world) {
@@ -251,7 +257,7 @@ func TestAFailedEditCostsNothing(t *testing.T) {
 				w.bind(edited(vpn("p1", "vpn1", "c1"), 2))
 				w.after(10 * time.Minute)
 				if got := w.verbs("vpn1"); strings.Contains(got, "DEL") {
-					t.Errorf("a failed edit took the container: %s", got)
+					t.Errorf("a failed edit removed the container: %s", got)
 				}
 				if w.phase("vpn1") != statedir.Changing || w.units["svc-vpn1.service"] == nil {
 					t.Error("the container does not run")
@@ -259,20 +265,20 @@ func TestAFailedEditCostsNothing(t *testing.T) {
 				if got := w.status("c1"); got.Code != spec.Running || !strings.Contains(got.Message, "change failed") {
 					t.Errorf("status %v", got)
 				}
-				if strings.Contains(w.said("c1"), "ERROR") {
-					t.Errorf("published %q", w.said("c1"))
+				if strings.Contains(w.history("c1"), "ERROR") {
+					t.Errorf("published %q", w.history("c1"))
 				}
 				w.on(spec.Add, "vpn1")
 				w.bind(edited(vpn("p1", "vpn1", "c1"), 3))
 				w.untilSettled(time.Second) // an edit ends the back-off
-				// A CHECK that is due runs before the status is published.
-				w.until(time.Second, "the message is taken back", func() bool { return w.status("c1").Message == "" })
+				// A due CHECK runs before the status is published.
+				w.until(time.Second, "the message is removed", func() bool { return w.status("c1").Message == "" })
 			})
 		})
 	}
 }
 
-func TestWhatIsNotMadeInPlaceIsStillTriedOverAnEditedEdit(t *testing.T) {
+func TestRevertedEditIsAppliedAfterAFailedEdit(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.start()
@@ -280,22 +286,22 @@ func TestWhatIsNotMadeInPlaceIsStillTriedOverAnEditedEdit(t *testing.T) {
 		w.on(spec.Add, "vpn1", behaviour{fails: code(spec.CodeIO)}, behaviour{})
 		w.bind(edited(vpn("p1", "vpn1", "c1"), 2))
 		w.after(500 * time.Millisecond)
-		w.bind(vpn("p1", "vpn1", "c1")) // back to what ran before
+		w.bind(vpn("p1", "vpn1", "c1")) // the configuration that ran before
 		w.untilSettled(time.Second)
 		if got, want := w.verbs("vpn1"), "ADD ADD ADD"; got != want {
-			t.Errorf("%q ran, want %q: what a failed edit left is not known", got, want)
+			t.Errorf("%q ran, want %q: the state after a failed edit is unknown", got, want)
 		}
 	})
 }
 
-func TestADDAgainComesWhenItIsAskedFor(t *testing.T) {
+func TestReconfigureRunsWhenCHECKAsksForIt(t *testing.T) {
 	rows := []struct {
 		sentence string
 		check    string
 		within   time.Duration
 	}{
 		{"once", `{"code":"RUNNING","again":{"after":300}}`, 7 * time.Minute},
-		{"at each CHECK anew", `{"code":"RUNNING","again":{"after":300}}`, 7 * time.Minute},
+		{"at each CHECK", `{"code":"RUNNING","again":{"after":300}}`, 7 * time.Minute},
 		{"now", `{"code":"RUNNING","again":{"after":0}}`, 2 * time.Minute},
 	}
 	for i, row := range rows {
@@ -319,10 +325,16 @@ func TestADDAgainComesWhenItIsAskedFor(t *testing.T) {
 	}
 }
 
-func TestAnExecutableThatAlwaysAsksForADDAgainKeepsNobodyBusy(t *testing.T) {
+func TestRepeatedRequestsToReconfigureAreLimited(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bind(vpn("p1", "vpn1", "c1"))
-		w.on(spec.Add, "vpn1", behaviour{prints: `{"cniVersion":"1.1.0","units":["svc-vpn1.service"],"health":{"code":"RUNNING","again":{"after":0}}}`})
+		w.on(
+			spec.Add,
+			"vpn1",
+			behaviour{
+				prints: `{"cniVersion":"1.1.0","units":["svc-vpn1.service"],"health":{"code":"RUNNING","again":{"after":0}}}`,
+			},
+		)
 		w.start()
 		w.after(10 * time.Minute)
 		if got := len(w.times(spec.Add, "vpn1")); got > 80 {
@@ -334,9 +346,9 @@ func TestAnExecutableThatAlwaysAsksForADDAgainKeepsNobodyBusy(t *testing.T) {
 	})
 }
 
-func TestAHungExecutableDelaysNobodyElse(t *testing.T) {
+func TestHungExecutableDelaysNoOtherContainer(t *testing.T) {
 	inWorld(t, func(w *world) {
-		for i := range crowd*4 - 1 {
+		for i := range overcommit*4 - 1 {
 			name := spec.Name(fmt.Sprint("hung", i))
 			w.on(spec.Add, name, behaviour{hangs: true})
 			w.bind(vpn(spec.PortID(name), name, spec.ContainerID(name)))
@@ -347,7 +359,7 @@ func TestAHungExecutableDelaysNobodyElse(t *testing.T) {
 	})
 }
 
-func TestSlowADDsThatWorkKeepTheirPlaces(t *testing.T) {
+func TestSlowADDsThatUseTheProcessorKeepTheirPermits(t *testing.T) {
 	inWorld(t, func(w *world) {
 		for i := range 20 {
 			name := spec.Name(fmt.Sprint("vpn", i))
@@ -356,7 +368,7 @@ func TestSlowADDsThatWorkKeepTheirPlaces(t *testing.T) {
 		}
 		w.start(func(s *Settings) { s.Parallel = 4 })
 		most := 0
-		w.until(3*time.Minute, "everything as it is wanted", func() bool {
+		w.until(3*time.Minute, "the desired state", func() bool {
 			w.change(func() { most = max(most, len(w.busy)) })
 			return w.settled()
 		})
@@ -366,7 +378,7 @@ func TestSlowADDsThatWorkKeepTheirPlaces(t *testing.T) {
 	})
 }
 
-func TestTheLoadIsBoundedHoweverSlowEveryADDIs(t *testing.T) {
+func TestNumberOfBlockedADDsIsLimited(t *testing.T) {
 	inWorld(t, func(w *world) {
 		for i := range 40 {
 			name := spec.Name(fmt.Sprint("vpn", i))
@@ -375,17 +387,17 @@ func TestTheLoadIsBoundedHoweverSlowEveryADDIs(t *testing.T) {
 		}
 		w.start(func(s *Settings) { s.Parallel = 4 })
 		most := 0
-		w.until(2*time.Minute, "everything as it is wanted", func() bool {
+		w.until(2*time.Minute, "the desired state", func() bool {
 			w.change(func() { most = max(most, len(w.busy)) })
 			return w.settled()
 		})
-		if most != 4*crowd {
-			t.Errorf("%d ADDs ran at once, want %d", most, 4*crowd)
+		if most != 4*overcommit {
+			t.Errorf("%d ADDs ran at once, want %d", most, 4*overcommit)
 		}
 	})
 }
 
-func TestAStopDoesNotWaitForAPlace(t *testing.T) {
+func TestStopDoesNotWaitForAPermit(t *testing.T) {
 	inWorld(t, func(w *world) {
 		for i := range 20 {
 			name := spec.Name(fmt.Sprint("hung", i))
@@ -395,14 +407,14 @@ func TestAStopDoesNotWaitForAPlace(t *testing.T) {
 		w.start(func(s *Settings) { s.Parallel, s.Grace = 4, time.Second })
 		w.after(10 * time.Second)
 		begin := time.Now()
-		w.now.stop()
+		w.current.stop()
 		if took := time.Since(begin); took > 2*time.Second {
 			t.Errorf("the stop took %v, the grace time is 1 s", took)
 		}
 	})
 }
 
-func TestAVerbThatHitsItsDeadlineIsUndoneAndTriedAgain(t *testing.T) {
+func TestVerbThatHitsItsDeadlineIsUndoneAndRetried(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.on(spec.Add, "vpn1", behaviour{hangs: true, late: true}, behaviour{})
 		w.bind(vpn("p1", "vpn1", "c1"))
@@ -411,13 +423,13 @@ func TestAVerbThatHitsItsDeadlineIsUndoneAndTriedAgain(t *testing.T) {
 		if got, want := w.verbs("vpn1"), "ADD DEL ADD"; got != want {
 			t.Errorf("%q ran, want %q", got, want)
 		}
-		if got, want := w.said("c1"), "STARTING, RUNNING"; got != want {
-			t.Errorf("a verb that hung once is no verdict: %q, want %q", got, want)
+		if got, want := w.history("c1"), "STARTING, RUNNING"; got != want {
+			t.Errorf("published %q after a verb that hung once, want %q", got, want)
 		}
 	})
 }
 
-func TestADELThatFailsIsTriedAgainAndKeepsTheRecord(t *testing.T) {
+func TestFailedDELIsRetriedAndKeepsTheRecord(t *testing.T) {
 	for _, fails := range []behaviour{{fails: code(spec.CodeIO)}, {hangs: true}, {fails: code(spec.CodeIO), late: true}} {
 		inWorld(t, func(w *world) {
 			w.bind(vpn("p1", "vpn1", "c1"))
@@ -429,7 +441,7 @@ func TestADELThatFailsIsTriedAgainAndKeepsTheRecord(t *testing.T) {
 			if got := w.phase("vpn1"); got != statedir.Deleting {
 				t.Errorf("record %s", got)
 			}
-			if got := w.said("c1"); got != "STARTING, RUNNING, STOPPING" {
+			if got := w.history("c1"); got != "STARTING, RUNNING, STOPPING" {
 				t.Errorf("published %q", got)
 			}
 			w.on(spec.Del, "vpn1")
@@ -438,7 +450,7 @@ func TestADELThatFailsIsTriedAgainAndKeepsTheRecord(t *testing.T) {
 	}
 }
 
-func TestAChangeOfMindWhileAVerbRuns(t *testing.T) {
+func TestUnbindDuringADD(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.on(spec.Add, "vpn1", behaviour{takes: 5 * time.Second})
 		w.start()
@@ -447,9 +459,9 @@ func TestAChangeOfMindWhileAVerbRuns(t *testing.T) {
 		w.unbind("p1")
 		w.untilSettled(6 * time.Second)
 		if got, want := w.verbs("vpn1"), "ADD DEL"; got != want {
-			t.Errorf("%q ran, want %q: a verb that runs is let finish", got, want)
+			t.Errorf("%q ran, want %q: a running verb must be allowed to finish", got, want)
 		}
-		if got := w.said("c1"); strings.Contains(got, "RUNNING") {
+		if got := w.history("c1"); strings.Contains(got, "RUNNING") {
 			t.Errorf("published %q", got)
 		}
 	})

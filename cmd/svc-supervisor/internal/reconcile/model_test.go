@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// The model is one container around the real next: everything that can happen to it within a budget of adversity, at every
-// point, also between two side effects of one step. A step's effects are those of the code, in its order.
+// The model is one container with the real function next. The search tries every event within a budget at every point,
+// also between two side effects of one step. The effects of a step are those of the code, in the same order.
 
 type modelPhase int8
 
@@ -22,10 +22,10 @@ const (
 	phaseDamaged
 )
 
-// What the executable can do about a changed configuration.
+// How the executable handles a changed configuration.
 const (
 	reconfigures  int8 = iota
-	refusesInCode      // VERSION promises it, and ADD again answers code 100
+	refusesInCode      // VERSION promises to reconfigure, but ADD answers code 100
 	cannot
 	executableKinds
 )
@@ -33,48 +33,48 @@ const (
 const (
 	unitNone int8 = iota
 	unitRuns
-	unitSick // active, but CHECK answers with an error
+	unitFaulty // active, but CHECK returns an error
 	unitFailed
 )
 
-// what is a version of what the binding asks for.
+// what is one version of the container that the binding asks for.
 type what struct{ id, config, group int8 }
 
-// model is the whole world of one container, as a value: it is the key of the search.
+// model is the complete state of one container. It is a comparable value, because it is the key of the search.
 type model struct {
-	// the NSDB
+	// NSDB
 	bound  bool
 	unread bool
 	want   what
 
-	// the state directory
+	// state directory
 	phase    modelPhase
 	recorded what
 	thisBoot bool
 
-	// the host; namespace is the container id of its tag plus one
+	// host; namespace is the container id of its owner tag plus one
 	namespace int8
 	unit      int8
-	runs      int8 // the configuration that the unit was given
+	runs      int8 // the configuration that the unit runs with
 
-	// the supervisor's memory, which a crash takes
+	// memory of the supervisor, which a crash clears
 	waiting     [stepCount]bool
-	notInPlace  int8 // the configuration that answered code 100, plus one
+	notInPlace  int8 // the configuration for which ADD answered code 100, plus one
 	checkFailed bool
 
 	executable int8
 
-	changes, crashes, fails, deaths int8 // what may still happen
+	changes, crashes, fails, deaths int8 // how many of these events may still happen
 }
 
 func (m *model) hasRecord() bool { return m.phase != phaseNone && m.phase != phaseDeleted }
 
-// facts are what look would find.
+// facts returns the facts that observe would find.
 func (m *model) facts() Facts {
 	f := Facts{
 		AnyUnread: m.unread, OtherBoot: m.hasRecord() && m.phase != phaseDamaged && !m.thisBoot, Readable: true,
 		Leftover: m.namespace != 0 || m.unit != unitNone, CheckFailed: m.checkFailed,
-		CheckDue:   m.unit == unitSick && (m.phase == phaseAdded || m.phase == phaseChanging),
+		CheckDue:   m.unit == unitFaulty && (m.phase == phaseAdded || m.phase == phaseChanging),
 		Executable: ExecutableReady, Reconfigures: m.executable != cannot && m.notInPlace != m.want.config+1, Slot: true,
 		Waiting: m.waiting,
 	}
@@ -86,9 +86,11 @@ func (m *model) facts() Facts {
 		f.Namespace = NamespaceOurs
 	}
 	if m.phase == phaseAdded || m.phase == phaseChanging {
-		f.Units = map[int8]UnitsState{unitNone: UnitsGone, unitRuns: UnitsGood, unitSick: UnitsGood, unitFailed: UnitsFailed}[m.unit]
+		f.Units = map[int8]UnitsState{
+			unitNone: UnitsGone, unitRuns: UnitsGood, unitFaulty: UnitsGood, unitFailed: UnitsFailed,
+		}[m.unit]
 	}
-	known := m.phase != phaseNone && m.phase != phaseDamaged // whose port the record tells
+	known := m.phase != phaseNone && m.phase != phaseDamaged // the port of the record is known
 	switch {
 	case m.unread && known:
 		f.Wanted = WantedUnread
@@ -108,7 +110,7 @@ func (m *model) facts() Facts {
 	return f
 }
 
-// effects are the side effects of a step that succeeds, in order. They go by what was wanted when the step began.
+// effects returns the side effects of a successful step, in order. They use the desired state at the start of the step.
 func (m *model) effects(step Step) []func(*model) {
 	want := m.want
 	switch step {
@@ -158,7 +160,7 @@ func (m *model) effects(step Step) []func(*model) {
 		}
 	case RunCheck:
 		return []func(*model){func(m *model) { m.checkFailed = true }}
-	default: // what rest tidies up
+	default: // what tidy removes
 		return []func(*model){func(m *model) {
 			if !m.bound && !m.unread && m.phase == phaseDeleted {
 				m.phase, m.recorded = phaseNone, what{}
@@ -167,7 +169,7 @@ func (m *model) effects(step Step) []func(*model) {
 	}
 }
 
-// failures are the ways in which the verb of a step can fail: before it did anything, and after it did everything.
+// failures returns the states after the verb of a step failed, either without any effect or after all its effects.
 func (m *model) failures(step Step) []model {
 	if step != Add && step != AddAgain && step != Delete && step != Clean {
 		return nil
@@ -186,7 +188,7 @@ func (m *model) failures(step Step) []model {
 	return ends
 }
 
-// events are what can happen at any moment, within the budget.
+// events returns the states after each event that the budget permits.
 func (m *model) events() []model {
 	var after []model
 	add := func(change func(*model)) {
@@ -195,21 +197,21 @@ func (m *model) events() []model {
 		after = append(after, next)
 	}
 	if m.changes > 0 {
-		mind := func(change func(*model)) {
+		edit := func(change func(*model)) {
 			add(func(n *model) {
 				change(n)
 				n.changes--
 				n.waiting, n.notInPlace = [stepCount]bool{}, 0 // a change ends every back-off
 			})
 		}
-		mind(func(n *model) { n.bound = !n.bound })
-		mind(func(n *model) { n.unread = !n.unread })
-		mind(func(n *model) { n.want.id = 1 - n.want.id })
-		mind(func(n *model) { n.want.config = 1 - n.want.config })
-		mind(func(n *model) { n.want.group = 1 - n.want.group })
+		edit(func(n *model) { n.bound = !n.bound })
+		edit(func(n *model) { n.unread = !n.unread })
+		edit(func(n *model) { n.want.id = 1 - n.want.id })
+		edit(func(n *model) { n.want.config = 1 - n.want.config })
+		edit(func(n *model) { n.want.group = 1 - n.want.group })
 	}
 	if m.deaths > 0 && m.unit == unitRuns {
-		for _, state := range []int8{unitNone, unitSick, unitFailed} {
+		for _, state := range []int8{unitNone, unitFaulty, unitFailed} {
 			add(func(n *model) { n.unit = state; n.deaths-- })
 		}
 	}
@@ -233,14 +235,15 @@ func (m *model) reboot() {
 	m.namespace, m.unit, m.runs, m.thisBoot = 0, unitNone, 0, false
 }
 
-// successors are all worlds that this one can become: by the step that next asks for, whole, failed, or with an event
-// between two effects (after a crash nothing of the step goes on), or by time.
+// successors returns all states that can follow this one: after the step that next selects, complete, failed, or with
+// an event between two effects, and after time has passed. After a crash the remaining effects of the step do not
+// happen.
 func (m *model) successors() []model {
 	all := m.events()
 	if m.waiting != [stepCount]bool{} {
-		rested := *m
-		rested.waiting = [stepCount]bool{}
-		all = append(all, rested)
+		waited := *m
+		waited.waiting = [stepCount]bool{}
+		all = append(all, waited)
 	}
 	step := next(m.facts()).Step
 	effects := m.effects(step)
@@ -266,7 +269,7 @@ func (m *model) successors() []model {
 	return all
 }
 
-// wrong says what is wrong with the step that next asks for here, or "".
+// wrong describes what is wrong with selecting this step in this state, or returns "".
 func (m *model) wrong(step Step) string {
 	whole := m.namespace == m.want.id+1 && m.unit == unitRuns && !m.checkFailed && m.thisBoot
 	same := m.bound && !m.unread && m.recorded.id == m.want.id && m.recorded.config == m.want.config
@@ -275,21 +278,22 @@ func (m *model) wrong(step Step) string {
 	case step == Add && (m.namespace != 0 || m.unit != unitNone || m.hasRecord()):
 		return "ADD over leftovers"
 	case step == Add && (!m.bound || m.unread):
-		return "ADD of what is not known to be wanted"
+		return "ADD of a container that may not be wanted"
 	case step == Delete && whole && same && m.phase == phaseAdded && m.runs == m.want.config:
 		return "DEL of a good container that is wanted unchanged"
-	case step == Delete && whole && m.bound && !m.unread && runs && m.recorded.id == m.want.id && m.executable == reconfigures:
+	case step == Delete && whole && m.bound && !m.unread && runs && m.recorded.id == m.want.id &&
+		m.executable == reconfigures:
 		return "DEL of a running container for an edit that can be made in place"
 	case step != None && step != RunCheck && m.unread && m.hasRecord():
-		return "a step for what is unread"
+		return "a step although the binding is unread"
 	case step == Clean && m.unread:
 		return "a leftover removed while a binding is unread"
 	}
 	return ""
 }
 
-// settledEnd lets the container settle with no more adversity: the NSDB can be read, back-offs end, verbs succeed. It returns
-// what is wrong with the end, or "".
+// settledEnd runs the container without further events: the NSDB is readable, back-offs end, verbs succeed. It
+// describes what is wrong with the final state, or returns "".
 func (m *model) settledEnd() string {
 	const bound = 12
 	m.unread = false
@@ -308,25 +312,25 @@ func (m *model) settledEnd() string {
 		}
 		switch {
 		case !m.bound && (m.phase != phaseNone || m.namespace != 0 || m.unit != unitNone):
-			return "something is left over"
+			return "resources are left"
 		case m.bound && (m.phase != phaseAdded || m.recorded != m.want || !m.thisBoot):
-			return "the record is not of what is wanted"
+			return "the record differs from the desired state"
 		case m.bound && (m.namespace != m.want.id+1 || m.unit != unitRuns || m.runs != m.want.config):
-			return "what runs is not what is wanted"
+			return "the container differs from the desired state"
 		}
 		return ""
 	}
 	return fmt.Sprintf("not settled in %d steps", bound)
 }
 
-// TestEveryEndIsRight searches all worlds that one container can come to within three changes of mind, two crashes (reboots
-// and damaged records among them), two failing verbs and a dying unit.
-func TestEveryEndIsRight(t *testing.T) {
-	came := map[model]model{} // from where, for the report
+// TestModelReachesTheDesiredState searches all states that one container can reach with three changes in the
+// NSDB, two crashes (including reboots and damaged records), two failing verbs and one failing unit.
+func TestModelReachesTheDesiredState(t *testing.T) {
+	predecessor := map[model]model{} // the predecessor of each state, for the report
 	var queue []model
 	for executable := range executableKinds {
 		start := model{executable: executable, thisBoot: true, changes: 3, crashes: 2, fails: 2, deaths: 1}
-		came[start] = start
+		predecessor[start] = start
 		queue = append(queue, start)
 	}
 	faults := map[string]bool{}
@@ -338,26 +342,26 @@ func TestEveryEndIsRight(t *testing.T) {
 			end := m
 			text = end.settledEnd()
 		}
-		if text != "" && !faults[text] { // the first is the shortest
+		if text != "" && !faults[text] { // the first path to a fault is the shortest
 			faults[text] = true
-			t.Errorf("%s:\n%s", text, story(came, m))
+			t.Errorf("%s:\n%s", text, pathTo(predecessor, m))
 		}
 		for _, successor := range m.successors() {
-			if _, known := came[successor]; !known {
-				came[successor] = m
+			if _, known := predecessor[successor]; !known {
+				predecessor[successor] = m
 				queue = append(queue, successor)
 			}
 		}
 	}
-	t.Logf("%d states", len(came))
+	t.Logf("%d states", len(predecessor))
 }
 
-// story tells how a world came about.
-func story(came map[model]model, m model) string {
+// pathTo lists the states on the path to a state.
+func pathTo(predecessor map[model]model, m model) string {
 	var lines []string
 	for {
 		lines = append(lines, fmt.Sprintf("\t%+v: %v", m, next(m.facts()).Step))
-		from := came[m]
+		from := predecessor[m]
 		if from == m {
 			break
 		}

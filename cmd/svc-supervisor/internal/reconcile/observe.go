@@ -12,8 +12,9 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/unit"
 )
 
-// lookAtHost reads namespace, veth and units. What does not answer is unknown, never gone.
-func (r *Reconciler) lookAtHost(ctx context.Context, s *situation) {
+// observeHost reads namespace, veth and units of the name. If one of them cannot be read, the state is unknown, not
+// absent.
+func (r *Reconciler) observeHost(ctx context.Context, s *snapshot) {
 	namespace, err := r.namespaces.Observe(s.name)
 	if err != nil {
 		s.problem = err.Error()
@@ -34,21 +35,21 @@ func (r *Reconciler) lookAtHost(ctx context.Context, s *situation) {
 	case netns.Ours:
 		s.facts.Namespace, s.tag = NamespaceOurs, namespace.Owner
 		if s.facts.Record == Damaged && s.facts.wanted() && s.tag.ContainerID != s.claim.binding.Container.ContainerID {
-			s.facts.Wanted = WantedOther // the tag tells what the record does not
+			s.facts.Wanted = WantedOther // the record is damaged, so the owner tag tells which container it is
 		}
 	case netns.Foreign:
-		// The namespace decides for the whole name: what else has the name is another's too.
+		// The namespace decides for the whole name: unit and veth of the same name belong to its owner too.
 		s.facts.Namespace = NamespaceForeign
-		s.take("namespace %s exists and is not ours", s.name)
+		s.markTaken("namespace %s exists and is not ours", s.name)
 	}
 	if link.State == netns.Foreign {
-		s.take("interface %s exists and is not ours", s.name)
+		s.markTaken("interface %s exists and is not ours", s.name)
 	}
 	if link.State == netns.Ours {
 		s.packets = &packets{in: link.Sent, out: link.Received}
 	}
 	s.facts.Units = unitsState(s.record(), s.units)
-	if err := r.stopsWithTheHost(ctx, s); err != nil {
+	if err := r.checkShutdown(ctx, s); err != nil {
 		s.facts.Readable, s.problem = false, err.Error()
 		return
 	}
@@ -60,20 +61,21 @@ func (r *Reconciler) lookAtHost(ctx context.Context, s *situation) {
 		}
 		switch {
 		case namespace.State == netns.Ours:
-			s.left = "namespace " + string(s.name)
+			s.leftover = "namespace " + string(s.name)
 		case link.State == netns.Ours:
-			s.left = "interface " + string(s.name)
+			s.leftover = "interface " + string(s.name)
 		default:
-			s.left = owned
+			s.leftover = owned
 		}
-		s.facts.Leftover = s.left != ""
+		s.facts.Leftover = s.leftover != ""
 	}
 }
 
 var errShuttingDown = errors.New("the host is shutting down")
 
-// stopsWithTheHost is an error where units of a container that is wanted stopped because everything does: nothing to heal.
-func (r *Reconciler) stopsWithTheHost(ctx context.Context, s *situation) error {
+// checkShutdown returns an error if the units of a wanted container stopped because the host shuts down. Such a
+// container is not healed.
+func (r *Reconciler) checkShutdown(ctx context.Context, s *snapshot) error {
 	if !s.facts.wanted() || s.facts.Units != UnitsGone && s.facts.Units != UnitsFailed {
 		return nil
 	}
@@ -83,19 +85,19 @@ func (r *Reconciler) stopsWithTheHost(ctx context.Context, s *situation) error {
 	return nil
 }
 
-// unitsOf lists the units that a name can have, whosever they are.
+// unitsOf returns the units that the name may use, of any owner.
 func (r *Reconciler) unitsOf(ctx context.Context, name spec.Name) ([]unit.Unit, error) {
 	return r.units.List(ctx, name.Unit(), "svc-"+string(name)+":*.service")
 }
 
-func (s *situation) take(format string, name spec.Name) {
+func (s *snapshot) markTaken(format string, name spec.Name) {
 	s.facts.Taken = true
 	s.claim.taken = fmt.Sprintf(format, name)
 }
 
-// ownedUnit is the first unit that carries our tag, or ""; one that lives without it takes the name from an ADD. It asks only
-// where there is no record: with one it does not matter.
-func (r *Reconciler) ownedUnit(ctx context.Context, s *situation) (string, error) {
+// ownedUnit returns the first unit that has our owner tag, or "". If the main unit of the name exists without our tag,
+// it marks the name as taken. It does so only if the name has no record, since the result does not matter otherwise.
+func (r *Reconciler) ownedUnit(ctx context.Context, s *snapshot) (string, error) {
 	if s.facts.Record != NoRecord {
 		return "", nil
 	}
@@ -107,14 +109,14 @@ func (r *Reconciler) ownedUnit(ctx context.Context, s *situation) (string, error
 		case ok && owner.Ours(s.name):
 			return u.Name, nil
 		case u.Name == s.name.Unit() && !u.Gone():
-			s.take("unit svc-%s.service exists and is not ours", s.name)
+			s.markTaken("unit svc-%s.service exists and is not ours", s.name)
 		}
 	}
 	return "", nil
 }
 
-// unitsState sums up the units that the record names. One that is not loaded is gone: systemd forgets a transient unit when
-// it stops.
+// unitsState summarizes the units that the record names. A unit that is not loaded is gone, because systemd unloads a
+// transient unit when it stops.
 func unitsState(record *statedir.Record, units []unit.Unit) UnitsState {
 	if record == nil {
 		return UnitsGood

@@ -4,17 +4,18 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// greet reports a container that runs, once after its ADD or after the start, before anything slow: it may never settle.
-func (r *Reconciler) greet(s *situation, m *memo, d Decision) {
-	if !m.greeted && d.Rule > ruleBroken && d.Step != Delete && s.facts.runs() && s.facts.wanted() {
-		m.greeted = true
+// reportRunningOnce reports a running container as RUNNING once after its ADD or after the start of the supervisor. It
+// does so before any step that may take long, because the container may not settle for a long time.
+func (r *Reconciler) reportRunningOnce(s *snapshot, m *memory, d Decision) {
+	if !m.runningReported && d.Rule > ruleBroken && d.Step != Delete && s.facts.runs() && s.facts.wanted() {
+		m.runningReported = true
 		r.publish(s.record().Container, m)
 		r.reportRunning(s, m)
 	}
 }
 
-// heldElsewhere says whether a record of another name, or another binding of another name, has the container id: then that
-// one answers for its status.
+// heldElsewhere reports whether a record or a binding of another name has the container id. Then the worker of that
+// name publishes the status of the container.
 func (r *Reconciler) heldElsewhere(id spec.ContainerID, name spec.Name, binding *spec.Binding) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -34,22 +35,23 @@ func (r *Reconciler) heldElsewhere(id spec.ContainerID, name spec.Name, binding 
 	return false
 }
 
-// publish notes whose status the name answers for; the status of a container id that it answered for before is removed.
-func (r *Reconciler) publish(c spec.Container, m *memo) {
+// publish records that the name publishes the status of container c. If the name published the status of another
+// container before, that status is removed.
+func (r *Reconciler) publish(c spec.Container, m *memory) {
 	if m.published != "" && m.published != c.ContainerID {
 		r.unpublish(c.InterfaceName, m)
 	}
 	m.published = c.ContainerID
 }
 
-// unpublish removes the status that the name answers for. If another name or binding has its container id by now it stays
-// for as long.
-func (r *Reconciler) unpublish(name spec.Name, m *memo) {
+// unpublish removes the status that the name publishes. If another name or binding has the same container id, the
+// status stays until that is no longer the case.
+func (r *Reconciler) unpublish(name spec.Name, m *memory) {
 	if !r.heldElsewhere(m.published, name, nil) {
 		r.report.Remove(m.published)
 	} else {
 		r.mu.Lock()
-		r.strays[m.published] = true
+		r.unownedStatuses[m.published] = true
 		r.mu.Unlock()
 	}
 	m.published = ""

@@ -7,14 +7,14 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// queue hands marked names to workers. A name is in `marked` if it must be looked at again, in `busy` while a worker has
-// it; a name that is marked while busy is handed out once more when its worker is done, never before. So no name has two
-// workers, and no mark is lost.
+// queue assigns marked names to workers. A name is in `marked` if it must be observed again, and in `busy` while a
+// worker has it. A name that is marked while busy is assigned again when its worker is done, not before. So no name has
+// two workers, and no mark is lost.
 type queue struct {
 	mu     sync.Mutex
 	marked map[spec.Name]bool
 	busy   map[spec.Name]bool
-	order  []spec.Name // marked and not busy, first come first served
+	order  []spec.Name // marked names that are not busy, in the order of their marks
 	wake   chan struct{}
 }
 
@@ -22,7 +22,7 @@ func newQueue() *queue {
 	return &queue{marked: map[spec.Name]bool{}, busy: map[spec.Name]bool{}, wake: make(chan struct{}, 1)}
 }
 
-// mark asks for a look at the name.
+// mark requests an observation of the name.
 func (q *queue) mark(name spec.Name) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -36,7 +36,7 @@ func (q *queue) mark(name spec.Name) {
 	}
 }
 
-// take waits for a name, and hands it to the caller until done is called. It returns false when ctx ends.
+// take waits for a name and assigns it to the caller until done is called. It returns false when ctx ends.
 func (q *queue) take(ctx context.Context) (spec.Name, bool) {
 	for {
 		if ctx.Err() != nil {
@@ -49,7 +49,7 @@ func (q *queue) take(ctx context.Context) (spec.Name, bool) {
 			delete(q.marked, name)
 			q.busy[name] = true
 			if len(q.order) > 0 {
-				q.signalLocked() // for the next worker
+				q.signalLocked() // wake the next worker
 			}
 			q.mu.Unlock()
 			return name, true
@@ -62,7 +62,7 @@ func (q *queue) take(ctx context.Context) (spec.Name, bool) {
 	}
 }
 
-// done gives the name back.
+// done ends the assignment of a name.
 func (q *queue) done(name spec.Name) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -73,14 +73,14 @@ func (q *queue) done(name spec.Name) {
 	}
 }
 
-// isBusy says whether a worker has the name.
+// isBusy reports whether a worker has the name.
 func (q *queue) isBusy(name spec.Name) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.busy[name]
 }
 
-// idle says whether no name is marked or busy.
+// idle reports whether no name is marked or busy.
 func (q *queue) idle() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -1,8 +1,8 @@
-// Package reconcile makes what runs on this host equal to what the NSDB binds to it: it looks at one container, decides
-// on one step, takes it, and looks again.
+// Package reconcile makes the containers of this host equal to the desired state in the NSDB. For each container it
+// observes the state, decides on one step, takes it, and observes the state again.
 //
-// It promises that nothing is decided from an event or from memory alone: an event only marks a name, and a worker reads
-// the record, systemd, the namespaces and the desired set before each step. It promises that no two workers have one name,
-// and that one container's trouble delays another's only where nearly crowd times Settings.Parallel have some. It knows no
-// service type and no NSDB.
+// No decision depends on an event or on memory alone. An event only marks a name, and a worker reads the record,
+// systemd, the namespaces and the desired state before each step. No two workers have the same name. A container that
+// is blocked does not delay others, unless about overcommit times Settings.Parallel containers are blocked. The package
+// contains nothing specific to a service type or an NSDB.
 package reconcile

@@ -13,17 +13,17 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/statedir"
 )
 
-// Settings are what an operator can set. All numbers and durations must be positive.
+// Settings are the options that an operator can set. All numbers and durations must be positive.
 type Settings struct {
 	BootID        string
-	Types         []spec.ServiceType // those that are served; none: all
-	Parallel      int                // containers worked on at once; with those that are blocked, crowd times as many
-	VerbDeadline  time.Duration      // of ADD, CHECK and DEL
+	Types         []spec.ServiceType // the served service types; empty: all
+	Parallel      int                // containers worked on at once; including blocked ones, overcommit times as many
+	VerbDeadline  time.Duration      // for ADD, CHECK and DEL
 	CheckInterval time.Duration
-	Grace         time.Duration // for the verbs that run when the supervisor stops
+	Grace         time.Duration // time for running verbs to end when the supervisor stops
 }
 
-// Reconciler works on every container of the host.
+// Reconciler reconciles every container of the host.
 type Reconciler struct {
 	settings    Settings
 	records     Records
@@ -32,76 +32,78 @@ type Reconciler struct {
 	units       Units
 	executables Executables
 	report      Reporter
-	logs        func(spec.ServiceType) *slog.Logger // the logger of a type
+	logs        func(spec.ServiceType) *slog.Logger // returns the logger of a service type
 	log         *slog.Logger
 
 	queue       *queue
 	eventChecks *eventChecks
-	quiet       quiet
-	collected   map[string]time.Time // when GC of an executable ran; CollectGarbage's alone
+	gcLocks     gcLocks
+	collected   map[string]time.Time // when GC of each executable ran; used by CollectGarbage only
 
-	hearing    sync.Mutex // held while a desired set is taken in: one after the other
-	duplicates duplicates // of `hearing`
-	hostWord   sync.Mutex // held while the host's status is reported: before mu
+	applying      sync.Mutex // serializes the methods that change or use the whole desired state
+	duplicates    duplicates // protected by applying
+	hostReporting sync.Mutex // serializes reports of the host's status; locked before mu
 
-	mu           sync.Mutex
-	claims       *claims // nil until the NSDB was heard of
-	host         spec.Host
-	memos        map[spec.Name]*memo
-	holders      *holders
-	slots        map[spec.Name]bool        // names with a record of any phase, or with a reservation
-	others       map[spec.ContainerID]bool // containers of the last desired set whose type another service serves
-	strays       map[spec.ContainerID]bool // whose status no worker takes back: of bindings without one, or of an earlier run
-	strayRow     []Row
-	places       map[spec.Name]*place // of the names that are worked on
-	hostReported *spec.HostStatus
-	pruned       bool
-	draining     bool
-	stopped      bool
+	mu       sync.Mutex
+	claims   *claims // nil until the NSDB has been read
+	host     spec.Host
+	memories map[spec.Name]*memory
+	holders  *holders
+	slots    map[spec.Name]bool        // names with a record of any phase or with a reservation
+	others   map[spec.ContainerID]bool // containers of the last desired state whose type another service serves
+	// unownedStatuses are published statuses that no worker removes: of rejected bindings, or of an earlier run.
+	unownedStatuses map[spec.ContainerID]bool
+	rejectedRows    []Row
+	permits         map[spec.Name]*permit // of the names that are worked on
+	hostReported    *spec.HostStatus
+	pruned          bool
+	draining        bool
+	stopped         bool
 }
 
-// slowLook is how long the observation of a name may take before it no longer counts towards Settings.Parallel: then systemd
-// or the kernel does not answer. A verb stops counting when it is blocked (plugin.Call.Blocked). All names that are worked on,
-// those included that do not count, are at most crowd times Settings.Parallel.
+// slowObservation is how long the observation of a name may take before the name no longer counts towards
+// Settings.Parallel. It takes longer only if systemd or the kernel does not answer. A verb stops counting when it is
+// blocked (plugin.Call.Blocked). At most overcommit times Settings.Parallel names are worked on, including those that
+// do not count.
 const (
-	slowLook = 2 * time.Second
-	crowd    = 4
+	slowObservation = 2 * time.Second
+	overcommit      = 4
 )
 
-// place is one of the Settings.Parallel places, taken by a name that is worked on.
-type place struct {
-	release func() // makes the place free for another name; only the first call does
-	verbs   int    // that run for the name
+// permit is one of Settings.Parallel permits to work on a name.
+type permit struct {
+	release func() // lets another name use the permit; only the first call has an effect
+	verbs   int    // number of verbs that run for the name
 }
 
-// New makes a reconciler. logs gives the logger for what the executables of a type say.
+// New returns a Reconciler. logs returns the logger for the output of the executables of a type.
 func New(settings Settings, records Records, namespaces Namespaces, links Links, units Units, events KernelEvents,
 	executables Executables, reporter Reporter, log *slog.Logger, logs func(spec.ServiceType) *slog.Logger,
 ) *Reconciler {
 	queue := newQueue()
 	return &Reconciler{
-		settings:    settings,
-		records:     records,
-		namespaces:  namespaces,
-		links:       links,
-		units:       units,
-		executables: executables,
-		report:      reporter,
-		logs:        logs,
-		log:         log,
-		queue:       queue,
-		eventChecks: newEventChecks(events, queue.mark, log),
-		collected:   map[string]time.Time{},
-		memos:       map[spec.Name]*memo{},
-		holders:     newHolders(),
-		slots:       map[spec.Name]bool{},
-		strays:      map[spec.ContainerID]bool{},
-		places:      map[spec.Name]*place{},
+		settings:        settings,
+		records:         records,
+		namespaces:      namespaces,
+		links:           links,
+		units:           units,
+		executables:     executables,
+		report:          reporter,
+		logs:            logs,
+		log:             log,
+		queue:           queue,
+		eventChecks:     newEventChecks(events, queue.mark, log),
+		collected:       map[string]time.Time{},
+		memories:        map[spec.Name]*memory{},
+		holders:         newHolders(),
+		slots:           map[spec.Name]bool{},
+		unownedStatuses: map[spec.ContainerID]bool{},
+		permits:         map[spec.Name]*permit{},
 	}
 }
 
-// Recall reads every record, so that who holds what is known before the first decision. It returns an error if the state
-// directory cannot be read: then nothing may be decided.
+// Recall reads every record, so that it is known which name holds which port and container id before the first
+// decision. If it returns an error, the state directory cannot be read and Run must not be called.
 func (r *Reconciler) Recall() error {
 	if err := r.records.Rescan(); err != nil {
 		return err
@@ -118,22 +120,22 @@ func (r *Reconciler) Recall() error {
 	return nil
 }
 
-// Run works until ctx ends. Then verbs that run may go on for the grace time, after which they are killed: the next start
-// finds what was half done.
+// Run works until ctx ends. Then it waits for running verbs for the grace time and kills those that are left. The next
+// start removes or completes what they left half done.
 func (r *Reconciler) Run(ctx context.Context) {
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	var workers sync.WaitGroup
-	all := make(chan struct{}, crowd*r.settings.Parallel)
+	all := make(chan struct{}, overcommit*r.settings.Parallel)
 	parallel := make(chan struct{}, r.settings.Parallel)
-	for enter(ctx, all) && enter(ctx, parallel) {
+	for acquire(ctx, all) && acquire(ctx, parallel) {
 		name, ok := r.queue.take(ctx)
 		if !ok {
 			break
 		}
 		workers.Go(func() {
-			p := &place{release: sync.OnceFunc(func() { <-parallel })}
-			stop := r.occupy(name, p)
+			p := &permit{release: sync.OnceFunc(func() { <-parallel })}
+			stop := r.holdPermit(name, p)
 			r.work(ctx, work, name)
 			stop()
 			p.release()
@@ -148,43 +150,45 @@ func (r *Reconciler) Run(ctx context.Context) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.stopped = true
-	for _, m := range r.memos {
+	for _, m := range r.memories {
 		if m.timer != nil {
 			m.timer.Stop()
 		}
 	}
 }
 
-// occupy notes the place of a name, and frees it when the work on the name has taken slowLook and no verb runs then.
-func (r *Reconciler) occupy(name spec.Name, p *place) (stop func()) {
+// holdPermit records the permit of a name. It releases the permit if the work on the name takes slowObservation and no
+// verb runs then.
+func (r *Reconciler) holdPermit(name spec.Name, p *permit) (stop func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.places[name] = p
+	r.permits[name] = p
 	var timer *time.Timer
-	timer = time.AfterFunc(slowLook, func() {
+	timer = time.AfterFunc(slowObservation, func() {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		switch {
-		case r.places[name] != p: // the work has ended
+		case r.permits[name] != p: // the work has ended
 		case p.verbs == 0:
 			p.release()
 		default:
-			timer.Reset(slowLook)
+			timer.Reset(slowObservation)
 		}
 	})
 	return func() {
 		timer.Stop()
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		delete(r.places, name)
+		delete(r.permits, name)
 	}
 }
 
-// runsVerb notes that a verb runs for a name. blocked frees the name's place; end notes that the verb has ended.
+// runsVerb records that a verb runs for a name. blocked releases the name's permit; end records that the verb has
+// ended.
 func (r *Reconciler) runsVerb(name spec.Name) (blocked, end func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	p := r.places[name]
+	p := r.permits[name]
 	if p == nil {
 		return nil, func() {}
 	}
@@ -196,20 +200,20 @@ func (r *Reconciler) runsVerb(name spec.Name) (blocked, end func()) {
 	}
 }
 
-// enter waits for a place. It returns false when ctx ends.
-func enter(ctx context.Context, places chan<- struct{}) bool {
+// acquire waits for a permit. It returns false when ctx ends.
+func acquire(ctx context.Context, permits chan<- struct{}) bool {
 	select {
-	case places <- struct{}{}:
+	case permits <- struct{}{}:
 		return true
 	case <-ctx.Done():
 		return false
 	}
 }
 
-// Desire hands over what the NSDB asks for, and marks every name that it may concern.
+// Desire sets the desired state and marks every name that it may affect.
 func (r *Reconciler) Desire(ctx context.Context, desired spec.Desired) {
-	r.hearing.Lock()
-	defer r.hearing.Unlock()
+	r.applying.Lock()
+	defer r.applying.Unlock()
 	desired, others := r.served(desired)
 	sorted := sortClaims(&desired)
 	r.mu.Lock()
@@ -235,7 +239,7 @@ func (r *Reconciler) Desire(ctx context.Context, desired spec.Desired) {
 	r.logBindings(sorted)
 	r.logDuplicates(was, sorted)
 	r.reportHost()
-	r.reportStrays()
+	r.reportRejected()
 	r.prune(ctx)
 	if changed == nil {
 		r.MarkAll()
@@ -247,37 +251,37 @@ func (r *Reconciler) Desire(ctx context.Context, desired spec.Desired) {
 	r.markHeld(HeldSlot) // weight or limit may have changed
 }
 
-// Drain makes nothing wanted, whatever the NSDB says or said.
+// Drain sets an empty desired state, so that all containers are removed. Later calls of Desire are ignored.
 func (r *Reconciler) Drain() {
-	r.hearing.Lock()
-	defer r.hearing.Unlock()
+	r.applying.Lock()
+	defer r.applying.Unlock()
 	r.mu.Lock()
 	r.claims = sortClaims(&spec.Desired{})
 	r.draining = true
 	r.mu.Unlock()
-	r.reportStrays()
+	r.reportRejected()
 	r.MarkAll()
 }
 
-// Drained says whether nothing is left after Drain: no record and no look that is due.
+// Drained reports whether Drain is complete: no record exists and no name is marked or busy.
 func (r *Reconciler) Drained() bool {
 	return len(r.records.Names()) == 0 && r.queue.idle()
 }
 
-// Mark asks for a look at one name; one that is not known and has nothing to do with us costs a look.
+// Mark requests an observation of a name. A name without a container costs one observation.
 func (r *Reconciler) Mark(name spec.Name) { r.queue.mark(name) }
 
-// UnitChanged asks for a look at a name after systemd reported a change of one of its units.
+// UnitChanged requests an observation of a name after systemd reported a change of one of its units.
 func (r *Reconciler) UnitChanged(name spec.Name) {
 	r.mu.Lock()
-	if m := r.memos[name]; m != nil {
+	if m := r.memories[name]; m != nil {
 		m.unitsDue = true
 	}
 	r.mu.Unlock()
 	r.Mark(name)
 }
 
-// MarkAll asks for a look at every name that is wanted, recorded, remembered, or carries our tag.
+// MarkAll requests an observation of every name that is wanted, has a record or has state in memory.
 func (r *Reconciler) MarkAll() {
 	names := map[spec.Name]bool{}
 	for _, name := range r.records.Names() {
@@ -289,7 +293,7 @@ func (r *Reconciler) MarkAll() {
 			names[name] = true
 		}
 	}
-	for name := range r.memos {
+	for name := range r.memories {
 		names[name] = true
 	}
 	r.mu.Unlock()
@@ -298,11 +302,12 @@ func (r *Reconciler) MarkAll() {
 	}
 }
 
-// FindLeftovers marks every name that has no container by its record, and under which something carries our tag or stands in one of
-// our slices; and every name that has one, but not its namespace. It gives back the user ids of names that have nothing else: a crash
-// leaves them where the state directory was lost, too.
+// FindLeftovers marks every name that has no record of a container but a namespace or veth with our owner tag or a unit
+// with our name pattern. It also marks every name whose record has a container but whose namespace is missing. Then it
+// releases the user ids of names that have nothing else; a crash can leave such a user id behind, even if the state
+// directory was lost.
 func (r *Reconciler) FindLeftovers(ctx context.Context) error {
-	recorded := r.recorded() // before the host is looked at: what comes after it is no leftover
+	recorded := r.recorded() // before the host is observed, since a container added during the observation is no leftover
 	namespaces, err := r.namespaces.List()
 	if err != nil {
 		return err
@@ -339,11 +344,11 @@ func (r *Reconciler) FindLeftovers(ctx context.Context) error {
 			r.Mark(name)
 		}
 	}
-	// A name gets its slot before ADD allocates its user id, and loses it after the user id was given back.
+	// A name gets its slot before ADD allocates its user id, and loses it after the user id was released.
 	return r.namespaces.ReleaseUnused(ctx, func(name spec.Name) bool { return found[name] || r.hasSlot(name) })
 }
 
-// recorded are the names that have a container by their record.
+// recorded returns the names whose record describes a container.
 func (r *Reconciler) recorded() map[spec.Name]bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -356,8 +361,8 @@ func (r *Reconciler) recorded() map[spec.Name]bool {
 	return names
 }
 
-// prune removes, once, the statuses that neither a record nor a binding stands for. Until it succeeds each call tries again.
-// The caller holds `hearing`.
+// prune removes, once, the published statuses of containers that have neither a record nor a binding. After a failure
+// the next call tries again. The caller must hold applying.
 func (r *Reconciler) prune(ctx context.Context) {
 	r.mu.Lock()
 	if r.pruned || r.draining || r.claims == nil || r.claims.unread != "" || r.claims.anyUnread {
@@ -379,7 +384,7 @@ func (r *Reconciler) prune(ctx context.Context) {
 		}
 		if keep[id] {
 			r.mu.Lock()
-			r.strays[id] = true // goes with its binding, should nothing else be said of it
+			r.unownedStatuses[id] = true // removed together with its binding, unless a worker publishes another status
 			r.mu.Unlock()
 		}
 		return keep[id]
@@ -393,7 +398,7 @@ func (r *Reconciler) prune(ctx context.Context) {
 	r.pruned = true
 }
 
-// noteLocked keeps the index of who holds which port and container id.
+// noteLocked updates the index of holders after a change of the name's record. nil means that the name has no record.
 func (r *Reconciler) noteLocked(name spec.Name, record *statedir.Record) {
 	if record == nil {
 		r.holders.remove(name)
@@ -402,7 +407,8 @@ func (r *Reconciler) noteLocked(name spec.Name, record *statedir.Record) {
 	r.holders.set(name, holder{record.Container.PortID, record.Container.ContainerID, record.Phase == statedir.Deleted})
 }
 
-// noteTagLocked notes the container id that a name holds if its record cannot tell: the tag of its namespace does.
+// noteTagLocked updates the index of holders for a name whose record cannot be read. The container id is that of the
+// owner tag of its namespace.
 func (r *Reconciler) noteTagLocked(name spec.Name, err error) {
 	if err == nil {
 		return
@@ -412,12 +418,12 @@ func (r *Reconciler) noteTagLocked(name spec.Name, err error) {
 	}
 }
 
-// memoLocked returns the memo of a name, a new one if need be.
-func (r *Reconciler) memoLocked(name spec.Name) *memo {
-	m := r.memos[name]
+// memoryLocked returns the memory of a name and creates it if necessary.
+func (r *Reconciler) memoryLocked(name spec.Name) *memory {
+	m := r.memories[name]
 	if m == nil {
-		m = new(memo)
-		r.memos[name] = m
+		m = new(memory)
+		r.memories[name] = m
 	}
 	return m
 }

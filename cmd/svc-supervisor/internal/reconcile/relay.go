@@ -9,19 +9,19 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// relay logs a line of an executable's stderr. One that is written as ours are, level=WARN msg="…" …, keeps its level;
-// any other has info.
+// relay logs a line of an executable's stderr. A line in the format of slog's text handler (level=WARN msg="...")
+// keeps its level; any other line has level info.
 func relay(log *slog.Logger, verb spec.Verb, line string) {
 	level := slog.LevelInfo
 	if text, found := strings.CutPrefix(line, "level="); found {
-		if word, rest, _ := strings.Cut(text, " "); level.UnmarshalText([]byte(word)) == nil {
+		if name, rest, _ := strings.Cut(text, " "); level.UnmarshalText([]byte(name)) == nil {
 			line = message(rest)
 		}
 	}
 	log.Log(context.Background(), level, line, "verb", verb)
 }
 
-// message takes the key and the quotes off the message at the beginning of a line.
+// message returns a line without the key and the quotes of its message.
 func message(line string) string {
 	text, found := strings.CutPrefix(line, "msg=")
 	if !found {

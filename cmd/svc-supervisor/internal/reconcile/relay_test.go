@@ -8,7 +8,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-func TestALineOfAnExecutableKeepsItsLevel(t *testing.T) {
+func TestLineOfAnExecutableKeepsItsLevel(t *testing.T) {
 	for line, want := range map[string]string{
 		`level=WARN msg="a \"guard\" is gone" container=vpn1 reason="no nft"`: `level=WARN msg="a \"guard\" is gone container=vpn1 reason=\"no nft\"" verb=ADD`,
 		`level=ERROR msg=gone container=vpn1`:                                 `level=ERROR msg="gone container=vpn1" verb=ADD`,
@@ -19,12 +19,14 @@ func TestALineOfAnExecutableKeepsItsLevel(t *testing.T) {
 		`warning: a line of a shell`:                                          `level=INFO msg="warning: a line of a shell" verb=ADD`,
 	} {
 		var got bytes.Buffer
-		relay(slog.New(slog.NewTextHandler(&got, &slog.HandlerOptions{Level: slog.LevelDebug, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+		withoutTime := func(_ []string, a slog.Attr) slog.Attr {
 			if a.Key == slog.TimeKey {
 				return slog.Attr{}
 			}
 			return a
-		}})), spec.Add, line)
+		}
+		options := &slog.HandlerOptions{Level: slog.LevelDebug, ReplaceAttr: withoutTime}
+		relay(slog.New(slog.NewTextHandler(&got, options)), spec.Add, line)
 		if got.String() != want+"\n" {
 			t.Errorf("%s:\ngot  %swant %s", line, got.String(), want)
 		}

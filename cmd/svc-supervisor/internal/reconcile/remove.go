@@ -15,32 +15,33 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/statedir"
 )
 
-// remove undoes a container: the record `deleting` first, then DEL, the units that are left, the namespace; the record
-// last, so that a crash at any point leads here again.
-func (r *Reconciler) remove(ctx context.Context, s *situation, m *memo, d Decision) {
+// remove removes a container. It writes the record with phase `deleting` first, then runs DEL, and removes the units
+// that are left and the namespace. It removes the record last, so that after a crash at any point the removal starts
+// again.
+func (r *Reconciler) remove(ctx context.Context, s *snapshot, m *memory, d Decision) {
 	record := s.record()
 	c := s.container()
 	stillWanted := s.facts.wanted()
 	if d.Rule == ruleBroken {
-		m.broken = r.broken(ctx, s, m)
+		m.broken = r.brokenReason(ctx, s, m)
 		if stillWanted && m.failure[Delete] == "" {
 			if failed := s.failedUnit(); failed != "" {
-				r.noteCrash(ctx, s, m, failed, strings.TrimPrefix(r.result(ctx, failed), ": "), true)
+				r.noteCrash(ctx, s, m, failed, strings.TrimPrefix(r.exitReason(ctx, failed), ": "), true)
 			} else if s.facts.CheckFailed && s.facts.Namespace == NamespaceOurs && s.facts.Units != UnitsGone {
-				r.noteFailure(s, m, m.broken, true) // what is gone was stopped or removed by a person: that is no failure
+				r.noteFailure(s, m, m.broken, true) // missing resources are no failure: an operator stopped or removed them
 			}
 		}
 	}
 	if record == nil {
 		r.logFor(c).Warn("remove what a damaged record stands for", "container", s.name, "error", s.problem)
 	} else {
-		words := append(fields(c), "rule", d.Rule)
+		attributes := append(fields(c), "rule", d.Rule)
 		level := slog.LevelInfo
 		if d.Rule == ruleBroken {
 			level = slog.LevelWarn
-			words = append(words, "reason", m.broken)
+			attributes = append(attributes, "reason", m.broken)
 		}
-		r.logFor(c).Log(ctx, level, "delete container for port binding", words...)
+		r.logFor(c).Log(ctx, level, "delete container for port binding", attributes...)
 	}
 	if stillWanted && m.downSince.IsZero() {
 		m.downSince = time.Now()
@@ -72,33 +73,34 @@ func (r *Reconciler) remove(ctx context.Context, s *situation, m *memo, d Decisi
 	r.mu.Unlock()
 	switch {
 	case s.facts.Wanted == WantedOther:
-		m.neverRan()
-	case m.broken != "": // also where its first DEL failed
+		m.forgetContainer()
+	case m.broken != "": // also if the first DEL failed
 		m.failed(Add, errors.New(m.broken), false, time.Now())
 	}
 	r.reportHost()
-	r.markHeld(HeldTaken) // by the port or the container id that is free now
+	r.markHeld(HeldTaken) // for names that wait for the port or container id of this one
 }
 
-// container is what the record says, or for a damaged one what else is known: its name and type, and the id of the tag.
-func (s *situation) container() spec.Container {
+// container returns the container of the record. If the record is damaged, it returns what else is known: name, service
+// type, and the container id of the owner tag.
+func (s *snapshot) container() spec.Container {
 	if record := s.record(); record != nil {
 		return record.Container
 	}
 	c := spec.Container{InterfaceName: s.name, ServiceType: s.serviceType(), ContainerID: s.tag.ContainerID}
 	if c.ContainerID == "" {
-		c.ContainerID = spec.ContainerID(s.name) // DEL needs some id in its environment
+		c.ContainerID = spec.ContainerID(s.name) // CNI requires a container id for DEL
 	}
 	return c
 }
 
-// reportRemoval tells the cluster STOPPING only of a container that is nowhere wanted on this host: on STOPPING of a bound
-// container the scheduler would take it away.
-func (r *Reconciler) reportRemoval(s *situation, m *memo, c spec.Container, stillWanted bool) {
+// reportRemoval publishes STARTING or STOPPING before a DEL. STOPPING is published only for a container that is not
+// wanted under any name of this host, because the scheduler moves a bound container to another host on STOPPING.
+func (r *Reconciler) reportRemoval(s *snapshot, m *memory, c spec.Container, stillWanted bool) {
 	switch {
 	case s.record() == nil:
 	case stillWanted && s.claim.binding.Container.ContainerID == c.ContainerID:
-		// An ADD that failed and is undone leaves the status as it is, and so does another try of DEL.
+		// A DEL after a failed ADD, or a retry of DEL, does not change the status.
 		if m.addFails == 0 && m.failure[Delete] == "" && !r.reportUnstable(s, m) {
 			r.publish(c, m)
 			r.report.Starting(c)
@@ -110,21 +112,23 @@ func (r *Reconciler) reportRemoval(s *situation, m *memo, c spec.Container, stil
 	}
 }
 
-// end runs DEL and removes what the executable left, all of it only where it carries our tag.
-func (r *Reconciler) end(ctx context.Context, s *situation, c spec.Container, record *statedir.Record) error {
+// end runs DEL and then removes the resources with our owner tag that the executable left.
+func (r *Reconciler) end(ctx context.Context, s *snapshot, c spec.Container, record *statedir.Record) error {
 	conf := &spec.Conf{CNIVersion: spec.CNIVersion, Name: spec.Network, Container: &c}
 	if record != nil && record.Conf != nil {
 		copied := *record.Conf
 		conf, conf.PrevResult = &copied, record.Result
 	}
-	if err := r.runDel(ctx, s, c, conf, s.toEnd); err != nil {
+	if err := r.runDel(ctx, s, c, conf, s.forRecorded); err != nil {
 		return err
 	}
 	return r.sweep(ctx, s)
 }
 
-// runDel runs DEL. The namespace is handed over only if it is there and ours.
-func (r *Reconciler) runDel(ctx context.Context, s *situation, c spec.Container, conf *spec.Conf, e plugin.Executable) error {
+// runDel runs DEL. It passes the path of the namespace only if the namespace exists and is ours.
+func (r *Reconciler) runDel(
+	ctx context.Context, s *snapshot, c spec.Container, conf *spec.Conf, e plugin.Executable,
+) error {
 	conf.Type = plugin.CNIType(e.Path)
 	stdin, err := json.Marshal(conf)
 	if err != nil {
@@ -138,8 +142,9 @@ func (r *Reconciler) runDel(ctx context.Context, s *situation, c spec.Container,
 	return err
 }
 
-// sweep stops the units that are left and removes namespace and veth. Where the namespace is another's, so are they.
-func (r *Reconciler) sweep(ctx context.Context, s *situation) error {
+// sweep stops the units that are left and removes veth and namespace. It does nothing if the namespace of this name is
+// foreign, because then unit and veth are foreign too.
+func (r *Reconciler) sweep(ctx context.Context, s *snapshot) error {
 	if s.facts.Namespace == NamespaceForeign {
 		return nil
 	}
@@ -168,8 +173,9 @@ func (r *Reconciler) sweep(ctx context.Context, s *situation) error {
 	return nil
 }
 
-// owns says whether a unit of the name is ours: the record says so, or the unit's own tag, which it has before a record names it.
-func (r *Reconciler) owns(ctx context.Context, s *situation, unit string) (bool, error) {
+// owns reports whether a unit of the name is ours: the record names it, or it has our owner tag. A unit has the tag
+// before a record names it.
+func (r *Reconciler) owns(ctx context.Context, s *snapshot, unit string) (bool, error) {
 	if s.record() != nil && slices.Contains(s.record().Units(), unit) {
 		return true, nil
 	}
@@ -177,8 +183,9 @@ func (r *Reconciler) owns(ctx context.Context, s *situation, unit string) (bool,
 	return ok && owner.Ours(s.name), err
 }
 
-// forgetRecord removes the record; of a name that is still wanted it stays as `deleted`, which keeps the slot.
-func (r *Reconciler) forgetRecord(s *situation, record *statedir.Record) error {
+// forgetRecord removes the record. If the name is still wanted, the record is kept with phase `deleted`, which keeps
+// the slot.
+func (r *Reconciler) forgetRecord(s *snapshot, record *statedir.Record) error {
 	r.mu.Lock()
 	now := r.claims.claim(s.name, r.holders)
 	r.mu.Unlock()
@@ -186,7 +193,7 @@ func (r *Reconciler) forgetRecord(s *situation, record *statedir.Record) error {
 		deleted := *record
 		deleted.Phase, deleted.Result = statedir.Deleted, nil
 		if s.facts.Wanted == WantedOther {
-			// What comes next under the name never ran.
+			// The next container under this name has not run before.
 			deleted.AddedAt, deleted.Conf, deleted.Previous = nil, nil, nil
 		}
 		return r.write(&deleted)
@@ -200,17 +207,18 @@ func (r *Reconciler) forgetRecord(s *situation, record *statedir.Record) error {
 	return nil
 }
 
-// clean removes what carries our tag and has no record: DEL of every type is asked, since no record says which one it was.
-func (r *Reconciler) clean(ctx context.Context, s *situation, m *memo) {
+// clean removes resources with our owner tag that have no record. It runs DEL of every service type, because no record
+// tells the type.
+func (r *Reconciler) clean(ctx context.Context, s *snapshot, m *memory) {
 	r.log.Warn("leftover without a record removed", "container", s.name)
 	c := s.container()
 	executables, _ := r.executables.List()
-	asked := map[spec.ServiceType]bool{}
+	done := map[spec.ServiceType]bool{}
 	for _, e := range executables {
-		if asked[e.Type] {
+		if done[e.Type] {
 			continue
 		}
-		asked[e.Type] = true
+		done[e.Type] = true
 		c.ServiceType = e.Type
 		container := c
 		conf := &spec.Conf{CNIVersion: spec.CNIVersion, Name: spec.Network, Container: &container}

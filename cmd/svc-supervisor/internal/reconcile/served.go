@@ -9,9 +9,9 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// served returns a desired set without the bindings of types that another service of this host serves (Settings.Types), and the
-// container ids of those. A container that this supervisor made is not removed because its type is not listed any more: its
-// binding is kept as unknown.
+// served returns the desired state without the bindings of types that another service of this host serves
+// (Settings.Types), and the container ids of those bindings. If this supervisor has a record for such a binding, the
+// binding is kept with an unknown configuration. So a container is not removed because its type is no longer listed.
 func (r *Reconciler) served(desired spec.Desired) (spec.Desired, map[spec.ContainerID]bool) {
 	if len(r.settings.Types) == 0 {
 		return desired, nil
@@ -20,9 +20,10 @@ func (r *Reconciler) served(desired spec.Desired) (spec.Desired, map[spec.Contai
 	others := map[spec.ContainerID]bool{}
 	for _, b := range desired.Bindings {
 		switch t := b.Container.ServiceType; {
-		case t == "" || slices.Contains(r.settings.Types, t): // a type that could not be read is unknown
-		case r.madeUnlisted(b.PortID):
-			b.Reading, b.Fault = spec.Unknown, fmt.Sprintf("type %s is not one of --types (%s): the container stays as it is", t, r.types())
+		case t == "" || slices.Contains(r.settings.Types, t): // an empty type could not be read and is unknown
+		case r.recordedUnlisted(b.PortID):
+			b.Reading = spec.Unknown
+			b.Fault = fmt.Sprintf("type %s is not one of --types (%s): the container is kept", t, r.types())
 		default:
 			others[b.Container.ContainerID] = true
 			continue
@@ -33,8 +34,8 @@ func (r *Reconciler) served(desired spec.Desired) (spec.Desired, map[spec.Contai
 	return desired, others
 }
 
-// madeUnlisted reports whether a port has a record of a type that is not listed.
-func (r *Reconciler) madeUnlisted(port spec.PortID) bool {
+// recordedUnlisted reports whether a port has a record of a type that is not listed.
+func (r *Reconciler) recordedUnlisted(port spec.PortID) bool {
 	r.mu.Lock()
 	names := slices.Collect(maps.Keys(r.holders.byPort[port]))
 	r.mu.Unlock()
@@ -56,9 +57,10 @@ func (r *Reconciler) types() string {
 	return strings.Join(names, ", ")
 }
 
-// Serves reports whether this supervisor publishes the status of a container: it has a record of it, or its type is one of
-// Settings.Types, or there are none of these and an executable serves the type. It does not wait for the plugin path to be read:
-// what was published of a container without a record is not missed.
+// Serves reports whether this supervisor publishes the status of a container. It does if it has a record of the
+// container, or if the type is one of Settings.Types, or if Settings.Types is empty and an executable serves the type.
+// It does not wait until the plugin path has been read, because a missing status of a container without a record does
+// no harm.
 func (r *Reconciler) Serves(id spec.ContainerID, t spec.ServiceType) bool {
 	r.mu.Lock()
 	recorded := len(r.holders.byContainer[id]) > 0

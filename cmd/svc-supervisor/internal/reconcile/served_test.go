@@ -27,17 +27,17 @@ func TestBindingOfAnUnlistedTypeIsIgnored(t *testing.T) {
 		w.start(only(ipsec))
 		w.after(2 * time.Minute)
 		if got := w.status("c1").Code; got != spec.Running {
-			t.Errorf("the listed type: %s", w.said("c1"))
+			t.Errorf("the listed type: %s", w.history("c1"))
 		}
-		if rows := w.now.r.Rows(); len(rows) != 1 || rows[0].Name != "vpn1" {
+		if rows := w.current.r.Rows(); len(rows) != 1 || rows[0].Name != "vpn1" {
 			t.Errorf("rows %+v", rows)
 		}
-		if host := w.hostSaid(); host.Count != 1 {
+		if host := w.hostStatus(); host.Count != 1 {
 			t.Errorf("count %d", host.Count)
 		}
 		w.unbind("p2")
 		w.after(2 * time.Minute)
-		if got := w.said("c2"); got != "" || w.status("c2").Message != "another service's" {
+		if got := w.history("c2"); got != "" || w.status("c2").Message != "another service's" {
 			t.Errorf("published of the other type: %q", got)
 		}
 		if got := w.verbs("hpx1"); got != "" {
@@ -46,35 +46,35 @@ func TestBindingOfAnUnlistedTypeIsIgnored(t *testing.T) {
 	})
 }
 
-func TestContainerOfATypeThatIsNotListedAnyMoreStays(t *testing.T) {
+func TestContainerOfATypeNoLongerListedIsKept(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bind(vpn("p1", "vpn1", "c1"), balancer("p2", "hpx1", "c2"))
 		w.start()
 		w.untilSettled(time.Second)
-		w.now.stop()
+		w.current.stop()
 		w.forgetCalls()
 		w.start(only(haproxy))
 		w.after(3 * time.Minute)
 		if got := w.verbs("vpn1"); strings.Contains(got, "DEL") || strings.Contains(got, "ADD") {
 			t.Errorf("verbs: %s", got)
 		}
-		at := slices.IndexFunc(w.now.r.Rows(), func(r Row) bool { return r.Name == "vpn1" })
-		want := "type IPSEC is not one of --types (HAPROXY): the container stays as it is"
-		if at < 0 || w.now.r.Rows()[at].Status != "UNKNOWN" || w.now.r.Rows()[at].Reason != want {
-			t.Errorf("rows %+v", w.now.r.Rows())
+		at := slices.IndexFunc(w.current.r.Rows(), func(r Row) bool { return r.Name == "vpn1" })
+		want := "type IPSEC is not one of --types (HAPROXY): the container is kept"
+		if at < 0 || w.current.r.Rows()[at].Status != "UNKNOWN" || w.current.r.Rows()[at].Reason != want {
+			t.Errorf("rows %+v", w.current.r.Rows())
 		}
-		if !w.now.r.Serves("c1", ipsec) {
-			t.Error("the status of a container with a record is left to others")
+		if !w.current.r.Serves("c1", ipsec) {
+			t.Error("Serves is false for a container with a record")
 		}
 		w.unbind("p1")
 		w.untilSettled(time.Minute)
 		if got := w.verbs("vpn1"); !strings.HasSuffix(got, "DEL") {
-			t.Errorf("verbs after its binding went: %s", got)
+			t.Errorf("verbs after its binding was removed: %s", got)
 		}
 	})
 }
 
-func TestContainerThatBecomesOneOfAnUnlistedTypeIsRemoved(t *testing.T) {
+func TestContainerThatGetsAnUnlistedTypeIsRemoved(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.start(only(ipsec))
@@ -92,14 +92,14 @@ func TestServedTypes(t *testing.T) {
 		w.uninstall("/opt/svc/bin/svc-haproxy")
 		w.start()
 		for serviceType, want := range map[spec.ServiceType]bool{ipsec: true, haproxy: false, "": false} {
-			if got := w.now.r.Serves("c", serviceType); got != want {
+			if got := w.current.r.Serves("c", serviceType); got != want {
 				t.Errorf("without a list, type %q: %v", serviceType, got)
 			}
 		}
-		w.now.stop()
+		w.current.stop()
 		w.start(only(haproxy))
 		for serviceType, want := range map[spec.ServiceType]bool{ipsec: false, haproxy: true, "": false} {
-			if got := w.now.r.Serves("c", serviceType); got != want {
+			if got := w.current.r.Serves("c", serviceType); got != want {
 				t.Errorf("with a list, type %q: %v", serviceType, got)
 			}
 		}

@@ -13,24 +13,24 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// Row is what `ps` shows of one container.
+// Row is the line that `ps` shows for one container.
 type Row struct {
-	Name        spec.Name        `json:"name"`
-	Type        spec.ServiceType `json:"type,omitempty"`
-	Version     string           `json:"version,omitempty"`
-	Status      string           `json:"status"` // RUNNING, STARTING, STOPPING, HELD or UNKNOWN
-	Reason      string           `json:"reason,omitempty"`
-	Units       []string         `json:"units,omitempty"`
-	Restarts    int              `json:"restarts,omitempty"` // by systemd, and of the whole container
-	AddedAt     *time.Time       `json:"addedAt,omitempty"`
-	PortID      spec.PortID      `json:"portId,omitempty"`
-	ContainerID spec.ContainerID `json:"containerId,omitempty"`
-	Health      *spec.Health     `json:"health,omitempty"`
-	Hold        Hold             `json:"-"`
-	madeAt      time.Time        // by the monotonic clock
+	Name         spec.Name        `json:"name"`
+	Type         spec.ServiceType `json:"type,omitempty"`
+	Version      string           `json:"version,omitempty"`
+	Status       string           `json:"status"` // RUNNING, STARTING, STOPPING, HELD or UNKNOWN
+	Reason       string           `json:"reason,omitempty"`
+	Units        []string         `json:"units,omitempty"`
+	Restarts     int              `json:"restarts,omitempty"` // restarts by systemd, and recreations of the container
+	AddedAt      *time.Time       `json:"addedAt,omitempty"`
+	PortID       spec.PortID      `json:"portId,omitempty"`
+	ContainerID  spec.ContainerID `json:"containerId,omitempty"`
+	Health       *spec.Health     `json:"health,omitempty"`
+	Hold         Hold             `json:"-"`
+	runningSince time.Time        // since when the container runs, by the monotonic clock
 }
 
-// Up counts the connections that carry traffic, and all of them.
+// Up returns the number of connections that are up, and the number of all connections.
 func (r Row) Up() (up, all int) {
 	if r.Health == nil {
 		return 0, 0
@@ -43,16 +43,16 @@ func (r Row) Up() (up, all int) {
 	return up, len(r.Health.Connections)
 }
 
-// Rows returns what is known of every container, sorted by name.
+// Rows returns a row for every known container, sorted by name.
 func (r *Reconciler) Rows() []Row {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	rows := slices.Clone(r.strayRow)
-	for _, name := range slices.Sorted(maps.Keys(r.memos)) {
-		if row := r.memos[name].row; row.Name != "" {
-			if row.AddedAt != nil && !row.madeAt.IsZero() {
+	rows := slices.Clone(r.rejectedRows)
+	for _, name := range slices.Sorted(maps.Keys(r.memories)) {
+		if row := r.memories[name].row; row.Name != "" {
+			if row.AddedAt != nil && !row.runningSince.IsZero() {
 				now := time.Now()
-				at := AddedAt(*row.AddedAt, now.Sub(row.madeAt), now)
+				at := AddedAt(*row.AddedAt, now.Sub(row.runningSince), now)
 				row.AddedAt = &at
 			}
 			rows = append(rows, row)
@@ -63,7 +63,8 @@ func (r *Reconciler) Rows() []Row {
 	return rows
 }
 
-// Seen reports whether the NSDB was read, and every container that it wants has a row. A host that cannot be read is read in this sense.
+// Seen reports whether the NSDB has been read and every wanted container has a row. It is also true if the NSDB was
+// read but the host object was unreadable.
 func (r *Reconciler) Seen() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -71,15 +72,15 @@ func (r *Reconciler) Seen() bool {
 		return false
 	}
 	for name := range r.claims.byName {
-		if m := r.memos[name]; m == nil || m.row.Name == "" {
+		if m := r.memories[name]; m == nil || m.row.Name == "" {
 			return false
 		}
 	}
 	return true
 }
 
-// unreadRowsLocked returns a row for each binding that cannot be read and whose name is not known: without it a new binding with a
-// fault would leave no trace.
+// unreadRowsLocked returns a row for each unreadable binding whose name is unknown. Without it, a new binding with an
+// error would not be shown at all.
 func (r *Reconciler) unreadRowsLocked(rows []Row) []Row {
 	if r.claims == nil {
 		return nil
@@ -98,15 +99,15 @@ func (r *Reconciler) unreadRowsLocked(rows []Row) []Row {
 	return list
 }
 
-// HostRow is what `ps` shows of the host.
+// HostRow is the line that `ps` shows for the host.
 type HostRow struct {
 	ID     spec.HostID `json:"id"`
-	Unread string      `json:"unread,omitempty"` // why nothing is known of the host
-	Limit  *int        `json:"limit,omitempty"`  // nil: none
+	Unread string      `json:"unread,omitempty"` // why the host is unknown
+	Limit  *int        `json:"limit,omitempty"`  // nil: no limit
 	spec.HostStatus
 }
 
-// HostRow returns the host's own line.
+// HostRow returns the line of the host.
 func (r *Reconciler) HostRow() HostRow {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -123,8 +124,8 @@ func (r *Reconciler) HostRow() HostRow {
 	return row
 }
 
-// show keeps the row of a name for Rows.
-func (r *Reconciler) show(s *situation, m *memo, d Decision) {
+// show stores the row of a name for Rows.
+func (r *Reconciler) show(s *snapshot, m *memory, d Decision) {
 	row := Row{Name: s.name, Type: s.serviceType(), Health: m.health, Hold: d.Hold, Reason: r.reason(s, m, d)}
 	if b := s.claim.binding; b != nil {
 		row.PortID, row.ContainerID = b.PortID, b.Container.ContainerID
@@ -142,7 +143,7 @@ func (r *Reconciler) show(s *situation, m *memo, d Decision) {
 	if row.Reason == "" {
 		row.Reason = strings.Join(m.notes, "; ")
 	}
-	row.Restarts, row.madeAt = m.crashes.total(), m.madeAt
+	row.Restarts, row.runningSince = m.crashes.total(), m.runningSince
 	switch {
 	case d.Hold == HeldUnread || d.Hold == HeldNewer || s.claim.refused != "" && d.Step == None:
 		row.Status = "UNKNOWN"
@@ -155,7 +156,7 @@ func (r *Reconciler) show(s *situation, m *memo, d Decision) {
 	case d.Hold != NotHeld:
 		row.Status = "HELD"
 	default:
-		row = Row{} // nothing is wanted and nothing is there
+		row = Row{} // neither wanted nor present
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -165,7 +166,7 @@ func (r *Reconciler) show(s *situation, m *memo, d Decision) {
 	m.row = row
 }
 
-// editRefused begins the reason of a container that runs with its last valid configuration.
+// editRefused is the prefix of the reason for a container that runs with its last valid configuration.
 const editRefused = "edit refused: "
 
 func joinReasons(a, b string) string {
@@ -183,19 +184,19 @@ func (r *Reconciler) hostStatusLocked() spec.HostStatus {
 	return status
 }
 
-// reportHost reports weight, quota and count, once the host's object was read. One at a time, or an older count could be
-// the last word.
+// reportHost reports weight, quota and count once the host object has been read. Calls are serialized, so that an older
+// count cannot replace a newer one.
 func (r *Reconciler) reportHost() {
-	r.hostWord.Lock()
-	defer r.hostWord.Unlock()
+	r.hostReporting.Lock()
+	defer r.hostReporting.Unlock()
 	r.mu.Lock()
 	status, limit := r.hostStatusLocked(), r.host.Limit
-	news := r.host.ID != "" && (r.hostReported == nil || *r.hostReported != status)
-	if news {
+	changed := r.host.ID != "" && (r.hostReported == nil || *r.hostReported != status)
+	if changed {
 		r.hostReported = &status
 	}
 	r.mu.Unlock()
-	if !news {
+	if !changed {
 		return
 	}
 	r.log.Debug("container service is running", "weight", status.Weight, "count", status.Count, "limit", limit,
@@ -203,54 +204,55 @@ func (r *Reconciler) reportHost() {
 	r.report.Host(status)
 }
 
-// reportStrays reports the bindings that no worker stands for, and takes back what was reported of those that are gone.
-// The caller holds `hearing`.
-func (r *Reconciler) reportStrays() {
+// reportRejected reports the bindings that no worker handles, and removes the statuses of those that no longer exist.
+// The caller must hold applying.
+func (r *Reconciler) reportRejected() {
 	r.mu.Lock()
 	if r.claims == nil || r.claims.unread != "" {
 		r.mu.Unlock()
 		return
 	}
-	strays, anyUnread := r.claims.strays(r.holders), r.claims.anyUnread
-	was, is := maps.Clone(r.strays), map[spec.ContainerID]bool{}
-	r.strayRow = nil
-	for _, stray := range strays {
-		c := stray.binding.Container
-		r.strayRow = append(r.strayRow, Row{
-			Name: c.InterfaceName, Type: c.ServiceType, Status: "HELD", Reason: stray.reason, PortID: stray.binding.PortID,
+	rejected, anyUnread := r.claims.rejected(r.holders), r.claims.anyUnread
+	was, is := maps.Clone(r.unownedStatuses), map[spec.ContainerID]bool{}
+	r.rejectedRows = nil
+	for _, rejection := range rejected {
+		c := rejection.binding.Container
+		r.rejectedRows = append(r.rejectedRows, Row{
+			Name: c.InterfaceName, Type: c.ServiceType, Status: "HELD", Reason: rejection.reason,
+			PortID:      rejection.binding.PortID,
 			ContainerID: c.ContainerID,
 		})
 	}
 	r.mu.Unlock()
-	for _, stray := range strays {
-		c := stray.binding.Container
+	for _, rejection := range rejected {
+		c := rejection.binding.Container
 		if c.ContainerID == "" {
 			continue
 		}
 		is[c.ContainerID] = true
 		if !was[c.ContainerID] {
-			r.log.Warn("binding held", append(fields(c), "reason", stray.reason)...)
+			r.log.Warn("binding held", append(fields(c), "reason", rejection.reason)...)
 		}
-		if !r.heldElsewhere(c.ContainerID, "", stray.binding) { // else the status is another's
-			r.report.Failing(c, report.Trouble{Reason: stray.reason})
+		if !r.heldElsewhere(c.ContainerID, "", rejection.binding) { // otherwise another name publishes the status
+			r.report.Failing(c, report.Problem{Reason: rejection.reason})
 		}
 	}
 	for id := range was {
 		switch {
 		case is[id]:
 		case anyUnread || r.heldElsewhere(id, "", nil):
-			is[id] = true // unknown, or another answers for it now: it is looked at again the next time
+			is[id] = true // unknown, or published by another name; checked again at the next call
 		default:
 			r.report.Remove(id)
 		}
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	maps.DeleteFunc(r.strays, func(id spec.ContainerID, _ bool) bool { return was[id] })
-	maps.Copy(r.strays, is)
+	maps.DeleteFunc(r.unownedStatuses, func(id spec.ContainerID, _ bool) bool { return was[id] })
+	maps.Copy(r.unownedStatuses, is)
 }
 
-// logBindings tells which ports the host has bound, for the search why a container does not come up.
+// logBindings logs the bound ports, as a help to find out why a container does not start.
 func (r *Reconciler) logBindings(c *claims) {
 	if c.unread != "" {
 		r.log.Warn("host unknown: nothing is changed", "reason", c.unread)
@@ -269,7 +271,7 @@ func (r *Reconciler) logBindings(c *claims) {
 	r.log.Debug("host bindings updated", "hostId", r.host.ID, "portIds", ports)
 }
 
-// logDuplicates warns of bindings whose addresses another one has, once.
+// logDuplicates warns once of each binding that shares addresses with another one.
 func (r *Reconciler) logDuplicates(was, is *claims) {
 	for _, port := range slices.Sorted(maps.Keys(is.duplicates)) {
 		if note := is.duplicates[port]; was == nil || was.duplicates[port] != note {
@@ -278,10 +280,11 @@ func (r *Reconciler) logDuplicates(was, is *claims) {
 	}
 }
 
-// logFor is the logger of a container's type.
+// logFor returns the logger of a container's service type.
 func (r *Reconciler) logFor(c spec.Container) *slog.Logger { return r.logs(c.ServiceType) }
 
-// fields are those by which operators look for a container; never its configuration.
+// fields returns the log attributes that identify a container. They must not contain its configuration, which may hold
+// secrets.
 func fields(c spec.Container) []any {
 	return []any{
 		"portId", c.PortID, "hostId", c.HostID, "interfaceName", c.InterfaceName, "containerId", c.ContainerID,

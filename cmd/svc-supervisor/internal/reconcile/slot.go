@@ -4,8 +4,8 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// reserve says whether the name has a slot, or gets one. A name with a record has its own: neither a lowered limit nor a
-// weight of zero concerns it.
+// reserve reserves a slot for the name and reports whether it has one. A name with a record keeps its slot, even if the
+// limit is lowered or the weight becomes 0.
 func (r *Reconciler) reserve(name spec.Name) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -26,7 +26,7 @@ func (r *Reconciler) hasSlot(name spec.Name) bool {
 	return r.slots[name]
 }
 
-// release gives the slot back when the name has no record any more, and lets those look again that wait for one.
+// release releases the slot of a name that has no record any more, and marks the names that wait for a slot.
 func (r *Reconciler) release(name spec.Name) {
 	r.mu.Lock()
 	had := r.slots[name]

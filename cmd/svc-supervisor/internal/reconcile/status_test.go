@@ -11,30 +11,44 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/statedir"
 )
 
-// What is published of a container that fails, word by word: a verdict, not a diary.
+// TestStatusOfAFirstADDThatFails checks all published statuses of a container whose first ADD fails.
 func TestStatusOfAFirstADDThatFails(t *testing.T) {
 	rows := []struct {
 		sentence string
 		script   []behaviour
 		after    time.Duration
-		said     string
+		statuses string
 	}{
-		{"code 7 is a verdict at once", []behaviour{{fails: code(spec.CodeConfiguration)}}, 500 * time.Millisecond,
+		{"code 7 is an error at once", []behaviour{{fails: code(spec.CodeConfiguration)}}, 500 * time.Millisecond,
 			"STARTING, ERROR (scripted (code 7))"},
-		{"code 7 is said once, however often it is tried", []behaviour{{fails: code(spec.CodeConfiguration)}}, 10 * time.Minute,
-			"STARTING, ERROR (scripted (code 7))"},
-		{"code 100 is a verdict at once", []behaviour{{fails: code(spec.CodeNotInPlace)}}, 500 * time.Millisecond,
+		{
+			"code 7 is published once, however often ADD is retried",
+			[]behaviour{{fails: code(spec.CodeConfiguration)}},
+			10 * time.Minute,
+			"STARTING, ERROR (scripted (code 7))",
+		},
+		{"code 100 is an error at once", []behaviour{{fails: code(spec.CodeNotInPlace)}}, 500 * time.Millisecond,
 			"STARTING, ERROR (scripted (code 100))"},
-		{"an own code is a verdict at once", []behaviour{{fails: code(150)}}, 500 * time.Millisecond,
+		{"a code of the executable is an error at once", []behaviour{{fails: code(150)}}, 500 * time.Millisecond,
 			"STARTING, ERROR (scripted (code 150))"},
-		{"another code is no verdict the first time", []behaviour{{fails: code(spec.CodeIO)}}, 500 * time.Millisecond, "STARTING"},
-		{"another code is a verdict the second time", []behaviour{{fails: code(spec.CodeIO)}}, 10 * time.Minute,
+		{
+			"another code is no error the first time",
+			[]behaviour{{fails: code(spec.CodeIO)}},
+			500 * time.Millisecond,
+			"STARTING",
+		},
+		{"another code is an error the second time", []behaviour{{fails: code(spec.CodeIO)}}, 10 * time.Minute,
 			"STARTING, ERROR (scripted (code 5))"},
-		{"code 11 is never a verdict", []behaviour{{fails: code(spec.CodeAgain)}}, 10 * time.Minute, "STARTING"},
+		{"code 11 is never an error", []behaviour{{fails: code(spec.CodeAgain)}}, 10 * time.Minute, "STARTING"},
 		{"code 11 does not count", []behaviour{{fails: code(spec.CodeAgain)}, {fails: code(spec.CodeIO)}, {}}, time.Minute,
 			"STARTING, RUNNING"},
-		{"a verb that hangs once is no verdict", []behaviour{{hangs: true}}, 31 * time.Second, "STARTING"},
-		{"a verb that hangs twice is", []behaviour{{hangs: true}}, 70 * time.Second, "STARTING, ERROR (deadline of 30s)"},
+		{"a verb that hangs once is no error", []behaviour{{hangs: true}}, 31 * time.Second, "STARTING"},
+		{
+			"a verb that hangs twice is an error",
+			[]behaviour{{hangs: true}},
+			70 * time.Second,
+			"STARTING, ERROR (deadline of 30s)",
+		},
 		{"ERROR ends with RUNNING", []behaviour{{fails: code(spec.CodeConfiguration)}, {}}, time.Minute,
 			"STARTING, ERROR (scripted (code 7)), RUNNING"},
 	}
@@ -45,15 +59,15 @@ func TestStatusOfAFirstADDThatFails(t *testing.T) {
 				w.bind(vpn("p1", "vpn1", "c1"))
 				w.start()
 				w.after(row.after)
-				if got := w.said("c1"); got != row.said {
-					t.Errorf("published %q, want %q", got, row.said)
+				if got := w.history("c1"); got != row.statuses {
+					t.Errorf("published %q, want %q", got, row.statuses)
 				}
 			})
 		})
 	}
 }
 
-func TestCodeElevenComesBackAfterAFixedDelay(t *testing.T) {
+func TestCodeElevenIsRetriedAfterAFixedDelay(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.on(spec.Add, "vpn1", behaviour{fails: code(spec.CodeAgain)})
 		w.bind(vpn("p1", "vpn1", "c1"))
@@ -71,18 +85,22 @@ func TestCodeElevenComesBackAfterAFixedDelay(t *testing.T) {
 	})
 }
 
-func TestStatusOfWhatNeverRanAndIsHeld(t *testing.T) {
+func TestStatusOfAHeldContainerThatNeverRan(t *testing.T) {
 	first := vpn("p1", "vpn1", "c1")
 	rows := []struct {
 		sentence string
 		before   func(*world)
-		said     string
-		mend     func(*world)
+		statuses string
+		repair   func(*world)
 	}{
 		{"no executable", func(w *world) { w.uninstall("/opt/svc/bin/svc-ipsec") }, "ERROR (no executable serves type IPSEC)",
 			func(w *world) { w.install("/opt/svc/bin/svc-ipsec", ipsec, "1.0.0", true) }},
-		{"STATUS bad", func(w *world) { w.unready("/opt/svc/bin/svc-ipsec", "no pluto") }, "ERROR (/opt/svc/bin/svc-ipsec: no pluto)",
-			func(w *world) { w.unready("/opt/svc/bin/svc-ipsec", "") }},
+		{
+			"STATUS bad",
+			func(w *world) { w.unready("/opt/svc/bin/svc-ipsec", "no pluto") },
+			"ERROR (/opt/svc/bin/svc-ipsec: no pluto)",
+			func(w *world) { w.unready("/opt/svc/bin/svc-ipsec", "") },
+		},
 		{"limit", func(w *world) { w.setHost(1, 0, "") }, "ERROR (LIMIT_EXCEEDED)", func(w *world) { w.setHost(1, 1, "") }},
 		{"weight", func(w *world) { w.setHost(0, -1, "") }, "ERROR (WEIGHT_ZERO)", func(w *world) { w.setHost(1, -1, "") }},
 	}
@@ -93,15 +111,15 @@ func TestStatusOfWhatNeverRanAndIsHeld(t *testing.T) {
 				w.bind(first)
 				w.start()
 				w.after(5 * time.Minute)
-				if got := w.said("c1"); got != row.said {
-					t.Errorf("published %q, want %q", got, row.said)
+				if got := w.history("c1"); got != row.statuses {
+					t.Errorf("published %q, want %q", got, row.statuses)
 				}
 				if got := w.verbs("vpn1"); got != "" {
 					t.Errorf("%q ran", got)
 				}
-				row.mend(w)
+				row.repair(w)
 				w.untilSettled(time.Second)
-				if got, want := w.said("c1"), row.said+", STARTING, RUNNING"; got != want {
+				if got, want := w.history("c1"), row.statuses+", STARTING, RUNNING"; got != want {
 					t.Errorf("published %q, want %q", got, want)
 				}
 			})
@@ -109,20 +127,21 @@ func TestStatusOfWhatNeverRanAndIsHeld(t *testing.T) {
 	}
 }
 
-func TestAnExecutableThatIsNotFoundYetIsNotMissing(t *testing.T) {
+func TestExecutableIsNotMissingBeforeTheFirstScanEnds(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.change(func() { w.scanning = true })
 		w.uninstall("/opt/svc/bin/svc-ipsec")
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.start()
 		w.after(time.Minute)
-		if got := w.said("c1"); got != "" || len(w.holds) != 0 {
+		if got := w.history("c1"); got != "" || len(w.holds) != 0 {
 			t.Errorf("published %q, logged %q", got, w.holds)
 		}
 		w.change(func() { w.scanning = false })
 		w.rescan()
 		w.after(time.Second)
-		if want := "container held container=vpn1 reason=no executable serves type IPSEC"; !slices.Equal(w.holds, []string{want}) {
+		want := "container held container=vpn1 reason=no executable serves type IPSEC"
+		if !slices.Equal(w.holds, []string{want}) {
 			t.Errorf("logged %q", w.holds)
 		}
 		w.install("/opt/svc/bin/svc-ipsec", ipsec, "1.0.0", true)
@@ -130,14 +149,14 @@ func TestAnExecutableThatIsNotFoundYetIsNotMissing(t *testing.T) {
 	})
 }
 
-func TestNothingIsRemovedForWantOfAnExecutableThatIsNotFoundYet(t *testing.T) {
+func TestNothingIsRemovedBeforeTheFirstScanEnds(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.install("/opt/svc/bin/svc-ipsec-0", ipsec, "0.9.0", false)
 		w.bind(vpn("p1", "vpn1", "c1"), vpn("p2", "vpn2", "c2"))
 		w.start()
 		w.untilSettled(time.Second)
-		w.now.kill()
-		w.change(func() { delete(w.disk, "vpn2") }) // a leftover
+		w.current.kill()
+		w.change(func() { delete(w.disk, "vpn2") }) // its resources become a leftover
 		w.bind(edited(vpn("p1", "vpn1", "c1"), 2))
 		w.change(func() { w.scanning = true })
 		w.uninstall("/opt/svc/bin/svc-ipsec")
@@ -156,7 +175,7 @@ func TestNothingIsRemovedForWantOfAnExecutableThatIsNotFoundYet(t *testing.T) {
 	})
 }
 
-func TestStatusOfWhatNeverRanGoesWithItsBinding(t *testing.T) {
+func TestStatusOfAContainerThatNeverRanIsRemovedWithItsBinding(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.uninstall("/opt/svc/bin/svc-ipsec")
 		w.bind(vpn("p1", "vpn1", "c1"))
@@ -164,7 +183,7 @@ func TestStatusOfWhatNeverRanGoesWithItsBinding(t *testing.T) {
 		w.after(time.Second)
 		w.unbind("p1")
 		w.untilSettled(time.Second)
-		if rows := w.now.r.Rows(); len(rows) != 0 {
+		if rows := w.current.r.Rows(); len(rows) != 0 {
 			t.Errorf("rows %v", rows)
 		}
 	})
@@ -173,15 +192,19 @@ func TestStatusOfWhatNeverRanGoesWithItsBinding(t *testing.T) {
 func TestHealingIsPublishedAsErrorOnlyAfterAMinute(t *testing.T) {
 	rows := []struct {
 		sentence string
-		hurt     func(*world)
+		damage   func(*world)
 		reason   string
 	}{
-		{"ADD fails with a verdict", func(w *world) { w.on(spec.Add, "vpn1", behaviour{fails: code(spec.CodeConfiguration)}) }, "code 7"},
+		{
+			"ADD fails with code 7",
+			func(w *world) { w.on(spec.Add, "vpn1", behaviour{fails: code(spec.CodeConfiguration)}) },
+			"code 7",
+		},
 		{"ADD fails", func(w *world) { w.on(spec.Add, "vpn1", behaviour{fails: code(spec.CodeIO)}) }, "code 5"},
 		{"DEL fails", func(w *world) { w.on(spec.Del, "vpn1", behaviour{fails: code(spec.CodeIO)}) }, "code 5"},
 		{"DEL hangs", func(w *world) { w.on(spec.Del, "vpn1", behaviour{hangs: true}) }, "deadline"},
 		{"STATUS turns bad", func(w *world) { w.unready("/opt/svc/bin/svc-ipsec", "no pluto") }, "no pluto"},
-		{"the executable goes", func(w *world) { w.uninstall("/opt/svc/bin/svc-ipsec") }, "no executable"},
+		{"the executable is removed", func(w *world) { w.uninstall("/opt/svc/bin/svc-ipsec") }, "no executable"},
 	}
 	for _, row := range rows {
 		t.Run(row.sentence, func(t *testing.T) {
@@ -189,21 +212,21 @@ func TestHealingIsPublishedAsErrorOnlyAfterAMinute(t *testing.T) {
 				w.bind(vpn("p1", "vpn1", "c1"))
 				w.start()
 				w.untilSettled(time.Second)
-				w.change(func() { clear(w.words) })
-				row.hurt(w)
+				w.change(func() { clear(w.statusHistory) })
+				row.damage(w)
 				w.systemd("svc-vpn1.service", "failed")
 				w.after(59 * time.Second)
-				if got := w.said("c1"); strings.Contains(got, "ERROR") {
+				if got := w.history("c1"); strings.Contains(got, "ERROR") {
 					t.Errorf("published %q within a minute", got)
 				}
 				w.after(20 * time.Second)
-				got := w.said("c1")
+				got := w.history("c1")
 				if !strings.Contains(got, "ERROR") || !strings.Contains(got, row.reason) {
 					t.Errorf("published %q soon after a minute", got)
 				}
 				w.after(10 * time.Minute)
-				if later := w.said("c1"); strings.Count(later, "ERROR") != 1 {
-					t.Errorf("published %q: a verdict is said once", later)
+				if later := w.history("c1"); strings.Count(later, "ERROR") != 1 {
+					t.Errorf("published %q: ERROR must be published once", later)
 				}
 				w.on(spec.Add, "vpn1")
 				w.on(spec.Del, "vpn1")
@@ -214,18 +237,18 @@ func TestHealingIsPublishedAsErrorOnlyAfterAMinute(t *testing.T) {
 	}
 }
 
-func TestAFirstADDThatCannotBeUndoneIsAnErrorAfterAMinute(t *testing.T) {
+func TestFirstADDThatCannotBeUndoneIsAnErrorAfterAMinute(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.on(spec.Add, "vpn1", behaviour{fails: code(spec.CodeIO)})
 		w.on(spec.Del, "vpn1", behaviour{fails: code(spec.CodeIO)})
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.start()
 		w.after(59 * time.Second)
-		if got := w.said("c1"); strings.Contains(got, "ERROR") {
+		if got := w.history("c1"); strings.Contains(got, "ERROR") {
 			t.Errorf("published %q within a minute", got)
 		}
 		w.after(time.Minute)
-		if got := w.said("c1"); strings.Count(got, "ERROR") != 1 {
+		if got := w.history("c1"); strings.Count(got, "ERROR") != 1 {
 			t.Errorf("published %q", got)
 		}
 		w.on(spec.Add, "vpn1")
@@ -234,7 +257,8 @@ func TestAFirstADDThatCannotBeUndoneIsAnErrorAfterAMinute(t *testing.T) {
 	})
 }
 
-// A container that takes the name of another is a new one: what the old one did says nothing of it.
+// TestAnotherContainerUnderTheNameNeverRan checks that the history of a container does not apply to the next container
+// under its name.
 func TestAnotherContainerUnderTheNameNeverRan(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bind(vpn("p1", "vpn1", "c1"))
@@ -243,10 +267,10 @@ func TestAnotherContainerUnderTheNameNeverRan(t *testing.T) {
 		w.on(spec.Add, "vpn1", behaviour{fails: code(spec.CodeConfiguration)})
 		w.bind(vpn("p1", "vpn1", "c2"))
 		w.after(time.Second)
-		if got, want := w.said("c2"), "STARTING, ERROR (scripted (code 7))"; got != want {
+		if got, want := w.history("c2"), "STARTING, ERROR (scripted (code 7))"; got != want {
 			t.Errorf("published %q, want %q", got, want)
 		}
-		w.now.stop()
+		w.current.stop()
 		w.change(func() { clear(w.published) })
 		w.uninstall("/opt/svc/bin/svc-ipsec")
 		w.start()
@@ -257,20 +281,20 @@ func TestAnotherContainerUnderTheNameNeverRan(t *testing.T) {
 	})
 }
 
-func TestANameThatIsWantedAgainLaterNeverRan(t *testing.T) {
+func TestNameThatIsWantedAgainLaterNeverRan(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.start()
 		w.untilSettled(time.Second)
 		w.on(spec.Add, "vpn1", behaviour{fails: code(spec.CodeIO)})
 		w.systemd("svc-vpn1.service", "failed")
-		w.after(10 * time.Second) // it is remembered that it does not run
+		w.after(10 * time.Second) // the supervisor has recorded that the container does not run
 		w.unbind("p1")
 		w.untilSettled(time.Second)
 		w.after(20 * time.Second)
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.after(500 * time.Millisecond)
-		if got := w.said("c1"); strings.Contains(got, "ERROR") {
+		if got := w.history("c1"); strings.Contains(got, "ERROR") {
 			t.Errorf("published %q after the first failed ADD", got)
 		}
 		w.after(10 * time.Second)
@@ -280,13 +304,14 @@ func TestANameThatIsWantedAgainLaterNeverRan(t *testing.T) {
 	})
 }
 
-func TestAContainerWithNothingToRunIsRunning(t *testing.T) {
+func TestContainerWithoutUnitsIsRunning(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.on(spec.Add, "vpn1", behaviour{noUnits: true})
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.start()
 		w.untilSettled(time.Second)
-		if got := w.status("c1"); got.Code != spec.Running || got.NamespaceName != "vpn1" || got.InterfaceName != "vpn1" || got.HostID != "host-1" {
+		if got := w.status("c1"); got.Code != spec.Running || got.NamespaceName != "vpn1" || got.InterfaceName != "vpn1" ||
+			got.HostID != "host-1" {
 			t.Errorf("status %+v", got)
 		}
 		w.after(5 * time.Minute)
@@ -294,7 +319,7 @@ func TestAContainerWithNothingToRunIsRunning(t *testing.T) {
 	})
 }
 
-func TestOurOwnDiskChangesNoStatusAndNothingThatRuns(t *testing.T) {
+func TestFullDiskChangesNoStatusAndNoContainer(t *testing.T) {
 	full := errors.New("no space left on device")
 	inWorld(t, func(w *world) {
 		w.bind(vpn("p1", "vpn1", "c1"))
@@ -307,20 +332,20 @@ func TestOurOwnDiskChangesNoStatusAndNothingThatRuns(t *testing.T) {
 		if got := w.verbs("vpn1") + w.verbs("vpn2"); strings.ReplaceAll(got, " CHECK", "") != "ADD" {
 			t.Errorf("%q ran", got)
 		}
-		if got := w.said("c1") + "; " + w.said("c2"); got != "STARTING, RUNNING; " {
+		if got := w.history("c1") + "; " + w.history("c2"); got != "STARTING, RUNNING; " {
 			t.Errorf("published %q", got)
 		}
 		w.unbind("p1")
 		w.after(time.Minute)
 		if got := w.verbs("vpn1"); strings.Contains(got, "DEL") {
-			t.Errorf("%q ran without a record of it", got)
+			t.Errorf("%q ran without a record", got)
 		}
 		w.change(func() { w.faults = faults{} })
 		w.untilSettled(2 * time.Minute)
 	})
 }
 
-func TestARecordThatCannotBeRemovedIsRemovedLater(t *testing.T) {
+func TestRecordThatCannotBeRemovedIsRemovedLater(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.on(spec.Add, "vpn1", behaviour{fails: code(spec.CodeIO)})
@@ -331,13 +356,13 @@ func TestARecordThatCannotBeRemovedIsRemovedLater(t *testing.T) {
 		w.after(10 * time.Minute)
 		w.change(func() { w.faults.remove = nil })
 		w.untilSettled(2 * time.Minute)
-		if got := w.hostSaid().Count; got != 0 {
+		if got := w.hostStatus().Count; got != 0 {
 			t.Errorf("%d containers on the host", got)
 		}
 	})
 }
 
-func TestADiskThatIsFullAfterADDCostsThatADD(t *testing.T) {
+func TestADDIsRepeatedIfTheDiskIsFullAfterIt(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.on(spec.Add, "vpn1", behaviour{takes: time.Second})
 		w.bind(vpn("p1", "vpn1", "c1"))
@@ -350,16 +375,16 @@ func TestADiskThatIsFullAfterADDCostsThatADD(t *testing.T) {
 		}
 		w.change(func() { w.faults.write = nil })
 		w.untilSettled(2 * time.Minute)
-		if got := w.said("c1"); got != "STARTING, RUNNING" {
+		if got := w.history("c1"); got != "STARTING, RUNNING" {
 			t.Errorf("published %q", got)
 		}
 	})
 }
 
-func TestAChangeThatIsToComeLaterIsNoWordOnTheContainer(t *testing.T) {
+func TestCodeElevenOfAReconfigureIsNotPublished(t *testing.T) {
 	for _, row := range []struct {
-		code spec.Code
-		said string
+		code     spec.Code
+		statuses string
 	}{
 		{spec.CodeAgain, "STARTING, RUNNING"},
 		{spec.CodeIO, "STARTING, RUNNING, RUNNING (change failed: scripted (code 5)), RUNNING"},
@@ -373,8 +398,8 @@ func TestAChangeThatIsToComeLaterIsNoWordOnTheContainer(t *testing.T) {
 			edited.Configuration = []byte(`{"edited":true}`)
 			w.bind(edited)
 			w.untilSettled(time.Minute)
-			if got := w.said("c1"); got != row.said {
-				t.Errorf("code %d: published %q, want %q", row.code, got, row.said)
+			if got := w.history("c1"); got != row.statuses {
+				t.Errorf("code %d: published %q, want %q", row.code, got, row.statuses)
 			}
 		})
 	}

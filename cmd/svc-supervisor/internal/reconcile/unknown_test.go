@@ -11,13 +11,14 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/statedir"
 )
 
-// Unknown is not empty: whatever cannot be read, in whatever phase a container is, nothing is done and nothing published.
-func TestNothingIsDoneForWhatIsUnknown(t *testing.T) {
+// TestNoStepIsTakenWhileTheStateIsUnknown checks that no step is taken and no status is published while anything cannot
+// be read, in every phase of a container.
+func TestNoStepIsTakenWhileTheStateIsUnknown(t *testing.T) {
 	no := errors.New("no answer")
 	unknown := func(reading spec.Reading) func(*world) {
 		return func(w *world) {
 			b := w.bindings["p1"]
-			b.Reading, b.Fault = reading, "half of it"
+			b.Reading, b.Fault = reading, "file is incomplete"
 			if reading == spec.Unread {
 				b.Container = spec.Container{}
 			}
@@ -26,16 +27,32 @@ func TestNothingIsDoneForWhatIsUnknown(t *testing.T) {
 	}
 	rows := []struct {
 		sentence string
-		break_   func(*world)
-		mend     func(*world)
+		fail     func(*world)
+		repair   func(*world)
 	}{
 		{"no Host object", func(w *world) { w.setHost(1, -1, "no Host object") }, func(w *world) { w.setHost(1, -1, "") }},
 		{"a binding that is unread", unknown(spec.Unread), func(w *world) { w.bind(vpn("p1", "vpn1", "c1")) }},
 		{"a configuration that is missing", unknown(spec.Unknown), func(w *world) { w.bind(vpn("p1", "vpn1", "c1")) }},
-		{"systemd", func(w *world) { w.change(func() { w.faults.systemd = no }) }, func(w *world) { w.change(func() { w.faults.systemd = nil }) }},
-		{"namespaces", func(w *world) { w.change(func() { w.faults.namespaces = no }) }, func(w *world) { w.change(func() { w.faults.namespaces = nil }) }},
-		{"interfaces", func(w *world) { w.change(func() { w.faults.links = no }) }, func(w *world) { w.change(func() { w.faults.links = nil }) }},
-		{"the record", func(w *world) { w.change(func() { w.faults.read = no }) }, func(w *world) { w.change(func() { w.faults.read = nil }) }},
+		{
+			"systemd",
+			func(w *world) { w.change(func() { w.faults.systemd = no }) },
+			func(w *world) { w.change(func() { w.faults.systemd = nil }) },
+		},
+		{
+			"namespaces",
+			func(w *world) { w.change(func() { w.faults.namespaces = no }) },
+			func(w *world) { w.change(func() { w.faults.namespaces = nil }) },
+		},
+		{
+			"interfaces",
+			func(w *world) { w.change(func() { w.faults.links = no }) },
+			func(w *world) { w.change(func() { w.faults.links = nil }) },
+		},
+		{
+			"the record",
+			func(w *world) { w.change(func() { w.faults.read = no }) },
+			func(w *world) { w.change(func() { w.faults.read = nil }) },
+		},
 	}
 	phases := []struct {
 		sentence string
@@ -52,7 +69,7 @@ func TestNothingIsDoneForWhatIsUnknown(t *testing.T) {
 			w.bind(edited(vpn("p1", "vpn1", "c1"), 2))
 			w.after(500 * time.Millisecond)
 		}},
-		{"deleted, to be made again", func(w *world) {
+		{"deleted, to be recreated", func(w *world) {
 			w.on(spec.Add, "vpn1", behaviour{fails: code(spec.CodeIO)}, behaviour{})
 			w.start()
 			w.until(5*time.Second, "deleted", func() bool { return w.phase("vpn1") == statedir.Deleted })
@@ -71,17 +88,17 @@ func TestNothingIsDoneForWhatIsUnknown(t *testing.T) {
 				inWorld(t, func(w *world) {
 					w.bind(vpn("p1", "vpn1", "c1"))
 					phase.prepare(w)
-					row.break_(w)
+					row.fail(w)
 					w.systemd("svc-vpn1.service", "failed")
-					effects, said := w.effects(), w.said("c1")
+					effects, published := w.effects(), w.history("c1")
 					w.after(10 * time.Minute)
 					if w.effects() != effects {
 						t.Errorf("effects: %q", w.trace[effects:])
 					}
-					if got := w.said("c1"); got != said {
-						t.Errorf("published %q after %q", got, said)
+					if got := w.history("c1"); got != published {
+						t.Errorf("published %q after %q", got, published)
 					}
-					row.mend(w)
+					row.repair(w)
 					w.untilSettled(3 * time.Minute)
 				})
 			})
@@ -89,13 +106,13 @@ func TestNothingIsDoneForWhatIsUnknown(t *testing.T) {
 	}
 }
 
-func TestALookThatAnEventAsksForDoesNotPutOffTheNextTry(t *testing.T) {
+func TestMarkDoesNotDelayTheNextAttemptToRead(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.change(func() { w.faults.systemd = errors.New("no answer") })
 		w.start()
 		for range 10 {
-			w.now.r.Mark("vpn1")
+			w.current.r.Mark("vpn1")
 			w.after(10 * time.Millisecond)
 		}
 		w.change(func() { w.faults.systemd = nil })
@@ -103,26 +120,26 @@ func TestALookThatAnEventAsksForDoesNotPutOffTheNextTry(t *testing.T) {
 	})
 }
 
-func TestNothingIsDoneBeforeTheNSDBWasHeardOf(t *testing.T) {
+func TestNoStepIsTakenBeforeTheNSDBIsRead(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.start()
 		w.untilSettled(time.Second)
 		w.reboot()
-		w.now.stop()
+		w.current.stop()
 		effects := w.effects()
-		w.startDeaf()
-		w.now.r.MarkAll()
+		w.startWithoutDesired()
+		w.current.r.MarkAll()
 		w.after(10 * time.Minute)
 		if w.effects() != effects {
 			t.Errorf("effects: %q", w.trace[effects:])
 		}
-		w.tell()
+		w.sendDesired()
 		w.untilSettled(2 * time.Second)
 	})
 }
 
-func TestCHECKRunsWhileSystemdIsSilentAndCountsForNothing(t *testing.T) {
+func TestErrorOfCHECKDoesNotCountWhileSystemdDoesNotAnswer(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.start()
@@ -142,16 +159,16 @@ func TestCHECKRunsWhileSystemdIsSilentAndCountsForNothing(t *testing.T) {
 	})
 }
 
-// spoil changes the record on the disk.
-func (w *world) spoil(name spec.Name, t spec.ServiceType, change func([]byte) []byte) {
+// corrupt changes the content of a record file.
+func (w *world) corrupt(name spec.Name, t spec.ServiceType, change func([]byte) []byte) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.disk[name][t] = change(w.disk[name][t])
 }
 
-func cut(content []byte) []byte { return content[:len(content)/2] }
+func truncate(content []byte) []byte { return content[:len(content)/2] }
 
-func TestCHECKThatDoesNotTellTheStateTakesNothingDown(t *testing.T) {
+func TestUnknownAnswerOfCHECKDoesNotLeadToDEL(t *testing.T) {
 	for name, answer := range map[string]behaviour{
 		"code 11":         {fails: code(spec.CodeAgain)},
 		"code 999":        {fails: code(spec.CodeInternal)},
@@ -165,19 +182,20 @@ func TestCHECKThatDoesNotTellTheStateTakesNothingDown(t *testing.T) {
 				w.untilSettled(time.Second)
 				w.on(spec.Check, "vpn1", answer)
 				w.after(3 * time.Minute)
-				if reason := w.now.r.Rows()[0].Reason; reason != "" {
-					t.Errorf("reason before its time: %q", reason)
+				if reason := w.current.r.Rows()[0].Reason; reason != "" {
+					t.Errorf("reason within five minutes: %q", reason)
 				}
 				w.after(7 * time.Minute)
 				if got := w.verbs("vpn1"); strings.Count(got, "ADD") != 1 || strings.Contains(got, "DEL") {
 					t.Errorf("%q ran", got)
 				}
-				if row := w.now.r.Rows()[0]; !strings.HasPrefix(row.Reason, "CHECK has not told the state of the container since ") || row.Status != "RUNNING" {
+				if row := w.current.r.Rows()[0]; !strings.HasPrefix(row.Reason, "state unknown to CHECK since ") ||
+					row.Status != "RUNNING" {
 					t.Errorf("shown: %+v", row)
 				}
 				w.on(spec.Check, "vpn1", behaviour{})
 				w.after(2 * time.Minute)
-				if reason := w.now.r.Rows()[0].Reason; reason != "" {
+				if reason := w.current.r.Rows()[0].Reason; reason != "" {
 					t.Errorf("reason after a good CHECK: %q", reason)
 				}
 			})
@@ -189,46 +207,46 @@ func TestDamagedRecords(t *testing.T) {
 	rows := []struct {
 		sentence string
 		also     func(*world)
-		verbs    string // of the second life
+		verbs    string // that run after the restart
 	}{
 		{"is healed in place", func(*world) {}, "ADD"},
-		{"is healed in place over a crash", func(w *world) {
+		{"is healed in place after a crash", func(w *world) {
 			w.on(spec.Add, "vpn1", behaviour{takes: 2 * time.Second}, behaviour{})
 			w.start()
 			w.after(time.Second)
-			w.now.kill()
+			w.current.kill()
 		}, "ADD ADD"},
-		{"is healed over a full disk", func(w *world) {
+		{"is healed in place after the disk was full", func(w *world) {
 			w.change(func() { w.faults.write = errors.New("no space left on device") })
 			w.start()
 			w.after(10 * time.Minute)
-			if strings.Contains(w.said("c1"), "ERROR") || w.units["svc-vpn1.service"] == nil {
-				w.t.Errorf("published %q", w.said("c1"))
+			if strings.Contains(w.history("c1"), "ERROR") || w.units["svc-vpn1.service"] == nil {
+				w.t.Errorf("published %q", w.history("c1"))
 			}
 			w.change(func() { w.faults.write = nil })
-			w.now.stop()
+			w.current.stop()
 		}, "ADD"},
-		{"waits for an executable, and no verdict is published of what may run", func(w *world) {
+		{"waits for an executable, and no ERROR is published in between", func(w *world) {
 			w.uninstall("/opt/svc/bin/svc-ipsec")
 			w.start()
 			w.after(10 * time.Minute)
-			if strings.Contains(w.said("c1"), "ERROR") {
-				w.t.Errorf("published %q", w.said("c1"))
+			if strings.Contains(w.history("c1"), "ERROR") {
+				w.t.Errorf("published %q", w.history("c1"))
 			}
 			w.install("/opt/svc/bin/svc-ipsec", ipsec, "1.0.0", true)
 			w.after(time.Second)
-			w.now.stop()
+			w.current.stop()
 		}, "ADD"},
-		{"of an edited binding is brought to the edit", func(w *world) { w.bind(edited(w.bindings["p1"], 2)) }, "ADD"},
-		{"without a namespace is removed and made again", func(w *world) { w.reboot() }, "DEL ADD"},
-		{"of another type is removed and made again", func(w *world) {
+		{"of an edited binding is healed with the edit", func(w *world) { w.bind(edited(w.bindings["p1"], 2)) }, "ADD"},
+		{"without a namespace leads to DEL and ADD", func(w *world) { w.reboot() }, "DEL ADD"},
+		{"of another type leads to DEL and ADD", func(w *world) {
 			w.bind(changed(w.bindings["p1"], func(b *spec.Binding) { b.Container.ServiceType = haproxy }))
 		}, "DEL ADD"},
-		{"of another container is removed and made again", func(w *world) { w.bind(vpn("p1", "vpn1", "c2")) }, "DEL ADD"},
+		{"of another container leads to DEL and ADD", func(w *world) { w.bind(vpn("p1", "vpn1", "c2")) }, "DEL ADD"},
 		{"that is not wanted is removed", func(w *world) { w.unbind("p1") }, "DEL"},
 		{"that is not wanted stays while a binding is unread", func(w *world) {
 			w.unbind("p1")
-			w.bind(spec.Binding{PortID: "p2", Reading: spec.Unread, Fault: "half of it"})
+			w.bind(spec.Binding{PortID: "p2", Reading: spec.Unread, Fault: "file is incomplete"})
 			w.start()
 			w.after(5 * time.Minute)
 			if got := w.verbs("vpn1"); got != "" {
@@ -236,7 +254,7 @@ func TestDamagedRecords(t *testing.T) {
 			}
 			w.unbind("p2")
 			w.after(time.Second)
-			w.now.stop()
+			w.current.stop()
 		}, "DEL"},
 	}
 	for _, row := range rows {
@@ -245,9 +263,9 @@ func TestDamagedRecords(t *testing.T) {
 				w.bind(vpn("p1", "vpn1", "c1"))
 				w.start()
 				w.untilSettled(time.Second)
-				w.now.stop()
+				w.current.stop()
 				w.forgetCalls()
-				w.spoil("vpn1", ipsec, cut)
+				w.corrupt("vpn1", ipsec, truncate)
 				row.also(w)
 				w.start()
 				w.untilSettled(2 * time.Minute)
@@ -259,7 +277,7 @@ func TestDamagedRecords(t *testing.T) {
 	}
 }
 
-func TestARecordOfANewerVersionIsLeftAlone(t *testing.T) {
+func TestRecordOfANewerVersionIsNotChanged(t *testing.T) {
 	newer := func(content []byte) []byte {
 		var record map[string]any
 		if err := json.Unmarshal(content, &record); err != nil {
@@ -274,22 +292,23 @@ func TestARecordOfANewerVersionIsLeftAlone(t *testing.T) {
 			w.bind(vpn("p1", "vpn1", "c1"))
 			w.start()
 			w.untilSettled(time.Second)
-			w.now.stop()
+			w.current.stop()
 			record := w.disk["vpn1"][ipsec]
-			w.spoil("vpn1", ipsec, newer)
+			w.corrupt("vpn1", ipsec, newer)
 			if !bound {
 				w.unbind("p1")
 			}
-			effects, said := w.effects(), w.said("c1")
+			effects, published := w.effects(), w.history("c1")
 			w.start()
 			w.after(10 * time.Minute)
 			if w.effects() != effects {
 				t.Errorf("bound %v: effects %q", bound, w.trace[effects:])
 			}
-			if got := w.said("c1"); bound && got != said {
-				t.Errorf("published %q after %q", got, said)
+			if got := w.history("c1"); bound && got != published {
+				t.Errorf("published %q after %q", got, published)
 			}
-			w.spoil("vpn1", ipsec, func([]byte) []byte { return record }) // by a person; no event tells of it
+			// An operator restores the record, which causes no event.
+			w.corrupt("vpn1", ipsec, func([]byte) []byte { return record })
 			w.untilSettled(2 * time.Minute)
 		})
 	}
@@ -301,10 +320,10 @@ func TestTwoRecordsOfOneName(t *testing.T) {
 			w.bind(vpn("p1", "vpn1", "c1"))
 			w.start()
 			w.untilSettled(time.Second)
-			w.now.stop()
+			w.current.stop()
 			other := changed(vpn("p1", "vpn1", "c1"), func(b *spec.Binding) { b.Container.ServiceType = haproxy })
-			memory := records{&life{w: w, left: -1}}
-			if err := memory.Write(&statedir.Record{Phase: statedir.Deleted, Container: other.Container}); err != nil {
+			store := records{&instance{w: w, left: -1}}
+			if err := store.Write(&statedir.Record{Phase: statedir.Deleted, Container: other.Container}); err != nil {
 				t.Fatal(err)
 			}
 			if !bound {

@@ -9,29 +9,29 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/statedir"
 )
 
-// repeatLimit is how often in a row one step may be asked for. A step that succeeds and changes nothing would keep a worker
-// busy for ever.
+// repeatLimit is how often in a row one step may be taken. Without a limit, a step that succeeds but changes nothing
+// would occupy a worker for ever.
 const repeatLimit = 3
 
-// work takes steps for one container until none is left. accept ends when no new step may begin; ctx ends when the step
-// that runs must end too.
+// work takes steps for one container until no step is left. No new step begins after accept ends. The running step must
+// end when ctx ends.
 func (r *Reconciler) work(accept, ctx context.Context, name spec.Name) {
 	r.mu.Lock()
-	m := r.memoLocked(name)
+	m := r.memoryLocked(name)
 	r.mu.Unlock()
 	var last Step
 	repeated := 0
 	for accept.Err() == nil {
 		unitsDue := r.takeUnitsDue(m)
-		s := r.look(ctx, name)
+		s := r.observe(ctx, name)
 		if unitsDue {
 			r.noteRestarts(ctx, s, m)
 			r.noteAge(ctx, s, m)
 		}
 		d := r.decide(s)
-		r.followEvents(s, d)
+		r.updateSubscription(s, d)
 		if d.Step == None {
-			r.rest(s, m, d)
+			r.finish(s, m, d)
 			return
 		}
 		if d.Step != last {
@@ -43,9 +43,9 @@ func (r *Reconciler) work(accept, ctx context.Context, name spec.Name) {
 		}
 		r.show(s, m, d)
 		if d.Step != RunCheck {
-			m.unsettle(time.Now())
+			m.endSettled(time.Now())
 		}
-		r.greet(s, m, d)
+		r.reportRunningOnce(s, m, d)
 		r.step(ctx, s, m, d)
 		if d.Step == RunCheck {
 			r.mu.Lock()
@@ -55,9 +55,9 @@ func (r *Reconciler) work(accept, ctx context.Context, name spec.Name) {
 	}
 }
 
-// takeUnitsDue reports whether systemd is to be asked for restarts and ages of the units: after a change of one of them and after each CHECK.
-// Each costs a call to systemd, so not every look asks.
-func (r *Reconciler) takeUnitsDue(m *memo) bool {
+// takeUnitsDue reports whether systemd must be asked for restarts and ages of the units: after a change of one of them
+// and after each CHECK. It clears the mark. Each query is a call to systemd, so not every observation makes it.
+func (r *Reconciler) takeUnitsDue(m *memory) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	due := m.unitsDue
@@ -65,9 +65,9 @@ func (r *Reconciler) takeUnitsDue(m *memo) bool {
 	return due
 }
 
-// decide decides, and reserves the slot of a new container under the one lock: what two names see as the last slot only
-// one of them gets.
-func (r *Reconciler) decide(s *situation) Decision {
+// decide decides on the next step. Before an ADD it reserves a slot. Since slots are reserved under one lock, two names
+// cannot get the last slot.
+func (r *Reconciler) decide(s *snapshot) Decision {
 	s.facts.Slot = true
 	d := next(s.facts)
 	if d.Step != Add {
@@ -77,7 +77,7 @@ func (r *Reconciler) decide(s *situation) Decision {
 	return next(s.facts)
 }
 
-func (r *Reconciler) step(ctx context.Context, s *situation, m *memo, d Decision) {
+func (r *Reconciler) step(ctx context.Context, s *snapshot, m *memory, d Decision) {
 	switch d.Step {
 	case RunCheck:
 		r.check(ctx, s, m)
@@ -94,43 +94,45 @@ func (r *Reconciler) step(ctx context.Context, s *situation, m *memo, d Decision
 	}
 }
 
-// rest is the end of a look that asks for no step: what is settled or held is reported and shown, and a timer is set for
-// what will be due.
-func (r *Reconciler) rest(s *situation, m *memo, d Decision) {
-	now := s.now // what falls due after it was not seen by this look: it is woken for
+// finish ends an observation after which no step is taken. It reports and shows a settled or held container, and sets a
+// timer for the next time at which something is due.
+func (r *Reconciler) finish(s *snapshot, m *memory, d Decision) {
+	now := s.now // this observation did not see what became due after s.now; the timer is set for it
 	tidied := r.tidy(s, m)
 	switch {
 	case tidied && s.facts.Readable && s.facts.Record != Newer:
 		m.unreadable = backOff{}
-	case !m.unreadable.waiting(now): // what ends it sends no event; a look that an event asks for is no other try
+	case !m.unreadable.waiting(now):
+		// No event signals recovery, so the observation is retried with back-off. An observation that an event caused
+		// does not lengthen the delay.
 		m.unreadable.failed(now)
 	}
-	if s.facts.runs() && m.checkAt.IsZero() { // adopted from an earlier run; it may never settle
-		// The first CHECKs are spread, and none comes soon.
+	if s.facts.runs() && m.checkAt.IsZero() { // adopted from an earlier run; it may not settle for a long time
+		// The first CHECKs are spread over the interval, and none runs within the first sixth.
 		m.checkAt = now.Add(r.settings.CheckInterval/6 + rand.N(max(r.settings.CheckInterval*5/6, 1)))
 	}
 	settled := d.Step == None && d.Hold == NotHeld && s.facts.runs() && s.facts.wanted()
 	switch {
 	case settled:
-		r.settle(s, m, now)
+		r.reportSettled(s, m, now)
 	case s.facts.wanted() && isDown(s, d) && d.Hold != HeldLeftover:
 		r.reportHeld(s, m, d, now)
 	}
-	r.greet(s, m, d)
+	r.reportRunningOnce(s, m, d)
 	r.logHeld(s, m, d)
 	r.show(s, m, d)
 	r.forgetOrWake(s, m, now)
 }
 
-// isDown says whether it is known that the container does not run: it has no record, or a rule found it half made or
-// broken. One whose record is damaged may well run.
-func isDown(s *situation, d Decision) bool {
+// isDown reports whether it is known that the container does not run: it has no record, or rule 2 to 5 applies. A
+// container whose record is damaged may run.
+func isDown(s *snapshot, d Decision) bool {
 	return s.facts.Record == NoRecord && d.Hold != HeldUnread || d.Rule > 1 && d.Rule <= ruleBroken
 }
 
-// tidy removes what only a wanted name keeps: records of phase `deleted`, the slot, the status. It returns false if it must
-// be tried again.
-func (r *Reconciler) tidy(s *situation, m *memo) bool {
+// tidy removes what is kept only for a wanted name: records of phase `deleted`, the slot and the status. It returns
+// false if it must be retried.
+func (r *Reconciler) tidy(s *snapshot, m *memory) bool {
 	if s.facts.Wanted != NotWanted || s.facts.Record != NoRecord {
 		return true
 	}
@@ -146,25 +148,26 @@ func (r *Reconciler) tidy(s *situation, m *memo) bool {
 	if m.published != "" {
 		r.unpublish(s.name, m)
 	}
-	m.neverRan()
+	m.forgetContainer()
 	r.release(s.name)
 	return true
 }
 
-// settle notes that a container is as it is wanted, and reports it when that is news.
-func (r *Reconciler) settle(s *situation, m *memo, now time.Time) {
+// reportSettled records that a container is settled, and reports RUNNING.
+func (r *Reconciler) reportSettled(s *snapshot, m *memory, now time.Time) {
 	if m.settledAt.IsZero() {
 		m.settledAt = now
 	}
 	m.downSince, m.addFails = time.Time{}, 0
-	m.ran, m.greeted = true, true
+	m.ran, m.runningReported = true, true
 	m.crashes.up(now)
 	r.publish(s.record().Container, m)
 	r.reportRunning(s, m)
 }
 
-// forgetOrWake sets the timer for the next look, or forgets a name that is gone.
-func (r *Reconciler) forgetOrWake(s *situation, m *memo, now time.Time) {
+// forgetOrWake sets the timer for the next observation, or deletes the memory of a name that has neither binding nor
+// resources.
+func (r *Reconciler) forgetOrWake(s *snapshot, m *memory, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if m.timer != nil {
@@ -178,11 +181,11 @@ func (r *Reconciler) forgetOrWake(s *situation, m *memo, now time.Time) {
 		return
 	}
 	if s.facts.Wanted == NotWanted && s.facts.Record == NoRecord && s.facts.Readable && !s.facts.Leftover {
-		delete(r.memos, s.name)
+		delete(r.memories, s.name)
 	}
 }
 
-// write writes a record and keeps the index in step.
+// write writes a record and updates slots and the index of holders.
 func (r *Reconciler) write(record *statedir.Record) error {
 	if err := r.records.Write(record); err != nil {
 		return err

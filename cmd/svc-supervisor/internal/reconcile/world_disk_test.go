@@ -13,8 +13,8 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/statedir"
 )
 
-// records is the state directory; a test compares it with the real one.
-type records struct{ *life }
+// records implements Records in memory. A test compares it with the real state directory.
+type records struct{ *instance }
 
 func (l records) Rescan() error { return nil }
 
@@ -62,7 +62,7 @@ func decodeRecord(name spec.Name, t spec.ServiceType, content []byte) (*statedir
 		return nil, fmt.Errorf("%w: %w", statedir.ErrDamaged, err)
 	}
 	if record.Container.InterfaceName != name || record.Container.ServiceType != t {
-		return nil, fmt.Errorf("%w: another's", statedir.ErrDamaged)
+		return nil, fmt.Errorf("%w: of another container", statedir.ErrDamaged)
 	}
 	return record, nil
 }
@@ -71,7 +71,8 @@ func checkRecord(r *statedir.Record) error {
 	if err := r.Container.Check(); err != nil {
 		return err
 	}
-	if (r.Phase == statedir.Added || r.Phase == statedir.Changing) && (r.Conf == nil || r.Result == nil || r.BootID == "") {
+	if (r.Phase == statedir.Added || r.Phase == statedir.Changing) &&
+		(r.Conf == nil || r.Result == nil || r.BootID == "") {
 		return fmt.Errorf("phase %s without conf, result or boot id", r.Phase)
 	}
 	if r.Result != nil {
@@ -115,8 +116,9 @@ func (l records) Remove(name spec.Name, t spec.ServiceType) error {
 }
 
 func (w *world) removeRecordLocked(name spec.Name, t spec.ServiceType) {
-	if entry, err := decodeRecord(name, t, w.disk[name][t]); err == nil && entry.Phase != statedir.Deleted && w.held[name].id != "" {
-		w.wrongLocked("the record of %s was removed before its container", name)
+	if entry, err := decodeRecord(name, t, w.disk[name][t]); err == nil && entry.Phase != statedir.Deleted &&
+		w.held[name].id != "" {
+		w.violationLocked("the record of %s was removed before its container", name)
 	}
 	delete(w.disk[name], t)
 	if len(w.disk[name]) == 0 {
@@ -124,14 +126,14 @@ func (w *world) removeRecordLocked(name spec.Name, t spec.ServiceType) {
 	}
 }
 
-// TestTheRecordsOfTheWorldAreLikeTheStateDirectory keeps the world honest.
-func TestTheRecordsOfTheWorldAreLikeTheStateDirectory(t *testing.T) {
+// TestFakeRecordsBehaveLikeTheStateDirectory compares the fake with the real implementation.
+func TestFakeRecordsBehaveLikeTheStateDirectory(t *testing.T) {
 	dir, err := statedir.Open(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer dir.Close()
-	memory := records{&life{w: newWorld(t), left: -1}}
+	store := records{&instance{w: newWorld(t), left: -1}}
 	binding := vpn("p1", "vpn1", "c1")
 	container, conf := binding.Container, binding.Conf(spec.Network, "svc-ipsec")
 	other := container
@@ -154,35 +156,37 @@ func TestTheRecordsOfTheWorldAreLikeTheStateDirectory(t *testing.T) {
 		{"changing needs a boot id", func(r Records) error {
 			return r.Write(&statedir.Record{Phase: statedir.Changing, Container: container, Conf: conf, Result: result})
 		}},
-		{"a result with another's unit is refused", func(r Records) error {
+		{"a result with a foreign unit is refused", func(r Records) error {
 			return r.Write(&statedir.Record{
 				Phase: statedir.Added, BootID: "b", Container: container, Conf: conf,
 				Result: json.RawMessage(`{"cniVersion":"1.1.0","units":["svc-vpn2.service"]}`),
 			})
 		}},
-		{"an id that is none is refused", func(r Records) error {
-			return r.Write(&statedir.Record{Phase: statedir.Adding, BootID: "b", Conf: conf, Container: changed(vpn("p1", "vpn1", "c1"),
-				func(b *spec.Binding) { b.Container.ContainerID = "" }).Container})
+		{"an invalid id is refused", func(r Records) error {
+			invalid := changed(vpn("p1", "vpn1", "c1"), func(b *spec.Binding) { b.Container.ContainerID = "" })
+			return r.Write(&statedir.Record{
+				Phase: statedir.Adding, BootID: "b", Conf: conf, Container: invalid.Container,
+			})
 		}},
-		{"added with everything", func(r Records) error {
+		{"added with all fields", func(r Records) error {
 			return r.Write(&statedir.Record{
 				Phase: statedir.Added, BootID: "b", Container: container, Conf: conf, Result: result, AddedAt: &now,
 			})
 		}},
-		{"deleted needs nothing, and comes last", func(r Records) error {
+		{"deleted needs no other field, and is sorted last", func(r Records) error {
 			return r.Write(&statedir.Record{Phase: statedir.Deleted, Container: other})
 		}},
-		{"one of two is removed", func(r Records) error { return r.Remove("vpn1", ipsec) }},
-		{"what is not there is removed", func(r Records) error { return r.Remove("vpn1", ipsec) }},
-		{"the last is removed", func(r Records) error { return r.Remove("vpn1", haproxy) }},
+		{"one of two records is removed", func(r Records) error { return r.Remove("vpn1", ipsec) }},
+		{"a missing record is removed", func(r Records) error { return r.Remove("vpn1", ipsec) }},
+		{"the last record is removed", func(r Records) error { return r.Remove("vpn1", haproxy) }},
 	}
 	for _, row := range rows {
-		if a, b := row.do(dir), row.do(memory); (a == nil) != (b == nil) {
-			t.Errorf("%s: the state directory says %v, the world %v", row.sentence, a, b)
+		if a, b := row.do(dir), row.do(store); (a == nil) != (b == nil) {
+			t.Errorf("%s: the state directory returned %v, the world %v", row.sentence, a, b)
 		}
 		a, _ := json.Marshal(dir.Read("vpn1"))
-		b, _ := json.Marshal(memory.Read("vpn1"))
-		if !bytes.Equal(a, b) || !slices.Equal(dir.Names(), memory.Names()) {
+		b, _ := json.Marshal(store.Read("vpn1"))
+		if !bytes.Equal(a, b) || !slices.Equal(dir.Names(), store.Names()) {
 			t.Errorf("%s: the state directory has\n%s\nthe world\n%s", row.sentence, a, b)
 		}
 	}

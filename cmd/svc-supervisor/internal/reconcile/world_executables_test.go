@@ -17,8 +17,8 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/unit"
 )
 
-// executables are the plugin path and what its files do.
-type executables struct{ *life }
+// executables implements Executables: the plugin path and the effects of its files.
+type executables struct{ *instance }
 
 func (l executables) Scanned() bool {
 	l.w.mu.Lock()
@@ -58,7 +58,7 @@ func (l executables) ForChange(t spec.ServiceType, version string) (plugin.Execu
 	})
 }
 
-// Run runs a verb as its script says.
+// Run runs a verb with the scripted behaviour.
 func (l executables) Run(ctx context.Context, call plugin.Call) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, call.Deadline)
 	defer cancel()
@@ -81,13 +81,13 @@ func (l executables) Run(ctx context.Context, call plugin.Call) ([]byte, error) 
 	}
 
 	work := func() ([]byte, error) {
-		if !sleep(ctx, b.takes) {
+		if !sleepContext(ctx, b.takes) {
 			return nil, &plugin.NoAnswer{Reason: "killed"}
 		}
 		return l.act(call, &conf, b)
 	}
 	if b.fails != nil && !b.late {
-		sleep(ctx, b.takes)
+		sleepContext(ctx, b.takes)
 		return nil, b.fails
 	}
 	if b.hangs && !b.late {
@@ -109,7 +109,7 @@ func (l executables) Run(ctx context.Context, call plugin.Call) ([]byte, error) 
 	return stdout, nil
 }
 
-func sleep(ctx context.Context, d time.Duration) bool {
+func sleepContext(ctx context.Context, d time.Duration) bool {
 	select {
 	case <-ctx.Done():
 		return false
@@ -118,26 +118,29 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// begin notes a verb; no two may run for one name.
+// begin records the start of a verb. Two verbs for one name at the same time are a violation.
 func (l executables) begin(call plugin.Call, conf *spec.Conf) (behaviour, error) {
 	w, name := l.w, conf.Container.InterfaceName
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if l.dead {
-		return behaviour{}, errCut
+		return behaviour{}, errDead
 	}
 	if other, busy := w.busy[name]; busy {
-		w.wrongLocked("%s of %s while %s runs", call.Verb, name, other)
+		w.violationLocked("%s of %s while %s runs", call.Verb, name, other)
 	}
 	w.busy[name] = call.Verb
-	w.calls = append(w.calls, ran{time.Now(), call.Verb, call.Executable, name, call.ContainerID, string(conf.Configuration)})
+	w.calls = append(
+		w.calls,
+		verbCall{time.Now(), call.Verb, call.Executable, name, call.ContainerID, string(conf.Configuration)},
+	)
 	if call.Verb == spec.Add {
 		w.lastValid[name] = string(conf.LastValid)
 	} else if conf.LastValid != nil {
-		w.wrongLocked("%s of %s with a last valid configuration", call.Verb, name)
+		w.violationLocked("%s of %s with a last valid configuration", call.Verb, name)
 	}
 	if conf.Type != path.Base(call.Executable) {
-		w.wrongLocked("%s of %s with type %q for %s", call.Verb, name, conf.Type, call.Executable)
+		w.violationLocked("%s of %s with type %q for %s", call.Verb, name, conf.Type, call.Executable)
 	}
 	key := scriptKey{call.Verb, name}
 	b := behaviour{}
@@ -153,29 +156,31 @@ func (l executables) begin(call plugin.Call, conf *spec.Conf) (behaviour, error)
 	return b, nil
 }
 
-// collect is GC, which finds nothing. It must have a type for itself, and be told of all that is recorded. It takes no time:
-// that of a bubble stands still while a verb waits for its lock.
+// collect is GC, which removes nothing. No other verb of its type may run, and it must be given every recorded
+// container. It takes no time, because the time of a synctest bubble stands still while a verb waits for the lock.
 func (l executables) collect(call plugin.Call, valid []spec.Attachment) error {
 	w := l.w
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if l.dead {
-		return errCut
+		return errDead
 	}
-	w.calls = append(w.calls, ran{at: time.Now(), verb: spec.GC, path: call.Executable, id: call.ContainerID})
+	w.calls = append(w.calls, verbCall{at: time.Now(), verb: spec.GC, path: call.Executable, id: call.ContainerID})
 	program := slices.IndexFunc(w.programs, func(e plugin.Executable) bool { return e.Path == call.Executable })
 	t := w.programs[program].Type
 	for name, verb := range w.busy {
 		if _, ofType := w.disk[name][t]; ofType {
-			w.wrongLocked("GC of %s while %s of %s runs", t, verb, name)
+			w.violationLocked("GC of %s while %s of %s runs", t, verb, name)
 		}
 	}
 	for name := range w.disk {
 		for _, entry := range w.readLocked(name) {
 			known := entry.Record != nil && (entry.Record.Phase == statedir.Deleted ||
-				slices.Contains(valid, spec.Attachment{ContainerID: entry.Record.Container.ContainerID, IfName: spec.InterfaceInside}))
+				slices.Contains(valid, spec.Attachment{
+					ContainerID: entry.Record.Container.ContainerID, IfName: spec.InterfaceInside,
+				}))
 			if !known {
-				w.wrongLocked("GC was not told of %s", name)
+				w.violationLocked("GC was not given %s", name)
 			}
 		}
 	}
@@ -190,7 +195,7 @@ func (l executables) finish(name spec.Name, verb spec.Verb) {
 	}
 }
 
-// act does what an executable does, one side effect after the other.
+// act performs the side effects of a verb one after the other.
 func (l executables) act(call plugin.Call, conf *spec.Conf, b behaviour) ([]byte, error) {
 	switch call.Verb {
 	case spec.Add:
@@ -209,10 +214,10 @@ func (l executables) add(conf *spec.Conf, b behaviour) ([]byte, error) {
 	held, again := w.held[name]
 	link, linked := w.links[name]
 	if !w.namespaces[name].owner.Ours(name) {
-		w.wrongLocked("ADD of %s without its namespace", name)
+		w.violationLocked("ADD of %s without its namespace", name)
 	}
 	if !again && (linked && link.owner.Ours(name) || w.units[name.Unit()] != nil) {
-		w.wrongLocked("ADD over what is left of %s", name)
+		w.violationLocked("ADD over resources of %s", name)
 	}
 	w.mu.Unlock()
 	if again && held.id != conf.Container.ContainerID {
@@ -222,7 +227,10 @@ func (l executables) add(conf *spec.Conf, b behaviour) ([]byte, error) {
 		name   string
 		change func()
 	}{
-		{"ADD " + string(name) + ": its state", func() { w.held[name] = holding{conf.Container.ContainerID, string(conf.Configuration)} }},
+		{
+			"ADD " + string(name) + ": its state",
+			func() { w.held[name] = holding{conf.Container.ContainerID, string(conf.Configuration)} },
+		},
 	}
 	if !again {
 		effects = append(effects, []struct {
@@ -264,7 +272,7 @@ func (l executables) del(name spec.Name) error {
 	if foreign {
 		return nil
 	}
-	if p != nil && p.owner.Ours(name) && !w.sticky {
+	if p != nil && p.owner.Ours(name) && !w.unitsStay {
 		if err := l.effect("DEL "+string(name)+": its unit", func() { delete(w.units, name.Unit()) }); err != nil {
 			return err
 		}

@@ -12,8 +12,8 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/unit"
 )
 
-// namespaces is /run/netns.
-type namespaces struct{ *life }
+// namespaces implements Namespaces.
+type namespaces struct{ *instance }
 
 func (namespaces) Path(name spec.Name) string { return "/run/netns/" + string(name) }
 
@@ -67,11 +67,14 @@ func (l namespaces) Make(_ context.Context, owner spec.Owner, userNamespace bool
 	defer l.w.mu.Unlock()
 	if namespace, there := l.w.namespaces[owner.Name]; there && !namespace.stale {
 		if namespace.owner.Ours(owner.Name) {
-			l.w.wrongLocked("ADD over the namespace %s", owner.Name)
+			l.w.violationLocked("ADD over the namespace %s", owner.Name)
 		}
 		return netns.ErrExists
 	}
-	return l.effectLocked("make namespace "+string(owner.Name), func() { l.w.namespaces[owner.Name] = tagged{owner: owner} })
+	return l.effectLocked(
+		"make namespace "+string(owner.Name),
+		func() { l.w.namespaces[owner.Name] = tagged{owner: owner} },
+	)
 }
 
 func (l namespaces) Remove(_ context.Context, name spec.Name) error {
@@ -85,13 +88,13 @@ func (l namespaces) Remove(_ context.Context, name spec.Name) error {
 	case netns.Foreign:
 		return netns.ErrForeign
 	}
-	if l.followed[name] != nil {
-		l.w.wrongLocked("the namespace %s is removed while a subscription keeps it alive", name)
+	if l.subscriptions[name] != nil {
+		l.w.violationLocked("the namespace %s is removed while a subscription keeps it alive", name)
 	}
 	err := l.effectLocked("remove namespace "+string(name), func() {
 		delete(l.w.namespaces, name)
 		if l.w.links[name].owner.Ours(name) {
-			delete(l.w.links, name) // its peer was in there
+			delete(l.w.links, name) // the peer of the veth was in the namespace
 		}
 	})
 	if err != nil {
@@ -128,13 +131,13 @@ func (l namespaces) releaseUnused(name spec.Name) error {
 		return nil
 	}
 	if len(l.w.disk[name]) > 0 {
-		l.w.wrongLocked("the user id of %s is released, which has a record", name)
+		l.w.violationLocked("the user id of %s is released, which has a record", name)
 	}
 	return l.releaseLocked(name)
 }
 
-// links are the host's interfaces.
-type links struct{ *life }
+// links implements Links.
+type links struct{ *instance }
 
 func (l links) Observe(name spec.Name) (netns.Link, error) {
 	l.w.mu.Lock()
@@ -179,8 +182,8 @@ func (l links) Remove(name spec.Name) error {
 	return l.effectLocked("remove link "+string(name), func() { delete(l.w.links, name) })
 }
 
-// units are systemd's.
-type units struct{ *life }
+// units implements Units.
+type units struct{ *instance }
 
 func (l units) List(_ context.Context, patterns ...string) ([]unit.Unit, error) {
 	l.w.mu.Lock()
@@ -192,7 +195,7 @@ func (l units) List(_ context.Context, patterns ...string) ([]unit.Unit, error) 
 	for name, p := range l.w.units {
 		for _, pattern := range patterns {
 			if stem, _, _ := strings.Cut(pattern, "*"); !strings.HasPrefix(name, stem) {
-				continue // most names, and cheaper
+				continue // a cheap test that excludes most names
 			}
 			if ok, _ := path.Match(pattern, name); ok {
 				list = append(list, p.unit)
@@ -250,9 +253,9 @@ func (l units) Stop(_ context.Context, name string) error {
 		return l.w.faults.systemd
 	}
 	if p := l.w.units[name]; p != nil && p.owner.Network != spec.Network {
-		l.w.wrongLocked("%s of somebody else was stopped", name)
+		l.w.violationLocked("the foreign unit %s was stopped", name)
 	}
-	if l.w.sticky {
+	if l.w.unitsStay {
 		return nil
 	}
 	return l.effectLocked("stop "+name, func() { delete(l.w.units, name) })

@@ -9,7 +9,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// vpn is a whole binding of a container that runs IPSEC.
+// vpn returns a complete binding of an IPSEC container.
 func vpn(port spec.PortID, name spec.Name, id spec.ContainerID) spec.Binding {
 	return spec.Binding{
 		PortID: port,
@@ -32,14 +32,14 @@ func edited(b spec.Binding, edition int) spec.Binding {
 	return b
 }
 
-// bind puts bindings into the NSDB, in the place of those of the same ports.
+// bind adds bindings to the NSDB and replaces those of the same ports.
 func (w *world) bind(bindings ...spec.Binding) {
 	w.mu.Lock()
 	for _, b := range bindings {
 		w.bindings[b.PortID] = b
 	}
 	w.mu.Unlock()
-	w.tell()
+	w.sendDesired()
 }
 
 func (w *world) unbind(ports ...spec.PortID) {
@@ -48,20 +48,20 @@ func (w *world) unbind(ports ...spec.PortID) {
 		delete(w.bindings, port)
 	}
 	w.mu.Unlock()
-	w.tell()
+	w.sendDesired()
 }
 
-// setHost changes the host's object; unread is why it cannot be read.
+// setHost changes the host object. unread is the reason why it cannot be read, "" if it can.
 func (w *world) setHost(weight, limit int, unread string) {
 	w.mu.Lock()
 	w.host.Weight, w.host.Limit, w.hostUnread = weight, limit, unread
 	w.mu.Unlock()
-	w.tell()
+	w.sendDesired()
 }
 
-func (w *world) tell() {
-	if w.now != nil {
-		w.now.r.Desire(w.t.Context(), w.desired())
+func (w *world) sendDesired() {
+	if w.current != nil {
+		w.current.r.Desire(w.t.Context(), w.desired())
 	}
 }
 

@@ -14,9 +14,10 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/unit"
 )
 
-// world is what is outside a supervisor and outlives it: the NSDB, the state directory, the host, the executables. It lives
-// in memory and in the time of a synctest bubble. A life is one run of a supervisor in it; every side effect of a life goes
-// through life.effect, which can cut the life after any of them.
+// world simulates everything outside a supervisor that outlives it: the NSDB, the state directory, the host and the
+// executables. It is kept in memory and uses the time of a synctest bubble. An instance is one run of a supervisor in
+// the world. Every side effect of an instance goes through instance.effect, which can end the instance after any of
+// them.
 type world struct {
 	t testing.TB
 
@@ -28,43 +29,43 @@ type world struct {
 
 	disk       map[spec.Name]map[spec.ServiceType][]byte
 	namespaces map[spec.Name]tagged
-	registry   sync.Mutex         // the lock of the registry of user ids; before mu
+	registry   sync.Mutex         // the lock of the user id registry; locked before mu
 	users      map[spec.Name]bool // names that have a user id
 	links      map[spec.Name]tagged
 	packets    map[spec.Name]packets
 	eventsLost time.Time
 	units      map[string]*process
-	exit       unit.Exit             // how every unit last ended
-	lines      map[string]string     // the last line that a unit logged
-	restarts   map[string]int        // how often systemd started a unit again
-	held       map[spec.Name]holding // what the executables keep below /run/svc-<type>
+	exit       unit.Exit             // how every failed unit ended
+	lines      map[string]string     // the last line that each unit logged
+	restarts   map[string]int        // how often systemd restarted each unit
+	held       map[spec.Name]holding // the state that the executables keep below /run/svc-<type>
 	programs   []plugin.Executable
-	scanning   bool // the plugin path was not read to its end yet
+	scanning   bool // the plugin path has not been read completely yet
 	script     map[scriptKey][]behaviour
 
-	faults faults
-	down   bool                        // the host is shutting down
-	sticky bool                        // units are said to be stopped, and run on
-	slow   map[spec.Name]time.Duration // how long a look at the namespace takes
+	faults    faults
+	down      bool                        // the host is shutting down
+	unitsStay bool                        // Stop and DEL succeed, but the units keep running
+	slow      map[spec.Name]time.Duration // how long the observation of a namespace takes
 
-	published map[spec.ContainerID]spec.ContainerStatus
-	words     map[spec.ContainerID][]string // every word that was published of a container, in order
-	hostWord  spec.HostStatus
-	calls     []ran
-	lastValid map[spec.Name]string // that the last ADD was given, "" if it was given none
-	busy      map[spec.Name]spec.Verb
-	trace     []string // every side effect
-	wrongs    []string // what must never happen
-	told      []string // what is logged of connections and of deletes
-	warned    []string // what of it is a warning
-	holds     []string // what is logged of holds
-	now       *life
+	published      map[spec.ContainerID]spec.ContainerStatus
+	statusHistory  map[spec.ContainerID][]string // every status that was published, in order
+	lastHostStatus spec.HostStatus
+	calls          []verbCall
+	lastValid      map[spec.Name]string // that the last ADD was given; "": none
+	busy           map[spec.Name]spec.Verb
+	trace          []string // the side effects, in order
+	violations     []string // descriptions of events that must never happen
+	logged         []string // log lines about connections and deletions
+	warned         []string // those of them that are warnings
+	holds          []string // log lines about holds
+	current        *instance
 }
 
-// tagged is a namespace or a link; without an owner it is another's.
+// tagged is a namespace or a link. Without an owner it is foreign.
 type tagged struct {
 	owner spec.Owner
-	stale bool // a plain file where a namespace should be
+	stale bool // a plain file in the place of the namespace
 }
 
 type process struct {
@@ -78,11 +79,11 @@ type holding struct {
 	configuration string
 }
 
-// faults are what does not answer now.
+// faults are the errors that operations return now.
 type faults struct{ systemd, owner, namespaces, links, events, write, remove, read, published error }
 
-// ran is one verb that began.
-type ran struct {
+// verbCall is a verb that was started.
+type verbCall struct {
 	at            time.Time
 	verb          spec.Verb
 	path          string
@@ -96,16 +97,16 @@ type scriptKey struct {
 	name spec.Name
 }
 
-// behaviour is how one verb goes. The zero behaviour succeeds after a tenth of a second.
+// behaviour is the outcome of one verb. The zero value succeeds after 100 ms.
 type behaviour struct {
 	takes   time.Duration
-	works   bool        // it uses a processor meanwhile: it is not blocked
-	hangs   bool        // until the deadline
-	fails   *spec.Error // before it does anything
-	late    bool        // with fails or hangs: after it did everything
-	prints  string      // instead of what is due
-	unit    string      // of ADD: the unit dies as soon as it is up, and is in this state
-	noUnits bool        // of ADD: there is nothing to run
+	works   bool        // it uses the processor, so it is not blocked
+	hangs   bool        // it hangs until the deadline
+	fails   *spec.Error // the error that it returns before any effect
+	late    bool        // with fails or hangs: all effects happen first
+	prints  string      // replaces the regular output
+	unit    string      // ADD: the state of the unit one second after ADD
+	noUnits bool        // ADD: there is no unit
 }
 
 func code(c spec.Code) *spec.Error { return &spec.Error{Code: c, Msg: "scripted"} }
@@ -115,19 +116,19 @@ const (
 	haproxy spec.ServiceType = "HAPROXY"
 )
 
-// inWorld runs a test in a bubble with a world of its own.
+// inWorld runs a test with its own world in a synctest bubble.
 func inWorld(t *testing.T, test func(*world)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		w.install("/opt/svc/bin/svc-ipsec", ipsec, "1.0.0", true)
 		w.install("/opt/svc/bin/svc-haproxy", haproxy, "1.0.0", false)
-		defer func() { // also of a test that ends early
-			if w.now != nil {
-				w.now.stop()
+		defer func() { // also if the test fails early
+			if w.current != nil {
+				w.current.stop()
 			}
-			for _, wrong := range w.wrongs {
-				t.Errorf("this must never happen: %s", wrong)
+			for _, violation := range w.violations {
+				t.Errorf("this must never happen: %s", violation)
 			}
 		}()
 		test(w)
@@ -136,34 +137,39 @@ func inWorld(t *testing.T, test func(*world)) {
 
 func newWorld(t testing.TB) *world {
 	return &world{
-		t:          t,
-		lastValid:  map[spec.Name]string{},
-		boot:       "boot-1",
-		host:       spec.Host{ID: "host-1", Weight: 1, Limit: -1},
-		bindings:   map[spec.PortID]spec.Binding{},
-		disk:       map[spec.Name]map[spec.ServiceType][]byte{},
-		namespaces: map[spec.Name]tagged{},
-		users:      map[spec.Name]bool{},
-		links:      map[spec.Name]tagged{},
-		packets:    map[spec.Name]packets{},
-		units:      map[string]*process{},
-		held:       map[spec.Name]holding{},
-		script:     map[scriptKey][]behaviour{},
-		published:  map[spec.ContainerID]spec.ContainerStatus{},
-		words:      map[spec.ContainerID][]string{},
-		busy:       map[spec.Name]spec.Verb{},
-		slow:       map[spec.Name]time.Duration{},
-		lines:      map[string]string{},
-		restarts:   map[string]int{},
+		t:             t,
+		lastValid:     map[spec.Name]string{},
+		boot:          "boot-1",
+		host:          spec.Host{ID: "host-1", Weight: 1, Limit: -1},
+		bindings:      map[spec.PortID]spec.Binding{},
+		disk:          map[spec.Name]map[spec.ServiceType][]byte{},
+		namespaces:    map[spec.Name]tagged{},
+		users:         map[spec.Name]bool{},
+		links:         map[spec.Name]tagged{},
+		packets:       map[spec.Name]packets{},
+		units:         map[string]*process{},
+		held:          map[spec.Name]holding{},
+		script:        map[scriptKey][]behaviour{},
+		published:     map[spec.ContainerID]spec.ContainerStatus{},
+		statusHistory: map[spec.ContainerID][]string{},
+		busy:          map[spec.Name]spec.Verb{},
+		slow:          map[spec.Name]time.Duration{},
+		lines:         map[string]string{},
+		restarts:      map[string]int{},
 	}
 }
 
-// install puts an executable on the plugin path, or a new version in its place.
+// install adds an executable to the plugin path, or replaces it by another version.
 func (w *world) install(path string, t spec.ServiceType, version string, reconfigure bool) {
 	w.mu.Lock()
 	w.programs = slices.DeleteFunc(w.programs, func(e plugin.Executable) bool { return e.Path == path })
 	w.programs = append(w.programs, plugin.Executable{
-		Path: path, Found: path, Type: t, Version: semver.MustParse(version), Reconfigure: reconfigure, UserNamespace: t == ipsec,
+		Path:          path,
+		Found:         path,
+		Type:          t,
+		Version:       semver.MustParse(version),
+		Reconfigure:   reconfigure,
+		UserNamespace: t == ipsec,
 	})
 	slices.SortStableFunc(w.programs, func(a, b plugin.Executable) int { return b.Version.Compare(a.Version) })
 	w.mu.Unlock()
@@ -177,7 +183,7 @@ func (w *world) uninstall(path string) {
 	w.rescan()
 }
 
-// unready makes STATUS of an executable bad, or good again with "".
+// unready makes STATUS of an executable bad with this reason, or good with "".
 func (w *world) unready(path, reason string) {
 	w.mu.Lock()
 	for i := range w.programs {
@@ -190,19 +196,19 @@ func (w *world) unready(path, reason string) {
 }
 
 func (w *world) rescan() {
-	if w.now != nil {
-		w.now.r.MarkAll()
+	if w.current != nil {
+		w.current.r.MarkAll()
 	}
 }
 
-// on scripts a verb of a container: each call takes the next behaviour, and the last one stays.
+// on scripts a verb of a container: each call uses the next behaviour, and the last one repeats.
 func (w *world) on(verb spec.Verb, name spec.Name, script ...behaviour) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.script[scriptKey{verb, name}] = script
 }
 
-// reboot takes what a reboot takes.
+// reboot simulates a reboot.
 func (w *world) reboot() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -217,7 +223,7 @@ func (w *world) reboot() {
 	clear(w.published)
 }
 
-// systemd puts a unit into a state ("" forgets it) and sends the signal.
+// systemd sets the state of a unit ("" unloads it) and sends the signal.
 func (w *world) systemd(name, activeState string) {
 	w.mu.Lock()
 	if activeState == "" {
@@ -226,12 +232,12 @@ func (w *world) systemd(name, activeState string) {
 		p.unit.ActiveState = activeState
 	}
 	w.mu.Unlock()
-	if owner, ok := spec.UnitOwner(name); ok && w.now != nil {
-		w.now.r.UnitChanged(owner)
+	if owner, ok := spec.UnitOwner(name); ok && w.current != nil {
+		w.current.r.UnitChanged(owner)
 	}
 }
 
-// change changes the world beside the helpers, under its lock.
+// change changes the world under its lock.
 func (w *world) change(change func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -244,7 +250,7 @@ func (w *world) after(d time.Duration) {
 	synctest.Wait()
 }
 
-// until lets time pass until the condition holds; it must within the time.
+// until lets time pass until the condition holds. The test fails if it does not hold within the time.
 func (w *world) until(within time.Duration, what string, condition func() bool) {
 	w.t.Helper()
 	for begin := time.Now(); ; w.after(max(50*time.Millisecond, within/100)) {
@@ -258,8 +264,8 @@ func (w *world) until(within time.Duration, what string, condition func() bool) 
 	}
 }
 
-// untilSettled waits until what is present is what is wanted.
+// untilSettled waits until the actual state equals the desired state.
 func (w *world) untilSettled(within time.Duration) {
 	w.t.Helper()
-	w.until(within, "everything as it is wanted", w.settled)
+	w.until(within, "the desired state", w.settled)
 }

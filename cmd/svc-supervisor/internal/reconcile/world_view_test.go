@@ -12,7 +12,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/statedir"
 )
 
-// String shows what is wrong at the end of a test that failed.
+// String describes the world for the report of a failed test.
 func (w *world) String() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -27,9 +27,9 @@ func (w *world) String() string {
 			}
 		}
 	}
-	fmt.Fprintf(&text, "namespaces %v\nlinks %v\nwords %v\n", w.namespaces, w.links, w.words)
-	if w.now != nil {
-		for _, row := range w.now.r.Rows() {
+	fmt.Fprintf(&text, "namespaces %v\nlinks %v\nstatuses %v\n", w.namespaces, w.links, w.statusHistory)
+	if w.current != nil {
+		for _, row := range w.current.r.Rows() {
 			fmt.Fprintf(&text, "%s: %s %s\n", row.Name, row.Status, row.Reason)
 		}
 	}
@@ -37,7 +37,8 @@ func (w *world) String() string {
 	return text.String()
 }
 
-// differences compares present and wanted, exactly: what every bubble must come to once nothing is unread or refused.
+// differences returns all differences between actual and desired state. Once nothing is unread or refused, there must
+// be none in the end.
 func (w *world) differences() iter.Seq[string] {
 	return func(yield func(string) bool) {
 		w.mu.Lock()
@@ -94,7 +95,8 @@ func (w *world) differences() iter.Seq[string] {
 	}
 }
 
-// differsLocked says how one container differs from its binding, what costs least first; "" if it does not.
+// differsLocked describes how one container differs from its binding. It returns "" if it does not. The cheapest
+// comparisons come first.
 func (w *world) differsLocked(b *spec.Binding) string {
 	c, name := b.Container, b.Container.InterfaceName
 	switch {
@@ -111,8 +113,9 @@ func (w *world) differsLocked(b *spec.Binding) string {
 	}
 	record := entries[0].Record
 	digest, _ := b.Conf(spec.Network, "").Digest()
-	if record.Phase != statedir.Added || record.BootID != w.boot || record.Container != c || *record.Conf.Container != c || record.Digest != digest {
-		return fmt.Sprintf("record %s is not of what is wanted", record.Phase)
+	if record.Phase != statedir.Added || record.BootID != w.boot || record.Container != c || *record.Conf.Container != c ||
+		record.Digest != digest {
+		return fmt.Sprintf("record %s differs from the desired state", record.Phase)
 	}
 	for _, name := range record.Units() {
 		if p := w.units[name]; p == nil || !p.unit.Running() {
@@ -122,7 +125,7 @@ func (w *world) differsLocked(b *spec.Binding) string {
 	return ""
 }
 
-// settled says whether what is present is what is wanted.
+// settled reports whether the actual state equals the desired state.
 func (w *world) settled() bool {
 	for range w.differences() {
 		return false
@@ -130,7 +133,7 @@ func (w *world) settled() bool {
 	return true
 }
 
-// phase is the phase of a name's only record, or what else there is.
+// phase returns the phase of a name's only record, or "none", "two" or "damaged".
 func (w *world) phase(name spec.Name) statedir.Phase {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -146,29 +149,29 @@ func (w *world) phase(name spec.Name) statedir.Phase {
 	}
 }
 
-// said lists what was published of a container.
-func (w *world) said(id spec.ContainerID) string {
+// history returns all statuses that were published for a container, in order.
+func (w *world) history(id spec.ContainerID) string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return strings.Join(w.words[id], ", ")
+	return strings.Join(w.statusHistory[id], ", ")
 }
 
-// publishes is all that stands there now.
-func (w *world) publishes() map[spec.ContainerID]spec.ContainerStatus {
+// allStatuses returns the statuses that are published now.
+func (w *world) allStatuses() map[spec.ContainerID]spec.ContainerStatus {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return maps.Clone(w.published)
 }
 
-// hostSaid is the last word about the host.
-func (w *world) hostSaid() spec.HostStatus {
+// hostStatus returns the last status of the host.
+func (w *world) hostStatus() spec.HostStatus {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.hostWord
+	return w.lastHostStatus
 }
 
-// ran lists the verbs that began.
-func (w *world) ran() []ran {
+// verbCalls returns the verbs that were started.
+func (w *world) verbCalls() []verbCall {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return slices.Clone(w.calls)
@@ -180,7 +183,7 @@ func (w *world) status(id spec.ContainerID) spec.ContainerStatus {
 	return w.published[id]
 }
 
-// verbs lists the verbs that began for a name, in order.
+// verbs returns the verbs that were started for a name, in order.
 func (w *world) verbs(name spec.Name) string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -193,7 +196,7 @@ func (w *world) verbs(name spec.Name) string {
 	return strings.Join(verbs, " ")
 }
 
-// times lists when a verb began for a name.
+// times returns when a verb was started for a name.
 func (w *world) times(verb spec.Verb, name spec.Name) (times []time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -217,9 +220,9 @@ func (w *world) effects() int {
 	return len(w.trace)
 }
 
-// held says why `ps` shows a name as held.
-func (w *world) heldWhy(name spec.Name) string {
-	for _, row := range w.now.r.Rows() {
+// heldReason returns the reason that ps shows for a held name.
+func (w *world) heldReason(name spec.Name) string {
+	for _, row := range w.current.r.Rows() {
 		if row.Name == name && row.Status == "HELD" {
 			return row.Reason
 		}

@@ -10,7 +10,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// Publisher is what the board needs of an NSDB.
+// Publisher writes statuses to an NSDB and lists those that are published there.
 type Publisher interface {
 	PublishHost(context.Context, spec.HostStatus) error
 	RemoveHost(context.Context) error
@@ -19,7 +19,8 @@ type Publisher interface {
 	Published(context.Context) ([]spec.ContainerID, error)
 }
 
-// Board holds the last word on the host and on each container, and what the NSDB has of it.
+// Board holds the latest status of the host and of each container, and publishes the statuses that the NSDB does not
+// have yet. It is safe for concurrent use.
 type Board struct {
 	publisher Publisher
 	log       *slog.Logger
@@ -28,12 +29,12 @@ type Board struct {
 	mu         sync.Mutex
 	host       *spec.HostStatus
 	hostDirty  bool
-	withdrawn  chan struct{} // closed when the host's status was removed; nil until Withdraw
-	containers map[spec.ContainerID]*word
+	withdrawn  chan struct{} // closed once the host's status is removed from the NSDB; nil until Withdraw
+	containers map[spec.ContainerID]*entry
 }
 
-// word is the last word on one container; a nil status means that none is published.
-type word struct {
+// entry is the latest status of one container. If status is nil, the published status is to be removed.
+type entry struct {
 	status *spec.ContainerStatus
 	dirty  bool
 }
@@ -44,17 +45,17 @@ const (
 	lastRetry      = 30 * time.Second
 )
 
-// NewBoard makes an empty board.
+// NewBoard returns a Board without statuses. Its Run method publishes to publisher.
 func NewBoard(publisher Publisher, log *slog.Logger) *Board {
 	return &Board{
 		publisher:  publisher,
 		log:        log,
 		wake:       make(chan struct{}, 1),
-		containers: map[spec.ContainerID]*word{},
+		containers: map[spec.ContainerID]*entry{},
 	}
 }
 
-// Host reports weight, quota and count.
+// Host reports the host's weight, quota and count.
 func (b *Board) Host(status spec.HostStatus) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -65,8 +66,8 @@ func (b *Board) Host(status spec.HostStatus) {
 	b.wakeLocked()
 }
 
-// Withdraw removes the host's status for good, and waits until the NSDB has no such status, or ctx ends. Later reports of the
-// host are ignored.
+// Withdraw removes the host's status for good. It waits until the NSDB has no such status, or ctx ends. Later calls of
+// Host are ignored.
 func (b *Board) Withdraw(ctx context.Context) error {
 	b.mu.Lock()
 	if b.withdrawn == nil {
@@ -84,14 +85,21 @@ func (b *Board) Withdraw(ctx context.Context) error {
 	}
 }
 
-// Remove takes back what was published of a container.
+// Remove removes the published status of a container.
 func (b *Board) Remove(id spec.ContainerID) { b.set(id, nil) }
 
-// Status returns the last word on a container.
-func (b *Board) Status(id spec.ContainerID) (spec.ContainerStatus, bool) { return b.last(id) }
+// Status returns the latest status of a container, or false if the container has no status.
+func (b *Board) Status(id spec.ContainerID) (spec.ContainerStatus, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if e := b.containers[id]; e != nil && e.status != nil {
+		return *e.status, true
+	}
+	return spec.ContainerStatus{}, false
+}
 
-// Prune removes what is published of containers that keep does not know, from an earlier run say. An NSDB whose statuses
-// end with the session has nothing to prune.
+// Prune removes the published statuses of containers for which neither the Board has a status nor keep returns true,
+// for example statuses of an earlier run. An NSDB that removes statuses at the end of the session lists none.
 func (b *Board) Prune(ctx context.Context, keep func(spec.ContainerID) bool) error {
 	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
 	defer cancel()
@@ -100,14 +108,15 @@ func (b *Board) Prune(ctx context.Context, keep func(spec.ContainerID) bool) err
 		return err
 	}
 	for _, id := range published {
-		if _, known := b.last(id); !known && !keep(id) {
+		if _, known := b.Status(id); !known && !keep(id) {
 			b.Remove(id)
 		}
 	}
 	return nil
 }
 
-// Run publishes until ctx ends, and then once more what is due, within the time-out of one call.
+// Run publishes statuses until ctx ends. Then it tries once more to publish those that are left, and returns after
+// publishTimeout at the latest.
 func (b *Board) Run(ctx context.Context) {
 	retry := firstRetry
 	for {
@@ -131,8 +140,8 @@ func (b *Board) Run(ctx context.Context) {
 	}
 }
 
-// pause waits for a new word, and no longer than the given time where that is not 0: what cannot be published does not delay
-// what can. It returns false when ctx ends.
+// pause returns when a status is reported, when ctx ends, or after the given time unless that is 0. So a status that
+// cannot be published does not delay another one. It returns false when ctx has ended.
 func (b *Board) pause(ctx context.Context, wait time.Duration) bool {
 	var again <-chan time.Time
 	if wait > 0 {
@@ -146,27 +155,28 @@ func (b *Board) pause(ctx context.Context, wait time.Duration) bool {
 	return ctx.Err() == nil
 }
 
-// failure is what could not be published: how many words, and the first of them. In an outage all are alike.
-type failure struct {
+// publishFailure summarizes the statuses that could not be published: their number and the first error. During an
+// outage all errors are the same.
+type publishFailure struct {
 	count int
 	err   error
-	id    spec.ContainerID // "": the host's
-	name  spec.Name        // "": the status is to be removed
+	id    spec.ContainerID // "": the status of the host
+	name  spec.Name        // "": the status was to be removed
 }
 
-// add counts one more.
-func (f *failure) add(err error, id spec.ContainerID, name spec.Name) *failure {
+// add returns the summary with one more failure, or unchanged if err is nil.
+func (f *publishFailure) add(err error, id spec.ContainerID, name spec.Name) *publishFailure {
 	switch {
 	case err == nil:
 		return f
 	case f == nil:
-		return &failure{1, err, id, name}
+		return &publishFailure{1, err, id, name}
 	}
 	f.count++
 	return f
 }
 
-func (f *failure) fields() []any {
+func (f *publishFailure) fields() []any {
 	fields := []any{"failed", f.count, "error", f.err}
 	if f.name != "" {
 		fields = append(fields, "container", f.name)
@@ -177,20 +187,20 @@ func (f *failure) fields() []any {
 	return fields
 }
 
-// flush publishes everything that is due. What fails stays due, and keeps nothing else back.
-func (b *Board) flush(ctx context.Context) (failed *failure) {
+// flush publishes every status that is due. A status that cannot be published stays due and does not keep others back.
+func (b *Board) flush(ctx context.Context) (failed *publishFailure) {
 	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
 	defer cancel()
 	b.mu.Lock()
 	select {
-	case <-b.wake: // of a word that is due now
+	case <-b.wake: // a status that caused this signal is in due below
 	default:
 	}
 	host, hostDirty := b.host, b.hostDirty
 	due := map[spec.ContainerID]*spec.ContainerStatus{}
-	for id, w := range b.containers {
-		if w.dirty {
-			due[id] = w.status
+	for id, e := range b.containers {
+		if e.dirty {
+			due[id] = e.status
 		}
 	}
 	b.mu.Unlock()
@@ -225,7 +235,7 @@ func nameOf(status *spec.ContainerStatus) spec.Name {
 	return status.InterfaceName
 }
 
-// publishHost publishes the host's status; nil removes it.
+// publishHost publishes the status of the host, or removes it if status is nil.
 func (b *Board) publishHost(ctx context.Context, status *spec.HostStatus) error {
 	if status == nil {
 		return b.publisher.RemoveHost(ctx)
@@ -240,20 +250,21 @@ func (b *Board) publishOne(ctx context.Context, id spec.ContainerID, status *spe
 	return b.publisher.PublishContainer(ctx, id, *status)
 }
 
-// published notes what the NSDB has now; a word that came meanwhile stays due.
+// published marks a status as published. If a newer one was reported meanwhile, the container stays due.
 func (b *Board) published(id spec.ContainerID, status *spec.ContainerStatus) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	w := b.containers[id]
-	if w == nil || w.status != status {
+	e := b.containers[id]
+	if e == nil || e.status != status {
 		return
 	}
-	w.dirty = false
+	e.dirty = false
 	if status == nil {
 		delete(b.containers, id)
 	}
 }
 
+// set makes a status the one to publish. nil removes the published status.
 func (b *Board) set(id spec.ContainerID, status *spec.ContainerStatus) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -261,24 +272,15 @@ func (b *Board) set(id spec.ContainerID, status *spec.ContainerStatus) {
 }
 
 func (b *Board) setLocked(id spec.ContainerID, status *spec.ContainerStatus) {
-	w := b.containers[id]
-	if w == nil {
-		w = new(word)
-		b.containers[id] = w
-	} else if reflect.DeepEqual(w.status, status) {
+	e := b.containers[id]
+	if e == nil {
+		e = new(entry)
+		b.containers[id] = e
+	} else if reflect.DeepEqual(e.status, status) {
 		return
 	}
-	w.status, w.dirty = status, true
+	e.status, e.dirty = status, true
 	b.wakeLocked()
-}
-
-func (b *Board) last(id spec.ContainerID) (spec.ContainerStatus, bool) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if w := b.containers[id]; w != nil && w.status != nil {
-		return *w.status, true
-	}
-	return spec.ContainerStatus{}, false
 }
 
 func (b *Board) wakeLocked() {

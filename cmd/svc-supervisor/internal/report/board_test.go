@@ -15,14 +15,14 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// nsdb is a publisher that notes what reaches it, in order.
+// nsdb is a fake Publisher that records the statuses that reach it, in order.
 type nsdb struct {
 	mu     sync.Mutex
 	log    []string
 	has    map[spec.ContainerID]spec.ContainerStatus
 	host   spec.HostStatus
-	fails  map[string]error // by what is published: host, or a container id; all: everything
-	block  chan struct{}    // if not nil, every call waits until it is closed
+	fails  map[string]error // by target: "host" or a container id; "all" fails every call
+	block  chan struct{}    // if not nil, every call waits until the channel is closed
 	called int
 }
 
@@ -32,7 +32,7 @@ func newNSDB() *nsdb {
 
 var errDown = errors.New("no connection")
 
-// take notes a call and says whether it succeeds.
+// take records a call and applies its change, or returns the scripted error.
 func (n *nsdb) take(ctx context.Context, what, text string, change func()) error {
 	n.mu.Lock()
 	n.called++
@@ -101,7 +101,7 @@ func (n *nsdb) hold() (release func()) {
 	}
 }
 
-func (n *nsdb) said() []string {
+func (n *nsdb) requests() []string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return slices.Clone(n.log)
@@ -113,7 +113,7 @@ func (n *nsdb) calls() int {
 	return n.called
 }
 
-// onBoard runs a board with a fake NSDB in a bubble of fake time.
+// onBoard runs a test with a board and a fake NSDB, in a synctest bubble.
 func onBoard(t *testing.T, test func(t *testing.T, b *Board, n *nsdb)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -135,7 +135,7 @@ func of(id string) spec.Container {
 func expect(t *testing.T, n *nsdb, want ...string) {
 	t.Helper()
 	synctest.Wait()
-	if got := n.said(); !slices.Equal(got, want) {
+	if got := n.requests(); !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
@@ -148,7 +148,7 @@ func TestWithdrawnHostStatusIsNotPublishedAgain(t *testing.T) {
 		short, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		defer cancel()
 		if err := b.Withdraw(short); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("an NSDB that does not answer: %v", err)
+			t.Errorf("Withdraw without an answer of the NSDB: %v", err)
 		}
 		n.fail("host", nil)
 		for range 2 {
@@ -162,7 +162,7 @@ func TestWithdrawnHostStatusIsNotPublishedAgain(t *testing.T) {
 	})
 }
 
-func TestWithdrawWinsOverAPublicationThatIsUnderWay(t *testing.T) {
+func TestWithdrawTakesEffectAfterAPublicationInProgress(t *testing.T) {
 	onBoard(t, func(t *testing.T, b *Board, n *nsdb) {
 		release := n.hold()
 		b.Host(spec.HostStatus{Count: 1})
@@ -178,19 +178,22 @@ func TestWithdrawWinsOverAPublicationThatIsUnderWay(t *testing.T) {
 	})
 }
 
-func TestWordsArePublishedInTheirOrder(t *testing.T) {
+func TestStatusesArePublishedInOrder(t *testing.T) {
 	onBoard(t, func(t *testing.T, b *Board, n *nsdb) {
-		for _, say := range []func(){
-			func() { b.Starting(of("a")) }, func() { b.Running(of("a"), nil) }, func() { b.Stopping(of("a")) }, func() { b.Remove("a") },
+		for _, report := range []func(){
+			func() { b.Starting(of("a")) },
+			func() { b.Running(of("a"), nil) },
+			func() { b.Stopping(of("a")) },
+			func() { b.Remove("a") },
 		} {
-			say()
+			report()
 			synctest.Wait()
 		}
 		expect(t, n, "a STARTING", "a RUNNING", "a STOPPING", "a removed")
 	})
 }
 
-func TestAWordThatWasSaidIsNotRepeated(t *testing.T) {
+func TestUnchangedStatusIsNotPublishedAgain(t *testing.T) {
 	onBoard(t, func(t *testing.T, b *Board, n *nsdb) {
 		for range 3 {
 			b.Host(spec.HostStatus{Count: 1})
@@ -203,13 +206,13 @@ func TestAWordThatWasSaidIsNotRepeated(t *testing.T) {
 	})
 }
 
-func TestOnlyTheLastOfManyWordsIsPublished(t *testing.T) {
+func TestOnlyTheLatestOfManyStatusesIsPublished(t *testing.T) {
 	onBoard(t, func(t *testing.T, b *Board, n *nsdb) {
 		release := n.hold()
 		b.Starting(of("a"))
-		synctest.Wait() // STARTING is on its way
+		synctest.Wait() // the call with STARTING waits
 		for i := range 100 {
-			b.Failing(of("a"), Trouble{Reason: fmt.Sprint(i)})
+			b.Failing(of("a"), Problem{Reason: fmt.Sprint(i)})
 			b.Host(spec.HostStatus{Count: i})
 		}
 		b.Running(of("a"), nil)
@@ -218,7 +221,7 @@ func TestOnlyTheLastOfManyWordsIsPublished(t *testing.T) {
 	})
 }
 
-func TestNobodyWaitsForAnNSDBThatHangs(t *testing.T) {
+func TestReportsDoNotWaitForAHungNSDB(t *testing.T) {
 	onBoard(t, func(t *testing.T, b *Board, n *nsdb) {
 		release := n.hold()
 		begin := time.Now()
@@ -236,7 +239,7 @@ func TestNobodyWaitsForAnNSDBThatHangs(t *testing.T) {
 	})
 }
 
-func TestWhatFailsIsTriedAgainWithGrowingDelay(t *testing.T) {
+func TestFailedPublicationIsRetriedWithGrowingDelay(t *testing.T) {
 	onBoard(t, func(t *testing.T, b *Board, n *nsdb) {
 		n.fail("all", errDown)
 		b.Running(of("a"), nil)
@@ -260,12 +263,12 @@ func TestWhatFailsIsTriedAgainWithGrowingDelay(t *testing.T) {
 		b.Stopping(of("a"))
 		synctest.Wait()
 		n.fail("all", nil)
-		time.Sleep(firstRetry) // the delay begins anew
+		time.Sleep(firstRetry) // the delay starts again at firstRetry
 		expect(t, n, "a RUNNING", "a STOPPING")
 	})
 }
 
-func TestAnOutageIsOneErrorInTheLog(t *testing.T) {
+func TestOutageIsLoggedAsOneError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNSDB()
 		n.fail("all", errDown)
@@ -282,24 +285,24 @@ func TestAnOutageIsOneErrorInTheLog(t *testing.T) {
 		running.Wait()
 		for line := range strings.Lines(log.String()) {
 			if strings.Count(line, errDown.Error()) != 1 || !strings.Contains(line, "failed=100 ") {
-				t.Errorf("logged: %s", line)
+				t.Errorf("log line %s", line)
 			}
 		}
 		if log.Len() == 0 {
-			t.Error("nothing is logged")
+			t.Error("no error was logged")
 		}
 	})
 }
 
-func TestWhatCannotBePublishedIsNamed(t *testing.T) {
+func TestFailedPublicationIsNamedInTheLog(t *testing.T) {
 	for _, r := range []struct {
 		name string
 		put  func(*Board)
 		want string
 	}{
 		{"a status", func(b *Board) { b.Running(of("c1"), nil) }, ` error="no connection" container=c1 containerId=c1`},
-		{"a status that is taken back", func(b *Board) { b.Remove("c1") }, ` error="no connection" containerId=c1`},
-		{"the host's", func(b *Board) { b.Host(spec.HostStatus{Count: 2}) }, " error=\"no connection\"\n"},
+		{"a removal", func(b *Board) { b.Remove("c1") }, ` error="no connection" containerId=c1`},
+		{"the status of the host", func(b *Board) { b.Host(spec.HostStatus{Count: 2}) }, " error=\"no connection\"\n"},
 	} {
 		t.Run(r.name, func(t *testing.T) {
 			n := newNSDB()
@@ -311,17 +314,17 @@ func TestWhatCannotBePublishedIsNamed(t *testing.T) {
 			cancel()
 			b.Run(ctx)
 			if !strings.Contains(log.String(), r.want) {
-				t.Errorf("logged %q", log.String())
+				t.Errorf("log %q", log.String())
 			}
 		})
 	}
 }
 
-func TestWhatFailsKeepsNothingElseBack(t *testing.T) {
+func TestFailedPublicationDoesNotDelayOthers(t *testing.T) {
 	onBoard(t, func(t *testing.T, b *Board, n *nsdb) {
 		n.fail("bad", errDown)
 		b.Running(of("bad"), nil)
-		time.Sleep(time.Minute) // its delay is at the longest now
+		time.Sleep(time.Minute) // the delay has reached lastRetry
 		b.Starting(of("good"))
 		expect(t, n, "good STARTING")
 		b.Host(spec.HostStatus{Count: 2})
@@ -332,7 +335,7 @@ func TestWhatFailsKeepsNothingElseBack(t *testing.T) {
 	})
 }
 
-func TestAWordThatFailedIsNotPublishedAfterANewerOne(t *testing.T) {
+func TestFailedStatusIsNotPublishedAfterANewerOne(t *testing.T) {
 	onBoard(t, func(t *testing.T, b *Board, n *nsdb) {
 		n.fail("all", errDown)
 		b.Starting(of("a"))
@@ -345,7 +348,7 @@ func TestAWordThatFailedIsNotPublishedAfterANewerOne(t *testing.T) {
 	})
 }
 
-func TestARemovalThatFailedIsTriedAgain(t *testing.T) {
+func TestFailedRemovalIsRetried(t *testing.T) {
 	onBoard(t, func(t *testing.T, b *Board, n *nsdb) {
 		b.Running(of("a"), nil)
 		synctest.Wait()
@@ -358,12 +361,12 @@ func TestARemovalThatFailedIsTriedAgain(t *testing.T) {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		if len(b.containers) != 0 {
-			t.Error("the board remembers what is gone")
+			t.Error("the board still has the removed container")
 		}
 	})
 }
 
-func TestAContainerMayComeBackWhileItIsRemoved(t *testing.T) {
+func TestStatusReportedDuringARemovalIsPublished(t *testing.T) {
 	onBoard(t, func(t *testing.T, b *Board, n *nsdb) {
 		b.Running(of("a"), nil)
 		synctest.Wait()
@@ -376,12 +379,12 @@ func TestAContainerMayComeBackWhileItIsRemoved(t *testing.T) {
 	})
 }
 
-func TestStatusesOfAnEarlierRunAreRemovedIfNobodyStandsForThem(t *testing.T) {
+func TestPruneRemovesUnknownStatusesOfAnEarlierRun(t *testing.T) {
 	onBoard(t, func(t *testing.T, b *Board, n *nsdb) {
-		for _, id := range []spec.ContainerID{"kept", "said", "old"} {
+		for _, id := range []spec.ContainerID{"kept", "reported", "old"} {
 			n.has[id] = spec.ContainerStatus{}
 		}
-		b.Running(of("said"), nil)
+		b.Running(of("reported"), nil)
 		if err := b.Prune(t.Context(), func(id spec.ContainerID) bool { return id == "kept" }); err != nil {
 			t.Fatal(err)
 		}
@@ -394,7 +397,7 @@ func TestStatusesOfAnEarlierRunAreRemovedIfNobodyStandsForThem(t *testing.T) {
 	})
 }
 
-func TestNothingIsRemovedIfTheNSDBCannotBeRead(t *testing.T) {
+func TestPruneRemovesNothingIfTheNSDBCannotBeRead(t *testing.T) {
 	onBoard(t, func(t *testing.T, b *Board, n *nsdb) {
 		n.has["old"] = spec.ContainerStatus{}
 		n.fail("published", errDown)
@@ -405,7 +408,7 @@ func TestNothingIsRemovedIfTheNSDBCannotBeRead(t *testing.T) {
 	})
 }
 
-func TestTheLastWordsArePublishedWhenTheSupervisorStops(t *testing.T) {
+func TestLatestStatusesArePublishedWhenTheSupervisorStops(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNSDB()
 		b := NewBoard(n, slog.New(slog.DiscardHandler))
@@ -416,7 +419,7 @@ func TestTheLastWordsArePublishedWhenTheSupervisorStops(t *testing.T) {
 		running.Go(func() { b.Run(ctx) })
 		synctest.Wait()
 		n.fail("all", nil)
-		b.mu.Lock() // the word comes, and the end, before the board looks again
+		b.mu.Lock() // a status is reported and ctx ends before Run continues
 		cancel()
 		b.containers["a"].status = &spec.ContainerStatus{Code: spec.Stopping}
 		b.mu.Unlock()
@@ -425,7 +428,7 @@ func TestTheLastWordsArePublishedWhenTheSupervisorStops(t *testing.T) {
 	})
 }
 
-func TestAStopDoesNotWaitForAnNSDBThatHangs(t *testing.T) {
+func TestStopDoesNotWaitForAHungNSDB(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNSDB()
 		n.hold()

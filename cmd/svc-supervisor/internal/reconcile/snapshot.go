@@ -13,46 +13,47 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/unit"
 )
 
-// situation is what one look at a container found: the facts for the decision, and what a step needs.
-type situation struct {
-	name    spec.Name
-	now     time.Time // by which it is decided what is due and what waits
-	facts   Facts
-	claim   claim
-	conf    *spec.Conf // of what is wanted; nil if it is not known
-	digest  string
-	entry   *statedir.Entry // the record, or why there is none; nil if there is no file
-	tag     spec.Owner      // of the namespace, zero if it is not ours
-	packets *packets        // of the container; nil if it has no interface of ours
-	units   []unit.Unit     // those that the name owns
-	left    string          // the first of what carries our tag
-	problem string          // why Readable is false, or the record is no record
+// snapshot is everything observed for one decision: the facts, and the values that the step needs.
+type snapshot struct {
+	name     spec.Name
+	now      time.Time // the time that decides what is due and which back-offs have passed
+	facts    Facts
+	claim    claim
+	conf     *spec.Conf // the wanted configuration; nil: unknown
+	digest   string
+	entry    *statedir.Entry // the record or the error of reading it; nil: no file exists
+	tag      spec.Owner      // owner tag of the namespace; zero if the namespace is not ours
+	packets  *packets        // packet counters of the container; nil if it has no interface with our tag
+	units    []unit.Unit     // the units that the name may use
+	leftover string          // the first resource found with our owner tag
+	problem  string          // why Readable is false, or why the record cannot be used
 
-	toAdd    plugin.Executable // serves new containers
-	toChange plugin.Executable // can reconfigure this one
-	toEnd    plugin.Executable // for CHECK and DEL
+	forAdd      plugin.Executable // for a new container
+	forChange   plugin.Executable // for a reconfiguration of this container
+	forRecorded plugin.Executable // for CHECK and DEL
 }
 
-// record returns the record unless there is none, or only one of phase `deleted`.
-func (s *situation) record() *statedir.Record {
+// record returns the record, or nil if there is none or its phase is `deleted`.
+func (s *snapshot) record() *statedir.Record {
 	if s.entry == nil || s.entry.Record == nil || s.entry.Record.Phase == statedir.Deleted {
 		return nil
 	}
 	return s.entry.Record
 }
 
-// look reads everything that the decision for one name depends on. Nothing of it is remembered but what memo says.
-func (r *Reconciler) look(ctx context.Context, name spec.Name) *situation {
-	s := &situation{name: name}
-	r.lookAtRecord(s)
-	r.lookAtClaim(s)
-	r.lookAtHost(ctx, s)
-	r.lookAtExecutables(s)
-	r.lookAtMemo(s)
+// observe reads everything that the decision for one name depends on. Only the values in memory are kept between two
+// observations.
+func (r *Reconciler) observe(ctx context.Context, name spec.Name) *snapshot {
+	s := &snapshot{name: name}
+	r.observeRecord(s)
+	r.observeClaim(s)
+	r.observeHost(ctx, s)
+	r.observeExecutables(s)
+	r.observeDue(s)
 	return s
 }
 
-func (r *Reconciler) lookAtRecord(s *situation) {
+func (r *Reconciler) observeRecord(s *snapshot) {
 	entries := r.records.Read(s.name)
 	if len(entries) == 0 {
 		return
@@ -64,7 +65,7 @@ func (r *Reconciler) lookAtRecord(s *situation) {
 	case errors.Is(s.entry.Err, statedir.ErrDamaged):
 		s.facts.Record, s.problem = Damaged, s.entry.Err.Error()
 	case s.entry.Err != nil:
-		// Not read is neither damaged nor absent. The zero WantedState keeps every rule but the first away.
+		// A record that cannot be read is neither damaged nor absent. Counting it as Newer makes rule 1 apply.
 		s.facts.Record, s.problem = Newer, s.entry.Err.Error()
 	default:
 		s.facts.Record = recordState(record.Phase)
@@ -87,7 +88,7 @@ func recordState(phase statedir.Phase) RecordState {
 	}
 }
 
-func (r *Reconciler) lookAtClaim(s *situation) {
+func (r *Reconciler) observeClaim(s *snapshot) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.claims == nil {
@@ -96,13 +97,13 @@ func (r *Reconciler) lookAtClaim(s *situation) {
 		return
 	}
 	s.claim = r.claims.claim(s.name, r.holders)
-	m := r.memoLocked(s.name)
+	m := r.memoryLocked(s.name)
 	m.notes = nil
 	if s.claim.binding != nil {
 		m.notes = r.claims.notes(s.claim.binding)
 		m.port = s.claim.binding.PortID
 	} else if reason, unread := r.claims.unreadPorts[m.port]; unread {
-		s.claim.unread = reason // without a record too: its binding is not gone
+		s.claim.unread = reason // even without a record, a binding that is unread still exists
 	}
 	if s.claim.refused != "" {
 		m.notes = append([]string{editRefused + s.claim.refused}, m.notes...)
@@ -119,12 +120,12 @@ func (r *Reconciler) lookAtClaim(s *situation) {
 	}
 }
 
-// compare returns how the wanted container differs from the recorded one.
-func (r *Reconciler) compare(s *situation) {
+// compare sets Facts.Wanted by comparing the wanted container with the recorded one.
+func (r *Reconciler) compare(s *snapshot) {
 	s.conf = s.claim.binding.Conf(spec.Network, "")
 	if s.claim.refused != "" {
-		// A configuration that cannot be read is a refused edit: the last one that could be read goes on.
-		last := s.last()
+		// A configuration that cannot be read counts as a refused edit: the last readable one stays in use.
+		last := s.lastRecord()
 		if last == nil || last.Conf == nil {
 			s.facts.Wanted, s.claim.unread = WantedUnread, s.claim.refused
 			return
@@ -141,7 +142,7 @@ func (r *Reconciler) compare(s *situation) {
 	s.facts.Wanted = Wanted
 	record := s.record()
 	if s.facts.Record == Damaged && s.entry.ServiceType != s.claim.binding.Container.ServiceType {
-		s.facts.Wanted = WantedOther // the file's name tells the type at least
+		s.facts.Wanted = WantedOther // the file name of a damaged record contains the service type
 	}
 	if record == nil {
 		return
@@ -157,8 +158,8 @@ func (r *Reconciler) compare(s *situation) {
 	}
 }
 
-// serviceType is the type of what is there: the record's, else of what is wanted.
-func (s *situation) serviceType() spec.ServiceType {
+// serviceType returns the service type of the record, or of the binding if there is no record.
+func (s *snapshot) serviceType() spec.ServiceType {
 	if s.entry != nil && s.facts.Record != NoRecord {
 		return s.entry.ServiceType
 	}
@@ -168,9 +169,10 @@ func (s *situation) serviceType() spec.ServiceType {
 	return ""
 }
 
-func (r *Reconciler) lookAtExecutables(s *situation) {
+func (r *Reconciler) observeExecutables(s *snapshot) {
 	if s.facts.Record == NoRecord && s.facts.Leftover && !r.executables.Scanned() {
-		s.facts.AnyUnread = true // DEL of a leftover is asked of every type: of those too that are not found yet
+		// DEL of a leftover is run for every service type, also for those whose executables are not found yet.
+		s.facts.AnyUnread = true
 	}
 	t := s.serviceType()
 	if t == "" {
@@ -182,41 +184,41 @@ func (r *Reconciler) lookAtExecutables(s *situation) {
 		path, version = record.Executable.Path, record.Executable.Version
 	}
 	var served, selected bool
-	s.toEnd, served = r.executables.ForRecorded(t, path)
-	s.toAdd, selected = r.executables.Select(t)
+	s.forRecorded, served = r.executables.ForRecorded(t, path)
+	s.forAdd, selected = r.executables.Select(t)
 	switch {
 	case !served && !selected:
 		s.facts.Executable = NoExecutable
-	case s.toAdd.Unready != "":
+	case s.forAdd.Unready != "":
 		s.facts.Executable = ExecutableNotReady
 	default:
 		s.facts.Executable = ExecutableReady
 	}
 	if version == "" && s.facts.Record == Damaged && selected {
-		version = s.toAdd.Version.String() // the record does not tell: the best that there is
+		version = s.forAdd.Version.String() // the record is damaged: assume the version that is installed
 	}
 	if version != "" {
-		s.toChange, s.facts.Reconfigures = r.executables.ForChange(t, version)
+		s.forChange, s.facts.Reconfigures = r.executables.ForChange(t, version)
 		if !s.facts.Reconfigures && !r.executables.Scanned() {
-			s.facts.Executable = NoExecutable // one that can may yet be found: no DEL for want of it
+			s.facts.Executable = NoExecutable // an executable that can reconfigure may still be found, so no DEL yet
 		}
 	}
 }
 
-// lookAtMemo adds what is due. A change of what is wanted, or of the executable, ends every back-off: it may have been the
-// cause of the failure.
-func (r *Reconciler) lookAtMemo(s *situation) {
+// observeDue sets the facts that depend on time and memory. If the desired state or the executable changed, it ends
+// every back-off, because the change may have removed the cause of the failures.
+func (r *Reconciler) observeDue(s *snapshot) {
 	r.mu.Lock()
-	m := r.memoLocked(s.name)
-	r.takeNewsLocked(m)
+	m := r.memoryLocked(s.name)
+	r.applyPushedLocked(m)
 	r.mu.Unlock()
-	now := time.Now() // after the news, of which a CHECK may be due at once
+	now := time.Now() // after pushes were applied, which can make a CHECK due at once
 	s.now = now
-	wanted := strings.Join([]string{s.digest, s.claim.taken, fmt.Sprint(s.facts.Wanted > NotWanted), s.toAdd.Path,
-		fmt.Sprint(s.toAdd.Version), s.toAdd.Unready}, " ")
+	wanted := strings.Join([]string{s.digest, s.claim.taken, fmt.Sprint(s.facts.Wanted > NotWanted), s.forAdd.Path,
+		fmt.Sprint(s.forAdd.Version), s.forAdd.Unready}, " ")
 	if s.facts.Wanted != WantedUnread && m.wanted != wanted {
 		m.wanted = wanted
-		m.forgive()
+		m.resetBackOffs()
 	}
 	for step := range stepCount {
 		s.facts.Waiting[step] = m.backOff[step].waiting(now)
@@ -228,12 +230,13 @@ func (r *Reconciler) lookAtMemo(s *situation) {
 	s.facts.CheckDue = r.checkDue(s, m)
 	s.facts.AgainDue = m.againDue(now)
 	if s.entry != nil && s.entry.Record != nil {
-		m.ran = m.ran || s.entry.Record.AddedAt != nil // also of one that is `deleted`, and being healed
+		// This includes a record of phase `deleted`, whose container is being healed.
+		m.ran = m.ran || s.entry.Record.AddedAt != nil
 		if m.published == "" {
-			m.published = s.entry.Record.Container.ContainerID // by an earlier run
+			m.published = s.entry.Record.Container.ContainerID // published by an earlier run
 		}
 	} else if s.entry != nil && m.published == "" {
-		m.published = s.tag.ContainerID // likewise, where the record does not tell
+		m.published = s.tag.ContainerID // published by an earlier run; the record is damaged
 	}
-	m.ran = m.ran || s.facts.Record == Damaged // the record does not tell that it did not
+	m.ran = m.ran || s.facts.Record == Damaged // a damaged record may belong to a container that ran
 }

@@ -9,14 +9,15 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// The life is the NSDB's publisher for the board: reporter publishes at once, so only what an earlier life left is asked.
-func (l *life) PublishHost(context.Context, spec.HostStatus) error { return nil }
-func (l *life) RemoveHost(context.Context) error                   { return nil }
-func (l *life) PublishContainer(context.Context, spec.ContainerID, spec.ContainerStatus) error {
+// The instance is the Publisher of the board. Its methods do nothing except Published, because reporter records each
+// status at once.
+func (l *instance) PublishHost(context.Context, spec.HostStatus) error { return nil }
+func (l *instance) RemoveHost(context.Context) error                   { return nil }
+func (l *instance) PublishContainer(context.Context, spec.ContainerID, spec.ContainerStatus) error {
 	return nil
 }
-func (l *life) RemoveContainer(context.Context, spec.ContainerID) error { return nil }
-func (l *life) Published(context.Context) ([]spec.ContainerID, error) {
+func (l *instance) RemoveContainer(context.Context, spec.ContainerID) error { return nil }
+func (l *instance) Published(context.Context) ([]spec.ContainerID, error) {
 	l.w.mu.Lock()
 	defer l.w.mu.Unlock()
 	if l.w.faults.published != nil {
@@ -25,10 +26,11 @@ func (l *life) Published(context.Context) ([]spec.ContainerID, error) {
 	return slices.Collect(maps.Keys(l.w.published)), nil
 }
 
-// reporter is the real board; each word that differs from the one before is published at once, so that none is merged.
-type reporter struct{ *life }
+// reporter passes each report to a real board and records each status that differs from the last one. So no status is
+// skipped.
+type reporter struct{ *instance }
 
-func (l reporter) said(id spec.ContainerID) {
+func (l reporter) publish(id spec.ContainerID) {
 	status, there := l.board.Status(id)
 	l.w.mu.Lock()
 	defer l.w.mu.Unlock()
@@ -37,7 +39,7 @@ func (l reporter) said(id spec.ContainerID) {
 		return
 	}
 	if was && there && last.Code == status.Code && last.Message == status.Message {
-		l.w.published[id] = status // its connections may be others
+		l.w.published[id] = status // its connections may have changed
 		return
 	}
 	if !was && !there {
@@ -45,67 +47,67 @@ func (l reporter) said(id spec.ContainerID) {
 	}
 	if !there {
 		delete(l.w.published, id)
-		l.w.words[id] = append(l.w.words[id], "removed")
+		l.w.statusHistory[id] = append(l.w.statusHistory[id], "removed")
 		return
 	}
 	l.w.published[id] = status
-	word := string(status.Code)
+	entry := string(status.Code)
 	if status.Message != "" {
-		word += " (" + status.Message + ")"
+		entry += " (" + status.Message + ")"
 	}
-	l.w.words[id] = append(l.w.words[id], word)
+	l.w.statusHistory[id] = append(l.w.statusHistory[id], entry)
 }
 
 func (l reporter) Host(status spec.HostStatus) {
 	l.board.Host(status)
 	l.w.mu.Lock()
 	defer l.w.mu.Unlock()
-	l.w.hostWord = status
+	l.w.lastHostStatus = status
 }
 
 func (l reporter) Starting(c spec.Container) {
 	l.board.Starting(c)
-	l.said(c.ContainerID)
+	l.publish(c.ContainerID)
 }
 
 func (l reporter) Running(c spec.Container, health *spec.Health, notes ...string) {
 	l.board.Running(c, health, notes...)
-	l.said(c.ContainerID)
+	l.publish(c.ContainerID)
 }
 
 func (l reporter) Unstable(c spec.Container, reason string, failed bool) {
 	l.board.Unstable(c, reason, failed)
-	l.said(c.ContainerID)
+	l.publish(c.ContainerID)
 }
 
 func (l reporter) Pushed(id spec.ContainerID, connections []spec.Connection) {
 	l.board.Pushed(id, connections)
-	l.said(id)
+	l.publish(id)
 }
 
 func (l reporter) Checked(id spec.ContainerID, connections []spec.Connection) {
 	l.board.Checked(id, connections)
-	l.said(id)
+	l.publish(id)
 }
 
 func (l reporter) ChangeFailed(c spec.Container, reason string) {
 	l.board.ChangeFailed(c, reason)
-	l.said(c.ContainerID)
+	l.publish(c.ContainerID)
 }
 
-func (l reporter) Failing(c spec.Container, trouble report.Trouble) {
-	l.board.Failing(c, trouble)
-	l.said(c.ContainerID)
+func (l reporter) Failing(c spec.Container, problem report.Problem) {
+	l.board.Failing(c, problem)
+	l.publish(c.ContainerID)
 }
 
 func (l reporter) Stopping(c spec.Container) {
 	l.board.Stopping(c)
-	l.said(c.ContainerID)
+	l.publish(c.ContainerID)
 }
 
 func (l reporter) Remove(id spec.ContainerID) {
 	l.board.Remove(id)
-	l.said(id)
+	l.publish(id)
 }
 
 func (l reporter) Prune(ctx context.Context, keep func(spec.ContainerID) bool) error {
@@ -113,7 +115,7 @@ func (l reporter) Prune(ctx context.Context, keep func(spec.ContainerID) bool) e
 	err := l.board.Prune(ctx, keep)
 	for _, id := range published {
 		if _, known := l.board.Status(id); !known && !keep(id) {
-			l.said(id)
+			l.publish(id)
 		}
 	}
 	return err

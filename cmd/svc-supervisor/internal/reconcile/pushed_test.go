@@ -11,34 +11,39 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// healthOf is a health with one connection for each status: a, b, c…
+// healthOf returns a health with one connection per status. Their ids are a, b, c and so on.
 func healthOf(statuses ...spec.ConnectionStatus) *spec.Health {
 	h := &spec.Health{Code: spec.Running}
 	for i, status := range statuses {
 		pair := spec.Pair{Local: "10.1.0.0/24", Peer: "10.2.0.0/24", Status: status, BytesIn: 7}
-		h.Connections = append(h.Connections, spec.Connection{ID: string(rune('a' + i)), Status: status, Pairs: []spec.Pair{pair}})
+		h.Connections = append(
+			h.Connections,
+			spec.Connection{ID: string(rune('a' + i)), Status: status, Pairs: []spec.Pair{pair}},
+		)
 	}
 	return h
 }
 
-// answer is what ADD prints of a container with that health.
+// answer returns the output of ADD with the given health.
 func answer(h *spec.Health) string {
-	text, _ := json.Marshal(map[string]any{"cniVersion": spec.CNIVersion, "units": []string{"svc-vpn1.service"}, "health": h})
+	text, _ := json.Marshal(
+		map[string]any{"cniVersion": spec.CNIVersion, "units": []string{"svc-vpn1.service"}, "health": h},
+	)
 	return string(text)
 }
 
-// push is a push of one connection of vpn1.
+// push returns a pushed health with one connection of vpn1.
 func push(id string, status spec.ConnectionStatus) *spec.Health {
 	return &spec.Health{InterfaceName: "vpn1", Code: spec.Running, Connections: []spec.Connection{{ID: id, Status: status,
 		Pairs: []spec.Pair{{Local: "10.1.0.0/24", Peer: "10.2.0.0/24", Status: status}}}}}
 }
 
-// statuses are those of the connections, as they are published and as ps shows them.
+// statuses returns the statuses of the connections as published and as shown by ps.
 func (w *world) statuses() (published, shown string) {
 	for _, c := range w.status("c1").Connections {
 		published += c.ID + ":" + string(c.Status) + " "
 	}
-	for _, row := range w.now.r.Rows() {
+	for _, row := range w.current.r.Rows() {
 		if row.Name == "vpn1" && row.Health != nil {
 			for _, c := range row.Health.Connections {
 				shown += c.ID + ":" + string(c.Status) + " "
@@ -64,7 +69,7 @@ func withConnections(t *testing.T, test func(w *world)) {
 		w.start()
 		w.untilSettled(5 * time.Second)
 		w.expectStatuses("after ADD", "a:DOWN b:DOWN")
-		w.after(time.Minute + 5*time.Second) // the CHECKs that follow soon after connections went down are over
+		w.after(time.Minute + 5*time.Second) // until the additional CHECKs for connections that are down have ended
 		w.on(spec.Check, "vpn1")
 		w.forgetCalls()
 		test(w)
@@ -74,7 +79,7 @@ func withConnections(t *testing.T, test func(w *world)) {
 func TestPushedHealthIsShownAndPublishedWithoutAVerb(t *testing.T) {
 	withConnections(t, func(w *world) {
 		for i, status := range []spec.ConnectionStatus{spec.Active, spec.Down, spec.Active, spec.Down, spec.Active} {
-			w.now.r.Heard(push("a", status))
+			w.current.r.Heard(push("a", status))
 			w.expectStatuses("at once", "a:"+string(status)+" b:DOWN")
 			w.after(time.Duration(i) * 100 * time.Millisecond)
 			w.expectStatuses("and later", "a:"+string(status)+" b:DOWN")
@@ -82,31 +87,31 @@ func TestPushedHealthIsShownAndPublishedWithoutAVerb(t *testing.T) {
 		if ran := w.verbs("vpn1"); ran != "" {
 			t.Errorf("%s ran", ran)
 		}
-		if said := w.said("c1"); said != "STARTING, RUNNING" {
-			t.Errorf("said %s", said)
+		if published := w.history("c1"); published != "STARTING, RUNNING" {
+			t.Errorf("published %s", published)
 		}
 	})
 }
 
-func TestWhatIsPushedDuringAVerbIsOverItsOlderAnswer(t *testing.T) {
+func TestPushDuringAVerbOverridesItsOlderAnswer(t *testing.T) {
 	withConnections(t, func(w *world) {
 		w.on(spec.Add, "vpn1", behaviour{takes: 10 * time.Second, prints: answer(healthOf(spec.Down, spec.Active))})
 		edited := vpn("p1", "vpn1", "c1")
 		edited.Configuration = json.RawMessage(`{"edited":true}`)
 		w.bind(edited)
-		w.after(5 * time.Second) // the executable has asked, and answers later
-		w.now.r.Heard(push("a", spec.Active))
+		w.after(5 * time.Second) // ADD has read the state of the daemon, and returns it later
+		w.current.r.Heard(push("a", spec.Active))
 		w.expectStatuses("during the verb", "a:ACTIVE b:DOWN")
-		w.after(6 * time.Second) // the answer is 1 s old, and no CHECK has run since
+		w.after(6 * time.Second) // ADD returned 1 s ago, and no CHECK has run since
 		w.expectStatuses("after the verb", "a:ACTIVE b:ACTIVE")
 	})
 }
 
-func TestAPushThatChangesNothingCostsNoCounter(t *testing.T) {
+func TestPushWithoutAChangeKeepsTheCounters(t *testing.T) {
 	withConnections(t, func(w *world) {
-		w.now.r.Heard(push("a", spec.Down))
+		w.current.r.Heard(push("a", spec.Down))
 		w.after(time.Second)
-		for _, row := range w.now.r.Rows() {
+		for _, row := range w.current.r.Rows() {
 			if row.Health.Connections[0].Pairs[0].BytesIn != 7 {
 				t.Error("a counter is lost")
 			}
@@ -114,31 +119,31 @@ func TestAPushThatChangesNothingCostsNoCounter(t *testing.T) {
 	})
 }
 
-func TestOfWhatIsNotKnownNothingIsHeard(t *testing.T) {
+func TestPushesForUnknownConnectionsAndContainersAreDropped(t *testing.T) {
 	withConnections(t, func(w *world) {
-		w.now.r.Heard(push("z", spec.Active)) // of a configuration before this one
+		w.current.r.Heard(push("z", spec.Active)) // a connection of an earlier configuration
 		stranger := push("a", spec.Active)
 		stranger.InterfaceName = "other"
-		w.now.r.Heard(stranger)
+		w.current.r.Heard(stranger)
 		w.after(time.Second)
 		w.expectStatuses("afterwards", "a:DOWN b:DOWN")
 		w.unbind("p1")
 		w.untilSettled(5 * time.Second)
-		w.now.r.Heard(push("a", spec.Active))
+		w.current.r.Heard(push("a", spec.Active))
 		w.after(time.Minute)
 		if status := w.status("c1"); status.Code != "" {
-			t.Errorf("published %+v of a container that is gone", status)
+			t.Errorf("published %+v for a removed container", status)
 		}
 	})
 }
 
-func TestAPushToOneWhoseHealthIsNotKnownAsksForAllOfIt(t *testing.T) {
+func TestPushWhileTheHealthIsUnknownLeadsToCHECK(t *testing.T) {
 	withConnections(t, func(w *world) {
-		w.now.stop()
+		w.current.stop()
 		w.start()
 		w.untilSettled(time.Second)
 		w.on(spec.Check, "vpn1", behaviour{prints: string(must(json.Marshal(healthOf(spec.Active, spec.Down))))})
-		w.now.r.Heard(push("a", spec.Active))
+		w.current.r.Heard(push("a", spec.Active))
 		w.after(time.Second)
 		w.expectStatuses("after the push", "a:ACTIVE b:DOWN")
 		if ran := w.verbs("vpn1"); ran != "CHECK" {
@@ -147,17 +152,18 @@ func TestAPushToOneWhoseHealthIsNotKnownAsksForAllOfIt(t *testing.T) {
 	})
 }
 
-// What CHECK tells is published of what is not settled too, and may not be for days.
-func TestWhatCHECKTellsIsPublishedWhileAChangeFails(t *testing.T) {
+// TestHealthOfCHECKIsPublishedWhileAnEditFails checks that the health from CHECK is published although the container is
+// not settled. It may stay unsettled for days.
+func TestHealthOfCHECKIsPublishedWhileAnEditFails(t *testing.T) {
 	withConnections(t, func(w *world) {
 		w.on(spec.Add, "vpn1", behaviour{fails: code(spec.CodeIO)})
 		w.on(spec.Check, "vpn1", behaviour{prints: string(must(json.Marshal(healthOf(spec.Active, spec.Down))))})
 		w.bind(edited(vpn("p1", "vpn1", "c1"), 2))
 		w.after(70 * time.Second)
 		w.expectStatuses("after a CHECK", "a:ACTIVE b:DOWN")
-		w.now.r.Heard(push("b", spec.Active))
+		w.current.r.Heard(push("b", spec.Active))
 		w.expectStatuses("after a push", "a:ACTIVE b:ACTIVE")
-		w.now.stop()
+		w.current.stop()
 		w.start()
 		w.after(70 * time.Second)
 		w.expectStatuses("after a restart", "a:ACTIVE b:DOWN")
@@ -167,9 +173,9 @@ func TestWhatCHECKTellsIsPublishedWhileAChangeFails(t *testing.T) {
 	})
 }
 
-func TestOneThatIsUnknownSinceTheStartIsCheckedAllTheSame(t *testing.T) {
+func TestContainerThatIsUnknownSinceTheStartIsChecked(t *testing.T) {
 	withConnections(t, func(w *world) {
-		w.now.stop()
+		w.current.stop()
 		w.setHost(1, -1, "no Host object")
 		w.start()
 		w.after(70 * time.Second)
@@ -179,16 +185,16 @@ func TestOneThatIsUnknownSinceTheStartIsCheckedAllTheSame(t *testing.T) {
 	})
 }
 
-func TestWhereMoreIsPushedThanIsKeptCHECKTellsAll(t *testing.T) {
+func TestDroppedPushesLeadToCHECK(t *testing.T) {
 	withConnections(t, func(w *world) {
 		w.on(spec.Add, "vpn1", behaviour{takes: 10 * time.Second, prints: answer(healthOf(spec.Down, spec.Down))})
 		w.on(spec.Check, "vpn1", behaviour{prints: string(must(json.Marshal(healthOf(spec.Down, spec.Active))))})
 		w.bind(edited(vpn("p1", "vpn1", "c1"), 2))
 		w.after(5 * time.Second)
-		for range newsLimit {
-			w.now.r.Heard(push("z", spec.Active))
+		for range pushedLimit {
+			w.current.r.Heard(push("z", spec.Active))
 		}
-		w.now.r.Heard(push("b", spec.Active))
+		w.current.r.Heard(push("b", spec.Active))
 		w.expectStatuses("during the verb", "a:DOWN b:ACTIVE")
 		w.after(6 * time.Second)
 		w.expectStatuses("after the verb", "a:DOWN b:ACTIVE")
@@ -198,33 +204,34 @@ func TestWhereMoreIsPushedThanIsKeptCHECKTellsAll(t *testing.T) {
 	})
 }
 
-// The clock of this test is the real one: in that of a bubble all of a look has one time.
-func TestACHECKThatNewsAsksForIsDueInTheSameLook(t *testing.T) {
-	r := &Reconciler{memos: map[spec.Name]*memo{}}
-	r.memoLocked("vpn1").pushed = news{heard: true, lost: true}
-	s := &situation{name: "vpn1"}
-	r.lookAtMemo(s)
+// TestCHECKForAPushIsDueInTheSameObservation uses the real clock. In a synctest bubble the time does not change within
+// an observation.
+func TestCHECKForAPushIsDueInTheSameObservation(t *testing.T) {
+	r := &Reconciler{memories: map[spec.Name]*memory{}}
+	r.memoryLocked("vpn1").pushed = pushedHealth{received: true, lost: true}
+	s := &snapshot{name: "vpn1"}
+	r.observeDue(s)
 	if !s.facts.CheckDue {
-		t.Error("it is not due")
+		t.Error("CHECK is not due")
 	}
 }
 
-func TestWhatFallsDueDuringALookIsNotMissed(t *testing.T) {
+func TestTimesDueDuringAnObservationAreNotMissed(t *testing.T) {
 	rows := []struct {
 		sentence string
-		at       func(*memo) *time.Time
+		at       func(*memory) *time.Time
 	}{
-		{"a CHECK", func(m *memo) *time.Time { return &m.checkAt }},
-		{"ADD again", func(m *memo) *time.Time { return &m.againAt }},
-		{"the end of a back-off", func(m *memo) *time.Time { return &m.backOff[Add].until }},
-		{"the next try to read what is unread", func(m *memo) *time.Time { return &m.unreadable.until }},
+		{"a CHECK", func(m *memory) *time.Time { return &m.checkAt }},
+		{"ADD again", func(m *memory) *time.Time { return &m.againAt }},
+		{"the end of a back-off", func(m *memory) *time.Time { return &m.backOff[Add].until }},
+		{"the next attempt to read", func(m *memory) *time.Time { return &m.unreadable.until }},
 	}
 	for _, row := range rows {
 		t.Run(row.sentence, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s := &situation{name: "vpn1", now: time.Now()}
+				s := &snapshot{name: "vpn1", now: time.Now()}
 				r := &Reconciler{queue: newQueue()}
-				m := new(memo)
+				m := new(memory)
 				*row.at(m) = s.now.Add(time.Millisecond)
 				time.Sleep(2 * time.Millisecond)
 				r.forgetOrWake(s, m, s.now)
@@ -237,12 +244,12 @@ func TestWhatFallsDueDuringALookIsNotMissed(t *testing.T) {
 	}
 }
 
-func TestAPushMayAskForADDAgain(t *testing.T) {
+func TestPushCanAskForAReconfigure(t *testing.T) {
 	withConnections(t, func(w *world) {
 		w.after(pushedGap)
 		pushed := push("a", spec.Down)
 		pushed.Again = &spec.Again{After: 2}
-		w.now.r.Heard(pushed)
+		w.current.r.Heard(pushed)
 		w.after(1900 * time.Millisecond)
 		if ran := w.verbs("vpn1"); ran != "" {
 			t.Errorf("%s ran too early", ran)
@@ -254,13 +261,13 @@ func TestAPushMayAskForADDAgain(t *testing.T) {
 	})
 }
 
-func TestAPushTakesBackTheADDAgainThatAnEarlierOneAskedFor(t *testing.T) {
+func TestLaterPushCancelsTheReconfigureOfAnEarlierOne(t *testing.T) {
 	withConnections(t, func(w *world) {
 		pushed := push("a", spec.Down)
 		pushed.Again = &spec.Again{After: 2}
-		w.now.r.Heard(pushed)
+		w.current.r.Heard(pushed)
 		w.after(time.Second)
-		w.now.r.Heard(push("a", spec.Active))
+		w.current.r.Heard(push("a", spec.Active))
 		w.after(10 * time.Second)
 		if ran := w.verbs("vpn1"); ran != "" {
 			t.Errorf("%s ran", ran)
@@ -268,15 +275,15 @@ func TestAPushTakesBackTheADDAgainThatAnEarlierOneAskedFor(t *testing.T) {
 	})
 }
 
-// flood sends ten pushes per second: the rate that the health socket passes on.
+// flood sends ten pushes per second, the rate that the health socket accepts.
 func (w *world) flood(duration time.Duration, pushed func(i int) *spec.Health) {
 	for i := range int(duration / (100 * time.Millisecond)) {
-		w.now.r.Heard(pushed(i))
+		w.current.r.Heard(pushed(i))
 		w.after(100 * time.Millisecond)
 	}
 }
 
-func TestPushesThatAlwaysAskForADDHaveItRunOnceInThreeSecondsAndDoNotPutOffCHECK(t *testing.T) {
+func TestPushesReconfigureAtMostEveryThreeSecondsAndDoNotDelayCHECK(t *testing.T) {
 	withConnections(t, func(w *world) {
 		w.bind(vpn("p2", "vpn2", "c2"))
 		w.untilSettled(5 * time.Second)
@@ -289,7 +296,7 @@ func TestPushesThatAlwaysAskForADDHaveItRunOnceInThreeSecondsAndDoNotPutOffCHECK
 		})
 		adds := w.times(spec.Add, "vpn1")
 		if len(adds) < 10 {
-			t.Errorf("%d ADDs ran: a push asks for none", len(adds))
+			t.Errorf("only %d ADDs ran", len(adds))
 		}
 		for i := 1; i < len(adds); i++ {
 			if gap := adds[i].Sub(adds[i-1]); gap < 3*time.Second {
@@ -300,12 +307,12 @@ func TestPushesThatAlwaysAskForADDHaveItRunOnceInThreeSecondsAndDoNotPutOffCHECK
 			t.Errorf("ran %q", ran)
 		}
 		if ran := w.verbs("vpn2"); strings.Contains(ran, "ADD") {
-			t.Errorf("of another container ran %q", ran)
+			t.Errorf("verbs of another container: %q", ran)
 		}
 	})
 }
 
-func TestPushesToOneWhoseHealthStaysUnknownHaveCHECKRunOnceInThreeSeconds(t *testing.T) {
+func TestPushesWhileTheHealthIsUnknownCHECKAtMostEveryThreeSeconds(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.on(spec.Check, "vpn1", behaviour{prints: "{}"})
 		w.bind(vpn("p1", "vpn1", "c1"))

@@ -13,43 +13,43 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// life is one run of a supervisor in the world, from start to stop, kill or cut.
-type life struct {
+// instance is one run of a supervisor in the world. It ends by stop, by kill or after a number of side effects.
+type instance struct {
 	w      *world
 	r      *Reconciler
 	board  *report.Board
 	cancel context.CancelFunc
 	end    sync.WaitGroup
-	left   int // side effects until it is cut; below zero: it is not
+	left   int // number of side effects before it dies; negative: no limit
 	dead   bool
 
-	followed map[spec.Name]func() // subscriptions, which end with the life
+	subscriptions map[spec.Name]func() // the subscriptions, which end with the instance
 }
 
-var errCut = errors.New("the supervisor is dead")
+var errDead = errors.New("the supervisor is dead")
 
 var settings = Settings{
 	Parallel: 8, VerbDeadline: 30 * time.Second, CheckInterval: time.Minute, Grace: 30 * time.Second,
 }
 
-// start starts a supervisor that hears what the NSDB says now.
-func (w *world) start(change ...func(*Settings)) *life {
+// start starts a supervisor and gives it the current desired state.
+func (w *world) start(change ...func(*Settings)) *instance {
 	w.t.Helper()
-	l := w.startDeaf(change...)
-	w.tell()
+	l := w.startWithoutDesired(change...)
+	w.sendDesired()
 	return l
 }
 
-// startDeaf starts a supervisor that has not heard of the NSDB yet.
-func (w *world) startDeaf(change ...func(*Settings)) *life {
+// startWithoutDesired starts a supervisor that has not read the NSDB yet.
+func (w *world) startWithoutDesired(change ...func(*Settings)) *instance {
 	w.t.Helper()
 	s := settings
 	s.BootID = w.boot
 	for _, c := range change {
 		c(&s)
 	}
-	l := &life{w: w, left: -1, followed: map[spec.Name]func(){}}
-	log := slog.New(journal{slog.NewTextHandler(w.t.Output(), nil), w})
+	l := &instance{w: w, left: -1, subscriptions: map[spec.Name]func(){}}
+	log := slog.New(logRecorder{slog.NewTextHandler(w.t.Output(), nil), w})
 	l.board = report.NewBoard(l, log)
 	l.r = New(s, records{l}, namespaces{l}, links{l}, units{l}, kernelEvents{l}, executables{l}, reporter{l}, log,
 		func(spec.ServiceType) *slog.Logger { return log })
@@ -70,17 +70,18 @@ func (w *world) startDeaf(change ...func(*Settings)) *life {
 			}
 		}
 	})
-	w.now = l
+	w.current = l
 	return l
 }
 
-// journal prints warnings, and notes what is logged of connections, deletes and holds: message, then values in their order.
-type journal struct {
+// logRecorder prints warnings. It records log lines about connections, deletions and holds as message and attributes in
+// order.
+type logRecorder struct {
 	slog.Handler
 	w *world
 }
 
-func (j journal) Handle(ctx context.Context, record slog.Record) error {
+func (j logRecorder) Handle(ctx context.Context, record slog.Record) error {
 	line := record.Message
 	record.Attrs(func(a slog.Attr) bool {
 		line += fmt.Sprintf(" %s=%v", a.Key, a.Value)
@@ -89,7 +90,7 @@ func (j journal) Handle(ctx context.Context, record slog.Record) error {
 	j.w.mu.Lock()
 	switch {
 	case strings.HasPrefix(line, "connection ") || strings.HasPrefix(line, "delete "):
-		j.w.told = append(j.w.told, line)
+		j.w.logged = append(j.w.logged, line)
 		if record.Level == slog.LevelWarn {
 			j.w.warned = append(j.w.warned, line)
 		}
@@ -103,26 +104,26 @@ func (j journal) Handle(ctx context.Context, record slog.Record) error {
 	return j.Handler.Handle(ctx, record)
 }
 
-// stop ends the life in order.
-func (l *life) stop() {
+// stop stops the instance in the regular way.
+func (l *instance) stop() {
 	l.cancel()
 	l.end.Wait()
 	l.w.mu.Lock()
 	defer l.w.mu.Unlock()
 	l.dead = true
-	l.w.now = nil
+	l.w.current = nil
 }
 
-// kill ends the life at once: nothing more of it reaches the world.
-func (l *life) kill() {
+// kill ends the instance at once. No later effect of it reaches the world.
+func (l *instance) kill() {
 	l.w.mu.Lock()
 	l.dieLocked()
 	l.w.mu.Unlock()
 	l.stop()
 }
 
-// cutAfter lets n more side effects happen.
-func (l *life) cutAfter(n int) {
+// crashAfter kills the instance after n more side effects.
+func (l *instance) crashAfter(n int) {
 	l.w.mu.Lock()
 	defer l.w.mu.Unlock()
 	l.left = n
@@ -131,27 +132,27 @@ func (l *life) cutAfter(n int) {
 	}
 }
 
-func (l *life) isDead() bool {
+func (l *instance) isDead() bool {
 	l.w.mu.Lock()
 	defer l.w.mu.Unlock()
 	return l.dead
 }
 
-func (l *life) dieLocked() {
+func (l *instance) dieLocked() {
 	l.dead = true
-	clear(l.w.busy) // the verbs die with the supervisor
+	clear(l.w.busy) // the verbs are killed with the supervisor
 }
 
-// effect is the one way in which a life changes the world.
-func (l *life) effect(name string, change func()) error {
+// effect applies a side effect. It is the only way in which an instance changes the world.
+func (l *instance) effect(name string, change func()) error {
 	l.w.mu.Lock()
 	defer l.w.mu.Unlock()
 	return l.effectLocked(name, change)
 }
 
-func (l *life) effectLocked(name string, change func()) error {
+func (l *instance) effectLocked(name string, change func()) error {
 	if l.dead {
-		return errCut
+		return errDead
 	}
 	change()
 	l.w.trace = append(l.w.trace, name)
@@ -163,6 +164,6 @@ func (l *life) effectLocked(name string, change func()) error {
 	return nil
 }
 
-func (w *world) wrongLocked(format string, values ...any) {
-	w.wrongs = append(w.wrongs, fmt.Sprintf(format, values...))
+func (w *world) violationLocked(format string, values ...any) {
+	w.violations = append(w.violations, fmt.Sprintf(format, values...))
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/unit"
 )
 
-// Records is the state directory.
+// Records stores the records in the state directory.
 type Records interface {
 	Names() []spec.Name
 	Read(spec.Name) []statedir.Entry
@@ -20,43 +20,44 @@ type Records interface {
 	Rescan() error
 }
 
-// Namespaces are the named network namespaces of the host.
+// Namespaces manages the named network namespaces of the host and the user ids of the containers.
 type Namespaces interface {
 	Path(spec.Name) string
 	Observe(spec.Name) (netns.Namespace, error)
 	List() ([]netns.Namespace, error)
-	// Make makes the namespace of a container, owned by a user namespace of the container's user id if that is asked for.
+	// Make creates the namespace of a container. If userNamespace is set, a user namespace with the container's user id
+	// owns it.
 	Make(ctx context.Context, owner spec.Owner, userNamespace bool) error
-	// Remove removes the namespace and gives the container's user id back. Absent is success.
+	// Remove removes the namespace and releases the container's user id. It succeeds if the namespace does not exist.
 	Remove(context.Context, spec.Name) error
-	// ReleaseUnused gives every user id back whose container has neither a namespace nor a plugin's directory, and for whose
-	// name inUse reports false. inUse is called again immediately before an id is given back, while none can be allocated.
+	// ReleaseUnused releases every user id whose container has neither a namespace nor a plugin's directory, and for whose
+	// name inUse returns false. inUse is called again immediately before the release, while no user id can be allocated.
 	ReleaseUnused(ctx context.Context, inUse func(spec.Name) bool) error
 }
 
-// Links are the interfaces in the host's own namespace.
+// Links manages the interfaces in the host's own network namespace.
 type Links interface {
 	Observe(spec.Name) (netns.Link, error)
 	List() ([]netns.Link, error)
 	Remove(spec.Name) error
 }
 
-// Units are systemd's.
+// Units observes and stops units of systemd.
 type Units interface {
 	List(ctx context.Context, patterns ...string) ([]unit.Unit, error)
 	Owner(ctx context.Context, unit string) (spec.Owner, bool, error)
 	Show(ctx context.Context, unit string) (unit.Details, error)
-	// Restarts is how often systemd has started a service again.
+	// Restarts returns how often systemd has restarted a service.
 	Restarts(ctx context.Context, unit string) (int, error)
-	// LastLine is the last line that a service logged before it ended, "" if there is none.
+	// LastLine returns the last line that a service logged before it ended, or "" if there is none.
 	LastLine(ctx context.Context, unit string) string
-	ShuttingDown(ctx context.Context) (bool, error) // the host itself
+	ShuttingDown(ctx context.Context) (bool, error) // reports whether the host shuts down
 	Stop(ctx context.Context, unit string) error
 }
 
-// Executables is what the plugin path holds.
+// Executables finds and runs the executables of the plugin path.
 type Executables interface {
-	Scanned() bool // the plugin path was read: what is not found is not there
+	Scanned() bool // the plugin path was read completely, so an executable that is not found does not exist
 	List() ([]plugin.Executable, []plugin.Refusal)
 	Select(spec.ServiceType) (plugin.Executable, bool)
 	ForRecorded(t spec.ServiceType, path string) (plugin.Executable, bool)
@@ -64,7 +65,7 @@ type Executables interface {
 	Run(context.Context, plugin.Call) ([]byte, error)
 }
 
-// Reporter publishes.
+// Reporter publishes statuses. See report.Board.
 type Reporter interface {
 	Host(spec.HostStatus)
 	Starting(spec.Container)
@@ -73,10 +74,10 @@ type Reporter interface {
 	Pushed(id spec.ContainerID, connections []spec.Connection)
 	Checked(id spec.ContainerID, connections []spec.Connection)
 	ChangeFailed(c spec.Container, reason string)
-	Failing(spec.Container, report.Trouble)
+	Failing(spec.Container, report.Problem)
 	Stopping(spec.Container)
 	Remove(spec.ContainerID)
 	Prune(ctx context.Context, keep func(spec.ContainerID) bool) error
 }
 
-const reportPatience = report.Patience
+const healingTimeout = report.HealingTimeout
