@@ -14,10 +14,10 @@ import (
 
 // large writes an NSDB with bindings of this host, each with a container and a configuration of 20 connections of its
 // own, and objects of other hosts beside them.
-func large(b *testing.B, own, others int) string {
+func writeLargeNSDB(b *testing.B, own, others int) string {
 	b.Helper()
 	dir := b.TempDir()
-	g := func(name, content string) {
+	f := func(name, content string) {
 		path := filepath.Join(dir, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			b.Fatal(err)
@@ -27,23 +27,23 @@ func large(b *testing.B, own, others int) string {
 		}
 	}
 	connections := strings.Repeat("  - {id: x, name: to-paris, peerAddress: 200.200.200.2, localCidrs: [10.1.0.0/24], peerCidrs: [10.2.0.0/24], psk: abcdef, mtu: 1500}\n", 20)
-	g("hosts/h.yaml", "id: h\n")
+	f("hosts/h.yaml", "id: h\n")
 	for i := range own + others {
 		host, id := "h", fmt.Sprintf("p%d", i)
 		if i >= own {
 			host = "x"
 		}
-		g("bindings/"+host+"/"+id+".yaml", fmt.Sprintf("portId: %s\nhostId: %s\ninterfaceName: vpn-%d\ncontainerId: %[1]s\n", id, host, i))
-		g("containers/"+id+".yaml", fmt.Sprintf("id: %s\nserviceType: IPSEC\ngroupId: g\nconfigurationId: %[1]s\n", id))
-		g("configurations/"+id+".yaml", "id: "+id+"\nconnections:\n"+connections)
+		f("bindings/"+host+"/"+id+".yaml", fmt.Sprintf("portId: %s\nhostId: %s\ninterfaceName: vpn-%d\ncontainerId: %[1]s\n", id, host, i))
+		f("containers/"+id+".yaml", fmt.Sprintf("id: %s\nserviceType: IPSEC\ngroupId: g\nconfigurationId: %[1]s\n", id))
+		f("configurations/"+id+".yaml", "id: "+id+"\nconnections:\n"+connections)
 	}
 	return dir
 }
 
-func newLarge(b *testing.B, own int) *tree {
-	p := usualPatience
-	p.settle, p.doubt = 0, 0
-	return newTree(large(b, own, 2*own), "h", p)
+func newLargeCache(b *testing.B, own int) *cache {
+	p := defaultTiming
+	p.debounce, p.removalDelay = 0, 0
+	return newCache(writeLargeNSDB(b, own, 2*own), "h", p)
 }
 
 var sizes = []int{100, 1000, 10000}
@@ -52,13 +52,13 @@ var sizes = []int{100, 1000, 10000}
 func BenchmarkFirstLook(b *testing.B) {
 	for _, n := range sizes {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			dir := newLarge(b, n).dir
-			p := usualPatience
-			p.settle, p.doubt = 0, 0
+			dir := newLargeCache(b, n).dir
+			p := defaultTiming
+			p.debounce, p.removalDelay = 0, 0
 			b.ReportAllocs()
 			for b.Loop() {
-				if look := newTree(dir, "h", p).look(b.Context(), time.Now()); len(look.desired.Bindings) != n {
-					b.Fatal(look.faults)
+				if result := newCache(dir, "h", p).fullScan(b.Context(), time.Now()); len(result.desired.Bindings) != n {
+					b.Fatal(result.faults)
 				}
 			}
 		})
@@ -69,12 +69,12 @@ func BenchmarkFirstLook(b *testing.B) {
 func BenchmarkNextLook(b *testing.B) {
 	for _, n := range sizes {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			tree := newLarge(b, n)
-			tree.look(b.Context(), time.Now())
+			c := newLargeCache(b, n)
+			c.fullScan(b.Context(), time.Now())
 			b.ReportAllocs()
 			for b.Loop() {
-				if look := tree.look(b.Context(), time.Now()); len(look.desired.Bindings) != n {
-					b.Fatal(look.faults)
+				if result := c.fullScan(b.Context(), time.Now()); len(result.desired.Bindings) != n {
+					b.Fatal(result.faults)
 				}
 			}
 		})
@@ -85,7 +85,7 @@ func BenchmarkNextLook(b *testing.B) {
 func BenchmarkChange(b *testing.B) {
 	for _, n := range sizes {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			dir := large(b, n, 2*n)
+			dir := writeLargeNSDB(b, n, 2*n)
 			nsdb := Open(Location{Dir: dir, Status: b.TempDir(), Rescan: time.Hour}, "h", slog.New(slog.DiscardHandler))
 			sets := make(chan spec.Desired, 1)
 			go func() { _ = nsdb.Run(b.Context(), func(d spec.Desired) { sets <- d }) }()

@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	edited    = "ca:08:1a:94:29:0e"
-	withMAC   = "portId: p\nhostId: h\ninterfaceName: vpn-p\ncontainerId: c\nmac: " + edited + "\n"
+	editedMAC = "ca:08:1a:94:29:0e"
+	withMAC   = "portId: p\nhostId: h\ninterfaceName: vpn-p\ncontainerId: c\nmac: " + editedMAC + "\n"
 	bindingP  = "bindings/h/p.yaml"
 	fileCount = 40
 )
@@ -21,129 +21,129 @@ const (
 func TestAnEditIsSeenAsOneChangeWhenATool(t *testing.T) {
 	rows := []struct {
 		name string
-		edit func(g *ground)
+		edit func(f *fixture)
 	}{
-		{"writes in place", func(g *ground) {
-			g.write(g.dir, bindingP, withMAC)
+		{"writes in place", func(f *fixture) {
+			f.write(f.dir, bindingP, withMAC)
 		}},
-		{"writes beside and renames (sed, git, rsync, Ansible)", func(g *ground) {
-			g.write(g.dir, "bindings/h/.p.yaml.Qk3dTz", withMAC)
-			g.rename("bindings/h/.p.yaml.Qk3dTz", bindingP)
+		{"writes beside and renames (sed, git, rsync, Ansible)", func(f *fixture) {
+			f.write(f.dir, "bindings/h/.p.yaml.Qk3dTz", withMAC)
+			f.rename("bindings/h/.p.yaml.Qk3dTz", bindingP)
 		}},
-		{"is vim", func(g *ground) {
-			g.write(g.dir, "bindings/h/.p.yaml.swp", "b0VIM")
-			g.write(g.dir, "bindings/h/4913", "")
-			g.remove("bindings/h/4913")
-			g.rename(bindingP, "bindings/h/p.yaml~")
-			g.write(g.dir, bindingP, withMAC)
-			g.remove("bindings/h/p.yaml~")
-			g.remove("bindings/h/.p.yaml.swp")
+		{"is vim", func(f *fixture) {
+			f.write(f.dir, "bindings/h/.p.yaml.swp", "b0VIM")
+			f.write(f.dir, "bindings/h/4913", "")
+			f.remove("bindings/h/4913")
+			f.rename(bindingP, "bindings/h/p.yaml~")
+			f.write(f.dir, bindingP, withMAC)
+			f.remove("bindings/h/p.yaml~")
+			f.remove("bindings/h/.p.yaml.swp")
 		}},
-		{"is a vim that stops between the two renames", func(g *ground) {
-			g.rename(bindingP, "bindings/h/p.yaml~")
-			g.settle()
-			g.write(g.dir, bindingP, withMAC)
+		{"is a vim that stops between the two renames", func(f *fixture) {
+			f.rename(bindingP, "bindings/h/p.yaml~")
+			f.waitForLaterChange()
+			f.write(f.dir, bindingP, withMAC)
 		}},
-		{"is Emacs", func(g *ground) {
-			g.check(os.Symlink("somebody@somewhere.1234:1", g.path("bindings/h/.#p.yaml")))
-			g.write(g.dir, "bindings/h/#p.yaml#", withMAC[:30])
-			g.rename(bindingP, "bindings/h/p.yaml~")
-			g.write(g.dir, bindingP, withMAC)
-			g.remove("bindings/h/#p.yaml#")
-			g.remove("bindings/h/.#p.yaml")
+		{"is Emacs", func(f *fixture) {
+			f.check(os.Symlink("somebody@somewhere.1234:1", f.path("bindings/h/.#p.yaml")))
+			f.write(f.dir, "bindings/h/#p.yaml#", withMAC[:30])
+			f.rename(bindingP, "bindings/h/p.yaml~")
+			f.write(f.dir, bindingP, withMAC)
+			f.remove("bindings/h/#p.yaml#")
+			f.remove("bindings/h/.#p.yaml")
 		}},
-		{"leaves files of its own behind (dpkg, rpm, patch)", func(g *ground) {
+		{"leaves files of its own behind (dpkg, rpm, patch)", func(f *fixture) {
 			for _, ending := range []string{".dpkg-new", ".dpkg-old", ".rpmsave", ".orig", ".tmp", ".bak"} {
-				g.write(g.dir, bindingP+ending, "portId: [")
+				f.write(f.dir, bindingP+ending, "portId: [")
 			}
-			g.write(g.dir, "bindings/h/p.dpkg-dist.yaml", "portId: [")
-			g.write(g.dir, bindingP, withMAC)
+			f.write(f.dir, "bindings/h/p.dpkg-dist.yaml", "portId: [")
+			f.write(f.dir, bindingP, withMAC)
 		}},
-		{"truncates and then takes its time, in pieces (scp, cat)", func(g *ground) {
-			file, err := os.OpenFile(g.path(bindingP), os.O_WRONLY|os.O_TRUNC, 0)
-			g.check(err)
-			g.settle()
+		{"truncates and then takes its time, in pieces (scp, cat)", func(f *fixture) {
+			file, err := os.OpenFile(f.path(bindingP), os.O_WRONLY|os.O_TRUNC, 0)
+			f.check(err)
+			f.waitForLaterChange()
 			for line := range strings.Lines(withMAC) {
 				_, err := file.WriteString(line)
-				g.check(err)
-				g.settle() // longer than a file must rest
+				f.check(err)
+				f.waitForLaterChange() // longer than a file must rest
 			}
-			g.check(file.Close())
+			f.check(file.Close())
 		}},
-		{"removes and makes anew", func(g *ground) {
-			g.remove(bindingP)
-			g.settle()
-			g.write(g.dir, bindingP, withMAC)
+		{"removes and makes anew", func(f *fixture) {
+			f.remove(bindingP)
+			f.waitForLaterChange()
+			f.write(f.dir, bindingP, withMAC)
 		}},
-		{"turns YAML into JSON", func(g *ground) {
-			g.remove(bindingP)
-			g.write(g.dir, "bindings/h/p.json", `{"portId": "p", "hostId": "h", "interfaceName": "vpn-p", "containerId": "c", "mac": "`+edited+`"}`)
+		{"turns YAML into JSON", func(f *fixture) {
+			f.remove(bindingP)
+			f.write(f.dir, "bindings/h/p.json", `{"portId": "p", "hostId": "h", "interfaceName": "vpn-p", "containerId": "c", "mac": "`+editedMAC+`"}`)
 		}},
-		{"swaps the directory", func(g *ground) {
-			g.fill(g.dir + ".new")
-			g.write(g.dir+".new", bindingP, withMAC)
-			g.check(os.Rename(g.dir, g.dir+".old"))
-			g.check(os.Rename(g.dir+".new", g.dir))
+		{"swaps the directory", func(f *fixture) {
+			f.fill(f.dir + ".new")
+			f.write(f.dir+".new", bindingP, withMAC)
+			f.check(os.Rename(f.dir, f.dir+".old"))
+			f.check(os.Rename(f.dir+".new", f.dir))
 		}},
-		{"swaps the directory and is interrupted", func(g *ground) {
-			g.fill(g.dir + ".new")
-			g.write(g.dir+".new", bindingP, withMAC)
-			g.check(os.Rename(g.dir, g.dir+".old"))
-			time.Sleep(2 * g.nsdb.patience.settle) // a look falls into the gap
-			g.check(os.Rename(g.dir+".new", g.dir))
+		{"swaps the directory and is interrupted", func(f *fixture) {
+			f.fill(f.dir + ".new")
+			f.write(f.dir+".new", bindingP, withMAC)
+			f.check(os.Rename(f.dir, f.dir+".old"))
+			time.Sleep(2 * f.nsdb.timing.debounce) // a look falls into the gap
+			f.check(os.Rename(f.dir+".new", f.dir))
 		}},
-		{"removes the directory and copies another one", func(g *ground) {
-			g.remove("")
-			g.fill(g.dir)
-			g.write(g.dir, bindingP, withMAC)
+		{"removes the directory and copies another one", func(f *fixture) {
+			f.remove("")
+			f.fill(f.dir)
+			f.write(f.dir, bindingP, withMAC)
 		}},
-		{"swaps the folder of the host's bindings", func(g *ground) {
-			g.write(g.dir, "new/p.yaml", withMAC)
-			g.rename("bindings/h", "old")
-			g.rename("new", "bindings/h")
+		{"swaps the folder of the host's bindings", func(f *fixture) {
+			f.write(f.dir, "new/p.yaml", withMAC)
+			f.rename("bindings/h", "old")
+			f.rename("new", "bindings/h")
 		}},
 	}
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
-			g := newGround(t)
-			g.nsdb.patience.doubt = time.Second // a busy machine must not look like a removal
-			g.nsdb.patience.busy = time.Minute
-			g.startsWell()
-			mark := g.mark()
-			row.edit(g)
-			g.until("the edit", func(d spec.Desired) bool { return mac(d) == edited })
-			g.settle()
-			for _, set := range g.since(mark) {
-				if !whole(set) || mac(set) != "" && mac(set) != edited {
+			f := newFixture(t)
+			f.nsdb.timing.removalDelay = time.Second // a busy machine must not look like a removal
+			f.nsdb.timing.maxUnstable = time.Minute
+			f.startWhole()
+			mark := f.countSets()
+			row.edit(f)
+			f.waitFor("the edit", func(d spec.Desired) bool { return mac(d) == editedMAC })
+			f.waitForLaterChange()
+			for _, set := range f.setsSince(mark) {
+				if !whole(set) || mac(set) != "" && mac(set) != editedMAC {
 					t.Errorf("on the way: %+v", set)
 				}
 			}
-			if n := g.logged("WARN"); n > 0 {
-				t.Errorf("%d warnings: %q", n, g.log)
+			if n := f.logged("WARN"); n > 0 {
+				t.Errorf("%d warnings: %q", n, f.log)
 			}
 		})
 	}
 }
 
 func TestAVolumeOfKubernetesIsFollowed(t *testing.T) {
-	g := newGround(t)
-	g.nsdb.patience.doubt = time.Second
-	g.remove("")
-	g.fill(g.path("..2026_01"))
-	g.fill(g.path("..2026_02"))
-	g.write(g.path("..2026_02"), bindingP, withMAC)
-	g.check(os.Symlink("..2026_01", g.path("..data")))
+	f := newFixture(t)
+	f.nsdb.timing.removalDelay = time.Second
+	f.remove("")
+	f.fill(f.path("..2026_01"))
+	f.fill(f.path("..2026_02"))
+	f.write(f.path("..2026_02"), bindingP, withMAC)
+	f.check(os.Symlink("..2026_01", f.path("..data")))
 	for _, folder := range []string{"hosts", "bindings", "containers", "configurations"} {
-		g.check(os.Symlink("..data/"+folder, g.path(folder)))
+		f.check(os.Symlink("..data/"+folder, f.path(folder)))
 	}
-	g.startsWell()
-	mark := g.mark()
+	f.startWhole()
+	mark := f.countSets()
 
-	g.check(os.Symlink("..2026_02", g.path("..data_tmp")))
-	g.rename("..data_tmp", "..data")
-	g.remove("..2026_01")
-	g.until("the swap", func(d spec.Desired) bool { return mac(d) == edited })
-	for _, set := range g.since(mark) {
+	f.check(os.Symlink("..2026_02", f.path("..data_tmp")))
+	f.rename("..data_tmp", "..data")
+	f.remove("..2026_01")
+	f.waitFor("the swap", func(d spec.Desired) bool { return mac(d) == editedMAC })
+	for _, set := range f.setsSince(mark) {
 		if !whole(set) {
 			t.Errorf("on the way: %+v", set)
 		}
@@ -151,24 +151,24 @@ func TestAVolumeOfKubernetesIsFollowed(t *testing.T) {
 }
 
 func TestALinkedDirectoryIsFollowed(t *testing.T) {
-	g := newGround(t)
-	g.nsdb.patience.doubt = time.Second
-	g.check(os.Rename(g.dir, g.dir+".1"))
-	g.fill(g.dir + ".2")
-	g.write(g.dir+".2", bindingP, withMAC)
-	g.check(os.Symlink(filepath.Base(g.dir)+".1", g.dir))
-	g.startsWell()
-	mark := g.mark()
+	f := newFixture(t)
+	f.nsdb.timing.removalDelay = time.Second
+	f.check(os.Rename(f.dir, f.dir+".1"))
+	f.fill(f.dir + ".2")
+	f.write(f.dir+".2", bindingP, withMAC)
+	f.check(os.Symlink(filepath.Base(f.dir)+".1", f.dir))
+	f.startWhole()
+	mark := f.countSets()
 
 	// ln -sfn: the link is missing for a moment.
-	g.check(os.Remove(g.dir))
-	g.check(os.Symlink(filepath.Base(g.dir)+".2", g.dir))
-	g.until("the swap", func(d spec.Desired) bool { return mac(d) == edited })
+	f.check(os.Remove(f.dir))
+	f.check(os.Symlink(filepath.Base(f.dir)+".2", f.dir))
+	f.waitFor("the swap", func(d spec.Desired) bool { return mac(d) == editedMAC })
 
 	// And an edit in the new place is seen, too.
-	g.write(g.dir+".2", bindingP, binding("p", "vpn-p", "c"))
-	g.until("an edit behind the link", func(d spec.Desired) bool { return whole(d) && mac(d) == "" })
-	for _, set := range g.since(mark) {
+	f.write(f.dir+".2", bindingP, binding("p", "vpn-p", "c"))
+	f.waitFor("an edit behind the link", func(d spec.Desired) bool { return whole(d) && mac(d) == "" })
+	for _, set := range f.setsSince(mark) {
 		if !whole(set) {
 			t.Errorf("on the way: %+v", set)
 		}
@@ -176,16 +176,16 @@ func TestALinkedDirectoryIsFollowed(t *testing.T) {
 }
 
 func TestAChangeOfManyFilesIsOneChange(t *testing.T) {
-	g := newGround(t)
-	g.run()
-	mark := g.mark()
+	f := newFixture(t)
+	f.run()
+	mark := f.countSets()
 	for i := range fileCount {
 		id := string(rune('a'+i%26)) + string(rune('a'+i/26))
-		g.write(g.dir, "bindings/h/"+id+".yaml", binding(id, "vpn-"+id, id))
-		g.write(g.dir, "containers/"+id+".yaml", container(id))
+		f.write(f.dir, "bindings/h/"+id+".yaml", binding(id, "vpn-"+id, id))
+		f.write(f.dir, "containers/"+id+".yaml", container(id))
 	}
-	g.until("all", func(d spec.Desired) bool { return len(d.Bindings) == fileCount+1 })
-	for _, set := range g.since(mark) {
+	f.waitFor("all", func(d spec.Desired) bool { return len(d.Bindings) == fileCount+1 })
+	for _, set := range f.setsSince(mark) {
 		for _, b := range set.Bindings {
 			if b.Reading != spec.Whole {
 				t.Errorf("on the way: %+v", b)

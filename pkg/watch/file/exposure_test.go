@@ -42,7 +42,7 @@ func TestWhatIsExposedIsNamedWithWhatToDo(t *testing.T) {
 	}
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
-			dir := directory(t, flawless, map[string]string{"configurations/k.yaml": "id: k"}, key)
+			dir := writeDirectory(t, validObjects, map[string]string{"configurations/k.yaml": "id: k"}, key)
 			if err := errors.Join(os.Chmod(dir+"/configurations/key.yaml", 0o600), row.expose(dir)); err != nil {
 				t.Fatal(err)
 			}
@@ -60,30 +60,30 @@ func TestWhatIsExposedIsNamedWithWhatToDo(t *testing.T) {
 }
 
 func TestAnExposureIsLoggedOnceAndAgainWhenItComesBack(t *testing.T) {
-	g := newGround(t)
-	g.nsdb.location.Rescan = 100 * time.Millisecond
-	g.write(g.dir, "configurations/k.yaml", "{id: k, psk: hunter2}")
-	g.check(os.Chmod(g.path("configurations/k.yaml"), 0o644))
-	g.check(os.Chmod(g.path("bindings"), 0o777))
-	warnings := func() int { return g.logged("WARN NSDB is exposed") }
+	f := newFixture(t)
+	f.nsdb.location.Rescan = 100 * time.Millisecond
+	f.write(f.dir, "configurations/k.yaml", "{id: k, psk: hunter2}")
+	f.check(os.Chmod(f.path("configurations/k.yaml"), 0o644))
+	f.check(os.Chmod(f.path("bindings"), 0o777))
+	warnings := func() int { return f.logged("WARN NSDB is exposed") }
 	until := func(what string, n int) {
 		t.Helper()
 		for end := time.Now().Add(deadline); warnings() != n; time.Sleep(10 * time.Millisecond) {
 			if time.Now().After(end) {
-				t.Fatalf("%s: want %d warnings: %q", what, n, g.log)
+				t.Fatalf("%s: want %d warnings: %q", what, n, f.log)
 			}
 		}
 	}
-	g.run()
+	f.run()
 	until("at the start", 2)
-	g.write(g.dir, bindingP, withMAC)
-	g.until("an edit", func(d spec.Desired) bool { return mac(d) == edited })
+	f.write(f.dir, bindingP, withMAC)
+	f.waitFor("an edit", func(d spec.Desired) bool { return mac(d) == editedMAC })
 	until("after a change of something else", 2)
-	g.check(os.Chmod(g.path("bindings"), 0o755))
-	g.settle()
-	g.check(os.Chmod(g.path("bindings"), 0o777))
+	f.check(os.Chmod(f.path("bindings"), 0o755))
+	f.waitForLaterChange()
+	f.check(os.Chmod(f.path("bindings"), 0o777))
 	until("when it came back", 3)
-	if g.logged("hunter2") > 0 {
-		t.Errorf("the key is logged: %q", g.log)
+	if f.logged("hunter2") > 0 {
+		t.Errorf("the key is logged: %q", f.log)
 	}
 }

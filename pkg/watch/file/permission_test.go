@@ -46,25 +46,25 @@ func TestPermissionDeniedIsNeverAbsent(t *testing.T) {
 	}
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
-			g, tree, now := looker(t)
+			f, c, now := newScanFixture(t)
 			now = now.Add(time.Second)
-			for dir := filepath.Dir(g.dir); strings.Contains(dir, "TestPermission"); dir = filepath.Dir(dir) {
-				g.check(os.Chmod(dir, 0o755)) // the test's own directories are for their owner alone
+			for dir := filepath.Dir(f.dir); strings.Contains(dir, "TestPermission"); dir = filepath.Dir(dir) {
+				f.check(os.Chmod(dir, 0o755)) // the test's own directories are for their owner alone
 			}
-			g.check(os.Chmod(g.path(row.path), 0))
-			t.Cleanup(func() { _ = os.Chmod(g.path(row.path), 0o755) })
+			f.check(os.Chmod(f.path(row.path), 0))
+			t.Cleanup(func() { _ = os.Chmod(f.path(row.path), 0o755) })
 			asNobody(func() {
-				look := tree.look(t.Context(), now)
-				if !look.firm || strings.ReplaceAll(look.desired.Unread, " "+g.dir, "") != row.unread {
-					t.Errorf("got %+v", look)
+				result := c.fullScan(t.Context(), now)
+				if !result.stable || strings.ReplaceAll(result.desired.Unread, " "+f.dir, "") != row.unread {
+					t.Errorf("got %+v", result)
 				}
-				if b := find(look.desired, "p"); row.unread == "" && (b == nil || b.Reading != row.reading || b.Fault != row.fault) {
-					t.Errorf("got %+v", look.desired)
+				if b := find(result.desired, "p"); row.unread == "" && (b == nil || b.Reading != row.reading || b.Fault != row.fault) {
+					t.Errorf("got %+v", result.desired)
 				}
 			})
-			g.check(os.Chmod(g.path(row.path), 0o755))
-			for _, wait := range []time.Duration{time.Minute, time.Minute + usualPatience.doubt} {
-				if look := tree.look(t.Context(), now.Add(wait)); look.firm && whole(look.desired) {
+			f.check(os.Chmod(f.path(row.path), 0o755))
+			for _, wait := range []time.Duration{time.Minute, time.Minute + defaultTiming.removalDelay} {
+				if result := c.fullScan(t.Context(), now.Add(wait)); result.stable && whole(result.desired) {
 					return
 				}
 			}

@@ -17,7 +17,7 @@ import (
 )
 
 // stage is an NSDB whose statuses are looked at.
-func stage(t *testing.T) (*NSDB, string) {
+func newStatusNSDB(t *testing.T) (*NSDB, string) {
 	status := filepath.Join(t.TempDir(), "run", "status")
 	return Open(Location{Dir: t.TempDir(), Status: status, Rescan: time.Hour}, "h", slog.New(slog.DiscardHandler)), status
 }
@@ -46,7 +46,7 @@ var running = spec.ContainerStatus{
 }
 
 func TestStatusesAreIndentedJSON(t *testing.T) {
-	nsdb, status := stage(t)
+	nsdb, status := newStatusNSDB(t)
 	if err := nsdb.PublishHost(t.Context(), spec.HostStatus{Weight: 1, Quota: -1, Count: 2}); err != nil {
 		t.Fatal(err)
 	}
@@ -65,7 +65,7 @@ func TestStatusesAreIndentedJSON(t *testing.T) {
 
 // Not parallel: the umask is the process's.
 func TestStatusesMayBeReadByEverybodyWhateverTheUmaskIs(t *testing.T) {
-	nsdb, status := stage(t)
+	nsdb, status := newStatusNSDB(t)
 	defer syscall.Umask(syscall.Umask(0o077))
 	if err := nsdb.PublishContainer(t.Context(), "c", running); err != nil {
 		t.Fatal(err)
@@ -81,7 +81,7 @@ func TestStatusesMayBeReadByEverybodyWhateverTheUmaskIs(t *testing.T) {
 }
 
 func TestAStatusIsWrittenOnlyWhereItDiffersFromWhatStandsThere(t *testing.T) {
-	nsdb, status := stage(t)
+	nsdb, status := newStatusNSDB(t)
 	path := filepath.Join(status, "containers/h/c.json")
 	publish := func(s spec.ContainerStatus) uint64 {
 		t.Helper()
@@ -128,7 +128,7 @@ func TestAStatusIsWrittenOnlyWhereItDiffersFromWhatStandsThere(t *testing.T) {
 }
 
 func TestWhatACrashLeftBesideAStatusIsRemovedThoughTheStatusIsTheSame(t *testing.T) {
-	nsdb, status := stage(t)
+	nsdb, status := newStatusNSDB(t)
 	beside := filepath.Join(status, "containers/h/.c.json.tmp")
 	for range 2 {
 		if err := nsdb.PublishContainer(t.Context(), "c", running); err != nil {
@@ -144,7 +144,7 @@ func TestWhatACrashLeftBesideAStatusIsRemovedThoughTheStatusIsTheSame(t *testing
 }
 
 func TestPublishedListsThisHostsContainersAlone(t *testing.T) {
-	nsdb, status := stage(t)
+	nsdb, status := newStatusNSDB(t)
 	if ids, err := nsdb.Published(t.Context()); err != nil || len(ids) > 0 {
 		t.Errorf("before anything was published: %v %v", ids, err)
 	}
@@ -169,7 +169,7 @@ func TestPublishedListsThisHostsContainersAlone(t *testing.T) {
 }
 
 func TestARemovedStatusIsGoneAndStaysSo(t *testing.T) {
-	nsdb, _ := stage(t)
+	nsdb, _ := newStatusNSDB(t)
 	for range 2 {
 		if err := nsdb.RemoveContainer(t.Context(), "c"); err != nil {
 			t.Fatal(err)
@@ -189,7 +189,7 @@ func TestARemovedStatusIsGoneAndStaysSo(t *testing.T) {
 }
 
 func TestAStatusThatCannotBeWrittenIsOneClearLine(t *testing.T) {
-	nsdb, status := stage(t)
+	nsdb, status := newStatusNSDB(t)
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := nsdb.PublishHost(ended, spec.HostStatus{}); err == nil {

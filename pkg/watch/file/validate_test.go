@@ -10,7 +10,7 @@ import (
 )
 
 // directory writes files into a new directory; a name that ends in "/" is a folder.
-func directory(t *testing.T, files ...map[string]string) string {
+func writeDirectory(t *testing.T, files ...map[string]string) string {
 	t.Helper()
 	dir := t.TempDir()
 	for _, some := range files {
@@ -33,7 +33,7 @@ func directory(t *testing.T, files ...map[string]string) string {
 	return dir
 }
 
-var flawless = map[string]string{
+var validObjects = map[string]string{
 	"hosts/h.yaml":           "{id: h, name: left}",
 	"hosts/x.json":           `{"id": "x", "containerWeight": 0}`,
 	"bindings/h/p.yaml":      "{portId: p, hostId: h, interfaceName: vpn-1, containerId: c, addresses: [169.254.0.1/30]}",
@@ -53,7 +53,7 @@ var flawless = map[string]string{
 }
 
 func TestAFlawlessDirectoryHasNoFindings(t *testing.T) {
-	findings, err := Validate(directory(t, flawless))
+	findings, err := Validate(writeDirectory(t, validObjects))
 	if err != nil || len(findings) > 0 {
 		t.Errorf("got %v %v", findings, err)
 	}
@@ -144,7 +144,7 @@ func TestEveryFaultIsFoundAtItsFileAndKey(t *testing.T) {
 	}
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
-			findings, err := Validate(directory(t, flawless, row.files))
+			findings, err := Validate(writeDirectory(t, validObjects, row.files))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -170,7 +170,7 @@ func TestAnEmptyDirectoryIsNotFlawless(t *testing.T) {
 }
 
 func TestValidateSaysWhyADirectoryCannotBeRead(t *testing.T) {
-	dir := directory(t, map[string]string{"file": ""})
+	dir := writeDirectory(t, map[string]string{"file": ""})
 	for _, path := range []string{"file", "missing"} {
 		_, err := Validate(filepath.Join(dir, path))
 		if err == nil || !strings.HasPrefix(err.Error(), "NSDB directory "+dir) {
@@ -180,7 +180,7 @@ func TestValidateSaysWhyADirectoryCannotBeRead(t *testing.T) {
 }
 
 func TestValidateDoesNotWaitForAPipe(t *testing.T) {
-	dir := directory(t, flawless)
+	dir := writeDirectory(t, validObjects)
 	if err := syscall.Mkfifo(filepath.Join(dir, "hosts/y.yaml"), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -208,12 +208,12 @@ func TestValidateReadsNothingBehindALinkThatLeadsOut(t *testing.T) {
 	}
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
-			dir := directory(t, flawless)
+			dir := writeDirectory(t, validObjects)
 			if err := os.Symlink(row.target, filepath.Join(dir, row.link)); err != nil {
 				t.Fatal(err)
 			}
 			findings, err := Validate(dir)
-			if err != nil || len(findings) != 1 || !strings.HasPrefix(findings[0].String(), row.want+": is") || !strings.Contains(findings[0].String(), outside) || strings.Contains(findings[0].String(), "hunter2") {
+			if err != nil || len(findings) != 1 || !strings.HasPrefix(findings[0].String(), row.want+": is") || !strings.Contains(findings[0].String(), linkOutside) || strings.Contains(findings[0].String(), "hunter2") {
 				t.Errorf("got %v %v, want %s", findings, err, row.want)
 			}
 		})
@@ -221,7 +221,7 @@ func TestValidateReadsNothingBehindALinkThatLeadsOut(t *testing.T) {
 }
 
 func TestARelativeLinkInsideTheDirectoryIsRead(t *testing.T) {
-	dir := directory(t, flawless, map[string]string{"templates/hosts/y.yaml": "{id: y}", "..data/groups/g2.yaml": "{id: g2, policy: weighted}"})
+	dir := writeDirectory(t, validObjects, map[string]string{"templates/hosts/y.yaml": "{id: y}", "..data/groups/g2.yaml": "{id: g2, policy: weighted}"})
 	for link, target := range map[string]string{"hosts/y.yaml": "../templates/hosts/y.yaml", "groups/g2.yaml": "../..data/groups/g2.yaml"} {
 		if err := os.Symlink(target, filepath.Join(dir, link)); err != nil {
 			t.Fatal(err)
@@ -244,7 +244,7 @@ func TestAGeneratedFileIsEmpty(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if value, _, err := files.read("status", sign(stat)); err != nil || len(value) > 0 {
+	if value, _, err := files.read("status", signatureOf(stat)); err != nil || len(value) > 0 {
 		t.Errorf("got %q %v", value, err)
 	}
 }

@@ -35,27 +35,27 @@ func TestPlainPortsCostLittle(t *testing.T) {
 	}
 	put("containers/c.yaml", "{id: c, serviceType: IPSEC, groupId: g, configurationId: k}")
 	put("configurations/k.yaml", "{id: k}")
-	p := usualPatience
-	p.settle, p.doubt = 0, 0
-	tree := newTree(dir, "h", p)
+	p := defaultTiming
+	p.debounce, p.removalDelay = 0, 0
+	c := newCache(dir, "h", p)
 	heap := func() uint64 {
 		runtime.GC()
 		var m runtime.MemStats
 		runtime.ReadMemStats(&m)
 		return m.HeapAlloc
 	}
-	look := func(l look, bindings int) {
+	result := func(l scanResult, bindings int) {
 		t.Helper()
-		if !l.firm || len(l.desired.Bindings) != bindings || len(l.faults) > 0 {
-			t.Fatalf("firm %v, %d bindings, faults %v", l.firm, len(l.desired.Bindings), l.faults)
+		if !l.stable || len(l.desired.Bindings) != bindings || len(l.faults) > 0 {
+			t.Fatalf("firm %v, %d bindings, faults %v", l.stable, len(l.desired.Bindings), l.faults)
 		}
 	}
 	before := heap()
-	look(tree.look(t.Context(), time.Now()), 0)
+	result(c.fullScan(t.Context(), time.Now()), 0)
 	if each := (heap() - before) / ports; each > 1000 {
 		t.Errorf("%d bytes for each port", each)
 	}
-	if each := testing.AllocsPerRun(2, func() { look(tree.look(t.Context(), time.Now()), 0) }) / ports; each > 8 {
+	if each := testing.AllocsPerRun(2, func() { result(c.fullScan(t.Context(), time.Now()), 0) }) / ports; each > 8 {
 		t.Errorf("%.1f allocations for each port at a look at every file", each)
 	}
 
@@ -73,9 +73,9 @@ func TestPlainPortsCostLittle(t *testing.T) {
 	}
 	for _, change := range changes {
 		put(string(change.key)+".yaml", change.content)
-		tree.changed[change.key] = true
+		c.changed[change.key] = true
 		allocations := testing.AllocsPerRun(1, func() { // it runs twice
-			look(tree.lookAtChanges(t.Context(), time.Now()), change.bindings)
+			result(c.partialScan(t.Context(), time.Now()), change.bindings)
 		})
 		if allocations > 1000 {
 			t.Errorf("%s: %.0f allocations for one change", change.key, allocations)
@@ -84,8 +84,8 @@ func TestPlainPortsCostLittle(t *testing.T) {
 	if err := os.Remove(filepath.Join(dir, "bindings/h/new.yaml")); err != nil {
 		t.Fatal(err)
 	}
-	tree.look(t.Context(), time.Now())
-	look(tree.look(t.Context(), time.Now().Add(time.Second)), 0)
+	c.fullScan(t.Context(), time.Now())
+	result(c.fullScan(t.Context(), time.Now().Add(time.Second)), 0)
 }
 
 func TestSignatureOfTheKernelIsThatOfPackageOS(t *testing.T) {
@@ -112,11 +112,11 @@ func TestSignatureOfTheKernelIsThatOfPackageOS(t *testing.T) {
 	defer files.close()
 	parent := filepath.Base(dir)
 	for _, name := range []string{"file", "setuid", "folder", "pipe", "socket", "link", "dangling", "out", "missing"} {
-		got, gotErr := files.sign(files.folder(parent), parent, name)
+		got, gotErr := files.signature(files.openDir(parent), parent, name)
 		info, wantErr := files.stat(parent + "/" + name)
 		var want signature
 		if wantErr == nil {
-			want = sign(info)
+			want = signatureOf(info)
 		}
 		if got != want || (gotErr == nil) != (wantErr == nil) || gotErr != nil && cause(gotErr) != cause(wantErr) {
 			t.Errorf("%s: %+v, %v, not %+v, %v", name, got, gotErr, want, wantErr)

@@ -12,47 +12,47 @@ import (
 )
 
 func TestARescanSeesWhatNoEventTells(t *testing.T) {
-	g := newGround(t)
-	g.nsdb.location.Rescan = 200 * time.Millisecond
+	f := newFixture(t)
+	f.nsdb.location.Rescan = 200 * time.Millisecond
 	// Behind a link in the folder, nothing is watched.
-	g.write(g.dir, "elsewhere/p.yaml", binding("p", "vpn-p", "c"))
-	g.remove(bindingP)
-	g.check(os.Symlink("../../elsewhere/p.yaml", g.path(bindingP)))
-	g.startsWell()
-	g.write(g.dir, "elsewhere/p.yaml", withMAC)
-	g.until("the edit", func(d spec.Desired) bool { return mac(d) == edited })
+	f.write(f.dir, "elsewhere/p.yaml", binding("p", "vpn-p", "c"))
+	f.remove(bindingP)
+	f.check(os.Symlink("../../elsewhere/p.yaml", f.path(bindingP)))
+	f.startWhole()
+	f.write(f.dir, "elsewhere/p.yaml", withMAC)
+	f.waitFor("the edit", func(d spec.Desired) bool { return mac(d) == editedMAC })
 }
 
 func TestADirectoryThatComesIsSeenByEventsAlone(t *testing.T) {
-	g := newGround(t)
-	g.remove("")
-	if d := g.run(); d.Unread == "" {
+	f := newFixture(t)
+	f.remove("")
+	if d := f.run(); d.Unread == "" {
 		t.Fatalf("got %+v", d)
 	}
-	g.fill(g.dir)
-	g.until("the directory", whole)
-	g.write(g.dir, bindingP, withMAC)
-	g.until("an edit", func(d spec.Desired) bool { return mac(d) == edited })
+	f.fill(f.dir)
+	f.waitFor("the directory", whole)
+	f.write(f.dir, bindingP, withMAC)
+	f.waitFor("an edit", func(d spec.Desired) bool { return mac(d) == editedMAC })
 }
 
 func TestSetsAreHandedOverOnlyWhenTheyDiffer(t *testing.T) {
-	g := newGround(t)
-	g.startsWell()
-	mark := g.mark()
-	g.write(g.dir, bindingP, "# a comment\n"+binding("p", "vpn-p", "c"))
+	f := newFixture(t)
+	f.startWhole()
+	mark := f.countSets()
+	f.write(f.dir, bindingP, "# a comment\n"+binding("p", "vpn-p", "c"))
 	now := time.Now()
-	g.check(os.Chtimes(g.path("containers/c.yaml"), now, now))
-	g.write(g.dir, "containers/other.yaml", container("other"))
-	g.settle()
-	if sets := g.since(mark); len(sets) != 1 {
+	f.check(os.Chtimes(f.path("containers/c.yaml"), now, now))
+	f.write(f.dir, "containers/other.yaml", container("other"))
+	f.waitForLaterChange()
+	if sets := f.setsSince(mark); len(sets) != 1 {
 		t.Errorf("got %d sets: %+v", len(sets), sets)
 	}
 }
 
 func TestEventsOfOthersAreNotOurs(t *testing.T) {
-	tree := newTree("/n", "h", usualPatience)
+	c := newCache("/n", "h", defaultTiming)
 	for _, key := range []native.Key{"hosts/h", "bindings/h/p", "containers/c", "configurations/k"} {
-		tree.beliefs[key] = new(belief) // as for every key that was asked for
+		c.entries[key] = new(entry) // as for every key that was asked for
 	}
 	rows := []struct {
 		path string
@@ -81,7 +81,7 @@ func TestEventsOfOthersAreNotOurs(t *testing.T) {
 		{"/", false},
 	}
 	for _, row := range rows {
-		if _, got := tree.note(event{path: row.path}); got != row.want {
+		if _, got := c.noteEvent(event{path: row.path}); got != row.want {
 			t.Errorf("%s: %v", row.path, got)
 		}
 	}
@@ -90,11 +90,11 @@ func TestEventsOfOthersAreNotOurs(t *testing.T) {
 func TestADirectoryThatTookAnothersPlaceIsStale(t *testing.T) {
 	dir := t.TempDir()
 	watched := []string{dir, filepath.Join(dir, "a")}
-	h := newHints(slog.New(slog.DiscardHandler))
-	defer h.close()
+	w := newDirWatches(slog.New(slog.DiscardHandler))
+	defer w.close()
 	check := func(what string, want bool) {
 		t.Helper()
-		if got := h.stale(watched); got != want {
+		if got := w.outdated(watched); got != want {
 			t.Errorf("%s: stale is %v", what, got)
 		}
 	}
@@ -104,16 +104,16 @@ func TestADirectoryThatTookAnothersPlaceIsStale(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	h.follow(watched)
+	w.update(watched)
 	check("a directory that does not exist", false)
 	must(os.Mkdir(watched[1], 0o755))
 	check("one that was made since", true)
-	h.follow(watched)
+	w.update(watched)
 	check("one that is watched", false)
 	must(os.Mkdir(filepath.Join(dir, "b"), 0o755))
 	must(os.Rename(watched[1], filepath.Join(dir, "old")))
 	must(os.Rename(filepath.Join(dir, "b"), watched[1]))
 	check("another in its place", true)
-	h.follow(watched)
+	w.update(watched)
 	check("the other, watched", false)
 }
