@@ -12,12 +12,12 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// large writes an NSDB with bindings of this host, each with a container and a configuration of 20 connections of its
-// own, and objects of other hosts beside them.
+// writeLargeNSDB writes an NSDB with own bindings of this host and others bindings of another host. Each binding has
+// its own container and a configuration of 20 connections.
 func writeLargeNSDB(b *testing.B, own, others int) string {
 	b.Helper()
 	dir := b.TempDir()
-	f := func(name, content string) {
+	write := func(name, content string) {
 		path := filepath.Join(dir, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			b.Fatal(err)
@@ -26,16 +26,19 @@ func writeLargeNSDB(b *testing.B, own, others int) string {
 			b.Fatal(err)
 		}
 	}
-	connections := strings.Repeat("  - {id: x, name: to-paris, peerAddress: 200.200.200.2, localCidrs: [10.1.0.0/24], peerCidrs: [10.2.0.0/24], psk: abcdef, mtu: 1500}\n", 20)
-	f("hosts/h.yaml", "id: h\n")
+	connections := strings.Repeat("  - {id: x, name: to-paris, peerAddress: 200.200.200.2, localCidrs: [10.1.0.0/24], "+
+		"peerCidrs: [10.2.0.0/24], psk: abcdef, mtu: 1500}\n", 20)
+	write("hosts/h.yaml", "id: h\n")
 	for i := range own + others {
 		host, id := "h", fmt.Sprintf("p%d", i)
 		if i >= own {
 			host = "x"
 		}
-		f("bindings/"+host+"/"+id+".yaml", fmt.Sprintf("portId: %s\nhostId: %s\ninterfaceName: vpn-%d\ncontainerId: %[1]s\n", id, host, i))
-		f("containers/"+id+".yaml", fmt.Sprintf("id: %s\nserviceType: IPSEC\ngroupId: g\nconfigurationId: %[1]s\n", id))
-		f("configurations/"+id+".yaml", "id: "+id+"\nconnections:\n"+connections)
+		write("bindings/"+host+"/"+id+".yaml",
+			fmt.Sprintf("portId: %s\nhostId: %s\ninterfaceName: vpn-%d\ncontainerId: %[1]s\n", id, host, i))
+		write("containers/"+id+".yaml",
+			fmt.Sprintf("id: %s\nserviceType: IPSEC\ngroupId: g\nconfigurationId: %[1]s\n", id))
+		write("configurations/"+id+".yaml", "id: "+id+"\nconnections:\n"+connections)
 	}
 	return dir
 }
@@ -48,8 +51,8 @@ func newLargeCache(b *testing.B, own int) *cache {
 
 var sizes = []int{100, 1000, 10000}
 
-// BenchmarkFirstLook reads the bindings of this host beside twice as many of others.
-func BenchmarkFirstLook(b *testing.B) {
+// BenchmarkFirstScan measures the first scan of an NSDB in which another host has twice as many bindings as this host.
+func BenchmarkFirstScan(b *testing.B) {
 	for _, n := range sizes {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			dir := newLargeCache(b, n).dir
@@ -65,8 +68,8 @@ func BenchmarkFirstLook(b *testing.B) {
 	}
 }
 
-// BenchmarkNextLook looks again while nothing has changed: the cost of each rescan.
-func BenchmarkNextLook(b *testing.B) {
+// BenchmarkNextScan measures a full scan without changes, which is the cost of each rescan.
+func BenchmarkNextScan(b *testing.B) {
 	for _, n := range sizes {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			c := newLargeCache(b, n)
@@ -81,7 +84,8 @@ func BenchmarkNextLook(b *testing.B) {
 	}
 }
 
-// BenchmarkChange is the time from a file that is replaced to the set that has it, the time of rest included.
+// BenchmarkChange measures the time from replacing a file to the set with the change, including the delay after the
+// rename.
 func BenchmarkChange(b *testing.B) {
 	for _, n := range sizes {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
@@ -92,13 +96,13 @@ func BenchmarkChange(b *testing.B) {
 			<-sets
 			b.ReportAllocs()
 			for i := 0; b.Loop(); i++ {
-				beside := filepath.Join(dir, "bindings/h/.p7.yaml")
+				temporary := filepath.Join(dir, "bindings/h/.p7.yaml")
 				content := fmt.Sprintf("portId: p7\nhostId: h\ninterfaceName: vpn-7\ncontainerId: p7\nmac: ca:08:1a:94:%02x:%02x\n",
 					i/256%256, i%256)
-				if err := os.WriteFile(beside, []byte(content), 0o644); err != nil {
+				if err := os.WriteFile(temporary, []byte(content), 0o644); err != nil {
 					b.Fatal(err)
 				}
-				if err := os.Rename(beside, filepath.Join(dir, "bindings/h/p7.yaml")); err != nil {
+				if err := os.Rename(temporary, filepath.Join(dir, "bindings/h/p7.yaml")); err != nil {
 					b.Fatal(err)
 				}
 				<-sets

@@ -14,10 +14,11 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// deadline is how long a test waits for what must come. It says nothing about speed.
+// deadline is how long a test waits for an expected result. It is no performance requirement.
 const deadline = 20 * time.Second
 
-// ground is an NSDB directory with a host `h`, a binding `p` with all it refers to, and what Run makes of it.
+// fixture is an NSDB directory with a host `h`, a binding `p` and the objects to which it refers. It records the sets
+// and log lines of Run.
 type fixture struct {
 	*testing.T
 	dir  string
@@ -29,19 +30,19 @@ type fixture struct {
 	updated chan struct{}
 }
 
-// newGround makes the directory. The rescan never comes, so that what is seen is seen by events; a test that says
-// otherwise sets it before run.
+// newFixture creates the directory. There are no rescans during a test, so changes are found by events only. A test
+// that needs rescans sets Rescan before run.
 func newFixture(t *testing.T) *fixture {
 	t.Parallel()
 	f := &fixture{T: t, dir: filepath.Join(t.TempDir(), "nsdb"), updated: make(chan struct{}, 1)}
 	f.nsdb = Open(Location{Dir: f.dir, Status: filepath.Join(t.TempDir(), "status"), Rescan: time.Hour}, "h", slog.New(f))
 	f.nsdb.timing.removalDelay = 300 * time.Millisecond
-	f.fill(f.dir)
+	f.writeObjects(f.dir)
 	return f
 }
 
-// fill writes the usual objects into a directory.
-func (f *fixture) fill(dir string) {
+// writeObjects writes the default objects into a directory.
+func (f *fixture) writeObjects(dir string) {
 	f.Helper()
 	f.write(dir, "hosts/h.yaml", "id: h\n")
 	f.write(dir, "bindings/h/p.yaml", binding("p", "vpn-p", "c"))
@@ -64,7 +65,7 @@ func (f *fixture) check(err error) {
 	}
 }
 
-// write writes a file in one go, in place.
+// write writes a file in place, with one write.
 func (f *fixture) write(dir, name, content string) {
 	f.Helper()
 	path := filepath.Join(dir, name)
@@ -72,7 +73,7 @@ func (f *fixture) write(dir, name, content string) {
 	f.check(os.WriteFile(path, []byte(content), 0o644))
 }
 
-// place renames a whole file into its place, so that no reader sees a part of it.
+// writeRenamed writes another file and renames it to name, so that no reader sees partial content.
 func (f *fixture) writeRenamed(name, content string) {
 	f.Helper()
 	f.write(f.dir, "aside", content)
@@ -98,10 +99,10 @@ func (f *fixture) run() spec.Desired {
 	return f.waitFor("the first set", func(spec.Desired) bool { return true })
 }
 
-// startsWell runs and checks that the first set is the usual one.
-func (f *fixture) startWhole() {
+// startWithWholeSet starts Run and checks that the first set contains exactly the default objects.
+func (f *fixture) startWithWholeSet() {
 	f.Helper()
-	if first := f.run(); !whole(first) || mac(first) != "" || len(first.Bindings) != 1 {
+	if first := f.run(); !hasWholeBinding(first) || mac(first) != "" || len(first.Bindings) != 1 {
 		f.Fatalf("got %+v", first)
 	}
 }
@@ -130,7 +131,7 @@ func (f *fixture) changed(desired spec.Desired) {
 	}
 }
 
-// mark counts the sets so far, for since.
+// countSets returns the number of sets so far, for setsSince.
 func (f *fixture) countSets() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -143,7 +144,7 @@ func (f *fixture) setsSince(mark int) []spec.Desired {
 	return f.sets[mark:]
 }
 
-// until waits until the last set is as wanted.
+// waitFor waits until wanted returns true for the last set.
 func (f *fixture) waitFor(what string, wanted func(spec.Desired) bool) spec.Desired {
 	f.Helper()
 	late := time.After(deadline)
@@ -155,12 +156,12 @@ func (f *fixture) waitFor(what string, wanted func(spec.Desired) bool) spec.Desi
 		select {
 		case <-f.updated:
 		case <-late:
-			f.Fatalf("%s did not come in %v; the sets were %+v", what, deadline, sets)
+			f.Fatalf("no set with %s within %v; the sets were %+v", what, deadline, sets)
 		}
 	}
 }
 
-// settle makes another change and waits until it is seen: what happened before it was looked at, too.
+// waitForLaterChange makes another change and waits for its set, so that earlier changes have been scanned, too.
 func (f *fixture) waitForLaterChange() {
 	f.Helper()
 	port := fmt.Sprintf("z%d", time.Now().UnixNano())
@@ -177,8 +178,8 @@ func find(d spec.Desired, port spec.PortID) *spec.Binding {
 	return nil
 }
 
-// whole says whether a set was read and holds the usual binding, well.
-func whole(d spec.Desired) bool {
+// hasWholeBinding reports whether the host was read and the default binding is complete and without faults.
+func hasWholeBinding(d spec.Desired) bool {
 	b := find(d, "p")
 	return d.Unread == "" && b != nil && b.Reading == spec.Whole
 }
@@ -190,7 +191,7 @@ func mac(d spec.Desired) string {
 	return ""
 }
 
-// The ground is the handler of its own log.
+// The fixture implements slog.Handler to record log lines.
 
 func (f *fixture) Enabled(context.Context, slog.Level) bool { return true }
 func (f *fixture) WithAttrs([]slog.Attr) slog.Handler       { return f }

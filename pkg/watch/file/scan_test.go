@@ -10,50 +10,51 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// These tests look at moments of their own choice: what is believed depends on the time that is handed in.
+// These tests scan at chosen times: the result depends on the time that is passed to the scan, not on the clock.
 
-// looker is the usual directory, and a tree that was not looked at yet.
+// newScanFixture returns a fixture, an empty cache for its directory, and the current time.
 func newScanFixture(t *testing.T) (*fixture, *cache, time.Time) {
 	f := newFixture(t)
 	return f, newCache(f.dir, "h", defaultTiming), time.Now()
 }
 
-func TestTheFirstLookAtADirectoryThatRestsIsEnough(t *testing.T) {
+func TestFirstScanOfUnchangedDirectoryIsStable(t *testing.T) {
 	_, c, now := newScanFixture(t)
-	if result := c.fullScan(t.Context(), now.Add(time.Second)); !result.stable || !whole(result.desired) {
+	if result := c.fullScan(t.Context(), now.Add(time.Second)); !result.stable || !hasWholeBinding(result.desired) {
 		t.Errorf("got %+v", result)
 	}
 }
 
-func TestADirectoryThatJustChangedIsLookedAtAgain(t *testing.T) {
+func TestChangedDirectoryIsScannedAgain(t *testing.T) {
 	_, c, now := newScanFixture(t)
 	result := c.fullScan(t.Context(), now)
 	if result.stable || result.nextScan.After(now.Add(defaultTiming.removalDelay)) || result.nextScan.IsZero() {
 		t.Fatalf("got %+v", result)
 	}
-	if result := c.fullScan(t.Context(), now.Add(defaultTiming.removalDelay)); !result.stable || !whole(result.desired) {
-		t.Errorf("after it rested: %+v", result)
+	result = c.fullScan(t.Context(), now.Add(defaultTiming.removalDelay))
+	if !result.stable || !hasWholeBinding(result.desired) {
+		t.Errorf("after the removal delay: %+v", result)
 	}
 }
 
-func TestAClockThatWasSetBackCostsAMomentOnly(t *testing.T) {
+func TestClockSetBackOnlyDelaysTheSet(t *testing.T) {
 	_, c, now := newScanFixture(t)
-	begin := now.Add(-time.Hour) // every file is from the future
+	begin := now.Add(-time.Hour) // the times of all files are in the future
 	if result := c.fullScan(t.Context(), begin); result.stable {
 		t.Fatalf("at once: %+v", result)
 	}
 	for now := begin; now.Before(begin.Add(2 * time.Second)); now = now.Add(defaultTiming.debounce) {
 		if result := c.fullScan(t.Context(), now); result.stable {
-			if !whole(result.desired) {
+			if !hasWholeBinding(result.desired) {
 				t.Errorf("got %+v", result)
 			}
 			return
 		}
 	}
-	t.Error("it was never believed")
+	t.Error("the set was never stable")
 }
 
-func TestAFileThatIsOpenForWritingIsNotBelievedForLong(t *testing.T) {
+func TestFileOpenForWritingIsReadAfterTimeout(t *testing.T) {
 	f, c, now := newScanFixture(t)
 	now = now.Add(time.Second)
 	c.fullScan(t.Context(), now)
@@ -69,16 +70,16 @@ func TestAFileThatIsOpenForWritingIsNotBelievedForLong(t *testing.T) {
 		t.Errorf("at once: %+v", result)
 	}
 	result = c.fullScan(t.Context(), now.Add(defaultTiming.maxHold))
-	if !result.stable || !whole(result.desired) || mac(result.desired) != "" {
-		t.Errorf("the other objects go on with the old one: %+v", result)
+	if !result.stable || !hasWholeBinding(result.desired) || mac(result.desired) != "" {
+		t.Errorf("after maxHold the old content stays in use: got %+v", result)
 	}
 	result = c.fullScan(t.Context(), now.Add(defaultTiming.writerTimeout))
 	if !result.stable || mac(result.desired) != editedMAC {
-		t.Errorf("a writer that only holds it: %+v", result)
+		t.Errorf("after writerTimeout: %+v", result)
 	}
 }
 
-func TestANewFileThatIsOpenForWritingIsUnknownInTheEnd(t *testing.T) {
+func TestNewFileOpenForWritingBecomesUnknown(t *testing.T) {
 	f, c, now := newScanFixture(t)
 	now = now.Add(time.Second)
 	file, err := os.OpenFile(f.path("containers/c.yaml"), os.O_WRONLY, 0)
@@ -88,12 +89,13 @@ func TestANewFileThatIsOpenForWritingIsUnknownInTheEnd(t *testing.T) {
 		t.Errorf("at once: %+v", result)
 	}
 	result := c.fullScan(t.Context(), now.Add(defaultTiming.maxHold))
-	if b := find(result.desired, "p"); !result.stable || b == nil || b.Reading != spec.Unknown || !strings.Contains(b.Fault, "is being written") {
+	b := find(result.desired, "p")
+	if !result.stable || b == nil || b.Reading != spec.Unknown || !strings.Contains(b.Fault, "is being written") {
 		t.Errorf("got %+v", result)
 	}
 }
 
-func TestANameMissingFromADirectoryThatNeverRestsIsGoneInTheEnd(t *testing.T) {
+func TestRemovalInChangingDirectoryIsAcceptedEventually(t *testing.T) {
 	f, c, now := newScanFixture(t)
 	now = now.Add(time.Second)
 	c.fullScan(t.Context(), now)
@@ -108,30 +110,30 @@ func TestANameMissingFromADirectoryThatNeverRestsIsGoneInTheEnd(t *testing.T) {
 		}
 		now = now.Add(defaultTiming.removalDelay / 2)
 		if i > 100 {
-			t.Fatal("it never went")
+			t.Fatal("the removal was never accepted")
 		}
 	}
 	if took := now.Sub(begin); took < defaultTiming.maxUnstable {
-		t.Errorf("it went after %v", took)
+		t.Errorf("the removal was accepted after %v", took)
 	}
 	if result.desired.Unread != "" {
 		t.Errorf("got %+v", result)
 	}
 }
 
-func TestWhileTheHostObjectIsInDoubtNothingElseIsBelievedGone(t *testing.T) {
+func TestNoRemovalIsAcceptedWhileHostObjectIsMissing(t *testing.T) {
 	f, c, now := newScanFixture(t)
 	now = now.Add(time.Second)
 	c.fullScan(t.Context(), now)
 	f.remove(bindingP)
 	c.fullScan(t.Context(), now)
 	now = now.Add(defaultTiming.removalDelay * 9 / 10)
-	f.remove("hosts") // the rest follows late
+	f.remove("hosts") // shortly before the removal of the binding would be accepted
 	c.fullScan(t.Context(), now)
 	for range 20 {
 		now = now.Add(defaultTiming.removalDelay / 10)
 		result := c.fullScan(t.Context(), now)
-		if result.stable && result.desired.Unread == "" && !whole(result.desired) {
+		if result.stable && result.desired.Unread == "" && !hasWholeBinding(result.desired) {
 			t.Fatalf("got %+v", result)
 		}
 		if result.stable && result.desired.Unread != "" {
@@ -141,8 +143,8 @@ func TestWhileTheHostObjectIsInDoubtNothingElseIsBelievedGone(t *testing.T) {
 	t.Error("the host was never unread")
 }
 
-// Not parallel, so that no other test has watches meanwhile.
-func TestWatchesAreGivenBack(t *testing.T) {
+// This test is not parallel, so that no other test has inotify instances meanwhile.
+func TestWatchesAreReleased(t *testing.T) {
 	count := func() (n int) {
 		entries, err := os.ReadDir("/proc/self/fd")
 		if err != nil {
@@ -160,10 +162,10 @@ func TestWatchesAreGivenBack(t *testing.T) {
 	hints := newDirWatches(nil)
 	c := newCache(f.dir, "h", defaultTiming)
 	for range 20 {
-		f.fill(f.dir)
+		f.writeObjects(f.dir)
 		hints.update(c.watchPaths())
 		if n := count(); n != before+1 {
-			t.Fatalf("%d instances of inotify", n-before)
+			t.Fatalf("%d inotify instances", n-before)
 		}
 		if n := len(hints.inotify.paths); n != 7 {
 			t.Errorf("%d watches", n)
@@ -172,6 +174,6 @@ func TestWatchesAreGivenBack(t *testing.T) {
 	}
 	hints.close()
 	if n := count(); n != before {
-		t.Errorf("%d instances are left", n-before)
+		t.Errorf("%d inotify instances are left", n-before)
 	}
 }

@@ -11,48 +11,48 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/native"
 )
 
-func TestARescanSeesWhatNoEventTells(t *testing.T) {
+func TestRescanFindsChangeWithoutEvent(t *testing.T) {
 	f := newFixture(t)
 	f.nsdb.location.Rescan = 200 * time.Millisecond
-	// Behind a link in the folder, nothing is watched.
+	// The directory to which a link of an object leads is not watched.
 	f.write(f.dir, "elsewhere/p.yaml", binding("p", "vpn-p", "c"))
 	f.remove(bindingP)
 	f.check(os.Symlink("../../elsewhere/p.yaml", f.path(bindingP)))
-	f.startWhole()
+	f.startWithWholeSet()
 	f.write(f.dir, "elsewhere/p.yaml", withMAC)
 	f.waitFor("the edit", func(d spec.Desired) bool { return mac(d) == editedMAC })
 }
 
-func TestADirectoryThatComesIsSeenByEventsAlone(t *testing.T) {
+func TestEventsFindNewDirectory(t *testing.T) {
 	f := newFixture(t)
 	f.remove("")
 	if d := f.run(); d.Unread == "" {
 		t.Fatalf("got %+v", d)
 	}
-	f.fill(f.dir)
-	f.waitFor("the directory", whole)
+	f.writeObjects(f.dir)
+	f.waitFor("the directory", hasWholeBinding)
 	f.write(f.dir, bindingP, withMAC)
 	f.waitFor("an edit", func(d spec.Desired) bool { return mac(d) == editedMAC })
 }
 
-func TestSetsAreHandedOverOnlyWhenTheyDiffer(t *testing.T) {
+func TestOnlyChangedSetsArePassedOn(t *testing.T) {
 	f := newFixture(t)
-	f.startWhole()
-	mark := f.countSets()
+	f.startWithWholeSet()
+	start := f.countSets()
 	f.write(f.dir, bindingP, "# a comment\n"+binding("p", "vpn-p", "c"))
 	now := time.Now()
 	f.check(os.Chtimes(f.path("containers/c.yaml"), now, now))
 	f.write(f.dir, "containers/other.yaml", container("other"))
 	f.waitForLaterChange()
-	if sets := f.setsSince(mark); len(sets) != 1 {
+	if sets := f.setsSince(start); len(sets) != 1 {
 		t.Errorf("got %d sets: %+v", len(sets), sets)
 	}
 }
 
-func TestEventsOfOthersAreNotOurs(t *testing.T) {
+func TestEventsOfUnusedFilesAreIrrelevant(t *testing.T) {
 	c := newCache("/n", "h", defaultTiming)
 	for _, key := range []native.Key{"hosts/h", "bindings/h/p", "containers/c", "configurations/k"} {
-		c.entries[key] = new(entry) // as for every key that was asked for
+		c.entries[key] = new(entry) // as after Get for the key
 	}
 	rows := []struct {
 		path string
@@ -87,7 +87,7 @@ func TestEventsOfOthersAreNotOurs(t *testing.T) {
 	}
 }
 
-func TestADirectoryThatTookAnothersPlaceIsStale(t *testing.T) {
+func TestReplacedDirectoryIsOutdated(t *testing.T) {
 	dir := t.TempDir()
 	watched := []string{dir, filepath.Join(dir, "a")}
 	w := newDirWatches(slog.New(slog.DiscardHandler))
@@ -95,7 +95,7 @@ func TestADirectoryThatTookAnothersPlaceIsStale(t *testing.T) {
 	check := func(what string, want bool) {
 		t.Helper()
 		if got := w.outdated(watched); got != want {
-			t.Errorf("%s: stale is %v", what, got)
+			t.Errorf("%s: outdated is %v", what, got)
 		}
 	}
 	must := func(err error) {
@@ -107,13 +107,13 @@ func TestADirectoryThatTookAnothersPlaceIsStale(t *testing.T) {
 	w.update(watched)
 	check("a directory that does not exist", false)
 	must(os.Mkdir(watched[1], 0o755))
-	check("one that was made since", true)
+	check("a directory that was created since", true)
 	w.update(watched)
-	check("one that is watched", false)
+	check("a directory that is watched", false)
 	must(os.Mkdir(filepath.Join(dir, "b"), 0o755))
 	must(os.Rename(watched[1], filepath.Join(dir, "old")))
 	must(os.Rename(filepath.Join(dir, "b"), watched[1]))
-	check("another in its place", true)
+	check("another directory at its path", true)
 	w.update(watched)
-	check("the other, watched", false)
+	check("the other directory, watched", false)
 }

@@ -11,7 +11,7 @@ import (
 )
 
 // ErrNotWhole says that a text cannot be edited without a loss of what else stands in it: comments, order, layout.
-var ErrNotWhole = errors.New("its other content cannot be kept as it is written")
+var ErrNotWhole = errors.New("its comments or layout would be lost")
 
 // Edit sets one member of an object in the text that a person wrote, YAML or JSON, and leaves every other byte as it is.
 // Only a value of one line is replaced. The result is read again: unless it says what With says, the error is ErrNotWhole.
