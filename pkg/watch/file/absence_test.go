@@ -176,7 +176,7 @@ func TestSlowlyFilledDirectoryIsReadWhenComplete(t *testing.T) {
 			ports := []string{"a", "b", "c", "d", "e", "f"}
 			f.write(f.dir, "hosts/h.yaml", "id: h")
 			for _, port := range ports {
-				time.Sleep(100 * time.Millisecond) // one by one, each found by a look of its own
+				time.Sleep(100 * time.Millisecond) // so that each file is found by a separate scan
 				f.write(f.dir, "bindings/h/"+port+".yaml", binding(port, "vpn-"+port, "c"))
 			}
 			d := f.waitFor("a read set", func(d spec.Desired) bool { return d.Unread == "" })
@@ -200,7 +200,7 @@ func TestUnreadableObjectIsNotAbsent(t *testing.T) {
 	}
 	device := func(f *fixture, name string) {
 		if os.Geteuid() != 0 {
-			f.Skip("requires root: to make a device")
+			f.Skip("requires root: to create a device")
 		}
 		f.check(syscall.Mknod(f.path(name), syscall.S_IFCHR|0o600, 1<<8|5)) // /dev/zero
 	}

@@ -42,7 +42,7 @@ type cache struct {
 	now                time.Time
 	nextScan           time.Time           // when the next scan is due; zero: at the rescan
 	beingWritten       bool                // at least one file is being written
-	holdSet            bool                // the set must wait for one of these files: timing.maxHold has not passed
+	holdSet            bool                // the set must wait: timing.maxHold has not passed for one of these files
 	hostRemovalPending bool                // the object of the host is missing, and its removal is not accepted yet
 	scanID             uint64              // increases with each scan
 	toCheck            map[native.Key]bool // the keys whose files the scan checks; nil: all

@@ -113,7 +113,7 @@ func (c *cache) noteLostEvents() (delay time.Duration) {
 }
 
 // Bindings lists the bindings of the host that have a file, and those whose removal is not accepted yet. A missing
-// directory means that the host has no bindings; each of their removals then has to be accepted, too.
+// directory counts as an empty one: each of its bindings stays until its removal is accepted.
 func (c *cache) Bindings(_ context.Context, host spec.HostID) ([]string, error) {
 	directory := native.BindingsKey(host)
 	if c.toCheck != nil {
@@ -144,8 +144,8 @@ func (c *cache) Bindings(_ context.Context, host spec.HostID) ([]string, error) 
 			names = append(names, port)
 		}
 	}
-	// If the names are equal, the old slice stays in use: the assembler has its strings, so no second copy is kept in
-	// memory.
+	// If the names have not changed, c.bindings is kept. The assembler uses its strings, and a new slice would keep a
+	// second copy of all names in memory.
 	if slices.Sort(names); !slices.Equal(names, c.bindings) {
 		c.bindings = slices.Compact(names)
 	}

@@ -104,7 +104,7 @@ func (c *cache) noteMissing(key native.Key, e *entry) {
 }
 
 // noteChanged is called when the files of a key are not those of the accepted state. It accepts them when they have
-// been unchanged for long enough.
+// been unchanged for long enough. It does not wait for a file that was renamed into place or cannot be an object.
 func (c *cache) noteChanged(key native.Key, e *entry, candidates []candidate) {
 	e.missingSince = time.Time{}
 	if !slices.Equal(candidates, e.pending) {

@@ -61,7 +61,8 @@ func TestPlainPortsCostLittle(t *testing.T) {
 		t.Errorf("%.1f allocations for each port in a full scan", each)
 	}
 
-	// A plain port gets a container, then another binding is created and removed. Each scan checks only the changed files.
+	// A plain port gets and loses a container, and another binding is created and gets one. Each scan checks only the
+	// changed file.
 	editedKey := native.Key("bindings/h/f00dcafe-0000-4000-8000-000000000000")
 	changes := []struct {
 		key      native.Key

@@ -15,7 +15,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/native"
 )
 
-// signature identifies a version of a file or directory. It differs after every change.
+// signature has the attributes by which a change of a file or directory is detected.
 type signature struct {
 	device, inode uint64
 	owner         uint32

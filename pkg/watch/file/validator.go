@@ -208,7 +208,8 @@ func (v *validator) checkReference(file, key string, object native.Key) {
 	}
 }
 
-// checkUnique reports a value that several bindings have, in each of them. files are the bindings with this value.
+// checkUnique reports a value of the binding in file that other bindings have, too. files are all bindings that have
+// it.
 func (v *validator) checkUnique(file, key, value string, files []string) {
 	if value == "" || len(files) < 2 {
 		return

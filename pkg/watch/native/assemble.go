@@ -17,7 +17,7 @@ var ErrAbsent = errors.New("no such object")
 // Reader reads one kind of NSDB.
 type Reader interface {
 	// Get returns the object of a key. The error is ErrAbsent, or one line with the reason why the object cannot be read.
-	// Each call reads the object again.
+	// A second call for the same key checks again whether the object has changed.
 	Get(ctx context.Context, key Key) (*Document, error)
 
 	// Bindings lists the last parts of the keys of a host's port bindings. They may be invalid ids.

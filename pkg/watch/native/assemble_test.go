@@ -143,12 +143,12 @@ func TestFaultyObjectsAreMarked(t *testing.T) {
 			"containers/c: not set: groupId, configurationId",
 		},
 		{
-			"a container of an impossible type",
+			"a container with an invalid type",
 			map[Key]string{"containers/c": "{id: c, serviceType: ipsec, groupId: g, configurationId: k}"}, refused,
 			"containers/c: serviceType",
 		},
 		{
-			"a container of an impossible group",
+			"a container with an invalid group",
 			map[Key]string{"containers/c": "{id: c, serviceType: IPSEC, groupId: ../g, configurationId: k}"}, refused,
 			"containers/c: groupId",
 		},
@@ -201,7 +201,7 @@ func TestHostIsUnreadIfIts(t *testing.T) {
 		unread string
 	}{
 		{"object is missing", "hosts/h", "", "hosts/h: no Host object"},
-		{"object cannot be read", "hosts/h", "!no such luck", "hosts/h: no such luck"},
+		{"object cannot be read", "hosts/h", "!input/output error", "hosts/h: input/output error"},
 		{"object has a misspelt key", "hosts/h", "{id: h, weight: 1}", "hosts/h: unknown key"},
 		{"object has a refused value", "hosts/h", "{id: h, containerWeight: -1}", "hosts/h: containerWeight"},
 		{"bindings cannot be listed", "bindings/h", "!permission denied", "bindings/h: permission denied"},

@@ -14,8 +14,8 @@ import (
 var ErrLossyEdit = errors.New("its comments or layout would be lost")
 
 // Edit sets one member of an object in YAML or JSON text and keeps all other bytes. It replaces only values of a single
-// line. It parses the result, and compares it with that of With. If they differ, it prints JSON again without its
-// layout, and returns ErrLossyEdit for YAML.
+// line. It parses the edited text and compares it with the result of With. If this fails, Edit returns the result of
+// With in the layout of Print for JSON, and ErrLossyEdit for YAML.
 func Edit(text []byte, format Format, key string, value json.RawMessage) ([]byte, error) {
 	before, err := Parse(text, format)
 	if err != nil {
