@@ -6,27 +6,29 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// Admin is what a person asks of an NSDB by a command: read and write settings, a host's weight and limit, and carry
-// objects from one NSDB to another. The supervisor itself calls none of it. Every kind of NSDB has it, and none needs Run
-// for it. An error names the NSDB's endpoint or file and the key; it never repeats a configuration.
+// Admin has the operations of the administration commands: reading and writing settings, setting a host's weight and
+// limit, and copying objects from one NSDB to another. The supervisor itself calls none of them. Every kind of NSDB
+// implements Admin, and no method needs Run. An error names the endpoint or file of the NSDB and the key. It never
+// contains any part of a configuration.
 type Admin interface {
-	// Setting returns what stands under a canonical key in this very scope, the default's not looked at for a host's. One
-	// that does not stand there is an error for which errors.Is(err, fs.ErrNotExist) holds.
+	// Setting returns the value of a canonical key in exactly this scope: for the scope of a host, it does not fall back
+	// to the default scope. If the key is not set in the scope, errors.Is(err, fs.ErrNotExist) holds.
 	Setting(ctx context.Context, scope spec.SettingScope, key string) (value string, err error)
 
-	// SetSetting writes one setting and leaves the others of the scope as they are, those it does not know included. Key
-	// and value are checked first: a fault is a *spec.Fault and nothing is written.
+	// SetSetting writes one setting and keeps the other settings of the scope, including keys that it does not know. It
+	// checks key and value first. If one is invalid, it returns a *spec.Fault and writes nothing.
 	SetSetting(ctx context.Context, scope spec.SettingScope, key, value string) error
 
-	// SetHost writes one field of a host that is in the NSDB, spec.HostWeight or spec.HostLimit, and keeps the others. A host that is
-	// not there is an error for which errors.Is(err, fs.ErrNotExist) holds: it is never made.
+	// SetHost writes one field of a host, spec.HostWeight or spec.HostLimit, and keeps the other fields. It never creates
+	// a host: if the NSDB has no object for the host, errors.Is(err, fs.ErrNotExist) holds.
 	SetHost(ctx context.Context, host spec.HostID, field string, n int) error
 
-	// Export reads the whole NSDB, of every host, without status, as native objects sorted by key. If something cannot be read, or
-	// refers to what cannot be read, the other objects are returned together with a *native.Incomplete. The values carry secrets.
+	// Export returns the objects of all hosts, without statuses, as native objects sorted by key. If some objects cannot
+	// be read, or refer to objects that cannot be read, it returns the other objects together with a *native.Incomplete.
+	// The values contain secrets.
 	Export(ctx context.Context) ([]spec.Object, error)
 
-	// Import creates or replaces those objects and removes nothing else. All are checked before the first is written. A
-	// failure on the way leaves those written that came before; importing the same again is harmless.
+	// Import creates or replaces the objects and removes no other object. It checks all objects before it writes the first
+	// one. If a write fails, the objects that were written before it stay; Import may be repeated with the same objects.
 	Import(ctx context.Context, objects []spec.Object) error
 }

@@ -1,11 +1,12 @@
-// Package watch is the ear and the voice towards one NSDB: it hears what this host is wanted to run, and says what became
-// of it.
+// Package watch connects this host to one NSDB: it reads the host's desired state and publishes the host's statuses.
 //
-// What it hears is always the complete set (spec.Desired), with what could not be read marked so; an event is only a hint
-// to look again. It promises that unreadable is never handed over as absent, and that nothing of other hosts is read. It
-// takes no decision, keeps no record and touches nothing but its own status objects.
+// The desired state is always passed on as the complete set (spec.Desired), in which bindings that could not be read
+// are marked. An event of the NSDB only causes another read. The package guarantees that an object that cannot be read
+// is never reported as absent, and that objects of other hosts are not read. While it follows the desired state, it
+// makes no decisions about containers, stores nothing on this host, and writes nothing but the statuses of this host.
 //
-// Each kind of NSDB has a folder; native has the objects that the file and etcd kinds share.
+// Each kind of NSDB has its own package: file, etcd and zoom. Package native defines the objects that file and etcd
+// share.
 package watch
 
 import (
@@ -20,30 +21,33 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/zoom"
 )
 
-// NSDB is one network state database as one host sees it.
+// NSDB is one network state database, opened for one host.
 type NSDB interface {
-	// Run reads and follows what the NSDB wants of the host, until ctx ends; it then returns nil. changed gets the first set
-	// once it was read, and every later one that differs from the one before. The calls come one after the other from
-	// Run's goroutine: changed returns soon, and keeps the set without writing to it. Run is called once.
+	// Run reads and follows the desired state of the host until ctx ends; it then returns nil. It calls changed with the
+	// first set that it has read, and with each later set that differs from the one before. The calls come one after the
+	// other from the goroutine of Run, so changed must return soon. It may keep the set, but must not modify it. Run must
+	// be called only once.
 	Run(ctx context.Context, changed func(spec.Desired)) error
 
-	// PublishHost and PublishContainer write a status where it differs from what stands there.
+	// PublishHost and PublishContainer write a status if it differs from the one in the NSDB.
 	PublishHost(ctx context.Context, status spec.HostStatus) error
 	PublishContainer(ctx context.Context, id spec.ContainerID, status spec.ContainerStatus) error
 
-	// RemoveHost removes this host's status, after which a scheduler takes no host for running; one that is not there is removed.
+	// RemoveHost removes the status of this host, so that a scheduler no longer takes the host for a running one. It
+	// succeeds if there is no such status.
 	RemoveHost(ctx context.Context) error
 
-	// RemoveContainer removes a container's status of this host; one that is not there is removed.
+	// RemoveContainer removes the status that this host published for a container. It succeeds if there is no such status.
 	RemoveContainer(ctx context.Context, id spec.ContainerID) error
 
-	// Published lists the containers that have a status of this host, sorted.
+	// Published lists the containers that have a status published by this host, sorted.
 	Published(ctx context.Context) ([]spec.ContainerID, error)
 
 	Close() error
 }
 
-// Open opens the NSDB that a URL names, for one host. It reads nothing yet: a directory that is missing is what Run tells.
+// Open opens the NSDB of a URL for one host. It does not access the NSDB yet: Run reports, for example, a missing
+// directory.
 func Open(rawURL string, host spec.HostID, log *slog.Logger) (NSDB, error) {
 	if _, err := spec.ParseID[spec.HostID]("host id", string(host)); err != nil {
 		return nil, fmt.Errorf("open NSDB: %w", err)
@@ -51,41 +55,41 @@ func Open(rawURL string, host spec.HostID, log *slog.Logger) (NSDB, error) {
 	return open(rawURL, host, log)
 }
 
-// AdminNSDB is an NSDB as a command opens it.
+// AdminNSDB is an NSDB that was opened for an administration command.
 type AdminNSDB interface {
 	Admin
 	Close() error
 }
 
-// OpenAdmin opens the NSDB that a URL names for a command, which is no host's.
+// OpenAdmin opens the NSDB of a URL for an administration command, which does not act for a host.
 func OpenAdmin(rawURL string, log *slog.Logger) (AdminNSDB, error) {
-	return open(rawURL, nobody, log)
+	return open(rawURL, commandHost, log)
 }
 
-// nobody is the host of a command. It never runs and publishes nothing.
-const nobody spec.HostID = "svc-supervisor.command"
+// commandHost is the host id that an NSDB gets when a command opens it. Commands neither call Run nor publish statuses.
+const commandHost spec.HostID = "svc-supervisor.command"
 
-// kind is what each kind of NSDB is.
-type kind interface {
+// backend is implemented by each kind of NSDB.
+type backend interface {
 	NSDB
 	Admin
 }
 
-func open(rawURL string, host spec.HostID, log *slog.Logger) (kind, error) {
+func open(rawURL string, host spec.HostID, log *slog.Logger) (backend, error) {
 	u, err := url.Parse(rawURL)
-	if err != nil { // its text is not repeated: it may hold a password
-		return nil, fmt.Errorf("open NSDB: the URL cannot be read: allowed: %s", forms)
+	if err != nil { // not included in the error: its text contains the URL, which may contain a password
+		return nil, fmt.Errorf("open NSDB: the URL cannot be read: allowed: %s", urlForms)
 	}
-	var nsdb kind
+	var nsdb backend
 	switch u.Scheme {
 	case "file":
-		nsdb, err = opened(u, host, log, file.ParseURL, file.Open)
+		nsdb, err = parseAndOpen(u, host, log, file.ParseURL, file.Open)
 	case "etcd", "etcds":
-		nsdb, err = opened(u, host, log, etcd.ParseURL, etcd.Open)
+		nsdb, err = parseAndOpen(u, host, log, etcd.ParseURL, etcd.Open)
 	case "zk":
-		nsdb, err = opened(u, host, log, zoom.ParseURL, zoom.Open)
+		nsdb, err = parseAndOpen(u, host, log, zoom.ParseURL, zoom.Open)
 	default:
-		err = &spec.Fault{Key: "scheme", Value: u.Scheme, Allowed: "file, etcd, etcds, zk, as in " + forms}
+		err = &spec.Fault{Key: "scheme", Value: u.Scheme, Allowed: "file, etcd, etcds, zk, as in " + urlForms}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open NSDB: %w", err)
@@ -93,13 +97,14 @@ func open(rawURL string, host spec.HostID, log *slog.Logger) (kind, error) {
 	return nsdb, nil
 }
 
-// forms are what URLs look like.
-const forms = file.Form + " or " + etcd.Form + " or " + zoom.Form
+// urlForms lists the forms of URLs that Open accepts.
+const urlForms = file.Form + " or " + etcd.Form + " or " + zoom.Form
 
-// opened parses and opens: the same for each kind, whose types differ.
-func opened[L any, N kind](
-	u *url.URL, host spec.HostID, log *slog.Logger, parse func(*url.URL) (L, error), open func(L, spec.HostID, *slog.Logger) N,
-) (kind, error) {
+// parseAndOpen parses a URL and opens its NSDB. It is generic because each kind of NSDB has its own location type.
+func parseAndOpen[L any, N backend](
+	u *url.URL, host spec.HostID, log *slog.Logger,
+	parse func(*url.URL) (L, error), open func(L, spec.HostID, *slog.Logger) N,
+) (backend, error) {
 	location, err := parse(u)
 	if err != nil {
 		return nil, err

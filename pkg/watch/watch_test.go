@@ -9,7 +9,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch"
 )
 
-func TestOpenTakesURLsOfEachKind(t *testing.T) {
+func TestOpenAcceptsURLsOfEachKind(t *testing.T) {
 	for _, url := range []string{
 		"file:///etc/svc-supervisor/nsdb",
 		"file:///etc/svc-supervisor/nsdb/",
@@ -31,14 +31,14 @@ func TestOpenTakesURLsOfEachKind(t *testing.T) {
 	}
 }
 
-func TestOpenRefusesInOneLineThatSaysWhatIsAllowed(t *testing.T) {
+func TestOpenErrorIsOneLineWithTheAllowedForm(t *testing.T) {
 	rows := []struct {
 		name, url, want string
 	}{
-		{"nothing", "", `scheme "": allowed: file`},
+		{"an empty URL", "", `scheme "": allowed: file`},
 		{"a bare path", "/etc/nsdb", `scheme "": allowed: file`},
 		{"another kind", "http://h1:2181/midonet", `scheme "http": allowed: file, etcd, etcds, zk`},
-		{"what is no URL", "file://%zz", "allowed: file:///directory"},
+		{"an invalid URL", "file://%zz", "allowed: file:///directory"},
 		{"an option with a wrong separator", "file:///nsdb&rescan=2s", "allowed: /nsdb?rescan=2s: ? begins the options"},
 		{"the same with etcd", "etcd://h/svc&ttl=3", "allowed: /svc?"},
 		{"the same with zk", "zk://h/midonet&rescan=2s", "root "},
@@ -48,37 +48,44 @@ func TestOpenRefusesInOneLineThatSaysWhatIsAllowed(t *testing.T) {
 		{"a user", "file://root:hunter2@/etc/nsdb", "three slashes"},
 		{"a password for etcd", "etcd://root:hunter2@h1:2379/svc", "no password in the URL"},
 		{"a password for ZooKeeper", "zk://root:hunter2@h1:2181/midonet", "no user"},
-		{"a password in what is no URL", "etcd://root:hunter2@h1:%zz/svc", "the URL cannot be read: allowed: file:///directory"},
+		{
+			"a password in an invalid URL", "etcd://root:hunter2@h1:%zz/svc",
+			"the URL cannot be read: allowed: file:///directory",
+		},
 		{"an option of another kind", "etcd://h1/svc?rescan=2s", `option "rescan": allowed: ca, cert`},
 		{"a fragment", "file:///etc/nsdb#x", "three slashes"},
 		{"a NUL in the path", "file:///etc/ns%00db", "allowed: an absolute path of printable characters"},
-		{"a newline in the path", "file:///etc/ns%0adb", "allowed: an absolute path of printable characters"},
+		{"a line break in the path", "file:///etc/ns%0adb", "allowed: an absolute path of printable characters"},
 		{"an unknown option", "file:///etc/nsdb?scan=2s", `option "scan": allowed: rescan, status`},
 		{"an option twice", "file:///etc/nsdb?rescan=2s&rescan=3s", `rescan "2s 3s": allowed: one value`},
-		{"a rescan that is no duration", "file:///etc/nsdb?rescan=2", `rescan "2": allowed: a duration from 100ms to 1h`},
+		{"a rescan without a unit", "file:///etc/nsdb?rescan=2", `rescan "2": allowed: a duration from 100ms to 1h`},
 		{"a rescan that is too short", "file:///etc/nsdb?rescan=1ms", "allowed: a duration from 100ms to 1h"},
 		{"a rescan that is negative", "file:///etc/nsdb?rescan=-2s", "allowed: a duration from 100ms to 1h"},
 		{"a relative status directory", "file:///etc/nsdb?status=run", `status "run": allowed: an absolute path`},
-		{"the status directory among the objects", "file:///etc/nsdb?status=/etc/./nsdb/", "another directory than that of the objects"},
-		{"options that cannot be read", "file:///etc/nsdb?a;b", "options"},
+		{
+			"a status directory that is the object directory", "file:///etc/nsdb?status=/etc/./nsdb/",
+			"another directory than that of the objects",
+		},
+		{"options that cannot be parsed", "file:///etc/nsdb?a;b", "options"},
 	}
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
 			_, err := watch.Open(row.url, "h", slog.New(slog.DiscardHandler))
 			if err == nil {
-				t.Fatal("it was accepted")
+				t.Fatal("the URL was accepted")
 			}
-			if !strings.HasPrefix(err.Error(), "open NSDB") || !strings.Contains(err.Error(), row.want) || strings.Contains(err.Error(), "\n") {
+			text := err.Error()
+			if !strings.HasPrefix(text, "open NSDB") || !strings.Contains(text, row.want) || strings.Contains(text, "\n") {
 				t.Errorf("got  %q\nwant %q in one line", err, row.want)
 			}
-			if strings.Contains(err.Error(), "hunter2") {
-				t.Errorf("it repeats a password: %q", err)
+			if strings.Contains(text, "hunter2") {
+				t.Errorf("the error contains the password: %q", err)
 			}
 		})
 	}
 }
 
-func TestACommandNeedsNoHost(t *testing.T) {
+func TestOpenAdminNeedsNoHost(t *testing.T) {
 	nsdb, err := watch.OpenAdmin("file:///etc/nsdb", slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
@@ -88,7 +95,7 @@ func TestACommandNeedsNoHost(t *testing.T) {
 	}
 }
 
-func TestOpenRefusesAHostileHostID(t *testing.T) {
+func TestOpenRefusesInvalidHostIDs(t *testing.T) {
 	for _, host := range []spec.HostID{"", "../x", "a/b", "a\nb"} {
 		if _, err := watch.Open("file:///etc/nsdb", host, slog.New(slog.DiscardHandler)); err == nil {
 			t.Errorf("%q was accepted", host)

@@ -13,170 +13,173 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-func TestABindingIsGoneWhenItWasMissedForAWhile(t *testing.T) {
-	for name, remove := range map[string]func(g *ground){
-		"its file removed":           func(g *ground) { g.remove(bindingP) },
-		"its file given another end": func(g *ground) { g.rename(bindingP, bindingP+".off") },
-		"the host's folder removed":  func(g *ground) { g.remove("bindings/h") },
-		"the folder of all removed":  func(g *ground) { g.remove("bindings") },
-		"its container taken away":   func(g *ground) { g.write(g.dir, bindingP, "portId: p\nhostId: h\n") },
-		"moved to the folder of x":   func(g *ground) { g.write(g.dir, "bindings/x/q.yaml", ""); g.rename(bindingP, "bindings/x/p.yaml") },
-		"the directory swapped for one without it": func(g *ground) {
-			g.fill(g.dir + ".new")
-			g.check(os.Remove(g.dir + ".new/" + bindingP))
-			g.check(os.Rename(g.dir, g.dir+".old"))
-			g.check(os.Rename(g.dir+".new", g.dir))
+func TestBindingRemovalIsAcceptedAfterDelay(t *testing.T) {
+	for name, remove := range map[string]func(f *fixture){
+		"its file is removed":               func(f *fixture) { f.remove(bindingP) },
+		"its file gets another extension":   func(f *fixture) { f.rename(bindingP, bindingP+".off") },
+		"the host's directory is removed":   func(f *fixture) { f.remove("bindings/h") },
+		"the bindings directory is removed": func(f *fixture) { f.remove("bindings") },
+		"its container is unset":            func(f *fixture) { f.write(f.dir, bindingP, "portId: p\nhostId: h\n") },
+		"its file is moved to the host x": func(f *fixture) {
+			f.write(f.dir, "bindings/x/q.yaml", "")
+			f.rename(bindingP, "bindings/x/p.yaml")
+		},
+		"the directory is replaced by one without it": func(f *fixture) {
+			f.writeObjects(f.dir + ".new")
+			f.check(os.Remove(f.dir + ".new/" + bindingP))
+			f.check(os.Rename(f.dir, f.dir+".old"))
+			f.check(os.Rename(f.dir+".new", f.dir))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			g := newGround(t)
-			g.startsWell()
-			mark, begin := g.mark(), time.Now()
-			remove(g)
-			d := g.until("the removal", func(d spec.Desired) bool { return find(d, "p") == nil })
+			f := newFixture(t)
+			f.startWithWholeSet()
+			mark, begin := f.countSets(), time.Now()
+			remove(f)
+			d := f.waitFor("the removal", func(d spec.Desired) bool { return find(d, "p") == nil })
 			took := time.Since(begin)
-			if d.Unread != "" || len(d.Bindings) > 0 || d.Host.ID != "h" || len(g.since(mark)) != 1 {
-				t.Errorf("got %+v", g.since(mark))
+			if d.Unread != "" || len(d.Bindings) > 0 || d.Host.ID != "h" || len(f.setsSince(mark)) != 1 {
+				t.Errorf("got %+v", f.setsSince(mark))
 			}
-			if least := g.nsdb.patience.doubt; took < least && name != "its container taken away" {
-				t.Errorf("it was believed after %v, before %v", took, least)
+			if least := f.nsdb.timing.removalDelay; took < least && name != "its container is unset" {
+				t.Errorf("the removal was accepted after %v, before %v", took, least)
 			}
 		})
 	}
 }
 
-func TestTheHostIsUnreadAndNeverEmptyWhen(t *testing.T) {
+func TestHostIsUnreadWhen(t *testing.T) {
 	rows := []struct {
 		name   string
-		spoil  func(g *ground)
-		mend   func(g *ground)
+		damage func(f *fixture)
+		repair func(f *fixture)
 		unread string
 	}{
-		{"the directory is gone",
-			func(g *ground) { g.check(os.Rename(g.dir, g.dir+".off")) },
-			func(g *ground) { g.check(os.Rename(g.dir+".off", g.dir)) },
+		{"the directory is renamed",
+			func(f *fixture) { f.check(os.Rename(f.dir, f.dir+".off")) },
+			func(f *fixture) { f.check(os.Rename(f.dir+".off", f.dir)) },
 			"does not exist"},
-		{"the directory is removed piece by piece",
-			func(g *ground) {
-				for _, folder := range []string{"bindings", "configurations", "containers", "hosts"} {
-					g.remove(folder)
-					time.Sleep(g.nsdb.patience.doubt / 3)
+		{"the directory is removed step by step",
+			func(f *fixture) {
+				for _, name := range []string{"bindings", "configurations", "containers", "hosts"} {
+					f.remove(name)
+					time.Sleep(f.nsdb.timing.removalDelay / 3)
 				}
 			},
-			func(g *ground) { g.fill(g.dir) },
+			func(f *fixture) { f.writeObjects(f.dir) },
 			"no Host object"},
-		{"the directory is empty, as a mount point without its mount is",
-			func(g *ground) {
-				g.check(os.Rename(g.dir, g.dir+".off"))
-				g.check(os.Mkdir(g.dir, 0o755))
+		{"the directory is empty, like a mount point without its file system",
+			func(f *fixture) {
+				f.check(os.Rename(f.dir, f.dir+".off"))
+				f.check(os.Mkdir(f.dir, 0o755))
 			},
-			func(g *ground) {
-				g.check(os.Remove(g.dir))
-				g.check(os.Rename(g.dir+".off", g.dir))
+			func(f *fixture) {
+				f.check(os.Remove(f.dir))
+				f.check(os.Rename(f.dir+".off", f.dir))
 			},
 			"no Host object"},
 		{"the directory is a file",
-			func(g *ground) {
-				g.check(os.Rename(g.dir, g.dir+".off"))
-				g.check(os.WriteFile(g.dir, nil, 0o644))
+			func(f *fixture) {
+				f.check(os.Rename(f.dir, f.dir+".off"))
+				f.check(os.WriteFile(f.dir, nil, 0o644))
 			},
-			func(g *ground) {
-				g.check(os.Remove(g.dir))
-				g.check(os.Rename(g.dir+".off", g.dir))
+			func(f *fixture) {
+				f.check(os.Remove(f.dir))
+				f.check(os.Rename(f.dir+".off", f.dir))
 			},
 			"is not a directory"},
 		{"the directory is a link to itself",
-			func(g *ground) {
-				g.check(os.Rename(g.dir, g.dir+".off"))
-				g.check(os.Symlink(g.dir, g.dir))
+			func(f *fixture) {
+				f.check(os.Rename(f.dir, f.dir+".off"))
+				f.check(os.Symlink(f.dir, f.dir))
 			},
-			func(g *ground) {
-				g.check(os.Remove(g.dir))
-				g.check(os.Rename(g.dir+".off", g.dir))
+			func(f *fixture) {
+				f.check(os.Remove(f.dir))
+				f.check(os.Rename(f.dir+".off", f.dir))
 			},
 			"too many levels of symbolic links"},
-		{"the Host object is gone",
-			func(g *ground) { g.rename("hosts/h.yaml", "h") },
-			func(g *ground) { g.rename("h", "hosts/h.yaml") },
+		{"the Host object is removed",
+			func(f *fixture) { f.rename("hosts/h.yaml", "h") },
+			func(f *fixture) { f.rename("h", "hosts/h.yaml") },
 			"no Host object"},
 		{"the Host object is no YAML",
-			func(g *ground) { g.write(g.dir, "hosts/h.yaml", "id: [") },
-			func(g *ground) { g.write(g.dir, "hosts/h.yaml", "id: h") },
+			func(f *fixture) { f.write(f.dir, "hosts/h.yaml", "id: [") },
+			func(f *fixture) { f.write(f.dir, "hosts/h.yaml", "id: h") },
 			"is not YAML"},
 		{"the Host object is empty",
-			func(g *ground) { g.write(g.dir, "hosts/h.yaml", "") },
-			func(g *ground) { g.write(g.dir, "hosts/h.yaml", "id: h") },
+			func(f *fixture) { f.write(f.dir, "hosts/h.yaml", "") },
+			func(f *fixture) { f.write(f.dir, "hosts/h.yaml", "id: h") },
 			"is empty"},
-		{"the folder of its bindings is a file",
-			func(g *ground) {
-				g.rename("bindings/h", "off")
-				g.write(g.dir, "bindings/h", "")
+		{"the directory of its bindings is a file",
+			func(f *fixture) {
+				f.rename("bindings/h", "off")
+				f.write(f.dir, "bindings/h", "")
 			},
-			func(g *ground) {
-				g.remove("bindings/h")
-				g.rename("off", "bindings/h")
+			func(f *fixture) {
+				f.remove("bindings/h")
+				f.rename("off", "bindings/h")
 			},
 			"cannot be listed: not a directory"},
-		{"the folder of its bindings is a link to nothing",
-			func(g *ground) {
-				g.rename("bindings/h", "off")
-				g.check(os.Symlink("nowhere", g.path("bindings/h")))
+		{"the directory of its bindings is a dangling link",
+			func(f *fixture) {
+				f.rename("bindings/h", "off")
+				f.check(os.Symlink("nowhere", f.path("bindings/h")))
 			},
-			func(g *ground) {
-				g.remove("bindings/h")
-				g.rename("off", "bindings/h")
+			func(f *fixture) {
+				f.remove("bindings/h")
+				f.rename("off", "bindings/h")
 			},
 			"leads nowhere"},
-		{"the folder of all bindings is a link to nothing",
-			func(g *ground) {
-				g.rename("bindings", "off")
-				g.check(os.Symlink("nowhere", g.path("bindings")))
+		{"the directory of all bindings is a dangling link",
+			func(f *fixture) {
+				f.rename("bindings", "off")
+				f.check(os.Symlink("nowhere", f.path("bindings")))
 			},
-			func(g *ground) {
-				g.remove("bindings")
-				g.rename("off", "bindings")
+			func(f *fixture) {
+				f.remove("bindings")
+				f.rename("off", "bindings")
 			},
 			"leads nowhere"},
 	}
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
-			g := newGround(t)
-			g.startsWell()
-			mark := g.mark()
-			row.spoil(g)
-			d := g.until("unread", func(d spec.Desired) bool { return d.Unread != "" })
+			f := newFixture(t)
+			f.startWithWholeSet()
+			mark := f.countSets()
+			row.damage(f)
+			d := f.waitFor("an unread host", func(d spec.Desired) bool { return d.Unread != "" })
 			if !strings.Contains(d.Unread, row.unread) || len(d.Bindings) > 0 {
 				t.Errorf("got %+v", d)
 			}
-			row.mend(g)
-			g.until("well again", whole)
-			for _, set := range g.since(mark) {
-				if set.Unread == "" && !whole(set) {
-					t.Errorf("on the way: %+v", set)
+			row.repair(f)
+			f.waitFor("the repaired objects", hasWholeBinding)
+			for _, set := range f.setsSince(mark) {
+				if set.Unread == "" && !hasWholeBinding(set) {
+					t.Errorf("an intermediate set: %+v", set)
 				}
 			}
 		})
 	}
 }
 
-func TestADirectoryThatIsFilledSlowlyIsReadWhenItIsFull(t *testing.T) {
-	for name, start := range map[string]func(g *ground){
-		"from the start":         func(g *ground) { g.check(os.Mkdir(g.dir, 0o755)); g.start() },
-		"after it did not exist": func(g *ground) { g.run(); g.check(os.Mkdir(g.dir, 0o755)) },
+func TestSlowlyFilledDirectoryIsReadWhenComplete(t *testing.T) {
+	for name, start := range map[string]func(f *fixture){
+		"from the start":         func(f *fixture) { f.check(os.Mkdir(f.dir, 0o755)); f.start() },
+		"after it did not exist": func(f *fixture) { f.run(); f.check(os.Mkdir(f.dir, 0o755)) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			g := newGround(t)
-			g.nsdb.patience.doubt = 1500 * time.Millisecond
-			g.nsdb.patience.busy = time.Minute
-			g.remove("")
-			start(g)
+			f := newFixture(t)
+			f.nsdb.timing.removalDelay = 1500 * time.Millisecond
+			f.nsdb.timing.maxUnstable = time.Minute
+			f.remove("")
+			start(f)
 			ports := []string{"a", "b", "c", "d", "e", "f"}
-			g.write(g.dir, "hosts/h.yaml", "id: h")
+			f.write(f.dir, "hosts/h.yaml", "id: h")
 			for _, port := range ports {
-				time.Sleep(100 * time.Millisecond) // one by one, each found by a look of its own
-				g.write(g.dir, "bindings/h/"+port+".yaml", binding(port, "vpn-"+port, "c"))
+				time.Sleep(100 * time.Millisecond) // so that each file is found by a separate scan
+				f.write(f.dir, "bindings/h/"+port+".yaml", binding(port, "vpn-"+port, "c"))
 			}
-			d := g.until("a read set", func(d spec.Desired) bool { return d.Unread == "" })
+			d := f.waitFor("a read set", func(d spec.Desired) bool { return d.Unread == "" })
 			if len(d.Bindings) != len(ports) {
 				t.Errorf("the first set that was read: %+v", d)
 			}
@@ -184,54 +187,73 @@ func TestADirectoryThatIsFilledSlowlyIsReadWhenItIsFull(t *testing.T) {
 	}
 }
 
-func TestWhatCannotBeReadIsNeverAbsent(t *testing.T) {
-	socket := func(g *ground, name string) {
-		dir, err := os.Open(filepath.Dir(g.path(name)))
-		g.check(err)
+func TestUnreadableObjectIsNotAbsent(t *testing.T) {
+	socket := func(f *fixture, name string) {
+		dir, err := os.Open(filepath.Dir(f.path(name)))
+		f.check(err)
 		defer dir.Close()
-		// The path of a socket may have 107 bytes.
+		// The path of a socket must not be longer than 107 bytes.
 		listener, err := net.Listen("unix", fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), filepath.Base(name)))
-		g.check(err)
+		f.check(err)
 		listener.(*net.UnixListener).SetUnlinkOnClose(false)
-		g.Cleanup(func() { _ = listener.Close() })
+		f.Cleanup(func() { _ = listener.Close() })
 	}
-	device := func(g *ground, name string) {
+	device := func(f *fixture, name string) {
 		if os.Geteuid() != 0 {
-			g.Skip("requires root: to make a device")
+			f.Skip("requires root: to create a device")
 		}
-		g.check(syscall.Mknod(g.path(name), syscall.S_IFCHR|0o600, 1<<8|5)) // /dev/zero
+		f.check(syscall.Mknod(f.path(name), syscall.S_IFCHR|0o600, 1<<8|5)) // /dev/zero
 	}
-	linkTo := func(target string) func(g *ground, name string) {
-		return func(g *ground, name string) { g.check(os.Symlink(target, g.path(name))) }
+	linkTo := func(target string) func(f *fixture, name string) {
+		return func(f *fixture, name string) { f.check(os.Symlink(target, f.path(name))) }
 	}
-	up := func(name string) string { return strings.Repeat("../", strings.Count(name, "/")+1) } // to the directory above the NSDB's
-	ways := []struct {
-		name  string
-		spoil func(g *ground, name string)
-		fault string
+	// up returns the relative path from the directory of a file to the parent of the NSDB directory.
+	up := func(name string) string { return strings.Repeat("../", strings.Count(name, "/")+1) }
+	variants := []struct {
+		name   string
+		damage func(f *fixture, name string)
+		fault  string
 	}{
-		{"a directory", func(g *ground, name string) { g.check(os.Mkdir(g.path(name), 0o755)) }, "is a directory: allowed: a regular file"},
-		{"a pipe without a writer", func(g *ground, name string) { g.check(syscall.Mkfifo(g.path(name), 0o644)) }, "is a named pipe: allowed: a regular file"},
+		{
+			"a directory", func(f *fixture, name string) { f.check(os.Mkdir(f.path(name), 0o755)) },
+			"is a directory: allowed: a regular file",
+		},
+		{
+			"a pipe without a writer", func(f *fixture, name string) { f.check(syscall.Mkfifo(f.path(name), 0o644)) },
+			"is a named pipe: allowed: a regular file",
+		},
 		{"a socket", socket, "is a socket: allowed: a regular file"},
 		{"a device", device, "is a device: allowed: a regular file"},
-		{"a link to a device", linkTo("/dev/zero"), outside},
-		{"a link to what the kernel generates", linkTo("/proc/kmsg"), outside},
-		{"a link to a file outside", func(g *ground, name string) {
-			g.write(g.dir, "../outside.yaml", "psk: hunter2\n")
-			g.check(os.Symlink(up(name)+"outside.yaml", g.path(name)))
-		}, outside},
-		{"an absolute link to a file inside", func(g *ground, name string) { g.check(os.Symlink(g.path("off"), g.path(name))) }, outside},
-		{"a link through a directory outside", func(g *ground, name string) {
-			g.check(os.Symlink(up(name)+filepath.Base(g.dir)+"/off", g.path(name)))
-		}, outside},
-		{"a link to nothing", func(g *ground, name string) { g.check(os.Symlink("nothing", g.path(name))) }, "is a link to nothing"},
-		{"a link to itself", func(g *ground, name string) { g.check(os.Symlink(filepath.Base(name), g.path(name))) }, "too many levels of symbolic links"},
-		{"empty", func(g *ground, name string) { g.write(g.dir, name, "") }, "is empty"},
-		{"no YAML", func(g *ground, name string) { g.place(name, "{{hunter2") }, "is not YAML"},
-		{"too large", func(g *ground, name string) { g.place(name, strings.Repeat("#", 1<<20+1)) }, "is larger than 1 MiB"},
-		{"two files", func(g *ground, name string) {
-			g.place(name, g.read("off")) // as before, so that the second file alone is at fault
-			g.place(strings.TrimSuffix(name, "yaml")+"json", "")
+		{"a link to a device", linkTo("/dev/zero"), linkOutside},
+		{"a link to a file that the kernel generates", linkTo("/proc/kmsg"), linkOutside},
+		{"a link to a file outside", func(f *fixture, name string) {
+			f.write(f.dir, "../outside.yaml", "psk: hunter2\n")
+			f.check(os.Symlink(up(name)+"outside.yaml", f.path(name)))
+		}, linkOutside},
+		{
+			"an absolute link to a file inside",
+			func(f *fixture, name string) { f.check(os.Symlink(f.path("off"), f.path(name))) }, linkOutside,
+		},
+		{"a link through a directory outside", func(f *fixture, name string) {
+			f.check(os.Symlink(up(name)+filepath.Base(f.dir)+"/off", f.path(name)))
+		}, linkOutside},
+		{
+			"a link to nothing", func(f *fixture, name string) { f.check(os.Symlink("nothing", f.path(name))) },
+			"is a link to nothing",
+		},
+		{
+			"a link to itself", func(f *fixture, name string) { f.check(os.Symlink(filepath.Base(name), f.path(name))) },
+			"too many levels of symbolic links",
+		},
+		{"empty", func(f *fixture, name string) { f.write(f.dir, name, "") }, "is empty"},
+		{"no YAML", func(f *fixture, name string) { f.writeRenamed(name, "{{hunter2") }, "is not YAML"},
+		{
+			"too large", func(f *fixture, name string) { f.writeRenamed(name, strings.Repeat("#", 1<<20+1)) },
+			"is larger than 1 MiB",
+		},
+		{"two files", func(f *fixture, name string) {
+			f.writeRenamed(name, f.read("off")) // the former content, so that only the second file causes the fault
+			f.writeRenamed(strings.TrimSuffix(name, "yaml")+"json", "")
 		}, "yaml and "},
 	}
 	objects := []struct {
@@ -240,49 +262,53 @@ func TestWhatCannotBeReadIsNeverAbsent(t *testing.T) {
 	}{
 		{"bindings/h/p", spec.Unread}, {"containers/c", spec.Unknown}, {"configurations/k", spec.Unknown},
 	}
-	for _, way := range ways {
+	for _, variant := range variants {
 		for _, object := range objects {
-			t.Run(object.key+" is "+way.name, func(t *testing.T) {
-				g := newGround(t)
-				g.startsWell()
-				mark := g.mark()
+			t.Run(object.key+" is "+variant.name, func(t *testing.T) {
+				f := newFixture(t)
+				f.startWithWholeSet()
+				mark := f.countSets()
 				name := object.key + ".yaml"
-				g.rename(name, "off")
-				way.spoil(g, name)
-				d := g.until("the fault", func(d spec.Desired) bool { b := find(d, "p"); return b != nil && b.Reading != spec.Whole })
+				f.rename(name, "off")
+				variant.damage(f, name)
+				d := f.waitFor("the fault", func(d spec.Desired) bool {
+					b := find(d, "p")
+					return b != nil && b.Reading != spec.Whole
+				})
 				b := find(d, "p")
-				if b.Reading != object.reading || !strings.HasPrefix(b.Fault, object.key+": ") || !strings.Contains(b.Fault, way.fault) || strings.ContainsAny(b.Fault, "\n") {
+				if b.Reading != object.reading || !strings.HasPrefix(b.Fault, object.key+": ") ||
+					!strings.Contains(b.Fault, variant.fault) || strings.ContainsAny(b.Fault, "\n") {
 					t.Errorf("got %+v", b)
 				}
 				if strings.Contains(b.Fault, "hunter2") {
-					t.Errorf("the fault repeats what the file holds: %s", b.Fault)
+					t.Errorf("the fault contains text of the file: %s", b.Fault)
 				}
-				g.settle() // the other bindings go on
+				f.waitForLaterChange() // changes of other bindings are still found
 
-				g.remove(name)
-				g.remove(object.key + ".json")
-				g.rename("off", name)
-				g.until("well again", whole)
-				for _, set := range g.since(mark) {
+				f.remove(name)
+				f.remove(object.key + ".json")
+				f.rename("off", name)
+				f.waitFor("the repaired objects", hasWholeBinding)
+				for _, set := range f.setsSince(mark) {
 					if set.Unread != "" || find(set, "p") == nil {
-						t.Errorf("on the way: %+v", set)
+						t.Errorf("an intermediate set: %+v", set)
 					}
 				}
-				if g.logged("cannot be used "+object.key) != 1 || g.logged("well again "+object.key) != 1 {
-					t.Errorf("the log: %q", g.log)
+				if f.logged("cannot be used "+object.key) != 1 || f.logged("well again "+object.key) != 1 {
+					t.Errorf("log: %q", f.log)
 				}
 			})
 		}
 	}
 }
 
-func TestAHostileFileNameIsToldAndHarmless(t *testing.T) {
-	g := newGround(t)
-	g.write(g.dir, "bindings/h/a\nb.yaml", "{}")
-	g.write(g.dir, "bindings/h/$(reboot).yaml", "{}")
-	g.write(g.dir, "bindings/h/"+strings.Repeat("x", 65)+".yaml", "{}")
-	g.startsWell()
-	if n := g.logged("WARN"); n != 3 || g.logged("\n") > 0 {
-		t.Errorf("the log: %q", g.log)
+func TestInvalidFileNamesAreLogged(t *testing.T) {
+	f := newFixture(t)
+	f.write(f.dir, "bindings/h/a\nb.yaml", "{}")
+	f.write(f.dir, "bindings/h/$(reboot).yaml", "{}")
+	f.write(f.dir, "bindings/h/"+strings.Repeat("x", 65)+".yaml", "{}")
+	f.startWithWholeSet()
+	if n := f.logged("WARN"); n != 3 || f.logged("\n") > 0 {
+		t.Errorf("log: %q", f.log)
 	}
 }

@@ -23,7 +23,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/native"
 )
 
-// Setting returns what stands under a key in one scope.
+// Setting returns the value of a key in one scope.
 func (n *NSDB) Setting(ctx context.Context, scope spec.SettingScope, key string) (string, error) {
 	object := native.SettingsKey(scope)
 	fail := func(err error) (string, error) {
@@ -32,16 +32,16 @@ func (n *NSDB) Setting(ctx context.Context, scope spec.SettingScope, key string)
 	if err := spec.CheckSettingKey(key); err != nil {
 		return "", err
 	}
-	if err := n.exists(); err != nil {
+	if err := n.checkDirectory(); err != nil {
 		return "", err
 	}
-	held, err := n.hold(ctx, object)
+	file, err := n.load(ctx, object)
 	if err != nil {
 		return fail(err)
 	}
 	value, ok := "", false
-	if held.document != nil {
-		if value, ok, err = held.document.Setting(key); err != nil {
+	if file.document != nil {
+		if value, ok, err = file.document.Setting(key); err != nil {
 			return fail(err)
 		}
 	}
@@ -51,16 +51,16 @@ func (n *NSDB) Setting(ctx context.Context, scope spec.SettingScope, key string)
 	return value, nil
 }
 
-// errNotSet is what errors.Is takes for fs.ErrNotExist.
-var errNotSet = absent("not set")
+// errNotSet is the error for a setting that is not set. For errors.Is it equals fs.ErrNotExist.
+var errNotSet = notExistError("not set")
 
-// absent is an error of what is not there.
-type absent string
+// notExistError is an error that equals fs.ErrNotExist for errors.Is.
+type notExistError string
 
-func (a absent) Error() string      { return string(a) }
-func (absent) Is(target error) bool { return target == fs.ErrNotExist }
+func (a notExistError) Error() string      { return string(a) }
+func (notExistError) Is(target error) bool { return target == fs.ErrNotExist }
 
-// SetSetting writes one setting into its scope's file.
+// SetSetting writes one setting to the file of its scope. It creates the file if it does not exist.
 func (n *NSDB) SetSetting(ctx context.Context, scope spec.SettingScope, key, value string) error {
 	value, err := spec.ParseSetting(key, value)
 	if err != nil {
@@ -72,7 +72,7 @@ func (n *NSDB) SetSetting(ctx context.Context, scope spec.SettingScope, key, val
 	return n.edit(ctx, native.SettingsKey(scope), true, key, json.RawMessage(strconv.Quote(value)))
 }
 
-// SetHost writes the weight or the limit of a host that is there.
+// SetHost writes the weight or the limit of an existing host.
 func (n *NSDB) SetHost(ctx context.Context, host spec.HostID, field string, number int) error {
 	member, err := native.HostMember(field, number)
 	if err != nil {
@@ -84,54 +84,55 @@ func (n *NSDB) SetHost(ctx context.Context, host spec.HostID, field string, numb
 	return n.edit(ctx, native.HostKey(host), false, member, json.RawMessage(strconv.Itoa(number)))
 }
 
-// edit sets one member of an object. Where the object has no file, one is made, or it is an error.
-func (n *NSDB) edit(ctx context.Context, key native.Key, mayMake bool, member string, value json.RawMessage) error {
-	return n.alone(ctx, func() error {
-		held, err := n.hold(ctx, key)
+// edit sets one member of an object. If the object has no file, edit creates it or, without create, returns an error.
+func (n *NSDB) edit(ctx context.Context, key native.Key, create bool, member string, value json.RawMessage) error {
+	return n.withLock(ctx, func() error {
+		file, err := n.load(ctx, key)
 		if err != nil {
 			return fmt.Errorf("%s: %w", key, err)
 		}
-		if held.document == nil {
-			if !mayMake {
-				return fmt.Errorf("%s: %w", key, absent("no such object: allowed: one that is there"))
+		if file.document == nil {
+			if !create {
+				return fmt.Errorf("%s: %w", key, notExistError("no such object: allowed: one that is there"))
 			}
-			document, err := native.Parse(held.document.With(member, value), native.JSON)
+			document, err := native.Parse(file.document.With(member, value), native.JSON)
 			if err != nil {
 				return fmt.Errorf("%s: %w", key, err)
 			}
-			return n.write(held, native.PrintYAML(document), 0o644)
+			return n.write(file, native.PrintYAML(document), 0o644)
 		}
-		text, err := native.Edit(held.text, held.format, member, value)
+		text, err := native.Edit(file.text, file.format, member, value)
 		if err != nil {
-			return fmt.Errorf("%s: %s not written: %w: edit it by hand", filepath.Join(n.location.Dir, held.name), member, err)
+			name := filepath.Join(n.location.Dir, file.name)
+			return fmt.Errorf("%s: %s not written: %w: edit the file by hand", name, member, err)
 		}
-		if string(text) == string(held.text) {
+		if string(text) == string(file.text) {
 			return nil
 		}
-		return n.write(held, text, 0)
+		return n.write(file, text, 0)
 	})
 }
 
-// Export reads every object of the directory.
+// Export returns all objects in the directory.
 func (n *NSDB) Export(ctx context.Context) ([]spec.Object, error) {
-	if err := n.exists(); err != nil {
+	if err := n.checkDirectory(); err != nil {
 		return nil, err
 	}
-	keys, faults, err := keys(n.location.Dir)
+	keys, faults, err := listKeys(n.location.Dir)
 	if err != nil {
 		return nil, fmt.Errorf("NSDB directory %s: %w", n.location.Dir, err)
 	}
 	objects, leftOut := make([]spec.Object, 0, len(keys)), map[native.Key]bool{}
 	for _, key := range keys {
-		held, err := n.hold(ctx, key)
+		file, err := n.load(ctx, key)
 		switch {
 		case ctx.Err() != nil:
 			return nil, fmt.Errorf("NSDB directory %s: %s: %w", n.location.Dir, key, ctx.Err())
 		case err != nil:
 			leftOut[key] = true
 			faults = append(faults, native.Fault{Key: key, Text: err.Error()})
-		case held.document != nil: // else it went meanwhile
-			objects = append(objects, spec.Object{Key: string(key), Value: held.document.JSON})
+		case file.document != nil: // nil: removed since it was listed
+			objects = append(objects, spec.Object{Key: string(key), Value: file.document.JSON})
 		}
 	}
 	objects, more := native.Exportable(objects, leftOut)
@@ -142,9 +143,10 @@ func (n *NSDB) Export(ctx context.Context) ([]spec.Object, error) {
 	return objects, native.IncompleteUnless(faults)
 }
 
-// keys lists all objects, sorted, and the faults of names and folders. A file that is none is passed over, as the supervisor does;
-// one whose name is no id is a fault, since its owner takes it for an object.
-func keys(dir string) (keys []native.Key, faults []native.Fault, err error) {
+// listKeys lists the keys of all objects, sorted, and the faults of file names and directories. It ignores files that
+// are no objects, as the supervisor does. An object file whose name is not an id is a fault, because it is probably
+// meant as an object.
+func listKeys(dir string) (keys []native.Key, faults []native.Fault, err error) {
 	files, err := openDirectory(dir)
 	if err != nil {
 		return nil, nil, errors.New(cause(err))
@@ -154,35 +156,36 @@ func keys(dir string) (keys []native.Key, faults []native.Fault, err error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		faults = append(faults, native.Fault{Key: native.Bindings, Text: "cannot be listed: " + cause(err)})
 	}
-	folders := []native.Key{
-		native.Hosts, native.Containers, native.Groups, native.Configurations, native.Config, native.Config + "/" + native.Hosts,
+	directories := []native.Key{
+		native.Hosts, native.Containers, native.Groups, native.Configurations, native.Config,
+		native.Config + "/" + native.Hosts,
 	}
 	for _, host := range hosts {
-		folder := native.BindingsKey(spec.HostID(host.Name()))
-		if stat, err := files.stat(string(folder)); err == nil && stat.IsDir() && !passing(host.Name()) {
-			folders = append(folders, folder)
+		directory := native.BindingsKey(spec.HostID(host.Name()))
+		if stat, err := files.stat(string(directory)); err == nil && stat.IsDir() && !ignoredName(host.Name()) {
+			directories = append(directories, directory)
 		}
 	}
-	for _, folder := range folders {
-		stems, err := files.names(folder)
+	for _, directory := range directories {
+		stems, err := files.names(directory)
 		if err != nil {
-			faults = append(faults, native.Fault{Key: folder, Text: err.Error()})
+			faults = append(faults, native.Fault{Key: directory, Text: err.Error()})
 		}
 		for _, stem := range stems {
-			key := folder + "/" + native.Key(stem)
+			key := directory + "/" + native.Key(stem)
 			if _, err := native.ParseKey(string(key)); err != nil {
-				faults = append(faults, native.Fault{Key: folder, Text: err.Error()})
+				faults = append(faults, native.Fault{Key: directory, Text: err.Error()})
 				continue
 			}
 			keys = append(keys, key)
 		}
 	}
 	slices.Sort(keys)
-	return slices.Compact(keys), faults, nil // a key of two files is told when it is read
+	return slices.Compact(keys), faults, nil // two files for one key are reported when the key is read
 }
 
-// Import writes the objects that differ from what stands there. What a person wrote in a file that says something else is
-// replaced as a whole.
+// Import writes the objects that differ from those in the directory. The file of an object that differs is replaced as
+// a whole, including its comments.
 func (n *NSDB) Import(ctx context.Context, objects []spec.Object) error {
 	documents, err := native.ParseObjects(objects)
 	if err != nil {
@@ -191,9 +194,9 @@ func (n *NSDB) Import(ctx context.Context, objects []spec.Object) error {
 	if err := os.MkdirAll(n.location.Dir, 0o755); err != nil {
 		return fmt.Errorf("NSDB directory %s: %s", n.location.Dir, cause(err))
 	}
-	return n.alone(ctx, func() error {
+	return n.withLock(ctx, func() error {
 		for _, i := range native.ImportOrder(objects) {
-			if err := n.put(ctx, native.Key(objects[i].Key), documents[i]); err != nil {
+			if err := n.importObject(ctx, native.Key(objects[i].Key), documents[i]); err != nil {
 				return fmt.Errorf("%s: %w", objects[i].Key, err)
 			}
 		}
@@ -201,80 +204,82 @@ func (n *NSDB) Import(ctx context.Context, objects []spec.Object) error {
 	})
 }
 
-func (n *NSDB) put(ctx context.Context, key native.Key, document *native.Document) error {
-	held, err := n.hold(ctx, key)
-	if held.name == "" { // which file would be its own is not known
+func (n *NSDB) importObject(ctx context.Context, key native.Key, document *native.Document) error {
+	file, err := n.load(ctx, key)
+	if file.name == "" { // load failed before it found out which file to write
 		return err
 	}
-	if err == nil && held.document != nil && held.document.Same(document) {
+	if err == nil && file.document != nil && file.document.Same(document) {
 		return nil
 	}
 	text := native.PrintYAML(document)
-	if held.format == native.JSON {
+	if file.format == native.JSON {
 		text = native.Print(document.JSON)
 	}
 	mode := fs.FileMode(0o644)
 	if strings.HasPrefix(string(key), native.Configurations+"/") {
-		mode = 0o600 // it holds secrets
+		mode = 0o600 // configurations contain secrets
 	}
-	return n.write(held, text, mode)
+	return n.write(file, text, mode)
 }
 
-// holding is the file of an object as a command finds it.
-type holding struct {
-	name     string // below the directory, links followed; where it would be made, if there is none
-	format   native.Format
-	text     []byte
-	document *native.Document // nil: no such object
-	stands   signature
+// objectFile is the file of an object, as a command has read it.
+type objectFile struct {
+	name      string // relative to the directory, with links resolved; the file to create if there is no object
+	format    native.Format
+	text      []byte
+	document  *native.Document // nil: no such object
+	signature signature
 }
 
-// hold reads the one file of a key, and waits for who is writing it until ctx ends or for as long as a supervisor would.
-func (n *NSDB) hold(ctx context.Context, key native.Key) (held holding, err error) {
-	for end := time.Now().Add(n.patience.busy); ; {
-		held, err = n.holdNow(key)
-		if !errors.Is(err, errMoving) || time.Now().After(end) {
-			return held, err
+// load reads the file of a key. If the file is being written, it tries again until ctx ends or timing.maxUnstable has
+// passed, which is as long as Run waits.
+func (n *NSDB) load(ctx context.Context, key native.Key) (file objectFile, err error) {
+	for deadline := time.Now().Add(n.timing.maxUnstable); ; {
+		file, err = n.loadOnce(key)
+		if !errors.Is(err, errBeingWritten) || time.Now().After(deadline) {
+			return file, err
 		}
 		select {
 		case <-ctx.Done():
-			return held, ctx.Err()
-		case <-time.After(n.patience.settle / 10):
+			return file, ctx.Err()
+		case <-time.After(n.timing.debounce / 10):
 		}
 	}
 }
 
-func (n *NSDB) holdNow(key native.Key) (held holding, err error) {
+func (n *NSDB) loadOnce(key native.Key) (file objectFile, err error) {
 	files, err := openDirectory(n.location.Dir)
 	if err != nil {
-		return held, errors.New(cause(err))
+		return file, errors.New(cause(err))
 	}
 	defer files.close()
-	sights := files.see(string(key), false)
+	candidates := files.candidates(string(key), false)
 	switch {
-	case len(sights) == 0:
-		return holding{name: string(key) + extensions[0], format: native.YAML}, nil
-	case len(sights) > 1:
-		return held, twoFiles(sights)
-	case sights[0].fault != "":
-		return held, errors.New(sights[0].fault)
+	case len(candidates) == 0:
+		return objectFile{name: string(key) + extensions[0], format: native.YAML}, nil
+	case len(candidates) > 1:
+		return file, duplicateFiles(candidates)
+	case candidates[0].problem != "":
+		return file, errors.New(candidates[0].problem)
 	}
-	name, err := n.withoutLinks(path.Join(path.Dir(string(key)), sights[0].name))
+	resolved, err := n.resolveLinks(path.Join(path.Dir(string(key)), candidates[0].name))
 	if err != nil {
-		return held, errors.New(cause(err))
+		return file, errors.New(cause(err))
 	}
-	_, format, _ := objectName(sights[0].name)
-	text, _, err := files.read(name, sights[0].signature)
+	_, format, _ := objectName(candidates[0].name)
+	text, _, err := files.read(resolved, candidates[0].signature)
 	if err != nil {
-		return held, err
+		return file, err
 	}
-	held = holding{name: name, format: format, text: text, stands: sights[0].signature}
-	held.document, err = native.Parse(text, format)
-	return held, err
+	file = objectFile{name: resolved, format: format, text: text, signature: candidates[0].signature}
+	file.document, err = native.Parse(text, format)
+	return file, err
 }
 
-// withoutLinks names the file that the links of a name lead to. A command replaces that file, so that the link stays a link.
-func (n *NSDB) withoutLinks(name string) (string, error) {
+// resolveLinks returns the name of the file to which the links in name lead. Commands replace that file and keep the
+// links.
+func (n *NSDB) resolveLinks(name string) (string, error) {
 	dir, err := filepath.EvalSymlinks(n.location.Dir)
 	if err != nil {
 		return "", err
@@ -286,33 +291,33 @@ func (n *NSDB) withoutLinks(name string) (string, error) {
 	return filepath.Rel(dir, file)
 }
 
-// write replaces a file in one step, on the disk before it returns. The file keeps its mode and owner; a new one gets the
-// mode, whatever the umask is.
-func (n *NSDB) write(held holding, text []byte, mode fs.FileMode) error {
+// write replaces a file in one step and syncs it to disk. An existing file keeps its mode and owner. A new file gets
+// the given mode, regardless of the umask.
+func (n *NSDB) write(target objectFile, text []byte, mode fs.FileMode) error {
 	files, err := openDirectory(n.location.Dir)
 	if err != nil {
 		return errors.New(cause(err))
 	}
 	defer files.close()
-	folder := path.Dir(held.name)
-	if err := files.makeFolder(folder); err != nil {
+	directory := path.Dir(target.name)
+	if err := files.mkdirAll(directory); err != nil {
 		return err
 	}
 	owner := -1
 	group := -1
-	if stat, err := files.root.Lstat(held.name); err == nil {
+	if stat, err := files.root.Lstat(target.name); err == nil {
 		mode = stat.Mode().Perm()
-		owner, group = ownerOf(stat)
-		if sign(stat) != held.stands {
-			return fmt.Errorf("%s: was written by another meanwhile: allowed: one at a time; try again", held.name)
+		owner, group = userAndGroup(stat)
+		if signatureOf(stat) != target.signature {
+			return fmt.Errorf("%s: changed by another program meanwhile: try again", target.name)
 		}
 	}
-	beside := path.Join(folder, "."+path.Base(held.name)+"."+rand.Text()+".tmp")
-	file, err := files.root.OpenFile(beside, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	temporary := path.Join(directory, "."+path.Base(target.name)+"."+rand.Text()+".tmp")
+	file, err := files.root.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
-	defer files.root.Remove(beside) // gone already where all went well
+	defer files.root.Remove(temporary) // fails after success, since the file was renamed
 	_, err = file.Write(text)
 	if err == nil && owner >= 0 && (owner != os.Geteuid() || group != os.Getegid()) {
 		err = file.Chown(owner, group)
@@ -327,24 +332,24 @@ func (n *NSDB) write(held holding, text []byte, mode fs.FileMode) error {
 		err = closed
 	}
 	if err == nil {
-		err = files.root.Rename(beside, held.name)
+		err = files.root.Rename(temporary, target.name)
 	}
 	if err == nil {
-		err = files.sync(folder)
+		err = files.syncDir(directory)
 	}
 	return err
 }
 
-func (d *nsdbDir) sync(name string) error {
-	folder, err := d.root.OpenFile(name, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NONBLOCK, 0)
+func (d *nsdbDir) syncDir(name string) error {
+	directory, err := d.root.OpenFile(name, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return err
 	}
-	defer folder.Close()
-	return folder.Sync()
+	defer directory.Close()
+	return directory.Sync()
 }
 
-func (n *NSDB) exists() error {
+func (n *NSDB) checkDirectory() error {
 	stat, err := os.Stat(n.location.Dir)
 	if err != nil {
 		return fmt.Errorf("NSDB directory %s: %s", n.location.Dir, cause(err))
@@ -355,19 +360,19 @@ func (n *NSDB) exists() error {
 	return nil
 }
 
-// commandPatience is how long a command waits for others, unless its context ends before.
-const commandPatience = time.Minute
+// commandLockTimeout is how long a command waits for the lock of other commands, unless its context ends before.
+const commandLockTimeout = time.Minute
 
-// alone runs one command's writing while no other command writes. Other tools do not ask for the lock; what they write
-// meanwhile is noticed and not overwritten, up to the rename itself.
-func (n *NSDB) alone(ctx context.Context, work func() error) error {
+// withLock calls f while no other command writes to the directory. Other tools do not use the lock. A file that they
+// change while f runs is detected and not overwritten, except in the moment between the check and the rename.
+func (n *NSDB) withLock(ctx context.Context, f func() error) error {
 	fail := func(err error) error {
 		if err != nil {
 			return fmt.Errorf("NSDB directory %s: %w", n.location.Dir, err)
 		}
 		return nil
 	}
-	if err := n.exists(); err != nil {
+	if err := n.checkDirectory(); err != nil {
 		return err
 	}
 	path, err := filepath.EvalSymlinks(n.location.Dir)
@@ -376,28 +381,28 @@ func (n *NSDB) alone(ctx context.Context, work func() error) error {
 	}
 	unlock, err := lockForCommand(ctx, path)
 	if errors.Is(err, lockdir.ErrBusy) || ctx.Err() != nil {
-		return fail(fmt.Errorf("another command writes: %w", err))
+		return fail(fmt.Errorf("another command is writing: %w", err))
 	}
 	if err != nil {
 		return fail(err)
 	}
 	defer unlock()
-	return fail(work())
+	return fail(f())
 }
 
-// commandLock is a directory in the NSDB directory that only the owner of that one can open.
+// commandLock is a directory in the NSDB directory that only the owner of the NSDB directory can open.
 const commandLock = ".lock"
 
-// lockForCommand locks an NSDB directory for one command. Every user that can read the directory could hold a lock on the
-// directory itself and so keep the commands from writing. Where the directory belongs to another user, that lock is taken all the
-// same: commandLock is that user's.
+// lockForCommand locks an NSDB directory for one command. It locks commandLock, because every user who can read the
+// NSDB directory could lock the directory itself and so block the commands. If the directory belongs to another user,
+// it locks the directory itself, because commandLock belongs to that user, too.
 func lockForCommand(ctx context.Context, path string) (unlock func(), err error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err
 	}
 	if stat, ok := info.Sys().(*syscall.Stat_t); ok && int(stat.Uid) == os.Geteuid() {
-		return lockdir.LockPrivate(ctx, filepath.Join(path, commandLock), commandPatience)
+		return lockdir.LockPrivate(ctx, filepath.Join(path, commandLock), commandLockTimeout)
 	}
-	return lockdir.Lock(ctx, path, commandPatience)
+	return lockdir.Lock(ctx, path, commandLockTimeout)
 }

@@ -11,19 +11,20 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// TestLooksAtChangesFindWhatAWholeLookFinds changes files at random. After each change one tree looks at what events told of, as
-// Run does, and another one at all.
-func TestLooksAtChangesFindWhatAWholeLookFinds(t *testing.T) {
-	g, tree, now := looker(t)
-	other := newTree(g.dir, "h", usualPatience)
+// TestPartialScansEqualFullScans changes files at random. After each change, one cache scans the files with events, as
+// Run does, and another cache scans all files. The results must be equal.
+func TestPartialScansEqualFullScans(t *testing.T) {
+	f, c, now := newScanFixture(t)
+	other := newCache(f.dir, "h", defaultTiming)
 	now = now.Add(time.Minute)
-	if look := tree.look(t.Context(), now); !look.firm || !look.whole {
-		t.Fatalf("%+v", look)
+	if result := c.fullScan(t.Context(), now); !result.stable || !result.complete {
+		t.Fatalf("%+v", result)
 	}
-	other.look(t.Context(), now)
+	other.fullScan(t.Context(), now)
 	keys := []string{"hosts/h", "config/default"}
 	for i := range 4 {
-		keys = append(keys, fmt.Sprintf("bindings/h/p%d", i), fmt.Sprintf("containers/c%d", i), fmt.Sprintf("configurations/k%d", i))
+		keys = append(keys,
+			fmt.Sprintf("bindings/h/p%d", i), fmt.Sprintf("containers/c%d", i), fmt.Sprintf("configurations/k%d", i))
 	}
 	content := func(key string) string {
 		i := rand.N(4)
@@ -40,41 +41,43 @@ func TestLooksAtChangesFindWhatAWholeLookFinds(t *testing.T) {
 			return fmt.Sprintf("id: %s\nnumber: %d\n", id, i)
 		}
 	}
-	g.check(os.MkdirAll(filepath.Join(g.dir, "config"), 0o755))
-	tree.noteLoss() // a directory came
-	partial, bound := 0, 0
+	f.check(os.MkdirAll(filepath.Join(f.dir, "config"), 0o755))
+	c.noteLostEvents() // as after the event of a new directory
+	partialScans, bound := 0, 0
 	for step := range 400 {
 		for range 1 + rand.N(3) {
 			key := keys[rand.N(len(keys))]
-			path := filepath.Join(g.dir, key+".yaml")
+			path := filepath.Join(f.dir, key+".yaml")
 			if key != "hosts/h" && rand.N(20) == 0 {
-				path = filepath.Join(g.dir, key+".json")
+				path = filepath.Join(f.dir, key+".json")
 			}
 			switch n := rand.N(6); {
-			case key != "hosts/h" && n == 0: // without the host every look is a whole one
+			case key != "hosts/h" && n == 0: // without the Host object, every scan is a full scan
 				_ = os.Remove(path)
 			case key != "hosts/h" && n == 1:
-				g.check(os.WriteFile(path, []byte("broken: ["), 0o644))
+				f.check(os.WriteFile(path, []byte("broken: ["), 0o644))
 			default:
-				aside := filepath.Join(g.dir, "aside")
-				g.check(os.WriteFile(aside, []byte(content(key)), 0o644))
-				g.check(os.Rename(aside, path))
+				aside := filepath.Join(f.dir, "aside")
+				f.check(os.WriteFile(aside, []byte(content(key)), 0o644))
+				f.check(os.Rename(aside, path))
 			}
-			tree.note(event{path: path})
+			c.noteEvent(event{path: path})
 		}
-		// Several looks: what is missed is believed to be gone after some time.
-		const looks = 6
-		for i := range looks {
-			now = now.Add(usualPatience.doubt)
-			got, want := tree.lookAtChanges(t.Context(), now), other.look(t.Context(), now)
-			if !got.whole {
-				partial++
+		// There are several scans, because a removal is accepted after some time.
+		const scans = 6
+		for i := range scans {
+			now = now.Add(defaultTiming.removalDelay)
+			got, want := c.partialScan(t.Context(), now), other.fullScan(t.Context(), now)
+			if !got.complete {
+				partialScans++
 			}
-			if i < looks-1 {
+			if i < scans-1 {
 				continue
 			}
-			if got.firm != want.firm || got.firm && !got.desired.Equal(&want.desired) || fmt.Sprint(got.faults) != fmt.Sprint(want.faults) {
-				t.Fatalf("step %d:\ngot  %v %+v %v\nwant %v %+v %v", step, got.firm, got.desired, got.faults, want.firm, want.desired, want.faults)
+			if got.stable != want.stable || got.stable && !got.desired.Equal(&want.desired) ||
+				fmt.Sprint(got.faults) != fmt.Sprint(want.faults) {
+				t.Fatalf("step %d:\ngot  %v %+v %v\nwant %v %+v %v", step,
+					got.stable, got.desired, got.faults, want.stable, want.desired, want.faults)
 			}
 			for _, b := range got.desired.Bindings {
 				if b.Reading == spec.Whole {
@@ -83,7 +86,7 @@ func TestLooksAtChangesFindWhatAWholeLookFinds(t *testing.T) {
 			}
 		}
 	}
-	if partial < 1000 || bound < 100 {
-		t.Errorf("%d looks at changes, %d whole bindings: this test shows nothing", partial, bound)
+	if partialScans < 1000 || bound < 100 {
+		t.Errorf("%d partial scans, %d complete bindings: too few for a meaningful test", partialScans, bound)
 	}
 }

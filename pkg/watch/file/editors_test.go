@@ -11,184 +11,185 @@ import (
 )
 
 const (
-	edited    = "ca:08:1a:94:29:0e"
-	withMAC   = "portId: p\nhostId: h\ninterfaceName: vpn-p\ncontainerId: c\nmac: " + edited + "\n"
+	editedMAC = "ca:08:1a:94:29:0e"
+	withMAC   = "portId: p\nhostId: h\ninterfaceName: vpn-p\ncontainerId: c\nmac: " + editedMAC + "\n"
 	bindingP  = "bindings/h/p.yaml"
 	fileCount = 40
 )
 
-// Each row does what a tool does when it saves the binding with a MAC address added.
-func TestAnEditIsSeenAsOneChangeWhenATool(t *testing.T) {
+// Each row performs the file operations of a tool that adds a MAC address to the binding.
+func TestEditIsOneChangeWhenATool(t *testing.T) {
 	rows := []struct {
 		name string
-		edit func(g *ground)
+		edit func(f *fixture)
 	}{
-		{"writes in place", func(g *ground) {
-			g.write(g.dir, bindingP, withMAC)
+		{"writes in place", func(f *fixture) {
+			f.write(f.dir, bindingP, withMAC)
 		}},
-		{"writes beside and renames (sed, git, rsync, Ansible)", func(g *ground) {
-			g.write(g.dir, "bindings/h/.p.yaml.Qk3dTz", withMAC)
-			g.rename("bindings/h/.p.yaml.Qk3dTz", bindingP)
+		{"writes a temporary file and renames it (sed, git, rsync, Ansible)", func(f *fixture) {
+			f.write(f.dir, "bindings/h/.p.yaml.Qk3dTz", withMAC)
+			f.rename("bindings/h/.p.yaml.Qk3dTz", bindingP)
 		}},
-		{"is vim", func(g *ground) {
-			g.write(g.dir, "bindings/h/.p.yaml.swp", "b0VIM")
-			g.write(g.dir, "bindings/h/4913", "")
-			g.remove("bindings/h/4913")
-			g.rename(bindingP, "bindings/h/p.yaml~")
-			g.write(g.dir, bindingP, withMAC)
-			g.remove("bindings/h/p.yaml~")
-			g.remove("bindings/h/.p.yaml.swp")
+		{"is vim", func(f *fixture) {
+			f.write(f.dir, "bindings/h/.p.yaml.swp", "b0VIM")
+			f.write(f.dir, "bindings/h/4913", "")
+			f.remove("bindings/h/4913")
+			f.rename(bindingP, "bindings/h/p.yaml~")
+			f.write(f.dir, bindingP, withMAC)
+			f.remove("bindings/h/p.yaml~")
+			f.remove("bindings/h/.p.yaml.swp")
 		}},
-		{"is a vim that stops between the two renames", func(g *ground) {
-			g.rename(bindingP, "bindings/h/p.yaml~")
-			g.settle()
-			g.write(g.dir, bindingP, withMAC)
+		{"is vim and pauses between the rename and the write", func(f *fixture) {
+			f.rename(bindingP, "bindings/h/p.yaml~")
+			f.waitForLaterChange()
+			f.write(f.dir, bindingP, withMAC)
 		}},
-		{"is Emacs", func(g *ground) {
-			g.check(os.Symlink("somebody@somewhere.1234:1", g.path("bindings/h/.#p.yaml")))
-			g.write(g.dir, "bindings/h/#p.yaml#", withMAC[:30])
-			g.rename(bindingP, "bindings/h/p.yaml~")
-			g.write(g.dir, bindingP, withMAC)
-			g.remove("bindings/h/#p.yaml#")
-			g.remove("bindings/h/.#p.yaml")
+		{"is Emacs", func(f *fixture) {
+			f.check(os.Symlink("somebody@somewhere.1234:1", f.path("bindings/h/.#p.yaml")))
+			f.write(f.dir, "bindings/h/#p.yaml#", withMAC[:30])
+			f.rename(bindingP, "bindings/h/p.yaml~")
+			f.write(f.dir, bindingP, withMAC)
+			f.remove("bindings/h/#p.yaml#")
+			f.remove("bindings/h/.#p.yaml")
 		}},
-		{"leaves files of its own behind (dpkg, rpm, patch)", func(g *ground) {
+		{"leaves files behind (dpkg, rpm, patch)", func(f *fixture) {
 			for _, ending := range []string{".dpkg-new", ".dpkg-old", ".rpmsave", ".orig", ".tmp", ".bak"} {
-				g.write(g.dir, bindingP+ending, "portId: [")
+				f.write(f.dir, bindingP+ending, "portId: [")
 			}
-			g.write(g.dir, "bindings/h/p.dpkg-dist.yaml", "portId: [")
-			g.write(g.dir, bindingP, withMAC)
+			f.write(f.dir, "bindings/h/p.dpkg-dist.yaml", "portId: [")
+			f.write(f.dir, bindingP, withMAC)
 		}},
-		{"truncates and then takes its time, in pieces (scp, cat)", func(g *ground) {
-			file, err := os.OpenFile(g.path(bindingP), os.O_WRONLY|os.O_TRUNC, 0)
-			g.check(err)
-			g.settle()
+		{"truncates and writes slowly in parts (scp, cat)", func(f *fixture) {
+			file, err := os.OpenFile(f.path(bindingP), os.O_WRONLY|os.O_TRUNC, 0)
+			f.check(err)
+			f.waitForLaterChange()
 			for line := range strings.Lines(withMAC) {
 				_, err := file.WriteString(line)
-				g.check(err)
-				g.settle() // longer than a file must rest
+				f.check(err)
+				f.waitForLaterChange() // takes longer than the debounce time
 			}
-			g.check(file.Close())
+			f.check(file.Close())
 		}},
-		{"removes and makes anew", func(g *ground) {
-			g.remove(bindingP)
-			g.settle()
-			g.write(g.dir, bindingP, withMAC)
+		{"removes and creates the file", func(f *fixture) {
+			f.remove(bindingP)
+			f.waitForLaterChange()
+			f.write(f.dir, bindingP, withMAC)
 		}},
-		{"turns YAML into JSON", func(g *ground) {
-			g.remove(bindingP)
-			g.write(g.dir, "bindings/h/p.json", `{"portId": "p", "hostId": "h", "interfaceName": "vpn-p", "containerId": "c", "mac": "`+edited+`"}`)
+		{"replaces YAML by JSON", func(f *fixture) {
+			f.remove(bindingP)
+			f.write(f.dir, "bindings/h/p.json",
+				`{"portId": "p", "hostId": "h", "interfaceName": "vpn-p", "containerId": "c", "mac": "`+editedMAC+`"}`)
 		}},
-		{"swaps the directory", func(g *ground) {
-			g.fill(g.dir + ".new")
-			g.write(g.dir+".new", bindingP, withMAC)
-			g.check(os.Rename(g.dir, g.dir+".old"))
-			g.check(os.Rename(g.dir+".new", g.dir))
+		{"replaces the directory by a rename", func(f *fixture) {
+			f.writeObjects(f.dir + ".new")
+			f.write(f.dir+".new", bindingP, withMAC)
+			f.check(os.Rename(f.dir, f.dir+".old"))
+			f.check(os.Rename(f.dir+".new", f.dir))
 		}},
-		{"swaps the directory and is interrupted", func(g *ground) {
-			g.fill(g.dir + ".new")
-			g.write(g.dir+".new", bindingP, withMAC)
-			g.check(os.Rename(g.dir, g.dir+".old"))
-			time.Sleep(2 * g.nsdb.patience.settle) // a look falls into the gap
-			g.check(os.Rename(g.dir+".new", g.dir))
+		{"replaces the directory and pauses between the renames", func(f *fixture) {
+			f.writeObjects(f.dir + ".new")
+			f.write(f.dir+".new", bindingP, withMAC)
+			f.check(os.Rename(f.dir, f.dir+".old"))
+			time.Sleep(2 * f.nsdb.timing.debounce) // so that a scan happens while the directory is missing
+			f.check(os.Rename(f.dir+".new", f.dir))
 		}},
-		{"removes the directory and copies another one", func(g *ground) {
-			g.remove("")
-			g.fill(g.dir)
-			g.write(g.dir, bindingP, withMAC)
+		{"removes the directory and copies another one to its path", func(f *fixture) {
+			f.remove("")
+			f.writeObjects(f.dir)
+			f.write(f.dir, bindingP, withMAC)
 		}},
-		{"swaps the folder of the host's bindings", func(g *ground) {
-			g.write(g.dir, "new/p.yaml", withMAC)
-			g.rename("bindings/h", "old")
-			g.rename("new", "bindings/h")
+		{"replaces the directory of the host's bindings", func(f *fixture) {
+			f.write(f.dir, "new/p.yaml", withMAC)
+			f.rename("bindings/h", "old")
+			f.rename("new", "bindings/h")
 		}},
 	}
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
-			g := newGround(t)
-			g.nsdb.patience.doubt = time.Second // a busy machine must not look like a removal
-			g.nsdb.patience.busy = time.Minute
-			g.startsWell()
-			mark := g.mark()
-			row.edit(g)
-			g.until("the edit", func(d spec.Desired) bool { return mac(d) == edited })
-			g.settle()
-			for _, set := range g.since(mark) {
-				if !whole(set) || mac(set) != "" && mac(set) != edited {
-					t.Errorf("on the way: %+v", set)
+			f := newFixture(t)
+			f.nsdb.timing.removalDelay = time.Second // so that a pause on a busy machine is not taken for a removal
+			f.nsdb.timing.maxUnstable = time.Minute
+			f.startWithWholeSet()
+			mark := f.countSets()
+			row.edit(f)
+			f.waitFor("the edit", func(d spec.Desired) bool { return mac(d) == editedMAC })
+			f.waitForLaterChange()
+			for _, set := range f.setsSince(mark) {
+				if !hasWholeBinding(set) || mac(set) != "" && mac(set) != editedMAC {
+					t.Errorf("an intermediate set: %+v", set)
 				}
 			}
-			if n := g.logged("WARN"); n > 0 {
-				t.Errorf("%d warnings: %q", n, g.log)
+			if n := f.logged("WARN"); n > 0 {
+				t.Errorf("%d warnings: %q", n, f.log)
 			}
 		})
 	}
 }
 
-func TestAVolumeOfKubernetesIsFollowed(t *testing.T) {
-	g := newGround(t)
-	g.nsdb.patience.doubt = time.Second
-	g.remove("")
-	g.fill(g.path("..2026_01"))
-	g.fill(g.path("..2026_02"))
-	g.write(g.path("..2026_02"), bindingP, withMAC)
-	g.check(os.Symlink("..2026_01", g.path("..data")))
-	for _, folder := range []string{"hosts", "bindings", "containers", "configurations"} {
-		g.check(os.Symlink("..data/"+folder, g.path(folder)))
+func TestKubernetesVolumeIsFollowed(t *testing.T) {
+	f := newFixture(t)
+	f.nsdb.timing.removalDelay = time.Second
+	f.remove("")
+	f.writeObjects(f.path("..2026_01"))
+	f.writeObjects(f.path("..2026_02"))
+	f.write(f.path("..2026_02"), bindingP, withMAC)
+	f.check(os.Symlink("..2026_01", f.path("..data")))
+	for _, name := range []string{"hosts", "bindings", "containers", "configurations"} {
+		f.check(os.Symlink("..data/"+name, f.path(name)))
 	}
-	g.startsWell()
-	mark := g.mark()
+	f.startWithWholeSet()
+	mark := f.countSets()
 
-	g.check(os.Symlink("..2026_02", g.path("..data_tmp")))
-	g.rename("..data_tmp", "..data")
-	g.remove("..2026_01")
-	g.until("the swap", func(d spec.Desired) bool { return mac(d) == edited })
-	for _, set := range g.since(mark) {
-		if !whole(set) {
-			t.Errorf("on the way: %+v", set)
+	f.check(os.Symlink("..2026_02", f.path("..data_tmp")))
+	f.rename("..data_tmp", "..data")
+	f.remove("..2026_01")
+	f.waitFor("the replaced directory", func(d spec.Desired) bool { return mac(d) == editedMAC })
+	for _, set := range f.setsSince(mark) {
+		if !hasWholeBinding(set) {
+			t.Errorf("an intermediate set: %+v", set)
 		}
 	}
 }
 
-func TestALinkedDirectoryIsFollowed(t *testing.T) {
-	g := newGround(t)
-	g.nsdb.patience.doubt = time.Second
-	g.check(os.Rename(g.dir, g.dir+".1"))
-	g.fill(g.dir + ".2")
-	g.write(g.dir+".2", bindingP, withMAC)
-	g.check(os.Symlink(filepath.Base(g.dir)+".1", g.dir))
-	g.startsWell()
-	mark := g.mark()
+func TestLinkedDirectoryIsFollowed(t *testing.T) {
+	f := newFixture(t)
+	f.nsdb.timing.removalDelay = time.Second
+	f.check(os.Rename(f.dir, f.dir+".1"))
+	f.writeObjects(f.dir + ".2")
+	f.write(f.dir+".2", bindingP, withMAC)
+	f.check(os.Symlink(filepath.Base(f.dir)+".1", f.dir))
+	f.startWithWholeSet()
+	mark := f.countSets()
 
-	// ln -sfn: the link is missing for a moment.
-	g.check(os.Remove(g.dir))
-	g.check(os.Symlink(filepath.Base(g.dir)+".2", g.dir))
-	g.until("the swap", func(d spec.Desired) bool { return mac(d) == edited })
+	// ln -sfn removes the link before it creates the new one.
+	f.check(os.Remove(f.dir))
+	f.check(os.Symlink(filepath.Base(f.dir)+".2", f.dir))
+	f.waitFor("the replaced directory", func(d spec.Desired) bool { return mac(d) == editedMAC })
 
-	// And an edit in the new place is seen, too.
-	g.write(g.dir+".2", bindingP, binding("p", "vpn-p", "c"))
-	g.until("an edit behind the link", func(d spec.Desired) bool { return whole(d) && mac(d) == "" })
-	for _, set := range g.since(mark) {
-		if !whole(set) {
-			t.Errorf("on the way: %+v", set)
+	// Edits in the new directory are found, too.
+	f.write(f.dir+".2", bindingP, binding("p", "vpn-p", "c"))
+	f.waitFor("an edit behind the link", func(d spec.Desired) bool { return hasWholeBinding(d) && mac(d) == "" })
+	for _, set := range f.setsSince(mark) {
+		if !hasWholeBinding(set) {
+			t.Errorf("an intermediate set: %+v", set)
 		}
 	}
 }
 
-func TestAChangeOfManyFilesIsOneChange(t *testing.T) {
-	g := newGround(t)
-	g.run()
-	mark := g.mark()
+func TestChangeOfManyFilesIsOneChange(t *testing.T) {
+	f := newFixture(t)
+	f.run()
+	mark := f.countSets()
 	for i := range fileCount {
 		id := string(rune('a'+i%26)) + string(rune('a'+i/26))
-		g.write(g.dir, "bindings/h/"+id+".yaml", binding(id, "vpn-"+id, id))
-		g.write(g.dir, "containers/"+id+".yaml", container(id))
+		f.write(f.dir, "bindings/h/"+id+".yaml", binding(id, "vpn-"+id, id))
+		f.write(f.dir, "containers/"+id+".yaml", container(id))
 	}
-	g.until("all", func(d spec.Desired) bool { return len(d.Bindings) == fileCount+1 })
-	for _, set := range g.since(mark) {
+	f.waitFor("all bindings", func(d spec.Desired) bool { return len(d.Bindings) == fileCount+1 })
+	for _, set := range f.setsSince(mark) {
 		for _, b := range set.Bindings {
 			if b.Reading != spec.Whole {
-				t.Errorf("on the way: %+v", b)
+				t.Errorf("an intermediate set: %+v", b)
 			}
 		}
 	}

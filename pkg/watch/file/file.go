@@ -1,14 +1,23 @@
-// Package file is the NSDB that is a directory of YAML and JSON files: one host, no server, whatever tool writes the files.
+// Package file implements an NSDB as a directory of YAML and JSON files. It needs no server, and any tool may write the
+// files.
 //
-// Since any tool may write them, in any order and slowly, it believes little. A file counts when nobody has it open for
-// writing and it has rested for 20 ms, or at once when it was renamed into place; a name is gone when it was missed twice,
-// 500 ms apart, and the directories rested as long; meanwhile the last good content stands. A directory that is missing, empty
-// or unreadable makes the host unread, never empty. Events of the kernel say which files to look at; a look at all files every
-// 10 s finds what caused no event.
+// Tools may write the files in any order and slowly, so a change is not accepted at once:
 //
-// It promises not to follow a link out of the directory, which may be a link itself, not to open what is not a regular
-// file, and to read 1 MiB of one at most. It does not see a mount hide the directory before the next look,
-// and a file system that hangs (NFS) holds Run, and its end, until it answers.
+//   - A changed file is read when no process has it open for writing and it has not changed for 20 ms. A file that was
+//     renamed into place is read at once.
+//   - A file is taken as removed when two scans at least 500 ms apart did not find it, and the directories have not
+//     changed for 500 ms either.
+//   - Until then the last accepted content of the file stays in use.
+//
+// If the directory is missing, empty or unreadable, the host is reported as unread, never as a host without bindings.
+// inotify events select the files to scan. A scan of all files every 10 s (the option rescan) finds changes without an
+// event.
+//
+// The NSDB directory itself may be a symbolic link. Links that lead out of it are not followed, only regular files are
+// opened, and at most 1 MiB of a file is read.
+//
+// Limitations: if a file system is mounted over the directory, only the next scan notices it. If the file system hangs
+// (NFS), Run blocks until it responds, even if the context ends.
 package file
 
 import (
@@ -21,67 +30,69 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/native"
 )
 
-// NSDB is a directory of objects and a directory of statuses, as one host sees them.
+// NSDB is a directory of objects and a directory of statuses, opened for one host.
 type NSDB struct {
 	location Location
 	host     spec.HostID
 	log      *slog.Logger
-	patience patience
+	timing   timing
 
-	writing sync.Mutex // one status is written at a time
+	statusMu sync.Mutex // serializes changes of status files
 }
 
-// Open makes an NSDB of a location that ParseURL checked. It touches no file.
+// Open returns the NSDB of a location that ParseURL returned. It does not access the file system.
 func Open(location Location, host spec.HostID, log *slog.Logger) *NSDB {
-	return &NSDB{location: location, host: host, log: log, patience: usualPatience}
+	return &NSDB{location: location, host: host, log: log, timing: defaultTiming}
 }
 
-// Close has nothing to close: Run ends with its context.
+// Close does nothing, because Run ends with its context and releases what it has opened.
 func (n *NSDB) Close() error { return nil }
 
-// Run looks at the directory whenever an event hints at a change, and at every rescan, until ctx ends.
+// Run scans the directory after events and at each rescan until ctx ends. It calls changed with the first set and with
+// each set that differs from the one before.
 func (n *NSDB) Run(ctx context.Context, changed func(spec.Desired)) error {
-	tree := newTree(n.location.Dir, n.host, n.patience)
+	cache := newCache(n.location.Dir, n.host, n.timing)
 	ledger := native.NewLedger(n.log)
 	exposed := &exposureLog{log: n.log}
-	hints := newHints(n.log)
-	defer hints.close()
+	watches := newDirWatches(n.log)
+	defer watches.close()
 	var last *spec.Desired
-	var rescan time.Time // when the next look at every file is due
+	var rescan time.Time // when the next scan of all files is due
 	for ctx.Err() == nil {
-		complete := hints.follow(tree.watched()) // before the look: what changes after it is hinted at
+		// The watches come before the scan, so that a change during the scan causes an event.
+		complete := watches.update(cache.watchPaths())
 		now := time.Now()
-		var look look
+		var result scanResult
 		if complete && now.Before(rescan) {
-			look = tree.lookAtChanges(ctx, now)
+			result = cache.partialScan(ctx, now)
 		} else {
-			look = tree.look(ctx, now)
+			result = cache.fullScan(ctx, now)
 		}
 		if ctx.Err() != nil {
 			break
 		}
-		if look.whole || !now.Before(rescan) {
+		if result.complete || !now.Before(rescan) {
 			rescan = now.Add(n.location.Rescan)
 		}
-		if look.whole {
-			exposed.follow(tree.exposures())
+		if result.complete {
+			exposed.update(cache.exposures())
 		}
-		if look.firm {
-			ledger.Tell(look.faults, look.desired.Unread == "")
-			if last == nil || !last.Equal(&look.desired) {
-				last = &look.desired
-				changed(look.desired)
+		if result.stable {
+			ledger.Tell(result.faults, result.desired.Unread == "")
+			if last == nil || !last.Equal(&result.desired) {
+				last = &result.desired
+				changed(result.desired)
 			}
 		}
-		again := rescan
-		if !look.again.IsZero() && look.again.Before(again) {
-			again = look.again
+		next := rescan
+		if !result.nextScan.IsZero() && result.nextScan.Before(next) {
+			next = result.nextScan
 		}
-		// A directory that came between follow and the look, or that the look has found, is not watched yet.
-		if soon := now.Add(n.patience.settle); hints.stale(tree.watched()) && soon.Before(again) {
-			again = soon
+		// A directory that was created since update is not watched yet. Its files may change without an event.
+		if due := now.Add(n.timing.debounce); watches.outdated(cache.watchPaths()) && due.Before(next) {
+			next = due
 		}
-		hints.wait(ctx, again, tree.note, tree.noteLoss)
+		watches.wait(ctx, next, cache.noteEvent, cache.noteLostEvents)
 	}
 	return nil
 }

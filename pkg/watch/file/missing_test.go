@@ -16,8 +16,8 @@ import (
 
 const missingDirectory = "SVC_TEST_MISSING_DIRECTORY"
 
-// TestADirectoryThatIsMissingCostsNoProcessor runs this test in a process of its own, whose processor time it measures.
-func TestADirectoryThatIsMissingCostsNoProcessor(t *testing.T) {
+// TestMissingDirectoryUsesNoCPU runs this test in a separate process and measures the CPU time of that process.
+func TestMissingDirectoryUsesNoCPU(t *testing.T) {
 	if dir := os.Getenv(missingDirectory); dir != "" {
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 		defer cancel()
@@ -28,7 +28,7 @@ func TestADirectoryThatIsMissingCostsNoProcessor(t *testing.T) {
 			t.Fatal(err)
 		}
 		if total := time.Duration(used.Utime.Nano() + used.Stime.Nano()); total > time.Second {
-			t.Errorf("%v of processor time in 2 s", total)
+			t.Errorf("%v of CPU time in 2 s", total)
 		}
 		return
 	}
@@ -37,7 +37,7 @@ func TestADirectoryThatIsMissingCostsNoProcessor(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, dir := range []string{filepath.Join(t.TempDir(), "missing"), plain} {
-		test := exec.Command(os.Args[0], "-test.run=^TestADirectoryThatIsMissingCostsNoProcessor$")
+		test := exec.Command(os.Args[0], "-test.run=^TestMissingDirectoryUsesNoCPU$")
 		test.Env = append(os.Environ(), missingDirectory+"="+dir)
 		if output, err := test.CombinedOutput(); err != nil {
 			t.Errorf("%s: %v: %s", dir, err, output)

@@ -7,14 +7,14 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/native"
 )
 
-// extensions are the endings of an object's file.
+// extensions are the file name extensions of objects.
 var extensions = []string{".yaml", ".yml", ".json"}
 
-// objectName takes a file's name apart; false for what is no object: a file of another ending, or one that an editor or
-// a copy tool makes on its way (.x.yaml.swp, .#x.yaml, .x.yaml.Qk3dTz of rsync, x.yaml~, #x.yaml#, 4913 of vim, x.yaml.tmp,
-// x.yaml.dpkg-new).
+// objectName splits the name of an object's file into the id and the format. ok is false if the file is no object: it
+// has another extension, or it is a temporary file of an editor or copy tool (.x.yaml.swp, .#x.yaml, .x.yaml.Qk3dTz of
+// rsync, x.yaml~, #x.yaml#, 4913 of vim, x.yaml.tmp, x.yaml.dpkg-new).
 func objectName(name string) (stem string, format native.Format, ok bool) {
-	if passing(name) {
+	if ignoredName(name) {
 		return "", 0, false
 	}
 	extension := filepath.Ext(name)
@@ -29,8 +29,8 @@ func objectName(name string) (stem string, format native.Format, ok bool) {
 	return strings.TrimSuffix(name, extension), format, true
 }
 
-// passing says whether a name is one that tools use on their way, or that is hidden.
-func passing(name string) bool {
+// ignoredName reports whether a file is hidden or has a name that tools use for temporary files and backups.
+func ignoredName(name string) bool {
 	switch {
 	case name == "" || name == "4913":
 		return true
@@ -42,5 +42,5 @@ func passing(name string) bool {
 	return strings.Contains(name, ".dpkg-")
 }
 
-// swapName says whether a name is one that a volume of Kubernetes switches its content with (`..data`).
-func swapName(name string) bool { return strings.HasPrefix(name, "..") }
+// isSwapName reports whether Kubernetes uses the name in a volume to replace the content in one step (`..data`).
+func isSwapName(name string) bool { return strings.HasPrefix(name, "..") }

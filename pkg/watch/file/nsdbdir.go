@@ -15,33 +15,34 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/native"
 )
 
-// nsdbDir is an opened NSDB directory. Names are relative to it. A symbolic link below it is followed only to a place
-// below it: os.Root refuses every other one, and every absolute one, also if it is exchanged while it is looked at.
+// nsdbDir is an open NSDB directory. All names are relative to it. Symbolic links below it are followed only if they
+// are relative and lead to a place below it. os.Root refuses other links, even if a link is replaced while it is
+// resolved.
 type nsdbDir struct {
-	root    *os.Root
-	folders map[string]folder // opened so far
-	listed  bool              // list each folder once, instead of an lstat for each name: for looks at every file
+	root     *os.Root
+	opened   map[string]openedDir // by name
+	listDirs bool                 // list each directory once instead of an fstatat for each name, for full scans
 }
 
-// folder is a directory below the NSDB directory, or why it cannot be opened. It is kept open since each look asks for many
-// names in few folders.
-type folder struct {
+// openedDir is a directory below the NSDB directory, or the error of opening it. It stays open during a scan, because a
+// scan accesses many files in few directories.
+type openedDir struct {
 	root *os.Root
 	file *os.File // the same directory, for fstatat; nil: it cannot be read
 	err  error
 
-	stems map[string]endings // of its objects, the files that there are; nil: not listed
+	stems map[string]extensionSet // for each object, the extensions of its files; nil: not listed
 }
 
-// endings are those of extensions with which a name exists, a bit for each.
-type endings uint8
+// extensionSet is a bit set of indices in extensions: those with which the file of an object exists.
+type extensionSet uint8
 
-// errNotDirectory says that the NSDB directory is something else.
+// errNotDirectory is the error for an NSDB directory that is another kind of file.
 var errNotDirectory = errors.New("is not a directory")
 
-// openDirectory opens the NSDB directory, which may be a link itself.
+// openDirectory opens the NSDB directory, which may be a symbolic link itself.
 func openDirectory(dir string) (*nsdbDir, error) {
-	stat, err := os.Stat(dir) // os.OpenRoot would wait for the writer of a pipe
+	stat, err := os.Stat(dir) // os.OpenRoot would block on a pipe without a writer
 	if err != nil {
 		return nil, err
 	}
@@ -52,11 +53,11 @@ func openDirectory(dir string) (*nsdbDir, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &nsdbDir{root: root, folders: map[string]folder{}}, nil
+	return &nsdbDir{root: root, opened: map[string]openedDir{}}, nil
 }
 
 func (d *nsdbDir) close() {
-	for _, f := range d.folders {
+	for _, f := range d.opened {
 		if f.root != nil {
 			_ = f.root.Close()
 		}
@@ -67,9 +68,10 @@ func (d *nsdbDir) close() {
 	_ = d.root.Close()
 }
 
-// stat describes a file or directory. A link that leads to nothing is not fs.ErrNotExist: its owner meant something.
+// stat returns the file information of a file or directory, following links. The error for a dangling link is not
+// fs.ErrNotExist: the link shows that an object is intended to exist.
 func (d *nsdbDir) stat(name string) (fs.FileInfo, error) {
-	parent := d.folder(path.Dir(name))
+	parent := d.openDir(path.Dir(name))
 	if parent.err != nil {
 		return nil, parent.err
 	}
@@ -78,16 +80,16 @@ func (d *nsdbDir) stat(name string) (fs.FileInfo, error) {
 		switch stat, err = d.root.Stat(name); {
 		case errors.Is(err, fs.ErrNotExist):
 			err = errors.New("is a link to nothing")
-		case err != nil && leadsOut(err):
-			err = errors.New("is a link to nothing inside: " + outside + " is not followed")
+		case err != nil && escapesRoot(err):
+			err = errors.New("is a link to nothing inside: " + linkOutside + " is not followed")
 		}
 	}
 	return stat, err
 }
 
-// folder opens a directory, once.
-func (d *nsdbDir) folder(name string) folder {
-	f, known := d.folders[name]
+// openDir opens a directory, or returns it if it was opened before.
+func (d *nsdbDir) openDir(name string) openedDir {
+	f, known := d.opened[name]
 	if known {
 		return f
 	}
@@ -95,20 +97,21 @@ func (d *nsdbDir) folder(name string) folder {
 	if f.err == nil {
 		f.file, _ = f.root.Open(".")
 	}
-	if f.file != nil && d.listed {
+	if f.file != nil && d.listDirs {
 		f.stems = stemsIn(f.file)
 	}
-	d.folders[name] = f
+	d.opened[name] = f
 	return f
 }
 
-// stemsIn lists the objects of a directory; nil if that cannot be done.
-func stemsIn(directory *os.File) map[string]endings {
+// stemsIn lists the objects of a directory by their file names without the extension. It returns nil if reading the
+// directory fails.
+func stemsIn(directory *os.File) map[string]extensionSet {
 	list, err := directory.Readdirnames(-1)
 	if err != nil {
 		return nil
 	}
-	stems := make(map[string]endings, len(list))
+	stems := make(map[string]extensionSet, len(list))
 	for _, name := range list {
 		if stem, _, ok := objectName(name); ok {
 			stems[stem] |= 1 << slices.Index(extensions, name[len(stem):])
@@ -117,30 +120,31 @@ func stemsIn(directory *os.File) map[string]endings {
 	return stems
 }
 
-// sign returns the signature of a file of an opened folder. It costs less than stat, which answers for links.
-func (d *nsdbDir) sign(in folder, dir, name string) (signature, error) {
+// signature returns the signature of a file in an open directory. It uses one system call, except for links, where it
+// calls stat.
+func (d *nsdbDir) signature(parent openedDir, dir, name string) (signature, error) {
 	var stat unix.Stat_t
 	err := errors.ErrUnsupported
-	if in.file != nil {
+	if parent.file != nil {
 		err = unix.EINTR
 	}
 	for errors.Is(err, unix.EINTR) {
-		err = unix.Fstatat(int(in.file.Fd()), name, &stat, unix.AT_SYMLINK_NOFOLLOW)
+		err = unix.Fstatat(int(parent.file.Fd()), name, &stat, unix.AT_SYMLINK_NOFOLLOW)
 	}
 	if err == nil && stat.Mode&unix.S_IFMT != unix.S_IFLNK {
-		return signStat(&stat), nil
+		return signatureOfStat(&stat), nil
 	}
-	if err != nil && in.file != nil {
+	if err != nil && parent.file != nil {
 		return signature{}, err
 	}
 	info, err := d.stat(dir + "/" + name)
 	if err != nil {
 		return signature{}, err
 	}
-	return sign(info), nil
+	return signatureOf(info), nil
 }
 
-// list lists a directory, sorted by name.
+// list reads a directory and sorts its entries by name.
 func (d *nsdbDir) list(name string) ([]fs.DirEntry, error) {
 	file, err := d.root.OpenFile(name, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NONBLOCK, 0)
 	if err != nil {
@@ -152,14 +156,15 @@ func (d *nsdbDir) list(name string) ([]fs.DirEntry, error) {
 	return entries, err
 }
 
-// names lists the objects of a folder. One that is missing has none, unless it is a link that leads nowhere.
-func (d *nsdbDir) names(folder native.Key) (stems []string, err error) {
-	if listed := d.folder(string(folder)).stems; listed != nil {
+// names lists the objects of a directory by their file names without the extension. A directory that does not exist has
+// no objects, but a dangling link in its place is an error.
+func (d *nsdbDir) names(directory native.Key) (stems []string, err error) {
+	if listed := d.openDir(string(directory)).stems; listed != nil {
 		return slices.Collect(maps.Keys(listed)), nil
 	}
-	entries, err := d.list(string(folder))
+	entries, err := d.list(string(directory))
 	if errors.Is(err, fs.ErrNotExist) {
-		for _, name := range []string{string(folder), path.Dir(string(folder))} {
+		for _, name := range []string{string(directory), path.Dir(string(directory))} {
 			stat, err := d.root.Lstat(name)
 			if err != nil || stat.Mode()&fs.ModeSymlink == 0 {
 				continue
@@ -181,8 +186,8 @@ func (d *nsdbDir) names(folder native.Key) (stems []string, err error) {
 	return stems, nil
 }
 
-// makeFolder makes the directories that are missing, readable for everybody whatever the umask is.
-func (d *nsdbDir) makeFolder(name string) error {
+// mkdirAll creates a directory and its missing parents with mode 0755, regardless of the umask.
+func (d *nsdbDir) mkdirAll(name string) error {
 	switch stat, err := d.root.Stat(name); {
 	case err == nil && stat.IsDir():
 		return nil
@@ -191,7 +196,7 @@ func (d *nsdbDir) makeFolder(name string) error {
 	case !errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("%s: %s", name, cause(err))
 	}
-	if err := d.makeFolder(path.Dir(name)); err != nil {
+	if err := d.mkdirAll(path.Dir(name)); err != nil {
 		return err
 	}
 	if err := d.root.Mkdir(name, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
@@ -200,19 +205,19 @@ func (d *nsdbDir) makeFolder(name string) error {
 	return d.root.Chmod(name, 0o755)
 }
 
-// outside is how a fault names a link that is not followed.
-const outside = "a link that leads out of the NSDB directory (as every absolute link does)"
+// linkOutside is the text with which faults describe a link that is not followed.
+const linkOutside = "a link that leads out of the NSDB directory (as every absolute link does)"
 
-// leadsOut reports whether os.Root refused a link. Its error is not exported, so the text has to do.
-func leadsOut(err error) bool {
+// escapesRoot reports whether os.Root refused a link. It compares the text, since package os does not export the error.
+func escapesRoot(err error) bool {
 	var pathError *fs.PathError
 	return errors.As(err, &pathError) && pathError.Err.Error() == "path escapes from parent"
 }
 
-// cause is an error of the file system without operation and path, which stand in the fault's key already.
+// cause returns the text of a file system error without operation and path, because the key of the fault has the path.
 func cause(err error) string {
-	if leadsOut(err) {
-		return "is, or lies behind, " + outside
+	if escapesRoot(err) {
+		return "is, or lies behind, " + linkOutside
 	}
 	var pathError *fs.PathError
 	if errors.As(err, &pathError) {

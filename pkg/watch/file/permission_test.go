@@ -13,8 +13,8 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// asNobody runs f on a thread whose file system user is nobody, so that permissions count for root, too. The thread ends
-// with it.
+// asNobody runs f on a thread whose file system user is nobody, so that permissions are checked even if the test runs
+// as root. The thread ends after f.
 func asNobody(f func()) {
 	done := make(chan struct{})
 	go func() {
@@ -26,7 +26,7 @@ func asNobody(f func()) {
 	<-done
 }
 
-func TestPermissionDeniedIsNeverAbsent(t *testing.T) {
+func TestPermissionDeniedIsNotAbsent(t *testing.T) {
 	rows := []struct {
 		name    string
 		path    string
@@ -35,40 +35,41 @@ func TestPermissionDeniedIsNeverAbsent(t *testing.T) {
 		fault   string
 	}{
 		{"to the directory", ".", "the directory cannot be read: permission denied", 0, ""},
-		{"to the folder of hosts", "hosts", "hosts/h: h.yaml: permission denied", 0, ""},
+		{"to the directory of hosts", "hosts", "hosts/h: h.yaml: permission denied", 0, ""},
 		{"to the Host object", "hosts/h.yaml", "hosts/h: permission denied", 0, ""},
-		{"to the folder of its bindings", "bindings/h", "bindings/h: cannot be listed: permission denied", 0, ""},
-		{"to the folder of all bindings", "bindings", "bindings/h: cannot be listed: permission denied", 0, ""},
+		{"to the directory of its bindings", "bindings/h", "bindings/h: cannot be listed: permission denied", 0, ""},
+		{"to the directory of all bindings", "bindings", "bindings/h: cannot be listed: permission denied", 0, ""},
 		{"to a binding", bindingP, "", spec.Unread, "bindings/h/p: permission denied"},
-		{"to the folder of containers", "containers", "", spec.Unknown, "containers/c: c.yaml: permission denied"},
+		{"to the directory of containers", "containers", "", spec.Unknown, "containers/c: c.yaml: permission denied"},
 		{"to a container", "containers/c.yaml", "", spec.Unknown, "containers/c: permission denied"},
 		{"to a configuration", "configurations/k.yaml", "", spec.Unknown, "configurations/k: permission denied"},
 	}
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
-			g, tree, now := looker(t)
+			f, c, now := newScanFixture(t)
 			now = now.Add(time.Second)
-			for dir := filepath.Dir(g.dir); strings.Contains(dir, "TestPermission"); dir = filepath.Dir(dir) {
-				g.check(os.Chmod(dir, 0o755)) // the test's own directories are for their owner alone
+			for dir := filepath.Dir(f.dir); strings.Contains(dir, "TestPermission"); dir = filepath.Dir(dir) {
+				f.check(os.Chmod(dir, 0o755)) // t.TempDir creates directories that only their owner can open
 			}
-			g.check(os.Chmod(g.path(row.path), 0))
-			t.Cleanup(func() { _ = os.Chmod(g.path(row.path), 0o755) })
+			f.check(os.Chmod(f.path(row.path), 0))
+			t.Cleanup(func() { _ = os.Chmod(f.path(row.path), 0o755) })
 			asNobody(func() {
-				look := tree.look(t.Context(), now)
-				if !look.firm || strings.ReplaceAll(look.desired.Unread, " "+g.dir, "") != row.unread {
-					t.Errorf("got %+v", look)
+				result := c.fullScan(t.Context(), now)
+				if !result.stable || strings.ReplaceAll(result.desired.Unread, " "+f.dir, "") != row.unread {
+					t.Errorf("got %+v", result)
 				}
-				if b := find(look.desired, "p"); row.unread == "" && (b == nil || b.Reading != row.reading || b.Fault != row.fault) {
-					t.Errorf("got %+v", look.desired)
+				b := find(result.desired, "p")
+				if row.unread == "" && (b == nil || b.Reading != row.reading || b.Fault != row.fault) {
+					t.Errorf("got %+v", result.desired)
 				}
 			})
-			g.check(os.Chmod(g.path(row.path), 0o755))
-			for _, wait := range []time.Duration{time.Minute, time.Minute + usualPatience.doubt} {
-				if look := tree.look(t.Context(), now.Add(wait)); look.firm && whole(look.desired) {
+			f.check(os.Chmod(f.path(row.path), 0o755))
+			for _, wait := range []time.Duration{time.Minute, time.Minute + defaultTiming.removalDelay} {
+				if result := c.fullScan(t.Context(), now.Add(wait)); result.stable && hasWholeBinding(result.desired) {
 					return
 				}
 			}
-			t.Error("it did not heal")
+			t.Error("the objects were not read again after the permission was restored")
 		})
 	}
 }

@@ -15,46 +15,46 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/native"
 )
 
-// signature is what changes when a file or directory does.
+// signature has the attributes by which a change of a file or directory is detected.
 type signature struct {
 	device, inode uint64
 	owner         uint32
 	size          int64
-	modified      int64 // the later of mtime and ctime, in nanoseconds; nobody can set the latter back
+	changed       int64 // the later of mtime and ctime, in nanoseconds; programs cannot set ctime back
 	mode          fs.FileMode
 }
 
-// sameFile says whether two signatures are of one file, with the same owner and mode.
+// sameFile reports whether two signatures are of the same file, with the same owner and mode.
 func (s signature) sameFile(other signature) bool {
 	return s.device == other.device && s.inode == other.inode && s.owner == other.owner && s.mode == other.mode
 }
 
-func sign(stat fs.FileInfo) signature {
+func signatureOf(stat fs.FileInfo) signature {
 	s := stat.Sys().(*syscall.Stat_t)
 	return signature{
-		device:   s.Dev,
-		inode:    s.Ino,
-		owner:    s.Uid,
-		size:     s.Size,
-		modified: max(s.Mtim.Nano(), s.Ctim.Nano()),
-		mode:     stat.Mode(),
+		device:  s.Dev,
+		inode:   s.Ino,
+		owner:   s.Uid,
+		size:    s.Size,
+		changed: max(s.Mtim.Nano(), s.Ctim.Nano()),
+		mode:    stat.Mode(),
 	}
 }
 
-// signStat is sign for what the kernel answered itself.
-func signStat(s *unix.Stat_t) signature {
+// signatureOfStat does what signatureOf does, for the result of a stat system call.
+func signatureOfStat(s *unix.Stat_t) signature {
 	return signature{
-		device:   s.Dev,
-		inode:    s.Ino,
-		owner:    s.Uid,
-		size:     s.Size,
-		modified: max(s.Mtim.Nano(), s.Ctim.Nano()),
-		mode:     modeOf(s.Mode),
+		device:  s.Dev,
+		inode:   s.Ino,
+		owner:   s.Uid,
+		size:    s.Size,
+		changed: max(s.Mtim.Nano(), s.Ctim.Nano()),
+		mode:    fileMode(s.Mode),
 	}
 }
 
-// modeOf is the mode as package os has it.
-func modeOf(mode uint32) fs.FileMode {
+// fileMode converts the mode of a stat system call to that of package os.
+func fileMode(mode uint32) fs.FileMode {
 	m := fs.FileMode(mode & 0o777)
 	for _, bit := range []struct {
 		bit  uint32
@@ -79,60 +79,61 @@ func modeOf(mode uint32) fs.FileMode {
 	return m
 }
 
-// ownerOf is the user and the group of a file.
-func ownerOf(stat fs.FileInfo) (user, group int) {
+// userAndGroup returns the ids of the owner of a file.
+func userAndGroup(stat fs.FileInfo) (user, group int) {
 	s := stat.Sys().(*syscall.Stat_t)
 	return int(s.Uid), int(s.Gid)
 }
 
-// rested says whether the file system's own times say that nothing changed for a while. A time in the future says
-// nothing.
+// rested reports whether the file has not changed for d, according to the times in the file system. It returns false if
+// these times are in the future.
 func (s signature) rested(now time.Time, d time.Duration) bool {
-	return s.modified <= now.Add(-d).UnixNano()
+	return s.changed <= now.Add(-d).UnixNano()
 }
 
-// sight is one file that could hold an object.
-type sight struct {
-	name      string // with its ending
+// candidate is a file that may contain an object.
+type candidate struct {
+	name      string // with its extension
 	signature signature
-	fault     string // why it cannot be one
+	problem   string // why it cannot be an object; "" if it can
 }
 
-// see looks at the files that could hold an object: base less its ending. It opens nothing. What exists and cannot be
-// told apart from absent is a fault. byList takes the list of the folder's names, where there is one, for what is absent.
-func (d *nsdbDir) see(base string, byList bool) (sights []sight) {
+// candidates returns the files that may contain an object. base is their path without the extension. It opens no file.
+// If it cannot find out whether a file exists, it returns the file with a problem, never as absent. If useListing is
+// true and the directory was listed, files that are not in the listing count as absent.
+func (d *nsdbDir) candidates(base string, useListing bool) (candidates []candidate) {
 	dir, stem := path.Split(base)
 	dir = path.Clean(dir)
-	in := d.folder(dir)
-	exists := endings(1<<len(extensions) - 1)
-	if byList && in.stems != nil {
-		exists = in.stems[stem]
+	parent := d.openDir(dir)
+	exists := extensionSet(1<<len(extensions) - 1)
+	if useListing && parent.stems != nil {
+		exists = parent.stems[stem]
 	}
 	for i, extension := range extensions {
 		if exists&(1<<i) == 0 {
 			continue
 		}
-		s := sight{name: stem + extension}
-		signature, err := signature{}, in.err
+		c := candidate{name: stem + extension}
+		signature, err := signature{}, parent.err
 		if err == nil {
-			signature, err = d.sign(in, dir, s.name)
+			signature, err = d.signature(parent, dir, c.name)
 		}
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			continue
 		case err != nil:
-			s.fault = s.name + ": " + cause(err)
+			c.problem = c.name + ": " + cause(err)
 		case !signature.mode.IsRegular():
-			s.fault = fmt.Sprintf("%s: is %s: allowed: a regular file", s.name, kind(signature.mode))
+			c.problem = fmt.Sprintf("%s: is %s: allowed: a regular file", c.name, fileKind(signature.mode))
 		default:
-			s.signature = signature
+			c.signature = signature
 		}
-		sights = append(sights, s)
+		candidates = append(candidates, c)
 	}
-	return sights
+	return candidates
 }
 
-func kind(mode fs.FileMode) string {
+func fileKind(mode fs.FileMode) string {
 	switch {
 	case mode.IsDir():
 		return "a directory"
@@ -145,63 +146,64 @@ func kind(mode fs.FileMode) string {
 	}
 }
 
-// errMoving says that a file is not what it was when the reading began.
-var errMoving = errors.New("is being written")
+// errBeingWritten is the error for a file that changed while it was read.
+var errBeingWritten = errors.New("is being written")
 
-// writer says whether somebody has a file open for writing.
-type writer int
+// writerState is whether a process has a file open for writing.
+type writerState int
 
 const (
-	noWriter writer = iota
+	noWriter writerState = iota
 	hasWriter
-	unknownWriter // the file system does not tell
+	unknownWriter // the file system has no leases
 )
 
-// read reads the file that was seen. errMoving asks for another look.
-func (d *nsdbDir) read(name string, seen signature) (value []byte, w writer, err error) {
-	// A pipe may have taken the file's place since: O_NONBLOCK does not wait for its writer.
+// read reads a file. If the file does not have the expected signature, or changes meanwhile, the error is
+// errBeingWritten, and the caller should check the file again.
+func (d *nsdbDir) read(name string, expected signature) (value []byte, writer writerState, err error) {
+	// The file may have been replaced by a pipe. With O_NONBLOCK, opening the pipe does not wait for a writer.
 	file, err := d.root.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.EAGAIN) {
-		return nil, noWriter, errMoving
+		return nil, noWriter, errBeingWritten
 	}
 	if err != nil {
 		return nil, noWriter, errors.New(cause(err))
 	}
 	defer file.Close()
-	if same, err := stands(file, seen); err != nil || !same {
-		return nil, noWriter, orMoving(err)
+	if same, err := hasSignature(file, expected); err != nil || !same {
+		return nil, noWriter, readError(err)
 	}
-	w = writerOf(file)
-	if seen.size > 0 { // a file that the kernel generates has no size, and a read of /proc/kmsg waits
+	writer = writerStateOf(file)
+	if expected.size > 0 { // files that the kernel generates have size 0, and reading /proc/kmsg would block
 		value, err = io.ReadAll(io.LimitReader(file, native.MaxSize+1))
 	}
 	if err != nil {
-		return nil, w, errors.New(cause(err))
+		return nil, writer, errors.New(cause(err))
 	}
-	if same, err := stands(file, seen); err != nil || !same {
-		return nil, w, orMoving(err)
+	if same, err := hasSignature(file, expected); err != nil || !same {
+		return nil, writer, readError(err)
 	}
-	if stat, err := d.root.Stat(name); err != nil || sign(stat) != seen {
-		return nil, w, errMoving
+	if stat, err := d.root.Stat(name); err != nil || signatureOf(stat) != expected {
+		return nil, writer, errBeingWritten
 	}
-	return value, w, nil
+	return value, writer, nil
 }
 
-func stands(file *os.File, seen signature) (bool, error) {
+func hasSignature(file *os.File, expected signature) (bool, error) {
 	stat, err := file.Stat()
-	return err == nil && sign(stat) == seen, err
+	return err == nil && signatureOf(stat) == expected, err
 }
 
-func orMoving(err error) error {
+func readError(err error) error {
 	if err != nil {
 		return errors.New(cause(err))
 	}
-	return errMoving
+	return errBeingWritten
 }
 
-// writerOf asks the kernel: a read lease is refused while somebody has the file open for writing (fcntl(2), F_SETLEASE). It
-// is given back at once. NFS, FUSE and others have no leases.
-func writerOf(file *os.File) writer {
+// writerStateOf takes a read lease and releases it at once. The kernel refuses the lease while a process has the file
+// open for writing (fcntl(2), F_SETLEASE). NFS, FUSE and other file systems have no leases.
+func writerStateOf(file *os.File) writerState {
 	_, err := unix.FcntlInt(file.Fd(), unix.F_SETLEASE, unix.F_RDLCK)
 	switch {
 	case err == nil:

@@ -15,7 +15,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/native"
 )
 
-// PublishHost writes the host's status.
+// PublishHost writes the status of the host.
 func (n *NSDB) PublishHost(ctx context.Context, status spec.HostStatus) error {
 	if err := n.publish(ctx, native.HostStatusKey(n.host), status); err != nil {
 		return fmt.Errorf("publish status of host %s: %w", n.host, err)
@@ -23,7 +23,7 @@ func (n *NSDB) PublishHost(ctx context.Context, status spec.HostStatus) error {
 	return nil
 }
 
-// RemoveHost removes the host's status.
+// RemoveHost removes the status of the host. It succeeds if there is no status.
 func (n *NSDB) RemoveHost(ctx context.Context) error {
 	if err := n.remove(ctx, native.HostStatusKey(n.host)); err != nil {
 		return fmt.Errorf("remove status of host %s: %w", n.host, err)
@@ -31,7 +31,7 @@ func (n *NSDB) RemoveHost(ctx context.Context) error {
 	return nil
 }
 
-// PublishContainer writes a container's status.
+// PublishContainer writes the status of a container.
 func (n *NSDB) PublishContainer(ctx context.Context, id spec.ContainerID, status spec.ContainerStatus) error {
 	key, err := n.containerKey(id)
 	if err == nil {
@@ -43,7 +43,7 @@ func (n *NSDB) PublishContainer(ctx context.Context, id spec.ContainerID, status
 	return nil
 }
 
-// RemoveContainer removes a container's status.
+// RemoveContainer removes the status of a container. It succeeds if there is no status.
 func (n *NSDB) RemoveContainer(ctx context.Context, id spec.ContainerID) error {
 	key, err := n.containerKey(id)
 	if err == nil {
@@ -55,54 +55,56 @@ func (n *NSDB) RemoveContainer(ctx context.Context, id spec.ContainerID) error {
 	return nil
 }
 
-// remove removes the status of a key. Absent is success.
+// remove removes the status of a key. It succeeds if there is no status.
 func (n *NSDB) remove(ctx context.Context, key native.Key) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	n.writing.Lock()
-	defer n.writing.Unlock()
+	n.statusMu.Lock()
+	defer n.statusMu.Unlock()
 	if err := os.Remove(n.statusPath(key)); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return nil
 }
 
-// Published lists the containers that have a status of this host.
+// Published lists the containers that have a status published by this host, sorted.
 func (n *NSDB) Published(ctx context.Context) (ids []spec.ContainerID, err error) {
-	entries, err := os.ReadDir(n.folder(native.ContainerStatusesKey(n.host)))
+	entries, err := os.ReadDir(n.keyPath(native.ContainerStatusesKey(n.host)))
 	if err == nil {
 		err = ctx.Err()
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("list statuses of host %s: %w", n.host, err)
 	}
-	for _, entry := range entries { // sorted by name, and so by id
-		stem, isStatus := strings.CutSuffix(entry.Name(), statusEnding)
-		if id, err := spec.ParseID[spec.ContainerID]("containerId", stem); isStatus && err == nil && entry.Type().IsRegular() {
+	for _, entry := range entries { // sorted by name, so the ids are sorted, too
+		name, isStatus := strings.CutSuffix(entry.Name(), statusExtension)
+		id, err := spec.ParseID[spec.ContainerID]("containerId", name)
+		if isStatus && err == nil && entry.Type().IsRegular() {
 			ids = append(ids, id)
 		}
 	}
 	return ids, nil
 }
 
-const statusEnding = ".json"
+const statusExtension = ".json"
 
-// folder is where a status key lies: the status directory stands for the key's first part.
-func (n *NSDB) folder(key native.Key) string {
+// keyPath returns the path of a status key without the extension. The status directory replaces the first part of the
+// key.
+func (n *NSDB) keyPath(key native.Key) string {
 	return filepath.Join(n.location.Status, strings.TrimPrefix(string(key), native.Status+"/"))
 }
 
-func (n *NSDB) statusPath(key native.Key) string { return n.folder(key) + statusEnding }
+func (n *NSDB) statusPath(key native.Key) string { return n.keyPath(key) + statusExtension }
 
 func (n *NSDB) containerKey(id spec.ContainerID) (native.Key, error) {
 	id, err := spec.ParseID[spec.ContainerID]("containerId", string(id))
 	return native.ContainerStatusKey(n.host, id), err
 }
 
-// publish replaces a status in one step, if it says something else than what stands there. Nothing is synced: the usual
-// directory is in memory, a status says nothing once the machine went down, and one that a power cut left empty differs
-// from the next.
+// publish replaces the file of a status in one step if its content differs. It does not sync the file: the default
+// directory is in memory, a status is meaningless after the machine went down, and a file that a power failure left
+// empty differs from the next status, so publish replaces it.
 func (n *NSDB) publish(ctx context.Context, key native.Key, status any) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -114,33 +116,34 @@ func (n *NSDB) publish(ctx context.Context, key native.Key, status any) error {
 	if err := encoder.Encode(status); err != nil {
 		return err
 	}
-	n.writing.Lock()
-	defer n.writing.Unlock()
+	n.statusMu.Lock()
+	defer n.statusMu.Unlock()
 	path := n.statusPath(key)
-	if err := os.Remove(besideOf(path)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := os.Remove(temporaryPath(path)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if stat, err := os.Lstat(path); err == nil && stat.Mode().IsRegular() { // a pipe would be waited for
-		if stands, err := os.ReadFile(path); err == nil && bytes.Equal(stands, value.Bytes()) {
+	if stat, err := os.Lstat(path); err == nil && stat.Mode().IsRegular() { // reading a pipe would block
+		if published, err := os.ReadFile(path); err == nil && bytes.Equal(published, value.Bytes()) {
 			return nil
 		}
 	}
-	if err := makeFolder(filepath.Dir(path)); err != nil {
+	if err := mkdirAll(filepath.Dir(path)); err != nil {
 		return err
 	}
 	return replace(path, value.Bytes())
 }
 
-// besideOf is the file that becomes the one at path. The name is always the same: a crash leaves one such file at most, and the next
-// publish of that status removes it, also if the status has not changed.
-func besideOf(path string) string {
+// temporaryPath is the file that replace writes before it renames it to path. The name is always the same, so a crash
+// leaves at most one such file for each status. The next publish of the status removes it, even if the status has not
+// changed.
+func temporaryPath(path string) string {
 	return filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".tmp")
 }
 
-// replace writes beside the file, where nothing is, and renames.
+// replace writes a temporary file, which must not exist, and renames it to path.
 func replace(path string, value []byte) error {
-	beside := besideOf(path)
-	file, err := os.OpenFile(beside, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	temporary := temporaryPath(path)
+	file, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
@@ -152,16 +155,16 @@ func replace(path string, value []byte) error {
 		err = closed
 	}
 	if err == nil {
-		err = os.Rename(beside, path)
+		err = os.Rename(temporary, path)
 	}
 	if err != nil {
-		_ = os.Remove(beside)
+		_ = os.Remove(temporary)
 	}
 	return err
 }
 
-// makeFolder makes the folders that are missing, readable for everybody whatever the umask is.
-func makeFolder(path string) error {
+// mkdirAll creates a directory and its missing parents with mode 0755, regardless of the umask.
+func mkdirAll(path string) error {
 	switch stat, err := os.Stat(path); {
 	case err == nil && stat.IsDir():
 		return nil
@@ -170,7 +173,7 @@ func makeFolder(path string) error {
 	case !errors.Is(err, fs.ErrNotExist):
 		return err
 	}
-	if err := makeFolder(filepath.Dir(path)); err != nil {
+	if err := mkdirAll(filepath.Dir(path)); err != nil {
 		return err
 	}
 	if err := os.Mkdir(path, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {

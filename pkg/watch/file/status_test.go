@@ -16,13 +16,13 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// stage is an NSDB whose statuses are looked at.
-func stage(t *testing.T) (*NSDB, string) {
+// newStatusNSDB returns an NSDB and its status directory, which does not exist yet.
+func newStatusNSDB(t *testing.T) (*NSDB, string) {
 	status := filepath.Join(t.TempDir(), "run", "status")
 	return Open(Location{Dir: t.TempDir(), Status: status, Rescan: time.Hour}, "h", slog.New(slog.DiscardHandler)), status
 }
 
-func content(t *testing.T, path string) string {
+func readFile(t *testing.T, path string) string {
 	t.Helper()
 	bytes, err := os.ReadFile(path)
 	if err != nil {
@@ -42,11 +42,14 @@ func inode(t *testing.T, path string) uint64 {
 
 var running = spec.ContainerStatus{
 	Code: spec.Running, Message: "1 < 2 & \"up\"", HostID: "h", NamespaceName: "vpn-1", InterfaceName: "vpn-1",
-	Connections: []spec.Connection{{ID: "x", Name: "to-paris", Status: spec.Active, Pairs: []spec.Pair{{Local: "10.1.0.0/24", Peer: "10.2.0.0/24", Status: spec.Active}}}},
+	Connections: []spec.Connection{{
+		ID: "x", Name: "to-paris", Status: spec.Active,
+		Pairs: []spec.Pair{{Local: "10.1.0.0/24", Peer: "10.2.0.0/24", Status: spec.Active}},
+	}},
 }
 
 func TestStatusesAreIndentedJSON(t *testing.T) {
-	nsdb, status := stage(t)
+	nsdb, status := newStatusNSDB(t)
 	if err := nsdb.PublishHost(t.Context(), spec.HostStatus{Weight: 1, Quota: -1, Count: 2}); err != nil {
 		t.Fatal(err)
 	}
@@ -57,15 +60,15 @@ func TestStatusesAreIndentedJSON(t *testing.T) {
 		"hosts/h.json":        "testdata/host-status.json",
 		"containers/h/c.json": "testdata/container-status.json",
 	} {
-		if got := content(t, filepath.Join(status, path)); got != content(t, golden) {
+		if got := readFile(t, filepath.Join(status, path)); got != readFile(t, golden) {
 			t.Errorf("%s: got\n%s", path, got)
 		}
 	}
 }
 
-// Not parallel: the umask is the process's.
-func TestStatusesMayBeReadByEverybodyWhateverTheUmaskIs(t *testing.T) {
-	nsdb, status := stage(t)
+// This test is not parallel, because it changes the umask of the process.
+func TestStatusModesIgnoreUmask(t *testing.T) {
+	nsdb, status := newStatusNSDB(t)
 	defer syscall.Umask(syscall.Umask(0o077))
 	if err := nsdb.PublishContainer(t.Context(), "c", running); err != nil {
 		t.Fatal(err)
@@ -80,8 +83,8 @@ func TestStatusesMayBeReadByEverybodyWhateverTheUmaskIs(t *testing.T) {
 	}
 }
 
-func TestAStatusIsWrittenOnlyWhereItDiffersFromWhatStandsThere(t *testing.T) {
-	nsdb, status := stage(t)
+func TestUnchangedStatusIsNotWritten(t *testing.T) {
+	nsdb, status := newStatusNSDB(t)
 	path := filepath.Join(status, "containers/h/c.json")
 	publish := func(s spec.ContainerStatus) uint64 {
 		t.Helper()
@@ -91,34 +94,34 @@ func TestAStatusIsWrittenOnlyWhereItDiffersFromWhatStandsThere(t *testing.T) {
 		return inode(t, path)
 	}
 	first := publish(running)
-	golden := content(t, path)
+	golden := readFile(t, path)
 	if publish(running) != first {
 		t.Error("the same status was written again")
 	}
 	stopping := running
 	stopping.Code = spec.Stopping
-	if second := publish(stopping); second == first || !strings.Contains(content(t, path), "STOPPING") {
+	if second := publish(stopping); second == first || !strings.Contains(readFile(t, path), "STOPPING") {
 		t.Error("another status was not written by replacing the file")
 	}
-	for name, spoil := range map[string]func() error{
-		"emptied by a power cut":   func() error { return os.Truncate(path, 0) },
-		"edited by hand":           func() error { return os.WriteFile(path, []byte("{}"), 0o644) },
-		"removed":                  func() error { return os.Remove(path) },
-		"removed with its folders": func() error { return os.RemoveAll(filepath.Dir(status)) },
-		"beside what a crash left": func() error {
+	for name, damage := range map[string]func() error{
+		"emptied by a power failure":   func() error { return os.Truncate(path, 0) },
+		"edited by hand":               func() error { return os.WriteFile(path, []byte("{}"), 0o644) },
+		"removed":                      func() error { return os.Remove(path) },
+		"removed with its directories": func() error { return os.RemoveAll(filepath.Dir(status)) },
+		"with a temporary file of a killed process": func() error {
 			return os.WriteFile(filepath.Join(filepath.Dir(path), ".c.json.tmp"), []byte("{"), 0o400)
 		},
-		"beside a link that somebody planted": func() error {
+		"with a link in place of the temporary file": func() error {
 			return os.Symlink("/nonexistent/victim", filepath.Join(filepath.Dir(path), ".c.json.tmp"))
 		},
 	} {
 		publish(stopping)
-		if err := spoil(); err != nil {
+		if err := damage(); err != nil {
 			t.Fatal(err)
 		}
 		publish(running)
-		if content(t, path) != golden {
-			t.Errorf("%s: got %s", name, content(t, path))
+		if readFile(t, path) != golden {
+			t.Errorf("%s: got %s", name, readFile(t, path))
 		}
 		entries, err := os.ReadDir(filepath.Dir(path))
 		if err != nil || len(entries) != 1 {
@@ -127,24 +130,24 @@ func TestAStatusIsWrittenOnlyWhereItDiffersFromWhatStandsThere(t *testing.T) {
 	}
 }
 
-func TestWhatACrashLeftBesideAStatusIsRemovedThoughTheStatusIsTheSame(t *testing.T) {
-	nsdb, status := stage(t)
-	beside := filepath.Join(status, "containers/h/.c.json.tmp")
+func TestLeftoverTemporaryFileIsRemoved(t *testing.T) {
+	nsdb, status := newStatusNSDB(t)
+	temporary := filepath.Join(status, "containers/h/.c.json.tmp")
 	for range 2 {
 		if err := nsdb.PublishContainer(t.Context(), "c", running); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := os.Lstat(beside); !errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Lstat(temporary); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("left behind: %v", err)
 		}
-		if err := os.WriteFile(beside, []byte("{"), 0o600); err != nil {
+		if err := os.WriteFile(temporary, []byte("{"), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
 }
 
-func TestPublishedListsThisHostsContainersAlone(t *testing.T) {
-	nsdb, status := stage(t)
+func TestPublishedListsOnlyContainersOfThisHost(t *testing.T) {
+	nsdb, status := newStatusNSDB(t)
 	if ids, err := nsdb.Published(t.Context()); err != nil || len(ids) > 0 {
 		t.Errorf("before anything was published: %v %v", ids, err)
 	}
@@ -168,8 +171,8 @@ func TestPublishedListsThisHostsContainersAlone(t *testing.T) {
 	}
 }
 
-func TestARemovedStatusIsGoneAndStaysSo(t *testing.T) {
-	nsdb, _ := stage(t)
+func TestRemoveContainerIsIdempotent(t *testing.T) {
+	nsdb, _ := newStatusNSDB(t)
 	for range 2 {
 		if err := nsdb.RemoveContainer(t.Context(), "c"); err != nil {
 			t.Fatal(err)
@@ -188,12 +191,12 @@ func TestARemovedStatusIsGoneAndStaysSo(t *testing.T) {
 	}
 }
 
-func TestAStatusThatCannotBeWrittenIsOneClearLine(t *testing.T) {
-	nsdb, status := stage(t)
+func TestPublishErrorIsOneLine(t *testing.T) {
+	nsdb, status := newStatusNSDB(t)
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := nsdb.PublishHost(ended, spec.HostStatus{}); err == nil {
-		t.Error("it was written though its caller had gone")
+		t.Error("the status was written although the context had ended")
 	}
 	for _, id := range []spec.ContainerID{"", "../../etc/passwd", "a/b", "a\nb"} {
 		for _, err := range []error{nsdb.PublishContainer(t.Context(), id, running), nsdb.RemoveContainer(t.Context(), id)} {

@@ -9,30 +9,30 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// Form is what a URL of this kind looks like.
+// Form is the form of a file URL.
 const Form = "file:///directory[?rescan=10s][&status=/directory]"
 
-// The defaults of the options.
+// Defaults of the options.
 const (
 	DefaultStatus = "/run/svc-supervisor/status"
 	DefaultRescan = 10 * time.Second
 )
 
 const (
-	rescanLeast   = 100 * time.Millisecond
-	rescanMost    = time.Hour
+	minRescan     = 100 * time.Millisecond
+	maxRescan     = time.Hour
 	rescanAllowed = "a duration from 100ms to 1h, like 10s"
 	pathAllowed   = "an absolute path of printable characters"
 )
 
-// Location is what a URL names.
+// Location is a parsed file URL.
 type Location struct {
 	Dir    string        // the directory of objects
-	Status string        // where the status objects are written
-	Rescan time.Duration // the longest time until a change is seen that no event told of
+	Status string        // the directory of statuses
+	Rescan time.Duration // the interval of full scans, which find changes that caused no event
 }
 
-// ParseURL reads a file URL. Every option that it does not know is refused: a misspelt one must not be the default.
+// ParseURL parses a file URL. It refuses unknown options, so that the default is not used for a misspelt one.
 func ParseURL(u *url.URL) (Location, error) {
 	location := Location{Status: DefaultStatus, Rescan: DefaultRescan}
 	if u.Host != "" || u.User != nil || u.Opaque != "" || u.Fragment != "" {
@@ -40,7 +40,8 @@ func ParseURL(u *url.URL) (Location, error) {
 	}
 	for _, option := range []string{"&rescan=", "&status="} {
 		if i := strings.Index(u.Path, option); i >= 0 {
-			return location, &spec.Fault{Key: "directory", Value: u.Path, Allowed: u.Path[:i] + "?" + u.Path[i+1:] + ": ? begins the options, & separates them"}
+			allowed := u.Path[:i] + "?" + u.Path[i+1:] + ": ? begins the options, & separates them"
+			return location, &spec.Fault{Key: "directory", Value: u.Path, Allowed: allowed}
 		}
 	}
 	var err error
@@ -68,7 +69,8 @@ func ParseURL(u *url.URL) (Location, error) {
 		}
 	}
 	if location.Status == location.Dir {
-		return location, &spec.Fault{Key: "status", Value: location.Status, Allowed: "another directory than that of the objects"}
+		const allowed = "another directory than that of the objects"
+		return location, &spec.Fault{Key: "status", Value: location.Status, Allowed: allowed}
 	}
 	return location, nil
 }
@@ -82,7 +84,7 @@ func parsePath(key, path string) (string, error) {
 
 func parseRescan(value string) (time.Duration, error) {
 	rescan, err := time.ParseDuration(value)
-	if err != nil || rescan < rescanLeast || rescan > rescanMost {
+	if err != nil || rescan < minRescan || rescan > maxRescan {
 		return 0, &spec.Fault{Key: "rescan", Value: value, Allowed: rescanAllowed}
 	}
 	return rescan, nil

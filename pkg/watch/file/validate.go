@@ -12,41 +12,41 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/native"
 )
 
-// Finding is one fault of an NSDB directory.
+// Finding is one fault in an NSDB directory.
 type Finding struct {
-	File    string // below the directory
+	File    string // relative to the directory
 	Key     string // inside the object; "" for the object as a whole
-	Wrong   string
-	Allowed string // "" where Wrong says it
+	Wrong   string // the fault
+	Allowed string // what is allowed; "" if Wrong includes it
 }
 
-// String is one line: file, key, what is wrong, what is allowed.
+// String returns one line with file, key, fault, and what is allowed.
 func (f Finding) String() string {
-	line := f.File + ": "
+	text := f.File + ": "
 	if f.Key != "" {
-		line += f.Key + " "
+		text += f.Key + " "
 	}
-	line += f.Wrong
+	text += f.Wrong
 	if f.Allowed != "" {
-		line += ": allowed: " + f.Allowed
+		text += ": allowed: " + f.Allowed
 	}
-	return line
+	return text
 }
 
-// Validate reports every fault of a whole NSDB directory, of all hosts, sorted by file. It looks once and waits for
-// nobody who is writing. The error says that the directory itself cannot be read.
+// Validate returns all faults in an NSDB directory, for all hosts, sorted by file. It reads the files once and does not
+// wait for files that are being written. It returns an error only if the directory itself cannot be read.
 func Validate(dir string) ([]Finding, error) {
 	findings, _, err := ValidateObjects(dir)
 	return findings, err
 }
 
-// Object is an object without a fault, and the file that holds it.
+// Object is an object without faults and its file.
 type Object struct {
-	File     string // below the directory
+	File     string // relative to the directory
 	Document *native.Document
 }
 
-// ValidateObjects does what Validate does, and returns the objects that have no fault.
+// ValidateObjects does the same as Validate, and also returns the objects without faults.
 func ValidateObjects(dir string) ([]Finding, map[native.Key]Object, error) {
 	files, err := openDirectory(dir)
 	if err != nil {
@@ -57,100 +57,103 @@ func ValidateObjects(dir string) ([]Finding, map[native.Key]Object, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("NSDB directory %s: %s", dir, cause(err))
 	}
-	c := newCensus(files)
-	c.outermost(entries)
-	c.count()
-	c.compare()
-	slices.SortFunc(c.findings, func(a, b Finding) int {
+	v := newValidator(files)
+	v.checkTopLevel(entries)
+	v.readAll()
+	v.checkReferences()
+	slices.SortFunc(v.findings, func(a, b Finding) int {
 		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Key, b.Key), cmp.Compare(a.Wrong, b.Wrong))
 	})
-	return slices.Compact(c.findings), c.good, nil
+	return slices.Compact(v.findings), v.valid, nil
 }
 
-// outermost reports what stands in the directory and is read by nobody.
-func (c *census) outermost(entries []fs.DirEntry) {
-	folders := []string{
+// checkTopLevel reports objects and directories in the NSDB directory itself that are never read.
+func (v *validator) checkTopLevel(entries []fs.DirEntry) {
+	directories := []string{
 		native.Hosts, native.Bindings, native.Containers, native.Groups, native.Configurations, native.Config, native.Status,
 	}
 	for _, entry := range entries {
 		name := entry.Name()
 		_, _, isObject := objectName(name)
 		switch {
-		case passing(name) || slices.Contains(folders, name):
+		case ignoredName(name) || slices.Contains(directories, name):
 		case isObject:
-			c.find(Finding{name, "", "is in no folder", "objects in " + strings.Join(folders, ", ")})
-		case c.isFolder(name):
-			c.find(Finding{name, "", "is a folder that nobody reads", strings.Join(folders, ", ")})
+			v.report(Finding{name, "", "is in no folder", "objects in " + strings.Join(directories, ", ")})
+		case v.isDirectory(name):
+			v.report(Finding{name, "", "is an unknown directory", strings.Join(directories, ", ")})
 		}
 	}
 }
 
-func (c *census) isFolder(name string) bool {
-	stat, err := c.files.stat(name)
+func (v *validator) isDirectory(name string) bool {
+	stat, err := v.files.stat(name)
 	return err == nil && stat.IsDir()
 }
 
-// objects calls visit for every object of a folder that can be parsed, and reports the others.
-func (c *census) objects(folder native.Key, visit func(id, file string, document *native.Document) native.Faults) {
-	for _, stem := range c.stems(folder, false) {
-		key := folder + native.Key("/"+stem)
-		sights := c.files.see(string(key), false)
-		if len(sights) == 0 {
-			continue // gone meanwhile
+// objects calls visit for each object of a directory that can be parsed, and reports the faults of all objects.
+func (v *validator) objects(
+	directory native.Key, visit func(id, file string, document *native.Document) native.Faults,
+) {
+	for _, stem := range v.stems(directory, false) {
+		key := directory + native.Key("/"+stem)
+		candidates := v.files.candidates(string(key), false)
+		if len(candidates) == 0 {
+			continue // removed since the directory was listed
 		}
-		c.exists[key] = true
-		if len(sights) > 1 {
-			for _, s := range sights {
-				c.find(Finding{File: string(folder) + "/" + s.name, Wrong: twoFiles(sights).Error()})
+		v.exists[key] = true
+		if len(candidates) > 1 {
+			for _, s := range candidates {
+				v.report(Finding{File: string(directory) + "/" + s.name, Wrong: duplicateFiles(candidates).Error()})
 			}
 			continue
 		}
-		file := string(folder) + "/" + sights[0].name
-		document, err := c.parse(file, sights[0])
+		file := string(directory) + "/" + candidates[0].name
+		document, err := v.parse(file, candidates[0])
 		if err != nil {
-			c.find(Finding{File: file, Wrong: err.Error()})
+			v.report(Finding{File: file, Wrong: err.Error()})
 			continue
 		}
 		faults := visit(stem, file, document).All()
 		for _, fault := range faults {
-			c.find(Finding{file, fault.Key, spec.Quote(fault.Value), fault.Allowed})
+			v.report(Finding{file, fault.Key, spec.Quote(fault.Value), fault.Allowed})
 		}
 		if len(faults) == 0 {
-			c.good[key] = Object{file, document}
+			v.valid[key] = Object{file, document}
 		}
 	}
 }
 
-// stems lists the names of a folder's objects, or of its folders, whose ids are good, and reports what else is in it.
-func (c *census) stems(folder native.Key, ofFolders bool) (stems []string) {
-	entries, err := c.files.list(string(folder))
+// stems lists the ids of the objects in a directory, or with ofDirectories the names of its subdirectories. It reports
+// entries that are of another kind or have an invalid id.
+func (v *validator) stems(directory native.Key, ofDirectories bool) (stems []string) {
+	entries, err := v.files.list(string(directory))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		c.find(Finding{File: string(folder), Wrong: "cannot be listed: " + cause(err)})
+		v.report(Finding{File: string(directory), Wrong: "cannot be listed: " + cause(err)})
 	}
 	for _, entry := range entries {
 		name := entry.Name()
-		if passing(name) || folder == native.Config && name == native.Hosts {
+		if ignoredName(name) || directory == native.Config && name == native.Hosts {
 			continue
 		}
-		file := string(folder) + "/" + name
+		file := string(directory) + "/" + name
 		stem, _, isObject := objectName(name)
 		switch {
-		case ofFolders && c.isFolder(file):
+		case ofDirectories && v.isDirectory(file):
 			stem = name
-		case ofFolders:
-			wrong := "is not a folder"
-			if _, err := c.files.stat(file); err != nil {
+		case ofDirectories:
+			wrong := "is not a directory"
+			if _, err := v.files.stat(file); err != nil {
 				wrong = cause(err)
 			}
-			c.find(Finding{file, "", wrong, "a folder for each host"})
+			v.report(Finding{file, "", wrong, "a directory for each host"})
 			continue
 		case !isObject:
-			c.find(Finding{file, "", "is no object", "files that end in " + strings.Join(extensions, ", ")})
+			v.report(Finding{file, "", "is no object", "files that end in " + strings.Join(extensions, ", ")})
 			continue
 		}
 		var fault *spec.Fault
 		if _, err := spec.ParseID[string]("id", stem); errors.As(err, &fault) {
-			c.find(Finding{file, "", "is not named by an id", fault.Allowed})
+			v.report(Finding{file, "", "has a name that is not an id", fault.Allowed})
 			continue
 		}
 		stems = append(stems, stem)
@@ -159,14 +162,14 @@ func (c *census) stems(folder native.Key, ofFolders bool) (stems []string) {
 	return slices.Compact(stems)
 }
 
-func (c *census) parse(file string, seen sight) (*native.Document, error) {
-	if seen.fault != "" {
-		return nil, errors.New(strings.TrimPrefix(seen.fault, seen.name+": "))
+func (v *validator) parse(file string, found candidate) (*native.Document, error) {
+	if found.problem != "" {
+		return nil, errors.New(strings.TrimPrefix(found.problem, found.name+": "))
 	}
-	value, _, err := c.files.read(file, seen.signature)
+	value, _, err := v.files.read(file, found.signature)
 	if err != nil {
 		return nil, err
 	}
-	_, format, _ := objectName(seen.name)
+	_, format, _ := objectName(found.name)
 	return native.Parse(value, format)
 }

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// directory writes files into a new directory; a name that ends in "/" is a folder.
-func directory(t *testing.T, files ...map[string]string) string {
+// writeDirectory writes files into a new directory. A name that ends in "/" is a directory.
+func writeDirectory(t *testing.T, files ...map[string]string) string {
 	t.Helper()
 	dir := t.TempDir()
 	for _, some := range files {
@@ -33,7 +33,7 @@ func directory(t *testing.T, files ...map[string]string) string {
 	return dir
 }
 
-var flawless = map[string]string{
+var validObjects = map[string]string{
 	"hosts/h.yaml":           "{id: h, name: left}",
 	"hosts/x.json":           `{"id": "x", "containerWeight": 0}`,
 	"bindings/h/p.yaml":      "{portId: p, hostId: h, interfaceName: vpn-1, containerId: c, addresses: [169.254.0.1/30]}",
@@ -52,14 +52,14 @@ var flawless = map[string]string{
 	"bindings/h/.p.yaml.swp": "", "bindings/h/p.yaml~": "",
 }
 
-func TestAFlawlessDirectoryHasNoFindings(t *testing.T) {
-	findings, err := Validate(directory(t, flawless))
+func TestValidDirectoryHasNoFindings(t *testing.T) {
+	findings, err := Validate(writeDirectory(t, validObjects))
 	if err != nil || len(findings) > 0 {
 		t.Errorf("got %v %v", findings, err)
 	}
 }
 
-func TestEveryFaultIsFoundAtItsFileAndKey(t *testing.T) {
+func TestFindingsNameFileAndKey(t *testing.T) {
 	rows := []struct {
 		name  string
 		files map[string]string
@@ -71,28 +71,34 @@ func TestEveryFaultIsFoundAtItsFileAndKey(t *testing.T) {
 			"containers/d.yaml":     "{id: d, serviceType: IPSEC, groupId: g, configurationId: l}",
 			"bindings/x/q.yaml":     "{portId: q, hostId: x, interfaceName: vpn-1, containerId: d, addresses: [169.254.0.1/24]}",
 		}, []string{
-			"bindings/h/p.yaml: addresses external IP 192.0.2.1, MAC ac:ca:ba:00:00:01 and port address 169.254.0.1 are also those of bindings/x/q.yaml: allowed: one container",
-			"bindings/x/q.yaml: addresses external IP 192.0.2.1, MAC ac:ca:ba:00:00:01 and port address 169.254.0.1 are also those of bindings/h/p.yaml: allowed: one container",
+			"bindings/h/p.yaml: addresses external IP 192.0.2.1, MAC ac:ca:ba:00:00:01 " +
+				"and port address 169.254.0.1 are also those of bindings/x/q.yaml: allowed: one container",
+			"bindings/x/q.yaml: addresses external IP 192.0.2.1, MAC ac:ca:ba:00:00:01 " +
+				"and port address 169.254.0.1 are also those of bindings/h/p.yaml: allowed: one container",
 		}},
 		{"the same external IP and MAC with another port address", map[string]string{
 			"configurations/k.yaml": "{id: k, externalIps: [192.0.2.1], externalMac: 'AC:CA:BA:00:00:01'}",
 			"bindings/x/q.yaml":     "{portId: q, hostId: x, interfaceName: vpn-1, containerId: d, addresses: [169.254.0.5/30]}",
 		}, nil},
-		{"an unknown folder", map[string]string{"container/": ""},
-			[]string{"container: is a folder that nobody reads: allowed: hosts, bindings, containers, groups, configurations, config, status"}},
-		{"an object outside of the folders", map[string]string{"h.yaml": ""},
+		{"an unknown directory", map[string]string{"container/": ""}, []string{
+			"container: is an unknown directory: " +
+				"allowed: hosts, bindings, containers, groups, configurations, config, status",
+		}},
+		{"an object outside of the directories", map[string]string{"h.yaml": ""},
 			[]string{"h.yaml: is in no folder: allowed: objects in hosts"}},
-		{"a forgotten ending", map[string]string{"hosts/y": "id: y"},
+		{"a missing extension", map[string]string{"hosts/y": "id: y"},
 			[]string{"hosts/y: is no object: allowed: files that end in .yaml, .yml, .json"}},
-		{"a hostile name", map[string]string{"hosts/a\nb.yaml": ""},
-			[]string{`"hosts/a\nb.yaml": is not named by an id: allowed: 1 to 64 bytes`}},
-		{"a folder where an object should be", map[string]string{"containers/e.yaml/": ""},
+		{"a name with a line break", map[string]string{"hosts/a\nb.yaml": ""},
+			[]string{`"hosts/a\nb.yaml": has a name that is not an id: allowed: 1 to 64 bytes`}},
+		{"a directory in place of an object", map[string]string{"containers/e.yaml/": ""},
 			[]string{"containers/e.yaml: is a directory: allowed: a regular file"}},
-		{"an object where a folder should be", map[string]string{"bindings/p.yaml": ""},
-			[]string{"bindings/p.yaml: is not a folder: allowed: a folder for each host"}},
-		{"YAML that is none", map[string]string{"configurations/k.yaml": "psk: [hunter2"},
+		{"an object in place of a directory", map[string]string{"bindings/p.yaml": ""},
+			[]string{"bindings/p.yaml: is not a directory: allowed: a directory for each host"}},
+		{"invalid YAML", map[string]string{"configurations/k.yaml": "psk: [hunter2"},
 			[]string{"configurations/k.yaml: is not YAML: line 1"}},
-		{"several faults of one object", map[string]string{"hosts/h.yaml": "{id: y, weight: 1, containerLimit: -2, name: 7}"}, []string{
+		{"several faults of one object", map[string]string{
+			"hosts/h.yaml": "{id: y, weight: 1, containerLimit: -2, name: 7}",
+		}, []string{
 			`hosts/h.yaml: containerLimit "-2": allowed: -1`,
 			`hosts/h.yaml: id "y": allowed: h, as in the object's key`,
 			`hosts/h.yaml: name "7": allowed: a string`,
@@ -102,41 +108,62 @@ func TestEveryFaultIsFoundAtItsFileAndKey(t *testing.T) {
 			"groups/g.json: g.yaml and g.json are files of one object: allowed: one of them",
 			"groups/g.yaml: g.yaml and g.json are files of one object: allowed: one of them",
 		}},
-		{"bindings of a host that is not there", map[string]string{"bindings/y/s.yaml": "{portId: s, hostId: y}"},
+		{"bindings of a host that does not exist", map[string]string{"bindings/y/s.yaml": "{portId: s, hostId: y}"},
 			[]string{"bindings/y/s.yaml: hostId names hosts/y, which is not there"}},
-		{"a container that is not there", map[string]string{"bindings/h/s.yaml": "{portId: s, hostId: h, interfaceName: vpn-2, containerId: e}"},
-			[]string{"bindings/h/s.yaml: containerId names containers/e, which is not there"}},
-		{"a group and a configuration that are not there", map[string]string{"containers/d.yaml": "{id: d, serviceType: IPSEC, groupId: gone, configurationId: gone}"}, []string{
+		{
+			"a container that does not exist",
+			map[string]string{"bindings/h/s.yaml": "{portId: s, hostId: h, interfaceName: vpn-2, containerId: e}"},
+			[]string{"bindings/h/s.yaml: containerId names containers/e, which is not there"},
+		},
+		{"a group and a configuration that do not exist", map[string]string{
+			"containers/d.yaml": "{id: d, serviceType: IPSEC, groupId: gone, configurationId: gone}",
+		}, []string{
 			"containers/d.yaml: configurationId names configurations/gone, which is not there",
 			"containers/d.yaml: groupId names groups/gone, which is not there",
 		}},
-		{"a host of a group that is not there", map[string]string{"groups/g.yaml": "{id: g, policy: weighted, hostIds: [h, y]}"},
-			[]string{"groups/g.yaml: hostIds names hosts/y, which is not there"}},
-		{"settings of a host that is not there", map[string]string{"config/hosts/y.yaml": "{}"},
+		{
+			"a host of a group that does not exist",
+			map[string]string{"groups/g.yaml": "{id: g, policy: weighted, hostIds: [h, y]}"},
+			[]string{"groups/g.yaml: hostIds names hosts/y, which is not there"},
+		},
+		{"settings of a host that does not exist", map[string]string{"config/hosts/y.yaml": "{}"},
 			[]string{"config/hosts/y.yaml: names hosts/y, which is not there"}},
-		{"settings that nobody reads", map[string]string{"config/other.yaml": "{}"},
-			[]string{"config/other.yaml: is read by nobody: allowed: config/default, config/hosts/<hostId>"}},
+		{"settings of no scope", map[string]string{"config/other.yaml": "{}"},
+			[]string{"config/other.yaml: is an unknown settings object: allowed: config/default, config/hosts/<hostId>"}},
 		{"settings that are nested", map[string]string{"config/default.yaml": "{a: {b: c}}"},
 			[]string{`config/default.yaml: a "a mapping": allowed: one value`}},
-		{"settings that are not known", map[string]string{"config/hosts/h.yaml": "{loglevel: debug, status-interval: 10}"}, []string{
+		{"settings that are not known", map[string]string{
+			"config/hosts/h.yaml": "{loglevel: debug, status-interval: 10}",
+		}, []string{
 			`config/hosts/h.yaml: setting "loglevel": allowed: log-level, `,
 			`config/hosts/h.yaml: status-interval "10": allowed: a time from 100ms to 24h`,
 		}},
-		{"an incomplete container that is bound", map[string]string{"containers/d.yaml": "{id: d, serviceType: IPSEC}"}, []string{
+		{"an incomplete container that is bound", map[string]string{
+			"containers/d.yaml": "{id: d, serviceType: IPSEC}",
+		}, []string{
 			"containers/d.yaml: configurationId is not set, and bindings/x/q.yaml names the container",
 			"containers/d.yaml: groupId is not set, and bindings/x/q.yaml names the container",
 		}},
-		{"a container of another port", map[string]string{"containers/d.yaml": "{id: d, serviceType: IPSEC, groupId: g, configurationId: k, portId: z}"},
-			[]string{`containers/d.yaml: portId "z": allowed: q, the port of bindings/x/q.yaml, or none`}},
-		{"two bindings of one host with one name", map[string]string{"bindings/x/r.yaml": "{portId: r, hostId: x, interfaceName: vpn-1}"}, []string{
+		{
+			"a container of another port",
+			map[string]string{"containers/d.yaml": "{id: d, serviceType: IPSEC, groupId: g, configurationId: k, portId: z}"},
+			[]string{`containers/d.yaml: portId "z": allowed: q, the port of bindings/x/q.yaml, or none`},
+		},
+		{"two bindings of one host with one name", map[string]string{
+			"bindings/x/r.yaml": "{portId: r, hostId: x, interfaceName: vpn-1}",
+		}, []string{
 			`bindings/x/q.yaml: interfaceName "vpn-1" is also that of bindings/x/r.yaml: allowed: one binding`,
 			`bindings/x/r.yaml: interfaceName "vpn-1" is also that of bindings/x/q.yaml: allowed: one binding`,
 		}},
-		{"one container of two bindings", map[string]string{"bindings/x/r.yaml": "{portId: r, hostId: x, interfaceName: vpn-2, containerId: d}"}, []string{
+		{"one container of two bindings", map[string]string{
+			"bindings/x/r.yaml": "{portId: r, hostId: x, interfaceName: vpn-2, containerId: d}",
+		}, []string{
 			`bindings/x/q.yaml: containerId "d" is also that of bindings/x/r.yaml: allowed: one binding`,
 			`bindings/x/r.yaml: containerId "d" is also that of bindings/x/q.yaml: allowed: one binding`,
 		}},
-		{"hostile values", map[string]string{"bindings/x/r.yaml": `{portId: r, hostId: x, interfaceName: "../x", containerId: "a'; reboot", mac: "$(x)"}`}, []string{
+		{"hostile values", map[string]string{
+			"bindings/x/r.yaml": `{portId: r, hostId: x, interfaceName: "../x", containerId: "a'; reboot", mac: "$(x)"}`,
+		}, []string{
 			`bindings/x/r.yaml: containerId "a'; reboot": allowed: 1 to 64 bytes`,
 			`bindings/x/r.yaml: interfaceName "../x": allowed: a letter or digit`,
 			`bindings/x/r.yaml: mac "$(x)": allowed: a unicast MAC`,
@@ -144,7 +171,7 @@ func TestEveryFaultIsFoundAtItsFileAndKey(t *testing.T) {
 	}
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
-			findings, err := Validate(directory(t, flawless, row.files))
+			findings, err := Validate(writeDirectory(t, validObjects, row.files))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -156,21 +183,21 @@ func TestEveryFaultIsFoundAtItsFileAndKey(t *testing.T) {
 				t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(row.want, "\n"))
 			}
 			if text := strings.Join(got, ""); strings.Contains(text, "hunter2") || strings.Contains(text, "\n") {
-				t.Errorf("it repeats a value of a configuration, or breaks the line: %q", text)
+				t.Errorf("the findings contain a value of a configuration or a line break: %q", text)
 			}
 		})
 	}
 }
 
-func TestAnEmptyDirectoryIsNotFlawless(t *testing.T) {
+func TestEmptyDirectoryHasFinding(t *testing.T) {
 	findings, err := Validate(t.TempDir())
 	if err != nil || len(findings) != 1 || findings[0].File != "hosts" {
 		t.Errorf("got %v %v", findings, err)
 	}
 }
 
-func TestValidateSaysWhyADirectoryCannotBeRead(t *testing.T) {
-	dir := directory(t, map[string]string{"file": ""})
+func TestValidateReturnsErrorForUnreadableDirectory(t *testing.T) {
+	dir := writeDirectory(t, map[string]string{"file": ""})
 	for _, path := range []string{"file", "missing"} {
 		_, err := Validate(filepath.Join(dir, path))
 		if err == nil || !strings.HasPrefix(err.Error(), "NSDB directory "+dir) {
@@ -179,18 +206,19 @@ func TestValidateSaysWhyADirectoryCannotBeRead(t *testing.T) {
 	}
 }
 
-func TestValidateDoesNotWaitForAPipe(t *testing.T) {
-	dir := directory(t, flawless)
+func TestValidateDoesNotBlockOnPipe(t *testing.T) {
+	dir := writeDirectory(t, validObjects)
 	if err := syscall.Mkfifo(filepath.Join(dir, "hosts/y.yaml"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	findings, err := Validate(dir)
-	if err != nil || len(findings) != 1 || findings[0].String() != "hosts/y.yaml: is a named pipe: allowed: a regular file" {
+	want := "hosts/y.yaml: is a named pipe: allowed: a regular file"
+	if err != nil || len(findings) != 1 || findings[0].String() != want {
 		t.Errorf("got %v %v", findings, err)
 	}
 }
 
-func TestValidateReadsNothingBehindALinkThatLeadsOut(t *testing.T) {
+func TestValidateDoesNotFollowLinksOut(t *testing.T) {
 	secret := filepath.Join(t.TempDir(), "secret.yaml")
 	if err := os.WriteFile(secret, []byte("hunter2: hunter2\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -200,29 +228,40 @@ func TestValidateReadsNothingBehindALinkThatLeadsOut(t *testing.T) {
 		want               string
 	}{
 		{"an object that is a file outside", "hosts/y.yaml", secret, "hosts/y.yaml"},
-		{"an object that the kernel generates, which would wait", "hosts/y.yaml", "/proc/kmsg", "hosts/y.yaml"},
+		{"an object that the kernel generates, whose read would block", "hosts/y.yaml", "/proc/kmsg", "hosts/y.yaml"},
 		{"an object that is a device", "configurations/y.yaml", "/dev/zero", "configurations/y.yaml"},
-		{"a relative link that climbs out", "hosts/y.yaml", "../../../../../../../../../../proc/kmsg", "hosts/y.yaml"},
-		{"a folder of a host outside", "bindings/y", filepath.Dir(secret), "bindings/y"},
-		{"a link to a folder of the root directory", "bindings/y", "/", "bindings/y"},
+		{"a relative link that leads out", "hosts/y.yaml", "../../../../../../../../../../proc/kmsg", "hosts/y.yaml"},
+		{"a directory of a host that is outside", "bindings/y", filepath.Dir(secret), "bindings/y"},
+		{"a link to the root directory", "bindings/y", "/", "bindings/y"},
 	}
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
-			dir := directory(t, flawless)
+			dir := writeDirectory(t, validObjects)
 			if err := os.Symlink(row.target, filepath.Join(dir, row.link)); err != nil {
 				t.Fatal(err)
 			}
 			findings, err := Validate(dir)
-			if err != nil || len(findings) != 1 || !strings.HasPrefix(findings[0].String(), row.want+": is") || !strings.Contains(findings[0].String(), outside) || strings.Contains(findings[0].String(), "hunter2") {
-				t.Errorf("got %v %v, want %s", findings, err, row.want)
+			if err != nil || len(findings) != 1 {
+				t.Fatalf("got %v %v, want %s", findings, err, row.want)
+			}
+			text := findings[0].String()
+			if !strings.HasPrefix(text, row.want+": is") || !strings.Contains(text, linkOutside) ||
+				strings.Contains(text, "hunter2") {
+				t.Errorf("got %s, want %s", text, row.want)
 			}
 		})
 	}
 }
 
-func TestARelativeLinkInsideTheDirectoryIsRead(t *testing.T) {
-	dir := directory(t, flawless, map[string]string{"templates/hosts/y.yaml": "{id: y}", "..data/groups/g2.yaml": "{id: g2, policy: weighted}"})
-	for link, target := range map[string]string{"hosts/y.yaml": "../templates/hosts/y.yaml", "groups/g2.yaml": "../..data/groups/g2.yaml"} {
+func TestRelativeLinkInsideDirectoryIsFollowed(t *testing.T) {
+	dir := writeDirectory(t, validObjects, map[string]string{
+		"templates/hosts/y.yaml": "{id: y}",
+		"..data/groups/g2.yaml":  "{id: g2, policy: weighted}",
+	})
+	for link, target := range map[string]string{
+		"hosts/y.yaml":   "../templates/hosts/y.yaml",
+		"groups/g2.yaml": "../..data/groups/g2.yaml",
+	} {
 		if err := os.Symlink(target, filepath.Join(dir, link)); err != nil {
 			t.Fatal(err)
 		}
@@ -233,8 +272,9 @@ func TestARelativeLinkInsideTheDirectoryIsRead(t *testing.T) {
 	}
 }
 
-// A file below the directory that the kernel generates is a mount of root's. It is not read, since the read may wait.
-func TestAGeneratedFileIsEmpty(t *testing.T) {
+// A file that the kernel generates can only be in the directory if root mounted its file system there. It is read as
+// empty, because reading it could block.
+func TestKernelGeneratedFileIsReadAsEmpty(t *testing.T) {
 	files, err := openDirectory("/proc/self")
 	if err != nil {
 		t.Fatal(err)
@@ -244,7 +284,7 @@ func TestAGeneratedFileIsEmpty(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if value, _, err := files.read("status", sign(stat)); err != nil || len(value) > 0 {
+	if value, _, err := files.read("status", signatureOf(stat)); err != nil || len(value) > 0 {
 		t.Errorf("got %q %v", value, err)
 	}
 }

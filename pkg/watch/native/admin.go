@@ -10,8 +10,8 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// Setting returns what a scope's document says under a canonical key, and whether it says anything. A value that is
-// refused is told as a fault: it is not in effect.
+// Setting returns the value of a canonical key in the document of a scope, and whether the key is set. If the value is
+// refused, and so not in effect, the error is its fault.
 func (d *Document) Setting(key string) (value string, ok bool, err error) {
 	settings, faults := d.Settings()
 	if value, ok = settings[key]; ok {
@@ -25,7 +25,7 @@ func (d *Document) Setting(key string) (value string, ok bool, err error) {
 	return "", false, nil
 }
 
-// HostMember returns which member of a host's object holds a field, after a check of both.
+// HostMember returns the member of the Host object for a field. It checks the field and its new value n.
 func HostMember(field string, n int) (member string, err error) {
 	if err := spec.CheckHostField(field, n); err != nil {
 		return "", err
@@ -36,8 +36,8 @@ func HostMember(field string, n int) (member string, err error) {
 	return "containerLimit", nil
 }
 
-// With is the document's JSON with one member set: in its place if it is there, else behind the others, which stay as they
-// are, those that nobody knows included. A nil document is an empty one.
+// With returns the JSON of the document with one member set. An existing member keeps its place, and a new one is the
+// last. Other members are not changed, including unknown ones. A nil document counts as an empty one.
 func (d *Document) With(key string, value json.RawMessage) json.RawMessage {
 	var out bytes.Buffer
 	put := func(key string, value []byte) {
@@ -66,7 +66,7 @@ func (d *Document) With(key string, value json.RawMessage) json.RawMessage {
 	return out.Bytes()
 }
 
-// Same says whether two documents say the same, in whatever order their keys stand.
+// Same reports whether two documents are equal, regardless of the order of their keys.
 func (d *Document) Same(other *Document) bool {
 	return sameJSON(d.JSON, other.JSON)
 }
@@ -89,13 +89,13 @@ func sameJSON(a, b json.RawMessage) bool {
 }
 
 func jsonString(s string) []byte {
-	w := new(writer)
-	_ = w.putString(s) // into memory, a string: cannot fail below 1 MiB
+	w := new(jsonWriter)
+	_ = w.putString(s) // cannot fail: a string shorter than 1 MiB, written to memory
 	return w.out.Bytes()
 }
 
-// ParseKey checks that a key is that of an object that an export carries, with good ids, and returns how its document is
-// checked.
+// ParseKey checks that a key is that of an object and has valid ids. Statuses are no objects. It returns the function
+// that checks the document of the key.
 func ParseKey(key string) (check func(*Document) Faults, err error) {
 	parts := strings.Split(key, "/")
 	for _, id := range parts[1:] {
@@ -121,10 +121,11 @@ func ParseKey(key string) (check func(*Document) Faults, err error) {
 	return nil, &spec.Fault{Key: "key", Value: key, Allowed: keyAllowed}
 }
 
-const keyAllowed = "hosts/<id>, bindings/<hostId>/<portId>, containers/<id>, groups/<id>, configurations/<id>, config/default, config/hosts/<hostId>"
+const keyAllowed = "hosts/<id>, bindings/<hostId>/<portId>, containers/<id>, groups/<id>, configurations/<id>, " +
+	"config/default, config/hosts/<hostId>"
 
-// ParseObjects checks objects that are to be imported: the keys, each once; the values, as documents in the order of the
-// objects. The first fault is returned, with its key; it repeats nothing of a configuration.
+// ParseObjects checks objects before an import and returns their documents in the same order. Each key must be valid
+// and occur only once. The error has the first fault with its key, and no text of a configuration.
 func ParseObjects(objects []spec.Object) ([]*Document, error) {
 	documents := make([]*Document, len(objects))
 	seen := map[string]bool{}
@@ -147,13 +148,13 @@ func ParseObjects(objects []spec.Object) ([]*Document, error) {
 	return documents, nil
 }
 
-// ImportOrder is the order in which objects are written, as indices: what is referred to comes before what refers to it, so
-// that a host that watches meets no reference that leads nowhere; and hosts last, since of a host whose object is there the
-// bindings that are not are unwanted.
+// ImportOrder returns the order in which an import writes the objects, as indices. An object is written before the
+// objects that refer to it, so that watching hosts find no dangling references. Host objects are last: once a Host
+// object exists, the supervisor of the host removes containers that have no binding, so the bindings must exist before.
 func ImportOrder(objects []spec.Object) []int {
 	rank := func(key string) int {
-		folder, _, _ := strings.Cut(key, "/")
-		return slices.Index([]string{Config, Configurations, Groups, Containers, Bindings, Hosts}, folder)
+		directory, _, _ := strings.Cut(key, "/")
+		return slices.Index([]string{Config, Configurations, Groups, Containers, Bindings, Hosts}, directory)
 	}
 	order := make([]int, len(objects))
 	for i := range order {

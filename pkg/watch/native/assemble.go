@@ -11,73 +11,80 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// ErrAbsent is a Reader's answer for a key that certainly has no object.
+// ErrAbsent is the error of Reader.Get for a key that has no object. It must not be returned if this is uncertain.
 var ErrAbsent = errors.New("no such object")
 
 // Reader reads one kind of NSDB.
 type Reader interface {
-	// Get returns the object of a key. The error is ErrAbsent, or says in one line why the object cannot be read. A second
-	// Get of the same key looks again.
+	// Get returns the object of a key. The error is ErrAbsent, or one line with the reason why the object cannot be read.
+	// A second call for the same key checks again whether the object has changed.
 	Get(ctx context.Context, key Key) (*Document, error)
 
-	// Bindings lists the last parts of the keys of a host's port bindings, unchecked.
+	// Bindings lists the last parts of the keys of a host's port bindings. They may be invalid ids.
 	Bindings(ctx context.Context, host spec.HostID) ([]string, error)
 }
 
-// Fault is one thing that keeps an object from its use, in one line.
+// Fault is a reason why an object cannot be used.
 type Fault struct {
 	Key  Key
-	Text string
+	Text string // one line
 }
 
 func (f Fault) String() string { return string(f.Key) + ": " + f.Text }
 
-// Assemble puts together what the NSDB wants of a host: the host's object, its bindings, and the containers and
-// configurations they name; and the settings in effect. Nothing else is read. It returns the faults found on the way; what they mean for a container
-// stands in the set itself.
+// Assemble returns the desired state of a host: its Host object, its bindings with the containers and configurations to
+// which they refer, and the settings in effect. It reads no other objects. It also returns the faults of these objects.
+// The set marks the bindings that they affect.
 func Assemble(ctx context.Context, reader Reader, host spec.HostID) (spec.Desired, []Fault) {
 	return NewAssembler(reader, host).Assemble(ctx, nil)
 }
 
-// Assembler is Assemble with a memory: it works out anew only the bindings of which an object has changed, so that one change among
-// many bindings costs little.
+// Assembler assembles the desired state of a host repeatedly. It keeps the resolved bindings and resolves only those
+// again of which an object has changed, so that one change among many bindings costs little.
 type Assembler struct {
-	reader  Reader
-	host    spec.HostID
-	known   map[string]*known       // by port, as Reader.Bindings lists it; without plain ports
-	plain   map[string]bool         // the ports whose object was PlainPort
-	recheck bool                    // each of these may have changed
-	users   map[Key]map[*known]bool // what was made of an object
-	remade  []string                // the ports whose bindings the last call made anew or forgot
+	reader       Reader
+	host         spec.HostID
+	cached       map[string]*cachedBinding       // by port, as Reader.Bindings lists it; without plain ports
+	plainPorts   map[string]bool                 // the ports whose object was PlainPort
+	recheckPlain bool                            // each plain port may have changed
+	users        map[Key]map[*cachedBinding]bool // by key, the bindings resolved from its object
+	rebuilt      []string                        // the ports whose bindings the last call resolved again or removed
 }
 
-// known is what was made of a binding, and of which objects.
-type known struct {
-	following following
-	objects   []object
-	suspect   bool // an object may have changed: compare
+// cachedBinding is a resolved binding and the objects from which it was resolved.
+type cachedBinding struct {
+	resolved resolvedBinding
+	reads    []readResult
+	stale    bool // one of the objects may have changed, so they must be compared
 }
 
-// object is what a Reader answered for a key.
-type object struct {
+// readResult is the result of Reader.Get for a key.
+type readResult struct {
 	key      Key
 	document *Document
 	err      error
 }
 
-// NewAssembler makes one for a host.
+// NewAssembler returns an empty Assembler for a host.
 func NewAssembler(reader Reader, host spec.HostID) *Assembler {
-	return &Assembler{reader: reader, host: host, known: map[string]*known{}, plain: map[string]bool{}, users: map[Key]map[*known]bool{}}
+	return &Assembler{
+		reader:     reader,
+		host:       host,
+		cached:     map[string]*cachedBinding{},
+		plainPorts: map[string]bool{},
+		users:      map[Key]map[*cachedBinding]bool{},
+	}
 }
 
-// Assemble does what the function does. changed are the keys whose objects may have changed since the last call; nil: any may.
+// Assemble does the same as the function Assemble. changed has the keys whose objects may have changed since the last
+// call. If changed is nil, every object may have changed.
 func (m *Assembler) Assemble(ctx context.Context, changed map[Key]bool) (spec.Desired, []Fault) {
-	m.suspect(changed)
-	m.remade = nil
-	a := assembly{ctx: ctx, reader: m.reader, host: m.host, memory: m}
+	m.markStale(changed)
+	m.rebuilt = nil
+	a := assembly{ctx: ctx, reader: m.reader, host: m.host, assembler: m}
 	desired, err := a.assemble()
 	if err != nil {
-		a.note(err)
+		a.addFault(err)
 		desired = spec.Desired{Unread: err.String(), Host: spec.Host{ID: m.host}}
 	}
 	desired.Settings = a.settings()
@@ -85,34 +92,34 @@ func (m *Assembler) Assemble(ctx context.Context, changed map[Key]bool) (spec.De
 }
 
 type assembly struct {
-	ctx     context.Context
-	reader  Reader
-	host    spec.HostID
-	memory  *Assembler
-	objects []object // that were read for the binding that is followed
-	faults  []Fault
-	noted   map[Fault]bool
+	ctx       context.Context
+	reader    Reader
+	host      spec.HostID
+	assembler *Assembler
+	reads     []readResult // the objects of the binding that is being resolved
+	faults    []Fault
+	reported  map[Fault]bool
 }
 
-func (a *assembly) note(fault *Fault) {
-	if a.noted[*fault] {
+func (a *assembly) addFault(fault *Fault) {
+	if a.reported[*fault] {
 		return
 	}
-	if a.noted == nil {
-		a.noted = map[Fault]bool{}
+	if a.reported == nil {
+		a.reported = map[Fault]bool{}
 	}
-	a.noted[*fault] = true
+	a.reported[*fault] = true
 	a.faults = append(a.faults, *fault)
 }
 
-// get reads an object for the binding that is followed.
+// get reads an object for the binding that is being resolved.
 func (a *assembly) get(key Key) (*Document, error) {
 	document, err := a.reader.Get(a.ctx, key)
-	a.objects = append(a.objects, object{key, document, err})
+	a.reads = append(a.reads, readResult{key, document, err})
 	return document, err
 }
 
-// assemble fails where nothing is known of the host.
+// assemble returns the set without the settings. It returns a Fault if the host cannot be read.
 func (a *assembly) assemble() (spec.Desired, *Fault) {
 	key := HostKey(a.host)
 	document, err := a.reader.Get(a.ctx, key)
@@ -134,135 +141,136 @@ func (a *assembly) assemble() (spec.Desired, *Fault) {
 		ports = slices.Sorted(slices.Values(ports))
 	}
 	ports = slices.Compact(ports)
-	desired := spec.Desired{Host: host, Bindings: make([]spec.Binding, 0, len(a.memory.known))}
+	desired := spec.Desired{Host: host, Bindings: make([]spec.Binding, 0, len(a.assembler.cached))}
 	for _, port := range ports {
-		if a.memory.plain[port] && (!a.memory.recheck || a.isPlain(port)) {
+		if a.assembler.plainPorts[port] && (!a.assembler.recheckPlain || a.isPlain(port)) {
 			continue
 		}
-		k := a.memory.known[port]
-		if k == nil || k.suspect && !a.unchanged(k) {
-			was := k
-			k = a.read(port)
-			a.memory.replace(port, was, k)
+		cached := a.assembler.cached[port]
+		if cached == nil || cached.stale && !a.unchanged(cached) {
+			before := cached
+			cached = a.build(port)
+			a.assembler.replace(port, before, cached)
 		}
-		if k.isPlain() {
+		if cached.isPlain() {
 			continue
 		}
-		k.suspect = false
-		if k.following.fault != nil {
-			a.note(k.following.fault)
+		cached.stale = false
+		if cached.resolved.fault != nil {
+			a.addFault(cached.resolved.fault)
 		}
-		if k.following.bound {
-			desired.Bindings = append(desired.Bindings, k.following.binding)
+		if cached.resolved.bound {
+			desired.Bindings = append(desired.Bindings, cached.resolved.binding)
 		}
 	}
-	a.memory.recheck = false
-	a.memory.forget(ports)
+	a.assembler.recheckPlain = false
+	a.assembler.dropUnlisted(ports)
 	if len(desired.Bindings) == 0 {
 		desired.Bindings = nil
 	}
 	return desired, nil
 }
 
-// suspect notes which bindings must be compared with their objects, now or, if the host cannot be read now, later.
-func (m *Assembler) suspect(changed map[Key]bool) {
+// markStale marks the bindings that must be compared with their objects. They stay marked until the comparison, which
+// is later if the host cannot be read now.
+func (m *Assembler) markStale(changed map[Key]bool) {
 	if changed == nil {
-		m.recheck = true
-		for _, k := range m.known {
-			k.suspect = true
+		m.recheckPlain = true
+		for _, c := range m.cached {
+			c.stale = true
 		}
 	}
-	folder := string(BindingsKey(m.host)) + "/"
+	prefix := string(BindingsKey(m.host)) + "/"
 	for key := range changed {
-		if port, ok := strings.CutPrefix(string(key), folder); ok {
-			delete(m.plain, port)
+		if port, ok := strings.CutPrefix(string(key), prefix); ok {
+			delete(m.plainPorts, port)
 		}
-		for k := range m.users[key] {
-			k.suspect = true
+		for c := range m.users[key] {
+			c.stale = true
 		}
 	}
 }
 
-// Remade lists the ports whose bindings the last call of Assemble made anew or forgot.
-func (m *Assembler) Remade() []string { return m.remade }
+// Remade lists the ports whose bindings the last call of Assemble resolved again or removed.
+func (m *Assembler) Remade() []string { return m.rebuilt }
 
-// Objects lists the keys from whose objects the binding of a port was made, its own included. Those that are missing are among
-// them.
+// Objects lists the keys of the objects from which the binding of a port was resolved: the binding itself and the
+// objects to which it refers, including missing ones.
 func (m *Assembler) Objects(port string) (keys []Key) {
-	if m.plain[port] {
+	if m.plainPorts[port] {
 		return []Key{BindingKey(m.host, spec.PortID(port))}
 	}
-	if k := m.known[port]; k != nil {
-		for _, o := range k.objects {
+	if c := m.cached[port]; c != nil {
+		for _, o := range c.reads {
 			keys = append(keys, o.key)
 		}
 	}
 	return keys
 }
 
-// replace notes what was made of a binding. was is nil for a new one, is for one that is gone.
-func (m *Assembler) replace(port string, was, is *known) {
-	m.remade = append(m.remade, port)
-	if was != nil {
-		for _, o := range was.objects {
-			delete(m.users[o.key], was)
+// replace replaces the cached binding of a port. before is nil for a new binding, after is nil for a removed one.
+func (m *Assembler) replace(port string, before, after *cachedBinding) {
+	m.rebuilt = append(m.rebuilt, port)
+	if before != nil {
+		for _, o := range before.reads {
+			delete(m.users[o.key], before)
 			if len(m.users[o.key]) == 0 {
 				delete(m.users, o.key)
 			}
 		}
-		delete(m.known, port)
+		delete(m.cached, port)
 	}
-	delete(m.plain, port)
-	if is != nil && is.isPlain() {
-		m.plain[port] = true
+	delete(m.plainPorts, port)
+	if after != nil && after.isPlain() {
+		m.plainPorts[port] = true
 		return
 	}
-	if is != nil {
-		for _, o := range is.objects {
+	if after != nil {
+		for _, o := range after.reads {
 			if m.users[o.key] == nil {
-				m.users[o.key] = map[*known]bool{}
+				m.users[o.key] = map[*cachedBinding]bool{}
 			}
-			m.users[o.key][is] = true
+			m.users[o.key][after] = true
 		}
-		m.known[port] = is
+		m.cached[port] = after
 	}
 }
 
-// forget drops what is known of ports that are not listed any more. ports is sorted.
-func (m *Assembler) forget(ports []string) {
-	if len(m.known)+len(m.plain) == len(ports) {
+// dropUnlisted removes the cached bindings of ports that are not listed any more. ports must be sorted.
+func (m *Assembler) dropUnlisted(ports []string) {
+	if len(m.cached)+len(m.plainPorts) == len(ports) {
 		return
 	}
-	for port := range m.plain {
+	for port := range m.plainPorts {
 		if _, listed := slices.BinarySearch(ports, port); !listed {
 			m.replace(port, nil, nil)
 		}
 	}
-	for port, k := range m.known {
+	for port, c := range m.cached {
 		if _, listed := slices.BinarySearch(ports, port); !listed {
-			m.replace(port, k, nil)
+			m.replace(port, c, nil)
 		}
 	}
 }
 
-// isPlain reports whether a binding that was a plain port still is one.
+// isPlain reports whether a port that was plain at the last read still is.
 func (a *assembly) isPlain(port string) bool {
 	document, err := a.reader.Get(a.ctx, BindingKey(a.host, spec.PortID(port)))
 	if err == nil && document == PlainPort {
 		return true
 	}
-	delete(a.memory.plain, port)
+	delete(a.assembler.plainPorts, port)
 	return false
 }
 
-// isPlain reports whether a binding was made of PlainPort alone.
-func (k *known) isPlain() bool {
-	return len(k.objects) == 1 && k.objects[0].document == PlainPort && k.objects[0].err == nil
+// isPlain reports whether the binding is a plain port, for which the Reader returned PlainPort.
+func (c *cachedBinding) isPlain() bool {
+	return len(c.reads) == 1 && c.reads[0].document == PlainPort && c.reads[0].err == nil
 }
 
-// unchanged says whether the objects of a binding are those from which it was made.
-func (a *assembly) unchanged(k *known) bool {
-	for _, o := range k.objects {
+// unchanged reports whether the objects of a binding are still those from which it was resolved.
+func (a *assembly) unchanged(cached *cachedBinding) bool {
+	for _, o := range cached.reads {
 		document, err := a.reader.Get(a.ctx, o.key)
 		if document != o.document || (err == nil) != (o.err == nil) || err != nil && err.Error() != o.err.Error() {
 			return false
@@ -271,135 +279,142 @@ func (a *assembly) unchanged(k *known) bool {
 	return true
 }
 
-// read makes a binding of the objects that are there now.
-func (a *assembly) read(port string) *known {
+// build reads the objects of a binding and resolves it.
+func (a *assembly) build(port string) *cachedBinding {
 	id, err := spec.ParseID[spec.PortID]("port id", port)
-	if err != nil { // nothing of ours can stand for such an id: it can only be told
-		return &known{following: following{fault: &Fault{BindingsKey(a.host), err.Error()}}}
+	if err != nil { // a container with such an id cannot exist, so it is only reported
+		return &cachedBinding{resolved: resolvedBinding{fault: &Fault{BindingsKey(a.host), err.Error()}}}
 	}
-	found := a.binding(id)
-	return &known{following: found, objects: a.objects}
+	resolved := a.resolveBinding(id)
+	return &cachedBinding{resolved: resolved, reads: a.reads}
 }
 
-// looks is how often a binding is followed while what it refers to is missing and the references keep changing.
-const looks = 3
+// maxResolves is how often a binding is resolved if an object is missing and the result differs each time.
+const maxResolves = 3
 
-// binding follows one binding, which may be gone or name no container. What is missing may be so because a referrer has
-// changed meanwhile: all of it is read again until it says the same twice.
-func (a *assembly) binding(port spec.PortID) following {
-	found := a.follow(port)
-	for range looks - 1 {
-		if !found.missing {
+// resolveBinding resolves one binding, which may have been removed or be a plain port. An object may be missing because
+// the reference to it was changed after it was read. In that case all objects are read again until two results are
+// equal.
+func (a *assembly) resolveBinding(port spec.PortID) resolvedBinding {
+	resolved := a.resolve(port)
+	for range maxResolves - 1 {
+		if !resolved.missing {
 			break
 		}
-		again := a.follow(port)
-		if reflect.DeepEqual(again, found) {
+		again := a.resolve(port)
+		if reflect.DeepEqual(again, resolved) {
 			break
 		}
-		found = again
+		resolved = again
 	}
-	if found.fault != nil {
-		found.binding.Fault = found.fault.String()
+	if resolved.fault != nil {
+		resolved.binding.Fault = resolved.fault.String()
 	}
-	return found
+	return resolved
 }
 
-// following is what following a binding came to.
-type following struct {
+// resolvedBinding is a binding together with the container and configuration to which it refers.
+type resolvedBinding struct {
 	binding spec.Binding
-	bound   bool
-	missing bool // something it refers to is not there
+	bound   bool // the binding belongs to the set; false for plain ports and removed bindings
+	missing bool // an object to which it refers is missing
 	fault   *Fault
 }
 
-func (a *assembly) follow(port spec.PortID) (f following) {
-	a.objects = nil
+func (a *assembly) resolve(port spec.PortID) (r resolvedBinding) {
+	a.reads = nil
 	key := BindingKey(a.host, port)
 	document, err := a.get(key)
 	if errors.Is(err, ErrAbsent) {
-		return following{}
+		return resolvedBinding{}
 	}
-	f.bound, f.binding.PortID = true, port
+	r.bound, r.binding.PortID = true, port
 	if err != nil {
-		return f.end(spec.Unread, key, err.Error())
+		return r.withFault(spec.Unread, key, err.Error())
 	}
 	if document == PlainPort {
-		return following{}
+		return resolvedBinding{}
 	}
-	said, faults := document.Binding(a.host, port)
+	parsed, faults := document.Binding(a.host, port)
 	if len(faults.Form) > 0 {
-		return f.end(spec.Unread, key, faults.Form[0].Error())
+		return r.withFault(spec.Unread, key, faults.Form[0].Error())
 	}
-	if !said.Bound {
-		return following{}
+	if !parsed.Bound {
+		return resolvedBinding{}
 	}
-	f.binding.Port = said.Port
-	f.binding.Container = spec.Container{
-		PortID: port, HostID: a.host, InterfaceName: said.InterfaceName, ContainerID: said.ContainerID,
+	r.binding.Port = parsed.Port
+	r.binding.Container = spec.Container{
+		PortID: port, HostID: a.host, InterfaceName: parsed.InterfaceName, ContainerID: parsed.ContainerID,
 	}
 	if len(faults.Value) > 0 {
-		return f.end(spec.Refused, key, faults.Value[0].Error())
+		return r.withFault(spec.Refused, key, faults.Value[0].Error())
 	}
-	return a.followContainer(f)
+	return a.resolveContainer(r)
 }
 
-func (a *assembly) followContainer(f following) following {
-	id := f.binding.Container.ContainerID
+func (a *assembly) resolveContainer(r resolvedBinding) resolvedBinding {
+	id := r.binding.Container.ContainerID
 	key := ContainerKey(id)
 	document, err := a.get(key)
 	if err != nil {
-		return f.unreadable(key, err, BindingKey(a.host, f.binding.PortID))
+		return r.withUnreadable(key, err, BindingKey(a.host, r.binding.PortID))
 	}
-	said, faults := document.Container(id)
+	parsed, faults := document.Container(id)
 	if len(faults.Form) > 0 {
-		return f.end(spec.Unknown, key, faults.Form[0].Error())
+		return r.withFault(spec.Unknown, key, faults.Form[0].Error())
 	}
-	f.binding.Container.ServiceType = said.ServiceType
-	f.binding.Container.GroupID = said.GroupID
-	f.binding.Container.ConfigurationID = said.ConfigurationID
-	if len(said.Missing) > 0 {
-		return f.end(spec.Unknown, key, "not set: "+strings.Join(said.Missing, ", ")+": allowed: all three of type, group and configuration")
+	r.binding.Container.ServiceType = parsed.ServiceType
+	r.binding.Container.GroupID = parsed.GroupID
+	r.binding.Container.ConfigurationID = parsed.ConfigurationID
+	if len(parsed.Missing) > 0 {
+		text := "not set: " + strings.Join(parsed.Missing, ", ") + ": allowed: all three of type, group and configuration"
+		return r.withFault(spec.Unknown, key, text)
 	}
 	if len(faults.Value) > 0 {
-		return f.end(spec.Refused, key, faults.Value[0].Error())
+		return r.withFault(spec.Refused, key, faults.Value[0].Error())
 	}
-	// Either side may be the one that is out of date, and the other binding may be the right one: nothing is done about it.
-	if said.PortID != "" && said.PortID != f.binding.PortID {
-		fault := &spec.Fault{Key: "portId", Value: string(said.PortID), Allowed: fmt.Sprintf("%s, the port whose binding names the container, or none", f.binding.PortID)}
-		return f.end(spec.Unknown, key, fault.Error())
+	// The container names another port. Either object may be outdated, and the binding of the other port may be the right
+	// one, so the container is unknown.
+	if parsed.PortID != "" && parsed.PortID != r.binding.PortID {
+		fault := &spec.Fault{
+			Key: "portId", Value: string(parsed.PortID),
+			Allowed: fmt.Sprintf("%s, the port whose binding names the container, or none", r.binding.PortID),
+		}
+		return r.withFault(spec.Unknown, key, fault.Error())
 	}
-	return a.followConfiguration(f)
+	return a.resolveConfiguration(r)
 }
 
-func (a *assembly) followConfiguration(f following) following {
-	id := f.binding.Container.ConfigurationID
+func (a *assembly) resolveConfiguration(r resolvedBinding) resolvedBinding {
+	id := r.binding.Container.ConfigurationID
 	key := ConfigurationKey(id)
 	document, err := a.get(key)
 	if err != nil {
-		f.binding.Misconfigured = !errors.Is(err, ErrAbsent)
-		return f.unreadable(key, err, ContainerKey(f.binding.Container.ContainerID))
+		r.binding.Misconfigured = !errors.Is(err, ErrAbsent)
+		return r.withUnreadable(key, err, ContainerKey(r.binding.Container.ContainerID))
 	}
 	configuration, faults := document.Configuration(id)
 	if len(faults.Form) > 0 {
-		f.binding.Misconfigured = true
-		return f.end(spec.Unknown, key, faults.Form[0].Error())
+		r.binding.Misconfigured = true
+		return r.withFault(spec.Unknown, key, faults.Form[0].Error())
 	}
-	f.binding.Configuration = configuration
-	return f
+	r.binding.Configuration = configuration
+	return r
 }
 
-func (f following) end(reading spec.Reading, key Key, text string) following {
-	f.binding.Reading = reading
-	f.fault = &Fault{key, text}
-	return f
+func (r resolvedBinding) withFault(reading spec.Reading, key Key, text string) resolvedBinding {
+	r.binding.Reading = reading
+	r.fault = &Fault{key, text}
+	return r
 }
 
-// unreadable ends at an object that is missing or cannot be read; by names it.
-func (f following) unreadable(key Key, err error, by Key) following {
-	f.missing = errors.Is(err, ErrAbsent)
+// withUnreadable returns the binding with the fault of an object that is missing or cannot be read. referrer is the key
+// of the object that refers to it.
+func (r resolvedBinding) withUnreadable(key Key, err error, referrer Key) resolvedBinding {
+	r.missing = errors.Is(err, ErrAbsent)
 	text := err.Error()
-	if f.missing {
-		text += ", and " + string(by) + " names it"
+	if r.missing {
+		text += ", and " + string(referrer) + " names it"
 	}
-	return f.end(spec.Unknown, key, text)
+	return r.withFault(spec.Unknown, key, text)
 }

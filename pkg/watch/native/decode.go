@@ -9,39 +9,41 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// Faults is what is wrong with one object.
+// Faults are the faults of one object.
 type Faults struct {
-	Form  []*spec.Fault // it cannot be taken for the object that its key names
-	Value []*spec.Fault // it can, and a check of pkg/spec refuses a value in it
+	Form  []*spec.Fault // the value is not an object of the kind and id in its key
+	Value []*spec.Fault // a check refuses a value in the object
 }
 
-// All lists the faults, those of form first.
+// All returns all faults, those of form first.
 func (f Faults) All() []*spec.Fault { return slices.Concat(f.Form, f.Value) }
 
-func (f *Faults) value(err error) {
+func (f *Faults) addValue(err error) {
 	if fault, ok := err.(*spec.Fault); ok {
 		f.Value = append(f.Value, fault)
 	}
 }
 
-// keep returns what a check of pkg/spec let pass; what it did not is noted and left empty, so that it goes no further.
-func keep[T ~string](faults *Faults, parse func(key, value string) (T, error), key, value string) T {
+// checked returns the value that a check of pkg/spec accepted. If the check refuses it, checked adds the fault and
+// returns "", so that the value is not used anywhere.
+func checked[T ~string](faults *Faults, parse func(key, value string) (T, error), key, value string) T {
 	parsed, err := parse(key, value)
 	if err != nil {
-		faults.value(err)
+		faults.addValue(err)
 		return ""
 	}
 	return parsed
 }
 
-// field is one key that an object may have, and where its value goes: *string, *int or *[]string.
+// field is a key that an object may have, and the variable for its value: *string, *int or *[]string.
 type field struct {
-	key  string
-	into any
+	key    string
+	target any
 }
 
-// decode reads the members of a flat object. An absent key and null leave the field's default. Keys are told apart by
-// case (encoding/json does not), and one that is not listed is a fault: a misspelt option must not be the default.
+// decode reads the members of a flat object. A missing key and null keep the default in the field. Unlike
+// encoding/json, decode distinguishes upper and lower case in keys, and an unknown key is a fault, so that the default
+// is not used for a misspelt key.
 func (d *Document) decode(fields []field) (faults Faults) {
 	allowed := make([]string, len(fields))
 	for i, f := range fields {
@@ -50,8 +52,8 @@ func (d *Document) decode(fields []field) (faults Faults) {
 		if !ok || string(raw) == "null" {
 			continue
 		}
-		if wanted := decodeValue(raw, f.into); wanted != "" {
-			faults.Form = append(faults.Form, &spec.Fault{Key: f.key, Value: form(raw), Allowed: wanted})
+		if allowedValue := decodeValue(raw, f.target); allowedValue != "" {
+			faults.Form = append(faults.Form, &spec.Fault{Key: f.key, Value: describe(raw), Allowed: allowedValue})
 		}
 	}
 	var unknown []string
@@ -62,14 +64,15 @@ func (d *Document) decode(fields []field) (faults Faults) {
 	}
 	slices.Sort(unknown)
 	for _, key := range unknown {
-		faults.Form = append(faults.Form, &spec.Fault{Key: "unknown key", Value: pathKey(key), Allowed: strings.Join(allowed, ", ")})
+		fault := &spec.Fault{Key: "unknown key", Value: shownKey(key), Allowed: strings.Join(allowed, ", ")}
+		faults.Form = append(faults.Form, fault)
 	}
 	return faults
 }
 
-// form describes a value of a wrong form for a fault. Only a number, true, false and null are repeated: text, and whatever a
-// list or a mapping holds, may be a secret that was written in the wrong place.
-func form(raw json.RawMessage) string {
+// describe describes a value of the wrong type for a fault. It includes the value only if it is a number, true, false
+// or null. Strings, lists and mappings may contain a secret that was written in the wrong place.
+func describe(raw json.RawMessage) string {
 	switch raw[0] {
 	case '{':
 		return "a mapping"
@@ -82,9 +85,9 @@ func form(raw json.RawMessage) string {
 	}
 }
 
-// decodeValue returns what is wanted where the value is something else.
-func decodeValue(raw json.RawMessage, into any) (wanted string) {
-	switch target := into.(type) {
+// decodeValue stores a value in target. If the value has another type, it returns a description of what is allowed.
+func decodeValue(raw json.RawMessage, target any) (allowed string) {
+	switch target := target.(type) {
 	case *string:
 		if raw[0] != '"' || json.Unmarshal(raw, target) != nil {
 			return "a string; one that looks like a number in quotes"
@@ -105,8 +108,9 @@ func decodeValue(raw json.RawMessage, into any) (wanted string) {
 	return ""
 }
 
-// sameID holds that the id inside an object is the one in its key: a copied file whose id was not edited is refused.
-func (f *Faults) sameID(key, inside, inKey string) {
+// checkID adds a fault if the id inside an object is not the one in its key, as in a copied file whose id was not
+// edited.
+func (f *Faults) checkID(key, inside, inKey string) {
 	if inside != inKey {
 		f.Form = append(f.Form, &spec.Fault{Key: key, Value: inside, Allowed: inKey + ", as in the object's key"})
 	}

@@ -12,35 +12,36 @@ import (
 	"unicode/utf8"
 )
 
-// Format is how a value is written.
+// Format is the text format of a value.
 type Format int
 
-// The formats of a file; etcd's values are JSON.
+// The formats of files. Values in etcd are JSON.
 const (
 	JSON Format = iota
 	YAML
 )
 
-// Document is the value of one key, parsed. It never changes.
+// Document is the parsed value of one key. It is immutable.
 type Document struct {
 	JSON    json.RawMessage            // the whole value, without white space; keys in their order, numbers as written
 	members map[string]json.RawMessage // of the outermost object; slices of JSON
-	order   []member                   // the same, in their order
+	order   []member                   // the members in their order
 }
 
-// Parse reads one value. Its errors are one line, name the place, and never repeat a value.
+// Parse parses one value. Its errors are one line, name the place in the value, and never contain text of the value
+// other than the names of keys.
 func Parse(value []byte, format Format) (*Document, error) {
 	if len(value) > MaxSize {
 		return nil, tooLarge("")
 	}
-	value = bytes.TrimPrefix(value, []byte("\xef\xbb\xbf")) // some editors' byte order mark
+	value = bytes.TrimPrefix(value, []byte("\xef\xbb\xbf")) // the byte order mark, which some editors write
 	if !utf8.Valid(value) {
 		return nil, errors.New("is not UTF-8: allowed: YAML or JSON in UTF-8")
 	}
 	if len(bytes.TrimSpace(value)) == 0 {
 		return nil, errors.New("is empty: allowed: a mapping of keys to values")
 	}
-	w := new(writer)
+	w := new(jsonWriter)
 	var err error
 	if format == YAML {
 		err = w.yaml(value)
@@ -60,11 +61,12 @@ func Parse(value []byte, format Format) (*Document, error) {
 	return document, nil
 }
 
-// keyName is how members that hold a key are called. A path to a key (pskFile) is none.
-var keyName = regexp.MustCompile(`(?i)(psk|key|secret|password|passphrase|token)s?(base64|hex)?$`)
+// secretName matches the names of members that contain a key or password. It does not match the path of a key file
+// (pskFile).
+var secretName = regexp.MustCompile(`(?i)(psk|key|secret|password|passphrase|token)s?(base64|hex)?$`)
 
-// HoldsKeys reports whether a member at any depth holds a key or a password. What the configuration of a service type means
-// is not known here, so the name of the member decides.
+// HoldsKeys reports whether a member at any depth contains a key or a password. It decides by the name of the member,
+// because the meaning of a configuration depends on the service type.
 func (d *Document) HoldsKeys() bool {
 	var value any
 	return json.Unmarshal(d.JSON, &value) == nil && holdsKeys(value)
@@ -74,7 +76,7 @@ func holdsKeys(value any) bool {
 	switch value := value.(type) {
 	case map[string]any:
 		for name, member := range value {
-			if keyName.MatchString(name) && member != nil && member != "" || holdsKeys(member) {
+			if secretName.MatchString(name) && member != nil && member != "" || holdsKeys(member) {
 				return true
 			}
 		}
@@ -88,11 +90,12 @@ func tooLarge(how string) error {
 	return fmt.Errorf("is larger than 1 MiB%s: allowed: 1 MiB", how)
 }
 
-// writer builds a document's JSON. It counts what it writes, so that an alias costs what it stands for.
-type writer struct {
+// jsonWriter writes the JSON of a document. It limits the size of its output, so that aliases count with their full
+// size.
+type jsonWriter struct {
 	out     bytes.Buffer
-	path    []string // where it is, for faults: "connections", "[1]", "psk"
-	members []member // of the outermost object; nil as long as that is none
+	path    []string // the current place, for faults: "connections", "[1]", "psk"
+	members []member // of the outermost value; nil unless that is an object
 }
 
 type member struct {
@@ -100,27 +103,28 @@ type member struct {
 	start, end int
 }
 
-// put writes something that is JSON already.
-func (w *writer) put(s string) error {
+// put writes text that is JSON already.
+func (w *jsonWriter) put(s string) error {
 	if w.out.Len()+len(s) > MaxSize {
-		return tooLarge(" with its aliases written out")
+		return tooLarge(" with its aliases expanded")
 	}
 	w.out.WriteString(s)
 	return nil
 }
 
-func (w *writer) putString(s string) error {
+func (w *jsonWriter) putString(s string) error {
 	encoder := json.NewEncoder(&w.out)
 	encoder.SetEscapeHTML(false)
 	if err := encoder.Encode(s); err != nil {
 		return err
 	}
-	w.out.Truncate(w.out.Len() - 1) // Encode's newline
+	w.out.Truncate(w.out.Len() - 1) // Encode appends a newline
 	return w.put("")
 }
 
-// object writes an object; each calls its argument for every member, which writes the member's value with its own.
-func (w *writer) object(each func(member func(key string, value func() error) error) error) error {
+// object writes an object. It calls each, which calls member for every member with its key and a function that writes
+// the value.
+func (w *jsonWriter) object(each func(member func(key string, value func() error) error) error) error {
 	outermost := len(w.path) == 0
 	if outermost {
 		w.members = []member{}
@@ -130,10 +134,10 @@ func (w *writer) object(each func(member func(key string, value func() error) er
 		return err
 	}
 	err := each(func(key string, value func() error) error {
-		if err := w.enter(pathKey(key)); err != nil {
+		if err := w.push(shownKey(key)); err != nil {
 			return err
 		}
-		defer w.leave()
+		defer w.pop()
 		if seen[key] {
 			return w.fault("the key stands twice: allowed: once")
 		}
@@ -164,17 +168,17 @@ func (w *writer) object(each func(member func(key string, value func() error) er
 	return w.put("}")
 }
 
-// list writes a list; each calls its argument for every element.
-func (w *writer) list(each func(element func(value func() error) error) error) error {
+// list writes a list. It calls each, which calls element for every element with a function that writes the value.
+func (w *jsonWriter) list(each func(element func(value func() error) error) error) error {
 	count := 0
 	if err := w.put("["); err != nil {
 		return err
 	}
 	err := each(func(value func() error) error {
-		if err := w.enter("[" + strconv.Itoa(count) + "]"); err != nil {
+		if err := w.push("[" + strconv.Itoa(count) + "]"); err != nil {
 			return err
 		}
-		defer w.leave()
+		defer w.pop()
 		if count++; count > 1 {
 			if err := w.put(","); err != nil {
 				return err
@@ -188,7 +192,7 @@ func (w *writer) list(each func(element func(value func() error) error) error) e
 	return w.put("]")
 }
 
-func (w *writer) enter(name string) error {
+func (w *jsonWriter) push(name string) error {
 	if len(w.path) == MaxDepth {
 		return fmt.Errorf("is nested deeper than %d levels: allowed: %[1]d", MaxDepth)
 	}
@@ -196,10 +200,10 @@ func (w *writer) enter(name string) error {
 	return nil
 }
 
-func (w *writer) leave() { w.path = w.path[:len(w.path)-1] }
+func (w *jsonWriter) pop() { w.path = w.path[:len(w.path)-1] }
 
-// fault names the place that the writer is at.
-func (w *writer) fault(text string) error {
+// fault returns an error with the current place in the document.
+func (w *jsonWriter) fault(text string) error {
 	place := strings.ReplaceAll(strings.Join(w.path, "."), ".[", "[")
 	if place == "" {
 		return errors.New(text)
@@ -207,15 +211,15 @@ func (w *writer) fault(text string) error {
 	return errors.New(place + ": " + text)
 }
 
-// keyForm is what the name of a member looks like. What looks otherwise is not repeated: the lines of many files, those of
-// /etc/shadow among them, are keys to a parser of YAML.
-var keyForm = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_.-]{0,39}$`)
+// shownKeyPattern matches the member names that faults may contain. Other names are not shown, because a YAML parser
+// takes the lines of many files for keys, including those of /etc/shadow.
+var shownKeyPattern = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_.-]{0,39}$`)
 
-const hiddenKey = "(a key that is no name)"
+const hiddenKey = "(a key that is not shown)"
 
-// pathKey is a key as a fault shows it.
-func pathKey(key string) string {
-	if keyForm.MatchString(key) {
+// shownKey returns the form in which a fault shows a key.
+func shownKey(key string) string {
+	if shownKeyPattern.MatchString(key) {
 		return key
 	}
 	return hiddenKey

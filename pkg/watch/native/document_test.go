@@ -6,36 +6,45 @@ import (
 	"testing"
 )
 
-func TestADocumentBecomesJSON(t *testing.T) {
+func TestDocumentIsConvertedToJSON(t *testing.T) {
 	rows := []struct {
 		name   string
 		format Format
 		value  string
 		want   string
 	}{
-		{"JSON loses its white space and nothing else", JSON, "{ \"b\" : [1, 2.50, -0, 1E3],\n\"a\":null }", `{"b":[1,2.50,-0,1E3],"a":null}`},
+		{
+			"JSON loses only its white space", JSON, "{ \"b\" : [1, 2.50, -0, 1E3],\n\"a\":null }",
+			`{"b":[1,2.50,-0,1E3],"a":null}`,
+		},
 		{"a number beyond 64 bits stays as written", YAML, "n: 18446744073709551616", `{"n":18446744073709551616}`},
 		{"a number beyond 53 bits stays as written", YAML, "n: 9007199254740993", `{"n":9007199254740993}`},
 		{"a fraction keeps its zeros", YAML, "n: 1.10", `{"n":1.10}`},
-		{"a large JSON number stays as written", JSON, `{"n":123456789012345678901234567890.10}`, `{"n":123456789012345678901234567890.10}`},
+		{
+			"a large JSON number stays as written", JSON, `{"n":123456789012345678901234567890.10}`,
+			`{"n":123456789012345678901234567890.10}`,
+		},
 		{"a number in quotes is a string", YAML, "n: '010'", `{"n":"010"}`},
 		{"a yes in quotes is a string", YAML, `n: "yes"`, `{"n":"yes"}`},
 		{"a MAC address is a string", YAML, "mac: 10:11:22:33:44:55", `{"mac":"10:11:22:33:44:55"}`},
 		{"a date is a string", YAML, "d: 2026-01-02", `{"d":"2026-01-02"}`},
 		{"an address is a string", YAML, "a: 10.0.0.1", `{"a":"10.0.0.1"}`},
-		{"true is true in any case of YAML", YAML, "a: True\nb: false", `{"a":true,"b":false}`},
+		{"True is true", YAML, "a: True\nb: false", `{"a":true,"b":false}`},
 		{"nothing, a tilde and null are null", YAML, "a:\nb: ~\nc: null", `{"a":null,"b":null,"c":null}`},
 		{"an explicit string tag makes a string", YAML, "a: !!str 12", `{"a":"12"}`},
-		{"an alias is what it stands for", YAML, "a: &p {x: [1]}\nb: *p", `{"a":{"x":[1]},"b":{"x":[1]}}`},
+		{"an alias is replaced by its anchor", YAML, "a: &p {x: [1]}\nb: *p", `{"a":{"x":[1]},"b":{"x":[1]}}`},
 		{"a block scalar keeps its lines", YAML, "a: |\n  x\n  y\n", `{"a":"x\ny\n"}`},
-		{"signs of HTML stay as they are", YAML, "a: <b> & c", `{"a":"<b> & c"}`},
-		{"a byte order mark is passed over", YAML, "\xef\xbb\xbfa: b", `{"a":"b"}`},
-		{"a byte order mark is passed over in JSON", JSON, "\xef\xbb\xbf{}", `{}`},
-		{"a document may have its marks", YAML, "---\na: b\n...\n", `{"a":"b"}`},
+		{"HTML characters are not escaped", YAML, "a: <b> & c", `{"a":"<b> & c"}`},
+		{"a byte order mark is ignored", YAML, "\xef\xbb\xbfa: b", `{"a":"b"}`},
+		{"a byte order mark is ignored in JSON", JSON, "\xef\xbb\xbf{}", `{}`},
+		{"document markers are accepted", YAML, "---\na: b\n...\n", `{"a":"b"}`},
 		{"JSON is YAML", YAML, `{"a": "b"}`, `{"a":"b"}`},
 		{"keys stay in their order", YAML, "z: 1\na: 2", `{"z":1,"a":2}`},
 		{"an empty mapping is a mapping", YAML, "{}", `{}`},
-		{"64 levels are read", JSON, strings.Repeat(`{"a":`, 64) + "1" + strings.Repeat("}", 64), strings.Repeat(`{"a":`, 64) + "1" + strings.Repeat("}", 64)},
+		{
+			"64 levels are read", JSON, strings.Repeat(`{"a":`, 64) + "1" + strings.Repeat("}", 64),
+			strings.Repeat(`{"a":`, 64) + "1" + strings.Repeat("}", 64),
+		},
 	}
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
@@ -50,8 +59,8 @@ func TestADocumentBecomesJSON(t *testing.T) {
 	}
 }
 
-// laughs is a billion laughs: each level is nine times the one before.
-func laughs(levels int) string {
+// billionLaughs returns the document of a billion laughs attack: each level is nine times as large as the one before.
+func billionLaughs(levels int) string {
 	var b strings.Builder
 	b.WriteString("a0: &a0 [ha]\n")
 	for i := 1; i < levels; i++ {
@@ -60,7 +69,7 @@ func laughs(levels int) string {
 	return b.String()
 }
 
-func TestAFaultyDocumentIsRefusedInOneLine(t *testing.T) {
+func TestParseErrorIsOneLine(t *testing.T) {
 	rows := []struct {
 		name   string
 		format Format
@@ -68,8 +77,8 @@ func TestAFaultyDocumentIsRefusedInOneLine(t *testing.T) {
 		want   string
 	}{
 		{"an empty file", YAML, "", "is empty"},
-		{"blanks alone", JSON, " \n", "is empty"},
-		{"a comment alone", YAML, "# later\n", "is empty"},
+		{"only blanks", JSON, " \n", "is empty"},
+		{"only a comment", YAML, "# later\n", "is empty"},
 		{"a list", YAML, "- a", "is not a mapping"},
 		{"a string", JSON, `"a"`, "is not a mapping"},
 		{"null", YAML, "---\n", "is not a mapping"},
@@ -96,7 +105,7 @@ func TestAFaultyDocumentIsRefusedInOneLine(t *testing.T) {
 		{"a binary tag", YAML, "a: !!binary aGE=", "a tag or a merge key"},
 		{"an unknown alias, whose name is not repeated", YAML, "psk: *hunter2", "an alias without its anchor"},
 		{"an alias within itself", YAML, "a: &a [*a]", "deeper than 64 levels"},
-		{"a billion laughs", YAML, laughs(12), "larger than 1 MiB with its aliases written out"},
+		{"a billion laughs", YAML, billionLaughs(12), "larger than 1 MiB with its aliases expanded"},
 		{"deep nesting in JSON", JSON, strings.Repeat(`{"a":`, 65) + "1" + strings.Repeat("}", 65), "deeper than 64 levels"},
 		{"very deep nesting in JSON", JSON, strings.Repeat("[", 500_000), "is not JSON"},
 		{"very deep nesting in YAML", YAML, strings.Repeat("[", 500_000), "is not YAML"},
@@ -105,32 +114,32 @@ func TestAFaultyDocumentIsRefusedInOneLine(t *testing.T) {
 		{"Latin 1", YAML, "a: caf\xe9", "is not UTF-8"},
 		{"UTF-16", YAML, "\xff\xfea\x00:\x00", "is not UTF-8"},
 		{"a NUL", YAML, "a: b\x00c", "is not YAML"},
-		{"a hostile key", JSON, "{\"a\\n../b\":{\"c\":1,\"c\":1}}", `(a key that is no name).c: the key stands twice`},
+		{"a hostile key", JSON, "{\"a\\n../b\":{\"c\":1,\"c\":1}}", `(a key that is not shown).c: the key stands twice`},
 	}
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
 			_, err := Parse([]byte(row.value), row.format)
 			if err == nil {
-				t.Fatal("it was accepted")
+				t.Fatal("the document was accepted")
 			}
 			if !strings.Contains(err.Error(), row.want) || strings.ContainsAny(err.Error(), "\n\x00") {
 				t.Errorf("got  %q\nwant %q in one line", err, row.want)
 			}
 			if strings.Contains(err.Error(), "hunter2") {
-				t.Errorf("it repeats a value: %q", err)
+				t.Errorf("the error contains a value: %q", err)
 			}
 		})
 	}
 }
 
-// The worst known file of 1 MiB costs the YAML parser 0.4 s and 300 MB of allocations.
-func TestABombOfManySmallThingsEnds(t *testing.T) {
-	for _, bomb := range []string{
+// The worst known file of 1 MiB takes the YAML parser 0.4 s and 300 MB of allocations.
+func TestManySmallNodesAreRefused(t *testing.T) {
+	for _, text := range []string{
 		strings.Repeat("- #\n", MaxSize/4),
 		"[" + strings.Repeat("a,", MaxSize/2-1) + "]",
 	} {
-		if _, err := Parse([]byte(bomb), YAML); err == nil {
-			t.Error("it was accepted")
+		if _, err := Parse([]byte(text), YAML); err == nil {
+			t.Error("the document was accepted")
 		}
 	}
 }

@@ -10,30 +10,31 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// ErrNotWhole says that a text cannot be edited without a loss of what else stands in it: comments, order, layout.
-var ErrNotWhole = errors.New("its other content cannot be kept as it is written")
+// ErrLossyEdit is the error of an edit that would lose comments, order or layout of the text.
+var ErrLossyEdit = errors.New("its comments or layout would be lost")
 
-// Edit sets one member of an object in the text that a person wrote, YAML or JSON, and leaves every other byte as it is.
-// Only a value of one line is replaced. The result is read again: unless it says what With says, the error is ErrNotWhole.
+// Edit sets one member of an object in YAML or JSON text and keeps all other bytes. It replaces only values of a single
+// line. It parses the edited text and compares it with the result of With. If this fails, Edit returns the result of
+// With in the layout of Print for JSON, and ErrLossyEdit for YAML.
 func Edit(text []byte, format Format, key string, value json.RawMessage) ([]byte, error) {
 	before, err := Parse(text, format)
 	if err != nil {
 		return nil, err
 	}
-	wanted := before.With(key, value)
+	want := before.With(key, value)
 	edited := editText(text, format, key, string(value))
 	if edited != nil {
-		if after, err := Parse(edited, format); err == nil && sameJSON(after.JSON, wanted) {
+		if after, err := Parse(edited, format); err == nil && sameJSON(after.JSON, want) {
 			return edited, nil
 		}
 	}
-	if format == JSON { // has no comments: the layout alone is lost
-		return Print(wanted), nil
+	if format == JSON { // JSON has no comments, so only the layout is lost
+		return Print(want), nil
 	}
-	return nil, ErrNotWhole
+	return nil, ErrLossyEdit
 }
 
-// Print writes JSON as a file has it: indented, with a newline at its end.
+// Print formats JSON for a file: indented, with a newline at the end.
 func Print(value json.RawMessage) []byte {
 	var out bytes.Buffer
 	if json.Indent(&out, value, "", "  ") != nil {
@@ -43,14 +44,15 @@ func Print(value json.RawMessage) []byte {
 	return out.Bytes()
 }
 
-// editText tries an edit; nil if it does not know how. It may be wrong: its caller looks.
+// editText returns the edited text, or nil if the edit is not supported. The result may be wrong, so the caller must
+// check it.
 func editText(text []byte, format Format, key, value string) []byte {
 	root, err := yamlNode(text)
 	if err != nil || root.Kind != yaml.MappingNode {
 		return nil
 	}
 	member := string(jsonString(key)) + ": " + value
-	if format == YAML && plainWord.MatchString(key) {
+	if format == YAML && plainScalar.MatchString(key) {
 		member = key + ": " + value
 	}
 	for i := 0; i+1 < len(root.Content); i += 2 {
@@ -74,7 +76,7 @@ func editText(text []byte, format Format, key, value string) []byte {
 	return append(bytes.Clone(text), strings.Repeat(" ", root.Column-1)+member+"\n"...)
 }
 
-// replaceScalar replaces a plain or quoted value that stands in one line.
+// replaceScalar replaces a plain or quoted value of a single line. It returns nil if the value is of another kind.
 func replaceScalar(text []byte, node *yaml.Node, value string) []byte {
 	start := offset(text, node.Line, node.Column)
 	if node.Kind != yaml.ScalarNode || start < 0 || node.Anchor != "" {
@@ -98,11 +100,12 @@ func replaceScalar(text []byte, node *yaml.Node, value string) []byte {
 }
 
 var (
-	plainWord = regexp.MustCompile(`^[a-z][A-Za-z0-9_.-]*$`)
-	quoted    = regexp.MustCompile(`^("([^"\\]|\\.)*"|'([^']|'')*')`)
+	plainScalar = regexp.MustCompile(`^[a-z][A-Za-z0-9_.-]*$`)
+	quoted      = regexp.MustCompile(`^("([^"\\]|\\.)*"|'([^']|'')*')`)
 )
 
-// offset is where a line and column of the YAML parser lie, both from 1, columns in characters; -1: nowhere.
+// offset returns the byte offset of a position of the YAML parser: line and column begin at 1, and columns count
+// characters. It returns -1 if the text has no such position.
 func offset(text []byte, line, column int) int {
 	at := 0
 	for ; line > 1; line-- {
@@ -116,7 +119,7 @@ func offset(text []byte, line, column int) int {
 		if at >= len(text) {
 			return -1
 		}
-		for at++; at < len(text) && text[at]&0xc0 == 0x80; at++ { // the rest of a character
+		for at++; at < len(text) && text[at]&0xc0 == 0x80; at++ { // skip the other bytes of a UTF-8 character
 		}
 	}
 	return at
@@ -126,8 +129,8 @@ func splice(text []byte, start, end int, with string) []byte {
 	return bytes.Join([][]byte{text[:start], []byte(with), text[end:]}, nil)
 }
 
-// PrintYAML writes a document as a person would write YAML, if it reads back as the same to the last digit; as JSON, which
-// is YAML, if not.
+// PrintYAML formats a document as block style YAML with few quotes. If parsing the result would not return exactly the
+// same document, it formats the document as JSON, which is also YAML.
 func PrintYAML(document *Document) []byte {
 	var out bytes.Buffer
 	encoder := yaml.NewEncoder(&out)
@@ -143,7 +146,8 @@ func PrintYAML(document *Document) []byte {
 	return Print(document.JSON)
 }
 
-// plainStyle takes JSON's braces away, and the quotes of strings that no reader of YAML takes for something else.
+// plainStyle removes the braces and brackets of JSON, and the quotes of strings that all YAML parsers read as strings.
+// Lists of scalars keep their brackets.
 func plainStyle(node *yaml.Node) {
 	flat := node.Kind == yaml.SequenceNode && len(node.Content) > 0
 	for _, child := range node.Content {
@@ -151,12 +155,15 @@ func plainStyle(node *yaml.Node) {
 		flat = flat && child.Kind == yaml.ScalarNode
 	}
 	switch {
-	case node.Kind == yaml.ScalarNode && node.ShortTag() == "!!str" && plainWord.MatchString(node.Value) && !reserved[strings.ToLower(node.Value)]:
+	case node.Kind == yaml.ScalarNode && node.ShortTag() == "!!str" && plainScalar.MatchString(node.Value) &&
+		!reserved[strings.ToLower(node.Value)]:
 		node.Style = 0
 	case (node.Kind == yaml.MappingNode || node.Kind == yaml.SequenceNode) && len(node.Content) > 0 && !flat:
 		node.Style &^= yaml.FlowStyle
 	}
 }
 
-// reserved words are something else than strings in YAML 1.1 or 1.2.
-var reserved = map[string]bool{"yes": true, "no": true, "on": true, "off": true, "true": true, "false": true, "null": true, "y": true, "n": true}
+// reserved has the words that are not strings in YAML 1.1 or 1.2.
+var reserved = map[string]bool{
+	"yes": true, "no": true, "on": true, "off": true, "true": true, "false": true, "null": true, "y": true, "n": true,
+}

@@ -9,12 +9,12 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// Incomplete is the error of an export that left something out. The objects that are returned beside it are good.
+// Incomplete is the error of an export that left out objects. The objects returned with it are valid.
 type Incomplete struct {
 	Faults []Fault // what was left out and why; at least one
 }
 
-// Error names the first fault, and how many more there are.
+// Error returns the first fault and the number of further faults.
 func (i *Incomplete) Error() string {
 	text := i.Faults[0].String()
 	if more := len(i.Faults) - 1; more > 0 {
@@ -23,7 +23,7 @@ func (i *Incomplete) Error() string {
 	return text
 }
 
-// IncompleteUnless returns an *Incomplete, or nil where there are no faults.
+// IncompleteUnless returns an *Incomplete with the faults, or nil if there are none.
 func IncompleteUnless(faults []Fault) error {
 	if len(faults) == 0 {
 		return nil
@@ -31,28 +31,28 @@ func IncompleteUnless(faults []Fault) error {
 	return &Incomplete{faults}
 }
 
-// Exportable returns those of some objects that an import takes, sorted by key, and the faults of the others. It leaves out an
-// object that is not good itself, and an object that refers to one of the keys in leftOut, or to another one that is left out.
-// leftOut is nil for objects that were made of another model: then each reference must lead to an object, a name and a container
-// must be bound once, and a container that is bound must be complete, so that the objects pass validate.
+// Exportable returns the objects that an import accepts, sorted by key, and the faults of the others. It leaves out
+// objects with faults, and objects that refer to a key in leftOut or to an object that it leaves out. leftOut is nil
+// for objects that were converted from another model. For these, Exportable also requires what validate checks: each
+// reference leads to an object, each name and each container is bound only once, and each bound container is complete.
 func Exportable(objects []spec.Object, leftOut map[Key]bool) ([]spec.Object, []Fault) {
 	e := &exportable{documents: map[Key]*Document{}, leftOut: leftOut}
 	for _, object := range objects {
-		e.take(Key(object.Key), object.Value)
+		e.add(Key(object.Key), object.Value)
 	}
-	for e.pruned() {
+	for e.prune() {
 	}
 	if leftOut == nil {
 		e.pruneBindings()
 	}
-	var kept []spec.Object
+	var exported []spec.Object
 	for _, key := range e.keys() {
-		kept = append(kept, spec.Object{Key: string(key), Value: e.documents[key].JSON})
+		exported = append(exported, spec.Object{Key: string(key), Value: e.documents[key].JSON})
 	}
-	return kept, e.faults
+	return exported, e.faults
 }
 
-// exportable is what is left of the objects.
+// exportable has the objects that are not left out yet.
 type exportable struct {
 	documents map[Key]*Document
 	leftOut   map[Key]bool // nil: every key without an object
@@ -68,29 +68,29 @@ func (e *exportable) keys() []Key {
 	return keys
 }
 
-// take takes an object that is good itself.
-func (e *exportable) take(key Key, value json.RawMessage) {
+// add adds an object, or leaves it out if it has faults itself.
+func (e *exportable) add(key Key, value json.RawMessage) {
 	check, err := ParseKey(string(key))
 	if err != nil {
-		e.leave(key, err.Error())
+		e.leaveOut(key, err.Error())
 		return
 	}
 	document, err := Parse(value, JSON)
 	if err != nil {
-		e.leave(key, err.Error())
+		e.leaveOut(key, err.Error())
 		return
 	}
 	if faults := check(document).All(); len(faults) > 0 {
 		for _, fault := range faults {
-			e.leave(key, fault.Error())
+			e.leaveOut(key, fault.Error())
 		}
 		return
 	}
 	e.documents[key] = document
 }
 
-// leave leaves an object out.
-func (e *exportable) leave(key Key, text string) {
+// leaveOut removes an object and adds the fault.
+func (e *exportable) leaveOut(key Key, text string) {
 	e.faults = append(e.faults, Fault{key, text})
 	delete(e.documents, key)
 	if e.leftOut != nil {
@@ -98,23 +98,23 @@ func (e *exportable) leave(key Key, text string) {
 	}
 }
 
-func (e *exportable) dangles(key Key) bool {
+func (e *exportable) isMissing(key Key) bool {
 	if e.leftOut != nil {
 		return e.leftOut[key]
 	}
 	return e.documents[key] == nil
 }
 
-// pruned leaves out what refers to an object that is left out, and reports whether there was something.
-func (e *exportable) pruned() (changed bool) {
+// prune leaves out the objects that refer to an object that is left out. It reports whether there were any.
+func (e *exportable) prune() (changed bool) {
 	for _, key := range e.keys() {
 		if strings.HasPrefix(string(key), Groups+"/") {
 			changed = e.pruneGroup(key) || changed
 			continue
 		}
 		for _, r := range references(key, e.documents[key]) {
-			if e.dangles(r.to) {
-				e.leave(key, fmt.Sprintf("%s names %s, which is not exported", r.member, r.to))
+			if e.isMissing(r.to) {
+				e.leaveOut(key, fmt.Sprintf("%s names %s, which is not exported", r.member, r.to))
 				changed = true
 				break
 			}
@@ -123,13 +123,14 @@ func (e *exportable) pruned() (changed bool) {
 	return changed
 }
 
-// pruneGroup takes the hosts out of a group that are left out: the group goes on without them.
+// pruneGroup removes hosts that are left out from a group, and keeps the group.
 func (e *exportable) pruneGroup(key Key) bool {
 	group, _ := e.documents[key].Group(spec.GroupID(lastPart(key)))
 	hosts := []spec.HostID{}
 	for _, host := range group.HostIDs {
-		if e.dangles(HostKey(host)) {
-			e.faults = append(e.faults, Fault{key, fmt.Sprintf("hostIds names %s, which is not exported: the host is left out of the group", HostKey(host))})
+		if e.isMissing(HostKey(host)) {
+			text := fmt.Sprintf("hostIds names %s, which is not exported: the host is left out of the group", HostKey(host))
+			e.faults = append(e.faults, Fault{key, text})
 			continue
 		}
 		hosts = append(hosts, host)
@@ -139,24 +140,24 @@ func (e *exportable) pruneGroup(key Key) bool {
 	}
 	list, err := json.Marshal(hosts)
 	if err != nil {
-		panic(err) // a list of strings
+		panic(err) // cannot happen: marshaling a list of strings does not fail
 	}
 	document, err := Parse(e.documents[key].With("hostIds", list), JSON)
 	if err != nil {
-		e.leave(key, err.Error()) // cannot be: it has become shorter
+		e.leaveOut(key, err.Error()) // cannot happen: the document has become shorter
 		return true
 	}
 	e.documents[key] = document
 	return true
 }
 
-// reference is one object that another one needs.
+// reference is a reference from one object to another, which it needs.
 type reference struct {
 	member string
 	to     Key
 }
 
-// references are the objects without which an object is not exported.
+// references returns the references of an object. The object is exported only if all these other objects are exported.
 func references(key Key, document *Document) (list []reference) {
 	parts := strings.Split(string(key), "/")
 	id := lastPart(key)
@@ -184,8 +185,8 @@ func lastPart(key Key) string {
 	return string(key[strings.LastIndexByte(string(key), '/')+1:])
 }
 
-// pruneBindings leaves out bindings of containers that are not complete or name another port, and of two bindings for one name of a
-// host, or for one container, the second. Bindings of containers come before plain ports.
+// pruneBindings leaves out bindings of containers that are incomplete or name another port. Of two bindings for one
+// name of a host, or for one container, it leaves out the second, where bindings of containers come before plain ports.
 func (e *exportable) pruneBindings() {
 	names, containers := map[string]Key{}, map[spec.ContainerID]Key{}
 	for _, bound := range []bool{true, false} {
@@ -202,17 +203,18 @@ func (e *exportable) pruneBindings() {
 			name := parts[1] + "/" + string(b.InterfaceName)
 			text := ""
 			if bound {
-				text = e.unfit(b, port)
+				text = e.mismatch(b, port)
 			}
 			switch {
 			case text != "":
 			case b.InterfaceName != "" && names[name] != "":
 				text = fmt.Sprintf("interfaceName %s is also that of %s", spec.Quote(string(b.InterfaceName)), names[name])
 			case bound && containers[b.ContainerID] != "":
-				text = fmt.Sprintf("containerId %s is also that of %s", spec.Quote(string(b.ContainerID)), containers[b.ContainerID])
+				id := spec.Quote(string(b.ContainerID))
+				text = fmt.Sprintf("containerId %s is also that of %s", id, containers[b.ContainerID])
 			}
 			if text != "" {
-				e.leave(key, text)
+				e.leaveOut(key, text)
 				continue
 			}
 			names[name], containers[b.ContainerID] = key, key
@@ -220,8 +222,8 @@ func (e *exportable) pruneBindings() {
 	}
 }
 
-// unfit returns why a binding and its container do not fit, "" if they do.
-func (e *exportable) unfit(b Binding, port spec.PortID) string {
+// mismatch returns why a binding and its container do not match, or "" if they do.
+func (e *exportable) mismatch(b Binding, port spec.PortID) string {
 	key := ContainerKey(b.ContainerID)
 	c, _ := e.documents[key].Container(b.ContainerID)
 	switch {

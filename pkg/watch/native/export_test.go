@@ -10,7 +10,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-func TestExportableLeavesOutWhatDoesNotFit(t *testing.T) {
+func TestExportableLeavesOutFaultyObjects(t *testing.T) {
 	good := map[string]string{
 		"hosts/h":          `{"id":"h"}`,
 		"bindings/h/p":     `{"portId":"p","hostId":"h","interfaceName":"vpn-1","containerId":"c"}`,
@@ -26,38 +26,64 @@ func TestExportableLeavesOutWhatDoesNotFit(t *testing.T) {
 		name    string
 		change  map[string]string // "": removed
 		leftOut map[Key]bool
-		without []string // the keys that are not exported any more
+		without []string // the keys that are not exported
 		faults  []string
 	}{
-		{"good objects", nil, nil, nil, nil},
+		{"valid objects", nil, nil, nil, nil},
 		{"an object with a fault", map[string]string{"config/default": `{"log-level":"loud"}`}, nil, all(),
 			[]string{`config/default: log-level "loud": allowed: debug`}},
-		{"a key that is none", map[string]string{"rooms/r": `{}`}, nil, nil, []string{`rooms/r: key "rooms/r": allowed: hosts/<id>`}},
-		{"no configuration", map[string]string{"configurations/k": ""}, nil, []string{"configurations/k", "containers/c", "bindings/h/p"},
-			[]string{"containers/c: configurationId names configurations/k, which is not exported", "bindings/h/p: containerId names containers/c, which is not exported"}},
+		{
+			"an unknown kind of key", map[string]string{"ports/r": `{}`}, nil, nil,
+			[]string{`ports/r: key "ports/r": allowed: hosts/<id>`},
+		},
+		{
+			"no configuration", map[string]string{"configurations/k": ""}, nil,
+			[]string{"configurations/k", "containers/c", "bindings/h/p"},
+			[]string{
+				"containers/c: configurationId names configurations/k, which is not exported",
+				"bindings/h/p: containerId names containers/c, which is not exported",
+			}},
 		{"no group", map[string]string{"groups/g": ""}, nil, []string{"groups/g", "containers/c", "bindings/h/p"},
-			[]string{"containers/c: groupId names groups/g, which is not exported", "bindings/h/p: containerId names containers/c"}},
-		{"no host of a binding, of settings, of a group", map[string]string{
+			[]string{
+				"containers/c: groupId names groups/g, which is not exported",
+				"bindings/h/p: containerId names containers/c",
+			}},
+		{"a missing host of a binding, settings and a group", map[string]string{
 			"bindings/x/q": `{"portId":"q","hostId":"x","interfaceName":"tap0"}`, "config/hosts/x": `{"log-level":"info"}`,
 			"groups/g": `{"id":"g","policy":"weighted","hostIds":["x","h"]}`,
 		}, nil, nil, []string{
-			"bindings/x/q: hostId names hosts/x, which is not exported", "config/hosts/x: the key names hosts/x, which is not exported",
+			"bindings/x/q: hostId names hosts/x, which is not exported",
+			"config/hosts/x: the key names hosts/x, which is not exported",
 			"groups/g: hostIds names hosts/x, which is not exported: the host is left out of the group",
 		}},
-		{"a container that is not complete", map[string]string{"containers/c": `{"id":"c","groupId":"g"}`}, nil, []string{"bindings/h/p"},
+		{
+			"an incomplete container", map[string]string{"containers/c": `{"id":"c","groupId":"g"}`}, nil,
+			[]string{"bindings/h/p"},
 			[]string{"bindings/h/p: containerId names containers/c, which has no serviceType, configurationId"}},
-		{"a container of another port", map[string]string{"containers/c": `{"id":"c","serviceType":"IPSEC","groupId":"g","configurationId":"k","portId":"x"}`}, nil,
+		{"a container of another port", map[string]string{
+			"containers/c": `{"id":"c","serviceType":"IPSEC","groupId":"g","configurationId":"k","portId":"x"}`,
+		}, nil,
 			[]string{"bindings/h/p"}, []string{`bindings/h/p: containerId names containers/c, whose portId is "x"`}},
 		{"a container that is bound twice", map[string]string{
 			"containers/c": `{"id":"c","serviceType":"IPSEC","groupId":"g","configurationId":"k"}`,
 			"bindings/h/q": `{"portId":"q","hostId":"h","interfaceName":"vpn-2","containerId":"c"}`,
 		}, nil, nil, []string{`bindings/h/q: containerId "c" is also that of bindings/h/p`}},
-		{"a name that a plain port has too", map[string]string{"bindings/h/a": `{"portId":"a","hostId":"h","interfaceName":"vpn-1"}`}, nil, nil,
+		{"a name that a plain port also has", map[string]string{
+			"bindings/h/a": `{"portId":"a","hostId":"h","interfaceName":"vpn-1"}`,
+		}, nil, nil,
 			[]string{`bindings/h/a: interfaceName "vpn-1" is also that of bindings/h/p`}},
-		{"references to what was never there, of native objects", map[string]string{"groups/g": ""}, map[Key]bool{}, []string{"groups/g"}, nil},
-		{"references to what is left out, of native objects", map[string]string{"configurations/k": "", "groups/g": ""}, map[Key]bool{"configurations/k": true},
+		{
+			"references of native objects to missing objects", map[string]string{"groups/g": ""}, map[Key]bool{},
+			[]string{"groups/g"}, nil,
+		},
+		{
+			"references of native objects to objects that are left out",
+			map[string]string{"configurations/k": "", "groups/g": ""}, map[Key]bool{"configurations/k": true},
 			[]string{"groups/g", "configurations/k", "containers/c", "bindings/h/p"},
-			[]string{"containers/c: configurationId names configurations/k, which is not exported", "bindings/h/p: containerId names containers/c"}},
+			[]string{
+				"containers/c: configurationId names configurations/k, which is not exported",
+				"bindings/h/p: containerId names containers/c",
+			}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			texts := maps.Clone(good)
@@ -88,7 +114,7 @@ func TestExportableLeavesOutWhatDoesNotFit(t *testing.T) {
 			}
 			if row.leftOut == nil {
 				if again, faults := Exportable(kept, nil); len(faults) > 0 || len(again) != len(kept) {
-					t.Errorf("what was exported has faults: %v", faults)
+					t.Errorf("the exported objects have faults: %v", faults)
 				}
 			}
 		})

@@ -8,7 +8,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// FuzzObject holds what native.go promises for every value that somebody may write.
+// FuzzObject checks the guarantees of the package documentation for arbitrary values.
 func FuzzObject(f *testing.F) {
 	f.Add([]byte("portId: p\nhostId: h\ninterfaceName: vpn-1\ncontainerId: c\naddresses: [169.254.0.1/30]\n"), true)
 	f.Add([]byte(`{"id":"h","containerWeight":1,"containerLimit":-1}`), false)
@@ -31,7 +31,7 @@ func FuzzObject(f *testing.F) {
 		}
 		again, err := Parse(document.JSON, JSON)
 		if err != nil || string(again.JSON) != string(document.JSON) {
-			t.Fatalf("its JSON reads differently: %v", err)
+			t.Fatalf("parsing the JSON of the document returns another document: %v", err)
 		}
 		host, faults := document.Host("h")
 		checkFaults(t, faults)
@@ -42,8 +42,8 @@ func FuzzObject(f *testing.F) {
 		checkFaults(t, faults)
 		if binding.Bound && len(faults.All()) == 0 {
 			for _, err := range []error{
-				second(spec.ParseName("", string(binding.InterfaceName))),
-				second(spec.ParseID[string]("", string(binding.ContainerID))),
+				errorOf(spec.ParseName("", string(binding.InterfaceName))),
+				errorOf(spec.ParseID[string]("", string(binding.ContainerID))),
 				binding.Port.Check(),
 			} {
 				if err != nil {
@@ -62,7 +62,7 @@ func FuzzObject(f *testing.F) {
 	})
 }
 
-func second[T any](_ T, err error) error { return err }
+func errorOf[T any](_ T, err error) error { return err }
 
 func checkFaults(t *testing.T, faults Faults) {
 	for _, fault := range faults.All() {

@@ -7,12 +7,12 @@ import (
 	"fmt"
 )
 
-// json copies JSON token by token: encoding/json alone would let a duplicate key win silently.
-func (w *writer) json(value []byte) error {
+// json copies JSON token by token, because json.Unmarshal does not report duplicate keys.
+func (w *jsonWriter) json(value []byte) error {
 	var whole json.RawMessage
 	if err := json.Unmarshal(value, &whole); err != nil {
 		var syntax *json.SyntaxError
-		if errors.As(err, &syntax) { // its text repeats a character of the value
+		if errors.As(err, &syntax) { // not included in the error: its text contains a character of the value
 			before := value[:min(int(syntax.Offset), len(value))]
 			line := 1 + bytes.Count(before, []byte("\n"))
 			column := len(before) - 1 - bytes.LastIndexByte(before, '\n')
@@ -25,7 +25,7 @@ func (w *writer) json(value []byte) error {
 	return w.jsonValue(decoder)
 }
 
-func (w *writer) jsonValue(decoder *json.Decoder) error {
+func (w *jsonWriter) jsonValue(decoder *json.Decoder) error {
 	token, err := decoder.Token()
 	if err != nil {
 		return err
@@ -47,7 +47,7 @@ func (w *writer) jsonValue(decoder *json.Decoder) error {
 	}
 }
 
-func (w *writer) jsonObject(decoder *json.Decoder) error {
+func (w *jsonWriter) jsonObject(decoder *json.Decoder) error {
 	err := w.object(func(member func(string, func() error) error) error {
 		for decoder.More() {
 			key, err := decoder.Token()
@@ -67,7 +67,7 @@ func (w *writer) jsonObject(decoder *json.Decoder) error {
 	return err
 }
 
-func (w *writer) jsonList(decoder *json.Decoder) error {
+func (w *jsonWriter) jsonList(decoder *json.Decoder) error {
 	err := w.list(func(element func(func() error) error) error {
 		for decoder.More() {
 			if err := element(func() error { return w.jsonValue(decoder) }); err != nil {

@@ -2,10 +2,11 @@ package native
 
 import "github.com/svc-supervisor/svc-supervisor/pkg/spec"
 
-// Key is an object's key below the prefix, `bindings/<hostId>/<portId>`. Whoever makes one has checked the ids.
+// Key is the key of an object below the prefix of the NSDB, for example `bindings/<hostId>/<portId>`. The functions of
+// this package that build keys do not check the ids, so callers must have checked them.
 type Key string
 
-// The folders below the prefix.
+// The first parts of keys.
 const (
 	Hosts          = "hosts"
 	Bindings       = "bindings"
@@ -16,27 +17,27 @@ const (
 	Status         = "status"
 )
 
-// HostKey is the key of a host's own object.
+// HostKey returns the key of the Host object of a host.
 func HostKey(id spec.HostID) Key { return Key(Hosts + "/" + id) }
 
-// BindingsKey is the folder of a host's port bindings.
+// BindingsKey returns the directory of the port bindings of a host.
 func BindingsKey(host spec.HostID) Key { return Key(Bindings + "/" + host) }
 
-// BindingKey is the key of a port binding.
+// BindingKey returns the key of a port binding.
 func BindingKey(host spec.HostID, port spec.PortID) Key {
 	return BindingsKey(host) + Key("/"+port)
 }
 
-// ContainerKey is the key of a service container.
+// ContainerKey returns the key of a service container.
 func ContainerKey(id spec.ContainerID) Key { return Key(Containers + "/" + id) }
 
-// GroupKey is the key of a group.
+// GroupKey returns the key of a group.
 func GroupKey(id spec.GroupID) Key { return Key(Groups + "/" + id) }
 
-// ConfigurationKey is the key of a configuration.
+// ConfigurationKey returns the key of a configuration.
 func ConfigurationKey(id spec.ConfigurationID) Key { return Key(Configurations + "/" + id) }
 
-// SettingsKey is the key of a scope's settings.
+// SettingsKey returns the key of the settings of a scope.
 func SettingsKey(scope spec.SettingScope) Key {
 	if scope == spec.SettingDefault {
 		return Config + "/" + Key(scope)
@@ -44,13 +45,13 @@ func SettingsKey(scope spec.SettingScope) Key {
 	return Config + "/" + Hosts + Key("/"+scope)
 }
 
-// HostStatusKey is the key of a host's status.
+// HostStatusKey returns the key of the status of a host.
 func HostStatusKey(id spec.HostID) Key { return Key(Status + "/hosts/" + id) }
 
-// ContainerStatusesKey is the folder of the statuses that a host publishes for its containers.
+// ContainerStatusesKey returns the directory of the statuses that a host publishes for its containers.
 func ContainerStatusesKey(host spec.HostID) Key { return Key(Status + "/containers/" + host) }
 
-// ContainerStatusKey is the key of a container's status.
+// ContainerStatusKey returns the key of the status that a host publishes for a container.
 func ContainerStatusKey(host spec.HostID, id spec.ContainerID) Key {
 	return ContainerStatusesKey(host) + Key("/"+id)
 }

@@ -2,38 +2,39 @@ package native
 
 import "log/slog"
 
-// Ledger logs what is wrong with the NSDB's objects: each fault once, again only if it is another one, and one line when
-// an object is well again.
+// Ledger logs the faults of NSDB objects. It logs each fault once, logs again if the fault changes, and logs one line
+// when an object has no faults any more.
 type Ledger struct {
-	log  *slog.Logger
-	told map[Fault]bool
+	log    *slog.Logger
+	logged map[Fault]bool
 }
 
-// NewLedger makes an empty ledger.
+// NewLedger returns an empty Ledger.
 func NewLedger(log *slog.Logger) *Ledger {
-	return &Ledger{log: log, told: map[Fault]bool{}}
+	return &Ledger{log: log, logged: map[Fault]bool{}}
 }
 
-// Tell logs what is new in the complete list of faults. While the host itself could not be read, the list knows nothing of
-// the other objects: whole is false, and none of them counts as well again.
+// Tell logs the new faults in the complete list of current faults, and the objects whose faults have ended. whole must
+// be false if the host could not be read: the list then lacks the faults of the other objects, and they do not count as
+// ended.
 func (l *Ledger) Tell(faults []Fault, whole bool) {
 	now := map[Fault]bool{}
-	ill := map[Key]bool{}
+	faulty := map[Key]bool{}
 	for _, fault := range faults {
-		if !l.told[fault] && !now[fault] {
+		if !l.logged[fault] && !now[fault] {
 			l.log.Warn("object of the NSDB cannot be used", "key", string(fault.Key), "fault", fault.Text)
 		}
-		now[fault], ill[fault.Key] = true, true
+		now[fault], faulty[fault.Key] = true, true
 	}
-	for fault := range l.told {
+	for fault := range l.logged {
 		switch {
 		case now[fault]:
-		case !whole && !ill[fault.Key]:
+		case !whole && !faulty[fault.Key]:
 			now[fault] = true
-		case !ill[fault.Key]:
+		case !faulty[fault.Key]:
 			l.log.Info("object of the NSDB is well again", "key", string(fault.Key))
-			ill[fault.Key] = true // one line for one object
+			faulty[fault.Key] = true // one line for one object
 		}
 	}
-	l.told = now
+	l.logged = now
 }

@@ -8,19 +8,22 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// malformed are documents that cannot be read, one for each kind of error that a parser or a check reports, each with a
-// secret beside or inside what is wrong. S stands for the secret.
+// malformed has a document for each kind of error that a parser or a check reports. Each has a secret in or near the
+// place of the error. S is replaced by the secret.
 var malformed = []struct {
 	name   string
 	format Format
 	value  string
 }{
 	{"lines like those of /etc/passwd", YAML, "root:S:0:0:root:/root:/bin/bash\n"},
-	{"a line twice that is a key, like those of /etc/shadow", YAML, "root:S:19000:0:99999:7:::\nroot:S:19000:0:99999:7:::\n"},
+	{
+		"a duplicate line that is a key, like those of /etc/shadow", YAML,
+		"root:S:19000:0:99999:7:::\nroot:S:19000:0:99999:7:::\n",
+	},
 	{"text", YAML, "S\n"},
 	{"text after a mapping", YAML, "psk: x\nS\n"},
 	{"a mapping in a value", YAML, "psk: S: x\n"},
-	{"a value that goes on in a line of less indentation", YAML, "a:\n  psk: S\n S: y\n"},
+	{"a value that continues in a line with less indentation", YAML, "a:\n  psk: S\n S: y\n"},
 	{"a list in a value", YAML, "psk: - S\n"},
 	{"a list that is not closed", YAML, "psk: [S"},
 	{"a mapping that is not closed", YAML, "psk: {S"},
@@ -28,17 +31,17 @@ var malformed = []struct {
 	{"a string that is not closed", YAML, "psk: \"S\n"},
 	{"a string in apostrophes that is not closed", YAML, "psk: 'S\n"},
 	{"an unknown escape", YAML, "psk: \"S\\S\"\n"},
-	{"an escape that is cut off", YAML, "psk: \"\\u00S\"\n"},
+	{"a truncated escape", YAML, "psk: \"\\u00S\"\n"},
 	{"half of a surrogate pair", YAML, "psk: \"\\ud83dS\"\n"},
-	{"a sign that begins no value", YAML, "psk: @S\n"},
+	{"a character that begins no value", YAML, "psk: @S\n"},
 	{"a backquote", YAML, "psk: `S`\n"},
 	{"a percent sign", YAML, "psk: %S\n"},
 	{"a directive", YAML, "%S x\n---\na: b\n"},
 	{"a version of YAML", YAML, "%YAML S\n---\na: b\n"},
 	{"a directive for tags", YAML, "%TAG !S! tag:S,2000:\n%TAG !S! tag:S,2000:\n---\na: b\n"},
 	{"a tag without its directive", YAML, "psk: !S!x y\n"},
-	{"a tag of its own", YAML, "psk: !S x\n"},
-	{"a tag that does not fit", YAML, "psk: !!int S\n"},
+	{"a local tag", YAML, "psk: !S x\n"},
+	{"a tag that does not match the value", YAML, "psk: !!int S\n"},
 	{"a tag for bytes", YAML, "psk: !!binary S\n"},
 	{"a tag that is not closed", YAML, "psk: !<S x\n"},
 	{"an alias without its anchor", YAML, "psk: *S\n"},
@@ -56,7 +59,7 @@ var malformed = []struct {
 	{"a number in octal", YAML, "psk: S\na: 0o7\n"},
 	{"bytes that are no UTF-8", YAML, "psk: S\xff\n"},
 	{"deep nesting", YAML, "psk: " + strings.Repeat("[", 20_000) + "S"},
-	{"a key twice", YAML, "psk: S\npsk: S\n"},
+	{"a duplicate key", YAML, "psk: S\npsk: S\n"},
 	{"too large", YAML, "psk: S" + strings.Repeat("x", MaxSize)},
 	{"text", JSON, `S`},
 	{"a string alone", JSON, `"S"`},
@@ -67,21 +70,21 @@ var malformed = []struct {
 	{"a string that is not closed", JSON, `{"psk": "S`},
 	{"an unknown escape", JSON, `{"psk": "\S"}`},
 	{"a control character in a string", JSON, "{\"psk\": \"S\n\"}"},
-	{"a word that is none of JSON's", JSON, `{"psk": nullS}`},
-	{"a number that is none", JSON, `{"psk": 1S}`},
-	{"more after the object", JSON, `{} "S"`},
-	{"a key twice", JSON, `{"psk": "S", "psk": "S"}`},
+	{"an unknown literal", JSON, `{"psk": nullS}`},
+	{"an invalid number", JSON, `{"psk": 1S}`},
+	{"text after the object", JSON, `{} "S"`},
+	{"a duplicate key", JSON, `{"psk": "S", "psk": "S"}`},
 	{"deep nesting", JSON, `{"psk": ` + strings.Repeat("[", 100) + `"S"` + strings.Repeat("]", 100) + `}`},
 	{"YAML", JSON, "psk: S\n"},
 }
 
-func TestAParseErrorRepeatsNoValue(t *testing.T) {
+func TestParseErrorContainsNoSecret(t *testing.T) {
 	const secret = "hunter2correcthorse"
 	for _, row := range malformed {
 		t.Run(fmt.Sprintf("format %d, %s", row.format, row.name), func(t *testing.T) {
 			_, err := Parse([]byte(strings.ReplaceAll(row.value, "S", secret)), row.format)
 			if err == nil {
-				t.Fatal("it was accepted")
+				t.Fatal("the document was accepted")
 			}
 			if strings.Contains(err.Error(), "hunter") || strings.ContainsAny(err.Error(), "\n\x01") {
 				t.Errorf("got %q", err)
@@ -90,17 +93,19 @@ func TestAParseErrorRepeatsNoValue(t *testing.T) {
 	}
 }
 
-// What stands where it does not belong may be a secret, too.
-func TestAValueOfAWrongFormIsNotRepeated(t *testing.T) {
+// A value in the wrong place may be a secret, too.
+func TestFaultContainsNoValueOfWrongType(t *testing.T) {
 	for _, value := range []string{`{"psk": "hunter2"}`, `["hunter2"]`, `[["hunter2"]]`, `{"hunter2": 1}`} {
-		for _, key := range []string{"id", "name", "containerWeight", "interfaceName", "addresses", "serviceType", "hostIds", "log-level"} {
+		for _, key := range []string{
+			"id", "name", "containerWeight", "interfaceName", "addresses", "serviceType", "hostIds", "log-level",
+		} {
 			document, err := Parse([]byte(`{"`+key+`": `+value+`}`), JSON)
 			if err != nil {
 				t.Fatal(err)
 			}
 			for kind, faults := range checks(document) {
 				for _, fault := range faults.All() {
-					// A list of strings is a right form for these two; what is refused in it is an address, or an id.
+					// A list of strings is the right type for these two. Its elements are refused as addresses or ids.
 					if key == "addresses" || key == "hostIds" {
 						continue
 					}
@@ -112,10 +117,10 @@ func TestAValueOfAWrongFormIsNotRepeated(t *testing.T) {
 		}
 	}
 	for name, value := range map[string]string{
-		"a string for a number":             `containerWeight: "hunter2"`,
-		"keys like the lines of a file":     "root:$6$hunter2:19000:0:99999:7:::\n",
-		"keys of more than a name":          `"hunter2 hunter2": x`,
-		"a key with a value that fits none": `{"$hunter2": [x]}`,
+		"a string for a number":         `containerWeight: "hunter2"`,
+		"keys like the lines of a file": "root:$6$hunter2:19000:0:99999:7:::\n",
+		"a key with a blank":            `"hunter2 hunter2": x`,
+		"a key with another character":  `{"$hunter2": [x]}`,
 	} {
 		document, err := Parse([]byte(value), YAML)
 		if err != nil {
@@ -138,10 +143,13 @@ func checks(d *Document) map[string]Faults {
 	_, group := d.Group("g")
 	_, configuration := d.Configuration("k")
 	_, settings := d.Settings()
-	return map[string]Faults{"host": host, "binding": binding, "container": container, "group": group, "configuration": configuration, "settings": settings}
+	return map[string]Faults{
+		"host": host, "binding": binding, "container": container,
+		"group": group, "configuration": configuration, "settings": settings,
+	}
 }
 
-func TestTheNameOfAMemberSaysWhetherItHoldsAKey(t *testing.T) {
+func TestHoldsKeysDependsOnMemberName(t *testing.T) {
 	rows := []struct {
 		name  string
 		value string
@@ -152,7 +160,10 @@ func TestTheNameOfAMemberSaysWhetherItHoldsAKey(t *testing.T) {
 		{"a password", `{"a": {"b": {"adminPassword": "x"}}}`, true},
 		{"a private key", `{"privateKey": "x"}`, true},
 		{"a list of tokens", `{"tokens": ["x"]}`, true},
-		{"the path of a file with a key", `{"connections": [{"pskFile": "/etc/keys/x", "certificate": {"privateKeyFile": "/x"}}]}`, false},
+		{
+			"the path of a file with a key",
+			`{"connections": [{"pskFile": "/etc/keys/x", "certificate": {"privateKeyFile": "/x"}}]}`, false,
+		},
 		{"the number of a key", `{"keyId": "x", "keyLifetime": 5}`, false},
 		{"a key that is empty", `{"psk": "", "secret": null}`, false},
 		{"a configuration without keys", `{"id": "k", "text": "hello", "connections": [{"mtu": 1400}]}`, false},

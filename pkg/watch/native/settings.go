@@ -9,26 +9,27 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// Settings reads runtime settings, `config/default` and `config/hosts/<hostId>`: one value a key, by canonical keys. Each
-// that is refused is a fault and is left out; the others stand. The map is nil where there is none.
+// Settings reads the document as settings, `config/default` or `config/hosts/<hostId>`: one value for each canonical
+// key. A setting that is refused is a fault and is not in the result. The map is nil if there are no valid settings.
 func (d *Document) Settings() (settings map[string]string, faults Faults) {
 	for _, key := range slices.Sorted(maps.Keys(d.members)) {
 		raw := d.members[key]
-		if pathKey(key) != key {
-			faults.value(spec.CheckSettingKey(hiddenKey))
+		if shownKey(key) != key {
+			faults.addValue(spec.CheckSettingKey(hiddenKey))
 			continue
 		}
 		if raw[0] == '[' || raw[0] == '{' || string(raw) == "null" {
-			faults.Form = append(faults.Form, &spec.Fault{Key: key, Value: form(raw), Allowed: "one value: keys are written whole, log-level.containers"})
+			const allowed = "one value: keys are written whole, log-level.containers"
+			faults.Form = append(faults.Form, &spec.Fault{Key: key, Value: describe(raw), Allowed: allowed})
 			continue
 		}
 		text := string(raw)
 		if raw[0] == '"' && json.Unmarshal(raw, &text) != nil {
-			continue // cannot be: the document was parsed
+			continue // cannot happen: the document was parsed
 		}
 		value, err := spec.ParseSetting(key, text)
 		if err != nil {
-			faults.value(err)
+			faults.addValue(err)
 			continue
 		}
 		if settings == nil {
@@ -39,8 +40,9 @@ func (d *Document) Settings() (settings map[string]string, faults Faults) {
 	return settings, faults
 }
 
-// settings are those in effect: the host's over the default's. What cannot be read or is refused is noted and left out, so
-// that what stands under it is in effect; no container depends on a setting.
+// settings returns the settings in effect: those of the host override the default ones. It reports and ignores settings
+// that cannot be read or are refused, so the default setting or the flag of the supervisor applies. No container
+// depends on a setting, so such a fault makes nothing unknown.
 func (a *assembly) settings() map[string]string {
 	var effective map[string]string
 	for _, scope := range []spec.SettingScope{spec.SettingDefault, spec.SettingScope(a.host)} {
@@ -50,17 +52,17 @@ func (a *assembly) settings() map[string]string {
 			continue
 		}
 		if err != nil {
-			a.note(&Fault{key, err.Error()})
+			a.addFault(&Fault{key, err.Error()})
 			continue
 		}
-		said, faults := document.Settings()
+		parsed, faults := document.Settings()
 		for _, fault := range faults.All() {
-			a.note(&Fault{key, fault.Error()})
+			a.addFault(&Fault{key, fault.Error()})
 		}
 		if effective == nil {
-			effective = said
+			effective = parsed
 		} else {
-			maps.Copy(effective, said)
+			maps.Copy(effective, parsed)
 		}
 	}
 	return effective

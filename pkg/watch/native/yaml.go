@@ -11,10 +11,10 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// yaml writes YAML as JSON, from the parser's nodes: decoding into Go values (sigs.k8s.io/yaml 1.6.0) makes
-// 18446744073709551616 to …552000, 1.10 to 1.1, 010 to 8 and `yes` to true without a word. Where YAML 1.1 and 1.2 or
-// their readers disagree, nothing is guessed: the value is refused.
-func (w *writer) yaml(value []byte) error {
+// yaml converts YAML to JSON. It uses the nodes of the parser, because decoding into Go values (sigs.k8s.io/yaml 1.6.0)
+// changes values silently: 18446744073709551616 to …552000, 1.10 to 1.1, 010 to 8, and `yes` to true. It refuses
+// values for which YAML 1.1 and 1.2, or their parsers, disagree.
+func (w *jsonWriter) yaml(value []byte) error {
 	node, err := yamlNode(value)
 	if err != nil {
 		return err
@@ -22,8 +22,8 @@ func (w *writer) yaml(value []byte) error {
 	return w.yamlValue(node)
 }
 
-// An error of the YAML parser is not passed on: it may repeat what is written, the name of an anchor for one, and another
-// version of the parser may repeat more. Its line is kept, and its text where it begins with one of these.
+// An error of the YAML parser may contain text of the document, such as the name of an anchor, and other versions of
+// the parser may include more. So only its line number is passed on, and its text if it begins with one of parserTexts.
 var (
 	parserLine  = regexp.MustCompile(`^yaml: (line [0-9]+: )?`)
 	parserTexts = []string{
@@ -47,7 +47,7 @@ var (
 	}
 )
 
-// parserFault makes a fault of an error of the YAML parser without what the document holds.
+// parserFault converts an error of the YAML parser to an error without text of the document.
 func parserFault(err error) error {
 	prefix := parserLine.FindStringSubmatch(err.Error())
 	if prefix == nil {
@@ -66,12 +66,12 @@ func parserFault(err error) error {
 	return errors.New("is not YAML: " + prefix[1] + text)
 }
 
-// yamlNode parses one document. Anchors are not followed yet, and the parser has its own limit of depth (10,000). A panic
-// of it must cost one object, not the daemon.
+// yamlNode parses one document without expanding aliases. The parser has its own limit of depth (10,000). yamlNode
+// recovers from a panic of the parser, so that one object cannot end the process.
 func yamlNode(value []byte) (node *yaml.Node, err error) {
 	defer func() {
 		if recover() != nil {
-			node, err = nil, errors.New("the YAML parser gave up: allowed: YAML or JSON")
+			node, err = nil, errors.New("the YAML parser failed: allowed: YAML or JSON")
 		}
 	}()
 	decoder := yaml.NewDecoder(bytes.NewReader(value))
@@ -91,10 +91,10 @@ func yamlNode(value []byte) (node *yaml.Node, err error) {
 	return first.Content[0], nil
 }
 
-func (w *writer) yamlValue(node *yaml.Node) error {
+func (w *jsonWriter) yamlValue(node *yaml.Node) error {
 	switch node.Kind {
 	case yaml.AliasNode:
-		// An alias inside its own anchor ends at the limit of depth, a bomb at the limit of size.
+		// The limit of depth stops an alias inside its own anchor. The limit of size stops a billion laughs attack.
 		return w.yamlValue(node.Alias)
 	case yaml.MappingNode:
 		return w.yamlMapping(node)
@@ -112,12 +112,13 @@ func (w *writer) yamlValue(node *yaml.Node) error {
 	}
 }
 
-func (w *writer) yamlMapping(node *yaml.Node) error {
+func (w *jsonWriter) yamlMapping(node *yaml.Node) error {
 	return w.object(func(member func(string, func() error) error) error {
 		for i := 0; i+1 < len(node.Content); i += 2 {
 			key, value := node.Content[i], node.Content[i+1]
 			if key.Kind != yaml.ScalarNode || key.ShortTag() != "!!str" {
-				return w.yamlFault(key, "a key that is not a string: allowed: a string; one that looks like something else in quotes")
+				return w.yamlFault(key,
+					"a key that is not a string: allowed: a string; one that looks like something else in quotes")
 			}
 			if err := member(key.Value, func() error { return w.yamlValue(value) }); err != nil {
 				return err
@@ -127,14 +128,14 @@ func (w *writer) yamlMapping(node *yaml.Node) error {
 	})
 }
 
-// jsonNumber is JSON's grammar of numbers (RFC 8259, section 6).
+// jsonNumber matches numbers of JSON (RFC 8259, section 6).
 var jsonNumber = regexp.MustCompile(`^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?$`)
 
-func (w *writer) yamlScalar(node *yaml.Node) error {
+func (w *jsonWriter) yamlScalar(node *yaml.Node) error {
 	plain := node.Style == 0
 	switch node.ShortTag() {
 	case "!!str":
-		if plain && oldBool[strings.ToLower(node.Value)] {
+		if plain && yaml11Bool[strings.ToLower(node.Value)] {
 			return w.yamlFault(node, "yes, no, on or off without quotes: allowed: true, false, or a string in quotes")
 		}
 		return w.putString(node.Value)
@@ -151,15 +152,16 @@ func (w *writer) yamlScalar(node *yaml.Node) error {
 		if jsonNumber.MatchString(node.Value) {
 			return w.put(node.Value)
 		}
-		return w.yamlFault(node, "a number that is not written as in JSON: allowed: a decimal number, or a string in quotes")
+		return w.yamlFault(node,
+			"a number that is not written as in JSON: allowed: a decimal number, or a string in quotes")
 	default:
 		return w.yamlFault(node, "a tag or a merge key: allowed: plain values, and aliases of whole values")
 	}
 }
 
-// YAML 1.1 reads these as booleans, YAML 1.2 as strings.
-var oldBool = map[string]bool{"yes": true, "no": true, "on": true, "off": true}
+// yaml11Bool has the words that YAML 1.1 reads as booleans and YAML 1.2 as strings.
+var yaml11Bool = map[string]bool{"yes": true, "no": true, "on": true, "off": true}
 
-func (w *writer) yamlFault(node *yaml.Node, text string) error {
+func (w *jsonWriter) yamlFault(node *yaml.Node, text string) error {
 	return fmt.Errorf("line %d: %w", node.Line, w.fault(text))
 }

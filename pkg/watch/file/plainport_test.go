@@ -14,11 +14,12 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/native"
 )
 
-// TestPlainPortsCostLittle counts memory and allocations, which do not depend on the speed of the machine.
+// TestPlainPortsCostLittle limits memory and allocations for each port, which do not depend on the speed of the
+// machine.
 func TestPlainPortsCostLittle(t *testing.T) {
 	const ports = 20000
 	dir := t.TempDir()
-	put := func(name, content string) {
+	write := func(name, content string) {
 		t.Helper()
 		path := filepath.Join(dir, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -28,54 +29,56 @@ func TestPlainPortsCostLittle(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	put("hosts/h.yaml", "id: h\n")
+	write("hosts/h.yaml", "id: h\n")
 	for i := range ports {
-		put(fmt.Sprintf("bindings/h/f00dcafe-0000-4000-8000-%012x.yaml", i), fmt.Sprintf(
-			"portId: f00dcafe-0000-4000-8000-%012x\nhostId: h\ninterfaceName: tap%[1]d\nmac: 'ac:ca:ba:00:00:01'\naddresses: [10.0.0.1/8]\n", i))
+		write(fmt.Sprintf("bindings/h/f00dcafe-0000-4000-8000-%012x.yaml", i), fmt.Sprintf(
+			"portId: f00dcafe-0000-4000-8000-%012x\nhostId: h\ninterfaceName: tap%[1]d\n"+
+				"mac: 'ac:ca:ba:00:00:01'\naddresses: [10.0.0.1/8]\n", i))
 	}
-	put("containers/c.yaml", "{id: c, serviceType: IPSEC, groupId: g, configurationId: k}")
-	put("configurations/k.yaml", "{id: k}")
-	p := usualPatience
-	p.settle, p.doubt = 0, 0
-	tree := newTree(dir, "h", p)
+	write("containers/c.yaml", "{id: c, serviceType: IPSEC, groupId: g, configurationId: k}")
+	write("configurations/k.yaml", "{id: k}")
+	p := defaultTiming
+	p.debounce, p.removalDelay = 0, 0
+	c := newCache(dir, "h", p)
 	heap := func() uint64 {
 		runtime.GC()
 		var m runtime.MemStats
 		runtime.ReadMemStats(&m)
 		return m.HeapAlloc
 	}
-	look := func(l look, bindings int) {
+	result := func(l scanResult, bindings int) {
 		t.Helper()
-		if !l.firm || len(l.desired.Bindings) != bindings || len(l.faults) > 0 {
-			t.Fatalf("firm %v, %d bindings, faults %v", l.firm, len(l.desired.Bindings), l.faults)
+		if !l.stable || len(l.desired.Bindings) != bindings || len(l.faults) > 0 {
+			t.Fatalf("stable %v, %d bindings, faults %v", l.stable, len(l.desired.Bindings), l.faults)
 		}
 	}
 	before := heap()
-	look(tree.look(t.Context(), time.Now()), 0)
+	result(c.fullScan(t.Context(), time.Now()), 0)
 	if each := (heap() - before) / ports; each > 1000 {
 		t.Errorf("%d bytes for each port", each)
 	}
-	if each := testing.AllocsPerRun(2, func() { look(tree.look(t.Context(), time.Now()), 0) }) / ports; each > 8 {
-		t.Errorf("%.1f allocations for each port at a look at every file", each)
+	if each := testing.AllocsPerRun(2, func() { result(c.fullScan(t.Context(), time.Now()), 0) }) / ports; each > 8 {
+		t.Errorf("%.1f allocations for each port in a full scan", each)
 	}
 
-	// A plain port gets a container, another binding comes and a third one goes: only these files are looked at.
-	edited := native.Key("bindings/h/f00dcafe-0000-4000-8000-000000000000")
+	// A plain port gets and loses a container, and another binding is created and gets one. Each scan checks only the
+	// changed file.
+	editedKey := native.Key("bindings/h/f00dcafe-0000-4000-8000-000000000000")
 	changes := []struct {
 		key      native.Key
 		content  string
 		bindings int
 	}{
-		{edited, "portId: f00dcafe-0000-4000-8000-000000000000\nhostId: h\ninterfaceName: vpn-0\ncontainerId: c\n", 1},
+		{editedKey, "portId: f00dcafe-0000-4000-8000-000000000000\nhostId: h\ninterfaceName: vpn-0\ncontainerId: c\n", 1},
 		{"bindings/h/new", "portId: new\nhostId: h\ninterfaceName: tap\n", 1},
-		{edited, "portId: f00dcafe-0000-4000-8000-000000000000\nhostId: h\ninterfaceName: tap0\n", 0},
+		{editedKey, "portId: f00dcafe-0000-4000-8000-000000000000\nhostId: h\ninterfaceName: tap0\n", 0},
 		{"bindings/h/new", "portId: new\nhostId: h\ninterfaceName: vpn-1\ncontainerId: c\n", 1},
 	}
 	for _, change := range changes {
-		put(string(change.key)+".yaml", change.content)
-		tree.changed[change.key] = true
-		allocations := testing.AllocsPerRun(1, func() { // it runs twice
-			look(tree.lookAtChanges(t.Context(), time.Now()), change.bindings)
+		write(string(change.key)+".yaml", change.content)
+		c.changed[change.key] = true
+		allocations := testing.AllocsPerRun(1, func() { // AllocsPerRun calls the function twice
+			result(c.partialScan(t.Context(), time.Now()), change.bindings)
 		})
 		if allocations > 1000 {
 			t.Errorf("%s: %.0f allocations for one change", change.key, allocations)
@@ -84,15 +87,16 @@ func TestPlainPortsCostLittle(t *testing.T) {
 	if err := os.Remove(filepath.Join(dir, "bindings/h/new.yaml")); err != nil {
 		t.Fatal(err)
 	}
-	tree.look(t.Context(), time.Now())
-	look(tree.look(t.Context(), time.Now().Add(time.Second)), 0)
+	c.fullScan(t.Context(), time.Now())
+	result(c.fullScan(t.Context(), time.Now().Add(time.Second)), 0)
 }
 
-func TestSignatureOfTheKernelIsThatOfPackageOS(t *testing.T) {
+func TestSignatureOfStatEqualsSignatureOf(t *testing.T) {
 	dir := t.TempDir()
 	path := func(name string) string { return filepath.Join(dir, name) }
 	for _, err := range []error{
-		os.WriteFile(path("file"), []byte("x"), 0o640), os.WriteFile(path("setuid"), nil, 0o755), os.Chmod(path("setuid"), 0o755|os.ModeSetuid|os.ModeSetgid),
+		os.WriteFile(path("file"), []byte("x"), 0o640),
+		os.WriteFile(path("setuid"), nil, 0o755), os.Chmod(path("setuid"), 0o755|os.ModeSetuid|os.ModeSetgid),
 		os.Mkdir(path("folder"), 0o755), os.Chmod(path("folder"), 0o777|os.ModeSticky), unix.Mkfifo(path("pipe"), 0o600),
 		os.Symlink("file", path("link")), os.Symlink("nothing", path("dangling")), os.Symlink("/etc/passwd", path("out")),
 	} {
@@ -112,11 +116,11 @@ func TestSignatureOfTheKernelIsThatOfPackageOS(t *testing.T) {
 	defer files.close()
 	parent := filepath.Base(dir)
 	for _, name := range []string{"file", "setuid", "folder", "pipe", "socket", "link", "dangling", "out", "missing"} {
-		got, gotErr := files.sign(files.folder(parent), parent, name)
+		got, gotErr := files.signature(files.openDir(parent), parent, name)
 		info, wantErr := files.stat(parent + "/" + name)
 		var want signature
 		if wantErr == nil {
-			want = sign(info)
+			want = signatureOf(info)
 		}
 		if got != want || (gotErr == nil) != (wantErr == nil) || gotErr != nil && cause(gotErr) != cause(wantErr) {
 			t.Errorf("%s: %+v, %v, not %+v, %v", name, got, gotErr, want, wantErr)
