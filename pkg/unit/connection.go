@@ -164,7 +164,7 @@ func isReexecError(err error) bool {
 type filteringConn struct {
 	net.Conn
 	in     io.Reader
-	filter *messageFilter // becomes in after the handshake
+	filter *messageFilter // replaces in after the handshake
 	limit  time.Duration  // of each write
 }
 

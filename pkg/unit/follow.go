@@ -16,43 +16,43 @@ type subscription struct {
 	wake  chan struct{}       // receives a value after a name was added
 }
 
-func (e *subscription) changedLocked(unit string) {
+func (s *subscription) changedLocked(unit string) {
 	if _, ok := spec.UnitOwner(unit); ok {
-		e.addLocked(unit)
+		s.addLocked(unit)
 	}
 }
 
-func (e *subscription) addLocked(unit string) {
-	e.units[unit] = struct{}{}
+func (s *subscription) addLocked(unit string) {
+	s.units[unit] = struct{}{}
 	select {
-	case e.wake <- struct{}{}:
+	case s.wake <- struct{}{}:
 	default:
 	}
 }
 
-func (e *subscription) take() map[string]struct{} {
-	e.conn.listeners.mu.Lock()
-	defer e.conn.listeners.mu.Unlock()
-	units := e.units
-	e.units = map[string]struct{}{}
+func (s *subscription) take() map[string]struct{} {
+	s.conn.listeners.mu.Lock()
+	defer s.conn.listeners.mu.Unlock()
+	units := s.units
+	s.units = map[string]struct{}{}
 	return units
 }
 
 func (c *connection) subscribe() *subscription {
-	e := &subscription{conn: c, units: map[string]struct{}{}, wake: make(chan struct{}, 1)}
+	s := &subscription{conn: c, units: map[string]struct{}{}, wake: make(chan struct{}, 1)}
 	c.listeners.mu.Lock()
 	defer c.listeners.mu.Unlock()
 	if c.listeners.subscriptions == nil {
 		c.listeners.subscriptions = map[*subscription]struct{}{}
 	}
-	c.listeners.subscriptions[e] = struct{}{}
-	return e
+	c.listeners.subscriptions[s] = struct{}{}
+	return s
 }
 
-func (e *subscription) unsubscribe() {
-	e.conn.listeners.mu.Lock()
-	defer e.conn.listeners.mu.Unlock()
-	delete(e.conn.listeners.subscriptions, e)
+func (s *subscription) unsubscribe() {
+	s.conn.listeners.mu.Lock()
+	defer s.conn.listeners.mu.Unlock()
+	delete(s.conn.listeners.subscriptions, s)
 }
 
 // Follow calls changed with the name of each unit of a container (svc-<name>.service or svc-<name>:<role>.service)
@@ -82,8 +82,8 @@ func (b *Bus) Follow(ctx context.Context, changed func(unit string)) error {
 
 // follow calls changed for each change until the connection or the context ends.
 func (c *connection) follow(ctx context.Context, changed func(unit string)) {
-	e := c.subscribe()
-	defer e.unsubscribe()
+	s := c.subscribe()
+	defer s.unsubscribe()
 	changed("")
 	for {
 		select {
@@ -91,8 +91,8 @@ func (c *connection) follow(ctx context.Context, changed func(unit string)) {
 			return
 		case <-c.Context().Done():
 			return
-		case <-e.wake:
-			for unit := range e.take() {
+		case <-s.wake:
+			for unit := range s.take() {
 				changed(unit)
 			}
 		}

@@ -68,8 +68,8 @@ func (l *listeners) DeliverSignal(iface, member string, signal *dbus.Signal) {
 	case iface == manager && member == "Reloading":
 		// A daemon-reload can change any unit. On the system bus this signal is also the only sign of a daemon-reexec.
 		if len(signal.Body) > 0 && signal.Body[0] == false {
-			for e := range l.subscriptions {
-				e.addLocked("")
+			for sub := range l.subscriptions {
+				sub.addLocked("")
 			}
 		}
 	case iface == properties && member == "PropertiesChanged":
@@ -86,8 +86,8 @@ func (l *listeners) DeliverSignal(iface, member string, signal *dbus.Signal) {
 }
 
 func (l *listeners) changedLocked(unit string) {
-	for e := range l.subscriptions {
-		e.changedLocked(unit)
+	for sub := range l.subscriptions {
+		sub.changedLocked(unit)
 	}
 }
 
