@@ -108,8 +108,8 @@ func (b *Bus) Owner(ctx context.Context, unit string) (spec.Owner, bool, error) 
 	return owner, ok, nil
 }
 
-// get reads one property. Reading a few properties one by one takes a third of the time of reading all of them: a
-// service has some three hundred.
+// get reads one property. Reading the few properties that are needed one by one takes a third of the time of reading
+// all properties of a service, of which there are about three hundred.
 func (b *Bus) get(ctx context.Context, path dbus.ObjectPath, iface, name string, into any) error {
 	var value dbus.Variant
 	if err := b.read(ctx, path, properties+".Get", []any{iface, name}, &value); err != nil {

@@ -47,7 +47,7 @@ func (b *Bus) start(ctx context.Context, unit string, values []property) (maybeS
 		case isSystemdError(err, "UnitExists") && maybeStarted:
 			// An earlier call, whose answer was lost, started this unit.
 		case isSystemdError(err, "UnitExists") && freed:
-			return false, fmt.Errorf("%w: %w", ErrExists, err) // the text from systemd mentions a mask
+			return false, fmt.Errorf("%w: %w", ErrExists, err) // the error of systemd names a mask as the cause
 		case isSystemdError(err, "UnitExists"):
 			// A failed unit keeps its name, and a stopped unit keeps it for a moment. Free the name once.
 			freed = true
@@ -74,8 +74,8 @@ func (b *Bus) start(ctx context.Context, unit string, values []property) (maybeS
 	}
 }
 
-// readExit returns how a unit ended whose job failed. It prefers fromSignals, which was read from the signals of
-// systemd, and otherwise reads the unit's properties.
+// readExit returns how a unit whose job failed has ended. It prefers fromSignals, which was read from the signals of
+// systemd, and otherwise reads the properties of the unit.
 func (b *Bus) readExit(ctx context.Context, unit string, fromSignals Exit) Exit {
 	if fromSignals.Code != 0 {
 		return fromSignals

@@ -3,16 +3,16 @@
 //
 // Start, Stop and Restart wait for the result of the systemd job. If a start fails, the error has how the program
 // ended (Exit), as systemd reported it before it removed the unit, and nothing of the unit is left. Every call
-// returns in bounded time. If systemd does not answer, the call returns an error. It never reports the unit as gone.
+// returns in bounded time. If systemd does not answer, the call returns an error and never reports the unit as gone.
 // The first call connects to systemd. When systemd drops the connection, the next call connects again: daemon-reexec
 // closes the private socket, while the units continue to run.
 //
 // A process of root uses systemd's private socket. An executable then needs no D-Bus daemon, and systemd sends
-// signals without Subscribe. Other users use the system bus, where every user can read. So does root if the private
-// socket does not exist.
+// signals without Subscribe. Other users, and root if the private socket does not exist, use the system bus, where
+// every user can read.
 //
-// The package does not decide which units to start, or when a unit must be given up. It only reads and returns the
-// owner of a unit.
+// The package does not decide which units to start, or when a unit must be given up. It does not check the owner of a
+// unit; it only returns it.
 package unit
 
 import "errors"

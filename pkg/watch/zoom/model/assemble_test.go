@@ -135,7 +135,8 @@ func TestUnusableNodeMakesBindingUnknown(t *testing.T) {
 		{"enums as numbers", replace(conn, "initiator: RESPONSE_ONLY", "initiator: 2"), spec.Whole, ""},
 		{"fields of a later release", replace(conn, "mtu:", "later { field: [1, <>] } mtu:"), spec.Whole, ""},
 		{"the external port has no address", replace(external, "100.100.100.2", "100.100.100.3"), spec.Whole,
-			router + ": none of its ports has the port_address 100.100.100.2, the external_ip of its VPN services: nothing runs"},
+			router +
+				": none of its ports has the port_address 100.100.100.2, the external_ip of its VPN services: nothing runs"},
 		{"two external addresses", replace(midonet.Object(VpnService, downService), "100.100.100.2", "100.100.100.9"),
 			spec.Whole, router + ": its VPN services have several external_ip, 100.100.100.2, 100.100.100.9: nothing runs"},
 	} {
@@ -252,10 +253,12 @@ func TestHostWithoutObjectIsUnknown(t *testing.T) {
 		change func(*fakeSnapshot)
 		unread string
 	}{
-		"no object":  {func(s *fakeSnapshot) { delete(s.data, path) }, path + ": no Host object: nothing is known of this host, and all stays as it is"},
+		"no object": {func(s *fakeSnapshot) { delete(s.data, path) },
+			path + ": no Host object: nothing is known of this host, and all stays as it is"},
 		"unreadable": {func(s *fakeSnapshot) { s.states[path] = Unreadable }, path + ": no permission"},
-		"garbage":    {func(s *fakeSnapshot) { s.data[path] = []byte("{}") }, path + ": line 1, column 1: missing field name"},
-		"empty":      {func(s *fakeSnapshot) { s.data[path] = []byte("") }, path + `: id ""`},
+		"garbage": {func(s *fakeSnapshot) { s.data[path] = []byte("{}") },
+			path + ": line 1, column 1: missing field name"},
+		"empty": {func(s *fakeSnapshot) { s.data[path] = []byte("") }, path + `: id ""`},
 		"a bad port": {func(s *fakeSnapshot) { s.replace(t, path, "port_ids {\n  msb: ", "port_ids {\n  mbs: ") },
 			path + ": port_ids.msb"},
 	} {

@@ -46,10 +46,10 @@ func (e enum) nativeNames() string {
 	return strings.Join(names, ", ")
 }
 
-// fromNative returns the name of the value that native objects write as word.
-func (e enum) fromNative(word string) (string, bool) {
+// fromNative returns the name of the enum value that native objects write as native, and false if there is none.
+func (e enum) fromNative(native string) (string, bool) {
 	for _, v := range e {
-		if v.native == word {
+		if v.native == native {
 			return v.name, true
 		}
 	}

@@ -38,8 +38,8 @@ func ExportReadable(tree Tree, nodes map[string][]byte) ([]spec.Object, []native
 	forEach(e, ServiceContainerGroup, read, e.group)
 	forEach(e, Port, readPort, e.binding)
 	forEach(e, Router, readRouter, e.router)
-	// Objects of these classes are exported with the objects that refer to them. Read the others too, so that every
-	// object that cannot be read is reported.
+	// Objects of these classes are exported with the objects that refer to them. Read all of them here, so that an
+	// object that cannot be read is reported even if nothing refers to it.
 	forEach(e, VpnService, readService, ignore)
 	forEach(e, IPSecSiteConnection, readConnection, ignore)
 	forEach(e, HostGroup, read, ignore)

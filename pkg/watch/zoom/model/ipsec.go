@@ -160,9 +160,9 @@ func (f *resolution) reportMissingPort(path, ip string) {
 		", the external_ip of its VPN services: allowed: one that has")
 }
 
-// resolveServices adds the connections of all VPN services that are up to c. It returns the external addresses of all
-// services, including those that are down. complete is false if an object could not be read: the configuration must
-// not be used then, because a connection would be removed only because its object cannot be read.
+// resolveServices adds to c the connections of all VPN services that are up. It returns the external addresses of all
+// services, including those that are down. complete is false if an object could not be read. The configuration must
+// not be used then: it would remove a running connection only because its object cannot be read.
 func (f *resolution) resolveServices(by string, ids []UUID, c *configuration) (ips []string, complete bool) {
 	complete = true
 	missing := func(class Class, id UUID, fault string) {

@@ -37,8 +37,8 @@ type Result struct {
 	// Desired is the complete desired state if Final is true. Otherwise it must not be used.
 	Desired spec.Desired
 
-	// Faults lists the nodes whose data cannot be used, with reasons. The key of a fault is the path of the node. A fault
-	// of a node does not always make the binding unusable: a whole binding can have a fault for a part that was left out.
+	// Faults lists the faults of nodes whose data cannot be used. The key of a fault is the path of the node. A binding
+	// can be whole although one of its nodes has a fault: the fault then describes a part that was left out.
 	Faults []native.Fault
 
 	// Paths lists every node that was looked up, once, in the order of the first lookup. The caller watches these nodes

@@ -64,7 +64,7 @@ func (n Node) ontoSettings(data []byte) ([]byte, error) {
 	return data, nil
 }
 
-// union returns ids with those of more appended that it lacks.
+// union returns ids, followed by the values of more that ids lacks.
 func union(ids, more []text.Value) []text.Value {
 	printed := func(v text.Value) string {
 		if v.Kind != text.Nested {
@@ -122,11 +122,11 @@ func (n *Node) finish() {
 	}
 }
 
-// deriveID returns the id of an object that MidoNet needs and that the native objects do not have. The id depends
-// only on the object of to which it belongs and on its purpose what, so that a second import writes the same object.
-// It is a UUID of version 8 (RFC 9562, section 5.8).
-func deriveID(of UUID, what string) UUID {
-	sum := sha256.Sum256([]byte(what + " of " + string(of)))
+// deriveID returns the id of an object that MidoNet needs and that the native objects do not have. It depends only on
+// the object to which the new object belongs and on the purpose, so that a second import writes the same object. It
+// is a UUID of version 8 (RFC 9562, section 5.8).
+func deriveID(owner UUID, purpose string) UUID {
+	sum := sha256.Sum256([]byte(purpose + " of " + string(owner)))
 	sum[6], sum[8] = sum[6]&0x0f|0x80, sum[8]&0x3f|0x80
 	digits := hex.EncodeToString(sum[:16])
 	return UUID(strings.Join([]string{digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]}, "-"))

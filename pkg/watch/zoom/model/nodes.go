@@ -127,13 +127,13 @@ func (w *writer) object(class Class, id UUID, clears ...string) *Node {
 	return n
 }
 
-// addBackReference adds from to the field list of an object, because the object from refers to it.
-func (w *writer) addBackReference(class Class, id UUID, list string, from UUID) {
+// addBackReference adds referrer to the field list of an object. referrer is the id of an object that refers to it.
+func (w *writer) addBackReference(class Class, id UUID, list string, referrer UUID) {
 	n := w.node(class, id)
 	if !slices.Contains(n.lists, list) {
 		n.lists = append(n.lists, list)
 	}
-	n.message.Add(list, uuidValue(from))
+	n.message.Add(list, uuidValue(referrer))
 }
 
 func (n *Node) text(name, value string) {
@@ -298,7 +298,7 @@ func (w *writer) binding(rest string, document *native.Document) error {
 	}
 	n.id("service_container_id", container)
 	c := w.node(ServiceContainer, container)
-	if len(c.message.All("port_id")) == 0 { // keep the port that the imported container names
+	if len(c.message.All("port_id")) == 0 { // a container that names a port keeps it
 		c.id("port_id", port)
 	}
 	if router := w.users[container]; router != "" && w.types[container] == ipsecType {

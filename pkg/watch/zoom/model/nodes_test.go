@@ -16,7 +16,8 @@ import (
 const otherHost UUID = "2a6e9f0c-8d4b-4c11-9f3e-ffffffffffff"
 
 // canonicalConnection has every key that MidoNet can represent.
-const canonicalConnection = `{"id": "f0000000-0000-4000-8000-000000000001", "name": "to Orléans", "adminStateUp": false,
+const canonicalConnection = `{"id": "f0000000-0000-4000-8000-000000000001", "name": "to Orléans",
+	"adminStateUp": false,
 	"peerAddress": "200.200.200.2", "peerId": "@right.example", "localId": "100.100.100.2",
 	"localCidrs": ["10.1.0.0/24", "fd01::/64"], "peerCidrs": ["10.2.0.1/24", "fd02::/64"],
 	"initiator": "response-only", "mtu": 1400, "psk": "it's \"ä\" \\ \u0001 <secret>",
@@ -220,20 +221,24 @@ func TestExportLeavesOutUnreadableObjects(t *testing.T) {
 		faults  []string
 	}{
 		{"a connection that does not exist", lost(midonet.Object(IPSecSiteConnection, wholeConn)), nil,
-			[]string{midonet.Object(IPSecSiteConnection, wholeConn) + ": no such object, and " + midonet.Object(VpnService, serviceID) + " names it"}},
+			[]string{midonet.Object(IPSecSiteConnection, wholeConn) + ": no such object, and " +
+				midonet.Object(VpnService, serviceID) + " names it"}},
 		{"a connection that cannot be parsed", bad(midonet.Object(IPSecSiteConnection, wholeConn)), nil,
 			[]string{midonet.Object(IPSecSiteConnection, wholeConn) + ": line 1"}},
 		{"a VPN service that does not exist", lost(midonet.Object(VpnService, serviceID)), nil,
-			[]string{midonet.Object(VpnService, serviceID) + ": no such object, and " + midonet.Object(Router, routerID) + " names it"}},
+			[]string{midonet.Object(VpnService, serviceID) + ": no such object, and " + midonet.Object(Router, routerID) +
+				" names it"}},
 		{"a router that does not exist", lost(midonet.Object(Router, routerID)), []string{configuration, container, binding},
-			[]string{container + ": configurationId names " + configuration + ", which is not exported", binding + ": containerId names " + container}},
+			[]string{container + ": configurationId names " + configuration + ", which is not exported",
+				binding + ": containerId names " + container}},
 		{"a router that cannot be parsed", bad(midonet.Object(Router, routerID)), []string{configuration, container, binding},
 			[]string{midonet.Object(Router, routerID) + ": line 1", container + ": ", binding + ": "}},
 		{"a container that does not exist", lost(midonet.Object(ServiceContainer, containerID)), []string{container, binding},
 			[]string{binding + ": containerId names " + container}},
 		{"a group that cannot be parsed", bad(midonet.Object(ServiceContainerGroup, groupID)),
 			[]string{group, container, binding},
-			[]string{midonet.Object(ServiceContainerGroup, groupID) + ": line 1", container + ": groupId names", binding + ": "}},
+			[]string{midonet.Object(ServiceContainerGroup, groupID) + ": line 1", container + ": groupId names",
+				binding + ": "}},
 		{"the container's port cannot be parsed", bad(midonet.Object(Port, portID)), []string{binding},
 			[]string{midonet.Object(Port, portID) + ": line 1"}},
 		{"settings that are no JSON", bad(midonet.HostSettings(hostID)),

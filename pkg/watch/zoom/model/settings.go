@@ -59,7 +59,7 @@ var levels = map[string]string{
 
 func parseLevel(raw json.RawMessage) string {
 	var level string
-	_ = json.Unmarshal(raw, &level) // levels has no level for "", which a value of another type leaves
+	_ = json.Unmarshal(raw, &level) // if raw is no string, level stays "", which is not in levels
 	return levels[strings.ToUpper(level)]
 }
 

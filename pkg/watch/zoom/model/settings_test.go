@@ -60,7 +60,8 @@ func TestHostSettingsOverrideTemplateAndDefault(t *testing.T) {
 		{"a plain value in the way", data(own, `{"agent": {"loggers": 7}}`), without("log-level", "error"), ""},
 		{"a key twice", data(own, `{"agent": {"loggers": {"root": "WARN"}}, "agent": {"x": 1}}`),
 			without("log-level", "warn"), ""},
-		{"an interval with a HOCON unit", data(edge, `{"agent": {"containers": {"ipsec": {"status_update_interval": "1 minute"}}}}`),
+		{"an interval with a HOCON unit",
+			data(edge, `{"agent": {"containers": {"ipsec": {"status_update_interval": "1 minute"}}}}`),
 			without("status-interval", "1m0s"), ""},
 		{"an interval without a unit",
 			data(edge, `{"agent": {"containers": {"ipsec": {"status_update_interval": "1500"}}}}`),
@@ -91,7 +92,8 @@ func TestHostSettingsOverrideTemplateAndDefault(t *testing.T) {
 		{"loggers that the supervisor does not have",
 			data(own, `{"agent": {"loggers": {"root": "DEBUG", "org": {"midonet": {"container": "DEBUG", "containers": {"haproxy": {"root": "INFO"}, "a\nb": 1}}}}}}`),
 			whole,
-			own + `: loggers that the supervisor does not have, whose levels have no effect: agent.loggers.org.midonet.container, agent.loggers.org.midonet.containers.haproxy.root, "agent.loggers.org.midonet.containers.a\nb": known: agent.loggers.root, agent.loggers.org.midonet.containers.root`},
+			own +
+				`: loggers that the supervisor does not have, whose levels have no effect: agent.loggers.org.midonet.container, agent.loggers.org.midonet.containers.haproxy.root, "agent.loggers.org.midonet.containers.a\nb": known: agent.loggers.root, agent.loggers.org.midonet.containers.root`},
 		{"nothing at all", func(s *fakeSnapshot) { delete(s.data, all); delete(s.data, own); delete(s.data, mappings) },
 			nil, ""},
 	} {
@@ -185,11 +187,17 @@ func TestEditSettingReplacesOtherFormOfLogger(t *testing.T) {
 		name, before, key string
 		want              map[string]string
 	}{
-		{"a logger in the other form is replaced", `{"agent": {"loggers": {"org": {"midonet": {"containers": "DEBUG"}}}}}`, "log-level.containers",
+		{"a logger in the other form is replaced",
+			`{"agent": {"loggers": {"org": {"midonet": {"containers": "DEBUG"}}}}}`,
+			"log-level.containers",
 			map[string]string{"log-level.containers": "warn"}},
-		{"a logger above keeps its level", `{"agent": {"loggers": {"org": {"midonet": {"containers": "DEBUG"}}}}}`, "log-level.containers.ipsec.ipsec-pluto",
+		{"a logger above keeps its level",
+			`{"agent": {"loggers": {"org": {"midonet": {"containers": "DEBUG"}}}}}`,
+			"log-level.containers.ipsec.ipsec-pluto",
 			map[string]string{"log-level.containers": "debug", "log-level.containers.ipsec.ipsec-pluto": "warn"}},
-		{"a logger that has a form for others below it", `{"agent": {"loggers": {"org": {"midonet": {"containers": {"ipsec": {"ipsec-pluto": {"root": "INFO"}, "root": "INFO"}}}}}}}`, "log-level.containers.ipsec.ipsec-pluto",
+		{"a logger that has a form for others below it",
+			`{"agent": {"loggers": {"org": {"midonet": {"containers": {"ipsec": {"ipsec-pluto": {"root": "INFO"}, "root": "INFO"}}}}}}}`,
+			"log-level.containers.ipsec.ipsec-pluto",
 			map[string]string{"log-level.containers.ipsec": "info", "log-level.containers.ipsec.ipsec-pluto": "warn"}},
 	} {
 		data, err := EditSetting([]byte(row.before), row.key, "warn")

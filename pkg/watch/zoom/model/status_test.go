@@ -21,7 +21,8 @@ func TestStatusesHaveFormatOfAgent(t *testing.T) {
 		want               string
 	}{
 		{spec.Running, "it's \"é\"\n", "vpn-60df5fda",
-			"status_code: RUNNING\nstatus_message: \"it\\'s \\\"\\303\\251\\\"\\n\"\n" + id + "namespace_name: \"vpn-60df5fda\"\ninterface_name: \"vpn-60df5fda\"\n"},
+			"status_code: RUNNING\nstatus_message: \"it\\'s \\\"\\303\\251\\\"\\n\"\n" + id +
+				"namespace_name: \"vpn-60df5fda\"\ninterface_name: \"vpn-60df5fda\"\n"},
 		{spec.Running, "", "",
 			"status_code: RUNNING\nstatus_message: \"\"\n" + id + "namespace_name: \"\"\ninterface_name: \"vpn-60df5fda\"\n"},
 		{spec.Starting, "", "", "status_code: STARTING\nstatus_message: \"\"\n" + id + "interface_name: \"vpn-60df5fda\"\n"},
@@ -29,7 +30,8 @@ func TestStatusesHaveFormatOfAgent(t *testing.T) {
 		{spec.Failed, spec.LimitExceeded, "",
 			"status_code: ERROR\nstatus_message: \"LIMIT_EXCEEDED\"\n" + id + "interface_name: \"vpn-60df5fda\"\n"},
 		{spec.Running, "\xff\u0085", "n",
-			"status_code: RUNNING\nstatus_message: \"?\\302\\205\"\n" + id + "namespace_name: \"n\"\ninterface_name: \"vpn-60df5fda\"\n"},
+			"status_code: RUNNING\nstatus_message: \"?\\302\\205\"\n" + id +
+				"namespace_name: \"n\"\ninterface_name: \"vpn-60df5fda\"\n"},
 	} {
 		status.Code, status.Message, status.NamespaceName = row.code, row.message, row.namespace
 		data, err := PrintContainerStatus(status)
@@ -125,10 +127,11 @@ func TestStatusMessageListsConnections(t *testing.T) {
 func TestPathsOfTree(t *testing.T) {
 	host, state := string(hostID), "/midonet/zoom/0/state/"+string(hostID)
 	for path, want := range map[string]string{
-		midonet.Object(Host, hostID):                                   "/midonet/zoom/0/models/Host/" + host,
-		midonet.HostState(hostID):                                      state + "/Host/" + host + "/container",
-		midonet.HostAlive(hostID):                                      state + "/Host/" + host + "/alive",
-		midonet.ContainerState(hostID, containerID):                    state + "/ServiceContainer/" + string(containerID) + "/status",
+		midonet.Object(Host, hostID): "/midonet/zoom/0/models/Host/" + host,
+		midonet.HostState(hostID):    state + "/Host/" + host + "/container",
+		midonet.HostAlive(hostID):    state + "/Host/" + host + "/alive",
+		midonet.ContainerState(hostID, containerID): state + "/ServiceContainer/" + string(containerID) +
+			"/status",
 		midonet.Mutex():                                                "/midonet/zoom/0/locks/zoom-topology",
 		midonet.TemplateSettings("default"):                            "/midonet/config/templates/default",
 		midonet.HostSettings(hostID):                                   "/midonet/config/nodes/" + host,
