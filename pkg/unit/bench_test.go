@@ -3,7 +3,7 @@ package unit
 import "testing"
 
 func BenchmarkConnect(b *testing.B) {
-	_, ctx := ground(b)
+	_, ctx := sandbox(b)
 	for b.Loop() {
 		bus := Open()
 		if _, err := bus.List(ctx, "svc-none.service"); err != nil {
@@ -14,7 +14,7 @@ func BenchmarkConnect(b *testing.B) {
 }
 
 func BenchmarkStartAndStop(b *testing.B) {
-	bus, ctx := ground(b)
+	bus, ctx := sandbox(b)
 	p := program(b, bus, "u-bench", "silent")
 	p.Type, p.ExecStart = Exec, Command{"/bin/sleep", "60"}
 	for b.Loop() {
@@ -23,8 +23,8 @@ func BenchmarkStartAndStop(b *testing.B) {
 	}
 }
 
-func BenchmarkLook(b *testing.B) {
-	bus, ctx := ground(b)
+func BenchmarkRead(b *testing.B) {
+	bus, ctx := sandbox(b)
 	p := program(b, bus, "u-bench", "silent")
 	p.Type = Exec
 	must(b, bus.Start(ctx, p))

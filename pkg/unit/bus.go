@@ -9,71 +9,71 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// limits bound what a Bus waits for.
+// limits are the time limits of a Bus.
 type limits struct {
-	call   time.Duration // one call and its answer; systemd needs under a millisecond, or is busy with a daemon-reload
-	wire   time.Duration // the handshake, and each write to a peer that does not read
-	redial time.Duration // how long a dial, or a read, is tried again: daemon-reexec leaves nobody at the socket for a moment
-	follow time.Duration // Follow's pause before it tries again what a redial did not reach
-	job    time.Duration // a job, where the caller's context does not bound it
-	undo   time.Duration // removing what a failed start left; a budget of its own, detached from the caller's
+	call    time.Duration // one call with its answer; systemd answers within 1 ms, unless it is busy with a daemon-reload
+	wire    time.Duration // the handshake, and each write, since the peer may have stopped reading
+	redial  time.Duration // repeated dials and reads; during a daemon-reexec nothing listens at the socket for a moment
+	follow  time.Duration // the pause of Follow after a connection failed or ended quickly
+	job     time.Duration // a job, if the caller's context has no earlier deadline
+	cleanup time.Duration // the removal of a unit whose start failed; independent of the caller's context
 }
 
-var usual = limits{
-	call:   10 * time.Second,
-	wire:   5 * time.Second,
-	redial: 5 * time.Second,
-	follow: time.Second,
-	job:    3 * time.Minute,
-	undo:   15 * time.Second,
+var defaultLimits = limits{
+	call:    10 * time.Second,
+	wire:    5 * time.Second,
+	redial:  5 * time.Second,
+	follow:  time.Second,
+	job:     3 * time.Minute,
+	cleanup: 15 * time.Second,
 }
 
 const redialPause = 20 * time.Millisecond
 
-// errClosed is what every call of a closed Bus answers.
+// errClosed is the error of every call of a closed Bus.
 var errClosed = errors.New("the bus is closed")
 
-// Bus is the way to systemd. It is safe for use by several goroutines and costs nothing until its first call.
+// Bus accesses systemd over D-Bus. It is safe for concurrent use. It connects at its first call.
 type Bus struct {
 	sockets []socket
 	limits  limits
-	life    context.Context // until Close
-	end     context.CancelFunc
-	turn    chan struct{} // holds one token: who has it may look at conn and dial
+	ctx     context.Context // canceled by Close
+	cancel  context.CancelFunc
+	token   chan struct{} // holds one token; only its holder may use conn and dial
 	conn    *connection
 }
 
-// Open makes a Bus to this machine's systemd.
+// Open returns a Bus to the systemd of this machine.
 func Open() *Bus { return newBus(machineSockets()) }
 
-// OpenAt makes a Bus to a systemd that listens at another private socket.
+// OpenAt returns a Bus to a systemd with another private socket.
 func OpenAt(path string) *Bus { return newBus([]socket{{path: path}}) }
 
 func newBus(sockets []socket) *Bus {
-	b := &Bus{sockets: sockets, limits: usual, turn: make(chan struct{}, 1)}
-	b.life, b.end = context.WithCancel(context.Background())
-	b.turn <- struct{}{}
+	b := &Bus{sockets: sockets, limits: defaultLimits, token: make(chan struct{}, 1)}
+	b.ctx, b.cancel = context.WithCancel(context.Background())
+	b.token <- struct{}{}
 	return b
 }
 
-// Close ends the connection, and with it every call that waits. A closed Bus is not opened again.
+// Close closes the connection, and ends every call that is waiting. A closed Bus cannot be opened again.
 func (b *Bus) Close() {
-	b.end()
-	<-b.turn
-	defer func() { b.turn <- struct{}{} }()
+	b.cancel()
+	<-b.token
+	defer func() { b.token <- struct{}{} }()
 	if b.conn != nil {
 		b.conn.close()
 	}
 }
 
-// connect returns the connection, dialling if there is none that lives.
+// connect returns the connection. It dials if there is no live connection.
 func (b *Bus) connect(ctx context.Context) (*connection, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer context.AfterFunc(b.life, cancel)()
+	defer context.AfterFunc(b.ctx, cancel)()
 	conn, err := b.connectUntil(ctx)
 	switch {
-	case b.life.Err() != nil:
+	case b.ctx.Err() != nil:
 		return nil, errClosed
 	case err != nil:
 		return nil, fmt.Errorf("connect to systemd: %w", err)
@@ -83,8 +83,8 @@ func (b *Bus) connect(ctx context.Context) (*connection, error) {
 
 func (b *Bus) connectUntil(ctx context.Context) (*connection, error) {
 	select {
-	case <-b.turn:
-		defer func() { b.turn <- struct{}{} }()
+	case <-b.token:
+		defer func() { b.token <- struct{}{} }()
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
@@ -98,16 +98,16 @@ func (b *Bus) connectUntil(ctx context.Context) (*connection, error) {
 			b.conn = conn
 			return conn, nil
 		}
-		// Where there was a systemd, there will be one again.
-		again := b.conn != nil || atReexec(err)
-		if !again || time.Now().After(deadline) || pause(ctx, redialPause) != nil {
+		// If this Bus was connected before, systemd exists and will listen again.
+		retry := b.conn != nil || isReexecError(err)
+		if !retry || time.Now().After(deadline) || sleep(ctx, redialPause) != nil {
 			return nil, err
 		}
 	}
 }
 
-// read makes a call that changes nothing and stores its answer. While connections break under it, it asks again: one
-// daemon-reexec may follow another.
+// read makes a call that changes nothing and stores its answer. If the connection is lost, it makes the call again,
+// until the limit redial: one daemon-reexec may follow another.
 func (b *Bus) read(ctx context.Context, path dbus.ObjectPath, method string, args []any, answer ...any) error {
 	ctx, cancel := context.WithTimeout(ctx, b.limits.call)
 	defer cancel()
@@ -118,13 +118,14 @@ func (b *Bus) read(ctx context.Context, path dbus.ObjectPath, method string, arg
 			return err
 		}
 		err = conn.call(ctx, path, method, args, answer...)
-		if !errors.Is(err, errLost) || time.Now().After(deadline) || pause(ctx, redialPause) != nil {
+		if !errors.Is(err, errConnectionLost) || time.Now().After(deadline) || sleep(ctx, redialPause) != nil {
 			return err
 		}
 	}
 }
 
-func pause(ctx context.Context, d time.Duration) error {
+// sleep waits for d, or until the context ends, and returns the error of the context in that case.
+func sleep(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {

@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// TestTheFirstCallIsAnswered: a small first message must not lie unread behind the handshake.
-func TestTheFirstCallIsAnswered(t *testing.T) {
-	_, ctx := ground(t)
+// TestFirstCallIsAnswered checks that systemd processes a small first message (see flushHandshake).
+func TestFirstCallIsAnswered(t *testing.T) {
+	_, ctx := sandbox(t)
 	start := time.Now()
 	for range 200 {
 		bus := Open()

@@ -26,12 +26,13 @@ const (
 	properties  = "org.freedesktop.DBus.Properties"
 )
 
-// socket is where systemd can be reached, directly or through a D-Bus daemon.
+// socket is a socket at which systemd can be reached, either directly or through a D-Bus daemon.
 type socket struct {
 	path   string
-	daemon bool
+	daemon bool // a D-Bus daemon listens at the socket
 }
 
+// machineSockets returns the sockets of this machine's systemd in the order in which they are tried.
 func machineSockets() []socket {
 	private, system := socket{path: "/run/systemd/private"}, socket{path: "/run/dbus/system_bus_socket", daemon: true}
 	if os.Geteuid() == 0 {
@@ -40,13 +41,13 @@ func machineSockets() []socket {
 	return []socket{system}
 }
 
-// connection is one live connection with what listens to its signals.
+// connection is one live connection with the listeners for its signals.
 type connection struct {
 	*dbus.Conn
 	listeners listeners
 }
 
-// dialFirst dials the first socket that exists.
+// dialFirst dials the first socket that exists. limit bounds the handshake.
 func dialFirst(ctx context.Context, sockets []socket, limit time.Duration) (*connection, error) {
 	var err error
 	for _, s := range sockets {
@@ -62,24 +63,25 @@ func dialFirst(ctx context.Context, sockets []socket, limit time.Duration) (*con
 }
 
 func dial(ctx context.Context, s socket, limit time.Duration) (*connection, error) {
-	plain, err := (&net.Dialer{Timeout: limit}).DialContext(ctx, "unix", s.path)
+	raw, err := (&net.Dialer{Timeout: limit}).DialContext(ctx, "unix", s.path)
 	if err != nil {
-		return nil, err // names the path
+		return nil, err // the error contains the path
 	}
-	// Authentication has no time-out of its own, and a stopped PID 1 still accepts.
-	stop := context.AfterFunc(ctx, func() { _ = plain.SetDeadline(time.Unix(1, 0)) })
+	// The authentication has no time-out of its own, and the kernel accepts connections for a stopped PID 1.
+	stop := context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	_ = plain.SetDeadline(time.Now().Add(limit))
+	_ = raw.SetDeadline(time.Now().Add(limit))
 	c := &connection{}
-	c.Conn, err = dbus.NewConn(newWire(plain, limit, c.listeners.seen), dbus.WithSignalHandler(&c.listeners))
+	filtered := newFilteringConn(raw, limit, c.listeners.handleHeader)
+	c.Conn, err = dbus.NewConn(filtered, dbus.WithSignalHandler(&c.listeners))
 	if err != nil {
-		_ = plain.Close()
+		_ = raw.Close()
 		return nil, fmt.Errorf("%s: %w", s.path, err)
 	}
-	if err := c.greet(ctx, s.daemon); err != nil {
+	if err := c.handshake(ctx, s.daemon); err != nil {
 		c.close()
-		if errors.Is(err, errLost) {
-			err = io.EOF // to the caller of dial nothing is lost yet
+		if errors.Is(err, errConnectionLost) {
+			err = io.EOF // a failed dial loses no call of the caller; isReexecError recognizes io.EOF
 		}
 		return nil, fmt.Errorf("%s: %w", s.path, err)
 	}
@@ -87,41 +89,46 @@ func dial(ctx context.Context, s socket, limit time.Duration) (*connection, erro
 		c.close()
 		return nil, fmt.Errorf("%s: %w", s.path, ctx.Err())
 	}
-	_ = plain.SetDeadline(time.Time{})
+	_ = raw.SetDeadline(time.Time{})
 	return c, nil
 }
 
-func (c *connection) greet(ctx context.Context, daemon bool) error {
-	// The number of the user, not the name: a look-up of the name would want libc.
+// handshake authenticates. If the peer is a D-Bus daemon, it also subscribes to the signals of systemd.
+func (c *connection) handshake(ctx context.Context, daemon bool) error {
+	// Authenticate with the user id. Looking up the user name would need libc.
 	if err := c.Auth([]dbus.Auth{dbus.AuthExternal(strconv.Itoa(os.Getuid()))}); err != nil {
 		return fmt.Errorf("authenticate: %w", err)
 	}
 	if !daemon {
-		return c.push(ctx)
+		return c.flushHandshake(ctx)
 	}
 	if err := c.Hello(); err != nil {
 		return fmt.Errorf("hello: %w", err)
 	}
 	if err := c.AddMatchSignalContext(ctx, dbus.WithMatchSender(destination)); err != nil {
-		return fmt.Errorf("ask for signals: %w", err)
+		return fmt.Errorf("add signal match: %w", err)
 	}
 	return c.call(ctx, managerPath, manager+".Subscribe", nil)
 }
 
-// push makes sure that systemd looks at what it has read. Its bus reads the handshake in pieces of 256 bytes; a first
-// message that comes in the same piece as the end of the handshake lies there until something else arrives (seen with
-// 252), and a caller that waits for its answer waits for ever. A first message that does not fit in there gets through.
-func (c *connection) push(ctx context.Context) error {
-	nothing := []string{strings.Repeat("-", 512)}
-	return c.call(ctx, managerPath, manager+".ListUnitsByPatterns", []any{[]string{}, nothing}, new([]entry))
+// flushHandshake makes sure that systemd processes the messages that it has read. systemd's D-Bus library reads the
+// handshake in pieces of 256 bytes. If the first message arrives in the same piece as the end of the handshake,
+// systemd does not process it until more data arrives (seen with systemd 252), and a caller that waits for the answer
+// waits forever. A first message that does not fit into the piece is processed, so flushHandshake sends one with 512
+// bytes of arguments.
+func (c *connection) flushHandshake(ctx context.Context) error {
+	noUnit := []string{strings.Repeat("-", 512)}
+	return c.call(ctx, managerPath, manager+".ListUnitsByPatterns", []any{[]string{}, noUnit}, new([]entry))
 }
 
 func (c *connection) close() { _ = c.Close() }
 
-// errLost says that the connection ended before an answer came: whether systemd did what was asked is not known.
-var errLost = errors.New("the connection to systemd ended")
+// errConnectionLost means that the connection ended before the answer arrived. It is not known whether systemd did
+// what the call asked for.
+var errConnectionLost = errors.New("connection to systemd lost")
 
-// call calls a method of systemd and stores the answer. errLost: the connection is closed, the next connect dials.
+// call calls a method of systemd and stores the answer. If it returns errConnectionLost, it has closed the
+// connection, and the next connect dials again.
 func (c *connection) call(ctx context.Context, path dbus.ObjectPath, method string, args []any, answer ...any) error {
 	call := c.Object(destination, path).CallWithContext(ctx, method, 0, args...)
 	var broken *net.OpError
@@ -130,50 +137,51 @@ func (c *connection) call(ctx context.Context, path dbus.ObjectPath, method stri
 		return call.Store(answer...)
 	case errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("systemd does not answer: %w", err)
-	case errors.Is(err, dbus.ErrClosed), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.As(err, &broken),
-		left(err):
+	case errors.Is(err, dbus.ErrClosed), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF),
+		errors.As(err, &broken), systemdLeftBus(err):
 		c.close()
-		return errLost
+		return errConnectionLost
 	default:
 		return err
 	}
 }
 
-// left says whether the D-Bus daemon answered in the place of a systemd that went from the bus, as daemon-reexec does.
-func left(err error) bool {
-	name, ofDaemon := strings.CutPrefix(errorName(err), "org.freedesktop.DBus.Error.")
-	return ofDaemon && slices.Contains([]string{"NoReply", "Disconnected", "NameHasNoOwner", "ServiceUnknown"}, name)
+// systemdLeftBus reports whether the answer is an error of the D-Bus daemon because systemd left the bus, as it does
+// at a daemon-reexec.
+func systemdLeftBus(err error) bool {
+	name, fromDaemon := strings.CutPrefix(errorName(err), "org.freedesktop.DBus.Error.")
+	return fromDaemon && slices.Contains([]string{"NoReply", "Disconnected", "NameHasNoOwner", "ServiceUnknown"}, name)
 }
 
-// atReexec says whether a dial failed as it does while systemd executes itself anew.
-func atReexec(err error) bool {
+// isReexecError reports whether a dial failed in a way that is usual during a daemon-reexec.
+func isReexecError(err error) bool {
 	return errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EPIPE) ||
 		errors.Is(err, unix.EAGAIN) || errors.Is(err, io.EOF)
 }
 
-// wire is a connection whose writes have a time-out: a peer that stopped reading must not hold up every caller. After the
-// handshake it reads messages (see frames).
-type wire struct {
+// filteringConn is a connection to systemd. Each write has a time-out, because a peer that stopped reading must not
+// block every caller. After the handshake, reads go through a messageFilter.
+type filteringConn struct {
 	net.Conn
-	in    io.Reader
-	after *frames
-	limit time.Duration
+	in     io.Reader
+	filter *messageFilter // replaces in after the handshake
+	limit  time.Duration  // of each write
 }
 
-func newWire(conn net.Conn, limit time.Duration, dropped func(signalHeader) bool) *wire {
+func newFilteringConn(conn net.Conn, limit time.Duration, dropped func(signalHeader) bool) *filteringConn {
 	in := bufio.NewReader(conn)
-	return &wire{conn, in, &frames{in: in, dropped: dropped}, limit}
+	return &filteringConn{conn, in, &messageFilter{in: in, dropped: dropped}, limit}
 }
 
-func (w *wire) Read(p []byte) (int, error) { return w.in.Read(p) }
+func (c *filteringConn) Read(p []byte) (int, error) { return c.in.Read(p) }
 
-// begin is the client's last line of the handshake. The D-Bus library starts to read messages after it.
+// begin is the last line that a client sends in the handshake. The D-Bus library starts to read messages after it.
 const begin = "BEGIN\r\n"
 
-func (w *wire) Write(p []byte) (int, error) {
+func (c *filteringConn) Write(p []byte) (int, error) {
 	if string(p) == begin {
-		w.in = w.after
+		c.in = c.filter
 	}
-	_ = w.SetWriteDeadline(time.Now().Add(w.limit))
-	return w.Conn.Write(p)
+	_ = c.SetWriteDeadline(time.Now().Add(c.limit))
+	return c.Conn.Write(p)
 }

@@ -8,56 +8,58 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// ear collects the names of containers' units that change on one connection, each once until it is taken.
-type ear struct {
-	on    *connection
-	units map[string]struct{} // guarded by on.listeners.mu
-	wake  chan struct{}
+// subscription collects the names of containers' units that change, as seen by one connection. A name is kept once
+// until it is taken.
+type subscription struct {
+	conn  *connection
+	units map[string]struct{} // guarded by conn.listeners.mu
+	wake  chan struct{}       // receives a value after a name was added
 }
 
-func (e *ear) changedLocked(unit string) {
+func (s *subscription) changedLocked(unit string) {
 	if _, ok := spec.UnitOwner(unit); ok {
-		e.addLocked(unit)
+		s.addLocked(unit)
 	}
 }
 
-func (e *ear) addLocked(unit string) {
-	e.units[unit] = struct{}{}
+func (s *subscription) addLocked(unit string) {
+	s.units[unit] = struct{}{}
 	select {
-	case e.wake <- struct{}{}:
+	case s.wake <- struct{}{}:
 	default:
 	}
 }
 
-func (e *ear) take() map[string]struct{} {
-	e.on.listeners.mu.Lock()
-	defer e.on.listeners.mu.Unlock()
-	units := e.units
-	e.units = map[string]struct{}{}
+func (s *subscription) take() map[string]struct{} {
+	s.conn.listeners.mu.Lock()
+	defer s.conn.listeners.mu.Unlock()
+	units := s.units
+	s.units = map[string]struct{}{}
 	return units
 }
 
-func (c *connection) hear() *ear {
-	e := &ear{on: c, units: map[string]struct{}{}, wake: make(chan struct{}, 1)}
+func (c *connection) subscribe() *subscription {
+	s := &subscription{conn: c, units: map[string]struct{}{}, wake: make(chan struct{}, 1)}
 	c.listeners.mu.Lock()
 	defer c.listeners.mu.Unlock()
-	if c.listeners.ears == nil {
-		c.listeners.ears = map[*ear]struct{}{}
+	if c.listeners.subscriptions == nil {
+		c.listeners.subscriptions = map[*subscription]struct{}{}
 	}
-	c.listeners.ears[e] = struct{}{}
-	return e
+	c.listeners.subscriptions[s] = struct{}{}
+	return s
 }
 
-func (e *ear) forget() {
-	e.on.listeners.mu.Lock()
-	defer e.on.listeners.mu.Unlock()
-	delete(e.on.listeners.ears, e)
+func (s *subscription) unsubscribe() {
+	s.conn.listeners.mu.Lock()
+	defer s.conn.listeners.mu.Unlock()
+	delete(s.conn.listeners.subscriptions, s)
 }
 
-// Follow calls changed with the name of each unit of a container (svc-<name>.service, svc-<name>:<role>.service) about
-// which systemd signals a change, soon after it and from the caller's goroutine; several changes may be told once. ""
-// means that any unit may have changed: at the start, after a daemon-reload, and when the connection was made anew.
-// Signals are hints, List is the truth. Follow returns when the context ends or the Bus is closed, with the reason.
+// Follow calls changed with the name of each unit of a container (svc-<name>.service or svc-<name>:<role>.service)
+// for which systemd signals a change. It calls changed from the caller's goroutine, and once for several changes that
+// follow each other quickly. The name "" means that any unit may have changed. Follow calls changed("") at the start,
+// after a daemon-reload, and whenever it connected again. A call is only a hint: use List for the state of the units.
+// Follow returns the reason when the context ends or the Bus is closed.
 func (b *Bus) Follow(ctx context.Context, changed func(unit string)) error {
 	for {
 		began := time.Now()
@@ -68,9 +70,9 @@ func (b *Bus) Follow(ctx context.Context, changed func(unit string)) error {
 		if err == nil {
 			conn.follow(ctx, changed)
 		}
-		// A systemd that takes connections and drops them is not asked without end.
+		// Avoid a busy loop if systemd accepts connections and closes them at once.
 		if err != nil || time.Since(began) < b.limits.follow {
-			_ = pause(ctx, b.limits.follow)
+			_ = sleep(ctx, b.limits.follow)
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -78,10 +80,10 @@ func (b *Bus) Follow(ctx context.Context, changed func(unit string)) error {
 	}
 }
 
-// follow reports changes until the connection or the context ends.
+// follow calls changed for each change until the connection or the context ends.
 func (c *connection) follow(ctx context.Context, changed func(unit string)) {
-	e := c.hear()
-	defer e.forget()
+	s := c.subscribe()
+	defer s.unsubscribe()
 	changed("")
 	for {
 		select {
@@ -89,8 +91,8 @@ func (c *connection) follow(ctx context.Context, changed func(unit string)) {
 			return
 		case <-c.Context().Done():
 			return
-		case <-e.wake:
-			for unit := range e.take() {
+		case <-s.wake:
+			for unit := range s.take() {
 				changed(unit)
 			}
 		}

@@ -9,37 +9,38 @@ import (
 	"time"
 )
 
-// news collects what Follow tells.
-type news struct {
-	mu   sync.Mutex
-	told map[string]int
+// changeCounter counts the calls of the function that is passed to Follow, by unit.
+type changeCounter struct {
+	mu     sync.Mutex
+	counts map[string]int
 }
 
-func (n *news) changed(unit string) {
+func (n *changeCounter) changed(unit string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.told[unit]++
+	n.counts[unit]++
 }
 
-// count says how often a unit was told since the last forget.
-func (n *news) count(unit string) int {
+// count returns how often a change of a unit was reported since the last reset.
+func (n *changeCounter) count(unit string) int {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.told[unit]
+	return n.counts[unit]
 }
 
-func (n *news) forget() map[string]int {
+// reset sets all counts to 0 and returns the former ones.
+func (n *changeCounter) reset() map[string]int {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	told := n.told
-	n.told = map[string]int{}
-	return told
+	counts := n.counts
+	n.counts = map[string]int{}
+	return counts
 }
 
-// follow follows for the length of a test, from when the connection stands.
-func follow(t *testing.T, bus *Bus) *news {
+// startFollow calls Follow until the test ends. It returns when Follow has connected.
+func startFollow(t *testing.T, bus *Bus) *changeCounter {
 	t.Helper()
-	n := &news{told: map[string]int{}}
+	n := &changeCounter{counts: map[string]int{}}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error)
 	go func() { ended <- bus.Follow(ctx, n.changed) }()
@@ -50,20 +51,25 @@ func follow(t *testing.T, bus *Bus) *news {
 		}
 	})
 	eventually(t, "everything may have changed", func() bool { return n.count("") > 0 })
-	n.forget()
+	n.reset()
 	return n
 }
 
-// quiet waits until nothing more is told of the units, whatever other tests do on the same ground.
-func (n *news) quiet(units ...string) {
-	for told := n.forget(); slices.ContainsFunc(units, func(unit string) bool { return told[unit] > 0 }); told = n.forget() {
+// waitQuiet waits until no change of the units is reported for 200 ms. Other tests may use the same systemd at the
+// same time.
+func (n *changeCounter) waitQuiet(units ...string) {
+	for {
+		counts := n.reset()
+		if !slices.ContainsFunc(units, func(unit string) bool { return counts[unit] > 0 }) {
+			return
+		}
 		time.Sleep(200 * time.Millisecond)
 	}
 }
 
 func testFollow(t *testing.T, bus *Bus) {
 	ctx := t.Context()
-	n := follow(t, bus)
+	n := startFollow(t, bus)
 	p := program(t, bus, "u_f.o-w", "ready")
 	p.Name = "svc-u_f.o-w:r.1_2.service"
 	t.Cleanup(func() { must(t, bus.Stop(context.Background(), p.Name)) })
@@ -73,38 +79,39 @@ func testFollow(t *testing.T, bus *Bus) {
 		do   func() error
 	}{
 		{"a start", func() error { return bus.Start(ctx, p) }},
-		{"a death", func() error { systemctl(t, "kill", "-s", "SEGV", p.Name); return nil }},
+		{"a crash", func() error { systemctl(t, "kill", "-s", "SEGV", p.Name); return nil }},
 		{"a restart", func() error { return bus.Restart(ctx, p.Name) }},
 		{"a stop", func() error { return bus.Stop(ctx, p.Name) }},
 	} {
 		must(t, row.do())
-		eventually(t, row.what+" is told", func() bool { return n.count(p.Name) > 0 })
-		n.quiet(p.Name)
+		eventually(t, row.what+" is reported", func() bool { return n.count(p.Name) > 0 })
+		n.waitQuiet(p.Name)
 	}
 }
 
-func TestFollowTellsEachChange(t *testing.T) {
-	bus, _ := ground(t)
+func TestFollowReportsEachChange(t *testing.T) {
+	bus, _ := sandbox(t)
 	testFollow(t, bus)
 }
 
-func TestFollowTellsEachChangeOverTheSystemBus(t *testing.T) {
-	ground(t)
+func TestFollowReportsEachChangeOverSystemBus(t *testing.T) {
+	sandbox(t)
 	bus := newBus([]socket{{"/run/dbus/system_bus_socket", true}})
 	t.Cleanup(bus.Close)
 	testFollow(t, bus)
 }
 
-// TestLookingIsNotTold: a look that systemd signals as a change would be looked at for ever.
-func TestLookingIsNotTold(t *testing.T) {
-	bus, ctx := ground(t)
-	n := follow(t, bus)
+// TestReadingCausesNoChange checks that systemd sends no signal because of a read. The caller reads a unit when Follow
+// reports it, so such a signal would cause an endless loop.
+func TestReadingCausesNoChange(t *testing.T) {
+	bus, ctx := sandbox(t)
+	n := startFollow(t, bus)
 	p := program(t, bus, "u-look", "ready")
 	must(t, bus.Start(ctx, p))
 	runTransient(t, bus, "u-not-ours.service", "sleep", "60")
-	looked := []string{p.Name, "svc-u-none.service"}
-	n.quiet(looked...)
-	for _, name := range looked {
+	units := []string{p.Name, "svc-u-none.service"}
+	n.waitQuiet(units...)
+	for _, name := range units {
 		_, err := bus.Show(ctx, name)
 		must(t, err)
 		_, _, err = bus.Owner(ctx, name)
@@ -112,22 +119,22 @@ func TestLookingIsNotTold(t *testing.T) {
 		_, err = bus.List(ctx, name)
 		must(t, err)
 	}
-	time.Sleep(300 * time.Millisecond) // the proof of an absence
-	for _, name := range looked {
+	time.Sleep(300 * time.Millisecond) // a signal would arrive within this time
+	for _, name := range units {
 		if n.count(name) > 0 {
-			t.Errorf("%s is told", name)
+			t.Errorf("a change of %s is reported", name)
 		}
 	}
 }
 
 func TestUnitsAndFollowSurviveReexecAndReload(t *testing.T) {
-	bus, ctx := ground(t)
-	n := follow(t, bus)
+	bus, ctx := sandbox(t)
+	n := startFollow(t, bus)
 	p := program(t, bus, "u-reexec", "ready")
 	must(t, bus.Start(ctx, p))
 	pid := show(t, p.Name, "MainPID")
 	for range 3 {
-		n.quiet("", p.Name)
+		n.waitQuiet("", p.Name)
 		systemctl(t, "daemon-reexec")
 		units, err := bus.List(ctx, p.Name)
 		must(t, err)
@@ -135,7 +142,7 @@ func TestUnitsAndFollowSurviveReexecAndReload(t *testing.T) {
 			t.Fatalf("list %v", units)
 		}
 		eventually(t, "everything may have changed", func() bool { return n.count("") > 0 })
-		n.quiet("", p.Name)
+		n.waitQuiet("", p.Name)
 		systemctl(t, "daemon-reload")
 		eventually(t, "everything may have changed", func() bool { return n.count("") > 0 })
 		d, err := bus.Show(ctx, p.Name)
@@ -144,20 +151,20 @@ func TestUnitsAndFollowSurviveReexecAndReload(t *testing.T) {
 			t.Fatalf("show %+v", d)
 		}
 	}
-	n.quiet(p.Name)
+	n.waitQuiet(p.Name)
 	must(t, bus.Stop(ctx, p.Name))
-	eventually(t, "the stop is told", func() bool { return n.count(p.Name) > 0 })
+	eventually(t, "the stop is reported", func() bool { return n.count(p.Name) > 0 })
 }
 
-// A supervisor asks at any moment, and one daemon-reexec may follow another.
-func TestNoReadFailsUnderReexecsInARow(t *testing.T) {
-	usual, ctx := ground(t)
-	daemon := newBus([]socket{{"/run/dbus/system_bus_socket", true}})
-	t.Cleanup(daemon.Close)
-	p := program(t, usual, "u-reex3", "ready")
-	must(t, usual.Start(ctx, p))
-	for way, bus := range map[string]*Bus{"whichever way is open": usual, "over the system bus": daemon} {
-		t.Run(way, func(t *testing.T) {
+// The supervisor can read at any time, and one daemon-reexec may follow another.
+func TestReadSurvivesRepeatedReexec(t *testing.T) {
+	private, ctx := sandbox(t)
+	system := newBus([]socket{{"/run/dbus/system_bus_socket", true}})
+	t.Cleanup(system.Close)
+	p := program(t, private, "u-reex3", "ready")
+	must(t, private.Start(ctx, p))
+	for name, bus := range map[string]*Bus{"private socket": private, "system bus": system} {
+		t.Run(name, func(t *testing.T) {
 			done := make(chan struct{})
 			go func() {
 				defer close(done)
@@ -183,8 +190,8 @@ func TestNoReadFailsUnderReexecsInARow(t *testing.T) {
 	}
 }
 
-func TestAStartSurvivesReexec(t *testing.T) {
-	bus, ctx := ground(t)
+func TestStartSurvivesReexec(t *testing.T) {
+	bus, ctx := sandbox(t)
 	p := program(t, bus, "u-reex2", "slow")
 	reexec := make(chan string)
 	go func() {

@@ -8,7 +8,7 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// entry is one element of ListUnitsByPatterns, in its order.
+// entry is one element of the result of ListUnitsByPatterns. The fields have the order of systemd's structure.
 type entry struct {
 	Name, Description, LoadState, ActiveState, SubState, Following string
 
@@ -18,8 +18,8 @@ type entry struct {
 	JobPath dbus.ObjectPath
 }
 
-// unit copies the strings. The D-Bus library cuts all strings of a message out of one buffer of 4 KiB, which stays in memory as long
-// as one of them does.
+// unit returns a Unit with copies of the strings. The D-Bus library takes all strings of a message from one buffer of
+// 4 KiB, which stays in memory as long as one of the strings does.
 func (e entry) unit() Unit {
 	return Unit{
 		Name:        strings.Clone(e.Name),
@@ -30,8 +30,8 @@ func (e entry) unit() Unit {
 	}
 }
 
-// List lists the units that systemd has loaded and whose name matches one of the patterns (fnmatch: svc-*.service), all
-// in one call that loads nothing. A unit that is not in the list is gone.
+// List returns the units that systemd has loaded and whose name matches one of the patterns (as in fnmatch, for
+// example svc-*.service). It makes one call, which loads no unit. A unit that is not in the list is gone.
 func (b *Bus) List(ctx context.Context, patterns ...string) ([]Unit, error) {
 	entries, err := b.entries(ctx, patterns)
 	if err != nil {
@@ -50,7 +50,7 @@ func (b *Bus) entries(ctx context.Context, patterns []string) ([]entry, error) {
 	return entries, err
 }
 
-// entry is the one of that name; its other fields are zero if systemd does not know it.
+// entry returns the entry of a unit. If systemd does not know the unit, only the name is set.
 func (b *Bus) entry(ctx context.Context, unit string) (entry, error) {
 	entries, err := b.entries(ctx, []string{unit})
 	for _, e := range entries {
@@ -61,11 +61,11 @@ func (b *Bus) entry(ctx context.Context, unit string) (entry, error) {
 	return entry{Name: unit}, err
 }
 
-// ShuttingDown says whether the whole system is on its way down: whatever stops now stops for that.
+// ShuttingDown reports whether the whole system is shutting down, which is then the reason why units stop.
 func (b *Bus) ShuttingDown(ctx context.Context) (bool, error) {
 	var state string
 	if err := b.get(ctx, managerPath, manager, "SystemState", &state); err != nil {
-		return false, fmt.Errorf("state of the system: %w", err)
+		return false, fmt.Errorf("read system state: %w", err)
 	}
 	return state == "stopping", nil
 }

@@ -7,7 +7,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-func TestAUnitIsExactlyOneOfFour(t *testing.T) {
+func TestUnitHasExactlyOneState(t *testing.T) {
 	for _, row := range []struct {
 		unit Unit
 		want string
@@ -35,14 +35,14 @@ func TestAUnitIsExactlyOneOfFour(t *testing.T) {
 		}
 		for state, holds := range is {
 			if holds != (state == row.want) {
-				t.Errorf("%s: %s is %t, want it to be %s", row.unit.State(), state, holds, row.want)
+				t.Errorf("%s: %s is %t, want state %s", row.unit.State(), state, holds, row.want)
 			}
 		}
 	}
 }
 
-func TestListShowAndOwnerReadTheUnit(t *testing.T) {
-	bus, ctx := ground(t)
+func TestListShowAndOwner(t *testing.T) {
+	bus, ctx := sandbox(t)
 	p := program(t, bus, "u-list", "ready")
 	before := time.Now().Add(-time.Second)
 	must(t, bus.Start(ctx, p))
@@ -67,8 +67,8 @@ func TestListShowAndOwnerReadTheUnit(t *testing.T) {
 	}
 }
 
-func TestWhatSystemdDoesNotKnowIsGone(t *testing.T) {
-	bus, ctx := ground(t)
+func TestUnknownUnitIsGone(t *testing.T) {
+	bus, ctx := sandbox(t)
 	units, err := bus.List(ctx, "svc-u-none.service")
 	must(t, err)
 	if len(units) != 0 {
@@ -86,17 +86,17 @@ func TestWhatSystemdDoesNotKnowIsGone(t *testing.T) {
 	}
 }
 
-func TestTheSystemIsNotShuttingDown(t *testing.T) {
-	bus, ctx := ground(t)
+func TestSystemIsNotShuttingDown(t *testing.T) {
+	bus, ctx := sandbox(t)
 	down, err := bus.ShuttingDown(ctx)
 	must(t, err)
 	if down {
-		t.Error("it is said to be")
+		t.Error("reported as shutting down")
 	}
 }
 
-func TestAUnitOfAnotherHasNoOwner(t *testing.T) {
-	bus, ctx := ground(t)
+func TestUnitWithoutTagHasNoOwner(t *testing.T) {
+	bus, ctx := sandbox(t)
 	runTransient(t, bus, "svc-u-other.service", "sleep", "60")
 	owner, ok, err := bus.Owner(ctx, "svc-u-other.service")
 	must(t, err)
@@ -105,18 +105,18 @@ func TestAUnitOfAnotherHasNoOwner(t *testing.T) {
 	}
 }
 
-func TestAUnitThatSpentItsRestartsHasFailedForGood(t *testing.T) {
-	bus, ctx := ground(t)
+func TestUnitWithoutRestartsLeftHasFailedForGood(t *testing.T) {
+	bus, ctx := sandbox(t)
 	p := program(t, bus, "u-limit", "exit", "3")
 	p.Type, p.Restart, p.RestartSec = Exec, "on-failure", 10*time.Millisecond
 	must(t, bus.Start(ctx, p))
 	var d Details
-	eventually(t, "it failed for good", func() bool {
+	eventually(t, "the unit failed for good", func() bool {
 		var err error
 		d, err = bus.Show(ctx, p.Name)
 		must(t, err)
 		if d.Gone() {
-			t.Fatalf("it is gone: %s", d.State())
+			t.Fatalf("the unit is gone: %s", d.State())
 		}
 		return d.FailedForGood()
 	})
@@ -127,7 +127,7 @@ func TestAUnitThatSpentItsRestartsHasFailedForGood(t *testing.T) {
 	isUnloaded(t, p.Name)
 }
 
-func TestTheLimitOfRestartsCountsStartsThatHang(t *testing.T) {
+func TestStartLimitIntervalAllowsForHangingStarts(t *testing.T) {
 	for _, test := range []struct {
 		start, stop, pause, want time.Duration
 	}{
@@ -142,8 +142,8 @@ func TestTheLimitOfRestartsCountsStartsThatHang(t *testing.T) {
 	}
 }
 
-func TestARestartThatFailsIsLeftToItsPolicy(t *testing.T) {
-	bus, ctx := ground(t)
+func TestRestart(t *testing.T) {
+	bus, ctx := sandbox(t)
 	mark := tempFile(t, "started")
 	p := program(t, bus, "u-restart", "fail-once", mark)
 	p.ExecStart = daemonCommand(t, "ready")
@@ -155,6 +155,6 @@ func TestARestartThatFailsIsLeftToItsPolicy(t *testing.T) {
 	}
 	must(t, bus.Stop(ctx, p.Name))
 	if err := bus.Restart(ctx, p.Name); err == nil {
-		t.Error("restarted what is gone")
+		t.Error("restarted a unit that is gone")
 	}
 }

@@ -6,18 +6,19 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// property is one element of StartTransientUnit's a(sv), auxiliary of its a(sa(sv)), which systemd does not use yet.
+// property is one element of the properties of StartTransientUnit, a(sv).
 type property struct {
 	Name  string
 	Value dbus.Variant
 }
 
+// auxiliary is one element of the auxiliary units of StartTransientUnit, a(sa(sv)), which systemd does not use yet.
 type auxiliary struct {
 	Name       string
 	Properties []property
 }
 
-// The D-Bus forms of commands, binds and pairs: a(sasb), a(ssbt), a(ss).
+// The elements of the D-Bus types of commands, bind mounts and temporary file systems: a(sasb), a(ssbt) and a(ss).
 type (
 	execValue struct {
 		Path    string
@@ -32,35 +33,36 @@ type (
 	pairValue struct{ Path, Options string }
 )
 
-// recursive is MS_REC, for a bind.
+// recursive is MS_REC, the flag of a recursive bind mount.
 const recursive = 0x4000
 
-// list is a growing argument; each method leaves out a zero value.
-type list []property
+// propertyList is a list of properties. Its methods append a property; all but add append nothing if the value is the
+// zero value.
+type propertyList []property
 
-func (l *list) add(name string, value any) {
+func (l *propertyList) add(name string, value any) {
 	*l = append(*l, property{name, dbus.MakeVariant(value)})
 }
 
-func (l *list) text(name, value string) {
+func (l *propertyList) text(name, value string) {
 	if value != "" {
 		l.add(name, value)
 	}
 }
 
-func (l *list) flag(name string, value bool) {
+func (l *propertyList) flag(name string, value bool) {
 	if value {
 		l.add(name, value)
 	}
 }
 
-func (l *list) duration(name string, value time.Duration) {
+func (l *propertyList) duration(name string, value time.Duration) {
 	if value > 0 {
 		l.add(name, uint64(value.Microseconds()))
 	}
 }
 
-func (l *list) commands(name string, commands []Command) {
+func (l *propertyList) commands(name string, commands []Command) {
 	if len(commands) == 0 {
 		return
 	}
@@ -71,7 +73,7 @@ func (l *list) commands(name string, commands []Command) {
 	l.add(name, values)
 }
 
-func (l *list) logFields(fields []string) {
+func (l *propertyList) logFields(fields []string) {
 	if len(fields) == 0 {
 		return
 	}
@@ -82,7 +84,7 @@ func (l *list) logFields(fields []string) {
 	l.add("LogExtraFields", values)
 }
 
-func (l *list) binds(name string, binds []Bind) {
+func (l *propertyList) binds(name string, binds []Bind) {
 	if len(binds) == 0 {
 		return
 	}
@@ -96,7 +98,7 @@ func (l *list) binds(name string, binds []Bind) {
 	l.add(name, values)
 }
 
-func (l *list) emptied(paths []string) {
+func (l *propertyList) temporaryFileSystems(paths []string) {
 	if len(paths) == 0 {
 		return
 	}
@@ -107,7 +109,7 @@ func (l *list) emptied(paths []string) {
 	l.add("TemporaryFileSystem", values)
 }
 
-func (l *list) capabilities(set []int) {
+func (l *propertyList) capabilities(set []int) {
 	if set == nil {
 		return
 	}

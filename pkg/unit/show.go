@@ -13,20 +13,21 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// Details is what systemd says of one service.
+// Details is the state of one service with some of its properties.
 type Details struct {
 	Unit
-	Owner       spec.Owner    // zero if it carries no owner tag
-	MainPID     int           // 0: none
-	Invocation  string        // systemd's id of this run of it, 32 hex digits: the journal's _SYSTEMD_INVOCATION_ID
-	ActiveSince time.Time     // by the wall clock of that moment; zero: it is not active
-	ActiveFor   time.Duration // by the monotonic clock; 0: it is not active
-	Restarts    int           // by Restart=, since it was started
-	Exit        Exit          // how it last ended
+	Owner       spec.Owner    // zero if it has no owner tag
+	MainPID     int           // 0 if there is no main process
+	Invocation  string        // systemd's id of this run, 32 hex digits; the journal's _SYSTEMD_INVOCATION_ID
+	ActiveSince time.Time     // by the wall clock at that time; zero if it is not active
+	ActiveFor   time.Duration // by the monotonic clock; 0 if it is not active
+	Restarts    int           // restarts because of Restart= since it was started
+	Exit        Exit          // how it ended the last time
 }
 
-// Show reads one service. One that systemd does not know is Gone and has nothing else. Nothing is loaded by looking: that
-// would send the very signals that Follow reports.
+// Show reads the state of one service. For a service that systemd does not know it returns Details that are Gone and
+// have only the name. Show does not make systemd load the unit, because loading would send the signals that Follow
+// reports.
 func (b *Bus) Show(ctx context.Context, unit string) (Details, error) {
 	d, err := b.show(ctx, unit)
 	if err != nil {
@@ -78,8 +79,8 @@ func (b *Bus) show(ctx context.Context, unit string) (Details, error) {
 	return d, nil
 }
 
-// Restarts is how often systemd has started a service again by Restart=, since it was started. It is 0 for one that systemd does not
-// know.
+// Restarts returns how often systemd has restarted a service because of Restart= since it was started. It is 0 for a
+// service that systemd does not know.
 func (b *Bus) Restarts(ctx context.Context, unit string) (int, error) {
 	e, err := b.entry(ctx, unit)
 	if err != nil || e.Path == "" {
@@ -92,7 +93,8 @@ func (b *Bus) Restarts(ctx context.Context, unit string) (int, error) {
 	return int(restarts), nil
 }
 
-// Owner reads the owner tag of one service; false if it carries none or systemd does not know it.
+// Owner reads the owner tag of one service. It returns false if the service has none, or if systemd does not know the
+// service.
 func (b *Bus) Owner(ctx context.Context, unit string) (spec.Owner, bool, error) {
 	e, err := b.entry(ctx, unit)
 	if err != nil || e.Path == "" {
@@ -106,7 +108,8 @@ func (b *Bus) Owner(ctx context.Context, unit string) (spec.Owner, bool, error) 
 	return owner, ok, nil
 }
 
-// get reads one property. A few by themselves take a third of the time of all at once, of which a service has some three hundred.
+// get reads one property. Reading the few properties that are needed one by one takes a third of the time of reading
+// all properties of a service, of which there are about three hundred.
 func (b *Bus) get(ctx context.Context, path dbus.ObjectPath, iface, name string, into any) error {
 	var value dbus.Variant
 	if err := b.read(ctx, path, properties+".Get", []any{iface, name}, &value); err != nil {

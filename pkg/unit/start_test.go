@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func TestStartWaitsUntilReadyAndStopUntilGone(t *testing.T) {
-	bus, ctx := ground(t)
+func TestStartWaitsUntilReadyAndStopWaitsUntilGone(t *testing.T) {
+	bus, ctx := sandbox(t)
 	p := program(t, bus, "u-ready", "ready")
 	must(t, bus.Start(ctx, p))
 	if got := show(t, p.Name, "ActiveState,SubState"); got != "active\nrunning" {
@@ -26,8 +26,8 @@ func TestStartWaitsUntilReadyAndStopUntilGone(t *testing.T) {
 	must(t, bus.Stop(ctx, p.Name))
 }
 
-func TestANameIsFreeAsSoonAsStopReturns(t *testing.T) {
-	bus, ctx := ground(t)
+func TestNameIsFreeWhenStopReturns(t *testing.T) {
+	bus, ctx := sandbox(t)
 	p := program(t, bus, "u-again", "ready")
 	for range 50 {
 		must(t, bus.Start(ctx, p))
@@ -35,8 +35,8 @@ func TestANameIsFreeAsSoonAsStopReturns(t *testing.T) {
 	}
 }
 
-func TestARunningUnitIsNotStartedOver(t *testing.T) {
-	bus, ctx := ground(t)
+func TestRunningUnitIsNotStartedAgain(t *testing.T) {
+	bus, ctx := sandbox(t)
 	p := program(t, bus, "u-twice", "ready")
 	must(t, bus.Start(ctx, p))
 	pid := show(t, p.Name, "MainPID")
@@ -44,16 +44,16 @@ func TestARunningUnitIsNotStartedOver(t *testing.T) {
 		t.Errorf("second start: %v", err)
 	}
 	if got := show(t, p.Name, "MainPID"); got != pid {
-		t.Errorf("process %s became %s", pid, got)
+		t.Errorf("main process %s, want %s", got, pid)
 	}
 }
 
-func TestAFailedUnitsNameIsTakenOver(t *testing.T) {
-	bus, ctx := ground(t)
+func TestStartReplacesFailedUnit(t *testing.T) {
+	bus, ctx := sandbox(t)
 	p := program(t, bus, "u-failed", "exit", "3")
 	p.Type = Exec
 	must(t, bus.Start(ctx, p))
-	eventually(t, "it failed", func() bool { return show(t, p.Name, "ActiveState") == "failed" })
+	eventually(t, "the unit failed", func() bool { return show(t, p.Name, "ActiveState") == "failed" })
 	p.ExecStart = daemonCommand(t, "silent")
 	must(t, bus.Start(ctx, p))
 	if got := show(t, p.Name, "ActiveState"); got != "active" {
@@ -61,8 +61,8 @@ func TestAFailedUnitsNameIsTakenOver(t *testing.T) {
 	}
 }
 
-func TestAFailedStartSaysWhyAndLeavesNothing(t *testing.T) {
-	bus, ctx := ground(t)
+func TestFailedStartReportsReasonAndLeavesNothing(t *testing.T) {
+	bus, ctx := sandbox(t)
 	for _, row := range []struct {
 		name   string
 		change func(*Transient)
@@ -77,29 +77,29 @@ func TestAFailedStartSaysWhyAndLeavesNothing(t *testing.T) {
 			func(p *Transient) { p.ExecStart = daemonCommand(t, "kill-self") },
 			StartError{Job: "failed", Exit: Exit{Result: "signal", Code: 2, Status: 9}},
 			"job failed: signal: SIGKILL"},
-		{"a good end before it was ready",
+		{"exit status 0 before it was ready",
 			func(p *Transient) { p.ExecStart = daemonCommand(t, "exit", "0") },
 			StartError{Job: "failed", Exit: Exit{Result: "protocol", Code: 1}},
-			"job failed: protocol: it ended before it was ready"},
+			"job failed: protocol: the program ended before it was ready"},
 		{"never ready",
 			func(p *Transient) {
 				p.ExecStart, p.TimeoutStart = daemonCommand(t, "silent"), 300*time.Millisecond
 			},
 			StartError{Job: "failed", Exit: Exit{Result: "timeout", Code: 2, Status: 15}},
 			"job failed: timeout: SIGTERM"},
-		{"a program that is not there",
+		{"a program that does not exist",
 			func(p *Transient) { p.ExecStart = Command{"/nowhere/pluto"} },
 			StartError{Job: "failed", Exit: Exit{Result: "exit-code", Code: 1, Status: 203}},
 			"job failed: exit-code: status 203 (EXEC)"},
-		{"a program that is not there, without readiness",
+		{"a program that does not exist, with type exec",
 			func(p *Transient) { p.ExecStart, p.Type = Command{"/nowhere/pluto"}, Exec },
 			StartError{Job: "failed", Exit: Exit{Result: "exit-code", Code: 1, Status: 203}},
 			"job failed: exit-code: status 203 (EXEC)"},
-		{"a namespace that is not there",
+		{"a namespace that does not exist",
 			func(p *Transient) { p.NetworkNamespacePath = "/run/netns/nowhere" },
 			StartError{Job: "failed", Exit: Exit{Result: "exit-code", Code: 1, Status: 225}},
 			"job failed: exit-code: status 225 (NETWORK)"},
-		{"a command before it",
+		{"a failed ExecStartPre command",
 			func(p *Transient) { p.ExecStartPre = []Command{{"/bin/true"}, {"/bin/sh", "-c", "exit 7"}} },
 			StartError{Job: "failed", Exit: Exit{Result: "exit-code", Program: "sh", Code: 1, Status: 7}},
 			"job failed: exit-code: sh: status 7"},
@@ -127,8 +127,8 @@ func TestAFailedStartSaysWhyAndLeavesNothing(t *testing.T) {
 	}
 }
 
-func TestAStartThatIsGivenUpLeavesNothing(t *testing.T) {
-	bus, ctx := ground(t)
+func TestCanceledStartLeavesNothing(t *testing.T) {
+	bus, ctx := sandbox(t)
 	p := program(t, bus, "u-slow", "silent")
 	short, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
 	defer cancel()
@@ -139,18 +139,18 @@ func TestAStartThatIsGivenUpLeavesNothing(t *testing.T) {
 	isUnloaded(t, p.Name)
 }
 
-func TestWhatSystemdRefusesIsNotStarted(t *testing.T) {
-	bus, ctx := ground(t)
+func TestInvalidUnitIsNotStarted(t *testing.T) {
+	bus, ctx := sandbox(t)
 	for name, change := range map[string]func(*Transient){
-		"a property of a wrong type":            func(p *Transient) { p.Properties = []Property{{"MemoryMax", "1G"}} },
-		"an unknown property":                   func(p *Transient) { p.Properties = []Property{{"NoSuch", true}} },
-		"a relative program":                    func(p *Transient) { p.ExecStart = Command{"pluto"} },
-		"no program":                            func(p *Transient) { p.ExecStart = nil },
-		"another container's unit":              func(p *Transient) { p.Name = "svc-other.service" },
-		"a variable in an argument":             func(p *Transient) { p.ExecStart = Command{"/bin/echo", "$HOME"} },
-		"a separator in an argument":            func(p *Transient) { p.ExecStart = Command{"/bin/echo", ";", "x"} },
-		"bytes in an argument that are no text": func(p *Transient) { p.ExecStart = Command{"/bin/echo", "\xff"} },
-		"no owner":                              func(p *Transient) { p.Owner.Name = "" },
+		"a property of a wrong type":     func(p *Transient) { p.Properties = []Property{{"MemoryMax", "1G"}} },
+		"an unknown property":            func(p *Transient) { p.Properties = []Property{{"NoSuch", true}} },
+		"a relative path of the program": func(p *Transient) { p.ExecStart = Command{"pluto"} },
+		"no program":                     func(p *Transient) { p.ExecStart = nil },
+		"another container's unit":       func(p *Transient) { p.Name = "svc-other.service" },
+		"a variable in an argument":      func(p *Transient) { p.ExecStart = Command{"/bin/echo", "$HOME"} },
+		"a separator in an argument":     func(p *Transient) { p.ExecStart = Command{"/bin/echo", ";", "x"} },
+		"invalid UTF-8 in an argument":   func(p *Transient) { p.ExecStart = Command{"/bin/echo", "\xff"} },
+		"no owner":                       func(p *Transient) { p.Owner.Name = "" },
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := program(t, bus, "u-refused", "ready")
@@ -164,9 +164,11 @@ func TestWhatSystemdRefusesIsNotStarted(t *testing.T) {
 	}
 }
 
-func TestArgumentsReachTheProgramAsTheyAre(t *testing.T) {
-	bus, ctx := ground(t)
-	args := []string{"", " ", "a b", "%n", "%%", "\\x41", `"q"`, "'", "`", "line\nline", "\t", "ünï", "-", "#", "{}&|<>()*?~!"}
+func TestArgumentsReachProgramUnchanged(t *testing.T) {
+	bus, ctx := sandbox(t)
+	args := []string{
+		"", " ", "a b", "%n", "%%", "\\x41", `"q"`, "'", "`", "line\nline", "\t", "ünï", "-", "#", "{}&|<>()*?~!",
+	}
 	p := program(t, bus, "u-args")
 	p.Type = Exec
 	written := tempFile(t, "args")
@@ -185,7 +187,7 @@ func TestArgumentsReachTheProgramAsTheyAre(t *testing.T) {
 	if got, want := read(), strings.Join(args, "\x00"); got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	// A reload reads the unit from the file that systemd wrote of it.
+	// At a daemon-reload systemd reads the unit from the file that it wrote for it.
 	systemctl(t, "daemon-reload")
 	must(t, bus.Restart(ctx, p.Name))
 	if got, want := read(), strings.Join(args, "\x00"); got != want {
@@ -193,10 +195,10 @@ func TestArgumentsReachTheProgramAsTheyAre(t *testing.T) {
 	}
 }
 
-func TestTheUnitIsWhatWasAskedFor(t *testing.T) {
-	bus, ctx := ground(t)
+func TestUnitHasRequestedProperties(t *testing.T) {
+	bus, ctx := sandbox(t)
 	p := program(t, bus, "u-props")
-	// The test binary may lie below /tmp, which this unit has for its own.
+	// Do not run the test binary: it may be below /tmp, and this unit has a private /tmp.
 	p.Type, p.ExecStart = Exec, Command{"/bin/sleep", "60"}
 	p.Description = "a description"
 	p.Restart, p.RestartSec = "on-failure", 2*time.Second
@@ -245,7 +247,7 @@ func TestTheUnitIsWhatWasAskedFor(t *testing.T) {
 		}
 	}
 	compare("at first")
-	// systemd reads the unit from the file that it wrote of it.
+	// At a daemon-reload systemd reads the unit from the file that it wrote for it.
 	systemctl(t, "daemon-reload")
 	compare("after a reload")
 }

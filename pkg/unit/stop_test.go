@@ -10,7 +10,7 @@ import (
 
 func itoa(n int) string { return strconv.Itoa(n) }
 
-// runTransient starts another program's unit, one without an owner tag.
+// runTransient starts a unit without an owner tag, as another program would.
 func runTransient(t *testing.T, bus *Bus, unit string, command ...string) {
 	t.Helper()
 	t.Cleanup(func() { systemctl(t, "stop", unit); systemctl(t, "reset-failed", unit) })
@@ -20,9 +20,9 @@ func runTransient(t *testing.T, bus *Bus, unit string, command ...string) {
 	}
 }
 
-func TestStopWaitsForAProgramThatIgnoresSigterm(t *testing.T) {
-	bus, ctx := ground(t)
-	p := program(t, bus, "u-deaf", "deaf")
+func TestStopWaitsForProgramThatIgnoresSIGTERM(t *testing.T) {
+	bus, ctx := sandbox(t)
+	p := program(t, bus, "u-sigterm", "ignore-sigterm")
 	p.TimeoutStop = 300 * time.Millisecond
 	must(t, bus.Start(ctx, p))
 	start := time.Now()
@@ -33,24 +33,28 @@ func TestStopWaitsForAProgramThatIgnoresSigterm(t *testing.T) {
 	isUnloaded(t, p.Name)
 }
 
-func TestStopEndsAnEndlessRestart(t *testing.T) {
-	bus, ctx := ground(t)
+func TestStopEndsEndlessRestart(t *testing.T) {
+	bus, ctx := sandbox(t)
 	p := program(t, bus, "u-loop", "exit", "3")
 	p.Type, p.Restart, p.RestartSec = Exec, "always", time.Hour
 	must(t, bus.Start(ctx, p))
-	eventually(t, "it waits for its restart", func() bool { return show(t, p.Name, "SubState") == "auto-restart" })
+	eventually(t, "the unit waits for its restart", func() bool {
+		return show(t, p.Name, "SubState") == "auto-restart"
+	})
 	must(t, bus.Stop(ctx, p.Name))
 	isUnloaded(t, p.Name)
 }
 
-// TestAMaskedNameIsNotStarted: the mask does not reach a transient unit that runs (its file comes before /etc in systemd's
-// path), so behind a mask nothing runs, and a stop has nothing to do.
-func TestAMaskedNameIsNotStarted(t *testing.T) {
-	bus, ctx := ground(t)
+// TestMaskedUnitIsNotStarted checks Start and Stop with a masked name. A mask has no effect on a transient unit that
+// runs, because its file precedes /etc in systemd's unit path. So nothing runs with a name that was masked before the
+// start, and Stop has nothing to do.
+func TestMaskedUnitIsNotStarted(t *testing.T) {
+	bus, ctx := sandbox(t)
 	p := program(t, bus, "u-masked", "ready")
 	systemctl(t, "mask", p.Name)
 	t.Cleanup(func() { systemctl(t, "unmask", p.Name) })
-	if err := bus.Start(ctx, p); err == nil || !strings.Contains(err.Error(), "masked") || strings.Contains(err.Error(), "\n") {
+	err := bus.Start(ctx, p)
+	if err == nil || !strings.Contains(err.Error(), "masked") || strings.Contains(err.Error(), "\n") {
 		t.Errorf("start: %v", err)
 	}
 	must(t, bus.Stop(ctx, p.Name))

@@ -1,45 +1,52 @@
-// Package unit starts, stops and watches transient units of systemd over D-Bus, for the supervisor and for executables.
+// Package unit starts, stops and watches transient units of systemd over D-Bus, for the supervisor and for
+// executables.
 //
-// A job's result is waited for, and a start that fails says why the program ended (Exit), as systemd saw it before it
-// cleaned up; nothing of the unit is left. Every call ends in bounded time, also when systemd does not answer: that is an
-// error, never "gone". The connection is made at the first call and made again when systemd dropped it (daemon-reexec
-// drops the private socket; units live on).
+// Start, Stop and Restart wait for the result of the systemd job. If a start fails, the error has how the program
+// ended (Exit), as systemd reported it before it removed the unit, and nothing of the unit is left. Every call
+// returns in bounded time. If systemd does not answer, the call returns an error and never reports the unit as gone.
+// The first call connects to systemd. When systemd drops the connection, the next call connects again: daemon-reexec
+// closes the private socket, while the units continue to run.
 //
-// Root speaks to systemd's private socket: an executable then needs no D-Bus daemon, and signals arrive without
-// Subscribe. Others, and root where there is no such socket, use the system bus; reading works there for everyone.
+// A process of root uses systemd's private socket. An executable then needs no D-Bus daemon, and systemd sends
+// signals without Subscribe. Other users, and root if the private socket does not exist, use the system bus, where
+// every user can read.
 //
-// The package does not decide what to start or when a unit is beyond help, and it looks at a unit's owner only to say it.
+// The package does not decide which units to start, or when a unit must be given up. It does not check the owner of a
+// unit; it only returns it.
 package unit
 
 import "errors"
 
-// ErrExists says that a unit of the name runs, or is on its way up or down.
+// ErrExists means that a unit with this name is running, starting or stopping.
 var ErrExists = errors.New("a unit of that name exists")
 
-// Unit is what systemd says of a unit in its list. The zero Unit is one that systemd does not know.
+// Unit is the state of a unit in systemd's list. The zero Unit is a unit that systemd does not know.
 type Unit struct {
 	Name        string
 	LoadState   string // loaded, not-found, masked, bad-setting, error
 	ActiveState string // active, reloading, inactive, failed, activating, deactivating
 	SubState    string // running, auto-restart, dead, …
-	JobQueued   bool   // a start, stop or restart is waiting or at work
+	JobQueued   bool   // a start, stop or restart job is waiting or running
 }
 
-// Running says that the unit is up and nothing is about to change that.
+// Running reports whether the unit is active and no job is about to change that.
 func (u Unit) Running() bool { return u.ActiveState == "active" && !u.JobQueued }
 
-// FailedForGood says that systemd gave the unit up: failed, and no job is queued that would start it again.
+// FailedForGood reports whether systemd gave the unit up: it has failed, and no job that would start it again is
+// queued.
 func (u Unit) FailedForGood() bool { return u.ActiveState == "failed" && !u.JobQueued }
 
-// Gone says that nothing of the unit runs or is about to: it ended well, was stopped, or systemd does not know it.
+// Gone reports whether nothing of the unit runs and no job is queued. The unit ended without a failure, was stopped,
+// or is not known to systemd.
 func (u Unit) Gone() bool {
 	return (u.ActiveState == "inactive" || u.ActiveState == "") && !u.JobQueued
 }
 
-// Transitional says that the unit is on its way, and so neither good nor bad.
+// Transitional reports whether the unit is starting, stopping or waiting for a job, so that its state shows neither
+// success nor failure.
 func (u Unit) Transitional() bool { return !u.Running() && !u.FailedForGood() && !u.Gone() }
 
-// State is the unit's state in systemd's words: "active (running)".
+// State describes the unit's state with systemd's terms, for example "active (running)".
 func (u Unit) State() string {
 	state := "not loaded"
 	if u.ActiveState != "" {

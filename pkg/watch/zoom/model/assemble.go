@@ -9,36 +9,37 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/native"
 )
 
-// Assembler is Assemble with a memory: of two snapshots it works out anew only the bindings of which a node differs, so
-// that a change of one costs little beside a thousand others. It is not for use by two goroutines at once.
+// Assembler assembles successive snapshots of the same host. It reuses each binding of the previous snapshot whose
+// nodes have not changed, so that the cost of a change does not grow with the number of other bindings. It is not
+// safe for concurrent use.
 type Assembler struct {
 	tree Tree
 	host UUID
 
-	bindings map[UUID]*following // by port, what the last snapshot came to
-	object   []byte              // the Host object that parsed is of
-	parsed   host
+	bindings   map[UUID]*resolution // results from the last snapshot, by port
+	hostData   []byte               // the Host object from which parsedHost was parsed
+	parsedHost host
 }
 
-// NewAssembler makes one for a host.
+// NewAssembler returns an Assembler for a host.
 func NewAssembler(tree Tree, host UUID) *Assembler {
-	return &Assembler{tree: tree, host: host, bindings: map[UUID]*following{}}
+	return &Assembler{tree: tree, host: host, bindings: map[UUID]*resolution{}}
 }
 
-// Assemble does what the function does.
+// Assemble returns the same result as the function Assemble.
 func (a *Assembler) Assemble(snapshot Snapshot) Result {
-	s := &sum{seen: map[string]bool{}}
-	own := &following{snapshot: snapshot}
-	settings := a.settings(own)
+	s := &resultBuilder{seen: map[string]bool{}}
+	own := &resolution{snapshot: snapshot}
+	settings := a.effectiveSettings(own)
 	ports := a.readHost(own, &s.Desired)
 	s.Desired.Settings = settings
 	s.add(own)
-	bindings := make(map[UUID]*following, len(ports))
+	bindings := make(map[UUID]*resolution, len(ports))
 	for _, id := range ports {
 		f := a.bindings[id]
-		if f == nil || !f.stands(snapshot) {
-			f = &following{snapshot: snapshot, tree: a.tree, host: a.host}
-			f.follow(id)
+		if f == nil || !f.isCurrent(snapshot) {
+			f = &resolution{snapshot: snapshot, tree: a.tree, host: a.host}
+			f.resolvePort(id)
 			f.snapshot = nil
 		}
 		bindings[id] = f
@@ -54,29 +55,30 @@ func (a *Assembler) Assemble(snapshot Snapshot) Result {
 	return s.Result
 }
 
-// readHost reads the host's own object and lists its ports, sorted.
-func (a *Assembler) readHost(f *following, desired *spec.Desired) []UUID {
+// readHost reads the Host object and returns the ids of its ports, sorted and without duplicates.
+func (a *Assembler) readHost(f *resolution, desired *spec.Desired) []UUID {
 	desired.Host.ID = spec.HostID(a.host)
 	path := a.tree.Object(Host, a.host)
 	data, state := f.get(path)
 	var fault native.Fault
 	switch state {
 	case Present:
-		if a.object == nil || !bytes.Equal(a.object, data) {
+		if a.hostData == nil || !bytes.Equal(a.hostData, data) {
 			h, err := readHost(data, a.host)
 			if err != nil {
-				a.object = nil
+				a.hostData = nil
 				fault = native.Fault{Key: native.Key(path), Text: err.Error()}
 				break
 			}
 			slices.Sort(h.ports)
 			h.ports = slices.Compact(h.ports)
-			a.object, a.parsed = data, h
+			a.hostData, a.parsedHost = data, h
 		}
-		desired.Host = a.parsed.Host
-		return a.parsed.ports
+		desired.Host = a.parsedHost.Host
+		return a.parsedHost.ports
 	case Absent:
-		fault = native.Fault{Key: native.Key(path), Text: "no Host object: nothing is known of this host, and all stays as it is"}
+		const text = "no Host object: nothing is known of this host, and all stays as it is"
+		fault = native.Fault{Key: native.Key(path), Text: text}
 	case Unreadable:
 		fault = native.Fault{Key: native.Key(path), Text: string(data)}
 	default:
@@ -87,21 +89,21 @@ func (a *Assembler) readHost(f *following, desired *spec.Desired) []UUID {
 	return nil
 }
 
-// sum is a Result as it is put together.
-type sum struct {
+// resultBuilder collects the parts of a Result.
+type resultBuilder struct {
 	Result
 	seen map[string]bool
 }
 
-func (s *sum) add(f *following) {
-	for _, look := range f.looks {
-		if s.seen[look.path] {
+func (s *resultBuilder) add(f *resolution) {
+	for _, visit := range f.visits {
+		if s.seen[visit.path] {
 			continue
 		}
-		s.seen[look.path] = true
-		s.Paths = append(s.Paths, look.path)
-		if look.state == NotFetched {
-			s.Missing = append(s.Missing, look.path)
+		s.seen[visit.path] = true
+		s.Paths = append(s.Paths, visit.path)
+		if visit.state == NotFetched {
+			s.Missing = append(s.Missing, visit.path)
 		}
 	}
 	for _, fault := range f.faults {
@@ -111,55 +113,58 @@ func (s *sum) add(f *following) {
 	}
 }
 
-// following is what following one port came to, and the nodes that it stands on.
-type following struct {
+// resolution reads nodes of a snapshot and records every visited node and every fault. resolvePort follows the
+// references of one port and fills in the binding.
+type resolution struct {
 	snapshot Snapshot
 	tree     Tree
 	host     UUID
 
-	looks   []look
+	visits  []visit
 	faults  []native.Fault
-	partial bool // of an export: what cannot be read is left out of the configuration, and the rest counts
-	bound   bool
+	partial bool // for an export: leave unreadable objects out of the configuration and keep the rest
+	bound   bool // the port asks this host for a container, or cannot be read
 	binding spec.Binding
 }
 
-type look struct {
+type visit struct {
 	path  string
 	data  []byte
 	state State
 }
 
-// stands says whether another snapshot comes to the same.
-func (f *following) stands(snapshot Snapshot) bool {
-	for _, look := range f.looks {
-		data, state := snapshot.Get(look.path)
-		if state == NotFetched || state != look.state || !bytes.Equal(data, look.data) {
+// isCurrent reports whether another snapshot has the same visited nodes, so that the result is still valid.
+func (f *resolution) isCurrent(snapshot Snapshot) bool {
+	for _, visit := range f.visits {
+		data, state := snapshot.Get(visit.path)
+		if state == NotFetched || state != visit.state || !bytes.Equal(data, visit.data) {
 			return false
 		}
 	}
 	return true
 }
 
-func (f *following) get(path string) ([]byte, State) {
+func (f *resolution) get(path string) ([]byte, State) {
 	data, state := f.snapshot.Get(path)
-	f.looks = append(f.looks, look{path, data, state})
+	f.visits = append(f.visits, visit{path, data, state})
 	return data, state
 }
 
-func (f *following) fault(path, text string) {
+func (f *resolution) addFault(path, text string) {
 	f.faults = append(f.faults, native.Fault{Key: native.Key(path), Text: text})
 }
 
-// note notes a fault because of which less runs than is asked for.
-func (f *following) note(path, text string) {
-	f.fault(path, text)
+// addNote records a fault that makes the executable run less than the objects ask for, and shows it in the binding's
+// note.
+func (f *resolution) addNote(path, text string) {
+	f.addFault(path, text)
 	f.binding.Note = f.faults[len(f.faults)-1].String()
 }
 
-// end ends at what keeps the binding from being whole. Of several such faults the first explains it; all are told.
-func (f *following) end(reading spec.Reading, path, text string) {
-	f.fault(path, text)
+// setReading records a fault because of which the binding is not whole. The first such fault determines the binding's
+// Reading and Fault. All of them are added to the faults.
+func (f *resolution) setReading(reading spec.Reading, path, text string) {
+	f.addFault(path, text)
 	if f.partial {
 		return
 	}
@@ -168,12 +173,14 @@ func (f *following) end(reading spec.Reading, path, text string) {
 	}
 }
 
-// noSuchObject begins the fault of an object that is not there.
+// noSuchObject is the start of the fault text for an object that does not exist.
 const noSuchObject = "no such object, and "
 
-// object reads an object that the node by names. What is not there, though it is named, could not be read either. Of one
-// that is NotFetched ok is false, and nothing else follows.
-func object[T any](f *following, class Class, id UUID, by string, read func([]byte, UUID) (T, error)) (value T, ok bool, fault string) {
+// readObject reads an object to which the node at the path by refers. If ok is false, the object cannot be used: fault
+// has the reason, also for an object that does not exist, and is empty if the object is NotFetched.
+func readObject[T any](
+	f *resolution, class Class, id UUID, by string, read func([]byte, UUID) (T, error),
+) (value T, ok bool, fault string) {
 	path := f.tree.Object(class, id)
 	data, state := f.get(path)
 	switch state {
@@ -192,26 +199,29 @@ func object[T any](f *following, class Class, id UUID, by string, read func([]by
 	}
 }
 
-// follow follows one port of the host's. A port that asks for nothing, or no longer for this host, is no binding.
-func (f *following) follow(id UUID) {
+// resolvePort follows the references of one port of the host. A port that does not ask for a container on this host
+// does not become a binding.
+func (f *resolution) resolvePort(id UUID) {
 	path := f.tree.Object(Port, id)
-	p, ok, fault := object(f, Port, id, f.tree.Object(Host, f.host), readPort)
+	p, ok, fault := readObject(f, Port, id, f.tree.Object(Host, f.host), readPort)
 	f.binding.PortID = spec.PortID(id)
 	switch {
 	case fault != "":
 		f.bound = true
-		f.end(spec.Unread, path, fault)
+		f.setReading(spec.Unread, path, fault)
 		return
 	case !ok || !p.bound(f.host):
 		return
 	}
 	f.bound = true
-	f.binding.Container = spec.Container{PortID: spec.PortID(id), HostID: spec.HostID(f.host), ContainerID: spec.ContainerID(p.container)}
+	f.binding.Container = spec.Container{
+		PortID: spec.PortID(id), HostID: spec.HostID(f.host), ContainerID: spec.ContainerID(p.container),
+	}
 	name, nameErr := spec.ParseName("interface_name", p.name)
 	f.binding.Container.InterfaceName = name
 	to, err := p.connect()
 	if err != nil {
-		f.end(spec.Unknown, path, err.Error())
+		f.setReading(spec.Unknown, path, err.Error())
 		return
 	}
 	err = nameErr
@@ -219,47 +229,53 @@ func (f *following) follow(id UUID) {
 		err = checkErr
 	}
 	if err != nil {
-		f.end(spec.Refused, path, err.Error())
+		f.setReading(spec.Refused, path, err.Error())
 		return
 	}
 	f.binding.Port = to
-	f.followContainer(path, p)
+	f.resolveContainer(path, p)
 }
 
-func (f *following) followContainer(by string, p port) {
+func (f *resolution) resolveContainer(by string, p port) {
 	path := f.tree.Object(ServiceContainer, p.container)
-	c, ok, fault := object(f, ServiceContainer, p.container, by, readContainer)
+	c, ok, fault := readObject(f, ServiceContainer, p.container, by, readContainer)
 	if !ok {
 		if fault != "" {
-			f.end(spec.Unknown, path, fault)
+			f.setReading(spec.Unknown, path, fault)
 		}
 		return
 	}
 	f.binding.Container.GroupID = spec.GroupID(c.group)
 	f.binding.Container.ConfigurationID = spec.ConfigurationID(c.configuration)
 	if missing := c.missing(); len(missing) > 0 {
-		f.end(spec.Unknown, path, "not set: "+strings.Join(missing, ", ")+": allowed: all three of type, group and configuration")
+		text := "not set: " + strings.Join(missing, ", ") + ": allowed: all three of type, group and configuration"
+		f.setReading(spec.Unknown, path, text)
 		return
 	}
 	serviceType, err := spec.ParseServiceType("service_type", c.serviceType)
 	if err != nil {
-		f.end(spec.Refused, path, err.Error())
+		f.setReading(spec.Refused, path, err.Error())
 		return
 	}
 	f.binding.Container.ServiceType = serviceType
 	if c.port != "" && spec.PortID(c.port) != f.binding.PortID {
-		fault := &spec.Fault{Key: "port_id", Value: string(c.port), Allowed: string(f.binding.PortID) + ", the port that names the container, or none"}
-		f.end(spec.Unknown, path, fault.Error())
+		fault := &spec.Fault{
+			Key: "port_id", Value: string(c.port),
+			Allowed: string(f.binding.PortID) + ", the port that names the container, or none",
+		}
+		f.setReading(spec.Unknown, path, fault.Error())
 		return
 	}
-	f.followConfiguration(path, c)
+	f.resolveConfiguration(path, c)
 }
 
-// followConfiguration makes the document that the type's executable reads. What an id of a configuration names depends on
-// the type, and MidoNet has it written nowhere else: for a type that is not known here the id is all there is.
-func (f *following) followConfiguration(by string, c container) {
+// resolveConfiguration builds the configuration that the executable of the service type reads. Only the service type
+// determines the class of the object to which a configuration id refers; a ServiceContainer does not contain it. For
+// a type other than IPSEC the class is not known here, and the configuration contains the id alone.
+func (f *resolution) resolveConfiguration(by string, c container) {
 	if c.serviceType == ipsecType {
-		f.followRouter(by, c.configuration)
+		f.resolveRouter(by, c.configuration)
+		// A configuration is misconfigured only if its objects exist and cannot be used.
 		f.binding.Misconfigured = f.binding.Reading == spec.Unknown && !strings.Contains(f.binding.Fault, ": "+noSuchObject)
 		return
 	}

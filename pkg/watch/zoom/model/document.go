@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// document is an object of JSON with its keys in their order and all else as it was written.
+// document is a JSON object that keeps the order of its keys and the original text of its values.
 type document struct{ members []member }
 
 type member struct {
@@ -16,10 +16,11 @@ type member struct {
 	value json.RawMessage
 }
 
-var errNotJSON = errors.New("is not one plain JSON object, without comments and substitutions: allowed: what mn-conf writes")
+var errNotJSON = errors.New("is not one JSON object: allowed: JSON as mn-conf writes it, " +
+	"without the comments and substitutions of HOCON")
 
-// parseDocument reads a node of settings. MidoNet writes HOCON rendered as JSON; other HOCON is refused. Nothing at all is an
-// empty one, and null, which hides what stands under it, is too.
+// parseDocument parses the data of a settings node. MidoNet writes HOCON rendered as JSON; other HOCON is refused.
+// Empty data yields an empty document. So does null, with which HOCON hides the settings below a key.
 func parseDocument(data []byte) (*document, error) {
 	data = bytes.TrimSpace(data)
 	if len(data) == 0 || string(data) == "null" {
@@ -47,7 +48,8 @@ func parseDocument(data []byte) (*document, error) {
 	return d, nil
 }
 
-// get finds the value at a path, as HOCON does: of two members with one key the later counts, but objects are merged.
+// get returns the value at a path, with the rules of HOCON: of two members with the same key the later one counts,
+// but two objects are merged.
 func (d *document) get(path []string) (json.RawMessage, bool) {
 	for _, m := range slices.Backward(d.members) {
 		if m.key != path[0] {
@@ -58,7 +60,7 @@ func (d *document) get(path []string) (json.RawMessage, bool) {
 		}
 		inner, err := parseDocument(m.value)
 		if err != nil {
-			return nil, false // a plain value hides what stands before it
+			return nil, false // a value that is not an object hides the earlier members with this key
 		}
 		if value, ok := inner.get(path[1:]); ok {
 			return value, true
@@ -67,7 +69,7 @@ func (d *document) get(path []string) (json.RawMessage, bool) {
 	return nil, false
 }
 
-// set puts a value at a path. What stands in its way, a plain value where an object is needed, is replaced.
+// set sets the value at a path. A value on the path that is not an object is replaced by an object.
 func (d *document) set(path []string, value json.RawMessage) {
 	at := -1
 	for i, m := range d.members {
@@ -90,6 +92,7 @@ func (d *document) set(path []string, value json.RawMessage) {
 	d.members[at].value = value
 }
 
+// compact renders the document as JSON without white space between the members.
 func (d *document) compact() json.RawMessage {
 	var out bytes.Buffer
 	out.WriteByte('{')
@@ -105,11 +108,11 @@ func (d *document) compact() json.RawMessage {
 	return out.Bytes()
 }
 
-// print renders the document as the agent's tools do, readable for people.
+// print renders the document with indentation, as the agent's tools do.
 func (d *document) print() []byte {
 	var out bytes.Buffer
 	if err := json.Indent(&out, d.compact(), "", strings.Repeat(" ", 4)); err != nil {
-		panic(err) // each part was read as JSON
+		panic(err) // cannot happen: every part was parsed as JSON
 	}
 	out.WriteByte('\n')
 	return out.Bytes()

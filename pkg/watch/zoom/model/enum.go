@@ -2,13 +2,13 @@ package model
 
 import "strings"
 
-// enum is an enum of the protos: the values in the order in which they are declared, and what the native objects call them.
+// enum lists the values of an enum of the protos in the order of their declaration.
 type enum []enumValue
 
 type enumValue struct {
 	name   string
 	number int
-	word   string
+	native string // the value in native objects; "" if they do not have it
 }
 
 // The enums that are read or written.
@@ -21,7 +21,8 @@ var (
 		{"RESTART_BY_PEER", 5, "restart-by-peer"}}
 	groups      = enum{{"GROUP2", 1, "group2"}, {"GROUP5", 2, "group5"}, {"GROUP14", 3, "group14"}}
 	integrities = enum{{"SHA1", 0, "sha1"}}
-	encryptions = enum{{"DES_3", 0, "3des"}, {"AES_128", 1, "aes-128"}, {"AES_192", 2, "aes-192"}, {"AES_256", 3, "aes-256"}}
+	encryptions = enum{{"DES_3", 0, "3des"}, {"AES_128", 1, "aes-128"}, {"AES_192", 2, "aes-192"},
+		{"AES_256", 3, "aes-256"}}
 	phase1Modes = enum{{"MAIN", 1, "main"}}
 	ikeVersions = enum{{"V1", 1, "v1"}, {"V2", 2, "v2"}}
 	protocols   = enum{{"ESP", 1, "esp"}, {"AH", 2, "ah"}, {"AH_ESP", 3, "ah-esp"}}
@@ -37,18 +38,18 @@ func (e enum) allowed() string {
 	return strings.Join(names, ", ")
 }
 
-func (e enum) words() string {
-	words := make([]string, len(e))
+func (e enum) nativeNames() string {
+	names := make([]string, len(e))
 	for i, v := range e {
-		words[i] = v.word
+		names[i] = v.native
 	}
-	return strings.Join(words, ", ")
+	return strings.Join(names, ", ")
 }
 
-// of returns the name for a native word.
-func (e enum) of(word string) (string, bool) {
+// fromNative returns the name of the enum value that native objects write as native, and false if there is none.
+func (e enum) fromNative(native string) (string, bool) {
 	for _, v := range e {
-		if v.word == word {
+		if v.native == native {
 			return v.name, true
 		}
 	}

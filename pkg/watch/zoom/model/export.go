@@ -10,10 +10,10 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/native"
 )
 
-// wholeTree is a Snapshot of everything.
-type wholeTree map[string][]byte
+// treeSnapshot is a Snapshot that contains the data of every node, by path.
+type treeSnapshot map[string][]byte
 
-func (w wholeTree) Get(path string) ([]byte, State) {
+func (w treeSnapshot) Get(path string) ([]byte, State) {
 	data, ok := w[path]
 	if !ok {
 		return nil, Absent
@@ -21,28 +21,31 @@ func (w wholeTree) Get(path string) ([]byte, State) {
 	return data, Present
 }
 
-// Export makes the native objects of a whole tree, sorted by key. nodes has the data of every node below Objects(class) of
-// all Classes, of config/templates/default and of all config/nodes/<id>, by path. A port that no host has is no binding. What cannot
-// be read, or does not fit, is left out and is in the *native.Incomplete that is returned then: the rest passes validate.
+// Export returns the native objects of a whole tree, sorted by key. nodes contains, by path, the data of every node
+// below Objects(class) for all Classes, of config/templates/default and of every config/nodes/<id>. A port without a
+// host is not exported as a binding. Objects that cannot be read, and objects that refer to one that is not exported,
+// are left out. In that case the error is a *native.Incomplete with the faults. The returned objects pass validate.
 func Export(tree Tree, nodes map[string][]byte) ([]spec.Object, error) {
 	objects, faults := ExportReadable(tree, nodes)
 	return objects, native.IncompleteUnless(faults)
 }
 
-// ExportReadable is Export with the faults as a list.
+// ExportReadable is Export, but returns the faults as a list.
 func ExportReadable(tree Tree, nodes map[string][]byte) ([]spec.Object, []native.Fault) {
-	e := &exporter{tree: tree, nodes: nodes, wanted: map[UUID]string{}}
-	each(e, Host, readHost, e.host)
-	each(e, ServiceContainer, readContainer, e.container)
-	each(e, ServiceContainerGroup, read, e.group)
-	each(e, Port, readPort, e.binding)
-	each(e, Router, readRouter, e.router)
-	each(e, VpnService, readService, ignore) // those that nothing refers to: an object that cannot be read is reported
-	each(e, IPSecSiteConnection, readConnection, ignore)
-	each(e, HostGroup, read, ignore)
-	for _, id := range slices.Sorted(maps.Keys(e.wanted)) {
-		if serviceType := e.wanted[id]; serviceType != ipsecType {
-			e.put(native.ConfigurationKey(spec.ConfigurationID(id)), "id", id)
+	e := &exporter{tree: tree, nodes: nodes, pendingConfigurations: map[UUID]string{}}
+	forEach(e, Host, readHost, e.host)
+	forEach(e, ServiceContainer, readContainer, e.container)
+	forEach(e, ServiceContainerGroup, read, e.group)
+	forEach(e, Port, readPort, e.binding)
+	forEach(e, Router, readRouter, e.router)
+	// Objects of these classes are exported with the objects that refer to them. Read all of them here, so that an
+	// object that cannot be read is reported even if nothing refers to it.
+	forEach(e, VpnService, readService, ignore)
+	forEach(e, IPSecSiteConnection, readConnection, ignore)
+	forEach(e, HostGroup, read, ignore)
+	for _, id := range slices.Sorted(maps.Keys(e.pendingConfigurations)) {
+		if serviceType := e.pendingConfigurations[id]; serviceType != ipsecType {
+			e.addObject(native.ConfigurationKey(spec.ConfigurationID(id)), "id", id)
 		}
 	}
 	e.settings()
@@ -52,22 +55,26 @@ func ExportReadable(tree Tree, nodes map[string][]byte) ([]spec.Object, []native
 
 type exporter struct {
 	tree    Tree
-	nodes   wholeTree
+	nodes   treeSnapshot
 	objects []spec.Object
 	faults  []native.Fault
-	wanted  map[UUID]string // the types of the containers' configurations that are not exported yet
+
+	// pendingConfigurations has the configurations of exported containers that are not exported themselves yet. It maps
+	// the id of a configuration to the service type of a container that has it.
+	pendingConfigurations map[UUID]string
 }
 
-// fault notes what is wrong with a node, once.
-func (e *exporter) fault(path, text string) {
+// addFault records a fault of a node, unless it is already recorded.
+func (e *exporter) addFault(path, text string) {
 	fault := native.Fault{Key: native.Key(path), Text: text}
 	if !slices.Contains(e.faults, fault) {
 		e.faults = append(e.faults, fault)
 	}
 }
 
-// put adds an object from its keys and values in their order; what is empty is left out.
-func (e *exporter) put(key native.Key, members ...any) {
+// addObject adds an object whose members are alternating keys and values. It keeps their order and leaves out empty
+// strings and null.
+func (e *exporter) addObject(key native.Key, members ...any) {
 	d := new(document)
 	for i := 0; i < len(members); i += 2 {
 		value := marshal(members[i+1])
@@ -78,17 +85,18 @@ func (e *exporter) put(key native.Key, members ...any) {
 	e.objects = append(e.objects, spec.Object{Key: string(key), Value: d.compact()})
 }
 
-// each calls a function for every object of a class that can be read, by id.
-func each[T any](e *exporter, class Class, read func([]byte, UUID) (T, error), do func(id UUID, value T) error) {
-	folder := e.tree.Objects(class) + "/"
+// forEach calls do for every object of a class that can be read, in the order of their ids. It records a fault for an
+// object that cannot be read or for which do fails.
+func forEach[T any](e *exporter, class Class, read func([]byte, UUID) (T, error), do func(id UUID, value T) error) {
+	kind := e.tree.Objects(class) + "/"
 	for _, path := range slices.Sorted(maps.Keys(e.nodes)) {
-		name, ok := strings.CutPrefix(path, folder)
+		name, ok := strings.CutPrefix(path, kind)
 		if !ok {
 			continue
 		}
 		id, err := ParseUUID("id", name)
 		if err != nil {
-			e.fault(path, err.Error())
+			e.addFault(path, err.Error())
 			continue
 		}
 		value, err := read(e.nodes[path], id)
@@ -96,7 +104,7 @@ func each[T any](e *exporter, class Class, read func([]byte, UUID) (T, error), d
 			err = do(id, value)
 		}
 		if err != nil {
-			e.fault(path, err.Error())
+			e.addFault(path, err.Error())
 		}
 	}
 }
@@ -104,29 +112,30 @@ func each[T any](e *exporter, class Class, read func([]byte, UUID) (T, error), d
 func ignore[T any](UUID, T) error { return nil }
 
 func (e *exporter) host(id UUID, h host) error {
-	e.put(native.HostKey(h.ID), "id", id, "name", h.Name, "containerWeight", h.Weight, "containerLimit", h.Limit)
+	e.addObject(native.HostKey(h.ID), "id", id, "name", h.Name, "containerWeight", h.Weight, "containerLimit", h.Limit)
 	return nil
 }
 
 func (e *exporter) container(id UUID, c container) error {
-	e.put(native.ContainerKey(spec.ContainerID(id)), "id", id, "serviceType", c.serviceType, "groupId", c.group,
+	e.addObject(native.ContainerKey(spec.ContainerID(id)), "id", id, "serviceType", c.serviceType, "groupId", c.group,
 		"configurationId", c.configuration, "portId", c.port)
-	if c.configuration != "" && e.wanted[c.configuration] != ipsecType {
-		e.wanted[c.configuration] = c.serviceType
+	if c.configuration != "" && e.pendingConfigurations[c.configuration] != ipsecType {
+		e.pendingConfigurations[c.configuration] = c.serviceType
 	}
 	return nil
 }
 
-func (e *exporter) group(id UUID, r reading) error {
-	policy, group := r.word("policy", policies), r.id("host_group_id")
+func (e *exporter) group(id UUID, r fieldReader) error {
+	policy, group := r.nativeName("policy", policies), r.id("host_group_id")
 	if err := r.err(); err != nil {
 		return err
 	}
-	e.put(native.GroupKey(spec.GroupID(id)), "id", id, "policy", policy, "hostIds", e.hostsOf(group, id))
+	e.addObject(native.GroupKey(spec.GroupID(id)), "id", id, "policy", policy, "hostIds", e.hostsOf(group, id))
 	return nil
 }
 
-// hostsOf lists the hosts of a HostGroup. One that is not there, or cannot be read, has none.
+// hostsOf returns the hosts of the HostGroup of a ServiceContainerGroup. For a HostGroup that does not exist or
+// cannot be read it records a fault and returns none.
 func (e *exporter) hostsOf(group, of UUID) (hosts []UUID) {
 	if group == "" {
 		return nil
@@ -134,7 +143,7 @@ func (e *exporter) hostsOf(group, of UUID) (hosts []UUID) {
 	path := e.tree.Object(HostGroup, group)
 	data, ok := e.nodes[path]
 	if !ok {
-		e.fault(path, "no such object, and "+e.tree.Object(ServiceContainerGroup, of)+" names it")
+		e.addFault(path, "no such object, and "+e.tree.Object(ServiceContainerGroup, of)+" names it")
 		return nil
 	}
 	r, err := read(data, group)
@@ -142,7 +151,7 @@ func (e *exporter) hostsOf(group, of UUID) (hosts []UUID) {
 		hosts, err = r.ids("host_ids"), r.err()
 	}
 	if err != nil {
-		e.fault(path, err.Error())
+		e.addFault(path, err.Error())
 		return nil
 	}
 	return hosts
@@ -157,27 +166,27 @@ func (e *exporter) binding(id UUID, p port) error {
 		if p.bound(p.host) {
 			return err
 		}
-		to = spec.Port{} // of a plain port nobody reads it
+		to = spec.Port{} // a binding without a container is ignored, and its addresses with it
 	}
 	container := p.container
 	if !p.bound(p.host) {
 		container = ""
 	}
-	e.put(native.BindingKey(spec.HostID(p.host), spec.PortID(id)), "portId", id, "hostId", p.host, "interfaceName", p.name,
-		"containerId", container, "addresses", to.Addresses, "mac", to.MAC)
+	e.addObject(native.BindingKey(spec.HostID(p.host), spec.PortID(id)), "portId", id, "hostId", p.host,
+		"interfaceName", p.name, "containerId", container, "addresses", to.Addresses, "mac", to.MAC)
 	return nil
 }
 
 // router exports a router that has VPN services or a container, with those of its connections that can be read.
 func (e *exporter) router(id UUID, r router) error {
-	if len(r.services) == 0 && e.wanted[id] != ipsecType {
+	if len(r.services) == 0 && e.pendingConfigurations[id] != ipsecType {
 		return nil
 	}
-	delete(e.wanted, id)
-	f := &following{snapshot: e.nodes, tree: e.tree, partial: true}
-	f.followRouter(e.tree.Root(), id)
+	delete(e.pendingConfigurations, id)
+	f := &resolution{snapshot: e.nodes, tree: e.tree, partial: true}
+	f.resolveRouter(e.tree.Root(), id)
 	for _, fault := range f.faults {
-		e.fault(string(fault.Key), fault.Text)
+		e.addFault(string(fault.Key), fault.Text)
 	}
 	d, err := parseDocument(f.binding.Configuration)
 	if err != nil {
@@ -186,7 +195,8 @@ func (e *exporter) router(id UUID, r router) error {
 	if r.name != "" {
 		d.members = slices.Insert(d.members, 1, member{"name", marshal(r.name)})
 	}
-	e.objects = append(e.objects, spec.Object{Key: string(native.ConfigurationKey(spec.ConfigurationID(id))), Value: d.compact()})
+	key := string(native.ConfigurationKey(spec.ConfigurationID(id)))
+	e.objects = append(e.objects, spec.Object{Key: key, Value: d.compact()})
 	return nil
 }
 
@@ -199,27 +209,27 @@ func (e *exporter) settings() {
 				continue
 			}
 			if _, err := ParseUUID("host", host); err != nil {
-				continue // mn-conf takes whatever it is given
+				continue // mn-conf accepts any name
 			}
 			scope = spec.SettingScope(host)
 		}
 		d, err := parseDocument(e.nodes[path])
 		if err != nil {
-			e.fault(path, err.Error())
+			e.addFault(path, err.Error())
 			continue
 		}
 		var members []any
 		for _, key := range sortedKeys(settings) {
-			value, found, err := settings[key].of(key, d)
+			value, found, err := settings[key].lookup(key, d)
 			if err != nil {
-				e.fault(path, err.Error())
+				e.addFault(path, err.Error())
 			}
 			if found {
 				members = append(members, key, json.RawMessage(marshal(value)))
 			}
 		}
 		if len(members) > 0 {
-			e.put(native.SettingsKey(scope), members...)
+			e.addObject(native.SettingsKey(scope), members...)
 		}
 	}
 }

@@ -18,37 +18,41 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/zoom/text/texttest"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew")
+var update = flag.Bool("update", false, "rewrite the golden files")
 
-// The objects of testdata/midonet: a host with a plain port and a VPN router's container. Every field of the protos is set
-// in some, and none in others.
+// The objects of testdata/midonet: a host with a port without a container and a port with the container of a VPN
+// router. Some objects set every field of their proto, and others set as few as possible.
 const (
-	hostID      UUID = "2a6e9f0c-8d4b-4c11-9f3e-0123456789ab"
-	portID      UUID = "60df5fda-0000-4000-8000-000000000001"
-	plainPort   UUID = "60df5fda-0000-4000-8000-000000000002"
-	outerPort   UUID = "60df5fda-0000-4000-8000-000000000003"
-	ipv6Port    UUID = "60df5fda-0000-4000-8000-000000000004"
-	containerID UUID = "c0000000-0000-4000-8000-000000000001"
-	groupID     UUID = "90000000-0000-4000-8000-000000000001"
-	routerID    UUID = "70000000-0000-4000-8000-000000000001"
-	serviceID   UUID = "50000000-0000-4000-8000-000000000001"
-	downService UUID = "50000000-0000-4000-8000-000000000002"
-	wholeConn   UUID = "f0000000-0000-4000-8000-000000000001"
-	unsetConn   UUID = "f0000000-0000-4000-8000-000000000002"
-	downConn    UUID = "f0000000-0000-4000-8000-000000000003"
-	unseenConn  UUID = "f0000000-0000-4000-8000-000000000004"
+	hostID       UUID = "2a6e9f0c-8d4b-4c11-9f3e-0123456789ab"
+	portID       UUID = "60df5fda-0000-4000-8000-000000000001"
+	plainPort    UUID = "60df5fda-0000-4000-8000-000000000002"
+	externalPort UUID = "60df5fda-0000-4000-8000-000000000003"
+	ipv6Port     UUID = "60df5fda-0000-4000-8000-000000000004"
+	containerID  UUID = "c0000000-0000-4000-8000-000000000001"
+	groupID      UUID = "90000000-0000-4000-8000-000000000001"
+	routerID     UUID = "70000000-0000-4000-8000-000000000001"
+	serviceID    UUID = "50000000-0000-4000-8000-000000000001"
+	downService  UUID = "50000000-0000-4000-8000-000000000002"
+	wholeConn    UUID = "f0000000-0000-4000-8000-000000000001"
+	unsetConn    UUID = "f0000000-0000-4000-8000-000000000002"
+	downConn     UUID = "f0000000-0000-4000-8000-000000000003"
+	unseenConn   UUID = "f0000000-0000-4000-8000-000000000004"
 )
 
 var midonet = Tree{DefaultRoot}
 
-// stand is a snapshot that a test can change; a state other than Present overrides the data.
-type stand struct {
+// fakeSnapshot is a Snapshot that a test can change. An entry in states overrides the data of the node.
+type fakeSnapshot struct {
 	data   map[string][]byte
 	states map[string]State
 	gets   map[string]int
 }
 
-func (s *stand) Get(path string) ([]byte, State) {
+func newFakeSnapshot() *fakeSnapshot {
+	return &fakeSnapshot{map[string][]byte{}, map[string]State{}, map[string]int{}}
+}
+
+func (s *fakeSnapshot) Get(path string) ([]byte, State) {
 	s.gets[path]++
 	if state, ok := s.states[path]; ok {
 		if state == Unreadable {
@@ -56,13 +60,13 @@ func (s *stand) Get(path string) ([]byte, State) {
 		}
 		return nil, state
 	}
-	return wholeTree(s.data).Get(path)
+	return treeSnapshot(s.data).Get(path)
 }
 
-// fixture reads testdata/midonet as a tree under /midonet.
-func fixture(t testing.TB) *stand {
+// fixture returns the tree of testdata/midonet, with the root key /midonet.
+func fixture(t testing.TB) *fakeSnapshot {
 	t.Helper()
-	s := &stand{map[string][]byte{}, map[string]State{}, map[string]int{}}
+	s := newFakeSnapshot()
 	err := filepath.WalkDir("testdata/midonet", func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
@@ -76,8 +80,8 @@ func fixture(t testing.TB) *stand {
 	return s
 }
 
-// replace changes the text of an object.
-func (s *stand) replace(t testing.TB, path, old, with string) {
+// replace replaces a part of the data of an object.
+func (s *fakeSnapshot) replace(t testing.TB, path, old, with string) {
 	t.Helper()
 	if !bytes.Contains(s.data[path], []byte(old)) {
 		t.Fatalf("%s has no %q", path, old)
@@ -104,7 +108,7 @@ func golden(t *testing.T, name string, value any) {
 	}
 }
 
-func TestTheFixturesAreWhatTextFormatPrints(t *testing.T) {
+func TestFixturesHaveTextFormatLayout(t *testing.T) {
 	s := fixture(t)
 	for _, class := range Classes {
 		found := 0
@@ -118,12 +122,12 @@ func TestTheFixturesAreWhatTextFormatPrints(t *testing.T) {
 			}
 		}
 		if found == 0 {
-			t.Errorf("there is no %s", class)
+			t.Errorf("no object of class %s", class)
 		}
 	}
 }
 
-// nativeReader gives the native objects to native.Assemble, the other way to a desired set.
+// nativeReader passes native objects to native.Assemble, whose result the tests compare with that of Assemble.
 type nativeReader map[string]json.RawMessage
 
 func (r nativeReader) Get(_ context.Context, key native.Key) (*native.Document, error) {
@@ -151,7 +155,8 @@ func nativeOf(objects []spec.Object) nativeReader {
 	return r
 }
 
-// canonical makes two desired sets comparable: the order of the keys in a configuration has no meaning.
+// canonical encodes a desired state as JSON with sorted keys in the configurations, so that two of them can be
+// compared.
 func canonical(t testing.TB, desired spec.Desired) string {
 	t.Helper()
 	desired.Bindings = slices.Clone(desired.Bindings)
@@ -171,10 +176,10 @@ func canonical(t testing.TB, desired spec.Desired) string {
 	return string(marshal(desired))
 }
 
-// treeOf makes a tree of nodes.
-func treeOf(t testing.TB, nodes []Node) *stand {
+// treeOf returns a snapshot of the nodes that have data.
+func treeOf(t testing.TB, nodes []Node) *fakeSnapshot {
 	t.Helper()
-	s := &stand{map[string][]byte{}, map[string]State{}, map[string]int{}}
+	s := newFakeSnapshot()
 	for _, n := range nodes {
 		if n.Data != nil {
 			s.data[n.Path] = n.Data

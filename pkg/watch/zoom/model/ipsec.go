@@ -9,10 +9,11 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// ipsecType is the type whose configuration is a Router.
+// ipsecType is the service type whose configuration is a Router.
 const ipsecType = "IPSEC"
 
-// configuration is the document that svc-ipsec reads, with its pre-shared keys: it is marshalled and never printed.
+// configuration is the configuration that svc-ipsec reads. It contains pre-shared keys. It is marshalled and must
+// never be logged or printed.
 type configuration struct {
 	ID          UUID         `json:"id"`
 	ExternalIPs []string     `json:"externalIps,omitempty"`
@@ -61,108 +62,117 @@ type ipsecPolicy struct {
 	Lifetime   uint64 `json:"lifetime,omitempty"`
 }
 
-// readConnection reads an IPSecSiteConnection. An unset enum is its first declared value, as for the agent. An unset number
-// is 0, and none of these may be 0: it is left out, which is the executable's default. But without an interval the agent's
-// daemon asks no peer whether it lives: DPD is disabled.
+// readConnection reads an IPSecSiteConnection. As for the agent, an enum that is not set has its first declared
+// value. A number that is not set is 0. No number of a connection may be 0, so it is left out, and the executable
+// uses its default. There is one exception: if dpd_interval is not set, DPD is disabled, because the daemon of the
+// agent then sends no DPD probes.
 func readConnection(data []byte, id UUID) (c connection, err error) {
 	r, err := read(data, id)
 	if err != nil {
 		return c, err
 	}
-	r.name("auth_mode", authModes)
+	r.enumName("auth_mode", authModes)
 	c = connection{
-		ID: id, Name: r.text("name"), Up: r.up(),
+		ID: id, Name: r.text("name"), Up: r.adminStateUp(),
 		PeerAddress: r.text("peer_address"), PeerID: r.text("peer_id"),
 		LocalCIDRs: r.subnets("local_cidrs"), PeerCIDRs: r.subnets("peer_cidrs"),
-		Initiator: r.word("initiator", initiators), MTU: r.unsigned("mtu", 32), PSK: r.text("psk"),
-		DPD: dpd{r.word("dpd_action", dpdActions), r.unsigned("dpd_interval", 32), r.unsigned("dpd_timeout", 32)},
+		Initiator: r.nativeName("initiator", initiators), MTU: r.unsigned("mtu", 32), PSK: r.text("psk"),
+		DPD: dpd{r.nativeName("dpd_action", dpdActions), r.unsigned("dpd_interval", 32), r.unsigned("dpd_timeout", 32)},
 	}
 	if c.DPD.Interval == 0 {
 		c.DPD = dpd{Action: "disabled"}
 	}
 	ike := r.nested("ikepolicy")
 	c.IKEPolicy = ikePolicy{
-		ike.word("ike_version", ikeVersions), ike.word("phase1_negotiation_mode", phase1Modes),
-		ike.word("encryption_algorithm", encryptions), ike.word("auth_algorithm", integrities), ike.word("pfs", groups),
+		ike.nativeName("ike_version", ikeVersions), ike.nativeName("phase1_negotiation_mode", phase1Modes),
+		ike.nativeName("encryption_algorithm", encryptions), ike.nativeName("auth_algorithm", integrities),
+		ike.nativeName("pfs", groups),
 		ike.unsigned("lifetime_value", 32),
 	}
 	ipsec := r.nested("ipsecpolicy")
 	c.IPsecPolicy = ipsecPolicy{
-		ipsec.word("transform_protocol", protocols), ipsec.word("encapsulation_mode", modes),
-		ipsec.word("encryption_algorithm", encryptions), ipsec.word("auth_algorithm", integrities), ipsec.word("pfs", groups),
+		ipsec.nativeName("transform_protocol", protocols), ipsec.nativeName("encapsulation_mode", modes),
+		ipsec.nativeName("encryption_algorithm", encryptions), ipsec.nativeName("auth_algorithm", integrities),
+		ipsec.nativeName("pfs", groups),
 		ipsec.unsigned("lifetime_value", 32),
 	}
 	return c, r.err()
 }
 
-// followRouter makes the configuration of a VPN router. Where it has no usable external address the connections stand there
-// without one: the executable then has nothing to run, and the binding's note has the reason.
-func (f *following) followRouter(by string, id UUID) {
+// resolveRouter builds the configuration of a VPN router. If the router has no usable external address, the
+// configuration has its connections without an external address. The executable then runs nothing, and the note of
+// the binding has the reason.
+func (f *resolution) resolveRouter(by string, id UUID) {
 	path := f.tree.Object(Router, id)
-	r, ok, fault := object(f, Router, id, by, readRouter)
+	r, ok, fault := readObject(f, Router, id, by, readRouter)
 	if !ok {
 		if fault != "" {
-			f.end(spec.Unknown, path, fault)
+			f.setReading(spec.Unknown, path, fault)
 		}
 		return
 	}
 	c := configuration{ID: id, Connections: []connection{}}
-	ips, known := f.followServices(path, r.services, &c)
-	ports, portsKnown := f.followPorts(path, r.ports)
-	if !known && !f.partial {
+	ips, servicesComplete := f.resolveServices(path, r.services, &c)
+	macs, portsComplete := f.resolveRouterPorts(path, r.ports)
+	if !servicesComplete && !f.partial {
 		return
 	}
 	slices.Sort(ips)
 	switch ips = slices.Compact(ips); {
 	case len(ips) == 0:
-		f.note(path, "its VPN services have no external_ip: nothing runs: allowed: one")
+		f.addNote(path, "its VPN services have no external_ip: nothing runs: allowed: one")
 	case len(ips) > 1:
-		f.note(path, "its VPN services have several external_ip, "+strings.Join(ips, ", ")+": nothing runs: allowed: one")
+		f.addNote(path, "its VPN services have several external_ip, "+strings.Join(ips, ", ")+": nothing runs: allowed: one")
 	default:
-		mac, found := ports[ips[0]]
+		mac, found := macs[ips[0]]
 		switch {
 		case found:
-			c.external(ips[0], mac)
-		case !portsKnown && !f.partial:
-			f.endAtPort(path, ips[0])
+			c.setExternalAddress(ips[0], mac)
+		case !portsComplete && !f.partial:
+			f.reportMissingPort(path, ips[0])
 			return
 		default:
-			f.note(path, "none of its ports has the port_address "+ips[0]+", the external_ip of its VPN services: nothing runs: allowed: one that has")
+			f.addNote(path, "none of its ports has the port_address "+ips[0]+
+				", the external_ip of its VPN services: nothing runs: allowed: one that has")
 		}
 	}
 	f.binding.Configuration = marshal(c)
 }
 
-// external gives the container its address. MidoNet has no field for the local identity: it is the address.
-func (c *configuration) external(ip, mac string) {
+// setExternalAddress sets the external address of the container. It is also the local identity of every connection,
+// because MidoNet has no field for a local identity.
+func (c *configuration) setExternalAddress(ip, mac string) {
 	c.ExternalIPs, c.ExternalMAC = []string{ip}, mac
 	for i := range c.Connections {
 		c.Connections[i].LocalID = ip
 	}
 }
 
-// endAtPort ends where the port with the external address may be the one that could not be read.
-func (f *following) endAtPort(path, ip string) {
-	for _, look := range f.looks {
-		if look.state == NotFetched {
-			return // it may come yet
+// reportMissingPort makes the binding unknown if no readable port of the router has the external address ip. An
+// unreadable port may have it. While a node is NotFetched it does nothing, because that node may be the port.
+func (f *resolution) reportMissingPort(path, ip string) {
+	for _, visit := range f.visits {
+		if visit.state == NotFetched {
+			return
 		}
 	}
-	f.end(spec.Unknown, path, "none of its ports that can be read has the port_address "+ip+", the external_ip of its VPN services: allowed: one that has")
+	f.setReading(spec.Unknown, path, "none of its ports that can be read has the port_address "+ip+
+		", the external_ip of its VPN services: allowed: one that has")
 }
 
-// followServices adds the connections of all VPN services that are up, and returns the external addresses of all, the down
-// ones too. It is not known if anything on the way is not: a tunnel must not go because its object cannot be read.
-func (f *following) followServices(by string, ids []UUID, c *configuration) (ips []string, known bool) {
-	known = true
+// resolveServices adds to c the connections of all VPN services that are up. It returns the external addresses of all
+// services, including those that are down. complete is false if an object could not be read. The configuration must
+// not be used then: it would remove a running connection only because its object cannot be read.
+func (f *resolution) resolveServices(by string, ids []UUID, c *configuration) (ips []string, complete bool) {
+	complete = true
 	missing := func(class Class, id UUID, fault string) {
-		if known = false; fault != "" {
-			f.end(spec.Unknown, f.tree.Object(class, id), fault)
+		if complete = false; fault != "" {
+			f.setReading(spec.Unknown, f.tree.Object(class, id), fault)
 		}
 	}
 	seen := map[UUID]bool{}
 	for _, id := range ids {
-		s, ok, fault := object(f, VpnService, id, by, readService)
+		s, ok, fault := readObject(f, VpnService, id, by, readService)
 		if !ok {
 			missing(VpnService, id, fault)
 			continue
@@ -178,7 +188,8 @@ func (f *following) followServices(by string, ids []UUID, c *configuration) (ips
 				continue
 			}
 			seen[connectionID] = true
-			connection, ok, fault := object(f, IPSecSiteConnection, connectionID, f.tree.Object(VpnService, id), readConnection)
+			service := f.tree.Object(VpnService, id)
+			connection, ok, fault := readObject(f, IPSecSiteConnection, connectionID, service, readConnection)
 			if !ok {
 				missing(IPSecSiteConnection, connectionID, fault)
 				continue
@@ -186,15 +197,16 @@ func (f *following) followServices(by string, ids []UUID, c *configuration) (ips
 			c.Connections = append(c.Connections, connection)
 		}
 	}
-	return ips, known
+	return ips, complete
 }
 
-// followPorts returns the MACs of the router's ports by their addresses; of two with one address the first counts. They are
-// known if each could be read: one that could not is told, and matters only if no other has the address that is looked for.
-func (f *following) followPorts(by string, ids []UUID) (macs map[string]string, known bool) {
-	macs, known = map[string]string{}, true
+// resolveRouterPorts returns the MACs of the router's ports by address. If two ports have the same address, the first
+// one counts. complete is false if a port could not be read. Such a port is recorded as a fault, but it only matters
+// if no other port has the external address.
+func (f *resolution) resolveRouterPorts(by string, ids []UUID) (macs map[string]string, complete bool) {
+	macs, complete = map[string]string{}, true
 	for _, id := range ids {
-		p, ok, fault := object(f, Port, id, by, readPort)
+		p, ok, fault := readObject(f, Port, id, by, readPort)
 		var address, mac string
 		if ok {
 			var err error
@@ -203,8 +215,8 @@ func (f *following) followPorts(by string, ids []UUID) (macs map[string]string, 
 			}
 		}
 		if !ok {
-			if known = false; fault != "" {
-				f.fault(f.tree.Object(Port, id), fault)
+			if complete = false; fault != "" {
+				f.addFault(f.tree.Object(Port, id), fault)
 			}
 			continue
 		}
@@ -212,16 +224,16 @@ func (f *following) followPorts(by string, ids []UUID) (macs map[string]string, 
 			macs[address] = mac
 		}
 	}
-	return macs, known
+	return macs, complete
 }
 
-// marshal writes JSON as it is written by hand: without HTML's escapes.
+// marshal encodes a value as JSON, without the escapes for HTML that json.Marshal writes.
 func marshal(value any) json.RawMessage {
 	var out bytes.Buffer
 	encoder := json.NewEncoder(&out)
 	encoder.SetEscapeHTML(false)
 	if err := encoder.Encode(value); err != nil {
-		panic(err) // structs of strings and numbers
+		panic(err) // cannot happen: the values are structs of strings and numbers
 	}
 	return bytes.TrimSpace(out.Bytes())
 }

@@ -1,12 +1,13 @@
-// Package model says what the nodes of MidoNet's ZooKeeper mean: where they are, what they hold, and what they come to for
-// one host. It is the meaning of the wire and none of the wire: it does no I/O, and whoever does hands it a Snapshot.
+// Package model defines the paths and the contents of MidoNet's ZooKeeper nodes, and derives the desired state of one
+// host from them. It does no I/O. The caller reads the nodes and passes them as a Snapshot.
 //
-// Assemble is a pure function of the nodes that were read. It looks at the host's Host object, follows what that refers to,
-// and tells every path that it looked at, so that its caller fetches and watches just those. What a value holds ends in an
-// object or in one line that names the node and the field; no such line repeats a pre-shared key. An id is checked before
-// it becomes a part of a path.
+// Assemble is a pure function of the nodes that were read. It starts at the Host object of the host and follows its
+// references. It returns every path that it looked up, so that the caller fetches and watches only these nodes. Data
+// that cannot be used causes a fault: one line that names the node and the field and never contains a pre-shared key.
+// An id is validated before it becomes part of a path.
 //
-// It stands on MidoNet 5.x: objects as text protobuf (package text), protos of package org.midonet.cluster.models.
+// The package supports MidoNet 5.x, whose objects are text protobuf (package text) with the message types of package
+// org.midonet.cluster.models.
 package model
 
 import (
@@ -14,48 +15,49 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/native"
 )
 
-// State is what a Snapshot knows of one node.
+// State is the state of one node in a Snapshot.
 type State int
 
 // The states of a node.
 const (
-	NotFetched State = iota // not read yet, or not again since it changed
-	Present                 // Get returns its data
-	Absent                  // certainly not there
-	Unreadable              // Get returns why, in one line
+	NotFetched State = iota // not read yet, or changed since it was read
+	Present                 // Get returns the data of the node
+	Absent                  // the server answered that the node does not exist
+	Unreadable              // Get returns the reason, in one line
 )
 
-// Snapshot is the nodes of one ZooKeeper tree as far as they were read. It must not change while Assemble runs. The data of
-// a Present node must not be written to afterwards: a node that changed gets another slice.
+// Snapshot holds the nodes of one ZooKeeper tree that were read so far. It must not change while Assemble runs. The
+// data of a Present node must never be modified: if the node changes, Get must return a different slice.
 type Snapshot interface {
 	Get(path string) (data []byte, state State)
 }
 
-// Result is what a snapshot comes to.
+// Result is the result of assembling a snapshot.
 type Result struct {
-	// Desired is the complete set where Final; else it is worth nothing yet.
+	// Desired is the complete desired state if Final is true. Otherwise it must not be used.
 	Desired spec.Desired
 
-	// Faults are what keeps nodes from their use; a fault's key is the node's path. A fault may stand beside a binding that is
-	// whole: it then tells what was left out of it.
+	// Faults lists the faults of nodes whose data cannot be used. The key of a fault is the path of the node. A binding
+	// can be whole although one of its nodes has a fault: the fault then describes a part that was left out.
 	Faults []native.Fault
 
-	// Paths are all nodes that were looked at, each once, in the order in which they were first: those to be watched. A node
-	// that is not among them is not needed any more.
+	// Paths lists every node that was looked up, once, in the order of the first lookup. The caller watches these nodes
+	// and no longer needs any other node.
 	Paths []string
 
-	// Missing are those of Paths that are NotFetched.
+	// Missing lists those of Paths that are NotFetched.
 	Missing []string
 
-	// Final says that nothing is Missing.
+	// Final is true if Missing is empty.
 	Final bool
 }
 
-// Assemble puts together what the tree wants of a host, from the nodes of a snapshot.
+// Assemble derives the desired state of a host from the nodes of a snapshot.
 //
-// Since a transaction of MidoNet's is one change of ZooKeeper's, and a watch event comes before any newer data, a caller
-// that turns each node with an event into NotFetched at once sees no reference to a node that is only just gone: an Absent
-// node that is still referred to is a dangling reference, and makes its container unknown.
+// The caller must turn a node into NotFetched as soon as a watch event for it arrives. MidoNet writes each change as
+// one ZooKeeper transaction, and ZooKeeper delivers the watch event before any newer data. Such a caller never passes
+// a snapshot in which a reference names a node that the same transaction removed. Therefore a reference to an Absent
+// node is a dangling reference, and makes its container unknown.
 func Assemble(tree Tree, snapshot Snapshot, host UUID) Result {
 	return NewAssembler(tree, host).Assemble(snapshot)
 }

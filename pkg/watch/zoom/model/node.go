@@ -11,24 +11,25 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/zoom/text"
 )
 
-// Node is one node to be written by an import: created with Data where it is absent, else set to what Onto makes of what
-// stands there. Without Data it is not created: it stands for an object that is not among the imported ones and is only
-// referred to by them.
+// Node is one node that an import writes. If the node exists, the import replaces its data by the result of Onto.
+// Otherwise it creates the node with Data. A Node without Data must not be created: it only adds references to an
+// object that is not imported itself.
 type Node struct {
 	Path string
 	Data []byte
 
 	class   Class
 	message *text.Message
-	whole   bool              // the object itself is imported, not only references to it
-	lists   []string          // the fields of message that are back-references: united, since others refer to the object too
-	clears  []string          // the fields that go where message does not have them
-	values  map[string]string // of a node of settings, by canonical key; class is ""
+	whole   bool              // the object itself is imported, not only back-references in it
+	lists   []string          // fields of message with back-references, which Onto adds to those that exist
+	clears  []string          // fields that Onto removes if message does not have them
+	values  map[string]string // settings by canonical key, if this is a settings node; class is "" then
 }
 
-// Onto puts the node onto one that is there already: the fields that native objects know are replaced, lists of
-// back-references are united, and all else of the existing object or settings is kept. An object that cannot be parsed has
-// nothing to be kept: it is replaced. Settings that cannot be are refused, they are not ours alone.
+// Onto returns the data of an existing node after the import. It replaces the fields that native objects have, adds
+// back-references to those that exist, and keeps everything else of the existing object or settings. An existing
+// object that cannot be parsed is replaced. Settings that cannot be parsed are refused, because a settings node also
+// has settings of other programs.
 func (n Node) Onto(existing []byte) ([]byte, error) {
 	if n.class == "" {
 		return n.ontoSettings(existing)
@@ -40,15 +41,15 @@ func (n Node) Onto(existing []byte) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", n.Path, err)
 	}
-	for _, name := range orders[n.class] {
+	for _, name := range fieldOrder[n.class] {
 		values := n.message.All(name)
 		switch {
 		case slices.Contains(n.lists, name):
-			values = united(m.All(name), values)
+			values = union(m.All(name), values)
 		case len(values) == 0 && !slices.Contains(n.clears, name):
 			continue
 		}
-		put(m, n.class, name, values)
+		setField(m, n.class, name, values)
 	}
 	return m.Print(), nil
 }
@@ -63,8 +64,8 @@ func (n Node) ontoSettings(data []byte) ([]byte, error) {
 	return data, nil
 }
 
-// united is a list of ids with those of another that it lacks.
-func united(ids, more []text.Value) []text.Value {
+// union returns ids, followed by the values of more that ids lacks.
+func union(ids, more []text.Value) []text.Value {
 	printed := func(v text.Value) string {
 		if v.Kind != text.Nested {
 			return v.Text
@@ -83,12 +84,13 @@ func united(ids, more []text.Value) []text.Value {
 	return ids
 }
 
-// put gives a field exactly these values, where its first one stands or in the order of the proto.
-func put(m *text.Message, class Class, name string, values []text.Value) {
+// setField sets the values of a field. They take the position of the first existing value, or the position that the
+// order of the proto requires.
+func setField(m *text.Message, class Class, name string, values []text.Value) {
 	at := slices.IndexFunc(m.Fields, func(f text.Field) bool { return f.Name == name })
 	m.Remove(name)
 	if at < 0 {
-		follows := later(class, name)
+		follows := laterThan(class, name)
 		at = slices.IndexFunc(m.Fields, func(f text.Field) bool { return follows(f.Name) })
 	}
 	if at < 0 {
@@ -101,14 +103,15 @@ func put(m *text.Message, class Class, name string, values []text.Value) {
 	m.Fields = slices.Insert(m.Fields, at, fields...)
 }
 
-// finish prints the object, with its fields in the order of the proto, and lets the message go into a node.
+// finish completes an object: it sorts its fields in the order of the proto, and prints it into Data if the object
+// itself is imported. A settings node only gets an empty message, which rank reads.
 func (n *Node) finish() {
 	if n.class == "" {
 		n.message = new(text.Message)
 		return
 	}
 	sorted := new(text.Message)
-	for _, name := range orders[n.class] {
+	for _, name := range fieldOrder[n.class] {
 		for _, value := range n.message.All(name) {
 			sorted.Add(name, value)
 		}
@@ -119,13 +122,14 @@ func (n *Node) finish() {
 	}
 }
 
-// derive makes the id of an object that MidoNet has and the native objects do not: always the same for the object that it
-// belongs to, so that importing twice makes it once. It is a UUID of version 8 (RFC 9562, section 5.8).
-func derive(of UUID, what string) UUID {
-	sum := sha256.Sum256([]byte(what + " of " + string(of)))
+// deriveID returns the id of an object that MidoNet needs and that the native objects do not have. It depends only on
+// the object to which the new object belongs and on the purpose, so that a second import writes the same object. It
+// is a UUID of version 8 (RFC 9562, section 5.8).
+func deriveID(owner UUID, purpose string) UUID {
+	sum := sha256.Sum256([]byte(purpose + " of " + string(owner)))
 	sum[6], sum[8] = sum[6]&0x0f|0x80, sum[8]&0x3f|0x80
 	digits := hex.EncodeToString(sum[:16])
 	return UUID(strings.Join([]string{digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]}, "-"))
 }
 
-var errTwice = errors.New("stands twice: allowed: once")
+var errDuplicateObject = errors.New("stands twice: allowed: once")

@@ -12,15 +12,16 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/zoom/text"
 )
 
-// Nodes makes the nodes of native objects, as MidoNet's API would have written them, with both ends of each reference, sorted
-// so that what is referred to comes before what refers to it. What MidoNet has no place for (an id that is no UUID, SHA-256,
-// a bridge) is an error that names the object, the key and what is allowed, and never repeats a pre-shared key.
+// Nodes returns the nodes of native objects with the content that MidoNet's API would have written, including the
+// back-reference of each reference. They are sorted so that an object comes before the objects that refer to it. An
+// object that MidoNet cannot represent, for example because of an id that is no UUID, SHA-256 or a bridge, is an
+// error. The error names the object, the key and what is allowed, and never contains a pre-shared key.
 func Nodes(tree Tree, objects []spec.Object) ([]Node, error) {
 	w := &writer{tree: tree, nodes: map[string]*Node{}, types: map[UUID]spec.ServiceType{}, users: map[UUID]UUID{}}
 	documents := map[string]*native.Document{}
 	for _, object := range objects {
 		if documents[object.Key] != nil {
-			return nil, fmt.Errorf("%s: %w", spec.Quote(object.Key), errTwice)
+			return nil, fmt.Errorf("%s: %w", spec.Quote(object.Key), errDuplicateObject)
 		}
 		document, err := native.Parse(object.Value, native.JSON)
 		if err != nil {
@@ -29,28 +30,30 @@ func Nodes(tree Tree, objects []spec.Object) ([]Node, error) {
 		documents[object.Key] = document
 	}
 	keys := sortedKeys(documents)
-	for _, folder := range folders {
+	for _, kind := range objectKinds {
 		for _, key := range keys {
-			rest, ok := strings.CutPrefix(key, folder.name+"/")
+			rest, ok := strings.CutPrefix(key, kind.prefix+"/")
 			if !ok {
 				continue
 			}
-			if err := folder.write(w, rest, documents[key]); err != nil {
+			if err := kind.write(w, rest, documents[key]); err != nil {
 				return nil, fmt.Errorf("%s: %w", key, err)
 			}
 			delete(documents, key)
 		}
 	}
 	for _, key := range sortedKeys(documents) {
-		return nil, &spec.Fault{Key: "key", Value: key, Allowed: "hosts/<id>, bindings/<host id>/<port id>, containers/<id>, groups/<id>, configurations/<id>, config/default, config/hosts/<id>"}
+		return nil, &spec.Fault{Key: "key", Value: key, Allowed: "hosts/<id>, bindings/<host id>/<port id>, " +
+			"containers/<id>, groups/<id>, configurations/<id>, config/default, config/hosts/<id>"}
 	}
 	return w.sorted(), nil
 }
 
-// folders are written one after the other: a binding and a configuration ask what type of container they are for.
-var folders = []struct {
-	name  string
-	write func(w *writer, rest string, document *native.Document) error
+// objectKinds lists the kinds of native objects in the order in which they are written. Bindings and configurations
+// come after containers because they depend on the service type of their container.
+var objectKinds = []struct {
+	prefix string // the first part of the key
+	write  func(w *writer, rest string, document *native.Document) error
 }{
 	{native.Hosts, (*writer).host},
 	{native.Groups, (*writer).group},
@@ -60,25 +63,34 @@ var folders = []struct {
 	{native.Config, (*writer).settings},
 }
 
-// writer collects nodes.
+// writer collects the nodes of an import.
 type writer struct {
 	tree  Tree
 	nodes map[string]*Node
-	types map[UUID]spec.ServiceType // by container and by configuration
-	users map[UUID]UUID             // by container its configuration, by configuration a container that has it
+
+	// types has the service types of containers and of configurations, by id.
+	types map[UUID]spec.ServiceType
+
+	// users maps a container to its configuration, and a configuration to a container that has it.
+	users map[UUID]UUID
 }
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
-// order is that of the nodes: what refers comes after what it refers to. So a host sees a new container when all of it is there.
-var order = []Class{HostGroup, IPSecSiteConnection, VpnService, outer, Router, ServiceContainerGroup, ServiceContainer, Port, Host, ""}
+// importOrder is the order in which the classes of nodes are written. An object comes before the objects that refer
+// to it, so that a host reads a new container only when all of its objects exist.
+var importOrder = []Class{
+	HostGroup, IPSecSiteConnection, VpnService, unboundPort, Router, ServiceContainerGroup, ServiceContainer, Port, Host,
+	"", // settings
+}
 
-// outer stands for the ports that no host has: a router finds its external address by them.
-const outer Class = "Port without a host"
+// unboundPort is the rank of ports without a host. A router needs them before it is written, because one of them has
+// its external address.
+const unboundPort Class = "Port without a host"
 
 func (n *Node) rank() Class {
 	if _, bound := n.message.Last("host_id"); n.class == Port && !bound {
-		return outer
+		return unboundPort
 	}
 	return n.class
 }
@@ -91,12 +103,12 @@ func (w *writer) sorted() []Node {
 		nodes = append(nodes, *n)
 	}
 	slices.SortStableFunc(nodes, func(a, b Node) int {
-		return cmp.Compare(slices.Index(order, a.rank()), slices.Index(order, b.rank()))
+		return cmp.Compare(slices.Index(importOrder, a.rank()), slices.Index(importOrder, b.rank()))
 	})
 	return nodes
 }
 
-// node returns the node of an object, which may have been begun by what refers to it.
+// node returns the node of an object. It may exist already, with a back-reference from another object.
 func (w *writer) node(class Class, id UUID) *Node {
 	path := w.tree.Object(class, id)
 	if w.nodes[path] == nil {
@@ -107,20 +119,21 @@ func (w *writer) node(class Class, id UUID) *Node {
 	return w.nodes[path]
 }
 
-// object begins an object that is imported itself.
+// object returns the node of an object that is imported itself. clears are the fields that Node.Onto removes if the
+// import does not set them.
 func (w *writer) object(class Class, id UUID, clears ...string) *Node {
 	n := w.node(class, id)
 	n.whole, n.clears = true, append(n.clears, clears...)
 	return n
 }
 
-// refer adds a back-reference.
-func (w *writer) refer(class Class, id UUID, list string, to UUID) {
+// addBackReference adds referrer to the field list of an object. referrer is the id of an object that refers to it.
+func (w *writer) addBackReference(class Class, id UUID, list string, referrer UUID) {
 	n := w.node(class, id)
 	if !slices.Contains(n.lists, list) {
 		n.lists = append(n.lists, list)
 	}
-	n.message.Add(list, uuidValue(to))
+	n.message.Add(list, uuidValue(referrer))
 }
 
 func (n *Node) text(name, value string) {
@@ -135,8 +148,9 @@ func (n *Node) id(name string, id UUID) {
 	}
 }
 
-// first returns the first of several errors: an error is one line.
-func first(errs ...error) error {
+// firstError returns the first error that is not nil. Errors are not joined, because the text of an error must be one
+// line.
+func firstError(errs ...error) error {
 	for _, err := range errs {
 		if err != nil {
 			return err
@@ -145,8 +159,8 @@ func first(errs ...error) error {
 	return nil
 }
 
-// refused is the first of a document's faults.
-func refused(faults native.Faults) error {
+// firstFault returns the first fault of a document, or nil.
+func firstFault(faults native.Faults) error {
 	if all := faults.All(); len(all) > 0 {
 		return all[0]
 	}
@@ -159,7 +173,7 @@ func (w *writer) host(rest string, document *native.Document) error {
 		return err
 	}
 	host, faults := document.Host(spec.HostID(id))
-	if err := refused(faults); err != nil {
+	if err := firstFault(faults); err != nil {
 		return err
 	}
 	n := w.object(Host, id, "name")
@@ -175,26 +189,26 @@ func (w *writer) group(rest string, document *native.Document) error {
 		return err
 	}
 	group, faults := document.Group(spec.GroupID(id))
-	if err := refused(faults); err != nil {
+	if err := firstFault(faults); err != nil {
 		return err
 	}
-	policy, _ := policies.of(group.Policy) // native knows the same two
+	policy, _ := policies.fromNative(group.Policy) // package native accepts the same two policies
 	n := w.object(ServiceContainerGroup, id, "host_group_id")
 	n.message.Add("policy", text.Name(policy))
 	if len(group.HostIDs) == 0 {
 		return nil
 	}
-	hosts := derive(id, "host group")
+	hosts := deriveID(id, "host group")
 	n.id("host_group_id", hosts)
 	w.object(HostGroup, hosts, "host_ids")
-	w.refer(HostGroup, hosts, "service_group_ids", id)
+	w.addBackReference(HostGroup, hosts, "service_group_ids", id)
 	for _, hostID := range group.HostIDs {
 		host, err := ParseUUID("hostIds", hostID)
 		if err != nil {
 			return err
 		}
 		w.node(HostGroup, hosts).message.Add("host_ids", uuidValue(host))
-		w.refer(Host, host, "host_group_ids", hosts)
+		w.addBackReference(Host, host, "host_group_ids", hosts)
 	}
 	return nil
 }
@@ -205,13 +219,13 @@ func (w *writer) container(rest string, document *native.Document) error {
 		return err
 	}
 	container, faults := document.Container(spec.ContainerID(id))
-	if err := refused(faults); err != nil {
+	if err := firstFault(faults); err != nil {
 		return err
 	}
-	group, groupErr := optional("groupId", container.GroupID)
-	configuration, configurationErr := optional("configurationId", container.ConfigurationID)
-	port, portErr := optional("portId", container.PortID)
-	if err := first(groupErr, configurationErr, portErr); err != nil {
+	group, groupErr := parseOptionalUUID("groupId", container.GroupID)
+	configuration, configurationErr := parseOptionalUUID("configurationId", container.ConfigurationID)
+	port, portErr := parseOptionalUUID("portId", container.PortID)
+	if err := firstError(groupErr, configurationErr, portErr); err != nil {
 		return err
 	}
 	n := w.object(ServiceContainer, id, "service_group_id", "service_type", "configuration_id")
@@ -220,7 +234,7 @@ func (w *writer) container(rest string, document *native.Document) error {
 	n.text("service_type", string(container.ServiceType))
 	n.id("configuration_id", configuration)
 	if group != "" {
-		w.refer(ServiceContainerGroup, group, "service_container_ids", id)
+		w.addBackReference(ServiceContainerGroup, group, "service_container_ids", id)
 	}
 	w.types[id], w.users[id] = container.ServiceType, configuration
 	if configuration != "" && (w.types[configuration] == "" || container.ServiceType == ipsecType) {
@@ -229,7 +243,7 @@ func (w *writer) container(rest string, document *native.Document) error {
 	return nil
 }
 
-func optional[ID ~string](key string, id ID) (UUID, error) {
+func parseOptionalUUID[ID ~string](key string, id ID) (UUID, error) {
 	if id == "" {
 		return "", nil
 	}
@@ -240,25 +254,33 @@ func (w *writer) binding(rest string, document *native.Document) error {
 	hostPart, portPart, _ := strings.Cut(rest, "/")
 	host, hostErr := ParseUUID("hostId", hostPart)
 	port, portErr := ParseUUID("portId", portPart)
-	if err := first(hostErr, portErr); err != nil {
+	if err := firstError(hostErr, portErr); err != nil {
 		return err
 	}
 	binding, faults := document.Binding(spec.HostID(host), spec.PortID(port))
-	if err := refused(faults); err != nil {
+	if err := firstFault(faults); err != nil {
 		return err
 	}
-	container, err := optional("containerId", binding.ContainerID)
+	container, err := parseOptionalUUID("containerId", binding.ContainerID)
 	switch {
 	case err != nil:
 		return err
 	case w.nodes[w.tree.Object(Port, port)] != nil:
-		return &spec.Fault{Key: "portId", Value: string(port), Allowed: "a port that is bound once: MidoNet's have one host"}
+		return &spec.Fault{
+			Key: "portId", Value: string(port), Allowed: "a port with one binding: a port of MidoNet has one host",
+		}
 	case binding.Port.Bridge != "":
-		return &spec.Fault{Key: "bridge", Value: binding.Port.Bridge, Allowed: "none: with MidoNet the agent plugs the interface by its name"}
+		return &spec.Fault{
+			Key: "bridge", Value: binding.Port.Bridge,
+			Allowed: "none: with MidoNet the agent plugs the interface by its name",
+		}
 	case len(binding.Port.Addresses) > 1:
-		return &spec.Fault{Key: "addresses", Value: binding.Port.Addresses[1], Allowed: "one: MidoNet's ports have one"}
+		return &spec.Fault{
+			Key: "addresses", Value: binding.Port.Addresses[1], Allowed: "one: a port of MidoNet has one address",
+		}
 	}
-	n := w.object(Port, port, "host_id", "interface_name", "port_subnet", "port_address", "port_mac", "service_container_id")
+	n := w.object(Port, port,
+		"host_id", "interface_name", "port_subnet", "port_address", "port_mac", "service_container_id")
 	n.id("host_id", host)
 	n.text("interface_name", string(binding.InterfaceName))
 	for _, cidr := range binding.Port.Addresses {
@@ -270,17 +292,18 @@ func (w *writer) binding(rest string, document *native.Document) error {
 		n.message.Add("port_address", addressValue(prefix.Addr()))
 	}
 	n.text("port_mac", binding.Port.MAC)
-	w.refer(Host, host, "port_ids", port)
+	w.addBackReference(Host, host, "port_ids", port)
 	if container == "" {
 		return nil
 	}
 	n.id("service_container_id", container)
-	if c := w.node(ServiceContainer, container); len(c.message.All("port_id")) == 0 { // one that names another port keeps it
+	c := w.node(ServiceContainer, container)
+	if len(c.message.All("port_id")) == 0 { // a container that names a port keeps it
 		c.id("port_id", port)
 	}
 	if router := w.users[container]; router != "" && w.types[container] == ipsecType {
 		n.id("router_id", router)
-		w.refer(Router, router, "port_ids", port)
+		w.addBackReference(Router, router, "port_ids", port)
 	}
 	return nil
 }
@@ -295,7 +318,7 @@ func (w *writer) settings(rest string, document *native.Document) error {
 		return err
 	}
 	values, faults := document.Settings()
-	if err := refused(faults); err != nil {
+	if err := firstFault(faults); err != nil {
 		return err
 	}
 	n := &Node{Path: path, values: values}

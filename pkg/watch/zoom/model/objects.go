@@ -7,14 +7,14 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// host is a Host.
+// host holds the fields of a Host object that are used.
 type host struct {
 	spec.Host
 	ports  []UUID
 	groups []UUID
 }
 
-// readHost reads a Host. A negative weight counts as none, a negative limit as no limit.
+// readHost reads a Host object. A negative weight counts as 0, and a negative limit as -1, which means no limit.
 func readHost(data []byte, id UUID) (h host, err error) {
 	r, err := read(data, id)
 	if err != nil {
@@ -28,15 +28,16 @@ func readHost(data []byte, id UUID) (h host, err error) {
 	return h, r.err()
 }
 
-// port is a Port as far as it says whose it is and what it names. The rest is read only for those who want it.
+// port holds the fields of a Port object that identify its host, router and container. The other fields are read from
+// the embedded fieldReader when they are needed.
 type port struct {
-	reading
+	fieldReader
 	host, router, container UUID
 	name                    string
 }
 
 func readPort(data []byte, id UUID) (p port, err error) {
-	if p.reading, err = read(data, id); err != nil {
+	if p.fieldReader, err = read(data, id); err != nil {
 		return p, err
 	}
 	p.host, p.router, p.container = p.id("host_id"), p.id("router_id"), p.id("service_container_id")
@@ -44,16 +45,18 @@ func readPort(data []byte, id UUID) (p port, err error) {
 	return p, p.err()
 }
 
-// bound says whether the port asks a host for a container: all three are set.
+// bound reports whether the port asks a host for a container: it must be bound to the host, and have an interface
+// name and a container.
 func (p port) bound(host UUID) bool { return p.host == host && p.name != "" && p.container != "" }
 
-// address is the port's own address and MAC; the address is "" if it has none.
+// address returns the address and the MAC of the port. The address is "" if the port has none.
 func (p port) address() (address, mac string, err error) {
 	address, mac = p.ip("port_address"), p.text("port_mac")
 	return address, mac, p.err()
 }
 
-// connect makes what the container's interface connects to: the port's address in the first of its subnets of that family.
+// connect returns what the interface of the container connects to: the MAC and the address of the port. The prefix
+// length is that of the first subnet of the same address family.
 func (p port) connect() (to spec.Port, err error) {
 	address, mac, err := p.address()
 	if err != nil {
@@ -63,14 +66,14 @@ func (p port) connect() (to spec.Port, err error) {
 	if address == "" {
 		return to, nil
 	}
-	for _, subnet := range p.each("port_subnet") {
-		if v4 := subnet.name("version", ipVersion) == "V4"; v4 == isV4(address) {
+	for _, subnet := range p.messages("port_subnet") {
+		if v4 := subnet.enumName("version", ipVersion) == "V4"; v4 == isV4(address) {
 			to.Addresses = []string{address + "/" + strconv.FormatUint(subnet.unsigned("prefix_length", 32), 10)}
 			break
 		}
 	}
 	if to.Addresses == nil {
-		p.refuse("port_subnet", "", "the subnet of port_address "+address)
+		p.setFault("port_subnet", "", "the subnet of port_address "+address)
 	}
 	return to, p.err()
 }
@@ -80,35 +83,36 @@ func isV4(address string) bool {
 	return err == nil && a.Is4()
 }
 
-// ip reads an IPAddress in the canonical form of its text, "" if it is not set.
-func (r reading) ip(name string) string {
+// ip returns an IPAddress field in its canonical text form, and "" if it is not set.
+func (r fieldReader) ip(name string) string {
 	if _, set := r.message.Last(name); !set {
 		return ""
 	}
 	n := r.nested(name)
 	n.require("version", "address")
-	n.name("version", ipVersion)
+	n.enumName("version", ipVersion)
 	written := n.text("address")
 	a, err := netip.ParseAddr(written)
 	if err != nil || a.Zone() != "" {
-		n.refuse("address", written, "an IPv4 or IPv6 address")
+		n.setFault("address", written, "an IPv4 or IPv6 address")
 		return ""
 	}
 	return a.String()
 }
 
-// subnets reads a list of IPSubnets as they are written: the executable judges them, for one connection each.
-func (r reading) subnets(name string) []string {
+// subnets returns a list of IPSubnet fields in their original spelling. The executable validates them, so that an
+// invalid subnet affects only its own connection.
+func (r fieldReader) subnets(name string) []string {
 	list := []string{}
-	for _, n := range r.each(name) {
+	for _, n := range r.messages(name) {
 		n.require("version")
-		n.name("version", ipVersion)
+		n.enumName("version", ipVersion)
 		list = append(list, n.text("address")+"/"+strconv.FormatUint(n.unsigned("prefix_length", 32), 10))
 	}
 	return list
 }
 
-// container is a ServiceContainer.
+// container holds the fields of a ServiceContainer.
 type container struct {
 	group, port, configuration UUID
 	serviceType                string
@@ -123,7 +127,8 @@ func readContainer(data []byte, id UUID) (c container, err error) {
 	return c, r.err()
 }
 
-// ReadServiceType reads the type of a ServiceContainer, "" where it has none or cannot be read.
+// ReadServiceType returns the service type of a ServiceContainer. It returns "" if the type is not set, or if it or
+// the object is invalid.
 func ReadServiceType(data []byte, id UUID) spec.ServiceType {
 	c, err := readContainer(data, id)
 	if err != nil {
@@ -136,7 +141,7 @@ func ReadServiceType(data []byte, id UUID) spec.ServiceType {
 	return serviceType
 }
 
-// missing names what a container needs and does not have.
+// missing returns the names of the required fields that are not set.
 func (c container) missing() (fields []string) {
 	if c.serviceType == "" {
 		fields = append(fields, "service_type")
@@ -150,7 +155,7 @@ func (c container) missing() (fields []string) {
 	return fields
 }
 
-// router is a Router.
+// router holds the fields of a Router that are used.
 type router struct {
 	name            string
 	ports, services []UUID
@@ -165,7 +170,7 @@ func readRouter(data []byte, id UUID) (x router, err error) {
 	return x, r.err()
 }
 
-// service is a VpnService.
+// service holds the fields of a VpnService that are used.
 type service struct {
 	up          bool
 	externalIP  string
@@ -177,12 +182,12 @@ func readService(data []byte, id UUID) (s service, err error) {
 	if err != nil {
 		return s, err
 	}
-	s = service{r.up(), r.ip("external_ip"), r.ids("ipsec_site_connection_ids")}
+	s = service{r.adminStateUp(), r.ip("external_ip"), r.ids("ipsec_site_connection_ids")}
 	return s, r.err()
 }
 
-// up is the administrative state; unset counts as up.
-func (r reading) up() bool {
+// adminStateUp returns the administrative state. It is true if the field is not set.
+func (r fieldReader) adminStateUp() bool {
 	on, set := r.flag("admin_state_up")
 	return on || !set
 }

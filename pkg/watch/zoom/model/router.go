@@ -15,9 +15,9 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/zoom/text"
 )
 
-// given is a configuration of type IPSEC as a person may have written it: with keys left out, and with those that MidoNet
-// has no use for.
-type given struct {
+// nativeConfiguration is a native configuration of type IPSEC. Keys may be missing, and it may have keys that MidoNet
+// does not use.
+type nativeConfiguration struct {
 	Name        string
 	Description string
 	ExternalIPs []string `json:"externalIps"`
@@ -25,71 +25,72 @@ type given struct {
 	Connections []json.RawMessage
 }
 
-type givenConnection struct {
+type nativeConnection struct {
 	connection
 	Up          *bool  `json:"adminStateUp"`
 	AuthMode    string `json:"authMode"`
 	Description string `json:"description"`
 	IKEPolicy   struct {
 		ikePolicy
-		labels
+		policyLabels
 	} `json:"ikePolicy"`
 	IPsecPolicy struct {
 		ipsecPolicy
-		labels
+		policyLabels
 	} `json:"ipsecPolicy"`
 }
 
-// labels are allowed in a policy and have no place in MidoNet's.
-type labels struct {
+// policyLabels are keys that a policy may have and that MidoNet's policies cannot represent.
+type policyLabels struct {
 	ID, Name, Description string
 }
 
-// configuration writes the Router of a configuration with its VpnService, the site connections, and the port that has the
-// external address. One that no imported container has is taken for a router too. The configuration takes the router over:
-// VPN services that others gave it are its own no longer, or their connections would come back.
+// configuration writes the Router of a configuration with its VpnService, its site connections, and the port that has
+// the external address. A configuration that no imported container has is assumed to be of type IPSEC, and becomes a
+// Router too. The import replaces the list of the router's VPN services. Otherwise the connections of VPN services
+// that existed before would be part of the configuration again.
 func (w *writer) configuration(rest string, document *native.Document) error {
 	id, err := ParseUUID("id", rest)
 	if err != nil {
 		return err
 	}
 	raw, faults := document.Configuration(spec.ConfigurationID(id))
-	if err := refused(faults); err != nil {
+	if err := firstFault(faults); err != nil {
 		return err
 	}
-	var g struct {
+	var c struct {
 		ID string
-		given
+		nativeConfiguration
 	}
 	if serviceType := w.types[id]; serviceType != "" && serviceType != ipsecType {
-		if err := strict("", raw, &struct{ ID string }{}); err != nil {
-			return fmt.Errorf("of type %s: %w: MidoNet has no place for more than its id", serviceType, err)
+		if err := decodeStrict("", raw, &struct{ ID string }{}); err != nil {
+			return fmt.Errorf("of type %s: %w: MidoNet only has the id of such a configuration", serviceType, err)
 		}
 		return nil
 	}
-	if err := strict("", raw, &g); err != nil {
+	if err := decodeStrict("", raw, &c); err != nil {
 		return err
 	}
-	ip, err := g.external()
+	ip, err := c.externalAddress()
 	if err != nil {
 		return err
 	}
-	service := derive(id, "VPN service")
+	service := deriveID(id, "VPN service")
 	router := w.object(Router, id, "vpn_service_ids")
-	router.text("name", g.Name)
+	router.text("name", c.Name)
 	router.message.Add("admin_state_up", text.Bool(true))
 	router.message.Add("vpn_service_ids", uuidValue(service))
 	n := w.object(VpnService, service, "external_ip", "ipsec_site_connection_ids")
-	n.text("name", g.Name)
-	n.text("description", g.Description)
+	n.text("name", c.Name)
+	n.text("description", c.Description)
 	n.message.Add("admin_state_up", text.Bool(true))
 	n.id("router_id", id)
 	n.id("container_id", w.users[id])
 	if ip.IsValid() {
 		n.message.Add("external_ip", addressValue(ip))
-		w.externalPort(id, ip, g.ExternalMAC)
+		w.externalPort(id, ip, c.ExternalMAC)
 	}
-	for i, raw := range g.Connections {
+	for i, raw := range c.Connections {
 		key := fmt.Sprintf("connections[%d]", i)
 		connection, err := w.connection(key, raw, service, ip)
 		if err != nil {
@@ -100,38 +101,47 @@ func (w *writer) configuration(rest string, document *native.Document) error {
 	return nil
 }
 
-// external checks what MidoNet can hold of an external address: one, which a port of the router has, with a MAC.
-func (g *given) external() (netip.Addr, error) {
+// externalAddress returns the external address, which is not valid if there is none. It checks that MidoNet can
+// represent it: at most one address, which a port of the router has, with a MAC.
+func (c *nativeConfiguration) externalAddress() (netip.Addr, error) {
 	switch {
-	case len(g.ExternalIPs) > 1:
-		return netip.Addr{}, &spec.Fault{Key: "externalIps", Value: g.ExternalIPs[1], Allowed: "one: MidoNet's VPN services have one"}
-	case len(g.ExternalIPs) == 0 && g.ExternalMAC == "":
+	case len(c.ExternalIPs) > 1:
+		return netip.Addr{}, &spec.Fault{
+			Key: "externalIps", Value: c.ExternalIPs[1], Allowed: "one: a VPN service of MidoNet has one external address",
+		}
+	case len(c.ExternalIPs) == 0 && c.ExternalMAC == "":
 		return netip.Addr{}, nil
-	case len(g.ExternalIPs) == 0:
-		return netip.Addr{}, &spec.Fault{Key: "externalIps", Value: "", Allowed: "one, the address that externalMac belongs to"}
+	case len(c.ExternalIPs) == 0:
+		return netip.Addr{}, &spec.Fault{
+			Key: "externalIps", Value: "", Allowed: "one, the address of the interface with externalMac",
+		}
 	}
-	if _, err := spec.ParseMAC("externalMac", g.ExternalMAC); err != nil {
+	if _, err := spec.ParseMAC("externalMac", c.ExternalMAC); err != nil {
 		return netip.Addr{}, err
 	}
-	return spec.ParseAddress("externalIps", g.ExternalIPs[0])
+	return spec.ParseAddress("externalIps", c.ExternalIPs[0])
 }
 
+// externalPort writes the port of the router that has the external address.
 func (w *writer) externalPort(router UUID, ip netip.Addr, mac string) {
-	id := derive(router, "external port")
+	id := deriveID(router, "external port")
 	n := w.object(Port, id, "port_subnet")
 	n.id("router_id", router)
 	n.message.Add("admin_state_up", text.Bool(true))
 	n.message.Add("port_subnet", subnetValue(netip.PrefixFrom(ip, ip.BitLen())))
 	n.message.Add("port_address", addressValue(ip))
 	n.text("port_mac", mac)
-	w.refer(Router, router, "port_ids", id)
+	w.addBackReference(Router, router, "port_ids", id)
 }
 
-// embedded are the Go names in the path of a field that encoding/json tells.
-var embedded = strings.NewReplacer("given.", "", "connection.", "", "ikePolicy.ikePolicy.", "ikePolicy.", "ipsecPolicy.ipsecPolicy.", "ipsecPolicy.", "labels.", "")
+// goTypeNames removes the names of embedded Go structs, which encoding/json includes in the path of a field.
+var goTypeNames = strings.NewReplacer(
+	"nativeConfiguration.", "", "connection.", "",
+	"ikePolicy.ikePolicy.", "ikePolicy.", "ipsecPolicy.ipsecPolicy.", "ipsecPolicy.", "policyLabels.", "",
+)
 
-// strict reads an object and refuses what it does not know. Its errors name a key and never repeat a value.
-func strict(key string, raw json.RawMessage, into any) error {
+// decodeStrict decodes an object and rejects unknown keys. Its errors name a key and never contain a value.
+func decodeStrict(key string, raw json.RawMessage, into any) error {
 	decoder := json.NewDecoder(bytes.NewReader(raw))
 	decoder.DisallowUnknownFields()
 	err := decoder.Decode(into)
@@ -139,40 +149,50 @@ func strict(key string, raw json.RawMessage, into any) error {
 		return nil
 	}
 	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-		return &spec.Fault{Key: strings.Trim(key+"."+embedded.Replace(wrong.Field), "."), Value: strings.Fields(wrong.Value + " ?")[0], Allowed: "another form of value: see svc-ipsec(8)"}
+		return &spec.Fault{
+			Key:     strings.Trim(key+"."+goTypeNames.Replace(wrong.Field), "."),
+			Value:   strings.Fields(wrong.Value + " ?")[0], // only the type, because the value of a number can follow it
+			Allowed: "a value of another type: see svc-ipsec(8)",
+		}
 	}
 	if name, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
-		return &spec.Fault{Key: strings.Trim(key+".unknown key", "."), Value: strings.Trim(name, `"`), Allowed: "a key that MidoNet has a place for"}
+		return &spec.Fault{
+			Key: strings.Trim(key+".unknown key", "."), Value: strings.Trim(name, `"`),
+			Allowed: "a key that MidoNet can represent",
+		}
 	}
 	return &spec.Fault{Key: key, Value: "", Allowed: "an object"}
 }
 
-// field is one field of a site connection that takes words of the native form.
-type field struct {
-	name  string
-	key   string
-	value string
+// enumField is a field of a site connection or of a policy whose value is an enum.
+type enumField struct {
+	name  string // of the field in MidoNet
+	key   string // in the native object
+	value string // in the native object, "" if the key is missing
 	enum  enum
-	unset string // what the executable takes where nothing is given
+	unset string // the executable's default, used if value is ""
 }
 
-// connection writes one IPSecSiteConnection.
+// connection writes one IPSecSiteConnection and returns its id.
 func (w *writer) connection(key string, raw json.RawMessage, service UUID, external netip.Addr) (UUID, error) {
-	var c givenConnection
-	if err := strict(key, raw, &c); err != nil {
+	var c nativeConnection
+	if err := decodeStrict(key, raw, &c); err != nil {
 		return "", err
 	}
 	id, err := ParseUUID(key+".id", c.ID)
 	if err != nil {
 		return "", err
 	}
-	c.fill()
+	c.setDefaults()
 	n := w.object(IPSecSiteConnection, id, "name", "description", "peer_id", "peer_cidrs", "local_cidrs", "psk")
 	if len(n.message.Fields) > 1 {
 		return "", &spec.Fault{Key: key + ".id", Value: string(id), Allowed: "an id that no other connection has"}
 	}
 	if c.LocalID != "" && c.LocalID != external.String() {
-		return "", &spec.Fault{Key: key + ".localId", Value: c.LocalID, Allowed: "the external address, or none: MidoNet has no place for another"}
+		return "", &spec.Fault{
+			Key: key + ".localId", Value: c.LocalID,
+			Allowed: "the external address, or none: MidoNet has no field for another one",
+		}
 	}
 	if !utf8.ValidString(c.PSK) {
 		return "", &spec.Fault{Key: key + ".psk", Value: "[secret]", Allowed: "UTF-8"}
@@ -185,21 +205,25 @@ func (w *writer) connection(key string, raw json.RawMessage, service UUID, exter
 	n.text("psk", c.PSK)
 	n.message.Add("route_mode", text.Name("STATIC"))
 	n.id("vpnservice_id", service)
-	return id, first(
-		subnets(n.message, "peer_cidrs", key+".peerCidrs", c.PeerCIDRs),
-		subnets(n.message, "local_cidrs", key+".localCidrs", c.LocalCIDRs),
-		words(n.message, key, field{"initiator", "initiator", c.Initiator, initiators, "bi-directional"},
-			field{"auth_mode", "authMode", c.AuthMode, authModes, "psk"}, field{"dpd_action", "dpd.action", c.DPD.Action, dpdActions, "hold"}),
-		numbers(n.message, key, map[string]uint64{"mtu": c.MTU, "dpd_interval": c.DPD.Interval, "dpd_timeout": c.DPD.Timeout}),
+	return id, firstError(
+		addSubnets(n.message, "peer_cidrs", key+".peerCidrs", c.PeerCIDRs),
+		addSubnets(n.message, "local_cidrs", key+".localCidrs", c.LocalCIDRs),
+		addEnums(n.message, key, enumField{"initiator", "initiator", c.Initiator, initiators, "bi-directional"},
+			enumField{"auth_mode", "authMode", c.AuthMode, authModes, "psk"},
+			enumField{"dpd_action", "dpd.action", c.DPD.Action, dpdActions, "hold"}),
+		addNumbers(n.message, key, map[string]uint64{
+			"mtu": c.MTU, "dpd_interval": c.DPD.Interval, "dpd_timeout": c.DPD.Timeout,
+		}),
 		c.policies(n.message, key),
 	)
 }
 
-// fill sets what the executable takes where nothing is given: an unset field would be MidoNet's default, which is another.
-func (c *givenConnection) fill() {
-	set := func(n *uint64, otherwise uint64) {
+// setDefaults sets numbers that are missing to the executable's defaults. A field that is not set would have
+// MidoNet's default, which is a different one.
+func (c *nativeConnection) setDefaults() {
+	set := func(n *uint64, value uint64) {
 		if *n == 0 {
-			*n = otherwise
+			*n = value
 		}
 	}
 	set(&c.MTU, 1500)
@@ -211,20 +235,25 @@ func (c *givenConnection) fill() {
 	set(&c.IPsecPolicy.Lifetime, 3600)
 }
 
-func (c *givenConnection) policies(m *text.Message, key string) error {
+// policies adds the IKE policy and the IPsec policy.
+func (c *nativeConnection) policies(m *text.Message, key string) error {
 	ike, ipsec := new(text.Message), new(text.Message)
 	i, p := c.IKEPolicy.ikePolicy, c.IPsecPolicy.ipsecPolicy
-	err := first(
-		words(ike, key+".ikePolicy", field{"auth_algorithm", "authAlgorithm", i.Integrity, integrities, "sha256"},
-			field{"encryption_algorithm", "encryptionAlgorithm", i.Encryption, encryptions, "aes-256"},
-			field{"phase1_negotiation_mode", "phase1NegotiationMode", i.Mode, phase1Modes, "main"},
-			field{"ike_version", "ikeVersion", i.Version, ikeVersions, "v2"}, field{"pfs", "pfs", i.PFS, groups, "group14"}),
-		numbers(ike, key+".ikePolicy", map[string]uint64{"lifetime_value": i.Lifetime}),
-		words(ipsec, key+".ipsecPolicy", field{"transform_protocol", "transformProtocol", p.Protocol, protocols, "esp"},
-			field{"auth_algorithm", "authAlgorithm", p.Integrity, integrities, "sha256"},
-			field{"encryption_algorithm", "encryptionAlgorithm", p.Encryption, encryptions, "aes-256"},
-			field{"encapsulation_mode", "encapsulationMode", p.Mode, modes, "tunnel"}, field{"pfs", "pfs", p.PFS, groups, "group14"}),
-		numbers(ipsec, key+".ipsecPolicy", map[string]uint64{"lifetime_value": p.Lifetime}),
+	err := firstError(
+		addEnums(ike, key+".ikePolicy",
+			enumField{"auth_algorithm", "authAlgorithm", i.Integrity, integrities, "sha256"},
+			enumField{"encryption_algorithm", "encryptionAlgorithm", i.Encryption, encryptions, "aes-256"},
+			enumField{"phase1_negotiation_mode", "phase1NegotiationMode", i.Mode, phase1Modes, "main"},
+			enumField{"ike_version", "ikeVersion", i.Version, ikeVersions, "v2"},
+			enumField{"pfs", "pfs", i.PFS, groups, "group14"}),
+		addNumbers(ike, key+".ikePolicy", map[string]uint64{"lifetime_value": i.Lifetime}),
+		addEnums(ipsec, key+".ipsecPolicy",
+			enumField{"transform_protocol", "transformProtocol", p.Protocol, protocols, "esp"},
+			enumField{"auth_algorithm", "authAlgorithm", p.Integrity, integrities, "sha256"},
+			enumField{"encryption_algorithm", "encryptionAlgorithm", p.Encryption, encryptions, "aes-256"},
+			enumField{"encapsulation_mode", "encapsulationMode", p.Mode, modes, "tunnel"},
+			enumField{"pfs", "pfs", p.PFS, groups, "group14"}),
+		addNumbers(ipsec, key+".ipsecPolicy", map[string]uint64{"lifetime_value": p.Lifetime}),
 	)
 	for _, policy := range []*text.Message{ike, ipsec} {
 		policy.Add("lifetime_units", text.Quoted("seconds"))
@@ -234,23 +263,26 @@ func (c *givenConnection) policies(m *text.Message, key string) error {
 	return err
 }
 
-// words adds enums; the first that MidoNet does not have is the fault.
-func words(m *text.Message, key string, fields ...field) error {
+// addEnums adds enum fields. The first value that MidoNet does not have is returned as a fault.
+func addEnums(m *text.Message, key string, fields ...enumField) error {
 	for _, f := range fields {
-		word, said := f.value, f.value
-		if word == "" {
-			word, said = f.unset, f.unset+" (where none is given)"
+		value, shown := f.value, f.value
+		if value == "" {
+			value, shown = f.unset, f.unset+" (the default)"
 		}
-		name, ok := f.enum.of(word)
+		name, ok := f.enum.fromNative(value)
 		if !ok {
-			return &spec.Fault{Key: key + "." + f.key, Value: said, Allowed: f.enum.words() + ": MidoNet has no other"}
+			return &spec.Fault{
+				Key: key + "." + f.key, Value: shown,
+				Allowed: f.enum.nativeNames() + ": MidoNet has no other value",
+			}
 		}
 		m.Add(f.name, text.Name(name))
 	}
 	return nil
 }
 
-func subnets(m *text.Message, name, key string, cidrs []string) error {
+func addSubnets(m *text.Message, name, key string, cidrs []string) error {
 	for _, cidr := range cidrs {
 		prefix, err := spec.ParseCIDR(key, cidr)
 		if err != nil {
@@ -261,10 +293,12 @@ func subnets(m *text.Message, name, key string, cidrs []string) error {
 	return nil
 }
 
-func numbers(m *text.Message, key string, values map[string]uint64) error {
+func addNumbers(m *text.Message, key string, values map[string]uint64) error {
 	for _, name := range sortedKeys(values) {
 		if values[name] > math.MaxUint32 {
-			return &spec.Fault{Key: key + "." + name, Value: fmt.Sprint(values[name]), Allowed: fmt.Sprint("at most ", math.MaxUint32)}
+			return &spec.Fault{
+				Key: key + "." + name, Value: fmt.Sprint(values[name]), Allowed: fmt.Sprint("at most ", math.MaxUint32),
+			}
 		}
 		m.Add(name, text.Uint(values[name]))
 	}

@@ -15,33 +15,35 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// defaultTemplate is the template of every host.
+// defaultTemplate is the template that applies to every host.
 const defaultTemplate = "default"
 
-// setting is one runtime setting: where MidoNet has it, and the two ways of writing it.
+// setting describes how MidoNet stores one runtime setting.
 type setting struct {
-	forms [][]string                       // the paths that name it; the first is written
-	parse func(raw json.RawMessage) string // as spec.ParseSetting takes it; "" for what is nothing of the kind
-	print func(canonical string) string
+	paths [][]string                       // where it is read; the first one is written
+	parse func(raw json.RawMessage) string // returns a value for spec.ParseSetting, "" if raw is invalid
+	print func(canonical string) string    // returns the value that is written
 }
 
-// settings are the runtime settings by their canonical keys (docs/nsdb.md). MidoNet addresses a logger that has others below
-// it by the suffix root in its schema, and accepts each logger with the suffix and without it.
+// settings maps the canonical key of each runtime setting (docs/nsdb.md) to its description. In MidoNet's schema a
+// logger that has other loggers below it is written with the suffix root. MidoNet accepts every logger with the
+// suffix and without it.
 var settings = map[string]setting{
-	"log-level":                              level("root"),
-	"log-level.containers":                   level("org.midonet.containers.root", "org.midonet.containers"),
-	"log-level.containers.ipsec":             level("org.midonet.containers.ipsec.root", "org.midonet.containers.ipsec"),
-	"log-level.containers.ipsec.ipsec-pluto": level("org.midonet.containers.ipsec.ipsec-pluto", "org.midonet.containers.ipsec.ipsec-pluto.root"),
-	spec.SettingStatusInterval:               interval("agent.containers.ipsec.status_update_interval"),
+	"log-level":                  level("root"),
+	"log-level.containers":       level("org.midonet.containers.root", "org.midonet.containers"),
+	"log-level.containers.ipsec": level("org.midonet.containers.ipsec.root", "org.midonet.containers.ipsec"),
+	"log-level.containers.ipsec.ipsec-pluto": level("org.midonet.containers.ipsec.ipsec-pluto",
+		"org.midonet.containers.ipsec.ipsec-pluto.root"),
+	spec.SettingStatusInterval: interval("agent.containers.ipsec.status_update_interval"),
 }
 
-// loggersPath is where MidoNet has the levels of the agent's loggers.
+// loggersPath is the path of the levels of the agent's loggers.
 var loggersPath = []string{"agent", "loggers"}
 
 func level(names ...string) setting {
 	s := setting{parse: parseLevel, print: strings.ToUpper}
 	for _, name := range names {
-		s.forms = append(s.forms, slices.Concat(loggersPath, strings.Split(name, ".")))
+		s.paths = append(s.paths, slices.Concat(loggersPath, strings.Split(name, ".")))
 	}
 	return s
 }
@@ -50,38 +52,41 @@ func interval(path string) setting {
 	return setting{[][]string{strings.Split(path, ".")}, parseInterval, printInterval}
 }
 
-// levels are the words of MidoNet's loggers and what they are here.
+// levels maps the log levels of MidoNet to those of the supervisor.
 var levels = map[string]string{
 	"ALL": "debug", "TRACE": "debug", "DEBUG": "debug", "INFO": "info", "WARN": "warn", "ERROR": "error", "OFF": "error",
 }
 
 func parseLevel(raw json.RawMessage) string {
-	var word string
-	_ = json.Unmarshal(raw, &word) // another value is no level
-	return levels[strings.ToUpper(word)]
+	var level string
+	_ = json.Unmarshal(raw, &level) // if raw is no string, level stays "", which is not in levels
+	return levels[strings.ToUpper(level)]
 }
 
 var (
 	durationForm = regexp.MustCompile(`^\s*([0-9]{1,15})\s*([a-z]*)\s*$`)
-	// The units of HOCON; a number without one is in milliseconds.
+
+	// units has the units of HOCON. A number without a unit is in milliseconds.
 	units = map[string]time.Duration{
-		"": time.Millisecond, "ms": time.Millisecond, "milli": time.Millisecond, "millis": time.Millisecond, "millisecond": time.Millisecond,
-		"milliseconds": time.Millisecond, "s": time.Second, "second": time.Second, "seconds": time.Second, "m": time.Minute,
-		"minute": time.Minute, "minutes": time.Minute, "h": time.Hour, "hour": time.Hour, "hours": time.Hour,
+		"": time.Millisecond, "ms": time.Millisecond, "milli": time.Millisecond, "millis": time.Millisecond,
+		"millisecond": time.Millisecond, "milliseconds": time.Millisecond,
+		"s": time.Second, "second": time.Second, "seconds": time.Second,
+		"m": time.Minute, "minute": time.Minute, "minutes": time.Minute,
+		"h": time.Hour, "hour": time.Hour, "hours": time.Hour,
 		"d": 24 * time.Hour, "day": 24 * time.Hour, "days": 24 * time.Hour,
 	}
 )
 
 func parseInterval(raw json.RawMessage) string {
-	var word string
-	if json.Unmarshal(raw, &word) != nil {
-		word = string(raw)
+	var duration string
+	if json.Unmarshal(raw, &duration) != nil {
+		duration = string(raw)
 	}
-	parts := durationForm.FindStringSubmatch(word)
+	parts := durationForm.FindStringSubmatch(duration)
 	if parts == nil {
 		return ""
 	}
-	n, _ := strconv.ParseInt(parts[1], 10, 64) // 15 digits
+	n, _ := strconv.ParseInt(parts[1], 10, 64) // cannot fail: durationForm allows 15 digits
 	unit, ok := units[parts[2]]
 	if !ok || n > int64(math.MaxInt64/unit) {
 		return ""
@@ -89,17 +94,17 @@ func parseInterval(raw json.RawMessage) string {
 	return (time.Duration(n) * unit).String()
 }
 
-// printInterval writes a Go duration in a unit of HOCON's.
+// printInterval converts a Go duration to a HOCON duration in s or ms.
 func printInterval(canonical string) string {
-	d, _ := time.ParseDuration(canonical) // it was parsed before
+	d, _ := time.ParseDuration(canonical) // cannot fail: spec.ParseSetting returned it
 	if d%time.Second == 0 {
 		return strconv.FormatInt(int64(d/time.Second), 10) + "s"
 	}
 	return strconv.FormatInt(int64(d/time.Millisecond), 10) + "ms"
 }
 
-// settingOf finds a setting by its canonical key.
-func settingOf(key string) (setting, error) {
+// findSetting returns the setting with a canonical key. An unknown key is a *spec.Fault.
+func findSetting(key string) (setting, error) {
 	s, ok := settings[key]
 	if !ok {
 		return s, &spec.Fault{Key: "setting", Value: key, Allowed: strings.Join(slices.Sorted(maps.Keys(settings)), ", ")}
@@ -107,10 +112,10 @@ func settingOf(key string) (setting, error) {
 	return s, nil
 }
 
-// Setting returns what stands under a canonical key in the data of a node of settings, in its canonical form; false where
-// nothing does. A value that is none is a *spec.Fault.
+// Setting returns the value of a setting in the data of a settings node, in canonical form. key is a canonical key.
+// found is false if the setting is not set. An unknown key or an invalid value is a *spec.Fault.
 func Setting(data []byte, key string) (value string, found bool, err error) {
-	s, err := settingOf(key)
+	s, err := findSetting(key)
 	if err != nil {
 		return "", false, err
 	}
@@ -118,13 +123,14 @@ func Setting(data []byte, key string) (value string, found bool, err error) {
 	if err != nil {
 		return "", false, err
 	}
-	return s.of(key, d)
+	return s.lookup(key, d)
 }
 
-func (s setting) of(key string, d *document) (value string, found bool, err error) {
-	for _, path := range s.forms {
+func (s setting) lookup(key string, d *document) (value string, found bool, err error) {
+	for _, path := range s.paths {
 		raw, ok := d.get(path)
-		if !ok || string(raw) == "null" || raw[0] == '{' && len(s.forms) > 1 { // an object has the other form, or loggers below it
+		// A logger has two paths. An object at one of them contains the other path, or loggers below this one.
+		if !ok || string(raw) == "null" || raw[0] == '{' && len(s.paths) > 1 {
 			continue
 		}
 		value, err = spec.ParseSetting(key, s.parse(raw))
@@ -136,10 +142,11 @@ func (s setting) of(key string, d *document) (value string, found bool, err erro
 	return "", false, nil
 }
 
-// EditSetting writes the value of one canonical key into the data of a node of settings (nil: there is none yet) and keeps
-// the rest. A key or value that is not allowed is a *spec.Fault. Data that is not plain JSON is refused: it could not be kept.
+// EditSetting sets one setting in the data of a settings node and keeps the other settings. data is nil if the node
+// does not exist. A key or value that is not allowed is a *spec.Fault. Data that is not one JSON object is an error,
+// because its other settings could not be kept.
 func EditSetting(data []byte, key, value string) ([]byte, error) {
-	s, err := settingOf(key)
+	s, err := findSetting(key)
 	if err != nil {
 		return nil, err
 	}
@@ -151,8 +158,8 @@ func EditSetting(data []byte, key, value string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	path := s.forms[0]
-	for n := len(loggersPath) + 1; n < len(path); n++ { // a logger above this one keeps its level
+	path := s.paths[0]
+	for n := len(loggersPath) + 1; n < len(path); n++ { // keep the level of a logger above this one
 		if above, ok := d.get(path[:n]); ok && above[0] == '"' {
 			d.set(slices.Concat(path[:n], []string{"root"}), above)
 		}
@@ -161,11 +168,12 @@ func EditSetting(data []byte, key, value string) ([]byte, error) {
 	return d.print(), nil
 }
 
-// unknownLoggers returns one line that names the loggers of a node that the supervisor does not have; "" if there are none.
+// unknownLoggers returns one line that names the loggers in a settings node that the supervisor does not have, and ""
+// if there are none.
 func unknownLoggers(d *document) string {
 	known := map[string]bool{}
 	for _, s := range settings {
-		for _, path := range s.forms {
+		for _, path := range s.paths {
 			known[strings.Join(path, ".")] = true
 		}
 	}
@@ -189,26 +197,27 @@ func unknownLoggers(d *document) string {
 	if len(unknown) > maxUnknown {
 		list += fmt.Sprintf(" and %d more", len(unknown)-maxUnknown)
 	}
-	return "loggers that the supervisor does not have: " + list + ": the level has no effect on it: known: " + strings.Join(loggers(), ", ")
+	return "loggers that the supervisor does not have, whose levels have no effect: " + list +
+		": known: " + strings.Join(loggers(), ", ")
 }
 
-// maxUnknown bounds how many loggers one line names.
+// maxUnknown is the largest number of loggers that one line names.
 const maxUnknown = 10
 
-// loggerForm is what the path of a logger looks like. Another one is quoted.
+// loggerForm matches the path of a logger. A path that does not match is quoted.
 var loggerForm = regexp.MustCompile(`^[A-Za-z0-9_.$-]{1,128}$`)
 
-// loggers are the supervisor's loggers in MidoNet's words.
+// loggers returns the names that the supervisor's loggers have in MidoNet.
 func loggers() (names []string) {
 	for _, key := range slices.Sorted(maps.Keys(settings)) {
 		if strings.HasPrefix(key, spec.SettingLogLevel) {
-			names = append(names, strings.Join(settings[key].forms[0], "."))
+			names = append(names, strings.Join(settings[key].paths[0], "."))
 		}
 	}
 	return names
 }
 
-// leaves returns the paths of all plain values in a JSON value at a path.
+// leaves returns the paths of all values below a path that are not objects. raw is the JSON value at the path.
 func leaves(path string, raw json.RawMessage) (paths []string) {
 	if len(raw) == 0 || string(raw) == "null" {
 		return nil
@@ -225,23 +234,24 @@ func leaves(path string, raw json.RawMessage) (paths []string) {
 
 var templateForm = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}$`)
 
-// settings reads the settings in effect: the host's own over those of its template over those of the default template.
-func (a *Assembler) settings(f *following) map[string]string {
+// effectiveSettings returns the settings in effect. The settings of the host override those of its template, which
+// override those of the default template.
+func (a *Assembler) effectiveSettings(f *resolution) map[string]string {
 	paths := []string{a.tree.TemplateSettings(defaultTemplate)}
-	if template := a.template(f); template != "" && template != defaultTemplate {
+	if template := a.assignedTemplate(f); template != "" && template != defaultTemplate {
 		paths = append(paths, a.tree.TemplateSettings(template))
 	}
 	paths = append(paths, a.tree.HostSettings(a.host))
 	effective := map[string]string{}
 	for _, path := range paths {
-		d := f.document(path)
+		d := f.readSettings(path)
 		if unknown := unknownLoggers(d); unknown != "" {
-			f.fault(path, unknown)
+			f.addFault(path, unknown)
 		}
 		for _, key := range slices.Sorted(maps.Keys(settings)) {
-			value, found, err := settings[key].of(key, d)
+			value, found, err := settings[key].lookup(key, d)
 			if err != nil {
-				f.fault(path, err.Error())
+				f.addFault(path, err.Error())
 			}
 			if found {
 				effective[key] = value
@@ -254,8 +264,9 @@ func (a *Assembler) settings(f *following) map[string]string {
 	return effective
 }
 
-// document reads a node of settings; one that cannot be read is told, and says nothing.
-func (f *following) document(path string) *document {
+// readSettings reads a settings node. For a node that cannot be read or parsed it records a fault and returns an
+// empty document.
+func (f *resolution) readSettings(path string) *document {
 	data, state := f.get(path)
 	switch state {
 	case Present:
@@ -263,24 +274,24 @@ func (f *following) document(path string) *document {
 		if err == nil {
 			return d
 		}
-		f.fault(path, err.Error())
+		f.addFault(path, err.Error())
 	case Unreadable:
-		f.fault(path, string(data))
+		f.addFault(path, string(data))
 	}
 	return new(document)
 }
 
-// template is the name of the template that the host was assigned, "" if none.
-func (a *Assembler) template(f *following) string {
+// assignedTemplate returns the name of the template that is assigned to the host, and "" if none is.
+func (a *Assembler) assignedTemplate(f *resolution) string {
 	path := a.tree.TemplateMappings()
-	raw, ok := f.document(path).get([]string{string(a.host)})
+	raw, ok := f.readSettings(path).get([]string{string(a.host)})
 	if !ok || string(raw) == "null" {
 		return ""
 	}
 	var name string
 	if json.Unmarshal(raw, &name) != nil || !templateForm.MatchString(name) {
 		fault := &spec.Fault{Key: string(a.host), Value: string(raw), Allowed: "the name of a template"}
-		f.fault(path, fault.Error())
+		f.addFault(path, fault.Error())
 		return ""
 	}
 	return name

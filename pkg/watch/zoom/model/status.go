@@ -11,10 +11,11 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/zoom/text"
 )
 
-// maxMessage is the most of a status message that is written: a node has 1 MiB, in which a byte can take four.
+// maxMessage limits the size of a status message in bytes. A node may have 1 MiB, and the text format needs up to
+// four bytes for one byte of the message.
 const maxMessage = 64 << 10
 
-// PrintHostStatus makes the data of Tree.HostState, a ContainerServiceStatus: all three fields are always set.
+// PrintHostStatus returns the data of Tree.HostState, a ContainerServiceStatus. All three fields are always set.
 func PrintHostStatus(status spec.HostStatus) []byte {
 	m := new(text.Message)
 	m.Add("weight", text.Int(status.Weight))
@@ -23,9 +24,10 @@ func PrintHostStatus(status spec.HostStatus) []byte {
 	return m.Print()
 }
 
-// PrintContainerStatus makes the data of Tree.ContainerState, a ContainerStatus. Only a container that reports its health
-// has a namespace_name, be it empty; one that starts, stops or failed has none. It fails for a host id that is no UUID and
-// for a code that MidoNet does not have.
+// PrintContainerStatus returns the data of Tree.ContainerState, a ContainerStatus. A RUNNING container, which reports
+// its health, always has a namespace_name, possibly an empty one. A container that is starting, stopping or has
+// failed has it only if status.NamespaceName is set. A host id that is no UUID, and a code that MidoNet does not
+// have, is a *spec.Fault.
 func PrintContainerStatus(status spec.ContainerStatus) ([]byte, error) {
 	host, err := ParseUUID("hostId", status.HostID)
 	if err != nil {
@@ -54,17 +56,18 @@ func (e enum) has(name string) bool {
 	return false
 }
 
-// statusMessage returns the message of a status, followed by one line for each connection, because MidoNet has no other place
-// for their state. The connections that are down come first. Lines that do not fit are counted in the last one.
+// statusMessage returns the message of a status, followed by one line for each connection, because MidoNet has no
+// other field for their state. The connections that are down come first. If lines do not fit, the last line has their
+// number.
 func statusMessage(status spec.ContainerStatus) string {
 	var lines []string
 	if status.Message != "" || len(status.Connections) == 0 {
-		lines = append(lines, bounded(status.Message))
+		lines = append(lines, truncate(status.Message))
 	}
 	size := len(strings.Join(lines, ""))
 	for written, c := range downFirst(status.Connections) {
-		line := bounded(connectionLine(c))
-		if size += len(line) + 1; size > maxMessage-maxRest {
+		line := truncate(connectionLine(c))
+		if size += len(line) + 1; size > maxMessage-maxCountLine {
 			return strings.Join(append(lines, fmt.Sprintf("and %d more connections", len(status.Connections)-written)), "\n")
 		}
 		lines = append(lines, line)
@@ -72,17 +75,20 @@ func statusMessage(status spec.ContainerStatus) string {
 	return strings.Join(lines, "\n")
 }
 
-// maxRest is more than the line has that counts the connections without a line.
-const maxRest = 64
+// maxCountLine is an upper bound for the size of the line with the number of connections that do not fit.
+const maxCountLine = 64
 
-// downFirst returns the connections with those first that are down, and otherwise in their order.
+// downFirst returns the connections sorted so that those that are down come first. Otherwise it keeps their order.
 func downFirst(connections []spec.Connection) []spec.Connection {
 	down := func(c spec.Connection) bool { return c.Status == spec.Down }
 	active := func(c spec.Connection) bool { return c.Status != spec.Down }
-	return append(slices.DeleteFunc(slices.Clone(connections), active), slices.DeleteFunc(slices.Clone(connections), down)...)
+	return append(
+		slices.DeleteFunc(slices.Clone(connections), active),
+		slices.DeleteFunc(slices.Clone(connections), down)...,
+	)
 }
 
-// connectionLine is one line: name or id, peer, state and reason of a connection.
+// connectionLine returns one line with the name or id, the peer, the state and the reason of a connection.
 func connectionLine(c spec.Connection) string {
 	line := "connection " + cmp.Or(c.Name, c.ID)
 	if c.Peer != "" {
@@ -95,8 +101,9 @@ func connectionLine(c spec.Connection) string {
 	return strings.ReplaceAll(line, "\n", " ")
 }
 
-// bounded cuts a message at a whole rune; what is not UTF-8 no reader could take.
-func bounded(message string) string {
+// truncate limits a message to maxMessage bytes without cutting a rune. It replaces bytes that are not UTF-8, because
+// no reader accepts them.
+func truncate(message string) string {
 	message = strings.ToValidUTF8(message, "?")
 	if len(message) <= maxMessage {
 		return message
@@ -108,16 +115,17 @@ func bounded(message string) string {
 	return message[:cut]
 }
 
-// readState parses a state, which has no id of its own.
-func readState(data []byte) (reading, error) {
+// readState parses a state. Unlike an object, a state has no id of its own.
+func readState(data []byte) (fieldReader, error) {
 	message, err := text.Parse(data)
 	if err != nil {
-		return reading{}, err
+		return fieldReader{}, err
 	}
-	return reading{message: message, fault: new(*spec.Fault)}, nil
+	return fieldReader{message: message, fault: new(*spec.Fault)}, nil
 }
 
-// ReadHostStatus reads the data of Tree.HostState, an agent's too. What is not set is the proto's default.
+// ReadHostStatus reads the data of Tree.HostState, also if an agent wrote it. A field that is not set has the default
+// value of the proto.
 func ReadHostStatus(data []byte) (spec.HostStatus, error) {
 	r, err := readState(data)
 	if err != nil {
@@ -127,14 +135,15 @@ func ReadHostStatus(data []byte) (spec.HostStatus, error) {
 	return status, r.err()
 }
 
-// ReadContainerStatus reads the data of Tree.ContainerState, an agent's too.
+// ReadContainerStatus reads the data of Tree.ContainerState, also if an agent wrote it.
 func ReadContainerStatus(data []byte) (spec.ContainerStatus, error) {
 	r, err := readState(data)
 	if err != nil {
 		return spec.ContainerStatus{}, fmt.Errorf("read container status: %w", err)
 	}
 	status := spec.ContainerStatus{
-		Code: spec.StatusCode(r.name("status_code", codes)), Message: r.text("status_message"), HostID: spec.HostID(r.id("host_id")),
+		Code: spec.StatusCode(r.enumName("status_code", codes)), Message: r.text("status_message"),
+		HostID:        spec.HostID(r.id("host_id")),
 		NamespaceName: r.text("namespace_name"), InterfaceName: spec.Name(r.text("interface_name")),
 	}
 	return status, r.err()

@@ -8,20 +8,20 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/zoom/text"
 )
 
-// uuidValue is a UUID message: the two halves as unsigned decimals.
+// uuidValue returns a UUID message, which has the two halves of the id as unsigned integers.
 func uuidValue(id UUID) text.Value {
 	hex := strings.ReplaceAll(string(id), "-", "")
 	half := func(digits string) text.Value {
 		n, err := strconv.ParseUint(digits, 16, 64)
 		if err != nil {
-			panic(err) // a UUID is checked where it is made
+			panic(err) // cannot happen: every UUID was validated
 		}
 		return text.Uint(n)
 	}
 	return text.Of(text.Field{Name: "msb", Value: half(hex[:16])}, text.Field{Name: "lsb", Value: half(hex[16:])})
 }
 
-// version is the first field of an IPAddress and of an IPSubnet.
+// version returns the field version of an IPAddress or an IPSubnet, which is the first field of both.
 func version(a netip.Addr) text.Field {
 	name := ipVersion[0].name
 	if !a.Is4() {

@@ -6,8 +6,10 @@ import (
 	"unicode/utf8"
 )
 
-// Parse reads one message. It takes all that 2.6.1's parser takes, of any message: nested ones in {} or <>, with a colon or
-// without, lists in brackets, comments, fields followed by a comma or a semicolon, strings in single quotes and in parts.
+// Parse parses one message. It accepts the whole syntax of the parser of protobuf-java 2.6.1: nested messages in {}
+// or <>, with or without a colon before them; lists in brackets; comments; fields followed by a comma or a semicolon;
+// strings in single quotes; and adjacent strings, which are concatenated. It accepts messages of every type. An error
+// is one line and contains no text of the input.
 func Parse(data []byte) (*Message, error) {
 	if len(data) > MaxSize {
 		return nil, fmt.Errorf("has %d bytes: allowed: %d", len(data), MaxSize)
@@ -29,7 +31,7 @@ type parser struct {
 	fields int
 }
 
-// message reads fields up to the token that closes it; "" is the end of the input.
+// message parses fields up to the token closing, where "" is the end of the input. It does not consume that token.
 func (p *parser) message(closing string, depth int) (*Message, error) {
 	m := new(Message)
 	for p.token.text != closing || p.token.kind == stringToken {
@@ -57,7 +59,7 @@ func (p *parser) field(m *Message, depth int) error {
 	}
 	for first := true; !p.accept("]"); first = false {
 		if !first && !p.accept(",") {
-			return p.fault("a list goes on without a comma: allowed: , or ]")
+			return p.fault("missing comma in a list: allowed: , or ]")
 		}
 		if err := p.value(m, name, colon, depth); err != nil {
 			return err
@@ -66,13 +68,13 @@ func (p *parser) field(m *Message, depth int) error {
 	return nil
 }
 
-// name reads a field's name, or an extension's.
+// name parses the name of a field or of an extension.
 func (p *parser) name() (string, error) {
 	extension := p.accept("[")
 	var parts []string
 	for {
 		if p.token.kind != wordToken || !isName(p.token.text) {
-			return "", p.fault("no field's name: allowed: a letter or '_', then letters, digits and '_'")
+			return "", p.fault("missing field name: allowed: a letter or '_', then letters, digits and '_'")
 		}
 		parts = append(parts, p.token.text)
 		p.next()
@@ -93,7 +95,7 @@ func (p *parser) value(m *Message, name string, colon bool, depth int) error {
 	if p.fields++; p.fields > MaxFields {
 		return p.fault(fmt.Sprintf("more fields than allowed: allowed: %d", MaxFields))
 	}
-	if closing := p.opened(); closing != "" {
+	if closing := p.openMessage(); closing != "" {
 		if depth == MaxDepth {
 			return p.fault(fmt.Sprintf("messages are nested too deep: allowed: %d levels", MaxDepth))
 		}
@@ -106,7 +108,7 @@ func (p *parser) value(m *Message, name string, colon bool, depth int) error {
 		return nil
 	}
 	if !colon {
-		return p.fault("no colon and no message: allowed: a colon and a value, or a message in braces")
+		return p.fault("missing colon: allowed: a colon and a value, or a message in braces")
 	}
 	switch p.token.kind {
 	case stringToken:
@@ -123,13 +125,14 @@ func (p *parser) value(m *Message, name string, colon bool, depth int) error {
 		m.Add(name, Name(p.token.text))
 		p.next()
 	default:
-		return p.fault("no value: allowed: a number, a word, a string in quotes or a message in braces")
+		return p.fault("missing value: allowed: a number, a name, a string in quotes or a message in braces")
 	}
 	return nil
 }
 
-// opened takes the sign that opens a message and returns the one that closes it.
-func (p *parser) opened() (closing string) {
+// openMessage consumes the token that opens a nested message and returns the token that closes it. It returns "" if the
+// current token does not open a message.
+func (p *parser) openMessage() (closing string) {
 	switch {
 	case p.accept("{"):
 		return "}"
@@ -140,9 +143,9 @@ func (p *parser) opened() (closing string) {
 	}
 }
 
-// accept takes a token that is a sign of punctuation.
-func (p *parser) accept(sign string) bool {
-	if p.token.kind != signToken || p.token.text != sign {
+// accept consumes the current token if it is the given punctuation character, and reports whether it did.
+func (p *parser) accept(punctuation string) bool {
+	if p.token.kind != punctuationToken || p.token.text != punctuation {
 		return false
 	}
 	p.next()

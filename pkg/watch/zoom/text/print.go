@@ -2,8 +2,8 @@ package text
 
 import "fmt"
 
-// Print prints a message by the rules of 2.6.1: a field a line, two spaces a level, no colon before a nested message. An
-// empty message is no bytes at all.
+// Print prints a message as protobuf-java 2.6.1 does: one field per line, two spaces of indentation for each level, and
+// no colon before a nested message. For an empty message it returns no bytes.
 func (m *Message) Print() []byte { return m.print(nil, 0) }
 
 func (m *Message) print(out []byte, depth int) []byte {
@@ -32,13 +32,15 @@ func indent(out []byte, depth int) []byte {
 	return out
 }
 
-// escapes are the bytes that 2.6.1 has a letter for. A single quote is escaped too, though the quotes are double.
+// escapes maps each byte that protobuf-java 2.6.1 prints as a backslash and one character to that character. 2.6.1
+// escapes a single quote too, although it encloses strings in double quotes.
 var escapes = map[byte]byte{
 	'\a': 'a', '\b': 'b', '\f': 'f', '\n': 'n', '\r': 'r', '\t': 't', '\v': 'v', '\\': '\\', '\'': '\'', '"': '"',
 }
 
-// appendQuoted escapes a string's bytes. What is not ASCII is three octal digits a byte, and never the \u of later
-// releases: 2.6.1 refuses that. DEL is printed as it is.
+// appendQuoted appends s in double quotes, escaped byte by byte. A control character or a byte that is not ASCII
+// becomes three octal digits. It never uses \u, which later releases print, because the parser of 2.6.1 rejects it.
+// DEL is not escaped.
 func appendQuoted(out []byte, s string) []byte {
 	out = append(out, '"')
 	for i := range len(s) {

@@ -14,17 +14,17 @@ const (
 	wordToken
 	numberToken
 	stringToken
-	signToken
+	punctuationToken
 	badToken
 )
 
 type token struct {
 	kind tokenKind
-	text string // of a string its bytes, of a bad one what is wrong
-	at   int
+	text string // the unescaped bytes of a stringToken, the error of a badToken, otherwise the original spelling
+	at   int    // byte offset in the input
 }
 
-// scanner cuts the input into the tokens of 2.6.1.
+// scanner splits the input into the tokens of protobuf-java 2.6.1.
 type scanner struct {
 	data  string
 	pos   int
@@ -32,7 +32,7 @@ type scanner struct {
 }
 
 func (s *scanner) next() {
-	s.skip()
+	s.skipSpaceAndComments()
 	s.token = token{at: s.pos}
 	if s.pos == len(s.data) {
 		return
@@ -41,14 +41,15 @@ func (s *scanner) next() {
 	switch c := rest[0]; {
 	case isLetter(c):
 		s.take(wordToken, length(rest, func(c byte) bool { return isLetter(c) || isDigit(c) || c == '+' || c == '-' }))
-	case isDigit(c), c == '+', c == '-', c == '.' && len(rest) > 1 && (isDigit(rest[1]) || rest[1] == '+' || rest[1] == '-'):
+	case isDigit(c), c == '+', c == '-',
+		c == '.' && len(rest) > 1 && (isDigit(rest[1]) || rest[1] == '+' || rest[1] == '-'):
 		s.take(numberToken, length(rest, func(c byte) bool {
 			return isLetter(c) || isDigit(c) || c == '+' || c == '-' || c == '.'
 		}))
 	case c == '"' || c == '\'':
-		s.quoted(rest)
+		s.scanString(rest)
 	default:
-		s.take(signToken, 1)
+		s.take(punctuationToken, 1)
 	}
 }
 
@@ -57,8 +58,7 @@ func (s *scanner) take(kind tokenKind, n int) {
 	s.pos += n
 }
 
-// skip passes over white space and comments.
-func (s *scanner) skip() {
+func (s *scanner) skipSpaceAndComments() {
 	for s.pos < len(s.data) {
 		switch c := s.data[s.pos]; {
 		case strings.IndexByte(" \t\n\v\f\r", c) >= 0:
@@ -75,8 +75,9 @@ func (s *scanner) skip() {
 	}
 }
 
-// quoted reads a string; a bad one ends the scanning where it starts.
-func (s *scanner) quoted(rest string) {
+// scanString scans the quoted string at the start of rest. An invalid string becomes a badToken, and the scanner does
+// not advance past its first byte.
+func (s *scanner) scanString(rest string) {
 	quote := rest[0]
 	end := 1
 	for escaped := false; ; end++ {
@@ -98,9 +99,11 @@ func (s *scanner) quoted(rest string) {
 	s.pos += end + 1
 }
 
-var errEscape = errors.New(`an escape that is none: allowed: \a \b \f \n \r \t \v \\ \' \", up to three octal digits of a byte, \x and one or two hex digits`)
+var errEscape = errors.New(`invalid escape sequence: allowed: \a \b \f \n \r \t \v \\ \' \", ` +
+	`up to three octal digits of a byte, \x and one or two hex digits`)
 
-var letters = map[byte]byte{
+// unescaped maps the character after a backslash to the byte that the escape sequence encodes.
+var unescaped = map[byte]byte{
 	'a': '\a', 'b': '\b', 'f': '\f', 'n': '\n', 'r': '\r', 't': '\t', 'v': '\v', '\\': '\\', '\'': '\'', '"': '"',
 }
 
@@ -114,21 +117,21 @@ func unescape(s string) (string, error) {
 			out = append(out, s[i])
 			continue
 		}
-		i++ // there is a next byte: a backslash never stands before the closing quote
-		letter, known := letters[s[i]]
+		i++ // in range, because a backslash before the closing quote would have escaped that quote
+		c, ok := unescaped[s[i]]
 		switch {
-		case known:
-			out = append(out, letter)
+		case ok:
+			out = append(out, c)
 		case isOctal(s[i]):
 			n := length(s[i:min(i+3, len(s))], isOctal)
-			out = append(out, number(s[i:i+n], 8))
+			out = append(out, parseByte(s[i:i+n], 8))
 			i += n - 1
 		case s[i] == 'x' || s[i] == 'X':
 			n := length(s[i+1:min(i+3, len(s))], isHex)
 			if n == 0 {
 				return "", errEscape
 			}
-			out = append(out, number(s[i+1:i+1+n], 16))
+			out = append(out, parseByte(s[i+1:i+1+n], 16))
 			i += n
 		default:
 			return "", errEscape
@@ -137,21 +140,25 @@ func unescape(s string) (string, error) {
 	return string(out), nil
 }
 
-// number is the value of a few digits; of more than a byte's worth the low eight bits, as in Java's cast.
-func number(digits string, base int) byte {
+// parseByte returns the value of at most three digits. Like the cast to byte in Java it keeps the low eight bits of a
+// value above 255.
+func parseByte(digits string, base int) byte {
 	n, _ := strconv.ParseUint(digits, base, 16)
 	return byte(n)
 }
 
-// fault says what is wrong at the present token. A bad token knows better.
+// fault returns an error with text and the line and column of the current token. The error of a badToken takes
+// precedence over text.
 func (s *scanner) fault(text string) error {
 	if s.token.kind == badToken {
 		text = s.token.text
 	}
 	before := s.data[:s.token.at]
-	return fmt.Errorf("line %d, column %d: %s", 1+strings.Count(before, "\n"), len(before)-strings.LastIndexByte(before, '\n'), text)
+	line, column := 1+strings.Count(before, "\n"), len(before)-strings.LastIndexByte(before, '\n')
+	return fmt.Errorf("line %d, column %d: %s", line, column, text)
 }
 
+// length returns how many bytes at the start of s satisfy in.
 func length(s string, in func(byte) bool) int {
 	for i := range len(s) {
 		if !in(s[i]) {

@@ -1,13 +1,15 @@
-// Package text reads and prints protocol buffers in text form, as MidoNet keeps its objects and states: what
-// protobuf-java 2.6.1's TextFormat prints, and what its parser reads.
+// Package text parses and prints protocol buffers in text format, the format in which MidoNet stores its objects and
+// states. It accepts the input that the TextFormat parser of protobuf-java 2.6.1 accepts, and prints the output that
+// its TextFormat prints.
 //
-// A message becomes a tree of fields in the order in which they were written, without a schema: what the fields mean is
-// the caller's. So an object can be read, changed and printed again with every field kept that nobody here knows. Reading
-// costs bounded memory and depth whatever the input is; a fault is one line with the place and never repeats what stands
-// there, which may be a secret. Printing is exactly 2.6.1's, byte for byte: MidoNet's readers of states are strict and
-// understand no later form.
+// Parse needs no schema. It turns a message into a tree of fields in their original order, and the caller interprets
+// the fields. A caller can therefore parse an object, change it and print it again, and keep the fields that it does
+// not know. Parsing needs bounded memory and recursion depth for any input. A parse error is one line with the line
+// and column of the fault. It never contains text of the input, because that text may be a secret. The output equals
+// that of protobuf-java 2.6.1 byte for byte, because MidoNet's readers of states are strict and reject the format of
+// later releases.
 //
-// What it does not keep: comments, and lists in brackets, which become repeated fields.
+// Parsing drops comments, and turns a list in brackets into a repeated field.
 package text
 
 import (
@@ -17,58 +19,58 @@ import (
 
 // Limits of one message.
 const (
-	MaxSize   = 1 << 20 // bytes; ZooKeeper's own limit of a node is one less
-	MaxDepth  = 64      // nested messages, as many as protobuf's own parsers allow
-	MaxFields = 1 << 17 // in all, nested ones too; a host of 20,000 ports has half of them
+	MaxSize   = 1 << 20 // bytes; the limit that ZooKeeper has for the data of a node is one byte less
+	MaxDepth  = 64      // nested messages; protobuf's own parsers have the same limit
+	MaxFields = 1 << 17 // fields including those of nested messages; a host of 20,000 ports has half as many
 )
 
-// Message is a list of fields in their order.
+// Message is a list of fields in the order in which they were parsed or added.
 type Message struct{ Fields []Field }
 
-// Field is one field with its value. A repeated one stands there as often as it has values. The name of an extension is in
-// brackets, [a.b].
+// Field is one field with its value. A repeated field has one Field for each of its values. The name of an extension is
+// in brackets, for example [a.b].
 type Field struct {
 	Name  string
 	Value Value
 }
 
-// Kind is the form of a value.
+// Kind is the syntactic form of a value.
 type Kind uint8
 
-// The forms of a value.
+// The kinds of a value.
 const (
-	Word   Kind = iota // a number, an enum's name, true or false: as it was written
-	String             // the bytes that the quotes held
-	Nested
+	Word   Kind = iota // a number, the name of an enum value, true or false; Value.Text is the original spelling
+	String             // a quoted string; Value.Text holds its unescaped bytes
+	Nested             // a nested message
 )
 
-// Value is one value.
+// Value is one value of a field.
 type Value struct {
 	Kind    Kind
-	Text    string   // of a Word and a String
-	Message *Message // of a Nested
+	Text    string   // set if Kind is Word or String
+	Message *Message // set if Kind is Nested
 }
 
-// Name is the value of an enum.
+// Name returns the value of an enum field.
 func Name(name string) Value { return Value{Kind: Word, Text: name} }
 
-// Int is the value of an int32 or int64.
+// Int returns the value of a field of type int32 or int64.
 func Int[N ~int | ~int32 | ~int64](n N) Value {
 	return Value{Kind: Word, Text: strconv.FormatInt(int64(n), 10)}
 }
 
-// Uint is the value of an uint32 or uint64.
+// Uint returns the value of a field of type uint32 or uint64.
 func Uint[N ~uint | ~uint32 | ~uint64](n N) Value {
 	return Value{Kind: Word, Text: strconv.FormatUint(uint64(n), 10)}
 }
 
-// Bool is the value of a bool.
+// Bool returns the value of a field of type bool.
 func Bool(b bool) Value { return Value{Kind: Word, Text: strconv.FormatBool(b)} }
 
-// Quoted is the value of a string or of bytes.
+// Quoted returns the value of a field of type string or bytes. s is not escaped.
 func Quoted(s string) Value { return Value{Kind: String, Text: s} }
 
-// Of is the value that is a message with these fields.
+// Of returns a nested message with these fields.
 func Of(fields ...Field) Value { return Value{Kind: Nested, Message: &Message{fields}} }
 
 // Add appends a field.
@@ -76,7 +78,8 @@ func (m *Message) Add(name string, value Value) {
 	m.Fields = append(m.Fields, Field{name, value})
 }
 
-// Last returns the last value of a name: a later one of a field that is not repeated overwrites an earlier one.
+// Last returns the last value of a field, and false if the field is not set. If a field that is not repeated occurs
+// more than once, the last value counts.
 func (m *Message) Last(name string) (Value, bool) {
 	for _, f := range slices.Backward(m.Fields) {
 		if f.Name == name {
@@ -86,7 +89,7 @@ func (m *Message) Last(name string) (Value, bool) {
 	return Value{}, false
 }
 
-// All lists the values of a repeated field.
+// All returns the values of a repeated field.
 func (m *Message) All(name string) (values []Value) {
 	for _, f := range m.Fields {
 		if f.Name == name {
@@ -96,8 +99,9 @@ func (m *Message) All(name string) (values []Value) {
 	return values
 }
 
-// Set gives a field one value where its last one stands. One that is not there yet is put in front of the first that
-// follows, by later's word, in the order of the proto; other fields stay as they are.
+// Set replaces the last value of a field and removes its other values. A field that is not set yet is inserted before
+// the first field for which later returns true, or at the end. later reports whether a field follows name in the order
+// of the proto. Set does not change other fields.
 func (m *Message) Set(name string, value Value, later func(name string) bool) {
 	at := -1
 	for i, f := range m.Fields {
@@ -121,7 +125,7 @@ func (m *Message) Set(name string, value Value, later func(name string) bool) {
 	}
 }
 
-// Remove takes away every value of a name.
+// Remove removes every value of a field.
 func (m *Message) Remove(name string) {
 	m.Fields = slices.DeleteFunc(m.Fields, func(f Field) bool { return f.Name == name })
 }

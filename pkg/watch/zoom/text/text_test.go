@@ -10,7 +10,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/zoom/text/texttest"
 )
 
-func TestEveryFormOfTheLanguageIsRead(t *testing.T) {
+func TestParseAcceptsWholeSyntax(t *testing.T) {
 	for input, printed := range map[string]string{
 		"":                                  "",
 		" # nothing\n":                      "",
@@ -46,36 +46,36 @@ func TestEveryFormOfTheLanguageIsRead(t *testing.T) {
 		if err != nil {
 			t.Errorf("%q: %v", input, err)
 		} else if got := string(m.Print()); got != printed {
-			t.Errorf("%q is printed as %q, not %q", input, got, printed)
+			t.Errorf("%q is printed as %q, want %q", input, got, printed)
 		}
 	}
 }
 
-func TestAFaultIsOneLineThatNamesThePlaceAndNotTheValue(t *testing.T) {
+func TestErrorHasPositionAndNoInputText(t *testing.T) {
 	for input, fault := range map[string]string{
-		"a":                        "line 1, column 2: no colon and no message: allowed: a colon and a value, or a message in braces",
-		"a secret":                 "line 1, column 3: no colon and no message",
-		"a:":                       "line 1, column 3: no value",
-		"a: }":                     "line 1, column 4: no value",
-		"a: 1\n}":                  "line 2, column 1: no field's name",
+		"a":                        "line 1, column 2: missing colon: allowed: a colon and a value, or a message in braces",
+		"a secret":                 "line 1, column 3: missing colon",
+		"a:":                       "line 1, column 3: missing value",
+		"a: }":                     "line 1, column 4: missing value",
+		"a: 1\n}":                  "line 2, column 1: missing field name",
 		"a {\n  b: 1\n":            "line 3, column 1: the input ends within a message: allowed: }",
-		"a < b: 1 }":               "line 1, column 10: no field's name",
-		"a: [1 2]":                 "line 1, column 7: a list goes on without a comma",
-		"a: [1":                    "line 1, column 6: a list goes on",
-		"a: [1,]":                  "line 1, column 7: no value",
-		"a [1]":                    "line 1, column 4: no colon and no message",
+		"a < b: 1 }":               "line 1, column 10: missing field name",
+		"a: [1 2]":                 "line 1, column 7: missing comma in a list",
+		"a: [1":                    "line 1, column 6: missing comma in a list",
+		"a: [1,]":                  "line 1, column 7: missing value",
+		"a [1]":                    "line 1, column 4: missing colon",
 		"\n a: \"secret\n\"":       "line 2, column 5: a string does not end on its line: allowed: a closing quote",
 		`a: "secret\"`:             "line 1, column 4: a string does not end on its line",
 		`a: 'secret"`:              "line 1, column 4: a string does not end on its line",
-		`psk: "secret\u0085"`:      "line 1, column 6: an escape that is none",
-		`psk: "secret\x"`:          "line 1, column 6: an escape that is none",
-		`psk: "secret\?"`:          "line 1, column 6: an escape that is none",
-		"5: 1":                     "line 1, column 1: no field's name",
-		"a-b: 1":                   "line 1, column 1: no field's name",
+		`psk: "secret\u0085"`:      "line 1, column 6: invalid escape sequence",
+		`psk: "secret\x"`:          "line 1, column 6: invalid escape sequence",
+		`psk: "secret\?"`:          "line 1, column 6: invalid escape sequence",
+		"5: 1":                     "line 1, column 1: missing field name",
+		"a-b: 1":                   "line 1, column 1: missing field name",
 		"[a.b: 1":                  "line 1, column 5: the name of an extension is not closed: allowed: ]",
-		"[a.]: 1":                  "line 1, column 4: no field's name",
-		"\"\": 1":                  "line 1, column 1: no field's name",
-		"a { \"\" }":               "line 1, column 5: no field's name",
+		"[a.]: 1":                  "line 1, column 4: missing field name",
+		"\"\": 1":                  "line 1, column 1: missing field name",
+		"a { \"\" }":               "line 1, column 5: missing field name",
 		"a: \xff":                  "is not UTF-8",
 		strings.Repeat("a{", 65):   "line 1, column 131: messages are nested too deep: allowed: 64 levels",
 		strings.Repeat("a", 2<<20): "has 2097152 bytes: allowed: 1048576",
@@ -84,16 +84,16 @@ func TestAFaultIsOneLineThatNamesThePlaceAndNotTheValue(t *testing.T) {
 		m, err := text.Parse([]byte(input))
 		switch name := input[:min(len(input), 20)]; {
 		case err == nil:
-			t.Errorf("%q is read as %q", name, m.Print())
+			t.Errorf("%q is parsed as %q", name, m.Print())
 		case !strings.Contains(err.Error(), fault):
-			t.Errorf("%q: %v, not %q", name, err, fault)
+			t.Errorf("%q: %v, want %q", name, err, fault)
 		case strings.Contains(err.Error(), "secret") || strings.Contains(err.Error(), "\n"):
 			t.Errorf("%q: %v", name, err)
 		}
 	}
 }
 
-func TestWhatIsPrintedPassesTheStrictReader(t *testing.T) {
+func TestOutputPassesStrictReader(t *testing.T) {
 	all := new(strings.Builder)
 	for b := range 256 {
 		all.WriteByte(byte(b))
@@ -114,7 +114,7 @@ func TestWhatIsPrintedPassesTheStrictReader(t *testing.T) {
 		t.Fatal(err)
 	}
 	if values.Text("status_message") != all.String() {
-		t.Errorf("%q came back as %q", all, values.Text("status_message"))
+		t.Errorf("%q is read as %q", all, values.Text("status_message"))
 	}
 	if got := values.UUID("host_id"); got != "2a6e9f0c-8d4b-4c11-9f3e-0123456789ab" {
 		t.Error(got)
@@ -125,30 +125,31 @@ func TestWhatIsPrintedPassesTheStrictReader(t *testing.T) {
 	}
 }
 
-// The reader on the other side is only worth something if it refuses.
-func TestTheStrictReaderRefuses(t *testing.T) {
+// A reader that accepts everything would make the other tests worthless.
+func TestStrictReaderRejectsInvalidInput(t *testing.T) {
 	for _, input := range []string{
 		"weight: 1\nextra: 2\n",                // an unknown field
 		"status_code: PAUSED\n",                // an unknown name
-		"status_message: \"\\u0085\"\n",        // a later release's escape
-		"host_id {\n  msb: 1\n}\n",             // half an id
+		"status_message: \"\\u0085\"\n",        // an escape sequence of later releases
+		"host_id {\n  msb: 1\n}\n",             // an id without lsb
 		"host_id {\n  msb: 1\n  lsb: -1\n}\n",  // not unsigned
 		"status_message: \"a\nb\"\n",           // a raw line feed
 		"interface_name: vpn\n",                // no quotes
 		"host_id {\n  msb: 1\n  lsb: 1\n",      // not closed
-		"status_message: \"\"\nstatus_code: 2", // order, and no line feed (Check alone)
-		"status_code:  RUNNING\n",              // two spaces (Check alone)
-		"status_message: \"é\"\n",              // raw UTF-8 (Check alone)
-		"status_message: \"it's\"\n",           // not escaped (Check alone)
+		"status_message: \"\"\nstatus_code: 2", // wrong order, and no line feed at the end; Read accepts it
+		"status_code:  RUNNING\n",              // two spaces; Read accepts it
+		"status_message: \"é\"\n",              // unescaped UTF-8; Read accepts it
+		"status_message: \"it's\"\n",           // an unescaped single quote; Read accepts it
 	} {
 		if texttest.Check("ContainerStatus", []byte(input)) == nil {
-			t.Errorf("%q passes", input)
+			t.Errorf("%q is accepted", input)
 		}
 	}
 }
 
-func TestSetKeepsWhatItDoesNotKnow(t *testing.T) {
-	input := "id {\n  msb: 1\n  lsb: 2\n}\nfresh: \"x\"\nname: \"h\"\nport_ids {\n  msb: 3\n  lsb: 4\n}\nodd {\n  a: 1.0\n}\n"
+func TestSetKeepsOtherFields(t *testing.T) {
+	input := "id {\n  msb: 1\n  lsb: 2\n}\nfresh: \"x\"\nname: \"h\"\n" +
+		"port_ids {\n  msb: 3\n  lsb: 4\n}\nodd {\n  a: 1.0\n}\n"
 	m, err := text.Parse([]byte(input))
 	if err != nil {
 		t.Fatal(err)
@@ -160,17 +161,18 @@ func TestSetKeepsWhatItDoesNotKnow(t *testing.T) {
 	}
 	m.Add("container_weight", text.Int(7))
 	m.Set("container_weight", text.Int(4), later)
-	if got := string(m.Print()); strings.Count(got, "container_weight") != 1 || !strings.HasSuffix(got, "container_weight: 4\n") {
+	got := string(m.Print())
+	if strings.Count(got, "container_weight") != 1 || !strings.HasSuffix(got, "container_weight: 4\n") {
 		t.Error(got)
 	}
-	none := new(text.Message)
-	none.Set("container_weight", text.Int(0), later)
-	if got := string(none.Print()); got != "container_weight: 0\n" {
+	empty := new(text.Message)
+	empty.Set("container_weight", text.Int(0), later)
+	if got := string(empty.Print()); got != "container_weight: 0\n" {
 		t.Error(got)
 	}
 }
 
-func TestALaterValueOverwritesAnEarlierOne(t *testing.T) {
+func TestLastReturnsLastValue(t *testing.T) {
 	m, err := text.Parse([]byte("a: 1 b: 2 a: 3"))
 	if err != nil {
 		t.Fatal(err)
@@ -179,18 +181,21 @@ func TestALaterValueOverwritesAnEarlierOne(t *testing.T) {
 		t.Error(v)
 	}
 	if _, ok := m.Last("c"); ok {
-		t.Error("c is there")
+		t.Error("c is set")
 	}
 	if all := m.All("a"); len(all) != 2 || all[0].Text != "1" {
 		t.Error(all)
 	}
 }
 
-// FuzzParse holds that no input does more than fail in one line, and that what is read is printed so that it reads the same.
+// FuzzParse checks that invalid input only causes an error of one line, and that the output for valid input is parsed
+// as the same message again.
 func FuzzParse(f *testing.F) {
 	for _, seed := range []string{
-		"", "a: 1", "a { b: [1, <>] }", `psk: "\303\251\x4" 'x' # c`, "[a.b]: -inf", "a: [", `a: "\`, strings.Repeat("a<", 70),
-		"id {\n  msb: 3057556073290091537\n  lsb: 11474610151586498987\n}\nport_subnet {\n  version: V4\n  address: \"169.254.0.1\"\n  prefix_length: 30\n}\n",
+		"", "a: 1", "a { b: [1, <>] }", `psk: "\303\251\x4" 'x' # c`, "[a.b]: -inf", "a: [", `a: "\`,
+		strings.Repeat("a<", 70),
+		"id {\n  msb: 3057556073290091537\n  lsb: 11474610151586498987\n}\n" +
+			"port_subnet {\n  version: V4\n  address: \"169.254.0.1\"\n  prefix_length: 30\n}\n",
 	} {
 		f.Add([]byte(seed))
 	}

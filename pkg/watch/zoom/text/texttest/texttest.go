@@ -1,6 +1,6 @@
-// Package texttest is the other side of the wire for tests: a strict reader of text protobuf, written from the rules of
-// protobuf-java 2.6.1 and sharing no code with package text. MidoNet's scheduler and API read states by these rules, so all
-// that we write must pass here.
+// Package texttest provides a strict reader of text protobuf for tests. It follows the rules of protobuf-java 2.6.1 and
+// shares no code with package text. MidoNet's scheduler and API read states by these rules, so this reader must accept
+// everything that the supervisor writes.
 package texttest
 
 import (
@@ -12,19 +12,20 @@ import (
 	"strings"
 )
 
-// Values is a message: by field a list of int64, uint64, bool, string or Values; the name of an enum is a string.
+// Values is a message. It maps each field name to the values of the field, which are int64, uint64, bool, string or
+// Values. The value of an enum field is its name, as a string.
 type Values map[string][]any
 
-// Int returns the last value of an integer field, 0 if there is none.
+// Int returns the last value of an int32 field, and 0 if the field is not set.
 func (v Values) Int(name string) int64 { return last[int64](v, name) }
 
-// Text returns the last value of a string or enum, "" if there is none.
+// Text returns the last value of a string or enum field, and "" if the field is not set.
 func (v Values) Text(name string) string { return last[string](v, name) }
 
-// Has says whether a field is set.
+// Has reports whether a field is set.
 func (v Values) Has(name string) bool { return len(v[name]) > 0 }
 
-// UUID returns an id's canonical form, "" if the field is not set.
+// UUID returns the canonical form of a UUID field, and "" if the field is not set.
 func (v Values) UUID(name string) string {
 	if !v.Has(name) {
 		return ""
@@ -41,10 +42,11 @@ func last[T any](v Values, name string) (zero T) {
 	return zero
 }
 
-// tokens are 2.6.1's: an identifier, a number, a string, or a sign.
+// tokens matches one token of protobuf-java 2.6.1: an identifier, a number, a string, or one other character.
 var (
 	blank  = regexp.MustCompile(`^([\s\x0b]|#[^\n]*)+`)
-	tokens = regexp.MustCompile(`^([a-zA-Z_][0-9a-zA-Z_+-]*|[.]?[0-9+-][0-9a-zA-Z_.+-]*|"([^"\n\\]|\\[^\n])*"|'([^'\n\\]|\\[^\n])*'|[^"'])`)
+	tokens = regexp.MustCompile(`^([a-zA-Z_][0-9a-zA-Z_+-]*|[.]?[0-9+-][0-9a-zA-Z_.+-]*|` +
+		`"([^"\n\\]|\\[^\n])*"|'([^'\n\\]|\\[^\n])*'|[^"'])`)
 )
 
 type reader struct {
@@ -52,7 +54,8 @@ type reader struct {
 	token string
 }
 
-// Read reads a message of the proto of that name: no unknown field, no unknown name of an enum, no missing required field.
+// Read reads a message whose type has the name proto. It fails for an unknown field, an unknown enum value and a
+// missing required field.
 func Read(proto string, data []byte) (values Values, err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -65,7 +68,8 @@ func Read(proto string, data []byte) (values Values, err error) {
 	return values, nil
 }
 
-// Check reads a message and then asks for what TextFormat prints: the very layout, and fields in the order of their numbers.
+// Check reads a message and then checks that TextFormat could have printed it: the layout must match exactly, and the
+// fields must be in the order of their numbers.
 func Check(proto string, data []byte) error {
 	if _, err := Read(proto, data); err != nil {
 		return err
@@ -78,7 +82,7 @@ func Check(proto string, data []byte) error {
 		if line == "" {
 			continue
 		}
-		fault := fmt.Errorf("%s: line %d: %q is not what TextFormat prints", proto, i+1, line)
+		errLayout := fmt.Errorf("%s: line %d: %q does not have the layout of TextFormat", proto, i+1, line)
 		top := len(stack) - 1
 		if top > 0 && line == strings.Repeat("  ", top-1)+"}\n" {
 			stack, numbers = stack[:top], numbers[:top]
@@ -86,7 +90,7 @@ func Check(proto string, data []byte) error {
 		}
 		found := lineForm.FindStringSubmatch(line)
 		if found == nil || len(found[1]) != 2*top {
-			return fault
+			return errLayout
 		}
 		f := protos[stack[top]][found[2]]
 		if f.number < numbers[top] || f.number == numbers[top] && !f.repeated {
@@ -100,7 +104,9 @@ func Check(proto string, data []byte) error {
 	return nil
 }
 
-var lineForm = regexp.MustCompile(`^( *)([a-z][a-z0-9_]*)( \{|: (?:[A-Za-z_][A-Za-z0-9_]*|-?[0-9]+|"(?:[ !#-&(-\[\]-\x7f]|\\[abfnrtv\\'"]|\\[0-3][0-7][0-7])*"))\n$`)
+// lineForm matches a line with a field: its indentation, its name, and " {" or its value.
+var lineForm = regexp.MustCompile(`^( *)([a-z][a-z0-9_]*)( \{|: (?:[A-Za-z_][A-Za-z0-9_]*|-?[0-9]+|` +
+	`"(?:[ !#-&(-\[\]-\x7f]|\\[abfnrtv\\'"]|\\[0-3][0-7][0-7])*"))\n$`)
 
 func (r *reader) next() {
 	r.rest = r.rest[len(blank.FindString(r.rest)):]
@@ -201,11 +207,11 @@ func (r *reader) value(kind string) any {
 	case "uint64":
 		value, err = strconv.ParseUint(token, 0, 64)
 	case "bool":
-		word, known := map[string]bool{"true": true, "t": true, "1": true, "false": false, "f": false, "0": false}[token]
-		if !known {
+		b, ok := map[string]bool{"true": true, "t": true, "1": true, "false": false, "f": false, "0": false}[token]
+		if !ok {
 			panic(`expected "true" or "false"`)
 		}
-		return word
+		return b
 	default:
 		panic("no such type: " + kind)
 	}

@@ -17,18 +17,19 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// The test binary is also the program of the units: what it does stands in its arguments behind this word.
-const beDaemon = "be-daemon"
+// daemonArgument as first argument makes the test binary the program of a unit. The next arguments select what it does.
+const daemonArgument = "be-daemon"
 
 func TestMain(m *testing.M) {
-	if len(os.Args) > 2 && os.Args[1] == beDaemon {
-		be(os.Args[2], os.Args[3:])
+	if len(os.Args) > 2 && os.Args[1] == daemonArgument {
+		runDaemon(os.Args[2], os.Args[3:])
 	}
 	os.Exit(m.Run())
 }
 
-func be(what string, args []string) {
-	switch what {
+// runDaemon does what the unit of a test should do. It does not return.
+func runDaemon(behaviour string, args []string) {
+	switch behaviour {
 	case "exit":
 		status, _ := strconv.Atoi(args[0])
 		os.Exit(status)
@@ -48,7 +49,7 @@ func be(what string, args []string) {
 	case "slow":
 		time.Sleep(2 * time.Second)
 		_, _ = daemon.SdNotify(false, daemon.SdNotifyReady)
-	case "deaf":
+	case "ignore-sigterm":
 		signal.Ignore(syscall.SIGTERM)
 		_, _ = daemon.SdNotify(false, daemon.SdNotifyReady)
 	case "silent":
@@ -58,8 +59,8 @@ func be(what string, args []string) {
 	}
 }
 
-// ground skips a test that makes units where that is not welcome.
-func ground(t testing.TB) (*Bus, context.Context) {
+// sandbox returns a Bus for a test that starts units. It skips the test outside of the sandbox.
+func sandbox(t testing.TB) (*Bus, context.Context) {
 	t.Helper()
 	if os.Getenv("SVC_TEST_GROUND") != "1" {
 		t.Skip("needs the sandbox: make bats")
@@ -72,7 +73,7 @@ func ground(t testing.TB) (*Bus, context.Context) {
 	return bus, t.Context()
 }
 
-// program is a transient unit that runs the test binary.
+// program returns a transient unit that runs the test binary.
 func program(t testing.TB, bus *Bus, name string, args ...string) Transient {
 	t.Helper()
 	t.Cleanup(func() {
@@ -97,10 +98,10 @@ func daemonCommand(t testing.TB, args ...string) Command {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return append(Command{self, beDaemon}, args...)
+	return append(Command{self, daemonArgument}, args...)
 }
 
-// systemctl runs systemd's own program, so that what systemd says is not read through the code under test.
+// systemctl runs systemctl, so that a test does not read the state of systemd through the code under test.
 func systemctl(t testing.TB, args ...string) string {
 	t.Helper()
 	out, _ := exec.Command("systemctl", args...).CombinedOutput()
@@ -115,10 +116,10 @@ func show(t testing.TB, unit, property string) string {
 func isUnloaded(t testing.TB, unit string) {
 	t.Helper()
 	if got := systemctl(t, "list-units", "--all", "--no-legend", "--plain", unit); got != "" {
-		t.Errorf("%s is still there: %s", unit, got)
+		t.Errorf("%s is still loaded: %s", unit, got)
 	}
 	if _, err := os.Stat("/run/systemd/transient/" + unit); err == nil {
-		t.Errorf("the file of %s is still there", unit)
+		t.Errorf("the unit file of %s still exists", unit)
 	}
 }
 
@@ -126,14 +127,14 @@ func eventually(t testing.TB, what string, condition func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); !condition(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("not in 20 s: %s", what)
+			t.Fatalf("not within 20 s: %s", what)
 		}
 	}
 }
 
 func tempFile(t testing.TB, name string) string {
 	t.Helper()
-	// Not below /tmp: a unit may have its own.
+	// Not below /tmp, because a unit may have a private /tmp.
 	dir, err := os.MkdirTemp("/run", "svc-test")
 	if err != nil {
 		t.Fatal(err)

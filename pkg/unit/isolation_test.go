@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func TestTheUnitLivesInItsNamespaceAndItsView(t *testing.T) {
-	bus, ctx := ground(t)
+func TestUnitHasItsNetworkNamespaceAndMounts(t *testing.T) {
+	bus, ctx := sandbox(t)
 	if out, err := exec.Command("ip", "netns", "add", "u-view").CombinedOutput(); err != nil {
 		t.Fatalf("ip: %v: %s", err, out)
 	}
@@ -22,7 +22,9 @@ func TestTheUnitLivesInItsNamespaceAndItsView(t *testing.T) {
 	p.NetworkNamespacePath = "/run/netns/u-view"
 	p.TemporaryFileSystem = []string{"/opt", "/home"}
 	p.BindPaths = []Bind{{Source: shown, Destination: "/opt/shown"}}
-	p.BindReadOnlyPaths = []Bind{{Source: "/etc", Destination: "/home/etc"}, {Source: "/nowhere/to/be/found", MayMiss: true}}
+	p.BindReadOnlyPaths = []Bind{
+		{Source: "/etc", Destination: "/home/etc"}, {Source: "/nowhere/to/be/found", MayMiss: true},
+	}
 	p.CapabilityBoundingSet = []int{unix.CAP_NET_ADMIN}
 	must(t, bus.Start(ctx, p))
 	proc := "/proc/" + show(t, p.Name, "MainPID")
@@ -39,7 +41,7 @@ func TestTheUnitLivesInItsNamespaceAndItsView(t *testing.T) {
 		t.Error(err)
 	}
 	if err := os.WriteFile(proc+"/root/home/etc/new", nil, 0o600); !errors.Is(err, unix.EROFS) {
-		t.Errorf("write to what is read-only: %v", err)
+		t.Errorf("write to a read-only bind mount: %v", err)
 	}
 	status, err := os.ReadFile(proc + "/status")
 	must(t, err)
@@ -48,9 +50,10 @@ func TestTheUnitLivesInItsNamespaceAndItsView(t *testing.T) {
 	}
 }
 
-// TestCommandsSurviveAReload: systemd reads a unit back from the file that it wrote of it.
-func TestCommandsSurviveAReload(t *testing.T) {
-	bus, ctx := ground(t)
+// TestCommandsSurviveReload checks that commands are not lost or changed at a daemon-reload, when systemd reads a
+// transient unit back from the file that it wrote for it.
+func TestCommandsSurviveReload(t *testing.T) {
+	bus, ctx := sandbox(t)
 	before, after := tempFile(t, "before"), tempFile(t, "after")
 	p := program(t, bus, "u-reload", "ready")
 	p.ExecStartPre = []Command{{"-/bin/false"}, {"/bin/touch", before}}

@@ -9,26 +9,26 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// frames reads whole D-Bus messages and drops signals before the D-Bus library decodes them. systemd sends every signal about
-// every unit to every connection, and decoding them all is most of the processor time of a program that starts one unit
-// while others start theirs.
-type frames struct {
+// messageFilter reads whole D-Bus messages and drops signals before the D-Bus library decodes them. systemd sends
+// every signal about every unit to every connection. Decoding all of them would take most of the processor time of a
+// program that starts one unit while other programs start theirs.
+type messageFilter struct {
 	in      *bufio.Reader
 	dropped func(signalHeader) bool
 	message []byte
-	left    []byte // of message, not read yet
+	rest    []byte // the part of message that was not read yet
 }
 
-// A signalHeader is what the header of a signal says, and the first string of its body.
+// signalHeader has the fields of a signal's header, and the first string of its body.
 type signalHeader struct {
 	path          dbus.ObjectPath
 	iface, member string
 	first         string
 }
 
-// The D-Bus specification, "Message Format".
+// Constants of the D-Bus specification, "Message Format".
 const (
-	fixedHeader   = 16 // bytes, the length of the header fields included
+	fixedHeader   = 16 // bytes up to and including the length of the header fields
 	signalType    = 4
 	messageLimit  = 1 << 27
 	fieldPath     = 1
@@ -40,20 +40,20 @@ const (
 
 var errMessage = errors.New("not a D-Bus message")
 
-// Read returns bytes of messages that are not dropped.
-func (f *frames) Read(p []byte) (int, error) {
-	for len(f.left) == 0 {
+// Read returns the bytes of the messages that are not dropped.
+func (f *messageFilter) Read(p []byte) (int, error) {
+	for len(f.rest) == 0 {
 		if err := f.next(); err != nil {
 			return 0, err
 		}
 	}
-	n := copy(p, f.left)
-	f.left = f.left[n:]
+	n := copy(p, f.rest)
+	f.rest = f.rest[n:]
 	return n, nil
 }
 
-// next reads one message.
-func (f *frames) next() error {
+// next reads one message into message. rest stays empty if the message is dropped.
+func (f *messageFilter) next() error {
 	header, err := f.in.Peek(fixedHeader)
 	if err != nil {
 		return err
@@ -76,7 +76,7 @@ func (f *frames) next() error {
 			return nil
 		}
 	}
-	f.left = f.message
+	f.rest = f.message
 	return nil
 }
 
@@ -89,7 +89,7 @@ func byteOrder(header []byte) binary.ByteOrder {
 
 func padded(n int) int { return (n + headerPadding - 1) &^ (headerPadding - 1) }
 
-// parseSignal reads the header of a signal. It returns false for one that it does not understand.
+// parseSignal parses the header of a signal. It returns false for a header that it cannot parse.
 func parseSignal(message []byte) (s signalHeader, ok bool) {
 	order := byteOrder(message)
 	end := fixedHeader + int(order.Uint32(message[12:]))
@@ -129,11 +129,12 @@ func parseSignal(message []byte) (s signalHeader, ok bool) {
 			return s, false
 		}
 	}
-	s.first, _, _ = readString(message, padded(end), order) // some other type than a string is no name of anything
+	// A value of another type, read as a string, is the name of no unit and of no interface.
+	s.first, _, _ = readString(message, padded(end), order)
 	return s, true
 }
 
-// readString reads a string at the next multiple of four.
+// readString reads the string at the next multiple of four. next is the offset after it.
 func readString(message []byte, at int, order binary.ByteOrder) (text string, next int, ok bool) {
 	at = (at + 3) &^ 3
 	if at+4 > len(message) {

@@ -11,12 +11,12 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// encoded is a signal as the D-Bus library writes it.
+// encoded returns a signal as the D-Bus library encodes it.
 func encoded(t testing.TB, path dbus.ObjectPath, iface, member string, body ...any) []byte {
 	t.Helper()
 	m := &dbus.Message{Type: dbus.TypeSignal, Headers: map[dbus.HeaderField]dbus.Variant{
-		dbus.FieldPath: dbus.MakeVariant(path), dbus.FieldInterface: dbus.MakeVariant(iface), dbus.FieldMember: dbus.MakeVariant(member),
-		dbus.FieldSender: dbus.MakeVariant(":1.1"),
+		dbus.FieldPath: dbus.MakeVariant(path), dbus.FieldInterface: dbus.MakeVariant(iface),
+		dbus.FieldMember: dbus.MakeVariant(member), dbus.FieldSender: dbus.MakeVariant(":1.1"),
 	}, Body: body}
 	if len(body) > 0 {
 		m.Headers[dbus.FieldSignature] = dbus.MakeVariant(dbus.SignatureOf(body...))
@@ -29,11 +29,13 @@ func encoded(t testing.TB, path dbus.ObjectPath, iface, member string, body ...a
 }
 
 func changedProperties(t testing.TB, unit, iface string) []byte {
-	return encoded(t, dbus.ObjectPath(unitPath+unit), properties, "PropertiesChanged", iface,
-		map[string]dbus.Variant{"ActiveState": dbus.MakeVariant("active"), "ExecMainStatus": dbus.MakeVariant(int32(3))}, []string{"x"})
+	changed := map[string]dbus.Variant{
+		"ActiveState": dbus.MakeVariant("active"), "ExecMainStatus": dbus.MakeVariant(int32(3)),
+	}
+	return encoded(t, dbus.ObjectPath(unitPath+unit), properties, "PropertiesChanged", iface, changed, []string{"x"})
 }
 
-func TestSignalsAreReadFromTheirHeader(t *testing.T) {
+func TestParseSignal(t *testing.T) {
 	got, ok := parseSignal(changedProperties(t, "svc_2da_2eservice", service))
 	want := signalHeader{unitPath + "svc_2da_2eservice", properties, "PropertiesChanged", service}
 	if !ok || got != want {
@@ -44,34 +46,39 @@ func TestSignalsAreReadFromTheirHeader(t *testing.T) {
 	}
 }
 
-func TestOnlyDroppedSignalsAreMissing(t *testing.T) {
+func TestFilterKeepsOtherMessages(t *testing.T) {
 	kept := changedProperties(t, "kept", service)
 	other := encoded(t, managerPath, manager, "JobRemoved", uint32(1), dbus.ObjectPath("/"), "x", "done")
-	stream := bytes.Join([][]byte{changedProperties(t, "dropped", unitIface), kept, changedProperties(t, "dropped", service), other}, nil)
-	f := &frames{in: bufio.NewReader(bytes.NewReader(stream)), dropped: func(s signalHeader) bool { return s.path == unitPath+"dropped" }}
+	stream := bytes.Join([][]byte{
+		changedProperties(t, "dropped", unitIface), kept, changedProperties(t, "dropped", service), other,
+	}, nil)
+	f := &messageFilter{
+		in:      bufio.NewReader(bytes.NewReader(stream)),
+		dropped: func(s signalHeader) bool { return s.path == unitPath+"dropped" },
+	}
 	got, err := io.ReadAll(f)
 	if err != nil || !bytes.Equal(got, append(bytes.Clone(kept), other...)) {
 		t.Errorf("%d bytes, %v", len(got), err)
 	}
 }
 
-func TestDamagedMessagesAreNoPanic(t *testing.T) {
+func TestDamagedMessagesCauseNoPanic(t *testing.T) {
 	whole := changedProperties(t, "svc_2da_2eservice", service)
 	for range 20000 {
 		damaged := bytes.Clone(whole)
 		for range 1 + rand.IntN(4) {
 			damaged[rand.IntN(min(len(damaged), 200))] = byte(rand.IntN(256))
 		}
-		f := &frames{in: bufio.NewReader(bytes.NewReader(damaged)), dropped: func(signalHeader) bool { return false }}
+		f := &messageFilter{in: bufio.NewReader(bytes.NewReader(damaged)), dropped: func(signalHeader) bool { return false }}
 		_, _ = io.Copy(io.Discard, f)
 	}
 }
 
-func TestChangesAreSeenInDroppedSignals(t *testing.T) {
+func TestDroppedSignalsReportChanges(t *testing.T) {
 	c := &connection{}
-	e := c.hear()
-	j := c.listen("svc-job.service")
-	defer j.forget()
+	e := c.subscribe()
+	j := c.listenJobs("svc-job.service")
+	defer j.stop()
 	for _, row := range []struct {
 		message []byte
 		dropped bool
@@ -86,19 +93,19 @@ func TestChangesAreSeenInDroppedSignals(t *testing.T) {
 		{encoded(t, managerPath, manager, "Reloading", false), false},
 	} {
 		s, ok := parseSignal(row.message)
-		if !ok || c.listeners.seen(s) != row.dropped {
-			t.Errorf("%+v: dropped is not %v", s, row.dropped)
+		if !ok || c.listeners.handleHeader(s) != row.dropped {
+			t.Errorf("%+v: want dropped %v", s, row.dropped)
 		}
 	}
 	units := e.take()
 	for _, name := range []string{"svc-a.service", "svc-b.service", "svc-job.service", "svc-c.service"} {
 		if _, ok := units[name]; !ok {
-			t.Errorf("change of %s not seen", name)
+			t.Errorf("change of %s not reported", name)
 		}
 		delete(units, name)
 	}
 	if len(units) > 0 {
-		t.Errorf("seen, but not changed: %v", units)
+		t.Errorf("reported without a change: %v", units)
 	}
 }
 
@@ -108,6 +115,6 @@ func BenchmarkSignals(b *testing.B) {
 	b.SetBytes(int64(len(stream)))
 	for b.Loop() {
 		l := new(listeners)
-		_, _ = io.Copy(io.Discard, &frames{in: bufio.NewReader(bytes.NewReader(stream)), dropped: l.seen})
+		_, _ = io.Copy(io.Discard, &messageFilter{in: bufio.NewReader(bytes.NewReader(stream)), dropped: l.handleHeader})
 	}
 }

@@ -15,10 +15,11 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// fakeSystemd listens at a socket and serves each connection with serve.
+// fakeSystemd listens at a private socket and calls serve for each connection. It returns a Bus to the socket with
+// short limits.
 func fakeSystemd(t *testing.T, serve func(net.Conn)) *Bus {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "svc") // a socket's path must be short
+	dir, err := os.MkdirTemp("", "svc") // t.TempDir can be too long for the path of a socket
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,7 +44,9 @@ func fakeSystemd(t *testing.T, serve func(net.Conn)) *Bus {
 	})
 	bus := OpenAt(listener.Addr().String())
 	second := time.Second
-	bus.limits = limits{call: second / 4, wire: second / 4, redial: second / 2, follow: second / 10, job: second, undo: second}
+	bus.limits = limits{
+		call: second / 4, wire: second / 4, redial: second / 2, follow: second / 10, job: second, cleanup: second,
+	}
 	t.Cleanup(func() {
 		bus.Close()
 		_ = listener.Close()
@@ -58,8 +61,8 @@ func fakeSystemd(t *testing.T, serve func(net.Conn)) *Bus {
 	return bus
 }
 
-// shakeHands is the server's side of the D-Bus handshake (D-Bus specification, "Authentication Protocol").
-func shakeHands(conn net.Conn) *bufio.Reader {
+// serveHandshake is the server's side of the D-Bus handshake (D-Bus specification, "Authentication Protocol").
+func serveHandshake(conn net.Conn) *bufio.Reader {
 	in := bufio.NewReader(conn)
 	for {
 		line, err := in.ReadString('\n')
@@ -79,9 +82,9 @@ func shakeHands(conn net.Conn) *bufio.Reader {
 	}
 }
 
-// answerFirst answers n calls, each of which lists units, with an empty list.
-func answerFirst(conn net.Conn, n int) {
-	in := shakeHands(conn)
+// answerCalls serves the handshake and answers n calls of ListUnitsByPatterns with an empty list.
+func answerCalls(conn net.Conn, n int) {
+	in := serveHandshake(conn)
 	for range n {
 		call, err := dbus.DecodeMessage(in)
 		if err != nil {
@@ -97,21 +100,24 @@ func answerFirst(conn net.Conn, n int) {
 	}
 }
 
-// silences are the ways in which a stopped or dying systemd does not answer.
-var silences = map[string]func(net.Conn){
-	"it accepts and says nothing":       func(net.Conn) {},
-	"it stops within the handshake":     func(conn net.Conn) { _, _ = conn.Write([]byte("REJECTED EXT")) },
-	"it answers no call":                func(conn net.Conn) { answerFirst(conn, 0) },
-	"it answers one call and no other":  func(conn net.Conn) { answerFirst(conn, 1) },
-	"it closes at once":                 func(conn net.Conn) { _ = conn.Close() },
-	"it closes after the handshake":     func(conn net.Conn) { answerFirst(conn, 0); _ = conn.Close() },
-	"it closes after the first answer":  func(conn net.Conn) { answerFirst(conn, 1); _ = conn.Close() },
-	"it says what is not D-Bus":         func(conn net.Conn) { _, _ = conn.Write([]byte("HTTP/1.1 400 Bad Request\r\n\r\n")) },
-	"it says what is no message at all": func(conn net.Conn) { answerFirst(conn, 1); _, _ = conn.Write(make([]byte, 1<<16)) },
+// unresponsiveServers are the ways in which a stopped or dying systemd fails to answer.
+var unresponsiveServers = map[string]func(net.Conn){
+	"it accepts and sends nothing":     func(net.Conn) {},
+	"it stops within the handshake":    func(conn net.Conn) { _, _ = conn.Write([]byte("REJECTED EXT")) },
+	"it answers no call":               func(conn net.Conn) { answerCalls(conn, 0) },
+	"it answers one call and no other": func(conn net.Conn) { answerCalls(conn, 1) },
+	"it closes at once":                func(conn net.Conn) { _ = conn.Close() },
+	"it closes after the handshake":    func(conn net.Conn) { answerCalls(conn, 0); _ = conn.Close() },
+	"it closes after the first answer": func(conn net.Conn) { answerCalls(conn, 1); _ = conn.Close() },
+	"it does not use D-Bus":            func(conn net.Conn) { _, _ = conn.Write([]byte("HTTP/1.1 400 Bad\r\n\r\n")) },
+	"it sends an invalid message": func(conn net.Conn) {
+		answerCalls(conn, 1)
+		_, _ = conn.Write(make([]byte, 1<<16))
+	},
 }
 
-func TestASilentSystemdIsAnErrorInBoundedTime(t *testing.T) {
-	for what, serve := range silences {
+func TestUnresponsiveSystemdCausesErrorInBoundedTime(t *testing.T) {
+	for what, serve := range unresponsiveServers {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
 			bus := fakeSystemd(t, serve)

@@ -15,8 +15,8 @@ import (
 )
 
 func TestManyUnitsAtOnce(t *testing.T) {
-	bus, ctx := ground(t)
-	n := follow(t, bus)
+	bus, ctx := sandbox(t)
+	n := startFollow(t, bus)
 	var workers sync.WaitGroup
 	for i := range 20 {
 		p := program(t, bus, fmt.Sprintf("u-many%d", i), "ready")
@@ -37,13 +37,13 @@ func TestManyUnitsAtOnce(t *testing.T) {
 	for i := range 20 {
 		name := fmt.Sprintf("svc-u-many%d.service", i)
 		isUnloaded(t, name)
-		eventually(t, name+" is told", func() bool { return n.count(name) > 0 })
+		eventually(t, name+" is reported", func() bool { return n.count(name) > 0 })
 	}
 }
 
-// TestOneNameFromManySides: whoever is first, each call ends and says what it found.
-func TestOneNameFromManySides(t *testing.T) {
-	bus, ctx := ground(t)
+// TestConcurrentStartsAndStopsOfOneUnit checks that every call returns, with one of the documented errors if it failed.
+func TestConcurrentStartsAndStopsOfOneUnit(t *testing.T) {
+	bus, ctx := sandbox(t)
 	p := program(t, bus, "u-sides", "ready")
 	var workers sync.WaitGroup
 	for range 4 {
@@ -57,8 +57,8 @@ func TestOneNameFromManySides(t *testing.T) {
 		})
 		workers.Go(func() {
 			for range 10 {
-				// Between the end of its job and the look the unit may be started again: that is told, too.
-				if err := bus.Stop(ctx, p.Name); err != nil && !strings.Contains(err.Error(), "yet it is") {
+				// Another call may start the unit after the stop job ended and before Stop reads the state.
+				if err := bus.Stop(ctx, p.Name); err != nil && !strings.Contains(err.Error(), "but the unit is") {
 					t.Error(err)
 				}
 			}
@@ -67,24 +67,24 @@ func TestOneNameFromManySides(t *testing.T) {
 	workers.Wait()
 }
 
-func TestNothingLeaksFromABus(t *testing.T) {
-	bus, ctx := ground(t)
+func TestBusLeaksNothing(t *testing.T) {
+	bus, ctx := sandbox(t)
 	p := program(t, bus, "u-leak", "ready")
 	round := func() {
 		bus := Open()
 		defer bus.Close()
 		following, cancel := context.WithCancel(ctx)
-		told := make(chan struct{}, 1)
+		reported := make(chan struct{}, 1)
 		ended := make(chan error)
 		go func() {
 			ended <- bus.Follow(following, func(string) {
 				select {
-				case told <- struct{}{}:
+				case reported <- struct{}{}:
 				default:
 				}
 			})
 		}()
-		<-told
+		<-reported
 		must(t, errors.Join(bus.Start(ctx, p), bus.Stop(ctx, p.Name)))
 		_, err := bus.Show(ctx, p.Name)
 		must(t, err)
@@ -96,25 +96,25 @@ func TestNothingLeaksFromABus(t *testing.T) {
 	for range 50 {
 		round()
 	}
-	// A connection's own goroutines end a moment after it.
+	// The goroutines of a connection end shortly after it is closed.
 	eventually(t, fmt.Sprintf("back to %d goroutines, %d descriptors", goroutines, descriptors), func() bool {
 		return runtime.NumGoroutine() <= goroutines && countDescriptors(t) <= descriptors
 	})
 }
 
-func TestNothingLeaksFromCallsThatAreNotAnswered(t *testing.T) {
-	for what, serve := range silences {
+func TestUnansweredCallsLeakNothing(t *testing.T) {
+	for what, serve := range unresponsiveServers {
 		bus := fakeSystemd(t, serve)
 		goroutines := runtime.NumGoroutine()
 		for range 20 {
 			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 			if _, err := bus.List(ctx, "svc-*"); err == nil && !strings.Contains(what, "first answer") {
-				t.Errorf("%s: listed", what)
+				t.Errorf("%s: List succeeded", what)
 			}
 			cancel()
 		}
 		bus.Close()
-		eventually(t, "the calls' goroutines end: "+what, func() bool { return runtime.NumGoroutine() <= goroutines })
+		eventually(t, "the goroutines of the calls end: "+what, func() bool { return runtime.NumGoroutine() <= goroutines })
 	}
 }
 
@@ -125,8 +125,8 @@ func countDescriptors(t *testing.T) int {
 	return len(entries)
 }
 
-func TestFollowEndsWithItsContextAndWithItsBus(t *testing.T) {
-	for what, serve := range silences {
+func TestFollowEndsWithContextOrBus(t *testing.T) {
+	for what, serve := range unresponsiveServers {
 		for _, end := range []string{"context", "bus"} {
 			t.Run(what+", "+end, func(t *testing.T) {
 				t.Parallel()
@@ -143,7 +143,7 @@ func TestFollowEndsWithItsContextAndWithItsBus(t *testing.T) {
 					bus.Close()
 				}
 				if err := <-ended; err == nil {
-					t.Error("no reason")
+					t.Error("Follow returned no error")
 				}
 				if took := time.Since(start); took > 5*time.Second {
 					t.Errorf("took %s", took)
@@ -153,8 +153,8 @@ func TestFollowEndsWithItsContextAndWithItsBus(t *testing.T) {
 	}
 }
 
-// TestAnyUserMayLookAndNotTouch runs again as a user without rights, over the system bus.
-func TestAnyUserMayLookAndNotTouch(t *testing.T) {
+// TestUnprivilegedUserCanOnlyRead runs itself again as an unprivileged user, who uses the system bus.
+func TestUnprivilegedUserCanOnlyRead(t *testing.T) {
 	const name = "svc-u-look2.service"
 	if os.Geteuid() != 0 && os.Getenv("SVC_TEST_GROUND") == "1" {
 		bus := Open()
@@ -171,16 +171,16 @@ func TestAnyUserMayLookAndNotTouch(t *testing.T) {
 			t.Errorf("list %v", units)
 		}
 		if err := bus.Stop(ctx, name); err == nil {
-			t.Error("stopped")
+			t.Error("Stop succeeded")
 		} else {
 			t.Log(err)
 		}
 		return
 	}
-	bus, ctx := ground(t)
+	bus, ctx := sandbox(t)
 	p := program(t, bus, "u-look2", "ready")
 	must(t, bus.Start(ctx, p))
-	again := exec.Command("/proc/self/exe", "-test.run=^TestAnyUserMayLookAndNotTouch$", "-test.v")
+	again := exec.Command("/proc/self/exe", "-test.run=^TestUnprivilegedUserCanOnlyRead$", "-test.v")
 	again.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 	out, err := again.CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "--- PASS") {

@@ -10,17 +10,18 @@ import (
 
 const unitPath = "/org/freedesktop/systemd1/unit/"
 
-// listeners gets the signals of one connection, in the order in which systemd sent them and on the goroutine that reads
-// the connection: no queue that could overflow or reorder. Nothing here waits.
+// listeners receives the signals of one connection. It is called in the order in which systemd sent them, on the
+// goroutine that reads the connection. So there is no queue that could overflow or change the order. Its methods must
+// not block.
 type listeners struct {
-	mu   sync.Mutex
-	jobs map[*jobs]struct{}
-	ears map[*ear]struct{}
+	mu            sync.Mutex
+	jobs          map[*jobListener]struct{}
+	subscriptions map[*subscription]struct{}
 }
 
-// seen takes what is needed from the header of a signal and reports whether the rest is not: whether the signal can be
+// handleHeader processes the header of a signal. It returns true if the body is not needed, so that the signal can be
 // dropped.
-func (l *listeners) seen(s signalHeader) (dropped bool) {
+func (l *listeners) handleHeader(s signalHeader) (dropped bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
@@ -48,7 +49,7 @@ func (l *listeners) seen(s signalHeader) (dropped bool) {
 	return false
 }
 
-// DeliverSignal implements dbus.SignalHandler. It gets the signals that were not dropped.
+// DeliverSignal implements dbus.SignalHandler. It receives the signals that were not dropped.
 func (l *listeners) DeliverSignal(iface, member string, signal *dbus.Signal) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -65,10 +66,10 @@ func (l *listeners) DeliverSignal(iface, member string, signal *dbus.Signal) {
 		}
 		l.changedLocked(name)
 	case iface == manager && member == "Reloading":
-		// After a daemon-reload a unit may be another; on the system bus nothing else tells of a daemon-reexec.
+		// A daemon-reload can change any unit. On the system bus this signal is also the only sign of a daemon-reexec.
 		if len(signal.Body) > 0 && signal.Body[0] == false {
-			for e := range l.ears {
-				e.addLocked("")
+			for sub := range l.subscriptions {
+				sub.addLocked("")
 			}
 		}
 	case iface == properties && member == "PropertiesChanged":
@@ -85,13 +86,13 @@ func (l *listeners) DeliverSignal(iface, member string, signal *dbus.Signal) {
 }
 
 func (l *listeners) changedLocked(unit string) {
-	for e := range l.ears {
-		e.changedLocked(unit)
+	for sub := range l.subscriptions {
+		sub.changedLocked(unit)
 	}
 }
 
-// unitOfPath reads a unit's name back from its object path, where every byte but letters and digits is _ and two hex
-// digits.
+// unitOfPath returns the name of the unit with an object path. In such a path every byte of the name that is no
+// letter or digit is written as _ and two hex digits.
 func unitOfPath(path dbus.ObjectPath) (string, bool) {
 	escaped, ok := strings.CutPrefix(string(path), unitPath)
 	if !ok {
