@@ -144,9 +144,7 @@ func TestStartLimitIntervalAllowsForHangingStarts(t *testing.T) {
 
 func TestRestart(t *testing.T) {
 	bus, ctx := sandbox(t)
-	mark := tempFile(t, "started")
-	p := program(t, bus, "u-restart", "fail-once", mark)
-	p.ExecStart = daemonCommand(t, "ready")
+	p := program(t, bus, "u-restart", "ready")
 	must(t, bus.Start(ctx, p))
 	pid := show(t, p.Name, "MainPID")
 	must(t, bus.Restart(ctx, p.Name))

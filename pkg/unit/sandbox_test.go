@@ -40,12 +40,6 @@ func runDaemon(behaviour string, args []string) {
 		_ = os.Rename(args[0]+".new", args[0])
 	case "ready":
 		_, _ = daemon.SdNotify(false, daemon.SdNotifyReady)
-	case "fail-once":
-		if _, err := os.Stat(args[0]); err != nil {
-			_ = os.WriteFile(args[0], nil, 0o600)
-			os.Exit(5)
-		}
-		_, _ = daemon.SdNotify(false, daemon.SdNotifyReady)
 	case "slow":
 		time.Sleep(2 * time.Second)
 		_, _ = daemon.SdNotify(false, daemon.SdNotifyReady)
