@@ -160,8 +160,8 @@ func (n *NSDB) Export(ctx context.Context) (objects []spec.Object, err error) {
 
 // inNSDB reports whether a key lies in a directory of NSDB objects.
 func inNSDB(key native.Key) bool {
-	folder, _, below := strings.Cut(string(key), "/")
-	switch folder {
+	dir, _, below := strings.Cut(string(key), "/")
+	switch dir {
 	case native.Hosts, native.Bindings, native.Containers, native.Groups, native.Configurations, native.Config:
 		return below
 	}

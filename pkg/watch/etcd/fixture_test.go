@@ -305,7 +305,7 @@ func secret(t testing.TB, content string) string {
 // rpcs counts requests by method, and received messages.
 type rpcs struct {
 	mu       sync.Mutex
-	begun    map[string]int
+	requests map[string]int
 	messages int
 }
 
@@ -320,11 +320,11 @@ func (r *rpcs) HandleRPC(ctx context.Context, s stats.RPCStats) {
 	defer r.mu.Unlock()
 	switch s.(type) {
 	case *stats.Begin:
-		if r.begun == nil {
-			r.begun = map[string]int{}
+		if r.requests == nil {
+			r.requests = map[string]int{}
 		}
 		method, _ := ctx.Value(methodKey{}).(string)
-		r.begun[method[strings.LastIndexByte(method, '/')+1:]]++
+		r.requests[method[strings.LastIndexByte(method, '/')+1:]]++
 	case *stats.InPayload:
 		r.messages++
 	}
@@ -337,10 +337,10 @@ func (r *rpcs) HandleConn(context.Context, stats.ConnStats)                     
 func (r *rpcs) count() (requests, watches int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, n := range r.begun {
+	for _, n := range r.requests {
 		requests += n
 	}
-	return requests, r.begun["Watch"]
+	return requests, r.requests["Watch"]
 }
 
 // The fixture is the slog.Handler of its NSDB's log.

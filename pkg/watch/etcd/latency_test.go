@@ -40,10 +40,10 @@ func TestAChangeAmongManyBindingsIsReportedAtOnce(t *testing.T) {
 		put("bindings/h/q"+id, binding("q"+id, "vpn-"+id, "c"+id))
 	}
 	f.txn(operations...)
-	begun := time.Now()
+	start := time.Now()
 	f.startAndReadAll()
 	requests, _ := f.rpcs.count()
-	t.Logf("the first set of %d bindings after %v, %d requests", own, time.Since(begun), requests)
+	t.Logf("the first set of %d bindings after %v, %d requests", own, time.Since(start), requests)
 	if limit := 3 + 2 + 2*(own/transactionLimit+1) + 1; requests > limit {
 		t.Errorf("the first set cost %d requests, more than %d", requests, limit)
 	}
@@ -77,7 +77,7 @@ func TestAllChangesOfABurstAreReported(t *testing.T) {
 	f := newFixture(t)
 	f.startAndReadAll()
 	const changes = 1000
-	begun := time.Now()
+	start := time.Now()
 	for i := 0; i < changes; i += 100 {
 		var operations []clientv3.Op
 		for j := i; j < i+100; j++ {
@@ -91,6 +91,6 @@ func TestAllChangesOfABurstAreReported(t *testing.T) {
 		f.remove(fmt.Sprintf("bindings/h/q%03d", i))
 	}
 	f.waitForSet("none", func(d spec.Desired) bool { return d.Unread == "" && len(d.Bindings) == 1 })
-	t.Logf("%d bindings came and went in %v, %d sets", changes, time.Since(begun), len(f.since(0)))
+	t.Logf("%d bindings came and went in %v, %d sets", changes, time.Since(start), len(f.since(0)))
 	f.onlyWholeSets(0)
 }

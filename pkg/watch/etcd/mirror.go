@@ -90,8 +90,8 @@ type reading struct {
 // readWhole reads everything at one revision.
 func (m *mirror) readWhole(ctx context.Context) error {
 	r := &reading{changed: map[native.Key]bool{}}
-	folder := native.BindingsKey(m.n.host)
-	err := m.n.readPages(ctx, folder, &r.revision, func(kv *mvccpb.KeyValue) { m.set(r, m.n.key(kv.Key), kv) })
+	dir := native.BindingsKey(m.n.host)
+	err := m.n.readPages(ctx, dir, &r.revision, func(kv *mvccpb.KeyValue) { m.set(r, m.n.key(kv.Key), kv) })
 	if err != nil {
 		return err
 	}
@@ -109,8 +109,8 @@ func (m *mirror) update(ctx context.Context, dirty []native.Key) error {
 	need := map[native.Key]bool{}
 	for _, key := range dirty {
 		need[key] = true
-		for user := range m.bindingsOf[key] {
-			for _, object := range m.objectsOf[user] {
+		for binding := range m.bindingsOf[key] {
+			for _, object := range m.objectsOf[binding] {
 				need[object] = true
 			}
 		}
@@ -129,8 +129,8 @@ func (m *mirror) readUntilComplete(ctx context.Context, r *reading, need map[nat
 		m.assemble(ctx, r.changed)
 		need = m.missing
 		for key := range r.changed {
-			for user := range m.bindingsOf[key] {
-				for _, object := range m.objectsOf[user] {
+			for binding := range m.bindingsOf[key] {
+				for _, object := range m.objectsOf[binding] {
 					if e := m.entries[object]; e != nil && e.readAt != r.revision {
 						need[object] = true
 					}
@@ -248,12 +248,12 @@ func (m *mirror) set(r *reading, key native.Key, kv *mvccpb.KeyValue) {
 // watch starts the missing watches, each from the revision after the one at which its key was read, and cancels the
 // watches of keys that are not needed any more.
 func (m *mirror) watch(s *stream) error {
-	folder := native.BindingsKey(m.n.host) + "/"
-	if !m.watched[folder] {
-		if err := s.watch(folder, clientv3.GetPrefixRangeEnd(m.n.path(folder)), m.baseRevision+1); err != nil {
+	dir := native.BindingsKey(m.n.host) + "/"
+	if !m.watched[dir] {
+		if err := s.watch(dir, clientv3.GetPrefixRangeEnd(m.n.path(dir)), m.baseRevision+1); err != nil {
 			return err
 		}
-		m.watched[folder] = true
+		m.watched[dir] = true
 	}
 	for key := range m.watchesDue {
 		e := m.entries[key]

@@ -11,15 +11,15 @@ import (
 
 // readPages calls each for every key below a directory, page by page and all at one revision. If *revision is 0, it
 // uses the revision of the first response and stores it there. The directory "" is everything below the prefix.
-func (n *NSDB) readPages(ctx context.Context, folder native.Key, revision *int64, each func(*mvccpb.KeyValue)) error {
-	if folder != "" {
-		folder += "/"
+func (n *NSDB) readPages(ctx context.Context, dir native.Key, revision *int64, each func(*mvccpb.KeyValue)) error {
+	if dir != "" {
+		dir += "/"
 	}
-	from := n.path(folder)
+	from := n.path(dir)
 	end := clientv3.GetPrefixRangeEnd(from)
 	for {
 		var answer *clientv3.GetResponse
-		err := n.do(ctx, "read", folder, func(ctx context.Context, client *clientv3.Client) (err error) {
+		err := n.do(ctx, "read", dir, func(ctx context.Context, client *clientv3.Client) (err error) {
 			answer, err = client.Get(ctx, from,
 				clientv3.WithRange(end), clientv3.WithLimit(pageLimit), clientv3.WithRev(*revision))
 			return err

@@ -150,8 +150,8 @@ func (p *statusPublisher) takeOver(ctx context.Context) error {
 	}
 	p.mu.Lock()
 	for key, value := range found {
-		_, ours := p.n.containerOfStatus(key)
-		if p.updates[key] == nil && (ours || key == host) {
+		_, isContainer := p.n.containerOfStatus(key)
+		if p.updates[key] == nil && (isContainer || key == host) {
 			p.updates[key] = &statusUpdate{value: value}
 		}
 	}

@@ -115,7 +115,7 @@ func (f *fixture) noMoreRequests(before int) {
 	if now, _ := f.rpcs.count(); now != before {
 		f.rpcs.mu.Lock()
 		defer f.rpcs.mu.Unlock()
-		f.Errorf("%d requests more: %v", now-before, f.rpcs.begun)
+		f.Errorf("%d requests more: %v", now-before, f.rpcs.requests)
 	}
 }
 
@@ -126,8 +126,8 @@ func (f *fixture) waitForIdle() {
 		f.rpcs.mu.Lock()
 		defer f.rpcs.mu.Unlock()
 		n := f.rpcs.messages
-		for _, begun := range f.rpcs.begun {
-			n += begun
+		for _, count := range f.rpcs.requests {
+			n += count
 		}
 		return n
 	}

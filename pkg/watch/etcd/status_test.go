@@ -201,7 +201,7 @@ func TestTheLeaseOfAStatusIsRenewed(t *testing.T) {
 			t.Fatalf("%q under lease %d, revision %d; before %d, %d", value, now, its, lease, revision)
 		}
 	}
-	if n := f.rpcs.begun["LeaseKeepAlive"]; n != 1 {
+	if n := f.rpcs.requests["LeaseKeepAlive"]; n != 1 {
 		t.Errorf("%d streams for one lease", n)
 	}
 }
