@@ -18,9 +18,9 @@ import (
 )
 
 // openAdmin opens a backend as a command does.
-func openAdmin(t *testing.T, w Backend) watch.AdminNSDB {
+func openAdmin(t *testing.T, backend Backend) watch.AdminNSDB {
 	t.Helper()
-	nsdb, err := watch.OpenAdmin(w.URL(), slog.New(slog.DiscardHandler))
+	nsdb, err := watch.OpenAdmin(backend.URL(), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -30,11 +30,11 @@ func openAdmin(t *testing.T, w Backend) watch.AdminNSDB {
 
 // commands tests the functions of the commands `config`, `host set` and `nsdb`.
 func commands(t *testing.T, k *Kind) {
-	w := k.Fresh(t)
-	w.Write(t, baseObjects())
-	o := observe(t, w)
+	backend := k.Fresh(t)
+	backend.Write(t, baseObjects())
+	o := observe(t, backend)
 	o.waitForSet("before", baseObjects())
-	a, ctx := openAdmin(t, w), t.Context()
+	a, ctx := openAdmin(t, backend), t.Context()
 	scope := spec.SettingScope(thisHost)
 	must := func(err error) {
 		t.Helper()
@@ -168,11 +168,11 @@ func TestObjectsAreCopiedBetweenAllKinds(t *testing.T) {
 					}
 				}
 				o.waitForSet("the other's objects", objects)
-				back, err := target.Export(t.Context())
+				copied, err := target.Export(t.Context())
 				if err != nil {
 					t.Fatal(err)
 				}
-				if text := exportDiff(back, objects); text != "" {
+				if text := exportDiff(copied, objects); text != "" {
 					t.Error(text)
 				}
 			})
@@ -201,10 +201,10 @@ func TestReadableObjectsAreExportedAndPassValidate(t *testing.T) {
 				{hostKey(2), []string{hostKey(2), bindingKey(2, 9)}},
 			} {
 				t.Run(row.corrupt, func(t *testing.T) {
-					w := k.Fresh(t)
-					w.Write(t, baseObjects())
-					w.Corrupt(t, row.corrupt)
-					objects, err := openAdmin(t, w).Export(t.Context())
+					backend := k.Fresh(t)
+					backend.Write(t, baseObjects())
+					backend.Corrupt(t, row.corrupt)
+					objects, err := openAdmin(t, backend).Export(t.Context())
 					var incomplete *native.Incomplete
 					if !errors.As(err, &incomplete) {
 						t.Fatalf("export: %v", err)

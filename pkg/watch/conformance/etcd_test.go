@@ -33,14 +33,14 @@ func etcdKind(t *testing.T) *Kind {
 		Fresh: func(*testing.T) Backend { return fresh(cluster) },
 		WithFaults: func(t *testing.T) (Backend, Faults) {
 			c := etcdtest.Start(t, members)
-			w, relay := fresh(c), c.Relay()
-			w.url = relay.URL(w.prefix)
+			backend, relay := fresh(c), c.Relay()
+			backend.url = relay.URL(backend.prefix)
 			each := func(do func(int)) {
 				for i := range c.Len() {
 					do(i)
 				}
 			}
-			return w, Faults{
+			return backend, Faults{
 				Cut: relay.Cut, Restore: relay.Mend,
 				Stop: func() { each(c.Kill) }, Start: func() { each(c.Restart); c.Await() },
 				Freeze: func() { each(c.Freeze) }, Thaw: func() { each(c.Thaw); c.Await() },

@@ -28,8 +28,8 @@ func fileKind(*testing.T) *Kind {
 		Fresh: func(t *testing.T) Backend { return fresh(t) },
 		WithFaults: func(t *testing.T) (Backend, Faults) {
 			d := fresh(t)
-			away, back := func() { d.move(t, d.dir+".away") }, func() { d.move(t, d.dir) }
-			return d, Faults{Cut: away, Restore: back, Stop: away, Start: back}
+			away, end := func() { d.move(t, d.dir+".away") }, func() { d.move(t, d.dir) }
+			return d, Faults{Cut: away, Restore: end, Stop: away, Start: end}
 		},
 	}
 }

@@ -241,7 +241,6 @@ func otherStatus(host spec.HostID) spec.ContainerStatus {
 }
 
 // otherStatusJSON returns otherStatus in its native form.
-
 func otherStatusJSON(host spec.HostID) string {
 	value, _ := json.Marshal(otherStatus(host))
 	return string(value)
@@ -339,9 +338,9 @@ type observer struct {
 }
 
 // observe opens an NSDB for this host and runs it until the test ends.
-func observe(t *testing.T, w Backend) *observer {
+func observe(t *testing.T, backend Backend) *observer {
 	t.Helper()
-	o := open(t, w)
+	o := open(t, backend)
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() {
@@ -361,9 +360,9 @@ func observe(t *testing.T, w Backend) *observer {
 }
 
 // open opens an NSDB for this host without running it.
-func open(t *testing.T, w Backend) *observer {
+func open(t *testing.T, backend Backend) *observer {
 	t.Helper()
-	nsdb, err := watch.Open(w.URL(), thisHost, slog.New(slog.DiscardHandler))
+	nsdb, err := watch.Open(backend.URL(), thisHost, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

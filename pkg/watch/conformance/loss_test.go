@@ -13,16 +13,16 @@ import (
 // set may be reported twice, and they must be reported in order.
 func burst(t *testing.T, k *Kind) {
 	const changes = 1000
-	w := k.Fresh(t)
-	w.Write(t, baseObjects())
-	o := observe(t, w)
+	backend := k.Fresh(t)
+	backend.Write(t, baseObjects())
+	o := observe(t, backend)
 	o.waitForSet("before", baseObjects())
 	mark := o.count()
 	start := time.Now()
 	var all objects
 	for n := 1; n <= changes; n++ {
 		all = baseObjects().with(objects{bindingKey(1, 1): bindingObject(1, 1, edit{"mac": mac(n)})})
-		w.Write(t, all)
+		backend.Write(t, all)
 	}
 	written := time.Since(start)
 	o.waitForSet("the last change", all)
@@ -47,10 +47,10 @@ func burst(t *testing.T, k *Kind) {
 
 // outages causes each failure that a kind supports. Another client continues to write where it can.
 func outages(t *testing.T, k *Kind) {
-	w, faults := k.WithFaults(t)
+	backend, faults := k.WithFaults(t)
 	before := baseObjects()
-	w.Write(t, before)
-	o := observe(t, w)
+	backend.Write(t, before)
+	o := observe(t, backend)
 	o.waitForSet("before", before)
 	host := spec.HostStatus{Weight: 3, Quota: 48, Count: 2}
 	o.publish("publish the host", func(ctx context.Context) error { return o.PublishHost(ctx, host) })
@@ -58,7 +58,7 @@ func outages(t *testing.T, k *Kind) {
 	d := outageDuration(t)
 	for n, r := range []struct {
 		name       string
-		lose, back func()
+		begin, end func()
 		meanwhile  bool // other clients can write
 	}{
 		{"this host is cut off", faults.Cut, faults.Restore, true},
@@ -68,12 +68,12 @@ func outages(t *testing.T, k *Kind) {
 		{"the servers are restarted one after the other", faults.Roll, func() {}, false},
 	} {
 		t.Run(r.name, func(t *testing.T) {
-			if r.lose == nil {
+			if r.begin == nil {
 				t.Skip("not in this kind")
 			}
 			o.T = t
 			mark := o.count()
-			r.lose()
+			r.begin()
 			after := before.with(containerObjects(1, 10+n)).with(objects{
 				hostKey(1):          hostObject(1, edit{"containerWeight": 10 + n}),
 				bindingKey(1, 1):    bindingObject(1, 1, edit{"mac": mac(0x10000 + n)}),
@@ -85,7 +85,7 @@ func outages(t *testing.T, k *Kind) {
 				})
 			}
 			if r.meanwhile {
-				w.Write(t, after)
+				backend.Write(t, after)
 			}
 			time.Sleep(d) // the outage; no event marks its end
 			for at, set := range o.since(mark) {
@@ -93,19 +93,19 @@ func outages(t *testing.T, k *Kind) {
 					t.Errorf("set %d was reported during the outage: %+v", at, set)
 				}
 			}
-			r.back()
-			returned := time.Now()
-			waitForStatus(t, w, 1, running(1))
+			r.end()
+			restored := time.Now()
+			waitForStatus(t, backend, 1, running(1))
 			await(t, "the host's status", statusDeadline, func() bool {
-				got, stamp := w.HostStatus(t, thisHost)
+				got, stamp := backend.HostStatus(t, thisHost)
 				return stamp != "" && got == host
 			})
-			t.Logf("statuses written %v after the outage", time.Since(returned))
+			t.Logf("statuses written %v after the outage", time.Since(restored))
 			if !r.meanwhile {
-				w.Write(t, after)
+				backend.Write(t, after)
 			}
 			o.waitForSet("what changed", after)
-			t.Logf("reported %v after the outage, in %d sets", time.Since(returned), o.count()-mark)
+			t.Logf("reported %v after the outage, in %d sets", time.Since(restored), o.count()-mark)
 			o.onlyKnownStates(mark, before, after)
 			for at, set := range o.since(mark) {
 				if b := find(set, port(2)); set.Unread == "" && (b == nil || b.Reading != spec.Whole) {

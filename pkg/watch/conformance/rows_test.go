@@ -25,17 +25,17 @@ func runRows(t *testing.T, k *Kind, rows []row) {
 			if k.Parallel {
 				t.Parallel()
 			}
-			w := k.Fresh(t)
+			backend := k.Fresh(t)
 			before := baseObjects().with(r.before)
-			w.Write(t, before)
-			o := observe(t, w)
+			backend.Write(t, before)
+			o := observe(t, backend)
 			o.waitForSet("before", before)
 			mark := o.count()
 			after := before.with(r.after)
-			w.Write(t, after)
+			backend.Write(t, after)
 			o.waitForSet("after", after)
 			o.onlyKnownStates(mark, before, after)
-			w.Write(t, before)
+			backend.Write(t, before)
 			o.waitForSet("the change undone", before)
 		})
 	}
@@ -170,11 +170,11 @@ func unreadableObjects(t *testing.T, k *Kind) {
 			if k.Parallel {
 				t.Parallel()
 			}
-			w := k.Fresh(t)
-			w.Write(t, baseObjects())
-			o := observe(t, w)
+			backend := k.Fresh(t)
+			backend.Write(t, baseObjects())
+			o := observe(t, backend)
 			o.waitForSet("before", baseObjects())
-			w.Corrupt(t, r.key)
+			backend.Corrupt(t, r.key)
 			o.waitFor("the fault", func(d spec.Desired) bool {
 				b, other := find(d, port(1)), find(d, port(2))
 				if d.Unread != "" || b == nil || other == nil || other.Reading != spec.Whole || b.Reading == spec.Whole {
@@ -185,7 +185,7 @@ func unreadableObjects(t *testing.T, k *Kind) {
 				}
 				return r.known == (b.Container.InterfaceName == "vpn-1") && (b.Reading == spec.Unread) == !r.known
 			}, nil)
-			w.Write(t, baseObjects())
+			backend.Write(t, baseObjects())
 			o.waitForSet("the object readable again", baseObjects())
 		})
 	}
@@ -193,44 +193,44 @@ func unreadableObjects(t *testing.T, k *Kind) {
 
 // hostObjects tests the host's own object. Without it the host is unread.
 func hostObjects(t *testing.T, k *Kind) {
-	w := k.Fresh(t)
-	w.Write(t, baseObjects())
-	o := observe(t, w)
+	backend := k.Fresh(t)
+	backend.Write(t, baseObjects())
+	o := observe(t, backend)
 	o.waitForSet("before", baseObjects())
 	unread := func(d spec.Desired) bool { return d.Unread != "" && d.Host.ID == thisHost && len(d.Bindings) == 0 }
-	w.Write(t, baseObjects().without(hostKey(1)))
+	backend.Write(t, baseObjects().without(hostKey(1)))
 	o.waitFor("the host is deleted", unread, nil)
 	changed := baseObjects().with(containerObjects(1, 3)).with(objects{
 		bindingKey(1, 2): "", containerKey(2): containerObject(2, edit{"portId": nil}),
 	})
-	w.Write(t, changed.without(hostKey(1)))
-	w.Write(t, changed)
+	backend.Write(t, changed.without(hostKey(1)))
+	backend.Write(t, changed)
 	o.waitForSet("the host and the changes made meanwhile", changed)
-	w.Corrupt(t, hostKey(1))
+	backend.Corrupt(t, hostKey(1))
 	o.waitFor("the host cannot be read", unread, nil)
-	w.Write(t, baseObjects())
+	backend.Write(t, baseObjects())
 	o.waitForSet("the host readable again", baseObjects())
 	o.onlyKnownStates(0, baseObjects(), changed)
 }
 
 // otherHosts checks that changes of other hosts are not reported. A later change of this host must cause the only set.
 func otherHosts(t *testing.T, k *Kind) {
-	w := k.Fresh(t)
-	w.Write(t, baseObjects())
-	o := observe(t, w)
+	backend := k.Fresh(t)
+	backend.Write(t, baseObjects())
+	o := observe(t, backend)
 	o.waitForSet("before", baseObjects())
 	mark := o.count()
 	all := baseObjects()
 	for n := 10; n < 30; n++ {
 		all = all.with(containerObjects(2, n))
-		w.Write(t, all)
+		backend.Write(t, all)
 	}
 	all = all.with(objects{
 		hostKey(2): hostObject(2, edit{"containerWeight": 9}), configurationKey(9): configurationObject(9, "x"),
 	})
-	w.Write(t, all)
+	backend.Write(t, all)
 	all = all.with(objects{hostKey(1): hostObject(1, edit{"containerWeight": 9})})
-	w.Write(t, all)
+	backend.Write(t, all)
 	o.waitForSet("the change of this host", all)
 	if sets := o.since(mark); len(sets) != 1 {
 		t.Errorf("%d sets were reported for one change", len(sets))
@@ -239,12 +239,12 @@ func otherHosts(t *testing.T, k *Kind) {
 
 // missingPrefix starts without any object.
 func missingPrefix(t *testing.T, k *Kind) {
-	w := k.Fresh(t)
-	o := observe(t, w)
+	backend := k.Fresh(t)
+	o := observe(t, backend)
 	o.waitFor("no object exists", func(d spec.Desired) bool {
 		return d.Unread != "" && !strings.Contains(d.Unread, "\n")
 	}, nil)
-	w.Write(t, baseObjects())
+	backend.Write(t, baseObjects())
 	o.waitForSet("the objects are created", baseObjects())
 	for n, set := range o.since(0) {
 		if set.Unread == "" && len(set.Bindings) != 2 {
@@ -255,9 +255,9 @@ func missingPrefix(t *testing.T, k *Kind) {
 
 // settings tests the default settings and the settings of hosts, which override them.
 func settings(t *testing.T, k *Kind) {
-	w := k.Fresh(t)
-	w.Write(t, baseObjects())
-	o := observe(t, w)
+	backend := k.Fresh(t)
+	backend.Write(t, baseObjects())
+	o := observe(t, backend)
 	o.waitForSet("none", baseObjects())
 	all := baseObjects()
 	const defaults = "config/default"
@@ -278,11 +278,11 @@ func settings(t *testing.T, k *Kind) {
 		{"all are removed", objects{defaults: "", otherHostSettings: ""}},
 	} {
 		all = all.with(r.changes)
-		w.Write(t, all)
+		backend.Write(t, all)
 		o.waitForSet(r.name, all)
 	}
 	// An invalid value is left out. The other settings and the containers remain.
-	w.BadSetting(t)
+	backend.BadSetting(t)
 	o.waitFor("a bad value", func(d spec.Desired) bool {
 		_, loud := d.Settings["log-level"]
 		return !loud && d.Settings["status-interval"] == "5s" && d.Unread == "" && len(d.Bindings) == 2

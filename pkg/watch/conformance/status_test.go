@@ -20,7 +20,7 @@ func running(n int) spec.ContainerStatus {
 	}
 }
 
-// publish calls f until it succeeds, as the supervisor's status writer does.
+// publish calls a publishing function until it succeeds, as the supervisor's status writer does.
 func (o *observer) publish(what string, publish func(context.Context) error) {
 	o.Helper()
 	var last error
@@ -51,11 +51,11 @@ func (o *observer) published() []spec.ContainerID {
 }
 
 // waitForStatus waits until a container has the given status.
-func waitForStatus(t *testing.T, w Backend, n int, want spec.ContainerStatus) (stamp string) {
+func waitForStatus(t *testing.T, backend Backend, n int, want spec.ContainerStatus) (stamp string) {
 	t.Helper()
 	await(t, "the status", statusDeadline, func() bool {
 		var got spec.ContainerStatus
-		got, stamp = w.ContainerStatus(t, thisHost, container(n))
+		got, stamp = backend.ContainerStatus(t, thisHost, container(n))
 		return stamp != "" && got.Code == want.Code && got.Message == want.Message && got.HostID == want.HostID &&
 			got.NamespaceName == want.NamespaceName && got.InterfaceName == want.InterfaceName
 	})
@@ -63,33 +63,33 @@ func waitForStatus(t *testing.T, w Backend, n int, want spec.ContainerStatus) (s
 }
 
 func statuses(t *testing.T, k *Kind) {
-	w := k.Fresh(t)
-	w.Write(t, baseObjects())
-	o := observe(t, w)
+	backend := k.Fresh(t)
+	backend.Write(t, baseObjects())
+	o := observe(t, backend)
 	o.waitForSet("before", baseObjects())
 
 	host := spec.HostStatus{Weight: 3, Quota: 48, Count: 2}
 	o.publish("publish the host", func(ctx context.Context) error { return o.PublishHost(ctx, host) })
-	got, hostStamp := w.HostStatus(t, thisHost)
+	got, hostStamp := backend.HostStatus(t, thisHost)
 	if got != host || hostStamp == "" {
 		t.Errorf("host status %+v", got)
 	}
 	o.publish("the same again", func(ctx context.Context) error { return o.PublishHost(ctx, host) })
-	if _, again := w.HostStatus(t, thisHost); again != hostStamp {
+	if _, again := backend.HostStatus(t, thisHost); again != hostStamp {
 		t.Error("an unchanged host status was written again")
 	}
 
 	o.publishContainer(1, running(1))
 	o.publishContainer(2, running(2))
-	first := waitForStatus(t, w, 1, running(1))
+	first := waitForStatus(t, backend, 1, running(1))
 	o.publishContainer(1, running(1))
-	if again := waitForStatus(t, w, 1, running(1)); again != first {
+	if again := waitForStatus(t, backend, 1, running(1)); again != first {
 		t.Error("an unchanged status was written again")
 	}
 	other := running(1)
 	other.Code, other.Message = spec.Failed, "a reason with \"quotes\", a \\ and é, in two\nlines"
 	o.publishContainer(1, other)
-	if again := waitForStatus(t, w, 1, other); again == first {
+	if again := waitForStatus(t, backend, 1, other); again == first {
 		t.Error("the changed status was not written")
 	}
 	if ids := o.published(); !slices.Equal(ids, []spec.ContainerID{container(1), container(2)}) {
@@ -97,7 +97,7 @@ func statuses(t *testing.T, k *Kind) {
 	}
 	for range 2 { // removing a missing status is no error
 		o.publish("remove", func(ctx context.Context) error { return o.RemoveContainer(ctx, container(2)) })
-		if _, stamp := w.ContainerStatus(t, thisHost, container(2)); stamp != "" {
+		if _, stamp := backend.ContainerStatus(t, thisHost, container(2)); stamp != "" {
 			t.Error("a removed status still exists")
 		}
 	}
@@ -107,46 +107,46 @@ func statuses(t *testing.T, k *Kind) {
 
 	for range 2 { // removing a missing status is no error
 		o.publish("remove the host", func(ctx context.Context) error { return o.RemoveHost(ctx) })
-		if _, stamp := w.HostStatus(t, thisHost); stamp != "" {
+		if _, stamp := backend.HostStatus(t, thisHost); stamp != "" {
 			t.Error("a removed host status still exists")
 		}
 	}
 	o.publish("publish the host again", func(ctx context.Context) error { return o.PublishHost(ctx, host) })
-	if got, stamp := w.HostStatus(t, thisHost); got != host || stamp == "" {
+	if got, stamp := backend.HostStatus(t, thisHost); got != host || stamp == "" {
 		t.Errorf("host status %+v", got)
 	}
 
 	t.Run("a status of the previous supervisor is replaced", func(t *testing.T) {
-		endOwner := w.WriteAsOther(t, thisHost, container(2))
+		endOwner := backend.WriteAsOther(t, thisHost, container(2))
 		if ids := o.published(); !slices.Equal(ids, []spec.ContainerID{container(1), container(2)}) {
 			t.Errorf("listed: %v", ids)
 		}
 		o.publishContainer(2, running(2))
-		waitForStatus(t, w, 2, running(2))
+		waitForStatus(t, backend, 2, running(2))
 		endOwner()
 		for end := time.Now().Add(time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-			waitForStatus(t, w, 2, running(2))
+			waitForStatus(t, backend, 2, running(2))
 		}
 	})
 	t.Run("an equal status of the previous supervisor is taken over", func(t *testing.T) {
 		o.publish("remove", func(ctx context.Context) error { return o.RemoveContainer(ctx, container(2)) })
-		endOwner := w.WriteAsOther(t, thisHost, container(2))
+		endOwner := backend.WriteAsOther(t, thisHost, container(2))
 		same := otherStatus(thisHost)
 		o.publishContainer(2, same)
 		endOwner()
 		for end := time.Now().Add(time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-			waitForStatus(t, w, 2, same)
+			waitForStatus(t, backend, 2, same)
 		}
 	})
 	t.Run("the next supervisor takes over the statuses", func(t *testing.T) {
 		o.publishContainer(1, running(1))
 		o.stop()
-		next := observe(t, w)
+		next := observe(t, backend)
 		next.waitForSet("the same set", baseObjects())
 		if ids := next.published(); !slices.Contains(ids, container(1)) {
 			t.Errorf("listed: %v: the status was removed with the supervisor, or is not listed", ids)
 		}
 		next.publishContainer(1, running(1))
-		waitForStatus(t, w, 1, running(1))
+		waitForStatus(t, backend, 1, running(1))
 	})
 }

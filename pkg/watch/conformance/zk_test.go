@@ -29,14 +29,14 @@ func zkKind(t *testing.T) *Kind {
 		Fresh: func(*testing.T) Backend { return fresh(cluster) },
 		WithFaults: func(t *testing.T) (Backend, Faults) {
 			c := zktest.Start(t, members)
-			w, relay := fresh(c), c.Relay()
-			w.url = relay.URL(w.tree.Root())
+			backend, relay := fresh(c), c.Relay()
+			backend.url = relay.URL(backend.tree.Root())
 			each := func(do func(int)) {
 				for i := range c.Len() {
 					do(i)
 				}
 			}
-			return w, Faults{
+			return backend, Faults{
 				Cut: relay.Cut, Restore: relay.Mend,
 				Stop: func() { each(c.Kill) }, Start: func() { each(c.Restart); each(c.Await) },
 				Freeze: func() { each(c.Freeze) }, Thaw: func() { each(c.Thaw); each(c.Await) },

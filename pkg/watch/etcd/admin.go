@@ -44,7 +44,7 @@ func (n *NSDB) Setting(ctx context.Context, scope spec.SettingScope, key string)
 // notFound is an error for which errors.Is(err, fs.ErrNotExist) holds.
 type notFound string
 
-func (a notFound) Error() string      { return string(a) }
+func (e notFound) Error() string      { return string(e) }
 func (notFound) Is(target error) bool { return target == fs.ErrNotExist }
 
 // SetSetting writes one setting to the object of its scope, and creates the object if it does not exist.
@@ -96,13 +96,13 @@ const editAttempts = 10
 
 // edit sets one member of an object, if the object has not changed since it was read. Otherwise it reads the object
 // again and repeats the edit.
-func (n *NSDB) edit(ctx context.Context, key native.Key, mayMake bool, member string, value json.RawMessage) error {
+func (n *NSDB) edit(ctx context.Context, key native.Key, mayCreate bool, member string, value json.RawMessage) error {
 	for range editAttempts {
 		stored, err := n.load(ctx, key)
 		if err != nil {
 			return err
 		}
-		if stored.document == nil && !mayMake {
+		if stored.document == nil && !mayCreate {
 			return n.fault("write", key, notFound("no such object: allowed: one that is there"))
 		}
 		now, err := native.Parse(stored.document.With(member, value), native.JSON)

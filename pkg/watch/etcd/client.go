@@ -73,7 +73,7 @@ func (n *NSDB) dropClientIfCAChanged() {
 }
 
 // config returns the client's configuration and the content of the CA file. A hanging member is detected by keepalive
-// pings, which gRPC sends every 10 s at most, and usually earlier by the deadlines of the requests and the idle time of
+// pings, of which gRPC allows one every 10 s, and usually earlier by the deadlines of the requests and the idle time of
 // the streams. With the back-off used here, a member that returns is found within a second.
 func (n *NSDB) config() (config clientv3.Config, authority []byte, err error) {
 	config = clientv3.Config{

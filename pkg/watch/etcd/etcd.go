@@ -157,7 +157,7 @@ func (r *runState) failed(err error) time.Duration {
 	r.n.dropClientIfCAChanged()
 	if (r.failures > 1 || !r.read) && time.Since(r.reported) >= r.n.timeouts.reminder {
 		r.unreachable, r.reported = true, time.Now()
-		r.n.log.Warn("NSDB cannot be followed: what runs stays as it is", "error", err, "retry", wait)
+		r.n.log.Warn("NSDB cannot be followed: running containers are not changed", "error", err, "retry", wait)
 		// Only with the log message, not at each attempt: the error names a member or a port, and each new text would be a
 		// new set for the caller.
 		if !r.read {

@@ -16,8 +16,8 @@ import (
 )
 
 // statusPublisher keeps the published statuses of the host and its containers in etcd, under one lease. It requests a
-// lease only when a status is published or removed, or when the published ones are listed. A command that only reads must
-// not take over the statuses of the running supervisor.
+// lease only when a status is published or removed, or when the published ones are listed. A command that only reads
+// must not take over the statuses of the running supervisor.
 //
 // A status that could not be written is written as soon as etcd accepts it. The caller need not publish it again.
 type statusPublisher struct {

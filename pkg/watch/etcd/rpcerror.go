@@ -16,9 +16,9 @@ type lastRPCError struct {
 
 type lastRPCErrorKey struct{}
 
-// withLastRPCError returns a context whose requests store their last gRPC error in n.
-func withLastRPCError(ctx context.Context, n *lastRPCError) context.Context {
-	return context.WithValue(ctx, lastRPCErrorKey{}, n)
+// withLastRPCError returns a context whose requests store their last gRPC error in e.
+func withLastRPCError(ctx context.Context, e *lastRPCError) context.Context {
+	return context.WithValue(ctx, lastRPCErrorKey{}, e)
 }
 
 // recordRPCError is a client interceptor. It stores the error of a call in the lastRPCError of its context.
@@ -27,20 +27,21 @@ func recordRPCError(
 	opts ...grpc.CallOption,
 ) error {
 	err := invoke(ctx, method, request, reply, conn, opts...)
-	if n, ok := ctx.Value(lastRPCErrorKey{}).(*lastRPCError); ok && err != nil {
-		n.mu.Lock()
-		n.err = err
-		n.mu.Unlock()
+	if e, ok := ctx.Value(lastRPCErrorKey{}).(*lastRPCError); ok && err != nil {
+		e.mu.Lock()
+		e.err = err
+		e.mu.Unlock()
 	}
 	return err
 }
 
-// detailed returns the stored gRPC error if err only reports that no member answered in time.
-func (n *lastRPCError) detailed(err error) error {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.err != nil && retryable(err) {
-		return n.err
+// detailed replaces an error that only reports that no member answered by the stored gRPC error, which contains the
+// cause.
+func (e *lastRPCError) detailed(err error) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.err != nil && retryable(err) {
+		return e.err
 	}
 	return err
 }

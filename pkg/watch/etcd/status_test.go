@@ -111,7 +111,7 @@ func TestPublishingReplacesALostLease(t *testing.T) {
 	})
 }
 
-// Each failed start names another member. It must not cause a new set for that reason.
+// Each failed attempt names another member. That alone must not cause another set.
 func TestAnNSDBUnreachableAtTheStartIsReportedOnce(t *testing.T) {
 	reported := 0
 	r := &runState{n: &NSDB{log: slog.New(slog.DiscardHandler), timeouts: defaultTimeouts}, changed: func(d spec.Desired) {

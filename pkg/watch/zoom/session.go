@@ -153,7 +153,7 @@ func (s *session) reportNoSession() {
 		return
 	}
 	s.noSessionReported = true
-	s.log.Warn("no session with the NSDB: tried again every second, and all stays as it is", "fault", faults)
+	s.log.Warn("no session with the NSDB: retrying every second, nothing is changed meanwhile", "fault", faults)
 }
 
 // handleEvent handles the events of the client. The client calls it from its own goroutine, so it must neither block
@@ -175,7 +175,7 @@ func (s *session) handleEvent(event zk.Event) {
 		s.connectedLocked()
 	case zk.StateExpired:
 		s.disconnectedLocked()
-		s.log.Warn("session with the NSDB has expired: a new one is made, and every status is written again")
+		s.log.Warn("session with the NSDB has expired: opening a new one, then all statuses are written again")
 	case zk.StateDisconnected:
 		s.disconnectedLocked()
 	}

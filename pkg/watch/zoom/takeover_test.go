@@ -91,9 +91,9 @@ func TestAnEarlierStatusThatIsNotReplacedOutlivesARestart(t *testing.T) {
 					}
 				}
 			}
-			later := f.running(1)
-			later.Message = "later"
-			f.check(second.PublishContainer(ctx, container(1), later))
+			extended := f.running(1)
+			extended.Message = "later"
+			f.check(second.PublishContainer(ctx, container(1), extended))
 			f.check(second.RemoveContainer(ctx, container(2)))
 			relay.Cut()
 			f.waitFor("the session's end", func() bool { return !f.exists(0) })
@@ -123,14 +123,14 @@ func TestOnlyEphemeralStatusesOfThisHostAreTakenOver(t *testing.T) {
 	f.createStatus(conn, 1, "status_code: RUNNING\n"+uuid("host_id", id(2)), zk.FlagEphemeral)
 	f.createStatus(conn, 2, "}", zk.FlagEphemeral)
 	f.createStatus(conn, 3, "status_code: RUNNING\n"+hostID, 0)
-	later := "status_code: RUNNING\nnot_known_yet: 5 # kept\n" + hostID
-	_, err := conn.Set(f.containerState(0), []byte(later), -1)
+	extended := "status_code: RUNNING\nnot_known_yet: 5 # kept\n" + hostID
+	_, err := conn.Set(f.containerState(0), []byte(extended), -1)
 	f.check(err)
 	n := f.open(f.cluster.URL(f.tree.Root()))
 	f.check(n.PublishHost(t.Context(), spec.HostStatus{Weight: 1}))
 	f.waitFor("the take-over", func() bool { return f.statusOwner(0) != conn.SessionID() })
-	if data, _ := f.stored(f.containerState(0)); data != later {
-		t.Errorf("ours: %q", data)
+	if data, _ := f.stored(f.containerState(0)); data != extended {
+		t.Errorf("container 0: %q", data)
 	}
 	for i, want := range map[int]int64{1: conn.SessionID(), 2: conn.SessionID(), 3: 0} {
 		if owner := f.statusOwner(i); owner != want {
@@ -161,7 +161,7 @@ func TestReadingTakesOverNoStatus(t *testing.T) {
 	}
 }
 
-// There is no session before the only publication has failed.
+// The session is opened only after the only publication has failed.
 func TestAFailedTakeOverIsRepeatedAfterTheReconnect(t *testing.T) {
 	for _, options := range []string{"", "?container=leave"} {
 		f := newFixture(t, sharedServers.start(t))
