@@ -39,17 +39,17 @@ type processTB struct {
 	cleanups []func()
 }
 
-func (l *processTB) Cleanup(f func())         { l.cleanups = append(l.cleanups, f) }
-func (l *processTB) TempDir() string          { return l.dir }
-func (l *processTB) Skipf(f string, a ...any) { l.TB.Helper(); l.TB.Skipf(f, a...) }
+func (p *processTB) Cleanup(f func())         { p.cleanups = append(p.cleanups, f) }
+func (p *processTB) TempDir() string          { return p.dir }
+func (p *processTB) Skipf(f string, a ...any) { p.TB.Helper(); p.TB.Skipf(f, a...) }
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if l := shared.tb; l != nil {
-		for i := len(l.cleanups) - 1; i >= 0; i-- {
-			l.cleanups[i]()
+	if p := shared.tb; p != nil {
+		for i := len(p.cleanups) - 1; i >= 0; i-- {
+			p.cleanups[i]()
 		}
-		_ = os.RemoveAll(l.dir)
+		_ = os.RemoveAll(p.dir)
 	}
 	os.Exit(code)
 }
@@ -162,8 +162,8 @@ func (f *fixture) txn(operations ...clientv3.Op) {
 	ctx, cancel := context.WithTimeout(context.Background(), deadline)
 	defer cancel()
 	for {
-		once, stop := context.WithTimeout(ctx, 3*time.Second)
-		_, err := f.cluster.Client().Txn(once).Then(operations...).Commit()
+		attempt, stop := context.WithTimeout(ctx, 3*time.Second)
+		_, err := f.cluster.Client().Txn(attempt).Then(operations...).Commit()
 		stop()
 		if err == nil {
 			return
@@ -199,10 +199,10 @@ func (f *fixture) stored(key string) (value string, lease, revision int64) {
 	return string(answer.Kvs[0].Value), answer.Kvs[0].Lease, answer.Kvs[0].ModRevision
 }
 
-func (f *fixture) await(what string, good func() bool) {
+func (f *fixture) await(what string, condition func() bool) {
 	f.Helper()
-	for late := time.Now().Add(deadline); !good(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(late) {
+	for timeout := time.Now().Add(deadline); !condition(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(timeout) {
 			f.Fatalf("%s: not in %v; log: %q", what, deadline, f.log)
 		}
 	}
@@ -250,16 +250,16 @@ func (f *fixture) since(mark int) []spec.Desired {
 // waitForSet waits until the last set is as wanted, and returns it.
 func (f *fixture) waitForSet(what string, wanted func(spec.Desired) bool) spec.Desired {
 	f.Helper()
-	late := time.After(deadline)
+	timeout := time.After(deadline)
 	for {
 		if sets := f.since(0); len(sets) > 0 && wanted(sets[len(sets)-1]) {
 			return sets[len(sets)-1]
 		}
 		select {
 		case <-f.notify:
-		case <-late:
+		case <-timeout:
 			sets := f.since(0)
-			f.Fatalf("%s did not come in %v; the last of %d sets was %+v; log: %q",
+			f.Fatalf("%s: not reported in %v; the last of %d sets was %+v; log: %q",
 				what, deadline, len(sets), sets[max(0, len(sets)-1):], f.log)
 		}
 	}

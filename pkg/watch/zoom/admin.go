@@ -105,8 +105,8 @@ func (n *NSDB) Export(ctx context.Context) ([]spec.Object, error) {
 	return e.objects, native.IncompleteUnless(e.faults)
 }
 
-// readAll reads the nodes for an export one by one. A node that is removed between listing and reading is skipped. An
-// unreadable node is a fault. Only a tree without hosts and a lost connection are errors.
+// readAll reads the nodes for an export. They are not read at one point in time: a node that is removed between listing
+// and reading is skipped. An unreadable node is a fault. Only a tree without hosts and a lost connection are errors.
 func (n *NSDB) readAll(c *client) (nodes map[string][]byte, faults []native.Fault, err error) {
 	tree := n.location.Tree
 	var paths []string
