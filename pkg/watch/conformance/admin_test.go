@@ -17,10 +17,10 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/native"
 )
 
-// administer opens a world as a command does.
-func administer(t *testing.T, w World) watch.AdminNSDB {
+// openAdmin opens a backend as a command does.
+func openAdmin(t *testing.T, backend Backend) watch.AdminNSDB {
 	t.Helper()
-	nsdb, err := watch.OpenAdmin(w.URL(), slog.New(slog.DiscardHandler))
+	nsdb, err := watch.OpenAdmin(backend.URL(), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,14 +28,14 @@ func administer(t *testing.T, w World) watch.AdminNSDB {
 	return nsdb
 }
 
-// commands has what `config`, `host set` and `nsdb` do.
+// commands tests the functions of the commands `config`, `host set` and `nsdb`.
 func commands(t *testing.T, k *Kind) {
-	w := k.Fresh(t)
-	w.Write(t, base())
-	h := hear(t, w)
-	h.hears("before", base())
-	a, ctx := administer(t, w), t.Context()
-	scope := spec.SettingScope(ours)
+	backend := k.Fresh(t)
+	backend.Write(t, baseObjects())
+	o := observe(t, backend)
+	o.waitForSet("before", baseObjects())
+	a, ctx := openAdmin(t, backend), t.Context()
+	scope := spec.SettingScope(thisHost)
 	must := func(err error) {
 		t.Helper()
 		if err != nil {
@@ -45,41 +45,46 @@ func commands(t *testing.T, k *Kind) {
 
 	for _, s := range []spec.SettingScope{spec.SettingDefault, scope} {
 		if _, err := a.Setting(ctx, s, "log-level"); !errors.Is(err, fs.ErrNotExist) {
-			t.Errorf("%s: a setting that is not there: %v", s, err)
+			t.Errorf("%s: a missing setting: %v", s, err)
 		}
 	}
-	all := base()
+	all := baseObjects()
+	hostSettings := "config/hosts/" + string(thisHost)
 	for _, r := range []struct {
 		scope            spec.SettingScope
 		key, value, want string
 		object, json     string
 	}{
 		{spec.SettingDefault, "log-level", "WARN", "warn", "config/default", `{"log-level":"warn"}`},
-		{spec.SettingDefault, "status-interval", "90s", "1m30s", "config/default", `{"log-level":"warn","status-interval":"1m30s"}`},
-		{scope, "log-level.containers.ipsec", "debug", "debug", "config/hosts/" + string(ours), `{"log-level.containers.ipsec":"debug"}`},
-		{scope, "log-level.containers", "error", "error", "config/hosts/" + string(ours), `{"log-level.containers.ipsec":"debug","log-level.containers":"error"}`},
-		{scope, "log-level", "info", "info", "config/hosts/" + string(ours), `{"log-level.containers.ipsec":"debug","log-level.containers":"error","log-level":"info"}`},
+		{spec.SettingDefault, "status-interval", "90s", "1m30s",
+			"config/default", `{"log-level":"warn","status-interval":"1m30s"}`},
+		{scope, "log-level.containers.ipsec", "debug", "debug",
+			hostSettings, `{"log-level.containers.ipsec":"debug"}`},
+		{scope, "log-level.containers", "error", "error",
+			hostSettings, `{"log-level.containers.ipsec":"debug","log-level.containers":"error"}`},
+		{scope, "log-level", "info", "info",
+			hostSettings, `{"log-level.containers.ipsec":"debug","log-level.containers":"error","log-level":"info"}`},
 	} {
 		must(a.SetSetting(ctx, r.scope, r.key, r.value))
 		if got, err := a.Setting(ctx, r.scope, r.key); got != r.want || err != nil {
 			t.Errorf("%s %s: %q %v", r.scope, r.key, got, err)
 		}
 		all = all.with(objects{r.object: r.json})
-		h.hears(r.key, all)
+		o.waitForSet(r.key, all)
 	}
-	must(a.SetHost(ctx, ours, spec.HostWeight, 0))
-	must(a.SetHost(ctx, ours, spec.HostLimit, -1))
+	must(a.SetHost(ctx, thisHost, spec.HostWeight, 0))
+	must(a.SetHost(ctx, thisHost, spec.HostLimit, -1))
 	all = all.with(objects{hostKey(1): hostObject(1, edit{"containerWeight": 0, "containerLimit": -1})})
-	h.hears("weight and limit", all)
-	must(a.SetHost(ctx, ours, spec.HostLimit, 7))
+	o.waitForSet("weight and limit", all)
+	must(a.SetHost(ctx, thisHost, spec.HostLimit, 7))
 	all = all.with(objects{hostKey(1): hostObject(1, edit{"containerWeight": 0, "containerLimit": 7})})
-	h.hears("the limit", all)
+	o.waitForSet("the limit", all)
 
 	for name, err := range map[string]error{
 		"an unknown setting":      a.SetSetting(ctx, scope, "loglevel", "info"),
 		"a bad value":             a.SetSetting(ctx, scope, "log-level", "loud"),
-		"a bad field":             a.SetHost(ctx, ours, "weight", 1),
-		"a bad weight":            a.SetHost(ctx, ours, spec.HostWeight, -1),
+		"a bad field":             a.SetHost(ctx, thisHost, "weight", 1),
+		"a bad weight":            a.SetHost(ctx, thisHost, spec.HostWeight, -1),
 		"an import of no object":  a.Import(ctx, []spec.Object{{Key: "ports/x", Value: []byte(`{}`)}}),
 		"an import of a bad host": a.Import(ctx, []spec.Object{{Key: hostKey(1), Value: []byte(`{"id":"x"}`)}}),
 	} {
@@ -88,31 +93,31 @@ func commands(t *testing.T, k *Kind) {
 		}
 	}
 	if err := a.SetHost(ctx, spec.HostID(id("host", 77)), spec.HostWeight, 1); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("a host that is not there: %v", err)
+		t.Errorf("a missing host: %v", err)
 	}
 
 	exported, err := a.Export(ctx)
 	must(err)
-	if text := unlike(exported, all); text != "" {
+	if text := exportDiff(exported, all); text != "" {
 		t.Errorf("exported: %s", text)
 	}
 	must(a.Import(ctx, exported))
 	again, err := a.Export(ctx)
 	must(err)
-	if text := unlike(again, all); text != "" {
+	if text := exportDiff(again, all); text != "" {
 		t.Errorf("exported, imported and exported: %s", text)
 	}
-	mark := h.count()
+	mark := o.count()
 	all = all.with(objects{hostKey(1): hostObject(1, edit{"containerWeight": 5, "containerLimit": 7})})
 	must(a.Import(ctx, []spec.Object{{Key: hostKey(1), Value: []byte(all[hostKey(1)])}}))
-	h.hears("one object that is imported", all)
-	if n := h.count() - mark; n != 1 {
-		t.Errorf("%d sets of one change: the import of what stands is heard", n)
+	o.waitForSet("one object that is imported", all)
+	if n := o.count() - mark; n != 1 {
+		t.Errorf("%d sets for one change: importing equal objects was reported", n)
 	}
 }
 
-// unlike says in what exported objects are not those that were written.
-func unlike(exported []spec.Object, all objects) string {
+// exportDiff returns the first difference between exported and written objects, or "".
+func exportDiff(exported []spec.Object, all objects) string {
 	if len(exported) != len(all) {
 		var keys []string
 		for _, o := range exported {
@@ -131,8 +136,8 @@ func unlike(exported []spec.Object, all objects) string {
 	return ""
 }
 
-// TestObjectsAreCarriedBetweenEachPairOfKinds exports from one and imports into another, and back.
-func TestObjectsAreCarriedBetweenEachPairOfKinds(t *testing.T) {
+// TestObjectsAreCopiedBetweenAllKinds exports from one kind, imports into another, and exports again.
+func TestObjectsAreCopiedBetweenAllKinds(t *testing.T) {
 	var all []*Kind
 	for _, kind := range kinds {
 		missing := slices.ContainsFunc(kind.programs, func(path string) bool { _, err := os.Stat(path); return err != nil })
@@ -142,32 +147,32 @@ func TestObjectsAreCarriedBetweenEachPairOfKinds(t *testing.T) {
 		}
 		all = append(all, kind.start(t))
 	}
-	objects := base().with(objects{
-		"config/default":               `{"log-level":"warn"}`,
-		"config/hosts/" + string(ours): `{"log-level.containers":"debug","status-interval":"5s"}`,
+	objects := baseObjects().with(objects{
+		"config/default":                   `{"log-level":"warn"}`,
+		"config/hosts/" + string(thisHost): `{"log-level.containers":"debug","status-interval":"5s"}`,
 	})
 	for _, from := range all {
 		for _, to := range all {
 			t.Run(from.Name+" to "+to.Name, func(t *testing.T) {
 				one, other := from.Fresh(t), to.Fresh(t)
 				one.Write(t, objects)
-				h := hear(t, other)
-				carried, err := administer(t, one).Export(t.Context())
+				o := observe(t, other)
+				exported, err := openAdmin(t, one).Export(t.Context())
 				if err != nil {
 					t.Fatal(err)
 				}
-				target := administer(t, other)
-				for range 2 { // again is harmless
-					if err := target.Import(t.Context(), carried); err != nil {
+				target := openAdmin(t, other)
+				for range 2 { // importing twice is harmless
+					if err := target.Import(t.Context(), exported); err != nil {
 						t.Fatal(err)
 					}
 				}
-				h.hears("the other's objects", objects)
-				back, err := target.Export(t.Context())
+				o.waitForSet("the other's objects", objects)
+				copied, err := target.Export(t.Context())
 				if err != nil {
 					t.Fatal(err)
 				}
-				if text := unlike(back, objects); text != "" {
+				if text := exportDiff(copied, objects); text != "" {
 					t.Error(text)
 				}
 			})
@@ -175,8 +180,9 @@ func TestObjectsAreCarriedBetweenEachPairOfKinds(t *testing.T) {
 	}
 }
 
-// TestWhatCanBeReadIsExportedAndPassesValidate spoils objects, exports the rest and imports it into a directory of files.
-func TestWhatCanBeReadIsExportedAndPassesValidate(t *testing.T) {
+// TestReadableObjectsAreExportedAndPassValidate corrupts objects, exports the rest and imports it into a directory of
+// files.
+func TestReadableObjectsAreExportedAndPassValidate(t *testing.T) {
 	for _, kind := range kinds {
 		missing := slices.ContainsFunc(kind.programs, func(path string) bool { _, err := os.Stat(path); return err != nil })
 		if missing && os.Getenv("SVC_TEST_NSDB") != "1" { // where it is, the start fails
@@ -186,19 +192,19 @@ func TestWhatCanBeReadIsExportedAndPassesValidate(t *testing.T) {
 		t.Run(kind.name, func(t *testing.T) {
 			k := kind.start(t)
 			for _, row := range []struct {
-				spoilt string
-				gone   []string
+				corrupt string
+				gone    []string
 			}{
 				{containerKey(1), []string{containerKey(1), bindingKey(1, 1)}},
 				{configurationKey(1), []string{configurationKey(1), containerKey(1), bindingKey(1, 1)}},
 				{bindingKey(1, 1), []string{bindingKey(1, 1)}},
 				{hostKey(2), []string{hostKey(2), bindingKey(2, 9)}},
 			} {
-				t.Run(row.spoilt, func(t *testing.T) {
-					w := k.Fresh(t)
-					w.Write(t, base())
-					w.Spoil(t, row.spoilt)
-					objects, err := administer(t, w).Export(t.Context())
+				t.Run(row.corrupt, func(t *testing.T) {
+					backend := k.Fresh(t)
+					backend.Write(t, baseObjects())
+					backend.Corrupt(t, row.corrupt)
+					objects, err := openAdmin(t, backend).Export(t.Context())
 					var incomplete *native.Incomplete
 					if !errors.As(err, &incomplete) {
 						t.Fatalf("export: %v", err)
@@ -210,7 +216,7 @@ func TestWhatCanBeReadIsExportedAndPassesValidate(t *testing.T) {
 					for _, o := range objects {
 						keys = append(keys, o.Key)
 					}
-					want := slices.Sorted(maps.Keys(base().without(row.gone...)))
+					want := slices.Sorted(maps.Keys(baseObjects().without(row.gone...)))
 					if !slices.Equal(keys, want) {
 						t.Errorf("exported %v\nwant     %v\nfaults   %v", keys, want, incomplete.Faults)
 					}

@@ -2,21 +2,21 @@ package conformance
 
 import "testing"
 
-// behaviours is what every kind does.
+// behaviours are the tests of every kind.
 var behaviours = []struct {
 	name string
 	run  func(t *testing.T, k *Kind)
 }{
-	{"a change drives a container", drives},
-	{"what cannot be read holds its own container alone", faulty},
-	{"the host's own object", hostObjects},
-	{"what others have is not heard", silent},
-	{"a missing prefix is no empty one", missingPrefix},
-	{"settings are followed", settings},
-	{"a burst ends with the last word", burst},
+	{"a change drives a container", containerChanges},
+	{"an unreadable object affects only its own container", unreadableObjects},
+	{"without the host's object the host is unread", hostObjects},
+	{"changes of other hosts are not reported", otherHosts},
+	{"a missing prefix makes the host unread", missingPrefix},
+	{"changed settings are reported", settings},
+	{"a burst of changes ends with the last one", burst},
 	{"a status is written, kept, taken over and removed", statuses},
-	{"a command writes what the host hears", commands},
-	{"a loss costs nothing", losses},
+	{"changes by commands are reported", commands},
+	{"no change and no status is lost in an outage", outages},
 }
 
 func TestEveryKind(t *testing.T) {
@@ -36,7 +36,7 @@ func TestEveryKind(t *testing.T) {
 	}
 }
 
-// kinds are all of them; start starts the servers, which need the programs.
+// kinds are all kinds of NSDB. start starts the servers of a kind, which needs the programs.
 var kinds = []struct {
 	name     string
 	programs []string

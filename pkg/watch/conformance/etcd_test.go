@@ -16,32 +16,32 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/native"
 )
 
-// members is how many servers a cluster has.
+// members is the number of servers in a cluster.
 const members = 3
 
-// prefixes counts the worlds of all clusters.
+// prefixes numbers the backends of all clusters.
 var prefixes atomic.Int64
 
 func etcdKind(t *testing.T) *Kind {
 	cluster := etcdtest.Start(t, members)
 	fresh := func(c *etcdtest.Cluster) *etcdPrefix {
 		root := fmt.Sprintf("/svc-%d", prefixes.Add(1))
-		return &etcdPrefix{client: c.Client(), url: c.URL(root), prefix: root + "/", stand: objects{}}
+		return &etcdPrefix{client: c.Client(), url: c.URL(root), prefix: root + "/", written: objects{}}
 	}
 	return &Kind{
 		Name: "etcd", Bridge: true,
-		Fresh: func(*testing.T) World { return fresh(cluster) },
-		Faulty: func(t *testing.T) (World, Faults) {
+		Fresh: func(*testing.T) Backend { return fresh(cluster) },
+		WithFaults: func(t *testing.T) (Backend, Faults) {
 			c := etcdtest.Start(t, members)
-			w, relay := fresh(c), c.Relay()
-			w.url = relay.URL(w.prefix)
+			backend, relay := fresh(c), c.Relay()
+			backend.url = relay.URL(backend.prefix)
 			each := func(do func(int)) {
 				for i := range c.Len() {
 					do(i)
 				}
 			}
-			return w, Faults{
-				Cut: relay.Cut, Mend: relay.Mend,
+			return backend, Faults{
+				Cut: relay.Cut, Restore: relay.Mend,
 				Stop: func() { each(c.Kill) }, Start: func() { each(c.Restart); c.Await() },
 				Freeze: func() { each(c.Freeze) }, Thaw: func() { each(c.Thaw); c.Await() },
 				Roll: func() { each(func(i int) { c.Restart(i); c.Await() }) },
@@ -50,25 +50,25 @@ func etcdKind(t *testing.T) *Kind {
 	}
 }
 
-// etcdPrefix is a world below a prefix of its own.
+// etcdPrefix is a Backend below a key prefix of its own.
 type etcdPrefix struct {
 	client      *clientv3.Client
 	url, prefix string
-	stand       objects
+	written     objects
 }
 
 func (e *etcdPrefix) URL() string { return e.url }
 
-// Write is one transaction, as far as etcd's limit of 128 operations goes.
+// Write uses one transaction for up to 128 operations, which is etcd's limit.
 func (e *etcdPrefix) Write(t *testing.T, all objects) {
 	t.Helper()
 	var operations []clientv3.Op
 	for _, o := range all.list() {
-		if e.stand[o.Key] != string(o.Value) {
+		if e.written[o.Key] != string(o.Value) {
 			operations = append(operations, clientv3.OpPut(e.prefix+o.Key, string(o.Value)))
 		}
 	}
-	for key := range e.stand {
+	for key := range e.written {
 		if _, stays := all[key]; !stays {
 			operations = append(operations, clientv3.OpDelete(e.prefix+key))
 		}
@@ -81,15 +81,15 @@ func (e *etcdPrefix) Write(t *testing.T, all objects) {
 			t.Fatal(err)
 		}
 	}
-	e.stand = maps.Clone(all)
+	e.written = maps.Clone(all)
 }
 
-func (e *etcdPrefix) Spoil(t *testing.T, key string) {
+func (e *etcdPrefix) Corrupt(t *testing.T, key string) {
 	t.Helper()
 	if _, err := e.client.Put(t.Context(), e.prefix+key, `{"id": hunter2`); err != nil {
 		t.Fatal(err)
 	}
-	e.stand[key] = "spoilt"
+	e.written[key] = "corrupt"
 }
 
 func (e *etcdPrefix) BadSetting(t *testing.T) {
@@ -105,7 +105,9 @@ func (e *etcdPrefix) HostStatus(t *testing.T, host spec.HostID) (status spec.Hos
 	return status, stamp
 }
 
-func (e *etcdPrefix) ContainerStatus(t *testing.T, host spec.HostID, id spec.ContainerID) (status spec.ContainerStatus, stamp string) {
+func (e *etcdPrefix) ContainerStatus(
+	t *testing.T, host spec.HostID, id spec.ContainerID,
+) (status spec.ContainerStatus, stamp string) {
 	t.Helper()
 	stamp = e.readStatus(t, native.ContainerStatusKey(host, id), &status)
 	return status, stamp
@@ -126,19 +128,19 @@ func (e *etcdPrefix) readStatus(t *testing.T, key native.Key, into any) (stamp s
 		t.Fatal(err)
 	}
 	if answer.Kvs[0].Lease == 0 {
-		t.Errorf("%s is under no lease", key)
+		t.Errorf("%s has no lease", key)
 	}
 	return fmt.Sprint(answer.Kvs[0].ModRevision)
 }
 
-func (e *etcdPrefix) Squat(t *testing.T, host spec.HostID, id spec.ContainerID) (leave func()) {
+func (e *etcdPrefix) WriteAsOther(t *testing.T, host spec.HostID, id spec.ContainerID) (endOwner func()) {
 	t.Helper()
 	lease, err := e.client.Grant(t.Context(), 60)
 	if err != nil {
 		t.Fatal(err)
 	}
 	key := e.prefix + string(native.ContainerStatusKey(host, id))
-	if _, err := e.client.Put(t.Context(), key, squatted(host), clientv3.WithLease(lease.ID)); err != nil {
+	if _, err := e.client.Put(t.Context(), key, otherStatusJSON(host), clientv3.WithLease(lease.ID)); err != nil {
 		t.Fatal(err)
 	}
 	return func() {

@@ -18,23 +18,26 @@ func fileKind(*testing.T) *Kind {
 	fresh := func(t *testing.T) *directory {
 		t.Helper()
 		dir := t.TempDir()
-		return &directory{dir: filepath.Join(dir, "nsdb"), at: filepath.Join(dir, "nsdb"), status: filepath.Join(dir, "status"), stand: objects{}}
+		return &directory{
+			dir: filepath.Join(dir, "nsdb"), at: filepath.Join(dir, "nsdb"), status: filepath.Join(dir, "status"),
+			written: objects{},
+		}
 	}
 	return &Kind{
 		Name: "file", Parallel: true, Bridge: true,
-		Fresh: func(t *testing.T) World { return fresh(t) },
-		Faulty: func(t *testing.T) (World, Faults) {
+		Fresh: func(t *testing.T) Backend { return fresh(t) },
+		WithFaults: func(t *testing.T) (Backend, Faults) {
 			d := fresh(t)
-			away, back := func() { d.move(t, d.dir+".away") }, func() { d.move(t, d.dir) }
-			return d, Faults{Cut: away, Mend: back, Stop: away, Start: back}
+			away, end := func() { d.move(t, d.dir+".away") }, func() { d.move(t, d.dir) }
+			return d, Faults{Cut: away, Restore: end, Stop: away, Start: end}
 		},
 	}
 }
 
-// directory is a world of files. Losing it is what a mount does that goes: the directory is under another name meanwhile.
+// directory is a Backend of files. It simulates a lost mount by renaming the directory.
 type directory struct {
 	dir, at, status string
-	stand           objects
+	written         objects
 }
 
 func (d *directory) URL() string { return "file://" + d.dir + "?rescan=2s&status=" + d.status }
@@ -52,12 +55,12 @@ func (d *directory) path(key string) string { return filepath.Join(d.at, key+".j
 func (d *directory) Write(t *testing.T, all objects) {
 	t.Helper()
 	for _, o := range all.list() {
-		if d.stand[o.Key] != string(o.Value) {
+		if d.written[o.Key] != string(o.Value) {
 			d.put(t, o.Key, string(o.Value))
 		}
 	}
 	gone := objects{}
-	for key, value := range d.stand {
+	for key, value := range d.written {
 		if _, stays := all[key]; !stays {
 			gone[key] = value
 		}
@@ -67,7 +70,7 @@ func (d *directory) Write(t *testing.T, all objects) {
 			t.Fatal(err)
 		}
 	}
-	d.stand = maps.Clone(all)
+	d.written = maps.Clone(all)
 }
 
 func (d *directory) put(t *testing.T, key, value string) {
@@ -80,10 +83,10 @@ func (d *directory) put(t *testing.T, key, value string) {
 	}
 }
 
-func (d *directory) Spoil(t *testing.T, key string) {
+func (d *directory) Corrupt(t *testing.T, key string) {
 	t.Helper()
 	d.put(t, key, `{"id": hunter2`)
-	d.stand[key] = "spoilt"
+	d.written[key] = "corrupt"
 }
 
 func (d *directory) BadSetting(t *testing.T) {
@@ -97,7 +100,9 @@ func (d *directory) HostStatus(t *testing.T, host spec.HostID) (status spec.Host
 	return status, stamp
 }
 
-func (d *directory) ContainerStatus(t *testing.T, host spec.HostID, id spec.ContainerID) (status spec.ContainerStatus, stamp string) {
+func (d *directory) ContainerStatus(
+	t *testing.T, host spec.HostID, id spec.ContainerID,
+) (status spec.ContainerStatus, stamp string) {
 	t.Helper()
 	stamp = d.readStatus(t, "containers/"+string(host)+"/"+string(id), &status)
 	return status, stamp
@@ -118,15 +123,15 @@ func (d *directory) readStatus(t *testing.T, key string, into any) (stamp string
 	return fmt.Sprint(s.Ino, stat.ModTime().UnixNano())
 }
 
-// Squat has no owner to leave: files have none.
-func (d *directory) Squat(t *testing.T, host spec.HostID, id spec.ContainerID) (leave func()) {
+// WriteAsOther returns a function that does nothing, because files have no owner process.
+func (d *directory) WriteAsOther(t *testing.T, host spec.HostID, id spec.ContainerID) (endOwner func()) {
 	t.Helper()
 	key := native.ContainerStatusKey(host, id)
 	path := filepath.Join(filepath.Dir(d.status), string(key)+".json")
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(path, []byte(squatted(host)), 0o644); err != nil {
+	if err := os.WriteFile(path, []byte(otherStatusJSON(host)), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	return func() {}

@@ -22,22 +22,22 @@ func zkKind(t *testing.T) *Kind {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return &zkRoot{cluster: c, conn: c.Dial(), tree: tree, url: c.URL(root), stand: map[string]string{}}
+		return &zkRoot{cluster: c, conn: c.Dial(), tree: tree, url: c.URL(root), written: map[string]string{}}
 	}
 	return &Kind{
 		Name:  "zk",
-		Fresh: func(*testing.T) World { return fresh(cluster) },
-		Faulty: func(t *testing.T) (World, Faults) {
+		Fresh: func(*testing.T) Backend { return fresh(cluster) },
+		WithFaults: func(t *testing.T) (Backend, Faults) {
 			c := zktest.Start(t, members)
-			w, relay := fresh(c), c.Relay()
-			w.url = relay.URL(w.tree.Root())
+			backend, relay := fresh(c), c.Relay()
+			backend.url = relay.URL(backend.tree.Root())
 			each := func(do func(int)) {
 				for i := range c.Len() {
 					do(i)
 				}
 			}
-			return w, Faults{
-				Cut: relay.Cut, Mend: relay.Mend,
+			return backend, Faults{
+				Cut: relay.Cut, Restore: relay.Mend,
 				Stop: func() { each(c.Kill) }, Start: func() { each(c.Restart); each(c.Await) },
 				Freeze: func() { each(c.Freeze) }, Thaw: func() { each(c.Thaw); each(c.Await) },
 				Roll: func() { each(func(i int) { c.Restart(i); c.Await(i) }) },
@@ -46,67 +46,71 @@ func zkKind(t *testing.T) *Kind {
 	}
 }
 
-// zkRoot is a world below a root of its own. It writes what MidoNet's API would for the native objects; which nodes those
-// are, the model knows, and its tests hold it to MidoNet's.
+// zkRoot is a Backend below a root of its own. It writes the nodes that MidoNet's API would write for the native
+// objects. Package model knows these nodes, and its tests compare them with MidoNet's.
 type zkRoot struct {
 	cluster *zktest.Cluster
 	conn    *zk.Conn
 	tree    model.Tree
 	url     string
-	stand   map[string]string // data by path
+	written map[string]string // data by path
 }
 
 func (z *zkRoot) URL() string { return z.url }
 
-// Write is one multi, as a transaction of MidoNet's is.
+// Write uses one multi request, like a transaction of MidoNet.
 func (z *zkRoot) Write(t *testing.T, all objects) {
 	t.Helper()
 	nodes, err := model.Nodes(z.tree, all.list())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(z.stand) == 0 {
+	if len(z.written) == 0 {
 		z.prepare(t)
 	}
 	var operations []any
-	wanted := map[string]string{}
+	desiredSet := map[string]string{}
 	for _, node := range nodes {
-		if node.Data == nil { // of an object that is not there
+		if node.Data == nil { // a node of a missing object
 			continue
 		}
 		data := string(node.Data)
-		wanted[node.Path] = data
-		switch stood, there := z.stand[node.Path]; {
-		case !there:
-			operations = append(operations, &zk.CreateRequest{Path: node.Path, Data: node.Data, Acl: zk.WorldACL(zk.PermAll)})
-		case stood != data:
+		desiredSet[node.Path] = data
+		switch written, exists := z.written[node.Path]; {
+		case !exists:
+			create := &zk.CreateRequest{Path: node.Path, Data: node.Data, Acl: zk.WorldACL(zk.PermAll)}
+			operations = append(operations, create)
+		case written != data:
 			operations = append(operations, &zk.SetDataRequest{Path: node.Path, Data: node.Data, Version: -1})
 		}
 	}
-	for path := range z.stand {
-		if _, stays := wanted[path]; !stays {
+	for path := range z.written {
+		if _, stays := desiredSet[path]; !stays {
 			operations = append(operations, &zk.DeleteRequest{Path: path, Version: -1})
 		}
 	}
 	if len(operations) > 0 {
 		z.do(t, func() error { _, err := z.conn.Multi(operations...); return err })
 	}
-	z.stand = wanted
+	z.written = desiredSet
 }
 
-// prepare makes the folders that a MidoNet cluster makes when it starts.
+// prepare creates the nodes that a MidoNet cluster creates when it starts.
 func (z *zkRoot) prepare(t *testing.T) {
 	t.Helper()
 	for _, class := range model.Classes {
 		z.cluster.Put(z.conn, z.tree.Objects(class), "")
 	}
-	for _, path := range []string{z.tree.Mutex(), z.tree.Zoom() + "/zoomlocks", z.tree.Zoom() + "/state", z.tree.TemplateSettings("other"), z.tree.HostSettings("other")} {
+	for _, path := range []string{
+		z.tree.Mutex(), z.tree.Zoom() + "/zoomlocks", z.tree.Zoom() + "/state",
+		z.tree.TemplateSettings("other"), z.tree.HostSettings("other"),
+	} {
 		z.cluster.Put(z.conn, path, "{}")
 	}
 	z.do(t, func() error { return z.conn.Delete(z.tree.HostSettings("other"), -1) })
 }
 
-// do repeats what the loss of a connection cut short before it was done; what it did do is no error the second time.
+// do runs an operation, and repeats it if the connection is lost before the operation has succeeded.
 func (z *zkRoot) do(t *testing.T, operation func() error) {
 	t.Helper()
 	var err error
@@ -121,15 +125,15 @@ func (z *zkRoot) do(t *testing.T, operation func() error) {
 	t.Fatal(err)
 }
 
-func (z *zkRoot) Spoil(t *testing.T, key string) {
+func (z *zkRoot) Corrupt(t *testing.T, key string) {
 	t.Helper()
-	folder, rest, _ := strings.Cut(key, "/")
+	dir, rest, _ := strings.Cut(key, "/")
 	class := map[string]model.Class{
 		"hosts": model.Host, "bindings": model.Port, "containers": model.ServiceContainer, "configurations": model.Router,
-	}[folder]
+	}[dir]
 	path := z.tree.Object(class, model.UUID(rest[strings.LastIndexByte(rest, '/')+1:]))
 	z.do(t, func() error { _, err := z.conn.Set(path, []byte("id { msb: \"hunter2"), -1); return err })
-	z.stand[path] = "spoilt"
+	z.written[path] = "corrupt"
 }
 
 func (z *zkRoot) BadSetting(t *testing.T) {
@@ -150,7 +154,9 @@ func (z *zkRoot) HostStatus(t *testing.T, host spec.HostID) (status spec.HostSta
 	return status, stamp
 }
 
-func (z *zkRoot) ContainerStatus(t *testing.T, host spec.HostID, id spec.ContainerID) (status spec.ContainerStatus, stamp string) {
+func (z *zkRoot) ContainerStatus(
+	t *testing.T, host spec.HostID, id spec.ContainerID,
+) (status spec.ContainerStatus, stamp string) {
 	t.Helper()
 	data, stamp := z.get(t, z.tree.ContainerState(model.UUID(host), model.UUID(id)))
 	if stamp != "" {
@@ -165,7 +171,8 @@ func (z *zkRoot) ContainerStatus(t *testing.T, host spec.HostID, id spec.Contain
 func (z *zkRoot) get(t *testing.T, path string) (data []byte, stamp string) {
 	t.Helper()
 	z.do(t, func() error {
-		if _, err := z.conn.Sync(path); err != nil && !errors.Is(err, zk.ErrNoNode) { // this server may lag behind the supervisor's
+		// This server may lag behind the server that the supervisor uses.
+		if _, err := z.conn.Sync(path); err != nil && !errors.Is(err, zk.ErrNoNode) {
 			return err
 		}
 		found, stat, err := z.conn.Get(path)
@@ -176,7 +183,7 @@ func (z *zkRoot) get(t *testing.T, path string) (data []byte, stamp string) {
 		if err == nil {
 			data, stamp = found, fmt.Sprint(stat.Czxid, stat.Mzxid)
 			if stat.EphemeralOwner == 0 {
-				t.Errorf("%s is of no session", path)
+				t.Errorf("%s belongs to no session", path)
 			}
 		}
 		return err
@@ -184,10 +191,10 @@ func (z *zkRoot) get(t *testing.T, path string) (data []byte, stamp string) {
 	return data, stamp
 }
 
-func (z *zkRoot) Squat(t *testing.T, host spec.HostID, id spec.ContainerID) (leave func()) {
+func (z *zkRoot) WriteAsOther(t *testing.T, host spec.HostID, id spec.ContainerID) (endOwner func()) {
 	t.Helper()
 	path := z.tree.ContainerState(model.UUID(host), model.UUID(id))
-	data, err := model.PrintContainerStatus(another(host))
+	data, err := model.PrintContainerStatus(otherStatus(host))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,7 +16,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/native"
 )
 
-// Setting returns what stands under a key in one scope.
+// Setting returns the value of a setting in one scope.
 func (n *NSDB) Setting(ctx context.Context, scope spec.SettingScope, key string) (string, error) {
 	if err := spec.CheckSettingKey(key); err != nil {
 		return "", err
@@ -25,29 +25,29 @@ func (n *NSDB) Setting(ctx context.Context, scope spec.SettingScope, key string)
 		return "", err
 	}
 	object := native.SettingsKey(scope)
-	held, err := n.hold(ctx, object)
+	stored, err := n.load(ctx, object)
 	if err != nil {
 		return "", err
 	}
 	value, ok := "", false
-	if held.document != nil {
-		if value, ok, err = held.document.Setting(key); err != nil {
+	if stored.document != nil {
+		if value, ok, err = stored.document.Setting(key); err != nil {
 			return "", n.fault("read", object, err)
 		}
 	}
 	if !ok {
-		return "", n.fault("read", object, absent(key+": not set"))
+		return "", n.fault("read", object, notFound(key+": not set"))
 	}
 	return value, nil
 }
 
-// absent is an error of what is not there.
-type absent string
+// notFound is an error for which errors.Is(err, fs.ErrNotExist) holds.
+type notFound string
 
-func (a absent) Error() string      { return string(a) }
-func (absent) Is(target error) bool { return target == fs.ErrNotExist }
+func (e notFound) Error() string      { return string(e) }
+func (notFound) Is(target error) bool { return target == fs.ErrNotExist }
 
-// SetSetting writes one setting into its scope's object, and makes that where there is none.
+// SetSetting writes one setting to the object of its scope, and creates the object if it does not exist.
 func (n *NSDB) SetSetting(ctx context.Context, scope spec.SettingScope, key, value string) error {
 	value, err := spec.ParseSetting(key, value)
 	if err != nil {
@@ -59,7 +59,7 @@ func (n *NSDB) SetSetting(ctx context.Context, scope spec.SettingScope, key, val
 	return n.edit(ctx, native.SettingsKey(scope), true, key, json.RawMessage(strconv.Quote(value)))
 }
 
-// SetHost writes the weight or the limit of a host that is there.
+// SetHost writes the weight or the limit of an existing host.
 func (n *NSDB) SetHost(ctx context.Context, host spec.HostID, field string, number int) error {
 	member, err := native.HostMember(field, number)
 	if err != nil {
@@ -71,50 +71,50 @@ func (n *NSDB) SetHost(ctx context.Context, host spec.HostID, field string, numb
 	return n.edit(ctx, native.HostKey(host), false, member, json.RawMessage(strconv.Itoa(number)))
 }
 
-// holding is one object as a command finds it.
-type holding struct {
-	document *native.Document // nil: no such object
-	modified int64            // the revision of its last change; 0: none
+// storedObject is an object as it was read from etcd.
+type storedObject struct {
+	document *native.Document // nil: the object does not exist
+	modified int64            // revision of the last change; 0: the object does not exist
 }
 
-func (n *NSDB) hold(ctx context.Context, key native.Key) (held holding, err error) {
+func (n *NSDB) load(ctx context.Context, key native.Key) (stored storedObject, err error) {
 	var answer *clientv3.GetResponse
 	err = n.do(ctx, "read", key, func(ctx context.Context, client *clientv3.Client) (err error) {
 		answer, err = client.Get(ctx, n.path(key))
 		return err
 	})
 	if err != nil || len(answer.Kvs) == 0 {
-		return held, err
+		return stored, err
 	}
-	held.modified = answer.Kvs[0].ModRevision
-	held.document, err = native.Parse(answer.Kvs[0].Value, native.JSON)
-	return held, n.fault("read", key, err)
+	stored.modified = answer.Kvs[0].ModRevision
+	stored.document, err = native.Parse(answer.Kvs[0].Value, native.JSON)
+	return stored, n.fault("read", key, err)
 }
 
-// edits is how often a change that others came before is tried.
-const edits = 10
+// editAttempts limits how often an edit is repeated because another client has changed the object.
+const editAttempts = 10
 
-// edit sets one member of an object as it stood when it was read: where somebody else has written it meanwhile, it is read
-// again.
-func (n *NSDB) edit(ctx context.Context, key native.Key, mayMake bool, member string, value json.RawMessage) error {
-	for range edits {
-		held, err := n.hold(ctx, key)
+// edit sets one member of an object, if the object has not changed since it was read. Otherwise it reads the object
+// again and repeats the edit.
+func (n *NSDB) edit(ctx context.Context, key native.Key, mayCreate bool, member string, value json.RawMessage) error {
+	for range editAttempts {
+		stored, err := n.load(ctx, key)
 		if err != nil {
 			return err
 		}
-		if held.document == nil && !mayMake {
-			return n.fault("write", key, absent("no such object: allowed: one that is there"))
+		if stored.document == nil && !mayCreate {
+			return n.fault("write", key, notFound("no such object: allowed: one that is there"))
 		}
-		now, err := native.Parse(held.document.With(member, value), native.JSON)
+		now, err := native.Parse(stored.document.With(member, value), native.JSON)
 		if err != nil {
 			return n.fault("write", key, err)
 		}
-		if held.document != nil && held.document.Same(now) {
+		if stored.document != nil && stored.document.Same(now) {
 			return nil
 		}
 		var answer *clientv3.TxnResponse
 		err = n.do(ctx, "write", key, func(ctx context.Context, client *clientv3.Client) (err error) {
-			unchanged := clientv3.Compare(clientv3.ModRevision(n.path(key)), "=", held.modified)
+			unchanged := clientv3.Compare(clientv3.ModRevision(n.path(key)), "=", stored.modified)
 			answer, err = client.Txn(ctx).If(unchanged).Then(clientv3.OpPut(n.path(key), string(now.JSON))).Commit()
 			return err
 		})
@@ -122,30 +122,31 @@ func (n *NSDB) edit(ctx context.Context, key native.Key, mayMake bool, member st
 			return err
 		}
 	}
-	return n.fault("write", key, errors.New("somebody else writes it again and again: try again"))
+	return n.fault("write", key, errors.New("another client changed it during every attempt: try again"))
 }
 
-// Export reads every object below the prefix, at one revision. What is no object of the NSDB's is passed over.
+// Export reads every object below the prefix at one revision. Keys that do not belong to the NSDB are skipped.
 func (n *NSDB) Export(ctx context.Context) (objects []spec.Object, err error) {
 	var revision int64
 	var faults []native.Fault
 	leftOut := map[native.Key]bool{}
-	leave := func(key native.Key, err error) {
+	omit := func(key native.Key, err error) {
 		leftOut[key] = true
 		faults = append(faults, native.Fault{Key: native.Key(n.path(key)), Text: err.Error()})
 	}
-	err = n.pages(ctx, "", &revision, func(kv *mvccpb.KeyValue) { // sorted by key, and the prefix is the same
+	// The pages are sorted by etcd key. All keys have the same prefix, so the objects are sorted by native key.
+	err = n.readPages(ctx, "", &revision, func(kv *mvccpb.KeyValue) {
 		key := n.key(kv.Key)
 		if !inNSDB(key) {
 			return
 		}
 		if _, err := native.ParseKey(string(key)); err != nil {
-			leave(key, err)
+			omit(key, err)
 			return
 		}
 		document, err := native.Parse(kv.Value, native.JSON)
 		if err != nil {
-			leave(key, err)
+			omit(key, err)
 			return
 		}
 		objects = append(objects, spec.Object{Key: string(key), Value: document.JSON})
@@ -157,18 +158,18 @@ func (n *NSDB) Export(ctx context.Context) (objects []spec.Object, err error) {
 	return objects, native.IncompleteUnless(append(faults, more...))
 }
 
-// inNSDB says whether a key lies in a folder of objects.
+// inNSDB reports whether a key lies in a directory of NSDB objects.
 func inNSDB(key native.Key) bool {
-	folder, _, below := strings.Cut(string(key), "/")
-	switch folder {
+	dir, _, below := strings.Cut(string(key), "/")
+	switch dir {
 	case native.Hosts, native.Bindings, native.Containers, native.Groups, native.Configurations, native.Config:
 		return below
 	}
 	return false
 }
 
-// Import writes the objects, many in one transaction, what is referred to first. Hosts come last: a host whose object is
-// there has all its bindings, and so nothing of what it runs seems to be unwanted meanwhile.
+// Import writes the objects, many in one transaction, each after the objects that it refers to. Hosts come last: when
+// the object of a host appears, all its bindings exist, so a running container never seems to be unbound in between.
 func (n *NSDB) Import(ctx context.Context, objects []spec.Object) error {
 	documents, err := native.ParseObjects(objects)
 	if err != nil {

@@ -11,8 +11,8 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/native"
 )
 
-// filled is a mirror that was given the host h with n bindings, each with a container and a configuration of its own. It has asked
-// no server.
+// filled returns a mirror that was given the host h with n bindings, each with its own container and configuration. It
+// sends no request to a server.
 func filled(b *testing.B, n int) *mirror {
 	b.Helper()
 	m := newMirror(Open(Location{Prefix: "/svc"}, "h", slog.New(slog.DiscardHandler)))
@@ -25,18 +25,20 @@ func filled(b *testing.B, n int) *mirror {
 	m.set(r, "config/hosts/h", nil)
 	for i := range n {
 		id := fmt.Sprintf("p%06d", i)
-		put(native.Key("bindings/h/"+id), fmt.Sprintf(`{"portId":%q,"hostId":"h","interfaceName":"vpn-%d","containerId":%[1]q}`, id, i))
-		put(native.Key("containers/"+id), fmt.Sprintf(`{"id":%q,"serviceType":"IPSEC","groupId":"g","configurationId":%[1]q}`, id))
+		put(native.Key("bindings/h/"+id),
+			fmt.Sprintf(`{"portId":%q,"hostId":"h","interfaceName":"vpn-%d","containerId":%[1]q}`, id, i))
+		put(native.Key("containers/"+id),
+			fmt.Sprintf(`{"id":%q,"serviceType":"IPSEC","groupId":"g","configurationId":%[1]q}`, id))
 		put(native.Key("configurations/"+id), fmt.Sprintf(`{"id":%q,"connections":[]}`, id))
 	}
-	if err := m.settle(context.Background(), r, nil); err != nil {
+	if err := m.readUntilComplete(context.Background(), r, nil); err != nil {
 		b.Fatal(err)
 	}
 	m.assemble(context.Background(), r.changed)
 	return m
 }
 
-// BenchmarkReading makes the set of all that was read.
+// BenchmarkReading builds the set from all objects.
 func BenchmarkReading(b *testing.B) {
 	for _, n := range []int{1000, 10000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
@@ -50,7 +52,7 @@ func BenchmarkReading(b *testing.B) {
 	}
 }
 
-// BenchmarkChange makes the set after one configuration has changed, and compares it with the one before.
+// BenchmarkChange builds the set after one configuration has changed, and compares it with the previous set.
 func BenchmarkChange(b *testing.B) {
 	for _, n := range []int{100, 1000, 10000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
@@ -59,9 +61,10 @@ func BenchmarkChange(b *testing.B) {
 			for i := int64(2); b.Loop(); i++ {
 				before := m.desired
 				r := &reading{revision: i, changed: map[native.Key]bool{}}
-				m.set(r, "configurations/p000007", &mvccpb.KeyValue{ModRevision: i, Value: fmt.Appendf(nil, `{"id":"p000007","n":%d}`, i)})
+				value := fmt.Appendf(nil, `{"id":"p000007","n":%d}`, i)
+				m.set(r, "configurations/p000007", &mvccpb.KeyValue{ModRevision: i, Value: value})
 				m.assemble(b.Context(), r.changed)
-				if err := m.settle(b.Context(), r, nil); err != nil || before.Equal(&m.desired) || len(m.faults) > 0 {
+				if err := m.readUntilComplete(b.Context(), r, nil); err != nil || before.Equal(&m.desired) || len(m.faults) > 0 {
 					b.Fatal(err, m.faults)
 				}
 			}

@@ -24,7 +24,7 @@ import (
 
 var errClosed = errors.New("the NSDB is closed")
 
-// connect returns the one client, and makes it where there is none. It asks etcd for nothing.
+// connect returns the shared client. It creates the client if there is none, but sends no request.
 func (n *NSDB) connect() (*clientv3.Client, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -46,8 +46,9 @@ func (n *NSDB) connect() (*clientv3.Client, error) {
 	return client, nil
 }
 
-// leave ends a client that cannot be used any more: the next one reads the files again.
-func (n *NSDB) leave(client *clientv3.Client) {
+// dropClient closes a client that cannot be used any more. The next connect creates another one and reads the
+// certificate files again.
+func (n *NSDB) dropClient(client *clientv3.Client) {
 	n.mu.Lock()
 	if n.client != client {
 		n.mu.Unlock()
@@ -58,8 +59,8 @@ func (n *NSDB) leave(client *clientv3.Client) {
 	_ = client.Close()
 }
 
-// refresh leaves the client when the file of authorities has changed since.
-func (n *NSDB) refresh() {
+// dropClientIfCAChanged drops the client if the CA file has changed since the client was created.
+func (n *NSDB) dropClientIfCAChanged() {
 	n.mu.Lock()
 	client, authority := n.client, n.authority
 	n.mu.Unlock()
@@ -67,27 +68,30 @@ func (n *NSDB) refresh() {
 		return
 	}
 	if now, err := readFile("ca", n.location.CA, 0); err == nil && !bytes.Equal(now, authority) {
-		n.leave(client)
+		n.dropClient(client)
 	}
 }
 
-// config says how to connect. A member that hangs is noticed by pings (gRPC sends none more often than every 10 s), sooner
-// by the deadlines of the requests and the silence of the streams; one that comes back is found within a second.
+// config returns the client's configuration and the content of the CA file. A hanging member is detected by keepalive
+// pings, of which gRPC allows one every 10 s, and usually earlier by the deadlines of the requests and the idle time of
+// the streams. With the back-off used here, a member that returns is found within a second.
 func (n *NSDB) config() (config clientv3.Config, authority []byte, err error) {
 	config = clientv3.Config{
-		DialTimeout:          n.patience.try,
+		DialTimeout:          n.timeouts.request,
 		DialKeepAliveTime:    10 * time.Second,
-		DialKeepAliveTimeout: n.patience.try,
-		MaxUnaryRetries:      1, // do tries again
-		Logger:               quiet(n.log),
+		DialKeepAliveTimeout: n.timeouts.request,
+		MaxUnaryRetries:      1, // do retries
+		Logger:               clientLogger(n.log),
 		DialOptions: append([]grpc.DialOption{
 			grpc.WithConnectParams(grpc.ConnectParams{
-				Backoff:           backoff.Config{BaseDelay: n.patience.retry / 10, Multiplier: 1.6, Jitter: 0.2, MaxDelay: n.patience.retry},
-				MinConnectTimeout: n.patience.try,
+				Backoff: backoff.Config{
+					BaseDelay: n.timeouts.maxBackoff / 10, Multiplier: 1.6, Jitter: 0.2, MaxDelay: n.timeouts.maxBackoff,
+				},
+				MinConnectTimeout: n.timeouts.request,
 			}),
-			grpc.WithChainUnaryInterceptor(takeNotes),
+			grpc.WithChainUnaryInterceptor(recordRPCError),
 			grpc.WithPerRPCCredentials(&n.token),
-		}, n.dial...),
+		}, n.dialOptions...),
 	}
 	scheme := "http://"
 	if n.location.TLS {
@@ -102,8 +106,8 @@ func (n *NSDB) config() (config clientv3.Config, authority []byte, err error) {
 	return config, authority, nil
 }
 
-// tls reads the certificates. The name that a server must have is its endpoint's. The client's own certificate is read
-// again for every connection, so that a renewed one is used.
+// tls returns the TLS configuration and the content of the CA file. A server certificate must contain the host name of
+// its endpoint. The client certificate is read again for every connection, so that a renewed one is used.
 func (n *NSDB) tls() (*tls.Config, []byte, error) {
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
 	var authority []byte
@@ -142,13 +146,13 @@ func (n *NSDB) certificate() (*tls.Certificate, error) {
 	return &pair, nil
 }
 
-// readSecret reads a file that others may not read.
+// readSecret reads a regular file without permissions for others.
 func readSecret(key, path string) (spec.Secret, error) {
 	content, err := readFile(key, path, 0o007)
 	return spec.NewSecret(content), err
 }
 
-// readFile reads a regular file that has none of the given permissions.
+// readFile reads a regular file. It returns an error if the file has one of the refused permissions.
 func readFile(key, path string, refused fs.FileMode) ([]byte, error) {
 	file, stat, err := inputfile.Open(path)
 	if err != nil {
@@ -157,7 +161,8 @@ func readFile(key, path string, refused fs.FileMode) ([]byte, error) {
 	defer file.Close()
 	switch mode := stat.Mode(); {
 	case refused != 0 && (!mode.IsRegular() || mode.Perm()&refused != 0):
-		return nil, &spec.Fault{Key: key, Value: path, Allowed: fmt.Sprintf("a regular file that others may not read (chmod 600), and this is %v", mode)}
+		allowed := fmt.Sprintf("a regular file that others may not read (chmod 600), and this is %v", mode)
+		return nil, &spec.Fault{Key: key, Value: path, Allowed: allowed}
 	case !mode.IsRegular():
 		return nil, &spec.Fault{Key: key, Value: path, Allowed: fmt.Sprintf("a regular file, and this is %v", mode)}
 	}
@@ -176,15 +181,18 @@ func fileFault(key, path string, err error) error {
 	return fmt.Errorf("%s %s: %w", key, path, err)
 }
 
-// tries is how many members a request is put to: where two do not answer, there is no majority, or no way to it.
-const tries = 2
+// requestAttempts is the number of members that are asked. If two members do not respond, there is no majority or no
+// network path to it.
+const requestAttempts = 2
 
-// do puts one request to etcd, with a deadline, and to other members where one does not answer. So a request must be one
-// that may be done twice. operation and key are for the text of the error.
-func (n *NSDB) do(ctx context.Context, operation string, key native.Key, request func(context.Context, *clientv3.Client) error) error {
+// do sends one request with a deadline, and sends it to another member if the first one does not respond. So the
+// request must be idempotent. operation and key are used in the text of the error.
+func (n *NSDB) do(
+	ctx context.Context, operation string, key native.Key, request func(context.Context, *clientv3.Client) error,
+) error {
 	var err error
-	for try := range tries {
-		if try > 0 && ctx.Err() != nil {
+	for attempt := range requestAttempts {
+		if attempt > 0 && ctx.Err() != nil {
 			break
 		}
 		var client *clientv3.Client
@@ -192,17 +200,19 @@ func (n *NSDB) do(ctx context.Context, operation string, key native.Key, request
 		if err == nil {
 			err = n.once(ctx, client, request)
 		}
-		if !passing(err) {
+		if !retryable(err) {
 			break
 		}
 	}
 	return n.fault(operation, key, err)
 }
 
-// once puts a request to one member, with a new token where the old one is not taken.
-func (n *NSDB) once(ctx context.Context, client *clientv3.Client, request func(context.Context, *clientv3.Client) error) error {
-	var met note
-	ctx, cancel := context.WithTimeout(noting(clientv3.WithRequireLeader(ctx), &met), n.patience.try)
+// once sends a request to one member. If the token is refused, it gets a new one and sends the request again.
+func (n *NSDB) once(
+	ctx context.Context, client *clientv3.Client, request func(context.Context, *clientv3.Client) error,
+) error {
+	var last lastRPCError
+	ctx, cancel := context.WithTimeout(withLastRPCError(clientv3.WithRequireLeader(ctx), &last), n.timeouts.request)
 	defer cancel()
 	token := n.token.get()
 	err := request(ctx, client)
@@ -211,20 +221,21 @@ func (n *NSDB) once(ctx context.Context, client *clientv3.Client, request func(c
 			err = request(ctx, client)
 		}
 	}
-	return met.explains(err)
+	return last.detailed(err)
 }
 
-// passing says whether another try, of another member perhaps, may go better.
-func passing(err error) bool {
-	switch status.Code(plain(err)) {
+// retryable reports whether another attempt, possibly with another member, may succeed.
+func retryable(err error) bool {
+	switch status.Code(grpcError(err)) {
 	case codes.Unavailable, codes.DeadlineExceeded:
 		return true
 	}
 	return errors.Is(err, context.DeadlineExceeded)
 }
 
-// plain takes etcd's own type off an error of gRPC: it hides the code from the status package.
-func plain(err error) error {
+// grpcError converts an error of etcd's own type to a gRPC status error. The status package cannot find the code in
+// etcd's type.
+func grpcError(err error) error {
 	var etcdError rpctypes.EtcdError
 	if errors.As(err, &etcdError) {
 		return status.Error(etcdError.Code(), etcdError.Error())

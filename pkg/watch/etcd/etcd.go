@@ -1,20 +1,24 @@
-// Package etcd is the NSDB that is an etcd cluster: native objects as JSON below a prefix, for many hosts.
+// Package etcd implements an NSDB in an etcd cluster: native objects are stored as JSON below a key prefix that many
+// hosts share.
 //
-// What is read is one revision of etcd, whole or not at all, and a watch goes on from the revision after it: no change is
-// missed, and none is made up of halves. When the watch breaks, or etcd has forgotten the revision (compaction), all is
-// read again. An event is only a hint: what it touches is read again, with all that belongs to the same bindings, at one
-// later revision. A host reads and watches its own object, its settings, its bindings, and what these name, key by key; a
-// change of another host's costs nothing.
+// A desired set is read at one revision of etcd, completely or not at all, and the watches start at the following
+// revision. So no change is missed, and no set mixes two states. When a watch breaks, or etcd has compacted the
+// revision, everything is read again. A watch event only causes another read: the changed object is read again at one
+// later revision, together with all objects of the same bindings. A host reads and watches its own object, its
+// settings, its bindings, and, key by key, the objects that its bindings refer to. Changes of other hosts cause no
+// traffic to this host.
 //
-// One client serves everything, with one stream for the watches and one for the lease. Every request has a deadline, and
-// a stream that is silent is left, so that a member that hangs or has lost the others is left as well. While etcd is away
-// the last set stands; only before the first one was read is the host told to be unread.
+// One client serves all requests. It uses one stream for the watches and one for the lease. Every request has a
+// deadline, and a stream without traffic is closed. So the client also moves on from a member that hangs or that is
+// partitioned from the others. While etcd is unreachable, the last set remains valid; an unread host is reported only
+// if no set was read before.
 //
-// Statuses are under a lease. They outlive a supervisor that is gone by the lease's time, so that a restart is not seen;
-// who comes after takes them over. A lease that was lost is replaced and all statuses are written again at once. Close
-// does not end the lease. A status that somebody else removes is written again with the next word on its container.
+// Statuses are stored under a lease. They outlive a stopped supervisor by the TTL of the lease, so that readers do not
+// notice a restart, and the next process takes them over. If the lease is lost, a new one is granted and all statuses
+// are written again at once. Close does not revoke the lease. A status that another client deletes is written again
+// with the next status that is published for its container.
 //
-// It needs etcd 3.4 or later.
+// The package needs etcd 3.4 or later.
 package etcd
 
 import (
@@ -32,140 +36,144 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/native"
 )
 
-// NSDB is a prefix of an etcd cluster as one host sees it.
+// NSDB is one key prefix of an etcd cluster, as seen by one host.
 type NSDB struct {
-	location Location
-	host     spec.HostID
-	log      *slog.Logger
-	patience patience
-	dial     []grpc.DialOption // beside the usual ones
+	location    Location
+	host        spec.HostID
+	log         *slog.Logger
+	timeouts    timeouts
+	dialOptions []grpc.DialOption // in addition to the default ones
 
 	mu        sync.Mutex
-	client    *clientv3.Client // nil: none yet
-	authority []byte           // the content of the file that the client trusts
+	client    *clientv3.Client // nil: not connected yet
+	authority []byte           // content of the CA file that the client uses
 	closed    bool
 	token     token
 
-	voice *voice
+	publisher *statusPublisher
 }
 
-// patience is how long is waited for what.
-type patience struct {
-	try     time.Duration // for the answer to one request
-	silence time.Duration // for a sign of life of the watches' stream
-	retry   time.Duration // between two tries, at most
-	remind  time.Duration // until it is told again that etcd is away
+// timeouts are the limits of requests and streams, and the intervals of retries and log messages.
+type timeouts struct {
+	request    time.Duration // for the response to one request
+	streamIdle time.Duration // without a message on the watch stream, before it is closed
+	maxBackoff time.Duration // between two attempts
+	reminder   time.Duration // between two log messages that etcd is unreachable
 }
 
-// A leader is elected in 1 to 2 s by etcd's usual settings. What etcd cannot answer in 3 s another member may.
-var usualPatience = patience{
-	try:     3 * time.Second,
-	silence: 5 * time.Second,
-	retry:   time.Second,
-	remind:  10 * time.Minute,
+// With etcd's default settings a leader election takes 1 to 2 s. A member that does not respond within 3 s may be
+// hanging, so another one is asked.
+var defaultTimeouts = timeouts{
+	request:    3 * time.Second,
+	streamIdle: 5 * time.Second,
+	maxBackoff: time.Second,
+	reminder:   10 * time.Minute,
 }
 
-// Open makes an NSDB of a location that ParseURL checked. It connects to nothing and opens no file.
+// Open returns an NSDB for a location that ParseURL checked. It makes no connection and opens no file.
 func Open(location Location, host spec.HostID, log *slog.Logger) *NSDB {
-	n := &NSDB{location: location, host: host, log: log, patience: usualPatience}
-	n.voice = newVoice(n)
+	n := &NSDB{location: location, host: host, log: log, timeouts: defaultTimeouts}
+	n.publisher = newStatusPublisher(n)
 	return n
 }
 
-// Close ends the connection. Statuses stay until their lease runs out.
+// Close closes the connection. Statuses remain until their lease expires.
 func (n *NSDB) Close() error {
-	n.voice.close()
+	n.publisher.close()
 	n.mu.Lock()
 	client := n.client
 	n.client, n.closed = nil, true
 	n.mu.Unlock()
 	if client != nil {
-		_ = client.Close() // what it returns is that it was closed
+		_ = client.Close() // reports only that the client's context was cancelled
 	}
 	return nil
 }
 
-// Run reads and watches until ctx ends. Whatever breaks, it begins again.
+// Run reads and watches the desired state until ctx ends. After an error it starts again with a full read.
 func (n *NSDB) Run(ctx context.Context, changed func(spec.Desired)) error {
-	h := &hearing{n: n, ledger: native.NewLedger(n.log), changed: changed}
+	r := &runState{n: n, ledger: native.NewLedger(n.log), changed: changed}
 	for ctx.Err() == nil {
-		err := n.follow(ctx, h.hear)
+		err := n.readAndWatch(ctx, r.deliver)
 		if ctx.Err() != nil {
 			break
 		}
 		select {
 		case <-ctx.Done():
-		case <-time.After(h.broken(err)):
+		case <-time.After(r.failed(err)):
 		}
 	}
 	return nil
 }
 
-// hearing is what was handed over, and what was told of the NSDB.
-type hearing struct {
+// runState is the state of Run: the last desired set that was passed to changed, and the failures that were logged.
+type runState struct {
 	n       *NSDB
 	ledger  *native.Ledger
 	changed func(spec.Desired)
 
-	last     *spec.Desired
-	read     bool      // a set was read, once at least
-	since    time.Time // when the following that is under way read its first set; zero: it has not
-	failures int       // in a row
-	away     bool      // it was told that etcd is away, and not yet that it is back
-	told     time.Time // when that was told last
+	last        *spec.Desired
+	read        bool      // at least one set was read
+	firstSetAt  time.Time // when the current readAndWatch read its first set; zero: not yet
+	failures    int       // consecutive
+	unreachable bool      // the failure was logged, and the recovery not yet
+	reported    time.Time // when the failure was logged last
 }
 
-// hear takes a set that was read.
-func (h *hearing) hear(desired spec.Desired, faults []native.Fault) {
-	if h.away {
-		h.n.log.Info("NSDB answers again", "endpoints", h.n.endpoints())
+// deliver logs the faults of a set that was read, and passes the set on if it differs from the last one.
+func (r *runState) deliver(desired spec.Desired, faults []native.Fault) {
+	if r.unreachable {
+		r.n.log.Info("NSDB answers again", "endpoints", r.n.endpoints())
 	}
-	if h.since.IsZero() {
-		h.since = time.Now()
+	if r.firstSetAt.IsZero() {
+		r.firstSetAt = time.Now()
 	}
-	h.read, h.away = true, false
-	h.ledger.Tell(faults, desired.Unread == "")
-	h.hand(desired)
+	r.read, r.unreachable = true, false
+	r.ledger.Tell(faults, desired.Unread == "")
+	r.deliverIfChanged(desired)
 }
 
-func (h *hearing) hand(desired spec.Desired) {
-	if h.last == nil || !h.last.Equal(&desired) {
-		h.last = &desired
-		h.changed(desired)
+func (r *runState) deliverIfChanged(desired spec.Desired) {
+	if r.last == nil || !r.last.Equal(&desired) {
+		r.last = &desired
+		r.changed(desired)
 	}
 }
 
-// broken takes what ended the following, and says how long to wait before the next try. A watch that breaks after it went
-// well for a while is nothing to tell: another member takes over. One that breaks whenever it was begun is.
-func (h *hearing) broken(err error) time.Duration {
-	if !h.since.IsZero() && time.Since(h.since) >= h.n.patience.silence {
-		h.failures, h.told = 0, time.Time{}
+// failed records the error that ended readAndWatch and returns the time to wait before the next attempt. A watch that
+// breaks after it worked for a while is not logged, because the client then continues with another member. A watch that
+// breaks soon after every start is logged.
+func (r *runState) failed(err error) time.Duration {
+	if !r.firstSetAt.IsZero() && time.Since(r.firstSetAt) >= r.n.timeouts.streamIdle {
+		r.failures, r.reported = 0, time.Time{}
 	}
-	h.since = time.Time{}
-	h.failures++
-	wait := h.n.patience.retry / 10
-	for range min(h.failures-1, 4) {
-		wait = min(2*wait, h.n.patience.retry)
+	r.firstSetAt = time.Time{}
+	r.failures++
+	wait := r.n.timeouts.maxBackoff / 10
+	for range min(r.failures-1, 4) {
+		wait = min(2*wait, r.n.timeouts.maxBackoff)
 	}
-	wait = wait/2 + rand.N(wait/2+1) // not all hosts at once
-	h.n.refresh()
-	if (h.failures > 1 || !h.read) && time.Since(h.told) >= h.n.patience.remind {
-		h.away, h.told = true, time.Now()
-		h.n.log.Warn("NSDB cannot be followed: what runs stays as it is", "error", err, "retry", wait)
-		if !h.read { // not at each try: the text names a member or a port, and each new one is a new set to whoever hears it
-			h.hand(spec.Desired{Unread: err.Error(), Host: spec.Host{ID: h.n.host}})
+	wait = wait/2 + rand.N(wait/2+1) // jitter: the hosts should not retry at the same time
+	r.n.dropClientIfCAChanged()
+	if (r.failures > 1 || !r.read) && time.Since(r.reported) >= r.n.timeouts.reminder {
+		r.unreachable, r.reported = true, time.Now()
+		r.n.log.Warn("NSDB cannot be followed: running containers are not changed", "error", err, "retry", wait)
+		// Only with the log message, not at each attempt: the error names a member or a port, and each new text would be a
+		// new set for the caller.
+		if !r.read {
+			r.deliverIfChanged(spec.Desired{Unread: err.Error(), Host: spec.Host{ID: r.n.host}})
 		}
 	}
 	return wait
 }
 
-// follow reads everything, and then what changes, until something breaks.
-func (n *NSDB) follow(ctx context.Context, hear func(spec.Desired, []native.Fault)) error {
+// readAndWatch reads everything, then reads what changes, until an error occurs.
+func (n *NSDB) readAndWatch(ctx context.Context, deliver func(spec.Desired, []native.Fault)) error {
 	m := newMirror(n)
 	if err := m.readWhole(ctx); err != nil {
 		return err
 	}
-	hear(m.desired, m.faults)
+	deliver(m.desired, m.faults)
 	s, err := n.openStream(ctx)
 	if err != nil {
 		return err
@@ -175,28 +183,28 @@ func (n *NSDB) follow(ctx context.Context, hear func(spec.Desired, []native.Faul
 		if err := m.watch(s); err != nil {
 			return err
 		}
-		told, err := s.wait(ctx)
+		revisions, err := s.wait(ctx)
 		if err != nil {
 			return err
 		}
-		dirty := m.news(told)
+		dirty := m.changedSinceRead(revisions)
 		if len(dirty) == 0 {
 			continue
 		}
 		if err := m.update(ctx, dirty); err != nil {
 			return err
 		}
-		hear(m.desired, m.faults)
+		deliver(m.desired, m.faults)
 	}
 }
 
-// endpoints names the cluster in texts.
+// endpoints returns the endpoints for log messages and errors.
 func (n *NSDB) endpoints() string { return strings.Join(n.location.Endpoints, ",") }
 
-// path is the key of an object as etcd has it.
+// path returns the etcd key of an object: the prefix and the native key.
 func (n *NSDB) path(key native.Key) string { return n.location.Prefix + string(key) }
 
-// key is the reverse of path.
+// key returns the native key of an etcd key. It is the inverse of path.
 func (n *NSDB) key(path []byte) native.Key {
 	return native.Key(strings.TrimPrefix(string(path), n.location.Prefix))
 }

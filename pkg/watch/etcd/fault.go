@@ -13,8 +13,8 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/native"
 )
 
-// fault is what etcd, or the way to it, says to a request: one line with the endpoints, the operation, the key, and what
-// to do about it.
+// fault is the error of a request. Its text is one line with the endpoints, the operation, the key, the cause, and what
+// the user can do.
 type fault struct {
 	where, operation, key string
 	text                  string
@@ -27,39 +27,41 @@ func (f *fault) Error() string {
 
 func (f *fault) Unwrap() error { return f.cause }
 
-// fault explains an error of a request; nil stays nil.
+// fault converts the error of a request to a *fault. It returns nil for nil, and a *fault unchanged.
 func (n *NSDB) fault(operation string, key native.Key, err error) error {
 	var already *fault
 	if err == nil || errors.As(err, &already) {
 		return err
 	}
 	cause := rpctypes.Error(err)
-	return &fault{n.endpoints(), operation, n.path(key), oneLine(n.explain(cause)), cause}
+	return &fault{n.endpoints(), operation, n.path(key), oneLine(n.describe(cause)), cause}
 }
 
-// explain says what is wrong and what to do about it.
-func (n *NSDB) explain(err error) string {
+// describe returns the cause of an error in words, with what the user can do.
+func (n *NSDB) describe(err error) string {
 	switch {
 	case errors.Is(err, rpctypes.ErrAuthFailed):
-		return fmt.Sprintf("user %q or the password in %s is refused: correct the URL or the file; it is read again at every try", n.location.User, n.location.PasswordFile)
+		return fmt.Sprintf("user %q or the password in %s is refused: "+
+			"correct the URL or the file, which is read again at every attempt", n.location.User, n.location.PasswordFile)
 	case errors.Is(err, rpctypes.ErrUserEmpty):
-		return "a user is asked for: allowed: " + Form
+		return "etcd requires a user: allowed: " + Form
 	case errors.Is(err, rpctypes.ErrPermissionDenied):
 		who := fmt.Sprintf("user %q", n.location.User)
 		if n.location.User == "" {
-			who = "who gives no user"
+			who = "a client without a user"
 		}
-		return fmt.Sprintf("permission denied for %s: allowed: a role that reads %s and writes %sstatus/", who, n.location.Prefix, n.location.Prefix)
+		return fmt.Sprintf("permission denied for %s: allowed: a role that reads %s and writes %sstatus/",
+			who, n.location.Prefix, n.location.Prefix)
 	case errors.Is(err, rpctypes.ErrNoLeader):
-		return "the member that was asked has no leader: a majority of the members must run and reach each other"
+		return "the member has no leader: a majority of the members must run and reach each other"
 	case tooLarge(err):
-		return "the request is too large: allowed: what etcd takes, 1.5 MiB unless its --max-request-bytes says otherwise"
+		return "the request is too large: allowed: etcd's --max-request-bytes, by default 1.5 MiB"
 	case errors.Is(err, rpctypes.ErrNoSpace):
 		return "etcd has no space left: compact and defragment it, then disarm its alarm"
 	case errors.Is(err, context.Canceled):
 		return "canceled"
 	}
-	switch status.Code(plain(err)) {
+	switch status.Code(grpcError(err)) {
 	case codes.Unavailable, codes.DeadlineExceeded:
 		return n.unreached(err)
 	}
@@ -69,19 +71,19 @@ func (n *NSDB) explain(err error) string {
 	return err.Error()
 }
 
-// tooLarge says whether a request is larger than etcd, or gRPC on either side, takes.
+// tooLarge reports whether a request exceeds the limit of etcd, or of gRPC on either side.
 func tooLarge(err error) bool {
-	return errors.Is(err, rpctypes.ErrRequestTooLarge) ||
-		status.Code(plain(err)) == codes.ResourceExhausted && !errors.Is(err, rpctypes.ErrNoSpace) && !errors.Is(err, rpctypes.ErrTooManyRequests)
+	return errors.Is(err, rpctypes.ErrRequestTooLarge) || status.Code(grpcError(err)) == codes.ResourceExhausted &&
+		!errors.Is(err, rpctypes.ErrNoSpace) && !errors.Is(err, rpctypes.ErrTooManyRequests)
 }
 
-// unreached explains that no member answered, by the last thing that was heard of the connections.
+// unreached describes an error of a request that no member answered. The text includes the last connection error.
 func (n *NSDB) unreached(err error) string {
-	text := plain(err).Error()
-	if s, ok := status.FromError(plain(err)); ok {
+	text := grpcError(err).Error()
+	if s, ok := status.FromError(grpcError(err)); ok {
 		text = s.Message()
 	}
-	// gRPC wraps what a connection died of: latest balancer error: connection error: desc = "transport: …".
+	// gRPC wraps the connection error: latest balancer error: connection error: desc = "transport: …".
 	if i := strings.LastIndex(text, `desc = "`); i >= 0 {
 		text = strings.TrimSuffix(text[i+len(`desc = "`):], `"`)
 	}
@@ -90,7 +92,7 @@ func (n *NSDB) unreached(err error) string {
 	if n.location.TLS {
 		check = "the endpoints, whether etcd runs there and speaks TLS, and the files ca, cert and key"
 	}
-	return fmt.Sprintf("no answer in %v (%s): check %s", n.patience.try, text, check)
+	return fmt.Sprintf("no answer in %v (%s): check %s", n.timeouts.request, text, check)
 }
 
 func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }

@@ -13,88 +13,92 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/native"
 )
 
-// lease is what the statuses stand under. It is renewed through one stream: with a user, every stream that is begun costs
-// etcd the check of a password.
+// lease is the lease of the statuses. All renewals use one stream, because for a client with a user etcd checks a
+// password for every new stream.
 type lease struct {
-	id      clientv3.LeaseID // 0: none
+	id      clientv3.LeaseID // 0: no lease
 	renewed time.Time
 
-	stream    pb.Lease_LeaseKeepAliveClient // nil: none
+	stream    pb.Lease_LeaseKeepAliveClient // nil: not open
 	streamCtx context.Context
-	stop      context.CancelCauseFunc // ends the stream
+	stop      context.CancelCauseFunc // closes the stream
 }
 
-// period is how often the lease is renewed: two renewals may fail.
-func (v *voice) period() time.Duration { return v.n.location.TTL / 3 }
+// renewInterval is a third of the TTL: the lease survives two failed renewals.
+func (p *statusPublisher) renewInterval() time.Duration { return p.n.location.TTL / 3 }
 
-// grant has a new lease.
-func (v *voice) grant(ctx context.Context) error {
-	return v.n.do(ctx, "grant a lease for", native.ContainerStatusesKey(v.n.host), func(ctx context.Context, client *clientv3.Client) error {
-		asked := time.Now()
-		granted, err := client.Grant(ctx, int64(v.n.location.TTL/time.Second))
+// grant requests a new lease.
+func (p *statusPublisher) grant(ctx context.Context) error {
+	statuses := native.ContainerStatusesKey(p.n.host)
+	return p.n.do(ctx, "grant a lease for", statuses, func(ctx context.Context, client *clientv3.Client) error {
+		sent := time.Now()
+		granted, err := client.Grant(ctx, int64(p.n.location.TTL/time.Second))
 		if err == nil {
-			v.id, v.renewed = granted.ID, asked
+			p.id, p.renewed = granted.ID, sent
 		}
 		return err
 	})
 }
 
-// renew renews the lease if it is time to. ErrLeaseNotFound: it is no more.
-func (v *voice) renew(ctx context.Context) error {
-	if time.Since(v.renewed) < v.period() {
+// renew renews the lease if the renewal is due. It returns ErrLeaseNotFound if the lease does not exist any more.
+func (p *statusPublisher) renew(ctx context.Context) error {
+	if time.Since(p.renewed) < p.renewInterval() {
 		return nil
 	}
-	return v.n.do(ctx, "renew the lease of", native.ContainerStatusesKey(v.n.host), func(_ context.Context, client *clientv3.Client) error {
-		asked := time.Now()
-		left, err := v.ask(client)
+	statuses := native.ContainerStatusesKey(p.n.host)
+	return p.n.do(ctx, "renew the lease of", statuses, func(_ context.Context, client *clientv3.Client) error {
+		sent := time.Now()
+		remaining, err := p.keepAlive(client)
 		if err != nil {
-			v.hangUp()
+			p.closeStream()
 			return err
 		}
-		if left <= 0 {
+		if remaining <= 0 {
 			return rpctypes.ErrLeaseNotFound
 		}
-		v.renewed = asked
+		p.renewed = sent
 		return nil
 	})
 }
 
-// ask asks for the lease's renewal and returns how many seconds it has. A member that does not answer costs the stream.
-func (v *voice) ask(client *clientv3.Client) (seconds int64, err error) {
-	if v.stream == nil {
-		v.streamCtx, v.stop = context.WithCancelCause(v.ctx)
+// keepAlive sends one renewal and returns the TTL that is left, in seconds. If the member does not respond in time, the
+// stream ends and cannot be used again.
+func (p *statusPublisher) keepAlive(client *clientv3.Client) (seconds int64, err error) {
+	if p.stream == nil {
+		p.streamCtx, p.stop = context.WithCancelCause(p.ctx)
 	}
-	ctx, stop := v.streamCtx, v.stop
-	alarm := time.AfterFunc(v.n.patience.try, func() { stop(context.DeadlineExceeded) })
-	defer alarm.Stop()
+	ctx, stop := p.streamCtx, p.stop
+	timer := time.AfterFunc(p.n.timeouts.request, func() { stop(context.DeadlineExceeded) })
+	defer timer.Stop()
 	defer func() {
 		if err != nil && errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
 			err = context.DeadlineExceeded
 		}
 	}()
-	if v.stream == nil {
-		v.stream, err = pb.NewLeaseClient(client.ActiveConnection()).LeaseKeepAlive(clientv3.WithRequireLeader(ctx), grpc.WaitForReady(true))
+	if p.stream == nil {
+		leases := pb.NewLeaseClient(client.ActiveConnection())
+		p.stream, err = leases.LeaseKeepAlive(clientv3.WithRequireLeader(ctx), grpc.WaitForReady(true))
 		if err != nil {
 			return 0, err
 		}
 	}
-	// An error of Send says nothing: the one of Recv does.
-	_ = v.stream.Send(&pb.LeaseKeepAliveRequest{ID: int64(v.id)})
+	// Send returns no useful error; Recv returns the cause.
+	_ = p.stream.Send(&pb.LeaseKeepAliveRequest{ID: int64(p.id)})
 	for {
-		answer, err := v.stream.Recv()
+		answer, err := p.stream.Recv()
 		if err != nil {
 			return 0, err
 		}
-		if answer.ID == int64(v.id) { // and not of a lease before it
+		if answer.ID == int64(p.id) { // a response for an earlier lease is skipped
 			return answer.TTL, nil
 		}
 	}
 }
 
-// hangUp ends the stream, if there is one.
-func (v *voice) hangUp() {
-	if v.stop != nil {
-		v.stop(nil)
+// closeStream closes the stream if it is open.
+func (p *statusPublisher) closeStream() {
+	if p.stop != nil {
+		p.stop(nil)
 	}
-	v.stream, v.stop = nil, nil
+	p.stream, p.stop = nil, nil
 }

@@ -11,175 +11,178 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/etcdtest"
 )
 
-// brittle makes a ground in a cluster of its own.
-func brittle(t *testing.T, relayed bool) (*ground, *etcdtest.Relay) {
+// newOwnCluster returns a fixture in a cluster of its own, which the test may damage. If relayed is set, the NSDB
+// connects through a relay.
+func newOwnCluster(t *testing.T, relayed bool) (*fixture, *etcdtest.Relay) {
 	t.Helper()
 	t.Parallel()
 	c := etcdtest.Start(t, 3)
 	if !relayed {
-		return groundIn(t, c, func(root string) string { return c.URL(root) + "?ttl=3s" }), nil
+		return newFixtureIn(t, c, func(root string) string { return c.URL(root) + "?ttl=3s" }), nil
 	}
 	r := c.Relay()
-	return groundIn(t, c, func(root string) string { return r.URL(root) + "?ttl=3s" }), r
+	return newFixtureIn(t, c, func(root string) string { return r.URL(root) + "?ttl=3s" }), r
 }
 
-// speaks publishes a status and a host's, which must be there again whatever happens.
-func (g *ground) speaks() {
-	g.Helper()
-	g.check(g.nsdb.PublishContainer(g.Context(), "c", running))
+// publishRunning publishes a container status, which must be restored after every failure.
+func (f *fixture) publishRunning() {
+	f.Helper()
+	f.check(f.nsdb.PublishContainer(f.Context(), "c", running))
 }
 
-// same checks that since a mark no set was handed over that is not whole.
-func (g *ground) same(mark int) {
-	g.Helper()
-	for _, d := range g.since(mark) {
+// onlyWholeSets checks that all sets that were reported since a mark are whole.
+func (f *fixture) onlyWholeSets(mark int) {
+	f.Helper()
+	for _, d := range f.since(mark) {
 		if !whole(d) {
-			g.Errorf("handed over: %+v", d)
+			f.Errorf("got %+v", d)
 		}
 	}
 }
 
-func TestAPartitionChangesNothingAndWhatWasMissedIsSeenAfterACompaction(t *testing.T) {
-	g, relay := brittle(t, true)
-	g.startsWell()
-	g.speaks()
-	_, lease, _ := g.stands("status/containers/h/c")
+func TestChangesMissedDuringAPartitionAreReportedAfterACompaction(t *testing.T) {
+	f, relay := newOwnCluster(t, true)
+	f.startAndReadAll()
+	f.publishRunning()
+	_, lease, _ := f.stored("status/containers/h/c")
 	relay.Cut()
 	for i := range 20 {
-		g.put("bindings/h/q", fmt.Sprintf(`{"portId":"q","hostId":"h","interfaceName":"vpn-q","containerId":"c","mac":"02:00:00:00:00:%02x"}`, i))
+		f.put("bindings/h/q", fmt.Sprintf(
+			`{"portId":"q","hostId":"h","interfaceName":"vpn-q","containerId":"c","mac":"02:00:00:00:00:%02x"}`, i))
 	}
-	g.remove("bindings/h/q")
-	g.put("bindings/h/r", binding("r", "vpn-r", "c"))
-	g.cluster.Compact()
-	g.gone(lease)
-	if sets := g.since(0); len(sets) != 1 {
+	f.remove("bindings/h/q")
+	f.put("bindings/h/r", binding("r", "vpn-r", "c"))
+	f.cluster.Compact()
+	f.waitForLeaseEnd(lease)
+	if sets := f.since(0); len(sets) != 1 {
 		t.Errorf("%d sets during the partition: %+v", len(sets), sets[1:])
 	}
 	relay.Mend()
 	mended := time.Now()
-	g.await("the status", func() bool { value, _, _ := g.stands("status/containers/h/c"); return value == runningJSON })
+	f.await("the status", func() bool { value, _, _ := f.stored("status/containers/h/c"); return value == runningJSON })
 	back := time.Since(mended)
 	if t.Logf("the status is there again after %v", back); back > 2*time.Second {
 		t.Errorf("the status came back after %v", back)
 	}
-	g.until("what was missed", func(d spec.Desired) bool { return find(d, "r") != nil && find(d, "q") == nil })
-	g.settle()
-	g.same(0)
-	for _, d := range g.since(0) {
+	f.waitForSet("what was missed", func(d spec.Desired) bool { return find(d, "r") != nil && find(d, "q") == nil })
+	f.awaitLaterChange()
+	f.onlyWholeSets(0)
+	for _, d := range f.since(0) {
 		if find(d, "q") != nil {
-			t.Errorf("a binding that went was handed over: %+v", d)
+			t.Errorf("a set has a deleted binding: %+v", d)
 		}
 	}
 }
 
-func TestEtcdForgettingRevisionsWhileTheWatchIsMadeIsRecoveredFrom(t *testing.T) {
-	g := newGround(t)
-	m := newMirror(g.nsdb)
-	g.check(m.readWhole(t.Context()))
-	for range 3 { // the revision to watch from is among those that are forgotten
-		g.put("bindings/h/q", binding("q", "vpn-q", "c"))
+func TestACompactedStartRevisionEndsTheWatch(t *testing.T) {
+	f := newFixture(t)
+	m := newMirror(f.nsdb)
+	f.check(m.readWhole(t.Context()))
+	for range 3 { // so that the start revision of the watch is compacted
+		f.put("bindings/h/q", binding("q", "vpn-q", "c"))
 	}
-	g.cluster.Compact()
-	s, err := g.nsdb.openStream(t.Context())
-	g.check(err)
+	f.cluster.Compact()
+	s, err := f.nsdb.openStream(t.Context())
+	f.check(err)
 	defer s.close()
-	g.check(m.watch(s))
-	if _, err = s.wait(t.Context()); err == nil || !strings.Contains(err.Error(), "compacted") || !strings.Contains(err.Error(), g.path("")) {
+	f.check(m.watch(s))
+	_, err = s.wait(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "compacted") || !strings.Contains(err.Error(), f.path("")) {
 		t.Errorf("got %v", err)
 	}
 }
 
-func TestTheLeaderIsKilled(t *testing.T) {
-	g, _ := brittle(t, false)
-	g.startsWell()
-	g.speaks()
-	leader := g.cluster.Leader()
-	g.cluster.Kill(leader)
-	g.settle()
-	g.cluster.Restart(leader)
-	g.cluster.Await()
-	g.settle()
-	g.same(0)
-	g.await("the status", func() bool { value, _, _ := g.stands("status/containers/h/c"); return value == runningJSON })
+func TestAKilledLeaderIsReplaced(t *testing.T) {
+	f, _ := newOwnCluster(t, false)
+	f.startAndReadAll()
+	f.publishRunning()
+	leader := f.cluster.Leader()
+	f.cluster.Kill(leader)
+	f.awaitLaterChange()
+	f.cluster.Restart(leader)
+	f.cluster.Await()
+	f.awaitLaterChange()
+	f.onlyWholeSets(0)
+	f.await("the status", func() bool { value, _, _ := f.stored("status/containers/h/c"); return value == runningJSON })
 }
 
-func TestAMemberThatHangsIsLeft(t *testing.T) {
-	g, _ := brittle(t, false)
-	g.startsWell()
-	g.speaks()
-	for i := range g.cluster.Len() { // whichever serves us is among them
-		g.cluster.Freeze(i)
+func TestAHangingMemberIsReplaced(t *testing.T) {
+	f, _ := newOwnCluster(t, false)
+	f.startAndReadAll()
+	f.publishRunning()
+	for i := range f.cluster.Len() { // the member that serves the NSDB is one of them
+		f.cluster.Freeze(i)
 		frozen := time.Now()
-		g.settle()
+		f.awaitLaterChange()
 		t.Logf("member %d hangs: a change is seen after %v", i, time.Since(frozen))
-		g.cluster.Thaw(i)
-		g.cluster.Await()
+		f.cluster.Thaw(i)
+		f.cluster.Await()
 	}
-	g.same(0)
-	g.await("the status", func() bool { value, _, _ := g.stands("status/containers/h/c"); return value == runningJSON })
+	f.onlyWholeSets(0)
+	f.await("the status", func() bool { value, _, _ := f.stored("status/containers/h/c"); return value == runningJSON })
 }
 
-func TestWithoutAMajorityTheLastSetStands(t *testing.T) {
-	g, _ := brittle(t, false)
-	g.startsWell()
-	g.speaks()
-	g.cluster.Kill(0)
-	g.cluster.Kill(1)
-	g.await("a word about it", func() bool { return g.logged("NSDB cannot be followed") > 0 })
+func TestWithoutAMajorityTheLastSetRemains(t *testing.T) {
+	f, _ := newOwnCluster(t, false)
+	f.startAndReadAll()
+	f.publishRunning()
+	f.cluster.Kill(0)
+	f.cluster.Kill(1)
+	f.await("the log line", func() bool { return f.logged("NSDB cannot be followed") > 0 })
 	time.Sleep(2 * time.Second)
-	if sets := g.since(0); len(sets) != 1 {
+	if sets := f.since(0); len(sets) != 1 {
 		t.Errorf("%d sets: %+v", len(sets), sets[1:])
 	}
-	if n := g.logged("NSDB cannot be followed"); n != 1 {
-		t.Errorf("told %d times: %q", n, g.log)
+	if n := f.logged("NSDB cannot be followed"); n != 1 {
+		t.Errorf("logged %d times: %q", n, f.log)
 	}
-	g.cluster.Restart(0)
-	g.cluster.Restart(1)
-	g.cluster.Await()
+	f.cluster.Restart(0)
+	f.cluster.Restart(1)
+	f.cluster.Await()
 	back := time.Now()
-	g.await("the status", func() bool { value, _, _ := g.stands("status/containers/h/c"); return value == runningJSON })
+	f.await("the status", func() bool { value, _, _ := f.stored("status/containers/h/c"); return value == runningJSON })
 	t.Logf("the status is there again after %v", time.Since(back))
-	g.settle()
-	g.same(0)
-	if g.logged("NSDB answers again") != 1 {
-		t.Errorf("log %q", g.log)
+	f.awaitLaterChange()
+	f.onlyWholeSets(0)
+	if f.logged("NSDB answers again") != 1 {
+		t.Errorf("log %q", f.log)
 	}
 }
 
-func TestARollingRestartIsHardlySeen(t *testing.T) {
-	g, _ := brittle(t, false)
-	g.startsWell()
-	g.speaks()
+func TestStatusesAndSetsSurviveARollingRestart(t *testing.T) {
+	f, _ := newOwnCluster(t, false)
+	f.startAndReadAll()
+	f.publishRunning()
 	var missed atomic.Int64
-	for i := range g.cluster.Len() {
-		g.cluster.Restart(i)
-		g.cluster.Await()
-		g.settle()
-		if value, _, _ := g.stands("status/containers/h/c"); value != runningJSON {
+	for i := range f.cluster.Len() {
+		f.cluster.Restart(i)
+		f.cluster.Await()
+		f.awaitLaterChange()
+		if value, _, _ := f.stored("status/containers/h/c"); value != runningJSON {
 			missed.Add(1)
 		}
 	}
 	if missed.Load() > 0 {
-		t.Errorf("the status was away %d times", missed.Load())
+		t.Errorf("the status was missing %d times", missed.Load())
 	}
-	g.same(0)
+	f.onlyWholeSets(0)
 }
 
-func TestAllMembersHang(t *testing.T) {
-	g, _ := brittle(t, false)
-	g.startsWell()
-	g.speaks()
-	for i := range g.cluster.Len() {
-		g.cluster.Freeze(i)
+func TestTheNSDBRecoversAfterAllMembersHang(t *testing.T) {
+	f, _ := newOwnCluster(t, false)
+	f.startAndReadAll()
+	f.publishRunning()
+	for i := range f.cluster.Len() {
+		f.cluster.Freeze(i)
 	}
-	g.await("a word about it", func() bool { return g.logged("NSDB cannot be followed") > 0 })
-	for i := range g.cluster.Len() {
-		g.cluster.Thaw(i)
+	f.await("the log line", func() bool { return f.logged("NSDB cannot be followed") > 0 })
+	for i := range f.cluster.Len() {
+		f.cluster.Thaw(i)
 	}
-	g.settle()
-	if len(g.since(0)) != 2 {
-		t.Errorf("%d sets", len(g.since(0)))
+	f.awaitLaterChange()
+	if len(f.since(0)) != 2 {
+		t.Errorf("%d sets", len(f.since(0)))
 	}
-	g.await("the status", func() bool { value, _, _ := g.stands("status/containers/h/c"); return value == runningJSON })
-	g.same(0)
+	f.await("the status", func() bool { value, _, _ := f.stored("status/containers/h/c"); return value == runningJSON })
+	f.onlyWholeSets(0)
 }

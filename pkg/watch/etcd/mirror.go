@@ -15,54 +15,55 @@ import (
 )
 
 const (
-	transactionLimit = 128 // operations of a transaction, by etcd's usual setting
-	pageLimit        = 500 // keys of a range read at once
+	transactionLimit = 128 // operations in one transaction, etcd's default limit
+	pageLimit        = 500 // keys in one response of a range read
 )
 
-// mirror is what was read of etcd: a native.Reader. It is used by one goroutine.
+// mirror holds the objects that were read from etcd. It implements native.Reader. It is not safe for concurrent use.
 type mirror struct {
 	n         *NSDB
 	assembler *native.Assembler
 	desired   spec.Desired
 	faults    []native.Fault
 
-	entries map[native.Key]*entry              // what is referred to, and every binding; what is not there as well
-	ports   []string                           // of the bindings that are there, sorted
-	pending map[native.Key]bool                // what the last assembly asked for and was not read yet
-	users   map[native.Key]map[native.Key]bool // the bindings that an object belongs to
-	chains  map[native.Key][]native.Key        // the objects that belong to a binding, itself included
-	unused  map[native.Key]bool                // belong to no binding any more
-	watched map[native.Key]bool
-	// unsynced are the keys of which it may have changed whether they must be watched.
-	unsynced map[native.Key]bool
-	base     int64 // the revision of the first, whole reading
+	entries    map[native.Key]*entry              // all bindings and all objects that they refer to, absent ones too
+	ports      []string                           // ids of the existing bindings, sorted
+	missing    map[native.Key]bool                // keys that the last assembly needed and that were not read yet
+	bindingsOf map[native.Key]map[native.Key]bool // the bindings that use an object
+	objectsOf  map[native.Key][]native.Key        // the objects that a binding uses, itself included
+	unused     map[native.Key]bool                // keys that no binding uses any more
+	watched    map[native.Key]bool
+	// watchesDue are the keys whose watch may have to be started or cancelled.
+	watchesDue   map[native.Key]bool
+	baseRevision int64 // revision of the first complete read
 }
 
-// entry is one key at one revision.
+// entry is the state of one key at one revision.
 type entry struct {
-	at       int64 // the revision at which it was read
-	modified int64 // the revision of its last change; 0 if it is not there
+	readAt   int64 // revision at which the key was read
+	modified int64 // revision of the last change; 0: the key does not exist
 	document *native.Document
-	fault    error // why there is no document, though there is a value
+	fault    error // why the value could not be parsed
 }
 
 func newMirror(n *NSDB) *mirror {
 	m := &mirror{
-		n: n, entries: map[native.Key]*entry{}, users: map[native.Key]map[native.Key]bool{}, chains: map[native.Key][]native.Key{},
-		unused: map[native.Key]bool{}, watched: map[native.Key]bool{}, unsynced: map[native.Key]bool{},
+		n: n, entries: map[native.Key]*entry{},
+		bindingsOf: map[native.Key]map[native.Key]bool{}, objectsOf: map[native.Key][]native.Key{},
+		unused: map[native.Key]bool{}, watched: map[native.Key]bool{}, watchesDue: map[native.Key]bool{},
 	}
 	m.assembler = native.NewAssembler(m, n.host)
 	return m
 }
 
-var errPending = errors.New("not read yet")
+var errNotRead = errors.New("not read yet")
 
-// Get answers with what was read, and notes what is missing for the next reading.
+// Get implements native.Reader. It returns an object that was read before, and records a missing key for the next read.
 func (m *mirror) Get(_ context.Context, key native.Key) (*native.Document, error) {
 	switch e := m.entries[key]; {
 	case e == nil:
-		m.pending[key] = true
-		return nil, errPending
+		m.missing[key] = true
+		return nil, errNotRead
 	case e.modified == 0:
 		return nil, native.ErrAbsent
 	default:
@@ -70,124 +71,126 @@ func (m *mirror) Get(_ context.Context, key native.Key) (*native.Document, error
 	}
 }
 
-// Bindings lists the host's bindings that were read.
+// Bindings implements native.Reader. It returns the port ids of the host's bindings.
 func (m *mirror) Bindings(context.Context, spec.HostID) ([]string, error) { return m.ports, nil }
 
-func (m *mirror) isBinding(key native.Key) bool { return strings.HasPrefix(string(key), m.bindings()) }
+func (m *mirror) isBinding(key native.Key) bool {
+	return strings.HasPrefix(string(key), m.bindingPrefix())
+}
 
-// bindings is what the keys of this host's bindings begin with.
-func (m *mirror) bindings() string { return string(native.BindingsKey(m.n.host)) + "/" }
+// bindingPrefix returns the prefix of the native keys of this host's bindings.
+func (m *mirror) bindingPrefix() string { return string(native.BindingsKey(m.n.host)) + "/" }
 
-// reading is one reading of several keys, all at one revision.
+// reading is one read of several keys, all at the same revision.
 type reading struct {
-	revision int64 // 0: that of the first answer
+	revision int64 // 0: set by the first response
 	changed  map[native.Key]bool
 }
 
 // readWhole reads everything at one revision.
 func (m *mirror) readWhole(ctx context.Context) error {
 	r := &reading{changed: map[native.Key]bool{}}
-	folder := native.BindingsKey(m.n.host)
-	err := m.n.pages(ctx, folder, &r.revision, func(kv *mvccpb.KeyValue) { m.set(r, m.n.key(kv.Key), kv) })
+	dir := native.BindingsKey(m.n.host)
+	err := m.n.readPages(ctx, dir, &r.revision, func(kv *mvccpb.KeyValue) { m.set(r, m.n.key(kv.Key), kv) })
 	if err != nil {
 		return err
 	}
-	m.base = r.revision
-	// Asked for by every assembly: read at once, and not one after the other.
-	return m.settle(ctx, r, map[native.Key]bool{
+	m.baseRevision = r.revision
+	// Every assembly needs these. They are read in one transaction rather than one after the other.
+	return m.readUntilComplete(ctx, r, map[native.Key]bool{
 		native.HostKey(m.n.host):                        true,
 		native.SettingsKey(spec.SettingDefault):         true,
 		native.SettingsKey(spec.SettingScope(m.n.host)): true,
 	})
 }
 
-// update reads keys again, and what belongs to them.
+// update reads keys again, together with all objects of the bindings that use them.
 func (m *mirror) update(ctx context.Context, dirty []native.Key) error {
 	need := map[native.Key]bool{}
 	for _, key := range dirty {
 		need[key] = true
-		for user := range m.users[key] {
-			for _, link := range m.chains[user] {
-				need[link] = true
+		for binding := range m.bindingsOf[key] {
+			for _, object := range m.objectsOf[binding] {
+				need[object] = true
 			}
 		}
 	}
-	return m.settle(ctx, &reading{changed: map[native.Key]bool{}}, need)
+	return m.readUntilComplete(ctx, &reading{changed: map[native.Key]bool{}}, need)
 }
 
-// settle reads what is needed, and goes on while the assembly asks for more. A transaction may have changed several objects
-// of one binding, and the watches tell of them one by one: so whatever belongs to a binding that something changed for is
-// read at the very revision.
-func (m *mirror) settle(ctx context.Context, r *reading, need map[native.Key]bool) error {
+// readUntilComplete reads the needed keys, and then further ones until the assembly needs no more. A transaction may
+// have changed several objects of one binding, and the watches report them one by one. So if one object of a binding
+// has changed, all objects of the binding are read at the same revision.
+func (m *mirror) readUntilComplete(ctx context.Context, r *reading, need map[native.Key]bool) error {
 	for len(need) > 0 {
 		if err := m.fetch(ctx, r, slices.Sorted(maps.Keys(need))); err != nil {
 			return err
 		}
 		m.assemble(ctx, r.changed)
-		need = m.pending
+		need = m.missing
 		for key := range r.changed {
-			for user := range m.users[key] {
-				for _, link := range m.chains[user] {
-					if e := m.entries[link]; e != nil && e.at != r.revision {
-						need[link] = true
+			for binding := range m.bindingsOf[key] {
+				for _, object := range m.objectsOf[binding] {
+					if e := m.entries[object]; e != nil && e.readAt != r.revision {
+						need[object] = true
 					}
 				}
 			}
 		}
 	}
 	for key := range m.unused {
-		// A binding that is gone is kept until the next reading: the watch may tell of it at the same revision.
-		if e := m.entries[key]; e == nil || !m.isBinding(key) || e.modified == 0 && e.at < r.revision {
+		// A deleted binding is kept until the next read, because the watch may still report it at this revision.
+		if e := m.entries[key]; e == nil || !m.isBinding(key) || e.modified == 0 && e.readAt < r.revision {
 			delete(m.entries, key)
 			delete(m.unused, key)
-			m.unsynced[key] = true
+			m.watchesDue[key] = true
 		}
 	}
 	return nil
 }
 
-// assemble puts the desired set together of what was read, and notes who uses what.
+// assemble builds the desired set from the objects that were read, and records which binding uses which objects.
 func (m *mirror) assemble(ctx context.Context, changed map[native.Key]bool) {
-	m.pending = map[native.Key]bool{}
+	m.missing = map[native.Key]bool{}
 	m.desired, m.faults = m.assembler.Assemble(ctx, changed)
 	for _, port := range m.assembler.Remade() {
-		m.chain(native.BindingKey(m.n.host, spec.PortID(port)), m.assembler.Objects(port))
+		m.setBindingObjects(native.BindingKey(m.n.host, spec.PortID(port)), m.assembler.Objects(port))
 	}
 }
 
-// chain notes which objects belong to a binding by now; none: it is gone.
-func (m *mirror) chain(binding native.Key, objects []native.Key) {
-	for _, key := range m.chains[binding] {
-		delete(m.users[key], binding)
-		if len(m.users[key]) == 0 {
-			delete(m.users, key)
+// setBindingObjects records the objects that a binding uses. A binding without objects was deleted.
+func (m *mirror) setBindingObjects(binding native.Key, objects []native.Key) {
+	for _, key := range m.objectsOf[binding] {
+		delete(m.bindingsOf[key], binding)
+		if len(m.bindingsOf[key]) == 0 {
+			delete(m.bindingsOf, key)
 			m.unused[key] = true
 		}
 	}
-	delete(m.chains, binding)
+	delete(m.objectsOf, binding)
 	if len(objects) == 0 {
 		m.unused[binding] = true
 		return
 	}
-	m.chains[binding] = objects
+	m.objectsOf[binding] = objects
 	for _, key := range objects {
-		if m.users[key] == nil {
-			m.users[key] = map[native.Key]bool{}
+		if m.bindingsOf[key] == nil {
+			m.bindingsOf[key] = map[native.Key]bool{}
 		}
-		m.users[key][binding] = true
+		m.bindingsOf[key][binding] = true
 		delete(m.unused, key)
 	}
 }
 
-// fetch reads keys, all at the reading's revision.
+// fetch reads keys at the revision of r, or sets that revision if it is 0.
 func (m *mirror) fetch(ctx context.Context, r *reading, keys []native.Key) error {
-	for some := range slices.Chunk(keys, transactionLimit) {
+	for chunk := range slices.Chunk(keys, transactionLimit) {
 		var operations []clientv3.Op
-		for _, key := range some {
+		for _, key := range chunk {
 			operations = append(operations, clientv3.OpGet(m.n.path(key), clientv3.WithRev(r.revision)))
 		}
 		var answer *clientv3.TxnResponse
-		err := m.n.do(ctx, "read", some[0], func(ctx context.Context, client *clientv3.Client) (err error) {
+		err := m.n.do(ctx, "read", chunk[0], func(ctx context.Context, client *clientv3.Client) (err error) {
 			answer, err = client.Txn(ctx).Then(operations...).Commit()
 			return err
 		})
@@ -197,7 +200,7 @@ func (m *mirror) fetch(ctx context.Context, r *reading, keys []native.Key) error
 		if r.revision == 0 {
 			r.revision = answer.Header.Revision
 		}
-		for i, key := range some {
+		for i, key := range chunk {
 			var kv *mvccpb.KeyValue
 			if kvs := answer.Responses[i].GetResponseRange().Kvs; len(kvs) > 0 {
 				kv = kvs[0]
@@ -208,9 +211,9 @@ func (m *mirror) fetch(ctx context.Context, r *reading, keys []native.Key) error
 	return nil
 }
 
-// set notes what stands under a key at the reading's revision; nil: nothing.
+// set records the value of a key at the revision of r. A nil kv means that the key does not exist.
 func (m *mirror) set(r *reading, key native.Key, kv *mvccpb.KeyValue) {
-	before, now := m.entries[key], &entry{at: r.revision}
+	before, now := m.entries[key], &entry{readAt: r.revision}
 	if kv != nil {
 		now.modified = kv.ModRevision
 	}
@@ -219,7 +222,7 @@ func (m *mirror) set(r *reading, key native.Key, kv *mvccpb.KeyValue) {
 		now.document, now.fault = before.document, before.fault
 	case kv != nil:
 		now.document, now.fault = native.Parse(kv.Value, native.JSON)
-		if port, ok := strings.CutPrefix(string(key), m.bindings()); ok && now.fault == nil {
+		if port, ok := strings.CutPrefix(string(key), m.bindingPrefix()); ok && now.fault == nil {
 			now.document = native.ReducePort(now.document, m.n.host, spec.PortID(port))
 		}
 		fallthrough
@@ -228,13 +231,13 @@ func (m *mirror) set(r *reading, key native.Key, kv *mvccpb.KeyValue) {
 	}
 	m.entries[key] = now
 	if before == nil {
-		m.unsynced[key] = true
+		m.watchesDue[key] = true
 	}
-	if port, ok := strings.CutPrefix(string(key), m.bindings()); ok {
+	if port, ok := strings.CutPrefix(string(key), m.bindingPrefix()); ok {
 		switch at, listed := slices.BinarySearch(m.ports, port); {
 		case listed && kv == nil:
 			m.ports = slices.Delete(m.ports, at, at+1)
-		case kv == nil && len(m.users[key]) == 0: // it was made and deleted between two readings
+		case kv == nil && len(m.bindingsOf[key]) == 0: // created and deleted between two reads
 			m.unused[key] = true
 		case !listed && kv != nil:
 			m.ports = slices.Insert(m.ports, at, port)
@@ -242,16 +245,17 @@ func (m *mirror) set(r *reading, key native.Key, kv *mvccpb.KeyValue) {
 	}
 }
 
-// watch makes the stream watch what is referred to, from the revision after that at which it was read, and nothing else.
+// watch starts the missing watches, each from the revision after the one at which its key was read, and cancels the
+// watches of keys that are not needed any more.
 func (m *mirror) watch(s *stream) error {
-	folder := native.BindingsKey(m.n.host) + "/"
-	if !m.watched[folder] {
-		if err := s.watch(folder, clientv3.GetPrefixRangeEnd(m.n.path(folder)), m.base+1); err != nil {
+	dir := native.BindingsKey(m.n.host) + "/"
+	if !m.watched[dir] {
+		if err := s.watch(dir, clientv3.GetPrefixRangeEnd(m.n.path(dir)), m.baseRevision+1); err != nil {
 			return err
 		}
-		m.watched[folder] = true
+		m.watched[dir] = true
 	}
-	for key := range m.unsynced {
+	for key := range m.watchesDue {
 		e := m.entries[key]
 		if wanted := e != nil && !m.isBinding(key); wanted == m.watched[key] {
 			continue
@@ -263,20 +267,20 @@ func (m *mirror) watch(s *stream) error {
 			delete(m.watched, key)
 			continue
 		}
-		if err := s.watch(key, "", e.at+1); err != nil {
+		if err := s.watch(key, "", e.readAt+1); err != nil {
 			return err
 		}
 		m.watched[key] = true
 	}
-	clear(m.unsynced)
+	clear(m.watchesDue)
 	return nil
 }
 
-// news leaves of what the watches told what was not read already, at a later revision.
-func (m *mirror) news(told map[native.Key]int64) (dirty []native.Key) {
-	for key, revision := range told {
+// changedSinceRead returns the changed keys whose last change is later than the read of this mirror.
+func (m *mirror) changedSinceRead(revisions map[native.Key]int64) (dirty []native.Key) {
+	for key, revision := range revisions {
 		e := m.entries[key]
-		if e == nil && m.isBinding(key) || e != nil && revision > e.at {
+		if e == nil && m.isBinding(key) || e != nil && revision > e.readAt {
 			dirty = append(dirty, key)
 		}
 	}

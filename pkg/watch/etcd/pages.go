@@ -9,18 +9,19 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/native"
 )
 
-// pages reads what stands in a folder, and below it, page by page at one revision: the one given, or that of the first
-// answer, which it then becomes. The folder "" is everything below the prefix.
-func (n *NSDB) pages(ctx context.Context, folder native.Key, revision *int64, each func(*mvccpb.KeyValue)) error {
-	if folder != "" {
-		folder += "/"
+// readPages calls each for every key below a directory, page by page and all at one revision. If *revision is 0, it
+// uses the revision of the first response and stores it there. The directory "" is everything below the prefix.
+func (n *NSDB) readPages(ctx context.Context, dir native.Key, revision *int64, each func(*mvccpb.KeyValue)) error {
+	if dir != "" {
+		dir += "/"
 	}
-	from := n.path(folder)
+	from := n.path(dir)
 	end := clientv3.GetPrefixRangeEnd(from)
 	for {
 		var answer *clientv3.GetResponse
-		err := n.do(ctx, "read", folder, func(ctx context.Context, client *clientv3.Client) (err error) {
-			answer, err = client.Get(ctx, from, clientv3.WithRange(end), clientv3.WithLimit(pageLimit), clientv3.WithRev(*revision))
+		err := n.do(ctx, "read", dir, func(ctx context.Context, client *clientv3.Client) (err error) {
+			answer, err = client.Get(ctx, from,
+				clientv3.WithRange(end), clientv3.WithLimit(pageLimit), clientv3.WithRev(*revision))
 			return err
 		})
 		if err != nil {

@@ -14,7 +14,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/native"
 )
 
-// PublishHost writes the host's status.
+// PublishHost publishes the host's status.
 func (n *NSDB) PublishHost(ctx context.Context, status spec.HostStatus) error {
 	if err := n.publish(ctx, native.HostStatusKey(n.host), status); err != nil {
 		return fmt.Errorf("publish status of host %s: %w", n.host, err)
@@ -24,13 +24,13 @@ func (n *NSDB) PublishHost(ctx context.Context, status spec.HostStatus) error {
 
 // RemoveHost removes the host's status.
 func (n *NSDB) RemoveHost(ctx context.Context) error {
-	if err := n.voice.say(ctx, native.HostStatusKey(n.host), nil); err != nil {
+	if err := n.publisher.set(ctx, native.HostStatusKey(n.host), nil); err != nil {
 		return fmt.Errorf("remove status of host %s: %w", n.host, err)
 	}
 	return nil
 }
 
-// PublishContainer writes a container's status.
+// PublishContainer publishes a container's status.
 func (n *NSDB) PublishContainer(ctx context.Context, id spec.ContainerID, status spec.ContainerStatus) error {
 	key, err := n.containerKey(id)
 	if err == nil {
@@ -46,7 +46,7 @@ func (n *NSDB) PublishContainer(ctx context.Context, id spec.ContainerID, status
 func (n *NSDB) RemoveContainer(ctx context.Context, id spec.ContainerID) error {
 	key, err := n.containerKey(id)
 	if err == nil {
-		err = n.voice.say(ctx, key, nil)
+		err = n.publisher.set(ctx, key, nil)
 	}
 	if err != nil {
 		return fmt.Errorf("remove status of container %s: %w", spec.Quote(string(id)), err)
@@ -54,15 +54,15 @@ func (n *NSDB) RemoveContainer(ctx context.Context, id spec.ContainerID) error {
 	return nil
 }
 
-// Published lists the containers that have a status of this host. What an earlier process left is under the lease of this
-// one then, and so does not go away by itself.
+// Published lists the containers that have a status of this host, sorted. Statuses of an earlier process are first
+// moved to the lease of this one, so that they do not expire.
 func (n *NSDB) Published(ctx context.Context) ([]spec.ContainerID, error) {
 	var ids []spec.ContainerID
-	err := n.voice.begin(ctx)
+	err := n.publisher.prepare(ctx)
 	if err == nil {
 		var revision int64
-		err = n.pages(ctx, native.ContainerStatusesKey(n.host), &revision, func(kv *mvccpb.KeyValue) {
-			if id, ok := n.statusOf(n.key(kv.Key)); ok {
+		err = n.readPages(ctx, native.ContainerStatusesKey(n.host), &revision, func(kv *mvccpb.KeyValue) {
+			if id, ok := n.containerOfStatus(n.key(kv.Key)); ok {
 				ids = append(ids, id)
 			}
 		})
@@ -74,8 +74,8 @@ func (n *NSDB) Published(ctx context.Context) ([]spec.ContainerID, error) {
 	return ids, nil
 }
 
-// statusOf says whose status a key of the host's folder of statuses is.
-func (n *NSDB) statusOf(key native.Key) (spec.ContainerID, bool) {
+// containerOfStatus returns the container of a status key of this host, and false for any other key.
+func (n *NSDB) containerOfStatus(key native.Key) (spec.ContainerID, bool) {
 	name, ok := strings.CutPrefix(string(key), string(native.ContainerStatusesKey(n.host))+"/")
 	id, err := spec.ParseID[spec.ContainerID]("containerId", name)
 	return id, ok && err == nil
@@ -93,5 +93,5 @@ func (n *NSDB) publish(ctx context.Context, key native.Key, status any) error {
 	if err := encoder.Encode(status); err != nil {
 		return err
 	}
-	return n.voice.say(ctx, key, bytes.TrimRight(value.Bytes(), "\n"))
+	return n.publisher.set(ctx, key, bytes.TrimRight(value.Bytes(), "\n"))
 }

@@ -16,66 +16,68 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/native"
 )
 
-// stream is one stream that all watches share. It is the protocol itself and not the client's Watcher: that begins again by
-// its own, one watch after the other, with a goroutine for each, and waits for a member that hangs.
+// stream is one gRPC stream that all watches share. It uses the protocol itself because the client's Watcher restarts
+// watches on its own, one after the other, with a goroutine for each, and waits for a member that hangs.
 //
-// What the watches tell is gathered, key by key, so that a burst of changes takes no more room than the keys it changes, and
-// the reading of the stream never waits for anybody.
+// Changes are collected by key. So the memory that a burst of changes needs depends on the number of changed keys, and
+// reading from the stream never blocks on the consumer.
 type stream struct {
-	n      *NSDB
-	grpc   pb.Watch_WatchClient
-	cancel context.CancelCauseFunc
-	ctx    context.Context
-	alarm  *time.Timer // ends the stream when it is silent
-	ended  chan struct{}
-	fault  error // why it ended, once it has
+	n         *NSDB
+	grpc      pb.Watch_WatchClient
+	cancel    context.CancelCauseFunc
+	ctx       context.Context
+	idleTimer *time.Timer // closes the stream if nothing is received for streamIdle
+	done      chan struct{}
+	err       error // why the stream ended; set before done is closed
 
-	next int64                // the number of the next watch
-	ids  map[native.Key]int64 // by the key, or the folder
+	next int64                // id of the next watch
+	ids  map[native.Key]int64 // of a watch, by its key or directory
 
-	mu    sync.Mutex
-	keys  map[int64]native.Key // of the watches that are wanted, by their numbers
-	dirty map[native.Key]int64 // what changed, and its last revision
-	news  chan struct{}
+	mu      sync.Mutex
+	keys    map[int64]native.Key // keys of the current watches, by id
+	dirty   map[native.Key]int64 // changed keys, with the revision of the last change
+	changed chan struct{}
 }
 
-var errSilent = errors.New("the watches' stream is silent")
+var errIdle = errors.New("no message on the watch stream")
 
-// openStream begins a stream without watches. The member must have a leader, and loses the stream when it loses that.
+// openStream opens a stream without watches. It requires a member with a leader: the stream ends when the member loses
+// it.
 func (n *NSDB) openStream(ctx context.Context) (*stream, error) {
 	client, err := n.connect()
 	if err != nil {
 		return nil, n.fault("watch", native.BindingsKey(n.host), err)
 	}
 	s := &stream{
-		n: n, ended: make(chan struct{}), next: 1,
+		n: n, done: make(chan struct{}), next: 1,
 		ids: map[native.Key]int64{}, keys: map[int64]native.Key{},
-		dirty: map[native.Key]int64{}, news: make(chan struct{}, 1),
+		dirty: map[native.Key]int64{}, changed: make(chan struct{}, 1),
 	}
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
-	s.alarm = time.AfterFunc(n.patience.silence, func() { s.cancel(errSilent) })
+	s.idleTimer = time.AfterFunc(n.timeouts.streamIdle, func() { s.cancel(errIdle) })
 	s.grpc, err = pb.NewWatchClient(client.ActiveConnection()).Watch(
 		clientv3.WithRequireLeader(s.ctx), grpc.WaitForReady(true), grpc.MaxCallRecvMsgSize(math.MaxInt32))
 	if err != nil {
-		s.alarm.Stop()
+		s.idleTimer.Stop()
 		s.cancel(nil)
-		return nil, s.explain("", err)
+		return nil, s.streamError("", err)
 	}
 	go s.receive()
 	return s, nil
 }
 
-// close ends the stream and waits for that.
+// close ends the stream and waits for its goroutine.
 func (s *stream) close() {
-	s.alarm.Stop()
+	s.idleTimer.Stop()
 	s.cancel(nil)
-	<-s.ended
+	<-s.done
 }
 
-// explain makes a fault of what ended the stream; what made us end it comes first.
-func (s *stream) explain(key native.Key, err error) error {
-	if cause := context.Cause(s.ctx); errors.Is(cause, errSilent) {
-		err = fmt.Errorf("%w for %v: another member is asked", cause, s.n.patience.silence)
+// streamError returns a *fault for the error that ended the stream. If the stream was closed for being idle, that is
+// the cause.
+func (s *stream) streamError(key native.Key, err error) error {
+	if cause := context.Cause(s.ctx); errors.Is(cause, errIdle) {
+		err = fmt.Errorf("%w for %v, trying another member", cause, s.n.timeouts.streamIdle)
 	}
 	if key == "" {
 		key = native.BindingsKey(s.n.host)
@@ -83,7 +85,7 @@ func (s *stream) explain(key native.Key, err error) error {
 	return s.n.fault("watch", key, err)
 }
 
-// watch begins a watch of a key, or of a range of keys, at a revision.
+// watch starts a watch of a key, or of a range of keys if end is set, at a revision.
 func (s *stream) watch(key native.Key, end string, revision int64) error {
 	id := s.next
 	s.next++
@@ -98,45 +100,50 @@ func (s *stream) watch(key native.Key, end string, revision int64) error {
 	return s.send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: create}})
 }
 
-// unwatch ends a watch.
+// unwatch cancels a watch.
 func (s *stream) unwatch(key native.Key) error {
 	id := s.ids[key]
 	delete(s.ids, key)
 	s.mu.Lock()
 	delete(s.keys, id)
 	s.mu.Unlock()
-	return s.send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CancelRequest{CancelRequest: &pb.WatchCancelRequest{WatchId: id}}})
+	return s.send(&pb.WatchRequest{
+		RequestUnion: &pb.WatchRequest_CancelRequest{CancelRequest: &pb.WatchCancelRequest{WatchId: id}},
+	})
 }
 
-// send may wait for a member that takes nothing in; the alarm ends that.
+// send sends a request. It may block if the member does not read; the idle timer then ends the stream.
 func (s *stream) send(request *pb.WatchRequest) error {
 	if err := s.grpc.Send(request); err != nil {
 		s.cancel(nil)
-		<-s.ended // io.EOF says nothing: what ended the stream is what was received
-		return s.fault
+		<-s.done // Send returns only io.EOF; the receiver has the cause
+		return s.err
 	}
 	return nil
 }
 
-// wait waits until something has changed, and returns the keys with the revision of their last change. It asks for a sign
-// of life now and then. (The revision that comes with one is not used: etcd 3.4 may give it before changes up to it.)
+// wait waits for changes and returns the changed keys, each with the revision of its last change. It regularly requests
+// progress notifications to keep the stream from being idle. (The revision of a notification is not used: etcd 3.4 may
+// send it before the changes up to that revision.)
 func (s *stream) wait(ctx context.Context) (map[native.Key]int64, error) {
-	beat := time.NewTicker(s.n.patience.silence / 3)
-	defer beat.Stop()
+	ticker := time.NewTicker(s.n.timeouts.streamIdle / 3)
+	defer ticker.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil, ctx.Err()
-		case <-s.ended:
-			return nil, s.fault
-		case <-s.news:
+		case <-s.done:
+			return nil, s.err
+		case <-s.changed:
 			s.mu.Lock()
 			dirty := s.dirty
 			s.dirty = map[native.Key]int64{}
 			s.mu.Unlock()
 			return dirty, nil
-		case <-beat.C:
-			err := s.send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_ProgressRequest{ProgressRequest: &pb.WatchProgressRequest{}}})
+		case <-ticker.C:
+			err := s.send(&pb.WatchRequest{
+				RequestUnion: &pb.WatchRequest_ProgressRequest{ProgressRequest: &pb.WatchProgressRequest{}},
+			})
 			if err != nil {
 				return nil, err
 			}
@@ -144,51 +151,54 @@ func (s *stream) wait(ctx context.Context) (map[native.Key]int64, error) {
 	}
 }
 
-// receive takes in what comes until the stream ends.
+// receive handles the responses until the stream ends.
 func (s *stream) receive() {
-	defer close(s.ended)
+	defer close(s.done)
 	for {
-		answer, err := s.grpc.Recv()
+		response, err := s.grpc.Recv()
 		if err == nil {
-			s.alarm.Reset(s.n.patience.silence)
-			err = s.take(answer)
+			s.idleTimer.Reset(s.n.timeouts.streamIdle)
+			err = s.handle(response)
 		}
 		if err != nil {
-			s.fault = s.explain("", err)
-			s.alarm.Stop()
+			s.err = s.streamError("", err)
+			s.idleTimer.Stop()
 			s.cancel(nil)
 			return
 		}
 	}
 }
 
-// take takes in one answer. An error says that a watch which is wanted is no more.
-func (s *stream) take(answer *pb.WatchResponse) error {
+// handle handles one response. It returns an error if a current watch was cancelled.
+func (s *stream) handle(response *pb.WatchResponse) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	key, wanted := s.keys[answer.WatchId]
-	if answer.Canceled && (wanted || answer.Created) {
-		if answer.CompactRevision != 0 {
+	key, wanted := s.keys[response.WatchId]
+	if response.Canceled && (wanted || response.Created) {
+		if response.CompactRevision != 0 {
 			return s.n.fault("watch", key, rpctypes.ErrCompacted)
 		}
-		return s.n.fault("watch", key, refusal(answer.CancelReason))
+		return s.n.fault("watch", key, cancelError(response.CancelReason))
 	}
-	for _, event := range answer.Events {
+	for _, event := range response.Events {
 		key := s.n.key(event.Kv.Key)
 		s.dirty[key] = max(s.dirty[key], event.Kv.ModRevision)
 	}
-	if len(answer.Events) > 0 {
+	if len(response.Events) > 0 {
 		select {
-		case s.news <- struct{}{}:
+		case s.changed <- struct{}{}:
 		default:
 		}
 	}
 	return nil
 }
 
-// refusal makes an error of the text that etcd ends a watch with.
-func refusal(reason string) error {
-	for _, known := range []error{rpctypes.ErrGRPCPermissionDenied, rpctypes.ErrGRPCInvalidAuthToken, rpctypes.ErrGRPCNoLeader, rpctypes.ErrGRPCUserEmpty} {
+// cancelError converts the reason that etcd gives for a cancelled watch to an error.
+func cancelError(reason string) error {
+	for _, known := range []error{
+		rpctypes.ErrGRPCPermissionDenied, rpctypes.ErrGRPCInvalidAuthToken, rpctypes.ErrGRPCNoLeader,
+		rpctypes.ErrGRPCUserEmpty,
+	} {
 		if reason == known.Error() || reason == rpctypes.Error(known).Error() {
 			return known
 		}

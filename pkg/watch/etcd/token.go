@@ -13,29 +13,30 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// token is what etcd gives for a user and a password, and takes with every request. One that was not used for a while (5
-// minutes, by etcd's usual setting) is not taken any more.
+// token is the token that etcd returns for a user and a password. The client sends it with every request. A token that
+// is not used for some time (5 minutes by default) expires.
 //
-// It is not left to etcd's client: that asks for a new token with the old one in hand, which etcd 3.4 refuses for the old
-// one's sake, and so for ever; and it asks for one with every stream.
+// etcd's client is not used for this. It requests a new token with the expired token attached, and etcd 3.4 always
+// refuses that request. It also requests a new token for every stream.
 type token struct {
-	asking sync.Mutex // held while a new one is asked for
-	mu     sync.Mutex
-	value  string
+	renewal sync.Mutex // held while a new token is requested
+	mu      sync.Mutex
+	value   string
 }
 
-type askingKey struct{}
+type authenticatingKey struct{}
 
-// GetRequestMetadata makes the token go with every request but the one that asks for it.
+// GetRequestMetadata implements credentials.PerRPCCredentials. It adds the token to every request except the one that
+// requests a token.
 func (t *token) GetRequestMetadata(ctx context.Context, _ ...string) (map[string]string, error) {
 	value := t.get()
-	if value == "" || ctx.Value(askingKey{}) != nil {
+	if value == "" || ctx.Value(authenticatingKey{}) != nil {
 		return nil, nil
 	}
 	return map[string]string{rpctypes.TokenFieldNameGRPC: value}, nil
 }
 
-// RequireTransportSecurity allows for etcd without TLS, as its own client does.
+// RequireTransportSecurity returns false: etcd can be used without TLS, as with etcd's own client.
 func (t *token) RequireTransportSecurity() bool { return false }
 
 func (t *token) get() string {
@@ -44,18 +45,19 @@ func (t *token) get() string {
 	return t.value
 }
 
-// tokenRefused says whether a request was refused for want of a token that is valid.
+// tokenRefused reports whether a request was refused because its token is missing or invalid.
 func tokenRefused(err error) bool {
 	err = rpctypes.Error(err)
-	return errors.Is(err, rpctypes.ErrUserEmpty) || errors.Is(err, rpctypes.ErrInvalidAuthToken) || errors.Is(err, rpctypes.ErrAuthOldRevision)
+	return errors.Is(err, rpctypes.ErrUserEmpty) || errors.Is(err, rpctypes.ErrInvalidAuthToken) ||
+		errors.Is(err, rpctypes.ErrAuthOldRevision)
 }
 
-// authenticate has another token than the one that was refused. The password is read from its file each time, so that one
-// that was corrected there is used.
+// authenticate replaces the refused token by a new one. It reads the password file each time, so that a corrected
+// password is used.
 func (n *NSDB) authenticate(ctx context.Context, client *clientv3.Client, refused string) error {
-	n.token.asking.Lock()
-	defer n.token.asking.Unlock()
-	if n.token.get() != refused { // somebody else was here
+	n.token.renewal.Lock()
+	defer n.token.renewal.Unlock()
+	if n.token.get() != refused { // another goroutine has replaced it
 		return nil
 	}
 	password, err := readSecret("passwordFile", n.location.PasswordFile)
@@ -66,8 +68,9 @@ func (n *NSDB) authenticate(ctx context.Context, client *clientv3.Client, refuse
 	if text == "" {
 		return &spec.Fault{Key: "passwordFile", Value: n.location.PasswordFile, Allowed: "a file that holds the password"}
 	}
-	ctx = context.WithValue(ctx, askingKey{}, true)
-	answer, err := pb.NewAuthClient(client.ActiveConnection()).Authenticate(ctx, &pb.AuthenticateRequest{Name: n.location.User, Password: text})
+	ctx = context.WithValue(ctx, authenticatingKey{}, true)
+	request := &pb.AuthenticateRequest{Name: n.location.User, Password: text}
+	answer, err := pb.NewAuthClient(client.ActiveConnection()).Authenticate(ctx, request)
 	if err != nil {
 		return err
 	}

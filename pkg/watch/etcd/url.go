@@ -12,43 +12,45 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// Form is what a URL of this kind looks like.
-const Form = "etcd://[user@]host:2379[,host:2379…][/prefix][?passwordFile=/file][&ttl=15s], or etcds:// with [&ca=/file][&cert=/file&key=/file]"
+// Form is the form of the URLs of this kind of NSDB, for error messages.
+const Form = "etcd://[user@]host:2379[,host:2379…][/prefix][?passwordFile=/file][&ttl=15s], " +
+	"or etcds:// with [&ca=/file][&cert=/file&key=/file]"
 
-// DefaultTTL is how long statuses outlive a supervisor that is gone: long enough for its restart, and for a member to hang
-// and be left.
+// DefaultTTL is how long statuses outlive a supervisor that was stopped. It covers a restart of the supervisor, and the
+// time until the client has left a hanging member.
 const DefaultTTL = 15 * time.Second
 
 const (
 	defaultPort = "2379"
-	ttlLeast    = 2 * time.Second // etcd grants no less with its usual election time
-	ttlMost     = time.Hour
+	minTTL      = 2 * time.Second // the least that etcd grants with its default election timeout
+	maxTTL      = time.Hour
 	ttlAllowed  = "a duration of whole seconds from 2s to 1h, like 15s"
 	fileAllowed = "an absolute path of printable characters"
 	hostAllowed = "host or host:port, several with commas; an IPv6 address in brackets, one only"
 )
 
-// Location is what a URL names.
+// Location is a parsed and checked URL of an etcd NSDB.
 type Location struct {
 	Endpoints    []string // host:port
 	TLS          bool
-	Prefix       string // what stands before the key of each object, "/" and all: "/svc/"
-	User         string // "": none
+	Prefix       string // in front of each native key, with both slashes: "/svc/"
+	User         string // "": no authentication
 	PasswordFile string
-	CA           string // "": the system's authorities
-	Cert, Key    string // "": none
+	CA           string // "": the CA certificates of the system
+	Cert, Key    string // "": no client certificate
 	TTL          time.Duration
 }
 
-// ParseURL reads an etcd URL. Every option that it does not know is refused: a misspelt one must not be the default. It
-// opens no file.
+// ParseURL parses and checks an etcd URL. It returns an error for every unknown option, so that a misspelt option does
+// not silently get its default value. It opens no file.
 func ParseURL(u *url.URL) (Location, error) {
 	location := Location{TLS: u.Scheme == "etcds", TTL: DefaultTTL}
 	if u.Opaque != "" || u.Fragment != "" || u.Host == "" {
 		return location, &spec.Fault{Key: "URL", Value: u.Redacted(), Allowed: Form}
 	}
-	if _, given := u.User.Password(); given { // command lines and logs are read by others
-		return location, &spec.Fault{Key: "URL", Value: u.Redacted(), Allowed: "no password in the URL; ?passwordFile=/file names the file that holds it"}
+	if _, given := u.User.Password(); given { // command lines and logs can be read by others
+		const allowed = "no password in the URL; ?passwordFile=/file names the file that holds it"
+		return location, &spec.Fault{Key: "URL", Value: u.Redacted(), Allowed: allowed}
 	}
 	location.User = u.User.Username()
 	if u.User != nil && location.User == "" || !printable(location.User) {
@@ -58,9 +60,10 @@ func ParseURL(u *url.URL) (Location, error) {
 	if location.Endpoints, err = parseEndpoints(u.Host); err != nil {
 		return location, err
 	}
-	// An & in a prefix is always an option with a wrong separator: no tool writes such keys.
+	// An & in a prefix always comes from an option with a wrong separator, because no tool writes such keys.
 	if name, _, found := strings.Cut(u.Path, "&"); found {
-		return location, &spec.Fault{Key: "prefix", Value: u.Path, Allowed: name + "?…: ? begins the options, & separates them"}
+		allowed := name + "?…: ? begins the options, & separates them"
+		return location, &spec.Fault{Key: "prefix", Value: u.Path, Allowed: allowed}
 	}
 	if location.Prefix, err = parsePrefix(u.Path); err != nil {
 		return location, err
@@ -91,7 +94,7 @@ func ParseURL(u *url.URL) (Location, error) {
 	return location, location.check()
 }
 
-// check checks what holds between the options.
+// check checks constraints between the options.
 func (l Location) check() error {
 	const ofTLS = "with etcds:// only"
 	switch {
@@ -129,7 +132,7 @@ func parseEndpoints(hosts string) (endpoints []string, err error) {
 	return endpoints, nil
 }
 
-// parsePrefix makes "/svc/" of "/svc". Without a path the keys begin with "/".
+// parsePrefix converts a URL path to a prefix: "/svc" to "/svc/", and an empty path to "/".
 func parsePrefix(p string) (string, error) {
 	trimmed := strings.Trim(p, "/")
 	if trimmed == "" {
@@ -150,7 +153,7 @@ func parseFile(key, file string) (string, error) {
 
 func parseTTL(value string) (time.Duration, error) {
 	ttl, err := time.ParseDuration(value)
-	if err != nil || ttl < ttlLeast || ttl > ttlMost || ttl%time.Second != 0 {
+	if err != nil || ttl < minTTL || ttl > maxTTL || ttl%time.Second != 0 {
 		return 0, &spec.Fault{Key: "ttl", Value: value, Allowed: ttlAllowed}
 	}
 	return ttl, nil

@@ -15,7 +15,8 @@ func TestParseURL(t *testing.T) {
 		"etcd://[::1]:1/a/b/":   {Endpoints: []string{"[::1]:1"}, Prefix: "/a/b/", TTL: DefaultTTL},
 		"etcd://[fe80::1]/a":    {Endpoints: []string{"[fe80::1]:2379"}, Prefix: "/a/", TTL: DefaultTTL},
 		"etcds://u@h/svc?passwordFile=/p&ca=/ca&cert=/c&key=/k&ttl=1m": {
-			Endpoints: []string{"h:2379"}, TLS: true, Prefix: "/svc/", User: "u", PasswordFile: "/p", CA: "/ca", Cert: "/c", Key: "/k", TTL: time.Minute,
+			Endpoints: []string{"h:2379"}, TLS: true, Prefix: "/svc/",
+			User: "u", PasswordFile: "/p", CA: "/ca", Cert: "/c", Key: "/k", TTL: time.Minute,
 		},
 	} {
 		u, err := url.Parse(raw)
@@ -28,8 +29,8 @@ func TestParseURL(t *testing.T) {
 	}
 }
 
-func TestURLsThatAreRefused(t *testing.T) {
-	for raw, say := range map[string]string{
+func TestInvalidURLsAreRefused(t *testing.T) {
+	for raw, want := range map[string]string{
 		"etcd:///svc":                           `URL "etcd:///svc": allowed: etcd://`,
 		"etcd:h:1":                              "URL ",
 		"etcd://h/svc#x":                        "URL ",
@@ -64,8 +65,8 @@ func TestURLsThatAreRefused(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := ParseURL(u); err == nil || !strings.Contains(err.Error(), say) {
-			t.Errorf("%s: %v, wanted %s", raw, err, say)
+		if _, err := ParseURL(u); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, wanted %s", raw, err, want)
 		} else if strings.Contains(err.Error(), "secret") || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%s: %v", raw, err)
 		}

@@ -13,22 +13,22 @@ import (
 	"google.golang.org/grpc/backoff"
 )
 
-// Await waits until every member that runs has seen a linearizable read through.
+// Await waits until every running member has answered a linearizable read.
 func (c *Cluster) Await() {
 	c.tb.Helper()
-	late := time.Now().Add(patient)
+	deadline := time.Now().Add(serveTimeout)
 	for i, m := range c.members {
 		for m.Started() {
-			err := c.serves(m)
+			err := c.ping(m)
 			if err == nil {
 				break
 			}
 			select {
-			case <-m.Gone():
+			case <-m.Done():
 				c.tb.Fatalf("etcdtest: member %d ended: %s", i, m.tail())
 			default:
 			}
-			if time.Now().After(late) {
+			if time.Now().After(deadline) {
 				c.tb.Fatalf("etcdtest: member %d does not serve: %v: %s", i, err, m.tail())
 			}
 			time.Sleep(20 * time.Millisecond)
@@ -36,7 +36,7 @@ func (c *Cluster) Await() {
 	}
 }
 
-func (c *Cluster) serves(m *member) error {
+func (c *Cluster) ping(m *member) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	client, err := c.dial(m.address)
@@ -54,13 +54,19 @@ func (m *member) tail() string {
 	return string(bytes.Join(lines[max(0, len(lines)-5):], []byte("\n")))
 }
 
-// dial makes a client that may do everything.
+// dial returns a client with all permissions.
 func (c *Cluster) dial(endpoints ...string) (*clientv3.Client, error) {
-	// A member that is back is found at once: what is measured is somebody else's patience.
-	again := backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.1, MaxDelay: 100 * time.Millisecond}
+	// Short back-off: a restarted member is found immediately, so that the tests measure only the back-off of the client
+	// under test.
+	connect := grpc.ConnectParams{
+		Backoff: backoff.Config{
+			BaseDelay: 50 * time.Millisecond, Multiplier: 1.1, MaxDelay: 100 * time.Millisecond,
+		},
+		MinConnectTimeout: time.Second,
+	}
 	config := clientv3.Config{
 		DialTimeout: 5 * time.Second, Logger: zap.NewNop(),
-		DialOptions: []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{Backoff: again, MinConnectTimeout: time.Second})},
+		DialOptions: []grpc.DialOption{grpc.WithConnectParams(connect)},
 	}
 	for _, endpoint := range endpoints {
 		config.Endpoints = append(config.Endpoints, c.scheme()+endpoint)
@@ -74,7 +80,7 @@ func (c *Cluster) dial(endpoints ...string) (*clientv3.Client, error) {
 	return clientv3.New(config)
 }
 
-// Client is a client of all members that may do everything; it is closed with the cluster.
+// Client returns a client of all members with all permissions. It is closed with the cluster.
 func (c *Cluster) Client() *clientv3.Client {
 	c.tb.Helper()
 	c.mu.Lock()
@@ -89,10 +95,10 @@ func (c *Cluster) Client() *clientv3.Client {
 	return c.client
 }
 
-// Leader is the number of the member that leads.
+// Leader returns the index of the member that is the leader.
 func (c *Cluster) Leader() int {
 	c.tb.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patient)
+	ctx, cancel := context.WithTimeout(context.Background(), serveTimeout)
 	defer cancel()
 	for i, m := range c.members {
 		if !m.Started() {
@@ -110,10 +116,10 @@ func (c *Cluster) Leader() int {
 	return 0
 }
 
-// Compact forgets every revision but the present one.
+// Compact compacts all revisions before the current one.
 func (c *Cluster) Compact() {
 	c.tb.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patient)
+	ctx, cancel := context.WithTimeout(context.Background(), serveTimeout)
 	defer cancel()
 	now, err := c.Client().Get(ctx, "health")
 	if err == nil {

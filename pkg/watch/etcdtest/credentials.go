@@ -23,18 +23,18 @@ const (
 	rootPassword = "etcdtest"
 )
 
-// files are the certificates of a cluster: where they lie, and what a client of the harness itself needs of them.
+// files are the certificates of a cluster: their paths, and what the harness needs for its own client.
 type files struct {
-	CA, Cert, Key         string // the authority's, and those of a client
+	CA, Cert, Key         string // paths: the CA certificate, and the certificate and key of a client
 	serverCert, serverKey string
 	authority             *x509.CertPool
 	client                tls.Certificate
 }
 
-// CA is the file of the authority that the servers' certificates are of.
+// CA returns the path of the CA certificate that signed the servers' certificate.
 func (c *Cluster) CA() string { return c.files.CA }
 
-// write makes an authority, a certificate for the servers and one for a client.
+// write creates a CA, a certificate for the servers and one for a client.
 func (f *files) write(dir string) error {
 	now := time.Now()
 	template := func(serial int64, name string) *x509.Certificate {
@@ -61,10 +61,12 @@ func (f *files) write(dir string) error {
 			return "", "", err
 		}
 		certFile, keyFile = filepath.Join(dir, name+".crt"), filepath.Join(dir, name+".key")
-		if err := os.WriteFile(certFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o644); err != nil {
+		certPEM := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+		if err := os.WriteFile(certFile, certPEM, 0o644); err != nil {
 			return "", "", err
 		}
-		return certFile, keyFile, os.WriteFile(keyFile, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}), 0o600)
+		keyPEM := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})
+		return certFile, keyFile, os.WriteFile(keyFile, keyPEM, 0o600)
 	}
 	if f.CA, _, err = sign("ca", authority, key); err != nil {
 		return err
@@ -90,7 +92,7 @@ func (f *files) write(dir string) error {
 	return err
 }
 
-// arguments are those of a server.
+// arguments returns the arguments of a server.
 func (f *files) arguments(o options) (arguments []string) {
 	if o.tls {
 		arguments = append(arguments, "--cert-file="+f.serverCert, "--key-file="+f.serverKey)
@@ -101,11 +103,11 @@ func (f *files) arguments(o options) (arguments []string) {
 	return arguments
 }
 
-// Auth turns authentication on: a user with that password may do everything below the prefix. URL names the user from now
-// on, and a file with the password. It is called before Client.
+// Auth enables authentication and creates a user that may read and write all keys below the prefix. Afterwards URL
+// contains the user and the path of a password file. Auth must be called before Client.
 func (c *Cluster) Auth(user, password, prefix string) {
 	c.tb.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patient)
+	ctx, cancel := context.WithTimeout(context.Background(), serveTimeout)
 	defer cancel()
 	client, err := c.dial(c.Endpoints()...)
 	if err != nil {
@@ -120,7 +122,8 @@ func (c *Cluster) Auth(user, password, prefix string) {
 		func() error { _, err := client.UserGrantRole(ctx, rootUser, "root"); return err },
 		func() error { _, err := client.RoleAdd(ctx, user); return err },
 		func() error {
-			_, err := client.RoleGrantPermission(ctx, user, prefix, string(end), clientv3.PermissionType(clientv3.PermReadWrite))
+			permission := clientv3.PermissionType(clientv3.PermReadWrite)
+			_, err := client.RoleGrantPermission(ctx, user, prefix, string(end), permission)
 			return err
 		},
 		func() error { _, err := client.UserAdd(ctx, user, password); return err },

@@ -1,8 +1,8 @@
-// Package etcdtest runs real etcd servers on loopback for tests, and for the command that a demonstration starts.
+// Package etcdtest runs real etcd servers on loopback addresses for tests.
 //
-// Every member is a process of Debian's package etcd-server in a directory of its own, killed with whoever started it. A
-// member can be killed, frozen and started again, and a Relay in front of all of them cuts clients off. The election takes
-// half a second, so that a leader is missed soon.
+// Every member is a process of Debian's package etcd-server in a directory of its own. The kernel kills it when the
+// test process ends. A member can be killed, frozen and started again, and a Relay in front of all members can cut off
+// their clients. The election timeout is half a second, so that a lost leader is detected soon.
 package etcdtest
 
 import (
@@ -20,35 +20,32 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/internal/server"
 )
 
-// TB is what Start needs of a test; a command can stand in for one.
+// TB is the part of testing.TB that Start uses. A caller that is not a test may implement it too.
 type TB = server.TB
 
 const (
 	program = "/usr/bin/etcd"
 
-	// Must is the variable that makes a server that is not installed a failure: otherwise the test is skipped.
-	Must = server.Must
-
-	heartbeat = 50 * time.Millisecond
-	election  = 500 * time.Millisecond
-	patient   = 60 * time.Second // until the members serve on a loaded machine
+	heartbeat    = 50 * time.Millisecond
+	election     = 500 * time.Millisecond
+	serveTimeout = 60 * time.Second // limit until the members serve; long because the machine may be loaded
 )
 
-// Cluster is a number of servers that make one etcd.
+// Cluster is an etcd cluster.
 type Cluster struct {
 	tb      TB
 	members []*member
 	options options
 	files   files
 	mu      sync.Mutex
-	client  *clientv3.Client // made when it is first asked for
+	client  *clientv3.Client // created by the first call of Client
 	user    string
-	pass    string // the file that holds the user's password
+	pass    string // file with the user's password
 }
 
-// member is one server.
+// member is one server of a cluster.
 type member struct {
-	address string // of its clients
+	address string // address for clients
 	argv    []string
 	log     string
 	server.Process
@@ -62,13 +59,14 @@ type options struct {
 	extra           []string
 }
 
-// TLS makes the servers speak TLS, under a certificate for 127.0.0.1 and localhost of an authority of the cluster's own.
+// TLS makes the servers use TLS. Their certificate is valid for 127.0.0.1 and localhost, and signed by a CA of the
+// cluster.
 func TLS() Option { return func(o *options) { o.tls = true } }
 
-// ClientCert is TLS that lets nobody in without a certificate of that authority.
+// ClientCert enables TLS and requires a client certificate that is signed by the cluster's CA.
 func ClientCert() Option { return func(o *options) { o.tls, o.clientCert = true, true } }
 
-// Argument adds one to the command line of every server.
+// Argument adds an argument to the command line of every server.
 func Argument(argument string) Option {
 	return func(o *options) { o.extra = append(o.extra, argument) }
 }
@@ -77,7 +75,7 @@ func Argument(argument string) Option {
 func Start(tb TB, members int, opts ...Option) *Cluster {
 	tb.Helper()
 	if _, err := os.Stat(program); err != nil {
-		server.Absent(tb, "no etcd server here: %v: install the package etcd-server", err)
+		server.SkipOrFail(tb, "no etcd server here: %v: install the package etcd-server", err)
 		return nil
 	}
 	c := &Cluster{tb: tb}
@@ -140,10 +138,10 @@ func (c *Cluster) scheme() string {
 	return "http://"
 }
 
-// Len is the number of members.
+// Len returns the number of members.
 func (c *Cluster) Len() int { return len(c.members) }
 
-// Endpoints are the addresses for clients.
+// Endpoints returns the members' addresses for clients.
 func (c *Cluster) Endpoints() (endpoints []string) {
 	for _, m := range c.members {
 		endpoints = append(endpoints, m.address)
@@ -151,7 +149,7 @@ func (c *Cluster) Endpoints() (endpoints []string) {
 	return endpoints
 }
 
-// URL names the cluster and a prefix as --nsdb does, with what a client needs to be let in.
+// URL returns the --nsdb URL of the cluster and a prefix, with the credentials that a client needs.
 func (c *Cluster) URL(root string) string { return c.address(c.Endpoints(), root) }
 
 func (c *Cluster) address(endpoints []string, root string) string {
@@ -173,10 +171,10 @@ func (c *Cluster) address(endpoints []string, root string) string {
 	return u.String()
 }
 
-// Kill ends a member as a power cut does; what it wrote stays.
+// Kill kills a member with SIGKILL. It keeps the files that the member wrote.
 func (c *Cluster) Kill(i int) { c.members[i].Kill() }
 
-// Restart starts a member again, one that runs after killing it. It waits for nothing: Await does.
+// Restart starts a member, after killing it if it runs. It does not wait until the member serves; see Await.
 func (c *Cluster) Restart(i int) {
 	c.tb.Helper()
 	c.members[i].Kill()
@@ -185,10 +183,10 @@ func (c *Cluster) Restart(i int) {
 	}
 }
 
-// Freeze stops a member without closing its connections: a machine that hangs.
+// Freeze stops a member with SIGSTOP, which leaves its connections open, like a machine that hangs.
 func (c *Cluster) Freeze(i int) { c.signal(i, syscall.SIGSTOP) }
 
-// Thaw lets a frozen member go on.
+// Thaw continues a frozen member.
 func (c *Cluster) Thaw(i int) { c.signal(i, syscall.SIGCONT) }
 
 func (c *Cluster) signal(i int, signal syscall.Signal) {

@@ -8,7 +8,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/etcdtest"
 )
 
-func TestThreeMembersOutliveTheirLeader(t *testing.T) {
+func TestAClusterSurvivesAKilledLeader(t *testing.T) {
 	c := etcdtest.Start(t, 3)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -18,8 +18,8 @@ func TestThreeMembersOutliveTheirLeader(t *testing.T) {
 	leader := c.Leader()
 	c.Kill(leader)
 	for {
-		once, stop := context.WithTimeout(ctx, time.Second)
-		got, err := c.Client().Get(once, "/a")
+		attemptCtx, stop := context.WithTimeout(ctx, time.Second)
+		got, err := c.Client().Get(attemptCtx, "/a")
 		stop()
 		if err == nil && len(got.Kvs) == 1 {
 			break
@@ -33,7 +33,7 @@ func TestThreeMembersOutliveTheirLeader(t *testing.T) {
 	c.Compact()
 }
 
-func TestARelayHoldsBackWhatAPartitionWould(t *testing.T) {
+func TestARelayHasItsOwnURLAndCanBeCut(t *testing.T) {
 	c := etcdtest.Start(t, 1, etcdtest.ClientCert())
 	c.Auth("svc", "secret", "/svc/")
 	r := c.Relay()

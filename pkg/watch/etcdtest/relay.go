@@ -5,22 +5,22 @@ import (
 	"sync"
 )
 
-// Relay stands between clients and all members: one listener for each. It can be cut.
+// Relay forwards the connections of clients to the members, with one listener for each member. It can be cut.
 type Relay struct {
 	cluster   *Cluster
 	endpoints []string
 
-	mu   sync.Mutex
-	cut  bool
-	open map[net.Conn]bool
-	flow *sync.Cond // told when the relay is mended or connections are dropped
+	mu      sync.Mutex
+	cut     bool
+	open    map[net.Conn]bool
+	changed *sync.Cond // signalled when the relay is restored or connections are dropped
 }
 
 // Relay starts a relay in front of the cluster.
 func (c *Cluster) Relay() *Relay {
 	c.tb.Helper()
 	r := &Relay{cluster: c, open: map[net.Conn]bool{}}
-	r.flow = sync.NewCond(&r.mu)
+	r.changed = sync.NewCond(&r.mu)
 	for _, m := range c.members {
 		listener, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
@@ -39,28 +39,25 @@ func (c *Cluster) Relay() *Relay {
 	return r
 }
 
-// Endpoints are the relay's addresses for clients.
-func (r *Relay) Endpoints() []string { return r.endpoints }
-
-// URL names the cluster behind the relay and a prefix as --nsdb does.
+// URL returns the --nsdb URL of the relay and a prefix, with the credentials that a client needs.
 func (r *Relay) URL(root string) string { return r.cluster.address(r.endpoints, root) }
 
-// Cut lets nothing through any more, in both directions, and closes nothing: a partition.
+// Cut stops forwarding in both directions and closes no connection, like a network partition.
 func (r *Relay) Cut() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.cut = true
 }
 
-// Mend undoes Cut. What was held back goes on its way.
+// Mend resumes forwarding after Cut, including the data that was held back.
 func (r *Relay) Mend() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.cut = false
-	r.flow.Broadcast()
+	r.changed.Broadcast()
 }
 
-// Drop closes every connection; new ones are taken.
+// Drop closes all connections. New ones are accepted.
 func (r *Relay) Drop() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -68,7 +65,7 @@ func (r *Relay) Drop() {
 		_ = conn.Close()
 	}
 	clear(r.open)
-	r.flow.Broadcast()
+	r.changed.Broadcast()
 }
 
 func (r *Relay) accept(listener net.Listener, member string, running *sync.WaitGroup) {
@@ -90,12 +87,12 @@ func (r *Relay) accept(listener net.Listener, member string, running *sync.WaitG
 	}
 }
 
-// copy passes on what comes, while the relay is not cut. The end of one side is the end of both.
+// copy forwards data while the relay is not cut. When one side ends, it closes both.
 func (r *Relay) copy(to, from net.Conn) {
 	buffer := make([]byte, 64<<10)
 	for {
 		n, err := from.Read(buffer)
-		if !r.pass(from) || err != nil {
+		if !r.waitOpen(from) || err != nil {
 			break
 		}
 		if _, err := to.Write(buffer[:n]); err != nil {
@@ -109,12 +106,12 @@ func (r *Relay) copy(to, from net.Conn) {
 	delete(r.open, from)
 }
 
-// pass waits while the relay is cut; false if the connection was dropped meanwhile.
-func (r *Relay) pass(conn net.Conn) bool {
+// waitOpen waits while the relay is cut. It returns false if the connection was dropped meanwhile.
+func (r *Relay) waitOpen(conn net.Conn) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for r.cut && r.open[conn] {
-		r.flow.Wait()
+		r.changed.Wait()
 	}
 	return r.open[conn]
 }

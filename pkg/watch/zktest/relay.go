@@ -8,22 +8,23 @@ import (
 	"time"
 )
 
-// Relay stands between clients and all members: one listener for each. It can be cut, and it counts the requests.
+// Relay forwards the connections of clients to the members, with one listener for each member. It can be cut, and it
+// counts the requests.
 type Relay struct {
-	mu        sync.Mutex
-	endpoints []string
-	cut       bool
-	open      map[net.Conn]bool
-	counts    map[string]int
-	waiting   int        // requests without an answer
-	deepest   int        // the most of them at once
-	flow      *sync.Cond // told when the relay is mended, or a connection goes
+	mu            sync.Mutex
+	endpoints     []string
+	cut           bool
+	open          map[net.Conn]bool
+	counts        map[string]int
+	outstanding   int        // requests without a response
+	maxConcurrent int        // the maximum of outstanding
+	changed       *sync.Cond // signalled when the relay is restored or connections are closed
 }
 
-// opcodes are the requests that a Relay tells apart by name.
+// opcodes are the names of the requests that a Relay distinguishes.
 var opcodes = map[int32]string{
-	1: "create", 2: "delete", 3: "exists", 4: "get", 5: "set", 8: "children", 12: "children", 14: "multi", 101: "setWatches",
-	-11: "close",
+	1: "create", 2: "delete", 3: "exists", 4: "get", 5: "set", 8: "children", 12: "children", 14: "multi",
+	101: "setWatches", -11: "close",
 }
 
 const opPing = 11
@@ -32,7 +33,7 @@ const opPing = 11
 func (c *Cluster) Relay() *Relay {
 	c.tb.Helper()
 	r := &Relay{open: map[net.Conn]bool{}, counts: map[string]int{}}
-	r.flow = sync.NewCond(&r.mu)
+	r.changed = sync.NewCond(&r.mu)
 	var running sync.WaitGroup
 	for _, m := range c.members {
 		listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -50,28 +51,25 @@ func (c *Cluster) Relay() *Relay {
 	return r
 }
 
-// Endpoints are the relay's addresses for clients.
-func (r *Relay) Endpoints() []string { return r.endpoints }
-
-// URL names the cluster behind the relay and a root as --nsdb does.
+// URL returns the --nsdb URL of the relay and a root.
 func (r *Relay) URL(root string) string { return address(r.endpoints, root) }
 
-// Cut lets nothing through any more, in both directions, and closes nothing: a partition.
+// Cut stops forwarding in both directions and closes no connection, like a network partition.
 func (r *Relay) Cut() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.cut = true
 }
 
-// Mend undoes Cut. What was held back goes on its way.
+// Mend resumes forwarding after Cut, including the data that was held back.
 func (r *Relay) Mend() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.cut = false
-	r.flow.Broadcast()
+	r.changed.Broadcast()
 }
 
-// Drop closes every connection; new ones are taken.
+// Drop closes all connections. New ones are accepted.
 func (r *Relay) Drop() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -79,10 +77,11 @@ func (r *Relay) Drop() {
 		_ = conn.Close()
 	}
 	clear(r.open)
-	r.flow.Broadcast()
+	r.changed.Broadcast()
 }
 
-// Requests says what was asked since the last time, by kind: get, exists, children, create, set, delete, multi, close …
+// Requests returns the number of requests since the last call, by kind: get, exists, children, create, set, delete,
+// multi, close and others.
 func (r *Relay) Requests() map[string]int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -105,14 +104,14 @@ func (r *Relay) accept(listener net.Listener, to string, running *sync.WaitGroup
 		r.mu.Lock()
 		r.open[client], r.open[server] = true, true
 		r.mu.Unlock()
-		running.Go(func() { r.carry(server, client, true) })
-		running.Go(func() { r.carry(client, server, false) })
+		running.Go(func() { r.forward(server, client, true) })
+		running.Go(func() { r.forward(client, server, false) })
 	}
 }
 
-// carry passes frames on, one after the other, until one side goes.
-func (r *Relay) carry(to, from net.Conn, requests bool) {
-	defer r.end(to, from)
+// forward forwards frames one by one until one side closes its connection.
+func (r *Relay) forward(to, from net.Conn, requests bool) {
+	defer r.close(to, from)
 	var length [4]byte
 	for first := true; ; first = false {
 		if _, err := io.ReadFull(from, length[:]); err != nil {
@@ -124,14 +123,14 @@ func (r *Relay) carry(to, from net.Conn, requests bool) {
 		}
 		frame := make([]byte, 4+size)
 		copy(frame, length[:])
-		if _, err := io.ReadFull(from, frame[4:]); err != nil || !r.pass(from) {
+		if _, err := io.ReadFull(from, frame[4:]); err != nil || !r.waitOpen(from) {
 			return
 		}
-		if !first && size >= 8 { // the first one opens the session
+		if !first && size >= 8 { // the first frame opens the session
 			if requests {
-				r.asked(int32(binary.BigEndian.Uint32(frame[8:])))
+				r.countRequest(int32(binary.BigEndian.Uint32(frame[8:])))
 			} else if xid := int32(binary.BigEndian.Uint32(frame[4:])); xid >= 0 {
-				r.answered()
+				r.countResponse()
 			}
 		}
 		if _, err := to.Write(frame); err != nil {
@@ -140,17 +139,17 @@ func (r *Relay) carry(to, from net.Conn, requests bool) {
 	}
 }
 
-// pass waits while the relay is cut; false if the connection went meanwhile.
-func (r *Relay) pass(from net.Conn) bool {
+// waitOpen waits while the relay is cut. It returns false if the connection was closed meanwhile.
+func (r *Relay) waitOpen(from net.Conn) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for r.cut && r.open[from] {
-		r.flow.Wait()
+		r.changed.Wait()
 	}
 	return r.open[from]
 }
 
-func (r *Relay) asked(opcode int32) {
+func (r *Relay) countRequest(opcode int32) {
 	if opcode == opPing {
 		return
 	}
@@ -161,29 +160,30 @@ func (r *Relay) asked(opcode int32) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.counts[name]++
-	r.waiting++
-	r.deepest = max(r.deepest, r.waiting)
+	r.outstanding++
+	r.maxConcurrent = max(r.maxConcurrent, r.outstanding)
 }
 
-func (r *Relay) answered() {
+func (r *Relay) countResponse() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.waiting--
+	r.outstanding--
 }
 
-// Deepest is the most requests that were under way at once. A connection that goes leaves its own uncounted for ever.
-func (r *Relay) Deepest() int {
+// MaxConcurrent returns the largest number of requests that were outstanding at the same time. Requests without a
+// response when their connection is closed remain counted as outstanding.
+func (r *Relay) MaxConcurrent() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.deepest
+	return r.maxConcurrent
 }
 
-func (r *Relay) end(conns ...net.Conn) {
+func (r *Relay) close(conns ...net.Conn) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, conn := range conns {
 		_ = conn.Close()
 		delete(r.open, conn)
 	}
-	r.flow.Broadcast()
+	r.changed.Broadcast()
 }

@@ -1,8 +1,9 @@
-// Package zktest runs real ZooKeeper servers on loopback for tests, and for the command that a demonstration starts.
+// Package zktest runs real ZooKeeper servers on loopback addresses for tests.
 //
-// Every member is a process of Debian's package zookeeper in a directory of its own, killed with whoever started it. A
-// member can be killed, frozen and started again, and a Relay in front of all of them cuts clients off and counts what
-// they ask. The tick is 200 ms, so that a session of 1 s can be had; nothing is synced to the disk.
+// Every member is a process of Debian's package zookeeper in a directory of its own. The kernel kills it when the test
+// process ends. A member can be killed, frozen and started again. A Relay in front of all members can cut off their
+// clients and counts requests. The tick time is 200 ms, so that a session timeout of 1 s is possible. Nothing is synced
+// to the disk.
 package zktest
 
 import (
@@ -22,32 +23,29 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/internal/server"
 )
 
-// TB is what Start needs of a test; a command can stand in for one.
+// TB is the part of testing.TB that Start uses. A caller that is not a test may implement it too.
 type TB = server.TB
 
 const (
 	java = "/usr/bin/java"
-	jar  = "/usr/share/java/zookeeper.jar" // its manifest names the rest of the class path
+	jar  = "/usr/share/java/zookeeper.jar" // its manifest contains the rest of the class path
 
-	// Must is the variable that makes a server that is not installed a failure: otherwise the test is skipped.
-	Must = server.Must
-
-	tick    = 200 * time.Millisecond
-	patient = 60 * time.Second // until a member serves; a loaded machine starts a JVM in seconds
+	tick         = 200 * time.Millisecond
+	serveTimeout = 60 * time.Second // limit until a member serves; a loaded machine needs seconds to start a JVM
 )
 
-// Cluster is a number of servers that make one ZooKeeper.
+// Cluster is a ZooKeeper ensemble.
 type Cluster struct {
 	tb      TB
 	members []*member
 }
 
-// member is one server.
+// member is one server of an ensemble.
 type member struct {
-	address string // of its clients
+	address string // address for clients
 	config  string
 	log     string
-	node    int
+	maxNode int
 	server.Process
 }
 
@@ -56,21 +54,17 @@ type Option func(*options)
 
 type options struct {
 	maxNode int
-	extra   []string
 }
 
-// MaxNode is the largest node that the servers take, in bytes (jute.maxbuffer); 1 MiB without it.
+// MaxNode sets the largest size of a node in bytes that the servers accept (jute.maxbuffer). The default is 1 MiB.
 func MaxNode(bytes int) Option { return func(o *options) { o.maxNode = bytes } }
 
-// Config adds a line to the configuration of every server.
-func Config(line string) Option { return func(o *options) { o.extra = append(o.extra, line) } }
-
-// Start starts the servers and waits until every one of them serves.
+// Start starts the servers and waits until all of them serve.
 func Start(tb TB, members int, opts ...Option) *Cluster {
 	tb.Helper()
 	for _, file := range []string{java, jar} {
 		if _, err := os.Stat(file); err != nil {
-			server.Absent(tb, "no ZooKeeper server here: %v: install the packages zookeeper and default-jre-headless", err)
+			server.SkipOrFail(tb, "no ZooKeeper server here: %v: install the packages zookeeper and default-jre-headless", err)
 			return nil
 		}
 	}
@@ -92,8 +86,9 @@ func Start(tb TB, members int, opts ...Option) *Cluster {
 		}
 	}
 	for i := range members {
-		m := &member{address: fmt.Sprintf("127.0.0.1:%d", ports[i]), node: o.maxNode}
-		if err := m.prepare(filepath.Join(dir, fmt.Sprintf("zk%d", i+1)), i+1, ports[i], ensemble.String(), o.extra); err != nil {
+		m := &member{address: fmt.Sprintf("127.0.0.1:%d", ports[i]), maxNode: o.maxNode}
+		err := m.prepare(filepath.Join(dir, fmt.Sprintf("zk%d", i+1)), i+1, ports[i], ensemble.String())
+		if err != nil {
 			tb.Fatalf("zktest: %v", err)
 		}
 		c.members = append(c.members, m)
@@ -109,15 +104,17 @@ func Start(tb TB, members int, opts ...Option) *Cluster {
 	return c
 }
 
-func (m *member) prepare(dir string, id, port int, ensemble string, extra []string) error {
+func (m *member) prepare(dir string, id, port int, ensemble string) error {
 	data := filepath.Join(dir, "data")
 	if err := os.MkdirAll(data, 0o755); err != nil {
 		return err
 	}
 	m.config, m.log = filepath.Join(dir, "zoo.cfg"), filepath.Join(dir, "log")
-	config := fmt.Sprintf("tickTime=%d\ninitLimit=100\nsyncLimit=10\ndataDir=%s\nclientPort=%d\nclientPortAddress=127.0.0.1\n"+
-		"maxClientCnxns=0\nminSessionTimeout=500\nmaxSessionTimeout=120000\nadmin.enableServer=false\n4lw.commands.whitelist=*\n%s%s\n",
-		tick.Milliseconds(), data, port, ensemble, strings.Join(extra, "\n"))
+	config := fmt.Sprintf("tickTime=%d\ninitLimit=100\nsyncLimit=10\n"+
+		"dataDir=%s\nclientPort=%d\nclientPortAddress=127.0.0.1\n"+
+		"maxClientCnxns=0\nminSessionTimeout=500\nmaxSessionTimeout=120000\n"+
+		"admin.enableServer=false\n4lw.commands.whitelist=*\n%s\n",
+		tick.Milliseconds(), data, port, ensemble)
 	if err := os.WriteFile(m.config, []byte(config), 0o644); err != nil {
 		return err
 	}
@@ -127,7 +124,8 @@ func (m *member) prepare(dir string, id, port int, ensemble string, extra []stri
 func (m *member) start() error {
 	argv := []string{
 		java, "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dzookeeper.forceSync=no",
-		fmt.Sprintf("-Djute.maxbuffer=%d", m.node), "-cp", jar, "org.apache.zookeeper.server.quorum.QuorumPeerMain", m.config,
+		fmt.Sprintf("-Djute.maxbuffer=%d", m.maxNode), "-cp", jar,
+		"org.apache.zookeeper.server.quorum.QuorumPeerMain", m.config,
 	}
 	return m.Start(argv, m.log)
 }
@@ -138,10 +136,10 @@ func (c *Cluster) stop() {
 	}
 }
 
-// Len is the number of members.
+// Len returns the number of members.
 func (c *Cluster) Len() int { return len(c.members) }
 
-// Endpoints are the addresses for clients.
+// Endpoints returns the members' addresses for clients.
 func (c *Cluster) Endpoints() (endpoints []string) {
 	for _, m := range c.members {
 		endpoints = append(endpoints, m.address)
@@ -149,7 +147,7 @@ func (c *Cluster) Endpoints() (endpoints []string) {
 	return endpoints
 }
 
-// URL names the cluster and a root as --nsdb does.
+// URL returns the --nsdb URL of the cluster and a root.
 func (c *Cluster) URL(root string) string { return address(c.Endpoints(), root) }
 
 func address(endpoints []string, root string) string {
@@ -157,10 +155,10 @@ func address(endpoints []string, root string) string {
 	return u.String()
 }
 
-// Kill ends a member at once, as a power cut does.
+// Kill kills a member with SIGKILL.
 func (c *Cluster) Kill(i int) { c.members[i].Kill() }
 
-// Restart kills a member if it is up, and starts it. It does not wait until it serves: see Await.
+// Restart starts a member, after killing it if it runs. It does not wait until the member serves; see Await.
 func (c *Cluster) Restart(i int) {
 	c.tb.Helper()
 	c.members[i].Kill()
@@ -169,10 +167,10 @@ func (c *Cluster) Restart(i int) {
 	}
 }
 
-// Freeze stops a member without closing its connections; Thaw lets it go on.
+// Freeze stops a member with SIGSTOP, which leaves its connections open. Thaw continues it.
 func (c *Cluster) Freeze(i int) { c.signal(i, syscall.SIGSTOP) }
 
-// Thaw undoes Freeze.
+// Thaw continues a frozen member.
 func (c *Cluster) Thaw(i int) { c.signal(i, syscall.SIGCONT) }
 
 func (c *Cluster) signal(i int, signal os.Signal) {
@@ -185,7 +183,7 @@ func (c *Cluster) signal(i int, signal os.Signal) {
 	}
 }
 
-// Leader is the member that leads now, or -1 while none does.
+// Leader returns the index of the member that is the leader, or -1 if there is none.
 func (c *Cluster) Leader() int {
 	for i, m := range c.members {
 		if mode := m.mode(); mode == "leader" || mode == "standalone" {
@@ -199,19 +197,19 @@ func (c *Cluster) Leader() int {
 func (c *Cluster) Await(i int) {
 	c.tb.Helper()
 	m := c.members[i]
-	for end := time.Now().Add(patient); m.mode() == ""; time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(serveTimeout); m.mode() == ""; time.Sleep(20 * time.Millisecond) {
 		select {
-		case <-m.Gone():
-			c.tb.Fatalf("zktest: member %d ended: %s", i, m.lastWords())
+		case <-m.Done():
+			c.tb.Fatalf("zktest: member %d ended: %s", i, m.logTail())
 		default:
 		}
 		if time.Now().After(end) {
-			c.tb.Fatalf("zktest: member %d does not serve after %v: %s", i, patient, m.lastWords())
+			c.tb.Fatalf("zktest: member %d does not serve after %v: %s", i, serveTimeout, m.logTail())
 		}
 	}
 }
 
-func (m *member) lastWords() []byte {
+func (m *member) logTail() []byte {
 	log, _ := os.ReadFile(m.log)
 	if len(log) > 2000 {
 		log = log[len(log)-2000:]
@@ -219,7 +217,7 @@ func (m *member) lastWords() []byte {
 	return bytes.TrimSpace(log)
 }
 
-// mode is what a member says it is: leader, follower or standalone; "" if it does not serve.
+// mode returns the mode that a member reports: leader, follower or standalone, and "" if it does not serve.
 func (m *member) mode() string {
 	connection, err := net.DialTimeout("tcp", m.address, time.Second)
 	if err != nil {
@@ -228,8 +226,8 @@ func (m *member) mode() string {
 	defer connection.Close()
 	_ = connection.SetDeadline(time.Now().Add(time.Second))
 	_, _ = io.WriteString(connection, "srvr")
-	answer, _ := io.ReadAll(connection)
-	for line := range strings.Lines(string(answer)) {
+	response, _ := io.ReadAll(connection)
+	for line := range strings.Lines(string(response)) {
 		if mode, ok := strings.CutPrefix(line, "Mode: "); ok {
 			return strings.TrimSpace(mode)
 		}
@@ -240,12 +238,13 @@ func (m *member) mode() string {
 // Dial opens a client of the cluster that is closed with the test.
 func (c *Cluster) Dial() *zk.Conn {
 	c.tb.Helper()
-	conn, events, err := zk.Connect(c.Endpoints(), sessionTimeout, zk.WithLogger(silence{}), zk.WithMaxConnBufferSize(8<<20), zk.WithDialer(dial))
+	conn, events, err := zk.Connect(c.Endpoints(), sessionTimeout,
+		zk.WithLogger(noLogger{}), zk.WithMaxConnBufferSize(8<<20), zk.WithDialer(dial))
 	if err != nil {
 		c.tb.Fatalf("zktest: %v", err)
 	}
 	c.tb.Cleanup(conn.Close)
-	timeout := time.After(patient)
+	timeout := time.After(serveTimeout)
 	for {
 		select {
 		case event := <-events:
@@ -253,37 +252,37 @@ func (c *Cluster) Dial() *zk.Conn {
 				return conn
 			}
 		case <-timeout:
-			c.tb.Fatalf("zktest: no session with %v after %v", c.Endpoints(), patient)
+			c.tb.Fatalf("zktest: no session with %v after %v", c.Endpoints(), serveTimeout)
 		}
 	}
 }
 
 const (
 	sessionTimeout = 20 * time.Second
-	greeting       = 3 * time.Second
+	openTimeout    = 3 * time.Second
 )
 
-// dial opens a connection that does not wait for a member that is frozen: its kernel still accepts, and the client gives the
-// first answer ten times what it gives any other.
+// dial opens a connection with a limit for the first response. The kernel of a frozen member still accepts connections,
+// and the client would wait ten times longer for the first response than for later ones.
 func dial(network, address string, timeout time.Duration) (net.Conn, error) {
 	conn, err := net.DialTimeout(network, address, timeout)
-	return impatient{conn}, err
+	return limitedConn{conn}, err
 }
 
-type impatient struct{ net.Conn }
+type limitedConn struct{ net.Conn }
 
-func (c impatient) SetReadDeadline(t time.Time) error {
+func (c limitedConn) SetReadDeadline(t time.Time) error {
 	if now := time.Now(); t.After(now.Add(sessionTimeout)) {
-		t = now.Add(greeting)
+		t = now.Add(openTimeout)
 	}
 	return c.Conn.SetReadDeadline(t)
 }
 
-type silence struct{}
+type noLogger struct{}
 
-func (silence) Printf(string, ...any) {}
+func (noLogger) Printf(string, ...any) {}
 
-// Put writes a persistent node, its parents too, or replaces what stands there.
+// Put creates a persistent node with its parents, or replaces the data of an existing node.
 func (c *Cluster) Put(conn *zk.Conn, path, data string) {
 	c.tb.Helper()
 	if _, err := conn.Set(path, []byte(data), -1); err == nil {

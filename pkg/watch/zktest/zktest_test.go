@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-func TestAClusterLosesItsLeaderAndGoesOn(t *testing.T) {
+func TestAClusterSurvivesAKilledLeader(t *testing.T) {
 	c := Start(t, 3)
 	conn := c.Dial()
 	c.Put(conn, "/a/b", "1")

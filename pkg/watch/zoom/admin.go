@@ -16,13 +16,13 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/zoom/model"
 )
 
-// Setting reads a setting of the agent's template default, or of a host's own node.
+// Setting reads a setting from the agent's template default or from a host's own node.
 func (n *NSDB) Setting(ctx context.Context, scope spec.SettingScope, key string) (string, error) {
 	path, err := n.location.Tree.Settings(scope)
 	if err != nil {
 		return "", err
 	}
-	data, err := ask(ctx, n, func(c *client) ([]byte, error) {
+	data, err := runInSession(ctx, n, func(c *client) ([]byte, error) {
 		data, _, err := c.Get(path)
 		return data, err
 	})
@@ -34,12 +34,12 @@ func (n *NSDB) Setting(ctx context.Context, scope spec.SettingScope, key string)
 		return "", n.fault(path, err)
 	}
 	if !found {
-		return "", n.fault(path, &saying{key + ": not set", fs.ErrNotExist})
+		return "", n.fault(path, &messageError{key + ": not set", fs.ErrNotExist})
 	}
 	return value, nil
 }
 
-// SetSetting writes a setting there.
+// SetSetting writes a setting to the agent's template default or to a host's own node.
 func (n *NSDB) SetSetting(ctx context.Context, scope spec.SettingScope, key, value string) error {
 	path, err := n.location.Tree.Settings(scope)
 	if err != nil {
@@ -48,15 +48,15 @@ func (n *NSDB) SetSetting(ctx context.Context, scope spec.SettingScope, key, val
 	if _, err := model.EditSetting(nil, key, value); err != nil {
 		return err
 	}
-	_, err = ask(ctx, n, func(c *client) (struct{}, error) {
-		return struct{}{}, n.change(c, path, func(data []byte, _ bool) ([]byte, error) {
+	_, err = runInSession(ctx, n, func(c *client) (struct{}, error) {
+		return struct{}{}, n.editNode(c, path, func(data []byte, _ bool) ([]byte, error) {
 			return model.EditSetting(data, key, value)
 		})
 	})
 	return n.fault(path, err)
 }
 
-// SetHost writes a field of a Host object, under MidoNet's mutex.
+// SetHost writes a field of a Host object. It holds MidoNet's mutex meanwhile.
 func (n *NSDB) SetHost(ctx context.Context, host spec.HostID, field string, value int) error {
 	id, err := model.ParseUUID("host id", host)
 	if err != nil {
@@ -64,8 +64,8 @@ func (n *NSDB) SetHost(ctx context.Context, host spec.HostID, field string, valu
 	}
 	path := n.location.Tree.Object(model.Host, id)
 	err = n.locked(ctx, func(c *client) error {
-		return n.change(c, path, func(data []byte, there bool) ([]byte, error) {
-			if !there {
+		return n.editNode(c, path, func(data []byte, exists bool) ([]byte, error) {
+			if !exists {
 				return nil, zk.ErrNoNode
 			}
 			return model.EditHost(data, field, value)
@@ -74,18 +74,18 @@ func (n *NSDB) SetHost(ctx context.Context, host spec.HostID, field string, valu
 	return n.fault(path, err)
 }
 
-// exportTries is how often the tree is read for an export that has faults: an object that is removed while the tree is read looks
-// like a reference that leads nowhere.
-const exportTries = 3
+// exportAttempts limits how often the tree is read for an export with faults. If an object is removed while the tree is
+// read, references to it look broken.
+const exportAttempts = 3
 
-// Export reads all objects of the classes that native objects are made of, and all settings.
+// Export reads all settings, and all objects of the classes that native objects are built from.
 func (n *NSDB) Export(ctx context.Context) ([]spec.Object, error) {
 	type export struct {
 		objects []spec.Object
 		faults  []native.Fault
 	}
-	e, err := ask(ctx, n, func(c *client) (e export, err error) {
-		for range exportTries {
+	e, err := runInSession(ctx, n, func(c *client) (e export, err error) {
+		for range exportAttempts {
 			nodes, faults, err := n.readAll(c)
 			if err != nil {
 				return e, err
@@ -105,22 +105,22 @@ func (n *NSDB) Export(ctx context.Context) ([]spec.Object, error) {
 	return e.objects, native.IncompleteUnless(e.faults)
 }
 
-// readAll reads what an export carries, each node at a time of its own: what is gone between the list and the read is gone. What
-// cannot be read is a fault; only a tree without hosts, or a lost connection, is an error.
+// readAll reads the nodes for an export. They are not read at one point in time: a node that is removed between listing
+// and reading is skipped. An unreadable node is a fault. Only a tree without hosts and a lost connection are errors.
 func (n *NSDB) readAll(c *client) (nodes map[string][]byte, faults []native.Fault, err error) {
 	tree := n.location.Tree
 	var paths []string
-	list := func(folder string, needed bool) error {
-		names, _, err := c.Children(folder)
+	list := func(dir string, needed bool) error {
+		names, _, err := c.Children(dir)
 		switch {
 		case errors.Is(err, zk.ErrNoNode) && !needed:
-		case err != nil && (needed || lost(err)):
-			return n.fault(folder, err)
+		case err != nil && (needed || connectionLost(err)):
+			return n.fault(dir, err)
 		case err != nil:
-			faults = append(faults, native.Fault{Key: native.Key(folder), Text: plain(err).Error()})
+			faults = append(faults, native.Fault{Key: native.Key(dir), Text: describe(err).Error()})
 		}
 		for _, name := range names {
-			paths = append(paths, folder+"/"+name)
+			paths = append(paths, dir+"/"+name)
 		}
 		return nil
 	}
@@ -137,44 +137,45 @@ func (n *NSDB) readAll(c *client) (nodes map[string][]byte, faults []native.Faul
 		paths = append(paths, path)
 	}
 	type content struct {
-		data  []byte
-		there bool
-		err   error
+		data   []byte
+		exists bool
+		err    error
 	}
-	read, err := gather(paths, func(path string) (content, error) {
+	read, err := parallel(paths, func(path string) (content, error) {
 		data, _, err := c.Get(path)
 		switch {
 		case errors.Is(err, zk.ErrNoNode):
 			return content{}, nil
-		case err != nil && lost(err):
+		case err != nil && connectionLost(err):
 			return content{}, n.fault(path, err)
 		}
 		return content{data, err == nil, err}, nil
 	})
 	nodes = map[string][]byte{}
 	for i, path := range paths {
-		if read[i].there {
+		if read[i].exists {
 			nodes[path] = read[i].data
 		}
 		if read[i].err != nil {
-			faults = append(faults, native.Fault{Key: native.Key(path), Text: plain(read[i].err).Error()})
+			faults = append(faults, native.Fault{Key: native.Key(path), Text: describe(read[i].err).Error()})
 		}
 	}
 	return nodes, faults, err
 }
 
-// Import writes native objects as MidoNet's API would have, in the order in which they can be referred to, under MidoNet's
-// mutex. Many nodes go in one multi; each is written with the version that was read.
+// Import writes native objects as MidoNet's API would write them, each after the objects that it refers to. It holds
+// MidoNet's mutex meanwhile. Many nodes are written in one multi request, each only if it has the version that was
+// read.
 func (n *NSDB) Import(ctx context.Context, objects []spec.Object) error {
 	tree := n.location.Tree
 	nodes, err := model.Nodes(tree, objects)
 	if err != nil {
 		return fmt.Errorf("import: %w", err)
 	}
-	_, err = ask(ctx, n, func(c *client) (struct{}, error) { return struct{}{}, n.makeTree(c) })
+	_, err = runInSession(ctx, n, func(c *client) (struct{}, error) { return struct{}{}, n.makeTree(c) })
 	if err == nil {
 		err = n.locked(ctx, func(c *client) error {
-			for batch := range slices.Chunk(nodes, batchMost) {
+			for batch := range slices.Chunk(nodes, maxBatchNodes) {
 				if err := ctx.Err(); err != nil {
 					return err
 				}
@@ -191,73 +192,74 @@ func (n *NSDB) Import(ctx context.Context, objects []spec.Object) error {
 	return nil
 }
 
-// Of one multi: nodes, and bytes of data. A server refuses a request of 1 MiB by closing the connection.
+// Limits of one multi request: nodes, and bytes of data. A server closes the connection if a request reaches 1 MiB.
 const (
-	batchMost     = 128
-	batchDataMost = 512 << 10
+	maxBatchNodes = 128
+	maxBatchBytes = 512 << 10
 )
 
-// makeTree makes the nodes that MidoNet's readers take for granted: a folder for each class, and the lock.
+// makeTree creates the nodes that MidoNet's readers require: a directory for each class, and the mutex.
 func (n *NSDB) makeTree(c *client) error {
 	tree := n.location.Tree
 	for _, class := range model.Classes {
-		for _, folder := range []string{tree.Objects(class), tree.Zoom() + "/objects/" + string(class)} {
-			if err := makeParents(c, folder+"/"); err != nil {
-				return n.fault(folder, err)
+		for _, dir := range []string{tree.Objects(class), tree.Zoom() + "/objects/" + string(class)} {
+			if err := makeParents(c, dir+"/"); err != nil {
+				return n.fault(dir, err)
 			}
 		}
 	}
-	for _, folder := range []string{tree.Zoom() + "/state", tree.Zoom() + "/zoomlocks", tree.Mutex()} {
-		if err := makeParents(c, folder+"/"); err != nil {
-			return n.fault(folder, err)
+	for _, dir := range []string{tree.Zoom() + "/state", tree.Zoom() + "/zoomlocks", tree.Mutex()} {
+		if err := makeParents(c, dir+"/"); err != nil {
+			return n.fault(dir, err)
 		}
 	}
 	return nil
 }
 
-// importBatch writes some nodes. Where another writer was faster, all that is not written yet is read again.
+// importBatch writes some nodes. If another client changes one of them meanwhile, it reads and writes the remaining
+// ones again.
 func (n *NSDB) importBatch(c *client, batch []model.Node) error {
 	var err error
-	for range tries {
+	for range writeAttempts {
 		var operations [][]any
 		if operations, err = n.importOperations(c, batch); err != nil {
 			return err
 		}
-		for _, some := range operations {
-			if _, err = c.Multi(some...); err != nil {
+		for _, group := range operations {
+			if _, err = c.Multi(group...); err != nil {
 				break
 			}
 		}
 		if err == nil {
 			return nil
 		}
-		if !raced(err) {
+		if !isConflict(err) {
 			break
 		}
 	}
 	return n.fault(batch[0].Path, err)
 }
 
-// importOperations says how each node of a batch is to be written, cut into pieces that a server takes.
+// importOperations returns the operations that write a batch, split into groups that fit into one request each.
 func (n *NSDB) importOperations(c *client, batch []model.Node) ([][]any, error) {
-	ready, err := gather(batch, func(node model.Node) (any, error) {
-		stands, stat, err := c.Get(node.Path)
+	operations, err := parallel(batch, func(node model.Node) (any, error) {
+		current, stat, err := c.Get(node.Path)
 		switch {
-		case errors.Is(err, zk.ErrNoNode) && node.Data == nil: // only referred to, and not there
+		case errors.Is(err, zk.ErrNoNode) && node.Data == nil: // an object that others refer to, and that does not exist
 			return nil, nil
 		case errors.Is(err, zk.ErrNoNode):
 			if err := makeParents(c, node.Path); err != nil {
 				return nil, n.fault(node.Path, err)
 			}
-			return &zk.CreateRequest{Path: node.Path, Data: node.Data, Acl: everybody}, nil
+			return &zk.CreateRequest{Path: node.Path, Data: node.Data, Acl: worldACL}, nil
 		case err != nil:
 			return nil, n.fault(node.Path, err)
 		}
-		data, err := node.Onto(stands)
+		data, err := node.Onto(current)
 		if err != nil {
 			return nil, n.fault(node.Path, err)
 		}
-		if bytes.Equal(data, stands) {
+		if bytes.Equal(data, current) {
 			return nil, nil
 		}
 		return &zk.SetDataRequest{Path: node.Path, Data: data, Version: stat.Version}, nil
@@ -267,7 +269,7 @@ func (n *NSDB) importOperations(c *client, batch []model.Node) ([][]any, error) 
 	}
 	var pieces [][]any
 	size := 0
-	for i, operation := range ready {
+	for i, operation := range operations {
 		var data []byte
 		switch o := operation.(type) {
 		case nil:
@@ -277,10 +279,10 @@ func (n *NSDB) importOperations(c *client, batch []model.Node) ([][]any, error) 
 		case *zk.SetDataRequest:
 			data = o.Data
 		}
-		if len(data) > dataMost {
+		if len(data) > maxNodeSize {
 			return nil, n.fault(batch[i].Path, tooBig(data))
 		}
-		if size += len(data); len(pieces) == 0 || size > batchDataMost {
+		if size += len(data); len(pieces) == 0 || size > maxBatchBytes {
 			pieces, size = append(pieces, nil), len(data)
 		}
 		pieces[len(pieces)-1] = append(pieces[len(pieces)-1], operation)

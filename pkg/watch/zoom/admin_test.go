@@ -17,28 +17,29 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/zoom/model"
 )
 
-func TestSettingsAreReadWrittenAndFollowed(t *testing.T) {
-	g := newGround(t, common.start(t))
-	g.fill(1)
-	n := g.open(g.cluster.URL(g.tree.Root()))
+func TestSettingsAreWrittenReadAndReported(t *testing.T) {
+	f := newFixture(t, sharedServers.start(t))
+	f.putBindings(1)
+	n := f.open(f.cluster.URL(f.tree.Root()))
 	ctx := t.Context()
-	scope := spec.SettingScope(g.host)
+	scope := spec.SettingScope(f.host)
 	if _, err := n.Setting(ctx, scope, "log-level"); !errors.Is(err, fs.ErrNotExist) {
 		t.Error(err)
 	}
-	g.run(n)
-	g.await("the set", whole(1))
-	g.check(n.SetSetting(ctx, spec.SettingDefault, "log-level", "warn"))
-	g.check(n.SetSetting(ctx, scope, "status-interval", "7s"))
-	g.await("both", func(d spec.Desired) bool {
+	f.run(n)
+	f.waitForSet("the set", whole(1))
+	f.check(n.SetSetting(ctx, spec.SettingDefault, "log-level", "warn"))
+	f.check(n.SetSetting(ctx, scope, "status-interval", "7s"))
+	f.waitForSet("both", func(d spec.Desired) bool {
 		return d.Settings["log-level"] == "warn" && d.Settings["status-interval"] == "7s"
 	})
-	g.check(n.SetSetting(ctx, scope, "log-level", "debug"))
-	g.await("the host's over the default", func(d spec.Desired) bool { return d.Settings["log-level"] == "debug" })
+	f.check(n.SetSetting(ctx, scope, "log-level", "debug"))
+	f.waitForSet("the host's over the default", func(d spec.Desired) bool { return d.Settings["log-level"] == "debug" })
 	if value, err := n.Setting(ctx, spec.SettingDefault, "log-level"); value != "warn" || err != nil {
 		t.Error(value, err)
 	}
-	if _, err := n.Setting(ctx, scope, "log-level.containers"); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "zk://127") {
+	_, err := n.Setting(ctx, scope, "log-level.containers")
+	if !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "zk://127") {
 		t.Error(err)
 	}
 	var fault *spec.Fault
@@ -47,22 +48,23 @@ func TestSettingsAreReadWrittenAndFollowed(t *testing.T) {
 	}
 }
 
-func TestAHostsWeightIsWrittenUnderTheMutexAndTheRestKept(t *testing.T) {
-	g := newGround(t, common.start(t))
-	g.fill(2)
-	path := g.object(model.Host, string(g.host))
-	g.cluster.Put(g.conn.Conn, path, uuid("id", string(g.host))+"new_field: 7\ncontainer_weight: 1\n"+uuid("port_ids", id(ports)))
-	n := g.open(g.cluster.URL(g.tree.Root()))
-	g.run(n)
-	g.await("the set", whole(1))
-	// Somebody like Curator holds the mutex, and writes the object meanwhile.
-	g.check(makeParents(&client{g.conn.Conn, 0}, g.tree.Mutex()+"/"))
-	held, err := g.conn.CreateProtectedEphemeralSequential(g.tree.Mutex()+"/lock-", nil, everybody)
-	g.check(err)
+func TestSetHostWaitsForTheMutexAndKeepsOtherFields(t *testing.T) {
+	f := newFixture(t, sharedServers.start(t))
+	f.putBindings(2)
+	path := f.object(model.Host, string(f.host))
+	before, after := uuid("id", string(f.host))+"new_field: ", "\ncontainer_weight: 1\n"+uuid("port_ids", id(ports))
+	f.cluster.Put(f.conn.Conn, path, before+"7"+after)
+	n := f.open(f.cluster.URL(f.tree.Root()))
+	f.run(n)
+	f.waitForSet("the set", whole(1))
+	// Another client holds the mutex as Curator does, and writes the object meanwhile.
+	f.check(makeParents(&client{f.conn.Conn, 0}, f.tree.Mutex()+"/"))
+	held, err := f.conn.CreateProtectedEphemeralSequential(f.tree.Mutex()+"/lock-", nil, worldACL)
+	f.check(err)
 	done := make(chan error, 1)
-	go func() { done <- n.SetHost(t.Context(), g.host, spec.HostWeight, 5) }()
-	g.until("a second in the queue", func() bool {
-		names, _, err := g.conn.Children(g.tree.Mutex())
+	go func() { done <- n.SetHost(t.Context(), f.host, spec.HostWeight, 5) }()
+	f.waitFor("a second in the queue", func() bool {
+		names, _, err := f.conn.Children(f.tree.Mutex())
 		return err == nil && len(names) == 2
 	})
 	select {
@@ -70,62 +72,64 @@ func TestAHostsWeightIsWrittenUnderTheMutexAndTheRestKept(t *testing.T) {
 		t.Fatalf("it did not wait for the mutex: %v", err)
 	case <-time.After(200 * time.Millisecond):
 	}
-	g.cluster.Put(g.conn.Conn, path, uuid("id", string(g.host))+"new_field: 8\ncontainer_weight: 1\n"+uuid("port_ids", id(ports)))
-	g.check(g.conn.Delete(held, -1))
-	g.check(<-done)
-	d := g.await("the weight", func(d spec.Desired) bool { return d.Host.Weight == 5 })
-	data, _ := g.stands(path)
+	f.cluster.Put(f.conn.Conn, path, before+"8"+after)
+	f.check(f.conn.Delete(held, -1))
+	f.check(<-done)
+	d := f.waitForSet("the weight", func(d spec.Desired) bool { return d.Host.Weight == 5 })
+	data, _ := f.stored(path)
 	if !strings.Contains(data, "new_field: 8") || !strings.Contains(data, "container_weight: 5") || len(d.Bindings) != 1 {
 		t.Errorf("%q", data)
 	}
-	if names, _, err := g.conn.Children(g.tree.Mutex()); err != nil || len(names) > 0 {
-		t.Error("the mutex is held on: ", names, err)
+	if names, _, err := f.conn.Children(f.tree.Mutex()); err != nil || len(names) > 0 {
+		t.Error("the mutex is still held: ", names, err)
 	}
 	if err := n.SetHost(t.Context(), spec.HostID(id(98)), spec.HostLimit, 5); !errors.Is(err, fs.ErrNotExist) {
 		t.Error(err)
 	}
 }
 
-func TestAMutexThatIsNotLetGoIsToldAndLeft(t *testing.T) {
-	g := newGround(t, common.start(t))
-	g.fill(1)
-	g.check(makeParents(&client{g.conn.Conn, 0}, g.tree.Mutex()+"/"))
-	_, err := g.conn.CreateProtectedEphemeralSequential(g.tree.Mutex()+"/lock-", nil, everybody)
-	g.check(err)
-	n := g.open(g.cluster.URL(g.tree.Root()))
+func TestSetHostTimesOutIfTheMutexIsNotReleased(t *testing.T) {
+	f := newFixture(t, sharedServers.start(t))
+	f.putBindings(1)
+	f.check(makeParents(&client{f.conn.Conn, 0}, f.tree.Mutex()+"/"))
+	_, err := f.conn.CreateProtectedEphemeralSequential(f.tree.Mutex()+"/lock-", nil, worldACL)
+	f.check(err)
+	n := f.open(f.cluster.URL(f.tree.Root()))
 	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 	defer cancel()
-	if err := n.SetHost(ctx, g.host, spec.HostWeight, 5); !errors.Is(err, context.DeadlineExceeded) {
+	if err := n.SetHost(ctx, f.host, spec.HostWeight, 5); !errors.Is(err, context.DeadlineExceeded) {
 		t.Error(err)
 	}
-	g.until("the queue is left", func() bool {
-		names, _, err := g.conn.Children(g.tree.Mutex())
+	f.waitFor("the queue is left", func() bool {
+		names, _, err := f.conn.Children(f.tree.Mutex())
 		return err == nil && len(names) == 1
 	})
 }
 
-func TestAnExportIsImportedIntoAnEmptyServer(t *testing.T) {
-	g := newGround(t, common.start(t))
+func TestAnExportCanBeImportedIntoAnEmptyTree(t *testing.T) {
+	f := newFixture(t, sharedServers.start(t))
 	const many = 150
-	g.fill(many)
+	f.putBindings(many)
 	for i := range many {
-		g.put(model.ServiceContainerGroup, id(groups+i), "policy: LEAST_SCHEDULER\n"+uuid("service_container_ids", id(containers+i)))
+		text := "policy: LEAST_SCHEDULER\n" + uuid("service_container_ids", id(containers+i))
+		f.put(model.ServiceContainerGroup, id(groups+i), text)
 	}
-	from := g.open(g.cluster.URL(g.tree.Root()))
-	g.check(from.SetSetting(t.Context(), spec.SettingScope(g.host), "log-level", "warn"))
+	from := f.open(f.cluster.URL(f.tree.Root()))
+	f.check(from.SetSetting(t.Context(), spec.SettingScope(f.host), "log-level", "warn"))
 	objects, err := from.Export(t.Context())
-	g.check(err)
-	if !slices.IsSortedFunc(objects, func(a, b spec.Object) int { return strings.Compare(a.Key, b.Key) }) || len(objects) < 4*many {
+	f.check(err)
+	sorted := slices.IsSortedFunc(objects, func(a, b spec.Object) int { return strings.Compare(a.Key, b.Key) })
+	if !sorted || len(objects) < 4*many {
 		t.Fatalf("%d objects", len(objects))
 	}
-	g.run(from)
-	want := g.await("the set", whole(many))
+	f.run(from)
+	want := f.waitForSet("the set", whole(many))
 
-	other := newGround(t, g.cluster)
-	into := other.open(g.cluster.URL(other.tree.Root()))
-	g.check(into.Import(t.Context(), objects))
+	other := newFixture(t, f.cluster)
+	into := other.open(f.cluster.URL(other.tree.Root()))
+	f.check(into.Import(t.Context(), objects))
 	other.run(into)
-	got := other.await("the same set", whole(many))
+	got := other.waitForSet("the same set", whole(many))
 	for i := range want.Bindings {
 		a, b := want.Bindings[i], got.Bindings[i]
 		if a.Container != b.Container || !bytes.Equal(a.Configuration, b.Configuration) {
@@ -136,58 +140,65 @@ func TestAnExportIsImportedIntoAnEmptyServer(t *testing.T) {
 		t.Error(got.Settings)
 	}
 	_, sets := other.last()
-	g.check(into.Import(t.Context(), objects))
+	f.check(into.Import(t.Context(), objects))
 	again, err := into.Export(t.Context())
-	g.check(err)
-	if !slices.EqualFunc(objects, again, func(a, b spec.Object) bool { return a.Key == b.Key && bytes.Equal(a.Value, b.Value) }) {
-		t.Error("what was imported is exported otherwise")
+	f.check(err)
+	if !slices.EqualFunc(objects, again, func(a, b spec.Object) bool {
+		return a.Key == b.Key && bytes.Equal(a.Value, b.Value)
+	}) {
+		t.Error("the imported objects differ from their export")
 	}
 	if _, now := other.last(); now != sets {
 		t.Errorf("importing the same again made %d sets", now-sets)
 	}
 }
 
-func TestAnExportOfAWrongRootNamesIt(t *testing.T) {
-	g := newGround(t, common.start(t))
-	n := g.open(g.cluster.URL(g.tree.Root()))
-	if _, err := n.Export(t.Context()); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), g.tree.Objects(model.Host)) {
+func TestErrorsForAWrongRootNameIt(t *testing.T) {
+	f := newFixture(t, sharedServers.start(t))
+	n := f.open(f.cluster.URL(f.tree.Root()))
+	_, err := n.Export(t.Context())
+	if !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), f.tree.Objects(model.Host)) {
 		t.Error(err)
 	}
-	if err := n.SetHost(t.Context(), g.host, spec.HostWeight, 1); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), g.tree.Zoom()) {
+	err = n.SetHost(t.Context(), f.host, spec.HostWeight, 1)
+	if !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), f.tree.Zoom()) {
 		t.Error(err)
 	}
-	if there, _, _ := g.conn.Exists(g.tree.Root()); there {
-		t.Error("a wrong root was made")
+	if exists, _, _ := f.conn.Exists(f.tree.Root()); exists {
+		t.Error("the wrong root was created")
 	}
 }
 
-func TestNodesThatNobodyMayReadAreLeftOutOfAnExport(t *testing.T) {
-	g := newGround(t, common.start(t))
-	g.fill(2)
+func TestUnreadableNodesAreLeftOutOfAnExport(t *testing.T) {
+	f := newFixture(t, sharedServers.start(t))
+	f.putBindings(2)
 	for i := range 2 {
-		g.put(model.ServiceContainerGroup, id(groups+i), "policy: LEAST_SCHEDULER\n")
+		f.put(model.ServiceContainerGroup, id(groups+i), "policy: LEAST_SCHEDULER\n")
 	}
-	node, folder := g.object(model.IPSecSiteConnection, id(connections)), g.tree.Objects(model.HostGroup)
-	for _, path := range []string{node, folder} {
-		_, err := g.conn.SetACL(path, zk.DigestACL(zk.PermAll, "another", "client"), -1)
-		g.check(err)
+	node, dir := f.object(model.IPSecSiteConnection, id(connections)), f.tree.Objects(model.HostGroup)
+	for _, path := range []string{node, dir} {
+		_, err := f.conn.SetACL(path, zk.DigestACL(zk.PermAll, "another", "client"), -1)
+		f.check(err)
 	}
-	objects, err := g.open(g.cluster.URL(g.tree.Root())).Export(t.Context())
+	objects, err := f.open(f.cluster.URL(f.tree.Root())).Export(t.Context())
 	var incomplete *native.Incomplete
 	if !errors.As(err, &incomplete) {
 		t.Fatal(err)
 	}
-	for _, path := range []string{node, folder} {
-		if !slices.ContainsFunc(incomplete.Faults, func(f native.Fault) bool { return strings.HasPrefix(f.String(), path+": not permitted") }) {
+	for _, path := range []string{node, dir} {
+		if !slices.ContainsFunc(incomplete.Faults, func(f native.Fault) bool {
+			return strings.HasPrefix(f.String(), path+": not permitted")
+		}) {
 			t.Errorf("no fault of %s in %v", path, incomplete.Faults)
 		}
 	}
 	var configurations int
+	unreadable := string(native.ConfigurationKey(spec.ConfigurationID(id(routers))))
 	for _, o := range objects {
 		if strings.HasPrefix(o.Key, native.Configurations+"/") {
 			configurations++
 		}
-		if o.Key == string(native.ConfigurationKey(spec.ConfigurationID(id(routers)))) && !strings.HasSuffix(string(o.Value), `"connections":[]}`) {
+		if o.Key == unreadable && !strings.HasSuffix(string(o.Value), `"connections":[]}`) {
 			t.Errorf("%s", o.Value)
 		}
 	}
@@ -196,15 +207,15 @@ func TestNodesThatNobodyMayReadAreLeftOutOfAnExport(t *testing.T) {
 	}
 }
 
-func TestAForeignLockIsSortedByItsNumber(t *testing.T) {
-	g := newGround(t, common.start(t))
-	folder := g.tree.Mutex()
-	g.check(makeParents(&client{g.conn.Conn, 0}, folder+"/"))
+func TestMutexNodesAreSortedByTheirSequenceNumber(t *testing.T) {
+	f := newFixture(t, sharedServers.start(t))
+	dir := f.tree.Mutex()
+	f.check(makeParents(&client{f.conn.Conn, 0}, dir+"/"))
 	for _, name := range []string{"_c_ffff-lock-0000000001", "_c_0000-lock-0000000002", "other"} {
-		_, err := g.conn.Create(folder+"/"+name, nil, 0, zk.WorldACL(zk.PermAll))
-		g.check(err)
+		_, err := f.conn.Create(dir+"/"+name, nil, 0, zk.WorldACL(zk.PermAll))
+		f.check(err)
 	}
-	before, err := predecessor(&client{g.conn.Conn, 0}, folder, "_c_0000-lock-0000000002")
+	before, err := predecessor(&client{f.conn.Conn, 0}, dir, "_c_0000-lock-0000000002")
 	if before != "_c_ffff-lock-0000000001" || err != nil {
 		t.Error(before, err)
 	}

@@ -13,65 +13,67 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/zoom/model"
 )
 
-// pipeline is how many reads are under way at once. They share one connection; the server answers them in turn.
-const pipeline = 256
+// maxParallel limits the number of concurrent requests. They share one connection, and the server answers them in
+// order.
+const maxParallel = 256
 
-// cache is the nodes that Run looks at. Only Run's goroutine uses it.
+// cache holds the nodes that Run uses. Only Run's goroutine may use it.
 type cache struct {
 	nodes map[string]node
-	stale map[string]bool // those to be read again: what is here is what stood there before
+	stale map[string]bool // nodes that must be read again; their entry in nodes is the previous state
 
-	// watched has the nodes on which a watch of this session stands, those no longer looked at too: the client cannot take a
-	// watch back. An event for such a node is ignored, and the watch is then gone.
+	// watched are the nodes with a watch of this session, including nodes that are not used any more, because the client
+	// cannot remove a watch. The event of an unused node only removes its entry here.
 	watched map[string]bool
 }
 
-// node is what was read last of a node.
+// node is the state of a node when it was read last.
 type node struct {
 	data  []byte
 	state model.State
 }
 
-// reading is one answer of the server.
-type reading struct {
-	path    string
-	data    []byte
-	state   model.State
-	watched bool // it set a watch
-	lost    bool // the connection went, or ctx ended: nothing was read
+// readResult is the result of reading one node.
+type readResult struct {
+	path           string
+	data           []byte
+	state          model.State
+	watched        bool // the request has set a watch
+	connectionLost bool // the connection was lost or ctx ended, so nothing was read
 }
 
 func newCache() *cache {
 	return &cache{nodes: map[string]node{}, stale: map[string]bool{}, watched: map[string]bool{}}
 }
 
-// Get makes it a model.Snapshot.
+// Get implements model.Snapshot.
 func (c *cache) Get(path string) ([]byte, model.State) {
-	n := c.nodes[path] // without one: NotFetched
+	n := c.nodes[path] // the zero state is NotFetched
 	return n.data, n.state
 }
 
-// mark notes what events have told.
-func (c *cache) mark(fired map[string]bool, back, fresh bool) {
-	if fresh {
+// mark marks nodes as stale: those whose watch has fired, and all nodes after a reconnect. A new session has no
+// watches.
+func (c *cache) mark(fired map[string]bool, reconnected, newSession bool) {
+	if newSession {
 		clear(c.watched)
 	}
 	for path := range fired {
 		delete(c.watched, path)
-		if _, looked := c.nodes[path]; looked {
+		if _, known := c.nodes[path]; known {
 			c.stale[path] = true
 		}
 	}
-	if back {
+	if reconnected {
 		for path := range c.nodes {
 			c.stale[path] = true
 		}
 	}
 }
 
-// keep forgets every node but those.
-func (c *cache) keep(paths []string) {
-	if len(paths) == len(c.nodes) { // it holds each of them, since the look was final
+// retain removes all nodes except the given ones.
+func (c *cache) retain(paths []string) {
+	if len(paths) == len(c.nodes) { // Assemble was final, so the cache contains all of these paths
 		return
 	}
 	kept := make(map[string]node, len(paths))
@@ -81,54 +83,55 @@ func (c *cache) keep(paths []string) {
 	c.nodes = kept
 }
 
-// store takes an answer. fired says that an event came for the node since it was asked for: the answer may be older.
-func (c *cache) store(r reading, fired bool) {
+// store stores the result of a read. fired reports whether a watch of the node has fired since the request, in which
+// case the result may be outdated.
+func (c *cache) store(r readResult, fired bool) {
 	if r.watched {
 		c.watched[r.path] = true
 	}
-	if r.lost {
+	if r.connectionLost {
 		return
 	}
-	before, looked := c.nodes[r.path]
+	before, known := c.nodes[r.path]
 	now := node{r.data, r.state}
 	delete(c.stale, r.path)
-	if looked && before.state == r.state && bytes.Equal(before.data, r.data) {
-		now.data = before.data // the same slice says that nothing has changed
-	} else if looked && !r.watched && c.watched[r.path] && !fired {
-		// It has changed and no event told so: the watch does not stand. Read it once more, with a watch.
+	if known && before.state == r.state && bytes.Equal(before.data, r.data) {
+		now.data = before.data // the same slice means that nothing has changed
+	} else if known && !r.watched && c.watched[r.path] && !fired {
+		// The node has changed without an event, so the watch does not exist. Read the node again, with a watch.
 		delete(c.watched, r.path)
 		c.stale[r.path] = true
 	}
 	c.nodes[r.path] = now
 }
 
-// fetch reads nodes, many at once, and puts the answers into the cache. It returns when all have been answered, or the
-// connection is lost, or ctx ends; what has no answer then is stale or absent from the cache as before.
-func (n *NSDB) fetch(ctx context.Context, c *cache, heard *events, paths []string) {
+// fetch reads nodes concurrently and stores the results. It returns when all are read, the connection is lost, or ctx
+// ends. Nodes without a result then remain stale or absent from the cache.
+func (n *NSDB) fetch(ctx context.Context, c *cache, pendingEvents *events, paths []string) {
 	client, err := n.session.await(ctx)
 	if err != nil {
 		return
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	type order struct {
+	type request struct {
 		path    string
 		watched bool
 	}
-	orders := make(chan order, len(paths))
-	answers := make(chan reading, len(paths)) // a reader never waits for its answer to be taken
+	requests := make(chan request, len(paths))
+	results := make(chan readResult, len(paths)) // large enough that no reader blocks
 	for _, path := range paths {
-		orders <- order{path, c.watched[path]}
+		requests <- request{path, c.watched[path]}
 	}
-	close(orders)
-	for range min(pipeline, len(paths)) {
-		n.running.Go(func() {
-			for o := range orders {
+	close(requests)
+	for range min(maxParallel, len(paths)) {
+		n.goroutines.Go(func() {
+			for req := range requests {
 				if ctx.Err() != nil {
-					answers <- reading{path: o.path, lost: true}
+					results <- readResult{path: req.path, connectionLost: true}
 					continue
 				}
-				answers <- n.read(client, o.path, o.watched)
+				results <- n.read(client, req.path, req.watched)
 			}
 		})
 	}
@@ -136,17 +139,17 @@ func (n *NSDB) fetch(ctx context.Context, c *cache, heard *events, paths []strin
 		select {
 		case <-ctx.Done():
 			return
-		case r := <-answers:
-			if r.lost {
-				cancel() // the others will not be answered either, or at the next try
+		case r := <-results:
+			if r.connectionLost {
+				cancel() // the remaining requests would fail too; they are repeated at the next fetch
 			}
-			c.store(r, heard.hasFired(r.path))
+			c.store(r, pendingEvents.hasFired(r.path))
 		}
 	}
 }
 
-// read reads one node, and sets a watch unless one stands.
-func (n *NSDB) read(client *client, path string, watched bool) reading {
+// read reads one node, and sets a watch if the node has none.
+func (n *NSDB) read(client *client, path string, watched bool) readResult {
 	for {
 		var data []byte
 		var err error
@@ -157,38 +160,38 @@ func (n *NSDB) read(client *client, path string, watched bool) reading {
 		}
 		switch {
 		case err == nil && len(data) > native.MaxSize:
-			return reading{path: path, state: model.Unreadable, watched: !watched,
+			return readResult{path: path, state: model.Unreadable, watched: !watched,
 				data: fmt.Appendf(nil, "it has %d bytes: allowed: at most %d", len(data), native.MaxSize)}
 		case err == nil:
-			return reading{path: path, data: data, state: model.Present, watched: !watched}
-		case lost(err) || errors.Is(err, zk.ErrClosing):
-			return reading{path: path, lost: true}
+			return readResult{path: path, data: data, state: model.Present, watched: !watched}
+		case connectionLost(err) || errors.Is(err, zk.ErrClosing):
+			return readResult{path: path, connectionLost: true}
 		case !errors.Is(err, zk.ErrNoNode):
-			return reading{path: path, state: model.Unreadable, data: []byte(plain(err).Error())}
+			return readResult{path: path, state: model.Unreadable, data: []byte(describe(err).Error())}
 		case watched:
-			return reading{path: path, state: model.Absent}
+			return readResult{path: path, state: model.Absent}
 		}
 		exists, _, _, err := client.ExistsW(path)
 		switch {
 		case err == nil && !exists:
-			return reading{path: path, state: model.Absent, watched: true}
-		case err == nil: // made a moment ago, and the watch on it stands
+			return readResult{path: path, state: model.Absent, watched: true}
+		case err == nil: // the node was created meanwhile, and ExistsW has set a watch
 			watched = true
 			data, _, err = client.Get(path)
 			if err == nil && len(data) <= native.MaxSize {
-				return reading{path: path, data: data, state: model.Present, watched: true}
+				return readResult{path: path, data: data, state: model.Present, watched: true}
 			}
 			watched = false
-		case lost(err) || errors.Is(err, zk.ErrClosing):
-			return reading{path: path, lost: true}
+		case connectionLost(err) || errors.Is(err, zk.ErrClosing):
+			return readResult{path: path, connectionLost: true}
 		default:
-			return reading{path: path, state: model.Unreadable, data: []byte(plain(err).Error())}
+			return readResult{path: path, state: model.Unreadable, data: []byte(describe(err).Error())}
 		}
 	}
 }
 
-// gather runs an operation for every item, many at once, and stops at the first error.
-func gather[T, R any](items []T, operation func(T) (R, error)) ([]R, error) {
+// parallel runs an operation for every item concurrently and stops at the first error.
+func parallel[T, R any](items []T, operation func(T) (R, error)) ([]R, error) {
 	results := make([]R, len(items))
 	indices := make(chan int, len(items))
 	for i := range items {
@@ -198,7 +201,7 @@ func gather[T, R any](items []T, operation func(T) (R, error)) ([]R, error) {
 	var mu sync.Mutex
 	var first error
 	var readers sync.WaitGroup
-	for range min(pipeline, len(items)) {
+	for range min(maxParallel, len(items)) {
 		readers.Go(func() {
 			for i := range indices {
 				mu.Lock()

@@ -9,48 +9,48 @@ import (
 	"time"
 )
 
-// Facts of ZooKeeper's protocol. Every packet begins with its length, 4 bytes.
+// Offsets and constants of ZooKeeper's protocol. Every packet begins with its length in 4 bytes.
 const (
-	maxGreeting     = 1024 // bytes; a server's answer to the opening of a session has 41
-	sessionIDOffset = 20   // in the packet that opens a session: length, version, last zxid (8 bytes), timeout
-	operationOffset = 8    // in every later packet: length, number of the request
-	setWatches      = 101  // the operation that sets the watches again
+	maxConnectResponse = 1024 // bytes; the response to the request that opens a session has 41
+	sessionIDOffset    = 20   // in the packet that opens a session: length, version, last zxid (8 bytes), timeout
+	operationOffset    = 8    // in every later packet: length, number of the request
+	setWatches         = 101  // the operation that sets the watches again
 )
 
-// clientWait bounds each wait for a step of the client library that normally follows within a millisecond.
+// clientWait limits each wait for a step of the client library that normally takes less than a millisecond.
 const clientWait = time.Second
 
-// A clientConn is one connection that the client library (go-zookeeper v1.0.4) uses. It makes up for three faults of the
+// A clientConn is one connection of the client library (go-zookeeper v1.0.4). It works around three faults of the
 // library:
 //
-//   - The library waits for a server that accepts connections and does not answer much longer than a session lasts.
-//     Here the opening of a session has a deadline. The library sets a read deadline before the first answer, clears
-//     it, and sets one again before every later answer.
-//   - When it resumes a session, it reads the last transaction id for its setWatches request while answers may already
-//     raise that id. With the raised id, the server does not report the changes in between. Here no answer is read
-//     before that request was written.
-//   - It closes "the current connection" once more after it has begun to connect again, and so may close the new one.
-//     Here the next dial waits for that call.
+//   - The library waits much longer than the session timeout for a server that accepts a connection and does not
+//     respond. Here opening a session has a deadline. The library sets a read deadline before the first response,
+//     clears it, and sets one again before every later response.
+//   - When the library resumes a session, it reads the last transaction id for its setWatches request while responses
+//     may already increase that id. With the increased id, the server does not report the changes in between. Here no
+//     response is read before that request was written.
+//   - The library closes "the current connection" once more after it has started to reconnect, and so may close the new
+//     connection. Here the next dial waits for that call.
 type clientConn struct {
 	net.Conn
 	dialer *dialer
 	server string
 	opened time.Time
 
-	// Used by one goroutine of the library after the other: its loop, and then its reader.
+	// Used by one goroutine of the library at a time: first by its loop, then by its reader.
 	deadlines int // read deadlines set so far
 	answered  bool
-	waited    bool // for setWatches
+	waited    bool // readAnswer has waited for setWatches
 
-	// Used by the library's loop, and then by its writer.
+	// Used first by the library's loop, then by its writer.
 	writes int
 
-	watchesSet chan struct{} // closed when a reader need not wait (any more) for setWatches
-	lastClose  chan struct{} // closed at the library's last call of Close
+	watchesSet chan struct{} // closed when readers need not wait for setWatches
+	lastClose  chan struct{} // closed by the library's last call of Close
 
 	mu          sync.Mutex
 	closes      int
-	writeFailed bool // the library's writer then closes the connection once more
+	writeFailed bool // the library's writer then closes the connection a second time
 }
 
 func newClientConn(conn net.Conn, d *dialer, server string) *clientConn {
@@ -58,12 +58,12 @@ func newClientConn(conn net.Conn, d *dialer, server string) *clientConn {
 		watchesSet: make(chan struct{}), lastClose: make(chan struct{})}
 }
 
-// opening reports whether the session has not been opened yet.
+// opening reports whether the session is not open yet.
 func (c *clientConn) opening() bool { return c.deadlines <= 2 }
 
 func (c *clientConn) SetReadDeadline(t time.Time) error {
 	if c.deadlines++; c.opening() {
-		t = c.opened.Add(c.dialer.greeting)
+		t = c.opened.Add(c.dialer.openTimeout)
 	}
 	return c.Conn.SetReadDeadline(t)
 }
@@ -102,11 +102,11 @@ func (c *clientConn) Read(p []byte) (int, error) {
 	var timeout net.Error
 	switch {
 	case errors.As(err, &timeout) && timeout.Timeout():
-		c.dialer.note(c.server, "it accepts connections and answers none: it hangs, or it is overloaded")
+		c.dialer.setFault(c.server, "accepts connections but does not respond: it hangs or is overloaded")
 	case err != nil:
-		c.dialer.note(c.server, "it accepts connections and closes them: it has no quorum, or it is no ZooKeeper")
-	case n == 4 && binary.BigEndian.Uint32(p) > maxGreeting:
-		c.dialer.note(c.server, "it does not speak ZooKeeper's protocol")
+		c.dialer.setFault(c.server, "accepts connections and closes them: it has no quorum, or it is not a ZooKeeper server")
+	case n == 4 && binary.BigEndian.Uint32(p) > maxConnectResponse:
+		c.dialer.setFault(c.server, "does not speak ZooKeeper's protocol")
 		return 0, fmt.Errorf("%s does not speak ZooKeeper's protocol", c.server)
 	default:
 		c.answered = true
@@ -114,8 +114,8 @@ func (c *clientConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// readAnswer reads after the session was opened. For a session without watches, the library sends no setWatches request:
-// then the wait ends after clientWait.
+// readAnswer reads after the session was opened. If a resumed session has no watches, the library sends no setWatches
+// request; the wait then ends after clientWait.
 func (c *clientConn) readAnswer(p []byte) (int, error) {
 	if !c.waited {
 		c.waited = true
@@ -144,8 +144,8 @@ func (c *clientConn) Close() error {
 	return c.Conn.Close()
 }
 
-// awaitLastClose waits until the library has called Close for the last time. It returns at once for a connection whose
-// session was not opened: the library closes that one, if at all, before it dials again.
+// awaitLastClose waits until the library has called Close for the last time. It returns immediately for a connection
+// whose session was not opened: if the library closes such a connection at all, it does so before it dials again.
 func (c *clientConn) awaitLastClose() {
 	if c.opening() {
 		return

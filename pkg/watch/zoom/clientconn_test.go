@@ -7,17 +7,16 @@ import (
 	"time"
 )
 
-// opened returns a connection on which the library has opened a session, as far as the connection can see, and the
-// server's end of it.
-func opened(t *testing.T, session uint64) (*clientConn, net.Conn) {
+// openedConn returns a connection that looks as if the library had opened a session on it, and the server's end of it.
+func openedConn(t *testing.T, session uint64) (*clientConn, net.Conn) {
 	t.Helper()
-	here, there := net.Pipe()
-	t.Cleanup(func() { _ = here.Close(); _ = there.Close() })
-	c := newClientConn(here, &dialer{greeting: time.Minute, faults: map[string]string{}}, "server")
+	local, remote := net.Pipe()
+	t.Cleanup(func() { _ = local.Close(); _ = remote.Close() })
+	c := newClientConn(local, &dialer{openTimeout: time.Minute, faults: map[string]string{}}, "server")
 	go func() {
 		p := make([]byte, 44)
-		_, _ = there.Read(p)
-		_, _ = there.Write(make([]byte, 4))
+		_, _ = remote.Read(p)
+		_, _ = remote.Write(make([]byte, 4))
 	}()
 	request := make([]byte, 44)
 	binary.BigEndian.PutUint64(request[sessionIDOffset:], session)
@@ -31,7 +30,7 @@ func opened(t *testing.T, session uint64) (*clientConn, net.Conn) {
 		t.Fatal(err)
 	}
 	_ = c.SetReadDeadline(time.Time{})
-	return c, there
+	return c, remote
 }
 
 func request(operation uint32) []byte {
@@ -40,8 +39,8 @@ func request(operation uint32) []byte {
 	return p
 }
 
-func TestAnswersOfAResumedSessionAreReadAfterSetWatches(t *testing.T) {
-	c, server := opened(t, 7)
+func TestResponsesOfAResumedSessionAreReadAfterSetWatches(t *testing.T) {
+	c, server := openedConn(t, 7)
 	read := make(chan error, 1)
 	go func() {
 		_, err := c.Read(make([]byte, 4))
@@ -49,7 +48,7 @@ func TestAnswersOfAResumedSessionAreReadAfterSetWatches(t *testing.T) {
 	}()
 	taken := make(chan struct{})
 	go func() {
-		_, _ = server.Write([]byte("data")) // an answer, at once
+		_, _ = server.Write([]byte("data")) // an immediate response
 		close(taken)
 	}()
 	requests := make(chan []byte)
@@ -66,7 +65,7 @@ func TestAnswersOfAResumedSessionAreReadAfterSetWatches(t *testing.T) {
 	<-requests
 	select {
 	case <-taken:
-		t.Fatal("an answer was read before setWatches was written")
+		t.Fatal("a response was read before setWatches was written")
 	case <-time.After(clientWait / 10):
 	}
 	go func() { _, _ = c.Write(request(setWatches)) }()
@@ -76,8 +75,8 @@ func TestAnswersOfAResumedSessionAreReadAfterSetWatches(t *testing.T) {
 	}
 }
 
-func TestAnswersOfANewSessionAreReadAtOnce(t *testing.T) {
-	c, server := opened(t, 0)
+func TestResponsesOfANewSessionAreReadAtOnce(t *testing.T) {
+	c, server := openedConn(t, 0)
 	go func() { _, _ = server.Write([]byte("data")) }()
 	start := time.Now()
 	if _, err := c.Read(make([]byte, 4)); err != nil {
@@ -93,7 +92,7 @@ func TestAnswersOfANewSessionAreReadAtOnce(t *testing.T) {
 
 func TestTheNextDialWaitsForTheLastClose(t *testing.T) {
 	for _, failed := range []bool{false, true} {
-		c, server := opened(t, 0)
+		c, server := openedConn(t, 0)
 		closes := 1
 		if failed {
 			_ = server.Close()
@@ -105,7 +104,7 @@ func TestTheNextDialWaitsForTheLastClose(t *testing.T) {
 		for i := range closes {
 			select {
 			case <-c.lastClose:
-				t.Errorf("write failed: %v: the last close is seen after %d of %d", failed, i, closes)
+				t.Errorf("write failed: %v: lastClose was closed after %d of %d calls", failed, i, closes)
 			default:
 			}
 			_ = c.Close()
@@ -113,7 +112,7 @@ func TestTheNextDialWaitsForTheLastClose(t *testing.T) {
 		select {
 		case <-c.lastClose:
 		default:
-			t.Errorf("write failed: %v: the last close is not seen", failed)
+			t.Errorf("write failed: %v: lastClose was not closed", failed)
 		}
 		c.awaitLastClose()
 	}

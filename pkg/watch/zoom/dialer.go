@@ -7,49 +7,50 @@ import (
 	"time"
 )
 
-var errEnded = errors.New("the NSDB is closed here")
+var errClosed = errors.New("the NSDB is closed")
 
-// dialer opens the client's connections and knows why the last ones failed. The client itself gives a server that accepts
-// and says nothing many times its receive time-out, longer than a session lasts; here it gets a small share.
+// dialer opens the client's connections and records why the last attempts failed. The client itself waits many times
+// its receive timeout, and so longer than a session lasts, for a server that accepts a connection and does not respond.
+// The dialer limits that to a small part of the session timeout.
 type dialer struct {
-	greeting time.Duration // until a server has answered the opening of a session
+	openTimeout time.Duration // limit for opening a session
 
 	mu     sync.Mutex
-	faults map[string]string // by server: why it gave no session
+	faults map[string]string // why a server gave no session, by server
 	open   *clientConn
-	ended  bool
+	closed bool
 }
 
 func (d *dialer) dial(network, server string, timeout time.Duration) (net.Conn, error) {
 	d.mu.Lock()
-	ended, previous := d.ended, d.open
+	closed, previous := d.closed, d.open
 	d.mu.Unlock()
-	if ended {
-		return nil, errEnded
+	if closed {
+		return nil, errClosed
 	}
 	if previous != nil {
 		previous.awaitLastClose()
 	}
-	conn, err := net.DialTimeout(network, server, min(timeout, d.greeting))
+	conn, err := net.DialTimeout(network, server, min(timeout, d.openTimeout))
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err != nil {
-		d.faults[server] = cause(err)
+		d.faults[server] = rootCause(err)
 		return nil, err
 	}
-	if d.ended {
+	if d.closed {
 		_ = conn.Close()
-		return nil, errEnded
+		return nil, errClosed
 	}
-	if d.open != nil { // the client forgets to, where a session has expired
+	if d.open != nil { // the client does not close it after a session has expired
 		_ = d.open.Conn.Close()
 	}
 	d.open = newClientConn(conn, d, server)
 	return d.open, nil
 }
 
-// cause is what went wrong, without the addresses that stand before it.
-func cause(err error) string {
+// rootCause returns the text of an error without the addresses in front of it.
+func rootCause(err error) string {
 	var operation *net.OpError
 	if errors.As(err, &operation) && operation.Err != nil {
 		if operation.Timeout() {
@@ -60,8 +61,8 @@ func cause(err error) string {
 	return err.Error()
 }
 
-// note keeps why a server gave no session; "" that it did.
-func (d *dialer) note(server, fault string) {
+// setFault records why a server gave no session. An empty fault means that a server gave one, and clears all faults.
+func (d *dialer) setFault(server, fault string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if fault == "" {
@@ -71,7 +72,7 @@ func (d *dialer) note(server, fault string) {
 	d.faults[server] = fault
 }
 
-// fault is why a server gave no session.
+// fault returns why a server gave no session.
 func (d *dialer) fault(server string) string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -81,36 +82,37 @@ func (d *dialer) fault(server string) string {
 	return "not tried yet"
 }
 
-// end breaks the connection, so that nothing more is said in it, and opens no other.
-func (d *dialer) end() {
+// shutdown closes the connection so that nothing more is sent, and prevents new connections.
+func (d *dialer) shutdown() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.ended = true
+	d.closed = true
 	if d.open != nil {
 		_ = d.open.Conn.Close()
 	}
 }
 
-// order tries the servers one after the other, beginning with the one after the last. Names are resolved at each dial: one
-// that is not known yet is a failed dial. The client rests for a second whenever all of them were tried.
-type order struct {
-	servers []string
-	next    int
-	tried   int    // since one gave a session
-	around  func() // all servers were tried, and none gave one
+// serverOrder is the client's host provider. It tries the servers one after the other, starting with the one after the
+// last. Host names are resolved at each dial, so an unknown name is a failed dial. After each round of failures the
+// client waits for a second.
+type serverOrder struct {
+	servers   []string
+	next      int
+	tried     int    // attempts since a server gave a session
+	allFailed func() // called when all servers were tried and none gave a session
 }
 
-func (o *order) Init(servers []string) error {
+func (o *serverOrder) Init(servers []string) error {
 	o.servers = servers
 	return nil
 }
 
-func (o *order) Len() int { return len(o.servers) }
+func (o *serverOrder) Len() int { return len(o.servers) }
 
-func (o *order) Next() (server string, rest bool) {
+func (o *serverOrder) Next() (server string, rest bool) {
 	rest = o.tried > 0 && o.tried%len(o.servers) == 0
 	if rest {
-		o.around()
+		o.allFailed()
 	}
 	server = o.servers[o.next]
 	o.next = (o.next + 1) % len(o.servers)
@@ -118,4 +120,4 @@ func (o *order) Next() (server string, rest bool) {
 	return server, rest
 }
 
-func (o *order) Connected() { o.tried = 0 }
+func (o *serverOrder) Connected() { o.tried = 0 }

@@ -2,9 +2,9 @@ package zoom
 
 import "testing"
 
-func TestTheServersAreTriedInTurnAndAllBeforeARest(t *testing.T) {
+func TestServersAreTriedInTurnWithAPauseAfterEachRound(t *testing.T) {
 	rounds := 0
-	o := order{around: func() { rounds++ }}
+	o := serverOrder{allFailed: func() { rounds++ }}
 	if err := o.Init([]string{"a", "b", "c"}); err != nil {
 		t.Fatal(err)
 	}

@@ -2,13 +2,13 @@ package zoom
 
 import "sync"
 
-// events gathers what the client tells from its own goroutine, until Run takes it: events mark nodes, and Run reads them.
+// events collects the events of the client's goroutine until Run drains them.
 type events struct {
-	mu    sync.Mutex
-	fired map[string]bool // nodes whose watch has fired
-	back  bool            // there is a connection again: what happened meanwhile is not known
-	fresh bool            // and with a new session: no watch stands
-	wake  chan struct{}
+	mu          sync.Mutex
+	fired       map[string]bool // nodes whose watch has fired
+	reconnected bool            // the client has reconnected: changes may have been missed
+	newSession  bool            // the reconnect started a new session: there are no watches
+	wake        chan struct{}
 }
 
 func newEvents() *events {
@@ -19,49 +19,49 @@ func (e *events) fire(path string) {
 	e.mu.Lock()
 	e.fired[path] = true
 	e.mu.Unlock()
-	e.rouse()
+	e.signal()
 }
 
-func (e *events) again(fresh bool) {
+func (e *events) sessionConnected(newSession bool) {
 	e.mu.Lock()
-	e.back, e.fresh = true, e.fresh || fresh
+	e.reconnected, e.newSession = true, e.newSession || newSession
 	e.mu.Unlock()
-	e.rouse()
+	e.signal()
 }
 
-func (e *events) rouse() {
+func (e *events) signal() {
 	select {
 	case e.wake <- struct{}{}:
 	default:
 	}
 }
 
-// take hands over what was gathered.
-func (e *events) take() (fired map[string]bool, back, fresh bool) {
+// drain returns and resets the collected events.
+func (e *events) drain() (fired map[string]bool, reconnected, newSession bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	fired, back, fresh = e.fired, e.back, e.fresh
-	e.fired, e.back, e.fresh = map[string]bool{}, false, false
-	return fired, back, fresh
+	fired, reconnected, newSession = e.fired, e.reconnected, e.newSession
+	e.fired, e.reconnected, e.newSession = map[string]bool{}, false, false
+	return fired, reconnected, newSession
 }
 
-// hasFired says whether a node's watch has fired since the last take.
+// hasFired reports whether a watch of the node has fired since the last drain.
 func (e *events) hasFired(path string) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.fired[path]
 }
 
-// pending says whether something was told since the last take.
+// pending reports whether there are events since the last drain.
 func (e *events) pending() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return len(e.fired) > 0 || e.back
+	return len(e.fired) > 0 || e.reconnected
 }
 
-// returned says whether the connection came back since the last take.
-func (e *events) returned() bool {
+// hasReconnected reports whether the client has reconnected since the last drain.
+func (e *events) hasReconnected() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.back
+	return e.reconnected
 }

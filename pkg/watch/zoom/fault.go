@@ -7,50 +7,50 @@ import (
 	"github.com/go-zookeeper/zk"
 )
 
-// lost says that an operation failed because the connection did: whether it was done is not known.
-func lost(err error) bool {
-	return errors.Is(err, zk.ErrConnectionClosed) || errors.Is(err, zk.ErrSessionExpired) || errors.Is(err, zk.ErrNoServer) ||
-		errors.Is(err, zk.ErrSessionMoved) || errors.Is(err, errNoSession)
+// connectionLost reports whether an operation failed because the connection was lost. The server may have executed it.
+func connectionLost(err error) bool {
+	return errors.Is(err, zk.ErrConnectionClosed) || errors.Is(err, zk.ErrSessionExpired) ||
+		errors.Is(err, zk.ErrNoServer) || errors.Is(err, zk.ErrSessionMoved) || errors.Is(err, errNoSession)
 }
 
-// raced says that a node changed between looking at it and writing it.
-func raced(err error) bool {
+// isConflict reports whether a write failed because the node has changed since it was read.
+func isConflict(err error) bool {
 	return errors.Is(err, zk.ErrBadVersion) || errors.Is(err, zk.ErrNodeExists) || errors.Is(err, zk.ErrNoNode)
 }
 
-// saying is a cause in words of its own.
-type saying struct {
+// messageError is an error with its own text that wraps a cause.
+type messageError struct {
 	text string
 	err  error
 }
 
-func (s *saying) Error() string { return s.text }
-func (s *saying) Unwrap() error { return s.err }
+func (s *messageError) Error() string { return s.text }
+func (s *messageError) Unwrap() error { return s.err }
 
-// placed is what went wrong with the node at a path of an NSDB.
-type placed struct {
+// nodeError is an error of the node at a path of an NSDB.
+type nodeError struct {
 	endpoint, path string
 	err            error
 }
 
-func (p *placed) Error() string { return p.endpoint + ": " + p.path + ": " + p.err.Error() }
-func (p *placed) Unwrap() error { return p.err }
+func (p *nodeError) Error() string { return p.endpoint + ": " + p.path + ": " + p.err.Error() }
+func (p *nodeError) Unwrap() error { return p.err }
 
-// plain says what a client's error means and what to do about it.
-func plain(err error) error {
+// describe replaces an error of the client by one that explains it and names what is allowed.
+func describe(err error) error {
 	switch {
 	case errors.Is(err, zk.ErrNoNode):
-		return &saying{"no such node", fs.ErrNotExist}
+		return &messageError{"no such node", fs.ErrNotExist}
 	case errors.Is(err, zk.ErrNoAuth), errors.Is(err, zk.ErrAuthFailed), errors.Is(err, zk.ErrInvalidACL):
-		return &saying{"not permitted: allowed: an ACL for everybody, as MidoNet sets it", fs.ErrPermission}
+		return &messageError{"not permitted: allowed: an ACL for everybody, as MidoNet sets it", fs.ErrPermission}
 	case errors.Is(err, zk.ErrNotEmpty):
-		return &saying{"it has nodes below it: allowed: a node without any", err}
+		return &messageError{"it has nodes below it: allowed: a node without any", err}
 	case errors.Is(err, zk.ErrConnectionClosed), errors.Is(err, zk.ErrNoServer), errors.Is(err, zk.ErrClosing):
-		return &saying{"the connection was lost", err}
+		return &messageError{"the connection was lost", err}
 	case errors.Is(err, zk.ErrSessionExpired):
-		return &saying{"the session has expired", err}
+		return &messageError{"the session has expired", err}
 	case errors.Is(err, zk.ErrBadVersion):
-		return &saying{"it is written by somebody else all the time", err}
+		return &messageError{"another client changed it during every attempt", err}
 	}
 	return err
 }

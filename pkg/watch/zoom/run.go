@@ -11,53 +11,55 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/zoom/model"
 )
 
-// restlessMost is how long a set is kept back while nodes go on changing: by then it is handed over as it was read last.
-const restlessMost = time.Second
+// maxDelay is how long a set is delayed while nodes keep changing. Then the last state that was read is reported.
+const maxDelay = time.Second
 
-// Run reads what the host's node leads to, and again what events mark, until ctx ends. Every node of a set was read after
-// the last event that came for it, and so a set has no reference to what the same transaction has removed.
+// Run reads the nodes that the host's object leads to, and reads them again after events, until ctx ends. A set is
+// reported only after all its nodes were read again after their last event. So an object in the set never refers to an
+// object that the same transaction has removed.
 func (n *NSDB) Run(ctx context.Context, changed func(spec.Desired)) error {
 	host, err := n.uuid()
 	if err != nil {
 		return err
 	}
-	heard := newEvents()
-	if err := n.session.listen(heard); err != nil {
+	pendingEvents := newEvents()
+	if err := n.session.setListener(pendingEvents); err != nil {
 		return err
 	}
-	defer func() { _ = n.session.listen(nil) }()
+	defer func() { _ = n.session.setListener(nil) }()
 	rescan := time.NewTicker(n.location.Rescan)
 	defer rescan.Stop()
 	nodes := newCache()
 	ledger := native.NewLedger(n.log)
 	assembler := model.NewAssembler(n.location.Tree, host)
 	var last *spec.Desired
-	var restless time.Time // since when a set is kept back
-	for ctx.Err() == nil && n.life.Err() == nil {
-		urgent := last != nil && !restless.IsZero() && time.Since(restless) > restlessMost && !heard.returned()
+	var delayedSince time.Time // start of the current delay; zero: none
+	for ctx.Err() == nil && n.ctx.Err() == nil {
+		urgent := last != nil && !delayedSince.IsZero() && time.Since(delayedSince) > maxDelay &&
+			!pendingEvents.hasReconnected()
 		if !urgent {
-			fired, back, fresh := heard.take()
-			nodes.mark(fired, back, fresh)
-			if back {
-				restless = time.Time{}
+			fired, reconnected, newSession := pendingEvents.drain()
+			nodes.mark(fired, reconnected, newSession)
+			if reconnected {
+				delayedSince = time.Time{}
 			}
 		}
 		if len(nodes.stale) > 0 {
-			n.fetch(ctx, nodes, heard, slices.Collect(maps.Keys(nodes.stale)))
+			n.fetch(ctx, nodes, pendingEvents, slices.Collect(maps.Keys(nodes.stale)))
 			continue
 		}
 		result := assembler.Assemble(nodes)
 		if !result.Final {
-			n.fetch(ctx, nodes, heard, result.Missing)
+			n.fetch(ctx, nodes, pendingEvents, result.Missing)
 			continue
 		}
-		if heard.pending() && !urgent {
-			restless = earlier(restless)
+		if pendingEvents.pending() && !urgent {
+			delayedSince = orNow(delayedSince)
 			continue
 		}
-		restless = time.Time{}
-		nodes.keep(result.Paths)
-		n.explain(ctx, host, nodes, &result)
+		delayedSince = time.Time{}
+		nodes.retain(result.Paths)
+		n.reportWrongRoot(ctx, host, nodes, &result)
 		ledger.Tell(result.Faults, result.Desired.Unread == "")
 		if last == nil || !last.Equal(&result.Desired) {
 			last = &result.Desired
@@ -65,41 +67,43 @@ func (n *NSDB) Run(ctx context.Context, changed func(spec.Desired)) error {
 		}
 		select {
 		case <-ctx.Done():
-		case <-n.life.Done():
-		case <-heard.wake:
+		case <-n.ctx.Done():
+		case <-pendingEvents.wake:
 		case <-rescan.C:
 			nodes.mark(nil, true, false)
-			n.running.Go(n.republish)
+			n.goroutines.Go(n.republish)
 		}
 	}
 	return nil
 }
 
-// earlier is the time that is kept: the first one.
-func earlier(t time.Time) time.Time {
+// orNow returns t, or the current time if t is zero.
+func orNow(t time.Time) time.Time {
 	if t.IsZero() {
 		return time.Now()
 	}
 	return t
 }
 
-// explain says of a host without a Host object whether the whole tree is missing: a wrong root is told by its name.
-func (n *NSDB) explain(ctx context.Context, host model.UUID, nodes *cache, result *model.Result) {
+// reportWrongRoot replaces the fault of a missing Host object if the whole tree is missing. Then the root key in the
+// URL is wrong, and the fault names it.
+func (n *NSDB) reportWrongRoot(ctx context.Context, host model.UUID, nodes *cache, result *model.Result) {
 	object := n.location.Tree.Object(model.Host, host)
 	if _, state := nodes.Get(object); state != model.Absent || result.Desired.Unread == "" {
 		return
 	}
 	path := n.location.Tree.Objects(model.Host)
-	there, err := ask(ctx, n, func(c *client) (bool, error) {
-		there, _, err := c.Exists(path)
-		return there, err
+	exists, err := runInSession(ctx, n, func(c *client) (bool, error) {
+		exists, _, err := c.Exists(path)
+		return exists, err
 	})
-	if err != nil || there {
+	if err != nil || exists {
 		return
 	}
 	fault := native.Fault{
-		Key:  native.Key(path),
-		Text: "no such node: nothing is known of this host, and all stays as it is: allowed: in the URL, the root key of a MidoNet cluster (zookeeper.root_key), like " + model.DefaultRoot,
+		Key: native.Key(path),
+		Text: "no such node: the host is unknown, and nothing is changed: " +
+			"allowed: in the URL, the root key of a MidoNet cluster (zookeeper.root_key), like " + model.DefaultRoot,
 	}
 	result.Faults = slices.DeleteFunc(result.Faults, func(f native.Fault) bool { return string(f.Key) == object })
 	result.Faults = append(result.Faults, fault)

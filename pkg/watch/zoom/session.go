@@ -12,69 +12,72 @@ import (
 	"github.com/go-zookeeper/zk"
 )
 
-// answerMost bounds one answer of a server. No server gives its clients more than its own jute.maxbuffer; MidoNet's has 4 MiB.
-const answerMost = 64 << 20
+// maxResponse limits the size of one response in bytes. A server returns no more than its own jute.maxbuffer, which is
+// 4 MiB in MidoNet.
+const maxResponse = 64 << 20
 
 var errNoSession = errors.New("no session")
 
-// client is the connection while a session stands.
+// client is the connection while it has a session.
 type client struct {
 	*zk.Conn
 	id int64 // of the session
 }
 
-// session is the one session: made at the first use, made again when it expired, until close.
+// session holds the one ZooKeeper session. It is opened at the first use and opened again after it has expired, until
+// close.
 type session struct {
-	location Location
-	log      *slog.Logger
-	dialer   *dialer
-	returned func() // called when a session stands (again); it does not wait
+	location    Location
+	log         *slog.Logger
+	dialer      *dialer
+	onConnected func() // called after each (re)connect; must not block
 
-	mu        sync.Mutex
-	conn      *zk.Conn
-	ended     bool
-	up        *client       // nil while there is no connection with a session
-	id        int64         // of the last session that stood
-	down      time.Time     // since when there is none
-	told      bool          // that there is none
-	turned    chan struct{} // closed and made anew whenever up changes
-	published bool          // the session may own statuses
-	listener  *events
+	mu                sync.Mutex
+	conn              *zk.Conn
+	closed            bool
+	current           *client       // nil: not connected, or no session
+	id                int64         // of the last session
+	downSince         time.Time     // start of the time without a session
+	noSessionReported bool          // the lack of a session was logged
+	stateChanged      chan struct{} // closed and replaced when current changes
+	published         bool          // the session may own status nodes
+	listener          *events
 }
 
 func newSession(location Location, log *slog.Logger) *session {
-	greeting := max(time.Second, location.SessionTimeout/10)
+	openTimeout := max(time.Second, location.SessionTimeout/10)
 	return &session{
-		location: location, log: log, turned: make(chan struct{}),
-		dialer: &dialer{greeting: greeting, faults: map[string]string{}},
+		location: location, log: log, stateChanged: make(chan struct{}),
+		dialer: &dialer{openTimeout: openTimeout, faults: map[string]string{}},
 	}
 }
 
-// silenced carries what the client says of itself to the debug log.
-type silenced struct{ log *slog.Logger }
+// debugLogger writes the messages of the client library to the debug log.
+type debugLogger struct{ log *slog.Logger }
 
-func (s silenced) Printf(format string, args ...any) {
+func (s debugLogger) Printf(format string, args ...any) {
 	s.log.Debug("zookeeper client: " + fmt.Sprintf(format, args...))
 }
 
-// startLocked connects, if that was not done yet.
+// startLocked connects if that was not done yet.
 func (s *session) startLocked() error {
-	if s.ended {
-		return errEnded
+	if s.closed {
+		return errClosed
 	}
 	if s.conn != nil {
 		return nil
 	}
-	s.down = time.Now()
+	s.downSince = time.Now()
 	conn, _, err := zk.Connect(s.location.Servers, s.location.SessionTimeout,
-		zk.WithLogger(silenced{s.log}), zk.WithLogInfo(false), zk.WithMaxBufferSize(answerMost),
-		zk.WithDialer(s.dialer.dial), zk.WithHostProvider(&order{around: s.around}), zk.WithEventCallback(s.hear))
+		zk.WithLogger(debugLogger{s.log}), zk.WithLogInfo(false), zk.WithMaxBufferSize(maxResponse),
+		zk.WithDialer(s.dialer.dial), zk.WithHostProvider(&serverOrder{allFailed: s.reportNoSession}),
+		zk.WithEventCallback(s.handleEvent))
 	s.conn = conn
 	return err
 }
 
-// listen hands the events of nodes, and the news of sessions, to a listener; nil ends that.
-func (s *session) listen(listener *events) error {
+// setListener sets the receiver of node events and session changes. nil removes it.
+func (s *session) setListener(listener *events) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.listener = listener
@@ -84,53 +87,54 @@ func (s *session) listen(listener *events) error {
 	return s.startLocked()
 }
 
-// await returns the client as soon as there is a session.
+// await waits for a session and returns its client.
 func (s *session) await(ctx context.Context) (*client, error) {
 	for {
 		s.mu.Lock()
 		err := s.startLocked()
-		up, turned := s.up, s.turned
+		current, stateChanged := s.current, s.stateChanged
 		s.mu.Unlock()
-		if err != nil || up != nil {
-			return up, err
+		if err != nil || current != nil {
+			return current, err
 		}
 		select {
 		case <-ctx.Done():
-			return nil, s.why(ctx)
-		case <-turned:
+			return nil, s.waitError(ctx)
+		case <-stateChanged:
 		}
 	}
 }
 
-// awaitShortly is await for at most as long as there has been no session for a moment: in an outage it fails at once.
+// awaitShortly is like await, but waits no longer than outageGrace after the session was lost. So it fails immediately
+// during an outage.
 func (s *session) awaitShortly(ctx context.Context) (*client, error) {
 	s.mu.Lock()
 	err := s.startLocked()
-	up, down := s.up, s.down
+	current, downSince := s.current, s.downSince
 	s.mu.Unlock()
-	if err != nil || up != nil {
-		return up, err
+	if err != nil || current != nil {
+		return current, err
 	}
-	short, cancel := context.WithDeadline(ctx, down.Add(moment))
+	shortCtx, cancel := context.WithDeadline(ctx, downSince.Add(outageGrace))
 	defer cancel()
-	return s.await(short)
+	return s.await(shortCtx)
 }
 
-// moment is how long a lack of a session is waited for before it counts as an outage.
-const moment = 2 * time.Second
+// outageGrace is how long a session may be missing before that counts as an outage.
+const outageGrace = 2 * time.Second
 
-// why says why there is no answer from the servers.
-func (s *session) why(ctx context.Context) error {
+// waitError returns an error that explains why the servers did not respond before ctx ended.
+func (s *session) waitError(ctx context.Context) error {
 	s.mu.Lock()
-	up := s.up
+	current := s.current
 	s.mu.Unlock()
-	if up != nil {
+	if current != nil {
 		return fmt.Errorf("no answer in time: %w", context.Cause(ctx))
 	}
 	return fmt.Errorf("%w: %s", errNoSession, s.faults())
 }
 
-// faults says of every server why it gives no session.
+// faults returns, for every server, why it gave no session.
 func (s *session) faults() string {
 	var all []string
 	for _, server := range s.location.Servers {
@@ -139,20 +143,22 @@ func (s *session) faults() string {
 	return strings.Join(all, "; ")
 }
 
-// around is told when no server gave a session. The client holds a lock of its own meanwhile.
-func (s *session) around() {
+// reportNoSession logs that all servers were tried and none gave a session. The client holds one of its own locks
+// during this call.
+func (s *session) reportNoSession() {
 	faults := s.faults()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.told || s.ended || s.up != nil {
+	if s.noSessionReported || s.closed || s.current != nil {
 		return
 	}
-	s.told = true
-	s.log.Warn("no session with the NSDB: tried again every second, and all stays as it is", "fault", faults)
+	s.noSessionReported = true
+	s.log.Warn("no session with the NSDB: retrying every second, nothing is changed meanwhile", "fault", faults)
 }
 
-// hear takes the client's events, from its own goroutine: it must not wait, nor call what takes the client's locks.
-func (s *session) hear(event zk.Event) {
+// handleEvent handles the events of the client. The client calls it from its own goroutine, so it must neither block
+// nor call a function that takes the client's locks.
+func (s *session) handleEvent(event zk.Event) {
 	if event.Type != zk.EventSession {
 		s.mu.Lock()
 		listener := s.listener
@@ -166,69 +172,70 @@ func (s *session) hear(event zk.Event) {
 	defer s.mu.Unlock()
 	switch event.State {
 	case zk.StateHasSession:
-		s.begunLocked()
+		s.connectedLocked()
 	case zk.StateExpired:
-		s.lostLocked()
-		s.log.Warn("session with the NSDB has expired: a new one is made, and every status is written again")
+		s.disconnectedLocked()
+		s.log.Warn("session with the NSDB has expired: opening a new one, then all statuses are written again")
 	case zk.StateDisconnected:
-		s.lostLocked()
+		s.disconnectedLocked()
 	}
 }
 
-func (s *session) begunLocked() {
+func (s *session) connectedLocked() {
 	id := s.conn.SessionID()
-	fresh := id != s.id
-	s.dialer.note("", "")
-	if s.told || fresh {
-		s.log.Info("session with the NSDB", "session", fmt.Sprintf("%#x", uint64(id)), "new", fresh,
-			"without", time.Since(s.down).Round(time.Millisecond))
+	isNew := id != s.id
+	s.dialer.setFault("", "")
+	if s.noSessionReported || isNew {
+		s.log.Info("session with the NSDB", "session", fmt.Sprintf("%#x", uint64(id)), "new", isNew,
+			"without", time.Since(s.downSince).Round(time.Millisecond))
 	}
-	s.id, s.told = id, false
-	s.up = &client{s.conn, id}
-	s.turnLocked()
+	s.id, s.noSessionReported = id, false
+	s.current = &client{s.conn, id}
+	s.notifyLocked()
 	if s.listener != nil {
-		s.listener.again(fresh)
+		s.listener.sessionConnected(isNew)
 	}
-	if s.returned != nil && !s.ended {
-		s.returned()
+	if s.onConnected != nil && !s.closed {
+		s.onConnected()
 	}
 }
 
-func (s *session) lostLocked() {
-	if s.up == nil {
+func (s *session) disconnectedLocked() {
+	if s.current == nil {
 		return
 	}
-	s.up, s.down = nil, time.Now()
-	s.turnLocked()
+	s.current, s.downSince = nil, time.Now()
+	s.notifyLocked()
 }
 
-func (s *session) turnLocked() {
-	close(s.turned)
-	s.turned = make(chan struct{})
+func (s *session) notifyLocked() {
+	close(s.stateChanged)
+	s.stateChanged = make(chan struct{})
 }
 
-// publishes notes that the session owns statuses from now on.
-func (s *session) publishes() {
+// setPublished records that the session owns statuses.
+func (s *session) setPublished() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.published = true
 }
 
-// close ends the connection. A session that owns statuses is not closed: they would vanish at once, and the scheduler take
-// the containers elsewhere. It ends by its time-out, unless a successor has taken them over by then.
+// close closes the connection. A session that owns statuses is not closed, because its nodes would be deleted at once
+// and MidoNet's scheduler would move the containers to other hosts. It ends by its timeout, and a successor can take
+// over the statuses until then.
 func (s *session) close() {
 	s.mu.Lock()
-	conn, leave := s.conn, s.published
-	s.ended = true
+	conn, keepSession := s.conn, s.published
+	s.closed = true
 	s.listener = nil
-	s.turnLocked() // whoever waits for a session hears that there will be none
+	s.notifyLocked() // goroutines that wait for a session return an error
 	s.mu.Unlock()
 	if conn == nil {
 		return
 	}
-	if leave {
-		s.dialer.end()
+	if keepSession {
+		s.dialer.shutdown()
 	}
 	conn.Close()
-	s.dialer.end()
+	s.dialer.shutdown()
 }

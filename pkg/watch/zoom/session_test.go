@@ -18,103 +18,111 @@ func startWith(t *testing.T, maxNode int) *zktest.Cluster {
 	return zktest.Start(t, 1, zktest.MaxNode(maxNode))
 }
 
-// prepared is a host with bindings, statuses of them, and a set that was read.
-func prepared(t *testing.T, g *ground, n *NSDB, count int) {
+// startPublished writes a host with bindings, waits for its set, and publishes the statuses.
+func startPublished(t *testing.T, f *fixture, n *NSDB, count int) {
 	t.Helper()
-	g.fill(count)
-	g.run(n)
-	g.await("the set", whole(count))
-	g.check(n.PublishHost(t.Context(), spec.HostStatus{Weight: 1, Quota: -1, Count: count}))
+	f.putBindings(count)
+	f.run(n)
+	f.waitForSet("the set", whole(count))
+	f.check(n.PublishHost(t.Context(), spec.HostStatus{Weight: 1, Quota: -1, Count: count}))
 	for i := range count {
-		g.check(n.PublishContainer(t.Context(), container(i), g.running(i)))
+		f.check(n.PublishContainer(t.Context(), container(i), f.running(i)))
 	}
 }
 
-// allStand says whether every status stands and is owned by one session.
-func (g *ground) allStand(count int) bool {
-	data, owner := g.stands(g.hostState())
+// allStored reports whether every status exists and all belong to one session.
+func (f *fixture) allStored(count int) bool {
+	data, owner := f.stored(f.hostState())
 	if data == "" || owner == 0 {
 		return false
 	}
 	for i := range count {
-		if data, o := g.stands(g.containerState(i)); o != owner || !strings.HasPrefix(data, "status_code: RUNNING\n") {
+		if data, o := f.stored(f.containerState(i)); o != owner || !strings.HasPrefix(data, "status_code: RUNNING\n") {
 			return false
 		}
 	}
 	return true
 }
 
-func TestAfterAPartitionTheStatusesAreBackAndNoSetWasInvented(t *testing.T) {
-	g := newGround(t, common.start(t))
-	relay := g.cluster.Relay()
-	n := g.open(relay.URL(g.tree.Root()))
-	prepared(t, g, n, 50)
-	_, sets := g.last()
+func TestStatusesAreWrittenAgainAfterAPartition(t *testing.T) {
+	f := newFixture(t, sharedServers.start(t))
+	relay := f.cluster.Relay()
+	n := f.open(relay.URL(f.tree.Root()))
+	startPublished(t, f, n, 50)
+	_, sets := f.last()
 	relay.Cut()
-	g.until("the session's end", func() bool {
-		there, _, err := g.conn.Exists(g.hostState())
-		return err == nil && !there
+	f.waitFor("the session's end", func() bool {
+		exists, _, err := f.conn.Exists(f.hostState())
+		return err == nil && !exists
 	})
-	changed := g.running(0)
+	changed := f.running(0)
 	changed.Message = "later"
 	if err := n.PublishContainer(t.Context(), container(0), changed); err == nil {
-		t.Error("a status was written into nothing")
+		t.Error("PublishContainer succeeded during the partition")
 	}
-	g.put(model.Port, id(ports+1), g.portText(1, "vpn-other"))
-	if _, now := g.last(); now != sets {
+	f.put(model.Port, id(ports+1), f.portText(1, "vpn-other"))
+	if _, now := f.last(); now != sets {
 		t.Errorf("%d sets during the partition", now-sets)
 	}
 	relay.Mend()
 	returned := time.Now()
-	g.within(2*time.Second, "all statuses again", func() bool { return g.allStand(50) })
+	f.waitWithin(2*time.Second, "all statuses again", func() bool { return f.allStored(50) })
 	t.Logf("statuses again after %v", time.Since(returned))
-	if data, _ := g.stands(g.containerState(0)); !strings.Contains(data, "later") {
-		t.Errorf("the last word is lost: %q", data)
+	if data, _ := f.stored(f.containerState(0)); !strings.Contains(data, "later") {
+		t.Errorf("the last status is lost: %q", data)
 	}
-	g.await("what changed meanwhile", func(d spec.Desired) bool { return d.Bindings[1].Container.InterfaceName == "vpn-other" })
-	if _, now := g.last(); now != sets+1 {
+	f.waitForName("the change during the partition", "vpn-other")
+	if _, now := f.last(); now != sets+1 {
 		t.Errorf("%d sets for one change", now-sets)
 	}
-	g.put(model.Port, id(ports+1), g.portText(1, "vpn-again"))
-	g.await("a change in the new session", func(d spec.Desired) bool { return d.Bindings[1].Container.InterfaceName == "vpn-again" })
+	f.put(model.Port, id(ports+1), f.portText(1, "vpn-again"))
+	f.waitForName("a change in the new session", "vpn-again")
+}
+
+// waitForName waits for a set in which the container of the second binding has a name.
+func (f *fixture) waitForName(what string, want spec.Name) {
+	f.Helper()
+	f.waitForSet(what, func(d spec.Desired) bool { return d.Bindings[1].Container.InterfaceName == want })
 }
 
 func TestALostConnectionKeepsSessionAndWatches(t *testing.T) {
-	g := newGround(t, common.start(t))
-	relay := g.cluster.Relay()
-	n := g.open(relay.URL(g.tree.Root()) + "?sessionTimeout=10s")
-	prepared(t, g, n, 5)
-	_, owner := g.stands(g.hostState())
+	f := newFixture(t, sharedServers.start(t))
+	relay := f.cluster.Relay()
+	n := f.open(relay.URL(f.tree.Root()) + "?sessionTimeout=10s")
+	startPublished(t, f, n, 5)
+	_, owner := f.stored(f.hostState())
 	for i := range 3 {
 		relay.Drop()
 		want := fmt.Sprintf("vpn-d%d", i)
-		g.put(model.Port, id(ports+1), g.portText(1, want))
-		g.await("a change", func(d spec.Desired) bool { return d.Bindings[1].Container.InterfaceName == spec.Name(want) })
-		g.put(model.Port, id(ports+2), g.portText(2, want+"x"))
-		g.await("another", func(d spec.Desired) bool { return d.Bindings[2].Container.InterfaceName == spec.Name(want+"x") })
+		f.put(model.Port, id(ports+1), f.portText(1, want))
+		f.waitForName("a change", spec.Name(want))
+		f.put(model.Port, id(ports+2), f.portText(2, want+"x"))
+		f.waitForSet("another", func(d spec.Desired) bool {
+			return d.Bindings[2].Container.InterfaceName == spec.Name(want+"x")
+		})
 	}
-	if _, now := g.stands(g.hostState()); now != owner || !g.allStand(5) {
+	if _, now := f.stored(f.hostState()); now != owner || !f.allStored(5) {
 		t.Errorf("another session: %x, not %x", now, owner)
 	}
 }
 
-func TestMembersDieFreezeAndRestartInTurn(t *testing.T) {
+func TestStatusesAndSetsSurviveFailingMembers(t *testing.T) {
 	cluster := zktest.Start(t, 3)
-	g := newGround(t, cluster)
-	n := g.open(cluster.URL(g.tree.Root()) + "?sessionTimeout=6s")
-	prepared(t, g, n, 5)
-	_, sets := g.last()
+	f := newFixture(t, cluster)
+	n := f.open(cluster.URL(f.tree.Root()) + "?sessionTimeout=6s")
+	startPublished(t, f, n, 5)
+	_, sets := f.last()
 	round := 0
 	works := func(how string) {
 		t.Helper()
 		round++
 		want := fmt.Sprintf("vpn-r%d", round)
-		g.until("a write while "+how, func() bool {
-			_, err := g.conn.Set(g.object(model.Port, id(ports+1)), []byte(uuid("id", id(ports+1))+g.portText(1, want)), -1)
+		f.waitFor("a write while "+how, func() bool {
+			_, err := f.conn.Set(f.object(model.Port, id(ports+1)), []byte(uuid("id", id(ports+1))+f.portText(1, want)), -1)
 			return err == nil
 		})
-		g.await("a change while "+how, func(d spec.Desired) bool { return d.Bindings[1].Container.InterfaceName == spec.Name(want) })
-		g.until("all statuses while "+how, func() bool { return g.allStand(5) })
+		f.waitForName("a change while "+how, spec.Name(want))
+		f.waitFor("all statuses while "+how, func() bool { return f.allStored(5) })
 	}
 	for i := range cluster.Len() { // a rolling restart
 		cluster.Restart(i)
@@ -132,7 +140,7 @@ func TestMembersDieFreezeAndRestartInTurn(t *testing.T) {
 		cluster.Thaw(i)
 		cluster.Await(i)
 	}
-	_, before := g.last()
+	_, before := f.last()
 	for i := range cluster.Len() {
 		cluster.Kill(i)
 	}
@@ -144,19 +152,19 @@ func TestMembersDieFreezeAndRestartInTurn(t *testing.T) {
 		cluster.Await(i)
 	}
 	returned := time.Now()
-	g.within(deadline, "all statuses after all were dead", func() bool { return g.allStand(5) })
+	f.waitWithin(deadline, "all statuses after all were dead", func() bool { return f.allStored(5) })
 	t.Logf("statuses again %v after all members serve", time.Since(returned))
 	works("all are back")
-	if d, now := g.last(); before-sets != round-1 || now-before != 1 || !whole(5)(d) {
+	if d, now := f.last(); before-sets != round-1 || now-before != 1 || !whole(5)(d) {
 		t.Errorf("%d changes made %d sets", round, now-sets)
 	}
 }
 
-func TestAServerThatSpeaksAnotherProtocolOrHangsIsToldSo(t *testing.T) {
-	g := &ground{T: t, host: spec.HostID(id(1)), news: make(chan struct{}, 1)}
+func TestFaultsOfServersAreReported(t *testing.T) {
+	f := &fixture{T: t, host: spec.HostID(id(1)), notify: make(chan struct{}, 1)}
 	listen := func(serve func(net.Conn)) string {
 		listener, err := net.Listen("tcp", "127.0.0.1:0")
-		g.check(err)
+		f.check(err)
 		t.Cleanup(func() { _ = listener.Close() })
 		go func() {
 			for {
@@ -172,34 +180,35 @@ func TestAServerThatSpeaksAnotherProtocolOrHangsIsToldSo(t *testing.T) {
 	web := listen(func(c net.Conn) { _, _ = io.WriteString(c, "HTTP/1.1 400 Bad Request\r\n\r\n") })
 	mute := listen(func(net.Conn) {})
 	shut := listen(func(c net.Conn) { _ = c.Close() })
-	n := g.open("zk://" + web + "," + mute + "," + shut + "/m")
-	g.run(n)
-	g.until("each fault", func() bool {
+	n := f.open("zk://" + web + "," + mute + "," + shut + "/m")
+	f.run(n)
+	f.waitFor("each fault", func() bool {
 		faults := n.session.faults()
-		return strings.Contains(faults, web+": it does not speak") && strings.Contains(faults, mute+": it accepts connections and answers none") &&
-			strings.Contains(faults, shut+": it accepts connections and closes them")
+		return strings.Contains(faults, web+": does not speak") &&
+			strings.Contains(faults, mute+": accepts connections but does not respond") &&
+			strings.Contains(faults, shut+": accepts connections and closes them")
 	})
-	g.until("one line", func() bool { return strings.Count(g.log.String(), "no session with the NSDB") == 1 })
-	if _, sets := g.last(); sets > 0 {
-		t.Error("a set of nothing")
+	f.waitFor("one line", func() bool { return strings.Count(f.log.String(), "no session with the NSDB") == 1 })
+	if _, sets := f.last(); sets > 0 {
+		t.Error("a set was reported without a server")
 	}
 }
 
 func TestRunEndsWhenTheNSDBIsClosed(t *testing.T) {
-	g := newGround(t, common.start(t))
-	g.fill(1)
-	n := g.open(g.cluster.URL(g.tree.Root()))
+	f := newFixture(t, sharedServers.start(t))
+	f.putBindings(1)
+	n := f.open(f.cluster.URL(f.tree.Root()))
 	ended := make(chan error, 1)
-	go func() { ended <- n.Run(t.Context(), func(spec.Desired) { g.news <- struct{}{} }) }()
-	<-g.news
-	g.check(n.Close())
+	go func() { ended <- n.Run(t.Context(), func(spec.Desired) { f.notify <- struct{}{} }) }()
+	<-f.notify
+	f.check(n.Close())
 	select {
 	case err := <-ended:
-		g.check(err)
+		f.check(err)
 	case <-time.After(deadline):
-		t.Fatal("it goes on")
+		t.Fatal("Run does not return")
 	}
 	if _, err := n.Published(t.Context()); err == nil {
-		t.Error("a closed NSDB answers")
+		t.Error("a closed NSDB returned no error")
 	}
 }

@@ -16,37 +16,39 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/zoom/model"
 )
 
-// tries is how often a write is begun anew because the node changed between the look and the write.
-const tries = 10
+// writeAttempts limits how often a write is repeated because the node has changed since it was read.
+const writeAttempts = 10
 
-// status is what is to stand at one path. Whoever holds the turn writes it, and always what is wanted then: a word that
-// comes later never stands under one that came before it.
+// status is the desired status of one path. Whoever takes the token of sem writes the current value of data, so an
+// older value never overwrites a newer one.
 type status struct {
 	path      string
-	object    string     // the model object without which it must not stand
-	container model.UUID // "": the host
+	object    string     // without this object the status must not exist
+	container model.UUID // "" for the status of the host
 	code      spec.StatusCode
-	data      []byte           // nil: nothing is to stand there
-	taken     spec.ContainerID // whose status it is, while an earlier process said it and this one nothing else
-	turn      chan struct{}    // holds one token: the right to write
+	data      []byte           // nil: the node must not exist
+	takenOver spec.ContainerID // the container if data comes from an earlier process; "" once this one has published
+	sem       chan struct{}    // holds one token, the right to write
 }
 
 func newStatus(path, object string, container model.UUID) *status {
-	s := &status{path: path, object: object, container: container, turn: make(chan struct{}, 1)}
-	s.turn <- struct{}{}
+	s := &status{path: path, object: object, container: container, sem: make(chan struct{}, 1)}
+	s.sem <- struct{}{}
 	return s
 }
 
-// PublishHost writes the host's weight, quota and count, without which the scheduler takes every container from it.
-func (n *NSDB) PublishHost(ctx context.Context, said spec.HostStatus) error {
+// PublishHost publishes the host's weight, quota and count. Without this status MidoNet's scheduler moves all
+// containers away from the host.
+func (n *NSDB) PublishHost(ctx context.Context, value spec.HostStatus) error {
 	host, err := n.uuid()
 	switch {
 	case err != nil:
-	case n.location.LeaveContainer: // the containers' statuses are ours all the same
-		err = n.inherit(ctx)
+	case n.location.LeaveContainer: // the statuses of the containers are still taken over
+		err = n.takeOverOnce(ctx)
 	default:
 		tree := n.location.Tree
-		err = n.publish(ctx, newStatus(tree.HostState(host), tree.Object(model.Host, host), ""), "", model.PrintHostStatus(said))
+		s := newStatus(tree.HostState(host), tree.Object(model.Host, host), "")
+		err = n.publish(ctx, s, "", model.PrintHostStatus(value))
 	}
 	if err != nil {
 		return fmt.Errorf("publish status of host %s: %w", spec.Quote(string(n.host)), err)
@@ -54,7 +56,8 @@ func (n *NSDB) PublishHost(ctx context.Context, said spec.HostStatus) error {
 	return nil
 }
 
-// RemoveHost removes the host's node, unless it is left to the agent. The scheduler then takes every container from the host.
+// RemoveHost removes the host's status, unless that is left to the agent. MidoNet's scheduler then moves all containers
+// away from the host.
 func (n *NSDB) RemoveHost(ctx context.Context) error {
 	host, err := n.uuid()
 	if err == nil && !n.location.LeaveContainer {
@@ -67,15 +70,15 @@ func (n *NSDB) RemoveHost(ctx context.Context) error {
 	return nil
 }
 
-// PublishContainer writes a container's status.
-func (n *NSDB) PublishContainer(ctx context.Context, id spec.ContainerID, said spec.ContainerStatus) error {
+// PublishContainer publishes a container's status.
+func (n *NSDB) PublishContainer(ctx context.Context, id spec.ContainerID, value spec.ContainerStatus) error {
 	s, err := n.containerStatus(id)
 	var data []byte
 	if err == nil {
-		data, err = model.PrintContainerStatus(said)
+		data, err = model.PrintContainerStatus(value)
 	}
 	if err == nil {
-		err = n.publish(ctx, s, said.Code, data)
+		err = n.publish(ctx, s, value.Code, data)
 	}
 	if err != nil {
 		return fmt.Errorf("publish status of container %s: %w", spec.Quote(string(id)), err)
@@ -83,7 +86,8 @@ func (n *NSDB) PublishContainer(ctx context.Context, id spec.ContainerID, said s
 	return nil
 }
 
-// RemoveContainer removes a container's status of this host, whichever session wrote it (but see ServeOnly).
+// RemoveContainer removes a container's status of this host, even if another session has written it; see ServeOnly for
+// the exception.
 func (n *NSDB) RemoveContainer(ctx context.Context, id spec.ContainerID) error {
 	s, err := n.containerStatus(id)
 	if err == nil {
@@ -95,55 +99,56 @@ func (n *NSDB) RemoveContainer(ctx context.Context, id spec.ContainerID) error {
 	return nil
 }
 
-// Published lists the containers that have a status of this host. What an earlier process left belongs to this one then,
-// and so does not go away by itself; it is listed also while it does not stand, since it will again.
+// Published lists the containers that have a status of this host, sorted. Statuses of an earlier process are taken over
+// first, so that they do not expire. The list includes statuses that are not written at the moment and will be written
+// again.
 func (n *NSDB) Published(ctx context.Context) ([]spec.ContainerID, error) {
 	host, err := n.uuid()
 	if err != nil {
 		return nil, fmt.Errorf("list statuses: %w", err)
 	}
 	tree := n.location.Tree
-	folder := tree.ContainerStates(host)
-	n.speak()
-	ids, err := ask(ctx, n, func(c *client) ([]spec.ContainerID, error) {
+	dir := tree.ContainerStates(host)
+	n.startPublishing()
+	ids, err := runInSession(ctx, n, func(c *client) ([]spec.ContainerID, error) {
 		if err := n.takeOver(c); err != nil {
 			return nil, err
 		}
-		names, _, err := c.Children(folder)
+		names, _, err := c.Children(dir)
 		if errors.Is(err, zk.ErrNoNode) {
 			return nil, nil
 		}
 		if err != nil {
 			return nil, err
 		}
-		stands, err := gather(names, func(name string) (bool, error) {
+		listed, err := parallel(names, func(name string) (bool, error) {
 			id, err := model.ParseUUID("containerId", name)
 			if err != nil {
-				return false, nil // not MidoNet's, and none of ours
+				return false, nil // neither MidoNet nor this program has created it
 			}
-			stands, stat, err := c.Exists(tree.ContainerState(host, id))
-			if err != nil || !stands || !foreign(c, stat) {
-				return stands, err
+			exists, stat, err := c.Exists(tree.ContainerState(host, id))
+			if err != nil || !exists || !ownedByOther(c, stat) {
+				return exists, err
 			}
 			return n.servesContainer(c, id)
 		})
 		var ids []spec.ContainerID
 		for i, name := range names {
-			if stands[i] {
+			if listed[i] {
 				ids = append(ids, spec.ContainerID(name))
 			}
 		}
 		return ids, err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("list statuses of host %s: %w", host, n.fault(folder, err))
+		return nil, fmt.Errorf("list statuses of host %s: %w", host, n.fault(dir, err))
 	}
-	ids = append(ids, n.taken()...)
+	ids = append(ids, n.takenOverContainers()...)
 	slices.Sort(ids)
 	return slices.Compact(ids), nil
 }
 
-// containerStatus makes the status of a container of this host.
+// containerStatus returns a new status of a container of this host.
 func (n *NSDB) containerStatus(id spec.ContainerID) (*status, error) {
 	host, err := n.uuid()
 	if err != nil {
@@ -157,8 +162,8 @@ func (n *NSDB) containerStatus(id spec.ContainerID) (*status, error) {
 	return newStatus(tree.ContainerState(host, container), tree.Object(model.ServiceContainer, container), container), nil
 }
 
-// publish notes what is to stand at a path and sees to it that it does. A word that cannot be written now is written when
-// there is a session again, unless another has taken its place by then.
+// publish sets the desired data of a status and writes it. If that fails for lack of a session, it is written when
+// there is a session again, unless it was replaced by then.
 func (n *NSDB) publish(ctx context.Context, s *status, code spec.StatusCode, data []byte) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -168,78 +173,80 @@ func (n *NSDB) publish(ctx context.Context, s *status, code spec.StatusCode, dat
 		s = known
 	}
 	n.statuses[s.path] = s
-	s.code, s.data, s.taken = code, data, ""
-	if n.said != nil {
-		n.said[s.path] = true
+	s.code, s.data, s.takenOver = code, data, ""
+	if n.publishedPaths != nil {
+		n.publishedPaths[s.path] = true
 	}
 	n.mu.Unlock()
-	err := n.settle(ctx, s)
-	if taking := n.inherit(ctx); err == nil {
-		err = taking
+	err := n.writeStatus(ctx, s)
+	if takeOverErr := n.takeOverOnce(ctx); err == nil {
+		err = takeOverErr
 	}
 	return err
 }
 
-// settle makes what stands at a path what is wanted. It returns when ctx ends; the write that is under way then goes on
-// and keeps its turn.
-func (n *NSDB) settle(ctx context.Context, s *status) error {
+// writeStatus makes the node of a status equal to its desired data. It returns when ctx ends; a write that was started
+// then continues and keeps the token.
+func (n *NSDB) writeStatus(ctx context.Context, s *status) error {
 	client, err := n.session.awaitShortly(ctx)
 	if err != nil {
 		return n.fault(s.path, err)
 	}
 	select {
 	case <-ctx.Done():
-		return n.fault(s.path, n.session.why(ctx))
-	case <-s.turn:
+		return n.fault(s.path, n.session.waitError(ctx))
+	case <-s.sem:
 	}
-	return n.within(ctx, s.path, func() error {
-		defer func() { s.turn <- struct{}{} }()
-		return n.write(client, s)
+	return n.runUntilDone(ctx, s.path, func() error {
+		defer func() { s.sem <- struct{}{} }()
+		return n.writeDesired(client, s)
 	})
 }
 
-// within does what is about a path, and returns with it or when ctx ends; it then goes on.
-func (n *NSDB) within(ctx context.Context, path string, do func() error) error {
+// runUntilDone runs a function in a goroutine. It returns the function's error, or an error about path when ctx ends.
+// The function then continues.
+func (n *NSDB) runUntilDone(ctx context.Context, path string, do func() error) error {
 	done := make(chan error, 1)
-	n.running.Go(func() { done <- do() })
+	n.goroutines.Go(func() { done <- do() })
 	select {
 	case <-ctx.Done():
-		return n.fault(path, n.session.why(ctx))
+		return n.fault(path, n.session.waitError(ctx))
 	case err := <-done:
 		return err
 	}
 }
 
-// write writes what is wanted at a path, in its turn.
-func (n *NSDB) write(client *client, s *status) error {
+// writeDesired writes the desired data of a status. The caller holds the token of s.sem.
+func (n *NSDB) writeDesired(client *client, s *status) error {
 	var err error
-	for range tries {
+	for range writeAttempts {
 		n.mu.Lock()
 		data := s.data
 		n.mu.Unlock()
 		path := s.path
 		if data == nil {
-			err = n.clear(client, s)
+			err = n.deleteNode(client, s)
 		} else {
-			n.session.publishes()
-			path, err = n.stand(client, s, data)
+			n.session.setPublished()
+			path, err = n.ensureNode(client, s, data)
 		}
-		if errors.Is(err, errLeft) {
+		if errors.Is(err, errNotServed) {
 			n.log.Debug("status left to another client", "path", s.path)
 			err = nil
 		}
-		if err == nil && n.forget(s, data) || errors.Is(err, fs.ErrNotExist) && n.giveUp(s) {
+		if err == nil && n.stillDesired(s, data) || errors.Is(err, fs.ErrNotExist) && n.dropTakenOver(s) {
 			return nil
 		}
-		if err != nil && !raced(err) || errors.Is(err, fs.ErrNotExist) {
+		if err != nil && !isConflict(err) || errors.Is(err, fs.ErrNotExist) {
 			return n.fault(path, err)
 		}
 	}
 	return n.fault(s.path, err)
 }
 
-// forget says whether what was written is still what is wanted, and then forgets a status that is to stand nowhere.
-func (n *NSDB) forget(s *status, written []byte) bool {
+// stillDesired reports whether the written data is still the desired data. If so, it removes the entry of a deleted
+// status.
+func (n *NSDB) stillDesired(s *status, written []byte) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if (s.data == nil) != (written == nil) || !bytes.Equal(s.data, written) {
@@ -251,34 +258,34 @@ func (n *NSDB) forget(s *status, written []byte) bool {
 	return true
 }
 
-// errLeft says that the status of a container is another client's.
-var errLeft = errors.New("the status is another client's")
+// errNotServed means that another client is responsible for the status of a container.
+var errNotServed = errors.New("the status is another client's")
 
-// foreign reports whether another session owns a node.
-func foreign(client *client, stat *zk.Stat) bool {
+// ownedByOther reports whether another session owns a node.
+func ownedByOther(client *client, stat *zk.Stat) bool {
 	return stat.EphemeralOwner != 0 && stat.EphemeralOwner != client.id
 }
 
-// leave returns errLeft for the status of a container that another client answers for.
-func (n *NSDB) leave(client *client, s *status) error {
+// checkServed returns errNotServed if another client is responsible for the status.
+func (n *NSDB) checkServed(client *client, s *status) error {
 	if s.container == "" {
 		return nil
 	}
 	serves, err := n.servesContainer(client, s.container)
 	if err == nil && !serves {
-		err = errLeft
+		err = errNotServed
 	}
 	return err
 }
 
-// clear removes a node, if it is there.
-func (n *NSDB) clear(client *client, s *status) error {
-	there, stat, err := client.Exists(s.path)
-	if err != nil || !there {
+// deleteNode deletes the node of a status if it exists.
+func (n *NSDB) deleteNode(client *client, s *status) error {
+	exists, stat, err := client.Exists(s.path)
+	if err != nil || !exists {
 		return err
 	}
-	if foreign(client, stat) {
-		if err := n.leave(client, s); err != nil {
+	if ownedByOther(client, stat) {
+		if err := n.checkServed(client, s); err != nil {
 			return err
 		}
 	}
@@ -288,13 +295,14 @@ func (n *NSDB) clear(client *client, s *status) error {
 	return nil
 }
 
-// stand makes an ephemeral node of this session stand at a path, if none with that data does. A node of another session is
-// deleted and made in one multi, which also holds that the object is there: a reader never sees the node absent, and none
-// is left for an object that is gone. It returns the path that an error is about.
-func (n *NSDB) stand(client *client, s *status, data []byte) (string, error) {
-	stands, stat, err := client.Get(s.path)
+// ensureNode makes sure that the node of a status has the given data and belongs to this session. A node of another
+// session is deleted and created in one multi request, so that readers never see it absent. The request also checks
+// that the object exists, so that no status is left for a removed object. ensureNode returns the path that the error is
+// about.
+func (n *NSDB) ensureNode(client *client, s *status, data []byte) (string, error) {
+	current, stat, err := client.Get(s.path)
 	switch {
-	case err == nil && stat.EphemeralOwner == client.id && bytes.Equal(stands, data):
+	case err == nil && stat.EphemeralOwner == client.id && bytes.Equal(current, data):
 		return s.path, nil
 	case err == nil && stat.EphemeralOwner == client.id:
 		_, err := client.Set(s.path, data, stat.Version)
@@ -303,8 +311,8 @@ func (n *NSDB) stand(client *client, s *status, data []byte) (string, error) {
 		return s.path, err
 	}
 	absent := err != nil
-	if absent && n.location.LeaveContainer || !absent && foreign(client, stat) {
-		if err := n.leave(client, s); err != nil {
+	if absent && n.location.LeaveContainer || !absent && ownedByOther(client, stat) {
+		if err := n.checkServed(client, s); err != nil {
 			return s.object, err
 		}
 	}
@@ -312,24 +320,25 @@ func (n *NSDB) stand(client *client, s *status, data []byte) (string, error) {
 	if !absent {
 		operations = append(operations, &zk.DeleteRequest{Path: s.path, Version: stat.Version})
 	}
-	operations = append(operations, &zk.CreateRequest{Path: s.path, Data: data, Acl: everybody, Flags: zk.FlagEphemeral})
-	answers, err := client.Multi(operations...)
+	create := &zk.CreateRequest{Path: s.path, Data: data, Acl: worldACL, Flags: zk.FlagEphemeral}
+	operations = append(operations, create)
+	results, err := client.Multi(operations...)
 	if !errors.Is(err, zk.ErrNoNode) {
 		return s.path, err
 	}
-	if len(answers) > 0 && errors.Is(answers[0].Error, zk.ErrNoNode) {
-		return s.object, &saying{"no such object: its status can stand only beside it", fs.ErrNotExist}
+	if len(results) > 0 && errors.Is(results[0].Error, zk.ErrNoNode) {
+		return s.object, &messageError{"no such object: a status can exist only for an existing object", fs.ErrNotExist}
 	}
 	if err := makeParents(client, s.path); err != nil {
 		return s.path, err
 	}
-	return s.path, zk.ErrNoNode // raced, or its parents were missing: look again
+	return s.path, zk.ErrNoNode // the node was deleted meanwhile, or its parents were missing: try again
 }
 
-// everybody is the ACL of every node of MidoNet's.
-var everybody = zk.WorldACL(zk.PermAll)
+// worldACL is the ACL of all nodes of MidoNet.
+var worldACL = zk.WorldACL(zk.PermAll)
 
-// makeParents makes the persistent nodes above a path that are missing, from the lowest that is there.
+// makeParents creates the missing persistent nodes above a path.
 func makeParents(client *client, path string) error {
 	var missing []string
 	for parent := path; ; {
@@ -337,31 +346,31 @@ func makeParents(client *client, path string) error {
 		if parent == "" {
 			break
 		}
-		there, _, err := client.Exists(parent)
+		exists, _, err := client.Exists(parent)
 		if err != nil {
 			return err
 		}
-		if there {
+		if exists {
 			break
 		}
 		missing = append(missing, parent)
 	}
 	for _, parent := range slices.Backward(missing) {
-		if _, err := client.Create(parent, nil, 0, everybody); err != nil && !errors.Is(err, zk.ErrNodeExists) {
+		if _, err := client.Create(parent, nil, 0, worldACL); err != nil && !errors.Is(err, zk.ErrNodeExists) {
 			return err
 		}
 	}
 	return nil
 }
 
-// republish writes every status that does not stand as it is to: after the connection has come back, at once. The host's
-// own comes first, since without it the scheduler takes all containers away, then the containers that run. A take-over that
-// failed is done at the end.
+// republish writes all statuses whose node differs, immediately after a reconnect and at every rescan. The host's
+// status comes first, because without it MidoNet's scheduler moves all containers away. The statuses of running
+// containers follow. At the end, a take-over that has failed is repeated.
 func (n *NSDB) republish() {
-	ctx, cancel := context.WithTimeout(n.life, n.location.SessionTimeout)
+	ctx, cancel := context.WithTimeout(n.ctx, n.location.SessionTimeout)
 	defer cancel()
 	n.mu.Lock()
-	speaks := n.speaks
+	publishing := n.publishing
 	var host, running, others []*status
 	for _, s := range n.statuses {
 		switch {
@@ -374,22 +383,23 @@ func (n *NSDB) republish() {
 		}
 	}
 	n.mu.Unlock()
-	begun := time.Now()
-	for _, some := range [][]*status{host, running, others} {
-		_, _ = gather(some, func(s *status) (struct{}, error) {
-			if err := n.settle(ctx, s); err != nil && !lost(err) && ctx.Err() == nil && !errors.Is(err, fs.ErrNotExist) {
+	start := time.Now()
+	for _, group := range [][]*status{host, running, others} {
+		_, _ = parallel(group, func(s *status) (struct{}, error) {
+			err := n.writeStatus(ctx, s)
+			if err != nil && !connectionLost(err) && ctx.Err() == nil && !errors.Is(err, fs.ErrNotExist) {
 				n.log.Warn("status not published", "error", err)
 			}
 			return struct{}{}, nil
 		})
 	}
 	if total := len(host) + len(running) + len(others); total > 0 {
-		n.log.Debug("statuses looked after", "count", total, "took", time.Since(begun).Round(time.Millisecond))
+		n.log.Debug("statuses checked", "count", total, "took", time.Since(start).Round(time.Millisecond))
 	}
-	if !speaks {
+	if !publishing {
 		return
 	}
-	if err := n.inherit(ctx); err != nil && !lost(err) && ctx.Err() == nil {
+	if err := n.takeOverOnce(ctx); err != nil && !connectionLost(err) && ctx.Err() == nil {
 		n.log.Warn("statuses of an earlier run not taken over", "error", err)
 	}
 }

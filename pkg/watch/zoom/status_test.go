@@ -15,63 +15,64 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/zoom/model"
 )
 
-func TestStatusesAreWrittenOnceAndTakenAway(t *testing.T) {
-	g := newGround(t, common.start(t))
-	g.fill(2)
-	relay := g.cluster.Relay()
-	n := g.open(relay.URL(g.tree.Root()))
+func TestStatusesAreWrittenOnceAndRemoved(t *testing.T) {
+	f := newFixture(t, sharedServers.start(t))
+	f.putBindings(2)
+	relay := f.cluster.Relay()
+	n := f.open(relay.URL(f.tree.Root()))
 	ctx := t.Context()
 	host := spec.HostStatus{Weight: 1, Quota: -1, Count: 2}
-	g.check(n.PublishHost(ctx, host))
-	g.check(n.PublishContainer(ctx, container(0), g.running(0)))
+	f.check(n.PublishHost(ctx, host))
+	f.check(n.PublishContainer(ctx, container(0), f.running(0)))
 	relay.Requests()
 	for range 3 {
-		g.check(n.PublishHost(ctx, host))
-		g.check(n.PublishContainer(ctx, container(0), g.running(0)))
+		f.check(n.PublishHost(ctx, host))
+		f.check(n.PublishContainer(ctx, container(0), f.running(0)))
 	}
 	if counts := relay.Requests(); counts["multi"]+counts["set"]+counts["create"] > 0 {
-		t.Errorf("what stands was written again: %v", counts)
+		t.Errorf("an unchanged status was written again: %v", counts)
 	}
-	data, owner := g.stands(g.hostState())
+	data, owner := f.stored(f.hostState())
 	if data != "weight: 1\nquota: -1\ncount: 2\n" || owner == 0 {
 		t.Errorf("%q, owner %x", data, owner)
 	}
-	data, _ = g.stands(g.containerState(0))
-	if want := "status_code: RUNNING\nstatus_message: \"up\"\n" + uuid("host_id", string(g.host)); !strings.HasPrefix(data, want) || !strings.Contains(data, "namespace_name: \""+name(0)) {
+	data, _ = f.stored(f.containerState(0))
+	want := "status_code: RUNNING\nstatus_message: \"up\"\n" + uuid("host_id", string(f.host))
+	if !strings.HasPrefix(data, want) || !strings.Contains(data, "namespace_name: \""+name(0)) {
 		t.Errorf("%q", data)
 	}
 	ids, err := n.Published(ctx)
 	if err != nil || !slices.Equal(ids, []spec.ContainerID{container(0)}) {
 		t.Error(ids, err)
 	}
-	g.check(n.RemoveContainer(ctx, container(0)))
-	g.check(n.RemoveContainer(ctx, container(0)))
-	g.check(n.RemoveContainer(ctx, container(1)))
+	f.check(n.RemoveContainer(ctx, container(0)))
+	f.check(n.RemoveContainer(ctx, container(0)))
+	f.check(n.RemoveContainer(ctx, container(1)))
 	if ids, err := n.Published(ctx); err != nil || len(ids) > 0 {
 		t.Error(ids, err)
 	}
-	err = n.PublishContainer(ctx, spec.ContainerID(id(77)), g.running(0))
-	if !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), g.object(model.ServiceContainer, id(77))) {
+	err = n.PublishContainer(ctx, spec.ContainerID(id(77)), f.running(0))
+	if !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), f.object(model.ServiceContainer, id(77))) {
 		t.Error(err)
 	}
-	if there, _, _ := g.conn.Exists(g.tree.ContainerStates(model.UUID(g.host)) + "/" + id(77)); there {
-		t.Error("nodes were made for an object that is not there")
+	if exists, _, _ := f.conn.Exists(f.tree.ContainerStates(model.UUID(f.host)) + "/" + id(77)); exists {
+		t.Error("a node was created for a missing object")
 	}
 	for _, key := range []string{"alive", "host"} {
-		if there, _, _ := g.conn.Exists(strings.TrimSuffix(g.hostState(), "container") + key); there {
-			t.Error("the agent's node was made: ", key)
+		if exists, _, _ := f.conn.Exists(strings.TrimSuffix(f.hostState(), "container") + key); exists {
+			t.Error("a node of the agent was created: ", key)
 		}
 	}
 }
 
-func TestANodeOfAnotherSessionIsTakenOverAndNeverAbsent(t *testing.T) {
-	g := newGround(t, common.start(t))
-	g.fill(1)
-	foreign := g.cluster.Dial()
+func TestANodeIsTakenOverFromAnotherSessionWithoutAGap(t *testing.T) {
+	f := newFixture(t, sharedServers.start(t))
+	f.putBindings(1)
+	session := f.cluster.Dial()
 	data := "weight: 1\nquota: -1\ncount: 0\n"
-	g.check(makeParents(&client{foreign, foreign.SessionID()}, g.hostState()))
-	_, err := foreign.Create(g.hostState(), []byte(data), zk.FlagEphemeral, everybody)
-	g.check(err)
+	f.check(makeParents(&client{session, session.SessionID()}, f.hostState()))
+	_, err := session.Create(f.hostState(), []byte(data), zk.FlagEphemeral, worldACL)
+	f.check(err)
 	absent := make(chan bool)
 	stop := make(chan struct{})
 	go func() {
@@ -82,17 +83,17 @@ func TestANodeOfAnotherSessionIsTakenOverAndNeverAbsent(t *testing.T) {
 				absent <- gap
 				return
 			default:
-				if there, _, err := g.conn.Exists(g.hostState()); err == nil && !there {
+				if exists, _, err := f.conn.Exists(f.hostState()); err == nil && !exists {
 					gap = true
 				}
 			}
 		}
 	}()
-	n := g.open(g.cluster.URL(g.tree.Root()))
-	g.check(n.PublishHost(t.Context(), spec.HostStatus{Weight: 1, Quota: -1}))
-	stands, owner := g.stands(g.hostState())
-	if stands != data || owner == foreign.SessionID() || owner == 0 {
-		t.Errorf("%q, owner %x", stands, owner)
+	n := f.open(f.cluster.URL(f.tree.Root()))
+	f.check(n.PublishHost(t.Context(), spec.HostStatus{Weight: 1, Quota: -1}))
+	current, owner := f.stored(f.hostState())
+	if current != data || owner == session.SessionID() || owner == 0 {
+		t.Errorf("%q, owner %x", current, owner)
 	}
 	close(stop)
 	if <-absent {
@@ -100,101 +101,103 @@ func TestANodeOfAnotherSessionIsTakenOverAndNeverAbsent(t *testing.T) {
 	}
 }
 
-func TestTheContainerNodeIsLeftToAPatchedAgent(t *testing.T) {
-	g := newGround(t, common.start(t))
-	g.fill(1)
-	n := g.open(g.cluster.URL(g.tree.Root()) + "?container=leave")
-	g.check(n.PublishHost(t.Context(), spec.HostStatus{Weight: 1}))
-	if there, _, _ := g.conn.Exists(g.hostState()); there {
-		t.Error("it was written")
+func TestTheContainerNodeCanBeLeftToAPatchedAgent(t *testing.T) {
+	f := newFixture(t, sharedServers.start(t))
+	f.putBindings(1)
+	n := f.open(f.cluster.URL(f.tree.Root()) + "?container=leave")
+	f.check(n.PublishHost(t.Context(), spec.HostStatus{Weight: 1}))
+	if exists, _, _ := f.conn.Exists(f.hostState()); exists {
+		t.Error("the node was written")
 	}
 }
 
-// A restart: the nodes stand all the time, and outlive the time-out of the session that was left.
+// The nodes exist during the whole restart, and after the timeout of the first session.
 func TestStatusesOutliveARestart(t *testing.T) {
-	g := newGround(t, common.start(t))
-	g.fill(1)
-	first := g.open(g.cluster.URL(g.tree.Root()))
+	f := newFixture(t, sharedServers.start(t))
+	f.putBindings(1)
+	first := f.open(f.cluster.URL(f.tree.Root()))
 	ctx := t.Context()
 	host := spec.HostStatus{Weight: 1, Quota: -1, Count: 1}
-	g.check(first.PublishHost(ctx, host))
-	g.check(first.PublishContainer(ctx, container(0), g.running(0)))
-	begun := time.Now()
-	g.check(first.Close())
-	if took := time.Since(begun); took > 5*time.Second {
-		t.Errorf("the end took %v", took)
+	f.check(first.PublishHost(ctx, host))
+	f.check(first.PublishContainer(ctx, container(0), f.running(0)))
+	start := time.Now()
+	f.check(first.Close())
+	if took := time.Since(start); took > 5*time.Second {
+		t.Errorf("Close took %v", took)
 	}
-	if _, owner := g.stands(g.hostState()); owner == 0 {
-		t.Fatal("the end took the node away")
+	if _, owner := f.stored(f.hostState()); owner == 0 {
+		t.Fatal("Close removed the node")
 	}
-	second := g.open(g.cluster.URL(g.tree.Root()))
-	g.check(second.PublishHost(ctx, host))
-	g.check(second.PublishContainer(ctx, container(0), g.running(0)))
+	second := f.open(f.cluster.URL(f.tree.Root()))
+	f.check(second.PublishHost(ctx, host))
+	f.check(second.PublishContainer(ctx, container(0), f.running(0)))
 	for end := time.Now().Add(4 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-		if there, _, err := g.conn.Exists(g.hostState()); err == nil && !there {
+		if exists, _, err := f.conn.Exists(f.hostState()); err == nil && !exists {
 			t.Fatal("the node was absent")
 		}
 	}
-	if data, _ := g.stands(g.containerState(0)); data == "" {
+	if data, _ := f.stored(f.containerState(0)); data == "" {
 		t.Error("the status is gone")
 	}
-	g.check(second.Close())
-	g.until("the session's end", func() bool {
-		there, _, err := g.conn.Exists(g.hostState())
-		return err == nil && !there
+	f.check(second.Close())
+	f.waitFor("the session's end", func() bool {
+		exists, _, err := f.conn.Exists(f.hostState())
+		return err == nil && !exists
 	})
 }
 
-// Nothing was published: the session has nothing to keep, and is closed.
+// A session without published statuses is closed at once, because it has no nodes to keep.
 func TestASessionWithoutStatusesIsClosed(t *testing.T) {
-	g := newGround(t, common.start(t))
-	relay := g.cluster.Relay()
-	n := g.open(relay.URL(g.tree.Root()))
+	f := newFixture(t, sharedServers.start(t))
+	relay := f.cluster.Relay()
+	n := f.open(relay.URL(f.tree.Root()))
 	_, err := n.Published(t.Context())
-	g.check(err)
-	g.check(n.Close())
+	f.check(err)
+	f.check(n.Close())
 	if counts := relay.Requests(); counts["close"] != 1 {
 		t.Error(counts)
 	}
 }
 
-func TestAnAgentThatRunsIsSeen(t *testing.T) {
-	g := newGround(t, common.start(t))
-	n := g.open(g.cluster.URL(g.tree.Root()))
-	if _, err := n.AgentAlive(t.Context()); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), g.object(model.Host, string(g.host))) {
-		t.Error("a wrong root tells of an agent: ", err)
+func TestARunningAgentIsDetected(t *testing.T) {
+	f := newFixture(t, sharedServers.start(t))
+	n := f.open(f.cluster.URL(f.tree.Root()))
+	_, err := n.AgentAlive(t.Context())
+	if !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), f.object(model.Host, string(f.host))) {
+		t.Error("a wrong root: ", err)
 	}
-	g.hostWith(0)
+	f.putHost(0)
 	if alive, err := n.AgentAlive(t.Context()); alive || err != nil {
 		t.Error(alive, err)
 	}
-	g.cluster.Put(g.conn.Conn, g.tree.HostAlive(model.UUID(g.host)), "alive")
+	f.cluster.Put(f.conn.Conn, f.tree.HostAlive(model.UUID(f.host)), "alive")
 	if alive, err := n.AgentAlive(t.Context()); !alive || err != nil {
 		t.Error(alive, err)
 	}
 }
 
-func TestWithoutASessionEachServersFaultIsTold(t *testing.T) {
-	g := newGround(t, common.start(t))
-	n := g.open("zk://127.0.0.1:1,nowhere.invalid:2181/m")
+func TestWithoutASessionTheFaultOfEachServerIsReported(t *testing.T) {
+	f := newFixture(t, sharedServers.start(t))
+	n := f.open("zk://127.0.0.1:1,nowhere.invalid:2181/m")
 	ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
 	defer cancel()
 	err := n.PublishHost(ctx, spec.HostStatus{})
-	if err == nil || !strings.Contains(err.Error(), "127.0.0.1:1: connect: connection refused") || !strings.Contains(err.Error(), "nowhere.invalid:2181: ") || strings.Contains(err.Error(), "\n") {
+	if err == nil || !strings.Contains(err.Error(), "127.0.0.1:1: connect: connection refused") ||
+		!strings.Contains(err.Error(), "nowhere.invalid:2181: ") || strings.Contains(err.Error(), "\n") {
 		t.Error(err)
 	}
-	if log := g.log.String(); strings.Count(log, "no session with the NSDB") != 1 {
+	if log := f.log.String(); strings.Count(log, "no session with the NSDB") != 1 {
 		t.Error(log)
 	}
 }
 
-// Somebody else's hand on our nodes is undone at the next look at everything.
-func TestAStatusThatAnotherRemovedOrOverwroteIsWrittenAgain(t *testing.T) {
-	g := newGround(t, common.start(t))
-	n := g.open(g.cluster.URL(g.tree.Root()) + "?rescan=200ms")
-	prepared(t, g, n, 2)
-	g.check(g.conn.Delete(g.hostState(), -1))
-	_, err := g.conn.Set(g.containerState(1), []byte("status_code: ERROR\n"), -1)
-	g.check(err)
-	g.until("all again", func() bool { return g.allStand(2) })
+// Changes of other clients to the status nodes are undone at the next rescan.
+func TestARemovedOrOverwrittenStatusIsWrittenAgain(t *testing.T) {
+	f := newFixture(t, sharedServers.start(t))
+	n := f.open(f.cluster.URL(f.tree.Root()) + "?rescan=200ms")
+	startPublished(t, f, n, 2)
+	f.check(f.conn.Delete(f.hostState(), -1))
+	_, err := f.conn.Set(f.containerState(1), []byte("status_code: ERROR\n"), -1)
+	f.check(err)
+	f.waitFor("all again", func() bool { return f.allStored(2) })
 }

@@ -10,100 +10,104 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/zoom/model"
 )
 
-// speak notes that the statuses of this host are this process's. Who only reads must not take them from the supervisor that
-// runs. It says whether they are still to be taken over.
-func (n *NSDB) speak() bool {
+// startPublishing records that this process owns the statuses of this host, and reports whether the statuses of an
+// earlier process still have to be taken over. A process that only reads must not take them from the running
+// supervisor.
+func (n *NSDB) startPublishing() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.speaks = true
-	return n.said != nil
+	n.publishing = true
+	return n.publishedPaths != nil
 }
 
-// inherit takes over, unless it was done. In an outage it fails at once, and the return of the session does it.
-func (n *NSDB) inherit(ctx context.Context) error {
-	if !n.speak() {
+// takeOverOnce takes over the statuses of an earlier process, unless that was done. It fails soon if there is no
+// session; the take-over is then repeated after the reconnect.
+func (n *NSDB) takeOverOnce(ctx context.Context) error {
+	if !n.startPublishing() {
 		return nil
 	}
 	host, err := n.uuid()
 	if err != nil {
 		return err
 	}
-	folder := n.location.Tree.ContainerStates(host)
+	dir := n.location.Tree.ContainerStates(host)
 	client, err := n.session.awaitShortly(ctx)
 	if err != nil {
-		return n.fault(folder, err)
+		return n.fault(dir, err)
 	}
-	return n.within(ctx, folder, func() error { return n.fault(folder, n.takeOver(client)) })
+	return n.runUntilDone(ctx, dir, func() error { return n.fault(dir, n.takeOver(client)) })
 }
 
-// takeOver makes words of the containers' statuses that an earlier process of this host left, once in a process, and moves
-// them into this session as they stand. A container that nothing is said of, an unknown one, would lose its status with
-// the earlier session otherwise, and the scheduler would take it elsewhere.
+// takeOver moves the container statuses that an earlier process of this host left into this session, unchanged and once
+// per process. Without that, a container whose status this process does not publish, because the container is unknown,
+// would lose its status when the earlier session ends, and MidoNet's scheduler would move it to another host.
 func (n *NSDB) takeOver(client *client) error {
-	words, err := n.takeWords(client)
+	statuses, err := n.readEarlierStatuses(client)
 	if err != nil {
 		return err
 	}
-	_, _ = gather(words, func(s *status) (struct{}, error) {
-		<-s.turn
-		defer func() { s.turn <- struct{}{} }()
-		if err := n.write(client, s); err != nil && !lost(err) && n.life.Err() == nil {
+	_, _ = parallel(statuses, func(s *status) (struct{}, error) {
+		<-s.sem
+		defer func() { s.sem <- struct{}{} }()
+		if err := n.writeDesired(client, s); err != nil && !connectionLost(err) && n.ctx.Err() == nil {
 			n.log.Warn("status not taken over", "error", err)
 		}
-		return struct{}{}, nil // what is not moved now is with the other words, at the session's return or the next rescan
+		return struct{}{}, nil // a failed write is repeated after a reconnect or at the next rescan
 	})
-	if len(words) > 0 {
-		n.log.Info("statuses of an earlier run taken over", "count", len(words))
+	if len(statuses) > 0 {
+		n.log.Info("statuses of an earlier run taken over", "count", len(statuses))
 	}
 	return nil
 }
 
-// takeWords notes the statuses of an earlier process, where this one has said nothing, and returns them.
-func (n *NSDB) takeWords(client *client) (words []*status, err error) {
-	n.taking.Lock()
-	defer n.taking.Unlock()
-	if !n.speak() {
+// readEarlierStatuses adds the statuses of an earlier process that this process has not replaced to n.statuses, and
+// returns them.
+func (n *NSDB) readEarlierStatuses(client *client) (statuses []*status, err error) {
+	n.takeOverMu.Lock()
+	defer n.takeOverMu.Unlock()
+	if !n.startPublishing() {
 		return nil, nil
 	}
 	host, err := n.uuid()
 	if err != nil {
 		return nil, err
 	}
-	folder := n.location.Tree.ContainerStates(host)
-	if _, err := client.Sync(folder); err != nil && !errors.Is(err, zk.ErrNoNode) { // a server may lag behind
+	dir := n.location.Tree.ContainerStates(host)
+	if _, err := client.Sync(dir); err != nil && !errors.Is(err, zk.ErrNoNode) { // the server may lag behind the leader
 		return nil, err
 	}
-	names, _, err := client.Children(folder)
+	names, _, err := client.Children(dir)
 	if err != nil && !errors.Is(err, zk.ErrNoNode) {
 		return nil, err
 	}
-	left, err := gather(names, func(name string) (*status, error) { return n.left(client, host, name) })
+	found, err := parallel(names, func(name string) (*status, error) { return n.readEarlierStatus(client, host, name) })
 	if err != nil {
 		return nil, err
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for _, s := range left {
-		if s != nil && !n.said[s.path] {
+	for _, s := range found {
+		if s != nil && !n.publishedPaths[s.path] {
 			n.statuses[s.path] = s
-			words = append(words, s)
+			statuses = append(statuses, s)
 		}
 	}
-	n.said = nil
-	return words, nil
+	n.publishedPaths = nil
+	return statuses, nil
 }
 
-// left reads what an earlier process said of a container; nil: nothing. A node that no session owns stays by itself, and
-// one whose data does not name this host is not this host's. What else it says does not matter: it is moved as it stands.
-func (n *NSDB) left(client *client, host model.UUID, name string) (*status, error) {
+// readEarlierStatus reads the status of a container that an earlier process left, and returns nil if there is none to
+// take over. It skips a node that no session owns, because that does not expire, and a node whose data does not name
+// this host. The other data is not checked, because the node is moved unchanged.
+func (n *NSDB) readEarlierStatus(client *client, host model.UUID, name string) (*status, error) {
 	id, err := model.ParseUUID("containerId", name)
 	if err != nil {
-		return nil, nil // not MidoNet's, and none of ours
+		return nil, nil // neither MidoNet nor this program has created it
 	}
 	path := n.location.Tree.ContainerState(host, id)
 	data, stat, err := client.Get(path)
 	switch {
-	case errors.Is(err, zk.ErrNoNode): // it was removed meanwhile, or long ago: its folder stays
+	case errors.Is(err, zk.ErrNoNode): // it was removed; its parent node remains
 		return nil, nil
 	case errors.Is(err, zk.ErrNoAuth):
 		n.log.Warn("status of an earlier run not taken over", "error", n.fault(path, err))
@@ -111,35 +115,36 @@ func (n *NSDB) left(client *client, host model.UUID, name string) (*status, erro
 	case err != nil:
 		return nil, err
 	}
-	said, _ := model.ReadContainerStatus(data)
-	if !foreign(client, stat) || said.HostID != spec.HostID(host) {
+	value, _ := model.ReadContainerStatus(data)
+	if !ownedByOther(client, stat) || value.HostID != spec.HostID(host) {
 		return nil, nil
 	}
 	if serves, err := n.servesContainer(client, id); err != nil || !serves {
 		return nil, err
 	}
 	s := newStatus(path, n.location.Tree.Object(model.ServiceContainer, id), id)
-	s.code, s.data, s.taken = said.Code, data, spec.ContainerID(id)
+	s.code, s.data, s.takenOver = value.Code, data, spec.ContainerID(id)
 	return s, nil
 }
 
-// taken are the containers whose status is an earlier process's word.
-func (n *NSDB) taken() (ids []spec.ContainerID) {
+// takenOverContainers returns the containers whose status comes from an earlier process.
+func (n *NSDB) takenOverContainers() (ids []spec.ContainerID) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, s := range n.statuses {
-		if s.taken != "" {
-			ids = append(ids, s.taken)
+		if s.takenOver != "" {
+			ids = append(ids, s.takenOver)
 		}
 	}
 	return ids
 }
 
-// giveUp forgets an earlier process's word, since its container is gone, and says whether it was one: nobody is to be told.
-func (n *NSDB) giveUp(s *status) bool {
+// dropTakenOver removes a status of an earlier process, because the container's object does not exist any more. It
+// returns false for a status of this process.
+func (n *NSDB) dropTakenOver(s *status) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if s.taken == "" {
+	if s.takenOver == "" {
 		return false
 	}
 	if n.statuses[s.path] == s {

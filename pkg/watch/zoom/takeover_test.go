@@ -14,217 +14,225 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/zoom/model"
 )
 
-// foreign makes statuses of the first n containers in a session of its own, as the supervisor before this one left them.
-func (g *ground) foreign(n int) *zk.Conn {
-	g.Helper()
-	conn := g.cluster.Dial()
+// createEarlierStatuses creates statuses of the first n containers in a session of its own, as the previous supervisor
+// leaves them.
+func (f *fixture) createEarlierStatuses(n int) *zk.Conn {
+	f.Helper()
+	conn := f.cluster.Dial()
 	for i := range n {
-		g.foreignStatus(conn, i, "status_code: RUNNING\n"+uuid("host_id", string(g.host)), zk.FlagEphemeral)
+		f.createStatus(conn, i, "status_code: RUNNING\n"+uuid("host_id", string(f.host)), zk.FlagEphemeral)
 	}
 	return conn
 }
 
-func (g *ground) foreignStatus(conn *zk.Conn, i int, data string, flags int32) {
-	g.Helper()
-	g.check(makeParents(&client{conn, conn.SessionID()}, g.containerState(i)))
-	_, err := conn.Create(g.containerState(i), []byte(data), flags, everybody)
-	g.check(err)
+func (f *fixture) createStatus(conn *zk.Conn, i int, data string, flags int32) {
+	f.Helper()
+	f.check(makeParents(&client{conn, conn.SessionID()}, f.containerState(i)))
+	_, err := conn.Create(f.containerState(i), []byte(data), flags, worldACL)
+	f.check(err)
 }
 
-// owner is the session that a container's status belongs to.
-func (g *ground) owner(i int) int64 {
-	g.Helper()
-	_, owner := g.stands(g.containerState(i))
+// statusOwner returns the session that owns the status of a container.
+func (f *fixture) statusOwner(i int) int64 {
+	f.Helper()
+	_, owner := f.stored(f.containerState(i))
 	return owner
 }
 
-// there says whether a container's status stands.
-func (g *ground) there(i int) bool {
-	g.Helper()
-	there, _, err := g.conn.Exists(g.containerState(i))
-	g.check(err)
-	return there
+// exists reports whether the status of a container exists.
+func (f *fixture) exists(i int) bool {
+	f.Helper()
+	exists, _, err := f.conn.Exists(f.containerState(i))
+	f.check(err)
+	return exists
 }
 
-// Containers that are unknown after a restart: nothing is said of them, and what was said before stays.
-func TestAStatusThatNothingIsSaidOfOutlivesARestart(t *testing.T) {
+// An unknown container has no new status after a restart. Its earlier status must not expire.
+func TestAnEarlierStatusThatIsNotReplacedOutlivesARestart(t *testing.T) {
 	host := spec.HostStatus{Weight: 1, Quota: -1, Count: 3}
 	for _, row := range []struct {
 		name, options string
-		speak         func(context.Context, *NSDB) error
+		publish       func(context.Context, *NSDB) error
 	}{
-		{"the host's status is said", "", func(ctx context.Context, n *NSDB) error { return n.PublishHost(ctx, host) }},
-		{"the host's status is left to the agent", "?container=leave", func(ctx context.Context, n *NSDB) error { return n.PublishHost(ctx, host) }},
-		{"another container's status is said", "", func(ctx context.Context, n *NSDB) error {
+		{"the host's status is published", "", func(ctx context.Context, n *NSDB) error { return n.PublishHost(ctx, host) }},
+		{"the host's status is left to the agent", "?container=leave", func(ctx context.Context, n *NSDB) error {
+			return n.PublishHost(ctx, host)
+		}},
+		{"another container's status is published", "", func(ctx context.Context, n *NSDB) error {
 			return n.PublishContainer(ctx, container(3), spec.ContainerStatus{Code: spec.Starting, HostID: spec.HostID(id(1))})
 		}},
-		{"it is asked what was said", "", func(ctx context.Context, n *NSDB) error { _, err := n.Published(ctx); return err }},
+		{"the published statuses are listed", "", func(ctx context.Context, n *NSDB) error {
+			_, err := n.Published(ctx)
+			return err
+		}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			g := newGround(t, common.start(t))
-			g.fill(4)
+			f := newFixture(t, sharedServers.start(t))
+			f.putBindings(4)
 			ctx := t.Context()
-			first := g.open(g.cluster.URL(g.tree.Root()))
-			var said [3]string
-			for i := range said {
-				g.check(first.PublishContainer(ctx, container(i), g.running(i)))
-				said[i], _ = g.stands(g.containerState(i))
+			first := f.open(f.cluster.URL(f.tree.Root()))
+			var earlier [3]string
+			for i := range earlier {
+				f.check(first.PublishContainer(ctx, container(i), f.running(i)))
+				earlier[i], _ = f.stored(f.containerState(i))
 			}
-			_, old := g.stands(g.containerState(0))
-			g.check(first.Close())
-			relay := g.cluster.Relay()
-			second := g.open(relay.URL(g.tree.Root()) + row.options)
-			g.check(row.speak(ctx, second))
-			g.until("the take-over", func() bool { return g.owner(0) != old && g.owner(1) != old && g.owner(2) != old })
+			_, old := f.stored(f.containerState(0))
+			f.check(first.Close())
+			relay := f.cluster.Relay()
+			second := f.open(relay.URL(f.tree.Root()) + row.options)
+			f.check(row.publish(ctx, second))
+			f.waitFor("the take-over", func() bool {
+				return f.statusOwner(0) != old && f.statusOwner(1) != old && f.statusOwner(2) != old
+			})
 			for end := time.Now().Add(4 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-				for i := range said {
-					if data, owner := g.stands(g.containerState(i)); data != said[i] || owner == old {
-						t.Fatalf("container %d: %q, owner %x; before: %q, owner %x", i, data, owner, said[i], old)
+				for i := range earlier {
+					if data, owner := f.stored(f.containerState(i)); data != earlier[i] || owner == old {
+						t.Fatalf("container %d: %q, owner %x; before: %q, owner %x", i, data, owner, earlier[i], old)
 					}
 				}
 			}
-			later := g.running(1)
-			later.Message = "later"
-			g.check(second.PublishContainer(ctx, container(1), later))
-			g.check(second.RemoveContainer(ctx, container(2)))
+			extended := f.running(1)
+			extended.Message = "later"
+			f.check(second.PublishContainer(ctx, container(1), extended))
+			f.check(second.RemoveContainer(ctx, container(2)))
 			relay.Cut()
-			g.until("the session's end", func() bool { return !g.there(0) })
+			f.waitFor("the session's end", func() bool { return !f.exists(0) })
 			relay.Mend()
 			ids, err := second.Published(ctx)
 			if err != nil || !slices.Contains(ids, container(0)) || slices.Contains(ids, container(2)) {
 				t.Errorf("listed: %v %v", ids, err)
 			}
-			g.until("the statuses again", func() bool {
-				zero, _ := g.stands(g.containerState(0))
-				one, _ := g.stands(g.containerState(1))
-				return zero == said[0] && strings.Contains(one, "later")
+			f.waitFor("the statuses again", func() bool {
+				zero, _ := f.stored(f.containerState(0))
+				one, _ := f.stored(f.containerState(1))
+				return zero == earlier[0] && strings.Contains(one, "later")
 			})
 			second.republish()
-			if g.there(2) {
-				t.Error("a removed status came back")
+			if f.exists(2) {
+				t.Error("a removed status was written again")
 			}
 		})
 	}
 }
 
-func TestOnlyStatusesOfThisHostThatASessionOwnsAreTakenOver(t *testing.T) {
-	g := newGround(t, common.start(t))
-	g.fill(4)
-	conn := g.foreign(1)
-	ours := uuid("host_id", string(g.host))
-	g.foreignStatus(conn, 1, "status_code: RUNNING\n"+uuid("host_id", id(2)), zk.FlagEphemeral)
-	g.foreignStatus(conn, 2, "}", zk.FlagEphemeral)
-	g.foreignStatus(conn, 3, "status_code: RUNNING\n"+ours, 0)
-	later := "status_code: RUNNING\nnot_known_yet: 5 # as it stands\n" + ours
-	_, err := conn.Set(g.containerState(0), []byte(later), -1)
-	g.check(err)
-	n := g.open(g.cluster.URL(g.tree.Root()))
-	g.check(n.PublishHost(t.Context(), spec.HostStatus{Weight: 1}))
-	g.until("the take-over", func() bool { return g.owner(0) != conn.SessionID() })
-	if data, _ := g.stands(g.containerState(0)); data != later {
-		t.Errorf("ours: %q", data)
+func TestOnlyEphemeralStatusesOfThisHostAreTakenOver(t *testing.T) {
+	f := newFixture(t, sharedServers.start(t))
+	f.putBindings(4)
+	conn := f.createEarlierStatuses(1)
+	hostID := uuid("host_id", string(f.host))
+	f.createStatus(conn, 1, "status_code: RUNNING\n"+uuid("host_id", id(2)), zk.FlagEphemeral)
+	f.createStatus(conn, 2, "}", zk.FlagEphemeral)
+	f.createStatus(conn, 3, "status_code: RUNNING\n"+hostID, 0)
+	extended := "status_code: RUNNING\nnot_known_yet: 5 # kept\n" + hostID
+	_, err := conn.Set(f.containerState(0), []byte(extended), -1)
+	f.check(err)
+	n := f.open(f.cluster.URL(f.tree.Root()))
+	f.check(n.PublishHost(t.Context(), spec.HostStatus{Weight: 1}))
+	f.waitFor("the take-over", func() bool { return f.statusOwner(0) != conn.SessionID() })
+	if data, _ := f.stored(f.containerState(0)); data != extended {
+		t.Errorf("container 0: %q", data)
 	}
 	for i, want := range map[int]int64{1: conn.SessionID(), 2: conn.SessionID(), 3: 0} {
-		if owner := g.owner(i); owner != want {
+		if owner := f.statusOwner(i); owner != want {
 			t.Errorf("container %d: owner %x, not %x", i, owner, want)
 		}
 	}
 	conn.Close()
 	n.republish()
-	if !g.there(0) || g.there(1) || g.there(2) || !g.there(3) {
-		t.Error("after the other session's end: ", g.there(0), g.there(1), g.there(2), g.there(3))
+	if !f.exists(0) || f.exists(1) || f.exists(2) || !f.exists(3) {
+		t.Error("after the other session's end: ", f.exists(0), f.exists(1), f.exists(2), f.exists(3))
 	}
 }
 
-func TestWhoOnlyReadsTakesNoStatusOver(t *testing.T) {
-	g := newGround(t, common.start(t))
-	g.fill(1)
-	conn := g.foreign(1)
-	relay := g.cluster.Relay()
-	n := g.open(relay.URL(g.tree.Root()) + "?rescan=100ms")
-	g.run(n)
-	g.await("the set", whole(1))
+func TestReadingTakesOverNoStatus(t *testing.T) {
+	f := newFixture(t, sharedServers.start(t))
+	f.putBindings(1)
+	conn := f.createEarlierStatuses(1)
+	relay := f.cluster.Relay()
+	n := f.open(relay.URL(f.tree.Root()) + "?rescan=100ms")
+	f.run(n)
+	f.waitForSet("the set", whole(1))
 	relay.Drop()
-	g.put(model.Port, id(ports), g.portText(0, "vpn-other"))
-	g.await("a change", func(d spec.Desired) bool { return d.Bindings[0].Container.InterfaceName == "vpn-other" })
+	f.put(model.Port, id(ports), f.portText(0, "vpn-other"))
+	f.waitForSet("a change", func(d spec.Desired) bool { return d.Bindings[0].Container.InterfaceName == "vpn-other" })
 	n.republish()
-	if owner := g.owner(0); owner != conn.SessionID() {
+	if owner := f.statusOwner(0); owner != conn.SessionID() {
 		t.Errorf("owner %x", owner)
 	}
 }
 
-// The session comes only after the word was said in vain, and nothing is said after that.
-func TestATakeOverThatFailedIsDoneWithTheSession(t *testing.T) {
+// The session is opened only after the only publication has failed.
+func TestAFailedTakeOverIsRepeatedAfterTheReconnect(t *testing.T) {
 	for _, options := range []string{"", "?container=leave"} {
-		g := newGround(t, common.start(t))
-		g.fill(1)
-		conn := g.foreign(1)
-		relay := g.cluster.Relay()
-		n := g.open(relay.URL(g.tree.Root()) + options)
+		f := newFixture(t, sharedServers.start(t))
+		f.putBindings(1)
+		conn := f.createEarlierStatuses(1)
+		relay := f.cluster.Relay()
+		n := f.open(relay.URL(f.tree.Root()) + options)
 		relay.Cut()
 		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 		if err := n.PublishHost(ctx, spec.HostStatus{Weight: 1}); err == nil {
-			t.Error("it is taken over without a session")
+			t.Error("PublishHost succeeded without a session")
 		}
 		cancel()
 		relay.Mend()
-		g.until("the status", func() bool {
-			owner := g.owner(0)
+		f.waitFor("the status", func() bool {
+			owner := f.statusOwner(0)
 			return owner != conn.SessionID() && owner != 0
 		})
 	}
 }
 
-func TestTheWordOnAContainerWhoseObjectIsGoneIsForgotten(t *testing.T) {
-	g := newGround(t, common.start(t))
-	g.fill(1)
-	conn := g.foreign(1)
-	object := g.object(model.ServiceContainer, id(containers))
-	text, _ := g.stands(object)
-	g.check(g.conn.Delete(object, -1))
-	n := g.open(g.cluster.URL(g.tree.Root()))
-	g.check(n.PublishHost(t.Context(), spec.HostStatus{Weight: 1}))
-	g.until("the word is forgotten", func() bool { return len(n.taken()) == 0 })
+func TestAnEarlierStatusWithoutItsObjectIsDropped(t *testing.T) {
+	f := newFixture(t, sharedServers.start(t))
+	f.putBindings(1)
+	conn := f.createEarlierStatuses(1)
+	object := f.object(model.ServiceContainer, id(containers))
+	text, _ := f.stored(object)
+	f.check(f.conn.Delete(object, -1))
+	n := f.open(f.cluster.URL(f.tree.Root()))
+	f.check(n.PublishHost(t.Context(), spec.HostStatus{Weight: 1}))
+	f.waitFor("the status is dropped", func() bool { return len(n.takenOverContainers()) == 0 })
 	conn.Close()
-	g.cluster.Put(g.conn.Conn, object, text)
+	f.cluster.Put(f.conn.Conn, object, text)
 	n.republish()
-	if ids, err := n.Published(t.Context()); err != nil || len(ids) > 0 || g.there(0) {
-		t.Error("it came back: ", ids, err)
+	if ids, err := n.Published(t.Context()); err != nil || len(ids) > 0 || f.exists(0) {
+		t.Error("the status was written again: ", ids, err)
 	}
-	if log := g.log.String(); strings.Contains(log, "WARN") {
+	if log := f.log.String(); strings.Contains(log, "WARN") {
 		t.Error(log)
 	}
 }
 
-// A container goes while its status is taken over: whichever comes first, the status is not there after it.
-func TestAStatusThatIsRemovedDuringTheTakeOverStaysAway(t *testing.T) {
+// A container is removed while its status is taken over. In any order of the two, the status must not exist afterwards.
+func TestAStatusRemovedDuringTheTakeOverIsNotWrittenAgain(t *testing.T) {
 	const count = 40
 	for range 5 {
-		g := newGround(t, common.start(t))
-		g.fill(count)
-		conn := g.foreign(count)
-		n := g.open(g.cluster.URL(g.tree.Root()))
-		var speakers sync.WaitGroup
-		speakers.Go(func() {
+		f := newFixture(t, sharedServers.start(t))
+		f.putBindings(count)
+		conn := f.createEarlierStatuses(count)
+		n := f.open(f.cluster.URL(f.tree.Root()))
+		var clients sync.WaitGroup
+		clients.Go(func() {
 			if err := n.PublishHost(t.Context(), spec.HostStatus{Weight: 1}); err != nil {
 				t.Error(err)
 			}
 		})
 		for i := range count / 2 {
-			speakers.Go(func() {
+			clients.Go(func() {
 				if err := n.RemoveContainer(t.Context(), container(i)); err != nil {
 					t.Error(err)
 				}
 			})
 		}
-		speakers.Wait()
+		clients.Wait()
 		n.republish()
 		for i := range count {
-			if owner := g.owner(i); (owner == 0) != (i < count/2) || owner == conn.SessionID() {
+			if owner := f.statusOwner(i); (owner == 0) != (i < count/2) || owner == conn.SessionID() {
 				t.Errorf("container %d: owner %x", i, owner)
 			}
 		}
 		conn.Close()
-		g.check(n.Close())
+		f.check(n.Close())
 	}
 }

@@ -11,11 +11,12 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/zoom/model"
 )
 
-// Form is what a URL of this kind looks like.
+// Form is the form of the URLs of this kind of NSDB, for error messages.
 const Form = "zk://host:2181[,host:2181…][/root][?container=leave][&sessionTimeout=30s][&rescan=5m]"
 
-// The defaults of the options. The session outlives a restart of the supervisor; the longer it is, the later the scheduler
-// hears of a host that died (MidoNet's own is 30 s for objects, 5 s for the host's node).
+// The defaults of the options. The session must outlive a restart of the supervisor. The longer its timeout is, the
+// later the scheduler learns of a host that died. (MidoNet's own timeouts are 30 s for objects and 5 s for the host's
+// node.)
 const (
 	DefaultPort           = "2181"
 	DefaultSessionTimeout = 30 * time.Second
@@ -23,23 +24,24 @@ const (
 )
 
 const (
-	timeoutLeast, timeoutMost = time.Second, 2 * time.Minute
-	rescanLeast, rescanMost   = 100 * time.Millisecond, time.Hour
+	minTimeout, maxTimeout = time.Second, 2 * time.Minute
+	minRescan, maxRescan   = 100 * time.Millisecond, time.Hour
 )
 
-// Location is what a URL names.
+// Location is a parsed and checked URL of a ZooKeeper NSDB.
 type Location struct {
 	Servers        []string // host:port
 	Tree           model.Tree
-	LeaveContainer bool          // the host's `container` node is a patched agent's
-	SessionTimeout time.Duration // asked for; the servers have limits of their own
-	Rescan         time.Duration // the longest time until a change is seen that no event told of
+	LeaveContainer bool          // a patched agent writes the host's `container` node
+	SessionTimeout time.Duration // requested; the servers have their own limits
+	Rescan         time.Duration // the longest time until a change without an event is detected
 }
 
-// Endpoint names the location in logs and errors.
+// Endpoint returns the location for log messages and errors.
 func (l Location) Endpoint() string { return "zk://" + strings.Join(l.Servers, ",") + l.Tree.Root() }
 
-// ParseURL reads a zk URL. Every option that it does not know is refused: a misspelt one must not be the default.
+// ParseURL parses and checks a zk URL. It returns an error for every unknown option, so that a misspelt option does not
+// silently get its default value.
 func ParseURL(u *url.URL) (Location, error) {
 	location := Location{SessionTimeout: DefaultSessionTimeout, Rescan: DefaultRescan}
 	if u.User != nil || u.Opaque != "" || u.Fragment != "" {
@@ -79,9 +81,9 @@ func (l *Location) parseOption(key, value string) (err error) {
 		}
 		l.LeaveContainer = true
 	case "sessionTimeout":
-		l.SessionTimeout, err = parseTime(key, value, timeoutLeast, timeoutMost)
+		l.SessionTimeout, err = parseTime(key, value, minTimeout, maxTimeout)
 	case "rescan":
-		l.Rescan, err = parseTime(key, value, rescanLeast, rescanMost)
+		l.Rescan, err = parseTime(key, value, minRescan, maxRescan)
 	default:
 		err = &spec.Fault{Key: "option", Value: key, Allowed: "container, rescan, sessionTimeout"}
 	}
@@ -99,16 +101,19 @@ func parseServer(server string) (string, error) {
 	if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 || host == "" {
 		return "", fault
 	}
-	if strings.ContainsFunc(host, func(r rune) bool { return r <= ' ' || r >= 0x7f || strings.ContainsRune("/@?#[]", r) }) {
+	if strings.ContainsFunc(host, func(r rune) bool {
+		return r <= ' ' || r >= 0x7f || strings.ContainsRune("/@?#[]", r)
+	}) {
 		return "", fault
 	}
 	return net.JoinHostPort(host, port), nil
 }
 
-func parseTime(key, value string, least, most time.Duration) (time.Duration, error) {
+func parseTime(key, value string, lower, upper time.Duration) (time.Duration, error) {
 	d, err := time.ParseDuration(value)
-	if err != nil || d < least || d > most {
-		return 0, &spec.Fault{Key: key, Value: value, Allowed: "a time from " + least.String() + " to " + most.String() + ", like 30s"}
+	if err != nil || d < lower || d > upper {
+		allowed := "a time from " + lower.String() + " to " + upper.String() + ", like 30s"
+		return 0, &spec.Fault{Key: key, Value: value, Allowed: allowed}
 	}
 	return d, nil
 }

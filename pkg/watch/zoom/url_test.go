@@ -7,10 +7,12 @@ import (
 	"time"
 )
 
-func TestURLsAreRead(t *testing.T) {
+func TestParseURL(t *testing.T) {
 	for text, want := range map[string]Location{
-		"zk://h1,h2:2182/midonet": {Servers: []string{"h1:2181", "h2:2182"}, SessionTimeout: 30 * time.Second, Rescan: 5 * time.Minute},
-		"zk://10.0.0.1:2181":      {Servers: []string{"10.0.0.1:2181"}, SessionTimeout: 30 * time.Second, Rescan: 5 * time.Minute},
+		"zk://h1,h2:2182/midonet": {
+			Servers: []string{"h1:2181", "h2:2182"}, SessionTimeout: 30 * time.Second, Rescan: 5 * time.Minute},
+		"zk://10.0.0.1:2181": {
+			Servers: []string{"10.0.0.1:2181"}, SessionTimeout: 30 * time.Second, Rescan: 5 * time.Minute},
 		"zk://[2001:db8::1]:2181/m?container=leave&sessionTimeout=5s&rescan=1m": {
 			Servers: []string{"[2001:db8::1]:2181"}, LeaveContainer: true, SessionTimeout: 5 * time.Second, Rescan: time.Minute},
 	} {
@@ -26,7 +28,7 @@ func TestURLsAreRead(t *testing.T) {
 	}
 }
 
-func TestAURLThatIsNotOneNamesWhatIsAllowed(t *testing.T) {
+func TestInvalidURLsAreRefused(t *testing.T) {
 	for text, want := range map[string]string{
 		"zk://,h1:2181/m":            `server "": allowed: ` + serverAllowed,
 		"zk:///m":                    `server "": allowed: ` + serverAllowed,

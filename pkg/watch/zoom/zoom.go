@@ -1,14 +1,16 @@
-// Package zoom is the NSDB that is MidoNet's own ZooKeeper: the ZOOM layout, read and watched node by node, and the
-// statuses of this host as its scheduler expects them. What the nodes mean is package model's; here is the connection.
+// Package zoom implements the NSDB that is stored in MidoNet's own ZooKeeper. It reads and watches the nodes of the
+// ZOOM layout, and publishes the statuses of this host in the form that MidoNet's scheduler expects. Package model
+// interprets the nodes; this package maintains the connection.
 //
-// One session serves reading and publishing. A node is watched for as long as it is looked at, an event makes it read
-// again, and nothing of other hosts is read. While there is no session the last set stands; after every return all nodes
-// are read again and every status that is due is written, at once and before anything slow.
+// One session serves reading and publishing. Run keeps a watch on every node that it uses and reads a node again after
+// an event. Nodes of other hosts are not read. Without a session, the last set remains valid. After every reconnect all
+// nodes are read again, and the statuses whose nodes differ are written at once, before anything slow.
 //
-// Statuses are ephemeral nodes. A node that another session owns, that of the supervisor before this one, is taken over
-// in one multi, so that no reader ever sees it absent. Close leaves the session to its time-out for that reason: the next
-// supervisor has until then. It takes over all containers' statuses with its first word, those of containers that it has
-// nothing to say of yet, too. The agent's nodes alive and host are never written.
+// Statuses are ephemeral nodes. If another session owns a node, which is usually the session of the previous
+// supervisor, the node is replaced in one multi request, so that readers never see it absent. For the same reason Close
+// lets the session time out: the next supervisor has that time to take over the statuses. When it publishes its first
+// status, it takes over the statuses of all containers, even of those for which it has published nothing yet. The
+// agent's nodes alive and host are never written.
 package zoom
 
 import (
@@ -24,7 +26,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/zoom/model"
 )
 
-// NSDB is one MidoNet cluster's ZooKeeper as one host sees it.
+// NSDB is the ZooKeeper of one MidoNet cluster, as seen by one host.
 type NSDB struct {
 	location Location
 	host     spec.HostID
@@ -33,47 +35,48 @@ type NSDB struct {
 
 	serves func(spec.ContainerID, spec.ServiceType) bool // see ServeOnly; nil: every container
 
-	life    context.Context // until Close
-	end     context.CancelFunc
-	running sync.WaitGroup // what was started and not yet waited for
+	ctx        context.Context // ends at Close
+	shutdown   context.CancelFunc
+	goroutines sync.WaitGroup // started by this NSDB; Close waits for them
 
-	mu       sync.Mutex
-	statuses map[string]*status // by path: what is to stand there
-	speaks   bool               // something was said, or it was asked what was said: statuses are this process's
-	said     map[string]bool    // paths of which something was said, be it removed since; nil: all was taken over
+	mu             sync.Mutex
+	statuses       map[string]*status // desired statuses, by path
+	publishing     bool               // a status was published, or the published ones were listed: see startPublishing
+	publishedPaths map[string]bool    // paths that this process has written or removed; nil after the take-over
 
-	taking sync.Mutex // held by the one that takes over
+	takeOverMu sync.Mutex // held during the take-over
 }
 
-// Open makes an NSDB of a location that ParseURL checked. It connects to nothing.
+// Open returns an NSDB for a location that ParseURL checked. It makes no connection.
 func Open(location Location, host spec.HostID, log *slog.Logger) *NSDB {
 	n := &NSDB{
 		location: location, host: host, log: log.With("endpoint", location.Endpoint()),
-		statuses: map[string]*status{}, said: map[string]bool{},
+		statuses: map[string]*status{}, publishedPaths: map[string]bool{},
 	}
-	n.life, n.end = context.WithCancel(context.Background())
+	n.ctx, n.shutdown = context.WithCancel(context.Background())
 	n.session = newSession(location, n.log)
-	n.session.returned = func() {
-		n.running.Go(n.republish)
+	n.session.onConnected = func() {
+		n.goroutines.Go(n.republish)
 	}
 	return n
 }
 
-// Close ends the connection. The session itself is left to its time-out if a status was published in it.
+// Close closes the connection. If a status was published, the session is not closed but left to its timeout.
 func (n *NSDB) Close() error {
-	n.end()
+	n.shutdown()
 	n.session.close()
-	n.running.Wait()
+	n.goroutines.Wait()
 	return nil
 }
 
-// ServeOnly has the NSDB publish only for containers that serves accepts, where another client has a status of one: MidoNet's
-// agent serves types of its own. Such a status is neither taken over nor replaced nor removed. With ?container=leave none is
-// created either, because the agent is about to. The type is "" where the container's object cannot be read. ServeOnly is called
-// before the first status is published; serves is called by several goroutines.
+// ServeOnly restricts publishing where another client has published the status of a container: MidoNet's agent serves
+// service types of its own. If serves returns false, such a status is neither taken over nor replaced nor removed. With
+// ?container=leave no status of such a container is created either, because the agent is about to create it. The
+// service type is "" if the container's object cannot be read. ServeOnly must be called before the first status is
+// published. serves may be called by several goroutines at the same time.
 func (n *NSDB) ServeOnly(serves func(spec.ContainerID, spec.ServiceType) bool) { n.serves = serves }
 
-// servesContainer reports whether this supervisor publishes for a container.
+// servesContainer reports whether this supervisor publishes the status of a container.
 func (n *NSDB) servesContainer(client *client, id model.UUID) (bool, error) {
 	if n.serves == nil {
 		return true, nil
@@ -85,21 +88,21 @@ func (n *NSDB) servesContainer(client *client, id model.UUID) (bool, error) {
 	return n.serves(spec.ContainerID(id), model.ReadServiceType(data, id)), nil
 }
 
-// uuid is the host's id as MidoNet writes it.
+// uuid returns the host's id as a UUID of MidoNet.
 func (n *NSDB) uuid() (model.UUID, error) {
 	return model.ParseUUID("host id", n.host)
 }
 
-// AgentAlive says whether MidoNet's agent runs on this host: its alive node is there. Without a Host object it is not known,
-// since the root may be a wrong one.
+// AgentAlive reports whether MidoNet's agent runs on this host, which means that its alive node exists. It returns an
+// error if there is no Host object, because the root key may be wrong then.
 func (n *NSDB) AgentAlive(ctx context.Context) (bool, error) {
 	host, err := n.uuid()
 	if err != nil {
 		return false, err
 	}
 	path, object := n.location.Tree.HostAlive(host), n.location.Tree.Object(model.Host, host)
-	return ask(ctx, n, func(c *client) (bool, error) {
-		if _, err := c.Sync(path); err != nil && !errors.Is(err, zk.ErrNoNode) { // a server may lag behind
+	return runInSession(ctx, n, func(c *client) (bool, error) {
+		if _, err := c.Sync(path); err != nil && !errors.Is(err, zk.ErrNoNode) { // the server may lag behind the leader
 			return false, n.fault(path, err)
 		}
 		known, _, err := c.Exists(object)
@@ -114,18 +117,18 @@ func (n *NSDB) AgentAlive(ctx context.Context) (bool, error) {
 	})
 }
 
-// fault puts endpoint and path in front of what went wrong with a node, if they do not stand there.
+// fault wraps an error with the endpoint and the path of a node. An error that has both already is returned unchanged.
 func (n *NSDB) fault(path string, err error) error {
-	var has *placed
-	if err == nil || errors.As(err, &has) {
+	var known *nodeError
+	if err == nil || errors.As(err, &known) {
 		return err
 	}
-	return &placed{n.location.Endpoint(), path, plain(err)}
+	return &nodeError{n.location.Endpoint(), path, describe(err)}
 }
 
-// ask runs one operation on the session, after waiting for one if there is none, and again if the connection was lost on
-// the way: it is for what can be done twice. ctx bounds all of it.
-func ask[T any](ctx context.Context, n *NSDB, operation func(*client) (T, error)) (T, error) {
+// runInSession waits for a session and runs an operation. It repeats the operation if the connection is lost meanwhile,
+// so the operation must be idempotent. ctx limits the whole call.
+func runInSession[T any](ctx context.Context, n *NSDB, operation func(*client) (T, error)) (T, error) {
 	for {
 		var nothing T
 		c, err := n.session.await(ctx)
@@ -136,26 +139,26 @@ func ask[T any](ctx context.Context, n *NSDB, operation func(*client) (T, error)
 			value T
 			err   error
 		}
-		answers := make(chan answer, 1)
-		n.running.Go(func() {
+		results := make(chan answer, 1)
+		n.goroutines.Go(func() {
 			value, err := operation(c)
-			answers <- answer{value, err}
+			results <- answer{value, err}
 		})
 		select {
 		case <-ctx.Done():
-			return nothing, n.session.why(ctx)
-		case a := <-answers:
-			if !lost(a.err) {
+			return nothing, n.session.waitError(ctx)
+		case a := <-results:
+			if !connectionLost(a.err) {
 				return a.value, a.err
 			}
 		}
-		select { // whoever lost the connection tells the session in a moment
+		select { // the session learns of the lost connection a moment later
 		case <-ctx.Done():
-			return nothing, n.session.why(ctx)
-		case <-time.After(lostPause):
+			return nothing, n.session.waitError(ctx)
+		case <-time.After(retryPause):
 		}
 	}
 }
 
-// lostPause is how long an operation rests that met a connection about to go.
-const lostPause = 20 * time.Millisecond
+// retryPause is the time between a lost connection and the next attempt.
+const retryPause = 20 * time.Millisecond

@@ -1,5 +1,5 @@
-// Package server is what the harnesses of real servers share: a process on loopback that is killed with whoever started it,
-// and ports for it.
+// Package server starts server processes on loopback addresses for the test harnesses of this module. It has free ports
+// for them, and the kernel kills the processes when their parent ends.
 package server
 
 import (
@@ -9,10 +9,10 @@ import (
 	"syscall"
 )
 
-// Must is the variable that makes a server that is not installed a failure: otherwise the test is skipped.
-const Must = "SVC_TEST_NSDB"
+// requireEnv is the environment variable that makes a missing server a test failure. Without it, the test is skipped.
+const requireEnv = "SVC_TEST_NSDB"
 
-// TB is what a harness needs of a test; a command can stand in for one.
+// TB is the part of testing.TB that a harness uses. A caller that is not a test may implement it too.
 type TB interface {
 	Helper()
 	Fatalf(format string, args ...any)
@@ -20,16 +20,18 @@ type TB interface {
 	TempDir() string
 }
 
-// Absent skips where the caller can be skipped and nothing demands the servers.
-func Absent(tb TB, format string, args ...any) {
+// SkipOrFail reports a missing server. It skips the test if tb can be skipped and SVC_TEST_NSDB is not 1, and fails it
+// otherwise.
+func SkipOrFail(tb TB, format string, args ...any) {
 	tb.Helper()
-	if skipper, ok := tb.(interface{ Skipf(string, ...any) }); ok && os.Getenv(Must) != "1" {
+	if skipper, ok := tb.(interface{ Skipf(string, ...any) }); ok && os.Getenv(requireEnv) != "1" {
 		skipper.Skipf(format, args...)
 	}
 	tb.Fatalf(format, args...)
 }
 
-// FreePorts finds ports that nobody listens on now. All are held until the last is found, so that they differ.
+// FreePorts returns n different TCP ports that are free at the moment. It keeps all of them open until the last one is
+// found.
 func FreePorts(n int) (ports []int, err error) {
 	for range n {
 		listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -42,13 +44,13 @@ func FreePorts(n int) (ports []int, err error) {
 	return ports, nil
 }
 
-// Process is a server that may run.
+// Process is a server process. The zero value is one that was not started.
 type Process struct {
 	process *os.Process
-	gone    chan struct{}
+	done    chan struct{}
 }
 
-// Start starts the program argv[0] in the folder of its log, which its output is added to.
+// Start starts the program argv[0] in the directory of the log file and appends its output to that file.
 func (p *Process) Start(argv []string, log string) error {
 	output, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
@@ -64,30 +66,30 @@ func (p *Process) Start(argv []string, log string) error {
 	if err != nil {
 		return err
 	}
-	gone := make(chan struct{})
+	done := make(chan struct{})
 	go func() {
-		defer close(gone)
+		defer close(done)
 		_, _ = process.Wait()
 	}()
-	p.process, p.gone = process, gone
+	p.process, p.done = process, done
 	return nil
 }
 
-// Started says whether it was started and not killed since. It may have ended by itself: see Gone.
+// Started reports whether the process was started and not killed since. It may have ended by itself: see Done.
 func (p *Process) Started() bool { return p.process != nil }
 
-// Gone is closed when the process that was started last has ended.
-func (p *Process) Gone() <-chan struct{} { return p.gone }
+// Done returns a channel that is closed when the process that was started last has ended.
+func (p *Process) Done() <-chan struct{} { return p.done }
 
-// Signal sends a started process a signal.
+// Signal sends a signal to a started process.
 func (p *Process) Signal(signal os.Signal) error { return p.process.Signal(signal) }
 
-// Kill ends the process, a frozen one too, and waits for its end.
+// Kill sends SIGKILL to the process and waits for its end. That also ends a stopped process.
 func (p *Process) Kill() {
 	if p.process == nil {
 		return
 	}
 	_ = p.process.Kill()
-	<-p.gone
+	<-p.done
 	p.process = nil
 }
