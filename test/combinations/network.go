@@ -138,13 +138,22 @@ netns delete vpn-right
 `, "ip", "-force", "-batch", "-")
 }
 
-// setNAT makes of the left router one that translates what comes from its container, or one that does not. User-mode Linux
-// has NAT for iptables alone.
+// setNAT adds NAT for packets from the container to the left router, or removes it. User-mode Linux has NAT for iptables
+// only. The container is cut off meanwhile: iptables enables connection tracking before it adds the rule, and a packet that
+// the router forwards in between is tracked as a flow without NAT, whose later packets are not translated either.
 func setNAT(on bool) error {
 	do := map[bool]string{true: "--append", false: "--delete"}[on]
-	_, err := command("", "ip", "netns", "exec", "router-left", "iptables-legacy", "--table", "nat", do, "POSTROUTING",
-		"--out-interface", "wan", "--source", sides[0].external[4], "--jump", "MASQUERADE")
-	return err
+	for _, line := range [][]string{
+		{"ip", "link", "set", "rt-left", "nomaster"},
+		{"ip", "netns", "exec", "router-left", "iptables-legacy", "--table", "nat", do, "POSTROUTING",
+			"--out-interface", "wan", "--source", sides[0].external[4], "--jump", "MASQUERADE"},
+		{"ip", "link", "set", "rt-left", "master", "br-left"},
+	} {
+		if _, err := command("", line[0], line[1:]...); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // command runs a program to its end.
