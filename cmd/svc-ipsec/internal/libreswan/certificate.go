@@ -37,7 +37,7 @@ func (d *Daemon) Import(ctx context.Context, credentials []*credential.Credentia
 	if err != nil {
 		return nil, err
 	}
-	aside := filepath.Join(d.Folder, ".new-import") // what is left of it by a crash is tidied up with the folder
+	aside := filepath.Join(d.Dir, ".new-import") // what is left of it by a crash is tidied up with the folder
 	defer func() { _ = os.RemoveAll(aside) }()
 	if err := os.RemoveAll(aside); err != nil {
 		return nil, fmt.Errorf("import certificates: %w", err)

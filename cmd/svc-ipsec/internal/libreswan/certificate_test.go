@@ -19,7 +19,7 @@ func TestACAThatIsThereBecomesARootWhereItIsNamedAsOne(t *testing.T) {
 		{"CTu,u,u", ""},
 	} {
 		d, calls := fake(t)
-		d.Tools.Certutil = filepath.Join(d.Folder, "certutil")
+		d.Tools.Certutil = filepath.Join(d.Dir, "certutil")
 		if err := os.WriteFile(d.Tools.Certutil, []byte(`#!/bin/sh
 [ "$1" = -L ] || echo "certutil $*" >>"$(dirname "$0")/calls"
 echo "svc-0b-0c       u,u,u"
@@ -32,7 +32,7 @@ echo "ca-0a           `+test.trust+`"
 			t.Fatal(failed, err)
 		}
 		got := strings.ReplaceAll(calls(), "--ctlsocket "+d.socket()+" ", "")
-		if got = strings.Join(strings.Fields(strings.ReplaceAll(got, d.Folder, "FOLDER")), " "); got != test.calls {
+		if got = strings.Join(strings.Fields(strings.ReplaceAll(got, d.Dir, "FOLDER")), " "); got != test.calls {
 			t.Errorf("trusted for %s: %q", test.trust, got)
 		}
 	}

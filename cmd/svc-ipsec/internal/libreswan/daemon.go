@@ -52,7 +52,7 @@ func (d *Daemon) transient(owned bool, conns int) unit.Transient {
 		Description:    "IPSEC service container " + name,
 		Slice:          spec.ServiceType("IPSEC").Slice(),
 		Type:           unit.Notify,
-		ExecStart:      launch.Arguments(programs, d.Place.View, d.Place.Namespace, d.Folder, d.Place.User, owned),
+		ExecStart:      launch.Arguments(programs, d.Place.View, d.Place.Namespace, d.Dir, d.Place.User, owned),
 		Restart:        "on-failure",
 		RestartSec:     time.Second,
 		WatchdogSec:    60 * time.Second,

@@ -25,11 +25,11 @@ import (
 
 // Daemon is one container's daemon, running or not.
 type Daemon struct {
-	Tools  Tools
-	Bus    *unit.Bus
-	Owner  spec.Owner
-	Folder string // the container's state directory, absolute
-	Place  Place
+	Tools Tools
+	Bus   *unit.Bus
+	Owner spec.Owner
+	Dir   string // the container's state directory, absolute
+	Place Place
 }
 
 // Place is where the daemon runs, and with which rights. Programs that talk to it run there too: so a daemon that an attacker
@@ -45,20 +45,20 @@ type Place struct {
 func (d *Daemon) Unit() string { return d.Owner.Name.Unit() }
 
 // The files and folders of the daemon in the container's folder.
-func (d *Daemon) Etc() string      { return filepath.Join(d.Folder, "etc") }          // its /etc
+func (d *Daemon) Etc() string      { return filepath.Join(d.Dir, "etc") }             // its /etc
 func (d *Daemon) Settings() string { return filepath.Join(d.Etc(), "pluto.conf") }    // the daemon's settings
 func (d *Daemon) Setup() string    { return filepath.Join(d.Etc(), "ipsec.conf") }    // and all conns
 func (d *Daemon) Secrets() string  { return filepath.Join(d.Etc(), "ipsec.secrets") } // the keys
 func (d *Daemon) Empty() string    { return filepath.Join(d.Etc(), "ipsec.d") }       // nothing
-func (d *Daemon) Conns() string    { return filepath.Join(d.Folder, "conns") }        // one file a loaded conn
-func (d *Daemon) NSS() string      { return filepath.Join(d.Folder, "nss") }          // its key database
-func (d *Daemon) Run() string      { return filepath.Join(d.Folder, "run") }          // its /run/pluto
+func (d *Daemon) Conns() string    { return filepath.Join(d.Dir, "conns") }           // one file a loaded conn
+func (d *Daemon) NSS() string      { return filepath.Join(d.Dir, "nss") }             // its key database
+func (d *Daemon) Run() string      { return filepath.Join(d.Dir, "run") }             // its /run/pluto
 func (d *Daemon) socket() string   { return filepath.Join(d.Run(), "pluto.ctl") }     // at most 107 bytes (sun_path)
 
 // What exists only while a verb is at work: conns on their way in, and the template of the key database. state.Directory.Tidy removes
 // what a killed verb left, by the names.
-func (d *Daemon) staging() string  { return filepath.Join(d.Folder, ".new-load.conf") }
-func (d *Daemon) template() string { return filepath.Join(d.Folder, ".new-nss-template") }
+func (d *Daemon) staging() string  { return filepath.Join(d.Dir, ".new-load.conf") }
+func (d *Daemon) template() string { return filepath.Join(d.Dir, ".new-nss-template") }
 
 // whackLimit bounds one question: the daemon answers in milliseconds, or is stopped, and then whack would wait for ever.
 const whackLimit = 5 * time.Second

@@ -45,7 +45,7 @@ func fake(t *testing.T) (*Daemon, func() string) {
 			t.Fatal(err)
 		}
 	}
-	d := &Daemon{Tools: Tools{Whack: filepath.Join(dir, "whack"), Addconn: filepath.Join(dir, "addconn")}, Folder: dir}
+	d := &Daemon{Tools: Tools{Whack: filepath.Join(dir, "whack"), Addconn: filepath.Join(dir, "addconn")}, Dir: dir}
 	return d, func() string {
 		text, _ := os.ReadFile(filepath.Join(dir, "calls"))
 		return string(text)
@@ -101,7 +101,7 @@ func TestAnAddconnThatDoesNotEndByItselfIsNoConnsFault(t *testing.T) {
 		},
 		"not started": func(d *Daemon) error { return os.Remove(d.Tools.Addconn) },
 		"without input": func(d *Daemon) error {
-			return os.MkdirAll(filepath.Join(d.Folder, ".new-load.conf", "in-the-way"), 0o700)
+			return os.MkdirAll(filepath.Join(d.Dir, ".new-load.conf", "in-the-way"), 0o700)
 		},
 	} {
 		d, _ := fake(t)
@@ -178,7 +178,7 @@ func TestAConnWithoutAnInterfaceIsWaitedForUntilTheDaemonListens(t *testing.T) {
 
 func TestAConnThatIsGoneIsDeletedWhateverTheDaemonLogged(t *testing.T) {
 	d, _ := fake(t)
-	if err := os.WriteFile(filepath.Join(d.Folder, "status"), []byte("\"kept-0-0\":     oriented; my_ip=unset\n"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(d.Dir, "status"), []byte("\"kept-0-0\":     oriented; my_ip=unset\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := d.Delete(t.Context(), "odd-0-0", "b-0-0"); err != nil {

@@ -14,8 +14,8 @@ func TestTheModulesOfAFormerDaemonAreNotTaken(t *testing.T) {
 		t.Skip("requires root: it changes groups")
 	}
 	const user = 1
-	template, folder := t.TempDir(), t.TempDir()
-	d := &Daemon{Folder: folder, Place: Place{User: user}}
+	template, dir := t.TempDir(), t.TempDir()
+	d := &Daemon{Dir: dir, Place: Place{User: user}}
 	for path, content := range map[string]string{
 		filepath.Join(template, modules): "the modules of NSS itself", filepath.Join(template, "key4.db"): "empty",
 		filepath.Join(d.NSS(), modules): "library=/run/svc-ipsec/vpn/run/evil.so", filepath.Join(d.NSS(), "key4.db"): "keys",
@@ -47,7 +47,7 @@ func TestTheModulesOfAFormerDaemonAreNotTaken(t *testing.T) {
 	if _, err := os.Lstat(filepath.Join(d.NSS(), "cert9.db")); !os.IsNotExist(err) {
 		t.Errorf("the link is taken: %v", err)
 	}
-	none := &Daemon{Folder: t.TempDir()}
+	none := &Daemon{Dir: t.TempDir()}
 	if err := none.TakeNSS(t.Context(), template); err != nil {
 		t.Errorf("no database: %v", err)
 	}

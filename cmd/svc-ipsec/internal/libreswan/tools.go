@@ -48,9 +48,9 @@ func FindTools() (Tools, []string) {
 	return t, missing
 }
 
-func find(name string, folders []string) string {
-	for _, folder := range folders {
-		path := filepath.Join(folder, name)
+func find(name string, dirs []string) string {
+	for _, dir := range dirs {
+		path := filepath.Join(dir, name)
 		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
 			return path
 		}
