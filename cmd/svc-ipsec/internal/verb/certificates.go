@@ -114,7 +114,7 @@ func (c *change) importCertificates(ctx context.Context, d *libreswan.Daemon, sp
 	c.databaseFailed = unread != nil || len(failed) > 0
 	if unread == nil {
 		var lost []string
-		lost, unread = d.Lacks(ctx, slices.Collect(maps.Keys(kept)))
+		lost, unread = d.Missing(ctx, slices.Collect(maps.Keys(kept)))
 		for _, nickname := range lost {
 			failed[nickname] = kept[nickname]
 		}
@@ -157,12 +157,12 @@ func (c *change) prune(ctx context.Context, d *libreswan.Daemon) {
 func (c *change) prepareDatabase(ctx context.Context, d *libreswan.Daemon) error {
 	template := filepath.Join(c.Root, nssTemplate)
 	if kept := c.staleCertificates(); len(kept) > 0 {
-		if err := d.TakeNSS(ctx, template); err != nil {
+		if err := d.ReuseNSS(ctx, template); err != nil {
 			return err
 		}
-		if lost, err := d.Lacks(ctx, slices.Collect(maps.Keys(kept))); err != nil || len(lost) < len(kept) {
+		if lost, err := d.Missing(ctx, slices.Collect(maps.Keys(kept))); err != nil || len(lost) < len(kept) {
 			return err
 		}
 	}
-	return d.MakeNSS(ctx, template)
+	return d.CreateNSS(ctx, template)
 }

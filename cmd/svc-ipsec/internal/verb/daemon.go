@@ -123,7 +123,7 @@ func (c *change) prepareIsolation(ctx context.Context, d *libreswan.Daemon) (err
 	if err != nil {
 		return err
 	}
-	d.Place = place(c.recorded)
+	d.Isolation = isolation(c.recorded)
 	return c.dir.Share(c.recorded.UserID)
 }
 
@@ -233,7 +233,7 @@ func (c *change) start(ctx context.Context, d *libreswan.Daemon, specs []libresw
 func awaitConns(ctx context.Context, d *libreswan.Daemon, files map[string][]byte) (libreswan.Answer, error) {
 	missing := len(files)
 	for clock := patience.Start(); ; {
-		answer, err := d.Ask(ctx)
+		answer, err := d.Query(ctx)
 		left := 0
 		for conn := range files {
 			if _, ok := answer.Conns[conn]; !ok {

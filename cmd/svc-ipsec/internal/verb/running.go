@@ -162,7 +162,7 @@ func accepted(specs []libreswan.Spec, refused map[string]string) []libreswan.Spe
 func (c *change) reviveSiblings(ctx context.Context, d *libreswan.Daemon, same []libreswan.Spec,
 	before map[string]libreswan.Traffic,
 ) error {
-	answer, err := d.Ask(ctx)
+	answer, err := d.Query(ctx)
 	if err != nil {
 		return err
 	}

@@ -67,15 +67,15 @@ type Users interface {
 
 // daemon returns the daemon of a container.
 func (e *Executable) daemon(tools libreswan.Tools, owner spec.Owner, dir string, s *state.State) *libreswan.Daemon {
-	return &libreswan.Daemon{Tools: tools, Bus: e.Bus, Owner: owner, Dir: dir, Place: place(s)}
+	return &libreswan.Daemon{Tools: tools, Bus: e.Bus, Owner: owner, Dir: dir, Isolation: isolation(s)}
 }
 
 // place returns where the daemon that was started last runs.
-func place(s *state.State) libreswan.Place {
+func isolation(s *state.State) libreswan.Isolation {
 	if s.View == "" {
-		return libreswan.Place{}
+		return libreswan.Isolation{}
 	}
-	return libreswan.Place{User: s.UserID, View: s.View, Namespace: s.Attachment.Namespace}
+	return libreswan.Isolation{User: s.UserID, View: s.View, Namespace: s.Attachment.Namespace}
 }
 
 func (e *Executable) budget(limit time.Duration) (context.Context, context.CancelFunc) {
