@@ -1,5 +1,6 @@
 // Package libreswan runs the Libreswan daemon of one container as a transient unit of systemd, with a user ID, a
-// network namespace and a mount namespace of its own. It queries and changes the daemon through its control socket.
+// network namespace and a mount view that are not those of the host. It queries and changes the daemon through its
+// control socket.
 //
 // Every program that a verb runs has a time limit, a fixed environment and limited output. Only Control, which runs
 // whack for an operator, has no limits. The only shell script is Libreswan's `ipsec initnss`. Exit codes are not

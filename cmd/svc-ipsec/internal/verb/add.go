@@ -162,7 +162,7 @@ func (c *change) checkAttachment(namespace string) error {
 				owner.Name)
 		}
 	} else if !c.request.chained {
-		if _, err := network.Held(owner); err != nil {
+		if _, err := network.HasHostLink(owner); err != nil {
 			return fmt.Errorf("add %s: %w", owner.Name, err)
 		}
 	}

@@ -54,7 +54,7 @@ func answerOfCheck(err error) error {
 	switch {
 	case errors.As(err, new(*codedError)):
 		return err
-	case broken.Is(err), errors.Is(err, network.ErrTaken),
+	case broken.Is(err), errors.Is(err, network.ErrNameTaken),
 		errors.Is(err, libreswan.ErrNotRunning), errors.Is(err, libreswan.ErrNoAnswer):
 		return fail(codeBroken, "%w", err)
 	default:
@@ -153,14 +153,14 @@ func (e *Executable) checkNetwork(r *request, plan *network.Plan, recorded *stat
 	if wrong != "" { // ADD corrects it in place
 		again = &spec.Again{Reason: wrong}
 	}
-	found, err := namespace.FindGuard(a.Guard, plan.Guard, recorded.GuardDigest)
+	found, err := namespace.CheckGuard(a.Guard, plan.Guard, recorded.GuardDigest)
 	if err != nil {
 		return nil, err
 	}
 	switch {
-	case a.Guard == network.GuardTable && found == network.GuardGone:
+	case a.Guard == network.GuardTable && found == network.GuardMissing:
 		return nil, broken.Errorf("the guard against packets in clear is gone")
-	case a.Guard == network.GuardPolicies && found != network.GuardWhole:
+	case a.Guard == network.GuardPolicies && found != network.GuardComplete:
 		// Libreswan 5 flushes policies of this kind whenever systemd restarts it. The tunnels work, so this is no reason to
 		// remove the container.
 		again = &spec.Again{Reason: "the guard's policies are gone"}
@@ -172,7 +172,7 @@ func (e *Executable) checkNetwork(r *request, plan *network.Plan, recorded *stat
 	if r.chained {
 		return again, nil
 	}
-	host, err := network.ObserveHost(r.owner)
+	host, err := network.FindHostLink(r.owner)
 	switch {
 	case err != nil:
 		return nil, err

@@ -186,18 +186,18 @@ func (r *removal) cleanNamespace(ctx context.Context) error {
 	}
 	defer namespace.Close()
 	if r.attachment == nil {
-		namespace.RemoveUnfinished(r.owner)
+		namespace.RemoveOldPair(r.owner)
 		return nil
 	}
 	if r.attachment.Chained {
-		if err := namespace.Leave(r.attachment.Interface); err != nil {
+		if err := namespace.RemoveOwnRoutes(r.attachment.Interface); err != nil {
 			return err
 		}
 	} else {
-		namespace.RemoveUnfinished(r.owner)
+		namespace.RemoveOldPair(r.owner)
 	}
 	if r.stopped {
-		if err := namespace.Flush(); err != nil {
+		if err := namespace.FlushXFRM(); err != nil {
 			return err
 		}
 	}
@@ -210,8 +210,8 @@ func (r *removal) cleanNamespace(ctx context.Context) error {
 
 // removeHostLink removes the veth if its alias is this container's owner tag.
 func (r *removal) removeHostLink(context.Context) error {
-	err := network.RemoveHost(r.owner)
-	if errors.Is(err, network.ErrTaken) {
+	err := network.RemoveHostLink(r.owner)
+	if errors.Is(err, network.ErrNameTaken) {
 		r.warnForeignOnce("interface "+string(r.owner.Name), err.Error())
 		return nil
 	}

@@ -226,7 +226,7 @@ func (r *request) internalAddresses() []netip.Addr {
 			}
 		}
 	}
-	for _, p := range r.given.Addresses {
+	for _, p := range r.prev.Addresses {
 		inside = append(inside, p.Addr())
 	}
 	return slices.DeleteFunc(inside, func(a netip.Addr) bool { return slices.Contains(r.configuration.ExternalIPs, a) })

@@ -50,7 +50,7 @@ func code(err error) uint {
 		return uint(spec.CodeAgain)
 	case errors.Is(err, network.ErrHostNamespace):
 		return types.ErrInvalidNetNS
-	case errors.Is(err, network.ErrTaken):
+	case errors.Is(err, network.ErrNameTaken):
 		return uint(codeNameTaken)
 	case errors.Is(err, network.ErrNoBridge):
 		return uint(codeNoBridge)

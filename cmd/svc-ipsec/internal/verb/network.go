@@ -35,7 +35,7 @@ func (c *change) network(ctx context.Context) error {
 	if c.plan.Chained {
 		return nil
 	}
-	return network.Join(c.request.owner, c.request.bridge(), c.bridges()...)
+	return network.AttachHostLink(c.request.owner, c.request.bridge(), c.bridges()...)
 }
 
 // checkInterface returns an error if the interface cannot be created or changed. It is not created while a daemon runs,
@@ -48,7 +48,7 @@ func (c *change) checkInterface(ctx context.Context) error {
 	case c.before == nil || c.recorded.UserID == 0:
 		return nil
 	}
-	held, err := network.Held(owner)
+	exists, err := network.HasHostLink(owner)
 	if err != nil {
 		return err
 	}
@@ -56,7 +56,7 @@ func (c *change) checkInterface(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if !held && !unit.Gone() {
+	if !exists && !unit.Gone() {
 		return fail(spec.CodeNotInPlace, "interface %s is gone and cannot be created while the daemon runs", owner.Name)
 	}
 	return nil
@@ -67,7 +67,7 @@ func (c *change) checkInterface(ctx context.Context) error {
 func (c *change) bothGuards() network.Guard {
 	both := c.plan.Guard
 	if c.old != nil {
-		both = both.Join(c.old.Guard)
+		both = both.Union(c.old.Guard)
 	}
 	if incomplete := c.recorded.Incomplete; incomplete != nil {
 		both.Peers = incomplete.Peers
@@ -82,8 +82,8 @@ func (c *change) guarded() bool {
 	if c.before == nil || c.recorded.GuardRules != rules || digest == "" && c.before.Guard == network.GuardTable {
 		return false
 	}
-	found, err := c.namespace.FindGuard(c.before.Guard, c.plan.Guard, digest)
-	if err != nil || found != network.GuardWhole {
+	found, err := c.namespace.CheckGuard(c.before.Guard, c.plan.Guard, digest)
+	if err != nil || found != network.GuardComplete {
 		return false
 	}
 	c.attachment.Guard, c.attachment.GuardReason = c.before.Guard, c.before.GuardReason
@@ -124,7 +124,7 @@ func (c *change) guard(ctx context.Context, g network.Guard) error {
 }
 
 func (c *change) checkPrevResult() error {
-	has, err := c.namespace.Has(c.plan.Interface, c.request.configuration.ExternalIPs)
+	has, err := c.namespace.HasAddresses(c.plan.Interface, c.request.configuration.ExternalIPs)
 	if err != nil {
 		return err
 	}

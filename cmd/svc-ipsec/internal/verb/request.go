@@ -28,7 +28,7 @@ type request struct {
 	port          *spec.Port
 	configuration *config.Configuration
 	chained       bool
-	given         network.Given
+	prev          network.PrevResult
 	previous      types.Result // the result of the previous plugin, which ADD returns
 
 	document       json.RawMessage // the configuration of the network configuration, as given
@@ -182,9 +182,9 @@ func (r *request) decodePrevious(raw json.RawMessage) error {
 			continue
 		}
 		ones, _ := ip.Address.Mask.Size()
-		r.given.Addresses = append(r.given.Addresses, netip.PrefixFrom(address.Unmap(), ones))
+		r.prev.Addresses = append(r.prev.Addresses, netip.PrefixFrom(address.Unmap(), ones))
 		if gateway, ok := netip.AddrFromSlice(ip.Gateway); ok {
-			r.given.Gateways = append(r.given.Gateways, gateway.Unmap())
+			r.prev.Gateways = append(r.prev.Gateways, gateway.Unmap())
 		}
 	}
 	return nil
@@ -194,7 +194,7 @@ func (r *request) decodePrevious(raw json.RawMessage) error {
 // configured ones.
 func (r *request) usePrevResult() error {
 	if len(r.configuration.ExternalIPs) == 0 {
-		for _, p := range r.given.Addresses {
+		for _, p := range r.prev.Addresses {
 			if !r.configuration.External(p.Addr()).IsValid() && !p.Addr().IsLinkLocalUnicast() {
 				r.configuration.ExternalIPs = append(r.configuration.ExternalIPs, p.Addr())
 			}
@@ -202,7 +202,7 @@ func (r *request) usePrevResult() error {
 		return nil
 	}
 	var allowed []string
-	for _, p := range r.given.Addresses {
+	for _, p := range r.prev.Addresses {
 		allowed = append(allowed, p.Addr().String())
 	}
 	for _, ip := range r.configuration.ExternalIPs {
@@ -242,9 +242,9 @@ func faultBelow(key string, err error) error {
 // plan returns the network that the request asks for. Resolve must have been called before.
 func (r *request) plan() (*network.Plan, error) {
 	if r.chained {
-		return network.DraftChained(r.iface, r.given, r.configuration), nil
+		return network.NewChainedPlan(r.iface, r.prev, r.configuration), nil
 	}
-	return network.Draft(r.iface, r.port, r.configuration)
+	return network.NewPlan(r.iface, r.port, r.configuration)
 }
 
 func (r *request) bridge() string {

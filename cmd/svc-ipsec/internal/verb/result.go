@@ -69,7 +69,7 @@ func (c *change) result() (types.Result, error) {
 	if c.request.chained {
 		return c.request.previous, nil
 	}
-	host, err := network.ObserveHost(c.request.owner)
+	host, err := network.FindHostLink(c.request.owner)
 	if err == nil && host == nil {
 		err = fmt.Errorf("interface %s: gone", c.request.owner.Name)
 	}
