@@ -31,7 +31,7 @@ func (c *change) settings(d *libreswan.Daemon) (newKeys bool, err error) {
 	if err := c.directories(); err != nil {
 		return false, err
 	}
-	settings, all := render.Setup(render.Places{
+	settings, all := render.Setup(render.Paths{
 		NSS: d.NSS(), Secrets: d.Secrets(), Conns: d.Conns(), Run: d.Run(), Empty: d.Empty(),
 	})
 	for path, content := range map[string][]byte{d.Settings(): settings, d.Setup(): all} {
