@@ -122,11 +122,11 @@ func (c *change) importCertificates(ctx context.Context, d *libreswan.Daemon, sp
 	c.databaseFailed = c.databaseFailed || unread != nil
 	var left []libreswan.Spec
 	for _, s := range specs {
-		reason, no := failed[s.Certificate]
+		reason, isRefused := failed[s.Certificate]
 		if unread != nil && s.Certificate != "" && !bytes.Equal(files[s.Name], s.Text) {
-			reason, no = unread.Error(), true
+			reason, isRefused = unread.Error(), true
 		}
-		if no {
+		if isRefused {
 			c.refused[s.Name] = "certificate: not imported: " + reason
 		} else {
 			left = append(left, s)

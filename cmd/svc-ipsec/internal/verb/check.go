@@ -38,19 +38,19 @@ func (e *Executable) Check(args *skel.CmdArgs) error {
 		return fail(spec.CodeUnknownContainer, "check %s: no such container", owner.Name)
 	}
 	if err != nil {
-		return answerOfCheck(err)
+		return checkError(err)
 	}
 	defer dir.Close()
 	h, err := e.check(ctx, args, owner, dir)
 	if err != nil {
-		return answerOfCheck(fmt.Errorf("check %s: %w", owner.Name, err))
+		return checkError(fmt.Errorf("check %s: %w", owner.Name, err))
 	}
 	return json.NewEncoder(e.Out).Encode(h)
 }
 
-// answerOfCheck returns the error with a code: codeBroken if the container differs from its configuration, CodeAgain if
+// checkError returns the error with a code: codeBroken if the container differs from its configuration, CodeAgain if
 // the state of the container is unknown.
-func answerOfCheck(err error) error {
+func checkError(err error) error {
 	switch {
 	case errors.As(err, new(*codedError)):
 		return err
@@ -110,7 +110,7 @@ func (e *Executable) check(ctx context.Context, args *skel.CmdArgs, owner spec.O
 	if err != nil {
 		return nil, err
 	}
-	status.only(wanted, r.configuration.Loaded)
+	status.removeMismatched(wanted, r.configuration.Loaded)
 	if err := recordTraffic(dir, recorded, status, time.Now()); err != nil {
 		return nil, err
 	}
@@ -234,7 +234,7 @@ func (e *Executable) checkDaemon(ctx context.Context, wanted []*config.Connectio
 		}
 		if clock.Elapsed() > restartWait {
 			if u.Running() && (errors.Is(fault, libreswan.ErrNotRunning) || errors.Is(fault, libreswan.ErrNoAnswer)) {
-				return nil, cannotAsk(wanted, d, recorded, fault)
+				return nil, queryError(wanted, d, recorded, fault)
 			}
 			return nil, fault
 		}
@@ -242,11 +242,11 @@ func (e *Executable) checkDaemon(ctx context.Context, wanted []*config.Connectio
 	}
 }
 
-// cannotAsk returns the error for a daemon that runs but cannot be queried. The error means a broken container only if
+// queryError returns the error for a daemon that runs but cannot be queried. The error means a broken container only if
 // the kernel has no tunnel of the daemon and it is known which connections the daemon should have. Otherwise a working
 // container could be removed: something else may have replaced the control socket, or whack may hang. systemd itself
 // ends a daemon that hangs (WatchdogSec).
-func cannotAsk(wanted []*config.Connection, d *libreswan.Daemon, recorded *state.State, fault error) error {
+func queryError(wanted []*config.Connection, d *libreswan.Daemon, recorded *state.State, fault error) error {
 	up, err := upInKernel(wanted, recorded.Attachment.Namespace)
 	if err == nil && len(up) == 0 && recorded.Incomplete == nil {
 		return fault

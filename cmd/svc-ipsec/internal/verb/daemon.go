@@ -104,8 +104,8 @@ func mismatch(c *config.Connection, loaded libreswan.Conn) string {
 	return ""
 }
 
-// prepareIsolation sets the mount view, the user ID and the place of a daemon that is about to be started, and saves
-// them.
+// prepareIsolation sets the user ID, the mount view and the other isolation of a daemon that is about to be started,
+// and saves them.
 func (c *change) prepareIsolation(ctx context.Context, d *libreswan.Daemon) (err error) {
 	if c.recorded.UserID == 0 { // a container of release 0.1.0, whose daemon ran as root
 		if err := c.allocateUser(ctx); err != nil {
@@ -220,10 +220,10 @@ func (c *change) start(ctx context.Context, d *libreswan.Daemon, specs []libresw
 	if err := c.writeConns(specs, refused); err != nil {
 		return err
 	}
-	// A conn that was loaded only in a second attempt, alone, was not initiated by the start of the daemon.
 	if err := c.removeRefusedKeys(ctx, d, refused); err != nil {
 		return err
 	}
+	// A conn that was loaded only in a second attempt, alone, was not initiated by the start of the daemon.
 	return c.initiate(ctx, d, accepted(missing, refused))
 }
 
@@ -257,7 +257,10 @@ func (c *change) removeRefusedKeys(ctx context.Context, d *libreswan.Daemon, ref
 		return nil
 	}
 	keep := slices.DeleteFunc(c.request.configuration.Wanted(), func(connection *config.Connection) bool {
-		return !slices.ContainsFunc(connection.Pairs(), func(p config.Pair) bool { _, no := refused[p.Conn]; return !no })
+		return !slices.ContainsFunc(connection.Pairs(), func(p config.Pair) bool {
+			_, isRefused := refused[p.Conn]
+			return !isRefused
+		})
 	})
 	if changed, err := c.dir.WriteShared("etc/ipsec.secrets", render.Secrets(keep)); err != nil || !changed {
 		return err
@@ -270,8 +273,8 @@ func (c *change) removeRefusedKeys(ctx context.Context, d *libreswan.Daemon, ref
 func (c *change) writeConns(specs []libreswan.Spec, refused map[string]string) error {
 	for _, s := range specs {
 		name := connFile(s.Name)
-		reason, no := refused[s.Name]
-		if no {
+		reason, isRefused := refused[s.Name]
+		if isRefused {
 			c.refused[s.Name] = reason
 			if err := c.dir.Delete(name); err != nil {
 				return err

@@ -18,8 +18,9 @@ import (
 
 // If the edit of a connection is refused, the connection keeps its last valid configuration. If the configuration is
 // refused as a whole, the container keeps its last valid configuration. Both require a runtime that records the last
-// valid configuration (docs/executables.md, lastValid), because otherwise the result would differ after a reboot or a
-// DEL. For every other runtime a refused edit takes effect at once.
+// valid configuration (docs/executables.md, lastValid), so that the same connections run after a reboot or a DEL. With
+// any other runtime the edit takes effect at once: a refused connection does not run, and ADD fails if the configuration
+// is refused as a whole.
 
 // documentKey is the key in state.State.Edits for a configuration that is refused as a whole.
 const documentKey = "configuration"
@@ -68,7 +69,7 @@ func (c *change) resolve(ctx context.Context, loaded map[string][]byte) error {
 			return err
 		}
 		configuration := c.request.configuration
-		if revision.Revert(configuration) { // repeated before the lookups for this document
+		if revision.Revert(configuration) { // before any lookup for a document with refused edits
 			continue
 		}
 		c.lookUpReferences(ctx)

@@ -123,9 +123,9 @@ func statusOf(answer libreswan.Answer, build *libreswan.Build) *daemonStatus {
 	return status
 }
 
-// only removes tunnels whose networks differ from the wanted pair of the same conn name. They belong to an edit that
-// failed after it was loaded.
-func (status *daemonStatus) only(wanted []*config.Connection, loaded map[string]config.Networks) {
+// removeMismatched removes tunnels whose networks differ from the wanted pair of the same conn name. They belong to an
+// edit that failed after it was loaded.
+func (status *daemonStatus) removeMismatched(wanted []*config.Connection, loaded map[string]config.Networks) {
 	for _, c := range wanted {
 		for _, pair := range c.Pairs() {
 			if has, ok := loaded[pair.Conn]; ok && !pair.Host && has != (config.Networks{Local: pair.Local, Peer: pair.Peer}) {

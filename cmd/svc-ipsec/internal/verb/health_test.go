@@ -43,7 +43,7 @@ func TestTunnelOfOtherNetworksIsNotUp(t *testing.T) {
 	c.Loaded = loaded
 	c.Resolve(nil)
 	status := &daemonStatus{up: map[string]libreswan.Traffic{"a-0-0": {}, "a-0-1": {}}}
-	status.only(c.Wanted(), loaded)
+	status.removeMismatched(c.Wanted(), loaded)
 	if got := slices.Sorted(maps.Keys(status.up)); !slices.Equal(got, []string{"a-0-1"}) {
 		t.Errorf("conns that are up: %v, want a-0-1", got)
 	}

@@ -86,7 +86,7 @@ func compareConns(specs []libreswan.Spec, files map[string][]byte, loaded map[st
 	for _, s := range specs {
 		// An unoriented conn was loaded when its local address did not exist. It has no tunnel and has to be loaded again.
 		unchanged := bytes.Equal(files[s.Name], s.Text) || connected[s.Name] && bytes.Equal(files[s.Name], s.Former)
-		if conn, there := loaded[s.Name]; there && !conn.Unoriented && unchanged {
+		if conn, loadedNow := loaded[s.Name]; loadedNow && !conn.Unoriented && unchanged {
 			changes.same = append(changes.same, s)
 			delete(files, s.Name)
 			delete(loaded, s.Name)

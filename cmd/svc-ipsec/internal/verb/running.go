@@ -136,13 +136,13 @@ func (c *change) connsOfConnectedPeers(up map[string]libreswan.Traffic) map[stri
 func (c *change) filesMatch(files map[string][]byte, specs []libreswan.Spec) (refused map[string]string, same bool) {
 	refused = map[string]string{}
 	unedited := bytes.Equal(c.recorded.Configuration, c.raw)
-	said := c.recorded.Refused
+	recorded := c.recorded.Refused
 	for _, s := range specs {
-		reason, no := said[s.Name]
+		reason, isRefused := recorded[s.Name]
 		if bytes.Equal(files[s.Name], s.Text) || bytes.Equal(files[s.Name], s.Former) {
 			continue
 		}
-		if !no || !unedited {
+		if !isRefused || !unedited {
 			return nil, false
 		}
 		refused[s.Name] = reason
@@ -152,7 +152,10 @@ func (c *change) filesMatch(files map[string][]byte, specs []libreswan.Spec) (re
 
 // accepted returns the specs that are not in refused.
 func accepted(specs []libreswan.Spec, refused map[string]string) []libreswan.Spec {
-	return slices.DeleteFunc(slices.Clone(specs), func(s libreswan.Spec) bool { _, no := refused[s.Name]; return no })
+	return slices.DeleteFunc(slices.Clone(specs), func(s libreswan.Spec) bool {
+		_, isRefused := refused[s.Name]
+		return isRefused
+	})
 }
 
 // reviveSiblings initiates the unchanged conns that lost their tunnel because another conn was changed: the conns to

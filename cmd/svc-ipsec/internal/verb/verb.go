@@ -70,7 +70,7 @@ func (e *Executable) daemon(tools libreswan.Tools, owner spec.Owner, dir string,
 	return &libreswan.Daemon{Tools: tools, Bus: e.Bus, Owner: owner, Dir: dir, Isolation: isolation(s)}
 }
 
-// place returns where the daemon that was started last runs.
+// isolation returns where the daemon that was started last runs, and with which privileges.
 func isolation(s *state.State) libreswan.Isolation {
 	if s.View == "" {
 		return libreswan.Isolation{}
