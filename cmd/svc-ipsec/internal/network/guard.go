@@ -45,7 +45,8 @@ func newGuard(c *config.Configuration) Guard {
 		}
 		g.IKEv1 = g.IKEv1 || connection.IKE.Version == "v1"
 	}
-	// The peers' networks of refused connections are guarded too, except for local networks of other connections.
+	// The peers' networks of refused connections are guarded too, except those inside a local network of another
+	// connection.
 	for i := range c.Connections {
 		for _, network := range c.Connections[i].Closed() {
 			if !slices.ContainsFunc(g.Local, func(local netip.Prefix) bool {
