@@ -152,7 +152,7 @@ func (c *change) checkAttachment(namespace string) error {
 		case before.Network != owner.Network || before.ContainerID != owner.ContainerID ||
 			before.Interface != c.request.iface:
 			return fail(spec.CodeEnvironment,
-				"add %s: the name belongs to container %s of network %s (CNI_IFNAME %s)", owner.Name,
+				"add %s: the name is held by container %s of network %s (CNI_IFNAME %s)", owner.Name,
 				spec.Quote(string(before.ContainerID)), spec.Quote(before.Network), before.Interface)
 		case before.Inode != inode:
 			return fail(spec.CodeNotInPlace, "add %s: CNI_NETNS is not the container's namespace; it cannot be changed in place",
