@@ -11,18 +11,18 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/unit"
 )
 
-// Build tells of a daemon that was started from another file than is installed now: after an upgrade of the package.
+// Build describes a running daemon whose executable differs from the installed one, because the package was upgraded.
 type Build struct {
-	Running, Installed string // versions, "?" where one cannot be found out
+	Running, Installed string // versions; "?" if unknown
 }
 
-// Compatible reports whether the installed tools may talk to the daemon. The protocol of whack differs between versions, and a
-// message of another version can crash pluto (libreswan issue 1709).
+// Compatible reports whether the installed tools can be used with the daemon. The protocol of whack differs between
+// versions, and a message of another version can crash pluto (libreswan issue 1709). A nil Build is compatible.
 func (b *Build) Compatible() bool { return b == nil || b.Running == b.Installed && b.Running != "?" }
 
-// Outdated compares the file of the running daemon with the installed one. It returns nil if they are the same or no daemon
-// runs, and ErrNotRunning while systemd starts the daemon. An attacker who controls the daemon can choose its executable, so that
-// file is never executed; the version is read from the journal.
+// Outdated compares the executable of the running daemon with the installed one. It returns nil if they are the same or
+// no daemon runs, and ErrNotRunning while systemd starts the daemon. An attacker who controls the daemon can choose its
+// executable, so that file is never executed; the version is read from the journal.
 func (d *Daemon) Outdated(ctx context.Context) (*Build, error) {
 	u, err := d.Bus.Show(ctx, d.Unit())
 	if err != nil {
@@ -31,14 +31,14 @@ func (d *Daemon) Outdated(ctx context.Context) (*Build, error) {
 	return d.OutdatedIn(ctx, u)
 }
 
-// OutdatedIn is Outdated for a daemon whose unit was shown a moment ago.
+// OutdatedIn is like Outdated, for a caller that has just read the daemon's unit.
 func (d *Daemon) OutdatedIn(ctx context.Context, u unit.Details) (*Build, error) {
 	if u.MainPID == 0 {
 		return nil, nil
 	}
 	running, err := os.Stat(fmt.Sprintf("/proc/%d/exe", u.MainPID))
 	if err != nil {
-		return nil, nil // it has just ended, or this program may not look: not known
+		return nil, nil // unknown: the daemon has just ended, or this program lacks the permission
 	}
 	if installed, err := os.Stat(d.Tools.Pluto); err == nil && os.SameFile(running, installed) {
 		return nil, nil
@@ -51,10 +51,11 @@ func (d *Daemon) OutdatedIn(ctx context.Context, u unit.Details) (*Build, error)
 
 var startLine = lazyregexp.New(`^Starting Pluto \(Libreswan Version v?([0-9A-Za-z._~+-]{1,40}) `)
 
-// startedVersion is the version in the newest "Starting Pluto" line of this start of the unit, "?" if the journal has none any
-// more. A captured daemon can log such a line; the version decides only whether the verbs talk to this daemon.
+// startedVersion returns the version in the newest "Starting Pluto" line of this start of the unit, or "?" if the
+// journal has no such line any more. A daemon that an attacker controls can log such a line. The version only decides
+// whether the verbs query this daemon.
 func (d *Daemon) startedVersion(ctx context.Context, invocation string) string {
-	journalctl := find("journalctl", programs)
+	journalctl := find("journalctl", programDirs)
 	if journalctl == "" || invocation == "" {
 		return "?"
 	}
@@ -69,7 +70,7 @@ func (d *Daemon) startedVersion(ctx context.Context, invocation string) string {
 	return "?"
 }
 
-// version asks the installed pluto for its version: "Libreswan 4.10 …".
+// version runs the installed pluto and returns its version, or "?". The output is "Libreswan 4.10 …".
 func version(ctx context.Context, pluto string) string {
 	output, err := run(ctx, 2*time.Second, pluto, "--version")
 	if err != nil {

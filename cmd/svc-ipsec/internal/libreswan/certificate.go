@@ -17,99 +17,104 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/internal/lazyregexp"
 )
 
-// certutilLimit bounds one run of certutil or pk12util, which take some 10 ms.
+// certutilLimit is the time limit of one run of certutil or pk12util, which normally take about 10 ms.
 const certutilLimit = 10 * time.Second
 
-// trusted is what a root is for, in certutil's words.
-const trusted = "CT,,"
+// rootTrust is certutil's trust flags for a root CA.
+const rootTrust = "CT,,"
 
-// nicknameLine is a line of certutil's list: a name of ours and what it is trusted for; u is that its key is there.
+// nicknameLine matches a certificate of this plugin in the output of certutil -L: its nickname and its trust flags. The
+// flag u means that the database has its private key.
 var nicknameLine = lazyregexp.New(`^((?:svc|ca)-[0-9a-f-]+) +([A-Za-z]*,[A-Za-z]*,[A-Za-z]*) *$`)
 
-// Import puts credentials into the daemon's key database, running or not, and leaves what is there already. It returns the
-// reason of each that could not be put, by nickname.
+// Import adds credentials to the daemon's key database, whether the daemon runs or not. It keeps existing entries. It
+// returns the credentials that could not be imported, by nickname, with the reasons.
 func (d *Daemon) Import(ctx context.Context, credentials []*credential.Credential) (map[string]string, error) {
 	failed := map[string]string{}
 	if len(credentials) == 0 {
 		return failed, nil
 	}
-	there, err := d.nicknames(ctx)
+	present, err := d.nicknames(ctx)
 	if err != nil {
 		return nil, err
 	}
-	aside := filepath.Join(d.Folder, ".new-import") // what is left of it by a crash is tidied up with the folder
-	defer func() { _ = os.RemoveAll(aside) }()
-	if err := os.RemoveAll(aside); err != nil {
+	// state.Directory.Tidy removes this directory after a crash.
+	tmpDir := filepath.Join(d.Dir, ".new-import")
+	defer func() { _ = os.RemoveAll(tmpDir) }()
+	if err := os.RemoveAll(tmpDir); err != nil {
 		return nil, fmt.Errorf("import certificates: %w", err)
 	}
-	if err := os.Mkdir(aside, 0o700); err != nil {
+	if err := os.Mkdir(tmpDir, 0o700); err != nil {
 		return nil, fmt.Errorf("import certificates: %w", err)
 	}
 	roots := false
 	for _, c := range credentials {
-		added, err := d.importOne(ctx, c, there, aside)
+		added, err := d.importOne(ctx, c, present, tmpDir)
 		if err != nil {
 			failed[c.Nickname] = oneLine(err.Error())
 		}
 		roots = roots || added
 	}
 	if roots {
-		d.forgetRoots(ctx)
+		d.flushRoots(ctx)
 	}
 	return failed, nil
 }
 
-func (d *Daemon) importOne(ctx context.Context, c *credential.Credential, there map[string]string, aside string) (roots bool, err error) {
+func (d *Daemon) importOne(ctx context.Context, c *credential.Credential, present map[string]string,
+	tmpDir string,
+) (roots bool, err error) {
 	add := func(nickname, trust string, der []byte) error {
-		if _, ok := there[nickname]; ok {
+		if _, ok := present[nickname]; ok {
 			return nil
 		}
-		file := filepath.Join(aside, "certificate")
+		file := filepath.Join(tmpDir, "certificate")
 		if err := os.WriteFile(file, der, 0o600); err != nil {
 			return err
 		}
 		_, err := d.certutil(ctx, "-A", "-n", nickname, "-t", trust, "-i", file)
-		there[nickname] = trust
+		present[nickname] = trust
 		return err
 	}
 	for _, root := range c.Roots {
-		trust, known := there[root.Nickname]
+		trust, known := present[root.Nickname]
 		switch {
 		case !known:
-			err = add(root.Nickname, trusted, root.DER)
+			err = add(root.Nickname, rootTrust, root.DER)
 		case strings.Contains(trust, "C"):
 			continue
-		default: // so far it only stood between another's certificate and its root
-			_, err = d.certutil(ctx, "-M", "-n", root.Nickname, "-t", trusted)
+		default: // until now it was only an intermediate CA of another certificate
+			_, err = d.certutil(ctx, "-M", "-n", root.Nickname, "-t", rootTrust)
 		}
 		if err != nil {
 			return roots, err
 		}
-		there[root.Nickname], roots = trusted, true
+		present[root.Nickname], roots = rootTrust, true
 	}
 	for _, authority := range c.Chain {
 		if err := add(authority.Nickname, ",,", authority.DER); err != nil {
 			return roots, err
 		}
 	}
-	if strings.Contains(there[c.Nickname], "u") {
+	if strings.Contains(present[c.Nickname], "u") {
 		return roots, nil
 	}
-	// The certificate first: the key then belongs to its nickname.
+	// The certificate is imported before its key, so that NSS assigns its nickname to the key.
 	if err := add(c.Nickname, ",,", c.DER()); err != nil {
 		return roots, err
 	}
-	return roots, d.importKey(ctx, c, aside)
+	return roots, d.importKey(ctx, c, tmpDir)
 }
 
-// importKey brings the private key in by files that root alone reads, the password included.
-func (d *Daemon) importKey(ctx context.Context, c *credential.Credential, aside string) error {
+// importKey imports the private key from files that only root can read. The password is in a file too.
+func (d *Daemon) importKey(ctx context.Context, c *credential.Credential, tmpDir string) error {
 	password := rand.Text()
 	packed, err := c.PKCS12(password)
 	if err != nil {
 		return fmt.Errorf("pack the private key: %w", err)
 	}
-	file, passwordFile, none := filepath.Join(aside, "key.p12"), filepath.Join(aside, "password"), filepath.Join(aside, "none")
+	file := filepath.Join(tmpDir, "key.p12")
+	passwordFile, none := filepath.Join(tmpDir, "password"), filepath.Join(tmpDir, "none")
 	for path, content := range map[string][]byte{file: packed, passwordFile: []byte(password), none: []byte("\n")} {
 		if err := os.WriteFile(path, content, 0o600); err != nil {
 			return err
@@ -122,9 +127,10 @@ func (d *Daemon) importKey(ctx context.Context, c *credential.Credential, aside 
 	return err
 }
 
-// Lacks lists which of these certificates the key database has not, or not with their key. Without certutil they count as
-// there: the daemon itself refuses what needs another.
-func (d *Daemon) Lacks(ctx context.Context, nicknames []string) ([]string, error) {
+// Missing returns which of these certificates the key database lacks, or has without their private key. If certutil is
+// not installed, no certificate counts as missing: the daemon then refuses the conns whose certificate it does not
+// find.
+func (d *Daemon) Missing(ctx context.Context, nicknames []string) ([]string, error) {
 	if len(nicknames) == 0 {
 		return nil, nil
 	}
@@ -134,17 +140,20 @@ func (d *Daemon) Lacks(ctx context.Context, nicknames []string) ([]string, error
 	if d.Tools.Certutil == "" {
 		return nil, nil
 	}
-	there, err := d.nicknames(ctx)
+	present, err := d.nicknames(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return slices.DeleteFunc(slices.Clone(nicknames), func(nickname string) bool { return strings.Contains(there[nickname], "u") }), nil
+	return slices.DeleteFunc(slices.Clone(nicknames), func(nickname string) bool {
+		return strings.Contains(present[nickname], "u")
+	}), nil
 }
 
-// Prune takes out of the key database what none of the credentials needs: what is left of a key that is no longer used is
-// a secret too. Others are kept by their nicknames: their authorities are not known, so all authorities stay with them.
+// Prune removes from the key database what none of the credentials needs, because an unused private key is still a
+// secret. The certificates in kept stay, with their keys. Their CAs are unknown, so all CAs stay too if there is any
+// such certificate.
 func (d *Daemon) Prune(ctx context.Context, credentials []*credential.Credential, kept []string) error {
-	there, err := d.nicknames(ctx)
+	present, err := d.nicknames(ctx)
 	if err != nil {
 		return err
 	}
@@ -159,13 +168,13 @@ func (d *Daemon) Prune(ctx context.Context, credentials []*credential.Credential
 		needed[nickname], keys[keyOf(nickname)] = true, true
 	}
 	roots := false
-	for nickname := range there {
+	for nickname := range present {
 		if needed[nickname] || len(kept) > 0 && strings.HasPrefix(nickname, "ca-") {
 			continue
 		}
 		how := "-D"
 		if strings.HasPrefix(nickname, "svc-") && !keys[keyOf(nickname)] {
-			how = "-F" // the key as well
+			how = "-F" // deletes the private key too
 		}
 		if _, err := d.certutil(ctx, how, "-n", nickname); err != nil {
 			return err
@@ -173,33 +182,34 @@ func (d *Daemon) Prune(ctx context.Context, credentials []*credential.Credential
 		roots = roots || strings.HasPrefix(nickname, "ca-")
 	}
 	if roots {
-		d.forgetRoots(ctx)
+		d.flushRoots(ctx)
 	}
 	return nil
 }
 
-// keyOf is the part of a nickname that is its key's.
+// keyOf returns the part of a certificate's nickname that identifies its private key.
 func keyOf(nickname string) string { return nickname[:strings.LastIndexByte(nickname, '-')] }
 
-// forgetRoots makes a daemon that runs look at its authorities anew. It keeps them as long as it is asked for one at least
-// every five minutes, and 4.10 has no other way to tell it; --rereadcerts does this from 5.0 on, and reloads all conns.
-func (d *Daemon) forgetRoots(ctx context.Context) {
+// flushRoots makes a running daemon read its root CAs again. The daemon caches them as long as it uses them at least
+// every five minutes, and 4.10 has no other command to flush the cache. From 5.0 on --rereadcerts does it, but also
+// reloads all conns.
+func (d *Daemon) flushRoots(ctx context.Context) {
 	_, _ = d.whack(ctx, "--impair", "trigger:FREE_ROOT_CERTS")
 }
 
-// nicknames lists what the key database has of ours, and what it is trusted for.
+// nicknames returns the certificates of this plugin in the key database, with their trust flags.
 func (d *Daemon) nicknames(ctx context.Context) (map[string]string, error) {
 	output, err := d.certutil(ctx, "-L")
 	if err != nil {
 		return nil, err
 	}
-	there := map[string]string{}
+	present := map[string]string{}
 	for line := range strings.Lines(output) {
 		if m := nicknameLine.FindStringSubmatch(strings.TrimRight(line, "\n")); m != nil {
-			there[m[1]] = m[2]
+			present[m[1]] = m[2]
 		}
 	}
-	return there, nil
+	return present, nil
 }
 
 func (d *Daemon) certutil(ctx context.Context, verb string, args ...string) (string, error) {
@@ -209,10 +219,10 @@ func (d *Daemon) certutil(ctx context.Context, verb string, args ...string) (str
 	return run(ctx, certutilLimit, d.Tools.Certutil, append([]string{verb, "-d", "sql:" + d.NSS()}, args...)...)
 }
 
-// readableNSS returns an error if the key database has anything but regular files: certutil would wait for the writer of a pipe.
+// readableNSS returns an error if the key database has anything but regular files. certutil would block on a pipe.
 func (d *Daemon) readableNSS() error {
 	entries, err := os.ReadDir(d.NSS())
-	if err != nil && !errors.Is(err, fs.ErrNotExist) { // certutil reports a database that does not exist
+	if err != nil && !errors.Is(err, fs.ErrNotExist) { // certutil itself reports a missing database
 		return fmt.Errorf("read the key database: %w", err)
 	}
 	for _, entry := range entries {

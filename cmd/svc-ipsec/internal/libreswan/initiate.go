@@ -11,19 +11,20 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/internal/patience"
 )
 
-// The limits of Initiate. Many programs that start together make each one slower.
+// Limits of Initiate. Many programs that start at the same time slow each other down.
 const (
-	initiateLimit  = 3 * time.Second // for one conn
-	initiateBudget = 6 * time.Second // for all: the remaining conns are not initiated
-	atOnce         = 8
+	initiateLimit    = 3 * time.Second // for one conn
+	initiateBudget   = 6 * time.Second // for all conns; after that the remaining conns are not initiated
+	initiateParallel = 8
 )
 
-// Initiate starts conns, which addconn does only for those that it loads at the daemon's start. It does not wait for their
-// tunnels: a whack that reaches its limit counts as success, because pluto has received the request. (With an IKE SA in place
-// whack waits for the peer's answer even with --asynchronous, and a peer that is gone gives none.)
+// Initiate initiates conns. It is needed for all conns except those that addconn loads at the start of the daemon. It
+// does not wait for their tunnels: a whack that reaches its time limit counts as success, because pluto has received
+// the request. (If an IKE SA is established, whack waits for the peer's answer even with --asynchronous, and an absent
+// peer does not answer.)
 func (d *Daemon) Initiate(ctx context.Context, conns ...string) error {
 	clock := patience.Start()
-	for chunk := range slices.Chunk(conns, atOnce) {
+	for chunk := range slices.Chunk(conns, initiateParallel) {
 		if clock.Elapsed() > initiateBudget {
 			return nil
 		}
@@ -45,7 +46,7 @@ func (d *Daemon) initiate(ctx context.Context, conn string) error {
 	defer cancel()
 	_, err := d.whack(limited, "--name", conn, "--asynchronous", "--initiate")
 	switch {
-	case err == nil || answered(err): // it answers with the state of a negotiation
+	case err == nil || plutoAnswered(err): // pluto reports the state of the negotiation as an error code
 	case ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded):
 	default:
 		return fmt.Errorf("initiate conn %s: %w", conn, err)
@@ -53,10 +54,10 @@ func (d *Daemon) initiate(ctx context.Context, conn string) error {
 	return nil
 }
 
-// Terminate takes down the tunnels of conns, and leaves the conns.
+// Terminate deletes the SAs of conns. The conns stay loaded.
 func (d *Daemon) Terminate(ctx context.Context, conns ...string) error {
 	for _, conn := range conns {
-		if _, err := d.whack(ctx, "--name", conn, "--terminate"); err != nil && !answered(err) {
+		if _, err := d.whack(ctx, "--name", conn, "--terminate"); err != nil && !plutoAnswered(err) {
 			return fmt.Errorf("terminate conn %s: %w", conn, err)
 		}
 	}

@@ -7,9 +7,9 @@ import (
 	"testing"
 )
 
-// TestTheReasonIsReadFromWhatBothReleasesLogged reads what two daemons logged that did not suit each other. The headings say
-// how, and what an operator is told.
-func TestTheReasonIsReadFromWhatBothReleasesLogged(t *testing.T) {
+// TestLastFailuresOfMismatchedPeers parses the logs of two daemons with mismatched configurations. Each heading has the
+// mismatch and the expected reason.
+func TestLastFailuresOfMismatchedPeers(t *testing.T) {
 	for _, name := range []string{"log-4.10.txt", "log-5.2.txt"} {
 		sections := strings.Split("\n"+fixture(t, name), "\n# ")[1:]
 		if len(sections) != 26 {
@@ -25,22 +25,23 @@ func TestTheReasonIsReadFromWhatBothReleasesLogged(t *testing.T) {
 	}
 }
 
-func TestARetransmissionIsNoReasonWhereThePeerGaveOne(t *testing.T) {
+func TestRetransmissionDoesNotReplaceReason(t *testing.T) {
 	const unreachable = `"a-0-0" #1: STATE_MAIN_I1: sendto on eth0 failed; errno 111: Connection refused` + "\n"
 	const broken = `"a-0-0" #1: STATE_MAIN_I3: retransmission; will wait 0.5 seconds for response` + "\n"
-	const refused, waits, added = `"a-0-0" #9: ignoring IKE_SA_INIT response containing NO_PROPOSAL_CHOSEN notification` + "\n",
-		`"a-0-0" #9: IKE_SA_INIT_I: retransmission; will wait 1 seconds for response` + "\n", `"a-0-0": added IKEv2 connection` + "\n"
+	const refused, retransmission, added = `"a-0-0" #9: ignoring IKE_SA_INIT response containing NO_PROPOSAL_CHOSEN notification` + "\n",
+		`"a-0-0" #9: IKE_SA_INIT_I: retransmission; will wait 1 seconds for response` + "\n",
+		`"a-0-0": added IKEv2 connection` + "\n"
 	for _, test := range []struct{ log, want string }{
-		{waits, "no answer from the peer"},
-		{refused + waits, "NO_PROPOSAL_CHOSEN"},
-		{waits + refused, "NO_PROPOSAL_CHOSEN"},
+		{retransmission, "no answer from the peer"},
+		{refused + retransmission, "NO_PROPOSAL_CHOSEN"},
+		{retransmission + refused, "NO_PROPOSAL_CHOSEN"},
 		{refused + added, ""},
-		{unreachable + waits, "the peer refuses UDP"},
-		{unreachable + broken + waits, "no answer from the peer"},
-		{unreachable + broken, "AUTHENTICATION_FAILED"}, // the peer has answered since
+		{unreachable + retransmission, "the peer refuses UDP"},
+		{unreachable + broken + retransmission, "no answer from the peer"},
+		{unreachable + broken, "AUTHENTICATION_FAILED"}, // the peer has answered in between
 		{refused + broken, "NO_PROPOSAL_CHOSEN"},
 		{broken + unreachable, "the peer refuses UDP"},
-		{refused + added + waits, "no answer from the peer"},
+		{refused + added + retransmission, "no answer from the peer"},
 	} {
 		if got := LastFailures(test.log)["a-0-0"]; got != test.want {
 			t.Errorf("%q: got %q, want %q", test.log, got, test.want)
@@ -48,9 +49,9 @@ func TestARetransmissionIsNoReasonWhereThePeerGaveOne(t *testing.T) {
 	}
 }
 
-// TestEachFailedNegotiationHasItsReason reads what two daemons logged that failed in each way. TestEachFailedNegotiationHasAReason of
-// svc-ipsec recorded it: SVC_TEST_RECORD=FILE, in the sandbox of each release.
-func TestEachFailedNegotiationHasItsReason(t *testing.T) {
+// TestLastFailuresOfFailedNegotiations parses the logs of two daemons whose negotiation failed, for each kind of
+// failure. negotiation_test.go of svc-ipsec recorded them with SVC_TEST_RECORD=FILE, in the sandbox of each release.
+func TestLastFailuresOfFailedNegotiations(t *testing.T) {
 	for _, name := range []string{"negotiations-4.10.txt", "negotiations-5.2.txt"} {
 		sections := strings.Split("\n"+fixture(t, name), "\n# ")[1:]
 		if len(sections) < 60 {
@@ -71,16 +72,16 @@ func TestEachFailedNegotiationHasItsReason(t *testing.T) {
 	}
 }
 
-func TestAPacketThatNoConnMatchesIsAReasonOfItsPeer(t *testing.T) {
+func TestRefusedPacketIsReasonOfItsPeer(t *testing.T) {
 	const refused = `packet from 200.200.200.2:500: initial Main Mode message received but no connection has been authorized with authby=PSK and xauth=no` + "\n"
-	const of6 = `packet from [2001:db8::2]:4500: ISAKMP_v2_IKE_SA_INIT message received on [2001:db8::1]:500 but no suitable connection found with IKEv2 policy` + "\n"
+	const refusedIPv6 = `packet from [2001:db8::2]:4500: ISAKMP_v2_IKE_SA_INIT message received on [2001:db8::1]:500 but no suitable connection found with IKEv2 policy` + "\n"
 	const other = `packet from 200.200.200.3:500: INFORMATIONAL response has no corresponding IKE SA; message dropped` + "\n"
 	const added = `"a-0-0": added IKEv1 connection` + "\n"
 	for _, test := range []struct {
 		log  string
 		want []string
 	}{
-		{refused + of6 + other, []string{"200.200.200.2", "2001:db8::2"}},
+		{refused + refusedIPv6 + other, []string{"200.200.200.2", "2001:db8::2"}},
 		{refused + added, nil},
 		{refused + added + refused, []string{"200.200.200.2"}},
 		{`packet from nowhere: no suitable connection found`, nil},

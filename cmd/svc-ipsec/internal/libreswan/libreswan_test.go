@@ -6,7 +6,7 @@ import (
 	"unicode/utf8"
 )
 
-func TestALongLineIsCutBetweenLetters(t *testing.T) {
+func TestLongLineIsCutBetweenRunes(t *testing.T) {
 	for given, want := range map[string]string{
 		" two\n\tlines ":                        "two lines",
 		strings.Repeat("a", 300):                strings.Repeat("a", 300),

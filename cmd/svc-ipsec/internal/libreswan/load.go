@@ -18,44 +18,44 @@ import (
 // Spec is one conn as it should be loaded.
 type Spec struct {
 	Name string
-	Text []byte // its file
-	// Former is the file that an earlier version wrote for it.
+	Text []byte // the content of its file
+	// Former is the content of the file that an earlier version wrote for the same conn.
 	Former []byte
-	Start  bool // or wait for the peer
-	// Certificate is the nickname of the one that it needs in the key database, "" if none.
+	Start  bool // this end initiates; otherwise the peer does
+	// Certificate is the nickname of the certificate that the conn needs, "" if none.
 	Certificate string
-	// Matches says why a conn in the daemon is not the one that was asked for, "" if it is: Libreswan replaces an identity
-	// that it cannot parse by the address and says nothing.
+	// Matches returns how a loaded conn differs from the wanted one, or "" if it does not. It is needed because Libreswan
+	// silently replaces an identity that it cannot parse by the address.
 	Matches func(Conn) string
 }
 
 const (
 	addconnLimit = 10 * time.Second
-	// loadPatience is how long nothing new may show up in the daemon before the rest counts as refused. The daemon loads
-	// its files after it has told systemd that it is ready.
-	loadPatience = 2 * time.Second
-	loadPause    = 25 * time.Millisecond // between two questions; less at first
-	answerWithin = 5 * time.Second       // of a daemon that systemd has just started
+	// loadTimeout is how long the daemon may load no further conn before the missing ones count as refused. The daemon
+	// loads its files after it has reported to systemd that it is ready.
+	loadTimeout  = 2 * time.Second
+	pollInterval = 25 * time.Millisecond // between two queries; shorter at first
+	answerWithin = 5 * time.Second       // limit for a daemon that systemd has just started
 	batch        = 256
 )
 
-// AwaitLoaded waits until a daemon that was just started answers, has loaded the conns from its files and has found their
-// interfaces. It returns the daemon's last answer and the conns that it has not loaded.
+// AwaitLoaded waits until a daemon that was just started answers, has loaded the conns from its files, and has oriented
+// them. It returns the last answer and the conns that are not loaded.
 func (d *Daemon) AwaitLoaded(ctx context.Context, specs []Spec) (answer Answer, missing []Spec, err error) {
 	missing = specs
 	answered := false
-	quiet := patience.Start() // since something new was seen
-	for pause := loadPause / 8; ; pause = min(2*pause, loadPause) {
-		if answer, err = d.Ask(ctx); err == nil {
+	progress := patience.Start() // restarted whenever something new was loaded
+	for pause := pollInterval / 8; ; pause = min(2*pause, pollInterval) {
+		if answer, err = d.Query(ctx); err == nil {
 			left := unready(answer.Conns, specs)
 			if !answered || len(left) < len(missing) {
-				quiet = patience.Start()
+				progress = patience.Start()
 			}
 			missing, answered = left, true
-			if len(missing) == 0 || quiet.Elapsed() > loadPatience {
+			if len(missing) == 0 || progress.Elapsed() > loadTimeout {
 				return answer, missing, nil
 			}
-		} else if answered || quiet.Elapsed() > answerWithin {
+		} else if answered || progress.Elapsed() > answerWithin {
 			return Answer{}, nil, err
 		}
 		select {
@@ -66,8 +66,8 @@ func (d *Daemon) AwaitLoaded(ctx context.Context, specs []Spec) (answer Answer, 
 	}
 }
 
-// unready lists the conns that are not loaded, or not bound to an interface: the daemon first reads all its files, and only
-// then listens. A conn that is loaded and not bound to an interface yet is not refused.
+// unready returns the conns that are not loaded or not oriented. The daemon first reads all its files and then opens
+// its sockets, so a conn that is loaded but not yet oriented is not refused.
 func unready(loaded map[string]Conn, specs []Spec) []Spec {
 	return slices.DeleteFunc(slices.Clone(specs), func(s Spec) bool {
 		conn, ok := loaded[s.Name]
@@ -75,10 +75,10 @@ func unready(loaded map[string]Conn, specs []Spec) []Spec {
 	})
 }
 
-// Load adds or replaces conns, in as few runs of addconn as possible, and returns the reason of each that the daemon
-// does not have afterwards. Each of those was also tried alone, so that one invalid conn does not cause others to be refused. If
-// an addconn for one conn is killed or reaches its time limit, Load returns an error and no reason for that conn. A run
-// for several conns that fails is not an error: those that are missing then are tried one by one.
+// Load adds or replaces conns, in as few runs of addconn as possible, and returns the conns that the daemon refused,
+// with the reasons. Each of those was also tried alone, so that one invalid conn does not cause others to be refused.
+// If a run of addconn for a single conn is killed or reaches its time limit, Load returns an error and no reason for
+// that conn. A failed run for several conns is not an error, because the missing ones are then tried one by one.
 func (d *Daemon) Load(ctx context.Context, specs []Spec) (map[string]string, error) {
 	began := time.Now()
 	for chunk := range slices.Chunk(specs, batch) {
@@ -93,18 +93,20 @@ func (d *Daemon) Load(ctx context.Context, specs []Spec) (map[string]string, err
 	return d.Refusals(ctx, loaded, specs, began)
 }
 
-// Refusals tries each conn that the daemon does not have alone once more, and returns why it refuses them. A conn that it has with
-// other identities is deleted and counts as refused. loaded is what the daemon has.
-func (d *Daemon) Refusals(ctx context.Context, loaded map[string]Conn, specs []Spec, since time.Time) (map[string]string, error) {
+// Refusals tries each conn that is not in loaded once more, alone, and returns why the daemon refuses it. loaded is
+// what the daemon has. A conn that the daemon has with another identity is deleted and counts as refused.
+func (d *Daemon) Refusals(ctx context.Context, loaded map[string]Conn, specs []Spec,
+	since time.Time,
+) (map[string]string, error) {
 	var err error
-	refused, said := map[string]string{}, map[string]string{}
+	refused, messages := map[string]string{}, map[string]string{}
 	again := false
 	for _, s := range specs {
 		if _, ok := loaded[s.Name]; ok {
 			continue
 		}
 		again = true
-		if said[s.Name], err = d.addconn(ctx, []Spec{s}); err != nil {
+		if messages[s.Name], err = d.addconn(ctx, []Spec{s}); err != nil {
 			return nil, err
 		}
 	}
@@ -117,7 +119,7 @@ func (d *Daemon) Refusals(ctx context.Context, loaded map[string]Conn, specs []S
 		conn, ok := loaded[s.Name]
 		switch {
 		case !ok:
-			refused[s.Name] = said[s.Name]
+			refused[s.Name] = messages[s.Name]
 		case s.Matches(conn) != "":
 			refused[s.Name] = s.Matches(conn)
 			if err := d.Delete(ctx, s.Name); err != nil {
@@ -125,11 +127,12 @@ func (d *Daemon) Refusals(ctx context.Context, loaded map[string]Conn, specs []S
 			}
 		}
 	}
-	d.explain(ctx, refused, since)
+	d.addLoggedReasons(ctx, refused, since)
 	return refused, nil
 }
 
-// addconn loads conns. It returns addconn's error message if addconn exited or crashed, and an error if it was killed.
+// addconn loads conns. It returns the error message of an addconn that exited or crashed, and an error if addconn was
+// killed.
 func (d *Daemon) addconn(ctx context.Context, specs []Spec) (refusal string, err error) {
 	defer func() { _ = os.Remove(d.staging()) }()
 	var text bytes.Buffer
@@ -141,43 +144,45 @@ func (d *Daemon) addconn(ctx context.Context, specs []Spec) (refusal string, err
 	if err := d.writeReadable(d.staging(), text.Bytes()); err != nil {
 		return "", fmt.Errorf("load conns: %w", err)
 	}
-	if _, err = d.Place.run(ctx, addconnLimit, d.Tools.Addconn, args...); exited(err) {
+	if _, err = d.Isolation.run(ctx, addconnLimit, d.Tools.Addconn, args...); exited(err) {
 		return err.Error(), nil
 	}
 	return "", wrapf(err, "load conns")
 }
 
-// explain replaces messages of addconn by the reason in pluto's log, because addconn prints none when pluto refuses.
-func (d *Daemon) explain(ctx context.Context, refused map[string]string, since time.Time) {
-	var silent []string
+// addLoggedReasons replaces empty and generic messages of addconn by the reason in pluto's log, because addconn prints
+// no reason when pluto refuses a conn.
+func (d *Daemon) addLoggedReasons(ctx context.Context, refused map[string]string, since time.Time) {
+	var unexplained []string
 	for conn, reason := range refused {
 		if reason == "" || strings.HasPrefix(reason, "addconn: ") {
-			silent = append(silent, conn)
+			unexplained = append(unexplained, conn)
 		}
 	}
-	if len(silent) == 0 {
+	if len(unexplained) == 0 {
 		return
 	}
-	// What the daemon writes takes a moment to be in the journal.
+	// It takes a moment until the daemon's log lines are in the journal.
 	for clock := patience.Start(); ; {
-		words := LoadFailures(d.journal(ctx, since, ""))
-		silent = slices.DeleteFunc(silent, func(conn string) bool {
-			if words[conn] != "" {
-				refused[conn] = words[conn]
+		logged := LoadFailures(d.journal(ctx, since, ""))
+		unexplained = slices.DeleteFunc(unexplained, func(conn string) bool {
+			if logged[conn] != "" {
+				refused[conn] = logged[conn]
 			}
-			return words[conn] != ""
+			return logged[conn] != ""
 		})
-		if len(silent) == 0 || clock.Elapsed() > time.Second || ctx.Err() != nil {
+		if len(unexplained) == 0 || clock.Elapsed() > time.Second || ctx.Err() != nil {
 			break
 		}
-		time.Sleep(2 * loadPause)
+		time.Sleep(2 * pollInterval)
 	}
-	for _, conn := range silent {
+	for _, conn := range unexplained {
 		refused[conn] = strings.TrimSuffix("pluto refused it: "+refused[conn], ": ")
 	}
 }
 
-// Loaded lists the conns that have a file: those that the daemon accepted. What is no regular file counts as missing.
+// Loaded returns the files of the conns that the daemon has accepted, by conn. Anything that is not a regular file
+// counts as missing.
 func (d *Daemon) Loaded() (map[string][]byte, error) {
 	paths, err := filepath.Glob(filepath.Join(d.Conns(), "*.conf"))
 	if err != nil {
@@ -196,6 +201,3 @@ func (d *Daemon) Loaded() (map[string][]byte, error) {
 	}
 	return files, nil
 }
-
-// File is the file of a conn that every start loads.
-func (d *Daemon) File(conn string) string { return filepath.Join(d.Conns(), conn+".conf") }

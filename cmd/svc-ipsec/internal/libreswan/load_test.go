@@ -10,8 +10,9 @@ import (
 	"time"
 )
 
-// A whack that answers with a file and deletes nothing, and an addconn that loads what is in its configuration but refuses b-0-0 in silence
-// and rejects the whole file for a line it does not know, as the real one does.
+// fakeWhack answers with a file and deletes nothing. fakeAddconn loads the conns of its configuration, but refuses
+// b-0-0 without a message, and rejects the whole file if it has an unknown line. The real programs behave in the same
+// way.
 const (
 	fakeWhack = `#!/bin/sh
 echo "whack $*" >>"$(dirname "$0")/calls"
@@ -37,7 +38,7 @@ exit ${code:-0}
 `
 )
 
-func fake(t *testing.T) (*Daemon, func() string) {
+func fakeDaemon(t *testing.T) (*Daemon, func() string) {
 	t.Helper()
 	dir := t.TempDir()
 	for name, text := range map[string]string{"whack": fakeWhack, "addconn": fakeAddconn} {
@@ -45,7 +46,7 @@ func fake(t *testing.T) (*Daemon, func() string) {
 			t.Fatal(err)
 		}
 	}
-	d := &Daemon{Tools: Tools{Whack: filepath.Join(dir, "whack"), Addconn: filepath.Join(dir, "addconn")}, Folder: dir}
+	d := &Daemon{Tools: Tools{Whack: filepath.Join(dir, "whack"), Addconn: filepath.Join(dir, "addconn")}, Dir: dir}
 	return d, func() string {
 		text, _ := os.ReadFile(filepath.Join(dir, "calls"))
 		return string(text)
@@ -67,17 +68,19 @@ func specsOf(texts map[string]string) []Spec {
 	return specs
 }
 
-func TestAConnThatIsRefusedDoesNotTakeTheOthersAlong(t *testing.T) {
+func TestRefusedConnDoesNotAffectOthers(t *testing.T) {
 	for _, test := range []struct {
 		name    string
 		conns   map[string]string
 		refused map[string]string
 	}{
 		{"all good", map[string]string{"a-0-0": "conn\n", "c-0-0": "conn\n"}, map[string]string{}},
-		{"one refused in silence", map[string]string{"a-0-0": "conn\n", "b-0-0": "conn\n", "c-0-0": "conn\n"}, map[string]string{"b-0-0": "pluto refused it"}},
-		{"one that breaks the file", map[string]string{"a-0-0": "conn\n", "c-0-0": "nonsense=1\n"}, map[string]string{"c-0-0": "syntax error [nonsense]"}},
+		{"one refused without a message", map[string]string{"a-0-0": "conn\n", "b-0-0": "conn\n", "c-0-0": "conn\n"},
+			map[string]string{"b-0-0": "pluto refused it"}},
+		{"one that makes the file invalid", map[string]string{"a-0-0": "conn\n", "c-0-0": "nonsense=1\n"},
+			map[string]string{"c-0-0": "syntax error [nonsense]"}},
 	} {
-		d, calls := fake(t)
+		d, calls := fakeDaemon(t)
 		refused, err := d.Load(context.Background(), specsOf(test.conns))
 		if err != nil {
 			t.Fatal(err)
@@ -93,33 +96,34 @@ func TestAConnThatIsRefusedDoesNotTakeTheOthersAlong(t *testing.T) {
 	}
 }
 
-// A full disk, a process that is one too many, the killer of an overcommitted memory: the next ADD may do better.
-func TestAnAddconnThatDoesNotEndByItselfIsNoConnsFault(t *testing.T) {
-	for what, spoil := range map[string]func(d *Daemon) error{
+// The cause may be a full disk, a limit of processes or the kernel's OOM killer, so the next ADD may succeed.
+func TestKilledAddconnRefusesNoConn(t *testing.T) {
+	for name, breakAddconn := range map[string]func(d *Daemon) error{
 		"killed": func(d *Daemon) error {
 			return os.WriteFile(d.Tools.Addconn, []byte("#!/bin/sh\nkill -KILL $$\n"), 0o700)
 		},
 		"not started": func(d *Daemon) error { return os.Remove(d.Tools.Addconn) },
 		"without input": func(d *Daemon) error {
-			return os.MkdirAll(filepath.Join(d.Folder, ".new-load.conf", "in-the-way"), 0o700)
+			return os.MkdirAll(filepath.Join(d.Dir, ".new-load.conf", "in-the-way"), 0o700)
 		},
 	} {
-		d, _ := fake(t)
-		if err := spoil(d); err != nil {
+		d, _ := fakeDaemon(t)
+		if err := breakAddconn(d); err != nil {
 			t.Fatal(err)
 		}
 		specs := specsOf(map[string]string{"a-0-0": "conn\n"})
-		if refused, err := d.Load(t.Context(), specs); err == nil || len(refused) != 0 || !strings.Contains(err.Error(), "load conns: ") {
-			t.Errorf("%s: refused %v, %v", what, refused, err)
+		refused, err := d.Load(t.Context(), specs)
+		if err == nil || len(refused) != 0 || !strings.Contains(err.Error(), "load conns: ") {
+			t.Errorf("%s: refused %v, %v", name, refused, err)
 		}
 		if refused, err := d.Refusals(t.Context(), nil, specs, time.Now()); err == nil || len(refused) != 0 {
-			t.Errorf("%s, alone: refused %v, %v", what, refused, err)
+			t.Errorf("%s, alone: refused %v, %v", name, refused, err)
 		}
 	}
 }
 
-func TestAConnThatAddconnCrashesOnIsRefusedAlone(t *testing.T) {
-	d, _ := fake(t)
+func TestConnThatCrashesAddconnIsRefused(t *testing.T) {
+	d, _ := fakeDaemon(t)
 	if err := os.WriteFile(d.Tools.Addconn, []byte("#!/bin/sh\nkill -SEGV $$\n"), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -129,8 +133,8 @@ func TestAConnThatAddconnCrashesOnIsRefusedAlone(t *testing.T) {
 	}
 }
 
-func TestAConnThatIsNotTheOneAskedForIsTakenOutAgain(t *testing.T) {
-	d, calls := fake(t)
+func TestMismatchedConnIsDeleted(t *testing.T) {
+	d, calls := fakeDaemon(t)
 	specs := specsOf(map[string]string{"a-0-0": "conn\n"})
 	specs[0].Matches = func(c Conn) string { return "it is " + c.OurID }
 	refused, err := d.Load(context.Background(), specs)
@@ -139,8 +143,8 @@ func TestAConnThatIsNotTheOneAskedForIsTakenOutAgain(t *testing.T) {
 	}
 }
 
-func TestADaemonThatDoesNotAnswerIsAnErrorInTime(t *testing.T) {
-	d, _ := fake(t)
+func TestUnresponsiveDaemonIsErrorInTime(t *testing.T) {
+	d, _ := fakeDaemon(t)
 	if err := os.WriteFile(d.Tools.Whack, []byte("#!/bin/sh\nsleep 60 &\nsleep 60\n"), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -152,10 +156,10 @@ func TestADaemonThatDoesNotAnswerIsAnErrorInTime(t *testing.T) {
 	}
 }
 
-func TestAConnWithoutAnInterfaceIsWaitedForUntilTheDaemonListens(t *testing.T) {
-	d, _ := fake(t)
+func TestUnorientedConnIsAwaited(t *testing.T) {
+	d, _ := fakeDaemon(t)
 	status := filepath.Join(filepath.Dir(d.Tools.Whack), "status")
-	say := func(text string) {
+	writeStatus := func(text string) {
 		if err := os.WriteFile(status+".new", []byte(text), 0o600); err != nil {
 			t.Error(err)
 		}
@@ -163,28 +167,31 @@ func TestAConnWithoutAnInterfaceIsWaitedForUntilTheDaemonListens(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	say("\"a-0-0\":     unoriented; my_ip=unset\n")
-	listens := time.AfterFunc(200*time.Millisecond, func() { say("\"a-0-0\":     oriented; my_ip=unset\n") })
+	writeStatus("\"a-0-0\":     unoriented; my_ip=unset\n")
+	listens := time.AfterFunc(200*time.Millisecond, func() { writeStatus("\"a-0-0\":     oriented; my_ip=unset\n") })
 	defer listens.Stop()
 	_, missing, err := d.AwaitLoaded(context.Background(), specsOf(map[string]string{"a-0-0": "conn\n"}))
 	if err != nil || len(missing) != 0 {
 		t.Errorf("missing %v, %v", missing, err)
 	}
-	say("\"a-0-0\":     unoriented; my_ip=unset\n")
-	if _, missing, err = d.AwaitLoaded(context.Background(), specsOf(map[string]string{"a-0-0": "conn\n"})); err != nil || len(missing) != 1 {
-		t.Errorf("one whose address nobody has: missing %v, %v", missing, err)
+	writeStatus("\"a-0-0\":     unoriented; my_ip=unset\n")
+	_, missing, err = d.AwaitLoaded(context.Background(), specsOf(map[string]string{"a-0-0": "conn\n"}))
+	if err != nil || len(missing) != 1 {
+		t.Errorf("address that no interface has: missing %v, %v", missing, err)
 	}
 }
 
-func TestAConnThatIsGoneIsDeletedWhateverTheDaemonLogged(t *testing.T) {
-	d, _ := fake(t)
-	if err := os.WriteFile(filepath.Join(d.Folder, "status"), []byte("\"kept-0-0\":     oriented; my_ip=unset\n"), 0o600); err != nil {
+func TestDeletedConnIsNoErrorWhateverWasLogged(t *testing.T) {
+	d, _ := fakeDaemon(t)
+	status := []byte("\"kept-0-0\":     oriented; my_ip=unset\n")
+	if err := os.WriteFile(filepath.Join(d.Dir, "status"), status, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := d.Delete(t.Context(), "odd-0-0", "b-0-0"); err != nil {
 		t.Error(err)
 	}
-	if err := d.Delete(t.Context(), "odd-0-0", "kept-0-0"); err == nil || !strings.Contains(err.Error(), "kept-0-0") || !strings.Contains(err.Error(), "it stays") {
+	err := d.Delete(t.Context(), "odd-0-0", "kept-0-0")
+	if err == nil || !strings.Contains(err.Error(), "kept-0-0") || !strings.Contains(err.Error(), "it stays") {
 		t.Errorf("error %v", err)
 	}
 	if err := d.Delete(t.Context(), "lost-0-0", "odd-0-0"); !errors.Is(err, ErrNotRunning) {

@@ -13,10 +13,10 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/regular"
 )
 
-// MakeNSS gives the daemon a key database of its own, which it reads and cannot change: a copy of an empty one that is made once
-// (3 ms instead of 18).
-func (d *Daemon) MakeNSS(ctx context.Context, template string) error {
-	if err := d.needTemplate(ctx, template); err != nil {
+// CreateNSS creates a key database that the daemon can read but not change. It copies an empty database that is created
+// once per host, which takes 3 ms instead of 18.
+func (d *Daemon) CreateNSS(ctx context.Context, template string) error {
+	if err := d.ensureTemplate(ctx, template); err != nil {
 		return err
 	}
 	if err := os.RemoveAll(d.NSS()); err != nil {
@@ -25,7 +25,7 @@ func (d *Daemon) MakeNSS(ctx context.Context, template string) error {
 	if err := os.Mkdir(d.NSS(), 0o700); err != nil {
 		return fmt.Errorf("make NSS database: %w", err)
 	}
-	if err := d.share(d.NSS(), 0o750); err != nil {
+	if err := d.makeReadable(d.NSS(), 0o750); err != nil {
 		return fmt.Errorf("make NSS database: %w", err)
 	}
 	entries, err := os.ReadDir(template)
@@ -40,18 +40,19 @@ func (d *Daemon) MakeNSS(ctx context.Context, template string) error {
 	return nil
 }
 
-// TakeNSS makes the key database of a former daemon the one of a new daemon. That of a daemon of release 0.1.0 is readable for root
-// alone, and the daemon could write to it: the list of modules that NSS loads is replaced. No database is success.
-func (d *Daemon) TakeNSS(ctx context.Context, template string) error {
+// ReuseNSS prepares the key database of a former daemon for a new daemon. The database of release 0.1.0 is readable
+// only by root, and its daemon could write to it, so the list of modules that NSS loads is replaced. It is no error if
+// there is no database.
+func (d *Daemon) ReuseNSS(ctx context.Context, template string) error {
 	entries, err := os.ReadDir(d.NSS())
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err == nil {
-		err = d.needTemplate(ctx, template)
+		err = d.ensureTemplate(ctx, template)
 	}
 	if err == nil {
-		err = d.share(d.NSS(), 0o750)
+		err = d.makeReadable(d.NSS(), 0o750)
 	}
 	for _, entry := range entries {
 		path := filepath.Join(d.NSS(), entry.Name())
@@ -60,7 +61,7 @@ func (d *Daemon) TakeNSS(ctx context.Context, template string) error {
 		case entry.Name() == modules || !entry.Type().IsRegular():
 			err = os.RemoveAll(path)
 		default:
-			err = d.share(path, 0o640)
+			err = d.makeReadable(path, 0o640)
 		}
 	}
 	if err == nil {
@@ -72,7 +73,7 @@ func (d *Daemon) TakeNSS(ctx context.Context, template string) error {
 	return nil
 }
 
-// modules is the file with the PKCS #11 modules that every user of a key database loads, certutil included.
+// modules is the file with the PKCS #11 modules that every program loads that opens the key database, also certutil.
 const modules = "pkcs11.txt"
 
 func (d *Daemon) copyReadable(path string) error {
@@ -83,27 +84,27 @@ func (d *Daemon) copyReadable(path string) error {
 	return d.writeReadable(filepath.Join(d.NSS(), filepath.Base(path)), content)
 }
 
-func (d *Daemon) needTemplate(ctx context.Context, template string) error {
+func (d *Daemon) ensureTemplate(ctx context.Context, template string) error {
 	if _, err := os.Stat(template); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return d.makeTemplate(ctx, template)
 }
 
-// makeTemplate creates the template in the container's directory, where the next verb removes it after a crash, and renames it when
-// it is complete. If another process was faster, this copy is discarded.
+// makeTemplate creates the template in the container's directory, where the next verb removes it after a crash, and
+// renames it when it is complete. If another process was faster, this copy is discarded.
 func (d *Daemon) makeTemplate(ctx context.Context, template string) error {
-	aside := d.template()
-	defer func() { _ = os.RemoveAll(aside) }()
-	err := os.RemoveAll(aside)
+	tmpDir := d.template()
+	defer func() { _ = os.RemoveAll(tmpDir) }()
+	err := os.RemoveAll(tmpDir)
 	if err == nil {
-		err = os.Mkdir(aside, 0o700)
+		err = os.Mkdir(tmpDir, 0o700)
 	}
 	if err == nil {
-		_, err = run(ctx, 20*time.Second, d.Tools.IPsec, "initnss", "--nssdir", aside)
+		_, err = run(ctx, 20*time.Second, d.Tools.IPsec, "initnss", "--nssdir", tmpDir)
 	}
 	if err == nil {
-		err = os.Rename(aside, template)
+		err = os.Rename(tmpDir, template)
 	}
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("make NSS template: %w", err)
@@ -111,15 +112,15 @@ func (d *Daemon) makeTemplate(ctx context.Context, template string) error {
 	return nil
 }
 
-// share lets the daemon read a file, or enter and list a directory, that root alone changes.
-func (d *Daemon) share(path string, mode fs.FileMode) error {
-	if d.Place.User == 0 {
+// makeReadable lets the daemon read a file, or enter and list a directory, that only root can change.
+func (d *Daemon) makeReadable(path string, mode fs.FileMode) error {
+	if d.Isolation.User == 0 {
 		return nil
 	}
-	return errors.Join(os.Lchown(path, 0, int(d.Place.User)), os.Chmod(path, mode))
+	return errors.Join(os.Lchown(path, 0, int(d.Isolation.User)), os.Chmod(path, mode))
 }
 
-// writeReadable writes a new file that the daemon can read. Its content is private to root before the group is set.
+// writeReadable writes a new file that the daemon can read. Until its group is set, only root can read it.
 func (d *Daemon) writeReadable(path string, content []byte) error {
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -129,5 +130,5 @@ func (d *Daemon) writeReadable(path string, content []byte) error {
 		return err
 	}
 	_, err = file.Write(content)
-	return cmp.Or(err, file.Close(), d.share(path, 0o640))
+	return cmp.Or(err, file.Close(), d.makeReadable(path, 0o640))
 }

@@ -8,14 +8,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A daemon of release 0.1.0 could write to its key database: a module that it names there would be loaded by certutil, as root.
-func TestTheModulesOfAFormerDaemonAreNotTaken(t *testing.T) {
+// A daemon of release 0.1.0 could write to its key database. certutil, run by root, would load a module that is listed
+// there.
+func TestReuseNSSReplacesModules(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("requires root: it changes groups")
 	}
 	const user = 1
-	template, folder := t.TempDir(), t.TempDir()
-	d := &Daemon{Folder: folder, Place: Place{User: user}}
+	template, dir := t.TempDir(), t.TempDir()
+	d := &Daemon{Dir: dir, Isolation: Isolation{User: user}}
 	for path, content := range map[string]string{
 		filepath.Join(template, modules): "the modules of NSS itself", filepath.Join(template, "key4.db"): "empty",
 		filepath.Join(d.NSS(), modules): "library=/run/svc-ipsec/vpn/run/evil.so", filepath.Join(d.NSS(), "key4.db"): "keys",
@@ -30,7 +31,7 @@ func TestTheModulesOfAFormerDaemonAreNotTaken(t *testing.T) {
 	if err := os.Symlink("/etc/shadow", filepath.Join(d.NSS(), "cert9.db")); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.TakeNSS(t.Context(), template); err != nil {
+	if err := d.ReuseNSS(t.Context(), template); err != nil {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]string{modules: "the modules of NSS itself", "key4.db": "keys"} {
@@ -45,10 +46,10 @@ func TestTheModulesOfAFormerDaemonAreNotTaken(t *testing.T) {
 		}
 	}
 	if _, err := os.Lstat(filepath.Join(d.NSS(), "cert9.db")); !os.IsNotExist(err) {
-		t.Errorf("the link is taken: %v", err)
+		t.Errorf("the symbolic link was kept: %v", err)
 	}
-	none := &Daemon{Folder: t.TempDir()}
-	if err := none.TakeNSS(t.Context(), template); err != nil {
+	none := &Daemon{Dir: t.TempDir()}
+	if err := none.ReuseNSS(t.Context(), template); err != nil {
 		t.Errorf("no database: %v", err)
 	}
 }

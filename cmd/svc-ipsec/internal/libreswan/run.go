@@ -18,34 +18,36 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/internal/patience"
 )
 
-// outputLimit is how much of a program's output is kept: the status of some thousand conns.
+// outputLimit is how many bytes of a program's output are kept. It is enough for the status of several thousand conns.
 const outputLimit = 8 << 20
 
-// notRunning is what whack exits with when nobody is at the socket (RC_WHACK_PROBLEM in 4.10 and 5.4); numbers below 20
-// are whack's own, the others are pluto's answers.
+// notRunning is the exit code of whack if no daemon listens on the socket (RC_WHACK_PROBLEM in 4.10 and 5.4). Codes
+// below 20 are from whack itself, the others are pluto's answers.
 const notRunning = 33
 
-// ErrNotRunning says that no daemon is at the socket: it ended, and systemd is about to start it again, or has given it up.
+// ErrNotRunning means that no daemon listens on the socket: it has ended, and systemd is about to restart it or has
+// given up.
 var ErrNotRunning = errors.New("the daemon does not run")
 
-// ErrNoAnswer says that a program ran to its own limit: whack, of a daemon that does not answer.
+// ErrNoAnswer means that a program reached its own time limit, for example whack if the daemon does not answer.
 var ErrNoAnswer = errors.New("no answer")
 
-// run runs a program and returns its standard output. The error has its exit code and its error message.
+// run runs a program and returns its standard output. The error contains the exit code and the error message.
 func run(ctx context.Context, limit time.Duration, program string, args ...string) (string, error) {
-	return Place{}.run(ctx, limit, program, args...)
+	return Isolation{}.run(ctx, limit, program, args...)
 }
 
-// run does the same with the user id of the place and no supplementary groups, in its mount view and network namespace.
-func (p Place) run(parent context.Context, limit time.Duration, program string, args ...string) (string, error) {
+// run runs a program with the daemon's user ID and without supplementary groups, in its mount view and network
+// namespace.
+func (p Isolation) run(parent context.Context, limit time.Duration, program string, args ...string) (string, error) {
 	ctx, cancel := patience.WithTimeout(parent, limit)
 	defer cancel()
 	cmd := p.command(exec.CommandContext(ctx, program, args...))
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = time.Second
-	var stdout, stderr bounded
+	var stdout, stderr limitedBuffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	err := p.within(cmd.Run)
+	err := p.inNamespaces(cmd.Run)
 	if ctx.Err() != nil && parent.Err() == nil {
 		return "", fmt.Errorf("%s: %w: %w", filepath.Base(program), ErrNoAnswer, context.Cause(ctx))
 	}
@@ -53,25 +55,25 @@ func (p Place) run(parent context.Context, limit time.Duration, program string, 
 		return "", fmt.Errorf("%s: no answer: %w", filepath.Base(program), context.Cause(ctx))
 	}
 	if err != nil {
-		words := oneLine(stderr.String())
-		if words == "" {
-			words = oneLine(stdout.String())
+		message := oneLine(stderr.String())
+		if message == "" {
+			message = oneLine(stdout.String())
 		}
-		return stdout.String(), fmt.Errorf("%s: %w: %s", filepath.Base(program), err, words)
+		return stdout.String(), fmt.Errorf("%s: %w: %s", filepath.Base(program), err, message)
 	}
 	return stdout.String(), nil
 }
 
-// Control runs whack with these options for an operator, without a time limit. whack has the user id of the daemon and prints
-// what the daemon answers, so it gets pipes in the place of the operator's terminal: who has a terminal open can type
-// commands into it, and who writes to one can control it.
+// Control runs whack with these options for an operator, without a time limit. whack has the user ID of the daemon and
+// prints what the daemon sends. Its output goes through pipes, because a process with access to the operator's terminal
+// could insert input into it, and control sequences in the output could control it.
 func (d *Daemon) Control(options []string) error {
-	cmd := d.Place.command(exec.Command(d.Tools.Whack, append([]string{"--ctlsocket", d.socket()}, options...)...))
+	cmd := d.Isolation.command(exec.Command(d.Tools.Whack, append([]string{"--ctlsocket", d.socket()}, options...)...))
 	cmd.Stdout, cmd.Stderr = printable{os.Stdout}, printable{os.Stderr}
-	return d.Place.within(cmd.Run)
+	return d.Isolation.inNamespaces(cmd.Run)
 }
 
-// printable writes text without control characters: everything but printable ASCII, tabs and ends of lines becomes "?".
+// printable writes text without control characters: every byte except printable ASCII, tabs and newlines becomes "?".
 type printable struct{ to io.Writer }
 
 func (w printable) Write(p []byte) (int, error) {
@@ -84,31 +86,32 @@ func (w printable) Write(p []byte) (int, error) {
 	return w.to.Write(text)
 }
 
-// beyondDaemon is a capability that the daemon does not have, and that is of no use in the mount view. The kernel lets no process
-// read or write the memory of another one that has more capabilities. Otherwise a daemon that has no user namespace of its own
-// could put its code into whack, which has the same user id and none of the unit's system call filters.
-const beyondDaemon = unix.CAP_SYS_CHROOT
+// ptraceBarrier is a capability that the daemon does not have and that is useless in the mount view. The kernel lets
+// no process access the memory of a process that has more capabilities. Without it, a daemon that has no user namespace
+// of its own could inject code into whack, which has the same user ID but not the system call filters of the unit.
+const ptraceBarrier = unix.CAP_SYS_CHROOT
 
-// command gives a program a fixed environment, the place's user id, and a session of its own: so it has no controlling terminal, and
-// its process group is its own, so that whatever it starts dies with it.
-func (p Place) command(cmd *exec.Cmd) *exec.Cmd {
+// command sets a fixed environment, the daemon's user ID, and a new session. The program then has no controlling
+// terminal, and a process group of its own, so that its children can be killed with it.
+func (p Isolation) command(cmd *exec.Cmd) *exec.Cmd {
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
 	if p.User != 0 {
 		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: p.User, Gid: p.User}
-		cmd.SysProcAttr.AmbientCaps = []uintptr{beyondDaemon}
+		cmd.SysProcAttr.AmbientCaps = []uintptr{ptraceBarrier}
 	}
 	return cmd
 }
 
-// within calls a function on a thread that is in the view and the network namespace.
-func (p Place) within(do func() error) error {
+// inNamespaces calls a function on a thread in the mount view and the network namespace.
+func (p Isolation) inNamespaces(do func() error) error {
 	if p.View == "" {
 		return do()
 	}
 	return ownthread.Do(func() error {
-		if err := errors.Join(unix.Unshare(unix.CLONE_FS), enter(p.Namespace, unix.CLONE_NEWNET), enter(p.View, unix.CLONE_NEWNS)); err != nil {
+		if err := errors.Join(unix.Unshare(unix.CLONE_FS),
+			enter(p.Namespace, unix.CLONE_NEWNET), enter(p.View, unix.CLONE_NEWNS)); err != nil {
 			return err
 		}
 		return do()
@@ -127,14 +130,14 @@ func enter(path string, kind int) error {
 	return nil
 }
 
-// isNotRunning says whether a failed whack found nobody.
+// isNotRunning reports whether a failed whack found no daemon.
 func isNotRunning(err error) bool {
 	var exit *exec.ExitError
 	return errors.As(err, &exit) && exit.ExitCode() == notRunning
 }
 
-// exited reports whether a failed program exited or crashed. Only then can its input be the cause; SIGKILL comes from outside
-// (a time limit, the kernel without memory).
+// exited reports whether a failed program exited or crashed. Only then can its input be the cause, because SIGKILL is
+// sent from outside (a time limit, or the kernel when it is out of memory).
 func exited(err error) bool {
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) {
@@ -144,21 +147,21 @@ func exited(err error) bool {
 	return exit.Exited() || ok && status.Signaled() && status.Signal() != syscall.SIGKILL
 }
 
-// answered says whether a failed whack brought an answer of pluto's.
-func answered(err error) bool {
+// plutoAnswered reports whether a failed whack received an answer from pluto.
+func plutoAnswered(err error) bool {
 	var exit *exec.ExitError
 	return errors.As(err, &exit) && exit.ExitCode() >= 20 && exit.ExitCode() != notRunning
 }
 
-// bounded keeps the first bytes that are written and drops the rest. The buffer is not embedded: io.Copy would call its ReadFrom and
-// never call Write.
-type bounded struct{ kept bytes.Buffer }
+// limitedBuffer keeps the first bytes that are written and discards the rest. The buffer is not embedded, because
+// io.Copy would call its ReadFrom and never Write.
+type limitedBuffer struct{ kept bytes.Buffer }
 
-func (b *bounded) Write(p []byte) (int, error) {
-	if room := outputLimit - b.kept.Len(); room > 0 {
-		b.kept.Write(p[:min(room, len(p))])
+func (b *limitedBuffer) Write(p []byte) (int, error) {
+	if left := outputLimit - b.kept.Len(); left > 0 {
+		b.kept.Write(p[:min(left, len(p))])
 	}
 	return len(p), nil
 }
 
-func (b *bounded) String() string { return b.kept.String() }
+func (b *limitedBuffer) String() string { return b.kept.String() }

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// The limit has to hold for the way in which os/exec copies output, so a program writes it.
+// The limit must work with the way in which os/exec copies output, so a real program writes it.
 func TestOutputOfAProgramIsLimited(t *testing.T) {
 	output, err := run(t.Context(), time.Minute, "/usr/bin/head", "--bytes=9000000", "/dev/zero")
 	if err != nil || len(output) != outputLimit {

@@ -17,10 +17,12 @@ func fixture(t testing.TB, name string) string {
 	return string(text)
 }
 
-func TestTheStatusOfBothReleasesIsRead(t *testing.T) {
+func TestParseStatusOfBothReleases(t *testing.T) {
 	want := map[string]Conn{
-		"a-0-0": {OurKind: "ID_IPV4_ADDR", OurID: "100.100.100.2", TheirKind: "ID_FQDN", TheirID: "@paris", Negotiating: true},
-		"b-0-0": {Unoriented: true, OurKind: "ID_DER_ASN1_DN", OurID: `C=FR, O=Example\; Corp, CN=x`, TheirKind: "ID_IPV4_ADDR", TheirID: "200.200.200.3"},
+		"a-0-0": {OurKind: "ID_IPV4_ADDR", OurID: "100.100.100.2", TheirKind: "ID_FQDN", TheirID: "@paris",
+			Negotiating: true},
+		"b-0-0": {Unoriented: true, OurKind: "ID_DER_ASN1_DN", OurID: `C=FR, O=Example\; Corp, CN=x`,
+			TheirKind: "ID_IPV4_ADDR", TheirID: "200.200.200.3"},
 	}
 	for _, name := range []string{"status-4.10.txt", "status-5.2.txt"} {
 		if got := ParseStatus(fixture(t, name)); !reflect.DeepEqual(got, want) {
@@ -29,7 +31,7 @@ func TestTheStatusOfBothReleasesIsRead(t *testing.T) {
 	}
 }
 
-func TestTheChosenAlgorithmsAndWhatIsUnderWayAreReadFromBothReleases(t *testing.T) {
+func TestParseStatusAlgorithmsAndNegotiations(t *testing.T) {
 	const conn = `"a-0-0": 10.1.0.0/24===100.100.100.2...200.200.200.2===10.2.0.0/24; erouted; eroute owner: #2
 "a-0-0":   IKE algorithms: AES_CBC_256-HMAC_SHA2_256-MODP2048
 "a-0-0":   IKEv2 algorithm newest: AES_CBC_256-HMAC_SHA2_256-MODP2048
@@ -56,7 +58,13 @@ func TestTheChosenAlgorithmsAndWhatIsUnderWayAreReadFromBothReleases(t *testing.
 	} {
 		for _, prefix := range []string{"000 ", ""} {
 			output := prefix + strings.ReplaceAll(strings.TrimSpace(conn+states), "\n", "\n"+prefix)
-			want := map[string]Conn{"a-0-0": {Algorithms: "IKEv2 AES_CBC_256-HMAC_SHA2_256-MODP2048, ESP AES_GCM_16_256-NONE", IKE: !strings.Contains(states, "pending")}, "b-0-0": {Negotiating: true}}
+			want := map[string]Conn{
+				"a-0-0": {
+					Algorithms: "IKEv2 AES_CBC_256-HMAC_SHA2_256-MODP2048, ESP AES_GCM_16_256-NONE",
+					IKE:        !strings.Contains(states, "pending"),
+				},
+				"b-0-0": {Negotiating: true},
+			}
 			if got := ParseStatus(output); !reflect.DeepEqual(got, want) {
 				t.Errorf("%q: got %+v", output, got)
 			}
@@ -64,8 +72,8 @@ func TestTheChosenAlgorithmsAndWhatIsUnderWayAreReadFromBothReleases(t *testing.
 	}
 }
 
-// As 4.10 shows it when the conn that the IKE SA was of is deleted, and again when there is a new one.
-func TestATunnelWithoutItsIKESAIsAnOrphan(t *testing.T) {
+// The output of 4.10 after the conn that established the IKE SA was deleted, and after a new IKE SA was established.
+func TestChildSAWithoutIKESAIsOrphaned(t *testing.T) {
 	const conn = `000 "a-0-0": 10.1.0.0/24===100.100.100.2...200.200.200.2===10.2.0.0/24; erouted; eroute owner: #3
 000 "b-0-0": 10.1.1.0/24===100.100.100.2...200.200.200.2===10.2.1.0/24; erouted; eroute owner: #2
 `
@@ -89,7 +97,7 @@ func TestATunnelWithoutItsIKESAIsAnOrphan(t *testing.T) {
 	}
 }
 
-func TestOneAnswerHasStatusAndTraffic(t *testing.T) {
+func TestParseStatusAndTrafficInOneAnswer(t *testing.T) {
 	const output = `000 "a-0-0": 10.1.0.0/24===100.100.100.2...200.200.200.2===10.2.0.0/24; erouted; eroute owner: #2
 000 #1: "a-0-0":500 STATE_V2_ESTABLISHED_IKE_SA (established IKE SA); REKEY in 2746s; newest; idle;
 000 #2: "a-0-0":500 STATE_V2_ESTABLISHED_CHILD_SA (established Child SA); newest; eroute owner; IKE SA #1; idle;
@@ -99,12 +107,13 @@ func TestOneAnswerHasStatusAndTraffic(t *testing.T) {
 	if got, want := ParseStatus(output), (map[string]Conn{"a-0-0": {IKE: true}}); !reflect.DeepEqual(got, want) {
 		t.Errorf("status: %+v", got)
 	}
-	if got, want := ParseTraffic(output), (map[string]Traffic{"a-0-0": {time.Unix(1700000000, 0), 84, 84}}); !reflect.DeepEqual(got, want) {
+	want := map[string]Traffic{"a-0-0": {time.Unix(1700000000, 0), 84, 84}}
+	if got := ParseTraffic(output); !reflect.DeepEqual(got, want) {
 		t.Errorf("traffic: %+v", got)
 	}
 }
 
-func TestTrafficIsReadFromBothReleases(t *testing.T) {
+func TestParseTrafficOfBothReleases(t *testing.T) {
 	for _, prefix := range []string{"006 ", ""} {
 		output := prefix + `#2: "a-0-0", type=ESP, add_time=1700000000, inBytes=84, outBytes=168, maxBytes=2^63B, id='@paris'` + "\n" +
 			prefix + `#9: "a-0-0"[2], type=ESP, add_time=1700000300, inBytes=1, outBytes=2, maxBytes=2^63B, id='@paris', lease=10.0.0.1/32` + "\n" +
@@ -119,7 +128,7 @@ func TestTrafficIsReadFromBothReleases(t *testing.T) {
 	}
 }
 
-func TestTheDaemonsWordsAreFoundInItsLog(t *testing.T) {
+func TestFailuresInLog(t *testing.T) {
 	log := `"b-0-0": failed to add connection: IKE encryption algorithm 'aes_ccm_a256' is not supported
 "c-0-0": failed to add IKEv1 connection: global ikev1-policy does not allow IKEv1 connections
 "a-0-0" #1: STATE_V2_PARENT_I1: retransmission; will wait 0.5 seconds for response
@@ -130,17 +139,19 @@ ERROR: "e-0-0" #4: netlink response for Add SA esp.446cda23@100.100.100.2: Proto
 "f-0-0"[1] 192.0.2.1 #4: NO_PROPOSAL_CHOSEN
 loading secrets from "/run/x"
 `
-	wantLoad := map[string]string{"b-0-0": "IKE encryption algorithm 'aes_ccm_a256' is not supported", "c-0-0": "global ikev1-policy does not allow IKEv1 connections"}
+	wantLoad := map[string]string{"b-0-0": "IKE encryption algorithm 'aes_ccm_a256' is not supported",
+		"c-0-0": "global ikev1-policy does not allow IKEv1 connections"}
 	if got := LoadFailures(log); !reflect.DeepEqual(got, wantLoad) {
 		t.Errorf("load failures %v", got)
 	}
-	want := map[string]string{"a-0-0": "AUTHENTICATION_FAILED", "e-0-0": "the kernel refused the SA", "f-0-0": "NO_PROPOSAL_CHOSEN"}
+	want := map[string]string{"a-0-0": "AUTHENTICATION_FAILED", "e-0-0": "the kernel refused the SA",
+		"f-0-0": "NO_PROPOSAL_CHOSEN"}
 	if got := LastFailures(log); !reflect.DeepEqual(got, want) {
 		t.Errorf("last failures %v", got)
 	}
 }
 
-// FuzzParse looks for a panic, and for a name that no file of ours could have.
+// FuzzParse searches for panics, and for conn names that this plugin never writes.
 func FuzzParse(f *testing.F) {
 	f.Add(fixture(f, "status-4.10.txt"))
 	f.Add(fixture(f, "status-5.2.txt"))
@@ -170,8 +181,8 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// 4.10 answers both options, 5.2 the first alone.
-func TestChildSAsAreAskedForWhereOneAnswerHasNone(t *testing.T) {
+// 4.10 accepts both options in one call; 5.2 evaluates only the first one.
+func TestQueryOfBothReleases(t *testing.T) {
 	const status = `"a-0-0": 10.1.0.0/24===100.100.100.2...200.200.200.2===10.2.0.0/24; erouted; eroute owner: #2
 #1: "a-0-0":500 ESTABLISHED_IKE_SA (established IKE SA); newest; idle;
 #2: "a-0-0":500 ESTABLISHED_CHILD_SA (established Child SA); newest; eroute owner; IKE SA #1; idle;`
@@ -181,11 +192,11 @@ func TestChildSAsAreAskedForWhereOneAnswerHasNone(t *testing.T) {
 		"5.2": "case $3$4 in --status*) cat <<'END'\n" + status + "\nEND\n;; --trafficstatus) cat <<'END'\n" + traffic +
 			"\nEND\n;; *) exit 1 ;; esac\n",
 	} {
-		d, _ := fake(t)
+		d, _ := fakeDaemon(t)
 		if err := os.WriteFile(d.Tools.Whack, []byte("#!/bin/sh\n"+script), 0o700); err != nil {
 			t.Fatal(err)
 		}
-		answer, err := d.Ask(t.Context())
+		answer, err := d.Query(t.Context())
 		if err != nil || answer.Traffic["a-0-0"].In != 84 {
 			t.Errorf("%s: %+v, %v", name, answer, err)
 		}

@@ -9,36 +9,37 @@ import (
 // Tools are the programs that a container needs, by absolute path.
 type Tools struct {
 	Pluto, Addconn, Whack string
-	IPsec                 string // the script that makes the key database
+	IPsec                 string // the script that creates the key database
 	NFT                   string
-	NSEnter, Setpriv      string // util-linux: they start the daemon in its namespaces, with few rights
-	// Needed only for connections by certificate.
+	NSEnter, Setpriv      string // util-linux; they start the daemon in its namespaces with few privileges
+	// Needed only for connections with certificates.
 	Certutil, PK12util string
 }
 
-// Where distributions and Libreswan's own build put its programs.
-var libexec = []string{"/usr/libexec/ipsec", "/usr/lib/ipsec", "/usr/local/libexec/ipsec"}
+// libexecDirs are the directories of Libreswan's programs in distributions and in Libreswan's own build.
+var libexecDirs = []string{"/usr/libexec/ipsec", "/usr/lib/ipsec", "/usr/local/libexec/ipsec"}
 
-// The directories that hold programs whatever PATH a runtime hands on.
-var programs = []string{"/usr/sbin", "/usr/bin", "/sbin", "/bin", "/usr/local/sbin", "/usr/local/bin"}
+// programDirs are searched before PATH, because a runtime may pass any PATH.
+var programDirs = []string{"/usr/sbin", "/usr/bin", "/sbin", "/bin", "/usr/local/sbin", "/usr/local/bin"}
 
-// FindTools looks for the programs and lists those that are missing, in the words of an operator.
+// FindTools finds the programs. It also returns the missing ones, each with the name of its package.
 func FindTools() (Tools, []string) {
 	t := Tools{
-		Pluto:   find("pluto", libexec),
-		Addconn: find("addconn", libexec),
-		Whack:   find("whack", libexec),
-		IPsec:   find("ipsec", programs),
-		NFT:     find("nft", programs),
-		NSEnter: find("nsenter", programs),
-		Setpriv: find("setpriv", programs),
+		Pluto:   find("pluto", libexecDirs),
+		Addconn: find("addconn", libexecDirs),
+		Whack:   find("whack", libexecDirs),
+		IPsec:   find("ipsec", programDirs),
+		NFT:     find("nft", programDirs),
+		NSEnter: find("nsenter", programDirs),
+		Setpriv: find("setpriv", programDirs),
 
-		Certutil: find("certutil", programs),
-		PK12util: find("pk12util", programs),
+		Certutil: find("certutil", programDirs),
+		PK12util: find("pk12util", programDirs),
 	}
 	var missing []string
 	for _, tool := range []struct{ path, name string }{
-		{t.Pluto, "pluto (Libreswan)"}, {t.Addconn, "addconn (Libreswan)"}, {t.Whack, "whack (Libreswan)"}, {t.IPsec, "ipsec (Libreswan)"},
+		{t.Pluto, "pluto (Libreswan)"}, {t.Addconn, "addconn (Libreswan)"},
+		{t.Whack, "whack (Libreswan)"}, {t.IPsec, "ipsec (Libreswan)"},
 		{t.NFT, "nft (nftables)"}, {t.NSEnter, "nsenter (util-linux)"}, {t.Setpriv, "setpriv (util-linux)"},
 	} {
 		if tool.path == "" {
@@ -48,9 +49,9 @@ func FindTools() (Tools, []string) {
 	return t, missing
 }
 
-func find(name string, folders []string) string {
-	for _, folder := range folders {
-		path := filepath.Join(folder, name)
+func find(name string, dirs []string) string {
+	for _, dir := range dirs {
+		path := filepath.Join(dir, name)
 		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
 			return path
 		}

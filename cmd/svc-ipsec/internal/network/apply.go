@@ -10,17 +10,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// protocol marks our routes in the kernel's table, so that a change or a removal finds them and no others.
+// protocol marks the routes of this plugin in the kernel's table, so that a change or a removal affects only these.
 const protocol = netlink.RouteProtocol(83)
 
-// Apply brings the interface to the plan. What is right already is not touched, so a change of one connection does not
-// disturb another's packets.
+// Apply makes the interface match the plan. It changes only what differs, so that an edit of one connection does not
+// interrupt the packets of another.
 func (n *Namespace) Apply(p *Plan) error {
 	link, err := n.handle.LinkByName(p.Interface)
 	if err != nil {
 		return fmt.Errorf("look for %s: %w", p.Interface, err)
 	}
-	if err := n.settle(p.Interface, !p.Chained); err != nil {
+	if err := n.applyInterfaceSettings(p.Interface, !p.Chained); err != nil {
 		return err
 	}
 	if !p.Chained {
@@ -32,7 +32,7 @@ func (n *Namespace) Apply(p *Plan) error {
 	if err != nil {
 		return err
 	}
-	return n.applyRoutes(link, ownRoutes(list, link), p.needed(list, link))
+	return n.applyRoutes(link, ownRoutes(list, link), p.wantedRoutes(list, link))
 }
 
 func (n *Namespace) applyLink(link netlink.Link, p *Plan) error {
@@ -79,9 +79,10 @@ func (n *Namespace) applyAddresses(link netlink.Link, wanted []netip.Prefix) err
 		}
 		a := &netlink.Addr{IPNet: IPNet(want)}
 		if !want.Addr().Is4() {
-			// The address is routed to us, nobody on the wire has it too; the daemon must be able to bind to it at once.
+			// No duplicate address detection: the address is routed to this container, so no other host on the link has it, and
+			// the daemon must be able to bind to it at once.
 			a.Flags = unix.IFA_F_NODAD
-			// The kernel takes no IPv6 address a second time, whatever the prefix length.
+			// The kernel refuses an IPv6 address that the interface already has, whatever the prefix length.
 			for old, same := range present {
 				if old.Addr() != want.Addr() {
 					continue
@@ -98,7 +99,7 @@ func (n *Namespace) applyAddresses(link netlink.Link, wanted []netip.Prefix) err
 	}
 	for old, a := range present {
 		if old.Addr().IsLinkLocalUnicast() && !old.Addr().Is4() {
-			continue // the kernel's own
+			continue // set by the kernel
 		}
 		if err := n.handle.AddrDel(link, &a); err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
 			return fmt.Errorf("remove %s from %s: %w", old, link.Attrs().Name, err)
@@ -108,7 +109,9 @@ func (n *Namespace) applyAddresses(link netlink.Link, wanted []netip.Prefix) err
 }
 
 func (n *Namespace) applyNeighbours(link netlink.Link, wanted []Neighbour) error {
-	list, err := dump(func() ([]netlink.Neigh, error) { return n.handle.NeighList(link.Attrs().Index, netlink.FAMILY_ALL) })
+	list, err := dump(func() ([]netlink.Neigh, error) {
+		return n.handle.NeighList(link.Attrs().Index, netlink.FAMILY_ALL)
+	})
 	if err != nil {
 		return fmt.Errorf("list neighbours of %s: %w", link.Attrs().Name, err)
 	}
@@ -145,7 +148,7 @@ func familyOf(a netip.Addr) int {
 	return netlink.FAMILY_V6
 }
 
-// routes lists those of the main table, of every interface.
+// routes returns the routes of the main table, for all interfaces.
 func (n *Namespace) routes() ([]netlink.Route, error) {
 	var all []netlink.Route
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
@@ -158,48 +161,53 @@ func (n *Namespace) routes() ([]netlink.Route, error) {
 	return all, nil
 }
 
-// ownRoutes picks the routes of ours on the interface.
+// ownRoutes returns the routes of this plugin on the interface.
 func ownRoutes(list []netlink.Route, link netlink.Link) map[Route]netlink.Route {
 	present := map[Route]netlink.Route{}
 	for _, route := range list {
 		if route.Protocol == protocol && route.LinkIndex == link.Attrs().Index {
-			present[Route{Destination: prefix(route.Dst), Gateway: address(route.Gw), Source: address(route.Src), MTU: route.MTU}] = route
+			key := Route{
+				Destination: prefix(route.Dst), Gateway: address(route.Gw), Source: address(route.Src), MTU: route.MTU,
+			}
+			present[key] = route
 		}
 	}
 	return present
 }
 
-// needed lists the plan's routes that are to be ours. One that the runtime has is its own, which we would replace for good:
-// policies and guard do without ours, only its MTU is lost. Where the runtime named no gateway, ours goes the way that the
-// runtime's own routes lead: on-link it could hide the way to the daemon's peers.
-func (p *Plan) needed(list []netlink.Route, link netlink.Link) []Route {
+// wantedRoutes returns the routes of the plan that this plugin has to make. In a runtime's namespace it leaves out a
+// route that the runtime has already, because replacing it could not be undone. Policies and guard work without a route
+// of this plugin; only its MTU is lost. If the runtime named no gateway, a route uses the gateway of the runtime's own
+// route: an on-link route could hide the path to the daemon's peers.
+func (p *Plan) wantedRoutes(list []netlink.Route, link netlink.Link) []Route {
 	if !p.Chained {
 		return p.Routes
 	}
 	var wanted []Route
 	for _, want := range p.Routes {
-		switch way := leading(list, want.Destination); {
-		case way == nil:
-		case prefix(way.Dst) == want.Destination:
+		switch other := mostSpecificOther(list, want.Destination); {
+		case other == nil:
+		case prefix(other.Dst) == want.Destination:
 			continue
-		case !want.Gateway.IsValid() && way.LinkIndex == link.Attrs().Index:
-			want.Gateway = address(way.Gw)
+		case !want.Gateway.IsValid() && other.LinkIndex == link.Attrs().Index:
+			want.Gateway = address(other.Gw)
 		}
 		wanted = append(wanted, want)
 	}
 	return wanted
 }
 
-// leading finds the most specific route of another's to a network, nil if there is none.
-func leading(list []netlink.Route, to netip.Prefix) *netlink.Route {
-	var way *netlink.Route
+// mostSpecificOther returns the most specific route to a network that is not this plugin's, or nil.
+func mostSpecificOther(list []netlink.Route, to netip.Prefix) *netlink.Route {
+	var other *netlink.Route
 	for i := range list {
 		d := prefix(list[i].Dst)
-		if list[i].Protocol != protocol && d.Bits() <= to.Bits() && d.Contains(to.Addr()) && (way == nil || d.Bits() > prefix(way.Dst).Bits()) {
-			way = &list[i]
+		if list[i].Protocol != protocol && d.Bits() <= to.Bits() && d.Contains(to.Addr()) &&
+			(other == nil || d.Bits() > prefix(other.Dst).Bits()) {
+			other = &list[i]
 		}
 	}
-	return way
+	return other
 }
 
 func (n *Namespace) applyRoutes(link netlink.Link, present map[Route]netlink.Route, wanted []Route) error {
@@ -209,7 +217,9 @@ func (n *Namespace) applyRoutes(link netlink.Link, present map[Route]netlink.Rou
 		if _, ok := present[want]; ok {
 			continue
 		}
-		route := &netlink.Route{LinkIndex: link.Attrs().Index, Dst: IPNet(want.Destination), MTU: want.MTU, Protocol: protocol}
+		route := &netlink.Route{
+			LinkIndex: link.Attrs().Index, Dst: IPNet(want.Destination), MTU: want.MTU, Protocol: protocol,
+		}
 		if want.Gateway.IsValid() {
 			route.Gw = want.Gateway.AsSlice()
 		} else if want.Destination.Addr().Is4() {
@@ -232,7 +242,7 @@ func (n *Namespace) applyRoutes(link netlink.Link, present map[Route]netlink.Rou
 	return nil
 }
 
-// dump repeats a listing that the kernel interrupted because its table changed meanwhile.
+// dump repeats a listing that the kernel interrupted because the table changed in the meantime.
 func dump[T any](list func() ([]T, error)) ([]T, error) {
 	for try := 0; ; try++ {
 		items, err := list()

@@ -10,22 +10,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The guard's policies block packets in the kernel's policy database. They are the whole guard where there is no nftables. With nftables
-// they guard only those entries that it cannot distinguish.
+// The block policies of the guard drop packets in the kernel's IPsec policy database. If the kernel has no nftables,
+// they are the whole guard. Otherwise they cover only the entries that nftables cannot distinguish.
 //
-// The mark (a mask that ordinary packets match) distinguishes them from others: the daemon's policy for the same networks would
-// replace one without it.
+// The policies have a mark with a mask that all ordinary packets match. Without it, the daemon's policy for the same
+// networks would replace the block policy.
 const (
-	lastPriority = 1<<31 - 2 // after all policies of the daemon
-	blockMask    = 1 << 31
+	lowestPriority = 1<<31 - 2 // a higher number, and so a lower priority, than all policies of the daemon
+	blockMask      = 1 << 31
 )
 
-// blocks returns the policies of the guard of this kind: what each matches, and its priority.
+// blocks returns the block policies of a guard of this kind: selectors and priorities.
 func (g Guard) blocks(kind string) map[selector]int {
 	wanted := map[selector]int{}
 	if kind == GuardPolicies {
 		for _, s := range g.unprotected() {
-			wanted[s] = lastPriority
+			wanted[s] = lowestPriority
 		}
 	}
 	for _, e := range g.Entries {
@@ -36,13 +36,14 @@ func (g Guard) blocks(kind string) map[selector]int {
 	return wanted
 }
 
-// unprotected lists what must not leave in clear. A peer's network that contains none of ours is blocked from everywhere; one
-// that does (0.0.0.0/0, for example) only from our networks, because those could not be reached otherwise.
+// unprotected returns the selectors whose packets must not leave in clear. A peer's network that overlaps no local
+// network is blocked for every source. One that overlaps a local network (for example 0.0.0.0/0) is blocked only for
+// the local networks as source, because otherwise these could not be reached.
 func (g Guard) unprotected() []selector {
 	var list []selector
 	for _, peer := range g.Peers {
 		if !slices.ContainsFunc(g.Local, peer.Overlaps) {
-			list = append(list, selector{everything(peer.Addr()), peer})
+			list = append(list, selector{anyAddress(peer.Addr()), peer})
 			continue
 		}
 		for _, local := range g.Local {
@@ -54,18 +55,18 @@ func (g Guard) unprotected() []selector {
 	return list
 }
 
-// everything is the network of all addresses of the same family as a.
-func everything(a netip.Addr) netip.Prefix {
+// anyAddress returns the network of all addresses of a's family.
+func anyAddress(a netip.Addr) netip.Prefix {
 	all, _ := a.Prefix(0)
 	return all
 }
 
-// isBlock reports whether a policy is one of the guard's.
-func isBlock(p policy) bool {
+// isBlockPolicy reports whether a policy is a block policy of the guard.
+func isBlockPolicy(p policy) bool {
 	return p.action == netlink.XFRM_POLICY_BLOCK && p.mark != nil && p.mark.Mask == blockMask
 }
 
-// blocks lists the policies of the guard that are in place.
+// blocks returns the block policies of the guard that are in place.
 func (n *Namespace) blocks() (map[selector]policy, error) {
 	list, err := n.policies()
 	if err != nil {
@@ -73,14 +74,14 @@ func (n *Namespace) blocks() (map[selector]policy, error) {
 	}
 	present := map[selector]policy{}
 	for _, p := range list {
-		if p.direction == netlink.XFRM_DIR_OUT && isBlock(p) {
+		if p.direction == netlink.XFRM_DIR_OUT && isBlockPolicy(p) {
 			present[p.selector] = p
 		}
 	}
 	return present, nil
 }
 
-// setBlocks makes the policies of the guard the wanted ones. What is right already is not touched.
+// setBlocks makes the block policies match the wanted ones. It changes only what differs.
 func (n *Namespace) setBlocks(wanted map[selector]int) error {
 	present, err := n.blocks()
 	if err != nil {
@@ -92,7 +93,7 @@ func (n *Namespace) setBlocks(wanted map[selector]int) error {
 		}
 		p := policy{selector: s, direction: netlink.XFRM_DIR_OUT, action: netlink.XFRM_POLICY_BLOCK, priority: priority,
 			mark: &netlink.XfrmMark{Mask: blockMask}}
-		if err := n.handle.XfrmPolicyUpdate(p.message()); err != nil { // replaces one of another priority, without a gap
+		if err := n.handle.XfrmPolicyUpdate(p.message()); err != nil { // replaces a policy of another priority atomically
 			return fmt.Errorf("block packets from %s to %s: %w", s.source, s.destination, err)
 		}
 	}
@@ -107,7 +108,7 @@ func (n *Namespace) setBlocks(wanted map[selector]int) error {
 	return nil
 }
 
-// hasBlocks reports whether the policies of the guard are in place.
+// hasBlocks reports whether the wanted block policies are in place.
 func (n *Namespace) hasBlocks(wanted map[selector]int) (bool, error) {
 	if len(wanted) == 0 {
 		return true, nil

@@ -2,13 +2,15 @@ package network
 
 import "slices"
 
-// Common returns what two plans for the same interface have in common: what a container has at every moment while its network
-// changes from one to the other. The guard is left out.
+// Common returns what two plans for the same interface have in common, without the guard. A container has all of it at
+// every moment while its network changes from one plan to the other.
 func (p *Plan) Common(other *Plan) *Plan {
 	common := &Plan{Interface: p.Interface, Chained: p.Chained,
-		Addresses: both(p.Addresses, other.Addresses), Gateways: both(p.Gateways, other.Gateways),
-		Neighbours: slices.DeleteFunc(slices.Clone(p.Neighbours), func(n Neighbour) bool { return !slices.ContainsFunc(other.Neighbours, n.same) }),
-		Routes:     both(p.Routes, other.Routes)}
+		Addresses: intersection(p.Addresses, other.Addresses), Gateways: intersection(p.Gateways, other.Gateways),
+		Neighbours: slices.DeleteFunc(slices.Clone(p.Neighbours), func(n Neighbour) bool {
+			return !slices.ContainsFunc(other.Neighbours, n.equal)
+		}),
+		Routes: intersection(p.Routes, other.Routes)}
 	if p.MAC.String() == other.MAC.String() {
 		common.MAC = p.MAC
 	}
@@ -18,11 +20,11 @@ func (p *Plan) Common(other *Plan) *Plan {
 	return common
 }
 
-func (n Neighbour) same(other Neighbour) bool {
+func (n Neighbour) equal(other Neighbour) bool {
 	return n.Address == other.Address && n.MAC.String() == other.MAC.String()
 }
 
-// both lists the elements of a that are in b too.
-func both[T comparable](a, b []T) []T {
+// intersection returns the elements of a that are also in b.
+func intersection[T comparable](a, b []T) []T {
 	return slices.DeleteFunc(slices.Clone(a), func(element T) bool { return !slices.Contains(b, element) })
 }

@@ -21,20 +21,20 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/internal/patience"
 )
 
-// Guard is what keeps packets for the peers from leaving in clear, in whatever state the daemon, its policies and its
-// tunnels are: it looks at each packet's route and asks whether a transformation hangs on it. It survives every flush of
-// policies, Libreswan 5's at start and stop included.
+// Guard keeps packets to the peers' networks from leaving in clear, whatever the state of the daemon, its policies and
+// its tunnels. For each packet it checks whether the packet's route has an IPsec transformation. Flushing the IPsec
+// policies does not affect it; Libreswan 5 flushes them at start and stop.
 type Guard struct {
 	External []netip.Addr
-	Local    []netip.Prefix // reached in clear, where they are more specific than a peer's network
+	Local    []netip.Prefix // reached in clear if they are more specific than a peer's network
 	Peers    []netip.Prefix
-	Entries  []entry // whose packets another connection's policy matches, too; in their order
-	IKEv1    bool    // some connection speaks it
+	Entries  []entry // entries whose packets also match the policy of another connection, in order (compareEntries)
+	IKEv1    bool    // a connection uses IKEv1
 }
 
 const guardTable = "svc-ipsec"
 
-func draftGuard(c *config.Configuration) Guard {
+func newGuard(c *config.Configuration) Guard {
 	g := Guard{External: c.ExternalIPs}
 	for _, connection := range c.Wanted() {
 		for _, pair := range connection.Pairs() {
@@ -45,7 +45,8 @@ func draftGuard(c *config.Configuration) Guard {
 		}
 		g.IKEv1 = g.IKEv1 || connection.IKE.Version == "v1"
 	}
-	// A connection that is refused has its peer's networks closed too, but for what another one reaches on our side.
+	// The peers' networks of refused connections are guarded too, except those inside a local network of another
+	// connection.
 	for i := range c.Connections {
 		for _, network := range c.Connections[i].Closed() {
 			if !slices.ContainsFunc(g.Local, func(local netip.Prefix) bool {
@@ -55,7 +56,7 @@ func draftGuard(c *config.Configuration) Guard {
 			}
 		}
 	}
-	g.Entries = contested(c)
+	g.Entries = ambiguousEntries(c)
 	for _, list := range []*[]netip.Prefix{&g.Local, &g.Peers} {
 		slices.SortFunc(*list, comparePrefix)
 		*list = slices.Compact(*list)
@@ -63,7 +64,7 @@ func draftGuard(c *config.Configuration) Guard {
 	return g
 }
 
-// Rules is the guard as a file for nft: one transaction that replaces what is there.
+// Rules returns the guard as input for nft: one transaction that replaces the existing table.
 func (g Guard) Rules() []byte {
 	var b bytes.Buffer
 	line := func(format string, values ...any) { fmt.Fprintf(&b, format+"\n", values...) }
@@ -73,14 +74,14 @@ func (g Guard) Rules() []byte {
 	line("  chain input {")
 	line("    type filter hook input priority filter; policy accept;")
 	if !g.IKEv1 {
-		// The version is the 18th byte of the IKE header; on port 4500 the header follows four zero bytes (RFC 3948).
+		// The version is the 18th byte of the IKE header. On port 4500 four zero bytes precede the header (RFC 3948).
 		line("    udp dport 500 @th,200,8 0x10 counter drop")
 		line("    udp dport 4500 @th,64,32 0 @th,232,8 0x10 counter drop")
 	}
 	line("  }")
 	line("  chain peers {")
-	g.order(line)
-	g.decisions(line)
+	g.writeEntryRules(line)
+	g.writeNetworkRules(line)
 	line("  }")
 	line("  chain output {")
 	line("    type filter hook output priority filter; policy accept;")
@@ -100,8 +101,8 @@ func (g Guard) Rules() []byte {
 	return b.Bytes()
 }
 
-// Join returns a guard that drops what one of two guards drops.
-func (g Guard) Join(other Guard) Guard {
+// Union returns a guard that drops everything that at least one of two guards drops.
+func (g Guard) Union(other Guard) Guard {
 	return Guard{
 		External: append(slices.Clone(g.External), other.External...),
 		Local:    g.Local,
@@ -111,13 +112,13 @@ func (g Guard) Join(other Guard) Guard {
 	}
 }
 
-// order writes the rules for packets that a tunnel is about to carry and that match several entries: only the tunnel of the first
-// entry may. The tunnel is recognized by its gateway.
-func (g Guard) order(line func(string, ...any)) {
+// writeEntryRules writes the rules for packets that a tunnel is about to carry and that match several entries. Only the
+// tunnel of the first entry may carry them. The tunnel is identified by its gateway.
+func (g Guard) writeEntryRules(line func(string, ...any)) {
 	for i, e := range g.Entries {
 		match := fmt.Sprintf("%[1]s saddr %[2]s %[1]s daddr %[3]s", family(e.source.Addr()), e.source, e.destination)
 		switch {
-		case e.Transport: // a tunnel is kept away by a policy
+		case e.Transport: // a block policy excludes tunnels
 			line("    %s rt ipsec exists accept", match)
 		case e.Gateway.IsValid():
 			line("    %s ipsec out %s daddr %s accept", match, family(e.Gateway), e.Gateway)
@@ -128,21 +129,22 @@ func (g Guard) order(line func(string, ...any)) {
 	}
 }
 
-// decisions writes one rule a network, the most specific first, so that a local network inside a peer's (0.0.0.0/0, say)
-// is reached, and a peer's inside a local one is guarded. One network on both sides is guarded.
-func (g Guard) decisions(line func(string, ...any)) {
-	type decision struct {
+// writeNetworkRules writes one rule for each network, the most specific network first. So a local network inside a
+// peer's network (for example 0.0.0.0/0) is reachable, and a peer's network inside a local one is guarded. A network
+// that is both local and a peer's is guarded.
+func (g Guard) writeNetworkRules(line func(string, ...any)) {
+	type networkRule struct {
 		network netip.Prefix
 		peer    bool
 	}
-	var all []decision
+	var all []networkRule
 	for _, network := range g.Peers {
-		all = append(all, decision{network, true})
+		all = append(all, networkRule{network, true})
 	}
 	for _, network := range g.Local {
-		all = append(all, decision{network, false})
+		all = append(all, networkRule{network, false})
 	}
-	slices.SortStableFunc(all, func(a, b decision) int { return comparePrefix(a.network, b.network) })
+	slices.SortStableFunc(all, func(a, b networkRule) int { return comparePrefix(a.network, b.network) })
 	for _, d := range all {
 		if d.peer {
 			line("    %s daddr %s rt ipsec missing counter drop", family(d.network.Addr()), d.network)
@@ -159,14 +161,14 @@ func family(a netip.Addr) string {
 	return "ip6"
 }
 
-// The kinds of guard.
+// Kinds of guard.
 const (
 	GuardTable    = "nftables"
-	GuardPolicies = "policies" // where the kernel has no nftables
+	GuardPolicies = "policies" // used if the kernel has no nftables
 	GuardNone     = "none"
 )
 
-// SetGuard puts the guard into the namespace and returns its kind, and why it is not the better one.
+// SetGuard installs the guard. It returns the kind of the guard, and the reason if it is not nftables or is incomplete.
 func (n *Namespace) SetGuard(ctx context.Context, nft string, g Guard) (kind, reason string) {
 	err := n.nft(ctx, nft, g.Rules())
 	if err == nil {
@@ -181,8 +183,8 @@ func (n *Namespace) SetGuard(ctx context.Context, nft string, g Guard) (kind, re
 	return GuardPolicies, err.Error()
 }
 
-// RemoveGuard takes the guard away, whichever kind there is; an ADD that was cut short has not written down which it set. Only
-// of the known kind it must be possible to say whether it is there.
+// RemoveGuard removes the guard, of whichever kind. An interrupted ADD may not have recorded the kind, so known may be
+// wrong or empty. An error of nft is returned only if the table exists or known is GuardTable.
 func (n *Namespace) RemoveGuard(ctx context.Context, nft, known string) error {
 	if nft != "" {
 		set, err := n.hasTable(guardTable)
@@ -196,28 +198,28 @@ func (n *Namespace) RemoveGuard(ctx context.Context, nft, known string) error {
 	return n.setBlocks(nil)
 }
 
-// GuardState is what CHECK and ADD find of a guard.
+// GuardState is the result of CheckGuard.
 type GuardState int
 
 const (
-	GuardGone    GuardState = iota // nothing guards, or nothing could be set
-	GuardChanged                   // something of it is missing or was changed
-	GuardWhole
+	GuardMissing GuardState = iota // no guard is in place
+	GuardChanged                   // a part of the guard is missing or was changed
+	GuardComplete
 )
 
-// FindGuard compares what is in place with a guard of this kind. digest is that of its rules, as RulesDigest returned it; if it is
-// empty, the rules are not compared.
-func (n *Namespace) FindGuard(kind string, g Guard, digest string) (GuardState, error) {
+// CheckGuard compares what is in place with a guard of this kind. digest is the result of RulesDigest after the guard
+// was installed; if it is empty, the rules are not compared.
+func (n *Namespace) CheckGuard(kind string, g Guard, digest string) (GuardState, error) {
 	switch kind {
 	case GuardTable:
 		set, err := n.hasTable(guardTable)
 		if err != nil || !set {
-			return GuardGone, err
+			return GuardMissing, err
 		}
 		if digest != "" {
 			now, err := n.RulesDigest()
 			if err != nil {
-				return GuardGone, err
+				return GuardMissing, err
 			}
 			if now != digest {
 				return GuardChanged, nil
@@ -225,19 +227,19 @@ func (n *Namespace) FindGuard(kind string, g Guard, digest string) (GuardState, 
 		}
 	case GuardPolicies:
 	default:
-		return GuardGone, nil
+		return GuardMissing, nil
 	}
 	complete, err := n.hasBlocks(g.blocks(kind))
 	if err != nil {
-		return GuardGone, err
+		return GuardMissing, err
 	}
 	if !complete {
 		return GuardChanged, nil
 	}
-	return GuardWhole, nil
+	return GuardComplete, nil
 }
 
-// RulesDigest returns a digest of the rules of the guard's table, without their counters.
+// RulesDigest returns a digest of the rules in the guard's table, without their counters.
 func (n *Namespace) RulesDigest() (string, error) {
 	request := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_GETRULE, unix.NLM_F_DUMP)
 	request.AddData(&nl.Nfgenmsg{NfgenFamily: unix.NFPROTO_INET})
@@ -259,7 +261,7 @@ func (n *Namespace) RulesDigest() (string, error) {
 	return hex.EncodeToString(hash.Sum(nil)), nil
 }
 
-// hashRule adds the chain and the expressions of a rule.
+// hashRule hashes the chain and the expressions of a rule.
 func hashRule(hash io.Writer, rule []byte) error {
 	attributes, err := nl.ParseRouteAttr(rule)
 	if err != nil {
@@ -279,7 +281,7 @@ func hashRule(hash io.Writer, rule []byte) error {
 				if err != nil {
 					return err
 				}
-				if len(name) > 0 && string(name[0].Value) != "counter\x00" { // what it has counted changes
+				if len(name) > 0 && string(name[0].Value) != "counter\x00" { // the values of counters change
 					fmt.Fprintf(hash, "%q", expression.Value)
 				}
 			}
@@ -288,7 +290,7 @@ func hashRule(hash io.Writer, rule []byte) error {
 	return nil
 }
 
-// hasTable reports whether nftables has a table of this name and of the family inet.
+// hasTable reports whether nftables has a table of this name in the family inet.
 func (n *Namespace) hasTable(name string) (bool, error) {
 	request := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_GETTABLE, unix.NLM_F_ACK)
 	request.AddData(&nl.Nfgenmsg{NfgenFamily: unix.NFPROTO_INET})
@@ -306,7 +308,7 @@ func (n *Namespace) hasTable(name string) (bool, error) {
 	return true, nil
 }
 
-// nft runs a file for nft in the namespace.
+// nft runs nft with these rules in the namespace.
 func (n *Namespace) nft(ctx context.Context, program string, rules []byte) error {
 	ctx, cancel := patience.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
@@ -316,7 +318,7 @@ func (n *Namespace) nft(ctx context.Context, program string, rules []byte) error
 	cmd.WaitDelay = time.Second
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
-	// Start happens on the thread that is inside, and the child inherits its namespace.
+	// The program is started on the thread that has entered the namespace, and the child inherits it.
 	if err := n.do(cmd.Run); err != nil {
 		first, _, _ := strings.Cut(strings.TrimSpace(stderr.String()), "\n")
 		return fmt.Errorf("run %s: %w: %s", program, err, first)

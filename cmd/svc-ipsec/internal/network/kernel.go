@@ -15,38 +15,39 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/internal/ownthread"
 )
 
-// askAgain is how long the answer holds that the kernel lacks a protocol: its module may be installed meanwhile. That it has a
-// protocol holds until the next boot, since directory is below /run.
-const askAgain = time.Minute
+// negativeCacheTime is how long the result holds that the kernel lacks a protocol, because its module may be installed
+// later. The opposite result holds until the next boot, because the directory is below /run.
+const negativeCacheTime = time.Minute
 
-// KernelLacks returns why this kernel cannot carry the protocol ("esp" or "ah") of one family, "" if it can. It asks by
-// installing a state in a network namespace that nobody else sees and that ends with the answer; the kernel loads its
-// module then. A namespace costs milliseconds, so the answer is kept in a file of the directory.
+// KernelLacks returns the reason why this kernel does not support the protocol ("esp" or "ah") for an address family,
+// or "" if it does. It tries to add an SA in a new network namespace, which is destroyed afterwards; the kernel then
+// loads the module of the protocol. Creating a namespace takes milliseconds, so the result is cached in a file of the
+// directory.
 func KernelLacks(directory, protocol string, ipv4 bool) string {
 	path := filepath.Join(directory, fmt.Sprintf(".kernel-%s-ipv4-%t", protocol, ipv4))
 	if info, err := os.Stat(path); err == nil {
-		known, err := os.ReadFile(path)
-		if err == nil && (len(known) == 0 || time.Since(info.ModTime()) < askAgain) {
-			return string(known)
+		cached, err := os.ReadFile(path)
+		if err == nil && (len(cached) == 0 || time.Since(info.ModTime()) < negativeCacheTime) {
+			return string(cached)
 		}
 	}
-	answer := askKernel(protocol, ipv4)
-	_ = renameio.WriteFile(path, []byte(answer), 0o600) // else the next verb asks again
-	return answer
+	result := probeInNewNamespace(protocol, ipv4)
+	_ = renameio.WriteFile(path, []byte(result), 0o600) // if this fails, the next verb repeats the test
+	return result
 }
 
-func askKernel(protocol string, ipv4 bool) string {
-	var answer string
+func probeInNewNamespace(protocol string, ipv4 bool) string {
+	var result string
 	_ = ownthread.Do(func() error {
-		answer = probe(protocol, ipv4)
+		result = probe(protocol, ipv4)
 		return nil
 	})
-	return answer
+	return result
 }
 
 func probe(protocol string, ipv4 bool) string {
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-		return "" // not known
+		return "" // unknown
 	}
 	state := &netlink.XfrmState{
 		Proto: netlink.XFRM_PROTO_ESP, Mode: netlink.XFRM_MODE_TUNNEL, Spi: 0x1000,
@@ -61,7 +62,8 @@ func probe(protocol string, ipv4 bool) string {
 	if !ipv4 {
 		state.Src, state.Dst = net.ParseIP("2001:db8::1"), net.ParseIP("2001:db8::2")
 	}
-	if err := netlink.XfrmStateAdd(state); errors.Is(err, unix.EPROTONOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EAFNOSUPPORT) {
+	err := netlink.XfrmStateAdd(state)
+	if errors.Is(err, unix.EPROTONOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EAFNOSUPPORT) {
 		family := map[bool]string{true: "IPv4", false: "IPv6"}[ipv4]
 		return fmt.Sprintf("the kernel has no %s for %s", map[string]string{"esp": "ESP", "ah": "AH"}[protocol], family)
 	}

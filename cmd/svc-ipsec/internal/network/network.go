@@ -1,13 +1,14 @@
-// Package network gives a container its network: the veth pair, addresses, routes, the gateway's neighbour entry, sysctls,
-// and the guard that lets nothing leave in clear.
+// Package network configures the network of a container: the veth pair, addresses, routes, the gateway's neighbour
+// entry, sysctls, and the guard that lets no packet to a peer leave in clear.
 //
-// Draft says what a container should have (pure); the rest brings a namespace to it, again and again with the same end,
-// and touches only what differs. The two sides of the veth are made where they belong. The host's side gets its owner tag and comes up in one message; until
-// then a link group marks it as this container's (spec.UnfinishedGroup). Nothing without the owner tag or that mark is
-// changed or removed. In a namespace and on an interface of a runtime's (chained), only the peers' routes, the redirect
-// and reverse path settings of that interface, and the guard are ours.
+// NewPlan computes what a container should have and has no side effects. The other functions make a namespace match the
+// plan. They are idempotent and change only what differs. Each end of the veth pair is created in its own namespace.
+// One message sets the owner tag of the host's end and brings it up; until then its link group marks it as this
+// container's (spec.UnfinishedGroup). Links without the owner tag or this group are never changed or removed. In the
+// namespace and on the interface of a runtime (chained), the package changes only the routes to the peers, the redirect
+// and reverse path settings of that interface, and the guard.
 //
-// It starts no daemon and knows no secret.
+// The package starts no daemon and handles no secrets.
 package network
 
 import (
@@ -24,11 +25,11 @@ import (
 )
 
 var (
-	// ErrHostNamespace says that the namespace is the one this program runs in.
+	// ErrHostNamespace means that the namespace is the one in which this program runs.
 	ErrHostNamespace = errors.New("it is the network namespace of this program")
-	// ErrTaken says that the host has an interface of the container's name that is not ours.
-	ErrTaken = errors.New("an interface of that name exists and is not this container's")
-	// ErrNoBridge says that the bridge to join is not there, or is no bridge.
+	// ErrNameTaken means that the host has an interface of the container's name that belongs to something else.
+	ErrNameTaken = errors.New("an interface of that name exists and is not this container's")
+	// ErrNoBridge means that the bridge does not exist, or that the link of that name is not a bridge.
 	ErrNoBridge = errors.New("no Linux bridge of that name")
 )
 
@@ -38,7 +39,8 @@ type Namespace struct {
 	ns     ns.NetNS
 }
 
-// Check returns an error if Open would: if path is no network namespace, or the one of this program.
+// Check returns an error if path is not a network namespace, or is the one of this program. Open would return the same
+// error.
 func Check(path string) error {
 	namespace, err := open(path)
 	if err == nil {
@@ -47,7 +49,7 @@ func Check(path string) error {
 	return err
 }
 
-// open opens the network namespace at path. The one of this program is refused.
+// open opens the network namespace at path. It refuses the one of this program.
 func open(path string) (ns.NetNS, error) {
 	namespace, err := ns.GetNS(path)
 	if err != nil {
@@ -64,7 +66,7 @@ func open(path string) (ns.NetNS, error) {
 	return namespace, nil
 }
 
-// Open opens the network namespace at path. The host's own is refused before anything is touched.
+// Open opens the network namespace at path. It refuses the host's own namespace before it changes anything.
 func Open(path string) (*Namespace, error) {
 	namespace, err := open(path)
 	if err != nil {
@@ -89,13 +91,13 @@ func isOwn(namespace ns.NetNS) (bool, error) {
 	return own.Equal(netns.NsHandle(namespace.Fd())), nil
 }
 
-// Close lets the namespace go.
+// Close closes the file descriptors of the namespace.
 func (n *Namespace) Close() {
 	n.handle.Close()
 	_ = n.ns.Close()
 }
 
-// do runs f on a thread inside the namespace: for files below /proc/sys/net and for programs that are started.
+// do runs f on a thread inside the namespace. It is needed for files below /proc/sys/net and for starting programs.
 func (n *Namespace) do(f func() error) error {
 	return n.ns.Do(func(ns.NetNS) error { return f() })
 }
@@ -104,7 +106,7 @@ func notFound(err error) bool {
 	return errors.As(err, &netlink.LinkNotFoundError{})
 }
 
-// IPNet is a prefix in the older type.
+// IPNet converts a prefix to the type of package net.
 func IPNet(p netip.Prefix) *net.IPNet {
 	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
 }

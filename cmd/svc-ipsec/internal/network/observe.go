@@ -12,7 +12,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/broken"
 )
 
-// MAC is the hardware address of an interface inside.
+// MAC returns the hardware address of an interface in the namespace.
 func (n *Namespace) MAC(iface string) (net.HardwareAddr, error) {
 	link, err := n.handle.LinkByName(iface)
 	if err != nil {
@@ -21,8 +21,8 @@ func (n *Namespace) MAC(iface string) (net.HardwareAddr, error) {
 	return link.Attrs().HardwareAddr, nil
 }
 
-// Verify returns what of the plan does not hold, as an error of package broken, and changes nothing. Other errors mean that the
-// namespace could not be read.
+// Verify compares the namespace with the plan. A difference is returned as an error of package broken; other errors
+// mean that the namespace could not be read.
 func (n *Namespace) Verify(p *Plan) error {
 	link, err := n.handle.LinkByName(p.Interface)
 	if notFound(err) {
@@ -51,17 +51,17 @@ func (n *Namespace) Verify(p *Plan) error {
 		return err
 	}
 	routes := ownRoutes(list, link)
-	for _, want := range p.needed(list, link) {
-		if _, ok := routes[want]; !ok && !(p.Chained && leads(routes, want.Destination)) {
+	for _, want := range p.wantedRoutes(list, link) {
+		if _, ok := routes[want]; !ok && !(p.Chained && hasRouteTo(routes, want.Destination)) {
 			return broken.Errorf("%s has lost its route to %s", p.Interface, want.Destination)
 		}
 	}
 	return nil
 }
 
-// leads says whether there is a route to just this network, whatever its way. In a runtime's namespace the ways are others'
-// to change.
-func leads(routes map[Route]netlink.Route, to netip.Prefix) bool {
+// hasRouteTo reports whether there is a route to exactly this network, by any gateway. In a runtime's namespace other
+// programs may change the gateways.
+func hasRouteTo(routes map[Route]netlink.Route, to netip.Prefix) bool {
 	for route := range routes {
 		if route.Destination == to {
 			return true
@@ -70,8 +70,9 @@ func leads(routes map[Route]netlink.Route, to netip.Prefix) bool {
 	return false
 }
 
-// Leave takes out of a runtime's namespace what is ours: routes; the guard has its own way out. The interface stays.
-func (n *Namespace) Leave(iface string) error {
+// RemoveOwnRoutes removes the routes of this plugin from a runtime's namespace. The interface stays; RemoveGuard
+// removes the guard.
+func (n *Namespace) RemoveOwnRoutes(iface string) error {
 	link, err := n.handle.LinkByName(iface)
 	if notFound(err) {
 		return nil
@@ -91,8 +92,8 @@ func (n *Namespace) Leave(iface string) error {
 	return nil
 }
 
-// Has says whether an interface inside has all of these addresses, whatever the prefix length.
-func (n *Namespace) Has(iface string, addresses []netip.Addr) (bool, error) {
+// HasAddresses reports whether an interface in the namespace has all of these addresses, with any prefix length.
+func (n *Namespace) HasAddresses(iface string, addresses []netip.Addr) (bool, error) {
 	link, err := n.handle.LinkByName(iface)
 	if err != nil {
 		return false, fmt.Errorf("look for %s: %w", iface, err)
@@ -113,8 +114,8 @@ func (n *Namespace) Has(iface string, addresses []netip.Addr) (bool, error) {
 	return true, nil
 }
 
-// Flush removes what a daemon that was killed left in the kernel, the guard's policies too.
-func (n *Namespace) Flush() error {
+// FlushXFRM removes all policies and SAs that a killed daemon left in the kernel, and the block policies of the guard.
+func (n *Namespace) FlushXFRM() error {
 	if err := n.handle.XfrmPolicyFlush(); err != nil {
 		return fmt.Errorf("flush policies: %w", err)
 	}
@@ -124,17 +125,18 @@ func (n *Namespace) Flush() error {
 	return nil
 }
 
-// RemoveTunnels removes what a daemon that was killed left in the kernel. The guard's policies stay.
+// RemoveTunnels removes the policies and SAs that a killed daemon left in the kernel. The block policies of the guard
+// stay.
 func (n *Namespace) RemoveTunnels() error {
 	policies, err := n.policies()
 	if err != nil {
 		return err
 	}
-	return removeTunnels(n.handle, policies, func(p policy) bool { return !isBlock(p) })
+	return removeTunnels(n.handle, policies, func(p policy) bool { return !isBlockPolicy(p) })
 }
 
-// RemoveTunnels removes from the network namespace of the calling program the SAs and policies of a daemon that was killed:
-// Libreswan 4.10 removes only what it made itself. The policies of the guard block packets and stay.
+// RemoveTunnels removes from the network namespace of the calling program the SAs and policies of a killed daemon,
+// because Libreswan 4.10 removes only those that it created itself. The block policies of the guard stay.
 func RemoveTunnels() error {
 	handle, err := netlink.NewHandle(unix.NETLINK_XFRM)
 	if err != nil {
@@ -148,7 +150,7 @@ func RemoveTunnels() error {
 	return removeTunnels(handle, policies, func(p policy) bool { return p.action == netlink.XFRM_POLICY_ALLOW })
 }
 
-// removeTunnels removes all SAs, and those policies that a function selects.
+// removeTunnels removes all SAs, and the policies for which selects returns true.
 func removeTunnels(handle *netlink.Handle, policies []policy, selects func(policy) bool) error {
 	for _, p := range policies {
 		if !selects(p) {

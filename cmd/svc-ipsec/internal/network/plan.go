@@ -10,10 +10,10 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// Plan is the network that a container should have. state.json has plans without a guard.
+// Plan is the network that a container should have. Plans in state.json have no guard.
 type Plan struct {
-	Interface  string           `json:"interface"`         // inside
-	Chained    bool             `json:"chained,omitempty"` // the interface and its addresses are a runtime's
+	Interface  string           `json:"interface"`         // name of the interface in the namespace
+	Chained    bool             `json:"chained,omitempty"` // a runtime's plugin made the interface and its addresses
 	MAC        net.HardwareAddr `json:"mac,omitempty"`
 	Addresses  []netip.Prefix   `json:"addresses,omitempty"`
 	Gateways   []netip.Addr     `json:"gateways,omitempty"`
@@ -23,13 +23,13 @@ type Plan struct {
 	Guard      Guard            `json:"-"`
 }
 
-// Neighbour is a permanent entry of the gateway.
+// Neighbour is a permanent neighbour entry for the gateway.
 type Neighbour struct {
 	Address netip.Addr       `json:"address"`
 	MAC     net.HardwareAddr `json:"mac"`
 }
 
-// Route is one route of ours. Without a gateway it is on-link: the destination is asked for on the wire.
+// Route is a route of this plugin. A route without a gateway is on-link.
 type Route struct {
 	Destination netip.Prefix `json:"destination"`
 	Gateway     netip.Addr   `json:"gateway"`
@@ -37,19 +37,20 @@ type Route struct {
 	MTU         int          `json:"mtu,omitempty"`
 }
 
-// Given is what a runtime's previous plugin gave the container (prevResult).
-type Given struct {
+// PrevResult has the addresses and gateways that a runtime's previous plugin configured (prevResult).
+type PrevResult struct {
 	Addresses []netip.Prefix
 	Gateways  []netip.Addr
 }
 
-// Draft plans a container of our own: external addresses as host addresses, the port's addresses + 1, and routes by the
-// port's address of the same family as gateway. Where the port has none of that family, routes are on-link: the router
-// on the bridge answers for what it routes (proxy ARP), or the peer stands on the same bridge. There is no default route.
-func Draft(iface string, port *spec.Port, c *config.Configuration) (*Plan, error) {
-	p := &Plan{Interface: iface, MAC: c.ExternalMAC, Guard: draftGuard(c)}
+// NewPlan returns the plan for an interface that this plugin creates. The external addresses become host addresses. For
+// each address of the port, the container gets the next higher address, and the port's address is the gateway of the
+// routes of that family. If the port has no address of a family, its routes are on-link: the router on the bridge
+// answers for the networks that it routes (proxy ARP), or the peer is on the same bridge. There is no default route.
+func NewPlan(iface string, port *spec.Port, c *config.Configuration) (*Plan, error) {
+	p := &Plan{Interface: iface, MAC: c.ExternalMAC, Guard: newGuard(c)}
 	for _, ip := range c.ExternalIPs {
-		p.Addresses = append(p.Addresses, host(ip))
+		p.Addresses = append(p.Addresses, hostPrefix(ip))
 	}
 	if port != nil {
 		if err := port.Check(); err != nil {
@@ -63,8 +64,10 @@ func Draft(iface string, port *spec.Port, c *config.Configuration) (*Plan, error
 			}
 			p.Gateways = append(p.Gateways, gateway.Addr())
 			own := netip.PrefixFrom(gateway.Addr().Next(), gateway.Bits())
-			// An external address may be this one, and the kernel takes no IPv6 address twice.
-			p.Addresses = slices.DeleteFunc(p.Addresses, func(external netip.Prefix) bool { return external == host(own.Addr()) })
+			// An external address may equal this address, and the kernel refuses a second IPv6 address.
+			p.Addresses = slices.DeleteFunc(p.Addresses, func(external netip.Prefix) bool {
+				return external == hostPrefix(own.Addr())
+			})
 			p.Addresses = append(p.Addresses, own)
 			if port.MAC != "" {
 				mac, err := spec.ParseMAC("port.mac", port.MAC)
@@ -77,7 +80,7 @@ func Draft(iface string, port *spec.Port, c *config.Configuration) (*Plan, error
 	}
 	routes := routeTable{gateways: p.Gateways}
 	for _, connection := range c.Wanted() {
-		routes.add(host(connection.PeerAddress), connection.LocalAddress, 0)
+		routes.add(hostPrefix(connection.PeerAddress), connection.LocalAddress, 0)
 		for _, pair := range connection.Pairs() {
 			if pair.Host {
 				continue
@@ -90,10 +93,10 @@ func Draft(iface string, port *spec.Port, c *config.Configuration) (*Plan, error
 	return p, nil
 }
 
-// DraftChained plans for an interface of a runtime's: only the peers' networks get routes.
-func DraftChained(iface string, given Given, c *config.Configuration) *Plan {
-	p := &Plan{Interface: iface, Chained: true, Addresses: given.Addresses, Guard: draftGuard(c)}
-	routes := routeTable{gateways: given.Gateways}
+// NewChainedPlan returns the plan for an interface that a runtime's plugin made. Only the peers' networks get routes.
+func NewChainedPlan(iface string, prev PrevResult, c *config.Configuration) *Plan {
+	p := &Plan{Interface: iface, Chained: true, Addresses: prev.Addresses, Guard: newGuard(c)}
+	routes := routeTable{gateways: prev.Gateways}
 	for _, connection := range c.Wanted() {
 		for _, pair := range connection.Pairs() {
 			if !pair.Host {
@@ -112,9 +115,10 @@ func inPort(err error) error {
 	return err
 }
 
-func host(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
+func hostPrefix(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
 
-// maxMTU is the largest that the kernel keeps of a route's: it writes down a greater one as this (ip_metrics_convert).
+// maxMTU is the largest MTU of a route in the kernel. The kernel stores a larger value as this one
+// (ip_metrics_convert).
 const maxMTU = 65535 - 15
 
 type routeTable struct {
@@ -122,7 +126,8 @@ type routeTable struct {
 	routes   map[netip.Prefix]Route
 }
 
-// add keeps one route a destination: the smallest MTU, and the source of whoever has one.
+// add adds a route. If there are several routes to a destination, they become one with the smallest MTU and with the
+// source of the route that has one.
 func (t *routeTable) add(destination netip.Prefix, source netip.Addr, mtu int) {
 	if t.routes == nil {
 		t.routes = map[netip.Prefix]Route{}
@@ -146,13 +151,14 @@ func (t *routeTable) add(destination netip.Prefix, source netip.Addr, mtu int) {
 	t.routes[destination] = route
 }
 
-// list leaves out what the addresses themselves bring: the hosts that we are, and the connected networks. And what would
-// lead to a gateway by that gateway: the kernel would refuse each route after it.
+// list returns the routes, except those that exist because of the addresses: to the container's own addresses and to
+// connected networks. It also leaves out routes that lead to a gateway through that gateway, because the kernel would
+// refuse every later route.
 func (t *routeTable) list(own []netip.Prefix) []Route {
 	var list []Route
 	for destination, route := range t.routes {
 		if !slices.ContainsFunc(own, func(p netip.Prefix) bool {
-			return p.Masked() == destination || host(p.Addr()) == destination || t.hides(destination, p)
+			return p.Masked() == destination || hostPrefix(p.Addr()) == destination || t.hidesGateway(destination, p)
 		}) {
 			list = append(list, route)
 		}
@@ -161,14 +167,16 @@ func (t *routeTable) list(own []netip.Prefix) []Route {
 	return list
 }
 
-// hides says whether a gateway in the connected network would be looked for behind itself.
-func (t *routeTable) hides(destination, connected netip.Prefix) bool {
+// hidesGateway reports whether a route to destination would lead to a gateway in the connected network through that
+// gateway.
+func (t *routeTable) hidesGateway(destination, connected netip.Prefix) bool {
 	return slices.ContainsFunc(t.gateways, func(gateway netip.Addr) bool {
 		return connected.Contains(gateway) && destination.Contains(gateway) && destination.Bits() > connected.Bits()
 	})
 }
 
-// comparePrefix sorts the most specific first, IPv4 before IPv6.
+// comparePrefix sorts IPv4 before IPv6, and then the longest prefix first.
 func comparePrefix(a, b netip.Prefix) int {
-	return cmp.Or(cmp.Compare(a.Addr().BitLen(), b.Addr().BitLen()), cmp.Compare(b.Bits(), a.Bits()), a.Addr().Compare(b.Addr()))
+	return cmp.Or(cmp.Compare(a.Addr().BitLen(), b.Addr().BitLen()), cmp.Compare(b.Bits(), a.Bits()),
+		a.Addr().Compare(b.Addr()))
 }

@@ -9,19 +9,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// policy is an IPsec policy of the kernel. netlink.XfrmPolicy cannot represent all of them: it returns an IPv6 network whose last
-// 96 bits are zero (fd02::/64, ::/0) as one of IPv4, and loses its prefix length.
+// policy is an IPsec policy of the kernel. netlink.XfrmPolicy cannot represent all policies: it returns an IPv6 network
+// whose last 96 bits are zero (fd02::/64, ::/0) as an IPv4 network, and loses its prefix length.
 type policy struct {
 	selector
 	direction netlink.Dir
 	action    netlink.PolicyAction
 	priority  int
-	index     int // chosen by the kernel
+	index     int // assigned by the kernel
 	mark      *netlink.XfrmMark
 	templates []template
 }
 
-// selector is what a policy matches. Both networks are of the same family.
+// selector has the networks that a policy matches. Both are of the same family.
 type selector struct{ source, destination netip.Prefix }
 
 func (s selector) overlaps(other selector) bool {
@@ -34,7 +34,7 @@ type template struct {
 	reqid               int
 }
 
-// listPolicies lists the policies of the network namespace of the calling thread.
+// listPolicies returns the policies in the network namespace of the calling thread.
 func listPolicies() ([]policy, error) {
 	list, err := dump(func() ([]policy, error) {
 		request := nl.NewNetlinkRequest(nl.XFRM_MSG_GETPOLICY, unix.NLM_F_DUMP)
@@ -69,7 +69,10 @@ func (n *Namespace) policies() (list []policy, err error) {
 
 func parsePolicy(message []byte) (policy, error) {
 	info := nl.DeserializeXfrmUserpolicyInfo(message)
-	p := policy{direction: netlink.Dir(info.Dir), action: netlink.PolicyAction(info.Action), priority: int(info.Priority), index: int(info.Index)}
+	p := policy{
+		direction: netlink.Dir(info.Dir), action: netlink.PolicyAction(info.Action),
+		priority: int(info.Priority), index: int(info.Index),
+	}
 	p.source = netip.PrefixFrom(xfrmAddress(info.Sel.Saddr, info.Sel.Family), int(info.Sel.PrefixlenS))
 	p.destination = netip.PrefixFrom(xfrmAddress(info.Sel.Daddr, info.Sel.Family), int(info.Sel.PrefixlenD))
 	attributes, err := nl.ParseRouteAttr(message[info.Len():])
@@ -81,7 +84,9 @@ func parsePolicy(message []byte) (policy, error) {
 		case nl.XFRMA_TMPL:
 			for value := attribute.Value; len(value) >= nl.SizeofXfrmUserTmpl; value = value[nl.SizeofXfrmUserTmpl:] {
 				t := nl.DeserializeXfrmUserTmpl(value)
-				p.templates = append(p.templates, template{xfrmAddress(t.Saddr, t.Family), xfrmAddress(t.XfrmId.Daddr, t.Family), int(t.Reqid)})
+				p.templates = append(p.templates, template{
+					xfrmAddress(t.Saddr, t.Family), xfrmAddress(t.XfrmId.Daddr, t.Family), int(t.Reqid),
+				})
 			}
 		case nl.XFRMA_MARK:
 			mark := nl.DeserializeXfrmMark(attribute.Value)
@@ -98,8 +103,9 @@ func xfrmAddress(a nl.XfrmAddress, family uint16) netip.Addr {
 	return netip.AddrFrom4([4]byte(a[:4]))
 }
 
-// message is the policy as package netlink sends it.
+// message returns the policy in the type of package netlink.
 func (p policy) message() *netlink.XfrmPolicy {
-	return &netlink.XfrmPolicy{Src: IPNet(p.source), Dst: IPNet(p.destination), Dir: p.direction, Action: p.action, Priority: p.priority,
+	return &netlink.XfrmPolicy{
+		Src: IPNet(p.source), Dst: IPNet(p.destination), Dir: p.direction, Action: p.action, Priority: p.priority,
 		Index: p.index, Mark: p.mark}
 }

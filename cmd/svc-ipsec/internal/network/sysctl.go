@@ -12,8 +12,8 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// The settings. Those of conf/default are made before the interface, which inherits them. The kernel uses the greater one of
-// conf/all and the interface for rp_filter, so conf/all must be 0 too.
+// The settings of conf/default are written before the interface is created, because the interface inherits them. For
+// rp_filter the kernel uses the greater value of conf/all and the interface, so conf/all must be 0 too.
 var (
 	namespaceSettings = []setting{
 		{"ipv4/conf/all/forwarding", "1"},
@@ -23,7 +23,8 @@ var (
 	}
 	interfaceSettings = []setting{
 		{"ipv4/conf/%s/rp_filter", "0"},
-		// Traffic comes and goes by one interface: without this the router is told to talk to the peers itself.
+		// Packets enter and leave through one interface. With redirects, the container would tell the router to send packets
+		// to the peers directly.
 		{"ipv4/conf/%s/send_redirects", "0"},
 		{"ipv4/conf/%s/accept_redirects", "0"},
 		{"ipv6/conf/%s/accept_redirects", "0"},
@@ -41,35 +42,36 @@ var (
 	}
 )
 
-// setting is a file below /proc/sys/net, with %s for the name of an interface, and its value.
+// setting is a file below /proc/sys/net and its value. The path may contain %s for the name of an interface.
 type setting struct{ form, value string }
 
-// scope is the lists of settings of one interface; "" is the namespace itself.
+// scope has the settings of one interface, or those of the whole namespace if iface is "".
 type scope struct {
 	iface string
 	lists [][]setting
 }
 
-// scopesBefore are the settings that are made before the interface, which starts with those of `default`.
-var scopesBefore = []scope{
+// defaultScopes are the settings that are written before the interface is created, which inherits those of `default`.
+var defaultScopes = []scope{
 	{"", [][]setting{namespaceSettings}},
 	{"all", [][]setting{interfaceSettings, ownInterfaceSettings}},
 	{"default", [][]setting{interfaceSettings, ownInterfaceSettings}},
 }
 
-// scopeOf is the settings of the interface inside. In a runtime's namespace few of them are ours.
-func scopeOf(iface string, own bool) scope {
+// interfaceScope returns the settings of the interface in the namespace. On a runtime's interface (own is false) only
+// some of them are set.
+func interfaceScope(iface string, own bool) scope {
 	if own {
 		return scope{iface, [][]setting{interfaceSettings, ownInterfaceSettings}}
 	}
 	return scope{iface, [][]setting{interfaceSettings}}
 }
 
-// prepare sets what new interfaces start with, and what holds for the whole namespace.
-func (n *Namespace) prepare() error {
+// applyDefaultSettings writes the settings of new interfaces and of the whole namespace.
+func (n *Namespace) applyDefaultSettings() error {
 	return n.do(func() error {
-		for _, s := range scopesBefore {
-			if err := apply(s.iface, s.lists...); err != nil {
+		for _, s := range defaultScopes {
+			if err := writeSettings(s.iface, s.lists...); err != nil {
 				return err
 			}
 		}
@@ -77,35 +79,35 @@ func (n *Namespace) prepare() error {
 	})
 }
 
-// settle sets one interface.
-func (n *Namespace) settle(iface string, own bool) error {
-	return n.do(func() error { return apply(iface, scopeOf(iface, own).lists...) })
+// applyInterfaceSettings writes the settings of one interface.
+func (n *Namespace) applyInterfaceSettings(iface string, own bool) error {
+	return n.do(func() error { return writeSettings(iface, interfaceScope(iface, own).lists...) })
 }
 
-// WrongSetting returns the first setting that ADD makes and that has another value now, "" if there is none.
+// WrongSetting returns the first setting of ADD that has another value now, or "" if there is none.
 func (n *Namespace) WrongSetting(p *Plan) (wrong string, err error) {
-	scopes := []scope{scopeOf(p.Interface, !p.Chained)}
+	scopes := []scope{interfaceScope(p.Interface, !p.Chained)}
 	if !p.Chained {
-		scopes = append(scopes, scopesBefore...)
+		scopes = append(scopes, defaultScopes...)
 	}
 	err = n.do(func() (err error) {
-		wrong, err = wrongIn(scopes)
+		wrong, err = firstWrong(scopes)
 		return err
 	})
 	return wrong, err
 }
 
-// WrongHostSetting is WrongSetting for the host's side of a container.
+// WrongHostSetting is like WrongSetting, for the host's end of a container's veth.
 func WrongHostSetting(owner spec.Owner) (string, error) {
-	return wrongIn([]scope{{string(owner.Name), [][]setting{hostSettings}}})
+	return firstWrong([]scope{{string(owner.Name), [][]setting{hostSettings}}})
 }
 
-func wrongIn(scopes []scope) (wrong string, err error) {
+func firstWrong(scopes []scope) (wrong string, err error) {
 	for _, scope := range scopes {
 		for _, s := range slices.Concat(scope.lists...) {
 			now, err := os.ReadFile(s.path(scope.iface))
 			if errors.Is(err, fs.ErrNotExist) {
-				continue // a kernel without IPv6
+				continue // the kernel has no IPv6
 			}
 			if err != nil {
 				return "", fmt.Errorf("read setting: %w", err)
@@ -118,12 +120,12 @@ func wrongIn(scopes []scope) (wrong string, err error) {
 	return "", nil
 }
 
-// path is the file of a setting.
+// path returns the file of a setting.
 func (s setting) path(iface string) string {
 	return filepath.Join("/proc/sys/net", s.key(iface))
 }
 
-// name is what sysctl(8) calls the setting.
+// name returns the name of a setting for sysctl(8).
 func (s setting) name(iface string) string { return "net/" + s.key(iface) }
 
 func (s setting) key(iface string) string {
@@ -133,16 +135,16 @@ func (s setting) key(iface string) string {
 	return fmt.Sprintf(s.form, iface)
 }
 
-func apply(iface string, lists ...[]setting) error {
+func writeSettings(iface string, lists ...[]setting) error {
 	for _, list := range lists {
 		for _, s := range list {
 			path := s.path(iface)
 			now, err := os.ReadFile(path)
 			switch {
 			case errors.Is(err, fs.ErrNotExist):
-				continue // a kernel without IPv6
+				continue // the kernel has no IPv6
 			case err == nil && string(now) == s.value+"\n":
-				continue // it may be read-only
+				continue // not written, because the file may be read-only
 			}
 			if err := os.WriteFile(path, []byte(s.value), 0); err != nil {
 				return fmt.Errorf("set %s=%s: %w", s.name(iface), s.value, err)

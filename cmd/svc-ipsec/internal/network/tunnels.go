@@ -10,14 +10,14 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
 )
 
-// Tunnel is what the kernel counts for a pair of networks.
+// Tunnel has the kernel's counters for a pair of networks.
 type Tunnel struct {
-	Since   time.Time // when its older SA was added
+	Since   time.Time // when the oldest of its SAs was added
 	In, Out uint64    // bytes
 }
 
-// Tunnels reads from the kernel which pairs of networks have an outbound policy and SAs in both directions. It serves where the daemon
-// cannot be asked.
+// Tunnels returns the pairs of networks that have an outbound policy and SAs in both directions in the kernel. It is
+// used if the daemon cannot be queried.
 func (n *Namespace) Tunnels() (map[config.Networks]Tunnel, error) {
 	policies, err := n.policies()
 	if err != nil {
@@ -37,8 +37,8 @@ func tunnels(policies []policy, states []netlink.XfrmState) map[config.Networks]
 			continue
 		}
 		local, peer, id := p.templates[0].source, p.templates[0].destination, p.templates[0].reqid
-		out, outSince := sum(states, local, peer, id)
-		in, inSince := sum(states, peer, local, id)
+		out, outSince := sumSAs(states, local, peer, id)
+		in, inSince := sumSAs(states, peer, local, id)
 		if outSince.IsZero() || inSince.IsZero() {
 			continue
 		}
@@ -50,8 +50,8 @@ func tunnels(policies []policy, states []netlink.XfrmState) map[config.Networks]
 	return found
 }
 
-// sum adds up the SAs of one direction; the time is zero if there is none.
-func sum(states []netlink.XfrmState, source, destination netip.Addr, id int) (bytes uint64, since time.Time) {
+// sumSAs adds up the bytes of the SAs of one direction. The time is that of the oldest SA, zero if there is none.
+func sumSAs(states []netlink.XfrmState, source, destination netip.Addr, id int) (bytes uint64, since time.Time) {
 	for _, s := range states {
 		if s.Reqid != id || address(s.Src) != source || address(s.Dst) != destination {
 			continue

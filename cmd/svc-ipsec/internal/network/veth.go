@@ -13,107 +13,111 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// born is the name that versions before 0.2.0 gave the host's side while it was still inside the namespace.
-const born = "svc-outside"
+// oldHostName is the name that versions before 0.2.0 gave the host's end while it was still in the container's
+// namespace.
+const oldHostName = "svc-outside"
 
-// Host is the host's side of a container's veth.
-type Host struct {
+// HostLink is the host's end of a container's veth.
+type HostLink struct {
 	Name   string
 	MAC    net.HardwareAddr
 	Up     bool
-	Master int // index of the bridge that it is in; 0: none
+	Master int // index of its bridge; 0 if it has none
 }
 
-// EnsureVeth makes the pair, or finds it. A name that another interface has on the host is ErrTaken, and then no pair was made.
+// EnsureVeth creates the veth pair unless it exists. If another interface on the host has the name, it creates nothing
+// and returns ErrNameTaken.
 func (n *Namespace) EnsureVeth(iface string, owner spec.Owner) error {
 	if err := removeUnfinished(owner); err != nil {
 		return err
 	}
-	held, err := Held(owner)
+	exists, err := HasHostLink(owner)
 	if err != nil {
 		return err
 	}
 	_, err = n.handle.LinkByName(iface)
 	switch {
-	case err == nil && held:
-		return n.prepare()
-	case err == nil && !n.unfinished(owner):
+	case err == nil && exists:
+		return n.applyDefaultSettings()
+	case err == nil && !n.removeOldPair(owner):
 		return fmt.Errorf("make %s: the namespace has an interface of that name", iface)
 	case err != nil && !notFound(err):
 		return fmt.Errorf("look for %s: %w", iface, err)
 	}
-	if held { // its other end is in a namespace that another one replaced
-		if err := RemoveHost(owner); err != nil {
+	if exists { // its other end is in an earlier namespace that was replaced
+		if err := RemoveHostLink(owner); err != nil {
 			return err
 		}
 	}
-	if err := n.prepare(); err != nil {
+	if err := n.applyDefaultSettings(); err != nil {
 		return err
 	}
-	return n.makePair(iface, owner)
+	return n.createPair(iface, owner)
 }
 
-// unfinished removes a pair that a killed verb of a version before 0.2.0 left inside, and reports whether there was one. It has no
-// alias if the kill came before that.
-func (n *Namespace) unfinished(owner spec.Owner) bool {
-	link, err := n.handle.LinkByName(born)
+// removeOldPair removes a pair that a killed verb of a version before 0.2.0 left in the namespace, and reports whether
+// there was one. The pair has no alias if the verb was killed before it set the alias.
+func (n *Namespace) removeOldPair(owner spec.Owner) bool {
+	link, err := n.handle.LinkByName(oldHostName)
 	if err != nil || link.Type() != "veth" {
 		return false
 	}
 	alias := link.Attrs().Alias
-	return (alias == owner.String() || alias == "") && n.removeBorn() == nil
+	return (alias == owner.String() || alias == "") && n.removeOldHostLink() == nil
 }
 
-// makePair makes the pair with each end where it belongs: moving a link to another namespace takes 25 to 80 ms, under a lock of the
-// whole kernel. The host's side gets its owner tag and comes up in one message; until then it is identified by its link group.
-func (n *Namespace) makePair(iface string, owner spec.Owner) error {
+// createPair creates the pair with each end in its own namespace, because moving a link to another namespace takes 25
+// to 80 ms under a lock of the whole kernel. One message tags the host's end and brings it up. Until then its link
+// group identifies it.
+func (n *Namespace) createPair(iface string, owner spec.Owner) error {
 	attributes := netlink.NewLinkAttrs()
 	attributes.Name, attributes.Group = string(owner.Name), spec.UnfinishedGroup(owner.Network)
 	attributes.HardwareAddr = hostMAC()
 	pair := &netlink.Veth{LinkAttrs: attributes, PeerName: iface, PeerNamespace: netlink.NsFd(int(n.ns.Fd()))}
 	if err := netlink.LinkAdd(pair); err != nil {
-		if _, foreign := Held(owner); errors.Is(err, unix.EEXIST) && errors.Is(foreign, ErrTaken) {
-			err = ErrTaken
+		if _, foreign := HasHostLink(owner); errors.Is(err, unix.EEXIST) && errors.Is(foreign, ErrNameTaken) {
+			err = ErrNameTaken
 		}
 		return fmt.Errorf("make veth %s: %w", owner.Name, err)
 	}
 	link, err := netlink.LinkByName(string(owner.Name))
 	if err == nil {
-		err = withoutLinkLocal(link)
+		err = disableLinkLocal(link)
 	}
 	if err == nil {
-		err = apply(string(owner.Name), hostSettings) // before the link is up
+		err = writeSettings(string(owner.Name), hostSettings) // must precede the link being up
 	}
 	if err == nil {
-		err = finish(link.Attrs().Index, owner)
+		err = tagAndBringUp(link.Attrs().Index, owner)
 	}
 	if err != nil {
-		_ = RemoveHost(owner)
+		_ = RemoveHostLink(owner)
 		return fmt.Errorf("tag veth %s: %w", owner.Name, err)
 	}
 	return nil
 }
 
-// hostMAC is a random address for the host's side. A bridge without an address of its own takes the lowest of its ports, so ours is
-// higher than that of any network card.
+// hostMAC returns a random address for the host's end. A bridge without a configured address takes the lowest address
+// of its ports, so this address is higher than those of network cards.
 func hostMAC() net.HardwareAddr {
 	mac := make(net.HardwareAddr, 6)
-	_, _ = rand.Read(mac) // it never fails
+	_, _ = rand.Read(mac) // never fails
 	mac[0] = 0xfe
 	return mac
 }
 
-// withoutLinkLocal makes the kernel give the host's side no IPv6 address, by which a tenant would reach the host's services.
-func withoutLinkLocal(link netlink.Link) error {
+// disableLinkLocal makes the kernel assign no IPv6 address to the host's end. A tenant could reach services of the host
+// by it.
+func disableLinkLocal(link netlink.Link) error {
 	err := netlink.LinkSetIP6AddrGenMode(link, nl.IN6_ADDR_GEN_MODE_NONE)
-	if err != nil && !errors.Is(err, unix.EAFNOSUPPORT) { // a kernel without IPv6
-		return fmt.Errorf("no IPv6 address: %w", err)
+	if err != nil && !errors.Is(err, unix.EAFNOSUPPORT) { // EAFNOSUPPORT: the kernel has no IPv6
+		return fmt.Errorf("disable IPv6 link-local address: %w", err)
 	}
 	return nil
 }
 
-// finish tags the host's side, takes it out of the group and brings it up.
-func finish(index int, owner spec.Owner) error {
+// tagAndBringUp sets the owner tag of the host's end, removes it from the link group and brings it up, in one message.
+func tagAndBringUp(index int, owner spec.Owner) error {
 	request := nl.NewNetlinkRequest(unix.RTM_SETLINK, unix.NLM_F_ACK)
 	message := nl.NewIfInfomsg(unix.AF_UNSPEC)
 	message.Index = int32(index)
@@ -125,16 +129,17 @@ func finish(index int, owner spec.Owner) error {
 	return err
 }
 
-func (n *Namespace) removeBorn() error {
-	link, err := n.handle.LinkByName(born)
+func (n *Namespace) removeOldHostLink() error {
+	link, err := n.handle.LinkByName(oldHostName)
 	if err != nil {
 		return err
 	}
 	return n.handle.LinkDel(link)
 }
 
-// Join brings the host's side up and into the bridge. It leaves a bridge only if that is one that it was in for us.
-func Join(owner spec.Owner, bridge string, before ...string) error {
+// AttachHostLink brings the host's end up and makes it a port of the bridge. If bridge is "", it detaches the host's
+// end, but only from the bridges in before.
+func AttachHostLink(owner spec.Owner, bridge string, before ...string) error {
 	link, err := netlink.LinkByName(string(owner.Name))
 	if err != nil {
 		return fmt.Errorf("look for %s: %w", owner.Name, err)
@@ -159,7 +164,7 @@ func Join(owner spec.Owner, bridge string, before ...string) error {
 		for _, name := range before {
 			if old, err := FindBridge(name); err == nil && link.Attrs().MasterIndex == old.Attrs().Index {
 				if err := netlink.LinkSetNoMaster(link); err != nil {
-					return fmt.Errorf("take %s out of bridge %s: %w", owner.Name, name, err)
+					return fmt.Errorf("remove %s from bridge %s: %w", owner.Name, name, err)
 				}
 			}
 		}
@@ -167,11 +172,12 @@ func Join(owner spec.Owner, bridge string, before ...string) error {
 	if err := netlink.LinkSetUp(link); err != nil {
 		return fmt.Errorf("bring %s up: %w", owner.Name, err)
 	}
-	// The link is a tenant's: no router there may tell the host anything.
-	return apply(string(owner.Name), hostSettings)
+	// The other end of the link belongs to a tenant, so the host must not accept redirects or router advertisements from
+	// it.
+	return writeSettings(string(owner.Name), hostSettings)
 }
 
-// FindBridge finds a Linux bridge.
+// FindBridge returns a Linux bridge.
 func FindBridge(name string) (netlink.Link, error) {
 	link, err := netlink.LinkByName(name)
 	if notFound(err) || err == nil && link.Type() != "bridge" {
@@ -183,13 +189,14 @@ func FindBridge(name string) (netlink.Link, error) {
 	return link, nil
 }
 
-// isUnfinished reports whether a link is the host's side of a pair that a killed process has not tagged.
+// isUnfinished reports whether a link is the host's end of a pair that a killed process did not tag.
 func isUnfinished(link netlink.Link, owner spec.Owner) bool {
 	a := link.Attrs()
 	return a.Alias == "" && a.Group == spec.UnfinishedGroup(owner.Network) && link.Type() == "veth"
 }
 
-// removeUnfinished removes the host's side of a pair that a killed process has not tagged, and with it the other side.
+// removeUnfinished removes the host's end of a pair that a killed process did not tag. The other end is removed with
+// it.
 func removeUnfinished(owner spec.Owner) error {
 	link, err := netlink.LinkByName(string(owner.Name))
 	if err == nil && isUnfinished(link, owner) {
@@ -201,9 +208,9 @@ func removeUnfinished(owner spec.Owner) error {
 	return nil
 }
 
-// Held says whether the host's side exists, is complete and is ours: same network, same name; the container id does not matter.
-// Another's link of that name is ErrTaken.
-func Held(owner spec.Owner) (bool, error) {
+// HasHostLink reports whether the host's end exists, is complete, and has the same network and name in its owner tag.
+// The container ID is not compared. If another interface has the name, it returns ErrNameTaken.
+func HasHostLink(owner spec.Owner) (bool, error) {
 	link, err := netlink.LinkByName(string(owner.Name))
 	if notFound(err) {
 		return false, nil
@@ -216,17 +223,17 @@ func Held(owner spec.Owner) (bool, error) {
 	}
 	tag, ok := spec.ParseOwner(link.Attrs().Alias)
 	if !ok || tag.Network != owner.Network || tag.Name != owner.Name {
-		return false, fmt.Errorf("interface %s (alias %s): %w", owner.Name, spec.Quote(link.Attrs().Alias), ErrTaken)
+		return false, fmt.Errorf("interface %s (alias %s): %w", owner.Name, spec.Quote(link.Attrs().Alias), ErrNameTaken)
 	}
 	return true, nil
 }
 
-// RemoveHost removes the veth of a container, if it is ours; its other end goes with it.
-func RemoveHost(owner spec.Owner) error {
+// RemoveHostLink removes the veth of a container if it has the owner tag. Its other end is removed with it.
+func RemoveHostLink(owner spec.Owner) error {
 	if err := removeUnfinished(owner); err != nil {
 		return err
 	}
-	if held, err := Held(owner); err != nil || !held {
+	if exists, err := HasHostLink(owner); err != nil || !exists {
 		return err
 	}
 	link, err := netlink.LinkByName(string(owner.Name))
@@ -239,15 +246,15 @@ func RemoveHost(owner spec.Owner) error {
 	return nil
 }
 
-// RemoveUnfinished removes a pair that never left the namespace.
-func (n *Namespace) RemoveUnfinished(owner spec.Owner) {
-	_ = n.unfinished(owner)
+// RemoveOldPair removes a pair that a version before 0.2.0 left in the namespace.
+func (n *Namespace) RemoveOldPair(owner spec.Owner) {
+	_ = n.removeOldPair(owner)
 }
 
-// ObserveHost looks at the host's side.
-func ObserveHost(owner spec.Owner) (*Host, error) {
-	held, err := Held(owner)
-	if err != nil || !held {
+// FindHostLink returns the host's end, or nil if it does not exist.
+func FindHostLink(owner spec.Owner) (*HostLink, error) {
+	exists, err := HasHostLink(owner)
+	if err != nil || !exists {
 		return nil, err
 	}
 	link, err := netlink.LinkByName(string(owner.Name))
@@ -255,5 +262,5 @@ func ObserveHost(owner spec.Owner) (*Host, error) {
 		return nil, fmt.Errorf("look for %s: %w", owner.Name, err)
 	}
 	a := link.Attrs()
-	return &Host{Name: a.Name, MAC: a.HardwareAddr, Up: a.Flags&net.FlagUp != 0, Master: a.MasterIndex}, nil
+	return &HostLink{Name: a.Name, MAC: a.HardwareAddr, Up: a.Flags&net.FlagUp != 0, Master: a.MasterIndex}, nil
 }

@@ -16,42 +16,44 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// may says which settings a key can change. What is not here changes none: it is refused, or shown alone.
-var may = map[string][]string{
+// allowedChanges lists the settings that a key may change. Other keys change no setting: they are refused or only
+// displayed.
+var allowedChanges = map[string][]string{
 	"id":          {"connalias", "# key"},
 	"localId":     {"leftid"},
 	"peerId":      {"rightid"},
 	"psk":         {"# key"},
 	"localCidrs":  {"leftsubnet"},
 	"peerCidrs":   {"rightsubnet"},
-	"peerAddress": {"right"}, // of an address; a name reaches no file
+	"peerAddress": {"right"}, // only an address; a name is not written to any file
 	"pskBase64":   {"# key"},
 	"externalIps": {"left"},
 }
 
-// TestAHostileValueIsRefusedOrStaysInItsPlace puts every hostile value into every place of the full document, and as
-// another key into each of its objects. It is refused, for its connection alone and with the key's name; or everything
-// that is written is as without it, but for the one word that the key stands for. Libreswan's own reader sees the same.
-func TestAHostileValueIsRefusedOrStaysInItsPlace(t *testing.T) {
-	plain := rendered(t, []byte(configtest.Full))
+// TestHostileValueIsRefusedOrContained puts every hostile value into every place of the full document, and as another
+// key into each of its objects. Either the value is refused, for its own connection only and with the name of the key.
+// Or all output is the same as without the value, except for the settings of that key. Libreswan's own parser must
+// return the same.
+func TestHostileValueIsRefusedOrContained(t *testing.T) {
+	plain := renderDocument(t, []byte(configtest.Full))
 	var accepted []hostileCase
 	total := 0
 	places := configtest.Places(configtest.Full)
 	for i, place := range places {
-		few := configtest.Few(places, i)
+		sampled := configtest.Few(places, i)
 		reasons := map[string]bool{}
 		for j, value := range configtest.Hostile() {
-			if few && (i+j)%4 != 0 {
+			if sampled && (i+j)%4 != 0 {
 				continue
 			}
 			if place.Object && value[0] != '"' {
-				continue // no key can be that
+				continue // not valid as a key
 			}
 			total++
 			h := hostileCase{place: place, value: value}
 			h.configuration, h.err = config.Decode(place.With(value))
 			if h.err == nil {
-				find(h.configuration)
+				resolveReferences(h.configuration)
 				h.configuration.Resolve(nil)
 			}
 			if reason := h.refused(t); reason != "" {
@@ -73,7 +75,7 @@ func TestAHostileValueIsRefusedOrStaysInItsPlace(t *testing.T) {
 	t.Run("as Libreswan reads it", func(t *testing.T) { compareWithLibreswan(t, accepted) })
 }
 
-// hostileCase is one value in one place, and what was made of the document.
+// hostileCase is one value in one place, and the result of decoding the document.
 type hostileCase struct {
 	place         configtest.Place
 	value         string
@@ -83,7 +85,7 @@ type hostileCase struct {
 
 func (h hostileCase) String() string { return fmt.Sprintf("%s: %.90s", h.place.Path, h.value) }
 
-// refused returns the reason; "" if nothing is refused.
+// refused returns the reason of the refusal, or "" if nothing is refused.
 func (h hostileCase) refused(t *testing.T) string {
 	t.Helper()
 	err := h.err
@@ -113,36 +115,43 @@ func (h hostileCase) refused(t *testing.T) string {
 	return reason
 }
 
-// rendered are the conns of a document, by connection, as the strict reader reads them.
-func rendered(t *testing.T, document []byte) [][]conn {
+// renderDocument returns the conns of a document, by connection, as parsed by readConns.
+func renderDocument(t *testing.T, document []byte) [][]conn {
 	t.Helper()
 	c, err := config.Decode(document)
 	if err != nil {
 		t.Fatal(err)
 	}
-	find(c)
+	resolveReferences(c)
 	c.Resolve(nil)
-	return conns(t, c)
+	return renderConns(t, c)
 }
 
-// find finds what the document points at, always the same, whatever it is called: a name or a path reaches no file.
-func find(c *config.Configuration) {
-	c.Found = config.Found{Files: map[string]config.File{}, Certificates: map[config.CertificateFiles]config.Certificate{}, Names: map[string]config.Name{}}
+// resolveReferences sets the same addresses, keys and certificates for every document, whatever names and paths it
+// contains, because names and paths are not written to any file.
+func resolveReferences(c *config.Configuration) {
+	c.Found = config.Found{
+		Files:        map[string]config.File{},
+		Certificates: map[config.CertificateFiles]config.Certificate{},
+		Names:        map[string]config.Name{},
+	}
 	for _, name := range c.PeerNames() {
 		i := slices.IndexFunc(c.Connections, func(c config.Connection) bool { return c.PeerName == name })
 		c.Found.Names[name] = config.Name{Address: netip.MustParseAddr(configtest.Peers[i])}
 	}
 	for _, path := range c.PSKFiles() {
-		c.Found.Files[path] = config.File{Content: spec.NewSecret(keyInFile)}
+		c.Found.Files[path] = config.File{Content: spec.NewSecret(fileKey)}
 	}
 	for _, files := range c.Certificates() {
-		c.Found.Certificates[files] = config.Certificate{Nickname: "svc-a44b40523a3d7b28-27b809ad6039b77d", AuthBy: "rsasig", PeerCA: "C=FR, O=Example, CN=ca", Digest: "1"}
+		c.Found.Certificates[files] = config.Certificate{
+			Nickname: "svc-a44b40523a3d7b28-27b809ad6039b77d", AuthBy: "rsasig", PeerCA: "C=FR, O=Example, CN=ca", Digest: "1",
+		}
 	}
 }
 
-var keyInFile = []byte("a key \" of\n any bytes \xff")
+var fileKey = []byte("a key \" of\n any bytes \xff")
 
-func conns(t *testing.T, c *config.Configuration) (all [][]conn) {
+func renderConns(t *testing.T, c *config.Configuration) (all [][]conn) {
 	t.Helper()
 	for _, connection := range c.Wanted() {
 		var text strings.Builder
@@ -160,11 +169,12 @@ func conns(t *testing.T, c *config.Configuration) (all [][]conn) {
 
 var hashed = regexp.MustCompile(`^h[0-9a-f]{32}$`)
 
-// compare wants the document to be what it is without the hostile value, but for what the key may change.
+// compare checks that the document gives the same output as without the hostile value, except for the settings that the
+// key may change.
 func (h hostileCase) compare(t *testing.T, plain [][]conn) {
 	t.Helper()
 	c := h.configuration
-	got := conns(t, c)
+	got := renderConns(t, c)
 	if len(got) != len(plain) && h.place.Key != "adminStateUp" {
 		t.Errorf("%s: %d connections", h, len(got))
 		return
@@ -173,13 +183,15 @@ func (h hostileCase) compare(t *testing.T, plain [][]conn) {
 	for i, connection := range c.Wanted() {
 		for j, pair := range got[i] {
 			alias, want := pair.keys["connalias"], plain[i][min(j, len(plain[i])-1)]
-			if alias != connection.ID && !hashed.MatchString(alias) || !strings.HasPrefix(pair.name, alias+"-") || names[pair.name] {
+			if alias != connection.ID && !hashed.MatchString(alias) || !strings.HasPrefix(pair.name, alias+"-") ||
+				names[pair.name] {
 				t.Errorf("%s: a conn is named %q", h, pair.name)
 			}
 			names[pair.name] = true
 			for key := range mergeKeys(pair.keys, want.keys) {
 				changed := pair.keys[key] != want.keys[key]
-				allowed := (key != "right" || connection.PeerName == "") && slices.Contains(may[h.place.Key], key) && (h.place.Connection == i || h.place.Connection < 0)
+				allowed := (key != "right" || connection.PeerName == "") && slices.Contains(allowedChanges[h.place.Key], key) &&
+					(h.place.Connection == i || h.place.Connection < 0)
 				if changed && !allowed {
 					t.Errorf("%s: %s of %s is %q, was %q", h, key, pair.name, pair.keys[key], want.keys[key])
 				}
@@ -201,12 +213,12 @@ func mergeKeys(a, b map[string]string) map[string]bool {
 
 var secretLine = regexp.MustCompile(`^("[ -!#-~]+"|[!#-~]+) ("[ -!#-~]+"|[!#-~]+) : PSK 0x(([0-9a-f]{2})+)$`)
 
-// compareSecrets wants one line for each connection that has a key, with its ids and its own bytes.
+// compareSecrets checks that there is one line for each connection with a key, with its IDs and the bytes of its key.
 func (h hostileCase) compareSecrets(t *testing.T) {
 	t.Helper()
 	c := h.configuration
 	var want []string
-	keys := given(t, h)
+	keys := pskBytes(t, h)
 	for i, connection := range c.Connections {
 		if connection.Up && connection.Refused == nil && keys[i] != nil {
 			want = append(want, fmt.Sprintf("%s %s %x", connection.LocalID, connection.PeerID, keys[i]))
@@ -225,9 +237,9 @@ func (h hostileCase) compareSecrets(t *testing.T) {
 	}
 }
 
-// given are the keys of the connections as they stand in the document, or in the file that it names; nil: a connection has
-// none.
-func given(t *testing.T, h hostileCase) (keys [][]byte) {
+// pskBytes returns the keys of the connections, from the document or from the file that it names. A key is nil if the
+// connection has none.
+func pskBytes(t *testing.T, h hostileCase) (keys [][]byte) {
 	t.Helper()
 	var document struct {
 		Connections []struct {
@@ -244,7 +256,7 @@ func given(t *testing.T, h hostileCase) (keys [][]byte) {
 		case c.PSK != nil:
 			keys = append(keys, []byte(*c.PSK))
 		case c.PSKFile != nil:
-			keys = append(keys, keyInFile)
+			keys = append(keys, fileKey)
 		default:
 			keys = append(keys, c.PSKBase64)
 		}
@@ -252,8 +264,9 @@ func given(t *testing.T, h hostileCase) (keys [][]byte) {
 	return keys
 }
 
-// compareWithLibreswan lets Libreswan read all that was accepted, in few runs, and wants the same conns with the same
-// words. A conn's name is its place in the list here, since all are the same otherwise.
+// compareWithLibreswan lets Libreswan parse everything that was accepted, in few runs, and checks that the conns and
+// their settings are the same. The conns are renamed to their position in the list, because they would have the same
+// names otherwise.
 func compareWithLibreswan(t *testing.T, accepted []hostileCase) {
 	ipsec := configtest.Libreswan(t)
 	const chunk = 500
@@ -263,7 +276,7 @@ func compareWithLibreswan(t *testing.T, accepted []hostileCase) {
 		for n, h := range cases {
 			for i, connection := range h.configuration.Wanted() {
 				if i != h.place.Connection && h.place.Connection >= 0 {
-					continue // it is as without the hostile value: compare has seen to that
+					continue // same as without the hostile value, which compare has checked
 				}
 				for j, pair := range connection.Pairs() {
 					own := string(Conn(connection, pair))
@@ -285,10 +298,12 @@ func compareWithLibreswan(t *testing.T, accepted []hostileCase) {
 			if got[i].name != w.name {
 				t.Errorf("conn %d is %q, not %q", i, got[i].name, w.name)
 			}
-			for _, key := range []string{"left", "leftid", "leftsubnet", "leftupdown", "right", "rightid", "rightsubnet", "connalias", "ike", "esp", "type", "auto", "ikev2", "aggressive",
-				"leftcert", "rightca"} {
+			for _, key := range []string{
+				"left", "leftid", "leftsubnet", "leftupdown", "right", "rightid", "rightsubnet", "connalias",
+				"ike", "esp", "type", "auto", "ikev2", "aggressive", "leftcert", "rightca",
+			} {
 				if key == "esp" && w.keys["phase2"] == "ah" {
-					continue // it calls AH's so too
+					continue // Libreswan prints the proposals of AH under esp, too
 				}
 				if got[i].keys[key] != w.keys[key] {
 					t.Errorf("%s: %s is %q, not %q", w.name, key, got[i].keys[key], w.keys[key])

@@ -18,8 +18,8 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config/configtest"
 )
 
-// TestARandomConfigurationIsReadBackAsItWasMeant reads what was rendered with a reader of its own.
-func TestARandomConfigurationIsReadBackAsItWasMeant(t *testing.T) {
+// TestRandomConfigurationIsReadBack parses the rendered text with readConns.
+func TestRandomConfigurationIsReadBack(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		document := configtest.Random().Draw(t, "document")
 		text, secrets := renderAll(t, document)
@@ -27,28 +27,29 @@ func TestARandomConfigurationIsReadBackAsItWasMeant(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%v", err)
 		}
-		meant(t, document, conns, func(m configtest.Meaning, c conn) []string {
+		checkConns(t, document, conns, func(m configtest.Meaning, c conn) []string {
 			ipsec := canonical("esp", c.keys["esp"])
 			if c.keys["phase2"] == "ah" {
 				ipsec = canonical("ah", c.keys["phase2alg"])
 			}
-			return append(ours(m, c), settings(m, c, canonical("ike", c.keys["ike"]), ipsec)...)
+			return append(compareOmittedKeys(m, c), compareSettings(m, c, canonical("ike", c.keys["ike"]), ipsec)...)
 		})
-		meantSecrets(t, document, secrets)
+		checkSecrets(t, document, secrets)
 	})
 }
 
-// TestLibreswanReadsARandomConfigurationAsItWasMeant reads it with Libreswan's own reader, and has Libreswan say what the
-// proposals are.
-func TestLibreswanReadsARandomConfigurationAsItWasMeant(t *testing.T) {
+// TestLibreswanReadsRandomConfiguration parses the rendered text with Libreswan's own parser, and the proposals with
+// `ipsec algparse`.
+func TestLibreswanReadsRandomConfiguration(t *testing.T) {
 	ipsec, dir := configtest.Libreswan(t), t.TempDir()
 	parsed := map[string]string{}
 	rapid.Check(t, func(t *rapid.T) {
 		document := configtest.Random().Draw(t, "document")
 		text, _ := renderAll(t, document)
-		meant(t, document, libreswanReads(t, ipsec, dir, text), func(m configtest.Meaning, c conn) []string {
+		checkConns(t, document, libreswanReads(t, ipsec, dir, text), func(m configtest.Meaning, c conn) []string {
 			kind := map[bool]string{false: "esp", true: "ah"}[m.AH]
-			return settings(m, c, algparse(t, ipsec, parsed, m.Version, "ike", c.keys["ike"]), algparse(t, ipsec, parsed, m.Version, kind, c.keys[kind]))
+			return compareSettings(m, c, algparse(t, ipsec, parsed, m.Version, "ike", c.keys["ike"]),
+				algparse(t, ipsec, parsed, m.Version, kind, c.keys[kind]))
 		})
 	})
 }
@@ -56,7 +57,7 @@ func TestLibreswanReadsARandomConfigurationAsItWasMeant(t *testing.T) {
 func renderAll(t *rapid.T, document configtest.Document) (text, secrets string) {
 	c, err := config.Decode(json.RawMessage(document.Text))
 	if err != nil {
-		t.Fatalf("the document is refused: %v", err)
+		t.Fatalf("document refused: %v", err)
 	}
 	c.Found.Names = map[string]config.Name{}
 	for name, address := range document.Names {
@@ -65,7 +66,7 @@ func renderAll(t *rapid.T, document configtest.Document) (text, secrets string) 
 	c.Resolve(nil)
 	for _, connection := range c.Connections {
 		if connection.Refused != nil {
-			t.Fatalf("a connection is refused: %v", connection.Refused)
+			t.Fatalf("connection refused: %v", connection.Refused)
 		}
 	}
 	for _, connection := range c.Wanted() {
@@ -76,8 +77,11 @@ func renderAll(t *rapid.T, document configtest.Document) (text, secrets string) 
 	return text, string(Secrets(c.Wanted()))
 }
 
-// meant wants exactly the conns of the connections that are up, in their order, each with its own name, and compares each.
-func meant(t *rapid.T, document configtest.Document, conns []conn, compare func(configtest.Meaning, conn) []string) {
+// checkConns checks that there are exactly the conns of the connections that are up, in their order and with unique
+// names, and compares the settings of each.
+func checkConns(t *rapid.T, document configtest.Document, conns []conn,
+	compare func(configtest.Meaning, conn) []string,
+) {
 	names := map[string]bool{}
 	for _, m := range document.Connections {
 		if !m.Up {
@@ -92,9 +96,11 @@ func meant(t *rapid.T, document configtest.Document, conns []conn, compare func(
 			if !m.Transport {
 				left, right = m.Pairs[i][0].String(), m.Pairs[i][1].String()
 			}
-			faults := append(compare(m, c), differ("leftsubnet", left, c.keys["leftsubnet"])+differ("rightsubnet", right, c.keys["rightsubnet"]))
-			faults = append(faults, differ("connalias", conns[0].keys["connalias"], c.keys["connalias"]))
-			if text := strings.Join(faults, ""); text != "" || names[c.name] || !strings.HasPrefix(c.name, c.keys["connalias"]+"-") {
+			faults := append(compare(m, c), difference("leftsubnet", left, c.keys["leftsubnet"]),
+				difference("rightsubnet", right, c.keys["rightsubnet"]))
+			faults = append(faults, difference("connalias", conns[0].keys["connalias"], c.keys["connalias"]))
+			if text := strings.Join(faults, ""); text != "" || names[c.name] ||
+				!strings.HasPrefix(c.name, c.keys["connalias"]+"-") {
 				t.Fatalf("conn %s of %s: %s\n%v", c.name, m.ID, text, c.keys)
 			}
 			names[c.name] = true
@@ -106,17 +112,21 @@ func meant(t *rapid.T, document configtest.Document, conns []conn, compare func(
 	}
 }
 
-func differ(what string, want, got any) string {
+func difference(key string, want, got any) string {
 	if want == got {
 		return ""
 	}
-	return fmt.Sprintf("%s is %v, not %v; ", what, got, want)
+	return fmt.Sprintf("%s is %v, not %v; ", key, got, want)
 }
 
-// settings compares what every reader tells.
-func settings(m configtest.Meaning, c conn, ike, ipsec string) (faults []string) {
+// compareSettings compares the settings that both parsers return.
+func compareSettings(m configtest.Meaning, c conn, ike, ipsec string) (faults []string) {
+	dpdTimeout := 0
+	if m.Version == "v1" {
+		dpdTimeout = max(m.DPDTimeout-m.DPDInterval, min(m.DPDTimeout, m.DPDInterval+1))
+	}
 	for _, s := range []struct {
-		what      string
+		key       string
 		want, got any
 	}{
 		{"ike", m.IKE, ike}, {"esp", m.IPsec, ipsec},
@@ -129,36 +139,39 @@ func settings(m configtest.Meaning, c conn, ike, ipsec string) (faults []string)
 		{"type", map[bool]string{false: "tunnel", true: "transport"}[m.Transport], c.keys["type"]},
 		{"auto", map[bool]string{false: "start", true: "add"}[m.ResponseOnly], c.keys["auto"]},
 		{"pfs", map[bool]string{true: "yes", false: "no"}[m.PFS], c.keys["pfs"]},
-		{"ikelifetime", m.IKELifetime, inSeconds(c.keys["ikelifetime"])}, {"salifetime", m.IPsecLifetime, inSeconds(c.keys["salifetime"])},
-		{"dpdtimeout", map[bool]int{true: max(m.DPDTimeout-m.DPDInterval, min(m.DPDTimeout, m.DPDInterval+1))}[m.Version == "v1"], inSeconds(c.keys["dpdtimeout"])},
+		{"ikelifetime", m.IKELifetime, parseSeconds(c.keys["ikelifetime"])},
+		{"salifetime", m.IPsecLifetime, parseSeconds(c.keys["salifetime"])},
+		{"dpdtimeout", dpdTimeout, parseSeconds(c.keys["dpdtimeout"])},
 	} {
-		faults = append(faults, differ(s.what, s.want, s.got))
+		faults = append(faults, difference(s.key, s.want, s.got))
 	}
-	if margin := inSeconds(c.keys["rekeymargin"]); margin < 1 || margin > min(m.IKELifetime, m.IPsecLifetime) {
+	if margin := parseSeconds(c.keys["rekeymargin"]); margin < 1 || margin > min(m.IKELifetime, m.IPsecLifetime) {
 		faults = append(faults, fmt.Sprintf("a rekeymargin of %d s; ", margin))
 	}
-	delay := inSeconds(c.keys["dpddelay"])
+	delay := parseSeconds(c.keys["dpddelay"])
 	if m.Version == "v1" || m.DPDTimeout-m.DPDInterval < 120 {
-		faults = append(faults, differ("dpddelay", m.DPDInterval, delay))
+		faults = append(faults, difference("dpddelay", m.DPDInterval, delay))
 	}
 	if m.Version == "v2" && m.DPDInterval > 0 {
 		interval, _ := strconv.Atoi(c.keys["retransmit-interval"])
-		timeout := inSeconds(c.keys["retransmit-timeout"])
-		faults = append(faults, late(delay, m.DPDTimeout, interval, timeout), rare(interval, timeout))
+		timeout := parseSeconds(c.keys["retransmit-timeout"])
+		faults = append(faults, deadlineFault(delay, m.DPDTimeout, interval, timeout), retryFault(interval, timeout))
 		if delay < m.DPDInterval || delay >= m.DPDTimeout {
-			faults = append(faults, fmt.Sprintf("the peer is asked after %d s, with an interval of %d and a timeout of %d s; ", delay, m.DPDInterval, m.DPDTimeout))
+			faults = append(faults, fmt.Sprintf("the peer is asked after %d s, with an interval of %d and a timeout of %d s; ",
+				delay, m.DPDInterval, m.DPDTimeout))
 		}
 	}
 	return faults
 }
 
-// late says by how much a peer that falls silent is given up at another time than its timeout, if it is: too early is half a
-// second, of a long one as much as the waits are rounded by. It counts as pluto does.
-func late(interval, timeout, repeat, giveUp int) string {
-	if repeat < 1 || giveUp < 1 {
-		return fmt.Sprintf("repeated after %d ms, given up after %d s; ", repeat, giveUp)
+// deadlineFault returns a message if a silent peer is not declared dead at the timeout. It may be declared dead up to
+// half a second earlier; for a long timeout, as much earlier as rounding of the waits causes. The computation follows
+// pluto's.
+func deadlineFault(interval, timeout, retransmit, giveUp int) string {
+	if retransmit < 1 || giveUp < 1 {
+		return fmt.Sprintf("repeated after %d ms, given up after %d s; ", retransmit, giveUp)
 	}
-	waited := repeat
+	waited := retransmit
 	for waited < giveUp*1000 {
 		waited *= 2
 	}
@@ -169,9 +182,10 @@ func late(interval, timeout, repeat, giveUp int) string {
 	return ""
 }
 
-// rare says after how many ms an absent peer gets the next packet, if that is more than a minute. It counts as pluto does.
-func rare(repeat, giveUp int) string {
-	wait, waited := repeat, repeat
+// retryFault returns a message if an absent peer gets no packet for more than a minute. The computation follows
+// pluto's.
+func retryFault(retransmit, giveUp int) string {
+	wait, waited := retransmit, retransmit
 	for retransmissions := 0; waited < giveUp*1000; retransmissions++ {
 		if retransmissions > 0 && 2*wait < giveUp*1000 {
 			wait *= 2
@@ -184,14 +198,16 @@ func rare(repeat, giveUp int) string {
 	return ""
 }
 
-// ours compares what Libreswan's reader leaves out.
-func ours(m configtest.Meaning, c conn) []string {
-	return []string{differ("dpdaction", m.DPDAction, c.keys["dpdaction"]), differ("authby", "secret", c.keys["authby"]),
-		differ("fragmentation", "yes", c.keys["fragmentation"]), differ("initial-contact", map[string]string{"v1": "no", "v2": "yes"}[m.Version], c.keys["initial-contact"])}
+// compareOmittedKeys compares the settings that Libreswan's parser does not print.
+func compareOmittedKeys(m configtest.Meaning, c conn) []string {
+	return []string{difference("dpdaction", m.DPDAction, c.keys["dpdaction"]),
+		difference("authby", "secret", c.keys["authby"]),
+		difference("fragmentation", "yes", c.keys["fragmentation"]),
+		difference("initial-contact", map[string]string{"v1": "no", "v2": "yes"}[m.Version], c.keys["initial-contact"])}
 }
 
-// inSeconds reads 90s, or the milliseconds that readwriteconf writes; 0: none.
-func inSeconds(s string) int {
+// parseSeconds parses 90s, or the milliseconds that readwriteconf prints. It returns 0 for an empty string.
+func parseSeconds(s string) int {
 	if text, ok := strings.CutSuffix(s, "s"); ok {
 		n, _ := strconv.Atoi(text)
 		return n
@@ -201,12 +217,13 @@ func inSeconds(s string) int {
 }
 
 var (
-	cipherWord = regexp.MustCompile(`^aes(?:_(ctr|ccm|gcm))?(?:_([abc]))?(128|192|256)$`)
+	cipherName = regexp.MustCompile(`^aes(?:_(ctr|ccm|gcm))?(?:_([abc]))?(128|192|256)$`)
 	icv        = map[string]string{"a": "8_", "b": "12_", "c": "16_", "": ""}
-	truncated  = map[string]string{"HMAC_SHA2_256": "_128", "HMAC_SHA2_384": "_192", "HMAC_SHA2_512": "_256", "HMAC_SHA1": "_96", "AES_XCBC": "_96", "AES_CMAC": "_96"}
+	truncated  = map[string]string{"HMAC_SHA2_256": "_128", "HMAC_SHA2_384": "_192", "HMAC_SHA2_512": "_256",
+		"HMAC_SHA1": "_96", "AES_XCBC": "_96", "AES_CMAC": "_96"}
 )
 
-// canonical makes of the proposals of a file what Libreswan's status would say of them.
+// canonical converts the proposals of a file to the form of Libreswan's status.
 func canonical(kind, proposals string) string {
 	var list []string
 	for proposal := range strings.SplitSeq(proposals, ",") {
@@ -217,25 +234,25 @@ func canonical(kind, proposals string) string {
 
 func canonicalOne(kind, proposal string) string {
 	protection, group, _ := strings.Cut(proposal, ";")
-	words := strings.Split(protection, "-")
-	integrity := strings.ToUpper(words[len(words)-1])
+	parts := strings.Split(protection, "-")
+	integrity := strings.ToUpper(parts[len(parts)-1])
 	if strings.HasPrefix(integrity, "SHA") {
 		integrity = "HMAC_" + integrity
 	}
 	if kind != "ike" {
 		integrity += truncated[integrity]
 	}
-	encryption := strings.ToUpper(words[0])
-	if m := cipherWord.FindStringSubmatch(words[0]); m != nil {
+	encryption := strings.ToUpper(parts[0])
+	if m := cipherName.FindStringSubmatch(parts[0]); m != nil {
 		encryption = "AES_" + strings.ToUpper(cmp.Or(m[1], "cbc")) + "_" + icv[m[2]] + m[3]
-	} else if words[0] == "3des" {
+	} else if parts[0] == "3des" {
 		encryption = "3DES_CBC"
 	}
 	text := encryption + "-" + integrity
 	switch {
 	case kind == "ah":
 		text = integrity
-	case len(words) == 1:
+	case len(parts) == 1:
 		text = encryption + "-NONE"
 	}
 	if group != "" {
@@ -246,38 +263,40 @@ func canonicalOne(kind, proposal string) string {
 
 var parsedLine = regexp.MustCompile(`(?m)^\t(\S+)$`)
 
-// algparse has Libreswan say what proposals are.
-func algparse(t *rapid.T, ipsec string, known map[string]string, version, kind, proposal string) string {
-	question := "-" + version + " " + kind + "=" + proposal
-	if known[question] == "" {
+// algparse returns Libreswan's interpretation of proposals.
+func algparse(t *rapid.T, ipsec string, cache map[string]string, version, kind, proposal string) string {
+	arguments := "-" + version + " " + kind + "=" + proposal
+	if cache[arguments] == "" {
 		output, err := exec.Command(ipsec, "algparse", "-"+version, "-pfs=yes", kind+"="+proposal).CombinedOutput()
 		var parsed []string
 		for _, m := range parsedLine.FindAllSubmatch(output, -1) {
 			parsed = append(parsed, string(m[1]))
 		}
 		if err != nil || parsed == nil {
-			t.Fatalf("algparse %s: %v: %s", question, err, output)
+			t.Fatalf("algparse %s: %v: %s", arguments, err, output)
 		}
-		known[question] = strings.Join(parsed, ", ")
+		cache[arguments] = strings.Join(parsed, ", ")
 	}
-	return known[question]
+	return cache[arguments]
 }
 
-// meantSecrets wants a line for each pair of identities that is up, with the very bytes of its key.
-func meantSecrets(t *rapid.T, document configtest.Document, secrets string) {
+// checkSecrets checks that there is a line with the bytes of the key for each pair of identities of a connection that
+// is up.
+func checkSecrets(t *rapid.T, document configtest.Document, secrets string) {
 	var want []string
 	for _, m := range document.Connections {
-		line := fmt.Sprintf("%s %s : PSK 0x%s", word(m.LocalID), word(m.PeerID), hex.EncodeToString([]byte(m.PSK)))
+		line := fmt.Sprintf("%s %s : PSK 0x%s", quotedID(m.LocalID), quotedID(m.PeerID), hex.EncodeToString([]byte(m.PSK)))
 		if m.Up && !slices.Contains(want, line) {
 			want = append(want, line)
 		}
 	}
-	if got := strings.Split(strings.TrimSuffix(secrets, "\n"), "\n"); len(want) > 0 && !slices.Equal(got, want) || len(want) == 0 && secrets != "" {
+	if got := strings.Split(strings.TrimSuffix(secrets, "\n"), "\n"); len(want) > 0 && !slices.Equal(got, want) ||
+		len(want) == 0 && secrets != "" {
 		t.Fatalf("the secrets are %q, not %q", got, want)
 	}
 }
 
-func word(id configtest.Identity) string {
+func quotedID(id configtest.Identity) string {
 	if id.Kind == "ID_DER_ASN1_DN" {
 		return `"` + id.Text + `"`
 	}

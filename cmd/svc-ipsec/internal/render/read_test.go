@@ -10,60 +10,60 @@ import (
 	"strings"
 )
 
-// conn is one conn that was read back: its keys, each with the word behind it, a quoted one without its quotes.
+// conn is one parsed conn: its settings by key. Quoted values are stored without quotes.
 type conn struct {
 	name string
 	keys map[string]string
 }
 
 var (
-	header  = regexp.MustCompile(`^conn ([A-Za-z0-9_-]{1,64})$`)
-	setting = regexp.MustCompile(`^\t([a-z][a-z0-9-]*)=([!-~]+|"[ -~]+")$`)
-	closing = regexp.MustCompile(`^# key ([0-9a-f]{16})$`)
+	connLine    = regexp.MustCompile(`^conn ([A-Za-z0-9_-]{1,64})$`)
+	settingLine = regexp.MustCompile(`^\t([a-z][a-z0-9-]*)=([!-~]+|"[ -~]+")$`)
+	keyLine     = regexp.MustCompile(`^# key ([0-9a-f]{16})$`)
 )
 
-// readConns reads what Conn writes, and nothing else: not another form of line, not a key twice. A quote stands at both
-// ends of a word or nowhere in it.
+// readConns parses the output of Conn. It refuses any other form of line, a key that appears twice, and quotes anywhere
+// but at both ends of a value.
 func readConns(text string) ([]conn, error) {
 	var conns []conn
 	open := false
 	for line := range strings.Lines(text) {
 		line = strings.TrimSuffix(line, "\n")
-		if m := header.FindStringSubmatch(line); m != nil && !open {
+		if m := connLine.FindStringSubmatch(line); m != nil && !open {
 			conns = append(conns, conn{m[1], map[string]string{}})
 			open = true
 			continue
 		}
 		if !open {
-			return nil, fmt.Errorf("outside a conn: %q", line)
+			return nil, fmt.Errorf("line outside of a conn: %q", line)
 		}
 		keys := conns[len(conns)-1].keys
-		if m := closing.FindStringSubmatch(line); m != nil {
+		if m := keyLine.FindStringSubmatch(line); m != nil {
 			keys["# key"], open = m[1], false
 			continue
 		}
-		m := setting.FindStringSubmatch(line)
+		m := settingLine.FindStringSubmatch(line)
 		if m == nil {
-			return nil, fmt.Errorf("no setting: %q", line)
+			return nil, fmt.Errorf("not a setting: %q", line)
 		}
-		key, word := m[1], m[2]
-		if strings.HasPrefix(word, `"`) {
-			word = word[1 : len(word)-1]
+		key, value := m[1], m[2]
+		if strings.HasPrefix(value, `"`) {
+			value = value[1 : len(value)-1]
 		}
-		if _, twice := keys[key]; twice || strings.ContainsAny(word, `"\`) {
-			return nil, fmt.Errorf("a second %s, or one that is no word: %q", key, line)
+		if _, duplicate := keys[key]; duplicate || strings.ContainsAny(value, `"\`) {
+			return nil, fmt.Errorf("key %s twice, or invalid value: %q", key, line)
 		}
-		keys[key] = word
+		keys[key] = value
 	}
 	if open {
-		return nil, errors.New("a conn has no end")
+		return nil, errors.New("the last conn is incomplete")
 	}
 	return conns, nil
 }
 
-// libreswanReads hands conns to Libreswan's own reader and returns what it writes back. It knows nothing of the comment
-// at the end of a conn, and leaves out the actions of dead peer detection and fragmentation.
-func libreswanReads(t failing, ipsec, dir, text string) []conn {
+// libreswanReads lets Libreswan's own parser read conns and returns what it prints. It ignores the comment at the end
+// of a conn, and does not print the actions of dead peer detection and the setting of fragmentation.
+func libreswanReads(t fataler, ipsec, dir, text string) []conn {
 	t.Helper()
 	path := filepath.Join(dir, "all.conf")
 	if err := os.WriteFile(path, []byte("config setup\n\taudit-log=no\n\n"+text), 0o600); err != nil {
@@ -81,16 +81,16 @@ func libreswanReads(t failing, ipsec, dir, text string) []conn {
 		line = strings.TrimSuffix(line, "\n")
 		if name, ok := strings.CutPrefix(line, "conn "); ok {
 			conns = append(conns, conn{name, map[string]string{}})
-		} else if key, word, ok := strings.Cut(strings.TrimPrefix(line, "\t"), "="); ok && word != "" && len(conns) > 0 {
-			// Some keys come twice, first as a number that it has no word for.
-			conns[len(conns)-1].keys[key] = strings.Trim(word, `"`)
+		} else if key, value, ok := strings.Cut(strings.TrimPrefix(line, "\t"), "="); ok && value != "" && len(conns) > 0 {
+			// Some keys appear twice, first with a number that has no name.
+			conns[len(conns)-1].keys[key] = strings.Trim(value, `"`)
 		}
 	}
 	return conns
 }
 
-// failing is what a test and a property have in common.
-type failing interface {
+// fataler is what testing.T and rapid.T have in common.
+type fataler interface {
 	Helper()
 	Fatalf(format string, values ...any)
 }

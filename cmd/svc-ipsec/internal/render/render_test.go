@@ -13,9 +13,9 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew")
+var update = flag.Bool("update", false, "rewrite the golden files")
 
-func read(t *testing.T, document string) []*config.Connection {
+func decodeWanted(t *testing.T, document string) []*config.Connection {
 	t.Helper()
 	c, err := config.Decode(json.RawMessage(document))
 	if err != nil {
@@ -30,7 +30,7 @@ func read(t *testing.T, document string) []*config.Connection {
 	return c.Wanted()
 }
 
-// resolve finds everything that a document points at.
+// resolve sets addresses and certificates for all names and paths in a document.
 func resolve(c *config.Configuration) {
 	c.Found.Names = map[string]config.Name{}
 	for i, name := range c.PeerNames() {
@@ -43,11 +43,12 @@ func resolve(c *config.Configuration) {
 			{Nickname: "svc-cb612727a895d057-0976c50896b29a87", AuthBy: "ecdsa", PeerCA: "C=FR, O=Example, CN=ca", Digest: "2"},
 		}[i]
 	}
-	c.Accepted = func(*config.Connection) bool { return true } // a lifetime of one second, as release 0.1.0 took it
+	// Release 0.1.0 accepted a lifetime of one second.
+	c.Accepted = func(*config.Connection) bool { return true }
 	c.Resolve(nil)
 }
 
-func TestConnsAndSecretsAreTheGoldenOnes(t *testing.T) {
+func TestGoldenFiles(t *testing.T) {
 	paths, err := filepath.Glob("testdata/*.json")
 	if err != nil || len(paths) == 0 {
 		t.Fatal("no documents", err)
@@ -58,7 +59,7 @@ func TestConnsAndSecretsAreTheGoldenOnes(t *testing.T) {
 			t.Fatal(err)
 		}
 		var got bytes.Buffer
-		wanted := read(t, string(document))
+		wanted := decodeWanted(t, string(document))
 		for _, connection := range wanted {
 			for _, pair := range connection.Pairs() {
 				got.Write(Conn(connection, pair))
@@ -81,24 +82,24 @@ func TestConnsAndSecretsAreTheGoldenOnes(t *testing.T) {
 	}
 }
 
-func TestAnotherSecretMakesAnotherConn(t *testing.T) {
+func TestConnChangesWithSecret(t *testing.T) {
 	document, err := os.ReadFile("testdata/ikev2.json")
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := read(t, string(document))
-	b := read(t, strings.Replace(string(document), `"psk": "`, `"psk": "x`, 1))
+	a := decodeWanted(t, string(document))
+	b := decodeWanted(t, strings.Replace(string(document), `"psk": "`, `"psk": "x`, 1))
 	if bytes.Equal(Conn(a[0], a[0].Pairs()[0]), Conn(b[0], b[0].Pairs()[0])) {
-		t.Error("the same file")
+		t.Error("the file does not change with the secret")
 	}
-	renamed := read(t, strings.Replace(string(document), `"name": "`, `"name": "x`, 1))
+	renamed := decodeWanted(t, strings.Replace(string(document), `"name": "`, `"name": "x`, 1))
 	if !bytes.Equal(Conn(a[0], a[0].Pairs()[0]), Conn(renamed[0], renamed[0].Pairs()[0])) {
-		t.Error("a new name makes another file: the tunnel would drop for it")
+		t.Error("the file changes with the name, so a rename would interrupt the tunnel")
 	}
 }
 
-// TestAPeersNameReachesNoFile keeps the daemon from looking names up: its only thread would stand still for it.
-func TestAPeersNameReachesNoFile(t *testing.T) {
+// TestPeerNameIsNotWritten tests that the daemon never resolves names, which would block its only thread.
+func TestPeerNameIsNotWritten(t *testing.T) {
 	document, err := os.ReadFile("testdata/ikev2.json")
 	if err != nil {
 		t.Fatal(err)
@@ -109,17 +110,17 @@ func TestAPeersNameReachesNoFile(t *testing.T) {
 	}
 	c.Found.Names = map[string]config.Name{"name-of-the.peer": {Address: netip.MustParseAddr("200.200.200.2")}}
 	c.Resolve(nil)
-	named, plain := &c.Connections[0], read(t, string(document))[0]
+	named, plain := &c.Connections[0], decodeWanted(t, string(document))[0]
 	if named.Refused != nil || !bytes.Equal(Conn(named, named.Pairs()[0]), Conn(plain, plain.Pairs()[0])) ||
 		!bytes.Equal(Secrets([]*config.Connection{named}), Secrets([]*config.Connection{plain})) {
 		t.Errorf("%v: got\n%s", named.Refused, Conn(named, named.Pairs()[0]))
 	}
 }
 
-func TestADistantTimeoutDelaysNoFirstContact(t *testing.T) {
+func TestLivenessWithLongTimeout(t *testing.T) {
 	for _, test := range []struct {
-		interval, timeout     int
-		delay, repeat, giveUp int
+		interval, timeout         int
+		delay, retransmit, giveUp int
 	}{
 		{30, 120, 30, 703, 89},
 		{30, 149, 30, 929, 118},
@@ -129,29 +130,30 @@ func TestADistantTimeoutDelaysNoFirstContact(t *testing.T) {
 		{1, 86400, 86281, 929, 118},
 		{1, 2, 1, 500, 2},
 	} {
-		delay, repeat, giveUp := Liveness(config.DPD{Interval: test.interval, Timeout: test.timeout})
-		if delay != test.delay || repeat != test.repeat || giveUp != test.giveUp {
-			t.Errorf("interval %d, timeout %d: asked after %d s, repeated after %d ms, given up after %d s", test.interval, test.timeout, delay, repeat, giveUp)
+		delay, retransmit, giveUp := Liveness(config.DPD{Interval: test.interval, Timeout: test.timeout})
+		if delay != test.delay || retransmit != test.retransmit || giveUp != test.giveUp {
+			t.Errorf("interval %d, timeout %d: request after %d s, retransmitted after %d ms, given up after %d s",
+				test.interval, test.timeout, delay, retransmit, giveUp)
 		}
-		if fault := late(delay, test.timeout, repeat, giveUp) + rare(repeat, giveUp); fault != "" {
+		if fault := deadlineFault(delay, test.timeout, retransmit, giveUp) + retryFault(retransmit, giveUp); fault != "" {
 			t.Errorf("interval %d, timeout %d: %s", test.interval, test.timeout, fault)
 		}
 	}
 }
 
-// TestTheFormerFileIsTheOneOfAnEarlierVersion compares with what 0.1.0 wrote: a container of it must be recognized.
-func TestTheFormerFileIsTheOneOfAnEarlierVersion(t *testing.T) {
+// TestFormerConn compares with the files of 0.1.0, because its containers have to be recognized.
+func TestFormerConn(t *testing.T) {
 	for _, test := range []struct{ document, line, former string }{
 		{`"ikePolicy":{"ikeVersion":"v1"}`, "initial-contact=no", "initial-contact=yes"},
 		{`"dpd":{"interval":30,"timeout":1200}`, "retransmit-timeout=118s", "retransmit-timeout=1169s"},
 		{`"dpd":{"interval":30,"timeout":1200}`, "dpddelay=1081s", "dpddelay=30s"},
 		{`"mtu":1400`, "initial-contact=yes", "initial-contact=yes"},
 	} {
-		c := read(t, `{"externalIps":["100.100.100.2"],"connections":[{"id":"a","peerAddress":"200.200.200.2","localCidrs":["10.1.0.0/24"],
+		c := decodeWanted(t, `{"externalIps":["100.100.100.2"],"connections":[{"id":"a","peerAddress":"200.200.200.2","localCidrs":["10.1.0.0/24"],
 			"peerCidrs":["10.2.0.0/24"],"psk":"k",`+test.document+`}]}`)[0]
 		now, former := string(Conn(c, c.Pairs()[0])), string(FormerConn(c, c.Pairs()[0]))
 		if !strings.Contains(now, test.line+"\n") || !strings.Contains(former, test.former+"\n") {
-			t.Errorf("%s: the files are\n%s\n%s", test.document, now, former)
+			t.Errorf("%s: files:\n%s\n%s", test.document, now, former)
 		}
 	}
 }

@@ -20,47 +20,47 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// change is one ADD at work: on a new container, or on one that runs.
+// change is one ADD in progress, for a new container or for a running one.
 type change struct {
 	*Executable
-	request     *request
-	raw         json.RawMessage // as state.Compact returns it
-	folder      *state.Directory
-	recorded    *state.State      // what state.json holds, and what the next Save adds to it
-	before      *state.Attachment // of recorded; nil: the container is new
-	attachment  state.Attachment
-	guardRules  string // the guard that this ADD has set, or found in place
-	guardDigest string
-	namespace   *network.Namespace
-	tools       libreswan.Tools
-	plan        *network.Plan
-	old         *network.Plan     // the network as the last good ADD made it; nil if there is none
-	refused     map[string]string // conns that the daemon refused, with its reason
-	touched     bool              // conns were loaded, and initiated
-	unread      bool              // the key database could not be read, or did not take a certificate
-	left        bool              // the daemon is of another Libreswan than the tools, and has what is wanted
-	view        *view             // of the daemon, if nothing was changed since it was asked
-	done        bool              // all is made and written down
-	fault       error             // why the configuration that was given is refused as a whole
-	edits       map[string]string // the refused edits, in the form of state.State
-	valid       json.RawMessage   // the configuration without what is refused
-	changes     daemonChanges
-	marked      bool // state.json says that the reconfigure is incomplete
+	request        *request
+	raw            json.RawMessage // as state.Compact returns it
+	dir            *state.Directory
+	recorded       *state.State      // the content of state.json; later steps change it and save it again
+	before         *state.Attachment // points into recorded; nil if the container is new
+	attachment     state.Attachment
+	guardRules     string // rules of the guard that this ADD has installed or found in place
+	guardDigest    string
+	namespace      *network.Namespace
+	tools          libreswan.Tools
+	plan           *network.Plan
+	old            *network.Plan     // the network as the last successful ADD configured it, nil if there was none
+	refused        map[string]string // conns that the daemon refused, with the reasons
+	connsLoaded    bool              // conns were loaded and initiated
+	databaseFailed bool              // the key database could not be read, or a certificate could not be imported
+	keepsOutdated  bool              // the daemon is outdated (checkOutdated) and already has every wanted conn
+	status         *daemonStatus     // status of the daemon, nil if it was changed after it was read
+	finished       bool              // every step succeeded, and the result is in state.json
+	fault          error             // why the given configuration is refused as a whole, nil if it is not
+	edits          map[string]string // the refused edits, in the form of state.State
+	valid          json.RawMessage   // the configuration without the refused edits
+	changes        daemonChanges
+	marked         bool // state.json records that the reconfigure is incomplete
 
 	keys        *lookup.KeyFiles
-	names       map[string]config.Name // that were looked up
+	names       map[string]config.Name // results of the name lookups of this ADD, by peer name
 	credentials map[string]*credential.Credential
 }
 
-// Add makes a container, or brings one that runs to a new configuration in place.
+// Add creates a container, or reconfigures a running one in place.
 func (e *Executable) Add(args *skel.CmdArgs) error {
-	ctx, cancel := e.budget(verbBudget)
+	ctx, cancel := e.budget(verbLimit)
 	defer cancel()
 	r, err := decodeRequest(args)
 	if err != nil {
 		return err
 	}
-	fault := r.take(r.document)
+	fault := r.setConfiguration(r.document)
 	raw, err := state.Compact(args.StdinData)
 	if err != nil {
 		return err
@@ -72,25 +72,28 @@ func (e *Executable) Add(args *skel.CmdArgs) error {
 		}
 		return fail(spec.CodeNotAvailable, "add %s: missing on this host: %s", r.owner.Name, strings.Join(missing, ", "))
 	}
-	folder, err := state.Open(ctx, e.Root, r.owner.Name, lockLimit)
+	dir, err := state.Open(ctx, e.Root, r.owner.Name, lockLimit)
 	if err != nil {
 		return err
 	}
-	defer folder.Close()
-	c := &change{Executable: e, request: r, raw: raw, folder: folder, recorded: new(state.State), tools: tools, refused: map[string]string{}, fault: fault}
-	recorded, err := folder.Load()
+	defer dir.Close()
+	c := &change{
+		Executable: e, request: r, raw: raw, dir: dir, recorded: new(state.State), tools: tools,
+		refused: map[string]string{}, fault: fault,
+	}
+	recorded, err := dir.Load()
 	if err != nil {
 		return err
 	}
 	if recorded != nil {
 		c.recorded, c.before = recorded, &recorded.Attachment
 	}
-	if err = c.canRun(); err == nil {
-		err = c.fits(args.Netns)
+	if err = c.checkConfiguration(); err == nil {
+		err = c.checkAttachment(args.Netns)
 	}
 	if err != nil {
 		if c.before == nil {
-			folder.RemoveIfEmpty()
+			dir.RemoveIfEmpty()
 		}
 		return err
 	}
@@ -106,33 +109,36 @@ func (e *Executable) Add(args *skel.CmdArgs) error {
 			}
 			return err
 		}
-		if !c.done {
+		if !c.finished {
 			c.restore()
 		}
-		if errors.Is(err, libreswan.ErrNotRunning) { // it has just ended: systemd starts it again, or CHECK tells
+		// The daemon has just ended: systemd restarts it, or the next CHECK reports it.
+		if errors.Is(err, libreswan.ErrNotRunning) {
 			return fail(spec.CodeAgain, "%w", err)
 		}
 	}
 	return err
 }
 
-// canRun returns the fault of a configuration that is refused as a whole if there is no valid one to go on with.
-func (c *change) canRun() error {
+// checkConfiguration returns the fault of a configuration that is refused as a whole, or nil if the last valid
+// configuration can be used instead.
+func (c *change) checkConfiguration() error {
 	if c.fault == nil || !c.request.keepsLastValid {
 		return c.fault
 	}
-	loaded, err := c.daemon(c.tools, c.request.owner, c.folder.Path, c.recorded).Loaded()
+	loaded, err := c.daemon(c.tools, c.request.owner, c.dir.Path, c.recorded).Loaded()
 	if err != nil {
 		return err
 	}
-	if last := c.lastValid(loaded); last == nil || c.request.take(last) != nil {
+	if last := c.lastValid(loaded); last == nil || c.request.setConfiguration(last) != nil {
 		return c.fault
 	}
 	return nil
 }
 
-// fits says whether this ADD can be done at all, before anything is touched.
-func (c *change) fits(namespace string) error {
+// checkAttachment returns an error if this ADD cannot be done, before it changes anything. Otherwise it sets
+// c.attachment.
+func (c *change) checkAttachment(namespace string) error {
 	owner := c.request.owner
 	inode, err := state.Inode(namespace)
 	if err != nil {
@@ -143,22 +149,26 @@ func (c *change) fits(namespace string) error {
 	}
 	if before := c.before; before != nil {
 		switch {
-		case before.Network != owner.Network || before.ContainerID != owner.ContainerID || before.Interface != c.request.iface:
-			return fail(spec.CodeEnvironment, "add %s: the name is held by container %s of network %s (CNI_IFNAME %s)", owner.Name,
+		case before.Network != owner.Network || before.ContainerID != owner.ContainerID ||
+			before.Interface != c.request.iface:
+			return fail(spec.CodeEnvironment,
+				"add %s: the name is held by container %s of network %s (CNI_IFNAME %s)", owner.Name,
 				spec.Quote(string(before.ContainerID)), spec.Quote(before.Network), before.Interface)
 		case before.Inode != inode:
-			return fail(spec.CodeNotInPlace, "add %s: CNI_NETNS is another namespace than the container's: cannot be done in place", owner.Name)
+			return fail(spec.CodeNotInPlace, "add %s: CNI_NETNS is not the container's namespace; it cannot be changed in place",
+				owner.Name)
 		case before.Chained != c.request.chained:
-			return fail(spec.CodeNotInPlace, "add %s: the container was made with and not without prevResult, or the other way round: cannot be done in place", owner.Name)
+			return fail(spec.CodeNotInPlace, "add %s: cannot switch between chained and stand-alone in place (prevResult)",
+				owner.Name)
 		}
 	} else if !c.request.chained {
-		if _, err := network.Held(owner); err != nil {
+		if _, err := network.HasHostLink(owner); err != nil {
 			return fmt.Errorf("add %s: %w", owner.Name, err)
 		}
 	}
 	if bridge := c.request.bridge(); bridge != "" {
 		if err := c.request.port.Check(); err != nil {
-			return within("port", err)
+			return faultBelow("port", err)
 		}
 		if _, err := network.FindBridge(bridge); err != nil {
 			return fmt.Errorf("add %s: %w", owner.Name, err)
@@ -173,7 +183,7 @@ func (c *change) fits(namespace string) error {
 }
 
 func (c *change) run(ctx context.Context) error {
-	daemon := c.daemon(c.tools, c.request.owner, c.folder.Path, c.recorded)
+	daemon := c.daemon(c.tools, c.request.owner, c.dir.Path, c.recorded)
 	loaded, err := daemon.Loaded()
 	if err != nil {
 		return err
@@ -181,7 +191,7 @@ func (c *change) run(ctx context.Context) error {
 	if err := c.resolve(ctx, loaded); err != nil {
 		return err
 	}
-	if err := c.changeable(ctx, daemon, loaded); err != nil {
+	if err := c.checkOutdated(ctx, daemon, loaded); err != nil {
 		return err
 	}
 	c.old = c.oldPlan(loaded)
@@ -194,7 +204,7 @@ func (c *change) run(ctx context.Context) error {
 	return c.apply(ctx, daemon)
 }
 
-// networks tells which subnets the conns of the daemon join.
+// networks returns the local and peer networks of the daemon's conns, by conn name.
 func networks(loaded map[string][]byte) map[string]config.Networks {
 	found := map[string]config.Networks{}
 	for conn, text := range loaded {
@@ -203,9 +213,9 @@ func networks(loaded map[string][]byte) map[string]config.Networks {
 	return found
 }
 
-// begin writes whose the container is, before anything of it exists: DEL and GC find the container by that. With the
-// configuration, the ADD after one that was killed knows the addresses and routes that this one may have made. The files of
-// release 0.1.0 are replaced here.
+// begin writes the container's owner to state.json before anything else of the container exists, because DEL and GC
+// find the container by its state.json. The configuration is written too: if this verb is killed, the next ADD reads
+// from it which addresses and routes may exist. begin also replaces the files of release 0.1.0.
 func (c *change) begin(ctx context.Context) error {
 	if c.before == nil {
 		if err := c.allocateUser(ctx); err != nil {
@@ -213,23 +223,24 @@ func (c *change) begin(ctx context.Context) error {
 		}
 		c.recorded.Attachment, c.recorded.Configuration = c.attachment, c.raw
 	}
-	if err := c.folder.Save(c.recorded); err != nil {
+	if err := c.dir.Save(c.recorded); err != nil {
 		return err
 	}
-	if err := c.folder.Share(c.recorded.UserID); err != nil {
+	if err := c.dir.Share(c.recorded.UserID); err != nil {
 		return err
 	}
 	if c.before != nil {
-		if err := c.folder.RemoveOld(); err != nil {
+		if err := c.dir.RemoveOld(); err != nil {
 			return err
 		}
 	}
-	if err := c.folder.Tidy(); err != nil { // also of a first ADD, which may have been killed before it wrote whose the container is
+	// Needed for a first ADD too: an earlier one may have been killed before it wrote state.json.
+	if err := c.dir.Tidy(); err != nil {
 		return err
 	}
-	// The pin is made after the first write, and its path is written before anything uses it. If the verb is killed before the
-	// pin exists, the next ADD finds the path below /proc that it was given, and makes the pin.
-	lasting, err := c.folder.Lasting(c.attachment.Namespace)
+	// The namespace is pinned after the first write, and the path of the pin is written before anything uses it. If the
+	// verb is killed before the pin exists, the next ADD finds the recorded path below /proc and creates the pin.
+	lasting, err := c.dir.Lasting(c.attachment.Namespace)
 	if err != nil {
 		return err
 	}
@@ -238,36 +249,37 @@ func (c *change) begin(ctx context.Context) error {
 		return nil
 	}
 	c.recorded.Attachment.Namespace = lasting
-	return c.folder.Save(c.recorded)
+	return c.dir.Save(c.recorded)
 }
 
-// finish writes the state that the container now has: CHECK compares with it.
+// finish writes the resulting state to state.json. CHECK compares the container with it.
 func (c *change) finish() error {
 	found := c.request.configuration.Found
 	if len(found.Names) == 0 && len(c.refused) == 0 {
-		found.At = time.Time{} // nothing depends on it, and an ADD that changes nothing writes nothing
+		// Nothing depends on the time, and without it an ADD that changes nothing does not write the file.
+		found.At = time.Time{}
 	}
 	done := *c.recorded
 	done.Attachment, done.Configuration = c.attachment, c.raw
 	done.GuardRules, done.GuardDigest = c.guardRules, c.guardDigest
 	done.Found, done.Refused, done.Chosen = state.NewFound(found), c.refused, c.chosen()
 	done.Incomplete = nil
-	if c.touched {
+	if c.connsLoaded {
 		done.Retry = changedNow(time.Now())
 	}
-	c.noteEdits(&done)
-	if err := c.folder.Save(&done); err != nil {
+	c.recordEdits(&done)
+	if err := c.dir.Save(&done); err != nil {
 		return err
 	}
-	c.recorded, c.done = &done, true
+	c.recorded, c.finished = &done, true
 	return nil
 }
 
-// undo takes back a first ADD.
+// undo removes everything that a failed first ADD has created.
 func (c *change) undo() error {
-	ctx, cancel := c.aside()
+	ctx, cancel := c.cleanupBudget()
 	defer cancel()
-	removal := removal{Executable: c.Executable, owner: c.request.owner, folder: c.folder, attachment: &c.attachment}
+	removal := removal{Executable: c.Executable, owner: c.request.owner, dir: c.dir, attachment: &c.attachment}
 	if err := removal.run(ctx); err != nil {
 		return fmt.Errorf("undo: %w", err)
 	}

@@ -18,16 +18,19 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// unreadRetry is how soon ADD is asked for again when the key database could not be read, or did not take a certificate.
-const unreadRetry = 30 * time.Second
+// databaseRetry is the delay of the next ADD after the key database could not be read or a certificate could not be
+// imported.
+const databaseRetry = 30 * time.Second
 
-// maxPEM is how large a file of certificates, or of a key, may be.
+// maxPEM is the maximum size in bytes of a file with certificates or with a private key.
 const maxPEM = 64 << 10
 
-// readCertificates reads what connections by certificate authenticate with. The credentials themselves are for the daemon's
-// key database alone. What cannot be read, or does not fit together since not all of it is renewed yet, stays what it was
-// as long as that has not expired.
-func (c *change) readCertificates(all []config.CertificateFiles, last map[config.CertificateFiles]config.Certificate, now time.Time) map[config.CertificateFiles]config.Certificate {
+// readCertificates reads the files of the connections that authenticate by certificate. The result describes the
+// certificates; the credentials themselves go only into c.credentials and the daemon's key database. If files cannot be
+// read, or do not belong together because they are being renewed, the last certificate is used until it expires.
+func (c *change) readCertificates(all []config.CertificateFiles,
+	last map[config.CertificateFiles]config.Certificate, now time.Time,
+) map[config.CertificateFiles]config.Certificate {
 	found := map[config.CertificateFiles]config.Certificate{}
 	c.credentials = map[string]*credential.Credential{}
 	for _, files := range all {
@@ -41,7 +44,9 @@ func (c *change) readCertificates(all []config.CertificateFiles, last map[config
 			found[files] = kept
 			continue
 		}
-		found[files] = config.Certificate{Nickname: read.Nickname, AuthBy: read.AuthBy, PeerCA: read.PeerCA, Digest: read.Digest, Ends: read.Ends}
+		found[files] = config.Certificate{
+			Nickname: read.Nickname, AuthBy: read.AuthBy, PeerCA: read.PeerCA, Digest: read.Digest, Ends: read.Ends,
+		}
 		c.credentials[read.Digest] = read
 	}
 	return found
@@ -57,7 +62,11 @@ func (c *change) readCertificate(files config.CertificateFiles, now time.Time) (
 	for i, file := range []struct {
 		key, path string
 		secret    bool
-	}{{"certificateFile", files.Certificate, false}, {"privateKeyFile", files.PrivateKey, true}, {"caFile", files.CA, false}} {
+	}{
+		{"certificateFile", files.Certificate, false},
+		{"privateKeyFile", files.PrivateKey, true},
+		{"caFile", files.CA, false},
+	} {
 		content, err := c.keys.Read(file.path, maxPEM, file.secret)
 		if err != nil {
 			return nil, fmt.Errorf("%s %s: %w", file.key, spec.Quote(file.path), err)
@@ -71,7 +80,7 @@ func (c *change) readCertificate(files config.CertificateFiles, now time.Time) (
 	return read, nil
 }
 
-// wantedCredentials lists those of the connections to run, as far as their files could be read.
+// wantedCredentials returns the credentials of the wanted connections whose files could be read, each once.
 func (c *change) wantedCredentials() []*credential.Credential {
 	var list []*credential.Credential
 	seen := map[string]bool{"": true}
@@ -86,34 +95,38 @@ func (c *change) wantedCredentials() []*credential.Credential {
 	return list
 }
 
-// certify puts the credentials into the key database and takes the conns of those that it does not take out of specs. What
-// runs already, by its file, stays where the database cannot be read.
-func (c *change) certify(ctx context.Context, d *libreswan.Daemon, specs []libreswan.Spec, files map[string][]byte) ([]libreswan.Spec, error) {
-	wanted, kept := c.wantedCredentials(), c.keptCertificates()
+// importCertificates imports the credentials into the key database. It returns the specs without the conns whose
+// certificate could not be imported, and records the reasons of those in c.refused. If the database cannot be read,
+// conns that run unchanged, judged by their files, are not removed.
+func (c *change) importCertificates(ctx context.Context, d *libreswan.Daemon, specs []libreswan.Spec,
+	files map[string][]byte,
+) ([]libreswan.Spec, error) {
+	wanted, kept := c.wantedCredentials(), c.staleCertificates()
 	if len(wanted) > 0 && !c.recorded.PrivateKeys {
-		// If the verb is killed after the import, the next ADD removes the private keys that it does not need.
+		// Saved before the import: if the verb is killed after it, the next ADD removes the private keys that it does not
+		// need.
 		c.recorded.PrivateKeys = true
-		if err := c.folder.Save(c.recorded); err != nil {
+		if err := c.dir.Save(c.recorded); err != nil {
 			return specs, err
 		}
 	}
 	failed, unread := d.Import(ctx, wanted)
-	c.unread = unread != nil || len(failed) > 0
+	c.databaseFailed = unread != nil || len(failed) > 0
 	if unread == nil {
 		var lost []string
-		lost, unread = d.Lacks(ctx, slices.Collect(maps.Keys(kept)))
+		lost, unread = d.Missing(ctx, slices.Collect(maps.Keys(kept)))
 		for _, nickname := range lost {
 			failed[nickname] = kept[nickname]
 		}
 	}
-	c.unread = c.unread || unread != nil
+	c.databaseFailed = c.databaseFailed || unread != nil
 	var left []libreswan.Spec
 	for _, s := range specs {
-		reason, no := failed[s.Certificate]
+		reason, isRefused := failed[s.Certificate]
 		if unread != nil && s.Certificate != "" && !bytes.Equal(files[s.Name], s.Text) {
-			reason, no = unread.Error(), true
+			reason, isRefused = unread.Error(), true
 		}
-		if no {
+		if isRefused {
 			c.refused[s.Name] = "certificate: not imported: " + reason
 		} else {
 			left = append(left, s)
@@ -122,32 +135,34 @@ func (c *change) certify(ctx context.Context, d *libreswan.Daemon, specs []libre
 	return left, nil
 }
 
-// prune takes out of the key database what is no longer needed there. That it cannot costs no tunnel.
+// prune removes from the key database what no wanted connection needs. A failure is only logged, because it affects no
+// tunnel.
 func (c *change) prune(ctx context.Context, d *libreswan.Daemon) {
 	if !c.recorded.PrivateKeys || c.tools.Certutil == "" {
 		return
 	}
-	wanted, kept := c.wantedCredentials(), slices.Collect(maps.Keys(c.keptCertificates()))
+	wanted, kept := c.wantedCredentials(), slices.Collect(maps.Keys(c.staleCertificates()))
 	err := d.Prune(ctx, wanted, kept)
 	if err == nil && len(wanted)+len(kept) == 0 {
-		c.recorded.PrivateKeys = false // saved by finish: if the verb is killed before, the next ADD prunes again
+		c.recorded.PrivateKeys = false // finish saves it; if the verb is killed before that, the next ADD prunes again
 	}
 	if err != nil {
-		c.Log.Warn("unused certificates stay in the key database", slog.String("container", string(c.request.owner.Name)), slog.Any("error", err))
+		c.Log.Warn("unused certificates stay in the key database",
+			slog.String("container", string(c.request.owner.Name)), slog.Any("error", err))
 	}
 }
 
-// database gives a daemon that is to be started a new key database; or leaves it the old one, if a certificate that cannot
-// be read now is in there.
-func (c *change) database(ctx context.Context, d *libreswan.Daemon) error {
+// prepareDatabase creates a new key database for a daemon that is about to be started. It keeps the existing database
+// if that has a certificate whose files cannot be read now.
+func (c *change) prepareDatabase(ctx context.Context, d *libreswan.Daemon) error {
 	template := filepath.Join(c.Root, nssTemplate)
-	if kept := c.keptCertificates(); len(kept) > 0 {
-		if err := d.TakeNSS(ctx, template); err != nil {
+	if kept := c.staleCertificates(); len(kept) > 0 {
+		if err := d.ReuseNSS(ctx, template); err != nil {
 			return err
 		}
-		if lost, err := d.Lacks(ctx, slices.Collect(maps.Keys(kept))); err != nil || len(lost) < len(kept) {
+		if lost, err := d.Missing(ctx, slices.Collect(maps.Keys(kept))); err != nil || len(lost) < len(kept) {
 			return err
 		}
 	}
-	return d.MakeNSS(ctx, template)
+	return d.CreateNSS(ctx, template)
 }

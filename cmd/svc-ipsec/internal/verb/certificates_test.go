@@ -11,42 +11,46 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/lookup"
 )
 
-func TestWithoutItsProgramsAConnectionByCertificateSaysWhatIsMissing(t *testing.T) {
+func TestMissingNSSToolIsNamedAsReason(t *testing.T) {
 	files := config.CertificateFiles{Certificate: "/none/c", PrivateKey: "/none/k", CA: "/none/a"}
 	for _, test := range []struct {
-		tools libreswan.Tools
-		says  string
+		tools    libreswan.Tools
+		contains string
 	}{
 		{libreswan.Tools{PK12util: "/usr/bin/pk12util"}, "missing on this host: certutil (Debian: libnss3-tools)"},
 		{libreswan.Tools{Certutil: "/usr/bin/certutil"}, "missing on this host: pk12util (Debian: libnss3-tools)"},
-		{libreswan.Tools{Certutil: "/usr/bin/certutil", PK12util: "/usr/bin/pk12util"}, `certificateFile "/none/c": no such file`},
+		{libreswan.Tools{Certutil: "/usr/bin/certutil", PK12util: "/usr/bin/pk12util"},
+			`certificateFile "/none/c": no such file`},
 	} {
 		c := &change{keys: lookup.OpenKeyFiles("/nonexistent"), tools: test.tools}
-		if fault := c.readCertificates([]config.CertificateFiles{files}, nil, time.Now())[files].Fault; !strings.Contains(fault, test.says) || len(c.credentials) != 0 {
-			t.Errorf("got %q, want %s", fault, test.says)
+		if fault := c.readCertificates([]config.CertificateFiles{files}, nil,
+			time.Now())[files].Fault; !strings.Contains(fault, test.contains) || len(c.credentials) != 0 {
+			t.Errorf("got %q, want %s", fault, test.contains)
 		}
 	}
 }
 
-func TestEachFileOfACertificateMustLieInTheConfiguredDirectory(t *testing.T) {
+func TestCertificateFilesMustBeInKeyDirectory(t *testing.T) {
 	dir, configuration := t.TempDir(), filepath.Join(t.TempDir(), "key-directory")
-	put(t, configuration, dir+"\n", 0o644)
-	good := issued(t, dir, time.Now().Add(time.Hour))
-	elsewhere := issued(t, t.TempDir(), time.Now().Add(time.Hour))
+	writeFile(t, configuration, dir+"\n", 0o644)
+	good := issueCertificate(t, dir, time.Now().Add(time.Hour))
+	elsewhere := issueCertificate(t, t.TempDir(), time.Now().Add(time.Hour))
 	read := func(files config.CertificateFiles) string {
-		c := &change{keys: lookup.OpenKeyFiles(configuration), tools: libreswan.Tools{Certutil: "/usr/bin/certutil", PK12util: "/usr/bin/pk12util"}}
+		c := &change{keys: lookup.OpenKeyFiles(configuration),
+			tools: libreswan.Tools{Certutil: "/usr/bin/certutil", PK12util: "/usr/bin/pk12util"}}
 		return c.readCertificates([]config.CertificateFiles{files}, nil, time.Now())[files].Fault
 	}
 	if fault := read(good); fault != "" {
-		t.Errorf("all inside: %s", fault)
+		t.Errorf("all files inside: %s", fault)
 	}
 	for name, files := range map[string]config.CertificateFiles{
 		"certificateFile": {Certificate: elsewhere.Certificate, PrivateKey: good.PrivateKey, CA: good.CA},
 		"privateKeyFile":  {Certificate: good.Certificate, PrivateKey: "/etc/none", CA: good.CA},
 		"caFile":          {Certificate: good.Certificate, PrivateKey: good.PrivateKey, CA: "/etc"},
 	} {
-		if fault := read(files); !strings.HasPrefix(fault, name+" ") || !strings.HasSuffix(fault, ": allowed: a file below "+dir) {
-			t.Errorf("%s elsewhere: got %q", name, fault)
+		if fault := read(files); !strings.HasPrefix(fault, name+" ") ||
+			!strings.HasSuffix(fault, ": allowed: a file below "+dir) {
+			t.Errorf("%s outside: got %q", name, fault)
 		}
 	}
 }

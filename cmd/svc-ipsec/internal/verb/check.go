@@ -20,48 +20,52 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/unit"
 )
 
-// settleWithin is how long CHECK waits for a daemon that systemd is restarting.
-const settleWithin = 4 * time.Second
+// restartWait is how long CHECK waits for a daemon that systemd is restarting.
+const restartWait = 4 * time.Second
 
-// Check says whether what ADD promised still holds, and how the tunnels do. It compares with what ADD was given, kept in
-// the container's folder: a runtime may lose or change its own copy. While a reconfigure is incomplete, it compares with what that
-// does not change.
+// Check compares the container with what ADD configured, and prints its health. It compares with the configuration that
+// ADD recorded in the container's directory, because a runtime may lose or change its own copy. While a reconfigure is
+// incomplete, it compares only what the reconfigure does not change.
 func (e *Executable) Check(args *skel.CmdArgs) error {
-	ctx, cancel := e.budget(verbBudget)
+	ctx, cancel := e.budget(verbLimit)
 	defer cancel()
 	owner, err := identify(args)
 	if err != nil {
 		return err
 	}
-	folder, err := state.Find(ctx, e.Root, owner.Name, lockLimit)
+	dir, err := state.Find(ctx, e.Root, owner.Name, lockLimit)
 	if errors.Is(err, fs.ErrNotExist) {
 		return fail(spec.CodeUnknownContainer, "check %s: no such container", owner.Name)
 	}
 	if err != nil {
-		return answerOfCheck(err)
+		return checkError(err)
 	}
-	defer folder.Close()
-	h, err := e.check(ctx, args, owner, folder)
+	defer dir.Close()
+	h, err := e.check(ctx, args, owner, dir)
 	if err != nil {
-		return answerOfCheck(fmt.Errorf("check %s: %w", owner.Name, err))
+		return checkError(fmt.Errorf("check %s: %w", owner.Name, err))
 	}
 	return json.NewEncoder(e.Out).Encode(h)
 }
 
-// answerOfCheck gives an error its code: that of a broken container, or that of one whose state is not known.
-func answerOfCheck(err error) error {
+// checkError returns the error with a code: codeBroken if the container differs from its configuration, CodeAgain if
+// the state of the container is unknown.
+func checkError(err error) error {
 	switch {
-	case errors.As(err, new(*coded)):
+	case errors.As(err, new(*codedError)):
 		return err
-	case broken.Is(err), errors.Is(err, network.ErrTaken), errors.Is(err, libreswan.ErrNotRunning), errors.Is(err, libreswan.ErrNoAnswer):
+	case broken.Is(err), errors.Is(err, network.ErrNameTaken),
+		errors.Is(err, libreswan.ErrNotRunning), errors.Is(err, libreswan.ErrNoAnswer):
 		return fail(codeBroken, "%w", err)
 	default:
 		return fail(spec.CodeAgain, "%w", err)
 	}
 }
 
-func (e *Executable) check(ctx context.Context, args *skel.CmdArgs, owner spec.Owner, folder *state.Directory) (*spec.Health, error) {
-	recorded, err := folder.Load()
+func (e *Executable) check(ctx context.Context, args *skel.CmdArgs, owner spec.Owner,
+	dir *state.Directory,
+) (*spec.Health, error) {
+	recorded, err := dir.Load()
 	if err != nil {
 		return nil, err
 	}
@@ -70,7 +74,7 @@ func (e *Executable) check(ctx context.Context, args *skel.CmdArgs, owner spec.O
 	}
 	a := &recorded.Attachment
 	if recorded.Configuration == nil {
-		return nil, broken.Errorf("configuration in %s: gone", folder.Path)
+		return nil, broken.Errorf("configuration in %s: gone", dir.Path)
 	}
 	r, err := decode(&skel.CmdArgs{ContainerID: args.ContainerID, IfName: a.Interface, StdinData: recorded.Configuration})
 	if err != nil {
@@ -78,12 +82,12 @@ func (e *Executable) check(ctx context.Context, args *skel.CmdArgs, owner spec.O
 	}
 	r.configuration.Found = recorded.Found.Config()
 	tools, _ := libreswan.FindTools()
-	d := e.daemon(tools, owner, folder.Path, recorded)
+	d := e.daemon(tools, owner, dir.Path, recorded)
 	loaded, err := d.Loaded()
 	if err != nil {
 		return nil, err
 	}
-	r.configuration.Resolve(r.ran(loaded, recorded.Chosen))
+	r.configuration.Resolve(r.prepareResolve(loaded, recorded.Chosen))
 	plan, err := r.plan()
 	if err != nil {
 		return nil, err
@@ -92,31 +96,34 @@ func (e *Executable) check(ctx context.Context, args *skel.CmdArgs, owner spec.O
 	if incomplete := recorded.Incomplete; incomplete != nil {
 		plan, daemonRuns = &incomplete.Network, incomplete.Daemon
 	}
-	unguarded, err := e.checkNetwork(r, plan, recorded, args.Netns)
+	guardFault, err := e.checkNetwork(r, plan, recorded, args.Netns)
 	if err != nil {
 		return nil, err
 	}
 	wanted := r.configuration.Wanted()
-	var v *view
+	var status *daemonStatus
 	if daemonRuns {
-		v, err = e.checkDaemon(ctx, wanted, d, recorded, loaded)
+		status, err = e.checkDaemon(ctx, wanted, d, recorded, loaded)
 	} else {
-		v, err = seeAny(ctx, wanted, d, a.Namespace)
+		status, err = observeAny(ctx, wanted, d, a.Namespace)
 	}
 	if err != nil {
 		return nil, err
 	}
-	v.only(wanted, r.configuration.Loaded)
-	if err := keepTraffic(folder, recorded, v, time.Now()); err != nil {
+	status.removeMismatched(wanted, r.configuration.Loaded)
+	if err := recordTraffic(dir, recorded, status, time.Now()); err != nil {
 		return nil, err
 	}
-	h := health(ctx, r.configuration, d, v, recorded.Refused, recorded, true)
-	h.Again = soonest(completion(recorded), unguarded, h.Again, e.wishOfCheck(recorded.Retry, wanted, v))
+	h := health(ctx, r.configuration, d, status, recorded.Refused, recorded, true)
+	h.Again = earliest(completion(recorded), guardFault, h.Again, e.againForCheck(recorded.Retry, wanted, status))
 	return h, nil
 }
 
-// checkNetwork compares the network with the plan. The result asks for ADD where a guard or a sysctl has to be set again.
-func (e *Executable) checkNetwork(r *request, plan *network.Plan, recorded *state.State, path string) (*spec.Again, error) {
+// checkNetwork compares the network with the plan. The result is a request for ADD if a guard or a sysctl has to be set
+// again.
+func (e *Executable) checkNetwork(r *request, plan *network.Plan, recorded *state.State,
+	path string,
+) (*spec.Again, error) {
 	a := &recorded.Attachment
 	for _, p := range []string{a.Namespace, path} {
 		inode, err := state.Inode(p)
@@ -143,18 +150,19 @@ func (e *Executable) checkNetwork(r *request, plan *network.Plan, recorded *stat
 	if err != nil {
 		return nil, err
 	}
-	if wrong != "" { // ADD sets it again in place
+	if wrong != "" { // ADD corrects it in place
 		again = &spec.Again{Reason: wrong}
 	}
-	found, err := namespace.FindGuard(a.Guard, plan.Guard, recorded.GuardDigest)
+	found, err := namespace.CheckGuard(a.Guard, plan.Guard, recorded.GuardDigest)
 	if err != nil {
 		return nil, err
 	}
 	switch {
-	case a.Guard == network.GuardTable && found == network.GuardGone:
+	case a.Guard == network.GuardTable && found == network.GuardMissing:
 		return nil, broken.Errorf("the guard against packets in clear is gone")
-	case a.Guard == network.GuardPolicies && found != network.GuardWhole:
-		// Libreswan 5 flushes this kind whenever systemd restarts it: no reason to drop the tunnels.
+	case a.Guard == network.GuardPolicies && found != network.GuardComplete:
+		// Libreswan 5 flushes policies of this kind whenever systemd restarts it. The tunnels work, so this is no reason to
+		// remove the container.
 		again = &spec.Again{Reason: "the guard's policies are gone"}
 	case a.Guard == network.GuardTable && found == network.GuardChanged:
 		again = &spec.Again{Reason: "the guard against packets in clear was changed"}
@@ -164,7 +172,7 @@ func (e *Executable) checkNetwork(r *request, plan *network.Plan, recorded *stat
 	if r.chained {
 		return again, nil
 	}
-	host, err := network.ObserveHost(r.owner)
+	host, err := network.FindHostLink(r.owner)
 	switch {
 	case err != nil:
 		return nil, err
@@ -182,7 +190,8 @@ func (e *Executable) checkNetwork(r *request, plan *network.Plan, recorded *stat
 	if plan.Bridge == "" {
 		return again, nil
 	}
-	bridge, err := network.FindBridge(plan.Bridge) // as ADD finds it: the name may be an alternative one
+	// The same lookup as in ADD, because the name may be an alternative name.
+	bridge, err := network.FindBridge(plan.Bridge)
 	if errors.Is(err, network.ErrNoBridge) {
 		return nil, broken.Errorf("bridge %s is gone", plan.Bridge)
 	}
@@ -195,14 +204,15 @@ func (e *Executable) checkNetwork(r *request, plan *network.Plan, recorded *stat
 	return again, nil
 }
 
-// checkDaemon returns the view of the daemon, and an error if it does not run, does not answer or has lost a conn that it had
-// accepted. One that systemd has just restarted gets the time to come up and to read its files.
-func (e *Executable) checkDaemon(ctx context.Context, wanted []*config.Connection, d *libreswan.Daemon, recorded *state.State,
-	loaded map[string][]byte,
-) (*view, error) {
+// checkDaemon returns the status of the daemon. It returns an error if the daemon does not run, does not answer, or has
+// lost a conn that it had accepted. A daemon that systemd has just restarted gets restartWait to start and to load its
+// conns.
+func (e *Executable) checkDaemon(ctx context.Context, wanted []*config.Connection, d *libreswan.Daemon,
+	recorded *state.State, loaded map[string][]byte,
+) (*daemonStatus, error) {
 	namespace := recorded.Attachment.Namespace
 	if len(wanted) == 0 {
-		return new(view), nil
+		return new(daemonStatus), nil
 	}
 	for clock := patience.Start(); ; {
 		u, err := e.Bus.Show(ctx, d.Unit())
@@ -214,17 +224,17 @@ func (e *Executable) checkDaemon(ctx context.Context, wanted []*config.Connectio
 			return nil, fault
 		}
 		if u.Running() {
-			var v *view
-			if v, fault = complete(ctx, wanted, d, u, namespace, loaded); fault == nil {
-				return v, nil
+			var status *daemonStatus
+			if status, fault = complete(ctx, wanted, d, u, namespace, loaded); fault == nil {
+				return status, nil
 			}
 		}
-		if ctx.Err() != nil { // it may still come up
+		if ctx.Err() != nil { // the daemon may still start
 			return nil, fmt.Errorf("wait for the daemon: %w", context.Cause(ctx))
 		}
-		if clock.Elapsed() > settleWithin {
+		if clock.Elapsed() > restartWait {
 			if u.Running() && (errors.Is(fault, libreswan.ErrNotRunning) || errors.Is(fault, libreswan.ErrNoAnswer)) {
-				return nil, cannotAsk(wanted, d, recorded, fault)
+				return nil, queryError(wanted, d, recorded, fault)
 			}
 			return nil, fault
 		}
@@ -232,30 +242,32 @@ func (e *Executable) checkDaemon(ctx context.Context, wanted []*config.Connectio
 	}
 }
 
-// cannotAsk gives an error of asking a daemon that runs a code: nothing may be taken down for it while the daemon's tunnels are in the
-// kernel, or while it is not known which connections it should have. Something else may be in the place of its control socket, or
-// whack may hang. systemd ends a daemon that itself hangs (WatchdogSec).
-func cannotAsk(wanted []*config.Connection, d *libreswan.Daemon, recorded *state.State, fault error) error {
+// queryError returns the error for a daemon that runs but cannot be queried. The error means a broken container only if
+// the kernel has no tunnel of the daemon and it is known which connections the daemon should have. Otherwise a working
+// container could be removed: something else may have replaced the control socket, or whack may hang. systemd itself
+// ends a daemon that hangs (WatchdogSec).
+func queryError(wanted []*config.Connection, d *libreswan.Daemon, recorded *state.State, fault error) error {
 	up, err := upInKernel(wanted, recorded.Attachment.Namespace)
 	if err == nil && len(up) == 0 && recorded.Incomplete == nil {
 		return fault
 	}
-	return fail(spec.CodeAgain, "the unit runs, and its daemon cannot be asked (if that lasts: svc-supervisor restart %s): %w", d.Owner.Name, fault)
+	return fail(spec.CodeAgain,
+		"the unit runs, and its daemon cannot be asked (if that lasts: svc-supervisor restart %s): %w", d.Owner.Name, fault)
 }
 
-// complete returns the view of a daemon that has all conns that it had accepted. One that cannot be asked counts as
-// complete: the health reports that it is of another Libreswan.
+// complete returns the status of a daemon that has all conns that it had accepted. A daemon of another Libreswan
+// version cannot be queried; it counts as complete, and the health message names the version.
 func complete(ctx context.Context, wanted []*config.Connection, d *libreswan.Daemon, u unit.Details, namespace string,
 	loaded map[string][]byte,
-) (*view, error) {
-	v, err := seeUnit(ctx, wanted, d, u, namespace)
-	if err != nil || v.build != nil && !v.build.Compatible() {
-		return v, err
+) (*daemonStatus, error) {
+	status, err := observeUnit(ctx, wanted, d, u, namespace)
+	if err != nil || status.build != nil && !status.build.Compatible() {
+		return status, err
 	}
 	for conn := range loaded {
-		if _, ok := v.conns[conn]; !ok {
+		if _, ok := status.conns[conn]; !ok {
 			return nil, broken.Errorf("the daemon has lost conn %s", conn)
 		}
 	}
-	return v, nil
+	return status, nil
 }

@@ -15,9 +15,10 @@ import (
 // ControlUsage describes the arguments of Control.
 const ControlUsage = "svc-ipsec ctl NAME [status | trafficstatus | showstates | … | --WHACK-OPTION …]"
 
-// Control runs Libreswan's whack for the daemon of one container, as an operator would with `ipsec status`, with the rights of
-// that daemon. Its arguments are the container's name and the options of ipsec-whack(8); the first may be written without
-// its dashes, and no option is --status. Control returns whack's exit status. It takes no lock: a verb that hangs can be looked at.
+// Control runs Libreswan's whack for the daemon of one container, as an operator would with `ipsec status`, and with
+// the privileges of that daemon. Its arguments are the container's name and the options of ipsec-whack(8). The first
+// option may be written without dashes; the default is --status. Control returns the exit status of whack. It takes no
+// lock, so it also works while a verb hangs.
 func (e *Executable) Control(args []string) (status int, err error) {
 	if len(args) == 0 {
 		return 0, errors.New("usage: " + ControlUsage)

@@ -16,25 +16,27 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// Del removes a container. It needs no more than its name: everything else is in its directory, or on its parts. If the
-// state is damaged, or of a newer version, it removes the unit, the veth and the guard by name and owner tag, and the directory.
+// Del removes a container. Its name is sufficient: everything else is recorded in its directory or found by owner tag.
+// If state.json is damaged, or of a newer version, Del removes the unit, the veth and the guard by name and owner tag,
+// and then the directory.
 func (e *Executable) Del(args *skel.CmdArgs) error {
-	ctx, cancel := e.budget(verbBudget)
+	ctx, cancel := e.budget(verbLimit)
 	defer cancel()
 	owner, err := identify(args)
 	if err != nil {
-		// No such name can have been made by ADD, so nothing of it is here.
+		// ADD refuses such a name, so nothing of this container can exist.
 		e.Log.Warn("nothing to remove under such a name", slog.Any("error", err))
 		return nil
 	}
-	folder, err := state.Open(ctx, e.Root, owner.Name, lockLimit)
+	dir, err := state.Open(ctx, e.Root, owner.Name, lockLimit)
 	if err != nil {
 		return err
 	}
-	defer folder.Close()
-	recorded, err := folder.Load()
+	defer dir.Close()
+	recorded, err := dir.Load()
 	if err != nil {
-		e.Log.Warn("state damaged, removing what has the name and the owner tag", slog.String("container", string(owner.Name)), slog.Any("error", err))
+		e.Log.Warn("state damaged, removing what has the name and the owner tag",
+			slog.String("container", string(owner.Name)), slog.Any("error", err))
 	}
 	var attachment *state.Attachment
 	switch {
@@ -51,7 +53,7 @@ func (e *Executable) Del(args *skel.CmdArgs) error {
 		e.Log.Info("removing a container of another id", slog.String("container", string(owner.Name)),
 			slog.String("id", string(attachment.ContainerID)), slog.String("asked", string(owner.ContainerID)))
 	}
-	r := removal{Executable: e, owner: owner, folder: folder, attachment: attachment, namespace: args.Netns}
+	r := removal{Executable: e, owner: owner, dir: dir, attachment: attachment, namespace: args.Netns}
 	if err := r.run(ctx); err != nil {
 		return fmt.Errorf("del %s: %w", owner.Name, err)
 	}
@@ -59,45 +61,46 @@ func (e *Executable) Del(args *skel.CmdArgs) error {
 }
 
 func (e *Executable) warnForeign(owner spec.Owner, what, tag string) {
-	e.Log.Warn("left alone: it does not carry our owner tag", slog.String("container", string(owner.Name)), slog.String("what", what),
+	e.Log.Warn("not removed: the owner tag is not this container's",
+		slog.String("container", string(owner.Name)), slog.String("what", what),
 		slog.String("tag", tag), slog.String("network", owner.Network))
 }
 
-// removal takes away one container: DEL's, GC's, or a failed ADD's.
+// removal removes one container, for DEL, GC or a failed ADD.
 type removal struct {
 	*Executable
 	owner      spec.Owner
-	folder     *state.Directory
-	attachment *state.Attachment // nil: not known
-	namespace  string            // what the runtime named, if anything
+	dir        *state.Directory
+	attachment *state.Attachment // nil: unknown
+	namespace  string            // the path that the runtime passed, "" if none
 	warned     bool
-	stopped    bool // a daemon of ours ran
+	stopped    bool // the unit of this container's daemon existed and was stopped
 }
 
-// run removes every part. It continues after an error, so that the remaining parts are removed too; but the network of a daemon that
-// could not be stopped stays, because the daemon could not inform its peers without it.
+// run removes all parts of the container. After an error it continues with the other parts. But if the daemon could not
+// be stopped, the network stays, because the daemon needs it to send DELETE to its peers.
 func (r *removal) run(ctx context.Context) error {
-	if err := r.unit(ctx); err != nil {
+	if err := r.stopUnit(ctx); err != nil {
 		return err
 	}
 	var faults []error
-	// The interface is removed before the guard, so that no packet can leave unencrypted in between.
-	for _, step := range []func(context.Context) error{r.outside, r.inside} {
+	// The interface is removed before the guard, so that no packet can leave in clear in between.
+	for _, step := range []func(context.Context) error{r.removeHostLink, r.cleanNamespace} {
 		if err := step(ctx); err != nil {
 			faults = append(faults, err)
 		}
 	}
-	if err := joined(faults); err != nil {
+	if err := joinErrors(faults); err != nil {
 		return err
 	}
-	if err := r.folder.Remove(); err != nil {
+	if err := r.dir.Remove(); err != nil {
 		return err
 	}
 	return r.Users.Release(ctx, r.owner, r.userExists)
 }
 
-// joined is one line of several errors, nil if there is none.
-func joined(faults []error) (err error) {
+// joinErrors combines several errors into one line. It returns nil if there is no error.
+func joinErrors(faults []error) (err error) {
 	for _, next := range faults {
 		switch {
 		case err == nil:
@@ -109,7 +112,8 @@ func joined(faults []error) (err error) {
 	return err
 }
 
-// userExists reports whether the network namespace is still there that belongs to this user id. It is the runtime's to remove.
+// userExists reports whether the container's network namespace still exists and is owned by this user ID. The runtime
+// removes the namespace.
 func (r *removal) userExists(id uint32) (bool, error) {
 	path := r.namespace
 	if r.attachment != nil {
@@ -121,13 +125,15 @@ func (r *removal) userExists(id uint32) (bool, error) {
 	return ownsNamespace(id, path)
 }
 
-// ownsNamespace reports whether there is a network namespace at one of these paths that is owned by a user namespace of this user id.
+// ownsNamespace reports whether one of these paths is a network namespace that is owned by a user namespace of this
+// user ID.
 func ownsNamespace(id uint32, paths ...string) (bool, error) {
 	for _, path := range paths {
 		owned, err := ownedBy(path, id)
 		switch {
-		case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ESRCH): // also the process that had it
-		case errors.Is(err, unix.ENOTTY): // a plain file, as a removed namespace leaves it behind
+		// The path, or the process that had the namespace, does not exist any more.
+		case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ESRCH):
+		case errors.Is(err, unix.ENOTTY): // a plain file, which remains when a namespace is unmounted
 		case owned || err != nil:
 			return owned, err
 		}
@@ -135,15 +141,15 @@ func ownsNamespace(id uint32, paths ...string) (bool, error) {
 	return false, nil
 }
 
-func (r *removal) foreign(what, tag string) {
+func (r *removal) warnForeignOnce(what, tag string) {
 	if !r.warned {
 		r.warnForeign(r.owner, what, tag)
 	}
 	r.warned = true
 }
 
-// unit stops the daemon, if the unit is ours by its tag.
-func (r *removal) unit(ctx context.Context) error {
+// stopUnit stops the daemon if its unit has this container's owner tag.
+func (r *removal) stopUnit(ctx context.Context) error {
 	name := r.owner.Name.Unit()
 	details, err := r.Bus.Show(ctx, name)
 	if err != nil {
@@ -153,21 +159,22 @@ func (r *removal) unit(ctx context.Context) error {
 		return nil
 	}
 	if details.Owner.Network != r.owner.Network || details.Owner.Name != r.owner.Name {
-		r.foreign(name, details.Owner.String())
+		r.warnForeignOnce(name, details.Owner.String())
 		return nil
 	}
 	r.stopped = true
-	d := libreswan.Daemon{Bus: r.Bus, Owner: r.owner, Folder: r.folder.Path}
+	d := libreswan.Daemon{Bus: r.Bus, Owner: r.owner, Dir: r.dir.Path}
 	return d.Stop(ctx)
 }
 
-// inside takes our parts out of the namespace, which may stay: a runtime's is its own.
-func (r *removal) inside(ctx context.Context) error {
+// cleanNamespace removes from the network namespace what this plugin created there. The namespace itself belongs to the
+// runtime and may stay.
+func (r *removal) cleanNamespace(ctx context.Context) error {
 	path := r.namespace
 	if r.attachment != nil && r.attachment.Namespace != "" {
 		path = r.attachment.Namespace
 		if inode, err := state.Inode(path); err != nil || inode != r.attachment.Inode {
-			return nil // the namespace is gone, or another has its path
+			return nil // the namespace is gone, or another namespace has its path
 		}
 	}
 	if path == "" {
@@ -179,33 +186,33 @@ func (r *removal) inside(ctx context.Context) error {
 	}
 	defer namespace.Close()
 	if r.attachment == nil {
-		namespace.RemoveUnfinished(r.owner)
+		namespace.RemoveOldPair(r.owner)
 		return nil
 	}
 	if r.attachment.Chained {
-		if err := namespace.Leave(r.attachment.Interface); err != nil {
+		if err := namespace.RemoveOwnRoutes(r.attachment.Interface); err != nil {
 			return err
 		}
 	} else {
-		namespace.RemoveUnfinished(r.owner)
+		namespace.RemoveOldPair(r.owner)
 	}
 	if r.stopped {
-		if err := namespace.Flush(); err != nil {
+		if err := namespace.FlushXFRM(); err != nil {
 			return err
 		}
 	}
 	if r.owner.Network == spec.Network && !r.attachment.Chained {
-		return nil // the supervisor removes its namespace after DEL, and the guard with it
+		return nil // the supervisor removes its namespace after DEL, and with it the guard
 	}
 	tools, _ := libreswan.FindTools()
 	return namespace.RemoveGuard(ctx, tools.NFT, r.attachment.Guard)
 }
 
-// outside removes the veth, if it is ours by its alias.
-func (r *removal) outside(context.Context) error {
-	err := network.RemoveHost(r.owner)
-	if errors.Is(err, network.ErrTaken) {
-		r.foreign("interface "+string(r.owner.Name), err.Error())
+// removeHostLink removes the veth if its alias is this container's owner tag.
+func (r *removal) removeHostLink(context.Context) error {
+	err := network.RemoveHostLink(r.owner)
+	if errors.Is(err, network.ErrNameTaken) {
+		r.warnForeignOnce("interface "+string(r.owner.Name), err.Error())
 		return nil
 	}
 	return err

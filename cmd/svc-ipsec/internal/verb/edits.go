@@ -16,15 +16,17 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// A connection whose edit is refused goes on with its last valid configuration, and so does a container whose configuration is
-// refused as a whole, if the runtime keeps the last valid configuration (docs/executables.md, lastValid): then the connection goes
-// on after a reboot and after DEL, too. Another runtime would get another container then, and gets what it asks for at once.
+// If the edit of a connection is refused, the connection keeps its last valid configuration. If the configuration is
+// refused as a whole, the container keeps its last valid configuration. Both require a runtime that records the last
+// valid configuration (docs/executables.md, lastValid), so that the same connections run after a reboot or a DEL. With
+// any other runtime the edit takes effect at once: a refused connection does not run, and ADD fails if the configuration
+// is refused as a whole.
 
-// wholeDocument is the key of state.State.Edits for a document that is refused as a whole.
-const wholeDocument = "configuration"
+// documentKey is the key in state.State.Edits for a configuration that is refused as a whole.
+const documentKey = "configuration"
 
-// lastValid returns the configuration that was valid last, nil if none was. What runs decides: the record of the supervisor may be
-// older if it was killed.
+// lastValid returns the last valid configuration, or nil if there was none. state.json takes precedence over the
+// runtime's record, because that may be older if the supervisor was killed.
 func (c *change) lastValid(loaded map[string][]byte) json.RawMessage {
 	if c.before != nil && len(c.recorded.Chosen)+len(loaded) > 0 {
 		if c.recorded.LastValid != nil {
@@ -43,8 +45,8 @@ func (c *change) lastValid(loaded map[string][]byte) json.RawMessage {
 	return nil
 }
 
-// resolve decides which connections run. A refused one is replaced by its last valid form, which may refuse another one: that
-// is replaced too, and so on.
+// resolve decides which connections run. A refused connection is replaced by its last valid form. That may cause
+// another one to be refused, so this is repeated until nothing changes.
 func (c *change) resolve(ctx context.Context, loaded map[string][]byte) error {
 	last := c.lastValid(loaded)
 	document, previous := c.request.document, last
@@ -58,20 +60,20 @@ func (c *change) resolve(ctx context.Context, loaded map[string][]byte) error {
 	if err != nil {
 		return err
 	}
-	now := standing(loaded, c.recorded.Chosen)
+	now := compareLoaded(loaded, c.recorded.Chosen)
 	if len(loaded)+len(c.recorded.Chosen) == 0 {
 		now = revision.Standing
 	}
 	for {
-		if err := c.request.take(revision.Document()); err != nil {
+		if err := c.request.setConfiguration(revision.Document()); err != nil {
 			return err
 		}
 		configuration := c.request.configuration
-		if revision.Revert(configuration) { // before anything is looked up for it
+		if revision.Revert(configuration) { // before any lookup for a document with refused edits
 			continue
 		}
-		c.look(ctx)
-		configuration.Loaded, configuration.Inside = networks(loaded), c.request.inside()
+		c.lookUpReferences(ctx)
+		configuration.Loaded, configuration.Inside = networks(loaded), c.request.internalAddresses()
 		configuration.Accepted = config.Accepted(last, configuration.Inside)
 		configuration.Resolve(now)
 		if !revision.Revert(configuration) {
@@ -80,15 +82,15 @@ func (c *change) resolve(ctx context.Context, loaded map[string][]byte) error {
 	}
 	c.edits, c.valid = revision.Edits, revision.Valid(c.request.configuration)
 	if c.fault != nil {
-		c.edits[wholeDocument] = c.fault.Error()
+		c.edits[documentKey] = c.fault.Error()
 	}
 	c.warnOfKeyFiles()
 	c.raw, err = withConfiguration(c.raw, revision.Document())
 	return err
 }
 
-// withConfiguration returns a network configuration with another document, and without the last valid one. The order of the keys
-// stays, so that the text is the same as long as the document is.
+// withConfiguration returns a network configuration with another configuration document and without the key lastValid.
+// It keeps the order of the keys, so the text changes only if the document does.
 func withConfiguration(conf, document json.RawMessage) (json.RawMessage, error) {
 	decoder := json.NewDecoder(bytes.NewReader(conf))
 	if _, err := decoder.Token(); err != nil {
@@ -124,16 +126,17 @@ func withConfiguration(conf, document json.RawMessage) (json.RawMessage, error) 
 	return state.Compact([]byte("{" + out.String() + "}"))
 }
 
-// toHandBack returns the last valid configuration for a runtime that keeps it, and nil if it is the one that this ADD was given.
-func (c *change) toHandBack() json.RawMessage {
+// lastValidForRuntime returns the last valid configuration for a runtime that records it, or nil if it equals the given
+// configuration.
+func (c *change) lastValidForRuntime() json.RawMessage {
 	if !c.request.keepsLastValid || bytes.Equal(c.valid, c.request.document) {
 		return nil
 	}
 	return c.valid
 }
 
-// noteEdits records which edits are refused and which faults are tolerated, and logs those that are new.
-func (c *change) noteEdits(s *state.State) {
+// recordEdits records which edits are refused and which faults are tolerated, and logs the new ones.
+func (c *change) recordEdits(s *state.State) {
 	before := *s
 	s.Edits, s.Tolerated, s.LastValid = c.edits, map[string]string{}, nil
 	configuration := c.request.configuration
@@ -179,17 +182,20 @@ func tolerated(c *config.Connection) string {
 	return strings.Join(faults, "; ")
 }
 
-// editsShown is how many refused edits, and how many tolerated faults, the message of the health lists.
-const editsShown = 3
+// maxEditsShown is how many refused edits, and how many tolerated faults, a health message lists.
+const maxEditsShown = 3
 
-// editMessages are the parts of the health's message about them.
+// editMessages returns the parts of the health message about refused edits and tolerated faults.
 func editMessages(s *state.State) (messages []string) {
 	for _, list := range []struct {
 		texts      map[string]string
 		one, other string
-	}{{s.Edits, "edit refused: %s", "%d more edits refused"}, {s.Tolerated, "the next release refuses %s", "%d more that the next release refuses"}} {
+	}{
+		{s.Edits, "edit refused: %s", "%d more edits refused"},
+		{s.Tolerated, "the next release refuses %s", "%d more that the next release refuses"},
+	} {
 		for i, place := range slices.Sorted(maps.Keys(list.texts)) {
-			if i == editsShown {
+			if i == maxEditsShown {
 				messages = append(messages, fmt.Sprintf(list.other, len(list.texts)-i))
 				break
 			}
@@ -199,7 +205,7 @@ func editMessages(s *state.State) (messages []string) {
 	return messages
 }
 
-// withEdit adds to the health of a connection that its edit is refused.
+// withEdit adds the refused edit of a connection to the reason in its health.
 func withEdit(health spec.Connection, edit string) spec.Connection {
 	switch {
 	case edit == "":
@@ -211,8 +217,8 @@ func withEdit(health spec.Connection, edit string) spec.Connection {
 	return health
 }
 
-// inside lists the container's addresses other than the external ones.
-func (r *request) inside() []netip.Addr {
+// internalAddresses returns the container's addresses other than the external ones.
+func (r *request) internalAddresses() []netip.Addr {
 	var inside []netip.Addr
 	if r.port != nil {
 		for _, s := range r.port.Addresses {
@@ -221,17 +227,19 @@ func (r *request) inside() []netip.Addr {
 			}
 		}
 	}
-	for _, p := range r.given.Addresses {
+	for _, p := range r.prev.Addresses {
 		inside = append(inside, p.Addr())
 	}
 	return slices.DeleteFunc(inside, func(a netip.Addr) bool { return slices.Contains(r.configuration.ExternalIPs, a) })
 }
 
-// ran prepares Resolve for a configuration that an ADD was given before: what ran with faults that are new in this release counts
-// as accepted.
-func (r *request) ran(loaded map[string][]byte, chosen map[string]string) func(*config.Connection) config.Standing {
-	stood := stood(loaded, chosen)
-	r.configuration.Loaded, r.configuration.Inside = networks(loaded), r.inside()
-	r.configuration.Accepted = func(c *config.Connection) bool { return stood(c) != config.New }
-	return stood
+// prepareResolve prepares the configuration of an earlier ADD for Resolve, and returns the comparison that Resolve
+// needs. Faults that only this release refuses are accepted in connections that already run.
+func (r *request) prepareResolve(loaded map[string][]byte,
+	chosen map[string]string,
+) func(*config.Connection) config.Standing {
+	compareLastADD := compareLastADD(loaded, chosen)
+	r.configuration.Loaded, r.configuration.Inside = networks(loaded), r.internalAddresses()
+	r.configuration.Accepted = func(c *config.Connection) bool { return compareLastADD(c) != config.New }
+	return compareLastADD
 }

@@ -19,14 +19,14 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// gcPatience is short: a container that another verb works on is no leftover.
-const gcPatience = 100 * time.Millisecond
+// gcLockWait is short, because a container that another verb has locked is in use.
+const gcLockWait = 100 * time.Millisecond
 
-// GC removes the containers of a network that are not among the valid attachments, and then what no container uses any more: mount views,
-// and user ids of the network. Without that key it removes nothing: libcni leaves it out when it was given none, and that
-// must not mean all.
+// GC removes the containers of a network that are not among the valid attachments. Then it removes mount views, and
+// releases user IDs of the network, that no container uses any more. Without the key of valid attachments it removes
+// nothing: libcni omits the key if it was given no list, which does not mean that no container is valid.
 func (e *Executable) GC(args *skel.CmdArgs) error {
-	ctx, cancel := e.budget(gcBudget)
+	ctx, cancel := e.budget(gcLimit)
 	defer cancel()
 	var conf spec.Conf
 	if err := json.Unmarshal(args.StdinData, &conf); err != nil {
@@ -51,11 +51,11 @@ func (e *Executable) GC(args *skel.CmdArgs) error {
 	if err := e.releaseUnused(ctx, conf.Name); err != nil {
 		faults = append(faults, fmt.Errorf("gc: %w", err))
 	}
-	return joined(faults)
+	return joinErrors(faults)
 }
 
-// usedViews returns the mount views in which the containers of all networks run. If the state of one cannot be read, its view is not
-// known.
+// usedViews returns the mount views that the containers of all networks use. It returns an error if the state of any
+// container cannot be read, because then its view is unknown.
 func (e *Executable) usedViews() (map[string]bool, error) {
 	names, err := state.List(e.Root)
 	if err != nil {
@@ -74,9 +74,9 @@ func (e *Executable) usedViews() (map[string]bool, error) {
 	return used, nil
 }
 
-// releaseUnused gives back the user ids of a network of which nothing exists any more: a DEL was killed between the removal of
-// the directory and the release. The supervisor gives those of its own network back itself, because it also knows the namespaces
-// that it makes.
+// releaseUnused releases the user IDs of a network whose containers do not exist any more. Such an ID remains if a DEL
+// is killed between the removal of the directory and the release. The supervisor releases the IDs of its own network
+// itself, because it also knows which namespaces it created.
 func (e *Executable) releaseUnused(ctx context.Context, network string) error {
 	if network == spec.Network {
 		return nil
@@ -88,17 +88,17 @@ func (e *Executable) releaseUnused(ctx context.Context, network string) error {
 			continue
 		}
 		faults = append(faults, e.Users.Release(ctx, r.Owner, func(id uint32) (bool, error) {
-			// The directory is made before the id is allocated.
+			// ADD creates the directory before it allocates the user ID.
 			if _, err := os.Lstat(filepath.Join(e.Root, string(r.Owner.Name))); !errors.Is(err, fs.ErrNotExist) {
 				return true, err
 			}
 			return ownsAnyNamespace(id)
 		}))
 	}
-	return joined(faults)
+	return joinErrors(faults)
 }
 
-// ownsAnyNamespace reports whether the user id owns a network namespace that has a name or a process.
+// ownsAnyNamespace reports whether the user ID owns a network namespace that has a name or a process.
 func ownsAnyNamespace(id uint32) (bool, error) {
 	for _, pattern := range []string{"/run/netns/*", "/proc/[0-9]*/ns/net"} {
 		paths, err := filepath.Glob(pattern)
@@ -113,23 +113,24 @@ func ownsAnyNamespace(id uint32) (bool, error) {
 }
 
 func (e *Executable) collect(ctx context.Context, name spec.Name, network string, valid []spec.Attachment) error {
-	folder, err := state.Find(ctx, e.Root, name, gcPatience)
+	dir, err := state.Find(ctx, e.Root, name, gcLockWait)
 	if err != nil {
-		return nil // gone, or at work
+		return nil // removed, or locked by another verb
 	}
-	defer folder.Close()
-	recorded, err := folder.Load()
+	defer dir.Close()
+	recorded, err := dir.Load()
 	if recorded == nil || recorded.Attachment.Network != network {
 		if err != nil {
 			e.Log.Warn("state unreadable, container not removed", slog.String("container", string(name)), slog.Any("error", err))
 		}
-		return nil // not known to be of this network
+		return nil // not known to belong to this network
 	}
 	a := &recorded.Attachment
 	if slices.Contains(valid, spec.Attachment{ContainerID: a.ContainerID, IfName: a.Interface}) {
 		return nil
 	}
-	e.Log.Info("removing a container that is no longer attached", slog.String("container", string(name)), slog.String("id", string(a.ContainerID)))
-	r := removal{Executable: e, owner: a.Owner(name), folder: folder, attachment: a}
+	e.Log.Info("removing a container that is no longer attached",
+		slog.String("container", string(name)), slog.String("id", string(a.ContainerID)))
+	r := removal{Executable: e, owner: a.Owner(name), dir: dir, attachment: a}
 	return r.run(ctx)
 }

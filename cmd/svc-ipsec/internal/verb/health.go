@@ -16,68 +16,76 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/unit"
 )
 
-// What a healthy container without a daemon says of itself.
+// Health messages of a container that is healthy and has no daemon.
 const (
-	saysNoExternalIP  = "no external IP: nothing to run"
-	saysNoConnections = "no connections: nothing to run"
-	saysAllDown       = "all connections have administrative state down: nothing to run"
-	saysAllRefused    = "no connection can run: see their reasons"
+	idleNoExternalIP  = "no external IP: nothing to run"
+	idleNoConnections = "no connections: nothing to run"
+	idleAllDown       = "all connections have administrative state down: nothing to run"
+	idleAllRefused    = "no connection can run: see their reasons"
 )
 
-// view is what was asked of a daemon: nothing, if there is none, or none that the installed tools can talk to.
-type view struct {
+// daemonStatus is what a daemon reported. It is empty if there is no daemon. If the installed tools are not compatible
+// with the daemon, it has only build and the tunnels that the kernel lists.
+type daemonStatus struct {
 	conns   map[string]libreswan.Conn
 	up      map[string]libreswan.Traffic
-	orphans []string         // conns whose tunnel stands and is dead: they are not up
-	build   *libreswan.Build // nil: the daemon is of the installed one
+	orphans []string         // conns with an orphaned Child SA; they are not in up
+	build   *libreswan.Build // nil: the daemon runs the installed version
 
-	invocation string // of its unit; "" if it is not known
+	invocation string // systemd's invocation ID of the unit; "" if unknown
 }
 
-// see asks the daemon of a container that has something to run.
-func see(ctx context.Context, wanted []*config.Connection, d *libreswan.Daemon, namespace string) (*view, error) {
+// observe queries the daemon of a container, unless it has no wanted connection.
+func observe(ctx context.Context, wanted []*config.Connection, d *libreswan.Daemon,
+	namespace string,
+) (*daemonStatus, error) {
 	if len(wanted) == 0 {
-		return new(view), nil
+		return new(daemonStatus), nil
 	}
 	u, err := d.Bus.Show(ctx, d.Unit())
 	if err != nil {
 		return nil, err
 	}
-	return seeUnit(ctx, wanted, d, u, namespace)
+	return observeUnit(ctx, wanted, d, u, namespace)
 }
 
-// seeAny is see for a container of which it is not known whether a daemon runs.
-func seeAny(ctx context.Context, wanted []*config.Connection, d *libreswan.Daemon, namespace string) (*view, error) {
+// observeAny is like observe, for a container that may or may not have a running daemon: a daemon that cannot be
+// queried is no error.
+func observeAny(ctx context.Context, wanted []*config.Connection, d *libreswan.Daemon,
+	namespace string,
+) (*daemonStatus, error) {
 	u, err := d.Bus.Show(ctx, d.Unit())
 	if err != nil {
 		return nil, err
 	}
-	if v, err := seeUnit(ctx, wanted, d, u, namespace); err == nil {
-		return v, nil
+	if status, err := observeUnit(ctx, wanted, d, u, namespace); err == nil {
+		return status, nil
 	}
-	return new(view), ctx.Err()
+	return new(daemonStatus), ctx.Err()
 }
 
-// seeUnit is see for a daemon whose unit was shown a moment ago.
-func seeUnit(ctx context.Context, wanted []*config.Connection, d *libreswan.Daemon, u unit.Details, namespace string) (*view, error) {
+// observeUnit is like observe, for a caller that has just read the daemon's unit.
+func observeUnit(ctx context.Context, wanted []*config.Connection, d *libreswan.Daemon, u unit.Details,
+	namespace string,
+) (*daemonStatus, error) {
 	build, err := d.OutdatedIn(ctx, u)
 	if err != nil {
 		return nil, err
 	}
 	if !build.Compatible() {
 		up, err := upInKernel(wanted, namespace)
-		return &view{up: up, build: build}, err
+		return &daemonStatus{up: up, build: build}, err
 	}
-	answer, err := d.Ask(ctx)
+	answer, err := d.Query(ctx)
 	if err != nil {
 		return nil, err
 	}
-	v := viewOf(answer, build)
-	v.invocation = u.Invocation
-	return v, nil
+	status := statusOf(answer, build)
+	status.invocation = u.Invocation
+	return status, nil
 }
 
-// upInKernel finds out from the kernel which connections have a tunnel, where the daemon cannot be asked.
+// upInKernel returns the tunnels that the kernel has, by conn. It is used when the daemon cannot be queried.
 func upInKernel(wanted []*config.Connection, path string) (map[string]libreswan.Traffic, error) {
 	namespace, err := network.Open(path)
 	if err != nil {
@@ -99,45 +107,52 @@ func upInKernel(wanted []*config.Connection, path string) (map[string]libreswan.
 	return up, nil
 }
 
-// viewOf is the view of a daemon that has answered.
-func viewOf(answer libreswan.Answer, build *libreswan.Build) *view {
-	v := &view{conns: answer.Conns, up: answer.Traffic, build: build}
+// statusOf returns the status of a daemon from its answer.
+func statusOf(answer libreswan.Answer, build *libreswan.Build) *daemonStatus {
+	status := &daemonStatus{conns: answer.Conns, up: answer.Traffic, build: build}
 	for name, conn := range answer.Conns {
 		if !conn.Orphaned {
 			continue
 		}
-		delete(v.up, name)
-		if !conn.Negotiating { // else what takes its place is on its way, and would be taken down with it
-			v.orphans = append(v.orphans, name)
+		delete(status.up, name)
+		// A negotiation may be about to replace the orphaned Child SA, and terminating the conn would end that too.
+		if !conn.Negotiating {
+			status.orphans = append(status.orphans, name)
 		}
 	}
-	return v
+	return status
 }
 
-// only forgets the tunnels that join other networks than the wanted pair of their name: those of an edit that failed later.
-func (v *view) only(wanted []*config.Connection, loaded map[string]config.Networks) {
+// removeMismatched removes tunnels whose networks differ from the wanted pair of the same conn name. They belong to an
+// edit that failed after it was loaded.
+func (status *daemonStatus) removeMismatched(wanted []*config.Connection, loaded map[string]config.Networks) {
 	for _, c := range wanted {
 		for _, pair := range c.Pairs() {
 			if has, ok := loaded[pair.Conn]; ok && !pair.Host && has != (config.Networks{Local: pair.Local, Peer: pair.Peer}) {
-				delete(v.up, pair.Conn)
+				delete(status.up, pair.Conn)
 			}
 		}
 	}
 }
 
-// health says how a container does. A tunnel that is not up is no failure of the container.
-func health(ctx context.Context, c *config.Configuration, d *libreswan.Daemon, v *view, refused map[string]string, s *state.State, why bool) *spec.Health {
+// health returns the health of a container. A tunnel that is down does not make the container unhealthy. withReasons
+// also searches the journal for the reasons of connections that are down.
+func health(ctx context.Context, c *config.Configuration, d *libreswan.Daemon, status *daemonStatus,
+	refused map[string]string, s *state.State, withReasons bool,
+) *spec.Health {
 	now := time.Now()
-	h := &spec.Health{Code: spec.Running, Again: soonest(nextLook(c.Found, now), nextTry(refused, c.Found.At, now))}
+	h := &spec.Health{
+		Code: spec.Running, Again: earliest(againForNames(c.Found, now), againForRefused(refused, c.Found.At, now)),
+	}
 	wanted := c.Wanted()
 	messages := editMessages(s)
 	if len(wanted) == 0 {
 		messages = append(messages, idle(c))
 	} else {
-		messages = append(messages, lacks(filepath.Dir(d.Folder), wanted)...)
-		messages = append(messages, lessIsolated(s, d.Owner.Name)...)
+		messages = append(messages, unsupportedMessages(filepath.Dir(d.Dir), wanted)...)
+		messages = append(messages, isolationMessages(s, d.Owner.Name)...)
 	}
-	messages = append(messages, lastKnown(c.Found)...)
+	messages = append(messages, staleInputs(c.Found)...)
 	if s.Incomplete != nil {
 		messages = append(messages, incompleteMessage)
 	}
@@ -147,20 +162,20 @@ func health(ctx context.Context, c *config.Configuration, d *libreswan.Daemon, v
 	case network.GuardNone:
 		messages = append(messages, "packets for peers leave in clear while a tunnel is down: "+s.Attachment.GuardReason)
 	}
-	if v.build != nil {
-		messages = append(messages, outdated(v.build, d.Owner.Name))
+	if status.build != nil {
+		messages = append(messages, outdated(status.build, d.Owner.Name))
 	}
 	h.Message = strings.Join(messages, "; ")
-	traffic := received(s.Traffic, v.up, now)
+	traffic := updateTraffic(s.Traffic, status.up, now)
 	var reasons map[string]string
 	for i := range c.Connections {
 		connection := &c.Connections[i]
-		health := describe(connection, v, refused, traffic, now)
-		if health.Status == spec.Down && health.Reason == "" && why {
+		health := connectionHealth(connection, status, refused, traffic, now)
+		if health.Status == spec.Down && health.Reason == "" && withReasons {
 			if reasons == nil {
-				reasons = d.Failures(ctx, v.invocation)
+				reasons = d.Failures(ctx, status.invocation)
 			}
-			health.Reason = reasonOf(connection, reasons)
+			health.Reason = failureReason(connection, reasons)
 			if health.Reason == "" && connection.ResponseOnly {
 				health.Reason = waitsForPeer(health.Pairs)
 			}
@@ -171,12 +186,13 @@ func health(ctx context.Context, c *config.Configuration, d *libreswan.Daemon, v
 	return h
 }
 
-// outdated says what to do about a daemon that an upgrade of the package left running.
+// outdated returns the message about a daemon that still runs the version before an upgrade of the package.
 func outdated(b *libreswan.Build, name spec.Name) string {
 	text := fmt.Sprintf("the daemon runs Libreswan %s, and %s is installed by now", b.Running, b.Installed)
 	switch {
 	case b.Installed == "?":
-		return fmt.Sprintf("the daemon runs Libreswan %s, and there is none that works on this host now: install it, and restart nothing before", b.Running)
+		return fmt.Sprintf("the daemon runs Libreswan %s, and no usable Libreswan is installed; "+
+			"install it before restarting this container", b.Running)
 	case b.Running == b.Installed:
 		text = "the daemon runs a former build of Libreswan " + b.Running
 	}
@@ -186,29 +202,32 @@ func outdated(b *libreswan.Build, name spec.Name) string {
 func idle(c *config.Configuration) string {
 	switch {
 	case len(c.Connections) == 0:
-		return saysNoConnections
+		return idleNoConnections
 	case len(c.ExternalIPs) == 0:
-		return saysNoExternalIP
+		return idleNoExternalIP
 	case !slices.ContainsFunc(c.Connections, func(c config.Connection) bool { return c.Up }):
-		return saysAllDown
+		return idleAllDown
 	default:
-		return saysAllRefused
+		return idleAllRefused
 	}
 }
 
-// lessIsolated says which protection the daemon does not have (see SECURITY.md).
-func lessIsolated(s *state.State, name spec.Name) []string {
+// isolationMessages lists the protections that the daemon lacks (see SECURITY.md).
+func isolationMessages(s *state.State, name spec.Name) []string {
 	switch {
 	case s.View == "":
-		return []string{fmt.Sprintf("the daemon was started by svc-ipsec 0.1.0 and runs as root: svc-supervisor restart %s gives it a user of its own, its tunnels are down meanwhile", name)}
+		return []string{fmt.Sprintf("the daemon was started by svc-ipsec 0.1.0 and runs as root: "+
+			"svc-supervisor restart %s gives it a user of its own, its tunnels are down meanwhile", name)}
 	case !s.UserNamespace:
-		return []string{"the daemon has CAP_NET_ADMIN on the host, because no user namespace of its own owns the network namespace"}
+		return []string{"the daemon has CAP_NET_ADMIN on the host, " +
+			"because no user namespace of its own owns the network namespace"}
 	}
 	return nil
 }
 
-// lacks says what the kernel cannot carry of what is wanted.
-func lacks(root string, wanted []*config.Connection) []string {
+// unsupportedMessages lists the IPsec protocols of the wanted connections that the kernel does not support. root is the
+// directory with the cached results.
+func unsupportedMessages(root string, wanted []*config.Connection) []string {
 	var messages []string
 	for _, c := range wanted {
 		message := network.KernelLacks(root, c.IPsec.Protocol, c.PeerAddress.Is4())
@@ -219,9 +238,11 @@ func lacks(root string, wanted []*config.Connection) []string {
 	return messages
 }
 
-// describe says how one connection does: active only if each of its pairs has an installed Child SA.
-// One that sends and receives nothing has a reason, too.
-func describe(c *config.Connection, v *view, refused map[string]string, traffic map[string]state.Traffic, now time.Time) spec.Connection {
+// connectionHealth returns the health of one connection. It is active only if each of its pairs has an installed Child
+// SA. An active connection also has a reason if it sends packets and receives none.
+func connectionHealth(c *config.Connection, status *daemonStatus, refused map[string]string,
+	traffic map[string]state.Traffic, now time.Time,
+) spec.Connection {
 	state := spec.Connection{ID: c.ID, Name: c.Name, Status: spec.Down}
 	if c.PeerAddress.IsValid() {
 		state.Peer = c.PeerAddress.String()
@@ -238,13 +259,13 @@ func describe(c *config.Connection, v *view, refused map[string]string, traffic 
 	note, pairs := "", c.Pairs()
 	for _, pair := range pairs {
 		p := spec.Pair{Local: pair.Local.String(), Peer: pair.Peer.String(), Status: spec.Down}
-		if counted, ok := v.up[pair.Conn]; ok {
+		if counted, ok := status.up[pair.Conn]; ok {
 			p.Status, p.BytesIn, p.BytesOut = spec.Active, counted.In, counted.Out
-			p.Algorithms = v.conns[pair.Conn].Algorithms
+			p.Algorithms = status.conns[pair.Conn].Algorithms
 			if since := counted.Since; !since.IsZero() && (state.Since == nil || since.After(*state.Since)) {
 				state.Since = &since
 			}
-			if since, ok := quiet(traffic[pair.Conn], counted, now); ok && note == "" {
+			if since, ok := receivesNothing(traffic[pair.Conn], counted, now); ok && note == "" {
 				note = "no packets received since " + since.Format(time.RFC3339)
 				if len(pairs) > 1 {
 					note += fmt.Sprintf(" from %s to %s", pair.Peer, pair.Local)
@@ -266,20 +287,22 @@ func describe(c *config.Connection, v *view, refused map[string]string, traffic 
 	return state
 }
 
-// waitsForPeer is the reason of a response-only connection of which the daemon has logged no failure. Libreswan puts one pair of networks into
-// a Child SA, whatever the peer proposes for it.
+// waitsForPeer returns the reason of a response-only connection that is down and for which the daemon has logged no
+// failure. Libreswan accepts one pair of networks per Child SA, whatever the peer proposes for it.
 func waitsForPeer(pairs []spec.Pair) string {
 	down := slices.IndexFunc(pairs, func(p spec.Pair) bool { return p.Status == spec.Down })
 	if down < 0 || !slices.ContainsFunc(pairs, func(p spec.Pair) bool { return p.Status == spec.Active }) {
 		return "initiator is response-only, and the peer has not initiated"
 	}
-	return fmt.Sprintf("initiator is response-only, and the peer has initiated no Child SA for %s and %s alone: each pair of networks needs its own",
+	return fmt.Sprintf("initiator is response-only, and the peer has initiated no Child SA for %s and %s alone: "+
+		"each pair of networks needs its own",
 		pairs[down].Local, pairs[down].Peer)
 }
 
-// reasonOf takes the daemon's word for the first pair that is down; for pairs that share an IKE SA it is said of the one
-// that made it. That the daemon refuses the peer's packets says more than that the peer does not answer.
-func reasonOf(c *config.Connection, reasons map[string]string) string {
+// failureReason returns the reason that the daemon logged for the first pair that has one. If pairs share an IKE SA,
+// the daemon logs the reason for the conn that established it. A reason why the daemon refuses the peer's packets takes
+// precedence over "no answer", because it is more specific.
+func failureReason(c *config.Connection, reasons map[string]string) string {
 	refused := reasons[c.PeerAddress.String()]
 	for _, pair := range c.Pairs() {
 		if reason := reasons[pair.Conn]; reason != "" && !(reason == libreswan.NoAnswer && refused != "") {

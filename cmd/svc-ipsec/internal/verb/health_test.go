@@ -12,24 +12,25 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-func TestARestartIsAdvisedOnlyWhereItHelps(t *testing.T) {
+func TestRestartIsAdvisedOnlyIfItHelps(t *testing.T) {
 	for _, test := range []struct {
-		running, installed, says string
-		advised                  bool
+		running, installed, contains string
+		advised                      bool
 	}{
 		{"4.10", "4.11", "the daemon runs Libreswan 4.10, and 4.11 is installed by now", true},
 		{"4.10", "4.10", "the daemon runs a former build of Libreswan 4.10", true},
-		{"4.10", "?", "there is none that works on this host now", false},
+		{"4.10", "?", "no usable Libreswan is installed", false},
 	} {
 		got := outdated(&libreswan.Build{Running: test.running, Installed: test.installed}, "vpn1")
-		if !strings.Contains(got, test.says) || strings.Contains(got, "svc-supervisor restart vpn1") != test.advised {
+		if !strings.Contains(got, test.contains) || strings.Contains(got, "svc-supervisor restart vpn1") != test.advised {
 			t.Errorf("%s, installed %s: %s", test.running, test.installed, got)
 		}
 	}
 }
 
-// The edit from 10.2.0.0/24 to 10.9.0.0/24 was loaded, and then its ADD failed: what is wanted is what was before.
-func TestATunnelOfOtherNetworksIsNotTheOneOfThatName(t *testing.T) {
+// The edit from 10.2.0.0/24 to 10.9.0.0/24 was loaded, and then its ADD failed. The wanted network is still
+// 10.2.0.0/24.
+func TestTunnelOfOtherNetworksIsNotUp(t *testing.T) {
 	c, err := config.Decode([]byte(`{"externalIps":["192.0.2.1"],"connections":[
 		{"id":"a","peerAddress":"192.0.2.2","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.2.0.0/24","10.3.0.0/24"],"psk":"k"}]}`))
 	if err != nil {
@@ -41,15 +42,16 @@ func TestATunnelOfOtherNetworksIsNotTheOneOfThatName(t *testing.T) {
 	}
 	c.Loaded = loaded
 	c.Resolve(nil)
-	v := &view{up: map[string]libreswan.Traffic{"a-0-0": {}, "a-0-1": {}}}
-	v.only(c.Wanted(), loaded)
-	if got := slices.Sorted(maps.Keys(v.up)); !slices.Equal(got, []string{"a-0-1"}) {
-		t.Errorf("up are %v, want a-0-1", got)
+	status := &daemonStatus{up: map[string]libreswan.Traffic{"a-0-0": {}, "a-0-1": {}}}
+	status.removeMismatched(c.Wanted(), loaded)
+	if got := slices.Sorted(maps.Keys(status.up)); !slices.Equal(got, []string{"a-0-1"}) {
+		t.Errorf("conns that are up: %v, want a-0-1", got)
 	}
 }
 
-func TestAResponseOnlyConnectionSaysWhatItWaitsFor(t *testing.T) {
-	up, down := spec.Pair{Local: "10.1.0.0/24", Peer: "10.2.0.0/24", Status: spec.Active}, spec.Pair{Local: "10.1.0.0/24", Peer: "10.3.0.0/24", Status: spec.Down}
+func TestReasonOfResponseOnlyConnection(t *testing.T) {
+	up, down := spec.Pair{Local: "10.1.0.0/24", Peer: "10.2.0.0/24", Status: spec.Active},
+		spec.Pair{Local: "10.1.0.0/24", Peer: "10.3.0.0/24", Status: spec.Down}
 	for want, pairs := range map[string][]spec.Pair{
 		"the peer has not initiated": {down, down},
 		"the peer has initiated no Child SA for 10.1.0.0/24 and 10.3.0.0/24 alone": {up, down},
@@ -60,7 +62,7 @@ func TestAResponseOnlyConnectionSaysWhatItWaitsFor(t *testing.T) {
 	}
 }
 
-func TestARefusedPacketSaysMoreThanNoAnswer(t *testing.T) {
+func TestRefusedPacketOverridesNoAnswer(t *testing.T) {
 	c, err := config.Decode([]byte(`{"externalIps":["192.0.2.1"],"connections":[
 		{"id":"a","peerAddress":"192.0.2.2","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.2.0.0/24","10.3.0.0/24"],"psk":"k"}]}`))
 	if err != nil {
@@ -79,7 +81,7 @@ func TestARefusedPacketSaysMoreThanNoAnswer(t *testing.T) {
 		{map[string]string{"192.0.2.2": "another version", "a-0-0": "AUTHENTICATION_FAILED"}, "AUTHENTICATION_FAILED"},
 		{map[string]string{"a-0-0": libreswan.NoAnswer}, libreswan.NoAnswer},
 	} {
-		if got := reasonOf(&c.Connections[0], test.reasons); got != test.want {
+		if got := failureReason(&c.Connections[0], test.reasons); got != test.want {
 			t.Errorf("%v: %q, want %q", test.reasons, got, test.want)
 		}
 	}

@@ -11,17 +11,18 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// When a peer's name is looked up again: Go's resolver does not tell how long an answer holds.
+// Intervals of the lookups of peer names. Go's resolver does not return the TTL of an answer.
 const (
-	nameHolds = 300 * time.Second
-	nameRetry = 30 * time.Second
+	nameInterval = 300 * time.Second
+	nameRetry    = 30 * time.Second
 )
 
-// lookUpPeers finds the peers' addresses. A name that is not found keeps the address that the last good ADD found.
+// lookUpPeers resolves the names of the peers. If the lookup of a name fails, the address of the last successful ADD is
+// used.
 func (c *change) lookUpPeers(ctx context.Context, last map[string]config.Name) map[string]config.Name {
-	network := families(c.request.configuration.ExternalIPs)
+	network := addressFamilies(c.request.configuration.ExternalIPs)
 	if network == "" {
-		return nil // nothing can run
+		return nil // no external address, so no connection can run
 	}
 	if c.names == nil {
 		c.names = map[string]config.Name{}
@@ -32,7 +33,7 @@ func (c *change) lookUpPeers(ctx context.Context, last map[string]config.Name) m
 		if answer.Fault != "" {
 			c.names[name] = config.Name{Address: last[name].Address, Fault: answer.Fault}
 		} else {
-			c.names[name] = config.Name{Address: choose(answer.Addresses, last[name].Address)}
+			c.names[name] = config.Name{Address: chooseAddress(answer.Addresses, last[name].Address)}
 		}
 	}
 	names := map[string]config.Name{}
@@ -42,8 +43,9 @@ func (c *change) lookUpPeers(ctx context.Context, last map[string]config.Name) m
 	return names
 }
 
-// families says which addresses are asked for: those that there is an external address to talk to them from.
-func families(external []netip.Addr) string {
+// addressFamilies returns the network argument for the resolver: the address families for which the container has an
+// external address, or "" if it has none.
+func addressFamilies(external []netip.Addr) string {
 	four := slices.ContainsFunc(external, netip.Addr.Is4)
 	six := slices.ContainsFunc(external, netip.Addr.Is6)
 	switch {
@@ -57,21 +59,21 @@ func families(external []netip.Addr) string {
 	return ""
 }
 
-// choose stays with the address in use as long as the name has it: servers answer in another order each time, and every
-// change costs the tunnel.
-func choose(addresses []netip.Addr, last netip.Addr) netip.Addr {
+// chooseAddress keeps the last address as long as the name resolves to it. DNS servers return addresses in varying
+// order, and a change of address interrupts the tunnel.
+func chooseAddress(addresses []netip.Addr, last netip.Addr) netip.Addr {
 	if slices.Contains(addresses, last) {
 		return last
 	}
 	return addresses[0]
 }
 
-// nextLook asks for the ADD that looks at the peers' names again.
-func nextLook(found config.Found, now time.Time) *spec.Again {
+// againForNames returns the request for the ADD that resolves the peer names again, or nil if there are none.
+func againForNames(found config.Found, now time.Time) *spec.Again {
 	if len(found.Names) == 0 {
 		return nil
 	}
-	wait, reason := nameHolds, "peer name expires"
+	wait, reason := nameInterval, "peer name expires"
 	for _, name := range found.Names {
 		if name.Fault != "" {
 			wait, reason = nameRetry, "peer name not found"

@@ -9,8 +9,8 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// network brings interface, addresses, routes and guard to the plan. The guard is closed before a new peer gets a route
-// and opened after an old one has lost it.
+// network makes interface, addresses, routes and guard match the plan. The guard covers a new peer before it gets a
+// route, and an old peer until its route is removed.
 func (c *change) network(ctx context.Context) error {
 	if !c.plan.Chained {
 		if err := c.namespace.EnsureVeth(c.plan.Interface, c.request.owner); err != nil {
@@ -35,20 +35,20 @@ func (c *change) network(ctx context.Context) error {
 	if c.plan.Chained {
 		return nil
 	}
-	return network.Join(c.request.owner, c.request.bridge(), c.bridges()...)
+	return network.AttachHostLink(c.request.owner, c.request.bridge(), c.bridges()...)
 }
 
-// checkInterface finds out whether the interface can be made or changed. Beside a daemon that runs none is made: it could put another
-// link in the place of the one that is about to be moved to the host.
+// checkInterface returns an error if the interface cannot be created or changed. It is not created while a daemon runs,
+// because that daemon could replace the link before it is moved to the host.
 func (c *change) checkInterface(ctx context.Context) error {
 	owner := c.request.owner
 	switch {
 	case c.plan.Chained:
-		return c.checkGiven()
+		return c.checkPrevResult()
 	case c.before == nil || c.recorded.UserID == 0:
 		return nil
 	}
-	held, err := network.Held(owner)
+	exists, err := network.HasHostLink(owner)
 	if err != nil {
 		return err
 	}
@@ -56,18 +56,18 @@ func (c *change) checkInterface(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if !held && !unit.Gone() {
-		return fail(spec.CodeNotInPlace, "interface %s is gone: it cannot be made again beside a daemon that runs", owner.Name)
+	if !exists && !unit.Gone() {
+		return fail(spec.CodeNotInPlace, "interface %s is gone and cannot be created while the daemon runs", owner.Name)
 	}
 	return nil
 }
 
-// bothGuards is the guard while the network is neither the old one nor the new one. It covers what a reconfigure before this one that
-// is incomplete may have made a route to.
+// bothGuards returns the guard during the change from the old network to the new one. It also covers every route that
+// an earlier, incomplete reconfigure may have made.
 func (c *change) bothGuards() network.Guard {
 	both := c.plan.Guard
 	if c.old != nil {
-		both = both.Join(c.old.Guard)
+		both = both.Union(c.old.Guard)
 	}
 	if incomplete := c.recorded.Incomplete; incomplete != nil {
 		both.Peers = incomplete.Peers
@@ -75,37 +75,41 @@ func (c *change) bothGuards() network.Guard {
 	return both
 }
 
-// guarded reports whether the wanted guard is in place already. If so, this ADD keeps it. A guard without a digest is of a
-// version that recorded none.
+// guarded reports whether the wanted guard is already in place. This ADD then keeps it. A recorded guard without a
+// digest was set by a version that recorded none.
 func (c *change) guarded() bool {
 	rules, digest := string(c.plan.Guard.Rules()), c.recorded.GuardDigest
 	if c.before == nil || c.recorded.GuardRules != rules || digest == "" && c.before.Guard == network.GuardTable {
 		return false
 	}
-	if found, err := c.namespace.FindGuard(c.before.Guard, c.plan.Guard, digest); err != nil || found != network.GuardWhole {
+	found, err := c.namespace.CheckGuard(c.before.Guard, c.plan.Guard, digest)
+	if err != nil || found != network.GuardComplete {
 		return false
 	}
-	c.attachment.Guard, c.attachment.GuardReason, c.guardRules, c.guardDigest = c.before.Guard, c.before.GuardReason, rules, digest
+	c.attachment.Guard, c.attachment.GuardReason = c.before.Guard, c.before.GuardReason
+	c.guardRules, c.guardDigest = rules, digest
 	return true
 }
 
-// guard puts the guard in place. Where none can be, the tunnels work all the same and the container's health says so.
+// guard installs the guard. If the host supports none, the tunnels work without it and the health message says so.
 func (c *change) guard(ctx context.Context, g network.Guard) error {
-	// If the verb is killed after nft and before the end, the next ADD must not take the recorded guard for the one in place: with
-	// the configuration edited back in between, it would leave the networks of a peer unguarded.
+	// The recorded guard is removed from state.json first. Otherwise, if the verb is killed after nft and the
+	// configuration is edited back, the next ADD would find the recorded guard equal to the wanted one, and the networks
+	// of a peer would stay unguarded.
 	if c.recorded.GuardRules != "" {
 		c.recorded.GuardRules = ""
-		if err := c.folder.Save(c.recorded); err != nil {
+		if err := c.dir.Save(c.recorded); err != nil {
 			return err
 		}
 	}
 	c.attachment.Guard, c.attachment.GuardReason = c.namespace.SetGuard(ctx, c.tools.NFT, g)
 	if reason := c.attachment.GuardReason; reason != "" {
-		does := "packets in clear are blocked by XFRM policies, which are away from a restart of Libreswan 5 until the next CHECK"
+		message := "packets in clear are blocked only by XFRM policies, " +
+			"which a restart of Libreswan 5 removes until the next CHECK"
 		if c.attachment.Guard == network.GuardNone {
-			does = "packets in clear are not blocked"
+			message = "packets in clear are not blocked"
 		}
-		c.Log.Warn(does,
+		c.Log.Warn(message,
 			slog.String("container", string(c.request.owner.Name)), slog.String("reason", reason))
 	}
 	c.guardRules, c.guardDigest = string(g.Rules()), ""
@@ -119,8 +123,8 @@ func (c *change) guard(ctx context.Context, g network.Guard) error {
 	return nil
 }
 
-func (c *change) checkGiven() error {
-	has, err := c.namespace.Has(c.plan.Interface, c.request.configuration.ExternalIPs)
+func (c *change) checkPrevResult() error {
+	has, err := c.namespace.HasAddresses(c.plan.Interface, c.request.configuration.ExternalIPs)
 	if err != nil {
 		return err
 	}

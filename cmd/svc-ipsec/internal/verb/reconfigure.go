@@ -18,18 +18,19 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// apply makes all changes of an ADD, on a new container as on one that runs, in this order:
+// apply makes all changes of an ADD, for a new container and for a running one, in this order:
 //
-//  1. checkInterface and compare find out what there is, and import certificates. They change no connection.
-//  2. mark writes to state.json that a reconfigure is incomplete, so that CHECK accepts what it finds until finish.
-//  3. retire deletes the connections that are not wanted any more, or wanted otherwise, or stops the daemon. pluto then informs the
-//     peers (DELETE), for which it needs the former addresses and routes.
+//  1. checkInterface and compare determine the differences and import certificates. They change no connection.
+//  2. markIncomplete records in state.json that a reconfigure is incomplete, so that CHECK accepts the
+//     intermediate states until finish.
+//  3. retire deletes the connections that are unwanted or have changed, or stops the daemon. pluto then sends
+//     DELETE to the peers, for which it needs the former addresses and routes.
 //  4. network changes interface, addresses, routes and guard.
-//  5. load gives the daemon its new connections, or starts a daemon. They need the new addresses and routes.
-//  6. finish writes to state.json what the container is now.
+//  5. load loads the new connections into the daemon, or starts a daemon. They need the new addresses and routes.
+//  6. finish records the new state of the container in state.json.
 //
-// If a step fails, restore makes the changes from the wanted configuration to the former one, in the same order. If the verb is
-// killed, or if restore fails too, the next ADD completes what is left.
+// If a step fails, restore makes the changes from the wanted configuration back to the former one, in the same order.
+// If the verb is killed, or if restore fails too, the next ADD completes the reconfigure.
 func (c *change) apply(ctx context.Context, d *libreswan.Daemon) (err error) {
 	if c.namespace, err = network.Open(c.attachment.Namespace); err != nil {
 		return err
@@ -41,7 +42,7 @@ func (c *change) apply(ctx context.Context, d *libreswan.Daemon) (err error) {
 	if err := c.compare(ctx, d); err != nil {
 		return err
 	}
-	if err := c.mark(); err != nil {
+	if err := c.markIncomplete(); err != nil {
 		return err
 	}
 	if err := c.retire(ctx, d); err != nil {
@@ -56,32 +57,36 @@ func (c *change) apply(ctx context.Context, d *libreswan.Daemon) (err error) {
 	return c.finish()
 }
 
-// daemonChanges is what has to change in the daemon. The file of a conn is there exactly while the daemon has that conn: whatever
-// is cut short, the next ADD finds what is left to do.
+// daemonChanges lists what has to change in the daemon. A conn has a file exactly as long as the daemon has the conn,
+// so the next ADD finds the remaining changes if this one is interrupted.
 type daemonChanges struct {
-	stop   bool             // the daemon is not needed, or is left of a container whose state was lost
-	start  bool             // there is none that runs
-	files  []string         // conns whose files are removed
-	retire []string         // conns that the daemon deletes
-	load   []libreswan.Spec // conns that the daemon loads then
-	same   []libreswan.Spec // conns that it has as they are wanted
+	stop   bool             // the daemon is not needed, or belongs to a container whose state was lost
+	start  bool             // no daemon runs
+	files  []string         // conns whose files have to be removed
+	retire []string         // conns that the daemon has to delete
+	load   []libreswan.Spec // conns that the daemon has to load afterwards
+	same   []libreswan.Spec // conns that the daemon already has in their wanted form
 }
 
 func (d *daemonChanges) any() bool {
 	return d.stop || d.start || len(d.files)+len(d.retire)+len(d.load) > 0
 }
 
-// compareConns returns what has to change in a daemon that runs, from the wanted conns, the files, and what the daemon has. A conn
-// that the daemon may refuse in its new form does not go on in its old one.
+// compareConns returns what has to change in a running daemon. Its inputs are the wanted conns, the files of the
+// recorded conns, and the conns that the daemon has. A changed conn is deleted before its new form is loaded, although
+// the daemon may refuse the new form.
 //
-// A conn with the file that an earlier version wrote stays while connected names it: tunnels to one peer share an IKE SA.
-func compareConns(specs []libreswan.Spec, files map[string][]byte, loaded map[string]libreswan.Conn, connected map[string]bool) daemonChanges {
+// A conn whose file was written by an earlier version is kept if connected contains it: replacing it could delete the
+// IKE SA that other tunnels to the same peer share.
+func compareConns(specs []libreswan.Spec, files map[string][]byte, loaded map[string]libreswan.Conn,
+	connected map[string]bool,
+) daemonChanges {
 	var changes daemonChanges
 	files, loaded = maps.Clone(files), maps.Clone(loaded)
 	for _, s := range specs {
-		// One that the daemon found no interface for was loaded when the address was not there, and has no tunnel.
+		// An unoriented conn was loaded when its local address did not exist. It has no tunnel and has to be loaded again.
 		unchanged := bytes.Equal(files[s.Name], s.Text) || connected[s.Name] && bytes.Equal(files[s.Name], s.Former)
-		if conn, there := loaded[s.Name]; there && !conn.Unoriented && unchanged {
+		if conn, loadedNow := loaded[s.Name]; loadedNow && !conn.Unoriented && unchanged {
 			changes.same = append(changes.same, s)
 			delete(files, s.Name)
 			delete(loaded, s.Name)
@@ -93,9 +98,9 @@ func compareConns(specs []libreswan.Spec, files map[string][]byte, loaded map[st
 	return changes
 }
 
-// compare finds out what has to change in the daemon.
+// compare sets c.changes to what has to change in the daemon.
 func (c *change) compare(ctx context.Context, d *libreswan.Daemon) error {
-	if c.left {
+	if c.keepsOutdated {
 		return nil
 	}
 	details, err := c.Bus.Show(ctx, d.Unit())
@@ -105,10 +110,12 @@ func (c *change) compare(ctx context.Context, d *libreswan.Daemon) error {
 	specs := c.specs(c.request.configuration.Wanted())
 	switch {
 	case len(specs) == 0:
-		_, err := os.Lstat(d.NSS()) // one ran, and where it was killed its policies and states are left
+		// A key database remains if a daemon ran and was killed. Its policies and states have to be removed.
+		_, err := os.Lstat(d.NSS())
 		c.changes.stop = c.before != nil && (err == nil || !details.Gone())
 	case c.before == nil && !details.Gone():
-		// The name is new, the unit is not: one of ours whose directory was lost, or another's.
+		// The container is new, but the unit exists. It belongs to this container if only its directory was lost, or else to
+		// another one.
 		if details.Owner.Network != d.Owner.Network || details.Owner.Name != d.Owner.Name {
 			return fail(codeNameTaken, "unit %s exists and is not this container's", d.Unit())
 		}
@@ -121,9 +128,9 @@ func (c *change) compare(ctx context.Context, d *libreswan.Daemon) error {
 	return nil
 }
 
-// mark writes that a reconfigure is incomplete, and what it does not change. What an earlier one that is still incomplete has
-// changed stays unknown.
-func (c *change) mark() error {
+// markIncomplete records that a reconfigure is incomplete, and what it does not change. What an earlier reconfigure
+// that is still incomplete has changed remains excluded.
+func (c *change) markIncomplete() error {
 	earlier := c.recorded.Incomplete
 	if c.before == nil || earlier == nil && !c.changes.any() && reflect.DeepEqual(c.old, c.plan) {
 		return nil
@@ -147,10 +154,10 @@ func (c *change) mark() error {
 	slices.SortFunc(now.Peers, netip.Prefix.Compare)
 	now.Peers = slices.Compact(now.Peers)
 	c.recorded.Incomplete, c.marked = &now, true
-	return c.folder.Save(c.recorded)
+	return c.dir.Save(c.recorded)
 }
 
-// bridges lists those that the host's end of the veth may be a port of.
+// bridges returns the bridges of which the host's end of the veth may be a port.
 func (c *change) bridges() []string {
 	switch {
 	case c.recorded.Incomplete != nil:
@@ -161,23 +168,23 @@ func (c *change) bridges() []string {
 	return nil
 }
 
-// retire takes out of the daemon what has to go.
+// retire deletes conns that are unwanted or have changed, or stops the daemon.
 func (c *change) retire(ctx context.Context, d *libreswan.Daemon) error {
 	if c.changes.stop {
 		return c.stop(ctx, d)
 	}
 	for _, conn := range c.changes.files {
-		if err := c.folder.Delete(connFile(conn)); err != nil {
+		if err := c.dir.Delete(connFile(conn)); err != nil {
 			return err
 		}
 	}
 	return d.Delete(ctx, c.changes.retire...)
 }
 
-// load gives the daemon its new connections, or starts one.
+// load loads the new conns into the daemon, or starts a daemon.
 func (c *change) load(ctx context.Context, d *libreswan.Daemon) error {
 	switch {
-	case c.left || len(c.request.configuration.Wanted()) == 0:
+	case c.keepsOutdated || len(c.request.configuration.Wanted()) == 0:
 		return nil
 	case c.changes.start:
 		return c.start(ctx, d, c.changes.load)
@@ -189,16 +196,16 @@ func (c *change) load(ctx context.Context, d *libreswan.Daemon) error {
 	return nil
 }
 
-// restore brings a container that runs back to the configuration of the last good ADD, its network and its connections.
+// restore returns a running container to the network and the connections of the last successful ADD.
 func (c *change) restore() {
 	if !c.marked {
 		return // nothing was changed
 	}
-	ctx, cancel := c.aside()
+	ctx, cancel := c.cleanupBudget()
 	defer cancel()
-	back, err := c.former()
+	back, err := c.changeBack()
 	if err == nil {
-		err = back.apply(ctx, back.daemon(c.tools, c.request.owner, c.folder.Path, c.recorded))
+		err = back.apply(ctx, back.daemon(c.tools, c.request.owner, c.dir.Path, c.recorded))
 	}
 	if err != nil {
 		c.Log.Warn("incomplete reconfigure not taken back, the next ADD completes it",
@@ -206,19 +213,22 @@ func (c *change) restore() {
 	}
 }
 
-// former is the change from the configuration that could not be applied back to that of the last good ADD, with what that ADD
-// found outside of it.
-func (c *change) former() (*change, error) {
-	request, err := c.formerRequest()
+// changeBack returns the change from the configuration that failed back to that of the last successful ADD, with the
+// key files, certificates and addresses that that ADD had found.
+func (c *change) changeBack() (*change, error) {
+	request, err := c.lastRequest()
 	if err != nil {
 		return nil, err
 	}
-	back := &change{Executable: c.Executable, request: request, raw: c.recorded.Configuration, folder: c.folder, recorded: c.recorded,
-		before: c.before, attachment: *c.before, tools: c.tools, old: c.plan, refused: map[string]string{}, edits: c.recorded.Edits, valid: c.recorded.LastValid}
+	back := &change{
+		Executable: c.Executable, request: request, raw: c.recorded.Configuration, dir: c.dir, recorded: c.recorded,
+		before: c.before, attachment: *c.before, tools: c.tools, old: c.plan, refused: map[string]string{},
+		edits: c.recorded.Edits, valid: c.recorded.LastValid,
+	}
 	if back.valid == nil {
 		back.valid = request.document
 	}
-	loaded, err := back.daemon(c.tools, request.owner, c.folder.Path, c.recorded).Loaded()
+	loaded, err := back.daemon(c.tools, request.owner, c.dir.Path, c.recorded).Loaded()
 	if err != nil {
 		return nil, err
 	}
@@ -226,24 +236,26 @@ func (c *change) former() (*change, error) {
 	return back, err
 }
 
-// formerRequest is what the last good ADD was asked.
-func (c *change) formerRequest() (*request, error) {
-	return decode(&skel.CmdArgs{ContainerID: string(c.before.ContainerID), IfName: c.before.Interface, StdinData: c.recorded.Configuration})
+// lastRequest returns the request of the last successful ADD.
+func (c *change) lastRequest() (*request, error) {
+	return decode(&skel.CmdArgs{
+		ContainerID: string(c.before.ContainerID), IfName: c.before.Interface, StdinData: c.recorded.Configuration,
+	})
 }
 
-// planOf resolves the request of the last good ADD, and returns the network that this ADD made.
+// planOf resolves the request of the last successful ADD and returns the network that it configured.
 func (c *change) planOf(former *request, loaded map[string][]byte) (*network.Plan, error) {
 	former.configuration.Found = c.recorded.Found.Config()
-	former.configuration.Resolve(former.ran(loaded, c.recorded.Chosen))
+	former.configuration.Resolve(former.prepareResolve(loaded, c.recorded.Chosen))
 	return former.plan()
 }
 
-// oldPlan is the network as the last good ADD made it, with the connections that run; nil if there is none.
+// oldPlan returns the network that the last successful ADD configured, or nil if it is unknown.
 func (c *change) oldPlan(loaded map[string][]byte) *network.Plan {
 	if c.before == nil {
 		return nil
 	}
-	former, err := c.formerRequest()
+	former, err := c.lastRequest()
 	if err != nil {
 		return nil
 	}
@@ -254,10 +266,10 @@ func (c *change) oldPlan(loaded map[string][]byte) *network.Plan {
 	return plan
 }
 
-// incompleteMessage is what CHECK says of a container whose reconfigure is neither complete nor taken back.
+// incompleteMessage is the health message of a container whose reconfigure is neither complete nor undone.
 const incompleteMessage = "a reconfigure is incomplete, the next ADD completes it"
 
-// completion asks for the ADD that completes a reconfigure.
+// completion returns the request for the ADD that completes an incomplete reconfigure, or nil.
 func completion(s *state.State) *spec.Again {
 	if s.Incomplete == nil {
 		return nil

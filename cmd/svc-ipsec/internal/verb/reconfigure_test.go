@@ -10,7 +10,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/state"
 )
 
-func TestConnsThatDifferAreRetiredBeforeTheyAreLoaded(t *testing.T) {
+func TestCompareConns(t *testing.T) {
 	specs := func(names ...string) (specs []libreswan.Spec) {
 		for _, name := range names {
 			specs = append(specs, libreswan.Spec{Name: name, Text: []byte("conn " + name)})
@@ -18,29 +18,37 @@ func TestConnsThatDifferAreRetiredBeforeTheyAreLoaded(t *testing.T) {
 		return specs
 	}
 	for _, test := range []struct {
-		what                      string
+		name                      string
 		wanted                    []libreswan.Spec
 		files                     map[string]string
 		loaded                    map[string]libreswan.Conn
 		gone, retired, load, same []string
 	}{
-		{"a conn that is as it is wanted stays", specs("a"), map[string]string{"a": "conn a"}, map[string]libreswan.Conn{"a": {}},
+		{"an unchanged conn is kept", specs("a"), map[string]string{"a": "conn a"},
+			map[string]libreswan.Conn{"a": {}},
 			nil, nil, nil, []string{"a"}},
-		{"a conn that is not wanted goes", nil, map[string]string{"a": "conn a"}, map[string]libreswan.Conn{"a": {}},
+		{"an unwanted conn is deleted", nil, map[string]string{"a": "conn a"}, map[string]libreswan.Conn{"a": {}},
 			[]string{"a"}, []string{"a"}, nil, nil},
-		{"a conn that is wanted otherwise is replaced", specs("a"), map[string]string{"a": "conn a, former"}, map[string]libreswan.Conn{"a": {}},
+		{"a changed conn is replaced", specs("a"), map[string]string{"a": "conn a, former"},
+			map[string]libreswan.Conn{"a": {}},
 			[]string{"a"}, []string{"a"}, []string{"a"}, nil},
-		{"a conn without an interface is replaced", specs("a"), map[string]string{"a": "conn a"}, map[string]libreswan.Conn{"a": {Unoriented: true}},
+		{"an unoriented conn is replaced", specs("a"), map[string]string{"a": "conn a"},
+			map[string]libreswan.Conn{"a": {Unoriented: true}},
 			[]string{"a"}, []string{"a"}, []string{"a"}, nil},
-		{"a conn that an ADD loaded and did not record goes", specs("a"), map[string]string{"a": "conn a"}, map[string]libreswan.Conn{"a": {}, "b": {}},
+		{"a conn that an earlier ADD loaded and did not record is deleted", specs("a"), map[string]string{"a": "conn a"},
+			map[string]libreswan.Conn{"a": {}, "b": {}},
 			nil, []string{"b"}, nil, []string{"a"}},
-		{"a conn that an ADD deleted and did not load again is loaded", specs("a"), nil, map[string]libreswan.Conn{},
+		{"a conn that an earlier ADD deleted and did not load again is loaded", specs("a"), nil, map[string]libreswan.Conn{},
 			nil, nil, []string{"a"}, nil},
-		{"a conn with the file of an earlier version stays while a tunnel to its peer is up", []libreswan.Spec{{Name: "b", Text: []byte("conn b"), Former: []byte("conn b, former")}},
+		{"the file of an earlier version is kept while a tunnel to the peer is up",
+			[]libreswan.Spec{{Name: "b", Text: []byte("conn b"), Former: []byte("conn b, former")}},
 			map[string]string{"b": "conn b, former"}, map[string]libreswan.Conn{"b": {}}, nil, nil, nil, []string{"b"}},
-		{"a conn with the file of an earlier version is replaced otherwise", []libreswan.Spec{{Name: "a", Text: []byte("conn a"), Former: []byte("conn a, former")}},
-			map[string]string{"a": "conn a, former"}, map[string]libreswan.Conn{"a": {}}, []string{"a"}, []string{"a"}, []string{"a"}, nil},
-		{"a conn that the daemon has lost is loaded again", specs("a"), map[string]string{"a": "conn a"}, map[string]libreswan.Conn{},
+		{"the file of an earlier version is replaced if no tunnel to the peer is up",
+			[]libreswan.Spec{{Name: "a", Text: []byte("conn a"), Former: []byte("conn a, former")}},
+			map[string]string{"a": "conn a, former"}, map[string]libreswan.Conn{"a": {}}, []string{"a"}, []string{"a"},
+			[]string{"a"}, nil},
+		{"a conn that the daemon has lost is loaded again", specs("a"), map[string]string{"a": "conn a"},
+			map[string]libreswan.Conn{},
 			[]string{"a"}, nil, []string{"a"}, nil},
 	} {
 		files := map[string][]byte{}
@@ -54,18 +62,19 @@ func TestConnsThatDifferAreRetiredBeforeTheyAreLoaded(t *testing.T) {
 			return names
 		}
 		got := compareConns(test.wanted, files, test.loaded, map[string]bool{"b": true})
-		if !slices.Equal(got.files, test.gone) || !slices.Equal(got.retire, test.retired) || !slices.Equal(names(got.load), test.load) ||
+		if !slices.Equal(got.files, test.gone) || !slices.Equal(got.retire, test.retired) ||
+			!slices.Equal(names(got.load), test.load) ||
 			!slices.Equal(names(got.same), test.same) || got.stop || got.start {
-			t.Errorf("%s: %+v", test.what, got)
+			t.Errorf("%s: %+v", test.name, got)
 		}
 		if len(files) != len(test.files) {
-			t.Errorf("%s: the caller's map was changed", test.what)
+			t.Errorf("%s: the caller's map was changed", test.name)
 		}
 	}
 }
 
-// One reconfigure after the other is killed.
-func TestAnIncompleteReconfigureIsRememberedUntilOneIsComplete(t *testing.T) {
+// Several reconfigures are killed, one after the other.
+func TestIncompleteReconfiguresAccumulate(t *testing.T) {
 	prefix := netip.MustParsePrefix
 	plan := func(bridge string, networks ...string) *network.Plan {
 		p := &network.Plan{Interface: "svc0", Bridge: bridge}
@@ -75,37 +84,41 @@ func TestAnIncompleteReconfigureIsRememberedUntilOneIsComplete(t *testing.T) {
 		}
 		return p
 	}
-	a, b, c := plan("br-a", "10.1.0.0/24", "10.2.0.0/24"), plan("", "10.1.0.0/24", "10.3.0.0/24"), plan("br-c", "10.1.0.0/24", "10.2.0.0/24")
+	a, b, c := plan("br-a", "10.1.0.0/24", "10.2.0.0/24"), plan("", "10.1.0.0/24", "10.3.0.0/24"),
+		plan("br-c", "10.1.0.0/24", "10.2.0.0/24")
 	recorded := &state.State{Attachment: state.Attachment{Network: "n", ContainerID: "c", Bridge: "br-a"}}
-	folder := &state.Directory{Path: t.TempDir()}
+	dir := &state.Directory{Path: t.TempDir()}
 	for _, step := range []struct {
-		what     string
+		name     string
 		to       *network.Plan
 		bridges  []string
-		networks []string // that all have
-		peers    []string // of all
+		networks []string // networks that all configurations have
+		peers    []string // networks of the peers of all configurations
 	}{
 		{"nothing changes", a, nil, nil, nil},
-		{"the network changes", b, []string{"br-a"}, []string{"10.1.0.0/24"}, []string{"10.1.0.0/24", "10.2.0.0/24", "10.3.0.0/24"}},
-		{"and then again", c, []string{"br-a", "br-c"}, []string{"10.1.0.0/24"}, []string{"10.1.0.0/24", "10.2.0.0/24", "10.3.0.0/24"}},
-		{"and then back", a, []string{"br-a", "br-c"}, []string{"10.1.0.0/24"}, []string{"10.1.0.0/24", "10.2.0.0/24", "10.3.0.0/24"}},
+		{"the network changes", b, []string{"br-a"}, []string{"10.1.0.0/24"},
+			[]string{"10.1.0.0/24", "10.2.0.0/24", "10.3.0.0/24"}},
+		{"the network changes again", c, []string{"br-a", "br-c"}, []string{"10.1.0.0/24"},
+			[]string{"10.1.0.0/24", "10.2.0.0/24", "10.3.0.0/24"}},
+		{"the network changes back", a, []string{"br-a", "br-c"}, []string{"10.1.0.0/24"},
+			[]string{"10.1.0.0/24", "10.2.0.0/24", "10.3.0.0/24"}},
 	} {
-		request, err := decode(ask(whole))
+		request, err := decode(cniArgs(fullConf))
 		if err != nil {
 			t.Fatal(err)
 		}
 		request.port.Bridge = step.to.Bridge
-		change := &change{request: request, folder: folder, recorded: recorded, before: &recorded.Attachment, old: a, plan: step.to}
-		if err := change.mark(); err != nil {
+		change := &change{request: request, dir: dir, recorded: recorded, before: &recorded.Attachment, old: a, plan: step.to}
+		if err := change.markIncomplete(); err != nil {
 			t.Fatal(err)
 		}
 		if step.bridges == nil {
 			if recorded.Incomplete != nil || change.marked {
-				t.Errorf("%s: %+v", step.what, recorded.Incomplete)
+				t.Errorf("%s: %+v", step.name, recorded.Incomplete)
 			}
 			continue
 		}
-		read, err := folder.Load()
+		read, err := dir.Load()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -116,12 +129,13 @@ func TestAnIncompleteReconfigureIsRememberedUntilOneIsComplete(t *testing.T) {
 		for _, peer := range read.Incomplete.Peers {
 			peers = append(peers, peer.String())
 		}
-		if !slices.Equal(networks, step.networks) || !slices.Equal(peers, step.peers) || !slices.Equal(read.Incomplete.Bridges, step.bridges) ||
+		if !slices.Equal(networks, step.networks) || !slices.Equal(peers, step.peers) ||
+			!slices.Equal(read.Incomplete.Bridges, step.bridges) ||
 			read.Incomplete.Network.Bridge != "" {
-			t.Errorf("%s: %+v", step.what, read.Incomplete)
+			t.Errorf("%s: %+v", step.name, read.Incomplete)
 		}
 		if guarded := change.bothGuards().Peers; len(guarded) != len(step.peers) {
-			t.Errorf("%s: guarded are %v", step.what, guarded)
+			t.Errorf("%s: guarded networks: %v", step.name, guarded)
 		}
 	}
 }

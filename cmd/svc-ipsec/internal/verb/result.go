@@ -12,27 +12,30 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// print writes ADD's result: CNI's, in the version that was asked for, with the units and the health.
+// print writes the result of ADD: the CNI result in the requested version, with units and health.
 func (c *change) print(ctx context.Context) error {
 	plain, err := c.result()
 	if err != nil {
 		return err
 	}
-	d, wanted := c.daemon(c.tools, c.request.owner, c.folder.Path, c.recorded), c.request.configuration.Wanted()
-	v := c.view
-	if v == nil {
-		if v, err = see(ctx, wanted, d, c.attachment.Namespace); err != nil {
+	d, wanted := c.daemon(c.tools, c.request.owner, c.dir.Path, c.recorded), c.request.configuration.Wanted()
+	status := c.status
+	if status == nil {
+		if status, err = observe(ctx, wanted, d, c.attachment.Namespace); err != nil {
 			return err
 		}
 	}
-	h := health(ctx, c.request.configuration, d, v, c.refused, c.recorded, c.before != nil)
-	retried, err := c.retryResting(ctx, d, v)
+	h := health(ctx, c.request.configuration, d, status, c.refused, c.recorded, c.before != nil)
+	retried, err := c.retryStalled(ctx, d, status)
 	if err != nil {
 		return err
 	}
-	h.Again = soonest(h.Again, retried)
-	if c.unread {
-		h.Again = soonest(h.Again, &spec.Again{After: seconds(unreadRetry), Reason: "the key database could not be read, or did not take a certificate"})
+	h.Again = earliest(h.Again, retried)
+	if c.databaseFailed {
+		h.Again = earliest(h.Again, &spec.Again{
+			After:  seconds(databaseRetry),
+			Reason: "the key database could not be read, or a certificate could not be imported",
+		})
 	}
 	units := []string{}
 	if len(c.request.configuration.Wanted()) > 0 {
@@ -55,18 +58,18 @@ func (c *change) printObject(plain types.Result, units []string, h *spec.Health)
 		return fmt.Errorf("result: %w", err)
 	}
 	object["units"], object["health"] = units, h
-	if last := c.toHandBack(); last != nil {
+	if last := c.lastValidForRuntime(); last != nil {
 		object["lastValid"] = last
 	}
 	return json.NewEncoder(c.Out).Encode(object)
 }
 
-// result is what was made; after another plugin it is that one's, handed on.
+// result returns the CNI result. For a chained container it is the result of the previous plugin.
 func (c *change) result() (types.Result, error) {
 	if c.request.chained {
 		return c.request.previous, nil
 	}
-	host, err := network.ObserveHost(c.request.owner)
+	host, err := network.FindHostLink(c.request.owner)
 	if err == nil && host == nil {
 		err = fmt.Errorf("interface %s: gone", c.request.owner.Name)
 	}

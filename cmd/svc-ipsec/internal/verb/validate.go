@@ -13,7 +13,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// AnswerValidate serves the verb VALIDATE with a network configuration that is read from in.
+// AnswerValidate serves the verb VALIDATE for the network configuration that it reads from in.
 func (e *Executable) AnswerValidate(in io.Reader) *types.Error {
 	err := e.Answering(spec.Validate, func(args *skel.CmdArgs) error {
 		var err error
@@ -32,17 +32,17 @@ func (e *Executable) AnswerValidate(in io.Reader) *types.Error {
 	return answer
 }
 
-// Validate says what is wrong with a configuration. It changes nothing, reads no file and looks up no name that the
-// configuration has: the configuration may be that of another host.
+// Validate prints the faults of a configuration. It changes nothing, reads no files and resolves no names that the
+// configuration contains, because the configuration may be meant for another host.
 func (e *Executable) Validate(args *skel.CmdArgs) error {
 	r, err := decodeRequest(args)
 	if err != nil {
 		return err
 	}
-	faults := []error{r.take(r.document)}
+	faults := []error{r.setConfiguration(r.document)}
 	if faults[0] == nil {
 		c := r.configuration
-		c.Inside = r.inside()
+		c.Inside = r.internalAddresses()
 		c.Assume()
 		c.Resolve(nil)
 		faults = c.Faults()
@@ -62,13 +62,13 @@ func (e *Executable) Validate(args *skel.CmdArgs) error {
 
 func validationFault(err error) spec.ValidationFault {
 	below := func(key string) string {
-		return strings.TrimPrefix(strings.TrimPrefix(key, wholeDocument+"."), wholeDocument+": ")
+		return strings.TrimPrefix(strings.TrimPrefix(key, documentKey+"."), documentKey+": ")
 	}
 	if fault, ok := err.(*spec.Fault); ok {
 		return spec.ValidationFault{Key: below(fault.Key), Wrong: spec.Quote(fault.Value), Allowed: fault.Allowed}
 	}
 	text, allowed, _ := strings.Cut(err.Error(), ": allowed: ")
-	if key, wrong, ok := strings.Cut(text, ": "); ok && strings.HasPrefix(key, wholeDocument+".") {
+	if key, wrong, ok := strings.Cut(text, ": "); ok && strings.HasPrefix(key, documentKey+".") {
 		return spec.ValidationFault{Key: below(key), Wrong: wrong, Allowed: allowed}
 	}
 	return spec.ValidationFault{Wrong: below(text), Allowed: allowed}

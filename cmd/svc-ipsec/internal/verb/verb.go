@@ -1,8 +1,10 @@
-// Package verb implements the verbs of CNI (ADD, CHECK, DEL, GC, STATUS, VERSION) with the other internal packages.
+// Package verb implements the CNI verbs ADD, CHECK, DEL, GC, STATUS and VERSION, with the help of the other internal
+// packages.
 //
-// It keeps the contract of docs/executables.md: an ADD that fails removes what it made, ADD for a running container changes only
-// what differs, CHECK changes nothing, DEL is idempotent and removes only what has the owner tag, every error has a code. Apart
-// from the systemd unit, no process outlives a verb.
+// It implements the contract of docs/executables.md: an ADD that fails removes what it created, ADD for a running
+// container changes only what differs, CHECK changes nothing but its own record of traffic, DEL is idempotent and
+// removes only what has the owner tag, and every error has a code. Apart from the systemd unit, no process outlives a
+// verb.
 //
 // Every verb holds the container's lock from its first read to its last change.
 package verb
@@ -22,65 +24,66 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/userid"
 )
 
-// ServiceType is what this executable serves.
+// ServiceType is the service type of this executable.
 const ServiceType spec.ServiceType = "IPSEC"
 
-// The budgets, by the clock of package patience. The supervisor's deadline is 30 s by default and follows the same clock: with
-// these an answer comes before it, undoing included.
+// Time limits, by the clock of package patience. The supervisor's deadline is 30 s by default and follows the same
+// clock. With these limits a verb answers before that deadline, even if it has to undo its changes.
 const (
-	verbBudget = 20 * time.Second
-	undoBudget = 9 * time.Second
-	lockLimit  = 5 * time.Second
-	gcBudget   = 4500 * time.Millisecond
+	verbLimit    = 20 * time.Second
+	cleanupLimit = 9 * time.Second
+	lockLimit    = 5 * time.Second
+	gcLimit      = 4500 * time.Millisecond
 )
 
-// Executable is svc-ipsec on this host.
+// Executable implements the verbs on this host.
 type Executable struct {
 	Bus  *unit.Bus
-	Root string // where the containers' folders are
-	Self string // this executable's own file, which also starts the daemons (package launch)
-	// Users keeps the user ids of containers.
+	Root string // the directory with the containers' directories
+	Self string // the file of this executable, which also starts the daemons (package launch)
+	// Users is the registry of the containers' user IDs.
 	Users Users
 	Out   io.Writer
 	Log   *slog.Logger
-	// LookUp finds the addresses of peers that have names.
+	// LookUp resolves the names of peers.
 	LookUp lookup.Resolver
-	// KeyDirectory is the file that names the directory of key files: lookup.KeyDirectoryFile.
+	// KeyDirectory is the path of the file that names the directory of key files: lookup.KeyDirectoryFile.
 	KeyDirectory string
-	// Context ends when this process is asked to; a verb then takes back what it began.
+	// Context is canceled when this process is asked to end. A verb then undoes what it has changed.
 	Context context.Context
 }
 
-// Users are the user ids of this host's containers.
+// Users is the registry of user IDs on this host.
 type Users interface {
-	// Allocate returns the id of a container, always the same for one network and name.
+	// Allocate returns the ID of a container. It is always the same for the same network and name.
 	Allocate(context.Context, spec.Owner) (uint32, error)
-	// Adopt registers an id that a container has already. It is an error if another container has it.
+	// Adopt registers an ID that a container already has. It returns an error if another container has it.
 	Adopt(context.Context, spec.Owner, uint32) error
-	// Release gives the id of a container back, unless stillUsed reports that something of the container exists.
+	// Release releases the ID of a container, unless stillUsed reports that a part of the container exists.
 	Release(ctx context.Context, owner spec.Owner, stillUsed func(id uint32) (bool, error)) error
-	// List returns all registrations, also together with an error about some of them.
+	// List returns all registrations. If some cannot be read, it returns the others and an error.
 	List() ([]userid.Registration, error)
 }
 
-// daemon is the daemon of a container.
-func (e *Executable) daemon(tools libreswan.Tools, owner spec.Owner, folder string, s *state.State) *libreswan.Daemon {
-	return &libreswan.Daemon{Tools: tools, Bus: e.Bus, Owner: owner, Folder: folder, Place: place(s)}
+// daemon returns the daemon of a container.
+func (e *Executable) daemon(tools libreswan.Tools, owner spec.Owner, dir string, s *state.State) *libreswan.Daemon {
+	return &libreswan.Daemon{Tools: tools, Bus: e.Bus, Owner: owner, Dir: dir, Isolation: isolation(s)}
 }
 
-// place is where the daemon that was started last runs.
-func place(s *state.State) libreswan.Place {
+// isolation returns where the daemon that was started last runs, and with which privileges.
+func isolation(s *state.State) libreswan.Isolation {
 	if s.View == "" {
-		return libreswan.Place{}
+		return libreswan.Isolation{}
 	}
-	return libreswan.Place{User: s.UserID, View: s.View, Namespace: s.Attachment.Namespace}
+	return libreswan.Isolation{User: s.UserID, View: s.View, Namespace: s.Attachment.Namespace}
 }
 
 func (e *Executable) budget(limit time.Duration) (context.Context, context.CancelFunc) {
 	return patience.WithTimeout(e.Context, limit)
 }
 
-// aside is a budget for cleaning up, which starts when the verb's own may be spent.
-func (e *Executable) aside() (context.Context, context.CancelFunc) {
-	return patience.WithTimeout(context.WithoutCancel(e.Context), undoBudget)
+// cleanupBudget returns a context for undoing changes. Its time limit is independent of that of the verb, which may
+// have expired.
+func (e *Executable) cleanupBudget() (context.Context, context.CancelFunc) {
+	return patience.WithTimeout(context.WithoutCancel(e.Context), cleanupLimit)
 }

@@ -7,10 +7,11 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// Version is the executable's own version, a semantic one.
+// Version is the version of this executable, a semantic version.
 type Version string
 
-// SupportedVersions lists the versions of the CNI specification, oldest first. It implements version.PluginInfo.
+// SupportedVersions returns the supported versions of the CNI specification, oldest first. It implements
+// version.PluginInfo.
 func (Version) SupportedVersions() []string { return []string{"0.4.0", "1.0.0", spec.CNIVersion} }
 
 // Encode writes the answer to VERSION.

@@ -20,25 +20,25 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-const whole = `{"cniVersion":"1.1.0","name":"svc-supervisor","type":"svc-ipsec","container":{"portId":"p","hostId":"h","interfaceName":"vpn-a","containerId":"c","serviceType":"IPSEC","groupId":"g","configurationId":"r"},
+const fullConf = `{"cniVersion":"1.1.0","name":"svc-supervisor","type":"svc-ipsec","container":{"portId":"p","hostId":"h","interfaceName":"vpn-a","containerId":"c","serviceType":"IPSEC","groupId":"g","configurationId":"r"},
 	"port":{"addresses":["169.254.0.1/30","fd00::1/126"],"mac":"02:00:00:00:00:01","bridge":"br"},"configuration":{},"runtimeConfig":{},"args":{},"capabilities":{},"dns":{},"ipam":{},"cni.dev/attachments":[]}`
 
-func ask(conf string) *skel.CmdArgs {
+func cniArgs(conf string) *skel.CmdArgs {
 	return &skel.CmdArgs{ContainerID: "c", IfName: "svc0", StdinData: []byte(conf)}
 }
 
-func TestWhatARuntimeAddsIsAccepted(t *testing.T) {
-	r, err := decode(ask(whole))
+func TestKeysOfRuntimesAreAccepted(t *testing.T) {
+	r, err := decode(cniArgs(fullConf))
 	if err != nil || r.owner.String() != "svc-supervisor:vpn-a:c" || r.chained {
 		t.Errorf("%+v %v", r, err)
 	}
 }
 
-func TestARefusedConfNamesTheKeyAndHasItsCode(t *testing.T) {
+func TestRefusedConfNamesKeyAndHasCode(t *testing.T) {
 	for _, test := range []struct {
 		old, new string
 		code     uint
-		says     string
+		contains string
 	}{
 		{`"port":`, `"prot":`, 7, `unknown key "prot"`},
 		{`"addresses"`, `"adresses"`, 7, `port: unknown field "adresses"`},
@@ -52,33 +52,34 @@ func TestARefusedConfNamesTheKeyAndHasItsCode(t *testing.T) {
 		{`"configuration":{}`, `"configuration":{"psk":"hidden-secret"}`, 7, `unknown key "psk"`},
 		{`"configuration":{}`, `"configuration":{},"prevResult":{"cniVersion":"1.1.0"}`, 7, "port"},
 	} {
-		_, err := decode(ask(strings.Replace(whole, test.old, test.new, 1)))
-		if err == nil || code(err) != test.code || !strings.Contains(err.Error(), test.says) || strings.Contains(err.Error(), "\n") || strings.Contains(err.Error(), "hidden-secret") {
+		_, err := decode(cniArgs(strings.Replace(fullConf, test.old, test.new, 1)))
+		if err == nil || code(err) != test.code || !strings.Contains(err.Error(), test.contains) ||
+			strings.Contains(err.Error(), "\n") || strings.Contains(err.Error(), "hidden-secret") {
 			t.Errorf("%s: got %v", test.new, err)
 		}
 	}
-	long := ask(whole)
+	long := cniArgs(fullConf)
 	long.ContainerID = strings.Repeat("c", 65)
 	if _, err := decode(long); err == nil || code(err) != uint(spec.CodeEnvironment) {
 		t.Errorf("a long id: %v", err)
 	}
 }
 
-func TestAForeignRuntimesContainerIsNamedByAllThatMakesItOne(t *testing.T) {
+func TestGeneratedNameDependsOnNetworkIDAndInterface(t *testing.T) {
 	seen := map[spec.Name]bool{}
 	for _, a := range [][3]string{{"n", "c", "i"}, {"m", "c", "i"}, {"n", "d", "i"}, {"n", "c", "j"}, {"nc", "", "i"}} {
-		name := foreignName(a[0], a[1], a[2])
+		name := generatedName(a[0], a[1], a[2])
 		if _, err := spec.ParseName("name", string(name)); err != nil || seen[name] {
 			t.Errorf("%v is named %s: %v", a, name, err)
 		}
 		seen[name] = true
 	}
-	if name := foreignName("n", "c", "i"); name != "x5cbf063537" {
-		t.Errorf("it is named %s now: what an older version made is not found again", name)
+	if name := generatedName("n", "c", "i"); name != "x5cbf063537" {
+		t.Errorf("the name is %s: containers of an older version are not found any more", name)
 	}
 }
 
-func TestAPanicIsAnErrorObjectAndOneLine(t *testing.T) {
+func TestPanicIsErrorObjectAndOneLogLine(t *testing.T) {
 	var log bytes.Buffer
 	e := &Executable{Log: slog.New(slog.NewTextHandler(&log, nil))}
 	err := e.Answering(spec.Add, func(*skel.CmdArgs) error { panic("secret input") })(nil)
@@ -91,7 +92,7 @@ func TestAPanicIsAnErrorObjectAndOneLine(t *testing.T) {
 	}
 }
 
-func TestVersionAnswersForTheContract(t *testing.T) {
+func TestVersionAnswer(t *testing.T) {
 	var out bytes.Buffer
 	if err := Version("1.4.0-rc1").Encode(&out); err != nil {
 		t.Fatal(err)
@@ -105,42 +106,45 @@ func TestVersionAnswersForTheContract(t *testing.T) {
 	}
 }
 
-// shown are the keys whose value is shown, or handed to CNI's own code, and names nothing.
-var shown = []string{"cniVersion", "name", "type", "attachments", "runtimeConfig", "args", "capabilities", "dns", "ipam"}
+// uncheckedKeys are keys that accept any value: the value is only displayed or passed to CNI's own code, and names no
+// object.
+var uncheckedKeys = []string{"cniVersion", "name", "type", "attachments", "runtimeConfig", "args", "capabilities",
+	"dns",
+	"ipam"}
 
-// TestAHostileConfIsRefusedWithItsKeyOrHarmless puts the hostile values into every place around the configuration.
-func TestAHostileConfIsRefusedWithItsKeyOrHarmless(t *testing.T) {
-	for _, place := range configtest.Places(whole) {
+// TestHostileConfIsRefusedOrHarmless puts hostile values into every place outside of the configuration.
+func TestHostileConfIsRefusedOrHarmless(t *testing.T) {
+	for _, place := range configtest.Places(fullConf) {
 		for _, value := range configtest.Hostile() {
 			if place.Object && value[0] != '"' {
 				continue
 			}
 			what := fmt.Sprintf("%s: %.90s", place.Path, value)
-			r, err := decode(ask(string(place.With(value))))
+			r, err := decode(cniArgs(string(place.With(value))))
 			if err != nil {
 				if c := code(err); c != uint(spec.CodeConfiguration) && c != uint(spec.CodeDecode) {
 					t.Errorf("%s: code %d", what, c)
 				}
-				answer := answered(t, err)
+				answer := errorMessage(t, err)
 				if !strings.Contains(answer, place.Key) && !strings.Contains(answer, "not UTF-8") || len(answer) > messageLimit+10 {
 					t.Errorf("%s: %s", what, answer)
 				}
 				continue
 			}
 			if r.owner.Name != "vpn-a" && place.Key != "interfaceName" {
-				t.Errorf("%s: it is named %s", what, r.owner.Name)
+				t.Errorf("%s: the name is %s", what, r.owner.Name)
 			}
 			if _, err := r.plan(); err != nil {
 				var fault *spec.Fault
-				if !errors.As(err, &fault) || !strings.Contains(answered(t, err), place.Key) {
+				if !errors.As(err, &fault) || !strings.Contains(errorMessage(t, err), place.Key) {
 					t.Errorf("%s: %v", what, err)
 				}
 				continue
 			}
 			if bridge := r.bridge(); place.Key == "bridge" && spec.CheckLinkName("", bridge) == nil {
-				continue // a name of an interface, if of none that there is
+				continue // a valid link name, even if no such link exists
 			}
-			if place.Object && place.Key != "container" && place.Key != "port" || slices.Contains(shown, place.Key) {
+			if place.Object && place.Key != "container" && place.Key != "port" || slices.Contains(uncheckedKeys, place.Key) {
 				continue
 			}
 			if _, err := spec.ParseID[string]("", strings.Trim(value, `"`)); err != nil {
@@ -153,29 +157,29 @@ func TestAHostileConfIsRefusedWithItsKeyOrHarmless(t *testing.T) {
 const chained = `{"cniVersion":"1.1.0","name":"n","type":"svc-ipsec","prevResult":{"cniVersion":"1.1.0",
 	"interfaces":[{"name":"svc0","mac":"02:00:00:00:00:01","sandbox":"/run/netns/n"}],"ips":[{"address":"192.0.2.2/24","gateway":"192.0.2.1","interface":0}]}}`
 
-// TestAHostileResultOfAnotherPluginIsAnsweredInOneLine is of what CNI's own code reads, and complains of in its words.
-func TestAHostileResultOfAnotherPluginIsAnsweredInOneLine(t *testing.T) {
+// TestHostilePrevResultGivesOneLineError tests values that CNI's own code parses and reports in its own error messages.
+func TestHostilePrevResultGivesOneLineError(t *testing.T) {
 	for _, place := range configtest.Places(chained) {
 		for _, value := range configtest.Hostile() {
-			r, err := decode(ask(string(place.With(value))))
+			r, err := decode(cniArgs(string(place.With(value))))
 			if err == nil {
 				_, err = r.plan()
 			}
-			if err != nil && len(answered(t, err)) > messageLimit+10 {
+			if err != nil && len(errorMessage(t, err)) > messageLimit+10 {
 				t.Errorf("%s: %.90s: %.200v", place.Path, value, err)
 			}
 		}
 	}
 }
 
-// TestAHostileEnvironmentIsRefusedWithItsName is of what skel lets through.
-func TestAHostileEnvironmentIsRefusedWithItsName(t *testing.T) {
+// TestHostileEnvironmentIsRefused tests environment values that skel does not refuse.
+func TestHostileEnvironmentIsRefused(t *testing.T) {
 	for _, value := range configtest.Hostile() {
 		var id string
 		if value[0] != '"' || json.Unmarshal([]byte(value), &id) != nil {
 			continue
 		}
-		args := ask(strings.Replace(whole, `"containerId":"c"`, `"containerId":`+value, 1))
+		args := cniArgs(strings.Replace(fullConf, `"containerId":"c"`, `"containerId":`+value, 1))
 		args.ContainerID = id
 		_, err := decode(args)
 		if _, bad := spec.ParseID[string]("", id); bad == nil {
@@ -192,8 +196,8 @@ func TestAHostileEnvironmentIsRefusedWithItsName(t *testing.T) {
 	}
 }
 
-// answered is the message that a runtime gets.
-func answered(t *testing.T, err error) string {
+// errorMessage returns the error message that a runtime gets.
+func errorMessage(t *testing.T, err error) string {
 	t.Helper()
 	e := &Executable{Log: slog.New(slog.DiscardHandler)}
 	answer, ok := e.Answering(spec.Add, func(*skel.CmdArgs) error { return err })(nil).(*types.Error)
@@ -203,22 +207,23 @@ func answered(t *testing.T, err error) string {
 	return answer.Msg
 }
 
-// FuzzConf looks for a panic, and for a name that could leave a path.
+// FuzzConf searches for panics, and for names that are unsafe in a path.
 func FuzzConf(f *testing.F) {
-	f.Add([]byte(whole))
+	f.Add([]byte(fullConf))
 	f.Add([]byte(`{"name":"n","prevResult":{"cniVersion":"1.1.0","ips":[{"address":"1.2.3.4/24","interface":7}]}}`))
 	f.Add([]byte(`{"name":"n","container":null,"port":null,"configuration":null}`))
 	for _, value := range configtest.Hostile() {
-		for _, place := range configtest.Places(whole) {
+		for _, place := range configtest.Places(fullConf) {
 			if !place.Object {
 				f.Add(place.With(value))
 			}
 		}
 	}
-	// Each value once in a connection, in one place after another.
+	// Every hostile value once in a connection, each in another place.
 	places := configtest.Places(configtest.Full)
 	for i, value := range configtest.Hostile() {
-		f.Add([]byte(strings.Replace(whole, `"configuration":{}`, `"configuration":`+string(places[i%len(places)].With(value)), 1)))
+		f.Add([]byte(strings.Replace(fullConf, `"configuration":{}`,
+			`"configuration":`+string(places[i%len(places)].With(value)), 1)))
 	}
 	f.Fuzz(func(t *testing.T, conf []byte) {
 		r, err := decode(&skel.CmdArgs{ContainerID: "c", IfName: "svc0", StdinData: conf})
@@ -230,7 +235,8 @@ func FuzzConf(f *testing.F) {
 			t.Fatal(r.owner, err)
 		}
 		c := r.configuration
-		c.Found = config.Found{Files: map[string]config.File{}, Certificates: map[config.CertificateFiles]config.Certificate{}, Names: map[string]config.Name{}}
+		c.Found = config.Found{Files: map[string]config.File{},
+			Certificates: map[config.CertificateFiles]config.Certificate{}, Names: map[string]config.Name{}}
 		for i, name := range c.PeerNames() {
 			c.Found.Names[name] = config.Name{Address: netip.AddrFrom4([4]byte{203, 0, 113, byte(i)})}
 		}

@@ -16,30 +16,30 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// The executable's own codes.
+// The error codes of svc-ipsec.
 const (
-	codeNameTaken = spec.CodeOwn     // 101: the host has an interface of the name that is not ours
-	codeNoBridge  = spec.CodeOwn + 1 // 102: port.bridge is not there
-	codeOutdated  = spec.CodeOwn + 2 // 103: the daemon is of another Libreswan than the installed tools
-	codeBroken    = spec.CodeOwn + 3 // 104: CHECK found a difference between the container and what ADD promised
+	codeNameTaken = spec.CodeOwn     // 101: the host has an interface or a unit of the name that is not this container's
+	codeNoBridge  = spec.CodeOwn + 1 // 102: port.bridge does not exist or is not a bridge
+	codeOutdated  = spec.CodeOwn + 2 // 103: the daemon runs another Libreswan than the installed one
+	codeBroken    = spec.CodeOwn + 3 // 104: CHECK found that the container differs from what ADD configured
 )
 
-// coded is an error whose code is decided where it is known.
-type coded struct {
+// codedError is an error with an explicit code.
+type codedError struct {
 	code spec.Code
 	err  error
 }
 
-func (c *coded) Error() string { return c.err.Error() }
-func (c *coded) Unwrap() error { return c.err }
+func (c *codedError) Error() string { return c.err.Error() }
+func (c *codedError) Unwrap() error { return c.err }
 
 func fail(code spec.Code, format string, values ...any) error {
-	return &coded{code, fmt.Errorf(format, values...)}
+	return &codedError{code, fmt.Errorf(format, values...)}
 }
 
-// code says which code an error is answered with.
+// code returns the CNI error code of an error.
 func code(err error) uint {
-	var own *coded
+	var own *codedError
 	var fault *spec.Fault
 	switch {
 	case errors.As(err, &own):
@@ -50,7 +50,7 @@ func code(err error) uint {
 		return uint(spec.CodeAgain)
 	case errors.Is(err, network.ErrHostNamespace):
 		return types.ErrInvalidNetNS
-	case errors.Is(err, network.ErrTaken):
+	case errors.Is(err, network.ErrNameTaken):
 		return uint(codeNameTaken)
 	case errors.Is(err, network.ErrNoBridge):
 		return uint(codeNoBridge)
@@ -59,14 +59,15 @@ func code(err error) uint {
 	}
 }
 
-// Answering makes a verb answer with a code in every case, a panic included: skel would exit with 2 and a trace, and the
-// runtime see code 0.
+// Answering wraps a verb so that every error has a code, and a panic too. Without it skel would exit with status 2 and
+// a stack trace, and the runtime would read code 0.
 func (e *Executable) Answering(name spec.Verb, run func(*skel.CmdArgs) error) func(*skel.CmdArgs) error {
 	return func(args *skel.CmdArgs) (err error) {
 		defer func() {
 			if cause := recover(); cause != nil {
-				// The value may repeat an input, the trace holds none.
-				e.Log.Error("panic", slog.String("verb", string(name)), slog.String("type", fmt.Sprintf("%T", cause)), slog.String("trace", string(debug.Stack())))
+				// The panic value may contain input, so only its type is logged. The stack trace contains no input.
+				e.Log.Error("panic", slog.String("verb", string(name)), slog.String("type", fmt.Sprintf("%T", cause)),
+					slog.String("trace", string(debug.Stack())))
 				err = types.NewError(types.ErrInternal, string(name)+": panic, the trace is in the log", "")
 			}
 		}()
@@ -77,10 +78,11 @@ func (e *Executable) Answering(name spec.Verb, run func(*skel.CmdArgs) error) fu
 	}
 }
 
-// messageLimit is how long a message may be. Ours are shorter; those of libraries repeat what they were given.
+// messageLimit is the maximum length of an error message in bytes. Messages of svc-ipsec are shorter; those of
+// libraries may repeat their input.
 const messageLimit = 2000
 
-// oneLine makes one printable line of a message.
+// oneLine turns a message into one printable line.
 func oneLine(s string) string {
 	s = strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {

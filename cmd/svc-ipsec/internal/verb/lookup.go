@@ -12,9 +12,10 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// look finds what the configuration points at. What cannot be found is no fault of the container, but of the connections
-// that need it; what the last good ADD found stays in its place, so that an edit elsewhere costs no tunnel.
-func (c *change) look(ctx context.Context) {
+// lookUpReferences reads the key files and certificates, and resolves the peer names, that the configuration refers to.
+// If one is missing, only the connections that need it are affected. The value that the last successful ADD found is
+// then used, so that an edit of another connection does not interrupt a tunnel.
+func (c *change) lookUpReferences(ctx context.Context) {
 	last, wanted, now := c.recorded.Found.Config(), c.request.configuration, time.Now()
 	if c.keys == nil {
 		c.keys = lookup.OpenKeyFiles(c.KeyDirectory)
@@ -34,7 +35,8 @@ func (c *change) warnOfKeyFiles() {
 	}
 }
 
-// readKeys reads pre-shared keys. An editor ends a file with a newline: one is taken off, and everything else is the key.
+// readKeys reads files with pre-shared keys. It removes one newline at the end, because editors add one; everything
+// else is the key.
 func readKeys(keys *lookup.KeyFiles, paths []string, last map[string]config.File) map[string]config.File {
 	files := map[string]config.File{}
 	for _, path := range paths {

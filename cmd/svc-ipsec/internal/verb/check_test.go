@@ -12,18 +12,19 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-func TestWhatIsGoneIsNamed(t *testing.T) {
+func TestMissingObjectIsNamed(t *testing.T) {
 	owner := spec.Owner{Network: "n", Name: "vpn-gone", ContainerID: "c"}
-	folder, err := state.Open(context.Background(), filepath.Join(t.TempDir(), "svc-ipsec"), owner.Name, time.Second)
+	dir, err := state.Open(context.Background(), filepath.Join(t.TempDir(), "svc-ipsec"), owner.Name, time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer folder.Close()
-	if err := folder.Save(&state.State{Attachment: state.Attachment{Network: "n", ContainerID: "c", Interface: "svc0"}}); err != nil {
+	defer dir.Close()
+	if err := dir.Save(&state.State{Attachment: state.Attachment{Network: "n", ContainerID: "c",
+		Interface: "svc0"}}); err != nil {
 		t.Fatal(err)
 	}
-	_, err = new(Executable).check(context.Background(), &skel.CmdArgs{ContainerID: "c", IfName: "svc0"}, owner, folder)
-	if want := "configuration in " + folder.Path + ": gone"; err == nil || err.Error() != want {
+	_, err = new(Executable).check(context.Background(), &skel.CmdArgs{ContainerID: "c", IfName: "svc0"}, owner, dir)
+	if want := "configuration in " + dir.Path + ": gone"; err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
 	}
 	_, err = (&change{request: &request{owner: owner}}).result()

@@ -22,26 +22,28 @@ const (
 	nssTemplate  = ".nss-template"
 	answerPause  = 20 * time.Millisecond
 	answerWithin = 5 * time.Second
-	readyWithin  = 10 * time.Second // some thousand conns take half of it
+	readyWithin  = 10 * time.Second // loading several thousand conns takes about half of it
 )
 
-// settings writes the files that the daemon reads, but for those of the connections, and reports whether the keys are others
-// than before.
+// settings writes the files that the daemon reads, except those of the conns. newKeys reports whether the file of keys
+// changed.
 func (c *change) settings(d *libreswan.Daemon) (newKeys bool, err error) {
 	if err := c.directories(); err != nil {
 		return false, err
 	}
-	settings, all := render.Setup(render.Places{NSS: d.NSS(), Secrets: d.Secrets(), Conns: d.Conns(), Run: d.Run(), Empty: d.Empty()})
+	settings, all := render.Setup(render.Paths{
+		NSS: d.NSS(), Secrets: d.Secrets(), Conns: d.Conns(), Run: d.Run(), Empty: d.Empty(),
+	})
 	for path, content := range map[string][]byte{d.Settings(): settings, d.Setup(): all} {
-		if _, err := c.folder.WriteShared(filepath.Join("etc", filepath.Base(path)), content); err != nil {
+		if _, err := c.dir.WriteShared(filepath.Join("etc", filepath.Base(path)), content); err != nil {
 			return false, err
 		}
 	}
-	return c.folder.WriteShared("etc/ipsec.secrets", render.Secrets(c.request.configuration.Wanted()))
+	return c.dir.WriteShared("etc/ipsec.secrets", render.Secrets(c.request.configuration.Wanted()))
 }
 
-// ready waits until a daemon that systemd is starting again is up.
-func (c *change) ready(ctx context.Context, d *libreswan.Daemon, details unit.Details) error {
+// awaitRunning waits until a daemon that systemd is restarting has started.
+func (c *change) awaitRunning(ctx context.Context, d *libreswan.Daemon, details unit.Details) error {
 	for clock := patience.Start(); !details.Running(); {
 		if details.Gone() || details.FailedForGood() || clock.Elapsed() > readyWithin || ctx.Err() != nil {
 			return fmt.Errorf("%w: its unit is %s", libreswan.ErrNotRunning, details.State())
@@ -57,17 +59,17 @@ func (c *change) ready(ctx context.Context, d *libreswan.Daemon, details unit.De
 
 func (c *change) directories() error {
 	for _, name := range []string{"etc", "etc/ipsec.d", "conns"} {
-		if err := c.folder.SharedDir(name); err != nil {
+		if err := c.dir.SharedDir(name); err != nil {
 			return fmt.Errorf("make directory: %w", err)
 		}
 	}
-	if err := c.folder.OwnedDir("run"); err != nil {
+	if err := c.dir.OwnedDir("run"); err != nil {
 		return fmt.Errorf("make directory: %w", err)
 	}
 	return nil
 }
 
-// specs says how each pair of the wanted connections should be loaded.
+// specs returns the conns of the wanted connections, one for each pair of networks.
 func (c *change) specs(wanted []*config.Connection) []libreswan.Spec {
 	var specs []libreswan.Spec
 	for _, connection := range wanted {
@@ -85,24 +87,26 @@ func (c *change) specs(wanted []*config.Connection) []libreswan.Spec {
 	return specs
 }
 
-// misread are the words for an id that Libreswan takes for another: it will do so the next time.
-const misread = "Libreswan takes it for"
+// misreadID marks the reasons of conns whose ID Libreswan parses as another one. Loading such a conn again gives the
+// same result.
+const misreadID = "Libreswan takes it for"
 
-// mismatch says what the daemon understood otherwise.
+// mismatch returns how a loaded conn differs from the wanted connection, or "" if it does not.
 func mismatch(c *config.Connection, loaded libreswan.Conn) string {
 	switch {
 	case loaded.Unoriented:
 		return "no interface has the address " + c.LocalAddress.String()
 	case loaded.OurKind != "" && !c.LocalID.Shown(loaded.OurKind, loaded.OurID):
-		return fmt.Sprintf("localId %s: "+misread+" %s (%s)", c.LocalID, loaded.OurID, loaded.OurKind)
+		return fmt.Sprintf("localId %s: "+misreadID+" %s (%s)", c.LocalID, loaded.OurID, loaded.OurKind)
 	case loaded.TheirKind != "" && !c.PeerID.Shown(loaded.TheirKind, loaded.TheirID):
-		return fmt.Sprintf("peerId %s: "+misread+" %s (%s)", c.PeerID, loaded.TheirID, loaded.TheirKind)
+		return fmt.Sprintf("peerId %s: "+misreadID+" %s (%s)", c.PeerID, loaded.TheirID, loaded.TheirKind)
 	}
 	return ""
 }
 
-// share gives the daemon that is about to be started its place and its user id.
-func (c *change) share(ctx context.Context, d *libreswan.Daemon) (err error) {
+// prepareIsolation sets the user ID, the mount view and the other isolation of a daemon that is about to be started,
+// and saves them.
+func (c *change) prepareIsolation(ctx context.Context, d *libreswan.Daemon) (err error) {
 	if c.recorded.UserID == 0 { // a container of release 0.1.0, whose daemon ran as root
 		if err := c.allocateUser(ctx); err != nil {
 			return err
@@ -111,19 +115,19 @@ func (c *change) share(ctx context.Context, d *libreswan.Daemon) (err error) {
 	if c.recorded.UserNamespace, err = ownedBy(c.attachment.Namespace, c.recorded.UserID); err != nil {
 		return err
 	}
-	// Written before the daemon exists, so that a CHECK after a killed ADD knows where the daemon runs.
+	// Saved before the daemon exists, so that a CHECK after a killed ADD knows where the daemon runs.
 	err = mountview.Ensure(ctx, c.Root, c.Self, func(view string) error {
 		c.recorded.View = view
-		return c.folder.Save(c.recorded)
+		return c.dir.Save(c.recorded)
 	})
 	if err != nil {
 		return err
 	}
-	d.Place = place(c.recorded)
-	return c.folder.Share(c.recorded.UserID)
+	d.Isolation = isolation(c.recorded)
+	return c.dir.Share(c.recorded.UserID)
 }
 
-// allocateUser chooses the user id of the container, the same again if it has one.
+// allocateUser allocates the user ID of the container, or returns the one that it already has.
 func (c *change) allocateUser(ctx context.Context) error {
 	if err := c.adoptUser(ctx); err != nil {
 		return err
@@ -136,23 +140,24 @@ func (c *change) allocateUser(ctx context.Context) error {
 	return nil
 }
 
-// adoptUser registers the id that the container's directory has as its group. It has one where only the container's state, and perhaps the
-// registry, was lost.
+// adoptUser registers the user ID that is the group of the container's directory. This matters only if state.json, and
+// perhaps the registry, was lost.
 func (c *change) adoptUser(ctx context.Context) error {
-	id, err := c.folder.User()
+	id, err := c.dir.User()
 	if err != nil || id == 0 {
 		return err
 	}
 	return c.Users.Adopt(ctx, c.request.owner, id)
 }
 
-// ownedBy reports whether the network namespace at path is owned by a user namespace of this user id.
+// ownedBy reports whether the network namespace at path is owned by a user namespace of this user ID.
 func ownedBy(path string, user uint32) (bool, error) {
 	owner, own, err := ownerOf(path)
 	return !own && owner == user, err
 }
 
-// ownerOf returns the user id whose user namespace owns a network namespace; own reports that it is the one of this program.
+// ownerOf returns the user ID whose user namespace owns the network namespace at path. own reports that this is the
+// user namespace of the calling program.
 func ownerOf(path string) (user uint32, own bool, err error) {
 	namespace, err := os.Open(path)
 	if err != nil {
@@ -162,9 +167,10 @@ func ownerOf(path string) (user uint32, own bool, err error) {
 	return netns.UserOf(namespace)
 }
 
-// start starts a daemon with all conns on disk, as a restart by systemd finds them, and keeps those that it accepts.
+// start starts a daemon that loads all conns from their files, as after a restart by systemd, and records which conns
+// it accepted.
 func (c *change) start(ctx context.Context, d *libreswan.Daemon, specs []libreswan.Spec) error {
-	if err := c.share(ctx, d); err != nil {
+	if err := c.prepareIsolation(ctx, d); err != nil {
 		return err
 	}
 	for _, directory := range []string{d.Conns(), d.Run()} {
@@ -175,25 +181,25 @@ func (c *change) start(ctx context.Context, d *libreswan.Daemon, specs []libresw
 	if _, err := c.settings(d); err != nil {
 		return err
 	}
-	if err := c.database(ctx, d); err != nil {
+	if err := c.prepareDatabase(ctx, d); err != nil {
 		return err
 	}
-	specs, err := c.certify(ctx, d, specs, nil)
+	specs, err := c.importCertificates(ctx, d, specs, nil)
 	if err != nil {
 		return err
 	}
 	for _, s := range specs {
-		if _, err := c.folder.WriteShared(connFile(s.Name), s.Text); err != nil {
+		if _, err := c.dir.WriteShared(connFile(s.Name), s.Text); err != nil {
 			return err
 		}
 	}
-	c.touched = true
+	c.connsLoaded = true
 	began := time.Now()
 	if err := d.Start(ctx, c.recorded.UserNamespace, len(specs)); err != nil {
 		return err
 	}
-	if c.attachment.Guard == network.GuardPolicies { // Libreswan 5 flushes all policies at its start
-		if _, err := answers(ctx, d, nil); err != nil {
+	if c.attachment.Guard == network.GuardPolicies { // Libreswan 5 flushes all policies when it starts
+		if _, err := awaitConns(ctx, d, nil); err != nil {
 			return err
 		}
 		if err := c.guard(ctx, c.plan.Guard); err != nil {
@@ -209,25 +215,25 @@ func (c *change) start(ctx context.Context, d *libreswan.Daemon, specs []libresw
 		return err
 	}
 	if len(missing)+len(refused) == 0 {
-		c.view = viewOf(answer, nil)
+		c.status = statusOf(answer, nil)
 	}
-	if err := c.keep(specs, refused); err != nil {
+	if err := c.writeConns(specs, refused); err != nil {
 		return err
 	}
-	// Connections that were loaded only when they were tried alone have not been initiated by the start of the daemon.
-	if err := c.withdraw(ctx, d, refused); err != nil {
+	if err := c.removeRefusedKeys(ctx, d, refused); err != nil {
 		return err
 	}
+	// A conn that was loaded only in a second attempt, alone, was not initiated by the start of the daemon.
 	return c.initiate(ctx, d, accepted(missing, refused))
 }
 
-// answers waits until the daemon answers and has the connections of these files, and returns its answer. A daemon that
-// systemd has just restarted loads its connections after it is ready, and would overwrite earlier changes. The deadline is
-// extended while the number of missing connections decreases.
-func answers(ctx context.Context, d *libreswan.Daemon, files map[string][]byte) (libreswan.Answer, error) {
+// awaitConns waits until the daemon answers and has the conns of these files, and returns its answer. A daemon that
+// systemd has just restarted loads its conns after it reported that it is ready, and this would overwrite earlier
+// changes. The deadline is extended as long as the number of missing conns decreases.
+func awaitConns(ctx context.Context, d *libreswan.Daemon, files map[string][]byte) (libreswan.Answer, error) {
 	missing := len(files)
 	for clock := patience.Start(); ; {
-		answer, err := d.Ask(ctx)
+		answer, err := d.Query(ctx)
 		left := 0
 		for conn := range files {
 			if _, ok := answer.Conns[conn]; !ok {
@@ -244,39 +250,43 @@ func answers(ctx context.Context, d *libreswan.Daemon, files map[string][]byte) 
 	}
 }
 
-// withdraw removes the keys of refused connections. Libreswan ignores an id that it cannot parse in ipsec.secrets, and the key
-// would then match more peers than intended.
-func (c *change) withdraw(ctx context.Context, d *libreswan.Daemon, refused map[string]string) error {
+// removeRefusedKeys removes the keys of refused connections from ipsec.secrets. Libreswan ignores an ID that it cannot
+// parse in that file, so the key would match more peers than intended.
+func (c *change) removeRefusedKeys(ctx context.Context, d *libreswan.Daemon, refused map[string]string) error {
 	if len(refused) == 0 {
 		return nil
 	}
 	keep := slices.DeleteFunc(c.request.configuration.Wanted(), func(connection *config.Connection) bool {
-		return !slices.ContainsFunc(connection.Pairs(), func(p config.Pair) bool { _, no := refused[p.Conn]; return !no })
+		return !slices.ContainsFunc(connection.Pairs(), func(p config.Pair) bool {
+			_, isRefused := refused[p.Conn]
+			return !isRefused
+		})
 	})
-	if changed, err := c.folder.WriteShared("etc/ipsec.secrets", render.Secrets(keep)); err != nil || !changed {
+	if changed, err := c.dir.WriteShared("etc/ipsec.secrets", render.Secrets(keep)); err != nil || !changed {
 		return err
 	}
 	return d.RereadSecrets(ctx)
 }
 
-// keep puts the files of the accepted conns in their place and remembers the reasons of the others.
-func (c *change) keep(specs []libreswan.Spec, refused map[string]string) error {
+// writeConns writes the files of the accepted conns, deletes those of the refused ones, and records the reasons in
+// c.refused.
+func (c *change) writeConns(specs []libreswan.Spec, refused map[string]string) error {
 	for _, s := range specs {
 		name := connFile(s.Name)
-		reason, no := refused[s.Name]
-		if no {
+		reason, isRefused := refused[s.Name]
+		if isRefused {
 			c.refused[s.Name] = reason
-			if err := c.folder.Delete(name); err != nil {
+			if err := c.dir.Delete(name); err != nil {
 				return err
 			}
-		} else if _, err := c.folder.WriteShared(name, s.Text); err != nil {
+		} else if _, err := c.dir.WriteShared(name, s.Text); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// connFile is the file of a conn, relative to the container's directory.
+// connFile returns the path of a conn's file, relative to the container's directory.
 func connFile(conn string) string { return filepath.Join("conns", conn+".conf") }
 
 func (c *change) initiate(ctx context.Context, d *libreswan.Daemon, specs []libreswan.Spec) error {
@@ -289,7 +299,8 @@ func (c *change) initiate(ctx context.Context, d *libreswan.Daemon, specs []libr
 	return d.Initiate(ctx, initiate...)
 }
 
-// stop stops the daemon, which informs its peers, and removes what it leaves. The guard stays: the routes are still there.
+// stop stops the daemon, which sends DELETE to its peers, and removes its files and what it left in the kernel. The
+// guard stays, because the routes still exist.
 func (c *change) stop(ctx context.Context, d *libreswan.Daemon) error {
 	if err := d.Stop(ctx); err != nil {
 		return err
@@ -298,7 +309,7 @@ func (c *change) stop(ctx context.Context, d *libreswan.Daemon) error {
 		return err
 	}
 	for _, name := range []string{"etc", "conns", "run", "nss"} {
-		if err := c.folder.Delete(name); err != nil {
+		if err := c.dir.Delete(name); err != nil {
 			return err
 		}
 	}

@@ -8,29 +8,32 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/render"
 )
 
-// Two connections that cannot run beside each other: a runs, and b, which is new, stands before it in the document.
-func TestTheSameOneOfTwoStaysWhateverBecameOfItsConns(t *testing.T) {
+// Connections a and b cannot run together. Connection a already runs. Connection b is new and precedes a in the
+// document.
+func TestRunningConnectionIsPreferredToNewOne(t *testing.T) {
 	const a, b = `{"id":"a","peerAddress":"192.0.2.2","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.2.0.0/24"],"psk":"k"%s}`,
 		`{"id":"b","peerAddress":"192.0.2.2","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.3.0.0/24"],"psk":"k","ikePolicy":{"ikeVersion":"v1"}}`
 	read := func(connections ...string) *config.Configuration {
 		t.Helper()
-		c, err := config.Decode([]byte(`{"externalIps":["192.0.2.1"],"connections":[` + strings.Join(connections, ",") + `]}`))
+		c, err := config.Decode([]byte(`{"externalIps":["192.0.2.1"],"connections":[` + strings.Join(connections,
+			",") + `]}`))
 		if err != nil {
 			t.Fatal(err)
 		}
 		return c
 	}
-	runs := func(what string, c *config.Configuration, ids string) {
+	runs := func(name string, c *config.Configuration, ids string) {
 		t.Helper()
 		var got []string
 		for _, connection := range c.Wanted() {
 			got = append(got, connection.ID)
 		}
 		if strings.Join(got, " ") != ids {
-			t.Errorf("%s: %v run, want %s", what, got, ids)
+			t.Errorf("%s: %v run, want %s", name, got, ids)
 		}
 	}
-	before, edited := strings.Replace(a, "%s", "", 1), strings.Replace(a, "%s", `,"mtu":1400,"ikePolicy":{"pfs":"group15"}`, 1)
+	before, edited := strings.Replace(a, "%s", "", 1),
+		strings.Replace(a, "%s", `,"mtu":1400,"ikePolicy":{"pfs":"group15"}`, 1)
 	c := &change{request: &request{configuration: read(before)}}
 	c.request.configuration.Resolve(nil)
 	loaded := map[string][]byte{}
@@ -40,38 +43,39 @@ func TestTheSameOneOfTwoStaysWhateverBecameOfItsConns(t *testing.T) {
 		}
 	}
 
-	// An older version wrote down no choice: what is loaded tells.
+	// Older versions did not record the choice, so it follows from the conns that are loaded.
 	next := read(b, edited)
-	next.Resolve(standing(loaded, nil))
+	next.Resolve(compareLoaded(loaded, nil))
 	runs("ADD after an older version", next, "a")
 	last := read(b, before)
-	last.Resolve(stood(loaded, nil))
+	last.Resolve(compareLastADD(loaded, nil))
 	runs("CHECK after an older version", last, "a")
 
-	// The daemon refuses a's new form.
+	// The daemon refuses the edited form of a.
 	c.request.configuration = next
 	chosen := c.chosen()
 	none := map[string][]byte{}
-	for _, verb := range []func(map[string][]byte, map[string]string) func(*config.Connection) config.Standing{standing, stood} {
+	for _, verb := range []func(map[string][]byte,
+		map[string]string) func(*config.Connection) config.Standing{compareLoaded, compareLastADD} {
 		again := read(b, edited)
 		again.Resolve(verb(none, chosen))
 		runs("after a refusal", again, "a")
 	}
 
-	// An ADD of b alone took a out, loaded b, and failed: CHECK goes by the document before.
+	// An ADD of b alone deleted a, loaded b, and failed. CHECK uses the previous document.
 	alone := read(b)
 	alone.Resolve(nil)
 	for _, pair := range alone.Connections[0].Pairs() {
 		none[pair.Conn] = render.Conn(&alone.Connections[0], pair)
 	}
 	again := read(b, edited)
-	again.Resolve(stood(none, chosen))
+	again.Resolve(compareLastADD(none, chosen))
 	runs("CHECK after an ADD that failed", again, "a")
 
-	// Two of one id: the place tells which.
+	// If two connections have the same ID, their place in the document identifies them.
 	twice := read(strings.Replace(b, `"b"`, `"a"`, 1), edited)
-	twice.Resolve(stood(none, chosen))
+	twice.Resolve(compareLastADD(none, chosen))
 	if twice.Connections[0].Refused == nil || twice.Connections[1].Refused != nil {
-		t.Errorf("of one id: %v, %v", twice.Connections[0].Refused, twice.Connections[1].Refused)
+		t.Errorf("with the same ID: %v, %v", twice.Connections[0].Refused, twice.Connections[1].Refused)
 	}
 }

@@ -20,7 +20,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// request is what a verb is asked, decoded and checked.
+// request is the decoded and validated input of a verb.
 type request struct {
 	owner         spec.Owner
 	iface         string
@@ -28,19 +28,21 @@ type request struct {
 	port          *spec.Port
 	configuration *config.Configuration
 	chained       bool
-	given         network.Given
-	previous      types.Result // to be handed on
+	prev          network.PrevResult
+	previous      types.Result // the result of the previous plugin, which ADD returns
 
-	document       json.RawMessage // the configuration as it was given
-	lastValid      json.RawMessage // the last valid one that the runtime keeps
-	keepsLastValid bool            // the runtime keeps it
+	document       json.RawMessage // the configuration of the network configuration, as given
+	lastValid      json.RawMessage // the last valid configuration, as the runtime recorded it
+	keepsLastValid bool            // the runtime records the last valid configuration (it sent the key lastValid)
 }
 
-// The keys of a network configuration: ours, CNI's, and those that runtimes add. What begins with cni.dev/ is CNI's too.
-var confKeys = []string{"cniVersion", "cniVersions", "name", "type", "container", "port", "configuration", "lastValid", "prevResult",
-	"capabilities", "runtimeConfig", "args", "ipam", "dns", "disableCheck", "disableGC", "loadOnlyInlinedPlugins", "plugins"}
+// confKeys are the allowed keys of a network configuration: those of this project, those of CNI, and those that
+// runtimes add. CNI also uses keys that begin with cni.dev/.
+var confKeys = []string{"cniVersion", "cniVersions", "name", "type", "container", "port", "configuration",
+	"lastValid", "prevResult", "capabilities", "runtimeConfig", "args", "ipam", "dns", "disableCheck", "disableGC",
+	"loadOnlyInlinedPlugins", "plugins"}
 
-// identify finds out whose container is meant. It never fails for what DEL may be given.
+// identify returns the owner of the container. It succeeds for everything that DEL has to accept.
 func identify(args *skel.CmdArgs) (spec.Owner, error) {
 	var named struct {
 		Name      string `json:"name"`
@@ -48,7 +50,7 @@ func identify(args *skel.CmdArgs) (spec.Owner, error) {
 			InterfaceName string `json:"interfaceName"`
 		} `json:"container"`
 	}
-	// A conf that does not fit here has no name to tell.
+	// A network configuration that cannot be decoded here contains no name.
 	_ = json.Unmarshal(args.StdinData, &named)
 	owner := spec.Owner{Network: named.Name}
 	var err error
@@ -56,32 +58,34 @@ func identify(args *skel.CmdArgs) (spec.Owner, error) {
 		return owner, fail(spec.CodeEnvironment, "%w", err)
 	}
 	if len(owner.Network) > 150 {
-		return owner, &spec.Fault{Key: "name", Value: owner.Network, Allowed: "at most 150 bytes: the owner tag must fit into a link alias"}
+		return owner, &spec.Fault{
+			Key: "name", Value: owner.Network, Allowed: "at most 150 bytes: the owner tag must fit into a link alias",
+		}
 	}
 	if named.Container.InterfaceName == "" {
-		owner.Name = foreignName(named.Name, args.ContainerID, args.IfName)
+		owner.Name = generatedName(named.Name, args.ContainerID, args.IfName)
 		return owner, nil
 	}
 	owner.Name, err = spec.ParseName("container.interfaceName", named.Container.InterfaceName)
 	return owner, err
 }
 
-// foreignName names a container of a runtime that knows no names.
-func foreignName(network, id, iface string) spec.Name {
+// generatedName returns the name of a container whose runtime gives it none.
+func generatedName(network, id, iface string) spec.Name {
 	sum := sha256.Sum256([]byte(network + "\x00" + id + "\x00" + iface))
 	return spec.Name("x" + hex.EncodeToString(sum[:5]))
 }
 
-// decode reads a whole request of ADD, or the one that was kept for CHECK.
+// decode decodes and validates a whole request: the input of ADD, or the configuration that ADD recorded for CHECK.
 func decode(args *skel.CmdArgs) (*request, error) {
 	r, err := decodeRequest(args)
 	if err != nil {
 		return nil, err
 	}
-	return r, r.take(r.document)
+	return r, r.setConfiguration(r.document)
 }
 
-// decodeRequest reads a request, all but what is in its configuration.
+// decodeRequest decodes a request, except for the content of its configuration.
 func decodeRequest(args *skel.CmdArgs) (*request, error) {
 	if !utf8.Valid(args.StdinData) {
 		return nil, fail(spec.CodeDecode, "network configuration: not UTF-8")
@@ -104,7 +108,7 @@ func decodeRequest(args *skel.CmdArgs) (*request, error) {
 	if err := r.decodeContainer(fields["container"]); err != nil {
 		return nil, err
 	}
-	if err := strict("port", fields["port"], &r.port); err != nil {
+	if err := decodeStrict("port", fields["port"], &r.port); err != nil {
 		return nil, err
 	}
 	r.document, r.lastValid = fields["configuration"], fields["lastValid"]
@@ -112,39 +116,46 @@ func decodeRequest(args *skel.CmdArgs) (*request, error) {
 	return r, r.decodePrevious(fields["prevResult"])
 }
 
-// take decodes a configuration and makes it that of the request. The error is a fault of the configuration as a whole.
-func (r *request) take(configuration json.RawMessage) (err error) {
+// setConfiguration decodes a configuration and stores it in the request. An error is a fault of the configuration as a
+// whole.
+func (r *request) setConfiguration(configuration json.RawMessage) (err error) {
 	if r.configuration, err = config.Decode(configuration); err != nil || !r.chained {
 		return err
 	}
-	return r.useGiven()
+	return r.usePrevResult()
 }
 
 func (r *request) decodeContainer(raw json.RawMessage) error {
 	var c *spec.Container
-	if err := strict("container", raw, &c); err != nil || c == nil {
+	if err := decodeStrict("container", raw, &c); err != nil || c == nil {
 		return err
 	}
-	// The ids that only the supervisor needs may be left out by hand.
+	// Manual calls may omit the IDs that only the supervisor needs.
 	whole := *c
-	for _, id := range []*string{(*string)(&whole.PortID), (*string)(&whole.HostID), (*string)(&whole.GroupID), (*string)(&whole.ConfigurationID)} {
+	for _, id := range []*string{
+		(*string)(&whole.PortID), (*string)(&whole.HostID), (*string)(&whole.GroupID), (*string)(&whole.ConfigurationID),
+	} {
 		if *id == "" {
 			*id = "none"
 		}
 	}
 	if err := whole.Check(); err != nil {
-		return within("container", err)
+		return faultBelow("container", err)
 	}
 	if c.ServiceType != ServiceType {
 		return &spec.Fault{Key: "container.serviceType", Value: string(c.ServiceType), Allowed: string(ServiceType)}
 	}
 	if c.ContainerID != r.owner.ContainerID {
-		return &spec.Fault{Key: "container.containerId", Value: string(c.ContainerID), Allowed: "CNI_CONTAINERID, which is " + string(r.owner.ContainerID)}
+		return &spec.Fault{
+			Key: "container.containerId", Value: string(c.ContainerID),
+			Allowed: "CNI_CONTAINERID, which is " + string(r.owner.ContainerID),
+		}
 	}
 	return nil
 }
 
-// decodePrevious reads what an earlier plugin made, which is what makes this container a chained one.
+// decodePrevious decodes the result of the previous plugin. A container with one is chained: its interface belongs to
+// that plugin.
 func (r *request) decodePrevious(raw json.RawMessage) error {
 	if len(raw) == 0 || string(raw) == "null" {
 		return nil
@@ -162,7 +173,8 @@ func (r *request) decodePrevious(raw json.RawMessage) error {
 	}
 	r.chained, r.previous = true, plain
 	for _, ip := range result.IPs {
-		if ip.Interface != nil && (*ip.Interface < 0 || *ip.Interface >= len(result.Interfaces) || result.Interfaces[*ip.Interface].Name != r.iface) {
+		if i := ip.Interface; i != nil &&
+			(*i < 0 || *i >= len(result.Interfaces) || result.Interfaces[*i].Name != r.iface) {
 			continue
 		}
 		address, ok := netip.AddrFromSlice(ip.Address.IP)
@@ -170,18 +182,19 @@ func (r *request) decodePrevious(raw json.RawMessage) error {
 			continue
 		}
 		ones, _ := ip.Address.Mask.Size()
-		r.given.Addresses = append(r.given.Addresses, netip.PrefixFrom(address.Unmap(), ones))
+		r.prev.Addresses = append(r.prev.Addresses, netip.PrefixFrom(address.Unmap(), ones))
 		if gateway, ok := netip.AddrFromSlice(ip.Gateway); ok {
-			r.given.Gateways = append(r.given.Gateways, gateway.Unmap())
+			r.prev.Gateways = append(r.prev.Gateways, gateway.Unmap())
 		}
 	}
 	return nil
 }
 
-// useGiven takes the external addresses from those that the earlier plugin gave.
-func (r *request) useGiven() error {
+// usePrevResult takes the external addresses from the result of the previous plugin, or checks that it contains the
+// configured ones.
+func (r *request) usePrevResult() error {
 	if len(r.configuration.ExternalIPs) == 0 {
-		for _, p := range r.given.Addresses {
+		for _, p := range r.prev.Addresses {
 			if !r.configuration.External(p.Addr()).IsValid() && !p.Addr().IsLinkLocalUnicast() {
 				r.configuration.ExternalIPs = append(r.configuration.ExternalIPs, p.Addr())
 			}
@@ -189,19 +202,23 @@ func (r *request) useGiven() error {
 		return nil
 	}
 	var allowed []string
-	for _, p := range r.given.Addresses {
+	for _, p := range r.prev.Addresses {
 		allowed = append(allowed, p.Addr().String())
 	}
 	for _, ip := range r.configuration.ExternalIPs {
 		if !slices.Contains(allowed, ip.String()) {
-			return &spec.Fault{Key: "configuration.externalIps", Value: ip.String(), Allowed: "the addresses of prevResult: " + strings.Join(allowed, ", ")}
+			return &spec.Fault{
+				Key: "configuration.externalIps", Value: ip.String(),
+				Allowed: "the addresses of prevResult: " + strings.Join(allowed, ", "),
+			}
 		}
 	}
 	return nil
 }
 
-// strict decodes an object whose every key is known. None of these holds a secret.
-func strict[T any](key string, raw json.RawMessage, into **T) error {
+// decodeStrict decodes a JSON object and refuses unknown keys. The error may repeat input, because none of these
+// objects contains a secret.
+func decodeStrict[T any](key string, raw json.RawMessage, into **T) error {
 	if len(raw) == 0 || string(raw) == "null" {
 		return nil
 	}
@@ -215,19 +232,19 @@ func strict[T any](key string, raw json.RawMessage, into **T) error {
 	return nil
 }
 
-func within(key string, err error) error {
+func faultBelow(key string, err error) error {
 	if f, ok := err.(*spec.Fault); ok {
 		return &spec.Fault{Key: key + "." + f.Key, Value: f.Value, Allowed: f.Allowed}
 	}
 	return err
 }
 
-// plan is the network that the request asks for. Resolve comes before it.
+// plan returns the network that the request asks for. Resolve must have been called before.
 func (r *request) plan() (*network.Plan, error) {
 	if r.chained {
-		return network.DraftChained(r.iface, r.given, r.configuration), nil
+		return network.NewChainedPlan(r.iface, r.prev, r.configuration), nil
 	}
-	return network.Draft(r.iface, r.port, r.configuration)
+	return network.NewPlan(r.iface, r.port, r.configuration)
 }
 
 func (r *request) bridge() string {

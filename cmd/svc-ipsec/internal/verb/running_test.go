@@ -1,0 +1,102 @@
+package verb
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/libreswan"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/state"
+)
+
+// fakeDaemon returns a daemon with the given status and traffic status. whackCalls returns the other calls of whack.
+func fakeDaemon(t *testing.T, status, traffic string) (d *libreswan.Daemon, whackCalls func() string) {
+	t.Helper()
+	dir := t.TempDir()
+	whack, calls := filepath.Join(dir, "whack"), filepath.Join(dir, "calls")
+	writeFile(t, whack, `#!/bin/sh
+shift 2
+case "$*" in
+--status*) cat <<END
+`+status+`
+`+traffic+`
+END
+;;
+*) echo "$*" >>`+calls+` ;;
+esac
+`, 0o700)
+	return &libreswan.Daemon{Tools: libreswan.Tools{Whack: whack}, Dir: dir}, func() string {
+		text, _ := os.ReadFile(calls)
+		return strings.TrimSpace(string(text))
+	}
+}
+
+// The IKE SA of orphan-0-0 was deleted with the changed conn. The daemon still has its Child SA.
+func TestSiblingsOfChangedConnAreInitiated(t *testing.T) {
+	d, whackCalls := fakeDaemon(t, `"up-0-0":     oriented; my_ip=unset
+"orphan-0-0":     oriented; my_ip=unset
+#2: "up-0-0":500 STATE_V2_ESTABLISHED_CHILD_SA (established Child SA); newest; eroute owner; IKE SA #1; idle;
+#1: "up-0-0":500 STATE_V2_ESTABLISHED_IKE_SA (established IKE SA); newest; idle;
+#3: "orphan-0-0":500 STATE_V2_ESTABLISHED_CHILD_SA (established Child SA); newest; eroute owner; IKE SA #9; idle;`,
+		`#2: "up-0-0", type=ESP, add_time=1700000000, inBytes=84, outBytes=84
+#3: "orphan-0-0", type=ESP, add_time=1700000000, inBytes=84, outBytes=84`)
+	same := []libreswan.Spec{{Name: "up-0-0", Start: true}, {Name: "orphan-0-0", Start: true}, {Name: "peers-0-0"},
+		{Name: "never-0-0", Start: true}}
+	before := map[string]libreswan.Traffic{"up-0-0": {}, "orphan-0-0": {}, "peers-0-0": {}}
+	if err := new(change).reviveSiblings(t.Context(), d, same, before); err != nil {
+		t.Fatal(err)
+	}
+	if got := whackCalls(); got != "--name orphan-0-0 --terminate\n--name orphan-0-0 --asynchronous --initiate" {
+		t.Errorf("whack calls %q", got)
+	}
+}
+
+func TestOrphanedChildSAIsNotUp(t *testing.T) {
+	status := statusOf(libreswan.Answer{
+		Conns: map[string]libreswan.Conn{"orphan-0-0": {Orphaned: true},
+			"on-its-way-0-0": {Orphaned: true, Negotiating: true},
+			"a-0-0":          {}},
+		Traffic: map[string]libreswan.Traffic{"orphan-0-0": {}, "on-its-way-0-0": {}},
+	}, nil)
+	if len(status.up) != 0 || len(status.conns) != 3 || !slices.Equal(status.orphans, []string{"orphan-0-0"}) {
+		t.Errorf("%+v", status)
+	}
+}
+
+// The previous ADD wrote the file of keys and failed before the daemon reread it.
+func TestKeyOfDeletedConnIsRemoved(t *testing.T) {
+	d, whackCalls := fakeDaemon(t, `"a-0-0":     oriented; my_ip=unset`, "")
+	c := &change{dir: &state.Directory{Path: d.Dir}, recorded: new(state.State), refused: map[string]string{}}
+	var err error
+	if c.request, err = decode(cniArgs(fullConf)); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"conns", "run"} {
+		if err := c.dir.SharedDir(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := c.dir.Write("conns/a-0-0.conf", []byte("conn a-0-0\n")); err != nil {
+		t.Fatal(err)
+	}
+	files, err := d.Loaded()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.status = new(daemonStatus)
+	c.changes = compareConns(nil, files, map[string]libreswan.Conn{"a-0-0": {}}, nil)
+	if err := c.retire(t.Context(), d); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.loadRunning(t.Context(), d); err != nil {
+		t.Fatal(err)
+	}
+	if got := whackCalls(); got != "--name a-0-0 --delete\n--rereadsecrets" {
+		t.Errorf("whack calls %q", got)
+	}
+	if files, err := d.Loaded(); err != nil || len(files) != 0 {
+		t.Errorf("files %v, %v", files, err)
+	}
+}
