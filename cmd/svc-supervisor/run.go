@@ -408,7 +408,7 @@ func agentLog(nsdb watch.NSDB, log *slog.Logger) (*agent.Log, error) {
 		return midonet.AgentAlive(ctx)
 	}
 	machine := agent.Machine{Namespaces: newHostNamespaces(log).Dir, Temp: os.TempDir()}
-	return &agent.Log{Folder: agent.Folder, Alive: alive, Host: machine, Log: log}, nil
+	return &agent.Log{Dir: agent.Directory, Alive: alive, Host: machine, Log: log}, nil
 }
 
 // watchdog sends WATCHDOG=1 to systemd three times per watchdog interval of the unit. It reads the rows of the

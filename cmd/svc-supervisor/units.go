@@ -16,7 +16,7 @@ import (
 // hostUnits accesses the units of systemd and their journal.
 type hostUnits struct{ *unit.Bus }
 
-// journalTime limits the time of one call of LastLine.
+// journalTime limits the time that one call of LastLine spends on reading the journal.
 const journalTime = 3 * time.Second
 
 // unitFailed is systemd's MESSAGE_ID of "Failed with result" (systemd.journal-fields(7), sd-messages.h).
