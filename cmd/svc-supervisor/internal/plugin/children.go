@@ -22,10 +22,10 @@ type children struct {
 	waitEnd     func(pid int) error // waits until a verb has ended, without reaping it
 }
 
-// spares reports whether a child has nothing to do with a verb: it existed before NewInventory, or another package of
-// this process started it, to run a program of the host. A child of the latter kind is in the session of this process.
-// Each verb gets a new session, and a process cannot enter an existing session, so descendants of a verb are always in
-// another one.
+// isUnrelated reports whether a child has nothing to do with a verb: it existed before NewInventory, or another package
+// of this process started it, to run a program of the host. A child of the latter kind is in the session of this
+// process. Each verb gets a new session, and a process cannot enter an existing session, so descendants of a verb are
+// always in another one.
 func (c *children) isUnrelated(pid int) bool {
 	if c.preexisting[pid] {
 		return true
