@@ -148,28 +148,93 @@ func TestNSDBCommandErrorsAreOneLine(t *testing.T) {
 		{"another command", []string{"nsdb", "copy"}, `nsdb command "copy": allowed: export, import`},
 		{"no key", []string{"config", "get", "--nsdb", url}, "allowed: a key"},
 		{"an unknown key", []string{"config", "get", "--nsdb", url, "loglevel"}, `setting "loglevel": allowed: log-level, `},
-		{"a setting that is not set", []string{"config", "get", "--nsdb", url, "--host-id", "h", "log-level"}, "config/hosts/h: log-level: not set"},
-		{"an invalid value", []string{"config", "set", "--nsdb", url, "log-level", "loud"}, `log-level "loud": allowed: debug, info, warn, error`},
-		{"an interval without a unit", []string{"config", "set", "--nsdb", url, "status-interval", "5"}, "allowed: a time from"},
-		{"another template", []string{"config", "set", "--nsdb", url, "--template", "x", "log-level", "info"}, `--template "x": allowed: default`},
-		{"a template and a host", []string{"config", "set", "--nsdb", url, "--template", "default", "--host", "h", "log-level", "info"}, "--template and --host: allowed: one of them"},
-		{"an invalid host id", []string{"config", "set", "--nsdb", url, "--host", "../x", "log-level", "info"}, `--host "../x": allowed`},
-		{"the host id `default`", []string{"config", "set", "--nsdb", url, "--host", "default", "log-level", "info"}, "--template default"},
-		{"an unknown field", []string{"host", "set", "--nsdb", url, "weight", "1"}, `host field "weight": allowed: container-weight, container-limit`},
-		{"a fraction", []string{"host", "set", "--nsdb", url, "container-weight", "1.5"}, `container-weight "1.5": allowed: a whole number`},
-		{"a negative weight", []string{"host", "set", "--nsdb", url, "container-weight", "-1"}, `container-weight "-1": allowed: 0`},
-		{"a host without an object", []string{"host", "set", "--nsdb", url, "--host-id", "x", "container-weight", "1"}, "hosts/x: no such object"},
-		{"no directory", []string{"nsdb", "export", "--nsdb", url + "x", filepath.Join(dir, "o")}, dir + "x: no such file or directory"},
-		{"an unknown scheme", []string{"nsdb", "export", "--nsdb", "http://h", filepath.Join(dir, "o")}, `scheme "http": allowed: file`},
+		{
+			"a setting that is not set", []string{"config", "get", "--nsdb", url, "--host-id", "h", "log-level"},
+			"config/hosts/h: log-level: not set",
+		},
+		{
+			"an invalid value", []string{"config", "set", "--nsdb", url, "log-level", "loud"},
+			`log-level "loud": allowed: debug, info, warn, error`,
+		},
+		{
+			"an interval without a unit", []string{"config", "set", "--nsdb", url, "status-interval", "5"},
+			"allowed: a time from",
+		},
+		{
+			"another template", []string{"config", "set", "--nsdb", url, "--template", "x", "log-level", "info"},
+			`--template "x": allowed: default`,
+		},
+		{
+			"a template and a host",
+			[]string{"config", "set", "--nsdb", url, "--template", "default", "--host", "h", "log-level", "info"},
+			"--template and --host: allowed: one of them",
+		},
+		{
+			"an invalid host id", []string{"config", "set", "--nsdb", url, "--host", "../x", "log-level", "info"},
+			`--host "../x": allowed`,
+		},
+		{
+			"the host id `default`", []string{"config", "set", "--nsdb", url, "--host", "default", "log-level", "info"},
+			"--template default",
+		},
+		{
+			"an unknown field", []string{"host", "set", "--nsdb", url, "weight", "1"},
+			`host field "weight": allowed: container-weight, container-limit`,
+		},
+		{
+			"a fraction", []string{"host", "set", "--nsdb", url, "container-weight", "1.5"},
+			`container-weight "1.5": allowed: a whole number`,
+		},
+		{
+			"a negative weight", []string{"host", "set", "--nsdb", url, "container-weight", "-1"},
+			`container-weight "-1": allowed: 0`,
+		},
+		{
+			"a host without an object", []string{"host", "set", "--nsdb", url, "--host-id", "x", "container-weight", "1"},
+			"hosts/x: no such object",
+		},
+		{
+			"no directory", []string{"nsdb", "export", "--nsdb", url + "x", filepath.Join(dir, "o")},
+			dir + "x: no such file or directory",
+		},
+		{
+			"an unknown scheme", []string{"nsdb", "export", "--nsdb", "http://h", filepath.Join(dir, "o")},
+			`scheme "http": allowed: file`,
+		},
 		{"no file", []string{"nsdb", "export", "--nsdb", url}, "allowed: one file"},
-		{"a file in a missing directory", []string{"nsdb", "export", "--nsdb", url, filepath.Join(dir, "x", "o")}, "no such file"},
-		{"an import that is not JSON", []string{"nsdb", "import", "--nsdb", url, file("{\n\"psk\": hunter2")}, "line 2: is not JSON"},
-		{"an import of a newer version", []string{"nsdb", "import", "--nsdb", url, file(`{"version":2}`)}, `version "2": allowed: 1`},
-		{"an import of another JSON document", []string{"nsdb", "import", "--nsdb", url, file(`["hunter2"]`)}, "is not an export"},
-		{"an import with another key", []string{"nsdb", "import", "--nsdb", url, file(`{"version":1,"psk":"hunter2"}`)}, "another key"},
-		{"an import of an invalid object", []string{"nsdb", "import", "--nsdb", url, file(object("hosts/h", `{"id":"x"}`))}, `hosts/h: id "x": allowed: h`},
-		{"an import of a status", []string{"nsdb", "import", "--nsdb", url, file(object("status/hosts/h", `{}`))}, `key "status/hosts/h": allowed`},
-		{"an import of an object with a repeated key", []string{"nsdb", "import", "--nsdb", url, file(object("configurations/k", `{"psk":"hunter2","psk":""}`))}, "configurations/k: psk: the key stands twice"},
+		{
+			"a file in a missing directory", []string{"nsdb", "export", "--nsdb", url, filepath.Join(dir, "x", "o")},
+			"no such file",
+		},
+		{
+			"an import that is not JSON", []string{"nsdb", "import", "--nsdb", url, file("{\n\"psk\": hunter2")},
+			"line 2: is not JSON",
+		},
+		{
+			"an import of a newer version", []string{"nsdb", "import", "--nsdb", url, file(`{"version":2}`)},
+			`version "2": allowed: 1`,
+		},
+		{
+			"an import of another JSON document", []string{"nsdb", "import", "--nsdb", url, file(`["hunter2"]`)},
+			"is not an export",
+		},
+		{
+			"an import with another key", []string{"nsdb", "import", "--nsdb", url, file(`{"version":1,"psk":"hunter2"}`)},
+			"another key",
+		},
+		{
+			"an import of an invalid object", []string{"nsdb", "import", "--nsdb", url, file(object("hosts/h", `{"id":"x"}`))},
+			`hosts/h: id "x": allowed: h`,
+		},
+		{
+			"an import of a status", []string{"nsdb", "import", "--nsdb", url, file(object("status/hosts/h", `{}`))},
+			`key "status/hosts/h": allowed`,
+		},
+		{
+			"an import of an object with a repeated key",
+			[]string{"nsdb", "import", "--nsdb", url, file(object("configurations/k", `{"psk":"hunter2","psk":""}`))},
+			"configurations/k: psk: the key stands twice",
+		},
 	} {
 		t.Run(r.name, func(t *testing.T) {
 			stdout, _, err := svcSupervisor(r.args...)

@@ -145,7 +145,10 @@ func TestReasonIsThatOfTheFirstDownConnection(t *testing.T) {
 		{"one is kept down", "", []spec.Connection{disabled, up}, ""},
 		{"down without a reason", "", []spec.Connection{up, down}, "connection to-peer is down"},
 		{"down with a reason", "", []spec.Connection{disabled, refused}, "connection c is down: psk: missing"},
-		{"a down connection with a reason comes first", "", []spec.Connection{noted, down, refused}, "connection c is down: psk: missing (and 1 more)"},
+		{
+			"a down connection with a reason comes first", "", []spec.Connection{noted, down, refused},
+			"connection c is down: psk: missing (and 1 more)",
+		},
 		{"a reason of one that is up", "", []spec.Connection{up, noted}, "connection e: edit refused: mtu"},
 		{"the supervisor's own reason comes first", "held", []spec.Connection{refused}, "held"},
 	} {
@@ -162,7 +165,10 @@ func TestExecutableTable(t *testing.T) {
 	app.Writer = &out
 	view := &api.Plugins{
 		Executables: []api.Executable{
-			{Path: "/opt/svc/bin/svc-bgp", Type: "BGP", Version: "0.3.0", Selected: true, Unready: "no bird installed\n(code 50)"},
+			{
+				Path: "/opt/svc/bin/svc-bgp", Type: "BGP", Version: "0.3.0", Selected: true,
+				Unready: "no bird installed\n(code 50)",
+			},
 			{Path: "/usr/libexec/svc-supervisor/svc-ipsec", Type: "IPSEC", Version: "1.10.0", Reconfigure: true, Selected: true},
 			{Path: "/opt/svc/bin/svc-ipsec", Type: "IPSEC", Version: "1.9.0", Unready: "no ipsec"},
 		},
@@ -298,23 +304,44 @@ func TestInvalidCommandLineIsRefused(t *testing.T) {
 		{"an argument of ps", []string{"ps", "vpn"}, `ps argument "vpn"`},
 		{"an argument of run", []string{"run", "now"}, `run argument "now"`},
 		{"an argument of plugins", []string{"plugins", "x"}, `plugins argument "x"`},
-		{"an unknown flag", []string{"ps", "--colour"}, `ps flag "--colour": allowed: --output, --run-dir, --state-dir, --help`},
-		{"an unknown flag of a subcommand", []string{"host", "set", "-x"}, `host set flag "-x": allowed: --nsdb, --host-id, --help`},
+		{
+			"an unknown flag", []string{"ps", "--colour"},
+			`ps flag "--colour": allowed: --output, --run-dir, --state-dir, --help`,
+		},
+		{
+			"an unknown flag of a subcommand", []string{"host", "set", "-x"},
+			`host set flag "-x": allowed: --nsdb, --host-id, --help`,
+		},
 		{"a flag before the command", []string{"--nsdb", "file:///x", "ps"}, `flag "--nsdb": allowed: --help, --version`},
 		{"a flag without its value", []string{"ps", "--run-dir"}, "ps: flag needs an argument: -run-dir"},
-		{"a value that is not a number", []string{"run", "--parallel", "many"}, `run: invalid value "many" for flag -parallel`},
+		{
+			"a value that is not a number", []string{"run", "--parallel", "many"},
+			`run: invalid value "many" for flag -parallel`,
+		},
 		{"zero containers at once", []string{"run", "--parallel", "0"}, `--parallel "0": allowed: 1 or more`},
-		{"a negative number of containers at once", []string{"run", "--parallel", "-1"}, `--parallel "-1": allowed: 1 or more`},
-		{"an unknown command", []string{"foo"}, `command "foo": allowed: run, ps, plugins, restart, exec, validate, config, host, nsdb`},
+		{
+			"a negative number of containers at once", []string{"run", "--parallel", "-1"},
+			`--parallel "-1": allowed: 1 or more`,
+		},
+		{
+			"an unknown command", []string{"foo"},
+			`command "foo": allowed: run, ps, plugins, restart, exec, validate, config, host, nsdb`,
+		},
 		{"a command in capital letters", []string{"PS", "-o", "json"}, `command "PS": allowed: run, ps`},
 		{"a relative plugin path", []string{"plugins", "--run-dir", dir, "--plugin-path", "/a:b"}, `--plugin-path "b"`},
 		{"an empty plugin path", []string{"plugins", "--run-dir", dir, "--plugin-path", ""}, `--plugin-path ""`},
 		{"an interval of 0", []string{"run", "--check-interval", "0s"}, `--check-interval "0s"`},
 		{"a negative time", []string{"run", "--verb-timeout", "-1s"}, `--verb-timeout "-1s"`},
 		{"an unknown log level", []string{"run", "--log-level", "loud"}, `--log-level "loud": allowed: debug`},
-		{"an unknown logger", []string{"run", "--log-level", "info,container=debug"}, `--log-level "container=debug": allowed: debug`},
+		{
+			"an unknown logger", []string{"run", "--log-level", "info,container=debug"},
+			`--log-level "container=debug": allowed: debug`,
+		},
 		{"a hostile host id", []string{"run", "--host-id", "../x"}, `--host-id "../x"`},
-		{"agent leftovers with an NSDB that is a directory", []string{"run", "--host-id", "h", "--adopt-agent-leftovers"}, "--adopt-agent-leftovers"},
+		{
+			"agent leftovers with an NSDB that is a directory", []string{"run", "--host-id", "h", "--adopt-agent-leftovers"},
+			"--adopt-agent-leftovers",
+		},
 		{"no verb", []string{"exec"}, "arguments"},
 		{"a verb that exec does not run", []string{"exec", "GC", "vpn"}, `verb "GC"`},
 		{"a hostile name", []string{"exec", "ADD", "../x"}, `name "../x"`},
@@ -352,10 +379,16 @@ func TestHostIDIsReadAndNeverGenerated(t *testing.T) {
 		{"MidoNet's", "", "-", []string{"#comment\nhost_uuid = m\n", "-"}, "m"},
 		{"MidoNet's older file's", "", "-", []string{"-", "host_uuid=old\r\n"}, "old"},
 		{"the newer of MidoNet's files decides", "", "-", []string{"host_uuid=new", "host_uuid=old"}, "new"},
-		{"no id is generated, and the error names all files", "", "-", []string{"-", "-"}, "error: no host id: give --host-id"},
+		{
+			"no id is generated, and the error names all files", "", "-", []string{"-", "-"},
+			"error: no host id: give --host-id",
+		},
 		{"an empty file is an error, not an absent file", "", "", []string{"host_uuid=m"}, "error: allowed"},
 		{"a file with an invalid id is an error", "", "a/b", nil, "error: allowed"},
-		{"a file of MidoNet without the key is an error", "", "-", []string{"x=y", "host_uuid=old"}, "error: has no host_uuid"},
+		{
+			"a file of MidoNet without the key is an error", "", "-", []string{"x=y", "host_uuid=old"},
+			"error: has no host_uuid",
+		},
 		{"a file of MidoNet with an invalid id is an error", "", "-", []string{"host_uuid=../x"}, "error: host_uuid"},
 		{"a directory in the place of the file is an error", "", "/", []string{"host_uuid=m"}, "error: is a directory"},
 	} {
@@ -398,7 +431,8 @@ func TestHostIDIsReadAndNeverGenerated(t *testing.T) {
 func TestAgeHasTwoUnits(t *testing.T) {
 	for want, d := range map[string]time.Duration{
 		"0s": 0, "59s": 59*time.Second + 999*time.Millisecond, "1m0s": time.Minute, "59m59s": time.Hour - time.Second,
-		"1h0m": time.Hour, "23h59m": 24*time.Hour - time.Second, "1d0h": 24 * time.Hour, "400d3h": 400*24*time.Hour + 3*time.Hour,
+		"1h0m": time.Hour, "23h59m": 24*time.Hour - time.Second, "1d0h": 24 * time.Hour,
+		"400d3h": 400*24*time.Hour + 3*time.Hour,
 	} {
 		if got := age(before(d), now); got != want {
 			t.Errorf("%v: got %s, want %s", d, got, want)

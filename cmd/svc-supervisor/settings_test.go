@@ -25,9 +25,18 @@ func TestNSDBSettingsOverrideFlags(t *testing.T) {
 		interval time.Duration
 	}{
 		{"none", nil, "WARN,containers.ipsec=DEBUG", 30 * time.Second},
-		{"all", map[string]string{"log-level": "error", "log-level.containers.ipsec": "info", "status-interval": "5s"}, "ERROR,containers.ipsec=INFO", 5 * time.Second},
-		{"two settings removed", map[string]string{"log-level.containers.ipsec": "info"}, "WARN,containers.ipsec=INFO", 30 * time.Second},
-		{"invalid values are ignored", map[string]string{"log-level": "loud", "status-interval": "-1s", "other": "x"}, "WARN,containers.ipsec=DEBUG", 30 * time.Second},
+		{
+			"all", map[string]string{"log-level": "error", "log-level.containers.ipsec": "info", "status-interval": "5s"},
+			"ERROR,containers.ipsec=INFO", 5 * time.Second,
+		},
+		{
+			"two settings removed", map[string]string{"log-level.containers.ipsec": "info"}, "WARN,containers.ipsec=INFO",
+			30 * time.Second,
+		},
+		{
+			"invalid values are ignored", map[string]string{"log-level": "loud", "status-interval": "-1s", "other": "x"},
+			"WARN,containers.ipsec=DEBUG", 30 * time.Second,
+		},
 		{"none again", map[string]string{}, "WARN,containers.ipsec=DEBUG", 30 * time.Second},
 	} {
 		s.apply(r.settings)
@@ -63,7 +72,10 @@ func TestUnknownLoggerIsWarnedAboutOnce(t *testing.T) {
 		do   func()
 		want []string
 	}{
-		{func() { s.setTypes(func() []spec.ServiceType { return []spec.ServiceType{"ECHO", "IPSEC"} }) }, []string{"containers.haproxy", "containers.ipsce"}},
+		{
+			func() { s.setTypes(func() []spec.ServiceType { return []spec.ServiceType{"ECHO", "IPSEC"} }) },
+			[]string{"containers.haproxy", "containers.ipsce"},
+		},
 		{func() { s.apply(map[string]string{"log-level.containers.haproxy": "info"}) }, nil},
 		{func() { s.apply(nil) }, nil},
 		{func() { s.apply(map[string]string{"log-level.containers.haproxy": "info"}) }, []string{"containers.haproxy"}},

@@ -32,8 +32,10 @@ func TestLastLineIsThatOfTheProcessThatEnded(t *testing.T) {
 	defer bus.Close()
 	const name = "svc-lastline.service"
 	// The second process logs more lines than LastLine reads.
-	out, err := exec.Command("systemd-run", "--quiet", "--unit="+name, "--property=Restart=on-failure", "--property=RestartSec=50ms",
-		"sh", "-c", `[ -e /run/svc-lastline ] || { touch /run/svc-lastline; echo the cause; exit 3; }; for i in $(seq 200); do echo "line $i"; done; exec sleep 1000`).CombinedOutput()
+	const script = `[ -e /run/svc-lastline ] || { touch /run/svc-lastline; echo the cause; exit 3; }` + "\n" +
+		`for i in $(seq 200); do echo "line $i"; done; exec sleep 1000`
+	out, err := exec.Command("systemd-run", "--quiet", "--unit="+name,
+		"--property=Restart=on-failure", "--property=RestartSec=50ms", "sh", "-c", script).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}

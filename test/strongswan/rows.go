@@ -124,7 +124,8 @@ var table = []row{
 	},
 	{
 		name: "IKEv2 with AES-CTR",
-		ours: []string{`{"ikePolicy": {"encryptionAlgorithm": "aes-128-ctr"}, "ipsecPolicy": {"encryptionAlgorithm": "aes-256-ctr"}}`},
+		ours: []string{`{"ikePolicy": {"encryptionAlgorithm": "aes-128-ctr"},
+			"ipsecPolicy": {"encryptionAlgorithm": "aes-256-ctr"}}`},
 		peer: `proposals = aes128ctr-sha256-modp2048
 			children { net { esp_proposals = aes256ctr-sha256-modp2048 } }`,
 		ike:    "version=2 encr-alg=AES_CTR encr-keysize=128",
@@ -204,8 +205,10 @@ var table = []row{
 	},
 	{
 		name: "networks of IPv6 and IPv4 through IPv6",
-		ours: []string{`{"peerAddress": "2001:db8:2::2", "localCidrs": ["10.1.0.0/24", "fd01:0:0:1::/64"], "peerCidrs": ["10.2.0.0/24", "fd02:0:0:1::/64"]}`},
-		peer: peerIdentities("2001:db8:1::2", "2001:db8:2::2") + "local_addrs = 2001:db8:2::2\nremote_addrs = 2001:db8:1::2\n" +
+		ours: []string{`{"peerAddress": "2001:db8:2::2", "localCidrs": ["10.1.0.0/24", "fd01:0:0:1::/64"],
+			"peerCidrs": ["10.2.0.0/24", "fd02:0:0:1::/64"]}`},
+		peer: peerIdentities("2001:db8:1::2", "2001:db8:2::2") +
+			"local_addrs = 2001:db8:2::2\nremote_addrs = 2001:db8:1::2\n" +
 			"children { net6 {\nlocal_ts = fd02:0:0:1::/64\nremote_ts = fd01:0:0:1::/64\nesp_proposals = aes256-sha256-modp2048\n} }",
 		ike:      "version=2 local-host=2001:db8:2::2",
 		children: 2,
@@ -230,7 +233,8 @@ var table = []row{
 	},
 	{
 		name: "response-only: the peer puts four networks into one Child SA", down: true,
-		ours:     []string{`{"localCidrs": ["10.1.0.0/24"], "peerCidrs": ["10.2.0.0/24", "10.2.1.0/24", "10.2.2.0/24", "10.2.3.0/24"], "initiator": "response-only"}`},
+		ours: []string{`{"localCidrs": ["10.1.0.0/24"], "peerCidrs": ["10.2.0.0/24", "10.2.1.0/24", "10.2.2.0/24", "10.2.3.0/24"],
+			"initiator": "response-only"}`},
 		peer:     "children { net {\nlocal_ts = 10.2.0.0/24, 10.2.1.0/24, 10.2.2.0/24, 10.2.3.0/24\n} }",
 		initiate: peerInitiates,
 		reach: [][2]string{
@@ -266,21 +270,24 @@ var table = []row{
 	},
 	{
 		name: "certificates with RSA keys, identities are their subjects",
-		ours: []string{`{"authMode": "certificate", "peerId": "C=FR, O=Example, CN=right", "certificate": {"certificateFile": "` + certificateDirectory +
+		ours: []string{`{"authMode": "certificate", "peerId": "C=FR, O=Example, CN=right",
+			"certificate": {"certificateFile": "` + certificateDirectory +
 			`/rsa.pem", "privateKeyFile": "` + certificateDirectory + `/rsa-key.pem", "caFile": "` + certificateDirectory + `/rsa-ca.pem"}}`},
 		peer: "local {\nauth = pubkey\ncerts = rsa.pem\nid = " + dn + "right\"\n}\nremote {\nauth = pubkey\nid = " + dn + "left\"\n}",
 		ike:  "version=2 remote-id=C=FR,",
 	},
 	{
 		name: "certificates with ECDSA keys, identities are host names in them",
-		ours: []string{`{"authMode": "certificate", "localId": "left.example.org", "peerId": "right.example.org", "certificate": {"certificateFile": "` + certificateDirectory +
+		ours: []string{`{"authMode": "certificate", "localId": "left.example.org", "peerId": "right.example.org",
+			"certificate": {"certificateFile": "` + certificateDirectory +
 			`/ecdsa.pem", "privateKeyFile": "` + certificateDirectory + `/ecdsa-key.pem", "caFile": "` + certificateDirectory + `/ecdsa-ca.pem"}}`},
 		peer: "local {\nauth = pubkey\ncerts = ecdsa.pem\nid = right.example.org\n}\nremote {\nauth = pubkey\nid = left.example.org\n}",
 		ike:  "version=2 local-id=right.example.org remote-id=left.example.org",
 	},
 	{
 		name: "IKEv1 with certificates",
-		ours: []string{`{"ikePolicy": {"ikeVersion": "v1"}, "authMode": "certificate", "peerId": "C=FR, O=Example, CN=right", "certificate": {"certificateFile": "` + certificateDirectory +
+		ours: []string{`{"ikePolicy": {"ikeVersion": "v1"}, "authMode": "certificate", "peerId": "C=FR, O=Example, CN=right",
+			"certificate": {"certificateFile": "` + certificateDirectory +
 			`/rsa.pem", "privateKeyFile": "` + certificateDirectory + `/rsa-key.pem", "caFile": "` + certificateDirectory + `/rsa-ca.pem"}}`},
 		peer: "version = 1\nlocal {\nauth = pubkey\ncerts = rsa.pem\nid = " + dn + "right\"\n}\nremote {\nauth = pubkey\nid = " + dn + "left\"\n}",
 		ike:  "version=1 remote-id=C=FR,",
@@ -297,13 +304,15 @@ var table = []row{
 	},
 	{
 		name: "IKEv1 in aggressive mode with host names", always: true,
-		ours: []string{`{"localId": "left.example.org", "peerId": "right.example.org", "ikePolicy": {"ikeVersion": "v1", "phase1NegotiationMode": "aggressive"}}`},
+		ours: []string{`{"localId": "left.example.org", "peerId": "right.example.org",
+			"ikePolicy": {"ikeVersion": "v1", "phase1NegotiationMode": "aggressive"}}`},
 		peer: "version = 1\naggressive = yes\n" + peerIdentities("left.example.org", "right.example.org"),
 		ike:  "version=1 local-id=right.example.org remote-id=left.example.org",
 	},
 	{
-		name:     "IKEv1 in aggressive mode with mail addresses, strongSwan initiates",
-		ours:     []string{`{"initiator": "response-only", "localId": "vpn@left.example.org", "peerId": "vpn@right.example.org", "ikePolicy": {"ikeVersion": "v1", "phase1NegotiationMode": "aggressive"}}`},
+		name: "IKEv1 in aggressive mode with mail addresses, strongSwan initiates",
+		ours: []string{`{"initiator": "response-only", "localId": "vpn@left.example.org", "peerId": "vpn@right.example.org",
+			"ikePolicy": {"ikeVersion": "v1", "phase1NegotiationMode": "aggressive"}}`},
 		peer:     "version = 1\naggressive = yes\n" + peerIdentities("vpn@left.example.org", "vpn@right.example.org"),
 		initiate: peerInitiates,
 		ike:      "version=1 remote-id=vpn@left.example.org",
@@ -376,7 +385,8 @@ var table = []row{
 	},
 	{
 		name: "IKEv1 in aggressive mode with NAT before our end", nat: true,
-		ours:   []string{`{"localId": "left.example.org", "peerId": "right.example.org", "ikePolicy": {"ikeVersion": "v1", "phase1NegotiationMode": "aggressive"}}`},
+		ours: []string{`{"localId": "left.example.org", "peerId": "right.example.org",
+			"ikePolicy": {"ikeVersion": "v1", "phase1NegotiationMode": "aggressive"}}`},
 		peer:   "version = 1\naggressive = yes\nremote_addrs = 192.0.2.1\n" + peerIdentities("left.example.org", "right.example.org"),
 		ike:    "version=1 remote-host=192.0.2.1 nat-remote=yes",
 		kernel: "encap type espinudp",

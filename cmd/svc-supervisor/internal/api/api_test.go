@@ -149,7 +149,9 @@ func TestOnlyRootCanOpenTheSocket(t *testing.T) {
 func TestOnlyTheTwoListsAreServed(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "api.sock")
 	serve(t, path, fixedView{})
-	for _, request := range []string{"POST /containers", "DELETE /containers", "PUT /plugins", "GET /", "GET /containers/vpn"} {
+	for _, request := range []string{
+		"POST /containers", "DELETE /containers", "PUT /plugins", "GET /", "GET /containers/vpn",
+	} {
 		connection, err := net.Dial("unix", path)
 		if err != nil {
 			t.Fatal(err)

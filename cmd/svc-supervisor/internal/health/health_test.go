@@ -512,7 +512,10 @@ func TestGroupOfFindsTheContainer(t *testing.T) {
 		{"a unit outside the slice", "0::/system.slice/svc-vpn1.service\n", group{"vpn1", false}},
 		{"the supervisor's own unit", "0::/system.slice/svc-supervisor.service\n", group{}},
 		{"the slice alone", "0::/svc.slice/svc-ipsec.slice\n", group{"", true}},
-		{"a unit whose name no container can have", "0::/svc.slice/svc-ipsec.slice/svc-an-overlong-name.service\n", group{"", true}},
+		{
+			"a unit whose name no container can have", "0::/svc.slice/svc-ipsec.slice/svc-an-overlong-name.service\n",
+			group{"", true},
+		},
 		{"no control group", "", group{}},
 	}
 	for _, row := range rows {

@@ -100,11 +100,20 @@ func TestChangedLinkReturnsTheName(t *testing.T) {
 	}{
 		{"a new link", routeMessage(unix.RTM_NEWLINK, link(0, name(8, unix.IFLA_IFNAME, "vpn\x00")...)...), "vpn"},
 		{"a deleted link", routeMessage(unix.RTM_DELLINK, link(0, name(8, unix.IFLA_IFNAME, "vpn\x00....")...)...), "vpn"},
-		{"the state of a bridge's port", routeMessage(unix.RTM_NEWLINK, link(unix.AF_BRIDGE, name(8, unix.IFLA_IFNAME, "vpn\x00")...)...), ""},
+		{
+			"the state of a bridge's port",
+			routeMessage(unix.RTM_NEWLINK, link(unix.AF_BRIDGE, name(8, unix.IFLA_IFNAME, "vpn\x00")...)...), "",
+		},
 		{"an address", routeMessage(unix.RTM_NEWADDR, link(0, name(8, unix.IFLA_IFNAME, "vpn\x00")...)...), ""},
 		{"another attribute", routeMessage(unix.RTM_NEWLINK, link(0, name(8, unix.IFLA_MTU, "vpn\x00")...)...), ""},
-		{"an attribute that is longer than the message", routeMessage(unix.RTM_NEWLINK, link(0, name(80, unix.IFLA_IFNAME, "vpn\x00")...)...), ""},
-		{"an attribute that is shorter than its header", routeMessage(unix.RTM_NEWLINK, link(0, name(3, unix.IFLA_IFNAME, "vpn\x00")...)...), ""},
+		{
+			"an attribute that is longer than the message",
+			routeMessage(unix.RTM_NEWLINK, link(0, name(80, unix.IFLA_IFNAME, "vpn\x00")...)...), "",
+		},
+		{
+			"an attribute that is shorter than its header",
+			routeMessage(unix.RTM_NEWLINK, link(0, name(3, unix.IFLA_IFNAME, "vpn\x00")...)...), "",
+		},
 		{"no attribute", routeMessage(unix.RTM_NEWLINK, link(0)...), ""},
 		{"a truncated link", routeMessage(unix.RTM_NEWLINK, 0), ""},
 	}

@@ -304,13 +304,22 @@ var escapes = []struct{ name, body string }{
 	{"a child without an open pipe", `sh -c 'echo $$ >'$dir'/pid; exec sleep 1000' </dev/null >/dev/null 2>&1 &`},
 	{"a child in its own process group", `set -m; sh -c 'echo $$ >'$dir'/pid; exec sleep 1000' & set +m`},
 	{"a child in its own session", `setsid sh -c 'echo $$ >'$dir'/pid; exec sleep 1000' &`},
-	{"an orphan in its own session, after a double fork", `setsid sh -c 'sh -c "echo \$\$ >'$dir'/pid; exec sleep 1000" & exit' &`},
-	{"an orphan without the environment", `setsid env -i sh -c '/bin/sh -c "echo \$\$ >'$dir'/pid; exec /bin/sleep 1000" & exit' &`},
+	{
+		"an orphan in its own session, after a double fork",
+		`setsid sh -c 'sh -c "echo \$\$ >'$dir'/pid; exec sleep 1000" & exit' &`,
+	},
+	{
+		"an orphan without the environment",
+		`setsid env -i sh -c '/bin/sh -c "echo \$\$ >'$dir'/pid; exec /bin/sleep 1000" & exit' &`,
+	},
 	{
 		"an orphan without environment and pipes",
 		`setsid env -i sh -c '/bin/sh -c "echo \$\$ >'$dir'/pid; exec /bin/sleep 1000" & exit' </dev/null >/dev/null 2>&1 &`,
 	},
-	{"an orphan that forks repeatedly", `setsid sh -c 'sh -c "echo \$\$ >'$dir'/pid; while :; do sleep 0.01; done" & exit' &`},
+	{
+		"an orphan that forks repeatedly",
+		`setsid sh -c 'sh -c "echo \$\$ >'$dir'/pid; while :; do sleep 0.01; done" & exit' &`,
+	},
 }
 
 // If a shell executes the supervisor in its own place, the jobs of the shell become children of the supervisor:
