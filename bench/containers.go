@@ -12,7 +12,7 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
-// Containers are COUNT containers of one service type, with the names PREFIX0, PREFIX1, …
+// containers describes containers of one service type, with the names <prefix>0, <prefix>1, …
 type containers struct {
 	prefix      string
 	serviceType string
@@ -29,23 +29,23 @@ func (c containers) configuration(i int) object {
 	return object{"id": c.name(i), "externalIps": []string{"100.100.100.2"}, "connections": connections}
 }
 
-// connection waits for its peer, which does not exist.
+// connection returns a response-only connection, whose peer does not exist.
 func connection(n int) object {
 	peer := fmt.Sprintf("200.200.%d.2", n%250)
 	return object{"id": fmt.Sprintf("c%d", n), "name": fmt.Sprintf("c%d", n), "adminStateUp": true,
 		"peerAddress": peer, "peerId": peer, "localCidrs": []string{"10.1.0.0/24"},
 		"peerCidrs": []string{fmt.Sprintf("10.2.%d.0/24", n%250)}, "initiator": "response-only", "mtu": 1400,
 		"psk": "an example, known to everybody", "dpd": object{"action": "hold", "interval": 30, "timeout": 120},
-		"ikePolicy": object{"ikeVersion": "v2", "encryptionAlgorithm": "aes-256", "authAlgorithm": "sha256", "pfs": "group14",
-			"lifetime": 3600},
+		"ikePolicy": object{"ikeVersion": "v2", "encryptionAlgorithm": "aes-256", "authAlgorithm": "sha256",
+			"pfs": "group14", "lifetime": 3600},
 		"ipsecPolicy": object{"transformProtocol": "esp", "encapsulationMode": "tunnel", "encryptionAlgorithm": "aes-256",
 			"authAlgorithm": "sha256", "pfs": "group14", "lifetime": 3600}}
 }
 
-// define writes the objects of the containers, but no binding.
+// define writes the containers and configurations to the NSDB of files, but no bindings.
 func (c containers) define(count int) error { return c.defineIn(count, put) }
 
-// defineIn is define for any NSDB.
+// defineIn writes the same objects as define with the function put.
 func (c containers) defineIn(count int, put func(key string, value object) error) error {
 	for i := range count {
 		container := object{"id": c.name(i), "serviceType": c.serviceType, "groupId": "bench", "configurationId": c.name(i)}
@@ -75,12 +75,13 @@ func (c containers) bind(count int) error {
 	return c.change(count, func(i int) error { return put(c.bindingKey(i), c.binding(i)) }, true)
 }
 
-// unbind removes the bindings and waits until every status is gone.
+// unbind removes the bindings and waits until all statuses are removed.
 func (c containers) unbind(count int) error {
 	return c.change(count, func(i int) error { return os.Remove(objectPath(c.bindingKey(i))) }, false)
 }
 
-// change changes the bindings and waits until count statuses are RUNNING, or gone.
+// change calls binding for each container, and then waits until the count statuses are RUNNING, or removed if up is
+// false.
 func (c containers) change(count int, binding func(int) error, up bool) error {
 	watcher, err := fsnotify.NewBufferedWatcher(1 << 16)
 	if err != nil {
@@ -101,18 +102,21 @@ func (c containers) change(count int, binding func(int) error, up bool) error {
 	return c.await(watcher, count, up)
 }
 
+// waitLimit is how long the benchmark waits for all statuses.
 const waitLimit = 3 * time.Minute
 
-// settled is how long an event may be missing before every status is read instead.
-const settled = time.Second
+// rescanAfter is the time without an event of the file system after which all statuses are read.
+const rescanAfter = time.Second
 
+// await waits until the statuses of the containers are RUNNING, or removed if up is false. It returns an error if a
+// status is ERROR, or after waitLimit.
 func (c containers) await(watcher *fsnotify.Watcher, count int, up bool) error {
 	waiting := map[string]bool{}
 	for i := range count {
 		waiting[c.name(i)] = true
 	}
 	var failed error
-	look := func(name string) {
+	read := func(name string) {
 		if !waiting[name] {
 			return
 		}
@@ -128,15 +132,15 @@ func (c containers) await(watcher *fsnotify.Watcher, count int, up bool) error {
 	for len(waiting) > 0 && failed == nil {
 		select {
 		case event := <-watcher.Events:
-			look(strings.TrimSuffix(filepath.Base(event.Name), ".json"))
-		case <-time.After(settled):
+			read(strings.TrimSuffix(filepath.Base(event.Name), ".json"))
+		case <-time.After(rescanAfter):
 			for name := range waiting {
-				look(name)
+				read(name)
 			}
 		case err := <-watcher.Errors:
 			return err
 		case <-limit:
-			return fmt.Errorf("%d of %d containers are not settled after %v", len(waiting), count, waitLimit)
+			return fmt.Errorf("%d of %d containers do not have the expected status after %v", len(waiting), count, waitLimit)
 		}
 	}
 	return failed

@@ -15,19 +15,22 @@ import (
 
 const (
 	etcdAddress = "127.0.0.1:23790"
+	etcdPeer    = "127.0.0.1:23800"
 	etcdPrefix  = "/bench/"
 )
 
-// latencyOverEtcd starts one etcd server for its time. Without the program there are no rows.
+// latencyOverEtcd measures the latency with one etcd server, which it starts. It returns no rows if etcd is not
+// installed.
 func latencyOverEtcd(h *host, floor float64) ([]Row, error) {
 	program, err := exec.LookPath("etcd")
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "bench: no etcd server here: install the package etcd-server")
+		fmt.Fprintln(os.Stderr, "bench: etcd is not installed, skipping its rows: install the package etcd-server")
 		return nil, nil
 	}
 	server := exec.Command(program, "--name=bench", "--data-dir="+filepath.Join(root, "etcd"), "--log-level=error",
-		"--listen-client-urls=http://"+etcdAddress, "--advertise-client-urls=http://"+etcdAddress, "--listen-peer-urls=http://127.0.0.1:23800",
-		"--initial-advertise-peer-urls=http://127.0.0.1:23800", "--initial-cluster=bench=http://127.0.0.1:23800")
+		"--listen-client-urls=http://"+etcdAddress, "--advertise-client-urls=http://"+etcdAddress,
+		"--listen-peer-urls=http://"+etcdPeer, "--initial-advertise-peer-urls=http://"+etcdPeer,
+		"--initial-cluster=bench=http://"+etcdPeer)
 	server.Stderr = os.Stderr
 	if err := server.Start(); err != nil {
 		return nil, err
@@ -53,17 +56,20 @@ func latencyOverEtcd(h *host, floor float64) ([]Row, error) {
 		_, err := client.Delete(ctx, etcdPrefix+key)
 		return err
 	}
-	if err := put("hosts/"+hostID, object{"id": hostID, "name": "bench", "containerWeight": 1, "containerLimit": -1}); err != nil {
+	host := object{"id": hostID, "name": "bench", "containerWeight": 1, "containerLimit": -1}
+	if err := put("hosts/"+hostID, host); err != nil {
 		return nil, err
 	}
-	settled := func(c containers, count int, up bool) error { return etcdSettled(client, c, count, up) }
-	return latencyOver(h, floor, nsdb{"etcd", "etcd://" + etcdAddress + strings.TrimSuffix(etcdPrefix, "/"), put, remove, settled})
+	await := func(c containers, count int, up bool) error { return awaitEtcdStatuses(client, c, count, up) }
+	url := "etcd://" + etcdAddress + strings.TrimSuffix(etcdPrefix, "/")
+	return latencyOver(h, floor, nsdb{"etcd", url, put, remove, await})
 }
 
-// etcdSettled waits until count statuses are RUNNING, or gone.
-func etcdSettled(client *clientv3.Client, c containers, count int, up bool) error {
+// awaitEtcdStatuses waits until count statuses are RUNNING, or until none exists if up is false.
+func awaitEtcdStatuses(client *clientv3.Client, c containers, count int, up bool) error {
+	prefix := etcdPrefix + "status/containers/" + hostID + "/" + c.prefix
 	for deadline := time.Now().Add(waitLimit); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		answer, err := client.Get(context.Background(), etcdPrefix+"status/containers/"+hostID+"/"+c.prefix, clientv3.WithPrefix())
+		answer, err := client.Get(context.Background(), prefix, clientv3.WithPrefix())
 		if err != nil {
 			return err
 		}
@@ -77,5 +83,5 @@ func etcdSettled(client *clientv3.Client, c containers, count int, up bool) erro
 			return nil
 		}
 	}
-	return fmt.Errorf("%d containers of %s are not settled after %v", count, c.prefix, waitLimit)
+	return fmt.Errorf("the %d containers %s* do not have the expected status after %v", count, c.prefix, waitLimit)
 }

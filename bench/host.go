@@ -18,16 +18,16 @@ import (
 const (
 	hostID   = "bench"
 	root     = "/run/svc-bench-host" // NSDB, plugins and state directory of the benchmark
-	parallel = 4                     // the supervisor's default on two processors, and the floor's
+	parallel = 4                     // the default of --parallel on two processors, and the value for the floor
 	unitName = "svc-supervisor-bench.service"
 	statuses = "/run/svc-supervisor/status/containers/" + hostID
 )
 
-// Host is the sandbox with one supervisor at most.
+// host is the sandbox, in which at most one supervisor runs.
 type host struct {
 	binaries string
-	runs     int
-	foreign  int // network namespaces that belong to nobody
+	runs     int // how often each measurement is repeated
+	foreign  int // the number of foreign network namespaces, which belong to no container
 }
 
 func newHost(binaries string, runs int) (*host, error) {
@@ -49,7 +49,8 @@ func newHost(binaries string, runs int) (*host, error) {
 			return nil, err
 		}
 	}
-	if err := run("sh", "-c", "ip netns add warm && ip netns delete warm"); err != nil { // makes /run/netns a mount
+	// The first `ip netns add` makes /run/netns a mount, which must not count in a measurement.
+	if err := run("sh", "-c", "ip netns add warm && ip netns delete warm"); err != nil {
 		return nil, err
 	}
 	return h, put("hosts/"+hostID, object{"id": hostID, "name": "bench", "containerWeight": 1, "containerLimit": -1})
@@ -57,11 +58,11 @@ func newHost(binaries string, runs int) (*host, error) {
 
 func (h *host) close() {
 	h.stop()
-	h.beside(0)
+	h.setForeign(0)
 }
 
-// beside makes or removes foreign network namespaces until there are n.
-func (h *host) beside(n int) error {
+// setForeign makes or removes foreign network namespaces until there are n.
+func (h *host) setForeign(n int) error {
 	for ; h.foreign < n; h.foreign++ {
 		if err := run("ip", "netns", "add", "foreign-"+strconv.Itoa(h.foreign)); err != nil {
 			return err
@@ -75,9 +76,11 @@ func (h *host) beside(n int) error {
 	return nil
 }
 
-// start starts a supervisor on the NSDB of files and waits until it has published its host.
+// start starts a supervisor with the NSDB of files, and waits until it is ready (READY=1). settings are environment
+// variables.
 func (h *host) start(settings ...string) error { return h.startOn("file://"+root+"/nsdb", settings...) }
 
+// startOn starts a supervisor with the NSDB at a URL; see start.
 func (h *host) startOn(nsdb string, settings ...string) error {
 	args := []string{"--quiet", "--unit=" + unitName, "--property=Type=notify", "--property=CPUAccounting=yes",
 		"--property=KillMode=mixed", "--property=TimeoutStopSec=60"}
@@ -89,12 +92,13 @@ func (h *host) startOn(nsdb string, settings ...string) error {
 	return run("systemd-run", append(args, filepath.Join(h.binaries, "svc-supervisor"), "run")...)
 }
 
-// stop stops the supervisor, if there is one; its containers stay.
+// stop stops the supervisor if one runs. Its containers stay.
 func (h *host) stop() {
 	_ = exec.Command("systemctl", "stop", unitName).Run()
 	_ = exec.Command("systemctl", "reset-failed", unitName).Run()
 }
 
+// pid returns the process id of the supervisor, and 0 if none runs.
 func (h *host) pid() (int, error) {
 	output, err := exec.Command("systemctl", "show", "-P", "MainPID", unitName).Output()
 	if err != nil {
@@ -103,12 +107,12 @@ func (h *host) pid() (int, error) {
 	return strconv.Atoi(strings.TrimSpace(string(output)))
 }
 
-// A cost is what a measurement took.
+// cost is the result of a measurement.
 type cost struct {
 	wall  time.Duration
-	cpu   time.Duration   // of the whole sandbox, systemd and the journal included, without this program
-	own   time.Duration   // of that, the supervisor's process itself
-	parts []time.Duration // of that, by the control groups of parts
+	cpu   time.Duration   // CPU time of the whole sandbox including systemd and the journal, but without this program
+	own   time.Duration   // the share of the supervisor's process in cpu
+	parts []time.Duration // the shares of the control groups of parts in cpu
 }
 
 // parts are the control groups whose shares are printed.
@@ -122,7 +126,7 @@ var parts = []struct {
 	{"journal", []string{"system.slice/systemd-journald.service"}},
 }
 
-// partsNow are the processor times of the parts. A group that does not exist counts as 0.
+// partsNow returns the CPU time that each part has used so far. A control group that does not exist counts as 0.
 func partsNow() []time.Duration {
 	var times []time.Duration
 	for _, p := range parts {
@@ -136,7 +140,7 @@ func partsNow() []time.Duration {
 	return times
 }
 
-// shares says how much of the processor time each part used, per container.
+// shares describes the CPU time that each part used, per container.
 func (c cost) shares(containers int) string {
 	per := func(d time.Duration) string { return fmt.Sprintf("%.1f ms", d.Seconds()*1000/float64(containers)) }
 	text := "CPU per container: " + per(c.cpu) + "; supervisor's process " + per(c.own)
@@ -146,7 +150,7 @@ func (c cost) shares(containers int) string {
 	return text
 }
 
-// measure runs do and says what it cost.
+// measure calls do and returns its cost.
 func (h *host) measure(do func() error) (cost, error) {
 	sandbox, err := usage("")
 	if err != nil {
@@ -166,7 +170,7 @@ func (h *host) measure(do func() error) (cost, error) {
 	return c, err
 }
 
-// usage is the CPU time of a control group and all below it.
+// usage returns the CPU time of a control group, including all groups below it.
 func usage(group string) (time.Duration, error) {
 	text, err := os.ReadFile(filepath.Join("/sys/fs/cgroup", group, "cpu.stat"))
 	if err != nil {
@@ -181,7 +185,7 @@ func usage(group string) (time.Duration, error) {
 	return 0, fmt.Errorf("control group %q: cpu.stat has no usage_usec", group)
 }
 
-// selfTime is the CPU time of this program, without that of its children.
+// selfTime returns the CPU time of this process, without its children.
 func selfTime() time.Duration {
 	var r unix.Rusage
 	if unix.Getrusage(unix.RUSAGE_SELF, &r) != nil {
@@ -190,7 +194,7 @@ func selfTime() time.Duration {
 	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
 }
 
-// supervisorTime is the CPU time of the supervisor's process, without that of the verbs; 0 if none runs.
+// supervisorTime returns the CPU time of the supervisor's process, without its verbs. It is 0 if none runs.
 func (h *host) supervisorTime() time.Duration {
 	pid, err := h.pid()
 	if err != nil || pid == 0 {
@@ -206,7 +210,7 @@ func (h *host) supervisorTime() time.Duration {
 	return time.Duration(user+system) * 10 * time.Millisecond // 1/100 s: sysconf(_SC_CLK_TCK) on Linux
 }
 
-// resident is the memory of the supervisor, in MB.
+// resident returns the resident memory of the supervisor, in MB.
 func (h *host) resident() (float64, error) {
 	pid, err := h.pid()
 	if err != nil {
@@ -235,17 +239,17 @@ func run(program string, args ...string) error {
 
 type object = map[string]any
 
-// put writes one object of the NSDB of files by renaming a whole file into its place.
+// put writes one object of the NSDB of files. It writes a temporary file and renames it.
 func put(key string, value object) error {
 	text, err := json.Marshal(value)
 	if err != nil {
 		return err
 	}
-	aside := filepath.Join(root, ".object")
-	if err := os.WriteFile(aside, text, 0o600); err != nil {
+	temporary := filepath.Join(root, ".object")
+	if err := os.WriteFile(temporary, text, 0o600); err != nil {
 		return err
 	}
-	return os.Rename(aside, objectPath(key))
+	return os.Rename(temporary, objectPath(key))
 }
 
 func objectPath(key string) string { return filepath.Join(root, "nsdb", key+".json") }

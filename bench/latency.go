@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// check runs CHECK of a recorded container by hand, as the supervisor does.
+// check runs CHECK of a recorded container in the same way as the supervisor does.
 func (h *host) check(name string) error {
 	text, err := os.ReadFile(filepath.Join(root, "state", "containers", name+".IPSEC"))
 	if err != nil {
@@ -32,7 +32,7 @@ func (h *host) check(name string) error {
 	return h.verb("svc-ipsec", "CHECK", name, stdin)
 }
 
-// verb runs one verb by hand.
+// verb runs one verb of an executable without the supervisor.
 func (h *host) verb(executable, verb, name string, stdin []byte) error {
 	cmd := exec.Command(filepath.Join(root, "plugins", executable))
 	cmd.Env = []string{"CNI_COMMAND=" + verb, "CNI_CONTAINERID=" + name, "CNI_NETNS=/run/netns/" + name, "CNI_IFNAME=svc0",
@@ -44,10 +44,16 @@ func (h *host) verb(executable, verb, name string, stdin []byte) error {
 	return nil
 }
 
-// loaded waits until the daemon of a container has a connection with this network of the peer.
-func (h *host) loaded(name, network string) error {
+// whackStatus returns the command `whack --status` for the daemon of a container.
+func whackStatus(name string) *exec.Cmd {
+	socket := "/run/svc-ipsec/" + name + "/run/pluto.ctl"
+	return exec.Command("/usr/libexec/ipsec/whack", "--ctlsocket", socket, "--status")
+}
+
+// awaitLoaded waits until the daemon of a container has loaded a connection with this network of the peer.
+func (h *host) awaitLoaded(name, network string) error {
 	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		output, err := exec.Command("/usr/libexec/ipsec/whack", "--ctlsocket", "/run/svc-ipsec/"+name+"/run/pluto.ctl", "--status").Output()
+		output, err := whackStatus(name).Output()
 		if err == nil && strings.Contains(string(output), network) {
 			return nil
 		}
@@ -55,33 +61,34 @@ func (h *host) loaded(name, network string) error {
 	return fmt.Errorf("container %s: no connection to %s within a minute", name, network)
 }
 
-// started is the file in which svc-bench notes when each verb began.
+// started is the file to which svc-bench appends the time when each verb starts.
 const started = "/run/svc-bench.started"
 
-// rounds is how often each latency is measured.
+// rounds is the number of measurements of each latency.
 const rounds = 200
 
-// latency is the time from a binding to the start of its executable, beside 10 and 1,000 known containers; the floor is the
-// start of the executable by hand.
+// latency measures the time from writing a binding to the start of the executable, with 10 and 1,000 other containers.
+// The floor is the time to start the executable without a supervisor.
 func latency(h *host) ([]Row, error) {
 	var rows []Row
 	defer os.Remove(started)
-	var byHand []time.Duration
+	var direct []time.Duration
 	for range rounds {
 		if err := os.WriteFile(started, nil, 0o600); err != nil {
 			return nil, err
 		}
+		stdin := []byte(`{"cniVersion":"1.1.0","name":"bench","type":"svc-bench"}`)
 		began := time.Now()
-		if err := h.verb("svc-bench", "STATUS", "hand", []byte(`{"cniVersion":"1.1.0","name":"bench","type":"svc-bench"}`)); err != nil {
+		if err := h.verb("svc-bench", "STATUS", "hand", stdin); err != nil {
 			return nil, err
 		}
 		at, err := awaitStart("STATUS", "hand")
 		if err != nil {
 			return nil, err
 		}
-		byHand = append(byHand, at.Sub(began))
+		direct = append(direct, at.Sub(began))
 	}
-	floor := median(byHand).Seconds() * 1000
+	floor := median(direct).Seconds() * 1000
 	for _, over := range []func(*host, float64) ([]Row, error){latencyOverFiles, latencyOverEtcd} {
 		more, err := over(h, floor)
 		rows = append(rows, more...)
@@ -92,25 +99,25 @@ func latency(h *host) ([]Row, error) {
 	return rows, nil
 }
 
-// An nsdb is where latencyOver writes bindings, and how it sees that the supervisor has done what they ask for.
+// nsdb accesses one kind of NSDB, for latencyOver.
 type nsdb struct {
 	name, url string
 	put       func(key string, value object) error
 	remove    func(key string) error
-	settled   func(c containers, count int, up bool) error // waits until the statuses say so
+	await     func(c containers, count int, up bool) error // waits until the statuses are RUNNING, or removed
 }
 
 func latencyOverFiles(h *host, floor float64) ([]Row, error) {
 	return latencyOver(h, floor, nsdb{
 		name: "file", url: "file://" + root + "/nsdb", put: put,
 		remove: func(key string) error { return os.Remove(objectPath(key)) },
-		settled: func(c containers, count int, up bool) error {
+		await: func(c containers, count int, up bool) error {
 			return c.change(count, func(int) error { return nil }, up)
 		},
 	})
 }
 
-// latencyOver measures on one NSDB, beside 10 and 1,000 known containers.
+// latencyOver measures the latency with one kind of NSDB, with 10 and 1,000 other containers.
 func latencyOver(h *host, floor float64, n nsdb) ([]Row, error) {
 	probe := containers{"probe", "BENCH", 0}
 	if err := probe.defineIn(1, n.put); err != nil {
@@ -137,6 +144,8 @@ func latencyOver(h *host, floor float64, n nsdb) ([]Row, error) {
 	return rows, nil
 }
 
+// latencies starts a supervisor with count containers, and measures the time from writing the binding of probe to its
+// ADD.
 func (n nsdb) latencies(h *host, probe containers, count int) (times []time.Duration, err error) {
 	if err := minimal.defineIn(count, n.put); err != nil {
 		return nil, err
@@ -150,7 +159,7 @@ func (n nsdb) latencies(h *host, probe containers, count int) (times []time.Dura
 			return nil, err
 		}
 	}
-	if err := n.settled(minimal, count, true); err != nil {
+	if err := n.await(minimal, count, true); err != nil {
 		return nil, err
 	}
 	for range rounds {
@@ -166,13 +175,13 @@ func (n nsdb) latencies(h *host, probe containers, count int) (times []time.Dura
 			return nil, err
 		}
 		times = append(times, at.Sub(began))
-		if err := n.settled(probe, 1, true); err != nil {
+		if err := n.await(probe, 1, true); err != nil {
 			return nil, err
 		}
 		if err := n.remove(probe.bindingKey(0)); err != nil {
 			return nil, err
 		}
-		if err := n.settled(probe, 1, false); err != nil {
+		if err := n.await(probe, 1, false); err != nil {
 			return nil, err
 		}
 	}
@@ -181,10 +190,10 @@ func (n nsdb) latencies(h *host, probe containers, count int) (times []time.Dura
 			return nil, err
 		}
 	}
-	return times, n.settled(minimal, count, false)
+	return times, n.await(minimal, count, false)
 }
 
-// awaitStart waits for a verb of a container and returns when it began.
+// awaitStart waits until a verb of a container has started, and returns the time when it started.
 func awaitStart(verb, name string) (time.Time, error) {
 	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
 		text, err := os.ReadFile(started)

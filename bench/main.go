@@ -1,10 +1,12 @@
-// Bench measures what svc-supervisor and svc-ipsec cost and compares it with the floor: the least that the same work costs on
-// the same machine in the same run (see bench/floor). It must run where systemd is PID 1 and nothing else is at work.
+// Bench measures the cost of svc-supervisor and svc-ipsec, and compares it with the floor: the lowest cost of the same
+// work on the same machine in the same run (see bench/floor). It requires a host with systemd as PID 1 and without
+// other load.
 //
 //	bench [-rows REGEXP] [-runs N] [-o FILE] [-plot FILE] BINARIES
 //
-// BINARIES holds svc-supervisor and svc-ipsec; bench/ below it holds floor and svc-bench. The result is a table on standard
-// output and, with -o and -plot, a JSON file and a plot. "make bench" builds everything and runs it in the sandbox.
+// The directory BINARIES contains svc-supervisor and svc-ipsec, and floor and svc-bench below bench/. The result is a
+// table on standard output and, with -o and -plot, a JSON file and a plot. "make bench" builds everything and runs it
+// in the sandbox.
 package main
 
 import (
@@ -16,17 +18,18 @@ import (
 	"time"
 )
 
-// A Row is one line of the table: our figure, the floor's, and the greatest ratio that is accepted.
+// Row is one line of the table: the measured value, the floor, and the target.
 type Row struct {
 	Name   string  `json:"name"`
 	Unit   string  `json:"unit"`
 	Ours   float64 `json:"ours"`
-	Floor  float64 `json:"floor,omitempty"`  // 0: the target is a figure, not a ratio
-	Ratio  float64 `json:"ratio,omitempty"`  // ours divided by the floor
-	Target float64 `json:"target,omitempty"` // greatest ratio or, without a floor, greatest figure; 0: no target
+	Floor  float64 `json:"floor,omitempty"`  // 0 if there is no floor
+	Ratio  float64 `json:"ratio,omitempty"`  // Ours divided by Floor
+	Target float64 `json:"target,omitempty"` // highest accepted Ratio, or Ours if there is no floor; 0: no target
 	Note   string  `json:"note,omitempty"`
 }
 
+// met reports whether the target is met.
 func (r Row) met() bool {
 	if r.Target == 0 {
 		return true
@@ -37,7 +40,7 @@ func (r Row) met() bool {
 	return r.Ratio <= r.Target
 }
 
-// ratio is a row with a floor.
+// ratio returns a row with a floor.
 func ratio(name, unit string, ours, floor, target float64) Row {
 	return Row{Name: name, Unit: unit, Ours: ours, Floor: floor, Ratio: ours / floor, Target: target}
 }

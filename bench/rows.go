@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// A group measures rows that share their containers.
+// group is a named measurement that produces several rows.
 type group struct {
 	name    string
 	measure func(*host) ([]Row, error)
@@ -34,12 +34,13 @@ var (
 	minimal = containers{"mini", "BENCH", 0}
 )
 
-// targets are the greatest ratios to the floor of the same number of containers.
+// targets has the highest accepted ratios to the floor with the same number of containers.
 var targets = map[string]float64{
 	"100 IPSEC up": 1.75, "300 IPSEC up": 1.8, "100 IPSEC down": 2.5, "300 IPSEC down": 2.5, "500 BENCH up": 2.5,
 }
 
-// upAndDown brings containers up and down: the floor, MidoNet's sequence of commands if asked for, and ours, in turn.
+// upAndDown measures how long it takes to make and remove containers. In each run it measures the floor, then MidoNet's
+// sequence of commands if midonet is set, then the supervisor.
 func upAndDown(h *host, c containers, count int, midonet bool) ([]Row, error) {
 	kind := map[string]string{"IPSEC": "ipsec", "BENCH": "sleep"}[c.serviceType]
 	if err := c.define(count); err != nil {
@@ -56,7 +57,7 @@ func upAndDown(h *host, c containers, count int, midonet bool) ([]Row, error) {
 	once := func(name string, do func() error) error {
 		taken, err := h.measure(do)
 		costs[name] = append(costs[name], taken)
-		time.Sleep(500 * time.Millisecond) // what was started on the side comes to its end
+		time.Sleep(500 * time.Millisecond) // until asynchronous work has ended
 		return err
 	}
 	floor := func(step string) func() error {
@@ -111,8 +112,8 @@ func upAndDown(h *host, c containers, count int, midonet bool) ([]Row, error) {
 	return rows, nil
 }
 
-// warm makes and removes one container, so that what exists once on a host is there: the mount view, the key database that is
-// copied, the directory of the statuses.
+// warm makes and removes one container. After that, everything exists that is made only once per host: the mount view,
+// the template of the key database, and the directory of the statuses.
 func warm(c containers) error {
 	if err := c.bind(1); err != nil {
 		return err
@@ -120,7 +121,7 @@ func warm(c containers) error {
 	return c.unbind(1)
 }
 
-// medianCost has the median of each figure.
+// medianCost returns the median of each field.
 func medianCost(costs []cost) cost {
 	of := func(figure func(cost) time.Duration) time.Duration {
 		var all []time.Duration
@@ -140,7 +141,7 @@ func medianCost(costs []cost) cost {
 	return middle
 }
 
-// besideForeign brings one container up beside network namespaces that belong to others.
+// besideForeign measures how long it takes to make one container on a host with many foreign network namespaces.
 func besideForeign(h *host) ([]Row, error) {
 	if err := ipsec.define(1); err != nil {
 		return nil, err
@@ -152,7 +153,7 @@ func besideForeign(h *host) ([]Row, error) {
 	var rows []Row
 	var none float64
 	for _, foreign := range []int{0, 300, 1000} {
-		if err := h.beside(foreign); err != nil {
+		if err := h.setForeign(foreign); err != nil {
 			return rows, err
 		}
 		if err := warm(ipsec); err != nil {
@@ -174,15 +175,15 @@ func besideForeign(h *host) ([]Row, error) {
 			none = wall
 		}
 		row := ratio(fmt.Sprintf("1 IPSEC up beside %d foreign namespaces", foreign), "ms", wall, none, 1.3)
-		row.Note = "the floor is the time beside none"
+		row.Note = "the floor is the time without foreign namespaces"
 		rows = append(rows, row)
 	}
-	return rows, h.beside(0)
+	return rows, h.setForeign(0)
 }
 
-// idle is the cost of 100 containers to which nothing happens.
+// idle measures the cost of 100 containers while nothing changes.
 func idle(h *host) ([]Row, error) {
-	// CHECK can be put off for ten intervals of a minute.
+	// A CHECK can be delayed up to ten intervals of a minute.
 	const count, started, period = 100, time.Minute, 10*time.Minute + 10*time.Second
 	if err := ipsec.define(count); err != nil {
 		return nil, err
@@ -194,7 +195,7 @@ func idle(h *host) ([]Row, error) {
 	if err := ipsec.bind(count); err != nil {
 		return nil, err
 	}
-	time.Sleep(started) // CHECKs follow the start of each container
+	time.Sleep(started) // until the CHECKs after the start of each container have run
 	taken, err := h.measure(func() error {
 		time.Sleep(period)
 		return nil
@@ -203,15 +204,16 @@ func idle(h *host) ([]Row, error) {
 		return nil, err
 	}
 	percent := func(used time.Duration) float64 { return 100 * used.Seconds() / taken.wall.Seconds() }
-	note := fmt.Sprintf("the supervisor's process itself %.2f %%", percent(taken.own))
+	note := fmt.Sprintf("the process of the supervisor %.2f %%", percent(taken.own))
 	for i, p := range parts {
 		note += fmt.Sprintf(", %s %.2f %%", p.name, percent(taken.parts[i]))
 	}
-	return []Row{{Name: "100 IPSEC idle", Unit: "% of a core", Ours: percent(taken.cpu), Target: 1, Note: note}}, ipsec.unbind(count)
+	row := Row{Name: "100 IPSEC idle", Unit: "% of a core", Ours: percent(taken.cpu), Target: 1, Note: note}
+	return []Row{row}, ipsec.unbind(count)
 }
 
-// overload binds 100 containers at once while four other processes use the processors. All must come up without a failed ADD
-// and without a published ERROR.
+// overload binds 100 containers at once while four other processes use processor time. All containers must become
+// RUNNING without a failed ADD and without a published ERROR.
 func overload(h *host) ([]Row, error) {
 	const count, others = 100, 4
 	if err := ipsec.define(count); err != nil {
@@ -244,12 +246,15 @@ func overload(h *host) ([]Row, error) {
 	failed := float64(strings.Count(string(log), `msg="ADD failed"`))
 	rows := []Row{
 		{Name: "100 IPSEC up beside 4 busy processes: wall", Unit: "s", Ours: taken.wall.Seconds()},
-		{Name: "100 IPSEC up beside 4 busy processes: failed ADDs", Unit: "", Ours: failed, Target: 0.5, Note: "none are allowed"},
+		{
+			Name: "100 IPSEC up beside 4 busy processes: failed ADDs", Unit: "",
+			Ours: failed, Target: 0.5, Note: "no failed ADD is allowed",
+		},
 	}
 	return rows, ipsec.unbind(count)
 }
 
-// restart starts a supervisor that finds 1,000 recorded containers.
+// restart measures the start of a supervisor with 1,000 recorded containers.
 func restart(h *host) ([]Row, error) {
 	const count = 1000
 	if err := minimal.define(count); err != nil {
@@ -286,14 +291,20 @@ func restart(h *host) ([]Row, error) {
 		walls, cpus = append(walls, taken.wall), append(cpus, taken.cpu)
 	}
 	rows := []Row{
-		{Name: "restart with 1,000 BENCH: wall per container", Unit: "ms", Ours: median(walls).Seconds() * 1000 / count, Target: 1},
-		{Name: "restart with 1,000 BENCH: CPU per container", Unit: "ms", Ours: median(cpus).Seconds() * 1000 / count, Target: 0.5},
+		{
+			Name: "restart with 1,000 BENCH: wall per container", Unit: "ms",
+			Ours: median(walls).Seconds() * 1000 / count, Target: 1,
+		},
+		{
+			Name: "restart with 1,000 BENCH: CPU per container", Unit: "ms",
+			Ours: median(cpus).Seconds() * 1000 / count, Target: 0.5,
+		},
 		{Name: "memory of the supervisor with 1,000 BENCH", Unit: "MB", Ours: memory, Target: 40},
 	}
 	return rows, minimal.unbind(count)
 }
 
-// connections is the cost of CHECK and of an edit, beside one call of whack.
+// connections measures CHECK and the edit of a connection, compared with one call of whack.
 func connections(h *host) ([]Row, error) {
 	var rows []Row
 	for _, count := range []int{1, 50} {
@@ -321,14 +332,16 @@ func connections(h *host) ([]Row, error) {
 	return rows, nil
 }
 
+// checkAndEdit measures `whack --status`, CHECK and, if there are several connections, the edit of one of them.
 func (h *host) checkAndEdit(c containers) ([]Row, error) {
 	name := c.name(0)
-	whack := func() error {
-		return exec.Command("/usr/libexec/ipsec/whack", "--ctlsocket", "/run/svc-ipsec/"+name+"/run/pluto.ctl", "--status").Run()
+	var called, checked, edited []time.Duration
+	measurements := map[*[]time.Duration]func() error{
+		&called:  func() error { return whackStatus(name).Run() },
+		&checked: func() error { return h.check(name) },
 	}
-	var asked, checked, edited []time.Duration
 	for range 10 * h.runs {
-		for into, do := range map[*[]time.Duration]func() error{&asked: whack, &checked: func() error { return h.check(name) }} {
+		for into, do := range measurements {
 			began := time.Now()
 			if err := do(); err != nil {
 				return nil, err
@@ -336,7 +349,7 @@ func (h *host) checkAndEdit(c containers) ([]Row, error) {
 			*into = append(*into, time.Since(began))
 		}
 	}
-	call := median(asked).Seconds() * 1000
+	call := median(called).Seconds() * 1000
 	rows := []Row{ratio(fmt.Sprintf("CHECK of %d connections, against one whack --status", c.connections), "ms",
 		median(checked).Seconds()*1000, call, 5)}
 	if c.connections == 1 {
@@ -350,12 +363,12 @@ func (h *host) checkAndEdit(c containers) ([]Row, error) {
 		if err := put("configurations/"+name, configuration); err != nil {
 			return rows, err
 		}
-		if err := h.loaded(name, network); err != nil {
+		if err := h.awaitLoaded(name, network); err != nil {
 			return rows, err
 		}
 		edited = append(edited, time.Since(began))
 		time.Sleep(2 * time.Second)
 	}
-	return append(rows, ratio(fmt.Sprintf("one connection of %d edited, until loaded, against one whack --status", c.connections), "ms",
-		median(edited).Seconds()*1000, call, 15)), nil
+	text := fmt.Sprintf("one connection of %d edited, until loaded, against one whack --status", c.connections)
+	return append(rows, ratio(text, "ms", median(edited).Seconds()*1000, call, 15)), nil
 }

@@ -1,11 +1,12 @@
-// Floor makes and removes what a service container consists of and nothing else: the least that this host can do. The
+// Floor makes and removes only the parts that a service container needs, with the least possible work on this host. The
 // benchmarks divide the time of svc-supervisor by the time of this program.
 //
 //	floor up|down ipsec|sleep COUNT PARALLEL
 //
-// "up" makes, for each container, a network namespace, a veth pair with addresses and a route, and a transient unit in that
-// namespace. The unit of ipsec is pluto with one connection, and the container is up when pluto has loaded it. The unit of
-// sleep is /bin/sleep. There is no supervisor, no record, no isolation, no check of any input, and nothing is undone.
+// "up" makes, for each container, a network namespace, a veth pair with addresses and a route, and a transient unit in
+// that namespace. The unit of ipsec is pluto with one connection, and the container is up when pluto has loaded it. The
+// unit of sleep is /bin/sleep. There is no supervisor, no record and no isolation, no input is checked, and a failure
+// is not undone.
 package main
 
 import (
@@ -32,11 +33,11 @@ import (
 
 const (
 	netnsDirectory = "/run/netns"
-	directory      = "/run/svc-floor" // one directory for each container, and nssTemplate
+	directory      = "/run/svc-floor" // contains one directory for each container, and nssTemplate
 	nssTemplate    = directory + "/nss"
 	pluto          = "/usr/libexec/ipsec/pluto"
 	whack          = "/usr/libexec/ipsec/whack"
-	statusPause    = 5 * time.Millisecond
+	pollInterval   = 5 * time.Millisecond // of awaitLoaded
 )
 
 func main() {
@@ -101,7 +102,7 @@ func run(args []string) error {
 	return nil
 }
 
-// prepareNSS makes an empty key database once; each container gets a copy.
+// prepareNSS makes an empty key database, unless it exists. Each container gets a copy of it.
 func prepareNSS() error {
 	if _, err := os.Stat(nssTemplate); err == nil {
 		return nil
@@ -151,7 +152,7 @@ func (c container) up(ctx context.Context) error {
 	return c.awaitLoaded(ctx)
 }
 
-// makeNamespace makes a network namespace and pins it, as ip netns add does.
+// makeNamespace makes a network namespace and binds it to its name, as `ip netns add` does.
 func (c container) makeNamespace() error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -170,13 +171,16 @@ func (c container) makeNamespace() error {
 	return errors.Join(err, netns.Set(own))
 }
 
+// makeLink makes the veth pair, its addresses and the route to the peer.
 func (c container) makeLink() error {
 	namespace, err := netns.GetFromPath(c.namespace())
 	if err != nil {
 		return err
 	}
 	defer namespace.Close()
-	veth := &netlink.Veth{LinkAttrs: netlink.NewLinkAttrs(), PeerName: "svc0", PeerNamespace: netlink.NsFd(int(namespace))}
+	veth := &netlink.Veth{
+		LinkAttrs: netlink.NewLinkAttrs(), PeerName: "svc0", PeerNamespace: netlink.NsFd(int(namespace)),
+	}
 	veth.Name = c.name()
 	if err := netlink.LinkAdd(veth); err != nil {
 		return err
@@ -221,7 +225,8 @@ func (c container) makeLink() error {
 	return nil
 }
 
-// The connection is that of the benchmark's configuration, which svc-ipsec writes in the same words.
+// configuration has the same connection as the containers of the benchmark, with the options that svc-ipsec writes for
+// it.
 const configuration = `config setup
 	nssdir=%[1]s/nss
 	ipsecdir=%[1]s
@@ -286,8 +291,8 @@ func (c container) start(ctx context.Context, command []string) error {
 	return nil
 }
 
-// awaitLoaded asks pluto until it has the connection and has bound it to its interface. pluto loads its connections after it
-// has told systemd that it is ready.
+// awaitLoaded waits until pluto has loaded and oriented the connection. pluto loads its connections only after it has
+// sent READY=1 to systemd.
 func (c container) awaitLoaded(ctx context.Context) error {
 	for deadline := time.Now().Add(time.Minute); ; {
 		output, err := exec.CommandContext(ctx, whack, "--ctlsocket", c.directory()+"/run/pluto.ctl", "--status").Output()
@@ -297,7 +302,7 @@ func (c container) awaitLoaded(ctx context.Context) error {
 		if time.Now().After(deadline) {
 			return errors.Join(errors.New("connection not loaded within a minute"), err)
 		}
-		time.Sleep(statusPause)
+		time.Sleep(pollInterval)
 	}
 }
 

@@ -1,5 +1,6 @@
-// Minimal is the executable svc-bench: a container of it is a veth pair and a unit that sleeps. What a container of this type
-// costs beyond the floor (see bench/floor) is the cost of the supervisor, of one process for each verb, and of the contract.
+// Minimal is the service executable svc-bench. Its containers consist of a veth pair and a unit that runs sleep. The
+// difference between the cost of such a container and the floor (see bench/floor) is the cost of the supervisor, of one
+// process for each verb, and of the contract.
 package main
 
 import (
@@ -23,7 +24,8 @@ import (
 const version = `{"cniVersion":"1.1.0","supportedVersions":["1.1.0"],"contractVersion":1,` +
 	`"serviceType":"BENCH","serviceVersion":"1.0.0"}`
 
-// started is where the start of each verb is noted, if that file exists: its time in ns, the verb, the container.
+// started is the file to which the start of each verb is appended, if the file exists: the time in ns, the verb, and
+// the container id.
 const started = "/run/svc-bench.started"
 
 func main() {
@@ -31,7 +33,7 @@ func main() {
 		fmt.Fprintln(f, time.Now().UnixNano(), os.Getenv("CNI_COMMAND"), os.Getenv("CNI_CONTAINERID"))
 		_ = f.Close()
 	}
-	if os.Getenv("CNI_COMMAND") == "VERSION" { // skel prints no keys of the contract
+	if os.Getenv("CNI_COMMAND") == "VERSION" { // the answer of package skel does not have the keys of the contract
 		fmt.Println(version)
 		return
 	}
@@ -41,12 +43,14 @@ func main() {
 		Status: func(*skel.CmdArgs) error { return nil },
 	}, cniversion.All, "CNI svc-bench plugin v1.0.0")
 	if err != nil {
-		_ = json.NewEncoder(os.Stdout).Encode(spec.Error{CNIVersion: spec.CNIVersion, Code: spec.Code(err.Code), Msg: err.Msg})
+		_ = json.NewEncoder(os.Stdout).Encode(spec.Error{
+			CNIVersion: spec.CNIVersion, Code: spec.Code(err.Code), Msg: err.Msg,
+		})
 		os.Exit(1)
 	}
 }
 
-// ownerOf reads whose container a verb is about.
+// ownerOf returns the owner tag of the container that a verb is called for.
 func ownerOf(args *skel.CmdArgs) (spec.Owner, error) {
 	var conf struct {
 		Name      string
@@ -55,7 +59,9 @@ func ownerOf(args *skel.CmdArgs) (spec.Owner, error) {
 	if err := json.Unmarshal(args.StdinData, &conf); err != nil {
 		return spec.Owner{}, types.NewError(types.ErrDecodingFailure, err.Error(), "")
 	}
-	return spec.Owner{Network: conf.Name, Name: conf.Container.InterfaceName, ContainerID: spec.ContainerID(args.ContainerID)}, nil
+	return spec.Owner{
+		Network: conf.Name, Name: conf.Container.InterfaceName, ContainerID: spec.ContainerID(args.ContainerID),
+	}, nil
 }
 
 func add(args *skel.CmdArgs) error {
@@ -87,7 +93,9 @@ func makeLink(owner spec.Owner, path, inside string) error {
 		return err
 	}
 	defer namespace.Close()
-	veth := &netlink.Veth{LinkAttrs: netlink.NewLinkAttrs(), PeerName: inside, PeerNamespace: netlink.NsFd(int(namespace))}
+	veth := &netlink.Veth{
+		LinkAttrs: netlink.NewLinkAttrs(), PeerName: inside, PeerNamespace: netlink.NsFd(int(namespace)),
+	}
 	veth.Name = string(owner.Name)
 	if err := netlink.LinkAdd(veth); err != nil {
 		return err

@@ -14,7 +14,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch"
 )
 
-// adminTimeout is how long a command waits for the NSDB: long enough for one whose leader is being elected.
+// adminTimeout is how long a command waits for the NSDB. It covers the election of a leader in the NSDB's cluster.
 const adminTimeout = 30 * time.Second
 
 func configCommand() *cli.Command {
@@ -44,7 +44,7 @@ func configCommand() *cli.Command {
 func hostCommand() *cli.Command {
 	return &cli.Command{
 		Name:            "host",
-		Usage:           "write what the NSDB says of a host",
+		Usage:           "write fields of a host in the NSDB",
 		HideHelpCommand: true,
 		Action:          noSubcommand("set"),
 		Subcommands: []*cli.Command{{
@@ -95,7 +95,7 @@ func setSetting(c *cli.Context) error {
 	})
 }
 
-// settingScope is the template or the host that is named, else this host.
+// settingScope returns the template of --template or the host of --host, and this host if neither option is given.
 func settingScope(c *cli.Context) (spec.SettingScope, error) {
 	template, host := c.String("template"), c.String("host")
 	switch {
@@ -114,17 +114,22 @@ func settingScope(c *cli.Context) (spec.SettingScope, error) {
 	}
 }
 
-// scopeOf refuses the host whose settings would be those of all.
+// scopeOf returns the scope of one host. It refuses the host id `default`, whose settings would be those of all hosts.
 func scopeOf(id spec.HostID, err error) (spec.SettingScope, error) {
 	if err == nil && id == spec.HostID(spec.SettingDefault) {
-		err = &spec.Fault{Key: "host", Value: string(id), Allowed: "another id; the settings of all hosts are --template default"}
+		err = &spec.Fault{
+			Key: "host", Value: string(id), Allowed: "another id; the settings of all hosts are --template default",
+		}
 	}
 	return spec.SettingScope(id), err
 }
 
 func setHost(c *cli.Context) error {
 	if c.Args().Len() != 2 {
-		return &spec.Fault{Key: "arguments", Value: fmt.Sprint(c.Args().Slice()), Allowed: spec.HostWeight + " or " + spec.HostLimit + ", and a number"}
+		return &spec.Fault{
+			Key: "arguments", Value: fmt.Sprint(c.Args().Slice()),
+			Allowed: spec.HostWeight + " or " + spec.HostLimit + ", and a number",
+		}
 	}
 	field := c.Args().First()
 	n, err := strconv.Atoi(c.Args().Get(1))
@@ -142,7 +147,8 @@ func setHost(c *cli.Context) error {
 	return administer(c, func(ctx context.Context, nsdb watch.Admin) error { return nsdb.SetHost(ctx, host, field, n) })
 }
 
-// administer opens the NSDB for one command. No host is needed for it: what a command names, it names itself.
+// administer opens the NSDB, calls work, and closes the NSDB. It needs no host id, because each command names the
+// objects that it reads or writes.
 func administer(c *cli.Context, work func(context.Context, watch.Admin) error) error {
 	nsdb, err := watch.OpenAdmin(c.String(nsdbFlag.Name), slog.New(slog.DiscardHandler))
 	if err != nil {
@@ -153,14 +159,15 @@ func administer(c *cli.Context, work func(context.Context, watch.Admin) error) e
 	return errors.Join(work(ctx, nsdb), nsdb.Close())
 }
 
-// nameDefaultNSDB tells which NSDB a command works on where nobody named one: the supervisor's may be another.
+// nameDefaultNSDB prints the URL of the NSDB if neither --nsdb nor SVC_NSDB is set. The supervisor may have been
+// started with another NSDB, and the user would otherwise not notice that the command wrote to the default one.
 func nameDefaultNSDB(c *cli.Context) {
 	if !c.IsSet(nsdbFlag.Name) {
 		fmt.Fprintf(c.App.ErrWriter, "svc-supervisor: NSDB: %s (the default)\n", c.String(nsdbFlag.Name))
 	}
 }
 
-// wrap puts the command in front of its error.
+// wrap prefixes an error with the name of its command.
 func wrap(command string, err error) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", command, err)
@@ -168,7 +175,8 @@ func wrap(command string, err error) error {
 	return nil
 }
 
-// noSubcommand refuses what is none.
+// noSubcommand is the action of a command that was called without a valid subcommand. It prints the help for `help`,
+// and returns an error otherwise.
 func noSubcommand(allowed string) cli.ActionFunc {
 	return func(c *cli.Context) error {
 		if c.Args().First() == "help" {

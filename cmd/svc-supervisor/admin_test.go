@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// nsdbDir makes an NSDB directory with one host and one container.
+// nsdbDir makes an NSDB directory with one host and one container, and returns its path and its URL.
 func nsdbDir(t *testing.T) (dir, url string) {
 	t.Helper()
 	dir = t.TempDir()
@@ -30,30 +30,30 @@ func nsdbDir(t *testing.T) (dir, url string) {
 	return dir, "file://" + dir
 }
 
-func TestASettingIsWrittenAndRead(t *testing.T) {
+func TestConfigSetWritesWhatConfigGetReads(t *testing.T) {
 	dir, url := nsdbDir(t)
-	for _, words := range [][]string{
+	for _, args := range [][]string{
 		{"config", "set", "--nsdb", url, "--template", "default", "log-level", "WARN"},
 		{"config", "set", "--nsdb", url, "--host", "other", "status-interval", "90s"},
 		{"config", "set", "--nsdb", url, "--host-id", "h", "log-level.containers.ipsec", "debug"},
 		{"host", "set", "--nsdb", url, "--host-id", "h", "container-weight", "0"},
 		{"host", "set", "--nsdb", url, "--host-id", "h", "container-limit", "-1"},
 	} {
-		if stdout, stderr, err := svcSupervisor(words...); err != nil || stdout != "" || stderr != "" {
-			t.Errorf("%v: %q %q %v", words, stdout, stderr, err)
+		if stdout, stderr, err := svcSupervisor(args...); err != nil || stdout != "" || stderr != "" {
+			t.Errorf("%v: %q %q %v", args, stdout, stderr, err)
 		}
 	}
 	for _, r := range []struct {
-		words []string
-		want  string
+		args []string
+		want string
 	}{
 		{[]string{"--template", "default", "log-level"}, "warn\n"},
 		{[]string{"--host", "other", "status-interval"}, "1m30s\n"},
 		{[]string{"--host-id", "h", "log-level.containers.ipsec"}, "debug\n"},
 	} {
-		got, _, err := svcSupervisor(append([]string{"config", "get", "--nsdb", url}, r.words...)...)
+		got, _, err := svcSupervisor(append([]string{"config", "get", "--nsdb", url}, r.args...)...)
 		if got != r.want || err != nil {
-			t.Errorf("%v: %q %v", r.words, got, err)
+			t.Errorf("%v: %q %v", r.args, got, err)
 		}
 	}
 	content, err := os.ReadFile(filepath.Join(dir, "hosts/h.yaml"))
@@ -62,10 +62,11 @@ func TestASettingIsWrittenAndRead(t *testing.T) {
 	}
 }
 
-func TestAnNSDBIsCarriedToAnother(t *testing.T) {
+func TestImportReproducesAnExport(t *testing.T) {
 	_, url := nsdbDir(t)
 	path := filepath.Join(t.TempDir(), "objects.json")
-	if _, stderr, err := svcSupervisor("nsdb", "export", "--nsdb", url, path); err != nil || !strings.HasPrefix(stderr, "4 objects") {
+	_, stderr, err := svcSupervisor("nsdb", "export", "--nsdb", url, path)
+	if err != nil || !strings.HasPrefix(stderr, "4 objects") {
 		t.Fatalf("%q %v", stderr, err)
 	}
 	if stat, err := os.Stat(path); err != nil || stat.Mode() != 0o600 {
@@ -75,11 +76,12 @@ func TestAnNSDBIsCarriedToAnother(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := svcSupervisor("nsdb", "export", "--nsdb", url, path); err == nil || !strings.Contains(err.Error(), "allowed: a file that is not there yet") {
-		t.Errorf("an existing file: %v", err)
+	_, _, err = svcSupervisor("nsdb", "export", "--nsdb", url, path)
+	if err == nil || !strings.Contains(err.Error(), "allowed: a file that does not exist yet") {
+		t.Errorf("export to an existing file: %v", err)
 	}
 	other := filepath.Join(t.TempDir(), "new")
-	for range 2 { // again is harmless
+	for range 2 { // a repeated import changes nothing
 		if _, _, err := svcSupervisor("nsdb", "import", "--nsdb", "file://"+other, path); err != nil {
 			t.Fatal(err)
 		}
@@ -93,37 +95,38 @@ func TestAnNSDBIsCarriedToAnother(t *testing.T) {
 	}
 }
 
-func TestACommandThatWritesNamesTheNSDBThatNobodyNamed(t *testing.T) {
-	t.Setenv("SVC_NSDB", "") // put back at the end
+func TestWritingCommandPrintsTheDefaultNSDB(t *testing.T) {
+	t.Setenv("SVC_NSDB", "") // restores the variable at the end of the test
 	os.Unsetenv("SVC_NSDB")
 	was := nsdbFlag.Value
 	t.Cleanup(func() { nsdbFlag.Value = was })
 	dir, url := nsdbDir(t)
 	nsdbFlag.Value = url
 	path := filepath.Join(dir, "objects.json")
-	said := "svc-supervisor: NSDB: " + url + " (the default)\n"
+	line := "svc-supervisor: NSDB: " + url + " (the default)\n"
 	for _, r := range []struct {
-		words []string
-		want  string
+		args []string
+		want string
 	}{
-		{[]string{"config", "set", "--host-id", "h", "log-level", "debug"}, said},
-		{[]string{"host", "set", "--host-id", "h", "container-weight", "1"}, said},
-		{[]string{"nsdb", "export", path}, said + "5 objects written to " + path + "\n"},
-		{[]string{"nsdb", "import", path}, said + "5 objects read from " + path + "\n"},
+		{[]string{"config", "set", "--host-id", "h", "log-level", "debug"}, line},
+		{[]string{"host", "set", "--host-id", "h", "container-weight", "1"}, line},
+		{[]string{"nsdb", "export", path}, line + "5 objects written to " + path + "\n"},
+		{[]string{"nsdb", "import", path}, line + "5 objects read from " + path + "\n"},
 		{[]string{"config", "get", "--host-id", "h", "log-level"}, ""},
 		{[]string{"host", "set", "--nsdb", url, "--host-id", "h", "container-weight", "1"}, ""},
 	} {
-		if _, stderr, err := svcSupervisor(r.words...); err != nil || stderr != r.want {
-			t.Errorf("%v: %q %v", r.words, stderr, err)
+		if _, stderr, err := svcSupervisor(r.args...); err != nil || stderr != r.want {
+			t.Errorf("%v: %q %v", r.args, stderr, err)
 		}
 	}
 	t.Setenv("SVC_NSDB", url)
-	if _, stderr, err := svcSupervisor("config", "set", "--host-id", "h", "log-level", "debug"); err != nil || stderr != "" {
-		t.Errorf("named by the variable: %q %v", stderr, err)
+	_, stderr, err := svcSupervisor("config", "set", "--host-id", "h", "log-level", "debug")
+	if err != nil || stderr != "" {
+		t.Errorf("with SVC_NSDB: %q %v", stderr, err)
 	}
 }
 
-func TestACommandForTheNSDBIsRefusedInOneLine(t *testing.T) {
+func TestNSDBCommandErrorsAreOneLine(t *testing.T) {
 	dir, url := nsdbDir(t)
 	file := func(content string) string {
 		path := filepath.Join(t.TempDir(), "f")
@@ -137,50 +140,115 @@ func TestACommandForTheNSDBIsRefusedInOneLine(t *testing.T) {
 		return strings.Replace(string(content), "null", `[{"key":"`+key+`","value":`+value+`}]`, 1)
 	}
 	for _, r := range []struct {
-		name  string
-		words []string
-		want  string
+		name string
+		args []string
+		want string
 	}{
 		{"no command", []string{"config"}, `config command "": allowed: get, set`},
 		{"another command", []string{"nsdb", "copy"}, `nsdb command "copy": allowed: export, import`},
 		{"no key", []string{"config", "get", "--nsdb", url}, "allowed: a key"},
 		{"an unknown key", []string{"config", "get", "--nsdb", url, "loglevel"}, `setting "loglevel": allowed: log-level, `},
-		{"a setting that is not there", []string{"config", "get", "--nsdb", url, "--host-id", "h", "log-level"}, "config/hosts/h: log-level: not set"},
-		{"a bad value", []string{"config", "set", "--nsdb", url, "log-level", "loud"}, `log-level "loud": allowed: debug, info, warn, error`},
-		{"an interval without a unit", []string{"config", "set", "--nsdb", url, "status-interval", "5"}, "allowed: a time from"},
-		{"another template", []string{"config", "set", "--nsdb", url, "--template", "x", "log-level", "info"}, `--template "x": allowed: default`},
-		{"both", []string{"config", "set", "--nsdb", url, "--template", "default", "--host", "h", "log-level", "info"}, "--template and --host: allowed: one of them"},
-		{"a hostile host", []string{"config", "set", "--nsdb", url, "--host", "../x", "log-level", "info"}, `--host "../x": allowed`},
-		{"the host that is all", []string{"config", "set", "--nsdb", url, "--host", "default", "log-level", "info"}, "--template default"},
-		{"an unknown field", []string{"host", "set", "--nsdb", url, "weight", "1"}, `host field "weight": allowed: container-weight, container-limit`},
-		{"a fraction", []string{"host", "set", "--nsdb", url, "container-weight", "1.5"}, `container-weight "1.5": allowed: a whole number`},
-		{"a weight below nothing", []string{"host", "set", "--nsdb", url, "container-weight", "-1"}, `container-weight "-1": allowed: 0`},
-		{"a host that is not there", []string{"host", "set", "--nsdb", url, "--host-id", "x", "container-weight", "1"}, "hosts/x: no such object"},
-		{"no directory", []string{"nsdb", "export", "--nsdb", url + "x", filepath.Join(dir, "o")}, dir + "x: no such file or directory"},
-		{"another kind", []string{"nsdb", "export", "--nsdb", "http://h", filepath.Join(dir, "o")}, `scheme "http": allowed: file`},
+		{
+			"a setting that is not set", []string{"config", "get", "--nsdb", url, "--host-id", "h", "log-level"},
+			"config/hosts/h: log-level: not set",
+		},
+		{
+			"an invalid value", []string{"config", "set", "--nsdb", url, "log-level", "loud"},
+			`log-level "loud": allowed: debug, info, warn, error`,
+		},
+		{
+			"an interval without a unit", []string{"config", "set", "--nsdb", url, "status-interval", "5"},
+			"allowed: a time from",
+		},
+		{
+			"another template", []string{"config", "set", "--nsdb", url, "--template", "x", "log-level", "info"},
+			`--template "x": allowed: default`,
+		},
+		{
+			"a template and a host",
+			[]string{"config", "set", "--nsdb", url, "--template", "default", "--host", "h", "log-level", "info"},
+			"--template and --host: allowed: one of them",
+		},
+		{
+			"an invalid host id", []string{"config", "set", "--nsdb", url, "--host", "../x", "log-level", "info"},
+			`--host "../x": allowed`,
+		},
+		{
+			"the host id `default`", []string{"config", "set", "--nsdb", url, "--host", "default", "log-level", "info"},
+			"--template default",
+		},
+		{
+			"an unknown field", []string{"host", "set", "--nsdb", url, "weight", "1"},
+			`host field "weight": allowed: container-weight, container-limit`,
+		},
+		{
+			"a fraction", []string{"host", "set", "--nsdb", url, "container-weight", "1.5"},
+			`container-weight "1.5": allowed: a whole number`,
+		},
+		{
+			"a negative weight", []string{"host", "set", "--nsdb", url, "container-weight", "-1"},
+			`container-weight "-1": allowed: 0`,
+		},
+		{
+			"a host without an object", []string{"host", "set", "--nsdb", url, "--host-id", "x", "container-weight", "1"},
+			"hosts/x: no such object",
+		},
+		{
+			"no directory", []string{"nsdb", "export", "--nsdb", url + "x", filepath.Join(dir, "o")},
+			dir + "x: no such file or directory",
+		},
+		{
+			"an unknown scheme", []string{"nsdb", "export", "--nsdb", "http://h", filepath.Join(dir, "o")},
+			`scheme "http": allowed: file`,
+		},
 		{"no file", []string{"nsdb", "export", "--nsdb", url}, "allowed: one file"},
-		{"a folder that is not there", []string{"nsdb", "export", "--nsdb", url, filepath.Join(dir, "x", "o")}, "no such file"},
-		{"an import that is no JSON", []string{"nsdb", "import", "--nsdb", url, file("{\n\"psk\": hunter2")}, "line 2: is not JSON"},
-		{"an import of a newer version", []string{"nsdb", "import", "--nsdb", url, file(`{"version":2}`)}, `version "2": allowed: 1`},
-		{"an import of something else", []string{"nsdb", "import", "--nsdb", url, file(`["hunter2"]`)}, "is not an export"},
-		{"an import with another key", []string{"nsdb", "import", "--nsdb", url, file(`{"version":1,"psk":"hunter2"}`)}, "another key"},
-		{"an import of a bad object", []string{"nsdb", "import", "--nsdb", url, file(object("hosts/h", `{"id":"x"}`))}, `hosts/h: id "x": allowed: h`},
-		{"an import of a status", []string{"nsdb", "import", "--nsdb", url, file(object("status/hosts/h", `{}`))}, `key "status/hosts/h": allowed`},
-		{"an import of a bad secret", []string{"nsdb", "import", "--nsdb", url, file(object("configurations/k", `{"psk":"hunter2","psk":""}`))}, "configurations/k: psk: the key stands twice"},
+		{
+			"a file in a missing directory", []string{"nsdb", "export", "--nsdb", url, filepath.Join(dir, "x", "o")},
+			"no such file",
+		},
+		{
+			"an import that is not JSON", []string{"nsdb", "import", "--nsdb", url, file("{\n\"psk\": hunter2")},
+			"line 2: is not JSON",
+		},
+		{
+			"an import of a newer version", []string{"nsdb", "import", "--nsdb", url, file(`{"version":2}`)},
+			`version "2": allowed: 1`,
+		},
+		{
+			"an import of another JSON document", []string{"nsdb", "import", "--nsdb", url, file(`["hunter2"]`)},
+			"is not an export",
+		},
+		{
+			"an import with another key", []string{"nsdb", "import", "--nsdb", url, file(`{"version":1,"psk":"hunter2"}`)},
+			"another key",
+		},
+		{
+			"an import of an invalid object", []string{"nsdb", "import", "--nsdb", url, file(object("hosts/h", `{"id":"x"}`))},
+			`hosts/h: id "x": allowed: h`,
+		},
+		{
+			"an import of a status", []string{"nsdb", "import", "--nsdb", url, file(object("status/hosts/h", `{}`))},
+			`key "status/hosts/h": allowed`,
+		},
+		{
+			"an import of an object with a repeated key",
+			[]string{"nsdb", "import", "--nsdb", url, file(object("configurations/k", `{"psk":"hunter2","psk":""}`))},
+			"configurations/k: psk: the key stands twice",
+		},
 	} {
 		t.Run(r.name, func(t *testing.T) {
-			stdout, _, err := svcSupervisor(r.words...)
+			stdout, _, err := svcSupervisor(r.args...)
 			if err == nil || !strings.Contains(err.Error(), r.want) || strings.Contains(err.Error(), "\n") || stdout != "" {
 				t.Errorf("want %s, got %q %v", r.want, stdout, err)
 			}
 			if err != nil && strings.Contains(err.Error(), "hunter2") {
-				t.Errorf("it repeats a secret: %v", err)
+				t.Errorf("the error contains a secret: %v", err)
 			}
 		})
 	}
 }
 
-func TestAnIncompleteExportIsWrittenAndHasAnExitStatusOfItsOwn(t *testing.T) {
+func TestIncompleteExportIsWrittenWithExitStatus3(t *testing.T) {
 	dir, url := nsdbDir(t)
 	for name, content := range map[string]string{
 		"groups/g.yaml":              "{id: g, policy: weighted, hostIds: [h]}",
@@ -207,14 +275,15 @@ func TestAnIncompleteExportIsWrittenAndHasAnExitStatusOfItsOwn(t *testing.T) {
 	}
 	for _, fault := range []string{
 		"configurations/broken: is not YAML", "hosts/other: containerLimit \"-7\": allowed: -1",
-		"containers/d: configurationId names configurations/broken, which is not exported", "bindings/h/q: containerId names containers/d, which is not exported",
+		"containers/d: configurationId names configurations/broken, which is not exported",
+		"bindings/h/q: containerId names containers/d, which is not exported",
 	} {
 		if !strings.Contains(stderr, "svc-supervisor: nsdb export: NSDB directory "+dir+": "+fault) {
 			t.Errorf("no fault %q in\n%s", fault, stderr)
 		}
 	}
 	if strings.Contains(stderr, "hunter2") {
-		t.Error("a fault repeats a secret")
+		t.Error("stderr contains a secret")
 	}
 	other := filepath.Join(t.TempDir(), "new")
 	if _, _, err := svcSupervisor("nsdb", "import", "--nsdb", "file://"+other, path); err != nil {

@@ -28,9 +28,10 @@ func execCommand() *cli.Command {
 		Name:      "exec",
 		Usage:     "run ADD, CHECK or DEL for one container by hand; the supervisor leaves such containers alone",
 		ArgsUsage: "ADD|CHECK|DEL NAME",
-		Description: "The configuration comes from the NSDB's binding with the interface name NAME, or from a file that holds" +
-			" a network configuration. It is written to a file that only root can read, and the equivalent shell command is" +
-			" printed before it runs. CHECK of a container that the supervisor runs uses its record and changes nothing.",
+		Description: "The configuration comes from the NSDB's binding with the interface name NAME, or from a file that" +
+			" holds a network configuration. It is written to a file that only root can read, and the equivalent shell" +
+			" command is printed before it runs. CHECK of a container that the supervisor runs uses its record and changes" +
+			" nothing.",
 		Flags: []cli.Flag{
 			nsdbFlag, hostIDFlag, stateDirFlag, runDirFlag, pluginPathFlag,
 			&cli.StringFlag{Name: "file", Aliases: []string{"f"}, Usage: "read the network configuration from `FILE`"},
@@ -46,96 +47,102 @@ func execCommand() *cli.Command {
 	}
 }
 
-// byHand is one run of exec.
-type byHand struct {
-	verb       spec.Verb
-	name       spec.Name
-	conf       *spec.Conf
-	recorded   bool   // the container is the supervisor's
-	madeBy     string // then the executable that its record names
-	folder     *handFolder
-	namespaces netns.Dir
-	inventory  *plugin.Inventory
-	deadline   time.Duration
-	out, say   io.Writer
+// manualRun is one run of the exec command.
+type manualRun struct {
+	verb           spec.Verb
+	name           spec.Name
+	conf           *spec.Conf
+	recorded       bool   // the supervisor has a record of the container
+	madeBy         string // if recorded: the path of the executable in the record
+	state          *manualState
+	namespaces     netns.Dir
+	inventory      *plugin.Inventory
+	deadline       time.Duration
+	stdout, stderr io.Writer
 }
 
 func execVerb(c *cli.Context) error {
 	namespaces := newHostNamespaces(slog.New(slog.DiscardHandler)).Dir
-	h := &byHand{deadline: c.Duration("verb-timeout"), namespaces: namespaces, out: c.App.Writer, say: c.App.ErrWriter}
-	if c.Args().Len() != 2 {
-		return &spec.Fault{Key: "arguments", Value: strings.Join(c.Args().Slice(), " "), Allowed: "ADD, CHECK or DEL, and a name"}
+	m := &manualRun{
+		deadline: c.Duration("verb-timeout"), namespaces: namespaces, stdout: c.App.Writer, stderr: c.App.ErrWriter,
 	}
-	switch h.verb = spec.Verb(c.Args().Get(0)); h.verb {
+	if c.Args().Len() != 2 {
+		return &spec.Fault{
+			Key: "arguments", Value: strings.Join(c.Args().Slice(), " "), Allowed: "ADD, CHECK or DEL, and a name",
+		}
+	}
+	switch m.verb = spec.Verb(c.Args().Get(0)); m.verb {
 	case spec.Add, spec.Check, spec.Del:
 	default:
-		return &spec.Fault{Key: "verb", Value: string(h.verb), Allowed: "ADD, CHECK or DEL"}
+		return &spec.Fault{Key: "verb", Value: string(m.verb), Allowed: "ADD, CHECK or DEL"}
 	}
 	var err error
-	if h.name, err = spec.ParseName("name", c.Args().Get(1)); err != nil {
+	if m.name, err = spec.ParseName("name", c.Args().Get(1)); err != nil {
 		return err
 	}
-	if h.folder, err = openHandFolder(c.String(runDirFlag.Name), h.name); err != nil {
+	if m.state, err = openManualState(c.String(runDirFlag.Name), m.name); err != nil {
 		return err
 	}
-	if h.inventory, err = scan(c); err != nil {
+	if m.inventory, err = scan(c); err != nil {
 		return err
 	}
-	if err := h.findConf(c); err != nil {
+	if err := m.findConf(c); err != nil {
 		return err
 	}
-	executable, ok := h.inventory.ForRecorded(h.conf.Container.ServiceType, h.madeBy)
+	executable, ok := m.inventory.ForRecorded(m.conf.Container.ServiceType, m.madeBy)
 	if !ok {
-		return fmt.Errorf("no executable serves type %s; see svc-supervisor plugins", h.conf.Container.ServiceType)
+		return fmt.Errorf("no executable serves type %s; see svc-supervisor plugins", m.conf.Container.ServiceType)
 	}
-	h.conf.Type = plugin.CNIType(executable.Path)
-	return h.run(c.Context, executable, c.String(pluginPathFlag.Name))
+	m.conf.Type = plugin.CNIType(executable.Path)
+	return m.run(c.Context, executable, c.String(pluginPathFlag.Name))
 }
 
-// findConf finds the configuration: the record's for a container that the supervisor runs, else the file's, else what an
-// earlier ADD by hand used, else the NSDB's.
-func (h *byHand) findConf(c *cli.Context) error {
+// findConf sets the network configuration. For a container with a record of the supervisor it is the recorded one, and
+// only CHECK is allowed. Otherwise it comes from --file, then (for CHECK and DEL) from an earlier exec ADD, then from
+// the NSDB.
+func (m *manualRun) findConf(c *cli.Context) error {
 	entries, err := statedir.ReadAll(c.String(stateDirFlag.Name))
 	if err != nil {
 		return err
 	}
 	for _, entry := range entries {
-		if entry.Name != h.name || entry.Record != nil && entry.Record.Phase == statedir.Deleted {
+		if entry.Name != m.name || entry.Record != nil && entry.Record.Phase == statedir.Deleted {
 			continue
 		}
-		if h.verb == spec.Check && entry.Record == nil {
-			return fmt.Errorf("%s %s: %w", h.verb, h.name, entry.Err)
+		if m.verb == spec.Check && entry.Record == nil {
+			return fmt.Errorf("%s %s: %w", m.verb, m.name, entry.Err)
 		}
-		if h.verb != spec.Check || entry.Record.Conf == nil {
-			return fmt.Errorf("%s is the supervisor's container: unbind it in the NSDB to have it removed", h.name)
+		if m.verb != spec.Check || entry.Record.Conf == nil {
+			return fmt.Errorf("%s is the supervisor's container: unbind it in the NSDB to have it removed", m.name)
 		}
-		h.recorded, h.madeBy = true, entry.Record.Executable.Path
+		m.recorded, m.madeBy = true, entry.Record.Executable.Path
 		conf := *entry.Record.Conf
 		conf.PrevResult = entry.Record.Result
-		h.conf = &conf
+		m.conf = &conf
 		return nil
 	}
 	switch {
 	case c.String("file") != "":
-		h.conf, err = confFromFile(c.String("file"), h.name)
-	case h.verb != spec.Add:
-		if h.conf, err = h.folder.conf(); errors.Is(err, os.ErrNotExist) {
-			h.conf, err = h.fromNSDB(c)
+		m.conf, err = confFromFile(c.String("file"), m.name)
+	case m.verb != spec.Add:
+		if m.conf, err = m.state.conf(); errors.Is(err, os.ErrNotExist) {
+			m.conf, err = m.fromNSDB(c)
 		}
 	default:
-		h.conf, err = h.fromNSDB(c)
+		m.conf, err = m.fromNSDB(c)
 	}
 	if err != nil {
 		return err
 	}
-	h.conf.Name = spec.NetworkByHand
-	if h.conf.PrevResult == nil && h.verb != spec.Add {
-		h.conf.PrevResult = h.folder.result()
+	m.conf.Name = spec.NetworkByHand
+	if m.conf.PrevResult == nil && m.verb != spec.Add {
+		m.conf.PrevResult = m.state.result()
 	}
 	return nil
 }
 
-// confFromFile reads a network configuration as executables get it on stdin.
+// confFromFile reads a network configuration in the form that executables get on stdin. It returns an error if the
+// configuration is for another name.
 func confFromFile(path string, name spec.Name) (*spec.Conf, error) {
 	content, err := readInput(path)
 	if err != nil {
@@ -143,13 +150,16 @@ func confFromFile(path string, name spec.Name) (*spec.Conf, error) {
 	}
 	conf := new(spec.Conf)
 	if err := json.Unmarshal(content, conf); err != nil {
-		return nil, fmt.Errorf("%s: %s: allowed: a network configuration as in docs/executables.md", path, jsonFault(content, err))
+		return nil, fmt.Errorf("%s: %s: allowed: a network configuration as in docs/executables.md",
+			path, jsonFault(content, err))
 	}
 	if conf.Container == nil {
 		return nil, fmt.Errorf("%s: no `container`; allowed: a network configuration as in docs/executables.md", path)
 	}
 	if conf.Container.InterfaceName != name {
-		return nil, &spec.Fault{Key: path + ": container.interfaceName", Value: string(conf.Container.InterfaceName), Allowed: string(name)}
+		return nil, &spec.Fault{
+			Key: path + ": container.interfaceName", Value: string(conf.Container.InterfaceName), Allowed: string(name),
+		}
 	}
 	if err := conf.Container.Check(); err != nil {
 		return nil, fmt.Errorf("%s: container: %w", path, err)
@@ -158,8 +168,8 @@ func confFromFile(path string, name spec.Name) (*spec.Conf, error) {
 	return conf, nil
 }
 
-// fromNSDB reads the desired set once and takes the binding of that name.
-func (h *byHand) fromNSDB(c *cli.Context) (*spec.Conf, error) {
+// fromNSDB reads the desired state once and returns the configuration of the binding with the name of m.
+func (m *manualRun) fromNSDB(c *cli.Context) (*spec.Conf, error) {
 	host, err := hostID(c)
 	if err != nil {
 		return nil, err
@@ -187,7 +197,7 @@ func (h *byHand) fromNSDB(c *cli.Context) (*spec.Conf, error) {
 		return nil, errors.New(desired.Unread)
 	}
 	for _, b := range desired.Bindings {
-		if b.Container.InterfaceName != h.name {
+		if b.Container.InterfaceName != m.name {
 			continue
 		}
 		if b.Reading != spec.Whole {
@@ -195,57 +205,58 @@ func (h *byHand) fromNSDB(c *cli.Context) (*spec.Conf, error) {
 		}
 		return b.Conf(spec.NetworkByHand, ""), nil
 	}
-	return nil, fmt.Errorf("no binding of host %s has the interface name %s", host, h.name)
+	return nil, fmt.Errorf("no binding of host %s has the interface name %s", host, m.name)
 }
 
-// run writes the configuration, prints the command, and runs the verb.
-func (h *byHand) run(ctx context.Context, e plugin.Executable, path string) error {
-	if err := h.folder.writeConf(h.conf); err != nil {
+// run writes the configuration to a file, prints the equivalent shell command, and runs the verb.
+func (m *manualRun) run(ctx context.Context, e plugin.Executable, path string) error {
+	if err := m.state.writeConf(m.conf); err != nil {
 		return err
 	}
-	if h.recorded {
-		defer h.folder.remove()
-	} else if h.verb == spec.Add {
-		if err := h.makeNamespace(ctx); err != nil {
+	if m.recorded {
+		defer m.state.remove()
+	} else if m.verb == spec.Add {
+		if err := m.makeNamespace(ctx); err != nil {
 			return err
 		}
 	}
-	c := h.conf.Container
-	namespace := h.namespaces.Path(h.name)
-	fmt.Fprintf(h.say, "CNI_COMMAND=%s CNI_CONTAINERID=%s CNI_NETNS=%s CNI_IFNAME=%s CNI_PATH=%s %s <%s\n",
-		h.verb, c.ContainerID, namespace, spec.InterfaceInside, shellWord(path), shellWord(e.Path), shellWord(h.folder.confPath()))
-	stdin, err := json.Marshal(h.conf)
+	c := m.conf.Container
+	namespace := m.namespaces.Path(m.name)
+	fmt.Fprintf(m.stderr, "CNI_COMMAND=%s CNI_CONTAINERID=%s CNI_NETNS=%s CNI_IFNAME=%s CNI_PATH=%s %s <%s\n",
+		m.verb, c.ContainerID, namespace, spec.InterfaceInside,
+		shellWord(path), shellWord(e.Path), shellWord(m.state.confPath()))
+	stdin, err := json.Marshal(m.conf)
 	if err != nil {
 		return err
 	}
-	stdout, err := h.inventory.Run(ctx, plugin.Call{
-		Executable: e.Path, Verb: h.verb, ContainerID: string(c.ContainerID), Namespace: namespace, Stdin: stdin,
-		Deadline: h.deadline, Stderr: func(line string) { fmt.Fprintln(h.say, line) },
+	stdout, err := m.inventory.Run(ctx, plugin.Call{
+		Executable: e.Path, Verb: m.verb, ContainerID: string(c.ContainerID), Namespace: namespace, Stdin: stdin,
+		Deadline: m.deadline, Stderr: func(line string) { fmt.Fprintln(m.stderr, line) },
 	})
 	if err != nil {
-		return fmt.Errorf("%s %s: %w", h.verb, h.name, err)
+		return fmt.Errorf("%s %s: %w", m.verb, m.name, err)
 	}
-	if h.verb == spec.Add {
-		if _, err := spec.ParseResult(stdout, h.name); err != nil {
-			return fmt.Errorf("ADD %s: %w; remove what it made with svc-supervisor exec DEL %[1]s", h.name, err)
+	if m.verb == spec.Add {
+		if _, err := spec.ParseResult(stdout, m.name); err != nil {
+			return fmt.Errorf("ADD %s: %w; run svc-supervisor exec DEL %[1]s to remove what ADD made", m.name, err)
 		}
 	}
-	if _, err := h.out.Write(stdout); err != nil || h.recorded {
+	if _, err := m.stdout.Write(stdout); err != nil || m.recorded {
 		return err
 	}
-	switch h.verb {
+	switch m.verb {
 	case spec.Add:
-		return h.folder.writeResult(stdout)
+		return m.state.writeResult(stdout)
 	case spec.Del:
-		if err := h.removeNamespace(ctx); err != nil {
+		if err := m.removeNamespace(ctx); err != nil {
 			return err
 		}
-		return h.folder.remove()
+		return m.state.remove()
 	}
 	return nil
 }
 
-// shellWord quotes a word for the shell that the printed command is pasted into.
+// shellWord quotes an argument for the shell, so that the printed command can be pasted into one.
 func shellWord(s string) string {
 	if s != "" && strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./:=-") == "" {
 		return s

@@ -13,7 +13,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/statedir"
 )
 
-// executable writes a service executable of type ECHO, which answers CHECK with its version.
+// executable writes a service executable of type ECHO that prints its version at CHECK.
 func executable(t *testing.T, path, version string) {
 	t.Helper()
 	script := fmt.Sprintf(`#!/bin/sh
@@ -31,7 +31,7 @@ func TestExecCHECKOfARecordedContainer(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("needs root: an executable of another owner is refused")
 	}
-	// Not in /tmp, which everybody can write: an executable there is refused.
+	// The supervisor refuses executables below /tmp, because every user can write there.
 	dir, err := os.MkdirTemp("/srv", "svc-test-")
 	if err != nil {
 		t.Fatal(err)
@@ -48,40 +48,46 @@ func TestExecCHECKOfARecordedContainer(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := spec.Container{
-		PortID: "p", HostID: "h", InterfaceName: "vpn", ContainerID: "c", ServiceType: "ECHO", GroupID: "g", ConfigurationID: "k",
+		PortID: "p", HostID: "h", InterfaceName: "vpn", ContainerID: "c",
+		ServiceType: "ECHO", GroupID: "g", ConfigurationID: "k",
 	}
 	err = records.Write(&statedir.Record{
-		Phase: statedir.Added, BootID: "b", Container: c, Executable: statedir.Executable{Path: path("bin/svc-echo-1"), Version: "1.0.0"},
-		Conf: &spec.Conf{CNIVersion: spec.CNIVersion, Name: spec.Network, Container: &c}, Result: []byte(`{"cniVersion":"1.1.0"}`),
+		Phase: statedir.Added, BootID: "b", Container: c,
+		Executable: statedir.Executable{Path: path("bin/svc-echo-1"), Version: "1.0.0"},
+		Conf:       &spec.Conf{CNIVersion: spec.CNIVersion, Name: spec.Network, Container: &c},
+		Result:     []byte(`{"cniVersion":"1.1.0"}`),
 	})
 	damaged := os.WriteFile(path("records/containers/bad.ECHO"), []byte("{"), 0o600)
 	if err := errors.Join(err, damaged, records.Close()); err != nil {
 		t.Fatal(err)
 	}
 	exec := func(verb, name string) (string, error) {
-		stdout, _, err := svcSupervisor("exec", "--run-dir", path("run"), "--state-dir", path("records"), "--plugin-path", path("bin"), verb, name)
+		stdout, _, err := svcSupervisor("exec", "--run-dir", path("run"), "--state-dir", path("records"),
+			"--plugin-path", path("bin"), verb, name)
 		return stdout, err
 	}
 	if stdout, err := exec("CHECK", "vpn"); stdout != "1.0.0\n" || err != nil {
-		t.Errorf("it is not asked of the executable that made it: %q %v", stdout, err)
+		t.Errorf("CHECK with the recorded executable: %q %v", stdout, err)
 	}
 	if err := os.Remove(path("bin/svc-echo-1")); err != nil {
 		t.Fatal(err)
 	}
 	if stdout, err := exec("CHECK", "vpn"); stdout != "2.0.0\n" || err != nil {
-		t.Errorf("the executable that made it is gone: %q %v", stdout, err)
+		t.Errorf("CHECK without the recorded executable: %q %v", stdout, err)
 	}
-	if _, err := exec("CHECK", "bad"); !errors.Is(err, statedir.ErrDamaged) || !strings.HasPrefix(err.Error(), "exec: CHECK bad: record bad.ECHO: damaged record: ") {
+	if _, err := exec("CHECK", "bad"); !errors.Is(err, statedir.ErrDamaged) ||
+		!strings.HasPrefix(err.Error(), "exec: CHECK bad: record bad.ECHO: damaged record: ") {
 		t.Errorf("a damaged record: %v", err)
 	}
 	if _, err := exec("DEL", "bad"); err == nil || !strings.Contains(err.Error(), "bad is the supervisor's container") {
-		t.Errorf("DEL of what a damaged record stands for: %v", err)
+		t.Errorf("DEL of a container with a damaged record: %v", err)
 	}
 }
 
-func TestWhatIpSaysIsOneLineOfAnError(t *testing.T) {
+func TestOutputOfIpIsOneLineOfTheError(t *testing.T) {
 	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "ip"), []byte("#!/bin/sh\nprintf 'one\\ntwo\\tthree\\n\\n'\nexit 2\n"), 0o755); err != nil {
+	script := []byte("#!/bin/sh\nprintf 'one\\ntwo\\tthree\\n\\n'\nexit 2\n")
+	if err := os.WriteFile(filepath.Join(dir, "ip"), script, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	t.Setenv("PATH", dir)

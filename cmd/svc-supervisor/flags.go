@@ -14,7 +14,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// The places that are used where nothing else is said.
+// Default values of the options.
 const (
 	defaultNSDB       = "file:///etc/svc-supervisor/nsdb"
 	defaultStateDir   = "/var/lib/svc-supervisor"
@@ -23,7 +23,7 @@ const (
 	hostIDFile        = "/etc/svc-supervisor/host-id"
 )
 
-// midonetHostIDs are where a MidoNet agent keeps the host id, as Java properties.
+// midonetHostIDs are the files in which a MidoNet agent stores the host id, as Java properties. The first one is newer.
 var midonetHostIDs = []string{"/etc/midonet_host_id.properties", "/etc/midolman/host_uuid.properties"}
 
 var (
@@ -31,7 +31,8 @@ var (
 		Name: "nsdb", Value: defaultNSDB, EnvVars: []string{"SVC_NSDB"}, Usage: "`URL` of the NSDB",
 	}
 	hostIDFlag = &cli.StringFlag{
-		Name: "host-id", EnvVars: []string{"SVC_HOST_ID"}, Usage: "`ID` of this host in the NSDB (default: from " + hostIDFile + ")",
+		Name: "host-id", EnvVars: []string{"SVC_HOST_ID"},
+		Usage: "`ID` of this host in the NSDB (default: from " + hostIDFile + ")",
 	}
 	stateDirFlag = &cli.StringFlag{
 		Name: "state-dir", Value: defaultStateDir, EnvVars: []string{"SVC_STATE_DIR"}, Usage: "`DIR` of the records",
@@ -45,17 +46,19 @@ var (
 	}
 	logLevelFlag = &cli.StringFlag{
 		Name: "log-level", Value: "info", EnvVars: []string{"SVC_LOG_LEVEL"},
-		Usage: "`LEVEL` of all loggers, or <logger>=<level>; a list separated by commas (loggers: containers, containers.<type>)",
+		Usage: "`LEVEL` of all loggers, or <logger>=<level>; a list separated by commas" +
+			" (loggers: containers, containers.<type>)",
 	}
 	outputFlag = &cli.StringFlag{
 		Name: "output", Aliases: []string{"o"}, Value: "table", Usage: "`FORMAT`: table or json",
 	}
 )
 
-// duration makes a flag for a time that must be positive.
+// duration returns a flag for a duration that must be above 0, with its variable SVC_….
 func duration(name, usage string, value time.Duration) *cli.DurationFlag {
 	return &cli.DurationFlag{
-		Name: name, Value: value, Usage: usage, EnvVars: []string{"SVC_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))},
+		Name: name, Value: value, Usage: usage,
+		EnvVars: []string{"SVC_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))},
 		Action: func(_ *cli.Context, d time.Duration) error {
 			if d <= 0 {
 				return &spec.Fault{Key: "--" + name, Value: d.String(), Allowed: "a time above 0, like 30s"}
@@ -65,7 +68,8 @@ func duration(name, usage string, value time.Duration) *cli.DurationFlag {
 	}
 }
 
-// pluginPath returns the directories of the plugin path. All must be absolute: a verb runs in another directory.
+// pluginPath returns the directories of the plugin path. All must be absolute, because a verb runs in another working
+// directory.
 func pluginPath(c *cli.Context) ([]string, error) {
 	var dirs []string
 	for _, dir := range strings.Split(c.String(pluginPathFlag.Name), ":") {
@@ -77,13 +81,13 @@ func pluginPath(c *cli.Context) ([]string, error) {
 	return dirs, nil
 }
 
-// serviceTypes reads --types.
+// serviceTypes parses --types. Empty elements of the list are skipped.
 func serviceTypes(c *cli.Context) (types []spec.ServiceType, err error) {
-	for word := range strings.SplitSeq(c.String("types"), ",") {
-		if word = strings.TrimSpace(word); word == "" {
+	for text := range strings.SplitSeq(c.String("types"), ",") {
+		if text = strings.TrimSpace(text); text == "" {
 			continue
 		}
-		t, err := spec.ParseServiceType("--types", word)
+		t, err := spec.ParseServiceType("--types", text)
 		if err != nil {
 			return nil, err
 		}
@@ -92,7 +96,7 @@ func serviceTypes(c *cli.Context) (types []spec.ServiceType, err error) {
 	return types, nil
 }
 
-// wantJSON reads --output.
+// wantJSON reports whether --output asks for JSON.
 func wantJSON(c *cli.Context) (bool, error) {
 	switch format := c.String(outputFlag.Name); format {
 	case "table", "json":
@@ -102,7 +106,7 @@ func wantJSON(c *cli.Context) (bool, error) {
 	}
 }
 
-// noArguments refuses words that a command would otherwise ignore.
+// noArguments returns an error if there are arguments, which the command would otherwise ignore.
 func noArguments(c *cli.Context) error {
 	if c.Args().Present() {
 		return &spec.Fault{Key: c.Command.Name + " argument", Value: c.Args().First(), Allowed: "none"}
@@ -110,12 +114,14 @@ func noArguments(c *cli.Context) error {
 	return nil
 }
 
-// hostID finds the id of this host. It is never invented: two hosts with one id, or one with two, would move tunnels.
+// hostID returns the id of this host. It returns an error if none is configured, and never generates one: if two hosts
+// had one id, or one host had two, containers would move between hosts.
 func hostID(c *cli.Context) (spec.HostID, error) {
 	return findHostID(c.String(hostIDFlag.Name), hostIDFile, midonetHostIDs)
 }
 
-// findHostID takes the id that was given, else that in the file, else that in the first of MidoNet's files that there is.
+// findHostID returns given if it is not empty. Otherwise it reads the id from file, and if that does not exist, from
+// the first of MidoNet's files that exists. A file that exists but has no valid id is an error.
 func findHostID(given, file string, midonet []string) (spec.HostID, error) {
 	if given != "" {
 		return spec.ParseID[spec.HostID]("--host-id", given)

@@ -10,8 +10,9 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/internal/inputfile"
 )
 
-// readInput reads a file that was named on the command line: a regular one, or a pipe that somebody writes. It never waits
-// for a writer to come, nor for what the kernel generates (/proc/kmsg): such a file has no size.
+// readInput reads a file that was named on the command line. It must be a regular file with content or a pipe.
+// readInput does not wait for a process to open the pipe for writing. It refuses files of size 0, because reading a
+// file that the kernel generates (/proc/kmsg) may block, and such files have size 0.
 func readInput(path string) ([]byte, error) {
 	file, stat, err := inputfile.Open(path)
 	if err != nil {
@@ -27,7 +28,8 @@ func readInput(path string) ([]byte, error) {
 	return inputfile.Read(file, stat)
 }
 
-// jsonFault says where a text is not the JSON that is wanted, without repeating what it holds: it may be a key.
+// jsonFault describes an error of encoding/json by the line that it is about. It does not repeat the content, which may
+// be a secret key.
 func jsonFault(content []byte, err error) string {
 	var syntax *json.SyntaxError
 	if errors.As(err, &syntax) {

@@ -1,4 +1,4 @@
-// Command svc-supervisor runs the service containers that the NSDB binds to this host, and tells what became of them.
+// Command svc-supervisor runs the service containers that the NSDB binds to this host, and publishes their status.
 package main
 
 import (
@@ -20,7 +20,7 @@ func main() {
 	ctx, stop := untilSignal(context.Background())
 	defer stop()
 	if err := newApp().RunContext(ctx, os.Args); err != nil {
-		// A line each, where there are several (errors.Join).
+		// errors.Join separates errors by line breaks. Each error gets a line with the prefix.
 		for line := range strings.Lines(err.Error()) {
 			fmt.Fprintf(os.Stderr, "svc-supervisor: %s\n", strings.TrimSuffix(line, "\n"))
 		}
@@ -28,7 +28,7 @@ func main() {
 	}
 }
 
-// exitStatus is the status that an error asks for, else 1.
+// exitStatus returns the exit status that an error carries (cli.ExitCoder), and 1 for any other error.
 func exitStatus(err error) int {
 	var coder cli.ExitCoder
 	if errors.As(err, &coder) {
@@ -37,7 +37,8 @@ func exitStatus(err error) int {
 	return 1
 }
 
-// untilSignal is a context that ends at SIGTERM or SIGINT. The next one ends the process at once.
+// untilSignal returns a context that is cancelled by the first SIGTERM or SIGINT. A second signal has its default
+// action and ends the process at once.
 func untilSignal(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	context.AfterFunc(ctx, stop)
@@ -50,7 +51,7 @@ func newApp() *cli.App {
 		Usage:           "run the service containers that the NSDB binds to this host",
 		Version:         version,
 		HideHelpCommand: true,
-		ExitErrHandler:  func(*cli.Context, error) {}, // main prints it, once
+		ExitErrHandler:  func(*cli.Context, error) {}, // main prints the error, once
 		Action:          noCommand,
 		Before:          warnOfVariables,
 		OnUsageError:    usageError(""),

@@ -26,7 +26,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/statedir"
 )
 
-// svcSupervisor runs the program with the given words.
+// svcSupervisor runs the program with the given arguments and returns its output.
 func svcSupervisor(args ...string) (stdout, stderr string, err error) {
 	var out, errOut bytes.Buffer
 	app := newApp()
@@ -35,8 +35,8 @@ func svcSupervisor(args ...string) (stdout, stderr string, err error) {
 	return out.String(), errOut.String(), err
 }
 
-// It plays the program itself where the variable is set.
-func TestTheSecondSignalEndsTheProcessAtOnce(t *testing.T) {
+// The test runs itself as the program that gets the signals, with the variable of role set.
+func TestSecondSignalEndsTheProcessAtOnce(t *testing.T) {
 	const role = "SVC_TEST_WAIT_FOR_SIGNAL"
 	if os.Getenv(role) != "" {
 		ctx, stop := untilSignal(t.Context())
@@ -64,7 +64,7 @@ func TestTheSecondSignalEndsTheProcessAtOnce(t *testing.T) {
 		case "started":
 			signalled()
 		case "stopping":
-			go func() { // one that comes in the same moment may still be the first
+			go func() { // repeated, because a signal that comes at the same moment may count as part of the first
 				for signalled() {
 					time.Sleep(10 * time.Millisecond)
 				}
@@ -73,11 +73,11 @@ func TestTheSecondSignalEndsTheProcessAtOnce(t *testing.T) {
 	}
 	_ = program.Wait()
 	if status := program.ProcessState.Sys().(syscall.WaitStatus); status.Signal() != syscall.SIGTERM {
-		t.Errorf("it ended with %v", program.ProcessState)
+		t.Errorf("the process ended with %v", program.ProcessState)
 	}
 }
 
-// golden compares with a file in testdata. UPDATE=1 in the environment writes it.
+// golden compares got with a file in testdata. If UPDATE=1 is set in the environment, it writes the file.
 func golden(t *testing.T, name, got string) {
 	t.Helper()
 	path := filepath.Join("testdata", name)
@@ -106,7 +106,8 @@ func sampleRows() []reconcile.Row {
 	up, down := spec.Connection{ID: "a", Status: spec.Active}, spec.Connection{ID: "b", Status: spec.Down}
 	return []reconcile.Row{
 		{
-			Name: "vpn-60df5fda", Type: "IPSEC", Version: "1.4.0", Status: "RUNNING", Units: []string{"svc-vpn-60df5fda.service"},
+			Name: "vpn-60df5fda", Type: "IPSEC", Version: "1.4.0", Status: "RUNNING",
+			Units:   []string{"svc-vpn-60df5fda.service"},
 			AddedAt: before(3*time.Hour + 5*time.Minute), PortID: "p1", ContainerID: "c1",
 			Health: &spec.Health{Code: spec.Running, Connections: []spec.Connection{up, down}},
 		},
@@ -120,7 +121,7 @@ func sampleRows() []reconcile.Row {
 	}
 }
 
-func TestTheTableOfContainers(t *testing.T) {
+func TestContainerTable(t *testing.T) {
 	var out bytes.Buffer
 	if err := printRows(&out, &api.Containers{Containers: sampleRows()}, now); err != nil {
 		t.Fatal(err)
@@ -128,7 +129,7 @@ func TestTheTableOfContainers(t *testing.T) {
 	golden(t, "ps.txt", out.String())
 }
 
-func TestTheReasonIsThatOfTheFirstConnectionThatIsDown(t *testing.T) {
+func TestReasonIsThatOfTheFirstDownConnection(t *testing.T) {
 	up, down := spec.Connection{ID: "a", Status: spec.Active}, spec.Connection{ID: "b", Name: "to-peer", Status: spec.Down}
 	refused := spec.Connection{ID: "c", Status: spec.Down, Reason: "psk: missing"}
 	disabled := spec.Connection{ID: "d", Status: spec.Down, Reason: "adminStateUp is false", Disabled: true}
@@ -144,7 +145,10 @@ func TestTheReasonIsThatOfTheFirstConnectionThatIsDown(t *testing.T) {
 		{"one is kept down", "", []spec.Connection{disabled, up}, ""},
 		{"down without a reason", "", []spec.Connection{up, down}, "connection to-peer is down"},
 		{"down with a reason", "", []spec.Connection{disabled, refused}, "connection c is down: psk: missing"},
-		{"a reason is worth more", "", []spec.Connection{noted, down, refused}, "connection c is down: psk: missing (and 1 more)"},
+		{
+			"a down connection with a reason comes first", "", []spec.Connection{noted, down, refused},
+			"connection c is down: psk: missing (and 1 more)",
+		},
 		{"a reason of one that is up", "", []spec.Connection{up, noted}, "connection e: edit refused: mtu"},
 		{"the supervisor's own reason comes first", "held", []spec.Connection{refused}, "held"},
 	} {
@@ -155,13 +159,16 @@ func TestTheReasonIsThatOfTheFirstConnectionThatIsDown(t *testing.T) {
 	}
 }
 
-func TestTheTableOfExecutables(t *testing.T) {
+func TestExecutableTable(t *testing.T) {
 	var out bytes.Buffer
 	app := newApp()
 	app.Writer = &out
 	view := &api.Plugins{
 		Executables: []api.Executable{
-			{Path: "/opt/svc/bin/svc-bgp", Type: "BGP", Version: "0.3.0", Selected: true, Unready: "no bird installed\n(code 50)"},
+			{
+				Path: "/opt/svc/bin/svc-bgp", Type: "BGP", Version: "0.3.0", Selected: true,
+				Unready: "no bird installed\n(code 50)",
+			},
 			{Path: "/usr/libexec/svc-supervisor/svc-ipsec", Type: "IPSEC", Version: "1.10.0", Reconfigure: true, Selected: true},
 			{Path: "/opt/svc/bin/svc-ipsec", Type: "IPSEC", Version: "1.9.0", Unready: "no ipsec"},
 		},
@@ -173,19 +180,20 @@ func TestTheTableOfExecutables(t *testing.T) {
 	golden(t, "plugins.txt", out.String())
 }
 
-type shown struct{ host reconcile.HostRow }
+type rowSource struct{ host reconcile.HostRow }
 
-func (s shown) Rows() []reconcile.Row      { return sampleRows() }
-func (s shown) HostRow() reconcile.HostRow { return s.host }
+func (s rowSource) Rows() []reconcile.Row      { return sampleRows() }
+func (s rowSource) HostRow() reconcile.HostRow { return s.host }
 
-func TestPsAsksTheSupervisor(t *testing.T) {
+func TestPsShowsTheRowsOfTheSupervisor(t *testing.T) {
 	dir := t.TempDir()
 	inventory, err := plugin.NewInventory(nil, time.Second, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	wait, err := api.Serve(ctx, filepath.Join(dir, "api.sock"), shown{reconcile.HostRow{ID: "h", Unread: "no Host object\n"}}, inventory)
+	rows := rowSource{reconcile.HostRow{ID: "h", Unread: "no Host object\n"}}
+	wait, err := api.Serve(ctx, filepath.Join(dir, "api.sock"), rows, inventory)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -203,7 +211,8 @@ func TestPsAsksTheSupervisor(t *testing.T) {
 		t.Errorf("%q", stderr)
 	}
 	var view api.Containers
-	if err := json.Unmarshal([]byte(asJSON), &view); err != nil || len(view.Containers) != len(sampleRows()) || view.Host == nil || view.Host.ID != "h" {
+	if err := json.Unmarshal([]byte(asJSON), &view); err != nil || len(view.Containers) != len(sampleRows()) ||
+		view.Host == nil || view.Host.ID != "h" {
 		t.Errorf("%s, %v", asJSON, err)
 	}
 	if want := "{\n  \"executables\": [],\n  \"refused\": []\n}\n"; plugins != want {
@@ -211,19 +220,21 @@ func TestPsAsksTheSupervisor(t *testing.T) {
 	}
 }
 
-func TestPsWithoutASupervisorTellsTheRecords(t *testing.T) {
+func TestPsWithoutASupervisorShowsTheRecords(t *testing.T) {
 	dir := t.TempDir()
 	records, err := statedir.Open(filepath.Join(dir, "state"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	err = records.Write(&statedir.Record{Phase: statedir.Adding, Container: spec.Container{
-		PortID: "p", HostID: "h", InterfaceName: "vpn", ContainerID: "c", ServiceType: "IPSEC", GroupID: "g", ConfigurationID: "c",
+		PortID: "p", HostID: "h", InterfaceName: "vpn", ContainerID: "c",
+		ServiceType: "IPSEC", GroupID: "g", ConfigurationID: "c",
 	}, Executable: statedir.Executable{Version: "1.4.0"}})
-	if err := errors.Join(err, os.WriteFile(filepath.Join(dir, "state", "containers", "bad.IPSEC"), []byte("{"), 0o600)); err != nil {
+	damaged := os.WriteFile(filepath.Join(dir, "state", "containers", "bad.IPSEC"), []byte("{"), 0o600)
+	if err := errors.Join(err, damaged); err != nil {
 		t.Fatal(err)
 	}
-	// The lock is held: one who only looks does not need it.
+	// records holds the lock of the state directory. ps reads the records without the lock.
 	stdout, stderr, err := svcSupervisor("ps", "-o", "json", "--run-dir", dir, "--state-dir", filepath.Join(dir, "state"))
 	if err := errors.Join(err, records.Close()); err != nil {
 		t.Fatal(err)
@@ -236,15 +247,16 @@ func TestPsWithoutASupervisorTellsTheRecords(t *testing.T) {
 		t.Fatal(err)
 	}
 	if strings.Contains(stdout, `"host"`) {
-		t.Errorf("a host of which nothing is known: %s", stdout)
+		t.Errorf("the output has a host, which is unknown without a supervisor: %s", stdout)
 	}
-	if rows := view.Containers; len(rows) != 2 || rows[0].Name != "bad" || rows[0].Status != "UNKNOWN" || rows[0].Reason == "" ||
+	if rows := view.Containers; len(rows) != 2 ||
+		rows[0].Name != "bad" || rows[0].Status != "UNKNOWN" || rows[0].Reason == "" ||
 		rows[1].Name != "vpn" || rows[1].Status != "HELD" || rows[1].Version != "1.4.0" {
 		t.Errorf("%+v", view.Containers)
 	}
 }
 
-func TestPluginsWithoutASupervisorAsksTheFiles(t *testing.T) {
+func TestPluginsWithoutASupervisorReadsThePluginPath(t *testing.T) {
 	dir := t.TempDir()
 	if err := errors.Join(os.Chmod(dir, 0o755), os.WriteFile(filepath.Join(dir, "svc"), nil, 0o644)); err != nil {
 		t.Fatal(err)
@@ -258,12 +270,13 @@ func TestPluginsWithoutASupervisorAsksTheFiles(t *testing.T) {
 	}
 }
 
-func TestHelpPrintsWhatTheOptionPrints(t *testing.T) {
-	for words, option := range map[string]string{
-		"help": "--help", "help ps": "ps --help", "help config get": "config get --help", "help config": "config --help", "config help": "config --help",
+func TestHelpPrintsTheSameAsTheOption(t *testing.T) {
+	for command, option := range map[string]string{
+		"help": "--help", "help ps": "ps --help", "help config get": "config get --help",
+		"help config": "config --help", "config help": "config --help",
 	} {
 		var got, want bytes.Buffer
-		for out, line := range map[*bytes.Buffer]string{&got: words, &want: option} {
+		for out, line := range map[*bytes.Buffer]string{&got: command, &want: option} {
 			app := newApp()
 			app.Writer = out
 			if err := app.Run(append([]string{"svc-supervisor"}, strings.Fields(line)...)); err != nil {
@@ -271,44 +284,66 @@ func TestHelpPrintsWhatTheOptionPrints(t *testing.T) {
 			}
 		}
 		if got.Len() == 0 || got.String() != want.String() {
-			t.Errorf("%s prints\n%s", words, got.String())
+			t.Errorf("%s prints\n%s", command, got.String())
 		}
 	}
-	if err := newApp().Run([]string{"svc-supervisor", "help", "foo"}); err == nil || !strings.Contains(err.Error(), `command "foo": allowed: run, ps`) {
+	err := newApp().Run([]string{"svc-supervisor", "help", "foo"})
+	if err == nil || !strings.Contains(err.Error(), `command "foo": allowed: run, ps`) {
 		t.Error(err)
 	}
 }
 
-func TestWhatTheCommandLineDoesNotAllowIsRefusedByName(t *testing.T) {
+func TestInvalidCommandLineIsRefused(t *testing.T) {
 	dir := t.TempDir()
 	for _, r := range []struct {
 		name string
 		args []string
 		want string
 	}{
-		{"a format that is none", []string{"ps", "-o", "yaml"}, `--output "yaml"`},
-		{"a word that ps would ignore", []string{"ps", "vpn"}, `ps argument "vpn"`},
-		{"a word that run would ignore", []string{"run", "now"}, `run argument "now"`},
-		{"a word that plugins would ignore", []string{"plugins", "x"}, `plugins argument "x"`},
-		{"an unknown flag", []string{"ps", "--colour"}, `ps flag "--colour": allowed: --output, --run-dir, --state-dir, --help`},
-		{"an unknown flag of a command below", []string{"host", "set", "-x"}, `host set flag "-x": allowed: --nsdb, --host-id, --help`},
+		{"an unknown format", []string{"ps", "-o", "yaml"}, `--output "yaml"`},
+		{"an argument of ps", []string{"ps", "vpn"}, `ps argument "vpn"`},
+		{"an argument of run", []string{"run", "now"}, `run argument "now"`},
+		{"an argument of plugins", []string{"plugins", "x"}, `plugins argument "x"`},
+		{
+			"an unknown flag", []string{"ps", "--colour"},
+			`ps flag "--colour": allowed: --output, --run-dir, --state-dir, --help`,
+		},
+		{
+			"an unknown flag of a subcommand", []string{"host", "set", "-x"},
+			`host set flag "-x": allowed: --nsdb, --host-id, --help`,
+		},
 		{"a flag before the command", []string{"--nsdb", "file:///x", "ps"}, `flag "--nsdb": allowed: --help, --version`},
 		{"a flag without its value", []string{"ps", "--run-dir"}, "ps: flag needs an argument: -run-dir"},
-		{"a value that is no number", []string{"run", "--parallel", "many"}, `run: invalid value "many" for flag -parallel`},
-		{"none at once", []string{"run", "--parallel", "0"}, `--parallel "0": allowed: 1 or more`},
-		{"less than none at once", []string{"run", "--parallel", "-1"}, `--parallel "-1": allowed: 1 or more`},
-		{"an unknown command", []string{"foo"}, `command "foo": allowed: run, ps, plugins, restart, exec, validate, config, host, nsdb`},
+		{
+			"a value that is not a number", []string{"run", "--parallel", "many"},
+			`run: invalid value "many" for flag -parallel`,
+		},
+		{"zero containers at once", []string{"run", "--parallel", "0"}, `--parallel "0": allowed: 1 or more`},
+		{
+			"a negative number of containers at once", []string{"run", "--parallel", "-1"},
+			`--parallel "-1": allowed: 1 or more`,
+		},
+		{
+			"an unknown command", []string{"foo"},
+			`command "foo": allowed: run, ps, plugins, restart, exec, validate, config, host, nsdb`,
+		},
 		{"a command in capital letters", []string{"PS", "-o", "json"}, `command "PS": allowed: run, ps`},
 		{"a relative plugin path", []string{"plugins", "--run-dir", dir, "--plugin-path", "/a:b"}, `--plugin-path "b"`},
 		{"an empty plugin path", []string{"plugins", "--run-dir", dir, "--plugin-path", ""}, `--plugin-path ""`},
-		{"a time of nothing", []string{"run", "--check-interval", "0s"}, `--check-interval "0s"`},
+		{"an interval of 0", []string{"run", "--check-interval", "0s"}, `--check-interval "0s"`},
 		{"a negative time", []string{"run", "--verb-timeout", "-1s"}, `--verb-timeout "-1s"`},
-		{"a log level that is none", []string{"run", "--log-level", "loud"}, `--log-level "loud": allowed: debug`},
-		{"a logger that is none", []string{"run", "--log-level", "info,container=debug"}, `--log-level "container=debug": allowed: debug`},
+		{"an unknown log level", []string{"run", "--log-level", "loud"}, `--log-level "loud": allowed: debug`},
+		{
+			"an unknown logger", []string{"run", "--log-level", "info,container=debug"},
+			`--log-level "container=debug": allowed: debug`,
+		},
 		{"a hostile host id", []string{"run", "--host-id", "../x"}, `--host-id "../x"`},
-		{"an agent that no directory knows of", []string{"run", "--host-id", "h", "--adopt-agent-leftovers"}, "--adopt-agent-leftovers"},
+		{
+			"agent leftovers with an NSDB that is a directory", []string{"run", "--host-id", "h", "--adopt-agent-leftovers"},
+			"--adopt-agent-leftovers",
+		},
 		{"no verb", []string{"exec"}, "arguments"},
-		{"a verb that is none", []string{"exec", "GC", "vpn"}, `verb "GC"`},
+		{"a verb that exec does not run", []string{"exec", "GC", "vpn"}, `verb "GC"`},
 		{"a hostile name", []string{"exec", "ADD", "../x"}, `name "../x"`},
 		{"two directories", []string{"validate", "a", "b"}, "validate argument"},
 	} {
@@ -318,38 +353,44 @@ func TestWhatTheCommandLineDoesNotAllowIsRefusedByName(t *testing.T) {
 				t.Errorf("want %s, got %v", r.want, err)
 			}
 			if stdout != "" {
-				t.Errorf("it says more than its error: %q", stdout)
+				t.Errorf("stdout is not empty: %q", stdout)
 			}
 		})
 	}
 }
 
-func TestWithoutACommandTheHelpIsPrinted(t *testing.T) {
+func TestNoCommandPrintsTheHelp(t *testing.T) {
 	stdout, _, err := svcSupervisor()
 	if err != nil || !strings.Contains(stdout, "COMMANDS:") {
 		t.Errorf("%v %s", err, stdout)
 	}
 }
 
-func TestTheHostIDIsFoundAndNeverInvented(t *testing.T) {
+func TestHostIDIsReadAndNeverGenerated(t *testing.T) {
 	for _, r := range []struct {
 		name    string
 		given   string
-		file    string // content of the file; "-" is no file
+		file    string // content of the file; "-": the file does not exist; "/": it is a directory
 		midonet []string
-		want    string // or a part of the error
+		want    string // the id, or "error: " and a part of the error
 	}{
-		{"the one that is given", "given", "file", []string{"host_uuid=m"}, "given"},
+		{"--host-id comes first", "given", "file", []string{"host_uuid=m"}, "given"},
 		{"the file's", "", "file\n", []string{"host_uuid=m"}, "file"},
 		{"MidoNet's", "", "-", []string{"#comment\nhost_uuid = m\n", "-"}, "m"},
 		{"MidoNet's older file's", "", "-", []string{"-", "host_uuid=old\r\n"}, "old"},
 		{"the newer of MidoNet's files decides", "", "-", []string{"host_uuid=new", "host_uuid=old"}, "new"},
-		{"nothing is invented, and every place is named", "", "-", []string{"-", "-"}, "error: no host id: give --host-id"},
-		{"an empty file is a fault, not an absent one", "", "", []string{"host_uuid=m"}, "error: allowed"},
-		{"a hostile file is a fault", "", "a/b", nil, "error: allowed"},
-		{"one of MidoNet's without the key is a fault", "", "-", []string{"x=y", "host_uuid=old"}, "error: has no host_uuid"},
-		{"one of MidoNet's with a hostile id is a fault", "", "-", []string{"host_uuid=../x"}, "error: host_uuid"},
-		{"a directory in its place is a fault", "", "/", []string{"host_uuid=m"}, "error: is a directory"},
+		{
+			"no id is generated, and the error names all files", "", "-", []string{"-", "-"},
+			"error: no host id: give --host-id",
+		},
+		{"an empty file is an error, not an absent file", "", "", []string{"host_uuid=m"}, "error: allowed"},
+		{"a file with an invalid id is an error", "", "a/b", nil, "error: allowed"},
+		{
+			"a file of MidoNet without the key is an error", "", "-", []string{"x=y", "host_uuid=old"},
+			"error: has no host_uuid",
+		},
+		{"a file of MidoNet with an invalid id is an error", "", "-", []string{"host_uuid=../x"}, "error: host_uuid"},
+		{"a directory in the place of the file is an error", "", "/", []string{"host_uuid=m"}, "error: is a directory"},
 	} {
 		t.Run(r.name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -387,24 +428,25 @@ func TestTheHostIDIsFoundAndNeverInvented(t *testing.T) {
 	}
 }
 
-func TestAnAgeIsItsTwoLargestUnits(t *testing.T) {
+func TestAgeHasTwoUnits(t *testing.T) {
 	for want, d := range map[string]time.Duration{
 		"0s": 0, "59s": 59*time.Second + 999*time.Millisecond, "1m0s": time.Minute, "59m59s": time.Hour - time.Second,
-		"1h0m": time.Hour, "23h59m": 24*time.Hour - time.Second, "1d0h": 24 * time.Hour, "400d3h": 400*24*time.Hour + 3*time.Hour,
+		"1h0m": time.Hour, "23h59m": 24*time.Hour - time.Second, "1d0h": 24 * time.Hour,
+		"400d3h": 400*24*time.Hour + 3*time.Hour,
 	} {
 		if got := age(before(d), now); got != want {
 			t.Errorf("%v: got %s, want %s", d, got, want)
 		}
 	}
 	if got := age(before(-time.Hour), now); got != "0s" {
-		t.Errorf("a clock that was put back: %s", got)
+		t.Errorf("a time in the future, after the clock was set back: %s", got)
 	}
 	if got := age(nil, now); got != "-" {
 		t.Errorf("never added: %s", got)
 	}
 }
 
-func TestAPrintedWordIsOneWordOfTheShell(t *testing.T) {
+func TestShellWordQuotesOneArgument(t *testing.T) {
 	for word, want := range map[string]string{
 		"/opt/svc/bin:/usr/lib_x-1.2=3": "/opt/svc/bin:/usr/lib_x-1.2=3",
 		"a b":                           `'a b'`,

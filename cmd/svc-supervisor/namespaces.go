@@ -13,7 +13,8 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/userid"
 )
 
-// hostNamespaces are the named network namespaces of this host, with the user ids of the containers.
+// hostNamespaces makes and removes the named network namespaces of this host, together with the user ids of their
+// containers.
 type hostNamespaces struct {
 	netns.Dir
 	users *userid.Registry
@@ -25,8 +26,9 @@ func newHostNamespaces(log *slog.Logger) hostNamespaces {
 	return hostNamespaces{netns.Directory.WithUsers(users.Owner).WithLog(log), users, log}
 }
 
-// Make makes a namespace. If userNamespace is set but the host has no user namespaces, the initial user namespace owns it: the
-// container then runs with less isolation, which its health reports.
+// Make makes a network namespace. If userNamespace is set, the namespace is owned by a new user namespace with the user
+// id of the container. If the host has no user namespaces, it is owned by the initial user namespace: the container
+// then runs with less isolation, which its health reports.
 func (n hostNamespaces) Make(ctx context.Context, owner spec.Owner, userNamespace bool) error {
 	if !userNamespace {
 		return n.Dir.Make(owner, 0)
@@ -43,16 +45,17 @@ func (n hostNamespaces) Make(ctx context.Context, owner spec.Owner, userNamespac
 	return err
 }
 
-// Remove removes the namespace of that name if it is ours, and then gives the container's user id back.
+// Remove removes the namespace of that name if it has our owner tag, and then releases the user id of the container.
 func (n hostNamespaces) Remove(ctx context.Context, name spec.Name) error {
 	if err := n.Dir.Remove(name); err != nil {
 		return err
 	}
-	return n.users.Release(ctx, spec.Owner{Network: spec.Network, Name: name}, func(uint32) (bool, error) { return hasDirectory(name) })
+	inUse := func(uint32) (bool, error) { return hasDirectory(name) }
+	return n.users.Release(ctx, spec.Owner{Network: spec.Network, Name: name}, inUse)
 }
 
-// ReleaseUnused gives every user id back whose container has neither a namespace nor a plugin's directory, and for whose
-// name inUse reports false.
+// ReleaseUnused releases the user id of every container of the supervisor that has neither a namespace nor a directory
+// of a plugin, and for whose name inUse returns false.
 func (n hostNamespaces) ReleaseUnused(ctx context.Context, inUse func(spec.Name) bool) error {
 	registrations, err := n.users.List()
 	errs := []error{err}
@@ -75,20 +78,21 @@ func (n hostNamespaces) ReleaseUnused(ctx context.Context, inUse func(spec.Name)
 	return errors.Join(errs...)
 }
 
-// hasDirectory reports whether some plugin still keeps state of the container, in /run/svc-<type>/<name>.
+// hasDirectory reports whether a plugin still stores state of the container, in /run/svc-<type>/<name>.
 func hasDirectory(name spec.Name) (bool, error) {
 	paths, err := filepath.Glob("/run/svc-*/" + string(name))
 	return slices.ContainsFunc(paths, isPluginsDirectory), err
 }
 
-// isPluginsDirectory reports whether a path /run/svc-*/<name> is of a plugin, and not of the supervisor or of the registry of user
-// ids.
+// isPluginsDirectory reports whether a path /run/svc-*/<name> belongs to a plugin, and not to the supervisor or to the
+// registry of user ids.
 func isPluginsDirectory(path string) bool {
 	directory := filepath.Dir(path)
 	return directory != "/run/svc-supervisor" && directory != userid.Directory
 }
 
-// containerOfUser returns the container of the supervisor that has a user id.
+// containerOfUser returns a function that maps a user id to the container of the supervisor that it was allocated for.
+// The function returns "" for all other user ids.
 func containerOfUser(users *userid.Registry) health.UserIDs {
 	return func(id uint32) (spec.Name, error) {
 		owner, found, err := users.Owner(id)

@@ -2,7 +2,7 @@ package main
 
 import "testing"
 
-func TestRegistryAloneIsNoPluginsDirectory(t *testing.T) {
+func TestOnlySupervisorAndRegistryAreNotPluginDirectories(t *testing.T) {
 	for path, want := range map[string]bool{
 		"/run/svc-ipsec/vpn1":      true,
 		"/run/svc-user/vpn1":       true, // of a plugin of type USER

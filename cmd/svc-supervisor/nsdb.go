@@ -21,10 +21,10 @@ import (
 // exportVersion is the version of the document that export writes and import reads.
 const exportVersion = 1
 
-// exitIncomplete is the exit status of an export that was written and has left something out.
+// exitIncomplete is the exit status of an export that was written without the objects that could not be read.
 const exitIncomplete = 3
 
-// exported is the document of an export. It holds the secrets of all hosts.
+// exported is the document that nsdb export writes. It contains the secrets of all hosts.
 type exported struct {
 	Version int           `json:"version"`
 	Objects []spec.Object `json:"objects"`
@@ -34,16 +34,18 @@ func nsdbCommand() *cli.Command {
 	flags := []cli.Flag{nsdbFlag, hostIDFlag}
 	return &cli.Command{
 		Name:            "nsdb",
-		Usage:           "carry the objects of all hosts from one NSDB to another, secrets included",
+		Usage:           "copy the objects of all hosts from one NSDB to another, including secrets",
 		HideHelpCommand: true,
 		Action:          noSubcommand("export, import"),
 		Subcommands: []*cli.Command{
 			{
-				Name: "export", Usage: "write all objects to a new file that only its owner can read", ArgsUsage: "FILE", Flags: flags,
+				Name: "export", Usage: "write all objects to a new file that only its owner can read",
+				ArgsUsage: "FILE", Flags: flags,
 				Action: func(c *cli.Context) error { return wrap("nsdb export", exportNSDB(c)) },
 			},
 			{
-				Name: "import", Usage: "create or replace the objects of such a file; nothing else is removed", ArgsUsage: "FILE", Flags: flags,
+				Name: "import", Usage: "create or replace the objects of such a file; other objects are not removed",
+				ArgsUsage: "FILE", Flags: flags,
 				Action: func(c *cli.Context) error { return wrap("nsdb import", importNSDB(c)) },
 			},
 		},
@@ -62,8 +64,9 @@ func exportNSDB(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err := os.Lstat(path); err == nil { // known before anything is read; held when the file is made
-		return fmt.Errorf("%s: %w: allowed: a file that is not there yet", path, fs.ErrExist)
+	// Fail before the NSDB is read. O_EXCL in writeNew covers a file that is made meanwhile.
+	if _, err := os.Lstat(path); err == nil {
+		return fmt.Errorf("%s: %w: allowed: a file that does not exist yet", path, fs.ErrExist)
 	}
 	nameDefaultNSDB(c)
 	return administer(c, func(ctx context.Context, nsdb watch.Admin) error {
@@ -86,7 +89,8 @@ func exportNSDB(c *cli.Context) error {
 	})
 }
 
-// writeNew makes the file, or leaves none. O_EXCL does not follow a link that somebody laid there.
+// writeNew creates the file with mode 0600. If writing fails, it removes the file. O_EXCL fails if the path exists, and
+// does not follow a symbolic link that another user placed there.
 func writeNew(path string, document exported) error {
 	var content bytes.Buffer
 	encoder := json.NewEncoder(&content)
@@ -128,13 +132,14 @@ func importNSDB(c *cli.Context) error {
 	})
 }
 
-// readExport reads a document of this version. Its errors repeat nothing of it but the version and keys.
+// readExport reads a document of exportVersion. Its errors contain nothing of the document but the version and keys,
+// because the values may be secrets.
 func readExport(path string) (*exported, error) {
 	content, err := readInput(path)
 	if err != nil {
 		return nil, err
 	}
-	const allowed = "what nsdb export wrote"
+	const allowed = "a file that nsdb export wrote"
 	var head struct {
 		Version json.RawMessage `json:"version"`
 	}
@@ -149,7 +154,8 @@ func readExport(path string) (*exported, error) {
 		if n, err := strconv.Atoi(string(head.Version)); err == nil {
 			written = strconv.Itoa(n)
 		}
-		return nil, fmt.Errorf("%s: %w", path, &spec.Fault{Key: "version", Value: written, Allowed: strconv.Itoa(exportVersion)})
+		fault := &spec.Fault{Key: "version", Value: written, Allowed: strconv.Itoa(exportVersion)}
+		return nil, fmt.Errorf("%s: %w", path, fault)
 	}
 	document := new(exported)
 	decoder := json.NewDecoder(bytes.NewReader(content))

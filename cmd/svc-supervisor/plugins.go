@@ -24,9 +24,10 @@ func pluginsCommand() *cli.Command {
 				return err
 			}
 			view := new(api.Plugins)
-			err = api.Get(c.Context, filepath.Join(c.String(runDirFlag.Name), "api.sock"), "plugins", view)
-			if reason := unanswered(err, filepath.Join(c.String(runDirFlag.Name), "api.sock"), defaultStateDir); reason != "" {
-				fmt.Fprintf(c.App.ErrWriter, "%s: this is what the plugin path tells\n", reason)
+			socket := filepath.Join(c.String(runDirFlag.Name), "api.sock")
+			err = api.Get(c.Context, socket, "plugins", view)
+			if reason := whyNoAnswer(err, socket, defaultStateDir); reason != "" {
+				fmt.Fprintf(c.App.ErrWriter, "%s: reading the plugin path instead\n", reason)
 				view = new(api.Plugins)
 				var inventory *plugin.Inventory
 				if inventory, err = scan(c); err == nil {
@@ -44,7 +45,7 @@ func pluginsCommand() *cli.Command {
 	}
 }
 
-// scan asks every file of the plugin path itself.
+// scan runs VERSION and STATUS of the files on the plugin path, without the supervisor.
 func scan(c *cli.Context) (*plugin.Inventory, error) {
 	dirs, err := pluginPath(c)
 	if err != nil {

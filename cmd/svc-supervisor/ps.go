@@ -28,7 +28,7 @@ import (
 func psCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "ps",
-		Usage: "list this host's containers; without a supervisor, what the records and systemd tell",
+		Usage: "list this host's containers; without a supervisor, from the records and systemd",
 		Flags: []cli.Flag{outputFlag, runDirFlag, stateDirFlag},
 		Action: func(c *cli.Context) error {
 			asJSON, err := wantJSON(c)
@@ -38,7 +38,7 @@ func psCommand() *cli.Command {
 			view := new(api.Containers)
 			socket := filepath.Join(c.String(runDirFlag.Name), "api.sock")
 			err = api.Get(c.Context, socket, "containers", view)
-			if reason := unanswered(err, socket, c.String(stateDirFlag.Name)); reason != "" {
+			if reason := whyNoAnswer(err, socket, c.String(stateDirFlag.Name)); reason != "" {
 				fmt.Fprintf(c.App.ErrWriter, "%s: this is what the records and systemd tell\n", reason)
 				view = new(api.Containers)
 				view.Containers, err = withoutSupervisor(c.Context, c.String(stateDirFlag.Name))
@@ -57,9 +57,10 @@ func psCommand() *cli.Command {
 	}
 }
 
-// unanswered says why no supervisor answered, "" if one did, or if another fault is to be reported. The lock of the state directory
-// tells whether one runs: its socket may be missing although it does.
-func unanswered(err error, socket, stateDir string) string {
+// whyNoAnswer returns the reason why no supervisor answered, given the error of api.Get. It returns "" if the
+// supervisor answered, or if err has another cause. The lock of the state directory shows whether a supervisor runs,
+// because a running one may have no socket.
+func whyNoAnswer(err error, socket, stateDir string) string {
 	if !errors.Is(err, api.ErrNotRunning) && !errors.Is(err, api.ErrNoAnswer) {
 		return ""
 	}
@@ -72,14 +73,15 @@ func unanswered(err error, socket, stateDir string) string {
 	case errors.Is(err, api.ErrNoAnswer):
 		return strings.Replace(err.Error(), "the supervisor", who, 1)
 	case held && pid != os.Getpid():
-		return fmt.Sprintf("%s runs, and does not listen on %s: it is starting or stopping, or the socket was removed; a restart of it makes the socket again", who, socket)
+		return fmt.Sprintf("%s runs, and does not listen on %s: it is starting or stopping, or the socket was removed;"+
+			" restart the supervisor if the socket stays missing", who, socket)
 	case lockErr != nil:
-		return fmt.Sprintf("no supervisor listens on %s, and it is not known whether one runs (%v)", socket, lockErr)
+		return fmt.Sprintf("no supervisor listens on %s, and whether one runs is unknown (%v)", socket, lockErr)
 	}
 	return api.ErrNotRunning.Error()
 }
 
-// withoutSupervisor reads the records, and asks systemd for their units.
+// withoutSupervisor builds the rows of ps from the records and the state of their units in systemd.
 func withoutSupervisor(ctx context.Context, stateDir string) ([]reconcile.Row, error) {
 	entries, err := statedir.ReadAll(stateDir)
 	if err != nil {
@@ -115,6 +117,7 @@ func withoutSupervisor(ctx context.Context, stateDir string) ([]reconcile.Row, e
 	return rows, nil
 }
 
+// statusOf derives the status of a container from the phase of its record and from the state of its units.
 func statusOf(r *statedir.Record, units []unit.Unit, unitsErr error) (status, reason string) {
 	if r.Phase != statedir.Added && r.Phase != statedir.Changing {
 		return "HELD", "record " + string(r.Phase)
@@ -156,7 +159,8 @@ func printRows(w io.Writer, view *api.Containers, now time.Time) error {
 		}
 		cells := []string{
 			orDash(string(row.Name)), orDash(string(row.Type)), orDash(row.Version), row.Status,
-			orDash(strings.Join(row.Units, ",")), age(row.AddedAt, now), connections, restarts(row), oneCell(withNumbers(reason(row), view.Host)),
+			orDash(strings.Join(row.Units, ",")), age(row.AddedAt, now), connections, restarts(row),
+			oneCell(withNumbers(reason(row), view.Host)),
 		}
 		if withNotes {
 			cells = append(cells, oneCell(note(row)))
@@ -166,8 +170,9 @@ func printRows(w io.Writer, view *api.Containers, now time.Time) error {
 	return table.Flush()
 }
 
-// reason is why a container is not as it should be: the supervisor's own reason, else that of the first connection that is down, else
-// what is to be said of one that is up. A connection that its configuration keeps down is as it should be.
+// reason returns the text of the column REASON. It is the reason that the supervisor gives, if there is one. Otherwise
+// it is about the first connection that is down with a reason, then the first one that is down without a reason, then
+// the first one that is up with a reason. Connections that their configuration disables are ignored.
 func reason(row reconcile.Row) string {
 	if row.Reason != "" || row.Health == nil {
 		return row.Reason
@@ -196,7 +201,8 @@ func reason(row reconcile.Row) string {
 	return ""
 }
 
-// withNumbers says by how much the host is full. The reason itself is a word that tools compare.
+// withNumbers appends the count and the limit of the host to the reasons LIMIT_EXCEEDED and WEIGHT_ZERO. The reason
+// itself does not change, because tools compare it.
 func withNumbers(reason string, host *reconcile.HostRow) string {
 	switch {
 	case host == nil:
@@ -218,7 +224,7 @@ func count(connections []spec.Connection, which func(spec.Connection) bool) int 
 	return n
 }
 
-// note is what the plugin says of the whole container.
+// note returns the health message that the plugin reports for the container as a whole.
 func note(row reconcile.Row) string {
 	if row.Health == nil {
 		return ""
@@ -226,7 +232,8 @@ func note(row reconcile.Row) string {
 	return row.Health.Message
 }
 
-// restarts is how often systemd has started a daemon of the container again, and the supervisor the container.
+// restarts returns the number of restarts: those of the daemons by systemd, and those of the container by the
+// supervisor.
 func restarts(row reconcile.Row) string {
 	if len(row.Units) == 0 && row.Restarts == 0 {
 		return "-"
@@ -234,7 +241,8 @@ func restarts(row reconcile.Row) string {
 	return strconv.Itoa(row.Restarts)
 }
 
-// oneCell keeps a text of an executable's or of the NSDB's from breaking the table, or the terminal.
+// oneCell replaces unprintable characters by spaces. A text of an executable or of the NSDB could otherwise break the
+// table or send control sequences to the terminal.
 func oneCell(s string) string {
 	return strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
@@ -251,7 +259,7 @@ func orDash(s string) string {
 	return s
 }
 
-// age is how long a container has run, in its two largest units.
+// age formats the time since a container was added, in its two largest units.
 func age(since *time.Time, now time.Time) string {
 	if since == nil {
 		return "-"

@@ -19,20 +19,22 @@ import (
 )
 
 const (
-	// remadeWithin covers a DEL and an ADD at their default deadlines, and the back-off between them.
-	remadeWithin = 90 * time.Second
-	remadePause  = 100 * time.Millisecond
+	// recreateTimeout covers a DEL and an ADD at their default deadlines, and the back-off between them.
+	recreateTimeout      = 90 * time.Second
+	recreatePollInterval = 100 * time.Millisecond
 )
 
 func restartCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "restart",
-		Usage:     "start the daemons of a container anew, through systemd: its tunnels are down meanwhile",
+		Usage:     "restart the daemons of a container through systemd; its tunnels are down meanwhile",
 		ArgsUsage: "NAME",
 		Flags:     []cli.Flag{stateDirFlag, runDirFlag},
 		Action: func(c *cli.Context) error {
 			if c.NArg() != 1 {
-				return &spec.Fault{Key: "restart", Value: fmt.Sprint(c.NArg(), " arguments"), Allowed: "one: the name of a container"}
+				return &spec.Fault{
+					Key: "restart", Value: fmt.Sprint(c.NArg(), " arguments"), Allowed: "one: the name of a container",
+				}
 			}
 			name, err := spec.ParseName("restart", c.Args().First())
 			if err != nil {
@@ -46,46 +48,48 @@ func restartCommand() *cli.Command {
 	}
 }
 
-// restart restarts the units that the container's record names. It takes part in no decision: systemd has a job for each
-// unit, and as long as it is at work the supervisor waits.
+// restart restarts the units that the record of the container names. It needs no coordination with the supervisor:
+// systemd has a job for each unit during the restart, and the supervisor takes no action on a unit that has a job.
 //
-// A unit that is restarted keeps the properties and the namespace that it was started with. Where that namespace is not as
-// the container's plugin asks for it, the units are only stopped, and the supervisor makes the container anew.
+// A restarted unit keeps the properties and the network namespace that it was started with. If that namespace is not of
+// the kind that the container's plugin asks for, restart only stops the units. The supervisor then notices that they
+// are gone and makes the container again by DEL and ADD.
 func restart(c *cli.Context, name spec.Name) error {
 	stateDir := c.String(stateDirFlag.Name)
 	record, err := restartable(stateDir, name)
 	if err != nil {
 		return err
 	}
-	remake, err := needsRemake(c.Context, filepath.Join(c.String(runDirFlag.Name), "api.sock"), record.Container)
+	recreate, err := needsRecreate(c.Context, filepath.Join(c.String(runDirFlag.Name), "api.sock"), record.Container)
 	if err != nil {
 		return err
 	}
 	bus := unit.Open()
 	defer bus.Close()
 	act := bus.Restart
-	if remake {
+	if recreate {
 		act = bus.Stop
 	}
 	units := record.Units()
-	var faults error
+	var errs error
 	for i, unit := range units {
 		if err := act(c.Context, unit); err != nil {
-			faults, units[i] = errors.Join(faults, err), ""
+			errs, units[i] = errors.Join(errs, err), ""
 		}
 	}
-	if remake && faults == nil {
-		if units, err = remade(c.Context, stateDir, record); err != nil {
+	if recreate && errs == nil {
+		if units, err = awaitRecreated(c.Context, stateDir, record); err != nil {
 			return err
 		}
 	}
 	for _, unit := range slices.DeleteFunc(units, func(unit string) bool { return unit == "" }) {
 		fmt.Fprintf(c.App.Writer, "%s runs anew\n", unit)
 	}
-	return faults
+	return errs
 }
 
-// restartable returns the record of a container that has units and is neither being made nor being removed.
+// restartable returns the record of a container. It returns an error unless the container has units and its record is
+// in phase `added` or `changing`.
 func restartable(stateDir string, name spec.Name) (*statedir.Record, error) {
 	record, err := recordOf(stateDir, name)
 	switch {
@@ -94,9 +98,9 @@ func restartable(stateDir string, name spec.Name) (*statedir.Record, error) {
 	case record == nil:
 		return nil, errors.New("no container of that name is recorded; svc-supervisor ps lists them")
 	case !runs(record):
-		return nil, fmt.Errorf("it is being made or removed: its record says %s", record.Phase)
+		return nil, fmt.Errorf("the container is being made or removed: its record is in phase %s", record.Phase)
 	case len(record.Units()) == 0:
-		return nil, errors.New("it has no units: nothing runs")
+		return nil, errors.New("the container has no units to restart")
 	}
 	return record, nil
 }
@@ -105,8 +109,8 @@ func runs(record *statedir.Record) bool {
 	return record.Phase == statedir.Added || record.Phase == statedir.Changing
 }
 
-// recordOf reads the record of a name, without the lock of the state directory. It is nil if there is none, or only one of
-// phase `deleted`.
+// recordOf reads the record of a name without the lock of the state directory. It returns nil if there is no record, or
+// only one of phase `deleted`.
 func recordOf(stateDir string, name spec.Name) (*statedir.Record, error) {
 	entries, err := statedir.ReadAll(stateDir)
 	if err != nil {
@@ -124,10 +128,10 @@ func recordOf(stateDir string, name spec.Name) (*statedir.Record, error) {
 	return nil, nil
 }
 
-// needsRemake reports that the plugin of a container asks for a network namespace that is owned by a user namespace, and that
-// the container has another one: an earlier version made it, or the host had no user namespaces. It is an error if the supervisor could not make it anew now.
-// While no supervisor runs, the answer is no.
-func needsRemake(ctx context.Context, socket string, container spec.Container) (bool, error) {
+// needsRecreate reports whether the plugin of the container asks for a network namespace that is owned by a user
+// namespace, while the container's is not: an earlier version made it, or the host had no user namespaces. It returns
+// an error if the supervisor could not make the container again now. It returns false if no supervisor runs.
+func needsRecreate(ctx context.Context, socket string, container spec.Container) (bool, error) {
 	var plugins api.Plugins
 	err := api.Get(ctx, socket, "plugins", &plugins)
 	if errors.Is(err, api.ErrNotRunning) {
@@ -149,10 +153,11 @@ func needsRemake(ctx context.Context, socket string, container spec.Container) (
 	if reason := plugins.Executables[i].Unready; reason != "" {
 		return false, fmt.Errorf("it cannot be made anew now: %s: %s", plugins.Executables[i].Path, reason)
 	}
-	return true, settled(ctx, socket, container.InterfaceName)
+	return true, checkRunning(ctx, socket, container.InterfaceName)
 }
 
-// inUserNamespace reports whether the network namespace of a container is owned by a user namespace of its own.
+// inUserNamespace reports whether the network namespace of a container is owned by another user namespace than that of
+// this process.
 func inUserNamespace(name spec.Name) (bool, error) {
 	namespace, err := os.Open(netns.Directory.Path(name))
 	if err != nil {
@@ -163,9 +168,9 @@ func inUserNamespace(name spec.Name) (bool, error) {
 	return !own, err
 }
 
-// settled returns an error unless the supervisor shows a container as RUNNING: one whose binding or host is unknown would stay
-// stopped.
-func settled(ctx context.Context, socket string, name spec.Name) error {
+// checkRunning returns an error unless the supervisor shows the container as RUNNING. If its binding or the host is
+// unknown, the supervisor takes no step, and the container would stay stopped.
+func checkRunning(ctx context.Context, socket string, name spec.Name) error {
 	var view api.Containers
 	if err := api.Get(ctx, socket, "containers", &view); err != nil {
 		return err
@@ -181,20 +186,22 @@ func settled(ctx context.Context, socket string, name spec.Name) error {
 	return errors.New("it cannot be made anew now: the supervisor does not know it yet")
 }
 
-// remade waits until the supervisor has made a container anew, and returns its units.
-func remade(ctx context.Context, stateDir string, former *statedir.Record) ([]string, error) {
-	for deadline := time.Now().Add(remadeWithin); ; {
+// awaitRecreated waits until the supervisor has made the container again, and returns its units. The time of ADD in the
+// record differs then from that in the former record.
+func awaitRecreated(ctx context.Context, stateDir string, former *statedir.Record) ([]string, error) {
+	for deadline := time.Now().Add(recreateTimeout); ; {
 		record, err := recordOf(stateDir, former.Container.InterfaceName)
 		if err == nil && record != nil && runs(record) && !sameTime(record.AddedAt, former.AddedAt) {
 			return record.Units(), nil
 		}
 		if time.Now().After(deadline) {
-			return nil, fmt.Errorf("its units were stopped, and it was not made anew within %s; svc-supervisor ps shows why", remadeWithin)
+			return nil, fmt.Errorf("its units were stopped, and the supervisor did not make it again within %s;"+
+				" svc-supervisor ps shows the reason", recreateTimeout)
 		}
 		select {
 		case <-ctx.Done():
 			return nil, ctx.Err()
-		case <-time.After(remadePause):
+		case <-time.After(recreatePollInterval):
 		}
 	}
 }

@@ -35,7 +35,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch"
 )
 
-// versionDeadline is that of VERSION and STATUS where nothing else is said: both must be cheap.
+// versionDeadline is the default deadline of VERSION and STATUS. Both verbs must be cheap.
 const versionDeadline = 5 * time.Second
 
 func runCommand() *cli.Command {
@@ -46,7 +46,8 @@ func runCommand() *cli.Command {
 			nsdbFlag, hostIDFlag, stateDirFlag, runDirFlag, pluginPathFlag, logLevelFlag,
 			&cli.StringFlag{
 				Name: "types", EnvVars: []string{"SVC_TYPES"},
-				Usage: "serve these service `TYPES` alone, a list separated by commas (default: all); others are another service's",
+				Usage: "serve only these service `TYPES`, a list separated by commas (default: all);" +
+					" another service serves the others",
 			},
 			&cli.IntFlag{
 				Name: "parallel", Value: max(4, 2*runtime.NumCPU()), EnvVars: []string{"SVC_PARALLEL"},
@@ -60,11 +61,11 @@ func runCommand() *cli.Command {
 			},
 			duration("verb-timeout", "`TIME` that ADD, CHECK and DEL may take", 30*time.Second),
 			duration("version-timeout", "`TIME` that VERSION and STATUS may take", versionDeadline),
-			duration("check-interval", "`TIME` between two CHECKs of a container; up to ten times as long while CHECK could find nothing new",
-				time.Minute),
+			duration("check-interval", "`TIME` between two CHECKs of a container;"+
+				" up to ten times as long while CHECK could find nothing new", time.Minute),
 			duration("status-interval", "`TIME` between two STATUSes of an executable that is not ready", 30*time.Second),
-			duration("rescan", "`TIME` between two looks at the plugin path", 10*time.Second),
-			duration("resync", "`TIME` between two looks for what no event tells of: leftovers, names that became free",
+			duration("rescan", "`TIME` between two scans of the plugin path", 10*time.Second),
+			duration("resync", "`TIME` between two scans for changes that no event reports: leftovers, names that became free",
 				30*time.Second),
 			duration("grace", "`TIME` that running verbs get when the supervisor stops", 30*time.Second),
 			&cli.BoolFlag{
@@ -91,15 +92,16 @@ func runCommand() *cli.Command {
 	}
 }
 
-// keepHeapSmall lets the heap grow to 1.4 times what is in use, not to twice. With 1,000 containers that saves 7 MB of 47, and a restart
-// takes a sixth more processor time. An administrator's GOGC stays.
+// keepHeapSmall lets the heap grow to 1.4 times the live heap before a garbage collection, instead of to twice. With
+// 1,000 containers that saves 7 MB of 47 MB, and a restart takes a sixth more processor time. If GOGC is set, its value
+// is kept.
 func keepHeapSmall() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(40)
 	}
 }
 
-// supervisor is the wiring of the rooms.
+// supervisor connects the packages of the supervisor with each other.
 type supervisor struct {
 	log            *slog.Logger
 	records        *statedir.Dir
@@ -113,8 +115,8 @@ type supervisor struct {
 	rescan         time.Duration
 	resyncInterval time.Duration
 	settings       *settings
-	types          []spec.ServiceType // of --types; none: all
-	agent          *agent.Log         // whose left-overs are removed; nil: they are left alone
+	types          []spec.ServiceType // of --types; empty: all types
+	agent          *agent.Log         // the agent whose leftovers are removed; nil: none are removed
 	stopContainers bool
 }
 
@@ -191,84 +193,87 @@ func (s *supervisor) close() {
 	s.events.Close()
 	s.bus.Close()
 	if err := errors.Join(s.nsdb.Close(), s.records.Close()); err != nil {
-		s.log.Warn("not closed", "error", err)
+		s.log.Warn("closing the NSDB or the state directory failed", "error", err)
 	}
 }
 
-// run works until ctx ends or the NSDB or the API fails for good.
+// run runs the supervisor until ctx is cancelled, or until the NSDB, the API or the health socket fails permanently. It
+// stops in three stages: first it stops reading the desired state, then the workers, and last the publication of
+// statuses.
 func (s *supervisor) run(ctx context.Context) error {
 	if err := s.reconciler.Recall(); err != nil {
 		return err
 	}
 
-	outside, stopOutside := context.WithCancelCause(ctx) // hears; ends first
-	defer stopOutside(nil)
-	inside, stopInside := context.WithCancel(context.WithoutCancel(ctx)) // works; ends second
-	defer stopInside()
-	voice, stopVoice := context.WithCancel(context.WithoutCancel(ctx)) // publishes; ends last
-	defer stopVoice()
+	watchCtx, stopWatching := context.WithCancelCause(ctx) // reads the desired state; ends first
+	defer stopWatching(nil)
+	workCtx, stopWorking := context.WithCancel(context.WithoutCancel(ctx)) // runs the workers; ends second
+	defer stopWorking()
+	publishCtx, stopPublishing := context.WithCancel(context.WithoutCancel(ctx)) // publishes statuses; ends last
+	defer stopPublishing()
 
-	served, err := api.Serve(voice, filepath.Join(s.runDir, "api.sock"), s.reconciler, s.inventory)
+	waitAPI, err := api.Serve(publishCtx, filepath.Join(s.runDir, "api.sock"), s.reconciler, s.inventory)
 	if err != nil {
 		return err
 	}
-	heard, err := health.Serve(voice, s.runDir, s.reconciler.Heard, containerOfUser(userid.Host(s.log)), s.log)
+	waitHealth, err := health.Serve(publishCtx, s.runDir, s.reconciler.Heard, containerOfUser(userid.Host(s.log)), s.log)
 	if err != nil {
 		return err
 	}
-	var hearing, working, speaking sync.WaitGroup
-	speaking.Go(func() { s.board.Run(voice) })
-	for _, wait := range []func() error{served, heard} {
-		speaking.Go(func() {
+	var watchers, workers, publishers sync.WaitGroup
+	publishers.Go(func() { s.board.Run(publishCtx) })
+	for _, wait := range []func() error{waitAPI, waitHealth} {
+		publishers.Go(func() {
 			if err := wait(); err != nil {
-				stopOutside(err)
+				stopWatching(err)
 			}
 		})
 	}
-	working.Go(func() { s.reconciler.Run(inside) })
-	hearing.Go(func() { s.inventory.Follow(inside, s.rescan, s.settings.statusInterval, s.reconciler.MarkAll) })
-	hearing.Go(func() {
-		if s.inventory.AwaitScan(inside); inside.Err() == nil {
+	workers.Go(func() { s.reconciler.Run(workCtx) })
+	watchers.Go(func() { s.inventory.Follow(workCtx, s.rescan, s.settings.statusInterval, s.reconciler.MarkAll) })
+	watchers.Go(func() {
+		if s.inventory.AwaitScan(workCtx); workCtx.Err() == nil {
 			s.settings.setTypes(s.servedTypes)
 			s.warnOfTypes()
 		}
 	})
-	hearing.Go(func() { s.followUnits(inside) })
-	hearing.Go(func() { s.resync(inside) })
-	hearing.Go(func() {
-		err := s.nsdb.Run(outside, func(desired spec.Desired) {
-			s.settings.follow(desired.Settings)
-			s.reconciler.Desire(outside, desired)
+	watchers.Go(func() { s.followUnits(workCtx) })
+	watchers.Go(func() { s.resync(workCtx) })
+	watchers.Go(func() {
+		err := s.nsdb.Run(watchCtx, func(desired spec.Desired) {
+			s.settings.apply(desired.Settings)
+			s.reconciler.Desire(watchCtx, desired)
 		})
-		if err != nil && outside.Err() == nil {
-			stopOutside(err)
+		if err != nil && watchCtx.Err() == nil {
+			stopWatching(err)
 		}
 	})
-	hearing.Go(func() { s.watchdog(inside) })
-	s.awaitScan(outside)
-	s.awaitRows(outside)
+	watchers.Go(func() { s.watchdog(workCtx) })
+	s.awaitScan(watchCtx)
+	s.awaitRows(watchCtx)
 	s.notify(daemon.SdNotifyReady)
 
-	<-outside.Done()
-	cause := context.Cause(outside)
-	drain := s.stopContainers && cause == context.Cause(ctx) // not where the supervisor ends by itself: it is started again
+	<-watchCtx.Done()
+	cause := context.Cause(watchCtx)
+	// The containers stay if the supervisor ends because of an error: systemd starts it again.
+	drain := s.stopContainers && cause == context.Cause(ctx)
 	s.notify(daemon.SdNotifyStopping)
 	s.log.Info("stop", "containersStay", !drain)
 	if drain {
-		s.drain(inside)
+		s.drain(workCtx)
 	}
-	stopInside()
-	working.Wait()
-	hearing.Wait()
-	stopVoice()
-	speaking.Wait()
+	stopWorking()
+	workers.Wait()
+	watchers.Wait()
+	stopPublishing()
+	publishers.Wait()
 	if !errors.Is(cause, context.Canceled) {
 		return cause
 	}
 	return nil
 }
 
-// servedTypes lists the service types that the plugin path has a plugin for.
+// servedTypes lists the service types that have a plugin on the plugin path, sorted.
 func (s *supervisor) servedTypes() (types []spec.ServiceType) {
 	plugins, _ := s.inventory.List()
 	for _, p := range plugins {
@@ -278,7 +283,7 @@ func (s *supervisor) servedTypes() (types []spec.ServiceType) {
 	return slices.Compact(types)
 }
 
-// warnOfTypes warns of each type of --types that no plugin serves.
+// warnOfTypes logs a warning for each type of --types that no plugin serves.
 func (s *supervisor) warnOfTypes() {
 	served := s.servedTypes()
 	for _, t := range s.types {
@@ -288,19 +293,19 @@ func (s *supervisor) warnOfTypes() {
 	}
 }
 
-// awaitScan puts off READY until the executables are known, so that whoever started the service finds them; one that hangs
-// puts it off for a moment only. The work has begun already.
+// awaitScan delays READY until the plugin path was scanned, so that the plugins are known when `systemctl start`
+// returns. It waits for 2 s at most, because an executable may hang. The reconciler already runs meanwhile.
 func (s *supervisor) awaitScan(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	s.inventory.AwaitScan(ctx)
 }
 
-// readyTime is how long READY is put off for the NSDB: one that does not answer must not keep the service from its start.
+// readyTime limits the delay of READY by awaitRows: the service must start even if the NSDB does not answer.
 const readyTime = 5 * time.Second
 
-// awaitRows puts off READY until the NSDB was read and each container that it wants has a row, so that a `ps` right after the start of
-// the service shows them.
+// awaitRows delays READY until the NSDB was read and each desired container has a row, so that a `ps` right after the
+// start of the service shows them.
 func (s *supervisor) awaitRows(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, readyTime)
 	defer cancel()
@@ -313,8 +318,8 @@ func (s *supervisor) awaitRows(ctx context.Context) {
 	}
 }
 
-// drain removes every container, as long as it takes: systemd's stop time-out, or a second signal, bounds it. What it waits
-// for is logged after 5 s, and every minute.
+// drain removes all containers. It has no time limit of its own: systemd's stop timeout or a second signal ends it. It
+// logs the containers that it waits for after 5 s, and then every minute.
 func (s *supervisor) drain(ctx context.Context) {
 	s.withdraw(ctx)
 	s.reconciler.Drain()
@@ -322,7 +327,7 @@ func (s *supervisor) drain(ctx context.Context) {
 	for !s.reconciler.Drained() {
 		if now := time.Now(); now.After(next) {
 			next = now.Add(time.Minute)
-			s.log.Warn("stop waits for containers", "containers", s.left())
+			s.log.Warn("stop waits for containers", "containers", s.remaining())
 		}
 		select {
 		case <-ctx.Done():
@@ -332,8 +337,8 @@ func (s *supervisor) drain(ctx context.Context) {
 	}
 }
 
-// withdraw removes the host's status before any container goes, so that a scheduler places no container here any more. An
-// NSDB that does not answer holds nothing up for long.
+// withdraw removes the host's status before any container is removed, so that the scheduler places no more containers
+// on this host. It gives up after withdrawTimeout.
 func (s *supervisor) withdraw(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, withdrawTimeout)
 	defer cancel()
@@ -344,8 +349,8 @@ func (s *supervisor) withdraw(ctx context.Context) {
 
 const withdrawTimeout = 10 * time.Second
 
-// left lists the containers that are not removed yet, each with what it waits for.
-func (s *supervisor) left() []string {
+// remaining lists the containers that are not removed yet, each with its reason, or with its status if there is none.
+func (s *supervisor) remaining() []string {
 	var list []string
 	for _, row := range s.reconciler.Rows() {
 		list = append(list, fmt.Sprintf("%s: %s", row.Name, cmp.Or(row.Reason, row.Status)))
@@ -353,7 +358,7 @@ func (s *supervisor) left() []string {
 	return list
 }
 
-// followUnits marks the container of each unit that changes.
+// followUnits marks the container of each unit that changes, and all containers if any unit may have changed.
 func (s *supervisor) followUnits(ctx context.Context) {
 	err := s.bus.Follow(ctx, func(changed string) {
 		if changed == "" {
@@ -367,6 +372,7 @@ func (s *supervisor) followUnits(ctx context.Context) {
 	}
 }
 
+// resync scans at an interval for changes that no event reports: leftovers, unused user ids, names that became free.
 func (s *supervisor) resync(ctx context.Context) {
 	for {
 		if s.agent != nil && s.agent.Sweep(ctx) {
@@ -380,18 +386,21 @@ func (s *supervisor) resync(ctx context.Context) {
 			return
 		case <-time.After(s.resyncInterval):
 		}
-		s.reconciler.CollectGarbage(ctx) // before anything is marked: it runs only where nobody works
+		s.reconciler.CollectGarbage(ctx) // before MarkStuck: GC runs only while no worker is active
 		s.reconciler.MarkStuck(ctx)
 	}
 }
 
-// agentLog is the container log of a MidoNet agent on this host. Whether that runs is known by MidoNet's NSDB alone.
+// agentLog returns the container log of a MidoNet agent on this host. It requires MidoNet's NSDB, which alone shows
+// whether the agent runs.
 func agentLog(nsdb watch.NSDB, log *slog.Logger) (*agent.Log, error) {
 	midonet, ok := nsdb.(interface {
 		AgentAlive(ctx context.Context) (bool, error)
 	})
 	if !ok {
-		return nil, &spec.Fault{Key: "--adopt-agent-leftovers", Value: "true", Allowed: "with --nsdb zk://…, which tells whether the agent runs"}
+		return nil, &spec.Fault{
+			Key: "--adopt-agent-leftovers", Value: "true", Allowed: "with --nsdb zk://…, which shows whether the agent runs",
+		}
 	}
 	alive := func(ctx context.Context) (bool, error) {
 		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
@@ -399,11 +408,11 @@ func agentLog(nsdb watch.NSDB, log *slog.Logger) (*agent.Log, error) {
 		return midonet.AgentAlive(ctx)
 	}
 	machine := agent.Machine{Namespaces: newHostNamespaces(log).Dir, Temp: os.TempDir()}
-	return &agent.Log{Folder: agent.Folder, Alive: alive, Host: machine, Log: log}, nil
+	return &agent.Log{Dir: agent.Directory, Alive: alive, Host: machine, Log: log}, nil
 }
 
-// watchdog tells systemd that the supervisor lives, as often as the unit asks for: only if its state can be read, so not
-// while it hangs.
+// watchdog sends WATCHDOG=1 to systemd three times per watchdog interval of the unit. It reads the rows of the
+// reconciler before, so that nothing is sent while the reconciler's lock is blocked.
 func (s *supervisor) watchdog(ctx context.Context) {
 	interval, err := daemon.SdWatchdogEnabled(false)
 	if err != nil || interval == 0 {
@@ -426,7 +435,7 @@ func (s *supervisor) notify(state string) {
 	}
 }
 
-// hostLinks are the interfaces of the namespace that the supervisor runs in.
+// hostLinks accesses the links of the network namespace that the supervisor runs in.
 type hostLinks struct{}
 
 func (hostLinks) Observe(name spec.Name) (netns.Link, error) { return netns.ObserveLink(name) }

@@ -20,25 +20,25 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/unit"
 )
 
-// fails is an NSDB that can be followed until it fails for good, at once where it has an error.
-type fails struct{ err error }
+// fakeNSDB is an NSDB without objects. Run returns err at once if it is not nil, and at the end of ctx otherwise.
+type fakeNSDB struct{ err error }
 
-func (f fails) Run(ctx context.Context, _ func(spec.Desired)) error {
-	if f.err == nil {
+func (n fakeNSDB) Run(ctx context.Context, _ func(spec.Desired)) error {
+	if n.err == nil {
 		<-ctx.Done()
 	}
-	return f.err
+	return n.err
 }
-func (fails) PublishHost(context.Context, spec.HostStatus) error { return nil }
-func (fails) RemoveHost(context.Context) error                   { return nil }
-func (fails) PublishContainer(context.Context, spec.ContainerID, spec.ContainerStatus) error {
+func (fakeNSDB) PublishHost(context.Context, spec.HostStatus) error { return nil }
+func (fakeNSDB) RemoveHost(context.Context) error                   { return nil }
+func (fakeNSDB) PublishContainer(context.Context, spec.ContainerID, spec.ContainerStatus) error {
 	return nil
 }
-func (fails) RemoveContainer(context.Context, spec.ContainerID) error { return nil }
-func (fails) Published(context.Context) ([]spec.ContainerID, error)   { return nil, nil }
-func (fails) Close() error                                            { return nil }
+func (fakeNSDB) RemoveContainer(context.Context, spec.ContainerID) error { return nil }
+func (fakeNSDB) Published(context.Context) ([]spec.ContainerID, error)   { return nil, nil }
+func (fakeNSDB) Close() error                                            { return nil }
 
-// A host on which nothing is: whatever is a real one's stays out of the test.
+// An empty host: the test must not see the namespaces, links and units of the host that it runs on.
 type (
 	noNamespaces struct{ reconcile.Namespaces }
 	noLinks      struct{ reconcile.Links }
@@ -56,8 +56,8 @@ func (noLinks) Observe(name spec.Name) (netns.Link, error) {
 func (noLinks) List() ([]netns.Link, error)                          { return nil, nil }
 func (noUnits) List(context.Context, ...string) ([]unit.Unit, error) { return nil, nil }
 
-// emptySupervisor has no executables, and one record.
-func emptySupervisor(t *testing.T, handler slog.Handler, nsdb fails, phase statedir.Phase) *supervisor {
+// emptySupervisor returns a supervisor without executables, with one record in the given phase.
+func emptySupervisor(t *testing.T, handler slog.Handler, nsdb fakeNSDB, phase statedir.Phase) *supervisor {
 	t.Helper()
 	log := slog.New(handler)
 	records, err := statedir.Open(t.TempDir())
@@ -79,7 +79,8 @@ func emptySupervisor(t *testing.T, handler slog.Handler, nsdb fails, phase state
 	}, records, noNamespaces{}, noLinks{}, noUnits{}, &s.events, inventory, s.board, log,
 		func(spec.ServiceType) *slog.Logger { return log })
 	container := spec.Container{
-		PortID: "p", HostID: "h", InterfaceName: "no-such-name", ContainerID: "c", ServiceType: "T", GroupID: "g", ConfigurationID: "k",
+		PortID: "p", HostID: "h", InterfaceName: "no-such-name", ContainerID: "c",
+		ServiceType: "T", GroupID: "g", ConfigurationID: "k",
 	}
 	if err := records.Write(&statedir.Record{Phase: phase, BootID: "b", Container: container}); err != nil {
 		t.Fatal(err)
@@ -87,10 +88,10 @@ func emptySupervisor(t *testing.T, handler slog.Handler, nsdb fails, phase state
 	return s
 }
 
-func TestADrainThatWaitsSaysForWhat(t *testing.T) {
+func TestWaitingDrainLogsItsContainers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log strings.Builder
-		s := emptySupervisor(t, slog.NewTextHandler(&log, nil), fails{}, statedir.Deleting)
+		s := emptySupervisor(t, slog.NewTextHandler(&log, nil), fakeNSDB{}, statedir.Deleting)
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Second)
 		defer cancel()
 		var working sync.WaitGroup
@@ -99,32 +100,32 @@ func TestADrainThatWaitsSaysForWhat(t *testing.T) {
 		working.Wait()
 		want := `msg="stop waits for containers" containers="[no-such-name: no executable serves type T]"`
 		if got := strings.Count(log.String(), want); got != 2 {
-			t.Errorf("said %d times in 100 s, want 2:\n%s", got, log.String())
+			t.Errorf("logged %d times in 100 s, want 2:\n%s", got, log.String())
 		}
 	})
 }
 
-func TestOnlyASupervisorThatIsToldToStopRemovesContainers(t *testing.T) {
+func TestContainersAreRemovedOnlyAtARequestedStop(t *testing.T) {
 	broken := errors.New("broken for good")
 	for _, r := range []struct {
 		name           string
 		stopContainers bool
-		told           bool
+		requested      bool
 		nsdb           error
 		stays          bool
 		want           error
 	}{
-		{"told to, with --stop-containers", true, true, nil, false, nil},
-		{"told to, without it", false, true, nil, true, nil},
-		{"by an error of its own, with --stop-containers", true, false, broken, true, broken},
+		{"a requested stop with --stop-containers", true, true, nil, false, nil},
+		{"a requested stop without --stop-containers", false, true, nil, true, nil},
+		{"a stop because of an error, with --stop-containers", true, false, broken, true, broken},
 	} {
 		t.Run(r.name, func(t *testing.T) {
-			// What a container left that is wanted still: a drain needs no executable to remove it.
-			s := emptySupervisor(t, slog.DiscardHandler, fails{r.nsdb}, statedir.Deleted)
+			// A drain removes a record in phase `deleted` without an executable.
+			s := emptySupervisor(t, slog.DiscardHandler, fakeNSDB{r.nsdb}, statedir.Deleted)
 			s.stopContainers = r.stopContainers
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
-			if r.told {
+			if r.requested {
 				cancel()
 			}
 			if err := s.run(ctx); !errors.Is(err, r.want) {

@@ -12,8 +12,8 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// settings are those that the NSDB may change while the supervisor runs: its settings over the flags. One that goes away
-// gives its place back to the flag's.
+// settings are the options that the NSDB can change while the supervisor runs. A setting of the NSDB takes precedence
+// over the flag. When it is removed, the value of the flag applies again.
 type settings struct {
 	log      *slog.Logger
 	levels   *logs.Levels
@@ -21,11 +21,11 @@ type settings struct {
 	interval atomic.Int64  // a time.Duration, the one in effect
 
 	mu     sync.Mutex
-	types  func() []spec.ServiceType // those that have a plugin; nil until setTypes
-	warned map[string]bool           // the loggers of the last check that do not exist
+	types  func() []spec.ServiceType // lists the types that have a plugin; nil until setTypes
+	warned map[string]bool           // unknown loggers that the last check found
 }
 
-// newSettings begins with the flags: levels holds theirs already.
+// newSettings returns settings with the values of the flags. levels already contains those of --log-level.
 func newSettings(levels *logs.Levels, statusInterval time.Duration, log *slog.Logger) *settings {
 	s := &settings{log: log, levels: levels, flag: statusInterval}
 	s.interval.Store(int64(statusInterval))
@@ -34,12 +34,12 @@ func newSettings(levels *logs.Levels, statusInterval time.Duration, log *slog.Lo
 
 func (s *settings) statusInterval() time.Duration { return time.Duration(s.interval.Load()) }
 
-// follow puts the NSDB's settings in effect. Their values were checked where they were read; one that is none all the same
-// is left out. It is called by one goroutine.
-func (s *settings) follow(wanted map[string]string) {
+// apply puts the settings of the NSDB into effect. The values were checked when they were read, so an invalid value is
+// ignored here. Calls must not be concurrent.
+func (s *settings) apply(fromNSDB map[string]string) {
 	overlay := map[string]slog.Level{}
 	interval := s.flag
-	for key, value := range wanted {
+	for key, value := range fromNSDB {
 		if key == spec.SettingStatusInterval {
 			if d, err := time.ParseDuration(value); err == nil && d > 0 {
 				interval = d
@@ -61,7 +61,8 @@ func (s *settings) follow(wanted map[string]string) {
 	}
 }
 
-// setTypes sets the function that lists the service types with a plugin. Each of them has a logger.
+// setTypes sets the function that lists the service types with a plugin, and checks the loggers. Each of these types
+// has a logger.
 func (s *settings) setTypes(types func() []spec.ServiceType) {
 	s.mu.Lock()
 	s.types = types
@@ -69,7 +70,8 @@ func (s *settings) setTypes(types func() []spec.ServiceType) {
 	s.checkLoggers()
 }
 
-// checkLoggers warns once of each logger that has a level and does not exist, in the flag or in a setting.
+// checkLoggers logs a warning for each logger that has a level, by the flag or by a setting, but does not exist. It
+// repeats the warning only after the level was removed and set again.
 func (s *settings) checkLoggers() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -12,7 +12,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-func TestTheNSDBsSettingsStandOverTheFlags(t *testing.T) {
+func TestNSDBSettingsOverrideFlags(t *testing.T) {
 	levels := new(logs.Levels)
 	if err := levels.Parse("warn,containers.ipsec=debug"); err != nil {
 		t.Fatal(err)
@@ -25,19 +25,28 @@ func TestTheNSDBsSettingsStandOverTheFlags(t *testing.T) {
 		interval time.Duration
 	}{
 		{"none", nil, "WARN,containers.ipsec=DEBUG", 30 * time.Second},
-		{"all", map[string]string{"log-level": "error", "log-level.containers.ipsec": "info", "status-interval": "5s"}, "ERROR,containers.ipsec=INFO", 5 * time.Second},
-		{"one less", map[string]string{"log-level.containers.ipsec": "info"}, "WARN,containers.ipsec=INFO", 30 * time.Second},
-		{"what no kind of NSDB hands over", map[string]string{"log-level": "loud", "status-interval": "-1s", "other": "x"}, "WARN,containers.ipsec=DEBUG", 30 * time.Second},
+		{
+			"all", map[string]string{"log-level": "error", "log-level.containers.ipsec": "info", "status-interval": "5s"},
+			"ERROR,containers.ipsec=INFO", 5 * time.Second,
+		},
+		{
+			"two settings removed", map[string]string{"log-level.containers.ipsec": "info"}, "WARN,containers.ipsec=INFO",
+			30 * time.Second,
+		},
+		{
+			"invalid values are ignored", map[string]string{"log-level": "loud", "status-interval": "-1s", "other": "x"},
+			"WARN,containers.ipsec=DEBUG", 30 * time.Second,
+		},
 		{"none again", map[string]string{}, "WARN,containers.ipsec=DEBUG", 30 * time.Second},
 	} {
-		s.follow(r.settings)
+		s.apply(r.settings)
 		if levels.String() != r.levels || s.statusInterval() != r.interval {
 			t.Errorf("%s: %s, %v", r.name, levels, s.statusInterval())
 		}
 	}
 }
 
-func TestUnknownLoggersAreWarnedOfOnce(t *testing.T) {
+func TestUnknownLoggerIsWarnedAboutOnce(t *testing.T) {
 	levels := new(logs.Levels)
 	if err := levels.Parse("info,containers.ipsce=debug,containers.ipsec=debug"); err != nil {
 		t.Fatal(err)
@@ -55,7 +64,7 @@ func TestUnknownLoggersAreWarnedOfOnce(t *testing.T) {
 		log.Reset()
 		return loggers
 	}
-	s.follow(map[string]string{"log-level.containers": "debug", "log-level.containers.haproxy": "debug"})
+	s.apply(map[string]string{"log-level.containers": "debug", "log-level.containers.haproxy": "debug"})
 	if got := warned(); got != nil {
 		t.Error("before the plugins are known: ", got)
 	}
@@ -63,10 +72,13 @@ func TestUnknownLoggersAreWarnedOfOnce(t *testing.T) {
 		do   func()
 		want []string
 	}{
-		{func() { s.setTypes(func() []spec.ServiceType { return []spec.ServiceType{"ECHO", "IPSEC"} }) }, []string{"containers.haproxy", "containers.ipsce"}},
-		{func() { s.follow(map[string]string{"log-level.containers.haproxy": "info"}) }, nil},
-		{func() { s.follow(nil) }, nil},
-		{func() { s.follow(map[string]string{"log-level.containers.haproxy": "info"}) }, []string{"containers.haproxy"}},
+		{
+			func() { s.setTypes(func() []spec.ServiceType { return []spec.ServiceType{"ECHO", "IPSEC"} }) },
+			[]string{"containers.haproxy", "containers.ipsce"},
+		},
+		{func() { s.apply(map[string]string{"log-level.containers.haproxy": "info"}) }, nil},
+		{func() { s.apply(nil) }, nil},
+		{func() { s.apply(map[string]string{"log-level.containers.haproxy": "info"}) }, []string{"containers.haproxy"}},
 	} {
 		step.do()
 		if got := warned(); !slices.Equal(got, step.want) {

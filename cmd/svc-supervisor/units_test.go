@@ -10,7 +10,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/unit"
 )
 
-func TestTheTextOfAnEntryIsItsFirstPrintableMessage(t *testing.T) {
+func TestFirstEntryWithPrintableTextIsReturned(t *testing.T) {
 	const journal = `{"MESSAGE":[1,2]}
 {"MESSAGE":" \t "}
 {"MESSAGE":null}
@@ -24,16 +24,18 @@ func TestTheTextOfAnEntryIsItsFirstPrintableMessage(t *testing.T) {
 	}
 }
 
-func TestTheLastLineIsThatOfTheProcessThatEnded(t *testing.T) {
+func TestLastLineIsThatOfTheProcessThatEnded(t *testing.T) {
 	if os.Getenv("SVC_TEST_GROUND") == "" {
 		t.Skip("needs systemd: make unit")
 	}
 	bus := unit.Open()
 	defer bus.Close()
 	const name = "svc-lastline.service"
-	// The second process logs more lines than are read.
-	out, err := exec.Command("systemd-run", "--quiet", "--unit="+name, "--property=Restart=on-failure", "--property=RestartSec=50ms",
-		"sh", "-c", `[ -e /run/svc-lastline ] || { touch /run/svc-lastline; echo the cause; exit 3; }; for i in $(seq 200); do echo "line $i"; done; exec sleep 1000`).CombinedOutput()
+	// The second process logs more lines than LastLine reads.
+	const script = `[ -e /run/svc-lastline ] || { touch /run/svc-lastline; echo the cause; exit 3; }` + "\n" +
+		`for i in $(seq 200); do echo "line $i"; done; exec sleep 1000`
+	out, err := exec.Command("systemd-run", "--quiet", "--unit="+name,
+		"--property=Restart=on-failure", "--property=RestartSec=50ms", "sh", "-c", script).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}

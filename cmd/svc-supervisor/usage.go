@@ -10,10 +10,12 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// unknownFlag is how package flag begins to tell of one: it has no type for it.
+// unknownFlag is the prefix of the error that package flag returns for an unknown flag. The error has no type of its
+// own.
 const unknownFlag = "flag provided but not defined: -"
 
-// onUsageError has every command tell a fault of its flags in one line. Without it cli prints the whole help on stdout.
+// onUsageError makes every command report an error in its flags in one line. By default package cli prints the whole
+// help on stdout.
 func onUsageError(parent string, commands []*cli.Command) {
 	for _, c := range commands {
 		path := strings.TrimSpace(parent + " " + c.Name)
@@ -22,7 +24,8 @@ func onUsageError(parent string, commands []*cli.Command) {
 	}
 }
 
-// usageError names the flag that a command does not have, and those that it has; or the value that is none.
+// usageError returns a function that formats an error in the flags of the command with the given path. For an unknown
+// flag the error lists the flags that the command has.
 func usageError(path string) cli.OnUsageErrorFunc {
 	return func(c *cli.Context, err error, _ bool) error {
 		name, unknown := strings.CutPrefix(err.Error(), unknownFlag)
@@ -44,12 +47,14 @@ func dashed(flag string) string {
 	return "--" + flag
 }
 
-// help prints what --help prints after the words of a command. It is no command of its own, because package cli then drops --help.
-func help(c *cli.Context, words []string) error {
-	return c.App.RunContext(c.Context, slices.Concat([]string{c.App.Name}, words, []string{"--help"}))
+// help prints the same as `svc-supervisor COMMAND --help`. There is no cli.Command for `help`, because package cli
+// would then remove the option --help.
+func help(c *cli.Context, command []string) error {
+	return c.App.RunContext(c.Context, slices.Concat([]string{c.App.Name}, command, []string{"--help"}))
 }
 
-// noCommand prints the help where no command is given, and refuses what is none.
+// noCommand is the action for a command line without a known command. It prints the help if no command is given, and
+// returns an error for an unknown one.
 func noCommand(c *cli.Context) error {
 	if !c.Args().Present() {
 		return cli.ShowAppHelp(c)

@@ -23,13 +23,16 @@ import (
 func validateCommand() *cli.Command {
 	return &cli.Command{
 		Name: "validate",
-		Usage: "check the objects of an NSDB: every fault with its file or key, the key inside, and what is allowed; the service executables" +
-			" check the configurations",
+		Usage: "check the objects of an NSDB: every fault with its file or key, the key inside, and what is allowed;" +
+			" the service executables check the configurations",
 		ArgsUsage: "DIR|URL",
 		Flags:     []cli.Flag{pluginPathFlag},
 		Action: func(c *cli.Context) error {
 			if c.Args().Len() != 1 {
-				return &spec.Fault{Key: "validate argument", Value: fmt.Sprint(c.Args().Slice()), Allowed: "one directory, or one URL of an NSDB"}
+				return &spec.Fault{
+					Key: "validate argument", Value: fmt.Sprint(c.Args().Slice()),
+					Allowed: "one directory, or one URL of an NSDB",
+				}
 			}
 			faults, err := validate(c, c.Args().First())
 			if err == nil && faults > 0 {
@@ -40,20 +43,20 @@ func validateCommand() *cli.Command {
 	}
 }
 
-// validation is what was found in an NSDB.
+// validation collects the results of the checks of one NSDB.
 type validation struct {
 	findings []file.Finding
 	warnings []string
-	objects  map[native.Key]file.Object // those without a fault
+	objects  map[native.Key]file.Object // the objects without a fault
 }
 
-// validate prints the faults and returns how many there are.
+// validate prints the warnings and faults, and returns the number of faults.
 func validate(c *cli.Context, target string) (int, error) {
 	v, err := findFaults(c.Context, target)
 	if err != nil {
 		return 0, err
 	}
-	if err := v.askExecutables(c); err != nil {
+	if err := v.runExecutables(c); err != nil {
 		return 0, err
 	}
 	for _, warning := range v.warnings {
@@ -67,7 +70,7 @@ func validate(c *cli.Context, target string) (int, error) {
 	return len(v.findings), nil
 }
 
-// findFaults reads an NSDB: a directory, or what a URL names.
+// findFaults reads and checks an NSDB. target is a directory or the URL of an NSDB.
 func findFaults(ctx context.Context, target string) (*validation, error) {
 	if !strings.Contains(target, "://") {
 		return faultsOfDirectory(target)
@@ -110,7 +113,7 @@ func faultsOfDirectory(dir string) (v *validation, err error) {
 	return v, err
 }
 
-// faultsOfObjects checks each object by itself. The key of an object takes the place of its file.
+// faultsOfObjects checks each object on its own. The findings have the key of the object in the place of a file name.
 func faultsOfObjects(objects []spec.Object) *validation {
 	v := &validation{objects: map[native.Key]file.Object{}}
 	for _, object := range objects {
@@ -122,7 +125,9 @@ func faultsOfObjects(objects []spec.Object) *validation {
 		}
 		faults := check(document).All()
 		for _, fault := range faults {
-			v.findings = append(v.findings, file.Finding{File: object.Key, Key: fault.Key, Wrong: spec.Quote(fault.Value), Allowed: fault.Allowed})
+			v.findings = append(v.findings, file.Finding{
+				File: object.Key, Key: fault.Key, Wrong: spec.Quote(fault.Value), Allowed: fault.Allowed,
+			})
 		}
 		if len(faults) == 0 {
 			v.objects[native.Key(object.Key)] = file.Object{File: object.Key, Document: document}
@@ -131,59 +136,65 @@ func faultsOfObjects(objects []spec.Object) *validation {
 	return v
 }
 
-// askExecutables asks the executable of each container's type what it says of the configuration. A type that nothing serves here is
-// another host's.
-func (v *validation) askExecutables(c *cli.Context) error {
+// runExecutables runs VALIDATE of the executable of each container's type, and adds the faults that it reports. A type
+// that no executable on this host serves is skipped: it is served on another host.
+func (v *validation) runExecutables(c *cli.Context) error {
 	documents := map[native.Key]*native.Document{}
 	for key, object := range v.objects {
 		documents[key] = object.Document
 	}
-	asked := native.ListConfigured(documents)
-	if len(asked) == 0 {
+	configured := native.ListConfigured(documents)
+	if len(configured) == 0 {
 		return nil
 	}
 	inventory, err := scan(c)
 	if err != nil {
 		return err
 	}
-	unable := map[string]bool{}
-	for _, a := range asked {
-		executable, ok := inventory.Select(a.Conf.Container.ServiceType)
+	warned := map[string]bool{} // by path of the executable
+	for _, target := range configured {
+		executable, ok := inventory.Select(target.Conf.Container.ServiceType)
 		if !ok {
 			continue
 		}
 		if !executable.Validate {
-			if !unable[executable.Path] {
-				v.warnings = append(v.warnings, executable.Found+" does not offer VALIDATE: configurations of type "+string(executable.Type)+" are not checked")
+			if !warned[executable.Path] {
+				v.warnings = append(v.warnings, fmt.Sprintf(
+					"%s does not offer VALIDATE: configurations of type %s are not checked", executable.Found, executable.Type))
 			}
-			unable[executable.Path] = true
+			warned[executable.Path] = true
 			continue
 		}
-		faults, err := ask(c.Context, inventory, executable, a.Conf)
+		faults, err := runValidate(c.Context, inventory, executable, target.Conf)
 		if err != nil {
 			faults = []spec.ValidationFault{{Wrong: fmt.Sprintf("was not checked: VALIDATE of %s: %v", executable.Found, err)}}
 		}
 		for _, fault := range faults {
-			v.findings = append(v.findings, file.Finding{File: v.objects[a.Key].File, Key: fault.Key, Wrong: fault.Wrong, Allowed: fault.Allowed})
+			v.findings = append(v.findings, file.Finding{
+				File: v.objects[target.Key].File, Key: fault.Key, Wrong: fault.Wrong, Allowed: fault.Allowed,
+			})
 		}
 	}
 	return nil
 }
 
-// ask runs VALIDATE. The error says that the executable gave no answer.
-func ask(ctx context.Context, inventory *plugin.Inventory, e plugin.Executable, conf *spec.Conf) ([]spec.ValidationFault, error) {
+// runValidate runs VALIDATE and returns the faults that the executable reports. The error object of the code for a bad
+// configuration counts as one fault. The error is not nil if the executable gave no valid answer.
+func runValidate(ctx context.Context, inventory *plugin.Inventory, e plugin.Executable, conf *spec.Conf) (
+	[]spec.ValidationFault, error,
+) {
 	conf.Type = plugin.CNIType(e.Path)
 	stdin, err := json.Marshal(conf)
 	if err != nil {
 		return nil, err
 	}
 	stdout, err := inventory.Run(ctx, plugin.Call{
-		Executable: e.Path, Verb: spec.Validate, ContainerID: string(conf.Container.ContainerID), Stdin: stdin, Deadline: versionDeadline,
-		Stderr: func(string) {},
+		Executable: e.Path, Verb: spec.Validate, ContainerID: string(conf.Container.ContainerID),
+		Stdin: stdin, Deadline: versionDeadline, Stderr: func(string) {},
 	})
-	var said *spec.Error
-	if errors.As(err, &said) && said.Code == spec.CodeConfiguration {
-		return []spec.ValidationFault{{Wrong: said.Msg}}, nil
+	var object *spec.Error
+	if errors.As(err, &object) && object.Code == spec.CodeConfiguration {
+		return []spec.ValidationFault{{Wrong: object.Msg}}, nil
 	}
 	if err != nil {
 		return nil, err

@@ -9,9 +9,10 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/etcdtest"
 )
 
-// executableOf makes a plugin path with an executable of type IPSEC that finds one fault in a configuration with the word
-// peerCidr. Its path must be root's alone.
-func executableOf(t *testing.T, offers string) (dir string) {
+// pluginPathWith makes a plugin path with an executable of type IPSEC, and returns its directory. VERSION prints offers
+// as additional keys. VALIDATE reports one fault in a configuration that contains the text peerCidr. The directory is
+// below /srv, because the supervisor refuses executables below a directory of another user.
+func pluginPathWith(t *testing.T, offers string) (dir string) {
 	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("requires root: an executable below a directory of another user is refused")
@@ -44,13 +45,13 @@ esac
 	return dir
 }
 
-func TestValidateAsksTheExecutables(t *testing.T) {
-	path := executableOf(t, `,"validate":true`)
+func TestValidateRunsTheExecutables(t *testing.T) {
+	path := pluginPathWith(t, `,"validate":true`)
 	dir, url := nsdbDir(t)
 	if err := os.Chmod(filepath.Join(dir, "configurations/k.yaml"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	validated := func(target, where string) {
+	expectFault := func(target, where string) {
 		t.Helper()
 		stdout, stderr, err := svcSupervisor("validate", "--plugin-path", path, target)
 		want := where + `: connections[0]: unknown key "peerCidr": allowed: id, peerCidrs` + "\n"
@@ -67,43 +68,49 @@ func TestValidateAsksTheExecutables(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(dir, "groups"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "groups/g.yaml"), []byte("{id: g, policy: weighted, hostIds: [h]}"), 0o644); err != nil {
+	group := []byte("{id: g, policy: weighted, hostIds: [h]}")
+	if err := os.WriteFile(filepath.Join(dir, "groups/g.yaml"), group, 0o644); err != nil {
 		t.Fatal(err)
 	}
 	if stdout, stderr, err := svcSupervisor("validate", "--plugin-path", path, dir); stdout+stderr != "" || err != nil {
-		t.Errorf("a good one: %q %q %v", stdout, stderr, err)
+		t.Errorf("a valid configuration: %q %q %v", stdout, stderr, err)
 	}
 	write("{id: k, connections: [{peerCidr: x}]}")
-	validated(dir, "configurations/k.yaml")
-	validated(url, "configurations/k.yaml")
+	expectFault(dir, "configurations/k.yaml")
+	expectFault(url, "configurations/k.yaml")
 
-	// One that gives no answer is not taken for a good configuration.
+	// If VALIDATE fails, the configuration does not count as valid.
 	write("{id: k, text: hangs}")
-	if stdout, _, err := svcSupervisor("validate", "--plugin-path", path, dir); err == nil || !strings.Contains(stdout, "configurations/k.yaml: was not checked: VALIDATE of ") {
+	stdout, _, err := svcSupervisor("validate", "--plugin-path", path, dir)
+	if err == nil || !strings.Contains(stdout, "configurations/k.yaml: was not checked: VALIDATE of ") {
 		t.Errorf("%q %v", stdout, err)
 	}
 
-	// An executable of an earlier release does not offer it.
+	// An executable of an earlier release does not offer VALIDATE.
 	write("{id: k, connections: [{peerCidr: x}]}")
-	if stdout, stderr, err := svcSupervisor("validate", "--plugin-path", executableOf(t, ""), dir); stdout != "" || err != nil ||
+	stdout, stderr, err := svcSupervisor("validate", "--plugin-path", pluginPathWith(t, ""), dir)
+	if stdout != "" || err != nil ||
 		!strings.Contains(stderr, "does not offer VALIDATE: configurations of type IPSEC are not checked") {
 		t.Errorf("%q %q %v", stdout, stderr, err)
 	}
 
-	// Without a supervisor and without files: in etcd.
+	// The same objects in etcd.
 	cluster := etcdtest.Start(t, 1)
 	target := cluster.URL("/svc")
 	exported := filepath.Join(t.TempDir(), "objects")
-	for _, words := range [][]string{{"nsdb", "export", "--nsdb", url, exported}, {"nsdb", "import", "--nsdb", target, exported}} {
-		if _, _, err := svcSupervisor(words...); err != nil {
-			t.Fatal(words, err)
+	for _, args := range [][]string{
+		{"nsdb", "export", "--nsdb", url, exported}, {"nsdb", "import", "--nsdb", target, exported},
+	} {
+		if _, _, err := svcSupervisor(args...); err != nil {
+			t.Fatal(args, err)
 		}
 	}
-	validated(target, "configurations/k")
+	expectFault(target, "configurations/k")
 	if _, err := cluster.Client().Put(t.Context(), "/svc/containers/d", `{"id":"d","servicetype":"X"}`); err != nil {
 		t.Fatal(err)
 	}
-	if stdout, _, err := svcSupervisor("validate", "--plugin-path", path, target); err == nil || !strings.Contains(stdout, `containers/d: unknown key "servicetype": allowed: `) {
+	stdout, _, err = svcSupervisor("validate", "--plugin-path", path, target)
+	if err == nil || !strings.Contains(stdout, `containers/d: unknown key "servicetype": allowed: `) {
 		t.Errorf("%q %v", stdout, err)
 	}
 }

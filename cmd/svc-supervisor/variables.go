@@ -9,28 +9,29 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// ownVariables begin like settings and are none: the units of containers have them (docs/executables.md).
+// ownVariables have the prefix of the option variables, but are set in the units of containers (docs/executables.md).
 var ownVariables = []string{"SVC_OWNER", "SVC_CONTAINER", "SVC_TYPE"}
 
 // unknownVariable is a variable of the environment that no option reads.
 type unknownVariable struct {
 	name    string
-	nearest string // the variable that is meant, as far as can be told
-	close   bool   // few letters differ
+	nearest string // the known variable with the smallest edit distance
+	close   bool   // the edit distance is at most 3, so the name is probably misspelt
 }
 
 func (v unknownVariable) String() string {
 	return fmt.Sprintf("variable %s is unknown and ignored; the nearest known one is %s", v.name, v.nearest)
 }
 
-// unknownVariables lists the variables SVC_… that no option of any command reads, sorted. A misspelt one has no effect, and that is
-// hard to find.
+// unknownVariables lists the variables SVC_… that no option of any command reads, sorted by name. A misspelt variable
+// has no effect, which is hard to notice without a warning.
 func unknownVariables(commands []*cli.Command, environment []string) []unknownVariable {
 	known := knownVariables(commands)
 	var list []unknownVariable
 	for _, variable := range environment {
 		name, _, _ := strings.Cut(variable, "=")
-		if !strings.HasPrefix(strings.ToUpper(name), "SVC_") || slices.Contains(known, name) || slices.Contains(ownVariables, name) {
+		if !strings.HasPrefix(strings.ToUpper(name), "SVC_") ||
+			slices.Contains(known, name) || slices.Contains(ownVariables, name) {
 			continue
 		}
 		nearest := slices.MinFunc(known, func(a, b string) int { return distance(name, a) - distance(name, b) })
@@ -54,7 +55,8 @@ func knownVariables(commands []*cli.Command) []string {
 	return slices.Compact(known)
 }
 
-// warnOfVariables warns of misspelt variables on stderr, but for run, which logs every unknown one.
+// warnOfVariables prints a warning for each misspelt variable on stderr. It does nothing for the command run, which
+// logs all unknown variables.
 func warnOfVariables(c *cli.Context) error {
 	if c.Args().First() == "run" {
 		return nil
@@ -67,8 +69,8 @@ func warnOfVariables(c *cli.Context) error {
 	return nil
 }
 
-// distance counts the letters that are inserted, removed, replaced or exchanged with their neighbour to make b of a (optimal string
-// alignment).
+// distance returns the edit distance of a and b: the number of letters to insert, delete, replace or transpose with
+// their neighbour (optimal string alignment).
 func distance(a, b string) int {
 	before, last := make([]int, len(b)+1), make([]int, len(b)+1)
 	for j := range last {

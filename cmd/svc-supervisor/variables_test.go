@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestAVariableThatIsMisspeltIsFound(t *testing.T) {
+func TestMisspeltVariableIsFound(t *testing.T) {
 	for variable, want := range map[string]string{
 		"SVC_NSBD=x":           "[variable SVC_NSBD is unknown and ignored; the nearest known one is SVC_NSDB]",
 		"SVC_LOGLEVEL=debug":   "[variable SVC_LOGLEVEL is unknown and ignored; the nearest known one is SVC_LOG_LEVEL]",

@@ -15,11 +15,11 @@ import (
 	"time"
 )
 
-// certificateDirectory holds our end's certificates and keys.
+// certificateDirectory contains the certificates and keys of our end.
 const certificateDirectory = "/etc/svc-supervisor/certificates"
 
-// issueCertificates writes, for the kinds of key rsa and ecdsa, a CA and a certificate for each end: ours into
-// certificateDirectory, the peer's into swanctl's directories.
+// issueCertificates issues certificates for both ends, with RSA and with ECDSA keys, each kind from a CA of its own. It
+// writes those of our end to certificateDirectory, and those of the peer to the directories of swanctl.
 func issueCertificates(swanctl string) error {
 	for _, kind := range []string{"rsa", "ecdsa"} {
 		caKey, err := newKey(kind)
@@ -32,7 +32,10 @@ func issueCertificates(swanctl string) error {
 		if err != nil {
 			return err
 		}
-		for _, path := range []string{filepath.Join(certificateDirectory, kind+"-ca.pem"), filepath.Join(swanctl, "x509ca", kind+".pem")} {
+		caPaths := []string{
+			filepath.Join(certificateDirectory, kind+"-ca.pem"), filepath.Join(swanctl, "x509ca", kind+".pem"),
+		}
+		for _, path := range caPaths {
 			if err := writePEM(path, "CERTIFICATE", caDER); err != nil {
 				return err
 			}

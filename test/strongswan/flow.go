@@ -17,7 +17,7 @@ import (
 // interval is the time between two packets of a flow.
 const interval = 50 * time.Millisecond
 
-// in runs a function in a network namespace.
+// in calls a function in a network namespace, on a thread of its own.
 func in(namespace string, do func() error) error {
 	return ownthread.Do(func() error {
 		handle, err := netns.GetFromName(namespace)
@@ -32,8 +32,8 @@ func in(namespace string, do func() error) error {
 	})
 }
 
-// flow sends an echo request every 50 ms and counts the answers. It is not the program ping, because that takes 150 ms to
-// start in a guest and does not print when which answer came.
+// flow sends an ICMP echo request every 50 ms and counts the answers. It is used instead of the program ping, which
+// takes 150 ms to start in a guest and does not print the time of each answer.
 type flow struct {
 	connection net.PacketConn
 	to         netip.Addr
@@ -43,9 +43,7 @@ type flow struct {
 
 	mu       sync.Mutex
 	sent     int
-	failed   int // requests that the kernel refused to send
 	answered map[uint16]bool
-	last     time.Time // of the last answer
 }
 
 var flows atomic.Uint32
@@ -61,6 +59,7 @@ func namespaceOf(a netip.Addr) string {
 	return "peer"
 }
 
+// startFlow starts a flow between two addresses, in the namespace of the first one.
 func startFlow(from, to string) (*flow, error) {
 	source, err := netip.ParseAddr(from)
 	if err != nil {
@@ -107,11 +106,8 @@ func (f *flow) send() {
 			binary.BigEndian.PutUint16(request[2:], 0)
 			binary.BigEndian.PutUint16(request[2:], checksum(request))
 		}
-		if _, err := f.connection.WriteTo(request, &net.IPAddr{IP: f.to.AsSlice()}); err != nil {
-			f.mu.Lock()
-			f.failed++
-			f.mu.Unlock()
-		}
+		// A request that the kernel refuses to send counts as lost, because it gets no answer.
+		_, _ = f.connection.WriteTo(request, &net.IPAddr{IP: f.to.AsSlice()})
 		select {
 		case <-f.done:
 			return
@@ -128,12 +124,11 @@ func (f *flow) receive() {
 	for answer := make([]byte, 1500); ; {
 		n, peer, err := f.connection.ReadFrom(answer)
 		if err != nil {
-			return // it was closed
+			return // the connection was closed
 		}
 		if n >= 8 && answer[0] == reply && binary.BigEndian.Uint16(answer[4:]) == f.id && peer.String() == f.to.String() {
 			f.mu.Lock()
 			f.answered[binary.BigEndian.Uint16(answer[6:])] = true
-			f.last = time.Now()
 			f.mu.Unlock()
 		}
 	}
@@ -146,8 +141,8 @@ func (f *flow) answers() int {
 	return len(f.answered)
 }
 
-// settle waits until n more requests are answered.
-func (f *flow) settle(n int, limit time.Duration) error {
+// awaitAnswers waits until n more requests are answered.
+func (f *flow) awaitAnswers(n int, limit time.Duration) error {
 	before := f.answers()
 	for deadline := time.Now().Add(limit); f.answers() < before+n; time.Sleep(interval) {
 		if time.Now().After(deadline) {
@@ -157,8 +152,8 @@ func (f *flow) settle(n int, limit time.Duration) error {
 	return nil
 }
 
-// stop ends the flow and returns the number of requests, of those that were not answered, and the longest series of those.
-// It waits for the answers to the last requests.
+// stop ends the flow. It returns the number of requests, the number of unanswered requests, and the length of the
+// longest series of unanswered ones. It waits up to 2 s for the answer to the last request.
 func (f *flow) stop() (sent, lost, series int) {
 	close(f.done)
 	f.sender.Wait()
@@ -192,13 +187,13 @@ func ping(from, to string, limit time.Duration) error {
 		return err
 	}
 	defer f.stop()
-	if err := f.settle(1, limit); err != nil {
+	if err := f.awaitAnswers(1, limit); err != nil {
 		return fmt.Errorf("from %s: %w", from, err)
 	}
 	return nil
 }
 
-// checksum is the checksum of RFC 1071.
+// checksum returns the checksum of RFC 1071.
 func checksum(b []byte) uint16 {
 	var sum uint32
 	for i := 0; i < len(b); i += 2 {

@@ -21,7 +21,8 @@ const (
 	exchangeInit  = 34
 )
 
-// initRequest returns an IKE_SA_INIT request with AES-256, SHA-256 and group 14, an SPI of its own and no one behind it.
+// initRequest returns an IKE_SA_INIT request with AES-256, SHA-256 and group 14, and with a new initiator SPI. The key
+// exchange data is random, so nobody could continue the exchange.
 func initRequest() []byte {
 	transform := func(last bool, kind byte, id uint16, attribute ...byte) []byte {
 		more := byte(3)
@@ -40,7 +41,7 @@ func initRequest() []byte {
 	public, nonce := make([]byte, 256), make([]byte, 32)
 	_, _ = rand.Read(public)
 	_, _ = rand.Read(nonce)
-	public[0] = 0 // below the prime
+	public[0] = 0 // the value must be below the prime
 
 	payload := func(next byte, content []byte) []byte {
 		header := []byte{next, 0, 0, 0}
@@ -57,13 +58,16 @@ func initRequest() []byte {
 	return message
 }
 
-// halfOpen sends requests from the peer's address that are not continued, until our daemon asks for a cookie (RFC 7296, section
-// 2.6). It must do so before half of the unit's MemoryHigh is used, because above that the kernel slows the daemon down. Without
-// cookies, 10,000 requests use more than that, unless the machine is so slow that the first ones time out meanwhile.
-var halfOpen = step{"half-open requests from the peer's address", func(w *world, _ row) error {
+// halfOpen sends IKE_SA_INIT requests from the peer's address, without continuing any exchange, until our daemon
+// requests a cookie (RFC 7296, section 2.6). The daemon must do so before it uses half of its unit's MemoryHigh: above
+// MemoryHigh the kernel throttles it. Without cookies, 10,000 requests use more than that, unless the machine is so
+// slow that the first ones time out meanwhile.
+var halfOpen = step{"half-open requests from the peer's address", func(b *testbed, _ row) error {
 	var connection *net.UDPConn
 	err := in("peer", func() (err error) {
-		connection, err = net.DialUDP("udp4", &net.UDPAddr{IP: net.IPv4(200, 200, 200, 2), Port: 5000}, &net.UDPAddr{IP: net.IPv4(100, 100, 100, 2), Port: 500})
+		peer := &net.UDPAddr{IP: net.IPv4(200, 200, 200, 2), Port: 5000}
+		container := &net.UDPAddr{IP: net.IPv4(100, 100, 100, 2), Port: 500}
+		connection, err = net.DialUDP("udp4", peer, container)
 		return err
 	})
 	if err != nil {
@@ -81,27 +85,28 @@ var halfOpen = step{"half-open requests from the peer's address", func(w *world,
 			if err != nil {
 				return err
 			}
-			if w.note("%d requests: %d MB", i, now>>20); now > limit/2 {
-				return fmt.Errorf("no cookie before %d half-open requests; the unit uses %d MB, and MemoryHigh is %d MB", i, now>>20, limit>>20)
+			if b.note("%d requests: %d MB", i, now>>20); now > limit/2 {
+				return fmt.Errorf("no cookie before %d half-open requests; the unit uses %d MB, and MemoryHigh is %d MB",
+					i, now>>20, limit>>20)
 			}
 		}
 		if _, err := connection.Write(initRequest()); err != nil {
 			return err
 		}
-		// One after the other, so that no queue drops a request.
+		// Each request waits for the answer to the one before, so that no queue drops requests.
 		if err := connection.SetReadDeadline(time.Now().Add(2 * time.Second)); err != nil {
 			return err
 		}
 		n, err := connection.Read(answer)
 		if err == nil && n > 36 && answer[16] == payloadNotify && binary.BigEndian.Uint16(answer[34:]) == notifyCookie {
-			w.note("a cookie for request %d", i)
+			b.note("a cookie for request %d", i)
 			return nil
 		}
 	}
 	return errors.New("no cookie before 10000 half-open requests")
 }}
 
-// memory returns a number of bytes of the daemon's unit.
+// memory returns a property of the daemon's unit that is a number of bytes.
 func memory(property string) (int, error) {
 	text, err := command("", "systemctl", "show", "-P", property, unit)
 	if err != nil {

@@ -1,13 +1,13 @@
-// Strongswan tries a real IPSEC container against strongSwan. Our end is made by svc-supervisor from a file NSDB, with svc-ipsec
-// and Libreswan. The other end is charon in a network namespace, configured by swanctl. The table in rows.go has the
-// configurations of both ends and what is expected. Every row is judged by pings through the tunnel, by
-// `swanctl --list-sas --raw`, by `ip xfrm state` of the container, and by what charon logged.
+// Strongswan tests a real IPSEC container against strongSwan. svc-supervisor makes the container from an NSDB of files,
+// with svc-ipsec and Libreswan; this is our end. The peer is charon in a network namespace, configured by swanctl. The
+// table in rows.go has the configurations of both ends and the expected results. Each row is checked by pings through
+// the tunnel, by `swanctl --list-sas --raw`, by `ip xfrm state` in the container, and by charon's log.
 //
 //	strongswan [-all] [-only TEXT] [-list] PROJECT ROOT
 //
-// PROJECT is the directory of this project, ROOT the directory that test/ground/strongswan made. It runs where there are
-// systemd and ESP: see the script run. It prints `ok` or `not ok` for each row. A row with a known fault must fail: if it
-// passes, the run fails, so that the mark is removed.
+// PROJECT is the directory of this project, and ROOT the directory that test/ground/strongswan made. The program
+// requires systemd and a kernel with ESP: see the script run. It prints `ok` or `not ok` for each row. A row with a
+// known fault must fail. If such a row passes, the run fails, so that the mark of the fault is removed.
 package main
 
 import (
@@ -30,7 +30,7 @@ func main() {
 			rows = append(rows, r)
 		}
 	}
-	// The router keeps translating packets of known flows after its NAT rule is gone.
+	// Rows with NAT come last: after the NAT rule is removed, the router still translates packets of known flows.
 	slices.SortStableFunc(rows, func(a, b row) int { return b2i(a.nat) - b2i(b.nat) })
 	if *list {
 		for _, r := range rows {
@@ -62,14 +62,14 @@ func b2i(b bool) int {
 	return 0
 }
 
-// run tries the rows and returns the number of those that did not end as expected.
+// run runs the rows and returns the number of rows with an unexpected result.
 func run(project, root string, rows []row) (failed int, err error) {
 	if len(rows) == 0 {
 		return 0, fmt.Errorf("no row matches")
 	}
-	w, err := newWorld(project, root)
-	if w != nil {
-		defer w.remove()
+	b, err := newTestbed(project, root)
+	if b != nil {
+		defer b.remove()
 	}
 	if err != nil {
 		return 0, err
@@ -77,14 +77,15 @@ func run(project, root string, rows []row) (failed int, err error) {
 	fmt.Println("#", versions())
 	began := time.Now()
 	number := 0
-	tell := func(name, fault string, err error, took time.Duration) {
+	report := func(name, fault string, err error, took time.Duration) {
 		number++
 		switch {
 		case err == nil && fault == "":
 			fmt.Printf("ok %d %s in %.1f s\n", number, name, took.Seconds())
 		case err == nil:
 			failed++
-			fmt.Printf("not ok %d %s in %.1f s\n# it passes: remove the mark of the known fault %s\n", number, name, took.Seconds(), fault)
+			fmt.Printf("not ok %d %s in %.1f s\n# the row passes: remove the mark of the known fault %s\n",
+				number, name, took.Seconds(), fault)
 		case fault != "":
 			fmt.Printf("not ok %d %s in %.1f s # TODO known fault %s\n# %v\n", number, name, took.Seconds(), fault, err)
 		default:
@@ -94,18 +95,18 @@ func run(project, root string, rows []row) (failed int, err error) {
 	}
 	for i, r := range rows {
 		start := time.Now()
-		err := w.try(i+1, r)
+		err := b.runRow(i+1, r)
 		took := time.Since(start)
-		tell(r.name, r.fault, err, took)
-		for _, note := range w.notes {
+		report(r.name, r.fault, err, took)
+		for _, note := range b.notes {
 			fmt.Println("#  ", note)
 		}
 		if err != nil && r.fault == "" {
-			w.explain(start)
+			b.explain(start)
 		}
 	}
 	start := time.Now()
-	tell("with its binding removed, the container leaves nothing", "", w.unbind(), time.Since(start))
+	report("with its binding removed, the container leaves nothing", "", b.unbind(), time.Since(start))
 	fmt.Printf("# %d rows in %.0f s\n", len(rows), time.Since(began).Seconds())
 	return failed, nil
 }

@@ -11,13 +11,13 @@ import (
 	"time"
 )
 
-// step is something that happens after the tunnel of a row is up, and what is expected of it.
+// step is an action in a row after its tunnel is up, with the checks of its result.
 type step struct {
 	name string
-	do   func(w *world, r row) error
+	do   func(b *testbed, r row) error
 }
 
-// base is our end's connection, and baseConf the peer's configuration, before a row changes them.
+// base is the connection of our end, and baseConf the configuration of the peer, before the changes of a row.
 var base = object{"peerAddress": "200.200.200.2", "mtu": 1400,
 	"localCidrs": []string{"10.1.0.0/24"}, "peerCidrs": []string{"10.2.0.0/24"}}
 
@@ -49,7 +49,7 @@ secrets {
 		secret = "%s"
 	}
 }
-# What follows is merged with the above.
+# The following settings of the row are merged with those above.
 connections {
 	ours {
 %s
@@ -58,56 +58,57 @@ connections {
 }
 `
 
-// try brings both ends to a row, waits for its tunnel and takes its steps.
-func (w *world) try(number int, r row) error {
-	w.notes, w.number, w.key = nil, number, "key "+rand.Text()
-	connections, err := w.connections(r)
+// runRow configures both ends for a row, waits for its tunnel, and runs its steps.
+func (b *testbed) runRow(number int, r row) error {
+	b.notes, b.number, b.key = nil, number, "key "+rand.Text()
+	connections, err := b.connections(r)
 	if err != nil {
 		return err
 	}
-	w.conf = fmt.Sprintf(baseConf, w.key, r.theirs, r.also)
-	// The connection of the row before has another key, so that it does not disturb this row while it is being replaced.
-	if err := w.killCharon(); err != nil {
+	b.conf = fmt.Sprintf(baseConf, b.key, r.peer, r.peerConnections)
+	// The connection of the previous row has another key, so it cannot come up while it is being replaced.
+	if err := b.killCharon(); err != nil {
 		return err
 	}
 	_ = os.Remove(charonLog)
-	if err := w.setNAT(r.nat); err != nil {
+	if err := b.setNAT(r.nat); err != nil {
 		return err
 	}
-	if err := w.startCharon(); err != nil {
+	if err := b.startCharon(); err != nil {
 		return err
 	}
-	if err := w.edit(connections...); err != nil {
+	if err := b.edit(connections...); err != nil {
 		return err
 	}
-	if r.begin != nil {
-		if err := r.begin.do(w, r); err != nil {
-			return fmt.Errorf("%s: %w", r.begin.name, err)
+	if r.initiate != nil {
+		if err := r.initiate.do(b, r); err != nil {
+			return fmt.Errorf("%s: %w", r.initiate.name, err)
 		}
 	}
 	if !r.down {
-		if err := until(settled, func() error { return w.isUp(r) }); err != nil {
+		if err := until(stepTimeout, func() error { return b.isUp(r) }); err != nil {
 			return err
 		}
-		if err := carries(r); err != nil {
+		if err := checkTraffic(r); err != nil {
 			return err
 		}
 	}
-	for _, s := range r.then {
-		w.markLog()
+	for _, s := range r.steps {
+		b.markLog()
 		start := time.Now()
-		if err := s.do(w, r); err != nil {
+		if err := s.do(b, r); err != nil {
 			return fmt.Errorf("%s: %w", s.name, err)
 		}
-		w.note("%s: %.1f s", s.name, time.Since(start).Seconds())
+		b.note("%s: %.1f s", s.name, time.Since(start).Seconds())
 	}
 	return nil
 }
 
-// id returns the id of the row's n-th connection. No two rows have the same.
-func (w *world) id(n int) string { return fmt.Sprintf("c%d%c", w.number, 'a'+n) }
+// id returns the id of the n-th connection of the row. It is unique among all rows.
+func (b *testbed) id(n int) string { return fmt.Sprintf("c%d%c", b.number, 'a'+n) }
 
-func (w *world) connections(r row) (all []object, err error) {
+// connections returns the connections of our end in a row.
+func (b *testbed) connections(r row) (all []object, err error) {
 	texts := r.ours
 	if texts == nil {
 		texts = []string{"{}"}
@@ -117,12 +118,12 @@ func (w *world) connections(r row) (all []object, err error) {
 		if err := json.Unmarshal([]byte(text), &over); err != nil {
 			return nil, fmt.Errorf("ours %q: %w", text, err)
 		}
-		c := merge(merge(base, object{"id": w.id(i)}), over)
+		c := merge(merge(base, object{"id": b.id(i)}), over)
 		if c["authMode"] != "certificate" && c["psk"] == nil {
-			c["psk"] = w.key
+			c["psk"] = b.key
 		}
 		for key, value := range c {
-			if value == nil { // transport mode has no networks
+			if value == nil { // null in a row removes a key, for example the networks in transport mode
 				delete(c, key)
 			}
 		}
@@ -131,9 +132,10 @@ func (w *world) connections(r row) (all []object, err error) {
 	return all, nil
 }
 
-// isUp returns what is missing: an established IKE SA at the peer with the row's fields, installed Child SAs with theirs, and
-// what the kernel of the container is to show.
-func (w *world) isUp(r row) error {
+// isUp returns an error unless the tunnel of the row is up: the peer has an established IKE SA with the fields of the
+// row and enough installed Child SAs with their fields, and `ip xfrm state` of the container contains the texts of the
+// row.
+func (b *testbed) isUp(r row) error {
 	all, err := peerSAs()
 	if err != nil {
 		return err
@@ -151,24 +153,24 @@ func (w *world) isUp(r row) error {
 			}
 		}
 	}
-	if wanted := max(r.children, 1); children < wanted {
-		return fmt.Errorf("the peer has %d Child SAs of IKE SA {%s}, child {%s}, want %d; it has: %s",
-			children, r.ike, r.child, wanted, strings.Join(seen, "; "))
+	if want := max(r.children, 1); children < want {
+		return fmt.Errorf("the peer has %d Child SAs of IKE SA {%s}, child {%s}, want %d; its SAs are: %s",
+			children, r.ike, r.child, want, strings.Join(seen, "; "))
 	}
 	states, err := command("", "ip", "-n", container, "xfrm", "state")
 	if err != nil {
 		return err
 	}
-	for _, wanted := range strings.Split(r.kernel, "; ") {
-		if !strings.Contains(states, wanted) {
-			return fmt.Errorf("ip xfrm state of the container does not show %q", wanted)
+	for _, want := range strings.Split(r.kernel, "; ") {
+		if !strings.Contains(states, want) {
+			return fmt.Errorf("ip xfrm state of the container does not contain %q", want)
 		}
 	}
 	return nil
 }
 
-// carries pings between all addresses of a row, from our end to the peer and from the peer to our end.
-func carries(r row) error {
+// checkTraffic pings between all pairs of addresses of a row, in both directions.
+func checkTraffic(r row) error {
 	for _, pair := range r.pairs() {
 		for _, p := range [][2]string{pair, {pair[1], pair[0]}} {
 			if err := ping(p[0], p[1], 15*time.Second); err != nil {
@@ -196,30 +198,32 @@ func spis() (ike, child map[string]bool, err error) {
 	return ike, child, err
 }
 
-// hasNew returns an error if each element is an old one.
-func hasNew(what string, now, old map[string]bool) error {
+// checkNew returns an error if now has no SPI that is not in old.
+func checkNew(what string, now, old map[string]bool) error {
 	for spi := range now {
 		if !old[spi] {
 			return nil
 		}
 	}
-	return fmt.Errorf("no new %s: %v, before %v", what, now, old)
+	return fmt.Errorf("no new %s: the SPIs are %v, before %v", what, now, old)
 }
 
-// underPing does something that changes SAs while a ping runs every 50 ms. At most so much time may pass without an answer;
-// 0 means that no packet may be lost. The time is counted in lost packets, so that a slow machine makes no difference.
-func underPing(limit time.Duration, change func() error, r row) (string, error) {
+// whilePinging calls change, which changes SAs, while a ping is sent every 50 ms. It returns an error if there was no
+// answer for longer than limit; with a limit of 0 no packet may be lost. The time without an answer is derived from the
+// number of lost packets, so that the result does not depend on the speed of the machine. The returned text describes
+// the losses.
+func whilePinging(limit time.Duration, change func() error, r row) (string, error) {
 	pair := r.pairs()[0]
 	f, err := startFlow(pair[0], pair[1])
 	if err != nil {
 		return "", err
 	}
-	err = f.settle(20, settled)
+	err = f.awaitAnswers(20, stepTimeout)
 	if err == nil {
 		err = change()
 	}
 	if err == nil {
-		err = f.settle(40, 2*settled)
+		err = f.awaitAnswers(40, 2*stepTimeout)
 	}
 	sent, lost, series := f.stop()
 	if gap := time.Duration(series) * interval; err == nil && gap > limit {
@@ -228,56 +232,59 @@ func underPing(limit time.Duration, change func() error, r row) (string, error) 
 	return fmt.Sprintf("%d of %d packets lost, longest gap %.2f s", lost, sent, float64(series)*interval.Seconds()), err
 }
 
-// rekey makes an end rekey what, "Child SA" or "IKE SA", while a ping runs.
-func rekey(end, what string, limit time.Duration, how func(w *world) error) step {
+// rekey calls how, which makes an end rekey its "Child SA" or "IKE SA", while a ping runs.
+func rekey(end, what string, limit time.Duration, how func(b *testbed) error) step {
 	name := end + " rekeys the " + what
-	return step{name, func(w *world, r row) error {
-		said, err := underPing(limit, func() error {
+	return step{name, func(b *testbed, r row) error {
+		losses, err := whilePinging(limit, func() error {
 			oldIKE, oldChild, err := spis()
 			if err != nil {
 				return err
 			}
-			if err := how(w); err != nil {
+			if err := how(b); err != nil {
 				return err
 			}
-			return until(settled, func() error {
+			return until(stepTimeout, func() error {
 				ike, child, err := spis()
 				if err != nil {
 					return err
 				}
 				if what == "IKE SA" {
-					return hasNew(what, ike, oldIKE)
+					return checkNew(what, ike, oldIKE)
 				}
-				return hasNew(what, child, oldChild)
+				return checkNew(what, child, oldChild)
 			})
 		}, r)
-		w.note("%s: %s", name, said)
+		b.note("%s: %s", name, losses)
 		return err
 	}}
 }
 
-// ctl runs whack for a connection of our daemon.
+// ctl runs `svc-ipsec ctl`, which runs whack, for a connection of our daemon.
 func ctl(option, name string) error {
 	_, err := command("", "timeout", "60", plugin, "ctl", container, option, "--name", name, "--asynchronous")
 	return err
 }
 
-func theyRun(args ...string) func(*world) error {
-	return func(*world) error {
+// runSwanctl returns a function that runs swanctl at the peer.
+func runSwanctl(args ...string) func(*testbed) error {
+	return func(*testbed) error {
 		_, err := swanctl(args...)
 		return err
 	}
 }
 
+// lossless and shortGap are limits of whilePinging.
 const lossless, shortGap = 0, 2 * time.Second
 
-func weRekeyChild(limit time.Duration) step {
-	return rekey("our end", "Child SA", limit, func(w *world) error { return ctl("rekey-ipsec", w.id(0)+"-0-0") })
+func localRekeysChild(limit time.Duration) step {
+	return rekey("our end", "Child SA", limit, func(b *testbed) error { return ctl("rekey-ipsec", b.id(0)+"-0-0") })
 }
 
-// weRekeyIKE asks for each pair of networks: the IKE SA belongs to one of them, and whack refuses the others.
-func weRekeyIKE(limit time.Duration) step {
-	return rekey("our end", "IKE SA", limit, func(w *world) error {
+// localRekeysIKE runs whack for each pair of networks. The IKE SA belongs to one of them, and whack fails for the
+// others.
+func localRekeysIKE(limit time.Duration) step {
+	return rekey("our end", "IKE SA", limit, func(b *testbed) error {
 		paths, err := filepath.Glob(loadedConf + "/*.conf")
 		for _, path := range paths {
 			_ = ctl("rekey-ike", strings.TrimSuffix(filepath.Base(path), ".conf"))
@@ -286,33 +293,34 @@ func weRekeyIKE(limit time.Duration) step {
 	})
 }
 
-func theyRekeyChild(limit time.Duration) step {
-	return rekey("strongSwan", "Child SA", limit, theyRun("--rekey", "--child", "net"))
+func peerRekeysChild(limit time.Duration) step {
+	return rekey("strongSwan", "Child SA", limit, runSwanctl("--rekey", "--child", "net"))
 }
-func theyRekeyIKE(limit time.Duration) step {
-	return rekey("strongSwan", "IKE SA", limit, theyRun("--rekey", "--ike", "ours"))
+func peerRekeysIKE(limit time.Duration) step {
+	return rekey("strongSwan", "IKE SA", limit, runSwanctl("--rekey", "--ike", "ours"))
 }
-func theyReauthenticate(limit time.Duration) step {
-	return rekey("strongSwan", "IKE SA", limit, theyRun("--rekey", "--ike", "ours", "--reauth"))
+func peerReauthenticates(limit time.Duration) step {
+	return rekey("strongSwan", "IKE SA", limit, runSwanctl("--rekey", "--ike", "ours", "--reauth"))
 }
 
-// theyInitiate makes the peer initiate: our end waits for it.
-var theyInitiate = &step{"strongSwan initiates", func(*world, row) error {
-	return until(settled, func() error {
+// peerInitiates makes the peer initiate, for rows in which our end is response-only.
+var peerInitiates = &step{"strongSwan initiates", func(*testbed, row) error {
+	return until(stepTimeout, func() error {
 		_, err := swanctl("--initiate", "--child", "net", "--timeout", "30")
 		return err
 	})
 }}
 
-// theirTraffic sends a packet at the peer, whose policy makes charon initiate.
-var theirTraffic = &step{"a packet of the peer's network makes strongSwan initiate", func(_ *world, r row) error {
-	return ping(r.pairs()[0][1], r.pairs()[0][0], settled)
+// peerTraffic sends a packet from the peer's network. The trap policy makes charon initiate.
+var peerTraffic = &step{"a packet of the peer's network makes strongSwan initiate", func(_ *testbed, r row) error {
+	return ping(r.pairs()[0][1], r.pairs()[0][0], stepTimeout)
 }}
 
-// pings lets a ping run for a time, in which the SAs are rekeyed because their lifetimes end.
-func pings(duration, limit time.Duration, rekeyed ...string) step {
-	return step{fmt.Sprintf("a ping for %.0f s", duration.Seconds()), func(w *world, r row) error {
-		said, err := underPing(limit, func() error {
+// pingFor sends pings for a time in which the lifetimes of SAs end. The kinds of SAs in rekeyed must be rekeyed in that
+// time.
+func pingFor(duration, limit time.Duration, rekeyed ...string) step {
+	return step{fmt.Sprintf("a ping for %.0f s", duration.Seconds()), func(b *testbed, r row) error {
+		losses, err := whilePinging(limit, func() error {
 			oldIKE, oldChild, err := spis()
 			if err != nil {
 				return err
@@ -321,128 +329,129 @@ func pings(duration, limit time.Duration, rekeyed ...string) step {
 			ike, child, err := spis()
 			for _, what := range rekeyed {
 				if what == "IKE SA" {
-					err = errors.Join(err, hasNew(what, ike, oldIKE))
+					err = errors.Join(err, checkNew(what, ike, oldIKE))
 				} else {
-					err = errors.Join(err, hasNew(what, child, oldChild))
+					err = errors.Join(err, checkNew(what, child, oldChild))
 				}
 			}
 			return err
 		}, r)
-		w.note("%s", said)
+		b.note("%s", losses)
 		return err
 	}}
 }
 
-// theyReceive waits until charon has logged something in this step.
-func (w *world) theyReceive(text string) error {
-	return until(settled/3, func() error {
-		if !strings.Contains(w.log(), text) {
+// awaitLog waits until charon has logged a text in this step.
+func (b *testbed) awaitLog(text string) error {
+	return until(stepTimeout/3, func() error {
+		if !strings.Contains(b.log(), text) {
 			return fmt.Errorf("charon did not log %q", text)
 		}
 		return nil
 	})
 }
 
-// setAdminState edits the first connection's adminStateUp.
-func (w *world) setAdminState(up bool) error {
-	changed := merge(w.ours[0], object{"adminStateUp": up})
-	return w.edit(append([]object{changed}, w.ours[1:]...)...)
+// setAdminState changes adminStateUp of the first connection.
+func (b *testbed) setAdminState(up bool) error {
+	changed := merge(b.ours[0], object{"adminStateUp": up})
+	return b.edit(append([]object{changed}, b.ours[1:]...)...)
 }
 
-// adminDownUp takes the connection down for 30 seconds. The peer must have learnt that, because SAs that it keeps can delay the
-// new ones. Traffic must return within 5 seconds, and what an emulated or busy machine needs to start the daemon: that is
-// derived from the time of a CHECK.
-var adminDownUp = step{"admin down for 30 s, and up", func(w *world, r row) error {
+// adminDownUp disables the connection for 30 seconds. The peer must receive a DELETE, because SAs that it keeps can
+// delay the new ones. After the connection is enabled, traffic must return within 5 seconds, plus the time that an
+// emulated or busy machine needs to start the daemon, which is derived from the time of a CHECK.
+var adminDownUp = step{"admin down for 30 s, and up", func(b *testbed, r row) error {
 	start := time.Now()
 	if _, err := command("", "svc-supervisor", "exec", "CHECK", container); err != nil {
 		return err
 	}
 	limit := 5*time.Second + 3*time.Since(start)
-	if err := w.setAdminState(false); err != nil {
+	if err := b.setAdminState(false); err != nil {
 		return err
 	}
 	down := time.Now()
-	deleted := w.theyReceive("received DELETE")
+	deleted := b.awaitLog("received DELETE")
 	if err := ping(r.pairs()[0][0], r.pairs()[0][1], 2*time.Second); err == nil {
 		return errors.New("a connection that is administratively down carries traffic")
 	}
 	time.Sleep(time.Until(down.Add(30 * time.Second)))
-	if err := w.setAdminState(true); err != nil {
+	if err := b.setAdminState(true); err != nil {
 		return err
 	}
 	up := time.Now()
 	err := ping(r.pairs()[0][0], r.pairs()[0][1], 150*time.Second)
 	took := time.Since(up)
-	w.note("traffic returned %.1f s after the connection was loaded, allowed are %.1f s", took.Seconds(), limit.Seconds())
+	b.note("traffic returned %.1f s after the connection was loaded, the limit is %.1f s", took.Seconds(), limit.Seconds())
 	if err == nil && took > limit {
-		err = fmt.Errorf("traffic returned after %.1f s, allowed are %.1f s", took.Seconds(), limit.Seconds())
+		err = fmt.Errorf("traffic returned after %.1f s, the limit is %.1f s", took.Seconds(), limit.Seconds())
 	}
 	return errors.Join(deleted, err)
 }}
 
-// removeConnection removes our n-th connection. The peer receives a DELETE, and traffic of the others goes on.
+// removeConnection removes the n-th connection of our end. charon must log the text deleted, and traffic through the
+// other connections must not be interrupted for longer than limit.
 func removeConnection(n int, deleted string, limit time.Duration) step {
-	return step{"one of two connections is removed", func(w *world, r row) error {
-		said, err := underPing(limit, func() error {
-			if err := w.edit(append(w.ours[:n:n], w.ours[n+1:]...)...); err != nil {
+	return step{"one of two connections is removed", func(b *testbed, r row) error {
+		losses, err := whilePinging(limit, func() error {
+			if err := b.edit(append(b.ours[:n:n], b.ours[n+1:]...)...); err != nil {
 				return err
 			}
-			return w.theyReceive(deleted)
+			return b.awaitLog(deleted)
 		}, r)
-		w.note("the other connection: %s", said)
+		b.note("the other connection: %s", losses)
 		return err
 	}}
 }
 
-// changePeerAddress gives the first connection another peer.
+// changePeerAddress changes the peer's address of the first connection.
 func changePeerAddress(address string) step {
-	return step{"the peer's address is changed", func(w *world, r row) error {
-		if err := w.edit(merge(w.ours[0], object{"peerAddress": address})); err != nil {
+	return step{"the peer's address is changed", func(b *testbed, r row) error {
+		if err := b.edit(merge(b.ours[0], object{"peerAddress": address})); err != nil {
 			return err
 		}
-		err := w.theyReceive("received DELETE for IKE_SA ours")
-		return errors.Join(err, carries(r))
+		err := b.awaitLog("received DELETE for IKE_SA ours")
+		return errors.Join(err, checkTraffic(r))
 	}}
 }
 
-// back waits for traffic after an end was started again.
-func (w *world) back(r row, limit time.Duration) error {
+// awaitTraffic waits for traffic after an end was restarted.
+func (b *testbed) awaitTraffic(r row, limit time.Duration) error {
 	start := time.Now()
 	err := ping(r.pairs()[0][0], r.pairs()[0][1], limit)
-	w.note("traffic returned after %.1f s", time.Since(start).Seconds())
+	b.note("traffic returned after %.1f s", time.Since(start).Seconds())
 	if err == nil {
-		err = carries(r)
+		err = checkTraffic(r)
 	}
 	return err
 }
 
-// killPeer makes the peer disappear without a DELETE, as a reboot does, and start again. Our end finds out by its DPD.
+// killPeer kills charon without a DELETE, as a reboot does, and starts it again. Our end detects that by DPD.
 func killPeer(limit time.Duration) step {
-	return step{"strongSwan is killed and started", func(w *world, r row) error {
-		if err := w.killCharon(); err != nil {
+	return step{"strongSwan is killed and started", func(b *testbed, r row) error {
+		if err := b.killCharon(); err != nil {
 			return err
 		}
-		if err := w.startCharon(); err != nil {
+		if err := b.startCharon(); err != nil {
 			return err
 		}
-		return w.back(r, limit)
+		return b.awaitTraffic(r, limit)
 	}}
 }
 
-// stopPeer stops the peer with a DELETE and starts it after some seconds.
-var stopPeer = step{"strongSwan is stopped for 10 s and started", func(w *world, r row) error {
-	if err := w.stopCharon(); err != nil {
+// stopPeer stops charon, which sends a DELETE, and starts it again after 10 seconds.
+var stopPeer = step{"strongSwan is stopped for 10 s and started", func(b *testbed, r row) error {
+	if err := b.stopCharon(); err != nil {
 		return err
 	}
 	time.Sleep(10 * time.Second)
-	if err := w.startCharon(); err != nil {
+	if err := b.startCharon(); err != nil {
 		return err
 	}
-	return w.back(r, settled)
+	return b.awaitTraffic(r, stepTimeout)
 }}
 
-// killDaemon kills our daemon. Its successor sends INITIAL_CONTACT, so the peer does not keep the SAs of before.
-var killDaemon = step{"our daemon is killed and started by systemd", func(w *world, r row) error {
+// killDaemon kills our daemon. The new daemon sends INITIAL_CONTACT, so the peer must not keep the former SAs.
+var killDaemon = step{"our daemon is killed and started by systemd", func(b *testbed, r row) error {
 	old, _, err := spis()
 	if err != nil {
 		return err
@@ -450,35 +459,35 @@ var killDaemon = step{"our daemon is killed and started by systemd", func(w *wor
 	if _, err := command("", "systemctl", "kill", "--signal=KILL", unit); err != nil {
 		return err
 	}
-	if err := until(settled, func() error {
+	if err := until(stepTimeout, func() error {
 		now, _, err := spis()
 		if err != nil {
 			return err
 		}
 		for spi := range old {
 			if now[spi] {
-				return errors.New("the peer keeps the IKE SA of the daemon that was killed")
+				return errors.New("the peer keeps the IKE SA of the killed daemon")
 			}
 		}
-		return hasNew("IKE SA", now, old)
+		return checkNew("IKE SA", now, old)
 	}); err != nil {
 		return err
 	}
-	return w.back(r, settled)
+	return b.awaitTraffic(r, stepTimeout)
 }}
 
 // removeAll removes the only connection.
-var removeAll = step{"the only connection is removed", func(w *world, _ row) error {
-	if err := w.edit(); err != nil {
+var removeAll = step{"the only connection is removed", func(b *testbed, _ row) error {
+	if err := b.edit(); err != nil {
 		return err
 	}
-	return w.theyReceive("received DELETE for IKE_SA ours")
+	return b.awaitLog("received DELETE for IKE_SA ours")
 }}
 
-// staysDown expects a reason in the status, and no traffic.
+// staysDown checks that the published status has the reason, and that there is no traffic.
 func staysDown(reason string) step {
-	return step{"the status has the reason " + reason, func(_ *world, r row) error {
-		if err := until(settled, func() error { return hasReason(reason) }); err != nil {
+	return step{"the status has the reason " + reason, func(_ *testbed, r row) error {
+		if err := until(stepTimeout, func() error { return hasReason(reason) }); err != nil {
 			return err
 		}
 		if err := ping(r.pairs()[0][0], r.pairs()[0][1], 2*time.Second); err == nil {
@@ -488,6 +497,8 @@ func staysDown(reason string) step {
 	}}
 }
 
+// hasReason returns an error unless the published status has a connection that is down with a reason which contains a
+// text.
 func hasReason(reason string) error {
 	_, connections, err := published()
 	if err != nil {
@@ -501,9 +512,9 @@ func hasReason(reason string) error {
 	return fmt.Errorf("the status is %+v", connections)
 }
 
-// isActive expects all connections of the published status to be up.
-var isActive = step{"the status is ACTIVE", func(*world, row) error {
-	return until(settled, func() error {
+// isActive waits until all connections of the published status are ACTIVE.
+var isActive = step{"the status is ACTIVE", func(*testbed, row) error {
+	return until(stepTimeout, func() error {
 		_, connections, err := published()
 		if err != nil {
 			return err
@@ -517,22 +528,22 @@ var isActive = step{"the status is ACTIVE", func(*world, row) error {
 	})
 }}
 
-// reaches pings between all addresses of the row again.
-var reaches = step{"all networks are still reached", func(_ *world, r row) error { return carries(r) }}
+// stillReachable pings between all pairs of addresses of the row again.
+var stillReachable = step{"all networks are still reached", func(_ *testbed, r row) error { return checkTraffic(r) }}
 
-// reachesAlso pings between two more addresses.
-func reachesAlso(from, to string) step {
-	return step{from + " reaches " + to, func(*world, row) error { return ping(from, to, settled) }}
+// reachable pings from one further address to another.
+func reachable(from, to string) step {
+	return step{from + " reaches " + to, func(*testbed, row) error { return ping(from, to, stepTimeout) }}
 }
 
-// allUpOrReason expects traffic between all addresses, or a status that explains why there is none.
-var allUpOrReason = step{"all networks are reached, or the status has a reason", func(w *world, r row) error {
-	err := until(settled/2, func() error { return carries(r) })
+// allUpOrReason checks that there is traffic between all pairs of addresses, or that the published status has a reason.
+var allUpOrReason = step{"all networks are reached, or the status has a reason", func(b *testbed, r row) error {
+	err := until(stepTimeout/2, func() error { return checkTraffic(r) })
 	if err == nil {
 		return nil
 	}
 	_, connections, _ := published()
-	w.note("the status is %+v", connections)
+	b.note("the status is %+v", connections)
 	if hasReason("") == nil {
 		return nil
 	}

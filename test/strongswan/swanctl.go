@@ -5,7 +5,8 @@ import (
 	"strings"
 )
 
-// sa is one IKE SA or Child SA of `swanctl --list-sas --raw`, with the fields as swanctl prints them.
+// sa is an IKE SA or Child SA in the output of `swanctl --list-sas --raw`. The names and values of the fields are those
+// of swanctl.
 type sa struct {
 	name     string
 	fields   map[string]string
@@ -17,20 +18,20 @@ var (
 	child = regexp.MustCompile(`([A-Za-z0-9_-]+)-\d+ \{([^{}]*)\}`)
 )
 
-// parseSAs reads events of the form
+// parseSAs parses events of the form
 //
 //	list-sa event {ours {uniqueid=1 version=2 state=ESTABLISHED … child-sas {net-1 {name=net state=INSTALLED …}}}}
 //
-// A value that contains a blank, such as a distinguished name, is cut off at the blank.
+// A value with a blank, such as a distinguished name, is truncated at the blank.
 func parseSAs(raw string) (all []sa) {
 	for _, event := range strings.Split(raw, "list-sa event {")[1:] {
 		name, rest, ok := strings.Cut(event, " {")
 		if !ok {
 			continue
 		}
-		own, below, _ := strings.Cut(rest, "child-sas {")
-		ike := sa{name: name, fields: fields(own)}
-		for _, match := range child.FindAllStringSubmatch(below, -1) {
+		ikeFields, children, _ := strings.Cut(rest, "child-sas {")
+		ike := sa{name: name, fields: fields(ikeFields)}
+		for _, match := range child.FindAllStringSubmatch(children, -1) {
 			ike.children = append(ike.children, sa{name: match[1], fields: fields(match[2])})
 		}
 		all = append(all, ike)
@@ -46,7 +47,7 @@ func fields(text string) map[string]string {
 	return all
 }
 
-// has returns whether an SA has all of the fields in a text like "version=2 encr-alg=AES_CBC".
+// has reports whether an SA has all fields of a text like "version=2 encr-alg=AES_CBC".
 func (s sa) has(wanted string) bool {
 	for key, value := range fields(wanted) {
 		if s.fields[key] != value {
@@ -56,10 +57,13 @@ func (s sa) has(wanted string) bool {
 	return true
 }
 
-// text prints the fields that matter in a message.
+// text returns the name and the most important fields, for a message.
 func (s sa) text() string {
 	var parts []string
-	for _, key := range []string{"version", "state", "mode", "protocol", "encap", "encr-alg", "encr-keysize", "integ-alg", "prf-alg", "dh-group", "local-ts", "remote-ts"} {
+	for _, key := range []string{
+		"version", "state", "mode", "protocol", "encap", "encr-alg", "encr-keysize", "integ-alg", "prf-alg", "dh-group",
+		"local-ts", "remote-ts",
+	} {
 		if value := s.fields[key]; value != "" {
 			parts = append(parts, key+"="+value)
 		}

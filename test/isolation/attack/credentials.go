@@ -13,8 +13,9 @@ import (
 	"time"
 )
 
-// credentials makes a certificate authority, and a certificate of it with its private key, as files of a directory: ca.pem,
-// left.pem and left.key. It is no attempt of an attacker: a test needs them where no program makes certificates.
+// credentials makes the certificate of a CA, and a certificate with its private key that the CA has issued, as files in
+// a directory: ca.pem, left.pem and left.key. It is not an attack, but a test needs the files, and the environment may
+// have no program that issues certificates.
 func credentials(args []string) (string, error) {
 	authority, authorityKey, err := issue("ca", nil, nil)
 	if err != nil {
@@ -40,8 +41,10 @@ func credentials(args []string) (string, error) {
 	return "", nil
 }
 
-// issue makes a certificate that is signed by a parent, or by itself if there is none.
-func issue(name string, parent *x509.Certificate, parentKey *ecdsa.PrivateKey) (*x509.Certificate, *ecdsa.PrivateKey, error) {
+// issue makes a certificate that is signed by the parent, or a self-signed CA certificate if parent is nil.
+func issue(name string, parent *x509.Certificate, parentKey *ecdsa.PrivateKey) (
+	*x509.Certificate, *ecdsa.PrivateKey, error,
+) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, nil, err

@@ -39,7 +39,7 @@ var fileAttempts = map[string]attempt{
 	"execute-memory": executeMemory,
 }
 
-// readFile reads the begin of a file and returns nothing of it: the content may be a secret.
+// readFile reads the beginning of a file. It does not return the content, which may be a secret.
 func readFile(args []string) (string, error) {
 	fd, err := unix.Open(args[0], unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -69,7 +69,7 @@ func create(args []string) (string, error) {
 	return "", unix.Unlink(args[0])
 }
 
-// write writes so many bytes to a new file, and removes the file.
+// write writes a number of bytes to a new file, and removes the file.
 func write(args []string) (string, error) {
 	size, err := strconv.Atoi(args[1])
 	if err != nil {
@@ -97,8 +97,8 @@ func list(args []string) (string, error) {
 	return "has: " + strings.Join(names, " "), nil
 }
 
-// writable lists the files and directories below a directory to which access(2) allows to write, without those below the
-// directories of processes.
+// writable lists the files and directories below a directory that are writable according to faccessat(2). It skips the
+// directories of processes in /proc.
 func writable(args []string) (string, error) {
 	return walk(args[0], func(path string, entry fs.DirEntry) bool {
 		return entry.Type()&fs.ModeSymlink == 0 && unix.Faccessat(unix.AT_FDCWD, path, unix.W_OK, unix.AT_EACCESS) == nil
@@ -116,8 +116,11 @@ func openAll(args []string) (string, error) {
 	})
 }
 
+// processPath matches the directory of a process in /proc.
 var processPath = regexp.MustCompile(`^/proc/([0-9]+|self|thread-self)$`)
 
+// walk lists the paths below root, except those of processes, for which found returns true. It ignores paths that
+// cannot be read.
 func walk(root string, found func(string, fs.DirEntry) bool) (string, error) {
 	var names []string
 	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
@@ -139,7 +142,7 @@ func walk(root string, found func(string, fs.DirEntry) bool) (string, error) {
 	return "has: " + strings.Join(names, " "), nil
 }
 
-// lock takes the lock of a directory, as a verb does.
+// lock locks a directory in the same way as a verb does.
 func lock(args []string) (string, error) {
 	fd, err := unix.Open(args[0], unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -149,7 +152,7 @@ func lock(args []string) (string, error) {
 	return "", unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
 }
 
-// makeSetuid makes a file that runs with the rights of its owner.
+// makeSetuid creates a file with the set-user-ID bit, and removes it.
 func makeSetuid(args []string) (string, error) {
 	file, err := os.OpenFile(args[0], os.O_WRONLY|os.O_CREATE, 0o700)
 	if err != nil {
@@ -167,7 +170,7 @@ func connect(network, path string) (string, error) {
 	return "", conn.Close()
 }
 
-// listen makes a socket and leaves it there.
+// listen makes a socket and does not remove it.
 func listen(args []string) (string, error) {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
 	if err != nil {
@@ -176,10 +179,10 @@ func listen(args []string) (string, error) {
 	return "", unix.Bind(fd, &unix.SockaddrUnix{Name: args[0]})
 }
 
-// program is a small program, of the host and of the mount view.
+// program is a small program that exists on the host and in the mount view.
 const program = "/bin/true"
 
-// execute puts a copy of a program at this path and executes it.
+// execute writes a copy of a program to the given path and executes it.
 func execute(args []string) (string, error) {
 	content, err := os.ReadFile(program)
 	if err != nil {
@@ -192,7 +195,7 @@ func execute(args []string) (string, error) {
 	return "", exec.Command(args[0]).Run()
 }
 
-// executeMemory executes a program that has no name in any directory.
+// executeMemory executes a copy of a program in an anonymous file.
 func executeMemory([]string) (string, error) {
 	fd, err := copyToMemory(program)
 	if err != nil {

@@ -42,7 +42,8 @@ const (
 
 func pointer[T any](value *T) uintptr { return uintptr(unsafe.Pointer(value)) }
 
-// What the system calls below point to. Package variables are neither moved nor freed.
+// Arguments of the system calls. They are package variables, because the garbage collector neither moves nor frees
+// these.
 var (
 	ringParameters [120]byte
 	noParameters   [1]byte
@@ -50,11 +51,13 @@ var (
 	license              = [4]byte{'G', 'P', 'L'}
 	queueName            = [7]byte{'a', 't', 't', 'a', 'c', 'k'}
 	priority       int32 = 1
-	perfAttributes       = unix.PerfEventAttr{Type: unix.PERF_TYPE_SOFTWARE, Size: uint32(unsafe.Sizeof(unix.PerfEventAttr{})),
-		Bits: unix.PerfBitExcludeKernel | unix.PerfBitExcludeHv}
+	perfAttributes       = unix.PerfEventAttr{
+		Type: unix.PERF_TYPE_SOFTWARE, Size: uint32(unsafe.Sizeof(unix.PerfEventAttr{})),
+		Bits: unix.PerfBitExcludeKernel | unix.PerfBitExcludeHv,
+	}
 )
 
-// call makes a system call.
+// call returns an attempt that makes a system call.
 func call(number uintptr, arguments ...uintptr) attempt {
 	return func([]string) (string, error) {
 		var a [6]uintptr
@@ -66,7 +69,7 @@ func call(number uintptr, arguments ...uintptr) attempt {
 	}
 }
 
-// loadFilter loads a BPF program that only returns.
+// loadFilter loads a BPF program that does nothing but return 0.
 func loadFilter([]string) (string, error) {
 	attributes := struct {
 		kind, count      uint32
@@ -82,7 +85,8 @@ func loadFilter([]string) (string, error) {
 }
 
 func posixQueue([]string) (string, error) {
-	if _, _, code := unix.Syscall6(unix.SYS_MQ_OPEN, pointer(&queueName), unix.O_RDWR|unix.O_CREAT, 0o600, 0, 0, 0); code != 0 {
+	const flags = unix.O_RDWR | unix.O_CREAT
+	if _, _, code := unix.Syscall6(unix.SYS_MQ_OPEN, pointer(&queueName), flags, 0o600, 0, 0, 0); code != 0 {
 		return "", code
 	}
 	_, _, _ = unix.Syscall(unix.SYS_MQ_UNLINK, pointer(&queueName), 0, 0)

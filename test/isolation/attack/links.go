@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// linkAttempts reach for links outside of this network namespace. Their first argument is the id of a process in the other
-// network namespace.
+// linkAttempts try to access links outside of this network namespace. The first argument is the id of a process in the
+// other network namespace, except for "set-alias".
 var linkAttempts = map[string]attempt{
 	"name-namespace":    ofProcess(func(pid int) error { _, err := namespaceID(pid); return err }),
 	"list-links":        inNamespaceOf(listLinks),
@@ -27,11 +27,11 @@ var linkAttempts = map[string]attempt{
 	"set-alias":         setAlias,
 }
 
-// newID is the id that this network namespace gives to another one that has none here.
+// newID is the id that namespaceID assigns to another network namespace, if that has no id in this network namespace.
 const newID = 4321
 
-// namespaceID returns the id by which this network namespace knows that of a process. A veth whose other end is there gives
-// it one.
+// namespaceID returns the id of the network namespace of a process in this network namespace (nsid). It assigns one if
+// there is none. The kernel has assigned one if a veth connects both namespaces.
 func namespaceID(pid int) (int, error) {
 	if id, err := netlink.GetNetNsIdByPid(pid); err == nil && id >= 0 {
 		return id, nil
@@ -39,7 +39,7 @@ func namespaceID(pid int) (int, error) {
 	return newID, netlink.SetNetNsIdByPid(pid, newID)
 }
 
-// inNamespaceOf is an attempt whose requests carry the id of the other network namespace (IFLA_TARGET_NETNSID).
+// inNamespaceOf returns an attempt whose requests have the id of the other network namespace (IFLA_TARGET_NETNSID).
 func inNamespaceOf(do func(id uint32, args []string) (string, error)) attempt {
 	return func(args []string) (string, error) {
 		pid, err := strconv.Atoi(args[0])
@@ -89,7 +89,7 @@ func listLinks(id uint32, _ []string) (string, error) {
 	return "has: " + strings.Join(names, " "), nil
 }
 
-// listAddresses reads the other namespace's addresses.
+// listAddresses reads the addresses in the other namespace. It does not return them.
 func listAddresses(id uint32, _ []string) (string, error) {
 	r := nl.NewNetlinkRequest(unix.RTM_GETADDR, unix.NLM_F_DUMP)
 	r.AddData(nl.NewIfAddrmsg(unix.AF_INET))
@@ -114,7 +114,7 @@ func findLink(id uint32, args []string) (string, error) {
 	return "", err
 }
 
-// addLink adds a veth whose first end is in the network namespace that an attribute names.
+// addLink adds a veth. The attributes in more select the network namespace of its first end.
 func addLink(name string, more ...*nl.RtAttr) error {
 	info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
 	info.AddRtAttr(nl.IFLA_INFO_KIND, nl.NonZeroTerminated("veth"))
@@ -123,7 +123,8 @@ func addLink(name string, more ...*nl.RtAttr) error {
 	nl.NewIfInfomsgChild(peer, unix.AF_UNSPEC)
 	peer.AddRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(name+"p"))
 	attributes := append([]*nl.RtAttr{named(name), info}, more...)
-	_, err := request(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL|unix.NLM_F_ACK, attributes...).Execute(unix.NETLINK_ROUTE, 0)
+	const flags = unix.NLM_F_CREATE | unix.NLM_F_EXCL | unix.NLM_F_ACK
+	_, err := request(unix.RTM_NEWLINK, flags, attributes...).Execute(unix.NETLINK_ROUTE, 0)
 	return err
 }
 
@@ -146,7 +147,7 @@ func addLinkByFile(args []string) (string, error) {
 	return "", addLink(args[1], nl.NewRtAttr(unix.IFLA_NET_NS_FD, nl.Uint32Attr(uint32(file.Fd()))))
 }
 
-// addPort adds a veth whose first end is a port of a bridge of the other namespace. The bridge is given by its index.
+// addPort adds a veth whose first end is a port of a bridge in the other namespace. The bridge is given by its index.
 func addPort(id uint32, args []string) (string, error) {
 	index, err := strconv.Atoi(args[1])
 	if err != nil {
@@ -161,8 +162,8 @@ func moveLink(args []string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	_, err = request(unix.RTM_NEWLINK, unix.NLM_F_ACK, named(args[1]), nl.NewRtAttr(unix.IFLA_NET_NS_PID, nl.Uint32Attr(uint32(pid)))).
-		Execute(unix.NETLINK_ROUTE, 0)
+	namespace := nl.NewRtAttr(unix.IFLA_NET_NS_PID, nl.Uint32Attr(uint32(pid)))
+	_, err = request(unix.RTM_NEWLINK, unix.NLM_F_ACK, named(args[1]), namespace).Execute(unix.NETLINK_ROUTE, 0)
 	return "", err
 }
 
@@ -171,8 +172,9 @@ func deleteLink(id uint32, args []string) (string, error) {
 	return "", err
 }
 
-// setAlias changes a link of this namespace.
+// setAlias changes the alias of a link in this namespace.
 func setAlias(args []string) (string, error) {
-	_, err := request(unix.RTM_NEWLINK, unix.NLM_F_ACK, named(args[0]), nl.NewRtAttr(unix.IFLA_IFALIAS, []byte(args[1]))).Execute(unix.NETLINK_ROUTE, 0)
+	alias := nl.NewRtAttr(unix.IFLA_IFALIAS, []byte(args[1]))
+	_, err := request(unix.RTM_NEWLINK, unix.NLM_F_ACK, named(args[0]), alias).Execute(unix.NETLINK_ROUTE, 0)
 	return "", err
 }

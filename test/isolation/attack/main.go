@@ -1,12 +1,12 @@
-// Attack plays a daemon that an attacker controls: a program with exactly the rights of a container's daemon tries what these
-// rights must not allow. The bats test isolation.bats runs it.
+// Attack simulates a daemon that an attacker controls: it has exactly the rights of a container's daemon, and attempts
+// actions that these rights must not allow. The bats test isolation.bats runs it.
 //
-//	pluto OPTION…           as a container's daemon, in the place of the file /usr/libexec/ipsec/pluto (see captive.go)
-//	attack ask NAME WORD…   makes the captured daemon of container NAME try something, and prints the outcome
-//	attack try WORD…        tries it with the rights of the caller
+//	pluto OPTION…           runs as a container's daemon, in the place of /usr/libexec/ipsec/pluto (see captured.go)
+//	attack ask NAME WORD…   makes the captured daemon of container NAME attempt an action, and prints the outcome
+//	attack try WORD…        attempts an action with the rights of the caller, and prints the outcome
 //
 // An outcome is one line: "ok", the name of an error such as EPERM, the name of the signal that killed the program, or
-// what the program read.
+// the data that the attempt read.
 package main
 
 import (
@@ -22,10 +22,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// attempt tries something and returns what it read, if it reads something.
+// attempt attempts an action. It returns the data that it read, or "" if it reads none.
 type attempt func(args []string) (string, error)
 
-// attempts holds all attempts by their first word.
+// attempts has all attempts by name, which is the first word of an order.
 var attempts = map[string]attempt{}
 
 func register(more map[string]attempt) { maps.Copy(attempts, more) }
@@ -38,15 +38,15 @@ func main() {
 	register(map[string]attempt{"make-credentials": credentials})
 	switch {
 	case filepath.Base(os.Args[0]) == "pluto":
-		captive(os.Args[1:])
+		runAsPluto(os.Args[1:])
 	case len(os.Args) > 1 && os.Args[1] == "serve":
 		serveReplaced(os.Args[2:])
 	case len(os.Args) > 2 && os.Args[1] == "try":
 		fmt.Println(try(os.Args[2:]))
 	case len(os.Args) > 3 && os.Args[1] == "ask":
-		fmt.Println(ask(os.Args[2], os.Args[3:]))
+		fmt.Println(sendOrder(os.Args[2], os.Args[3:]))
 	default:
-		executed()
+		reportExecution()
 	}
 }
 
@@ -60,6 +60,7 @@ func try(words []string) string {
 	return outcome(text, err)
 }
 
+// outcome formats the result of an attempt as one line.
 func outcome(text string, err error) string {
 	var code syscall.Errno
 	switch {
@@ -73,11 +74,13 @@ func outcome(text string, err error) string {
 	return text
 }
 
-// marker is made by a copy of this program that somebody executes with arguments that are none of its own.
+// marker is the file that reportExecution makes.
 const marker = "/run/attack-was-executed"
 
-func executed() {
-	// Without the rights to make it, there is nothing to report either.
+// reportExecution makes the marker, with the arguments. It runs if another program, such as a verb, executes a copy of
+// this program instead of a program of Libreswan.
+func reportExecution() {
+	// If the caller does not have the rights to make the file, the execution was not a successful attack.
 	_ = os.WriteFile(marker, []byte(strings.Join(os.Args, " ")+"\n"), 0o600)
 	fmt.Println("Libreswan 4.10")
 }

@@ -11,9 +11,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// namespaceKinds are the kinds of namespaces by the names that they have below /proc/<pid>/ns.
-var namespaceKinds = map[string]int{"user": unix.CLONE_NEWUSER, "mnt": unix.CLONE_NEWNS, "net": unix.CLONE_NEWNET, "pid": unix.CLONE_NEWPID,
-	"ipc": unix.CLONE_NEWIPC, "uts": unix.CLONE_NEWUTS, "cgroup": unix.CLONE_NEWCGROUP}
+// namespaceKinds has the clone flags of the kinds of namespaces, by their names below /proc/<pid>/ns.
+var namespaceKinds = map[string]int{
+	"user": unix.CLONE_NEWUSER, "mnt": unix.CLONE_NEWNS, "net": unix.CLONE_NEWNET, "pid": unix.CLONE_NEWPID,
+	"ipc": unix.CLONE_NEWIPC, "uts": unix.CLONE_NEWUTS, "cgroup": unix.CLONE_NEWCGROUP,
+}
 
 var processAttempts = map[string]attempt{
 	"processes":     processes,
@@ -36,6 +38,7 @@ var processAttempts = map[string]attempt{
 	"identity":      identity,
 }
 
+// ofProcess returns an attempt whose first argument is a process id.
 func ofProcess(do func(int) error) attempt {
 	return func(args []string) (string, error) {
 		pid, err := strconv.Atoi(args[0])
@@ -46,7 +49,7 @@ func ofProcess(do func(int) error) attempt {
 	}
 }
 
-// processes lists the ids of the processes that /proc shows.
+// processes lists the ids of the other processes that are visible in /proc.
 func processes([]string) (string, error) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
@@ -68,13 +71,13 @@ func readMemory(pid int) error {
 	return err
 }
 
-// writeMemory opens the memory of a process for writing, and writes nothing.
+// writeMemory opens the memory of a process for writing. It writes nothing.
 func writeMemory(pid int) error {
 	_, err := openToWrite([]string{"/proc/" + strconv.Itoa(pid) + "/mem"})
 	return err
 }
 
-// takeFile takes the standard input of a process.
+// takeFile duplicates the standard input of a process (pidfd_getfd(2)).
 func takeFile(pid int) error {
 	process, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
@@ -84,16 +87,16 @@ func takeFile(pid int) error {
 	return err
 }
 
-// limit sets a limit of a process to what it is.
+// limit sets a resource limit of a process to its current value.
 func limit(pid int) error {
-	var is unix.Rlimit
-	if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, nil, &is); err != nil {
+	var current unix.Rlimit
+	if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, nil, &current); err != nil {
 		return err
 	}
-	return unix.Prlimit(pid, unix.RLIMIT_NOFILE, &is, nil)
+	return unix.Prlimit(pid, unix.RLIMIT_NOFILE, &current, nil)
 }
 
-// enter enters the namespace at a path, whose kind is given or 0.
+// enter enters the namespace at a path. kind is its clone flag, or 0 for any kind.
 func enter(path string, kind int) error {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -109,7 +112,7 @@ func clone(args []string) (string, error) {
 	return "", cmd.Run()
 }
 
-// clone3 makes a process in a new namespace by clone3(2).
+// clone3 starts a process in a new namespace by clone3(2). The process ends at once.
 func clone3(args []string) (string, error) {
 	arguments := struct{ flags, pidfd, childTID, parentTID, exitSignal, stack, stackSize, tls uint64 }{
 		flags: uint64(namespaceKinds[args[0]]), exitSignal: uint64(unix.SIGCHLD)}
@@ -126,7 +129,7 @@ func clone3(args []string) (string, error) {
 	return "", err
 }
 
-// replaceExe makes /proc/self/exe another file, as programs do that restore processes.
+// replaceExe replaces the file of /proc/self/exe, as programs for checkpoint and restore do.
 func replaceExe(path string) error {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -135,13 +138,13 @@ func replaceExe(path string) error {
 	return unix.Prctl(unix.PR_SET_MM, unix.PR_SET_MM_EXE_FILE, uintptr(fd), 0, 0)
 }
 
-// printLine prints a line to the unit's log.
+// printLine prints a line to the log of the unit.
 func printLine(line string) error {
 	_, err := os.Stderr.WriteString(line + "\n")
 	return err
 }
 
-// identity tells the rights of this process.
+// identity returns the user ids, groups, capabilities and further rights of this process.
 func identity([]string) (string, error) {
 	status, err := os.ReadFile("/proc/self/status")
 	if err != nil {

@@ -1,9 +1,9 @@
-// Package agent clears away what a MidoNet agent left on this host: containers that its own log still names though no agent
-// runs any more.
+// Package agent removes the containers that a MidoNet agent left on this host. The agent's container log names them.
 //
-// It promises that nothing is touched while an agent is alive, that nothing is touched which the log does not name or which
-// carries our owner tag, and that an entry of the log goes last: what was cut short is done at the next look. (The agent
-// emptied its log before its clean-up was done, and forgot what it crashed over.)
+// Nothing is removed while an agent runs on this host. Only containers that the log names are removed, and none that
+// has our owner tag. The log entry of a container is removed last, so that the next sweep continues after a crash. (The
+// agent itself emptied its log before its clean-up was complete, so after a crash during the clean-up it no longer knew
+// what was left.)
 package agent
 
 import (
@@ -20,51 +20,52 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// Folder is where the agent has its log, unless its configuration says otherwise.
-const Folder = "/var/log/midolman/containers"
+// Directory is the default directory of the agent's container log.
+const Directory = "/var/log/midolman/containers"
 
-// entrySize is more than an entry has: a type, a UUID and an interface name.
+// entrySize is the maximum size of a log entry. An entry has a type, a UUID and an interface name, so it is smaller.
 const entrySize = 4 << 10
 
-// Host is what the agent made of a container, by its name.
+// Host removes the containers of the agent from the host.
 type Host interface {
-	// Ours says whether the namespace of that name carries our owner tag.
+	// Ours reports whether the namespace of that name has our owner tag.
 	Ours(name spec.Name) (bool, error)
-	// Clear ends the processes of the namespace and removes it, the veth of that name and the agent's folder of it. What is
-	// not there is cleared.
+	// Clear kills the processes in the namespace of that name, and removes the namespace, the veth of that name, and the
+	// agent's directory of the container. It is not an error if any of these does not exist.
 	Clear(ctx context.Context, name spec.Name) error
 }
 
-// Log is the agent's container log.
+// Log is the agent's container log: a directory with one file per port.
 type Log struct {
-	Folder string
-	Alive  func(context.Context) (bool, error) // whether an agent runs on this host, as the NSDB knows
-	Host   Host
-	Log    *slog.Logger
+	Dir   string
+	Alive func(context.Context) (bool, error) // whether an agent runs on this host, according to the NSDB
+	Host  Host
+	Log   *slog.Logger
 
-	said map[string]string // what was said of an entry, or of all ("")
+	logged map[string]string // the last warning by log entry; that about the whole log has the key ""
 }
 
-// Sweep clears what the log names, and returns whether something was.
+// Sweep removes the containers that the log names, unless an agent runs or may run. It reports whether any container or
+// log entry was removed. What cannot be removed is logged, and tried again by the next call.
 func (l *Log) Sweep(ctx context.Context) bool {
-	files, err := os.ReadDir(l.Folder)
+	files, err := os.ReadDir(l.Dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		l.say("", "container log of the agent not read", "error", err)
+		l.warnOnce("", "container log of the agent unreadable", "error", err)
 	}
 	cleared := false
 	for _, file := range files {
 		alive, err := l.Alive(ctx)
 		switch {
 		case err != nil:
-			l.say("", "left-overs of the agent stay: it is not known whether it runs", "error", err)
+			l.warnOnce("", "left-overs of the agent stay: it is not known whether it runs", "error", err)
 			return cleared
 		case alive:
-			l.say("", "left-overs of the agent stay: it runs", "folder", l.Folder)
+			l.warnOnce("", "left-overs of the agent stay: it runs", "directory", l.Dir)
 			return cleared
 		}
-		delete(l.said, "")
+		delete(l.logged, "")
 		if err := l.clear(ctx, file.Name()); err != nil {
-			l.say(file.Name(), "left-over of the agent stays", "entry", filepath.Join(l.Folder, file.Name()), "error", err)
+			l.warnOnce(file.Name(), "left-over of the agent stays", "entry", filepath.Join(l.Dir, file.Name()), "error", err)
 			continue
 		}
 		cleared = true
@@ -72,9 +73,11 @@ func (l *Log) Sweep(ctx context.Context) bool {
 	return cleared
 }
 
+// clear removes the container of one log entry, and then the entry. Of a container with our owner tag it removes only
+// the entry.
 func (l *Log) clear(ctx context.Context, file string) error {
-	path := filepath.Join(l.Folder, file)
-	name, err := read(path, file)
+	path := filepath.Join(l.Dir, file)
+	name, err := readEntry(path, file)
 	if err != nil {
 		return err
 	}
@@ -94,20 +97,20 @@ func (l *Log) clear(ctx context.Context, file string) error {
 	return nil
 }
 
-// say logs a line once, until another one is due.
-func (l *Log) say(of, line string, fields ...any) {
-	text := fmt.Sprint(line, fields)
-	if l.said == nil {
-		l.said = map[string]string{}
+// warnOnce logs a warning about a log entry, unless the last warning about it was the same.
+func (l *Log) warnOnce(entry, message string, fields ...any) {
+	text := fmt.Sprint(message, fields)
+	if l.logged == nil {
+		l.logged = map[string]string{}
 	}
-	if l.said[of] != text {
-		l.said[of] = text
-		l.Log.Warn(line, fields...)
+	if l.logged[entry] != text {
+		l.logged[entry] = text
+		l.Log.Warn(message, fields...)
 	}
 }
 
-// read reads the entry of a port.
-func read(path, port string) (spec.Name, error) {
+// readEntry returns the name of the container in the log entry of a port.
+func readEntry(path, port string) (spec.Name, error) {
 	if _, err := spec.ParseID[spec.PortID]("file name", port); err != nil {
 		return "", err
 	}
@@ -125,8 +128,9 @@ func read(path, port string) (spec.Name, error) {
 	return parse(content, port)
 }
 
-// parse reads a binary protobuf message: type (1), id (2) and name (3). The agent writes over what was there and does not
-// truncate: behind the third there may be the end of a longer one.
+// parse parses a log entry, which is a binary protobuf message with the fields type (1), id (2) and name (3), and
+// returns the name. It ignores the content after the third field: the agent overwrites a file without truncating it, so
+// the end of a longer former entry may follow.
 func parse(content []byte, port string) (spec.Name, error) {
 	var fields [4]string
 	for fields[1] == "" || fields[2] == "" || fields[3] == "" {
@@ -136,7 +140,7 @@ func parse(content []byte, port string) (spec.Name, error) {
 		}
 		value, m := protowire.ConsumeBytes(content[n:])
 		if m < 0 {
-			return "", errors.New("is not an entry of the agent's log: it is cut short")
+			return "", errors.New("is not an entry of the agent's log: it is truncated")
 		}
 		fields[number], content = string(value), content[n+m:]
 	}

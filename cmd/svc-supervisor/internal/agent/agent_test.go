@@ -27,21 +27,21 @@ func entry(fields ...string) []byte {
 	return b
 }
 
-func TestAnEntryOfTheAgentIsRead(t *testing.T) {
+func TestParseReturnsTheNameOrAnError(t *testing.T) {
 	whole := entry("IPSEC", port, "vpn-60df5fda")
 	for _, test := range []struct {
 		sentence string
 		content  []byte
 		fault    string
 	}{
-		{"as it is", whole, ""},
-		{"over a longer one", append(slices.Clone(whole), "fda\x1a\xff"...), ""},
+		{"a complete entry", whole, ""},
+		{"an entry written over a longer one", append(slices.Clone(whole), "fda\x1a\xff"...), ""},
 		{"empty", nil, "is not an entry"},
-		{"cut short", whole[:len(whole)-3], "cut short"},
+		{"truncated", whole[:len(whole)-3], "truncated"},
 		{"without a name", entry("IPSEC", port), "is not an entry"},
-		{"no type", entry("../x", port, "vpn-60df5fda"), `type "../x"`},
+		{"an invalid type", entry("../x", port, "vpn-60df5fda"), `type "../x"`},
 		{"another port", entry("IPSEC", "x", "vpn-60df5fda"), `id "x"`},
-		{"a path for a name", entry("IPSEC", port, "../../etc"), "name"},
+		{"a path as the name", entry("IPSEC", port, "../../etc"), "name"},
 		{"text", []byte("type: IPSEC"), "is not an entry"},
 	} {
 		name, err := parse(test.content, port)
@@ -70,27 +70,27 @@ func (h *host) Clear(_ context.Context, name spec.Name) error {
 	return nil
 }
 
-func TestOnlyWhatTheLogNamesIsClearedAndOnlyWithoutAnAgent(t *testing.T) {
-	folder := t.TempDir()
+func TestSweepClearsLoggedContainersWhenNoAgentRuns(t *testing.T) {
+	dir := t.TempDir()
 	put := func(port, name string) {
 		t.Helper()
-		if err := os.WriteFile(filepath.Join(folder, port), entry("IPSEC", port, name), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, port), entry("IPSEC", port, name), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
 	put("p1", "vpn-1")
 	put("p2", "vpn-2")
 	put("p3", "vpn-3")
-	if err := os.WriteFile(filepath.Join(folder, "p4"), []byte("?"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "p4"), []byte("?"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	var said bytes.Buffer
+	var log bytes.Buffer
 	alive, unknown := true, error(nil)
 	h := &host{ours: map[spec.Name]bool{"vpn-2": true}, fails: map[spec.Name]error{"vpn-3": errors.New("busy")}}
-	l := &Log{Folder: folder, Host: h, Log: slog.New(slog.NewTextHandler(&said, nil)),
+	l := &Log{Dir: dir, Host: h, Log: slog.New(slog.NewTextHandler(&log, nil)),
 		Alive: func(context.Context) (bool, error) { return alive, unknown }}
 	left := func() string {
-		files, _ := os.ReadDir(folder)
+		files, _ := os.ReadDir(dir)
 		var names []string
 		for _, f := range files {
 			names = append(names, f.Name())
@@ -102,12 +102,12 @@ func TestOnlyWhatTheLogNamesIsClearedAndOnlyWithoutAnAgent(t *testing.T) {
 			t.Fatalf("with an agent: cleared %v, left %s", h.cleared, left())
 		}
 	}
-	if n := strings.Count(said.String(), "it runs"); n != 1 {
-		t.Errorf("said %d times that the agent runs", n)
+	if n := strings.Count(log.String(), "it runs"); n != 1 {
+		t.Errorf("logged %d times that the agent runs", n)
 	}
 	alive, unknown = false, errors.New("no connection")
 	if l.Sweep(context.Background()) || left() != "p1 p2 p3 p4" {
-		t.Fatalf("not knowing: left %s", left())
+		t.Fatalf("agent unknown: left %s", left())
 	}
 	unknown = nil
 	if !l.Sweep(context.Background()) || !slices.Equal(h.cleared, []spec.Name{"vpn-1"}) || left() != "p3 p4" {
@@ -115,11 +115,11 @@ func TestOnlyWhatTheLogNamesIsClearedAndOnlyWithoutAnAgent(t *testing.T) {
 	}
 	h.fails = nil
 	if l.Sweep(context.Background()); !slices.Equal(h.cleared, []spec.Name{"vpn-1", "vpn-3"}) || left() != "p4" {
-		t.Fatalf("at the next look: cleared %v, left %s", h.cleared, left())
+		t.Fatalf("at the next sweep: cleared %v, left %s", h.cleared, left())
 	}
-	l.Folder = filepath.Join(folder, "none")
+	l.Dir = filepath.Join(dir, "none")
 	if l.Sweep(context.Background()) {
-		t.Error("without a log something was cleared")
+		t.Error("a sweep without a log reports that it removed something")
 	}
 }
 
@@ -129,7 +129,7 @@ func FuzzParse(f *testing.F) {
 	f.Fuzz(func(t *testing.T, content []byte) {
 		name, err := parse(content, port)
 		if err != nil && strings.ContainsAny(err.Error(), "\n\x00") {
-			t.Errorf("more than a line: %q", err)
+			t.Errorf("an error of more than one line: %q", err)
 		}
 		if _, bad := spec.ParseName("name", string(name)); err == nil && bad != nil {
 			t.Errorf("accepted %q", name)

@@ -19,23 +19,23 @@ import (
 )
 
 const (
-	endPause  = 20 * time.Millisecond
-	endWithin = 3 * time.Second // after SIGKILL
+	killInterval = 20 * time.Millisecond
+	killTimeout  = 3 * time.Second // how long processes may take to end after SIGKILL
 )
 
-// Machine is this host.
+// Machine implements Host for the host that the supervisor runs on.
 type Machine struct {
 	Namespaces netns.Dir
-	Temp       string // the agent's java.io.tmpdir, below which it has a folder for each container
+	Temp       string // the agent's java.io.tmpdir, which has a directory for each container of the agent
 }
 
-// Ours says whether the namespace of that name carries our owner tag.
+// Ours reports whether the namespace of that name has our owner tag.
 func (m Machine) Ours(name spec.Name) (bool, error) {
 	namespace, err := m.Namespaces.Observe(name)
 	return namespace.State == netns.Ours, err
 }
 
-// Clear removes what the agent made under a name.
+// Clear removes everything that the agent made for a container; see Host.
 func (m Machine) Clear(ctx context.Context, name spec.Name) error {
 	namespace, err := m.Namespaces.Observe(name)
 	if err != nil {
@@ -43,7 +43,7 @@ func (m Machine) Clear(ctx context.Context, name spec.Name) error {
 	}
 	path := m.Namespaces.Path(name)
 	if namespace.State == netns.Foreign {
-		if err := endProcesses(ctx, path); err != nil {
+		if err := killProcesses(ctx, path); err != nil {
 			return fmt.Errorf("end the processes of namespace %s: %w", name, err)
 		}
 		if err := unix.Unmount(path, unix.MNT_DETACH); err != nil {
@@ -56,11 +56,12 @@ func (m Machine) Clear(ctx context.Context, name spec.Name) error {
 	if err := removeVeth(name); err != nil {
 		return fmt.Errorf("remove interface %s: %w", name, err)
 	}
-	return m.removeFolder(name)
+	return m.removeDirectory(name)
 }
 
-// endProcesses kills what lives in the namespace at path: the agent's daemons have no parent that would.
-func endProcesses(ctx context.Context, path string) error {
+// killProcesses kills all processes in the network namespace at path, and waits until they have ended. The parent of
+// the agent's daemons, which would stop them, does not run any more. It refuses the network namespace of this process.
+func killProcesses(ctx context.Context, path string) error {
 	var namespace, own unix.Stat_t
 	if err := unix.Stat(path, &namespace); err != nil {
 		return err
@@ -69,10 +70,10 @@ func endProcesses(ctx context.Context, path string) error {
 		return err
 	}
 	if namespace.Ino == own.Ino && namespace.Dev == own.Dev {
-		return errors.New("it is the host's own")
+		return errors.New("it is the namespace of the host")
 	}
-	for deadline := time.Now().Add(endWithin); ; {
-		left, err := processes(namespace)
+	for deadline := time.Now().Add(killTimeout); ; {
+		left, err := processesIn(namespace)
 		if err != nil || len(left) == 0 {
 			return err
 		}
@@ -87,12 +88,13 @@ func endProcesses(ctx context.Context, path string) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(endPause):
+		case <-time.After(killInterval):
 		}
 	}
 }
 
-func processes(namespace unix.Stat_t) ([]int, error) {
+// processesIn returns the ids of the processes in a network namespace.
+func processesIn(namespace unix.Stat_t) ([]int, error) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
 		return nil, err
@@ -106,9 +108,10 @@ func processes(namespace unix.Stat_t) ([]int, error) {
 		var stat unix.Stat_t
 		err = unix.Stat(filepath.Join("/proc", entry.Name(), "ns/net"), &stat)
 		switch {
-		case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ESRCH): // it has just ended
+		case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ESRCH): // the process has just ended
 		case err != nil:
-			return nil, fmt.Errorf("look at process %d: %w", pid, err) // it could be one that lives there
+			// The process may be in the namespace, so skipping it would be wrong.
+			return nil, fmt.Errorf("read the network namespace of process %d: %w", pid, err)
 		case stat.Ino == namespace.Ino && stat.Dev == namespace.Dev:
 			found = append(found, pid)
 		}
@@ -116,8 +119,8 @@ func processes(namespace unix.Stat_t) ([]int, error) {
 	return found, nil
 }
 
-// removeVeth removes the host's side, which otherwise goes a moment after the namespace. Another kind of interface is
-// nobody's that the log names.
+// removeVeth removes the host's end of the veth. The kernel removes it too, but only some time after the namespace. An
+// interface of another kind, or with our owner tag, is not the agent's and stays.
 func removeVeth(name spec.Name) error {
 	link, err := netlink.LinkByName(string(name))
 	var absent netlink.LinkNotFoundError
@@ -136,8 +139,9 @@ func removeVeth(name spec.Name) error {
 	return nil
 }
 
-// removeFolder removes the agent's configuration of a container, which has the keys in it.
-func (m Machine) removeFolder(name spec.Name) error {
+// removeDirectory removes the agent's directory of a container, which contains its configuration and keys. A directory
+// of another user stays, because every user can create one of that name in the directory for temporary files.
+func (m Machine) removeDirectory(name spec.Name) error {
 	path := filepath.Join(m.Temp, string(name))
 	info, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -147,7 +151,7 @@ func (m Machine) removeFolder(name spec.Name) error {
 		return err
 	}
 	if stat, ok := info.Sys().(*syscall.Stat_t); !ok || !info.IsDir() || stat.Uid != 0 {
-		return nil // anybody may make one of that name there
+		return nil
 	}
 	return os.RemoveAll(path)
 }

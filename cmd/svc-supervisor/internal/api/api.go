@@ -1,5 +1,5 @@
-// Package api is the supervisor's view of its containers, read-only, as JSON over HTTP on a UNIX socket that only root can
-// open. It shows what the supervisor knows now; it changes nothing.
+// Package api shows the containers and plugins of the supervisor, as JSON over HTTP on a UNIX socket that only root can
+// open. The API is read-only.
 package api
 
 import (
@@ -19,48 +19,50 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/reconcile"
 )
 
-// Containers answers GET /containers.
+// Containers is the response to GET /containers.
 type Containers struct {
-	Host       *reconcile.HostRow `json:"host,omitempty"` // nil: no supervisor told it
+	Host       *reconcile.HostRow `json:"host,omitempty"` // nil if no supervisor answered
 	Containers []reconcile.Row    `json:"containers"`
 }
 
-// Plugins answers GET /plugins.
+// Plugins is the response to GET /plugins.
 type Plugins struct {
 	Executables []Executable `json:"executables"`
 	Refused     []Refused    `json:"refused"`
 }
 
-// Executable is one usable executable.
+// Executable is an executable that can be used.
 type Executable struct {
 	Path          string `json:"path"`
 	Type          string `json:"type"`
 	Version       string `json:"version"`
 	Reconfigure   bool   `json:"reconfigure"`
-	UserNamespace bool   `json:"userNamespace,omitempty"` // asks for a network namespace that is owned by a user namespace
+	UserNamespace bool   `json:"userNamespace,omitempty"` // requires a network namespace that a user namespace owns
 	Selected      bool   `json:"selected"`
-	Unready       string `json:"unready,omitempty"`
+	Unready       string `json:"unready,omitempty"` // why STATUS failed; "" if it succeeded
 }
 
-// Refused is a file that is not used.
+// Refused is a file on the plugin path that is not used.
 type Refused struct {
 	Path   string `json:"path"`
 	Reason string `json:"reason"`
 }
 
-// View is what the server shows.
+// View provides the content of GET /containers. Its methods are called concurrently.
 type View interface {
 	Rows() []reconcile.Row
 	HostRow() reconcile.HostRow
 }
 
-// PluginsOf describes an inventory: the first of each type is the selected one.
+// PluginsOf returns the response to GET /plugins for an inventory. The inventory lists the executables by type, the
+// selected one of each type first.
 func PluginsOf(inventory *plugin.Inventory) Plugins {
 	executables, refusals := inventory.List()
 	answer := Plugins{Executables: []Executable{}, Refused: []Refused{}}
 	for i, e := range executables {
 		answer.Executables = append(answer.Executables, Executable{
-			Path: e.Found, Type: string(e.Type), Version: e.Version.String(), Reconfigure: e.Reconfigure, UserNamespace: e.UserNamespace,
+			Path: e.Found, Type: string(e.Type), Version: e.Version.String(),
+			Reconfigure: e.Reconfigure, UserNamespace: e.UserNamespace,
 			Selected: i == 0 || executables[i-1].Type != e.Type, Unready: e.Unready,
 		})
 	}
@@ -70,8 +72,9 @@ func PluginsOf(inventory *plugin.Inventory) Plugins {
 	return answer
 }
 
-// Serve serves on the socket until ctx ends. A socket that a killed supervisor left is replaced: the lock of the state
-// directory says that none runs.
+// Serve serves the API on a socket at path until ctx is cancelled. It replaces an existing socket, which a killed
+// supervisor left: the caller holds the lock of the state directory, so no other supervisor runs. wait blocks until the
+// server has ended, and returns its error.
 func Serve(ctx context.Context, path string, view View, inventory *plugin.Inventory) (wait func() error, err error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, fmt.Errorf("api socket: %w", err)
@@ -106,8 +109,8 @@ func Serve(ctx context.Context, path string, view View, inventory *plugin.Invent
 	}, nil
 }
 
-// listenPrivately makes the socket under a name that nobody waits for, closes it to all but root, and renames it: at no
-// moment can another user connect.
+// listenPrivately creates the socket under a temporary name, sets its mode to 0600, and renames it to path. So no other
+// user can connect to path at any time.
 func listenPrivately(path string) (net.Listener, error) {
 	temporary := path + ".new"
 	_ = os.Remove(temporary)
@@ -115,7 +118,7 @@ func listenPrivately(path string) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	listener.SetUnlinkOnClose(false) // by its old name
+	listener.SetUnlinkOnClose(false) // Close would remove the temporary name
 	if err := errors.Join(os.Chmod(temporary, 0o600), os.Rename(temporary, path)); err != nil {
 		return nil, errors.Join(err, listener.Close(), os.Remove(temporary))
 	}
@@ -126,22 +129,24 @@ func write(w http.ResponseWriter, answer any) {
 	w.Header().Set("Content-Type", "application/json")
 	encoder := json.NewEncoder(w)
 	encoder.SetIndent("", "  ")
-	_ = encoder.Encode(answer) // the client has gone
+	_ = encoder.Encode(answer) // fails only if the client has closed the connection
 }
 
 var (
 	// ErrNotRunning means that no supervisor listens on the socket.
 	ErrNotRunning = errors.New("no supervisor runs")
-	// ErrNoAnswer means that a supervisor has the socket and does not answer.
+	// ErrNoAnswer means that a supervisor listens on the socket but does not answer in time.
 	ErrNoAnswer = errors.New("the supervisor does not answer")
 )
 
-// patience is how long a supervisor may take to answer.
-const patience = 5 * time.Second
+// responseTimeout is how long Get waits for the supervisor.
+const responseTimeout = 5 * time.Second
 
-// Get asks the supervisor on the socket for one of the two lists.
-func Get(ctx context.Context, socket, what string, answer any) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("%w within %v", ErrNoAnswer, patience))
+// Get sends GET /<list> to the supervisor on the socket and decodes the response into answer. list is `containers` or
+// `plugins`. It returns ErrNotRunning if nothing listens on the socket, and ErrNoAnswer after responseTimeout.
+func Get(ctx context.Context, socket, list string, answer any) error {
+	timeout := fmt.Errorf("%w within %v", ErrNoAnswer, responseTimeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, responseTimeout, timeout)
 	defer cancel()
 	client := &http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
@@ -149,7 +154,7 @@ func Get(ctx context.Context, socket, what string, answer any) error {
 			return new(net.Dialer).DialContext(ctx, "unix", socket)
 		},
 	}}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://svc-supervisor/"+what, nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://svc-supervisor/"+list, nil)
 	if err != nil {
 		return err
 	}
@@ -159,21 +164,22 @@ func Get(ctx context.Context, socket, what string, answer any) error {
 		return fmt.Errorf("%w: %w", ErrNotRunning, refused.Err)
 	}
 	if err != nil {
-		return answerFault(ctx, err)
+		return timeoutOr(ctx, err)
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
 		body, _ := io.ReadAll(io.LimitReader(response.Body, 200))
-		return fmt.Errorf("ask %s: %s: %s", socket, response.Status, bytes.TrimSpace(body))
+		return fmt.Errorf("request to %s: %s: %s", socket, response.Status, bytes.TrimSpace(body))
 	}
 	if err := json.NewDecoder(response.Body).Decode(answer); err != nil {
-		return answerFault(ctx, fmt.Errorf("answer of %s: %w", socket, err))
+		return timeoutOr(ctx, fmt.Errorf("response from %s: %w", socket, err))
 	}
 	return nil
 }
 
-// answerFault names the time limit instead of the operation that it ended.
-func answerFault(ctx context.Context, err error) error {
+// timeoutOr returns ErrNoAnswer with the time limit if the limit of Get has passed, and err otherwise. The error of the
+// interrupted operation would not name the cause.
+func timeoutOr(ctx context.Context, err error) error {
 	if cause := context.Cause(ctx); errors.Is(cause, ErrNoAnswer) {
 		return cause
 	}

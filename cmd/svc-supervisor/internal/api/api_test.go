@@ -20,16 +20,16 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// shown is what a server shows.
-type shown struct {
+// fixedView is a View with fixed content.
+type fixedView struct {
 	rows []reconcile.Row
 	host reconcile.HostRow
 }
 
-func (s shown) Rows() []reconcile.Row      { return s.rows }
-func (s shown) HostRow() reconcile.HostRow { return s.host }
+func (v fixedView) Rows() []reconcile.Row      { return v.rows }
+func (v fixedView) HostRow() reconcile.HostRow { return v.host }
 
-// serve serves a view until the test ends.
+// serve serves a view, and the plugins in dirs, until the test ends.
 func serve(t *testing.T, path string, view View, dirs ...string) {
 	t.Helper()
 	inventory, err := plugin.NewInventory(dirs, 10*time.Second, slog.New(slog.DiscardHandler))
@@ -45,19 +45,20 @@ func serve(t *testing.T, path string, view View, dirs ...string) {
 	t.Cleanup(func() {
 		cancel()
 		if err := wait(); err != nil {
-			t.Errorf("an end that was asked for is an error: %v", err)
+			t.Errorf("wait after a cancelled context: %v", err)
 		}
 	})
 }
 
-func TestTheViewIsReadThroughTheSocket(t *testing.T) {
+func TestContainersAreReadThroughTheSocket(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "run", "api.sock")
 	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-	view := shown{
+	view := fixedView{
 		host: reconcile.HostRow{ID: "host-1", HostStatus: spec.HostStatus{Weight: 1, Quota: -1, Count: 1}},
 		rows: []reconcile.Row{{
 			Name: "vpn", Type: "IPSEC", Version: "1.4.0", Status: "RUNNING", Units: []string{"svc-vpn.service"}, AddedAt: &at,
-			PortID: "p", ContainerID: "c", Health: &spec.Health{Code: spec.Running, Connections: []spec.Connection{{ID: "a", Status: spec.Active}}},
+			PortID: "p", ContainerID: "c",
+			Health: &spec.Health{Code: spec.Running, Connections: []spec.Connection{{ID: "a", Status: spec.Active}}},
 		}},
 	}
 	serve(t, path, view)
@@ -70,9 +71,9 @@ func TestTheViewIsReadThroughTheSocket(t *testing.T) {
 	}
 }
 
-func TestEmptyListsAreLists(t *testing.T) {
+func TestEmptyListsAreNotNull(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "api.sock")
-	serve(t, path, shown{})
+	serve(t, path, fixedView{})
 	for _, what := range []string{"containers", "plugins"} {
 		var got map[string]json.RawMessage
 		if err := Get(t.Context(), path, what, &got); err != nil {
@@ -86,11 +87,11 @@ func TestEmptyListsAreLists(t *testing.T) {
 	}
 }
 
-func TestTheExecutablesAreDescribed(t *testing.T) {
+func TestPluginsAreReadThroughTheSocket(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("needs root: an executable of another owner is refused")
 	}
-	// Not in /tmp, which everybody can write: an executable there is refused.
+	// The supervisor refuses executables below /tmp, because every user can write there.
 	dir, err := os.MkdirTemp("/srv", "svc-test-")
 	if err != nil {
 		t.Fatal(err)
@@ -103,7 +104,8 @@ VERSION) echo '{"supportedVersions":["1.1.0"],"serviceType":"T","serviceVersion"
 *) echo '{"code":50,"msg":"no tool"}'; exit 1;;
 esac
 `
-		syscall.ForkLock.RLock() // no child may hold a file that is to be executed (golang/go#22315)
+		// A child process that inherits the open file would make its execution fail with ETXTBSY (golang/go#22315).
+		syscall.ForkLock.RLock()
 		err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o755)
 		syscall.ForkLock.RUnlock()
 		if err != nil {
@@ -114,7 +116,7 @@ esac
 		t.Fatal(err)
 	}
 	path := filepath.Join(dir, ".api.sock")
-	serve(t, path, shown{}, dir)
+	serve(t, path, fixedView{}, dir)
 	var got Plugins
 	if err := Get(t.Context(), path, "plugins", &got); err != nil {
 		t.Fatal(err)
@@ -134,7 +136,7 @@ esac
 func TestOnlyRootCanOpenTheSocket(t *testing.T) {
 	defer syscall.Umask(syscall.Umask(0))
 	path := filepath.Join(t.TempDir(), "api.sock")
-	serve(t, path, shown{})
+	serve(t, path, fixedView{})
 	info, err := os.Lstat(path)
 	if err != nil || info.Mode() != fs.ModeSocket|0o600 {
 		t.Errorf("%v, %v", info.Mode(), err)
@@ -144,10 +146,12 @@ func TestOnlyRootCanOpenTheSocket(t *testing.T) {
 	}
 }
 
-func TestNothingCanBeChangedThroughTheSocket(t *testing.T) {
+func TestOnlyTheTwoListsAreServed(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "api.sock")
-	serve(t, path, shown{})
-	for _, request := range []string{"POST /containers", "DELETE /containers", "PUT /plugins", "GET /", "GET /containers/vpn"} {
+	serve(t, path, fixedView{})
+	for _, request := range []string{
+		"POST /containers", "DELETE /containers", "PUT /plugins", "GET /", "GET /containers/vpn",
+	} {
 		connection, err := net.Dial("unix", path)
 		if err != nil {
 			t.Fatal(err)
@@ -164,7 +168,7 @@ func TestNothingCanBeChangedThroughTheSocket(t *testing.T) {
 	}
 }
 
-func TestTheSocketOfAKilledSupervisorIsReplaced(t *testing.T) {
+func TestSocketOfAKilledSupervisorIsReplaced(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "api.sock")
 	for _, name := range []string{path, path + ".new"} {
 		dead, err := net.ListenUnix("unix", &net.UnixAddr{Name: name, Net: "unix"})
@@ -177,15 +181,15 @@ func TestTheSocketOfAKilledSupervisorIsReplaced(t *testing.T) {
 		}
 	}
 	if err := Get(t.Context(), path, "containers", new(Containers)); !errors.Is(err, ErrNotRunning) {
-		t.Errorf("a dead socket: %v", err)
+		t.Errorf("a socket of a process that has ended: %v", err)
 	}
-	serve(t, path, shown{})
+	serve(t, path, fixedView{})
 	if err := Get(t.Context(), path, "containers", new(Containers)); err != nil {
 		t.Error(err)
 	}
 }
 
-func TestWithoutASupervisorItIsSaidSo(t *testing.T) {
+func TestMissingServerIsErrNotRunning(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "file"), nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -198,10 +202,10 @@ func TestWithoutASupervisorItIsSaidSo(t *testing.T) {
 	}
 }
 
-func TestAfterItsEndTheServerIsNotRunning(t *testing.T) {
+func TestStoppedServerIsErrNotRunning(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "api.sock")
 	ctx, cancel := context.WithCancel(context.Background())
-	wait, err := Serve(ctx, path, shown{}, nil)
+	wait, err := Serve(ctx, path, fixedView{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -214,18 +218,18 @@ func TestAfterItsEndTheServerIsNotRunning(t *testing.T) {
 	}
 }
 
-func TestAnAnswerThatIsNoneIsAnErrorOfOneLine(t *testing.T) {
+func TestUnknownListIsAnErrorOfOneLine(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "api.sock")
-	serve(t, path, shown{})
+	serve(t, path, fixedView{})
 	err := Get(t.Context(), path, "nothing", new(Containers))
 	if err == nil || errors.Is(err, ErrNotRunning) || strings.Contains(err.Error(), "\n") {
 		t.Errorf("%q", err)
 	}
 }
 
-func TestASupervisorThatHangsIsNamed(t *testing.T) {
+func TestHungServerIsErrNoAnswer(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "api.sock")
-	listener, err := net.Listen("unix", path) // it accepts nothing: the kernel does
+	listener, err := net.Listen("unix", path) // accepts no connection, but the kernel completes connect(2)
 	if err != nil {
 		t.Fatal(err)
 	}

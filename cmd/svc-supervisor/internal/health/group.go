@@ -10,14 +10,14 @@ import (
 // slice is the slice above the slices of all service types.
 const slice = "svc.slice"
 
-// group is where a process stands in the control groups.
+// group is the position of a process in the control groups.
 type group struct {
-	container spec.Name // whose unit it is in; "" for none
-	inSlice   bool
+	container spec.Name // the container whose unit the process is in; "" if it is in none
+	inSlice   bool      // the process is below svc.slice
 }
 
-// groupOf reads the text of /proc/<pid>/cgroup. systemd keeps units in the hierarchy of version 2, in the hierarchy
-// name=systemd of version 1, or in both (hybrid).
+// groupOf parses the text of /proc/<pid>/cgroup. systemd keeps units in the hierarchy of version 2, in the hierarchy
+// name=systemd of version 1, or in both (hybrid). All other hierarchies are ignored.
 func groupOf(text string) group {
 	var g group
 	for line := range strings.Lines(text) {
@@ -34,9 +34,9 @@ func groupOf(text string) group {
 	return g
 }
 
-// unitIn returns the container whose unit is the first in a path. A process can make control groups of any name
-// below its own unit, so what follows the first does not count. The slice of the unit does not count either: a
-// daemon that a plugin started in another slice is a daemon of its container all the same.
+// unitIn returns the container of the first unit in a path that belongs to a container. Later elements of the path are
+// ignored, because a process can make control groups of any name below its own unit. The slice of the unit is ignored
+// too: a plugin may start a daemon of a container in another slice.
 func unitIn(path []string) spec.Name {
 	for _, element := range path {
 		if name, ok := spec.UnitOwner(element); ok {

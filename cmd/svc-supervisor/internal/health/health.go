@@ -1,12 +1,14 @@
-// Package health receives pushed health: datagrams on a socket, one health object of the contract each
-// (docs/executables.md). Only root can open the socket; a process that opened it may send after it changed its user id.
+// Package health receives pushed health: datagrams on a socket, each with one health object of the contract
+// (docs/executables.md). Only root can open the socket. A process that has opened it can still send after it changed
+// its user id.
 //
-// A datagram is accepted for the sender's own container only, and at a limited rate for each container. What is
-// refused or dropped is counted and logged once a minute. The package does not know which containers exist; the
-// receiver of the accepted objects decides what follows. The next CHECK replaces a datagram that is lost.
+// A datagram is accepted only for the container that its sender belongs to, and at a limited rate for each container.
+// Refused and dropped datagrams are counted and logged once a minute. The package does not know which containers exist;
+// the receiver of the accepted objects decides what to do with them. If a datagram is lost, the next CHECK reports the
+// same health.
 //
-// Senders do not wait for the supervisor. The kernel queues as many datagrams as net.unix.max_dgram_qlen allows
-// (10, or what systemd made of it: 512).
+// Senders do not wait for the supervisor. The kernel queues as many datagrams as net.unix.max_dgram_qlen allows: 10 by
+// default, and 512 where systemd has raised it.
 package health
 
 import (
@@ -23,15 +25,16 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// link is the path of the socket in the contract, below the run directory.
+// link is the name of the symbolic link to the socket, below the run directory. Its path is part of the contract.
 const link = "health.sock"
 
-// UserIDs returns the container that a user id belongs to, and "" for an id that belongs to no container. An error means that
-// this cannot be determined.
+// UserIDs returns the container that a user id belongs to, and "" for an id that belongs to no container. It returns an
+// error if this cannot be determined.
 type UserIDs func(uid uint32) (spec.Name, error)
 
-// Serve passes every health object that is accepted to receive, one after the other, until ctx ends. The directory
-// of the socket stays: containers of version 0.1.0 have it in their view of the file system.
+// Serve calls receive for every accepted health object, one after the other, until ctx is cancelled. wait blocks until
+// the server has ended, and returns its error. The directory of the socket is not removed at the end, because
+// containers of version 0.1.0 have it mounted in their view of the file system.
 func Serve(ctx context.Context, runDir string, receive func(*spec.Health), userIDs UserIDs, log *slog.Logger) (
 	wait func() error, err error,
 ) {
@@ -54,35 +57,35 @@ func Serve(ctx context.Context, runDir string, receive func(*spec.Health), userI
 	}, nil
 }
 
-// listen makes the socket under another name, restricts it to root, and renames it. The directory is restricted
-// before.
+// listen creates the socket under a temporary name, sets its mode to 0600, and renames it. The directory has mode 0700
+// before the socket is created.
 func listen(runDir string) (*net.UnixConn, error) {
-	folder := filepath.Join(runDir, filepath.Base(spec.HealthFolder))
+	dir := filepath.Join(runDir, filepath.Base(spec.HealthFolder))
 	if err := os.MkdirAll(runDir, 0o755); err != nil {
 		return nil, err
 	}
-	if err := os.Mkdir(folder, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 		return nil, err
 	}
-	if err := os.Chmod(folder, 0o700); err != nil {
+	if err := os.Chmod(dir, 0o700); err != nil {
 		return nil, err
 	}
-	path := filepath.Join(folder, spec.HealthSocket)
+	path := filepath.Join(dir, spec.HealthSocket)
 	temporary := path + ".new"
 	_ = os.Remove(temporary)
 	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: temporary, Net: "unixgram"})
 	if err != nil {
 		return nil, err
 	}
-	err = errors.Join(askForSender(conn), os.Chmod(temporary, 0o600), os.Rename(temporary, path), point(runDir))
+	err = errors.Join(enableSenderInfo(conn), os.Chmod(temporary, 0o600), os.Rename(temporary, path), makeLink(runDir))
 	if err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
 	return conn, nil
 }
 
-// point puts a link where the contract has the socket.
-func point(runDir string) error {
+// makeLink makes the symbolic link to the socket at the path of the contract, or replaces another one.
+func makeLink(runDir string) error {
 	target := filepath.Join(filepath.Base(spec.HealthFolder), spec.HealthSocket)
 	path := filepath.Join(runDir, link)
 	if old, err := os.Readlink(path); err == nil && old == target {
@@ -93,7 +96,7 @@ func point(runDir string) error {
 	return errors.Join(os.Symlink(target, temporary), os.Rename(temporary, path))
 }
 
-// server reads the socket. One goroutine uses it.
+// server reads the socket. It must be used by one goroutine only.
 type server struct {
 	socket   *socket
 	userIDs  UserIDs
@@ -102,13 +105,13 @@ type server struct {
 	refusals *refusals
 }
 
-// run returns when the socket is closed, or cannot be read any more.
+// run reads datagrams until the socket is closed or cannot be read. It returns the error of reading.
 func (s *server) run() error {
 	for {
 		datagram, from, err := s.socket.read(s.refusals.due())
 		switch {
 		case err == nil:
-			s.take(datagram, from, time.Now())
+			s.handle(datagram, from, time.Now())
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			s.refusals.report(time.Now())
 		default:
@@ -118,9 +121,10 @@ func (s *server) run() error {
 	}
 }
 
-// take accepts a datagram or refuses it. Nothing of the datagram of a container's daemon is parsed before the
-// sender is known and within its rate. Of a sender that may report for every container the name is needed first.
-func (s *server) take(datagram []byte, from sender, now time.Time) {
+// handle accepts or refuses a datagram. It identifies the sender and applies its rate limit before it parses anything,
+// so that a daemon cannot cause work by sending more. Only for a sender that may report for every container it reads
+// the name first, because the limit is per container.
+func (s *server) handle(datagram []byte, from sender, now time.Time) {
 	allowed, err := s.scopeOf(from)
 	if err != nil {
 		s.refusals.add(refusal{message: refused}, "", err, now)
@@ -145,7 +149,8 @@ func (s *server) take(datagram []byte, from sender, now time.Time) {
 	s.receive(health)
 }
 
-// scopeOf returns the containers that a sender may report for.
+// scopeOf returns the containers that a sender may report for. It returns an error if the sender may report for none,
+// or cannot be identified.
 func (s *server) scopeOf(from sender) (scope, error) {
 	p, err := findProcess(from.pid)
 	if err != nil {
@@ -158,7 +163,7 @@ func (s *server) scopeOf(from sender) (scope, error) {
 	return decide(from, owner, p)
 }
 
-// claimed returns the container that a datagram names, and "" if no valid name can be read.
+// claimed returns the container that a datagram names, and "" if it has no valid name.
 func claimed(datagram []byte) spec.Name {
 	var object struct {
 		InterfaceName string `json:"interfaceName"`
@@ -173,6 +178,7 @@ func claimed(datagram []byte) spec.Name {
 	return name
 }
 
+// parse parses and checks a health object.
 func parse(datagram []byte) (*spec.Health, error) {
 	health := new(spec.Health)
 	if len(datagram) > spec.HealthLimit {

@@ -31,13 +31,13 @@ func userIDs(uid uint32) (spec.Name, error) {
 	return "", nil
 }
 
-// The environment of a process that sends one datagram and then waits to be killed.
+// Environment variables that make the test binary send one datagram and then wait to be killed.
 const (
-	sendTo    = "SVC_TEST_SEND_TO"     // the socket
+	sendTo    = "SVC_TEST_SEND_TO"     // the path of the socket
 	sendText  = "SVC_TEST_SEND_TEXT"   // the datagram
-	sendAs    = "SVC_TEST_SEND_AS"     // its user id when it sends, after it has opened the socket as root
-	sendFrom  = "SVC_TEST_SEND_FROM"   // the control group below its own that it enters before
-	sendAndGo = "SVC_TEST_SEND_AND_GO" // not empty: it ends at once
+	sendAs    = "SVC_TEST_SEND_AS"     // the user id to send with, after root has opened the socket
+	sendFrom  = "SVC_TEST_SEND_FROM"   // the name of a new control group below the current one, to enter before sending
+	sendAndGo = "SVC_TEST_SEND_AND_GO" // if not empty, end right after sending
 )
 
 func TestMain(m *testing.M) {
@@ -86,7 +86,7 @@ func sendOne() error {
 	return err
 }
 
-// buffer is a log that is read while the server writes it.
+// buffer is a log that can be read while the server writes it.
 type buffer struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -104,22 +104,22 @@ func (b *buffer) String() string {
 	return b.text.String()
 }
 
-// testServer runs Serve in a directory of its own and keeps what it passes on and what it logs.
+// testServer runs Serve in a temporary directory, and stores the received health objects and the log.
 type testServer struct {
 	t        *testing.T
-	folder   string
+	dir      string
 	received chan *spec.Health
 	log      buffer
 	stop     func()
 }
 
-// serving starts a server. The tests send as root: other users cannot open the socket.
-func serving(t *testing.T) *testServer {
+// newTestServer starts a server. It requires root, because other users cannot open the socket.
+func newTestServer(t *testing.T) *testServer {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("requires root")
 	}
-	s := &testServer{t: t, folder: t.TempDir(), received: make(chan *spec.Health, 50000)}
+	s := &testServer{t: t, dir: t.TempDir(), received: make(chan *spec.Health, 50000)}
 	s.serve()
 	return s
 }
@@ -128,7 +128,7 @@ func (s *testServer) serve() {
 	s.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	receive := func(h *spec.Health) { s.received <- h }
-	wait, err := Serve(ctx, s.folder, receive, userIDs, slog.New(slog.NewTextHandler(&s.log, nil)))
+	wait, err := Serve(ctx, s.dir, receive, userIDs, slog.New(slog.NewTextHandler(&s.log, nil)))
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -145,8 +145,8 @@ func (s *testServer) serve() {
 	s.t.Cleanup(func() { s.stop() })
 }
 
-// socket is where the contract has the socket.
-func (s *testServer) socket() string { return filepath.Join(s.folder, link) }
+// socket returns the path of the socket according to the contract.
+func (s *testServer) socket() string { return filepath.Join(s.dir, link) }
 
 func (s *testServer) dial() *net.UnixConn {
 	s.t.Helper()
@@ -190,8 +190,8 @@ func (s *testServer) lines(text string) []string {
 
 const good = `{"interfaceName":"vpn1","code":"RUNNING","connections":[{"id":"a","status":"ACTIVE"}],"again":{"after":1}}`
 
-func TestPushedHealthIsReceivedInItsOrder(t *testing.T) {
-	s := serving(t)
+func TestPushedHealthIsReceivedInOrder(t *testing.T) {
+	s := newTestServer(t)
 	for range 3 {
 		s.send(good)
 		s.send(strings.Replace(good, "ACTIVE", "DOWN", 1))
@@ -205,10 +205,11 @@ func TestPushedHealthIsReceivedInItsOrder(t *testing.T) {
 	}
 }
 
-func TestDatagramsThatAreNoHealthAreRefusedAndCounted(t *testing.T) {
-	s := serving(t)
+func TestInvalidDatagramsAreRefusedAndCounted(t *testing.T) {
+	s := newTestServer(t)
 	bad := []string{
-		"", "x", "[]", `{"interfaceName":"vpn1"}`, `{"code":"RUNNING"}`, strings.Replace(good, "vpn1", "../x", 1), strings.Replace(good, "ACTIVE", "UP", 1),
+		"", "x", "[]", `{"interfaceName":"vpn1"}`, `{"code":"RUNNING"}`,
+		strings.Replace(good, "vpn1", "../x", 1), strings.Replace(good, "ACTIVE", "UP", 1),
 		strings.Replace(good, `"after":1`, `"after":-1`, 1), strings.Replace(good, "RUNNING", "STOPPED", 1),
 		good[:len(good)-1] + `,"message":"` + strings.Repeat("x", spec.HealthLimit) + `"}`,
 	}
@@ -226,14 +227,14 @@ func TestDatagramsThatAreNoHealthAreRefusedAndCounted(t *testing.T) {
 	}
 }
 
-func TestARefusalNamesItsContainerWhereThatCanBeRead(t *testing.T) {
+func TestRefusalNamesTheContainerOfTheDatagram(t *testing.T) {
 	for datagram, want := range map[string]string{
 		strings.Replace(good, "ACTIVE", "UP", 1):          ` container=vpn1 error="connections.status`,
 		strings.Replace(good, `"RUNNING"`, "7", 1):        ` container=vpn1 error="not a health object`,
 		strings.Replace(good, "vpn1", "../x", 1):          `msg="pushed health refused" error="interfaceName`,
 		strings.Replace(good, `"vpn1"`, `"vpn1" oops`, 1): `msg="pushed health refused" error="not a health object`,
 	} {
-		s := serving(t)
+		s := newTestServer(t)
 		s.send(datagram)
 		s.send(good)
 		s.next()
@@ -244,27 +245,27 @@ func TestARefusalNamesItsContainerWhereThatCanBeRead(t *testing.T) {
 }
 
 func TestOnlyRootOpensTheSocketAndItsDirectoryOutlivesTheServer(t *testing.T) {
-	s := serving(t)
-	folder := filepath.Join(s.folder, "health")
-	before, err := os.Stat(folder)
+	s := newTestServer(t)
+	dir := filepath.Join(s.dir, "health")
+	before, err := os.Stat(dir)
 	if err != nil || before.Mode().Perm() != 0o700 {
 		t.Fatalf("%v %v", before, err)
 	}
-	socket, err := os.Stat(filepath.Join(folder, spec.HealthSocket))
+	socket, err := os.Stat(filepath.Join(dir, spec.HealthSocket))
 	if err != nil || socket.Mode().Perm() != 0o600 {
 		t.Errorf("%v %v", socket, err)
 	}
 	s.stop()
 	s.serve()
-	after, err := os.Stat(folder)
+	after, err := os.Stat(dir)
 	if err != nil || !os.SameFile(before, after) {
-		t.Errorf("the directory is another one: %v", err)
+		t.Errorf("the directory was replaced: %v", err)
 	}
 	s.send(good)
 	s.next()
 }
 
-// sender starts a process that sends a datagram to the server, with this environment besides.
+// sender starts a process that sends a datagram to the server, with additional environment variables.
 func (s *testServer) sender(text string, environment ...string) *exec.Cmd {
 	s.t.Helper()
 	cmd := exec.Command(os.Args[0])
@@ -281,8 +282,8 @@ func (s *testServer) sender(text string, environment ...string) *exec.Cmd {
 	return cmd
 }
 
-// expect waits until the datagram of another process was accepted for a container, or was refused for a reason that
-// contains refusal, whichever is wanted.
+// expect waits for the result of a datagram of another process. If refusal is "", the datagram must be accepted for the
+// container name. Otherwise it must be refused, with a log line that contains refusal.
 func (s *testServer) expect(name, refusal string) {
 	s.t.Helper()
 	if refusal == "" {
@@ -303,12 +304,12 @@ func (s *testServer) expect(name, refusal string) {
 	}
 }
 
-func TestAUserIDOfAContainerReportsForThatContainerOnly(t *testing.T) {
+func TestUserIDOfAContainerReportsForThatContainerOnly(t *testing.T) {
 	rows := []struct {
 		sentence string
 		uid      int
 		name     string
-		refusal  string // "" if it is accepted
+		refusal  string // "" if the datagram is accepted
 	}{
 		{"its own container", containerUID, "vpn1", ""},
 		{"another container", containerUID, "vpn2", "the sender belongs to container vpn1 and reports for vpn2"},
@@ -316,19 +317,19 @@ func TestAUserIDOfAContainerReportsForThatContainerOnly(t *testing.T) {
 	}
 	for _, row := range rows {
 		t.Run(row.sentence, func(t *testing.T) {
-			s := serving(t)
+			s := newTestServer(t)
 			s.sender(strings.Replace(good, "vpn1", row.name, 1), fmt.Sprintf("%s=%d", sendAs, row.uid))
 			s.expect(row.name, row.refusal)
 		})
 	}
 }
 
-func TestASenderThatHasEndedIsRefused(t *testing.T) {
+func TestEndedSenderIsRefused(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("requires root")
 	}
-	s := &testServer{t: t, folder: t.TempDir()}
-	conn, err := listen(s.folder)
+	s := &testServer{t: t, dir: t.TempDir()}
+	conn, err := listen(s.dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -346,8 +347,8 @@ func TestASenderThatHasEndedIsRefused(t *testing.T) {
 	}
 }
 
-func TestFilesThatASenderPassesDoNotStayOpen(t *testing.T) {
-	s := serving(t)
+func TestPassedFileDescriptorsAreClosed(t *testing.T) {
+	s := newTestServer(t)
 	s.send(good)
 	s.next()
 	open := func() int {
@@ -376,9 +377,9 @@ func TestFilesThatASenderPassesDoNotStayOpen(t *testing.T) {
 	}
 }
 
-func TestAFloodIsLimitedAndCountedInTwoLines(t *testing.T) {
+func TestFloodIsLimitedAndCounted(t *testing.T) {
 	for _, datagram := range []string{good, `{"interfaceName":"vpn1",`, "garbage"} {
-		s := serving(t)
+		s := newTestServer(t)
 		conn := s.dial()
 		begin := time.Now()
 		const sent = 20000
@@ -388,7 +389,7 @@ func TestAFloodIsLimitedAndCountedInTwoLines(t *testing.T) {
 			}
 		}
 		s.send(strings.Replace(good, "vpn1", "vpn2", 1))
-		for s.next().InterfaceName != "vpn2" { // all that was sent before has been read
+		for s.next().InterfaceName != "vpn2" { // then all datagrams before it have been read
 		}
 		limit := 100 + 1 + int(time.Since(begin)/(100*time.Millisecond))
 		s.stop()
@@ -410,7 +411,7 @@ func TestAFloodIsLimitedAndCountedInTwoLines(t *testing.T) {
 	}
 }
 
-func TestTheRateOfOneContainerIsNotThatOfAnother(t *testing.T) {
+func TestRatesOfContainersAreSeparate(t *testing.T) {
 	var r rates
 	now := time.Now()
 	for range 2 * rate.Burst {
@@ -421,11 +422,11 @@ func TestTheRateOfOneContainerIsNotThatOfAnother(t *testing.T) {
 	}
 	r.take("vpn3", now.Add(time.Hour))
 	if len(r.buckets) != 1 {
-		t.Errorf("%d buckets are kept of containers that push no more", len(r.buckets)-1)
+		t.Errorf("%d buckets are left of containers that no longer push", len(r.buckets)-1)
 	}
 }
 
-func TestRefusalsAreLoggedAtOnceAndThenOnceAMinuteWithTheirCount(t *testing.T) {
+func TestRefusalsAreLoggedAtOnceAndThenOnceAMinute(t *testing.T) {
 	var log buffer
 	r := newRefusals(slog.New(slog.NewTextHandler(&log, nil)))
 	start := time.Now()
@@ -434,7 +435,8 @@ func TestRefusalsAreLoggedAtOnceAndThenOnceAMinuteWithTheirCount(t *testing.T) {
 		r.add(key, "vpn1", errRate, start.Add(time.Duration(i)*time.Millisecond))
 	}
 	text := log.String()
-	if strings.Count(text, "\n") != 1 || !strings.Contains(text, "container=vpn1") || !strings.Contains(text, "count=1\n") {
+	if strings.Count(text, "\n") != 1 ||
+		!strings.Contains(text, "container=vpn1") || !strings.Contains(text, "count=1\n") {
 		t.Errorf("in the first second: logged %s", text)
 	}
 	r.add(refusal{"vpn2", dropped}, "vpn2", errRate, start)
@@ -448,11 +450,11 @@ func TestRefusalsAreLoggedAtOnceAndThenOnceAMinuteWithTheirCount(t *testing.T) {
 	}
 	r.report(start.Add(3 * quiet))
 	if !r.due().IsZero() || len(r.tallies) != 0 {
-		t.Errorf("refusals that ended are kept: %+v", r.tallies)
+		t.Errorf("keys without new datagrams are left: %+v", r.tallies)
 	}
 }
 
-func TestWhoASenderMayReportFor(t *testing.T) {
+func TestDecideScopeOfSender(t *testing.T) {
 	const (
 		inUnit  = "0::/svc.slice/svc-ipsec.slice/svc-vpn1.service\n"
 		inSlice = "0::/svc.slice/svc-ipsec.slice/run-1.scope\n"
@@ -467,8 +469,8 @@ func TestWhoASenderMayReportFor(t *testing.T) {
 		want     scope
 		refused  bool
 	}{
-		{"root in a unit: its container", 0, "", process{groups: inUnit}, scope{name: "vpn1"}, false},
-		{"root in a unit that is exiting: its container", 0, "", process{groups: inUnit, exiting: true},
+		{"root in a unit: the container of the unit", 0, "", process{groups: inUnit}, scope{name: "vpn1"}, false},
+		{"exiting, root in a unit: the container of the unit", 0, "", process{groups: inUnit, exiting: true},
 			scope{name: "vpn1"}, false},
 		{"root in the slice and in no unit: none", 0, "", process{groups: inSlice}, scope{}, true},
 		{"root elsewhere: every container", 0, "", process{groups: outside}, scope{every: true}, false},
@@ -492,7 +494,7 @@ func TestWhoASenderMayReportFor(t *testing.T) {
 	}
 }
 
-func TestTheControlGroupNamesTheContainer(t *testing.T) {
+func TestGroupOfFindsTheContainer(t *testing.T) {
 	const unit = "/svc.slice/svc-ipsec.slice/svc-vpn1.service"
 	rows := []struct {
 		sentence, text string
@@ -510,7 +512,10 @@ func TestTheControlGroupNamesTheContainer(t *testing.T) {
 		{"a unit outside the slice", "0::/system.slice/svc-vpn1.service\n", group{"vpn1", false}},
 		{"the supervisor's own unit", "0::/system.slice/svc-supervisor.service\n", group{}},
 		{"the slice alone", "0::/svc.slice/svc-ipsec.slice\n", group{"", true}},
-		{"a unit whose name no container can have", "0::/svc.slice/svc-ipsec.slice/svc-an-overlong-name.service\n", group{"", true}},
+		{
+			"a unit whose name no container can have", "0::/svc.slice/svc-ipsec.slice/svc-an-overlong-name.service\n",
+			group{"", true},
+		},
 		{"no control group", "", group{}},
 	}
 	for _, row := range rows {
@@ -520,7 +525,7 @@ func TestTheControlGroupNamesTheContainer(t *testing.T) {
 	}
 }
 
-func TestStatIsReadWhateverTheProgramIsNamed(t *testing.T) {
+func TestParseStatAllowsAnyProgramName(t *testing.T) {
 	const rest = " S 1 1 1 0 -1 4194560 0 0 0 0 0 0 0 0 20 0 1 0 123 0 0"
 	want := process{started: 1230 * time.Millisecond}
 	for _, name := range []string{"(sh)", "(a b)", "() Z 1 1)", "(a\n)"} {
@@ -540,7 +545,7 @@ func TestStatIsReadWhateverTheProgramIsNamed(t *testing.T) {
 	}
 }
 
-// FuzzParse looks for a panic, and for an accepted health that does not pass the checks of its receivers.
+// FuzzParse checks that parse does not panic, and that every accepted health object passes the checks of its receivers.
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(good))
 	f.Add([]byte(`{"interfaceName":"vpn1","code":"RUNNING","connections":[{"status":"ACTIVE","pairs":[{"local":"\u0000"}]}]}`))

@@ -11,53 +11,55 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// process is what /proc tells of a process.
+// process describes a process, from its files in /proc.
 type process struct {
-	groups  string        // the text of its file cgroup
-	started time.Duration // since boot, rounded down to a tick
+	groups  string        // the text of the file cgroup
+	started time.Duration // the start time since boot, rounded down to a tick
 	exiting bool
 }
 
 // tick is the unit of time in /proc/<pid>/stat. USER_HZ is 100 on every architecture that Go has for Linux.
 const tick = 10 * time.Millisecond
 
-// findProcess reads the process that has a pid now. Its files are read below one open directory: that of a process
-// that has ended has no files, also when its pid is in use again. So all values are of one process.
+// findProcess reads the files of the process that has the pid now. It opens the directory once and reads the files
+// below it, so all values are of one process: when a process ends, its open directory has no files any more, also if
+// the pid is in use again.
 func findProcess(pid int) (process, error) {
 	if pid <= 0 {
 		return process{}, errors.New("the sender is not visible in the supervisor's pid namespace")
 	}
 	dir, err := os.OpenRoot("/proc/" + strconv.Itoa(pid))
 	if err != nil {
-		return process{}, goneOr(err)
+		return process{}, processError(err)
 	}
 	defer dir.Close()
 	groups, err := dir.ReadFile("cgroup")
 	if err != nil {
-		return process{}, goneOr(err)
+		return process{}, processError(err)
 	}
-	// After the control groups: what is not exiting now was not exiting when they were read.
+	// stat is read after cgroup: a process that is not exiting now was not exiting when its control groups were read.
 	stat, err := dir.ReadFile("stat")
 	if err != nil {
-		return process{}, goneOr(err)
+		return process{}, processError(err)
 	}
 	p, err := parseStat(string(stat))
 	p.groups = string(groups)
 	return p, err
 }
 
-func goneOr(err error) error {
+// processError returns errGone if err means that the process has ended, and a wrapped err otherwise.
+func processError(err error) error {
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH) {
 		return errGone
 	}
 	return fmt.Errorf("identify the sender: %w", err)
 }
 
-// pfExiting is PF_EXITING of the kernel's task flags: set before a process leaves its control groups.
+// pfExiting is PF_EXITING of the kernel's task flags. The kernel sets it before a process leaves its control groups.
 const pfExiting = 0x4
 
-// parseStat reads the fields of proc_pid_stat(5) behind the name of the program, which may hold anything: state is
-// the third, flags the ninth, starttime the 22nd.
+// parseStat parses a file of proc_pid_stat(5): state is the third field, flags the ninth, starttime the 22nd. It starts
+// after the last closing bracket, because the second field is the name of the program and may contain any characters.
 func parseStat(stat string) (process, error) {
 	fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
 	if len(fields) < 20 {

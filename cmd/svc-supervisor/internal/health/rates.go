@@ -9,15 +9,15 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/tokenbucket"
 )
 
-// rate is the limit of accepted datagrams for each container.
+// rate limits the datagrams that are handled for each container.
 var rate = tokenbucket.Limit{Every: 100 * time.Millisecond, Burst: 100}
 
 var errRate = fmt.Errorf("more than %d in a row and then %d per second", rate.Burst, time.Second/rate.Every)
 
-// rates has a bucket for each container that health was pushed for lately.
+// rates has a token bucket for each container with recent pushes.
 type rates struct {
 	buckets map[spec.Name]*tokenbucket.Bucket
-	swept   time.Time
+	swept   time.Time // when the full buckets were last removed
 }
 
 // take reports whether a datagram for a container is within the limit.

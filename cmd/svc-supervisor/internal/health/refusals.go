@@ -10,23 +10,24 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// quiet is the time between two log lines on one refusal.
+// quiet is the time between two log lines with the same key.
 const quiet = time.Minute
 
-// The log messages for datagrams that are not accepted.
+// The log messages about datagrams that are not accepted.
 const (
 	refused = "pushed health refused"
 	dropped = "pushed health dropped"
 )
 
-// refusal is what log lines are counted by. The container is the one that the sender belongs to, and "" for other
-// senders: they could name any number of containers.
+// refusal is the key by which datagrams are counted and logged. container is the container that the sender belongs to.
+// It is "" for senders that belong to none, because these could name any number of containers.
 type refusal struct {
 	container spec.Name
 	message   string
 }
 
-// refusals logs the first datagram that is refused at once, and those that follow as a count once a minute.
+// refusals logs datagrams that are not accepted. For each key it logs the first one at once, and then once a minute the
+// number of further ones.
 type refusals struct {
 	log     *slog.Logger
 	tallies map[refusal]*tally
@@ -34,7 +35,7 @@ type refusals struct {
 
 type tally struct {
 	count     int       // since the last log line
-	container spec.Name // of the last datagram; "" if it is not known
+	container spec.Name // of the last datagram; "" if unknown
 	err       error
 	logged    time.Time
 }
@@ -43,8 +44,8 @@ func newRefusals(log *slog.Logger) *refusals {
 	return &refusals{log: log, tallies: map[refusal]*tally{}}
 }
 
-// add counts a datagram that was not accepted. container is for the log: the sender's, or the one that the datagram names if the
-// sender may push for all, or "" if it is not known.
+// add counts a datagram that was not accepted. container is for the log: the container of the sender, or the one that
+// the datagram names if the sender may push for all containers, or "" if it is unknown.
 func (r *refusals) add(key refusal, container spec.Name, err error, now time.Time) {
 	t := r.tallies[key]
 	if t == nil {
@@ -58,7 +59,7 @@ func (r *refusals) add(key refusal, container spec.Name, err error, now time.Tim
 	}
 }
 
-// due returns when report has something to do; zero is never.
+// due returns the time when report has to be called next. It is zero if there is nothing to report.
 func (r *refusals) due() time.Time {
 	var first time.Time
 	for _, t := range r.tallies {
@@ -69,7 +70,7 @@ func (r *refusals) due() time.Time {
 	return first
 }
 
-// report logs the counts that are due, and forgets the refusals that did not happen again.
+// report logs the counts that are due, and deletes the keys without a new datagram since the last log line.
 func (r *refusals) report(now time.Time) {
 	for _, key := range r.keys() {
 		switch t := r.tallies[key]; {
@@ -82,7 +83,7 @@ func (r *refusals) report(now time.Time) {
 	}
 }
 
-// reportAll logs every count.
+// reportAll logs all counts above 0, whether due or not.
 func (r *refusals) reportAll() {
 	for _, key := range r.keys() {
 		if t := r.tallies[key]; t.count > 0 {

@@ -8,14 +8,14 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// sender is what the kernel tells of the process that sent a datagram.
+// sender is the information of the kernel about the process that sent a datagram.
 type sender struct {
-	pid int           // in the supervisor's pid namespace; 0 if it is not visible there
+	pid int           // in the supervisor's pid namespace; 0 if the process is not visible there
 	uid uint32        // in the supervisor's user namespace
-	at  time.Duration // since boot, when it was sent
+	at  time.Duration // when the datagram was sent, since boot
 }
 
-// scope is the containers that a sender may report for: one, or every one.
+// scope is the set of containers that a sender may report for: the one of this name, or every container.
 type scope struct {
 	name  spec.Name
 	every bool
@@ -23,11 +23,11 @@ type scope struct {
 
 func (s scope) includes(name spec.Name) bool { return s.every || s.name == name }
 
-// decide returns the containers that a sender may report for. owner is the container that its user id belongs to,
-// "" if there is none; p is the process that has the sender's pid now.
+// decide returns the containers that a sender may report for. owner is the container that its user id belongs to, or ""
+// if it belongs to none. p is the process that has the sender's pid now.
 //
-//   - A process in the unit of a container reports for that container only, whatever its capabilities: it must
-//     be root, or have the user id of that container.
+//   - A process in the unit of a container reports for that container only, whatever its capabilities. It must be root
+//     or have the user id of that container.
 //   - Outside of all units of containers, a process with the user id of a container reports for that container.
 //   - Outside of svc.slice, root may report for every container: an operator, a verb, a plugin's own service. Such a
 //     process can stop and replace any container anyway.
@@ -37,7 +37,7 @@ func decide(from sender, owner spec.Name, p process) (scope, error) {
 	group := groupOf(p.groups)
 	switch {
 	case p.started > from.at:
-		return scope{}, errGone // another process has got the pid since
+		return scope{}, errGone // the pid now belongs to a process that started later
 	case from.uid != 0 && owner == "":
 		return scope{}, fmt.Errorf("user id %d belongs to no container", from.uid)
 	case group.container != "" && owner != "" && group.container != owner:
@@ -45,7 +45,7 @@ func decide(from sender, owner spec.Name, p process) (scope, error) {
 			group.container, owner)
 	case group.container != "":
 		return scope{name: group.container}, nil
-	case p.exiting: // version 1 of the control groups shows the root for it
+	case p.exiting: // control groups of version 1 show an exiting process in the root, so its unit is unknown
 		return scope{}, errGone
 	case owner != "":
 		return scope{name: owner}, nil
@@ -56,5 +56,5 @@ func decide(from sender, owner spec.Name, p process) (scope, error) {
 	}
 }
 
-// errGone is the error of a sender that cannot be identified any more.
+// errGone means that the sender has ended and cannot be identified any more.
 var errGone = errors.New("the sender ended before its control group was read")

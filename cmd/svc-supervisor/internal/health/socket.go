@@ -15,8 +15,8 @@ import (
 // timespecSize is the size of struct __kernel_timespec.
 const timespecSize = 16
 
-// askForSender makes the kernel add the sender's credentials and the time of sending to every datagram.
-func askForSender(conn *net.UnixConn) error {
+// enableSenderInfo makes the kernel add the sender's credentials and the time of sending to every datagram.
+func enableSenderInfo(conn *net.UnixConn) error {
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return err
@@ -29,16 +29,16 @@ func askForSender(conn *net.UnixConn) error {
 	return errors.Join(err, credErr, timeErr)
 }
 
-// socket reads datagrams with their senders. A datagram is valid until the next read.
+// socket reads datagrams with their senders. The content of a datagram is valid until the next call of read.
 type socket struct {
 	conn    *net.UnixConn
 	buffer  []byte
 	control []byte
 }
 
-// newSocket makes room for the two control messages that askForSender asks for, and for nothing else: the kernel
-// closes files that a sender passes when no room is left for them. With room, each would stay open in the
-// supervisor.
+// newSocket returns a socket with a buffer for exactly the two control messages that enableSenderInfo enables. If a
+// sender passes file descriptors (SCM_RIGHTS), the kernel closes them because there is no space in the buffer. With
+// space, they would stay open in the supervisor.
 func newSocket(conn *net.UnixConn) *socket {
 	return &socket{
 		conn:    conn,
@@ -47,8 +47,8 @@ func newSocket(conn *net.UnixConn) *socket {
 	}
 }
 
-// read waits for a datagram until the deadline; the zero time is none. A sender that the kernel does not name has
-// pid 0.
+// read returns the next datagram and its sender. It waits until the deadline, or without a limit if the deadline is
+// zero. The pid is 0 if the kernel did not send the credentials.
 func (s *socket) read(deadline time.Time) ([]byte, sender, error) {
 	if err := s.conn.SetReadDeadline(deadline); err != nil {
 		return nil, sender{}, err
@@ -61,7 +61,7 @@ func (s *socket) read(deadline time.Time) ([]byte, sender, error) {
 	return s.buffer[:n], from, err
 }
 
-// parseControl reads the sender from the control messages of a datagram that was read at the time now.
+// parseControl returns the sender from the control messages of a datagram. now is the time when the datagram was read.
 func parseControl(control []byte, now time.Time) (sender, error) {
 	messages, err := unix.ParseSocketControlMessage(control)
 	if err != nil {
@@ -87,7 +87,7 @@ func parseControl(control []byte, now time.Time) (sender, error) {
 	return from, nil
 }
 
-// sinceBoot converts a recent time of the wall clock to the clock of start times in /proc.
+// sinceBoot converts a recent wall clock time to the time since boot, which is the clock of the start times in /proc.
 func sinceBoot(at, now time.Time) (time.Duration, error) {
 	var boot unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &boot); err != nil {

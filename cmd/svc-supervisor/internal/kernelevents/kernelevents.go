@@ -1,12 +1,12 @@
-// Package kernelevents reports that the network of a container changed: the kernel's IPsec state (XFRM) of its network namespace,
-// or the links, addresses, routes, forwarding settings and nftables rules there, or the host's end of its veth.
+// Package kernelevents reports that the network of a container changed: the kernel's IPsec state (XFRM) in its network
+// namespace; the links, addresses, routes, forwarding settings and nftables rules there; or the host's end of its veth.
 //
-// A report is a hint. It does not tell what changed, several changes make one report, and a process with CAP_NET_ADMIN in the
-// namespace can cause reports at will. Their rate and the work for each of them are bounded.
+// A report is a hint. It does not contain what changed, several changes cause one report, and a process with
+// CAP_NET_ADMIN in the namespace can cause any number of reports. Their rate and the work for each of them are bounded.
 //
-// Each followed namespace has up to three netlink sockets, each with one goroutine that the runtime's poller wakes, so 1,000
-// namespaces cost 3,000 file descriptors and no threads. Go raises the soft limit of descriptors to the hard one, which systemd
-// sets to 524,288. One more socket follows the links of the host.
+// Each followed namespace has up to three netlink sockets, each with one goroutine that waits in the runtime's poller.
+// So 1,000 namespaces need 3,000 file descriptors and no threads. Go raises the soft limit of descriptors to the hard
+// limit, which systemd sets to 524,288. One more socket follows the links of the host.
 //
 // A netlink socket keeps its namespace alive: Forget must be called before the namespace is removed.
 package kernelevents
@@ -22,16 +22,16 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// Follower has the subscriptions of the followed namespaces, one for each name. Its zero value follows none. It is safe for
-// concurrent use, but calls for the same name must come one after the other.
+// Follower subscribes to the events of namespaces, with one subscription for each name. Its zero value is ready for
+// use. It is safe for concurrent use, but calls for the same name must not be concurrent.
 type Follower struct {
 	mu            sync.Mutex
 	subscriptions map[spec.Name]*subscription
-	host          *socket // to the links of the host; nil until a container needs it
-	lost          time.Time
+	host          *socket   // follows the links of the host; nil until a container needs it
+	lost          time.Time // when messages about links of the host were last lost
 }
 
-// subscription is the sockets in one namespace.
+// subscription has the sockets in one namespace.
 type subscription struct {
 	sockets   []*socket
 	namespace identity
@@ -39,15 +39,16 @@ type subscription struct {
 	changed   func()
 }
 
-// identity tells namespaces apart for as long as both exist. A followed one exists.
+// identity identifies a namespace while it exists. The sockets keep a followed namespace alive, so no other one can get
+// its identity.
 type identity struct{ device, inode uint64 }
 
-// Follow calls changed after each change of these kinds in the namespace at path, until Forget. A change of spec.Events.Network is
-// also one of the host's interface of that name. While that namespace is followed under this name for the same kinds already, it
-// does nothing. Another namespace at the same path takes the place of the former one. changed is called from a goroutine of its
-// own. One call may still come after Forget has returned.
+// Follow calls changed after each change of the given kinds in the namespace at path, until Forget is called. The kind
+// spec.Events.Network includes changes of the host's interface of that name. If the namespace is already followed under
+// this name for the same kinds, Follow does nothing. If there is another namespace at path, Follow replaces the former
+// subscription. changed is called from another goroutine, once possibly even after Forget has returned.
 //
-// fresh says whether the subscription is a new one: what happened before it caused no event.
+// fresh reports whether the subscription is new. Changes before a new subscription were not reported.
 func (f *Follower) Follow(name spec.Name, path string, events spec.Events, changed func()) (fresh bool, err error) {
 	fresh, err = f.follow(name, path, events, changed)
 	if err != nil {
@@ -99,7 +100,7 @@ func (f *Follower) follow(name spec.Name, path string, events spec.Events, chang
 	return true, nil
 }
 
-// followHost subscribes to the links of the host, once.
+// followHost subscribes to the links of the host, unless that has been done.
 func (f *Follower) followHost() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -111,7 +112,7 @@ func (f *Follower) followHost() error {
 		return fmt.Errorf("links of the host: %w", err)
 	}
 	f.host = socket
-	names := map[spec.Name]bool{} // of changed links; used by the goroutine alone
+	names := map[spec.Name]bool{} // names of changed links; only the goroutine uses it
 	isChange := func(message []byte) bool {
 		name, ok := changedLink(message)
 		if ok {
@@ -126,34 +127,36 @@ func (f *Follower) followHost() error {
 	return nil
 }
 
-// hostChanged reports changes of the host's links of these names, and notes when messages about others were lost.
+// hostChanged calls changed for the containers whose host interfaces have these names. lost means that messages about
+// further links were lost; hostChanged stores the time of that.
 func (f *Follower) hostChanged(names map[spec.Name]bool, lost bool) {
-	var report []func()
+	var callbacks []func()
 	f.mu.Lock()
 	if lost {
 		f.lost = time.Now()
 	}
 	for name := range names {
 		if s := f.subscriptions[name]; s != nil && s.events.Network {
-			report = append(report, s.changed)
+			callbacks = append(callbacks, s.changed)
 		}
 	}
 	f.mu.Unlock()
-	for _, changed := range report {
+	for _, changed := range callbacks {
 		changed()
 	}
 }
 
-// LostAt returns when changes of the host's links were last lost, which can concern every container. They are not reported: programs
-// on the host, and those in a container's namespace, can cause more changes than are read, and each report costs a CHECK.
+// LostAt returns the time when messages about links of the host were last lost. Any container may be affected. The loss
+// is not reported to the containers, because each report costs a CHECK, and programs on the host and in a container's
+// namespace can cause more changes than are read.
 func (f *Follower) LostAt() time.Time {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.lost
 }
 
-// Forget closes the sockets in the namespace that is followed under the name, if there is one. When it returns, nothing of this
-// process keeps the namespace alive.
+// Forget closes the sockets in the namespace that is followed under the name, if there is one. After it has returned,
+// no socket of this process keeps the namespace alive.
 func (f *Follower) Forget(name spec.Name) {
 	f.mu.Lock()
 	s := f.subscriptions[name]

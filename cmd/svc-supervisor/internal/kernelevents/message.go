@@ -10,8 +10,8 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// split returns the type of a netlink message, of which the beginning is given, and what follows its header. A message that
-// is shorter than a header gets type 0, which is not used.
+// split returns the type of a netlink message and the part after its header. message may be truncated. The type is 0,
+// which the kernel does not use, if message is shorter than a header.
 func split(message []byte) (kind uint16, payload []byte) {
 	if len(message) < unix.SizeofNlMsghdr {
 		return 0, nil
@@ -19,9 +19,9 @@ func split(message []byte) (kind uint16, payload []byte) {
 	return binary.NativeEndian.Uint16(message[4:]), message[unix.SizeofNlMsghdr:]
 }
 
-// isXFRMChange says whether a message is about a change of the IPsec state. A soft limit that was reached changes nothing, the
-// daemon follows it. Neither does the end of an SA without an SPI: the kernel makes one for a packet that has no SA yet, and drops
-// it when the daemon does not negotiate one in time.
+// isXFRMChange reports whether a message is about a change of the IPsec state. The soft limit of an SA or policy is not
+// a change; the daemon acts on it. The expiry of an SA without an SPI is not a change either: the kernel makes such an
+// SA for a packet that has no SA yet, and drops it if the daemon does not negotiate an SA in time.
 func isXFRMChange(message []byte) bool {
 	kind, payload := split(message)
 	switch nl.XfrmMsgType(kind) {
@@ -33,15 +33,15 @@ func isXFRMChange(message []byte) bool {
 		}
 		expire := nl.DeserializeXfrmUserExpire(payload)
 		return expire.Hard != 0 && expire.XfrmUsersaInfo.Id.Spi != 0
-	case nl.XFRM_MSG_POLEXPIRE: // struct xfrm_user_polexpire: the policy, then hard
+	case nl.XFRM_MSG_POLEXPIRE: // struct xfrm_user_polexpire: the policy, then the field hard
 		return len(payload) > nl.SizeofXfrmUserpolicyInfo && payload[nl.SizeofXfrmUserpolicyInfo] != 0
 	default:
 		return true
 	}
 }
 
-// isRouteChange says whether a message of rtnetlink is about a change that CHECK can find. What the kernel makes by itself when an
-// interface comes up is none: its link-local address, and the routes that follow from addresses.
+// isRouteChange reports whether a message of rtnetlink is about a change that CHECK can find. The addresses and routes
+// that the kernel makes itself when an interface comes up are not: the link-local address, and the routes of addresses.
 func isRouteChange(message []byte) bool {
 	kind, payload := split(message)
 	switch kind {
@@ -56,11 +56,12 @@ func isRouteChange(message []byte) bool {
 	}
 }
 
-// changedLink returns the name of the interface that a message of rtnetlink is about, and false if there is none. Messages of a
-// bridge about the state of a port are not counted.
+// changedLink returns the name of the interface that a message of rtnetlink is about. It returns false for other
+// messages, and for those of a bridge about the state of a port (AF_BRIDGE).
 func changedLink(message []byte) (spec.Name, bool) {
 	kind, payload := split(message)
-	if kind != unix.RTM_NEWLINK && kind != unix.RTM_DELLINK || len(payload) < unix.SizeofIfInfomsg || payload[0] != unix.AF_UNSPEC {
+	if kind != unix.RTM_NEWLINK && kind != unix.RTM_DELLINK ||
+		len(payload) < unix.SizeofIfInfomsg || payload[0] != unix.AF_UNSPEC {
 		return "", false
 	}
 	// The name is the first attribute (rtnl_fill_ifinfo).

@@ -15,16 +15,17 @@ import (
 )
 
 const (
-	// pause is the time between the first message of a burst and its report. Nothing is read meanwhile.
+	// pause is the time between the first message of a burst and its report. No message is read meanwhile.
 	pause = 100 * time.Millisecond
-	// burst is how many messages one call of receive reads at most. There are two calls for each pause.
+	// burst is the maximum number of messages that one call of receive reads. There are two calls for each pause.
 	burst = 256
-	// receiveBuffer bounds the kernel memory of messages that were not read. Those that do not fit are lost, and the kernel
-	// reports that (ENOBUFS), which is as good as a message here.
+	// receiveBuffer limits the kernel memory for unread messages, in bytes. Messages that do not fit are lost. The kernel
+	// reports the loss (ENOBUFS), which counts as a change.
 	receiveBuffer = 16 << 10
-	// hostBuffer is the same for the links of the host. A message about a link has some 3 KiB, and there are many on a busy host.
+	// hostBuffer is the same limit for the links of the host. A message about a link has about 3 KiB, and a busy host has
+	// many of them.
 	hostBuffer = 2 << 20
-	// messageSize is the part of a message that is read. It ends before the keys in a message about a new SA.
+	// messageSize is the number of bytes that are read of a message. In a message about a new SA they end before the keys.
 	messageSize = unix.SizeofNlMsghdr + nl.SizeofXfrmUserExpire
 )
 
@@ -37,25 +38,30 @@ type protocol struct {
 }
 
 var (
-	// xfrm does not have XFRMNLGRP_ACQUIRE: every packet that needs an SA causes a message there, and a stranger can send such packets.
-	xfrm = protocol{unix.NETLINK_XFRM, group(nl.XFRMNLGRP_SA, nl.XFRMNLGRP_POLICY, nl.XFRMNLGRP_EXPIRE), receiveBuffer, isXFRMChange}
-	// route has no neighbours, for the same reason.
-	route = protocol{unix.NETLINK_ROUTE, group(unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR,
+	// xfrm does not include XFRMNLGRP_ACQUIRE, which has a message for every packet that needs an SA: anybody who can send
+	// packets to the container could cause these.
+	xfrm = protocol{
+		unix.NETLINK_XFRM, groups(nl.XFRMNLGRP_SA, nl.XFRMNLGRP_POLICY, nl.XFRMNLGRP_EXPIRE), receiveBuffer, isXFRMChange,
+	}
+	// route does not include neighbours, for the same reason.
+	route = protocol{unix.NETLINK_ROUTE, groups(unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR,
 		unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE, unix.RTNLGRP_IPV4_RULE, unix.RTNLGRP_IPV6_RULE,
 		unix.RTNLGRP_IPV4_NETCONF, unix.RTNLGRP_IPV6_NETCONF), receiveBuffer, isRouteChange}
-	nftables  = protocol{unix.NETLINK_NETFILTER, group(unix.NFNLGRP_NFTABLES), receiveBuffer, func([]byte) bool { return true }}
-	hostLinks = protocol{unix.NETLINK_ROUTE, group(unix.RTNLGRP_LINK), hostBuffer, nil}
+	nftables = protocol{
+		unix.NETLINK_NETFILTER, groups(unix.NFNLGRP_NFTABLES), receiveBuffer, func([]byte) bool { return true },
+	}
+	hostLinks = protocol{unix.NETLINK_ROUTE, groups(unix.RTNLGRP_LINK), hostBuffer, nil}
 )
 
-// group returns the bits of multicast groups.
-func group(numbers ...int) (bits uint32) {
+// groups returns the bit mask of multicast groups.
+func groups(numbers ...int) (bits uint32) {
 	for _, n := range numbers {
 		bits |= 1 << (n - 1)
 	}
 	return bits
 }
 
-// protocolsOf lists what must be subscribed to for events.
+// protocolsOf lists the protocols to subscribe to for the given kinds of events.
 func protocolsOf(events spec.Events) (list []protocol) {
 	if events.XFRM {
 		list = append(list, xfrm)
@@ -66,14 +72,15 @@ func protocolsOf(events spec.Events) (list []protocol) {
 	return list
 }
 
-// socket is a netlink socket that is read without blocking a thread.
+// socket is a netlink socket. Reading it does not block a thread.
 type socket struct {
 	file *os.File
 	conn syscall.RawConn
 }
 
-// openSockets makes a subscribed socket for each protocol in the namespace, which may be owned by another user namespace.
-// ns.NetNS.Do enters it with a locked thread that ends if it cannot return.
+// openSockets opens a subscribed socket for each protocol in the namespace, which may be owned by another user
+// namespace. Its element is nil if the kernel does not have the protocol. ns.NetNS.Do enters the namespace on a locked
+// thread, which ends if it cannot switch back.
 func openSockets(namespace ns.NetNS, protocols []protocol) (sockets []*socket, err error) {
 	err = namespace.Do(func(ns.NetNS) error {
 		for _, p := range protocols {
@@ -95,7 +102,7 @@ func openSockets(namespace ns.NetNS, protocols []protocol) (sockets []*socket, e
 	return sockets, nil
 }
 
-// closeAll closes sockets, of which some may be nil.
+// closeAll closes sockets. Elements may be nil.
 func closeAll(sockets []*socket) {
 	for _, s := range sockets {
 		if s != nil {
@@ -104,7 +111,7 @@ func closeAll(sockets []*socket) {
 	}
 }
 
-// openSocket makes a subscribed socket in the namespace of the calling thread.
+// openSocket opens a subscribed socket in the namespace of the calling thread.
 func openSocket(p protocol) (*socket, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, p.number)
 	if err != nil {
@@ -125,11 +132,12 @@ func openSocket(p protocol) (*socket, error) {
 	return &socket{file, conn}, nil
 }
 
-// close closes the descriptor before it returns, and so ends serve.
+// close closes the descriptor before it returns, which also ends serve.
 func (s *socket) close() { _ = s.file.Close() }
 
-// serve calls changed after each burst of messages in which isChange was true for one, or of which some were lost. It reads at most
-// two bursts per pause, so a process that floods its namespace with events cannot make it use more CPU.
+// serve reads messages until the socket is closed. It calls changed after each burst in which a message is a change or
+// messages were lost; lost reports the latter. It reads at most two bursts per pause, so that a process that causes
+// events without end in its namespace cannot make it use more CPU time.
 func (s *socket) serve(isChange func(message []byte) bool, changed func(lost bool)) {
 	buffer := make([]byte, messageSize)
 	for {
@@ -139,7 +147,7 @@ func (s *socket) serve(isChange func(message []byte) bool, changed func(lost boo
 			return first.any
 		})
 		if err != nil {
-			return // closed
+			return // the socket is closed
 		}
 		time.Sleep(pause)
 		err = s.conn.Read(func(fd uintptr) bool {
@@ -155,10 +163,11 @@ func (s *socket) serve(isChange func(message []byte) bool, changed func(lost boo
 	}
 }
 
-// reception says what one call of receive found.
+// reception is the result of one call of receive: whether there was any message or loss, whether a message was a
+// change, and whether messages were lost.
 type reception struct{ any, change, lost bool }
 
-// receive reads what is there, up to a burst.
+// receive reads the messages that are available, up to a burst. It does not wait.
 func receive(fd int, buffer []byte, isChange func([]byte) bool) (r reception) {
 	for range burst {
 		n, err := unix.Read(fd, buffer)

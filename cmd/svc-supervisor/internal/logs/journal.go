@@ -14,17 +14,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// journalSocket is where journald accepts streams: each line of one is a message.
+// journalSocket is the socket on which journald accepts streams. Each line of a stream is a log message.
 const journalSocket = "/run/systemd/journal/stdout"
 
-// Stderr returns the writer for the log, and whether journald reads it. From then on SIGPIPE does not end the process: a write to
-// stderr after journald has gone would, otherwise.
+// Stderr returns the writer for the log, and reports whether journald reads it. After the call SIGPIPE does not end the
+// process. Otherwise a write to stderr would end it when journald has closed the stream.
 //
-// When journald's sockets are stopped, the stream that systemd connected is gone for good, and no later write reaches journald. So the
-// writer connects a stream of its own, in the place of stderr and stdout, as soon as journald is back. If journald is away when the
-// service starts, systemd gives it /dev/null for stderr; then the writer does the same.
+// When journald's sockets are stopped, the stream that systemd connected to stderr is closed permanently, also after
+// journald is started again. So the writer connects a new stream in the place of stderr and stdout as soon as journald
+// accepts connections. If journald is stopped when the service starts, systemd connects stderr to /dev/null, and the
+// writer replaces that in the same way.
 func Stderr() (_ io.Writer, journal bool) {
-	// Not signal.Ignore: programs that this process starts would inherit that.
+	// signal.Ignore would do too, but child processes would inherit it.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	switch {
 	case isStream(unix.Stderr, os.Getenv("JOURNAL_STREAM")):
@@ -35,36 +36,40 @@ func Stderr() (_ io.Writer, journal bool) {
 	return os.Stderr, false
 }
 
-// isStream reports whether a descriptor is the stream that $JOURNAL_STREAM names, as <device>:<inode> (systemd.exec(5)).
+// isStream reports whether a descriptor is the stream with the given name. The name has the form of $JOURNAL_STREAM:
+// <device>:<inode> (systemd.exec(5)).
 func isStream(fd int, name string) bool {
 	var stat unix.Stat_t
 	return name != "" && unix.Fstat(fd, &stat) == nil && name == fmt.Sprintf("%d:%d", stat.Dev, stat.Ino)
 }
 
+// isNull reports whether a descriptor is /dev/null.
 func isNull(fd int) bool {
 	var stat, null unix.Stat_t
 	return unix.Fstat(fd, &stat) == nil && unix.Stat(os.DevNull, &null) == nil &&
 		stat.Mode&unix.S_IFMT == unix.S_IFCHR && stat.Rdev == null.Rdev
 }
 
-// journalWriter writes to the stream on a descriptor, and replaces a stream that is gone. It is safe for concurrent use.
+// journalWriter writes to the journald stream on a descriptor, and replaces the stream when it was closed. It is safe
+// for concurrent use.
 type journalWriter struct {
 	fd     int
-	stdout int // gets the new stream too, if it had the same one; negative: none
+	stdout int // also replaced by a new stream if it had the same stream as fd; negative: none
 	socket string
 
 	mu     sync.Mutex
-	lostAt time.Time // since when there is no stream; zero: there is one
-	lost   int       // lines since then
+	lostAt time.Time // when the stream was found closed; zero if there is a stream
+	lost   int       // the number of lines that were lost since lostAt
 }
 
-// Write writes one line, or loses it if journald is away. It never returns an error: slog would do nothing with it.
+// Write writes one line. If journald does not accept connections, the line is lost, and Write logs the number of lost
+// lines after the next successful connection. It always returns a nil error, because slog ignores errors.
 func (w *journalWriter) Write(line []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.lostAt.IsZero() {
 		err := writeAll(w.fd, line)
-		if err == nil || !isGone(err) {
+		if err == nil || !isClosed(err) {
 			return len(line), nil
 		}
 		w.lostAt = time.Now()
@@ -82,12 +87,14 @@ func (w *journalWriter) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-func isGone(err error) bool {
+// isClosed reports whether err means that journald has closed the stream.
+func isClosed(err error) bool {
 	return errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.ENOTCONN)
 }
 
-// reconnect puts a new stream in the place of the old one. Its first lines are those of sd_journal_stream_fd(3): identifier, unit,
-// priority, whether a line begins with its own priority, and three places where journald could forward it to.
+// reconnect connects a new stream and replaces fd, and stdout, by it. The first lines of a stream are the same as those
+// of sd_journal_stream_fd(3): identifier, unit, default priority, whether lines have a priority prefix, and whether to
+// forward to syslog, to kmsg and to the console.
 func (w *journalWriter) reconnect() error {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -101,11 +108,11 @@ func (w *journalWriter) reconnect() error {
 	if err := errors.Join(unix.Shutdown(fd, unix.SHUT_RD), writeAll(fd, []byte(header))); err != nil {
 		return err
 	}
-	both := w.stdout >= 0 && sameFile(w.fd, w.stdout)
+	withStdout := w.stdout >= 0 && sameFile(w.fd, w.stdout)
 	if err := unix.Dup3(fd, w.fd, 0); err != nil {
 		return err
 	}
-	if both {
+	if withStdout {
 		return unix.Dup3(fd, w.stdout, 0)
 	}
 	return nil
@@ -113,7 +120,8 @@ func (w *journalWriter) reconnect() error {
 
 func sameFile(a, b int) bool {
 	var first, second unix.Stat_t
-	return unix.Fstat(a, &first) == nil && unix.Fstat(b, &second) == nil && first.Dev == second.Dev && first.Ino == second.Ino
+	return unix.Fstat(a, &first) == nil && unix.Fstat(b, &second) == nil &&
+		first.Dev == second.Dev && first.Ino == second.Ino
 }
 
 func writeAll(fd int, text []byte) error {

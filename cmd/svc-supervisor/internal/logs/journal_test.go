@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// journald listens on a socket. accept returns the lines of the next stream.
+// journald is a server on a socket in the place of journald.
 type journald struct {
 	t        *testing.T
 	path     string
@@ -29,6 +29,7 @@ func (j *journald) start() {
 	j.listener = listener
 }
 
+// accept accepts the next stream and returns its lines.
 func (j *journald) accept() *bufio.Scanner {
 	j.t.Helper()
 	stream, err := j.listener.AcceptUnix()
@@ -44,6 +45,7 @@ func (j *journald) stop() {
 	_ = j.listener.Close()
 }
 
+// read returns the next n lines, separated by "|".
 func read(lines *bufio.Scanner, n int) string {
 	var text []string
 	for len(text) < n && lines.Scan() {
@@ -52,7 +54,7 @@ func read(lines *bufio.Scanner, n int) string {
 	return strings.Join(text, "|")
 }
 
-func TestTheLogGoesOnWhenJournaldIsBack(t *testing.T) {
+func TestLoggingContinuesAfterJournaldRestarts(t *testing.T) {
 	j := &journald{t: t, path: filepath.Join(t.TempDir(), "stdout")}
 	j.start()
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
@@ -85,7 +87,8 @@ func TestTheLogGoesOnWhenJournaldIsBack(t *testing.T) {
 		t.Errorf("header %q", got)
 	}
 	got := read(lines, 2)
-	if !strings.HasPrefix(got, `<4>level=WARN msg="log lines lost, journald was away" count=2 since=`) || !strings.HasSuffix(got, "|four") {
+	const lost = `<4>level=WARN msg="log lines lost, journald was away" count=2 since=`
+	if !strings.HasPrefix(got, lost) || !strings.HasSuffix(got, "|four") {
 		t.Errorf("lines %q", got)
 	}
 	if err := writeAll(stdout, []byte("stdout\n")); err != nil || read(lines, 1) != "stdout" {
@@ -96,7 +99,7 @@ func TestTheLogGoesOnWhenJournaldIsBack(t *testing.T) {
 		t.Errorf("line %q", got)
 	}
 
-	// A restart that no line falls into loses none.
+	// If nothing is logged while journald restarts, no line is lost.
 	j.stop()
 	j.start()
 	write("six")
@@ -107,7 +110,7 @@ func TestTheLogGoesOnWhenJournaldIsBack(t *testing.T) {
 	j.stop()
 }
 
-func TestOnlyTheStreamOfTheJournalIsReplaced(t *testing.T) {
+func TestOtherFilesAreNotTheJournalStream(t *testing.T) {
 	file, err := os.Create(filepath.Join(t.TempDir(), "file"))
 	if err != nil {
 		t.Fatal(err)
@@ -119,7 +122,7 @@ func TestOnlyTheStreamOfTheJournalIsReplaced(t *testing.T) {
 	}
 	defer null.Close()
 	if isStream(int(file.Fd()), "8:1") || isStream(int(file.Fd()), "") || isNull(int(file.Fd())) {
-		t.Error("a file is taken for the journal's stream, or for /dev/null")
+		t.Error("a file is recognized as the journal's stream or as /dev/null")
 	}
 	if !isNull(int(null.Fd())) || isStream(int(null.Fd()), "8:1") {
 		t.Error("/dev/null is not recognized")

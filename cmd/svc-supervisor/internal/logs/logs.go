@@ -1,8 +1,9 @@
-// Package logs makes the program's loggers: text on stderr, one event a line, a level for each logger.
+// Package logs makes the loggers of the program. They write text to stderr, one line per event, and each logger has a
+// level.
 //
-// Loggers have names with dots (`containers`, `containers.ipsec`); one without a level of its own has that of the longest
-// prefix that has one. Under journald a line has no time stamp and carries its priority (sd-daemon(3)), so that
-// `journalctl -p warning` works. Levels can be changed while the program runs.
+// Names of loggers are hierarchical, with dots (`containers`, `containers.ipsec`). A logger without a level of its own
+// has the level of the longest prefix with a level. Under journald a line has no time stamp but a priority prefix
+// (sd-daemon(3)), so that `journalctl -p warning` works. Levels can be changed while the program runs.
 package logs
 
 import (
@@ -18,22 +19,24 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// Levels says from which level on each logger speaks; "" is all of them.
+// Levels has the minimum level of each logger. The key "" is the level of all loggers without a level of their own. It
+// is safe for concurrent use.
 type Levels struct {
 	mu     sync.RWMutex
-	first  map[string]slog.Level // as set
-	levels map[string]slog.Level // in effect: the overlay over the first
+	base   map[string]slog.Level // set by Set
+	levels map[string]slog.Level // in effect: base with the overlay
 }
 
 const allowed = "debug, info, warn or error, for all or as <logger>=<level>" +
 	" (loggers: containers, containers.<type>, containers.<type>.<part>)"
 
-// Parse reads --log-level: `info`, or `containers.ipsec=debug`, each word of a list separated by commas. The last of two
-// wins. Loggers and levels are those of the NSDB's settings.
+// Parse parses the value of --log-level and sets the levels. The value is a list separated by commas, with elements
+// like `info` and `containers.ipsec=debug`. If there are several levels for one logger, the last one applies. The names
+// of loggers and levels are the same as in the settings of the NSDB. If Parse returns an error, no level has changed.
 func (l *Levels) Parse(list string) error {
 	levels := map[string]slog.Level{"": slog.LevelInfo}
-	for word := range strings.SplitSeq(list, ",") {
-		logger, name, found := strings.Cut(strings.TrimSpace(word), "=")
+	for element := range strings.SplitSeq(list, ",") {
+		logger, name, found := strings.Cut(strings.TrimSpace(element), "=")
 		if !found {
 			logger, name = "", logger
 		}
@@ -47,7 +50,7 @@ func (l *Levels) Parse(list string) error {
 		_, err := spec.ParseSetting(setting, name)
 		var level slog.Level
 		if err != nil || level.UnmarshalText([]byte(name)) != nil {
-			return &spec.Fault{Key: "--log-level", Value: word, Allowed: allowed}
+			return &spec.Fault{Key: "--log-level", Value: element, Allowed: allowed}
 		}
 		levels[logger] = level
 	}
@@ -55,20 +58,20 @@ func (l *Levels) Parse(list string) error {
 	return nil
 }
 
-// Set replaces all levels, those of an overlay too.
+// Set replaces all levels, including the overlay.
 func (l *Levels) Set(levels map[string]slog.Level) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.first, l.levels = maps.Clone(levels), maps.Clone(levels)
+	l.base, l.levels = maps.Clone(levels), maps.Clone(levels)
 }
 
-// Overlay lays levels over those that were set, logger by logger, in place of an earlier overlay: a logger that is in it no
-// more has the level again that was set. It returns whether a level changed.
+// Overlay sets levels that take precedence over those of Set, per logger. It replaces the previous overlay: a logger
+// that is no longer in the overlay gets the level of Set again. Overlay reports whether any level changed.
 func (l *Levels) Overlay(levels map[string]slog.Level) (changed bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	effective := map[string]slog.Level{}
-	maps.Copy(effective, l.first)
+	maps.Copy(effective, l.base)
 	maps.Copy(effective, levels)
 	changed = !maps.Equal(effective, l.levels)
 	l.levels = effective
@@ -82,6 +85,7 @@ func (l *Levels) Loggers() []string {
 	return slices.DeleteFunc(slices.Sorted(maps.Keys(l.levels)), func(logger string) bool { return logger == "" })
 }
 
+// of returns the level of a logger: its own, or that of its longest prefix with a level.
 func (l *Levels) of(logger string) slog.Level {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
@@ -97,7 +101,7 @@ func (l *Levels) of(logger string) slog.Level {
 	}
 }
 
-// New makes the logger of the given name. journal says that w is read by journald.
+// New makes the logger with the given name. journal means that journald reads w.
 func New(w io.Writer, journal bool, levels *Levels, name string) *slog.Logger {
 	h := &handler{levels: levels, name: name, journal: journal, out: &lockedWriter{w: w}}
 	h.text = slog.NewTextHandler(h.out, &slog.HandlerOptions{
@@ -112,7 +116,7 @@ func New(w io.Writer, journal bool, levels *Levels, name string) *slog.Logger {
 	return slog.New(h).With("logger", name)
 }
 
-// handler adds level and priority to slog's text handler.
+// handler adds the levels, and the priority for journald, to the text handler of slog.
 type handler struct {
 	levels  *Levels
 	name    string
@@ -146,7 +150,7 @@ func (h *handler) WithGroup(name string) slog.Handler {
 	return &copied
 }
 
-// priority is syslog's, as sd-daemon(3) wants it in front of a line.
+// priority returns the prefix of a log line with the syslog priority, in the form of sd-daemon(3).
 func priority(level slog.Level) string {
 	switch {
 	case level >= slog.LevelError:
@@ -160,7 +164,8 @@ func priority(level slog.Level) string {
 	}
 }
 
-// lockedWriter puts the prefix in front of the one line that a Handle writes.
+// lockedWriter writes the prefix before each line. Handle sets the prefix while it holds mu, and slog's text handler
+// calls Write once per line.
 type lockedWriter struct {
 	mu     sync.Mutex
 	prefix string
@@ -175,13 +180,13 @@ func (l *lockedWriter) Write(line []byte) (int, error) {
 	return max(0, n-len(l.prefix)), err
 }
 
-// String lists the levels, for the log of a change.
+// String returns the levels in effect, sorted by logger, in a form like that of --log-level.
 func (l *Levels) String() string {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	var words []string
+	var elements []string
 	for _, logger := range slices.Sorted(maps.Keys(l.levels)) {
-		words = append(words, strings.TrimPrefix(fmt.Sprintf("%s=%v", logger, l.levels[logger]), "="))
+		elements = append(elements, strings.TrimPrefix(fmt.Sprintf("%s=%v", logger, l.levels[logger]), "="))
 	}
-	return strings.Join(words, ",")
+	return strings.Join(elements, ",")
 }

@@ -12,23 +12,26 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-func TestALoggerHasTheLevelOfItsLongestPrefix(t *testing.T) {
+func TestLoggerHasTheLevelOfItsLongestPrefix(t *testing.T) {
 	for _, r := range []struct {
 		name   string
 		list   string
 		logger string
 		want   slog.Level
 	}{
-		{"nothing said is info", "", "containers", slog.LevelInfo},
-		{"one level is for all", "debug", "containers.ipsec", slog.LevelDebug},
-		{"capital letters are read", "WARN", "containers", slog.LevelWarn},
-		{"one of its own wins", "warn,containers.ipsec=debug", "containers.ipsec", slog.LevelDebug},
-		{"its neighbour has that of all", "warn,containers.ipsec=debug", "containers.bgp", slog.LevelWarn},
-		{"its parent's is its own", "warn,containers=debug", "containers.ipsec", slog.LevelDebug},
-		{"a longer prefix wins, in either order", "containers.ipsec=error,containers=debug", "containers.ipsec", slog.LevelError},
+		{"the default is info", "", "containers", slog.LevelInfo},
+		{"a level without a logger applies to all", "debug", "containers.ipsec", slog.LevelDebug},
+		{"capital letters are allowed", "WARN", "containers", slog.LevelWarn},
+		{"the logger's own level comes first", "warn,containers.ipsec=debug", "containers.ipsec", slog.LevelDebug},
+		{"the level of another logger does not apply", "warn,containers.ipsec=debug", "containers.bgp", slog.LevelWarn},
+		{"the level of the parent applies", "warn,containers=debug", "containers.ipsec", slog.LevelDebug},
+		{
+			"the longest prefix applies, in either order",
+			"containers.ipsec=error,containers=debug", "containers.ipsec", slog.LevelError,
+		},
 		{"a prefix ends at a dot", "containers=debug", "containersX", slog.LevelInfo},
-		{"the last of two wins", "debug,error", "containers", slog.LevelError},
-		{"blanks and empty words are nothing", " debug , ", "containers", slog.LevelDebug},
+		{"the last of two levels applies", "debug,error", "containers", slog.LevelError},
+		{"blanks and empty elements are ignored", " debug , ", "containers", slog.LevelDebug},
 	} {
 		t.Run(r.name, func(t *testing.T) {
 			levels := new(Levels)
@@ -42,9 +45,10 @@ func TestALoggerHasTheLevelOfItsLongestPrefix(t *testing.T) {
 	}
 }
 
-func TestALevelThatIsNoneIsRefused(t *testing.T) {
+func TestInvalidLevelIsRefused(t *testing.T) {
 	for _, list := range []string{
-		"loud", "containers=", "containers=loud", "debug,x=y\nz", "=", "=debug", "container=debug", "containers.IPSEC=debug", "info+2",
+		"loud", "containers=", "containers=loud", "debug,x=y\nz", "=", "=debug", "container=debug",
+		"containers.IPSEC=debug", "info+2",
 	} {
 		levels := new(Levels)
 		err := levels.Parse(list)
@@ -73,7 +77,7 @@ func TestLevelsCanBeChangedWhileTheProgramRuns(t *testing.T) {
 	}
 }
 
-func TestTheLevelsAreListed(t *testing.T) {
+func TestStringListsTheLevels(t *testing.T) {
 	levels := new(Levels)
 	if err := levels.Parse("warn,containers=debug,containers.a=error"); err != nil {
 		t.Fatal(err)
@@ -83,7 +87,7 @@ func TestTheLevelsAreListed(t *testing.T) {
 	}
 }
 
-func TestALineUnderJournaldHasAPriorityAndNoTime(t *testing.T) {
+func TestLineUnderJournaldHasAPriorityAndNoTime(t *testing.T) {
 	var out bytes.Buffer
 	levels := new(Levels)
 	levels.Set(map[string]slog.Level{"": slog.LevelDebug})
@@ -102,7 +106,7 @@ func TestALineUnderJournaldHasAPriorityAndNoTime(t *testing.T) {
 	}
 }
 
-func TestALineElsewhereHasATimeAndNoPriority(t *testing.T) {
+func TestLineWithoutJournaldHasATimeAndNoPriority(t *testing.T) {
 	var out bytes.Buffer
 	New(&out, false, new(Levels), "containers").Info("i")
 	if !regexp.MustCompile(`\Atime=\S+ level=INFO msg=i logger=containers\n\z`).MatchString(out.String()) {
@@ -110,7 +114,7 @@ func TestALineElsewhereHasATimeAndNoPriority(t *testing.T) {
 	}
 }
 
-func TestAnEventIsOneLineWhateverItCarries(t *testing.T) {
+func TestEventWithLineBreaksIsOneLine(t *testing.T) {
 	for _, journal := range []bool{true, false} {
 		var out bytes.Buffer
 		log := New(&out, journal, new(Levels), "containers")
@@ -121,7 +125,7 @@ func TestAnEventIsOneLineWhateverItCarries(t *testing.T) {
 	}
 }
 
-func TestASecretIsNotLogged(t *testing.T) {
+func TestSecretIsNotLogged(t *testing.T) {
 	var out bytes.Buffer
 	New(&out, true, new(Levels), "containers").Info("i", "psk", spec.NewSecret([]byte("horse")))
 	if strings.Contains(out.String(), "horse") || !strings.Contains(out.String(), "psk=[secret]") {
@@ -129,35 +133,35 @@ func TestASecretIsNotLogged(t *testing.T) {
 	}
 }
 
-// lines is a writer that must get one whole line a call.
-type lines struct {
+// lineChecker is a writer that reports an error unless each call has one complete line with the right priority.
+type lineChecker struct {
 	t  *testing.T
 	mu sync.Mutex
 	n  int
 }
 
-func (l *lines) Write(b []byte) (int, error) {
+func (l *lineChecker) Write(b []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.n++; !bytes.HasPrefix(b, []byte("<")) || bytes.Count(b, []byte("\n")) != 1 || !bytes.HasSuffix(b, []byte("\n")) {
 		l.t.Errorf("%q is not one line with its priority", b)
 	}
 	if warn := bytes.Contains(b, []byte("level=WARN")); warn != bytes.HasPrefix(b, []byte("<4>")) {
-		l.t.Errorf("%q has another's priority", b)
+		l.t.Errorf("%q has the priority of another line", b)
 	}
 	return len(b), nil
 }
 
-func TestManyGoroutinesLogWholeLines(t *testing.T) {
-	out := &lines{t: t}
+func TestConcurrentLogLinesAreComplete(t *testing.T) {
+	out := &lineChecker{t: t}
 	log := New(out, true, new(Levels), "containers")
 	var logging sync.WaitGroup
 	for i := range 8 {
 		logging.Go(func() {
-			narrowed := log.With("i", i)
+			logger := log.With("i", i)
 			for range 100 {
-				narrowed.Info("i")
-				narrowed.Warn("w")
+				logger.Info("i")
+				logger.Warn("w")
 			}
 		})
 	}
@@ -167,7 +171,7 @@ func TestManyGoroutinesLogWholeLines(t *testing.T) {
 	}
 }
 
-func TestAnOverlayGoesAsItCame(t *testing.T) {
+func TestRemovedOverlayRestoresTheLevels(t *testing.T) {
 	levels := new(Levels)
 	if err := levels.Parse("warn,containers.ipsec=debug"); err != nil {
 		t.Fatal(err)
@@ -178,12 +182,21 @@ func TestAnOverlayGoesAsItCame(t *testing.T) {
 		changed bool
 		want    string
 	}{
-		{"none at first", nil, false, "WARN,containers.ipsec=DEBUG"},
-		{"one for all leaves what is set for one", map[string]slog.Level{"": slog.LevelError}, true, "ERROR,containers.ipsec=DEBUG"},
-		{"the same is no change", map[string]slog.Level{"": slog.LevelError}, false, "ERROR,containers.ipsec=DEBUG"},
-		{"one for one, and that for all is gone", map[string]slog.Level{"containers.ipsec": slog.LevelInfo}, true, "WARN,containers.ipsec=INFO"},
-		{"a new one", map[string]slog.Level{"containers": slog.LevelInfo}, true, "WARN,containers=INFO,containers.ipsec=DEBUG"},
-		{"all are gone", nil, true, "WARN,containers.ipsec=DEBUG"},
+		{"no overlay at first", nil, false, "WARN,containers.ipsec=DEBUG"},
+		{
+			"a level for all loggers does not change the level of one logger",
+			map[string]slog.Level{"": slog.LevelError}, true, "ERROR,containers.ipsec=DEBUG",
+		},
+		{"the same overlay is no change", map[string]slog.Level{"": slog.LevelError}, false, "ERROR,containers.ipsec=DEBUG"},
+		{
+			"a level for one logger replaces the former overlay",
+			map[string]slog.Level{"containers.ipsec": slog.LevelInfo}, true, "WARN,containers.ipsec=INFO",
+		},
+		{
+			"a level for a logger without one",
+			map[string]slog.Level{"containers": slog.LevelInfo}, true, "WARN,containers=INFO,containers.ipsec=DEBUG",
+		},
+		{"the overlay is removed", nil, true, "WARN,containers.ipsec=DEBUG"},
 	} {
 		if changed := levels.Overlay(r.overlay); changed != r.changed || levels.String() != r.want {
 			t.Errorf("%s: %v, %s", r.name, changed, levels)

@@ -13,14 +13,15 @@ type Call struct {
 	Executable  string // absolute path
 	Verb        spec.Verb
 	ContainerID string
-	Namespace   string            // path, may be empty on DEL
-	Stdin       []byte            // carries secrets: never logged
+	Namespace   string            // path; may be empty on DEL
+	Stdin       []byte            // contains secrets, so it must not be logged
 	Deadline    time.Duration     // by the clock of package patience; the verb's processor time counts for a fifth
-	Stderr      func(line string) // called for each line, in order
-	Blocked     func()            // if not nil, called once when the verb used no processor for BlockedTime
+	Stderr      func(line string) // if not nil, called for each line, in order
+	Blocked     func()            // if not nil, called once when the verb has used no processor time for BlockedTime
 }
 
-// environment is exactly what the contract says: nothing of the supervisor's own (NOTIFY_SOCKET, WATCHDOG_*, …) gets in.
+// environment returns exactly the variables of the contract. The variables of the supervisor itself (NOTIFY_SOCKET,
+// WATCHDOG_*, …) are not passed on.
 func (c *Call) environment(pluginPath []string) []string {
 	return []string{
 		"CNI_COMMAND=" + string(c.Verb),
@@ -33,14 +34,14 @@ func (c *Call) environment(pluginPath []string) []string {
 	}
 }
 
-// NoAnswer is the error of a verb that said nothing that can be understood: it did not start, hit its deadline, died of a
-// signal, or printed no JSON of the kind that was due. The state of the container is then unknown.
+// NoAnswer is the error of a verb without an answer that can be parsed: the executable did not start, was killed at its
+// deadline, ended by a signal, or printed no JSON of the expected form. The state of the container is then unknown.
 type NoAnswer struct {
-	Reason string   // deadline of 30 s, killed by signal …
-	Stderr []string // the last lines
+	Reason string   // for example `deadline of 30s` or `signal: killed`
+	Stderr []string // the last lines of stderr
 }
 
-// Error is one line: the reason and the last words.
+// Error returns the reason and the last lines of stderr, in one line.
 func (e *NoAnswer) Error() string {
 	if len(e.Stderr) == 0 {
 		return e.Reason

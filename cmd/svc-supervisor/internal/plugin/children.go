@@ -13,19 +13,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// children are this process's own: the verbs that run and, since it is their child subreaper, what they left behind.
+// children keeps track of the child processes of this process. These are the running verbs and, because this process is
+// a child subreaper, their orphaned descendants. Other children are not touched.
 type children struct {
-	mu        sync.Mutex
-	running   map[int]bool // process ids of verbs that are not reaped; orphans are not among them
-	strangers map[int]bool // children that were there first, of what this process was before; left alone, as zombies too
-	ended     func(pid int) error
+	mu          sync.Mutex
+	running     map[int]bool        // process ids of verbs that are not reaped yet; orphans are not included
+	preexisting map[int]bool        // children from before NewInventory, of the program that this process executed before
+	waitEnd     func(pid int) error // waits until a verb has ended, without reaping it
 }
 
-// spares reports whether a child is none of a verb's: it was there first, or this process itself started it, as packages
-// do that run a program of the host. Such a child is in the session of this process. A verb gets a session of its own, and
-// no process can enter a session that exists already, so whatever a verb leaves behind is in another one.
-func (c *children) spares(pid int) bool {
-	if c.strangers[pid] {
+// isUnrelated reports whether a child has nothing to do with a verb: it existed before NewInventory, or another package
+// of this process started it, to run a program of the host. A child of the latter kind is in the session of this
+// process. Each verb gets a new session, and a process cannot enter an existing session, so descendants of a verb are
+// always in another one.
+func (c *children) isUnrelated(pid int) bool {
+	if c.preexisting[pid] {
 		return true
 	}
 	own, err := unix.Getsid(0)
@@ -36,7 +38,7 @@ func (c *children) spares(pid int) bool {
 	return err == nil && session == own
 }
 
-// childrenOfThis are all children of this process, zombies too.
+// childrenOfThis returns the process ids of all children of this process, including zombies.
 func childrenOfThis() map[int]bool {
 	pids := map[int]bool{}
 	for _, p := range processes() {
@@ -48,21 +50,22 @@ func childrenOfThis() map[int]bool {
 }
 
 // adoptOrphans makes this process the parent of every descendant whose own parent ends (prctl(2),
-// PR_SET_CHILD_SUBREAPER): a daemon that a mad executable forks cannot hide at PID 1.
+// PR_SET_CHILD_SUBREAPER). Otherwise a daemon that an executable forks would become a child of PID 1 and not be found.
 func adoptOrphans() error {
 	return unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 }
 
-// keepDescriptors keeps what this process itself inherited (a shell's descriptors, systemd's) from the executables. Those that
-// Go opens are closed on exec already. A kernel before 5.11 cannot (close_range(2)): they are then inherited, as ever.
+// keepDescriptors sets close-on-exec for the file descriptors that this process has inherited, from a shell or systemd,
+// so that executables do not inherit them. Descriptors that Go opens have the flag already. A kernel before 5.11 cannot
+// do that (close_range(2)); there executables inherit the descriptors.
 func keepDescriptors() {
 	_ = unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC)
 }
 
-// killFamily kills the verb, its process group, its descendants, and the orphans that carry its environment. It repeats
-// until it finds nothing that lives, since a process can fork between being seen and being killed. After a verb that ended
-// by itself the search through all processes is made only if there is an orphan at all.
-func (c *children) killFamily(pid int, call *Call, endedItself bool) {
+// killTree kills the verb, its process group, its descendants, and the orphans with its environment. It repeats that
+// until it finds no running process, because a process can fork before it is killed. If the verb has ended by itself
+// and this process has no orphans, it skips the search through all processes.
+func (c *children) killTree(pid int, call *Call, endedItself bool) {
 	_ = unix.Kill(-pid, unix.SIGKILL)
 	if endedItself && !c.haveOrphans() {
 		return
@@ -70,7 +73,7 @@ func (c *children) killFamily(pid int, call *Call, endedItself bool) {
 	for range 100 {
 		_ = unix.Kill(-pid, unix.SIGKILL)
 		alive := 0
-		for _, p := range family(pid, c.orphanOf(call)) {
+		for _, p := range descendants(pid, c.orphanOf(call)) {
 			if unix.Kill(p, unix.SIGKILL) == nil {
 				alive++
 			}
@@ -81,10 +84,10 @@ func (c *children) killFamily(pid int, call *Call, endedItself bool) {
 	}
 }
 
-// haveOrphans reports whether this process has a child that is neither a verb nor spared. The kernel gives an orphan to the
-// first living thread of its new parent, which is the main thread (find_new_reaper in the kernel; the Go runtime never ends
-// that thread). So one list is enough (proc(5), /proc/PID/task/TID/children). Where the kernel has no such list, it
-// reports true.
+// haveOrphans reports whether this process has a child that is neither a verb nor unrelated to verbs. The kernel makes
+// an orphan a child of the first living thread of its new parent. That is the main thread (find_new_reaper in the
+// kernel), which the Go runtime never ends, so the list of children of that thread is sufficient (proc(5),
+// /proc/PID/task/TID/children). haveOrphans returns true if the kernel does not have that file.
 func (c *children) haveOrphans() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -92,8 +95,8 @@ func (c *children) haveOrphans() bool {
 	if err != nil {
 		return true
 	}
-	for _, word := range strings.Fields(string(list)) {
-		if pid, err := strconv.Atoi(word); err != nil || !c.running[pid] && !c.spares(pid) {
+	for _, field := range strings.Fields(string(list)) {
+		if pid, err := strconv.Atoi(field); err != nil || !c.running[pid] && !c.isUnrelated(pid) {
 			return true
 		}
 	}
@@ -102,14 +105,15 @@ func (c *children) haveOrphans() bool {
 
 var mainThreadChildren = fmt.Sprintf("/proc/self/task/%d/children", os.Getpid())
 
-// orphanOf tells which adopted process belongs to a call: it carries the call's environment. One that has hidden its own
-// belongs to nobody; it dies when no other verb runs.
+// orphanOf returns a function that reports whether a child of this process is an orphan of a call. It compares the
+// container id and the namespace in the environment of the child. An orphan without these variables cannot be assigned
+// to a call, so it counts as an orphan of this call only if no other verb runs.
 func (c *children) orphanOf(call *Call) func(pid int) bool {
 	return func(pid int) bool {
 		c.mu.Lock()
 		verb, others := c.running[pid], len(c.running) > 1
 		c.mu.Unlock()
-		if verb || c.spares(pid) {
+		if verb || c.isUnrelated(pid) {
 			return false
 		}
 		environment, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/environ")
@@ -121,8 +125,8 @@ func (c *children) orphanOf(call *Call) func(pid int) bool {
 	}
 }
 
-// reap collects the verb, which has ended, and every orphan that has. From the moment that the process id is free to the
-// moment that it is forgotten no other verb may start: it could get the same one.
+// reap waits for the verb, which has ended, and for every orphan that has ended. No other verb may start between the
+// wait and the deletion of the process id from running, because it could get the same process id.
 func (c *children) reap(process *os.Process) *os.ProcessState {
 	c.mu.Lock()
 	state, _ := process.Wait()
@@ -133,13 +137,13 @@ func (c *children) reap(process *os.Process) *os.ProcessState {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	// Two verbs that end together each take the other for one that runs, and spare who hides its environment. Now none runs,
-	// nor starts.
+	// If two verbs end at the same time, each counts the other as running, and so neither kills an orphan without the
+	// environment. Here no verb runs, and none can start because the lock is held, so all orphans are killed.
 	for range 100 {
 		if len(c.running) > 0 {
 			break
 		}
-		orphans := family(-1, func(pid int) bool { return !c.spares(pid) })
+		orphans := descendants(-1, func(pid int) bool { return !c.isUnrelated(pid) })
 		for _, p := range orphans {
 			_ = unix.Kill(p, unix.SIGKILL)
 		}
@@ -148,15 +152,16 @@ func (c *children) reap(process *os.Process) *os.ProcessState {
 		}
 	}
 	for _, p := range processes() {
-		if p.parent == os.Getpid() && p.zombie && !c.running[p.pid] && !c.spares(p.pid) {
+		if p.parent == os.Getpid() && p.zombie && !c.running[p.pid] && !c.isUnrelated(p.pid) {
 			_, _ = unix.Wait4(p.pid, nil, unix.WNOHANG, nil)
 		}
 	}
 	return state
 }
 
-// family lists the living descendants of pid, and those of each adopted process that isOrphan accepts.
-func family(pid int, isOrphan func(int) bool) []int {
+// descendants lists the running descendants of pid, and the children of this process that isOrphan accepts with their
+// descendants.
+func descendants(pid int, isOrphan func(int) bool) []int {
 	all := processes()
 	var found []int
 	wanted := map[int]bool{pid: true}
@@ -176,11 +181,11 @@ func family(pid int, isOrphan func(int) bool) []int {
 	return found
 }
 
-// tick is the unit of the times in /proc/PID/stat (sysconf(_SC_CLK_TCK) is 100 on Linux).
+// tick is the unit of the times in /proc/PID/stat: sysconf(_SC_CLK_TCK) is 100 on Linux.
 const tick = time.Second / 100
 
-// used is the processor time of a process and of its descendants. The time of a descendant counts as long as it lives and,
-// when its parent has waited for it, as long as that one lives.
+// used returns the processor time of a process and its descendants. The time of a descendant that has ended counts if
+// its parent has waited for it and still exists.
 func used(pid int) time.Duration {
 	all := processes()
 	ours := map[int]bool{pid: true}
@@ -201,13 +206,14 @@ func used(pid int) time.Duration {
 	return sum
 }
 
+// processEntry describes a process, from /proc/PID/stat.
 type processEntry struct {
 	pid, parent int
 	zombie      bool
-	used        time.Duration // processor time, with that of the children that it has waited for
+	used        time.Duration // processor time, including that of children that the process has waited for
 }
 
-// processes reads /proc. A process that ends meanwhile is left out.
+// processes lists all processes in /proc. Processes that end meanwhile are left out.
 func processes() []processEntry {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
@@ -223,7 +229,8 @@ func processes() []processEntry {
 		if err != nil {
 			continue
 		}
-		// "pid (comm) state ppid …": comm may hold anything, so count from the last parenthesis (proc(5)).
+		// "pid (comm) state ppid …": comm may contain any characters, so the fields are counted from the last parenthesis
+		// (proc(5)).
 		rest := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
 		if len(rest) < 2 {
 			continue

@@ -8,62 +8,65 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
-// Follow scans the plugin path again and again until ctx ends, and calls changed when a file has answered that is new or
-// other than before, and after each scan that found a change. statusInterval is asked at each scan: it may change while the
-// supervisor runs. The file system's events are only a hint to look sooner; the periodic scan finds everything, a directory that appears too.
-func (v *Inventory) Follow(ctx context.Context, rescan time.Duration, statusInterval func() time.Duration, changed func()) {
+// Follow scans the plugin path until ctx is cancelled: every rescan, and soon after an event of the file system. It
+// calls changed when a new or changed file has answered VERSION and STATUS, and after each scan that found a change. It
+// calls statusInterval for each scan, because the interval can change while the supervisor runs. Events of the file
+// system only make a scan start earlier. The periodic scan finds all changes, including directories that appear.
+func (v *Inventory) Follow(
+	ctx context.Context, rescan time.Duration, statusInterval func() time.Duration, changed func(),
+) {
 	v.mu.Lock()
-	v.news = changed
+	v.onChange = changed
 	v.mu.Unlock()
 	hints := make(chan struct{}, 1)
 	watcher, err := fsnotify.NewWatcher()
 	if err == nil {
-		var relaying sync.WaitGroup
-		relaying.Go(func() { relay(watcher, hints) })
-		defer relaying.Wait()
+		var relays sync.WaitGroup
+		relays.Go(func() { relay(watcher, hints) })
+		defer relays.Wait()
 		defer watcher.Close()
 	}
-	useless := false
+	unusable := false
 	timer := time.NewTimer(rescan)
 	defer timer.Stop()
 	for {
 		if watcher != nil {
 			for _, dir := range v.dirs {
-				_ = watcher.Add(dir) // missing: the next rescan tries again
+				_ = watcher.Add(dir) // fails for a missing directory; repeated at the next scan
 			}
 		}
 		if v.Scan(ctx, statusInterval()) {
 			changed()
 		}
-		useless = v.warnIfUseless(ctx, useless)
+		unusable = v.warnIfUnusable(ctx, unusable)
 		timer.Reset(rescan)
 		select {
 		case <-ctx.Done():
 			return
 		case <-timer.C:
 		case <-hints:
-			if !settle(ctx, hints) {
+			if !awaitQuiet(ctx, hints) {
 				return
 			}
 		}
 	}
 }
 
-// warnIfUseless warns when the plugin path has no usable executable any more, or had none at the first scan: then no container can be
-// made or removed. It returns whether there is none.
-func (v *Inventory) warnIfUseless(ctx context.Context, before bool) bool {
+// warnIfUnusable logs a warning if the plugin path has no usable executable, unless it had none before: then no
+// container can be added or removed. It reports whether there is none.
+func (v *Inventory) warnIfUnusable(ctx context.Context, before bool) bool {
 	if ctx.Err() != nil || !v.Scanned() {
 		return before
 	}
 	executables, refusals := v.List()
-	useless := len(executables) == 0
-	if useless && !before {
+	unusable := len(executables) == 0
+	if unusable && !before {
 		v.log.Warn("no usable executable on the plugin path", "pluginPath", v.dirs, "refused", len(refusals))
 	}
-	return useless
+	return unusable
 }
 
-// relay turns every event and error of the watcher into a hint, until it is closed.
+// relay sends a hint for every event and error of the watcher, until the watcher is closed. It does not block.
 func relay(watcher *fsnotify.Watcher, hints chan<- struct{}) {
 	for {
 		var open bool
@@ -76,13 +79,14 @@ func relay(watcher *fsnotify.Watcher, hints chan<- struct{}) {
 		}
 		select {
 		case hints <- struct{}{}:
-		default: // one is waiting already
+		default: // a hint is already pending
 		}
 	}
 }
 
-// settle waits until the hints have been quiet for a moment: a file that is being copied is asked when it is whole.
-func settle(ctx context.Context, hints <-chan struct{}) bool {
+// awaitQuiet waits until there was no hint for 100 ms, but at most 2 s, so that a file that is being copied is executed
+// only after it is complete. It returns false if ctx is cancelled.
+func awaitQuiet(ctx context.Context, hints <-chan struct{}) bool {
 	const quiet, longest = 100 * time.Millisecond, 2 * time.Second
 	end := time.After(longest)
 	for {

@@ -17,70 +17,71 @@ import (
 
 // Executable is a file that serves one service type in one version.
 type Executable struct {
-	Path        string // resolved
-	Found       string // as it stands on the plugin path; a link's target is Path
+	Path        string // without symbolic links
+	Found       string // the file on the plugin path; may be a link to Path
 	Type        spec.ServiceType
 	Version     *semver.Version
-	Reconfigure bool // ADD again brings a running container to a new configuration in place
-	// UserNamespace asks for a network namespace that is owned by a user namespace.
+	Reconfigure bool // ADD on a running container changes its configuration in place
+	// UserNamespace means that the network namespace must be owned by a user namespace.
 	UserNamespace bool
-	LastValid     bool        // ADD takes the last valid configuration
-	Validate      bool        // serves the verb VALIDATE
-	CheckOn       spec.Events // after which CHECK is due soon
-	Unready       string      // why STATUS says that the host cannot serve the type now; "" if it can
+	LastValid     bool        // ADD accepts the last valid configuration
+	Validate      bool        // supports the verb VALIDATE
+	CheckOn       spec.Events // events after which CHECK is due soon
+	Unready       string      // why STATUS failed, so that the host cannot serve the type now; "" if it succeeded
 }
 
-// Refusal is a file on the plugin path that is not used, and why.
+// Refusal is a file on the plugin path that is not used, with the reason.
 type Refusal struct {
 	Found  string
 	Reason string
 }
 
-// Inventory is what the plugin path holds. It is safe for concurrent use.
+// Inventory knows the executables on the plugin path, and runs their verbs. It is safe for concurrent use, but Scan
+// must not be called concurrently.
 type Inventory struct {
 	dirs     []string
-	deadline time.Duration // of VERSION and STATUS
+	deadline time.Duration // deadline of VERSION and STATUS
 	log      *slog.Logger
 	children children
 
-	mu      sync.Mutex
-	files   map[string]*candidate // by path as found
-	order   []string              // of the last scan: by directory, then by name
-	unread  string                // why the plugin path was not read at the last scan
-	scanned chan struct{}         // closed when a whole scan is done: what is not here is not there
-	news    func()                // called when a file has answered, before the scan is done
+	mu       sync.Mutex
+	files    map[string]*candidate // by path on the plugin path
+	order    []string              // the keys of files: by directory, then by name
+	unread   string                // why the last scan could not read the plugin path
+	scanned  chan struct{}         // closed after the first complete scan: then a missing executable does not exist
+	onChange func()                // called when a new or changed file has answered, before the scan is complete
 }
 
-// candidate is one file on the plugin path with what is known of it.
+// candidate is one file on the plugin path with the results of VERSION and STATUS.
 type candidate struct {
 	identity   identity
 	executable *Executable // nil if refused
 	refusal    string
-	retryAt    time.Time // set if the refusal may pass without a change of the file
-	statusAt   time.Time
+	retryAt    time.Time // when VERSION is run again; zero if not before the file changes
+	statusAt   time.Time // when STATUS was last run
 }
 
-// NewInventory takes the directories of the plugin path in order. deadline is that of VERSION and STATUS. The process
-// becomes the parent of orphaned descendants, so that no verb can leave one behind unseen; children that it has already are left
-// alone.
+// NewInventory returns an inventory of the directories of the plugin path, in this order. deadline is the deadline of
+// VERSION and STATUS. The process becomes a child subreaper, so that orphaned descendants of verbs are found. Its
+// existing children are not touched.
 func NewInventory(dirs []string, deadline time.Duration, log *slog.Logger) (*Inventory, error) {
 	if err := adoptOrphans(); err != nil {
-		return nil, fmt.Errorf("become the parent of orphans: %w", err)
+		return nil, fmt.Errorf("become a child subreaper: %w", err)
 	}
 	keepDescriptors()
 	return &Inventory{
 		dirs:     dirs,
 		deadline: deadline,
 		log:      log,
-		children: children{running: map[int]bool{}, strangers: childrenOfThis(), ended: waitUnreaped},
+		children: children{running: map[int]bool{}, preexisting: childrenOfThis(), waitEnd: waitUnreaped},
 		files:    map[string]*candidate{},
 		scanned:  make(chan struct{}),
 	}, nil
 }
 
-// Scan looks at every file of the plugin path and asks VERSION of those that are new or changed, and STATUS where it is
-// due. It returns whether anything changed. Each event is logged once. A file that has answered can be selected at once: one
-// that hangs keeps no other back.
+// Scan reads the plugin path. It runs VERSION and STATUS of new and changed files, concurrently, and STATUS of
+// executables that were not ready if it is due. It reports whether anything changed, and logs each change once. A file
+// can be selected as soon as it has answered, so a file that hangs does not delay others.
 func (v *Inventory) Scan(ctx context.Context, statusInterval time.Duration) (changed bool) {
 	found, err := listPath(v.dirs)
 	if err != nil {
@@ -93,8 +94,8 @@ func (v *Inventory) Scan(ctx context.Context, statusInterval time.Duration) (cha
 	v.unread = ""
 	order := make([]string, 0, len(found))
 	var (
-		asked sync.WaitGroup
-		mu    sync.Mutex
+		probes sync.WaitGroup
+		mu     sync.Mutex
 	)
 	next := make(map[string]*candidate, len(found))
 	for _, f := range found {
@@ -109,22 +110,22 @@ func (v *Inventory) Scan(ctx context.Context, statusInterval time.Duration) (cha
 			mu.Unlock()
 			continue
 		}
-		asked.Go(func() {
-			c := v.ask(ctx, f, statusInterval)
+		probes.Go(func() {
+			c := v.probe(ctx, f, statusInterval)
 			mu.Lock()
 			defer mu.Unlock()
 			next[f.path] = c
-			// The words of a refusal that is repeated may differ (a time stamp on stderr): that is no news.
+			// If a file is refused again, the text may differ, for example by a time stamp on stderr. That is not a change.
 			if known == nil || known.identity != c.identity || (known.executable == nil) != (c.executable == nil) {
 				changed = true
 				v.logFound(f.path, c)
-				v.enter(ctx, f.path, c)
+				v.addCandidate(ctx, f.path, c)
 			}
 		})
 	}
-	asked.Wait()
+	probes.Wait()
 	if ctx.Err() != nil {
-		return false // the answers may be of the end of the supervisor, not of the files
+		return false // the verbs may have failed because ctx was cancelled
 	}
 
 	v.mu.Lock()
@@ -138,15 +139,15 @@ func (v *Inventory) Scan(ctx context.Context, statusInterval time.Duration) (cha
 	case <-v.scanned:
 	default:
 		close(v.scanned)
-		changed = true // what was not found is known not to be there
+		changed = true // from now on, executables that were not found are known to be missing
 	}
 	v.files, v.order = next, order
 	v.mu.Unlock()
-	return v.askStatus(ctx, statusInterval) || changed
+	return v.retryStatus(ctx, statusInterval) || changed
 }
 
-// enter makes a file selectable before the scan that found it is done.
-func (v *Inventory) enter(ctx context.Context, path string, c *candidate) {
+// addCandidate adds a file to the inventory before the scan is complete, so that it can be selected.
+func (v *Inventory) addCandidate(ctx context.Context, path string, c *candidate) {
 	if ctx.Err() != nil {
 		return
 	}
@@ -156,23 +157,24 @@ func (v *Inventory) enter(ctx context.Context, path string, c *candidate) {
 		slices.SortStableFunc(v.order, v.byDirectory)
 	}
 	v.files[path] = c
-	news := v.news
+	onChange := v.onChange
 	v.mu.Unlock()
-	if news != nil {
-		news()
+	if onChange != nil {
+		onChange()
 	}
 }
 
-// byDirectory compares paths by the place of their directories on the plugin path, then by name.
+// byDirectory compares paths by the position of their directories on the plugin path, then by name.
 func (v *Inventory) byDirectory(a, b string) int {
-	place := func(path string) int { return slices.Index(v.dirs, filepath.Dir(path)) }
-	if d := place(a) - place(b); d != 0 {
+	position := func(path string) int { return slices.Index(v.dirs, filepath.Dir(path)) }
+	if d := position(a) - position(b); d != 0 {
 		return d
 	}
 	return strings.Compare(a, b)
 }
 
-// Scanned says whether the whole plugin path was looked at once: until then an executable that is not found may yet be.
+// Scanned reports whether the plugin path was scanned completely at least once. Before that, an executable that is not
+// in the inventory may exist.
 func (v *Inventory) Scanned() bool {
 	select {
 	case <-v.scanned:
@@ -182,7 +184,7 @@ func (v *Inventory) Scanned() bool {
 	}
 }
 
-// AwaitScan waits until the whole plugin path was looked at once, or ctx ends.
+// AwaitScan waits until the plugin path was scanned completely once, or until ctx is cancelled.
 func (v *Inventory) AwaitScan(ctx context.Context) {
 	select {
 	case <-v.scanned:
@@ -202,7 +204,8 @@ func (v *Inventory) logFound(path string, c *candidate) {
 	}
 }
 
-// List returns the usable executables, best first for each type, and the refused files.
+// List returns the usable executables, sorted by type and with the highest version of each type first, and the refused
+// files.
 func (v *Inventory) List() ([]Executable, []Refusal) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -217,7 +220,7 @@ func (v *Inventory) List() ([]Executable, []Refusal) {
 			executables = append(executables, *c.executable)
 		}
 	}
-	// Stable: of equal versions the first on the path stays first.
+	// The sort must be stable: of equal versions, the first one on the plugin path comes first.
 	slices.SortStableFunc(executables, func(a, b Executable) int {
 		if a.Type != b.Type {
 			if a.Type < b.Type {
@@ -230,13 +233,13 @@ func (v *Inventory) List() ([]Executable, []Refusal) {
 	return executables, refusals
 }
 
-// Select returns the executable that serves new containers of the type: the highest version.
+// Select returns the executable for new containers of the type: the one of the highest version.
 func (v *Inventory) Select(t spec.ServiceType) (Executable, bool) {
 	return v.first(func(e Executable) bool { return e.Type == t })
 }
 
-// ForRecorded returns the executable for CHECK and DEL of a container that the file at path made: that file while it
-// serves the type, else the highest version.
+// ForRecorded returns the executable for CHECK and DEL of a container that was made by the file at path. It is that
+// file if it still serves the type, and the one of the highest version otherwise.
 func (v *Inventory) ForRecorded(t spec.ServiceType, path string) (Executable, bool) {
 	if e, ok := v.first(func(e Executable) bool { return e.Type == t && e.Path == path }); ok {
 		return e, true
@@ -244,8 +247,8 @@ func (v *Inventory) ForRecorded(t spec.ServiceType, path string) (Executable, bo
 	return v.Select(t)
 }
 
-// ForChange returns the executable for ADD again of a container that the given version made: the highest of the same
-// major version that can reconfigure.
+// ForChange returns the executable that can reconfigure a container which was made by the given version. It is the
+// highest version with the same major version that supports reconfiguring.
 func (v *Inventory) ForChange(t spec.ServiceType, version string) (Executable, bool) {
 	made, err := semver.StrictNewVersion(version)
 	if err != nil {

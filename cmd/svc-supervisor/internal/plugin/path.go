@@ -12,7 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// identity changes when a file does: another file, another content, other permissions, those of its directories too.
+// identity identifies the state of a file. It changes when the file is replaced, when its content changes, and when its
+// permissions or those of its directories change.
 type identity struct {
 	device, inode uint64
 	size          int64
@@ -22,14 +23,14 @@ type identity struct {
 	refusal       string // why the file may not be run at all; "" if it may
 }
 
-// foundFile is one file of the plugin path, before it is asked anything.
+// foundFile is one file on the plugin path, before any verb of it was run.
 type foundFile struct {
 	path string
 	identity
 }
 
-// listPath lists the files of the directories, in order. A directory that is missing, or none, has no files; one that cannot
-// be read is an error: its files are not gone.
+// listPath lists the files of the directories, in order. A missing directory, or another kind of file in its place, has
+// no files. If a directory cannot be read, listPath returns an error, because its files still exist.
 func listPath(dirs []string) ([]foundFile, error) {
 	var found []foundFile
 	for _, dir := range dirs {
@@ -48,22 +49,24 @@ func listPath(dirs []string) ([]foundFile, error) {
 			if info, err := os.Stat(path); err == nil && info.IsDir() {
 				continue
 			}
-			found = append(found, look(path))
+			found = append(found, inspect(path))
 		}
 	}
 	return found, nil
 }
 
-// isTemporary knows the names that editors and package managers give to files that are not yet, or no longer, meant.
+// isTemporary reports whether a name is one of those that editors and package managers give to temporary files and
+// backups.
 func isTemporary(name string) bool {
 	return strings.HasPrefix(name, ".") || strings.HasSuffix(name, "~") || strings.HasSuffix(name, ".tmp") ||
 		strings.HasSuffix(name, ".swp") || strings.Contains(name, ".dpkg-") || strings.HasSuffix(name, ".rpmnew") ||
 		strings.HasSuffix(name, ".rpmsave")
 }
 
-// look resolves a file and decides whether it may be run: a regular, executable file that only root can write, and whose
-// path only root can change. The path of a link's target counts as well as that of the link.
-func look(path string) foundFile {
+// inspect resolves a file and decides whether it may be run. It must be a regular, executable file that only root can
+// write, and only root may be able to change its path. If the file is a link, that applies to the path of its target
+// too.
+func inspect(path string) foundFile {
 	f := foundFile{path: path}
 	resolved, info, err := resolve(path)
 	if err != nil {
@@ -85,13 +88,13 @@ func look(path string) foundFile {
 	return f
 }
 
-// maxLinks is the number of symbolic links that one path may lead through, as in the kernel.
+// maxLinks is the maximum number of symbolic links in one path, as in the kernel.
 const maxLinks = 40
 
-// resolve follows a path from the root directory, one component at a time, and returns the path without links and what is
-// there. Each directory and each link on the way must belong to root, and only root may be able to write the directories: a
-// sticky bit does not help, since the owner of a file in such a directory can still replace it. What resolve returns cannot
-// be changed by anybody but root after it was checked, so the path can be executed without opening it first.
+// resolve resolves a path from the root directory, one component at a time. It returns the path without links, and the
+// file information. Each directory and each link on the way must belong to root, and only root may be able to write the
+// directories. A sticky bit is not sufficient, because the owner of a file in such a directory can still replace it.
+// Only root can change the resolved path after these checks, so it can be executed without opening it first.
 func resolve(path string) (resolved string, info fs.FileInfo, err error) {
 	at := "/"
 	if info, err = os.Lstat(at); err != nil {
@@ -113,7 +116,7 @@ func resolve(path string) (resolved string, info fs.FileInfo, err error) {
 		next := filepath.Join(at, name)
 		nextInfo, err := os.Lstat(next)
 		if errors.Is(err, fs.ErrNotExist) && next != path {
-			return "", nil, fmt.Errorf("a link to nothing: %s does not exist", next)
+			return "", nil, fmt.Errorf("dangling link: %s does not exist", next)
 		}
 		if err != nil {
 			return "", nil, errors.Unwrap(err)
@@ -126,7 +129,7 @@ func resolve(path string) (resolved string, info fs.FileInfo, err error) {
 			return "", nil, fmt.Errorf("the link %s belongs to user %d: allowed: links of root", next, owner)
 		}
 		if links++; links > maxLinks {
-			return "", nil, errors.New("a link to nothing: it leads through too many links")
+			return "", nil, errors.New("too many levels of symbolic links")
 		}
 		target, err := os.Readlink(next)
 		if err != nil {
@@ -143,13 +146,14 @@ func resolve(path string) (resolved string, info fs.FileInfo, err error) {
 	return at, info, nil
 }
 
+// permissions describes the mode and the owners of a file, for a message.
 func permissions(info fs.FileInfo) string {
 	stat := info.Sys().(*syscall.Stat_t)
 	return fmt.Sprintf("(mode %#o, owner %d, group %d)", info.Mode().Perm(), stat.Uid, stat.Gid)
 }
 
-// othersCanWrite reports whether another user than root can write a file or directory. With an access control list the
-// group's bits are the upper limit of all its entries, whatever the group is.
+// othersCanWrite reports whether another user than root can write a file or directory. With an access control list, the
+// mode bits of the group are the mask of all entries, so the group root does not prove that only root can write.
 func othersCanWrite(path string, info fs.FileInfo) bool {
 	stat := info.Sys().(*syscall.Stat_t)
 	if stat.Uid != 0 || info.Mode().Perm()&0o002 != 0 {

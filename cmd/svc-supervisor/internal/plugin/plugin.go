@@ -1,6 +1,6 @@
-// Package plugin finds the service executables on the plugin path and runs one verb of one of them, once.
+// Package plugin finds the service executables on the plugin path, and runs a verb of an executable once.
 //
-// It promises that a verb ends: at its deadline the executable, its process group and what left the group are killed, and
-// its output is bounded. It promises that the answer is what the executable said, or a *NoAnswer. It decides nothing:
-// whether a verb is due, retried or undone is reconcile's.
+// Every verb ends: at its deadline the executable, its process group, and descendants that left the group are killed.
+// Its output is bounded. The result is the answer of the executable, or a *NoAnswer if there is none that can be
+// parsed. Whether a verb is due, retried or undone is decided by package reconcile.
 package plugin

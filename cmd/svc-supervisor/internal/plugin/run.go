@@ -17,28 +17,30 @@ import (
 )
 
 const (
-	stdoutLimit = 1 << 20 // bytes; a result with a thousand connections has a third of it
-	drainTime   = time.Second
-	dyingTime   = 5 * time.Second
+	stdoutLimit = 1 << 20         // bytes; a result with a thousand connections has a third of that
+	drainTime   = time.Second     // how long to read the pipes after the verb has ended
+	killTimeout = 5 * time.Second // how long to wait after SIGKILL
 )
 
-// BlockedTime is how long, by the clock of package patience, a verb and its descendants use less than 10 ms of a processor before
-// the verb counts as blocked.
+// BlockedTime is how long a verb and its descendants must have used less than 10 ms of processor time to count as
+// blocked, by the clock of package patience.
 const BlockedTime = 2 * time.Second
 
-// Run runs the verb and returns its stdout. The error is a *spec.Error if the executable answered with one, else a
-// *NoAnswer. ctx ends the verb early, as its deadline does. A process that even SIGKILL does not end, since the kernel keeps
-// it, is left behind, and collected when it has ended.
+// Run runs a verb and returns its stdout. The error is a *spec.Error if the executable printed an error object, and a
+// *NoAnswer otherwise. When ctx is cancelled, the verb is killed, as at its deadline. If SIGKILL does not end the
+// process, because it is blocked in the kernel, Run returns after some seconds, and the process is reaped when it has
+// ended.
 func (v *Inventory) Run(ctx context.Context, call Call) ([]byte, error) {
-	// The last scan may be some seconds old, and the owner of a directory on the path may have changed since.
-	if f := look(call.Executable); f.refusal != "" {
+	// The last scan may be some seconds old, and the owner or mode of a directory on the path may have changed since.
+	if f := inspect(call.Executable); f.refusal != "" {
 		return nil, &NoAnswer{Reason: fmt.Sprintf("start %s: refused: %s", call.Executable, f.refusal)}
 	}
 	process, streams, err := v.children.start(&call, v.dirs)
 	if err != nil {
 		return nil, &NoAnswer{Reason: fmt.Sprintf("start %s: %v", call.Executable, err)}
 	}
-	// The kernel kills a child whose parent thread ends (Pdeathsig is the thread's): this one must live as long.
+	// start has locked this goroutine to its thread. Pdeathsig kills the child when the thread that started it ends, so
+	// the thread must stay until the child has ended.
 	defer runtime.UnlockOSThread()
 
 	ctx, cancel := patience.WithTimeoutCause(ctx, call.Deadline, func() time.Duration { return used(process.Pid) },
@@ -48,47 +50,48 @@ func (v *Inventory) Run(ctx context.Context, call Call) ([]byte, error) {
 		go awaitBlocked(ctx, process.Pid, call.Blocked)
 	}
 
-	reading := streams.read(call.Stdin, call.Stderr)
+	transfer := streams.read(call.Stdin, call.Stderr)
 	exited := make(chan error, 1)
-	go func() { exited <- v.children.ended(process.Pid) }()
+	go func() { exited <- v.children.waitEnd(process.Pid) }()
 
-	var ended error
+	var killed error // the reason, if the verb did not end by itself
 	select {
 	case <-exited:
-	case <-reading.overflow:
-		ended = fmt.Errorf("more than %d bytes on stdout", stdoutLimit)
+	case <-transfer.overflow:
+		killed = fmt.Errorf("more than %d bytes on stdout", stdoutLimit)
 	case <-ctx.Done():
-		ended = context.Cause(ctx)
+		killed = context.Cause(ctx)
 	}
-	// Not reaped yet, so the process id, and the group that it names, cannot be another's.
-	v.children.killFamily(process.Pid, &call, ended == nil)
-	if ended != nil {
+	// The process is not reaped yet, so its process id and process group id cannot belong to another process.
+	v.children.killTree(process.Pid, &call, killed == nil)
+	if killed != nil {
 		select {
 		case <-exited:
-		case <-time.After(dyingTime):
+		case <-time.After(killTimeout):
 			go func() {
 				<-exited
-				reading.finish(drainTime)
+				transfer.finish(drainTime)
 				v.children.reap(process)
 			}()
-			return nil, &NoAnswer{Reason: fmt.Sprintf("%v, and process %d does not die", ended, process.Pid)}
+			return nil, &NoAnswer{Reason: fmt.Sprintf("%v, and process %d does not die", killed, process.Pid)}
 		}
 	}
-	stdout, stderr := reading.finish(drainTime)
+	stdout, stderr := transfer.finish(drainTime)
 	state := v.children.reap(process)
 
 	switch {
-	case ended != nil:
-		return nil, &NoAnswer{Reason: ended.Error(), Stderr: stderr}
-	case reading.overflowed():
+	case killed != nil:
+		return nil, &NoAnswer{Reason: killed.Error(), Stderr: stderr}
+	case transfer.overflowed():
 		return nil, &NoAnswer{Reason: fmt.Sprintf("more than %d bytes on stdout", stdoutLimit), Stderr: stderr}
 	case state == nil || !state.Exited():
 		return nil, &NoAnswer{Reason: fmt.Sprintf("%v", state), Stderr: stderr}
 	}
-	return answer(call.Verb, stdout, stderr, state.ExitCode())
+	return parseAnswer(call.Verb, stdout, stderr, state.ExitCode())
 }
 
-// awaitBlocked calls blocked when the verb has used no processor for BlockedTime, or returns when ctx ends.
+// awaitBlocked calls blocked once, when the verb has used at most one tick of processor time within BlockedTime. It
+// returns after that, or when ctx is cancelled.
 func awaitBlocked(ctx context.Context, pid int, blocked func()) {
 	for before := time.Duration(0); ; {
 		wait, cancel := patience.WithTimeout(ctx, BlockedTime)
@@ -106,14 +109,15 @@ func awaitBlocked(ctx context.Context, pid int, blocked func()) {
 	}
 }
 
-// answer tells a success from an error object. An error object is an error whatever the exit status is: a script that prints one may
-// forget to exit with 1. An exit status alone says nothing but that something went wrong.
-func answer(verb spec.Verb, stdout []byte, stderr []string, exit int) ([]byte, error) {
-	said, err := spec.ErrorIn(verb, stdout)
+// parseAnswer returns stdout if the verb succeeded. An error object on stdout is an error with any exit status, because
+// a script that prints one may forget to exit with 1. An exit status other than 0 without an error object is a
+// *NoAnswer.
+func parseAnswer(verb spec.Verb, stdout []byte, stderr []string, exit int) ([]byte, error) {
+	object, err := spec.ErrorIn(verb, stdout)
 	switch {
-	case said != nil:
-		said.Msg, said.Details = oneLine(said.Msg), oneLine(said.Details)
-		return nil, said
+	case object != nil:
+		object.Msg, object.Details = oneLine(object.Msg), oneLine(object.Details)
+		return nil, object
 	case exit != 0:
 		reason := fmt.Sprintf("exit status %d without an error object", exit)
 		if err != nil {
@@ -128,7 +132,8 @@ func answer(verb spec.Verb, stdout []byte, stderr []string, exit int) ([]byte, e
 	return stdout, nil
 }
 
-// start starts the executable in a session and a process group of its own, with the calling goroutine locked to its thread.
+// start starts the executable in a new session and process group. If it succeeds, the calling goroutine is locked to
+// its thread.
 func (c *children) start(call *Call, pluginPath []string) (*os.Process, *streams, error) {
 	s, err := openStreams()
 	if err != nil {
@@ -146,10 +151,10 @@ func (c *children) start(call *Call, pluginPath []string) (*os.Process, *streams
 		c.running[process.Pid] = true
 	}
 	c.mu.Unlock()
-	s.closeTheirs()
+	s.closeChildEnds()
 	if err != nil {
 		runtime.UnlockOSThread()
-		s.closeOurs()
+		s.closeOwnEnds()
 		var pathErr *os.PathError
 		if errors.As(err, &pathErr) {
 			err = pathErr.Err
@@ -159,7 +164,7 @@ func (c *children) start(call *Call, pluginPath []string) (*os.Process, *streams
 	return process, s, nil
 }
 
-// waitUnreaped waits for the end of a child and leaves it as a zombie, which keeps its process id taken.
+// waitUnreaped waits until a child has ended, and leaves it as a zombie, so that its process id is not reused.
 func waitUnreaped(pid int) error {
 	for {
 		err := unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil)

@@ -17,7 +17,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// roleVariable makes the test program play a supervisor that is killed.
+// roleVariable makes the test binary run as a supervisor that the test kills. Its value is the executable to run.
 const roleVariable = "PLUGIN_TEST_ROLE"
 
 func TestMain(m *testing.M) {
@@ -32,17 +32,19 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-func TestTheEnvironmentIsExactlyTheContracts(t *testing.T) {
-	g := newGround(t)
-	for _, name := range []string{"NOTIFY_SOCKET", "WATCHDOG_USEC", "LISTEN_FDS", "JOURNAL_STREAM", "CNI_ARGS", "LD_PRELOAD_X", "TMPDIR"} {
+func TestEnvironmentIsExactlyThatOfTheContract(t *testing.T) {
+	f := newFixture(t)
+	for _, name := range []string{
+		"NOTIFY_SOCKET", "WATCHDOG_USEC", "LISTEN_FDS", "JOURNAL_STREAM", "CNI_ARGS", "LD_PRELOAD_X", "TMPDIR",
+	} {
 		t.Setenv(name, "leaked")
 	}
-	call := g.call(`tr '\0' '\n' </proc/$$/environ`)
-	stdout, err := g.inventory("/a", "/b").Run(context.Background(), call)
-	g.must(err)
+	call := f.call(`tr '\0' '\n' </proc/$$/environ`)
+	stdout, err := f.inventory("/a", "/b").Run(context.Background(), call)
+	f.must(err)
 	want := []string{
 		"CNI_COMMAND=ADD",
-		"CNI_CONTAINERID=id-TestTheEnvironmentIsExactlyTheContracts",
+		"CNI_CONTAINERID=id-TestEnvironmentIsExactlyThatOfTheContract",
 		"CNI_IFNAME=svc0",
 		"CNI_NETNS=/run/netns/x",
 		"CNI_PATH=/a:/b",
@@ -56,66 +58,74 @@ func TestTheEnvironmentIsExactlyTheContracts(t *testing.T) {
 	}
 }
 
-func TestAnExecutableStartsInTheRootWithItsNameAloneAndThreeDescriptors(t *testing.T) {
-	g := newGround(t)
-	stdout, err := g.run(`pwd; echo $#; echo $0; ls /proc/self/fd | wc -l`)
-	g.must(err)
-	if want := "/\n0\n" + g.path("script") + "\n4\n"; string(stdout) != want { // the fourth is the one that ls reads
+func TestExecutableStartsInRootDirectoryWithThreeDescriptors(t *testing.T) {
+	f := newFixture(t)
+	stdout, err := f.run(`pwd; echo $#; echo $0; ls /proc/self/fd | wc -l`)
+	f.must(err)
+	if want := "/\n0\n" + f.path("script") + "\n4\n"; string(stdout) != want { // the fourth descriptor is opened by ls
 		t.Errorf("got  %q\nwant %q", stdout, want)
 	}
 }
 
 func TestStdinIsDelivered(t *testing.T) {
-	g := newGround(t)
-	call := g.call("cat")
-	call.Stdin = bytes.Repeat([]byte("0123456789abcdef"), 30000) // many times what a pipe holds
-	stdout, err := g.inventory().Run(context.Background(), call)
-	g.must(err)
+	f := newFixture(t)
+	call := f.call("cat")
+	call.Stdin = bytes.Repeat([]byte("0123456789abcdef"), 30000) // many times the capacity of a pipe
+	stdout, err := f.inventory().Run(context.Background(), call)
+	f.must(err)
 	if !bytes.Equal(stdout, call.Stdin) {
-		t.Errorf("%d of %d bytes came back", len(stdout), len(call.Stdin))
+		t.Errorf("%d of %d bytes were returned", len(stdout), len(call.Stdin))
 	}
 }
 
-func TestAnExecutableNeedNotReadItsStdin(t *testing.T) {
-	g := newGround(t)
-	call := g.call("echo '{}'")
+func TestExecutableNeedNotReadStdin(t *testing.T) {
+	f := newFixture(t)
+	call := f.call("echo '{}'")
 	call.Stdin = make([]byte, 1<<20)
-	if stdout, err := g.inventory().Run(context.Background(), call); err != nil || string(stdout) != "{}\n" {
+	if stdout, err := f.inventory().Run(context.Background(), call); err != nil || string(stdout) != "{}\n" {
 		t.Errorf("%q, %v", stdout, err)
 	}
 }
 
-func TestWhatAnExecutableAnswers(t *testing.T) {
+func TestAnswers(t *testing.T) {
 	for _, r := range []struct {
 		name   string
 		body   string
 		stdout string      // of a success
-		said   *spec.Error // or what it said
+		object *spec.Error // or the error object
 		reason string      // or why there is no answer
 	}{
-		{name: "nothing and success", body: `:`},
+		{name: "no output and success", body: `:`},
 		{name: "an object and success", body: `echo '{"a":1}'`, stdout: "{\"a\":1}\n"},
-		{name: "garbage and success is handed on: only the caller knows what was due", body: `echo ok`, stdout: "ok\n"},
+		{name: "other text and success is returned, because only the caller knows the form", body: `echo ok`, stdout: "ok\n"},
 		{name: "an error object", body: `echo '{"cniVersion":"1.1.0","code":7,"msg":"bad key","details":"psk"}'; exit 1`,
-			said: &spec.Error{CNIVersion: "1.1.0", Code: 7, Msg: "bad key", Details: "psk"}},
-		{name: "an error object with another exit status", body: `echo '{"code":11,"msg":"later"}'; exit 42`, said: &spec.Error{Code: 11, Msg: "later"}},
-		{name: "an error of several lines becomes one", body: `printf '{"code":101,"msg":"a\\nb\\u001b[1m","details":" c\\td "}'; exit 1`,
-			said: &spec.Error{Code: 101, Msg: "a b�[1m", Details: "c d"}},
-		{name: "an exit status alone", body: `exit 3`, reason: "exit status 3 without an error object"},
-		{name: "an exit status and garbage", body: `echo oops; exit 1`, reason: "exit status 1 without an error object"},
-		{name: "an exit status and another object", body: `echo '{"cniVersion":"1.1.0"}'; exit 1`, reason: "exit status 1 without an error object"},
-		{name: "an error object of code 0", body: `echo '{"code":0,"msg":"x"}'; exit 1`, reason: "exit status 1 without an error object"},
-		{name: "two error objects", body: `echo '{"code":7,"msg":"x"}{"code":8,"msg":"y"}'; exit 1`, reason: "exit status 1 without an error object"},
-		{name: "an error object on stderr", body: `echo '{"code":7,"msg":"x"}' >&2; exit 1`, reason: "exit status 1 without an error object"},
+			object: &spec.Error{CNIVersion: "1.1.0", Code: 7, Msg: "bad key", Details: "psk"}},
+		{name: "an error object with another exit status", body: `echo '{"code":11,"msg":"later"}'; exit 42`,
+			object: &spec.Error{Code: 11, Msg: "later"}},
+		{name: "an error of several lines becomes one line",
+			body:   `printf '{"code":101,"msg":"a\\nb\\u001b[1m","details":" c\\td "}'; exit 1`,
+			object: &spec.Error{Code: 101, Msg: "a b�[1m", Details: "c d"}},
+		{name: "an exit status without output", body: `exit 3`, reason: "exit status 3 without an error object"},
+		{name: "an exit status and other text", body: `echo oops; exit 1`, reason: "exit status 1 without an error object"},
+		{name: "an exit status and another object", body: `echo '{"cniVersion":"1.1.0"}'; exit 1`,
+			reason: "exit status 1 without an error object"},
+		{name: "an error object of code 0", body: `echo '{"code":0,"msg":"x"}'; exit 1`,
+			reason: "exit status 1 without an error object"},
+		{name: "two error objects", body: `echo '{"code":7,"msg":"x"}{"code":8,"msg":"y"}'; exit 1`,
+			reason: "exit status 1 without an error object"},
+		{name: "an error object on stderr", body: `echo '{"code":7,"msg":"x"}' >&2; exit 1`,
+			reason: "exit status 1 without an error object"},
 		{name: "an error object and success", body: `echo '{"cniVersion":"1.1.0","code":7,"msg":"bad key"}'`,
-			said: &spec.Error{CNIVersion: "1.1.0", Code: 7, Msg: "bad key"}},
+			object: &spec.Error{CNIVersion: "1.1.0", Code: 7, Msg: "bad key"}},
 		{name: "code 0 and success is no error object", body: `echo '{"code":0}'`, stdout: "{\"code\":0}\n"},
 		{name: "code is a string and success", body: `echo '{"code":"7"}'`,
 			reason: `error object: key code: a JSON string does not fit: printed "{\"code\":\"7\"}"`},
 		{name: "code is a string and an exit status", body: `echo '{"code":"7","msg":"no"}'; exit 1`,
 			reason: `exit status 1 without an error object: error object: key code: a JSON string does not fit: printed "{\"code\":\"7\",\"msg\":\"no\"}"`},
-		{name: "code is negative", body: `echo '{"code":-7,"msg":"no"}'`, reason: `error object: key code: a JSON number -7 does not fit: printed`},
-		{name: "msg is a list", body: `echo '{"code":7,"msg":["no"]}'`, reason: `error object: key msg: a JSON array does not fit: printed`},
+		{name: "code is negative", body: `echo '{"code":-7,"msg":"no"}'`,
+			reason: `error object: key code: a JSON number -7 does not fit: printed`},
+		{name: "msg is a list", body: `echo '{"code":7,"msg":["no"]}'`,
+			reason: `error object: key msg: a JSON array does not fit: printed`},
 		{name: "text before an error object and success", body: `echo 'debug: {x} hello'; echo '{"code":7,"msg":"no"}'`,
 			reason: `error object "debug: {x} hello\n{\"code\":7,\"msg\":\"no\"}": allowed: a JSON object and nothing else`},
 		{name: "text before an error object and an exit status", body: `echo debug; echo '{"code":7,"msg":"no"}'; exit 1`,
@@ -124,21 +134,22 @@ func TestWhatAnExecutableAnswers(t *testing.T) {
 			reason: `error object "{\"code\":7,\"msg\":\"no\"}\nbye": allowed`},
 		{name: "an exit status and a line is quoted", body: `printf 'o\033[1mops\nbye\n'; exit 1`,
 			reason: `exit status 1 without an error object: printed "o\x1b[1mops\nbye"`},
-		{name: "an exit status and much text is cut", body: `yes | head -c 100000; exit 1`,
+		{name: "an exit status and a long text, which is truncated", body: `yes | head -c 100000; exit 1`,
 			reason: `exit status 1 without an error object: printed "y\ny\ny\ny\ny\ny\ny\ny\ny\ny\ny\ny\ny\ny\ny\ny\ny\ny\ny\ny\ny\ny\ny\ny\ny\ny\ny\ny\ny\ny\ny\ny\n" (the first 64 of 99999 bytes)`},
-		{name: "death by a signal", body: `kill -KILL $$`, reason: "signal: killed"},
-		{name: "death by a signal after an answer", body: `echo '{"a":1}'; kill -TERM $$`, reason: "signal: terminated"},
-		{name: "death by a signal after an error object", body: `echo '{"code":7,"msg":"x"}'; kill -SEGV $$`, reason: "signal: segmentation fault"},
+		{name: "killed by a signal", body: `kill -KILL $$`, reason: "signal: killed"},
+		{name: "killed by a signal after an answer", body: `echo '{"a":1}'; kill -TERM $$`, reason: "signal: terminated"},
+		{name: "killed by a signal after an error object", body: `echo '{"code":7,"msg":"x"}'; kill -SEGV $$`,
+			reason: "signal: segmentation fault"},
 	} {
 		t.Run(r.name, func(t *testing.T) {
-			g := newGround(t)
-			stdout, err := g.run(r.body)
-			var said *spec.Error
+			f := newFixture(t)
+			stdout, err := f.run(r.body)
+			var object *spec.Error
 			switch {
 			case r.reason != "":
-				g.noAnswer(err, r.reason)
-			case r.said != nil:
-				if !errors.As(err, &said) || *said != *r.said || stdout != nil {
+				f.noAnswer(err, r.reason)
+			case r.object != nil:
+				if !errors.As(err, &object) || *object != *r.object || stdout != nil {
 					t.Errorf("got %q, %#v", stdout, err)
 				}
 			case err != nil || string(stdout) != r.stdout:
@@ -148,19 +159,19 @@ func TestWhatAnExecutableAnswers(t *testing.T) {
 	}
 }
 
-func TestWhatCannotBeStartedGivesNoAnswer(t *testing.T) {
-	g := newGround(t)
+func TestFailedStartIsNoAnswer(t *testing.T) {
+	f := newFixture(t)
 	for name, path := range map[string]string{
-		"no such file":               g.path("missing"),
-		"an empty file":              g.write(g.path("empty"), ""),
-		"text without a shebang":     g.write(g.path("text"), "hello\n"),
-		"an interpreter that is not": g.write(g.path("lost"), "#!/no/such/interpreter\n"),
-		"half an ELF header":         g.write(g.path("half"), "\x7fELF\x02\x01"),
-		"a directory":                g.dir,
+		"no such file":           f.path("missing"),
+		"an empty file":          f.write(f.path("empty"), ""),
+		"text without a shebang": f.write(f.path("text"), "hello\n"),
+		"a missing interpreter":  f.write(f.path("lost"), "#!/no/such/interpreter\n"),
+		"half an ELF header":     f.write(f.path("half"), "\x7fELF\x02\x01"),
+		"a directory":            f.dir,
 	} {
-		_, err := g.inventory().Run(context.Background(), Call{Executable: path, Deadline: settleTime})
-		if silent := g.noAnswer(err, "start "+path+": "); strings.Count(silent.Reason, path) != 1 {
-			t.Errorf("%s: %q names the file twice", name, silent.Reason)
+		_, err := f.inventory().Run(context.Background(), Call{Executable: path, Deadline: waitTime})
+		if failure := f.noAnswer(err, "start "+path+": "); strings.Count(failure.Reason, path) != 1 {
+			t.Errorf("%s: %q contains the path more than once", name, failure.Reason)
 		}
 	}
 }
@@ -170,22 +181,22 @@ func TestStdoutIsBounded(t *testing.T) {
 		{"an endless line", `exec cat /dev/zero`},
 		{"endless lines", `exec yes`},
 		{"a gigabyte", `exec head -c 1G /dev/zero`},
-		{"a gigabyte, and it ignores a broken pipe", `trap '' PIPE; head -c 1G /dev/zero; head -c 1G /dev/zero; sleep 1000`},
+		{"a gigabyte, and SIGPIPE is ignored", `trap '' PIPE; head -c 1G /dev/zero; head -c 1G /dev/zero; sleep 1000`},
 		{"one byte too many and success", fmt.Sprintf(`head -c %d /dev/zero`, stdoutLimit+1)},
 	} {
 		t.Run(r.name, func(t *testing.T) {
-			g := newGround(t)
+			f := newFixture(t)
 			begin := time.Now()
-			_, err := g.run(r.body)
-			g.noAnswer(err, "more than 1048576 bytes on stdout")
-			if time.Since(begin) > settleTime {
+			_, err := f.run(r.body)
+			f.noAnswer(err, "more than 1048576 bytes on stdout")
+			if time.Since(begin) > waitTime {
 				t.Errorf("took %v", time.Since(begin))
 			}
 		})
 	}
-	t.Run("what fits is whole", func(t *testing.T) {
-		g := newGround(t)
-		stdout, err := g.run(fmt.Sprintf(`head -c %d /dev/zero`, stdoutLimit))
+	t.Run("output of the maximum size is complete", func(t *testing.T) {
+		f := newFixture(t)
+		stdout, err := f.run(fmt.Sprintf(`head -c %d /dev/zero`, stdoutLimit))
 		if err != nil || len(stdout) != stdoutLimit {
 			t.Errorf("%d bytes, %v", len(stdout), err)
 		}
@@ -193,63 +204,66 @@ func TestStdoutIsBounded(t *testing.T) {
 }
 
 func TestStderrIsRelayedLineByLine(t *testing.T) {
-	g := newGround(t)
-	call := g.call(`printf 'one\n\n  two\r\nthr\033ee\tx\nlast without end' >&2`)
+	f := newFixture(t)
+	call := f.call(`printf 'one\n\n  two\r\nthr\033ee\tx\nlast without end' >&2`)
 	var lines []string
 	call.Stderr = func(line string) { lines = append(lines, line) }
-	_, err := g.inventory().Run(context.Background(), call)
-	g.must(err)
+	_, err := f.inventory().Run(context.Background(), call)
+	f.must(err)
 	if want := []string{"one", "two", "thr�ee x", "last without end"}; !slices.Equal(lines, want) {
 		t.Errorf("got %q", lines)
 	}
 }
 
-func TestEndlessStderrIsBoundedAndItsEndIsInTheError(t *testing.T) {
+func TestStderrIsBoundedAndItsEndIsInTheError(t *testing.T) {
 	for _, r := range []struct{ name, body, last string }{
-		{"endless lines", `yes noise | head -c 3000000 >&2; echo the last word >&2; exit 1`, "the last word"},
-		{"an endless line", `head -c 3000000 /dev/zero | tr '\0' x >&2; echo >&2; echo the last word >&2; exit 1`, "the last word"},
+		{"many lines", `yes noise | head -c 3000000 >&2; echo the last line >&2; exit 1`, "the last line"},
+		{
+			"a long line",
+			`head -c 3000000 /dev/zero | tr '\0' x >&2; echo >&2; echo the last line >&2; exit 1`, "the last line",
+		},
 	} {
 		t.Run(r.name, func(t *testing.T) {
-			g := newGround(t)
-			call := g.call(r.body)
+			f := newFixture(t)
+			call := f.call(r.body)
 			relayed := 0
 			call.Stderr = func(line string) { relayed += len(line) }
-			_, err := g.inventory().Run(context.Background(), call)
-			silent := g.noAnswer(err, "exit status 1")
+			_, err := f.inventory().Run(context.Background(), call)
+			failure := f.noAnswer(err, "exit status 1")
 			if relayed > stderrLimit+lineLimit {
 				t.Errorf("%d bytes were relayed", relayed)
 			}
-			if len(silent.Stderr) > lastLines || silent.Stderr[len(silent.Stderr)-1] != r.last {
-				t.Errorf("last words %q", silent.Stderr)
+			if len(failure.Stderr) > lastLines || failure.Stderr[len(failure.Stderr)-1] != r.last {
+				t.Errorf("last lines %q", failure.Stderr)
 			}
 		})
 	}
 }
 
-func TestTheErrorOfADeadlineSaysTheDeadlineAndTheLastWords(t *testing.T) {
-	g := newGround(t)
-	call := g.call(`for i in 1 2 3 4 5 6 7; do echo line $i >&2; done; sleep 1000`)
+func TestDeadlineErrorHasTheDeadlineAndTheLastLines(t *testing.T) {
+	f := newFixture(t)
+	call := f.call(`for i in 1 2 3 4 5 6 7; do echo line $i >&2; done; sleep 1000`)
 	call.Deadline = 300 * time.Millisecond
-	_, err := g.inventory().Run(context.Background(), call)
-	g.noAnswer(err, "deadline of 300ms")
+	_, err := f.inventory().Run(context.Background(), call)
+	f.noAnswer(err, "deadline of 300ms")
 	if want := "deadline of 300ms: stderr: line 3 | line 4 | line 5 | line 6 | line 7"; err.Error() != want {
 		t.Errorf("got  %s\nwant %s", err, want)
 	}
 }
 
-func TestAVerbThatUsesAProcessorGetsFiveTimesItsDeadline(t *testing.T) {
-	g := newGround(t)
-	call := g.call(`while :; do :; done`)
+func TestBusyVerbGetsFiveTimesItsDeadline(t *testing.T) {
+	f := newFixture(t)
+	call := f.call(`while :; do :; done`)
 	call.Deadline = 300 * time.Millisecond
 	began := time.Now()
-	_, err := g.inventory().Run(context.Background(), call)
-	g.noAnswer(err, "deadline of 300ms")
+	_, err := f.inventory().Run(context.Background(), call)
+	f.noAnswer(err, "deadline of 300ms")
 	if took := time.Since(began); took < 4*call.Deadline {
-		t.Errorf("it was ended after %v", took)
+		t.Errorf("the verb was killed after %v", took)
 	}
 }
 
-func TestABlockedVerbIsReportedAndOneThatWorksIsNot(t *testing.T) {
+func TestOnlyABlockedVerbIsReported(t *testing.T) {
 	for _, row := range []struct {
 		name, body string
 		blocked    bool
@@ -260,14 +274,14 @@ func TestABlockedVerbIsReportedAndOneThatWorksIsNot(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
-			g := newGround(t)
-			call := g.call(row.body)
+			f := newFixture(t)
+			call := f.call(row.body)
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
 			blocked := make(chan struct{})
 			call.Blocked = func() { close(blocked); cancel() }
 			call.Deadline = time.Minute
-			_, _ = g.inventory().Run(ctx, call)
+			_, _ = f.inventory().Run(ctx, call)
 			select {
 			case <-blocked:
 				if !row.blocked {
@@ -282,68 +296,82 @@ func TestABlockedVerbIsReportedAndOneThatWorksIsNot(t *testing.T) {
 	}
 }
 
-// The ways in which a process tries to outlive its verb. Each writes its process id to a file; $dir is the ground's.
+// escapes are ways in which a process can try to outlive its verb. Each process writes its process id to the file
+// $dir/pid.
 var escapes = []struct{ name, body string }{
 	{"a child", `(echo $(exec sh -c 'echo $PPID') >$dir/pid; sleep 1000) &`},
 	{"a child that ignores signals", `sh -c 'trap "" TERM HUP INT; echo $$ >'$dir'/pid; while :; do sleep 1000; done' &`},
-	{"a child that holds no pipe", `sh -c 'echo $$ >'$dir'/pid; exec sleep 1000' </dev/null >/dev/null 2>&1 &`},
-	{"a child in a group of its own", `set -m; sh -c 'echo $$ >'$dir'/pid; exec sleep 1000' & set +m`},
-	{"a child in a session of its own", `setsid sh -c 'echo $$ >'$dir'/pid; exec sleep 1000' &`},
-	{"an orphan in a session of its own, after a double fork", `setsid sh -c 'sh -c "echo \$\$ >'$dir'/pid; exec sleep 1000" & exit' &`},
-	{"an orphan without the environment", `setsid env -i sh -c '/bin/sh -c "echo \$\$ >'$dir'/pid; exec /bin/sleep 1000" & exit' &`},
-	{"an orphan without environment and pipes", `setsid env -i sh -c '/bin/sh -c "echo \$\$ >'$dir'/pid; exec /bin/sleep 1000" & exit' </dev/null >/dev/null 2>&1 &`},
-	{"an orphan that goes on forking", `setsid sh -c 'sh -c "echo \$\$ >'$dir'/pid; while :; do sleep 0.01; done" & exit' &`},
+	{"a child without an open pipe", `sh -c 'echo $$ >'$dir'/pid; exec sleep 1000' </dev/null >/dev/null 2>&1 &`},
+	{"a child in its own process group", `set -m; sh -c 'echo $$ >'$dir'/pid; exec sleep 1000' & set +m`},
+	{"a child in its own session", `setsid sh -c 'echo $$ >'$dir'/pid; exec sleep 1000' &`},
+	{
+		"an orphan in its own session, after a double fork",
+		`setsid sh -c 'sh -c "echo \$\$ >'$dir'/pid; exec sleep 1000" & exit' &`,
+	},
+	{
+		"an orphan without the environment",
+		`setsid env -i sh -c '/bin/sh -c "echo \$\$ >'$dir'/pid; exec /bin/sleep 1000" & exit' &`,
+	},
+	{
+		"an orphan without environment and pipes",
+		`setsid env -i sh -c '/bin/sh -c "echo \$\$ >'$dir'/pid; exec /bin/sleep 1000" & exit' </dev/null >/dev/null 2>&1 &`,
+	},
+	{
+		"an orphan that forks repeatedly",
+		`setsid sh -c 'sh -c "echo \$\$ >'$dir'/pid; while :; do sleep 0.01; done" & exit' &`,
+	},
 }
 
-// A shell that becomes the supervisor leaves it its jobs: log-forwarder & exec svc-supervisor run.
-func TestAChildThatWasThereFirstIsLeftAlone(t *testing.T) {
-	g := newGround(t)
+// If a shell executes the supervisor in its own place, the jobs of the shell become children of the supervisor:
+// log-forwarder & exec svc-supervisor run.
+func TestPreexistingChildIsNotTouched(t *testing.T) {
+	f := newFixture(t)
 	forwarder := exec.Command("sleep", "1000")
-	forwarder.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // else it is spared for its session
-	g.must(forwarder.Start())
+	forwarder.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // in the test's session it would not be touched anyway
+	f.must(forwarder.Start())
 	defer func() {
-		g.must(forwarder.Process.Kill())
+		f.must(forwarder.Process.Kill())
 		_ = forwarder.Wait()
 	}()
-	v := g.inventory()
+	v := f.inventory()
 	for _, escape := range escapes {
-		call := g.call("dir=" + g.dir + "\n" + escape.body + "\nwhile ! test -s $dir/pid; do sleep 0.01; done; echo '{}'")
+		call := f.call("dir=" + f.dir + "\n" + escape.body + "\nwhile ! test -s $dir/pid; do sleep 0.01; done; echo '{}'")
 		if _, err := v.Run(context.Background(), call); err != nil {
 			t.Error(err)
 		}
-		if pid := g.pid("pid"); alive(pid) {
-			t.Errorf("%s lives", escape.name)
+		if pid := f.pid("pid"); alive(pid) {
+			t.Errorf("%s still runs", escape.name)
 		}
-		g.must(os.Remove(g.path("pid")))
+		f.must(os.Remove(f.path("pid")))
 	}
 	if !alive(forwarder.Process.Pid) {
-		t.Error("it was killed")
+		t.Error("the preexisting child was killed")
 	}
 }
 
-// Packages of the supervisor run programs of the host, getent for example, while verbs run.
-func TestProgramsThatTheSupervisorItselfRunsAreLeftAlone(t *testing.T) {
-	g := newGround(t)
-	v := g.inventory()
+// Packages of the supervisor run programs of the host while verbs run, for example getent.
+func TestProgramsOfTheSupervisorAreNotTouched(t *testing.T) {
+	f := newFixture(t)
+	v := f.inventory()
 	for _, escape := range escapes {
 		t.Run(escape.name, func(t *testing.T) {
 			running, ended := exec.Command("sleep", "1000"), exec.Command("true")
 			running.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-			g.must(errors.Join(running.Start(), ended.Start()))
-			g.eventually("one of them has ended", func() bool { return !alive(ended.Process.Pid) })
-			call := g.call("dir=" + g.dir + "\n" + escape.body + "\nwhile ! test -s $dir/pid; do sleep 0.01; done; echo '{}'")
+			f.must(errors.Join(running.Start(), ended.Start()))
+			f.eventually("the second program has ended", func() bool { return !alive(ended.Process.Pid) })
+			call := f.call("dir=" + f.dir + "\n" + escape.body + "\nwhile ! test -s $dir/pid; do sleep 0.01; done; echo '{}'")
 			if _, err := v.Run(context.Background(), call); err != nil {
 				t.Error(err)
 			}
-			if alive(g.pid("pid")) {
-				t.Error("what the verb left lives")
+			if alive(f.pid("pid")) {
+				t.Error("the process that the verb left still runs")
 			}
-			g.must(os.Remove(g.path("pid")))
+			f.must(os.Remove(f.path("pid")))
 			if !alive(running.Process.Pid) {
-				t.Error("the one that runs was killed")
+				t.Error("the running program was killed")
 			}
 			if err := ended.Wait(); err != nil {
-				t.Errorf("the exit status of the other was taken away: %v", err)
+				t.Errorf("the ended program was reaped by the inventory: %v", err)
 			}
 			_ = running.Process.Kill()
 			_ = running.Wait()
@@ -351,95 +379,96 @@ func TestProgramsThatTheSupervisorItselfRunsAreLeftAlone(t *testing.T) {
 	}
 }
 
-// What keeps a process in the kernel cannot be had in a test: that its end is not seen stands for it.
-func TestAProcessThatDoesNotDieHoldsNobody(t *testing.T) {
-	g := newGround(t)
-	v := g.inventory()
+// A test cannot make a process that is blocked in the kernel. Instead, the end of the process is not reported.
+func TestRunReturnsIfAProcessDoesNotEnd(t *testing.T) {
+	f := newFixture(t)
+	v := f.inventory()
 	released := make(chan struct{})
-	v.children.ended = func(pid int) error {
+	v.children.waitEnd = func(pid int) error {
 		<-released
 		return waitUnreaped(pid)
 	}
-	call := g.call("echo $$ >pid; exec sleep 60")
+	call := f.call("echo $$ >pid; exec sleep 60")
 	call.Deadline = 300 * time.Millisecond
 	begin := time.Now()
 	_, err := v.Run(context.Background(), call)
-	g.noAnswer(err, "deadline of 300ms, and process ")
-	if took := time.Since(begin); took > dyingTime+5*time.Second {
-		t.Errorf("it took %v", took)
+	f.noAnswer(err, "deadline of 300ms, and process ")
+	if took := time.Since(begin); took > killTimeout+5*time.Second {
+		t.Errorf("Run took %v", took)
 	}
 	close(released)
-	g.eventually("it is collected", func() bool { return len(childrenOfThis()) == 0 })
+	f.eventually("the process is reaped", func() bool { return len(childrenOfThis()) == 0 })
 }
 
-func TestNothingOutlivesAVerbThatSucceeds(t *testing.T) {
+func TestNoProcessOutlivesASuccessfulVerb(t *testing.T) {
 	for _, escape := range escapes {
 		t.Run(escape.name, func(t *testing.T) {
-			g := newGround(t)
+			f := newFixture(t)
 			begin := time.Now()
-			stdout, err := g.run("dir=" + g.dir + "\n" + escape.body + "\nwhile ! test -s $dir/pid; do sleep 0.01; done; echo '{}'")
+			stdout, err := f.run("dir=" + f.dir + "\n" + escape.body +
+				"\nwhile ! test -s $dir/pid; do sleep 0.01; done; echo '{}'")
 			if err != nil || string(stdout) != "{}\n" {
 				t.Errorf("%q, %v", stdout, err)
 			}
-			if alive(g.pid("pid")) {
-				t.Error("it lives")
+			if alive(f.pid("pid")) {
+				t.Error("the process still runs")
 			}
-			if time.Since(begin) > settleTime/2 {
-				t.Errorf("it was waited for: %v", time.Since(begin))
+			if time.Since(begin) > waitTime/2 {
+				t.Errorf("Run took %v: it waited for the process", time.Since(begin))
 			}
 		})
 	}
 }
 
-func TestNothingOutlivesAVerbThatIsEnded(t *testing.T) {
+func TestNoProcessOutlivesACancelledVerb(t *testing.T) {
 	for _, escape := range escapes {
 		t.Run(escape.name, func(t *testing.T) {
-			g := newGround(t)
+			f := newFixture(t)
 			ctx, cancel := context.WithCancel(context.Background())
 			defer cancel()
-			v := g.inventory()
-			call := g.call("dir=" + g.dir + "\necho $$ >$dir/main\n" + escape.body + "\nsleep 1000")
+			v := f.inventory()
+			call := f.call("dir=" + f.dir + "\necho $$ >$dir/main\n" + escape.body + "\nsleep 1000")
 			ended := make(chan error, 1)
 			go func() {
 				_, err := v.Run(ctx, call)
 				ended <- err
 			}()
-			main, pid := g.pid("main"), g.pid("pid")
+			main, pid := f.pid("main"), f.pid("pid")
 			cancel()
-			g.noAnswer(<-ended, "context canceled")
+			f.noAnswer(<-ended, "context canceled")
 			if alive(main) || alive(pid) {
-				t.Error("it lives")
+				t.Error("a process still runs")
 			}
 		})
 	}
 }
 
-func TestVerbsThatRunTogetherLeaveEachOthersChildrenAlone(t *testing.T) {
-	g := newGround(t)
-	v := g.inventory()
-	// The long verb has a child, and an orphan that carries its environment, as a helper may have that daemonises.
-	long := g.call("echo $$ >" + g.path("main") + "; sh -c 'echo $$ >" + g.path("child") + "; exec sleep 1000' & " +
-		"setsid sh -c 'sh -c \"echo \\$\\$ >" + g.path("orphan") + "; exec sleep 1000\" & exit' & " +
-		"while ! test -e " + g.path("go") + "; do sleep 0.01; done; echo '{}'")
+func TestConcurrentVerbsKeepTheirProcesses(t *testing.T) {
+	f := newFixture(t)
+	v := f.inventory()
+	// The long verb has a child, and an orphan with its environment, like a helper program that daemonises.
+	long := f.call("echo $$ >" + f.path("main") + "; sh -c 'echo $$ >" + f.path("child") + "; exec sleep 1000' & " +
+		"setsid sh -c 'sh -c \"echo \\$\\$ >" + f.path("orphan") + "; exec sleep 1000\" & exit' & " +
+		"while ! test -e " + f.path("go") + "; do sleep 0.01; done; echo '{}'")
 	long.ContainerID = "long"
 	ended := make(chan error, 1)
 	go func() {
 		_, err := v.Run(context.Background(), long)
 		ended <- err
 	}()
-	pids := []int{g.pid("main"), g.pid("child"), g.pid("orphan")}
+	pids := []int{f.pid("main"), f.pid("child"), f.pid("orphan")}
 
-	script := g.write(g.path("short"), "#!/bin/sh\nsleep 1000 & setsid sleep 1000 & exec sleep 0.0$CNI_CONTAINERID\n")
+	script := f.write(f.path("short"), "#!/bin/sh\nsleep 1000 & setsid sleep 1000 & exec sleep 0.0$CNI_CONTAINERID\n")
 	var running sync.WaitGroup
 	for i := range 10 {
 		running.Go(func() {
-			short := Call{Executable: script, Verb: spec.Add, ContainerID: fmt.Sprint(i), Deadline: settleTime}
+			short := Call{Executable: script, Verb: spec.Add, ContainerID: fmt.Sprint(i), Deadline: waitTime}
 			if i%2 == 0 {
 				short.Deadline = 10 * time.Millisecond
 			}
 			_, err := v.Run(context.Background(), short)
-			var silent *NoAnswer
-			if err != nil && !errors.As(err, &silent) {
+			var failure *NoAnswer
+			if err != nil && !errors.As(err, &failure) {
 				t.Error(err)
 			}
 		})
@@ -447,11 +476,11 @@ func TestVerbsThatRunTogetherLeaveEachOthersChildrenAlone(t *testing.T) {
 	running.Wait()
 	for _, pid := range pids {
 		if !alive(pid) {
-			t.Errorf("one of the long verb's processes %v is dead: %d", pids, pid)
+			t.Errorf("one of the long verb's processes %v was killed: %d", pids, pid)
 		}
 	}
-	g.touch("go")
-	g.must(<-ended)
+	f.touch("go")
+	f.must(<-ended)
 	for _, pid := range pids {
 		if alive(pid) {
 			t.Errorf("one of the long verb's processes %v outlived it: %d", pids, pid)
@@ -459,46 +488,49 @@ func TestVerbsThatRunTogetherLeaveEachOthersChildrenAlone(t *testing.T) {
 	}
 }
 
-func TestAnOrphanThatCannotBeToldApartDiesWhenNoOtherVerbRuns(t *testing.T) {
-	g := newGround(t)
-	v := g.inventory()
-	long := g.call("echo $$ >" + g.path("main") + "; while ! test -e " + g.path("go") + "; do sleep 0.01; done")
+func TestUnassignedOrphanIsKilledWhenNoVerbRuns(t *testing.T) {
+	f := newFixture(t)
+	v := f.inventory()
+	long := f.call("echo $$ >" + f.path("main") + "; while ! test -e " + f.path("go") + "; do sleep 0.01; done")
 	long.ContainerID = "long"
 	ended := make(chan error, 1)
 	go func() {
 		_, err := v.Run(context.Background(), long)
 		ended <- err
 	}()
-	g.pid("main")
-	short := g.write(g.path("short"), "#!/bin/sh\nsetsid env -i sh -c 'echo $$ >"+g.path("orphan")+"; exec /bin/sleep 1000' & "+
-		"while ! test -s "+g.path("orphan")+"; do sleep 0.01; done\n")
+	f.pid("main")
+	short := f.write(f.path("short"), "#!/bin/sh\n"+
+		"setsid env -i sh -c 'echo $$ >"+f.path("orphan")+"; exec /bin/sleep 1000' & "+
+		"while ! test -s "+f.path("orphan")+"; do sleep 0.01; done\n")
 	begin := time.Now()
-	_, err := v.Run(context.Background(), Call{Executable: short, Verb: spec.Add, ContainerID: "short", Deadline: time.Minute})
-	g.must(err)
-	if took := time.Since(begin); took > drainTime+settleTime {
-		t.Errorf("it holds the pipes, and was waited for: %v", took)
+	_, err := v.Run(context.Background(), Call{
+		Executable: short, Verb: spec.Add, ContainerID: "short", Deadline: time.Minute,
+	})
+	f.must(err)
+	if took := time.Since(begin); took > drainTime+waitTime {
+		t.Errorf("Run took %v: it waited for the orphan, which has the pipes open", took)
 	}
-	orphan := g.pid("orphan")
+	orphan := f.pid("orphan")
 	if !alive(orphan) {
-		t.Error("it might have been the long verb's, and was killed")
+		t.Error("an orphan that may belong to the long verb was killed")
 	}
-	g.touch("go")
-	g.must(<-ended)
+	f.touch("go")
+	f.must(<-ended)
 	if alive(orphan) {
-		t.Error("it outlived every verb")
+		t.Error("the orphan outlived all verbs")
 	}
 }
 
 func TestManyVerbsRunAtOnce(t *testing.T) {
-	g := newGround(t)
-	v := g.inventory()
-	script := g.write(g.path("script"), "#!/bin/sh\nsleep 1000 &\nread line\necho \"$CNI_CONTAINERID $line\"\n")
+	f := newFixture(t)
+	v := f.inventory()
+	script := f.write(f.path("script"), "#!/bin/sh\nsleep 1000 &\nread line\necho \"$CNI_CONTAINERID $line\"\n")
 	var running sync.WaitGroup
 	for i := range 30 {
 		running.Go(func() {
 			id := fmt.Sprint("container-", i)
 			stdout, err := v.Run(context.Background(), Call{
-				Executable: script, Verb: spec.Add, ContainerID: id, Stdin: []byte(id + "\n"), Deadline: settleTime,
+				Executable: script, Verb: spec.Add, ContainerID: id, Stdin: []byte(id + "\n"), Deadline: waitTime,
 			})
 			if want := id + " " + id + "\n"; err != nil || string(stdout) != want {
 				t.Errorf("got %q, want %q, %v", stdout, want, err)
@@ -508,20 +540,20 @@ func TestManyVerbsRunAtOnce(t *testing.T) {
 	running.Wait()
 }
 
-func TestAnExecutableDiesWithTheSupervisor(t *testing.T) {
-	g := newGround(t)
-	script := g.write(g.path("script"), "#!/bin/sh\necho $$ >"+g.path("pid")+"\nexec sleep 1000\n")
+func TestVerbEndsWithTheSupervisor(t *testing.T) {
+	f := newFixture(t)
+	script := f.write(f.path("script"), "#!/bin/sh\necho $$ >"+f.path("pid")+"\nexec sleep 1000\n")
 	supervisor := exec.Command(os.Args[0])
 	supervisor.Env = append(os.Environ(), roleVariable+"="+script)
-	g.must(supervisor.Start())
-	pid := g.pid("pid")
-	g.must(supervisor.Process.Kill())
+	f.must(supervisor.Start())
+	pid := f.pid("pid")
+	f.must(supervisor.Process.Kill())
 	_ = supervisor.Wait()
-	g.eventually("the end of the verb", func() bool { return !alive(pid) })
-	_, _ = syscall.Wait4(pid, nil, 0, nil) // it became this process's child
+	f.eventually("the verb has ended", func() bool { return !alive(pid) })
+	_, _ = syscall.Wait4(pid, nil, 0, nil) // the orphaned verb became a child of this process
 }
 
-func TestOneLineIsOnePrintableLine(t *testing.T) {
+func TestOneLine(t *testing.T) {
 	for in, want := range map[string]string{
 		"":                  "",
 		" a ":               "a",

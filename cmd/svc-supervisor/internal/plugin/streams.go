@@ -13,14 +13,14 @@ import (
 )
 
 const (
-	lineLimit   = 2 << 10   // bytes of a stderr line that are kept
+	lineLimit   = 2 << 10   // bytes of a stderr line; the rest of the line is dropped
 	stderrLimit = 256 << 10 // bytes of stderr of one verb that are relayed
-	lastLines   = 5         // stderr lines that an error repeats
+	lastLines   = 5         // number of stderr lines in an error
 )
 
-// streams are the three pipes to an executable.
+// streams has the three pipes to an executable.
 type streams struct {
-	stdin, stdout, stderr *os.File // our ends
+	stdin, stdout, stderr *os.File // the ends of this process
 	childEnds             []*os.File
 }
 
@@ -38,39 +38,39 @@ func openStreams() (*streams, error) {
 	s.stdin, s.stdout, s.stderr = inW, outR, errR
 	s.childEnds = []*os.File{inR, outW, errW}
 	if err := errors.Join(errs...); err != nil {
-		s.closeOurs()
-		s.closeTheirs()
+		s.closeOwnEnds()
+		s.closeChildEnds()
 		return nil, err
 	}
 	return s, nil
 }
 
-func (s *streams) closeTheirs() {
+func (s *streams) closeChildEnds() {
 	for _, f := range s.childEnds {
 		_ = f.Close()
 	}
 }
 
-func (s *streams) closeOurs() {
+func (s *streams) closeOwnEnds() {
 	for _, f := range []*os.File{s.stdin, s.stdout, s.stderr} {
 		_ = f.Close()
 	}
 }
 
-// reading is the traffic of one verb on its three pipes.
-type reading struct {
+// transfer moves the data of one verb on its three pipes.
+type transfer struct {
 	streams  *streams
 	done     sync.WaitGroup
-	overflow chan struct{} // closed when stdout passes its limit
+	overflow chan struct{} // closed when stdout exceeds stdoutLimit
 	stdout   bytes.Buffer
-	last     []string
+	last     []string // the last lines of stderr
 }
 
-// read starts to write stdin and to read the others.
-func (s *streams) read(stdin []byte, line func(string)) *reading {
-	r := &reading{streams: s, overflow: make(chan struct{})}
+// read starts to write stdin and to read stdout and stderr. It calls line for each line of stderr.
+func (s *streams) read(stdin []byte, line func(string)) *transfer {
+	r := &transfer{streams: s, overflow: make(chan struct{})}
 	r.done.Go(func() {
-		_, _ = s.stdin.Write(stdin) // an executable need not read it: a broken pipe is no fault
+		_, _ = s.stdin.Write(stdin) // an executable need not read stdin, so EPIPE is not an error
 		_ = s.stdin.Close()
 	})
 	r.done.Go(func() {
@@ -83,8 +83,9 @@ func (s *streams) read(stdin []byte, line func(string)) *reading {
 	return r
 }
 
-// relay hands on stderr line by line. What is too much is read and dropped, so that the executable does not block.
-func (r *reading) relay(stderr io.Reader, line func(string)) {
+// relay calls line for each line of stderr that is not empty. Output above the limits is read and dropped, so that the
+// executable does not block.
+func (r *transfer) relay(stderr io.Reader, line func(string)) {
 	lines := bufio.NewReaderSize(stderr, lineLimit)
 	relayed := 0
 	for {
@@ -94,7 +95,7 @@ func (r *reading) relay(stderr io.Reader, line func(string)) {
 		}
 		s := oneLine(string(text))
 		for isPrefix && err == nil {
-			_, isPrefix, err = lines.ReadLine() // the rest of an over-long line
+			_, isPrefix, err = lines.ReadLine() // drop the rest of a line above lineLimit
 		}
 		if s == "" {
 			continue
@@ -115,19 +116,19 @@ func (r *reading) relay(stderr io.Reader, line func(string)) {
 	}
 }
 
-// finish waits for the end of the streams, which a child that holds the pipe may put off: then it cuts them after the
-// given time.
-func (r *reading) finish(patience time.Duration) (stdout []byte, lastLines []string) {
-	deadline := time.Now().Add(patience)
+// finish waits for the end of the streams, and returns stdout and the last lines of stderr. Another process may hold a
+// pipe open; then finish stops reading after the timeout.
+func (r *transfer) finish(timeout time.Duration) (stdout []byte, lastLines []string) {
+	deadline := time.Now().Add(timeout)
 	for _, f := range []*os.File{r.streams.stdin, r.streams.stdout, r.streams.stderr} {
 		_ = f.SetDeadline(deadline)
 	}
 	r.done.Wait()
-	r.streams.closeOurs()
+	r.streams.closeOwnEnds()
 	return r.stdout.Bytes(), r.last
 }
 
-func (r *reading) overflowed() bool {
+func (r *transfer) overflowed() bool {
 	select {
 	case <-r.overflow:
 		return true
@@ -136,7 +137,7 @@ func (r *reading) overflowed() bool {
 	}
 }
 
-// oneLine makes one printable line of foreign text.
+// oneLine makes one printable line of a text from outside of the supervisor.
 func oneLine(s string) string {
 	s = strings.Map(func(c rune) rune {
 		if c == '\n' || c == '\t' || c == '\r' {

@@ -8,8 +8,8 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// parseVersionAnswer reads and checks an answer to VERSION. It wants the contract's fields too: an ordinary CNI plugin on
-// the plugin path is refused.
+// parseVersionAnswer parses and checks an answer to VERSION. The keys of the contract are required, so an ordinary CNI
+// plugin is an error.
 func parseVersionAnswer(stdout []byte) (*spec.VersionAnswer, *semver.Version, error) {
 	answer := new(spec.VersionAnswer)
 	if err := spec.Output("answer to VERSION", stdout, answer); err != nil {
@@ -20,7 +20,9 @@ func parseVersionAnswer(stdout []byte) (*spec.VersionAnswer, *semver.Version, er
 	}
 	version, err := semver.StrictNewVersion(answer.ServiceVersion)
 	if err != nil {
-		return nil, nil, &spec.Fault{Key: "serviceVersion", Value: answer.ServiceVersion, Allowed: "a semantic version, like 1.4.0 or 1.4.0-rc1"}
+		return nil, nil, &spec.Fault{
+			Key: "serviceVersion", Value: answer.ServiceVersion, Allowed: "a semantic version, like 1.4.0 or 1.4.0-rc1",
+		}
 	}
 	if answer.ContractVersion != spec.ContractVersion {
 		return nil, nil, &spec.Fault{

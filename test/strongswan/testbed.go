@@ -20,29 +20,30 @@ const (
 	nsdb       = "/run/svc-strongswan/nsdb"
 	status     = "/run/svc-supervisor/status/containers/host-1/left.json"
 	loadedConf = "/run/svc-ipsec/vpn-left/conns"
-	chroot     = "/run/svc-strongswan/root" // a copy of what test/ground/strongswan made
+	chroot     = "/run/svc-strongswan/root" // a copy of the directory that test/ground/strongswan made
 	charonLog  = chroot + "/var/log/charon.log"
-	// settled is how long something may take that has no limit of its own. Libreswan repeats a request after 0.5, 1, 2, 4, …
+	// stepTimeout limits every wait without a limit of its own. Libreswan retransmits a request after 0.5, 1, 2, 4, …
 	// seconds, and svc-supervisor initiates a refused connection again after 5 seconds.
-	settled = 90 * time.Second
+	stepTimeout = 90 * time.Second
 )
 
 type object = map[string]any
 
-// world is the container with its site and router, and the peer.
-type world struct {
-	charon *exec.Cmd
-	ours   []object // the connections of the configuration
-	conf   string   // swanctl.conf
-	number int      // of the row
-	key    string
-	nat    bool
-	logged int64    // the size of charon's log when the current step began
-	notes  []string // of the row, to be printed
+// testbed is the container with its site and router, and the peer.
+type testbed struct {
+	charon *exec.Cmd // nil if it does not run
+	ours   []object  // the connections of our end
+	conf   string    // swanctl.conf of the peer
+	number int       // the number of the row
+	key    string    // the pre-shared key of the row
+	nat    bool      // the router translates our address
+	logged int64     // the size of charon's log when the current step started
+	notes  []string  // notes on the row, to be printed
 }
 
-// The topology: a router between the site, the container and the peer. The networks of the site and of the peer have no route
-// between router and peer, so a packet of theirs crosses in a tunnel or not at all. The peer is host and site at once.
+// topology has a router between the site, the container and the peer. Between the router and the peer there is no route
+// to the networks of the site and of the peer, so packets between these networks can only pass through a tunnel. The
+// peer is both the VPN gateway and the site of its end.
 const topology = `netns add site-left
 netns add router-left
 netns add peer
@@ -105,7 +106,7 @@ var sysctls = map[string][]string{
 	"peer":        {"net.ipv4.ip_nonlocal_bind=1", "net.ipv6.ip_nonlocal_bind=1"},
 }
 
-// The objects of the NSDB. The binding is written last.
+// objects are the objects of the NSDB except the configuration. The binding is the last one.
 var objects = [][2]string{
 	{"hosts/host-1", "{id: host-1, name: test, containerWeight: 1, containerLimit: -1}"},
 	{"groups/vpn", "{id: vpn, policy: leastContainers, hostIds: [host-1]}"},
@@ -114,7 +115,8 @@ var objects = [][2]string{
   addresses: [169.254.1.1/30, "fd01:169::1/126"], mac: "ca:fe:00:00:00:01", bridge: br-left}`},
 }
 
-// charon accepts an initiator in aggressive mode only with the long option.
+// charonConf is appended to strongswan.conf. Without i_dont_care_about_…, charon does not accept an initiator in
+// aggressive mode.
 const charonConf = `charon-systemd {
 	install_routes = no
 	i_dont_care_about_security_and_use_aggressive_mode_psk = yes
@@ -133,27 +135,29 @@ const charonConf = `charon-systemd {
 }
 `
 
-func newWorld(project, root string) (*world, error) {
-	place, _ := command("", "systemd-detect-virt") // it fails where it prints "none"
-	if place = strings.TrimSpace(place); place != "uml" && place != "container-other" && os.Getenv("HOST") != "1" {
-		return nil, errors.New("this changes the machine: run test/strongswan/run, or set HOST=1")
+func newTestbed(project, root string) (*testbed, error) {
+	virtualization, _ := command("", "systemd-detect-virt") // fails if it prints "none"
+	virtualization = strings.TrimSpace(virtualization)
+	if virtualization != "uml" && virtualization != "container-other" && os.Getenv("HOST") != "1" {
+		return nil, errors.New("this program changes the machine: run test/strongswan/run, or set HOST=1")
 	}
 	if _, err := os.Stat("/run/svc-ipsec/vpn-left"); err == nil {
-		return nil, errors.New("a container vpn-left is there already")
+		return nil, errors.New("the container vpn-left already exists")
 	}
-	w := &world{}
-	if _, err := command("", "make", "-C", project, "--no-print-directory", "install", "DESTDIR=", "PREFIX=/usr"); err != nil {
-		return w, err
+	b := &testbed{}
+	_, err := command("", "make", "-C", project, "--no-print-directory", "install", "DESTDIR=", "PREFIX=/usr")
+	if err != nil {
+		return b, err
 	}
 	if err := os.MkdirAll(filepath.Dir(chroot), 0o755); err != nil {
-		return w, err
+		return b, err
 	}
 	if _, err := command("", "cp", "-r", root, chroot); err != nil {
-		return w, err
+		return b, err
 	}
 	for _, directory := range []string{"/dev", "/proc"} {
 		if _, err := command("", "mount", "--bind", directory, chroot+directory); err != nil {
-			return w, err
+			return b, err
 		}
 	}
 	conf, err := os.OpenFile(chroot+"/etc/strongswan.conf", os.O_APPEND|os.O_WRONLY, 0)
@@ -168,9 +172,9 @@ func newWorld(project, root string) (*world, error) {
 		err = networkUp()
 	}
 	if err == nil {
-		err = w.supervisorUp()
+		err = b.supervisorUp()
 	}
-	return w, err
+	return b, err
 }
 
 func networkUp() error {
@@ -178,7 +182,8 @@ func networkUp() error {
 		return err
 	}
 	for namespace, batch := range namespaces {
-		if _, err := command("", "ip", append([]string{"netns", "exec", namespace, "sysctl", "-q"}, sysctls[namespace]...)...); err != nil {
+		arguments := append([]string{"netns", "exec", namespace, "sysctl", "-q"}, sysctls[namespace]...)
+		if _, err := command("", "ip", arguments...); err != nil {
 			return err
 		}
 		if _, err := command(batch, "ip", "-n", namespace, "-batch", "-"); err != nil {
@@ -188,8 +193,8 @@ func networkUp() error {
 	return nil
 }
 
-func (w *world) supervisorUp() error {
-	if err := w.write(); err != nil {
+func (b *testbed) supervisorUp() error {
+	if err := b.write(); err != nil {
 		return err
 	}
 	for _, o := range objects {
@@ -207,7 +212,7 @@ func (w *world) supervisorUp() error {
 	if _, err := command("", "systemctl", "start", "svc-supervisor.service"); err != nil {
 		return err
 	}
-	return until(settled, func() error {
+	return until(stepTimeout, func() error {
 		if code, _, err := published(); err != nil || code != "RUNNING" {
 			return fmt.Errorf("the container is %q, not RUNNING: %w", code, err)
 		}
@@ -221,7 +226,7 @@ func writeObject(key string, text []byte) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	// The new name is in another directory, which the supervisor does not read.
+	// The temporary file is in a directory that the supervisor does not read.
 	temporary := filepath.Join(filepath.Dir(nsdb), "object")
 	if err := os.WriteFile(temporary, text, 0o600); err != nil {
 		return err
@@ -229,9 +234,9 @@ func writeObject(key string, text []byte) error {
 	return os.Rename(temporary, path)
 }
 
-// write publishes our end's configuration.
-func (w *world) write() error {
-	connections := w.ours
+// write writes the configuration of our end to the NSDB.
+func (b *testbed) write() error {
+	connections := b.ours
 	if connections == nil {
 		connections = []object{}
 	}
@@ -243,16 +248,17 @@ func (w *world) write() error {
 	return writeObject("configurations/left", text)
 }
 
-// edit writes our end's configuration and waits until the daemon has loaded its connections, and no others.
-func (w *world) edit(connections ...object) error {
-	w.ours = connections
-	if err := w.write(); err != nil {
+// edit replaces the connections of our end, and waits until the daemon has loaded exactly these.
+func (b *testbed) edit(connections ...object) error {
+	b.ours = connections
+	if err := b.write(); err != nil {
 		return err
 	}
-	return until(settled, w.loaded)
+	return until(stepTimeout, b.loaded)
 }
 
-func (w *world) loaded() error {
+// loaded returns an error unless the daemon has loaded exactly the enabled connections of our end.
+func (b *testbed) loaded() error {
 	paths, err := filepath.Glob(loadedConf + "/*.conf")
 	if err != nil {
 		return err
@@ -266,13 +272,13 @@ func (w *world) loaded() error {
 		id, _, _ := strings.Cut(filepath.Base(path), "-")
 		found[id] = string(text)
 	}
-	for _, c := range w.ours {
+	for _, c := range b.ours {
 		text, ok := found[c["id"].(string)]
 		delete(found, c["id"].(string))
-		switch wanted := c["adminStateUp"] != false; {
-		case ok != wanted:
-			return fmt.Errorf("connection %s: loaded is %v, want %v", c["id"], ok, wanted)
-		case wanted && !strings.Contains(text, c["peerAddress"].(string)):
+		switch enabled := c["adminStateUp"] != false; {
+		case ok != enabled:
+			return fmt.Errorf("connection %s: loaded is %v, want %v", c["id"], ok, enabled)
+		case enabled && !strings.Contains(text, c["peerAddress"].(string)):
 			return fmt.Errorf("connection %s: not loaded with peer %s", c["id"], c["peerAddress"])
 		}
 	}
@@ -298,18 +304,18 @@ func published() (code string, connections []connectionStatus, err error) {
 
 type connectionStatus struct{ ID, Status, Reason string }
 
-// startCharon starts charon with w.conf and waits until its connections are loaded.
-func (w *world) startCharon() error {
-	if err := os.WriteFile(chroot+"/etc/swanctl/swanctl.conf", []byte(w.conf), 0o600); err != nil {
+// startCharon starts charon with b.conf and waits until its connections are loaded.
+func (b *testbed) startCharon() error {
+	if err := os.WriteFile(chroot+"/etc/swanctl/swanctl.conf", []byte(b.conf), 0o600); err != nil {
 		return err
 	}
 	_ = os.Remove(chroot + "/run/charon.vici")
-	w.charon = exec.Command("ip", "netns", "exec", "peer", "chroot", chroot, "/usr/sbin/charon-systemd")
-	if err := w.charon.Start(); err != nil {
-		w.charon = nil
+	b.charon = exec.Command("ip", "netns", "exec", "peer", "chroot", chroot, "/usr/sbin/charon-systemd")
+	if err := b.charon.Start(); err != nil {
+		b.charon = nil
 		return err
 	}
-	return until(settled, func() error {
+	return until(stepTimeout, func() error {
 		if _, err := os.Stat(chroot + "/run/charon.vici"); err != nil {
 			return err
 		}
@@ -318,26 +324,27 @@ func (w *world) startCharon() error {
 	})
 }
 
-// killCharon ends charon without a DELETE and removes what it left in the kernel, as a reboot of the peer does.
-func (w *world) killCharon() error {
-	if w.charon == nil {
+// killCharon kills charon, so that it sends no DELETE, and flushes the XFRM state that it left, as a reboot of the peer
+// would do.
+func (b *testbed) killCharon() error {
+	if b.charon == nil {
 		return nil
 	}
-	_ = w.charon.Process.Kill()
-	_ = w.charon.Wait()
-	w.charon = nil
+	_ = b.charon.Process.Kill()
+	_ = b.charon.Wait()
+	b.charon = nil
 	_, err := command("xfrm state flush\nxfrm policy flush\n", "ip", "-n", "peer", "-batch", "-")
 	return err
 }
 
-// stopCharon ends charon as `systemctl stop` does: it sends DELETE.
-func (w *world) stopCharon() error {
-	charon := w.charon
-	w.charon = nil
+// stopCharon stops charon with SIGTERM, like `systemctl stop`. charon sends DELETE.
+func (b *testbed) stopCharon() error {
+	charon := b.charon
+	b.charon = nil
 	if err := charon.Process.Signal(syscall.SIGTERM); err != nil {
 		return err
 	}
-	timer := time.AfterFunc(settled, func() { _ = charon.Process.Kill() })
+	timer := time.AfterFunc(stepTimeout, func() { _ = charon.Process.Kill() })
 	defer timer.Stop()
 	return charon.Wait()
 }
@@ -352,43 +359,45 @@ func peerSAs() ([]sa, error) {
 	return parseSAs(raw), err
 }
 
-// log returns the lines that charon logged since the current step began.
-func (w *world) log() string {
+// log returns the lines that charon logged since the current step started.
+func (b *testbed) log() string {
 	text, err := os.ReadFile(charonLog)
-	if err != nil || int64(len(text)) < w.logged {
+	if err != nil || int64(len(text)) < b.logged {
 		return ""
 	}
-	return string(text[w.logged:])
+	return string(text[b.logged:])
 }
 
-func (w *world) markLog() {
-	w.logged = 0
+// markLog marks the start of a step in charon's log.
+func (b *testbed) markLog() {
+	b.logged = 0
 	if info, err := os.Stat(charonLog); err == nil {
-		w.logged = info.Size()
+		b.logged = info.Size()
 	}
 }
 
-// setNAT makes the router translate the container's address. User-mode Linux has NAT for iptables alone.
-func (w *world) setNAT(on bool) error {
-	if on == w.nat {
+// setNAT switches the translation of the container's address by the router on or off. It uses iptables, because
+// User-mode Linux does not support NAT with nftables.
+func (b *testbed) setNAT(on bool) error {
+	if on == b.nat {
 		return nil
 	}
-	w.nat = on
+	b.nat = on
 	action := map[bool]string{true: "--append", false: "--delete"}[on]
 	_, err := command("", "ip", "netns", "exec", "router-left", "iptables-legacy", "--table", "nat", action, "POSTROUTING",
 		"--out-interface", "wan", "--source", "100.100.100.2", "--jump", "MASQUERADE")
 	return err
 }
 
-// unbind removes the binding and waits until the container is gone.
-func (w *world) unbind() error {
+// unbind removes the binding and waits until nothing of the container is left.
+func (b *testbed) unbind() error {
 	if err := os.Remove(filepath.Join(nsdb, objects[len(objects)-1][0]+".yaml")); err != nil {
 		return err
 	}
-	return until(settled, func() error {
+	return until(stepTimeout, func() error {
 		for _, path := range []string{"/run/svc-ipsec/vpn-left", "/sys/class/net/vpn-left", "/run/netns/vpn-left", status} {
 			if _, err := os.Lstat(path); err == nil {
-				return fmt.Errorf("%s is still there", path)
+				return fmt.Errorf("%s still exists", path)
 			}
 		}
 		units, err := command("", "systemctl", "list-units", "--all", "--plain", "--no-legend", "svc-vpn-*")
@@ -399,50 +408,51 @@ func (w *world) unbind() error {
 	})
 }
 
-// remove takes everything away, whatever is there.
-func (w *world) remove() {
-	_ = w.killCharon()
+// remove removes everything that newTestbed and the rows made. It ignores errors, because parts may be missing.
+func (b *testbed) remove() {
+	_ = b.killCharon()
 	if _, err := os.Stat("/run/netns/vpn-left"); err == nil {
-		_ = w.unbind()
+		_ = b.unbind()
 	}
 	_, _ = command("", "systemctl", "stop", "svc-supervisor.service")
-	_, _ = command("link delete br-left\nnetns delete site-left\nnetns delete router-left\nnetns delete peer\n", "ip", "-force", "-batch", "-")
+	const batch = "link delete br-left\nnetns delete site-left\nnetns delete router-left\nnetns delete peer\n"
+	_, _ = command(batch, "ip", "-force", "-batch", "-")
 	for _, directory := range []string{"/dev", "/proc"} {
 		if _, err := command("", "umount", chroot+directory); err != nil {
-			return // nothing below a mount may be removed
+			return // RemoveAll below would remove files in the mounted directory of the host
 		}
 	}
 	_ = os.RemoveAll(filepath.Dir(chroot))
 	_ = os.RemoveAll(certificateDirectory)
 }
 
-// versions names the two ends' software.
+// versions returns the versions of Libreswan and strongSwan.
 func versions() string {
 	libreswan, _ := command("", "ipsec", "--version")
-	// Without a charon it fails, and prints its version with its usage.
+	// The command fails because charon does not run, but it prints the version with its usage.
 	usage, _ := exec.Command("chroot", chroot, "/usr/sbin/swanctl", "--version").CombinedOutput()
 	_, strongswan, _ := strings.Cut(string(usage), "strongSwan ")
 	strongswan, _, _ = strings.Cut(strongswan, " ")
 	return strings.TrimSpace(libreswan) + ", strongSwan " + strongswan
 }
 
-// explain prints what both daemons and the supervisor logged last.
-func (w *world) explain(since time.Time) {
-	theirs, _ := os.ReadFile(charonLog)
+// explain prints the last log lines of both daemons and of the supervisor.
+func (b *testbed) explain(since time.Time) {
+	charon, _ := os.ReadFile(charonLog)
 	ours, _ := command("", "journalctl", "--quiet", "--no-pager", "--output=short-precise", "--lines=80",
 		fmt.Sprintf("--since=@%d", since.Unix()), "--unit="+unit, "--unit=svc-supervisor.service")
-	for name, text := range map[string]string{"charon": string(theirs), "journal": ours} {
+	for name, text := range map[string]string{"charon": string(charon), "journal": ours} {
 		lines := strings.Split(strings.TrimSpace(text), "\n")
 		lines = lines[max(0, len(lines)-80):]
 		fmt.Printf("#   --- %s\n#   %s\n", name, strings.Join(lines, "\n#   "))
 	}
 }
 
-func (w *world) note(format string, args ...any) {
-	w.notes = append(w.notes, fmt.Sprintf(format, args...))
+func (b *testbed) note(format string, args ...any) {
+	b.notes = append(b.notes, fmt.Sprintf(format, args...))
 }
 
-// until repeats a condition until it holds.
+// until calls condition every 200 ms until it returns nil. After limit it returns the last error.
 func until(limit time.Duration, condition func() error) error {
 	for deadline := time.Now().Add(limit); ; time.Sleep(200 * time.Millisecond) {
 		err := condition()
@@ -455,19 +465,20 @@ func until(limit time.Duration, condition func() error) error {
 	}
 }
 
-// command runs a program to its end.
+// command runs a program and returns its stdout. The error contains its stderr.
 func command(stdin, program string, args ...string) (string, error) {
 	cmd := exec.Command(program, args...)
 	cmd.Stdin = strings.NewReader(stdin)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {
-		return stdout.String(), fmt.Errorf("%s %s: %w: %s", program, strings.Join(args, " "), err, strings.TrimSpace(stderr.String()))
+		return stdout.String(), fmt.Errorf("%s %s: %w: %s",
+			program, strings.Join(args, " "), err, strings.TrimSpace(stderr.String()))
 	}
 	return stdout.String(), nil
 }
 
-// merge returns a copy of an object with the keys of another one.
+// merge returns a copy of base in which the keys of over replace those of base.
 func merge(base, over object) object {
 	merged := object{}
 	for _, o := range []object{base, over} {

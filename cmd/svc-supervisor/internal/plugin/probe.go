@@ -12,9 +12,9 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// ask asks a file for its VERSION, if it may be run at all, and then for its STATUS, so that nobody selects it before both
-// are known. One that gives no answer to VERSION is asked again after retry.
-func (v *Inventory) ask(ctx context.Context, f foundFile, retry time.Duration) *candidate {
+// probe runs VERSION of a file, if the file may be executed at all, and then STATUS. The file can only be selected
+// after both. If VERSION fails, probe sets the time of the next attempt, after retry.
+func (v *Inventory) probe(ctx context.Context, f foundFile, retry time.Duration) *candidate {
 	c := &candidate{identity: f.identity}
 	if f.refusal != "" {
 		c.refusal = f.refusal
@@ -26,7 +26,7 @@ func (v *Inventory) ask(ctx context.Context, f foundFile, retry time.Duration) *
 	})
 	if err != nil {
 		c.refusal = fmt.Sprintf("VERSION: %v", err)
-		c.retryAt = time.Now().Add(retry) // busy, half-written or slow: it may answer the next time
+		c.retryAt = time.Now().Add(retry) // the file may be busy, incomplete or slow, so a later attempt may succeed
 		return c
 	}
 	answer, version, err := parseVersionAnswer(stdout)
@@ -42,13 +42,14 @@ func (v *Inventory) ask(ctx context.Context, f foundFile, retry time.Duration) *
 	if len(unknown) > 0 {
 		v.log.Debug("unknown events in checkOn ignored", "path", f.path, "events", unknown)
 	}
-	c.executable.Unready = v.status(ctx, c.executable)
+	c.executable.Unready = v.runStatus(ctx, c.executable)
 	c.statusAt = time.Now()
 	return c
 }
 
-// askStatus asks STATUS again of each executable that was not ready, every interval.
-func (v *Inventory) askStatus(ctx context.Context, interval time.Duration) (changed bool) {
+// retryStatus runs STATUS of each executable that is not ready and whose last STATUS is at least interval ago. It
+// reports whether the result of any of them changed.
+func (v *Inventory) retryStatus(ctx context.Context, interval time.Duration) (changed bool) {
 	v.mu.Lock()
 	var due []*candidate
 	for _, path := range v.order {
@@ -58,7 +59,7 @@ func (v *Inventory) askStatus(ctx context.Context, interval time.Duration) (chan
 	}
 	v.mu.Unlock()
 	for _, c := range due {
-		unready := v.status(ctx, c.executable)
+		unready := v.runStatus(ctx, c.executable)
 		if ctx.Err() != nil {
 			return changed
 		}
@@ -84,8 +85,9 @@ func (v *Inventory) logStatus(e *Executable) {
 	}
 }
 
-// status asks once; "" is ready. An executable that gives no answer cannot be trusted with an ADD either.
-func (v *Inventory) status(ctx context.Context, e *Executable) string {
+// runStatus runs STATUS once. It returns "" if the executable is ready, and the reason otherwise. An executable without
+// an answer to STATUS counts as not ready.
+func (v *Inventory) runStatus(ctx context.Context, e *Executable) string {
 	stdin, _ := json.Marshal(spec.Conf{CNIVersion: spec.CNIVersion, Name: spec.Network, Type: CNIType(e.Path)})
 	_, err := v.Run(ctx, Call{
 		Executable: e.Path, Verb: spec.Status, ContainerID: "svc-supervisor", Stdin: stdin, Deadline: v.deadline,
@@ -94,14 +96,15 @@ func (v *Inventory) status(ctx context.Context, e *Executable) string {
 	if err == nil {
 		return ""
 	}
-	var said *spec.Error
-	if errors.As(err, &said) {
-		return said.Error()
+	var object *spec.Error
+	if errors.As(err, &object) {
+		return object.Error()
 	}
 	return "STATUS: " + err.Error()
 }
 
-// CNIType is the `type` of a network configuration for an executable: its file name, which CNI requires.
+// CNIType returns the key `type` of a network configuration for an executable. CNI requires the file name of the
+// plugin.
 func CNIType(path string) string {
 	return strings.TrimSpace(filepath.Base(path))
 }

@@ -17,14 +17,13 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// patience is the deadline of what must happen; quiet is how long nothing must happen.
 const (
-	patience = 20 * time.Second
-	quiet    = 5 * pause
+	deadline = 20 * time.Second // for a report that is expected
+	quiet    = 5 * pause        // how long a test waits to show that there is no further report
 )
 
-// ground skips a test that makes namespaces where that is not welcome.
-func ground(t *testing.T) {
+// requireSandbox skips a test, which makes namespaces, outside of the sandbox.
+func requireSandbox(t *testing.T) {
 	t.Helper()
 	if os.Getenv("SVC_TEST_GROUND") != "1" {
 		t.Skip("needs the sandbox: make unit")
@@ -40,7 +39,7 @@ func run(t *testing.T, command ...string) string {
 	return string(out)
 }
 
-// namespace makes a namespace that goes with the test.
+// namespace makes a network namespace, which is removed at the end of the test.
 func namespace(t *testing.T, name string) (path string) {
 	t.Helper()
 	run(t, "ip", "netns", "add", name)
@@ -48,8 +47,8 @@ func namespace(t *testing.T, name string) (path string) {
 	return "/run/netns/" + name
 }
 
-// policies changes the policies of a namespace so often.
-func policies(t *testing.T, name string, times int) {
+// addPolicies adds IPsec policies in a namespace, the given number of times.
+func addPolicies(t *testing.T, name string, times int) {
 	t.Helper()
 	var batch strings.Builder
 	for i := range times {
@@ -62,7 +61,7 @@ func policies(t *testing.T, name string, times int) {
 	}
 }
 
-// reports counts those of one namespace.
+// reports counts the reports of one namespace.
 type reports struct{ count atomic.Int64 }
 
 func (r *reports) add() { r.count.Add(1) }
@@ -74,9 +73,9 @@ func (r *reports) awaitMore(t *testing.T, than int64) {
 
 func eventually(t *testing.T, what string, condition func() bool) {
 	t.Helper()
-	for end := time.Now().Add(patience); !condition(); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(deadline); !condition(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("not within %v: %s", patience, what)
+			t.Fatalf("not within %v: %s", deadline, what)
 		}
 	}
 }
@@ -101,12 +100,12 @@ func followEvents(t *testing.T, f *Follower, name spec.Name, path string, events
 	return r
 }
 
-func TestAChangeIsReportedForItsNamespaceAlone(t *testing.T) {
-	ground(t)
+func TestChangeIsReportedForItsNamespaceOnly(t *testing.T) {
+	requireSandbox(t)
 	f := follower(t)
 	changed := follow(t, f, "ke-a", namespace(t, "ke-a"))
 	other := follow(t, f, "ke-b", namespace(t, "ke-b"))
-	policies(t, "ke-a", 1)
+	addPolicies(t, "ke-a", 1)
 	changed.awaitMore(t, 0)
 	time.Sleep(quiet)
 	if changed.count.Load() != 1 || other.count.Load() != 0 {
@@ -117,13 +116,17 @@ func TestAChangeIsReportedForItsNamespaceAlone(t *testing.T) {
 }
 
 func TestChangesOfSAsAreReported(t *testing.T) {
-	ground(t)
+	requireSandbox(t)
 	path := namespace(t, "ke-sa")
 	state := func(verb string, rest ...string) ([]byte, error) {
-		args := append([]string{"-n", "ke-sa", "xfrm", "state", verb}, "src", "10.0.0.1", "dst", "10.0.0.2", "proto", "esp", "spi", "0x1234")
+		args := []string{
+			"-n", "ke-sa", "xfrm", "state", verb, "src", "10.0.0.1", "dst", "10.0.0.2", "proto", "esp", "spi", "0x1234",
+		}
 		return exec.Command("ip", append(args, rest...)...).CombinedOutput()
 	}
-	algorithm := []string{"mode", "tunnel", "aead", "rfc4106(gcm(aes))", "0x0102030405060708090a0b0c0d0e0f1011121314", "128"}
+	algorithm := []string{
+		"mode", "tunnel", "aead", "rfc4106(gcm(aes))", "0x0102030405060708090a0b0c0d0e0f1011121314", "128",
+	}
 	if out, err := state("add", algorithm...); err != nil {
 		t.Skipf("this kernel has no ESP: %s", out)
 	}
@@ -150,16 +153,16 @@ func TestChangesOfSAsAreReported(t *testing.T) {
 				t.Fatalf("%s: %s", row.sentence, out)
 			}
 		}
-		r.awaitMore(t, before) // of its end
+		r.awaitMore(t, before) // the deletion or expiry
 		time.Sleep(quiet)
 	}
 }
 
-func TestAStreamOfChangesIsReportedAtABoundedRate(t *testing.T) {
-	ground(t)
+func TestStreamOfChangesIsReportedAtABoundedRate(t *testing.T) {
+	requireSandbox(t)
 	r := follow(t, follower(t), "ke-a", namespace(t, "ke-a"))
 	begin := time.Now()
-	policies(t, "ke-a", 3000) // more than the socket has room for
+	addPolicies(t, "ke-a", 3000) // more than fit into the buffer of the socket
 	took := time.Since(begin)
 	r.awaitMore(t, 0)
 	time.Sleep(quiet)
@@ -171,31 +174,32 @@ func TestAStreamOfChangesIsReportedAtABoundedRate(t *testing.T) {
 	r.awaitMore(t, before)
 }
 
-func TestANamespaceGoesWhenItIsForgotten(t *testing.T) {
-	ground(t)
+func TestForgottenNamespaceIsNotKeptAlive(t *testing.T) {
+	requireSandbox(t)
 	f := follower(t)
 	path := namespace(t, "ke-a")
-	run(t, "ip", "-n", "ke-a", "link", "add", "svc0", "type", "veth", "peer", "name", "ke-veth", "netns", fmt.Sprint(os.Getpid()))
+	run(t, "ip", "-n", "ke-a", "link", "add", "svc0", "type", "veth",
+		"peer", "name", "ke-veth", "netns", fmt.Sprint(os.Getpid()))
 	vethGone := func() bool {
 		_, err := os.Stat("/sys/class/net/ke-veth")
 		return os.IsNotExist(err)
 	}
 	r := follow(t, f, "ke-a", path)
-	policies(t, "ke-a", 1)
+	addPolicies(t, "ke-a", 1)
 	r.awaitMore(t, 0)
 	run(t, "ip", "netns", "delete", "ke-a")
 	time.Sleep(quiet)
 	if vethGone() {
-		t.Fatal("the socket does not keep the namespace, so this test shows nothing")
+		t.Fatal("the socket does not keep the namespace alive, so this test proves nothing")
 	}
 	f.Forget("ke-a")
 	if left := sockets(t); left != 0 {
 		t.Errorf("%d sockets are left", left)
 	}
-	eventually(t, "the veth goes with the namespace", vethGone)
+	eventually(t, "the veth is removed with the namespace", vethGone)
 }
 
-// sockets counts the sockets of this process. The tests have no others than those of the follower.
+// sockets counts the sockets of this process. The tests open no other sockets than the follower's.
 func sockets(t *testing.T) (count int) {
 	t.Helper()
 	entries, err := os.ReadDir("/proc/self/fd")
@@ -210,29 +214,29 @@ func sockets(t *testing.T) (count int) {
 	return count
 }
 
-func TestANamespaceThatTookThePlaceOfAnotherIsFollowed(t *testing.T) {
-	ground(t)
+func TestReplacedNamespaceIsFollowed(t *testing.T) {
+	requireSandbox(t)
 	f := follower(t)
 	path := namespace(t, "ke-a")
 	first := follow(t, f, "ke-a", path)
 	again := follow(t, f, "ke-a", path)
-	policies(t, "ke-a", 1)
+	addPolicies(t, "ke-a", 1)
 	first.awaitMore(t, 0)
 	run(t, "ip", "netns", "delete", "ke-a")
 	run(t, "ip", "netns", "add", "ke-a")
 	second := follow(t, f, "ke-a", path)
-	policies(t, "ke-a", 1)
+	addPolicies(t, "ke-a", 1)
 	second.awaitMore(t, 0)
 	if again.count.Load() != 0 {
-		t.Error("a namespace that was followed already was followed once more")
+		t.Error("the second subscription to the same namespace got a report")
 	}
 	if count := sockets(t); count != 1 {
 		t.Errorf("%d sockets", count)
 	}
 }
 
-func TestANamespaceOfAnotherUserNamespaceIsFollowed(t *testing.T) {
-	ground(t)
+func TestNamespaceOfAnotherUserNamespaceIsFollowed(t *testing.T) {
+	requireSandbox(t)
 	inside := exec.Command("unshare", "--user", "--map-root-user", "--net", "sleep", "infinity")
 	if err := inside.Start(); err != nil {
 		t.Fatal(err)
@@ -240,7 +244,7 @@ func TestANamespaceOfAnotherUserNamespaceIsFollowed(t *testing.T) {
 	t.Cleanup(func() { _ = inside.Process.Kill(); _ = inside.Wait() })
 	path := fmt.Sprintf("/proc/%d/ns/net", inside.Process.Pid)
 	own, _ := os.Readlink("/proc/self/ns/net")
-	eventually(t, "its namespace is made", func() bool {
+	eventually(t, "the new namespace exists", func() bool {
 		comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", inside.Process.Pid))
 		theirs, err := os.Readlink(path)
 		return err == nil && theirs != own && string(comm) == "sleep\n"
@@ -251,8 +255,8 @@ func TestANamespaceOfAnotherUserNamespaceIsFollowed(t *testing.T) {
 	r.awaitMore(t, 0)
 }
 
-func TestWhatIsNoNamespaceIsNotFollowed(t *testing.T) {
-	ground(t)
+func TestPathThatIsNotANetworkNamespaceIsAnError(t *testing.T) {
+	requireSandbox(t)
 	plain := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(plain, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -268,16 +272,18 @@ func TestWhatIsNoNamespaceIsNotFollowed(t *testing.T) {
 		}
 	}
 	if count := sockets(t); count != 0 {
-		t.Errorf("%d sockets", count) // the host's is not needed yet
+		t.Errorf("%d sockets", count) // no container is followed, so there is no socket for the host's links either
 	}
 }
 
-// TestChangesOfTheNetworkAreReported makes each change that CHECK must find soon, beside a container to which nothing happens.
+// TestChangesOfTheNetworkAreReported makes each change that CHECK must find soon. Meanwhile a second container does not
+// change, and must get no report.
 func TestChangesOfTheNetworkAreReported(t *testing.T) {
-	ground(t)
+	requireSandbox(t)
 	f := follower(t)
 	path, other := namespace(t, "ke-net"), namespace(t, "ke-other")
-	run(t, "ip", "-n", "ke-net", "link", "add", "svc0", "type", "veth", "peer", "name", "ke-net", "netns", fmt.Sprint(os.Getpid()))
+	run(t, "ip", "-n", "ke-net", "link", "add", "svc0", "type", "veth",
+		"peer", "name", "ke-net", "netns", fmt.Sprint(os.Getpid()))
 	run(t, "ip", "link", "add", "ke-bridge", "type", "bridge")
 	t.Cleanup(func() { _ = exec.Command("ip", "link", "delete", "ke-bridge").Run() })
 	run(t, "ip", "link", "set", "ke-net", "master", "ke-bridge", "up")
@@ -286,22 +292,28 @@ func TestChangesOfTheNetworkAreReported(t *testing.T) {
 	run(t, "ip", "-n", "ke-net", "address", "add", "10.9.0.1/24", "dev", "svc0")
 	run(t, "ip", "-n", "ke-net", "route", "add", "10.10.0.0/24", "via", "10.9.0.2")
 	run(t, "ip", "netns", "exec", "ke-net", "nft", "add table inet svc")
-	run(t, "ip", "netns", "exec", "ke-net", "sysctl", "-q", "-w", "net.ipv4.conf.svc0.forwarding=1", "net.ipv4.conf.svc0.rp_filter=0")
-	time.Sleep(3 * time.Second) // the kernel has settled the link-local address
+	run(t, "ip", "netns", "exec", "ke-net", "sysctl", "-q", "-w",
+		"net.ipv4.conf.svc0.forwarding=1", "net.ipv4.conf.svc0.rp_filter=0")
+	time.Sleep(3 * time.Second) // until the kernel has assigned the link-local address
 	all := spec.Events{XFRM: true, Network: true}
-	r, quietOne := followEvents(t, f, "ke-net", path, all), followEvents(t, f, "ke-other", other, all)
+	r, unchanged := followEvents(t, f, "ke-net", path, all), followEvents(t, f, "ke-other", other, all)
 	time.Sleep(quiet)
 	if r.count.Load() != 0 {
-		t.Errorf("%d reports of nothing", r.count.Load())
+		t.Errorf("%d reports without a change", r.count.Load())
+	}
+	sysctl := func(setting string) []string {
+		return []string{"ip", "netns", "exec", "ke-net", "sysctl", "-q", "-w", setting}
 	}
 	rows := []struct {
 		sentence string
 		command  []string
 	}{
-		{"forwarding is switched off", []string{"ip", "netns", "exec", "ke-net", "sysctl", "-q", "-w", "net.ipv4.conf.svc0.forwarding=0"}},
-		{"rp_filter is switched on", []string{"ip", "netns", "exec", "ke-net", "sysctl", "-q", "-w", "net.ipv4.conf.svc0.rp_filter=1"}},
+		{"forwarding is switched off", sysctl("net.ipv4.conf.svc0.forwarding=0")},
+		{"rp_filter is switched on", sysctl("net.ipv4.conf.svc0.rp_filter=1")},
 		{"a table of nftables is deleted", []string{"ip", "netns", "exec", "ke-net", "nft", "delete table inet svc"}},
-		{"a policy is added", []string{"ip", "-n", "ke-net", "xfrm", "policy", "add", "src", "10.1.0.0/24", "dst", "10.2.0.0/24", "dir", "out"}},
+		{"a policy is added", []string{
+			"ip", "-n", "ke-net", "xfrm", "policy", "add", "src", "10.1.0.0/24", "dst", "10.2.0.0/24", "dir", "out",
+		}},
 		{"a routing rule is added", []string{"ip", "-n", "ke-net", "rule", "add", "from", "10.9.9.9", "lookup", "100"}},
 		{"a route is deleted", []string{"ip", "-n", "ke-net", "route", "delete", "10.10.0.0/24"}},
 		{"an address is deleted", []string{"ip", "-n", "ke-net", "address", "delete", "10.9.0.1/24", "dev", "svc0"}},
@@ -313,7 +325,7 @@ func TestChangesOfTheNetworkAreReported(t *testing.T) {
 	for _, row := range rows {
 		before := r.count.Load()
 		run(t, row.command...)
-		for end := time.Now().Add(patience); r.count.Load() == before; time.Sleep(10 * time.Millisecond) {
+		for end := time.Now().Add(deadline); r.count.Load() == before; time.Sleep(10 * time.Millisecond) {
 			if time.Now().After(end) {
 				t.Errorf("not reported: %s", row.sentence)
 				break
@@ -321,8 +333,8 @@ func TestChangesOfTheNetworkAreReported(t *testing.T) {
 		}
 		time.Sleep(quiet) // further events of the same change
 	}
-	if quietOne.count.Load() != 0 {
-		t.Errorf("%d reports of a container to which nothing happened", quietOne.count.Load())
+	if unchanged.count.Load() != 0 {
+		t.Errorf("%d reports of the container that did not change", unchanged.count.Load())
 	}
 	f.Forget("ke-net")
 	f.Forget("ke-other")
@@ -333,7 +345,7 @@ func TestChangesOfTheNetworkAreReported(t *testing.T) {
 }
 
 func TestManyNamespacesNeedNoThreads(t *testing.T) {
-	ground(t)
+	requireSandbox(t)
 	const many = 500
 	threads := func() int {
 		entries, err := os.ReadDir("/proc/self/task")
@@ -351,7 +363,8 @@ func TestManyNamespacesNeedNoThreads(t *testing.T) {
 			t.Fatal(err)
 		}
 		all = append(all, namespace)
-		if _, err := f.Follow(spec.Name(fmt.Sprint("ke-", i)), fmt.Sprintf("/proc/self/fd/%d", namespace.Fd()), spec.Events{XFRM: true, Network: true}, func() {}); err != nil {
+		name, path := spec.Name(fmt.Sprint("ke-", i)), fmt.Sprintf("/proc/self/fd/%d", namespace.Fd())
+		if _, err := f.Follow(name, path, spec.Events{XFRM: true, Network: true}, func() {}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -8,18 +8,18 @@ import (
 	"testing"
 )
 
-// TestTheUnitOfTheSenderDecides runs real senders in units of systemd.
-func TestTheUnitOfTheSenderDecides(t *testing.T) {
+// TestUnitOfTheSenderDecides runs senders in units of systemd.
+func TestUnitOfTheSenderDecides(t *testing.T) {
 	if os.Getenv("SVC_TEST_GROUND") != "1" {
-		t.Skip("requires a systemd of its own: SVC_TEST_GROUND=1 is not set")
+		t.Skip("requires the sandbox, with its own systemd: SVC_TEST_GROUND=1 is not set")
 	}
 	const other = "the sender belongs to container grd1 and reports for grd2"
 	rows := []struct {
 		sentence    string
 		unit, slice string
 		environment []string
-		name        string // the container that it reports for
-		refusal     string // "" if it is accepted
+		name        string // the container that the sender reports for
+		refusal     string // "" if the datagram is accepted
 	}{
 		{"the unit of the container", "svc-grd1.service", "svc-echo.slice", nil, "grd1", ""},
 		{"a further unit of the container", "svc-grd1:dns.service", "svc-echo.slice", nil, "grd1", ""},
@@ -43,7 +43,7 @@ func TestTheUnitOfTheSenderDecides(t *testing.T) {
 	}
 	for _, row := range rows {
 		t.Run(row.sentence, func(t *testing.T) {
-			s := serving(t)
+			s := newTestServer(t)
 			args := []string{
 				"--quiet", "--collect", "--unit=" + row.unit, "--slice=" + row.slice, "--property=Delegate=yes",
 				"--setenv=" + sendTo + "=" + s.socket(), "--setenv=" + sendText + "=" + strings.Replace(good, "vpn1", row.name, 1),

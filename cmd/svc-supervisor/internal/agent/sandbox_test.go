@@ -14,8 +14,8 @@ import (
 
 const agentContainer = spec.Name("vpn-agent")
 
-// serviceCapabilities returns the capabilities of the supervisor's unit, which has several lines of them, as one property:
-// of several properties systemd-run applies the last one.
+// serviceCapabilities returns the capabilities of the supervisor's unit file as one property. The file has several
+// lines of that property, but systemd-run applies only the last one of several properties.
 func serviceCapabilities(t *testing.T) string {
 	t.Helper()
 	unit, err := os.ReadFile("../../../../contrib/systemd/svc-supervisor.service")
@@ -35,18 +35,19 @@ func serviceCapabilities(t *testing.T) string {
 	return property + strings.Join(capabilities, " ")
 }
 
-// TestClearsAsTheServiceMay is the part of TestClearRemovesWhatTheAgentMade that runs with the capabilities of the service.
-func TestClearsAsTheServiceMay(t *testing.T) {
+// TestClearWithServiceCapabilities is the part of TestClearRemovesAnAgentContainer that runs in a unit with the
+// capabilities of the supervisor's service.
+func TestClearWithServiceCapabilities(t *testing.T) {
 	temp := os.Getenv("SVC_TEST_CLEAR")
 	if temp == "" {
-		t.Skip("is run by TestClearRemovesWhatTheAgentMade")
+		t.Skip("is run by TestClearRemovesAnAgentContainer")
 	}
 	if err := (Machine{Namespaces: netns.Directory, Temp: temp}).Clear(t.Context(), agentContainer); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func TestClearRemovesWhatTheAgentMade(t *testing.T) {
+func TestClearRemovesAnAgentContainer(t *testing.T) {
 	if os.Getenv("SVC_TEST_GROUND") != "1" {
 		t.Skip("needs the sandbox: make unit")
 	}
@@ -67,23 +68,23 @@ func TestClearRemovesWhatTheAgentMade(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- daemon.Wait() }()
 	m := Machine{Namespaces: netns.Directory, Temp: t.TempDir()}
-	folder := filepath.Join(m.Temp, string(name))
-	if err := os.MkdirAll(filepath.Join(folder, "etc"), 0o700); err != nil {
+	directory := filepath.Join(m.Temp, string(name))
+	if err := os.MkdirAll(filepath.Join(directory, "etc"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(200 * time.Millisecond) // it enters the namespace by itself
+	time.Sleep(200 * time.Millisecond) // the time that `ip netns exec` needs to enter the namespace
 	capabilities := serviceCapabilities(t)
 	for range 2 {
 		run("systemd-run", "--quiet", "--wait", "--pipe", "--property="+capabilities, "--setenv=SVC_TEST_CLEAR="+m.Temp,
-			os.Args[0], "-test.run=^TestClearsAsTheServiceMay$")
+			os.Args[0], "-test.run=^TestClearWithServiceCapabilities$")
 	}
 	select {
 	case <-ended:
 	case <-time.After(5 * time.Second):
 		_ = daemon.Process.Kill()
-		t.Error("the daemon lives")
+		t.Error("the daemon still runs")
 	}
-	for _, path := range []string{netns.Directory.Path(name), filepath.Join("/sys/class/net", string(name)), folder} {
+	for _, path := range []string{netns.Directory.Path(name), filepath.Join("/sys/class/net", string(name)), directory} {
 		if _, err := os.Lstat(path); err == nil {
 			t.Errorf("%s is left", path)
 		}

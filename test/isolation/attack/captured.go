@@ -19,25 +19,26 @@ import (
 )
 
 const (
-	// real is Libreswan's own daemon, which the test has moved aside.
-	real = "/usr/libexec/ipsec/pluto.real"
-	// captured lists the containers whose daemon is captured, one name on each line.
-	captured = "/usr/libexec/ipsec/pluto.captured"
-	// socketName is the name, below run/, of the socket at which a captured daemon takes orders.
+	// realPluto is Libreswan's daemon, which the test has renamed.
+	realPluto = "/usr/libexec/ipsec/pluto.real"
+	// capturedList lists the containers whose daemon is captured, one name per line.
+	capturedList = "/usr/libexec/ipsec/pluto.captured"
+	// socketName is the name, below run/, of the socket on which a captured daemon accepts orders.
 	socketName = "orders"
 
 	attemptLimit = 20 * time.Second
 	startLimit   = 60 * time.Second
 )
 
-// captive runs as a container's daemon. In a container that is captured, Libreswan's daemon becomes its child, so that whack
-// is answered as usual, and this program stays the main process of the unit.
-func captive(args []string) {
+// runAsPluto is the program in the place of pluto. If the container is not captured, it executes the real pluto. In a
+// captured container it starts the real pluto as its child, so that whack works as usual, and remains the main process
+// of the unit itself.
+func runAsPluto(args []string) {
 	run := runDirectory(args)
 	if !isCaptured(run) {
-		fail(syscall.Exec(real, append([]string{real}, args...), os.Environ()))
+		fail(syscall.Exec(realPluto, append([]string{realPluto}, args...), os.Environ()))
 	}
-	daemon := exec.Command(real, args...)
+	daemon := exec.Command(realPluto, args...)
 	daemon.Stdout, daemon.Stderr = os.Stdout, os.Stderr
 	for _, variable := range os.Environ() { // systemd accepts notifications of the main process only
 		if !strings.HasPrefix(variable, "NOTIFY_SOCKET=") && !strings.HasPrefix(variable, "WATCHDOG_") {
@@ -66,12 +67,13 @@ func runDirectory(args []string) string {
 	return ""
 }
 
+// isCaptured reports whether the container with this run directory is captured.
 func isCaptured(run string) bool {
-	names, err := os.ReadFile(captured)
+	names, err := os.ReadFile(capturedList)
 	return err == nil && run != "" && slices.Contains(strings.Fields(string(names)), filepath.Base(filepath.Dir(run)))
 }
 
-// serveReplaced continues after order "replace".
+// serveReplaced continues serve in the program that the order "replace" executed.
 func serveReplaced(args []string) {
 	pid, err := strconv.Atoi(args[1])
 	if err != nil {
@@ -80,7 +82,7 @@ func serveReplaced(args []string) {
 	serve(args[0], pid)
 }
 
-// serve takes orders until Libreswan's daemon ends.
+// serve carries out orders from the socket until Libreswan's daemon ends.
 func serve(run string, daemon int) {
 	path := filepath.Join(run, socketName)
 	_ = os.Remove(path)
@@ -94,7 +96,7 @@ func serve(run string, daemon int) {
 			if err != nil {
 				fail(err)
 			}
-			go answer(conn, run, daemon)
+			go handleOrder(conn, run, daemon)
 		}
 	}()
 	if err := notify("READY=1"); err != nil {
@@ -121,32 +123,34 @@ func serve(run string, daemon int) {
 	os.Exit(status.ExitStatus())
 }
 
-// answer carries out one order. An attempt is made by a child with the same rights, because a system call that the unit
-// denies kills the process.
-func answer(conn net.Conn, run string, daemon int) {
+// handleOrder carries out one order and sends the outcome. Attempts are made by a child process with the same rights,
+// because a system call that the unit denies kills the process.
+func handleOrder(conn net.Conn, run string, daemon int) {
 	defer conn.Close()
-	var words []string
-	if err := json.NewDecoder(conn).Decode(&words); err != nil || len(words) == 0 {
+	var order []string
+	if err := json.NewDecoder(conn).Decode(&order); err != nil || len(order) == 0 {
 		return
 	}
-	var said string
-	switch words[0] {
-	case "notify": // of the main process
-		said = outcome("", notify(strings.Join(words[1:], " ")))
-	case "silent": // a socket that accepts no connection, in the place of the file
-		_ = os.Remove(words[1])
-		_, err := net.Listen("unix", words[1])
-		said = outcome("", err)
+	var result string
+	switch order[0] {
+	case "notify": // systemd accepts it from the main process only
+		result = outcome("", notify(strings.Join(order[1:], " ")))
+	case "silent": // replace a file by a socket that accepts no connection
+		_ = os.Remove(order[1])
+		_, err := net.Listen("unix", order[1])
+		result = outcome("", err)
 	case "replace":
-		said = outcome("", replace(run, daemon))
+		result = outcome("", replace(run, daemon))
 	default:
-		said = attemptOf(words)
+		result = tryInChild(order)
 	}
-	_, _ = conn.Write([]byte(said))
+	_, _ = conn.Write([]byte(result))
 }
 
-func attemptOf(words []string) string {
-	cmd := exec.Command("/proc/self/exe", append([]string{"try"}, words...)...)
+// tryInChild makes an attempt in a child process and returns the outcome. If a signal killed the child, the outcome is
+// the name of the signal.
+func tryInChild(order []string) string {
+	cmd := exec.Command("/proc/self/exe", append([]string{"try"}, order...)...)
 	cmd.Args[0] = "attack"
 	cmd.Stderr = os.Stderr
 	timer := time.AfterFunc(attemptLimit, func() { _ = cmd.Process.Kill() })
@@ -164,16 +168,18 @@ func attemptOf(words []string) string {
 	return strings.TrimSpace(string(output))
 }
 
-// replace executes a copy of this program that has no file, so that /proc/<main process>/exe is the attacker's.
+// replace executes a copy of this program in memory, so that /proc/<pid of the main process>/exe is a file of the
+// attacker.
 func replace(run string, daemon int) error {
 	fd, err := copyToMemory("/proc/self/exe")
 	if err != nil {
 		return err
 	}
-	return unix.Exec(fmt.Sprintf("/proc/self/fd/%d", fd), []string{"attack", "serve", run, strconv.Itoa(daemon)}, os.Environ())
+	args := []string{"attack", "serve", run, strconv.Itoa(daemon)}
+	return unix.Exec(fmt.Sprintf("/proc/self/fd/%d", fd), args, os.Environ())
 }
 
-// copyToMemory copies a program into a file without a name.
+// copyToMemory copies a program to an anonymous file (memfd_create(2)), and returns its descriptor.
 func copyToMemory(path string) (int, error) {
 	program, err := os.ReadFile(path)
 	if err != nil {
@@ -193,26 +199,26 @@ func copyToMemory(path string) (int, error) {
 	return fd, nil
 }
 
-// ask sends an order to the captured daemon of a container and returns the answer.
-func ask(container string, words []string) string {
+// sendOrder sends an order to the captured daemon of a container and returns the outcome.
+func sendOrder(container string, order []string) string {
 	conn, err := net.Dial("unix", filepath.Join("/run/svc-ipsec", container, "run", socketName))
 	if err != nil {
 		return "error: " + err.Error()
 	}
 	defer conn.Close()
-	if err := json.NewEncoder(conn).Encode(words); err != nil {
+	if err := json.NewEncoder(conn).Encode(order); err != nil {
 		return "error: " + err.Error()
 	}
-	said := make([]byte, 1<<20)
+	result := make([]byte, 1<<20)
 	n := 0
 	for {
-		more, err := conn.Read(said[n:])
+		more, err := conn.Read(result[n:])
 		n += more
 		if err != nil {
 			break
 		}
 	}
-	return string(said[:n])
+	return string(result[:n])
 }
 
 // notify sends a message to the service manager.
