@@ -26,12 +26,12 @@ const unitFailed = "d9b373ed55a64feb8242e02dbe79a49c"
 // restarted the service, the messages of the new process are ignored, however many there are. LastLine returns "" if
 // there is no message of the last 10 minutes, or if the journal cannot be read.
 func (u hostUnits) LastLine(ctx context.Context, name string) string {
+	ctx, cancel := patience.WithTimeout(ctx, journalTime)
+	defer cancel()
 	details, err := u.Show(ctx, name)
 	if err != nil {
 		return ""
 	}
-	ctx, cancel := patience.WithTimeout(ctx, journalTime)
-	defer cancel()
 	matches := []string{"_SYSTEMD_UNIT=" + name}
 	if !details.FailedForGood() && details.SubState != "auto-restart" {
 		failed := lastEntry(ctx, 1, func(e entry) bool { return e.ID != "" }, "UNIT="+name, "MESSAGE_ID="+unitFailed)
