@@ -27,7 +27,7 @@ scripts = $(shell find . -path ./build -prune -o -path ./.git -prune -o -type f 
 # The packages with tests that skip where there is no systemd of theirs.
 ground_packages = $(sort $(addprefix ./,$(dir $(shell grep -rl SVC_TEST_GROUND --include='*_test.go' cmd pkg test))))
 
-.PHONY: run-race run-ground run-bats run-crash run-guest run-esp unit-packages
+.PHONY: run-race run-ground run-bats run-crash run-guest run-esp run-debian13 unit-packages
 .PHONY: help build tools previous test test-full check unit bats crash soak guest guest-full endurance bench demo install clean
 
 help: ## this list
@@ -140,17 +140,6 @@ run-esp:
 	CGO_ENABLED=0 go test -c -o build/svc-ipsec.test ./cmd/svc-ipsec
 	test/ground/run esp SVC_TEST_GROUND=1 build/tools/secrets build/svc-ipsec.test -test.v -test.run 'TestANarrow|TestAnEditAfter' | tee -a build/esp.log
 
-# svc-ipsec's own tests on Debian 13, as binaries: it has no Go.
-define debian13
-	CGO_ENABLED=0 go test -c -o build/svc-ipsec.test ./cmd/svc-ipsec; \
-	CGO_ENABLED=0 go test -c -o build/config.test ./cmd/svc-ipsec/internal/config; \
-	root="$$(test/ground/debian13)"; \
-	echo "# Debian 13: svc-ipsec's own tests"; \
-	SANDBOX_ROOT="$$root" test/ground/sandbox SVC_TEST_GROUND=1 build/tools/secrets build/svc-ipsec.test -test.timeout 20m; \
-	SANDBOX_ROOT="$$root" test/ground/sandbox SVC_TEST_LIBRESWAN=1 build/config.test -test.run Libreswan; \
-	SANDBOX_ROOT="$$root" test/ground/sandbox build/tools/secrets bats test/bats/failclosed.bats
-endef
-
 guest-full: build tools previous ## a reboot; all rows against strongSwan; all combinations on both Libreswans, and an upgrade with each of them; on Debian 13 the suites with tunnels and svc-ipsec's own tests
 	[ "$${HOST:-0}" = 1 ] || test/reboot/run | tee build/guest-full.log
 	test/strongswan/run -all | tee -a build/guest-full.log
@@ -158,14 +147,24 @@ guest-full: build tools previous ## a reboot; all rows against strongSwan; all c
 	test/ground/run esp SVC_TEST_GROUND=1 build/tools/secrets build/svc-ipsec.test -test.v -test.run 'TestARefusedRekey|TestATunnelWhoseESP' | tee -a build/guest-full.log
 	test/combinations/run -all | tee -a build/guest-full.log
 	test/combinations/run -all -from $(CURDIR)/build/previous/svc-ipsec | tee -a build/guest-full.log
-	@[ "$${HOST:-0}" = 1 ] || { \
-		$(debian13); \
-		echo "# Debian 13: test/guest"; \
-		GUEST_ROOT="$$root" test/guest/run; \
-		echo "# Debian 13: those of svc-ipsec's own tests that have traffic"; \
-		GUEST_ROOT="$$root" test/ground/guest SVC_TEST_GROUND=1 build/tools/secrets build/svc-ipsec.test -test.run 'TestTrafficGoes|TestTwoEndsKnow|TestANarrow|TestARefusedRekey|TestATunnelWhoseESP'; \
-	} | tee -a build/guest-full.log
+	[ "$${HOST:-0}" = 1 ] || $(MAKE) --no-print-directory run-debian13 | tee -a build/guest-full.log
 	build/tools/secrets -in build/guest-full.log
+
+# The suites with tunnels, and svc-ipsec's own tests as binaries, because that root has no Go.
+run-debian13:
+	CGO_ENABLED=0 go test -c -o build/svc-ipsec.test ./cmd/svc-ipsec
+	CGO_ENABLED=0 go test -c -o build/config.test ./cmd/svc-ipsec/internal/config
+	@echo "# Debian 13: svc-ipsec's own tests"
+	$(on_debian13)/sandbox SVC_TEST_GROUND=1 build/tools/secrets build/svc-ipsec.test -test.timeout 20m
+	$(on_debian13)/sandbox SVC_TEST_LIBRESWAN=1 build/config.test -test.run Libreswan
+	$(on_debian13)/sandbox build/tools/secrets bats test/bats/failclosed.bats
+	@echo "# Debian 13: test/guest"
+	GUEST_ROOT="$$(test/ground/debian13)" test/guest/run
+	@echo "# Debian 13: those of svc-ipsec's own tests that have traffic"
+	$(on_debian13)/guest SVC_TEST_GROUND=1 build/tools/secrets build/svc-ipsec.test \
+		-test.run 'TestTrafficGoes|TestTwoEndsKnow|TestANarrow|TestARefusedRekey|TestATunnelWhoseESP'
+
+on_debian13 = root="$$(test/ground/debian13)"; SANDBOX_ROOT="$$root" GUEST_ROOT="$$root" test/ground
 
 endurance: build tools ## what must hold for ten minutes and longer, in the sandbox and in the guest; half an hour
 	test/ground/packages sandbox

@@ -19,8 +19,14 @@ func TestThePeerIsInformedBeforeItsRouteGoes(t *testing.T) {
 	}
 	other := fmt.Sprintf(connection, "other", "200.200.200.9", "10.1.0.0/24", "10.9.0.0/24", "")
 	knows := func(c *subject) bool {
-		states := c.whack("--showstates") // of IKEv2, and of IKEv1
-		return strings.Contains(states, "established IKE SA") || strings.Contains(states, "IKE SA established")
+		states := c.whack("--showstates")
+		// IKEv2; IKEv1 in Libreswan 4; IKEv1 in Libreswan 5.
+		for _, text := range []string{"established IKE SA", "IKE SA established", "ISAKMP SA established"} {
+			if strings.Contains(states, text) {
+				return true
+			}
+		}
+		return false
 	}
 	for _, version := range []string{"v2", "v1"} {
 		policy := fmt.Sprintf(`,"ikePolicy":{"ikeVersion":%q}`, version)
