@@ -11,7 +11,8 @@ const (
 	macAllowed     = "a unicast MAC address of six bytes, like ca:08:1a:94:29:0e"
 )
 
-// ParseCIDR checks an address with its prefix length; the bits of the host are kept. A zone or a v4-mapped form is refused.
+// ParseCIDR parses an address with its prefix length and keeps the host bits. It refuses a zone and an IPv4-mapped IPv6
+// address.
 func ParseCIDR(key, s string) (netip.Prefix, error) {
 	p, err := netip.ParsePrefix(s)
 	if err != nil || p.Addr().Is4In6() {
@@ -20,10 +21,10 @@ func ParseCIDR(key, s string) (netip.Prefix, error) {
 	return p, nil
 }
 
-// broadcast is the one address of IPv4 that no network has to be known for to tell that it is none of a host.
+// broadcast is the limited broadcast address of IPv4. It is never the address of a host, whatever the subnet is.
 var broadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})
 
-// ParseAddress checks a single unicast address without a zone.
+// ParseAddress parses a unicast address without a zone. It refuses an IPv4-mapped IPv6 address.
 func ParseAddress(key, s string) (netip.Addr, error) {
 	a, err := netip.ParseAddr(s)
 	if err != nil || a.Zone() != "" || a.Is4In6() || a.IsUnspecified() || a.IsMulticast() || a == broadcast {
@@ -32,12 +33,13 @@ func ParseAddress(key, s string) (netip.Addr, error) {
 	return a, nil
 }
 
-// isBroadcast says whether the address is the broadcast address of its IPv4 subnet; one of 31 or 32 bits has none (RFC 3021).
+// isBroadcast reports whether a, an address of the subnet, is the subnet's broadcast address. IPv6 subnets and IPv4
+// subnets with a prefix length of 31 or 32 have none (RFC 3021).
 func isBroadcast(subnet netip.Prefix, a netip.Addr) bool {
 	return a.Is4() && subnet.Bits() < 31 && !subnet.Contains(a.Next())
 }
 
-// ParseMAC checks a unicast Ethernet address.
+// ParseMAC parses a unicast Ethernet address of six bytes other than 00:00:00:00:00:00.
 func ParseMAC(key, s string) (net.HardwareAddr, error) {
 	mac, err := net.ParseMAC(s)
 	if err != nil || len(mac) != 6 || mac[0]&1 == 1 || mac.String() == "00:00:00:00:00:00" {

@@ -5,19 +5,19 @@ import "fmt"
 // Code is the code of an error object on an executable's stdout (CNI 1.1, "Error", and docs/executables.md).
 type Code uint
 
-// The codes that somebody branches on.
+// The codes that this project sets or compares with.
 const (
 	CodeUnsupportedField Code = 2
 	CodeUnknownContainer Code = 3
-	CodeEnvironment      Code = 4 // also: the name is held by another container id
+	CodeEnvironment      Code = 4 // also: another container id has the name
 	CodeIO               Code = 5
 	CodeDecode           Code = 6
 	CodeConfiguration    Code = 7
 	CodeAgain            Code = 11 // try again later
 	CodeNotAvailable     Code = 50 // STATUS: the host cannot serve the type
 	CodeNotInPlace       Code = 100
-	CodeOwn              Code = 101 // 101 to 199 are an executable's own
-	CodeInternal         Code = 999 // CNI's, for errors that have no code
+	CodeOwn              Code = 101 // 101 to 199 are defined by each executable
+	CodeInternal         Code = 999 // used by CNI's libraries for errors that have no code
 )
 
 // Error is CNI's error object.
@@ -28,7 +28,7 @@ type Error struct {
 	Details    string `json:"details,omitempty"`
 }
 
-// Error prints message, details and code in one line.
+// Error returns the message, the details if there are any, and the code.
 func (e *Error) Error() string {
 	if e.Details == "" {
 		return fmt.Sprintf("%s (code %d)", e.Msg, e.Code)
@@ -36,8 +36,8 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("%s: %s (code %d)", e.Msg, e.Details, e.Code)
 }
 
-// Verdict says whether an ADD that fails with this code will fail the same way again, so that the failure may be
-// published at once: a bad configuration, or the executable's own word.
+// Verdict reports whether an ADD that failed with this code will fail in the same way when it is retried, so that ERROR
+// may be published after the first failure. This holds for a bad configuration and for the executable's own codes.
 func (c Code) Verdict() bool {
 	return c == CodeConfiguration || c >= CodeNotInPlace && c < 200
 }

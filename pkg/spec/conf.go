@@ -10,13 +10,13 @@ import (
 	"io"
 )
 
-// CNIVersion is the version of the CNI specification that the supervisor speaks.
+// CNIVersion is the version of the CNI specification that the supervisor implements.
 const CNIVersion = "1.1.0"
 
 // ContractVersion is the version of the contract between supervisor and executables (docs/executables.md).
 const ContractVersion = 1
 
-// Container says which container is meant, in the words of the NSDB.
+// Container identifies a service container by its name and by the ids of its NSDB objects.
 type Container struct {
 	PortID          PortID          `json:"portId"`
 	HostID          HostID          `json:"hostId,omitempty"`
@@ -27,7 +27,7 @@ type Container struct {
 	ConfigurationID ConfigurationID `json:"configurationId"`
 }
 
-// Check checks every id and name. The first fault is returned, with its key.
+// Check checks every id and name. It returns the first fault, which names the key.
 func (c *Container) Check() error {
 	if _, err := ParseName("interfaceName", string(c.InterfaceName)); err != nil {
 		return err
@@ -50,14 +50,15 @@ func (c *Container) Check() error {
 	return nil
 }
 
-// Port is what the container's interface connects to: the router's side of the veth.
+// Port describes the router port that the container's interface connects to.
 type Port struct {
-	Addresses []string `json:"addresses,omitempty"` // with prefix length, at most one of each family
+	Addresses []string `json:"addresses,omitempty"` // with prefix length, at most one of each address family
 	MAC       string   `json:"mac,omitempty"`
 	Bridge    string   `json:"bridge,omitempty"` // a Linux bridge that the host-side veth joins
 }
 
-// Check checks addresses, MAC and bridge. The first fault is returned, with its key.
+// Check checks addresses, MAC and bridge. It returns the first fault, which names the key. Each address must have a
+// successor that is a host address of the same subnet, because the container gets the successor.
 func (p *Port) Check() error {
 	seen := map[bool]bool{}
 	for _, s := range p.Addresses {
@@ -73,7 +74,9 @@ func (p *Port) Check() error {
 			return &Fault{"addresses", s, cidrAllowed}
 		}
 		if next := prefix.Addr().Next(); !prefix.Contains(next) || isBroadcast(prefix, next) {
-			return &Fault{"addresses", s, "an address whose successor is a host of the same subnet: the container gets that one"}
+			return &Fault{
+				"addresses", s, "an address whose successor is a host of the same subnet: the container gets that one",
+			}
 		}
 	}
 	if p.MAC != "" {
@@ -87,8 +90,8 @@ func (p *Port) Check() error {
 	return nil
 }
 
-// Conf is the network configuration that a service executable reads from stdin (CNI 1.1, "Execution Protocol"), as the
-// supervisor writes it. It carries secrets: it is never logged.
+// Conf is the network configuration that the supervisor writes to the stdin of a service executable (CNI 1.1,
+// "Execution Protocol"). It contains secrets and is never logged.
 type Conf struct {
 	CNIVersion    string          `json:"cniVersion"`
 	Name          string          `json:"name"`
@@ -97,21 +100,22 @@ type Conf struct {
 	Port          *Port           `json:"port,omitempty"`
 	Configuration json.RawMessage `json:"configuration,omitempty"`
 	PrevResult    json.RawMessage `json:"prevResult,omitempty"`
-	// LastValid is the last valid configuration: for ADD of an executable that asks for it, {} if there is none.
+	// LastValid is the last valid configuration, or {} if there is none. It is set only for ADD, and only if the
+	// executable asks for it.
 	LastValid json.RawMessage `json:"lastValid,omitempty"`
 
-	ValidAttachments *[]Attachment `json:"cni.dev/valid-attachments,omitempty"` // GC alone; nil: the key is absent
+	ValidAttachments *[]Attachment `json:"cni.dev/valid-attachments,omitempty"` // only for GC; nil: the key is absent
 }
 
-// Attachment names one attachment that GC keeps (CNI 1.1, GC).
+// Attachment identifies one attachment that GC must not remove (CNI 1.1, GC).
 type Attachment struct {
 	ContainerID ContainerID `json:"containerID"`
 	IfName      string      `json:"ifname"`
 }
 
-// Digest is the SHA-256, in hex, over the canonical JSON (keys sorted, no white space, numbers as written) of port,
-// configuration and container, the latter without group and host id: what makes two configurations the same for the
-// container. A change of the group alone changes nothing that runs.
+// Digest returns the SHA-256, in hex, of the canonical JSON (keys sorted, no white space, numbers as written) of port,
+// configuration and container. The group id and the host id are left out, because a change of them does not affect the
+// running container. Two configurations with the same digest need no reconfigure.
 func (c *Conf) Digest() (string, error) {
 	container := Container{}
 	if c.Container != nil {

@@ -32,13 +32,13 @@ func digest(t interface{ Fatal(...any) }, c *Conf) string {
 	return sum
 }
 
-func TestAContainerIsCheckedAsAWhole(t *testing.T) {
+func TestContainerCheckCoversEveryField(t *testing.T) {
 	for _, r := range []struct {
 		name  string
 		key   string
 		spoil func(*Container)
 	}{
-		{"a whole one passes", "", func(*Container) {}},
+		{"a complete container passes", "", func(*Container) {}},
 		{"its name is checked", "interfaceName", func(c *Container) { c.InterfaceName = "../x" }},
 		{"its type is checked", "serviceType", func(c *Container) { c.ServiceType = "ipsec" }},
 		{"its port id is checked", "portId", func(c *Container) { c.PortID = "" }},
@@ -55,25 +55,25 @@ func TestAContainerIsCheckedAsAWhole(t *testing.T) {
 	}
 }
 
-func TestAPortIsCheckedAsAWhole(t *testing.T) {
+func TestPortCheckCoversEveryField(t *testing.T) {
 	for _, r := range []struct {
 		name string
 		key  string
 		port Port
 	}{
-		{"an empty one passes", "", Port{}},
+		{"an empty port passes", "", Port{}},
 		{"one address of each family passes", "", Port{Addresses: []string{"169.254.0.1/30", "fd00::1/126"}}},
 		{"two addresses of IPv4 are refused", "addresses", Port{Addresses: []string{"10.0.0.1/30", "10.0.1.1/30"}}},
 		{"two addresses of IPv6 are refused", "addresses", Port{Addresses: []string{"fd00::1/126", "fd01::1/126"}}},
-		{"what is no CIDR is refused", "addresses", Port{Addresses: []string{"10.0.0.1"}}},
-		{"a host address is refused: the container gets the next one", "addresses", Port{Addresses: []string{"10.0.0.1/32"}}},
-		{"the last address is refused", "addresses", Port{Addresses: []string{"10.0.0.3/30"}}},
-		{"the last but one is refused: the next is the broadcast address", "addresses", Port{Addresses: []string{"10.0.0.2/30"}}},
-		{"the first of a pair passes, which has no broadcast address", "", Port{Addresses: []string{"10.0.0.0/31"}}},
-		{"the last but one of IPv6 passes, which has no broadcast", "", Port{Addresses: []string{"fd00::2/126"}}},
-		{"the last address of all is refused", "addresses", Port{Addresses: []string{"255.255.255.255/8"}}},
+		{"an address without prefix length is refused", "addresses", Port{Addresses: []string{"10.0.0.1"}}},
+		{"a /32 is refused, it has no second address", "addresses", Port{Addresses: []string{"10.0.0.1/32"}}},
+		{"the last address of a subnet is refused", "addresses", Port{Addresses: []string{"10.0.0.3/30"}}},
+		{"an address before the broadcast address is refused", "addresses", Port{Addresses: []string{"10.0.0.2/30"}}},
+		{"the first address of a /31 passes, it has no broadcast address", "", Port{Addresses: []string{"10.0.0.0/31"}}},
+		{"the last but one of IPv6 passes, it has no broadcast address", "", Port{Addresses: []string{"fd00::2/126"}}},
+		{"255.255.255.255 is refused", "addresses", Port{Addresses: []string{"255.255.255.255/8"}}},
 		{"a multicast address is refused", "addresses", Port{Addresses: []string{"224.0.0.1/24"}}},
-		{"no address is refused", "addresses", Port{Addresses: []string{"0.0.0.0/8"}}},
+		{"the unspecified address is refused", "addresses", Port{Addresses: []string{"0.0.0.0/8"}}},
 		{"a multicast MAC is refused", "mac", Port{MAC: "01:00:5e:00:00:01"}},
 		{"a bridge is checked", "bridge", Port{Bridge: "a/b"}},
 	} {
@@ -88,11 +88,11 @@ func checkKey(t *testing.T, err error, key string) {
 	case key == "" && err != nil:
 		t.Error(err)
 	case key != "" && (!errors.As(err, &fault) || fault.Key != key):
-		t.Errorf("want a fault of %s, got %v", key, err)
+		t.Errorf("want a fault with key %s, got %v", key, err)
 	}
 }
 
-func TestTheDigestIgnoresWhatChangesNothingThatRuns(t *testing.T) {
+func TestDigestIgnoresChangesWithoutEffectOnTheContainer(t *testing.T) {
 	want := digest(t, sample())
 	for _, r := range []struct {
 		name   string
@@ -124,7 +124,7 @@ func TestTheDigestIgnoresWhatChangesNothingThatRuns(t *testing.T) {
 	}
 }
 
-func TestTheDigestTellsEverythingElseApart(t *testing.T) {
+func TestDigestDependsOnEverythingElse(t *testing.T) {
 	configuration := func(s string) func(*Conf) {
 		return func(c *Conf) { c.Configuration = json.RawMessage(s) }
 	}
@@ -147,9 +147,9 @@ func TestTheDigestTellsEverythingElseApart(t *testing.T) {
 		"how a number is written":    configuration(`{"a":1.0,"b":[true,null,"x"],"c":{"d":18446744073709551617}}`),
 		"a number as a string":       configuration(`{"a":"1","b":[true,null,"x"],"c":{"d":18446744073709551617}}`),
 		"the order of a list":        configuration(`{"a":1,"b":[null,true,"x"],"c":{"d":18446744073709551617}}`),
-		"a null that is a key":       configuration(`{"a":1,"b":[true,null,"x"],"c":{"d":18446744073709551617},"e":null}`),
+		"a key whose value is null":  configuration(`{"a":1,"b":[true,null,"x"],"c":{"d":18446744073709551617},"e":null}`),
 		"white space in a string":    configuration(`{"a":1,"b":[true,null,"x "],"c":{"d":18446744073709551617}}`),
-		"a key inside another":       configuration(`{"a":1,"b":[true,null,"x"],"d":18446744073709551617,"c":{}}`),
+		"a key on another level":     configuration(`{"a":1,"b":[true,null,"x"],"d":18446744073709551617,"c":{}}`),
 		"a letter of another script": configuration(`{"a":1,"b":[true,null,"х"],"c":{"d":18446744073709551617}}`),
 	}
 	seen := map[string]string{}
@@ -158,21 +158,22 @@ func TestTheDigestTellsEverythingElseApart(t *testing.T) {
 		change(c)
 		sum := digest(t, c)
 		if other, ok := seen[sum]; ok {
-			t.Errorf("%s and %s have one digest", name, other)
+			t.Errorf("%s and %s have the same digest", name, other)
 		}
 		seen[sum] = name
 	}
 }
 
-// The digest is compared with one that an older program wrote: how it is made is a format.
-func TestTheDigestStaysWhatItWas(t *testing.T) {
+// The supervisor compares the digest with one that an earlier release wrote to a record, so the algorithm must not
+// change.
+func TestDigestAlgorithmIsStable(t *testing.T) {
 	const want = "83a0fc903eb46b7bfa6b1ccda528b6a305372df9300c5f3f032aad18bf886243"
 	if got := digest(t, sample()); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 }
 
-func TestADigestNeedsWholeJSON(t *testing.T) {
+func TestDigestRefusesInvalidJSON(t *testing.T) {
 	for _, configuration := range []string{"{", `{"a":1}{"b":2}`, "nonsense", " "} {
 		c := sample()
 		c.Configuration = json.RawMessage(configuration)
@@ -182,11 +183,11 @@ func TestADigestNeedsWholeJSON(t *testing.T) {
 	}
 }
 
-func TestADigestDoesNotChangeItsConf(t *testing.T) {
+func TestDigestDoesNotChangeTheConf(t *testing.T) {
 	c := sample()
 	digest(t, c)
 	if c.Container.GroupID != "group" || c.Container.HostID != "host" {
-		t.Error("group or host id went")
+		t.Error("Digest changed the group or host id of its receiver")
 	}
 }
 
@@ -197,25 +198,25 @@ func shuffled(value any, random *rand.Rand) string {
 	case map[string]any:
 		keys := slices.Sorted(maps.Keys(value))
 		random.Shuffle(len(keys), func(i, j int) { keys[i], keys[j] = keys[j], keys[i] })
-		var words []string
+		var members []string
 		for _, key := range keys {
 			name, _ := json.Marshal(key)
-			words = append(words, space+string(name)+":"+shuffled(value[key], random))
+			members = append(members, space+string(name)+":"+shuffled(value[key], random))
 		}
-		return "{" + strings.Join(words, ",") + space + "}"
+		return "{" + strings.Join(members, ",") + space + "}"
 	case []any:
-		var words []string
+		var elements []string
 		for _, element := range value {
-			words = append(words, shuffled(element, random))
+			elements = append(elements, shuffled(element, random))
 		}
-		return space + "[" + strings.Join(words, space+",") + "]"
+		return space + "[" + strings.Join(elements, space+",") + "]"
 	default:
 		plain, _ := json.Marshal(value)
 		return string(plain) + space
 	}
 }
 
-func TestTheDigestIsThatOfTheValueNotOfTheText(t *testing.T) {
+func TestDigestDependsOnTheValueNotOnTheText(t *testing.T) {
 	scalars := rapid.OneOf(
 		rapid.Just(any(nil)), rapid.Map(rapid.Bool(), func(b bool) any { return b }),
 		rapid.Map(rapid.String(), func(s string) any { return s }), rapid.Map(rapid.Int(), func(i int) any { return i }),
@@ -231,13 +232,14 @@ func TestTheDigestIsThatOfTheValueNotOfTheText(t *testing.T) {
 		a.Configuration = json.RawMessage(shuffled(value, rand.New(rand.NewPCG(seed, 1))))
 		b.Configuration = json.RawMessage(shuffled(value, rand.New(rand.NewPCG(seed, 2))))
 		if digest(t, a) != digest(t, b) {
-			t.Fatalf("%s and %s have two digests", a.Configuration, b.Configuration)
+			t.Fatalf("%s and %s have different digests", a.Configuration, b.Configuration)
 		}
 	})
 }
 
 func FuzzDigest(f *testing.F) {
-	for _, s := range []string{`{}`, `null`, `{"a":1e400}`, `{"a":1,"a":2}`, `[[[]]]`, `"\ud800"`, `{"a":-0.0}`, "{", "1 2"} {
+	seeds := []string{`{}`, `null`, `{"a":1e400}`, `{"a":1,"a":2}`, `[[[]]]`, `"\ud800"`, `{"a":-0.0}`, "{", "1 2"}
+	for _, s := range seeds {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, configuration []byte) {
@@ -246,11 +248,11 @@ func FuzzDigest(f *testing.F) {
 		sum, err := c.Digest()
 		if err != nil {
 			if configuration != nil && json.Valid(configuration) {
-				t.Skip("valid, but not for a reader: too deep")
+				t.Skip("valid JSON, but nested too deeply for the decoder")
 			}
 			return
 		}
-		// What was written to a record and read back must not look edited.
+		// If a record that was written and read back had another digest, the supervisor would reconfigure the container.
 		content, err := json.MarshalIndent(c, "", "  ")
 		if err != nil {
 			t.Fatal(err)
@@ -260,12 +262,12 @@ func FuzzDigest(f *testing.F) {
 			t.Fatal(err)
 		}
 		if again := digest(t, back); again != sum {
-			t.Errorf("%q: the digest changed on its way through a record", configuration)
+			t.Errorf("%q: the digest changed after writing and reading a record", configuration)
 		}
 	})
 }
 
-func TestABindingBecomesAConfOfItsOwn(t *testing.T) {
+func TestConfSharesNothingWithItsBinding(t *testing.T) {
 	b := &Binding{Container: *sample().Container, Port: *sample().Port, Configuration: json.RawMessage(`{"a":1}`)}
 	conf := b.Conf(Network, "svc-ipsec")
 	conf.Container.GroupID, conf.Port.Bridge = "changed", "changed"
@@ -290,7 +292,8 @@ func TestABindingBecomesAConfOfItsOwn(t *testing.T) {
 func TestAnEmptyListOfAttachmentsIsWritten(t *testing.T) {
 	absent, _ := json.Marshal(&Conf{})
 	empty, _ := json.Marshal(&Conf{ValidAttachments: &[]Attachment{}})
-	if strings.Contains(string(absent), "valid-attachments") || !strings.Contains(string(empty), `"cni.dev/valid-attachments":[]`) {
+	if strings.Contains(string(absent), "valid-attachments") ||
+		!strings.Contains(string(empty), `"cni.dev/valid-attachments":[]`) {
 		t.Errorf("%s\n%s", absent, empty)
 	}
 }

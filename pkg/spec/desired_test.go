@@ -5,10 +5,11 @@ import (
 	"testing"
 )
 
-// TestEqualComparesEveryField sets each field of a binding and of a set to another value.
+// TestEqualComparesEveryField clears each field of a Binding and of a Desired in turn and expects Equal to notice it.
 func TestEqualComparesEveryField(t *testing.T) {
 	full := Binding{PortID: "p", Reading: Unknown, Fault: "f", Container: Container{ContainerID: "c"},
-		Port: Port{Addresses: []string{"10.0.0.1/24"}, MAC: "m", Bridge: "b"}, Configuration: []byte("{}"), Note: "n", Misconfigured: true}
+		Port:          Port{Addresses: []string{"10.0.0.1/24"}, MAC: "m", Bridge: "b"},
+		Configuration: []byte("{}"), Note: "n", Misconfigured: true}
 	var empty Binding
 	for _, path := range [][]int{{0}, {1}, {2}, {3}, {4, 0}, {4, 1}, {4, 2}, {5}, {6}, {7}} {
 		other := full
@@ -27,14 +28,15 @@ func TestEqualComparesEveryField(t *testing.T) {
 	same := full
 	same.Configuration = []byte("{}")
 	set := Desired{Unread: "u", Host: Host{ID: "h"}, Bindings: []Binding{full}, Settings: map[string]string{"k": "v"}}
-	if !set.Equal(&Desired{Unread: "u", Host: Host{ID: "h"}, Bindings: []Binding{same}, Settings: map[string]string{"k": "v"}}) {
-		t.Error("the same is not equal")
+	sameSet := Desired{Unread: "u", Host: Host{ID: "h"}, Bindings: []Binding{same}, Settings: map[string]string{"k": "v"}}
+	if !set.Equal(&sameSet) {
+		t.Error("two sets with equal fields are not equal")
 	}
 	for i := range reflect.TypeFor[Desired]().NumField() {
 		other := set
 		reflect.ValueOf(&other).Elem().Field(i).SetZero()
 		if set.Equal(&other) {
-			t.Errorf("field %d of a set is not compared", i)
+			t.Errorf("field %d of Desired is not compared", i)
 		}
 	}
 	if n := reflect.TypeFor[Desired]().NumField(); n != 4 {

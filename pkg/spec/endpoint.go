@@ -7,15 +7,16 @@ import (
 	"strings"
 )
 
-// Endpoint is one external address of a container with the MAC that belongs to it and one address of its port. No two containers
-// can have the same: packets would reach either of them. The MAC is "" where the configuration has none.
+// Endpoint is one external address of a container with its MAC and one address of its port. If two containers have the
+// same endpoint, packets reach one or the other. The MAC is "" if the configuration has none.
 type Endpoint struct {
 	ExternalIP, ExternalMAC, PortAddress string
 }
 
-// Endpoints returns the endpoints of a container, made of its port and the members externalIps and externalMac of its configuration,
-// in a canonical form. A configuration without these members, or in which they have another form, has none; nor has one with a list
-// of connections of which none is up, because its container uses no address.
+// Endpoints returns the endpoints of a container in a canonical form: each address in externalIps of its configuration
+// with externalMac, combined with each address of its port. It returns nil if these members are missing or have the
+// wrong type. It also returns nil if the configuration has a list of connections and none of them is administratively
+// up, because such a container uses no address.
 func Endpoints(port Port, configuration json.RawMessage) (endpoints []Endpoint) {
 	var external struct {
 		IPs         []string          `json:"externalIps"`
@@ -35,14 +36,16 @@ func Endpoints(port Port, configuration json.RawMessage) (endpoints []Endpoint) 
 		}
 		for _, cidr := range port.Addresses {
 			if prefix, err := netip.ParsePrefix(cidr); err == nil {
-				endpoints = append(endpoints, Endpoint{ip.String(), strings.ToLower(external.MAC), prefix.Addr().String()})
+				endpoint := Endpoint{ip.String(), strings.ToLower(external.MAC), prefix.Addr().String()}
+				endpoints = append(endpoints, endpoint)
 			}
 		}
 	}
 	return endpoints
 }
 
-// isUp reports whether a connection is up, as one is that does not tell.
+// isUp reports whether a connection is administratively up. A connection without adminStateUp, or one that cannot be
+// decoded, counts as up.
 func isUp(connection json.RawMessage) bool {
 	var c struct {
 		Up *bool `json:"adminStateUp"`
@@ -50,7 +53,7 @@ func isUp(connection json.RawMessage) bool {
 	return json.Unmarshal(connection, &c) != nil || c.Up == nil || *c.Up
 }
 
-// String names the three in one line.
+// String returns the external address, the MAC if there is one, and the port address as one line of text.
 func (e Endpoint) String() string {
 	text := "external IP " + e.ExternalIP
 	if e.ExternalMAC != "" {

@@ -9,14 +9,14 @@ import (
 	"pgregory.net/rapid"
 )
 
-func TestAFaultNamesKeyValueAndWhatIsAllowed(t *testing.T) {
+func TestFaultNamesKeyValueAndAllowedValues(t *testing.T) {
 	err := &Fault{"mac", "x\ny", macAllowed}
 	if got, want := err.Error(), `mac "x\ny": allowed: `+macAllowed; got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 }
 
-func TestAFaultIsOneLineWhateverItsKeyAndValueAre(t *testing.T) {
+func TestFaultIsOneLineForEveryKeyAndValue(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		fault := &Fault{
 			Key: rapid.String().Draw(t, "key"), Value: string(rapid.SliceOf(rapid.Byte()).Draw(t, "value")),
@@ -29,12 +29,14 @@ func TestAFaultIsOneLineWhateverItsKeyAndValueAre(t *testing.T) {
 	})
 }
 
-func TestAQuotedValueIsCut(t *testing.T) {
+func TestQuoteCutsLongValues(t *testing.T) {
 	for _, r := range []struct{ name, value, want string }{
-		{"64 bytes are whole", strings.Repeat("a", 64), `"` + strings.Repeat("a", 64) + `"`},
+		{"64 bytes are not cut", strings.Repeat("a", 64), `"` + strings.Repeat("a", 64) + `"`},
 		{"65 bytes are cut", strings.Repeat("a", 65), `"` + strings.Repeat("a", 64) + `" (the first 64 of 65 bytes)`},
-		{"a letter cut in two is still one line", strings.Repeat("a", 63) + "ä", `"` + strings.Repeat("a", 63) + `\xc3" (the first 64 of 65 bytes)`},
-		{"a megabyte is cut", strings.Repeat("\n", 1<<20), `"` + strings.Repeat(`\n`, 64) + `" (the first 64 of 1048576 bytes)`},
+		{"a character that is cut in two is escaped", strings.Repeat("a", 63) + "ä",
+			`"` + strings.Repeat("a", 63) + `\xc3" (the first 64 of 65 bytes)`},
+		{"a mebibyte is cut", strings.Repeat("\n", 1<<20),
+			`"` + strings.Repeat(`\n`, 64) + `" (the first 64 of 1048576 bytes)`},
 	} {
 		t.Run(r.name, func(t *testing.T) {
 			if got := Quote(r.value); got != r.want {
@@ -44,7 +46,7 @@ func TestAQuotedValueIsCut(t *testing.T) {
 	}
 }
 
-func TestAFaultInsideAnObjectNamesTheWholeKey(t *testing.T) {
+func TestFaultInAnObjectNamesTheFullKey(t *testing.T) {
 	var fault *Fault
 	if err := in("health", &Fault{"code", "x", "y"}); !errors.As(err, &fault) || fault.Key != "health.code" {
 		t.Error(err)

@@ -2,13 +2,14 @@ package spec
 
 import "strings"
 
-// Name is a container's name: the interface name of its binding, its namespace, its host-side veth, a part of its units.
+// Name is the name of a container. It is the interface name of the binding, the name of the network namespace and of
+// the veth on the host, and a part of the unit names.
 type Name string
 
-// ServiceType is what a container runs (IPSEC): it selects the executable and the slice.
+// ServiceType is the kind of service that a container runs, such as IPSEC. It selects the executable and the slice.
 type ServiceType string
 
-// The ids of the NSDB's objects. CNI allows the same bytes in a container id; MidoNet's are UUIDs.
+// The ids of NSDB objects. They have the form that CNI defines for container ids. MidoNet uses UUIDs.
 type (
 	HostID          string
 	PortID          string
@@ -30,19 +31,19 @@ const (
 	alphanum = capitals + "abcdefghijklmnopqrstuvwxyz" + digits
 )
 
-// hasForm reports whether s has 1 to limit bytes, of which the first is one of first and the others are of rest. Names are
-// checked in every process many times: a regular expression costs more to compile than all of them to check.
+// hasForm reports whether s has 1 to limit bytes, where the first byte is in first and all others are in rest. It does
+// not use a regular expression, because compiling one takes longer than all the checks of names that a process makes.
 func hasForm(s, first, rest string, limit int) bool {
 	return s != "" && len(s) <= limit && strings.IndexByte(first, s[0]) >= 0 && strings.Trim(s[1:], rest) == ""
 }
 
-// IsCNIName reports whether s is of the form that CNI prescribes for container ids and network names, with at most limit
+// IsCNIName reports whether s has the form that CNI prescribes for container ids and network names, and at most limit
 // bytes.
 func IsCNIName(s string, limit int) bool { return hasForm(s, alphanum, alphanum+"_.-", limit) }
 
-// ParseName checks a container's name: an interface name (15 bytes at most) that is also safe in paths and unit names.
-// `supervisor` is refused, since its unit would be the supervisor's own; `all` and `default`, since they are no interfaces below
-// /proc/sys/net.
+// ParseName checks the name of a container: an interface name (at most 15 bytes) that is also safe in paths and unit
+// names. It refuses `supervisor`, because the unit of that container would be svc-supervisor.service, and `all` and
+// `default`, because these directories below /proc/sys/net do not belong to an interface of that name.
 func ParseName(key, s string) (Name, error) {
 	if !IsCNIName(s, 15) || s == "supervisor" || s == "all" || s == "default" {
 		return "", &Fault{key, s, nameAllowed}
@@ -50,7 +51,8 @@ func ParseName(key, s string) (Name, error) {
 	return Name(s), nil
 }
 
-// ParseServiceType checks a service type. `SUPERVISOR` is refused, its slice would be the supervisor's own name.
+// ParseServiceType checks a service type. It refuses `SUPERVISOR`, because the slice of that type would have the name
+// of the supervisor.
 func ParseServiceType(key, s string) (ServiceType, error) {
 	if !hasForm(s, capitals, capitals+digits+"_", 31) || s == "SUPERVISOR" {
 		return "", &Fault{key, s, typeAllowed}
@@ -58,7 +60,7 @@ func ParseServiceType(key, s string) (ServiceType, error) {
 	return ServiceType(s), nil
 }
 
-// ParseID checks an id of any kind: what CNI allows as a container id, 64 bytes at most.
+// ParseID checks an id of an NSDB object: the form that CNI defines for container ids, at most 64 bytes.
 func ParseID[ID ~string](key, s string) (ID, error) {
 	if !IsCNIName(s, 64) {
 		return "", &Fault{key, s, idAllowed}
@@ -66,9 +68,9 @@ func ParseID[ID ~string](key, s string) (ID, error) {
 	return ID(s), nil
 }
 
-// CheckLinkName checks the name of an interface that is not ours, a bridge say.
+// CheckLinkName checks the name of an interface that this project did not create, such as a bridge.
 func CheckLinkName(key, s string) error {
-	// The kernel's rule for an interface name (dev_valid_name), printable ASCII only.
+	// The kernel's rules for interface names (dev_valid_name), restricted to printable ASCII.
 	printable := strings.IndexFunc(s, func(r rune) bool { return r <= ' ' || r > '~' }) < 0
 	if s == "" || len(s) > 15 || !printable || strings.ContainsAny(s, "/:") || s == "." || s == ".." {
 		return &Fault{key, s, linkAllowed}
@@ -76,23 +78,25 @@ func CheckLinkName(key, s string) error {
 	return nil
 }
 
-// Slice is the type's slice: svc-ipsec.slice, which systemd nests below svc.slice. '_' stays, since '-' would nest further.
+// Slice returns the slice of the units of this type, such as svc-ipsec.slice, which systemd nests below svc.slice. A
+// '_' in the type is not replaced by '-', because systemd would nest the slice one level deeper.
 func (t ServiceType) Slice() string {
 	return "svc-" + strings.ToLower(string(t)) + ".slice"
 }
 
-// Unit is the name of the container's main unit.
+// Unit returns the name of the container's main unit.
 func (n Name) Unit() string {
 	return "svc-" + string(n) + ".service"
 }
 
-// OwnsUnit says whether a unit name is the container's: svc-<name>.service or svc-<name>:<role>.service.
+// OwnsUnit reports whether a unit name belongs to the container: svc-<name>.service or svc-<name>:<role>.service.
 func (n Name) OwnsUnit(unit string) bool {
 	name, ok := UnitOwner(unit)
 	return ok && name == n
 }
 
-// UnitOwner returns the container that a unit name stands for, and whether it stands for one.
+// UnitOwner returns the name of the container to which a unit name belongs, and false if the unit name belongs to no
+// container.
 func UnitOwner(unit string) (Name, bool) {
 	stem, ok := strings.CutPrefix(unit, "svc-")
 	if !ok {

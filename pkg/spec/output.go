@@ -8,8 +8,8 @@ import (
 	"strconv"
 )
 
-// Output decodes one JSON object that a plugin printed. The error begins with what, says what is wrong with the object, and quotes
-// the beginning of the output. It is one line, whatever the plugin printed.
+// Output decodes the JSON object that a plugin printed to stdout. The error starts with what, names the fault and
+// quotes the first bytes of the output. The error text is always one line.
 func Output(what string, output []byte, into any) error {
 	output = bytes.TrimSpace(output)
 	if len(output) == 0 {
@@ -25,29 +25,33 @@ func Output(what string, output []byte, into any) error {
 	case errors.As(err, &wrong) && wrong.Field == "":
 		return &Fault{what, string(output), "a JSON object"}
 	case wrong != nil:
-		return fmt.Errorf("%s: key %s: a JSON %s does not fit: printed %s", what, plain(wrong.Field), wrong.Value, Quote(string(output)))
+		return fmt.Errorf("%s: key %s: a JSON %s does not fit: printed %s",
+			what, plain(wrong.Field), wrong.Value, Quote(string(output)))
 	default:
 		return fmt.Errorf("%s: %s: printed %s", what, plain(err.Error()), Quote(string(output)))
 	}
 }
 
-// objectTries bounds how many braces ErrorIn looks at: output can be 1 MiB of them.
+// objectTries bounds the number of opening braces at which ErrorIn tries to decode an object. The output of a plugin
+// can consist of 1 MiB of braces.
 const objectTries = 100
 
-// ErrorIn looks for CNI's error object in what a verb printed, whatever the exit status was. It returns nil if there is none. err
-// is set if there is one that cannot be trusted, because text surrounds it or a value is of the wrong type.
+// ErrorIn looks for CNI's error object in the output of a verb, independent of the exit status. It returns nil and no
+// error if the output contains no error object. It returns an error if the output contains an error object that cannot
+// be trusted, because there is other text around it or a value has the wrong type.
 func ErrorIn(verb Verb, output []byte) (_ *Error, err error) {
 	if !hasErrorObject(verb, output) {
 		return nil, nil
 	}
-	said := new(Error)
-	if err := Output("error object", output, said); err != nil {
+	object := new(Error)
+	if err := Output("error object", output, object); err != nil {
 		return nil, err
 	}
-	return said, nil
+	return object, nil
 }
 
-// hasErrorObject reports whether the first JSON object in the output is meant as an error object.
+// hasErrorObject reports whether the first JSON object in the output looks like an error object: it has a code other
+// than null and 0 that is not the code of a health object.
 func hasErrorObject(verb Verb, output []byte) bool {
 	for range objectTries {
 		start := bytes.IndexByte(output, '{')
@@ -70,7 +74,7 @@ func hasErrorObject(verb Verb, output []byte) bool {
 			return code != 0
 		case string:
 			_, notNumber := strconv.ParseFloat(code, 64)
-			// CHECK prints health, whose code is a word, and which has no msg.
+			// CHECK prints a health object, whose code is a string such as RUNNING, and which has no msg.
 			return verb != Check || notNumber == nil || object.Msg != nil
 		default:
 			return true

@@ -2,26 +2,28 @@ package spec
 
 import "strings"
 
-// Network is the CNI network name of all containers that the supervisor makes; NetworkByHand of those that
-// `svc-supervisor exec` makes. The first word of an owner tag tells them apart.
+// Network is the CNI network name of the containers that the supervisor makes. NetworkByHand is the network name of
+// those that `svc-supervisor exec` makes. The network name is the first part of an owner tag.
 const (
 	Network       = "svc-supervisor"
 	NetworkByHand = "by-hand"
 )
 
-// InterfaceInside is the interface's name in every container's namespace.
+// InterfaceInside is the name of the container's interface in its network namespace.
 const InterfaceInside = "svc0"
 
-// Owner is an owner tag taken apart: who made a namespace, a veth or a unit, and for which container.
+// Owner is a parsed owner tag. It identifies the network and the container for which a namespace, a veth or a unit was
+// made.
 type Owner struct {
 	Network     string
 	Name        Name
 	ContainerID ContainerID
 }
 
-// UnfinishedGroup is the group (IFLA_GROUP) that a container's link on the host has from its creation until it gets its owner
-// tag. The kernel takes a group in the message that makes a link, and ignores an alias there. A link of the group without an alias
-// that has a container's name is that container's: it was left by a process that was killed between the two messages.
+// UnfinishedGroup returns the link group (IFLA_GROUP) that a container's link on the host has from its creation until
+// it gets its owner tag. The kernel accepts a group in the message that creates a link, but ignores an alias there. If
+// a link in this group has the name of a container and no alias, it belongs to that container: a process was killed
+// between the two messages.
 func UnfinishedGroup(network string) uint32 {
 	if network == Network {
 		return 0x53564301
@@ -29,16 +31,16 @@ func UnfinishedGroup(network string) uint32 {
 	return 0x53564302
 }
 
-// OwnerEnvironment is the variable that carries the owner tag in a unit's Environment=.
+// OwnerEnvironment is the environment variable that contains the owner tag in Environment= of a unit.
 const OwnerEnvironment = "SVC_OWNER"
 
-// String is the tag as it stands in a link alias: svc-supervisor:<name>:<container id>. It stays below the kernel's limit
-// of 256 bytes for an alias (IFALIASZ) for every network name that CNI allows up to 150 bytes.
+// String returns the owner tag as it is written to a link alias: svc-supervisor:<name>:<container id>. For network
+// names of up to 150 bytes it is shorter than the kernel's limit of 256 bytes for an alias (IFALIASZ).
 func (o Owner) String() string {
 	return o.Network + ":" + string(o.Name) + ":" + string(o.ContainerID)
 }
 
-// ParseOwner reads a tag back; false for anything that no String made.
+// ParseOwner parses an owner tag. It returns false for a string that String cannot have returned.
 func ParseOwner(tag string) (Owner, bool) {
 	parts := strings.Split(tag, ":")
 	if len(parts) != 3 || parts[0] == "" {
@@ -55,7 +57,8 @@ func ParseOwner(tag string) (Owner, bool) {
 	return Owner{parts[0], name, id}, true
 }
 
-// Ours says whether the tag is the supervisor's for this name; the container id does not matter (contract: DEL).
+// Ours reports whether the tag belongs to the supervisor's container of this name. The container id is not compared,
+// because DEL of the contract does not depend on it.
 func (o Owner) Ours(name Name) bool {
 	return o.Network == Network && o.Name == name
 }

@@ -7,12 +7,13 @@ import (
 	"pgregory.net/rapid"
 )
 
-// aliasLimit is the kernel's for a link alias, with the NUL (IFALIASZ, linux/if.h).
+// aliasLimit is the kernel's limit for a link alias, including the NUL (IFALIASZ, linux/if.h).
 const aliasLimit = 256
 
-func TestAnOwnerTagIsReadBackAsItWasMade(t *testing.T) {
+func TestParseOwnerReversesString(t *testing.T) {
 	networks := rapid.StringMatching(`[A-Za-z0-9][A-Za-z0-9_.-]{0,149}`)
-	names := rapid.StringMatching(`[A-Za-z0-9][A-Za-z0-9_.-]{0,14}`).Filter(func(s string) bool { return s != "supervisor" })
+	names := rapid.StringMatching(`[A-Za-z0-9][A-Za-z0-9_.-]{0,14}`).
+		Filter(func(s string) bool { return s != "supervisor" })
 	ids := rapid.StringMatching(`[A-Za-z0-9][A-Za-z0-9_.-]{0,63}`)
 	rapid.Check(t, func(t *rapid.T) {
 		owner := Owner{networks.Draw(t, "network"), Name(names.Draw(t, "name")), ContainerID(ids.Draw(t, "id"))}
@@ -26,12 +27,12 @@ func TestAnOwnerTagIsReadBackAsItWasMade(t *testing.T) {
 	})
 }
 
-func TestWhatIsNoOwnerTagIsNobodys(t *testing.T) {
+func TestParseOwnerRefusesOtherStrings(t *testing.T) {
 	for _, r := range []struct{ name, tag string }{
-		{"nothing", ""},
-		{"a person's alias", "uplink to the lab"},
-		{"two words", "svc-supervisor:a"},
-		{"four words", "svc-supervisor:a:b:c"},
+		{"an empty alias", ""},
+		{"an alias that an administrator set", "uplink to the lab"},
+		{"two parts", "svc-supervisor:a"},
+		{"four parts", "svc-supervisor:a:b:c"},
 		{"no network", ":a:b"},
 		{"no name", "svc-supervisor::b"},
 		{"no container id", "svc-supervisor:a:"},
@@ -49,17 +50,17 @@ func TestWhatIsNoOwnerTagIsNobodys(t *testing.T) {
 	}
 }
 
-func TestATagIsOursByNetworkAndNameAlone(t *testing.T) {
+func TestOursComparesNetworkAndNameOnly(t *testing.T) {
 	for _, r := range []struct {
 		name string
 		tag  string
 		ours bool
 	}{
-		{"the supervisor's, of this name", "svc-supervisor:a:id1", true},
-		{"the supervisor's, with another container id", "svc-supervisor:a:id2", true},
-		{"the supervisor's, of another name", "svc-supervisor:b:id1", false},
-		{"one made by hand", "by-hand:a:id1", false},
-		{"a foreign runtime's", "podman:a:id1", false},
+		{"a tag of the supervisor with this name", "svc-supervisor:a:id1", true},
+		{"a tag of the supervisor with this name and another container id", "svc-supervisor:a:id2", true},
+		{"a tag of the supervisor with another name", "svc-supervisor:b:id1", false},
+		{"a tag of svc-supervisor exec", "by-hand:a:id1", false},
+		{"a tag of another runtime", "podman:a:id1", false},
 	} {
 		t.Run(r.name, func(t *testing.T) {
 			owner, ok := ParseOwner(r.tag)

@@ -7,20 +7,20 @@ import (
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 )
 
-// Result is what a successful ADD prints: a CNI result with the container's units and, if known, its health. Raw is the
-// whole object as printed: it is handed back as prevResult.
+// Result is the output of a successful ADD: a CNI result with the container's units and, if known, its health. Raw is
+// the object as printed, without lastValid. The supervisor passes it to later verbs as prevResult.
 type Result struct {
 	CNI    types100.Result
 	Units  []string
 	Health *Health
-	// LastValid is the configuration that the next ADD gets as the last valid one; nil: the one that this ADD was given. It carries
-	// secrets, and is not in Raw.
+	// LastValid is the configuration that the next ADD gets as the last valid one. If it is nil, the configuration that
+	// this ADD was given is the last valid one. It contains secrets and is not in Raw.
 	LastValid json.RawMessage
 	Raw       json.RawMessage
 }
 
-// ParseResult reads and checks the result of ADD for the container of that name. A unit that is not the container's own is
-// refused.
+// ParseResult decodes and checks the result of ADD for the container of that name. It refuses a unit whose name does
+// not belong to the container.
 func ParseResult(stdout []byte, name Name) (*Result, error) {
 	result := &Result{Raw: json.RawMessage(stdout)}
 	if err := Output("result", stdout, &result.CNI); err != nil {

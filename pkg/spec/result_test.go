@@ -7,11 +7,12 @@ import (
 	"testing"
 )
 
-const wholeResult = `{"cniVersion":"1.1.0","interfaces":[{"name":"svc0","mac":"ca:08:1a:94:29:0e","sandbox":"/run/netns/vpn"}],
+const wholeResult = `{"cniVersion":"1.1.0",
+"interfaces":[{"name":"svc0","mac":"ca:08:1a:94:29:0e","sandbox":"/run/netns/vpn"}],
 "ips":[{"address":"169.254.0.2/30","interface":0}],"routes":[{"dst":"10.2.0.0/24"}],
 "units":["svc-vpn.service","svc-vpn:dns.service"],"health":{"code":"RUNNING","message":"up"}}`
 
-func TestAResultIsReadWhole(t *testing.T) {
+func TestParseResultReadsEveryField(t *testing.T) {
 	result, err := ParseResult([]byte(wholeResult), "vpn")
 	if err != nil {
 		t.Fatal(err)
@@ -21,36 +22,36 @@ func TestAResultIsReadWhole(t *testing.T) {
 		t.Errorf("%+v", result)
 	}
 	if string(result.Raw) != wholeResult {
-		t.Error("prevResult would not be what was printed")
+		t.Error("Raw, which becomes prevResult, differs from the output")
 	}
 }
 
-func TestAResultIsChecked(t *testing.T) {
+func TestParseResultChecksTheResult(t *testing.T) {
 	with := func(more string) string { return `{"cniVersion":"1.1.0"` + more + `}` }
 	for _, r := range []struct {
 		name   string
 		stdout string
-		fault  string // "" passes, else a part of the error
+		fault  string // a part of the expected error, or "" if the result must pass
 	}{
-		{"a version alone passes: CHECK alone tells", with(``), ""},
-		{"keys that CNI may add pass", with(`,"somethingNew":{}`), ""},
-		{"no units pass", with(`,"units":[]`), ""},
-		{"nothing is refused", ``, "result"},
+		{"a result with a version alone passes", with(``), ""},
+		{"unknown keys pass, because CNI may add keys", with(`,"somethingNew":{}`), ""},
+		{"an empty list of units passes", with(`,"units":[]`), ""},
+		{"no output is refused", ``, "result"},
 		{"garbage is refused", `ok`, "result"},
 		{"a list is refused", `[]`, "result"},
 		{"half an object is refused", `{"cniVersion":"1.1.0"`, "result"},
 		{"two objects are refused", with(``) + with(``), "result"},
-		{"no version is refused", `{}`, "cniVersion"},
+		{"a missing version is refused", `{}`, "cniVersion"},
 		{"null is refused", `null`, "cniVersion"},
 		{"another version is refused", `{"cniVersion":"0.4.0"}`, "cniVersion"},
-		{"another container's unit is refused", with(`,"units":["svc-other.service"]`), "units"},
-		{"a foreign unit is refused", with(`,"units":["sshd.service"]`), "units"},
+		{"a unit of another container is refused", with(`,"units":["svc-other.service"]`), "units"},
+		{"a unit of another program is refused", with(`,"units":["sshd.service"]`), "units"},
 		{"the supervisor's own unit is refused", with(`,"units":["svc-supervisor.service"]`), "units"},
 		{"one bad unit among good ones is refused", with(`,"units":["svc-vpn.service","a\nb"]`), "units"},
-		{"a unit that is no string is refused", with(`,"units":[1]`), "result"},
-		{"an address that is none is refused", with(`,"ips":[{"address":"x"}]`), "result"},
-		{"a health that is none is refused", with(`,"health":{"code":"FINE"}`), "health.code"},
-		{"health of null is no health", with(`,"health":null`), ""},
+		{"a unit that is not a string is refused", with(`,"units":[1]`), "result"},
+		{"an invalid address is refused", with(`,"ips":[{"address":"x"}]`), "result"},
+		{"health with an unknown code is refused", with(`,"health":{"code":"FINE"}`), "health.code"},
+		{"health that is null passes", with(`,"health":null`), ""},
 	} {
 		t.Run(r.name, func(t *testing.T) {
 			result, err := ParseResult([]byte(r.stdout), "vpn")
@@ -58,7 +59,7 @@ func TestAResultIsChecked(t *testing.T) {
 			case r.fault == "" && err != nil:
 				t.Error(err)
 			case r.fault != "" && (err == nil || !strings.Contains(err.Error(), r.fault)):
-				t.Errorf("want a fault of %s, got %v", r.fault, err)
+				t.Errorf("want an error that contains %q, got %v", r.fault, err)
 			case err != nil && (result != nil || strings.Contains(err.Error(), "\n")):
 				t.Errorf("%+v, %v", result, err)
 			}
@@ -66,7 +67,7 @@ func TestAResultIsChecked(t *testing.T) {
 	}
 }
 
-func TestHealthIsChecked(t *testing.T) {
+func TestHealthCheck(t *testing.T) {
 	for _, r := range []struct {
 		name   string
 		health string
@@ -76,16 +77,18 @@ func TestHealthIsChecked(t *testing.T) {
 		{"starting passes", `{"code":"STARTING"}`, ""},
 		{"an error passes", `{"code":"ERROR","message":"no ESP"}`, ""},
 		{"no code is refused", `{}`, "code"},
-		{"STOPPING is refused: it would unbind the container", `{"code":"STOPPING"}`, "code"},
+		{"STOPPING is refused, the scheduler would move the container to another host", `{"code":"STOPPING"}`, "code"},
 		{"STOPPED is refused", `{"code":"STOPPED"}`, "code"},
 		{"lower case is refused", `{"code":"running"}`, "code"},
-		{"connections pass", `{"code":"RUNNING","connections":[{"id":"a","status":"ACTIVE"},{"id":"b","status":"DOWN"}]}`, ""},
+		{"connections pass",
+			`{"code":"RUNNING","connections":[{"id":"a","status":"ACTIVE"},{"id":"b","status":"DOWN"}]}`, ""},
 		{"a connection without status is refused", `{"code":"RUNNING","connections":[{"id":"a"}]}`, "connections.status"},
 		{"a hostile interface name is refused", `{"code":"RUNNING","interfaceName":"../x"}`, "interfaceName"},
 		{"again now passes", `{"code":"RUNNING","again":{"after":0}}`, ""},
 		{"again in a year passes", `{"code":"RUNNING","again":{"after":31536000}}`, ""},
 		{"again in the past is refused", `{"code":"RUNNING","again":{"after":-1}}`, "again.after"},
-		{"again beyond what a time holds is refused, it would be now", `{"code":"RUNNING","again":{"after":10000000000}}`, "again.after"},
+		{"again after more seconds than time.Duration can hold is refused, it would be due at once",
+			`{"code":"RUNNING","again":{"after":10000000000}}`, "again.after"},
 	} {
 		t.Run(r.name, func(t *testing.T) {
 			health := new(Health)
@@ -98,16 +101,18 @@ func TestHealthIsChecked(t *testing.T) {
 }
 
 func TestCountersAreNotPublished(t *testing.T) {
-	connections := []Connection{{ID: "a", Status: Active, Pairs: []Pair{{Local: "l", Peer: "p", BytesIn: 1, BytesOut: 2}}}, {ID: "b"}}
+	connections := []Connection{
+		{ID: "a", Status: Active, Pairs: []Pair{{Local: "l", Peer: "p", BytesIn: 1, BytesOut: 2}}}, {ID: "b"},
+	}
 	copies := WithoutCounters(connections)
 	if len(copies) != 2 || copies[0].Pairs[0] != (Pair{Local: "l", Peer: "p"}) || copies[1].ID != "b" {
 		t.Errorf("%+v", copies)
 	}
 	if connections[0].Pairs[0].BytesIn != 1 {
-		t.Error("the counters that ps shows are gone too")
+		t.Error("WithoutCounters changed the counters of its argument, which ps shows")
 	}
 	if WithoutCounters(nil) != nil {
-		t.Error("no connections became an empty list, which is another status")
+		t.Error("nil became an empty list, which is published as a different status")
 	}
 }
 
@@ -127,13 +132,13 @@ func FuzzParseResult(f *testing.F) {
 				t.Errorf("%q passed", unit)
 			}
 		}
-		// A record holds it, and is read again after a crash.
+		// The result is written to the record and read again after a crash.
 		content, err := json.MarshalIndent(result.Raw, "", "  ")
 		if err != nil {
 			t.Fatal(err)
 		}
 		if _, err := ParseResult(content, "vpn"); err != nil {
-			t.Errorf("%q passed once only: %v", stdout, err)
+			t.Errorf("%q passed, and its Raw does not: %v", stdout, err)
 		}
 	})
 }

@@ -5,21 +5,20 @@ import (
 	"io"
 )
 
-// Secret is a key that prints as [secret] wherever it is formatted, logged or marshalled. Reveal is the only way to its
-// bytes.
+// Secret holds a key. It prints as [secret] when it is formatted, logged or marshalled. Only Reveal returns the bytes.
 type Secret struct {
-	// A pointer to what is neither struct, slice nor map: where fmt does not ask Format (%p, or a secret in an unexported
-	// field) it prints an address.
+	// text is a pointer to a string, and not to a struct, slice or map, because fmt then prints an address in the cases in
+	// which it does not call Format: for %p, and for a secret in an unexported field.
 	text *string
 }
 
-// NewSecret copies the bytes.
+// NewSecret returns a secret with a copy of the bytes.
 func NewSecret(b []byte) Secret {
 	text := string(b)
 	return Secret{&text}
 }
 
-// Reveal returns the bytes, for the one file that must hold them.
+// Reveal returns a copy of the bytes. It is meant for writing the one file that must contain them.
 func (s Secret) Reveal() []byte {
 	if s.text == nil {
 		return nil
@@ -27,8 +26,8 @@ func (s Secret) Reveal() []byte {
 	return []byte(*s.text)
 }
 
-// Format hides the bytes from the verbs of fmt, and so from slog's text handler.
+// Format implements fmt.Formatter. It writes [secret] for every verb of fmt, and so for slog's text handler too.
 func (s Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "[secret]") }
 
-// MarshalJSON hides the bytes: a secret is never written by accident.
+// MarshalJSON implements json.Marshaler. It returns "[secret]", so that the bytes are not written by accident.
 func (s Secret) MarshalJSON() ([]byte, error) { return []byte(`"[secret]"`), nil }

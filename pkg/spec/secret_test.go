@@ -11,7 +11,7 @@ import (
 
 const hidden = "correct horse"
 
-// reveals says whether a text holds the secret, in one of the forms in which fmt prints bytes.
+// reveals reports whether a text contains the secret in one of the forms in which fmt prints bytes.
 func reveals(text string) bool {
 	b := []byte(hidden)
 	return strings.Contains(text, hidden) || strings.Contains(text, fmt.Sprintf("%x", b[:4])) ||
@@ -31,7 +31,7 @@ func TestASecretIsNotPrintedByAnyVerb(t *testing.T) {
 		"behind a pointer":       &closed{secret},
 		"in a list":              []Secret{secret},
 		"in a map":               map[string]Secret{"k": secret},
-		"as a key's owner":       fmt.Errorf("key %v", secret),
+		"in an error":            fmt.Errorf("key %v", secret),
 	}
 	for name, value := range values {
 		for verb := 'A'; verb <= 'z'; verb++ {
@@ -48,7 +48,8 @@ func TestASecretIsNotLogged(t *testing.T) {
 	secret := NewSecret([]byte(hidden))
 	var out bytes.Buffer
 	for _, handler := range []slog.Handler{slog.NewTextHandler(&out, nil), slog.NewJSONHandler(&out, nil)} {
-		slog.New(handler).With("psk", secret).Info("m", "key", secret, slog.Group("g", "key", &secret), "all", []Secret{secret})
+		log := slog.New(handler).With("psk", secret)
+		log.Info("m", "key", secret, slog.Group("g", "key", &secret), "all", []Secret{secret})
 	}
 	if reveals(out.String()) || strings.Count(out.String(), "[secret]") < 6 {
 		t.Error(out.String())
@@ -62,11 +63,11 @@ func TestASecretIsNotMarshalled(t *testing.T) {
 	}
 }
 
-func TestOnlyRevealGivesASecretsBytes(t *testing.T) {
+func TestRevealReturnsTheBytes(t *testing.T) {
 	if got := NewSecret([]byte(hidden)).Reveal(); string(got) != hidden {
 		t.Errorf("%q", got)
 	}
 	if got := (Secret{}).Reveal(); len(got) != 0 {
-		t.Errorf("no secret reveals %q", got)
+		t.Errorf("the zero Secret reveals %q", got)
 	}
 }

@@ -9,14 +9,14 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/internal/lazyregexp"
 )
 
-// SettingScope says for whom a runtime setting stands in the NSDB: SettingDefault for every host, else the id of one host,
-// whose settings stand over the default's.
+// SettingScope is the scope of a runtime setting in the NSDB: SettingDefault for all hosts, or the id of one host. The
+// settings of a host override the default ones.
 type SettingScope string
 
-// SettingDefault is the scope of every host. A host of this id cannot have settings of its own.
+// SettingDefault is the scope that applies to all hosts. A host with this id cannot have settings of its own.
 const SettingDefault SettingScope = "default"
 
-// The canonical keys of the runtime settings. SettingLogLevel is also the beginning of `log-level.<logger>`.
+// The canonical keys of the runtime settings. SettingLogLevel is also the prefix of `log-level.<logger>`.
 const (
 	SettingLogLevel       = "log-level"
 	SettingStatusInterval = "status-interval"
@@ -25,29 +25,31 @@ const (
 // The fields of a host that a command writes into the NSDB.
 const (
 	HostWeight = "container-weight" // 0: no new containers
-	HostLimit  = "container-limit"  // -1: none
+	HostLimit  = "container-limit"  // -1: no limit
 )
 
-// Object is one object of an NSDB in its native form, as an export carries it: the key as in docs/nsdb.md (hosts/<id>,
-// bindings/<hostId>/<portId>, containers/<id>, groups/<id>, configurations/<id>, config/default, config/hosts/<id>) and
-// the value as JSON. A configuration carries secrets, so an Object is never logged.
+// Object is one NSDB object in its native form, as an export contains it. The key has the form of docs/nsdb.md
+// (hosts/<id>, bindings/<hostId>/<portId>, containers/<id>, groups/<id>, configurations/<id>, config/default,
+// config/hosts/<id>), and the value is JSON. A configuration contains secrets, so an Object is never logged.
 type Object struct {
 	Key   string          `json:"key"`
 	Value json.RawMessage `json:"value"`
 }
 
 const (
-	settingKeyAllowed = "log-level, log-level.containers, log-level.containers.<type>, log-level.containers.<type>.<part>, status-interval"
-	levelAllowed      = "debug, info, warn, error"
-	intervalAllowed   = "a time from 100ms to 24h, like 30s"
+	settingKeyAllowed = "log-level, log-level.containers, log-level.containers.<type>, " +
+		"log-level.containers.<type>.<part>, status-interval"
+	levelAllowed    = "debug, info, warn, error"
+	intervalAllowed = "a time from 100ms to 24h, like 30s"
 )
 
 const (
-	intervalLeast = 100 * time.Millisecond
-	intervalMost  = 24 * time.Hour
+	intervalMin = 100 * time.Millisecond
+	intervalMax = 24 * time.Hour
 )
 
-// loggerForm is the form of a logger's name: all containers, those of a type in lower case, a part of those.
+// loggerForm matches the name of a logger: that of all containers, of the containers of one type (in lower case), or of
+// one part of the containers of a type.
 var loggerForm = lazyregexp.New(`^containers(\.[a-z][a-z0-9_]{0,30}(\.[a-z][a-z0-9_-]{0,30})?)?$`)
 
 // ParseSettingScope checks a scope: `default` or a host id.
@@ -58,7 +60,7 @@ func ParseSettingScope(s string) (SettingScope, error) {
 	return SettingScope(s), nil
 }
 
-// CheckSettingKey checks that a key is a canonical one.
+// CheckSettingKey checks that a key is a canonical key of a runtime setting.
 func CheckSettingKey(key string) error {
 	logger, ofLogger := strings.CutPrefix(key, SettingLogLevel+".")
 	if key == SettingLogLevel || key == SettingStatusInterval || ofLogger && loggerForm.MatchString(logger) {
@@ -67,15 +69,15 @@ func CheckSettingKey(key string) error {
 	return &Fault{"setting", key, settingKeyAllowed}
 }
 
-// ParseSetting checks a key and its value, and returns the value in its canonical form: a level in lower case, a duration
-// as time.Duration prints it.
+// ParseSetting checks a key and its value, and returns the value in its canonical form: a log level in lower case, a
+// duration as time.Duration prints it.
 func ParseSetting(key, value string) (string, error) {
 	if err := CheckSettingKey(key); err != nil {
 		return "", err
 	}
 	if key == SettingStatusInterval {
 		d, err := time.ParseDuration(value)
-		if err != nil || d < intervalLeast || d > intervalMost {
+		if err != nil || d < intervalMin || d > intervalMax {
 			return "", &Fault{key, value, intervalAllowed}
 		}
 		return d.String(), nil
@@ -87,7 +89,7 @@ func ParseSetting(key, value string) (string, error) {
 	return "", &Fault{key, value, levelAllowed}
 }
 
-// CheckHostField checks a field of a host, HostWeight or HostLimit, and its value.
+// CheckHostField checks the name of a host's field, which must be HostWeight or HostLimit, and its value.
 func CheckHostField(field string, n int) error {
 	switch {
 	case field != HostWeight && field != HostLimit:

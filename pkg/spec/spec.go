@@ -1,7 +1,7 @@
-// Package spec holds what crosses a process or disk boundary: the names, the network configuration that an executable
-// reads, the result it answers, its error codes, the status that is published, and the checks of them all.
+// Package spec defines the data that crosses a process or disk boundary, and its checks: names, the network
+// configuration that an executable reads, the result that it prints, its error codes, and the published status.
 //
-// Every string of the NSDB, of a result or of a command line is hostile until a Parse or Check function of this package
-// has passed it; the types that carry the checked ones (Name, ServiceType, ContainerID, …) make that visible. The package
-// does no I/O and knows no room of the program.
+// Every string of the NSDB, of a result or of a command line is untrusted until a Parse or Check function of this
+// package has accepted it. Checked strings have types of their own (Name, ServiceType, ContainerID, …). The package
+// does no I/O and imports no other package of this module except internal/lazyregexp.
 package spec

@@ -6,10 +6,10 @@ import (
 	"time"
 )
 
-// StatusCode is what is published of a container: a message to the cluster's scheduler.
+// StatusCode is the code of a published status. The cluster's scheduler acts on it.
 type StatusCode string
 
-// The codes of MidoNet's ContainerStatus.
+// The status codes, which are those of MidoNet's ContainerStatus.
 const (
 	Starting StatusCode = "STARTING"
 	Running  StatusCode = "RUNNING"
@@ -18,7 +18,7 @@ const (
 	Failed   StatusCode = "ERROR"
 )
 
-// The messages that tools look for in a status.
+// Status messages that tools outside of this project match.
 const (
 	LimitExceeded = "LIMIT_EXCEEDED"
 	WeightZero    = "WEIGHT_ZERO"
@@ -34,16 +34,17 @@ type ContainerStatus struct {
 	Connections   []Connection `json:"connections,omitempty"`
 }
 
-// HostStatus is the published status of this host: its weight, how many containers it still takes (-1: no limit), and
-// how many it has.
+// HostStatus is the published status of this host: its weight, the number of containers that it can still accept
+// (Quota,
+// -1: no limit), and the number of containers that it has (Count).
 type HostStatus struct {
 	Weight int `json:"weight"`
 	Quota  int `json:"quota"`
 	Count  int `json:"count"`
 }
 
-// Health is what an executable tells of a container: printed by CHECK, carried by the result of ADD, or pushed to the
-// health socket (then with the interface name).
+// Health is the health of a container as its executable reports it: in the output of CHECK, in the result of ADD, or in
+// a datagram to the health socket. InterfaceName is set only in a datagram.
 type Health struct {
 	InterfaceName Name         `json:"interfaceName,omitempty"`
 	Code          StatusCode   `json:"code"`
@@ -52,27 +53,30 @@ type Health struct {
 	Again         *Again       `json:"again,omitempty"`
 }
 
-// Where health is pushed to: a datagram a health, at most HealthLimit bytes. The socket has a folder of its own, so that a
-// daemon's view can hold the folder, which stays while the supervisor is started anew, and nothing else of the supervisor's.
+// The socket for pushed health. Each datagram holds one Health of at most HealthLimit bytes. The directory contains
+// nothing but the socket and outlives the supervisor. So the mount namespace of a daemon can contain this directory and
+// no other files of the supervisor, and the socket of a restarted supervisor appears in it.
 const (
 	HealthFolder = "/run/svc-supervisor/health"
 	HealthSocket = "socket"
 	HealthLimit  = 128 << 10
 )
 
-// afterLimit bounds Again.After: a year, in seconds. Beyond it a time.Duration could overflow and be due at once.
+// afterLimit is the maximum of Again.After: one year in seconds. A much larger value would overflow time.Duration, and
+// the reconfigure would be due at once.
 const afterLimit = 365 * 24 * 60 * 60
 
-// Again asks for ADD again after that many seconds; 0 is now.
+// Again asks for ADD on the running container after the given number of seconds. 0 means at once.
 type Again struct {
 	After  int    `json:"after"`
 	Reason string `json:"reason,omitempty"`
 }
 
-// ConnectionStatus says whether a connection carries traffic.
+// ConnectionStatus states whether a connection can carry traffic.
 type ConnectionStatus string
 
-// A connection is active when every pair of subnets has an installed security association, or whatever the type calls up.
+// An IPsec connection is active if every pair of subnets has an installed security association. Other service types
+// define it for themselves.
 const (
 	Active ConnectionStatus = "ACTIVE"
 	Down   ConnectionStatus = "DOWN"
@@ -82,27 +86,28 @@ const (
 type Connection struct {
 	ID     string           `json:"id"`
 	Name   string           `json:"name,omitempty"`
-	Peer   string           `json:"peer,omitempty"` // its address
+	Peer   string           `json:"peer,omitempty"` // the address of the peer
 	Status ConnectionStatus `json:"status"`
 	Since  *time.Time       `json:"since,omitempty"`
 	Reason string           `json:"reason,omitempty"`
 	Pairs  []Pair           `json:"pairs,omitempty"`
-	// Disabled says that the configuration keeps the connection down, so that this is no fault.
+	// Disabled is set if the connection is down because the configuration disables it, which is not a fault.
 	Disabled bool `json:"disabled,omitempty"`
 }
 
-// Pair is one pair of subnets of a connection. The counters are shown, never published: they always change.
+// Pair is one pair of subnets of a connection. The byte counters are shown by ps and not published, because they change
+// all the time.
 type Pair struct {
 	Local    string           `json:"local"`
 	Peer     string           `json:"peer"`
 	Status   ConnectionStatus `json:"status"`
 	BytesIn  uint64           `json:"bytesIn,omitempty"`
 	BytesOut uint64           `json:"bytesOut,omitempty"`
-	// Algorithms are those that the two ends chose, in the daemon's words.
+	// Algorithms are the negotiated algorithms in the daemon's notation.
 	Algorithms string `json:"algorithms,omitempty"`
 }
 
-// WithoutCounters copies the connections less what always changes, for publishing.
+// WithoutCounters returns a copy of the connections whose byte counters are 0, for publishing.
 func WithoutCounters(connections []Connection) []Connection {
 	copies := slices.Clone(connections)
 	for i := range copies {
@@ -114,47 +119,50 @@ func WithoutCounters(connections []Connection) []Connection {
 	return copies
 }
 
-// With returns the health with what was pushed of it since: connections that changed, by their ids. One of an id that it
-// does not have was of a configuration before this one. Neither of the two is changed.
+// With returns a copy of the health in which the connections whose status was pushed since are replaced, matched by id.
+// A pushed connection whose id is not in the health belongs to an earlier configuration and is ignored. A pushed
+// connection with the same status as the known one is ignored too, because the known one has more details, such as
+// counters. With changes neither h nor pushed.
 func (h *Health) With(pushed []Connection) *Health {
 	merged := *h
 	merged.Connections = slices.Clone(h.Connections)
-	for _, news := range pushed {
+	for _, p := range pushed {
 		for i, c := range merged.Connections {
-			if c.ID == news.ID && !c.sameStatus(news) {
-				if news.Peer == "" {
-					news.Peer = c.Peer
+			if c.ID == p.ID && !c.sameStatus(p) {
+				if p.Peer == "" {
+					p.Peer = c.Peer
 				}
-				news.Pairs = c.known(news.Pairs)
-				merged.Connections[i] = news
+				p.Pairs = c.mergePairs(p.Pairs)
+				merged.Connections[i] = p
 			}
 		}
 	}
 	return &merged
 }
 
-// known adds to the pairs that are up as before what else is known of them.
-func (c Connection) known(pairs []Pair) []Pair {
+// mergePairs returns a copy of the pushed pairs. A pair without algorithms that is active, and was active in c, is
+// replaced by the pair of c, which has the algorithms and counters.
+func (c Connection) mergePairs(pairs []Pair) []Pair {
 	pairs = slices.Clone(pairs)
 	for i, p := range pairs {
-		for _, was := range c.Pairs {
-			if was.Local == p.Local && was.Peer == p.Peer && was.Status == Active && p.Status == Active && p.Algorithms == "" {
-				pairs[i] = was
+		for _, known := range c.Pairs {
+			if known.Local == p.Local && known.Peer == p.Peer &&
+				known.Status == Active && p.Status == Active && p.Algorithms == "" {
+				pairs[i] = known
 			}
 		}
 	}
 	return pairs
 }
 
-// sameStatus says whether a connection and all of its pairs are up or down as another's. Then what else is known of it, the
-// counters say, is worth more than what was pushed.
-func (c Connection) sameStatus(as Connection) bool {
-	return c.Status == as.Status && slices.EqualFunc(c.Pairs, as.Pairs, func(a, b Pair) bool {
+// sameStatus reports whether both connections, and all of their pairs in the same order, have the same status.
+func (c Connection) sameStatus(other Connection) bool {
+	return c.Status == other.Status && slices.EqualFunc(c.Pairs, other.Pairs, func(a, b Pair) bool {
 		return a.Local == b.Local && a.Peer == b.Peer && a.Status == b.Status
 	})
 }
 
-// Check checks what comes from an executable before it is published or acted on.
+// Check checks the health that an executable reported, before it is published or acted on.
 func (h *Health) Check() error {
 	switch h.Code {
 	case Starting, Running, Failed:

@@ -1,6 +1,6 @@
 package spec
 
-// Verb is CNI_COMMAND.
+// Verb is a value of CNI_COMMAND.
 type Verb string
 
 // The verbs of CNI 1.1.
@@ -13,11 +13,11 @@ const (
 	Version Verb = "VERSION"
 )
 
-// Validate is a verb of the contract and not of CNI: an executable that offers it says what is wrong with a configuration, and changes
-// nothing.
+// Validate is a verb of this project's contract and not of CNI. An executable that offers it reports the faults of a
+// configuration and changes nothing.
 const Validate Verb = "VALIDATE"
 
-// Validation is what VALIDATE answers. An empty list of faults is a good configuration.
+// Validation is the output of VALIDATE. The configuration is valid if the list of faults is empty.
 type Validation struct {
 	CNIVersion string            `json:"cniVersion"`
 	Faults     []ValidationFault `json:"faults"`
@@ -26,23 +26,23 @@ type Validation struct {
 // ValidationFault is one fault of a configuration.
 type ValidationFault struct {
 	Key     string `json:"key,omitempty"`     // below configuration: connections[0].mtu
-	Wrong   string `json:"wrong"`             // the value in quotes, or what is wrong
-	Allowed string `json:"allowed,omitempty"` // "" where Wrong says it
+	Wrong   string `json:"wrong"`             // the quoted value, or a description of the fault
+	Allowed string `json:"allowed,omitempty"` // "" if Wrong already describes the allowed values
 }
 
-// The events of checkOn. Each asks for CHECK soon after the named part of the container's network changed.
+// The values of checkOn. Each requests a CHECK soon after the named part of the container's network changed.
 const (
 	// CheckOnXFRM covers the kernel's IPsec state (XFRM) of the container's network namespace.
 	CheckOnXFRM = "xfrm"
-	// CheckOnNetwork covers the links, addresses, routes, routing rules, forwarding and rp_filter settings and nftables rules of the
-	// container's network namespace, and the host's end of its veth.
+	// CheckOnNetwork covers the links, addresses, routes, routing rules, forwarding and rp_filter settings and nftables
+	// rules of the container's network namespace, and the host's end of its veth.
 	CheckOnNetwork = "network"
 )
 
-// Events are the events after which CHECK of a container is due. The zero value is none.
+// Events is the set of events after which a CHECK of the container is due. The zero value is the empty set.
 type Events struct{ XFRM, Network bool }
 
-// ParseEvents reads the value of checkOn. It also returns the names that this version does not know.
+// ParseEvents parses the value of checkOn. It also returns the names that this version does not know.
 func ParseEvents(names []string) (events Events, unknown []string) {
 	for _, name := range names {
 		switch name {
@@ -57,8 +57,8 @@ func ParseEvents(names []string) (events Events, unknown []string) {
 	return events, unknown
 }
 
-// VersionAnswer is what VERSION answers: CNI's two fields and the contract's. CheckOn lists the events after which CHECK is due; it
-// may have words that a later version of the supervisor knows.
+// VersionAnswer is the output of VERSION: the two fields of CNI and those of this project's contract. CheckOn lists the
+// events after which CHECK is due. It may contain values that only a later version of the supervisor knows.
 type VersionAnswer struct {
 	CNIVersion        string      `json:"cniVersion"`
 	SupportedVersions []string    `json:"supportedVersions"`
@@ -69,8 +69,8 @@ type VersionAnswer struct {
 	CheckOn           []string    `json:"checkOn,omitempty"`
 	// UserNamespace asks for a network namespace that is owned by a user namespace of the container's user id.
 	UserNamespace bool `json:"userNamespace,omitempty"`
-	// LastValid says that ADD takes the last valid configuration, and runs it where an edit is refused.
+	// LastValid is set if ADD accepts the last valid configuration, and runs it where it refuses an edit.
 	LastValid bool `json:"lastValid,omitempty"`
-	// Validate says that the executable serves the verb VALIDATE.
+	// Validate is set if the executable serves the verb VALIDATE.
 	Validate bool `json:"validate,omitempty"`
 }
