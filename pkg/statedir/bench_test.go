@@ -7,7 +7,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// filled is a state directory with n records.
+// filled returns a state directory with n records.
 func filled(b *testing.B, n int) *Dir {
 	b.Helper()
 	d, err := Open(b.TempDir())
@@ -23,7 +23,7 @@ func filled(b *testing.B, n int) *Dir {
 	return d
 }
 
-// BenchmarkWrite writes one record beside n others, with its two fsyncs.
+// BenchmarkWrite writes one record in a directory of n records, with the two fsyncs of each write.
 func BenchmarkWrite(b *testing.B) {
 	for _, n := range []int{1000, 10000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
@@ -38,7 +38,7 @@ func BenchmarkWrite(b *testing.B) {
 	}
 }
 
-// BenchmarkRead reads one record beside n others.
+// BenchmarkRead reads one record in a directory of n records.
 func BenchmarkRead(b *testing.B) {
 	for _, n := range []int{1000, 10000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {

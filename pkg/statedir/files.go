@@ -13,10 +13,12 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// temporaryPrefix begins the name of a record that is being written; no container's name begins with a dot.
+// temporaryPrefix is the prefix of the file names of records that are being written. It starts with a dot, so it cannot
+// be the prefix of a container's name.
 const temporaryPrefix = ".new-"
 
-// Entry is one record file: the record, or why there is none (ErrDamaged, ErrNewer, or an error of reading).
+// Entry is one record file that exists. If Record is nil, Err is the reason: it wraps ErrDamaged or ErrNewer, or is an
+// error of reading the file.
 type Entry struct {
 	Name        spec.Name
 	ServiceType spec.ServiceType
@@ -24,7 +26,8 @@ type Entry struct {
 	Err         error
 }
 
-// ReadAll reads every record of a directory without its lock, for those who only look.
+// ReadAll reads every record of a state directory without taking its lock. It returns no entries and no error if the
+// directory does not exist.
 func ReadAll(path string) ([]Entry, error) {
 	files, err := list(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -42,9 +45,9 @@ func ReadAll(path string) ([]Entry, error) {
 	return entries, nil
 }
 
-// Read reads the records of one name from the disk: none, or one. Two exist while a name changes its type, between the
-// write of the new record and the removal of the deleted one, or if a person copied one: those that are not `deleted` come
-// first. A record that a person removed is forgotten.
+// Read reads the records of one name from disk. Normally there is at most one. There are two while the name changes its
+// service type, from the write of the new record until the removal of the deleted one, or if an administrator copied a
+// record. Records in the phase Deleted come last. Names no longer returns a record that an administrator removed.
 func (d *Dir) Read(name spec.Name) []Entry {
 	d.mu.Lock()
 	types := slices.Clone(d.types[name])
@@ -68,8 +71,9 @@ func rank(e Entry) int {
 	return 0
 }
 
-// read reads one record file; false if it is not there. Without the directory nothing is known: one that was unmounted or
-// removed must not look as if no container had a record.
+// read reads one record file. It returns false if the directory exists and the file does not. If the directory does not
+// exist either, the entry has an error: a state directory that was unmounted or removed must not look like one without
+// records.
 func read(path string, f file) (Entry, bool) {
 	entry := Entry{Name: f.name, ServiceType: f.serviceType}
 	content, err := os.ReadFile(filepath.Join(recordsIn(path), f.base()))
@@ -91,8 +95,9 @@ func read(path string, f file) (Entry, bool) {
 	return entry, true
 }
 
-// Write makes the record durable. When it returns nil the record survives a power loss; when it returns an error the
-// former one (or none) stands, unless the error came from the last step, the fsync of the directory: then either may.
+// Write writes the record durably. If it returns nil, the record survives a power loss. If it returns an error, the
+// former record (or none) is unchanged. The exception is an error of the last step, the fsync of the directory: after a
+// power loss the directory then has either the former or the new record.
 func (d *Dir) Write(r *Record) error {
 	r.Version = FormatVersion
 	f := file{r.Container.InterfaceName, r.Container.ServiceType}
@@ -114,7 +119,7 @@ func (d *Dir) Write(r *Record) error {
 	return nil
 }
 
-// Remove removes a record durably; one that is not there is removed.
+// Remove removes a record durably. It returns nil if the record does not exist.
 func (d *Dir) Remove(name spec.Name, t spec.ServiceType) error {
 	f := file{name, t}
 	d.mu.Lock()
@@ -130,11 +135,12 @@ func (d *Dir) Remove(name spec.Name, t spec.ServiceType) error {
 	return nil
 }
 
-// forget forgets a record that is not there; it may have been written since that was seen.
+// forget removes f from the known record files if it does not exist. It checks again under the lock, because the record
+// may have been written after the caller found it missing.
 func (d *Dir) forget(f file) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if _, there := read(d.path, f); !there {
+	if _, exists := read(d.path, f); !exists {
 		d.forgetLocked(f)
 	}
 }
@@ -146,8 +152,8 @@ func (d *Dir) forgetLocked(f file) {
 	}
 }
 
-// replace writes a temporary file in the same directory, syncs it, renames it over the record and syncs the directory: a
-// rename alone may survive a power loss without the content it names.
+// replace writes a temporary file in the same directory, syncs it, renames it to the record's name and syncs the
+// directory. Without the first fsync, the rename may survive a power loss while the content of the file is lost.
 func (d *Dir) replace(base string, content []byte) (err error) {
 	dir := recordsIn(d.path)
 	temporary, err := os.CreateTemp(dir, temporaryPrefix+base+"-*") // mode 0600
@@ -170,7 +176,8 @@ func (d *Dir) replace(base string, content []byte) (err error) {
 	return syncDir(dir)
 }
 
-// removeTemporary removes what a crash in the middle of Write left. The lock is held: nobody writes now.
+// removeTemporary removes the temporary files that a crash during Write left. The caller holds the lock of the
+// directory, so no other process is writing a record.
 func (d *Dir) removeTemporary() error {
 	entries, err := os.ReadDir(recordsIn(d.path))
 	if err != nil {

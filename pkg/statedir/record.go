@@ -10,28 +10,28 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// FormatVersion is the version of the records that this program writes. Older ones stay readable.
+// FormatVersion is the format version of the records that this program writes. It also reads all older versions.
 const FormatVersion = 1
 
-// The conditions of a record file that are neither a record nor its absence.
+// The errors for a record file that exists but has no usable record.
 var (
 	ErrDamaged = errors.New("damaged record")
 	ErrNewer   = errors.New("record of a newer version")
 )
 
-// Phase is how far the last step for a container came.
+// Phase states how far the last step for a container came.
 type Phase string
 
-// A phase is written before its step begins (adding, changing, deleting) or after it ended (added, deleted).
+// The phases Adding, Changing and Deleting are written before their step begins, Added and Deleted after it ended.
 const (
 	Adding   Phase = "adding"
 	Added    Phase = "added"
-	Changing Phase = "changing" // ADD again runs, or failed
+	Changing Phase = "changing" // a reconfigure is running, or it failed
 	Deleting Phase = "deleting"
-	Deleted  Phase = "deleted" // nothing is left; the name is still wanted and keeps its slot
+	Deleted  Phase = "deleted" // the container is removed; its name is still desired and keeps its slot
 )
 
-// Record is what the state directory knows of one container.
+// Record is the recorded state of one container.
 type Record struct {
 	Version    int            `json:"version"`
 	Phase      Phase          `json:"phase"`
@@ -40,20 +40,20 @@ type Record struct {
 	Executable Executable     `json:"executable"`
 	Digest     string         `json:"digest"`
 	Conf       *spec.Conf     `json:"conf,omitempty"`
-	// Previous is the last valid configuration, where it is not Conf: that before a change, or Conf without the edits that are
-	// refused. In the phases adding, deleting and deleted it is absent if there is none.
+	// Previous is the last valid configuration if it differs from Conf: the configuration before a change, or Conf without
+	// the refused edits. In the phases Adding, Deleting and Deleted, nil means that there is no last valid configuration.
 	Previous *spec.Conf      `json:"previous,omitempty"`
-	Result   json.RawMessage `json:"result,omitempty"` // of the last ADD that succeeded, as printed
+	Result   json.RawMessage `json:"result,omitempty"` // of the last successful ADD, as printed
 	AddedAt  *time.Time      `json:"addedAt,omitempty"`
 }
 
-// Executable is the service executable that made a container: the resolved path, not a link to it.
+// Executable is the service executable that made a container.
 type Executable struct {
-	Path    string `json:"path"`
+	Path    string `json:"path"` // with symbolic links resolved
 	Version string `json:"version"`
 }
 
-// LastValid returns the last valid configuration of the container, nil if there is none.
+// LastValid returns the last valid configuration of the container, or nil if there is none.
 func (r *Record) LastValid() *spec.Conf {
 	if r.Previous == nil && r.Phase == Added {
 		return r.Conf
@@ -61,24 +61,25 @@ func (r *Record) LastValid() *spec.Conf {
 	return r.Previous
 }
 
-// File is the name of the record's file.
+// File returns the name of the record's file.
 func (r *Record) File() string {
 	return file{r.Container.InterfaceName, r.Container.ServiceType}.base()
 }
 
-// Units returns the units that the last ADD named.
+// Units returns the units in the result of the last ADD.
 func (r *Record) Units() []string {
 	if r.Result == nil {
 		return nil
 	}
 	result, err := spec.ParseResult(r.Result, r.Container.InterfaceName)
 	if err != nil {
-		return nil // a result was checked before it was recorded
+		return nil // cannot happen: the result was checked before it was recorded
 	}
 	return result.Units
 }
 
-// decode reads a record that must be the one of f. A record of which anything is wrong is damaged as a whole.
+// decode decodes the content of the record file f. Any fault in it makes the whole record damaged, and the error wraps
+// ErrDamaged or ErrNewer.
 func decode(f file, content []byte) (*Record, error) {
 	var version struct {
 		Version int `json:"version"`
@@ -114,7 +115,7 @@ func (r *Record) check(f file) error {
 		return err
 	}
 	if r.File() != f.base() {
-		return &spec.Fault{Key: "container", Value: r.File(), Allowed: f.base() + ", as the file is called"}
+		return &spec.Fault{Key: "container", Value: r.File(), Allowed: f.base() + ", the name of the file"}
 	}
 	if (r.Phase == Added || r.Phase == Changing) && (r.Conf == nil || r.Result == nil || r.BootID == "") {
 		return fmt.Errorf("phase %s without conf, result or boot id", r.Phase)

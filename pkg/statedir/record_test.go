@@ -47,7 +47,8 @@ func TestARecordOfVersion1IsStillRead(t *testing.T) {
 		t.Errorf("units %v", got.Units())
 	}
 	if digest, err := got.Conf.Digest(); err != nil || digest != got.Digest {
-		t.Errorf("the digest was %s and is %s, %v: every container would look edited", got.Digest, digest, err)
+		t.Errorf("the recorded digest is %s, the computed one %s, %v: the supervisor would reconfigure every container",
+			got.Digest, digest, err)
 	}
 }
 
@@ -64,7 +65,7 @@ func compact(t *testing.T, raw json.RawMessage) json.RawMessage {
 	return content
 }
 
-func TestARecordIsWrittenAsItAlwaysWas(t *testing.T) {
+func TestARecordIsWrittenInTheFormatOfTheGoldenFile(t *testing.T) {
 	path := t.TempDir()
 	r := record("vpn-60df5fda", "IPSEC", Changing)
 	r.Previous = record("vpn-60df5fda", "IPSEC", Added).Conf
@@ -77,11 +78,11 @@ func TestARecordIsWrittenAsItAlwaysWas(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(content, golden(t)) {
-		t.Errorf("a change of the format needs a new version, and the old one in testdata:\n%s", content)
+		t.Errorf("a change of the format needs a new version, and a file of the old version in testdata:\n%s", content)
 	}
 }
 
-func TestARecordThatIsCutAnywhereIsDamaged(t *testing.T) {
+func TestARecordThatIsTruncatedIsDamaged(t *testing.T) {
 	content := golden(t)
 	f := file{"vpn-60df5fda", "IPSEC"}
 	if _, err := decode(f, content); err != nil {
@@ -94,7 +95,7 @@ func TestARecordThatIsCutAnywhereIsDamaged(t *testing.T) {
 	}
 }
 
-func TestARecordOfWhichAnythingIsWrongIsDamaged(t *testing.T) {
+func TestARecordWithAnyFaultIsDamaged(t *testing.T) {
 	whole := string(golden(t))
 	replace := func(old, by string) string {
 		if !strings.Contains(whole, old) {
@@ -107,25 +108,26 @@ func TestARecordOfWhichAnythingIsWrongIsDamaged(t *testing.T) {
 		{"white space", "\n\n"},
 		{"zero bytes, as after a power loss", strings.Repeat("\x00", 4096)},
 		{"garbage", "\xde\xad\xbe\xef"},
-		{"the front of it, then zero bytes", whole[:300] + strings.Repeat("\x00", 300)},
+		{"the beginning of the record, then zero bytes", whole[:300] + strings.Repeat("\x00", 300)},
 		{"a list", "[]"},
 		{"null", "null"},
 		{"an empty object", "{}"},
-		{"twice the record", whole + whole},
+		{"the record twice", whole + whole},
 		{"of version 0", replace(`"version": 1`, `"version": 0`)},
 		{"of a negative version", replace(`"version": 1`, `"version": -1`)},
-		{"of a version that is no number", replace(`"version": 1`, `"version": "1"`)},
+		{"of a version that is not a number", replace(`"version": 1`, `"version": "1"`)},
 		{"of an unknown phase", replace(`"phase": "changing"`, `"phase": "sleeping"`)},
-		{"of no phase", replace(`"phase": "changing",`, ``)},
-		{"with a key that no version 1 has", replace(`"version": 1`, `"version": 1, "colour": "red"`)},
-		{"with such a key inside", replace(`"hostId"`, `"hostID2": "x", "hostId"`)},
-		{"of another name than its file's", replace(`"interfaceName": "vpn-60df5fda"`, `"interfaceName": "vpn-60df5fdb"`)},
-		{"of another type than its file's", replace(`"serviceType": "IPSEC"`, `"serviceType": "OTHER"`)},
+		{"without a phase", replace(`"phase": "changing",`, ``)},
+		{"with an unknown key", replace(`"version": 1`, `"version": 1, "colour": "red"`)},
+		{"with an unknown key in an inner object", replace(`"hostId"`, `"hostID2": "x", "hostId"`)},
+		{"whose name differs from that of the file",
+			replace(`"interfaceName": "vpn-60df5fda"`, `"interfaceName": "vpn-60df5fdb"`)},
+		{"whose type differs from that of the file", replace(`"serviceType": "IPSEC"`, `"serviceType": "OTHER"`)},
 		{"with a hostile container id", replace(`"containerId": "container-1"`, `"containerId": "../x"`)},
-		{"with a unit that is not the container's", replace(`svc-vpn-60df5fda.service`, `sshd.service`)},
+		{"with a unit that does not belong to the container", replace(`svc-vpn-60df5fda.service`, `sshd.service`)},
 		{"changing without boot id", replace(`"bootId": "5f0c1f2e-0000-4000-8000-000000000001"`, `"bootId": ""`)},
 		{"changing without conf", replace(`"conf": {`, `"conf": null, "previous": {`)},
-		{"with a result of null", replace(`"result": {`, `"result": null, "previous": {`)},
+		{"with a result that is null", replace(`"result": {`, `"result": null, "previous": {`)},
 	} {
 		t.Run(r.name, func(t *testing.T) {
 			path := t.TempDir()
@@ -133,20 +135,20 @@ func TestARecordOfWhichAnythingIsWrongIsDamaged(t *testing.T) {
 			d := open(t, path)
 			entries := d.Read("vpn-60df5fda")
 			if len(entries) != 1 {
-				t.Fatal("it looks absent")
+				t.Fatal("the damaged record is treated as absent")
 			}
 			e := entries[0]
 			if !errors.Is(e.Err, ErrDamaged) || errors.Is(e.Err, ErrNewer) || e.Record != nil || e.ServiceType != "IPSEC" {
 				t.Errorf("%+v", e)
 			}
 			if strings.Contains(e.Err.Error(), "\n") || !strings.Contains(e.Err.Error(), "vpn-60df5fda.IPSEC") {
-				t.Errorf("%q is not one line that names the record", e.Err)
+				t.Errorf("%q is not one line with the name of the record", e.Err)
 			}
 		})
 	}
 }
 
-func TestARecordOfANewerVersionIsRefusedByName(t *testing.T) {
+func TestARecordOfANewerVersionIsRefusedAsSuch(t *testing.T) {
 	for _, content := range []string{
 		`{"version":2}`,
 		`{"version":2,"phase":"sleeping","colour":"red","container":7}`,
@@ -159,18 +161,19 @@ func TestARecordOfANewerVersionIsRefusedByName(t *testing.T) {
 	}
 }
 
-func TestWhatCannotBeReadIsNeitherDamagedNorAbsent(t *testing.T) {
+func TestAnUnreadableRecordIsNeitherDamagedNorAbsent(t *testing.T) {
 	path := t.TempDir()
 	if err := os.MkdirAll(recordPath(path, "vpn.IPSEC"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	entries := open(t, path).Read("vpn")
-	if len(entries) != 1 || entries[0].Err == nil || errors.Is(entries[0].Err, ErrDamaged) || errors.Is(entries[0].Err, ErrNewer) {
+	if len(entries) != 1 || entries[0].Err == nil ||
+		errors.Is(entries[0].Err, ErrDamaged) || errors.Is(entries[0].Err, ErrNewer) {
 		t.Errorf("%+v", entries)
 	}
 }
 
-func TestAPhaseThatPromisesAResultHasOne(t *testing.T) {
+func TestPhasesAddedAndChangingNeedConfResultAndBootID(t *testing.T) {
 	d := open(t, t.TempDir())
 	for _, phase := range []Phase{Adding, Added, Changing, Deleting, Deleted} {
 		for name, spoil := range map[string]func(*Record){
@@ -188,16 +191,18 @@ func TestAPhaseThatPromisesAResultHasOne(t *testing.T) {
 	}
 }
 
-func TestWhatNobodyCouldReadIsNotWritten(t *testing.T) {
+func TestAnInvalidRecordIsNotWritten(t *testing.T) {
 	path := t.TempDir()
 	d := open(t, path)
 	for name, spoil := range map[string]func(*Record){
-		"a hostile name":         func(r *Record) { r.Container.InterfaceName = "../vpn" },
-		"a hostile type":         func(r *Record) { r.Container.ServiceType = "a/b" },
-		"an unknown phase":       func(r *Record) { r.Phase = "sleeping" },
-		"another's unit":         func(r *Record) { r.Result = json.RawMessage(`{"cniVersion":"1.1.0","units":["a.service"]}`) },
-		"a result that is none":  func(r *Record) { r.Result = json.RawMessage(`nonsense`) },
-		"a conf that is no JSON": func(r *Record) { r.Conf.Configuration = json.RawMessage(`nonsense`) },
+		"a hostile name":   func(r *Record) { r.Container.InterfaceName = "../vpn" },
+		"a hostile type":   func(r *Record) { r.Container.ServiceType = "a/b" },
+		"an unknown phase": func(r *Record) { r.Phase = "sleeping" },
+		"a unit of another program": func(r *Record) {
+			r.Result = json.RawMessage(`{"cniVersion":"1.1.0","units":["a.service"]}`)
+		},
+		"a result that is not JSON":        func(r *Record) { r.Result = json.RawMessage(`nonsense`) },
+		"a configuration that is not JSON": func(r *Record) { r.Conf.Configuration = json.RawMessage(`nonsense`) },
 	} {
 		r := record("vpn", "IPSEC", Added)
 		spoil(r)
@@ -209,7 +214,7 @@ func TestWhatNobodyCouldReadIsNotWritten(t *testing.T) {
 		t.Errorf("%v", got)
 	}
 	if _, err := os.Stat(filepath.Join(path, "vpn.IPSEC")); err == nil {
-		t.Error("a record left the directory")
+		t.Error("a record was written outside of the directory")
 	}
 	if len(d.Names()) != 0 {
 		t.Errorf("%v", d.Names())
@@ -233,20 +238,21 @@ func FuzzDecode(f *testing.F) {
 			return
 		}
 		if r.Container.InterfaceName != name.name || r.Container.ServiceType != name.serviceType {
-			t.Errorf("%+v is another's", r.Container)
+			t.Errorf("%+v is another container than that of the file name", r.Container)
 		}
 		for _, unit := range r.Units() {
 			if !r.Container.InterfaceName.OwnsUnit(unit) {
 				t.Errorf("unit %q", unit)
 			}
 		}
-		// What was read can be written: else a container could be neither changed nor deleted.
+		// A record that was read must be valid when it is written again. Otherwise its container could be neither changed nor
+		// deleted.
 		again, err := json.MarshalIndent(r, "", "  ")
 		if err != nil {
 			t.Fatal(err)
 		}
 		if _, err := decode(name, again); err != nil {
-			t.Errorf("read once only: %v", err)
+			t.Errorf("the record cannot be read after it was written again: %v", err)
 		}
 	})
 }

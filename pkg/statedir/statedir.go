@@ -1,10 +1,11 @@
-// Package statedir is the supervisor's memory across a crash: one record per container, written before a step begins and
-// after it ended.
+// Package statedir stores the recorded state of the supervisor on disk: one record per container, written before a step
+// begins and after it ended.
 //
-// It promises that a record that was written is there after a crash of the supervisor and after a power loss (temporary
-// file, fsync, rename, fsync of the directory), that no reader sees half of one, and that only one supervisor uses the
-// directory at a time. It does not promise that a record is true: what runs is told by systemd and the kernel. A record
-// holds the configuration of its container and so its secrets: the directory is 0700, its files are 0600.
+// It guarantees that a written record survives a crash of the supervisor and a power loss (temporary file, fsync,
+// rename, fsync of the directory), that a reader never sees a partial record, and that only one supervisor uses the
+// directory at a time. It does not guarantee that a record matches the host: the observed state comes from systemd and
+// the kernel. A record contains the configuration of its container, and so its secrets. Therefore the directory has
+// mode 0700, and its files have mode 0600.
 package statedir
 
 import (
@@ -25,10 +26,10 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// ErrLocked means that another supervisor uses the directory.
+// ErrLocked means that another supervisor holds the lock of the state directory.
 var ErrLocked = errors.New("in use by another svc-supervisor")
 
-// Dir is a state directory that this process holds the lock of.
+// Dir is a state directory whose lock this process holds. Its methods may be called from several goroutines.
 type Dir struct {
 	path string
 	lock *flock.Flock
@@ -37,8 +38,8 @@ type Dir struct {
 	types map[spec.Name][]spec.ServiceType // which record files exist, by container name
 }
 
-// Open makes the directory where it is missing, takes its lock and removes what an interrupted write left. It returns an
-// error that wraps ErrLocked if another supervisor holds the lock.
+// Open creates the directory if it does not exist, takes its lock and removes the temporary files of interrupted
+// writes. path must be absolute. The error wraps ErrLocked if another supervisor holds the lock.
 func Open(path string) (*Dir, error) {
 	if !filepath.IsAbs(path) {
 		return nil, fmt.Errorf("state directory %q: allowed: an absolute path", path)
@@ -54,7 +55,7 @@ func Open(path string) (*Dir, error) {
 		if err := os.Chmod(dir, 0o700); err != nil {
 			return nil, fmt.Errorf("state directory: %w", err)
 		}
-		// A record is as durable as the directories above it.
+		// A record is lost in a power loss if the entry of a directory above it is not on disk.
 		if err := syncDir(filepath.Dir(dir)); err != nil {
 			return nil, fmt.Errorf("state directory: %w", err)
 		}
@@ -70,8 +71,8 @@ func Open(path string) (*Dir, error) {
 	return d, nil
 }
 
-// refuseForeign refuses a directory that has files and none of ours: it is used for something else (/tmp, say), and closing
-// it to everybody but root would break that.
+// refuseForeign returns an error if the directory has files, but none that this package creates. Such a directory is
+// used for something else, as /tmp is, and changing its mode to 0700 would break that.
 func refuseForeign(path string) error {
 	entries, err := os.ReadDir(path)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && len(entries) == 0 {
@@ -88,16 +89,17 @@ func refuseForeign(path string) error {
 	return &spec.Fault{Key: "state directory", Value: path, Allowed: "an empty directory, or one of svc-supervisor's"}
 }
 
-// lockPatience is how long a lock that is held is tried again: what a supervisor had just forked when it was killed holds
-// its lock until it executes or dies, too.
-const lockPatience = time.Second
+// lockTimeout is how long takeLock retries. If a supervisor is killed just after it forked, the child process also
+// holds the lock until it calls exec or exits.
+const lockTimeout = time.Second
 
-// takeLock takes the lock and notes this process in it, for the error of the next one that comes.
+// takeLock takes the lock and writes the id of this process to the lock file, for the error text of another process
+// that tries to take it.
 func takeLock(path string) (*flock.Flock, error) {
 	lock := flock.New(path, flock.SetFlag(os.O_CREATE|os.O_RDWR), flock.SetPermissions(0o600))
-	ctx, cancel := context.WithTimeout(context.Background(), lockPatience)
+	ctx, cancel := context.WithTimeout(context.Background(), lockTimeout)
 	defer cancel()
-	locked, err := lock.TryLockContext(ctx, lockPatience/50)
+	locked, err := lock.TryLockContext(ctx, lockTimeout/50)
 	if err != nil && !errors.Is(err, context.DeadlineExceeded) {
 		return nil, err
 	}
@@ -108,13 +110,13 @@ func takeLock(path string) (*flock.Flock, error) {
 		}
 		return nil, ErrLocked
 	}
-	// A note only: a full disk must not keep the supervisor from starting.
+	// The error is ignored, because the process id is only informative, and the supervisor must start on a full disk.
 	_ = os.WriteFile(path, []byte(strconv.Itoa(os.Getpid())+"\n"), 0o600)
 	return lock, nil
 }
 
-// Holder reports whether a supervisor has the lock of a state directory, and its process id, 0 if that is not known. It holds the lock
-// for a moment itself if nobody has it.
+// Holder reports whether a supervisor holds the lock of a state directory, and returns its process id, or 0 if that is
+// unknown. If no supervisor holds the lock, Holder takes it itself for a moment, as a shared lock.
 func Holder(path string) (pid int, held bool, err error) {
 	file, err := os.OpenFile(filepath.Join(path, "lock"), os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -128,19 +130,20 @@ func Holder(path string) (pid int, held bool, err error) {
 	if !errors.Is(err, unix.EWOULDBLOCK) {
 		return 0, false, err
 	}
-	note := make([]byte, 32)
-	n, _ := file.Read(note)
-	pid, _ = strconv.Atoi(strings.TrimSpace(string(note[:n])))
+	content := make([]byte, 32)
+	n, _ := file.Read(content)
+	pid, _ = strconv.Atoi(strings.TrimSpace(string(content[:n])))
 	return pid, true, nil
 }
 
-// Close gives the lock back. The lock file stays: removing it would let two processes hold two of them.
+// Close releases the lock. It does not remove the lock file: a process that already has the removed file open and one
+// that creates a new file could then both hold a lock.
 func (d *Dir) Close() error {
 	return d.lock.Unlock()
 }
 
-// Rescan reads again which records exist, for the case that a person changed the directory by hand. If the directory
-// cannot be read, or is gone, what was known stays.
+// Rescan reads the list of record files from disk again, in case an administrator changed the directory. If the
+// directory cannot be read or does not exist, Rescan returns an error and keeps the known list.
 func (d *Dir) Rescan() error {
 	files, err := list(d.path)
 	if err != nil {
@@ -156,7 +159,7 @@ func (d *Dir) Rescan() error {
 	return nil
 }
 
-// Names returns the names of all containers that have a record, of whatever phase or condition.
+// Names returns the names of all containers that have a record, in any phase, including damaged records.
 func (d *Dir) Names() []spec.Name {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -167,7 +170,7 @@ func (d *Dir) Names() []spec.Name {
 	return names
 }
 
-// file is one record file by its name alone.
+// file identifies one record file.
 type file struct {
 	name        spec.Name
 	serviceType spec.ServiceType
@@ -177,8 +180,8 @@ func (f file) base() string { return string(f.name) + "." + string(f.serviceType
 
 func recordsIn(path string) string { return filepath.Join(path, "containers") }
 
-// list reads the names of the record files, sorted. Files that cannot be a record's (a README, a temporary file) are not
-// listed and not touched.
+// list returns the record files, sorted by file name. It leaves out files whose name is not that of a record, such as a
+// README or a temporary file.
 func list(path string) ([]file, error) {
 	entries, err := os.ReadDir(recordsIn(path))
 	if err != nil {
@@ -186,7 +189,7 @@ func list(path string) ([]file, error) {
 	}
 	var files []file
 	for _, entry := range entries {
-		// A type has no dot, a name may: the last dot divides.
+		// A name may contain dots and a service type may not, so the last dot separates them.
 		dot := strings.LastIndexByte(entry.Name(), '.')
 		if dot < 0 {
 			continue

@@ -21,16 +21,16 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-func TestASecondSupervisorIsRefusedAndToldWhoHoldsTheDirectory(t *testing.T) {
+func TestASecondSupervisorIsRefusedWithThePidOfTheFirst(t *testing.T) {
 	path := t.TempDir()
-	holder, stdin := play(t, "hold="+path)
+	holder, stdin := startHelper(t, "hold="+path)
 	_, err := Open(path)
 	if !errors.Is(err, ErrLocked) || !strings.Contains(err.Error(), strconv.Itoa(holder.Process.Pid)) ||
 		!strings.Contains(err.Error(), path) || strings.Contains(err.Error(), "\n") {
 		t.Errorf("%v; the holder is %d", err, holder.Process.Pid)
 	}
 	if entries, err := ReadAll(path); err != nil || len(entries) != 0 {
-		t.Errorf("one who only looks was refused: %v", err)
+		t.Errorf("ReadAll, which needs no lock, was refused: %v", err)
 	}
 	if err := stdin.Close(); err != nil {
 		t.Fatal(err)
@@ -41,9 +41,9 @@ func TestASecondSupervisorIsRefusedAndToldWhoHoldsTheDirectory(t *testing.T) {
 	open(t, path)
 }
 
-func TestTheLockOfAKilledSupervisorIsFree(t *testing.T) {
+func TestAKilledSupervisorReleasesTheLock(t *testing.T) {
 	path := t.TempDir()
-	holder, _ := play(t, "hold="+path)
+	holder, _ := startHelper(t, "hold="+path)
 	if err := holder.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
@@ -63,14 +63,14 @@ func TestOneProcessCannotOpenADirectoryTwice(t *testing.T) {
 	open(t, path)
 }
 
-func TestALockThatIsGivenBackAMomentLaterIsWaitedFor(t *testing.T) {
+func TestOpenWaitsForALockThatIsReleasedSoon(t *testing.T) {
 	path := t.TempDir()
 	d := open(t, path)
-	time.AfterFunc(lockPatience/5, func() { _ = d.Close() })
+	time.AfterFunc(lockTimeout/5, func() { _ = d.Close() })
 	open(t, path)
 }
 
-func TestARefusedSupervisorTouchesNothing(t *testing.T) {
+func TestARefusedSupervisorChangesNothing(t *testing.T) {
 	path := t.TempDir()
 	open(t, path)
 	put(t, path, ".new-vpn.IPSEC-1", "being written")
@@ -78,20 +78,21 @@ func TestARefusedSupervisorTouchesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := files(t, path); !slices.Equal(got, []string{".new-vpn.IPSEC-1"}) {
-		t.Errorf("the holder's file is gone: %v", got)
+		t.Errorf("the temporary file of the lock's holder is missing: %v", got)
 	}
-	if note, err := os.ReadFile(filepath.Join(path, "lock")); err != nil || string(note) != fmt.Sprintln(os.Getpid()) {
-		t.Errorf("%q, %v", note, err)
+	lock, err := os.ReadFile(filepath.Join(path, "lock"))
+	if err != nil || string(lock) != fmt.Sprintln(os.Getpid()) {
+		t.Errorf("%q, %v", lock, err)
 	}
 }
 
 func TestAStateDirectoryMustBeAbsolute(t *testing.T) {
 	if _, err := Open("state"); err == nil {
-		t.Error("opened")
+		t.Error("a relative path was accepted")
 	}
 }
 
-func TestNobodyButRootCanReadARecord(t *testing.T) {
+func TestDirectoriesAndFilesAreReadableByRootOnly(t *testing.T) {
 	defer syscall.Umask(syscall.Umask(0))
 	path := filepath.Join(t.TempDir(), "a", "state")
 	d := open(t, path)
@@ -108,7 +109,7 @@ func TestNobodyButRootCanReadARecord(t *testing.T) {
 	}
 }
 
-func TestADirectoryThatWasOpenToOthersIsClosed(t *testing.T) {
+func TestOpenRestrictsTheModeOfAnExistingDirectory(t *testing.T) {
 	path := t.TempDir()
 	if err := errors.Join(os.Mkdir(filepath.Join(path, "containers"), 0o755), os.Chmod(path, 0o755)); err != nil {
 		t.Fatal(err)
@@ -121,11 +122,11 @@ func TestADirectoryThatWasOpenToOthersIsClosed(t *testing.T) {
 	}
 }
 
-func TestWhatAnInterruptedWriteLeftIsRemovedAndNothingElse(t *testing.T) {
+func TestOpenRemovesOnlyTheFilesOfInterruptedWrites(t *testing.T) {
 	path := t.TempDir()
 	put(t, path, ".new-vpn.IPSEC-123", "half a rec")
 	put(t, path, ".new-", "")
-	put(t, path, "README", "a person's note")
+	put(t, path, "README", "a file of the administrator")
 	put(t, path, ".keep", "")
 	put(t, path, "vpn.IPSEC", string(golden(t)))
 	d := open(t, path)
@@ -137,9 +138,12 @@ func TestWhatAnInterruptedWriteLeftIsRemovedAndNothingElse(t *testing.T) {
 	}
 }
 
-func TestAFileThatCanBeNoRecordIsNotOne(t *testing.T) {
+func TestAFileWhoseNameIsInvalidIsNotARecord(t *testing.T) {
 	path := t.TempDir()
-	for _, base := range []string{"README", "README.md", "vpn", "vpn.ipsec", ".IPSEC", "-a.IPSEC", "supervisor.IPSEC", "a.SUPERVISOR", "a b.IPSEC", "vpn.IPSEC~", "a234567890123456.IPSEC"} {
+	for _, base := range []string{
+		"README", "README.md", "vpn", "vpn.ipsec", ".IPSEC", "-a.IPSEC", "supervisor.IPSEC", "a.SUPERVISOR", "a b.IPSEC",
+		"vpn.IPSEC~", "a234567890123456.IPSEC",
+	} {
 		put(t, path, base, string(golden(t)))
 	}
 	if d := open(t, path); len(d.Names()) != 0 {
@@ -167,27 +171,28 @@ func TestANameMayHaveDots(t *testing.T) {
 		t.Errorf("%v", names)
 	}
 	for _, name := range names {
-		if entries := d.Read(name); len(entries) != 1 || entries[0].Err != nil || entries[0].Record.Container.InterfaceName != name {
+		entries := d.Read(name)
+		if len(entries) != 1 || entries[0].Err != nil || entries[0].Record.Container.InterfaceName != name {
 			t.Errorf("%s: %+v", name, entries)
 		}
 	}
 }
 
-func TestOfTwoRecordsOfOneNameTheDeletedOneComesLast(t *testing.T) {
+func TestReadReturnsADeletedRecordLast(t *testing.T) {
 	for _, r := range []struct {
 		name  string
 		write func(t *testing.T, d *Dir, path string)
 		want  []spec.ServiceType
 	}{
-		{"the deleted one was first", func(t *testing.T, d *Dir, _ string) {
+		{"the deleted record was written first", func(t *testing.T, d *Dir, _ string) {
 			mustWrite(t, d, record("vpn", "A", Deleted))
 			mustWrite(t, d, record("vpn", "B", Adding))
 		}, []spec.ServiceType{"B", "A"}},
-		{"the deleted one was last", func(t *testing.T, d *Dir, _ string) {
+		{"the deleted record was written last", func(t *testing.T, d *Dir, _ string) {
 			mustWrite(t, d, record("vpn", "A", Added))
 			mustWrite(t, d, record("vpn", "B", Deleted))
 		}, []spec.ServiceType{"A", "B"}},
-		{"the other one is damaged", func(t *testing.T, d *Dir, path string) {
+		{"the other record is damaged", func(t *testing.T, d *Dir, path string) {
 			mustWrite(t, d, record("vpn", "A", Deleted))
 			mustWrite(t, d, record("vpn", "B", Added))
 			put(t, path, "vpn.B", "{")
@@ -229,7 +234,7 @@ func mustWrite(t *testing.T, d *Dir, r *Record) {
 	}
 }
 
-func TestRemovingIsRepeatable(t *testing.T) {
+func TestRemoveIsIdempotent(t *testing.T) {
 	path := t.TempDir()
 	d := open(t, path)
 	mustWrite(t, d, record("vpn", "IPSEC", Added))
@@ -238,12 +243,12 @@ func TestRemovingIsRepeatable(t *testing.T) {
 			t.Fatal(err)
 		}
 		if len(d.Read("vpn")) != 0 || len(d.Names()) != 0 || len(files(t, path)) != 0 {
-			t.Error("it is still there")
+			t.Error("the record still exists")
 		}
 	}
 }
 
-func TestARecordThatAPersonRemovedIsAbsent(t *testing.T) {
+func TestARecordThatWasRemovedByHandIsAbsent(t *testing.T) {
 	path := t.TempDir()
 	d := open(t, path)
 	mustWrite(t, d, record("vpn", "IPSEC", Added))
@@ -254,16 +259,17 @@ func TestARecordThatAPersonRemovedIsAbsent(t *testing.T) {
 		t.Errorf("%+v", entries)
 	}
 	if names := d.Names(); len(names) != 0 {
-		t.Errorf("it is still known as %v", names)
+		t.Errorf("Names still returns %v", names)
 	}
 	mustWrite(t, d, record("vpn", "IPSEC", Added))
 	if names := d.Names(); len(names) != 1 {
-		t.Errorf("written again, it is known as %v", names)
+		t.Errorf("after the record was written again, Names returns %v", names)
 	}
 }
 
-// A state directory that is unmounted or removed under a running supervisor must not make every container a leftover.
-func TestADirectoryThatIsGoneIsNotAnEmptyOne(t *testing.T) {
+// If the state directory is unmounted or removed while the supervisor runs, the supervisor must not treat every
+// container as an orphan.
+func TestAMissingDirectoryIsNotAnEmptyOne(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "state")
 	d := open(t, path)
 	mustWrite(t, d, record("vpn", "IPSEC", Added))
@@ -276,11 +282,11 @@ func TestADirectoryThatIsGoneIsNotAnEmptyOne(t *testing.T) {
 			t.Fatalf("%+v", entries)
 		}
 		if err := d.Rescan(); err == nil {
-			t.Error("a directory that is gone was read")
+			t.Error("Rescan of a missing directory succeeded")
 		}
 	}
 	if err := d.Write(record("vpn", "IPSEC", Deleting)); err == nil {
-		t.Error("written to nowhere")
+		t.Error("Write to a missing directory succeeded")
 	}
 	if err := os.Rename(path+".away", path); err != nil {
 		t.Fatal(err)
@@ -289,17 +295,17 @@ func TestADirectoryThatIsGoneIsNotAnEmptyOne(t *testing.T) {
 		t.Errorf("%+v", entries)
 	}
 	if names := d.Names(); len(names) != 1 {
-		t.Errorf("it is known as %v", names)
+		t.Errorf("Names returns %v", names)
 	}
 }
 
-func TestWhoOnlyLooksFindsNothingWhereNoSupervisorEverRan(t *testing.T) {
+func TestReadAllOfAMissingDirectoryReturnsNoRecords(t *testing.T) {
 	if entries, err := ReadAll(filepath.Join(t.TempDir(), "nothing")); err != nil || len(entries) != 0 {
 		t.Errorf("%v, %v", entries, err)
 	}
 }
 
-func TestNoReaderSeesHalfARecord(t *testing.T) {
+func TestNoReaderSeesAPartialRecord(t *testing.T) {
 	path := t.TempDir()
 	d := open(t, path)
 	mustWrite(t, d, sized(0))
@@ -318,7 +324,7 @@ func TestNoReaderSeesHalfARecord(t *testing.T) {
 					t.Errorf("%d records, %v", len(entries), err)
 					return
 				}
-				whole(t, entries[0])
+				checkWhole(t, entries[0])
 			}
 		})
 	}
@@ -329,12 +335,12 @@ func TestNoReaderSeesHalfARecord(t *testing.T) {
 	reading.Wait()
 }
 
-func TestAKilledWriterLeavesAWholeRecord(t *testing.T) {
+func TestAKilledWriterLeavesACompleteRecord(t *testing.T) {
 	path := t.TempDir()
 	mustWriteOnce(t, path)
 	for i := range 12 {
-		writer, _ := play(t, "write="+path)
-		time.Sleep(time.Duration(i) * time.Millisecond) // to be killed elsewhere each time; nothing is waited for
+		writer, _ := startHelper(t, "write="+path)
+		time.Sleep(time.Duration(i) * time.Millisecond) // kills the writer at a different point each time
 		if err := writer.Process.Kill(); err != nil {
 			t.Fatal(err)
 		}
@@ -345,9 +351,9 @@ func TestAKilledWriterLeavesAWholeRecord(t *testing.T) {
 		}
 		entries := d.Read("vpn")
 		if len(entries) != 1 {
-			t.Fatal("the record is gone")
+			t.Fatal("the record is missing")
 		}
-		whole(t, entries[0])
+		checkWhole(t, entries[0])
 		if got := files(t, path); !slices.Equal(got, []string{"vpn.IPSEC"}) {
 			t.Errorf("%v", got)
 		}
@@ -369,7 +375,7 @@ func mustWriteOnce(t *testing.T, path string) {
 	}
 }
 
-func TestManyContainersAreWorkedOnAtOnce(t *testing.T) {
+func TestConcurrentUseForSeveralContainers(t *testing.T) {
 	path := t.TempDir()
 	d := open(t, path)
 	var working sync.WaitGroup
@@ -380,7 +386,8 @@ func TestManyContainersAreWorkedOnAtOnce(t *testing.T) {
 				if err := d.Write(record(name, "IPSEC", phase)); err != nil {
 					t.Error(err)
 				}
-				if entries := d.Read(spec.Name(name)); len(entries) != 1 || entries[0].Err != nil || entries[0].Record.Phase != phase {
+				entries := d.Read(spec.Name(name))
+				if len(entries) != 1 || entries[0].Err != nil || entries[0].Record.Phase != phase {
 					t.Errorf("%+v", entries)
 				}
 				d.Names()
@@ -430,7 +437,7 @@ func TestAFullDiskLeavesTheFormerRecord(t *testing.T) {
 	if err := d.Close(); err != nil {
 		t.Fatal(err)
 	}
-	d = open(t, path) // a supervisor must start on a full disk: it may be what empties it
+	d = open(t, path) // a supervisor must start on a full disk, because removing records may free space
 	if err := d.Remove("vpn", "IPSEC"); err != nil {
 		t.Error(err)
 	}
@@ -467,15 +474,16 @@ func TestAReadOnlyDiskLeavesTheFormerRecord(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := Open(path); err == nil || errors.Is(err, ErrLocked) {
-		t.Errorf("opened to write: %v", err)
+		t.Errorf("Open on a read-only file system: %v", err)
 	}
 	if entries, err := ReadAll(path); err != nil || len(entries) != 1 {
-		t.Errorf("one who only looks was refused: %v", err)
+		t.Errorf("ReadAll, which needs no lock, was refused: %v", err)
 	}
 }
 
-// Whatever is written, removed, reopened and rescanned: the directory holds what a map would hold.
-func TestTheDirectoryIsAMap(t *testing.T) {
+// The test applies random writes, removals, reopens and rescans to a directory and to a map, and compares both after
+// each step.
+func TestTheDirectoryBehavesLikeAMap(t *testing.T) {
 	base := t.TempDir()
 	runs := 0
 	rapid.Check(t, func(t *rapid.T) {
@@ -537,7 +545,7 @@ func compare(t *rapid.T, d *Dir, model map[file]Phase) {
 	}
 }
 
-func TestADirectoryThatIsUsedForSomethingElseIsRefusedAsItIs(t *testing.T) {
+func TestADirectoryWithForeignFilesIsRefusedUnchanged(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
@@ -547,14 +555,14 @@ func TestADirectoryThatIsUsedForSomethingElseIsRefusedAsItIs(t *testing.T) {
 	}
 	if opened, err := Open(dir); err == nil {
 		_ = opened.Close()
-		t.Fatal("it was taken for a state directory")
+		t.Fatal("a directory with foreign files was accepted as a state directory")
 	}
 	if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o755 {
-		t.Fatalf("its mode was changed to %v (%v)", info.Mode(), err)
+		t.Fatalf("the mode of the directory was changed to %v (%v)", info.Mode(), err)
 	}
 }
 
-func TestTheHolderOfTheLockIsKnown(t *testing.T) {
+func TestHolderReturnsThePidOfTheLockHolder(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "state")
 	expect := func(when string, wantPID int, want bool) {
 		t.Helper()

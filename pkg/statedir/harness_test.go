@@ -17,7 +17,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// roleVariable makes the test program play another process.
+// roleVariable is the environment variable that makes the test program run as a helper process of a test.
 const roleVariable = "STATEDIR_TEST_ROLE"
 
 func TestMain(m *testing.M) {
@@ -28,13 +28,13 @@ func TestMain(m *testing.M) {
 	case "hold":
 		hold(path)
 	case "write":
-		writeForEver(path)
+		writeForever(path)
 	case "in private mounts":
 		os.Exit(m.Run())
 	}
 }
 
-// hold opens the directory, says how that went, and keeps it until its stdin ends.
+// hold opens the directory, prints `open` or the error, and holds the lock until its stdin is closed.
 func hold(path string) {
 	d, err := Open(path)
 	if err != nil {
@@ -46,8 +46,8 @@ func hold(path string) {
 	_ = d.Close()
 }
 
-// writeForEver writes one record again and again, until it is killed.
-func writeForEver(path string) {
+// writeForever writes one record repeatedly until the process is killed.
+func writeForever(path string) {
 	d, err := Open(path)
 	if err != nil {
 		fmt.Println(err)
@@ -62,8 +62,8 @@ func writeForEver(path string) {
 	}
 }
 
-// play starts the test program in a role and waits until it says `open`.
-func play(t *testing.T, role string) (*exec.Cmd, io.WriteCloser) {
+// startHelper starts the test program as a helper process with this role and waits until it prints `open`.
+func startHelper(t *testing.T, role string) (*exec.Cmd, io.WriteCloser) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), roleVariable+"="+role, "GORACE=atexit_sleep_ms=0")
@@ -79,16 +79,16 @@ func play(t *testing.T, role string) (*exec.Cmd, io.WriteCloser) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
-	said := make([]byte, 200)
-	n, _ := stdout.Read(said)
-	if string(said[:n]) != "open\n" {
-		t.Fatalf("%s: %s", role, said[:n])
+	output := make([]byte, 200)
+	n, _ := stdout.Read(output)
+	if string(output[:n]) != "open\n" {
+		t.Fatalf("%s: %s", role, output[:n])
 	}
 	return cmd, stdin
 }
 
-// inPrivateMounts runs the calling test in a process whose mounts nobody else sees. It returns true there; the test in the
-// first process then returns.
+// inPrivateMounts runs the calling test again in a process with its own mount namespace. It returns true in that
+// process. In the original process it waits for the result and returns false, and the test must return.
 func inPrivateMounts(t *testing.T) bool {
 	t.Helper()
 	if os.Getenv(roleVariable) == "in private mounts" {
@@ -99,7 +99,7 @@ func inPrivateMounts(t *testing.T) bool {
 	}
 	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
 	cmd.Env = append(os.Environ(), roleVariable+"=in private mounts", "GORACE=atexit_sleep_ms=0")
-	// The runtime makes every mount of the new namespace private.
+	// With Unshareflags, the Go runtime makes every mount of the new namespace private.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
 	output, err := cmd.CombinedOutput()
 	switch {
@@ -108,12 +108,12 @@ func inPrivateMounts(t *testing.T) bool {
 	case err != nil:
 		t.Errorf("%v: %s", err, output)
 	case !strings.Contains(string(output), "--- PASS: "+t.Name()):
-		t.Errorf("did not run: %s", output)
+		t.Errorf("the test did not run in the new mount namespace: %s", output)
 	}
 	return false
 }
 
-// mount mounts a small file system that goes with the test.
+// mount mounts a tmpfs that is unmounted at the end of the test.
 func mount(t *testing.T, path, options string) {
 	t.Helper()
 	if err := unix.Mount("tmpfs", path, "tmpfs", 0, options); err != nil {
@@ -122,7 +122,7 @@ func mount(t *testing.T, path, options string) {
 	t.Cleanup(func() { _ = unix.Unmount(path, unix.MNT_DETACH) })
 }
 
-// open opens a state directory that is closed with the test.
+// open opens a state directory that is closed at the end of the test.
 func open(t *testing.T, path string) *Dir {
 	t.Helper()
 	d, err := Open(path)
@@ -133,7 +133,7 @@ func open(t *testing.T, path string) *Dir {
 	return d
 }
 
-// record makes a whole record.
+// record returns a complete record.
 func record(name, serviceType string, phase Phase) *Record {
 	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	container := spec.Container{
@@ -157,7 +157,8 @@ func record(name, serviceType string, phase Phase) *Record {
 	}
 }
 
-// sized makes a record whose length depends on i and which tells whether it is whole.
+// sized returns a record whose length depends on i. It contains that length, so that checkWhole can detect a partial
+// record.
 func sized(i int) *Record {
 	r := record("vpn", "IPSEC", Added)
 	n := 1 + i%7*9000
@@ -165,8 +166,8 @@ func sized(i int) *Record {
 	return r
 }
 
-// whole fails unless the record is one of sized.
-func whole(t *testing.T, e Entry) {
+// checkWhole checks that the entry is a complete record that sized made.
+func checkWhole(t *testing.T, e Entry) {
 	t.Helper()
 	if e.Err != nil {
 		t.Error(e.Err)
@@ -176,7 +177,8 @@ func whole(t *testing.T, e Entry) {
 		N int
 		S string
 	}
-	if err := json.Unmarshal(e.Record.Conf.Configuration, &content); err != nil || content.N == 0 || len(content.S) != content.N {
+	err := json.Unmarshal(e.Record.Conf.Configuration, &content)
+	if err != nil || content.N == 0 || len(content.S) != content.N {
 		t.Errorf("%d bytes of %d: %v", len(content.S), content.N, err)
 	}
 }
@@ -193,7 +195,7 @@ func put(t *testing.T, path, base, content string) {
 	}
 }
 
-// files lists what is in the directory of the records.
+// files returns the names of all files in the directory of the records.
 func files(t *testing.T, path string) []string {
 	t.Helper()
 	entries, err := os.ReadDir(filepath.Join(path, "containers"))
