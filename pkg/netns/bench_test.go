@@ -9,7 +9,7 @@ import (
 )
 
 func BenchmarkMakeAndRemove(b *testing.B) {
-	benchGround(b)
+	benchNeedsSandbox(b)
 	for b.Loop() {
 		if err := Directory.Make(owner("ns-bench"), 0); err != nil {
 			b.Fatal(err)
@@ -21,7 +21,7 @@ func BenchmarkMakeAndRemove(b *testing.B) {
 }
 
 func BenchmarkObserve(b *testing.B) {
-	benchGround(b)
+	benchNeedsSandbox(b)
 	benchNames(b, 1)
 	for b.Loop() {
 		if _, err := Directory.Observe("ns-b0"); err != nil {
@@ -31,7 +31,7 @@ func BenchmarkObserve(b *testing.B) {
 }
 
 func BenchmarkList500(b *testing.B) {
-	benchGround(b)
+	benchNeedsSandbox(b)
 	benchNames(b, 500)
 	for b.Loop() {
 		if list, err := Directory.List(); err != nil || len(list) != 500 {
@@ -41,7 +41,7 @@ func BenchmarkList500(b *testing.B) {
 }
 
 func BenchmarkObserveLink(b *testing.B) {
-	benchGround(b)
+	benchNeedsSandbox(b)
 	for b.Loop() {
 		if _, err := ObserveLink("lo"); err != nil {
 			b.Fatal(err)
@@ -49,7 +49,7 @@ func BenchmarkObserveLink(b *testing.B) {
 	}
 }
 
-func benchGround(b *testing.B) {
+func benchNeedsSandbox(b *testing.B) {
 	if os.Getenv("SVC_TEST_GROUND") != "1" {
 		b.Skip("needs the sandbox: make bats")
 	}

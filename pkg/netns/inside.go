@@ -10,7 +10,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// aliasIn reads the alias of lo in an open namespace.
+// aliasIn returns the link alias of lo in an open network namespace.
 func aliasIn(file *os.File) (string, error) {
 	namespace, err := ns.GetNS(descriptorPath(int(file.Fd())))
 	if err != nil {
@@ -20,8 +20,8 @@ func aliasIn(file *os.File) (string, error) {
 	return readAlias(namespace)
 }
 
-// readAlias reads the alias of lo in the namespace. ns.NetNS.Do uses a locked thread, which ends if it
-// cannot return to its own namespace, so no other goroutine runs in there.
+// readAlias returns the link alias of lo in the namespace. ns.NetNS.Do runs on a locked OS thread, which ends if it
+// cannot return to its original namespace, so no other goroutine ever runs in the container's namespace.
 func readAlias(namespace ns.NetNS) (string, error) {
 	var alias string
 	err := namespace.Do(func(ns.NetNS) error {
@@ -39,9 +39,9 @@ func readAlias(namespace ns.NetNS) (string, error) {
 	return alias, nil
 }
 
-// newTagged makes a namespace without a name, puts the tag on its lo and brings lo up. The namespace lives as long as
-// what is returned is open, or until it gets a name. With a user id other than 0 it is owned by a user namespace of that
-// user (see newOwned).
+// newTagged makes a network namespace without a name, sets the owner tag as the link alias of its lo and brings lo up.
+// The namespace exists until the returned value is closed, unless it gets a name before. With a user id other than 0 it
+// is owned by a user namespace of that user (see newOwned).
 func newTagged(owner spec.Owner, user uint32) (ns.NetNS, error) {
 	namespace, err := newUntagged(user)
 	if err != nil {

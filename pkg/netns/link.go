@@ -10,17 +10,19 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// Link is what has an interface name in the host's namespace. Owner is the tag that was read, a foreign one too.
+// Link is an interface in the host's network namespace. Owner is the owner tag that was read, even if the link is
+// Foreign.
 type Link struct {
 	Name     spec.Name
 	State    State // Absent, Foreign or Ours
 	Owner    spec.Owner
 	Index    int
-	Sent     uint64 // packets since the interface was made: to the container, where it is the host's end of a veth
-	Received uint64 // packets since then: from the container
+	Sent     uint64 // packets since the interface was made; on the host's end of a veth, packets to the container
+	Received uint64 // packets since the interface was made; on the host's end of a veth, packets from the container
 }
 
-// ObserveLink looks at the interface of that name in the namespace of the process: the host-side veth of the container.
+// ObserveLink returns the state of the interface with that name in the network namespace of the process, which is the
+// host's end of the container's veth. On an error the state is Unknown.
 func ObserveLink(name spec.Name) (Link, error) {
 	var link Link
 	err := withNetlink(func(handle *netlink.Handle) error {
@@ -42,9 +44,9 @@ func observeLink(handle *netlink.Handle, name spec.Name) (Link, error) {
 	if err != nil {
 		return Link{}, err
 	}
-	state, owner := judgeLink(name, found)
+	state, owner := classifyLink(name, found)
 	if found.Attrs().Name != string(name) {
-		state = Foreign // the kernel finds an alternative name too; ours have none
+		state = Foreign // the kernel matched an alternative name; this project sets none
 	}
 	link := Link{Name: name, State: state, Owner: owner, Index: found.Attrs().Index}
 	if statistics := found.Attrs().Statistics; statistics != nil {
@@ -53,7 +55,8 @@ func observeLink(handle *netlink.Handle, name spec.Name) (Link, error) {
 	return link, nil
 }
 
-// RemoveLink removes the interface of that name if it is ours, ErrForeign if it is not; absent is success.
+// RemoveLink removes the interface of that name if its state is Ours. It returns nil if there is no such interface, and
+// an error that wraps ErrForeign if the interface is not ours.
 func RemoveLink(name spec.Name) error {
 	err := withNetlink(func(handle *netlink.Handle) error {
 		link, err := observeLink(handle, name)
@@ -63,7 +66,7 @@ func RemoveLink(name spec.Name) error {
 		if link.State != Ours {
 			return ErrForeign
 		}
-		// By index: what gets the name after we looked is left alone.
+		// The index identifies the observed interface, even if another interface has got the name since.
 		err = handle.LinkDel(&netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Index: link.Index}})
 		if notFound(err) {
 			return nil
@@ -76,7 +79,7 @@ func RemoveLink(name spec.Name) error {
 	return nil
 }
 
-// ListLinks lists the interfaces of the process's namespace that carry our tag for their name.
+// ListLinks returns the interfaces in the network namespace of the process whose state is Ours.
 func ListLinks() ([]Link, error) {
 	var links []Link
 	err := withNetlink(func(handle *netlink.Handle) error {
@@ -85,7 +88,7 @@ func ListLinks() ([]Link, error) {
 		for _, found := range all {
 			attrs := found.Attrs()
 			name := spec.Name(attrs.Name)
-			if state, owner := judgeLink(name, found); state == Ours {
+			if state, owner := classifyLink(name, found); state == Ours {
 				links = append(links, Link{Name: name, State: state, Owner: owner, Index: attrs.Index})
 			}
 		}
@@ -97,14 +100,14 @@ func ListLinks() ([]Link, error) {
 	return links, nil
 }
 
-// judgeLink says whose a link is. One that a killed process has left before it had its owner tag is ours (see
-// spec.UnfinishedGroup).
-func judgeLink(name spec.Name, link netlink.Link) (State, spec.Owner) {
+// classifyLink returns the state and the owner of a link. A link that a killed process left before it set the owner tag
+// is Ours (see spec.UnfinishedGroup).
+func classifyLink(name spec.Name, link netlink.Link) (State, spec.Owner) {
 	attrs := link.Attrs()
 	if attrs.Alias == "" && attrs.Group == spec.UnfinishedGroup(spec.Network) && link.Type() == "veth" {
 		return Ours, spec.Owner{Network: spec.Network, Name: name}
 	}
-	return judge(name, attrs.Alias)
+	return classify(name, attrs.Alias)
 }
 
 func notFound(err error) bool {

@@ -10,11 +10,11 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// veth makes a pair in the host's namespace with an alias on the side of that name.
+// veth makes a veth pair in the host's namespace. The end with that name gets the alias.
 func veth(t *testing.T, name, alias string) spec.Name {
 	t.Helper()
 	ip(t, "link", "add", name, "type", "veth", "peer", "name", "p-"+name)
-	t.Cleanup(func() { _, _ = fallible("link", "del", name) })
+	t.Cleanup(func() { _, _ = runIP("link", "del", name) })
 	if alias != "" {
 		ip(t, "link", "set", name, "alias", alias)
 	}
@@ -33,8 +33,8 @@ func linkState(t *testing.T, name spec.Name, want State) Link {
 	return got
 }
 
-func TestOurVethIsKnownByItsAliasAndRemoved(t *testing.T) {
-	ground(t)
+func TestAVethWithOurTagIsOursAndRemoved(t *testing.T) {
+	needsSandbox(t)
 	linkState(t, "ns-link", Absent)
 	name := veth(t, "ns-link", owner("ns-link").String())
 	if got := linkState(t, name, Ours); got.Owner != owner("ns-link") || got.Index == 0 {
@@ -48,16 +48,16 @@ func TestOurVethIsKnownByItsAliasAndRemoved(t *testing.T) {
 	}
 }
 
-func TestAnothersLinkIsNeverRemoved(t *testing.T) {
-	ground(t)
+func TestAForeignLinkIsNeverRemoved(t *testing.T) {
+	needsSandbox(t)
 	for what, alias := range map[string]string{
-		"no alias":                   "",
-		"another's alias":            "uplink to spine 2",
-		"a tag made by hand":         "by-hand:ns-link:id",
-		"our tag of another name":    owner("ns-other").String(),
-		"our tag with a bad id":      "svc-supervisor:ns-link:../x",
-		"our tag with more behind":   owner("ns-link").String() + ":more",
-		"our tag with more in front": "x" + owner("ns-link").String(),
+		"no alias":                         "",
+		"an alias of an administrator":     "uplink to spine 2",
+		"a tag of svc-supervisor exec":     "by-hand:ns-link:id",
+		"our tag for another name":         owner("ns-other").String(),
+		"our tag with an invalid id":       "svc-supervisor:ns-link:../x",
+		"our tag followed by another part": owner("ns-link").String() + ":more",
+		"our tag after another character":  "x" + owner("ns-link").String(),
 	} {
 		t.Run(what, func(t *testing.T) {
 			name := veth(t, "ns-link", alias)
@@ -70,8 +70,8 @@ func TestAnothersLinkIsNeverRemoved(t *testing.T) {
 	}
 }
 
-func TestALinkThatAKilledProcessHasNotTaggedIsOurs(t *testing.T) {
-	ground(t)
+func TestAnUntaggedLinkInOurUnfinishedGroupIsOurs(t *testing.T) {
+	needsSandbox(t)
 	name := veth(t, "ns-half", "")
 	group := func(n uint32) {
 		t.Helper()
@@ -90,11 +90,11 @@ func TestALinkThatAKilledProcessHasNotTaggedIsOurs(t *testing.T) {
 	linkState(t, name, Absent)
 }
 
-func TestAnAlternativeNameIsTakenAndNotOurs(t *testing.T) {
-	ground(t)
+func TestALinkWithAnAlternativeNameIsForeign(t *testing.T) {
+	needsSandbox(t)
 	veth(t, "ns-main", owner("ns-alt").String())
-	if _, err := fallible("link", "property", "add", "dev", "ns-main", "altname", "ns-alt"); err != nil {
-		t.Skip("this kernel or iproute2 knows no alternative names")
+	if _, err := runIP("link", "property", "add", "dev", "ns-main", "altname", "ns-alt"); err != nil {
+		t.Skip("this kernel or iproute2 does not support alternative names")
 	}
 	linkState(t, "ns-alt", Foreign)
 	if err := RemoveLink("ns-alt"); !errors.Is(err, ErrForeign) {
@@ -102,8 +102,8 @@ func TestAnAlternativeNameIsTakenAndNotOurs(t *testing.T) {
 	}
 }
 
-func TestListedLinksAreOursAlone(t *testing.T) {
-	ground(t)
+func TestListLinksReturnsOnlyOurLinks(t *testing.T) {
+	needsSandbox(t)
 	veth(t, "ns-b", owner("ns-b").String())
 	veth(t, "ns-a", owner("ns-a").String())
 	veth(t, "ns-c", owner("ns-x").String())
@@ -125,9 +125,9 @@ func TestListedLinksAreOursAlone(t *testing.T) {
 	}
 }
 
-// TestTheListIsWholeWhileLinksComeAndGo: an interrupted dump is read again, and never passed on as the truth.
-func TestTheListIsWholeWhileLinksComeAndGo(t *testing.T) {
-	ground(t)
+// ListLinks repeats an interrupted dump and never returns a partial one.
+func TestListLinksIsCompleteWhileLinksChange(t *testing.T) {
+	needsSandbox(t)
 	const steady = 60
 	for i := range steady {
 		name := fmt.Sprintf("ns-s%d", i)
@@ -144,8 +144,8 @@ func TestTheListIsWholeWhileLinksComeAndGo(t *testing.T) {
 					return
 				default:
 				}
-				_, _ = fallible("link", "add", name, "type", "veth", "peer", "name", "p-"+name)
-				_, _ = fallible("link", "del", name)
+				_, _ = runIP("link", "add", name, "type", "veth", "peer", "name", "p-"+name)
+				_, _ = runIP("link", "del", name)
 			}
 		})
 	}
@@ -153,7 +153,7 @@ func TestTheListIsWholeWhileLinksComeAndGo(t *testing.T) {
 	for range 300 {
 		links, err := ListLinks()
 		if err != nil {
-			interrupted++ // unknown is right, a part is not
+			interrupted++ // an error is allowed, a partial list is not
 			continue
 		}
 		if len(links) != steady {
@@ -163,8 +163,8 @@ func TestTheListIsWholeWhileLinksComeAndGo(t *testing.T) {
 	}
 	close(stop)
 	churn.Wait()
-	t.Logf("%d of 300 lists stayed unknown", interrupted)
+	t.Logf("%d of 300 calls of ListLinks failed", interrupted)
 	if interrupted > 100 {
-		t.Errorf("too many to live with")
+		t.Errorf("more than 100 of 300 calls of ListLinks failed")
 	}
 }

@@ -11,25 +11,26 @@ import (
 )
 
 const (
-	// insideEnvironment says that the tests have a mount and a network namespace of their own.
+	// insideEnvironment is set in the process that runs the tests in a mount and a network namespace of its own.
 	insideEnvironment = "SVC_TEST_INSIDE"
-	// crashEnvironment makes the test binary the program that is killed while it makes namespaces of that name.
+	// crashEnvironment contains a name. It makes the test binary make and remove the namespace of that name until it is
+	// killed.
 	crashEnvironment = "SVC_TEST_CRASH"
 )
 
-// home is the network namespace that the tests began in.
-var home string
+// initialNamespace is the network namespace of the process when the tests start.
+var initialNamespace string
 
-// TestMain runs the tests in namespaces of their own, so that they may unmount /run/netns and list everything while
-// others use the same ground.
+// TestMain runs the tests in a mount and a network namespace of their own, so that they may unmount /run/netns and list
+// everything while other tests run in the same sandbox.
 func TestMain(m *testing.M) {
 	if name := os.Getenv(crashEnvironment); name != "" {
-		makeForEver(name)
+		makeForever(name)
 	}
 	if os.Getenv("SVC_TEST_GROUND") == "1" && os.Getenv(insideEnvironment) == "" {
 		os.Exit(runInside())
 	}
-	home, _ = os.Readlink("/proc/self/ns/net")
+	initialNamespace, _ = os.Readlink("/proc/self/ns/net")
 	os.Exit(m.Run())
 }
 
@@ -39,7 +40,7 @@ func runInside() int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	// What the machine has mounted there would stay in the list of mounts, below the new /run and out of reach.
+	// The host's mounts on /run/netns are unmounted first. Otherwise they would stay in mountinfo, hidden by the new /run.
 	const script = `while umount --lazy /run/netns 2>/dev/null; do :; done
 		mount -t tmpfs tmpfs /run && mount --make-shared /run && exec "$0" "$@"`
 	args := append([]string{"--mount", "--net", "sh", "-c", script, self}, os.Args[1:]...)
@@ -53,7 +54,7 @@ func runInside() int {
 	return inside.ProcessState.ExitCode()
 }
 
-func makeForEver(name string) {
+func makeForever(name string) {
 	fmt.Println("ready")
 	for {
 		if err := errors.Join(Directory.Remove(spec.Name(name)), Directory.Make(owner(name), 0)); err != nil {

@@ -11,26 +11,29 @@ import (
 )
 
 const (
-	// ourFileMode tells our own file below a namespace from that of `ip netns add`, which has mode 0. Ours is made and
-	// mounted over under the directory's lock: found without a mount, it was left by a crash.
+	// ourFileMode is the mode of the files on which this package mounts namespaces. `ip netns add` uses mode 0. This
+	// package creates the file and mounts over it under the directory's lock, so a file of this mode without a mount was
+	// left by a crash.
 	ourFileMode = 0o400
-	// halfMade is how long another program may take from its file to its mount. A younger plain file that is not of our
-	// making may be a namespace in the making.
-	halfMade = time.Second
-	// makePatience is how long Make waits while another program creates or deletes the same name, makePause how often it looks.
-	makePatience = 3 * halfMade
-	makePause    = 5 * time.Millisecond
+	// mountGrace is how long another program may take from the creation of its file to the mount over it. A younger plain
+	// file with another mode may become a namespace.
+	mountGrace = time.Second
+	// makeTimeout is how long Make retries while another program creates or deletes the same name, makeInterval the time
+	// between two attempts.
+	makeTimeout  = 3 * mountGrace
+	makeInterval = 5 * time.Millisecond
 )
 
-// errHalfMade says that another program may be about to mount a namespace over its file.
-var errHalfMade = errors.New("another program is making it")
+// errBeingMade means that another program may be about to mount a namespace over its file.
+var errBeingMade = errors.New("another program is making it")
 
-// Make makes the namespace owner.Name with the owner's tag, lo up. With a user id other than 0 it is owned by a user
-// namespace of that user; ErrNoUserNamespaces if the host has none. A plain file of that name is replaced. ErrExists: a
-// namespace of that name exists, whoever owns it; it was not touched.
+// Make makes the namespace owner.Name with the owner tag, and brings up its lo. With a user id other than 0 the
+// namespace is owned by a user namespace of that user. A plain file of that name is replaced. The error wraps
+// ErrNoUserNamespaces if the host does not allow user namespaces, and ErrExists if a namespace of that name exists,
+// whoever owns it. An existing namespace is not changed.
 //
-// If `ip netns add` creates the same name at the same time, exactly one of the two succeeds: both make the file with O_EXCL, and
-// a file of another program without a mount is replaced only after a second.
+// If `ip netns add` creates the same name at the same time, exactly one of the two succeeds: both create the file with
+// O_EXCL, and Make replaces a file of another program without a mount only after a second.
 func (d Dir) Make(owner spec.Owner, user uint32) error {
 	if err := d.makeNamed(owner, user); err != nil {
 		return fmt.Errorf("make namespace %s: %w", owner.Name, err)
@@ -44,7 +47,7 @@ func (d Dir) makeNamed(owner spec.Owner, user uint32) error {
 		return err
 	}
 	defer namespace.Close()
-	deadline := time.Now().Add(makePatience)
+	deadline := time.Now().Add(makeTimeout)
 	for {
 		err := d.locked(func() error {
 			if err := d.shareLocked(); err != nil {
@@ -52,18 +55,18 @@ func (d Dir) makeNamed(owner spec.Owner, user uint32) error {
 			}
 			return d.mountLocked(int(namespace.Fd()), owner.Name)
 		})
-		// ENOENT: `ip netns del` took the file from under the mount.
-		again := errors.Is(err, errHalfMade) || errors.Is(err, unix.ENOENT)
-		if !again || time.Now().After(deadline) {
+		// ENOENT: `ip netns del` removed the file before the mount.
+		temporary := errors.Is(err, errBeingMade) || errors.Is(err, unix.ENOENT)
+		if !temporary || time.Now().After(deadline) {
 			return err
 		}
-		time.Sleep(makePause)
+		time.Sleep(makeInterval)
 	}
 }
 
 func (d Dir) mountLocked(namespace int, name spec.Name) error {
 	path := d.Path(name)
-	if err := takeFile(path); err != nil {
+	if err := createFile(path); err != nil {
 		return err
 	}
 	if err := unix.Mount(descriptorPath(namespace), path, "none", unix.MS_BIND, ""); err != nil {
@@ -73,8 +76,9 @@ func (d Dir) mountLocked(namespace int, name spec.Name) error {
 	return nil
 }
 
-// takeFile makes our file, in the place of a stale one.
-func takeFile(path string) error {
+// createFile creates the file to mount on, and removes a stale one of that name first. The error is ErrExists if there
+// is a namespace or a file of another kind, and errBeingMade if another program may be making a namespace.
+func createFile(path string) error {
 	for {
 		fd, err := retry(func() (int, error) {
 			return unix.Open(path, unix.O_RDONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, ourFileMode)
@@ -88,7 +92,7 @@ func takeFile(path string) error {
 		if err := checkStale(path); err != nil {
 			return err
 		}
-		// Only a file without a mount can be unlinked: with EBUSY another program's mount was faster.
+		// EBUSY: another program has mounted a namespace over the file since the check.
 		switch err := unix.Unlink(path); {
 		case errors.Is(err, unix.EBUSY):
 			return ErrExists
@@ -98,7 +102,9 @@ func takeFile(path string) error {
 	}
 }
 
-// checkStale says whether what has the path may be replaced: nil for a plain file that nobody is at work with.
+// checkStale returns nil if the path may be replaced: if nothing is there, or a stale plain file. It returns ErrExists
+// if there is a namespace or a file of another kind, and errBeingMade if another program may be about to mount a
+// namespace.
 func checkStale(path string) error {
 	var stat unix.Stat_t
 	if err := unix.Lstat(path, &stat); errors.Is(err, unix.ENOENT) {
@@ -119,8 +125,8 @@ func checkStale(path string) error {
 		return ErrExists
 	}
 	age := time.Since(time.Unix(stat.Ctim.Unix()))
-	if stat.Mode&0o777 != ourFileMode && age >= 0 && age < halfMade {
-		return errHalfMade
+	if stat.Mode&0o777 != ourFileMode && age >= 0 && age < mountGrace {
+		return errBeingMade
 	}
 	return nil
 }

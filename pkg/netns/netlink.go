@@ -10,15 +10,17 @@ import (
 )
 
 const (
-	// netlinkTimeout is how long a netlink socket waits for the kernel's answer: one that does not answer is an error.
+	// netlinkTimeout is how long a netlink socket waits for the answer of the kernel.
 	netlinkTimeout = 5 * time.Second
-	// netlinkTries bounds how often a request is made again: under steady change a dump may be interrupted each time.
+	// netlinkTries bounds the number of attempts, because a dump may be interrupted each time if links change all the
+	// time.
 	netlinkTries = 10
 )
 
-// withNetlink calls do with a netlink handle of the calling thread's namespace, again while the answer was cut short: by
-// a change during a dump (NLM_F_DUMP_INTR), or by a signal, since the kernel never restarts a receive that has a time-out
-// (signal(7)), and Go's scheduler sends itself signals. So do must bear being called again after it took effect.
+// withNetlink calls do with a netlink handle for the network namespace of the calling thread. It calls do again if the
+// answer was incomplete: because of a change during a dump (NLM_F_DUMP_INTR), or because of a signal. Go's scheduler
+// sends signals to its own threads, and the kernel does not restart a receive call that has a timeout (signal(7)). So
+// do must be safe to repeat, even if the request of the interrupted call took effect.
 func withNetlink(do func(*netlink.Handle) error) error {
 	handle, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {

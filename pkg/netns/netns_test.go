@@ -17,7 +17,7 @@ import (
 )
 
 func TestMadeNamespaceIsOursAndHasLoUp(t *testing.T) {
-	ground(t)
+	needsSandbox(t)
 	name := Directory.make(t, "ns-made")
 	if got := Directory.state(t, name, Ours); got.Owner != owner("ns-made") {
 		t.Errorf("owner %v", got.Owner)
@@ -31,15 +31,15 @@ func TestMadeNamespaceIsOursAndHasLoUp(t *testing.T) {
 	}
 	Directory.state(t, name, Absent)
 	if _, err := os.Lstat(Directory.Path(name)); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("the file stayed: %v", err)
+		t.Errorf("the file still exists: %v", err)
 	}
 	if err := Directory.Remove(name); err != nil {
-		t.Errorf("remove what is absent: %v", err)
+		t.Errorf("remove an absent namespace: %v", err)
 	}
 }
 
 func TestDirectoryMayBeALink(t *testing.T) {
-	ground(t)
+	needsSandbox(t)
 	target := t.TempDir()
 	d := Dir{path: filepath.Join(t.TempDir(), "netns")}
 	if err := os.Symlink(target, d.path); err != nil {
@@ -53,11 +53,11 @@ func TestDirectoryMayBeALink(t *testing.T) {
 	}
 }
 
-func TestANameIsMadeOnce(t *testing.T) {
-	ground(t)
+func TestMakeOfAnExistingNameFails(t *testing.T) {
+	needsSandbox(t)
 	name := Directory.make(t, "ns-once")
 	if err := Directory.Make(owner("ns-once"), 0); !errors.Is(err, ErrExists) {
-		t.Errorf("made again: %v", err)
+		t.Errorf("second Make: %v", err)
 	}
 	Directory.state(t, name, Ours)
 	if n := mounts(t, Directory.Path(name)); n != 1 {
@@ -65,8 +65,8 @@ func TestANameIsMadeOnce(t *testing.T) {
 	}
 }
 
-func TestPlainFileIsStaleAndIsReplacedOrRemoved(t *testing.T) {
-	ground(t)
+func TestAPlainFileIsStaleAndIsReplacedOrRemoved(t *testing.T) {
+	needsSandbox(t)
 	for _, mode := range []os.FileMode{0, 0o444, 0o644, ourFileMode} {
 		name := Directory.oldFile(t, "ns-stale", mode)
 		Directory.state(t, name, Stale)
@@ -85,8 +85,8 @@ func TestPlainFileIsStaleAndIsReplacedOrRemoved(t *testing.T) {
 	}
 }
 
-func TestOurOwnLeftoverIsReplacedAtOnce(t *testing.T) {
-	ground(t)
+func TestAFileThatACrashLeftIsReplacedAtOnce(t *testing.T) {
+	needsSandbox(t)
 	name := Directory.make(t, "ns-left")
 	if err := unix.Unmount(Directory.Path(name), unix.MNT_DETACH); err != nil {
 		t.Fatal(err)
@@ -96,14 +96,14 @@ func TestOurOwnLeftoverIsReplacedAtOnce(t *testing.T) {
 	if err := Directory.Make(owner("ns-left"), 0); err != nil {
 		t.Fatal(err)
 	}
-	if took := time.Since(start); took > halfMade/2 {
+	if took := time.Since(start); took > mountGrace/2 {
 		t.Errorf("took %s", took)
 	}
 	Directory.state(t, name, Ours)
 }
 
-func TestHalfMadeNamespaceOfAnotherIsLeftToItsMaker(t *testing.T) {
-	ground(t)
+func TestANamespaceThatAnotherProgramIsMakingIsNotTouched(t *testing.T) {
+	needsSandbox(t)
 	Directory.make(t, "ns-first") // so that the directory is a mount
 	Directory.cleanUp(t, "ns-half")
 	path := Directory.Path("ns-half")
@@ -113,21 +113,21 @@ func TestHalfMadeNamespaceOfAnotherIsLeftToItsMaker(t *testing.T) {
 	result, removed := make(chan error), make(chan error)
 	go func() { result <- Directory.Make(owner("ns-half"), 0) }()
 	go func() { removed <- Directory.Remove("ns-half") }()
-	time.Sleep(halfMade / 4) // the maker is slow, and both must bear it
+	time.Sleep(mountGrace / 4) // the other program is slow, and Make and Remove must wait for it
 	if out, err := exec.Command("unshare", "--net="+path, "true").CombinedOutput(); err != nil {
 		t.Fatalf("unshare: %v: %s", err, out)
 	}
 	if err := <-result; !errors.Is(err, ErrExists) {
-		t.Errorf("made over it: %v", err)
+		t.Errorf("Make: %v", err)
 	}
 	if err := <-removed; !errors.Is(err, ErrForeign) {
-		t.Errorf("removed it: %v", err)
+		t.Errorf("Remove: %v", err)
 	}
 	Directory.state(t, "ns-half", Foreign)
 }
 
-// foreigners are things under a name that are not ours, each with how it comes there.
-var foreigners = map[string]func(t *testing.T, path string){
+// foreignEntries are functions that create something which is not ours at a path, by description.
+var foreignEntries = map[string]func(t *testing.T, path string){
 	"a namespace without a tag": func(t *testing.T, path string) {
 		ip(t, "netns", "add", filepath.Base(path))
 	},
@@ -140,7 +140,8 @@ var foreigners = map[string]func(t *testing.T, path string){
 		ip(t, "-n", filepath.Base(path), "link", "set", "lo", "alias", owner("other").String())
 	},
 	"a namespace of another kind": func(t *testing.T, path string) {
-		if err := errors.Join(os.WriteFile(path, nil, 0), unix.Mount("/proc/self/ns/uts", path, "", unix.MS_BIND, "")); err != nil {
+		err := errors.Join(os.WriteFile(path, nil, 0), unix.Mount("/proc/self/ns/uts", path, "", unix.MS_BIND, ""))
+		if err != nil {
 			t.Fatal(err)
 		}
 	},
@@ -166,13 +167,13 @@ var foreigners = map[string]func(t *testing.T, path string){
 	},
 }
 
-func TestWhatIsAnothersIsNeverTouched(t *testing.T) {
-	ground(t)
+func TestForeignEntriesAreNeverChanged(t *testing.T) {
+	needsSandbox(t)
 	Directory.make(t, "ns-first")
-	for what, put := range foreigners {
+	for what, create := range foreignEntries {
 		t.Run(what, func(t *testing.T) {
 			Directory.cleanUp(t, "ns-foreign")
-			put(t, Directory.Path("ns-foreign"))
+			create(t, Directory.Path("ns-foreign"))
 			before, mounted := inode(t, "ns-foreign"), mounts(t, Directory.Path("ns-foreign"))
 			Directory.state(t, "ns-foreign", Foreign)
 			if err := Directory.Make(owner("ns-foreign"), 0); !errors.Is(err, ErrExists) {
@@ -192,18 +193,18 @@ func TestWhatIsAnothersIsNeverTouched(t *testing.T) {
 	}
 }
 
-func TestTagOfAForeignNamespaceIsReported(t *testing.T) {
-	ground(t)
+func TestTheTagOfAForeignNamespaceIsReported(t *testing.T) {
+	needsSandbox(t)
 	Directory.cleanUp(t, "ns-hand")
-	foreigners["a namespace made by hand"](t, Directory.Path("ns-hand"))
+	foreignEntries["a namespace made by hand"](t, Directory.Path("ns-hand"))
 	want := spec.Owner{Network: spec.NetworkByHand, Name: "ns-hand", ContainerID: "id"}
 	if got := Directory.state(t, "ns-hand", Foreign); got.Owner != want {
 		t.Errorf("owner %v", got.Owner)
 	}
 }
 
-func TestListHasEveryNameThatAContainerCanHave(t *testing.T) {
-	ground(t)
+func TestListReturnsEveryNameThatAContainerCanHave(t *testing.T) {
+	needsSandbox(t)
 	Directory.make(t, "ns-l1")
 	Directory.cleanUp(t, "ns-l2", "ns-a-name-too-long-for-a-container")
 	ip(t, "netns", "add", "ns-l2")
@@ -223,7 +224,7 @@ func TestListHasEveryNameThatAContainerCanHave(t *testing.T) {
 	}
 }
 
-func TestNoDirectoryIsAnEmptyList(t *testing.T) {
+func TestAMissingDirectoryIsAnEmptyList(t *testing.T) {
 	list, err := (Dir{path: t.TempDir() + "/none"}).List()
 	if err != nil || len(list) != 0 {
 		t.Errorf("%v, %v", list, err)
@@ -233,14 +234,14 @@ func TestNoDirectoryIsAnEmptyList(t *testing.T) {
 	}
 }
 
-func TestRemovingTheNameTakesTheVethAlong(t *testing.T) {
-	ground(t)
+func TestRemoveOfANamespaceRemovesItsVeth(t *testing.T) {
+	needsSandbox(t)
 	name := Directory.make(t, "ns-veth")
 	ip(t, "link", "add", "ns-veth", "type", "veth", "peer", "name", "svc0", "netns", "ns-veth")
 	if err := Directory.Remove(name); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the veth is gone", func() bool {
+	eventually(t, "the veth is removed", func() bool {
 		link, err := ObserveLink(name)
 		return err == nil && link.State == Absent
 	})
@@ -255,8 +256,8 @@ func inode(t *testing.T, name spec.Name) uint64 {
 	return stat.Ino
 }
 
-// Every user can open /run/netns and lock it.
-func TestALockThatAnotherProgramKeepsHoldsNobodyUp(t *testing.T) {
+// Every user can open /run/netns and lock it, so that lock must not block this package forever.
+func TestALockHeldByAnotherProgramDelaysOnlyOnce(t *testing.T) {
 	d := Dir{path: filepath.Join(t.TempDir(), "netns")}
 	if err := os.Mkdir(d.path, 0o755); err != nil {
 		t.Fatal(err)
@@ -293,10 +294,10 @@ func TestALockThatAnotherProgramKeepsHoldsNobodyUp(t *testing.T) {
 	}
 	calls.Wait()
 	if peak != 1 {
-		t.Errorf("%d calls at once", peak)
+		t.Errorf("%d concurrent calls", peak)
 	}
-	if took := time.Since(began); took > 4*sharedPatience {
-		t.Errorf("took %v: the calls waited for each other", took)
+	if took := time.Since(began); took > 4*sharedLockTimeout {
+		t.Errorf("took %v: the calls waited for the shared lock one after the other", took)
 	}
 	if info, err := os.Stat(d.lockPath()); err != nil || info.Mode().Perm() != 0o700 {
 		t.Errorf("lock %v, %v", info, err)

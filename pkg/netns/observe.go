@@ -11,7 +11,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// Observe looks at what stands under the name. With an error the state is Unknown.
+// Observe returns the observed state of the name. On an error the state is Unknown.
 func (d Dir) Observe(name spec.Name) (Namespace, error) {
 	file, state, owner, err := d.open(name)
 	if err != nil {
@@ -23,8 +23,8 @@ func (d Dir) Observe(name spec.Name) (Namespace, error) {
 	return Namespace{Name: name, State: state, Owner: owner}, nil
 }
 
-// List looks at every name in the directory that a container can have, in their order. One that cannot be read is Unknown,
-// with its Err; what else stands there (`ip netns` of other programs) is left out only if no container can be called so.
+// List returns the observed state of every name in the directory that a container can have, sorted by name. Names that
+// a container cannot have are left out. If a name cannot be read, its state is Unknown and its Err is set.
 func (d Dir) List() ([]Namespace, error) {
 	entries, err := os.ReadDir(d.path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -48,24 +48,25 @@ func (d Dir) List() ([]Namespace, error) {
 	return list, nil
 }
 
-// open opens what stands under the name and says whose it is. For Ours the open file is handed over: it stands for this
-// very mount, whatever the name comes to mean later. Else it is nil.
+// open opens the file of that name and returns its state and owner. If the state is Ours, it also returns the open
+// file, which refers to this mount even if another namespace gets the name later. Otherwise the file is nil.
 func (d Dir) open(name spec.Name) (*os.File, State, spec.Owner, error) {
 	none := spec.Owner{}
-	// Not through a symbolic link (`ln -s /proc/1/ns/net` is another program's), and never waiting at a pipe.
+	// O_NOFOLLOW, because a symbolic link (such as `ln -s /proc/1/ns/net`) belongs to another program. O_NONBLOCK, so that
+	// open does not wait for the writer of a pipe.
 	fd, err := retry(func() (int, error) {
 		return unix.Open(d.Path(name), unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	})
 	switch {
 	case errors.Is(err, unix.ENOENT):
 		return nil, Absent, none, nil
-	case errors.Is(err, unix.ELOOP), errors.Is(err, unix.ENXIO): // a link, a socket
+	case errors.Is(err, unix.ELOOP), errors.Is(err, unix.ENXIO): // a symbolic link, a socket
 		return nil, Foreign, none, nil
 	case err != nil:
 		return nil, Unknown, none, err
 	}
 	file := os.NewFile(uintptr(fd), d.Path(name))
-	state, owner, err := d.judgeFile(name, file)
+	state, owner, err := d.classifyFile(name, file)
 	if state != Ours {
 		_ = file.Close()
 		file = nil
@@ -73,7 +74,7 @@ func (d Dir) open(name spec.Name) (*os.File, State, spec.Owner, error) {
 	return file, state, owner, err
 }
 
-func (d Dir) judgeFile(name spec.Name, file *os.File) (State, spec.Owner, error) {
+func (d Dir) classifyFile(name spec.Name, file *os.File) (State, spec.Owner, error) {
 	none, fd := spec.Owner{}, int(file.Fd())
 	var system unix.Statfs_t
 	if err := unix.Fstatfs(fd, &system); err != nil {
@@ -87,7 +88,7 @@ func (d Dir) judgeFile(name spec.Name, file *os.File) (State, spec.Owner, error)
 		if stat.Mode&unix.S_IFMT == unix.S_IFREG {
 			return Stale, none, nil
 		}
-		return Foreign, none, nil // a directory, a device: nothing that we or `ip netns` leave behind
+		return Foreign, none, nil // a directory or a device, which neither this package nor `ip netns` creates
 	}
 	kind, err := unix.IoctlRetInt(fd, unix.NS_GET_NSTYPE)
 	if err != nil {
@@ -107,11 +108,13 @@ func (d Dir) judgeFile(name spec.Name, file *os.File) (State, spec.Owner, error)
 	if err != nil {
 		return Unknown, none, err
 	}
-	state, owner := judge(name, alias)
+	state, owner := classify(name, alias)
 	return state, owner, nil
 }
 
-// registered returns the owner tag of the container for which a network namespace was made, by the user id that owns it.
+// registered looks up the user id that owns the network namespace in the registry, and returns the owner tag of the
+// container that has this id. It returns false if no container has it, if there is no registry, or if the namespace is
+// owned by the user namespace of this program.
 func (d Dir) registered(namespace *os.File) (spec.Owner, bool, error) {
 	if d.users == nil {
 		return spec.Owner{}, false, nil
@@ -123,12 +126,13 @@ func (d Dir) registered(namespace *os.File) (spec.Owner, bool, error) {
 	return d.users(id)
 }
 
-// descriptorPath names an open file: not the path that it was opened by, which may have come to mean another.
+// descriptorPath returns a path to an open file. The path by which it was opened may refer to another file in the
+// meantime.
 func descriptorPath(fd int) string {
 	return fmt.Sprintf("/proc/self/fd/%d", fd)
 }
 
-// retry calls again what a signal interrupted.
+// retry repeats call while it returns EINTR.
 func retry[T any](call func() (T, error)) (T, error) {
 	for {
 		value, err := call()

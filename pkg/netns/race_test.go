@@ -17,8 +17,8 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-func TestACrashLeavesNothingUntagged(t *testing.T) {
-	ground(t)
+func TestACrashLeavesNoUntaggedNamespace(t *testing.T) {
+	needsSandbox(t)
 	Directory.cleanUp(t, "ns-crash")
 	seen := map[State]int{}
 	for range 200 {
@@ -38,7 +38,7 @@ func TestACrashLeavesNothingUntagged(t *testing.T) {
 		_ = maker.Process.Kill()
 		var ended *exec.ExitError
 		if err := maker.Wait(); !errors.As(err, &ended) || ended.Exited() {
-			t.Fatalf("the maker ended by itself: %v", err)
+			t.Fatalf("the process ended before it was killed: %v", err)
 		}
 		left, err := Directory.Observe("ns-crash")
 		if err != nil {
@@ -46,28 +46,28 @@ func TestACrashLeavesNothingUntagged(t *testing.T) {
 		}
 		seen[left.State]++
 		if left.State == Foreign {
-			t.Fatal("a namespace without our tag was left")
+			t.Fatal("the crash left a namespace without our tag")
 		}
 		err = Directory.Make(owner("ns-crash"), 0)
 		if want := map[bool]error{true: ErrExists}[left.State == Ours]; !errors.Is(err, want) {
-			t.Fatalf("make after a crash that left it %s: %v", left.State, err)
+			t.Fatalf("Make after a crash, with the name in state %s: %v", left.State, err)
 		}
 		if err := Directory.Remove("ns-crash"); err != nil {
 			t.Fatal(err)
 		}
 	}
-	t.Logf("left: %v", seen)
+	t.Logf("states after the crashes: %v", seen)
 }
 
-func TestManyNamesAtOnce(t *testing.T) {
-	ground(t)
+func TestConcurrentUseForManyNames(t *testing.T) {
+	needsSandbox(t)
 	var workers sync.WaitGroup
 	for i := range 20 {
 		name := fmt.Sprintf("ns-many%d", i)
 		Directory.cleanUp(t, name)
 		workers.Go(func() {
 			for range 10 {
-				if err := once(name); err != nil {
+				if err := makeAndRemove(name); err != nil {
 					t.Error(err)
 					return
 				}
@@ -75,11 +75,11 @@ func TestManyNamesAtOnce(t *testing.T) {
 		})
 	}
 	workers.Wait()
-	threadsAreAtHome(t)
+	checkThreadNamespaces(t)
 }
 
-// once is one life of a namespace, looked at on its way.
-func once(name string) error {
+// makeAndRemove makes a namespace and removes it, and checks its state at each step.
+func makeAndRemove(name string) error {
 	for _, step := range []struct {
 		do   func() error
 		want State
@@ -102,24 +102,25 @@ func once(name string) error {
 	return nil
 }
 
-// threadsAreAtHome fails the test if a thread of the program is in another namespace than the program began in.
-func threadsAreAtHome(t *testing.T) {
+// checkThreadNamespaces fails the test if a thread of the program is in another network namespace than
+// initialNamespace.
+func checkThreadNamespaces(t *testing.T) {
 	t.Helper()
 	threads, _ := filepath.Glob("/proc/self/task/*/ns/net")
 	for _, thread := range threads {
-		if at, err := os.Readlink(thread); err == nil && at != home {
-			t.Errorf("%s is in %s, home is %s", thread, at, home)
+		if at, err := os.Readlink(thread); err == nil && at != initialNamespace {
+			t.Errorf("%s is %s, and the tests started in %s", thread, at, initialNamespace)
 		}
 	}
 }
 
-func TestNoDescriptorAndNoThreadLeaks(t *testing.T) {
-	ground(t)
+func TestNoDescriptorsAndThreadsLeak(t *testing.T) {
+	needsSandbox(t)
 	Directory.make(t, "ns-foreign")
-	ip(t, "-n", "ns-foreign", "link", "set", "lo", "alias", "another's")
+	ip(t, "-n", "ns-foreign", "link", "set", "lo", "alias", "foreign")
 	Directory.cleanUp(t, "ns-leak")
 	round := func() {
-		if err := once("ns-leak"); err != nil {
+		if err := makeAndRemove("ns-leak"); err != nil {
 			t.Fatal(err)
 		}
 		if err := Directory.Make(owner("ns-foreign"), 0); !errors.Is(err, ErrExists) {
@@ -151,7 +152,7 @@ func TestNoDescriptorAndNoThreadLeaks(t *testing.T) {
 	if now := count(t, "/proc/self/task"); now > threads+10 {
 		t.Errorf("%d threads became %d", threads, now)
 	}
-	threadsAreAtHome(t)
+	checkThreadNamespaces(t)
 }
 
 func count(t *testing.T, dir string) int {
@@ -163,9 +164,10 @@ func count(t *testing.T, dir string) int {
 	return len(entries)
 }
 
-// TestOfMakeAndIpExactlyOneWins races the two for a name that is free, or that has a file left by a crash.
-func TestOfMakeAndIpExactlyOneWins(t *testing.T) {
-	ground(t)
+// The test runs Make and `ip netns add` at the same time for one name. In every third round a crash has left a file of
+// that name.
+func TestExactlyOneOfMakeAndIPSucceeds(t *testing.T) {
+	needsSandbox(t)
 	Directory.cleanUp(t, "ns-race")
 	wins := map[State]int{}
 	for i := range 300 {
@@ -180,7 +182,7 @@ func TestOfMakeAndIpExactlyOneWins(t *testing.T) {
 			time.Sleep(delay)
 			result <- Directory.Make(owner("ns-race"), 0)
 		}()
-		_, theirs := fallible("netns", "add", "ns-race")
+		_, theirs := runIP("netns", "add", "ns-race")
 		ours := <-result
 		got, err := Directory.Observe("ns-race")
 		if err != nil {
@@ -191,9 +193,9 @@ func TestOfMakeAndIpExactlyOneWins(t *testing.T) {
 		case got.State == Ours && ours == nil && theirs != nil:
 			err = Directory.Remove("ns-race")
 		case got.State == Foreign && errors.Is(ours, ErrExists) && theirs == nil:
-			_, err = fallible("netns", "del", "ns-race")
+			_, err = runIP("netns", "del", "ns-race")
 		default:
-			t.Fatalf("it is %s; ours: %v; theirs: %v", got.State, ours, theirs)
+			t.Fatalf("state %s; Make: %v; ip: %v", got.State, ours, theirs)
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -202,12 +204,12 @@ func TestOfMakeAndIpExactlyOneWins(t *testing.T) {
 			t.Fatalf("%d mounts are left", n)
 		}
 	}
-	t.Logf("won: %v", wins)
+	t.Logf("states after the race: %v", wins)
 }
 
-// TestRemoveNeverTakesAnothersNamespace gives the name to another while Remove is at work.
-func TestRemoveNeverTakesAnothersNamespace(t *testing.T) {
-	ground(t)
+// While Remove runs, `ip netns` deletes our namespace and adds another one with the same name.
+func TestRemoveNeverRemovesAForeignNamespace(t *testing.T) {
+	needsSandbox(t)
 	Directory.cleanUp(t, "ns-swap")
 	seen := map[string]int{}
 	for range 300 {
@@ -216,8 +218,8 @@ func TestRemoveNeverTakesAnothersNamespace(t *testing.T) {
 		}
 		result := make(chan error)
 		go func() {
-			_, deleted := fallible("netns", "del", "ns-swap")
-			_, added := fallible("netns", "add", "ns-swap")
+			_, deleted := runIP("netns", "del", "ns-swap")
+			_, added := runIP("netns", "add", "ns-swap")
 			result <- errors.Join(deleted, added)
 			result <- added
 		}()
@@ -228,14 +230,14 @@ func TestRemoveNeverTakesAnothersNamespace(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		seen[fmt.Sprintf("%s, removed %t, theirs %t", got.State, removed == nil, all == nil)]++
+		seen[fmt.Sprintf("%s, Remove succeeded %t, ip succeeded %t", got.State, removed == nil, all == nil)]++
 		if added == nil && got.State != Foreign {
-			t.Fatalf("their namespace is %s; removed: %v; theirs: %v", got.State, removed, all)
+			t.Fatalf("the namespace of ip is %s; Remove: %v; ip: %v", got.State, removed, all)
 		}
 		if got.State == Ours {
-			t.Fatalf("ours is still there; removed: %v; theirs: %v", removed, all)
+			t.Fatalf("our namespace still exists; Remove: %v; ip: %v", removed, all)
 		}
-		if _, err := fallible("netns", "del", "ns-swap"); err != nil && got.State == Foreign {
+		if _, err := runIP("netns", "del", "ns-swap"); err != nil && got.State == Foreign {
 			t.Fatal(err)
 		}
 		_ = os.Remove(Directory.Path("ns-swap"))
@@ -243,9 +245,9 @@ func TestRemoveNeverTakesAnothersNamespace(t *testing.T) {
 	t.Logf("seen: %v", seen)
 }
 
-// TestRemoveSaysForeignHoweverLateTheMountComes mounts another's namespace over a plain file between any two steps of Remove.
-func TestRemoveSaysForeignHoweverLateTheMountComes(t *testing.T) {
-	ground(t)
+// The test mounts a foreign namespace over a plain file at a random time while Remove runs.
+func TestRemoveReturnsErrForeignForALateMount(t *testing.T) {
+	needsSandbox(t)
 	Directory.make(t, "ns-first") // so that the directory is a mount
 	Directory.cleanUp(t, "ns-late")
 	path, seen := Directory.Path("ns-late"), map[bool]int{}
@@ -264,7 +266,7 @@ func TestRemoveSaysForeignHoweverLateTheMountComes(t *testing.T) {
 		theirs := <-mounted
 		seen[removed == nil]++
 		if removed == nil && theirs == nil || removed != nil && !errors.Is(removed, ErrForeign) {
-			t.Fatalf("removed: %v; theirs: %v", removed, theirs)
+			t.Fatalf("Remove: %v; mount: %v", removed, theirs)
 		}
 		if theirs != nil {
 			continue
@@ -273,12 +275,12 @@ func TestRemoveSaysForeignHoweverLateTheMountComes(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	t.Logf("removed the file: %v", seen)
+	t.Logf("Remove succeeded: %v", seen)
 }
 
-// TestTheDirectoryIsMountedOnce lets Make and `ip netns add` race to be the first of the host (systemd#2741).
+// The test runs Make and `ip netns add` at the same time on a host without the directory (systemd#2741).
 func TestTheDirectoryIsMountedOnce(t *testing.T) {
-	ground(t)
+	needsSandbox(t)
 	for range 10 {
 		for mounts(t, Directory.path) > 0 {
 			if err := unix.Unmount(Directory.path, unix.MNT_DETACH); err != nil {
@@ -298,7 +300,7 @@ func TestTheDirectoryIsMountedOnce(t *testing.T) {
 				}
 			})
 			workers.Go(func() {
-				if _, err := fallible("netns", "add", theirs); err != nil {
+				if _, err := runIP("netns", "add", theirs); err != nil {
 					t.Error(err)
 				}
 			})
@@ -312,7 +314,8 @@ func TestTheDirectoryIsMountedOnce(t *testing.T) {
 			t.Fatalf("%d namespaces, %v", len(list), err)
 		}
 		for _, n := range list {
-			if want := map[bool]State{true: Ours, false: Foreign}[strings.HasPrefix(string(n.Name), "ns-dir")]; n.State != want {
+			want := map[bool]State{true: Ours, false: Foreign}[strings.HasPrefix(string(n.Name), "ns-dir")]
+			if n.State != want {
 				t.Errorf("%s is %s, want %s", n.Name, n.State, want)
 			}
 		}

@@ -11,27 +11,33 @@ import (
 )
 
 const (
-	removePatience = 2 * halfMade
-	removePause    = 5 * time.Millisecond
+	// removeTimeout is how long Remove retries while another program changes the same name, removeInterval the time
+	// between two attempts.
+	removeTimeout  = 2 * mountGrace
+	removeInterval = 5 * time.Millisecond
 )
 
-// Remove removes the name of our namespace, or a stale file; absent is success, ErrForeign another's. The namespace itself
-// goes, with its veths, when its last process has left it and no file of it is open.
+// Remove removes the name of a namespace that is ours, or a stale file. It returns nil if there is nothing with this
+// name, and an error that wraps ErrForeign if it is not ours. The kernel removes the namespace itself, with its veths,
+// when no process is in it and no file of it is open any more.
 //
-// What is unmounted is the very mount whose tag was read: a namespace that another gives the name meanwhile stays.
+// Remove unmounts the mount whose tag it has read. A namespace that another program mounts under this name in the
+// meantime is not unmounted.
 func (d Dir) Remove(name spec.Name) error {
-	deadline := time.Now().Add(removePatience)
+	deadline := time.Now().Add(removeTimeout)
 	for {
 		err := d.locked(func() error { return d.removeLocked(name) })
-		// EBUSY and ErrExists: another program has just mounted its namespace over the file; EINVAL: another unmounted first.
-		again := errors.Is(err, unix.EBUSY) || errors.Is(err, ErrExists) || errors.Is(err, unix.EINVAL) || errors.Is(err, errHalfMade)
+		// EBUSY and ErrExists: another program has just mounted its namespace over the file. EINVAL: another program has
+		// unmounted ours.
+		temporary := errors.Is(err, unix.EBUSY) || errors.Is(err, ErrExists) ||
+			errors.Is(err, unix.EINVAL) || errors.Is(err, errBeingMade)
 		if err == nil {
 			return nil
 		}
-		if !again || time.Now().After(deadline) {
+		if !temporary || time.Now().After(deadline) {
 			return fmt.Errorf("remove namespace %s: %w", name, err)
 		}
-		time.Sleep(removePause)
+		time.Sleep(removeInterval)
 	}
 }
 

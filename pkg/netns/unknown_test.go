@@ -8,9 +8,9 @@ import (
 	"testing"
 )
 
-// TestWhatCannotBeReadIsUnknown runs this test again as a user who may not enter a namespace.
-func TestWhatCannotBeReadIsUnknown(t *testing.T) {
-	ground(t)
+// The test runs itself again as a user who may not enter a namespace.
+func TestAnUnreadableNamespaceIsUnknown(t *testing.T) {
+	needsSandbox(t)
 	if os.Geteuid() != 0 {
 		list, err := Directory.List()
 		if err != nil || len(list) != 1 || list[0].State != Unknown || list[0].Err == nil {
@@ -21,12 +21,12 @@ func TestWhatCannotBeReadIsUnknown(t *testing.T) {
 			t.Errorf("%v, %v", got, err)
 		}
 		if err := Directory.Remove("ns-unknown"); err == nil {
-			t.Error("removed")
+			t.Error("Remove succeeded without privileges")
 		}
 		return
 	}
 	name := Directory.make(t, "ns-unknown")
-	again := exec.Command("/proc/self/exe", "-test.run=^TestWhatCannotBeReadIsUnknown$", "-test.v")
+	again := exec.Command("/proc/self/exe", "-test.run=^TestAnUnreadableNamespaceIsUnknown$", "-test.v")
 	again.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 	if out, err := again.CombinedOutput(); err != nil || !strings.Contains(string(out), "--- PASS") {
 		t.Errorf("%v: %s", err, out)

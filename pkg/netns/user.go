@@ -16,23 +16,24 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/internal/ownthread"
 )
 
-// ErrNoUserNamespaces means that the kernel, a limit (sysctl user.max_user_namespaces) or a security policy of the host refused to
-// make a user namespace.
+// ErrNoUserNamespaces means that the kernel, a limit (sysctl user.max_user_namespaces) or a security policy of the host
+// refused to make a user namespace.
 var ErrNoUserNamespaces = errors.New("the host does not allow user namespaces")
 
-// makeTimeout bounds the helper process of newOwned, which runs for a millisecond or two.
-const makeTimeout = 10 * time.Second
+// helperTimeout bounds the run time of newOwned's helper process, which normally takes a millisecond or two.
+const helperTimeout = 10 * time.Second
 
-// helper runs in the new namespaces. It forbids user namespaces below the new one: in those a process would have all
-// capabilities again. Where /proc/sys is read-only that limit stays as it is. It then waits for the end of its stdin.
+// helper is the script that runs in the new namespaces. It forbids user namespaces below the new one, because a process
+// in such a namespace would have all capabilities again. If /proc/sys is read-only, the limit is not changed. The
+// script then waits until its stdin is closed.
 const helper = `echo 0 >/proc/sys/user/max_user_namespaces; echo ready; read -r _`
 
-// newOwned makes a network namespace that is owned by a new user namespace, and returns the open network namespace, which
-// keeps the user namespace. The user namespace maps its id 0 to the user and group id on the host, and belongs to that
-// user: UserOf tells by that whose it is.
+// newOwned makes a network namespace that is owned by a new user namespace, and returns the open network namespace,
+// which keeps the user namespace alive. The user namespace maps its user id 0 and its group id 0 to id on the host. It
+// is owned by the user with that id, which UserOf returns.
 //
-// A process that is root in this user namespace controls its own network namespace and nothing else: CAP_NET_ADMIN of the
-// initial user namespace would let it change links in every network namespace (IFLA_TARGET_NETNSID, IFLA_NET_NS_PID).
+// A process that is root in this user namespace controls its own network namespace only. With CAP_NET_ADMIN in the
+// initial user namespace it could change links in every network namespace (IFLA_TARGET_NETNSID, IFLA_NET_NS_PID).
 func newOwned(id uint32) (*os.File, error) {
 	var namespace *os.File
 	err := ownthread.Do(func() (err error) {
@@ -68,7 +69,7 @@ func newOwnedByThread(id uint32) (*os.File, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, startError(err)
 	}
-	stop := time.AfterFunc(makeTimeout, func() { _ = cmd.Process.Kill() })
+	stop := time.AfterFunc(helperTimeout, func() { _ = cmd.Process.Kill() })
 	line, err := bufio.NewReader(stdout).ReadString('\n')
 	var namespace *os.File
 	switch {
@@ -78,14 +79,14 @@ func newOwnedByThread(id uint32) (*os.File, error) {
 		err = fmt.Errorf("the helper process ended early (%q)", line)
 	}
 	_ = stdin.Close()
-	_ = cmd.Wait() // its exit status says nothing about the namespace
+	_ = cmd.Wait() // the exit status does not matter, because the namespace is already open
 	stop.Stop()
 	return namespace, err
 }
 
-// startError tells a kernel or host without user namespaces apart from other errors: EINVAL and ENOSYS come from a kernel
-// that was built without them, ENOSPC and EUSERS from a limit of user or network namespaces, EPERM from a security policy or
-// from a missing capability.
+// startError wraps ErrNoUserNamespaces if err means that no user namespace can be made: EINVAL and ENOSYS come from a
+// kernel that was built without them, ENOSPC and EUSERS from a limit of user or network namespaces, and EPERM from a
+// security policy or a missing capability.
 func startError(err error) error {
 	for _, code := range []error{unix.EINVAL, unix.ENOSPC, unix.EPERM, unix.EUSERS, unix.ENOSYS} {
 		if errors.Is(err, code) {
@@ -95,8 +96,9 @@ func startError(err error) error {
 	return err
 }
 
-// becomeOwner gives the calling thread an effective user id, which a user namespace that it makes then belongs to, and keeps its
-// capabilities, which writing the maps needs. Only raw system calls do that for one thread: Go's own change all threads.
+// becomeOwner sets the effective user id of the calling thread, so that a user namespace that it makes is owned by that
+// user. It keeps the capabilities of the thread, which are needed to write the id maps. It uses raw system calls,
+// because the functions of Go's syscall package change all threads.
 func becomeOwner(id uint32) error {
 	const unchanged = ^uintptr(0)
 	if _, _, code := unix.RawSyscall(unix.SYS_SETRESUID, unchanged, uintptr(id), unchanged); code != 0 {
@@ -104,20 +106,24 @@ func becomeOwner(id uint32) error {
 	}
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var sets [2]unix.CapUserData
-	if _, _, code := unix.RawSyscall(unix.SYS_CAPGET, uintptr(unsafe.Pointer(&header)), uintptr(unsafe.Pointer(&sets[0])), 0); code != 0 {
+	_, _, code := unix.RawSyscall(unix.SYS_CAPGET,
+		uintptr(unsafe.Pointer(&header)), uintptr(unsafe.Pointer(&sets[0])), 0)
+	if code != 0 {
 		return code
 	}
-	for i := range sets { // the change of the user id has cleared the effective set alone
+	for i := range sets { // the change of the effective user id cleared the effective set and kept the permitted set
 		sets[i].Effective = sets[i].Permitted
 	}
-	if _, _, code := unix.RawSyscall(unix.SYS_CAPSET, uintptr(unsafe.Pointer(&header)), uintptr(unsafe.Pointer(&sets[0])), 0); code != 0 {
+	_, _, code = unix.RawSyscall(unix.SYS_CAPSET,
+		uintptr(unsafe.Pointer(&header)), uintptr(unsafe.Pointer(&sets[0])), 0)
+	if code != 0 {
 		return code
 	}
 	return nil
 }
 
-// UserOf returns the user id that owns the user namespace of an open network namespace. own reports that it is the user
-// namespace of this program, as it is for every namespace that was not made for one user id.
+// UserOf returns the id of the user who owns the user namespace that owns an open network namespace. own is true if
+// that is the user namespace of this program, as for every namespace that was not made for a user id.
 func UserOf(namespace *os.File) (id uint32, own bool, err error) {
 	file, err := UserNamespace(namespace)
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// testUser is a user id as a container has one.
+// testUser is a user id from the range of the containers.
 const testUser = 2100000007
 
 // inUserNamespace runs a program as root of the user namespace that owns a named namespace.
@@ -32,8 +32,8 @@ func inUserNamespace(t *testing.T, name string, program ...string) (string, erro
 	return string(out), err
 }
 
-func TestNamespaceIsOwnedByTheUserItWasMadeFor(t *testing.T) {
-	ground(t)
+func TestANamespaceIsOwnedByTheGivenUser(t *testing.T) {
+	needsSandbox(t)
 	Directory.cleanUp(t, "ns-user")
 	if err := Directory.Make(owner("ns-user"), testUser); err != nil {
 		t.Fatal(err)
@@ -61,20 +61,21 @@ func TestNamespaceIsOwnedByTheUserItWasMadeFor(t *testing.T) {
 	}
 }
 
-// users is a registry with one user id.
+// users returns a registry in which the owner has testUser.
 func users(owner spec.Owner) Users {
 	return func(id uint32) (spec.Owner, bool, error) { return owner, id == testUser, nil }
 }
 
-func TestProgramsInsideCannotChangeWhoseTheNamespaceIs(t *testing.T) {
-	ground(t)
+func TestProgramsInANamespaceCannotChangeItsOwner(t *testing.T) {
+	needsSandbox(t)
 	const name = "ns-captured"
 	d := Directory.WithUsers(users(owner(name)))
 	for _, test := range []struct{ what, script string }{
 		{"the alias of lo is another container's tag", "ip link set lo alias svc-supervisor:ns-other:id"},
 		{"the alias of lo is removed", `ip link set lo alias ""`},
 		{"lo is down and renamed", "ip link set lo down && ip link set lo name gone"},
-		{"another interface has the name lo", "ip link set lo down && ip link set lo name gone && ip link add lo type veth peer name other"},
+		{"another interface has the name lo",
+			"ip link set lo down && ip link set lo name gone && ip link add lo type veth peer name other"},
 	} {
 		t.Run(test.what, func(t *testing.T) {
 			Directory.cleanUp(t, name)
@@ -85,7 +86,7 @@ func TestProgramsInsideCannotChangeWhoseTheNamespaceIs(t *testing.T) {
 				t.Fatalf("%v: %s", err, out)
 			}
 			if before, err := Directory.Observe(name); err == nil && before.State == Ours {
-				t.Error("without the registry it is ours: the test shows nothing")
+				t.Error("the namespace is ours without the registry too, so the test proves nothing")
 			}
 			if got := d.state(t, name, Ours); got.Owner != owner(name) {
 				t.Errorf("owner %v", got.Owner)
@@ -101,8 +102,8 @@ func TestProgramsInsideCannotChangeWhoseTheNamespaceIs(t *testing.T) {
 	}
 }
 
-func TestRegistryDecidesWhoseANamespaceOfAUserIs(t *testing.T) {
-	ground(t)
+func TestTheRegistryDecidesWhoOwnsTheNamespaceOfAUser(t *testing.T) {
+	needsSandbox(t)
 	const name = "ns-registry"
 	other := spec.Owner{Network: spec.Network, Name: "ns-other", ContainerID: "id"}
 	byHand := spec.Owner{Network: spec.NetworkByHand, Name: name, ContainerID: "id"}
@@ -117,10 +118,10 @@ func TestRegistryDecidesWhoseANamespaceOfAUserIs(t *testing.T) {
 		{"another container has the user id", testUser, users(other), Foreign, other},
 		{"a container of another network has the user id", testUser, users(byHand), Foreign, byHand},
 		{"no container has the user id: the alias decides", testUser + 1, users(other), Ours, owner(name)},
-		{"there is no registry: the alias decides", testUser, nil, Ours, owner(name)},
+		{"no registry is configured: the alias decides", testUser, nil, Ours, owner(name)},
 		{"the registry is not readable", testUser,
 			func(uint32) (spec.Owner, bool, error) { return spec.Owner{}, false, broken }, Unknown, spec.Owner{}},
-		{"the namespace has no user: the registry is not asked", 0,
+		{"the namespace was made for no user id: the registry is not used", 0,
 			func(uint32) (spec.Owner, bool, error) { return spec.Owner{}, false, broken }, Ours, owner(name)},
 	} {
 		t.Run(test.what, func(t *testing.T) {
@@ -139,14 +140,14 @@ func TestRegistryDecidesWhoseANamespaceOfAUserIs(t *testing.T) {
 				t.Errorf("remove: %v", err)
 			}
 			if after, _ := d.Observe(name); (after.State == Absent) != (test.state == Ours) {
-				t.Errorf("it is %s after Remove", after.State)
+				t.Errorf("state %s after Remove", after.State)
 			}
 		})
 	}
 }
 
-func TestNoUserNamespaceCanBeMadeInside(t *testing.T) {
-	ground(t)
+func TestNoUserNamespaceCanBeMadeInANamespace(t *testing.T) {
+	needsSandbox(t)
 	Directory.cleanUp(t, "ns-nested")
 	if err := Directory.Make(owner("ns-nested"), testUser); err != nil {
 		t.Fatal(err)
@@ -157,8 +158,8 @@ func TestNoUserNamespaceCanBeMadeInside(t *testing.T) {
 	}
 }
 
-func TestNamespaceWithoutUserIsOwnedByTheInitialUserNamespace(t *testing.T) {
-	ground(t)
+func TestANamespaceWithoutUserIsOwnedByTheInitialUserNamespace(t *testing.T) {
+	needsSandbox(t)
 	Directory.make(t, "ns-plain")
 	namespace, err := os.Open(Directory.Path("ns-plain"))
 	if err != nil {
@@ -170,12 +171,14 @@ func TestNamespaceWithoutUserIsOwnedByTheInitialUserNamespace(t *testing.T) {
 	}
 }
 
-// TestHostWithoutUserNamespaces sets the limit in a user namespace of the test: below it no other can be made.
-func TestHostWithoutUserNamespaces(t *testing.T) {
-	ground(t)
+// The test sets max_user_namespaces to 0 in a user namespace of its own, so that no other can be made below it.
+func TestAHostWithoutUserNamespaces(t *testing.T) {
+	needsSandbox(t)
 	if os.Getenv("SVC_TEST_LIMITED") == "" {
-		out, err := exec.Command("unshare", "--user", "--map-root-user", "sh", "-c",
-			`echo 0 >/proc/sys/user/max_user_namespaces && SVC_TEST_LIMITED=1 exec "$0" -test.run "^$1$" -test.v`, os.Args[0], t.Name()).CombinedOutput()
+		const script = `echo 0 >/proc/sys/user/max_user_namespaces &&
+			SVC_TEST_LIMITED=1 exec "$0" -test.run "^$1$" -test.v`
+		out, err := exec.Command("unshare", "--user", "--map-root-user", "sh", "-c", script, os.Args[0], t.Name()).
+			CombinedOutput()
 		if err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
 			t.Errorf("%v: %s", err, out)
 		}

@@ -14,8 +14,8 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// ground skips a test that makes namespaces and links where that is not welcome.
-func ground(t *testing.T) {
+// needsSandbox skips the test outside of the sandbox, because the test makes namespaces and links on the host.
+func needsSandbox(t *testing.T) {
 	t.Helper()
 	if os.Getenv("SVC_TEST_GROUND") != "1" {
 		t.Skip("needs the sandbox: make bats")
@@ -26,17 +26,18 @@ func owner(name string) spec.Owner {
 	return spec.Owner{Network: spec.Network, Name: spec.Name(name), ContainerID: spec.ContainerID("id-" + name)}
 }
 
-// ip runs iproute2's program; fallible says what it answered instead of failing the test.
+// ip runs the ip command of iproute2 and returns its output. An error fails the test.
 func ip(t *testing.T, args ...string) string {
 	t.Helper()
-	out, err := fallible(args...)
+	out, err := runIP(args...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return out
 }
 
-func fallible(args ...string) (string, error) {
+// runIP runs the ip command of iproute2 and returns its output. The error contains the output.
+func runIP(args ...string) (string, error) {
 	out, err := exec.Command("ip", args...).CombinedOutput()
 	if err != nil {
 		err = fmt.Errorf("ip %s: %w: %s", strings.Join(args, " "), err, out)
@@ -44,7 +45,7 @@ func fallible(args ...string) (string, error) {
 	return string(out), err
 }
 
-// make makes a namespace that goes with the test.
+// make makes a namespace that is removed at the end of the test.
 func (d Dir) make(t *testing.T, name string) spec.Name {
 	t.Helper()
 	d.cleanUp(t, name)
@@ -54,7 +55,7 @@ func (d Dir) make(t *testing.T, name string) spec.Name {
 	return spec.Name(name)
 }
 
-// cleanUp removes whatever has the name at the end of the test, ours or not.
+// cleanUp removes the namespaces or files with these names at the end of the test, whoever owns them.
 func (d Dir) cleanUp(t *testing.T, names ...string) {
 	t.Cleanup(func() {
 		for _, name := range names {
@@ -83,8 +84,9 @@ func (d Dir) state(t *testing.T, name spec.Name, want State) Namespace {
 	return got
 }
 
-// mounts counts the mounts on a path in this mount namespace. The directory of named namespaces is a peer of /run's
-// mount where that is shared, so a namespace there is seen twice; only those below the directory's own mount count.
+// mounts counts the mounts on a path in this mount namespace. If /run is a shared mount, the mount of the directory of
+// named namespaces is its peer, and each namespace has two mounts. Only the one below the directory's own mount is
+// counted.
 func mounts(t *testing.T, path string) int {
 	t.Helper()
 	file, err := os.Open("/proc/self/mountinfo")
@@ -111,7 +113,7 @@ func mounts(t *testing.T, path string) int {
 	return count
 }
 
-// oldFile makes a plain file whose maker has had time to mount over it.
+// oldFile creates a plain file and waits for mountGrace, in which another program could have mounted over it.
 func (d Dir) oldFile(t *testing.T, name string, mode os.FileMode) spec.Name {
 	t.Helper()
 	d.cleanUp(t, name)
@@ -121,7 +123,9 @@ func (d Dir) oldFile(t *testing.T, name string, mode os.FileMode) spec.Name {
 	if err := os.WriteFile(d.Path(spec.Name(name)), nil, mode); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the file has aged", func() bool { return !errors.Is(checkStale(d.Path(spec.Name(name))), errHalfMade) })
+	eventually(t, "the file is older than mountGrace", func() bool {
+		return !errors.Is(checkStale(d.Path(spec.Name(name))), errBeingMade)
+	})
 	return spec.Name(name)
 }
 
