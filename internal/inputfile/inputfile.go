@@ -1,5 +1,6 @@
-// Package inputfile reads files that a person named, without waiting: neither for the writer of a pipe, nor for what the kernel
-// generates. Such a file (/proc/kmsg) is a regular one of size 0, and a read of it can wait for ever.
+// Package inputfile reads files whose path a user has given, without blocking. It does not wait for the writer of a
+// pipe. It does not read files that the kernel generates, such as /proc/kmsg: they are regular files of size 0, and a
+// read of them can block forever.
 package inputfile
 
 import (
@@ -10,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Open opens a file for reading and describes it.
+// Open opens a file for reading and returns it with its file information.
 func Open(path string) (*os.File, fs.FileInfo, error) {
 	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
 	if err != nil {
@@ -24,7 +25,8 @@ func Open(path string) (*os.File, fs.FileInfo, error) {
 	return file, info, nil
 }
 
-// Read reads the rest of a file that Open opened. A regular file of size 0 has no content.
+// Read reads the rest of a file that Open has opened. For a regular file of size 0 it returns no content without
+// reading.
 func Read(file io.Reader, info fs.FileInfo) ([]byte, error) {
 	if info.Mode().IsRegular() && info.Size() == 0 {
 		return nil, nil

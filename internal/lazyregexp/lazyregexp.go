@@ -1,5 +1,5 @@
-// Package lazyregexp compiles regular expressions when they are first used. A verb is a process of its own that uses few of
-// them, and compiling all at its start takes a third of the time of the process.
+// Package lazyregexp compiles regular expressions when they are first used. Each verb of a plugin runs in a process of
+// its own that uses few of them. Compiling all of them at the start would take a third of the run time of that process.
 package lazyregexp
 
 import (
@@ -12,18 +12,18 @@ type Regexp struct {
 	compiled func() *regexp.Regexp
 }
 
-// New returns the regular expression. Its first use panics if the text is no valid regular expression.
+// New returns a regular expression. The first use panics if the text is not a valid regular expression.
 func New(text string) Regexp {
 	return Regexp{sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(text) })}
 }
 
-// MatchString is regexp.Regexp.MatchString.
+// MatchString works like the method of regexp.Regexp.
 func (r Regexp) MatchString(s string) bool { return r.compiled().MatchString(s) }
 
-// FindStringSubmatch is regexp.Regexp.FindStringSubmatch.
+// FindStringSubmatch works like the method of regexp.Regexp.
 func (r Regexp) FindStringSubmatch(s string) []string { return r.compiled().FindStringSubmatch(s) }
 
-// ReplaceAllString is regexp.Regexp.ReplaceAllString.
+// ReplaceAllString works like the method of regexp.Regexp.
 func (r Regexp) ReplaceAllString(s, replacement string) string {
 	return r.compiled().ReplaceAllString(s, replacement)
 }

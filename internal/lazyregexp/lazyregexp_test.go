@@ -4,12 +4,13 @@ import "testing"
 
 func TestRegexp(t *testing.T) {
 	r := New(`^(a+)b$`)
-	if !r.MatchString("aab") || r.MatchString("b") || r.FindStringSubmatch("aab")[1] != "aa" || r.ReplaceAllString("ab", "x") != "x" {
-		t.Error("the expression does not match as it should")
+	if !r.MatchString("aab") || r.MatchString("b") ||
+		r.FindStringSubmatch("aab")[1] != "aa" || r.ReplaceAllString("ab", "x") != "x" {
+		t.Error("a method returned another result than that of regexp.Regexp")
 	}
 }
 
-func TestBadTextPanicsAtTheFirstUse(t *testing.T) {
+func TestInvalidExpressionPanicsAtTheFirstUse(t *testing.T) {
 	r := New(`(`)
 	defer func() {
 		if recover() == nil {

@@ -17,27 +17,27 @@ import (
 // ErrBusy means that another holder kept the lock for the whole wait.
 var ErrBusy = errors.New("another process holds the lock")
 
-// pause is the time between two attempts. flock(2) itself cannot be given a time limit.
-const pause = 2 * time.Millisecond
+// retryInterval is the time between two attempts, because flock(2) itself has no timeout.
+const retryInterval = 2 * time.Millisecond
 
-// Lock locks an existing directory and returns the function that unlocks it. It waits until ctx ends, at most for
-// patience; if only patience ended, the error wraps ErrBusy. Two goroutines of one process exclude each other like
-// two processes do. The kernel releases the lock when the process ends. A symbolic link in place of the directory
-// is refused.
-func Lock(ctx context.Context, path string, patience time.Duration) (unlock func(), err error) {
-	bounded, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("%w for more than %s", ErrBusy, patience))
+// Lock locks an existing directory and returns the function that unlocks it. It waits for the lock until ctx ends, but
+// no longer than timeout. If the timeout has passed before ctx ended, the error wraps ErrBusy. Two goroutines of one
+// process exclude each other like two processes. The kernel releases the lock when the process ends. Lock refuses a
+// symbolic link to a directory.
+func Lock(ctx context.Context, path string, timeout time.Duration) (unlock func(), err error) {
+	bounded, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("%w for more than %s", ErrBusy, timeout))
 	defer cancel()
 	for {
 		lock := flock.New(path, flock.SetFlag(os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW))
-		locked, err := lock.TryLockContext(bounded, pause)
+		locked, err := lock.TryLockContext(bounded, retryInterval)
 		switch {
 		case bounded.Err() != nil && !locked:
 			return nil, fmt.Errorf("lock %s: %w", path, context.Cause(bounded))
 		case err != nil:
 			return nil, fmt.Errorf("lock: %w", err)
 		}
-		// Unlock and not only close: a child that is being started may hold a copy of the descriptor until it
-		// executes.
+		// Closing the descriptor would not be enough: a child process that is being started may have a copy of it until it
+		// calls exec.
 		unlock := func() { _ = lock.Unlock() }
 		current, err := isNamed(lock, path)
 		if current {
@@ -50,9 +50,10 @@ func Lock(ctx context.Context, path string, patience time.Duration) (unlock func
 	}
 }
 
-// LockPrivate is Lock on a directory that only its owner can open, and so lock. It makes the directory where it is missing, and
-// refuses one that another user made or that others can open.
-func LockPrivate(ctx context.Context, path string, patience time.Duration) (unlock func(), err error) {
+// LockPrivate works like Lock, but other users cannot open the directory, and so cannot hold the lock. It creates the
+// directory with mode 0700 if it does not exist. It refuses a directory that belongs to another user or that other
+// users can open.
+func LockPrivate(ctx context.Context, path string, timeout time.Duration) (unlock func(), err error) {
 	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, fmt.Errorf("lock: %w", err)
 	}
@@ -60,14 +61,16 @@ func LockPrivate(ctx context.Context, path string, patience time.Duration) (unlo
 	if err != nil {
 		return nil, fmt.Errorf("lock: %w", err)
 	}
-	if stat, ok := info.Sys().(*syscall.Stat_t); !info.IsDir() || info.Mode().Perm()&0o077 != 0 || !ok || int(stat.Uid) != os.Geteuid() {
-		return nil, fmt.Errorf("lock %s: another user can open it: allowed: a directory of mode 0700 of user %d", path, os.Geteuid())
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if !info.IsDir() || info.Mode().Perm()&0o077 != 0 || !ok || int(stat.Uid) != os.Geteuid() {
+		return nil, fmt.Errorf("lock %s: another user can open it: allowed: a directory of mode 0700 of user %d",
+			path, os.Geteuid())
 	}
-	return Lock(ctx, path, patience)
+	return Lock(ctx, path, timeout)
 }
 
-// isNamed reports whether the locked directory is still the one at path. A directory that was removed and made
-// again between open and flock has another lock.
+// isNamed reports whether the locked directory is still the one at path. If the directory was removed and created again
+// between open and flock, the lock is on the removed one.
 func isNamed(lock *flock.Flock, path string) (bool, error) {
 	locked, err := lock.Stat()
 	if err != nil {

@@ -19,7 +19,7 @@ func lock(t *testing.T, path string) func() {
 	return unlock
 }
 
-func TestHeldLockIsAnErrorAfterThePatience(t *testing.T) {
+func TestHeldLockIsAnErrorAfterTheTimeout(t *testing.T) {
 	path := t.TempDir()
 	unlock := lock(t, path)
 	if _, err := Lock(t.Context(), path, 20*time.Millisecond); !errors.Is(err, ErrBusy) {
@@ -76,14 +76,14 @@ func TestMissingDirectoryAndLinkAreErrors(t *testing.T) {
 	}
 }
 
-func TestPrivateLockIsMadeAndRefusesWhatOthersCanOpen(t *testing.T) {
+func TestLockPrivateCreatesTheDirectoryAndRefusesAPublicOne(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "lock")
 	unlock, err := LockPrivate(t.Context(), path, time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o700 {
-		t.Errorf("made %v, %v", info, err)
+		t.Errorf("the created directory: %v, %v", info, err)
 	}
 	if _, err := LockPrivate(t.Context(), path, 20*time.Millisecond); !errors.Is(err, ErrBusy) {
 		t.Errorf("got %v, want ErrBusy", err)

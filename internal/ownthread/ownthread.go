@@ -1,5 +1,5 @@
-// Package ownthread runs a function on an OS thread of its own, for system calls that change the calling thread alone: its
-// namespaces, its user id, its file system context.
+// Package ownthread runs a function on an OS thread of its own. It is meant for system calls that change only the
+// calling thread: its namespaces, its user id, its file system context.
 package ownthread
 
 import (
@@ -8,18 +8,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Do calls f on a thread that no other goroutine uses and that ends with the call, and returns its error. Programs that f
-// starts inherit what it changed. It is never the main thread: that cannot end, and /proc/self shows its namespaces.
+// Do calls f on a thread that no other goroutine uses, and returns the error of f. The thread ends when f returns.
+// Programs that f starts inherit the changes of the thread. Do never uses the main thread, because that cannot end, and
+// because /proc/self shows its namespaces.
 func Do(f func() error) error {
 	done := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread()
 		if unix.Gettid() == unix.Getpid() {
 			defer runtime.UnlockOSThread()
-			done <- Do(f) // this goroutine keeps the main thread meanwhile
+			done <- Do(f) // until it returns, this goroutine occupies the main thread
 			return
 		}
-		done <- f() // the thread ends with this goroutine, because it is not unlocked
+		done <- f() // the Go runtime ends the thread with this goroutine, because the goroutine does not unlock it
 	}()
 	return <-done
 }

@@ -15,7 +15,7 @@ func TestDoNeverUsesTheMainThread(t *testing.T) {
 		calls.Go(func() {
 			if err := Do(func() error {
 				if unix.Gettid() == unix.Getpid() {
-					return errors.New("it is the main thread")
+					return errors.New("f runs on the main thread")
 				}
 				return nil
 			}); err != nil {
@@ -26,7 +26,7 @@ func TestDoNeverUsesTheMainThread(t *testing.T) {
 	calls.Wait()
 }
 
-func TestWhatAFunctionChangesIsItsThreadsAlone(t *testing.T) {
+func TestChangesOfTheThreadDoNotAffectOtherThreads(t *testing.T) {
 	want, err := os.Getwd()
 	if err != nil {
 		t.Fatal(err)
@@ -43,7 +43,7 @@ func TestWhatAFunctionChangesIsItsThreadsAlone(t *testing.T) {
 		var got [unix.PathMax]byte
 		n, err := unix.Getcwd(got[:])
 		if err != nil || string(got[:n-1]) != want {
-			t.Fatalf("the directory of another thread is %s, %v", got[:n-1], err)
+			t.Fatalf("the working directory of another thread changed to %s, %v", got[:n-1], err)
 		}
 	}
 }

@@ -1,11 +1,11 @@
-// Package patience measures time for deadlines that must hold on a busy machine too. While processes wait for a processor,
-// work takes longer although nothing is wrong with it, and a deadline in real time would end healthy work; it would be done
-// again, and the machine would get even busier. So a clock of this package runs at a fifth of its speed while some process
-// waits for a processor, and for as long as the work itself used one. A deadline comes after its time for work that only waits on
-// an idle machine, and after five times its time at most.
+// Package patience provides timeouts that are longer on a busy machine. If processes have to wait for a processor,
+// healthy work takes longer. A timeout in real time would end such work, it would be repeated, and the machine would
+// become busier still. Therefore a clock of this package runs at a fifth of its speed while some process waits for a
+// processor. The processor time that the work itself used also counts for a fifth only. For work that does not use a
+// processor on an idle machine, a timeout is equal to one in real time. It is never longer than five times that.
 //
-// The source is the kernel's pressure stall information (/proc/pressure/cpu, "some"). Where the kernel has none, all time
-// counts.
+// The clock uses the pressure stall information of the kernel (/proc/pressure/cpu, "some"). If the kernel does not provide
+// it, only the processor time of the work slows the clock.
 package patience
 
 import (
@@ -18,36 +18,37 @@ import (
 	"time"
 )
 
-// Stretch is how much later than on an idle machine a deadline can come.
+// Stretch is the factor by which a timeout can be longer than on an idle machine.
 const Stretch = 5
 
-// Clock measures time from its start.
+// Clock measures the scaled time since its start.
 type Clock struct {
 	started time.Time
-	stalled time.Duration // the machine's counter then
+	stalled time.Duration // stalledTime at the start
 }
 
-// Start starts a clock.
+// Start returns a clock that starts now.
 func Start() Clock {
 	c := Clock{time.Now(), stalledTime()}
 	if c.stalled == 0 {
-		c.stalled = math.MaxInt64 // not known: all time counts
+		c.stalled = math.MaxInt64 // the stalled time is unknown and does not slow the clock
 	}
 	return c
 }
 
-// Elapsed is the scaled time since the start.
+// Elapsed returns the scaled time since the start.
 func (c Clock) Elapsed() time.Duration { return c.ElapsedWith(0) }
 
-// ElapsedWith is Elapsed for work that itself used a processor for the given time, which counts for a fifth too.
+// ElapsedWith works like Elapsed for work that has used the given processor time, which also counts for a fifth only.
 func (c Clock) ElapsedWith(used time.Duration) time.Duration {
 	real := time.Since(c.started)
-	slow := min(max(stalledTime()-c.stalled, 0)+used, real) // the counter may have been unreadable now, or at the start
+	// The difference is negative if stalledTime returns 0 now, or returned 0 at the start.
+	slow := min(max(stalledTime()-c.stalled, 0)+used, real)
 	return real - slow*(Stretch-1)/Stretch
 }
 
-// stalledTime is how long since boot some process has waited for a processor; 0 if the kernel does not count it, or if it cannot be
-// read at this moment.
+// stalledTime returns the time since boot in which some process waited for a processor. It returns 0 if the kernel does
+// not measure it, or if it cannot be read at the moment.
 func stalledTime() time.Duration {
 	text, err := os.ReadFile("/proc/pressure/cpu")
 	if err != nil {
@@ -62,17 +63,17 @@ func stalledTime() time.Duration {
 	return time.Duration(microseconds) * time.Microsecond
 }
 
-// AfterFunc calls do in a goroutine of its own when the limit has passed on a clock that starts now. used, which may be nil,
-// returns the processor time of the work (see ElapsedWith). stop ends the wait; do may be running already then.
+// AfterFunc calls do in a goroutine of its own when the limit has passed on a clock that starts now. used returns the
+// processor time of the work (see ElapsedWith); it may be nil. stop cancels the call, unless do was already called.
 func AfterFunc(limit time.Duration, used func() time.Duration, do func()) (stop func()) {
-	w := &wait{clock: Start(), limit: limit, used: used, do: do}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.timer = time.AfterFunc(limit, w.look)
-	return w.stop
+	t := &timeout{clock: Start(), limit: limit, used: used, do: do}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.timer = time.AfterFunc(limit, t.check)
+	return t.stop
 }
 
-type wait struct {
+type timeout struct {
 	clock Clock
 	limit time.Duration
 	used  func() time.Duration
@@ -83,43 +84,46 @@ type wait struct {
 	stopped bool
 }
 
-// pause is the shortest time between two looks at the clock.
-const pause = 10 * time.Millisecond
+// minInterval is the minimum time between two reads of the clock.
+const minInterval = 10 * time.Millisecond
 
-func (w *wait) look() {
+// check calls do if the limit has passed, and otherwise sets the timer to the remaining time.
+func (t *timeout) check() {
 	var used time.Duration
-	if w.used != nil {
-		used = w.used()
+	if t.used != nil {
+		used = t.used()
 	}
-	w.mu.Lock()
-	if w.stopped {
-		w.mu.Unlock()
+	t.mu.Lock()
+	if t.stopped {
+		t.mu.Unlock()
 		return
 	}
-	if left := w.limit - w.clock.ElapsedWith(used); left > 0 {
-		w.timer.Reset(max(left, pause))
-		w.mu.Unlock()
+	if left := t.limit - t.clock.ElapsedWith(used); left > 0 {
+		t.timer.Reset(max(left, minInterval))
+		t.mu.Unlock()
 		return
 	}
-	w.stopped = true
-	w.mu.Unlock()
-	w.do()
+	t.stopped = true
+	t.mu.Unlock()
+	t.do()
 }
 
-func (w *wait) stop() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.stopped = true
-	w.timer.Stop()
+func (t *timeout) stop() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.stopped = true
+	t.timer.Stop()
 }
 
-// WithTimeout is context.WithTimeout by a clock of this package. The context's Deadline method reports none, since the time
-// is not known in advance; Err returns context.Canceled and context.Cause returns context.DeadlineExceeded.
+// WithTimeout works like context.WithTimeout with a clock of this package. The context has no Deadline, because the
+// time is not known in advance. After the timeout, Err returns context.Canceled and context.Cause returns
+// context.DeadlineExceeded.
 func WithTimeout(parent context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
 	return WithTimeoutCause(parent, limit, nil, context.DeadlineExceeded)
 }
 
-// WithTimeoutCause is WithTimeout with the cause of the end and the processor time of the work (see AfterFunc).
+// WithTimeoutCause works like WithTimeout. After the timeout, context.Cause returns cause. used returns the processor
+// time of the work (see AfterFunc).
 func WithTimeoutCause(parent context.Context, limit time.Duration, used func() time.Duration, cause error) (
 	context.Context, context.CancelFunc,
 ) {

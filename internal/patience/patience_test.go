@@ -23,9 +23,10 @@ func TestTimeoutComesAfterTheLimit(t *testing.T) {
 	}
 }
 
-func TestTimeoutOfBusyWorkComesFiveTimesLater(t *testing.T) {
+func TestTimeoutOfBusyWorkIsFiveTimesAsLong(t *testing.T) {
 	began := time.Now()
-	ctx, cancel := WithTimeoutCause(t.Context(), limit, func() time.Duration { return time.Since(began) }, errors.New("late"))
+	used := func() time.Duration { return time.Since(began) }
+	ctx, cancel := WithTimeoutCause(t.Context(), limit, used, errors.New("late"))
 	defer cancel()
 	<-ctx.Done()
 	if took := time.Since(began); took < Stretch*limit*9/10 {
@@ -36,7 +37,7 @@ func TestTimeoutOfBusyWorkComesFiveTimesLater(t *testing.T) {
 	}
 }
 
-func TestStoppedTimeoutDoesNotCome(t *testing.T) {
+func TestStoppedTimeoutCallsNothing(t *testing.T) {
 	called := make(chan struct{})
 	stop := AfterFunc(limit, nil, func() { close(called) })
 	stop()
@@ -58,21 +59,21 @@ func TestEndOfTheParentIsNotATimeout(t *testing.T) {
 	}
 }
 
-func TestUnreadableCounterStretchesNothing(t *testing.T) {
+func TestUnreadableCounterDoesNotSlowTheClock(t *testing.T) {
 	for what, stalled := range map[string]time.Duration{"now": time.Hour + stalledTime(), "at the start": math.MaxInt64} {
 		c := Clock{started: time.Now().Add(-time.Second), stalled: stalled}
 		if got := c.Elapsed(); got < time.Second || got > 2*time.Second {
-			t.Errorf("unreadable %s: of a second %v count", what, got)
+			t.Errorf("unreadable %s: the clock shows %v after a second", what, got)
 		}
 	}
 }
 
-func TestStalledTimeGrows(t *testing.T) {
+func TestStalledTimeSlowsTheClock(t *testing.T) {
 	if stalledTime() == 0 {
 		t.Skip("the kernel has no /proc/pressure/cpu")
 	}
 	before := Clock{started: time.Now().Add(-time.Second), stalled: stalledTime() - 500*time.Millisecond}
 	if got := before.Elapsed(); got < 500*time.Millisecond || got > 900*time.Millisecond {
-		t.Errorf("of one second with half a second of stalls, %v count", got)
+		t.Errorf("the clock shows %v after one second with half a second of stalls", got)
 	}
 }

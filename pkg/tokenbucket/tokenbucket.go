@@ -1,10 +1,10 @@
-// Package tokenbucket limits how often an event may happen. A bucket has no clock and no goroutine: the caller
-// passes the time.
+// Package tokenbucket limits how often an event may happen. A bucket has no clock and no goroutine. The caller passes
+// the current time.
 package tokenbucket
 
 import "time"
 
-// Limit allows Burst events at once, and after them one event in each Every. Both must be positive.
+// Limit allows Burst events at once, and then one event per Every. Both must be positive.
 type Limit struct {
 	Every time.Duration
 	Burst int
@@ -12,11 +12,11 @@ type Limit struct {
 
 // Bucket counts the events of one source. The zero Bucket is full. It is not safe for concurrent use.
 type Bucket struct {
-	full time.Time // when all tokens are back
+	full time.Time // when the bucket will be full again
 }
 
-// Take takes a token for an event at the time now. It returns false if the bucket is empty: the event is above the
-// limit. The limit may differ from call to call.
+// Take takes a token for an event at the time now. It returns false if the bucket is empty, which means that the event
+// is above the limit. The limit may differ from call to call.
 func (b *Bucket) Take(limit Limit, now time.Time) bool {
 	full := b.full
 	if full.Before(now) {
@@ -30,10 +30,10 @@ func (b *Bucket) Take(limit Limit, now time.Time) bool {
 	return true
 }
 
-// Next returns the time from which on Take succeeds with this limit. It may have passed.
+// Next returns the earliest time at which Take succeeds with this limit. It may be in the past.
 func (b *Bucket) Next(limit Limit) time.Time {
 	return b.full.Add(-time.Duration(limit.Burst-1) * limit.Every)
 }
 
-// Full reports whether all tokens are there, so that the bucket is equal to a new one.
+// Full reports whether the bucket has all of its tokens at the time now. It is then equivalent to a new bucket.
 func (b *Bucket) Full(now time.Time) bool { return !b.full.After(now) }

@@ -15,11 +15,11 @@ func TestBucketAllowsTheBurstAndThenTheRate(t *testing.T) {
 		want     int // events that are allowed
 	}{
 		{"a new bucket allows its burst", 0, 5, 3},
-		{"no token comes back before its time", 90 * time.Millisecond, 5, 0},
-		{"one token comes back in each interval", 110 * time.Millisecond, 5, 1},
-		{"events above the limit delay no token", 210 * time.Millisecond, 5, 1},
-		{"a long pause gives back the burst and no more", time.Hour, 5, 3},
-		{"a clock that goes back gives back nothing", 0, 5, 0},
+		{"no token is added before the interval has passed", 90 * time.Millisecond, 5, 0},
+		{"one token is added per interval", 110 * time.Millisecond, 5, 1},
+		{"events above the limit do not delay the next token", 210 * time.Millisecond, 5, 1},
+		{"a long pause fills the bucket up to the burst", time.Hour, 5, 3},
+		{"a clock that is set back adds no token", 0, 5, 0},
 	}
 	var bucket Bucket
 	for _, row := range rows {
@@ -45,14 +45,14 @@ func TestBucketIsFullAgainWhenAllTokensAreBack(t *testing.T) {
 	bucket.Take(limit, start)
 	bucket.Take(limit, start)
 	if bucket.Full(start.Add(1900 * time.Millisecond)) {
-		t.Error("a bucket is full before its last token is back")
+		t.Error("a bucket is full before its last token was added")
 	}
 	if !bucket.Full(start.Add(2 * time.Second)) {
-		t.Error("a bucket is not full after its last token is back")
+		t.Error("a bucket is not full after its last token was added")
 	}
 }
 
-func TestNextIsWhenTakeSucceeds(t *testing.T) {
+func TestNextIsTheEarliestTimeAtWhichTakeSucceeds(t *testing.T) {
 	limit := Limit{Every: 100 * time.Millisecond, Burst: 3}
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	var bucket Bucket
@@ -60,9 +60,9 @@ func TestNextIsWhenTakeSucceeds(t *testing.T) {
 	}
 	next := bucket.Next(limit)
 	if early := bucket; early.Take(limit, next.Add(-1)) {
-		t.Error("a token was there before")
+		t.Error("Take succeeded before the time that Next returned")
 	}
 	if !bucket.Take(limit, next) {
-		t.Error("no token was there")
+		t.Error("Take failed at the time that Next returned")
 	}
 }

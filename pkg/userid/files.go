@@ -18,11 +18,11 @@ import (
 
 // table is the content of a registry.
 type table struct {
-	owners  map[uint32]Registration // of a registration that cannot be read, the id alone
-	damaged error                   // names every registration that cannot be read
+	owners  map[uint32]Registration // if a registration cannot be read, only its ID is set
+	damaged error                   // the errors of all registrations that cannot be read, or nil
 }
 
-// read reads all registrations. A missing directory has none.
+// read reads all registrations. A missing directory counts as an empty one.
 func (r *Registry) read() (table, error) {
 	known := table{owners: map[uint32]Registration{}}
 	entries, err := os.ReadDir(r.directory)
@@ -46,11 +46,12 @@ func (r *Registry) read() (table, error) {
 	return known, nil
 }
 
-// readFor returns all registered ids for an owner whose link led to nothing. It reads the registrations only if one of them may be the
-// owner's: reading each would make the cost of an allocation grow with their number.
+// readFor returns all registered ids for an owner that findByLink did not find. It reads the content of the
+// registrations only if one of them may belong to the owner. Otherwise the cost of an allocation would grow with their
+// number.
 func (r *Registry) readFor(owner spec.Owner) (table, error) {
 	if _, err := os.Lstat(r.linkPath(owner)); !errors.Is(err, fs.ErrNotExist) {
-		return r.read() // the link is wrong
+		return r.read() // the link exists, but it does not lead to the owner's registration
 	}
 	known := table{owners: map[uint32]Registration{}}
 	entries, err := os.ReadDir(r.directory)
@@ -65,20 +66,23 @@ func (r *Registry) readFor(owner spec.Owner) (table, error) {
 			known.owners[id] = Registration{ID: id}
 		}
 	}
-	if links < len(known.owners) { // a link is made after its file and removed before it
+	// A link is created after its file and removed before it. If there are fewer links than files, a link is missing, and
+	// its file may be the owner's.
+	if links < len(known.owners) {
 		return r.read()
 	}
 	return known, nil
 }
 
-// idOfFile is the id whose registration a file is; false for a link, the state file, or a file that a killed process did not rename.
+// idOfFile returns the id in the name of a registration file. It returns false for the name of a link, of the state
+// file and of a temporary file that a killed process left.
 func idOfFile(name string) (uint32, bool) {
 	number, err := strconv.ParseUint(name, 10, 32)
 	id := uint32(number)
 	return id, err == nil && fmt.Sprint(id) == name
 }
 
-// readOne reads one registration. The error is fs.ErrNotExist if there is none.
+// readOne reads the registration of an id. The error wraps fs.ErrNotExist if the id is not registered.
 func (r *Registry) readOne(id uint32) (Registration, error) {
 	content, err := os.ReadFile(r.path(id))
 	if err != nil {
@@ -93,7 +97,8 @@ func (r *Registry) readOne(id uint32) (Registration, error) {
 	return Registration{id, owner}, nil
 }
 
-// id finds the id of an owner's network and name. The error is the one of Lookup.
+// id returns the id that is registered for the owner's network and name. If it is not found, the error is t.damaged,
+// because a registration that cannot be read may be the owner's.
 func (t table) id(owner spec.Owner) (uint32, bool, error) {
 	for id, has := range t.owners {
 		if has.Owner != (spec.Owner{}) && samePair(has.Owner, owner) {
@@ -103,7 +108,7 @@ func (t table) id(owner spec.Owner) (uint32, bool, error) {
 	return 0, false, t.damaged
 }
 
-// within returns how many registered ids are in a range.
+// within returns the number of registered ids in a range.
 func (t table) within(ids Range) (n int) {
 	for id := range t.owners {
 		if ids.Contains(id) {
@@ -118,8 +123,8 @@ func (t table) list() []Registration {
 	return slices.DeleteFunc(all, func(r Registration) bool { return r.Owner == spec.Owner{} })
 }
 
-// find finds the id of an owner's network and name: by the link of the pair, else by reading all registrations. The
-// error is the one of Lookup.
+// find returns the id that is registered for the owner's network and name. It follows the link of the pair, or else
+// reads all registrations. The error is the same as that of Lookup.
 func (r *Registry) find(owner spec.Owner) (uint32, bool, error) {
 	if known, found := r.findByLink(owner); found {
 		return known.ID, true, nil
@@ -131,11 +136,11 @@ func (r *Registry) find(owner spec.Owner) (uint32, bool, error) {
 	return known.id(owner)
 }
 
-// findByLink follows the link of a pair. Without a link, or if the registration behind it is not the pair's, it finds
-// nothing, which does not mean that there is no registration.
+// findByLink follows the link of a pair of network and name. It returns false if there is no link, or if the link leads
+// to a registration of another pair. In these cases the pair may still have a registration.
 func (r *Registry) findByLink(owner spec.Owner) (Registration, bool) {
 	if checkPair(owner) != nil {
-		return Registration{}, false // such a name may be a path
+		return Registration{}, false // an invalid name may contain a path separator
 	}
 	target, err := os.Readlink(r.linkPath(owner))
 	if err != nil {
@@ -149,8 +154,8 @@ func (r *Registry) findByLink(owner spec.Owner) (Registration, bool) {
 	return found, err == nil && samePair(found.Owner, owner)
 }
 
-// writeLocked writes or replaces the registration of an id and then its link. The link is created after the file and removed
-// before it, so an interrupted call never leaves a link without its file.
+// writeLocked writes or replaces the registration of an id and then its link. The link is created after the file and
+// removed before it, so an interrupted call never leaves a link without its file.
 func (r *Registry) writeLocked(id uint32, owner spec.Owner) error {
 	if err := r.replaceLocked(r.path(id), []byte(owner.String()+"\n")); err != nil {
 		return err
@@ -158,7 +163,7 @@ func (r *Registry) writeLocked(id uint32, owner spec.Owner) error {
 	return r.linkLocked(id, owner)
 }
 
-// linkLocked makes the link of a pair and replaces a stale one.
+// linkLocked creates the link of a pair, and replaces a stale one.
 func (r *Registry) linkLocked(id uint32, owner spec.Owner) error {
 	if err := r.unlinkLocked(owner); err != nil {
 		return err
@@ -177,20 +182,20 @@ func (r *Registry) linkPath(owner spec.Owner) string {
 	return filepath.Join(r.directory, pair(owner))
 }
 
-// replaceLocked writes a whole file. If the process is killed, path is unchanged and the file .new may remain; the next change
-// replaces it.
+// replaceLocked writes a file and renames it to path. If the process is killed before the rename, path is unchanged,
+// and the temporary file .new remains until the next change replaces it.
 func (r *Registry) replaceLocked(path string, content []byte) error {
-	aside := filepath.Join(r.directory, ".new")
-	if err := os.WriteFile(aside, content, 0o600); err != nil {
+	temporary := filepath.Join(r.directory, ".new")
+	if err := os.WriteFile(temporary, content, 0o600); err != nil {
 		return err
 	}
-	return os.Rename(aside, path)
+	return os.Rename(temporary, path)
 }
 
 func (r *Registry) statePath() string { return filepath.Join(r.directory, ".state") }
 
-// loadLocked reads the position in the range. Without a readable one the position is the highest registered id of
-// the range.
+// loadLocked reads the position in the range. If it cannot be read, the position is the highest registered id of the
+// range.
 func (r *Registry) loadLocked(ids Range, registered table) cursor {
 	var c cursor
 	content, err := os.ReadFile(r.statePath())
@@ -202,10 +207,10 @@ func (r *Registry) loadLocked(ids Range, registered table) cursor {
 			return cursor{Position: id}
 		}
 	}
-	return cursor{Position: ids.Last} // the first id follows
+	return cursor{Position: ids.Last} // the next id is the first one of the range
 }
 
-// withdrawLocked takes an id out of those that are known to be free.
+// withdrawLocked removes an id from the saved list of free ids.
 func (r *Registry) withdrawLocked(id uint32) error {
 	c := r.loadLocked(Range{}, table{})
 	i := slices.Index(c.Free, id)

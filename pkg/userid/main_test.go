@@ -16,7 +16,8 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// roleVariable makes the test program another user of a registry: "<role> <directory> <range file> <network>".
+// roleVariable makes the test program run as a helper process that changes a registry. Its value is
+// "<role> <directory> <range file> <network>".
 const roleVariable = "USERID_TEST_ROLE"
 
 func TestMain(m *testing.M) {
@@ -26,19 +27,20 @@ func TestMain(m *testing.M) {
 	}
 	r := New(role[1], role[2], slog.New(slog.DiscardHandler))
 	r.subordinate = nil
-	if err := play(role[0], r, role[3]); err != nil {
+	if err := runRole(role[0], r, role[3]); err != nil {
 		fmt.Println(err)
 		os.Exit(1)
 	}
 }
 
-// play allocates ids for 30 owners of a network and 10 that all processes share ("allocate"), or changes the
-// registry until it is killed ("churn").
-func play(role string, r *Registry, network string) error {
+// runRole allocates ids for 30 owners of a network and for 10 owners that all processes share (role "allocate"), or
+// allocates and releases ids until the process is killed (role "churn").
+func runRole(role string, r *Registry, network string) error {
 	for i := 0; role == "churn" || i < 30; i++ {
 		owners := []spec.Owner{{Network: network, Name: spec.Name(fmt.Sprintf("c%d", i%30)), ContainerID: "id"}}
 		if i%3 == 0 {
-			owners = append(owners, spec.Owner{Network: "shared", Name: spec.Name(fmt.Sprintf("c%d", i%30)), ContainerID: "id"})
+			shared := spec.Owner{Network: "shared", Name: spec.Name(fmt.Sprintf("c%d", i%30)), ContainerID: "id"}
+			owners = append(owners, shared)
 		}
 		for _, owner := range owners {
 			id, err := r.Allocate(context.Background(), owner)
@@ -60,7 +62,8 @@ func play(role string, r *Registry, network string) error {
 	return nil
 }
 
-// start starts the test program in a role.
+// start starts the test program in a role. In the role "churn" the returned reader has its output, otherwise the
+// buffer.
 func start(t *testing.T, role, network string, r *Registry) (*exec.Cmd, *bytes.Buffer, io.Reader) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
@@ -88,7 +91,7 @@ func owner(name string) spec.Owner {
 	return spec.Owner{Network: spec.Network, Name: spec.Name(name), ContainerID: "id"}
 }
 
-// registry makes an empty one with a range of n ids and its log.
+// registry returns an empty registry with a range of n ids, the range, and the log of the registry.
 func registry(t testing.TB, n int) (*Registry, Range, *bytes.Buffer) {
 	t.Helper()
 	dir := t.TempDir()
@@ -103,7 +106,7 @@ func registry(t testing.TB, n int) (*Registry, Range, *bytes.Buffer) {
 	return r, ids, log
 }
 
-// allocate fails the test if there is no id.
+// allocate allocates an id for the owner of that name. An error fails the test.
 func allocate(t testing.TB, r *Registry, name string) uint32 {
 	t.Helper()
 	id, err := r.Allocate(t.Context(), owner(name))
@@ -120,7 +123,7 @@ func release(t testing.TB, r *Registry, name string) {
 	}
 }
 
-// fakeGetent puts a shell script in front of the host's getent. The returned function counts its runs.
+// fakeGetent puts a shell script named getent first in PATH. The returned function returns how often it was run.
 func fakeGetent(t testing.TB, script string) (runs func() int) {
 	t.Helper()
 	dir := t.TempDir()
@@ -135,7 +138,8 @@ func fakeGetent(t testing.TB, script string) (runs func() int) {
 	}
 }
 
-// entry is a line of getent for one id, in a script, if it was asked for.
+// entry returns a shell command for fakeGetent. It prints an entry for the id if database and id are among the
+// arguments.
 func entry(database string, id uint32) string {
 	number := strconv.FormatUint(uint64(id), 10)
 	return fmt.Sprintf(`case "$1 $*" in "%s "*" %s"*) echo "someone:x:%s:7::/:/bin/sh" ;; esac`, database, number, number)

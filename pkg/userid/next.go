@@ -7,20 +7,18 @@ import (
 	"slices"
 )
 
-const (
-	// batchSize is how many ids are checked at once. While the user database does not answer, one container in a batch waits
-	// for it.
-	batchSize = 32
-)
+// batchSize is the number of ids that are checked at once. If the user database does not answer, the first allocation
+// of each batch waits for it, and the others do not.
+const batchSize = 32
 
-// cursor is the position in the range and what is known of the ids up to it.
+// cursor is the position in the range, with the free ids before it.
 type cursor struct {
 	Position uint32   `json:"position"` // the last id that was considered
-	Free     []uint32 `json:"free"`     // the ids up to it that passed the checks and were not handed out, in order
+	Free     []uint32 `json:"free"`     // the ids up to Position that passed the checks and are not yet assigned, in order
 }
 
-// take removes the next id from Free. Ids that were adopted since, or that a changed range does not have, are
-// dropped.
+// take removes and returns the next id of Free. It drops ids that were registered since (by Adopt), and ids outside of
+// ids, because the range may have been changed.
 func (c *cursor) take(ids Range, registered table) (uint32, bool) {
 	for len(c.Free) > 0 {
 		id := c.Free[0]
@@ -32,8 +30,8 @@ func (c *cursor) take(ids Range, registered table) (uint32, bool) {
 	return 0, false
 }
 
-// advance moves the position past at most limit ids and returns those that have no owner, at most batchSize, and
-// past how many it moved.
+// advance moves the position forward by at most limit ids. It returns those of them that have no owner, at most
+// batchSize, and the number of ids by which it moved.
 func (c *cursor) advance(ids Range, registered table, limit int) (candidates []uint32, moved int) {
 	for moved < limit && len(candidates) < batchSize {
 		c.Position = ids.after(c.Position)
@@ -45,14 +43,15 @@ func (c *cursor) advance(ids Range, registered table, limit int) (candidates []u
 	return candidates, moved
 }
 
-// nextLocked finds the next free id. The position in the range is saved before the id is registered: a crash in between
-// skips one id until the position wraps around. In the reverse order a released id could be given out again at once.
+// nextLocked returns the next free id. It saves the position in the range before the caller registers the id. After a
+// crash in between, the id is not used until the position wraps around. In the reverse order, a released id could be
+// assigned again at once.
 func (r *Registry) nextLocked(ctx context.Context, registered table) (uint32, error) {
 	ids, err := r.Range()
 	if err != nil {
 		return 0, err
 	}
-	nss, cancel := context.WithTimeout(ctx, nssPatience)
+	nss, cancel := context.WithTimeout(ctx, nssTimeout)
 	defer cancel()
 	c := r.loadLocked(ids, registered)
 	for considered := 0; ; {

@@ -16,13 +16,13 @@ type Range struct {
 	First, Last uint32
 }
 
-// DefaultRange is used where the range file does not exist. It lies outside of systemd's ranges, of the ranges that
-// useradd(8) gives to /etc/subuid and of those that SSSD maps directory users to by default.
+// DefaultRange is used if the range file does not exist. It does not overlap the ranges of systemd, those that
+// useradd(8) writes to /etc/subuid, and those to which SSSD maps directory users by default.
 var DefaultRange = Range{2100000000, 2100065535}
 
 const (
-	leastIDs = 16
-	mostIDs  = 1_000_000
+	minIDs = 16
+	maxIDs = 1_000_000
 )
 
 // reserved are the ranges that systemd or Linux use for something else (https://systemd.io/UIDS-GIDS).
@@ -36,16 +36,16 @@ var reserved = []struct {
 	{Range{2147483648, 4294967295}, "no users at all: many programs take such an id for a negative number"},
 }
 
-// unreserved is what is left.
+// unreserved describes all ranges that do not overlap a reserved one.
 const unreserved = "65536-524287, 1879048192-2147352575 or 2147418112-2147483647"
 
 // Size returns the number of ids.
 func (r Range) Size() int { return int(r.Last) - int(r.First) + 1 }
 
-// Contains reports whether the range has the id.
+// Contains reports whether the id is in the range.
 func (r Range) Contains(id uint32) bool { return r.First <= id && id <= r.Last }
 
-// String returns the range as the range file has it.
+// String returns the range in the format of the range file.
 func (r Range) String() string { return fmt.Sprintf("%d-%d", r.First, r.Last) }
 
 func (r Range) overlaps(other Range) bool { return r.First <= other.Last && other.First <= r.Last }
@@ -58,7 +58,8 @@ func (r Range) after(id uint32) uint32 {
 	return id + 1
 }
 
-// Range reads the range of this host and checks it. An error names the range file, the value and what is allowed.
+// Range reads the range of this host and checks it. The error for an invalid range contains the path of the range file,
+// the value and the allowed values.
 func (r *Registry) Range() (Range, error) {
 	key := r.rangeFile
 	ids := DefaultRange
@@ -86,7 +87,7 @@ func (r *Registry) Range() (Range, error) {
 	return ids, nil
 }
 
-// parseRange reads the content of a range file, which key names in errors.
+// parseRange parses the content of a range file. key is the name of the file in error texts.
 func parseRange(key, content string) (Range, error) {
 	value := strings.TrimSpace(content)
 	fault := func(format string, a ...any) (Range, error) {
@@ -98,8 +99,8 @@ func parseRange(key, content string) (Range, error) {
 	if firstErr != nil || lastErr != nil || first > last {
 		return fault("one line FIRST-LAST with two decimal user ids, the lower one first, like %s", DefaultRange)
 	}
-	if n := last - first + 1; n < leastIDs || n > mostIDs {
-		return fault("%d to %d ids; these are %d", leastIDs, mostIDs, n)
+	if n := last - first + 1; n < minIDs || n > maxIDs {
+		return fault("%d to %d ids; these are %d", minIDs, maxIDs, n)
 	}
 	ids := Range{uint32(first), uint32(last)}
 	for _, other := range reserved {
@@ -110,8 +111,8 @@ func parseRange(key, content string) (Range, error) {
 	return ids, nil
 }
 
-// overlappingLine returns the first line of a file like /etc/subuid (subuid(5), `user:first:count`) that has an id
-// of the range. Like the tools of shadow it ignores lines of another form.
+// overlappingLine returns the first line of a file in the format of subuid(5) (`user:first:count`) that overlaps the
+// range. Like the shadow tools it ignores lines in another format.
 func overlappingLine(content string, ids Range) (string, bool) {
 	for line := range strings.Lines(content) {
 		fields := strings.Split(strings.TrimSpace(line), ":")

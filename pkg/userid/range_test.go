@@ -21,7 +21,7 @@ func TestRangeFile(t *testing.T) {
 	for _, test := range []struct {
 		what, content string
 		want          Range  // of a valid file
-		fault         string // part of what is allowed, of an invalid one
+		fault         string // for an invalid file: part of the description of the allowed values
 	}{
 		{"the default range", "2100000000-2100065535\n", DefaultRange, ""},
 		{"blanks around the line", " \t200000-200099\r\n\n", Range{200000, 200099}, ""},
@@ -45,11 +45,14 @@ func TestRangeFile(t *testing.T) {
 		{"root", "0-99", Range{}, "0-65535 is for system users"},
 		{"login users", "1000-1999", Range{}, "0-65535 is for system users"},
 		{"16 bit -1 as the first id", "65535-65600", Range{}, "0-65535 is for system users"},
-		{"the first id of systemd-nspawn as the last id", "524200-524288", Range{}, "524288-1879048191 is for containers of systemd-nspawn"},
+		{"the first id of systemd-nspawn as the last id", "524200-524288", Range{},
+			"524288-1879048191 is for containers of systemd-nspawn"},
 		{"ids of systemd-nspawn", "1000000-1000099", Range{}, "524288-1879048191 is for containers of systemd-nspawn"},
 		{"the last id of systemd-nspawn as the first id", "1879048191-1879048291", Range{}, "524288-1879048191 is for"},
-		{"all of systemd's foreign images and more", "2147352500-2147418200", Range{}, "2147352576-2147418111 is for systemd's foreign images"},
-		{"the first id that is negative in 32 bits", "2147483600-2147483648", Range{}, "2147483648-4294967295 is for no users"},
+		{"a range around systemd's foreign images", "2147352500-2147418200", Range{},
+			"2147352576-2147418111 is for systemd's foreign images"},
+		{"the first id that is negative in 32 bits", "2147483600-2147483648", Range{},
+			"2147483648-4294967295 is for no users"},
 		{"32 bit -1", "4294967200-4294967295", Range{}, "2147483648-4294967295 is for no users"},
 	} {
 		t.Run(test.what, func(t *testing.T) {
@@ -66,8 +69,9 @@ func TestRangeFile(t *testing.T) {
 			if !errors.As(err, &fault) {
 				t.Fatalf("got %s, %v, want a fault", got, err)
 			}
-			if fault.Key != path || fault.Value != strings.TrimSpace(test.content) || !strings.Contains(fault.Allowed, test.fault) {
-				t.Errorf("got %v, want the file, the value and %q", err, test.fault)
+			if fault.Key != path || fault.Value != strings.TrimSpace(test.content) ||
+				!strings.Contains(fault.Allowed, test.fault) {
+				t.Errorf("got %v, want a fault with the file, the value and %q", err, test.fault)
 			}
 		})
 	}
@@ -102,9 +106,9 @@ func TestSubordinateIDs(t *testing.T) {
 		{"has the first id", "tom:100000:65536\nann:" + first + ":1\n", "ann:" + first + ":1"},
 		{"has the last id", "tom:" + last + ":65536", "tom:" + last + ":65536"},
 		{"is inside", "1000:2100001000:10", "1000:2100001000:10"},
-		{"has all and more", "tom:1:4294967294", "tom:1:4294967294"},
-		{"has more ids than there are", "tom:0:18446744073709551615", "tom:0:18446744073709551615"},
-		{"reaches into it", "tom:2099999999:2", "tom:2099999999:2"},
+		{"contains the range", "tom:1:4294967294", "tom:1:4294967294"},
+		{"has more ids than 32 bits can count", "tom:0:18446744073709551615", "tom:0:18446744073709551615"},
+		{"ends inside", "tom:2099999999:2", "tom:2099999999:2"},
 	} {
 		for _, file := range []string{"subuid", "subgid"} {
 			t.Run(test.what+" in "+file, func(t *testing.T) {
@@ -122,9 +126,10 @@ func TestSubordinateIDs(t *testing.T) {
 					return
 				}
 				var fault *spec.Fault
-				if !errors.As(err, &fault) || !strings.HasPrefix(fault.Key, r.rangeFile+" ") || fault.Value != DefaultRange.String() ||
-					!strings.Contains(fault.Allowed, filepath.Join(dir, file)) || !strings.Contains(fault.Allowed, spec.Quote(test.overlaps)) {
-					t.Errorf("got %v, want both files, the range and the line", err)
+				if !errors.As(err, &fault) || !strings.HasPrefix(fault.Key, r.rangeFile+" ") ||
+					fault.Value != DefaultRange.String() || !strings.Contains(fault.Allowed, filepath.Join(dir, file)) ||
+					!strings.Contains(fault.Allowed, spec.Quote(test.overlaps)) {
+					t.Errorf("got %v, want a fault with both files, the range and the line", err)
 				}
 			})
 		}

@@ -1,20 +1,21 @@
-// Package userid gives each container of this host a user id of its own, which is its group id too.
+// Package userid assigns a user id to each container of this host. The same number is its group id.
 //
-// A registry has one file for each id in use, /run/svc-user-ids/<id>, which holds the owner tag of the container, and a
-// symbolic link to that file, /run/svc-user-ids/<network>:<name>, so that the id of a container is found without
-// reading all files. The files decide: if a link is missing or wrong, all files are read. Network and name identify
-// the container. The supervisor and the plugins ask for the id of the same pair and so get the same id without passing
-// it on. The directory is on a tmpfs: a boot clears it together with everything that uses the ids. All changes are
-// made under one lock on the directory; readers need no lock, since a file is renamed into place.
+// A registry has one file for each id in use, /run/svc-user-ids/<id>, which contains the owner tag of the container. A
+// symbolic link to that file, /run/svc-user-ids/<network>:<name>, serves to find the id of a container without reading
+// all files. The files are authoritative: if a link is missing or wrong, all files are read. Network and name identify
+// the container. The supervisor and the plugins look up the id of the same pair, so they get the same id without
+// passing it to each other. The directory is on a tmpfs, so a boot clears it together with everything that uses the
+// ids. All changes are made under one lock on the directory. Readers need no lock, because files are renamed into
+// place.
 //
-// An id must not be given to a container while a process or a file of its former owner exists. Three things
+// An id must not be assigned to a container while a process or a file of its former owner exists. Three mechanisms
 // prevent that:
 //
-//   - Release keeps the registration while its caller finds something of the container.
-//   - The ids are handed out in turn. An id that was released comes up again only after the rest of the range was
+//   - Release keeps the registration while its caller reports that a part of the container exists.
+//   - The ids are assigned in ascending order. A released id is assigned again only after the rest of the range was
 //     used.
-//   - An id that a process had when its batch was checked is not handed out. This also finds containers that run when the
-//     registry was lost.
+//   - An id that a process had when its batch was checked is not assigned. This also covers containers that still run
+//     after the registry was lost.
 //
 // The processes and the user database of the host are read for a batch of ids (batchSize) and not for each one: a
 // pass over /proc takes about 20 µs per process, and each getent some milliseconds. Only this registry assigns ids
@@ -45,10 +46,10 @@ const (
 // ErrUsedUp means that no id of the range is free.
 var ErrUsedUp = errors.New("no free user id")
 
-// lockPatience is how long a change waits for others. One of them may wait nssPatience for the user database.
-const lockPatience = 10 * time.Second
+// lockTimeout is how long a change waits for the lock. Its holder may wait nssTimeout for the user database.
+const lockTimeout = 10 * time.Second
 
-// networkLimit is the number of bytes of a network name that an owner tag allows.
+// networkLimit is the maximum length of a network name in an owner tag, in bytes.
 const networkLimit = 150
 
 // Registry is the assignment of user ids to containers. It keeps nothing in memory: several processes and
@@ -56,28 +57,29 @@ const networkLimit = 150
 type Registry struct {
 	directory   string
 	rangeFile   string
-	subordinate []string // like /etc/subuid
+	subordinate []string // files with subordinate ids: /etc/subuid and /etc/subgid
 	log         *slog.Logger
 }
 
-// Registration says which container has an id.
+// Registration is the assignment of an id to a container.
 type Registration struct {
 	ID    uint32
 	Owner spec.Owner
 }
 
-// Host returns the registry of this host. A user database that cannot be asked is a warning in log.
+// Host returns the registry of this host. If the user database is not available during an allocation, the registry logs
+// a warning to log.
 func Host(log *slog.Logger) *Registry { return New(Directory, RangeFile, log) }
 
-// New returns a registry in another directory, with another range file.
+// New returns a registry in the given directory, with the given range file.
 func New(directory, rangeFile string, log *slog.Logger) *Registry {
 	return &Registry{directory, rangeFile, []string{"/etc/subuid", "/etc/subgid"}, log}
 }
 
-// Allocate returns the id that is registered for the owner's network and name. If there is none, it registers the next free id
-// after the last that was handed out. A later call with another container id replaces that of the registration. The error
-// wraps ErrUsedUp if no id of the range is free. The range is read only for a new id, so a damaged range file does not
-// affect a container that has one.
+// Allocate returns the id that is registered for the owner's network and name. If there is none, it registers the next
+// free id after the last one that was assigned. A later call with another container id replaces the container id of the
+// registration. The error wraps ErrUsedUp if no id of the range is free. The range is read only for a new id, so a
+// damaged range file does not affect a container that has an id.
 func (r *Registry) Allocate(ctx context.Context, owner spec.Owner) (id uint32, err error) {
 	err = r.locked(ctx, func() error {
 		if err := checkOwner(owner); err != nil {
@@ -112,9 +114,9 @@ func (r *Registry) Allocate(ctx context.Context, owner spec.Owner) (id uint32, e
 	return id, nil
 }
 
-// Adopt registers the id that a container has already, after the registry was lost. The id need not be of the
-// current range, which may have been changed since, but of none that systemd uses. It is an error if the id has
-// another owner, or the owner another id.
+// Adopt registers the id of an existing container after the registry was lost. The id may be outside of the current
+// range, because the range may have been changed since, but it must not be in a reserved range. Adopt returns an error
+// if the id has another owner, or if the owner has another id.
 func (r *Registry) Adopt(ctx context.Context, owner spec.Owner, id uint32) error {
 	err := r.locked(ctx, func() error {
 		if err := checkAdopted(owner, id); err != nil {
@@ -147,9 +149,9 @@ func (r *Registry) Adopt(ctx context.Context, owner spec.Owner, id uint32) error
 	return nil
 }
 
-// Release removes the registration of an owner unless stillUsed reports that something of the container exists,
-// its network namespace or its directory for example. An owner without an id is success, and stillUsed is not
-// called then. It is called under the registry's lock: it must not change the registry.
+// Release removes the registration of an owner unless stillUsed reports that a part of the container still exists, such
+// as its network namespace or its directory. If the owner has no id, Release returns nil and does not call stillUsed.
+// Release calls stillUsed under the registry's lock, so stillUsed must not change the registry.
 func (r *Registry) Release(ctx context.Context, owner spec.Owner, stillUsed func(id uint32) (bool, error)) error {
 	err := r.locked(ctx, func() error {
 		id, found, err := r.find(owner)
@@ -170,8 +172,9 @@ func (r *Registry) Release(ctx context.Context, owner spec.Owner, stillUsed func
 	return nil
 }
 
-// Lookup returns the id of an owner's network and name. It fails if the owner is not found and a registration
-// cannot be read, which may be the owner's.
+// Lookup returns the id that is registered for the owner's network and name, and false if there is none. If the owner
+// is not found and a registration cannot be read, Lookup returns an error, because that registration may be the
+// owner's.
 func (r *Registry) Lookup(owner spec.Owner) (uint32, bool, error) {
 	return r.find(owner)
 }
@@ -188,8 +191,7 @@ func (r *Registry) Owner(id uint32) (spec.Owner, bool, error) {
 	return found.Owner, true, nil
 }
 
-// List returns all registrations, in the order of their ids. If some cannot be read, it returns the others and an
-// error.
+// List returns all registrations, sorted by id. If some cannot be read, it returns the others and an error.
 func (r *Registry) List() ([]Registration, error) {
 	known, err := r.read()
 	if err != nil {
@@ -198,12 +200,12 @@ func (r *Registry) List() ([]Registration, error) {
 	return known.list(), known.damaged
 }
 
-// locked makes the directory where it is missing and runs do under its lock.
+// locked creates the directory if it does not exist, and calls do under its lock.
 func (r *Registry) locked(ctx context.Context, do func() error) error {
 	if err := makePrivate(r.directory); err != nil {
 		return err
 	}
-	unlock, err := lockdir.Lock(ctx, r.directory, lockPatience)
+	unlock, err := lockdir.Lock(ctx, r.directory, lockTimeout)
 	if err != nil {
 		return err
 	}
@@ -211,8 +213,8 @@ func (r *Registry) locked(ctx context.Context, do func() error) error {
 	return do()
 }
 
-// makePrivate makes a directory that belongs to this user alone. It refuses one that another user could have
-// prepared.
+// makePrivate creates a directory of mode 0700. It returns an error if the path exists and is not such a directory of
+// this user, because another user may have prepared it.
 func makePrivate(path string) error {
 	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
@@ -228,7 +230,7 @@ func makePrivate(path string) error {
 	return nil
 }
 
-// checkOwner refuses a tag that its file could not hold unambiguously.
+// checkOwner returns an error for an owner whose tag could not be parsed again from the registration file.
 func checkOwner(owner spec.Owner) error {
 	if err := checkPair(owner); err != nil {
 		return err
@@ -245,7 +247,8 @@ func checkPair(owner spec.Owner) error {
 	return err
 }
 
-// checkAdopted refuses an id that no container can have: it may come from a directory that somebody changed.
+// checkAdopted returns an error for an id in a reserved range, which no container can have. The id comes from the files
+// of a container, which an administrator may have changed.
 func checkAdopted(owner spec.Owner, id uint32) error {
 	for _, other := range reserved {
 		if other.Contains(id) {
@@ -255,7 +258,7 @@ func checkAdopted(owner spec.Owner, id uint32) error {
 	return checkOwner(owner)
 }
 
-// pair identifies a container on this host: <network>:<name>.
+// pair returns <network>:<name>, which identifies a container on this host.
 func pair(owner spec.Owner) string { return owner.Network + ":" + string(owner.Name) }
 
 func samePair(a, b spec.Owner) bool { return a.Network == b.Network && a.Name == b.Name }

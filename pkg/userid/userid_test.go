@@ -55,7 +55,7 @@ func TestPairKeepsItsID(t *testing.T) {
 	}
 }
 
-func TestNothingIsKnownWithoutARegistry(t *testing.T) {
+func TestAMissingRegistryIsEmpty(t *testing.T) {
 	r, ids, _ := registry(t, 16)
 	if id, ok, err := r.Lookup(owner("a")); ok || err != nil {
 		t.Errorf("Lookup: %d, %v", id, err)
@@ -76,7 +76,8 @@ func TestUnsuitableOwnersAreRefused(t *testing.T) {
 		{Network: "a\n", Name: "a", ContainerID: "id"}, {Network: "a/b", Name: "a", ContainerID: "id"},
 		{Network: strings.Repeat("n", 151), Name: "a", ContainerID: "id"}, {Network: "n", Name: "", ContainerID: "id"},
 		{Network: "n", Name: "a:b", ContainerID: "id"}, {Network: "n", Name: "supervisor", ContainerID: "id"},
-		{Network: "n", Name: "a"}, {Network: "n", Name: "a", ContainerID: "a:b"}, {Network: "n", Name: "a", ContainerID: "a\n"},
+		{Network: "n", Name: "a"}, {Network: "n", Name: "a", ContainerID: "a:b"},
+		{Network: "n", Name: "a", ContainerID: "a\n"},
 	} {
 		_, allocateErr := r.Allocate(t.Context(), o)
 		adoptErr := r.Adopt(t.Context(), o, ids.First)
@@ -87,7 +88,7 @@ func TestUnsuitableOwnersAreRefused(t *testing.T) {
 	}
 }
 
-func TestReleasedIDComesUpAfterTheRestOfTheRange(t *testing.T) {
+func TestReleasedIDIsAssignedAfterTheRestOfTheRange(t *testing.T) {
 	r, ids, _ := registry(t, 200) // more than one batch
 	kept := allocate(t, r, "kept")
 	released := allocate(t, r, "a")
@@ -100,14 +101,14 @@ func TestReleasedIDComesUpAfterTheRestOfTheRange(t *testing.T) {
 	}
 	first := slices.Index(got, released)
 	if first != ids.Size()-2 {
-		t.Errorf("the released id came up after %d others", first)
+		t.Errorf("the released id was assigned after %d others", first)
 	}
 	if slices.Contains(got, kept) {
-		t.Error("a registered id was handed out")
+		t.Error("a registered id was assigned again")
 	}
 	for i, id := range got[ids.Size()-1:] {
 		if id != got[i] {
-			t.Fatalf("the second turn has %d in place of %d", id, got[i])
+			t.Fatalf("the second pass over the range has %d instead of %d", id, got[i])
 		}
 	}
 }
@@ -120,42 +121,43 @@ func TestUsedUpRangeIsAnErrorUntilAnIDIsReleased(t *testing.T) {
 	}
 	before := runs()
 	_, err := r.Allocate(t.Context(), owner("more"))
-	if !errors.Is(err, ErrUsedUp) || !strings.Contains(err.Error(), ids.String()) || !strings.Contains(err.Error(), r.rangeFile) {
-		t.Errorf("got %v, want the range and its file", err)
+	if !errors.Is(err, ErrUsedUp) || !strings.Contains(err.Error(), ids.String()) ||
+		!strings.Contains(err.Error(), r.rangeFile) {
+		t.Errorf("got %v, want an error with the range and its file", err)
 	}
 	if runs() != before {
-		t.Error("getent was asked for ids that are registered")
+		t.Error("getent was run for registered ids")
 	}
 	if id := allocate(t, r, "c3"); id != ids.First+3 {
 		t.Errorf("a pair with an id got %d", id)
 	}
 	release(t, r, "c5")
 	if id := allocate(t, r, "more"); id != ids.First+5 {
-		t.Errorf("got %d, want the released one", id)
+		t.Errorf("got %d, want the released id", id)
 	}
 }
 
 func TestRegistrationStaysWhileTheIDIsUsed(t *testing.T) {
 	r, _, _ := registry(t, 16)
 	id := allocate(t, r, "a")
-	var asked []uint32
-	used := func(id uint32) (bool, error) { asked = append(asked, id); return true, nil }
+	var calls []uint32
+	used := func(id uint32) (bool, error) { calls = append(calls, id); return true, nil }
 	unknown := func(uint32) (bool, error) { return false, errors.New("not readable") }
-	if err := r.Release(t.Context(), owner("a"), used); err != nil || !slices.Equal(asked, []uint32{id}) {
-		t.Errorf("asked for %v, %v", asked, err)
+	if err := r.Release(t.Context(), owner("a"), used); err != nil || !slices.Equal(calls, []uint32{id}) {
+		t.Errorf("stillUsed was called for %v, %v", calls, err)
 	}
 	if err := r.Release(t.Context(), owner("a"), unknown); err == nil || !strings.Contains(err.Error(), "not readable") {
 		t.Errorf("got %v", err)
 	}
 	if _, ok, err := r.Lookup(owner("a")); !ok || err != nil {
-		t.Errorf("it was removed: %v", err)
+		t.Errorf("the registration was removed: %v", err)
 	}
 	release(t, r, "a")
 	if _, ok, _ := r.Lookup(owner("a")); ok {
-		t.Error("it was not removed")
+		t.Error("the registration was not removed")
 	}
-	if err := r.Release(t.Context(), owner("a"), used); err != nil || len(asked) != 1 {
-		t.Errorf("absent: asked for %v, %v", asked, err)
+	if err := r.Release(t.Context(), owner("a"), used); err != nil || len(calls) != 1 {
+		t.Errorf("without an id: stillUsed was called for %v, %v", calls, err)
 	}
 }
 
@@ -173,7 +175,7 @@ func TestAdopt(t *testing.T) {
 		{"the id of another owner", "new", 2120000000, `the user id belongs to "svc-supervisor:a"`},
 		{"root's id", "new", 0, "allowed: an id within 65536-524287"},
 		{"an id of systemd-nspawn", "new", 600000, "allowed: an id within 65536-524287"},
-		{"no id", "new", 4294967295, "allowed: an id within 65536-524287"},
+		{"-1 as an unsigned number", "new", 4294967295, "allowed: an id within 65536-524287"},
 	} {
 		t.Run(test.what, func(t *testing.T) {
 			r, _, _ := registry(t, 16)
@@ -181,7 +183,8 @@ func TestAdopt(t *testing.T) {
 			before, _ := r.List()
 			err := r.Adopt(t.Context(), owner(test.owner), test.id)
 			if test.problem == "" {
-				if id, ok, lookupErr := r.Lookup(owner(test.owner)); id != test.id || !ok || errors.Join(err, lookupErr) != nil {
+				id, ok, lookupErr := r.Lookup(owner(test.owner))
+				if id != test.id || !ok || errors.Join(err, lookupErr) != nil {
 					t.Errorf("got %d, %v, %v", id, err, lookupErr)
 				}
 				return
@@ -190,13 +193,13 @@ func TestAdopt(t *testing.T) {
 				t.Errorf("got %v, want %s", err, test.problem)
 			}
 			if after, err := r.List(); !reflect.DeepEqual(after, before) || err != nil {
-				t.Errorf("it changed %v to %v, %v", before, after, err)
+				t.Errorf("Adopt changed the registrations from %v to %v, %v", before, after, err)
 			}
 		})
 	}
 }
 
-func TestLostRegistryGoesOnAfterTheAdoptedIDs(t *testing.T) {
+func TestLostRegistryContinuesAfterTheAdoptedIDs(t *testing.T) {
 	r, ids, _ := registry(t, 16)
 	for _, name := range []string{"a", "b", "c"} {
 		allocate(t, r, name)
@@ -211,16 +214,16 @@ func TestLostRegistryGoesOnAfterTheAdoptedIDs(t *testing.T) {
 		t.Fatal(err)
 	}
 	if id := allocate(t, r, "new"); id != ids.First+3 {
-		t.Errorf("got %d, want the one after the highest", id)
+		t.Errorf("got %d, want the id after the highest adopted one", id)
 	}
 	for i := range ids.Size() - 3 {
 		if id := allocate(t, r, fmt.Sprintf("c%d", i)); id == ids.First+1 || id == ids.First+2 {
-			t.Errorf("adopted id %d was handed out", id)
+			t.Errorf("adopted id %d was assigned again", id)
 		}
 	}
 }
 
-func TestIDAdoptedAfterItWasCheckedIsNotHandedOut(t *testing.T) {
+func TestIDAdoptedAfterItWasCheckedIsNotAssigned(t *testing.T) {
 	r, ids, _ := registry(t, 16)
 	allocate(t, r, "a")
 	if err := r.Adopt(t.Context(), owner("b"), ids.First+1); err != nil {
@@ -231,7 +234,7 @@ func TestIDAdoptedAfterItWasCheckedIsNotHandedOut(t *testing.T) {
 	}
 }
 
-func TestAdoptedIDThatWasReleasedComesUpAfterTheRestOfTheRange(t *testing.T) {
+func TestReleasedAdoptedIDIsAssignedAfterTheRestOfTheRange(t *testing.T) {
 	r, ids, _ := registry(t, 16)
 	allocate(t, r, "a")
 	if err := r.Adopt(t.Context(), owner("b"), ids.First+1); err != nil {
@@ -258,7 +261,7 @@ func TestChangedRangeAppliesToNewContainers(t *testing.T) {
 		t.Errorf("with a damaged range file: got %d, had %d", id, before)
 	}
 	if id, err := r.Allocate(t.Context(), owner("c")); err == nil {
-		t.Errorf("a damaged range file gave %d", id)
+		t.Errorf("with a damaged range file, a new container got %d", id)
 	}
 	write(t, r.rangeFile, ids.String())
 	if id := allocate(t, r, "c"); !ids.Contains(id) || id == before {
@@ -268,19 +271,21 @@ func TestChangedRangeAppliesToNewContainers(t *testing.T) {
 
 func TestDamagedRegistration(t *testing.T) {
 	for _, content := range []string{
-		"", "\n", "svc-supervisor", "svc-supervisor:a:b", "svc-supervisor:a\n", ":a:b\n", "svc-supervisor:a:b\nc\n", "n/n:a:b\n",
+		"", "\n", "svc-supervisor", "svc-supervisor:a:b", "svc-supervisor:a\n", ":a:b\n", "svc-supervisor:a:b\nc\n",
+		"n/n:a:b\n",
 	} {
 		r, ids, _ := registry(t, 16)
 		allocate(t, r, "a")
 		write(t, filepath.Join(r.directory, fmt.Sprint(ids.First+1)), content)
 		want := []Registration{{ids.First, owner("a")}}
-		if list, err := r.List(); !reflect.DeepEqual(list, want) || err == nil || !strings.Contains(err.Error(), fmt.Sprint(ids.First+1)) {
+		list, err := r.List()
+		if !reflect.DeepEqual(list, want) || err == nil || !strings.Contains(err.Error(), fmt.Sprint(ids.First+1)) {
 			t.Errorf("%q: List: %v, %v", content, list, err)
 		}
 		if id := allocate(t, r, "a"); id != ids.First {
-			t.Errorf("%q: the readable one: %d", content, id)
+			t.Errorf("%q: the owner of the readable registration got %d", content, id)
 		}
-		// It may be the one of b, which then must not get a second id.
+		// The damaged registration may belong to b, which must not get a second id.
 		if id, err := r.Allocate(t.Context(), owner("b")); err == nil {
 			t.Errorf("%q: Allocate: %d", content, id)
 		}
@@ -301,7 +306,7 @@ func TestOtherFilesAreIgnored(t *testing.T) {
 	}
 	write(t, r.statePath(), "{")
 	if id := allocate(t, r, "b"); id != ids.First+1 {
-		t.Errorf("got %d, want the one after the highest registered", id)
+		t.Errorf("got %d, want the id after the highest registered one", id)
 	}
 	if list, err := r.List(); len(list) != 2 || err != nil {
 		t.Errorf("%v, %v", list, err)
@@ -313,7 +318,9 @@ func TestDirectoryThatOthersCanUseIsRefused(t *testing.T) {
 		what string
 		make func(path string) error
 	}{
-		{"readable for others", func(path string) error { return errors.Join(os.Mkdir(path, 0o700), os.Chmod(path, 0o755)) }},
+		{"readable for others", func(path string) error {
+			return errors.Join(os.Mkdir(path, 0o700), os.Chmod(path, 0o755))
+		}},
 		{"a link", func(path string) error { return os.Symlink(t.TempDir(), path) }},
 		{"a file", func(path string) error { return os.WriteFile(path, nil, 0o600) }},
 		{"of another user", func(path string) error {
@@ -333,7 +340,7 @@ func TestDirectoryThatOthersCanUseIsRefused(t *testing.T) {
 	}
 }
 
-// A registration that is a pipe blocks whoever reads it.
+// The test replaces another registration by a pipe, which would block a process that reads it.
 func TestIDOfAKnownPairIsFoundWithoutReadingTheOthers(t *testing.T) {
 	r, ids, _ := registry(t, 16)
 	allocate(t, r, "a")
@@ -354,21 +361,29 @@ func TestIDOfAKnownPairIsFoundWithoutReadingTheOthers(t *testing.T) {
 			t.Error(err)
 		}
 	case <-time.After(10 * time.Second):
-		t.Error("another registration is read")
+		t.Error("another registration was read")
 	}
 }
 
-func TestPairIsFoundWhateverItsLinkSays(t *testing.T) {
+func TestPairIsFoundEvenIfItsLinkIsWrong(t *testing.T) {
 	for _, test := range []struct {
 		what string
 		link func(path string) error
 	}{
-		{"true", func(string) error { return nil }},
+		{"correct", func(string) error { return nil }},
 		{"missing, as after a kill", os.Remove},
-		{"to a missing registration", func(path string) error { return errors.Join(os.Remove(path), os.Symlink("2120000009", path)) }},
-		{"to the registration of another", func(path string) error { return errors.Join(os.Remove(path), os.Symlink("2120000000", path)) }},
-		{"to the state file", func(path string) error { return errors.Join(os.Remove(path), os.Symlink(".state", path)) }},
-		{"a file", func(path string) error { return errors.Join(os.Remove(path), os.WriteFile(path, nil, 0o600)) }},
+		{"to a missing registration", func(path string) error {
+			return errors.Join(os.Remove(path), os.Symlink("2120000009", path))
+		}},
+		{"to the registration of another", func(path string) error {
+			return errors.Join(os.Remove(path), os.Symlink("2120000000", path))
+		}},
+		{"to the state file", func(path string) error {
+			return errors.Join(os.Remove(path), os.Symlink(".state", path))
+		}},
+		{"a file", func(path string) error {
+			return errors.Join(os.Remove(path), os.WriteFile(path, nil, 0o600))
+		}},
 	} {
 		t.Run(test.what, func(t *testing.T) {
 			r, ids, _ := registry(t, 16)
@@ -395,7 +410,7 @@ func TestPairIsFoundWhateverItsLinkSays(t *testing.T) {
 				t.Errorf("Lookup after Release: %d, %v", id, err)
 			}
 			if _, err := os.Lstat(link); err == nil {
-				t.Error("Release left the link")
+				t.Error("Release did not remove the link")
 			}
 			if list, err := r.List(); len(list) != 1 || err != nil {
 				t.Errorf("List: %v, %v", list, err)
@@ -404,7 +419,7 @@ func TestPairIsFoundWhateverItsLinkSays(t *testing.T) {
 	}
 }
 
-func TestHeldLockEndsWithTheContext(t *testing.T) {
+func TestWaitForTheLockEndsWithTheContext(t *testing.T) {
 	r, _, _ := registry(t, 16)
 	allocate(t, r, "a")
 	unlock, err := lockdir.Lock(t.Context(), r.directory, time.Minute)
@@ -418,11 +433,11 @@ func TestHeldLockEndsWithTheContext(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	if _, ok, err := r.Lookup(owner("a")); !ok || err != nil {
-		t.Errorf("a reader needs no lock: %v", err)
+		t.Errorf("Lookup, which needs no lock: %v", err)
 	}
 }
 
-func TestProcessesThatAllocateTogetherGetDifferentIDs(t *testing.T) {
+func TestConcurrentProcessesGetDifferentIDs(t *testing.T) {
 	const processes = 4
 	r, ids, _ := registry(t, 200)
 	var finished []func() string
@@ -444,17 +459,17 @@ func TestProcessesThatAllocateTogetherGetDifferentIDs(t *testing.T) {
 				t.Fatal(err)
 			}
 			if other := owners[id]; other != "" && other != network+":"+name || !ids.Contains(id) {
-				t.Errorf("%d was given to %s and to %s:%s", id, other, network, name)
+				t.Errorf("%d was assigned to %s and to %s:%s", id, other, network, name)
 			}
 			owners[id] = network + ":" + name
 		}
 	}
 	if list, err := r.List(); len(list) != processes*30+10 || len(list) != len(owners) || err != nil {
-		t.Errorf("%d registered, %d given, %v", len(list), len(owners), err)
+		t.Errorf("%d ids are registered, %d were assigned, %v", len(list), len(owners), err)
 	}
 }
 
-func TestKilledProcessLeavesWholeFilesAndNoLock(t *testing.T) {
+func TestKilledProcessLeavesCompleteFilesAndNoLock(t *testing.T) {
 	r, _, _ := registry(t, 64)
 	for i := range 30 {
 		network := fmt.Sprintf("network%d", i)
@@ -462,7 +477,7 @@ func TestKilledProcessLeavesWholeFilesAndNoLock(t *testing.T) {
 		if line, err := bufio.NewReader(output).ReadString('\n'); line != "changed\n" {
 			t.Fatalf("%q, %v", line, err)
 		}
-		time.Sleep(time.Duration(i) * 700 * time.Microsecond) // to be killed at another point each time
+		time.Sleep(time.Duration(i) * 700 * time.Microsecond) // kills the process at a different point each time
 		if err := cmd.Process.Kill(); err != nil {
 			t.Fatal(err)
 		}
@@ -485,7 +500,7 @@ func TestKilledProcessLeavesWholeFilesAndNoLock(t *testing.T) {
 		}
 		hidden, err := filepath.Glob(filepath.Join(r.directory, ".*"))
 		if want := []string{r.statePath()}; err != nil || !slices.Equal(hidden, want) {
-			t.Errorf("left after the next change: %v, %v; want %v", hidden, err, want)
+			t.Errorf("hidden files after the next change: %v, %v; want %v", hidden, err, want)
 		}
 	}
 }
@@ -493,21 +508,21 @@ func TestKilledProcessLeavesWholeFilesAndNoLock(t *testing.T) {
 func TestFileThatAKilledProcessDidNotRenameIsReplaced(t *testing.T) {
 	r, ids, _ := registry(t, 16)
 	allocate(t, r, "a")
-	aside := filepath.Join(r.directory, ".new")
-	write(t, aside, strings.Repeat("longer than what is written next\n", 100))
+	temporary := filepath.Join(r.directory, ".new")
+	write(t, temporary, strings.Repeat("longer than the next content\n", 100))
 	if id := allocate(t, r, "b"); id != ids.First+1 {
 		t.Errorf("got %d", id)
 	}
 	if owner, found, err := r.Owner(ids.First + 1); owner.Name != "b" || !found || err != nil {
 		t.Errorf("registered: %v, %v, %v", owner, found, err)
 	}
-	if _, err := os.Stat(aside); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("the file is still there: %v", err)
+	if _, err := os.Stat(temporary); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the temporary file still exists: %v", err)
 	}
 }
 
-// A container's process keeps its id out of use even if the registry was lost.
-func TestIDOfAProcessIsPassedOver(t *testing.T) {
+// The id of a container's process is not assigned again, even if the registry was lost.
+func TestIDOfAProcessIsSkipped(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("needs root, to start processes with other ids")
 	}
@@ -517,11 +532,13 @@ func TestIDOfAProcessIsPassedOver(t *testing.T) {
 	}{
 		{"user id", func(id uint32) *syscall.Credential { return &syscall.Credential{Uid: id, Gid: 1} }},
 		{"group id", func(id uint32) *syscall.Credential { return &syscall.Credential{Uid: 1, Gid: id} }},
-		{"further group", func(id uint32) *syscall.Credential { return &syscall.Credential{Uid: 1, Gid: 1, Groups: []uint32{id}} }},
+		{"supplementary group", func(id uint32) *syscall.Credential {
+			return &syscall.Credential{Uid: 1, Gid: 1, Groups: []uint32{id}}
+		}},
 	} {
 		t.Run(test.what, func(t *testing.T) {
 			r, _, _ := registry(t, 16)
-			// Ids of this run alone: another one on this host must not see this one's processes.
+			// The ids depend on the process id, so that a concurrent run of this test on the host uses other ids.
 			first := uint32(2121000000 + os.Getpid()%10_000_000)
 			ids := Range{first, first + 15}
 			write(t, r.rangeFile, ids.String())

@@ -14,13 +14,13 @@ import (
 	"time"
 )
 
-// nssPatience is how long one allocation waits for the user database in all. A directory service that is not reachable
-// must not stop containers.
-const nssPatience = 4 * time.Second
+// nssTimeout is the total time that one allocation waits for the user database. An unreachable directory service must
+// not prevent the start of containers.
+const nssTimeout = 4 * time.Second
 
-// usersAndGroups asks the host's user database (NSS) which of the ids a user or a group has. It runs getent(1),
-// since a static binary cannot load the modules of NSS. A database that does not know an id and one that answers
-// with an error look the same to getent. If one database fails, the result holds what the other has.
+// usersAndGroups returns which of the ids belong to a user or a group of the host's user database (NSS). It runs
+// getent(1), because a static binary cannot load NSS modules. getent does not distinguish a database that does not know
+// an id from one that returns an error. If the query of one database fails, the result has the ids of the other one.
 func usersAndGroups(ctx context.Context, ids []uint32) (map[uint32]bool, error) {
 	databases := []string{"passwd", "group"}
 	found := make([]map[uint32]bool, len(databases))
@@ -43,13 +43,13 @@ func query(ctx context.Context, database string, ids []uint32) (map[uint32]bool,
 	case err == nil:
 		return found, nil
 	case ctx.Err() != nil:
-		return nil, fmt.Errorf("getent %s: no answer within %s", database, nssPatience)
+		return nil, fmt.Errorf("getent %s: no answer within %s", database, nssTimeout)
 	default:
 		return nil, fmt.Errorf("getent %s: %w", database, err)
 	}
 }
 
-// getent asks one database. Its exit status is 0 if it knows every key and 2 if it does not.
+// getent queries one database. The exit status of getent(1) is 0 if the database has every key, and 2 if it does not.
 func getent(ctx context.Context, database string, ids []uint32) (map[uint32]bool, error) {
 	args := []string{database}
 	for _, id := range ids {
@@ -65,7 +65,7 @@ func getent(ctx context.Context, database string, ids []uint32) (map[uint32]bool
 	return thirdFields(output), nil
 }
 
-// thirdFields reads the ids from lines of passwd(5) or group(5): both have the id in the third field.
+// thirdFields returns the ids in lines of passwd(5) or group(5). Both formats have the id in the third field.
 func thirdFields(output []byte) map[uint32]bool {
 	ids := map[uint32]bool{}
 	for line := range bytes.Lines(output) {
@@ -76,9 +76,9 @@ func thirdFields(output []byte) map[uint32]bool {
 	return ids
 }
 
-// idsOfProcesses returns the user and group ids of all processes, as this user namespace has them. It reads the
-// status files: the owner of /proc/<pid> is root for a process that changed its user id. Threads that have other
-// ids than their process do not count.
+// idsOfProcesses returns the user ids and group ids of all processes, in this user namespace. It reads the status
+// files, because /proc/<pid> is owned by root if the process has changed its user id. It does not find the ids of
+// threads that differ from those of their process.
 func idsOfProcesses() (map[uint32]bool, error) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {

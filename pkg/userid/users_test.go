@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// sleepAs runs a process with other credentials and returns what ends it.
+// sleepAs starts a process with other credentials and returns a function that ends it.
 func sleepAs(t *testing.T, credential *syscall.Credential) (stop func()) {
 	t.Helper()
 	cmd := exec.Command("sleep", "infinity")
@@ -27,7 +27,7 @@ func sleepAs(t *testing.T, credential *syscall.Credential) (stop func()) {
 	return stop
 }
 
-func TestUserOrGroupIsPassedOver(t *testing.T) {
+func TestIDOfAUserOrGroupIsSkipped(t *testing.T) {
 	for _, database := range []string{"passwd", "group"} {
 		r, ids, log := registry(t, 16)
 		fakeGetent(t, entry(database, ids.First)+"\n"+entry(database, ids.First+2)+"\nexit 2")
@@ -43,7 +43,7 @@ func TestUserOrGroupIsPassedOver(t *testing.T) {
 	}
 }
 
-func TestRangeOfUsersIsUsedUp(t *testing.T) {
+func TestRangeWhoseIDsAllBelongToUsersIsUsedUp(t *testing.T) {
 	r, _, _ := registry(t, 300)
 	fakeGetent(t, `database=$1; shift; for id do echo "u$id:x:$id:$id::/:"; done`)
 	if id, err := r.Allocate(t.Context(), owner("a")); !errors.Is(err, ErrUsedUp) {
@@ -51,15 +51,15 @@ func TestRangeOfUsersIsUsedUp(t *testing.T) {
 	}
 }
 
-// The host's own getent knows root: its answer has the form that is expected here.
-func TestHostsGetentIsUnderstood(t *testing.T) {
+// The test runs the getent of the host, which knows root.
+func TestOutputOfTheHostsGetentIsParsed(t *testing.T) {
 	known, err := usersAndGroups(t.Context(), []uint32{0, 2120000000})
 	if !known[0] || known[2120000000] || err != nil {
 		t.Errorf("%v, %v", known, err)
 	}
 }
 
-func TestUserDatabaseIsAskedOncePerBatch(t *testing.T) {
+func TestUserDatabaseIsQueriedOncePerBatch(t *testing.T) {
 	r, _, _ := registry(t, 1000)
 	runs := fakeGetent(t, "exit 2")
 	for i := range 3 * batchSize {
@@ -70,7 +70,7 @@ func TestUserDatabaseIsAskedOncePerBatch(t *testing.T) {
 	}
 }
 
-func TestUserDatabaseThatDoesNotAnswerStopsNoContainer(t *testing.T) {
+func TestAllocationSucceedsIfTheUserDatabaseDoesNotAnswer(t *testing.T) {
 	for _, test := range []struct {
 		what, script, warning string
 	}{
@@ -100,13 +100,13 @@ func TestUserDatabaseThatDoesNotAnswerStopsNoContainer(t *testing.T) {
 			}
 			fakeGetent(t, entry("passwd", ids.First+batchSize)+"\nexit 2")
 			if id := allocate(t, r, "later"); id != ids.First+batchSize+1 {
-				t.Errorf("got %d: the database was not asked again", id)
+				t.Errorf("got %d: the database was not queried again", id)
 			}
 		})
 	}
 }
 
-func TestFindingsOfOneDatabaseCountIfTheOtherFails(t *testing.T) {
+func TestResultOfOneDatabaseIsUsedIfTheOtherFails(t *testing.T) {
 	r, ids, log := registry(t, 16)
 	fakeGetent(t, `test "$1" = group && exit 1`+"\n"+entry("passwd", ids.First)+"\nexit 2")
 	if id := allocate(t, r, "a"); id != ids.First+1 || !strings.Contains(log.String(), "getent group") {
@@ -114,7 +114,7 @@ func TestFindingsOfOneDatabaseCountIfTheOtherFails(t *testing.T) {
 	}
 }
 
-func TestMissingGetentStopsNoContainer(t *testing.T) {
+func TestAllocationSucceedsWithoutGetent(t *testing.T) {
 	r, ids, log := registry(t, 16)
 	t.Setenv("PATH", t.TempDir())
 	if id := allocate(t, r, "a"); id != ids.First || !strings.Contains(log.String(), "executable file not found") {
