@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// TestLogLinesOfTheMidoNetPageExist compares the lines that docs/midonet.md promises with the string literals of the program.
+// TestLogLinesOfTheMidoNetPageExist checks that every log line in docs/midonet.md is a string literal of the program.
 func TestLogLinesOfTheMidoNetPageExist(t *testing.T) {
 	page, err := os.ReadFile("docs/midonet.md")
 	if err != nil {
@@ -34,7 +34,7 @@ func TestLogLinesOfTheMidoNetPageExist(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// The name of a step is put in front of `failed`: see reconcile's stepNames.
+	// Package reconcile builds these lines from the name of a step (stepNames) and `failed`.
 	source := program.String() + `"ADD failed" "ADD again failed" "DEL failed"`
 	code := regexp.MustCompile("`([^`]+)`")
 	rows := 0
@@ -45,15 +45,15 @@ func TestLogLinesOfTheMidoNetPageExist(t *testing.T) {
 		}
 		rows++
 		for _, span := range code.FindAllStringSubmatch(cells[1], -1) {
-			if strings.Contains(span[1], "=") { // a variable
+			if strings.Contains(span[1], "=") { // an attribute of the log line
 				continue
 			}
 			if !strings.Contains(source, `"`+span[1]) {
-				t.Errorf("no line %q in the program", span[1])
+				t.Errorf("no string literal of the program starts with %q", span[1])
 			}
 		}
 	}
 	if rows < 15 {
-		t.Errorf("%d rows were found", rows)
+		t.Errorf("the section has only %d rows", rows)
 	}
 }

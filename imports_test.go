@@ -1,4 +1,4 @@
-// Package svcsupervisor_test holds the rules that no single room can hold for itself.
+// Package svcsupervisor_test tests rules that apply to several packages of the module.
 package svcsupervisor_test
 
 import (
@@ -19,9 +19,9 @@ import (
 
 const module = "github.com/svc-supervisor/svc-supervisor/"
 
-// What the bans of the table below speak of, as import paths; each stands for what lies below it too.
+// Import paths that the table below uses. Each includes the packages below it.
 var (
-	rooms = []string{
+	ownPackages = []string{
 		module + "pkg/statedir", module + "pkg/watch", module + "pkg/netns", module + "pkg/unit", module + "pkg/userid",
 		module + "cmd/svc-supervisor", module + "cmd/svc-ipsec",
 	}
@@ -31,69 +31,90 @@ var (
 	unit     = module + "pkg/unit"
 	plugin   = module + "cmd/svc-supervisor/internal/plugin"
 	clients  = []string{watch, "go.etcd.io/etcd", "github.com/go-zookeeper/zk", "google.golang.org/grpc"}
-	network  = []string{"net/http", "net/rpc", "github.com/vishvananda", "google.golang.org", "go.etcd.io", "github.com/go-zookeeper"}
-	dbus     = []string{"github.com/godbus/dbus", "github.com/coreos/go-systemd/v22/dbus"}
-	netlink  = []string{"github.com/vishvananda", "github.com/containernetworking/plugins"}
+	network  = []string{
+		"net/http", "net/rpc", "github.com/vishvananda", "google.golang.org", "go.etcd.io", "github.com/go-zookeeper",
+	}
+	dbus    = []string{"github.com/godbus/dbus", "github.com/coreos/go-systemd/v22/dbus"}
+	netlink = []string{"github.com/vishvananda", "github.com/containernetworking/plugins"}
 )
 
-// bans is the table of docs/design.md, "The packages": what a room never imports itself. What is not banned is free.
-var bans = []struct {
-	room   string
-	never  []string
-	reason string
+// importBans is the table in the chapter "The packages" of docs/design.md: the imports that are forbidden in a package
+// and in the packages below it. Only direct imports are checked.
+var importBans = []struct {
+	pkg       string
+	forbidden []string
+	reason    string
 }{
-	{"pkg/spec", []string{"os", "os/exec"}, "its checks are pure: what they answer depends on what they are given alone"},
-	{"pkg/spec", []string{"log/slog"}, "what it finds is an error for its caller, who knows whether it is news"},
-	{"pkg/spec", slices.Concat(network, dbus), "it is shared with every executable, which must not carry a client along"},
-	{"pkg/spec", rooms, "every room speaks its words, so it can stand on none"},
+	{"pkg/spec", []string{"os", "os/exec"}, "its checks are pure functions"},
+	{"pkg/spec", []string{"log/slog"}, "it returns errors, and its callers decide whether to log them"},
+	{"pkg/spec", slices.Concat(network, dbus), "every executable imports it, and must not contain network clients"},
+	{"pkg/spec", ownPackages, "all other packages import it, so it imports none of them"},
 
-	{"pkg/statedir", []string{watch, unit, netns}, "what was begun is a memory, not what is wanted and not what runs"},
-	{"pkg/statedir", []string{"os/exec"}, "a memory that acts is no memory"},
-	{"pkg/statedir", clients, "a record must be readable while no NSDB answers"},
+	{"pkg/statedir", []string{watch, unit, netns},
+		"it stores the recorded state only, not the desired or the observed state"},
+	{"pkg/statedir", []string{"os/exec"}, "it only stores records"},
+	{"pkg/statedir", clients, "records must be readable if the NSDB does not answer"},
 
-	{"pkg/watch", []string{statedir, unit, netns}, "it hears and speaks; what follows from what it hears is reconcile's"},
-	{"pkg/watch", []string{"os/exec"}, "what the NSDB holds must never reach a command line from here"},
+	{"pkg/watch", []string{statedir, unit, netns},
+		"it reads and writes the NSDB, and package reconcile decides what to do"},
+	{"pkg/watch", []string{"os/exec"}, "the content of the NSDB must not get onto a command line"},
 
-	{"pkg/watch/native", slices.Concat(network, []string{"net"}), "it is what the file and etcd kinds share: each brings its own way to read"},
-	{"pkg/watch/zoom/model", slices.Concat(network, []string{"net/http", "os"}), "what the nodes mean is a function of the nodes"},
-	{"pkg/watch/zoom/text", slices.Concat(network, []string{"os"}), "a parser is given its text"},
+	{"pkg/watch/native", slices.Concat(network, []string{"net"}),
+		"the file and etcd kinds share it, and each of them does its own I/O"},
+	{"pkg/watch/zoom/model", slices.Concat(network, []string{"net/http", "os"}),
+		"its result depends on the given nodes only"},
+	{"pkg/watch/zoom/text", slices.Concat(network, []string{"os"}), "a parser does no I/O"},
 
-	{"pkg/unit", []string{statedir, watch, netns, module + "cmd"}, "executables use it, who know nothing of the supervisor"},
-	{"pkg/netns", []string{statedir, watch, unit, module + "pkg/userid", module + "cmd"}, "executables use it, who know nothing of the supervisor"},
+	{"pkg/unit", []string{statedir, watch, netns, module + "cmd"},
+		"executables use it, and they do not depend on the supervisor"},
+	{"pkg/netns", []string{statedir, watch, unit, module + "pkg/userid", module + "cmd"},
+		"executables use it, and they do not depend on the supervisor"},
 
-	{"pkg/userid", slices.Concat([]string{statedir, watch, netns, unit, module + "cmd"}, network, dbus), "the supervisor and the executables must get the same id from the same files"},
-	{"internal/ownthread", slices.Concat(rooms, []string{module + "pkg/spec"}), "it runs any function"},
-	{"internal/lazyregexp", slices.Concat(rooms, []string{module + "pkg/spec"}), "it compiles any expression"},
-	{"internal/patience", slices.Concat(rooms, []string{module + "pkg/spec"}), "any work can wait by its clock"},
-	{"internal/lockdir", slices.Concat(rooms, []string{module + "pkg/spec"}), "it locks any directory"},
+	{"pkg/userid", slices.Concat([]string{statedir, watch, netns, unit, module + "cmd"}, network, dbus),
+		"the supervisor and the executables must get the same id from the same files"},
+	{"internal/ownthread", slices.Concat(ownPackages, []string{module + "pkg/spec"}), "it runs any function"},
+	{"internal/lazyregexp", slices.Concat(ownPackages, []string{module + "pkg/spec"}), "it compiles any expression"},
+	{"internal/patience", slices.Concat(ownPackages, []string{module + "pkg/spec"}), "its clock works for any task"},
+	{"internal/lockdir", slices.Concat(ownPackages, []string{module + "pkg/spec"}), "it locks any directory"},
 
-	{"cmd/svc-supervisor/internal/plugin", []string{statedir, watch, unit}, "it runs one verb once; whether one is due is not its business"},
-	{"cmd/svc-supervisor/internal/plugin", dbus, "executables are its children; units are systemd's"},
+	{"cmd/svc-supervisor/internal/plugin", []string{statedir, watch, unit},
+		"it runs one verb once, and package reconcile decides which"},
+	{"cmd/svc-supervisor/internal/plugin", dbus,
+		"executables are child processes of the supervisor and not systemd units"},
 
-	{"cmd/svc-supervisor/internal/report", []string{statedir, plugin, unit}, "a verdict is made of what it is told; if it looked itself there would be two truths"},
-	{"cmd/svc-supervisor/internal/report", clients, "it is handed a publisher, so that every kind of NSDB is one to it"},
+	{"cmd/svc-supervisor/internal/report", []string{statedir, plugin, unit},
+		"a status depends only on the facts that reconcile passes, so that the two never disagree"},
+	{"cmd/svc-supervisor/internal/report", clients, "it gets a publisher, so it is independent of the kind of NSDB"},
 
-	{"cmd/svc-supervisor/internal/kernelevents", rooms, "what follows from an event is reconcile's"},
-	{"cmd/svc-supervisor/internal/kernelevents", []string{"os/exec"}, "it only reads what the kernel sends"},
+	{"cmd/svc-supervisor/internal/kernelevents", ownPackages, "package reconcile decides what to do after an event"},
+	{"cmd/svc-supervisor/internal/kernelevents", []string{"os/exec"}, "it only reads messages of the kernel"},
 
-	{"cmd/svc-supervisor/internal/health", rooms, "what follows from what it hears is reconcile's"},
+	{"cmd/svc-supervisor/internal/health", ownPackages, "package reconcile decides what to do after a push"},
 
-	{"cmd/svc-supervisor/internal/reconcile", []string{"os/exec"}, "a program is run by plugin alone: with its group, its deadline and its limits"},
-	{"cmd/svc-supervisor/internal/reconcile", slices.Concat(dbus, netlink), "its tests have a world of files and fakes, with neither systemd nor kernel"},
-	{"cmd/svc-supervisor/internal/reconcile", clients, "it is handed the desired set, complete, and asks nobody for more"},
+	{"cmd/svc-supervisor/internal/reconcile", []string{"os/exec"},
+		"only package plugin runs programs: with a process group, a deadline and limits"},
+	{"cmd/svc-supervisor/internal/reconcile", slices.Concat(dbus, netlink),
+		"its tests use files and fakes, without systemd and without namespaces of the kernel"},
+	{"cmd/svc-supervisor/internal/reconcile", clients,
+		"it gets the complete desired state, and reads nothing from the NSDB"},
 
-	{"cmd/svc-ipsec/internal/mountview", slices.Concat(rooms, []string{"os/exec"}), "what runs in a view is not its concern"},
-	{"cmd/svc-ipsec/internal/launch", []string{unit, module + "cmd/svc-ipsec/internal/libreswan", module + "cmd/svc-ipsec/internal/verb", module + "cmd/svc-ipsec/internal/state"}, "it runs as root beside files of the daemon: it reads none of them"},
-	{"cmd/svc-ipsec", []string{statedir, watch, module + "cmd/svc-supervisor"}, "any CNI runtime can drive it: it knows the contract, not the supervisor"},
+	{"cmd/svc-ipsec/internal/mountview", slices.Concat(ownPackages, []string{"os/exec"}),
+		"it does not depend on the programs that run in a view"},
+	{"cmd/svc-ipsec/internal/launch", []string{
+		unit, module + "cmd/svc-ipsec/internal/libreswan", module + "cmd/svc-ipsec/internal/verb",
+		module + "cmd/svc-ipsec/internal/state",
+	}, "it runs as root in the mount view with the daemon's files, and must not read them"},
+	{"cmd/svc-ipsec", []string{statedir, watch, module + "cmd/svc-supervisor"},
+		"other CNI runtimes can run it, so it depends on the contract and not on the supervisor"},
 }
 
-type listed struct {
+type listedPackage struct {
 	ImportPath, Dir  string
 	GoFiles, Imports []string
 }
 
-// packages asks the go command for all packages of the module.
-func packages(t *testing.T) []listed {
+// listPackages returns all packages of the module, from `go list`.
+func listPackages(t *testing.T) []listedPackage {
 	t.Helper()
 	output, err := exec.Command("go", "list", "-json=ImportPath,Dir,GoFiles,Imports", "./...").Output()
 	if err != nil {
@@ -103,9 +124,9 @@ func packages(t *testing.T) []listed {
 		}
 		t.Fatal(err)
 	}
-	var all []listed
+	var all []listedPackage
 	for decoder := json.NewDecoder(bytes.NewReader(output)); ; {
-		var one listed
+		var one listedPackage
 		switch err := decoder.Decode(&one); {
 		case errors.Is(err, io.EOF):
 			return all
@@ -113,13 +134,13 @@ func packages(t *testing.T) []listed {
 			t.Fatal(err)
 		}
 		all = append(all, one)
-		seen(t, one)
+		statFiles(t, one)
 	}
 }
 
-// seen looks at the files of a package itself: the go command keeps the result of a test until a file changes that the test,
-// not a program that it ran, has looked at.
-func seen(t *testing.T, p listed) {
+// statFiles calls stat for the files of a package, so that the cached result of this test is not used after one of them
+// changed. The go command records only the files that the test itself opens or stats, not those that `go list` reads.
+func statFiles(t *testing.T, p listedPackage) {
 	t.Helper()
 	_, err := os.ReadDir(p.Dir)
 	for _, name := range p.GoFiles {
@@ -131,40 +152,43 @@ func seen(t *testing.T, p listed) {
 	}
 }
 
-// within says whether a package is the one at path, or lies below it.
+// within reports whether pkg is the package path or a package below it.
 func within(pkg, path string) bool { return pkg == path || strings.HasPrefix(pkg, path+"/") }
 
-func TestNoRoomImportsWhatItIsBannedFrom(t *testing.T) {
-	all := packages(t)
-	for _, ban := range bans {
+func TestNoPackageHasAForbiddenImport(t *testing.T) {
+	all := listPackages(t)
+	for _, ban := range importBans {
 		found := false
 		for _, p := range all {
-			if !within(p.ImportPath, module+ban.room) {
+			if !within(p.ImportPath, module+ban.pkg) {
 				continue
 			}
 			found = true
 			for _, imported := range p.Imports {
-				for _, never := range ban.never {
-					// os is the package itself: os/signal and the like have bans of their own.
-					banned := within(imported, never) && (never != "os" || imported == "os")
-					// A room may be divided.
-					if banned && !within(imported, module+ban.room) {
+				for _, forbidden := range ban.forbidden {
+					// "os" forbids only the package os itself, not os/signal and the like.
+					matches := within(imported, forbidden) && (forbidden != "os" || imported == "os")
+					// A package may import the packages below it.
+					if matches && !within(imported, module+ban.pkg) {
 						t.Errorf("%s imports %s: %s", p.ImportPath, imported, ban.reason)
 					}
 				}
 			}
 		}
 		if !found {
-			t.Errorf("there is no room %s: the ban holds nothing", ban.room)
+			t.Errorf("package %s of importBans does not exist", ban.pkg)
 		}
 	}
 }
 
-// Adding a service type is adding an executable.
-func TestNoRoomOfTheSupervisorKnowsAServiceType(t *testing.T) {
-	for _, room := range []string{"cmd/svc-supervisor", "pkg/spec", "pkg/statedir", "pkg/unit", "pkg/netns", "pkg/userid", "pkg/watch/file", "pkg/watch/native", "pkg/watch/etcd"} {
+// A new service type must need only a new executable, so the supervisor's code must not mention a service type.
+func TestNoPackageOfTheSupervisorMentionsAServiceType(t *testing.T) {
+	for _, pkg := range []string{
+		"cmd/svc-supervisor", "pkg/spec", "pkg/statedir", "pkg/unit", "pkg/netns", "pkg/userid", "pkg/watch/file",
+		"pkg/watch/native", "pkg/watch/etcd",
+	} {
 		files := 0
-		err := filepath.WalkDir(room, func(path string, _ fs.DirEntry, err error) error {
+		err := filepath.WalkDir(pkg, func(path string, _ fs.DirEntry, err error) error {
 			if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
 				return err
 			}
@@ -173,8 +197,8 @@ func TestNoRoomOfTheSupervisorKnowsAServiceType(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			for _, place := range knows(path, content, "ipsec") {
-				t.Errorf("%s knows a service type", place)
+			for _, place := range mentions(path, content, "ipsec") {
+				t.Errorf("%s mentions a service type", place)
 			}
 			return nil
 		})
@@ -182,13 +206,14 @@ func TestNoRoomOfTheSupervisorKnowsAServiceType(t *testing.T) {
 			t.Error(err)
 		}
 		if files == 0 {
-			t.Errorf("there is no room %s: the rule holds nothing", room)
+			t.Errorf("package %s has no Go files", pkg)
 		}
 	}
 }
 
-// knows finds a word in the code of a file: in names and strings, in whatever case. Comments may give examples.
-func knows(path string, content []byte, word string) (places []string) {
+// mentions returns the places in the code of a Go file at which an identifier or a string contains the text, which must
+// be in lower case. The comparison ignores case. Comments are ignored, because they may give examples.
+func mentions(path string, content []byte, text string) (places []string) {
 	files := token.NewFileSet()
 	file := files.AddFile(path, -1, len(content))
 	var s scanner.Scanner
@@ -198,15 +223,16 @@ func knows(path string, content []byte, word string) (places []string) {
 		if tok == token.EOF {
 			return places
 		}
-		if strings.Contains(strings.ToLower(literal), word) {
+		if strings.Contains(strings.ToLower(literal), text) {
 			places = append(places, files.Position(pos).String()+": "+literal)
 		}
 	}
 }
 
-func TestAWordIsFoundInCodeAndNotInComments(t *testing.T) {
+func TestMentionsFindsTextInCodeAndNotInComments(t *testing.T) {
 	content := []byte("package p\n// IPSEC, say\nvar ipsecPath = 1 /* ipsec */\nvar s = `svc-IPsec`\n")
-	if got := knows("p.go", content, "ipsec"); !slices.Equal(got, []string{"p.go:3:5: ipsecPath", "p.go:4:9: `svc-IPsec`"}) {
+	got := mentions("p.go", content, "ipsec")
+	if !slices.Equal(got, []string{"p.go:3:5: ipsecPath", "p.go:4:9: `svc-IPsec`"}) {
 		t.Errorf("%q", got)
 	}
 }
