@@ -8,16 +8,16 @@ import (
 	"strings"
 )
 
-// form is a key as a program may print it.
+// form is one representation of a key in which a program may print it.
 type form struct {
 	name string
 	text string
 }
 
-// forms lists them, each of 8 bytes at least.
+// forms lists them, each of 8 bytes at minLength.
 func forms(text string) []form {
 	list := []form{
-		{"as it is", text},
+		{"unchanged", text},
 		{"quoted", fmt.Sprintf("%q", text)[1 : len(fmt.Sprintf("%q", text))-1]},
 		{"hexadecimal", hex.EncodeToString([]byte(text))},
 		{"hexadecimal", strings.ToUpper(hex.EncodeToString([]byte(text)))},
@@ -44,8 +44,9 @@ func forms(text string) []form {
 	return different
 }
 
-// within64 is what base64 makes of the text so many bytes after a multiple of three, in whatever text it stands: without
-// the characters that other bytes have a part in.
+// within64 returns the part of a base64 encoding that depends on text alone, if text is a part of a longer text and
+// starts before bytes after a multiple of three bytes. It leaves out the characters at both ends that also depend on
+// other bytes.
 func within64(encoding *base64.Encoding, text string, before int) string {
 	encoded := encoding.WithPadding(base64.NoPadding).EncodeToString([]byte(strings.Repeat("\x00", before) + text))
 	if (before+len(text))%3 != 0 {
@@ -54,7 +55,7 @@ func within64(encoding *base64.Encoding, text string, before int) string {
 	return encoded[(before*8+5)/6:]
 }
 
-// dump is the beginning of what Libreswan makes of bytes in a debug log: groups of four.
+// dump returns the first 16 bytes in the format of Libreswan's debug log, which has groups of four bytes.
 func dump(text string) string {
 	var groups []string
 	for i := 0; i+4 <= min(len(text), 16); i += 4 {

@@ -12,16 +12,16 @@ import (
 	"strings"
 )
 
-// least is the shortest key that is looked for.
-const least = 8
+// minLength is the length of the shortest key that is searched for.
+const minLength = 8
 
-// key is one that is used, and where it was found first.
+// key is a key that the tests use.
 type key struct {
 	text   string
-	origin string
+	origin string // the file in which it was found first
 }
 
-// keys is what is known of them.
+// keys is the set of known keys.
 type keys struct {
 	list  []key
 	known map[string]bool
@@ -30,7 +30,7 @@ type keys struct {
 func newKeys() *keys { return &keys{known: map[string]bool{}} }
 
 func (k *keys) add(text, origin string) {
-	if len(text) < least || k.known[text] {
+	if len(text) < minLength || k.known[text] {
 		return
 	}
 	k.known[text] = true
@@ -38,25 +38,25 @@ func (k *keys) add(text, origin string) {
 }
 
 var (
-	// As JSON has it, or a text protobuf.
+	// The form in JSON and in text protobufs.
 	quoted = regexp.MustCompile(`(?i)\bpsk"?\s*:\s*"((?:[^"\\\n]|\\.)+)"`)
-	// As YAML has it: to the end of the line, or in braces to the next comma.
+	// The form in YAML: up to the end of the line, or within braces up to the next comma.
 	plain = regexp.MustCompile(`\bpsk: (?:&\w+ )?([^\s("'{\[\]},*&|%$\\][^\n}]*)(\}?)`)
-	// As the words of the bats files have it.
+	// The functions of bats files that print a key.
 	printed = regexp.MustCompile(`\bpsk\(\) \{ echo '([^'\n]+)'`)
 )
 
-// fromSources takes the keys that are written down in the tests and examples below a folder.
+// fromSources adds the keys in the tests and examples below root.
 func (k *keys) fromSources(root string) error {
-	for _, folder := range []string{"cmd", "pkg", "test", "examples"} {
-		err := filepath.WalkDir(filepath.Join(root, folder), func(path string, d fs.DirEntry, err error) error {
+	for _, directory := range []string{"cmd", "pkg", "test", "examples"} {
+		err := filepath.WalkDir(filepath.Join(root, directory), func(path string, d fs.DirEntry, err error) error {
 			if err != nil || !d.Type().IsRegular() {
 				return err
 			}
 			switch filepath.Ext(path) {
 			case ".bats", ".bash", ".yaml", ".json":
 			case ".go":
-				if folder != "test" && !strings.HasSuffix(path, "_test.go") {
+				if directory != "test" && !strings.HasSuffix(path, "_test.go") {
 					return nil
 				}
 			default:
@@ -78,7 +78,7 @@ func (k *keys) fromSources(root string) error {
 
 func (k *keys) fromText(text []byte, origin string) {
 	add := func(value string) {
-		if !strings.Contains(value, "`") { // else it is Go that spans two texts
+		if !strings.Contains(value, "`") { // otherwise the match begins in one raw string of Go and ends in another
 			k.add(value, origin)
 		}
 	}
@@ -97,7 +97,7 @@ func (k *keys) fromText(text []byte, origin string) {
 	}
 }
 
-// unquote takes a text out of JSON's quotes; what JSON does not have is taken as it is.
+// unquote decodes the content of a JSON string. It returns text unchanged if it is not valid in JSON.
 func unquote(text string) string {
 	var value string
 	if err := json.Unmarshal([]byte(`"`+text+`"`), &value); err != nil {
@@ -106,17 +106,17 @@ func unquote(text string) string {
 	return value
 }
 
-// fromSecrets takes those of a file of Libreswan's, as svc-ipsec writes it: hexadecimal.
+// fromSecrets adds the keys in a secrets file of Libreswan, in the hexadecimal form that svc-ipsec writes.
 func (k *keys) fromSecrets(text []byte, origin string) {
 	for line := range bytes.Lines(text) {
-		_, word, found := bytes.Cut(line, []byte("PSK 0x"))
-		if b, err := hex.DecodeString(string(bytes.TrimSpace(word))); found && err == nil {
+		_, digits, found := bytes.Cut(line, []byte("PSK 0x"))
+		if b, err := hex.DecodeString(string(bytes.TrimSpace(digits))); found && err == nil {
 			k.add(string(b), origin)
 		}
 	}
 }
 
-// fromRecord takes every psk and pskBase64 in a JSON text.
+// fromRecord adds the value of every psk and pskBase64 in a JSON text.
 func (k *keys) fromRecord(text []byte, origin string) {
 	var value any
 	if json.Unmarshal(text, &value) == nil {
@@ -132,12 +132,12 @@ func (k *keys) fromValue(value any, origin string) {
 		}
 	case map[string]any:
 		for name, each := range value {
-			text, is := each.(string)
+			text, isString := each.(string)
 			switch {
-			case is && name == "psk":
+			case isString && name == "psk":
 				k.add(text, origin)
-			case is && name == "pskBase64":
-				// What cannot be decoded is refused as it is: a key all the same.
+			case isString && name == "pskBase64":
+				// svc-ipsec refuses a value that is not base64, but such a value must not be printed either.
 				if b, err := base64.StdEncoding.DecodeString(text); err == nil {
 					text = string(b)
 				}

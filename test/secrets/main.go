@@ -1,16 +1,19 @@
-// Secrets runs a command of the test suites and fails if a key that they use can be seen where none may be: in the
-// journal, in a status, in a unit, on a command line or in an environment, in temporary folders, or in what the command
-// itself prints.
+// Secrets runs a command of the test suites. It fails if a key that the tests use appears in a place where keys must
+// not be: in the journal, in a status, in a unit, on a command line, in an environment, in a temporary directory, or in
+// the output of the command.
 //
-//	secrets [-every DURATION] [-held FOLDER] COMMAND [ARG…]
+//	secrets [-every DURATION] [-held DIRECTORY] COMMAND [ARG…]
 //	secrets -in FILE…
 //
-// The keys are those in the sources of the tests, and those that svc-ipsec and the supervisor hold by design while the command runs:
-// /run/svc-ipsec, readable by root and by the container's own user id (see isClosed), and the records, readable by root alone. They are looked for as they are and as programs
-// would print them (see forms), if they have 8 bytes or more: a shorter one is found in any text.
+// The keys are those in the sources of the tests, and those in the files that contain keys by design while the command
+// runs. These files are below /run/svc-ipsec, where only root and the container's own user id can read them (see
+// mayHoldKeys), and the records, which only root can read. The program searches for each key of at least 8 bytes, in
+// its original form and in the forms in which programs may print it (see forms). A shorter key would be found in texts
+// that are unrelated to it.
 //
-// What comes and goes is looked at every so often: a program that ends sooner can be missed once, but not each of the
-// hundred times that it is run. With -in it only searches files, for the keys in the sources.
+// Processes are polled at an interval. A process that ends within the interval can be missed, but tests run most
+// programs so often that a key on a command line is found sooner or later. With -in, the program only searches files
+// for the keys in the sources.
 package main
 
 import (
@@ -28,12 +31,12 @@ import (
 )
 
 func main() {
-	every := flag.Duration("every", 4*time.Millisecond, "how often to look for new processes")
-	held := flag.String("held", "/", "the root of the folders that hold keys by design")
-	in := flag.Bool("in", false, "search files instead")
+	every := flag.Duration("every", 4*time.Millisecond, "the interval at which to poll for new processes")
+	held := flag.String("held", "/", "the root of the directories that contain keys by design")
+	in := flag.Bool("in", false, "search files instead of running a command")
 	flag.Parse()
 	if flag.NArg() == 0 {
-		fmt.Fprintln(os.Stderr, "usage: secrets [-every DURATION] [-held FOLDER] COMMAND [ARG…] | secrets -in FILE…")
+		fmt.Fprintln(os.Stderr, "usage: secrets [-every DURATION] [-held DIRECTORY] COMMAND [ARG…] | secrets -in FILE…")
 		os.Exit(2)
 	}
 	known := newKeys()
@@ -55,16 +58,18 @@ func searchFiles(known *keys, paths []string) int {
 	return s.report(os.Stdout, fmt.Sprintf("%d files", len(paths)))
 }
 
-// tick is how much older than now the kernel may make a file: its clock for that stands still between two ticks.
+// tick is the maximum by which the time stamp of a new file may lie in the past: the kernel's clock for time stamps
+// advances with each timer tick only.
 const tick = 10 * time.Millisecond
 
-// watch runs the command, looks around meanwhile and afterwards, and answers with the exit code for both.
+// watch runs the command, collects texts while it runs, and searches them and the remaining files after it has ended.
+// It returns the exit code of the command if that failed, and otherwise 1 if a key was found.
 func watch(known *keys, every time.Duration, held string, command []string) int {
 	began := time.Now()
 	var output tee
 	cmd := exec.Command(command[0], command[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, output.to(os.Stdout), output.to(os.Stderr)
-	// What the command left running may hold its output.
+	// A process that the command left behind may keep its output open.
 	cmd.WaitDelay = 5 * time.Second
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
@@ -75,28 +80,29 @@ func watch(known *keys, every time.Duration, held string, command []string) int 
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
 
-	v := newView("/", held, known)
+	m := newMonitor("/", held, known)
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 	for {
 		select {
 		case <-ticker.C:
-			v.look()
+			m.poll()
 			continue
 		case s := <-signals:
 			_ = cmd.Process.Signal(s)
 			continue
 		case err := <-ended:
-			v.look()
+			m.poll()
 			code := 0
 			if err != nil && !errors.Is(err, exec.ErrWaitDelay) {
 				code = max(cmd.ProcessState.ExitCode(), 1)
 			}
 			s := newSearch(known)
-			v.search(s)
-			s.left("/", began.Add(-tick))
-			s.text("what the command printed", output.text.Bytes())
-			if found := s.report(os.Stdout, v.String()+", the journal, what is left in temporary folders, the output"); code == 0 {
+			m.search(s)
+			s.remaining("/", began.Add(-tick))
+			s.text("output of the command", output.text.Bytes())
+			where := m.String() + ", the journal, the files in temporary directories, the output"
+			if found := s.report(os.Stdout, where); code == 0 {
 				code = found
 			}
 			return code
@@ -104,7 +110,7 @@ func watch(known *keys, every time.Duration, held string, command []string) int 
 	}
 }
 
-// tee keeps what it passes on.
+// tee keeps a copy of the output that passes through its writers.
 type tee struct {
 	lock sync.Mutex
 	text bytes.Buffer
@@ -114,6 +120,7 @@ type writer func([]byte) (int, error)
 
 func (w writer) Write(b []byte) (int, error) { return w(b) }
 
+// to returns a writer that writes to w and to the copy.
 func (t *tee) to(w io.Writer) io.Writer {
 	return writer(func(b []byte) (int, error) {
 		t.lock.Lock()

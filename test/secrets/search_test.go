@@ -21,13 +21,13 @@ func searchFor(texts ...string) *search {
 	return newSearch(known)
 }
 
-func TestAKeyIsFoundHoweverItIsPrinted(t *testing.T) {
+func TestAKeyIsFoundInEachForm(t *testing.T) {
 	inJSON, err := json.Marshal(map[string]string{"psk": secret})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for name, text := range map[string]string{
-		"as it is":         "x" + secret + "y",
+		"unchanged":        "x" + secret + "y",
 		"at the end":       secret,
 		"in JSON":          string(inJSON),
 		"in Go's quotes":   strconv.Quote(secret),
@@ -42,19 +42,20 @@ func TestAKeyIsFoundHoweverItIsPrinted(t *testing.T) {
 			t.Errorf("%s: not found in %q", name, text)
 		}
 	}
-	for _, text := range []string{"", "it's", secret[:len(secret)-1], strings.ToUpper(secret), "a text of no meaning"} {
+	for _, text := range []string{"", "it's", secret[:len(secret)-1], strings.ToUpper(secret), "an unrelated text"} {
 		if s := searchFor(secret); !s.text("", []byte(text)) {
-			t.Errorf("found in %q: %q", text, s.finds)
+			t.Errorf("found in %q: %q", text, s.findings)
 		}
 	}
 }
 
-func TestBase64IsFoundWhateverStandsAroundTheKey(t *testing.T) {
-	for length := least; length < 20; length++ {
+func TestAKeyIsFoundInTheBase64OfALongerText(t *testing.T) {
+	for length := minLength; length < 20; length++ {
 		key := "0123456789abcdefghijklm"[:length]
 		for before := range 7 {
 			for after := range 4 {
-				text := base64.StdEncoding.EncodeToString([]byte(strings.Repeat("\xff", before) + key + strings.Repeat("\xff", after)))
+				text := strings.Repeat("\xff", before) + key + strings.Repeat("\xff", after)
+				text = base64.StdEncoding.EncodeToString([]byte(text))
 				if searchFor(key).text("", []byte(text)) {
 					t.Errorf("%d bytes after %d and before %d: not found in %q", length, before, after, text)
 				}
@@ -68,32 +69,33 @@ func TestAKeyIsFoundAcrossTheBuffersOfALargeText(t *testing.T) {
 		text := bytes.Repeat([]byte("."), 3<<20+100)
 		copy(text[at:], secret)
 		s := searchFor(secret)
-		if err := s.stream("", bytes.NewReader(text)); err != nil || len(s.finds) == 0 {
+		if err := s.stream("", bytes.NewReader(text)); err != nil || len(s.findings) == 0 {
 			t.Errorf("at %d: not found: %v", at, err)
 		}
 	}
 }
 
-func TestAFindTellsWhereButNotTheKey(t *testing.T) {
+func TestAFindingNamesThePlaceButNotTheKey(t *testing.T) {
 	s := searchFor(secret, "another key")
 	s.text("status", []byte("another key and "+secret))
 	var out strings.Builder
-	if s.report(&out, "") != 1 || strings.Contains(out.String(), "secret>") || strings.Contains(out.String(), "another key") {
+	if s.report(&out, "") != 1 ||
+		strings.Contains(out.String(), "secret>") || strings.Contains(out.String(), "another key") {
 		t.Error(out.String())
 	}
-	if !strings.HasPrefix(out.String(), "not ok secrets: status: a key of 11 bytes, as it is, from the test") {
+	if !strings.HasPrefix(out.String(), "not ok secrets: status: a key of 11 bytes, unchanged, from the test") {
 		t.Error(out.String())
 	}
 }
 
-func TestASearchForNothingFails(t *testing.T) {
+func TestASearchWithoutKeysFails(t *testing.T) {
 	var out strings.Builder
 	if searchFor("short").report(&out, "") != 1 {
 		t.Error(out.String())
 	}
 }
 
-func TestKeysOfTheSources(t *testing.T) {
+func TestKeysInSources(t *testing.T) {
 	for text, want := range map[string]string{
 		`{"psk": "in \"JSON\" it is"}`:                           `in "JSON" it is`,
 		"`,\"psk\":\"within Go\"}`":                              "within Go",

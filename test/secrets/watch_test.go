@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// TestMain is the program itself where a test runs it.
+// TestMain runs the program itself if SVC_TEST_SECRETS is set, which a test below does.
 func TestMain(m *testing.M) {
 	if os.Getenv("SVC_TEST_SECRETS") != "" {
 		main()
@@ -31,16 +31,18 @@ func put(t *testing.T, path, text string) {
 	}
 }
 
-func TestWhatIsHeldByDesignIsLearntAndWhatIsShownIsSearched(t *testing.T) {
+func TestKeyFilesAreReadAndPublicTextsAreSearched(t *testing.T) {
 	root := t.TempDir()
-	v := newView(root, root, newKeys())
-	for range looksPerFiles {
-		v.look()
+	m := newMonitor(root, root, newKeys())
+	for range pollsPerFiles {
+		m.poll()
 	}
 	put(t, root+"/run/svc-ipsec/left/etc/ipsec.secrets", "%any @x : PSK 0x6b6579206f66206c69627265\n")
-	put(t, root+"/var/lib/svc-supervisor/containers/left.IPSEC", `{"conf":{"configuration":{"connections":[{"psk":"key of a record"}]}}}`)
-	// Of connections that are refused, which get into no other file.
-	put(t, root+"/run/svc-ipsec/right/state.json", `{"configuration":{"configuration":{"connections":[{"id":"ok"},{"mtu":5,"psk":"key of a refused one"},
+	put(t, root+"/var/lib/svc-supervisor/containers/left.IPSEC",
+		`{"conf":{"configuration":{"connections":[{"psk":"key of a record"}]}}}`)
+	// The keys of refused connections are in no other file.
+	put(t, root+"/run/svc-ipsec/right/state.json",
+		`{"configuration":{"configuration":{"connections":[{"id":"ok"},{"mtu":5,"psk":"key of a refused one"},
 		{"mtu":5,"pskBase64":"a2V5IGluIGJhc2U2NP8="}]}}}`)
 	put(t, root+"/run/svc-ipsec/old/conf.json", `{"configuration":{"connections":[{"pskBase64":"no base64 at all"}]}}`)
 	put(t, root+"/run/svc-supervisor/status/containers/h1/left.json", `{"message":"key of a record"}`)
@@ -53,34 +55,36 @@ func TestWhatIsHeldByDesignIsLearntAndWhatIsShownIsSearched(t *testing.T) {
 	put(t, root+"/proc/7/cmdline", "whack\x00--secret\x00key of libre")
 	put(t, root+"/proc/8/environ", "PSK=key of libre")
 	put(t, root+"/proc/8/cmdline", "pluto")
-	for range looksPerFiles {
-		v.look()
+	for range pollsPerFiles {
+		m.poll()
 	}
-	if len(v.keys.list) != 5 {
-		t.Fatalf("keys: %q", v.keys.list)
+	if len(m.keys.list) != 5 {
+		t.Fatalf("keys: %q", m.keys.list)
 	}
-	// What is gone again was seen.
+	// The texts were captured before their files are removed.
 	if err := os.RemoveAll(root + "/proc"); err != nil {
 		t.Fatal(err)
 	}
-	s := newSearch(v.keys)
-	v.search(s)
+	s := newSearch(m.keys)
+	m.search(s)
 	var out strings.Builder
 	s.report(&out, "")
-	for _, want := range []string{"command line of whack", "environment of pluto", "left.json", "right.json", "svc-right.service", "command line of x"} {
+	for _, want := range []string{
+		"command line of whack", "environment of pluto", "left.json", "right.json", "svc-right.service", "command line of x",
+	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("not found: %s\n%s", want, out.String())
 		}
 	}
-	if len(s.finds) != 6 {
+	if len(s.findings) != 6 {
 		t.Error(out.String())
 	}
 }
 
 func TestFilesAreSearchedForTheKeysOfTheSources(t *testing.T) {
 	t.Chdir(t.TempDir())
-	for _, folder := range []string{"cmd", "pkg", "test", "examples"} {
-		put(t, folder+"/x.yaml", "psk: a key of "+folder+"\n")
+	for _, directory := range []string{"cmd", "pkg", "test", "examples"} {
+		put(t, directory+"/x.yaml", "psk: a key of "+directory+"\n")
 	}
 	put(t, "good.log", "ok\n")
 	put(t, "bad.log", "ok\nnot ok: a key of examples\n")
@@ -95,28 +99,30 @@ func TestFilesAreSearchedForTheKeysOfTheSources(t *testing.T) {
 	}
 }
 
-// TestASightOfAKeyFails puts a key, where there is a systemd, into each place that is searched.
-func TestASightOfAKeyFails(t *testing.T) {
+// The test puts a key into each place that is searched. It needs systemd.
+func TestAKeyIsFoundInEachPlace(t *testing.T) {
 	if os.Getenv("SVC_TEST_GROUND") != "1" {
-		t.Skip("requires a test ground: SVC_TEST_GROUND=1 is not set")
+		t.Skip("requires the sandbox: SVC_TEST_GROUND=1 is not set")
 	}
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 	work := t.TempDir()
-	for _, folder := range []string{"cmd", "pkg", "test", "examples"} {
-		put(t, work+"/"+folder+"/x", "")
+	for _, directory := range []string{"cmd", "pkg", "test", "examples"} {
+		put(t, work+"/"+directory+"/x", "")
 	}
-	// Made anew in each run, and told to the commands below by a file: what one of them shows must not be found later. And
-	// held elsewhere than others are, or who watches this test would find them too.
-	turn := 0
+	// Each run has a new key, so that a key that one script exposes is not found in a later run. The scripts below read it
+	// from a file. The key is not in the usual directories, because the instance of secrets that runs this test would find
+	// it there too.
+	runs := 0
 	run := func(script string) (string, int) {
-		turn++
-		key := fmt.Sprintf("a \"key\" %d of %d", turn, time.Now().UnixNano())
+		runs++
+		key := fmt.Sprintf("a \"key\" %d of %d", runs, time.Now().UnixNano())
 		put(t, work+"/held/run/svc-ipsec/x/etc/ipsec.secrets", fmt.Sprintf("x : PSK 0x%x\n", key))
 		put(t, work+"/key", key)
-		for _, path := range []string{work + "/held/run/svc-ipsec/x/etc/ipsec.secrets", work + "/key"} { // not written during the run
+		// The modification times are set to the past, so that these files do not count as written during the run.
+		for _, path := range []string{work + "/held/run/svc-ipsec/x/etc/ipsec.secrets", work + "/key"} {
 			if err := os.Chtimes(path, time.Time{}, time.Now().Add(-time.Hour)); err != nil {
 				t.Fatal(err)
 			}
@@ -128,12 +134,14 @@ func TestASightOfAKeyFails(t *testing.T) {
 		return string(out), cmd.ProcessState.ExitCode()
 	}
 	for _, place := range []struct{ name, script string }{
-		{"what the command printed", `cat key`},
+		{"output of the command", `cat key`},
 		{"command line of bash", `bash -c 'sleep 0.2; :' "$(cat key)"`},
 		{"environment of sleep", `x=$(cat key) sleep 0.2`},
 		{"journalctl", `systemd-cat cat key`},
-		{"/run/systemd/transient/svc-secrets", `systemd-run --quiet --unit=svc-secrets-test --setenv=KEY="$(cat key)" sleep 0.5; sleep 0.5`},
-		{"/run/svc-supervisor/status/", `d=/run/svc-supervisor/status/containers/h; mkdir -p $d; base64 <key >$d/x.json; sleep 0.3; rm $d/x.json`},
+		{"/run/systemd/transient/svc-secrets",
+			`systemd-run --quiet --unit=svc-secrets-test --setenv=KEY="$(cat key)" sleep 0.5; sleep 0.5`},
+		{"/run/svc-supervisor/status/",
+			`d=/run/svc-supervisor/status/containers/h; mkdir -p $d; base64 <key >$d/x.json; sleep 0.3; rm $d/x.json`},
 		{"/tmp/secrets-test", `cp key /tmp/secrets-test`},
 		{"/var/log/secrets-test", `od -An -tx1 -v <key | tr -d ' \n' >/var/log/secrets-test`},
 	} {
@@ -160,9 +168,9 @@ func TestASightOfAKeyFails(t *testing.T) {
 	for name, script := range map[string]string{
 		"readable by all":                     `install -m 644 key $d/etc/x`,
 		"readable by another group":           `install -m 640 -g 2100000002 key $d/etc/x`,
-		"readable by all, for a while":        `install -m 644 key $d/etc/x; sleep 2; rm $d/etc/x`,
+		"readable by all for two seconds":     `install -m 644 key $d/etc/x; sleep 2; rm $d/etc/x`,
 		"state.json for the container's user": `install -m 640 -g 2100000001 key $d/state.json`,
-		"of the daemon":                       `install -m 600 -o 2100000001 key $d/etc/x`,
+		"owned by the daemon":                 `install -m 600 -o 2100000001 key $d/etc/x`,
 	} {
 		out, code := run(container + script)
 		if code != 1 || !strings.Contains(out, "not ok secrets: /run/svc-ipsec/secrets-test/") {
@@ -177,7 +185,7 @@ func TestASightOfAKeyFails(t *testing.T) {
 	}
 }
 
-func TestTheOutputIsPassedOnAtOnce(t *testing.T) {
+func TestTheOutputIsNotDelayed(t *testing.T) {
 	var kept tee
 	read, write := io.Pipe()
 	go func() { fmt.Fprintln(kept.to(write), "a line") }()

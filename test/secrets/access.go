@@ -7,19 +7,20 @@ import (
 	"syscall"
 )
 
-// containers is where svc-ipsec has a directory for each container.
+// containers is the directory in which svc-ipsec has a directory for each container.
 const containers = "run/svc-ipsec"
 
-// access says who may read a file.
+// access is the mode and the ownership of a file.
 type access struct {
 	mode        fs.FileMode
 	user, group uint32
 }
 
-// isClosed reports whether a file of a container, by its path below the container's directory, may hold keys: it is root's, and at most
-// the container's own user can read it, who is the group of the directory. state.json also holds the keys of connections that
-// are refused, so root alone can read it. What the daemon owns, below run/, is no place for keys at all.
-func isClosed(path string, file, directory access, root uint32) bool {
+// mayHoldKeys reports whether a file of a container may contain keys. path is relative to the container's directory.
+// Such a file must belong to root, and apart from root at most the container's own user may read it, whose id is the
+// group of the directory. state.json also contains the keys of refused connections, so only root may read it. Files
+// that belong to the daemon, below run/, must not contain keys.
+func mayHoldKeys(path string, file, directory access, root uint32) bool {
 	switch {
 	case file.user != root || directory.user != root || file.mode.Perm()&0o027 != 0 || directory.mode.Perm()&0o007 != 0:
 		return false
@@ -29,9 +30,9 @@ func isClosed(path string, file, directory access, root uint32) bool {
 	return file.group == directory.group && file.group != root && path != "state.json"
 }
 
-// openFiles lists the files below the containers' directories that may not hold keys.
-func openFiles(root string) []string {
-	var open []string
+// exposedFiles returns the files below the containers' directories that must not contain keys.
+func exposedFiles(root string) []string {
+	var exposed []string
 	directories, _ := filepath.Glob(filepath.Join(root, containers, "*"))
 	for _, directory := range directories {
 		of, ok := accessOf(directory)
@@ -40,20 +41,20 @@ func openFiles(root string) []string {
 		}
 		_ = filepath.WalkDir(directory, func(path string, entry fs.DirEntry, err error) error {
 			if err != nil || !entry.Type().IsRegular() {
-				return nil // gone meanwhile
+				return nil // the file was removed since, or is not a regular one
 			}
 			relative, _ := filepath.Rel(directory, path)
 			info, err := os.Lstat(path)
-			if err != nil || info.Size() == 0 { // a namespace that is bound there has no content
+			if err != nil || info.Size() == 0 { // a file on which a namespace is bind-mounted has size 0
 				return nil
 			}
-			if file, ok := accessOf(path); ok && !isClosed(relative, file, of, uint32(os.Geteuid())) {
-				open = append(open, path)
+			if file, ok := accessOf(path); ok && !mayHoldKeys(relative, file, of, uint32(os.Geteuid())) {
+				exposed = append(exposed, path)
 			}
 			return nil
 		})
 	}
-	return open
+	return exposed
 }
 
 func accessOf(path string) (access, bool) {
