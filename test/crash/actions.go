@@ -5,11 +5,11 @@ import "github.com/svc-supervisor/svc-supervisor/test/crash/lab"
 // absent is the shape of a container that is not bound.
 const absent lab.Shape = ""
 
-// action is what the NSDB asks for when the process is killed: from one shape to another.
+// action is a change of the desired state during which a process is killed: from one shape of a container to another.
 type action struct {
 	kind     string // service type
 	from, to lab.Shape
-	anyShape bool // from either
+	anyShape bool // the action may start from either shape
 }
 
 var actions = map[string]*action{
@@ -24,39 +24,40 @@ var actions = map[string]*action{
 	"HANDDEL": {kind: "IPSEC", from: lab.A, to: absent},
 }
 
+// starts reports whether the action can start from this shape.
 func (a *action) starts(shape lab.Shape) bool {
 	return shape == a.from || a.anyShape && shape != absent
 }
 
-// mind is what the NSDB asks for afterwards.
-type mind struct {
+// change is a change of the desired state after the kill.
+type change struct {
 	name string
-	// turns are the shapes that are wanted one after the other: the first when the process is dead, before the supervisor
-	// is started again; the second once the supervisor has seen the first.
-	turns func(a *action) []lab.Shape
+	// states returns the shapes that are desired one after the other. The first is set when the process is dead, before
+	// the supervisor is started again. The second, if there is one, is set when the supervisor has seen the first.
+	states func(a *action) []lab.Shape
 }
 
-// keeps reports whether what is wanted stays what the action was to bring about.
-func (m mind) keeps(a *action) bool {
-	turns := m.turns(a)
-	return len(turns) == 1 && turns[0] == a.to
+// isNone reports whether the desired state is still the one of the action.
+func (m change) isNone(a *action) bool {
+	states := m.states(a)
+	return len(states) == 1 && states[0] == a.to
 }
 
-var minds = []mind{
-	{"keeps its mind", func(a *action) []lab.Shape { return []lab.Shape{a.to} }},
-	{"edits", func(a *action) []lab.Shape {
+var changes = []change{
+	{"unchanged", func(a *action) []lab.Shape { return []lab.Shape{a.to} }},
+	{"edited", func(a *action) []lab.Shape {
 		if a.to == absent {
 			return []lab.Shape{lab.B}
 		}
 		return []lab.Shape{a.to.Other()}
 	}},
-	{"turns back", func(a *action) []lab.Shape {
+	{"reverted", func(a *action) []lab.Shape {
 		if a.to == absent {
 			return []lab.Shape{lab.A}
 		}
 		return []lab.Shape{absent}
 	}},
-	{"turns back twice", func(a *action) []lab.Shape {
+	{"reverted twice", func(a *action) []lab.Shape {
 		if a.to == absent {
 			return []lab.Shape{lab.A, absent}
 		}
@@ -64,36 +65,36 @@ var minds = []mind{
 	}},
 }
 
-// slot is a container of the lab, bound or not.
+// slot is a container of the lab. It has the shape absent while it is not bound.
 type slot struct {
 	name  string
 	kind  string
 	shape lab.Shape
 }
 
-func (s *slot) wanted() lab.Wanted { return lab.Ours(s.name, s.kind, s.shape) }
+func (s *slot) desired() lab.Binding { return lab.NewBinding(s.name, s.kind, s.shape) }
 
-// want makes the NSDB ask for a shape.
-func (s *slot) want(shape lab.Shape) error {
+// setDesired writes the desired shape to the NSDB.
+func (s *slot) setDesired(shape lab.Shape) error {
 	s.shape = shape
 	if shape == absent {
-		return lab.Unbind(s.wanted().Port)
+		return lab.Unbind(s.desired().Port)
 	}
-	return lab.Bind(s.wanted())
+	return lab.Bind(s.desired())
 }
 
-// job is one point to be hit once, by one kind of kill.
+// job is one point at which a process is to be killed, with one kind of kill and one change afterwards.
 type job struct {
 	point
-	kills string // supervisor, svc-ipsec, both, launcher or by-hand
-	mind  mind
-	tries int
-	slot  *slot
-	held  *hold
+	kills  string // supervisor, svc-ipsec, both, launcher or by-hand
+	change change
+	tries  int
+	slot   *slot
+	held   *heldProcess
 
-	pid    int    // of the container's daemon, where it must stay
-	serial string // of the conn that must stay
-	verbs  int    // how many there were when the action began
-	cut    int    // and at the kill
-	phase  string // of the record at the kill
+	pid    int    // of the container's daemon if the action must not restart it, else 0
+	serial string // of the conn that the action must not replace
+	verbs  int    // the number of verbs that had run when the action began
+	cut    int    // the number of verbs that had run at the kill
+	phase  string // the phase of the record at the kill
 }

@@ -12,17 +12,17 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/test/crash/lab"
 )
 
-// handName is the container that this harness makes itself, as any runtime of CNI does.
+// handName is the name of the container that this harness makes itself, as another CNI runtime would.
 const handName = "hand-0"
 
-// byHand kills a verb of a container that is not the supervisor's, runs those verbs after it that the runtime's change of mind
-// asks for, and compares the container with one that nothing happened to. In the end nothing of it is left.
+// byHand kills a verb of a container that the supervisor does not manage. It then runs the verbs for the job's change,
+// and compares the container with a reference container. In the end it runs DEL and checks that nothing is left.
 func (h *harness) byHand(j *job) error {
 	j.slot = &slot{name: handName, kind: "IPSEC"}
 	if _, err := lab.Run("ip", "netns", "add", handName); err != nil {
 		return err
 	}
-	fault, err := h.cutByHand(j)
+	fault, err := h.killByHand(j)
 	if err != nil {
 		return err
 	}
@@ -33,7 +33,7 @@ func (h *harness) byHand(j *job) error {
 		return err
 	}
 	j.slot.shape = absent
-	if err := h.settle(); err != nil {
+	if err := h.awaitDesired(); err != nil {
 		h.leaks++
 		fault += "\nleft after DEL: " + err.Error()
 	}
@@ -43,14 +43,16 @@ func (h *harness) byHand(j *job) error {
 	return nil
 }
 
-func (h *harness) cutByHand(j *job) (fault string, err error) {
+// killByHand kills the verb at the point of the job and runs the verbs for the job's change. fault describes what is
+// wrong with the container afterwards, or is "".
+func (h *harness) killByHand(j *job) (fault string, err error) {
 	action := actions[j.action]
 	for _, shape := range []lab.Shape{lab.A, lab.B} {
-		if h.portraits["by hand"+string(shape)] == "" { // of one that nothing happened to
+		if h.references["by hand"+string(shape)] == "" {
 			if err := runByHand(shape, spec.Add); err != nil {
 				return "", err
 			}
-			if h.portraits["by hand"+string(shape)], err = lab.Portrait(lab.ByHand(handName, shape)); err != nil {
+			if h.references["by hand"+string(shape)], err = lab.Describe(lab.ByHand(handName, shape)); err != nil {
 				return "", err
 			}
 			if err := runByHand(shape, spec.Del); err != nil {
@@ -70,7 +72,7 @@ func (h *harness) cutByHand(j *job) (fault string, err error) {
 	}
 	j.held.kill(j.executable())
 	last := absent
-	for _, shape := range j.mind.turns(action) {
+	for _, shape := range j.change.states(action) {
 		verb, shapeOf := spec.Add, shape
 		if shape == absent {
 			verb, shapeOf = spec.Del, lab.A
@@ -83,12 +85,12 @@ func (h *harness) cutByHand(j *job) (fault string, err error) {
 	if last == absent {
 		return "", nil
 	}
-	portrait, err := lab.Portrait(lab.ByHand(handName, last))
+	description, err := lab.Describe(lab.ByHand(handName, last))
 	if err != nil {
 		return err.Error(), nil
 	}
-	if due := h.portraits["by hand"+string(last)]; portrait != due {
-		return "not as one that nothing happened to:\n" + lab.Differ(due, portrait), nil
+	if due := h.references["by hand"+string(last)]; description != due {
+		return "different from the reference container:\n" + lab.Diff(due, description), nil
 	}
 	if err := runByHand(last, spec.Check); err != nil {
 		return err.Error(), nil
@@ -96,35 +98,36 @@ func (h *harness) cutByHand(j *job) (fault string, err error) {
 	return "", nil
 }
 
-// holdByHand runs a verb and holds it right before the call.
+// holdByHand runs a verb and holds it right before the call. If the verb ends without making the call, j.held stays
+// nil.
 func holdByHand(j *job, verb spec.Verb) error {
 	w := lab.ByHand(handName, lab.A)
-	door := filepath.Join(lab.Doors, w.ID+"."+string(verb))
-	_ = os.Remove(door + ".pid")
-	t, err := newTrace(door + ".trace")
+	breakpoint := filepath.Join(lab.Breakpoints, w.ID+"."+string(verb))
+	_ = os.Remove(breakpoint + ".pid")
+	t, err := newTrace(breakpoint + ".trace")
 	if err != nil {
 		return err
 	}
 	defer t.close()
-	if err := os.WriteFile(door, []byte(strings.Join(straceArguments(j.call, t.path), " ")), 0o600); err != nil {
+	if err := os.WriteFile(breakpoint, []byte(strings.Join(straceArguments(j.call, t.path), " ")), 0o600); err != nil {
 		return err
 	}
-	cmd, err := lab.HandVerb(w, verb)
+	cmd, err := lab.ByHandCommand(w, verb)
 	if err != nil {
 		return err
 	}
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	// It becomes svc-ipsec, which is ended by the kill, or by itself.
+	// The script becomes svc-ipsec by exec. That process ends because it is killed, or by itself.
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
-	deadline := time.Now().Add(hitWithin)
+	deadline := time.Now().Add(hitTimeout)
 	held, err := t.await(j.of(handName), j.nth, func() bool { return dead(cmd.Process.Pid) || time.Now().After(deadline) })
 	if held == nil {
 		select {
 		case <-ended:
-		case <-time.After(hitWithin):
+		case <-time.After(hitTimeout):
 			_ = cmd.Process.Kill()
 			return fmt.Errorf("%s by hand does not end: %w", verb, err)
 		}
@@ -135,7 +138,7 @@ func holdByHand(j *job, verb spec.Verb) error {
 }
 
 func runByHand(shape lab.Shape, verb spec.Verb) error {
-	cmd, err := lab.HandVerb(lab.ByHand(handName, shape), verb)
+	cmd, err := lab.ByHandCommand(lab.ByHand(handName, shape), verb)
 	if err != nil {
 		return err
 	}

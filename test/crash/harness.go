@@ -10,89 +10,93 @@ import (
 )
 
 const (
-	settleWithin = 25 * time.Second
-	hitWithin    = 20 * time.Second
-	maxTries     = 5
+	settleTimeout = 25 * time.Second
+	hitTimeout    = 20 * time.Second
+	maxTries      = 5
 )
 
-// harness is one sandbox at work.
+// harness runs the jobs in one sandbox.
 type harness struct {
 	*lab.Lab
-	slots     []*slot
-	bystander *slot             // wanted all the time, and never touched
-	pid       int               // of its daemon
-	portraits map[string]string // of containers that nothing happened to, by type and shape
-	hits      map[string]int    // by point
-	failed    map[string]int
-	leaks     int
-	lost      int
+	slots      []*slot
+	untouched  *slot             // a container that is desired all the time and that no job uses
+	pid        int               // of the daemon of untouched
+	references map[string]string // descriptions of containers without any kill, by type and shape
+	hits       map[string]int    // the number of kills by point
+	failed     map[string]int
+	leaks      int
+	lost       int
 }
 
-// wanted lists what the NSDB asks for.
-func (h *harness) wanted() []lab.Wanted {
-	var list []lab.Wanted
-	for _, s := range append(slices.Clone(h.slots), h.bystander) {
+// desired returns the bindings in the NSDB.
+func (h *harness) desired() []lab.Binding {
+	var list []lab.Binding
+	for _, s := range append(slices.Clone(h.slots), h.untouched) {
 		if s.shape != absent {
-			list = append(list, s.wanted())
+			list = append(list, s.desired())
 		}
 	}
 	return list
 }
 
-// settle waits until the world is what is wanted.
-func (h *harness) settle() error {
-	wanted := h.wanted()
-	return lab.Within(settleWithin, func() error {
-		for _, w := range wanted {
-			if err := lab.Settled(w); err != nil {
+// awaitDesired waits until the host has the desired state, at most for settleTimeout. The error describes the
+// difference.
+func (h *harness) awaitDesired() error {
+	desired := h.desired()
+	return lab.Within(settleTimeout, func() error {
+		for _, w := range desired {
+			if err := lab.CheckSettled(w); err != nil {
 				return err
 			}
 		}
-		return lab.Same(wanted)
+		return lab.CheckObserved(desired)
 	})
 }
 
-// open starts the supervisor and takes the portraits of containers that nothing happened to.
+// open starts the supervisor and stores the descriptions of reference containers.
 func (h *harness) open() error {
 	if err := h.Start(); err != nil {
 		return err
 	}
-	h.bystander = &slot{name: "bystander", kind: "IPSEC"}
-	h.portraits = map[string]string{}
-	sitters := []*slot{{name: "sitter-1", kind: "IPSEC", shape: lab.B}, {name: "sitter-2", kind: "LAZY", shape: lab.A}, {name: "sitter-3", kind: "LAZY", shape: lab.B}}
+	h.untouched = &slot{name: "untouched", kind: "IPSEC"}
+	h.references = map[string]string{}
+	samples := []*slot{
+		{name: "sample-1", kind: "IPSEC", shape: lab.B}, {name: "sample-2", kind: "LAZY", shape: lab.A},
+		{name: "sample-3", kind: "LAZY", shape: lab.B},
+	}
 	slots := h.slots
-	h.slots = append(slices.Clone(slots), sitters...)
-	for _, s := range sitters {
-		if err := s.want(s.shape); err != nil {
+	h.slots = append(slices.Clone(slots), samples...)
+	for _, s := range samples {
+		if err := s.setDesired(s.shape); err != nil {
 			return err
 		}
 	}
-	if err := h.bystander.want(lab.A); err != nil {
+	if err := h.untouched.setDesired(lab.A); err != nil {
 		return err
 	}
-	if err := h.settle(); err != nil {
-		return fmt.Errorf("containers that nothing happened to: %w", err)
+	if err := h.awaitDesired(); err != nil {
+		return fmt.Errorf("reference containers: %w", err)
 	}
-	for _, s := range append(sitters, h.bystander) {
-		portrait, err := lab.Portrait(s.wanted())
+	for _, s := range append(samples, h.untouched) {
+		description, err := lab.Describe(s.desired())
 		if err != nil {
 			return err
 		}
-		h.portraits[s.kind+string(s.shape)] = portrait
-		if s.kind == "IPSEC" && !strings.Contains(portrait, "one-0-0 oriented") {
-			return fmt.Errorf("portrait of %s: no conn", portrait)
+		h.references[s.kind+string(s.shape)] = description
+		if s.kind == "IPSEC" && !strings.Contains(description, "one-0-0 oriented") {
+			return fmt.Errorf("a reference container has no conn: %s", description)
 		}
 	}
-	for _, s := range sitters {
-		if err := s.want(absent); err != nil {
+	for _, s := range samples {
+		if err := s.setDesired(absent); err != nil {
 			return err
 		}
 	}
 	var err error
-	if h.pid, err = lab.MainPID(h.bystander.name); err != nil {
+	if h.pid, err = lab.MainPID(h.untouched.name); err != nil {
 		return err
 	}
-	err = h.settle()
+	err = h.awaitDesired()
 	h.slots = slots
 	return err
 }

@@ -7,7 +7,8 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/test/crash/lab"
 )
 
-// jobs says how each point is hit. Without full each kind of kill is once, and the changes of mind take turns.
+// jobs returns the jobs for all points. With full, each point has every kind of kill with every change. Without full,
+// each point has every kind of kill once, and the changes are used in turn.
 func jobs(points []point, full bool) []*job {
 	var list []*job
 	for i, p := range points {
@@ -16,9 +17,9 @@ func jobs(points []point, full bool) []*job {
 			kinds = []string{p.process}
 		}
 		for k, kills := range kinds {
-			for m, mind := range minds {
-				if full || (i+2*k)%len(minds) == m {
-					list = append(list, &job{point: p, kills: kills, mind: mind})
+			for m, change := range changes {
+				if full || (i+2*k)%len(changes) == m {
+					list = append(list, &job{point: p, kills: kills, change: change})
 				}
 			}
 		}
@@ -26,12 +27,16 @@ func jobs(points []point, full bool) []*job {
 	return list
 }
 
-// run hits every point, some of them at once where it is the executables that are held.
+// run runs all jobs. Jobs that hold executables run in parallel, up to maxParallel. A job whose point was not hit is
+// tried up to maxTries times.
 func (h *harness) run(todo []*job) error {
 	for len(todo) > 0 {
 		round := todo[:1]
 		for _, j := range todo[1:] {
-			if first := todo[0]; len(round) < together && first.process == "svc-ipsec" && j.kills == first.kills && first.action != "FRESH" && j.action != "FRESH" {
+			first := todo[0]
+			parallel := first.process == "svc-ipsec" && j.kills == first.kills &&
+				first.action != "FRESH" && j.action != "FRESH"
+			if len(round) < maxParallel && parallel {
 				round = append(slices.Clip(round), j)
 			}
 		}
@@ -56,18 +61,18 @@ func (h *harness) round(jobs []*job) error {
 		return h.byHand(jobs[0])
 	}
 	if err := h.assign(jobs); err != nil {
-		return fmt.Errorf("no clean state to begin with: %w", err)
+		return fmt.Errorf("the host has not reached the state in which the round starts: %w", err)
 	}
 	var err error
 	switch jobs[0].process {
 	case "supervisor":
-		err = h.superviseOne(jobs[0])
+		err = h.killSupervisor(jobs[0])
 	case "launcher":
-		err = h.launchOne(jobs[0])
-		// Another container next time: systemd gives one up that is restarted often.
+		err = h.killLauncher(jobs[0])
+		// The next job uses another container, because systemd stops restarting a unit that failed too often.
 		h.slots = append(h.slots[1:len(h.slots):len(h.slots)], h.slots[0])
 	default:
-		if err = h.atTheDoor(jobs); err != nil {
+		if err = h.holdExecutables(jobs); err != nil {
 			return err
 		}
 		if err = h.killExecutables(jobs, jobs[0].kills == "both"); err != nil {
@@ -79,7 +84,7 @@ func (h *harness) round(jobs []*job) error {
 		err = h.change(jobs)
 	}
 	if err == nil {
-		h.conclude(jobs)
+		h.verify(jobs)
 	}
 	if j := jobs[0]; err == nil && j.action == "FRESH" && j.slot.shape == absent {
 		err = h.restore(j)
@@ -87,14 +92,14 @@ func (h *harness) round(jobs []*job) error {
 	return err
 }
 
-// restore adds a container over what a cut FRESH has left, since all others need what that was to make.
+// restore adds a container after a killed FRESH. The other jobs need the shared parts that FRESH was about to make.
 func (h *harness) restore(j *job) error {
-	if err := j.slot.want(lab.A); err != nil {
+	if err := j.slot.setDesired(lab.A); err != nil {
 		return err
 	}
-	if err := h.settle(); err != nil {
+	if err := h.awaitDesired(); err != nil {
 		h.fail(j, "the next ADD: "+err.Error())
-		h.scrub()
+		h.cleanUp()
 	}
 	return nil
 }

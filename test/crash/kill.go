@@ -14,8 +14,9 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/test/crash/lab"
 )
 
-// atTheDoor has the executables of these jobs watched, acts, and waits until each is held or over.
-func (h *harness) atTheDoor(jobs []*job) error {
+// holdExecutables sets a breakpoint for the executable of each job, starts the actions, and waits until each executable
+// is held or has ended.
+func (h *harness) holdExecutables(jobs []*job) error {
 	var waiting sync.WaitGroup
 	for _, j := range jobs {
 		if err := j.begin(); err != nil {
@@ -25,39 +26,39 @@ func (h *harness) atTheDoor(jobs []*job) error {
 		if verb == "" {
 			verb = j.action
 		}
-		door := filepath.Join(lab.Doors, j.slot.wanted().ID+"."+verb)
-		_ = os.Remove(door + ".pid")
-		t, err := newTrace(door + ".trace")
+		breakpoint := filepath.Join(lab.Breakpoints, j.slot.desired().ID+"."+verb)
+		_ = os.Remove(breakpoint + ".pid")
+		t, err := newTrace(breakpoint + ".trace")
 		if err != nil {
 			return err
 		}
-		if err := os.WriteFile(door, []byte(strings.Join(straceArguments(j.call, t.path), " ")), 0o600); err != nil {
+		if err := os.WriteFile(breakpoint, []byte(strings.Join(straceArguments(j.call, t.path), " ")), 0o600); err != nil {
 			return err
 		}
 		if j.action == "FRESH" {
-			if err := lab.Forget(); err != nil {
+			if err := lab.RemoveShared(); err != nil {
 				return err
 			}
 		}
 		waiting.Go(func() {
 			defer t.close()
-			deadline := time.Now().Add(hitWithin)
+			deadline := time.Now().Add(hitTimeout)
 			held, err := t.await(j.of(j.slot.name), j.nth, func() bool {
-				text, err := os.ReadFile(door + ".pid")
+				text, err := os.ReadFile(breakpoint + ".pid")
 				pid, _ := strconv.Atoi(strings.TrimSpace(string(text)))
 				return err == nil && dead(pid) || time.Now().After(deadline)
 			})
 			if err != nil && !errors.Is(err, errMissed) {
 				fmt.Println(err)
 			}
-			_ = os.Remove(door)
+			_ = os.Remove(breakpoint)
 			if held != nil {
-				j.hold(held)
+				j.recordKill(held)
 			}
 		})
 	}
 	for _, j := range jobs {
-		if err := j.slot.want(actions[j.action].to); err != nil {
+		if err := j.slot.setDesired(actions[j.action].to); err != nil {
 			return err
 		}
 	}
@@ -65,9 +66,9 @@ func (h *harness) atTheDoor(jobs []*job) error {
 	return nil
 }
 
-// executable is the process that a job holds.
+// executable returns the process id of the executable that a job holds.
 func (j *job) executable() int {
-	paths, _ := filepath.Glob(filepath.Join(lab.Doors, j.slot.wanted().ID+".*.pid"))
+	paths, _ := filepath.Glob(filepath.Join(lab.Breakpoints, j.slot.desired().ID+".*.pid"))
 	for _, path := range paths {
 		text, _ := os.ReadFile(path)
 		if pid, err := strconv.Atoi(strings.TrimSpace(string(text))); err == nil && !dead(pid) {
@@ -77,7 +78,8 @@ func (j *job) executable() int {
 	return j.held.group()
 }
 
-// killExecutables kills those that are held; with the supervisor, it kills that one, and the others die because it did.
+// killExecutables kills the executables that the jobs hold. If both is set, it kills the supervisor, and checks that
+// the kernel then kills the executables.
 func (h *harness) killExecutables(jobs []*job, both bool) error {
 	held := slices.DeleteFunc(slices.Clone(jobs), func(j *job) bool { return j.held == nil })
 	if both && len(held) > 0 {
@@ -89,11 +91,11 @@ func (h *harness) killExecutables(jobs []*job, both bool) error {
 	for _, j := range held {
 		pid := j.executable()
 		if both {
-			// The kernel has killed it, and it waits in its exit for strace, which is stopped.
+			// The kernel has killed it, but it cannot exit before strace, which is stopped, has released it.
 			j.held.release()
 			if err := lab.Within(2*time.Second, func() error {
 				if !dead(pid) {
-					return fmt.Errorf("svc-ipsec (process %d) outlives its supervisor: %s", pid, j)
+					return fmt.Errorf("svc-ipsec (process %d) still runs after the supervisor was killed: %s", pid, j)
 				}
 				return nil
 			}); err != nil {
@@ -105,12 +107,12 @@ func (h *harness) killExecutables(jobs []*job, both bool) error {
 	return fault
 }
 
-// superviseOne holds the supervisor right before a call, and kills it.
-func (h *harness) superviseOne(j *job) error {
+// killSupervisor holds the supervisor right before the call of the job's point, and kills it.
+func (h *harness) killSupervisor(j *job) error {
 	if err := j.begin(); err != nil {
 		return err
 	}
-	t, err := newTrace(filepath.Join(lab.Doors, "supervisor.trace"))
+	t, err := newTrace(filepath.Join(lab.Breakpoints, "supervisor.trace"))
 	if err != nil {
 		return err
 	}
@@ -119,13 +121,13 @@ func (h *harness) superviseOne(j *job) error {
 	if err != nil {
 		return err
 	}
-	if err := j.slot.want(actions[j.action].to); err != nil {
+	if err := j.slot.setDesired(actions[j.action].to); err != nil {
 		return err
 	}
-	deadline := time.Now().Add(hitWithin / 2)
+	deadline := time.Now().Add(hitTimeout / 2)
 	held, err := t.await(j.of(j.slot.name), j.nth, func() bool { return time.Now().After(deadline) })
 	if held != nil {
-		j.hold(held)
+		j.recordKill(held)
 		held.kill(h.PID())
 		_ = strace.Wait()
 		return h.Ended(10 * time.Second)

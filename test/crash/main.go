@@ -1,13 +1,15 @@
-// Crash kills the supervisor, svc-ipsec and the launcher of its daemons right before each of their side effects, as they are built and without a hook
-// in them, has the NSDB change its mind, starts the supervisor again, and requires the end that should be: what is wanted
-// runs and is in every part like a container that nothing happened to, of what is not wanted nothing is left anywhere,
-// no DEL is missing, and an edit that was cut short cost neither the daemon nor a conn that was not edited.
+// Crash tests recovery from crashes. It kills the supervisor, svc-ipsec and the launcher of its daemons right before
+// each of their side effects. The programs are the release builds, without test hooks. Then it changes the desired
+// state in the NSDB, starts the supervisor again, and checks the result: each desired container runs and is equal to a
+// container without a kill, nothing is left of containers that are not desired, no DEL is missing, and a reconfigure
+// that was killed has neither restarted the daemon nor replaced a conn that was not edited.
 //
-// points.tsv lists the points. Each must be hit: one that never comes fails, so the list cannot outlive the code.
+// points.tsv lists the points at which a process is killed. A point that is never hit fails, so that the list stays in
+// agreement with the code.
 //
 //	crash [-full] supervisor|svc-ipsec BINARIES
 //
-// It runs in a sandbox: see the script run.
+// It runs in a sandbox only. The script run starts it there.
 package main
 
 import (
@@ -21,12 +23,12 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/test/crash/lab"
 )
 
-// together is how many executables are held at once, for one restart of the supervisor.
-const together = 8
+// maxParallel is the number of executables that are held at the same time, for one restart of the supervisor.
+const maxParallel = 8
 
 func main() {
-	full := flag.Bool("full", false, "every point with every kill and every change of mind")
-	only := flag.String("only", "", "points whose line contains this")
+	full := flag.Bool("full", false, "run every point with every kind of kill and every change of the desired state")
+	only := flag.String("only", "", "run only the points whose line contains this text")
 	flag.Parse()
 	if flag.NArg() != 2 {
 		fmt.Fprintln(os.Stderr, "usage: crash [-full] [-only TEXT] supervisor|svc-ipsec BINARIES")
@@ -54,7 +56,7 @@ func crash(process, binaries string, full bool, only string) (bool, error) {
 		return false, err
 	}
 	h := &harness{Lab: l, hits: map[string]int{}, failed: map[string]int{}}
-	for i := range together {
+	for i := range maxParallel {
 		h.slots = append(h.slots, &slot{name: fmt.Sprintf("vpn-%d", i), kind: "IPSEC"})
 	}
 	if process == "supervisor" {
@@ -67,30 +69,30 @@ func crash(process, binaries string, full bool, only string) (bool, error) {
 	if err := h.run(jobs(points, full)); err != nil {
 		return false, err
 	}
-	fmt.Printf("settled again after %v; nothing changes any more: ", time.Since(began).Round(time.Second))
+	fmt.Printf("all jobs done after %v; the state stays as desired: ", time.Since(began).Round(time.Second))
 	time.Sleep(time.Second)
-	last := h.settle()
+	last := h.awaitDesired()
 	fmt.Println(last == nil)
 	passed := h.report(points)
 	return passed && last == nil, last
 }
 
-// report prints one line a point, and the sums.
+// report prints one line for each point, and the totals. It reports whether every point was hit and none failed.
 func (h *harness) report(points []point) bool {
 	passed, failed := 0, 0
 	for _, p := range points {
-		word := "ok  "
+		result := "ok  "
 		if h.hits[p.String()] == 0 {
-			word = "MISS"
+			result = "MISS"
 		} else if h.failed[p.String()] > 0 {
-			word = "FAIL"
+			result = "FAIL"
 		}
-		if word == "ok  " {
+		if result == "ok  " {
 			passed++
 		} else {
 			failed++
 		}
-		fmt.Printf("%s %d× before %s\n", word, h.hits[p.String()], p)
+		fmt.Printf("%s %d× before %s\n", result, h.hits[p.String()], p)
 	}
 	fmt.Printf("%d passed, %d failed, %d leaks, %d lost\n", passed, failed, h.leaks, h.lost)
 	return failed == 0

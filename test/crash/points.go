@@ -8,14 +8,14 @@ import (
 	"strings"
 )
 
-// points.tsv is the list that must be hit to the last line.
+// list is the content of points.tsv.
 //
 //go:embed points.tsv
 var list string
 
-// point is the moment before one system call.
+// point is the moment right before one system call.
 type point struct {
-	process string // supervisor, svc-ipsec, launcher, or by-hand: svc-ipsec that another than the supervisor runs
+	process string // supervisor, svc-ipsec, launcher, or by-hand (svc-ipsec that the harness runs as another CNI runtime)
 	action  string
 	call    string
 	nth     int
@@ -25,11 +25,12 @@ type point struct {
 
 func (p point) String() string { return fmt.Sprintf("%-10s %-7s %s", p.process, p.action, p.name) }
 
-// of is what strace prints of the call that a container's process makes.
+// of returns the expression that matches strace's output for the call in a process of this container.
 func (p point) of(container string) *regexp.Regexp {
 	return regexp.MustCompile(strings.ReplaceAll(p.pattern, "NAME", regexp.QuoteMeta(container)))
 }
 
+// parsePoints parses the format that is described at the beginning of points.tsv.
 func parsePoints(text string) ([]point, error) {
 	var points []point
 	names := map[string]bool{}
@@ -43,17 +44,17 @@ func parsePoints(text string) ([]point, error) {
 		}
 		nth, err := strconv.Atoi(columns[3])
 		if err != nil || nth < 1 {
-			return nil, fmt.Errorf("line %d: %q is no ordinal", number+1, columns[3])
+			return nil, fmt.Errorf("line %d: %q is not a number of 1 or more", number+1, columns[3])
 		}
 		p := point{columns[0], columns[1], columns[2], nth, columns[4], columns[5]}
 		if _, err := regexp.Compile(p.pattern); err != nil {
 			return nil, fmt.Errorf("line %d: %w", number+1, err)
 		}
 		if actions[p.action] == nil {
-			return nil, fmt.Errorf("line %d: no action %q", number+1, p.action)
+			return nil, fmt.Errorf("line %d: unknown action %q", number+1, p.action)
 		}
 		if names[p.String()] {
-			return nil, fmt.Errorf("line %d: %s is on the list twice", number+1, p)
+			return nil, fmt.Errorf("line %d: %s is listed twice", number+1, p)
 		}
 		names[p.String()] = true
 		points = append(points, p)

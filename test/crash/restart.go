@@ -14,8 +14,9 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/test/crash/lab"
 )
 
-// launchOne kills a daemon, holds the launcher with which systemd starts it again right before a call, and kills that.
-func (h *harness) launchOne(j *job) error {
+// killLauncher kills a daemon, so that systemd starts it again. It then holds the launcher of the new daemon right
+// before the call of the job's point, and kills it.
+func (h *harness) killLauncher(j *job) error {
 	if err := j.begin(); err != nil {
 		return err
 	}
@@ -23,18 +24,18 @@ func (h *harness) launchOne(j *job) error {
 	if err != nil {
 		return err
 	}
-	door := filepath.Join(lab.Doors, j.slot.name+".launch")
-	_ = os.Remove(door + ".pid")
-	if err := os.WriteFile(door, nil, 0o600); err != nil {
+	breakpoint := filepath.Join(lab.Breakpoints, j.slot.name+".launch")
+	_ = os.Remove(breakpoint + ".pid")
+	if err := os.WriteFile(breakpoint, nil, 0o600); err != nil {
 		return err
 	}
-	defer func() { _ = os.Remove(door) }()
+	defer func() { _ = os.Remove(breakpoint) }()
 	if err := unix.Kill(daemon, unix.SIGKILL); err != nil {
 		return err
 	}
 	var launcher int
-	err = lab.Within(hitWithin, func() error {
-		text, err := os.ReadFile(door + ".pid")
+	err = lab.Within(hitTimeout, func() error {
+		text, err := os.ReadFile(breakpoint + ".pid")
 		if err != nil {
 			return err
 		}
@@ -44,21 +45,22 @@ func (h *harness) launchOne(j *job) error {
 	if err != nil {
 		return fmt.Errorf("systemd does not start the daemon of %s again: %w", j.slot.name, err)
 	}
-	t, err := newTrace(filepath.Join(lab.Doors, "launcher.trace"))
+	t, err := newTrace(filepath.Join(lab.Breakpoints, "launcher.trace"))
 	if err != nil {
 		return err
 	}
 	defer t.close()
-	// The launcher is executed by nsenter, and executes nsenter, setpriv and pluto: all of them are followed.
+	// nsenter executes the launcher, and the launcher executes nsenter, setpriv and pluto in turn, so strace must not
+	// detach at execve (as with straceArguments).
 	strace, err := attach(launcher, inject(j.call, t.path))
 	if err != nil {
 		return err
 	}
-	_ = os.Remove(door)
-	deadline := time.Now().Add(hitWithin / 2)
+	_ = os.Remove(breakpoint)
+	deadline := time.Now().Add(hitTimeout / 2)
 	held, err := t.await(j.of(j.slot.name), j.nth, func() bool { return dead(launcher) || time.Now().After(deadline) })
 	if held != nil {
-		j.hold(held)
+		j.recordKill(held)
 		held.kill(launcher)
 		_ = strace.Wait()
 		return nil

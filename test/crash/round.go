@@ -8,7 +8,8 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/test/crash/lab"
 )
 
-// assign gives each job a container that is in the state where its action starts.
+// assign assigns a container to each job, if possible one that already has a shape from which the action can start. It
+// then waits until all containers have such a shape.
 func (h *harness) assign(jobs []*job) error {
 	free := slices.Clone(h.slots)
 	for _, fits := range []bool{true, false} {
@@ -28,20 +29,20 @@ func (h *harness) assign(jobs []*job) error {
 	}
 	for _, j := range jobs {
 		if a := actions[j.action]; !a.starts(j.slot.shape) {
-			if err := j.slot.want(a.from); err != nil {
+			if err := j.slot.setDesired(a.from); err != nil {
 				return err
 			}
 		}
 	}
-	return h.settle()
+	return h.awaitDesired()
 }
 
-// begin notes how things are before the action.
+// begin records the state of the job's container before the action.
 func (j *job) begin() error {
-	w := j.slot.wanted()
+	w := j.slot.desired()
 	j.verbs = len(verbs(w.ID))
 	j.pid, j.serial, j.held = 0, "", nil
-	for _, shape := range j.mind.turns(actions[j.action]) {
+	for _, shape := range j.change.states(actions[j.action]) {
 		if j.action != "EDIT" || shape == absent {
 			return nil
 		}
@@ -52,17 +53,17 @@ func (j *job) begin() error {
 	return err
 }
 
-// hold notes how things are at the kill.
-func (j *job) hold(held *hold) {
+// recordKill records the state of the job's container at the kill.
+func (j *job) recordKill(held *heldProcess) {
 	j.held = held
-	j.cut = len(verbs(j.slot.wanted().ID))
+	j.cut = len(verbs(j.slot.desired().ID))
 	j.phase = lab.Phase(j.slot.name)
 }
 
-// change lets the NSDB change its mind, and starts the supervisor if it is dead.
+// change makes the job's change of the desired state, and starts the supervisor if it does not run.
 func (h *harness) change(jobs []*job) error {
 	for _, j := range jobs {
-		if err := j.slot.want(j.mind.turns(actions[j.action])[0]); err != nil {
+		if err := j.slot.setDesired(j.change.states(actions[j.action])[0]); err != nil {
 			return err
 		}
 	}
@@ -72,20 +73,22 @@ func (h *harness) change(jobs []*job) error {
 		}
 	}
 	for _, j := range jobs {
-		turns := j.mind.turns(actions[j.action])
-		if len(turns) == 1 {
+		states := j.change.states(actions[j.action])
+		if len(states) == 1 {
 			continue
 		}
-		_ = lab.Within(5*time.Second, func() error { // that it has seen the first turn; where there is nothing to see, it had time to
-			if phase := lab.Phase(j.slot.name); turns[0] == absent && phase != "deleting" && phase != "" {
+		// Wait until the supervisor has seen the first state. If the first state is not absent, there is no phase that shows
+		// this, so it gets 200 ms.
+		_ = lab.Within(5*time.Second, func() error {
+			if phase := lab.Phase(j.slot.name); states[0] == absent && phase != "deleting" && phase != "" {
 				return errors.New("not seen")
 			}
 			return nil
 		})
-		if turns[0] != absent {
+		if states[0] != absent {
 			time.Sleep(200 * time.Millisecond)
 		}
-		if err := j.slot.want(turns[1]); err != nil {
+		if err := j.slot.setDesired(states[1]); err != nil {
 			return err
 		}
 	}

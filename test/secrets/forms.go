@@ -14,7 +14,7 @@ type form struct {
 	text string
 }
 
-// forms lists them, each of 8 bytes at minLength.
+// forms returns the different representations of a key of at least 8 bytes. Each of them has at least 8 bytes.
 func forms(text string) []form {
 	list := []form{
 		{"unchanged", text},

@@ -14,22 +14,23 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/test/crash/lab"
 )
 
-// binding is one port of the host, bound or not.
+// binding is a binding that may be in the NSDB.
 type binding struct {
-	lab.Wanted
-	bound bool
+	lab.Binding
+	bound bool // whether it is in the NSDB
 }
 
-// chaos is a lab and what is done to it.
+// chaos runs the operations on a lab.
 type chaos struct {
 	*lab.Lab
 	random   *rand.Rand
 	bindings []*binding
 	counter  int
-	done     map[string]int
+	done     map[string]int // the number of operations by name
 }
 
-// operation is one kind of harm; it returns whether there was something to do.
+// operation is one kind of operation. do returns false if it could not be applied, for example to a process that does
+// not exist.
 type operation struct {
 	name   string
 	weight int
@@ -55,7 +56,7 @@ var operations = []operation{
 	{"daemon-reexec", 1, (*chaos).reexec},
 }
 
-// operate does one thing at random.
+// operate runs one operation, chosen at random by weight.
 func (c *chaos) operate() error {
 	sum := 0
 	for _, o := range operations {
@@ -77,18 +78,18 @@ func (c *chaos) operate() error {
 	return nil
 }
 
-func (c *chaos) wanted() []lab.Wanted {
-	var list []lab.Wanted
+func (c *chaos) desired() []lab.Binding {
+	var list []lab.Binding
 	for _, b := range c.bindings {
 		if b.bound {
-			list = append(list, b.Wanted)
+			list = append(list, b.Binding)
 		}
 	}
 	return list
 }
 
 func (c *chaos) bindAll() error {
-	for _, w := range c.wanted() {
+	for _, w := range c.desired() {
 		if err := lab.Bind(w); err != nil {
 			return err
 		}
@@ -96,7 +97,7 @@ func (c *chaos) bindAll() error {
 	return nil
 }
 
-// pick returns one of the bindings that are bound, or of those that are not; nil if there is none.
+// pick returns a random binding that is bound or not bound, or nil if there is no such binding.
 func (c *chaos) pick(bound bool) *binding {
 	var list []*binding
 	for _, b := range c.bindings {
@@ -116,7 +117,7 @@ func (c *chaos) bind() (bool, error) {
 		return false, nil
 	}
 	b.bound = true
-	return true, lab.Bind(b.Wanted)
+	return true, lab.Bind(b.Binding)
 }
 
 func (c *chaos) unbind() (bool, error) {
@@ -128,7 +129,8 @@ func (c *chaos) unbind() (bool, error) {
 	return true, lab.Unbind(b.Port)
 }
 
-// rebind changes a binding that is bound.
+// rebind changes a random bound binding. If its port id changes, the old binding is removed and the new one added, in
+// random order.
 func (c *chaos) rebind(change func(*binding)) (bool, error) {
 	b := c.pick(true)
 	if b == nil {
@@ -137,9 +139,9 @@ func (c *chaos) rebind(change func(*binding)) (bool, error) {
 	port := b.Port
 	change(b)
 	if b.Port == port {
-		return true, lab.Bind(b.Wanted)
+		return true, lab.Bind(b.Binding)
 	}
-	first, second := func() error { return lab.Unbind(port) }, func() error { return lab.Bind(b.Wanted) }
+	first, second := func() error { return lab.Unbind(port) }, func() error { return lab.Bind(b.Binding) }
 	if c.random.IntN(2) == 0 {
 		first, second = second, first
 	}
@@ -166,7 +168,7 @@ func (c *chaos) move() (bool, error) {
 	return c.rebind(func(b *binding) { b.Port = c.fresh("p") })
 }
 
-// swap lets two bindings change their containers, types and all.
+// swap exchanges the containers of two bindings, with type, group and shape.
 func (c *chaos) swap() (bool, error) {
 	a, b := c.pick(true), c.pick(true)
 	if a == nil || a == b {
@@ -176,9 +178,10 @@ func (c *chaos) swap() (bool, error) {
 	a.Type, b.Type = b.Type, a.Type
 	a.Group, b.Group = b.Group, a.Group
 	a.Shape, b.Shape = b.Shape, a.Shape
-	return true, errors.Join(lab.Bind(a.Wanted), lab.Bind(b.Wanted))
+	return true, errors.Join(lab.Bind(a.Binding), lab.Bind(b.Binding))
 }
 
+// fresh returns a new name or id.
 func (c *chaos) fresh(prefix string) string {
 	c.counter++
 	return fmt.Sprintf("%s-x%d", prefix, c.counter)
@@ -204,17 +207,17 @@ func (c *chaos) restartSupervisor() (bool, error) {
 	return true, c.Start()
 }
 
-// signalExecutable sends a signal to one of the verbs that run, which are the supervisor's children.
+// signalExecutable sends a signal to one of the running verbs, which are child processes of the supervisor.
 func (c *chaos) signalExecutable(signal unix.Signal) (bool, error) {
 	children := c.Children()
 	if len(children) == 0 {
 		return false, nil
 	}
-	return true, gone(unix.Kill(children[c.random.IntN(len(children))], signal))
+	return true, ignoreEnded(unix.Kill(children[c.random.IntN(len(children))], signal))
 }
 
-// gone makes a success of a process that has ended by itself.
-func gone(err error) error {
+// ignoreEnded returns nil for the error of a signal to a process that has already ended.
+func ignoreEnded(err error) error {
 	if errors.Is(err, unix.ESRCH) {
 		return nil
 	}
@@ -228,9 +231,9 @@ func (c *chaos) killDaemon() (bool, error) {
 	}
 	pid, err := lab.MainPID(b.Name)
 	if err != nil || pid == 0 {
-		return false, nil // it has none at the moment, or systemd executes itself
+		return false, nil // the unit has no process at the moment, or systemd is re-executing itself
 	}
-	return true, gone(unix.Kill(pid, unix.SIGKILL))
+	return true, ignoreEnded(unix.Kill(pid, unix.SIGKILL))
 }
 
 func (c *chaos) stopUnit() (bool, error) {
@@ -239,10 +242,11 @@ func (c *chaos) stopUnit() (bool, error) {
 		return false, nil
 	}
 	_, err := lab.Run("systemctl", "stop", "svc-"+b.Name+".service")
-	return err == nil, nil // one that is not loaded cannot be stopped
+	return err == nil, nil // systemctl returns an error if the unit is not loaded
 }
 
-// moveAway has the whole NSDB missing for a while, over a start of the supervisor at times.
+// moveAway moves the whole NSDB away for a while. In a third of the cases it also kills and starts the supervisor
+// meanwhile.
 func (c *chaos) moveAway() (bool, error) {
 	away := lab.NSDB + ".away"
 	if err := os.Rename(lab.NSDB, away); err != nil {
@@ -258,7 +262,7 @@ func (c *chaos) moveAway() (bool, error) {
 	return true, os.Rename(away, lab.NSDB)
 }
 
-// halfWrite cuts one file of the NSDB, as a careless writer does, and writes it whole later.
+// halfWrite truncates one file of the NSDB, as a writer without an atomic rename does, and later writes it completely.
 func (c *chaos) halfWrite() (bool, error) {
 	var files []string
 	err := filepath.WalkDir(lab.NSDB, func(path string, entry fs.DirEntry, err error) error {

@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// record is what the harness reads of a record.
+// record has the fields of a record that the harness reads.
 type record struct {
 	Phase     string          `json:"phase"`
 	Container json.RawMessage `json:"container"`
@@ -24,7 +24,7 @@ type record struct {
 	Result    json.RawMessage `json:"result"`
 }
 
-// Phase is that of a name's record; nothing where there is none.
+// Phase returns the phase of a name's record, or "" if there is no record.
 func Phase(name string) string {
 	paths, _ := filepath.Glob(filepath.Join(records, name+".*"))
 	for _, path := range paths {
@@ -36,8 +36,8 @@ func Phase(name string) string {
 	return ""
 }
 
-// Settled fails unless record and status say that the container runs as it is wanted.
-func Settled(w Wanted) error {
+// CheckSettled returns an error unless the record and the status of the container agree with the binding.
+func CheckSettled(w Binding) error {
 	text, err := os.ReadFile(filepath.Join(records, w.Name+"."+w.Type))
 	if err != nil {
 		return err
@@ -58,12 +58,13 @@ func Settled(w Wanted) error {
 		return err
 	}
 	var got, due any
-	if json.Unmarshal(r.Conf.Configuration, &got) != nil || json.Unmarshal(expected, &due) != nil || fmt.Sprint(got) != fmt.Sprint(due) {
-		return fmt.Errorf("record of %s: another configuration than %s", w.Name, w.Shape)
+	if json.Unmarshal(r.Conf.Configuration, &got) != nil || json.Unmarshal(expected, &due) != nil ||
+		fmt.Sprint(got) != fmt.Sprint(due) {
+		return fmt.Errorf("record of %s: the configuration is not that of shape %s", w.Name, w.Shape)
 	}
 	bridge := map[Shape]string{A: bridgeA, B: bridgeB}[w.Shape]
-	if r.Phase != "added" || r.Container.PortID != w.Port || r.Container.ContainerID != w.ID || r.Container.GroupID != w.Group ||
-		!bytes.Contains(r.Conf.Port, []byte(bridge)) {
+	if r.Phase != "added" || r.Container.PortID != w.Port || r.Container.ContainerID != w.ID ||
+		r.Container.GroupID != w.Group || !bytes.Contains(r.Conf.Port, []byte(bridge)) {
 		return fmt.Errorf("record of %s: %s, port %s, container %s, group %s, %s", w.Name, r.Phase, r.Container.PortID,
 			r.Container.ContainerID, r.Container.GroupID, r.Conf.Port)
 	}
@@ -75,16 +76,17 @@ func Settled(w Wanted) error {
 	if err := json.Unmarshal(text, &status); err != nil {
 		return fmt.Errorf("status of %s: %w", w.ID, err)
 	}
-	// A daemon that the harness has killed again and again is published as ERROR until it has run for a minute.
-	killed := status.Code == "ERROR" && strings.HasPrefix(status.Message, "svc-"+w.Name+".service failed") && strings.Contains(status.Message, "(5 or more failures")
+	// If the harness has killed a daemon five times, its status is ERROR until it has run for a minute.
+	killed := status.Code == "ERROR" && strings.HasPrefix(status.Message, "svc-"+w.Name+".service failed") &&
+		strings.Contains(status.Message, "(5 or more failures")
 	if status.Code != "RUNNING" && !killed || status.InterfaceName != w.Name {
 		return fmt.Errorf("status of %s: %s of %s: %s", w.ID, status.Code, status.InterfaceName, status.Message)
 	}
 	return nil
 }
 
-// inside shows a container's namespace; each command's output does not depend on time.
-const inside = `
+// networkCommands print the state of a container's network namespace. Their output does not depend on the time.
+const networkCommands = `
 ip -o -br address show
 ip -4 route show table all proto 83
 ip -6 route show table all proto 83
@@ -92,25 +94,28 @@ ip neigh show nud permanent
 nft -s list ruleset
 cd /proc/sys/net
 grep . ipv4/conf/all/forwarding ipv6/conf/all/forwarding ipv4/conf/*/rp_filter ipv4/conf/svc0/send_redirects \
-	ipv4/conf/svc0/accept_redirects ipv4/conf/svc0/accept_source_route ipv4/conf/svc0/promote_secondaries ipv6/conf/svc0/autoconf
+	ipv4/conf/svc0/accept_redirects ipv4/conf/svc0/accept_source_route ipv4/conf/svc0/promote_secondaries \
+	ipv6/conf/svc0/autoconf
 `
 
 var (
-	// Numbers that the kernel gives; its own link-local address, which keeps the MAC that the interface had first; the
-	// group, whose change reaches the record alone; and when names were looked up, and conns initiated.
-	volatile = regexp.MustCompile(`@if\d+|@NONE|"inode":\d+|linkdown|fe80::\S+|"groupId":"[^"]+"|"(?:at|changed|next)":"[^"]+"|"delay":\d+`)
-	// The identity of the executable that made the view: each container has the one that is bound there.
-	boundView = regexp.MustCompile(folders + `/` + regexp.QuoteMeta(views) + `/([0-9a-f-]+)`)
-	// What systemd says of the process in ExecStart.
+	// volatile matches the parts that may differ between two equal containers: numbers that the kernel assigns; the
+	// link-local address, which is made of the first MAC of the interface; the group, because a change of it is written to
+	// the record only; the times at which names were resolved and conns were initiated.
+	volatile = regexp.MustCompile(`@if\d+|@NONE|"inode":\d+|linkdown|fe80::\S+|"groupId":"[^"]+"|` +
+		`"(?:at|changed|next)":"[^"]+"|"delay":\d+`)
+	// boundView matches the path of a mount view, whose name is the identity of the executable that made it.
+	boundView = regexp.MustCompile(ipsecDir + `/` + regexp.QuoteMeta(views) + `/([0-9a-f-]+)`)
+	// process matches the state of the process in systemd's ExecStart property.
 	process = regexp.MustCompile(` ; (?:start_time|stop_time|pid|code|status)=[^;}]*`)
 	blanks  = regexp.MustCompile(`[ \t]+`)
 	conn    = regexp.MustCompile(`(?m)^000 "([^"]+)":     (oriented|unoriented);`)
 	serial  = regexp.MustCompile(`"one-0-0".*conn serial: (\$\d+);`)
 )
 
-// Portrait is everything of a container that can be right or wrong, with NAME in the place of its name: two containers of
-// one shape have the same, whatever each went through.
-func Portrait(w Wanted) (string, error) {
+// Describe returns a text with all observable properties of a container, in which its name is replaced by NAME. Two
+// containers of the same type and shape have the same description, whatever kills and changes they went through.
+func Describe(w Binding) (string, error) {
 	var all strings.Builder
 	section := func(title, text string) {
 		lines := strings.Split(strings.TrimSpace(text), "\n")
@@ -125,8 +130,10 @@ func Portrait(w Wanted) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	section("host side", field(host, "ifalias")+" in "+field(host, "master")+" "+fmt.Sprint(strings.Contains(host, `"UP"`)))
-	unit, err := Run("systemctl", "show", "-p", "ActiveState,SubState,Slice,NetworkNamespacePath,Environment,ExecStart", "svc-"+w.Name+".service")
+	up := strings.Contains(host, `"UP"`)
+	section("host side", field(host, "ifalias")+" in "+field(host, "master")+" "+fmt.Sprint(up))
+	unit, err := Run("systemctl", "show", "-p",
+		"ActiveState,SubState,Slice,NetworkNamespacePath,Environment,ExecStart", "svc-"+w.Name+".service")
 	if err != nil {
 		return "", err
 	}
@@ -137,12 +144,12 @@ func Portrait(w Wanted) (string, error) {
 			return "", err
 		}
 		section("rights of the daemon", rights)
-		network, err := Run("nsenter", "--net=/run/netns/"+w.Name, "sh", "-c", inside)
+		network, err := Run("nsenter", "--net=/run/netns/"+w.Name, "sh", "-c", networkCommands)
 		if err != nil {
 			return "", err
 		}
 		section("network", network)
-		files, err := files(filepath.Join(folders, w.Name))
+		files, err := files(filepath.Join(ipsecDir, w.Name))
 		if err != nil {
 			return "", err
 		}
@@ -157,7 +164,7 @@ func Portrait(w Wanted) (string, error) {
 		}
 		section("conns", strings.Join(conns, "\n"))
 		if w.ByHand {
-			// Its runtime has the configuration.
+			// There is no record with the configuration for CHECK.
 		} else if err := Check(w); err != nil {
 			section("CHECK", err.Error())
 		}
@@ -179,10 +186,11 @@ func Portrait(w Wanted) (string, error) {
 }
 
 func whack(name string) (string, error) {
-	return Run("/usr/libexec/ipsec/whack", "--ctlsocket", filepath.Join(folders, name, "run/pluto.ctl"), "--status")
+	return Run("/usr/libexec/ipsec/whack", "--ctlsocket", filepath.Join(ipsecDir, name, "run/pluto.ctl"), "--status")
 }
 
-// Serial is what pluto counts a conn by that is in both shapes: another number is another conn, whose tunnel was dropped.
+// Serial returns pluto's serial number of the conn that is in both shapes. If the number changes, the conn was replaced
+// and its tunnel was dropped.
 func Serial(name string) string {
 	status, err := whack(name)
 	if match := serial.FindStringSubmatch(status); err == nil && match != nil {
@@ -191,6 +199,7 @@ func Serial(name string) string {
 	return ""
 }
 
+// field returns a field of the first link in the JSON output of ip.
 func field(links, name string) string {
 	var list []map[string]any
 	if json.Unmarshal([]byte(links), &list) != nil || len(list) == 0 {
@@ -199,8 +208,8 @@ func field(links, name string) string {
 	return fmt.Sprint(list[0][name])
 }
 
-// rights shows with which user id and capabilities the daemon runs, and in which namespaces: whether the mount namespace is the
-// one that the others share, and whether the user namespace is the host's.
+// rights returns the user ids, the groups and the capabilities of the daemon, and whether its mount namespace and its
+// user namespace are those of the host.
 func rights(name string) (string, error) {
 	pid, err := MainPID(name)
 	if err != nil {
@@ -231,14 +240,14 @@ func rights(name string) (string, error) {
 	return strings.Join(lines, "\n"), nil
 }
 
-// files shows a folder: names, modes and owners of all, and what is in those that a person could read.
-func files(folder string) (string, error) {
+// files lists a directory: the names, modes and owners of all files, and the contents of the text files.
+func files(directory string) (string, error) {
 	var lines []string
-	err := filepath.WalkDir(folder, func(path string, entry fs.DirEntry, err error) error {
+	err := filepath.WalkDir(directory, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
-		relative, _ := filepath.Rel(folder, path)
+		relative, _ := filepath.Rel(directory, path)
 		top, _, _ := strings.Cut(relative, "/")
 		var stat unix.Stat_t
 		if err := unix.Lstat(path, &stat); err != nil {
@@ -259,8 +268,8 @@ func files(folder string) (string, error) {
 	return strings.Join(lines, "\n"), err
 }
 
-// Check runs CHECK as the supervisor would, with what the record holds.
-func Check(w Wanted) error {
+// Check runs CHECK as the supervisor does, with the configuration and the result in the record.
+func Check(w Binding) error {
 	text, err := os.ReadFile(filepath.Join(records, w.Name+"."+w.Type))
 	if err != nil {
 		return err
@@ -282,15 +291,15 @@ func Check(w Wanted) error {
 	cmd.Env = []string{"CNI_COMMAND=CHECK", "CNI_CONTAINERID=" + w.ID, "CNI_NETNS=/run/netns/" + w.Name, "CNI_IFNAME=svc0",
 		"CNI_PATH=" + Plugins, "PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
 	cmd.Stdin = bytes.NewReader(stdin)
-	if said, err := cmd.Output(); err != nil {
-		return fmt.Errorf("CHECK of %s: %w: %s", w.Name, err, bytes.TrimSpace(said))
+	if output, err := cmd.Output(); err != nil {
+		return fmt.Errorf("CHECK of %s: %w: %s", w.Name, err, bytes.TrimSpace(output))
 	}
 	return nil
 }
 
-// Differ shows the lines that only one of two portraits has.
-func Differ(due, is string) string {
-	a, b := strings.Split(due, "\n"), strings.Split(is, "\n")
+// Diff returns the lines that only one of two descriptions has: those of want after "- ", and those of got after "+ ".
+func Diff(want, got string) string {
+	a, b := strings.Split(want, "\n"), strings.Split(got, "\n")
 	var lines []string
 	for _, line := range a {
 		if !slices.Contains(b, line) {

@@ -1,9 +1,10 @@
-// Package lab is a host to do harm to: a supervisor with its real binaries, an NSDB of files, executables of two types,
-// and a look at everything that a container can leave anywhere. The crash harness and the soak test work in it.
+// Package lab sets up a host for tests that cause failures: a supervisor with the real binaries, an NSDB of files, and
+// executables of two service types. It also observes everything that a container can leave on the host. The crash
+// harness and the soak test use it.
 //
-// It promises that what it calls the world was read from the world (ip, systemctl, nft, whack, /proc, files), never from
-// the supervisor's word, and that it ends no process but those that it started. It runs in a sandbox alone: what it
-// starts, it starts under the names that a host's own supervisor has.
+// The observed state comes from ip, systemctl, nft, whack, /proc and files, never from the supervisor. The package ends
+// only processes that it has started. It runs in a sandbox only, because it uses the names and paths of an installed
+// supervisor.
 package lab
 
 import (
@@ -19,44 +20,45 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Where everything is. State, statuses and svc-ipsec's folders are where an installation has them.
+// The paths of the lab. Records, statuses and the directories of svc-ipsec have the same paths as in an installation.
 const (
-	Dir      = "/run/lab"
-	NSDB     = Dir + "/nsdb"
-	Plugins  = Dir + "/plugins"
-	Doors    = Dir + "/doors" // see door.sh
-	Verbs    = Dir + "/verbs" // one line a verb that began
-	Log      = Dir + "/supervisor.log"
-	HostID   = "h1"
-	records  = "/var/lib/svc-supervisor/containers"
-	statuses = "/run/svc-supervisor/status"
-	folders  = "/run/svc-ipsec"
-	template = ".nss-template" // svc-ipsec's empty key database
-	// kernelAnswer begins the names of files that hold what the kernel lacks.
-	kernelAnswer = ".kernel-"
-	views        = ".view" // the mount view of its daemons
-	users        = "/run/svc-user-ids"
+	Dir         = "/run/lab"
+	NSDB        = Dir + "/nsdb"
+	Plugins     = Dir + "/plugins"
+	Breakpoints = Dir + "/breakpoints" // see ipsecScript
+	Verbs       = Dir + "/verbs"       // one line for each verb that was started
+	Log         = Dir + "/supervisor.log"
+	HostID      = "h1"
+	records     = "/var/lib/svc-supervisor/containers"
+	statuses    = "/run/svc-supervisor/status"
+	ipsecDir    = "/run/svc-ipsec"
+	template    = ".nss-template" // the empty key database that svc-ipsec copies
+	// kernelFile is the prefix of the files in which svc-ipsec notes what the kernel does not support.
+	kernelFile  = ".kernel-"
+	views       = ".view" // the directory of the mount views of svc-ipsec's daemons
+	registryDir = "/run/svc-user-ids"
 )
 
-// Lab is one host.
+// Lab is the host with its supervisor.
 type Lab struct {
 	binaries string
 	cmd      *exec.Cmd
 	exited   chan struct{}
 }
 
-// Open makes the host: bridges, an NSDB without bindings, the executables. binaries is where make build put them.
+// Open sets up the host: bridges, an NSDB without bindings, and the executables. binaries is the directory with the
+// programs that `make build` has made. Open does not start the supervisor.
 func Open(binaries string) (*Lab, error) {
 	if kind, _ := os.ReadFile("/run/systemd/container"); strings.TrimSpace(string(kind)) != "other" {
-		return nil, fmt.Errorf("this harms the host that it runs on: run it in test/ground/sandbox")
+		return nil, fmt.Errorf("this test changes the host on which it runs: run it in test/ground/sandbox")
 	}
-	for _, folder := range []string{"hosts", "bindings/" + HostID, "containers", "groups", "configurations"} {
-		if err := os.MkdirAll(filepath.Join(NSDB, folder), 0o755); err != nil {
+	for _, directory := range []string{"hosts", "bindings/" + HostID, "containers", "groups", "configurations"} {
+		if err := os.MkdirAll(filepath.Join(NSDB, directory), 0o755); err != nil {
 			return nil, err
 		}
 	}
-	for _, folder := range []string{Plugins, Doors} {
-		if err := os.MkdirAll(folder, 0o755); err != nil {
+	for _, directory := range []string{Plugins, Breakpoints} {
+		if err := os.MkdirAll(directory, 0o755); err != nil {
 			return nil, err
 		}
 	}
@@ -72,8 +74,8 @@ func Open(binaries string) (*Lab, error) {
 		return nil, err
 	}
 	l := &Lab{binaries: binaries}
-	door := strings.ReplaceAll(doorScript, "@SVC_IPSEC@", filepath.Join(binaries, "svc-ipsec"))
-	for name, script := range map[string]string{"svc-ipsec": door, "svc-lazy": lazyScript} {
+	breakpoint := strings.ReplaceAll(ipsecScript, "@SVC_IPSEC@", filepath.Join(binaries, "svc-ipsec"))
+	for name, script := range map[string]string{"svc-ipsec": breakpoint, "svc-lazy": lazyScript} {
 		if err := os.WriteFile(filepath.Join(Plugins, name), []byte(script), 0o755); err != nil {
 			return nil, err
 		}
@@ -81,7 +83,7 @@ func Open(binaries string) (*Lab, error) {
 	return l, put("hosts/"+HostID, object{"id": HostID, "name": "lab", "containerWeight": 1, "containerLimit": -1})
 }
 
-// replaceNSEnter puts nsenterScript in the place of nsenter. The sandbox's /usr is a copy.
+// replaceNSEnter replaces nsenter by nsenterScript. The sandbox has a copy of /usr, so the host is not affected.
 func replaceNSEnter() error {
 	path, err := exec.LookPath("nsenter")
 	if err != nil {
@@ -117,7 +119,7 @@ func (l *Lab) Start() error {
 	return nil
 }
 
-// checkInterval keeps CHECK out of the way of what is cut, unless the environment asks for it.
+// checkInterval returns the value of SVC_CHECK_INTERVAL, or an hour, so that by default no CHECK runs during a test.
 func checkInterval() string {
 	if interval := os.Getenv("SVC_CHECK_INTERVAL"); interval != "" {
 		return interval
@@ -125,19 +127,20 @@ func checkInterval() string {
 	return "1h"
 }
 
-// Forget removes what all containers of svc-ipsec share: the template of the key database and the mount view, which the
-// daemons that run keep.
-func Forget() error {
-	if err := os.RemoveAll(filepath.Join(folders, template)); err != nil {
+// RemoveShared removes what all containers of svc-ipsec share: the template of the key database and the mount view.
+// Running daemons keep their mount namespace.
+func RemoveShared() error {
+	if err := os.RemoveAll(filepath.Join(ipsecDir, template)); err != nil {
 		return err
 	}
-	directory := filepath.Join(folders, views)
+	directory := filepath.Join(ipsecDir, views)
 	names, err := list(directory)
 	if err != nil {
 		return err
 	}
 	for _, path := range append(pathsIn(directory, names), directory) {
-		if err := unix.Unmount(path, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
+		err := unix.Unmount(path, unix.MNT_DETACH)
+		if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
 			return fmt.Errorf("unmount %s: %w", path, err)
 		}
 	}
@@ -152,10 +155,10 @@ func pathsIn(directory string, names []string) []string {
 	return paths
 }
 
-// PID is the supervisor's.
+// PID returns the process id of the supervisor.
 func (l *Lab) PID() int { return l.cmd.Process.Pid }
 
-// Kill ends the supervisor by SIGKILL and waits for its end.
+// Kill sends SIGKILL to the supervisor and waits until it has ended.
 func (l *Lab) Kill() error {
 	if err := l.cmd.Process.Kill(); err != nil && l.Alive() {
 		return err
@@ -163,7 +166,7 @@ func (l *Lab) Kill() error {
 	return l.Ended(10 * time.Second)
 }
 
-// Alive says whether the supervisor runs.
+// Alive reports whether the supervisor runs.
 func (l *Lab) Alive() bool {
 	select {
 	case <-l.exited:
@@ -173,7 +176,7 @@ func (l *Lab) Alive() bool {
 	}
 }
 
-// Ended waits for the end of the supervisor.
+// Ended waits until the supervisor has ended, at most for limit.
 func (l *Lab) Ended(limit time.Duration) error {
 	select {
 	case <-l.exited:
@@ -183,7 +186,7 @@ func (l *Lab) Ended(limit time.Duration) error {
 	}
 }
 
-// Terminate ends the supervisor as systemd would.
+// Terminate sends SIGINT to the supervisor and waits until it has ended.
 func (l *Lab) Terminate() error {
 	if err := l.cmd.Process.Signal(os.Interrupt); err != nil && l.Alive() {
 		return err
@@ -191,25 +194,25 @@ func (l *Lab) Terminate() error {
 	return l.Ended(30 * time.Second)
 }
 
-// Run runs a program to its end, which comes within half a minute, and returns what it printed.
+// Run runs a program, at most for 30 s, and returns its stdout. The error contains its stderr.
 func Run(program string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	output, err := exec.CommandContext(ctx, program, args...).Output()
 	if err != nil {
-		words := ""
+		stderr := ""
 		if exit, ok := err.(*exec.ExitError); ok {
-			words = strings.TrimSpace(string(exit.Stderr))
+			stderr = strings.TrimSpace(string(exit.Stderr))
 		}
-		return string(output), fmt.Errorf("%s %s: %w: %s", program, strings.Join(args, " "), err, words)
+		return string(output), fmt.Errorf("%s %s: %w: %s", program, strings.Join(args, " "), err, stderr)
 	}
 	return string(output), nil
 }
 
-// Within asks until what is asked for is so; the error is the last answer.
-func Within(limit time.Duration, ask func() error) error {
+// Within calls condition repeatedly until it returns nil, at most for limit. It returns the last error of condition.
+func Within(limit time.Duration, condition func() error) error {
 	for deadline := time.Now().Add(limit); ; time.Sleep(20 * time.Millisecond) {
-		err := ask()
+		err := condition()
 		if err == nil || time.Now().After(deadline) {
 			return err
 		}

@@ -15,21 +15,22 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/netns"
 )
 
-// registry reads the user ids of the host: the id of each pair of network and name, and one line for each file. Two files
-// are always there or may be: the position in the range, and the one that is written beside another.
+// registry reads the registry of user ids. It returns the id of each pair of network and name, and one line for each
+// file of the registry. There is no line for the file with the position in the range and for the temporary file, which
+// may exist.
 func registry() (ids map[string]uint32, lines []string, err error) {
-	names, err := list(users)
+	names, err := list(registryDir)
 	if err != nil {
 		return nil, nil, err
 	}
 	ids = map[string]uint32{}
-	owners := map[string]string{} // by the name of the file
+	owners := map[string]string{} // the pairs of network and name, by the name of the file
 	for _, name := range names {
 		id, err := strconv.ParseUint(name, 10, 32)
 		if err != nil {
 			continue
 		}
-		tag, err := os.ReadFile(filepath.Join(users, name))
+		tag, err := os.ReadFile(filepath.Join(registryDir, name))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -50,7 +51,7 @@ func registry() (ids map[string]uint32, lines []string, err error) {
 		if name == ".state" || name == ".new" || owners[name] != "" {
 			continue
 		}
-		target, err := os.Readlink(filepath.Join(users, name))
+		target, err := os.Readlink(filepath.Join(registryDir, name))
 		if err != nil || owners[target] != name {
 			lines = append(lines, fmt.Sprintf("%s -> %q, which is no registration of it", name, target))
 			continue
@@ -60,30 +61,32 @@ func registry() (ids map[string]uint32, lines []string, err error) {
 	return ids, lines, nil
 }
 
-// directories lists those of svc-ipsec's containers. One whose parts do not all have the registered user id is listed with
-// what they have: since a registration is a file that has the id as its name, no two containers have the same id.
+// directories returns one line for each container directory of svc-ipsec. If a part of the container does not have the
+// registered user id, the line contains the ids of all parts. Two containers cannot have the same registered id,
+// because the id is the name of the registration's file.
 func directories(registered map[string]uint32) ([]string, error) {
-	names, err := list(folders)
+	names, err := list(ipsecDir)
 	if err != nil {
 		return nil, err
 	}
 	var lines []string
 	for _, name := range names {
-		if name == template || name == views || strings.HasPrefix(name, kernelAnswer) {
+		if name == template || name == views || strings.HasPrefix(name, kernelFile) {
 			continue
 		}
 		line := name
 		if ids, err := userIDs(name); err != nil {
 			line += fmt.Sprintf(" (%v)", err)
-		} else if registered := registered[ids.pair]; ids.state != registered || ids.group != registered || ids.namespace != registered {
-			line += fmt.Sprintf(" of user id %d (state.json), %d (group), %d (namespace); registered: %d", ids.state, ids.group, ids.namespace, registered)
+		} else if id := registered[ids.pair]; ids.state != id || ids.group != id || ids.namespace != id {
+			line += fmt.Sprintf(" of user id %d (state.json), %d (group), %d (namespace); registered: %d",
+				ids.state, ids.group, ids.namespace, id)
 		}
 		lines = append(lines, line)
 	}
 	return lines, nil
 }
 
-// containerIDs are the places where a container has its user id.
+// containerIDs has the user ids of the parts of a container, which are all the same in a container without a fault.
 type containerIDs struct {
 	pair                    string // network and name
 	state, group, namespace uint32
@@ -91,7 +94,7 @@ type containerIDs struct {
 
 func userIDs(name string) (containerIDs, error) {
 	var ids containerIDs
-	directory := filepath.Join(folders, name)
+	directory := filepath.Join(ipsecDir, name)
 	text, err := os.ReadFile(filepath.Join(directory, "state.json"))
 	if err != nil {
 		return ids, err
@@ -118,10 +121,10 @@ func userIDs(name string) (containerIDs, error) {
 	return ids, err
 }
 
-// mountViews lists what is beside the one view that svc-ipsec's daemons share. A plain file in its place is what an ADD leaves that
-// was cut before it bound the view there.
+// mountViews returns nothing if there is at most one entry in the directory of the mount views. Otherwise it returns
+// one line for each. An ADD that was killed before it bound the view leaves a plain file, which the next ADD uses.
 func mountViews() ([]string, error) {
-	names, err := list(filepath.Join(folders, views))
+	names, err := list(filepath.Join(ipsecDir, views))
 	if err != nil || len(names) < 2 {
 		return nil, err
 	}
@@ -132,7 +135,8 @@ func mountViews() ([]string, error) {
 	return lines, nil
 }
 
+// isPinned reports whether a mount namespace is bound to the file of the view.
 func isPinned(view string) bool {
 	var system unix.Statfs_t
-	return unix.Statfs(filepath.Join(folders, views, view), &system) == nil && system.Type == unix.NSFS_MAGIC
+	return unix.Statfs(filepath.Join(ipsecDir, views, view), &system) == nil && system.Type == unix.NSFS_MAGIC
 }

@@ -24,25 +24,25 @@ func write(t *testing.T, path, text string) {
 	}
 }
 
-// A harness that compares must see each of these.
-func TestWrongUserIDsAreSeen(t *testing.T) {
+// The harness compares the lines of Observe, so each of these faults must have a line of its own.
+func TestObserveShowsWrongUserIDs(t *testing.T) {
 	if os.Getenv("SVC_TEST_GROUND") != "1" {
-		t.Skip("requires a test ground: SVC_TEST_GROUND=1 is not set")
+		t.Skip("requires the sandbox: SVC_TEST_GROUND=1 is not set")
 	}
-	aside := users + ".aside" // what other tests have left
-	if err := os.Rename(users, aside); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	aside := registryDir + ".aside" // the registry of other tests in this sandbox
+	if err := os.Rename(registryDir, aside); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		_ = os.RemoveAll(users)
-		_ = os.Rename(aside, users)
+		_ = os.RemoveAll(registryDir)
+		_ = os.Rename(aside, registryDir)
 	})
 	const id = 2100000009
 	for _, name := range []spec.Name{"right", "twin"} {
 		if err := netns.Directory.Make(spec.Owner{Network: spec.Network, Name: name, ContainerID: "c"}, id); err != nil {
 			t.Fatal(err)
 		}
-		directory := filepath.Join(folders, string(name))
+		directory := filepath.Join(ipsecDir, string(name))
 		write(t, filepath.Join(directory, "state.json"), fmt.Sprintf(
 			`{"userId":%d,"attachment":{"network":%q,"namespace":"/run/netns/%s"}}`, id, spec.Network, name))
 		if err := os.Chown(directory, 0, id); err != nil {
@@ -53,26 +53,26 @@ func TestWrongUserIDsAreSeen(t *testing.T) {
 			_ = os.RemoveAll(directory)
 		})
 	}
-	write(t, filepath.Join(users, ".state"), "{}")
-	write(t, filepath.Join(users, fmt.Sprint(id)), spec.Network+":right:c\n")
-	write(t, filepath.Join(users, "2100000010"), spec.Network+":ghost:c\n")
-	write(t, filepath.Join(users, "2100000011"), "damaged")
-	write(t, filepath.Join(users, ".rest123"), "")
+	write(t, filepath.Join(registryDir, ".state"), "{}")
+	write(t, filepath.Join(registryDir, fmt.Sprint(id)), spec.Network+":right:c\n")
+	write(t, filepath.Join(registryDir, "2100000010"), spec.Network+":ghost:c\n")
+	write(t, filepath.Join(registryDir, "2100000011"), "damaged")
+	write(t, filepath.Join(registryDir, ".rest123"), "")
 	for link, target := range map[string]uint32{"right": id, "astray": id, "nowhere": 2100000012} {
-		if err := os.Symlink(fmt.Sprint(target), filepath.Join(users, spec.Network+":"+link)); err != nil {
+		if err := os.Symlink(fmt.Sprint(target), filepath.Join(registryDir, spec.Network+":"+link)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	world, err := World()
+	observed, err := Observe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	world = slices.DeleteFunc(world, func(line string) bool {
-		return !strings.HasPrefix(line, "user id") && !strings.HasPrefix(line, "folder")
+	observed = slices.DeleteFunc(observed, func(line string) bool {
+		return !strings.HasPrefix(line, "user id") && !strings.HasPrefix(line, "directory")
 	})
 	want := []string{
-		"folder right",
-		"folder twin of user id 2100000009 (state.json), 2100000009 (group), 2100000009 (namespace); registered: 0",
+		"directory right",
+		"directory twin of user id 2100000009 (state.json), 2100000009 (group), 2100000009 (namespace); registered: 0",
 		"user id .rest123 -> \"\", which is no registration of it",
 		"user id 2100000011 of \"damaged\"",
 		"user id found by svc-supervisor:right",
@@ -81,7 +81,7 @@ func TestWrongUserIDsAreSeen(t *testing.T) {
 		"user id svc-supervisor:astray -> \"2100000009\", which is no registration of it",
 		"user id svc-supervisor:nowhere -> \"2100000012\", which is no registration of it",
 	}
-	if !slices.Equal(world, want) {
-		t.Errorf("got\n%s\nwant\n%s", strings.Join(world, "\n"), strings.Join(want, "\n"))
+	if !slices.Equal(observed, want) {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(observed, "\n"), strings.Join(want, "\n"))
 	}
 }

@@ -13,8 +13,8 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// World lists what is there that a container can leave, one line each, sorted.
-func World() ([]string, error) {
+// Observe returns one line for each thing on the host that a container can leave, sorted.
+func Observe() ([]string, error) {
 	var lines []string
 	add := func(kind string, names ...string) {
 		for _, name := range names {
@@ -27,7 +27,8 @@ func World() ([]string, error) {
 	}
 	for line := range strings.Lines(links) {
 		name, _, _ := strings.Cut(strings.Fields(line)[1], "@")
-		if name = strings.TrimSuffix(name, ":"); !slices.Contains([]string{"lo", "sit0", "ip6tnl0", "tunl0", bridgeA, bridgeB}, name) {
+		name = strings.TrimSuffix(name, ":")
+		if !slices.Contains([]string{"lo", "sit0", "ip6tnl0", "tunl0", bridgeA, bridgeB}, name) {
 			add("link", name)
 		}
 	}
@@ -40,8 +41,10 @@ func World() ([]string, error) {
 			add("unit", fields[0]+" "+fields[2])
 		}
 	}
-	for kind, folder := range map[string]string{"namespace": "/run/netns", "record": records, "status": statuses + "/containers/" + HostID} {
-		names, err := list(folder)
+	for kind, directory := range map[string]string{
+		"namespace": "/run/netns", "record": records, "status": statuses + "/containers/" + HostID,
+	} {
+		names, err := list(directory)
 		if err != nil {
 			return nil, err
 		}
@@ -56,7 +59,7 @@ func World() ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	add("folder", directories...)
+	add("directory", directories...)
 	views, err := mountViews()
 	if err != nil {
 		return nil, err
@@ -72,8 +75,8 @@ func World() ([]string, error) {
 	return lines, nil
 }
 
-func list(folder string) ([]string, error) {
-	entries, err := os.ReadDir(folder)
+func list(directory string) ([]string, error) {
+	entries, err := os.ReadDir(directory)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
@@ -84,8 +87,9 @@ func list(folder string) ([]string, error) {
 	return names, nil
 }
 
-// mounts lists those of names and pins. Where /run/netns is bound on itself, the table has each twice. The directory of the
-// mount views is a mount of its own; a second one on it would hide the views.
+// mounts returns the mounts of named and of pinned namespaces. If /run/netns is bind-mounted on itself, the mount table
+// has each of them twice. The directory of the mount views is a mount too. It is returned only if there is a second
+// mount on it, which would hide the views.
 func mounts() ([]string, error) {
 	table, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
@@ -95,22 +99,23 @@ func mounts() ([]string, error) {
 	onViews := 0
 	for line := range strings.Lines(string(table)) {
 		switch path := strings.Fields(line)[4]; {
-		case path == filepath.Join(folders, views):
+		case path == filepath.Join(ipsecDir, views):
 			onViews++
-		case strings.HasPrefix(path, filepath.Join(folders, views)+"/"): // see mountViews
-		case strings.HasPrefix(path, "/run/netns/"), strings.HasPrefix(path, folders+"/"):
+		case strings.HasPrefix(path, filepath.Join(ipsecDir, views)+"/"): // see mountViews
+		case strings.HasPrefix(path, "/run/netns/"), strings.HasPrefix(path, ipsecDir+"/"):
 			list = append(list, path)
 		}
 	}
 	slices.Sort(list)
 	list = slices.Compact(list)
 	if onViews > 1 {
-		list = append(list, fmt.Sprintf("%s, %d times", filepath.Join(folders, views), onViews))
+		list = append(list, fmt.Sprintf("%s, %d times", filepath.Join(ipsecDir, views), onViews))
 	}
 	return list, nil
 }
 
-// processes lists those of units and verbs, by control group or environment.
+// processes returns the processes of units, which are found by their control group, and those of verbs, which are found
+// by their environment.
 func processes() []string {
 	var list []string
 	paths, _ := filepath.Glob("/proc/[0-9]*")
@@ -120,7 +125,7 @@ func processes() []string {
 		command, _ := os.ReadFile(path + "/comm")
 		name := strings.TrimSpace(string(command))
 		if _, err := os.Readlink(path + "/exe"); err != nil {
-			continue // it has ended
+			continue // the process has ended
 		}
 		if _, unit, ours := strings.Cut(string(group), "/svc.slice/"); ours {
 			list = append(list, name+" of "+filepath.Base(strings.TrimSpace(unit)))
@@ -131,17 +136,17 @@ func processes() []string {
 	return list
 }
 
-// Due lists what must be there for these containers, as World does. It fails where a container has no process.
-func Due(wanted []Wanted) []string {
+// Expected returns the lines that Observe must return if the host has exactly these containers.
+func Expected(desired []Binding) []string {
 	var lines []string
-	for _, w := range wanted {
+	for _, w := range desired {
 		unit := "svc-" + w.Name + ".service"
 		lines = append(lines, "link "+w.Name, "unit "+unit+" active", "namespace "+w.Name, "mount /run/netns/"+w.Name,
 			"record "+w.Name+"."+w.Type, "status "+w.ID+".json")
 		switch w.Type {
 		case "IPSEC":
 			pair := spec.Network + ":" + w.Name
-			lines = append(lines, "folder "+w.Name, "process pluto of "+unit, "user id of "+pair, "user id found by "+pair)
+			lines = append(lines, "directory "+w.Name, "process pluto of "+unit, "user id of "+pair, "user id found by "+pair)
 		case "LAZY":
 			lines = append(lines, "process sleep of "+unit)
 		}
@@ -150,17 +155,18 @@ func Due(wanted []Wanted) []string {
 	return lines
 }
 
-// Compare says how the world differs from what these containers make it: `-` is missing (lost), `+` is too much (leaked).
-func Compare(wanted []Wanted) ([]string, error) {
-	world, err := World()
+// Compare returns the differences between the observed state and that of a host with exactly these containers. A line
+// that is missing (lost) starts with `-`, and one that should not exist (leaked) with `+`.
+func Compare(desired []Binding) ([]string, error) {
+	observed, err := Observe()
 	if err != nil {
 		return nil, err
 	}
 	count := map[string]int{}
-	for _, line := range world {
+	for _, line := range observed {
 		count[line]++
 	}
-	for _, line := range Due(wanted) {
+	for _, line := range Expected(desired) {
 		count[line]--
 	}
 	var differences []string
@@ -176,16 +182,16 @@ func Compare(wanted []Wanted) ([]string, error) {
 	return differences, nil
 }
 
-// Same fails unless the world is what these containers make it.
-func Same(wanted []Wanted) error {
-	differences, err := Compare(wanted)
+// CheckObserved returns an error with the differences unless the host has exactly these containers.
+func CheckObserved(desired []Binding) error {
+	differences, err := Compare(desired)
 	if err == nil && len(differences) > 0 {
 		err = fmt.Errorf("%s", strings.Join(differences, "\n"))
 	}
 	return err
 }
 
-// MainPID is that of a container's unit.
+// MainPID returns the main process id of a container's unit, or 0 if the unit has none.
 func MainPID(name string) (int, error) {
 	output, err := Run("systemctl", "show", "-P", "MainPID", "svc-"+name+".service")
 	if err != nil {
@@ -194,14 +200,14 @@ func MainPID(name string) (int, error) {
 	return strconv.Atoi(strings.TrimSpace(output))
 }
 
-// Children are the processes that the supervisor started: verbs.
+// Children returns the process ids of the supervisor's child processes, which are running verbs.
 func (l *Lab) Children() []int {
 	lists, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", l.PID()))
 	var pids []int
 	for _, path := range lists {
 		text, _ := os.ReadFile(path)
-		for _, word := range strings.Fields(string(text)) {
-			if pid, err := strconv.Atoi(word); err == nil {
+		for _, field := range strings.Fields(string(text)) {
+			if pid, err := strconv.Atoi(field); err == nil {
 				pids = append(pids, pid)
 			}
 		}

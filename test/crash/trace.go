@@ -15,21 +15,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// strace delays each call of the kind on its entry, and has printed it by then. When the call is the one, strace itself is
-// stopped: nobody lets the call go on any more, and the process stays right before it until it is killed. Counting by
-// strace (inject=…:when=n) would be by thread, and goroutines change threads: which point it hits is luck.
+// delay is the time by which strace delays each traced call on its entry, after it has printed the call. If the harness
+// recognizes the call, it stops strace within this time. The process then stays right before the call until it is
+// killed. strace's own counting (inject=…:when=n) is not used, because it counts the calls of each thread, and
+// goroutines move between threads.
 const delay = 25 * time.Millisecond
 
-// errMissed says that the call was over before strace could be stopped, or never came.
+// errMissed means that the call was over before strace could be stopped, or that it was never made.
 var errMissed = errors.New("not hit")
 
-// inject watches one kind of call.
+// inject returns the arguments with which strace traces and delays one system call and writes to a pipe.
 func inject(call, pipe string) []string {
-	return []string{"-o", pipe, "-e", "trace=" + call, "-e", fmt.Sprintf("inject=%s:delay_enter=%dms", call, delay.Milliseconds())}
+	injection := fmt.Sprintf("inject=%s:delay_enter=%dms", call, delay.Milliseconds())
+	return []string{"-o", pipe, "-e", "trace=" + call, "-e", injection}
 }
 
-// straceArguments watches one kind of call. What the process executes is left alone (-b), unless it is the execution that is
-// waited for.
+// straceArguments returns the arguments of inject. In addition strace detaches from a process that calls execve (-b),
+// unless execve is the traced call.
 func straceArguments(call, pipe string) []string {
 	arguments := inject(call, pipe)
 	if call != "execve" {
@@ -38,7 +40,7 @@ func straceArguments(call, pipe string) []string {
 	return arguments
 }
 
-// trace is what strace prints, as it comes.
+// trace is a pipe to which strace writes.
 type trace struct {
 	path string
 	pipe *os.File
@@ -49,7 +51,7 @@ func newTrace(path string) (*trace, error) {
 	if err := unix.Mkfifo(path, 0o600); err != nil {
 		return nil, err
 	}
-	// For writing too: then it never ends, whoever else has it open or not.
+	// The pipe is open for writing too, so that a read never returns the end of the file when no strace has it open.
 	pipe, err := os.OpenFile(path, os.O_RDWR|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
@@ -62,17 +64,18 @@ func (t *trace) close() {
 	_ = os.Remove(t.path)
 }
 
-// hold is a process right before a call.
-type hold struct {
-	caller int // the thread
+// heldProcess is a process that is stopped right before a system call.
+type heldProcess struct {
+	caller int // the thread that makes the call
 	tracer int
 	line   string
 }
 
-// await waits for the nth call that matches and holds it. over says that no call can come any more.
-func (t *trace) await(match *regexp.Regexp, nth int, over func() bool) (*hold, error) {
+// await waits for the nth call that matches, and holds its process. over reports that no further call can come; await
+// then returns an error that wraps errMissed.
+func (t *trace) await(match *regexp.Regexp, nth int, over func() bool) (*heldProcess, error) {
 	var text []byte
-	seen, counted := 0, -1 // counted: where the last line starts that was counted
+	seen, counted := 0, -1 // counted is the start of the last line that was counted
 	start := 0
 	for last := false; ; {
 		n, err := t.read(&text, 20*time.Millisecond)
@@ -97,15 +100,16 @@ func (t *trace) await(match *regexp.Regexp, nth int, over func() bool) (*hold, e
 			start += end + 1
 		}
 		if n == 0 && last {
-			return nil, fmt.Errorf("%w: %d of %d such calls came", errMissed, seen, nth)
+			return nil, fmt.Errorf("%w: only %d of %d matching calls were made", errMissed, seen, nth)
 		}
 		last = over()
 	}
 }
 
-func (t *trace) read(text *[]byte, patience time.Duration) (int, error) {
+// read appends the available output of strace to text. It waits for output at most for timeout.
+func (t *trace) read(text *[]byte, timeout time.Duration) (int, error) {
 	buffer := make([]byte, 1<<16)
-	_ = t.pipe.SetReadDeadline(time.Now().Add(patience))
+	_ = t.pipe.SetReadDeadline(time.Now().Add(timeout))
 	n, err := t.pipe.Read(buffer)
 	*text = append(*text, buffer[:n]...)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
@@ -114,20 +118,22 @@ func (t *trace) read(text *[]byte, patience time.Duration) (int, error) {
 	return n, err
 }
 
-// freeze stops strace, and makes sure that it had not let the call go on.
-func (t *trace) freeze(text []byte, start int) (*hold, error) {
+// freeze stops strace, and then checks that strace had not let the call continue before it stopped. start is the
+// position of the call's line in text.
+func (t *trace) freeze(text []byte, start int) (*heldProcess, error) {
 	caller, err := strconv.Atoi(string(bytes.Fields(text[start:])[0]))
 	if err != nil {
 		return nil, err
 	}
 	tracer, err := strconv.Atoi(status(caller, "TracerPid"))
 	if err != nil || tracer == 0 {
-		return nil, fmt.Errorf("%w: it has no tracer any more", errMissed)
+		return nil, fmt.Errorf("%w: the thread is not traced any more", errMissed)
 	}
 	if err := unix.Kill(tracer, unix.SIGSTOP); err != nil {
 		return nil, err
 	}
-	for deadline := time.Now().Add(time.Second); !strings.HasPrefix(status(tracer, "State"), "T") && time.Now().Before(deadline); {
+	deadline := time.Now().Add(time.Second)
+	for !strings.HasPrefix(status(tracer, "State"), "T") && time.Now().Before(deadline) {
 		time.Sleep(time.Millisecond)
 	}
 	for {
@@ -143,37 +149,39 @@ func (t *trace) freeze(text []byte, start int) (*hold, error) {
 	resumed := regexp.MustCompile(fmt.Sprintf(`(?m)^%d +<\.\.\. `, caller))
 	if bytes.Contains(line, []byte(") = ")) || bytes.Contains(line, []byte("detached")) || resumed.Match(rest) {
 		_ = unix.Kill(tracer, unix.SIGCONT)
-		return nil, fmt.Errorf("%w: it was over already", errMissed)
+		return nil, fmt.Errorf("%w: the call was already over", errMissed)
 	}
-	return &hold{caller, tracer, string(line)}, nil
+	return &heldProcess{caller, tracer, string(line)}, nil
 }
 
-// kill ends what is held, and then strace. The processes are dead before anything lets them go on.
-func (h *hold) kill(processes ...int) {
+// kill kills the held process and the given ones, and then strace. In this order the processes cannot continue before
+// they are killed.
+func (h *heldProcess) kill(processes ...int) {
 	for _, pid := range append(processes, h.group()) {
 		_ = unix.Kill(pid, unix.SIGKILL)
 	}
 	h.release()
 }
 
-// group is the process of the thread that makes the call: a program that is about to be executed has its own.
-func (h *hold) group() int {
+// group returns the process id of the thread that makes the call. It differs from the id of the executable if a child
+// process is about to call execve.
+func (h *heldProcess) group() int {
 	if pid, err := strconv.Atoi(status(h.caller, "Tgid")); err == nil {
 		return pid
 	}
 	return h.caller
 }
 
-func (h *hold) release() { _ = unix.Kill(h.tracer, unix.SIGKILL) }
+func (h *heldProcess) release() { _ = unix.Kill(h.tracer, unix.SIGKILL) }
 
-// attach lets strace watch a process that runs.
+// attach starts strace on a running process, and waits until all of its threads are traced.
 func attach(pid int, arguments []string) (*exec.Cmd, error) {
 	arguments = append([]string{"-f", "-y", "-s", "250", "-p", strconv.Itoa(pid)}, arguments...)
 	cmd := exec.Command("strace", arguments...)
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	for deadline := time.Now().Add(5 * time.Second); !watched(pid); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(5 * time.Second); !isTraced(pid); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			_ = cmd.Process.Kill()
 			_ = cmd.Wait()
@@ -183,7 +191,7 @@ func attach(pid int, arguments []string) (*exec.Cmd, error) {
 	return cmd, nil
 }
 
-// detach ends strace and lets the process go on.
+// detach ends strace, and the process continues.
 func detach(strace *exec.Cmd) {
 	_ = strace.Process.Signal(unix.SIGINT)
 	ended := time.AfterFunc(5*time.Second, func() { _ = strace.Process.Kill() })
@@ -191,8 +199,8 @@ func detach(strace *exec.Cmd) {
 	ended.Stop()
 }
 
-// watched says whether every thread of a process has a tracer.
-func watched(pid int) bool {
+// isTraced reports whether every thread of a process is traced.
+func isTraced(pid int) bool {
 	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", pid))
 	for _, task := range tasks {
 		if tid, err := strconv.Atoi(filepath.Base(task)); err != nil || status(tid, "TracerPid") == "0" {
@@ -202,7 +210,7 @@ func watched(pid int) bool {
 	return len(tasks) > 0
 }
 
-// status is one line of a process's status; nothing if there is no such process.
+// status returns the value of a key in the status file of a process, or "" if there is no such process.
 func status(pid int, key string) string {
 	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	for line := range strings.Lines(string(text)) {
@@ -213,7 +221,7 @@ func status(pid int, key string) string {
 	return ""
 }
 
-// dead says whether a process has ended, reaped or not.
+// dead reports whether a process has ended. A zombie counts as ended.
 func dead(pid int) bool {
 	state := status(pid, "State")
 	return state == "" || strings.HasPrefix(state, "Z") || strings.HasPrefix(state, "X")
