@@ -1,6 +1,6 @@
-// Package cluster holds what can only be seen with a whole supervisor at a whole cluster: that trouble of the NSDB touches
-// no container, and that MidoNet's scheduler gets what it waits for. It needs the sandbox, the servers of test/ground/packages
-// nsdb, and the binaries of make build.
+// Package cluster tests the supervisor binary with real clusters of etcd and ZooKeeper servers. It checks that outages
+// of the NSDB do not affect running containers, and that the supervisor works with MidoNet's scheduler. It needs the
+// sandbox, the servers of test/ground/packages nsdb, and the binaries of make build.
 package cluster
 
 import (
@@ -25,13 +25,15 @@ const (
 	supervisor = "../../build/svc-supervisor"
 )
 
-// executable serves type IPSEC with a unit that does nothing: what is looked at here is who touches it.
+// executable is a plugin for type IPSEC whose unit does nothing. It appends each verb of a container to a file, so that
+// tests can check which verbs ran.
 const executable = `#!/bin/sh
 set -eu
 dir=$(dirname "$0")/..
 conf=$(cat)
 if [ "$CNI_COMMAND" = VERSION ]; then
-	echo '{"cniVersion": "1.1.0", "supportedVersions": ["1.1.0"], "serviceType": "IPSEC", "serviceVersion": "1.0.0", "contractVersion": 1, "reconfigure": true}'
+	echo '{"cniVersion": "1.1.0", "supportedVersions": ["1.1.0"], "serviceType": "IPSEC",
+		"serviceVersion": "1.0.0", "contractVersion": 1, "reconfigure": true}'
 	exit
 fi
 [ "$CNI_COMMAND" != STATUS ] && [ "$CNI_COMMAND" != GC ] || exit 0
@@ -41,11 +43,11 @@ echo "$CNI_COMMAND $name" >>"$dir/calls"
 case $CNI_COMMAND in
 ADD)
 	if [ -e "$dir/failing" ]; then
-		echo '{"cniVersion": "1.1.0", "code": 101, "msg": "as the test wants it"}'
+		echo '{"cniVersion": "1.1.0", "code": 101, "msg": "requested by the test"}'
 		exit 1
 	fi
-	systemctl is-active --quiet "$unit" || systemd-run --quiet --unit="$unit" --slice=svc-ipsec.slice --property=Type=exec \
-		--property=NetworkNamespacePath="$CNI_NETNS" sleep infinity
+	systemctl is-active --quiet "$unit" || systemd-run --quiet --unit="$unit" --slice=svc-ipsec.slice \
+		--property=Type=exec --property=NetworkNamespacePath="$CNI_NETNS" sleep infinity
 	echo "{\"cniVersion\": \"1.1.0\", \"units\": [\"$unit\"]}"
 	;;
 DEL)
@@ -54,22 +56,22 @@ DEL)
 esac
 `
 
-// lab is a host with a supervisor at some NSDB.
+// lab is a host with a supervisor.
 type lab struct {
 	t       *testing.T
 	dir     string
 	process *exec.Cmd
 }
 
-func ground(t *testing.T) {
+func needsSandbox(t *testing.T) {
 	t.Helper()
 	if os.Getenv("SVC_TEST_GROUND") != "1" {
 		t.Skip("needs the sandbox: make unit")
 	}
 }
 
-// long is how long the trouble lasts: seconds, or what SVC_TEST_LONG says.
-func long(t *testing.T, usual time.Duration) time.Duration {
+// outageDuration returns the value of SVC_TEST_LONG, or usual if it is not set.
+func outageDuration(t *testing.T, usual time.Duration) time.Duration {
 	t.Helper()
 	text := os.Getenv("SVC_TEST_LONG")
 	if text == "" {
@@ -84,7 +86,7 @@ func long(t *testing.T, usual time.Duration) time.Duration {
 
 func newLab(t *testing.T) *lab {
 	t.Helper()
-	dir, err := os.MkdirTemp("/run", "svc-cluster.") // a unit may have a /tmp of its own
+	dir, err := os.MkdirTemp("/run", "svc-cluster.") // not in /tmp, because a unit may have a private /tmp
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,14 +105,15 @@ func newLab(t *testing.T) *lab {
 
 func (l *lab) command(url string, args ...string) *exec.Cmd {
 	c := exec.Command(supervisor, args...)
-	c.Env = append(os.Environ(), "SVC_NSDB="+url, "SVC_HOST_ID="+string(host), "SVC_STATE_DIR="+filepath.Join(l.dir, "state"),
+	c.Env = append(os.Environ(), "SVC_NSDB="+url, "SVC_HOST_ID="+string(host),
+		"SVC_STATE_DIR="+filepath.Join(l.dir, "state"),
 		"SVC_RUN_DIR="+filepath.Join(l.dir, "run"), "SVC_PLUGIN_PATH="+filepath.Join(l.dir, "bin"), "SVC_CHECK_INTERVAL=1h",
 		"SVC_STOP_CONTAINERS=1", "SVC_LOG_LEVEL=debug")
 	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	return c
 }
 
-// start starts the supervisor. At the end of the test it removes its containers.
+// start starts the supervisor. At the end of the test it stops the supervisor, which then removes its containers.
 func (l *lab) start(url string) {
 	l.t.Helper()
 	log, err := os.Create(filepath.Join(l.dir, "log"))
@@ -133,17 +136,17 @@ func (l *lab) start(url string) {
 			}
 		case <-time.After(60 * time.Second):
 			_ = l.process.Process.Kill()
-			l.t.Error("the supervisor does not end")
+			l.t.Error("the supervisor has not ended 60 s after SIGTERM")
 		}
 		_ = log.Close()
 		if text, err := os.ReadFile(log.Name()); err == nil && l.t.Failed() {
 			lines := strings.Split(string(text), "\n")
-			l.t.Logf("its log:\n%s", strings.Join(lines[max(0, len(lines)-60):], "\n"))
+			l.t.Logf("log of the supervisor:\n%s", strings.Join(lines[max(0, len(lines)-60):], "\n"))
 		}
 	})
 }
 
-// load imports objects as an operator would.
+// load imports objects into the NSDB with the command of an operator.
 func (l *lab) load(url string, objects []spec.Object) {
 	l.t.Helper()
 	text, err := json.Marshal(map[string]any{"version": 1, "objects": objects})
@@ -159,7 +162,7 @@ func (l *lab) load(url string, objects []spec.Object) {
 	}
 }
 
-// ps is what the supervisor says of itself.
+// ps returns the output of svc-supervisor ps, or the error.
 func (l *lab) ps() string {
 	out, err := l.command("file:///", "ps").CombinedOutput()
 	if err != nil {
@@ -168,14 +171,15 @@ func (l *lab) ps() string {
 	return string(out)
 }
 
-// calls are the verbs that ran, one line each.
+// calls returns the verbs that ran, one per line.
 func (l *lab) calls() string {
 	text, _ := os.ReadFile(filepath.Join(l.dir, "calls"))
 	return string(text)
 }
 
-// lives names every unit with its start: another line is another process.
-func (l *lab) lives() string {
+// unitStates returns the invocation id and the state of every unit. The invocation id changes when a unit is started
+// again.
+func (l *lab) unitStates() string {
 	out, err := exec.Command("systemctl", "show", "--property=Id,InvocationID,ActiveState", "svc-vpn-*.service").Output()
 	if err != nil {
 		l.t.Errorf("systemctl: %v", err)
@@ -183,22 +187,22 @@ func (l *lab) lives() string {
 	return string(out)
 }
 
-// untouched remembers what runs, and returns the test that nobody has touched it since.
+// untouched returns a function that checks that no verb has run and no unit has changed since the call of untouched.
 func (l *lab) untouched() func() {
 	l.t.Helper()
-	calls, lives := l.calls(), l.lives()
+	calls, unitStates := l.calls(), l.unitStates()
 	return func() {
 		l.t.Helper()
 		if now := l.calls(); now != calls {
 			l.t.Errorf("verbs ran:\n%s", strings.TrimPrefix(now, calls))
 		}
-		if now := l.lives(); now != lives {
-			l.t.Errorf("units changed, from\n%s\nto\n%s", lives, now)
+		if now := l.unitStates(); now != unitStates {
+			l.t.Errorf("units changed, from\n%s\nto\n%s", unitStates, now)
 		}
 	}
 }
 
-// within waits until ok is so, and returns how long it took.
+// within waits until ok returns true, and returns the time that it took. After limit it fails the test.
 func within(t *testing.T, limit time.Duration, what string, ok func() bool) time.Duration {
 	t.Helper()
 	began := time.Now()
@@ -211,7 +215,7 @@ func within(t *testing.T, limit time.Duration, what string, ok func() bool) time
 	return time.Since(began)
 }
 
-// id makes an id of a kind and a number.
+// id returns an id in the form of a UUID, which is unique for each kind and number.
 func id(kind, n int) string { return fmt.Sprintf("%08x-0000-4000-8000-%012x", n, kind) }
 
 const (
@@ -224,7 +228,7 @@ const (
 
 func name(n int) string { return fmt.Sprintf("vpn-%08x", n) }
 
-// objects are a host with so many containers bound to it.
+// objects returns the objects of a host to which n containers are bound.
 func objects(t *testing.T, n int) []spec.Object {
 	t.Helper()
 	var all []spec.Object
@@ -236,7 +240,8 @@ func objects(t *testing.T, n int) []spec.Object {
 		all = append(all, spec.Object{Key: key, Value: bytes.TrimSpace(text)})
 	}
 	put("hosts/"+string(host), map[string]any{"id": host, "name": "lab", "containerWeight": 1, "containerLimit": -1})
-	put("groups/"+id(kindGroup, 1), map[string]any{"id": id(kindGroup, 1), "policy": "leastContainers", "hostIds": []any{}})
+	group := map[string]any{"id": id(kindGroup, 1), "policy": "leastContainers", "hostIds": []any{}}
+	put("groups/"+id(kindGroup, 1), group)
 	for i := range n {
 		port, container, router := id(kindPort, i), id(kindContainer, i), id(kindRouter, i)
 		put("bindings/"+string(host)+"/"+port, map[string]any{"portId": port, "hostId": host, "interfaceName": name(i),

@@ -26,48 +26,48 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/zoom/text/texttest"
 )
 
-// other is a second host, that of a neighbour: it has containers enough for ours to be the one with the least.
+// other is a second host. It has othersLoad containers, so this host is the one with the least containers.
 const (
 	other      = model.UUID("22222222-2222-4222-8222-222222222222")
 	othersLoad = 5
 )
 
-// The defaults of MidoNet's cluster.containers.
+// The default values of cluster.containers in MidoNet.
 const (
-	schedulerTimeout = 10 * time.Second // scheduler_timeout: from the binding to RUNNING
+	schedulerTimeout = 10 * time.Second // scheduler_timeout: the time from the binding to RUNNING
 	schedulerRetry   = 15 * time.Second // scheduler_retry
 	badHostLifetime  = 30 * time.Second // scheduler_bad_host_lifetime
 )
 
-// soon is how long a step of the cluster's may take, that of a busy machine too.
-const soon = schedulerTimeout
+// stepTimeout is how long one step of the supervisor, the scheduler or the servers may take on a busy machine.
+const stepTimeout = schedulerTimeout
 
-func TestTheSchedulerGetsWhatItWaitsFor(t *testing.T) {
-	ground(t)
-	disk := recorder{t, t.TempDir()}
+func TestTheSupervisorWorksWithTheScheduler(t *testing.T) {
+	needsSandbox(t)
+	disk := diskT{t, t.TempDir()}
 	cluster := zktest.Start(disk, 3)
 
-	t.Run("a new container runs within its ten seconds", func(t *testing.T) {
+	t.Run("a new container runs within ten seconds", func(t *testing.T) {
 		s := open(t, disk, cluster, "/new")
 		s.lab.start(s.url)
 		s.expectCount(0)
 		s.schedule()
 		s.expectHistory("schedule here, up here")
-		t.Logf("RUNNING %s after the port was bound", s.scheduler.took().Round(time.Millisecond))
+		t.Logf("RUNNING %s after the port was bound", s.scheduler.timeToRunning().Round(time.Millisecond))
 		s.expectCount(1)
-		s.expectStanding(s.hostState())
-		s.expectStanding(s.status())
+		s.expectAlwaysPresent(s.hostState())
+		s.expectAlwaysPresent(s.status())
 		for _, status := range s.statuses() {
 			if code := spec.StatusCode(status.Text("status_code")); code != spec.Starting && code != spec.Running {
 				t.Errorf("status %s was written", code)
 			}
 		}
 		s.expectStrict()
-		s.expectForeignFieldsKept()
+		s.expectUnknownFieldsKept()
 		s.expectHistory("schedule here, up here")
 	})
 
-	t.Run("a weight of 0 moves the container away, and 1 takes it again", func(t *testing.T) {
+	t.Run("a weight of 0 moves the container to the other host, and 1 allows it again", func(t *testing.T) {
 		s := open(t, disk, cluster, "/weight")
 		s.lab.start(s.url)
 		s.expectCount(0)
@@ -79,21 +79,25 @@ func TestTheSchedulerGetsWhatItWaitsFor(t *testing.T) {
 		s.expectHistory("schedule here, up here, unschedule here, schedule there, up there")
 		s.expectNothingLeft()
 		s.expectCount(0)
-		if weight := s.scheduler.view(host).weight; weight != 0 {
-			t.Errorf("the scheduler sees weight %d", weight)
+		if weight := s.scheduler.hostView(host).weight; weight != 0 {
+			t.Errorf("the scheduler has read weight %d", weight)
 		}
 
 		s.setWeight(host, 1)
-		within(t, soon, "the scheduler may take the host again", func() bool { return s.scheduler.view(host).running() })
-		s.expectHistory("schedule here, up here, unschedule here, schedule there, up there") // the current host is kept
+		within(t, stepTimeout, "the scheduler has read the new weight", func() bool {
+			return s.scheduler.hostView(host).running()
+		})
+		// The scheduler keeps the current host.
+		s.expectHistory("schedule here, up here, unschedule here, schedule there, up there")
 		s.setWeight(other, 0)
-		s.expectHistory("schedule here, up here, unschedule here, schedule there, up there, unschedule there, schedule here, up here")
-		s.expectStanding(s.hostState())
+		s.expectHistory("schedule here, up here, unschedule here, schedule there, up there, " +
+			"unschedule there, schedule here, up here")
+		s.expectAlwaysPresent(s.hostState())
 		s.expectStrict()
-		s.expectForeignFieldsKept()
+		s.expectUnknownFieldsKept()
 	})
 
-	t.Run("a container that fails goes elsewhere", func(t *testing.T) {
+	t.Run("a failing container is moved to the other host", func(t *testing.T) {
 		s := open(t, disk, cluster, "/failing")
 		if err := os.WriteFile(filepath.Join(s.lab.dir, "failing"), nil, 0o600); err != nil {
 			t.Fatal(err)
@@ -104,50 +108,53 @@ func TestTheSchedulerGetsWhatItWaitsFor(t *testing.T) {
 		s.expectHistory("schedule here, bad here for 15s, unschedule here, schedule there, up there")
 		s.expectNothingLeft()
 		s.expectCount(0)
-		told := ""
+		messages := ""
 		for _, status := range s.statuses() {
 			if status.Text("status_code") == "ERROR" {
-				told += status.Text("status_message") + "\n"
+				messages += status.Text("status_message") + "\n"
 			}
 		}
-		if !strings.Contains(told, "as the test wants it") || strings.Count(told, "\n") != 1 {
-			t.Errorf("messages of status ERROR: %q: allowed: one, with the executable's own", told)
+		if !strings.Contains(messages, "requested by the test") || strings.Count(messages, "\n") != 1 {
+			t.Errorf("messages of status ERROR: %q: allowed: one, with the message of the executable", messages)
 		}
-		s.expectStanding(s.hostState())
+		s.expectAlwaysPresent(s.hostState())
 		s.expectStrict()
-		s.expectForeignFieldsKept()
+		s.expectUnknownFieldsKept()
 	})
 
 	for _, end := range []struct {
 		name   string
 		signal syscall.Signal
 	}{{"a restart", syscall.SIGTERM}, {"a kill and a start", syscall.SIGKILL}} {
-		t.Run(end.name+" goes unnoticed", func(t *testing.T) {
+		t.Run(end.name+" does not affect the container", func(t *testing.T) {
 			s := open(t, disk, cluster, "/restart-"+strconv.Itoa(int(end.signal)))
-			first := s.startToKeep()
+			first := s.startKeeping()
 			s.expectCount(0)
 			s.schedule()
 			s.expectHistory("schedule here, up here")
 			s.expectCount(1)
-			lives, session := s.lab.lives(), s.owner(s.hostState())
+			unitStates, session := s.lab.unitStates(), s.owner(s.hostState())
 
 			began := time.Now()
 			_ = first.Process.Signal(end.signal)
 			_ = first.Wait()
 			s.lab.start(s.url)
 			for _, node := range []string{s.hostState(), s.status()} {
-				within(t, soon, "another session has "+node, func() bool { now := s.owner(node); return now != 0 && now != session })
+				within(t, stepTimeout, "another session owns "+node, func() bool {
+					now := s.owner(node)
+					return now != 0 && now != session
+				})
 			}
 			t.Logf("both nodes taken over %s after the signal", time.Since(began).Round(time.Millisecond))
 			within(t, 2*time.Minute, "the old session ends", func() bool { return s.ended(session) })
 
 			s.expectHistory("schedule here, up here")
 			s.expectCount(1)
-			s.expectStanding(s.hostState())
-			s.expectStanding(s.status())
+			s.expectAlwaysPresent(s.hostState())
+			s.expectAlwaysPresent(s.status())
 			s.expectStrict()
-			if now := s.lab.lives(); now != lives {
-				t.Errorf("units changed, from\n%s\nto\n%s", lives, now)
+			if now := s.lab.unitStates(); now != unitStates {
+				t.Errorf("units changed, from\n%s\nto\n%s", unitStates, now)
 			}
 			if calls := s.lab.calls(); strings.Count(calls, "ADD ") != 1 || strings.Contains(calls, "DEL ") {
 				t.Errorf("verbs ran:\n%s", calls)
@@ -156,17 +163,17 @@ func TestTheSchedulerGetsWhatItWaitsFor(t *testing.T) {
 	}
 }
 
-// site is a MidoNet tree with two hosts, ours and a neighbour's, and a container whose port waits to be bound.
-type site struct {
+// fixture is a MidoNet tree with two hosts, this one and another, and a container whose port is not bound yet.
+type fixture struct {
 	t         *testing.T
 	lab       *lab
 	cluster   *zktest.Cluster
-	disk      recorder
+	disk      diskT
 	conn      *zk.Conn
 	tree      model.Tree
 	url       string
 	scheduler *scheduler
-	life      context.Context
+	ctx       context.Context
 	running   sync.WaitGroup
 }
 
@@ -176,25 +183,28 @@ var (
 	theName      = name(0)
 )
 
-// foreign is a field of an object that nobody here knows, and that each writer has to keep.
-const foreign = "a_later_release: \"knows it\"\n"
+// unknownField is a field that neither the supervisor nor the scheduler knows. Each writer of an object must keep it.
+const unknownField = "a_later_release: \"knows it\"\n"
 
-func open(t *testing.T, disk recorder, cluster *zktest.Cluster, root string) *site {
+// open creates the tree below root with the two hosts, and starts the other host.
+func open(t *testing.T, disk diskT, cluster *zktest.Cluster, root string) *fixture {
 	t.Helper()
 	tree, err := model.ParseRoot(root)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &site{t: t, lab: newLab(t), cluster: cluster, disk: disk, conn: cluster.Dial(), tree: tree}
+	s := &fixture{t: t, lab: newLab(t), cluster: cluster, disk: disk, conn: cluster.Dial(), tree: tree}
 	s.url = withOption(cluster.URL(root), "sessionTimeout=8s")
 	beside := spec.Object{Key: "hosts/" + string(other), Value: fmt.Appendf(nil, `{"id": %q, "name": "neighbour"}`, other)}
 	s.lab.load(s.url, append(objects(t, 1), beside))
-	for _, object := range []string{tree.Object(model.Port, thePort), tree.Object(model.Host, host), tree.Object(model.Host, other)} {
+	for _, object := range []string{
+		tree.Object(model.Port, thePort), tree.Object(model.Host, host), tree.Object(model.Host, other),
+	} {
 		data, _, err := s.conn.Get(object)
 		if err != nil {
 			t.Fatal(err)
 		}
-		m, err := text.Parse(append(data, foreign...))
+		m, err := text.Parse(append(data, unknownField...))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -206,40 +216,41 @@ func open(t *testing.T, disk recorder, cluster *zktest.Cluster, root string) *si
 	for _, state := range []string{tree.HostState(other), tree.ContainerState(other, theContainer)} {
 		cluster.Put(s.conn, filepath.Dir(state), "")
 	}
-	life, end := context.WithCancel(context.Background())
+	ctx, end := context.WithCancel(context.Background())
 	t.Cleanup(func() {
 		end()
 		s.running.Wait()
 	})
-	s.life = life
-	n := &neighbour{t: t, conn: cluster.Dial(), tree: tree}
-	s.running.Go(func() { follow(life, n.conn, tree.Object(model.Host, other), n.live) })
+	s.ctx = ctx
+	n := &otherHost{t: t, conn: cluster.Dial(), tree: tree}
+	s.running.Go(func() { watchNode(ctx, n.conn, tree.Object(model.Host, other), n.update) })
 	return s
 }
 
-// schedule lets the scheduler begin.
-func (s *site) schedule() {
+// schedule starts the scheduler.
+func (s *fixture) schedule() {
 	s.scheduler = &scheduler{
 		t: s.t, conn: s.cluster.Dial(), tree: s.tree, todo: make(chan func()), timer: time.NewTimer(time.Hour),
 		hosts: map[model.UUID]hostState{}, bad: map[model.UUID]time.Time{},
 	}
-	s.running.Go(func() { s.scheduler.run(s.life) })
+	s.running.Go(func() { s.scheduler.run(s.ctx) })
 }
 
-func (s *site) hostState() string { return s.tree.HostState(host) }
-func (s *site) status() string    { return s.tree.ContainerState(host, theContainer) }
+func (s *fixture) hostState() string { return s.tree.HostState(host) }
+func (s *fixture) status() string    { return s.tree.ContainerState(host, theContainer) }
 
-// owner is the session that has a node, 0 if there is no node.
-func (s *site) owner(node string) int64 {
-	there, stat, err := s.conn.Exists(node)
-	if err != nil || !there {
+// owner returns the session that owns an ephemeral node, or 0 if there is no such node.
+func (s *fixture) owner(node string) int64 {
+	exists, stat, err := s.conn.Exists(node)
+	if err != nil || !exists {
 		return 0
 	}
 	return stat.EphemeralOwner
 }
 
-// startToKeep starts a supervisor whose containers stay when it ends, unless its environment has more.
-func (s *site) startToKeep(environment ...string) *exec.Cmd {
+// startKeeping starts a supervisor that does not remove its containers when it ends. The given variables are added to
+// its environment and can override that.
+func (s *fixture) startKeeping(environment ...string) *exec.Cmd {
 	s.t.Helper()
 	log, err := os.Create(filepath.Join(s.lab.dir, "log.first"))
 	if err != nil {
@@ -261,8 +272,8 @@ func (s *site) startToKeep(environment ...string) *exec.Cmd {
 	return c
 }
 
-// setWeight is what an operator does.
-func (s *site) setWeight(of model.UUID, weight int) {
+// setWeight sets the weight of a host with the command of an operator.
+func (s *fixture) setWeight(of model.UUID, weight int) {
 	s.t.Helper()
 	c := s.lab.command(s.url, "host", "set", "container-weight", strconv.Itoa(weight))
 	c.Env = append(c.Env, "SVC_HOST_ID="+string(of))
@@ -271,19 +282,20 @@ func (s *site) setWeight(of model.UUID, weight int) {
 	}
 }
 
-// expectHistory waits until the scheduler has done this and no more.
-func (s *site) expectHistory(want string) {
+// expectHistory waits until the actions of the scheduler are exactly those in want. In it, here means this host and
+// there the other one.
+func (s *fixture) expectHistory(want string) {
 	s.t.Helper()
-	for end := time.Now().Add(2 * soon); s.scheduler.said() != want; time.Sleep(5 * time.Millisecond) {
-		if got := s.scheduler.said(); time.Now().After(end) || !strings.HasPrefix(want, got) {
+	for end := time.Now().Add(2 * stepTimeout); s.scheduler.actions() != want; time.Sleep(5 * time.Millisecond) {
+		if got := s.scheduler.actions(); time.Now().After(end) || !strings.HasPrefix(want, got) {
 			s.t.Fatalf("the scheduler did:\n%s\nallowed:\n%s", got, want)
 		}
 	}
 }
 
-func (s *site) expectCount(n int) {
+func (s *fixture) expectCount(n int) {
 	s.t.Helper()
-	within(s.t, soon, fmt.Sprintf("the host's count is %d", n), func() bool {
+	within(s.t, stepTimeout, fmt.Sprintf("the host's count is %d", n), func() bool {
 		data, _, err := s.conn.Get(s.hostState())
 		if err != nil {
 			return false
@@ -293,8 +305,8 @@ func (s *site) expectCount(n int) {
 	})
 }
 
-// expectNothingLeft waits until nothing of the container is on this host, nor is its status.
-func (s *site) expectNothingLeft() {
+// expectNothingLeft waits until no part of the container is left on this host, and its status is removed.
+func (s *fixture) expectNothingLeft() {
 	s.t.Helper()
 	absent := func(file string) bool {
 		_, err := os.Lstat(file)
@@ -309,43 +321,45 @@ func (s *site) expectNothingLeft() {
 			return err == nil && strings.TrimSpace(string(out)) == "LoadState=not-found"
 		},
 	} {
-		within(s.t, soon, "its "+what+" is gone", gone)
+		within(s.t, stepTimeout, "the "+what+" of the container is removed", gone)
 	}
 }
 
-// expectForeignFieldsKept holds that nobody lost a field in writing an object.
-func (s *site) expectForeignFieldsKept() {
+// expectUnknownFieldsKept checks that the objects still have unknownField after they were written.
+func (s *fixture) expectUnknownFieldsKept() {
 	s.t.Helper()
-	for _, object := range []string{s.tree.Object(model.Port, thePort), s.tree.Object(model.Host, host), s.tree.Object(model.Host, other)} {
-		if data, _, err := s.conn.Get(object); err != nil || !strings.HasSuffix(string(data), foreign) {
-			s.t.Errorf("%s has lost a field, or is gone: %v\n%s", object, err, data)
+	for _, object := range []string{
+		s.tree.Object(model.Port, thePort), s.tree.Object(model.Host, host), s.tree.Object(model.Host, other),
+	} {
+		if data, _, err := s.conn.Get(object); err != nil || !strings.HasSuffix(string(data), unknownField) {
+			s.t.Errorf("%s has lost a field or does not exist: %v\n%s", object, err, data)
 		}
 	}
 }
 
-// expectStanding holds that a node, once made, was there after every transaction.
-func (s *site) expectStanding(node string) {
+// expectAlwaysPresent checks that a node, once it was created, existed after every transaction.
+func (s *fixture) expectAlwaysPresent(node string) {
 	s.t.Helper()
-	there, ever := false, false
+	exists, ever := false, false
 	for _, transaction := range s.transactions() {
 		touched := false
 		for _, c := range transaction.changes {
 			if c.path == node {
-				touched, there = true, c.kind != deleted
+				touched, exists = true, c.kind != deleted
 			}
 		}
-		ever = ever || there
-		if touched && !there {
-			s.t.Errorf("transaction %#x of session %#x left no %s", transaction.zxid, transaction.session, node)
+		ever = ever || exists
+		if touched && !exists {
+			s.t.Errorf("transaction %#x of session %#x removed %s", transaction.zxid, transaction.session, node)
 		}
 	}
-	if !ever || !there {
-		s.t.Errorf("%s: was there: %v, is there: %v", node, ever, there)
+	if !ever || !exists {
+		s.t.Errorf("%s: ever created: %v, exists now: %v", node, ever, exists)
 	}
 }
 
-// written is all that was ever written to a node.
-func (s *site) written(node string) (all []string) {
+// written returns all values that were ever written to a node.
+func (s *fixture) written(node string) (all []string) {
 	s.t.Helper()
 	for _, transaction := range s.transactions() {
 		for _, c := range transaction.changes {
@@ -357,8 +371,8 @@ func (s *site) written(node string) (all []string) {
 	return all
 }
 
-// expectStrict holds that all that this host wrote of itself and of the container is what MidoNet's own printer prints.
-func (s *site) expectStrict() {
+// expectStrict checks that all values of the host's node and of the status have exactly the form that MidoNet prints.
+func (s *fixture) expectStrict() {
 	s.t.Helper()
 	for node, proto := range map[string]string{s.hostState(): "ContainerServiceStatus", s.status(): "ContainerStatus"} {
 		for _, data := range s.written(node) {
@@ -369,8 +383,8 @@ func (s *site) expectStrict() {
 	}
 }
 
-// statuses are all that this host ever wrote of the container.
-func (s *site) statuses() (all []texttest.Values) {
+// statuses returns all statuses that this host has ever published for the container.
+func (s *fixture) statuses() (all []texttest.Values) {
 	s.t.Helper()
 	for _, data := range s.written(s.status()) {
 		values, err := texttest.Read("ContainerStatus", []byte(data))
@@ -382,26 +396,27 @@ func (s *site) statuses() (all []texttest.Values) {
 	return all
 }
 
-// scheduler stands in for that of MidoNet's cluster, for one container: down, scheduled or up, with its selection, its timers
-// and its transactions. It reads states as that does, and takes the container's port as unbound when it begins. What is not
-// here: hosts that come and go as objects, ports that are moved by hand, the limit of retries while no host is to be had.
+// scheduler behaves like the scheduler of MidoNet's cluster for one container: it has the same phases (down, scheduled,
+// up), selection, timers and transactions, and reads states in the same way. It expects that the container's port is
+// unbound at the start. It does not implement Host objects that are added or removed, ports that an operator moves, and
+// the limit of retries while no host is available.
 type scheduler struct {
 	t    *testing.T
 	conn *zk.Conn
 	tree model.Tree
-	todo chan func() // what was seen, for the one goroutine that has the following
+	todo chan func() // updates, which the goroutine of run applies to the fields below
 
-	phase    phase
-	selected model.UUID // "" while none is
-	hosts    map[model.UUID]hostState
-	bad      map[model.UUID]time.Time // until when
-	code     string                   // of the selected host's status, "" if there is none that can be read
-	stopping bool                     // the one retry after STOPPING runs
-	timer    *time.Timer
-	bound    time.Time
-	unfollow context.CancelFunc // of the status
+	phase     phase
+	selected  model.UUID // the selected host, or ""
+	hosts     map[model.UUID]hostState
+	bad       map[model.UUID]time.Time // excluded hosts with the time until which they are excluded
+	code      string                   // the code of the selected host's status, "" if it cannot be read
+	stopping  bool                     // whether the timer of the only retry after STOPPING was started
+	timer     *time.Timer
+	bound     time.Time
+	stopWatch context.CancelFunc // ends the watch on the status
 
-	mu      sync.Mutex // of what the test looks at
+	mu      sync.Mutex // protects the fields below, which the tests read
 	history []string
 	up      time.Duration
 	views   map[model.UUID]hostState
@@ -415,21 +430,21 @@ const (
 	up
 )
 
-// hostState is what a host says of itself; the zero value says nothing.
+// hostState is the state that a host has published. read is false until the scheduler has read the node.
 type hostState struct {
-	there, read          bool
+	exists, read         bool
 	weight, quota, count int64
 }
 
-func (h hostState) running() bool { return h.there && h.weight > 0 }
+func (h hostState) running() bool { return h.exists && h.weight > 0 }
 
 func (s *scheduler) run(ctx context.Context) {
 	var following sync.WaitGroup
 	defer following.Wait()
 	for _, of := range []model.UUID{host, other} {
 		following.Go(func() {
-			follow(ctx, s.conn, s.tree.HostState(of), func(data []byte, there bool) {
-				s.do(ctx, func() { s.seeHost(of, data, there) })
+			watchNode(ctx, s.conn, s.tree.HostState(of), func(data []byte, exists bool) {
+				s.do(ctx, func() { s.updateHost(of, data, exists) })
 			})
 		})
 	}
@@ -453,10 +468,10 @@ func (s *scheduler) do(ctx context.Context, what func()) {
 	}
 }
 
-func (s *scheduler) seeHost(of model.UUID, data []byte, there bool) {
+func (s *scheduler) updateHost(of model.UUID, data []byte, exists bool) {
 	now := hostState{read: true}
 	values, err := texttest.Read("ContainerServiceStatus", data)
-	if there && err == nil {
+	if exists && err == nil {
 		now = hostState{true, true, values.Int("weight"), values.Int("quota"), values.Int("count")}
 	}
 	if now.running() && !s.hosts[of].running() {
@@ -471,15 +486,15 @@ func (s *scheduler) seeHost(of model.UUID, data []byte, there bool) {
 	s.views[of] = now
 }
 
-// seeStatus takes the selected host's status. One that names another host is none of it.
-func (s *scheduler) seeStatus(data []byte, there bool) {
+// updateStatus reads the status of the selected host. A status with another host id is ignored.
+func (s *scheduler) updateStatus(data []byte, exists bool) {
 	values, err := texttest.Read("ContainerStatus", data)
 	switch {
-	case !there || err != nil:
+	case !exists || err != nil:
 		s.code = ""
-		if s.phase == up { // evaluated at once: the same host is selected again, and has to say RUNNING
+		if s.phase == up { // the next evaluate selects the same host again, which must publish RUNNING
 			s.phase = down
-			s.note("down", s.selected, "")
+			s.record("down", s.selected, "")
 		}
 	case values.UUID("host_id") == string(s.selected):
 		s.code = values.Text("status_code")
@@ -506,7 +521,7 @@ func (s *scheduler) evaluate(ctx context.Context, following *sync.WaitGroup) {
 		s.mu.Lock()
 		s.up = time.Since(s.bound)
 		s.mu.Unlock()
-		s.note("up", s.selected, "")
+		s.record("up", s.selected, "")
 	case s.phase == scheduled && s.code == "STOPPING" && !s.stopping:
 		s.stopping = true
 		s.timer.Reset(schedulerRetry)
@@ -528,7 +543,8 @@ func (s *scheduler) eligible(h model.UUID) bool {
 	return s.hosts[h].running() && time.Now().After(s.bad[h])
 }
 
-// choose keeps the current host, and else takes the one with the least containers that has room.
+// choose returns the current host if it is eligible, otherwise the eligible host with the least containers and a quota
+// left.
 func (s *scheduler) choose() (best model.UUID) {
 	if s.selected != "" && s.eligible(s.selected) {
 		return s.selected
@@ -543,25 +559,25 @@ func (s *scheduler) choose() (best model.UUID) {
 
 func (s *scheduler) mark(lasting time.Duration) {
 	s.bad[s.selected] = time.Now().Add(lasting)
-	s.note("bad", s.selected, " for "+lasting.String())
+	s.record("bad", s.selected, " for "+lasting.String())
 }
 
-// schedule binds the port, and reads the status of the selected host anew.
+// schedule binds the port to a host and starts a new watch on the status of that host.
 func (s *scheduler) schedule(ctx context.Context, to model.UUID, following *sync.WaitGroup) {
-	if s.unfollow != nil {
-		s.unfollow()
+	if s.stopWatch != nil {
+		s.stopWatch()
 	}
 	s.phase, s.selected, s.code, s.stopping, s.bound = scheduled, to, "", false, time.Now()
 	s.timer.Reset(schedulerTimeout)
-	s.note("schedule", to, "")
+	s.record("schedule", to, "")
 	s.bind(to, true)
 	var still context.Context
-	still, s.unfollow = context.WithCancel(ctx)
+	still, s.stopWatch = context.WithCancel(ctx)
 	following.Go(func() {
-		follow(still, s.conn, s.tree.ContainerState(to, theContainer), func(data []byte, there bool) {
+		watchNode(still, s.conn, s.tree.ContainerState(to, theContainer), func(data []byte, exists bool) {
 			s.do(still, func() {
 				if still.Err() == nil {
-					s.seeStatus(data, there)
+					s.updateStatus(data, exists)
 				}
 			})
 		})
@@ -569,13 +585,13 @@ func (s *scheduler) schedule(ctx context.Context, to model.UUID, following *sync
 }
 
 func (s *scheduler) leave() {
-	s.unfollow()
-	s.note("unschedule", s.selected, "")
+	s.stopWatch()
+	s.record("unschedule", s.selected, "")
 	s.bind(s.selected, false)
 	s.phase, s.selected = down, ""
 }
 
-// bind writes both ends of the binding in one transaction, as onScheduled and onUnscheduled do.
+// bind writes the port and the host in one transaction, as MidoNet's onScheduled and onUnscheduled do.
 func (s *scheduler) bind(to model.UUID, on bool) {
 	portPath, hostPath := s.tree.Object(model.Port, thePort), s.tree.Object(model.Host, to)
 	for {
@@ -586,13 +602,15 @@ func (s *scheduler) bind(to model.UUID, on bool) {
 			return
 		}
 		if on {
-			occupy(port, to)
-			refer(its, thePort)
+			setPortHost(port, to)
+			addPort(its, thePort)
 		} else {
 			if now, ok := port.Last("host_id"); ok && same(now, to) {
 				port.Remove("host_id")
 			}
-			its.Fields = slices.DeleteFunc(its.Fields, func(f text.Field) bool { return f.Name == "port_ids" && same(f.Value, thePort) })
+			its.Fields = slices.DeleteFunc(its.Fields, func(f text.Field) bool {
+				return f.Name == "port_ids" && same(f.Value, thePort)
+			})
 		}
 		_, err := s.conn.Multi(&zk.SetDataRequest{Path: portPath, Data: port.Print(), Version: portVersion},
 			&zk.SetDataRequest{Path: hostPath, Data: its.Print(), Version: hostVersion})
@@ -606,18 +624,21 @@ func (s *scheduler) bind(to model.UUID, on bool) {
 	}
 }
 
-// occupy sets a port's host, and its interface's name if it has none.
-func occupy(port *text.Message, to model.UUID) {
-	earlier := []string{"id", "network_id", "router_id", "inbound_filter_id", "outbound_filter_id", "tunnel_key", "peer_id", "vif_id"}
-	port.Set("host_id", value(to), func(other string) bool { return !slices.Contains(earlier, other) })
+// setPortHost sets the host of a port, and the interface name if the port has none.
+func setPortHost(port *text.Message, to model.UUID) {
+	earlier := []string{
+		"id", "network_id", "router_id", "inbound_filter_id", "outbound_filter_id", "tunnel_key", "peer_id", "vif_id",
+	}
+	isLater := func(field string) bool { return !slices.Contains(earlier, field) }
+	port.Set("host_id", value(to), isLater)
 	if _, named := port.Last("interface_name"); !named {
 		earlier = append(earlier, "host_id")
-		port.Set("interface_name", text.Quoted("vpn-"+string(thePort)[:8]), func(other string) bool { return !slices.Contains(earlier, other) })
+		port.Set("interface_name", text.Quoted("vpn-"+string(thePort)[:8]), isLater)
 	}
 }
 
-// refer adds a port to a host's.
-func refer(its *text.Message, port model.UUID) {
+// addPort adds a port to the ports of a host.
+func addPort(its *text.Message, port model.UUID) {
 	if slices.ContainsFunc(its.All("port_ids"), func(v text.Value) bool { return same(v, port) }) {
 		return
 	}
@@ -626,97 +647,100 @@ func refer(its *text.Message, port model.UUID) {
 	its.Fields = slices.Insert(its.Fields, at, text.Field{Name: "port_ids", Value: value(port)})
 }
 
-func (s *scheduler) note(what string, of model.UUID, more string) {
+func (s *scheduler) record(what string, of model.UUID, more string) {
 	where := map[model.UUID]string{host: " here", other: " there"}[of]
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.history = append(s.history, what+where+more)
 }
 
-// said is all that the scheduler did.
-func (s *scheduler) said() string {
+// actions returns all actions of the scheduler.
+func (s *scheduler) actions() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return strings.Join(s.history, ", ")
 }
 
-// took is how long it took from the last binding to RUNNING, as the scheduler saw it.
-func (s *scheduler) took() time.Duration {
+// timeToRunning returns the time from the last binding until the scheduler read RUNNING.
+func (s *scheduler) timeToRunning() time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.up
 }
 
-// view is how the scheduler sees a host.
-func (s *scheduler) view(of model.UUID) hostState {
+// hostView returns the state of a host as the scheduler has read it.
+func (s *scheduler) hostView(of model.UUID) hostState {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.views[of]
 }
 
-// neighbour is the other host: what its object says of weight and ports it publishes in a session of its own, and every
-// container of its ports is RUNNING at once.
-type neighbour struct {
+// otherHost publishes the state of the other host in a session of its own: the weight of its Host object, the number of
+// its ports, and the status RUNNING as soon as the container is bound to it.
+type otherHost struct {
 	t    *testing.T
 	conn *zk.Conn
 	tree model.Tree
 }
 
-func (n *neighbour) live(data []byte, there bool) {
+// update publishes the state for a new value of the Host object.
+func (n *otherHost) update(data []byte, exists bool) {
 	m, err := text.Parse(data)
-	if !there || err != nil {
-		n.t.Errorf("neighbour: its object: there: %v, %v", there, err)
+	if !exists || err != nil {
+		n.t.Errorf("other host: object exists: %v, %v", exists, err)
 		return
 	}
 	weight, _ := m.Last("container_weight")
 	w, err := strconv.Atoi(weight.Text)
 	if err != nil {
-		n.t.Errorf("neighbour: weight: %v", err)
+		n.t.Errorf("other host: weight: %v", err)
 	}
 	ports := m.All("port_ids")
-	status := n.tree.ContainerState(other, theContainer)
+	path := n.tree.ContainerState(other, theContainer)
 	if len(ports) == 0 {
-		if err := n.conn.Delete(status, -1); err != nil && !errors.Is(err, zk.ErrNoNode) {
-			n.t.Errorf("neighbour: %v", err)
+		if err := n.conn.Delete(path, -1); err != nil && !errors.Is(err, zk.ErrNoNode) {
+			n.t.Errorf("other host: %v", err)
 		}
 	} else {
 		running, err := model.PrintContainerStatus(spec.ContainerStatus{
 			Code: spec.Running, HostID: spec.HostID(other), NamespaceName: theName, InterfaceName: spec.Name(theName),
 		})
 		if err != nil {
-			n.t.Errorf("neighbour: %v", err)
+			n.t.Errorf("other host: %v", err)
 		}
-		n.publish(status, running)
+		n.publish(path, running)
 	}
-	n.publish(n.tree.HostState(other), model.PrintHostStatus(spec.HostStatus{Weight: w, Quota: -1, Count: othersLoad + len(ports)}))
+	status := spec.HostStatus{Weight: w, Quota: -1, Count: othersLoad + len(ports)}
+	n.publish(n.tree.HostState(other), model.PrintHostStatus(status))
 }
 
-func (n *neighbour) publish(path string, data []byte) {
+func (n *otherHost) publish(path string, data []byte) {
 	_, err := n.conn.Set(path, data, -1)
 	if errors.Is(err, zk.ErrNoNode) {
 		_, err = n.conn.Create(path, data, zk.FlagEphemeral, zk.WorldACL(zk.PermAll))
 	}
 	if err != nil {
-		n.t.Errorf("neighbour: %s: %v", path, err)
+		n.t.Errorf("other host: %s: %v", path, err)
 	}
 }
 
-// follow tells what a node holds, or that it is not there, now and after every event of it, until ctx ends.
-func follow(ctx context.Context, conn *zk.Conn, path string, tell func(data []byte, there bool)) {
+// watchNode calls update with the current value of a node, or with exists false, and again after every event of the
+// node, until ctx ends.
+func watchNode(ctx context.Context, conn *zk.Conn, path string, update func(data []byte, exists bool)) {
 	for ctx.Err() == nil {
 		data, _, event, err := conn.GetW(path)
-		there := err == nil
+		exists := err == nil
 		if errors.Is(err, zk.ErrNoNode) {
-			if there, _, event, err = conn.ExistsW(path); err == nil && there {
-				continue // made in between: read it
+			if exists, _, event, err = conn.ExistsW(path); err == nil && exists {
+				continue // the node was created since the first call
 			}
 		}
-		if err != nil { // the connection is made again meanwhile
+		if err != nil { // the client reconnects in the background
 			event = nil
 			time.Sleep(50 * time.Millisecond)
 			continue
 		}
-		tell(data, there)
+		update(data, exists)
 		select {
 		case <-event:
 		case <-ctx.Done():
@@ -733,7 +757,7 @@ func object(conn *zk.Conn, path string) (*text.Message, int32, error) {
 	return m, stat.Version, err
 }
 
-// value is an id as the two halves of a UUID message.
+// value returns an id as a UUID message, which has the two halves of the id.
 func value(of model.UUID) text.Value {
 	hex := strings.ReplaceAll(string(of), "-", "")
 	msb, _ := strconv.ParseUint(hex[:16], 16, 64)
@@ -745,19 +769,19 @@ func same(v text.Value, of model.UUID) bool {
 	return v.Kind == text.Nested && string(v.Message.Print()) == string(value(of).Message.Print())
 }
 
-// recorder is a test that knows where its servers keep their data.
-type recorder struct {
+// diskT is a testing.T whose TempDir returns a known directory, in which the servers keep their data.
+type diskT struct {
 	*testing.T
 	dir string
 }
 
-// TempDir is the servers' folder.
-func (r recorder) TempDir() string { return r.dir }
+// TempDir returns the directory of the servers.
+func (r diskT) TempDir() string { return r.dir }
 
-// transaction is one of the servers': what it changed became visible at once.
+// transaction is one transaction in the log of a server. Its changes became visible at the same time.
 type transaction struct {
 	zxid, session int64
-	ended         bool // it ended the session
+	ended         bool // whether it ended the session
 	changes       []change
 }
 
@@ -767,20 +791,20 @@ type change struct {
 	data []byte
 }
 
-// The types of transactions, by org.apache.zookeeper.ZooDefs.OpCode.
+// The types of transactions, from org.apache.zookeeper.ZooDefs.OpCode.
 const (
-	made, deleted, set, several, closed = 1, 2, 5, 14, -11
+	created, deleted, set, multi, closeSession = 1, 2, 5, 14, -11
 )
 
-// transactions reads the log of the first server: no watch can tell as surely that a node was never absent. It holds all that
-// was done before the call.
-func (s *site) transactions() (all []transaction) {
+// transactions returns all transactions before the call from the log of the first server, ordered by zxid. A watch
+// could miss that a node was absent for a moment; the log cannot.
+func (s *fixture) transactions() (all []transaction) {
 	s.t.Helper()
 	mark, err := s.conn.Create("/mark-", nil, zk.FlagSequence, zk.WorldACL(zk.PermAll))
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	within(s.t, soon, "the log has all transactions", func() bool {
+	within(s.t, stepTimeout, "the log has all transactions", func() bool {
 		all = nil
 		files, err := filepath.Glob(filepath.Join(s.disk.dir, "zk1/data/version-2/log.*"))
 		if err != nil {
@@ -799,26 +823,26 @@ func (s *site) transactions() (all []transaction) {
 	return all
 }
 
-// ended says whether a session is over.
-func (s *site) ended(session int64) bool {
+// ended reports whether a session has ended.
+func (s *fixture) ended(session int64) bool {
 	return slices.ContainsFunc(s.transactions(), func(t transaction) bool { return t.ended && t.session == session })
 }
 
-// readLog reads a file of ZooKeeper 3.6 and later: a header of 16 bytes, then for each transaction a checksum, its length,
-// itself and a B. The rest of the file is zeros.
+// readLog parses a log file of ZooKeeper 3.6 or later: a header of 16 bytes, then for each transaction a checksum, the
+// length, the transaction and the byte B. The rest of the file is filled with zeros.
 func readLog(data []byte) (all []transaction) {
 	log := &jute{data: data}
-	log.take(16)
+	log.next(16)
 	for {
-		log.take(8)
+		log.next(8)
 		record := &jute{data: log.buffer()}
-		if log.take(1) == nil || len(record.data) == 0 {
+		if log.next(1) == nil || len(record.data) == 0 {
 			return all
 		}
 		t := transaction{session: record.long()}
-		record.take(4) // the session's own number of it
+		record.next(4) // the number of the transaction within its session
 		t.zxid = record.long()
-		record.take(8) // the time
+		record.next(8) // the time
 		t.add(record.integer(), record)
 		all = append(all, t)
 	}
@@ -826,18 +850,18 @@ func readLog(data []byte) (all []transaction) {
 
 func (t *transaction) add(kind int32, record *jute) {
 	switch kind {
-	case made, deleted, set:
+	case created, deleted, set:
 		c := change{kind: kind, path: string(record.buffer())}
 		if kind != deleted {
 			c.data = record.buffer()
 		}
 		t.changes = append(t.changes, c)
-	case several:
+	case multi:
 		for range record.integer() {
 			kind := record.integer()
 			t.add(kind, &jute{data: record.buffer()})
 		}
-	case closed:
+	case closeSession:
 		t.ended = true
 		for range max(0, record.integer()) {
 			t.changes = append(t.changes, change{kind: deleted, path: string(record.buffer())})
@@ -845,10 +869,10 @@ func (t *transaction) add(kind int32, record *jute) {
 	}
 }
 
-// jute reads ZooKeeper's encoding; behind the end there are zeros.
+// jute decodes ZooKeeper's encoding. After the end of the data it returns zero values.
 type jute struct{ data []byte }
 
-func (j *jute) take(n int) []byte {
+func (j *jute) next(n int) []byte {
 	if n > len(j.data) {
 		j.data = nil
 		return nil
@@ -859,17 +883,17 @@ func (j *jute) take(n int) []byte {
 }
 
 func (j *jute) integer() int32 {
-	if b := j.take(4); b != nil {
+	if b := j.next(4); b != nil {
 		return int32(binary.BigEndian.Uint32(b))
 	}
 	return 0
 }
 
 func (j *jute) long() int64 {
-	if b := j.take(8); b != nil {
+	if b := j.next(8); b != nil {
 		return int64(binary.BigEndian.Uint64(b))
 	}
 	return 0
 }
 
-func (j *jute) buffer() []byte { return j.take(int(max(0, j.integer()))) }
+func (j *jute) buffer() []byte { return j.next(int(max(0, j.integer()))) }

@@ -74,8 +74,8 @@ func Open(binaries string) (*Lab, error) {
 		return nil, err
 	}
 	l := &Lab{binaries: binaries}
-	breakpoint := strings.ReplaceAll(ipsecScript, "@SVC_IPSEC@", filepath.Join(binaries, "svc-ipsec"))
-	for name, script := range map[string]string{"svc-ipsec": breakpoint, "svc-lazy": lazyScript} {
+	ipsec := strings.ReplaceAll(ipsecScript, "@SVC_IPSEC@", filepath.Join(binaries, "svc-ipsec"))
+	for name, script := range map[string]string{"svc-ipsec": ipsec, "svc-lazy": lazyScript} {
 		if err := os.WriteFile(filepath.Join(Plugins, name), []byte(script), 0o755); err != nil {
 			return nil, err
 		}

@@ -16,11 +16,11 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/zoom/model"
 )
 
-func TestStopContainersRemovesTheHostsNodeFirst(t *testing.T) {
-	ground(t)
-	disk := recorder{t, t.TempDir()}
+func TestStopContainersRemovesTheNodeOfTheHostFirst(t *testing.T) {
+	needsSandbox(t)
+	disk := diskT{t, t.TempDir()}
 	s := open(t, disk, zktest.Start(disk, 1), "/stop")
-	first := s.startToKeep("SVC_STOP_CONTAINERS=1")
+	first := s.startKeeping("SVC_STOP_CONTAINERS=1")
 	s.expectCount(0)
 	s.schedule()
 	s.expectHistory("schedule here, up here")
@@ -31,39 +31,43 @@ func TestStopContainersRemovesTheHostsNodeFirst(t *testing.T) {
 	}
 	s.expectHistory("schedule here, up here, unschedule here, schedule there, up there")
 	s.expectNothingLeft()
-	hostGone, stopping := -1, -1
+	hostDeleted, stopping := -1, -1
 	for i, transaction := range s.transactions() {
 		for _, c := range transaction.changes {
 			switch {
-			case c.path == s.hostState() && c.kind == deleted && hostGone < 0:
-				hostGone = i
-			case c.path == s.hostState() && hostGone >= 0:
-				t.Errorf("transaction %#x touches the host's node again", transaction.zxid)
+			case c.path == s.hostState() && c.kind == deleted && hostDeleted < 0:
+				hostDeleted = i
+			case c.path == s.hostState() && hostDeleted >= 0:
+				t.Errorf("transaction %#x changes the host's node after it was deleted", transaction.zxid)
 			case c.path == s.status() && (c.kind == deleted || strings.Contains(string(c.data), "STOPPING")) && stopping < 0:
 				stopping = i
 			}
 		}
 	}
-	if hostGone < 0 || stopping < 0 || hostGone > stopping {
-		t.Errorf("the host's node went in transaction %d, the first container in %d", hostGone, stopping)
+	if hostDeleted < 0 || stopping < 0 || hostDeleted > stopping {
+		t.Errorf("the host's node was deleted in transaction %d, the first container was stopped in %d",
+			hostDeleted, stopping)
 	}
 }
 
-// An agent serves HAPROXY on the same host, and publishes the host's node and the status of its container.
-func TestContainerThatTheAgentServesIsLeftToIt(t *testing.T) {
-	ground(t)
+// A MidoNet agent serves HAPROXY on the same host. It publishes the host's node and the status of its container. The
+// supervisor must change neither of them.
+func TestContainersOfTheAgentAreNotTouched(t *testing.T) {
+	needsSandbox(t)
 	for _, row := range []struct{ name, types string }{
 		{"without a list of types", ""},
 		{"with a list of types", "IPSEC"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			disk := recorder{t, t.TempDir()}
+			disk := diskT{t, t.TempDir()}
 			s := open(t, disk, zktest.Start(disk, 1), "/beside")
 			s.url = withOption(s.url, "container=leave")
 			s.bindBalancer()
 			agent := s.cluster.Dial()
-			theirs := s.tree.ContainerState(host, balancerContainer)
-			running, err := model.PrintContainerStatus(spec.ContainerStatus{Code: spec.Running, HostID: spec.HostID(host), InterfaceName: spec.Name(name(7))})
+			agentStatus := s.tree.ContainerState(host, balancerContainer)
+			running, err := model.PrintContainerStatus(spec.ContainerStatus{
+				Code: spec.Running, HostID: spec.HostID(host), InterfaceName: spec.Name(name(7)),
+			})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -75,18 +79,20 @@ func TestContainerThatTheAgentServesIsLeftToIt(t *testing.T) {
 				}
 			}
 			publish(s.hostState(), model.PrintHostStatus(spec.HostStatus{Weight: 1, Quota: -1, Count: 1}))
-			supervisor := s.startToKeep("SVC_TYPES=" + row.types)
-			if row.types == "" { // it is known to the supervisor, and has no status yet
-				within(t, 2*soon, "the supervisor knows the binding", func() bool { return strings.Contains(s.lab.ps(), "no executable serves type HAPROXY") })
+			supervisor := s.startKeeping("SVC_TYPES=" + row.types)
+			if row.types == "" { // the supervisor must know the binding before the agent publishes its status
+				within(t, 2*stepTimeout, "ps shows the binding", func() bool {
+					return strings.Contains(s.lab.ps(), "no executable serves type HAPROXY")
+				})
 			}
-			publish(theirs, running)
+			publish(agentStatus, running)
 			s.schedule()
-			s.expectHistory("schedule here, up here") // of the container of type IPSEC
+			s.expectHistory("schedule here, up here") // the history of the container of type IPSEC
 			_ = supervisor.Process.Signal(syscall.SIGTERM)
 			_ = supervisor.Wait()
 			session := s.owner(s.status())
-			again := s.startToKeep("SVC_TYPES=" + row.types)
-			within(t, 2*soon, "the second supervisor took the other status over", func() bool {
+			again := s.startKeeping("SVC_TYPES=" + row.types)
+			within(t, 2*stepTimeout, "the second supervisor has taken over the status of type IPSEC", func() bool {
 				now := s.owner(s.status())
 				return strings.Contains(s.lab.ps(), theName) && now != 0 && now != session
 			})
@@ -95,13 +101,13 @@ func TestContainerThatTheAgentServesIsLeftToIt(t *testing.T) {
 			}
 			_ = again.Process.Signal(syscall.SIGTERM)
 			_ = again.Wait()
-			for _, path := range []string{theirs, s.hostState()} {
+			for _, path := range []string{agentStatus, s.hostState()} {
 				if owner := s.owner(path); owner != agent.SessionID() {
 					t.Errorf("%s: owner %#x", path, owner)
 				}
 			}
 			for _, transaction := range s.transactions() {
-				touches := func(c change) bool { return c.path == theirs || c.path == s.hostState() }
+				touches := func(c change) bool { return c.path == agentStatus || c.path == s.hostState() }
 				if transaction.session != agent.SessionID() && slices.ContainsFunc(transaction.changes, touches) {
 					t.Errorf("transaction %#x of session %#x writes a node of the agent", transaction.zxid, transaction.session)
 				}
@@ -116,7 +122,7 @@ func TestContainerThatTheAgentServesIsLeftToIt(t *testing.T) {
 var balancerContainer = model.UUID(id(kindContainer, 7))
 
 // bindBalancer binds a container of type HAPROXY to this host.
-func (s *site) bindBalancer() {
+func (s *fixture) bindBalancer() {
 	s.t.Helper()
 	port, router := id(kindPort, 7), id(kindRouter, 7)
 	object := func(key string, value map[string]any) spec.Object {
@@ -127,8 +133,10 @@ func (s *site) bindBalancer() {
 		return spec.Object{Key: key, Value: text}
 	}
 	s.lab.load(s.url, []spec.Object{
-		object(fmt.Sprintf("bindings/%s/%s", host, port), map[string]any{"portId": port, "hostId": host, "interfaceName": name(7),
-			"containerId": balancerContainer, "addresses": []string{"169.254.7.1/30"}, "mac": "ca:fe:00:00:00:07"}),
+		object(fmt.Sprintf("bindings/%s/%s", host, port), map[string]any{
+			"portId": port, "hostId": host, "interfaceName": name(7), "containerId": balancerContainer,
+			"addresses": []string{"169.254.7.1/30"}, "mac": "ca:fe:00:00:00:07",
+		}),
 		object("containers/"+string(balancerContainer), map[string]any{"id": balancerContainer, "serviceType": "HAPROXY",
 			"groupId": id(kindGroup, 1), "configurationId": router, "portId": port}),
 		object("configurations/"+router, map[string]any{"id": router}),

@@ -16,23 +16,23 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/zoom/model"
 )
 
-// store is a cluster with real servers, and a look into it past the supervisor.
+// store is a cluster of real servers. The functions that observe it do not use the supervisor or the relay.
 type store struct {
-	url     string // through a relay
-	roll    func() // every member is started again, one after the other
-	cut     func()
-	mend    func()
-	running func() int  // statuses of this host that are RUNNING
-	host    func() bool // whether the host's status is there
-	forget  func()      // removes the host's object
-	recall  func()      // and puts it back
+	url     string      // the URL of the relay to the servers
+	roll    func()      // restarts all members one after the other
+	cut     func()      // interrupts the relay
+	mend    func()      // ends the interruption
+	running func() int  // returns the number of statuses of this host that are RUNNING
+	host    func() bool // reports whether the status of the host exists
+	remove  func()      // removes the Host object
+	restore func()      // restores the Host object
 }
 
-// again is how soon the statuses are there again when the NSDB is.
-const again = 2 * time.Second
+// recoveryTimeout is how long the supervisor may take to publish all statuses after the NSDB is available again.
+const recoveryTimeout = 2 * time.Second
 
-func TestTroubleOfTheNSDBTouchesNoContainer(t *testing.T) {
-	ground(t)
+func TestOutagesOfTheNSDBAffectNoContainer(t *testing.T) {
+	needsSandbox(t)
 	for kind, open := range map[string]func(*testing.T) store{"etcd": etcd, "zk": zookeeper} {
 		t.Run(kind, func(t *testing.T) {
 			s := open(t)
@@ -41,33 +41,37 @@ func TestTroubleOfTheNSDBTouchesNoContainer(t *testing.T) {
 			l.start(s.url)
 			within(t, 2*time.Minute, "all RUNNING", func() bool { return s.running() == containers && s.host() })
 			untouched := l.untouched()
-			back := func() bool { return s.running() == containers && s.host() }
+			allPublished := func() bool { return s.running() == containers && s.host() }
 
 			t.Run("a rolling restart of all members", func(t *testing.T) {
 				s.roll()
-				t.Logf("all statuses after %s", within(t, again, "all statuses", back).Round(time.Millisecond))
+				t.Logf("all statuses after %s", within(t, recoveryTimeout, "all statuses", allPublished).Round(time.Millisecond))
 				untouched()
 			})
 			t.Run("a partition that outlives session and lease", func(t *testing.T) {
 				s.cut()
-				within(t, time.Minute, "the statuses go", func() bool { return s.running() == 0 && !s.host() })
-				time.Sleep(long(t, 0))
+				within(t, time.Minute, "all statuses expire", func() bool { return s.running() == 0 && !s.host() })
+				time.Sleep(outageDuration(t, 0))
 				untouched()
 				s.mend()
-				t.Logf("all statuses after %s", within(t, again, "all statuses", back).Round(time.Millisecond))
+				t.Logf("all statuses after %s", within(t, recoveryTimeout, "all statuses", allPublished).Round(time.Millisecond))
 				time.Sleep(time.Second)
 				untouched()
 			})
-			t.Run("the host's object goes, and comes back", func(t *testing.T) {
-				s.forget()
-				within(t, 10*time.Second, "ps says so", func() bool { return strings.Contains(l.ps(), "host unknown, nothing is changed") })
+			t.Run("the Host object is removed and restored", func(t *testing.T) {
+				s.remove()
+				within(t, 10*time.Second, "ps shows the unknown host", func() bool {
+					return strings.Contains(l.ps(), "host unknown, nothing is changed")
+				})
 				time.Sleep(time.Second)
 				untouched()
 				if n := s.running(); n != containers {
 					t.Errorf("%d statuses are RUNNING", n)
 				}
-				s.recall()
-				within(t, 10*time.Second, "ps knows it again", func() bool { return !strings.Contains(l.ps(), "host unknown") })
+				s.restore()
+				within(t, 10*time.Second, "ps shows the known host", func() bool {
+					return !strings.Contains(l.ps(), "host unknown")
+				})
 				time.Sleep(time.Second)
 				untouched()
 			})
@@ -110,13 +114,13 @@ func etcd(t *testing.T) store {
 			return n
 		},
 		host: func() bool { return len(get("/svc/status/hosts/"+string(host)).Kvs) == 1 },
-		forget: func() {
+		remove: func() {
 			kept = string(get(object).Kvs[0].Value)
 			if _, err := client.Delete(context.Background(), object); err != nil {
 				t.Fatal(err)
 			}
 		},
-		recall: func() {
+		restore: func() {
 			if _, err := client.Put(context.Background(), object, kept); err != nil {
 				t.Fatal(err)
 			}
@@ -145,10 +149,10 @@ func zookeeper(t *testing.T) store {
 		cut: relay.Cut, mend: relay.Mend,
 		running: func() int { return runningInZooKeeper(conn, tree) },
 		host: func() bool {
-			there, _, err := conn.Exists(tree.HostState(host))
-			return err == nil && there
+			exists, _, err := conn.Exists(tree.HostState(host))
+			return err == nil && exists
 		},
-		forget: func() {
+		remove: func() {
 			data, stat, err := conn.Get(object)
 			if err != nil {
 				t.Fatal(err)
@@ -158,7 +162,7 @@ func zookeeper(t *testing.T) store {
 				t.Fatal(err)
 			}
 		},
-		recall: func() {
+		restore: func() {
 			if _, err := conn.Create(object, kept, 0, zk.WorldACL(zk.PermAll)); err != nil {
 				t.Fatal(err)
 			}
