@@ -10,10 +10,12 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// pair is one local and one peer network of a row's, seen from the left: what has a Child SA of its own.
+// pair is a traffic selector pair of a row: a network of the left side and one of the right side. Each pair has its own
+// Child SA.
 type pair struct{ left, right netip.Prefix }
 
-// pairs lists them. Transport mode joins the external addresses themselves.
+// pairs returns the pairs of the row, which is the i-th one of its edit. In transport mode the only pair consists of
+// the external addresses.
 func (r row) pairs(i int) (all []pair) {
 	if r.child.mode == "transport" {
 		host := func(s side) netip.Prefix {
@@ -32,13 +34,13 @@ func (r row) pairs(i int) (all []pair) {
 	return all
 }
 
-// kernel is what an end has installed.
-type kernel struct {
+// xfrmState has the states and policies in the kernel of one side.
+type xfrmState struct {
 	states   []netlink.XfrmState
 	policies []netlink.XfrmPolicy
 }
 
-func (w *world) look(s side) (k kernel, err error) {
+func (w *testbed) xfrm(s side) (k xfrmState, err error) {
 	if k.states, err = w.handles[s.name].XfrmStateList(netlink.FAMILY_ALL); err != nil {
 		return k, err
 	}
@@ -46,15 +48,16 @@ func (w *world) look(s side) (k kernel, err error) {
 	return k, err
 }
 
-// of finds the associations that a policy for packets from one network to another in one direction asks for.
-func (k kernel) of(from, to netip.Prefix, direction netlink.Dir) (found []netlink.XfrmState) {
+// find returns the XFRM states that match the templates of the policies for packets between two networks in one
+// direction.
+func (k xfrmState) find(from, to netip.Prefix, direction netlink.Dir) (found []netlink.XfrmState) {
 	for _, p := range k.policies {
 		if p.Dir != direction || !same(p.Src, from) || !same(p.Dst, to) {
 			continue
 		}
 		for _, t := range p.Tmpls {
 			end := t.Dst
-			if t.Mode == netlink.XFRM_MODE_TRANSPORT { // of the packets themselves
+			if t.Mode == netlink.XFRM_MODE_TRANSPORT { // the state has the destination of the packets
 				end = to.Addr().AsSlice()
 			}
 			for _, s := range k.states {
@@ -69,12 +72,13 @@ func (k kernel) of(from, to netip.Prefix, direction netlink.Dir) (found []netlin
 
 func same(n *net.IPNet, p netip.Prefix) bool { return n != nil && n.String() == p.String() }
 
-// installed says of every row of an edit what its associations lack: each pair needs one that is as the row wants in both
-// directions at both ends, and none that is otherwise.
-func (w *world) installed(e edit) (faults [][]string) {
+// wrongAssociations returns the faults of the associations for each row of an edit. Each pair needs an association in
+// both directions at both ends, and all of its associations must have the protocol, the mode and the algorithms of the
+// row.
+func (w *testbed) wrongAssociations(e edit) (faults [][]string) {
 	faults = make([][]string, len(e.rows))
 	for _, s := range sides {
-		k, err := w.look(s)
+		k, err := w.xfrm(s)
 		for i, r := range e.rows {
 			if err != nil {
 				faults[i] = append(faults[i], err.Error())
@@ -86,13 +90,15 @@ func (w *world) installed(e edit) (faults [][]string) {
 					own, other = other, own
 				}
 				for direction, states := range map[string][]netlink.XfrmState{
-					"out": k.of(own, other, netlink.XFRM_DIR_OUT), "in": k.of(other, own, netlink.XFRM_DIR_IN)} {
+					"out": k.find(own, other, netlink.XFRM_DIR_OUT), "in": k.find(other, own, netlink.XFRM_DIR_IN)} {
 					var have []string
 					for _, state := range states {
-						have = append(have, shown(state))
+						have = append(have, describe(state))
 					}
-					if want := r.want(); len(have) == 0 || slices.ContainsFunc(have, func(s string) bool { return s != want }) {
-						faults[i] = append(faults[i], fmt.Sprintf("%s, %s, %s to %s: the kernel has %q, want %q", s.name, direction, own, other, have, want))
+					want := r.want()
+					if len(have) == 0 || slices.ContainsFunc(have, func(s string) bool { return s != want }) {
+						faults[i] = append(faults[i], fmt.Sprintf("%s, %s, %s to %s: the kernel has %q, want %q",
+							s.name, direction, own, other, have, want))
 					}
 				}
 			}
@@ -101,20 +107,21 @@ func (w *world) installed(e edit) (faults [][]string) {
 	return faults
 }
 
-// crosses pings over every pair of a row's, and wants the packets to be counted by its associations at both ends.
-func (w *world) crosses(r row, i int) (faults []string) {
-	before, err := w.counted(r, i)
+// checkTraffic sends a ping over every pair of a row. It returns a fault for each ping without an answer, and for each
+// association at both ends whose packet counter did not grow.
+func (w *testbed) checkTraffic(r row, i int) (faults []string) {
+	before, err := w.packetCounts(r, i)
 	if err != nil {
 		return []string{err.Error()}
 	}
 	pairs := r.pairs(i)
 	for _, p := range pairs {
-		namespace, from, to := "site-left", inside(p.left), inside(p.right)
+		namespace, from, to := "site-left", hostIn(p.left), hostIn(p.right)
 		if r.child.mode == "transport" {
 			namespace, from, to = "vpn-left", p.left.Addr(), p.right.Addr()
 		}
 		var err error
-		for range 3 { // the first one may ask for a neighbour
+		for range 3 { // the first ping may be lost while the kernel resolves a neighbour
 			w.pings++
 			if err = ping(namespace, from, to, w.pings, 2*time.Second); err == nil {
 				break
@@ -124,7 +131,7 @@ func (w *world) crosses(r row, i int) (faults []string) {
 			faults = append(faults, err.Error())
 		}
 	}
-	after, err := w.counted(r, i)
+	after, err := w.packetCounts(r, i)
 	if err != nil {
 		return append(faults, err.Error())
 	}
@@ -136,11 +143,11 @@ func (w *world) crosses(r row, i int) (faults []string) {
 	return faults
 }
 
-// counted are the packets of a row's associations, by end, pair and direction.
-func (w *world) counted(r row, i int) (map[string]uint64, error) {
+// packetCounts returns the packet counters of a row's associations, by side, pair and direction.
+func (w *testbed) packetCounts(r row, i int) (map[string]uint64, error) {
 	counts := map[string]uint64{}
 	for _, s := range sides {
-		k, err := w.look(s)
+		k, err := w.xfrm(s)
 		if err != nil {
 			return nil, err
 		}
@@ -154,7 +161,7 @@ func (w *world) counted(r row, i int) (map[string]uint64, error) {
 					direction = netlink.XFRM_DIR_IN
 				}
 				var packets uint64
-				for _, state := range k.of(way.from, way.to, direction) {
+				for _, state := range k.find(way.from, way.to, direction) {
 					packets += state.Statistics.Packets
 				}
 				counts[fmt.Sprintf("%s, %s to %s", s.name, way.from, way.to)] = packets

@@ -9,14 +9,15 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// The kernel's words for the table's. A cipher's key has its bits; those of a counter mode also a salt.
+// The kernel's names of the algorithms in the table. The length of a key in the kernel includes the salt, which counter
+// modes have.
 var (
 	ciphers = []struct {
-		word  *regexp.Regexp
-		name  string
-		salt  int // bytes
-		bits  int // where the word has none
-		check int // bits of the check value, where the cipher has one and the word does not say
+		word  *regexp.Regexp // matches the name in the table, with the bits of the key and the bytes of the check value
+		name  string         // the name in the kernel
+		salt  int            // bytes of the salt
+		bits  int            // bits of the key, if the name in the table does not contain them
+		check int            // bits of the integrity check value, if the name in the table does not contain them
 	}{
 		{regexp.MustCompile(`^aes-(\d+)$`), "cbc(aes)", 0, 0, 0},
 		{regexp.MustCompile(`^aes-(\d+)-ctr$`), "rfc3686(ctr(aes))", 4, 0, 0},
@@ -31,8 +32,8 @@ var (
 	}
 )
 
-// shown is an association in the words that want uses, without its keys.
-func shown(s netlink.XfrmState) string {
+// describe returns the protocol, the mode and the algorithms of an association in the format of want, without keys.
+func describe(s netlink.XfrmState) string {
 	parts := []string{s.Proto.String(), s.Mode.String()}
 	if s.Aead != nil {
 		parts = append(parts, fmt.Sprintf("%s/%d key %d", s.Aead.Name, s.Aead.ICVLen, 8*len(s.Aead.Key)))
@@ -49,7 +50,7 @@ func shown(s netlink.XfrmState) string {
 	return strings.Join(parts, " ")
 }
 
-// want is what shown says of an association of the row's.
+// want returns the result of describe for an association that has the parameters of the row.
 func (r row) want() string {
 	parts := []string{r.child.protocol, r.child.mode}
 	aead := false
@@ -83,7 +84,7 @@ func (r row) want() string {
 	return strings.Join(parts, " ")
 }
 
-// wantIKE is how the daemon's status names what it negotiated with the row's IKE policy.
+// wantIKE returns the line of the daemon's status for an IKE SA that was negotiated with the IKE policy of the row.
 func (r row) wantIKE() string {
 	cipher := strings.ToUpper(strings.ReplaceAll(r.ike.cipher, "-", "_"))
 	if m := regexp.MustCompile(`^AES_(\d+)(?:_(GCM|CTR)(_\d+)?)?$`).FindStringSubmatch(cipher); m != nil {
@@ -97,9 +98,13 @@ func (r row) wantIKE() string {
 	if name, ok := names[cipher]; ok {
 		cipher = name
 	}
-	integrity := map[string]string{"sha1": "HMAC_SHA1", "sha256": "HMAC_SHA2_256", "sha384": "HMAC_SHA2_384", "sha512": "HMAC_SHA2_512",
-		"aes-xcbc": "AES_XCBC"}[r.ike.integrity]
-	group := map[string]string{"group5": "MODP1536", "group14": "MODP2048", "group15": "MODP3072", "group16": "MODP4096", "group17": "MODP6144",
-		"group18": "MODP8192", "group19": "DH19", "group20": "DH20", "group21": "DH21", "group31": "DH31"}[r.ike.group]
+	integrity := map[string]string{
+		"sha1": "HMAC_SHA1", "sha256": "HMAC_SHA2_256", "sha384": "HMAC_SHA2_384", "sha512": "HMAC_SHA2_512",
+		"aes-xcbc": "AES_XCBC",
+	}[r.ike.integrity]
+	group := map[string]string{
+		"group5": "MODP1536", "group14": "MODP2048", "group15": "MODP3072", "group16": "MODP4096", "group17": "MODP6144",
+		"group18": "MODP8192", "group19": "DH19", "group20": "DH20", "group21": "DH21", "group31": "DH31",
+	}[r.ike.group]
 	return "IKE" + r.ike.version + " algorithm newest: " + cipher + "-" + integrity + "-" + group
 }

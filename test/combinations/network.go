@@ -8,35 +8,37 @@ import (
 	"strings"
 )
 
-// maxRows is how many rows an edit may have, and maxNetworks how many networks each of them on a side.
+// maxRows is the maximum number of rows of an edit, and maxNetworks the maximum number of networks of a row on each
+// side.
 const (
 	maxRows     = 16
 	maxNetworks = 4
 )
 
-// network is one of the k-th row's networks of a side (1 left, 2 right). The site has every address in it.
+// network returns the n-th network of the k-th row on a side (1 left, 2 right). The site's namespace accepts every
+// address in it as a local one.
 func network(side, k, n, family int) netip.Prefix {
 	if family == 4 {
 		return netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(side), byte(k*maxNetworks + n)}), 24)
 	}
-	// Not 0: an address that ends in 12 zero bytes is one of IPv4 to the netlink library.
+	// The byte must not be 0, because the netlink library takes an address that ends in 12 zero bytes for an IPv4 address.
 	address := [16]byte{0: 0xfd, 1: byte(side), 7: byte(k*maxNetworks + n + 1)}
 	return netip.PrefixFrom(netip.AddrFrom16(address), 64)
 }
 
-// inside is the address in a network that pings and is pinged.
-func inside(p netip.Prefix) netip.Addr {
+// hostIn returns the address in a network that sends and answers pings.
+func hostIn(p netip.Prefix) netip.Addr {
 	bytes := p.Addr().AsSlice()
 	bytes[len(bytes)-1] = 10
 	address, _ := netip.AddrFromSlice(bytes)
 	return address
 }
 
-// side is one of the two ends: what it is called, and what its addresses are made of.
+// side is one of the two ends of the tunnels.
 type side struct {
 	name, other string
-	number      int
-	external    map[int]string // by family
+	number      int            // a part of the addresses of the side
+	external    map[int]string // the external address by family, 4 or 6
 }
 
 var sides = []side{
@@ -44,11 +46,12 @@ var sides = []side{
 	{"right", "left", 2, map[int]string{4: "200.200.200.2", 6: "2001:db8:2::2"}},
 }
 
-// natted is what the right one sees of the left one's address through NAT.
-const natted = "192.0.2.1"
+// natAddress is the address of the left side after NAT, as the right side sees it.
+const natAddress = "192.0.2.1"
 
-// The two sites and their routers, as in examples/two-sites/network, with both families: what a router has is a port
-// towards the container, the site, and the wan. A site has its whole /16, or /16 of IPv6, at once.
+// The templates of the two sites and their routers. They are those of examples/two-sites/network, with both address
+// families. A router has an interface for the port of the container, one for the site and one for the WAN. The
+// namespace of a site accepts all addresses of its IPv4 /16 and of its IPv6 /32 as local ones.
 const topology = `netns add site-@
 netns add router-@
 link add br-@ type bridge
@@ -89,7 +92,7 @@ route add local 10.#.0.0/16 dev lo
 route add local fd0#::/32 dev lo
 `
 
-// text puts a side's addresses into a template.
+// text replaces the placeholders in a template by the names and addresses of the side.
 func (s side) text(template string) string {
 	peer := sides[2-s.number]
 	return strings.NewReplacer("@", s.name, "#", fmt.Sprint(s.number), "~", fmt.Sprint(peer.number),
@@ -112,13 +115,15 @@ func networkUp() error {
 			if _, err := command(s.text(part.batch), "ip", "-n", part.namespace, "-batch", "-"); err != nil {
 				return err
 			}
-			// What a rule of IPv6 is, a batch cannot tell.
+			// A batch cannot contain an IPv6 rule, because the option -6 applies to the whole command.
 			if part.batch == router {
-				if _, err := command("", "ip", "-6", "-n", part.namespace, "rule", "add", "iif", "site", "lookup", "100"); err != nil {
+				_, err := command("", "ip", "-6", "-n", part.namespace, "rule", "add", "iif", "site", "lookup", "100")
+				if err != nil {
 					return err
 				}
 			}
-			if _, err := command("", "ip", append([]string{"netns", "exec", part.namespace, "sysctl", "-q"}, part.settings...)...); err != nil {
+			sysctl := append([]string{"netns", "exec", part.namespace, "sysctl", "-q"}, part.settings...)
+			if _, err := command("", "ip", sysctl...); err != nil {
 				return err
 			}
 		}
@@ -138,9 +143,10 @@ netns delete vpn-right
 `, "ip", "-force", "-batch", "-")
 }
 
-// setNAT adds NAT for packets from the container to the left router, or removes it. User-mode Linux has NAT for iptables
-// only. The container is cut off meanwhile: iptables enables connection tracking before it adds the rule, and a packet that
-// the router forwards in between is tracked as a flow without NAT, whose later packets are not translated either.
+// setNAT enables or disables NAT on the left router for packets of its container. It uses iptables, because User-mode
+// Linux supports NAT for iptables only. It disconnects the container from the router during the change: iptables enables
+// connection tracking before it adds the rule. A packet that the router forwards in between is tracked as a flow without
+// NAT, and later packets of this flow are not translated either.
 func setNAT(on bool) error {
 	do := map[bool]string{true: "--append", false: "--delete"}[on]
 	for _, line := range [][]string{
@@ -156,14 +162,15 @@ func setNAT(on bool) error {
 	return nil
 }
 
-// command runs a program to its end.
+// command runs a program and returns its stdout. The error contains its stderr.
 func command(stdin, program string, args ...string) (string, error) {
 	cmd := exec.Command(program, args...)
 	cmd.Stdin = strings.NewReader(stdin)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {
-		return stdout.String(), fmt.Errorf("%s %s: %w: %s", program, strings.Join(args, " "), err, strings.TrimSpace(stderr.String()))
+		return stdout.String(), fmt.Errorf("%s %s: %w: %s",
+			program, strings.Join(args, " "), err, strings.TrimSpace(stderr.String()))
 	}
 	return stdout.String(), nil
 }

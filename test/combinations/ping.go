@@ -13,8 +13,8 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/internal/ownthread"
 )
 
-// in runs a function in a network namespace.
-func in(namespace string, do func() error) error {
+// inNamespace runs a function in a network namespace.
+func inNamespace(namespace string, do func() error) error {
 	return ownthread.Do(func() error {
 		handle, err := netns.GetFromName(namespace)
 		if err != nil {
@@ -28,10 +28,10 @@ func in(namespace string, do func() error) error {
 	})
 }
 
-// ping sends one echo request from an address in a namespace and waits for the answer to it; here and not by a program, which
-// takes a guest 150 ms to start. Requests are numbered, so that no answer is taken for another's.
+// ping sends one echo request from an address in a namespace and waits for the reply. It does not run a program,
+// because that takes 150 ms in a guest. number is the sequence number, by which the reply is matched to the request.
 func ping(namespace string, from, to netip.Addr, number int, limit time.Duration) error {
-	return in(namespace, func() error {
+	return inNamespace(namespace, func() error {
 		network, request, reply := "ip4:icmp", byte(8), byte(0)
 		if from.Is6() {
 			network, request, reply = "ip6:ipv6-icmp", 128, 129
@@ -45,7 +45,7 @@ func ping(namespace string, from, to netip.Addr, number int, limit time.Duration
 		echo[0] = request
 		binary.BigEndian.PutUint16(echo[4:], uint16(os.Getpid()))
 		binary.BigEndian.PutUint16(echo[6:], uint16(number))
-		if from.Is4() { // of ICMPv6 the kernel computes it
+		if from.Is4() { // the kernel computes the checksum of ICMPv6
 			binary.BigEndian.PutUint16(echo[2:], checksum(echo))
 		}
 		if _, err := connection.WriteTo(echo, &net.IPAddr{IP: to.AsSlice()}); err != nil {
@@ -59,14 +59,15 @@ func ping(namespace string, from, to netip.Addr, number int, limit time.Duration
 			if err != nil {
 				return fmt.Errorf("ping %s from %s: %w", to, from, err)
 			}
-			if n == len(echo) && answer[0] == reply && peer.String() == to.String() && string(answer[4:n]) == string(echo[4:]) {
+			if n == len(echo) && answer[0] == reply && peer.String() == to.String() &&
+				string(answer[4:n]) == string(echo[4:]) {
 				return nil
 			}
 		}
 	})
 }
 
-// checksum is RFC 1071's.
+// checksum returns the Internet checksum (RFC 1071).
 func checksum(b []byte) uint16 {
 	var sum uint32
 	for i := 0; i < len(b); i += 2 {

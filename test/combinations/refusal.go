@@ -8,7 +8,8 @@ import (
 	"strings"
 )
 
-// refusal is a connection that must be refused: what it has otherwise than a good one, and the message.
+// refusal is a connection that must be refused: the keys in which it differs from a valid one, and the expected
+// message.
 type refusal struct {
 	keys    object
 	message string
@@ -24,9 +25,10 @@ func readRefusals(path string) (all []refusal, err error) {
 	return all, err
 }
 
-// tryRefusals adds every refused connection to the left container at once, beside the tunnels of an edit: each is answered
-// with its message, and what runs is the same associations, over which pings still cross.
-func (w *world) tryRefusals(e edit, refusals []refusal, run *run) {
+// tryRefusals adds all refused connections to the left container in one edit, beside the tunnels of an edit. The health
+// must have the expected message for each of them. The associations of the tunnels must not change, and pings must
+// still pass.
+func (w *testbed) tryRefusals(e edit, refusals []refusal, run *run) {
 	before, faults := w.spis(), []string(nil)
 	configuration := e.configuration(sides[0], w.key())
 	connections := configuration["connections"].([]object)
@@ -43,7 +45,8 @@ func (w *world) tryRefusals(e edit, refusals []refusal, run *run) {
 	case err != nil:
 		faults = append(faults, err.Error())
 	case len(health.Connections) != len(connections):
-		faults = append(faults, fmt.Sprintf("%d connections are answered for, want %d", len(health.Connections), len(connections)))
+		faults = append(faults,
+			fmt.Sprintf("the health has %d connections, want %d", len(health.Connections), len(connections)))
 	default:
 		for i, r := range refusals {
 			place := fmt.Sprintf("connections[%d]", first+i)
@@ -53,20 +56,20 @@ func (w *world) tryRefusals(e edit, refusals []refusal, run *run) {
 			}
 		}
 	}
-	run.tell(fmt.Sprintf("%d connections are refused, each with its reason", len(refusals)), faults)
+	run.report(fmt.Sprintf("%d invalid connections are refused with the expected reasons", len(refusals)), faults)
 	faults = nil
 	if after := w.spis(); !slices.Equal(before, after) || len(before) == 0 {
 		faults = append(faults, fmt.Sprintf("associations were %q, are %q", before, after))
 	}
 	for i, r := range e.rows {
-		faults = append(faults, w.crosses(r, i)...)
+		faults = append(faults, w.checkTraffic(r, i)...)
 	}
-	run.tell("the connections beside them notice nothing", faults)
+	run.report("the valid connections are not affected", faults)
 }
 
-// spis tells the left one's associations.
-func (w *world) spis() (all []string) {
-	k, err := w.look(sides[0])
+// spis returns the SPIs of the left side's associations, sorted.
+func (w *testbed) spis() (all []string) {
+	k, err := w.xfrm(sides[0])
 	if err != nil {
 		return nil
 	}

@@ -8,23 +8,23 @@ import (
 	"strings"
 )
 
-// row is one combination. The words are the table's, which are the configuration's.
+// row is one combination. Its values are those of the table, which uses the values of the configuration.
 type row struct {
-	always   bool // in make test too
+	always   bool // whether make test runs it too
 	ike      ike
 	child    child
-	outer    int   // 4 or 6: the family of the two external addresses
-	inner    []int // 4, 6: those of the networks; none in transport mode
-	networks [2]int
-	ids      string
-	way      string
+	outer    int    // the family of the two external addresses: 4 or 6
+	inner    []int  // the families of the networks; empty in transport mode
+	networks [2]int // the number of networks of the left and of the right side
+	ids      string // a key of identities
+	way      string // one of ways
 }
 
 type ike struct{ version, mode, cipher, integrity, group string }
 
 type child struct{ protocol, cipher, integrity, group, mode string }
 
-// What left and right call themselves, by kind.
+// identities are the identities of the left and the right side, by kind.
 var identities = map[string][2]string{
 	"address": {},
 	"fqdn":    {"left.example.org", "@right.example.org"},
@@ -34,8 +34,8 @@ var identities = map[string][2]string{
 	"dn":      {"C=FR, O=Example, CN=left", "C=FR, O=Example, CN=right"},
 }
 
-// The ways between the two: who asks for the tunnel, and whether the left one is behind a router with NAT. Where it is the
-// left one alone, the right one is response-only.
+// ways are the ways in which a connection is initiated: by the left side, by both sides, or by the left side from
+// behind a router with NAT. If only the left side initiates, the right side is response-only.
 var ways = []string{"left", "both", "nat"}
 
 func (r row) name() string {
@@ -54,22 +54,25 @@ func (r row) name() string {
 	return strings.Join(strings.Fields(strings.ReplaceAll(strings.Join(parts, " "), " - ", " ")), " ")
 }
 
-// edit is one change of the two containers: rows that can be there together, as connections to one peer. It has one IKE
-// policy; and Libreswan, asked for one more Child SA of IKEv2, looks at the proposals of the connection that has the IKE SA,
-// whose networks ever it is asked for: there rows differ in their networks alone.
+// edit is one reconfigure of the two containers. Its rows become connections to the same peer, so they have the same
+// IKE policy. With IKEv2 they also have the same Child SA parameters and differ in their networks only: for a request
+// of a further Child SA, Libreswan uses the proposals of the connection that owns the IKE SA, whatever networks are
+// requested.
 type edit struct{ rows []row }
 
-func (e edit) takes(r row) bool {
+// accepts reports whether the row can be added to the edit.
+func (e edit) accepts(r row) bool {
 	first := e.rows[0]
-	return len(e.rows) < maxRows && first.ike == r.ike && first.outer == r.outer && first.ids == r.ids && first.way == r.way &&
-		(r.ike.version == "v1" || first.child == r.child) && first.child.mode == r.child.mode
+	return len(e.rows) < maxRows && first.ike == r.ike && first.outer == r.outer && first.ids == r.ids &&
+		first.way == r.way && (r.ike.version == "v1" || first.child == r.child) && first.child.mode == r.child.mode
 }
 
-func group(rows []row, wanted func(row) bool) (edits []edit) {
+// group combines consecutive selected rows into edits.
+func group(rows []row, selected func(row) bool) (edits []edit) {
 	for _, r := range rows {
 		switch last := len(edits) - 1; {
-		case !wanted(r):
-		case last >= 0 && edits[last].takes(r):
+		case !selected(r):
+		case last >= 0 && edits[last].accepts(r):
 			edits[last].rows = append(edits[last].rows, r)
 		default:
 			edits = append(edits, edit{rows: []row{r}})
@@ -78,7 +81,8 @@ func group(rows []row, wanted func(row) bool) (edits []edit) {
 	return edits
 }
 
-// lines reads a file of cells between tabs. Lines that begin with # are for the reader.
+// lines calls read with the cells of each line of a file. Cells are separated by one or more tabs. Lines that start
+// with # are comments.
 func lines(path string, cells int, read func([]string) error) error {
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -104,7 +108,7 @@ func readTable(path string) (rows []row, err error) {
 	err = lines(path, 8, func(cells []string) error {
 		r, err := parse(cells)
 		if err == nil && seen[r.name()] {
-			err = fmt.Errorf("%s is there twice", r.name())
+			err = fmt.Errorf("%s is listed twice", r.name())
 		}
 		seen[r.name()] = true
 		rows = append(rows, r)
@@ -118,12 +122,13 @@ func parse(cells []string) (r row, err error) {
 	r.ids, r.way = cells[6], cells[7]
 	_, known := identities[r.ids]
 	if !known || !slices.Contains(ways, r.way) || !r.always && cells[0] != "full" {
-		return r, fmt.Errorf("unknown word in %q", cells)
+		return r, fmt.Errorf("unknown value in %q", cells)
 	}
-	if _, err := fmt.Sscan(cells[1], &r.ike.version, &r.ike.mode, &r.ike.cipher, &r.ike.integrity, &r.ike.group); err != nil {
+	i, c := &r.ike, &r.child
+	if _, err := fmt.Sscan(cells[1], &i.version, &i.mode, &i.cipher, &i.integrity, &i.group); err != nil {
 		return r, fmt.Errorf("ike %q: %w", cells[1], err)
 	}
-	if _, err := fmt.Sscan(cells[2], &r.child.protocol, &r.child.cipher, &r.child.integrity, &r.child.group, &r.child.mode); err != nil {
+	if _, err := fmt.Sscan(cells[2], &c.protocol, &c.cipher, &c.integrity, &c.group, &c.mode); err != nil {
 		return r, fmt.Errorf("child %q: %w", cells[2], err)
 	}
 	if r.outer, err = strconv.Atoi(cells[3]); err != nil {

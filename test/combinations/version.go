@@ -6,10 +6,11 @@ import (
 	"strings"
 )
 
-// isOf wants what a program of Libreswan's says of its version to name one; any, if that is empty.
-func isOf(says, version string) error {
-	if version == "" || slices.Contains(strings.Fields(says), version) {
+// checkVersion returns an error unless the output of a Libreswan program contains the version. An empty version matches
+// any output.
+func checkVersion(output, version string) error {
+	if version == "" || slices.Contains(strings.Fields(output), version) {
 		return nil
 	}
-	return fmt.Errorf("want Libreswan %s, and this is %q", version, strings.TrimSpace(says))
+	return fmt.Errorf("this is not Libreswan %s, but %q", version, strings.TrimSpace(output))
 }

@@ -2,10 +2,10 @@ package main
 
 import "testing"
 
-func TestAnotherLibreswanThanIsAskedForIsAnError(t *testing.T) {
+func TestCheckVersion(t *testing.T) {
 	for _, test := range []struct {
-		says, version string
-		is            bool
+		output, version string
+		ok              bool
 	}{
 		{"Linux Libreswan 4.10 (netkey) on 6.1.0\n", "4.10", true},
 		{"Libreswan 5.2\n", "5.2", true},
@@ -16,8 +16,8 @@ func TestAnotherLibreswanThanIsAskedForIsAnError(t *testing.T) {
 		{"Libreswan 14.10.1 on 4.10.0\n", "4.10", false},
 		{"", "4.10", false},
 	} {
-		if err := isOf(test.says, test.version); (err == nil) != test.is {
-			t.Errorf("%q of %q: %v", test.says, test.version, err)
+		if err := checkVersion(test.output, test.version); (err == nil) != test.ok {
+			t.Errorf("%q of %q: %v", test.output, test.version, err)
 		}
 	}
 }
