@@ -4,8 +4,8 @@
 // processor. The processor time that the work itself used also counts for a fifth only. For work that does not use a
 // processor on an idle machine, a timeout is equal to one in real time. It is never longer than five times that.
 //
-// The clock uses the pressure stall information of the kernel (/proc/pressure/cpu, "some"). If the kernel does not provide
-// it, only the processor time of the work slows the clock.
+// The clock uses the pressure stall information of the kernel (/proc/pressure/cpu, "some"). If the kernel does not
+// provide it, only the processor time of the work slows the clock.
 package patience
 
 import (

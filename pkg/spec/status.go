@@ -119,9 +119,9 @@ func WithoutCounters(connections []Connection) []Connection {
 	return copies
 }
 
-// With returns a copy of the health in which the connections whose status was pushed since are replaced, matched by id.
-// A pushed connection whose id is not in the health belongs to an earlier configuration and is ignored. A pushed
-// connection with the same status as the known one is ignored too, because the known one has more details, such as
+// With returns a copy of the health in which each connection is replaced by the pushed connection with the same id. A
+// pushed connection whose id is not in the health belongs to an earlier configuration and is ignored. A pushed
+// connection with the same status as the one in the health is ignored too, because the latter has more details, such as
 // counters. With changes neither h nor pushed.
 func (h *Health) With(pushed []Connection) *Health {
 	merged := *h

@@ -144,9 +144,9 @@ netns delete vpn-right
 }
 
 // setNAT enables or disables NAT on the left router for packets of its container. It uses iptables, because User-mode
-// Linux supports NAT for iptables only. It disconnects the container from the router during the change: iptables enables
-// connection tracking before it adds the rule. A packet that the router forwards in between is tracked as a flow without
-// NAT, and later packets of this flow are not translated either.
+// Linux supports NAT for iptables only. It disconnects the container from the router during the change: iptables
+// enables connection tracking before it adds the rule. A packet that the router forwards in between is tracked as a
+// flow without NAT, and later packets of this flow are not translated either.
 func setNAT(on bool) error {
 	do := map[bool]string{true: "--append", false: "--delete"}[on]
 	for _, line := range [][]string{
