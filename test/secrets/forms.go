@@ -44,9 +44,9 @@ func forms(text string) []form {
 	return different
 }
 
-// within64 returns the part of a base64 encoding that depends on text alone, if text is a part of a longer text and
-// starts before bytes after a multiple of three bytes. It leaves out the characters at both ends that also depend on
-// other bytes.
+// within64 returns the characters with which text appears in the base64 encoding of a longer text. The parameter before
+// is the offset of text in the longer text, modulo three. The characters at both ends that also depend on other bytes
+// are left out.
 func within64(encoding *base64.Encoding, text string, before int) string {
 	encoded := encoding.WithPadding(base64.NoPadding).EncodeToString([]byte(strings.Repeat("\x00", before) + text))
 	if (before+len(text))%3 != 0 {
