@@ -61,7 +61,7 @@ func (r *Registry) nextLocked(ctx context.Context, registered table) (uint32, er
 		if considered == ids.Size() {
 			return 0, fmt.Errorf("%w in the range %s (%s): %d are registered in %s, "+
 				"the others belong to users, groups or processes",
-				ErrUsedUp, ids, r.rangeFile, registered.within(ids), r.directory)
+				ErrExhausted, ids, r.rangeFile, registered.within(ids), r.directory)
 		}
 		candidates, moved := c.advance(ids, registered, ids.Size()-considered)
 		considered += moved

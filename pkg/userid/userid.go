@@ -43,8 +43,8 @@ const (
 	RangeFile = "/etc/svc-supervisor/user-ids" // one line FIRST-LAST; DefaultRange if it is missing
 )
 
-// ErrUsedUp means that no id of the range is free.
-var ErrUsedUp = errors.New("no free user id")
+// ErrExhausted means that no id of the range is free.
+var ErrExhausted = errors.New("no free user id")
 
 // lockTimeout is how long a change waits for the lock. Its holder may wait nssTimeout for the user database.
 const lockTimeout = 10 * time.Second
@@ -78,7 +78,7 @@ func New(directory, rangeFile string, log *slog.Logger) *Registry {
 
 // Allocate returns the id that is registered for the owner's network and name. If there is none, it registers the next
 // free id after the last one that was assigned. A later call with another container id replaces the container id of the
-// registration. The error wraps ErrUsedUp if no id of the range is free. The range is read only for a new id, so a
+// registration. The error wraps ErrExhausted if no id of the range is free. The range is read only for a new id, so a
 // damaged range file does not affect a container that has an id.
 func (r *Registry) Allocate(ctx context.Context, owner spec.Owner) (id uint32, err error) {
 	err = r.locked(ctx, func() error {

@@ -121,7 +121,7 @@ func TestUsedUpRangeIsAnErrorUntilAnIDIsReleased(t *testing.T) {
 	}
 	before := runs()
 	_, err := r.Allocate(t.Context(), owner("more"))
-	if !errors.Is(err, ErrUsedUp) || !strings.Contains(err.Error(), ids.String()) ||
+	if !errors.Is(err, ErrExhausted) || !strings.Contains(err.Error(), ids.String()) ||
 		!strings.Contains(err.Error(), r.rangeFile) {
 		t.Errorf("got %v, want an error with the range and its file", err)
 	}

@@ -46,7 +46,7 @@ func TestIDOfAUserOrGroupIsSkipped(t *testing.T) {
 func TestRangeWhoseIDsAllBelongToUsersIsUsedUp(t *testing.T) {
 	r, _, _ := registry(t, 300)
 	fakeGetent(t, `database=$1; shift; for id do echo "u$id:x:$id:$id::/:"; done`)
-	if id, err := r.Allocate(t.Context(), owner("a")); !errors.Is(err, ErrUsedUp) {
+	if id, err := r.Allocate(t.Context(), owner("a")); !errors.Is(err, ErrExhausted) {
 		t.Errorf("got %d, %v", id, err)
 	}
 }
