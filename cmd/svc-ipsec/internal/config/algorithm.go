@@ -7,7 +7,8 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// use is where an algorithm may stand: Libreswan 4.10 and 5 differ by IKE version, and between IKE, ESP and AH.
+// use is a set of places where an algorithm is accepted. In Libreswan 4.10 and 5 the accepted algorithms depend on the
+// IKE version, and on whether they are for IKE, ESP or AH.
 type use uint8
 
 const (
@@ -23,16 +24,18 @@ const (
 	useAH  = useAHv1 | useAHv2
 )
 
-// algorithm is one row of the table: Neutron's word, Libreswan's, and where it is accepted. AEAD ciphers protect
-// integrity themselves: in ESP they stand alone, in IKE the integrity algorithm is the pseudo-random function.
+// algorithm is one row of the tables below.
 type algorithm struct {
-	value string
-	name  string
+	value string // in Neutron and in the document
+	name  string // in Libreswan
 	use   use
-	aead  bool
+	// aead marks ciphers that protect integrity themselves. An ESP proposal with such a cipher has no integrity algorithm.
+	// In an IKE proposal the integrity algorithm then selects the pseudo-random function.
+	aead bool
 }
 
-// The one table. `ipsec algparse` judges it in a test. What is missing is refused: DES and MD5, groups 1, 2 and 22 to 30.
+// These tables list all algorithms that a document may name. A test compares them with `ipsec algparse`. Algorithms
+// that are not listed are refused: DES and MD5, and the groups 1, 2 and 22 to 30.
 var (
 	encryptions = []algorithm{
 		{"aes-128", "aes128", useIKE | useESP, false},
@@ -85,18 +88,20 @@ var (
 	}
 )
 
-// noGroup stands for keys of the tunnel that come from those of the IKE SA, without another Diffie-Hellman exchange.
+// noGroup is the value of pfs that disables perfect forward secrecy: the keys of a Child SA are derived from the IKE
+// SA, without a Diffie-Hellman exchange of their own.
 const noGroup = "none"
 
-// pick finds the algorithm that a value names. AH does not encrypt: there any known cipher is accepted and ignored, since
-// Neutron's policies always name one.
-func pick(key string, raw json.RawMessage, table []algorithm, otherwise string, where use) (algorithm, error) {
+// pick returns the row of table that the JSON value raw names, or the row of defaultValue if raw is absent. The row
+// must be accepted in the place where. AH does not encrypt, but Neutron's policies always name a cipher. So for AH pick
+// accepts any known cipher, which is then ignored.
+func pick(key string, raw json.RawMessage, table []algorithm, defaultValue string, where use) (algorithm, error) {
 	value, err := text(key, raw)
 	if err != nil {
 		return algorithm{}, err
 	}
 	if value == "" {
-		value = otherwise
+		value = defaultValue
 	}
 	ignored := where&useAH != 0 && table[0].use&useAH == 0
 	var allowed []string
@@ -112,11 +117,19 @@ func pick(key string, raw json.RawMessage, table []algorithm, otherwise string, 
 	return algorithm{}, &spec.Fault{Key: key, Value: value, Allowed: strings.Join(allowed, ", ") + where.clause()}
 }
 
+// clause returns the suffix of error texts that names the place, for a use with a single place.
 func (u use) clause() string {
-	return map[use]string{useIKEv1: " (IKEv1)", useIKEv2: " (IKEv2)", useESPv1: " (ESP with IKEv1)", useESPv2: " (ESP with IKEv2)",
-		useAHv1: " (AH with IKEv1)", useAHv2: " (AH with IKEv2)"}[u]
+	return map[use]string{
+		useIKEv1: " (IKEv1)",
+		useIKEv2: " (IKEv2)",
+		useESPv1: " (ESP with IKEv1)",
+		useESPv2: " (ESP with IKEv2)",
+		useAHv1:  " (AH with IKEv1)",
+		useAHv2:  " (AH with IKEv2)",
+	}[u]
 }
 
+// compose returns one proposal in Libreswan's syntax, without the parts that do not apply to where.
 func compose(encryption, integrity, group algorithm, where use) string {
 	text := encryption.name + "-" + integrity.name
 	switch {

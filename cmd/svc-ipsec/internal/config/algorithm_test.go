@@ -11,7 +11,7 @@ import (
 
 var everyUse = []use{useIKEv1, useIKEv2, useESPv1, useESPv2, useAHv1, useAHv2}
 
-// libreswan says whether Libreswan itself accepts a text.
+// libreswan returns a function that reports whether the installed Libreswan accepts a list of proposals.
 func libreswan(t *testing.T) func(where use, text string) bool {
 	t.Helper()
 	ipsec := configtest.Libreswan(t)
@@ -27,62 +27,63 @@ func libreswan(t *testing.T) func(where use, text string) bool {
 	}
 }
 
-// TestLibreswanAcceptsExactlyTheTable asks Libreswan itself about every cell of the table, alone and in company.
+// TestLibreswanAcceptsExactlyTheTable compares each cell of the tables with the installed Libreswan.
 func TestLibreswanAcceptsExactlyTheTable(t *testing.T) {
 	accepts := libreswan(t)
+	check := func(text string, where use, a algorithm) {
+		if got, want := accepts(where, text), a.use&where != 0; got != want {
+			t.Errorf("%s%s: accepted by Libreswan: %v, by the table: %v", text, where.clause(), got, want)
+		}
+	}
 	first := func(table []algorithm) algorithm { return table[0] }
 	for _, where := range everyUse {
 		if where&useAH == 0 {
 			for _, a := range encryptions {
-				text := compose(a, first(integrities), first(groups), where)
-				if got, want := accepts(where, text), a.use&where != 0; got != want {
-					t.Errorf("%s%s: libreswan says %v, the table %v", text, where.clause(), got, want)
-				}
+				check(compose(a, first(integrities), first(groups), where), where, a)
 			}
 		}
 		for _, a := range integrities {
-			text := compose(first(encryptions), a, first(groups), where)
-			if got, want := accepts(where, text), a.use&where != 0; got != want {
-				t.Errorf("%s%s: libreswan says %v, the table %v", text, where.clause(), got, want)
-			}
+			check(compose(first(encryptions), a, first(groups), where), where, a)
 		}
 		for _, a := range groups {
 			if a.value == noGroup && where&useIKE != 0 {
-				continue // the text names no group then, and Libreswan takes its own ones
+				continue // the proposal has no group then, and Libreswan adds its default groups
 			}
-			text := compose(first(encryptions), first(integrities), a, where)
-			if got, want := accepts(where, text), a.use&where != 0; got != want {
-				t.Errorf("%s%s: libreswan says %v, the table %v", text, where.clause(), got, want)
-			}
+			check(compose(first(encryptions), first(integrities), a, where), where, a)
 		}
 	}
 }
 
-// TestTheRandomDocumentsHaveTheWholeTable keeps them from missing an algorithm that is new.
-func TestTheRandomDocumentsHaveTheWholeTable(t *testing.T) {
-	uses := map[configtest.Use]use{configtest.IKEv1: useIKEv1, configtest.IKEv2: useIKEv2, configtest.ESPv1: useESPv1, configtest.ESPv2: useESPv2,
-		configtest.AHv1: useAHv1, configtest.AHv2: useAHv2}
-	for key, table := range map[string][]algorithm{"encryptionAlgorithm": encryptions, "authAlgorithm": integrities, "pfs": groups} {
-		for theirs, ours := range uses {
-			var have, want []string
-			for _, a := range configtest.In(key, theirs) {
-				have = append(have, a.Value)
+// TestRandomDocumentsUseAllAlgorithms fails if a new algorithm is missing in the random documents of configtest.
+func TestRandomDocumentsUseAllAlgorithms(t *testing.T) {
+	uses := map[configtest.Use]use{
+		configtest.IKEv1: useIKEv1, configtest.IKEv2: useIKEv2,
+		configtest.ESPv1: useESPv1, configtest.ESPv2: useESPv2,
+		configtest.AHv1: useAHv1, configtest.AHv2: useAHv2,
+	}
+	for key, table := range map[string][]algorithm{
+		"encryptionAlgorithm": encryptions, "authAlgorithm": integrities, "pfs": groups,
+	} {
+		for testUse, where := range uses {
+			var got, want []string
+			for _, a := range configtest.In(key, testUse) {
+				got = append(got, a.Value)
 			}
 			for _, a := range table {
-				if a.use&ours != 0 {
+				if a.use&where != 0 {
 					want = append(want, a.value)
 				}
 			}
-			slices.Sort(have)
+			slices.Sort(got)
 			slices.Sort(want)
-			if !slices.Equal(have, want) {
-				t.Errorf("%s%s: they have %v, the table %v", key, ours.clause(), have, want)
+			if !slices.Equal(got, want) {
+				t.Errorf("%s%s: configtest has %v, the table %v", key, where.clause(), got, want)
 			}
 		}
 	}
 }
 
-func TestARefusedAlgorithmIsAnsweredWithThoseAllowedThere(t *testing.T) {
+func TestRefusedAlgorithmFaultListsAllowedOnes(t *testing.T) {
 	for _, test := range []struct{ policy, key, value, allowed string }{
 		{`"ikePolicy":{"ikeVersion":"v1","encryptionAlgorithm":"aes-256-gcm-16"}`, "ikePolicy.encryptionAlgorithm", "aes-256-gcm-16", "(IKEv1)"},
 		{`"ikePolicy":{"pfs":"group2"}`, "ikePolicy.pfs", "group2", "group14"},
@@ -102,7 +103,7 @@ func TestARefusedAlgorithmIsAnsweredWithThoseAllowedThere(t *testing.T) {
 		}
 		for _, part := range []string{test.key, test.value, test.allowed} {
 			if !strings.Contains(refused.Error(), part) {
-				t.Errorf("%s: %q does not say %q", test.policy, refused, part)
+				t.Errorf("%s: %q does not contain %q", test.policy, refused, part)
 			}
 		}
 	}

@@ -8,15 +8,15 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// Assume puts something into Found for everything that the document points at, so that Resolve finds what is wrong with the document
-// itself. What two connections name in the same way is the same.
+// Assume fills Found with made-up values for all files and names that the document references, so that Resolve reports
+// only faults of the document itself. Two connections that reference the same file or name get the same value.
 func (c *Configuration) Assume() {
 	c.Found = Found{Files: map[string]File{}, Names: map[string]Name{}, Certificates: map[CertificateFiles]Certificate{}}
 	for _, path := range c.PSKFiles() {
 		c.Found.Files[path] = File{Content: spec.NewSecret([]byte(path))}
 	}
 	for i, name := range c.PeerNames() {
-		c.Found.Names[name] = Name{Address: c.assumed(i)}
+		c.Found.Names[name] = Name{Address: c.assumedAddress(i)}
 	}
 	for _, files := range c.Certificates() {
 		c.Found.Certificates[files] = Certificate{Nickname: files.Certificate, AuthBy: "rsasig", PeerCA: sameCA,
@@ -24,9 +24,9 @@ func (c *Configuration) Assume() {
 	}
 }
 
-// assumed is the address of a peer's name: one of a family that the container has, from a range in which nobody has a peer (RFC 7526,
-// RFC 6666).
-func (c *Configuration) assumed(i int) netip.Addr {
+// assumedAddress returns the address that Assume uses for the peer name with index i. The container has an external
+// address of the same family. The range is one in which no peer has an address (RFC 7526, RFC 6666).
+func (c *Configuration) assumedAddress(i int) netip.Addr {
 	for _, ip := range c.ExternalIPs {
 		if ip.Is4() {
 			return netip.AddrFrom4([4]byte{192, 88, 99, byte(i)}) // there are at most maxConnections
@@ -37,8 +37,8 @@ func (c *Configuration) assumed(i int) netip.Addr {
 	return netip.AddrFrom16(address)
 }
 
-// Faults lists what is wrong with the connections, after Resolve: why each one is refused that is, and what earlier releases
-// accepted.
+// Faults lists the faults of all refused connections: the reasons for which Resolve refused each of them, and the
+// faults that release 0.1.0 accepted. The caller must have called Resolve.
 func (c *Configuration) Faults() []error {
 	var faults []error
 	for i := range c.Connections {
@@ -50,7 +50,7 @@ func (c *Configuration) Faults() []error {
 		if len(list) == 0 {
 			list = []error{connection.Refused}
 		}
-		for _, fault := range connection.newFaults(c) {
+		for _, fault := range connection.faultsAcceptedBy010(c) {
 			if fault.Error() != connection.Refused.Error() {
 				list = append(list, fault)
 			}

@@ -9,30 +9,32 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// CertificateFiles are the paths of what a connection by certificate authenticates with.
+// CertificateFiles are the paths of the files that a connection with authMode certificate uses to authenticate.
 type CertificateFiles struct {
 	Certificate string `json:"certificate"`
 	PrivateKey  string `json:"privateKey"`
 	CA          string `json:"ca"`
 }
 
-// Certificate is what of the contents of those files stands in a conn, and why it cannot be had now: with both, it is the
-// last that was found. It holds no secret.
+// Certificate holds the values of a conn section that come from the contents of CertificateFiles. Fault says why the
+// files cannot be used now. If Fault and Nickname are both set, the values are those that were read from the files
+// last. A Certificate contains no secret.
 type Certificate struct {
-	Nickname string    `json:"nickname,omitempty"` // in the daemon's key database
-	AuthBy   string    `json:"authBy,omitempty"`   // how it signs, in Libreswan's words
-	PeerCA   string    `json:"peerCa,omitempty"`   // who must have issued the peer's: sameCA, or a distinguished name
-	Digest   string    `json:"digest,omitempty"`   // changes with any of the contents
-	Fault    string    `json:"fault,omitempty"`
-	Ends     time.Time `json:"ends,omitzero"` // when it expires
+	Nickname string `json:"nickname,omitempty"` // in the daemon's key database
+	AuthBy   string `json:"authBy,omitempty"`   // the value of Libreswan's authby option: the kind of signature
+	PeerCA   string `json:"peerCa,omitempty"`   // the issuer of the peer's certificate: sameCA, or a distinguished name
+	Digest   string `json:"digest,omitempty"`   // changes when the contents of any file change
+	Fault    string `json:"fault,omitempty"`
+	// Ends is the time at which the certificate expires.
+	Ends time.Time `json:"ends,omitzero"`
 }
 
 var certificateKeys = []string{"certificateFile", "privateKeyFile", "caFile"}
 
-// sameCA is Libreswan's word for the issuer of our own certificate.
+// sameCA is Libreswan's keyword for the issuer of the local certificate.
 const sameCA = "%same"
 
-// decodeAuthentication reads how the two ends know each other: by a key that both have, or by certificates.
+// decodeAuthentication reads authMode and the keys that belong to it: a pre-shared key, or the paths of certificates.
 func (c *Connection) decodeAuthentication(key string, fields map[string]json.RawMessage) error {
 	mode, err := choice(key+".authMode", fields["authMode"], "psk", "certificate")
 	if err != nil {
@@ -40,7 +42,9 @@ func (c *Connection) decodeAuthentication(key string, fields map[string]json.Raw
 	}
 	if mode == "psk" {
 		if !absent(fields["certificate"]) {
-			return &spec.Fault{Key: key + ".certificate", Value: kind(fields["certificate"]), Allowed: "none with authMode psk"}
+			return &spec.Fault{
+				Key: key + ".certificate", Value: kind(fields["certificate"]), Allowed: "none with authMode psk",
+			}
 		}
 		return c.decodePSK(key, fields)
 	}
@@ -50,7 +54,10 @@ func (c *Connection) decodeAuthentication(key string, fields map[string]json.Raw
 		}
 	}
 	if c.PeerID.kind == kindKeyID {
-		return &spec.Fault{Key: key + ".peerId", Value: c.PeerID.text, Allowed: "with authMode certificate what a certificate can hold: no key id"}
+		return &spec.Fault{
+			Key: key + ".peerId", Value: c.PeerID.text,
+			Allowed: "with authMode certificate what a certificate can hold: no key id",
+		}
 	}
 	return c.Files.decode(key+".certificate", fields["certificate"])
 }
@@ -62,19 +69,19 @@ func (f *CertificateFiles) decode(key string, raw json.RawMessage) error {
 	}
 	for _, file := range []struct {
 		key  string
-		into *string
+		path *string
 	}{{"certificateFile", &f.Certificate}, {"privateKeyFile", &f.PrivateKey}, {"caFile", &f.CA}} {
-		if *file.into, err = filePath(key+"."+file.key, fields[file.key]); err != nil {
+		if *file.path, err = filePath(key+"."+file.key, fields[file.key]); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// ByCertificate says whether the connection authenticates by certificates.
+// ByCertificate reports whether the connection has authMode certificate.
 func (c *Connection) ByCertificate() bool { return c.Files != CertificateFiles{} }
 
-// Certificates lists the files of connections by certificate that may run, each set once.
+// Certificates lists the certificate files of the connections that Wanted returns, each set of files once.
 func (c *Configuration) Certificates() []CertificateFiles {
 	var list []CertificateFiles
 	seen := map[CertificateFiles]bool{{}: true}
@@ -87,8 +94,9 @@ func (c *Configuration) Certificates() []CertificateFiles {
 	return list
 }
 
-// takeCertificate takes what was found in the files, now or before.
-func (c *Connection) takeCertificate(found Found) error {
+// applyCertificate sets Certificate, and LocalID if the document has none, from the contents of the certificate files.
+// It returns an error if no contents are known. Contents from an earlier read count if the files cannot be read now.
+func (c *Connection) applyCertificate(found Found) error {
 	if !c.ByCertificate() || !c.Up {
 		return nil
 	}
@@ -99,12 +107,14 @@ func (c *Connection) takeCertificate(found Found) error {
 	case certificate.Nickname == "":
 		return fmt.Errorf("%s.certificate: %s", c.place, certificate.Fault)
 	case certificate.AuthBy == "ecdsa" && c.IKE.Version == "v1":
-		return fmt.Errorf("%s.certificate.certificateFile %s: an ECDSA key: allowed: RSA, with ikeVersion v1", c.place, spec.Quote(c.Files.Certificate))
+		return fmt.Errorf("%s.certificate.certificateFile %s: an ECDSA key: allowed: RSA, with ikeVersion v1",
+			c.place, spec.Quote(c.Files.Certificate))
 	}
 	if certificate.PeerCA != sameCA {
 		name, fault := distinguishedName(certificate.PeerCA)
 		if fault != nil {
-			return fmt.Errorf("%s.certificate.caFile %s: the root's subject is %s: allowed: the issuer of our own certificate, or a subject like C=FR, O=Example, CN=ca",
+			return fmt.Errorf("%s.certificate.caFile %s: the root's subject is %s: "+
+				"allowed: the issuer of our own certificate, or a subject like C=FR, O=Example, CN=ca",
 				c.place, spec.Quote(c.Files.CA), spec.Quote(certificate.PeerCA))
 		}
 		certificate.PeerCA = name.String()
@@ -116,7 +126,8 @@ func (c *Connection) takeCertificate(found Found) error {
 	return nil
 }
 
-// authentication tells one way to authenticate from another for one peer address.
+// authentication returns a key that is equal for two connections if they use the same certificate, or if both use a
+// pre-shared key.
 func (c *Connection) authentication() string {
 	return strings.Join([]string{c.Certificate.Nickname, c.Certificate.PeerCA, c.Certificate.Digest}, " ")
 }

@@ -6,21 +6,22 @@ import (
 	"testing"
 )
 
-const byCertificate = `"authMode":"certificate","certificate":{"certificateFile":"/c","privateKeyFile":"/k","caFile":"/a"}`
+const byCertificate = `"authMode":"certificate",` +
+	`"certificate":{"certificateFile":"/c","privateKeyFile":"/k","caFile":"/a"}`
 
-func TestAConnectionByCertificateTakesWhatWasFound(t *testing.T) {
+func TestConnectionUsesContentsOfCertificateFiles(t *testing.T) {
 	good := Certificate{Nickname: "svc-1-2", AuthBy: "rsasig", PeerCA: "%same", Digest: "d"}
 	with := func(change func(*Certificate)) Certificate { c := good; change(&c); return c }
 	for _, test := range []struct {
 		fields string
 		found  Certificate
-		says   string // "" is: it runs
+		want   string // part of the fault, or "" if the connection is accepted
 	}{
 		{byCertificate, good, ""},
 		{byCertificate + `,"localId":"left.example.org","peerId":"C=FR, CN=right"`, good, ""},
 		{byCertificate, with(func(c *Certificate) { c.PeerCA = "C=FR, CN=ca" }), ""},
 		{byCertificate, with(func(c *Certificate) { c.PeerCA = "CN=a\nleftupdown=x" }), "connections[0].certificate.caFile"},
-		{byCertificate, with(func(c *Certificate) { c.Fault = "privateKeyFile \"/k\": no such file" }), ""}, // it is the last one
+		{byCertificate, with(func(c *Certificate) { c.Fault = "privateKeyFile \"/k\": no such file" }), ""}, // from an earlier read
 		{byCertificate, Certificate{Fault: "privateKeyFile \"/k\": no such file"}, `connections[0].certificate: privateKeyFile "/k": no such file`},
 		{byCertificate + `,"ikePolicy":{"ikeVersion":"v1"}`, good, ""},
 		{byCertificate + `,"ikePolicy":{"ikeVersion":"v1"}`, with(func(c *Certificate) { c.AuthBy = "ecdsa" }), "an ECDSA key: allowed: RSA, with ikeVersion v1"},
@@ -34,24 +35,32 @@ func TestAConnectionByCertificateTakesWhatWasFound(t *testing.T) {
 		{`"psk":"k","certificate":{}`, good, `connections[0].certificate "an object": allowed: none with authMode psk`},
 		{byCertificate[:strings.Index(byCertificate, `,"certificate"`)] + `,"certificate":{"certificateFile":"/other","privateKeyFile":"/k","caFile":"/a"}`, good, `connections[0].certificate.certificateFile "/other": was not read`},
 	} {
-		c := keyed(t, test.fields)
+		c := withKeyFields(t, test.fields)
 		c.Found.Certificates = map[CertificateFiles]Certificate{{"/c", "/k", "/a"}: test.found}
 		c.Resolve(nil)
 		connection := c.Connections[0]
-		switch refused := connection.Refused; {
-		case test.says == "" && (refused != nil || connection.Certificate.Nickname != "svc-1-2" || connection.LocalID.Kind() == kindIPv4):
-			t.Errorf("%s: %v: %+v", test.fields, refused, connection)
-		case test.says != "" && (refused == nil || !strings.Contains(refused.Error(), test.says) || strings.Contains(refused.Error(), "secret-of")):
-			t.Errorf("%s: got %v, want %s", test.fields, refused, test.says)
+		refused := connection.Refused
+		if test.want == "" {
+			if refused != nil || connection.Certificate.Nickname != "svc-1-2" || connection.LocalID.Kind() == kindIPv4 {
+				t.Errorf("%s: %v: %+v", test.fields, refused, connection)
+			}
+			continue
+		}
+		if refused == nil || !strings.Contains(refused.Error(), test.want) || strings.Contains(refused.Error(), "secret-of") {
+			t.Errorf("%s: got %v, want %s", test.fields, refused, test.want)
 		}
 	}
 }
 
-func TestOnePeerAddressIsKnownInOneWay(t *testing.T) {
-	other := strings.NewReplacer(`"id":"a"`, `"id":"b"`, "10.2.0.0", "10.3.0.0", `"psk":"secret-of-test"`, byCertificate).Replace(plain)
-	third := strings.NewReplacer(`"id":"b"`, `"id":"c"`, "10.3.0.0", "10.4.0.0", `"/c"`, `"/d"`).Replace(other)
-	same := strings.NewReplacer(`"id":"b"`, `"id":"d"`, "10.3.0.0", "10.5.0.0").Replace(other)
-	c, err := Decode(json.RawMessage(`{"externalIps":["192.0.2.1"],"connections":[{` + other + `},{` + plain + `},{` + third + `},{` + same + `}]}`))
+func TestPeerAddressHasOneKindOfAuthentication(t *testing.T) {
+	replace := func(document string, oldnew ...string) string {
+		return strings.NewReplacer(oldnew...).Replace(document)
+	}
+	other := replace(plain, `"id":"a"`, `"id":"b"`, "10.2.0.0", "10.3.0.0", `"psk":"secret-of-test"`, byCertificate)
+	third := replace(other, `"id":"b"`, `"id":"c"`, "10.3.0.0", "10.4.0.0", `"/c"`, `"/d"`)
+	same := replace(other, `"id":"b"`, `"id":"d"`, "10.3.0.0", "10.5.0.0")
+	connections := strings.Join([]string{other, plain, third, same}, `},{`)
+	c, err := Decode(json.RawMessage(`{"externalIps":["192.0.2.1"],"connections":[{` + connections + `}]}`))
 	if err != nil {
 		t.Fatal(err)
 	}

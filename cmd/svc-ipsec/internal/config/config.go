@@ -1,11 +1,12 @@
-// Package config reads the `configuration` document of an IPSEC container and says what it means.
+// Package config decodes and validates the `configuration` document of an IPSEC container.
 //
-// It promises that every value it hands on is checked: nothing of it can end a line, leave a word or name a path in a
-// file that another room writes. A fault inside one connection refuses that connection alone, with a reason that names
-// the key, the value and what is allowed; a fault of the document itself refuses the document. Secrets are in no fault.
+// Every value that it returns has been checked. Other packages write these values to configuration files, so no value
+// may end a line, split into two words, or change a path. A fault inside one connection refuses only that connection,
+// with a reason that contains the key, the value and the allowed values. A fault of the document itself refuses the
+// document. Faults never contain secrets.
 //
-// It does no I/O and looks up no name: what a document only points at (a key or a certificate in a file,
-// a peer's address behind a name) is handed in as Found.
+// The package does no I/O and resolves no names. The caller reads the files and resolves the peer names that a document
+// references, and passes the results as Found.
 package config
 
 import (
@@ -17,35 +18,40 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// The limits of one document: what a hostile one may cost.
+// The limits of one document bound the time and memory that a hostile document can use.
 const (
 	maxConnections = 256
-	maxCIDRs       = 64  // on a side of a connection
-	maxPairs       = 256 // of a connection
-	// maxAllPairs is of all connections. Each is a conn of the daemon, and its status a page of text: twice as many take the
-	// whole time of a verb.
+	maxCIDRs       = 64  // on one side of a connection
+	maxPairs       = 256 // of one connection
+	// maxAllPairs limits the pairs of all connections together. The daemon has one conn for each pair, and its status
+	// output for a conn is a page of text. With twice as many pairs, reading the status takes the whole deadline of a
+	// verb.
 	maxAllPairs = 2048
 )
 
-// Configuration is a document that was read.
+// Configuration is a decoded document.
 type Configuration struct {
 	ID          string
 	ExternalIPs []netip.Addr // at most one of each family
 	ExternalMAC net.HardwareAddr
-	Connections []Connection // in the document's order, the refused and the administratively down ones too
-	// Loaded are the conns that the daemon has, by their names; the caller sets it before Resolve.
+	Connections []Connection // in the order of the document, including refused and administratively down ones
+	// Loaded holds the conns that the daemon has loaded, by name. The caller sets it before Resolve.
 	Loaded map[string]Networks
-	Found  Found // what the document points at
-	// Inside are the addresses of the container besides ExternalIPs; the caller sets them before Resolve.
+	// Found holds the contents of the files and the addresses of the names that the document references. The caller sets
+	// it before Resolve.
+	Found Found
+	// Inside lists the addresses of the container besides ExternalIPs. The caller sets it before Resolve.
 	Inside []netip.Addr
-	// Accepted reports whether a connection runs though it has faults that earlier releases accepted: for one release, connections
-	// that had them before go on with a warning. The caller sets it before Resolve; nil: none does.
+	// Accepted reports whether a connection may run although it has faults that release 0.1.0 accepted. For one release,
+	// connections that had these faults before keep running with a warning. The caller sets it before Resolve. If it is
+	// nil, all such connections are refused.
 	Accepted func(*Connection) bool
 }
 
 var configurationKeys = []string{"id", "name", "description", "externalIps", "externalMac", "connections"}
 
-// Decode reads a document. An empty one is a container with nothing to run.
+// Decode decodes a document. A missing or empty document is valid: the container then has no connections. The error is
+// a fault of the document as a whole. The fault of a single connection is in its Refused.
 func Decode(raw json.RawMessage) (*Configuration, error) {
 	const key = "configuration"
 	c := new(Configuration)
@@ -91,7 +97,10 @@ func externalIPs(key string, raw json.RawMessage) ([]netip.Addr, error) {
 			return nil, err
 		}
 		if ip.IsLoopback() || ip.IsLinkLocalUnicast() || seen[ip.Is4()] {
-			return nil, &spec.Fault{Key: key, Value: value, Allowed: "at most one address of each family, not a loopback or link-local one"}
+			return nil, &spec.Fault{
+				Key: key, Value: value,
+				Allowed: "at most one address of each family, not a loopback or link-local one",
+			}
 		}
 		seen[ip.Is4()] = true
 		ips = append(ips, ip)
@@ -111,10 +120,10 @@ func connections(key string, raw json.RawMessage) ([]Connection, error) {
 	return list, nil
 }
 
-// placeOf is the key of a connection in its document.
+// placeOf returns the key of the connection with index i in the document.
 func placeOf(i int) string { return "configuration.connections[" + strconv.Itoa(i) + "]" }
 
-// External returns the external address of the same family as a, or the zero address.
+// External returns the external address of the same family as a, or the zero address if there is none.
 func (c *Configuration) External(a netip.Addr) netip.Addr {
 	for _, ip := range c.ExternalIPs {
 		if ip.Is4() == a.Is4() {
@@ -124,7 +133,7 @@ func (c *Configuration) External(a netip.Addr) netip.Addr {
 	return netip.Addr{}
 }
 
-// Wanted lists the connections to run: up and not refused.
+// Wanted lists the connections to run: those that are administratively up and not refused.
 func (c *Configuration) Wanted() []*Connection {
 	var wanted []*Connection
 	for i := range c.Connections {

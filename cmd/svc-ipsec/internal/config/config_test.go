@@ -14,15 +14,22 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-const plain = `"id":"a","peerAddress":"192.0.2.9","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.2.0.0/24"],"psk":"secret-of-test"`
+// plainFields are the members of a valid connection with only the required keys.
+var plainFields = []string{
+	`"id":"a"`, `"peerAddress":"192.0.2.9"`, `"localCidrs":["10.1.0.0/24"]`, `"peerCidrs":["10.2.0.0/24"]`,
+	`"psk":"secret-of-test"`,
+}
 
-// document is a configuration of one good connection with more (or other) keys.
+var plain = strings.Join(plainFields, ",")
+
+// document returns a document with one connection, which has the members of plain and of more. A key of more replaces
+// the same key of plain.
 func document(more string) json.RawMessage {
 	fields := plain
 	if more != "" {
 		key, _, _ := strings.Cut(more, ":")
 		kept := []string{}
-		for _, field := range []string{`"id":"a"`, `"peerAddress":"192.0.2.9"`, `"localCidrs":["10.1.0.0/24"]`, `"peerCidrs":["10.2.0.0/24"]`, `"psk":"secret-of-test"`} {
+		for _, field := range plainFields {
 			if !strings.HasPrefix(field, key+":") {
 				kept = append(kept, field)
 			}
@@ -32,7 +39,7 @@ func document(more string) json.RawMessage {
 	return json.RawMessage(`{"externalIps":["192.0.2.1","2001:db8::1"],"connections":[{` + fields + `}]}`)
 }
 
-func TestAPlainConnectionGetsTheDefaults(t *testing.T) {
+func TestPlainConnectionGetsDefaults(t *testing.T) {
 	c, err := Decode(document(""))
 	if err != nil {
 		t.Fatal(err)
@@ -45,7 +52,8 @@ func TestAPlainConnectionGetsTheDefaults(t *testing.T) {
 	want := Connection{ID: "a", Up: true, MTU: 1500, DPD: DPD{"hold", 30, 120},
 		IKE:   IKEPolicy{Version: "v2", Proposals: "aes256-sha2_256;modp2048", Lifetime: 3600},
 		IPsec: IPsecPolicy{Protocol: "esp", Proposals: "aes256-sha2_256;modp2048", Lifetime: 3600}}
-	if connection.IKE != want.IKE || connection.IPsec != want.IPsec || connection.DPD != want.DPD || connection.MTU != want.MTU || connection.ResponseOnly {
+	if connection.IKE != want.IKE || connection.IPsec != want.IPsec || connection.DPD != want.DPD ||
+		connection.MTU != want.MTU || connection.ResponseOnly {
 		t.Errorf("got %+v", connection)
 	}
 	if connection.LocalID.String() != "192.0.2.1" || connection.PeerID.String() != "192.0.2.9" {
@@ -53,8 +61,8 @@ func TestAPlainConnectionGetsTheDefaults(t *testing.T) {
 	}
 }
 
-func TestAFaultOfTheDocumentRefusesItAndNamesTheKey(t *testing.T) {
-	for _, test := range []struct{ document, says string }{
+func TestDocumentFaultNamesTheKey(t *testing.T) {
+	for _, test := range []struct{ document, want string }{
 		{`[]`, `configuration "a list": allowed: an object`},
 		{`{"conections":[]}`, `configuration: unknown key "conections": allowed: id, name, description, externalIps`},
 		{`{"externalIPs":[]}`, `unknown key "externalIPs"`},
@@ -66,14 +74,16 @@ func TestAFaultOfTheDocumentRefusesItAndNamesTheKey(t *testing.T) {
 	} {
 		_, err := Decode(json.RawMessage(test.document))
 		var fault *spec.Fault
-		if !errors.As(err, &fault) || !strings.Contains(err.Error(), test.says) {
-			t.Errorf("%s: got %v, want %s", test.document, err, test.says)
+		if !errors.As(err, &fault) || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: got %v, want %s", test.document, err, test.want)
 		}
 	}
 }
 
-func TestAFaultInsideAConnectionRefusesThatOneAlone(t *testing.T) {
-	for _, test := range []struct{ more, says string }{
+func TestConnectionFaultRefusesOnlyThatConnection(t *testing.T) {
+	const good = `{"id":"good","peerAddress":"192.0.2.8",` +
+		`"localCidrs":["10.1.0.0/24"],"peerCidrs":["10.8.0.0/24"],"psk":"k"}`
+	for _, test := range []struct{ more, want string }{
 		{`"mtu":67`, "connections[0].mtu"},
 		{`"peerCidrs":["2001:db8:2::/64"],"mtu":1279`, "from 1280 to"},
 		{`"peerCidrs":["2001:db8:2::/64"]`, "families"},
@@ -102,8 +112,7 @@ func TestAFaultInsideAConnectionRefusesThatOneAlone(t *testing.T) {
 		{`"peerCidrs":["10.0.0.0/33"]`, "peerCidrs"},
 		{`"authMode":"certificate"`, "authMode"},
 	} {
-		raw := strings.Replace(string(document(test.more)), `"connections":[`, `"connections":[`, 1)
-		raw = strings.TrimSuffix(raw, "]}") + `,{"id":"good","peerAddress":"192.0.2.8","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.8.0.0/24"],"psk":"k"}]}`
+		raw := strings.TrimSuffix(string(document(test.more)), "]}") + `,` + good + `]}`
 		c, err := Decode(json.RawMessage(raw))
 		if err != nil {
 			t.Errorf("%s: the document is refused: %v", test.more, err)
@@ -111,11 +120,11 @@ func TestAFaultInsideAConnectionRefusesThatOneAlone(t *testing.T) {
 		}
 		c.Resolve(nil)
 		refused := c.Connections[0].Refused
-		if refused == nil || !strings.Contains(refused.Error(), test.says) {
-			t.Errorf("%s: got %v, want %s", test.more, refused, test.says)
+		if refused == nil || !strings.Contains(refused.Error(), test.want) {
+			t.Errorf("%s: got %v, want %s", test.more, refused, test.want)
 		}
 		if strings.Contains(fmt.Sprint(refused), "secret-of-test") {
-			t.Errorf("%s: the fault tells the secret: %v", test.more, refused)
+			t.Errorf("%s: the fault contains the secret: %v", test.more, refused)
 		}
 		if c.Connections[1].Refused != nil {
 			t.Errorf("%s: the other connection is refused too: %v", test.more, c.Connections[1].Refused)
@@ -123,7 +132,7 @@ func TestAFaultInsideAConnectionRefusesThatOneAlone(t *testing.T) {
 	}
 }
 
-func TestASecretIsNeverAltered(t *testing.T) {
+func TestSecretIsNotAltered(t *testing.T) {
 	for _, secret := range []string{"x", `"`, "a\nb", "\x00", `\`, "ünï", "\ufffd", strings.Repeat("k", 1000)} {
 		quoted, _ := json.Marshal(secret)
 		c, err := Decode(document(`"psk":` + string(quoted)))
@@ -137,7 +146,7 @@ func TestASecretIsNeverAltered(t *testing.T) {
 	}
 }
 
-func TestAnIdentityIsTakenForWhatItIs(t *testing.T) {
+func TestIdentityTypes(t *testing.T) {
 	for _, test := range []struct{ given, kind, text string }{
 		{"192.0.2.9", kindIPv4, "192.0.2.9"},
 		{"2001:DB8:0::9", kindIPv6, "2001:db8::9"},
@@ -155,16 +164,19 @@ func TestAnIdentityIsTakenForWhatItIs(t *testing.T) {
 			t.Errorf("%s: %s %s %v, want %s %s", test.given, id.Kind(), id, err, test.kind, test.text)
 		}
 	}
-	for _, bad := range []string{"%any", "@#zz", "@#012", "a b", "@a=b", `C="FR"`, "C=FR\nleftupdown=x", "@", "a@", "ex\u0430mple.org", "x;y", "$(id)", "a\x00",
-		"@[a]b]", "C=FR/CN=x", "leftupdown=/bin/sh", strings.Repeat("a", 256), "CN=", "fe80::1%eth0", "::", "0.0.0.0"} {
+	for _, bad := range []string{
+		"%any", "@#zz", "@#012", "a b", "@a=b", `C="FR"`, "C=FR\nleftupdown=x", "@", "a@", "ex\u0430mple.org", "x;y",
+		"$(id)", "a\x00", "@[a]b]", "C=FR/CN=x", "leftupdown=/bin/sh", strings.Repeat("a", 256), "CN=",
+		"fe80::1%eth0", "::", "0.0.0.0",
+	} {
 		raw, _ := json.Marshal(bad)
 		if id, err := identity("peerId", raw); err == nil {
-			t.Errorf("%q is taken for %s %s", bad, id.Kind(), id)
+			t.Errorf("%q is accepted as %s %s", bad, id.Kind(), id)
 		}
 	}
 }
 
-func TestConnectionsThatTheDaemonCannotTellApartAreRefused(t *testing.T) {
+func TestConflictingConnectionsAreRefused(t *testing.T) {
 	two := func(a, b string) *Configuration {
 		c, err := Decode(json.RawMessage(`{"externalIps":["192.0.2.1"],"connections":[{` + a + `},{` + b + `}]}`))
 		if err != nil {
@@ -173,27 +185,29 @@ func TestConnectionsThatTheDaemonCannotTellApartAreRefused(t *testing.T) {
 		return c
 	}
 	other := strings.Replace(strings.Replace(plain, `"a"`, `"b"`, 1), "10.2.0.0/24", "10.3.0.0/24", 1)
-	for _, test := range []struct{ b, says string }{
+	for _, test := range []struct{ b, want string }{
 		{other, ""},
 		{strings.Replace(other, "secret-of-test", "another", 1), "same local and peer id with another key"},
 		{other + `,"ikePolicy":{"pfs":"group15"}`, "one IKE policy for a peer address"},
 		{strings.Replace(other, "10.3.0.0/24", "10.2.0.0/24", 1), "carries 10.1.0.0/24 to 10.2.0.0/24 already"},
 		{strings.Replace(other, `"b"`, `"a"`, 1), "an id that no other connection has"},
 	} {
-		for _, stand := range [][2]Standing{{New, New}, {New, Edited}, {New, Unchanged}, {Edited, Unchanged}, {Unchanged, Edited}, {Unchanged, Unchanged}} {
+		for _, standings := range [][2]Standing{
+			{New, New}, {New, Edited}, {New, Unchanged}, {Edited, Unchanged}, {Unchanged, Edited}, {Unchanged, Unchanged},
+		} {
 			c := two(plain, test.b)
 			c.Resolve(func(one *Connection) Standing {
 				if one == &c.Connections[0] {
-					return stand[0]
+					return standings[0]
 				}
-				return stand[1]
+				return standings[1]
 			})
 			kept, refused := c.Connections[0].Refused, c.Connections[1].Refused
-			if stand[1] > stand[0] {
-				kept, refused = refused, kept // who was not edited stays, who runs before who is new
+			if standings[1] > standings[0] {
+				kept, refused = refused, kept // the connection with the higher standing is kept
 			}
-			if kept != nil || (refused == nil) != (test.says == "") || refused != nil && !strings.Contains(refused.Error(), test.says) {
-				t.Errorf("standing %v, want %q: kept %v, refused %v", stand, test.says, kept, refused)
+			if kept != nil || !refusedWith(refused, test.want) {
+				t.Errorf("standing %v, want %q: kept %v, refused %v", standings, test.want, kept, refused)
 			}
 			if c.Connections[0].ID == c.Connections[1].ID {
 				t.Errorf("both are %q in the status", c.Connections[0].ID)
@@ -202,7 +216,15 @@ func TestConnectionsThatTheDaemonCannotTellApartAreRefused(t *testing.T) {
 	}
 }
 
-func TestOneIdentityInTwoWaysIsOne(t *testing.T) {
+// refusedWith reports whether the text of refused contains want, or whether refused is nil if want is "".
+func refusedWith(refused error, want string) bool {
+	if refused == nil || want == "" {
+		return refused == nil && want == ""
+	}
+	return strings.Contains(refused.Error(), want)
+}
+
+func TestEqualIdentitiesInDifferentForms(t *testing.T) {
 	for _, test := range []struct {
 		a, b string
 		same bool
@@ -222,7 +244,7 @@ func TestOneIdentityInTwoWaysIsOne(t *testing.T) {
 	} {
 		a, b := identityOf(t, test.a), identityOf(t, test.b)
 		if a.Same(b) != test.same || b.Same(a) != test.same {
-			t.Errorf("%s and %s are one: %v", test.a, test.b, a.Same(b))
+			t.Errorf("%s and %s are the same: %v", test.a, test.b, a.Same(b))
 		}
 	}
 }
@@ -237,9 +259,10 @@ func identityOf(t *testing.T, s string) Identity {
 	return id
 }
 
-// The identities of two connections to one peer, with two keys; of ikeVersion v1 the key is needed before they are known.
-func TestTwoKeysThatTheDaemonCannotChooseFromAreRefused(t *testing.T) {
-	for _, test := range []struct{ ids, policy, says string }{
+// TestAmbiguousKeysAreRefused has two connections to one peer with different keys. With ikeVersion v1 the daemon needs
+// the key before it knows the identity of the peer.
+func TestAmbiguousKeysAreRefused(t *testing.T) {
+	for _, test := range []struct{ ids, policy, want string }{
 		{`@[abc] @#616263`, ``, `configuration.connections[1].psk: connection "a" has the same local and peer id with another key: allowed: one key for a pair of ids`},
 		{`C=FR,E=x C=FR,Email=x`, ``, `connection "a" has the same local and peer id with another key`},
 		{`@[abc] @[abcd]`, ``, ``},
@@ -256,18 +279,20 @@ func TestTwoKeysThatTheDaemonCannotChooseFromAreRefused(t *testing.T) {
 		}
 		c.Resolve(nil)
 		refused := c.Connections[1].Refused
-		if c.Connections[0].Refused != nil || (refused == nil) != (test.says == "") || refused != nil && !strings.Contains(refused.Error(), test.says) {
+		if c.Connections[0].Refused != nil || !refusedWith(refused, test.want) {
 			t.Errorf("%s, %s: refused %v, and %v", test.ids, test.policy, refused, c.Connections[0].Refused)
 		}
 	}
 }
 
-func TestASubnetThatTheDaemonHasKeepsItsNumber(t *testing.T) {
+func TestLoadedSubnetKeepsItsNumber(t *testing.T) {
 	networks := func(local, peer string) Networks {
 		return Networks{netip.MustParsePrefix(local), netip.MustParsePrefix(peer)}
 	}
 	loaded := map[string]Networks{
-		"a-0-0": networks("10.1.0.0/24", "10.2.0.0/24"), "a-0-1": networks("10.1.0.0/24", "10.3.0.0/24"), "a-0-2": networks("10.1.0.0/24", "10.4.0.0/24"),
+		"a-0-0":   networks("10.1.0.0/24", "10.2.0.0/24"),
+		"a-0-1":   networks("10.1.0.0/24", "10.3.0.0/24"),
+		"a-0-2":   networks("10.1.0.0/24", "10.4.0.0/24"),
 		"a-1-7-9": networks("10.1.0.0/24", "10.4.0.0/24"), // of a connection a-1
 	}
 	for _, test := range []struct{ local, peer, want string }{
@@ -276,7 +301,8 @@ func TestASubnetThatTheDaemonHasKeepsItsNumber(t *testing.T) {
 		{`"10.1.0.0/24"`, `"10.5.0.0/24","10.3.0.0/24","10.6.0.0/24"`, "a-0-0 10.5.0.0/24, a-0-1 10.3.0.0/24, a-0-2 10.6.0.0/24"},
 		{`"10.9.0.0/24","10.1.0.0/24"`, `"10.3.0.0/24"`, "a-1-1 10.3.0.0/24, a-0-1 10.3.0.0/24"},
 	} {
-		c, err := Decode([]byte(`{"externalIps":["192.0.2.1"],"connections":[{"id":"a","peerAddress":"192.0.2.9","psk":"k","localCidrs":[` + test.local + `],"peerCidrs":[` + test.peer + `]}]}`))
+		c, err := Decode([]byte(`{"externalIps":["192.0.2.1"],"connections":[{"id":"a","peerAddress":"192.0.2.9","psk":"k",` +
+			`"localCidrs":[` + test.local + `],"peerCidrs":[` + test.peer + `]}]}`))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -292,10 +318,8 @@ func TestASubnetThatTheDaemonHasKeepsItsNumber(t *testing.T) {
 	}
 }
 
-func TestEveryConnectionHasAPlaceOfItsOwnInTheStatus(t *testing.T) {
-	good := func(id string) string {
-		return `{"id":"` + id + `","peerAddress":"192.0.2.9","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.2.0.0/24"],"psk":"k"}`
-	}
+func TestResolveMakesIDsUnique(t *testing.T) {
+	good := func(id string) string { return `{` + strings.Replace(plain, `"id":"a"`, `"id":"`+id+`"`, 1) + `}` }
 	for _, test := range []struct {
 		connections string
 		ids         []string
@@ -320,46 +344,51 @@ func TestEveryConnectionHasAPlaceOfItsOwnInTheStatus(t *testing.T) {
 	}
 }
 
-// TestWhatOneDocumentCostsIsBounded is of the largest one that the other limits let through: more pairs than a daemon can
-// be asked about in the time of a verb. Those that run stay; to find out takes no time either.
-func TestWhatOneDocumentCostsIsBounded(t *testing.T) {
+// TestNumberOfPairsIsLimited uses the largest document that the other limits permit. It has more pairs than the status
+// of a daemon can be read for within the deadline of a verb. A connection that runs must be kept, and Resolve must be
+// fast.
+func TestNumberOfPairsIsLimited(t *testing.T) {
 	var connections []string
 	for i := range maxConnections {
 		var local, peer []string
 		for j := range 16 {
-			local, peer = append(local, fmt.Sprintf(`"10.0.%d.0/24"`, j)), append(peer, fmt.Sprintf(`"11.%d.%d.0/24"`, i, j))
+			local = append(local, fmt.Sprintf(`"10.0.%d.0/24"`, j))
+			peer = append(peer, fmt.Sprintf(`"11.%d.%d.0/24"`, i, j))
 		}
-		connections = append(connections, fmt.Sprintf(`{"id":"c%d","peerAddress":"198.18.0.%d","peerId":"@c%d","localCidrs":[%s],"peerCidrs":[%s],"psk":"k"}`, i, i, i,
-			strings.Join(local, ","), strings.Join(peer, ",")))
+		connections = append(connections, fmt.Sprintf(`{"id":"c%[1]d","peerAddress":"198.18.0.%[1]d","peerId":"@c%[1]d",`+
+			`"localCidrs":[%[2]s],"peerCidrs":[%[3]s],"psk":"k"}`, i, strings.Join(local, ","), strings.Join(peer, ",")))
 	}
 	c, err := Decode([]byte(`{"externalIps":["192.0.2.1"],"connections":[` + strings.Join(connections, ",") + `]}`))
 	if err != nil {
 		t.Fatal(err)
 	}
-	began := time.Now()
+	start := time.Now()
 	c.Resolve(func(one *Connection) Standing {
 		if one.ID == "c200" {
 			return Unchanged
 		}
 		return New
 	})
-	if took := time.Since(began); took > 5*time.Second {
-		t.Errorf("it took %s", took)
+	if took := time.Since(start); took > 5*time.Second {
+		t.Errorf("Resolve took %s", took)
 	}
 	pairs := 0
 	for _, connection := range c.Wanted() {
 		pairs += len(connection.Pairs())
 	}
 	if pairs != maxAllPairs || c.Connections[200].Refused != nil {
-		t.Errorf("%d pairs, and of the one that runs: %v", pairs, c.Connections[200].Refused)
+		t.Errorf("%d pairs, and the running connection is refused with %v", pairs, c.Connections[200].Refused)
 	}
-	if reason := fmt.Sprint(c.Connections[255].Refused); reason != "configuration.connections[255].peerCidrs: 2304 pairs of subnets with those of the other connections: allowed: at most 2048" {
+	const want = "configuration.connections[255].peerCidrs: 2304 pairs of subnets with those of the other connections: " +
+		"allowed: at most 2048"
+	if reason := fmt.Sprint(c.Connections[255].Refused); reason != want {
 		t.Error(reason)
 	}
 }
 
-func TestPairsAreOfOneFamilyAndNamedApart(t *testing.T) {
-	raw := strings.Replace(string(document(`"localCidrs":["10.1.0.5/24","2001:db8:1::/64","10.1.0.0/24"]`)), `"peerCidrs":["10.2.0.0/24"]`, `"peerCidrs":["10.2.0.0/24","2001:db8:2::/64"]`, 1)
+func TestPairsHaveOneFamilyAndUniqueNames(t *testing.T) {
+	raw := string(document(`"localCidrs":["10.1.0.5/24","2001:db8:1::/64","10.1.0.0/24"]`))
+	raw = strings.Replace(raw, `"peerCidrs":["10.2.0.0/24"]`, `"peerCidrs":["10.2.0.0/24","2001:db8:2::/64"]`, 1)
 	c, err := Decode(json.RawMessage(raw))
 	if err != nil || c.Connections[0].Refused != nil {
 		t.Fatal(err, c.Connections[0].Refused)
@@ -374,24 +403,24 @@ func TestPairsAreOfOneFamilyAndNamedApart(t *testing.T) {
 	}
 }
 
-func TestNoIdTakesAnothersName(t *testing.T) {
+func TestAliasesAreUnique(t *testing.T) {
 	ids := []string{"a", "A", "a-0-0", "ä", "a b", strings.Repeat("x", 200), "-a", "7f1c0000-0000-4000-8000-000000000001"}
 	ids = append(ids, (&Connection{ID: "ä"}).Alias())
 	seen := map[string]string{}
 	for _, id := range ids {
 		alias := (&Connection{ID: id}).Alias()
 		if other, ok := seen[alias]; ok {
-			t.Errorf("%q and %q are both %s", id, other, alias)
+			t.Errorf("%q and %q have the same alias %s", id, other, alias)
 		}
 		seen[alias] = id
 		if !plainAlias.MatchString(alias) {
-			t.Errorf("%q is named %s", id, alias)
+			t.Errorf("%q has the invalid alias %s", id, alias)
 		}
 	}
 }
 
-// find finds all that a document points at.
-func find(c *Configuration) {
+// fillFound fills Found with values for all files and names that a document references.
+func fillFound(c *Configuration) {
 	c.Found = Found{Files: map[string]File{}, Certificates: map[CertificateFiles]Certificate{}, Names: map[string]Name{}}
 	for i, name := range c.PeerNames() {
 		c.Found.Names[name] = Name{Address: netip.AddrFrom4([4]byte{203, 0, 113, byte(i)})}
@@ -400,14 +429,19 @@ func find(c *Configuration) {
 		c.Found.Files[path] = File{Content: spec.NewSecret([]byte("a key \" of\n any bytes \xff"))}
 	}
 	for _, files := range c.Certificates() {
-		c.Found.Certificates[files] = Certificate{Nickname: "svc-1-2", AuthBy: "rsasig", PeerCA: "C=FR,CN=ca", Digest: "d"}
+		c.Found.Certificates[files] = Certificate{
+			Nickname: "svc-1-2", AuthBy: "rsasig", PeerCA: "C=FR,CN=ca", Digest: "d",
+		}
 	}
 }
 
-// TestTheFullDocumentHasEveryKey keeps the hostile strings from missing a key that is new.
-func TestTheFullDocumentHasEveryKey(t *testing.T) {
-	tables := map[string][]string{"": configurationKeys, "connections": connectionKeys, "dpd": dpdKeys, "ikePolicy": ikeKeys, "ipsecPolicy": ipsecKeys,
-		"proposals": proposalKeys, "certificate": certificateKeys}
+// TestFullDocumentHasAllKeys fails if configtest.Full lacks a key. The tests with hostile strings would not test that
+// key.
+func TestFullDocumentHasAllKeys(t *testing.T) {
+	tables := map[string][]string{
+		"": configurationKeys, "connections": connectionKeys, "dpd": dpdKeys, "ikePolicy": ikeKeys,
+		"ipsecPolicy": ipsecKeys, "proposals": proposalKeys, "certificate": certificateKeys,
+	}
 	full := configtest.Keys()
 	for object, keys := range tables {
 		if want := slices.Sorted(slices.Values(keys)); !slices.Equal(full[object], want) {
@@ -422,7 +456,7 @@ func TestTheFullDocumentHasEveryKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	find(c)
+	fillFound(c)
 	c.Resolve(nil)
 	for _, connection := range c.Connections {
 		if connection.Refused != nil {
@@ -431,9 +465,13 @@ func TestTheFullDocumentHasEveryKey(t *testing.T) {
 	}
 }
 
-// FuzzDecode looks for a panic, and for anything accepted that could end a line or leave a word in a configuration file.
+// FuzzDecode finds panics, and accepted values that would end a line or become several words in a configuration file.
 func FuzzDecode(f *testing.F) {
-	for _, seed := range []string{`{}`, string(document("")), string(document(`"peerId":"@[a]"`)), string(document(`"localId":"C=FR, CN=x"`)), string(document(`"peerAddress":"a.example"`)), configtest.Full, `{"connections":[{"id":7}]}`, `null`, `{"connections":[null]}`} {
+	for _, seed := range []string{
+		`{}`, string(document("")), string(document(`"peerId":"@[a]"`)), string(document(`"localId":"C=FR, CN=x"`)),
+		string(document(`"peerAddress":"a.example"`)), configtest.Full, `{"connections":[{"id":7}]}`, `null`,
+		`{"connections":[null]}`,
+	} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
@@ -441,21 +479,27 @@ func FuzzDecode(f *testing.F) {
 		if err != nil {
 			return
 		}
-		find(c)
+		fillFound(c)
 		c.Resolve(nil)
 		for _, connection := range c.Wanted() {
-			for _, value := range []string{connection.LocalID.String(), connection.PeerID.String(), connection.Alias(), connection.IKE.Proposals, connection.IPsec.Proposals} {
+			for _, value := range []string{
+				connection.LocalID.String(), connection.PeerID.String(), connection.Alias(), connection.IKE.Proposals,
+				connection.IPsec.Proposals,
+			} {
 				inner := strings.TrimSuffix(strings.TrimPrefix(value, `"`), `"`)
-				if value == "" || strings.ContainsAny(inner, "\"\n\r\x00\\") || inner == value && strings.ContainsAny(value, " \t") {
-					t.Errorf("%q is not one word", value)
+				if value == "" || strings.ContainsAny(inner, "\"\n\r\x00\\") ||
+					inner == value && strings.ContainsAny(value, " \t") {
+					t.Errorf("%q is not a single word", value)
 				}
 			}
 		}
 	})
 }
 
-func TestConnectionsOfAContainerWithoutExternalIPNameTheMissingKey(t *testing.T) {
-	c, err := Decode([]byte(`{"connections":[{` + plain + `},{"id":"b","peerAddress":"vpn.example.org","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.3.0.0/24"],"pskFile":"/missing"}]}`))
+func TestMissingExternalIPIsNamedInEachConnection(t *testing.T) {
+	other := strings.NewReplacer(`"id":"a"`, `"id":"b"`, "192.0.2.9", "vpn.example.org", "10.2.0.0", "10.3.0.0",
+		`"psk":"secret-of-test"`, `"pskFile":"/missing"`).Replace(plain)
+	c, err := Decode([]byte(`{"connections":[{` + plain + `},{` + other + `}]}`))
 	if err != nil {
 		t.Fatal(err)
 	}

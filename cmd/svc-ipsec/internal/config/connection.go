@@ -16,59 +16,64 @@ type Connection struct {
 	ID   string
 	Name string
 	Up   bool
-	// Refused is why this connection does not run though the others do; nil if nothing is wrong with it.
+	// Refused is the reason why this connection must not run, or nil if it is valid. The other connections are not
+	// affected.
 	Refused error
-	// Tolerated are faults for which the connection would be refused if it was new.
+	// Tolerated lists faults for which the connection would be refused if it were new.
 	Tolerated []error
 
-	PeerAddress  netip.Addr // of a name: Resolve sets it
-	PeerName     string     // a host name, where peerAddress is one
+	PeerAddress  netip.Addr // Resolve sets it if PeerName is set
+	PeerName     string     // the host name in peerAddress, or "" if that is an address
 	LocalAddress netip.Addr // the external address of the peer's family; Resolve sets it
 	LocalID      Identity
 	PeerID       Identity
-	LocalCIDRs   []netip.Prefix // masked, each once
-	PeerCIDRs    []netip.Prefix
+	LocalCIDRs   []netip.Prefix // masked, without duplicates
+	PeerCIDRs    []netip.Prefix // masked, without duplicates
 	ResponseOnly bool
 	MTU          int
-	PSK          spec.Secret // of a file: Resolve sets it
+	PSK          spec.Secret // Resolve sets it if PSKFile is set
 	PSKFile      string
-	Files        CertificateFiles // of authMode certificate
-	Certificate  Certificate      // what was found in them: Resolve sets it
+	Files        CertificateFiles // zero unless authMode is certificate
+	Certificate  Certificate      // from the contents of Files; Resolve sets it
 	DPD          DPD
 	IKE          IKEPolicy
 	IPsec        IPsecPolicy
 
-	localNumbers, peerNumbers []int // of the subnets, in the names of the pairs
+	localNumbers, peerNumbers []int // the numbers of the subnets in the names of the pairs; Resolve sets them
 
 	faults []error // of decode, at most one for each group of keys
 
-	place string         // its key in the document: configuration.connections[0]
+	place string         // the key of the connection in the document: configuration.connections[0]
 	of    *Configuration // set by Resolve
 }
 
-// Place is where the connection stands in the document, as no other one does.
+// Place returns the key of the connection in the document, such as configuration.connections[0]. It is unique in the
+// document, also where ids are missing or duplicated.
 func (c *Connection) Place() string { return c.place }
 
-// DPD says when a silent peer counts as dead, in seconds. A zero Interval: never asked.
+// DPD configures dead peer detection, in seconds. With a zero Interval it is disabled.
 type DPD struct {
-	Action   string // in Libreswan's words
+	Action   string // a value of Libreswan's dpdaction
 	Interval int
 	Timeout  int
 }
 
-var connectionKeys = []string{"id", "name", "description", "adminStateUp", "peerAddress", "peerId", "localId", "localCidrs", "peerCidrs",
+var connectionKeys = []string{
+	"id", "name", "description", "adminStateUp", "peerAddress", "peerId", "localId", "localCidrs", "peerCidrs",
 	"initiator", "mtu", "authMode", "psk", "pskBase64", "pskFile", "certificate",
-	"dpd", "ikePolicy", "ipsecPolicy"}
+	"dpd", "ikePolicy", "ipsecPolicy",
+}
 
 var dpdKeys = []string{"action", "interval", "timeout"}
 
-// decode reads one connection; what is wrong with it ends up in Refused, the id and name are kept if they are readable.
+// decode decodes one connection. It sets Refused to the first fault. A refused connection keeps its id, name and
+// networks as far as they can be decoded.
 func (c *Connection) decode(key string, raw json.RawMessage) {
 	c.Up, c.place = true, key
 	fields, err := object(key, raw, connectionKeys)
 	if err != nil {
 		c.Refused = err
-		// Its id still tells an operator which one is meant.
+		// Operators need the id and the name to identify the refused connection in the status.
 		var named struct{ ID, Name any }
 		if json.Unmarshal(raw, &named) == nil {
 			c.ID, _ = named.ID.(string)
@@ -80,11 +85,13 @@ func (c *Connection) decode(key string, raw json.RawMessage) {
 		if !readable(c.Name) {
 			c.Name = ""
 		}
-		c.LocalCIDRs, c.PeerCIDRs = legible(raw)
+		c.LocalCIDRs, c.PeerCIDRs = readableNetworks(raw)
 		return
 	}
-	for _, read := range []func(string, map[string]json.RawMessage) error{c.decodeNames, c.decodeEnds, c.decodeRest, c.decodePolicies} {
-		if err := read(key, fields); err != nil {
+	for _, decodeGroup := range []func(string, map[string]json.RawMessage) error{
+		c.decodeNames, c.decodeEnds, c.decodeRest, c.decodePolicies,
+	} {
+		if err := decodeGroup(key, fields); err != nil {
 			c.faults = append(c.faults, err)
 		}
 	}
@@ -95,12 +102,13 @@ func (c *Connection) decode(key string, raw json.RawMessage) {
 	}
 	if len(c.faults) > 0 {
 		c.Refused = c.faults[0]
-		c.LocalCIDRs, c.PeerCIDRs = legible(raw)
+		c.LocalCIDRs, c.PeerCIDRs = readableNetworks(raw)
 	}
 }
 
-// Closed lists the networks that packets in clear must not leave for though the connection does not run: those of its peer, as
-// far as they can be read.
+// Closed lists the peer networks of a refused connection, as far as they can be decoded. Packets to these networks must
+// not leave the container unencrypted, although the connection does not run. The list is empty for a connection that is
+// not refused, or that is administratively down.
 func (c *Connection) Closed() []netip.Prefix {
 	if c.Refused == nil || !c.Up {
 		return nil
@@ -111,17 +119,17 @@ func (c *Connection) Closed() []netip.Prefix {
 	return c.PeerCIDRs
 }
 
-// legible returns what can be read of the networks of a connection that is refused.
-func legible(raw json.RawMessage) (local, peer []netip.Prefix) {
+// readableNetworks returns those networks of a refused connection that are valid, and ignores all other values.
+func readableNetworks(raw json.RawMessage) (local, peer []netip.Prefix) {
 	var named struct {
 		LocalCIDRs any `json:"localCidrs"`
 		PeerCIDRs  any `json:"peerCidrs"`
 	}
 	_ = json.Unmarshal(raw, &named)
-	return legibleList(named.LocalCIDRs), legibleList(named.PeerCIDRs)
+	return readablePrefixes(named.LocalCIDRs), readablePrefixes(named.PeerCIDRs)
 }
 
-func legibleList(values any) (list []netip.Prefix) {
+func readablePrefixes(values any) (list []netip.Prefix) {
 	all, _ := values.([]any)
 	for _, value := range all {
 		s, _ := value.(string)
@@ -148,7 +156,8 @@ func (c *Connection) decodeNames(key string, fields map[string]json.RawMessage) 
 			return err
 		}
 		if value != "" && free == "name" {
-			// A name is shown and never written into a file: a control character in it is no reason to keep a tunnel down.
+			// The name is only displayed and never written to a file. So a control character in it is replaced, instead
+			// of refusing the connection.
 			c.Name = strings.Map(func(r rune) rune {
 				if !unicode.IsPrint(r) {
 					return '?'
@@ -175,13 +184,18 @@ func (c *Connection) decodeEnds(key string, fields map[string]json.RawMessage) e
 		return err
 	}
 	if c.PeerAddress, err = spec.ParseAddress(key+".peerAddress", peer); err != nil {
-		if !canBeName(peer) {
-			return &spec.Fault{Key: key + ".peerAddress", Value: peer, Allowed: "an IPv4 or IPv6 address, or a host name, whose last label is no number"}
+		if !validHostName(peer) {
+			return &spec.Fault{
+				Key: key + ".peerAddress", Value: peer,
+				Allowed: "an IPv4 or IPv6 address, or a host name, whose last label is no number",
+			}
 		}
 		c.PeerName = strings.ToLower(peer)
 	}
 	if a := c.PeerAddress; a.IsLoopback() || !a.Is4() && a.IsLinkLocalUnicast() {
-		return &spec.Fault{Key: key + ".peerAddress", Value: peer, Allowed: "not a loopback address, nor a link-local one of IPv6"}
+		return &spec.Fault{
+			Key: key + ".peerAddress", Value: peer, Allowed: "not a loopback address, nor a link-local one of IPv6",
+		}
 	}
 	if c.LocalID, err = identity(key+".localId", fields["localId"]); err != nil {
 		return err
@@ -205,13 +219,13 @@ func (c *Connection) decodeRest(key string, fields map[string]json.RawMessage) e
 		return err
 	}
 	c.ResponseOnly = initiator == "response-only"
-	least := 68 // RFC 791; RFC 8200 for IPv6
+	minimum := 68 // RFC 791; RFC 8200 for IPv6
 	for _, cidr := range c.PeerCIDRs {
 		if !cidr.Addr().Is4() {
-			least = 1280
+			minimum = 1280
 		}
 	}
-	if c.MTU, err = number(key+".mtu", fields["mtu"], least, 65535, 1500); err != nil {
+	if c.MTU, err = number(key+".mtu", fields["mtu"], minimum, 65535, 1500); err != nil {
 		return err
 	}
 	if err = c.decodeAuthentication(key, fields); err != nil {
@@ -228,7 +242,8 @@ func (d *DPD) decode(key string, raw json.RawMessage) error {
 			return err
 		}
 	}
-	if d.Action, err = choice(key+".action", fields["action"], "hold", "clear", "restart", "restart-by-peer", "disabled"); err != nil {
+	d.Action, err = choice(key+".action", fields["action"], "hold", "clear", "restart", "restart-by-peer", "disabled")
+	if err != nil {
 		return err
 	}
 	if d.Action == "disabled" {
@@ -236,7 +251,7 @@ func (d *DPD) decode(key string, raw json.RawMessage) error {
 		return nil
 	}
 	if d.Action == "restart-by-peer" {
-		d.Action = "restart" // Libreswan has no such word (reference: its dpdaction keyword)
+		d.Action = "restart" // Libreswan's dpdaction has no restart-by-peer
 	}
 	if d.Interval, err = number(key+".interval", fields["interval"], 1, 86400, 30); err != nil {
 		return err

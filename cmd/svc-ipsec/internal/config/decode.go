@@ -10,16 +10,17 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// maxText is the longest string that any key takes, secrets apart.
+// maxText is the maximum length in bytes of any string, except for secrets.
 const maxText = 1024
 
-// absent says whether a value is missing; null, which YAML makes of a bare key, is missing too.
+// absent reports whether a value is missing. null counts as missing, because a YAML key without a value becomes null.
 func absent(raw json.RawMessage) bool {
 	trimmed := bytes.TrimSpace(raw)
 	return len(trimmed) == 0 || string(trimmed) == "null"
 }
 
-// object takes an object apart. Unlike encoding/json it refuses unknown keys, keys in another case, and keys given twice.
+// object decodes the members of a JSON object. Unlike encoding/json it refuses unknown keys, keys that differ in case,
+// and duplicate keys.
 func object(key string, raw json.RawMessage, allowed []string) (map[string]json.RawMessage, error) {
 	fault := &spec.Fault{Key: key, Value: kind(raw), Allowed: "an object"}
 	decoder := json.NewDecoder(bytes.NewReader(raw))
@@ -48,18 +49,19 @@ func object(key string, raw json.RawMessage, allowed []string) (map[string]json.
 	return fields, nil
 }
 
-func array(key string, raw json.RawMessage, most int) ([]json.RawMessage, error) {
+func array(key string, raw json.RawMessage, maximum int) ([]json.RawMessage, error) {
 	if absent(raw) {
 		return nil, nil
 	}
 	var items []json.RawMessage
-	if err := json.Unmarshal(raw, &items); err != nil || len(items) > most {
-		return nil, &spec.Fault{Key: key, Value: kind(raw), Allowed: "a list of at most " + strconv.Itoa(most)}
+	if err := json.Unmarshal(raw, &items); err != nil || len(items) > maximum {
+		return nil, &spec.Fault{Key: key, Value: kind(raw), Allowed: "a list of at most " + strconv.Itoa(maximum)}
 	}
 	return items, nil
 }
 
-// text reads a string, "" if it is absent. It never repeats a value that is not a string.
+// text decodes a string. It returns "" if the value is absent. The fault for a value of another type does not contain
+// the value.
 func text(key string, raw json.RawMessage) (string, error) {
 	if absent(raw) {
 		return "", nil
@@ -74,8 +76,8 @@ func text(key string, raw json.RawMessage) (string, error) {
 	return s, nil
 }
 
-func texts(key string, raw json.RawMessage, most int) ([]string, error) {
-	items, err := array(key, raw, most)
+func texts(key string, raw json.RawMessage, maximum int) ([]string, error) {
+	items, err := array(key, raw, maximum)
 	if err != nil {
 		return nil, err
 	}
@@ -90,7 +92,7 @@ func texts(key string, raw json.RawMessage, most int) ([]string, error) {
 	return values, nil
 }
 
-// choice reads one of a few words; an absent one is the first.
+// choice decodes a string that must be one of allowed. If the value is absent, it returns the first one.
 func choice(key string, raw json.RawMessage, allowed ...string) (string, error) {
 	s, err := text(key, raw)
 	if err != nil {
@@ -105,24 +107,25 @@ func choice(key string, raw json.RawMessage, allowed ...string) (string, error) 
 	return s, nil
 }
 
-func number(key string, raw json.RawMessage, least, most, otherwise int) (int, error) {
+func number(key string, raw json.RawMessage, minimum, maximum, defaultValue int) (int, error) {
 	if absent(raw) {
-		return otherwise, nil
+		return defaultValue, nil
 	}
 	var n int
-	if err := json.Unmarshal(raw, &n); err != nil || n < least || n > most {
+	if err := json.Unmarshal(raw, &n); err != nil || n < minimum || n > maximum {
 		value := kind(raw)
 		if err == nil {
 			value = strconv.Itoa(n)
 		}
-		return 0, &spec.Fault{Key: key, Value: value, Allowed: "a number from " + strconv.Itoa(least) + " to " + strconv.Itoa(most)}
+		allowed := "a number from " + strconv.Itoa(minimum) + " to " + strconv.Itoa(maximum)
+		return 0, &spec.Fault{Key: key, Value: value, Allowed: allowed}
 	}
 	return n, nil
 }
 
-func boolean(key string, raw json.RawMessage, otherwise bool) (bool, error) {
+func boolean(key string, raw json.RawMessage, defaultValue bool) (bool, error) {
 	if absent(raw) {
-		return otherwise, nil
+		return defaultValue, nil
 	}
 	var b bool
 	if err := json.Unmarshal(raw, &b); err != nil {
@@ -131,7 +134,7 @@ func boolean(key string, raw json.RawMessage, otherwise bool) (bool, error) {
 	return b, nil
 }
 
-// kind names a JSON value without repeating it.
+// kind returns the type of a JSON value as text for faults that must not contain the value.
 func kind(raw json.RawMessage) string {
 	trimmed := bytes.TrimSpace(raw)
 	switch {

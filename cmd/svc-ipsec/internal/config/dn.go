@@ -8,8 +8,13 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// distinguishedName reads a distinguished name in the forms of OpenSSL and RFC 4514, attributes in the order of the certificate:
-// C=FR, O=Example; C = FR, O = "Example, Inc."; O=Example\, Inc. The fault has no key; its value is the part that is refused.
+// distinguishedName parses a distinguished name in the forms of OpenSSL and RFC 4514. Examples are
+//
+//	C=FR, O=Example
+//	C = FR, O = "Example, Inc."
+//	O=Example\, Inc.
+//
+// The attributes are in the order of the certificate. The fault has no key. Its value is the part of s that is refused.
 func distinguishedName(s string) (Identity, *spec.Fault) {
 	if strings.HasPrefix(s, "/") {
 		return Identity{}, &spec.Fault{Value: s, Allowed: "attributes separated by commas, like C=FR, O=Example"}
@@ -18,7 +23,9 @@ func distinguishedName(s string) (Identity, *spec.Fault) {
 	for rest, more := s, true; more; {
 		name, after, ok := strings.Cut(rest, "=")
 		if !ok {
-			return Identity{}, &spec.Fault{Value: strings.Trim(rest, " "), Allowed: `attribute=value; a comma inside a value is written \,`}
+			return Identity{}, &spec.Fault{
+				Value: strings.Trim(rest, " "), Allowed: `attribute=value; a comma inside a value is written \,`,
+			}
 		}
 		if name = strings.Trim(name, " "); !dnKey.MatchString(name) {
 			return Identity{}, &spec.Fault{Value: name, Allowed: "an attribute of " + dnKeys}
@@ -28,33 +35,35 @@ func distinguishedName(s string) (Identity, *spec.Fault) {
 		if fault != nil {
 			return Identity{}, fault
 		}
-		parts = append(parts, name+"="+written4514(value))
+		parts = append(parts, name+"="+encodeDNValue(value))
 		rest, more = p.rest, p.more
 	}
 	return Identity{kindDN, strings.Join(parts, ", ")}, nil
 }
 
-// written4514 writes a value so that Libreswan takes it for what it is: what is not plain as the DER encoding of a UTF8String (RFC 4514,
-// section 2.4). Its own escapes differ between versions, and it makes a T61String of anything beyond ASCII, which equals no UTF8String.
-func written4514(value string) string {
+// encodeDNValue returns an attribute value in a form that every Libreswan parses correctly. Values that need escapes
+// become the hexadecimal DER encoding of a UTF8String (RFC 4514, section 2.4). The escapes that Libreswan accepts
+// differ between its versions, and it encodes text that is not ASCII as a T61String, which is never equal to a
+// UTF8String.
+func encodeDNValue(value string) string {
 	if dnValue.MatchString(value) {
 		return value
 	}
 	length := []byte{byte(len(value))}
-	if len(value) > 127 { // and at most 255
+	if len(value) > 127 { // at most 255, the maximum length of an identity
 		length = []byte{0x81, byte(len(value))}
 	}
 	return "#0c" + hex.EncodeToString(length) + hex.EncodeToString([]byte(value))
 }
 
-// dnParser reads one value of a distinguished name.
+// dnParser parses one value of a distinguished name.
 type dnParser struct {
 	name string
-	rest string // behind what was read
+	rest string // the input that is not parsed yet
 	more bool   // another attribute follows
 }
 
-// special are the characters that cannot stand for themselves in a value without quotes.
+// special are the characters that must be escaped in a value without quotes.
 const special = `,+"\<>;`
 
 func (p *dnParser) fault(value, allowed string) *spec.Fault {
@@ -84,7 +93,7 @@ func (p *dnParser) value() (value string, fault *spec.Fault) {
 	return value, nil
 }
 
-// quoted reads "…" and what is behind it, up to the next attribute.
+// quoted parses a value in double quotes, and the comma after it.
 func (p *dnParser) quoted() (string, *spec.Fault) {
 	var b strings.Builder
 	given := p.rest
@@ -104,10 +113,11 @@ func (p *dnParser) quoted() (string, *spec.Fault) {
 	return b.String(), nil
 }
 
-// plain reads a value without quotes.
+// plain parses a value without quotes, and the comma after it.
 func (p *dnParser) plain() (string, *spec.Fault) {
 	var b strings.Builder
-	given, escaped := p.rest, 0 // bytes up to the last escape: blanks in them stay
+	// escaped is the length of the value up to and including its last escape. Trailing blanks are trimmed only after it.
+	given, escaped := p.rest, 0
 	if strings.HasPrefix(given, "#") {
 		return "", p.fault(given, `\# at the begin of a value`)
 	}
@@ -136,7 +146,8 @@ func (p *dnParser) plain() (string, *spec.Fault) {
 	return value[:escaped] + strings.TrimRight(value[escaped:], " "), nil
 }
 
-// next reads a byte, or an escape: \ and a hexadecimal pair or a character that is not a letter or digit.
+// next reads a byte, or an escape: a backslash that is followed by two hexadecimal digits, or by one of the special
+// characters, a blank, #, = or /.
 func (p *dnParser) next(b *strings.Builder) *spec.Fault {
 	if p.rest[0] != '\\' {
 		b.WriteByte(p.rest[0])

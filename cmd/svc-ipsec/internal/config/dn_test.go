@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-func TestADistinguishedNameIsReadInTheFormsOfOpenSSL(t *testing.T) {
+func TestDistinguishedNameForms(t *testing.T) {
 	for _, test := range []struct{ given, text string }{
 		{"C = FR, O = Example, CN = paris", "C=FR, O=Example, CN=paris"},
 		{"C=FR,O=Example Corp. ,CN=paris", "C=FR, O=Example Corp., CN=paris"},
@@ -27,7 +27,7 @@ func TestADistinguishedNameIsReadInTheFormsOfOpenSSL(t *testing.T) {
 			t.Errorf("%s: %s %s %v, want %s", test.given, id.Kind(), id, err, test.text)
 		}
 	}
-	for given, says := range map[string]string{
+	for given, want := range map[string]string{
 		"C=FR, X=1":              `peerId "X": allowed: an attribute of C, ST, L, `,
 		"C=FR, Example":          `peerId "Example": allowed: attribute=value; a comma inside a value is written \,`,
 		"C=FR, O=":               `peerId "O=": allowed: a value that is not empty`,
@@ -46,13 +46,13 @@ func TestADistinguishedNameIsReadInTheFormsOfOpenSSL(t *testing.T) {
 		"C=FR\nleftupdown=/bin/": "printable text",
 	} {
 		raw, _ := json.Marshal(given)
-		if id, err := identity("peerId", raw); err == nil || !strings.Contains(err.Error(), says) {
-			t.Errorf("%s: %s %v, want %s", given, id, err, says)
+		if id, err := identity("peerId", raw); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %s %v, want %s", given, id, err, want)
 		}
 	}
 	a, _ := identity("", json.RawMessage(`"O=\"Example, Inc.\", emailAddress=a@b, serialNumber=7"`))
 	b, _ := identity("", json.RawMessage(`"O=Example\\, Inc., E=a@b, SN=7"`))
 	if !a.Same(b) {
-		t.Errorf("%s and %s are one for Libreswan", a, b)
+		t.Errorf("%s and %s are equal in Libreswan", a, b)
 	}
 }

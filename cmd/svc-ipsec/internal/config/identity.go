@@ -10,14 +10,14 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// Identity is one end's IKE identity, checked so that Libreswan takes it for what it is: what it cannot parse it
-// silently replaces by the address.
+// Identity is the IKE identity of one end. Its text is checked, because Libreswan silently replaces an identity that it
+// cannot parse by the IP address.
 type Identity struct {
-	kind string // as Libreswan's status names it
-	text string // as it stands in a file, less the quotes
+	kind string // the type, as in Libreswan's status
+	text string // the text for ipsec.conf and ipsec.secrets, without quotes
 }
 
-// The kinds of identity, in the words of Libreswan's status.
+// The types of identities, as in Libreswan's status.
 const (
 	kindIPv4     = "ID_IPV4_ADDR"
 	kindIPv6     = "ID_IPV6_ADDR"
@@ -27,42 +27,43 @@ const (
 	kindDN       = "ID_DER_ASN1_DN"
 )
 
-// fromCertificate is Libreswan's word for the subject of the end's own certificate.
+// fromCertificate is Libreswan's keyword for the subject of the certificate of the end.
 const fromCertificate = "%fromcert"
 
-const identityAllowed = "an IP address, a host name (with or without '@'), user@host, @#<hex digits> or @[text] (key id), " +
-	"or a distinguished name like C=FR, O=Example, CN=paris; ASCII only"
+const identityAllowed = "an IP address, a host name (with or without '@'), user@host, " +
+	"@#<hex digits> or @[text] (key id), or a distinguished name like C=FR, O=Example, CN=paris; ASCII only"
 
 var (
 	hostName = lazyregexp.New(`^[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*$`)
 	userName = lazyregexp.New(`^[A-Za-z0-9]([A-Za-z0-9._+-]*[A-Za-z0-9])?$`)
 	keyHex   = lazyregexp.New(`^([0-9a-fA-F]{2})+$`)
 	keyText  = lazyregexp.New(`^[A-Za-z0-9._:/+-]+$`)
-	// Exactly those that Libreswan knows.
+	// dnKey matches exactly the attributes in dnKeys.
 	dnKey   = lazyregexp.New(`^(` + strings.ReplaceAll(dnKeys, ", ", "|") + `)$`)
 	dnValue = lazyregexp.New(`^[A-Za-z0-9]([A-Za-z0-9 ._@()':&-]*[A-Za-z0-9.)])?$`)
 )
 
-// dnKeys are the attributes that Libreswan knows, in OpenSSL's and its own words.
-const dnKeys = "C, ST, L, O, OU, CN, N, G, S, I, T, E, D, ID, ND, SN, serialNumber, UID, DC, TCGID, Email, emailAddress, UN, unstructuredName"
+// dnKeys lists the attributes of distinguished names that Libreswan supports, with OpenSSL's names and its own.
+const dnKeys = "C, ST, L, O, OU, CN, N, G, S, I, T, E, D, ID, ND, SN, serialNumber, UID, DC, TCGID, Email, " +
+	"emailAddress, UN, unstructuredName"
 
-// sameAttributes are those that have several names, as canonical has them.
-var sameAttributes = []struct {
-	key lazyregexp.Regexp
-	as  string
+// attributeAliases maps the other names of an attribute to the name that canonical uses.
+var attributeAliases = []struct {
+	key  lazyregexp.Regexp
+	name string
 }{
 	{lazyregexp.New(`(^|, )(email|emailaddress)=`), "e"},
 	{lazyregexp.New(`(^|, )serialnumber=`), "sn"},
 	{lazyregexp.New(`(^|, )unstructuredname=`), "un"},
 }
 
-// IsZero says whether no identity was given.
+// IsZero reports whether the identity is not set.
 func (i Identity) IsZero() bool { return i.text == "" }
 
-// Kind is the identity's type in the words of Libreswan's status.
+// Kind returns the type of the identity as Libreswan's status prints it.
 func (i Identity) Kind() string { return i.kind }
 
-// String is the identity as it stands in ipsec.conf and ipsec.secrets: one word, or one quoted value.
+// String returns the identity in the syntax of ipsec.conf and ipsec.secrets: a single token, or a quoted string.
 func (i Identity) String() string {
 	if i.kind == kindDN && i.text != fromCertificate {
 		return `"` + i.text + `"`
@@ -70,8 +71,8 @@ func (i Identity) String() string {
 	return i.text
 }
 
-// Shown says whether the identity is the one that the status prints. Distinguished names and key ids are printed in a
-// form of the daemon's own: there the kind is what can be compared.
+// Shown reports whether kind and text, from Libreswan's status, are this identity. Of distinguished names and key ids
+// it compares only the kind, because the status prints them in a different form.
 func (i Identity) Shown(kind, text string) bool {
 	if kind != i.kind {
 		return false
@@ -79,19 +80,19 @@ func (i Identity) Shown(kind, text string) bool {
 	return i.kind == kindDN || i.kind == kindKeyID || strings.EqualFold(text, i.text)
 }
 
-// Same says whether Libreswan takes the two for one, however they are written.
+// Same reports whether Libreswan treats the two identities as equal, even if they are written differently.
 func (i Identity) Same(as Identity) bool { return i.canonical() == as.canonical() }
 
-// canonical is the one way to write an identity: a key id in hex, a name without regard to case, and a distinguished name
-// with one word for an attribute that has three (reference: Libreswan, same_id and x501rdns).
+// canonical returns a text that is equal for equal identities: a key id in hexadecimal, a name in lower case, and a
+// distinguished name with one name for each attribute that has several (see same_id and x501rdns in Libreswan).
 func (i Identity) canonical() string {
 	if text, ok := strings.CutPrefix(i.text, "@["); ok {
 		return "@#" + hex.EncodeToString([]byte(strings.TrimSuffix(text, "]")))
 	}
 	canonical := strings.ToLower(i.text)
 	if i.kind == kindDN {
-		for _, same := range sameAttributes {
-			canonical = same.key.ReplaceAllString(canonical, "${1}"+same.as+"=")
+		for _, alias := range attributeAliases {
+			canonical = alias.key.ReplaceAllString(canonical, "${1}"+alias.name+"=")
 		}
 	}
 	return canonical
@@ -104,7 +105,8 @@ func addressIdentity(a netip.Addr) Identity {
 	return Identity{kindIPv6, a.String()}
 }
 
-// identity reads an identity of any kind. A host name without '@' becomes one with it: Libreswan would look it up.
+// identity decodes an identity of any type. It adds the '@' to a host name without it, because Libreswan resolves such
+// a name and uses the address.
 func identity(key string, raw json.RawMessage) (Identity, error) {
 	s, err := text(key, raw)
 	if err != nil || s == "" {
@@ -113,7 +115,7 @@ func identity(key string, raw json.RawMessage) (Identity, error) {
 	a, err := netip.ParseAddr(s)
 	switch {
 	case err == nil && a.IsUnspecified():
-		// Libreswan takes it for any identity; in the file of the keys, too.
+		// Libreswan treats the unspecified address as a wildcard, also in ipsec.secrets.
 	case err == nil && a.Zone() == "" && !a.Is4In6():
 		return addressIdentity(a), nil
 	case len(s) <= 255:
@@ -129,15 +131,15 @@ func identity(key string, raw json.RawMessage) (Identity, error) {
 	return Identity{}, &spec.Fault{Key: key, Value: s, Allowed: identityAllowed}
 }
 
-// namedIdentity reads an identity that is no address. It returns a fault without a key where a part can be named, and else a zero
-// identity.
+// namedIdentity parses an identity that is not an address. If s is invalid, it returns a fault without a key where it
+// can name the invalid part, and the zero identity otherwise.
 func namedIdentity(s string) (Identity, *spec.Fault) {
 	if digits, ok := strings.CutPrefix(s, "@#"); ok {
-		return when(keyHex.MatchString(digits), Identity{kindKeyID, "@#" + strings.ToLower(digits)})
+		return identityIf(keyHex.MatchString(digits), Identity{kindKeyID, "@#" + strings.ToLower(digits)})
 	}
 	if inner, ok := strings.CutPrefix(s, "@["); ok {
 		inner, closed := strings.CutSuffix(inner, "]")
-		return when(closed && keyText.MatchString(inner), Identity{kindKeyID, s})
+		return identityIf(closed && keyText.MatchString(inner), Identity{kindKeyID, s})
 	}
 	if strings.Contains(s, "=") {
 		return distinguishedName(s)
@@ -145,16 +147,17 @@ func namedIdentity(s string) (Identity, *spec.Fault) {
 	user, host, at := strings.Cut(s, "@")
 	switch {
 	case !at:
-		return when(hostName.MatchString(s), Identity{kindFQDN, "@" + s})
+		return identityIf(hostName.MatchString(s), Identity{kindFQDN, "@" + s})
 	case user == "":
-		return when(hostName.MatchString(host), Identity{kindFQDN, s})
+		return identityIf(hostName.MatchString(host), Identity{kindFQDN, s})
 	default:
-		return when(userName.MatchString(user) && hostName.MatchString(host), Identity{kindUserFQDN, s})
+		return identityIf(userName.MatchString(user) && hostName.MatchString(host), Identity{kindUserFQDN, s})
 	}
 }
 
-func when(ok bool, id Identity) (Identity, *spec.Fault) {
-	if !ok {
+// identityIf returns id if valid is set, and the zero identity otherwise.
+func identityIf(valid bool, id Identity) (Identity, *spec.Fault) {
+	if !valid {
 		return Identity{}, nil
 	}
 	return id, nil

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// TestRefusalsOfTheMidoNetPage compares what docs/midonet.md lists as refused with the reasons.
-func TestRefusalsOfTheMidoNetPage(t *testing.T) {
+// TestMidoNetPageListsRefusals compares the refused values that docs/midonet.md lists with the faults of Decode.
+func TestMidoNetPageListsRefusals(t *testing.T) {
 	page, err := os.ReadFile("../../../../docs/midonet.md")
 	if err != nil {
 		t.Fatal(err)
@@ -35,13 +35,14 @@ func TestRefusalsOfTheMidoNetPage(t *testing.T) {
 			t.Errorf("%s: %v, want %s", test.more, refused, test.reason)
 		}
 		if !strings.Contains(string(page), test.page) {
-			t.Errorf("the page has no %s", test.page)
+			t.Errorf("docs/midonet.md does not contain %s", test.page)
 		}
 	}
 	connections := strings.Repeat(`{"id":"a"},`, maxConnections) + `{"id":"a"}`
 	_, err = Decode(json.RawMessage(`{"connections":[` + connections + `]}`))
 	reason := fmt.Sprintf(`allowed: a list of at most %d`, maxConnections)
-	if err == nil || !strings.Contains(err.Error(), "connections") || !strings.Contains(err.Error(), reason) || !strings.Contains(string(page), "`connections …: "+reason) {
+	if err == nil || !strings.Contains(err.Error(), "connections") || !strings.Contains(err.Error(), reason) ||
+		!strings.Contains(string(page), "`connections …: "+reason) {
 		t.Errorf("too many connections: %v", err)
 	}
 }

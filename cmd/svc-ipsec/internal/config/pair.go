@@ -11,41 +11,43 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// Pair is one pair of subnets of a connection: what Libreswan calls a conn, with one Child SA.
+// Pair is one traffic selector pair of a connection. Libreswan has one conn with one Child SA for it.
 type Pair struct {
-	Conn  string // its name in the daemon
+	Conn  string // the name of the conn in the daemon
 	Local netip.Prefix
 	Peer  netip.Prefix
-	Host  bool // transport mode between the two addresses themselves: no subnets
+	Host  bool // in transport mode: the pair consists of the two addresses, and the conn has no subnets
 }
 
 var (
-	plainAlias = lazyregexp.New(`^[A-Za-z0-9][A-Za-z0-9_-]{0,55}$`)
-	takenAlias = lazyregexp.New(`^h[0-9a-f]{32}$|-[0-9]{1,2}-[0-9]{1,2}$`)
+	plainAlias    = lazyregexp.New(`^[A-Za-z0-9][A-Za-z0-9_-]{0,55}$`)
+	reservedAlias = lazyregexp.New(`^h[0-9a-f]{32}$|-[0-9]{1,2}-[0-9]{1,2}$`)
 )
 
-// Alias is the connection's name in the daemon: its id where that can be a name there, else a hash of it. An id that
-// looks like such a hash, or like the name of a pair, is hashed too, so that no id takes another's name.
+// Alias returns the connection's name in the daemon. It is the id if that is a valid name in the daemon, and otherwise
+// a hash of the id. An id that looks like such a hash, or like the name of a pair, is hashed too, so that two
+// connections never have the same name.
 func (c *Connection) Alias() string {
-	if plainAlias.MatchString(c.ID) && !takenAlias.MatchString(c.ID) {
+	if plainAlias.MatchString(c.ID) && !reservedAlias.MatchString(c.ID) {
 		return c.ID
 	}
 	sum := sha256.Sum256([]byte(c.ID))
 	return "h" + hex.EncodeToString(sum[:16])
 }
 
-// Networks are the local and the peer's subnet of a conn that the daemon has.
+// Networks are the local subnet and the peer subnet of a conn that the daemon has loaded.
 type Networks struct{ Local, Peer netip.Prefix }
 
-// number gives the subnets of each side their numbers in the names of the pairs. One that the daemon has keeps its own, so
-// that a subnet that goes, or comes before it, costs it nothing; a new one gets the lowest that is free.
-func (c *Connection) number(loaded map[string]Networks) {
+// assignNumbers assigns the numbers that the names of the pairs contain to the subnets of each side. A subnet that the
+// daemon has loaded keeps its number, so that adding or removing another subnet does not rename and interrupt its
+// conns. A new subnet gets the lowest free number.
+func (c *Connection) assignNumbers(loaded map[string]Networks) {
 	local, peer := map[netip.Prefix]int{}, map[netip.Prefix]int{}
 	alias := c.Alias()
 	for conn, networks := range loaded {
 		var i, j int
 		if rest, ok := strings.CutPrefix(conn, alias+"-"); !ok || !scan(rest, &i, &j) || conn != pairName(alias, i, j) {
-			continue // another's
+			continue // a conn of another connection
 		}
 		local[networks.Local], peer[networks.Peer] = i, j
 	}
@@ -57,8 +59,10 @@ func scan(text string, i, j *int) bool {
 	return n == 2 && err == nil
 }
 
+// pairName returns the name of the conn for the local subnet with number i and the peer subnet with number j.
 func pairName(alias string, i, j int) string { return fmt.Sprintf("%s-%d-%d", alias, i, j) }
 
+// numbers returns a number for each of cidrs: the known one if it is valid and free, and the lowest free one otherwise.
 func numbers(cidrs []netip.Prefix, known map[netip.Prefix]int) []int {
 	assigned, taken := make([]int, len(cidrs)), map[int]bool{}
 	for i, cidr := range cidrs {
@@ -80,11 +84,13 @@ func numbers(cidrs []netip.Prefix, known map[netip.Prefix]int) []int {
 	return assigned
 }
 
-// Pairs lists the connection's pairs: every local with every peer subnet of the same family, since an SA takes no mix. Their
-// names are those of Resolve; before it they count from 0.
+// Pairs lists the connection's pairs: each local subnet with each peer subnet of the same address family, because an SA
+// cannot have both families. Resolve assigns the numbers in the names of the pairs. Before Resolve, Pairs numbers the
+// subnets from 0.
 func (c *Connection) Pairs() []Pair {
 	if c.IPsec.Transport {
-		return []Pair{{Conn: pairName(c.Alias(), 0, 0), Local: host(c.LocalAddress), Peer: host(c.PeerAddress), Host: true}}
+		local, peer := host(c.LocalAddress), host(c.PeerAddress)
+		return []Pair{{Conn: pairName(c.Alias(), 0, 0), Local: local, Peer: peer, Host: true}}
 	}
 	alias, localNumbers, peerNumbers := c.Alias(), c.localNumbers, c.peerNumbers
 	if localNumbers == nil {
@@ -94,7 +100,8 @@ func (c *Connection) Pairs() []Pair {
 	for i, local := range c.LocalCIDRs {
 		for j, peer := range c.PeerCIDRs {
 			if local.Addr().Is4() == peer.Addr().Is4() {
-				pairs = append(pairs, Pair{Conn: pairName(alias, localNumbers[i], peerNumbers[j]), Local: local, Peer: peer})
+				conn := pairName(alias, localNumbers[i], peerNumbers[j])
+				pairs = append(pairs, Pair{Conn: conn, Local: local, Peer: peer})
 			}
 		}
 	}
@@ -103,7 +110,8 @@ func (c *Connection) Pairs() []Pair {
 
 func host(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
 
-// checkSubnets wants a counterpart for every subnet, and none in transport mode, which joins two hosts.
+// checkSubnets requires at least one subnet on each side, of the same address families, and limits the number of pairs.
+// In transport mode, which connects two hosts, it allows only single addresses.
 func (c *Connection) checkSubnets(key string) error {
 	if c.IPsec.Transport {
 		for _, side := range []struct {
@@ -112,7 +120,10 @@ func (c *Connection) checkSubnets(key string) error {
 		}{{".localCidrs", c.LocalCIDRs}, {".peerCidrs", c.PeerCIDRs}} {
 			for _, cidr := range side.cidrs {
 				if !cidr.IsSingleIP() {
-					return &spec.Fault{Key: key + side.key, Value: cidr.String(), Allowed: "none with encapsulationMode transport, which joins the two addresses themselves"}
+					return &spec.Fault{
+						Key: key + side.key, Value: cidr.String(),
+						Allowed: "none with encapsulationMode transport, which joins the two addresses themselves",
+					}
 				}
 			}
 		}
@@ -126,14 +137,20 @@ func (c *Connection) checkSubnets(key string) error {
 	}
 	local, peer := families(c.LocalCIDRs), families(c.PeerCIDRs)
 	if local != peer {
-		return &spec.Fault{Key: key + ".peerCidrs", Value: c.PeerCIDRs[0].String(), Allowed: "networks of the same families as localCidrs"}
+		return &spec.Fault{
+			Key: key + ".peerCidrs", Value: c.PeerCIDRs[0].String(), Allowed: "networks of the same families as localCidrs",
+		}
 	}
 	if n := len(c.Pairs()); n > maxPairs {
-		return &spec.Fault{Key: key + ".peerCidrs", Value: fmt.Sprint(n, " pairs"), Allowed: fmt.Sprint("at most ", maxPairs, " pairs of subnets")}
+		return &spec.Fault{
+			Key: key + ".peerCidrs", Value: fmt.Sprint(n, " pairs"),
+			Allowed: fmt.Sprint("at most ", maxPairs, " pairs of subnets"),
+		}
 	}
 	return nil
 }
 
+// families reports whether cidrs contains IPv4 networks, and whether it contains IPv6 networks.
 func families(cidrs []netip.Prefix) (seen [2]bool) {
 	for _, cidr := range cidrs {
 		if cidr.Addr().Is4() {

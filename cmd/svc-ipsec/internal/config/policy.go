@@ -7,19 +7,19 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// IKEPolicy is how the two daemons talk to each other.
+// IKEPolicy holds the parameters of the IKE SA.
 type IKEPolicy struct {
 	Version    string // v1 or v2
-	Aggressive bool   // v1 alone
-	Proposals  string // in Libreswan's words: encryption-integrity;group,…
+	Aggressive bool   // aggressive mode; only with v1
+	Proposals  string // in Libreswan's syntax: encryption-integrity;group,…
 	Lifetime   int    // seconds
 }
 
-// IPsecPolicy is how the traffic is protected.
+// IPsecPolicy holds the parameters of the Child SAs.
 type IPsecPolicy struct {
 	Protocol  string // esp or ah
 	Transport bool
-	NoPFS     bool // no Diffie-Hellman exchange for a Child SA
+	NoPFS     bool // Child SAs have no Diffie-Hellman exchange of their own
 	Proposals string
 	Lifetime  int // seconds
 }
@@ -27,8 +27,14 @@ type IPsecPolicy struct {
 const defaultLifetime = 3600
 
 var (
-	ikeKeys   = []string{"id", "name", "description", "ikeVersion", "phase1NegotiationMode", "encryptionAlgorithm", "authAlgorithm", "pfs", "proposals", "lifetime"}
-	ipsecKeys = []string{"id", "name", "description", "transformProtocol", "encapsulationMode", "encryptionAlgorithm", "authAlgorithm", "pfs", "proposals", "lifetime"}
+	ikeKeys = []string{
+		"id", "name", "description", "ikeVersion", "phase1NegotiationMode",
+		"encryptionAlgorithm", "authAlgorithm", "pfs", "proposals", "lifetime",
+	}
+	ipsecKeys = []string{
+		"id", "name", "description", "transformProtocol", "encapsulationMode",
+		"encryptionAlgorithm", "authAlgorithm", "pfs", "proposals", "lifetime",
+	}
 )
 
 func (c *Connection) decodePolicies(key string, fields map[string]json.RawMessage) error {
@@ -50,7 +56,7 @@ func (p *IKEPolicy) decode(key string, raw json.RawMessage) error {
 	if err != nil {
 		return err
 	}
-	// IKEv2 has no modes; Neutron sends its default, main, with it.
+	// IKEv2 has no modes. Neutron sends the default of the key, main, for IKEv2 too, so main is accepted.
 	p.Aggressive = mode == "aggressive"
 	if p.Aggressive && p.Version != "v1" {
 		return &spec.Fault{Key: key + ".phase1NegotiationMode", Value: mode, Allowed: "main, for ikeVersion v2"}
@@ -64,10 +70,13 @@ func (p *IKEPolicy) decode(key string, raw json.RawMessage) error {
 		return err
 	}
 	if p.Aggressive && len(list) > 1 {
-		// Its first packet holds the key exchange already.
-		return &spec.Fault{Key: key + ".proposals", Value: fmt.Sprint(len(list), " proposals"), Allowed: "exactly one with phase1NegotiationMode aggressive"}
+		// In aggressive mode the first packet already contains the key exchange, so the group cannot be negotiated.
+		return &spec.Fault{
+			Key: key + ".proposals", Value: fmt.Sprint(len(list), " proposals"),
+			Allowed: "exactly one with phase1NegotiationMode aggressive",
+		}
 	}
-	p.Proposals = write(list, use)
+	p.Proposals = formatProposals(list, use)
 	p.Lifetime, err = lifetime(key+".lifetime", fields["lifetime"])
 	return err
 }
@@ -93,7 +102,7 @@ func (p *IPsecPolicy) decode(key string, raw json.RawMessage, version string) er
 	if err := oneGroup(key, list); err != nil {
 		return err
 	}
-	p.Proposals, p.NoPFS = write(list, use), list[0].group.value == noGroup
+	p.Proposals, p.NoPFS = formatProposals(list, use), list[0].group.value == noGroup
 	p.Lifetime, err = lifetime(key+".lifetime", fields["lifetime"])
 	return err
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// maxProposals is how many a policy may list.
+// maxProposals is the maximum number of proposals in one policy.
 const maxProposals = 8
 
 // proposal is one algorithm of each kind.
@@ -17,7 +17,8 @@ type proposal struct{ encryption, integrity, group algorithm }
 
 var proposalKeys = []string{"encryptionAlgorithm", "authAlgorithm", "pfs"}
 
-// proposals reads what a policy proposes, the preferred one first: the one of its own keys, or a list of such.
+// proposals decodes the proposals of a policy, the preferred one first. A policy has either a single proposal in its
+// own keys, or a list under the key proposals.
 func proposals(key string, fields map[string]json.RawMessage, where use) ([]proposal, error) {
 	if absent(fields["proposals"]) {
 		single := make([]proposal, 1)
@@ -25,7 +26,9 @@ func proposals(key string, fields map[string]json.RawMessage, where use) ([]prop
 	}
 	for _, single := range proposalKeys {
 		if !absent(fields[single]) {
-			return nil, &spec.Fault{Key: key + "." + single, Value: kind(fields[single]), Allowed: "none beside proposals, or no proposals"}
+			return nil, &spec.Fault{
+				Key: key + "." + single, Value: kind(fields[single]), Allowed: "none beside proposals, or no proposals",
+			}
 		}
 	}
 	key += ".proposals"
@@ -51,28 +54,36 @@ func proposals(key string, fields map[string]json.RawMessage, where use) ([]prop
 }
 
 func (p *proposal) decode(key string, fields map[string]json.RawMessage, where use) (err error) {
-	if p.encryption, err = pick(key+".encryptionAlgorithm", fields["encryptionAlgorithm"], encryptions, "aes-256", where); err != nil {
+	pickKey := func(name string, table []algorithm, defaultValue string) (algorithm, error) {
+		return pick(key+"."+name, fields[name], table, defaultValue, where)
+	}
+	if p.encryption, err = pickKey("encryptionAlgorithm", encryptions, "aes-256"); err != nil {
 		return err
 	}
-	if p.integrity, err = pick(key+".authAlgorithm", fields["authAlgorithm"], integrities, "sha256", where); err != nil {
+	if p.integrity, err = pickKey("authAlgorithm", integrities, "sha256"); err != nil {
 		return err
 	}
-	p.group, err = pick(key+".pfs", fields["pfs"], groups, "group14", where)
+	p.group, err = pickKey("pfs", groups, "group14")
 	return err
 }
 
-// oneGroup refuses a second group for the tunnels: Libreswan takes one, since the peer has no way to ask for another.
+// oneGroup returns a fault if the proposals for Child SAs name different groups. Libreswan supports one group for them,
+// because the peer cannot request another one.
 func oneGroup(key string, list []proposal) error {
 	for i, p := range list {
 		if p.group != list[0].group {
-			return &spec.Fault{Key: fmt.Sprintf("%s.proposals[%d].pfs", key, i), Value: p.group.value, Allowed: list[0].group.value + ", as in the first: one group for all"}
+			return &spec.Fault{
+				Key: fmt.Sprintf("%s.proposals[%d].pfs", key, i), Value: p.group.value,
+				Allowed: list[0].group.value + ", as in the first: one group for all",
+			}
 		}
 	}
 	return nil
 }
 
-// write writes proposals as Libreswan does. What is the same there, as with AH whatever its cipher, is written once.
-func write(list []proposal, where use) string {
+// formatProposals returns the proposals in Libreswan's syntax, without duplicates. Two proposals for AH that differ
+// only in the cipher are duplicates, because AH ignores it.
+func formatProposals(list []proposal, where use) string {
 	var texts []string
 	for _, p := range list {
 		if text := compose(p.encryption, p.integrity, p.group, where); !slices.Contains(texts, text) {

@@ -7,18 +7,18 @@ import (
 	"testing"
 )
 
-// those lists what of a table may stand somewhere.
-func those(table []algorithm, where use) []algorithm {
+// accepted lists the rows of table that are accepted in the place where.
+func accepted(table []algorithm, where use) []algorithm {
 	return slices.DeleteFunc(slices.Clone(table), func(a algorithm) bool { return a.use&where == 0 })
 }
 
-// TestLibreswanAcceptsListsOfWhatItAcceptsAlone makes lists in which every cell of the table stands beside others.
-func TestLibreswanAcceptsListsOfWhatItAcceptsAlone(t *testing.T) {
+// TestLibreswanAcceptsListsOfProposals combines each algorithm of the tables with others in lists of proposals.
+func TestLibreswanAcceptsListsOfProposals(t *testing.T) {
 	accepts := libreswan(t)
 	for _, where := range everyUse {
-		ciphers, integrities, groups := those(encryptions, where), those(integrities, where), those(groups, where)
+		ciphers, integrities, groups := accepted(encryptions, where), accepted(integrities, where), accepted(groups, where)
 		if len(ciphers) == 0 {
-			ciphers = encryptions // AH: whatever it is
+			ciphers = encryptions // AH ignores the cipher
 		}
 		length := max(len(ciphers), len(integrities), len(groups))
 		for start := 0; start < length; start += maxProposals / 2 {
@@ -30,21 +30,23 @@ func TestLibreswanAcceptsListsOfWhatItAcceptsAlone(t *testing.T) {
 				}
 				list = append(list, p)
 			}
-			if text := write(list, where); !accepts(where, text) {
+			if text := formatProposals(list, where); !accepts(where, text) {
 				t.Errorf("%s%s: libreswan refuses the list", text, where.clause())
 			}
 			two = append(two, list[0], list[1])
 			two[1].group = groups[(start+1)%len(groups)]
-			text := write(two, where)
-			if got, want := accepts(where, text), where&useIKE != 0; got != want || (oneGroup("", two) == nil) == (two[0].group != two[1].group) {
-				t.Errorf("%s%s: two groups: libreswan says %v, the room %v", text, where.clause(), got, want)
+			text := formatProposals(two, where)
+			got, want := accepts(where, text), where&useIKE != 0
+			if got != want || (oneGroup("", two) == nil) == (two[0].group != two[1].group) {
+				t.Errorf("%s%s: two groups: Libreswan accepts them: %v, want %v", text, where.clause(), got, want)
 			}
 		}
 	}
 }
 
-func TestAListOfProposalsIsWrittenInItsOrder(t *testing.T) {
-	const list = `"proposals":[{"encryptionAlgorithm":"aes-256-gcm-16","pfs":"group19"},{},{"encryptionAlgorithm":"aes-128","authAlgorithm":"sha1"}]`
+func TestProposalsKeepTheirOrder(t *testing.T) {
+	const list = `"proposals":[{"encryptionAlgorithm":"aes-256-gcm-16","pfs":"group19"},{},` +
+		`{"encryptionAlgorithm":"aes-128","authAlgorithm":"sha1"}]`
 	for _, test := range []struct{ policy, ike, ipsec string }{
 		{`"ikePolicy":{` + list + `}`, "aes_gcm_c256-sha2_256;dh19,aes256-sha2_256;modp2048,aes128-sha1;modp2048", "aes256-sha2_256;modp2048"},
 		{`"ipsecPolicy":{` + strings.Replace(list, "group19", "group14", 1) + `}`, "aes256-sha2_256;modp2048", "aes_gcm_c256;modp2048,aes256-sha2_256;modp2048,aes128-sha1;modp2048"},
@@ -63,8 +65,8 @@ func TestAListOfProposalsIsWrittenInItsOrder(t *testing.T) {
 	}
 }
 
-func TestAListThatCannotBeIsRefused(t *testing.T) {
-	for _, test := range []struct{ policy, says string }{
+func TestInvalidListOfProposalsIsRefused(t *testing.T) {
+	for _, test := range []struct{ policy, want string }{
 		{`"ikePolicy":{"proposals":[]}`, `ikePolicy.proposals "an empty list": allowed: a list of 1 to 8`},
 		{`"ikePolicy":{"proposals":{}}`, `ikePolicy.proposals "an object"`},
 		{`"ikePolicy":{"proposals":[` + strings.TrimSuffix(strings.Repeat("{},", 9), ",") + `]}`, "at most 8"},
@@ -78,8 +80,8 @@ func TestAListThatCannotBeIsRefused(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if refused := c.Connections[0].Refused; refused == nil || !strings.Contains(refused.Error(), test.says) {
-			t.Errorf("%s: got %v, want %s", test.policy, refused, test.says)
+		if refused := c.Connections[0].Refused; refused == nil || !strings.Contains(refused.Error(), test.want) {
+			t.Errorf("%s: got %v, want %s", test.policy, refused, test.want)
 		}
 	}
 }

@@ -7,9 +7,11 @@ import (
 	"testing"
 )
 
-// TestEachRefusedConnectionIsToldTheWholeReason reads the file that test/combinations tries beside tunnels that are up.
-func TestEachRefusedConnectionIsToldTheWholeReason(t *testing.T) {
-	const good = `{"id":"c0","peerAddress":"200.200.200.2","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.2.0.0/24"],"psk":"the key of edit 1"}`
+// TestRefusedConnectionReasons compares the faults with test/combinations/refused.tsv. The tests in that directory add
+// each of these connections to a container with active tunnels.
+func TestRefusedConnectionReasons(t *testing.T) {
+	const good = `{"id":"c0","peerAddress":"200.200.200.2",` +
+		`"localCidrs":["10.1.0.0/24"],"peerCidrs":["10.2.0.0/24"],"psk":"the key of edit 1"}`
 	text, err := os.ReadFile("../../../../test/combinations/refused.tsv")
 	if err != nil {
 		t.Fatal(err)
@@ -27,7 +29,8 @@ func TestEachRefusedConnectionIsToldTheWholeReason(t *testing.T) {
 			t.Fatalf("%s: %v", keys, err)
 		}
 		refused, _ := json.Marshal(other)
-		c, err := Decode(json.RawMessage(`{"externalIps":["100.100.100.2","2001:db8:1::2"],"connections":[` + good + `,` + string(refused) + `]}`))
+		c, err := Decode(json.RawMessage(`{"externalIps":["100.100.100.2","2001:db8:1::2"],` +
+			`"connections":[` + good + `,` + string(refused) + `]}`))
 		if err != nil {
 			t.Errorf("%s: the document is refused: %v", keys, err)
 			continue

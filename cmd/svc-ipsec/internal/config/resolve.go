@@ -9,24 +9,25 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// Standing is how far a connection of the document is one that the daemon has already.
+// Standing compares a connection of the document with the connections that the daemon runs.
 type Standing int
 
-// Where two cannot run beside each other, the higher one stays: who was not edited does not lose its tunnel by the edit of
-// another.
+// Of two connections that cannot run together, Resolve refuses the one with the lower value. So a connection that was
+// not edited keeps its tunnel when the edit of another connection conflicts with it.
 const (
-	New       Standing = iota // the daemon has nothing of it
-	Edited                    // it runs, in another form
-	Unchanged                 // it runs just as it is wanted
+	New       Standing = iota // the daemon does not run the connection
+	Edited                    // the daemon runs the connection with other parameters
+	Unchanged                 // the daemon runs the connection with these parameters
 )
 
-// Resolve gives every connection its local address and identity, and refuses those that cannot run beside another one. Of
-// those the one of the higher standing stays, else the first in the document; nil: none has any standing.
+// Resolve sets the local address and identity of each connection, and refuses connections that conflict with another
+// one. Of two conflicting connections it keeps the one with the higher standing, or the first in the document if they
+// are equal. If standing is nil, all connections are New.
 func (c *Configuration) Resolve(standing func(*Connection) Standing) {
 	for i := range c.Connections {
 		connection := &c.Connections[i]
 		connection.of = c
-		connection.number(c.Loaded)
+		connection.assignNumbers(c.Loaded)
 		if connection.Refused == nil {
 			connection.Refused = connection.resolve(c)
 		}
@@ -35,35 +36,35 @@ func (c *Configuration) Resolve(standing func(*Connection) Standing) {
 		}
 	}
 	wanted := c.Wanted()
-	stands := map[*Connection]Standing{}
+	standings := map[*Connection]Standing{}
 	for _, candidate := range wanted {
 		if standing != nil {
-			stands[candidate] = standing(candidate)
+			standings[candidate] = standing(candidate)
 		}
 	}
 	var kept []*Connection
-	carried := map[[2]netip.Prefix]string{} // pairs of networks, by the id of the connection that has them
-	for now := Unchanged; now >= New; now-- {
+	pairOwners := map[[2]netip.Prefix]string{} // the id of the connection that has the pair
+	for current := Unchanged; current >= New; current-- {
 		for _, candidate := range wanted {
-			if stands[candidate] != now {
+			if standings[candidate] != current {
 				continue
 			}
 			pairs := candidate.Pairs()
-			if candidate.Refused = candidate.conflict(kept, pairs, carried); candidate.Refused != nil {
+			if candidate.Refused = candidate.conflict(kept, pairs, pairOwners); candidate.Refused != nil {
 				continue
 			}
 			kept = append(kept, candidate)
 			for _, pair := range pairs {
-				carried[[2]netip.Prefix{pair.Local, pair.Peer}] = candidate.ID
+				pairOwners[[2]netip.Prefix{pair.Local, pair.Peer}] = candidate.ID
 			}
 		}
 	}
-	c.tellApart(kept)
+	c.makeIDsUnique(kept)
 }
 
-// tellApart gives each connection a place of its own in the status: one without an id, or with another's, by where it stands
-// in the document.
-func (c *Configuration) tellApart(kept []*Connection) {
+// makeIDsUnique ensures that each connection has its own entry in the status. A connection without an id, or with the
+// id of another connection, gets an id that is made of its index in the document.
+func (c *Configuration) makeIDsUnique(kept []*Connection) {
 	owner := map[string]*Connection{}
 	for _, connection := range kept {
 		owner[connection.ID] = connection
@@ -89,9 +90,10 @@ func (c *Configuration) tellApart(kept []*Connection) {
 	}
 }
 
-// tolerate refuses a connection with faults that earlier releases accepted, unless it was accepted with them.
+// tolerate handles the faults of a connection that release 0.1.0 accepted. It returns the first of them, or sets
+// Tolerated if the connection ran with these faults before.
 func (c *Connection) tolerate() error {
-	faults := c.newFaults(c.of)
+	faults := c.faultsAcceptedBy010(c.of)
 	if len(faults) == 0 {
 		return nil
 	}
@@ -103,31 +105,41 @@ func (c *Connection) tolerate() error {
 }
 
 func (c *Connection) sameID(as *Connection) error {
-	return &spec.Fault{Key: c.place + ".id", Value: c.ID, Allowed: "an id that no other connection has; " + as.place + " has it"}
+	return &spec.Fault{
+		Key: c.place + ".id", Value: c.ID, Allowed: "an id that no other connection has; " + as.place + " has it",
+	}
 }
 
 func (c *Connection) resolve(of *Configuration) error {
 	if !c.Up && c.PeerName != "" {
-		return nil // nobody looked for it
+		return nil // the names of connections that are down are not resolved
 	}
 	if len(of.ExternalIPs) == 0 {
-		return &spec.Fault{Key: "configuration.externalIps", Allowed: "an address of the peer's family, or one of each family"}
+		return &spec.Fault{
+			Key: "configuration.externalIps", Allowed: "an address of the peer's family, or one of each family",
+		}
 	}
-	if err := c.takePSK(of.Found); err != nil {
+	if err := c.applyPSK(of.Found); err != nil {
 		return err
 	}
-	if err := c.takeAddress(of.Found); err != nil {
+	if err := c.applyAddress(of.Found); err != nil {
 		return err
 	}
-	if err := c.takeCertificate(of.Found); err != nil {
+	if err := c.applyCertificate(of.Found); err != nil {
 		return err
 	}
 	c.LocalAddress = of.External(c.PeerAddress)
 	if !c.LocalAddress.IsValid() {
-		return &spec.Fault{Key: c.place + ".peerAddress", Value: c.PeerAddress.String(), Allowed: "an address of a family that the container has an external address of"}
+		return &spec.Fault{
+			Key: c.place + ".peerAddress", Value: c.PeerAddress.String(),
+			Allowed: "an address of a family that the container has an external address of",
+		}
 	}
 	if c.PeerAddress == c.LocalAddress {
-		return &spec.Fault{Key: c.place + ".peerAddress", Value: c.PeerAddress.String(), Allowed: "another address than the external one"}
+		return &spec.Fault{
+			Key: c.place + ".peerAddress", Value: c.PeerAddress.String(),
+			Allowed: "another address than the external one",
+		}
 	}
 	if c.LocalID.IsZero() {
 		c.LocalID = addressIdentity(c.LocalAddress)
@@ -142,41 +154,53 @@ func (c *Connection) resolve(of *Configuration) error {
 	}{{".localCidrs", c.LocalCIDRs, c.LocalAddress}, {".peerCidrs", c.PeerCIDRs, c.PeerAddress}} {
 		for _, cidr := range side.cidrs {
 			if cidr != host(side.end) {
-				return &spec.Fault{Key: c.place + side.key, Value: cidr.String(), Allowed: "none, or " + host(side.end).String() + ", with encapsulationMode transport"}
+				return &spec.Fault{
+					Key: c.place + side.key, Value: cidr.String(),
+					Allowed: "none, or " + host(side.end).String() + ", with encapsulationMode transport",
+				}
 			}
 		}
 	}
 	return nil
 }
 
-// conflict says why the daemon cannot tell this connection from one that is kept. It finds a secret by the two
-// identities, and a connection by the two addresses before it has read a proposal (reference: Libreswan, ipsec.secrets). In
-// main mode it needs the secret before it has read the peer's identity (RFC 2409, section 5.4).
-func (c *Connection) conflict(kept []*Connection, pairs []Pair, carried map[[2]netip.Prefix]string) error {
+// conflict returns an error if the connection cannot run together with those in kept. The daemon selects a secret by
+// the two identities, and selects a connection by the two addresses before it has read a proposal (see ipsec.secrets of
+// Libreswan). In main mode it needs the secret before it has read the peer's identity (RFC 2409, section 5.4).
+func (c *Connection) conflict(kept []*Connection, pairs []Pair, pairOwners map[[2]netip.Prefix]string) error {
 	for _, other := range kept {
 		sameIDs := c.LocalID.Same(other.LocalID) && c.PeerID.Same(other.PeerID)
 		samePeer := c.PeerAddress == other.PeerAddress
 		otherKey := !c.ByCertificate() && !other.ByCertificate() && !bytes.Equal(c.PSK.Reveal(), other.PSK.Reveal())
+		otherPolicy := c.IKE.Version != other.IKE.Version || c.IKE.Proposals != other.IKE.Proposals ||
+			c.IKE.Aggressive != other.IKE.Aggressive
 		switch {
 		case c.ID == other.ID:
 			return c.sameID(other)
 		case sameIDs && otherKey:
-			return fmt.Errorf("%s.psk: connection %s has the same local and peer id with another key: allowed: one key for a pair of ids", c.place, spec.Quote(other.ID))
+			return fmt.Errorf("%s.psk: connection %s has the same local and peer id with another key: "+
+				"allowed: one key for a pair of ids", c.place, spec.Quote(other.ID))
 		case samePeer && c.authentication() != other.authentication():
-			return fmt.Errorf("%s.authMode: connection %s to the same peerAddress %s authenticates otherwise: allowed: one authMode and certificate for a peer address", c.place, spec.Quote(other.ID), c.PeerAddress)
-		case samePeer && (c.IKE.Version != other.IKE.Version || c.IKE.Proposals != other.IKE.Proposals || c.IKE.Aggressive != other.IKE.Aggressive):
-			return fmt.Errorf("%s.ikePolicy: connection %s to the same peerAddress %s has another one: allowed: one IKE policy for a peer address", c.place, spec.Quote(other.ID), c.PeerAddress)
+			return fmt.Errorf("%s.authMode: connection %s to the same peerAddress %s authenticates otherwise: "+
+				"allowed: one authMode and certificate for a peer address", c.place, spec.Quote(other.ID), c.PeerAddress)
+		case samePeer && otherPolicy:
+			return fmt.Errorf("%s.ikePolicy: connection %s to the same peerAddress %s has another one: "+
+				"allowed: one IKE policy for a peer address", c.place, spec.Quote(other.ID), c.PeerAddress)
 		case samePeer && otherKey && c.IKE.Version == "v1" && !c.IKE.Aggressive:
-			return fmt.Errorf("%s.psk: connection %s to the same peerAddress %s has another key: allowed: one key for a peer address with ikeVersion v1 in main mode", c.place, spec.Quote(other.ID), c.PeerAddress)
+			return fmt.Errorf("%s.psk: connection %s to the same peerAddress %s has another key: "+
+				"allowed: one key for a peer address with ikeVersion v1 in main mode",
+				c.place, spec.Quote(other.ID), c.PeerAddress)
 		}
 	}
 	for _, pair := range pairs {
-		if other, taken := carried[[2]netip.Prefix{pair.Local, pair.Peer}]; taken {
-			return fmt.Errorf("%s.peerCidrs: connection %s carries %s to %s already: allowed: a pair of subnets in one connection", c.place, spec.Quote(other), pair.Local, pair.Peer)
+		if other, taken := pairOwners[[2]netip.Prefix{pair.Local, pair.Peer}]; taken {
+			return fmt.Errorf("%s.peerCidrs: connection %s carries %s to %s already: "+
+				"allowed: a pair of subnets in one connection", c.place, spec.Quote(other), pair.Local, pair.Peer)
 		}
 	}
-	if n := len(carried) + len(pairs); n > maxAllPairs {
-		return fmt.Errorf("%s.peerCidrs: %d pairs of subnets with those of the other connections: allowed: at most %d", c.place, n, maxAllPairs)
+	if n := len(pairOwners) + len(pairs); n > maxAllPairs {
+		return fmt.Errorf("%s.peerCidrs: %d pairs of subnets with those of the other connections: allowed: at most %d",
+			c.place, n, maxAllPairs)
 	}
 	return nil
 }

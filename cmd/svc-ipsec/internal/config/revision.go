@@ -8,30 +8,30 @@ import (
 	"strings"
 )
 
-// Revision is a document in which each refused connection can be replaced by its last valid form, so that a typing error in an
-// edit does not stop a connection that runs.
+// Revision is a document in which each refused connection can be replaced by its last valid form. So a typing error in
+// an edit does not stop a running connection.
 type Revision struct {
-	// Edits are the refused edits: why, by the place of the connection.
+	// Edits holds the reasons why edits were refused, by Connection.Place.
 	Edits map[string]string
 
 	document json.RawMessage
 	fields   map[string]json.RawMessage
-	given    []json.RawMessage // the connections as they were given
-	ids      []string          // of given, "" if the id cannot be read
-	names    []string          // of given
-	items    []json.RawMessage // given, less what is replaced
+	given    []json.RawMessage // the connections of document
+	ids      []string          // the ids of given, "" if an id is invalid
+	names    []string          // the names of given, "" if a name is invalid
+	items    []json.RawMessage // a copy of given in which Revert replaces connections
 	last     []lastConnection
 }
 
 // lastConnection is a connection of the last valid document.
 type lastConnection struct {
 	id, name string
-	index    int // in that document
+	index    int // in the last valid document
 	raw      json.RawMessage
 }
 
-// NewRevision reads a document. The error is a fault of the document as a whole. lastValid is the last valid document, or nil. A
-// connection in it that is refused counts as absent.
+// NewRevision decodes a document. lastValid is the last valid document, or nil. Connections in lastValid that are
+// refused are ignored. The error is a fault of document as a whole.
 func NewRevision(document, lastValid json.RawMessage) (*Revision, error) {
 	c, err := Decode(document)
 	if err != nil {
@@ -45,7 +45,7 @@ func NewRevision(document, lastValid json.RawMessage) (*Revision, error) {
 	}
 	last, err := Decode(lastValid)
 	if err != nil {
-		return r, nil // it was valid for another release
+		return r, nil // lastValid was valid for another release
 	}
 	_, items := connectionsOf(lastValid)
 	for i := range last.Connections {
@@ -56,18 +56,18 @@ func NewRevision(document, lastValid json.RawMessage) (*Revision, error) {
 	return r, nil
 }
 
-// connectionsOf takes a document apart that Decode accepts.
+// connectionsOf returns the members and the connections of a document that Decode accepts.
 func connectionsOf(document json.RawMessage) (fields map[string]json.RawMessage, items []json.RawMessage) {
 	_ = json.Unmarshal(document, &fields)
 	_ = json.Unmarshal(fields["connections"], &items)
 	return fields, items
 }
 
-// Configuration decodes the document as it is now.
+// Configuration decodes the document that Document returns.
 func (r *Revision) Configuration() (*Configuration, error) { return Decode(r.Document()) }
 
-// Standing returns how a connection of the document compares with the last valid document: for a container of which nothing runs,
-// because it is made again.
+// Standing compares a connection of the document with the last valid document. It is used instead of a comparison with
+// the running daemon when the container is created again and has no daemon.
 func (r *Revision) Standing(c *Connection) Standing {
 	for i := range r.items {
 		if placeOf(i) != c.place {
@@ -85,12 +85,12 @@ func (r *Revision) Standing(c *Connection) Standing {
 	return New
 }
 
-// Document returns the document as it is now. It is the given one as long as nothing was replaced.
+// Document returns the document with the replacements of Revert. Without replacements it is the original text.
 func (r *Revision) Document() json.RawMessage {
 	if len(r.Edits) == 0 {
 		return r.document
 	}
-	return written(r.fields, r.items)
+	return withConnections(r.fields, r.items)
 }
 
 // Valid returns the document without the connections that c, decoded from Document, refuses.
@@ -104,10 +104,11 @@ func (r *Revision) Valid(c *Configuration) json.RawMessage {
 	if len(valid) == len(r.items) {
 		return r.Document()
 	}
-	return written(r.fields, valid)
+	return withConnections(r.fields, valid)
 }
 
-func written(fields map[string]json.RawMessage, items []json.RawMessage) json.RawMessage {
+// withConnections returns a document with the members of fields, in which items are the connections.
+func withConnections(fields map[string]json.RawMessage, items []json.RawMessage) json.RawMessage {
 	all := map[string]json.RawMessage{}
 	for key, value := range fields {
 		all[key] = value
@@ -116,7 +117,7 @@ func written(fields map[string]json.RawMessage, items []json.RawMessage) json.Ra
 	return marshal(all)
 }
 
-// marshal writes values that were JSON before, and so cannot fail.
+// marshal encodes a value that was decoded from JSON, so encoding cannot fail.
 func marshal(value any) json.RawMessage {
 	var text bytes.Buffer
 	encoder := json.NewEncoder(&text)
@@ -125,8 +126,9 @@ func marshal(value any) json.RawMessage {
 	return bytes.TrimSpace(text.Bytes())
 }
 
-// Revert replaces each connection that c refuses by its last valid form, and reports whether there was any to replace. c must
-// be decoded from Document. What it refuses has not changed since it was valid is left as it is.
+// Revert replaces each connection that c refuses by its last valid form, and reports whether it replaced any. c must be
+// decoded from Document. Revert does not replace a refused connection that is equal to its last valid form, nor one
+// that it replaced before.
 func (r *Revision) Revert(c *Configuration) bool {
 	reverted := false
 	for i := range c.Connections {
@@ -144,13 +146,14 @@ func (r *Revision) Revert(c *Configuration) bool {
 	return reverted
 }
 
-// lastOf finds the last valid form of a connection: by its id, or, where the id itself cannot be read, by its name or its place
-// in the list, if no other connection has the id of that one.
+// lastOf returns the last valid form of the connection with index i, or nil. It selects the form by the id of the
+// connection. If the id is invalid, it selects the form by the name, or else by the index, provided that no connection
+// of the document has the id of that form.
 func (r *Revision) lastOf(i int, c *Configuration) json.RawMessage {
 	if id := r.ids[i]; id != "" {
 		for j := range r.ids {
 			if j != i && r.ids[j] == id && (c.Connections[j].Refused == nil || j < i) {
-				return nil // that one is the connection, and this one a copy
+				return nil // connection i is a copy of connection j
 			}
 		}
 		for _, last := range r.last {
@@ -173,11 +176,12 @@ func (r *Revision) lastOf(i int, c *Configuration) json.RawMessage {
 	return nil
 }
 
-// sameJSON says whether two texts hold the same value.
+// sameJSON reports whether two JSON texts encode the same value.
 func sameJSON(a, b json.RawMessage) bool {
 	return bytes.Equal(canonical(a), canonical(b))
 }
 
+// canonical returns the JSON text of the same value with sorted keys and without white space.
 func canonical(raw json.RawMessage) json.RawMessage {
 	decoder := json.NewDecoder(bytes.NewReader(raw))
 	decoder.UseNumber()
@@ -188,8 +192,9 @@ func canonical(raw json.RawMessage) json.RawMessage {
 	return marshal(value)
 }
 
-// Accepted returns what Configuration.Accepted is for an ADD after which lastValid was the last valid document: true for a
-// connection whose every fault that earlier releases accepted stands in its last valid form too.
+// Accepted returns a function for Configuration.Accepted. For a connection, this function returns true if the
+// connection has no fault that release 0.1.0 accepted, except for faults that its form in lastValid has too. lastValid
+// is the last valid document, and inside are the addresses of the container besides the external ones.
 func Accepted(lastValid json.RawMessage, inside []netip.Addr) func(*Connection) bool {
 	known := map[string]map[string]bool{}
 	if last, err := Decode(lastValid); err == nil {
@@ -200,14 +205,14 @@ func Accepted(lastValid json.RawMessage, inside []netip.Addr) func(*Connection) 
 				continue
 			}
 			known[connection.ID] = map[string]bool{}
-			for _, fault := range connection.newFaults(last) {
-				known[connection.ID][connection.relative(fault)] = true
+			for _, fault := range connection.faultsAcceptedBy010(last) {
+				known[connection.ID][connection.withoutPlace(fault)] = true
 			}
 		}
 	}
 	return func(c *Connection) bool {
-		for _, fault := range c.newFaults(c.of) {
-			if !known[c.ID][c.relative(fault)] {
+		for _, fault := range c.faultsAcceptedBy010(c.of) {
+			if !known[c.ID][c.withoutPlace(fault)] {
 				return false
 			}
 		}
@@ -215,5 +220,8 @@ func Accepted(lastValid json.RawMessage, inside []netip.Addr) func(*Connection) 
 	}
 }
 
-// relative is a fault without the place of its connection, which another edit may move.
-func (c *Connection) relative(err error) string { return strings.ReplaceAll(err.Error(), c.place, "") }
+// withoutPlace returns the text of a fault without the place of its connection. The place changes when an edit inserts
+// or removes another connection.
+func (c *Connection) withoutPlace(err error) string {
+	return strings.ReplaceAll(err.Error(), c.place, "")
+}

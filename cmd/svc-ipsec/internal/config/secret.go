@@ -12,13 +12,15 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// MaxSecret is the longest pre-shared key: Libreswan's secrets file takes some 1000 bytes written in hex, 2000 not.
+// MaxSecret is the maximum length of a pre-shared key in bytes. Libreswan's secrets file accepts about 1000 bytes in
+// hexadecimal, but not 2000.
 const MaxSecret = 1000
 
-// The keys under which a pre-shared key is given: as text, as any bytes, or where it is.
+// pskKeys are the keys for a pre-shared key: as text, as base64, or as the path of a file.
 var pskKeys = []string{"psk", "pskBase64", "pskFile"}
 
-// decodePSK reads the pre-shared key, or the path of its file, which is not read here. No fault repeats what might be a key.
+// decodePSK decodes the pre-shared key, or the path of its file. It does not read the file. Faults never contain a
+// value that may be a key.
 func (c *Connection) decodePSK(key string, fields map[string]json.RawMessage) error {
 	var given []string
 	for _, name := range pskKeys {
@@ -27,7 +29,10 @@ func (c *Connection) decodePSK(key string, fields map[string]json.RawMessage) er
 		}
 	}
 	if len(given) != 1 {
-		return &spec.Fault{Key: key + ".psk", Value: strings.Join(given, " and "), Allowed: "exactly one of " + strings.Join(pskKeys, ", ")}
+		return &spec.Fault{
+			Key: key + ".psk", Value: strings.Join(given, " and "),
+			Allowed: "exactly one of " + strings.Join(pskKeys, ", "),
+		}
 	}
 	var err error
 	switch name := given[0]; name {
@@ -41,10 +46,13 @@ func (c *Connection) decodePSK(key string, fields map[string]json.RawMessage) er
 	return err
 }
 
-// secret reads the bytes of a string. What encoding/json would alter (a lone surrogate) is refused: a key that differs
-// from the peer's by one byte never authenticates. The callers have refused invalid UTF-8 before.
+// secret decodes a key that is given as text. It refuses a string with a lone surrogate, which encoding/json would
+// replace: a key that differs from the peer's by one byte never authenticates. It refuses invalid UTF-8 for the same
+// reason.
 func secret(key string, raw json.RawMessage) (spec.Secret, error) {
-	fault := &spec.Fault{Key: key, Value: "[secret]", Allowed: "a string of 1 to " + strconv.Itoa(MaxSecret) + " bytes of UTF-8"}
+	fault := &spec.Fault{
+		Key: key, Value: "[secret]", Allowed: "a string of 1 to " + strconv.Itoa(MaxSecret) + " bytes of UTF-8",
+	}
 	var s string
 	if absent(raw) || !utf8.Valid(raw) || json.Unmarshal(raw, &s) != nil || s == "" || len(s) > MaxSecret {
 		return spec.Secret{}, fault
@@ -55,19 +63,23 @@ func secret(key string, raw json.RawMessage) (spec.Secret, error) {
 	return spec.NewSecret([]byte(s)), nil
 }
 
-// loneSurrogate says whether a JSON string holds half of a surrogate pair, which decodes to U+FFFD.
+// loneSurrogate reports whether a JSON string contains half of a surrogate pair, which decodes to U+FFFD.
 func loneSurrogate(raw string) bool {
-	written := strings.Count(raw, string(utf8.RuneError)) + strings.Count(strings.ToLower(raw), `\ufffd`)
+	given := strings.Count(raw, string(utf8.RuneError)) + strings.Count(strings.ToLower(raw), `\ufffd`)
 	var s string
 	_ = json.Unmarshal([]byte(raw), &s)
-	return strings.Count(s, string(utf8.RuneError)) > written
+	return strings.Count(s, string(utf8.RuneError)) > given
 }
 
-// secretBase64 reads bytes of any value. The decoder itself would skip line breaks.
+// secretBase64 decodes a key that is given in base64. It refuses line breaks, which encoding/base64 ignores.
 func secretBase64(key string, raw json.RawMessage) (spec.Secret, error) {
-	fault := &spec.Fault{Key: key, Value: "[secret]", Allowed: "1 to " + strconv.Itoa(MaxSecret) + " bytes in base64, the standard one with its padding"}
+	fault := &spec.Fault{
+		Key: key, Value: "[secret]",
+		Allowed: "1 to " + strconv.Itoa(MaxSecret) + " bytes in base64, the standard one with its padding",
+	}
 	var s string
-	if json.Unmarshal(raw, &s) != nil || len(s) > base64.StdEncoding.EncodedLen(MaxSecret) || strings.ContainsAny(s, "\r\n") {
+	if json.Unmarshal(raw, &s) != nil || len(s) > base64.StdEncoding.EncodedLen(MaxSecret) ||
+		strings.ContainsAny(s, "\r\n") {
 		return spec.Secret{}, fault
 	}
 	b, err := base64.StdEncoding.Strict().DecodeString(s)
@@ -77,7 +89,8 @@ func secretBase64(key string, raw json.RawMessage) (spec.Secret, error) {
 	return spec.NewSecret(b), nil
 }
 
-// filePath reads the path of a file. What cannot be one may be a secret that was put under the wrong key.
+// filePath decodes the absolute path of a file. The fault does not contain a value that is not an absolute path,
+// because it may be a secret under the wrong key.
 func filePath(key string, raw json.RawMessage) (string, error) {
 	const allowed = "an absolute path without . and .. and doubled slashes, of at most 1024 bytes of printable text"
 	var s string
@@ -90,8 +103,8 @@ func filePath(key string, raw json.RawMessage) (string, error) {
 	return s, nil
 }
 
-// takePSK takes the key that was found in its file, now or before.
-func (c *Connection) takePSK(found Found) error {
+// applyPSK sets PSK to the content of PSKFile. The content of an earlier read counts if the file cannot be read now.
+func (c *Connection) applyPSK(found Found) error {
 	if c.PSKFile == "" || !c.Up {
 		return nil
 	}

@@ -10,8 +10,8 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// keyed is a connection with another way to name its key.
-func keyed(t *testing.T, fields string) *Configuration {
+// withKeyFields returns document(""), decoded, with fields in the place of psk.
+func withKeyFields(t *testing.T, fields string) *Configuration {
 	t.Helper()
 	c, err := Decode(json.RawMessage(strings.Replace(string(document("")), `"psk":"secret-of-test"`, fields, 1)))
 	if err != nil {
@@ -20,18 +20,18 @@ func keyed(t *testing.T, fields string) *Configuration {
 	return c
 }
 
-func TestAKeyOfAnyBytesIsNeverAltered(t *testing.T) {
+func TestBinaryKeyIsNotAltered(t *testing.T) {
 	all := make([]byte, 256)
 	for i := range all {
 		all[i] = byte(i)
 	}
 	for _, key := range [][]byte{{0}, []byte("a\nb\n"), all, []byte(strings.Repeat("k", MaxSecret))} {
-		c := keyed(t, `"pskBase64":"`+base64.StdEncoding.EncodeToString(key)+`"`)
+		c := withKeyFields(t, `"pskBase64":"`+base64.StdEncoding.EncodeToString(key)+`"`)
 		c.Resolve(nil)
 		if refused := c.Connections[0].Refused; refused != nil || string(c.Connections[0].PSK.Reveal()) != string(key) {
 			t.Errorf("%d bytes: %v", len(key), refused)
 		}
-		c = keyed(t, `"pskFile":"/etc/keys/a"`)
+		c = withKeyFields(t, `"pskFile":"/etc/keys/a"`)
 		c.Found.Files = map[string]File{"/etc/keys/a": {Content: spec.NewSecret(key)}}
 		c.Resolve(nil)
 		if refused := c.Connections[0].Refused; refused != nil || string(c.Connections[0].PSK.Reveal()) != string(key) {
@@ -40,9 +40,9 @@ func TestAKeyOfAnyBytesIsNeverAltered(t *testing.T) {
 	}
 }
 
-func TestAKeyIsGivenInOneWayAndNoFaultTellsIt(t *testing.T) {
-	const hidden = "c2VjcmV0LW9mLXRlc3Q" // secret-of-test, less its padding
-	for _, test := range []struct{ fields, says string }{
+func TestKeyFaultsDoNotContainTheKey(t *testing.T) {
+	const hidden = "c2VjcmV0LW9mLXRlc3Q" // secret-of-test in base64, without the padding
+	for _, test := range []struct{ fields, want string }{
 		{`"mtu":1500`, `connections[0].psk "": allowed: exactly one of psk, pskBase64, pskFile`},
 		{`"psk":"secret-of-test","pskBase64":"` + hidden + `="`, `.psk "psk and pskBase64": allowed: exactly one`},
 		{`"pskBase64":"` + hidden + `"`, `.pskBase64 "[secret]": allowed: 1 to 1000 bytes in base64`},
@@ -60,18 +60,19 @@ func TestAKeyIsGivenInOneWayAndNoFaultTellsIt(t *testing.T) {
 		{`"pskFile":"/etc/none"`, `connections[0].pskFile "/etc/none": no such file`},
 		{`"pskFile":"/etc/unread"`, `connections[0].pskFile "/etc/unread": was not read`},
 	} {
-		c := keyed(t, test.fields)
+		c := withKeyFields(t, test.fields)
 		c.Found.Files = map[string]File{"/etc/none": {Fault: "no such file"}}
 		c.Resolve(nil)
 		refused := fmt.Sprint(c.Connections[0].Refused)
-		if !strings.Contains(refused, test.says) || strings.Contains(refused, hidden[:8]) || strings.Contains(refused, "secret-of") || strings.Contains(refused, "\n") {
-			t.Errorf("%s: got %s, want %s", test.fields, refused, test.says)
+		if !strings.Contains(refused, test.want) || strings.Contains(refused, hidden[:8]) ||
+			strings.Contains(refused, "secret-of") || strings.Contains(refused, "\n") {
+			t.Errorf("%s: got %s, want %s", test.fields, refused, test.want)
 		}
 	}
 }
 
-func TestTheLastKeyOfAFileCountsWhereThereIsNoNewerOne(t *testing.T) {
-	c := keyed(t, `"pskFile":"/etc/keys/a"`)
+func TestKeyOfUnreadableFileIsKept(t *testing.T) {
+	c := withKeyFields(t, `"pskFile":"/etc/keys/a"`)
 	c.Found.Files = map[string]File{"/etc/keys/a": {Content: spec.NewSecret([]byte("last")), Fault: "no such file"}}
 	c.Resolve(nil)
 	if connection := c.Connections[0]; connection.Refused != nil || string(connection.PSK.Reveal()) != "last" {
@@ -79,8 +80,9 @@ func TestTheLastKeyOfAFileCountsWhereThereIsNoNewerOne(t *testing.T) {
 	}
 }
 
-func TestKeysAreComparedWhereverTheyComeFrom(t *testing.T) {
-	other := strings.NewReplacer(`"id":"a"`, `"id":"b"`, "10.2.0.0", "10.3.0.0", `"psk":"secret-of-test"`, `"pskFile":"/k"`).Replace(plain)
+func TestKeysFromDocumentAndFileAreCompared(t *testing.T) {
+	other := strings.NewReplacer(`"id":"a"`, `"id":"b"`, "10.2.0.0", "10.3.0.0",
+		`"psk":"secret-of-test"`, `"pskFile":"/k"`).Replace(plain)
 	for content, same := range map[string]bool{"secret-of-test": true, "secret-of-test\n": false} {
 		c, err := Decode(json.RawMessage(`{"externalIps":["192.0.2.1"],"connections":[{` + plain + `},{` + other + `}]}`))
 		if err != nil {
@@ -97,8 +99,8 @@ func TestKeysAreComparedWhereverTheyComeFrom(t *testing.T) {
 	}
 }
 
-func TestAConnectionThatIsDownNeedsNoFile(t *testing.T) {
-	c := keyed(t, `"pskFile":"/k","adminStateUp":false`)
+func TestConnectionThatIsDownNeedsNoFile(t *testing.T) {
+	c := withKeyFields(t, `"pskFile":"/k","adminStateUp":false`)
 	c.Resolve(nil)
 	if len(c.PSKFiles()) != 0 || c.Connections[0].Refused != nil {
 		t.Errorf("files %v, %v", c.PSKFiles(), c.Connections[0].Refused)

@@ -2,7 +2,7 @@ package configtest
 
 import "slices"
 
-// Use is where an algorithm stands: in IKE, ESP or AH, of a version of IKE.
+// Use is a place where algorithms are negotiated: IKE, ESP or AH, with an IKE version.
 type Use string
 
 // The uses.
@@ -15,11 +15,11 @@ const (
 	AHv2  Use = "AHv2"
 )
 
-// Algorithm is a value of a document with the words of Libreswan's status for it.
+// Algorithm is a value of a document, with the names of the algorithm in Libreswan's status.
 type Algorithm struct {
 	Value string
-	IKE   string
-	IPsec string // in ESP and AH
+	IKE   string // the name in IKE proposals
+	IPsec string // the name in ESP and AH proposals
 	AEAD  bool
 	Uses  []Use
 }
@@ -32,7 +32,7 @@ var (
 	elliptic = []Use{IKEv1, IKEv2, ESPv2, AHv2}
 )
 
-// Algorithms are all that a document can name, by the key. What the default is comes first.
+// Algorithms holds all algorithms that a document can name, by the key in the document. The first one is the default.
 var Algorithms = map[string][]Algorithm{
 	"encryptionAlgorithm": {
 		{"aes-256", "AES_CBC_256", "AES_CBC_256", false, ciphers},
@@ -85,7 +85,8 @@ var Algorithms = map[string][]Algorithm{
 	},
 }
 
-// In lists the algorithms that a key can name there.
+// In lists the algorithms that are valid for a key of a policy for this use.
 func In(key string, use Use) []Algorithm {
-	return slices.DeleteFunc(slices.Clone(Algorithms[key]), func(a Algorithm) bool { return !slices.Contains(a.Uses, use) })
+	unusable := func(a Algorithm) bool { return !slices.Contains(a.Uses, use) }
+	return slices.DeleteFunc(slices.Clone(Algorithms[key]), unusable)
 }

@@ -1,7 +1,7 @@
-// Package configtest makes documents for the tests of an IPSEC container's configuration: one with every key, the hostile
-// strings that go into each of them, and random valid ones together with what they mean.
+// Package configtest provides documents for tests of the configuration of an IPSEC container: a document with all keys,
+// the hostile strings that tests put into each key, and random valid documents together with their expected meaning.
 //
-// It shares no code with package config, and does not import it: what a document means is written down here a second time.
+// It does not import package config and shares no code with it, so the expected meaning is computed independently.
 package configtest
 
 import (
@@ -15,43 +15,45 @@ import (
 	"strings"
 )
 
-// Full is a document with every key. Its last connection, "good", is there to be left alone.
+// Full is a document with all keys. Tests must not change its last connection, "good".
 //
 //go:embed full.json
 var Full string
 
-// Peers are the addresses of the peers of Full. That of the third connection is behind a name, NamedPeer.
-var Peers = []string{"200.200.200.2", "2001:db8:200::2", "200.200.200.3", "200.200.200.4", "200.200.200.5", "200.200.200.9"}
+// Peers are the addresses of the peers of Full. In Full the third connection names its peer by NamedPeer instead.
+var Peers = []string{
+	"200.200.200.2", "2001:db8:200::2", "200.200.200.3", "200.200.200.4", "200.200.200.5", "200.200.200.9",
+}
 
-// NamedPeer is the name of a peer in Full, PSKFile where a key is.
+// NamedPeer is the host name of a peer in Full. PSKFile is the path of a key in Full.
 const (
 	NamedPeer = "nice.example.org"
 	PSKFile   = "/etc/keys/nice"
 )
 
-// Good is the id of the connection of Full in which no test changes anything.
+// Good is the id of the connection of Full that tests must not change.
 const Good = "good"
 
-// Place is a value of a document, by its path: connections[0].ikePolicy.pfs.
+// Place is a position in a document at which a test inserts a value.
 type Place struct {
-	Path       string
+	Path       string // connections[0].ikePolicy.pfs
 	Key        string // the last key of the path
-	Connection int    // -1: none
-	Object     bool   // to be given another key; otherwise a value to be replaced
+	Connection int    // the index of the connection, or -1 outside of connections
+	Object     bool   // whether the test adds a key to an object; otherwise it replaces a value
 
-	before, after string
+	before, after string // the document before and after the position
 }
 
-// mark stands where something else goes in. No document has it.
+// mark marks a position in a document. No document contains it.
 const mark = "\u2620"
 
-// Places lists every value of a document that is no list, and every object, in the order of their paths. The good
-// connection's are left out.
+// Places lists the values of a document that are neither objects nor lists, and the objects, in the order of their
+// paths. It omits the connection Good.
 func Places(text string) []Place {
 	document := decode(text)
 	var places []Place
-	visit(document, "", "", -1, func(p Place, set func() (undo func())) {
-		undo := set()
+	visit(document, "", "", -1, func(p Place, setMark func() (undo func())) {
+		undo := setMark()
 		text, err := json.Marshal(document)
 		undo()
 		var ok bool
@@ -63,23 +65,27 @@ func Places(text string) []Place {
 	return places
 }
 
-var itsConnection = regexp.MustCompile(`^connections\[[0-9]+\]`)
+var (
+	connectionPrefix = regexp.MustCompile(`^connections\[[0-9]+\]`)
+	listIndex        = regexp.MustCompile(`\[[0-9]+\]`)
+)
 
-// Few says whether some of the hostile strings are enough in a place: it is of a connection after the first, and what an
-// earlier one's keys do is done by the same code. So it is for an algorithm of a list after the first.
+// Few reports whether it is sufficient to test a part of the hostile strings in places[i]. This is so if an earlier
+// connection, or an earlier proposal of a list, has the same key, because the same code handles both.
 func Few(places []Place, i int) bool {
-	own := func(p Place) string { return inList.ReplaceAllString(itsConnection.ReplaceAllString(p.Path, ""), "[]") }
+	pattern := func(p Place) string {
+		return listIndex.ReplaceAllString(connectionPrefix.ReplaceAllString(p.Path, ""), "[]")
+	}
 	return slices.ContainsFunc(places[:i], func(p Place) bool {
-		return own(p) == own(places[i]) && (p.Connection >= 0 && p.Connection < places[i].Connection || strings.Contains(p.Path, "proposals"))
+		return pattern(p) == pattern(places[i]) &&
+			(p.Connection >= 0 && p.Connection < places[i].Connection || strings.Contains(p.Path, "proposals"))
 	})
 }
 
-var inList = regexp.MustCompile(`\[[0-9]+\]`)
-
-// With is the document with raw JSON in a place: instead of the value there, or as the key of another value.
+// With returns the document with raw JSON in this place: in the place of the value, or as the key of a new member.
 func (p Place) With(raw string) []byte { return []byte(p.before + raw + p.after) }
 
-// Keys lists which keys the objects of Full have, by the object: "", connections, dpd, …
+// Keys lists the keys of the objects in Full, by the key of the object: "" for the document, connections, dpd, …
 func Keys() map[string][]string {
 	keys := map[string][]string{}
 	collect(decode(Full), "", keys)
@@ -107,12 +113,12 @@ func collect(node any, name string, into map[string][]string) {
 func decode(text string) any {
 	var document any
 	if err := json.Unmarshal([]byte(text), &document); err != nil {
-		panic(err) // a test's own words
+		panic(err) // the document is part of the test
 	}
 	return document
 }
 
-// visit calls f for each place, with a function that puts the mark there and returns another that takes it away.
+// visit calls f for each place, with a function that inserts the mark there and returns a function that removes it.
 func visit(node any, path, key string, connection int, f func(Place, func() func())) {
 	switch v := node.(type) {
 	case []any:
@@ -162,7 +168,8 @@ func nested(node any) bool {
 	return false
 }
 
-// Quoted makes a JSON string of bytes as they are, be they UTF-8 or not; only what JSON demands is escaped.
+// Quoted returns s as a JSON string. It keeps invalid UTF-8, and escapes only the characters that JSON requires to be
+// escaped.
 func Quoted(s string) string {
 	var b strings.Builder
 	b.WriteByte('"')

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// Libreswan is the path of Libreswan's `ipsec`, of any version. Where there is none the test is skipped, or fails if
-// SVC_TEST_LIBRESWAN=1 demands it.
+// Libreswan returns the path of Libreswan's `ipsec`, of any version. If it is not installed, Libreswan skips the test,
+// or fails it if SVC_TEST_LIBRESWAN is 1.
 func Libreswan(t *testing.T) string {
 	t.Helper()
 	ipsec, err := exec.LookPath("ipsec")

@@ -15,7 +15,8 @@ const (
 	maxLifetime = 86400
 )
 
-// lifetime reads a lifetime. Release 0.1.0 accepted one below minLifetime: newFaults refuses it.
+// lifetime decodes a lifetime in seconds. It accepts values below minLifetime, as release 0.1.0 did.
+// faultsAcceptedBy010 refuses them.
 func lifetime(key string, raw json.RawMessage) (int, error) {
 	n, err := number(key, raw, 1, maxLifetime, defaultLifetime)
 	if fault, ok := err.(*spec.Fault); ok {
@@ -26,9 +27,9 @@ func lifetime(key string, raw json.RawMessage) (int, error) {
 
 var lifetimeAllowed = fmt.Sprintf("a number from %d to %d", minLifetime, maxLifetime)
 
-// newFaults lists the faults of the connection that release 0.1.0 accepted: settings with which no traffic can pass, or hardly any. of
-// is the configuration that it belongs to.
-func (c *Connection) newFaults(of *Configuration) (faults []error) {
+// faultsAcceptedBy010 lists the faults of the connection that release 0.1.0 accepted. These are settings with which no
+// traffic, or hardly any, can pass. of is the configuration that contains the connection.
+func (c *Connection) faultsAcceptedBy010(of *Configuration) (faults []error) {
 	add := func(key, value, allowed string) {
 		faults = append(faults, &spec.Fault{Key: c.place + key, Value: value, Allowed: allowed})
 	}
@@ -36,7 +37,7 @@ func (c *Connection) newFaults(of *Configuration) (faults []error) {
 		key      string
 		lifetime int
 	}{{".ikePolicy.lifetime", c.IKE.Lifetime}, {".ipsecPolicy.lifetime", c.IPsec.Lifetime}} {
-		if policy.lifetime > 0 && policy.lifetime < minLifetime { // 0: not decoded
+		if policy.lifetime > 0 && policy.lifetime < minLifetime { // 0 if the policy was not decoded
 			add(policy.key, strconv.Itoa(policy.lifetime), lifetimeAllowed)
 		}
 	}
@@ -73,8 +74,8 @@ func (c *Connection) newFaults(of *Configuration) (faults []error) {
 	return faults
 }
 
-// The networks that have no hosts that a packet can be sent to through a router: RFC 1122 section 3.2.1.3, RFC 1112 section 4 with
-// the broadcast address, RFC 4291 sections 2.5.2 and 2.5.6.
+// Networks without hosts that can be reached through a router: RFC 1122, section 3.2.1.3; RFC 1112, section 4, which
+// includes the broadcast address; RFC 4291, sections 2.5.2 and 2.5.6.
 var (
 	reservedIPv4 = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/8"), netip.MustParsePrefix("240.0.0.0/4")}
 	reservedIPv6 = []netip.Prefix{netip.MustParsePrefix("::/128"), netip.MustParsePrefix("fe80::/10")}
@@ -87,7 +88,7 @@ func reservedOf(a netip.Addr) []netip.Prefix {
 	return reservedIPv6
 }
 
-// reserved reports whether a whole network lies in one without hosts.
+// reserved reports whether the whole network is inside a reserved one.
 func reserved(network netip.Prefix) bool {
 	return slices.ContainsFunc(reservedOf(network.Addr()), func(r netip.Prefix) bool {
 		return r.Bits() <= network.Bits() && r.Contains(network.Addr())
