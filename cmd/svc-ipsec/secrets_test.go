@@ -58,7 +58,7 @@ func TestAKeyInAFileIsReadAtEachAddAndNeededByNoCheck(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.must("ADD")
-	contains(t, "the message", c.health().Message, "mode 0644", "root alone may read")
+	contains(t, "the message", c.health().Message, "mode 0644", "only root can read")
 	if after := serials(c.whack("--status")); !maps.Equal(after, before) {
 		t.Errorf("a key that others may read was taken: conns %v, before %v", after, before)
 	}

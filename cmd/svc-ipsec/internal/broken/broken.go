@@ -1,6 +1,6 @@
-// Package broken marks the errors of CHECK that prove that a container differs from what ADD made. Any other error means that CHECK
-// could not determine the state of the container (no process, no file descriptor, a missing tool, a time limit), and nothing
-// may be taken down for it.
+// Package broken marks those errors of CHECK that prove a difference between the container and what ADD created. Any
+// other error means that CHECK could not determine the state of the container (no process, no file descriptor, a
+// missing tool, a time limit). The supervisor must not remove a container because of such an error.
 package broken
 
 import (
@@ -12,7 +12,7 @@ type difference struct{ error }
 
 func (d difference) Unwrap() error { return d.error }
 
-// Errorf is fmt.Errorf for an observed difference.
+// Errorf is like fmt.Errorf. It returns an error that marks an observed difference.
 func Errorf(format string, values ...any) error { return difference{fmt.Errorf(format, values...)} }
 
 // Is reports whether an error is, or wraps, an observed difference.

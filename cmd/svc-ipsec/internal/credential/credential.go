@@ -1,9 +1,9 @@
-// Package credential reads what a connection by certificate authenticates with: its own certificate with the private key,
-// and the authority of its peer's.
+// Package credential parses the certificate files of a connection: the own certificate with the private key, and the
+// certificates of the certificate authorities of the peer.
 //
-// It is pure: contents of PEM files in, names and DER out. It promises that a credential of other contents has other
-// names, that certificate and key belong together and are of a kind that Libreswan takes, and that no fault repeats
-// anything of the private key.
+// It does no I/O. It converts the contents of PEM files to DER, with names for the daemon's key database. Credentials
+// with different contents have different names. Certificate and key match, and are of a type that Libreswan supports.
+// Errors never contain any part of the private key.
 package credential
 
 import (
@@ -22,13 +22,13 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// Credential is one connection's: what has to be in the daemon's key database, and under which names.
+// Credential holds the certificates and the key of one connection, with their names in the daemon's key database.
 type Credential struct {
-	Nickname string // of the certificate and its key
-	AuthBy   string // in Libreswan's words
-	PeerCA   string // of whom the peer's certificate must be: a distinguished name, or SameCA
-	Digest   string // of all certificates
-	Ends     time.Time
+	Nickname string    // the name of the certificate and its key
+	AuthBy   string    // the value of Libreswan's authby option
+	PeerCA   string    // the required issuer of the peer's certificate: a distinguished name, or SameCA
+	Digest   string    // of all certificates
+	Ends     time.Time // when the own certificate expires
 	Chain    []Authority
 	Roots    []Authority
 
@@ -36,23 +36,23 @@ type Credential struct {
 	key  crypto.Signer
 }
 
-// Authority is a certificate that vouches for others, with its name in the database.
+// Authority is the certificate of a certificate authority, with its name in the database.
 type Authority struct {
 	Nickname string
 	DER      []byte
 }
 
-// SameCA is Libreswan's word for the authority of our own certificate.
+// SameCA is Libreswan's keyword for the issuer of the own certificate.
 const SameCA = "%same"
 
-// leastRSA is the shortest RSA key, as in RFC 8247.
-const leastRSA = 2048
+// minRSABits is the minimum length of an RSA key, as in RFC 8247.
+const minRSABits = 2048
 
-// ErrExpired is of a certificate whose time is over: no peer takes it.
+// ErrExpired is returned for a certificate that has expired. Peers do not accept it.
 var ErrExpired = errors.New("the certificate has expired")
 
-// Read reads the contents of the three files. The first certificate is our own, the rest its chain; the first authority is
-// a root, and the one that the peer's certificate must lead to.
+// Read parses the contents of the three files. The first certificate in certificate is the own one, and the others are
+// its chain. The first one in authorities must be a root, to which the peer's certificate must have a chain.
 func Read(certificate, key, authorities []byte, now time.Time) (*Credential, error) {
 	own, err := certificates(certificate)
 	if err != nil {
@@ -63,9 +63,11 @@ func Read(certificate, key, authorities []byte, now time.Time) (*Credential, err
 	case now.After(c.leaf.NotAfter):
 		return nil, fmt.Errorf("certificateFile: %w at %s", ErrExpired, c.leaf.NotAfter.UTC().Format(time.RFC3339))
 	case now.Before(c.leaf.NotBefore):
-		return nil, fmt.Errorf("certificateFile: the certificate is not valid before %s", c.leaf.NotBefore.UTC().Format(time.RFC3339))
+		return nil, fmt.Errorf("certificateFile: the certificate is not valid before %s",
+			c.leaf.NotBefore.UTC().Format(time.RFC3339))
 	case c.leaf.IsCA:
-		return nil, errors.New("certificateFile: the first certificate is an authority's: allowed: that of the connection first")
+		return nil, errors.New("certificateFile: the first certificate is a CA certificate: " +
+			"allowed: the certificate of the connection first")
 	}
 	if c.key, err = privateKey(key); err != nil {
 		return nil, fmt.Errorf("privateKeyFile: %w", err)
@@ -79,26 +81,28 @@ func Read(certificate, key, authorities []byte, now time.Time) (*Credential, err
 	}
 	for _, ca := range append(own[1:], roots...) {
 		if !ca.IsCA {
-			return nil, fmt.Errorf("caFile, certificateFile: the certificate of %s is no authority's: allowed: authorities, and first in certificateFile that of the connection",
+			return nil, fmt.Errorf("caFile, certificateFile: the certificate of %s is not a CA certificate: "+
+				"allowed: CA certificates, and the certificate of the connection first in certificateFile",
 				spec.Quote(ca.Subject.String()))
 		}
 	}
 	if roots[0].CheckSignatureFrom(roots[0]) != nil {
-		return nil, errors.New("caFile: the first certificate is not signed by itself: allowed: a root first")
+		return nil, errors.New("caFile: the first certificate is not self-signed: allowed: a root certificate first")
 	}
-	c.Chain, c.Roots = named(own[1:]), named(roots)
+	c.Chain, c.Roots = nameAuthorities(own[1:]), nameAuthorities(roots)
 	c.PeerCA = SameCA
 	if string(c.leaf.RawIssuer) != string(roots[0].RawSubject) {
 		if c.PeerCA, err = distinguishedName(roots[0].RawSubject); err != nil {
 			return nil, fmt.Errorf("caFile: %w", err)
 		}
 	}
-	c.name()
+	c.setNames()
 	return c, nil
 }
 
-// name makes the names. The first half of the nickname is the key's, since a new certificate may be for the old key.
-func (c *Credential) name() {
+// setNames sets Nickname and Digest. The first half of the nickname identifies the key, because a renewed certificate
+// may have the same key.
+func (c *Credential) setNames() {
 	c.Nickname = "svc-" + short(c.leaf.RawSubjectPublicKeyInfo) + "-" + short(c.leaf.Raw)
 	all := sha256.New()
 	all.Write([]byte(c.Nickname))
@@ -111,7 +115,7 @@ func (c *Credential) name() {
 	c.Digest = hex.EncodeToString(all.Sum(nil))
 }
 
-func named(certificates []*x509.Certificate) []Authority {
+func nameAuthorities(certificates []*x509.Certificate) []Authority {
 	var list []Authority
 	for _, certificate := range certificates {
 		list = append(list, Authority{"ca-" + short(certificate.Raw), certificate.Raw})
@@ -124,31 +128,32 @@ func short(b []byte) string {
 	return hex.EncodeToString(sum[:8])
 }
 
-// authBy says how the key signs, and wants it to be the certificate's.
+// authBy returns the value of Libreswan's authby option for the key. It returns an error if the key does not match the
+// certificate, or if its type or length is not supported.
 func authBy(leaf *x509.Certificate, key crypto.Signer) (string, error) {
-	belongs := false
-	word := ""
+	matches := false
+	value := ""
 	switch public := leaf.PublicKey.(type) {
 	case *rsa.PublicKey:
-		if public.N.BitLen() < leastRSA {
-			return "", fmt.Errorf("certificateFile: an RSA key of %d bits: allowed: %d or more", public.N.BitLen(), leastRSA)
+		if bits := public.N.BitLen(); bits < minRSABits {
+			return "", fmt.Errorf("certificateFile: an RSA key of %d bits: allowed: %d or more", bits, minRSABits)
 		}
-		word, belongs = "rsasig", public.Equal(key.Public())
+		value, matches = "rsasig", public.Equal(key.Public())
 	case *ecdsa.PublicKey:
-		word, belongs = "ecdsa", public.Equal(key.Public())
+		value, matches = "ecdsa", public.Equal(key.Public())
 	default:
 		return "", fmt.Errorf("certificateFile: a key of kind %s: allowed: RSA, ECDSA", leaf.PublicKeyAlgorithm)
 	}
-	if !belongs {
+	if !matches {
 		return "", errors.New("privateKeyFile: the key is not the certificate's")
 	}
-	return word, nil
+	return value, nil
 }
 
-// DER is our own certificate.
+// DER returns the own certificate.
 func (c *Credential) DER() []byte { return c.leaf.Raw }
 
-// PKCS12 packs certificate and key, which the database takes in no other form.
+// PKCS12 encodes the certificate and the key. A private key can be imported into the database only in this format.
 func (c *Credential) PKCS12(password string) ([]byte, error) {
 	return pkcs12.Modern2023.Encode(c.key, c.leaf, nil, password)
 }

@@ -10,15 +10,16 @@ import (
 	"unicode"
 )
 
-// KeyDirectoryFile holds one line, the directory below which files of keys and certificates must lie. A file, since an
-// executable gets no variables of the operator's.
+// KeyDirectoryFile contains one line, the directory below which all key and certificate files must be. The setting is a
+// file and not an environment variable, because plugins do not get the operator's variables.
 const KeyDirectoryFile = "/etc/svc-supervisor/key-directory"
 
-// maxPath is longer than any path of the kernel's.
+// maxPath is larger than the maximum length of a path in the kernel.
 const maxPath = 4096
 
-// OpenKeyFiles reads which directory is configured. Without the file there is none. A file that does not say it clearly, or
-// that others than root could have written, refuses every key file: its owner meant to restrict them.
+// OpenKeyFiles returns a KeyFiles for the directory in the file configuration. If that file does not exist, no
+// directory is configured. If the file is invalid, or if other users than root can write to it, the KeyFiles refuses
+// all key files, because the operator intended to restrict them.
 func OpenKeyFiles(configuration string) *KeyFiles {
 	k := &KeyFiles{directory: "/", reserved: reserved, unexpected: map[string]bool{}}
 	if _, err := os.Lstat(configuration); errors.Is(err, fs.ErrNotExist) {
@@ -33,6 +34,8 @@ func OpenKeyFiles(configuration string) *KeyFiles {
 	return k
 }
 
+// readKeyDirectory returns the directory in the file configuration, with its symbolic links resolved and as it is
+// written in the file.
 func readKeyDirectory(configuration string) (directory, configured string, err error) {
 	anywhere := &KeyFiles{directory: "/", unexpected: map[string]bool{}}
 	content, err := anywhere.Read(configuration, maxPath, false)
@@ -41,15 +44,16 @@ func readKeyDirectory(configuration string) (directory, configured string, err e
 	}
 	line := strings.TrimSuffix(string(content), "\n")
 	configured = filepath.Clean(line)
-	if !filepath.IsAbs(line) || configured != line && configured+"/" != line || strings.ContainsFunc(line, unicode.IsControl) {
+	if !filepath.IsAbs(line) || configured != line && configured+"/" != line ||
+		strings.ContainsFunc(line, unicode.IsControl) {
 		return "", "", errors.New("not one line with an absolute directory: allowed: one line, like /etc/keys")
 	}
-	directory, info, err := anywhere.follow(configured)
+	directory, info, err := anywhere.resolve(configured)
 	if err != nil {
 		return "", "", fmt.Errorf("%s: %w", configured, err)
 	}
-	if !info.IsDir() || !roots(info) {
-		return "", "", fmt.Errorf("%s: is not a directory of root's: allowed: a directory of root's", configured)
+	if !info.IsDir() || !ownedByRoot(info) {
+		return "", "", fmt.Errorf("%s: is not a directory that root owns: allowed: a directory that root owns", configured)
 	}
 	return directory, configured, nil
 }

@@ -11,20 +11,20 @@ import (
 	"time"
 )
 
-// namesLimit bounds the look at all names together: an ADD has more to do.
-const namesLimit = 3 * time.Second
+// lookupTimeout limits the time for all names together, because an ADD has other work to do within its deadline.
+const lookupTimeout = 3 * time.Second
 
-// Resolver answers with the addresses of a name; network is ip, ip4 or ip6.
+// Resolver returns the addresses of a name. network is ip, ip4 or ip6.
 type Resolver func(ctx context.Context, network, name string) ([]netip.Addr, error)
 
-// Answer is what a name leads to, or why that is not known.
+// Answer holds the addresses of a name, or the reason why they are not known.
 type Answer struct {
 	Addresses []netip.Addr // sorted, IPv4 first
 	Fault     string
 }
 
-// Host resolves as this host does, by its files and its DNS servers. A name with a dot is a whole one: no search domain
-// is tried for it.
+// Host resolves a name with the hosts file and the DNS servers of this host. A name that contains a dot is treated as
+// fully qualified, so search domains are not tried for it.
 func Host(ctx context.Context, network, name string) ([]netip.Addr, error) {
 	if strings.Contains(name, ".") {
 		name += "."
@@ -32,9 +32,9 @@ func Host(ctx context.Context, network, name string) ([]netip.Addr, error) {
 	return (&net.Resolver{PreferGo: true}).LookupNetIP(ctx, network, name)
 }
 
-// Names looks up all names at once. Whoever does not answer in time has not answered.
+// Names resolves all names concurrently. A name that is not resolved within lookupTimeout gets a Fault.
 func Names(ctx context.Context, resolve Resolver, network string, names []string) map[string]Answer {
-	ctx, cancel := context.WithTimeout(ctx, namesLimit)
+	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
 	answers := make([]Answer, len(names))
 	var wait sync.WaitGroup
@@ -49,7 +49,7 @@ func Names(ctx context.Context, resolve Resolver, network string, names []string
 	return all
 }
 
-// answer keeps the addresses that a peer can have.
+// answer converts the result of a Resolver. It keeps only addresses that a peer can have.
 func answer(addresses []netip.Addr, err error) Answer {
 	if err != nil {
 		return Answer{Fault: reason(err)}
@@ -63,12 +63,13 @@ func answer(addresses []netip.Addr, err error) Answer {
 	}
 	slices.SortFunc(a.Addresses, netip.Addr.Compare)
 	if len(a.Addresses) == 0 {
-		a.Fault = "it has no address of a family that the container has an external address of"
+		a.Fault = "the name has no address of a family in which the container has an external address"
 	}
 	return a
 }
 
-// reason is the resolver's own word. Name, server and port are left out: they would make another reason at each look.
+// reason returns the error text of the resolver without the name, the server and the port. These would make the reason
+// different in each lookup.
 func reason(err error) string {
 	var dns *net.DNSError
 	switch {

@@ -1,5 +1,5 @@
-// Package regular reads files of a container's directory. Anything else in the place of such a file (a pipe, a device, a
-// directory, a symbolic link) is an error, and reading it does not wait.
+// Package regular reads regular files in the directory of a container. A file of another type with the same name (a
+// pipe, a device, a directory, a symbolic link) is an error, and never blocks the reader.
 package regular
 
 import (
@@ -11,12 +11,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrNot is returned for what is no regular file.
+// ErrNot is returned for a file that is not a regular file.
 var ErrNot = errors.New("must be a regular file")
 
-// ReadFile is os.ReadFile for regular files. It does not follow a link in the last component of the path.
+// ReadFile is os.ReadFile for regular files. It does not follow a symbolic link in the last component of the path.
 func ReadFile(path string) ([]byte, error) {
-	// To open a device can have effects, so the type is checked before, too.
+	// Opening a device can have side effects, so the type is checked before open as well.
 	info, err := os.Lstat(path)
 	if err != nil {
 		return nil, err

@@ -13,7 +13,10 @@ import (
 func TestOnlyRegularFilesAreRead(t *testing.T) {
 	at := func(name string) string { return filepath.Join(t.TempDir(), name) }
 	file, pipe, directory, link, none := at("file"), at("pipe"), at("directory"), at("link"), at("none")
-	for _, err := range []error{os.WriteFile(file, []byte("content"), 0o600), unix.Mkfifo(pipe, 0o600), os.Mkdir(directory, 0o700), os.Symlink(file, link)} {
+	for _, err := range []error{
+		os.WriteFile(file, []byte("content"), 0o600), unix.Mkfifo(pipe, 0o600), os.Mkdir(directory, 0o700),
+		os.Symlink(file, link),
+	} {
 		if err != nil {
 			t.Fatal(err)
 		}
