@@ -1,17 +1,17 @@
-// Package launch starts a container's daemon with the rights that it keeps.
+// Package launch starts the daemon of a container with reduced privileges.
 //
-// It is what the container's unit runs, at each start of the daemon, as root in the mount view and in the container's network
-// namespace:
+// The unit of the container runs it at each start of the daemon, as root, in the mount view and in the network
+// namespace of the container:
 //
 //	nsenter --mount=VIEW --net=NAMESPACE -- LAUNCHER launch DIRECTORY USER PROGRAM…
 //
-// It removes from the kernel what a daemon that was killed left in the namespace, and executes pluto in its own place, so that
-// the process id stays that of the unit's main process.
+// It removes the SAs and policies that a killed daemon left in the kernel, and then replaces itself by pluto with
+// execve, so that pluto is the main process of the unit.
 //
-// pluto keeps CAP_NET_ADMIN and CAP_NET_BIND_SERVICE. If a user namespace of the container's user id owns the network namespace,
-// they hold there only; otherwise they hold in the initial user namespace. The kernel lets no process with several threads
-// enter a user namespace, and a Go program has several. So nsenter enters it, and setpriv drops the capabilities; both are part
-// of util-linux.
+// pluto keeps CAP_NET_ADMIN and CAP_NET_BIND_SERVICE. If a user namespace of the container's user id owns the network
+// namespace, the capabilities are valid only there. Otherwise they are valid in the initial user namespace. The kernel
+// does not permit a process with several threads to enter a user namespace, and a Go program has several. So nsenter
+// enters it, and setpriv drops the capabilities. Both programs are part of util-linux.
 package launch
 
 import (
@@ -38,57 +38,61 @@ const (
 	loadCommand = "launch-load"
 )
 
-// The files below a container's directory that pluto and addconn read.
+// Files and directories below the directory of a container.
 const (
-	settingsFile    = "etc/pluto.conf" // the settings of the daemon alone
+	settingsFile    = "etc/pluto.conf" // only the settings of the daemon
 	connectionsFile = "etc/ipsec.conf" // the same settings, and all connections
 	connectionGlob  = "conns/*.conf"
 	runDirectory    = "run"
 	controlSocket   = "run/pluto.ctl"
 )
 
-// loadedByPluto is the number of connections up to which pluto loads them itself, by its own addconn. Libreswan 5.2 reads the
-// output of that addconn through a pipe, in the thread that also answers addconn: once the pipe is full (64 KiB, reached
-// with some hundred connections) both wait for each other for ever. Larger numbers are loaded by an addconn that is
-// not pluto's child.
+// loadedByPluto is the maximum number of connections that pluto loads by itself. For this it runs addconn as its child.
+// Libreswan 5.2 reads the output of that addconn from a pipe, in the thread that also answers the requests of addconn.
+// When the pipe is full (64 KiB, reached with some hundred connections), both wait for each other forever. If there are
+// more than loadedByPluto connections, the launcher starts an addconn that is not a child of pluto.
 const loadedByPluto = 32
 
-// loadTimeout bounds the time in which pluto's control socket has to appear, and the run of addconn.
+// loadTimeout limits the time until pluto's control socket exists and addconn has ended.
 const loadTimeout = 60 * time.Second
 
-// capabilities are what pluto keeps, in the form of setpriv(1).
+// capabilities are the capabilities that pluto keeps, in the syntax of setpriv(1).
 const capabilities = "-all,+net_admin,+net_bind_service"
 
-// Programs are the absolute paths of the programs of one start, the same on the host and in the mount view.
+// Programs are the absolute paths of the programs for one start. They are the same on the host and in the mount view.
 type Programs struct {
 	NSEnter, Setpriv string // util-linux
 	Pluto, Addconn   string // Libreswan
 }
 
-// Arguments returns the command with which a unit starts the daemon of the container in this directory.
-// owned means that the network namespace is owned by a user namespace of that user.
+// Arguments returns the command with which a unit starts the daemon of the container in directory. owned means that a
+// user namespace of user owns the network namespace.
 func Arguments(p Programs, view, namespace, directory string, user uint32, owned bool) []string {
 	s := start{Programs: p, directory: directory, user: user, owned: owned}
-	return append([]string{p.NSEnter, "--mount=" + view, "--net=" + namespace, "--", mountview.Launcher}, s.arguments(Command)...)
+	enter := []string{p.NSEnter, "--mount=" + view, "--net=" + namespace, "--", mountview.Launcher}
+	return append(enter, s.arguments(Command)...)
 }
 
-// The words for the owner of the network namespace.
+// Values of the argument that names the owner of the network namespace.
 const (
 	ownedByUser = "user-namespace"
 	ownedByHost = "no-user-namespace"
 )
 
-// arguments is the command line that Serve reads.
+// arguments returns the command line for Serve.
 func (s *start) arguments(command string) []string {
 	owner := ownedByHost
 	if s.owned {
 		owner = ownedByUser
 	}
-	return []string{command, s.directory, strconv.FormatUint(uint64(s.user), 10), owner, s.NSEnter, s.Setpriv, s.Pluto, s.Addconn}
+	return []string{
+		command, s.directory, strconv.FormatUint(uint64(s.user), 10), owner,
+		s.NSEnter, s.Setpriv, s.Pluto, s.Addconn,
+	}
 }
 
-// Serve runs the subcommand if it is one of this package; served is false otherwise. The launch returns only with an error, because
-// it executes pluto.
+// Serve runs the subcommand in args if it belongs to this package. Otherwise served is false. The subcommand launch
+// returns only if it fails, because it executes pluto.
 func Serve(args []string) (served bool, err error) {
 	if len(args) == 0 || args[0] != Command && args[0] != loadCommand {
 		return false, nil
@@ -111,29 +115,32 @@ func parse(args []string) (*start, error) {
 	if err != nil || user == 0 {
 		return nil, fmt.Errorf("user id %q: must be a number from 1 to %d", args[2], ^uint32(0))
 	}
-	return &start{directory: args[1], user: uint32(user), owned: args[3] == ownedByUser,
-		Programs: Programs{NSEnter: args[4], Setpriv: args[5], Pluto: args[6], Addconn: args[7]}}, nil
+	return &start{
+		directory: args[1], user: uint32(user), owned: args[3] == ownedByUser,
+		Programs: Programs{NSEnter: args[4], Setpriv: args[5], Pluto: args[6], Addconn: args[7]},
+	}, nil
 }
 
-// start is one start of a daemon.
+// start holds the parameters for one start of a daemon.
 type start struct {
 	Programs
 	directory string
 	user      uint32
-	owned     bool // the network namespace is owned by a user namespace of this user
+	owned     bool // a user namespace of user owns the network namespace
 }
 
-// run executes pluto. It returns only with an error.
+// run executes pluto. It returns only if it fails.
 func (s *start) run() error {
-	// A failure is not fatal: pluto can run with old SAs in the kernel, and CHECK reports the tunnels that do not work.
+	// A failure is not fatal. pluto can run with old SAs in the kernel, and CHECK reports tunnels that do not work.
 	if err := network.RemoveTunnels(); err != nil {
 		fmt.Fprintln(os.Stderr, "cannot remove SAs and policies of the previous daemon:", err)
 	}
-	// A daemon that was killed leaves its control socket, and load must not take it for the new one.
+	// A killed daemon leaves its control socket. It is removed, so that load does not use it before pluto creates the new
+	// one.
 	if err := removeContent(filepath.Join(s.directory, runDirectory)); err != nil {
 		return err
 	}
-	// Before the first program runs that has the daemon's user id.
+	// The filters must be installed before the first program runs with the user id of the daemon.
 	if err := restrictCalls(); err != nil {
 		return err
 	}
@@ -148,7 +155,7 @@ func (s *start) run() error {
 			return err
 		}
 	}
-	command, err := s.drop()
+	command, err := s.dropPrivileges()
 	if err != nil {
 		return err
 	}
@@ -157,8 +164,9 @@ func (s *start) run() error {
 	return fmt.Errorf("execute %s: %w", command[0], syscall.Exec(command[0], command, os.Environ()))
 }
 
-// drop returns the programs and arguments that give up rights and then execute what follows.
-func (s *start) drop() ([]string, error) {
+// dropPrivileges returns the beginning of a command line. Its programs drop privileges, and then execute the rest of
+// the command line.
+func (s *start) dropPrivileges() ([]string, error) {
 	namespace, err := os.Open("/proc/self/ns/net")
 	if err != nil {
 		return nil, err
@@ -172,27 +180,32 @@ func (s *start) drop() ([]string, error) {
 	case s.owned && (own || owner != s.user):
 		return nil, fmt.Errorf("the network namespace is not owned by a user namespace of user id %d", s.user)
 	case !s.owned:
-		// The namespace is another runtime's. The user id alone then protects the host's files and processes; CAP_NET_ADMIN
-		// holds in the initial user namespace (see SECURITY.md).
+		// Another runtime created the namespace. Then only the user id protects the files and processes of the host, and
+		// CAP_NET_ADMIN is valid in the initial user namespace (see SECURITY.md).
 		id := strconv.FormatUint(uint64(s.user), 10)
-		return []string{s.Setpriv, "--reuid", id, "--regid", id, "--clear-groups", "--inh-caps", capabilities,
-			"--ambient-caps", capabilities, "--bounding-set", capabilities, "--no-new-privs"}, nil
+		return []string{
+			s.Setpriv, "--reuid", id, "--regid", id, "--clear-groups", "--inh-caps", capabilities,
+			"--ambient-caps", capabilities, "--bounding-set", capabilities, "--no-new-privs",
+		}, nil
 	}
 	users, err := netns.UserNamespace(namespace)
 	if err != nil {
 		return nil, err
 	}
-	fd, err := unix.FcntlInt(users.Fd(), unix.F_DUPFD, 3) // not closed by exec
+	fd, err := unix.FcntlInt(users.Fd(), unix.F_DUPFD, 3) // without FD_CLOEXEC
 	if err != nil {
 		return nil, fmt.Errorf("keep the user namespace open: %w", err)
 	}
-	// The descriptor stays open in pluto. It gives no right: to enter a user namespace takes CAP_SYS_ADMIN in it.
-	return []string{s.NSEnter, fmt.Sprintf("--user=/proc/self/fd/%d", fd), "--",
-		s.Setpriv, "--clear-groups", "--bounding-set", capabilities, "--no-new-privs"}, nil
+	// The descriptor stays open in pluto. pluto cannot enter the user namespace through it, because this requires
+	// CAP_SYS_ADMIN in that namespace.
+	return []string{
+		s.NSEnter, fmt.Sprintf("--user=/proc/self/fd/%d", fd), "--",
+		s.Setpriv, "--clear-groups", "--bounding-set", capabilities, "--no-new-privs",
+	}, nil
 }
 
-// loadLater starts a process of the container's user that loads the connections once pluto answers. It is started through a shell
-// that exits at once, so that it is not a child of this process, which becomes pluto.
+// loadLater starts a process with the user id of the container that loads the connections when pluto is ready. A shell
+// that exits immediately starts it, so that it is not a child of this process, which becomes pluto.
 func (s *start) loadLater() error {
 	self, err := os.Executable()
 	if err != nil {
@@ -222,14 +235,16 @@ func (s *start) load() error {
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
-	err := run(exec.CommandContext(ctx, s.Addconn, "--ctlsocket", socket, "--config", filepath.Join(s.directory, connectionsFile), "--autoall"))
-	if err != nil {
+	config := filepath.Join(s.directory, connectionsFile)
+	addconn := exec.CommandContext(ctx, s.Addconn, "--ctlsocket", socket, "--config", config, "--autoall")
+	if err := run(addconn); err != nil {
 		return fmt.Errorf("load connections: %w", err)
 	}
 	return nil
 }
 
-// removeContent removes what is in a directory, and leaves the directory. Links are removed, not followed.
+// removeContent removes the contents of a directory, but not the directory itself. It removes symbolic links and does
+// not follow them.
 func removeContent(directory string) error {
 	entries, err := os.ReadDir(directory)
 	for _, entry := range entries {
@@ -238,7 +253,8 @@ func removeContent(directory string) error {
 	return err
 }
 
-// run runs a program whose errors go to the unit's log. Its standard output is discarded: pluto logs what addconn prints there.
+// run runs a program. Its standard error output goes to the log of the unit. Its standard output is discarded, because
+// pluto logs the output of addconn itself.
 func run(cmd *exec.Cmd) error {
 	cmd.Dir, cmd.Env = "/", []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
 	cmd.Stderr = os.Stderr

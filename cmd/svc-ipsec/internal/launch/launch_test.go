@@ -11,33 +11,36 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-var programs = Programs{NSEnter: "/usr/bin/nsenter", Setpriv: "/usr/bin/setpriv", Pluto: "/usr/libexec/ipsec/pluto", Addconn: "/usr/libexec/ipsec/addconn"}
+var programs = Programs{
+	NSEnter: "/usr/bin/nsenter", Setpriv: "/usr/bin/setpriv",
+	Pluto: "/usr/libexec/ipsec/pluto", Addconn: "/usr/libexec/ipsec/addconn",
+}
 
-func TestArgumentsAreReadBack(t *testing.T) {
+func TestArgumentsAreParsed(t *testing.T) {
 	for _, owned := range []bool{true, false} {
 		command := Arguments(programs, "/view", "/run/netns/vpn", "/run/svc-ipsec/vpn", 2100000001, owned)
-		begin := []string{"/usr/bin/nsenter", "--mount=/view", "--net=/run/netns/vpn", "--", "/run/svc-ipsec-launch"}
-		if !slices.Equal(command[:len(begin)], begin) {
+		prefix := []string{"/usr/bin/nsenter", "--mount=/view", "--net=/run/netns/vpn", "--", "/run/svc-ipsec-launch"}
+		if !slices.Equal(command[:len(prefix)], prefix) {
 			t.Fatalf("got %q", command)
 		}
-		s, err := parse(command[len(begin):])
+		s, err := parse(command[len(prefix):])
 		if want := (start{programs, "/run/svc-ipsec/vpn", 2100000001, owned}); err != nil || *s != want {
 			t.Errorf("got %+v, %v, want %+v", s, err, want)
 		}
 	}
 }
 
-func TestWrongArgumentsAreRefused(t *testing.T) {
+func TestInvalidArgumentsAreRefused(t *testing.T) {
 	good := (&start{programs, "/run/svc-ipsec/vpn", 7, true}).arguments(Command)
-	for what, change := range map[string]func([]string) []string{
-		"too few":              func(a []string) []string { return a[:7] },
-		"too many":             func(a []string) []string { return append(a, "x") },
-		"root":                 func(a []string) []string { a[2] = "0"; return a },
-		"a user id that is no": func(a []string) []string { a[2] = "root"; return a },
-		"an unknown owner":     func(a []string) []string { a[3] = "maybe"; return a },
+	for name, change := range map[string]func([]string) []string{
+		"too few":                func(a []string) []string { return a[:7] },
+		"too many":               func(a []string) []string { return append(a, "x") },
+		"root":                   func(a []string) []string { a[2] = "0"; return a },
+		"a user name, not an id": func(a []string) []string { a[2] = "root"; return a },
+		"an unknown owner":       func(a []string) []string { a[3] = "maybe"; return a },
 	} {
 		if served, err := Serve(change(slices.Clone(good))); !served || err == nil {
-			t.Errorf("%s: served %v, %v", what, served, err)
+			t.Errorf("%s: served %v, %v", name, served, err)
 		}
 	}
 	for _, args := range [][]string{nil, {"push", "x"}, {"ctl"}} {
@@ -47,7 +50,7 @@ func TestWrongArgumentsAreRefused(t *testing.T) {
 	}
 }
 
-func TestLinksInTheRunDirectoryAreRemovedAndNotFollowed(t *testing.T) {
+func TestRemoveContentDoesNotFollowLinks(t *testing.T) {
 	outside, run := t.TempDir(), t.TempDir()
 	kept := filepath.Join(outside, "kept")
 	if err := os.WriteFile(kept, nil, 0o600); err != nil {
@@ -72,8 +75,8 @@ func TestLinksInTheRunDirectoryAreRemovedAndNotFollowed(t *testing.T) {
 	}
 }
 
-// TestNoNamespaceCanBeMadeBehindTheFilter runs a copy of this program behind the filter.
-func TestNoNamespaceCanBeMadeBehindTheFilter(t *testing.T) {
+// TestFilterDeniesNewNamespaces runs this test program again, and installs the filter in that process.
+func TestFilterDeniesNewNamespaces(t *testing.T) {
 	const environment = "SVC_TEST_FILTERED"
 	if os.Getenv(environment) == "" {
 		cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
@@ -91,7 +94,8 @@ func TestNoNamespaceCanBeMadeBehindTheFilter(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, flag := range []uintptr{unix.CLONE_NEWUSER, unix.CLONE_NEWNET, unix.CLONE_NEWNS} {
-		if pid, _, code := unix.RawSyscall6(unix.SYS_CLONE, flag|uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0); code != unix.EPERM {
+		pid, _, code := unix.RawSyscall6(unix.SYS_CLONE, flag|uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
+		if code != unix.EPERM {
 			if pid == 0 {
 				unix.Exit(0)
 			}
@@ -102,6 +106,6 @@ func TestNoNamespaceCanBeMadeBehindTheFilter(t *testing.T) {
 		t.Errorf("clone3: %v", code)
 	}
 	if out, err := exec.Command("/bin/sh", "-c", "echo runs").CombinedOutput(); err != nil || string(out) != "runs\n" {
-		t.Errorf("a program that makes no namespace: %v %s", err, out)
+		t.Errorf("a program that creates no namespace: %v %s", err, out)
 	}
 }

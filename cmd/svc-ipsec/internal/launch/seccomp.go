@@ -10,26 +10,27 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// newNamespaces are the flags of clone(2) that make a namespace.
-const newNamespaces = unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWNET | unix.CLONE_NEWPID | unix.CLONE_NEWIPC |
-	unix.CLONE_NEWUTS | unix.CLONE_NEWCGROUP
+// newNamespaces are the flags of clone(2) that create a namespace.
+const newNamespaces = unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWNET | unix.CLONE_NEWPID |
+	unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWCGROUP
 
-// Offsets in struct seccomp_data, of the low half of an argument on little-endian machines.
+// Offsets in struct seccomp_data. Those of arguments are the offsets of the low 32 bits on little-endian machines.
 const (
 	systemCall    = 0
 	firstArgument = 16
 	thirdArgument = 32
 )
 
-// allow and deny(…) are the results of a filter.
+// allow is the result of a filter that permits the system call.
 const allow = uint32(unix.SECCOMP_RET_ALLOW)
 
+// deny returns the result of a filter that makes the system call fail with code.
 func deny(code unix.Errno) uint32 { return unix.SECCOMP_RET_ERRNO | uint32(code) }
 
-// noNewNamespaces denies making namespaces: in a new user namespace a process has all capabilities. RestrictNamespaces= of the unit
-// must allow user, network and mount namespaces, because it also filters the setns(2) calls of nsenter; unshare(2) is among the
-// calls that the unit denies. clone3(2) passes its flags in memory, where no filter can read them: with ENOSYS the C library
-// uses clone(2).
+// noNewNamespaces denies clone calls that create a namespace, because a process has all capabilities in a new user
+// namespace. RestrictNamespaces= of the unit must allow user, network and mount namespaces, because it also applies to
+// the setns(2) calls of nsenter. The unit itself denies unshare(2). clone3(2) passes its flags in memory, which a
+// filter cannot read. It fails with ENOSYS, so that the C library uses clone(2) instead.
 var noNewNamespaces = []bpf.Instruction{
 	bpf.LoadAbsolute{Off: systemCall, Size: 4},
 	bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.SYS_CLONE3, SkipTrue: 3},
@@ -41,9 +42,10 @@ var noNewNamespaces = []bpf.Instruction{
 	bpf.RetConstant{Val: allow},
 }
 
-// fewNetlinkProtocols allows netlink for links, routes and XFRM alone. CAP_NET_ADMIN in a user namespace opens nf_tables,
-// connection tracking and generic netlink too, which pluto does not use: code of the kernel that an attacker would try next.
-// pluto takes this error as a kernel without the protocol (it looks for NETLINK_AUDIT).
+// fewNetlinkProtocols allows only the netlink protocols for links, routes and XFRM. With CAP_NET_ADMIN in a user
+// namespace a process can also use nf_tables, connection tracking and generic netlink. pluto does not use them, and an
+// attacker who controls pluto could attack the kernel through them. pluto treats this error as a kernel without the
+// protocol. It tries NETLINK_AUDIT.
 var fewNetlinkProtocols = []bpf.Instruction{
 	bpf.LoadAbsolute{Off: systemCall, Size: 4},
 	bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.SYS_SOCKET, SkipTrue: 6},
@@ -56,7 +58,8 @@ var fewNetlinkProtocols = []bpf.Instruction{
 	bpf.RetConstant{Val: allow},
 }
 
-// restrictCalls gives this program, and what it executes, the filters that the unit cannot have.
+// restrictCalls installs the system call filters that cannot be set in the unit. They apply to this process and to the
+// programs that it executes.
 func restrictCalls() error {
 	if cpu.IsBigEndian {
 		return errors.New("restrict system calls: not supported on big-endian machines")

@@ -160,7 +160,7 @@ func (k *KeyFiles) check(info fs.FileInfo, maxSize int, secret bool) error {
 }
 
 func wrongSize(maxSize int) error {
-	return fmt.Errorf("the file is empty or too large: allowed: 1 to %d bytes", maxSize)
+	return fmt.Errorf("an empty file, or one that is too large: allowed: 1 to %d bytes", maxSize)
 }
 
 // resolve resolves the symbolic links of a path, and returns the resulting path and the file information. It does not

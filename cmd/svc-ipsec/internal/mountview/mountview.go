@@ -1,13 +1,14 @@
-// Package mountview makes the mount namespace that the daemons of all containers of this host share.
+// Package mountview creates the mount namespace, called a view, that the daemons of all containers of this host share.
 //
-// A daemon sees a root of its own: the host's programs and libraries read-only, a few devices, /proc without the processes
-// of others, the directories of the containers (a daemon can open its own alone, see package state) and the socket on which
-// it notifies systemd. Nothing else of the host can be reached through a path: no /etc, no /var, no home, no D-Bus, no
-// journal socket, no other namespace below /run/netns.
+// A view has its own root directory. It contains the host's programs and libraries (read-only), a few devices, /proc
+// without the processes of other users, the directories of the containers, and the socket on which a daemon notifies
+// systemd. Of the directories of the containers a daemon can open only its own (see package state). No other part of
+// the host can be reached by a path: there is no /etc, no /var, no home directory, no D-Bus, no journal socket, and no
+// network namespace below /run/netns.
 //
-// The namespace is made once and entered by every start of a daemon. Options of systemd that hide paths (ProtectSystem,
-// TemporaryFileSystem, …) would make a mount namespace for each program that a unit starts, at a cost in proportion to the
-// number of mounts on the host, and every named network namespace is a mount.
+// The namespace is created once, and each start of a daemon enters it. Options of systemd that hide paths
+// (ProtectSystem, TemporaryFileSystem, …) would create a mount namespace for each program that a unit starts. The
+// cost of that is proportional to the number of mounts on the host, and each named network namespace is a mount.
 package mountview
 
 import (
@@ -26,36 +27,37 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/internal/ownthread"
 )
 
-// Launcher is where svc-ipsec itself is found in a view.
+// Launcher is the path of svc-ipsec itself in a view.
 const Launcher = "/run/svc-ipsec-launch"
 
-// layout is increased with every change of what a view contains.
+// layout must be increased with each change of the contents of a view.
 const layout = 1
 
-// pins is the directory, below the state directory, in which views are kept. A private tmpfs is mounted on it: the kernel
-// refuses to bind a mount namespace where the mount would be propagated into that namespace.
+// pins is the directory below the state directory in which the bind mounts of views are. A private tmpfs is mounted on
+// it, because the kernel refuses to bind-mount a mount namespace at a place from which the mount would be propagated
+// into that namespace.
 const pins = ".view"
 
-// lockPatience is how long to wait for another verb, which may be making the view.
-const lockPatience = 10 * time.Second
+// lockTimeout is the maximum time to wait for another verb, which may be creating the view.
+const lockTimeout = 10 * time.Second
 
-// notifySocket is where a daemon tells systemd that it is ready.
+// notifySocket is the socket on which a daemon notifies systemd that it is ready.
 const notifySocket = "/run/systemd/notify"
 
-// Ensure makes the view that has this executable as its Launcher, if there is none, and calls record with its path. Until record,
-// which writes down the use of the view, has returned, RemoveUnused waits.
+// Ensure creates the view that has this executable as its Launcher, if it does not exist, and calls record with its
+// path. record stores that the view is in use. RemoveUnused waits until record has returned.
 func Ensure(ctx context.Context, stateDirectory, executable string, record func(view string) error) error {
 	path, err := pathFor(stateDirectory, executable)
 	if err != nil {
 		return fmt.Errorf("make mount view: %w", err)
 	}
-	unlock, err := lockdir.Lock(ctx, stateDirectory, lockPatience)
+	unlock, err := lockdir.Lock(ctx, stateDirectory, lockTimeout)
 	if err != nil {
 		return fmt.Errorf("make mount view: %w", err)
 	}
 	defer unlock()
 	if !pinned(path) {
-		if err := makePins(filepath.Dir(path)); err != nil {
+		if err := makePinDirectory(filepath.Dir(path)); err != nil {
 			return fmt.Errorf("make mount view: %w", err)
 		}
 		if err := makeView(path, stateDirectory, executable); err != nil {
@@ -65,8 +67,8 @@ func Ensure(ctx context.Context, stateDirectory, executable string, record func(
 	return record(path)
 }
 
-// RemoveUnused removes every view that used does not return, except the one that Ensure would give for this executable. A daemon
-// that runs in such a view keeps it, but could not be started in it again.
+// RemoveUnused removes the views that used does not return, except the one that Ensure would return for this
+// executable. A daemon that runs in a removed view continues to use it, but cannot be started in it again.
 func RemoveUnused(ctx context.Context, stateDirectory, executable string, used func() (map[string]bool, error)) error {
 	current, err := pathFor(stateDirectory, executable)
 	if err != nil {
@@ -79,7 +81,7 @@ func RemoveUnused(ctx context.Context, stateDirectory, executable string, used f
 	if err != nil {
 		return fmt.Errorf("remove mount views: %w", err)
 	}
-	unlock, err := lockdir.Lock(ctx, stateDirectory, lockPatience)
+	unlock, err := lockdir.Lock(ctx, stateDirectory, lockTimeout)
 	if err != nil {
 		return fmt.Errorf("remove mount views: %w", err)
 	}
@@ -97,10 +99,10 @@ func RemoveUnused(ctx context.Context, stateDirectory, executable string, used f
 	return err
 }
 
-// remove removes a view, or the plain file that is left of one.
+// remove removes a view, or a plain file in its place, which a killed verb can leave.
 func remove(path string) error {
 	err := unix.Unmount(path, unix.MNT_DETACH)
-	if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) { // EINVAL: it is not mounted
+	if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) { // EINVAL: path is not a mount point
 		return &fs.PathError{Op: "remove mount view: unmount", Path: path, Err: err}
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -109,24 +111,26 @@ func remove(path string) error {
 	return nil
 }
 
-// pathFor returns the path of the view of an executable. The identity of the file is part of the name: a daemon that starts after an
-// upgrade of the executable gets a new view, a daemon that runs keeps the launcher it was started with, also where that file
-// was removed from the host.
+// pathFor returns the path of the view for an executable. The name contains the identity of the file. So a daemon that
+// starts after an upgrade of the executable gets a new view, and a running daemon keeps the launcher that it was
+// started with, even if that file was removed from the host.
 func pathFor(stateDirectory, executable string) (string, error) {
 	var file unix.Stat_t
 	if err := unix.Stat(executable, &file); err != nil {
 		return "", &fs.PathError{Op: "stat", Path: executable, Err: err}
 	}
-	return filepath.Join(stateDirectory, pins, fmt.Sprintf("%d-%x-%x-%x", layout, file.Dev, file.Ino, file.Ctim.Nano())), nil
+	name := fmt.Sprintf("%d-%x-%x-%x", layout, file.Dev, file.Ino, file.Ctim.Nano())
+	return filepath.Join(stateDirectory, pins, name), nil
 }
 
-// pinned reports whether a namespace is bound to the path.
+// pinned reports whether a namespace is bind-mounted at path.
 func pinned(path string) bool {
 	var system unix.Statfs_t
 	return unix.Statfs(path, &system) == nil && system.Type == unix.NSFS_MAGIC
 }
 
-func makePins(directory string) error {
+// makePinDirectory creates the directory for the bind mounts of views, with a private tmpfs on it.
+func makePinDirectory(directory string) error {
 	if err := os.Mkdir(directory, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
@@ -135,7 +139,8 @@ func makePins(directory string) error {
 		return err
 	}
 	if !mounted {
-		if err := mount("tmpfs", directory, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=700,size=64k"); err != nil {
+		const flags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
+		if err := mount("tmpfs", directory, "tmpfs", flags, "mode=700,size=64k"); err != nil {
 			return err
 		}
 	}
@@ -150,22 +155,23 @@ func isMountPoint(path string) (bool, error) {
 	return stat.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0, nil
 }
 
-// makeView makes the namespace and binds it to path.
+// makeView creates the namespace and bind-mounts it at path.
 //
-// To prevent reference cycles, the kernel bind-mounts a mount namespace only if its id is higher than the id of the current mount
-// namespace; otherwise mount(2) returns EINVAL. Since Linux 6.18 each processor assigns ids from a range of its own, so a new
-// namespace can have a lower id than ours. One that is made on the processor where ours was made has a higher id. In the
-// initial namespace, which has the lowest id, the first attempt succeeds.
+// To prevent reference cycles, the kernel bind-mounts a mount namespace only if its id is higher than the id of the
+// current mount namespace. Otherwise mount(2) returns EINVAL. Since Linux 6.18 each processor assigns ids from its own
+// range, so a new namespace can have a lower id than the current one. A namespace that is created on the processor on
+// which the current one was created has a higher id, so makeView tries all processors. In the initial namespace, which
+// has the lowest id, the first attempt succeeds.
 func makeView(path, stateDirectory, executable string) error {
 	if err := os.WriteFile(path, nil, 0o400); err != nil {
 		return err
 	}
 	err := makeViewOn(nil, path, stateDirectory, executable)
 	for cpu := 0; errors.Is(err, unix.EINVAL) && cpu < maxCPUs; cpu++ {
-		var one unix.CPUSet
-		one.Set(cpu)
-		if made := makeViewOn(&one, path, stateDirectory, executable); !errors.Is(made, errNoCPU) {
-			err = made
+		var cpus unix.CPUSet
+		cpus.Set(cpu)
+		if result := makeViewOn(&cpus, path, stateDirectory, executable); !errors.Is(result, errNoCPU) {
+			err = result
 		}
 	}
 	if err != nil {
@@ -177,12 +183,12 @@ func makeView(path, stateDirectory, executable string) error {
 // maxCPUs is the number of processors in a unix.CPUSet.
 const maxCPUs = 8 * int(unsafe.Sizeof(unix.CPUSet{}))
 
-// errNoCPU means that the host, or the control group of this process, does not have a processor.
+// errNoCPU means that a processor does not exist on the host or is not in the control group of this process.
 var errNoCPU = errors.New("no such processor")
 
-// makeViewOn makes the namespace on one of these processors, or on any with nil.
+// makeViewOn creates the namespace on one of the given processors, or on any processor if cpus is nil.
 func makeViewOn(cpus *unix.CPUSet, path, stateDirectory, executable string) error {
-	made, bound, failed := make(chan int), make(chan struct{}), make(chan error, 1)
+	created, bound, failed := make(chan int), make(chan struct{}), make(chan error, 1)
 	go func() {
 		failed <- ownthread.Do(func() error {
 			if cpus != nil {
@@ -193,21 +199,21 @@ func makeViewOn(cpus *unix.CPUSet, path, stateDirectory, executable string) erro
 			if err := enterNew(stateDirectory, executable); err != nil {
 				return err
 			}
-			made <- unix.Gettid()
-			<-bound // the namespace lives as long as this thread, until it is bound
+			created <- unix.Gettid()
+			<-bound // until it is bind-mounted, the namespace exists only as long as this thread
 			return nil
 		})
 	}()
 	defer close(bound)
 	select {
-	case thread := <-made:
+	case thread := <-created:
 		return mount(fmt.Sprintf("/proc/self/task/%d/ns/mnt", thread), path, "", unix.MS_BIND, "")
 	case err := <-failed:
 		return err
 	}
 }
 
-// enterNew moves the calling thread into a new mount namespace and makes the view there.
+// enterNew moves the calling thread into a new mount namespace, and creates the contents of the view there.
 func enterNew(stateDirectory, executable string) error {
 	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
 		return fmt.Errorf("unshare mount namespace: %w", err)
@@ -222,7 +228,7 @@ func enterNew(stateDirectory, executable string) error {
 	if err := populate(root, stateDirectory, executable); err != nil {
 		return err
 	}
-	// The old root is stacked on the new one, and detached with all that is mounted below it.
+	// pivot_root(".", ".") mounts the old root on top of the new one. It is then detached with all mounts below it.
 	if err := unix.Chdir(root); err != nil {
 		return fmt.Errorf("change directory to the new root: %w", err)
 	}
@@ -232,14 +238,14 @@ func enterNew(stateDirectory, executable string) error {
 	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
 		return fmt.Errorf("detach the old root: %w", err)
 	}
-	// The root is made read-only last, after everything in it was made.
+	// The root is remounted read-only last, because the steps before it create files in it.
 	return mount("", "/", "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV, "")
 }
 
-// devices are the nodes of /dev in a view.
+// devices are the device nodes in /dev of a view.
 var devices = []string{"null", "zero", "full", "random", "urandom"}
 
-// populate makes the content of a view below root.
+// populate creates the contents of a view below root.
 func populate(root, stateDirectory, executable string) error {
 	at := func(path string) string { return filepath.Join(root, path) }
 	for _, directory := range []string{"dev", "etc", "proc", "run/systemd", "sys", "tmp", "usr", "var", stateDirectory} {
@@ -252,7 +258,7 @@ func populate(root, stateDirectory, executable string) error {
 		return err
 	}
 	for _, name := range []string{"/bin", "/sbin", "/lib", "/lib32", "/lib64"} {
-		if err := show(name, at(name), readOnly); err != nil {
+		if err := bindOrLink(name, at(name), readOnly); err != nil {
 			return err
 		}
 	}
@@ -261,7 +267,7 @@ func populate(root, stateDirectory, executable string) error {
 			return err
 		}
 	}
-	for _, name := range []string{"etc/hosts", "etc/resolv.conf"} { // Libreswan complains where they are missing
+	for _, name := range []string{"etc/hosts", "etc/resolv.conf"} { // Libreswan logs errors if they are missing
 		if err := os.WriteFile(at(name), nil, 0o444); err != nil {
 			return err
 		}
@@ -279,12 +285,14 @@ func populate(root, stateDirectory, executable string) error {
 	if err := bindFile(executable, at(Launcher), readOnly); err != nil {
 		return err
 	}
-	// Not recursive: the views themselves, and namespaces that are bound in a container's directory, stay out.
+	// The bind mount is not recursive, so that the view does not contain the views themselves, and the namespaces that are
+	// bind-mounted in the directories of containers.
 	return bind(stateDirectory, at(stateDirectory), unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, false)
 }
 
-// show makes a directory of the host visible, or the link that stands in its place where /usr is merged.
-func show(source, target string, flags uintptr) error {
+// bindOrLink bind-mounts a directory of the host. If it is a symbolic link, as on hosts with a merged /usr, bindOrLink
+// creates the same link. If it does not exist, bindOrLink does nothing.
+func bindOrLink(source, target string, flags uintptr) error {
 	info, err := os.Lstat(source)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -311,7 +319,7 @@ func bindFile(source, target string, flags uintptr) error {
 	return bind(source, target, flags, false)
 }
 
-// bind mounts source on target with these flags, with what is mounted below source if recursive is set.
+// bind bind-mounts source at target with the given flags. If recursive is set, it includes the mounts below source.
 func bind(source, target string, flags uintptr, recursive bool) error {
 	how, scope := uintptr(unix.MS_BIND), uint(0)
 	if recursive {
@@ -321,8 +329,12 @@ func bind(source, target string, flags uintptr, recursive bool) error {
 		return err
 	}
 	var set uint64
-	for flag, attribute := range map[uintptr]uint64{unix.MS_RDONLY: unix.MOUNT_ATTR_RDONLY, unix.MS_NOSUID: unix.MOUNT_ATTR_NOSUID,
-		unix.MS_NODEV: unix.MOUNT_ATTR_NODEV, unix.MS_NOEXEC: unix.MOUNT_ATTR_NOEXEC} {
+	for flag, attribute := range map[uintptr]uint64{
+		unix.MS_RDONLY: unix.MOUNT_ATTR_RDONLY,
+		unix.MS_NOSUID: unix.MOUNT_ATTR_NOSUID,
+		unix.MS_NODEV:  unix.MOUNT_ATTR_NODEV,
+		unix.MS_NOEXEC: unix.MOUNT_ATTR_NOEXEC,
+	} {
 		if flags&flag != 0 {
 			set |= attribute
 		}

@@ -11,7 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// directory returns a state directory for views, and skips the test where mounts are not wanted.
+// directory returns a state directory for views. It skips the test outside of the sandbox, because the test changes
+// mounts.
 func directory(t *testing.T) string {
 	t.Helper()
 	if os.Getenv("SVC_TEST_GROUND") != "1" {
@@ -31,7 +32,7 @@ func directory(t *testing.T) string {
 	return path
 }
 
-// executable copies a program, so that a test can replace it.
+// executable returns the path of a copy of /bin/sh, which the test may replace.
 func executable(t *testing.T) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "svc-ipsec")
@@ -60,25 +61,27 @@ func in(view, command string) (string, error) {
 	return string(out), err
 }
 
-func TestViewHasOnlyWhatADaemonNeeds(t *testing.T) {
+func TestViewHasOnlyRequiredFiles(t *testing.T) {
 	parent := directory(t)
 	view := ensure(t, parent, executable(t))
 	if err := os.Mkdir(filepath.Join(parent, "vpn"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	for _, test := range []struct{ what, command, want string }{
+	for _, test := range []struct{ name, command, want string }{
 		{"the root", "cd / && echo *", "bin dev etc lib lib64 proc run sbin sys tmp usr var"},
-		{"/run, where no D-Bus, no journal and no other namespace is", "cd /run && echo *", "svc-ipsec-launch " + filepath.Base(parent) + " systemd"},
+		{"/run, without D-Bus, journal and other namespaces", "cd /run && echo *",
+			"svc-ipsec-launch " + filepath.Base(parent) + " systemd"},
 		{"systemd's sockets", "cd /run/systemd && echo *", "notify"},
 		{"/etc", "cd /etc && echo *", "hosts resolv.conf"},
 		{"devices", "cd /dev && echo *", "full null random urandom zero"},
 		{"empty directories", "echo /var/* /sys/* /tmp/*", "/var/* /sys/* /tmp/*"},
-		{"a container that was made later", "ls " + parent, "vpn"},
-		{"writing", "for d in / /usr /etc /tmp /var /dev /run /proc/sys/kernel; do (: >$d/x) 2>/dev/null && echo $d; done; echo no more", "no more"},
+		{"a container that was created later", "ls " + parent, "vpn"},
+		{"writable directories", "for d in / /usr /etc /tmp /var /dev /run /proc/sys/kernel; do " +
+			"(: >$d/x) 2>/dev/null && echo $d; done; echo no more", "no more"},
 		{"the launcher", Launcher + " -c 'echo runs'", "runs"},
 	} {
 		if got, err := in(view, test.command); err != nil || strings.TrimSpace(got) != test.want {
-			t.Errorf("%s: got %q, %v, want %q", test.what, strings.TrimSpace(got), err, test.want)
+			t.Errorf("%s: got %q, %v, want %q", test.name, strings.TrimSpace(got), err, test.want)
 		}
 	}
 	mounts, err := in(view, "cat /proc/self/mounts")
@@ -88,35 +91,36 @@ func TestViewHasOnlyWhatADaemonNeeds(t *testing.T) {
 	for line := range strings.Lines(mounts) {
 		options := strings.Split(strings.Fields(line)[3], ",")
 		if !slices.Contains(options, "nosuid") {
-			t.Errorf("set-user-id programs work in %s", line)
+			t.Errorf("a mount permits set-user-id programs: %s", line)
 		}
 		if path := strings.Fields(line)[1]; strings.HasPrefix(path, "/usr") && !slices.Contains(options, "ro") {
-			t.Errorf("it can be written: %s", line)
+			t.Errorf("a mount is not read-only: %s", line)
 		}
 	}
 }
 
-func TestProcessesOfOtherUsersAreNotSeenInAView(t *testing.T) {
+func TestViewHidesProcessesOfOtherUsers(t *testing.T) {
 	view := ensure(t, directory(t), executable(t))
 	const user = "2100000003"
-	out, err := exec.Command("nsenter", "--mount="+view, "setpriv", "--reuid="+user, "--regid="+user, "--clear-groups", "/bin/sh", "-c",
+	out, err := exec.Command("nsenter", "--mount="+view,
+		"setpriv", "--reuid="+user, "--regid="+user, "--clear-groups", "/bin/sh", "-c",
 		"cd /proc && for p in [0-9]*; do [ ! -d $p ] || stat -c %u $p; done | sort -u").CombinedOutput()
 	if err != nil || strings.TrimSpace(string(out)) != user {
-		t.Errorf("it sees processes of %s, %v", strings.Fields(string(out)), err)
+		t.Errorf("processes of the users %s are visible, %v", strings.Fields(string(out)), err)
 	}
 }
 
-func TestViewIsMadeOncePerExecutable(t *testing.T) {
+func TestViewIsCreatedOncePerExecutable(t *testing.T) {
 	parent, program := directory(t), executable(t)
 	first := ensure(t, parent, program)
 	if again := ensure(t, parent, program); again != first {
-		t.Errorf("another view: %s, %s", first, again)
+		t.Errorf("the second call returned another view: %s, %s", first, again)
 	}
 	if err := os.Remove(program); err != nil {
 		t.Fatal(err)
 	}
 	if out, err := in(first, Launcher+" -c 'echo runs'"); err != nil || out != "runs\n" {
-		t.Errorf("the launcher went with its file on the host: %v %s", err, out)
+		t.Errorf("the launcher does not run after its file on the host was removed: %v %s", err, out)
 	}
 	if out, err := exec.Command("cp", "/bin/sh", program).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
@@ -126,27 +130,29 @@ func TestViewIsMadeOncePerExecutable(t *testing.T) {
 	}
 }
 
-// A verb that was killed while it made a view leaves a plain file, a directory that is no mount, or a mount that is shared.
-func TestWhatAKilledVerbLeftIsReplaced(t *testing.T) {
+// TestUnfinishedViewIsReplaced creates what a verb can leave if it is killed while it creates a view: a plain file, a
+// directory that is not a mount point, or a mount that is shared.
+func TestUnfinishedViewIsReplaced(t *testing.T) {
 	program := executable(t)
-	whole := ensure(t, directory(t), program)
-	for what, leave := range map[string]string{
-		"the directory alone":                  "mkdir -m 700 $0",
-		"a mount that is shared":               "mkdir -m 700 $0 && mount -t tmpfs tmpfs $0 && mount --make-shared $0",
-		"a mount with a file without a view":   "mkdir -m 700 $0 && mount -t tmpfs tmpfs $0 && mount --make-private $0 && : >$0/" + filepath.Base(whole),
-		"a file without a view below no mount": "mkdir -m 700 $0 && : >$0/" + filepath.Base(whole),
+	complete := filepath.Base(ensure(t, directory(t), program))
+	const mountTmpfs = "mkdir -m 700 $0 && mount -t tmpfs tmpfs $0"
+	for name, script := range map[string]string{
+		"only the directory":                      "mkdir -m 700 $0",
+		"a mount that is shared":                  mountTmpfs + " && mount --make-shared $0",
+		"a plain file in the mount":               mountTmpfs + " && mount --make-private $0 && : >$0/" + complete,
+		"a plain file in the directory, no mount": "mkdir -m 700 $0 && : >$0/" + complete,
 	} {
 		parent := directory(t)
-		if out, err := exec.Command("sh", "-euc", leave, filepath.Join(parent, pins)).CombinedOutput(); err != nil {
-			t.Fatalf("%s: %v: %s", what, err, out)
+		if out, err := exec.Command("sh", "-euc", script, filepath.Join(parent, pins)).CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v: %s", name, err, out)
 		}
 		if out, err := in(ensure(t, parent, program), "echo works"); err != nil || out != "works\n" {
-			t.Errorf("%s: %v %s", what, err, out)
+			t.Errorf("%s: %v %s", name, err, out)
 		}
 	}
 }
 
-func TestHostSeesNoMountOfAView(t *testing.T) {
+func TestMountsOfViewAreNotOnHost(t *testing.T) {
 	parent := directory(t)
 	ensure(t, parent, executable(t))
 	mounts, err := os.ReadFile("/proc/self/mounts")

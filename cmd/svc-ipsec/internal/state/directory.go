@@ -1,10 +1,10 @@
-// Package state keeps what svc-ipsec must remember of a container between two verbs: one directory per container below
-// /run/svc-ipsec, with the file state.json and the files of the daemon in it.
+// Package state stores the data of a container that svc-ipsec needs in later verbs. Each container has one directory
+// below /run/svc-ipsec, with the file state.json and the files of the daemon.
 //
-// A container's directory exists as long as anything of the container may exist. One verb at a time works on a container:
-// the lock is on the directory itself, so no lock file is left when the directory is removed. A file has its final mode
-// before the first byte is written to it, and is complete when it has its name. /run is a tmpfs: a reboot removes the
-// directories together with the containers.
+// The directory of a container exists as long as any part of the container may exist. Only one verb at a time works on
+// a container. Its lock is on the directory itself, so no lock file remains when the directory is removed. A file has
+// its final mode before the first byte is written to it, and gets its name only when it is complete. /run is a tmpfs,
+// so a reboot removes the directories together with the containers.
 //
 // Reading order: directory.go (the lock), state.go (state.json), found.go (one section of it), old.go (the files of
 // release 0.1.0), files.go (writing), pin.go (bind mounts of network namespaces).
@@ -28,10 +28,10 @@ import (
 // Root is the parent of the containers' directories.
 const Root = "/run/svc-ipsec"
 
-// rootMode lets the users of containers reach their own directory by its name, and list none.
+// rootMode lets the user id of a container reach its own directory by name, but not list the directories.
 const rootMode = 0o711
 
-// ErrBusy is returned when another verb held the lock of the container during the whole time that was allowed for waiting.
+// ErrBusy is returned if another verb held the lock of the container during the whole waiting time.
 var ErrBusy = errors.New("another verb is at work on it")
 
 // lockPause is the time between two attempts to take the lock.
@@ -45,33 +45,36 @@ type Directory struct {
 	user uint32 // see Share
 }
 
-// Open locks the directory of a container and creates it if it does not exist. It waits for the lock at most for patience.
-func Open(ctx context.Context, root string, name spec.Name, patience time.Duration) (*Directory, error) {
+// Open locks the directory of a container, and creates it if it does not exist. It waits for the lock for at most
+// timeout.
+func Open(ctx context.Context, root string, name spec.Name, timeout time.Duration) (*Directory, error) {
 	if err := makeRoot(root); err != nil {
 		return nil, err
 	}
-	return open(ctx, root, name, patience, true)
+	return open(ctx, root, name, timeout, true)
 }
 
-// Find locks the directory of a container. If there is none, the error is fs.ErrNotExist.
-func Find(ctx context.Context, root string, name spec.Name, patience time.Duration) (*Directory, error) {
-	return open(ctx, root, name, patience, false)
+// Find locks the directory of a container. It waits for the lock for at most timeout. If the directory does not exist,
+// the error is fs.ErrNotExist.
+func Find(ctx context.Context, root string, name spec.Name, timeout time.Duration) (*Directory, error) {
+	return open(ctx, root, name, timeout, false)
 }
 
 func makeRoot(root string) error {
 	if err := os.Mkdir(root, rootMode); err != nil && !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("create state directory: %w", err)
 	}
-	// A directory of another user, or a link to one, could give our files to that user.
+	// If root is a directory of another user, or a link to one, that user could read and replace the files in it.
 	info, err := os.Lstat(root)
 	if err != nil {
 		return fmt.Errorf("create state directory: %w", err)
 	}
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	if !info.IsDir() || info.Mode().Perm()&0o022 != 0 || !ok || int(stat.Uid) != os.Geteuid() {
-		return fmt.Errorf("state directory %s must be a directory that belongs to this user and that nobody else can write", root)
+		return fmt.Errorf("state directory %s must be a directory that belongs to this user and "+
+			"that no other user can write", root)
 	}
-	if info.Mode().Perm() != rootMode { // 0700, of release 0.1.0 or by the umask
+	if info.Mode().Perm() != rootMode { // 0700 if release 0.1.0 created it, or another mode because of the umask
 		if err := os.Chmod(root, rootMode); err != nil {
 			return fmt.Errorf("create state directory: %w", err)
 		}
@@ -79,9 +82,9 @@ func makeRoot(root string) error {
 	return nil
 }
 
-func open(ctx context.Context, root string, name spec.Name, patience time.Duration, create bool) (*Directory, error) {
+func open(ctx context.Context, root string, name spec.Name, timeout time.Duration, create bool) (*Directory, error) {
 	path := filepath.Join(root, string(name))
-	deadline := time.Now().Add(patience)
+	deadline := time.Now().Add(timeout)
 	for {
 		file, err := tryLock(path, create)
 		if err != nil {
@@ -101,8 +104,8 @@ func open(ctx context.Context, root string, name spec.Name, patience time.Durati
 	}
 }
 
-// tryLock returns nil and no error if another process holds the lock, or if the directory was removed while its lock was
-// taken.
+// tryLock locks the directory without waiting. It returns nil and no error if another process holds the lock, or if the
+// directory was removed before the lock was acquired.
 func tryLock(path string, create bool) (*os.File, error) {
 	if create {
 		if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
@@ -120,7 +123,8 @@ func tryLock(path string, create bool) (*os.File, error) {
 	err = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
 	if err == nil {
 		var locked, named unix.Stat_t
-		if unix.Fstat(fd, &locked) == nil && unix.Lstat(path, &named) == nil && locked.Ino == named.Ino && locked.Dev == named.Dev {
+		if unix.Fstat(fd, &locked) == nil && unix.Lstat(path, &named) == nil &&
+			locked.Ino == named.Ino && locked.Dev == named.Dev {
 			return file, nil
 		}
 	}
@@ -131,7 +135,7 @@ func tryLock(path string, create bool) (*os.File, error) {
 	return nil, nil
 }
 
-// Read is Load without the lock, for programs that only look at a container.
+// Read is Load without the lock, for programs that only read the state of a container.
 func Read(root string, name spec.Name) (*State, error) {
 	return (&Directory{Path: filepath.Join(root, string(name)), Name: name}).Load()
 }
@@ -139,7 +143,7 @@ func Read(root string, name spec.Name) (*State, error) {
 // Close releases the lock.
 func (d *Directory) Close() { _ = d.file.Close() }
 
-// Remove removes the directory with everything in it. The lock is held until Close.
+// Remove removes the directory and its contents. The lock is held until Close.
 func (d *Directory) Remove() error {
 	if err := d.Unpin(); err != nil {
 		return err
@@ -150,7 +154,7 @@ func (d *Directory) Remove() error {
 	return nil
 }
 
-// RemoveIfEmpty removes a directory that Open has just created.
+// RemoveIfEmpty removes the directory if it is empty, as after Open has created it.
 func (d *Directory) RemoveIfEmpty() { _ = os.Remove(d.Path) }
 
 // List returns the names of the containers that have a directory.

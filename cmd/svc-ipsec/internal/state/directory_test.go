@@ -16,9 +16,9 @@ func root(t *testing.T) string {
 	return filepath.Join(t.TempDir(), "svc-ipsec")
 }
 
-func TestOneVerbAtATimeHoldsTheLockAndNothingIsLeftBehind(t *testing.T) {
+func TestOneVerbAtATimeHoldsTheLock(t *testing.T) {
 	dir := root(t)
-	var inside, most, done int
+	var holders, maxHolders, done int
 	var mu sync.Mutex
 	var wait sync.WaitGroup
 	for range 20 {
@@ -30,14 +30,14 @@ func TestOneVerbAtATimeHoldsTheLockAndNothingIsLeftBehind(t *testing.T) {
 			}
 			defer f.Close()
 			mu.Lock()
-			inside++
-			most = max(most, inside)
+			holders++
+			maxHolders = max(maxHolders, holders)
 			mu.Unlock()
 			if _, err := f.Write("x", []byte("y")); err != nil {
 				t.Error(err)
 			}
 			mu.Lock()
-			inside--
+			holders--
 			done++
 			mu.Unlock()
 			if err := f.Remove(); err != nil {
@@ -46,15 +46,15 @@ func TestOneVerbAtATimeHoldsTheLockAndNothingIsLeftBehind(t *testing.T) {
 		})
 	}
 	wait.Wait()
-	if most != 1 || done != 20 {
-		t.Errorf("%d at once, %d done", most, done)
+	if maxHolders != 1 || done != 20 {
+		t.Errorf("%d at the same time, %d done", maxHolders, done)
 	}
 	if names, err := List(dir); err != nil || len(names) != 0 {
-		t.Errorf("left: %v %v", names, err)
+		t.Errorf("remaining directories: %v %v", names, err)
 	}
 }
 
-func TestWaitingForALockEndsInTime(t *testing.T) {
+func TestLockTimeout(t *testing.T) {
 	dir := root(t)
 	f, err := Open(context.Background(), dir, "vpn", time.Second)
 	if err != nil {
@@ -74,7 +74,7 @@ func TestWaitingForALockEndsInTime(t *testing.T) {
 	}
 }
 
-func TestADirectoryThatOthersCanWriteIsRefused(t *testing.T) {
+func TestInsecureDirectoryIsRefused(t *testing.T) {
 	dir := root(t)
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
@@ -83,7 +83,7 @@ func TestADirectoryThatOthersCanWriteIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := Open(context.Background(), dir, "vpn", time.Second); err == nil {
-		t.Error("a directory that everybody can write was used")
+		t.Error("a directory that all users can write was used")
 	}
 	link := filepath.Join(t.TempDir(), "link")
 	if err := os.Symlink(t.TempDir(), link); err != nil {
@@ -104,7 +104,7 @@ func TestADirectoryThatOthersCanWriteIsRefused(t *testing.T) {
 	}
 }
 
-func TestFilesArePrivateAndWhole(t *testing.T) {
+func TestWriteIsAtomicAndPrivate(t *testing.T) {
 	f, err := Open(context.Background(), root(t), "vpn", time.Second)
 	if err != nil {
 		t.Fatal(err)
@@ -122,11 +122,11 @@ func TestFilesArePrivateAndWhole(t *testing.T) {
 	}
 	entries, _ := os.ReadDir(f.Path)
 	if len(entries) != 1 {
-		t.Errorf("left aside: %v", entries)
+		t.Errorf("remaining files: %v", entries)
 	}
 }
 
-func TestUnfinishedFilesOfAKilledVerbAreRemoved(t *testing.T) {
+func TestTidyRemovesUnfinishedFiles(t *testing.T) {
 	f, err := Open(context.Background(), root(t), "vpn", time.Second)
 	if err != nil {
 		t.Fatal(err)
@@ -141,9 +141,9 @@ func TestUnfinishedFilesOfAKilledVerbAreRemoved(t *testing.T) {
 		t.Fatal(err)
 	}
 	if left, _ := filepath.Glob(filepath.Join(f.Path, "*", "*")); len(left) != 0 {
-		t.Errorf("left: %v", left)
+		t.Errorf("remaining files: %v", left)
 	}
 	if left, _ := filepath.Glob(filepath.Join(f.Path, "*")); len(left) != 1 {
-		t.Errorf("left: %v", left)
+		t.Errorf("remaining files: %v", left)
 	}
 }

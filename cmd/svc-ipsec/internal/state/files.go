@@ -13,7 +13,7 @@ import (
 // unfinished is the prefix of the name of a file that is being written.
 const unfinished = ".new-"
 
-// Tidy removes the files that a killed verb had begun to write. They can contain secrets.
+// Tidy removes unfinished files, which remain if a verb is killed. They can contain secrets.
 func (d *Directory) Tidy() error {
 	for _, pattern := range []string{unfinished + "*", filepath.Join("*", unfinished+"*")} {
 		left, err := filepath.Glob(filepath.Join(d.Path, pattern))
@@ -27,37 +27,37 @@ func (d *Directory) Tidy() error {
 	return nil
 }
 
-// Write replaces a file as a whole and reports whether its content was different before. Only the owner can read the file.
-// There is no fsync, because the directory is in memory.
+// Write replaces a file atomically, and reports whether its content was different before. Only the owner can read the
+// file. There is no fsync, because the directory is in memory.
 func (d *Directory) Write(name string, content []byte) (changed bool, err error) {
 	return d.write(name, content, 0)
 }
 
-// write writes the content beside the file and renames it. A group other than 0 can read the file (mode 0640).
+// write writes the content to a temporary file and renames it. A group other than 0 can read the file (mode 0640).
 func (d *Directory) write(name string, content []byte, group uint32) (changed bool, err error) {
 	path := filepath.Join(d.Path, name)
 	if old, err := regular.ReadFile(path); err == nil && bytes.Equal(old, content) && hasGroup(path, group) {
 		return false, nil
 	}
-	aside, err := os.CreateTemp(filepath.Dir(path), unfinished)
+	temporary, err := os.CreateTemp(filepath.Dir(path), unfinished)
 	if err != nil {
 		return false, fmt.Errorf("write %s: %w", name, err)
 	}
-	defer func() { _ = os.Remove(aside.Name()) }()
+	defer func() { _ = os.Remove(temporary.Name()) }()
 	if group != 0 { // os.CreateTemp creates with mode 0600; the file is still empty
-		err = errors.Join(aside.Chown(0, int(group)), aside.Chmod(0o640))
+		err = errors.Join(temporary.Chown(0, int(group)), temporary.Chmod(0o640))
 	}
 	if err == nil {
-		_, err = aside.Write(content)
+		_, err = temporary.Write(content)
 	}
-	if closeErr := aside.Close(); err == nil {
+	if closeErr := temporary.Close(); err == nil {
 		err = closeErr
 	}
 	if info, statErr := os.Lstat(path); err == nil && statErr == nil && info.IsDir() {
 		err = os.RemoveAll(path) // a rename does not replace a directory by a file
 	}
 	if err == nil {
-		err = os.Rename(aside.Name(), path)
+		err = os.Rename(temporary.Name(), path)
 	}
 	if err != nil {
 		return false, fmt.Errorf("write %s: %w", name, err)
@@ -65,7 +65,7 @@ func (d *Directory) write(name string, content []byte, group uint32) (changed bo
 	return true, nil
 }
 
-// Delete removes a file, or what is in its place. A file that does not exist is no error.
+// Delete removes a file, or a directory in its place. It returns no error if the file does not exist.
 func (d *Directory) Delete(name string) error {
 	if err := os.RemoveAll(filepath.Join(d.Path, name)); err != nil {
 		return fmt.Errorf("remove %s: %w", name, err)

@@ -10,21 +10,23 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// Found is config.Found as it is stored. It contains secrets.
+// Found is the stored form of config.Found. It contains secrets.
 type Found struct {
 	Files        map[string]FoundFile `json:"files,omitempty"` // by path
-	Names        map[string]FoundName `json:"names,omitempty"` // of peers
+	Names        map[string]FoundName `json:"names,omitempty"` // by the name of the peer
 	Certificates []FoundCertificate   `json:"certificates,omitempty"`
 	At           time.Time            `json:"at,omitzero"`
 }
 
-// FoundFile is the content of a key file. If Fault is set, the file could not be read, and the content is an earlier one.
+// FoundFile is the content of a key file. If Fault is set, the file could not be read, and the content is from an
+// earlier read.
 type FoundFile struct {
 	Content []byte `json:"content,omitempty"`
 	Fault   string `json:"fault,omitempty"`
 }
 
-// FoundName is the address of a peer. If Fault is set, the name could not be resolved, and the address is an earlier one.
+// FoundName is the address of a peer. If Fault is set, the name could not be resolved, and the address is from an
+// earlier lookup.
 type FoundName struct {
 	Address netip.Addr `json:"address"`
 	Fault   string     `json:"fault,omitempty"`
@@ -36,7 +38,7 @@ type FoundCertificate struct {
 	Found config.Certificate      `json:"found"`
 }
 
-// NewFound converts what was found into its stored form. The result does not depend on the order of Go's maps.
+// NewFound returns the stored form of found. Lists in it are sorted, so that equal values have equal JSON texts.
 func NewFound(found config.Found) Found {
 	stored := Found{Files: map[string]FoundFile{}, Names: map[string]FoundName{}, At: found.At}
 	for path, file := range found.Files {
@@ -49,16 +51,18 @@ func NewFound(found config.Found) Found {
 		stored.Certificates = append(stored.Certificates, FoundCertificate{files, certificate})
 	}
 	slices.SortFunc(stored.Certificates, func(a, b FoundCertificate) int {
-		return cmp.Or(cmp.Compare(a.Files.Certificate, b.Files.Certificate), cmp.Compare(a.Files.PrivateKey, b.Files.PrivateKey),
-			cmp.Compare(a.Files.CA, b.Files.CA))
+		return cmp.Or(cmp.Compare(a.Files.Certificate, b.Files.Certificate),
+			cmp.Compare(a.Files.PrivateKey, b.Files.PrivateKey), cmp.Compare(a.Files.CA, b.Files.CA))
 	})
 	return stored
 }
 
-// Config converts the stored form back.
+// Config converts the stored form to config.Found.
 func (f *Found) Config() config.Found {
-	found := config.Found{Files: map[string]config.File{}, Names: map[string]config.Name{},
-		Certificates: map[config.CertificateFiles]config.Certificate{}, At: f.At}
+	found := config.Found{
+		Files: map[string]config.File{}, Names: map[string]config.Name{},
+		Certificates: map[config.CertificateFiles]config.Certificate{}, At: f.At,
+	}
 	for path, file := range f.Files {
 		found.Files[path] = config.File{Content: spec.NewSecret(file.Content), Fault: file.Fault}
 	}

@@ -12,9 +12,9 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/regular"
 )
 
-// The files of release 0.1.0, which had one file for each section of state.json, and push.json. They are read only if there is no
-// state.json, or if they are newer than it. ADD writes state.json before it removes the first of them, so a crash at any point of
-// the migration leaves either all of these files or a newer state.json.
+// The files of release 0.1.0, which had one file for each section of state.json, and push.json. They are read only if
+// state.json does not exist or is older. ADD writes state.json before it removes the first of them. So a crash at any
+// point of the migration leaves either all of these files or a newer state.json.
 const (
 	oldAttachment = "attachment.json"
 	oldConf       = "conf.json"
@@ -24,16 +24,18 @@ const (
 	oldRetry      = "retry.json"
 	oldGuard      = "guard.nft"
 	oldImported   = "imported"
-	oldPush       = "push.json" // the state of the connections that a daemon's script pushed: not used, because an edit made it wrong
+	// oldPush has the state of the connections, which a script of the daemon pushed. It is not used, because after an edit
+	// it was wrong.
+	oldPush = "push.json"
 )
 
-// oldFiles is in the order of removal. Without the first file, release 0.1.0 ignores the others.
+// oldFiles are in the order of removal. Without the first file, release 0.1.0 ignores the others.
 var oldFiles = []string{oldAttachment, oldConf, oldFound, oldRefused, oldRan, oldRetry, oldGuard, oldImported, oldPush}
 
-// oldVersion is the format of attachment.json and of found.json. The other files had no version.
+// oldVersion is the format version of attachment.json and of found.json. The other files had no version.
 const oldVersion = 1
 
-// RemoveOld removes the files of release 0.1.0. The caller has written state.json.
+// RemoveOld removes the files of release 0.1.0. The caller must have written state.json.
 func (d *Directory) RemoveOld() error {
 	for _, name := range oldFiles {
 		if err := d.Delete(name); err != nil {
@@ -43,8 +45,8 @@ func (d *Directory) RemoveOld() error {
 	return nil
 }
 
-// downgraded reports that release 0.1.0 made the container anew after a downgrade: that release does not know state.json and
-// leaves it in place.
+// downgraded reports whether release 0.1.0 has created the container again after a downgrade. In this case
+// attachment.json is newer than state.json, which release 0.1.0 does not use and does not remove.
 func (d *Directory) downgraded() bool {
 	written, err := os.Lstat(filepath.Join(d.Path, oldAttachment))
 	if err != nil || !written.Mode().IsRegular() {
@@ -75,7 +77,7 @@ func (d *Directory) loadOld() (*State, error) {
 		return &State{Attachment: s.Attachment}, fmt.Errorf("read %s of %s: %w", oldFound, d.Name, err)
 	}
 	if text, err := regular.ReadFile(filepath.Join(d.Path, oldConf)); err == nil {
-		s.Configuration, _ = Compact(text) // CHECK fails without it; ADD brings a new one
+		s.Configuration, _ = Compact(text) // without it CHECK fails, and the next ADD stores a new one
 	}
 	// The container works without these files, so a damaged one counts as missing.
 	s.Refused = loadOptional[map[string]string](d, oldRefused)
@@ -93,7 +95,7 @@ func (d *Directory) loadOld() (*State, error) {
 func (d *Directory) loadOldFound(found *Found) error {
 	text, err := regular.ReadFile(filepath.Join(d.Path, oldFound))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil // the first ADD was cut short
+		return nil // the first ADD was interrupted
 	}
 	if err != nil {
 		return err

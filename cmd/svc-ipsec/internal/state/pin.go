@@ -18,29 +18,30 @@ const (
 
 var processPath = lazyregexp.New(`^/proc/[^/]+/(task/[^/]+/)?ns/`)
 
-// Inode identifies the namespace at path. It is an error if the file is no namespace: a removed namespace can leave a plain
-// file behind.
+// Inode returns the inode number of the namespace at path, which identifies it. It returns an error if path is not a
+// namespace: a removed namespace can leave a plain file.
 func Inode(path string) (uint64, error) {
 	var fs unix.Statfs_t
 	if err := unix.Statfs(path, &fs); err != nil {
-		return 0, &os.PathError{Op: "look at namespace", Path: path, Err: err}
+		return 0, &os.PathError{Op: "identify namespace", Path: path, Err: err}
 	}
 	var stat unix.Stat_t
 	if err := unix.Stat(path, &stat); err != nil {
-		return 0, &os.PathError{Op: "look at namespace", Path: path, Err: err}
+		return 0, &os.PathError{Op: "identify namespace", Path: path, Err: err}
 	}
 	if fs.Type != nsfsMagic {
-		return 0, fmt.Errorf("look at namespace %s: it is a plain file", path)
+		return 0, fmt.Errorf("identify namespace %s: must be a namespace, but is another file", path)
 	}
 	return stat.Ino, nil
 }
 
-// Lasts reports whether the path of a namespace stays valid when a process ends. The path below /proc of a process may name
-// another namespace once the process id is used again (containernetworking/plugins issue 714).
+// Lasts reports whether the path of a namespace does not depend on a process. A path below /proc/<pid> is invalid when
+// the process ends, and may lead to another namespace when the process id is used again (containernetworking/plugins
+// issue 714).
 func Lasts(path string) bool { return !processPath.MatchString(path) }
 
-// Lasting returns a path of the namespace that stays valid when a process ends: the given path, or the path of a bind mount
-// of the namespace in the container's directory, which it creates.
+// Lasting returns a path of the namespace that does not depend on a process. This is path itself, if Lasts reports
+// true, or otherwise a bind mount of the namespace in the directory of the container, which Lasting creates.
 func (d *Directory) Lasting(path string) (string, error) {
 	if Lasts(path) {
 		return path, nil
@@ -73,7 +74,7 @@ func (d *Directory) Unpin() error {
 	for {
 		err := unix.Unmount(pin, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
 		if err == nil {
-			continue // it may have been mounted more than once
+			continue // there may be several mounts on top of each other
 		}
 		if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) {
 			break

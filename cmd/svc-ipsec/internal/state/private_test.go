@@ -15,21 +15,28 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// watch takes down what happens to the entries of a directory, in order: "name created", "name written", "name: another mode".
-func watch(t *testing.T, dir string) (seen func() []string) {
+// watch records the events of the files in a directory. The returned function returns the events since its last call, in
+// order: "name created", "name: mode changed", "name written", "name moved here". The name of an unfinished file is
+// "temporary".
+func watch(t *testing.T, dir string) (events func() []string) {
 	t.Helper()
-	words := []struct {
+	texts := []struct {
 		mask uint32
-		word string
-	}{{unix.IN_CREATE, " created"}, {unix.IN_ATTRIB, ": another mode"}, {unix.IN_MODIFY, " written"}, {unix.IN_MOVED_TO, " moved here"}}
+		text string
+	}{
+		{unix.IN_CREATE, " created"},
+		{unix.IN_ATTRIB, ": mode changed"},
+		{unix.IN_MODIFY, " written"},
+		{unix.IN_MOVED_TO, " moved here"},
+	}
 	fd, err := unix.InotifyInit1(unix.IN_NONBLOCK | unix.IN_CLOEXEC)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = unix.Close(fd) })
 	var all uint32
-	for _, w := range words {
-		all |= w.mask
+	for _, event := range texts {
+		all |= event.mask
 	}
 	if _, err := unix.InotifyAddWatch(fd, dir, all); err != nil {
 		t.Fatal(err)
@@ -44,11 +51,11 @@ func watch(t *testing.T, dir string) (seen func() []string) {
 			mask, size := binary.NativeEndian.Uint32(left[4:]), binary.NativeEndian.Uint32(left[12:])
 			name := strings.TrimRight(string(left[unix.SizeofInotifyEvent:unix.SizeofInotifyEvent+size]), "\x00")
 			if strings.HasPrefix(name, unfinished) {
-				name = "aside"
+				name = "temporary"
 			}
-			for _, w := range words {
-				if mask&w.mask != 0 {
-					events = append(events, name+w.word)
+			for _, event := range texts {
+				if mask&event.mask != 0 {
+					events = append(events, name+event.text)
 				}
 			}
 			left = left[unix.SizeofInotifyEvent+size:]
@@ -57,9 +64,9 @@ func watch(t *testing.T, dir string) (seen func() []string) {
 	}
 }
 
-// TestNothingIsOpenToOthersEvenBeforeItIsWritten takes the umask away, so that a mode is the one that it was made with; what
-// was made with another one had to be given this one, which the kernel tells.
-func TestNothingIsOpenToOthersEvenBeforeItIsWritten(t *testing.T) {
+// TestFilesAreCreatedWithFinalMode sets the umask to 0, so that the final mode of a file is the one with which it was
+// created. If the mode was changed later, inotify reports it.
+func TestFilesAreCreatedWithFinalMode(t *testing.T) {
 	parent := t.TempDir()
 	before := unix.Umask(0)
 	defer unix.Umask(before)
@@ -86,7 +93,7 @@ func TestNothingIsOpenToOthersEvenBeforeItIsWritten(t *testing.T) {
 		t.Errorf("a container's directory: %q", events)
 	}
 
-	inFolder := watch(t, f.Path)
+	inDirectory := watch(t, f.Path)
 	if err := f.SharedDir("etc"); err != nil {
 		t.Fatal(err)
 	}
@@ -95,9 +102,9 @@ func TestNothingIsOpenToOthersEvenBeforeItIsWritten(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	written := []string{"aside created", "aside written", "state.json moved here"}
-	if events := inFolder(); !slices.Equal(events, slices.Concat([]string{"etc created"}, written, written)) {
-		t.Errorf("in it: %q", events)
+	written := []string{"temporary created", "temporary written", "state.json moved here"}
+	if events := inDirectory(); !slices.Equal(events, slices.Concat([]string{"etc created"}, written, written)) {
+		t.Errorf("in the container's directory: %q", events)
 	}
 	err = filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
 		info, statErr := entry.Info()

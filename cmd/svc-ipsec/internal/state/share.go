@@ -9,15 +9,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Share sets the user id of the container: its daemon can then reach the names in the directory, but not list or open the directory
-// itself. A process that can open it can lock it, and every verb would wait for that lock. WriteShared and SharedDir let the
-// daemon read, OwnedDir lets it write. With the id 0 only root has access, as in version 0.1.0.
+// Share gives the user id of the container access to the directory. Its daemon can then reach files in the directory by
+// name, but cannot list or open the directory itself. A process that can open the directory can lock it, and all verbs
+// would wait for that lock. WriteShared and SharedDir create files and directories that the daemon can read, and
+// OwnedDir creates a directory that it can write. With user 0, only root has access, as in release 0.1.0.
 func (d *Directory) Share(user uint32) error {
 	d.user = user
-	return d.give(".", 0, 0o710)
+	return d.setOwner(".", 0, 0o710)
 }
 
-// User is the id that the directory was shared with, by its group: 0 if with none.
+// User returns the user id with which the directory was shared, or 0 if it was not shared. It is the group of the
+// directory.
 func (d *Directory) User() (uint32, error) {
 	var stat unix.Stat_t
 	if err := unix.Fstat(int(d.file.Fd()), &stat); err != nil {
@@ -31,18 +33,18 @@ func (d *Directory) WriteShared(name string, content []byte) (changed bool, err 
 	return d.write(name, content, d.user)
 }
 
-// SharedDir makes a directory in which the daemon reads.
+// SharedDir creates a directory that the daemon can read.
 func (d *Directory) SharedDir(name string) error {
-	return errors.Join(d.mkdir(name), d.give(name, 0, 0o750))
+	return errors.Join(d.mkdir(name), d.setOwner(name, 0, 0o750))
 }
 
-// OwnedDir makes a directory in which the daemon can write. A program that runs as root must not open a file in it, nor follow a
-// link.
+// OwnedDir creates a directory that the daemon can write. Programs that run as root must not open files or follow
+// symbolic links in it.
 func (d *Directory) OwnedDir(name string) error {
-	return errors.Join(d.mkdir(name), d.give(name, int(d.user), 0o700))
+	return errors.Join(d.mkdir(name), d.setOwner(name, int(d.user), 0o700))
 }
 
-// mkdir makes a directory, in the place of anything else of that name.
+// mkdir creates a directory, and replaces a file of another type with the same name.
 func (d *Directory) mkdir(name string) error {
 	path := filepath.Join(d.Path, name)
 	err := os.Mkdir(path, 0o700)
@@ -58,7 +60,9 @@ func (d *Directory) mkdir(name string) error {
 	return os.Mkdir(path, 0o700)
 }
 
-func (d *Directory) give(name string, owner int, mode fs.FileMode) error {
+// setOwner sets the owner and the mode of a file, and the user id of the container as its group. It does nothing if the
+// directory is not shared.
+func (d *Directory) setOwner(name string, owner int, mode fs.FileMode) error {
 	if d.user == 0 {
 		return nil
 	}
@@ -66,6 +70,7 @@ func (d *Directory) give(name string, owner int, mode fs.FileMode) error {
 	return errors.Join(os.Lchown(path, owner, int(d.user)), os.Chmod(path, mode))
 }
 
+// hasGroup reports whether a file exists and has the group. With group 0, any group is accepted.
 func hasGroup(path string, group uint32) bool {
 	var stat unix.Stat_t
 	return unix.Lstat(path, &stat) == nil && (group == 0 || stat.Gid == group)

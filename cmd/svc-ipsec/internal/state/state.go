@@ -18,104 +18,109 @@ import (
 
 const (
 	stateFile = "state.json"
-	// version is the format of state.json. Format 1 was that of the files of release 0.1.0 (see old.go).
+	// version is the format version of state.json. Version 1 is the format of the files of release 0.1.0 (see old.go).
 	version = 2
 )
 
-// State is everything that svc-ipsec remembers of a container. It is one file, so that each change of several fields happens
-// at once. The file contains secrets. The daemon must not be able to read it.
+// State is all data that svc-ipsec stores of a container. It is a single file, so that several fields change
+// atomically. The file contains secrets, and the daemon must not be able to read it.
 type State struct {
 	Version    int        `json:"version"` // set by Save
 	Attachment Attachment `json:"attachment"`
 
-	// UserID is the user and group id of the container, 0 if release 0.1.0 made it.
+	// UserID is the user and group id of the container, or 0 if release 0.1.0 created it.
 	UserID uint32 `json:"userId,omitempty"`
-	// View is the path of the mount view of the daemon that was started last, "" if release 0.1.0 started it.
+	// View is the path of the mount view of the daemon that was started last, or "" if release 0.1.0 started it.
 	View string `json:"view,omitempty"`
-	// UserNamespace says that the network namespace of that daemon is owned by a user namespace of UserID.
+	// UserNamespace is true if a user namespace of UserID owns the network namespace of that daemon.
 	UserNamespace bool `json:"userNamespace,omitempty"`
-	// Configuration is the network configuration that the last good ADD was given, without white space between its tokens. In
-	// the state of a container whose first ADD was cut short, it is the one that this ADD was given.
+	// Configuration is the network configuration of the last successful ADD, without white space between its tokens. If
+	// the first ADD of the container was interrupted, it is the network configuration of that ADD.
 	Configuration json.RawMessage `json:"configuration,omitempty"`
-	// Found is what the last good ADD found outside of its configuration.
+	// Found holds the file contents and addresses that the last successful ADD read for its configuration.
 	Found Found `json:"found"`
-	// Refused holds the conns that the daemon refused, with the reason of each.
+	// Refused holds the reasons why the daemon refused conns, by the name of the conn.
 	Refused map[string]string `json:"refused,omitempty"`
-	// Chosen holds the connections that the last good ADD chose to run: their aliases, by their places in the configuration. If
-	// two connections cannot run at the same time, the one that was chosen stays, even if the daemon refused it, or if a later
-	// ADD failed after it had removed it from the daemon.
+	// Chosen holds the aliases of the connections that the last successful ADD selected to run, by their places in the
+	// configuration. Of two connections that cannot run at the same time, the selected one is kept, even if the daemon
+	// refused it, or if a later ADD removed it from the daemon and then failed.
 	Chosen map[string]string `json:"chosen,omitempty"`
 	Retry  Retry             `json:"retry"`
-	// Edits are the refused edits: why, by the place of the connection in Configuration, or by "configuration" if the configuration
-	// that ADD was given was refused as a whole. Configuration has the last valid forms in their place.
+	// Edits holds the reasons why edits were refused, by the place of the connection in Configuration, or by
+	// "configuration" if the configuration of ADD was refused as a whole. Configuration contains the last valid forms
+	// instead of these edits.
 	Edits map[string]string `json:"edits,omitempty"`
-	// LastValid is the document in Configuration without the connections that are refused. It is empty if none is.
+	// LastValid is the document in Configuration without the refused connections. It is empty if no connection is refused.
 	LastValid json.RawMessage `json:"lastValid,omitempty"`
-	// Tolerated are the faults of connections that run because earlier releases accepted them, by the place of the connection.
+	// Tolerated holds the faults of connections that run because earlier releases accepted these faults, by the place of
+	// the connection.
 	Tolerated map[string]string `json:"tolerated,omitempty"`
-	// GuardRules is the guard that is in place, as text for nft. It is empty while the guard is being changed: if a verb is killed
-	// during the change, it is unknown which guard is in place.
+	// GuardRules is the text of the nft rules of the active guard. It is empty while the guard is being changed. If a verb
+	// is killed during the change, it is unknown which guard is active.
 	GuardRules string `json:"guardRules,omitempty"`
-	// GuardDigest is that of the rules as the kernel has them, "" if the guard has none or an earlier version set it.
+	// GuardDigest is the digest of the guard's rules as the kernel returns them. It is "" if the guard has no rules, or if
+	// an earlier version created it.
 	GuardDigest string `json:"guardDigest,omitempty"`
-	// Traffic is what CHECK last read of the tunnels that are up, by their conns.
+	// Traffic holds the traffic counters of active tunnels that CHECK read last, by the name of the conn.
 	Traffic map[string]Traffic `json:"traffic,omitempty"`
-	// Incomplete is set while a reconfigure is neither complete nor taken back.
+	// Incomplete is set while a reconfigure is neither complete nor undone.
 	Incomplete *Incomplete `json:"incomplete,omitempty"`
-	// PrivateKeys says that the daemon's key database may contain private keys.
+	// PrivateKeys is true if the daemon's key database may contain private keys.
 	PrivateKeys bool `json:"privateKeys,omitempty"`
 }
 
-// Attachment says to whom the container belongs and where it is attached.
+// Attachment identifies the owner of the container and its place in the network.
 type Attachment struct {
 	Network     string           `json:"network"`
 	ContainerID spec.ContainerID `json:"containerId"`
 	Interface   string           `json:"interface"`
-	Namespace   string           `json:"namespace"` // a path that stays valid: the one of the runtime, or that of the pin
+	Namespace   string           `json:"namespace"` // the path from Lasting
 	Inode       uint64           `json:"inode"`     // identifies the namespace
 	Chained     bool             `json:"chained,omitempty"`
-	Bridge      string           `json:"bridge,omitempty"` // has the host's end of the veth as a port
-	Guard       string           `json:"guard,omitempty"`  // the kind of guard against packets in clear, as in package network
+	Bridge      string           `json:"bridge,omitempty"` // the bridge that has the host end of the veth as a port
+	Guard       string           `json:"guard,omitempty"`  // the kind of guard, see package network
 	GuardReason string           `json:"guardReason,omitempty"`
 }
 
-// Incomplete is what is known of a container while one or more reconfigures have been begun since the last good ADD, and none is
-// complete: what has been changed by then, and what has not, is unknown. The next ADD completes it.
+// Incomplete describes a container for which one or more reconfigures were started since the last successful ADD, but
+// not completed. It is unknown which changes they made. The next ADD completes the reconfigure.
 type Incomplete struct {
-	// Network is what none of the reconfigures changes.
+	// Network is the part of the network that none of the reconfigures changes.
 	Network network.Plan `json:"network"`
-	// Bridges are those that the host's end of the veth may be a port of.
+	// Bridges are the bridges that may have the host end of the veth as a port.
 	Bridges []string `json:"bridges,omitempty"`
-	// Peers are the networks of peers that the guard has to cover meanwhile.
+	// Peers are the peer networks that the guard must cover until the reconfigure is complete.
 	Peers []netip.Prefix `json:"peers,omitempty"`
-	// Daemon says that a daemon runs all the time, and has the conns that have a file.
+	// Daemon is true if the daemon runs before, during and after the reconfigures. It has then loaded the conns that have
+	// a file.
 	Daemon bool `json:"daemon"`
 }
 
-// Owner is the owner tag of the container's parts.
+// Owner returns the owner tag of the resources of the container.
 func (a *Attachment) Owner(name spec.Name) spec.Owner {
 	return spec.Owner{Network: a.Network, Name: name, ContainerID: a.ContainerID}
 }
 
-// Traffic says what a tunnel had received, and what it had sent then, in bytes.
+// Traffic holds the counters of a tunnel at the last CHECK that found In increased.
 type Traffic struct {
-	In       uint64    `json:"in"`
-	Out      uint64    `json:"out"`
-	Received time.Time `json:"received"` // when a CHECK saw In grow, or the tunnel came up
+	In       uint64    `json:"in"`       // received bytes
+	Out      uint64    `json:"out"`      // sent bytes
+	Received time.Time `json:"received"` // the time of that CHECK, or the time when the tunnel came up
 }
 
-// Retry is the schedule by which connections that do not come up are initiated again.
+// Retry is the schedule for initiating connections again that do not come up.
 type Retry struct {
 	Changed time.Time     `json:"changed"` // when conns were loaded last
 	Delay   time.Duration `json:"delay"`   // between the last two attempts
-	Next    time.Time     `json:"next"`
+	Next    time.Time     `json:"next"`    // time of the next attempt
 }
 
-// Load reads the state of the container: from state.json or, if that is missing or older than the files of release 0.1.0, from
-// those. It changes nothing. The state is nil if there is none. On an error the state is nil too, except if the attachment
-// could be read and something else could not: then it holds the attachment alone.
+// Load reads the state of the container from state.json. If that is missing, or older than the files of release 0.1.0,
+// Load reads those files instead. It changes no file. The state is nil if the container has none. The state is also nil
+// if there is an error, with one exception: if only the attachment could be read, Load returns a state with only the
+// attachment, and an error.
 //
-// A state that cannot be understood is an error of package broken.
+// The error is one of package broken if the state could be read but is invalid.
 func (d *Directory) Load() (*State, error) {
 	text, err := regular.ReadFile(filepath.Join(d.Path, stateFile))
 	if errors.Is(err, fs.ErrNotExist) || d.downgraded() {
@@ -142,7 +147,7 @@ func decode(text []byte) (*State, error) {
 	return s, s.Attachment.check()
 }
 
-// checkVersion looks at the version before anything else is decoded: a newer format may have other types.
+// checkVersion checks the version before the other fields are decoded, because a newer format may have other types.
 func checkVersion(text []byte, oldest, newest int) error {
 	var header struct {
 		Version int `json:"version"`
@@ -158,7 +163,7 @@ func checkVersion(text []byte, oldest, newest int) error {
 	return nil
 }
 
-// check refuses an attachment without an owner: DEL would treat it as the container of another network.
+// check returns an error if the attachment has no owner. DEL would treat it as a container of another network.
 func (a *Attachment) check() error {
 	if a.Network == "" || a.ContainerID == "" {
 		return errors.New("attachment must have a network and a container id")
@@ -166,12 +171,12 @@ func (a *Attachment) check() error {
 	return nil
 }
 
-// Save writes state.json, unless it holds this state already.
+// Save writes state.json if its content is different.
 func (d *Directory) Save(s *State) error {
 	s.Version = version
 	var text bytes.Buffer
 	encoder := json.NewEncoder(&text)
-	encoder.SetEscapeHTML(false) // keeps Configuration as it is
+	encoder.SetEscapeHTML(false) // does not change Configuration
 	if err := encoder.Encode(s); err != nil {
 		return fmt.Errorf("write state of %s: %w", d.Name, err)
 	}
@@ -179,7 +184,7 @@ func (d *Directory) Save(s *State) error {
 	return err
 }
 
-// Compact returns a configuration in the form in which State keeps it.
+// Compact returns a configuration in the form in which State stores it.
 func Compact(configuration []byte) (json.RawMessage, error) {
 	var compact bytes.Buffer
 	if err := json.Compact(&compact, configuration); err != nil {

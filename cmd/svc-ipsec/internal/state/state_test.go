@@ -20,7 +20,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// directory returns an unlocked directory for a test.
+// directory returns a Directory that is not locked.
 func directory(t *testing.T) *Directory {
 	t.Helper()
 	return &Directory{Path: t.TempDir(), Name: "vpn"}
@@ -42,7 +42,7 @@ func inode(t *testing.T, d *Directory, name string) uint64 {
 	return stat.Ino
 }
 
-// full is a state with a value in every field.
+// full returns a state with a value in every field.
 func full(t *testing.T) *State {
 	t.Helper()
 	noon := time.Date(2026, 1, 1, 12, 0, 0, 1, time.UTC)
@@ -52,30 +52,42 @@ func full(t *testing.T) *State {
 	}
 	return &State{
 		Version: version,
-		Attachment: Attachment{Network: "n", ContainerID: "c", Interface: "svc0", Namespace: "/run/netns/vpn", Inode: 7, Chained: true, Bridge: "b",
-			Guard: "none", GuardReason: "no nftables"},
+		Attachment: Attachment{
+			Network: "n", ContainerID: "c", Interface: "svc0", Namespace: "/run/netns/vpn", Inode: 7,
+			Chained: true, Bridge: "b", Guard: "none", GuardReason: "no nftables",
+		},
 		UserID: 2100000001, View: "/run/svc-ipsec/.view/1", UserNamespace: true,
 		Configuration: configuration,
 		Found: Found{
 			Files: map[string]FoundFile{"/k": {Content: []byte("a\xff"), Fault: "f"}},
 			Names: map[string]FoundName{"peer.example": {Address: netip.MustParseAddr("192.0.2.1"), Fault: "f"}},
-			Certificates: []FoundCertificate{{Files: config.CertificateFiles{Certificate: "/c", PrivateKey: "/p", CA: "/a"},
-				Found: config.Certificate{Nickname: "n", AuthBy: "rsasig", PeerCA: "%same", Digest: "d", Fault: "f", Ends: noon}}},
+			Certificates: []FoundCertificate{{
+				Files: config.CertificateFiles{Certificate: "/c", PrivateKey: "/p", CA: "/a"},
+				Found: config.Certificate{
+					Nickname: "n", AuthBy: "rsasig", PeerCA: "%same", Digest: "d", Fault: "f", Ends: noon,
+				},
+			}},
 			At: noon,
 		},
 		Refused: map[string]string{"a-0-0": "refused"}, Chosen: map[string]string{"configuration.connections[0]": "a"},
-		Retry: Retry{Changed: noon, Delay: time.Second, Next: noon}, GuardRules: "table inet t {}\n", GuardDigest: "0f", Traffic: map[string]Traffic{"a-0-0": {In: 84, Out: 168, Received: noon}}, PrivateKeys: true,
-		Edits: map[string]string{"configuration.connections[0]": "mtu"}, LastValid: []byte(`{"connections":[]}`),
+		Retry: Retry{Changed: noon, Delay: time.Second, Next: noon}, GuardRules: "table inet t {}\n", GuardDigest: "0f",
+		Traffic:     map[string]Traffic{"a-0-0": {In: 84, Out: 168, Received: noon}},
+		PrivateKeys: true,
+		Edits:       map[string]string{"configuration.connections[0]": "mtu"}, LastValid: []byte(`{"connections":[]}`),
 		Tolerated: map[string]string{"configuration.connections[0]": "lifetime"},
 		Incomplete: &Incomplete{
-			Network: network.Plan{Interface: "svc0", Addresses: []netip.Prefix{netip.MustParsePrefix("192.0.2.1/32")},
-				Routes: []network.Route{{Destination: netip.MustParsePrefix("10.1.0.0/24"), Gateway: netip.MustParseAddr("192.0.2.2"), MTU: 1400}}},
+			Network: network.Plan{
+				Interface: "svc0", Addresses: []netip.Prefix{netip.MustParsePrefix("192.0.2.1/32")},
+				Routes: []network.Route{{
+					Destination: netip.MustParsePrefix("10.1.0.0/24"), Gateway: netip.MustParseAddr("192.0.2.2"), MTU: 1400,
+				}},
+			},
 			Bridges: []string{"b"}, Peers: []netip.Prefix{netip.MustParsePrefix("10.2.0.0/24")}, Daemon: true,
 		},
 	}
 }
 
-func TestAStateIsReadBackAsItWasWritten(t *testing.T) {
+func TestLoadReturnsSavedState(t *testing.T) {
 	want := full(t)
 	for i := range reflect.TypeFor[State]().NumField() {
 		if reflect.ValueOf(want).Elem().Field(i).IsZero() {
@@ -94,11 +106,12 @@ func TestAStateIsReadBackAsItWasWritten(t *testing.T) {
 	}
 }
 
-func TestAStateThatDidNotChangeIsNotWritten(t *testing.T) {
+func TestUnchangedStateIsNotWritten(t *testing.T) {
 	d := directory(t)
 	found := config.Found{Certificates: map[config.CertificateFiles]config.Certificate{}}
 	for i := range 20 {
-		found.Certificates[config.CertificateFiles{Certificate: fmt.Sprint(i / 4), PrivateKey: fmt.Sprint(i / 2), CA: fmt.Sprint(i)}] = config.Certificate{}
+		files := config.CertificateFiles{Certificate: fmt.Sprint(i / 4), PrivateKey: fmt.Sprint(i / 2), CA: fmt.Sprint(i)}
+		found.Certificates[files] = config.Certificate{}
 	}
 	s := full(t)
 	s.Found = NewFound(found)
@@ -124,50 +137,56 @@ func TestAStateThatDidNotChangeIsNotWritten(t *testing.T) {
 		t.Fatal(err)
 	}
 	if after := inode(t, d, stateFile); after == before {
-		t.Error("another state was not written")
+		t.Error("a changed state was not written")
 	}
 }
 
-func TestAStateThatCannotBeReadIsAnErrorThatSaysWhy(t *testing.T) {
-	for _, test := range []struct{ what, text, want string }{
-		{"a newer version, whatever its fields are", `{"version":3,"attachment":"elsewhere"}`, "read state of vpn: version 3 is newer than this program's 2"},
+func TestInvalidStateIsAnError(t *testing.T) {
+	for _, test := range []struct{ name, text, want string }{
+		{"a newer version with fields of other types", `{"version":3,"attachment":"elsewhere"}`,
+			"read state of vpn: version 3 is newer than this program's 2"},
 		{"an older version, which was never in this file", `{"version":1}`, "read state of vpn: version must be 2, not 1"},
 		{"no version", `{}`, "read state of vpn: version must be 2, not 0"},
-		{"nothing", ``, "read state of vpn: unexpected end of JSON input"},
-		{"half of it", `{"version":2,"attachment":{"network":"n"`, "read state of vpn: unexpected end of JSON input"},
+		{"an empty file", ``, "read state of vpn: unexpected end of JSON input"},
+		{"a truncated file", `{"version":2,"attachment":{"network":"n"`,
+			"read state of vpn: unexpected end of JSON input"},
 		{"a field of another type", `{"version":2,"attachment":[]}`, "read state of vpn: json: cannot unmarshal array"},
-		{"no owner", `{"version":2,"attachment":{"interface":"svc0"}}`, "read state of vpn: attachment must have a network and a container id"},
+		{"no owner", `{"version":2,"attachment":{"interface":"svc0"}}`,
+			"read state of vpn: attachment must have a network and a container id"},
 	} {
 		d := directory(t)
 		put(t, d, stateFile, test.text)
 		if s, err := d.Load(); s != nil || err == nil || !strings.HasPrefix(err.Error(), test.want) {
-			t.Errorf("%s: got %+v, %v, want %q", test.what, s, err, test.want)
+			t.Errorf("%s: got %+v, %v, want %q", test.name, s, err, test.want)
 		}
 	}
 }
 
-func TestAContainerWithoutFilesHasNoState(t *testing.T) {
+func TestContainerWithoutFilesHasNoState(t *testing.T) {
 	if s, err := directory(t).Load(); s != nil || err != nil {
 		t.Errorf("got %+v, %v", s, err)
 	}
 }
 
-func TestWhatWasFoundIsConvertedAndBack(t *testing.T) {
+func TestFoundIsConvertedToStoredFormAndBack(t *testing.T) {
 	want := config.Found{
-		Files:        map[string]config.File{"/a": {Content: spec.NewSecret([]byte("k"))}, "/b": {Fault: "f"}},
-		Names:        map[string]config.Name{"n": {Fault: "f"}},
-		Certificates: map[config.CertificateFiles]config.Certificate{{Certificate: "/c"}: {Nickname: "n"}, {Certificate: "/d"}: {Fault: "f"}},
-		At:           time.Unix(1, 2).UTC(),
+		Files: map[string]config.File{"/a": {Content: spec.NewSecret([]byte("k"))}, "/b": {Fault: "f"}},
+		Names: map[string]config.Name{"n": {Fault: "f"}},
+		Certificates: map[config.CertificateFiles]config.Certificate{
+			{Certificate: "/c"}: {Nickname: "n"}, {Certificate: "/d"}: {Fault: "f"},
+		},
+		At: time.Unix(1, 2).UTC(),
 	}
 	stored := NewFound(want)
 	got := stored.Config()
-	if string(got.Files["/a"].Content.Reveal()) != "k" || got.Files["/b"].Fault != "f" || got.Names["n"] != want.Names["n"] ||
+	if string(got.Files["/a"].Content.Reveal()) != "k" || got.Files["/b"].Fault != "f" ||
+		got.Names["n"] != want.Names["n"] ||
 		!reflect.DeepEqual(got.Certificates, want.Certificates) || got.At != want.At {
 		t.Errorf("got %+v", got)
 	}
 }
 
-func TestADirectoryIsSharedWithOneUserThatCanChangeOnlyItsOwnPart(t *testing.T) {
+func TestSharedDirectoryModes(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("requires root: it changes a group")
 	}
@@ -181,12 +200,13 @@ func TestADirectoryIsSharedWithOneUserThatCanChangeOnlyItsOwnPart(t *testing.T) 
 		t.Skipf("requires a second user: %v", err)
 	}
 	for path, want := range map[string]unix.Stat_t{
-		".":   {Mode: unix.S_IFDIR | 0o710, Gid: user}, // it cannot be opened, and so not locked
+		".":   {Mode: unix.S_IFDIR | 0o710, Gid: user}, // the user cannot open the directory, so it cannot lock it
 		"etc": {Mode: unix.S_IFDIR | 0o750, Gid: user},
 		"run": {Mode: unix.S_IFDIR | 0o700, Uid: user, Gid: user},
 	} {
 		var got unix.Stat_t
-		if err := unix.Stat(filepath.Join(d.Path, path), &got); err != nil || got.Mode != want.Mode || got.Uid != want.Uid || got.Gid != want.Gid {
+		err := unix.Stat(filepath.Join(d.Path, path), &got)
+		if err != nil || got.Mode != want.Mode || got.Uid != want.Uid || got.Gid != want.Gid {
 			t.Errorf("%s: mode %o, user %d, group %d, %v", path, got.Mode, got.Uid, got.Gid, err)
 		}
 	}
@@ -195,7 +215,7 @@ func TestADirectoryIsSharedWithOneUserThatCanChangeOnlyItsOwnPart(t *testing.T) 
 	}
 }
 
-func TestASharedFileBelongsToTheGroupOfTheDirectory(t *testing.T) {
+func TestSharedFileHasGroupOfDirectory(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("requires root: it changes a group")
 	}
@@ -204,22 +224,24 @@ func TestASharedFileBelongsToTheGroupOfTheDirectory(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer d.Close()
-	const group = 1 // in every user namespace with more than one id
+	const group = 1 // exists in every user namespace with more than one id
 	if err := d.Share(group); err != nil {
 		t.Skipf("requires a second group: %v", err)
 	}
-	seen := watch(t, d.Path)
+	events := watch(t, d.Path)
 	for _, want := range []bool{true, false} {
 		if changed, err := d.WriteShared("ipsec.conf", []byte("text")); err != nil || changed != want {
 			t.Errorf("changed %v, %v", changed, err)
 		}
 	}
-	got := slices.Compact(seen()) // the kernel merges some of two equal events
-	if want := []string{"aside created", "aside: another mode", "aside written", "ipsec.conf moved here"}; !slices.Equal(got, want) {
+	got := slices.Compact(events()) // the kernel merges some pairs of equal events
+	want := []string{"temporary created", "temporary: mode changed", "temporary written", "ipsec.conf moved here"}
+	if !slices.Equal(got, want) {
 		t.Errorf("owner and mode are set after content was written: %q", got)
 	}
 	var stat unix.Stat_t
-	if err := unix.Stat(filepath.Join(d.Path, "ipsec.conf"), &stat); err != nil || stat.Mode&0o777 != 0o640 || stat.Gid != group {
+	err = unix.Stat(filepath.Join(d.Path, "ipsec.conf"), &stat)
+	if err != nil || stat.Mode&0o777 != 0o640 || stat.Gid != group {
 		t.Errorf("mode %o, group %d, %v", stat.Mode, stat.Gid, err)
 	}
 }
