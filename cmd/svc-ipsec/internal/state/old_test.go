@@ -15,9 +15,9 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
 )
 
-// fixture returns a directory with files that release 0.1.0 wrote. They are from an ADD with one connection, and a second
-// ADD with five connections. One of these conflicts with another, one was refused by the daemon, one has a peer name and a
-// key file, and one has a certificate.
+// fixture returns a directory with files that release 0.1.0 wrote. They are from an ADD with one connection, and a
+// second ADD with five connections. One of these conflicts with another, one was refused by the daemon, one has a peer
+// name and a key file, and one has a certificate.
 func fixture(t *testing.T) *Directory {
 	t.Helper()
 	d := directory(t)

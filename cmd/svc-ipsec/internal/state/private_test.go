@@ -15,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// watch records the events of the files in a directory. The returned function returns the events since its last call, in
-// order: "name created", "name: mode changed", "name written", "name moved here". The name of an unfinished file is
+// watch records the events of the files in a directory. The returned function returns the events since its last call,
+// in order: "name created", "name: mode changed", "name written", "name moved here". The name of an unfinished file is
 // "temporary".
 func watch(t *testing.T, dir string) (events func() []string) {
 	t.Helper()
