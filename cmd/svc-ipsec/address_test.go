@@ -6,14 +6,15 @@ import (
 	"testing"
 )
 
-// The kernel takes an IPv6 address once, whatever the prefix length.
-func TestAnIPv6AddressGetsAnotherPrefixLength(t *testing.T) {
-	onGround(t)
+// TestIPv6AddressGetsAnotherPrefixLength changes only the prefix length of an address. The kernel does not accept the
+// same IPv6 address with two prefix lengths.
+func TestIPv6AddressGetsAnotherPrefixLength(t *testing.T) {
+	requireSandbox(t)
 	c := newContainer(t, "vpn-six")
-	c.configuration = fmt.Sprintf(oneConnection, more)
+	c.configuration = fmt.Sprintf(oneConnection, moreConnections)
 	pid := ""
 	for _, test := range []struct{ port, address, gateway string }{
-		{"2001:db8:1::1/126", "2001:db8:1::2/126", "2001:db8:1::1"}, // the port's own address is the external one
+		{"2001:db8:1::1/126", "2001:db8:1::2/126", "2001:db8:1::1"}, // the container's address on the port is the external one
 		{"2001:db8:1::1/64", "2001:db8:1::2/64", "2001:db8:1::1"},
 		{"fd00::1/126", "2001:db8:1::2/128", "fd00::1"},
 		{"fd00::1/64", "fd00::2/64", "fd00::1"},
@@ -27,9 +28,10 @@ func TestAnIPv6AddressGetsAnotherPrefixLength(t *testing.T) {
 		if n := strings.Count(addresses, "2001:db8:1::2/"); n != 1 {
 			t.Errorf("%s: the external address is there %d times:\n%s", test.port, n, addresses)
 		}
-		contains(t, test.port+": the routes", sh(t, "ip", "-n", c.name, "-6", "route"), "2001:db8:2::2 via "+test.gateway+" dev svc0 proto 83 src 2001:db8:1::2 ")
+		contains(t, test.port+": the routes", sh(t, "ip", "-n", c.name, "-6", "route"),
+			"2001:db8:2::2 via "+test.gateway+" dev svc0 proto 83 src 2001:db8:1::2 ")
 		if status := c.whack("--status"); strings.Contains(status, "unoriented") {
-			t.Errorf("%s: a conn is without its address:\n%s", test.port, status)
+			t.Errorf("%s: a conn is not oriented:\n%s", test.port, status)
 		}
 		if now := c.property("MainPID"); pid != "" && now != pid {
 			t.Errorf("%s: the daemon was restarted", test.port)

@@ -18,27 +18,30 @@ import (
 	"time"
 )
 
-// authority issues the certificates of a test.
+// authority is a certificate authority of a test.
 type authority struct {
-	t           *testing.T
-	dir         string
-	certificate *x509.Certificate
-	key         crypto.Signer
-	file        string
-	between     []byte // what stands between what it issues and the root, in PEM
+	t             *testing.T
+	dir           string
+	certificate   *x509.Certificate
+	key           crypto.Signer
+	file          string
+	intermediates []byte // the certificates between issued certificates and the root, in PEM
 }
 
-// newAuthority makes a root, or an authority below one.
+// newAuthority creates a root, or an intermediate authority below root if root is not nil.
 func newAuthority(t *testing.T, name string, root *authority) *authority {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "ca") // a short name: a reason repeats no long one
+	dir, err := os.MkdirTemp("", "ca") // a short name, because reasons are truncated
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	a := &authority{t: t, dir: dir, key: newKey(t, "rsa"), file: filepath.Join(dir, "ca.pem")}
-	template := &x509.Certificate{SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: subjectOf(name), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: subjectOf(name),
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+	}
 	issuer, by := template, a.key
 	if root != nil {
 		issuer, by = root.certificate, root.key
@@ -52,7 +55,7 @@ func newAuthority(t *testing.T, name string, root *authority) *authority {
 	}
 	writePEM(t, a.file, "CERTIFICATE", der, 0o644)
 	if root != nil {
-		a.between = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+		a.intermediates = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 	}
 	return a
 }
@@ -84,12 +87,15 @@ func writePEM(t *testing.T, path, kind string, der []byte, mode os.FileMode) {
 	}
 }
 
-// issue writes a certificate for a name, which may be an address too, and returns the object of a connection's key
-// "certificate". Another's authority is the peer's.
+// issue writes a certificate and its key. name is the common name and, as a host name or an IP address, the alternative
+// name. issue returns the JSON object for the key "certificate" of a connection, in which caFile is the file of peers.
 func (a *authority) issue(name string, key crypto.Signer, ends time.Time, peers *authority) string {
 	a.t.Helper()
-	template := &x509.Certificate{SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: subjectOf(name), NotBefore: time.Now().Add(-time.Hour), NotAfter: ends,
-		KeyUsage: x509.KeyUsageDigitalSignature, BasicConstraintsValid: true, DNSNames: []string{name + ".example.org"}}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: subjectOf(name),
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: ends,
+		KeyUsage: x509.KeyUsageDigitalSignature, BasicConstraintsValid: true, DNSNames: []string{name + ".example.org"},
+	}
 	if ip := net.ParseIP(name); ip != nil {
 		template.DNSNames, template.IPAddresses = nil, []net.IP{ip}
 	}
@@ -97,14 +103,15 @@ func (a *authority) issue(name string, key crypto.Signer, ends time.Time, peers 
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	packed, err := x509.MarshalPKCS8PrivateKey(key)
+	encodedKey, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
 		a.t.Fatal(err)
 	}
 	file := filepath.Join(a.dir, name)
-	if err := os.WriteFile(file+".pem", append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), a.between...), 0o644); err != nil {
+	chain := append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), a.intermediates...)
+	if err := os.WriteFile(file+".pem", chain, 0o644); err != nil {
 		a.t.Fatal(err)
 	}
-	writePEM(a.t, file+".key", "PRIVATE KEY", packed, 0o600)
+	writePEM(a.t, file+".key", "PRIVATE KEY", encodedKey, 0o600)
 	return fmt.Sprintf(`{"certificateFile":%q,"privateKeyFile":%q,"caFile":%q}`, file+".pem", file+".key", peers.file)
 }

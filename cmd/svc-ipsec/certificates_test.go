@@ -14,38 +14,49 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// by is a configuration of one connection by certificate.
-func by(certificate, external, peer, peerID, local, remote, more string) string {
-	return fmt.Sprintf(`{"externalIps":[%q],"connections":[{"id":"cert","peerAddress":%q,"peerId":%q,"localCidrs":[%q],"peerCidrs":[%q],
-		"authMode":"certificate","certificate":%s%s}]}`, external, peer, peerID, local, remote, certificate, more)
+// certificateDocument returns a configuration with one connection that has authMode certificate.
+func certificateDocument(certificate, external, peer, peerID, local, remote, more string) string {
+	return fmt.Sprintf(`{"externalIps":[%q],"connections":[{"id":"cert","peerAddress":%q,"peerId":%q,
+		"localCidrs":[%q],"peerCidrs":[%q],"authMode":"certificate","certificate":%s%s}]}`,
+		external, peer, peerID, local, remote, certificate, more)
+}
+
+// leftCertificate returns the configuration of the left end of a tunnel to right.example.org, with the connection of
+// certificateDocument.
+func leftCertificate(certificate, more string) string {
+	return certificateDocument(certificate, "100.100.100.2", "200.200.200.2", "right.example.org",
+		"10.1.0.0/24", "10.2.0.0/24", more)
 }
 
 func TestTwoEndsKnowEachOtherByTheirCertificates(t *testing.T) {
-	onGround(t)
+	requireSandbox(t)
 	left, right := sites(t)
 	ca, ends := newAuthority(t, "ca", nil), time.Now().Add(time.Hour)
-	between := newAuthority(t, "between", ca)
+	intermediate := newAuthority(t, "between", ca)
 	for _, test := range []struct {
 		what, kind, version string
-		leftID, rightID     string // whom the other end expects
+		leftID, rightID     string // the id that the other end expects
 		issuer              *authority
-		database            int // how many certificates are needed, and keys
+		database            int // the number of certificates and keys that the key database must contain
 	}{
 		{"IKEv2 by RSA, names", "rsa", "v2", "left.example.org", "right.example.org", ca, 3},
 		{"IKEv2 by ECDSA, a subject", "ecdsa", "v2", "C=FR, O=Example, CN=left", "C=FR, O=Example, CN=right", ca, 3},
 		{"IKEv1 by RSA", "rsa", "v1", "C=FR, O=Example, CN=left", "right.example.org", ca, 3},
-		{"IKEv2 below another authority", "rsa", "v2", "left.example.org", "right.example.org", between, 4},
+		{"IKEv2 below another authority", "rsa", "v2", "left.example.org", "right.example.org", intermediate, 4},
 	} {
 		version := `,"ikePolicy":{"ikeVersion":"` + test.version + `"}`
-		right.configuration = by(test.issuer.issue("right", newKey(t, test.kind), ends, ca), "200.200.200.2", "100.100.100.2", test.leftID, "10.2.0.0/24", "10.1.0.0/24", version+`,"initiator":"response-only"`)
-		left.configuration = by(test.issuer.issue("left", newKey(t, test.kind), ends, ca), "100.100.100.2", "200.200.200.2", test.rightID, "10.1.0.0/24", "10.2.0.0/24", version)
-		before := known(left)
+		right.configuration = certificateDocument(test.issuer.issue("right", newKey(t, test.kind), ends, ca),
+			"200.200.200.2", "100.100.100.2", test.leftID, "10.2.0.0/24", "10.1.0.0/24",
+			version+`,"initiator":"response-only"`)
+		left.configuration = certificateDocument(test.issuer.issue("left", newKey(t, test.kind), ends, ca),
+			"100.100.100.2", "200.200.200.2", test.rightID, "10.1.0.0/24", "10.2.0.0/24", version)
+		before := authentications(left)
 		right.must("ADD")
 		left.must("ADD")
 		if len(serials(left.whack("--status"))) != 1 {
 			t.Fatalf("%s: %s", test.what, left.health().Connections[0].Reason)
 		}
-		eventually(t, test.what, func() bool { return known(left) > before })
+		eventually(t, test.what, func() bool { return authentications(left) > before })
 		if network.KernelLacks(t.TempDir(), "esp", true) == "" {
 			eventually(t, test.what+": the tunnel is up", func() bool {
 				left.must("CHECK")
@@ -53,96 +64,102 @@ func TestTwoEndsKnowEachOtherByTheirCertificates(t *testing.T) {
 			})
 		}
 		left.must("CHECK")
-		left.private()
-		// What the certificates before these brought is gone.
-		database := sh(t, "certutil", "-L", "-d", "sql:/run/svc-ipsec/vpn-l/nss") + sh(t, "certutil", "-K", "-d", "sql:/run/svc-ipsec/vpn-l/nss")
+		left.requirePrivateFiles()
+		// The database contains no certificates and keys of earlier rows.
+		const nss = "sql:/run/svc-ipsec/vpn-l/nss"
+		database := sh(t, "certutil", "-L", "-d", nss) + sh(t, "certutil", "-K", "-d", nss)
 		if len(inDatabase.FindAllString(database, -1)) != test.database {
 			t.Errorf("%s: the key database has\n%s", test.what, database)
 		}
 	}
 }
 
-// inDatabase is a line of certutil's lists that names a certificate or a private key.
+// inDatabase matches the lines in the output of certutil that name a certificate or a private key.
 var inDatabase = regexp.MustCompile(`(?m)^(svc-|ca-|< *[0-9]+> )`)
 
-// known counts how often a container's daemon knew its peer by a certificate.
-func known(c *subject) int {
-	said := tryShell("journalctl", "--no-pager", "-o", "cat", "-u", "svc-"+c.name)
-	return len(regexp.MustCompile(`authenticated peer .*certificate .* issued by (CA )?'C=FR, O=Example, CN=`).FindAllString(said, -1))
+var authenticated = regexp.MustCompile(`authenticated peer .*certificate .* issued by (CA )?'C=FR, O=Example, CN=`)
+
+// authentications returns how many times the daemon of a container has authenticated its peer by a certificate.
+func authentications(c *container) int {
+	journal := tryShell("journalctl", "--no-pager", "-o", "cat", "-u", "svc-"+c.name)
+	return len(authenticated.FindAllString(journal, -1))
 }
 
-func TestACertificateThatDoesNotHoldIsAReason(t *testing.T) {
-	onGround(t)
+func TestReasonsOfInvalidCertificates(t *testing.T) {
+	requireSandbox(t)
 	left, right := sites(t)
 	ca, other, hour := newAuthority(t, "ca", nil), newAuthority(t, "other", nil), time.Now().Add(time.Hour)
 	psk := `},{"id":"psk","peerAddress":"200.200.200.9","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.9.0.0/24"],"psk":"k"`
-	ours := func(peers *authority, ends time.Time) string { return ca.issue("left", newKey(t, "rsa"), ends, peers) }
-	leftBy := func(certificate, peerID string) {
+	issueLeft := func(peers *authority, ends time.Time) string { return ca.issue("left", newKey(t, "rsa"), ends, peers) }
+	addLeft := func(certificate, peerID string) {
 		t.Helper()
-		left.configuration = by(certificate, "100.100.100.2", "200.200.200.2", peerID, "10.1.0.0/24", "10.2.0.0/24", psk)
+		left.configuration = certificateDocument(certificate, "100.100.100.2", "200.200.200.2", peerID,
+			"10.1.0.0/24", "10.2.0.0/24", psk)
 		left.must("ADD")
 	}
-	rightBy := func(certificate string) {
+	addRight := func(certificate string) {
 		t.Helper()
-		right.configuration = by(certificate, "200.200.200.2", "100.100.100.2", "left.example.org", "10.2.0.0/24", "10.1.0.0/24", `,"initiator":"response-only"`)
+		right.configuration = certificateDocument(certificate, "200.200.200.2", "100.100.100.2", "left.example.org",
+			"10.2.0.0/24", "10.1.0.0/24", `,"initiator":"response-only"`)
 		right.must("ADD")
 	}
-	says := func(reason string) {
+	requireReason := func(reason string) {
 		t.Helper()
 		eventually(t, reason, func() bool {
 			left.must("CHECK")
 			return strings.Contains(left.health().Connections[0].Reason, reason)
 		})
 	}
-	began := time.Now()
-	rightBy(other.issue("right", newKey(t, "rsa"), hour, ca))
-	span := time.Since(began)
-	leftBy(ours(ca, hour), "right.example.org")
+	start := time.Now()
+	addRight(other.issue("right", newKey(t, "rsa"), hour, ca))
+	addTime := time.Since(start)
+	addLeft(issueLeft(ca, hour), "right.example.org")
 	serial := serials(left.whack("--status"))["psk-0-0"]
-	says("the peer's certificate is of another CA")
+	requireReason("the peer's certificate is of another CA")
 
-	// The daemon, which runs, is told of the other authority.
-	before := known(left)
-	leftBy(ours(other, hour), "right.example.org")
-	eventually(t, "the other authority is known", func() bool { return known(left) > before })
-	leftBy(ours(other, hour), "wrong.example.org")
-	says("the peer's certificate is not of its id")
+	// The running daemon gets the other authority.
+	before := authentications(left)
+	addLeft(issueLeft(other, hour), "right.example.org")
+	eventually(t, "the peer is authenticated by the other authority", func() bool { return authentications(left) > before })
+	addLeft(issueLeft(other, hour), "wrong.example.org")
+	requireReason("the peer's certificate is not of its id")
 
 	for _, test := range []struct {
 		ends      time.Time
-		key, says string
+		key, want string
 	}{
 		{time.Now().Add(-time.Minute), "left.key", "certificate: certificateFile: the certificate has expired at "},
 		{hour, "none.key", "privateKeyFile"},
 		{hour, "left.pem", "mode 0644"},
 	} {
-		leftBy(strings.Replace(ours(other, test.ends), "left.key", test.key, 1), "right.example.org")
-		contains(t, "the reason", left.health().Connections[0].Reason, test.says)
+		addLeft(strings.Replace(issueLeft(other, test.ends), "left.key", test.key, 1), "right.example.org")
+		contains(t, "the reason", left.health().Connections[0].Reason, test.want)
 		left.must("CHECK")
-		contains(t, "the reason that CHECK tells", left.health().Connections[0].Reason, test.says)
+		contains(t, "the reason after CHECK", left.health().Connections[0].Reason, test.want)
 	}
 
-	soon := time.Now().Add(2*time.Second + 3*span) // it must be good while it is added
-	rightBy(ca.issue("right", newKey(t, "rsa"), soon, ca))
-	time.Sleep(time.Until(soon.Add(time.Second))) // what the test is about: the certificate ends by the clock
-	leftBy(ours(ca, hour), "right.example.org")
-	says("the peer's certificate has expired")
+	soon := time.Now().Add(2*time.Second + 3*addTime) // the certificate must be valid during ADD
+	addRight(ca.issue("right", newKey(t, "rsa"), soon, ca))
+	time.Sleep(time.Until(soon.Add(time.Second))) // until the certificate has expired
+	addLeft(issueLeft(ca, hour), "right.example.org")
+	requireReason("the peer's certificate has expired")
 	if now := serials(left.whack("--status"))["psk-0-0"]; serial == "" || now != serial {
-		t.Errorf("the other conn was added again: %q, before %q", now, serial)
+		t.Errorf("the other conn was loaded again: %q, before %q", now, serial)
 	}
-	said := sh(t, "journalctl", "--no-pager", "-o", "export")
-	if strings.Contains(said, "PRIVATE KEY") || strings.Contains(said, "pk12util -") {
-		t.Error("the journal tells of a private key")
+	journal := sh(t, "journalctl", "--no-pager", "-o", "export")
+	if strings.Contains(journal, "PRIVATE KEY") || strings.Contains(journal, "pk12util -") {
+		t.Error("the journal contains a private key or its import")
 	}
 }
 
-// A root that came in with the chain of one connection is trusted once another one names it.
-func TestARootOfAChainIsTrustedWhereAnotherConnectionNamesIt(t *testing.T) {
-	onGround(t)
+// TestRootOfChainBecomesTrusted has a root that is imported as a part of the chain of one connection. It must become
+// trusted when another connection names it as caFile.
+func TestRootOfChainBecomesTrusted(t *testing.T) {
+	requireSandbox(t)
 	c := newContainer(t, "vpn-root")
 	ca, other, hour := newAuthority(t, "ca", nil), newAuthority(t, "other", nil), time.Now().Add(time.Hour)
 	var err error
-	if ca.between, err = os.ReadFile(ca.file); err != nil {
+	if ca.intermediates, err = os.ReadFile(ca.file); err != nil {
 		t.Fatal(err)
 	}
 	sum := sha256.Sum256(ca.certificate.Raw)
@@ -152,7 +169,7 @@ func TestARootOfAChainIsTrustedWhereAnotherConnectionNamesIt(t *testing.T) {
 		"authMode":"certificate","certificate":` + other.issue("second", newKey(t, "rsa"), hour, ca)
 	serial := ""
 	for _, test := range []struct{ more, trust string }{{"", ",,"}, {second, "CT,,"}, {second, "CT,,"}} {
-		c.configuration = by(certificate, "100.100.100.2", "200.200.200.2", "right.example.org", "10.1.0.0/24", "10.2.0.0/24", test.more)
+		c.configuration = leftCertificate(certificate, test.more)
 		c.must("ADD")
 		database := sh(t, "certutil", "-L", "-d", "sql:/run/svc-ipsec/vpn-root/nss")
 		if m := trust.FindStringSubmatch(database); m == nil || m[1] != test.trust {
@@ -160,19 +177,19 @@ func TestARootOfAChainIsTrustedWhereAnotherConnectionNamesIt(t *testing.T) {
 		}
 		now := serials(c.whack("--status"))
 		if serial != "" && now["cert-0-0"] != serial || test.more != "" && now["second-0-0"] == "" {
-			t.Errorf("conns %v, of the first before %s", now, serial)
+			t.Errorf("conns %v, the first one before %s", now, serial)
 		}
 		serial = now["cert-0-0"]
 	}
 }
 
-func TestARenewedCertificateForTheSameKeyKeepsTheKey(t *testing.T) {
-	onGround(t)
+func TestRenewedCertificateKeepsTheKey(t *testing.T) {
+	requireSandbox(t)
 	c := newContainer(t, "vpn-renew")
 	ca, key := newAuthority(t, "ca", nil), newKey(t, "rsa")
 	add := func(ends time.Duration) (conn, database string) {
 		t.Helper()
-		c.configuration = by(ca.issue("left", key, time.Now().Add(ends), ca), "100.100.100.2", "200.200.200.2", "right.example.org", "10.1.0.0/24", "10.2.0.0/24", "")
+		c.configuration = leftCertificate(ca.issue("left", key, time.Now().Add(ends), ca), "")
 		c.must("ADD")
 		text, err := os.ReadFile("/run/svc-ipsec/vpn-renew/conns/cert-0-0.conf")
 		if err != nil {
@@ -188,13 +205,14 @@ func TestARenewedCertificateForTheSameKeyKeepsTheKey(t *testing.T) {
 	serial := serials(c.whack("--status"))
 	c.must("ADD")
 	if now := serials(c.whack("--status")); serial["cert-0-0"] == "" || now["cert-0-0"] != serial["cert-0-0"] {
-		t.Errorf("the conn was added again for nothing: %v, before %v", now, serial)
+		t.Errorf("an unchanged conn was loaded again: %v, before %v", now, serial)
 	}
-	c.startAnew("ActiveState", "active")
+	c.killDaemon("ActiveState", "active")
 	c.must("CHECK")
 	c.configuration = fmt.Sprintf(oneConnection, "")
 	c.must("ADD")
-	if database := sh(t, "certutil", "-L", "-d", "sql:/run/svc-ipsec/vpn-renew/nss"); strings.Contains(database, "svc-") || strings.Contains(database, "ca-") {
-		t.Errorf("what nobody needs is left:\n%s", database)
+	database = sh(t, "certutil", "-L", "-d", "sql:/run/svc-ipsec/vpn-renew/nss")
+	if strings.Contains(database, "svc-") || strings.Contains(database, "ca-") {
+		t.Errorf("unused certificates remain:\n%s", database)
 	}
 }

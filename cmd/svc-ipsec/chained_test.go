@@ -7,9 +7,9 @@ import (
 	"testing"
 )
 
-// chained is a container in a namespace of a runtime's that has default routes of its own; prevResult names their gateways,
-// or does not.
-func chained(t *testing.T, name string, gateways bool) *subject {
+// chained returns a container in a namespace in which a runtime has set default routes. gateways determines whether
+// prevResult contains their gateways.
+func chained(t *testing.T, name string, gateways bool) *container {
 	t.Helper()
 	c := newContainer(t, name)
 	c.port, c.iface = "", "eth0"
@@ -27,89 +27,93 @@ func chained(t *testing.T, name string, gateways bool) *subject {
 	return c
 }
 
-// both is a configuration with a connection of each family to these networks.
-func both(four, six string) string {
+// dualStack returns a configuration with one connection of each address family, to the given networks.
+func dualStack(four, six string) string {
 	return fmt.Sprintf(`{"connections":[
 		{"id":"four","peerAddress":"198.51.100.9","localCidrs":["192.0.2.2/32"],"peerCidrs":[%s],"psk":"k"},
 		{"id":"six","peerAddress":"2001:db8:9::9","localCidrs":["2001:db8::2/128"],"peerCidrs":[%s],"psk":"k"}]}`, four, six)
 }
 
-// ways is every route inside but the kernel's own.
-func (c *subject) ways() string {
+// routes returns the routes in the namespace, except for those that the kernel added.
+func (c *container) routes() string {
 	c.t.Helper()
-	var ways []string
+	var routes []string
 	for _, family := range []string{"-4", "-6"} {
 		for route := range strings.Lines(sh(c.t, "ip", "-n", c.name, family, "route")) {
 			if !strings.Contains(route, "proto kernel") {
-				ways = append(ways, strings.TrimSpace(route))
+				routes = append(routes, strings.TrimSpace(route))
 			}
 		}
 	}
-	return strings.Join(ways, "\n")
+	return strings.Join(routes, "\n")
 }
 
-func TestChainedTheRuntimesOwnRoutesStay(t *testing.T) {
-	onGround(t)
+func TestChainedRoutesOfRuntimeAreKept(t *testing.T) {
+	requireSandbox(t)
 	c := chained(t, "vpn-ways", true)
 	sh(t, "ip", "-n", c.name, "route", "add", "10.5.0.0/16", "via", "192.0.2.1", "metric", "100")
-	before := c.ways()
-	c.configuration = both(`"0.0.0.0/0","10.5.0.0/16","10.2.0.0/24"`, `"::/0","fd02::/64"`)
+	before := c.routes()
+	c.configuration = dualStack(`"0.0.0.0/0","10.5.0.0/16","10.2.0.0/24"`, `"::/0","fd02::/64"`)
 	for range 2 {
 		c.must("ADD")
 		c.must("CHECK")
-		after := c.ways()
-		contains(t, "the routes", after, "10.2.0.0/24 via 192.0.2.1 dev eth0 proto 83", "fd02::/64 via 2001:db8::1 dev eth0 proto 83")
+		after := c.routes()
+		contains(t, "the routes", after, "10.2.0.0/24 via 192.0.2.1 dev eth0 proto 83",
+			"fd02::/64 via 2001:db8::1 dev eth0 proto 83")
 		contains(t, "the routes", after, strings.Split(before, "\n")...)
 		if n := strings.Count(after, "proto 83"); n != 2 {
-			t.Errorf("%d routes are ours:\n%s", n, after)
+			t.Errorf("%d routes of svc-ipsec, want 2:\n%s", n, after)
 		}
 	}
 	c.must("DEL")
-	if after := c.ways(); after != before {
-		t.Errorf("it was:\n%s\nand is:\n%s", before, after)
+	if after := c.routes(); after != before {
+		t.Errorf("before:\n%s\nafter:\n%s", before, after)
 	}
-	// What the runtime takes away is ours to make.
+	// When the runtime removes its route, svc-ipsec must add one.
 	c.must("ADD")
 	sh(t, "ip", "-n", c.name, "route", "del", "default")
 	c.fails("CHECK", 104, "has lost its route to 0.0.0.0/0")
 	c.must("ADD")
 	c.must("CHECK")
-	contains(t, "the routes", c.ways(), "default via 192.0.2.1 dev eth0 proto 83")
-	// And what it makes beside ours is its own from then on.
+	contains(t, "the routes", c.routes(), "default via 192.0.2.1 dev eth0 proto 83")
+	// When the runtime adds the route again, svc-ipsec must remove its own.
 	sh(t, "ip", "-n", c.name, "route", "add", "default", "via", "192.0.2.1", "metric", "100")
 	c.must("CHECK")
 	c.must("ADD")
-	if after := c.ways(); strings.Contains(after, "default via 192.0.2.1 dev eth0 proto 83") {
-		t.Errorf("ours is left beside it:\n%s", after)
+	if after := c.routes(); strings.Contains(after, "default via 192.0.2.1 dev eth0 proto 83") {
+		t.Errorf("the route of svc-ipsec remains:\n%s", after)
 	}
 	c.must("CHECK")
 }
 
-func TestChainedWithoutAGatewayThePeersStayReachable(t *testing.T) {
-	onGround(t)
+func TestChainedPeersStayReachableWithoutGateway(t *testing.T) {
+	requireSandbox(t)
 	c := chained(t, "vpn-noway", false)
-	before := c.ways()
-	for _, networks := range [][2]string{{`"0.0.0.0/0"`, `"::/0"`}, {`"0.0.0.0/1","128.0.0.0/1"`, `"::/1"`}, {`"198.51.100.0/24"`, `"2001:db8:9::/64"`}} {
-		c.configuration = both(networks[0], networks[1])
+	before := c.routes()
+	for _, networks := range [][2]string{
+		{`"0.0.0.0/0"`, `"::/0"`}, {`"0.0.0.0/1","128.0.0.0/1"`, `"::/1"`}, {`"198.51.100.0/24"`, `"2001:db8:9::/64"`},
+	} {
+		c.configuration = dualStack(networks[0], networks[1])
 		c.must("ADD")
 		c.must("CHECK")
 		for peer, gateway := range map[string]string{"198.51.100.9": "192.0.2.1", "2001:db8:9::9": "2001:db8::1"} {
-			contains(t, "the way with "+networks[0], sh(t, "ip", "-n", c.name, "route", "get", peer), " via "+gateway+" ")
+			route := sh(t, "ip", "-n", c.name, "route", "get", peer)
+			contains(t, "the route with "+networks[0], route, " via "+gateway+" ")
 		}
 	}
 	c.must("DEL")
-	if after := c.ways(); after != before {
-		t.Errorf("it was:\n%s\nand is:\n%s", before, after)
+	if after := c.routes(); after != before {
+		t.Errorf("before:\n%s\nafter:\n%s", before, after)
 	}
-	// Where the runtime has no way, ours are on the link.
+	// If the runtime has no default route, the routes of svc-ipsec have no gateway.
 	sh(t, "ip", "-n", c.name, "route", "del", "default")
 	sh(t, "ip", "-n", c.name, "-6", "route", "del", "default")
-	c.configuration = both(`"0.0.0.0/0"`, `"::/0"`)
+	c.configuration = dualStack(`"0.0.0.0/0"`, `"::/0"`)
 	c.must("ADD")
 	c.must("CHECK")
-	contains(t, "the routes", c.ways(), "default dev eth0 proto 83 scope link", "default dev eth0 proto 83 metric 1024")
-	// What the runtime gets later takes nothing from ours.
-	c.configuration = both(`"0.0.0.0/1","128.0.0.0/1"`, `"::/1"`)
+	contains(t, "the routes", c.routes(), "default dev eth0 proto 83 scope link", "default dev eth0 proto 83 metric 1024")
+	// A route that the runtime adds later does not affect those of svc-ipsec.
+	c.configuration = dualStack(`"0.0.0.0/1","128.0.0.0/1"`, `"::/1"`)
 	c.must("ADD")
 	sh(t, "ip", "-n", c.name, "route", "add", "default", "via", "192.0.2.1")
 	c.must("CHECK")

@@ -8,7 +8,7 @@ import (
 
 // A peer that is not informed keeps its SAs until its own dead peer detection, and traffic is lost until then.
 func TestThePeerIsInformedBeforeItsRouteGoes(t *testing.T) {
-	onGround(t)
+	requireSandbox(t)
 	const (
 		connection = `{"id":%q,"peerAddress":%q,"localCidrs":[%q],"peerCidrs":[%q],"psk":"k","dpd":{"interval":600,"timeout":1200}%s}`
 		document   = `{"externalIps":[%q],"externalMac":%q,"connections":[%s]}`
@@ -18,7 +18,7 @@ func TestThePeerIsInformedBeforeItsRouteGoes(t *testing.T) {
 		return fmt.Sprintf(connection, "right", peer, "10.1.0.0/24", "10.2.0.0/24", more)
 	}
 	other := fmt.Sprintf(connection, "other", "200.200.200.9", "10.1.0.0/24", "10.9.0.0/24", "")
-	knows := func(c *subject) bool {
+	knows := func(c *container) bool {
 		states := c.whack("--showstates")
 		// IKEv2; IKEv1 in Libreswan 4; IKEv1 in Libreswan 5.
 		for _, text := range []string{"established IKE SA", "IKE SA established", "ISAKMP SA established"} {

@@ -9,7 +9,7 @@ import (
 
 // What OpenSSL prints of a certificate is what the daemon takes the identity for.
 func TestADistinguishedNameOfOpenSSLIsWhatTheDaemonTakesItFor(t *testing.T) {
-	onGround(t)
+	requireSandbox(t)
 	c := newContainer(t, "vpn-dn")
 	names := []struct{ given, shown string }{
 		{"C = FR, O = Example, CN = paris", "C=FR, O=Example, CN=paris"},

@@ -13,8 +13,9 @@ func siteOf(id string, n int, keys string) string {
 	return fmt.Sprintf(`{"id":%q,"peerAddress":"200.200.200.%d","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.%[2]d.0.0/24"],"psk":"k"%s}`, id, n, keys)
 }
 
-// handBack makes the last valid configuration that ADD returned the one that the next ADD gets, as the supervisor does.
-func (c *subject) handBack() {
+// storeLastValid makes the last valid configuration that ADD returned the one that the next ADD gets, as the supervisor
+// does.
+func (c *container) storeLastValid() {
 	c.t.Helper()
 	var result struct {
 		LastValid json.RawMessage `json:"lastValid"`
@@ -27,17 +28,17 @@ func (c *subject) handBack() {
 	}
 }
 
-// remade is a container after a reboot, or after it was healed.
-func (c *subject) remade() {
+// recreate is a container after a reboot, or after it was healed.
+func (c *container) recreate() {
 	c.t.Helper()
 	c.must("DEL")
 	c.must("ADD")
 }
 
 func TestAConnectionWhoseEditIsRefusedGoesOn(t *testing.T) {
-	onGround(t)
+	requireSandbox(t)
 	good := documentOf(siteOf("a", 2, `,"mtu":1400`), siteOf("b", 3, ""))
-	for i, edit := range []struct{ name, old, new, says string }{
+	for i, edit := range []struct{ name, old, new, want string }{
 		{"a misspelt key", `"peerCidrs":["10.2.0.0/24"]`, `"peerCidr":["10.2.0.0/24"]`, `configuration.connections[0]: unknown key "peerCidr": allowed: id, `},
 		{"a value out of range", `"mtu":1400`, `"mtu":14000000`, `configuration.connections[0].mtu "14000000": allowed: a number from 68 to 65535`},
 		{"a misspelt id key", `"id":"a"`, `"idd":"a"`, `unknown key "idd"`},
@@ -50,13 +51,13 @@ func TestAConnectionWhoseEditIsRefusedGoesOn(t *testing.T) {
 			c.lastValid = "{}"
 			c.configuration = good
 			c.must("ADD")
-			c.handBack()
+			c.storeLastValid()
 			before := serials(c.whack("--status"))
 			goesOn := func(serial string) {
 				t.Helper()
 				h := c.health()
-				contains(t, "the reason", h.Connections[0].Reason, "edit refused: ", edit.says)
-				contains(t, "the message", h.Message, "edit refused: ", edit.says)
+				contains(t, "the reason", h.Connections[0].Reason, "edit refused: ", edit.want)
+				contains(t, "the message", h.Message, "edit refused: ", edit.want)
 				if strings.Contains(h.Connections[1].Reason, "refused") {
 					t.Errorf("the other connection: %s", h.Connections[1].Reason)
 				}
@@ -69,24 +70,24 @@ func TestAConnectionWhoseEditIsRefusedGoesOn(t *testing.T) {
 			c.must("ADD")
 			contains(t, "the log", c.stderr, `level=WARN msg="edit refused`, "connection=a", "reason=")
 			goesOn(before["a-0-0"])
-			c.handBack()
+			c.storeLastValid()
 			c.must("CHECK")
 			goesOn(before["a-0-0"])
 			c.must("ADD")
 			if strings.Contains(c.stderr, "WARN") {
 				t.Errorf("it is logged twice: %s", c.stderr)
 			}
-			c.handBack()
+			c.storeLastValid()
 
-			c.remade()
+			c.recreate()
 			goesOn("")
-			c.handBack()
+			c.storeLastValid()
 			c.must("CHECK")
 
 			// An edit of another connection is made, and the last valid form of this one stays.
 			c.configuration = strings.Replace(c.configuration, `"peerAddress":"200.200.200.3"`, `"mtu":1300,"peerAddress":"200.200.200.3"`, 1)
 			c.must("ADD")
-			c.handBack()
+			c.storeLastValid()
 			contains(t, "the routes", sh(t, "ip", "-n", c.name, "route"), "10.3.0.0/24 via 169.254.0.1 dev svc0 proto 83 mtu 1300")
 			goesOn("")
 
@@ -104,42 +105,42 @@ func TestAConnectionWhoseEditIsRefusedGoesOn(t *testing.T) {
 }
 
 func TestAContainerWhoseConfigurationIsRefusedAsAWholeGoesOn(t *testing.T) {
-	onGround(t)
+	requireSandbox(t)
 	c := newContainer(t, "vpn-whole")
 	c.lastValid = "{}"
 	c.configuration = documentOf(siteOf("a", 2, ""))
 	c.must("ADD")
-	c.handBack()
+	c.storeLastValid()
 	before := serials(c.whack("--status"))
 	c.configuration = strings.Replace(c.configuration, `"connections"`, `"conections"`, 1)
 	for _, verb := range []string{"ADD", "CHECK", "ADD"} {
 		c.must(verb)
 		contains(t, "the message", c.health().Message, `edit refused: configuration: unknown key "conections": allowed: `)
 		if verb == "ADD" {
-			c.handBack()
+			c.storeLastValid()
 		}
 	}
 	if after := serials(c.whack("--status")); after["a-0-0"] == "" || after["a-0-0"] != before["a-0-0"] {
 		t.Errorf("conns %v, before %v", after, before)
 	}
-	c.remade()
+	c.recreate()
 	contains(t, "the conns", c.whack("--status"), "a-0-0")
 	contains(t, "the message", c.health().Message, `edit refused: configuration: unknown key "conections"`)
 
 	other := newContainer(t, "vpn-never")
 	other.lastValid, other.configuration = "{}", c.configuration
 	other.fails("ADD", 7, "conections")
-	other.gone()
+	other.requireRemoved()
 }
 
 func TestAConnectionThatNeverRanIsRefusedWithTheReason(t *testing.T) {
-	onGround(t)
+	requireSandbox(t)
 	c := newContainer(t, "vpn-new")
 	c.lastValid = "{}"
 	c.configuration = documentOf(siteOf("a", 2, `,"ikePolicy":{"lifetime":1}`), siteOf("b", 3, ""))
 	for range 2 { // the second one is handed what the first one returned
 		c.must("ADD")
-		c.handBack()
+		c.storeLastValid()
 		contains(t, "the reason", c.health().Connections[0].Reason, `ikePolicy.lifetime "1": allowed: a number from 60 to 86400`)
 		if strings.Contains(c.health().Connections[0].Reason, "edit refused") {
 			t.Error("nothing of it was edited")
@@ -151,9 +152,10 @@ func TestAConnectionThatNeverRanIsRefusedWithTheReason(t *testing.T) {
 	}
 }
 
-// Release 0.1.0 accepted what this one refuses: it runs on with a warning, also after a reboot, until it is edited to something valid.
+// Release 0.1.0 accepted what this one refuses: it runs on with a warning, also after a reboot, until it is edited to
+// something valid.
 func TestWhatAnEarlierReleaseAcceptedRunsOnWithAWarning(t *testing.T) {
-	onGround(t)
+	requireSandbox(t)
 	c := newContainer(t, "vpn-older")
 	short := documentOf(siteOf("a", 2, `,"ikePolicy":{"lifetime":30}`), siteOf("b", 3, ""))
 	runsOn := func(verb string) {
@@ -166,17 +168,17 @@ func TestWhatAnEarlierReleaseAcceptedRunsOnWithAWarning(t *testing.T) {
 	c.lastValid, c.configuration = short, short
 	runsOn("ADD")
 	contains(t, "the log", c.stderr, "level=WARN", "ikePolicy.lifetime")
-	c.handBack()
+	c.storeLastValid()
 	runsOn("CHECK")
 	runsOn("ADD")
 	c.must("DEL")
 	runsOn("ADD")
-	c.handBack()
+	c.storeLastValid()
 
 	// Another edit of it does not matter; a new fault does.
 	c.configuration = strings.Replace(short, `"ikePolicy"`, `"mtu":1400,"ikePolicy"`, 1)
 	runsOn("ADD")
-	c.handBack()
+	c.storeLastValid()
 	c.configuration = strings.Replace(c.configuration, `"lifetime":30`, `"lifetime":20`, 1)
 	runsOn("ADD")
 	contains(t, "the reason", c.health().Connections[0].Reason, `edit refused: configuration.connections[0].ikePolicy.lifetime "20"`)
@@ -193,7 +195,7 @@ func TestWhatAnEarlierReleaseAcceptedRunsOnWithAWarning(t *testing.T) {
 
 // A runtime that does not keep the last valid configuration gets no secrets in the result of ADD.
 func TestOnlyARuntimeThatKeepsTheLastValidConfigurationGetsIt(t *testing.T) {
-	onGround(t)
+	requireSandbox(t)
 	c := newContainer(t, "vpn-kept")
 	c.configuration = documentOf(siteOf("a", 2, `,"mtu":1`), siteOf("b", 3, ""))
 	c.must("ADD")

@@ -21,7 +21,7 @@ import (
 //	site-l 10.1.0.5 — router — 10.2.0.5, 10.3.0.5 site-r
 //	         br-left | | br-right
 //	             vpn-l vpn-r
-func sites(t *testing.T) (left, right *subject) {
+func sites(t *testing.T) (left, right *container) {
 	t.Helper()
 	left, right = newContainer(t, "vpn-l"), newContainer(t, "vpn-r")
 	script := `set -e
@@ -67,9 +67,10 @@ func tunnels(external, peer string, pairs ...[2]string) string {
 	return fmt.Sprintf(`{"externalIps":[%q],"connections":[%s]}`, external, strings.Join(connections, ","))
 }
 
-// TestANarrowNetworkDoesNotTakeTheWideTunnel has two connections whose networks overlap, to two gateways that are one container.
+// TestANarrowNetworkDoesNotTakeTheWideTunnel has two connections whose networks overlap, to two gateways that are one
+// container.
 func TestANarrowNetworkDoesNotTakeTheWideTunnel(t *testing.T) {
-	onGround(t)
+	requireSandbox(t)
 	if lacks := network.KernelLacks(t.TempDir(), "esp", true); lacks != "" {
 		t.Skip("requires kernel ESP: " + lacks)
 	}
@@ -127,7 +128,7 @@ func TestANarrowNetworkDoesNotTakeTheWideTunnel(t *testing.T) {
 }
 
 func TestATunnelWhoseESPIsDroppedHasANote(t *testing.T) {
-	onGround(t)
+	requireSandbox(t)
 	if lacks := network.KernelLacks(t.TempDir(), "esp", true); lacks != "" {
 		t.Skip("requires kernel ESP: " + lacks)
 	}
@@ -164,9 +165,10 @@ func TestATunnelWhoseESPIsDroppedHasANote(t *testing.T) {
 	}
 }
 
-// The peer has no Diffie-Hellman group for its tunnels (pfs): it accepts the first Child SA, which needs none, and refuses each rekey.
+// The peer has no Diffie-Hellman group for its tunnels (pfs): it accepts the first Child SA, which needs none, and
+// refuses each rekey.
 func TestARefusedRekeyLeadsToANewIKESA(t *testing.T) {
-	onGround(t)
+	requireSandbox(t)
 	if lacks := network.KernelLacks(t.TempDir(), "esp", true); lacks != "" {
 		t.Skip("requires kernel ESP: " + lacks)
 	}
@@ -216,7 +218,7 @@ func TestARefusedRekeyLeadsToANewIKESA(t *testing.T) {
 
 // Version 0.1.0 wrote another file for IKEv1 (initial-contact). Until the tunnel is down, that file is as good.
 func TestAnEditAfterAnUpgradeKeepsATunnelOfIKEv1(t *testing.T) {
-	onGround(t)
+	requireSandbox(t)
 	if lacks := network.KernelLacks(t.TempDir(), "esp", true); lacks != "" {
 		t.Skip("requires kernel ESP: " + lacks)
 	}
@@ -271,7 +273,7 @@ func spis(t *testing.T, name string) []string {
 }
 
 func TestTrafficGoesEncryptedOrNotAtAll(t *testing.T) {
-	onGround(t)
+	requireSandbox(t)
 	if lacks := network.KernelLacks(t.TempDir(), "esp", true); lacks != "" {
 		t.Skip("requires kernel ESP: " + lacks)
 	}
@@ -324,7 +326,8 @@ func TestTrafficGoesEncryptedOrNotAtAll(t *testing.T) {
 			t.Fatal("traffic without a tunnel")
 		}
 	}
-	// What comes out of the tunnel goes on to the site in clear by the same interface; what is for the other site never does.
+	// What comes out of the tunnel goes on to the site in clear by the same interface; what is for the other site never
+	// does.
 	switch seen := stop(); {
 	case regexp.MustCompile(`> 10\.[23]\.0\.5: ICMP`).MatchString(seen):
 		t.Errorf("packets in clear:\n%s", seen)
@@ -332,8 +335,8 @@ func TestTrafficGoesEncryptedOrNotAtAll(t *testing.T) {
 		t.Errorf("no ESP was seen:\n%s", seen)
 	}
 	left.must("DEL")
-	left.gone()
-	right.gone()
+	left.requireRemoved()
+	right.requireRemoved()
 }
 
 // record captures what an interface of the router receives until it is stopped, and returns what it saw.

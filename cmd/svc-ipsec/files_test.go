@@ -11,7 +11,7 @@ import (
 )
 
 // inTime is try for a verb that must not wait.
-func (c *subject) inTime(when, verb string) *spec.Error {
+func (c *container) inTime(when, verb string) *spec.Error {
 	c.t.Helper()
 	type answer struct {
 		failure *spec.Error
@@ -43,7 +43,7 @@ var obstacles = map[string]string{
 }
 
 func TestNoFileInTheDirectoryBlocksAVerbOrBreaksAContainer(t *testing.T) {
-	onGround(t)
+	requireSandbox(t)
 	c := newContainer(t, "vpn-files")
 	document := fmt.Sprintf(oneConnection, `,{"id":"edited","peerAddress":"200.200.200.8","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.8.%d.0/24"],"psk":"k%[1]d"}`)
 	edits := 0
@@ -122,21 +122,21 @@ func TestNoFileInTheDirectoryBlocksAVerbOrBreaksAContainer(t *testing.T) {
 			if failure := c.inTime(when, "DEL"); failure != nil {
 				t.Errorf("%s: DEL: %+v", when, failure)
 			}
-			c.gone()
+			c.requireRemoved()
 			c.must("ADD")
 		}
 	}
 }
 
 func TestAKeyDatabaseThatIsNoneBlocksNoVerb(t *testing.T) {
-	onGround(t)
+	requireSandbox(t)
 	c := newContainer(t, "vpn-filescert")
 	ca := newAuthority(t, "ca", nil)
 	certificate := ca.issue("left", newKey(t, "rsa"), time.Now().Add(time.Hour), ca)
 	network := 0
 	edit := func() {
 		network++
-		c.configuration = by(certificate, "100.100.100.2", "200.200.200.2", "right.example.org", "10.1.0.0/24", "10.2.0.0/24",
+		c.configuration = certificateDocument(certificate, "100.100.100.2", "200.200.200.2", "right.example.org", "10.1.0.0/24", "10.2.0.0/24",
 			fmt.Sprintf(`},{"id":"edited","peerAddress":"200.200.200.8","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.8.%d.0/24"],"psk":"k"`, network))
 	}
 	edit()

@@ -25,7 +25,8 @@ import (
 // viewDirectory is where the mount views are.
 const viewDirectory = "/run/svc-ipsec/.view"
 
-// otherExecutable is another file with the content of this one, as an upgrade leaves it: it has a mount view of its own.
+// otherExecutable is another file with the content of this one, as an upgrade leaves it: it has a mount view of its
+// own.
 func otherExecutable(t *testing.T) string {
 	t.Helper()
 	self, err := os.Executable()
@@ -48,14 +49,14 @@ func isView(path string) bool {
 	return unix.Statfs(path, &system) == nil && system.Type == unix.NSFS_MAGIC
 }
 
-func collect(t *testing.T, network string) {
+func runGC(t *testing.T, network string) {
 	t.Helper()
-	gc := &subject{t: t, network: network, name: "gc", id: "gc", iface: "svc0", foreign: true, configuration: "{}", attachments: "[]"}
+	gc := &container{t: t, network: network, name: "gc", id: "gc", iface: "svc0", foreign: true, configuration: "{}", attachments: "[]"}
 	gc.must("GC")
 }
 
 func TestGCRemovesMountViewsThatNoContainerNames(t *testing.T) {
-	onGround(t)
+	requireSandbox(t)
 	current, old := newContainer(t, "vpn-view"), newContainer(t, "vpn-oldview")
 	old.port, old.executable = "", otherExecutable(t)
 	current.must("ADD")
@@ -73,7 +74,7 @@ func TestGCRemovesMountViewsThatNoContainerNames(t *testing.T) {
 	if currentView == oldView || !isView(unused) {
 		t.Fatalf("views %s, %s and %s", currentView, oldView, unused)
 	}
-	collect(t, "another-network")
+	runGC(t, "another-network")
 	for path, what := range map[string]string{unused: "a view that no container names", cut: "a file that is no view"} {
 		if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("%s is left: %v", what, err)
@@ -95,14 +96,14 @@ func TestGCRemovesMountViewsThatNoContainerNames(t *testing.T) {
 	// The view of this executable stays also without a container.
 	current.must("DEL")
 	old.must("DEL")
-	collect(t, "another-network")
+	runGC(t, "another-network")
 	if entries, err := os.ReadDir(viewDirectory); err != nil || len(entries) != 1 || !isView(currentView) {
 		t.Errorf("left: %v, %v", entries, err)
 	}
 }
 
 func TestGCKeepsAllMountViewsIfOneContainersStateIsUnreadable(t *testing.T) {
-	onGround(t)
+	requireSandbox(t)
 	var view string
 	record := func(path string) error { view = path; return nil }
 	if err := os.MkdirAll("/run/svc-ipsec/vpn-damaged", 0o700); err != nil {
@@ -115,21 +116,21 @@ func TestGCKeepsAllMountViewsIfOneContainersStateIsUnreadable(t *testing.T) {
 	if err := os.WriteFile("/run/svc-ipsec/vpn-damaged/state.json", []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	gc := &subject{t: t, network: "another-network", name: "gc", id: "gc", iface: "svc0", foreign: true, configuration: "{}", attachments: "[]"}
+	gc := &container{t: t, network: "another-network", name: "gc", id: "gc", iface: "svc0", foreign: true, configuration: "{}", attachments: "[]"}
 	if failure, err := gc.try("GC"); err != nil || failure == nil || !isView(view) {
 		t.Errorf("GC: %v, %v; the view is there: %v", failure, err, isView(view))
 	}
 	if err := os.RemoveAll("/run/svc-ipsec/vpn-damaged"); err != nil {
 		t.Fatal(err)
 	}
-	collect(t, "another-network")
+	runGC(t, "another-network")
 	if isView(view) {
 		t.Error("the view is left")
 	}
 }
 
 func TestGCWaitsForAnADDThatHasAViewAndNoStateYet(t *testing.T) {
-	onGround(t)
+	requireSandbox(t)
 	directory := "/run/svc-ipsec/vpn-slow"
 	if err := os.MkdirAll(directory, 0o700); err != nil {
 		t.Fatal(err)
@@ -139,7 +140,7 @@ func TestGCWaitsForAnADDThatHasAViewAndNoStateYet(t *testing.T) {
 	var view string
 	err := mountview.Ensure(t.Context(), "/run/svc-ipsec", otherExecutable(t), func(path string) error {
 		view = path
-		gc := &subject{t: t, network: "another-network", name: "gc", id: "gc", iface: "svc0", foreign: true, configuration: "{}", attachments: "[]"}
+		gc := &container{t: t, network: "another-network", name: "gc", id: "gc", iface: "svc0", foreign: true, configuration: "{}", attachments: "[]"}
 		go func() {
 			failure, err := gc.try("GC")
 			if failure != nil {
@@ -166,7 +167,7 @@ func TestGCWaitsForAnADDThatHasAViewAndNoStateYet(t *testing.T) {
 }
 
 func TestGCReleasesUserIDsOfWhichNothingExists(t *testing.T) {
-	onGround(t)
+	requireSandbox(t)
 	users := userid.Host(slog.New(slog.DiscardHandler))
 	inDirectory := func(name string) func(uint32) func() {
 		return func(uint32) func() {
@@ -219,7 +220,7 @@ func TestGCReleasesUserIDsOfWhichNothingExists(t *testing.T) {
 			t.Fatal(err)
 		}
 		remove := row.make(id)
-		collect(t, row.network)
+		runGC(t, row.network)
 		if _, found, err := users.Owner(id); err != nil || found == row.released {
 			t.Errorf("%s: registered after GC: %v, %v", row.name, found, err)
 		}

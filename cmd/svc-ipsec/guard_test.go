@@ -6,16 +6,16 @@ import (
 	"testing"
 )
 
-// withoutTables makes nft fail until the test ends, as on a kernel without nftables.
-func withoutTables(t *testing.T) {
+// withoutNftables makes nft fail until the test ends, as on a kernel without nftables.
+func withoutNftables(t *testing.T) {
 	t.Helper()
 	sh(t, "mount", "--bind", "/bin/false", "/usr/sbin/nft")
 	t.Cleanup(func() { sh(t, "umount", "/usr/sbin/nft") })
 }
 
 func TestAGuardOfPoliciesThatIsFlushedIsAskedFor(t *testing.T) {
-	onGround(t)
-	withoutTables(t)
+	requireSandbox(t)
+	withoutNftables(t)
 	c := newContainer(t, "vpn-policies")
 	const reason = "the guard's policies are gone"
 	asked := func() bool {
@@ -28,7 +28,7 @@ func TestAGuardOfPoliciesThatIsFlushedIsAskedFor(t *testing.T) {
 	guard := func() string { return strings.TrimSpace(c.guard()) }
 	before := guard()
 	contains(t, "the guard", before, "dst 10.2.0.0/24")
-	c.startAnew("ActiveState", "active")
+	c.killDaemon("ActiveState", "active")
 	sh(t, "ip", "-n", c.name, "xfrm", "policy", "deleteall", "action", "block") // as Libreswan 5 does at its start
 	c.must("CHECK")
 	if !asked() || c.health().Again.After != 0 {
@@ -52,7 +52,7 @@ func TestAGuardOfPoliciesThatIsFlushedIsAskedFor(t *testing.T) {
 
 // A daemon that was killed at its stop has not taken its policies away.
 func TestAnEditToNothingLeavesNoPolicyButTheGuards(t *testing.T) {
-	onGround(t)
+	requireSandbox(t)
 	c := newContainer(t, "vpn-nothing")
 	good := fmt.Sprintf(oneConnection, "")
 	nothing := func() (policies string) {
@@ -76,14 +76,14 @@ func TestAnEditToNothingLeavesNoPolicyButTheGuards(t *testing.T) {
 		t.Errorf("left are:\n%s", policies)
 	}
 	c.must("DEL")
-	withoutTables(t)
+	withoutNftables(t)
 	if policies := nothing(); strings.Contains(policies, "10.7.0.0/24") {
 		t.Errorf("left are:\n%s", policies)
 	}
 }
 
 // blocked wants that a packet from one address inside to another is dropped by a policy.
-func (c *subject) blocked(from, to string) {
+func (c *container) requireBlocked(from, to string) {
 	c.t.Helper()
 	count := func() (n int) {
 		c.t.Helper()
@@ -103,8 +103,8 @@ func (c *subject) blocked(from, to string) {
 
 // TestAGuardOfPoliciesHasEveryNetwork covers networks that the kernel's interface shows in more than one way.
 func TestAGuardOfPoliciesHasEveryNetwork(t *testing.T) {
-	onGround(t)
-	withoutTables(t)
+	requireSandbox(t)
+	withoutNftables(t)
 	c := newContainer(t, "vpn-every")
 	const changed = "the guard's policies are gone"
 	networks := [][2]string{{"0.0.0.0/0", "10.2.0.0/24"}, {"::/0", "2001:db8:5::/64"}, {"10.1.0.0/24", "0.0.0.0/0"}, {"fd01::/64", "::/0"},
@@ -123,9 +123,9 @@ func TestAGuardOfPoliciesHasEveryNetwork(t *testing.T) {
 				t.Errorf("%v: it asks for %+v", pair, again)
 			}
 			if strings.Contains(pair[1], ":") {
-				c.blocked("fd01::5", map[string]string{"2001:db8:5::/64": "2001:db8:5::9", "::/0": "2001:db8:7::9", "fd02::/64": "fd02::9", "2001:db8::/32": "2001:db8:9::9"}[pair[1]])
+				c.requireBlocked("fd01::5", map[string]string{"2001:db8:5::/64": "2001:db8:5::9", "::/0": "2001:db8:7::9", "fd02::/64": "fd02::9", "2001:db8::/32": "2001:db8:9::9"}[pair[1]])
 			} else {
-				c.blocked("10.1.0.5", "10.2.0.9")
+				c.requireBlocked("10.1.0.5", "10.2.0.9")
 			}
 		}
 		sh(t, "ip", "-n", c.name, "xfrm", "policy", "deleteall", "action", "block")
@@ -136,19 +136,19 @@ func TestAGuardOfPoliciesHasEveryNetwork(t *testing.T) {
 	}
 }
 
-// The wide connection's policy stands for its tunnel. The kernel of a sandbox has no ESP: one that lets packets pass in clear
-// has the same place among the others.
+// The wide connection's policy stands for its tunnel. The kernel of a sandbox has no ESP: one that lets packets pass in
+// clear has the same place among the others.
 func TestPoliciesDecideInTheOrderOfTheirNetworks(t *testing.T) {
-	onGround(t)
+	requireSandbox(t)
 	t.Run("without nftables", func(t *testing.T) {
-		withoutTables(t)
-		theNarrowOneDecides(t, "200.200.200.3")
+		withoutNftables(t)
+		narrowPolicyPrecedes(t, "200.200.200.3")
 	})
 	// It cannot distinguish two tunnels of one gateway.
-	t.Run("with nftables", func(t *testing.T) { theNarrowOneDecides(t, "200.200.200.2") })
+	t.Run("with nftables", func(t *testing.T) { narrowPolicyPrecedes(t, "200.200.200.2") })
 }
 
-func theNarrowOneDecides(t *testing.T, gateway string) {
+func narrowPolicyPrecedes(t *testing.T, gateway string) {
 	c := newContainer(t, "vpn-order")
 	const wide = `{"id":"wide","peerAddress":"200.200.200.2","localCidrs":["10.1.0.0/16"],"peerCidrs":["10.0.0.0/8"],"psk":"the-secret-of-the-ground-test"}`
 	narrow := `{"id":"narrow","peerAddress":"` + gateway + `","localCidrs":["10.1.0.0/16"],"peerCidrs":["10.3.0.0/24"],"psk":"the-secret-of-the-ground-test"}`
@@ -166,10 +166,10 @@ func theNarrowOneDecides(t *testing.T, gateway string) {
 	sh(t, "ip", "-n", c.name, "address", "add", "10.1.0.5/32", "dev", "lo")
 	sh(t, "ip", "-n", c.name, "xfrm", "policy", "add", "src", "10.1.0.0/16", "dst", "10.0.0.0/8", "dir", "out", "priority", "1761521", "action", "allow")
 	set(wide, narrow)
-	c.blocked("10.1.0.5", "10.3.0.10")
+	c.requireBlocked("10.1.0.5", "10.3.0.10")
 	set(wide, strings.Replace(narrow, `"psk":"the-secret-of-the-ground-test"`, `"pskFile":"/nowhere/key"`, 1))
 	if gateway != "200.200.200.2" { // nftables drops what a tunnel carries: there is none here
-		c.blocked("10.1.0.5", "10.3.0.10")
+		c.requireBlocked("10.1.0.5", "10.3.0.10")
 	}
 	// The policy of the narrow one's own tunnel precedes.
 	set(wide, narrow)
@@ -183,7 +183,7 @@ func theNarrowOneDecides(t *testing.T, gateway string) {
 }
 
 func TestRulesOfTheGuardThatWereChangedAreSetAgain(t *testing.T) {
-	onGround(t)
+	requireSandbox(t)
 	c := newContainer(t, "vpn-rules")
 	c.configuration = fmt.Sprintf(oneConnection, "")
 	asks := func() string {

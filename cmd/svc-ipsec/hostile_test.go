@@ -22,17 +22,17 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// TestHostileConnectionsLoadNothingButWhatIsExpected gives a container one good connection and hostile ones beside it, as
-// many as a document takes, again and again until each hostile value was in each key of a connection.
+// TestHostileConnectionsLoadNothingButWhatIsExpected gives a container one good connection and hostile ones beside it,
+// as many as a document takes, again and again until each hostile value was in each key of a connection.
 func TestHostileConnectionsLoadNothingButWhatIsExpected(t *testing.T) {
-	onGround(t)
+	requireSandbox(t)
 	c := newContainer(t, "vpn-hostile")
-	g := newGrounds(t)
+	g := newReferences(t)
 	connections := g.hostileConnections(t)
-	world := files(t, c.name)
+	world := hostFiles(t, c.name)
 	c.configuration = documentOf(goodConnection(t))
 	c.must("ADD")
-	pid, view, serial := c.property("MainPID"), c.view(), serials(c.whack("--status"))["good-0-0"]
+	pid, view, serial := c.property("MainPID"), c.visibleFiles(), serials(c.whack("--status"))["good-0-0"]
 	for batch := range slices.Chunk(connections, 255) {
 		c.configuration = documentOf(append(batch, goodConnection(t))...)
 		began := time.Now()
@@ -47,13 +47,13 @@ func TestHostileConnectionsLoadNothingButWhatIsExpected(t *testing.T) {
 	}
 	c.must("CHECK")
 	eventually(t, "nothing but the daemon in the unit", func() bool { return c.pids() == pid+"\n" })
-	if got := c.view(); got != view {
+	if got := c.visibleFiles(); got != view {
 		t.Errorf("the daemon sees %s, and saw %s", got, view)
 	}
-	changed(t, world, files(t, c.name))
+	requireUnchanged(t, world, hostFiles(t, c.name))
 	c.must("DEL")
-	c.gone()
-	changed(t, world, files(t, c.name))
+	c.requireRemoved()
+	requireUnchanged(t, world, hostFiles(t, c.name))
 }
 
 // goodConnection is the one of the full document that is never touched.
@@ -78,16 +78,16 @@ func connectionsOf(t *testing.T, document []byte) (list []string) {
 // unseen are the keys that the daemon hears nothing of. Each value is in some of them.
 var unseen = regexp.MustCompile(`\.(name|description)$|Policy\.id$`)
 
-// grounds are what the full document points at, on this host: files, and names of which every other one is known. For the
-// others there is a server that does not answer.
-type grounds struct {
+// grounds are what the full document points at, on this host: files, and names of which every other one is known. For
+// the others there is a server that does not answer.
+type references struct {
 	*authority
 	known map[string]netip.Addr
 }
 
-func newGrounds(t *testing.T) *grounds {
+func newReferences(t *testing.T) *references {
 	t.Helper()
-	g := &grounds{newAuthority(t, "ca", nil), map[string]netip.Addr{}}
+	g := &references{newAuthority(t, "ca", nil), map[string]netip.Addr{}}
 	g.issue("caen", newKey(t, "rsa"), time.Now().Add(time.Hour), g.authority)
 	if err := os.WriteFile(g.at(configtest.PSKFile), []byte("the key in the file\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -97,10 +97,10 @@ func newGrounds(t *testing.T) *grounds {
 }
 
 // at is where a file of the full document is here.
-func (g *grounds) at(path string) string { return filepath.Join(g.dir, filepath.Base(path)) }
+func (g *references) at(path string) string { return filepath.Join(g.dir, filepath.Base(path)) }
 
 // found is what ADD finds of what a configuration points at.
-func (g *grounds) found(c *config.Configuration) config.Found {
+func (g *references) found(c *config.Configuration) config.Found {
 	found := config.Found{Files: map[string]config.File{}, Certificates: map[config.CertificateFiles]config.Certificate{}, Names: map[string]config.Name{}}
 	keys := lookup.OpenKeyFiles("/nonexistent")
 	for _, path := range c.PSKFiles() {
@@ -129,10 +129,10 @@ func (g *grounds) found(c *config.Configuration) config.Found {
 // unread stands for the words of a fault of certificates' files.
 const unread = "\u2620"
 
-// hostileConnections are the connections of the full document with a hostile value in a key that is none of a connection's
-// before it, each with an id, a peer and a key of its own: the daemon could not tell them apart otherwise. What is a host
-// name among the values becomes known here, or not.
-func (g *grounds) hostileConnections(t *testing.T) (list []string) {
+// hostileConnections are the connections of the full document with a hostile value in a key that is none of a
+// connection's before it, each with an id, a peer and a key of its own: the daemon could not tell them apart otherwise.
+// What is a host name among the values becomes known here, or not.
+func (g *references) hostileConnections(t *testing.T) (list []string) {
 	t.Helper()
 	places := configtest.Places(configtest.Full)
 	lines := ""
@@ -177,8 +177,8 @@ func (g *grounds) hostileConnections(t *testing.T) (list []string) {
 	return list
 }
 
-// unlike is a hostile value with more at its end where it would be a key that programs, and other tests, say anyway, such
-// as --config: test/secrets looks for each key of 8 bytes or more in all that can be seen.
+// unlike is a hostile value with more at its end where it would be a key that programs, and other tests, say anyway,
+// such as --config: test/secrets looks for each key of 8 bytes or more in all that can be seen.
 func unlike(key, value string) string {
 	const more = " and what nobody says"
 	var s string
@@ -204,7 +204,7 @@ var updown = regexp.MustCompile(`"([^"]+)": .* my_updown=([^;]*);`)
 
 // onlyExpected wants the daemon to have the conns of those connections that package config takes, no others, none of
 // them with a script; and a reason for each of the others.
-func (c *subject) onlyExpected(batch []string, g *grounds) {
+func (c *container) onlyExpected(batch []string, g *references) {
 	c.t.Helper()
 	read, err := config.Decode(json.RawMessage(c.configuration))
 	if err != nil {
@@ -252,7 +252,7 @@ func (c *subject) onlyExpected(batch []string, g *grounds) {
 }
 
 // pids are the processes of the unit, one a line.
-func (c *subject) pids() string {
+func (c *container) pids() string {
 	c.t.Helper()
 	text, err := os.ReadFile("/sys/fs/cgroup" + c.property("ControlGroup") + "/cgroup.procs")
 	if err != nil {
@@ -262,7 +262,7 @@ func (c *subject) pids() string {
 }
 
 // view lists what is in the daemon's own /run and /tmp, which nobody else sees.
-func (c *subject) view() string {
+func (c *container) visibleFiles() string {
 	c.t.Helper()
 	root := "/proc/" + c.property("MainPID") + "/root"
 	found := strings.Fields(sh(c.t, "find", root+"/run/", root+"/tmp/", "-mindepth", "1", "-maxdepth", "1", "-printf", "%f "))
@@ -275,7 +275,7 @@ var busy = regexp.MustCompile(`^/run/(systemd|log|udev|netns)$|^/var/(log/journa
 
 // files lists what a daemon or a script could change on the host, each file with its mode, size and time of change: all
 // of it but what is the container's.
-func files(t *testing.T, name string) map[string]string {
+func hostFiles(t *testing.T, name string) map[string]string {
 	t.Helper()
 	ours := []string{"/run/svc-ipsec/" + name, "/run/svc-ipsec/.nss-template", "/run/svc-ipsec/.view",
 		"/run/svc-ipsec/.kernel-esp-ipv4-true", "/run/svc-ipsec/.kernel-esp-ipv4-false", "/run/svc-user-ids", os.Getenv("GOCACHE"), os.Getenv("GOMODCACHE")}
@@ -316,7 +316,7 @@ func files(t *testing.T, name string) map[string]string {
 	return all
 }
 
-func changed(t *testing.T, before, after map[string]string) {
+func requireUnchanged(t *testing.T, before, after map[string]string) {
 	t.Helper()
 	for path := range after {
 		if before[path] != after[path] {
@@ -333,10 +333,10 @@ func changed(t *testing.T, before, after map[string]string) {
 	}
 }
 
-// TestHostileValuesOutsideOfTheConnectionsChangeNothing calls ADD for a container that runs with each hostile value in each
-// place that is none of a connection's. What is free text is taken; nothing else is.
+// TestHostileValuesOutsideOfTheConnectionsChangeNothing calls ADD for a container that runs with each hostile value in
+// each place that is none of a connection's. What is free text is taken; nothing else is.
 func TestHostileValuesOutsideOfTheConnectionsChangeNothing(t *testing.T) {
-	onGround(t)
+	requireSandbox(t)
 	c := newContainer(t, "vpn-outside")
 	document := func(name, ip, mac string) string {
 		return `{"name":` + name + `,"description":` + name + `,"externalIps":[` + ip + `],"externalMac":` + mac + `,"connections":[` + goodConnection(t) + `]}`
@@ -349,7 +349,7 @@ func TestHostileValuesOutsideOfTheConnectionsChangeNothing(t *testing.T) {
 		addresses := strings.ReplaceAll(sh(t, "ip", "-n", c.name, "addr"), " tentative", "") // the kernel's own, at first
 		return addresses + sh(t, "ip", "-n", c.name, "route") + c.guard()
 	}
-	world, runs, conns, pid := files(t, c.name), network(), serials(c.whack("--status")), c.property("MainPID")
+	world, runs, conns, pid := hostFiles(t, c.name), network(), serials(c.whack("--status")), c.property("MainPID")
 	for _, value := range configtest.Hostile() {
 		for place, change := range map[string]func(){
 			"name and description": func() { c.configuration = document(value, ip, mac) },
@@ -389,17 +389,17 @@ func TestHostileValuesOutsideOfTheConnectionsChangeNothing(t *testing.T) {
 		t.Errorf("conns %v, before %v", got, conns)
 	}
 	eventually(t, "nothing but the daemon in the unit", func() bool { return c.pids() == pid+"\n" })
-	changed(t, world, files(t, c.name))
+	requireUnchanged(t, world, hostFiles(t, c.name))
 	c.configuration, c.port = document(`"n"`, ip, mac), good
 	c.must("CHECK")
 }
 
 // TestAHostileEnvironmentChangesNothing calls ADD for a container that runs with hostile variables and a hostile port.
 func TestAHostileEnvironmentChangesNothing(t *testing.T) {
-	onGround(t)
+	requireSandbox(t)
 	c := newContainer(t, "vpn-env")
 	c.must("ADD")
-	world, status := files(t, "none"), serials(c.whack("--status"))
+	world, status := hostFiles(t, "none"), serials(c.whack("--status"))
 	whole := *c
 	for _, value := range configtest.Hostile() {
 		var s string
@@ -429,13 +429,13 @@ func TestAHostileEnvironmentChangesNothing(t *testing.T) {
 	if got := serials(c.whack("--status")); !maps.Equal(got, status) {
 		t.Errorf("conns %v, before %v", got, status)
 	}
-	changed(t, world, files(t, "none"))
+	requireUnchanged(t, world, hostFiles(t, "none"))
 	c.must("CHECK")
 }
 
 // TestAPathToWhatIsNoKeyHoldsNothingUp is of what waits when it is opened or read, or has no end.
 func TestAPathToWhatIsNoKeyHoldsNothingUp(t *testing.T) {
-	onGround(t)
+	requireSandbox(t)
 	c := newContainer(t, "vpn-paths")
 	dir := t.TempDir()
 	pipe, huge := filepath.Join(dir, "pipe"), filepath.Join(dir, "huge")
@@ -457,11 +457,11 @@ func TestAPathToWhatIsNoKeyHoldsNothingUp(t *testing.T) {
 	}
 	for i, connection := range c.health().Connections[1:] {
 		key := []string{".pskFile ", ".certificate: certificateFile "}[i%2]
-		says := ": allowed: "
+		want := ": allowed: "
 		if paths[i/2] == "/proc/self/fd/0" {
-			says = "no such file" // the text of that link, a pipe's, leads nowhere
+			want = "no such file" // the text of that link, a pipe's, leads nowhere
 		}
-		contains(t, connection.ID, connection.Reason, key, says)
+		contains(t, connection.ID, connection.Reason, key, want)
 	}
 	if conns := serials(c.whack("--status")); len(conns) != 1 || conns["first-0-0"] == "" {
 		t.Errorf("conns %v", conns)
@@ -471,7 +471,7 @@ func TestAPathToWhatIsNoKeyHoldsNothingUp(t *testing.T) {
 
 // TestAPeerThatIsTheGatewayCostsNoOther names the port's own address as a peer, and as a network behind one.
 func TestAPeerThatIsTheGatewayCostsNoOther(t *testing.T) {
-	onGround(t)
+	requireSandbox(t)
 	c := newContainer(t, "vpn-gateway")
 	for _, ends := range []string{
 		`"peerAddress":"fd00::1","localCidrs":["fd01::/64"],"peerCidrs":["fd05::/64"]`,
@@ -479,7 +479,7 @@ func TestAPeerThatIsTheGatewayCostsNoOther(t *testing.T) {
 		`"peerAddress":"169.254.0.1","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.5.0.0/24"]`,
 		`"peerAddress":"200.200.200.7","localCidrs":["10.1.0.0/24"],"peerCidrs":["169.254.0.1/32"]`,
 	} {
-		c.configuration = fmt.Sprintf(oneConnection, more+`,{"id":"gateway",`+ends+`,"psk":"k"}`)
+		c.configuration = fmt.Sprintf(oneConnection, moreConnections+`,{"id":"gateway",`+ends+`,"psk":"k"}`)
 		c.must("ADD")
 		c.must("CHECK")
 		if got := serials(c.whack("--status")); got["first-0-0"] == "" || got["six-0-0"] == "" || got["gateway-0-0"] == "" {
@@ -490,7 +490,7 @@ func TestAPeerThatIsTheGatewayCostsNoOther(t *testing.T) {
 
 // TestTheLargestDocumentIsDoneInTime has as many pairs as the connections of a container may have, and loses one.
 func TestTheLargestDocumentIsDoneInTime(t *testing.T) {
-	onGround(t)
+	requireSandbox(t)
 	c := newContainer(t, "vpn-large")
 	connections := connectionsOfPairs(16)
 	c.configuration = documentOf(connections...)
@@ -503,14 +503,14 @@ func TestTheLargestDocumentIsDoneInTime(t *testing.T) {
 	if len(before) != 2048 || len(after) != 2048-256 || after["c7-15-15"] != before["c7-15-15"] {
 		t.Errorf("%d conns, then %d; %s of the last one, then %s", len(before), len(after), before["c7-15-15"], after["c7-15-15"])
 	}
-	comesBack(c)
+	requireRestart(c)
 }
 
-// comesBack kills the daemon, and wants all of its conns in the next one.
-func comesBack(c *subject) {
+// requireRestart kills the daemon, and wants all of its conns in the next one.
+func requireRestart(c *container) {
 	c.t.Helper()
 	c.must("CHECK")
-	c.startAnew("ActiveState", "active")
+	c.killDaemon("ActiveState", "active")
 	eventually(c.t, "that has all conns", func() bool {
 		failure, err := c.try("CHECK")
 		return err == nil && failure == nil

@@ -27,19 +27,19 @@ const (
 
 // The points of a reconfigure: a program that hangs, if its arguments match.
 var reconfigurePoints = []struct{ what, program, when string }{
-	{"before the first connection is deleted", tools + "whack", `*" --delete "*`},
-	{"before a second connection is deleted", tools + "whack", `*" goes-0-0 --delete "*`},
+	{"before the first connection is deleted", libexec + "whack", `*" --delete "*`},
+	{"before a second connection is deleted", libexec + "whack", `*" goes-0-0 --delete "*`},
 	{"before the guard of both networks is set", nft, `*`},
-	{"before the keys are read again", tools + "whack", `*" --rereadsecrets "*`},
-	{"before the addresses are looked at", tools + "whack", `*" --listen "*`},
-	{"before the connections are loaded", tools + "addconn", `*`},
-	{"after the connections are loaded", tools + "whack", `*" --status "`},
-	{"before the connections are initiated", tools + "whack", `*" --initiate "*`},
+	{"before the keys are read again", libexec + "whack", `*" --rereadsecrets "*`},
+	{"before the addresses are looked at", libexec + "whack", `*" --listen "*`},
+	{"before the connections are loaded", libexec + "addconn", `*`},
+	{"after the connections are loaded", libexec + "whack", `*" --status "`},
+	{"before the connections are initiated", libexec + "whack", `*" --initiate "*`},
 }
 
-// hangs makes a program hang when its arguments match a pattern of sh for the first time; and from then on whatever they are, if
-// it is for ever. reached reports whether it hangs, and undo ends it and puts the program back.
-func (c *subject) hangs(program, when string, forEver bool) (reached func() bool, undo func()) {
+// hangs makes a program hang when its arguments match a pattern of sh for the first time; and from then on whatever
+// they are, if it is for ever. reached reports whether it hangs, and undo ends it and puts the program back.
+func (c *container) makeHang(program, when string, forEver bool) (reached func() bool, undo func()) {
 	c.t.Helper()
 	there := c.directory() + "/run/there" // the only directory that whack and addconn can write to
 	if program == nft {
@@ -72,9 +72,9 @@ exec %[4]s.real "$@"
 }
 
 // killed runs ADD until a program hangs, and kills it then. It reports whether the program hung.
-func (c *subject) killed(program, when string) bool {
+func (c *container) killAt(program, when string) bool {
 	c.t.Helper()
-	reached, undo := c.hangs(program, when, false)
+	reached, undo := c.makeHang(program, when, false)
 	self, err := os.Executable()
 	if err != nil {
 		c.t.Fatal(err)
@@ -103,8 +103,9 @@ func (c *subject) killed(program, when string) bool {
 	return !ended
 }
 
-// facts is what a reconfigure changes: addresses, routes, the bridge, the guard, and the conns of the daemon, each with its text.
-func (c *subject) facts() string {
+// observed is what a reconfigure changes: addresses, routes, the bridge, the guard, and the conns of the daemon, each
+// with its text.
+func (c *container) observe() string {
 	c.t.Helper()
 	conns := []string{}
 	for conn := range serials(c.whack("--status")) {
@@ -119,25 +120,25 @@ func (c *subject) facts() string {
 		"bridge " + link + c.guard() + strings.Join(append(conns, files...), "\n") + secrets
 }
 
-func (c *subject) asksToComplete() bool {
+func (c *container) asksForCompletion() bool {
 	c.t.Helper()
 	again := c.health().Again
 	return again != nil && again.After == 0 && again.Reason == incomplete
 }
 
 func TestAReconfigureThatIsKilledAtAnyPointIsCompletedByTheNextADD(t *testing.T) {
-	onGround(t)
+	requireSandbox(t)
 	c := newContainer(t, "vpn-killed")
 	ports := map[string]string{former: c.port, edited: `{"addresses":["169.254.0.5/30"],"mac":"02:00:00:00:00:05"}`}
 	to := func(configuration string) {
 		c.configuration, c.port = fmt.Sprintf(inCommon, configuration), ports[configuration]
 	}
-	facts := map[string]string{}
+	observed := map[string]string{}
 	for _, configuration := range []string{edited, former} {
 		to(configuration)
 		c.must("ADD")
 		c.must("CHECK")
-		facts[configuration] = c.facts()
+		observed[configuration] = c.observe()
 	}
 	serial, pid := serials(c.whack("--status"))["first-0-0"], c.property("MainPID")
 	unchanged := func(when string) {
@@ -151,28 +152,28 @@ func TestAReconfigureThatIsKilledAtAnyPointIsCompletedByTheNextADD(t *testing.T)
 		if failure, err := c.try("CHECK"); err != nil || failure != nil {
 			t.Fatalf("%s: CHECK: %v, %v", when, failure, err)
 		}
-		if asks := c.asksToComplete(); asks != wantIncomplete {
+		if asks := c.asksForCompletion(); asks != wantIncomplete {
 			t.Errorf("%s: CHECK asks for %+v", when, c.health().Again)
 		}
 		unchanged(when)
 	}
 	for i, point := range reconfigurePoints {
 		to(edited)
-		if !c.killed(point.program, point.when) {
+		if !c.killAt(point.program, point.when) {
 			t.Errorf("not killed %s", point.what)
 		}
 		check(point.what, true)
 		// The next one is killed, too, if it gets to another point.
 		next := reconfigurePoints[(i+3)%len(reconfigurePoints)]
 		to(former)
-		again := c.killed(next.program, next.when)
+		again := c.killAt(next.program, next.when)
 		check(point.what+", and then back, "+next.what, again)
 		last := []string{edited, former}[i%2]
 		to(last)
 		c.must("ADD")
 		check(point.what+", at the end", false)
-		if now := c.facts(); now != facts[last] {
-			t.Errorf("%s: the next ADD made\n%s\nwant\n%s", point.what, now, facts[last])
+		if now := c.observe(); now != observed[last] {
+			t.Errorf("%s: the next ADD made\n%s\nwant\n%s", point.what, now, observed[last])
 		}
 		if _, there := c.sections()["incomplete"]; there {
 			t.Errorf("%s: state.json has an incomplete reconfigure", point.what)
@@ -184,7 +185,7 @@ func TestAReconfigureThatIsKilledAtAnyPointIsCompletedByTheNextADD(t *testing.T)
 	// What no reconfigure changes is compared all the same.
 	ports[edited] = ports[former] // the same gateway, so both have the same route
 	to(edited)
-	c.killed(tools+"whack", `*" --listen "*`)
+	c.killAt(libexec+"whack", `*" --listen "*`)
 	check("with a route that both have", true)
 	sh(t, "ip", "-n", c.name, "route", "del", "10.1.0.0/24")
 	c.fails("CHECK", 104, "svc0 has lost its route to 10.1.0.0/24")
@@ -193,56 +194,56 @@ func TestAReconfigureThatIsKilledAtAnyPointIsCompletedByTheNextADD(t *testing.T)
 }
 
 func TestAReconfigureToNothingOrToADaemonMayBeKilled(t *testing.T) {
-	onGround(t)
+	requireSandbox(t)
 	c := newContainer(t, "vpn-nil")
 	something, nothing := fmt.Sprintf(inCommon, former), `{"externalIps":["100.100.100.2"],"connections":[]}`
 	c.configuration = something
 	c.must("ADD")
 	c.configuration = nothing
-	c.killed(nft, "*")
+	c.killAt(nft, "*")
 	if state := c.property("ActiveState"); state != "inactive" {
 		t.Errorf("the daemon is %s", state)
 	}
 	for range 2 {
 		c.must("CHECK")
-		if !c.asksToComplete() {
+		if !c.asksForCompletion() {
 			t.Errorf("CHECK asks for %+v", c.health().Again)
 		}
 	}
 	c.must("ADD")
 	c.must("CHECK")
 	c.configuration = something
-	c.killed(tools+"whack", `*" --status --trafficstatus "`)
+	c.killAt(libexec+"whack", `*" --status --trafficstatus "`)
 	c.must("CHECK")
-	if !c.asksToComplete() {
+	if !c.asksForCompletion() {
 		t.Errorf("CHECK asks for %+v", c.health().Again)
 	}
 	c.must("ADD")
 	c.must("CHECK")
-	if c.asksToComplete() || len(serials(c.whack("--status"))) != 3 {
+	if c.asksForCompletion() || len(serials(c.whack("--status"))) != 3 {
 		t.Errorf("not complete: %+v", c.health())
 	}
 	c.configuration = nothing
-	c.killed(nft, "*")
+	c.killAt(nft, "*")
 	c.must("DEL")
-	c.gone()
+	c.requireRemoved()
 }
 
 func TestAReconfigureThatFailsIsTakenBackWithItsConnections(t *testing.T) {
-	onGround(t)
+	requireSandbox(t)
 	c := newContainer(t, "vpn-back")
 	port := c.port
 	c.configuration = fmt.Sprintf(inCommon, former)
 	c.must("ADD")
 	c.must("CHECK")
-	before, serial := c.facts(), serials(c.whack("--status"))["first-0-0"]
+	before, serial := c.observe(), serials(c.whack("--status"))["first-0-0"]
 	edit := func() {
 		c.configuration, c.port = fmt.Sprintf(inCommon, edited), `{"addresses":["169.254.0.5/30"],"mac":"02:00:00:00:00:05"}`
 	}
 	fails := func(what, program, when string, forEver bool) {
 		t.Helper()
 		edit()
-		_, undo := c.hangs(program, when, forEver)
+		_, undo := c.makeHang(program, when, forEver)
 		if failure, err := c.try("ADD"); err != nil || failure == nil {
 			t.Fatalf("%s: ADD of a daemon whose %s hangs: %v, %v", what, program, failure, err)
 		}
@@ -256,25 +257,25 @@ func TestAReconfigureThatFailsIsTakenBackWithItsConnections(t *testing.T) {
 		}
 	}
 	for _, point := range reconfigurePoints {
-		if point.program != tools+"whack" || !strings.Contains(point.when, "--delete") && !strings.Contains(point.when, "--status") {
+		if point.program != libexec+"whack" || !strings.Contains(point.when, "--delete") && !strings.Contains(point.when, "--status") {
 			continue // an initiate or an addconn that hangs once, or a guard that cannot be set, is no failure
 		}
 		fails(point.what, point.program, point.when, false)
-		if now := c.facts(); now != before {
+		if now := c.observe(); now != before {
 			t.Errorf("%s: it was\n%s\nand is\n%s", point.what, before, now)
 		}
-		if c.asksToComplete() {
+		if c.asksForCompletion() {
 			t.Errorf("%s: it was taken back, and CHECK asks for %+v", point.what, c.health().Again)
 		}
 	}
-	fails("for ever, after the connections are loaded", tools+"whack", `*" --status "`, true)
-	if !c.asksToComplete() {
+	fails("for ever, after the connections are loaded", libexec+"whack", `*" --status "`, true)
+	if !c.asksForCompletion() {
 		t.Errorf("it could not be taken back, and CHECK asks for %+v", c.health().Again)
 	}
 	c.configuration, c.port = fmt.Sprintf(inCommon, former), port
 	c.must("ADD")
 	c.must("CHECK")
-	if now := c.facts(); now != before || c.asksToComplete() {
+	if now := c.observe(); now != before || c.asksForCompletion() {
 		t.Errorf("it was\n%s\nand is\n%s", before, now)
 	}
 }

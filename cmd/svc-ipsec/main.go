@@ -1,5 +1,6 @@
-// svc-ipsec is a CNI plugin that runs IPsec site connections (Libreswan) in a network namespace. svc-supervisor drives it
-// for service containers of type IPSEC; any other CNI runtime can. Without CNI_COMMAND it says what it is.
+// svc-ipsec is a CNI plugin that runs IPsec site connections with Libreswan in a network namespace. svc-supervisor
+// calls it for service containers of type IPSEC, and other CNI runtimes can call it too. Without CNI_COMMAND it prints
+// its name and version.
 package main
 
 import (
@@ -32,7 +33,9 @@ func main() {
 		os.Exit(1)
 	}
 	if len(os.Args) > 1 && os.Args[1] == "push" {
-		return // run by the daemons of version 0.1.0 when a tunnel changes; the supervisor now sees that in the kernel
+		// Daemons that release 0.1.0 started run this command when a tunnel changes. There is nothing to do, because the
+		// supervisor now gets these changes from the kernel.
+		return
 	}
 	if len(os.Args) > 1 && os.Args[1] == "ctl" {
 		status, err := executable(context.Background()).Control(os.Args[2:])
@@ -43,13 +46,15 @@ func main() {
 		os.Exit(status)
 	}
 	if err := run(); err != nil {
-		_ = json.NewEncoder(os.Stdout).Encode(spec.Error{CNIVersion: spec.CNIVersion, Code: spec.Code(err.Code), Msg: err.Msg, Details: err.Details})
+		_ = json.NewEncoder(os.Stdout).Encode(spec.Error{
+			CNIVersion: spec.CNIVersion, Code: spec.Code(err.Code), Msg: err.Msg, Details: err.Details,
+		})
 		os.Exit(1)
 	}
 }
 
 func run() *types.Error {
-	if spec.Verb(os.Getenv("CNI_COMMAND")) == spec.Validate { // which skel does not know
+	if spec.Verb(os.Getenv("CNI_COMMAND")) == spec.Validate { // skel does not support this verb
 		return executable(context.Background()).AnswerValidate(os.Stdin)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
@@ -71,19 +76,23 @@ func run() *types.Error {
 	}, verb.Version(serviceVersion), "CNI svc-ipsec plugin v"+serviceVersion)
 }
 
-// executable is svc-ipsec on this host, without its connection to systemd.
+// executable returns the plugin for this host, without a connection to systemd.
 func executable(ctx context.Context) *verb.Executable {
 	log := logger()
-	return &verb.Executable{Root: state.Root, Out: os.Stdout, Log: log, LookUp: lookup.Host,
-		KeyDirectory: lookup.KeyDirectoryFile, Context: ctx, Users: userid.Host(log)}
+	return &verb.Executable{
+		Root: state.Root, Out: os.Stdout, Log: log, LookUp: lookup.Host,
+		KeyDirectory: lookup.KeyDirectoryFile, Context: ctx, Users: userid.Host(log),
+	}
 }
 
-// logger writes one line an event to stderr; who relays the lines puts the time to them.
+// logger returns a logger that writes one line for each event to stderr. The lines have no time, because the program
+// that reads them adds it.
 func logger() *slog.Logger {
-	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
+	withoutTime := func(groups []string, a slog.Attr) slog.Attr {
 		if len(groups) == 0 && a.Key == slog.TimeKey {
 			return slog.Attr{}
 		}
 		return a
-	}}))
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{ReplaceAttr: withoutTime}))
 }

@@ -24,13 +24,13 @@ func hosts(t *testing.T, lines string) {
 	}
 }
 
-// asks says whether the next ADD is asked for, that many seconds after the look, which is a moment ago.
-func asks(h spec.Health, after int, reason string) bool {
+// asks want whether the next ADD is asked for, that many seconds after the look, which is a moment ago.
+func asksForADD(h spec.Health, after int, reason string) bool {
 	return h.Again != nil && h.Again.After <= after && h.Again.After > after-15 && h.Again.Reason == reason
 }
 
 func TestAPeerIsFollowedByItsName(t *testing.T) {
-	onGround(t)
+	requireSandbox(t)
 	c := newContainer(t, "vpn-name")
 	hosts(t, "200.200.200.7 vpn.ground.test\n200.200.200.8 vpn.ground.test\n")
 	// Both wait for their peers: to begin a tunnel asks for the next ADD sooner than a name does.
@@ -41,7 +41,7 @@ func TestAPeerIsFollowedByItsName(t *testing.T) {
 	c.configuration = configured("vpn.ground.test")
 	c.must("ADD")
 	h := c.health()
-	if !asks(h, 300, "peer name expires") || h.Connections[1].Reason != "" {
+	if !asksForADD(h, 300, "peer name expires") || h.Connections[1].Reason != "" {
 		t.Errorf("health %+v", h)
 	}
 	conn := func() string {
@@ -78,7 +78,7 @@ func TestAPeerIsFollowedByItsName(t *testing.T) {
 	hosts(t, "")
 	c.must("ADD")
 	h = c.health()
-	if !asks(h, 30, "peer name not found") {
+	if !asksForADD(h, 30, "peer name not found") {
 		t.Errorf("again %+v", h.Again)
 	}
 	contains(t, "the message", h.Message, "peer name vpn.ground.test", "its last address 200.200.200.8 is used")
@@ -91,7 +91,7 @@ func TestAPeerIsFollowedByItsName(t *testing.T) {
 	c.must("ADD")
 	h = c.health()
 	contains(t, "the reason", h.Connections[1].Reason, `peerAddress "never.ground.test": `)
-	if !asks(h, 30, "peer name not found") || h.Connections[0].Reason != "" {
+	if !asksForADD(h, 30, "peer name not found") || h.Connections[0].Reason != "" {
 		t.Errorf("health %+v", h)
 	}
 	if kept := serials(c.whack("--status")); kept["named-0-0"] != "" || kept["first-0-0"] != serial["first-0-0"] {
@@ -119,7 +119,7 @@ func silentDNS(t *testing.T) {
 }
 
 func TestADNSServerThatDoesNotAnswerHoldsNothingUp(t *testing.T) {
-	onGround(t)
+	requireSandbox(t)
 	silentDNS(t)
 	c := newContainer(t, "vpn-silent")
 	var named []string

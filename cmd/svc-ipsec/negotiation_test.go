@@ -11,10 +11,10 @@ import (
 	"time"
 )
 
-// TestEachFailedNegotiationHasAReason lets two daemons fail in each way, and reads the reason of each end. With SVC_TEST_RECORD=FILE it
-// writes what the daemons logged, as the fixtures of package libreswan.
+// TestEachFailedNegotiationHasAReason lets two daemons fail in each way, and reads the reason of each end. With
+// SVC_TEST_RECORD=FILE it writes what the daemons logged, as the fixtures of package libreswan.
 func TestEachFailedNegotiationHasAReason(t *testing.T) {
-	onGround(t)
+	requireSandbox(t)
 	left, right := sites(t)
 	const v1, aggressive = `"ikePolicy":{"ikeVersion":"v1"}`, `"ikePolicy":{"ikeVersion":"v1","phase1NegotiationMode":"aggressive"}`
 	ca, other, hour := newAuthority(t, "ca", nil), newAuthority(t, "other", nil), time.Now().Add(time.Hour)
@@ -96,7 +96,7 @@ func TestEachFailedNegotiationHasAReason(t *testing.T) {
 		}
 		left.must("ADD")
 		for _, end := range []struct {
-			c          *subject
+			c          *container
 			name, want string
 		}{{left, "initiator", test.leftReason}, {right, "responder", test.rightReason}} {
 			if end.want == "-" { // this end sees nothing wrong; without ESP in the kernel, it fails by that
@@ -112,7 +112,7 @@ func TestEachFailedNegotiationHasAReason(t *testing.T) {
 				t.Errorf("%s, the %s: %q, want %q", test.what, end.name, reason, end.want)
 			}
 			text := sh(t, "journalctl", "--no-pager", "-o", "cat", "-u", "svc-"+end.c.name, fmt.Sprintf("--since=@%d", began.Unix()))
-			fmt.Fprintf(&record, "# %s, the %s: %s\n%s", test.what, end.name, reason, lines(text, fmt.Sprintf("%c%02d-0-0", end.c.name[len(end.c.name)-1], i)))
+			fmt.Fprintf(&record, "# %s, the %s: %s\n%s", test.what, end.name, reason, linesAbout(text, fmt.Sprintf("%c%02d-0-0", end.c.name[len(end.c.name)-1], i)))
 		}
 	}
 	if path := os.Getenv("SVC_TEST_RECORD"); path != "" {
@@ -122,9 +122,9 @@ func TestEachFailedNegotiationHasAReason(t *testing.T) {
 	}
 }
 
-// lines returns those of a log that are about a conn, or about a packet that no conn matches, each once: the numbers of the
-// states do not count. The name of the conn becomes c-0-0.
-func lines(log, conn string) string {
+// lines returns those of a log that are about a conn, or about a packet that no conn matches, each once: the numbers of
+// the states do not count. The name of the conn becomes c-0-0.
+func linesAbout(log, conn string) string {
 	var text strings.Builder
 	seen := map[string]bool{}
 	for line := range strings.Lines(log) {
@@ -132,7 +132,7 @@ func lines(log, conn string) string {
 			continue
 		}
 		line = strings.ReplaceAll(line, conn, "c-0-0")
-		if key := number.ReplaceAllString(line, "#"); !seen[key] {
+		if key := stateNumber.ReplaceAllString(line, "#"); !seen[key] {
 			text.WriteString(line)
 			seen[key] = true
 		}
@@ -140,4 +140,4 @@ func lines(log, conn string) string {
 	return text.String()
 }
 
-var number = regexp.MustCompile(`#[0-9]+`)
+var stateNumber = regexp.MustCompile(`#[0-9]+`)

@@ -83,7 +83,7 @@ func oneTunnel(external, peer, local, remote, psk, more string) string {
 var establishedIKE = regexp.MustCompile(`#([0-9]+): "k-0-0":[0-9]+ .*(?:established IKE SA|IKE SA established|ISAKMP SA established)`)
 
 // established is the number of the newest IKE SA that is up, 0 if there is none.
-func (c *subject) established() (newest int) {
+func (c *container) established() (newest int) {
 	c.t.Helper()
 	for _, m := range establishedIKE.FindAllStringSubmatch(c.whack("--showstates"), -1) {
 		n, _ := strconv.Atoi(m[1])
@@ -92,12 +92,12 @@ func (c *subject) established() (newest int) {
 	return newest
 }
 
-// TestEveryKeyAuthenticates gives both ends one key after another, in place. An IKE SA is what shows that the keys are the
-// same; the traffic needs a kernel with ESP.
+// TestEveryKeyAuthenticates gives both ends one key after another, in place. An IKE SA is what shows that the keys are
+// the same; the traffic needs a kernel with ESP.
 func TestEveryKeyAuthenticates(t *testing.T) {
-	onGround(t)
+	requireSandbox(t)
 	left, right := sites(t)
-	set := func(c *subject, psk, more string) {
+	set := func(c *container, psk, more string) {
 		t.Helper()
 		if c == left {
 			c.configuration = oneTunnel("100.100.100.2", "200.200.200.2", "10.1.0.0/24", "10.2.0.0/24", psk, more)
@@ -141,7 +141,7 @@ func TestEveryKeyAuthenticates(t *testing.T) {
 	right.must("DEL")
 }
 
-func (c *subject) failsToAuthenticate() bool {
+func (c *container) failsToAuthenticate() bool {
 	c.t.Helper()
 	c.must("CHECK")
 	h := c.health()

@@ -13,7 +13,7 @@ import (
 )
 
 // nobody are the reasons of a tunnel whose peer is not there.
-var nobody = []string{"no answer from the peer", "no route to the peer"}
+var absentPeerReasons = []string{"no answer from the peer", "no route to the peer"}
 
 // documents is how many random ones a daemon is given, one after the other.
 const documents = 40
@@ -21,7 +21,7 @@ const documents = 40
 // TestTheDaemonHasARandomConfigurationAsItWasMeant brings one container to one random configuration after another, and
 // reads back what its daemon makes of each.
 func TestTheDaemonHasARandomConfigurationAsItWasMeant(t *testing.T) {
-	onGround(t)
+	requireSandbox(t)
 	c := newContainer(t, "vpn-random")
 	for seed := range documents {
 		document := configtest.Random().Example(seed)
@@ -33,7 +33,7 @@ func TestTheDaemonHasARandomConfigurationAsItWasMeant(t *testing.T) {
 		hosts(t, lines)
 		c.must("ADD")
 		for i, connection := range c.health().Connections {
-			if m := document.Connections[i]; m.Up && connection.Reason != "" && !slices.Contains(nobody, connection.Reason) {
+			if m := document.Connections[i]; m.Up && connection.Reason != "" && !slices.Contains(absentPeerReasons, connection.Reason) {
 				t.Errorf("%s: %s", m.ID, connection.Reason)
 			}
 		}
@@ -45,7 +45,8 @@ func TestTheDaemonHasARandomConfigurationAsItWasMeant(t *testing.T) {
 		}
 		for _, m := range document.Connections {
 			if !strings.Contains(status, "action:") {
-				// Libreswan 5 has no such word, it holds, whatever is asked for; and an SA lives for more than its margin of a second.
+				// Libreswan 5 has no such word, it holds, whatever is asked for; and an SA lives for more than its margin of a
+				// second.
 				m.DPDAction, m.IKELifetime, m.IPsecLifetime = "", max(2, m.IKELifetime), max(2, m.IPsecLifetime)
 			}
 			if m.Up {

@@ -8,12 +8,13 @@ import (
 	"testing"
 )
 
-const tools = "/usr/libexec/ipsec/"
+const libexec = "/usr/libexec/ipsec/"
 
-// instead puts a script in the place of one of Libreswan's programs, which is then called so with .real behind it; undo puts it back.
-func instead(t *testing.T, program, script string) (undo func()) {
+// instead puts a script in the place of one of Libreswan's programs, which is then called so with .real behind it; undo
+// puts it back.
+func replaceProgram(t *testing.T, program, script string) (undo func()) {
 	t.Helper()
-	path := tools + program
+	path := libexec + program
 	if err := os.Rename(path, path+".real"); err != nil {
 		t.Fatal(err)
 	}
@@ -32,11 +33,11 @@ const (
 
 // What the daemon refuses keeps its place before one that cannot run beside it, in CHECK as in ADD, and is tried again.
 func TestWhatTheDaemonRefusesGivesItsPlaceToNobody(t *testing.T) {
-	onGround(t)
+	requireSandbox(t)
 	c := newContainer(t, "vpn-place")
 	c.configuration = documentOf(fmt.Sprintf(siteA, "group14"))
 	c.must("ADD")
-	undo := instead(t, "addconn", `case " $* " in *" a-0-0 "*) exit 36 ;; esac; exec "$0.real" "$@"`)
+	undo := replaceProgram(t, "addconn", `case " $* " in *" a-0-0 "*) exit 36 ;; esac; exec "$0.real" "$@"`)
 	c.configuration = documentOf(siteB, fmt.Sprintf(siteA, "group15"))
 	for _, verb := range []string{"ADD", "CHECK", "CHECK", "ADD", "CHECK"} {
 		c.must(verb)
@@ -55,15 +56,15 @@ func TestWhatTheDaemonRefusesGivesItsPlaceToNobody(t *testing.T) {
 	c.must("CHECK")
 }
 
-// An addconn that is killed says nothing of the conn that it was given: the ADD fails, and the next one loads it.
+// An addconn that is killed want nothing of the conn that it was given: the ADD fails, and the next one loads it.
 func TestAnADDWhoseAddconnIsKilledFailsAndIsDoneByTheNext(t *testing.T) {
-	onGround(t)
+	requireSandbox(t)
 	c := newContainer(t, "vpn-killed")
 	c.configuration = documentOf(siteB)
 	c.must("ADD")
 	before := serials(c.whack("--status"))["b-0-0"]
 	c.configuration = documentOf(siteB, fmt.Sprintf(siteA, "group14"))
-	undo := instead(t, "addconn", `kill -KILL $$`)
+	undo := replaceProgram(t, "addconn", `kill -KILL $$`)
 	c.fails("ADD", 999, "load conns: addconn: signal: killed")
 	c.must("CHECK")
 	undo()
@@ -74,23 +75,24 @@ func TestAnADDWhoseAddconnIsKilledFailsAndIsDoneByTheNext(t *testing.T) {
 	c.must("CHECK")
 }
 
-// After an upgrade of Libreswan an edit waits for the daemon's end; until then it touches nothing, however often it is tried.
+// After an upgrade of Libreswan an edit waits for the daemon's end; until then it touches nothing, however often it is
+// tried.
 func TestAnEditThatWaitsForADaemonOfAnotherVersionTouchesNothing(t *testing.T) {
-	onGround(t)
-	version := strings.Fields(sh(t, tools+"pluto", "--version"))[1]
+	requireSandbox(t)
+	version := strings.Fields(sh(t, libexec+"pluto", "--version"))[1]
 	if version != "4.10" {
 		t.Skip("requires Libreswan 4.10, whose version the test writes over: " + version)
 	}
 	c := newContainer(t, "vpn-waits")
 	c.configuration = documentOf(siteB)
 	c.must("ADD")
-	undo := instead(t, "addconn", `case " $* " in *" a-0-0 "*) exit 36 ;; esac; exec "$0.real" "$@"`)
+	undo := replaceProgram(t, "addconn", `case " $* " in *" a-0-0 "*) exit 36 ;; esac; exec "$0.real" "$@"`)
 	good := documentOf(siteB, strings.Replace(fmt.Sprintf(siteA, "group14"), "200.200.200.2", "200.200.200.7", 1))
 	c.configuration = good
 	c.must("ADD")
 	undo()
-	instead(t, "pluto", "") // the daemon that runs goes on with the file that is moved away
-	sh(t, "sh", "-c", "sed s/4.10/4.11/g "+tools+"pluto.real >"+tools+"pluto")
+	replaceProgram(t, "pluto", "") // the daemon that runs goes on with the file that is moved away
+	sh(t, "sh", "-c", "sed s/4.10/4.11/g "+libexec+"pluto.real >"+libexec+"pluto")
 	secrets := func() string {
 		t.Helper()
 		return sh(t, "cat", "/run/svc-ipsec/vpn-waits/etc/ipsec.secrets")

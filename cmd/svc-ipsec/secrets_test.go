@@ -26,7 +26,7 @@ func keyFile(t *testing.T, content string) string {
 }
 
 func TestAKeyInAFileIsReadAtEachAddAndNeededByNoCheck(t *testing.T) {
-	onGround(t)
+	requireSandbox(t)
 	c := newContainer(t, "vpn-file")
 	const key = "\x00a key\"of-the-ground-test\n"
 	path := keyFile(t, key+"\n")
@@ -38,7 +38,7 @@ func TestAKeyInAFileIsReadAtEachAddAndNeededByNoCheck(t *testing.T) {
 		t.Fatal(err)
 	}
 	contains(t, "the keys", string(secrets), "200.200.200.3 : PSK 0x"+hex.EncodeToString([]byte(key))+"\n", "200.200.200.4 : PSK 0x00ff0a\n")
-	c.private()
+	c.requirePrivateFiles()
 	before := serials(c.whack("--status"))
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)

@@ -15,10 +15,10 @@ import (
 var oldFiles = []string{"attachment.json", "conf.json", "found.json", "refused.json", "ran.json", "retry.json", "guard.nft", "imported", "push.json"}
 
 // directory is the container's state directory.
-func (c *subject) directory() string { return "/run/svc-ipsec/" + c.name }
+func (c *container) directory() string { return "/run/svc-ipsec/" + c.name }
 
 // sections reads state.json.
-func (c *subject) sections() map[string]json.RawMessage {
+func (c *container) sections() map[string]json.RawMessage {
 	c.t.Helper()
 	text, err := os.ReadFile(c.directory() + "/state.json")
 	sections := map[string]json.RawMessage{}
@@ -32,7 +32,7 @@ func (c *subject) sections() map[string]json.RawMessage {
 }
 
 // makeOld replaces state.json by the files that release 0.1.0 would have.
-func (c *subject) makeOld() {
+func (c *container) makeOld() {
 	c.t.Helper()
 	state := c.sections()
 	withVersion := func(section json.RawMessage) string {
@@ -71,7 +71,7 @@ func (c *subject) makeOld() {
 }
 
 // stateFiles lists which of state.json and the files of release 0.1.0 are there.
-func (c *subject) stateFiles() (names []string) {
+func (c *container) stateFiles() (names []string) {
 	for _, name := range append([]string{"state.json"}, oldFiles...) {
 		if _, err := os.Lstat(filepath.Join(c.directory(), name)); err == nil {
 			names = append(names, name)
@@ -80,8 +80,8 @@ func (c *subject) stateFiles() (names []string) {
 	return names
 }
 
-// killedBefore runs a verb that is killed when it is about to make a system call on a file. The call is not made.
-func (c *subject) killedBefore(verb, call, file string) {
+// killBefore runs a verb that is killed when it is about to make a system call on a file. The call is not made.
+func (c *container) killBefore(verb, call, file string) {
 	c.t.Helper()
 	self, err := os.Executable()
 	if err != nil {
@@ -97,7 +97,7 @@ func (c *subject) killedBefore(verb, call, file string) {
 }
 
 // same wants the daemon and its conns to be those of before.
-func (c *subject) same(when, pid string, before map[string]string) {
+func (c *container) requireSameDaemon(when, pid string, before map[string]string) {
 	c.t.Helper()
 	if now := c.property("MainPID"); now != pid {
 		c.t.Errorf("%s: the daemon was restarted", when)
@@ -111,12 +111,12 @@ func (c *subject) same(when, pid string, before map[string]string) {
 }
 
 func TestAMigrationThatIsKilledAtAnyPointLosesNothing(t *testing.T) {
-	onGround(t)
+	requireSandbox(t)
 	if _, err := exec.LookPath("strace"); err != nil {
 		t.Skip("requires strace")
 	}
 	c := newContainer(t, "vpn-migrated")
-	c.configuration = fmt.Sprintf(oneConnection, more)
+	c.configuration = fmt.Sprintf(oneConnection, moreConnections)
 	c.must("ADD")
 	c.must("ADD") // resets the schedule of the first one
 	state, pid, before := c.sections(), c.property("MainPID"), serials(c.whack("--status"))
@@ -126,10 +126,10 @@ func TestAMigrationThatIsKilledAtAnyPointLosesNothing(t *testing.T) {
 		want := append([]string{"state.json"}, oldFiles[max(0, i-1):]...)
 		if cut == "state.json" {
 			when = "killed before state.json has its name"
-			c.killedBefore("ADD", "renameat", cut)
+			c.killBefore("ADD", "renameat", cut)
 			want = oldFiles
 		} else {
-			c.killedBefore("ADD", "unlinkat", cut)
+			c.killBefore("ADD", "unlinkat", cut)
 		}
 		if files := c.stateFiles(); !slices.Equal(files, want) {
 			t.Errorf("%s: files %v, want %v", when, files, want)
@@ -138,7 +138,7 @@ func TestAMigrationThatIsKilledAtAnyPointLosesNothing(t *testing.T) {
 		if files := c.stateFiles(); !slices.Equal(files, want) {
 			t.Errorf("%s: CHECK changed the files to %v", when, files)
 		}
-		c.same(when, pid, before)
+		c.requireSameDaemon(when, pid, before)
 		c.must("ADD")
 		if files := c.stateFiles(); !slices.Equal(files, []string{"state.json"}) {
 			t.Errorf("%s: files %v after the next ADD", when, files)
@@ -146,7 +146,7 @@ func TestAMigrationThatIsKilledAtAnyPointLosesNothing(t *testing.T) {
 		if left, _ := filepath.Glob(c.directory() + "/.new-*"); len(left) > 0 {
 			t.Errorf("%s: %v is left", when, left)
 		}
-		c.same(when+", after the next ADD", pid, before)
+		c.requireSameDaemon(when+", after the next ADD", pid, before)
 		after := c.sections()
 		for _, name := range []string{"attachment", "configuration", "found", "chosen", "guardRules"} {
 			if string(after[name]) != string(state[name]) {
@@ -156,11 +156,11 @@ func TestAMigrationThatIsKilledAtAnyPointLosesNothing(t *testing.T) {
 	}
 	c.makeOld()
 	c.must("DEL")
-	c.gone()
+	c.requireRemoved()
 }
 
 func TestAnADDThatChangesNothingWritesNothing(t *testing.T) {
-	onGround(t)
+	requireSandbox(t)
 	c := newContainer(t, "vpn-unchanged")
 	c.configuration = fmt.Sprintf(strings.ReplaceAll(oneConnection, `"psk"`, `"initiator":"response-only","psk"`), "")
 	c.must("ADD")
@@ -176,8 +176,8 @@ func TestAnADDThatChangesNothingWritesNothing(t *testing.T) {
 }
 
 func TestAContainerWhoseStateCannotBeReadIsRemovedByDEL(t *testing.T) {
-	onGround(t)
-	for _, test := range []struct{ what, text, says string }{
+	requireSandbox(t)
+	for _, test := range []struct{ what, text, want string }{
 		{"half a file", `{"version":2,"attachment":{`, "unexpected end of JSON input"},
 		{"a newer version", `{"version":3}`, "version 3 is newer than this program's 2"},
 	} {
@@ -186,11 +186,11 @@ func TestAContainerWhoseStateCannotBeReadIsRemovedByDEL(t *testing.T) {
 		if err := os.WriteFile(c.directory()+"/state.json", []byte(test.text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		c.fails("CHECK", 104, test.says)
-		c.fails("ADD", 999, test.says)
+		c.fails("CHECK", 104, test.want)
+		c.fails("ADD", 999, test.want)
 		c.must("DEL")
-		contains(t, test.what+": the log", c.stderr, "state damaged", test.says)
-		c.gone()
+		contains(t, test.what+": the log", c.stderr, "state damaged", test.want)
+		c.requireRemoved()
 		if rules := tryShell("ip", "netns", "exec", c.name, "nft", "list", "ruleset"); rules != "" {
 			t.Errorf("%s: rules are left:\n%s", test.what, rules)
 		}

@@ -15,9 +15,9 @@ import (
 )
 
 func TestAddMakesWhatCheckFindsAndDelRemoves(t *testing.T) {
-	onGround(t)
+	requireSandbox(t)
 	c := newContainer(t, "vpn-one")
-	c.configuration = fmt.Sprintf(oneConnection, more)
+	c.configuration = fmt.Sprintf(oneConnection, moreConnections)
 	c.must("ADD")
 	result, err := spec.ParseResult([]byte(c.stdout), "vpn-one")
 	if err != nil || len(result.Units) != 1 || len(result.CNI.Interfaces) != 2 || len(result.CNI.IPs) != 4 {
@@ -46,37 +46,37 @@ func TestAddMakesWhatCheckFindsAndDelRemoves(t *testing.T) {
 	sh(t, "ip", "-n", c.name, "addr", "del", "100.100.100.2/32", "dev", "svc0")
 	c.fails("CHECK", 104, "has lost address 100.100.100.2/32")
 	c.must("DEL")
-	c.gone()
+	c.requireRemoved()
 	c.must("DEL")
 	c.fails("CHECK", spec.CodeUnknownContainer, "no such container")
 }
 
 func TestAFailedAddLeavesNothing(t *testing.T) {
-	onGround(t)
+	requireSandbox(t)
 	c := newContainer(t, "vpn-fail")
 	c.port = `{"addresses":["169.254.0.1/30"],"bridge":"br-none"}`
 	c.fails("ADD", 102, "br-none")
-	c.gone()
+	c.requireRemoved()
 	c.port = `{"addresses":["169.254.0.1/30"]}`
 	c.configuration = `{"connection":[]}`
 	c.fails("ADD", spec.CodeConfiguration, `unknown key "connection"`)
-	c.gone()
+	c.requireRemoved()
 	c.configuration = fmt.Sprintf(oneConnection, "")
 	c.namespace = "/proc/self/ns/net"
 	c.fails("ADD", 8, "network namespace of this program")
-	c.gone()
+	c.requireRemoved()
 	c.namespace = "/run/netns/none"
 	c.fails("ADD", spec.CodeEnvironment, "CNI_NETNS")
-	c.gone()
+	c.requireRemoved()
 	c.namespace = "/run/netns/" + c.name
 	sh(t, "ip", "-n", c.name, "link", "add", "svc0", "type", "bridge")
 	c.fails("ADD", 999, "the namespace has an interface of that name")
-	c.gone()
+	c.requireRemoved()
 	contains(t, "the other's interface", sh(t, "ip", "-n", c.name, "-d", "link", "show", "svc0"), "bridge")
 }
 
 func TestANameThatAnotherInterfaceHasIsLeftAlone(t *testing.T) {
-	onGround(t)
+	requireSandbox(t)
 	c := newContainer(t, "vpn-taken")
 	sh(t, "ip", "link", "add", "vpn-taken", "type", "bridge")
 	defer sh(t, "ip", "link", "del", "vpn-taken")
@@ -92,7 +92,7 @@ func TestANameThatAnotherInterfaceHasIsLeftAlone(t *testing.T) {
 }
 
 func TestDelLeavesAnotherNetworksContainer(t *testing.T) {
-	onGround(t)
+	requireSandbox(t)
 	c := newContainer(t, "vpn-hand")
 	c.must("ADD")
 	c.network = spec.Network
@@ -105,39 +105,39 @@ func TestDelLeavesAnotherNetworksContainer(t *testing.T) {
 	c.fails("ADD", spec.CodeEnvironment, "held by container")
 	c.namespace = ""
 	c.must("DEL")
-	c.gone()
+	c.requireRemoved()
 }
 
 func TestNothingToRunIsHealthy(t *testing.T) {
-	onGround(t)
+	requireSandbox(t)
 	c := newContainer(t, "vpn-idle")
-	for _, test := range []struct{ configuration, says string }{
+	for _, test := range []struct{ configuration, want string }{
 		{`{}`, "no connections"},
 		{strings.Replace(fmt.Sprintf(oneConnection, ""), `"100.100.100.2","2001:db8:1::2"`, "", 1), "no external IP"},
 		{strings.Replace(fmt.Sprintf(oneConnection, ""), `"id":"first"`, `"id":"first","adminStateUp":false`, 1), "administrative state down"},
 	} {
 		c.configuration = test.configuration
 		c.must("ADD")
-		contains(t, "the message", c.health().Message, test.says)
+		contains(t, "the message", c.health().Message, test.want)
 		contains(t, "the result", c.stdout, `"units":[]`)
 		c.must("CHECK")
-		contains(t, "the message", c.health().Message, test.says)
+		contains(t, "the message", c.health().Message, test.want)
 		if pids := c.property("MainPID"); pids != "0" {
-			t.Errorf("%s: a daemon runs", test.says)
+			t.Errorf("%s: a daemon runs", test.want)
 		}
 	}
 	c.must("DEL")
-	c.gone()
+	c.requireRemoved()
 }
 
 func TestGCKeepsWhatIsAttachedAndWhatIsAnothers(t *testing.T) {
-	onGround(t)
+	requireSandbox(t)
 	keep, drop := newContainer(t, "vpn-keep"), newContainer(t, "vpn-drop")
 	drop.port = ""
 	hand := newContainer(t, "vpn-other")
 	keep.network, drop.network = "net-gc", "net-gc"
 	hand.port = ""
-	for _, c := range []*subject{keep, drop, hand} {
+	for _, c := range []*container{keep, drop, hand} {
 		c.must("ADD")
 	}
 	keep.must("GC")
@@ -145,13 +145,13 @@ func TestGCKeepsWhatIsAttachedAndWhatIsAnothers(t *testing.T) {
 	keep.attachments = `[{"containerID":"vpn-keep-id","ifname":"svc0"}]`
 	keep.must("GC")
 	keep.attachments = ""
-	drop.gone()
+	drop.requireRemoved()
 	keep.must("CHECK")
 	hand.must("CHECK")
 }
 
 func TestStatusIsGoodHereAndNamesWhatIsMissing(t *testing.T) {
-	onGround(t)
+	requireSandbox(t)
 	c := newContainer(t, "vpn-status")
 	c.must("STATUS")
 	sh(t, "mount", "--bind", "/dev/null", "/usr/sbin/nft")
@@ -160,7 +160,7 @@ func TestStatusIsGoodHereAndNamesWhatIsMissing(t *testing.T) {
 }
 
 func TestChainedAfterAnotherPluginTheInterfaceStays(t *testing.T) {
-	onGround(t)
+	requireSandbox(t)
 	c := newContainer(t, "vpn-chain")
 	c.foreign, c.port, c.iface = true, "", "eth0"
 	sh(t, "ip", "link", "add", "host-side", "type", "veth", "peer", "name", "eth0", "netns", c.name)
@@ -190,7 +190,7 @@ func TestChainedAfterAnotherPluginTheInterfaceStays(t *testing.T) {
 	}
 	c.configuration = good
 	c.must("ADD")
-	// Of an ADD that is cut short nothing says which guard it has set.
+	// Of an ADD that is cut short nothing want which guard it has set.
 	matches, err := filepath.Glob("/run/svc-ipsec/*/state.json") // a name of its own, made of the ids
 	if err != nil || len(matches) != 1 {
 		t.Fatal(matches, err)
@@ -218,7 +218,7 @@ func TestChainedAfterAnotherPluginTheInterfaceStays(t *testing.T) {
 }
 
 func TestAProcessesNamespaceIsPinnedAndLetGo(t *testing.T) {
-	onGround(t)
+	requireSandbox(t)
 	c := newContainer(t, "vpn-pin")
 	c.foreign = true
 	sleeper := exec.Command("ip", "netns", "exec", c.name, "sleep", "300")
@@ -246,16 +246,16 @@ func TestAProcessesNamespaceIsPinnedAndLetGo(t *testing.T) {
 	}
 	c.must("CHECK")
 	c.must("DEL")
-	c.gone()
+	c.requireRemoved()
 	if mounts, _ := os.ReadFile("/proc/self/mountinfo"); strings.Contains(string(mounts), c.name) {
 		t.Error("the pin is left")
 	}
 }
 
 func TestNoSecretIsLoggedOrShown(t *testing.T) {
-	onGround(t)
+	requireSandbox(t)
 	c := newContainer(t, "vpn-quiet")
-	c.configuration = fmt.Sprintf(oneConnection, more)
+	c.configuration = fmt.Sprintf(oneConnection, moreConnections)
 	c.must("ADD")
 	c.must("CHECK")
 	const hex = "7468652d7365637265742d6f662d746865" // the-secret-of-the
@@ -266,12 +266,12 @@ func TestNoSecretIsLoggedOrShown(t *testing.T) {
 			t.Errorf("the %s tells a secret", what)
 		}
 	}
-	c.private()
+	c.requirePrivateFiles()
 }
 
 // What CHECK sees and ADD sets right in place: no tunnel goes down for it.
 func TestASettingThatSomebodyChangedIsSetAgain(t *testing.T) {
-	onGround(t)
+	requireSandbox(t)
 	c := newContainer(t, "vpn-settings")
 	c.must("ADD")
 	c.must("CHECK")
@@ -318,7 +318,7 @@ func TestASettingThatSomebodyChangedIsSetAgain(t *testing.T) {
 
 // The kernel finds a bridge by an alternative name too, and so must CHECK.
 func TestABridgeMayBeNamedByAnAlternativeName(t *testing.T) {
-	onGround(t)
+	requireSandbox(t)
 	c := newContainer(t, "vpn-altname")
 	sh(t, "ip", "link", "property", "add", "dev", "br-test", "altname", "uplink")
 	t.Cleanup(func() { tryShell("ip", "link", "property", "del", "dev", "br-test", "altname", "uplink") })
@@ -333,7 +333,7 @@ func TestABridgeMayBeNamedByAnAlternativeName(t *testing.T) {
 
 // What a container does to the host beside its own parts: nothing.
 func TestTheHostStaysAsItIs(t *testing.T) {
-	onGround(t)
+	requireSandbox(t)
 	sh(t, "ip", "link", "add", "br-host", "type", "bridge")
 	sh(t, "ip", "link", "add", "card", "address", "52:54:00:12:34:56", "mtu", "9000", "type", "veth", "peer", "name", "card-peer")
 	t.Cleanup(func() { tryShell("ip", "link", "del", "card"); tryShell("ip", "link", "del", "br-host") })

@@ -8,28 +8,29 @@ import (
 	"time"
 )
 
-// logged returns how many lines of a container's daemon match.
-func (c *subject) logged(pattern string) int {
+// logged returns the number of matches of pattern in the log of the container's daemon.
+func (c *container) logged(pattern string) int {
 	text := tryShell("journalctl", "--no-pager", "-o", "cat", "-u", "svc-"+c.name)
 	return len(regexp.MustCompile(`(?m)`+pattern).FindAllString(text, -1))
 }
 
-// TestFirstContactAndRekeys takes two minutes: what each part waits for passes beside the others.
+// TestFirstContactAndRekeys takes two minutes, because its parts wait for their events at the same time.
 func TestFirstContactAndRekeys(t *testing.T) {
-	onGround(t)
+	requireSandbox(t)
 	absent := newContainer(t, "vpn-absent")
 	absent.configuration = oneEnd(t, true, "absent", `"dpd":{"interval":30,"timeout":1200}`)
 	absent.must("ADD")
 	t.Run("IKEv1", func(t *testing.T) { rekeyIsNoInitialContact(t, "v1", `(IKE|ISAKMP) SA established`, 0) })
 	t.Run("IKEv2", func(t *testing.T) { rekeyIsNoInitialContact(t, "v2", `initiator (rekeyed|established) IKE SA`, 1) })
-	t.Run("an absent peer is tried every minute", func(t *testing.T) {
+	t.Run("an absent peer is contacted every minute", func(t *testing.T) {
 		absent.t = t
-		absent.triedEveryMinute()
+		absent.checkRetryInterval()
 	})
 }
 
-// rekeyIsNoInitialContact waits for a rekey of an IKE SA. An INITIAL_CONTACT makes the peer delete all other SAs with us, so with a
-// rekey it would drop the tunnels. first is how many are sent with the first IKE SA.
+// rekeyIsNoInitialContact waits for a rekey of an IKE SA. On an INITIAL_CONTACT the peer deletes all other SAs with
+// this host, so a rekey with INITIAL_CONTACT would interrupt the tunnels. first is the number of INITIAL_CONTACT
+// notifications that are sent with the first IKE SA.
 func rekeyIsNoInitialContact(t *testing.T, version, rekeyed string, first int) {
 	left, right := sites(t)
 	end := func(isLeft bool, id string) string {
@@ -38,20 +39,21 @@ func rekeyIsNoInitialContact(t *testing.T, version, rekeyed string, first int) {
 	right.configuration, left.configuration = end(false, "right"), end(true, "left")
 	right.must("ADD")
 	left.must("ADD")
-	ofLeft := `^"left` + version + `-0-0" #\d+: ` // the daemon of the other version had the same unit
-	// It is rekeyed after 30 to 45 s.
+	ofLeft := `^"left` + version + `-0-0" #\d+: ` // the log of the unit contains the daemon of the other version too
+	// The IKE SA is rekeyed after 30 to 45 s.
 	for deadline := time.Now().Add(5 * time.Minute); left.logged(ofLeft+rekeyed) < 2; time.Sleep(time.Second) {
 		if time.Now().After(deadline) {
 			t.Fatal("no second IKE SA in five minutes")
 		}
 	}
 	if n := left.logged(ofLeft + "sending INITIAL_CONTACT"); n != first {
-		t.Errorf("%d times INITIAL_CONTACT, want %d", n, first)
+		t.Errorf("INITIAL_CONTACT was sent %d times, want %d", n, first)
 	}
 }
 
-// triedEveryMinute waits for the second attempt to contact an absent peer, and reads from pluto's log how long it waited for an answer.
-func (c *subject) triedEveryMinute() {
+// checkRetryInterval waits for the second attempt to contact an absent peer. It reads from pluto's log how long pluto
+// waited for an answer.
+func (c *container) checkRetryInterval() {
 	c.t.Helper()
 	const attempt = `#\d+: sent IKE_SA_INIT request`
 	for deadline := time.Now().Add(5 * time.Minute); c.logged(attempt) < 2; time.Sleep(time.Second) {

@@ -27,8 +27,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// onGround skips a test that makes namespaces and units where that is not wanted.
-func onGround(t *testing.T) {
+// requireSandbox skips a test that makes namespaces and units where that is not wanted.
+func requireSandbox(t *testing.T) {
 	t.Helper()
 	if os.Getenv("SVC_TEST_GROUND") != "1" {
 		t.Skip("requires a test ground: SVC_TEST_GROUND=1 is not set")
@@ -38,8 +38,8 @@ func onGround(t *testing.T) {
 	}
 }
 
-// subject is one container of a test and how it is asked for.
-type subject struct {
+// container is one container of a test and how it is asked for.
+type container struct {
 	t                     *testing.T
 	network, name, id     string
 	namespace, iface      string
@@ -54,12 +54,12 @@ type subject struct {
 const oneConnection = `{"externalIps":["100.100.100.2","2001:db8:1::2"],"externalMac":"ca:08:1a:94:29:0e","connections":[
 	{"id":"first","name":"to-paris","peerAddress":"200.200.200.2","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.2.0.0/24"],"psk":"the-secret-of-the-ground-test"}%s]}`
 
-const more = `,{"id":"second","peerAddress":"200.200.200.2","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.3.0.0/24"],"psk":"the-secret-of-the-ground-test"},
+const moreConnections = `,{"id":"second","peerAddress":"200.200.200.2","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.3.0.0/24"],"psk":"the-secret-of-the-ground-test"},
 	{"id":"six","peerAddress":"2001:db8:2::2","localCidrs":["fd01::/64"],"peerCidrs":["fd02::/64"],"psk":"another-secret-of-the-ground-test","mtu":1400}`
 
-func newContainer(t *testing.T, name string) *subject {
+func newContainer(t *testing.T, name string) *container {
 	t.Helper()
-	c := &subject{t: t, network: "by-hand", name: name, id: name + "-id", namespace: "/run/netns/" + name, iface: "svc0",
+	c := &container{t: t, network: "by-hand", name: name, id: name + "-id", namespace: "/run/netns/" + name, iface: "svc0",
 		port:          `{"addresses":["169.254.0.1/30","fd00::1/126"],"mac":"02:00:00:00:00:01","bridge":"br-test"}`,
 		configuration: fmt.Sprintf(oneConnection, "")}
 	sh(t, "ip", "netns", "add", name)
@@ -99,7 +99,7 @@ func oneEnd(t *testing.T, left bool, id, keys string) string {
 	return string(text)
 }
 
-func (c *subject) conf() string {
+func (c *container) conf() string {
 	parts := []string{`"cniVersion":"1.1.0"`, `"type":"svc-ipsec"`, `"name":` + configtest.Quoted(c.network), `"configuration":` + c.configuration}
 	if !c.foreign {
 		parts = append(parts, fmt.Sprintf(`"container":{"portId":"p","interfaceName":%s,"containerId":%s,"serviceType":"IPSEC","configurationId":"r"}`,
@@ -120,12 +120,12 @@ func (c *subject) conf() string {
 	return "{" + strings.Join(parts, ",") + "}"
 }
 
-func (c *subject) environment(verb string) []string {
+func (c *container) environment(verb string) []string {
 	return []string{"CNI_COMMAND=" + verb, "CNI_CONTAINERID=" + c.id, "CNI_NETNS=" + c.namespace, "CNI_IFNAME=" + c.iface, "CNI_PATH=/none", "PATH=" + os.Getenv("PATH"), "LC_ALL=C"}
 }
 
 // try runs a verb; a failure is its error object.
-func (c *subject) try(verb string) (*spec.Error, error) {
+func (c *container) try(verb string) (*spec.Error, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
@@ -154,7 +154,7 @@ func (c *subject) try(verb string) (*spec.Error, error) {
 	return nil, err
 }
 
-func (c *subject) must(verb string) {
+func (c *container) must(verb string) {
 	c.t.Helper()
 	failure, err := c.try(verb)
 	if err != nil || failure != nil {
@@ -162,16 +162,16 @@ func (c *subject) must(verb string) {
 	}
 }
 
-func (c *subject) fails(verb string, code spec.Code, says string) {
+func (c *container) fails(verb string, code spec.Code, want string) {
 	c.t.Helper()
 	failure, err := c.try(verb)
-	if err != nil || failure == nil || failure.Code != code || !strings.Contains(failure.Msg, says) {
-		c.t.Fatalf("%s %s: got %v %v, want code %d with %q", verb, c.name, failure, err, code, says)
+	if err != nil || failure == nil || failure.Code != code || !strings.Contains(failure.Msg, want) {
+		c.t.Fatalf("%s %s: got %v %v, want code %d with %q", verb, c.name, failure, err, code, want)
 	}
 }
 
 // health is what the last verb told.
-func (c *subject) health() spec.Health {
+func (c *container) health() spec.Health {
 	c.t.Helper()
 	var result struct{ Health *spec.Health }
 	if json.Unmarshal([]byte(c.stdout), &result) == nil && result.Health != nil {
@@ -185,7 +185,7 @@ func (c *subject) health() spec.Health {
 }
 
 // gone wants nothing of the container left on the host.
-func (c *subject) gone() {
+func (c *container) requireRemoved() {
 	c.t.Helper()
 	if out, err := exec.Command("ip", "link", "show", c.name).CombinedOutput(); err == nil {
 		c.t.Errorf("the veth is left: %s", out)
@@ -200,7 +200,7 @@ func (c *subject) gone() {
 
 // private wants that what the container has is closed to all but root and the container's own user, who owns the
 // directory run alone.
-func (c *subject) private() {
+func (c *container) requirePrivateFiles() {
 	c.t.Helper()
 	directory := "/run/svc-ipsec/" + c.name
 	user := strings.TrimSpace(sh(c.t, "stat", "-c", "%g", directory))
@@ -226,19 +226,19 @@ func (c *subject) private() {
 }
 
 // namespaceOfUnit is the path of the network namespace that the daemon's unit enters.
-func (c *subject) namespaceOfUnit() string {
+func (c *container) namespaceOfUnit() string {
 	_, after, _ := strings.Cut(c.property("ExecStart"), " --net=")
 	path, _, _ := strings.Cut(after, " ")
 	return path
 }
 
-func (c *subject) property(name string) string {
+func (c *container) property(name string) string {
 	c.t.Helper()
 	return strings.TrimSpace(sh(c.t, "systemctl", "show", "-P", name, "svc-"+c.name+".service"))
 }
 
-// startAnew kills the daemon, and waits until the next one runs and its unit has a property of that value.
-func (c *subject) startAnew(property, value string) {
+// killDaemon kills the daemon, and waits until the next one runs and its unit has a property of that value.
+func (c *container) killDaemon(property, value string) {
 	c.t.Helper()
 	pid := c.property("MainPID")
 	sh(c.t, "kill", "-KILL", pid)
@@ -247,13 +247,13 @@ func (c *subject) startAnew(property, value string) {
 	})
 }
 
-func (c *subject) whack(args ...string) string {
+func (c *container) whack(args ...string) string {
 	c.t.Helper()
 	return sh(c.t, "/usr/libexec/ipsec/whack", append([]string{"--ctlsocket", "/run/svc-ipsec/" + c.name + "/run/pluto.ctl"}, args...)...)
 }
 
 // control runs whack with the rights of the container's daemon, as an operator does.
-func (c *subject) control(args ...string) string {
+func (c *container) control(args ...string) string {
 	c.t.Helper()
 	self, err := os.Executable()
 	if err != nil {

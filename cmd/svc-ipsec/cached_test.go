@@ -10,7 +10,7 @@ import (
 )
 
 func TestAKeyWhoseFileIsGoneStaysTheLastOne(t *testing.T) {
-	onGround(t)
+	requireSandbox(t)
 	c := newContainer(t, "vpn-kept")
 	path := filepath.Join(t.TempDir(), "key")
 	put := func(key string) {
@@ -72,7 +72,7 @@ func TestAKeyWhoseFileIsGoneStaysTheLastOne(t *testing.T) {
 }
 
 func TestACertificateWhoseKeyFileIsGoneStaysTheLastOne(t *testing.T) {
-	onGround(t)
+	requireSandbox(t)
 	c := newContainer(t, "vpn-keptcert")
 	ca := newAuthority(t, "ca", nil)
 	certificate := ca.issue("left", newKey(t, "rsa"), time.Now().Add(time.Hour), ca)
@@ -81,7 +81,7 @@ func TestACertificateWhoseKeyFileIsGoneStaysTheLastOne(t *testing.T) {
 	add := func() (serial, message string) {
 		t.Helper()
 		network++
-		c.configuration = by(certificate, "100.100.100.2", "200.200.200.2", "right.example.org", "10.1.0.0/24", "10.2.0.0/24",
+		c.configuration = certificateDocument(certificate, "100.100.100.2", "200.200.200.2", "right.example.org", "10.1.0.0/24", "10.2.0.0/24",
 			fmt.Sprintf(`},{"id":"edited","peerAddress":"200.200.200.8","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.8.%d.0/24"],"psk":"k"`, network))
 		c.must("ADD")
 		message = c.health().Message
@@ -95,7 +95,7 @@ func TestACertificateWhoseKeyFileIsGoneStaysTheLastOne(t *testing.T) {
 	if first == "" || strings.Contains(message, "certificate") {
 		t.Fatalf("serial %q, message %q: %s", first, message, c.health().Connections[0].Reason)
 	}
-	says := fmt.Sprintf("certificateFile %q cannot be taken, the last certificate is kept: privateKeyFile %q: no such file", filepath.Join(ca.dir, "left.pem"), key)
+	want := fmt.Sprintf("certificateFile %q cannot be taken, the last certificate is kept: privateKeyFile %q: no such file", filepath.Join(ca.dir, "left.pem"), key)
 	if err := os.Rename(key, away); err != nil {
 		t.Fatal(err)
 	}
@@ -104,9 +104,9 @@ func TestACertificateWhoseKeyFileIsGoneStaysTheLastOne(t *testing.T) {
 		if serial != first {
 			t.Errorf("the conn was added again: %q, before %q", serial, first)
 		}
-		contains(t, "the message", message, says)
+		contains(t, "the message", message, want)
 		c.must("CHECK")
-		contains(t, "CHECK's message", c.health().Message, says)
+		contains(t, "CHECK's message", c.health().Message, want)
 	}
 
 	// A daemon that is started anew has it from the old key database.
@@ -115,7 +115,7 @@ func TestACertificateWhoseKeyFileIsGoneStaysTheLastOne(t *testing.T) {
 	if serial == "" {
 		t.Errorf("it is gone with the daemon: %s", c.health().Connections[0].Reason)
 	}
-	contains(t, "the message", message, says)
+	contains(t, "the message", message, want)
 	if database := sh(t, "certutil", "-K", "-d", "sql:/run/svc-ipsec/vpn-keptcert/nss"); len(inDatabase.FindAllString(database, -1)) != 1 {
 		t.Errorf("the key database has\n%s", database)
 	}

@@ -9,7 +9,7 @@ import (
 
 // Linux 6.18 refuses to bind some mount namespaces in a container, by the CPU on which they are made.
 func TestMountViewIsMadeOnEveryCPU(t *testing.T) {
-	onGround(t)
+	requireSandbox(t)
 	c := newContainer(t, "vpn-cpus")
 	all := fmt.Sprintf("0-%d", runtime.NumCPU()-1)
 	run := func(cpus string) { sh(t, "taskset", "-a", "-c", "-p", cpus, fmt.Sprint(os.Getpid())) }
@@ -27,9 +27,10 @@ func TestMountViewIsMadeOnEveryCPU(t *testing.T) {
 	}
 }
 
-// Whatever an ADD leaves that is killed while it makes the view, and what others make of the directory, the next one copes with.
+// Whatever an ADD leaves that is killed while it makes the view, and what others make of the directory, the next one
+// copes with.
 func TestMountViewIsMadeOverWhatIsLeft(t *testing.T) {
-	onGround(t)
+	requireSandbox(t)
 	c := newContainer(t, "vpn-left")
 	c.must("ADD")
 	view := viewInState(t, c.name)
