@@ -17,28 +17,29 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// TestMain is the executable itself where a test runs it as a runtime would.
+// TestMain runs main if a test has started this test binary as the plugin, as a runtime would.
 func TestMain(m *testing.M) {
 	subcommands := []string{"push", "launch", "launch-load", "ctl"}
-	if os.Getenv("CNI_COMMAND") != "" || os.Getenv("SVC_TEST_ABOUT") != "" || len(os.Args) > 1 && slices.Contains(subcommands, os.Args[1]) {
+	if os.Getenv("CNI_COMMAND") != "" || os.Getenv("SVC_TEST_ABOUT") != "" ||
+		len(os.Args) > 1 && slices.Contains(subcommands, os.Args[1]) {
 		main()
 		os.Exit(0)
 	}
 	os.Exit(m.Run())
 }
 
-// requireSandbox skips a test that makes namespaces and units where that is not wanted.
+// requireSandbox skips a test that creates namespaces and units, unless it runs in the sandbox or in the guest.
 func requireSandbox(t *testing.T) {
 	t.Helper()
 	if os.Getenv("SVC_TEST_GROUND") != "1" {
-		t.Skip("requires a test ground: SVC_TEST_GROUND=1 is not set")
+		t.Skip("requires the sandbox or the guest: SVC_TEST_GROUND=1 is not set")
 	}
 	if _, err := os.Stat("/run/systemd/private"); err != nil {
 		t.Skip("requires systemd")
 	}
 }
 
-// container is one container of a test and how it is asked for.
+// container holds the parameters with which a test calls the plugin for one container, and the output of the last call.
 type container struct {
 	t                     *testing.T
 	network, name, id     string
@@ -46,22 +47,29 @@ type container struct {
 	port, configuration   string
 	foreign               bool
 	previous, attachments string
-	lastValid             string // as a runtime hands it to ADD that keeps it; "" for another one
-	executable            string // the file to run; this one if it is empty
+	lastValid             string // the key lastValid of the network configuration, or "" for a runtime that does not send it
+	executable            string // the path of the plugin, or "" for this test binary
 	stdout, stderr        string
 }
 
+// oneConnection is a configuration with one connection, and a %s for additional connections.
 const oneConnection = `{"externalIps":["100.100.100.2","2001:db8:1::2"],"externalMac":"ca:08:1a:94:29:0e","connections":[
 	{"id":"first","name":"to-paris","peerAddress":"200.200.200.2","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.2.0.0/24"],"psk":"the-secret-of-the-ground-test"}%s]}`
+
+// moreConnections are two connections for oneConnection.
 
 const moreConnections = `,{"id":"second","peerAddress":"200.200.200.2","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.3.0.0/24"],"psk":"the-secret-of-the-ground-test"},
 	{"id":"six","peerAddress":"2001:db8:2::2","localCidrs":["fd01::/64"],"peerCidrs":["fd02::/64"],"psk":"another-secret-of-the-ground-test","mtu":1400}`
 
+// newContainer creates a network namespace, and returns a container for it with the configuration oneConnection.
+// Cleanup runs DEL and removes the namespace.
 func newContainer(t *testing.T, name string) *container {
 	t.Helper()
-	c := &container{t: t, network: "by-hand", name: name, id: name + "-id", namespace: "/run/netns/" + name, iface: "svc0",
+	c := &container{
+		t: t, network: "by-hand", name: name, id: name + "-id", namespace: "/run/netns/" + name, iface: "svc0",
 		port:          `{"addresses":["169.254.0.1/30","fd00::1/126"],"mac":"02:00:00:00:00:01","bridge":"br-test"}`,
-		configuration: fmt.Sprintf(oneConnection, "")}
+		configuration: fmt.Sprintf(oneConnection, ""),
+	}
 	sh(t, "ip", "netns", "add", name)
 	if exec.Command("ip", "link", "show", "br-test").Run() != nil {
 		sh(t, "ip", "link", "add", "br-test", "type", "bridge")
@@ -77,13 +85,18 @@ func newContainer(t *testing.T, name string) *container {
 	return c
 }
 
-// oneEnd is a configuration with one connection: the keys that are given replace the usual ones, or are added to them.
+// oneEnd returns a configuration with one connection for the left or the right site. keys are members that are added to
+// the connection, or that replace its members. A null value removes a member.
 func oneEnd(t *testing.T, left bool, id, keys string) string {
 	t.Helper()
-	external, connection := "200.200.200.2", map[string]any{"peerAddress": "100.100.100.2", "localCidrs": []string{"10.2.0.0/24"}, "peerCidrs": []string{"10.1.0.0/24"},
-		"initiator": "response-only"}
+	external, connection := "200.200.200.2", map[string]any{
+		"peerAddress": "100.100.100.2", "localCidrs": []string{"10.2.0.0/24"}, "peerCidrs": []string{"10.1.0.0/24"},
+		"initiator": "response-only",
+	}
 	if left {
-		external, connection = "100.100.100.2", map[string]any{"peerAddress": "200.200.200.2", "localCidrs": []string{"10.1.0.0/24"}, "peerCidrs": []string{"10.2.0.0/24"}}
+		external, connection = "100.100.100.2", map[string]any{
+			"peerAddress": "200.200.200.2", "localCidrs": []string{"10.1.0.0/24"}, "peerCidrs": []string{"10.2.0.0/24"},
+		}
 	}
 	connection["id"], connection["psk"] = id, "a key-of-the-ground-test"
 	var more map[string]any
@@ -99,11 +112,15 @@ func oneEnd(t *testing.T, left bool, id, keys string) string {
 	return string(text)
 }
 
+// conf returns the network configuration. It has no key container if foreign is set, as with other runtimes.
 func (c *container) conf() string {
-	parts := []string{`"cniVersion":"1.1.0"`, `"type":"svc-ipsec"`, `"name":` + configtest.Quoted(c.network), `"configuration":` + c.configuration}
+	parts := []string{
+		`"cniVersion":"1.1.0"`, `"type":"svc-ipsec"`, `"name":` + configtest.Quoted(c.network),
+		`"configuration":` + c.configuration,
+	}
 	if !c.foreign {
-		parts = append(parts, fmt.Sprintf(`"container":{"portId":"p","interfaceName":%s,"containerId":%s,"serviceType":"IPSEC","configurationId":"r"}`,
-			configtest.Quoted(c.name), configtest.Quoted(c.id)))
+		parts = append(parts, fmt.Sprintf(`"container":{"portId":"p","interfaceName":%s,"containerId":%s,`+
+			`"serviceType":"IPSEC","configurationId":"r"}`, configtest.Quoted(c.name), configtest.Quoted(c.id)))
 	}
 	if c.port != "" {
 		parts = append(parts, `"port":`+c.port)
@@ -121,10 +138,14 @@ func (c *container) conf() string {
 }
 
 func (c *container) environment(verb string) []string {
-	return []string{"CNI_COMMAND=" + verb, "CNI_CONTAINERID=" + c.id, "CNI_NETNS=" + c.namespace, "CNI_IFNAME=" + c.iface, "CNI_PATH=/none", "PATH=" + os.Getenv("PATH"), "LC_ALL=C"}
+	return []string{
+		"CNI_COMMAND=" + verb, "CNI_CONTAINERID=" + c.id, "CNI_NETNS=" + c.namespace, "CNI_IFNAME=" + c.iface,
+		"CNI_PATH=/none", "PATH=" + os.Getenv("PATH"), "LC_ALL=C",
+	}
 }
 
-// try runs a verb; a failure is its error object.
+// try runs a verb. It returns the error object of the verb, or nil if the verb succeeds. It fails the test if the
+// output contains a secret.
 func (c *container) try(verb string) (*spec.Error, error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -141,7 +162,7 @@ func (c *container) try(verb string) (*spec.Error, error) {
 	err = cmd.Run()
 	c.stdout, c.stderr = stdout.String(), stderr.String()
 	if strings.Contains(c.stdout+c.stderr, "of-the-ground-test") {
-		c.t.Errorf("%s tells a secret:\n%s%s", verb, c.stdout, c.stderr)
+		c.t.Errorf("the output of %s contains a secret:\n%s%s", verb, c.stdout, c.stderr)
 	}
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && exit.ExitCode() == 1 {
@@ -170,7 +191,7 @@ func (c *container) fails(verb string, code spec.Code, want string) {
 	}
 }
 
-// health is what the last verb told.
+// health returns the health in the output of the last verb.
 func (c *container) health() spec.Health {
 	c.t.Helper()
 	var result struct{ Health *spec.Health }
@@ -184,22 +205,22 @@ func (c *container) health() spec.Health {
 	return h
 }
 
-// gone wants nothing of the container left on the host.
+// requireRemoved fails the test if the veth, the state directory or a unit of the container exists.
 func (c *container) requireRemoved() {
 	c.t.Helper()
 	if out, err := exec.Command("ip", "link", "show", c.name).CombinedOutput(); err == nil {
-		c.t.Errorf("the veth is left: %s", out)
+		c.t.Errorf("the veth remains: %s", out)
 	}
 	if _, err := os.Stat("/run/svc-ipsec/" + c.name); err == nil {
-		c.t.Error("the state directory is left")
+		c.t.Error("the state directory remains")
 	}
 	if out := sh(c.t, "systemctl", "list-units", "--all", "--no-legend", "--plain", "svc-"+c.name+"*"); out != "" {
-		c.t.Errorf("a unit is left: %s", out)
+		c.t.Errorf("a unit remains: %s", out)
 	}
 }
 
-// private wants that what the container has is closed to all but root and the container's own user, who owns the
-// directory run alone.
+// requirePrivateFiles fails the test if other users than root and the user id of the container have access to its
+// files, or if this user id owns more than the directory run.
 func (c *container) requirePrivateFiles() {
 	c.t.Helper()
 	directory := "/run/svc-ipsec/" + c.name
@@ -208,13 +229,13 @@ func (c *container) requirePrivateFiles() {
 		c.t.Error("the container has no user id")
 	}
 	for what, test := range map[string][]string{
-		"open to others":               {directory, "-perm", "/007"},
-		"open to another group":        {directory, "-perm", "/070", "!", "-group", user},
-		"writable for the group":       {directory, "-perm", "/020"},
-		"not root's":                   {directory, "!", "-user", "0", "!", "-path", directory + "/run", "!", "-path", directory + "/run/*"},
-		"a directory that can be read": {directory, "-maxdepth", "0", "-perm", "/040"},
-		"open to all beside it":        {"/run/svc-ipsec", "-mindepth", "1", "-maxdepth", "1", "-perm", "/007"},
-		"closed to the daemon":         {directory + "/etc", directory + "/conns", directory + "/nss", "!", "(", "-group", user, "-perm", "-040", ")"},
+		"accessible for other users":                 {directory, "-perm", "/007"},
+		"accessible for another group":               {directory, "-perm", "/070", "!", "-group", user},
+		"writable for the group":                     {directory, "-perm", "/020"},
+		"not owned by root":                          {directory, "!", "-user", "0", "!", "-path", directory + "/run", "!", "-path", directory + "/run/*"},
+		"a directory that the daemon can open":       {directory, "-maxdepth", "0", "-perm", "/040"},
+		"another directory that all users can enter": {"/run/svc-ipsec", "-mindepth", "1", "-maxdepth", "1", "-perm", "/007"},
+		"not readable for the daemon":                {directory + "/etc", directory + "/conns", directory + "/nss", "!", "(", "-group", user, "-perm", "-040", ")"},
 	} {
 		if out := sh(c.t, "find", append(test, "!", "-type", "s")...); out != "" {
 			c.t.Errorf("%s: %s", what, out)
@@ -225,7 +246,7 @@ func (c *container) requirePrivateFiles() {
 	}
 }
 
-// namespaceOfUnit is the path of the network namespace that the daemon's unit enters.
+// namespaceOfUnit returns the path of the network namespace that the unit of the daemon enters.
 func (c *container) namespaceOfUnit() string {
 	_, after, _ := strings.Cut(c.property("ExecStart"), " --net=")
 	path, _, _ := strings.Cut(after, " ")
@@ -237,7 +258,8 @@ func (c *container) property(name string) string {
 	return strings.TrimSpace(sh(c.t, "systemctl", "show", "-P", name, "svc-"+c.name+".service"))
 }
 
-// killDaemon kills the daemon, and waits until the next one runs and its unit has a property of that value.
+// killDaemon kills the daemon. It waits until systemd has started another one, and the property of the unit has the
+// value.
 func (c *container) killDaemon(property, value string) {
 	c.t.Helper()
 	pid := c.property("MainPID")
@@ -249,10 +271,11 @@ func (c *container) killDaemon(property, value string) {
 
 func (c *container) whack(args ...string) string {
 	c.t.Helper()
-	return sh(c.t, "/usr/libexec/ipsec/whack", append([]string{"--ctlsocket", "/run/svc-ipsec/" + c.name + "/run/pluto.ctl"}, args...)...)
+	socket := "/run/svc-ipsec/" + c.name + "/run/pluto.ctl"
+	return sh(c.t, "/usr/libexec/ipsec/whack", append([]string{"--ctlsocket", socket}, args...)...)
 }
 
-// control runs whack with the rights of the container's daemon, as an operator does.
+// control runs `svc-ipsec ctl`, with which operators run whack with the privileges of the daemon.
 func (c *container) control(args ...string) string {
 	c.t.Helper()
 	self, err := os.Executable()
@@ -276,12 +299,12 @@ func tryShell(program string, args ...string) string {
 	return string(out)
 }
 
-// eventually waits for a condition as long as a slow machine may need.
+// eventually waits until condition is true, for at most 40 s, which is sufficient on a slow machine.
 func eventually(t *testing.T, what string, condition func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(40 * time.Second); !condition(); time.Sleep(100 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("still not: %s", what)
+			t.Fatalf("condition not reached in 40 s: %s", what)
 		}
 	}
 }
@@ -290,7 +313,7 @@ func contains(t *testing.T, what, text string, parts ...string) {
 	t.Helper()
 	for _, part := range parts {
 		if !strings.Contains(text, part) {
-			t.Errorf("%s has no %q:\n%s", what, part, text)
+			t.Errorf("%s: does not contain %q:\n%s", what, part, text)
 		}
 	}
 }

@@ -7,8 +7,9 @@ import (
 	"testing"
 )
 
-// What OpenSSL prints of a certificate is what the daemon takes the identity for.
-func TestADistinguishedNameOfOpenSSLIsWhatTheDaemonTakesItFor(t *testing.T) {
+// TestDaemonAcceptsDistinguishedNamesOfOpenSSL compares the identities that the daemon prints with the distinguished
+// names in the form that OpenSSL prints for a certificate.
+func TestDaemonAcceptsDistinguishedNamesOfOpenSSL(t *testing.T) {
 	requireSandbox(t)
 	c := newContainer(t, "vpn-dn")
 	names := []struct{ given, shown string }{
@@ -33,7 +34,8 @@ func TestADistinguishedNameOfOpenSSLIsWhatTheDaemonTakesItFor(t *testing.T) {
 			t.Errorf("%s: %s", names[i].given, connection.Reason)
 		}
 	}
-	contains(t, "the log of the daemon", sh(t, "journalctl", "--no-pager", "-o", "cat", "-u", "svc-"+c.name), "loading secrets")
+	journal := sh(t, "journalctl", "--no-pager", "-o", "cat", "-u", "svc-"+c.name)
+	contains(t, "the log of the daemon", journal, "loading secrets")
 	status := c.whack("--status")
 	if conns := serials(status); len(conns) != len(names) {
 		t.Errorf("conns %v", conns)
@@ -41,7 +43,8 @@ func TestADistinguishedNameOfOpenSSLIsWhatTheDaemonTakesItFor(t *testing.T) {
 	for _, name := range names {
 		contains(t, "the status", status, name.shown)
 	}
-	if secrets := sh(t, "grep", "-c", "PSK", "/run/svc-ipsec/vpn-dn/etc/ipsec.secrets"); strings.TrimSpace(secrets) != fmt.Sprint(len(names)) {
+	secrets := sh(t, "grep", "-c", "PSK", "/run/svc-ipsec/vpn-dn/etc/ipsec.secrets")
+	if strings.TrimSpace(secrets) != fmt.Sprint(len(names)) {
 		t.Errorf("%s keys", secrets)
 	}
 }

@@ -8,13 +8,13 @@ import (
 	"testing"
 )
 
-// siteOf is a connection to a peer of its own; keys are others that it has.
+// siteOf returns a connection to the peer and the network with number n. keys are additional members.
 func siteOf(id string, n int, keys string) string {
-	return fmt.Sprintf(`{"id":%q,"peerAddress":"200.200.200.%d","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.%[2]d.0.0/24"],"psk":"k"%s}`, id, n, keys)
+	return fmt.Sprintf(`{"id":%q,"peerAddress":"200.200.200.%d","localCidrs":["10.1.0.0/24"],`+
+		`"peerCidrs":["10.%[2]d.0.0/24"],"psk":"k"%s}`, id, n, keys)
 }
 
-// storeLastValid makes the last valid configuration that ADD returned the one that the next ADD gets, as the supervisor
-// does.
+// storeLastValid stores the last valid configuration from the result of ADD for the next ADD, as the supervisor does.
 func (c *container) storeLastValid() {
 	c.t.Helper()
 	var result struct {
@@ -28,14 +28,14 @@ func (c *container) storeLastValid() {
 	}
 }
 
-// recreate is a container after a reboot, or after it was healed.
+// recreate runs DEL and ADD, as the supervisor does after a reboot, or for a broken container.
 func (c *container) recreate() {
 	c.t.Helper()
 	c.must("DEL")
 	c.must("ADD")
 }
 
-func TestAConnectionWhoseEditIsRefusedGoesOn(t *testing.T) {
+func TestConnectionWithRefusedEditKeepsRunning(t *testing.T) {
 	requireSandbox(t)
 	good := documentOf(siteOf("a", 2, `,"mtu":1400`), siteOf("b", 3, ""))
 	for i, edit := range []struct{ name, old, new, want string }{
@@ -53,7 +53,7 @@ func TestAConnectionWhoseEditIsRefusedGoesOn(t *testing.T) {
 			c.must("ADD")
 			c.storeLastValid()
 			before := serials(c.whack("--status"))
-			goesOn := func(serial string) {
+			keepsRunning := func(serial string) {
 				t.Helper()
 				h := c.health()
 				contains(t, "the reason", h.Connections[0].Reason, "edit refused: ", edit.want)
@@ -61,37 +61,41 @@ func TestAConnectionWhoseEditIsRefusedGoesOn(t *testing.T) {
 				if strings.Contains(h.Connections[1].Reason, "refused") {
 					t.Errorf("the other connection: %s", h.Connections[1].Reason)
 				}
-				if after := serials(c.whack("--status")); after["a-0-0"] == "" || serial != "" && after["a-0-0"] != serial || after["b-0-0"] == "" || len(after) != 2 {
+				after := serials(c.whack("--status"))
+				if after["a-0-0"] == "" || serial != "" && after["a-0-0"] != serial || after["b-0-0"] == "" || len(after) != 2 {
 					t.Errorf("conns %v, before %v", after, before)
 				}
-				contains(t, "the routes", sh(t, "ip", "-n", c.name, "route"), "10.2.0.0/24 via 169.254.0.1 dev svc0 proto 83 mtu 1400")
+				contains(t, "the routes", sh(t, "ip", "-n", c.name, "route"),
+					"10.2.0.0/24 via 169.254.0.1 dev svc0 proto 83 mtu 1400")
 			}
 			c.configuration = strings.Replace(good, edit.old, edit.new, 1)
 			c.must("ADD")
 			contains(t, "the log", c.stderr, `level=WARN msg="edit refused`, "connection=a", "reason=")
-			goesOn(before["a-0-0"])
+			keepsRunning(before["a-0-0"])
 			c.storeLastValid()
 			c.must("CHECK")
-			goesOn(before["a-0-0"])
+			keepsRunning(before["a-0-0"])
 			c.must("ADD")
 			if strings.Contains(c.stderr, "WARN") {
-				t.Errorf("it is logged twice: %s", c.stderr)
+				t.Errorf("the refusal is logged twice: %s", c.stderr)
 			}
 			c.storeLastValid()
 
 			c.recreate()
-			goesOn("")
+			keepsRunning("")
 			c.storeLastValid()
 			c.must("CHECK")
 
-			// An edit of another connection is made, and the last valid form of this one stays.
-			c.configuration = strings.Replace(c.configuration, `"peerAddress":"200.200.200.3"`, `"mtu":1300,"peerAddress":"200.200.200.3"`, 1)
+			// A valid edit of the other connection is applied. The last valid form of this connection keeps running.
+			c.configuration = strings.Replace(c.configuration, `"peerAddress":"200.200.200.3"`,
+				`"mtu":1300,"peerAddress":"200.200.200.3"`, 1)
 			c.must("ADD")
 			c.storeLastValid()
-			contains(t, "the routes", sh(t, "ip", "-n", c.name, "route"), "10.3.0.0/24 via 169.254.0.1 dev svc0 proto 83 mtu 1300")
-			goesOn("")
+			contains(t, "the routes", sh(t, "ip", "-n", c.name, "route"),
+				"10.3.0.0/24 via 169.254.0.1 dev svc0 proto 83 mtu 1300")
+			keepsRunning("")
 
-			// One that is removed is removed.
+			// A connection that is removed from the configuration is removed.
 			c.configuration = documentOf(siteOf("b", 3, ""))
 			c.must("ADD")
 			if after := serials(c.whack("--status")); len(after) != 1 || after["b-0-0"] == "" {
@@ -104,7 +108,7 @@ func TestAConnectionWhoseEditIsRefusedGoesOn(t *testing.T) {
 	}
 }
 
-func TestAContainerWhoseConfigurationIsRefusedAsAWholeGoesOn(t *testing.T) {
+func TestContainerWithRefusedConfigurationKeepsRunning(t *testing.T) {
 	requireSandbox(t)
 	c := newContainer(t, "vpn-whole")
 	c.lastValid = "{}"
@@ -133,17 +137,17 @@ func TestAContainerWhoseConfigurationIsRefusedAsAWholeGoesOn(t *testing.T) {
 	other.requireRemoved()
 }
 
-func TestAConnectionThatNeverRanIsRefusedWithTheReason(t *testing.T) {
+func TestInvalidNewConnectionIsRefused(t *testing.T) {
 	requireSandbox(t)
 	c := newContainer(t, "vpn-new")
 	c.lastValid = "{}"
 	c.configuration = documentOf(siteOf("a", 2, `,"ikePolicy":{"lifetime":1}`), siteOf("b", 3, ""))
-	for range 2 { // the second one is handed what the first one returned
+	for range 2 { // the second ADD gets the last valid configuration of the first one
 		c.must("ADD")
 		c.storeLastValid()
 		contains(t, "the reason", c.health().Connections[0].Reason, `ikePolicy.lifetime "1": allowed: a number from 60 to 86400`)
 		if strings.Contains(c.health().Connections[0].Reason, "edit refused") {
-			t.Error("nothing of it was edited")
+			t.Error("the connection was not edited")
 		}
 		if conns := serials(c.whack("--status")); len(conns) != 1 {
 			t.Errorf("conns %v", conns)
@@ -152,9 +156,9 @@ func TestAConnectionThatNeverRanIsRefusedWithTheReason(t *testing.T) {
 	}
 }
 
-// Release 0.1.0 accepted what this one refuses: it runs on with a warning, also after a reboot, until it is edited to
-// something valid.
-func TestWhatAnEarlierReleaseAcceptedRunsOnWithAWarning(t *testing.T) {
+// TestToleratedConnectionRunsWithWarning has a connection that release 0.1.0 accepted and that this release refuses. It
+// must keep running with a warning, also after a reboot, until it is edited.
+func TestToleratedConnectionRunsWithWarning(t *testing.T) {
 	requireSandbox(t)
 	c := newContainer(t, "vpn-older")
 	short := documentOf(siteOf("a", 2, `,"ikePolicy":{"lifetime":30}`), siteOf("b", 3, ""))
@@ -162,9 +166,10 @@ func TestWhatAnEarlierReleaseAcceptedRunsOnWithAWarning(t *testing.T) {
 		t.Helper()
 		c.must(verb)
 		contains(t, "the conns", c.whack("--status"), "a-0-0", "b-0-0")
-		contains(t, "the message", c.health().Message, `the next release refuses configuration.connections[0].ikePolicy.lifetime "30": allowed: a number from 60 to 86400`)
+		contains(t, "the message", c.health().Message, `the next release refuses `+
+			`configuration.connections[0].ikePolicy.lifetime "30": allowed: a number from 60 to 86400`)
 	}
-	// As the record of a supervisor of 0.1.0 has it.
+	// The record of a supervisor of release 0.1.0 contains this configuration.
 	c.lastValid, c.configuration = short, short
 	runsOn("ADD")
 	contains(t, "the log", c.stderr, "level=WARN", "ikePolicy.lifetime")
@@ -175,15 +180,16 @@ func TestWhatAnEarlierReleaseAcceptedRunsOnWithAWarning(t *testing.T) {
 	runsOn("ADD")
 	c.storeLastValid()
 
-	// Another edit of it does not matter; a new fault does.
+	// An edit of another key is accepted. An edit to another invalid value is refused.
 	c.configuration = strings.Replace(short, `"ikePolicy"`, `"mtu":1400,"ikePolicy"`, 1)
 	runsOn("ADD")
 	c.storeLastValid()
 	c.configuration = strings.Replace(c.configuration, `"lifetime":30`, `"lifetime":20`, 1)
 	runsOn("ADD")
-	contains(t, "the reason", c.health().Connections[0].Reason, `edit refused: configuration.connections[0].ikePolicy.lifetime "20"`)
+	contains(t, "the reason", c.health().Connections[0].Reason,
+		`edit refused: configuration.connections[0].ikePolicy.lifetime "20"`)
 
-	// Without the supervisor, the state of the container tells what was accepted.
+	// With a runtime that does not send lastValid, svc-ipsec reads the tolerated faults from the state of the container.
 	c.lastValid, c.configuration = "", short
 	runsOn("ADD")
 	c.configuration = documentOf(siteOf("b", 3, ""))
@@ -193,8 +199,9 @@ func TestWhatAnEarlierReleaseAcceptedRunsOnWithAWarning(t *testing.T) {
 	contains(t, "the reason", c.health().Connections[0].Reason, "from 60 to")
 }
 
-// A runtime that does not keep the last valid configuration gets no secrets in the result of ADD.
-func TestOnlyARuntimeThatKeepsTheLastValidConfigurationGetsIt(t *testing.T) {
+// TestOnlyRuntimesThatSendLastValidGetIt ensures that the result of ADD contains no secrets for a runtime that does not
+// store the last valid configuration.
+func TestOnlyRuntimesThatSendLastValidGetIt(t *testing.T) {
 	requireSandbox(t)
 	c := newContainer(t, "vpn-kept")
 	c.configuration = documentOf(siteOf("a", 2, `,"mtu":1`), siteOf("b", 3, ""))

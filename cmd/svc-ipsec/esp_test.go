@@ -15,8 +15,8 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// sites makes two sites, a router that sends each site's traffic for the other to that site's container, and the two
-// containers, not yet made:
+// sites creates two sites and a router. The router sends the traffic of a site for the other site to the container of
+// the first site. sites returns the two containers, which are not created yet:
 //
 //	site-l 10.1.0.5 — router — 10.2.0.5, 10.3.0.5 site-r
 //	         br-left | | br-right
@@ -58,17 +58,18 @@ ip -n router rule add iif to-r lookup 101; ip -n router route add default via 16
 	return left, right
 }
 
-// tunnels is a configuration with one connection for each pair of local and peer network.
+// tunnels returns a configuration with one connection for each pair of a local and a peer network.
 func tunnels(external, peer string, pairs ...[2]string) string {
 	var connections []string
 	for i, p := range pairs {
-		connections = append(connections, fmt.Sprintf(`{"id":"%d","peerAddress":%q,"localCidrs":[%q],"peerCidrs":[%q],"psk":"a key-of-the-ground-test"}`, i, peer, p[0], p[1]))
+		connections = append(connections, fmt.Sprintf(`{"id":"%d","peerAddress":%q,"localCidrs":[%q],"peerCidrs":[%q],`+
+			`"psk":"a key-of-the-ground-test"}`, i, peer, p[0], p[1]))
 	}
 	return fmt.Sprintf(`{"externalIps":[%q],"connections":[%s]}`, external, strings.Join(connections, ","))
 }
 
-// TestANarrowNetworkDoesNotTakeTheWideTunnel has two connections whose networks overlap, to two gateways that are one
-// container.
+// TestANarrowNetworkDoesNotTakeTheWideTunnel has two connections whose networks overlap. Their two gateways are the
+// same container. Packets for the narrow network must not use the tunnel of the wide network.
 func TestANarrowNetworkDoesNotTakeTheWideTunnel(t *testing.T) {
 	requireSandbox(t)
 	if lacks := network.KernelLacks(t.TempDir(), "esp", true); lacks != "" {
@@ -79,35 +80,40 @@ func TestANarrowNetworkDoesNotTakeTheWideTunnel(t *testing.T) {
 	const key = `"psk":"a key-of-the-ground-test"`
 	wide := `{"id":"wide","peerAddress":"200.200.200.2","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.0.0.0/8"],` + key + `}`
 	narrow := func(gateway, key string) string {
-		return fmt.Sprintf(`{"id":"narrow","peerAddress":%q,"localCidrs":["10.1.0.0/24"],"peerCidrs":["10.3.0.0/24"],%s}`, gateway, key)
+		return fmt.Sprintf(`{"id":"narrow","peerAddress":%q,"localCidrs":["10.1.0.0/24"],"peerCidrs":["10.3.0.0/24"],%s}`,
+			gateway, key)
 	}
 	connections := func(list ...string) string {
 		return fmt.Sprintf(`{"externalIps":["100.100.100.2"],"connections":[%s]}`, strings.Join(list, ","))
 	}
-	wideAlone := fmt.Sprintf(`{"externalIps":["200.200.200.2"],"connections":[
+	onlyWide := fmt.Sprintf(`{"externalIps":["200.200.200.2"],"connections":[
 		{"id":"wide","peerAddress":"100.100.100.2","localCidrs":["10.0.0.0/8"],"peerCidrs":["10.1.0.0/24"],%s}]}`, key)
-	right.configuration = wideAlone
+	right.configuration = onlyWide
 	right.must("ADD")
 	left.configuration = connections(wide)
 	left.must("ADD")
-	eventually(t, "a ping through the wide tunnel", func() bool { return ping("site-l", "10.2.0.5") && ping("site-l", "10.3.0.5") })
-	for name, second := range map[string]string{"its gateway does not answer": narrow("200.200.200.9", key),
-		"its key is missing":            narrow("200.200.200.9", `"pskFile":"/nowhere/key"`),
-		"its gateway is the wide one's": narrow("200.200.200.2", key)} {
+	eventually(t, "a ping through the wide tunnel", func() bool {
+		return ping("site-l", "10.2.0.5") && ping("site-l", "10.3.0.5")
+	})
+	for name, second := range map[string]string{
+		"the gateway of the narrow connection does not answer": narrow("200.200.200.9", key),
+		"the key of the narrow connection is missing":          narrow("200.200.200.9", `"pskFile":"/nowhere/key"`),
+		"the two connections have the same gateway":            narrow("200.200.200.2", key),
+	} {
 		left.configuration = connections(wide, second)
 		left.must("ADD")
 		left.must("CHECK")
 		if again := left.health().Again; again != nil && strings.Contains(again.Reason, "guard") {
-			t.Errorf("%s: it asks for %+v", name, again)
+			t.Errorf("%s: CHECK requests ADD: %+v", name, again)
 		}
 		if ping("site-l", "10.3.0.5") {
-			t.Errorf("%s: packets take the wide tunnel", name)
+			t.Errorf("%s: packets for the narrow network use the wide tunnel", name)
 		}
 		if !ping("site-l", "10.2.0.5") {
-			t.Errorf("%s: nothing takes the wide tunnel any more", name)
+			t.Errorf("%s: packets for the wide network do not use the wide tunnel", name)
 		}
 	}
-	// With its own tunnel, its packets take that.
+	// When the narrow connection has a tunnel, its packets use this tunnel.
 	right.configuration = fmt.Sprintf(`{"externalIps":["200.200.200.2"],"connections":[
 		{"id":"wide","peerAddress":"100.100.100.2","localCidrs":["10.0.0.0/8"],"peerCidrs":["10.1.0.0/24"],%[1]s},
 		{"id":"narrow","peerAddress":"100.100.100.2","localCidrs":["10.3.0.0/24"],"peerCidrs":["10.1.0.0/24"],%[1]s}]}`, key)
@@ -119,8 +125,8 @@ func TestANarrowNetworkDoesNotTakeTheWideTunnel(t *testing.T) {
 	if h := left.health(); h.Connections[1].Status != spec.Active || h.Connections[1].Pairs[0].BytesOut == 0 {
 		t.Errorf("the narrow connection is %+v", h.Connections[1])
 	}
-	// Without the connection, the wide one has all packets.
-	right.configuration = wideAlone
+	// After the narrow connection is removed, all packets use the wide tunnel.
+	right.configuration = onlyWide
 	right.must("ADD")
 	left.configuration = connections(wide)
 	left.must("ADD")
@@ -149,7 +155,7 @@ func TestATunnelWhoseESPIsDroppedHasANote(t *testing.T) {
 		return connection.Reason
 	}
 	if reason := note(); reason != "" {
-		t.Errorf("with traffic it says %q", reason)
+		t.Errorf("with traffic the reason is %q", reason)
 	}
 	sh(t, "ip", "-n", "router", "rule", "add", "pref", "1", "ipproto", "esp", "blackhole")
 	eventually(t, "the note", func() bool {
@@ -161,12 +167,12 @@ func TestATunnelWhoseESPIsDroppedHasANote(t *testing.T) {
 	sh(t, "ip", "-n", "router", "rule", "del", "pref", "1")
 	eventually(t, "a ping through the tunnel again", func() bool { return ping("site-l", "10.2.0.5") })
 	if reason := note(); reason != "" {
-		t.Errorf("with traffic again it says %q", reason)
+		t.Errorf("with traffic again the reason is %q", reason)
 	}
 }
 
-// The peer has no Diffie-Hellman group for its tunnels (pfs): it accepts the first Child SA, which needs none, and
-// refuses each rekey.
+// TestARefusedRekeyLeadsToANewIKESA has a peer with pfs none. It accepts the first Child SA, which needs no
+// Diffie-Hellman exchange, and refuses each rekey of it.
 func TestARefusedRekeyLeadsToANewIKESA(t *testing.T) {
 	requireSandbox(t)
 	if lacks := network.KernelLacks(t.TempDir(), "esp", true); lacks != "" {
@@ -174,18 +180,20 @@ func TestARefusedRekeyLeadsToANewIKESA(t *testing.T) {
 	}
 	left, right := sites(t)
 	end := func(external, id, peer, local, remote, more string) string {
-		return fmt.Sprintf(`{"externalIps":[%q],"connections":[{"id":%q,"peerAddress":%q,"localCidrs":[%q],"peerCidrs":[%q],"psk":"a key-of-the-ground-test",%s}]}`,
-			external, id, peer, local, remote, more)
+		return fmt.Sprintf(`{"externalIps":[%q],"connections":[{"id":%q,"peerAddress":%q,"localCidrs":[%q],"peerCidrs":[%q],`+
+			`"psk":"a key-of-the-ground-test",%s}]}`, external, id, peer, local, remote, more)
 	}
-	// The peer rekeys later, so it never does it first.
-	right.configuration = end("200.200.200.2", "right", "100.100.100.2", "10.2.0.0/24", "10.1.0.0/24", `"initiator":"response-only","ipsecPolicy":{"pfs":"none"}`)
+	// The peer has a longer lifetime, so it never rekeys first.
+	right.configuration = end("200.200.200.2", "right", "100.100.100.2", "10.2.0.0/24", "10.1.0.0/24",
+		`"initiator":"response-only","ipsecPolicy":{"pfs":"none"}`)
 	configuration := func(pfs string) string {
-		return end("100.100.100.2", "left", "200.200.200.2", "10.1.0.0/24", "10.2.0.0/24", `"ipsecPolicy":{"lifetime":60`+pfs+`}`)
+		return end("100.100.100.2", "left", "200.200.200.2", "10.1.0.0/24", "10.2.0.0/24",
+			`"ipsecPolicy":{"lifetime":60`+pfs+`}`)
 	}
 	left.configuration = configuration("")
 	right.must("ADD")
 	left.must("ADD")
-	// It does what the supervisor does: CHECK, and ADD when CHECK asks for it.
+	// until runs CHECK, and ADD when CHECK requests it, as the supervisor does.
 	until := func(what string, condition func() bool) {
 		t.Helper()
 		for deadline := time.Now().Add(5 * time.Minute); !condition(); time.Sleep(time.Second) {
@@ -205,7 +213,7 @@ func TestARefusedRekeyLeadsToANewIKESA(t *testing.T) {
 	}
 	until("a new IKE SA", func() bool { return left.logged(established) > 1 })
 	until("a ping through its tunnel", func() bool { return ping("site-l", "10.2.0.5") })
-	// With the peer's setting, a rekey is a rekey.
+	// With the same setting as the peer, the Child SA is rekeyed without a new IKE SA.
 	left.configuration = configuration(`,"pfs":"none"`)
 	left.must("ADD")
 	until("a ping without PFS", func() bool { return ping("site-l", "10.2.0.5") })
@@ -216,7 +224,8 @@ func TestARefusedRekeyLeadsToANewIKESA(t *testing.T) {
 	}
 }
 
-// Version 0.1.0 wrote another file for IKEv1 (initial-contact). Until the tunnel is down, that file is as good.
+// TestAnEditAfterAnUpgradeKeepsATunnelOfIKEv1 has a conn file for IKEv1 that release 0.1.0 wrote with another value of
+// initial-contact. The conn must not be loaded again for this difference while its tunnel is up.
 func TestAnEditAfterAnUpgradeKeepsATunnelOfIKEv1(t *testing.T) {
 	requireSandbox(t)
 	if lacks := network.KernelLacks(t.TempDir(), "esp", true); lacks != "" {
@@ -234,7 +243,7 @@ func TestAnEditAfterAnUpgradeKeepsATunnelOfIKEv1(t *testing.T) {
 	right.configuration, left.configuration = oneEnd(t, false, "right", v1), oneEnd(t, true, "left", v1)
 	right.must("ADD")
 	left.executable = previous
-	eventually(t, "0.1.0 has made a container", func() bool { // its deadlines are short for a slow machine
+	eventually(t, "ADD of release 0.1.0 succeeds", func() bool { // its deadlines are too short on a slow machine
 		failure, err := left.try("ADD")
 		return failure == nil && err == nil
 	})
@@ -242,7 +251,8 @@ func TestAnEditAfterAnUpgradeKeepsATunnelOfIKEv1(t *testing.T) {
 	before, tunnel := serials(left.whack("--status"))["left-0-0"], spis(t, "vpn-l")
 	left.executable = ""
 	left.must("CHECK")
-	const second = `"connections":[{"id":"second","peerAddress":"200.200.200.9","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.9.0.0/24"],"psk":"k"},`
+	const second = `"connections":[{"id":"second","peerAddress":"200.200.200.9",` +
+		`"localCidrs":["10.1.0.0/24"],"peerCidrs":["10.9.0.0/24"],"psk":"k"},`
 	left.configuration = strings.Replace(left.configuration, `"connections":[`, second, 1)
 	left.must("ADD")
 	if now := serials(left.whack("--status")); before == "" || now["left-0-0"] != before || now["second-0-0"] == "" {
@@ -256,7 +266,8 @@ func TestAnEditAfterAnUpgradeKeepsATunnelOfIKEv1(t *testing.T) {
 	right.must("DEL")
 	left.whack("--name", "left-0-0", "--terminate")
 	left.must("ADD")
-	if text, err := os.ReadFile("/run/svc-ipsec/vpn-l/conns/left-0-0.conf"); err != nil || !strings.Contains(string(text), "initial-contact=no") {
+	text, err := os.ReadFile("/run/svc-ipsec/vpn-l/conns/left-0-0.conf")
+	if err != nil || !strings.Contains(string(text), "initial-contact=no") {
 		t.Errorf("the file is %s %v", text, err)
 	}
 }
@@ -265,7 +276,7 @@ func ping(site, address string) bool {
 	return exec.Command("ip", "netns", "exec", site, "ping", "-c1", "-W1", address).Run() == nil
 }
 
-// spis lists the associations that are installed.
+// spis lists the SPIs of the SAs in the kernel.
 func spis(t *testing.T, name string) []string {
 	t.Helper()
 	found := regexp.MustCompile(`spi 0x[0-9a-f]+`).FindAllString(sh(t, "ip", "-n", name, "xfrm", "state"), -1)
@@ -309,7 +320,7 @@ func TestTrafficGoesEncryptedOrNotAtAll(t *testing.T) {
 	after := spis(t, "vpn-l")
 	for _, spi := range before {
 		if !slices.Contains(after, spi) {
-			t.Errorf("adding the second connection cost the first one its %s", spi)
+			t.Errorf("adding the second connection removed %s of the first one", spi)
 		}
 	}
 	if !ping("site-l", "10.2.0.5") {
@@ -318,7 +329,9 @@ func TestTrafficGoesEncryptedOrNotAtAll(t *testing.T) {
 
 	left.configuration = strings.Replace(tunnels("100.100.100.2", "200.200.200.2", two), `"id":"0"`, `"id":"1"`, 1)
 	left.must("ADD")
-	eventually(t, "the second tunnel, whose IKE SA went with the first", func() bool { return ping("site-l", "10.3.0.5") })
+	eventually(t, "a ping through the second tunnel, whose IKE SA was removed with the first connection", func() bool {
+		return ping("site-l", "10.3.0.5")
+	})
 
 	right.must("DEL")
 	for range 20 {
@@ -326,20 +339,21 @@ func TestTrafficGoesEncryptedOrNotAtAll(t *testing.T) {
 			t.Fatal("traffic without a tunnel")
 		}
 	}
-	// What comes out of the tunnel goes on to the site in clear by the same interface; what is for the other site never
-	// does.
+	// Decrypted packets are forwarded to the site through the same interface. Packets to the other site must be
+	// encrypted.
 	switch seen := stop(); {
 	case regexp.MustCompile(`> 10\.[23]\.0\.5: ICMP`).MatchString(seen):
-		t.Errorf("packets in clear:\n%s", seen)
+		t.Errorf("unencrypted packets:\n%s", seen)
 	case !strings.Contains(seen, "100.100.100.2 > 200.200.200.2: ESP("):
-		t.Errorf("no ESP was seen:\n%s", seen)
+		t.Errorf("no ESP packets:\n%s", seen)
 	}
 	left.must("DEL")
 	left.requireRemoved()
 	right.requireRemoved()
 }
 
-// record captures what an interface of the router receives until it is stopped, and returns what it saw.
+// record captures the packets that an interface of the router receives. stop ends the capture and returns the output of
+// tcpdump.
 func record(t *testing.T, iface, path string) (stop func() string) {
 	t.Helper()
 	file, err := os.Create(path)

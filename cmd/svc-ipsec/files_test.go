@@ -10,7 +10,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// inTime is try for a verb that must not wait.
+// inTime is like try, and fails the test if the verb does not end.
 func (c *container) inTime(when, verb string) *spec.Error {
 	c.t.Helper()
 	type answer struct {
@@ -34,7 +34,8 @@ func (c *container) inTime(when, verb string) *spec.Error {
 	}
 }
 
-// obstacles put something that is no regular file in the place of one. A verb that opened the pipe would wait.
+// obstacles are scripts that create a file of another type in the place of a regular file, $1. $2 is a directory of the
+// host. A verb that opens the pipe would block.
 var obstacles = map[string]string{
 	"a pipe":           `mkfifo "$1"`,
 	"a directory":      `mkdir "$1" && touch "$1/file"`,
@@ -42,10 +43,11 @@ var obstacles = map[string]string{
 	"a link to a pipe": `mkfifo "$2/pipe" && ln -s "$2/pipe" "$1"`,
 }
 
-func TestNoFileInTheDirectoryBlocksAVerbOrBreaksAContainer(t *testing.T) {
+func TestUnexpectedFilesBlockNoVerb(t *testing.T) {
 	requireSandbox(t)
 	c := newContainer(t, "vpn-files")
-	document := fmt.Sprintf(oneConnection, `,{"id":"edited","peerAddress":"200.200.200.8","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.8.%d.0/24"],"psk":"k%[1]d"}`)
+	document := fmt.Sprintf(oneConnection, `,{"id":"edited","peerAddress":"200.200.200.8",`+
+		`"localCidrs":["10.1.0.0/24"],"peerCidrs":["10.8.%d.0/24"],"psk":"k%[1]d"}`)
 	edits := 0
 	edit := func() { edits++; c.configuration = fmt.Sprintf(document, edits) }
 	edit()
@@ -54,13 +56,13 @@ func TestNoFileInTheDirectoryBlocksAVerbOrBreaksAContainer(t *testing.T) {
 	pid := c.property("MainPID")
 	for _, place := range []struct {
 		path       string
-		check, add spec.Code // of CHECK, and of ADD with an edit
-		kept       bool      // ADD does not write this file
+		check, add spec.Code // the error codes of CHECK, and of ADD with an edit
+		kept       bool      // ADD does not replace this file
 	}{
 		{path: "run/push", kept: true},
 		{path: "run/up", kept: true},
 		{path: "run/.new-1"},
-		{path: "run/pluto.ctl", check: 104, add: spec.CodeAgain, kept: true}, // there is no tunnel
+		{path: "run/pluto.ctl", check: 104, add: spec.CodeAgain, kept: true}, // no tunnel is up
 		{path: "conns/first-0-0.conf"},
 		{path: "conns/another-0-0.conf", kept: true},
 		{path: "etc/ipsec.secrets"},
@@ -111,12 +113,14 @@ func TestNoFileInTheDirectoryBlocksAVerbOrBreaksAContainer(t *testing.T) {
 				t.Errorf("%s: conns %v", when, conns)
 			}
 			if content, err := os.ReadFile(host + "/file-of-the-host"); err != nil || string(content) != "content" {
-				t.Errorf("%s: the host's file is now %q, %v", when, content, err)
+				t.Errorf("%s: the file of the host is now %q, %v", when, content, err)
 			}
 		}
 	}
 	for what, put := range obstacles {
-		for _, place := range []string{"run/pluto.ctl", "conns/first-0-0.conf", "netns", "state.json", "attachment.json", "etc"} {
+		for _, place := range []string{
+			"run/pluto.ctl", "conns/first-0-0.conf", "netns", "state.json", "attachment.json", "etc",
+		} {
 			when := fmt.Sprintf("%s in the place of %s", what, place)
 			sh(t, "sh", "-c", `rm -rf "$1"; `+put, "sh", filepath.Join(c.directory(), place), t.TempDir())
 			if failure := c.inTime(when, "DEL"); failure != nil {
@@ -128,7 +132,7 @@ func TestNoFileInTheDirectoryBlocksAVerbOrBreaksAContainer(t *testing.T) {
 	}
 }
 
-func TestAKeyDatabaseThatIsNoneBlocksNoVerb(t *testing.T) {
+func TestDamagedKeyDatabaseBlocksNoVerb(t *testing.T) {
 	requireSandbox(t)
 	c := newContainer(t, "vpn-filescert")
 	ca := newAuthority(t, "ca", nil)
@@ -136,8 +140,8 @@ func TestAKeyDatabaseThatIsNoneBlocksNoVerb(t *testing.T) {
 	network := 0
 	edit := func() {
 		network++
-		c.configuration = certificateDocument(certificate, "100.100.100.2", "200.200.200.2", "right.example.org", "10.1.0.0/24", "10.2.0.0/24",
-			fmt.Sprintf(`},{"id":"edited","peerAddress":"200.200.200.8","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.8.%d.0/24"],"psk":"k"`, network))
+		c.configuration = leftCertificate(certificate, fmt.Sprintf(`},{"id":"edited","peerAddress":"200.200.200.8",`+
+			`"localCidrs":["10.1.0.0/24"],"peerCidrs":["10.8.%d.0/24"],"psk":"k"`, network))
 	}
 	edit()
 	c.must("ADD")

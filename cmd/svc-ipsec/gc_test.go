@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"testing"
 	"time"
 
@@ -22,18 +21,18 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/userid"
 )
 
-// viewDirectory is where the mount views are.
+// viewDirectory is the directory with the bind mounts of the mount views.
 const viewDirectory = "/run/svc-ipsec/.view"
 
-// otherExecutable is another file with the content of this one, as an upgrade leaves it: it has a mount view of its
-// own.
+// otherExecutable returns the path of a copy of this executable. Like an executable after an upgrade, it has another
+// mount view.
 func otherExecutable(t *testing.T) string {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Below /run: the executables of a host are not on its /tmp either, which a daemon does not see.
+	// The copy is below /run and not below /tmp, because a mount view does not contain the host's /tmp.
 	directory, err := os.MkdirTemp("/run", "svc-test-")
 	if err != nil {
 		t.Fatal(err)
@@ -49,13 +48,20 @@ func isView(path string) bool {
 	return unix.Statfs(path, &system) == nil && system.Type == unix.NSFS_MAGIC
 }
 
-func runGC(t *testing.T, network string) {
-	t.Helper()
-	gc := &container{t: t, network: network, name: "gc", id: "gc", iface: "svc0", foreign: true, configuration: "{}", attachments: "[]"}
-	gc.must("GC")
+// gcOf returns a container whose GC is for the network, without valid attachments.
+func gcOf(t *testing.T, network string) *container {
+	return &container{
+		t: t, network: network, name: "gc", id: "gc", iface: "svc0", foreign: true,
+		configuration: "{}", attachments: "[]",
+	}
 }
 
-func TestGCRemovesMountViewsThatNoContainerNames(t *testing.T) {
+func runGC(t *testing.T, network string) {
+	t.Helper()
+	gcOf(t, network).must("GC")
+}
+
+func TestGCRemovesUnusedMountViews(t *testing.T) {
 	requireSandbox(t)
 	current, old := newContainer(t, "vpn-view"), newContainer(t, "vpn-oldview")
 	old.port, old.executable = "", otherExecutable(t)
@@ -66,8 +72,8 @@ func TestGCRemovesMountViewsThatNoContainerNames(t *testing.T) {
 	if err := mountview.Ensure(t.Context(), "/run/svc-ipsec", otherExecutable(t), record); err != nil {
 		t.Fatal(err)
 	}
-	cut := viewDirectory + "/1-0-0-0"
-	if err := os.WriteFile(cut, nil, 0o400); err != nil {
+	plainFile := viewDirectory + "/1-0-0-0"
+	if err := os.WriteFile(plainFile, nil, 0o400); err != nil {
 		t.Fatal(err)
 	}
 	currentView, oldView := viewInState(t, current.name), viewInState(t, old.name)
@@ -75,34 +81,34 @@ func TestGCRemovesMountViewsThatNoContainerNames(t *testing.T) {
 		t.Fatalf("views %s, %s and %s", currentView, oldView, unused)
 	}
 	runGC(t, "another-network")
-	for path, what := range map[string]string{unused: "a view that no container names", cut: "a file that is no view"} {
+	for path, what := range map[string]string{unused: "a view that no container uses", plainFile: "a plain file"} {
 		if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
-			t.Errorf("%s is left: %v", what, err)
+			t.Errorf("%s remains: %v", what, err)
 		}
 	}
-	for path, what := range map[string]string{currentView: "this executable's", oldView: "of a daemon that runs"} {
+	for path, what := range map[string]string{currentView: "of this executable", oldView: "of a running daemon"} {
 		if !isView(path) {
-			t.Errorf("the view %s is gone: %s", what, path)
+			t.Errorf("the view %s was removed: %s", what, path)
 		}
 	}
-	// systemd starts the daemon again in the view that it had.
+	// systemd restarts the daemon in its former view.
 	pid := old.property("MainPID")
 	sh(t, "kill", "-KILL", pid)
 	eventually(t, "the daemon runs again", func() bool {
 		now := old.property("MainPID")
-		return now != "0" && now != pid && strings.TrimSpace(sh(t, "systemctl", "show", "-P", "SubState", "svc-"+old.name)) == "running"
+		return now != "0" && now != pid && old.property("SubState") == "running"
 	})
 	old.must("CHECK")
-	// The view of this executable stays also without a container.
+	// The view of this executable is kept even without a container.
 	current.must("DEL")
 	old.must("DEL")
 	runGC(t, "another-network")
 	if entries, err := os.ReadDir(viewDirectory); err != nil || len(entries) != 1 || !isView(currentView) {
-		t.Errorf("left: %v, %v", entries, err)
+		t.Errorf("remaining views: %v, %v", entries, err)
 	}
 }
 
-func TestGCKeepsAllMountViewsIfOneContainersStateIsUnreadable(t *testing.T) {
+func TestGCKeepsMountViewsIfAStateIsUnreadable(t *testing.T) {
 	requireSandbox(t)
 	var view string
 	record := func(path string) error { view = path; return nil }
@@ -116,20 +122,19 @@ func TestGCKeepsAllMountViewsIfOneContainersStateIsUnreadable(t *testing.T) {
 	if err := os.WriteFile("/run/svc-ipsec/vpn-damaged/state.json", []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	gc := &container{t: t, network: "another-network", name: "gc", id: "gc", iface: "svc0", foreign: true, configuration: "{}", attachments: "[]"}
-	if failure, err := gc.try("GC"); err != nil || failure == nil || !isView(view) {
-		t.Errorf("GC: %v, %v; the view is there: %v", failure, err, isView(view))
+	if failure, err := gcOf(t, "another-network").try("GC"); err != nil || failure == nil || !isView(view) {
+		t.Errorf("GC: %v, %v; the view exists: %v", failure, err, isView(view))
 	}
 	if err := os.RemoveAll("/run/svc-ipsec/vpn-damaged"); err != nil {
 		t.Fatal(err)
 	}
 	runGC(t, "another-network")
 	if isView(view) {
-		t.Error("the view is left")
+		t.Error("the view remains")
 	}
 }
 
-func TestGCWaitsForAnADDThatHasAViewAndNoStateYet(t *testing.T) {
+func TestGCWaitsForADDThatHasNotStoredItsView(t *testing.T) {
 	requireSandbox(t)
 	directory := "/run/svc-ipsec/vpn-slow"
 	if err := os.MkdirAll(directory, 0o700); err != nil {
@@ -140,7 +145,7 @@ func TestGCWaitsForAnADDThatHasAViewAndNoStateYet(t *testing.T) {
 	var view string
 	err := mountview.Ensure(t.Context(), "/run/svc-ipsec", otherExecutable(t), func(path string) error {
 		view = path
-		gc := &container{t: t, network: "another-network", name: "gc", id: "gc", iface: "svc0", foreign: true, configuration: "{}", attachments: "[]"}
+		gc := gcOf(t, "another-network")
 		go func() {
 			failure, err := gc.try("GC")
 			if failure != nil {
@@ -148,8 +153,9 @@ func TestGCWaitsForAnADDThatHasAViewAndNoStateYet(t *testing.T) {
 			}
 			collected <- err
 		}()
-		time.Sleep(500 * time.Millisecond) // long enough for a GC that does not wait
-		state, err := json.Marshal(map[string]any{"version": 2, "view": view, "attachment": map[string]any{"network": "n", "containerId": "c"}})
+		time.Sleep(500 * time.Millisecond) // a GC that does not wait ends within this time
+		attachment := map[string]any{"network": "n", "containerId": "c"}
+		state, err := json.Marshal(map[string]any{"version": 2, "view": view, "attachment": attachment})
 		if err != nil {
 			return err
 		}
@@ -162,11 +168,11 @@ func TestGCWaitsForAnADDThatHasAViewAndNoStateYet(t *testing.T) {
 		t.Error(err)
 	}
 	if !isView(view) {
-		t.Error("GC has removed the view of an ADD that was at work")
+		t.Error("GC has removed the view of a running ADD")
 	}
 }
 
-func TestGCReleasesUserIDsOfWhichNothingExists(t *testing.T) {
+func TestGCReleasesUnusedUserIDs(t *testing.T) {
 	requireSandbox(t)
 	users := userid.Host(slog.New(slog.DiscardHandler))
 	inDirectory := func(name string) func(uint32) func() {
@@ -205,15 +211,20 @@ func TestGCReleasesUserIDsOfWhichNothingExists(t *testing.T) {
 		name     string
 		owner    spec.Owner
 		make     func(uint32) func()
-		network  string // of GC
+		network  string // the network of GC
 		released bool
 	}{
 		{"nothing exists", spec.Owner{Network: "net-ids", Name: "vpn-none", ContainerID: "c"}, nothing, "net-ids", true},
-		{"the container has a directory", spec.Owner{Network: "net-ids", Name: "vpn-dir", ContainerID: "c"}, inDirectory("vpn-dir"), "net-ids", false},
-		{"a namespace with a name is left", spec.Owner{Network: "net-ids", Name: "vpn-ns", ContainerID: "c"}, named, "net-ids", false},
-		{"a namespace with a process is left", spec.Owner{Network: "net-ids", Name: "vpn-proc", ContainerID: "c"}, process, "net-ids", false},
-		{"the container is another network's", spec.Owner{Network: "net-other", Name: "vpn-else", ContainerID: "c"}, nothing, "net-ids", false},
-		{"the supervisor releases its own", spec.Owner{Network: spec.Network, Name: "vpn-sup", ContainerID: "c"}, nothing, spec.Network, false},
+		{"the container has a directory", spec.Owner{Network: "net-ids", Name: "vpn-dir", ContainerID: "c"},
+			inDirectory("vpn-dir"), "net-ids", false},
+		{"a namespace with a name remains", spec.Owner{Network: "net-ids", Name: "vpn-ns", ContainerID: "c"},
+			named, "net-ids", false},
+		{"a namespace with a process remains", spec.Owner{Network: "net-ids", Name: "vpn-proc", ContainerID: "c"},
+			process, "net-ids", false},
+		{"the container belongs to another network", spec.Owner{Network: "net-other", Name: "vpn-else", ContainerID: "c"},
+			nothing, "net-ids", false},
+		{"the supervisor itself releases the id", spec.Owner{Network: spec.Network, Name: "vpn-sup", ContainerID: "c"},
+			nothing, spec.Network, false},
 	} {
 		id, err := users.Allocate(t.Context(), row.owner)
 		if err != nil {
@@ -232,7 +243,7 @@ func TestGCReleasesUserIDsOfWhichNothingExists(t *testing.T) {
 	}
 }
 
-// viewInState is the path of the mount view that a container's state names.
+// viewInState returns the path of the mount view in the state of a container.
 func viewInState(t *testing.T, name string) string {
 	t.Helper()
 	text, err := os.ReadFile("/run/svc-ipsec/" + name + "/state.json")
