@@ -14,7 +14,7 @@ func TestIPv6AddressGetsAnotherPrefixLength(t *testing.T) {
 	c.configuration = fmt.Sprintf(oneConnection, moreConnections)
 	pid := ""
 	for _, test := range []struct{ port, address, gateway string }{
-		{"2001:db8:1::1/126", "2001:db8:1::2/126", "2001:db8:1::1"}, // the container's address on the port is the external one
+		{"2001:db8:1::1/126", "2001:db8:1::2/126", "2001:db8:1::1"}, // the external address is on the port's network
 		{"2001:db8:1::1/64", "2001:db8:1::2/64", "2001:db8:1::1"},
 		{"fd00::1/126", "2001:db8:1::2/128", "fd00::1"},
 		{"fd00::1/64", "fd00::2/64", "fd00::1"},

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-func TestAKeyWhoseFileIsGoneStaysTheLastOne(t *testing.T) {
+func TestKeyOfMissingFileIsKept(t *testing.T) {
 	requireSandbox(t)
 	c := newContainer(t, "vpn-kept")
 	path := filepath.Join(t.TempDir(), "key")
@@ -21,13 +21,15 @@ func TestAKeyWhoseFileIsGoneStaysTheLastOne(t *testing.T) {
 	}
 	add := func(network int) (kept, edited, message string) {
 		t.Helper()
-		c.configuration = fmt.Sprintf(oneConnection, fmt.Sprintf(`,{"id":"file","peerAddress":"200.200.200.7","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.7.0.0/24"],"pskFile":%q},
-			{"id":"edited","peerAddress":"200.200.200.8","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.8.%d.0/24"],"psk":"k"}`, path, network))
+		c.configuration = fmt.Sprintf(oneConnection, fmt.Sprintf(`,
+			{"id":"file","peerAddress":"200.200.200.7","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.7.0.0/24"],"pskFile":%q},
+			{"id":"edited","peerAddress":"200.200.200.8","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.8.%d.0/24"],"psk":"k"}`,
+			path, network))
 		c.must("ADD")
 		message = c.health().Message
 		c.must("CHECK")
 		if got := c.health().Message; got != message {
-			t.Errorf("CHECK says %q, and ADD said %q", got, message)
+			t.Errorf("the message of CHECK is %q, that of ADD is %q", got, message)
 		}
 		all := serials(c.whack("--status"))
 		return all["file-0-0"], all["edited-0-0"], message
@@ -46,11 +48,14 @@ func TestAKeyWhoseFileIsGoneStaysTheLastOne(t *testing.T) {
 		t.Fatalf("serial %q, message %q", kept, message)
 	}
 	before := secrets()
-	for i, change := range []func(){func() { _ = os.Remove(path) }, func() {}, func() { put(""); _ = os.Chmod(path, 0o644) }} {
+	for i, change := range []func(){
+		func() { _ = os.Remove(path) }, func() {}, func() { put(""); _ = os.Chmod(path, 0o644) },
+	} {
 		change()
 		now, other, message := add(2 + i)
 		if now != kept || other == edited || secrets() != before {
-			t.Errorf("change %d: the conn was added again (%s, %s), or the edited one was not (%s, %s)", i, kept, now, edited, other)
+			t.Errorf("change %d: the conn was loaded again (%s, %s), or the edited one was not (%s, %s)",
+				i, kept, now, edited, other)
 		}
 		contains(t, "the message", message, fmt.Sprintf("pskFile %q cannot be read, the last key is kept: ", path))
 		edited = other
@@ -61,7 +66,7 @@ func TestAKeyWhoseFileIsGoneStaysTheLastOne(t *testing.T) {
 	if now == "" || now == kept || other != edited || secrets() == before || strings.Contains(message, "pskFile") {
 		t.Errorf("another key: serials %s, before %s; %s, before %s; message %q", now, kept, other, edited, message)
 	}
-	// Where nothing was found before there is nothing to keep.
+	// There is no earlier key for a file that was never read.
 	_ = os.Remove(path)
 	path += "-of-another"
 	now, other, _ = add(4)
@@ -71,7 +76,7 @@ func TestAKeyWhoseFileIsGoneStaysTheLastOne(t *testing.T) {
 	contains(t, "the reason", c.health().Connections[1].Reason, "connections[1].pskFile ", "no such file")
 }
 
-func TestACertificateWhoseKeyFileIsGoneStaysTheLastOne(t *testing.T) {
+func TestCertificateWithMissingKeyFileIsKept(t *testing.T) {
 	requireSandbox(t)
 	c := newContainer(t, "vpn-keptcert")
 	ca := newAuthority(t, "ca", nil)
@@ -81,13 +86,13 @@ func TestACertificateWhoseKeyFileIsGoneStaysTheLastOne(t *testing.T) {
 	add := func() (serial, message string) {
 		t.Helper()
 		network++
-		c.configuration = certificateDocument(certificate, "100.100.100.2", "200.200.200.2", "right.example.org", "10.1.0.0/24", "10.2.0.0/24",
-			fmt.Sprintf(`},{"id":"edited","peerAddress":"200.200.200.8","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.8.%d.0/24"],"psk":"k"`, network))
+		c.configuration = leftCertificate(certificate, fmt.Sprintf(`},{"id":"edited","peerAddress":"200.200.200.8",`+
+			`"localCidrs":["10.1.0.0/24"],"peerCidrs":["10.8.%d.0/24"],"psk":"k"`, network))
 		c.must("ADD")
 		message = c.health().Message
 		all := serials(c.whack("--status"))
 		if all["edited-0-0"] == "" {
-			t.Errorf("the edited conn is not there: %v", all)
+			t.Errorf("the edited conn is not loaded: %v", all)
 		}
 		return all["cert-0-0"], message
 	}
@@ -95,52 +100,58 @@ func TestACertificateWhoseKeyFileIsGoneStaysTheLastOne(t *testing.T) {
 	if first == "" || strings.Contains(message, "certificate") {
 		t.Fatalf("serial %q, message %q: %s", first, message, c.health().Connections[0].Reason)
 	}
-	want := fmt.Sprintf("certificateFile %q cannot be taken, the last certificate is kept: privateKeyFile %q: no such file", filepath.Join(ca.dir, "left.pem"), key)
+	want := fmt.Sprintf("certificateFile %q cannot be taken, the last certificate is kept: "+
+		"privateKeyFile %q: no such file", filepath.Join(ca.dir, "left.pem"), key)
+	keysInDatabase := func() string {
+		t.Helper()
+		return sh(t, "certutil", "-K", "-d", "sql:/run/svc-ipsec/vpn-keptcert/nss")
+	}
 	if err := os.Rename(key, away); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
 		serial, message := add()
 		if serial != first {
-			t.Errorf("the conn was added again: %q, before %q", serial, first)
+			t.Errorf("the conn was loaded again: %q, before %q", serial, first)
 		}
 		contains(t, "the message", message, want)
 		c.must("CHECK")
 		contains(t, "CHECK's message", c.health().Message, want)
 	}
 
-	// A daemon that is started anew has it from the old key database.
+	// A restarted daemon has the certificate in its key database.
 	sh(t, "systemctl", "stop", "svc-vpn-keptcert")
 	serial, message := add()
 	if serial == "" {
-		t.Errorf("it is gone with the daemon: %s", c.health().Connections[0].Reason)
+		t.Errorf("the conn is not loaded after a restart: %s", c.health().Connections[0].Reason)
 	}
 	contains(t, "the message", message, want)
-	if database := sh(t, "certutil", "-K", "-d", "sql:/run/svc-ipsec/vpn-keptcert/nss"); len(inDatabase.FindAllString(database, -1)) != 1 {
+	if database := keysInDatabase(); len(inDatabase.FindAllString(database, -1)) != 1 {
 		t.Errorf("the key database has\n%s", database)
 	}
 
-	// Without that there is nothing to keep.
+	// Without the key database, the certificate cannot be kept.
 	sh(t, "systemctl", "stop", "svc-vpn-keptcert")
 	if err := os.RemoveAll("/run/svc-ipsec/vpn-keptcert/nss"); err != nil {
 		t.Fatal(err)
 	}
 	if serial, _ := add(); serial != "" {
-		t.Errorf("there is a conn without its certificate: %s", serial)
+		t.Errorf("a conn without its certificate is loaded: %s", serial)
 	}
-	contains(t, "the reason", c.health().Connections[0].Reason, "certificate: not imported: privateKeyFile "+fmt.Sprintf("%q", key))
+	contains(t, "the reason", c.health().Connections[0].Reason,
+		"certificate: not imported: privateKeyFile "+fmt.Sprintf("%q", key))
 	if err := os.Rename(away, key); err != nil {
 		t.Fatal(err)
 	}
 	before, message := add()
 	if before == "" || strings.Contains(message, "certificate") {
-		t.Errorf("the file is back: serial %q, message %q", before, message)
+		t.Errorf("after the file was restored: serial %q, message %q", before, message)
 	}
 	certificate = ca.issue("left", newKey(t, "rsa"), time.Now().Add(time.Hour), ca)
 	if serial, _ := add(); serial == "" || serial == before {
 		t.Errorf("another certificate: serial %q, before %q", serial, before)
 	}
-	if database := sh(t, "certutil", "-K", "-d", "sql:/run/svc-ipsec/vpn-keptcert/nss"); len(inDatabase.FindAllString(database, -1)) != 1 {
+	if database := keysInDatabase(); len(inDatabase.FindAllString(database, -1)) != 1 {
 		t.Errorf("the key database has\n%s", database)
 	}
 	c.must("CHECK")

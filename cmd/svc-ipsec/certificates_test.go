@@ -120,7 +120,9 @@ func TestReasonsOfInvalidCertificates(t *testing.T) {
 	// The running daemon gets the other authority.
 	before := authentications(left)
 	addLeft(issueLeft(other, hour), "right.example.org")
-	eventually(t, "the peer is authenticated by the other authority", func() bool { return authentications(left) > before })
+	eventually(t, "the peer is authenticated by the other authority", func() bool {
+		return authentications(left) > before
+	})
 	addLeft(issueLeft(other, hour), "wrong.example.org")
 	requireReason("the peer's certificate is not of its id")
 

@@ -23,7 +23,8 @@ func chained(t *testing.T, name string, gateways bool) *container {
 		four, six = `"gateway":"192.0.2.1",`, `"gateway":"2001:db8::1",`
 	}
 	c.previous = fmt.Sprintf(`{"cniVersion":"1.1.0","interfaces":[{"name":"eth0","sandbox":%q}],
-		"ips":[{"address":"192.0.2.2/24",%s"interface":0},{"address":"2001:db8::2/64",%s"interface":0}]}`, c.namespace, four, six)
+		"ips":[{"address":"192.0.2.2/24",%s"interface":0},{"address":"2001:db8::2/64",%s"interface":0}]}`,
+		c.namespace, four, six)
 	return c
 }
 

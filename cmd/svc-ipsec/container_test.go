@@ -47,7 +47,7 @@ type container struct {
 	port, configuration   string
 	foreign               bool
 	previous, attachments string
-	lastValid             string // the key lastValid of the network configuration, or "" for a runtime that does not send it
+	lastValid             string // the key lastValid, or "" for a runtime that does not send it
 	executable            string // the path of the plugin, or "" for this test binary
 	stdout, stderr        string
 }
@@ -232,10 +232,14 @@ func (c *container) requirePrivateFiles() {
 		"accessible for other users":                 {directory, "-perm", "/007"},
 		"accessible for another group":               {directory, "-perm", "/070", "!", "-group", user},
 		"writable for the group":                     {directory, "-perm", "/020"},
-		"not owned by root":                          {directory, "!", "-user", "0", "!", "-path", directory + "/run", "!", "-path", directory + "/run/*"},
+		"not owned by root": {
+			directory, "!", "-user", "0", "!", "-path", directory + "/run", "!", "-path", directory + "/run/*",
+		},
 		"a directory that the daemon can open":       {directory, "-maxdepth", "0", "-perm", "/040"},
 		"another directory that all users can enter": {"/run/svc-ipsec", "-mindepth", "1", "-maxdepth", "1", "-perm", "/007"},
-		"not readable for the daemon":                {directory + "/etc", directory + "/conns", directory + "/nss", "!", "(", "-group", user, "-perm", "-040", ")"},
+		"not readable for the daemon": {
+			directory + "/etc", directory + "/conns", directory + "/nss", "!", "(", "-group", user, "-perm", "-040", ")",
+		},
 	} {
 		if out := sh(c.t, "find", append(test, "!", "-type", "s")...); out != "" {
 			c.t.Errorf("%s: %s", what, out)

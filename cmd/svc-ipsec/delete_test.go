@@ -33,7 +33,8 @@ func TestPeerIsNotifiedBeforeItsRouteIsRemoved(t *testing.T) {
 	for _, version := range []string{"v2", "v1"} {
 		policy := fmt.Sprintf(`,"ikePolicy":{"ikeVersion":%q}`, version)
 		right.configuration = fmt.Sprintf(document, "200.200.200.2", "02:00:00:00:02:02",
-			fmt.Sprintf(connection, "left", "100.100.100.2", "10.2.0.0/24", "10.1.0.0/24", `,"initiator":"response-only"`+policy))
+			fmt.Sprintf(connection, "left", "100.100.100.2", "10.2.0.0/24", "10.1.0.0/24",
+				`,"initiator":"response-only"`+policy))
 		right.must("ADD")
 		for _, test := range []struct {
 			what, before string

@@ -145,7 +145,8 @@ func TestInvalidNewConnectionIsRefused(t *testing.T) {
 	for range 2 { // the second ADD gets the last valid configuration of the first one
 		c.must("ADD")
 		c.storeLastValid()
-		contains(t, "the reason", c.health().Connections[0].Reason, `ikePolicy.lifetime "1": allowed: a number from 60 to 86400`)
+		contains(t, "the reason", c.health().Connections[0].Reason,
+			`ikePolicy.lifetime "1": allowed: a number from 60 to 86400`)
 		if strings.Contains(c.health().Connections[0].Reason, "edit refused") {
 			t.Error("the connection was not edited")
 		}

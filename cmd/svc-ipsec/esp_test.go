@@ -78,7 +78,8 @@ func TestANarrowNetworkDoesNotTakeTheWideTunnel(t *testing.T) {
 	left, right := sites(t)
 	sh(t, "ip", "-n", "router", "route", "add", "200.200.200.9", "via", "169.254.1.2")
 	const key = `"psk":"a key-of-the-ground-test"`
-	wide := `{"id":"wide","peerAddress":"200.200.200.2","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.0.0.0/8"],` + key + `}`
+	wide := `{"id":"wide","peerAddress":"200.200.200.2",` +
+		`"localCidrs":["10.1.0.0/24"],"peerCidrs":["10.0.0.0/8"],` + key + `}`
 	narrow := func(gateway, key string) string {
 		return fmt.Sprintf(`{"id":"narrow","peerAddress":%q,"localCidrs":["10.1.0.0/24"],"peerCidrs":["10.3.0.0/24"],%s}`,
 			gateway, key)

@@ -159,7 +159,8 @@ func TestPolicyOrder(t *testing.T) {
 func narrowPolicyPrecedes(t *testing.T, gateway string) {
 	c := newContainer(t, "vpn-order")
 	const key = `"psk":"the-secret-of-the-ground-test"`
-	const wide = `{"id":"wide","peerAddress":"200.200.200.2","localCidrs":["10.1.0.0/16"],"peerCidrs":["10.0.0.0/8"],` + key + `}`
+	const wide = `{"id":"wide","peerAddress":"200.200.200.2",` +
+		`"localCidrs":["10.1.0.0/16"],"peerCidrs":["10.0.0.0/8"],` + key + `}`
 	narrow := `{"id":"narrow","peerAddress":"` + gateway + `",` +
 		`"localCidrs":["10.1.0.0/16"],"peerCidrs":["10.3.0.0/24"],` + key + `}`
 	set := func(connections ...string) {
@@ -183,7 +184,8 @@ func narrowPolicyPrecedes(t *testing.T, gateway string) {
 	set(wide, narrow)
 	c.requireBlocked("10.1.0.5", "10.3.0.10")
 	set(wide, strings.Replace(narrow, key, `"pskFile":"/nowhere/key"`, 1))
-	if gateway != "200.200.200.2" { // with nftables, only packets that a tunnel would carry are dropped, and no tunnel is up
+	// nftables drops only packets that are in a tunnel, and no tunnel is up in this test.
+	if gateway != "200.200.200.2" {
 		c.requireBlocked("10.1.0.5", "10.3.0.10")
 	}
 	// The policy of the narrow tunnel has precedence over the guard.

@@ -13,9 +13,10 @@ import (
 )
 
 const (
-	// former and edited are two configurations that have the connection "first" in common.
+	// former and edited are the connections of two configurations, which both have the connection "first" of inCommon.
 	inCommon = `{"externalIps":["100.100.100.2"],"externalMac":"ca:08:1a:94:29:0e","connections":[
-	{"id":"first","peerAddress":"200.200.200.2","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.2.0.0/24"],"psk":"the-secret-of-the-ground-test"},%s]}`
+	{"id":"first","peerAddress":"200.200.200.2","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.2.0.0/24"],
+	"psk":"the-secret-of-the-ground-test"},%s]}`
 	former = `{"id":"changes","peerAddress":"200.200.200.3","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.3.0.0/24"],"psk":"k"},
 	{"id":"goes","peerAddress":"200.200.200.4","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.4.0.0/24"],"psk":"k"}`
 	edited = `{"id":"changes","peerAddress":"200.200.200.33","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.3.0.0/24"],"psk":"other"},
@@ -25,31 +26,32 @@ const (
 	nft        = "/usr/sbin/nft"
 )
 
-// The points of a reconfigure: a program that hangs, if its arguments match.
+// reconfigurePoints are the points at which the tests interrupt a reconfigure. At each of them, a program hangs when
+// its arguments match the pattern.
 var reconfigurePoints = []struct{ what, program, when string }{
 	{"before the first connection is deleted", libexec + "whack", `*" --delete "*`},
 	{"before a second connection is deleted", libexec + "whack", `*" goes-0-0 --delete "*`},
 	{"before the guard of both networks is set", nft, `*`},
 	{"before the keys are read again", libexec + "whack", `*" --rereadsecrets "*`},
-	{"before the addresses are looked at", libexec + "whack", `*" --listen "*`},
+	{"before the conns are oriented", libexec + "whack", `*" --listen "*`},
 	{"before the connections are loaded", libexec + "addconn", `*`},
 	{"after the connections are loaded", libexec + "whack", `*" --status "`},
 	{"before the connections are initiated", libexec + "whack", `*" --initiate "*`},
 }
 
-// hangs makes a program hang when its arguments match a pattern of sh for the first time; and from then on whatever
-// they are, if it is for ever. reached reports whether it hangs, and undo ends it and puts the program back.
+// makeHang replaces a program by a script that hangs at the first call whose arguments match a shell pattern. With
+// forEver, it hangs at all later calls too. reached reports whether it hangs. undo kills it and restores the program.
 func (c *container) makeHang(program, when string, forEver bool) (reached func() bool, undo func()) {
 	c.t.Helper()
-	there := c.directory() + "/run/there" // the only directory that whack and addconn can write to
+	hung := c.directory() + "/run/there" // in the only directory that whack and addconn can write
 	if program == nft {
-		there = c.directory() + "/there" // run/ may not exist
+		hung = c.directory() + "/there" // run/ may not exist
 	}
 	script := fmt.Sprintf(`#!/bin/sh
 hang() { echo $$ >>%[1]s; exec sleep 3600; }
 if [ -e %[1]s ]; then ! %[2]t || hang; else case " $* " in %[3]s) hang ;; esac; fi
 exec %[4]s.real "$@"
-`, there, forEver, when, program)
+`, hung, forEver, when, program)
 	sh(c.t, "mv", program, program+".real")
 	restored := false
 	undo = func() {
@@ -58,20 +60,20 @@ exec %[4]s.real "$@"
 		}
 		restored = true
 		sh(c.t, "mv", program+".real", program)
-		text, _ := os.ReadFile(there)
+		text, _ := os.ReadFile(hung)
 		for _, pid := range strings.Fields(string(text)) {
 			_ = exec.Command("kill", "-KILL", pid).Run()
 		}
-		_ = os.Remove(there)
+		_ = os.Remove(hung)
 	}
 	c.t.Cleanup(undo)
 	if err := os.WriteFile(program, []byte(script), 0o755); err != nil {
 		c.t.Fatal(err)
 	}
-	return func() bool { _, err := os.Stat(there); return err == nil }, undo
+	return func() bool { _, err := os.Stat(hung); return err == nil }, undo
 }
 
-// killed runs ADD until a program hangs, and kills it then. It reports whether the program hung.
+// killAt runs ADD until a program hangs, and then kills ADD. It reports whether the program hung.
 func (c *container) killAt(program, when string) bool {
 	c.t.Helper()
 	reached, undo := c.makeHang(program, when, false)
@@ -103,8 +105,8 @@ func (c *container) killAt(program, when string) bool {
 	return !ended
 }
 
-// observed is what a reconfigure changes: addresses, routes, the bridge, the guard, and the conns of the daemon, each
-// with its text.
+// observe returns everything that a reconfigure changes: addresses, routes, the bridge, the guard, and the conns of the
+// daemon with their files.
 func (c *container) observe() string {
 	c.t.Helper()
 	conns := []string{}
@@ -116,17 +118,19 @@ func (c *container) observe() string {
 	slices.Sort(conns)
 	secrets := sh(c.t, "sha256sum", c.directory()+"/etc/ipsec.secrets")
 	link := sh(c.t, "sh", "-c", "ip -j link show dev "+c.name+" | jq -r '.[0].master'")
-	return sh(c.t, "ip", "-n", c.name, "-br", "address", "show", "dev", "svc0", "scope", "global") + sh(c.t, "ip", "-n", c.name, "route") +
-		"bridge " + link + c.guard() + strings.Join(append(conns, files...), "\n") + secrets
+	return sh(c.t, "ip", "-n", c.name, "-br", "address", "show", "dev", "svc0", "scope", "global") +
+		sh(c.t, "ip", "-n", c.name, "route") + "bridge " + link + c.guard() +
+		strings.Join(append(conns, files...), "\n") + secrets
 }
 
+// asksForCompletion reports whether the health of the last verb requests an ADD because a reconfigure is incomplete.
 func (c *container) asksForCompletion() bool {
 	c.t.Helper()
 	again := c.health().Again
 	return again != nil && again.After == 0 && again.Reason == incomplete
 }
 
-func TestAReconfigureThatIsKilledAtAnyPointIsCompletedByTheNextADD(t *testing.T) {
+func TestKilledReconfigureIsCompletedByNextADD(t *testing.T) {
 	requireSandbox(t)
 	c := newContainer(t, "vpn-killed")
 	ports := map[string]string{former: c.port, edited: `{"addresses":["169.254.0.5/30"],"mac":"02:00:00:00:00:05"}`}
@@ -153,7 +157,7 @@ func TestAReconfigureThatIsKilledAtAnyPointIsCompletedByTheNextADD(t *testing.T)
 			t.Fatalf("%s: CHECK: %v, %v", when, failure, err)
 		}
 		if asks := c.asksForCompletion(); asks != wantIncomplete {
-			t.Errorf("%s: CHECK asks for %+v", when, c.health().Again)
+			t.Errorf("%s: CHECK requests %+v", when, c.health().Again)
 		}
 		unchanged(when)
 	}
@@ -163,7 +167,7 @@ func TestAReconfigureThatIsKilledAtAnyPointIsCompletedByTheNextADD(t *testing.T)
 			t.Errorf("not killed %s", point.what)
 		}
 		check(point.what, true)
-		// The next one is killed, too, if it gets to another point.
+		// The reconfigure back to former is killed too, if it reaches another point.
 		next := reconfigurePoints[(i+3)%len(reconfigurePoints)]
 		to(former)
 		again := c.killAt(next.program, next.when)
@@ -175,14 +179,14 @@ func TestAReconfigureThatIsKilledAtAnyPointIsCompletedByTheNextADD(t *testing.T)
 		if now := c.observe(); now != observed[last] {
 			t.Errorf("%s: the next ADD made\n%s\nwant\n%s", point.what, now, observed[last])
 		}
-		if _, there := c.sections()["incomplete"]; there {
-			t.Errorf("%s: state.json has an incomplete reconfigure", point.what)
+		if _, exists := c.sections()["incomplete"]; exists {
+			t.Errorf("%s: state.json contains an incomplete reconfigure", point.what)
 		}
 		to(former)
 		c.must("ADD")
 	}
 
-	// What no reconfigure changes is compared all the same.
+	// While a reconfigure is incomplete, CHECK still compares everything that the reconfigure does not change.
 	ports[edited] = ports[former] // the same gateway, so both have the same route
 	to(edited)
 	c.killAt(libexec+"whack", `*" --listen "*`)
@@ -193,7 +197,7 @@ func TestAReconfigureThatIsKilledAtAnyPointIsCompletedByTheNextADD(t *testing.T)
 	check("completed", false)
 }
 
-func TestAReconfigureToNothingOrToADaemonMayBeKilled(t *testing.T) {
+func TestKilledReconfigureToAndFromNoConnections(t *testing.T) {
 	requireSandbox(t)
 	c := newContainer(t, "vpn-nil")
 	something, nothing := fmt.Sprintf(inCommon, former), `{"externalIps":["100.100.100.2"],"connections":[]}`
@@ -229,7 +233,7 @@ func TestAReconfigureToNothingOrToADaemonMayBeKilled(t *testing.T) {
 	c.requireRemoved()
 }
 
-func TestAReconfigureThatFailsIsTakenBackWithItsConnections(t *testing.T) {
+func TestFailedReconfigureIsUndone(t *testing.T) {
 	requireSandbox(t)
 	c := newContainer(t, "vpn-back")
 	port := c.port
@@ -238,7 +242,8 @@ func TestAReconfigureThatFailsIsTakenBackWithItsConnections(t *testing.T) {
 	c.must("CHECK")
 	before, serial := c.observe(), serials(c.whack("--status"))["first-0-0"]
 	edit := func() {
-		c.configuration, c.port = fmt.Sprintf(inCommon, edited), `{"addresses":["169.254.0.5/30"],"mac":"02:00:00:00:00:05"}`
+		c.configuration = fmt.Sprintf(inCommon, edited)
+		c.port = `{"addresses":["169.254.0.5/30"],"mac":"02:00:00:00:00:05"}`
 	}
 	fails := func(what, program, when string, forEver bool) {
 		t.Helper()
@@ -247,7 +252,7 @@ func TestAReconfigureThatFailsIsTakenBackWithItsConnections(t *testing.T) {
 		if failure, err := c.try("ADD"); err != nil || failure == nil {
 			t.Fatalf("%s: ADD of a daemon whose %s hangs: %v, %v", what, program, failure, err)
 		}
-		if forEver { // CHECK cannot see the container: that is no difference
+		if forEver { // CHECK cannot determine the state of the container, which is not an observed difference
 			c.fails("CHECK", spec.CodeAgain, "no answer")
 		}
 		undo()
@@ -257,25 +262,26 @@ func TestAReconfigureThatFailsIsTakenBackWithItsConnections(t *testing.T) {
 		}
 	}
 	for _, point := range reconfigurePoints {
-		if point.program != libexec+"whack" || !strings.Contains(point.when, "--delete") && !strings.Contains(point.when, "--status") {
-			continue // an initiate or an addconn that hangs once, or a guard that cannot be set, is no failure
+		if point.program != libexec+"whack" ||
+			!strings.Contains(point.when, "--delete") && !strings.Contains(point.when, "--status") {
+			continue // ADD does not fail if initiate or addconn hangs once, or if the guard cannot be set
 		}
 		fails(point.what, point.program, point.when, false)
 		if now := c.observe(); now != before {
-			t.Errorf("%s: it was\n%s\nand is\n%s", point.what, before, now)
+			t.Errorf("%s: before\n%s\nafter\n%s", point.what, before, now)
 		}
 		if c.asksForCompletion() {
-			t.Errorf("%s: it was taken back, and CHECK asks for %+v", point.what, c.health().Again)
+			t.Errorf("%s: the reconfigure was undone, but CHECK requests %+v", point.what, c.health().Again)
 		}
 	}
 	fails("for ever, after the connections are loaded", libexec+"whack", `*" --status "`, true)
 	if !c.asksForCompletion() {
-		t.Errorf("it could not be taken back, and CHECK asks for %+v", c.health().Again)
+		t.Errorf("the reconfigure could not be undone, and CHECK requests %+v", c.health().Again)
 	}
 	c.configuration, c.port = fmt.Sprintf(inCommon, former), port
 	c.must("ADD")
 	c.must("CHECK")
 	if now := c.observe(); now != before || c.asksForCompletion() {
-		t.Errorf("it was\n%s\nand is\n%s", before, now)
+		t.Errorf("before\n%s\nafter\n%s", before, now)
 	}
 }

@@ -7,8 +7,9 @@ import (
 	"testing"
 )
 
-// Linux 6.18 refuses to bind some mount namespaces in a container, by the CPU on which they are made.
-func TestMountViewIsMadeOnEveryCPU(t *testing.T) {
+// TestMountViewIsCreatedOnEveryCPU creates the mount view on each CPU. In a container, Linux 6.18 refuses to bind-mount
+// a mount namespace, depending on the CPU on which it was created.
+func TestMountViewIsCreatedOnEveryCPU(t *testing.T) {
 	requireSandbox(t)
 	c := newContainer(t, "vpn-cpus")
 	all := fmt.Sprintf("0-%d", runtime.NumCPU()-1)
@@ -19,7 +20,7 @@ func TestMountViewIsMadeOnEveryCPU(t *testing.T) {
 		view := viewInState(t, c.name)
 		c.must("DEL")
 		sh(t, "umount", view)
-		run(fmt.Sprint(cpu)) // and all that this process starts
+		run(fmt.Sprint(cpu)) // applies to the processes that this process starts too
 		c.must("ADD")
 		c.must("CHECK")
 		c.must("DEL")
@@ -27,9 +28,9 @@ func TestMountViewIsMadeOnEveryCPU(t *testing.T) {
 	}
 }
 
-// Whatever an ADD leaves that is killed while it makes the view, and what others make of the directory, the next one
-// copes with.
-func TestMountViewIsMadeOverWhatIsLeft(t *testing.T) {
+// TestUnfinishedMountViewIsReplaced prepares the files and mounts that an ADD can leave if it is killed while it
+// creates the view, and other unexpected states of the directory. The next ADD must succeed.
+func TestUnfinishedMountViewIsReplaced(t *testing.T) {
 	requireSandbox(t)
 	c := newContainer(t, "vpn-left")
 	c.must("ADD")
@@ -40,15 +41,20 @@ func TestMountViewIsMadeOverWhatIsLeft(t *testing.T) {
 		prepare []string // a command after the views are removed
 	}{
 		{"nothing", []string{"true"}},
-		{"a directory that is no mount", []string{"mkdir", "-m", "700", viewDirectory}},
-		{"a directory that is no mount, with a file", []string{"sh", "-c", "mkdir " + viewDirectory + "; touch " + view + "; chmod 400 " + view}},
-		{"a mount that is shared", []string{"sh", "-c", "mkdir " + viewDirectory + "; mount -t tmpfs none " + viewDirectory + "; mount --make-shared " + viewDirectory}},
-		{"a mount that is shared, with a file", []string{"sh", "-c", "mkdir " + viewDirectory + "; mount -t tmpfs none " + viewDirectory +
-			"; mount --make-shared " + viewDirectory + "; touch " + view + "; chmod 400 " + view}},
-		{"two mounts", []string{"sh", "-c", "mkdir " + viewDirectory + "; mount -t tmpfs none " + viewDirectory + "; mount --make-private " + viewDirectory +
-			"; touch " + view + "; mount -t tmpfs none " + viewDirectory}},
+		{"a directory that is not a mount point", []string{"mkdir", "-m", "700", viewDirectory}},
+		{"a directory that is not a mount point, with a file", []string{"sh", "-c",
+			"mkdir " + viewDirectory + "; touch " + view + "; chmod 400 " + view}},
+		{"a mount that is shared", []string{"sh", "-c",
+			"mkdir " + viewDirectory + "; mount -t tmpfs none " + viewDirectory + "; mount --make-shared " + viewDirectory}},
+		{"a mount that is shared, with a file", []string{"sh", "-c",
+			"mkdir " + viewDirectory + "; mount -t tmpfs none " + viewDirectory + "; mount --make-shared " + viewDirectory +
+				"; touch " + view + "; chmod 400 " + view}},
+		{"two mounts", []string{"sh", "-c",
+			"mkdir " + viewDirectory + "; mount -t tmpfs none " + viewDirectory + "; mount --make-private " + viewDirectory +
+				"; touch " + view + "; mount -t tmpfs none " + viewDirectory}},
 	} {
-		sh(t, "sh", "-c", "umount "+view+" 2>/dev/null; while umount "+viewDirectory+" 2>/dev/null; do :; done; rm -rf "+viewDirectory)
+		sh(t, "sh", "-c", "umount "+view+" 2>/dev/null; "+
+			"while umount "+viewDirectory+" 2>/dev/null; do :; done; rm -rf "+viewDirectory)
 		sh(t, row.prepare[0], row.prepare[1:]...)
 		if failure, err := c.try("ADD"); err != nil || failure != nil {
 			t.Errorf("%s: ADD: %v, %v", row.name, failure, err)

@@ -11,7 +11,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// hosts puts lines into this host's file of names, which the tests' ground has for itself, until the test ends.
+// hosts replaces the lines of /etc/hosts until the end of the test. The sandbox has its own /etc/hosts.
 func hosts(t *testing.T, lines string) {
 	t.Helper()
 	before, err := os.ReadFile("/etc/hosts")
@@ -24,19 +24,22 @@ func hosts(t *testing.T, lines string) {
 	}
 }
 
-// asks want whether the next ADD is asked for, that many seconds after the look, which is a moment ago.
+// asksForADD reports whether the health requests an ADD for this reason, in at most after seconds and at least 15 s
+// less. The request is relative to the time of the lookup, which was shortly before.
 func asksForADD(h spec.Health, after int, reason string) bool {
 	return h.Again != nil && h.Again.After <= after && h.Again.After > after-15 && h.Again.Reason == reason
 }
 
-func TestAPeerIsFollowedByItsName(t *testing.T) {
+func TestPeerAddressFollowsItsName(t *testing.T) {
 	requireSandbox(t)
 	c := newContainer(t, "vpn-name")
 	hosts(t, "200.200.200.7 vpn.ground.test\n200.200.200.8 vpn.ground.test\n")
-	// Both wait for their peers: to begin a tunnel asks for the next ADD sooner than a name does.
+	// Both connections are response-only, because a connection that initiates requests the next ADD earlier than a name
+	// does.
 	configured := func(peer string) string {
-		return strings.ReplaceAll(fmt.Sprintf(oneConnection, fmt.Sprintf(`,{"id":"named","peerAddress":%q,"localCidrs":["10.1.0.0/24"],"peerCidrs":["10.7.0.0/24"],"psk":"k"}`, peer)),
-			`"psk"`, `"initiator":"response-only","psk"`)
+		named := fmt.Sprintf(`,{"id":"named","peerAddress":%q,`+
+			`"localCidrs":["10.1.0.0/24"],"peerCidrs":["10.7.0.0/24"],"psk":"k"}`, peer)
+		return strings.ReplaceAll(fmt.Sprintf(oneConnection, named), `"psk"`, `"initiator":"response-only","psk"`)
 	}
 	c.configuration = configured("vpn.ground.test")
 	c.must("ADD")
@@ -51,7 +54,7 @@ func TestAPeerIsFollowedByItsName(t *testing.T) {
 			t.Fatal(err)
 		}
 		if strings.Contains(string(text), "ground.test") {
-			t.Errorf("the name is in\n%s", text)
+			t.Errorf("the conn contains the name:\n%s", text)
 		}
 		return string(text)
 	}
@@ -60,7 +63,7 @@ func TestAPeerIsFollowedByItsName(t *testing.T) {
 	hosts(t, "200.200.200.6 vpn.ground.test\n200.200.200.7 vpn.ground.test\n")
 	c.must("ADD")
 	if now := serials(c.whack("--status")); now["named-0-0"] != serial["named-0-0"] {
-		t.Error("the address in use was left though the name has it")
+		t.Error("the address was changed although the name still has the old one")
 	}
 	hosts(t, "200.200.200.8 vpn.ground.test\n")
 	c.must("CHECK")
@@ -71,7 +74,8 @@ func TestAPeerIsFollowedByItsName(t *testing.T) {
 	if now["named-0-0"] == serial["named-0-0"] || now["first-0-0"] != serial["first-0-0"] {
 		t.Errorf("conns %v, before %v", now, serial)
 	}
-	if routes := sh(t, "ip", "-n", c.name, "route"); strings.Contains(routes, "200.200.200.7") || !strings.Contains(routes, "200.200.200.8 via") {
+	routes := sh(t, "ip", "-n", c.name, "route")
+	if strings.Contains(routes, "200.200.200.7") || !strings.Contains(routes, "200.200.200.8 via") {
 		t.Errorf("the routes:\n%s", routes)
 	}
 	c.must("CHECK")
@@ -83,7 +87,7 @@ func TestAPeerIsFollowedByItsName(t *testing.T) {
 	}
 	contains(t, "the message", h.Message, "peer name vpn.ground.test", "its last address 200.200.200.8 is used")
 	if kept := serials(c.whack("--status")); kept["named-0-0"] != now["named-0-0"] {
-		t.Error("a name that is not found cost its tunnel")
+		t.Error("the conn was loaded again because its name was not found")
 	}
 	c.must("CHECK")
 	contains(t, "CHECK's message", c.health().Message, "peer name vpn.ground.test")
@@ -100,7 +104,7 @@ func TestAPeerIsFollowedByItsName(t *testing.T) {
 	c.must("CHECK")
 }
 
-// silentDNS makes a server that does not answer this host's only one, until the test ends.
+// silentDNS makes a DNS server that does not answer the only one of this host, until the end of the test.
 func silentDNS(t *testing.T) {
 	t.Helper()
 	before, err := os.ReadFile("/etc/resolv.conf")
@@ -118,19 +122,20 @@ func silentDNS(t *testing.T) {
 	t.Cleanup(func() { _ = os.WriteFile("/etc/resolv.conf", before, 0o644) })
 }
 
-func TestADNSServerThatDoesNotAnswerHoldsNothingUp(t *testing.T) {
+func TestSilentDNSServerDoesNotBlockADD(t *testing.T) {
 	requireSandbox(t)
 	silentDNS(t)
 	c := newContainer(t, "vpn-silent")
 	var named []string
 	for i := range 20 {
-		named = append(named, fmt.Sprintf(`,{"id":"n%d","peerAddress":"n%d.ground.test","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.%d.0.0/24"],"psk":"k"}`, i, i, i+20))
+		named = append(named, fmt.Sprintf(`,{"id":"n%d","peerAddress":"n%d.ground.test",`+
+			`"localCidrs":["10.1.0.0/24"],"peerCidrs":["10.%d.0.0/24"],"psk":"k"}`, i, i, i+20))
 	}
 	c.configuration = fmt.Sprintf(oneConnection, strings.Join(named, ""))
-	began := time.Now()
+	start := time.Now()
 	c.must("ADD")
-	if took := time.Since(began); took > 10*time.Second {
-		t.Errorf("ADD took %s for names that have 3 seconds together", took)
+	if took := time.Since(start); took > 10*time.Second {
+		t.Errorf("ADD took %s, and the timeout for all names is 3 s", took)
 	}
 	for _, connection := range c.health().Connections[1:] {
 		contains(t, connection.ID, connection.Reason, "no answer from DNS")

@@ -11,22 +11,25 @@ import (
 	"time"
 )
 
-// TestEachFailedNegotiationHasAReason lets two daemons fail in each way, and reads the reason of each end. With
-// SVC_TEST_RECORD=FILE it writes what the daemons logged, as the fixtures of package libreswan.
+// TestEachFailedNegotiationHasAReason runs two daemons with configurations that do not match, and compares the reasons
+// of both ends. With SVC_TEST_RECORD=FILE it writes the logs of the daemons to FILE, in the format of the fixtures of
+// package libreswan.
 func TestEachFailedNegotiationHasAReason(t *testing.T) {
 	requireSandbox(t)
 	left, right := sites(t)
-	const v1, aggressive = `"ikePolicy":{"ikeVersion":"v1"}`, `"ikePolicy":{"ikeVersion":"v1","phase1NegotiationMode":"aggressive"}`
+	const v1 = `"ikePolicy":{"ikeVersion":"v1"}`
+	const aggressive = `"ikePolicy":{"ikeVersion":"v1","phase1NegotiationMode":"aggressive"}`
 	ca, other, hour := newAuthority(t, "ca", nil), newAuthority(t, "other", nil), time.Now().Add(time.Hour)
 	const byCertificate = `"psk":null,"authMode":"certificate",`
-	leftCertificate := byCertificate + `"peerId":"right.example.org","certificate":` + ca.issue("left", newKey(t, "rsa"), hour, ca)
+	leftCertificate := byCertificate + `"peerId":"right.example.org","certificate":` +
+		ca.issue("left", newKey(t, "rsa"), hour, ca)
 	rightCertificate := byCertificate + `"peerId":"left.example.org","certificate":`
 	good := rightCertificate + ca.issue("right", newKey(t, "rsa"), hour, ca)
 	expiring := *ca
 	expiring.dir = t.TempDir()
 	const unsuitable = "the peer's IKE version, mode, authMode or id is not the one of the connection"
 	var record strings.Builder
-	var span time.Duration // of an ADD
+	var addTime time.Duration // the longest time that the two ADDs of the right end took
 	for i, test := range []struct {
 		what, left, right       string
 		leftReason, rightReason string
@@ -77,32 +80,32 @@ func TestEachFailedNegotiationHasAReason(t *testing.T) {
 		if only := os.Getenv("SVC_TEST_ONLY"); only != "" && !strings.Contains(test.what, only) {
 			continue
 		}
-		began := time.Now()
-		// The connections have names of their own in each row, so what is logged later of an earlier one is not read.
-		expires := time.Now().Add(3*time.Second + 4*span)
+		start := time.Now()
+		// The connections have different names in each row, so later log lines of an earlier connection are ignored.
+		expires := time.Now().Add(3*time.Second + 4*addTime)
 		expired := strings.Contains(test.what, "expired")
 		if expired {
 			test.right = rightCertificate + expiring.issue("right", newKey(t, "rsa"), expires, ca)
 		}
-		// What the row before this one began must not meet the other end of this one.
+		// A negotiation of the row before this one must not reach the other end of this row.
 		left.configuration = oneEnd(t, true, "idle", `"peerAddress":"200.200.200.9"`)
 		left.must("ADD")
 		right.configuration = oneEnd(t, false, fmt.Sprintf("r%02d", i), test.right)
 		left.configuration = oneEnd(t, true, fmt.Sprintf("l%02d", i), test.left)
 		right.must("ADD")
-		span = max(span, time.Since(began))
+		addTime = max(addTime, time.Since(start))
 		if expired {
-			time.Sleep(time.Until(expires.Add(time.Second))) // the certificate ends by the clock
+			time.Sleep(time.Until(expires.Add(time.Second))) // until the certificate has expired
 		}
 		left.must("ADD")
 		for _, end := range []struct {
 			c          *container
 			name, want string
 		}{{left, "initiator", test.leftReason}, {right, "responder", test.rightReason}} {
-			if end.want == "-" { // this end sees nothing wrong; without ESP in the kernel, it fails by that
+			if end.want == "-" { // this end detects no error, except for missing ESP in the kernel
 				continue
 			}
-			reason, wanted := "", strings.Split(end.want, "|") // of 4.10, and of 5.2 if that differs
+			reason, wanted := "", strings.Split(end.want, "|") // the reason with 4.10, and with 5.2 if it is different
 			for deadline := time.Now().Add(time.Minute); !slices.Contains(wanted, reason) && time.Now().Before(deadline); {
 				time.Sleep(100 * time.Millisecond)
 				end.c.must("CHECK")
@@ -111,8 +114,10 @@ func TestEachFailedNegotiationHasAReason(t *testing.T) {
 			if !slices.Contains(wanted, reason) {
 				t.Errorf("%s, the %s: %q, want %q", test.what, end.name, reason, end.want)
 			}
-			text := sh(t, "journalctl", "--no-pager", "-o", "cat", "-u", "svc-"+end.c.name, fmt.Sprintf("--since=@%d", began.Unix()))
-			fmt.Fprintf(&record, "# %s, the %s: %s\n%s", test.what, end.name, reason, linesAbout(text, fmt.Sprintf("%c%02d-0-0", end.c.name[len(end.c.name)-1], i)))
+			text := sh(t, "journalctl", "--no-pager", "-o", "cat", "-u", "svc-"+end.c.name,
+				fmt.Sprintf("--since=@%d", start.Unix()))
+			conn := fmt.Sprintf("%c%02d-0-0", end.c.name[len(end.c.name)-1], i)
+			fmt.Fprintf(&record, "# %s, the %s: %s\n%s", test.what, end.name, reason, linesAbout(text, conn))
 		}
 	}
 	if path := os.Getenv("SVC_TEST_RECORD"); path != "" {
@@ -122,13 +127,14 @@ func TestEachFailedNegotiationHasAReason(t *testing.T) {
 	}
 }
 
-// lines returns those of a log that are about a conn, or about a packet that no conn matches, each once: the numbers of
-// the states do not count. The name of the conn becomes c-0-0.
+// linesAbout returns the lines of a log about a conn, or about a packet that matches no conn. Of lines that differ only
+// in the numbers of states, it returns the first one. It replaces the name of the conn by c-0-0.
 func linesAbout(log, conn string) string {
 	var text strings.Builder
 	seen := map[string]bool{}
 	for line := range strings.Lines(log) {
-		if !strings.Contains(line, `"`+conn+`"`) && !strings.HasPrefix(line, "packet from ") || strings.Contains(line, "SA proposals") || strings.Contains(line, `":   `) {
+		about := strings.Contains(line, `"`+conn+`"`) || strings.HasPrefix(line, "packet from ")
+		if !about || strings.Contains(line, "SA proposals") || strings.Contains(line, `":   `) {
 			continue
 		}
 		line = strings.ReplaceAll(line, conn, "c-0-0")

@@ -15,10 +15,11 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// key is a pre-shared key as each end has it, and as it is with its last character another one.
+// key holds the JSON members for a pre-shared key in the configurations of the two ends, and for a key whose last
+// character is different.
 type key struct{ name, left, right, wrong string }
 
-// text is a key that both ends have as a string.
+// text returns a key that both ends have as a string.
 func text(name, s string) key {
 	last, size := utf8.DecodeLastRuneInString(s)
 	other := "z"
@@ -29,7 +30,7 @@ func text(name, s string) key {
 	return key{name, own, own, `"psk":` + configtest.Quoted(s[:len(s)-size]+other)}
 }
 
-// encoded is a key that both ends have in base64.
+// encoded returns a key that both ends have in base64.
 func encoded(name string, b []byte) key {
 	write := func(b []byte) string { return `"pskBase64":"` + base64.StdEncoding.EncodeToString(b) + `"` }
 	other := bytes.Clone(b)
@@ -55,34 +56,42 @@ func keys() []key {
 			runes.WriteRune(r)
 		}
 	}
-	noise := func(n int) []byte {
+	randomBytes := func(n int) []byte {
 		b := make([]byte, n)
 		for i := range b {
 			b[i] = byte(random.IntN(256))
 		}
 		return b
 	}
-	either := text("a string here, base64 there", "the same bytes \u00fc")
+	either := text("a string on the left, base64 on the right", "the same bytes \u00fc")
 	either.right = encoded("", []byte("the same bytes \u00fc")).right
 	return []key{
-		encoded("the byte 0", []byte{0}), encoded("the byte 255", []byte{255}), encoded("no UTF-8", []byte("\xff\xfe\n\x00\"")), either,
-		text("1 byte", "x"), text("a quote", `"`), text("an apostrophe", "'"), text("a backslash", `\`), text("a newline", "\n"), text("a blank", " "), text("NUL", "\x00"),
-		text("quotes", `say "no" and 'no'`), text("lines", "one\ntwo\r\n\tthree\n"), text("the end of a line of secrets", "x\" \n%any : PSK \"y"),
-		text("what Libreswan would read as hex", "0x6b6579"), text("and as base64", "0sa2V5"), text("and as any", "%any"), text("UTF-8", "ключ für 鍵 🔑"),
+		encoded("the byte 0", []byte{0}), encoded("the byte 255", []byte{255}),
+		encoded("invalid UTF-8", []byte("\xff\xfe\n\x00\"")), either,
+		text("1 byte", "x"), text("a quote", `"`), text("an apostrophe", "'"), text("a backslash", `\`),
+		text("a newline", "\n"), text("a blank", " "), text("NUL", "\x00"),
+		text("quotes", `say "no" and 'no'`), text("lines", "one\ntwo\r\n\tthree\n"),
+		text("the end of a line of secrets", "x\" \n%any : PSK \"y"),
+		text("Libreswan's prefix of hexadecimal keys", "0x6b6579"), text("Libreswan's prefix of base64 keys", "0sa2V5"),
+		text("Libreswan's keyword %any", "%any"), text("UTF-8", "ключ für 鍵 🔑"),
 		text("the first 256 characters", low.String()), text("random characters", runes.String()),
-		text("16 bytes", letters(16)), text("512 bytes", letters(512)), text("512 bytes of two each", strings.Repeat("éü", 128)), text("1000 bytes", letters(1000)),
-		encoded("32 random bytes", noise(32)), encoded("512 random bytes", noise(512)), encoded("1000 random bytes", noise(1000)),
+		text("16 bytes", letters(16)), text("512 bytes", letters(512)),
+		text("512 bytes in characters of two bytes", strings.Repeat("éü", 128)), text("1000 bytes", letters(1000)),
+		encoded("32 random bytes", randomBytes(32)), encoded("512 random bytes", randomBytes(512)),
+		encoded("1000 random bytes", randomBytes(1000)),
 	}
 }
 
-// oneTunnel is the configuration of one end of a tunnel, of which the other end is the responder.
+// oneTunnel returns the configuration of one end of a tunnel.
 func oneTunnel(external, peer, local, remote, psk, more string) string {
-	return fmt.Sprintf(`{"externalIps":[%q],"connections":[{"id":"k","peerAddress":%q,"localCidrs":[%q],"peerCidrs":[%q],%s%s}]}`, external, peer, local, remote, psk, more)
+	return fmt.Sprintf(`{"externalIps":[%q],"connections":[{"id":"k","peerAddress":%q,"localCidrs":[%q],"peerCidrs":[%q],`+
+		`%s%s}]}`, external, peer, local, remote, psk, more)
 }
 
-var establishedIKE = regexp.MustCompile(`#([0-9]+): "k-0-0":[0-9]+ .*(?:established IKE SA|IKE SA established|ISAKMP SA established)`)
+var establishedIKE = regexp.MustCompile(`#([0-9]+): "k-0-0":[0-9]+ ` +
+	`.*(?:established IKE SA|IKE SA established|ISAKMP SA established)`)
 
-// established is the number of the newest IKE SA that is up, 0 if there is none.
+// established returns the number of the newest established IKE SA, or 0 if there is none.
 func (c *container) established() (newest int) {
 	c.t.Helper()
 	for _, m := range establishedIKE.FindAllStringSubmatch(c.whack("--showstates"), -1) {
@@ -92,8 +101,8 @@ func (c *container) established() (newest int) {
 	return newest
 }
 
-// TestEveryKeyAuthenticates gives both ends one key after another, in place. An IKE SA is what shows that the keys are
-// the same; the traffic needs a kernel with ESP.
+// TestEveryKeyAuthenticates reconfigures both ends with one key after another. An established IKE SA shows that the
+// keys are equal. Traffic is not tested, because it needs a kernel with ESP.
 func TestEveryKeyAuthenticates(t *testing.T) {
 	requireSandbox(t)
 	left, right := sites(t)
@@ -102,7 +111,8 @@ func TestEveryKeyAuthenticates(t *testing.T) {
 		if c == left {
 			c.configuration = oneTunnel("100.100.100.2", "200.200.200.2", "10.1.0.0/24", "10.2.0.0/24", psk, more)
 		} else {
-			c.configuration = oneTunnel("200.200.200.2", "100.100.100.2", "10.2.0.0/24", "10.1.0.0/24", psk, more+`,"initiator":"response-only"`)
+			c.configuration = oneTunnel("200.200.200.2", "100.100.100.2", "10.2.0.0/24", "10.1.0.0/24", psk,
+				more+`,"initiator":"response-only"`)
 		}
 		c.must("ADD")
 	}
@@ -123,14 +133,16 @@ func TestEveryKeyAuthenticates(t *testing.T) {
 		set(left, k.left, "")
 		authenticates(k.name)
 		set(left, k.wrong, "")
-		eventually(t, k.name+", its last character another one: AUTHENTICATION_FAILED at both ends", func() bool {
+		eventually(t, k.name+" with another last character: AUTHENTICATION_FAILED at both ends", func() bool {
 			return left.failsToAuthenticate() && right.failsToAuthenticate()
 		})
 		if left.established() > 0 || right.established() > 0 {
 			t.Errorf("%s: a wrong key authenticates", k.name)
 		}
 	}
-	for _, version := range []string{`,"ikePolicy":{"ikeVersion":"v1"}`, `,"ikePolicy":{"ikeVersion":"v1","phase1NegotiationMode":"aggressive"}`} {
+	for _, version := range []string{
+		`,"ikePolicy":{"ikeVersion":"v1"}`, `,"ikePolicy":{"ikeVersion":"v1","phase1NegotiationMode":"aggressive"}`,
+	} {
 		for _, k := range keys()[len(keys())-7:] {
 			set(right, k.right, version)
 			set(left, k.left, version)

@@ -12,18 +12,18 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/render"
 )
 
-// nobody are the reasons of a tunnel whose peer is not there.
+// absentPeerReasons are the reasons of a connection whose peer does not exist.
 var absentPeerReasons = []string{"no answer from the peer", "no route to the peer"}
 
-// documents is how many random ones a daemon is given, one after the other.
-const documents = 40
+// documentCount is the number of random documents.
+const documentCount = 40
 
-// TestTheDaemonHasARandomConfigurationAsItWasMeant brings one container to one random configuration after another, and
-// reads back what its daemon makes of each.
-func TestTheDaemonHasARandomConfigurationAsItWasMeant(t *testing.T) {
+// TestRandomConfigurations reconfigures one container with one random document after another, and compares the status
+// of its daemon with the expected meaning of each document.
+func TestRandomConfigurations(t *testing.T) {
 	requireSandbox(t)
 	c := newContainer(t, "vpn-random")
-	for seed := range documents {
+	for seed := range documentCount {
 		document := configtest.Random().Example(seed)
 		c.configuration = document.Text
 		lines := ""
@@ -33,7 +33,8 @@ func TestTheDaemonHasARandomConfigurationAsItWasMeant(t *testing.T) {
 		hosts(t, lines)
 		c.must("ADD")
 		for i, connection := range c.health().Connections {
-			if m := document.Connections[i]; m.Up && connection.Reason != "" && !slices.Contains(absentPeerReasons, connection.Reason) {
+			m := document.Connections[i]
+			if m.Up && connection.Reason != "" && !slices.Contains(absentPeerReasons, connection.Reason) {
 				t.Errorf("%s: %s", m.ID, connection.Reason)
 			}
 		}
@@ -45,8 +46,8 @@ func TestTheDaemonHasARandomConfigurationAsItWasMeant(t *testing.T) {
 		}
 		for _, m := range document.Connections {
 			if !strings.Contains(status, "action:") {
-				// Libreswan 5 has no such word, it holds, whatever is asked for; and an SA lives for more than its margin of a
-				// second.
+				// Libreswan 5 has no dpdaction and always behaves as with hold. The lifetime of an SA is longer than its
+				// margin of a second.
 				m.DPDAction, m.IKELifetime, m.IPsecLifetime = "", max(2, m.IKELifetime), max(2, m.IPsecLifetime)
 			}
 			if m.Up {
@@ -62,10 +63,11 @@ func TestTheDaemonHasARandomConfigurationAsItWasMeant(t *testing.T) {
 	}
 }
 
-// expected are the conns of a connection, one line each, in the words of loaded.
+// expected returns the conns of a connection, one line for each, in the format of loaded.
 func expected(m configtest.Meaning) (lines []string) {
 	policy := []string{map[string]string{"v1": "IKEv1", "v2": "IKEv2"}[m.Version], "PSK",
-		map[bool]string{false: "ENCRYPT", true: "AUTHENTICATE"}[m.AH], map[bool]string{true: "TUNNEL"}[!m.Transport], map[bool]string{true: "PFS"}[m.PFS]}
+		map[bool]string{false: "ENCRYPT", true: "AUTHENTICATE"}[m.AH],
+		map[bool]string{true: "TUNNEL"}[!m.Transport], map[bool]string{true: "PFS"}[m.PFS]}
 	if m.Aggressive {
 		policy = append(policy, "AGGRESSIVE")
 	}
@@ -79,14 +81,15 @@ func expected(m configtest.Meaning) (lines []string) {
 	if m.DPDInterval == 0 {
 		dead = "never"
 	}
-	// A key id's text is shown in a form of Libreswan's own, so is a distinguished name's.
+	// Libreswan prints key ids and distinguished names in another form, so their texts are not compared.
 	shown := func(id configtest.Identity) string {
 		if id.Kind == "ID_KEY_ID" || id.Kind == "ID_DER_ASN1_DN" {
 			return id.Kind
 		}
 		return id.Kind + " " + id.Text
 	}
-	rest := fmt.Sprint(m.Local, " ", m.Peer, "; ", shown(m.LocalID), "; ", shown(m.PeerID), "; ", strings.Trim(strings.Join(policy, "+"), "+"), "; ", m.IKE, "; ", m.IPsec, "; ",
+	rest := fmt.Sprint(m.Local, " ", m.Peer, "; ", shown(m.LocalID), "; ", shown(m.PeerID), "; ",
+		strings.Trim(strings.Join(policy, "+"), "+"), "; ", m.IKE, "; ", m.IPsec, "; ",
 		m.IKELifetime, "; ", m.IPsecLifetime, "; ", dead)
 	if m.Transport {
 		return []string{"none none; " + rest}
@@ -98,22 +101,23 @@ func expected(m configtest.Meaning) (lines []string) {
 }
 
 var (
-	ofConn = regexp.MustCompile(`(?m)^(?:000 )?"([^"]+)": +(.*)$`)
-	ends   = regexp.MustCompile(`^(?:(\S+)===)?([0-9a-f.:]+?)(?:\[.*?\])?\.\.\.([0-9a-f.:]+)(?:\[.*\])?(?:===(\S+?))?; `)
-	words  = []*regexp.Regexp{
+	connLine = regexp.MustCompile(`(?m)^(?:000 )?"([^"]+)": +(.*)$`)
+	ends     = regexp.MustCompile(`^(?:(\S+)===)?([0-9a-f.:]+?)(?:\[.*?\])?\.\.\.([0-9a-f.:]+)(?:\[.*\])?(?:===(\S+?))?; `)
+	details  = []*regexp.Regexp{
 		regexp.MustCompile(`our idtype: (\S+); our id=(.*?); their idtype: (\S+); their id=(.*)$`),
 		regexp.MustCompile(`^policy: (\S+);$`),
 		regexp.MustCompile(`^IKE algorithms: (.+)$`), regexp.MustCompile(`^(?:ESP|AH) algorithms: (.+)$`),
 		regexp.MustCompile(`^ike_life: ([0-9]+)s; ipsec_life: ([0-9]+)s;`),
 		regexp.MustCompile(`^dpd: (active|passive); (?:action:(\S+); )?delay:([0-9]+)s; timeout:([0-9]+)s`),
-		regexp.MustCompile(`^liveness: (active|passive); (?:dpdaction:(\S+); )?dpddelay:([0-9]+)s; retransmit-timeout:([0-9]+)s`),
+		regexp.MustCompile(`^liveness: (active|passive); (?:dpdaction:(\S+); )?` +
+			`dpddelay:([0-9]+)s; retransmit-timeout:([0-9]+)s`),
 	}
 )
 
-// loaded makes one line of each conn in the daemon's status.
+// loaded returns one line for each conn in the daemon's status.
 func loaded(status string) (lines []string) {
 	about, order := map[string][]string{}, []string{}
-	for _, m := range ofConn.FindAllStringSubmatch(status, -1) {
+	for _, m := range connLine.FindAllStringSubmatch(status, -1) {
 		if about[m[1]] == nil {
 			order = append(order, m[1])
 		}
@@ -136,10 +140,10 @@ func loadedConn(about []string) string {
 		}
 		return network
 	}
-	found := make([][]string, len(words))
-	for i, word := range words {
+	found := make([][]string, len(details))
+	for i, detail := range details {
 		for _, line := range about {
-			if m := word.FindStringSubmatch(line); m != nil {
+			if m := detail.FindStringSubmatch(line); m != nil {
 				found[i] = m
 			}
 		}
@@ -157,15 +161,17 @@ func loadedConn(about []string) string {
 		}
 		return kind + " " + text
 	}
-	// The daemon adds what it does by itself.
+	// These flags do not come from the configuration. Libreswan 5 prints TRANSPORT, where 4.10 only omits TUNNEL.
+	ignored := []string{"UP", "IKE_FRAG_ALLOW", "ESN_NO", "ESN_YES", "TRANSPORT"}
 	flags := slices.DeleteFunc(strings.Split(policy[1], "+"), func(flag string) bool {
-		return slices.Contains([]string{"UP", "IKE_FRAG_ALLOW", "ESN_NO", "ESN_YES", "TRANSPORT"}, flag) // the last one is 5's: not TUNNEL
+		return slices.Contains(ignored, flag)
 	})
 	slices.Sort(flags)
 	after := fmt.Sprintf("%s after %s of %s", dead[2], dead[4], dead[3])
 	if dead[1] == "passive" {
 		after = "never"
 	}
-	return fmt.Sprint(none(end[1]), " ", none(end[4]), "; ", end[2], " ", end[3], "; ", shown(ids[1], ids[2]), "; ", shown(ids[3], ids[4]), "; ",
+	return fmt.Sprint(none(end[1]), " ", none(end[4]), "; ", end[2], " ", end[3], "; ",
+		shown(ids[1], ids[2]), "; ", shown(ids[3], ids[4]), "; ",
 		strings.Join(flags, "+"), "; ", ike[1], "; ", ipsec[1], "; ", lives[1], "; ", lives[2], "; ", after)
 }

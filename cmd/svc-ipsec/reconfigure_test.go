@@ -51,8 +51,9 @@ func TestReconfigureChangesOnlyDifferences(t *testing.T) {
 	if after["second-0-0"] != "" || after["six-0-0"] != "" || after["third-0-0"] == "" {
 		t.Errorf("conns %v", after)
 	}
-	contains(t, "the routes", sh(t, "ip", "-n", c.name, "route"), "200.200.200.9 via 169.254.0.5", "10.9.0.0/24 via 169.254.0.5")
-	if routes := sh(t, "ip", "-n", c.name, "route"); strings.Contains(routes, "10.3.0.0") || strings.Contains(routes, "169.254.0.1 ") {
+	routes := sh(t, "ip", "-n", c.name, "route")
+	contains(t, "the routes", routes, "200.200.200.9 via 169.254.0.5", "10.9.0.0/24 via 169.254.0.5")
+	if strings.Contains(routes, "10.3.0.0") || strings.Contains(routes, "169.254.0.1 ") {
 		t.Errorf("old routes remain:\n%s", routes)
 	}
 	if strings.Contains(sh(t, "ip", "link", "show", "vpn-again"), "master") {

@@ -10,8 +10,8 @@ import (
 
 const libexec = "/usr/libexec/ipsec/"
 
-// instead puts a script in the place of one of Libreswan's programs, which is then called so with .real behind it; undo
-// puts it back.
+// replaceProgram replaces a program of Libreswan by a script. The program itself gets the suffix .real. undo restores
+// it.
 func replaceProgram(t *testing.T, program, script string) (undo func()) {
 	t.Helper()
 	path := libexec + program
@@ -27,12 +27,15 @@ func replaceProgram(t *testing.T, program, script string) (undo func()) {
 }
 
 const (
-	siteA = `{"id":"a","peerAddress":"200.200.200.2","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.2.0.0/24"],"psk":"k","ikePolicy":{"pfs":"%s"}}`
+	siteA = `{"id":"a","peerAddress":"200.200.200.2","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.2.0.0/24"],"psk":"k",` +
+		`"ikePolicy":{"pfs":"%s"}}`
 	siteB = `{"id":"b","peerAddress":"200.200.200.2","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.3.0.0/24"],"psk":"k"}`
 )
 
-// What the daemon refuses keeps its place before one that cannot run beside it, in CHECK as in ADD, and is tried again.
-func TestWhatTheDaemonRefusesGivesItsPlaceToNobody(t *testing.T) {
+// TestConnectionRefusedByDaemonKeepsPrecedence has a running connection whose edit the daemon refuses, and a new
+// connection that conflicts with it. ADD and CHECK must still refuse the new connection, and request another ADD for
+// the refused one.
+func TestConnectionRefusedByDaemonKeepsPrecedence(t *testing.T) {
 	requireSandbox(t)
 	c := newContainer(t, "vpn-place")
 	c.configuration = documentOf(fmt.Sprintf(siteA, "group14"))
@@ -45,7 +48,7 @@ func TestWhatTheDaemonRefusesGivesItsPlaceToNobody(t *testing.T) {
 		contains(t, verb+": the reason of b", h.Connections[0].Reason, `ikePolicy: connection "a"`)
 		contains(t, verb+": the reason of a", h.Connections[1].Reason, "pluto refused it")
 		if h.Again == nil || h.Again.After < 290 || h.Again.After > 300 {
-			t.Errorf("%s: again %+v, want some 300 s", verb, h.Again)
+			t.Errorf("%s: again %+v, want 290 to 300 s", verb, h.Again)
 		}
 	}
 	undo()
@@ -56,8 +59,9 @@ func TestWhatTheDaemonRefusesGivesItsPlaceToNobody(t *testing.T) {
 	c.must("CHECK")
 }
 
-// An addconn that is killed want nothing of the conn that it was given: the ADD fails, and the next one loads it.
-func TestAnADDWhoseAddconnIsKilledFailsAndIsDoneByTheNext(t *testing.T) {
+// TestKilledAddconnFailsADD has an addconn that is killed. It is then unknown whether the daemon accepts the conn, so
+// ADD fails, and the next ADD loads the conn.
+func TestKilledAddconnFailsADD(t *testing.T) {
 	requireSandbox(t)
 	c := newContainer(t, "vpn-killed")
 	c.configuration = documentOf(siteB)
@@ -70,18 +74,18 @@ func TestAnADDWhoseAddconnIsKilledFailsAndIsDoneByTheNext(t *testing.T) {
 	undo()
 	c.must("ADD")
 	if all := serials(c.whack("--status")); all["a-0-0"] == "" || all["b-0-0"] != before {
-		t.Errorf("conns %v, of b before %s", all, before)
+		t.Errorf("conns %v, b before %s", all, before)
 	}
 	c.must("CHECK")
 }
 
-// After an upgrade of Libreswan an edit waits for the daemon's end; until then it touches nothing, however often it is
-// tried.
-func TestAnEditThatWaitsForADaemonOfAnotherVersionTouchesNothing(t *testing.T) {
+// TestEditAfterUpgradeOfLibreswanChangesNothing edits a container whose daemon runs an older Libreswan than the
+// installed one. Each ADD must fail without a change until the daemon is restarted.
+func TestEditAfterUpgradeOfLibreswanChangesNothing(t *testing.T) {
 	requireSandbox(t)
 	version := strings.Fields(sh(t, libexec+"pluto", "--version"))[1]
 	if version != "4.10" {
-		t.Skip("requires Libreswan 4.10, whose version the test writes over: " + version)
+		t.Skip("requires Libreswan 4.10, whose version number the test replaces: " + version)
 	}
 	c := newContainer(t, "vpn-waits")
 	c.configuration = documentOf(siteB)
@@ -91,7 +95,7 @@ func TestAnEditThatWaitsForADaemonOfAnotherVersionTouchesNothing(t *testing.T) {
 	c.configuration = good
 	c.must("ADD")
 	undo()
-	replaceProgram(t, "pluto", "") // the daemon that runs goes on with the file that is moved away
+	replaceProgram(t, "pluto", "") // the running daemon uses the renamed file
 	sh(t, "sh", "-c", "sed s/4.10/4.11/g "+libexec+"pluto.real >"+libexec+"pluto")
 	secrets := func() string {
 		t.Helper()
@@ -99,7 +103,8 @@ func TestAnEditThatWaitsForADaemonOfAnotherVersionTouchesNothing(t *testing.T) {
 	}
 	keys, pid := secrets(), c.property("MainPID")
 
-	monitor := exec.Command("ip", "-4", "-n", c.name, "monitor", "address", "route", "neigh") // IPv6 has news of its own while a link is new
+	// Only IPv4: on a new link the kernel still changes the addresses and routes of IPv6.
+	monitor := exec.Command("ip", "-4", "-n", c.name, "monitor", "address", "route", "neigh")
 	var events strings.Builder
 	monitor.Stdout = &events
 	if err := monitor.Start(); err != nil {
@@ -109,22 +114,23 @@ func TestAnEditThatWaitsForADaemonOfAnotherVersionTouchesNothing(t *testing.T) {
 	c.configuration = documentOf(strings.Replace(siteB, "10.3.0.0", "10.33.0.0", 1))
 	for range 2 {
 		c.port = `{"addresses":["169.254.0.5/30"],"mac":"02:00:00:00:00:05"}`
-		c.fails("ADD", 103, "the daemon runs Libreswan 4.10, and 4.11 is installed by now: svc-supervisor restart vpn-waits replaces it, its tunnels are down meanwhile; the change is made then")
+		c.fails("ADD", 103, "the daemon runs Libreswan 4.10, and 4.11 is installed by now: svc-supervisor restart vpn-waits "+
+			"replaces it, its tunnels are down meanwhile; the change is made then")
 		c.port = port
 		c.must("CHECK")
 	}
 	_ = monitor.Process.Signal(os.Interrupt)
 	_ = monitor.Wait()
 	if events.String() != "" || c.guard() != guard || secrets() != keys {
-		t.Errorf("it touched:\n%s", events.String())
+		t.Errorf("the guard, the keys or the network were changed:\n%s", events.String())
 	}
 
-	// What edits nothing is let pass, though the daemon refused a conn.
+	// An ADD without an edit succeeds, although the daemon refused a conn.
 	c.configuration, c.port = good, port
 	c.must("ADD")
 	contains(t, "the reason", c.health().Connections[1].Reason, "pluto refused it")
 	if secrets() != keys || c.property("MainPID") != pid {
-		t.Error("the daemon, or its keys, are others now")
+		t.Error("the daemon or its keys were replaced")
 	}
 	c.must("CHECK")
 }

@@ -12,12 +12,15 @@ import (
 )
 
 // oldFiles are the files of release 0.1.0 in the order in which ADD removes them.
-var oldFiles = []string{"attachment.json", "conf.json", "found.json", "refused.json", "ran.json", "retry.json", "guard.nft", "imported", "push.json"}
+var oldFiles = []string{
+	"attachment.json", "conf.json", "found.json", "refused.json", "ran.json", "retry.json", "guard.nft", "imported",
+	"push.json",
+}
 
-// directory is the container's state directory.
+// directory returns the path of the container's state directory.
 func (c *container) directory() string { return "/run/svc-ipsec/" + c.name }
 
-// sections reads state.json.
+// sections returns the members of state.json.
 func (c *container) sections() map[string]json.RawMessage {
 	c.t.Helper()
 	text, err := os.ReadFile(c.directory() + "/state.json")
@@ -31,7 +34,7 @@ func (c *container) sections() map[string]json.RawMessage {
 	return sections
 }
 
-// makeOld replaces state.json by the files that release 0.1.0 would have.
+// makeOld replaces state.json by the corresponding files of release 0.1.0.
 func (c *container) makeOld() {
 	c.t.Helper()
 	state := c.sections()
@@ -51,15 +54,17 @@ func (c *container) makeOld() {
 	if err := json.Unmarshal(state["guardRules"], &guard); err != nil {
 		c.t.Fatal(err)
 	}
-	or := func(section json.RawMessage, without string) string {
+	or := func(section json.RawMessage, defaultValue string) string {
 		if section == nil {
-			return without
+			return defaultValue
 		}
 		return string(section)
 	}
 	for name, text := range map[string]string{
-		"attachment.json": withVersion(state["attachment"]), "conf.json": string(state["configuration"]), "found.json": withVersion(state["found"]),
-		"refused.json": or(state["refused"], "{}"), "ran.json": or(state["chosen"], "{}"), "retry.json": or(state["retry"], "{}"), "guard.nft": guard, "imported": "", "push.json": "{}",
+		"attachment.json": withVersion(state["attachment"]), "conf.json": string(state["configuration"]),
+		"found.json": withVersion(state["found"]), "refused.json": or(state["refused"], "{}"),
+		"ran.json": or(state["chosen"], "{}"), "retry.json": or(state["retry"], "{}"),
+		"guard.nft": guard, "imported": "", "push.json": "{}",
 	} {
 		if err := os.WriteFile(filepath.Join(c.directory(), name), []byte(text), 0o600); err != nil {
 			c.t.Fatal(err)
@@ -70,7 +75,7 @@ func (c *container) makeOld() {
 	}
 }
 
-// stateFiles lists which of state.json and the files of release 0.1.0 are there.
+// stateFiles lists those of state.json and the files of release 0.1.0 that exist.
 func (c *container) stateFiles() (names []string) {
 	for _, name := range append([]string{"state.json"}, oldFiles...) {
 		if _, err := os.Lstat(filepath.Join(c.directory(), name)); err == nil {
@@ -80,15 +85,15 @@ func (c *container) stateFiles() (names []string) {
 	return names
 }
 
-// killBefore runs a verb that is killed when it is about to make a system call on a file. The call is not made.
+// killBefore runs a verb, and kills it before it executes a system call on a file. The system call is not executed.
 func (c *container) killBefore(verb, call, file string) {
 	c.t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	cmd := exec.Command("strace", "-f", "-qq", "-o", "/dev/null", "-P", filepath.Join(c.directory(), file), "-e", "trace="+call,
-		"-e", "inject="+call+":error=EPERM:signal=SIGKILL", self)
+	cmd := exec.Command("strace", "-f", "-qq", "-o", "/dev/null", "-P", filepath.Join(c.directory(), file),
+		"-e", "trace="+call, "-e", "inject="+call+":error=EPERM:signal=SIGKILL", self)
 	cmd.Env = c.environment(verb)
 	cmd.Stdin = strings.NewReader(c.conf())
 	if out, err := cmd.CombinedOutput(); err == nil || cmd.ProcessState.Exited() && cmd.ProcessState.ExitCode() != 137 {
@@ -96,7 +101,7 @@ func (c *container) killBefore(verb, call, file string) {
 	}
 }
 
-// same wants the daemon and its conns to be those of before.
+// requireSameDaemon fails the test if the daemon was restarted, or if one of its conns was loaded again.
 func (c *container) requireSameDaemon(when, pid string, before map[string]string) {
 	c.t.Helper()
 	if now := c.property("MainPID"); now != pid {
@@ -110,7 +115,7 @@ func (c *container) requireSameDaemon(when, pid string, before map[string]string
 	}
 }
 
-func TestAMigrationThatIsKilledAtAnyPointLosesNothing(t *testing.T) {
+func TestKilledMigrationLosesNothing(t *testing.T) {
 	requireSandbox(t)
 	if _, err := exec.LookPath("strace"); err != nil {
 		t.Skip("requires strace")
@@ -118,18 +123,18 @@ func TestAMigrationThatIsKilledAtAnyPointLosesNothing(t *testing.T) {
 	c := newContainer(t, "vpn-migrated")
 	c.configuration = fmt.Sprintf(oneConnection, moreConnections)
 	c.must("ADD")
-	c.must("ADD") // resets the schedule of the first one
+	c.must("ADD") // resets the retry schedule, which the first ADD has set
 	state, pid, before := c.sections(), c.property("MainPID"), serials(c.whack("--status"))
-	for i, cut := range append([]string{"state.json"}, oldFiles...) {
-		when := "killed before the removal of " + cut
+	for i, file := range append([]string{"state.json"}, oldFiles...) {
+		when := "killed before the removal of " + file
 		c.makeOld()
 		want := append([]string{"state.json"}, oldFiles[max(0, i-1):]...)
-		if cut == "state.json" {
-			when = "killed before state.json has its name"
-			c.killBefore("ADD", "renameat", cut)
+		if file == "state.json" {
+			when = "killed before state.json was renamed"
+			c.killBefore("ADD", "renameat", file)
 			want = oldFiles
 		} else {
-			c.killBefore("ADD", "unlinkat", cut)
+			c.killBefore("ADD", "unlinkat", file)
 		}
 		if files := c.stateFiles(); !slices.Equal(files, want) {
 			t.Errorf("%s: files %v, want %v", when, files, want)
@@ -144,7 +149,7 @@ func TestAMigrationThatIsKilledAtAnyPointLosesNothing(t *testing.T) {
 			t.Errorf("%s: files %v after the next ADD", when, files)
 		}
 		if left, _ := filepath.Glob(c.directory() + "/.new-*"); len(left) > 0 {
-			t.Errorf("%s: %v is left", when, left)
+			t.Errorf("%s: %v remains", when, left)
 		}
 		c.requireSameDaemon(when+", after the next ADD", pid, before)
 		after := c.sections()
@@ -159,12 +164,12 @@ func TestAMigrationThatIsKilledAtAnyPointLosesNothing(t *testing.T) {
 	c.requireRemoved()
 }
 
-func TestAnADDThatChangesNothingWritesNothing(t *testing.T) {
+func TestADDWithoutEditWritesNothing(t *testing.T) {
 	requireSandbox(t)
 	c := newContainer(t, "vpn-unchanged")
 	c.configuration = fmt.Sprintf(strings.ReplaceAll(oneConnection, `"psk"`, `"initiator":"response-only","psk"`), "")
 	c.must("ADD")
-	c.must("ADD") // resets the schedule of the first one
+	c.must("ADD") // resets the retry schedule, which the first ADD has set
 	listing := func() string { return sh(t, "find", c.directory(), "-type", "f", "-printf", "%p %i %C@\n") }
 	before := listing()
 	c.must("CHECK")
@@ -175,10 +180,10 @@ func TestAnADDThatChangesNothingWritesNothing(t *testing.T) {
 	}
 }
 
-func TestAContainerWhoseStateCannotBeReadIsRemovedByDEL(t *testing.T) {
+func TestContainerWithInvalidStateIsRemovedByDEL(t *testing.T) {
 	requireSandbox(t)
 	for _, test := range []struct{ what, text, want string }{
-		{"half a file", `{"version":2,"attachment":{`, "unexpected end of JSON input"},
+		{"a truncated file", `{"version":2,"attachment":{`, "unexpected end of JSON input"},
 		{"a newer version", `{"version":3}`, "version 3 is newer than this program's 2"},
 	} {
 		c := newContainer(t, "vpn-damaged")
@@ -192,7 +197,7 @@ func TestAContainerWhoseStateCannotBeReadIsRemovedByDEL(t *testing.T) {
 		contains(t, test.what+": the log", c.stderr, "state damaged", test.want)
 		c.requireRemoved()
 		if rules := tryShell("ip", "netns", "exec", c.name, "nft", "list", "ruleset"); rules != "" {
-			t.Errorf("%s: rules are left:\n%s", test.what, rules)
+			t.Errorf("%s: nftables rules remain:\n%s", test.what, rules)
 		}
 		c.must("DEL")
 		c.must("ADD")

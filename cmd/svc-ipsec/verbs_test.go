@@ -14,7 +14,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-func TestAddMakesWhatCheckFindsAndDelRemoves(t *testing.T) {
+func TestADDAndCHECKAndDEL(t *testing.T) {
 	requireSandbox(t)
 	c := newContainer(t, "vpn-one")
 	c.configuration = fmt.Sprintf(oneConnection, moreConnections)
@@ -23,22 +23,29 @@ func TestAddMakesWhatCheckFindsAndDelRemoves(t *testing.T) {
 	if err != nil || len(result.Units) != 1 || len(result.CNI.Interfaces) != 2 || len(result.CNI.IPs) != 4 {
 		t.Fatalf("result %v: %s", err, c.stdout)
 	}
-	contains(t, "the veth", sh(t, "ip", "-d", "link", "show", "vpn-one"), "alias by-hand:vpn-one:vpn-one-id", "master br-test", "UP")
-	contains(t, "svc0", sh(t, "ip", "-n", c.name, "addr", "show", "svc0"), "ca:08:1a:94:29:0e", "100.100.100.2/32", "169.254.0.2/30", "2001:db8:1::2/128", "fd00::2/126")
-	contains(t, "the routes", sh(t, "ip", "-n", c.name, "route"), "200.200.200.2 via 169.254.0.1", "10.1.0.0/24 via 169.254.0.1", "10.2.0.0/24 via 169.254.0.1")
-	contains(t, "the routes", sh(t, "ip", "-n", c.name, "-6", "route"), "2001:db8:2::2 via fd00::1", "fd02::/64 via fd00::1", "mtu 1400")
-	contains(t, "the neighbours", sh(t, "ip", "-n", c.name, "neigh"), "169.254.0.1 dev svc0 lladdr 02:00:00:00:00:01 PERMANENT")
+	contains(t, "the veth", sh(t, "ip", "-d", "link", "show", "vpn-one"),
+		"alias by-hand:vpn-one:vpn-one-id", "master br-test", "UP")
+	contains(t, "svc0", sh(t, "ip", "-n", c.name, "addr", "show", "svc0"), "ca:08:1a:94:29:0e",
+		"100.100.100.2/32", "169.254.0.2/30", "2001:db8:1::2/128", "fd00::2/126")
+	contains(t, "the routes", sh(t, "ip", "-n", c.name, "route"),
+		"200.200.200.2 via 169.254.0.1", "10.1.0.0/24 via 169.254.0.1", "10.2.0.0/24 via 169.254.0.1")
+	contains(t, "the routes", sh(t, "ip", "-n", c.name, "-6", "route"),
+		"2001:db8:2::2 via fd00::1", "fd02::/64 via fd00::1", "mtu 1400")
+	contains(t, "the neighbours", sh(t, "ip", "-n", c.name, "neigh"),
+		"169.254.0.1 dev svc0 lladdr 02:00:00:00:00:01 PERMANENT")
 	if routes := sh(t, "ip", "-n", c.name, "route", "show", "default"); routes != "" {
 		t.Errorf("a default route: %s", routes)
 	}
-	for key, want := range map[string]string{"Slice": "svc-ipsec.slice", "Type": "notify", "SyslogIdentifier": "vpn-one", "NoNewPrivileges": "yes",
-		"Environment": "SVC_OWNER=by-hand:vpn-one:vpn-one-id", "Description": "IPSEC service container vpn-one"} {
+	for key, want := range map[string]string{
+		"Slice": "svc-ipsec.slice", "Type": "notify", "SyslogIdentifier": "vpn-one", "NoNewPrivileges": "yes",
+		"Environment": "SVC_OWNER=by-hand:vpn-one:vpn-one-id", "Description": "IPSEC service container vpn-one",
+	} {
 		if got := c.property(key); got != want {
 			t.Errorf("%s is %q, want %q", key, got, want)
 		}
 	}
 	contains(t, "the status of the daemon", c.control("status"), `"first-0-0"`, `"second-0-0"`, `"six-0-0"`)
-	contains(t, "a status by an option of whack", c.control("--briefstatus"), "IKE SAs: total")
+	contains(t, "the status with an option of whack", c.control("--briefstatus"), "IKE SAs: total")
 	c.must("CHECK")
 	if h := c.health(); h.Code != spec.Running || len(h.Connections) != 3 || len(h.Connections[2].Pairs) != 1 {
 		t.Errorf("health %+v", h)
@@ -51,7 +58,7 @@ func TestAddMakesWhatCheckFindsAndDelRemoves(t *testing.T) {
 	c.fails("CHECK", spec.CodeUnknownContainer, "no such container")
 }
 
-func TestAFailedAddLeavesNothing(t *testing.T) {
+func TestFailedADDLeavesNothing(t *testing.T) {
 	requireSandbox(t)
 	c := newContainer(t, "vpn-fail")
 	c.port = `{"addresses":["169.254.0.1/30"],"bridge":"br-none"}`
@@ -72,17 +79,17 @@ func TestAFailedAddLeavesNothing(t *testing.T) {
 	sh(t, "ip", "-n", c.name, "link", "add", "svc0", "type", "bridge")
 	c.fails("ADD", 999, "the namespace has an interface of that name")
 	c.requireRemoved()
-	contains(t, "the other's interface", sh(t, "ip", "-n", c.name, "-d", "link", "show", "svc0"), "bridge")
+	contains(t, "the foreign interface", sh(t, "ip", "-n", c.name, "-d", "link", "show", "svc0"), "bridge")
 }
 
-func TestANameThatAnotherInterfaceHasIsLeftAlone(t *testing.T) {
+func TestForeignInterfaceIsNotChanged(t *testing.T) {
 	requireSandbox(t)
 	c := newContainer(t, "vpn-taken")
 	sh(t, "ip", "link", "add", "vpn-taken", "type", "bridge")
 	defer sh(t, "ip", "link", "del", "vpn-taken")
 	c.fails("ADD", 101, "vpn-taken")
 	if inside := sh(t, "ip", "-n", c.name, "-br", "link"); strings.Count(inside, "\n") != 1 {
-		t.Errorf("left inside: %s", inside)
+		t.Errorf("links remain in the namespace: %s", inside)
 	}
 	c.must("DEL")
 	if lines := strings.Count(c.stderr, "level=WARN"); lines != 1 {
@@ -91,7 +98,7 @@ func TestANameThatAnotherInterfaceHasIsLeftAlone(t *testing.T) {
 	sh(t, "ip", "link", "show", "vpn-taken")
 }
 
-func TestDelLeavesAnotherNetworksContainer(t *testing.T) {
+func TestDELKeepsContainerOfAnotherNetwork(t *testing.T) {
 	requireSandbox(t)
 	c := newContainer(t, "vpn-hand")
 	c.must("ADD")
@@ -108,13 +115,14 @@ func TestDelLeavesAnotherNetworksContainer(t *testing.T) {
 	c.requireRemoved()
 }
 
-func TestNothingToRunIsHealthy(t *testing.T) {
+func TestContainerWithoutConnectionsIsHealthy(t *testing.T) {
 	requireSandbox(t)
 	c := newContainer(t, "vpn-idle")
 	for _, test := range []struct{ configuration, want string }{
 		{`{}`, "no connections"},
 		{strings.Replace(fmt.Sprintf(oneConnection, ""), `"100.100.100.2","2001:db8:1::2"`, "", 1), "no external IP"},
-		{strings.Replace(fmt.Sprintf(oneConnection, ""), `"id":"first"`, `"id":"first","adminStateUp":false`, 1), "administrative state down"},
+		{strings.Replace(fmt.Sprintf(oneConnection, ""), `"id":"first"`, `"id":"first","adminStateUp":false`, 1),
+			"administrative state down"},
 	} {
 		c.configuration = test.configuration
 		c.must("ADD")
@@ -130,7 +138,7 @@ func TestNothingToRunIsHealthy(t *testing.T) {
 	c.requireRemoved()
 }
 
-func TestGCKeepsWhatIsAttachedAndWhatIsAnothers(t *testing.T) {
+func TestGCKeepsAttachedAndForeignContainers(t *testing.T) {
 	requireSandbox(t)
 	keep, drop := newContainer(t, "vpn-keep"), newContainer(t, "vpn-drop")
 	drop.port = ""
@@ -150,7 +158,7 @@ func TestGCKeepsWhatIsAttachedAndWhatIsAnothers(t *testing.T) {
 	hand.must("CHECK")
 }
 
-func TestStatusIsGoodHereAndNamesWhatIsMissing(t *testing.T) {
+func TestSTATUSNamesMissingProgram(t *testing.T) {
 	requireSandbox(t)
 	c := newContainer(t, "vpn-status")
 	c.must("STATUS")
@@ -159,7 +167,7 @@ func TestStatusIsGoodHereAndNamesWhatIsMissing(t *testing.T) {
 	c.fails("STATUS", spec.CodeNotAvailable, "nft")
 }
 
-func TestChainedAfterAnotherPluginTheInterfaceStays(t *testing.T) {
+func TestChainedInterfaceIsKept(t *testing.T) {
 	requireSandbox(t)
 	c := newContainer(t, "vpn-chain")
 	c.foreign, c.port, c.iface = true, "", "eth0"
@@ -167,11 +175,13 @@ func TestChainedAfterAnotherPluginTheInterfaceStays(t *testing.T) {
 	defer func() { _ = exec.Command("ip", "link", "del", "host-side").Run() }()
 	sh(t, "ip", "-n", c.name, "addr", "add", "192.0.2.2/24", "dev", "eth0")
 	sh(t, "ip", "-n", c.name, "link", "set", "eth0", "up")
-	c.previous = `{"cniVersion":"1.1.0","interfaces":[{"name":"host-side"},{"name":"eth0","mac":"02:00:00:00:00:09","sandbox":"` + c.namespace + `"}],
+	c.previous = `{"cniVersion":"1.1.0","interfaces":[{"name":"host-side"},
+		{"name":"eth0","mac":"02:00:00:00:00:09","sandbox":"` + c.namespace + `"}],
 		"ips":[{"address":"192.0.2.2/24","gateway":"192.0.2.1","interface":1}]}`
 	c.configuration = `{"externalIps":["192.0.2.3"]}`
 	c.fails("ADD", spec.CodeConfiguration, "192.0.2.2")
-	c.configuration = `{"connections":[{"id":"a","peerAddress":"198.51.100.9","localCidrs":["192.0.2.2/32"],"peerCidrs":["10.2.0.0/24"],"psk":"k"}]}`
+	c.configuration = `{"connections":[{"id":"a","peerAddress":"198.51.100.9",` +
+		`"localCidrs":["192.0.2.2/32"],"peerCidrs":["10.2.0.0/24"],"psk":"k"}]}`
 	c.port = `{"bridge":"br-test"}`
 	c.fails("ADD", spec.CodeConfiguration, "port")
 	c.port = ""
@@ -179,19 +189,19 @@ func TestChainedAfterAnotherPluginTheInterfaceStays(t *testing.T) {
 	contains(t, "the result", c.stdout, `"host-side"`, `"02:00:00:00:00:09"`)
 	contains(t, "the routes", sh(t, "ip", "-n", c.name, "route"), "10.2.0.0/24 via 192.0.2.1")
 	c.must("CHECK")
-	// The runtime has a way of its own for packets of a connection that is refused.
+	// A refused connection gets no route, because the runtime has its own route for these packets.
 	good := c.configuration
 	c.configuration = strings.Replace(good, `"psk":"k"`, `"pks":"k"`, 1)
 	c.must("ADD")
 	contains(t, "the reason", c.health().Connections[0].Reason, "pks")
 	contains(t, "the guard", c.guard(), "10.2.0.0/24")
 	if routes := sh(t, "ip", "-n", c.name, "route"); strings.Contains(routes, "10.2.0.0") {
-		t.Errorf("it has a route:\n%s", routes)
+		t.Errorf("the refused connection has a route:\n%s", routes)
 	}
 	c.configuration = good
 	c.must("ADD")
-	// Of an ADD that is cut short nothing want which guard it has set.
-	matches, err := filepath.Glob("/run/svc-ipsec/*/state.json") // a name of its own, made of the ids
+	// After an interrupted ADD, the state does not contain the kind of guard that ADD has set.
+	matches, err := filepath.Glob("/run/svc-ipsec/*/state.json") // the name of the directory is derived from the ids
 	if err != nil || len(matches) != 1 {
 		t.Fatal(matches, err)
 	}
@@ -200,24 +210,24 @@ func TestChainedAfterAnotherPluginTheInterfaceStays(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	unsaid := regexp.MustCompile(`"guard":"[a-z]+"`).ReplaceAll(written, []byte(`"guard":""`))
-	if bytes.Equal(unsaid, written) {
+	withoutGuard := regexp.MustCompile(`"guard":"[a-z]+"`).ReplaceAll(written, []byte(`"guard":""`))
+	if bytes.Equal(withoutGuard, written) {
 		t.Fatalf("no guard in %s", written)
 	}
-	if err := os.WriteFile(state, unsaid, 0o600); err != nil {
+	if err := os.WriteFile(state, withoutGuard, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	c.must("DEL")
 	if routes := sh(t, "ip", "-n", c.name, "route"); strings.Contains(routes, "10.2.0.0") {
-		t.Errorf("routes are left:\n%s", routes)
+		t.Errorf("routes remain:\n%s", routes)
 	}
 	contains(t, "the interface", sh(t, "ip", "-n", c.name, "addr", "show", "eth0"), "192.0.2.2/24")
 	if rules := tryShell("ip", "netns", "exec", c.name, "nft", "list", "ruleset"); rules != "" {
-		t.Errorf("rules are left:\n%s", rules)
+		t.Errorf("nftables rules remain:\n%s", rules)
 	}
 }
 
-func TestAProcessesNamespaceIsPinnedAndLetGo(t *testing.T) {
+func TestNamespaceOfProcessIsPinnedUntilDEL(t *testing.T) {
 	requireSandbox(t)
 	c := newContainer(t, "vpn-pin")
 	c.foreign = true
@@ -226,7 +236,7 @@ func TestAProcessesNamespaceIsPinnedAndLetGo(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = sleeper.Process.Kill(); _ = sleeper.Wait() }()
-	eventually(t, "the process is inside", func() bool {
+	eventually(t, "the process is in the namespace", func() bool {
 		a, _ := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", sleeper.Process.Pid))
 		b, _ := os.Readlink("/proc/self/ns/net")
 		return a != "" && a != b
@@ -242,13 +252,13 @@ func TestAProcessesNamespaceIsPinnedAndLetGo(t *testing.T) {
 		t.Errorf("name %s", c.name)
 	}
 	if path := c.namespaceOfUnit(); path != "/run/svc-ipsec/"+c.name+"/netns" {
-		t.Errorf("the unit got %s", path)
+		t.Errorf("the unit enters %s", path)
 	}
 	c.must("CHECK")
 	c.must("DEL")
 	c.requireRemoved()
 	if mounts, _ := os.ReadFile("/proc/self/mountinfo"); strings.Contains(string(mounts), c.name) {
-		t.Error("the pin is left")
+		t.Error("the bind mount of the namespace remains")
 	}
 }
 
@@ -260,23 +270,26 @@ func TestNoSecretIsLoggedOrShown(t *testing.T) {
 	c.must("CHECK")
 	const hex = "7468652d7365637265742d6f662d746865" // the-secret-of-the
 	lines, _ := os.ReadFile("/proc/" + c.property("MainPID") + "/cmdline")
-	for what, text := range map[string]string{"journal": sh(t, "journalctl", "--no-pager", "-o", "export"), "command line": string(lines),
-		"unit": sh(t, "systemctl", "show", "svc-vpn-quiet"), "status": c.whack("--status")} {
+	for what, text := range map[string]string{
+		"journal": sh(t, "journalctl", "--no-pager", "-o", "export"), "command line": string(lines),
+		"unit": sh(t, "systemctl", "show", "svc-vpn-quiet"), "status": c.whack("--status"),
+	} {
 		if strings.Contains(text, "of-the-ground-test") || strings.Contains(text, hex) {
-			t.Errorf("the %s tells a secret", what)
+			t.Errorf("the %s contains a secret", what)
 		}
 	}
 	c.requirePrivateFiles()
 }
 
-// What CHECK sees and ADD sets right in place: no tunnel goes down for it.
-func TestASettingThatSomebodyChangedIsSetAgain(t *testing.T) {
+// TestChangedSysctlIsRestored changes sysctls. CHECK must request an ADD, which restores them without restarting the
+// daemon.
+func TestChangedSysctlIsRestored(t *testing.T) {
 	requireSandbox(t)
 	c := newContainer(t, "vpn-settings")
 	c.must("ADD")
 	c.must("CHECK")
 	if again := c.health().Again; again != nil && strings.Contains(again.Reason, "net/") {
-		t.Fatalf("CHECK right after ADD asks for %+v", again)
+		t.Fatalf("CHECK right after ADD requests %+v", again)
 	}
 	pid := c.property("MainPID")
 	for _, row := range []struct {
@@ -300,7 +313,7 @@ func TestASettingThatSomebodyChangedIsSetAgain(t *testing.T) {
 		c.must("CHECK")
 		want := row.key + " is " + row.wrong + ", not " + row.right
 		if again := c.health().Again; again == nil || again.After != 0 || again.Reason != want {
-			t.Errorf("CHECK asks for %+v, want ADD for %s", again, want)
+			t.Errorf("CHECK requests %+v, want ADD for %s", again, want)
 		}
 		c.must("ADD")
 		if now := sysctl(row.key); now != row.right {
@@ -308,7 +321,7 @@ func TestASettingThatSomebodyChangedIsSetAgain(t *testing.T) {
 		}
 		c.must("CHECK")
 		if again := c.health().Again; again != nil && strings.Contains(again.Reason, "net/") {
-			t.Errorf("after ADD CHECK asks for %+v", again)
+			t.Errorf("after ADD CHECK requests %+v", again)
 		}
 	}
 	if now := c.property("MainPID"); now != pid {
@@ -316,8 +329,9 @@ func TestASettingThatSomebodyChangedIsSetAgain(t *testing.T) {
 	}
 }
 
-// The kernel finds a bridge by an alternative name too, and so must CHECK.
-func TestABridgeMayBeNamedByAnAlternativeName(t *testing.T) {
+// TestBridgeIsFoundByAlternativeName names the bridge by an alternative name, which the kernel accepts. CHECK must
+// accept it too.
+func TestBridgeIsFoundByAlternativeName(t *testing.T) {
 	requireSandbox(t)
 	c := newContainer(t, "vpn-altname")
 	sh(t, "ip", "link", "property", "add", "dev", "br-test", "altname", "uplink")
@@ -331,11 +345,12 @@ func TestABridgeMayBeNamedByAnAlternativeName(t *testing.T) {
 	c.must("CHECK")
 }
 
-// What a container does to the host beside its own parts: nothing.
-func TestTheHostStaysAsItIs(t *testing.T) {
+// TestHostIsNotChanged checks that containers do not change the bridge and other settings of the host.
+func TestHostIsNotChanged(t *testing.T) {
 	requireSandbox(t)
 	sh(t, "ip", "link", "add", "br-host", "type", "bridge")
-	sh(t, "ip", "link", "add", "card", "address", "52:54:00:12:34:56", "mtu", "9000", "type", "veth", "peer", "name", "card-peer")
+	sh(t, "ip", "link", "add", "card", "address", "52:54:00:12:34:56", "mtu", "9000",
+		"type", "veth", "peer", "name", "card-peer")
 	t.Cleanup(func() { tryShell("ip", "link", "del", "card"); tryShell("ip", "link", "del", "br-host") })
 	sh(t, "ip", "link", "set", "card", "master", "br-host", "up")
 	sh(t, "ip", "link", "set", "br-host", "up")
