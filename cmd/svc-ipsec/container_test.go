@@ -53,13 +53,17 @@ type container struct {
 }
 
 // oneConnection is a configuration with one connection, and a %s for additional connections.
-const oneConnection = `{"externalIps":["100.100.100.2","2001:db8:1::2"],"externalMac":"ca:08:1a:94:29:0e","connections":[
-	{"id":"first","name":"to-paris","peerAddress":"200.200.200.2","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.2.0.0/24"],"psk":"the-secret-of-the-ground-test"}%s]}`
+const oneConnection = `{"externalIps":["100.100.100.2","2001:db8:1::2"],"externalMac":"ca:08:1a:94:29:0e",
+	"connections":[
+	{"id":"first","name":"to-paris","peerAddress":"200.200.200.2",
+		"localCidrs":["10.1.0.0/24"],"peerCidrs":["10.2.0.0/24"],"psk":"the-secret-of-the-ground-test"}%s]}`
 
 // moreConnections are two connections for oneConnection.
 
-const moreConnections = `,{"id":"second","peerAddress":"200.200.200.2","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.3.0.0/24"],"psk":"the-secret-of-the-ground-test"},
-	{"id":"six","peerAddress":"2001:db8:2::2","localCidrs":["fd01::/64"],"peerCidrs":["fd02::/64"],"psk":"another-secret-of-the-ground-test","mtu":1400}`
+const moreConnections = `,{"id":"second","peerAddress":"200.200.200.2",
+		"localCidrs":["10.1.0.0/24"],"peerCidrs":["10.3.0.0/24"],"psk":"the-secret-of-the-ground-test"},
+	{"id":"six","peerAddress":"2001:db8:2::2",
+		"localCidrs":["fd01::/64"],"peerCidrs":["fd02::/64"],"psk":"another-secret-of-the-ground-test","mtu":1400}`
 
 // newContainer creates a network namespace, and returns a container for it with the configuration oneConnection.
 // Cleanup runs DEL and removes the namespace.
@@ -229,9 +233,9 @@ func (c *container) requirePrivateFiles() {
 		c.t.Error("the container has no user id")
 	}
 	for what, test := range map[string][]string{
-		"accessible for other users":                 {directory, "-perm", "/007"},
-		"accessible for another group":               {directory, "-perm", "/070", "!", "-group", user},
-		"writable for the group":                     {directory, "-perm", "/020"},
+		"accessible for other users":   {directory, "-perm", "/007"},
+		"accessible for another group": {directory, "-perm", "/070", "!", "-group", user},
+		"writable for the group":       {directory, "-perm", "/020"},
 		"not owned by root": {
 			directory, "!", "-user", "0", "!", "-path", directory + "/run", "!", "-path", directory + "/run/*",
 		},

@@ -17,9 +17,11 @@ const (
 	inCommon = `{"externalIps":["100.100.100.2"],"externalMac":"ca:08:1a:94:29:0e","connections":[
 	{"id":"first","peerAddress":"200.200.200.2","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.2.0.0/24"],
 	"psk":"the-secret-of-the-ground-test"},%s]}`
-	former = `{"id":"changes","peerAddress":"200.200.200.3","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.3.0.0/24"],"psk":"k"},
+	former = `{"id":"changes","peerAddress":"200.200.200.3",
+		"localCidrs":["10.1.0.0/24"],"peerCidrs":["10.3.0.0/24"],"psk":"k"},
 	{"id":"goes","peerAddress":"200.200.200.4","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.4.0.0/24"],"psk":"k"}`
-	edited = `{"id":"changes","peerAddress":"200.200.200.33","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.3.0.0/24"],"psk":"other"},
+	edited = `{"id":"changes","peerAddress":"200.200.200.33",
+		"localCidrs":["10.1.0.0/24"],"peerCidrs":["10.3.0.0/24"],"psk":"other"},
 	{"id":"comes","peerAddress":"200.200.200.5","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.5.0.0/24"],"psk":"k"}`
 
 	incomplete = "a reconfigure is incomplete"

@@ -24,8 +24,8 @@ func hosts(t *testing.T, lines string) {
 	}
 }
 
-// asksForADD reports whether the health requests an ADD for this reason, in at most after seconds and at least 15 s
-// less. The request is relative to the time of the lookup, which was shortly before.
+// asksForADD reports whether the health requests an ADD for this reason, at the time that is after seconds later than
+// the lookup. The lookup was less than 15 s ago.
 func asksForADD(h spec.Health, after int, reason string) bool {
 	return h.Again != nil && h.Again.After <= after && h.Again.After > after-15 && h.Again.Reason == reason
 }
