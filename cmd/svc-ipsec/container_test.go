@@ -116,7 +116,7 @@ func oneEnd(t *testing.T, left bool, id, keys string) string {
 	return string(text)
 }
 
-// conf returns the network configuration. It has no key container if foreign is set, as with other runtimes.
+// conf returns the network configuration. If foreign is set, it has no key "container", as with other runtimes.
 func (c *container) conf() string {
 	parts := []string{
 		`"cniVersion":"1.1.0"`, `"type":"svc-ipsec"`, `"name":` + configtest.Quoted(c.network),

@@ -39,12 +39,16 @@ func TestConnectionWithRefusedEditKeepsRunning(t *testing.T) {
 	requireSandbox(t)
 	good := documentOf(siteOf("a", 2, `,"mtu":1400`), siteOf("b", 3, ""))
 	for i, edit := range []struct{ name, old, new, want string }{
-		{"a misspelt key", `"peerCidrs":["10.2.0.0/24"]`, `"peerCidr":["10.2.0.0/24"]`, `configuration.connections[0]: unknown key "peerCidr": allowed: id, `},
-		{"a value out of range", `"mtu":1400`, `"mtu":14000000`, `configuration.connections[0].mtu "14000000": allowed: a number from 68 to 65535`},
+		{"a misspelt key", `"peerCidrs":["10.2.0.0/24"]`, `"peerCidr":["10.2.0.0/24"]`,
+			`configuration.connections[0]: unknown key "peerCidr": allowed: id, `},
+		{"a value out of range", `"mtu":1400`, `"mtu":14000000`,
+			`configuration.connections[0].mtu "14000000": allowed: a number from 68 to 65535`},
 		{"a misspelt id key", `"id":"a"`, `"idd":"a"`, `unknown key "idd"`},
-		{"a network that cannot work", `["10.2.0.0/24"]`, `["10.1.0.0/24"]`, `peerCidrs "10.1.0.0/24": allowed: no network that is in localCidrs too`},
+		{"a network that cannot work", `["10.2.0.0/24"]`, `["10.1.0.0/24"]`,
+			`peerCidrs "10.1.0.0/24": allowed: no network that is in localCidrs too`},
 		{"a key file that is not there", `"psk":"k","mtu"`, `"pskFile":"/etc/svc-supervisor/none","mtu"`, "no such file"},
-		{"a pair that another connection has", `["10.2.0.0/24"]`, `["10.3.0.0/24"]`, `connection "b" carries 10.1.0.0/24 to 10.3.0.0/24 already`},
+		{"a pair that another connection has", `["10.2.0.0/24"]`, `["10.3.0.0/24"]`,
+			`connection "b" carries 10.1.0.0/24 to 10.3.0.0/24 already`},
 	} {
 		t.Run(edit.name, func(t *testing.T) {
 			c := newContainer(t, fmt.Sprintf("vpn-edit-%d", i))

@@ -38,8 +38,10 @@ for s in l r; do
 	ip netns add site-$s; ip link add to-$s netns router type veth peer name eth0 netns site-$s
 	ip -n router link set to-$s up; ip -n site-$s link set eth0 up; ip -n site-$s link set lo up
 done
-ip -n router addr add 10.1.0.1/24 dev to-l; ip -n site-l addr add 10.1.0.5/24 dev eth0; ip -n site-l route add default via 10.1.0.1
-ip -n router addr add 10.2.0.1/24 dev to-r; ip -n site-r addr add 10.2.0.5/24 dev eth0; ip -n site-r route add default via 10.2.0.1
+ip -n router addr add 10.1.0.1/24 dev to-l; ip -n site-l addr add 10.1.0.5/24 dev eth0
+ip -n site-l route add default via 10.1.0.1
+ip -n router addr add 10.2.0.1/24 dev to-r; ip -n site-r addr add 10.2.0.5/24 dev eth0
+ip -n site-r route add default via 10.2.0.1
 ip -n site-r addr add 10.3.0.5/32 dev eth0; ip -n router route add 10.3.0.0/24 via 10.2.0.5
 ip -n router rule add iif to-l lookup 100; ip -n router route add default via 169.254.0.2 table 100
 ip -n router rule add iif to-r lookup 101; ip -n router route add default via 169.254.1.2 table 101

@@ -184,7 +184,7 @@ func narrowPolicyPrecedes(t *testing.T, gateway string) {
 	set(wide, narrow)
 	c.requireBlocked("10.1.0.5", "10.3.0.10")
 	set(wide, strings.Replace(narrow, key, `"pskFile":"/nowhere/key"`, 1))
-	// nftables drops only packets that are in a tunnel, and no tunnel is up in this test.
+	// nftables drops packets that a tunnel carries, and no tunnel is up in this test.
 	if gateway != "200.200.200.2" {
 		c.requireBlocked("10.1.0.5", "10.3.0.10")
 	}

@@ -14,7 +14,8 @@ func (c *container) logged(pattern string) int {
 	return len(regexp.MustCompile(`(?m)`+pattern).FindAllString(text, -1))
 }
 
-// TestFirstContactAndRekeys takes two minutes, because its parts wait for their events at the same time.
+// TestFirstContactAndRekeys takes two minutes. The container with the absent peer is created first, so that its waiting
+// time overlaps with the rekeys.
 func TestFirstContactAndRekeys(t *testing.T) {
 	requireSandbox(t)
 	absent := newContainer(t, "vpn-absent")

@@ -85,7 +85,8 @@ func TestRandomDocumentsUseAllAlgorithms(t *testing.T) {
 
 func TestRefusedAlgorithmFaultListsAllowedOnes(t *testing.T) {
 	for _, test := range []struct{ policy, key, value, allowed string }{
-		{`"ikePolicy":{"ikeVersion":"v1","encryptionAlgorithm":"aes-256-gcm-16"}`, "ikePolicy.encryptionAlgorithm", "aes-256-gcm-16", "(IKEv1)"},
+		{`"ikePolicy":{"ikeVersion":"v1","encryptionAlgorithm":"aes-256-gcm-16"}`, "ikePolicy.encryptionAlgorithm",
+			"aes-256-gcm-16", "(IKEv1)"},
 		{`"ikePolicy":{"pfs":"group2"}`, "ikePolicy.pfs", "group2", "group14"},
 		{`"ikePolicy":{"authAlgorithm":"aes-cmac"}`, "ikePolicy.authAlgorithm", "aes-cmac", "sha256"},
 		{`"ipsecPolicy":{"authAlgorithm":"md5"}`, "ipsecPolicy.authAlgorithm", "md5", "sha256"},

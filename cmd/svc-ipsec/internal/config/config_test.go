@@ -67,7 +67,8 @@ func TestDocumentFaultNamesTheKey(t *testing.T) {
 		{`{"conections":[]}`, `configuration: unknown key "conections": allowed: id, name, description, externalIps`},
 		{`{"externalIPs":[]}`, `unknown key "externalIPs"`},
 		{`{"id":"a","id":"b"}`, `configuration: key "id": allowed: each key once`},
-		{`{"externalIps":["192.0.2.1","192.0.2.2"]}`, `configuration.externalIps "192.0.2.2": allowed: at most one address of each family`},
+		{`{"externalIps":["192.0.2.1","192.0.2.2"]}`,
+			`configuration.externalIps "192.0.2.2": allowed: at most one address of each family`},
 		{`{"externalIps":["fe80::1"]}`, "link-local"},
 		{`{"externalMac":"ff:ff:ff:ff:ff:ff"}`, "configuration.externalMac"},
 		{`{"connections":{}}`, "configuration.connections"},
@@ -92,7 +93,9 @@ func TestConnectionFaultRefusesOnlyThatConnection(t *testing.T) {
 		{`"psk":7`, "connections[0].psk"},
 		{`"psk":"\ud800"`, "connections[0].psk"},
 		{`"peerAddress":"vpn.example.org"`, `connections[0].peerAddress "vpn.example.org": was not looked up: allowed: `},
-		{`"peerAddress":"192.0.2.300"`, `connections[0].peerAddress "192.0.2.300": allowed: an IPv4 or IPv6 address, or a host name, whose last label is no number`},
+		{`"peerAddress":"192.0.2.300"`,
+			`connections[0].peerAddress "192.0.2.300": ` +
+				`allowed: an IPv4 or IPv6 address, or a host name, whose last label is no number`},
 		{`"peerAddress":"` + strings.Repeat("a.", 127) + `"`, "peerAddress"},
 		{`"peerAddress":"192.0.2.1; touch x"`, "connections[0].peerAddress"},
 		{`"peerAddress":"192.0.2.1"`, "another address than the external one"},
@@ -263,16 +266,22 @@ func identityOf(t *testing.T, s string) Identity {
 // the key before it knows the identity of the peer.
 func TestAmbiguousKeysAreRefused(t *testing.T) {
 	for _, test := range []struct{ ids, policy, want string }{
-		{`@[abc] @#616263`, ``, `configuration.connections[1].psk: connection "a" has the same local and peer id with another key: allowed: one key for a pair of ids`},
+		{`@[abc] @#616263`, ``,
+			`configuration.connections[1].psk: connection "a" has the same local and peer id with another key: ` +
+				`allowed: one key for a pair of ids`},
 		{`C=FR,E=x C=FR,Email=x`, ``, `connection "a" has the same local and peer id with another key`},
 		{`@[abc] @[abcd]`, ``, ``},
-		{`@one @two`, `"ikeVersion":"v1"`, `configuration.connections[1].psk: connection "a" to the same peerAddress 192.0.2.9 has another key: allowed: one key for a peer address with ikeVersion v1 in main mode`},
+		{`@one @two`, `"ikeVersion":"v1"`,
+			`configuration.connections[1].psk: connection "a" to the same peerAddress 192.0.2.9 has another key: ` +
+				`allowed: one key for a peer address with ikeVersion v1 in main mode`},
 		{`@one @two`, `"ikeVersion":"v1","phase1NegotiationMode":"aggressive"`, ``},
 	} {
 		first, second, _ := strings.Cut(test.ids, " ")
 		c, err := Decode(fmt.Appendf(nil, `{"externalIps":["192.0.2.1"],"connections":[
-			{"id":"a","peerAddress":"192.0.2.9","peerId":%[1]q,"localCidrs":["10.1.0.0/24"],"peerCidrs":["10.2.0.0/24"],"psk":"one","ikePolicy":{%[3]s}},
-			{"id":"b","peerAddress":"192.0.2.9","peerId":%[2]q,"localCidrs":["10.1.0.0/24"],"peerCidrs":["10.3.0.0/24"],"psk":"two","ikePolicy":{%[3]s}}]}`,
+			{"id":"a","peerAddress":"192.0.2.9","peerId":%[1]q,"localCidrs":["10.1.0.0/24"],"peerCidrs":["10.2.0.0/24"],
+				"psk":"one","ikePolicy":{%[3]s}},
+			{"id":"b","peerAddress":"192.0.2.9","peerId":%[2]q,"localCidrs":["10.1.0.0/24"],"peerCidrs":["10.3.0.0/24"],
+				"psk":"two","ikePolicy":{%[3]s}}]}`,
 			first, second, test.policy))
 		if err != nil {
 			t.Fatal(err)
@@ -296,9 +305,11 @@ func TestLoadedSubnetKeepsItsNumber(t *testing.T) {
 		"a-1-7-9": networks("10.1.0.0/24", "10.4.0.0/24"), // of a connection a-1
 	}
 	for _, test := range []struct{ local, peer, want string }{
-		{`"10.1.0.0/24"`, `"10.2.0.0/24","10.3.0.0/24","10.4.0.0/24"`, "a-0-0 10.2.0.0/24, a-0-1 10.3.0.0/24, a-0-2 10.4.0.0/24"},
+		{`"10.1.0.0/24"`, `"10.2.0.0/24","10.3.0.0/24","10.4.0.0/24"`,
+			"a-0-0 10.2.0.0/24, a-0-1 10.3.0.0/24, a-0-2 10.4.0.0/24"},
 		{`"10.1.0.0/24"`, `"10.4.0.0/24","10.3.0.0/24"`, "a-0-2 10.4.0.0/24, a-0-1 10.3.0.0/24"},
-		{`"10.1.0.0/24"`, `"10.5.0.0/24","10.3.0.0/24","10.6.0.0/24"`, "a-0-0 10.5.0.0/24, a-0-1 10.3.0.0/24, a-0-2 10.6.0.0/24"},
+		{`"10.1.0.0/24"`, `"10.5.0.0/24","10.3.0.0/24","10.6.0.0/24"`,
+			"a-0-0 10.5.0.0/24, a-0-1 10.3.0.0/24, a-0-2 10.6.0.0/24"},
 		{`"10.9.0.0/24","10.1.0.0/24"`, `"10.3.0.0/24"`, "a-1-1 10.3.0.0/24, a-0-1 10.3.0.0/24"},
 	} {
 		c, err := Decode([]byte(`{"externalIps":["192.0.2.1"],"connections":[{"id":"a","peerAddress":"192.0.2.9","psk":"k",` +

@@ -15,10 +15,14 @@ func TestPeerNameIsReplacedByItsAddress(t *testing.T) {
 		want        string
 	}{
 		{`"peerAddress":"VPN.example.org"`, Name{Address: netip.MustParseAddr("192.0.2.9")}, "192.0.2.9", "192.0.2.9", ""},
-		{`"peerAddress":"vpn.example.org"`, Name{Address: netip.MustParseAddr("2001:db8::9"), Fault: "no answer from DNS"}, "2001:db8::9", "2001:db8::9", ""},
-		{`"peerAddress":"vpn.example.org","peerId":"vpn.example.org"`, Name{Address: netip.MustParseAddr("192.0.2.9")}, "192.0.2.9", "@vpn.example.org", ""},
-		{`"peerAddress":"vpn.example.org"`, Name{Fault: "no such host"}, "", "", `connections[0].peerAddress "vpn.example.org": no such host: allowed: an address, or a name that has one`},
-		{`"peerAddress":"vpn.example.org"`, Name{Address: netip.MustParseAddr("192.0.2.1")}, "", "", "another address than the external one"},
+		{`"peerAddress":"vpn.example.org"`, Name{Address: netip.MustParseAddr("2001:db8::9"), Fault: "no answer from DNS"},
+			"2001:db8::9", "2001:db8::9", ""},
+		{`"peerAddress":"vpn.example.org","peerId":"vpn.example.org"`, Name{Address: netip.MustParseAddr("192.0.2.9")},
+			"192.0.2.9", "@vpn.example.org", ""},
+		{`"peerAddress":"vpn.example.org"`, Name{Fault: "no such host"}, "", "",
+			`connections[0].peerAddress "vpn.example.org": no such host: allowed: an address, or a name that has one`},
+		{`"peerAddress":"vpn.example.org"`, Name{Address: netip.MustParseAddr("192.0.2.1")}, "", "",
+			"another address than the external one"},
 		{`"peerAddress":"vpn.example.org","adminStateUp":false`, Name{}, "", "", ""},
 	} {
 		c, err := Decode(document(test.more))

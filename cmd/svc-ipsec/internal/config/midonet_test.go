@@ -16,14 +16,21 @@ func TestMidoNetPageListsRefusals(t *testing.T) {
 	}
 	for _, test := range []struct{ more, reason, page string }{
 		{`"ikePolicy":{"pfs":"group2"}`, `ikePolicy.pfs "group2": allowed: group14`, "`pfs \"group2\": allowed: group14`"},
-		{`"ipsecPolicy":{"pfs":"group2"}`, `ipsecPolicy.pfs "group2": allowed: group14`, "`pfs \"group2\": allowed: group14`"},
-		{`"ipsecPolicy":{"transformProtocol":"ah-esp"}`, `transformProtocol "ah-esp": allowed: esp, ah`, "`transformProtocol \"ah-esp\": allowed: esp, ah`"},
-		{`"ipsecPolicy":{"encapsulationMode":"transport"}`, `allowed: none with encapsulationMode transport`, "allowed: none with encapsulationMode transport`"},
-		{`"ikePolicy":{"lifetime":86401}`, `lifetime "86401": allowed: a number from `, "`lifetime …: allowed: a number from`"},
-		{`"ipsecPolicy":{"lifetime":86401}`, `lifetime "86401": allowed: a number from `, "`lifetime …: allowed: a number from`"},
-		{`"dpd":{"action":"hold","interval":30,"timeout":30}`, `dpd.timeout "30": allowed: a number from 31`, "`dpd.timeout …: allowed: a number from`"},
+		{`"ipsecPolicy":{"pfs":"group2"}`, `ipsecPolicy.pfs "group2": allowed: group14`,
+			"`pfs \"group2\": allowed: group14`"},
+		{`"ipsecPolicy":{"transformProtocol":"ah-esp"}`, `transformProtocol "ah-esp": allowed: esp, ah`,
+			"`transformProtocol \"ah-esp\": allowed: esp, ah`"},
+		{`"ipsecPolicy":{"encapsulationMode":"transport"}`, `allowed: none with encapsulationMode transport`,
+			"allowed: none with encapsulationMode transport`"},
+		{`"ikePolicy":{"lifetime":86401}`, `lifetime "86401": allowed: a number from `,
+			"`lifetime …: allowed: a number from`"},
+		{`"ipsecPolicy":{"lifetime":86401}`, `lifetime "86401": allowed: a number from `,
+			"`lifetime …: allowed: a number from`"},
+		{`"dpd":{"action":"hold","interval":30,"timeout":30}`, `dpd.timeout "30": allowed: a number from 31`,
+			"`dpd.timeout …: allowed: a number from`"},
 		{`"peerId":"a b"`, `peerId "a b": allowed: an IP address, `, "`peerId …: allowed: an IP address, …`"},
-		{`"psk":""`, `psk "[secret]": allowed: a string of 1 to 1000 bytes`, "`psk \"[secret]\": allowed: a string of 1 to 1000 bytes`"},
+		{`"psk":""`, `psk "[secret]": allowed: a string of 1 to 1000 bytes`,
+			"`psk \"[secret]\": allowed: a string of 1 to 1000 bytes`"},
 	} {
 		c, err := Decode(document(test.more))
 		if err != nil {

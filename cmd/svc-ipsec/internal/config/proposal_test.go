@@ -48,10 +48,15 @@ func TestProposalsKeepTheirOrder(t *testing.T) {
 	const list = `"proposals":[{"encryptionAlgorithm":"aes-256-gcm-16","pfs":"group19"},{},` +
 		`{"encryptionAlgorithm":"aes-128","authAlgorithm":"sha1"}]`
 	for _, test := range []struct{ policy, ike, ipsec string }{
-		{`"ikePolicy":{` + list + `}`, "aes_gcm_c256-sha2_256;dh19,aes256-sha2_256;modp2048,aes128-sha1;modp2048", "aes256-sha2_256;modp2048"},
-		{`"ipsecPolicy":{` + strings.Replace(list, "group19", "group14", 1) + `}`, "aes256-sha2_256;modp2048", "aes_gcm_c256;modp2048,aes256-sha2_256;modp2048,aes128-sha1;modp2048"},
-		{`"ipsecPolicy":{"transformProtocol":"ah","proposals":[{"encryptionAlgorithm":"aes-128"},{},{"authAlgorithm":"sha512"}]}`, "aes256-sha2_256;modp2048", "sha2_256;modp2048,sha2_512;modp2048"},
-		{`"ikePolicy":{"ikeVersion":"v1","phase1NegotiationMode":"aggressive","proposals":[{"pfs":"group5"}]}`, "aes256-sha2_256;modp1536", "aes256-sha2_256;modp2048"},
+		{`"ikePolicy":{` + list + `}`, "aes_gcm_c256-sha2_256;dh19,aes256-sha2_256;modp2048,aes128-sha1;modp2048",
+			"aes256-sha2_256;modp2048"},
+		{`"ipsecPolicy":{` + strings.Replace(list, "group19", "group14", 1) + `}`, "aes256-sha2_256;modp2048",
+			"aes_gcm_c256;modp2048,aes256-sha2_256;modp2048,aes128-sha1;modp2048"},
+		{`"ipsecPolicy":{"transformProtocol":"ah",` +
+			`"proposals":[{"encryptionAlgorithm":"aes-128"},{},{"authAlgorithm":"sha512"}]}`,
+			"aes256-sha2_256;modp2048", "sha2_256;modp2048,sha2_512;modp2048"},
+		{`"ikePolicy":{"ikeVersion":"v1","phase1NegotiationMode":"aggressive","proposals":[{"pfs":"group5"}]}`,
+			"aes256-sha2_256;modp1536", "aes256-sha2_256;modp2048"},
 		{`"ikePolicy":{"proposals":null,"pfs":"group15"}`, "aes256-sha2_256;modp3072", "aes256-sha2_256;modp2048"},
 	} {
 		c, err := Decode(document(test.policy))
@@ -72,8 +77,10 @@ func TestInvalidListOfProposalsIsRefused(t *testing.T) {
 		{`"ikePolicy":{"proposals":[` + strings.TrimSuffix(strings.Repeat("{},", 9), ",") + `]}`, "at most 8"},
 		{`"ikePolicy":{"proposals":[{}],"pfs":"group14"}`, `ikePolicy.pfs "a string": allowed: none beside proposals`},
 		{`"ikePolicy":{"proposals":[{"lifetime":5}]}`, `ikePolicy.proposals[0]: unknown key "lifetime"`},
-		{`"ikePolicy":{"ikeVersion":"v1","proposals":[{},{"encryptionAlgorithm":"aes-256-gcm-16"}]}`, `ikePolicy.proposals[1].encryptionAlgorithm "aes-256-gcm-16"`},
-		{`"ikePolicy":{"ikeVersion":"v1","phase1NegotiationMode":"aggressive","proposals":[{},{"pfs":"group5"}]}`, `ikePolicy.proposals "2 proposals": allowed: exactly one`},
+		{`"ikePolicy":{"ikeVersion":"v1","proposals":[{},{"encryptionAlgorithm":"aes-256-gcm-16"}]}`,
+			`ikePolicy.proposals[1].encryptionAlgorithm "aes-256-gcm-16"`},
+		{`"ikePolicy":{"ikeVersion":"v1","phase1NegotiationMode":"aggressive","proposals":[{},{"pfs":"group5"}]}`,
+			`ikePolicy.proposals "2 proposals": allowed: exactly one`},
 		{`"ipsecPolicy":{"proposals":[{},{"pfs":"group19"}]}`, `ipsecPolicy.proposals[1].pfs "group19": allowed: group14`},
 	} {
 		c, err := Decode(json.RawMessage(document(test.policy)))

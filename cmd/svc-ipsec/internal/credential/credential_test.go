@@ -186,7 +186,8 @@ func TestInvalidFilesAreRefused(t *testing.T) {
 		at                   time.Time
 		want                 string
 	}{
-		{"expired", own, key, ca, now.Add(2 * time.Hour), "certificateFile: the certificate has expired at 2026-03-01T13:00:00Z"},
+		{"expired", own, key, ca, now.Add(2 * time.Hour),
+			"certificateFile: the certificate has expired at 2026-03-01T13:00:00Z"},
 		{"too early", own, key, ca, now.Add(-2 * time.Hour), "certificateFile: the certificate is not valid before"},
 		{"a CA certificate", ca, root.keyPEM(t), ca, now, "certificateFile: the first certificate is a CA certificate"},
 		{"no PEM", []byte("x"), key, ca, now, "certificateFile: 0 certificates in PEM"},
