@@ -41,7 +41,8 @@ func TestConnectionUsesContentsOfCertificateFiles(t *testing.T) {
 			`certificate: unknown key "certFile": allowed: certificateFile, privateKeyFile, caFile`},
 		{`"authMode":"eap","psk":"k"`, good, "allowed: psk, certificate"},
 		{`"psk":"k","certificate":{}`, good, `connections[0].certificate "an object": allowed: none with authMode psk`},
-		{strings.Replace(byCertificate, `"/c"`, `"/other"`, 1), good, `connections[0].certificate.certificateFile "/other": was not read`},
+		{strings.Replace(byCertificate, `"/c"`, `"/other"`, 1), good,
+			`connections[0].certificate.certificateFile "/other": was not read`},
 	} {
 		c := withKeyFields(t, test.fields)
 		c.Found.Certificates = map[CertificateFiles]Certificate{{"/c", "/k", "/a"}: test.found}
