@@ -117,13 +117,15 @@ func (w *testbed) close() {
 // apply reconfigures both sides for an edit, first the right side, which is response-only for most edits.
 func (w *testbed) apply(e edit) error {
 	w.edits++
-	if nat := e.rows[0].way == "nat"; nat != w.nat {
-		if err := setNAT(nat); err != nil {
-			return err
-		}
-		w.nat = nat
-	}
 	for _, s := range []side{sides[1], sides[0]} {
+		// NAT changes after the edit of the right side: the DELETE that the right side sends for its former connection would
+		// otherwise be tracked as a flow without NAT.
+		if nat := e.rows[0].way == "nat"; nat != w.nat && s.name == "left" {
+			if err := setNAT(nat); err != nil {
+				return err
+			}
+			w.nat = nat
+		}
 		health, err := w.verb("ADD", s, e.configuration(s, w.key()))
 		if err != nil {
 			return err
