@@ -44,7 +44,7 @@ func TestPeerAddressFollowsItsName(t *testing.T) {
 	c.configuration = configured("vpn.ground.test")
 	c.must("ADD")
 	h := c.health()
-	if !asksForADD(h, 300, "peer name expires") || h.Connections[1].Reason != "" {
+	if !asksForADD(h, 300, "peer name expires") || h.Connections[1].Reason != waitsForPeer {
 		t.Errorf("health %+v", h)
 	}
 	conn := func() string {
@@ -95,7 +95,7 @@ func TestPeerAddressFollowsItsName(t *testing.T) {
 	c.must("ADD")
 	h = c.health()
 	contains(t, "the reason", h.Connections[1].Reason, `peerAddress "never.ground.test": `)
-	if !asksForADD(h, 30, "peer name not found") || h.Connections[0].Reason != "" {
+	if !asksForADD(h, 30, "peer name not found") || h.Connections[0].Reason != waitsForPeer {
 		t.Errorf("health %+v", h)
 	}
 	if kept := serials(c.whack("--status")); kept["named-0-0"] != "" || kept["first-0-0"] != serial["first-0-0"] {

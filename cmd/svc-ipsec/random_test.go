@@ -12,8 +12,11 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/render"
 )
 
+// waitsForPeer is the reason of a response-only connection whose peer has not initiated.
+const waitsForPeer = "initiator is response-only, and the peer has not initiated"
+
 // absentPeerReasons are the reasons of a connection whose peer does not exist.
-var absentPeerReasons = []string{"no answer from the peer", "no route to the peer"}
+var absentPeerReasons = []string{"no answer from the peer", "no route to the peer", waitsForPeer}
 
 // documentCount is the number of random documents.
 const documentCount = 40
