@@ -75,6 +75,7 @@ var importBans = []struct {
 	{"internal/ownthread", slices.Concat(ownPackages, []string{module + "pkg/spec"}), "it runs any function"},
 	{"internal/lazyregexp", slices.Concat(ownPackages, []string{module + "pkg/spec"}), "it compiles any expression"},
 	{"internal/patience", slices.Concat(ownPackages, []string{module + "pkg/spec"}), "its clock works for any task"},
+	{"internal/atomicfile", slices.Concat(ownPackages, []string{module + "pkg/spec"}), "it writes any file"},
 	{"internal/lockdir", slices.Concat(ownPackages, []string{module + "pkg/spec"}), "it locks any directory"},
 
 	{"cmd/svc-supervisor/internal/plugin", []string{statedir, watch, unit},
