@@ -74,6 +74,7 @@ var importBans = []struct {
 		"the supervisor and the executables must get the same id from the same files"},
 	{"internal/ownthread", slices.Concat(ownPackages, []string{module + "pkg/spec"}), "it runs any function"},
 	{"internal/lazyregexp", slices.Concat(ownPackages, []string{module + "pkg/spec"}), "it compiles any expression"},
+	{"internal/jsonform", slices.Concat(ownPackages, []string{module + "pkg/spec"}), "it writes any JSON"},
 	{"internal/oneline", slices.Concat(ownPackages, []string{module + "pkg/spec"}), "it makes one line of any text"},
 	{"internal/patience", slices.Concat(ownPackages, []string{module + "pkg/spec"}), "its clock works for any task"},
 	{"internal/atomicfile", slices.Concat(ownPackages, []string{module + "pkg/spec"}), "it writes any file"},

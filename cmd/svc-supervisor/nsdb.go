@@ -13,6 +13,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/svc-supervisor/svc-supervisor/internal/jsonform"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch"
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/native"
@@ -92,18 +93,15 @@ func exportNSDB(c *cli.Context) error {
 // writeNew creates the file with mode 0600. If writing fails, it removes the file. O_EXCL fails if the path exists, and
 // does not follow a symbolic link that another user placed there.
 func writeNew(path string, document exported) error {
-	var content bytes.Buffer
-	encoder := json.NewEncoder(&content)
-	encoder.SetEscapeHTML(false)
-	encoder.SetIndent("", "  ")
-	if err := encoder.Encode(document); err != nil {
+	content, err := jsonform.MarshalIndent(document)
+	if err != nil {
 		return err
 	}
 	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
-	_, err = file.Write(content.Bytes())
+	_, err = file.Write(append(content, '\n'))
 	if err == nil {
 		err = file.Sync()
 	}

@@ -3,7 +3,6 @@ package file
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/svc-supervisor/svc-supervisor/internal/atomicfile"
+	"github.com/svc-supervisor/svc-supervisor/internal/jsonform"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/native"
 )
@@ -110,31 +110,29 @@ func (n *NSDB) publish(ctx context.Context, key native.Key, status any) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	var value bytes.Buffer
-	encoder := json.NewEncoder(&value)
-	encoder.SetEscapeHTML(false)
-	encoder.SetIndent("", "  ")
-	if err := encoder.Encode(status); err != nil {
+	value, err := jsonform.MarshalIndent(status)
+	if err != nil {
 		return err
 	}
+	value = append(value, '\n')
 	n.statusMu.Lock()
 	defer n.statusMu.Unlock()
 	path := n.statusPath(key)
 	// A crash leaves at most this file for each status. It is removed even if the status has not changed.
 	temporary := "." + filepath.Base(path) + ".tmp"
-	err := os.Remove(filepath.Join(filepath.Dir(path), temporary))
+	err = os.Remove(filepath.Join(filepath.Dir(path), temporary))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	if stat, err := os.Lstat(path); err == nil && stat.Mode().IsRegular() { // reading a pipe would block
-		if published, err := os.ReadFile(path); err == nil && bytes.Equal(published, value.Bytes()) {
+		if published, err := os.ReadFile(path); err == nil && bytes.Equal(published, value) {
 			return nil
 		}
 	}
 	if err := mkdirAll(filepath.Dir(path)); err != nil {
 		return err
 	}
-	return atomicfile.Write(path, value.Bytes(), atomicfile.Options{Temporary: temporary, Mode: 0o644})
+	return atomicfile.Write(path, value, atomicfile.Options{Temporary: temporary, Mode: 0o644})
 }
 
 // mkdirAll creates a directory and its missing parents with mode 0755, regardless of the umask.
