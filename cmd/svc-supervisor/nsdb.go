@@ -1,12 +1,10 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"strconv"
@@ -14,6 +12,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/svc-supervisor/svc-supervisor/internal/jsonform"
+	"github.com/svc-supervisor/svc-supervisor/internal/strictjson"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch"
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/native"
@@ -156,13 +155,8 @@ func readExport(path string) (*exported, error) {
 		return nil, fmt.Errorf("%s: %w", path, fault)
 	}
 	document := new(exported)
-	decoder := json.NewDecoder(bytes.NewReader(content))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(document); err != nil {
+	if err := strictjson.Unmarshal(content, document); err != nil {
 		return nil, fmt.Errorf("%s: an object is not a key and a value, or there is another key: allowed: %s", path, allowed)
-	}
-	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("%s: more than one document: allowed: %s", path, allowed)
 	}
 	return document, nil
 }
