@@ -74,7 +74,11 @@ var importBans = []struct {
 		"the supervisor and the executables must get the same id from the same files"},
 	{"internal/ownthread", slices.Concat(ownPackages, []string{module + "pkg/spec"}), "it runs any function"},
 	{"internal/lazyregexp", slices.Concat(ownPackages, []string{module + "pkg/spec"}), "it compiles any expression"},
+	{"internal/jsonform", slices.Concat(ownPackages, []string{module + "pkg/spec"}), "it writes any JSON"},
+	{"internal/oneline", slices.Concat(ownPackages, []string{module + "pkg/spec"}), "it makes one line of any text"},
+	{"internal/strictjson", slices.Concat(ownPackages, []string{module + "pkg/spec"}), "it decodes any JSON"},
 	{"internal/patience", slices.Concat(ownPackages, []string{module + "pkg/spec"}), "its clock works for any task"},
+	{"internal/atomicfile", slices.Concat(ownPackages, []string{module + "pkg/spec"}), "it writes any file"},
 	{"internal/lockdir", slices.Concat(ownPackages, []string{module + "pkg/spec"}), "it locks any directory"},
 
 	{"cmd/svc-supervisor/internal/plugin", []string{statedir, watch, unit},

@@ -11,8 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/renameio/v2"
-
+	"github.com/svc-supervisor/svc-supervisor/internal/atomicfile"
 	"github.com/svc-supervisor/svc-supervisor/internal/patience"
 	"github.com/svc-supervisor/svc-supervisor/pkg/netns"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
@@ -60,7 +59,7 @@ func (s *manualState) writeConf(conf *spec.Conf) error {
 	if err != nil {
 		return err
 	}
-	return renameio.WriteFile(s.confPath(), append(content, '\n'), 0o600)
+	return atomicfile.Write(s.confPath(), append(content, '\n'), atomicfile.Options{Sync: true})
 }
 
 // result returns the stored result of ADD. It is nil if there is none or if it is not JSON.
@@ -73,7 +72,7 @@ func (s *manualState) result() json.RawMessage {
 }
 
 func (s *manualState) writeResult(stdout []byte) error {
-	return renameio.WriteFile(s.resultPath(), stdout, 0o600)
+	return atomicfile.Write(s.resultPath(), stdout, atomicfile.Options{Sync: true})
 }
 
 func (s *manualState) remove() error {

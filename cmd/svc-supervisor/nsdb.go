@@ -1,18 +1,18 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"strconv"
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/svc-supervisor/svc-supervisor/internal/jsonform"
+	"github.com/svc-supervisor/svc-supervisor/internal/strictjson"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch"
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/native"
@@ -92,18 +92,15 @@ func exportNSDB(c *cli.Context) error {
 // writeNew creates the file with mode 0600. If writing fails, it removes the file. O_EXCL fails if the path exists, and
 // does not follow a symbolic link that another user placed there.
 func writeNew(path string, document exported) error {
-	var content bytes.Buffer
-	encoder := json.NewEncoder(&content)
-	encoder.SetEscapeHTML(false)
-	encoder.SetIndent("", "  ")
-	if err := encoder.Encode(document); err != nil {
+	content, err := jsonform.MarshalIndent(document)
+	if err != nil {
 		return err
 	}
 	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
-	_, err = file.Write(content.Bytes())
+	_, err = file.Write(append(content, '\n'))
 	if err == nil {
 		err = file.Sync()
 	}
@@ -158,13 +155,8 @@ func readExport(path string) (*exported, error) {
 		return nil, fmt.Errorf("%s: %w", path, fault)
 	}
 	document := new(exported)
-	decoder := json.NewDecoder(bytes.NewReader(content))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(document); err != nil {
+	if err := strictjson.Unmarshal(content, document); err != nil {
 		return nil, fmt.Errorf("%s: an object is not a key and a value, or there is another key: allowed: %s", path, allowed)
-	}
-	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("%s: more than one document: allowed: %s", path, allowed)
 	}
 	return document, nil
 }

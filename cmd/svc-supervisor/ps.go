@@ -14,12 +14,12 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
-	"unicode"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/api"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/reconcile"
+	"github.com/svc-supervisor/svc-supervisor/internal/oneline"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 	"github.com/svc-supervisor/svc-supervisor/pkg/statedir"
 	"github.com/svc-supervisor/svc-supervisor/pkg/unit"
@@ -243,14 +243,7 @@ func restarts(row reconcile.Row) string {
 
 // oneCell replaces unprintable characters by spaces. A text of an executable or of the NSDB could otherwise break the
 // table or send control sequences to the terminal.
-func oneCell(s string) string {
-	return strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return ' '
-		}
-		return r
-	}, s)
-}
+func oneCell(s string) string { return oneline.Replace(s, ' ') }
 
 func orDash(s string) string {
 	if s == "" {

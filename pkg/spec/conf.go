@@ -1,13 +1,12 @@
 package spec
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
+
+	"github.com/svc-supervisor/svc-supervisor/internal/jsonform"
 )
 
 // CNIVersion is the version of the CNI specification that the supervisor implements.
@@ -126,23 +125,10 @@ func (c *Conf) Digest() (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("digest: %w", err)
 	}
-	canonical, err := canonicalJSON(plain)
+	canonical, err := jsonform.Canonical(plain)
 	if err != nil {
 		return "", fmt.Errorf("digest: %w", err)
 	}
 	sum := sha256.Sum256(canonical)
 	return hex.EncodeToString(sum[:]), nil
-}
-
-func canonicalJSON(plain []byte) ([]byte, error) {
-	decoder := json.NewDecoder(bytes.NewReader(plain))
-	decoder.UseNumber()
-	var value any
-	if err := decoder.Decode(&value); err != nil {
-		return nil, err
-	}
-	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-		return nil, errors.New("more than one JSON value")
-	}
-	return json.Marshal(value)
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/svc-supervisor/svc-supervisor/internal/atomicfile"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
@@ -110,7 +111,9 @@ func (d *Dir) Write(r *Record) error {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if err := d.replace(f.base(), append(content, '\n')); err != nil {
+	path := filepath.Join(recordsIn(d.path), f.base())
+	durable := atomicfile.Options{Temporary: temporaryPrefix + f.base() + "-*", Sync: true}
+	if err := atomicfile.Write(path, append(content, '\n'), durable); err != nil {
 		return fmt.Errorf("write record %s: %w", f.base(), err)
 	}
 	if !slices.Contains(d.types[f.name], f.serviceType) {
@@ -128,7 +131,7 @@ func (d *Dir) Remove(name spec.Name, t spec.ServiceType) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove record: %w", err)
 	}
-	if err := syncDir(recordsIn(d.path)); err != nil {
+	if err := atomicfile.SyncDir(recordsIn(d.path)); err != nil {
 		return fmt.Errorf("remove record %s: %w", f.base(), err)
 	}
 	d.forgetLocked(f)
@@ -152,30 +155,6 @@ func (d *Dir) forgetLocked(f file) {
 	}
 }
 
-// replace writes a temporary file in the same directory, syncs it, renames it to the record's name and syncs the
-// directory. Without the first fsync, the rename may survive a power loss while the content of the file is lost.
-func (d *Dir) replace(base string, content []byte) (err error) {
-	dir := recordsIn(d.path)
-	temporary, err := os.CreateTemp(dir, temporaryPrefix+base+"-*") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			_ = os.Remove(temporary.Name())
-		}
-	}()
-	_, err = temporary.Write(content)
-	err = errors.Join(err, temporary.Sync(), temporary.Close())
-	if err != nil {
-		return err
-	}
-	if err := os.Rename(temporary.Name(), filepath.Join(dir, base)); err != nil {
-		return err
-	}
-	return syncDir(dir)
-}
-
 // removeTemporary removes the temporary files that a crash during Write left. The caller holds the lock of the
 // directory, so no other process is writing a record.
 func (d *Dir) removeTemporary() error {
@@ -189,12 +168,4 @@ func (d *Dir) removeTemporary() error {
 		}
 	}
 	return err
-}
-
-func syncDir(path string) error {
-	dir, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
 }

@@ -1,12 +1,12 @@
 package statedir
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
 
+	"github.com/svc-supervisor/svc-supervisor/internal/strictjson"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
@@ -91,9 +91,7 @@ func decode(f file, content []byte) (*Record, error) {
 		return nil, fmt.Errorf("%w: version %d, this program reads up to %d", ErrNewer, version.Version, FormatVersion)
 	}
 	record := new(Record)
-	decoder := json.NewDecoder(bytes.NewReader(content))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(record); err != nil {
+	if err := strictjson.Unmarshal(content, record); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
 	if err := record.check(f); err != nil {

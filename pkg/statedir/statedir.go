@@ -23,6 +23,7 @@ import (
 	"github.com/gofrs/flock"
 	"golang.org/x/sys/unix"
 
+	"github.com/svc-supervisor/svc-supervisor/internal/atomicfile"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
@@ -56,7 +57,7 @@ func Open(path string) (*Dir, error) {
 			return nil, fmt.Errorf("state directory: %w", err)
 		}
 		// A record is lost in a power loss if the entry of a directory above it is not on disk.
-		if err := syncDir(filepath.Dir(dir)); err != nil {
+		if err := atomicfile.SyncDir(filepath.Dir(dir)); err != nil {
 			return nil, fmt.Errorf("state directory: %w", err)
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/svc-supervisor/svc-supervisor/internal/atomicfile"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
@@ -185,11 +186,7 @@ func (r *Registry) linkPath(owner spec.Owner) string {
 // replaceLocked writes a file and renames it to path. If the process is killed before the rename, path is unchanged,
 // and the temporary file .new remains until the next change replaces it.
 func (r *Registry) replaceLocked(path string, content []byte) error {
-	temporary := filepath.Join(r.directory, ".new")
-	if err := os.WriteFile(temporary, content, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(temporary, path)
+	return atomicfile.Write(path, content, atomicfile.Options{Temporary: ".new"})
 }
 
 func (r *Registry) statePath() string { return filepath.Join(r.directory, ".state") }

@@ -3,7 +3,6 @@ package file
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/svc-supervisor/svc-supervisor/internal/atomicfile"
+	"github.com/svc-supervisor/svc-supervisor/internal/jsonform"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/native"
 )
@@ -109,58 +110,29 @@ func (n *NSDB) publish(ctx context.Context, key native.Key, status any) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	var value bytes.Buffer
-	encoder := json.NewEncoder(&value)
-	encoder.SetEscapeHTML(false)
-	encoder.SetIndent("", "  ")
-	if err := encoder.Encode(status); err != nil {
+	value, err := jsonform.MarshalIndent(status)
+	if err != nil {
 		return err
 	}
+	value = append(value, '\n')
 	n.statusMu.Lock()
 	defer n.statusMu.Unlock()
 	path := n.statusPath(key)
-	if err := os.Remove(temporaryPath(path)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	// A crash leaves at most this file for each status. It is removed even if the status has not changed.
+	temporary := "." + filepath.Base(path) + ".tmp"
+	err = os.Remove(filepath.Join(filepath.Dir(path), temporary))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	if stat, err := os.Lstat(path); err == nil && stat.Mode().IsRegular() { // reading a pipe would block
-		if published, err := os.ReadFile(path); err == nil && bytes.Equal(published, value.Bytes()) {
+		if published, err := os.ReadFile(path); err == nil && bytes.Equal(published, value) {
 			return nil
 		}
 	}
 	if err := mkdirAll(filepath.Dir(path)); err != nil {
 		return err
 	}
-	return replace(path, value.Bytes())
-}
-
-// temporaryPath is the file that replace writes before it renames it to path. The name is always the same, so a crash
-// leaves at most one such file for each status. The next publish of the status removes it, even if the status has not
-// changed.
-func temporaryPath(path string) string {
-	return filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".tmp")
-}
-
-// replace writes a temporary file, which must not exist, and renames it to path.
-func replace(path string, value []byte) error {
-	temporary := temporaryPath(path)
-	file, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = file.Write(value)
-	if err == nil {
-		err = file.Chmod(0o644)
-	}
-	if closed := file.Close(); err == nil {
-		err = closed
-	}
-	if err == nil {
-		err = os.Rename(temporary, path)
-	}
-	if err != nil {
-		_ = os.Remove(temporary)
-	}
-	return err
+	return atomicfile.Write(path, value, atomicfile.Options{Temporary: temporary, Mode: 0o644})
 }
 
 // mkdirAll creates a directory and its missing parents with mode 0755, regardless of the umask.

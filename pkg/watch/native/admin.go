@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/svc-supervisor/svc-supervisor/internal/jsonform"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
@@ -68,24 +69,7 @@ func (d *Document) With(key string, value json.RawMessage) json.RawMessage {
 
 // Same reports whether two documents are equal, regardless of the order of their keys.
 func (d *Document) Same(other *Document) bool {
-	return sameJSON(d.JSON, other.JSON)
-}
-
-func sameJSON(a, b json.RawMessage) bool {
-	sorted := func(raw json.RawMessage) []byte {
-		decoder := json.NewDecoder(bytes.NewReader(raw))
-		decoder.UseNumber()
-		var value any
-		if decoder.Decode(&value) != nil {
-			return raw
-		}
-		plain, err := json.Marshal(value)
-		if err != nil {
-			return raw
-		}
-		return plain
-	}
-	return bytes.Equal(a, b) || bytes.Equal(sorted(a), sorted(b))
+	return jsonform.Equal(d.JSON, other.JSON)
 }
 
 func jsonString(s string) []byte {

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/svc-supervisor/svc-supervisor/internal/jsonform"
 )
 
 // ErrLossyEdit is the error of an edit that would lose comments, order or layout of the text.
@@ -24,7 +26,7 @@ func Edit(text []byte, format Format, key string, value json.RawMessage) ([]byte
 	want := before.With(key, value)
 	edited := editText(text, format, key, string(value))
 	if edited != nil {
-		if after, err := Parse(edited, format); err == nil && sameJSON(after.JSON, want) {
+		if after, err := Parse(edited, format); err == nil && jsonform.Equal(after.JSON, want) {
 			return edited, nil
 		}
 	}

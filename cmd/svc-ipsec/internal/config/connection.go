@@ -8,6 +8,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/svc-supervisor/svc-supervisor/internal/oneline"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
@@ -158,12 +159,7 @@ func (c *Connection) decodeNames(key string, fields map[string]json.RawMessage) 
 		if value != "" && free == "name" {
 			// The name is only displayed and never written to a file. So a control character in it is replaced, instead
 			// of refusing the connection.
-			c.Name = strings.Map(func(r rune) rune {
-				if !unicode.IsPrint(r) {
-					return '?'
-				}
-				return r
-			}, value)
+			c.Name = oneline.Replace(value, '?')
 		}
 	}
 	c.Up, err = boolean(key+".adminStateUp", fields["adminStateUp"], true)

@@ -1,11 +1,12 @@
 package config
 
 import (
-	"bytes"
 	"encoding/json"
 	"net/netip"
 	"slices"
 	"strings"
+
+	"github.com/svc-supervisor/svc-supervisor/internal/jsonform"
 )
 
 // Revision is a document in which each refused connection can be replaced by its last valid form. So a typing error in
@@ -75,7 +76,7 @@ func (r *Revision) Standing(c *Connection) Standing {
 		}
 		for _, last := range r.last {
 			switch {
-			case sameJSON(last.raw, r.items[i]):
+			case jsonform.Equal(last.raw, r.items[i]):
 				return Unchanged
 			case r.ids[i] != "" && last.id == r.ids[i]:
 				return Edited
@@ -119,11 +120,8 @@ func withConnections(fields map[string]json.RawMessage, items []json.RawMessage)
 
 // marshal encodes a value that was decoded from JSON, so encoding cannot fail.
 func marshal(value any) json.RawMessage {
-	var text bytes.Buffer
-	encoder := json.NewEncoder(&text)
-	encoder.SetEscapeHTML(false)
-	_ = encoder.Encode(value)
-	return bytes.TrimSpace(text.Bytes())
+	text, _ := jsonform.Marshal(value)
+	return text
 }
 
 // Revert replaces each connection that c refuses by its last valid form, and reports whether it replaced any. c must be
@@ -137,7 +135,7 @@ func (r *Revision) Revert(c *Configuration) bool {
 			continue
 		}
 		last := r.lastOf(i, c)
-		if last == nil || sameJSON(last, r.given[i]) {
+		if last == nil || jsonform.Equal(last, r.given[i]) {
 			continue
 		}
 		r.Edits[connection.place] = connection.Refused.Error()
@@ -174,22 +172,6 @@ func (r *Revision) lastOf(i int, c *Configuration) json.RawMessage {
 		}
 	}
 	return nil
-}
-
-// sameJSON reports whether two JSON texts encode the same value.
-func sameJSON(a, b json.RawMessage) bool {
-	return bytes.Equal(canonical(a), canonical(b))
-}
-
-// canonical returns the JSON text of the same value with sorted keys and without white space.
-func canonical(raw json.RawMessage) json.RawMessage {
-	decoder := json.NewDecoder(bytes.NewReader(raw))
-	decoder.UseNumber()
-	var value any
-	if decoder.Decode(&value) != nil {
-		return raw
-	}
-	return marshal(value)
 }
 
 // Accepted returns a function for Configuration.Accepted. For a connection, this function returns true if the

@@ -17,9 +17,9 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"strings"
 	"time"
 
+	"github.com/svc-supervisor/svc-supervisor/internal/oneline"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 	"github.com/svc-supervisor/svc-supervisor/pkg/unit"
 )
@@ -157,10 +157,5 @@ func wrapf(err error, operation string) error {
 	return fmt.Errorf("%s: %w", operation, err)
 }
 
-func oneLine(s string) string {
-	s = strings.Join(strings.Fields(s), " ")
-	if len(s) > 300 {
-		s = strings.ToValidUTF8(s[:300], "") + "…" // without an incomplete UTF-8 sequence
-	}
-	return s
-}
+// oneLine limits a message of Libreswan's programs, of which several can be in one error.
+func oneLine(s string) string { return oneline.Of(s, 300) }

@@ -8,10 +8,10 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/google/renameio/v2"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/svc-supervisor/svc-supervisor/internal/atomicfile"
 	"github.com/svc-supervisor/svc-supervisor/internal/ownthread"
 )
 
@@ -32,7 +32,7 @@ func KernelLacks(directory, protocol string, ipv4 bool) string {
 		}
 	}
 	result := probeInNewNamespace(protocol, ipv4)
-	_ = renameio.WriteFile(path, []byte(result), 0o600) // if this fails, the next verb repeats the test
+	_ = atomicfile.Write(path, []byte(result), atomicfile.Options{}) // if this fails, the next verb repeats the test
 	return result
 }
 

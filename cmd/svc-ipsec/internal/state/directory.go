@@ -20,8 +20,7 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/svc-supervisor/svc-supervisor/internal/lockdir"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
@@ -34,15 +33,13 @@ const rootMode = 0o711
 // ErrBusy is returned if another verb held the lock of the container during the whole waiting time.
 var ErrBusy = errors.New("another verb is at work on it")
 
-// lockPause is the time between two attempts to take the lock.
-const lockPause = 10 * time.Millisecond
-
 // Directory is the locked directory of one container.
 type Directory struct {
 	Path string
 	Name spec.Name
-	file *os.File
 	user uint32 // see Share
+
+	unlock func()
 }
 
 // Open locks the directory of a container, and creates it if it does not exist. It waits for the lock for at most
@@ -86,53 +83,22 @@ func open(ctx context.Context, root string, name spec.Name, timeout time.Duratio
 	path := filepath.Join(root, string(name))
 	deadline := time.Now().Add(timeout)
 	for {
-		file, err := tryLock(path, create)
-		if err != nil {
-			return nil, fmt.Errorf("lock %s: %w", path, err)
+		if create {
+			if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+				return nil, fmt.Errorf("lock %s: %w", path, err)
+			}
 		}
-		if file != nil {
-			return &Directory{Path: path, Name: name, file: file}, nil
-		}
-		if time.Now().After(deadline) {
+		unlock, err := lockdir.Lock(ctx, path, time.Until(deadline))
+		switch {
+		case err == nil:
+			return &Directory{Path: path, Name: name, unlock: unlock}, nil
+		case errors.Is(err, lockdir.ErrBusy):
 			return nil, fmt.Errorf("lock %s: %w", path, ErrBusy)
+		case create && errors.Is(err, fs.ErrNotExist):
+			continue // the verb that held the lock has removed the directory
 		}
-		select {
-		case <-ctx.Done():
-			return nil, fmt.Errorf("lock %s: %w", path, context.Cause(ctx))
-		case <-time.After(lockPause):
-		}
-	}
-}
-
-// tryLock locks the directory without waiting. It returns nil and no error if another process holds the lock, or if the
-// directory was removed before the lock was acquired.
-func tryLock(path string, create bool) (*os.File, error) {
-	if create {
-		if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-			return nil, err
-		}
-	}
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	if errors.Is(err, unix.ENOENT) && create {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
-	}
-	file := os.NewFile(uintptr(fd), path)
-	err = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
-	if err == nil {
-		var locked, named unix.Stat_t
-		if unix.Fstat(fd, &locked) == nil && unix.Lstat(path, &named) == nil &&
-			locked.Ino == named.Ino && locked.Dev == named.Dev {
-			return file, nil
-		}
-	}
-	_ = file.Close()
-	if err != nil && !errors.Is(err, unix.EWOULDBLOCK) {
 		return nil, err
 	}
-	return nil, nil
 }
 
 // Read is Load without the lock, for programs that only read the state of a container.
@@ -141,7 +107,7 @@ func Read(root string, name spec.Name) (*State, error) {
 }
 
 // Close releases the lock.
-func (d *Directory) Close() { _ = d.file.Close() }
+func (d *Directory) Close() { d.unlock() }
 
 // Remove removes the directory and its contents. The lock is held until Close.
 func (d *Directory) Remove() error {

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/regular"
+	"github.com/svc-supervisor/svc-supervisor/internal/atomicfile"
 )
 
 // unfinished is the prefix of the name of a file that is being written.
@@ -39,25 +40,15 @@ func (d *Directory) write(name string, content []byte, group uint32) (changed bo
 	if old, err := regular.ReadFile(path); err == nil && bytes.Equal(old, content) && hasGroup(path, group) {
 		return false, nil
 	}
-	temporary, err := os.CreateTemp(filepath.Dir(path), unfinished)
-	if err != nil {
-		return false, fmt.Errorf("write %s: %w", name, err)
+	options := atomicfile.Options{Temporary: unfinished + "*"}
+	if group != 0 {
+		options.Group, options.Mode = int(group), 0o640
 	}
-	defer func() { _ = os.Remove(temporary.Name()) }()
-	if group != 0 { // os.CreateTemp creates with mode 0600; the file is still empty
-		err = errors.Join(temporary.Chown(0, int(group)), temporary.Chmod(0o640))
-	}
-	if err == nil {
-		_, err = temporary.Write(content)
-	}
-	if closeErr := temporary.Close(); err == nil {
-		err = closeErr
-	}
-	if info, statErr := os.Lstat(path); err == nil && statErr == nil && info.IsDir() {
+	if info, statErr := os.Lstat(path); statErr == nil && info.IsDir() {
 		err = os.RemoveAll(path) // a rename does not replace a directory by a file
 	}
 	if err == nil {
-		err = os.Rename(temporary.Name(), path)
+		err = atomicfile.Write(path, content, options)
 	}
 	if err != nil {
 		return false, fmt.Errorf("write %s: %w", name, err)

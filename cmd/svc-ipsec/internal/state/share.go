@@ -22,7 +22,7 @@ func (d *Directory) Share(user uint32) error {
 // directory.
 func (d *Directory) User() (uint32, error) {
 	var stat unix.Stat_t
-	if err := unix.Fstat(int(d.file.Fd()), &stat); err != nil {
+	if err := unix.Lstat(d.Path, &stat); err != nil {
 		return 0, &fs.PathError{Op: "stat", Path: d.Path, Err: err}
 	}
 	return stat.Gid, nil

@@ -13,6 +13,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/broken"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/network"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/regular"
+	"github.com/svc-supervisor/svc-supervisor/internal/jsonform"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
@@ -174,13 +175,11 @@ func (a *Attachment) check() error {
 // Save writes state.json if its content is different.
 func (d *Directory) Save(s *State) error {
 	s.Version = version
-	var text bytes.Buffer
-	encoder := json.NewEncoder(&text)
-	encoder.SetEscapeHTML(false) // does not change Configuration
-	if err := encoder.Encode(s); err != nil {
+	text, err := jsonform.Marshal(s) // does not change Configuration
+	if err != nil {
 		return fmt.Errorf("write state of %s: %w", d.Name, err)
 	}
-	_, err := d.Write(stateFile, text.Bytes())
+	_, err = d.Write(stateFile, append(text, '\n'))
 	return err
 }
 

@@ -5,14 +5,13 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
-	"strings"
-	"unicode"
 
 	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/network"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/state"
+	"github.com/svc-supervisor/svc-supervisor/internal/oneline"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
@@ -72,7 +71,7 @@ func (e *Executable) Answering(name spec.Verb, run func(*skel.CmdArgs) error) fu
 			}
 		}()
 		if err := run(args); err != nil {
-			return types.NewError(code(err), oneLine(err.Error()), "")
+			return types.NewError(code(err), oneline.Of(err.Error(), messageLimit), "")
 		}
 		return nil
 	}
@@ -81,17 +80,3 @@ func (e *Executable) Answering(name spec.Verb, run func(*skel.CmdArgs) error) fu
 // messageLimit is the maximum length of an error message in bytes. Messages of svc-ipsec are shorter; those of
 // libraries may repeat their input.
 const messageLimit = 2000
-
-// oneLine turns a message into one printable line.
-func oneLine(s string) string {
-	s = strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return '?'
-		}
-		return r
-	}, strings.Join(strings.Fields(s), " "))
-	if len(s) > messageLimit {
-		s = strings.ToValidUTF8(s[:messageLimit], "") + "…"
-	}
-	return s
-}

@@ -1,7 +1,6 @@
 package verb
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/network"
+	"github.com/svc-supervisor/svc-supervisor/internal/strictjson"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
@@ -223,9 +223,7 @@ func decodeStrict[T any](key string, raw json.RawMessage, into **T) error {
 		return nil
 	}
 	value := new(T)
-	decoder := json.NewDecoder(bytes.NewReader(raw))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(value); err != nil {
+	if err := strictjson.Unmarshal(raw, value); err != nil {
 		return fail(spec.CodeConfiguration, "%s: %s", key, strings.TrimPrefix(err.Error(), "json: "))
 	}
 	*into = value

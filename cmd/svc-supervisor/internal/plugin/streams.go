@@ -9,7 +9,8 @@ import (
 	"strings"
 	"sync"
 	"time"
-	"unicode"
+
+	"github.com/svc-supervisor/svc-supervisor/internal/oneline"
 )
 
 const (
@@ -139,14 +140,6 @@ func (r *transfer) overflowed() bool {
 
 // oneLine makes one printable line of a text from outside of the supervisor.
 func oneLine(s string) string {
-	s = strings.Map(func(c rune) rune {
-		if c == '\n' || c == '\t' || c == '\r' {
-			return ' '
-		}
-		if !unicode.IsPrint(c) {
-			return '�'
-		}
-		return c
-	}, s)
-	return strings.TrimSpace(s)
+	s = strings.NewReplacer("\n", " ", "\t", " ", "\r", " ").Replace(s)
+	return strings.TrimSpace(oneline.Replace(s, '�'))
 }

@@ -1,11 +1,11 @@
 package model
 
 import (
-	"bytes"
 	"encoding/json"
 	"slices"
 	"strings"
 
+	"github.com/svc-supervisor/svc-supervisor/internal/jsonform"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
@@ -229,11 +229,9 @@ func (f *resolution) resolveRouterPorts(by string, ids []UUID) (macs map[string]
 
 // marshal encodes a value as JSON, without the escapes for HTML that json.Marshal writes.
 func marshal(value any) json.RawMessage {
-	var out bytes.Buffer
-	encoder := json.NewEncoder(&out)
-	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(value); err != nil {
+	text, err := jsonform.Marshal(value)
+	if err != nil {
 		panic(err) // cannot happen: the values are structs of strings and numbers
 	}
-	return bytes.TrimSpace(out.Bytes())
+	return text
 }

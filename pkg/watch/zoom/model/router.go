@@ -1,7 +1,6 @@
 package model
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,6 +9,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/svc-supervisor/svc-supervisor/internal/strictjson"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/native"
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/zoom/text"
@@ -142,9 +142,7 @@ var goTypeNames = strings.NewReplacer(
 
 // decodeStrict decodes an object and rejects unknown keys. Its errors name a key and never contain a value.
 func decodeStrict(key string, raw json.RawMessage, into any) error {
-	decoder := json.NewDecoder(bytes.NewReader(raw))
-	decoder.DisallowUnknownFields()
-	err := decoder.Decode(into)
+	err := strictjson.Unmarshal(raw, into)
 	if err == nil {
 		return nil
 	}
@@ -155,9 +153,9 @@ func decodeStrict(key string, raw json.RawMessage, into any) error {
 			Allowed: "a value of another type: see svc-ipsec(8)",
 		}
 	}
-	if name, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
+	if unknown, ok := errors.AsType[*strictjson.UnknownKeyError](err); ok {
 		return &spec.Fault{
-			Key: strings.Trim(key+".unknown key", "."), Value: strings.Trim(name, `"`),
+			Key: strings.Trim(key+".unknown key", "."), Value: unknown.Key,
 			Allowed: "a key that MidoNet can represent",
 		}
 	}
