@@ -154,7 +154,7 @@ func (r *Reconciler) addAgain(ctx context.Context, s *snapshot, m *memory) {
 	record.Conf, record.Digest = s.conf, s.digest
 	record.Executable = statedir.Executable{Path: s.forChange.Path, Version: s.forChange.Version.String()}
 	if s.record() == nil {
-		r.logFor(c).Warn("replace a damaged record", "container", s.name, "error", s.problem)
+		r.logFor(c).Warn("replace a damaged record", "container", s.name, "error", s.recordProblem)
 	}
 	r.logFor(c).Debug("update container for port binding", fields(c)...)
 	if err := r.write(record); err != nil {

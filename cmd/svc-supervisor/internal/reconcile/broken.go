@@ -6,7 +6,7 @@ import (
 	"fmt"
 )
 
-// brokenReason describes in one line why ruleBroken applies: namespace, unit or CHECK.
+// brokenReason describes in one line why a container counts as Broken: namespace, unit or CHECK.
 func (r *Reconciler) brokenReason(ctx context.Context, s *snapshot, m *memory) string {
 	switch s.facts.Namespace {
 	case NoNamespace:

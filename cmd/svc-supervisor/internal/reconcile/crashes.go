@@ -119,7 +119,7 @@ func (c *crashes) removed(healed bool) {
 // supervisor only stores the counters, because it is unknown when those restarts happened.
 func (r *Reconciler) noteRestarts(ctx context.Context, s *snapshot, m *memory) {
 	record := s.record()
-	if record == nil || !s.facts.runs() || !s.facts.Readable {
+	if record == nil || !s.facts.runs() || !s.facts.hostKnown() {
 		return
 	}
 	c := &m.crashes

@@ -24,18 +24,27 @@ func (s Step) String() string { return stepNames[s] }
 // Hold is the reason why a container differs from its desired state although no step is taken.
 type Hold int
 
-// The reasons why a container is held.
+// The reasons why a container is held. The first group means that nothing is known about the container.
 const (
-	NotHeld Hold = iota
-	HeldUnread
-	HeldNewer
+	NotHeld              Hold = iota
+	HeldUnread                // the NSDB could not be read for this container
+	HeldNewer                 // the record is of a newer version
+	HeldRecordUnreadable      // the record could not be read
+	HeldDamaged               // the record is damaged, and a binding that could not be read may be the one of this name
+	HeldHostUnreadable        // systemd or the namespaces could not be read
+	HeldShutdown              // the host shuts down
+
 	HeldNoExecutable
+	HeldExecutableUnknown // the plugin path was not read completely: see ExecutableUnknown
 	HeldNotReady
 	HeldTaken
 	HeldLeftover
 	HeldSlot
 	HeldBackOff
 )
+
+// Unknown reports whether the container is held because its state is not known.
+func (h Hold) Unknown() bool { return h >= HeldUnread && h <= HeldShutdown }
 
 // WantedState is the desired state of a name, compared with its record if it has one.
 type WantedState int
@@ -57,6 +66,7 @@ type RecordState int
 const (
 	NoRecord RecordState = iota
 	Damaged
+	RecordUnreadable // reading it failed; it is neither damaged nor absent
 	Newer
 	IsAdding
 	IsAdded
@@ -88,31 +98,37 @@ const (
 // ExecutableState tells whether the service type can be served now.
 type ExecutableState int
 
-// An executable whose STATUS is bad is still used for CHECK and DEL, but not for a new ADD.
+// An executable whose STATUS is bad is still used for CHECK and DEL, but not for a new ADD. ExecutableUnknown means
+// that an executable serves the type, but the plugin path was not read completely, and an executable that can
+// reconfigure the recorded container may still be found. No verb runs then, because another version would be used.
 const (
 	NoExecutable ExecutableState = iota
+	ExecutableUnknown
 	ExecutableNotReady
 	ExecutableReady
 )
 
 // Facts is everything that the decision for one container depends on.
 type Facts struct {
-	Wanted       WantedState
-	AnyUnread    bool // at least one binding of the host could not be read
-	Record       RecordState
-	OtherBoot    bool // the record was written before the last reboot
-	Readable     bool // systemd and the namespaces could be read
-	Namespace    NamespaceState
-	Units        UnitsState
-	Leftover     bool // a unit, namespace or veth of this name has our owner tag
-	CheckFailed  bool // CHECK returned two errors in a row
-	CheckDue     bool
-	AgainDue     bool
-	Executable   ExecutableState
-	Reconfigures bool            // an executable can reconfigure the container in place
-	Taken        bool            // another record, binding, namespace, interface or unit has name, port or container id
-	Slot         bool            // weight and limit of the host permit another container, or the name has a slot
-	Waiting      [stepCount]bool // the back-off of a failed step has not passed
+	Wanted    WantedState
+	AnyUnread bool // at least one binding of the host could not be read
+	Record    RecordState
+	OtherBoot bool // the record was written before the last reboot
+	Readable  bool // systemd and the namespaces could be read
+	// HostShuttingDown is set if the host shuts down. It is known only if a unit of a wanted container is gone or failed.
+	HostShuttingDown bool
+	Namespace        NamespaceState
+	Units            UnitsState
+	Leftover         bool // a unit, namespace or veth of this name has our owner tag
+	CheckFailed      bool // CHECK returned two errors in a row
+	CheckDue         bool
+	AgainDue         bool
+	PluginsUnscanned bool // the plugin path was not read completely, so more executables may be found
+	Executable       ExecutableState
+	Reconfigures     bool            // an executable can reconfigure the container in place
+	Taken            bool            // something else has the name, the port or the container id
+	Slot             bool            // weight and limit of the host permit another container, or the name has a slot
+	Waiting          [stepCount]bool // the back-off of a failed step has not passed
 }
 
 func (f *Facts) recorded() bool {
@@ -121,65 +137,115 @@ func (f *Facts) recorded() bool {
 func (f *Facts) runs() bool   { return f.Record == IsAdded || f.Record == IsChanging }
 func (f *Facts) wanted() bool { return f.Wanted >= Wanted }
 
-// Decision is the step, the number of the rule that selected it, and why the container is held if the step is None.
-type Decision struct {
-	Step Step
-	Rule int
-	Hold Hold
+// unserved reports whether no executable can run DEL, CHECK or ADD on a running container now.
+func (f *Facts) unserved() bool {
+	return f.Executable == NoExecutable || f.Executable == ExecutableUnknown
 }
 
-// ruleBroken is the number of the rule for a running container that is broken. The ADD after its DEL waits for a
-// back-off.
-const ruleBroken = 5
+// stoppedByShutdown reports whether the units of a wanted container stopped because the host shuts down. Such a
+// container is not healed.
+func (f *Facts) stoppedByShutdown() bool {
+	return f.HostShuttingDown && f.wanted() && (f.Units == UnitsGone || f.Units == UnitsFailed)
+}
+
+// hostKnown reports whether the state of the host was read and will last, which it does not during a shutdown.
+func (f *Facts) hostKnown() bool { return f.Readable && !f.stoppedByShutdown() }
+
+// recordKnown reports whether a record was read or does not exist. A damaged record counts as known: a step follows.
+func (f *Facts) recordKnown() bool { return f.Record != RecordUnreadable && f.Record != Newer }
+
+// Decision is the step, and why the container is held if the step is None.
+type Decision struct {
+	Step      Step
+	Rule      int // the number of the rule that selected the step; only for the log
+	Hold      Hold
+	Condition Condition
+}
+
+// Condition is the condition of the container that a decision is based on.
+type Condition int
+
+// The zero value stands for rule 1 and for a damaged record.
+const (
+	Unknown Condition = iota // it may run or not
+	Down                     // it does not run: it has no record, or its record asks for DEL
+	Broken                   // it ran and is broken, so it is recreated; the ADD after its DEL waits for a back-off
+	Running                  // its record is of phase `added` or `changing`, and it is not broken
+)
 
 // rule is one row of the decision table in docs/design.md. A test compares code and document.
 type rule struct {
-	number int
-	when   string
-	step   string
-	fits   func(*Facts) bool
-	decide func(*Facts) (Step, Hold)
+	number    int
+	when      string
+	step      string
+	fits      func(*Facts) bool
+	decide    func(*Facts) (Step, Hold)
+	condition func(*Facts) Condition
+}
+
+func is(c Condition) func(*Facts) Condition { return func(*Facts) Condition { return c } }
+
+// byRecord returns the condition of a container that no rule considers unknown or broken.
+func byRecord(f *Facts) Condition {
+	switch {
+	case f.Record == NoRecord:
+		return Down
+	case f.runs():
+		return Running
+	}
+	return Unknown
 }
 
 // rules is the decision table. The first rule that fits wins.
 var rules = []rule{
 	{
-		1, "the NSDB, systemd or the namespaces could not be read for this container; or its record is of a newer version;" +
-			" or it is damaged, the name is not wanted, and some binding of the host is unread",
+		1, "the NSDB, systemd, the namespaces or the record could not be read for this container; or its record is of a" +
+			" newer version; or it is damaged, the name is not wanted, and some binding of the host is unread; or the name" +
+			" is wanted, a unit of it is gone or failed for good, and the host shuts down",
 		"none (a due CHECK may run)",
 		func(f *Facts) bool {
-			return f.Wanted == WantedUnread || !f.Readable || f.Record == Newer ||
-				f.Record == Damaged && !f.wanted() && f.AnyUnread
+			return f.Wanted == WantedUnread || !f.Readable || !f.recordKnown() ||
+				f.Record == Damaged && !f.wanted() && f.AnyUnread || f.stoppedByShutdown()
 		},
 		func(f *Facts) (Step, Hold) {
-			if f.Record == Newer {
+			switch {
+			case f.Record == Newer:
 				return None, HeldNewer
+			case f.Record == RecordUnreadable:
+				return None, HeldRecordUnreadable
+			case f.Wanted == WantedUnread:
+				return dueCheck(f), HeldUnread
+			case !f.Readable:
+				return dueCheck(f), HeldHostUnreadable
+			case f.stoppedByShutdown():
+				return dueCheck(f), HeldShutdown
+			default:
+				return None, HeldDamaged
 			}
-			return dueCheck(f), HeldUnread
-		},
+		}, is(Unknown),
 	},
 	{
 		2, "record `adding` or `deleting`", "DEL",
-		func(f *Facts) bool { return f.Record == IsAdding || f.Record == IsDeleting }, always(Delete),
+		func(f *Facts) bool { return f.Record == IsAdding || f.Record == IsDeleting }, always(Delete), is(Down),
 	},
 	{
 		3, "record (a damaged one too), not wanted", "DEL",
-		func(f *Facts) bool { return f.Record != NoRecord && !f.wanted() }, always(Delete),
+		func(f *Facts) bool { return f.Record != NoRecord && !f.wanted() }, always(Delete), is(Down),
 	},
 	{
 		4, "record of another boot, container id, port id or service type; or damaged, and no namespace of ours", "DEL",
 		func(f *Facts) bool {
 			return f.recorded() && f.OtherBoot || f.Record != NoRecord && f.Wanted == WantedOther ||
 				f.Record == Damaged && f.Namespace != NamespaceOurs
-		}, always(Delete),
+		}, always(Delete), is(Down),
 	},
 	{
-		ruleBroken, "record `added` or `changing`: its namespace or a unit of it is gone, a unit failed for good, or CHECK" +
+		5, "record `added` or `changing`: its namespace or a unit of it is gone, a unit failed for good, or CHECK" +
 			" answered with an error twice in a row and STATUS is good", "DEL",
 		func(f *Facts) bool {
 			return f.runs() && (f.Namespace != NamespaceOurs || f.Units == UnitsGone || f.Units == UnitsFailed ||
 				f.CheckFailed && f.Executable != ExecutableNotReady)
-		}, always(Delete),
+		}, always(Delete), is(Broken),
 	},
 	{
 		6, "record `changing` or damaged; or `added` with another digest, or ADD again is due (`again`) and an" +
@@ -192,8 +258,8 @@ var rules = []rule{
 		},
 		func(f *Facts) (Step, Hold) {
 			switch {
-			case f.Executable == NoExecutable:
-				return None, HeldNoExecutable
+			case f.unserved():
+				return None, heldUnserved(f)
 			case !f.Reconfigures && f.Executable == ExecutableNotReady:
 				return dueCheck(f), HeldNotReady // the ADD after the DEL would fail
 			case !f.Reconfigures:
@@ -202,27 +268,29 @@ var rules = []rule{
 				return dueCheck(f), HeldBackOff
 			}
 			return AddAgain, NotHeld
-		},
+		}, byRecord,
 	},
 	{
 		7, "record `added`, only the group differs", "rewrite the record",
-		func(f *Facts) bool { return f.Record == IsAdded && f.Wanted == WantedGroup }, always(Rewrite),
+		func(f *Facts) bool { return f.Record == IsAdded && f.Wanted == WantedGroup }, always(Rewrite), byRecord,
 	},
 	{
 		8, "record `added`, a CHECK is due", "CHECK",
-		func(f *Facts) bool { return f.Record == IsAdded && f.CheckDue }, always(RunCheck),
+		func(f *Facts) bool { return f.Record == IsAdded && f.CheckDue }, always(RunCheck), byRecord,
 	},
 	{
-		9, "no record, every binding of the host read, our owner tag on a unit, namespace or veth of this name",
-		"remove the leftover",
-		func(f *Facts) bool { return f.Record == NoRecord && !f.AnyUnread && f.Leftover }, always(Clean),
+		9, "no record, every binding of the host and the plugin path read, our owner tag on a unit, namespace or veth of" +
+			" this name", "remove the leftover",
+		func(f *Facts) bool {
+			return f.Record == NoRecord && !f.AnyUnread && !f.PluginsUnscanned && f.Leftover
+		}, always(Clean), byRecord,
 	},
 	{
 		10, "wanted, no record: nothing left under the name; neither name, port nor container id taken; an executable" +
 			" selected and its STATUS good; a slot", "ADD",
 		func(f *Facts) bool {
 			return f.Record == NoRecord && f.wanted() && !f.Leftover && !f.Taken && f.Executable == ExecutableReady && f.Slot
-		}, always(Add),
+		}, always(Add), byRecord,
 	},
 	{
 		11, "otherwise", "none: settled, or held",
@@ -235,14 +303,14 @@ var rules = []rule{
 				return None, HeldTaken
 			case f.Leftover:
 				return None, HeldLeftover
-			case f.Executable == NoExecutable:
-				return None, HeldNoExecutable
+			case f.unserved():
+				return None, heldUnserved(f)
 			case f.Executable == ExecutableNotReady:
 				return None, HeldNotReady
 			default:
 				return None, HeldSlot
 			}
-		},
+		}, byRecord,
 	},
 }
 
@@ -250,9 +318,17 @@ func always(s Step) func(*Facts) (Step, Hold) {
 	return func(*Facts) (Step, Hold) { return s, NotHeld }
 }
 
+// heldUnserved returns why no executable can be used.
+func heldUnserved(f *Facts) Hold {
+	if f.Executable == ExecutableUnknown {
+		return HeldExecutableUnknown
+	}
+	return HeldNoExecutable
+}
+
 // dueCheck returns RunCheck if a CHECK is due and can run, otherwise None.
 func dueCheck(f *Facts) Step {
-	if f.CheckDue && f.runs() && f.Executable != NoExecutable {
+	if f.CheckDue && f.runs() && !f.unserved() {
 		return RunCheck
 	}
 	return None
@@ -266,13 +342,13 @@ func next(f Facts) Decision {
 			continue
 		}
 		step, hold := r.decide(&f)
-		if (step == Delete || step == RunCheck) && f.Executable == NoExecutable {
-			step, hold = None, HeldNoExecutable
+		if (step == Delete || step == RunCheck) && f.unserved() {
+			step, hold = None, heldUnserved(&f)
 		}
 		if step != None && f.Waiting[step] {
 			step, hold = None, HeldBackOff
 		}
-		return Decision{step, r.number, hold}
+		return Decision{step, r.number, hold, r.condition(&f)}
 	}
 	panic("reconcile: the last rule fits everything")
 }

@@ -175,7 +175,7 @@ func (e *eventChecks) stop() {
 // updateSubscription subscribes to the events of a running container. It unsubscribes before a step that can remove the
 // namespace of the container. It changes nothing while the namespace or the executable is unknown.
 func (r *Reconciler) updateSubscription(s *snapshot, d Decision) {
-	unknown := !s.facts.Readable || s.facts.Record == Newer || s.facts.runs() && s.forRecorded.Path == ""
+	unknown := !s.facts.hostKnown() || !s.facts.recordKnown() || s.facts.runs() && s.forRecorded.Path == ""
 	switch {
 	case d.Step == Delete || d.Step == Clean:
 		r.eventChecks.unsubscribe(s.name)

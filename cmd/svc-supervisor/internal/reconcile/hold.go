@@ -50,7 +50,7 @@ func (r *Reconciler) reportHeld(s *snapshot, m *memory, d Decision, now time.Tim
 		r.reportUnstable(s, m) // publishes the number of failures too, not only the reason of the DEL
 		return
 	}
-	if r.mayBeFoundLater(d) {
+	if mayBeFoundLater(s, d) {
 		return
 	}
 	c := s.claim.binding.Container
@@ -68,8 +68,8 @@ func (r *Reconciler) reportHeld(s *snapshot, m *memory, d Decision, now time.Tim
 
 // mayBeFoundLater reports whether the missing executable may still be found, because the plugin path was not read
 // completely.
-func (r *Reconciler) mayBeFoundLater(d Decision) bool {
-	return d.Hold == HeldNoExecutable && !r.executables.Scanned()
+func mayBeFoundLater(s *snapshot, d Decision) bool {
+	return d.Hold == HeldExecutableUnknown || d.Hold == HeldNoExecutable && s.facts.PluginsUnscanned
 }
 
 // logHeld logs a hold when it begins and when its reason changes.
@@ -78,7 +78,7 @@ func (r *Reconciler) logHeld(s *snapshot, m *memory, d Decision) {
 	if d.Hold != NotHeld && d.Hold != HeldBackOff { // the failure was logged together with its delay
 		text = r.reason(s, m, d)
 	}
-	if text == notReadYet || r.mayBeFoundLater(d) {
+	if text == notReadYet || mayBeFoundLater(s, d) {
 		return // this is normal at every start
 	}
 	if text == m.heldLogged {
@@ -101,19 +101,25 @@ func (r *Reconciler) logHeld(s *snapshot, m *memory, d Decision) {
 func (r *Reconciler) reason(s *snapshot, m *memory, d Decision) string {
 	switch d.Hold {
 	case HeldUnread:
-		if s.claim.unread != "" {
-			return s.claim.unread
-		}
-		return s.problem
-	case HeldNewer:
-		return s.problem
+		return s.claim.unread
+	case HeldNewer, HeldRecordUnreadable, HeldDamaged:
+		return s.recordProblem
+	case HeldHostUnreadable:
+		return s.hostProblem
+	case HeldShutdown:
+		return "the host is shutting down"
 	case HeldNoExecutable:
 		return fmt.Sprintf("no executable serves type %s", s.serviceType())
+	case HeldExecutableUnknown:
+		return "the plugin path was not read completely, so an executable for this container may still be found"
 	case HeldNotReady:
 		return fmt.Sprintf("%s: %s", s.forAdd.Path, s.forAdd.Unready)
 	case HeldTaken:
 		return s.claim.taken
 	case HeldLeftover:
+		if !s.facts.AnyUnread {
+			return "what is left under the name stays until the plugin path is read completely"
+		}
 		return "what is left under the name stays until every binding of the host can be read"
 	case HeldSlot:
 		r.mu.Lock()

@@ -14,7 +14,7 @@ type memory struct {
 	wanted     string // digest and executable of the last observation; a change of either ends every back-off
 	backOff    [stepCount]backOff
 	failure    [stepCount]string // the last error of each step that failed, until the step succeeds
-	broken     string            // why ruleBroken applied, until the next ADD
+	broken     string            // why the container was Broken, until the next ADD
 	addFails   int               // number of ADDs in a row that failed
 	unreadable backOff           // delays the next attempt to read systemd or the namespaces
 	notInPlace string            // digest for which the executable answered code 100

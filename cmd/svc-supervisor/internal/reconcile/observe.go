@@ -1,9 +1,7 @@
 package reconcile
 
 import (
-	"cmp"
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/svc-supervisor/svc-supervisor/pkg/netns"
@@ -17,17 +15,17 @@ import (
 func (r *Reconciler) observeHost(ctx context.Context, s *snapshot) {
 	namespace, err := r.namespaces.Observe(s.name)
 	if err != nil {
-		s.problem = err.Error()
+		s.hostProblem = err.Error()
 		return
 	}
 	link, err := r.links.Observe(s.name)
 	if err != nil {
-		s.problem = err.Error()
+		s.hostProblem = err.Error()
 		return
 	}
 	s.units, err = r.unitsOf(ctx, s.name)
 	if err != nil {
-		s.problem = err.Error()
+		s.hostProblem = err.Error()
 		return
 	}
 	s.facts.Readable = true
@@ -49,14 +47,17 @@ func (r *Reconciler) observeHost(ctx context.Context, s *snapshot) {
 		s.packets = &packets{in: link.Sent, out: link.Received}
 	}
 	s.facts.Units = unitsState(s.record(), s.units)
-	if err := r.checkShutdown(ctx, s); err != nil {
-		s.facts.Readable, s.problem = false, err.Error()
-		return
+	if s.facts.wanted() && (s.facts.Units == UnitsGone || s.facts.Units == UnitsFailed) {
+		s.facts.HostShuttingDown, err = r.units.ShuttingDown(ctx)
+		if err != nil {
+			s.facts.Readable, s.hostProblem = false, err.Error()
+			return
+		}
 	}
 	if s.facts.Namespace != NamespaceForeign {
 		owned, err := r.ownedUnit(ctx, s)
 		if err != nil {
-			s.facts.Readable, s.problem = false, err.Error()
+			s.facts.Readable, s.hostProblem = false, err.Error()
 			return
 		}
 		switch {
@@ -69,20 +70,6 @@ func (r *Reconciler) observeHost(ctx context.Context, s *snapshot) {
 		}
 		s.facts.Leftover = s.leftover != ""
 	}
-}
-
-var errShuttingDown = errors.New("the host is shutting down")
-
-// checkShutdown returns an error if the units of a wanted container stopped because the host shuts down. Such a
-// container is not healed.
-func (r *Reconciler) checkShutdown(ctx context.Context, s *snapshot) error {
-	if !s.facts.wanted() || s.facts.Units != UnitsGone && s.facts.Units != UnitsFailed {
-		return nil
-	}
-	if down, err := r.units.ShuttingDown(ctx); down || err != nil {
-		return cmp.Or(err, errShuttingDown)
-	}
-	return nil
 }
 
 // unitsOf returns the units that the name may use, of any owner.

@@ -7,7 +7,7 @@ import (
 // reportRunningOnce reports a running container as RUNNING once after its ADD or after the start of the supervisor. It
 // does so before any step that may take long, because the container may not settle for a long time.
 func (r *Reconciler) reportRunningOnce(s *snapshot, m *memory, d Decision) {
-	if !m.runningReported && d.Rule > ruleBroken && d.Step != Delete && s.facts.runs() && s.facts.wanted() {
+	if !m.runningReported && d.Condition == Running && d.Step != Delete && s.facts.wanted() {
 		m.runningReported = true
 		r.publish(s.record().Container, m)
 		r.reportRunning(s, m)

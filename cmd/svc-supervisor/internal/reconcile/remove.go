@@ -22,7 +22,7 @@ func (r *Reconciler) remove(ctx context.Context, s *snapshot, m *memory, d Decis
 	record := s.record()
 	c := s.container()
 	stillWanted := s.facts.wanted()
-	if d.Rule == ruleBroken {
+	if d.Condition == Broken {
 		m.broken = r.brokenReason(ctx, s, m)
 		if stillWanted && m.failure[Delete] == "" {
 			if failed := s.failedUnit(); failed != "" {
@@ -33,11 +33,11 @@ func (r *Reconciler) remove(ctx context.Context, s *snapshot, m *memory, d Decis
 		}
 	}
 	if record == nil {
-		r.logFor(c).Warn("remove what a damaged record stands for", "container", s.name, "error", s.problem)
+		r.logFor(c).Warn("remove what a damaged record stands for", "container", s.name, "error", s.recordProblem)
 	} else {
 		attributes := append(fields(c), "rule", d.Rule)
 		level := slog.LevelInfo
-		if d.Rule == ruleBroken {
+		if d.Condition == Broken {
 			level = slog.LevelWarn
 			attributes = append(attributes, "reason", m.broken)
 		}

@@ -145,7 +145,7 @@ func (r *Reconciler) show(s *snapshot, m *memory, d Decision) {
 	}
 	row.Restarts, row.runningSince = m.crashes.total(), m.runningSince
 	switch {
-	case d.Hold == HeldUnread || d.Hold == HeldNewer || s.claim.refused != "" && d.Step == None:
+	case d.Hold.Unknown() || s.claim.refused != "" && d.Step == None:
 		row.Status = "UNKNOWN"
 	case d.Step == Delete || d.Step == Clean:
 		row.Status = "STOPPING"

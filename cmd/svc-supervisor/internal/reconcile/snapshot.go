@@ -26,7 +26,9 @@ type snapshot struct {
 	packets  *packets        // packet counters of the container; nil if it has no interface with our tag
 	units    []unit.Unit     // the units that the name may use
 	leftover string          // the first resource found with our owner tag
-	problem  string          // why Readable is false, or why the record cannot be used
+
+	recordProblem string // why the record cannot be used
+	hostProblem   string // why Readable is false
 
 	forAdd      plugin.Executable // for a new container
 	forChange   plugin.Executable // for a reconfiguration of this container
@@ -61,12 +63,11 @@ func (r *Reconciler) observeRecord(s *snapshot) {
 	s.entry = &entries[0]
 	switch record := s.entry.Record; {
 	case errors.Is(s.entry.Err, statedir.ErrNewer):
-		s.facts.Record, s.problem = Newer, s.entry.Err.Error()
+		s.facts.Record, s.recordProblem = Newer, s.entry.Err.Error()
 	case errors.Is(s.entry.Err, statedir.ErrDamaged):
-		s.facts.Record, s.problem = Damaged, s.entry.Err.Error()
+		s.facts.Record, s.recordProblem = Damaged, s.entry.Err.Error()
 	case s.entry.Err != nil:
-		// A record that cannot be read is neither damaged nor absent. Counting it as Newer makes rule 1 apply.
-		s.facts.Record, s.problem = Newer, s.entry.Err.Error()
+		s.facts.Record, s.recordProblem = RecordUnreadable, s.entry.Err.Error()
 	default:
 		s.facts.Record = recordState(record.Phase)
 		s.facts.OtherBoot = record.BootID != r.settings.BootID
@@ -170,10 +171,8 @@ func (s *snapshot) serviceType() spec.ServiceType {
 }
 
 func (r *Reconciler) observeExecutables(s *snapshot) {
-	if s.facts.Record == NoRecord && s.facts.Leftover && !r.executables.Scanned() {
-		// DEL of a leftover is run for every service type, also for those whose executables are not found yet.
-		s.facts.AnyUnread = true
-	}
+	// If the scan ends during the following calls, an executable that was not found before its end may exist.
+	s.facts.PluginsUnscanned = !r.executables.Scanned()
 	t := s.serviceType()
 	if t == "" {
 		return
@@ -199,8 +198,8 @@ func (r *Reconciler) observeExecutables(s *snapshot) {
 	}
 	if version != "" {
 		s.forChange, s.facts.Reconfigures = r.executables.ForChange(t, version)
-		if !s.facts.Reconfigures && !r.executables.Scanned() {
-			s.facts.Executable = NoExecutable // an executable that can reconfigure may still be found, so no DEL yet
+		if !s.facts.Reconfigures && s.facts.PluginsUnscanned && s.facts.Executable != NoExecutable {
+			s.facts.Executable = ExecutableUnknown
 		}
 	}
 }

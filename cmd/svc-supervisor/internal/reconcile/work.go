@@ -100,7 +100,7 @@ func (r *Reconciler) finish(s *snapshot, m *memory, d Decision) {
 	now := s.now // this observation did not see what became due after s.now; the timer is set for it
 	tidied := r.tidy(s, m)
 	switch {
-	case tidied && s.facts.Readable && s.facts.Record != Newer:
+	case tidied && s.facts.hostKnown() && s.facts.recordKnown():
 		m.unreadable = backOff{}
 	case !m.unreadable.waiting(now):
 		// No event signals recovery, so the observation is retried with back-off. An observation that an event caused
@@ -115,19 +115,13 @@ func (r *Reconciler) finish(s *snapshot, m *memory, d Decision) {
 	switch {
 	case settled:
 		r.reportSettled(s, m, now)
-	case s.facts.wanted() && isDown(s, d) && d.Hold != HeldLeftover:
+	case s.facts.wanted() && (d.Condition == Down || d.Condition == Broken) && d.Hold != HeldLeftover:
 		r.reportHeld(s, m, d, now)
 	}
 	r.reportRunningOnce(s, m, d)
 	r.logHeld(s, m, d)
 	r.show(s, m, d)
 	r.forgetOrWake(s, m, now)
-}
-
-// isDown reports whether it is known that the container does not run: it has no record, or rule 2 to 5 applies. A
-// container whose record is damaged may run.
-func isDown(s *snapshot, d Decision) bool {
-	return s.facts.Record == NoRecord && d.Hold != HeldUnread || d.Rule > 1 && d.Rule <= ruleBroken
 }
 
 // tidy removes what is kept only for a wanted name: records of phase `deleted`, the slot and the status. It returns
