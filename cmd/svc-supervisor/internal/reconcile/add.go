@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/decide"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/plugin"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/report"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
@@ -35,7 +36,7 @@ func (r *Reconciler) add(ctx context.Context, s *snapshot, m *memory) {
 		m.downSince = time.Now()
 	}
 	if err := r.write(record); err != nil {
-		r.retry(s, m, Add, err) // the disk of the supervisor failed; the published status stays
+		r.retry(s, m, decide.Add, err) // the disk of the supervisor failed; the published status stays
 		return
 	}
 	for _, entry := range r.records.Read(s.name) {
@@ -44,7 +45,7 @@ func (r *Reconciler) add(ctx context.Context, s *snapshot, m *memory) {
 		}
 		// A `deleted` record of the service type that the name had before.
 		if err := r.records.Remove(s.name, entry.ServiceType); err != nil {
-			r.retry(s, m, Add, err)
+			r.retry(s, m, decide.Add, err)
 			return
 		}
 	}
@@ -61,17 +62,17 @@ func (r *Reconciler) add(ctx context.Context, s *snapshot, m *memory) {
 		m.runningSince = now
 		record.Previous = refusedEdits(record.Conf, result)
 		if err := r.write(record); err != nil {
-			r.retry(s, m, Add, err)
+			r.retry(s, m, decide.Add, err)
 			return
 		}
-		m.succeeded(Add)
+		m.succeeded(decide.Add)
 		r.noteAdded(s.name, m, result, true, true)
 		return
 	}
 	if ctx.Err() != nil {
 		return // the supervisor stops; its next start removes the half-created container
 	}
-	if !r.retry(s, m, Add, err) {
+	if !r.retry(s, m, decide.Add, err) {
 		m.addFails++
 	}
 	r.report.Failing(c, report.Problem{
@@ -158,7 +159,7 @@ func (r *Reconciler) addAgain(ctx context.Context, s *snapshot, m *memory) {
 	}
 	r.logFor(c).Debug("update container for port binding", fields(c)...)
 	if err := r.write(record); err != nil {
-		r.retry(s, m, AddAgain, err)
+		r.retry(s, m, decide.AddAgain, err)
 		return
 	}
 	result, err := r.runAdd(ctx, record, s.forChange, false)
@@ -169,10 +170,10 @@ func (r *Reconciler) addAgain(ctx context.Context, s *snapshot, m *memory) {
 			record.AddedAt = &now
 		}
 		if err := r.write(record); err != nil {
-			r.retry(s, m, AddAgain, err)
+			r.retry(s, m, decide.AddAgain, err)
 			return
 		}
-		m.succeeded(AddAgain)
+		m.succeeded(decide.AddAgain)
 		r.noteAdded(s.name, m, result, false, edited)
 		return
 	}
@@ -185,7 +186,7 @@ func (r *Reconciler) addAgain(ctx context.Context, s *snapshot, m *memory) {
 		m.notInPlace = s.digest
 		return
 	}
-	if again := r.retry(s, m, AddAgain, err); again {
+	if again := r.retry(s, m, decide.AddAgain, err); again {
 		return // code 11 asks for a later call; the change has not failed
 	}
 	r.publish(c, m)
@@ -236,15 +237,15 @@ func (r *Reconciler) rewrite(s *snapshot, m *memory) {
 	conf.Container = &container
 	record.Conf = &conf
 	if err := r.write(&record); err != nil {
-		r.retry(s, m, Rewrite, err)
+		r.retry(s, m, decide.Rewrite, err)
 		return
 	}
-	m.succeeded(Rewrite)
+	m.succeeded(decide.Rewrite)
 }
 
 // retry starts the back-off of a failed step and logs the error with the delay. It returns whether the executable
 // answered code 11, which asks only for a later call.
-func (r *Reconciler) retry(s *snapshot, m *memory, step Step, err error) (again bool) {
+func (r *Reconciler) retry(s *snapshot, m *memory, step decide.Step, err error) (again bool) {
 	var answer *spec.Error
 	again = errors.As(err, &answer) && answer.Code == spec.CodeAgain
 	delay := m.failed(step, err, again, time.Now())

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/decide"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
@@ -32,7 +33,7 @@ func (r *Reconciler) check(ctx context.Context, s *snapshot, m *memory) {
 		r.noteUnknown(s, m, parseErr)
 		return
 	case errors.As(err, &answer) && answer.Code != spec.CodeAgain && answer.Code != spec.CodeInternal &&
-		s.facts.Readable && s.facts.Units == UnitsGood:
+		s.facts.Readable && s.facts.Units == decide.UnitsGood:
 		m.unknown = unknownState{}
 		m.noteCheckError(answer, time.Now(), min(r.settings.CheckInterval/10, errorPause))
 		r.log.Warn("CHECK failed", "container", s.name, "error", err, "times", m.checkErrors)

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"time"
 
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/decide"
 	"github.com/svc-supervisor/svc-supervisor/pkg/unit"
 )
 
@@ -119,12 +120,12 @@ func (c *crashes) removed(healed bool) {
 // supervisor only stores the counters, because it is unknown when those restarts happened.
 func (r *Reconciler) noteRestarts(ctx context.Context, s *snapshot, m *memory) {
 	record := s.record()
-	if record == nil || !s.facts.runs() || !s.facts.hostKnown() {
+	if record == nil || !s.facts.Runs() || !s.facts.HostKnown() {
 		return
 	}
 	c := &m.crashes
 	for _, name := range record.Units() {
-		if stateOf(name, s.units) == UnitsGone { // systemd has discarded the counter of the unit
+		if stateOf(name, s.units) == decide.UnitsGone { // systemd has discarded the counter of the unit
 			continue
 		}
 		if subState(name, s.units) == "auto-restart" { // systemd discards the exit reason when it starts the unit

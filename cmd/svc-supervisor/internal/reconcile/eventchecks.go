@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/decide"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
@@ -174,13 +175,13 @@ func (e *eventChecks) stop() {
 
 // updateSubscription subscribes to the events of a running container. It unsubscribes before a step that can remove the
 // namespace of the container. It changes nothing while the namespace or the executable is unknown.
-func (r *Reconciler) updateSubscription(s *snapshot, d Decision) {
-	unknown := !s.facts.hostKnown() || !s.facts.recordKnown() || s.facts.runs() && s.forRecorded.Path == ""
+func (r *Reconciler) updateSubscription(s *snapshot, d decide.Decision) {
+	unknown := !s.facts.HostKnown() || !s.facts.RecordKnown() || s.facts.Runs() && s.forRecorded.Path == ""
 	switch {
-	case d.Step == Delete || d.Step == Clean:
+	case d.Step == decide.Delete || d.Step == decide.Clean:
 		r.eventChecks.unsubscribe(s.name)
 	case unknown:
-	case s.facts.runs() && s.facts.Namespace == NamespaceOurs && s.forRecorded.CheckOn != (spec.Events{}):
+	case s.facts.Runs() && s.facts.Namespace == decide.NamespaceOurs && s.forRecorded.CheckOn != (spec.Events{}):
 		r.eventChecks.subscribe(s.name, r.namespaces.Path(s.name), s.forRecorded.CheckOn)
 	default:
 		r.eventChecks.unsubscribe(s.name)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/decide"
 	"github.com/svc-supervisor/svc-supervisor/pkg/netns"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 	"github.com/svc-supervisor/svc-supervisor/pkg/statedir"
@@ -31,13 +32,14 @@ func (r *Reconciler) observeHost(ctx context.Context, s *snapshot) {
 	s.facts.Readable = true
 	switch namespace.State {
 	case netns.Ours:
-		s.facts.Namespace, s.tag = NamespaceOurs, namespace.Owner
-		if s.facts.Record == Damaged && s.facts.wanted() && s.tag.ContainerID != s.claim.binding.Container.ContainerID {
-			s.facts.Wanted = WantedOther // the record is damaged, so the owner tag tells which container it is
+		s.facts.Namespace, s.tag = decide.NamespaceOurs, namespace.Owner
+		if s.facts.Record == decide.Damaged && s.facts.IsWanted() &&
+			s.tag.ContainerID != s.claim.binding.Container.ContainerID {
+			s.facts.Wanted = decide.WantedOther // the record is damaged, so the owner tag tells which container it is
 		}
 	case netns.Foreign:
 		// The namespace decides for the whole name: unit and veth of the same name belong to its owner too.
-		s.facts.Namespace = NamespaceForeign
+		s.facts.Namespace = decide.NamespaceForeign
 		s.markTaken("namespace %s exists and is not ours", s.name)
 	}
 	if link.State == netns.Foreign {
@@ -47,14 +49,14 @@ func (r *Reconciler) observeHost(ctx context.Context, s *snapshot) {
 		s.packets = &packets{in: link.Sent, out: link.Received}
 	}
 	s.facts.Units = unitsState(s.record(), s.units)
-	if s.facts.wanted() && (s.facts.Units == UnitsGone || s.facts.Units == UnitsFailed) {
+	if s.facts.IsWanted() && (s.facts.Units == decide.UnitsGone || s.facts.Units == decide.UnitsFailed) {
 		s.facts.HostShuttingDown, err = r.units.ShuttingDown(ctx)
 		if err != nil {
 			s.facts.Readable, s.hostProblem = false, err.Error()
 			return
 		}
 	}
-	if s.facts.Namespace != NamespaceForeign {
+	if s.facts.Namespace != decide.NamespaceForeign {
 		owned, err := r.ownedUnit(ctx, s)
 		if err != nil {
 			s.facts.Readable, s.hostProblem = false, err.Error()
@@ -85,7 +87,7 @@ func (s *snapshot) markTaken(format string, name spec.Name) {
 // ownedUnit returns the first unit that has our owner tag, or "". If the main unit of the name exists without our tag,
 // it marks the name as taken. It does so only if the name has no record, since the result does not matter otherwise.
 func (r *Reconciler) ownedUnit(ctx context.Context, s *snapshot) (string, error) {
-	if s.facts.Record != NoRecord {
+	if s.facts.Record != decide.NoRecord {
 		return "", nil
 	}
 	for _, u := range s.units {
@@ -104,15 +106,15 @@ func (r *Reconciler) ownedUnit(ctx context.Context, s *snapshot) (string, error)
 
 // unitsState summarizes the units that the record names. A unit that is not loaded is gone, because systemd unloads a
 // transient unit when it stops.
-func unitsState(record *statedir.Record, units []unit.Unit) UnitsState {
+func unitsState(record *statedir.Record, units []unit.Unit) decide.UnitsState {
 	if record == nil {
-		return UnitsGood
+		return decide.UnitsGood
 	}
-	state := UnitsGood
+	state := decide.UnitsGood
 	for _, name := range record.Units() {
 		switch one := stateOf(name, units); {
-		case one == UnitsFailed:
-			return UnitsFailed
+		case one == decide.UnitsFailed:
+			return decide.UnitsFailed
 		case one > state:
 			state = one
 		}
@@ -120,19 +122,19 @@ func unitsState(record *statedir.Record, units []unit.Unit) UnitsState {
 	return state
 }
 
-func stateOf(name string, units []unit.Unit) UnitsState {
+func stateOf(name string, units []unit.Unit) decide.UnitsState {
 	for _, u := range units {
 		switch {
 		case u.Name != name:
 		case u.FailedForGood():
-			return UnitsFailed
+			return decide.UnitsFailed
 		case u.Gone():
-			return UnitsGone
+			return decide.UnitsGone
 		case u.Transitional():
-			return UnitsMoving
+			return decide.UnitsMoving
 		default:
-			return UnitsGood
+			return decide.UnitsGood
 		}
 	}
-	return UnitsGone
+	return decide.UnitsGone
 }

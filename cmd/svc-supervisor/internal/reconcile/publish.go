@@ -1,13 +1,14 @@
 package reconcile
 
 import (
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/decide"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
 // reportRunningOnce reports a running container as RUNNING once after its ADD or after the start of the supervisor. It
 // does so before any step that may take long, because the container may not settle for a long time.
-func (r *Reconciler) reportRunningOnce(s *snapshot, m *memory, d Decision) {
-	if !m.runningReported && d.Condition == Running && d.Step != Delete && s.facts.wanted() {
+func (r *Reconciler) reportRunningOnce(s *snapshot, m *memory, d decide.Decision) {
+	if !m.runningReported && d.Condition == decide.Running && d.Step != decide.Delete && s.facts.IsWanted() {
 		m.runningReported = true
 		r.publish(s.record().Container, m)
 		r.reportRunning(s, m)

@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/decide"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
@@ -223,7 +224,7 @@ func TestTimesDueDuringAnObservationAreNotMissed(t *testing.T) {
 	}{
 		{"a CHECK", func(m *memory) *time.Time { return &m.checkAt }},
 		{"ADD again", func(m *memory) *time.Time { return &m.againAt }},
-		{"the end of a back-off", func(m *memory) *time.Time { return &m.backOff[Add].until }},
+		{"the end of a back-off", func(m *memory) *time.Time { return &m.backOff[decide.Add].until }},
 		{"the next attempt to read", func(m *memory) *time.Time { return &m.unreadable.until }},
 	}
 	for _, row := range rows {

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/decide"
 	"github.com/svc-supervisor/svc-supervisor/pkg/netns"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 	"github.com/svc-supervisor/svc-supervisor/pkg/statedir"
@@ -248,7 +249,7 @@ func (r *Reconciler) Desire(ctx context.Context, desired spec.Desired) {
 	for _, name := range changed {
 		r.Mark(name)
 	}
-	r.markHeld(HeldSlot) // weight or limit may have changed
+	r.markHeld(decide.HeldSlot) // weight or limit may have changed
 }
 
 // Drain sets an empty desired state, so that all containers are removed. Later calls of Desire are ignored.

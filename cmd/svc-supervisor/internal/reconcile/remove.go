@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/decide"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/plugin"
 	"github.com/svc-supervisor/svc-supervisor/pkg/netns"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
@@ -18,16 +19,16 @@ import (
 // remove removes a container. It writes the record with phase `deleting` first, then runs DEL, and removes the units
 // that are left and the namespace. It removes the record last, so that after a crash at any point the removal starts
 // again.
-func (r *Reconciler) remove(ctx context.Context, s *snapshot, m *memory, d Decision) {
+func (r *Reconciler) remove(ctx context.Context, s *snapshot, m *memory, d decide.Decision) {
 	record := s.record()
 	c := s.container()
-	stillWanted := s.facts.wanted()
-	if d.Condition == Broken {
+	stillWanted := s.facts.IsWanted()
+	if d.Condition == decide.Broken {
 		m.broken = r.brokenReason(ctx, s, m)
-		if stillWanted && m.failure[Delete] == "" {
+		if stillWanted && m.failure[decide.Delete] == "" {
 			if failed := s.failedUnit(); failed != "" {
 				r.noteCrash(ctx, s, m, failed, strings.TrimPrefix(r.exitReason(ctx, failed), ": "), true)
-			} else if s.facts.CheckFailed && s.facts.Namespace == NamespaceOurs && s.facts.Units != UnitsGone {
+			} else if s.facts.CheckFailed && s.facts.Namespace == decide.NamespaceOurs && s.facts.Units != decide.UnitsGone {
 				r.noteFailure(s, m, m.broken, true) // missing resources are no failure: an operator stopped or removed them
 			}
 		}
@@ -37,7 +38,7 @@ func (r *Reconciler) remove(ctx context.Context, s *snapshot, m *memory, d Decis
 	} else {
 		attributes := append(fields(c), "rule", d.Rule)
 		level := slog.LevelInfo
-		if d.Condition == Broken {
+		if d.Condition == decide.Broken {
 			level = slog.LevelWarn
 			attributes = append(attributes, "reason", m.broken)
 		}
@@ -51,34 +52,34 @@ func (r *Reconciler) remove(ctx context.Context, s *snapshot, m *memory, d Decis
 		deleting := *record
 		deleting.Phase, deleting.Previous = statedir.Deleting, record.LastValid()
 		if err := r.write(&deleting); err != nil {
-			r.retry(s, m, Delete, err)
+			r.retry(s, m, decide.Delete, err)
 			return
 		}
 		record = &deleting
 	}
 	if err := r.end(ctx, s, c, record); err != nil {
 		if ctx.Err() == nil {
-			r.retry(s, m, Delete, err)
+			r.retry(s, m, decide.Delete, err)
 		}
 		return
 	}
 	if err := r.forgetRecord(s, record); err != nil {
-		r.retry(s, m, Delete, err)
+		r.retry(s, m, decide.Delete, err)
 		return
 	}
-	m.succeeded(Delete)
+	m.succeeded(decide.Delete)
 	m.crashes.removed(m.broken != "")
 	r.mu.Lock()
 	m.stoppedLocked()
 	r.mu.Unlock()
 	switch {
-	case s.facts.Wanted == WantedOther:
+	case s.facts.Wanted == decide.WantedOther:
 		m.forgetContainer()
 	case m.broken != "": // also if the first DEL failed
-		m.failed(Add, errors.New(m.broken), false, time.Now())
+		m.failed(decide.Add, errors.New(m.broken), false, time.Now())
 	}
 	r.reportHost()
-	r.markHeld(HeldTaken) // for names that wait for the port or container id of this one
+	r.markHeld(decide.HeldTaken) // for names that wait for the port or container id of this one
 }
 
 // container returns the container of the record. If the record is damaged, it returns what else is known: name, service
@@ -101,7 +102,7 @@ func (r *Reconciler) reportRemoval(s *snapshot, m *memory, c spec.Container, sti
 	case s.record() == nil:
 	case stillWanted && s.claim.binding.Container.ContainerID == c.ContainerID:
 		// A DEL after a failed ADD, or a retry of DEL, does not change the status.
-		if m.addFails == 0 && m.failure[Delete] == "" && !r.reportUnstable(s, m) {
+		if m.addFails == 0 && m.failure[decide.Delete] == "" && !r.reportUnstable(s, m) {
 			r.publish(c, m)
 			r.report.Starting(c)
 		}
@@ -135,7 +136,7 @@ func (r *Reconciler) runDel(
 		return err
 	}
 	namespace := ""
-	if s.facts.Namespace == NamespaceOurs {
+	if s.facts.Namespace == decide.NamespaceOurs {
 		namespace = r.namespaces.Path(s.name)
 	}
 	_, err = r.runFor(ctx, c, spec.Del, e, namespace, stdin)
@@ -145,7 +146,7 @@ func (r *Reconciler) runDel(
 // sweep stops the units that are left and removes veth and namespace. It does nothing if the namespace of this name is
 // foreign, because then unit and veth are foreign too.
 func (r *Reconciler) sweep(ctx context.Context, s *snapshot) error {
-	if s.facts.Namespace == NamespaceForeign {
+	if s.facts.Namespace == decide.NamespaceForeign {
 		return nil
 	}
 	units, err := r.unitsOf(ctx, s.name)
@@ -192,7 +193,7 @@ func (r *Reconciler) forgetRecord(s *snapshot, record *statedir.Record) error {
 	if record != nil && (now.binding != nil || now.unread != "") {
 		deleted := *record
 		deleted.Phase, deleted.Result = statedir.Deleted, nil
-		if s.facts.Wanted == WantedOther {
+		if s.facts.Wanted == decide.WantedOther {
 			// The next container under this name has not run before.
 			deleted.AddedAt, deleted.Conf, deleted.Previous = nil, nil, nil
 		}
@@ -223,13 +224,13 @@ func (r *Reconciler) clean(ctx context.Context, s *snapshot, m *memory) {
 		container := c
 		conf := &spec.Conf{CNIVersion: spec.CNIVersion, Name: spec.Network, Container: &container}
 		if err := r.runDel(ctx, s, c, conf, e); err != nil {
-			r.retry(s, m, Clean, err)
+			r.retry(s, m, decide.Clean, err)
 			return
 		}
 	}
 	if err := r.sweep(ctx, s); err != nil {
-		r.retry(s, m, Clean, err)
+		r.retry(s, m, decide.Clean, err)
 		return
 	}
-	m.succeeded(Clean)
+	m.succeeded(decide.Clean)
 }

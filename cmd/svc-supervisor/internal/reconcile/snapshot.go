@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/decide"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/plugin"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 	"github.com/svc-supervisor/svc-supervisor/pkg/statedir"
@@ -17,7 +18,7 @@ import (
 type snapshot struct {
 	name     spec.Name
 	now      time.Time // the time that decides what is due and which back-offs have passed
-	facts    Facts
+	facts    decide.Facts
 	claim    claim
 	conf     *spec.Conf // the wanted configuration; nil: unknown
 	digest   string
@@ -63,29 +64,29 @@ func (r *Reconciler) observeRecord(s *snapshot) {
 	s.entry = &entries[0]
 	switch record := s.entry.Record; {
 	case errors.Is(s.entry.Err, statedir.ErrNewer):
-		s.facts.Record, s.recordProblem = Newer, s.entry.Err.Error()
+		s.facts.Record, s.recordProblem = decide.Newer, s.entry.Err.Error()
 	case errors.Is(s.entry.Err, statedir.ErrDamaged):
-		s.facts.Record, s.recordProblem = Damaged, s.entry.Err.Error()
+		s.facts.Record, s.recordProblem = decide.Damaged, s.entry.Err.Error()
 	case s.entry.Err != nil:
-		s.facts.Record, s.recordProblem = RecordUnreadable, s.entry.Err.Error()
+		s.facts.Record, s.recordProblem = decide.RecordUnreadable, s.entry.Err.Error()
 	default:
 		s.facts.Record = recordState(record.Phase)
 		s.facts.OtherBoot = record.BootID != r.settings.BootID
 	}
 }
 
-func recordState(phase statedir.Phase) RecordState {
+func recordState(phase statedir.Phase) decide.RecordState {
 	switch phase {
 	case statedir.Adding:
-		return IsAdding
+		return decide.IsAdding
 	case statedir.Added:
-		return IsAdded
+		return decide.IsAdded
 	case statedir.Changing:
-		return IsChanging
+		return decide.IsChanging
 	case statedir.Deleting:
-		return IsDeleting
+		return decide.IsDeleting
 	default:
-		return NoRecord
+		return decide.NoRecord
 	}
 }
 
@@ -93,7 +94,7 @@ func (r *Reconciler) observeClaim(s *snapshot) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.claims == nil {
-		s.facts.Wanted, s.facts.AnyUnread = WantedUnread, true
+		s.facts.Wanted, s.facts.AnyUnread = decide.WantedUnread, true
 		s.claim.unread = notReadYet
 		return
 	}
@@ -113,9 +114,9 @@ func (r *Reconciler) observeClaim(s *snapshot) {
 	s.facts.Taken = s.claim.taken != ""
 	switch {
 	case s.claim.unread != "":
-		s.facts.Wanted = WantedUnread
+		s.facts.Wanted = decide.WantedUnread
 	case s.claim.binding == nil:
-		s.facts.Wanted = NotWanted
+		s.facts.Wanted = decide.NotWanted
 	default:
 		r.compare(s)
 	}
@@ -128,22 +129,22 @@ func (r *Reconciler) compare(s *snapshot) {
 		// A configuration that cannot be read counts as a refused edit: the last readable one stays in use.
 		last := s.lastRecord()
 		if last == nil || last.Conf == nil {
-			s.facts.Wanted, s.claim.unread = WantedUnread, s.claim.refused
+			s.facts.Wanted, s.claim.unread = decide.WantedUnread, s.claim.refused
 			return
 		}
 		s.conf.Configuration = last.Conf.Configuration
 	}
 	digest, err := s.conf.Digest()
 	if err != nil {
-		s.facts.Wanted = WantedUnread
+		s.facts.Wanted = decide.WantedUnread
 		s.claim.unread = err.Error()
 		return
 	}
 	s.digest = digest
-	s.facts.Wanted = Wanted
+	s.facts.Wanted = decide.Wanted
 	record := s.record()
-	if s.facts.Record == Damaged && s.entry.ServiceType != s.claim.binding.Container.ServiceType {
-		s.facts.Wanted = WantedOther // the file name of a damaged record contains the service type
+	if s.facts.Record == decide.Damaged && s.entry.ServiceType != s.claim.binding.Container.ServiceType {
+		s.facts.Wanted = decide.WantedOther // the file name of a damaged record contains the service type
 	}
 	if record == nil {
 		return
@@ -151,17 +152,17 @@ func (r *Reconciler) compare(s *snapshot) {
 	was, is := record.Container, s.claim.binding.Container
 	switch {
 	case was.ContainerID != is.ContainerID || was.PortID != is.PortID || was.ServiceType != is.ServiceType:
-		s.facts.Wanted = WantedOther
+		s.facts.Wanted = decide.WantedOther
 	case record.Digest != digest:
-		s.facts.Wanted = WantedEdited
+		s.facts.Wanted = decide.WantedEdited
 	case was.GroupID != is.GroupID:
-		s.facts.Wanted = WantedGroup
+		s.facts.Wanted = decide.WantedGroup
 	}
 }
 
 // serviceType returns the service type of the record, or of the binding if there is no record.
 func (s *snapshot) serviceType() spec.ServiceType {
-	if s.entry != nil && s.facts.Record != NoRecord {
+	if s.entry != nil && s.facts.Record != decide.NoRecord {
 		return s.entry.ServiceType
 	}
 	if s.claim.binding != nil {
@@ -187,19 +188,19 @@ func (r *Reconciler) observeExecutables(s *snapshot) {
 	s.forAdd, selected = r.executables.Select(t)
 	switch {
 	case !served && !selected:
-		s.facts.Executable = NoExecutable
+		s.facts.Executable = decide.NoExecutable
 	case s.forAdd.Unready != "":
-		s.facts.Executable = ExecutableNotReady
+		s.facts.Executable = decide.ExecutableNotReady
 	default:
-		s.facts.Executable = ExecutableReady
+		s.facts.Executable = decide.ExecutableReady
 	}
-	if version == "" && s.facts.Record == Damaged && selected {
+	if version == "" && s.facts.Record == decide.Damaged && selected {
 		version = s.forAdd.Version.String() // the record is damaged: assume the version that is installed
 	}
 	if version != "" {
 		s.forChange, s.facts.Reconfigures = r.executables.ForChange(t, version)
-		if !s.facts.Reconfigures && s.facts.PluginsUnscanned && s.facts.Executable != NoExecutable {
-			s.facts.Executable = ExecutableUnknown
+		if !s.facts.Reconfigures && s.facts.PluginsUnscanned && s.facts.Executable != decide.NoExecutable {
+			s.facts.Executable = decide.ExecutableUnknown
 		}
 	}
 }
@@ -213,13 +214,13 @@ func (r *Reconciler) observeDue(s *snapshot) {
 	r.mu.Unlock()
 	now := time.Now() // after pushes were applied, which can make a CHECK due at once
 	s.now = now
-	wanted := strings.Join([]string{s.digest, s.claim.taken, fmt.Sprint(s.facts.Wanted > NotWanted), s.forAdd.Path,
+	wanted := strings.Join([]string{s.digest, s.claim.taken, fmt.Sprint(s.facts.Wanted > decide.NotWanted), s.forAdd.Path,
 		fmt.Sprint(s.forAdd.Version), s.forAdd.Unready}, " ")
-	if s.facts.Wanted != WantedUnread && m.wanted != wanted {
+	if s.facts.Wanted != decide.WantedUnread && m.wanted != wanted {
 		m.wanted = wanted
 		m.resetBackOffs()
 	}
-	for step := range stepCount {
+	for step := range decide.StepCount {
 		s.facts.Waiting[step] = m.backOff[step].waiting(now)
 	}
 	if m.notInPlace != "" && m.notInPlace == s.digest {
@@ -237,5 +238,5 @@ func (r *Reconciler) observeDue(s *snapshot) {
 	} else if s.entry != nil && m.published == "" {
 		m.published = s.tag.ContainerID // published by an earlier run; the record is damaged
 	}
-	m.ran = m.ran || s.facts.Record == Damaged // a damaged record may belong to a container that ran
+	m.ran = m.ran || s.facts.Record == decide.Damaged // a damaged record may belong to a container that ran
 }

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/decide"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 	"github.com/svc-supervisor/svc-supervisor/pkg/statedir"
 )
@@ -19,7 +20,7 @@ func (r *Reconciler) work(accept, ctx context.Context, name spec.Name) {
 	r.mu.Lock()
 	m := r.memoryLocked(name)
 	r.mu.Unlock()
-	var last Step
+	var last decide.Step
 	repeated := 0
 	for accept.Err() == nil {
 		unitsDue := r.takeUnitsDue(m)
@@ -30,7 +31,7 @@ func (r *Reconciler) work(accept, ctx context.Context, name spec.Name) {
 		}
 		d := r.decide(s)
 		r.updateSubscription(s, d)
-		if d.Step == None {
+		if d.Step == decide.None {
 			r.finish(s, m, d)
 			return
 		}
@@ -42,12 +43,12 @@ func (r *Reconciler) work(accept, ctx context.Context, name spec.Name) {
 			continue
 		}
 		r.show(s, m, d)
-		if d.Step != RunCheck {
+		if d.Step != decide.RunCheck {
 			m.endSettled(time.Now())
 		}
 		r.reportRunningOnce(s, m, d)
 		r.step(ctx, s, m, d)
-		if d.Step == RunCheck {
+		if d.Step == decide.RunCheck {
 			r.mu.Lock()
 			m.unitsDue = true
 			r.mu.Unlock()
@@ -67,55 +68,55 @@ func (r *Reconciler) takeUnitsDue(m *memory) bool {
 
 // decide decides on the next step. Before an ADD it reserves a slot. Since slots are reserved under one lock, two names
 // cannot get the last slot.
-func (r *Reconciler) decide(s *snapshot) Decision {
+func (r *Reconciler) decide(s *snapshot) decide.Decision {
 	s.facts.Slot = true
-	d := next(s.facts)
-	if d.Step != Add {
+	d := decide.Next(s.facts)
+	if d.Step != decide.Add {
 		return d
 	}
 	s.facts.Slot = r.reserve(s.name)
-	return next(s.facts)
+	return decide.Next(s.facts)
 }
 
-func (r *Reconciler) step(ctx context.Context, s *snapshot, m *memory, d Decision) {
+func (r *Reconciler) step(ctx context.Context, s *snapshot, m *memory, d decide.Decision) {
 	switch d.Step {
-	case RunCheck:
+	case decide.RunCheck:
 		r.check(ctx, s, m)
-	case Rewrite:
+	case decide.Rewrite:
 		r.rewrite(s, m)
-	case Delete:
+	case decide.Delete:
 		r.remove(ctx, s, m, d)
-	case AddAgain:
+	case decide.AddAgain:
 		r.addAgain(ctx, s, m)
-	case Clean:
+	case decide.Clean:
 		r.clean(ctx, s, m)
-	case Add:
+	case decide.Add:
 		r.add(ctx, s, m)
 	}
 }
 
 // finish ends an observation after which no step is taken. It reports and shows a settled or held container, and sets a
 // timer for the next time at which something is due.
-func (r *Reconciler) finish(s *snapshot, m *memory, d Decision) {
+func (r *Reconciler) finish(s *snapshot, m *memory, d decide.Decision) {
 	now := s.now // this observation did not see what became due after s.now; the timer is set for it
 	tidied := r.tidy(s, m)
 	switch {
-	case tidied && s.facts.hostKnown() && s.facts.recordKnown():
+	case tidied && s.facts.HostKnown() && s.facts.RecordKnown():
 		m.unreadable = backOff{}
 	case !m.unreadable.waiting(now):
 		// No event signals recovery, so the observation is retried with back-off. An observation that an event caused
 		// does not lengthen the delay.
 		m.unreadable.failed(now)
 	}
-	if s.facts.runs() && m.checkAt.IsZero() { // adopted from an earlier run; it may not settle for a long time
+	if s.facts.Runs() && m.checkAt.IsZero() { // adopted from an earlier run; it may not settle for a long time
 		// The first CHECKs are spread over the interval, and none runs within the first sixth.
 		m.checkAt = now.Add(r.settings.CheckInterval/6 + rand.N(max(r.settings.CheckInterval*5/6, 1)))
 	}
-	settled := d.Step == None && d.Hold == NotHeld && s.facts.runs() && s.facts.wanted()
+	settled := d.Step == decide.None && d.Hold == decide.NotHeld && s.facts.Runs() && s.facts.IsWanted()
 	switch {
 	case settled:
 		r.reportSettled(s, m, now)
-	case s.facts.wanted() && (d.Condition == Down || d.Condition == Broken) && d.Hold != HeldLeftover:
+	case s.facts.IsWanted() && d.DoesNotRun() && d.Hold != decide.HeldLeftover:
 		r.reportHeld(s, m, d, now)
 	}
 	r.reportRunningOnce(s, m, d)
@@ -127,7 +128,7 @@ func (r *Reconciler) finish(s *snapshot, m *memory, d Decision) {
 // tidy removes what is kept only for a wanted name: records of phase `deleted`, the slot and the status. It returns
 // false if it must be retried.
 func (r *Reconciler) tidy(s *snapshot, m *memory) bool {
-	if s.facts.Wanted != NotWanted || s.facts.Record != NoRecord {
+	if s.facts.Wanted != decide.NotWanted || s.facts.Record != decide.NoRecord {
 		return true
 	}
 	for _, entry := range r.records.Read(s.name) {
@@ -174,7 +175,7 @@ func (r *Reconciler) forgetOrWake(s *snapshot, m *memory, now time.Time) {
 		m.timer = time.AfterFunc(time.Until(at), func() { r.Mark(s.name) })
 		return
 	}
-	if s.facts.Wanted == NotWanted && s.facts.Record == NoRecord && s.facts.Readable && !s.facts.Leftover {
+	if s.facts.Wanted == decide.NotWanted && s.facts.Record == decide.NoRecord && s.facts.Readable && !s.facts.Leftover {
 		delete(r.memories, s.name)
 	}
 }

@@ -1,4 +1,4 @@
-package reconcile
+package decide
 
 import (
 	"fmt"
@@ -148,7 +148,7 @@ func TestDecisionRows(t *testing.T) {
 	rows := map[int]int{}
 	for _, row := range decisionRows {
 		rows[row.want.rule]++
-		if got := next(row.facts).choice(); got != row.want {
+		if got := Next(row.facts).choice(); got != row.want {
 			t.Errorf("%s: got %v, rule %d, hold %d; want %v, rule %d, hold %d", row.sentence,
 				got.step, got.rule, got.hold, row.want.step, row.want.rule, row.want.hold)
 		}
@@ -180,7 +180,7 @@ func TestCondition(t *testing.T) {
 		{"a container whose unit the shutdown stopped is unknown", with(good(), func(f *Facts) { f.HostShuttingDown, f.Units = true, UnitsGone }), Unknown},
 	}
 	for _, row := range rows {
-		if got := next(row.facts).Condition; got != row.want {
+		if got := Next(row.facts).Condition; got != row.want {
 			t.Errorf("%s: got %d, want %d", row.sentence, got, row.want)
 		}
 	}
@@ -222,7 +222,7 @@ var invariants = []struct {
 		case HeldSlot:
 			return f.Slot
 		case HeldBackOff:
-			return f.Waiting == [stepCount]bool{}
+			return f.Waiting == [StepCount]bool{}
 		}
 		return d.Hold != NotHeld
 	}},
@@ -233,7 +233,7 @@ var invariants = []struct {
 	{"a shutdown delays nothing else", func(f *Facts, d Decision) bool {
 		other := *f
 		other.HostShuttingDown = false
-		return f.HostShuttingDown && (f.Wanted < Wanted || f.Units < UnitsGone) && next(other) != d
+		return f.HostShuttingDown && (f.Wanted < Wanted || f.Units < UnitsGone) && Next(other) != d
 	}},
 	{"a damaged record of an unwanted name stays while a binding is unread", func(f *Facts, d Decision) bool {
 		return f.Record == Damaged && f.Wanted == NotWanted && f.AnyUnread && d.Step != None
@@ -376,7 +376,7 @@ func TestInvariantsHoldForEveryCombinationOfFacts(t *testing.T) {
 	}
 	workers.Wait()
 	for sentence, facts := range seen {
-		t.Errorf("broken: %s\n\tby %+v\n\tdecision %+v", sentence, facts, next(facts))
+		t.Errorf("broken: %s\n\tby %+v\n\tdecision %+v", sentence, facts, Next(facts))
 	}
 	t.Logf("%d combinations", total)
 }
@@ -384,7 +384,7 @@ func TestInvariantsHoldForEveryCombinationOfFacts(t *testing.T) {
 func checkAllFacts(wanted WantedState) (count int, broken map[string]Facts) {
 	broken = map[string]Facts{}
 	try := func(f *Facts) Decision {
-		d := next(*f)
+		d := Next(*f)
 		count++
 		for i := range invariants {
 			if invariants[i].broken(f, d) {
@@ -394,9 +394,9 @@ func checkAllFacts(wanted WantedState) (count int, broken map[string]Facts) {
 		return d
 	}
 	everyFacts(wanted, func(f *Facts) {
-		f.Waiting = [stepCount]bool{}
+		f.Waiting = [StepCount]bool{}
 		free := try(f)
-		f.Waiting = [stepCount]bool{true, true, true, true, true, true, true}
+		f.Waiting = [StepCount]bool{true, true, true, true, true, true, true}
 		try(f)
 		if free.Step == None {
 			return
@@ -405,7 +405,7 @@ func checkAllFacts(wanted WantedState) (count int, broken map[string]Facts) {
 		if try(f) != free {
 			broken["a step is held by its own back-off alone"] = *f
 		}
-		f.Waiting = [stepCount]bool{}
+		f.Waiting = [StepCount]bool{}
 		f.Waiting[free.Step] = true
 		try(f)
 	})
@@ -479,4 +479,13 @@ func tableOf(t *testing.T, path string) [][]string {
 		t.Fatalf("the table's head is %q, want # | when | step", rows[:min(1, len(rows))])
 	}
 	return rows[2:]
+}
+
+// BenchmarkDecision measures the decision for a settled container.
+func BenchmarkDecision(b *testing.B) {
+	facts := good()
+	b.ReportAllocs()
+	for b.Loop() {
+		Next(facts)
+	}
 }

@@ -1,4 +1,4 @@
-package reconcile
+package decide
 
 import (
 	"fmt"
@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// The model is one container with the real function next. The search tries every event within a budget at every point,
+// The model is one container with the real function Next. The search tries every event within a budget at every point,
 // also between two side effects of one step. The effects of a step are those of the code, in the same order.
 
 type modelPhase int8
@@ -60,7 +60,7 @@ type model struct {
 	down      bool // the host shuts down
 
 	// memory of the supervisor, which a crash clears
-	waiting     [stepCount]bool
+	waiting     [StepCount]bool
 	notInPlace  int8 // the configuration for which ADD answered code 100, plus one
 	checkFailed bool
 
@@ -94,7 +94,7 @@ func (m *model) facts() Facts {
 	if m.namespace != 0 {
 		f.Namespace = NamespaceOurs
 	}
-	if f.runs() {
+	if f.Runs() {
 		f.Units = map[int8]UnitsState{
 			unitNone: UnitsGone, unitRuns: UnitsGood, unitFaulty: UnitsGood, unitFailed: UnitsFailed,
 		}[m.unit]
@@ -117,7 +117,7 @@ func (m *model) facts() Facts {
 		f.Wanted = WantedGroup
 	}
 	// The host is asked only about a container whose units are not as they should be.
-	f.HostShuttingDown = m.down && f.wanted() && f.Units >= UnitsGone
+	f.HostShuttingDown = m.down && f.IsWanted() && f.Units >= UnitsGone
 	return f
 }
 
@@ -212,7 +212,7 @@ func (m *model) events() []model {
 			add(func(n *model) {
 				change(n)
 				n.changes--
-				n.waiting, n.notInPlace = [stepCount]bool{}, 0 // a change ends every back-off
+				n.waiting, n.notInPlace = [StepCount]bool{}, 0 // a change ends every back-off
 			})
 		}
 		edit(func(n *model) { n.bound = !n.bound })
@@ -244,7 +244,7 @@ func (m *model) events() []model {
 }
 
 func (m *model) crash() {
-	m.waiting, m.notInPlace, m.checkFailed = [stepCount]bool{}, 0, false
+	m.waiting, m.notInPlace, m.checkFailed = [StepCount]bool{}, 0, false
 	m.unscanned = true
 	m.crashes--
 }
@@ -254,17 +254,17 @@ func (m *model) reboot() {
 	m.namespace, m.unit, m.runs, m.thisBoot, m.down = 0, unitNone, 0, false, false
 }
 
-// successors returns all states that can follow this one: after the step that next selects, complete, failed, or with
+// successors returns all states that can follow this one: after the step that Next selects, complete, failed, or with
 // an event between two effects, and after time has passed. After a crash the remaining effects of the step do not
 // happen.
 func (m *model) successors() []model {
 	all := m.events()
-	if m.waiting != [stepCount]bool{} {
+	if m.waiting != [StepCount]bool{} {
 		waited := *m
-		waited.waiting = [stepCount]bool{}
+		waited.waiting = [StepCount]bool{}
 		all = append(all, waited)
 	}
-	step := next(m.facts()).Step
+	step := Next(m.facts()).Step
 	effects := m.effects(step)
 	done := *m
 	for i, effect := range effects {
@@ -329,8 +329,8 @@ func (m *model) settledEnd() string {
 		m.unscanned = false
 	}
 	for range bound {
-		m.waiting = [stepCount]bool{}
-		step := next(m.facts()).Step
+		m.waiting = [StepCount]bool{}
+		step := Next(m.facts()).Step
 		if text := m.wrong(step); text != "" {
 			return text
 		}
@@ -368,7 +368,7 @@ func TestModelReachesTheDesiredState(t *testing.T) {
 	for len(queue) > 0 {
 		m := queue[0]
 		queue = queue[1:]
-		text := m.wrong(next(m.facts()).Step)
+		text := m.wrong(Next(m.facts()).Step)
 		if text == "" {
 			end := m
 			text = end.settledEnd()
@@ -391,7 +391,7 @@ func TestModelReachesTheDesiredState(t *testing.T) {
 func pathTo(predecessor map[model]model, m model) string {
 	var lines []string
 	for {
-		lines = append(lines, fmt.Sprintf("\t%+v: %v", m, next(m.facts()).Step))
+		lines = append(lines, fmt.Sprintf("\t%+v: %v", m, Next(m.facts()).Step))
 		from := predecessor[m]
 		if from == m {
 			break

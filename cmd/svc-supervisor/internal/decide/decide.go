@@ -1,9 +1,12 @@
-package reconcile
+// Package decide holds the decision table: from the facts about one container it selects the next step. It is pure. It
+// reads no clock and no state of the host, and it imports no other package of the supervisor. docs/design.md prints the
+// table and explains its reasons.
+package decide
 
 // Step is the action that is taken for one container before it is observed again.
 type Step int
 
-// The steps in the order of their numbers, from no action to ADD.
+// The steps in the order of their numbers, from no action to ADD. StepCount is their number.
 const (
 	None Step = iota
 	RunCheck
@@ -12,10 +15,10 @@ const (
 	AddAgain // reconfigure a running container
 	Clean    // remove resources with our owner tag that have no record
 	Add
-	stepCount
+	StepCount
 )
 
-var stepNames = [stepCount]string{
+var stepNames = [StepCount]string{
 	"none", "CHECK", "rewrite the record", "DEL", "ADD again", "remove the leftover", "ADD",
 }
 
@@ -128,14 +131,18 @@ type Facts struct {
 	Reconfigures     bool            // an executable can reconfigure the container in place
 	Taken            bool            // something else has the name, the port or the container id
 	Slot             bool            // weight and limit of the host permit another container, or the name has a slot
-	Waiting          [stepCount]bool // the back-off of a failed step has not passed
+	Waiting          [StepCount]bool // the back-off of a failed step has not passed
 }
 
 func (f *Facts) recorded() bool {
 	return f.Record == IsAdding || f.Record == IsAdded || f.Record == IsChanging || f.Record == IsDeleting
 }
-func (f *Facts) runs() bool   { return f.Record == IsAdded || f.Record == IsChanging }
-func (f *Facts) wanted() bool { return f.Wanted >= Wanted }
+
+// Runs reports whether the record says that the container runs.
+func (f *Facts) Runs() bool { return f.Record == IsAdded || f.Record == IsChanging }
+
+// IsWanted reports whether a binding asks for a container of this name.
+func (f *Facts) IsWanted() bool { return f.Wanted >= Wanted }
 
 // unserved reports whether no executable can run DEL, CHECK or ADD on a running container now.
 func (f *Facts) unserved() bool {
@@ -145,14 +152,14 @@ func (f *Facts) unserved() bool {
 // stoppedByShutdown reports whether the units of a wanted container stopped because the host shuts down. Such a
 // container is not healed.
 func (f *Facts) stoppedByShutdown() bool {
-	return f.HostShuttingDown && f.wanted() && (f.Units == UnitsGone || f.Units == UnitsFailed)
+	return f.HostShuttingDown && f.IsWanted() && (f.Units == UnitsGone || f.Units == UnitsFailed)
 }
 
-// hostKnown reports whether the state of the host was read and will last, which it does not during a shutdown.
-func (f *Facts) hostKnown() bool { return f.Readable && !f.stoppedByShutdown() }
+// HostKnown reports whether the state of the host was read and will last, which it does not during a shutdown.
+func (f *Facts) HostKnown() bool { return f.Readable && !f.stoppedByShutdown() }
 
-// recordKnown reports whether a record was read or does not exist. A damaged record counts as known: a step follows.
-func (f *Facts) recordKnown() bool { return f.Record != RecordUnreadable && f.Record != Newer }
+// RecordKnown reports whether a record was read or does not exist. A damaged record counts as known: a step follows.
+func (f *Facts) RecordKnown() bool { return f.Record != RecordUnreadable && f.Record != Newer }
 
 // Decision is the step, and why the container is held if the step is None.
 type Decision struct {
@@ -161,6 +168,9 @@ type Decision struct {
 	Hold      Hold
 	Condition Condition
 }
+
+// DoesNotRun reports whether it is known that the container does not run, or that it is broken.
+func (d Decision) DoesNotRun() bool { return d.Condition == Down || d.Condition == Broken }
 
 // Condition is the condition of the container that a decision is based on.
 type Condition int
@@ -190,7 +200,7 @@ func byRecord(f *Facts) Condition {
 	switch {
 	case f.Record == NoRecord:
 		return Down
-	case f.runs():
+	case f.Runs():
 		return Running
 	}
 	return Unknown
@@ -204,8 +214,8 @@ var rules = []rule{
 			" is wanted, a unit of it is gone or failed for good, and the host shuts down",
 		"none (a due CHECK may run)",
 		func(f *Facts) bool {
-			return f.Wanted == WantedUnread || !f.Readable || !f.recordKnown() ||
-				f.Record == Damaged && !f.wanted() && f.AnyUnread || f.stoppedByShutdown()
+			return f.Wanted == WantedUnread || !f.Readable || !f.RecordKnown() ||
+				f.Record == Damaged && !f.IsWanted() && f.AnyUnread || f.stoppedByShutdown()
 		},
 		func(f *Facts) (Step, Hold) {
 			switch {
@@ -230,7 +240,7 @@ var rules = []rule{
 	},
 	{
 		3, "record (a damaged one too), not wanted", "DEL",
-		func(f *Facts) bool { return f.Record != NoRecord && !f.wanted() }, always(Delete), is(Down),
+		func(f *Facts) bool { return f.Record != NoRecord && !f.IsWanted() }, always(Delete), is(Down),
 	},
 	{
 		4, "record of another boot, container id, port id or service type; or damaged, and no namespace of ours", "DEL",
@@ -243,7 +253,7 @@ var rules = []rule{
 		5, "record `added` or `changing`: its namespace or a unit of it is gone, a unit failed for good, or CHECK" +
 			" answered with an error twice in a row and STATUS is good", "DEL",
 		func(f *Facts) bool {
-			return f.runs() && (f.Namespace != NamespaceOurs || f.Units == UnitsGone || f.Units == UnitsFailed ||
+			return f.Runs() && (f.Namespace != NamespaceOurs || f.Units == UnitsGone || f.Units == UnitsFailed ||
 				f.CheckFailed && f.Executable != ExecutableNotReady)
 		}, always(Delete), is(Broken),
 	},
@@ -289,7 +299,7 @@ var rules = []rule{
 		10, "wanted, no record: nothing left under the name; neither name, port nor container id taken; an executable" +
 			" selected and its STATUS good; a slot", "ADD",
 		func(f *Facts) bool {
-			return f.Record == NoRecord && f.wanted() && !f.Leftover && !f.Taken && f.Executable == ExecutableReady && f.Slot
+			return f.Record == NoRecord && f.IsWanted() && !f.Leftover && !f.Taken && f.Executable == ExecutableReady && f.Slot
 		}, always(Add), byRecord,
 	},
 	{
@@ -297,7 +307,7 @@ var rules = []rule{
 		func(*Facts) bool { return true },
 		func(f *Facts) (Step, Hold) {
 			switch {
-			case f.Record != NoRecord || !f.wanted():
+			case f.Record != NoRecord || !f.IsWanted():
 				return None, NotHeld
 			case f.Taken:
 				return None, HeldTaken
@@ -328,15 +338,15 @@ func heldUnserved(f *Facts) Hold {
 
 // dueCheck returns RunCheck if a CHECK is due and can run, otherwise None.
 func dueCheck(f *Facts) Step {
-	if f.CheckDue && f.runs() && !f.unserved() {
+	if f.CheckDue && f.Runs() && !f.unserved() {
 		return RunCheck
 	}
 	return None
 }
 
-// next decides on the next step for one container. It is a pure function. A step is not taken while its own back-off
+// Next decides on the next step for one container. It is a pure function. A step is not taken while its own back-off
 // runs, whichever rule selected it. A verb that no executable serves is held.
-func next(f Facts) Decision {
+func Next(f Facts) Decision {
 	for _, r := range rules {
 		if !r.fits(&f) {
 			continue
@@ -350,5 +360,5 @@ func next(f Facts) Decision {
 		}
 		return Decision{step, r.number, hold, r.condition(&f)}
 	}
-	panic("reconcile: the last rule fits everything")
+	panic("decide: the last rule fits everything")
 }
