@@ -261,7 +261,8 @@ var rules = []rule{
 		6, "record `changing` or damaged; or `added` with another digest, or ADD again is due (`again`) and an" +
 			" executable can reconfigure",
 		"ADD again if an executable can reconfigure, DEL if none can; held (a due CHECK may run) while no executable" +
-			" serves the type, while none can reconfigure and STATUS is bad, or while the back-off of ADD again runs",
+			" serves the type or the plugin path was not read completely and one that can reconfigure may still be" +
+			" found, while none can reconfigure and STATUS is bad, or while the back-off of ADD again runs",
 		func(f *Facts) bool {
 			return f.Record == IsChanging || f.Record == Damaged ||
 				f.Record == IsAdded && (f.Wanted == WantedEdited || f.AgainDue && f.Reconfigures)

@@ -19,15 +19,15 @@ import (
 // created is removed at the next start. Then it creates the namespace, runs ADD and writes the record with phase
 // `added`.
 func (r *Reconciler) add(ctx context.Context, s *snapshot, m *memory) {
-	c := s.claim.binding.Container
-	s.conf.Type = plugin.CNIType(s.forAdd.Path)
+	c := s.Claim.Binding.Container
+	s.Conf.Type = plugin.CNIType(s.ForAdd.Path)
 	record := &statedir.Record{
 		Phase:      statedir.Adding,
 		BootID:     r.settings.BootID,
 		Container:  c,
-		Executable: statedir.Executable{Path: s.forAdd.Path, Version: s.forAdd.Version.String()},
-		Digest:     s.digest,
-		Conf:       s.conf,
+		Executable: statedir.Executable{Path: s.ForAdd.Path, Version: s.ForAdd.Version.String()},
+		Digest:     s.Digest,
+		Conf:       s.Conf,
 		Previous:   s.lastValid(),
 	}
 	r.logFor(c).Info("create container for port binding", fields(c)...)
@@ -39,12 +39,12 @@ func (r *Reconciler) add(ctx context.Context, s *snapshot, m *memory) {
 		r.retry(s, m, decide.Add, err) // the disk of the supervisor failed; the published status stays
 		return
 	}
-	for _, entry := range r.records.Read(s.name) {
+	for _, entry := range r.records.Read(s.Name) {
 		if entry.ServiceType == c.ServiceType {
 			continue
 		}
 		// A `deleted` record of the service type that the name had before.
-		if err := r.records.Remove(s.name, entry.ServiceType); err != nil {
+		if err := r.records.Remove(s.Name, entry.ServiceType); err != nil {
 			r.retry(s, m, decide.Add, err)
 			return
 		}
@@ -55,7 +55,7 @@ func (r *Reconciler) add(ctx context.Context, s *snapshot, m *memory) {
 	}
 	r.reportHost()
 
-	result, err := r.runAdd(ctx, record, s.forAdd, true)
+	result, err := r.runAdd(ctx, record, s.ForAdd, true)
 	if err == nil {
 		now := time.Now()
 		record.Phase, record.Result, record.AddedAt = statedir.Added, result.Raw, &now
@@ -66,7 +66,7 @@ func (r *Reconciler) add(ctx context.Context, s *snapshot, m *memory) {
 			return
 		}
 		m.succeeded(decide.Add)
-		r.noteAdded(s.name, m, result, true, true)
+		r.noteAdded(s.Name, m, result, true, true)
 		return
 	}
 	if ctx.Err() != nil {
@@ -143,26 +143,26 @@ var unknownResult = json.RawMessage(`{"cniVersion":"` + spec.CNIVersion + `"}`)
 // addAgain reconfigures a running container in place. If ADD fails, the container keeps running, and the step is
 // retried with back-off. Code 100 means that the change needs DEL and ADD.
 func (r *Reconciler) addAgain(ctx context.Context, s *snapshot, m *memory) {
-	c := s.claim.binding.Container
-	s.conf.Type = plugin.CNIType(s.forChange.Path)
+	c := s.Claim.Binding.Container
+	s.Conf.Type = plugin.CNIType(s.ForChange.Path)
 	record := &statedir.Record{Result: unknownResult}
-	if former := s.record(); former != nil {
+	if former := s.Record(); former != nil {
 		*record = *former
 		record.Previous = former.LastValid()
 	}
-	edited := record.Digest != s.digest
+	edited := record.Digest != s.Digest
 	record.Phase, record.BootID, record.Container = statedir.Changing, r.settings.BootID, c
-	record.Conf, record.Digest = s.conf, s.digest
-	record.Executable = statedir.Executable{Path: s.forChange.Path, Version: s.forChange.Version.String()}
-	if s.record() == nil {
-		r.logFor(c).Warn("replace a damaged record", "container", s.name, "error", s.recordProblem)
+	record.Conf, record.Digest = s.Conf, s.Digest
+	record.Executable = statedir.Executable{Path: s.ForChange.Path, Version: s.ForChange.Version.String()}
+	if s.Record() == nil {
+		r.logFor(c).Warn("replace a damaged record", "container", s.Name, "error", s.RecordProblem)
 	}
 	r.logFor(c).Debug("update container for port binding", fields(c)...)
 	if err := r.write(record); err != nil {
 		r.retry(s, m, decide.AddAgain, err)
 		return
 	}
-	result, err := r.runAdd(ctx, record, s.forChange, false)
+	result, err := r.runAdd(ctx, record, s.ForChange, false)
 	if err == nil {
 		record.Phase, record.Result, record.Previous = statedir.Added, result.Raw, refusedEdits(record.Conf, result)
 		if record.AddedAt == nil {
@@ -174,7 +174,7 @@ func (r *Reconciler) addAgain(ctx context.Context, s *snapshot, m *memory) {
 			return
 		}
 		m.succeeded(decide.AddAgain)
-		r.noteAdded(s.name, m, result, false, edited)
+		r.noteAdded(s.Name, m, result, false, edited)
 		return
 	}
 	if ctx.Err() != nil {
@@ -182,8 +182,8 @@ func (r *Reconciler) addAgain(ctx context.Context, s *snapshot, m *memory) {
 	}
 	var answer *spec.Error
 	if errors.As(err, &answer) && answer.Code == spec.CodeNotInPlace {
-		r.log.Info("change cannot be made in place", "container", s.name, "reason", answer.Msg)
-		m.notInPlace = s.digest
+		r.log.Info("change cannot be made in place", "container", s.Name, "reason", answer.Msg)
+		m.notInPlace = s.Digest
 		return
 	}
 	if again := r.retry(s, m, decide.AddAgain, err); again {
@@ -209,29 +209,16 @@ func refusedEdits(conf *spec.Conf, result *spec.Result) *spec.Conf {
 
 // lastValid returns the last valid configuration of a container that is to be created again, or nil if it has none.
 func (s *snapshot) lastValid() *spec.Conf {
-	if last := s.lastRecord(); last != nil {
+	if last := s.LastRecord(); last != nil {
 		return last.LastValid()
 	}
 	return nil
 }
 
-// lastRecord returns the record of the wanted container in any phase, or nil if there is no record or it is another
-// container's.
-func (s *snapshot) lastRecord() *statedir.Record {
-	if s.entry == nil || s.entry.Record == nil {
-		return nil
-	}
-	recorded, wanted := s.entry.Record.Container, s.claim.binding.Container
-	if recorded.ContainerID != wanted.ContainerID || recorded.ServiceType != wanted.ServiceType {
-		return nil
-	}
-	return s.entry.Record
-}
-
 // rewrite stores a changed group in the record. No verb is needed, because nothing that runs depends on the group.
 func (r *Reconciler) rewrite(s *snapshot, m *memory) {
-	record := *s.record()
-	record.Container.GroupID = s.claim.binding.Container.GroupID
+	record := *s.Record()
+	record.Container.GroupID = s.Claim.Binding.Container.GroupID
 	conf := *record.Conf
 	container := record.Container
 	conf.Container = &container
@@ -249,7 +236,7 @@ func (r *Reconciler) retry(s *snapshot, m *memory, step decide.Step, err error) 
 	var answer *spec.Error
 	again = errors.As(err, &answer) && answer.Code == spec.CodeAgain
 	delay := m.failed(step, err, again, time.Now())
-	r.log.Warn(step.String()+" failed", "container", s.name, "type", s.serviceType(), "error", err,
+	r.log.Warn(step.String()+" failed", "container", s.Name, "type", s.ServiceType(), "error", err,
 		"retry", delay.Round(time.Millisecond))
 	return again
 }

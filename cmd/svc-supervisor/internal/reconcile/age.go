@@ -43,8 +43,8 @@ func AddedAt(recorded time.Time, age time.Duration, now time.Time) time.Time {
 
 // noteAge stores since when a container runs that an earlier supervisor added.
 func (r *Reconciler) noteAge(ctx context.Context, s *snapshot, m *memory) {
-	record := s.record()
-	if record == nil || record.AddedAt == nil || !s.facts.Runs() || !s.facts.HostKnown() || !m.runningSince.IsZero() {
+	record := s.Record()
+	if record == nil || record.AddedAt == nil || !s.Facts.Runs() || !s.Facts.HostKnown() || !m.runningSince.IsZero() {
 		return
 	}
 	var daemon unit.Details

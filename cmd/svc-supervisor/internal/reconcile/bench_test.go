@@ -48,7 +48,7 @@ func BenchmarkClaim(b *testing.B) {
 			}
 			b.ReportAllocs()
 			for b.Loop() {
-				if c := claims.claim("vpn-000007", recorded); c.binding == nil || c.taken != "" {
+				if c := claims.claim("vpn-000007", recorded); c.Binding == nil || c.Taken != "" {
 					b.Fatal(c)
 				}
 			}

@@ -10,15 +10,15 @@ import (
 
 // brokenReason describes in one line why a container counts as Broken: namespace, unit or CHECK.
 func (r *Reconciler) brokenReason(ctx context.Context, s *snapshot, m *memory) string {
-	switch s.facts.Namespace {
+	switch s.Facts.Namespace {
 	case decide.NoNamespace:
-		return fmt.Sprintf("namespace %s is gone", s.name)
+		return fmt.Sprintf("namespace %s is gone", s.Name)
 	case decide.NamespaceForeign:
-		return fmt.Sprintf("namespace %s is not ours", s.name)
+		return fmt.Sprintf("namespace %s is not ours", s.Name)
 	}
-	for _, name := range s.record().Units() {
-		switch state := stateOf(name, s.units); {
-		case state != s.facts.Units:
+	for _, name := range s.Record().Units() {
+		switch state := s.UnitState(name); {
+		case state != s.Facts.Units:
 		case state == decide.UnitsFailed:
 			return name + " failed" + r.exitReason(ctx, name)
 		case state == decide.UnitsGone:
@@ -26,19 +26,6 @@ func (r *Reconciler) brokenReason(ctx context.Context, s *snapshot, m *memory) s
 		}
 	}
 	return "CHECK failed twice: " + m.checkError
-}
-
-// failedUnit returns the first unit that systemd has given up restarting, or "" if there is none.
-func (s *snapshot) failedUnit() string {
-	if s.record() == nil || s.facts.Units != decide.UnitsFailed {
-		return ""
-	}
-	for _, name := range s.record().Units() {
-		if stateOf(name, s.units) == decide.UnitsFailed {
-			return name
-		}
-	}
-	return ""
 }
 
 // exitReason returns why a unit failed according to systemd, with a leading colon, or "" if systemd gives no reason.
@@ -55,8 +42,8 @@ func (s *snapshot) noEffect(step decide.Step) error {
 	text := fmt.Sprintf("%v was taken %d times without effect", step, repeatLimit)
 	switch {
 	case step == decide.Clean:
-		text += ": " + s.leftover + " is still there"
-	case step == decide.AddAgain && s.facts.AgainDue:
+		text += ": " + s.Leftover + " is still there"
+	case step == decide.AddAgain && s.Facts.AgainDue:
 		text += ": the executable asks for it at once"
 	}
 	return errors.New(text)

@@ -4,23 +4,20 @@ import (
 	"slices"
 	"time"
 
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/observe"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// packets counts the packets that have passed the container's interface since it was created. in and out are as seen by
-// the container.
-type packets struct{ in, out uint64 }
-
 // goodCheck describes the last CHECK, if it was good and reported health.
 type goodCheck struct {
-	at      time.Time // when the container was observed before this CHECK
-	packets *packets  // the counters at that time; nil: unknown
-	idle    bool      // no packet passed between the CHECK before, which was also good, and this one
+	at      time.Time        // when the container was observed before this CHECK
+	packets *observe.Packets // the counters at that time; nil: unknown
+	idle    bool             // no packet passed between the CHECK before, which was also good, and this one
 }
 
 func newGoodCheck(s *snapshot, last *goodCheck) *goodCheck {
-	idle := last != nil && last.packets != nil && s.packets != nil && *s.packets == *last.packets
-	return &goodCheck{s.now, s.packets, idle}
+	idle := last != nil && last.packets != nil && s.Packets != nil && *s.Packets == *last.packets
+	return &goodCheck{s.now, s.Packets, idle}
 }
 
 // idleIntervals is the number of intervals after which CHECK runs in any case.
@@ -39,21 +36,21 @@ func (r *Reconciler) checkDue(s *snapshot, m *memory) bool {
 	intervalOver := !m.checkAt.IsZero() && !s.now.Before(m.checkAt)
 	downCheck := !m.extraCheckAt.IsZero() && !s.now.Before(m.extraCheckAt)
 	mayPostpone := (intervalOver || downCheck) && r.mayPostpone(s, m)
-	if mayPostpone && intervalOver && (allUp(m.health) || !m.extraCheckAt.IsZero() && s.packets.in == m.good.packets.in) {
+	if mayPostpone && intervalOver && (allUp(m.health) || !m.extraCheckAt.IsZero() && s.Packets.In == m.good.packets.In) {
 		m.checkAt, intervalOver = r.nextCheck(), false
 	}
-	if mayPostpone && downCheck && m.good.idle && *s.packets == *m.good.packets {
+	if mayPostpone && downCheck && m.good.idle && *s.Packets == *m.good.packets {
 		m.extraCheckAt, downCheck = m.down.postpone(s.now), false
 	}
-	return intervalOver || downCheck || r.eventChecks.due(s.name, s.now)
+	return intervalOver || downCheck || r.eventChecks.due(s.Name, s.now)
 }
 
 // mayPostpone reports whether the last CHECK was good and recent enough, and the supervisor has missed no event since.
 func (r *Reconciler) mayPostpone(s *snapshot, m *memory) bool {
-	return s.packets != nil && m.good != nil && m.good.packets != nil &&
+	return s.Packets != nil && m.good != nil && m.good.packets != nil &&
 		m.health != nil && m.health.Code == spec.Running &&
 		s.now.Sub(m.checked) < idleIntervals*r.settings.CheckInterval-r.settings.CheckInterval/2 &&
-		r.eventChecks.subscribedSince(s.name, m.good.at)
+		r.eventChecks.subscribedSince(s.Name, m.good.at)
 }
 
 func allUp(h *spec.Health) bool {

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/decide"
-	"github.com/svc-supervisor/svc-supervisor/pkg/unit"
 )
 
 const (
@@ -119,16 +118,16 @@ func (c *crashes) removed(healed bool) {
 // noteRestarts records the units that systemd has restarted since the last call. The first call after a start of the
 // supervisor only stores the counters, because it is unknown when those restarts happened.
 func (r *Reconciler) noteRestarts(ctx context.Context, s *snapshot, m *memory) {
-	record := s.record()
-	if record == nil || !s.facts.Runs() || !s.facts.HostKnown() {
+	record := s.Record()
+	if record == nil || !s.Facts.Runs() || !s.Facts.HostKnown() {
 		return
 	}
 	c := &m.crashes
 	for _, name := range record.Units() {
-		if stateOf(name, s.units) == decide.UnitsGone { // systemd has discarded the counter of the unit
+		if s.UnitState(name) == decide.UnitsGone { // systemd has discarded the counter of the unit
 			continue
 		}
-		if subState(name, s.units) == "auto-restart" { // systemd discards the exit reason when it starts the unit
+		if s.UnitSubState(name) == "auto-restart" { // systemd discards the exit reason when it starts the unit
 			if details, err := r.units.Show(ctx, name); err == nil && details.Exit.Failed() {
 				c.noteExit(name, details.Exit.String())
 			}
@@ -164,15 +163,6 @@ func (c *crashes) noteExit(unit, exit string) {
 	c.exits[unit] = exit
 }
 
-func subState(name string, units []unit.Unit) string {
-	for _, u := range units {
-		if u.Name == name {
-			return u.SubState
-		}
-	}
-	return ""
-}
-
 // noteCrash logs and records one failure of a unit. exit describes how the unit ended, "" if that is unknown.
 func (r *Reconciler) noteCrash(ctx context.Context, s *snapshot, m *memory, name, exit string, healed bool) {
 	text := name + " failed"
@@ -182,7 +172,7 @@ func (r *Reconciler) noteCrash(ctx context.Context, s *snapshot, m *memory, name
 	if line := r.units.LastLine(ctx, name); line != "" {
 		text += ": " + shortened(line)
 	}
-	r.log.Warn("daemon failed", "container", s.name, "type", s.serviceType(), "unit", name, "reason", text)
+	r.log.Warn("daemon failed", "container", s.Name, "type", s.ServiceType(), "unit", name, "reason", text)
 	r.noteFailure(s, m, text, healed)
 }
 
@@ -192,7 +182,7 @@ func (r *Reconciler) noteFailure(s *snapshot, m *memory, text string, healed boo
 	failures := m.crashes.note(text, healed, s.now)
 	if m.crashes.isError && !was {
 		r.log.Warn("container keeps failing, published as ERROR",
-			"container", s.name, "type", s.serviceType(), "reason", text,
+			"container", s.Name, "type", s.ServiceType(), "reason", text,
 			"failures", failures, "within", crashWindow, "untilStableFor", crashPause)
 	}
 }
@@ -203,9 +193,9 @@ func (r *Reconciler) reportUnstable(s *snapshot, m *memory) bool {
 	if reason == "" {
 		return false
 	}
-	c := s.container()
-	if s.claim.binding != nil {
-		c = s.claim.binding.Container
+	c := s.Container()
+	if s.Claim.Binding != nil {
+		c = s.Claim.Binding.Container
 	}
 	r.publish(c, m)
 	r.report.Unstable(c, reason, m.crashes.isError)

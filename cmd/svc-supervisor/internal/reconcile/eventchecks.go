@@ -176,14 +176,14 @@ func (e *eventChecks) stop() {
 // updateSubscription subscribes to the events of a running container. It unsubscribes before a step that can remove the
 // namespace of the container. It changes nothing while the namespace or the executable is unknown.
 func (r *Reconciler) updateSubscription(s *snapshot, d decide.Decision) {
-	unknown := !s.facts.HostKnown() || !s.facts.RecordKnown() || s.facts.Runs() && s.forRecorded.Path == ""
+	unknown := !s.Facts.HostKnown() || !s.Facts.RecordKnown() || s.Facts.Runs() && s.ForRecorded.Path == ""
 	switch {
 	case d.Step == decide.Delete || d.Step == decide.Clean:
-		r.eventChecks.unsubscribe(s.name)
+		r.eventChecks.unsubscribe(s.Name)
 	case unknown:
-	case s.facts.Runs() && s.facts.Namespace == decide.NamespaceOurs && s.forRecorded.CheckOn != (spec.Events{}):
-		r.eventChecks.subscribe(s.name, r.namespaces.Path(s.name), s.forRecorded.CheckOn)
+	case s.Facts.Runs() && s.Facts.Namespace == decide.NamespaceOurs && s.ForRecorded.CheckOn != (spec.Events{}):
+		r.eventChecks.subscribe(s.Name, r.namespaces.Path(s.Name), s.ForRecorded.CheckOn)
 	default:
-		r.eventChecks.unsubscribe(s.name)
+		r.eventChecks.unsubscribe(s.Name)
 	}
 }

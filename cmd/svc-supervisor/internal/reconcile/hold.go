@@ -54,9 +54,9 @@ func (r *Reconciler) reportHeld(s *snapshot, m *memory, d decide.Decision, now t
 	if mayBeFoundLater(s, d) {
 		return
 	}
-	c := s.claim.binding.Container
+	c := s.Claim.Binding.Container
 	r.publish(c, m)
-	if d.Hold == decide.HeldTaken && r.heldElsewhere(c.ContainerID, s.name, nil) {
+	if d.Hold == decide.HeldTaken && r.heldElsewhere(c.ContainerID, s.Name, nil) {
 		return // the status belongs to the container of another name
 	}
 	reason := r.reason(s, m, d)
@@ -70,7 +70,7 @@ func (r *Reconciler) reportHeld(s *snapshot, m *memory, d decide.Decision, now t
 // mayBeFoundLater reports whether the missing executable may still be found, because the plugin path was not read
 // completely.
 func mayBeFoundLater(s *snapshot, d decide.Decision) bool {
-	return d.Hold == decide.HeldExecutableUnknown || d.Hold == decide.HeldNoExecutable && s.facts.PluginsUnscanned
+	return d.Hold == decide.HeldExecutableUnknown || d.Hold == decide.HeldNoExecutable && s.Facts.PluginsUnscanned
 }
 
 // logHeld logs a hold when it begins and when its reason changes.
@@ -89,7 +89,7 @@ func (r *Reconciler) logHeld(s *snapshot, m *memory, d decide.Decision) {
 	if text == "" {
 		return
 	}
-	fields := []any{"container", s.name, "reason", text}
+	fields := []any{"container", s.Name, "reason", text}
 	if d.Hold == decide.HeldSlot {
 		r.mu.Lock()
 		fields = append(fields, "weight", r.host.Weight, "limit", r.host.Limit, "count", len(r.slots))
@@ -102,23 +102,23 @@ func (r *Reconciler) logHeld(s *snapshot, m *memory, d decide.Decision) {
 func (r *Reconciler) reason(s *snapshot, m *memory, d decide.Decision) string {
 	switch d.Hold {
 	case decide.HeldUnread:
-		return s.claim.unread
+		return s.Claim.Unread
 	case decide.HeldNewer, decide.HeldRecordUnreadable, decide.HeldDamaged:
-		return s.recordProblem
+		return s.RecordProblem
 	case decide.HeldHostUnreadable:
-		return s.hostProblem
+		return s.HostProblem
 	case decide.HeldShutdown:
 		return "the host is shutting down"
 	case decide.HeldNoExecutable:
-		return fmt.Sprintf("no executable serves type %s", s.serviceType())
+		return fmt.Sprintf("no executable serves type %s", s.ServiceType())
 	case decide.HeldExecutableUnknown:
 		return "the plugin path was not read completely, so an executable for this container may still be found"
 	case decide.HeldNotReady:
-		return fmt.Sprintf("%s: %s", s.forAdd.Path, s.forAdd.Unready)
+		return fmt.Sprintf("%s: %s", s.ForAdd.Path, s.ForAdd.Unready)
 	case decide.HeldTaken:
-		return s.claim.taken
+		return s.Claim.Taken
 	case decide.HeldLeftover:
-		if !s.facts.AnyUnread {
+		if !s.Facts.AnyUnread {
 			return "what is left under the name stays until the plugin path is read completely"
 		}
 		return "what is left under the name stays until every binding of the host can be read"

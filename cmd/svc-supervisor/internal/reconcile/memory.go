@@ -69,7 +69,7 @@ func (m *memory) failed(step decide.Step, err error, again bool, now time.Time) 
 // waitsFor returns the step whose back-off holds the container.
 func (m *memory) waitsFor(s *snapshot) decide.Step {
 	for step := decide.StepCount - 1; step > decide.None; step-- {
-		if m.failure[step] != "" && s.facts.Waiting[step] {
+		if m.failure[step] != "" && s.Facts.Waiting[step] {
 			return step
 		}
 	}

@@ -8,9 +8,9 @@ import (
 // reportRunningOnce reports a running container as RUNNING once after its ADD or after the start of the supervisor. It
 // does so before any step that may take long, because the container may not settle for a long time.
 func (r *Reconciler) reportRunningOnce(s *snapshot, m *memory, d decide.Decision) {
-	if !m.runningReported && d.Condition == decide.Running && d.Step != decide.Delete && s.facts.IsWanted() {
+	if !m.runningReported && d.Condition == decide.Running && d.Step != decide.Delete && s.Facts.IsWanted() {
 		m.runningReported = true
-		r.publish(s.record().Container, m)
+		r.publish(s.Record().Container, m)
 		r.reportRunning(s, m)
 	}
 }

@@ -9,14 +9,14 @@ import (
 	"time"
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/decide"
-	"github.com/svc-supervisor/svc-supervisor/pkg/netns"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/observe"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 	"github.com/svc-supervisor/svc-supervisor/pkg/statedir"
 )
 
 // Settings are the options that an operator can set. All numbers and durations must be positive.
 type Settings struct {
-	BootID        string
+	BootID        string             // written to new records
 	Types         []spec.ServiceType // the served service types; empty: all
 	Parallel      int                // containers worked on at once; including blocked ones, overcommit times as many
 	VerbDeadline  time.Duration      // for ADD, CHECK and DEL
@@ -27,6 +27,7 @@ type Settings struct {
 // Reconciler reconciles every container of the host.
 type Reconciler struct {
 	settings    Settings
+	observer    *observe.Observer
 	records     Records
 	namespaces  Namespaces
 	links       Links
@@ -78,12 +79,14 @@ type permit struct {
 }
 
 // New returns a Reconciler. logs returns the logger for the output of the executables of a type.
-func New(settings Settings, records Records, namespaces Namespaces, links Links, units Units, events KernelEvents,
-	executables Executables, reporter Reporter, log *slog.Logger, logs func(spec.ServiceType) *slog.Logger,
+func New(settings Settings, observer *observe.Observer, records Records, namespaces Namespaces, links Links,
+	units Units, events KernelEvents, executables Executables, reporter Reporter, log *slog.Logger,
+	logs func(spec.ServiceType) *slog.Logger,
 ) *Reconciler {
 	queue := newQueue()
 	return &Reconciler{
 		settings:        settings,
+		observer:        observer,
 		records:         records,
 		namespaces:      namespaces,
 		links:           links,
@@ -414,8 +417,8 @@ func (r *Reconciler) noteTagLocked(name spec.Name, err error) {
 	if err == nil {
 		return
 	}
-	if namespace, err := r.namespaces.Observe(name); err == nil && namespace.State == netns.Ours {
-		r.holders.set(name, holder{container: namespace.Owner.ContainerID})
+	if tag, ours := r.observer.Tag(name); ours {
+		r.holders.set(name, holder{container: tag.ContainerID})
 	}
 }
 

@@ -24,7 +24,7 @@ func (r *Reconciler) work(accept, ctx context.Context, name spec.Name) {
 	repeated := 0
 	for accept.Err() == nil {
 		unitsDue := r.takeUnitsDue(m)
-		s := r.observe(ctx, name)
+		s := r.observe(ctx, name, m)
 		if unitsDue {
 			r.noteRestarts(ctx, s, m)
 			r.noteAge(ctx, s, m)
@@ -69,13 +69,13 @@ func (r *Reconciler) takeUnitsDue(m *memory) bool {
 // decide decides on the next step. Before an ADD it reserves a slot. Since slots are reserved under one lock, two names
 // cannot get the last slot.
 func (r *Reconciler) decide(s *snapshot) decide.Decision {
-	s.facts.Slot = true
-	d := decide.Next(s.facts)
+	s.Facts.Slot = true
+	d := decide.Next(s.Facts)
 	if d.Step != decide.Add {
 		return d
 	}
-	s.facts.Slot = r.reserve(s.name)
-	return decide.Next(s.facts)
+	s.Facts.Slot = r.reserve(s.Name)
+	return decide.Next(s.Facts)
 }
 
 func (r *Reconciler) step(ctx context.Context, s *snapshot, m *memory, d decide.Decision) {
@@ -101,22 +101,22 @@ func (r *Reconciler) finish(s *snapshot, m *memory, d decide.Decision) {
 	now := s.now // this observation did not see what became due after s.now; the timer is set for it
 	tidied := r.tidy(s, m)
 	switch {
-	case tidied && s.facts.HostKnown() && s.facts.RecordKnown():
+	case tidied && s.Facts.HostKnown() && s.Facts.RecordKnown():
 		m.unreadable = backOff{}
 	case !m.unreadable.waiting(now):
 		// No event signals recovery, so the observation is retried with back-off. An observation that an event caused
 		// does not lengthen the delay.
 		m.unreadable.failed(now)
 	}
-	if s.facts.Runs() && m.checkAt.IsZero() { // adopted from an earlier run; it may not settle for a long time
+	if s.Facts.Runs() && m.checkAt.IsZero() { // adopted from an earlier run; it may not settle for a long time
 		// The first CHECKs are spread over the interval, and none runs within the first sixth.
 		m.checkAt = now.Add(r.settings.CheckInterval/6 + rand.N(max(r.settings.CheckInterval*5/6, 1)))
 	}
-	settled := d.Step == decide.None && d.Hold == decide.NotHeld && s.facts.Runs() && s.facts.IsWanted()
+	settled := d.Step == decide.None && d.Hold == decide.NotHeld && s.Facts.Runs() && s.Facts.IsWanted()
 	switch {
 	case settled:
 		r.reportSettled(s, m, now)
-	case s.facts.IsWanted() && d.DoesNotRun() && d.Hold != decide.HeldLeftover:
+	case s.Facts.IsWanted() && d.DoesNotRun() && d.Hold != decide.HeldLeftover:
 		r.reportHeld(s, m, d, now)
 	}
 	r.reportRunningOnce(s, m, d)
@@ -128,23 +128,23 @@ func (r *Reconciler) finish(s *snapshot, m *memory, d decide.Decision) {
 // tidy removes what is kept only for a wanted name: records of phase `deleted`, the slot and the status. It returns
 // false if it must be retried.
 func (r *Reconciler) tidy(s *snapshot, m *memory) bool {
-	if s.facts.Wanted != decide.NotWanted || s.facts.Record != decide.NoRecord {
+	if s.Facts.Wanted != decide.NotWanted || s.Facts.Record != decide.NoRecord {
 		return true
 	}
-	for _, entry := range r.records.Read(s.name) {
-		if err := r.records.Remove(s.name, entry.ServiceType); err != nil {
-			r.log.Warn("record not removed", "container", s.name, "error", err)
+	for _, entry := range r.records.Read(s.Name) {
+		if err := r.records.Remove(s.Name, entry.ServiceType); err != nil {
+			r.log.Warn("record not removed", "container", s.Name, "error", err)
 			return false
 		}
 	}
 	r.mu.Lock()
-	r.holders.remove(s.name)
+	r.holders.remove(s.Name)
 	r.mu.Unlock()
 	if m.published != "" {
-		r.unpublish(s.name, m)
+		r.unpublish(s.Name, m)
 	}
 	m.forgetContainer()
-	r.release(s.name)
+	r.release(s.Name)
 	return true
 }
 
@@ -156,7 +156,7 @@ func (r *Reconciler) reportSettled(s *snapshot, m *memory, now time.Time) {
 	m.downSince, m.addFails = time.Time{}, 0
 	m.ran, m.runningReported = true, true
 	m.crashes.up(now)
-	r.publish(s.record().Container, m)
+	r.publish(s.Record().Container, m)
 	r.reportRunning(s, m)
 }
 
@@ -172,11 +172,11 @@ func (r *Reconciler) forgetOrWake(s *snapshot, m *memory, now time.Time) {
 		return
 	}
 	if at := m.wake(now); !at.IsZero() {
-		m.timer = time.AfterFunc(time.Until(at), func() { r.Mark(s.name) })
+		m.timer = time.AfterFunc(time.Until(at), func() { r.Mark(s.Name) })
 		return
 	}
-	if s.facts.Wanted == decide.NotWanted && s.facts.Record == decide.NoRecord && s.facts.Readable && !s.facts.Leftover {
-		delete(r.memories, s.name)
+	if s.Facts.Wanted == decide.NotWanted && s.Facts.Record == decide.NoRecord && s.Facts.Readable && !s.Facts.Leftover {
+		delete(r.memories, s.Name)
 	}
 }
 

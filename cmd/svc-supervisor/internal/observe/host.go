@@ -1,4 +1,4 @@
-package reconcile
+package observe
 
 import (
 	"context"
@@ -13,92 +13,87 @@ import (
 
 // observeHost reads namespace, veth and units of the name. If one of them cannot be read, the state is unknown, not
 // absent.
-func (r *Reconciler) observeHost(ctx context.Context, s *snapshot) {
-	namespace, err := r.namespaces.Observe(s.name)
+func (o *Observer) observeHost(ctx context.Context, s *Snapshot) {
+	namespace, err := o.namespaces.Observe(s.Name)
 	if err != nil {
-		s.hostProblem = err.Error()
+		s.HostProblem = err.Error()
 		return
 	}
-	link, err := r.links.Observe(s.name)
+	link, err := o.links.Observe(s.Name)
 	if err != nil {
-		s.hostProblem = err.Error()
+		s.HostProblem = err.Error()
 		return
 	}
-	s.units, err = r.unitsOf(ctx, s.name)
+	s.Units, err = o.UnitsOf(ctx, s.Name)
 	if err != nil {
-		s.hostProblem = err.Error()
+		s.HostProblem = err.Error()
 		return
 	}
-	s.facts.Readable = true
+	s.Facts.Readable = true
 	switch namespace.State {
 	case netns.Ours:
-		s.facts.Namespace, s.tag = decide.NamespaceOurs, namespace.Owner
-		if s.facts.Record == decide.Damaged && s.facts.IsWanted() &&
-			s.tag.ContainerID != s.claim.binding.Container.ContainerID {
-			s.facts.Wanted = decide.WantedOther // the record is damaged, so the owner tag tells which container it is
+		s.Facts.Namespace, s.Tag = decide.NamespaceOurs, namespace.Owner
+		if s.Facts.Record == decide.Damaged && s.Facts.IsWanted() &&
+			s.Tag.ContainerID != s.Claim.Binding.Container.ContainerID {
+			s.Facts.Wanted = decide.WantedOther // the record is damaged, so the owner tag tells which container it is
 		}
 	case netns.Foreign:
 		// The namespace decides for the whole name: unit and veth of the same name belong to its owner too.
-		s.facts.Namespace = decide.NamespaceForeign
-		s.markTaken("namespace %s exists and is not ours", s.name)
+		s.Facts.Namespace = decide.NamespaceForeign
+		s.markTaken("namespace %s exists and is not ours", s.Name)
 	}
 	if link.State == netns.Foreign {
-		s.markTaken("interface %s exists and is not ours", s.name)
+		s.markTaken("interface %s exists and is not ours", s.Name)
 	}
 	if link.State == netns.Ours {
-		s.packets = &packets{in: link.Sent, out: link.Received}
+		s.Packets = &Packets{In: link.Sent, Out: link.Received}
 	}
-	s.facts.Units = unitsState(s.record(), s.units)
-	if s.facts.IsWanted() && (s.facts.Units == decide.UnitsGone || s.facts.Units == decide.UnitsFailed) {
-		s.facts.HostShuttingDown, err = r.units.ShuttingDown(ctx)
+	s.Facts.Units = unitsState(s.Record(), s.Units)
+	if s.Facts.IsWanted() && (s.Facts.Units == decide.UnitsGone || s.Facts.Units == decide.UnitsFailed) {
+		s.Facts.HostShuttingDown, err = o.units.ShuttingDown(ctx)
 		if err != nil {
-			s.facts.Readable, s.hostProblem = false, err.Error()
+			s.Facts.Readable, s.HostProblem = false, err.Error()
 			return
 		}
 	}
-	if s.facts.Namespace != decide.NamespaceForeign {
-		owned, err := r.ownedUnit(ctx, s)
+	if s.Facts.Namespace != decide.NamespaceForeign {
+		owned, err := o.ownedUnit(ctx, s)
 		if err != nil {
-			s.facts.Readable, s.hostProblem = false, err.Error()
+			s.Facts.Readable, s.HostProblem = false, err.Error()
 			return
 		}
 		switch {
 		case namespace.State == netns.Ours:
-			s.leftover = "namespace " + string(s.name)
+			s.Leftover = "namespace " + string(s.Name)
 		case link.State == netns.Ours:
-			s.leftover = "interface " + string(s.name)
+			s.Leftover = "interface " + string(s.Name)
 		default:
-			s.leftover = owned
+			s.Leftover = owned
 		}
-		s.facts.Leftover = s.leftover != ""
+		s.Facts.Leftover = s.Leftover != ""
 	}
 }
 
-// unitsOf returns the units that the name may use, of any owner.
-func (r *Reconciler) unitsOf(ctx context.Context, name spec.Name) ([]unit.Unit, error) {
-	return r.units.List(ctx, name.Unit(), "svc-"+string(name)+":*.service")
-}
-
-func (s *snapshot) markTaken(format string, name spec.Name) {
-	s.facts.Taken = true
-	s.claim.taken = fmt.Sprintf(format, name)
+func (s *Snapshot) markTaken(format string, name spec.Name) {
+	s.Facts.Taken = true
+	s.Claim.Taken = fmt.Sprintf(format, name)
 }
 
 // ownedUnit returns the first unit that has our owner tag, or "". If the main unit of the name exists without our tag,
 // it marks the name as taken. It does so only if the name has no record, since the result does not matter otherwise.
-func (r *Reconciler) ownedUnit(ctx context.Context, s *snapshot) (string, error) {
-	if s.facts.Record != decide.NoRecord {
+func (o *Observer) ownedUnit(ctx context.Context, s *Snapshot) (string, error) {
+	if s.Facts.Record != decide.NoRecord {
 		return "", nil
 	}
-	for _, u := range s.units {
-		owner, ok, err := r.units.Owner(ctx, u.Name)
+	for _, u := range s.Units {
+		owner, ok, err := o.units.Owner(ctx, u.Name)
 		switch {
 		case err != nil:
 			return "", err
-		case ok && owner.Ours(s.name):
+		case ok && owner.Ours(s.Name):
 			return u.Name, nil
-		case u.Name == s.name.Unit() && !u.Gone():
-			s.markTaken("unit svc-%s.service exists and is not ours", s.name)
+		case u.Name == s.Name.Unit() && !u.Gone():
+			s.markTaken("unit svc-%s.service exists and is not ours", s.Name)
 		}
 	}
 	return "", nil
