@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"time"
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/decide"
@@ -95,7 +94,7 @@ func (r *Reconciler) runAdd(
 			r.eventChecks.subscribe(c.InterfaceName, r.namespaces.Path(c.InterfaceName), e.CheckOn)
 		}
 	}
-	stdout, err := r.run(ctx, spec.Add, e, record)
+	stdout, err := r.verbs.run(ctx, spec.Add, e, record)
 	if err != nil {
 		return nil, err
 	}
@@ -113,7 +112,7 @@ func (r *Reconciler) noteAdded(name spec.Name, m *memory, result *spec.Result, i
 	m.added = time.Now()
 	m.good = nil
 	if isNew || m.checkAt.IsZero() { // a reconfiguration that a push asks for does not delay CHECK
-		m.checkAt = r.nextCheck()
+		m.checkAt = r.checks.next()
 	}
 	if isNew || edited {
 		m.down = downPace{}
@@ -127,14 +126,7 @@ func (r *Reconciler) noteAdded(name spec.Name, m *memory, result *spec.Result, i
 		r.eventChecks.covered(name)
 	}
 	// A container that an earlier supervisor added is not logged as new.
-	r.logAnswerLocked(name, m, isNew || m.logged != nil)
-}
-
-// nextCheck returns the time of the next CHECK. It varies by a tenth of the interval, so that the CHECKs of many
-// containers do not run at the same time.
-func (r *Reconciler) nextCheck() time.Time {
-	tenth := r.settings.CheckInterval / 10
-	return time.Now().Add(r.settings.CheckInterval - tenth/2 + rand.N(max(tenth, 1)))
+	r.connections.answerLocked(name, m, isNew || m.logged != nil)
 }
 
 // unknownResult is the result of a container whose record is damaged.
@@ -193,9 +185,6 @@ func (r *Reconciler) addAgain(ctx context.Context, s *snapshot, m *memory) {
 	r.report.ChangeFailed(c, err.Error())
 }
 
-// noConfiguration is the last valid configuration of a container that has none.
-var noConfiguration = json.RawMessage("{}")
-
 // refusedEdits returns the last valid configuration after a successful ADD, or nil if that is the configuration that
 // ADD was given.
 func refusedEdits(conf *spec.Conf, result *spec.Result) *spec.Conf {
@@ -239,54 +228,4 @@ func (r *Reconciler) retry(s *snapshot, m *memory, step decide.Step, err error) 
 	r.log.Warn(step.String()+" failed", "container", s.Name, "type", s.ServiceType(), "error", err,
 		"retry", delay.Round(time.Millisecond))
 	return again
-}
-
-// run runs one verb for the container of a record.
-func (r *Reconciler) run(
-	ctx context.Context, verb spec.Verb, e plugin.Executable, record *statedir.Record,
-) ([]byte, error) {
-	c := record.Container
-	conf := *record.Conf
-	conf.Type = plugin.CNIType(e.Path)
-	if verb != spec.Add {
-		conf.PrevResult = record.Result
-	} else if e.LastValid {
-		conf.LastValid = noConfiguration
-		if last := record.LastValid(); last != nil && len(last.Configuration) > 0 {
-			conf.LastValid = last.Configuration
-		}
-	}
-	stdin, err := json.Marshal(&conf)
-	if err != nil {
-		return nil, err
-	}
-	defer r.eventChecks.begin(c.InterfaceName, verb)()
-	return r.runFor(ctx, c, verb, e, r.namespaces.Path(c.InterfaceName), stdin)
-}
-
-// runFor runs one verb and logs its duration and outcome. Verbs of one service type share a lock that GC holds
-// exclusively.
-func (r *Reconciler) runFor(
-	ctx context.Context, c spec.Container, verb spec.Verb, e plugin.Executable, namespace string, stdin []byte,
-) ([]byte, error) {
-	log := r.logFor(c).With("container", c.InterfaceName)
-	lock := r.gcLocks.forType(e.Type)
-	lock.RLock()
-	defer lock.RUnlock()
-	blocked, end := r.runsVerb(c.InterfaceName)
-	defer end()
-	begin := time.Now()
-	stdout, err := r.executables.Run(ctx, plugin.Call{
-		Executable: e.Path, Verb: verb, ContainerID: string(c.ContainerID), Namespace: namespace, Stdin: stdin,
-		Deadline: r.settings.VerbDeadline,
-		Stderr:   func(line string) { relay(log, verb, line) },
-		Blocked:  blocked,
-	})
-	outcome := "ok"
-	if err != nil {
-		outcome = err.Error()
-	}
-	log.Debug("executable run", "verb", verb, "path", e.Path, "version", e.Version.String(),
-		"duration", time.Since(begin).Round(time.Millisecond), "outcome", outcome)
-	return stdout, err
 }

@@ -18,9 +18,9 @@ import (
 // cannot be read, or while a unit starts or stops.
 func (r *Reconciler) check(ctx context.Context, s *snapshot, m *memory) {
 	record := s.Record()
-	stdout, err := r.run(ctx, spec.Check, s.ForRecorded, record)
+	stdout, err := r.verbs.run(ctx, spec.Check, s.ForRecorded, record)
 	last := m.good
-	m.checkAt, m.extraCheckAt, m.checked, m.good = r.nextCheck(), time.Time{}, time.Now(), nil
+	m.checkAt, m.extraCheckAt, m.checked, m.good = r.checks.next(), time.Time{}, time.Now(), nil
 	if ctx.Err() != nil {
 		return
 	}
@@ -50,7 +50,7 @@ func (r *Reconciler) check(ctx context.Context, s *snapshot, m *memory) {
 	defer r.mu.Unlock()
 	m.noteHealth(health)
 	r.applyPushedLocked(m) // a push during CHECK is newer than its answer
-	r.logAnswerLocked(s.Name, m, false)
+	r.connections.answerLocked(s.Name, m, false)
 	r.report.Checked(record.Container.ContainerID, m.health.Connections)
 }
 

@@ -173,17 +173,17 @@ func (e *eventChecks) stop() {
 	}
 }
 
-// updateSubscription subscribes to the events of a running container. It unsubscribes before a step that can remove the
-// namespace of the container. It changes nothing while the namespace or the executable is unknown.
-func (r *Reconciler) updateSubscription(s *snapshot, d decide.Decision) {
+// update subscribes to the events of a running container, whose namespace is at path. It unsubscribes before a step
+// that can remove the namespace of the container. It changes nothing while the namespace or the executable is unknown.
+func (e *eventChecks) update(s *snapshot, d decide.Decision, path string) {
 	unknown := !s.Facts.HostKnown() || !s.Facts.RecordKnown() || s.Facts.Runs() && s.ForRecorded.Path == ""
 	switch {
 	case d.Step == decide.Delete || d.Step == decide.Clean:
-		r.eventChecks.unsubscribe(s.Name)
+		e.unsubscribe(s.Name)
 	case unknown:
 	case s.Facts.Runs() && s.Facts.Namespace == decide.NamespaceOurs && s.ForRecorded.CheckOn != (spec.Events{}):
-		r.eventChecks.subscribe(s.Name, r.namespaces.Path(s.Name), s.ForRecorded.CheckOn)
+		e.subscribe(s.Name, path, s.ForRecorded.CheckOn)
 	default:
-		r.eventChecks.unsubscribe(s.Name)
+		e.unsubscribe(s.Name)
 	}
 }

@@ -57,3 +57,18 @@ func (r *Reconciler) unpublish(name spec.Name, m *memory) {
 	}
 	m.published = ""
 }
+
+// reportUnstable publishes the status of a container that fails repeatedly. It returns false for any other container.
+func (r *Reconciler) reportUnstable(s *snapshot, m *memory) bool {
+	reason := m.crashes.reason()
+	if reason == "" {
+		return false
+	}
+	c := s.Container()
+	if s.Claim.Binding != nil {
+		c = s.Claim.Binding.Container
+	}
+	r.publish(c, m)
+	r.report.Unstable(c, reason, m.crashes.isError)
+	return true
+}

@@ -43,7 +43,7 @@ func (r *Reconciler) Heard(pushed *spec.Health) {
 	if pushed.Again != nil {
 		m.pushed.againAt = time.Now().Add(time.Duration(pushed.Again.After) * time.Second)
 	}
-	r.logPushedLocked(name, m, pushed.Connections)
+	r.connections.pushedLocked(name, m, pushed.Connections)
 	if m.row.Health != nil {
 		m.row.Health = m.row.Health.With(pushed.Connections)
 	}

@@ -24,12 +24,12 @@ func (r *Reconciler) remove(ctx context.Context, s *snapshot, m *memory, d decid
 	c := s.Container()
 	stillWanted := s.Facts.IsWanted()
 	if d.Condition == decide.Broken {
-		m.broken = r.brokenReason(ctx, s, m)
+		m.broken = r.history.brokenReason(ctx, s, m)
 		if stillWanted && m.failure[decide.Delete] == "" {
 			if failed := s.FailedUnit(); failed != "" {
-				r.noteCrash(ctx, s, m, failed, strings.TrimPrefix(r.exitReason(ctx, failed), ": "), true)
+				r.history.noteCrash(ctx, s, m, failed, strings.TrimPrefix(r.history.exitReason(ctx, failed), ": "), true)
 			} else if s.Facts.CheckFailed && s.Facts.Namespace == decide.NamespaceOurs && s.Facts.Units != decide.UnitsGone {
-				r.noteFailure(s, m, m.broken, true) // missing resources are no failure: an operator stopped or removed them
+				r.history.noteFailure(s, m, m.broken, true) // missing resources are no failure: an operator stopped or removed them
 			}
 		}
 	}
@@ -126,7 +126,7 @@ func (r *Reconciler) runDel(
 	if s.Facts.Namespace == decide.NamespaceOurs {
 		namespace = r.namespaces.Path(s.Name)
 	}
-	_, err = r.runFor(ctx, c, spec.Del, e, namespace, stdin)
+	_, err = r.verbs.runFor(ctx, c, spec.Del, e, namespace, stdin)
 	return err
 }
 

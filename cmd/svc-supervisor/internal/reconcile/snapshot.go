@@ -72,7 +72,7 @@ func (r *Reconciler) addDue(s *snapshot, m *memory) {
 		s.Facts.Reconfigures = false
 	}
 	s.Facts.CheckFailed = m.checkErrors >= 2
-	s.Facts.CheckDue = r.checkDue(s, m)
+	s.Facts.CheckDue = r.checks.isDue(s, m)
 	s.Facts.AgainDue = m.againDue(now)
 	if s.Entry != nil && s.Entry.Record != nil {
 		// This includes a record of phase `deleted`, whose container is being healed.

@@ -2,6 +2,8 @@ package reconcile
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"math/rand/v2"
 	"time"
 
@@ -26,11 +28,11 @@ func (r *Reconciler) work(accept, ctx context.Context, name spec.Name) {
 		unitsDue := r.takeUnitsDue(m)
 		s := r.observe(ctx, name, m)
 		if unitsDue {
-			r.noteRestarts(ctx, s, m)
-			r.noteAge(ctx, s, m)
+			r.history.noteRestarts(ctx, s, m)
+			r.history.noteAge(ctx, s, m)
 		}
 		d := r.decide(s)
-		r.updateSubscription(s, d)
+		r.eventChecks.update(s, d, r.namespaces.Path(s.Name))
 		if d.Step == decide.None {
 			r.finish(s, m, d)
 			return
@@ -190,4 +192,16 @@ func (r *Reconciler) write(record *statedir.Record) error {
 	r.slots[record.Container.InterfaceName] = true
 	r.noteLocked(record.Container.InterfaceName, record)
 	return nil
+}
+
+// noEffect returns the error for a step that succeeded repeatLimit times in a row and is still asked for.
+func (s *snapshot) noEffect(step decide.Step) error {
+	text := fmt.Sprintf("%v was taken %d times without effect", step, repeatLimit)
+	switch {
+	case step == decide.Clean:
+		text += ": " + s.Leftover + " is still there"
+	case step == decide.AddAgain && s.Facts.AgainDue:
+		text += ": the executable asks for it at once"
+	}
+	return errors.New(text)
 }
