@@ -95,6 +95,16 @@ var importBans = []struct {
 
 	{"cmd/svc-supervisor/internal/health", ownPackages, "package reconcile decides what to do after a push"},
 
+	{"cmd/svc-supervisor/internal/decide", slices.Concat(ownPackages, []string{"os", "time", "context", "log/slog"}),
+		"the decision is a pure function of the facts"},
+
+	{"cmd/svc-supervisor/internal/observe",
+		slices.Concat(dbus, netlink, clients, []string{"os", "os/exec", "log/slog", "time"}),
+		"it only reads, through the interfaces that it declares, and remembers nothing"},
+	{"cmd/svc-supervisor/internal/observe",
+		[]string{module + "cmd/svc-supervisor/internal/reconcile", module + "cmd/svc-supervisor/internal/report"},
+		"package reconcile decides what to do after an observation"},
+
 	{"cmd/svc-supervisor/internal/reconcile", []string{"os/exec"},
 		"only package plugin runs programs: with a process group, a deadline and limits"},
 	{"cmd/svc-supervisor/internal/reconcile", slices.Concat(dbus, netlink),

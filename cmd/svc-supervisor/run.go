@@ -24,6 +24,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/health"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/kernelevents"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/logs"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/observe"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/plugin"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/reconcile"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/report"
@@ -168,14 +169,17 @@ func newSupervisor(c *cli.Context) (_ *supervisor, err error) {
 	s.bus = unit.Open()
 	s.board = report.NewBoard(s.nsdb, s.log)
 	typed := func(t spec.ServiceType) *slog.Logger { return logger("containers." + strings.ToLower(string(t))) }
+	bootID := strings.TrimSpace(string(boot))
+	namespaces, units := newHostNamespaces(s.log), hostUnits{s.bus}
+	observer := observe.New(bootID, s.records, namespaces, hostLinks{}, units, s.inventory)
 	s.reconciler = reconcile.New(reconcile.Settings{
-		BootID:        strings.TrimSpace(string(boot)),
+		BootID:        bootID,
 		Types:         types,
 		Parallel:      c.Int("parallel"),
 		VerbDeadline:  c.Duration("verb-timeout"),
 		CheckInterval: c.Duration("check-interval"),
 		Grace:         c.Duration("grace"),
-	}, s.records, newHostNamespaces(s.log), hostLinks{}, hostUnits{s.bus}, &s.events, s.inventory, s.board, s.log, typed)
+	}, observer, s.records, namespaces, hostLinks{}, units, &s.events, s.inventory, s.board, s.log, typed)
 	for _, v := range unknownVariables(c.App.Commands, os.Environ()) {
 		s.log.Warn("unknown variable ignored", "variable", v.name, "nearest", v.nearest)
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/logs"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/observe"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/plugin"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/reconcile"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/report"
@@ -55,6 +56,7 @@ func (noLinks) Observe(name spec.Name) (netns.Link, error) {
 }
 func (noLinks) List() ([]netns.Link, error)                          { return nil, nil }
 func (noUnits) List(context.Context, ...string) ([]unit.Unit, error) { return nil, nil }
+func (noUnits) ShuttingDown(context.Context) (bool, error)           { return false, nil }
 
 // emptySupervisor returns a supervisor without executables, with one record in the given phase.
 func emptySupervisor(t *testing.T, handler slog.Handler, nsdb fakeNSDB, phase statedir.Phase) *supervisor {
@@ -74,9 +76,10 @@ func emptySupervisor(t *testing.T, handler slog.Handler, nsdb fakeNSDB, phase st
 	}
 	t.Cleanup(s.close)
 	s.board = report.NewBoard(s.nsdb, log)
+	observer := observe.New("b", records, noNamespaces{}, noLinks{}, noUnits{}, inventory)
 	s.reconciler = reconcile.New(reconcile.Settings{
 		BootID: "b", Parallel: 4, VerbDeadline: time.Second, CheckInterval: time.Minute, Grace: time.Second,
-	}, records, noNamespaces{}, noLinks{}, noUnits{}, &s.events, inventory, s.board, log,
+	}, observer, records, noNamespaces{}, noLinks{}, noUnits{}, &s.events, inventory, s.board, log,
 		func(spec.ServiceType) *slog.Logger { return log })
 	container := spec.Container{
 		PortID: "p", HostID: "h", InterfaceName: "no-such-name", ContainerID: "c",

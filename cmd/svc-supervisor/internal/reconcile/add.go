@@ -5,9 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"time"
 
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/decide"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/plugin"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/report"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
@@ -18,15 +18,15 @@ import (
 // created is removed at the next start. Then it creates the namespace, runs ADD and writes the record with phase
 // `added`.
 func (r *Reconciler) add(ctx context.Context, s *snapshot, m *memory) {
-	c := s.claim.binding.Container
-	s.conf.Type = plugin.CNIType(s.forAdd.Path)
+	c := s.Claim.Binding.Container
+	s.Conf.Type = plugin.CNIType(s.ForAdd.Path)
 	record := &statedir.Record{
 		Phase:      statedir.Adding,
 		BootID:     r.settings.BootID,
 		Container:  c,
-		Executable: statedir.Executable{Path: s.forAdd.Path, Version: s.forAdd.Version.String()},
-		Digest:     s.digest,
-		Conf:       s.conf,
+		Executable: statedir.Executable{Path: s.ForAdd.Path, Version: s.ForAdd.Version.String()},
+		Digest:     s.Digest,
+		Conf:       s.Conf,
 		Previous:   s.lastValid(),
 	}
 	r.logFor(c).Info("create container for port binding", fields(c)...)
@@ -35,16 +35,16 @@ func (r *Reconciler) add(ctx context.Context, s *snapshot, m *memory) {
 		m.downSince = time.Now()
 	}
 	if err := r.write(record); err != nil {
-		r.retry(s, m, Add, err) // the disk of the supervisor failed; the published status stays
+		r.retry(s, m, decide.Add, err) // the disk of the supervisor failed; the published status stays
 		return
 	}
-	for _, entry := range r.records.Read(s.name) {
+	for _, entry := range r.records.Read(s.Name) {
 		if entry.ServiceType == c.ServiceType {
 			continue
 		}
 		// A `deleted` record of the service type that the name had before.
-		if err := r.records.Remove(s.name, entry.ServiceType); err != nil {
-			r.retry(s, m, Add, err)
+		if err := r.records.Remove(s.Name, entry.ServiceType); err != nil {
+			r.retry(s, m, decide.Add, err)
 			return
 		}
 	}
@@ -54,24 +54,24 @@ func (r *Reconciler) add(ctx context.Context, s *snapshot, m *memory) {
 	}
 	r.reportHost()
 
-	result, err := r.runAdd(ctx, record, s.forAdd, true)
+	result, err := r.runAdd(ctx, record, s.ForAdd, true)
 	if err == nil {
 		now := time.Now()
 		record.Phase, record.Result, record.AddedAt = statedir.Added, result.Raw, &now
 		m.runningSince = now
 		record.Previous = refusedEdits(record.Conf, result)
 		if err := r.write(record); err != nil {
-			r.retry(s, m, Add, err)
+			r.retry(s, m, decide.Add, err)
 			return
 		}
-		m.succeeded(Add)
-		r.noteAdded(s.name, m, result, true, true)
+		m.succeeded(decide.Add)
+		r.noteAdded(s.Name, m, result, true, true)
 		return
 	}
 	if ctx.Err() != nil {
 		return // the supervisor stops; its next start removes the half-created container
 	}
-	if !r.retry(s, m, Add, err) {
+	if !r.retry(s, m, decide.Add, err) {
 		m.addFails++
 	}
 	r.report.Failing(c, report.Problem{
@@ -94,7 +94,7 @@ func (r *Reconciler) runAdd(
 			r.eventChecks.subscribe(c.InterfaceName, r.namespaces.Path(c.InterfaceName), e.CheckOn)
 		}
 	}
-	stdout, err := r.run(ctx, spec.Add, e, record)
+	stdout, err := r.verbs.run(ctx, spec.Add, e, record)
 	if err != nil {
 		return nil, err
 	}
@@ -112,7 +112,7 @@ func (r *Reconciler) noteAdded(name spec.Name, m *memory, result *spec.Result, i
 	m.added = time.Now()
 	m.good = nil
 	if isNew || m.checkAt.IsZero() { // a reconfiguration that a push asks for does not delay CHECK
-		m.checkAt = r.nextCheck()
+		m.checkAt = r.checks.next()
 	}
 	if isNew || edited {
 		m.down = downPace{}
@@ -126,14 +126,7 @@ func (r *Reconciler) noteAdded(name spec.Name, m *memory, result *spec.Result, i
 		r.eventChecks.covered(name)
 	}
 	// A container that an earlier supervisor added is not logged as new.
-	r.logAnswerLocked(name, m, isNew || m.logged != nil)
-}
-
-// nextCheck returns the time of the next CHECK. It varies by a tenth of the interval, so that the CHECKs of many
-// containers do not run at the same time.
-func (r *Reconciler) nextCheck() time.Time {
-	tenth := r.settings.CheckInterval / 10
-	return time.Now().Add(r.settings.CheckInterval - tenth/2 + rand.N(max(tenth, 1)))
+	r.connections.answerLocked(name, m, isNew || m.logged != nil)
 }
 
 // unknownResult is the result of a container whose record is damaged.
@@ -142,26 +135,26 @@ var unknownResult = json.RawMessage(`{"cniVersion":"` + spec.CNIVersion + `"}`)
 // addAgain reconfigures a running container in place. If ADD fails, the container keeps running, and the step is
 // retried with back-off. Code 100 means that the change needs DEL and ADD.
 func (r *Reconciler) addAgain(ctx context.Context, s *snapshot, m *memory) {
-	c := s.claim.binding.Container
-	s.conf.Type = plugin.CNIType(s.forChange.Path)
+	c := s.Claim.Binding.Container
+	s.Conf.Type = plugin.CNIType(s.ForChange.Path)
 	record := &statedir.Record{Result: unknownResult}
-	if former := s.record(); former != nil {
+	if former := s.Record(); former != nil {
 		*record = *former
 		record.Previous = former.LastValid()
 	}
-	edited := record.Digest != s.digest
+	edited := record.Digest != s.Digest
 	record.Phase, record.BootID, record.Container = statedir.Changing, r.settings.BootID, c
-	record.Conf, record.Digest = s.conf, s.digest
-	record.Executable = statedir.Executable{Path: s.forChange.Path, Version: s.forChange.Version.String()}
-	if s.record() == nil {
-		r.logFor(c).Warn("replace a damaged record", "container", s.name, "error", s.problem)
+	record.Conf, record.Digest = s.Conf, s.Digest
+	record.Executable = statedir.Executable{Path: s.ForChange.Path, Version: s.ForChange.Version.String()}
+	if s.Record() == nil {
+		r.logFor(c).Warn("replace a damaged record", "container", s.Name, "error", s.RecordProblem)
 	}
 	r.logFor(c).Debug("update container for port binding", fields(c)...)
 	if err := r.write(record); err != nil {
-		r.retry(s, m, AddAgain, err)
+		r.retry(s, m, decide.AddAgain, err)
 		return
 	}
-	result, err := r.runAdd(ctx, record, s.forChange, false)
+	result, err := r.runAdd(ctx, record, s.ForChange, false)
 	if err == nil {
 		record.Phase, record.Result, record.Previous = statedir.Added, result.Raw, refusedEdits(record.Conf, result)
 		if record.AddedAt == nil {
@@ -169,11 +162,11 @@ func (r *Reconciler) addAgain(ctx context.Context, s *snapshot, m *memory) {
 			record.AddedAt = &now
 		}
 		if err := r.write(record); err != nil {
-			r.retry(s, m, AddAgain, err)
+			r.retry(s, m, decide.AddAgain, err)
 			return
 		}
-		m.succeeded(AddAgain)
-		r.noteAdded(s.name, m, result, false, edited)
+		m.succeeded(decide.AddAgain)
+		r.noteAdded(s.Name, m, result, false, edited)
 		return
 	}
 	if ctx.Err() != nil {
@@ -181,19 +174,16 @@ func (r *Reconciler) addAgain(ctx context.Context, s *snapshot, m *memory) {
 	}
 	var answer *spec.Error
 	if errors.As(err, &answer) && answer.Code == spec.CodeNotInPlace {
-		r.log.Info("change cannot be made in place", "container", s.name, "reason", answer.Msg)
-		m.notInPlace = s.digest
+		r.log.Info("change cannot be made in place", "container", s.Name, "reason", answer.Msg)
+		m.notInPlace = s.Digest
 		return
 	}
-	if again := r.retry(s, m, AddAgain, err); again {
+	if again := r.retry(s, m, decide.AddAgain, err); again {
 		return // code 11 asks for a later call; the change has not failed
 	}
 	r.publish(c, m)
 	r.report.ChangeFailed(c, err.Error())
 }
-
-// noConfiguration is the last valid configuration of a container that has none.
-var noConfiguration = json.RawMessage("{}")
 
 // refusedEdits returns the last valid configuration after a successful ADD, or nil if that is the configuration that
 // ADD was given.
@@ -208,97 +198,34 @@ func refusedEdits(conf *spec.Conf, result *spec.Result) *spec.Conf {
 
 // lastValid returns the last valid configuration of a container that is to be created again, or nil if it has none.
 func (s *snapshot) lastValid() *spec.Conf {
-	if last := s.lastRecord(); last != nil {
+	if last := s.LastRecord(); last != nil {
 		return last.LastValid()
 	}
 	return nil
 }
 
-// lastRecord returns the record of the wanted container in any phase, or nil if there is no record or it is another
-// container's.
-func (s *snapshot) lastRecord() *statedir.Record {
-	if s.entry == nil || s.entry.Record == nil {
-		return nil
-	}
-	recorded, wanted := s.entry.Record.Container, s.claim.binding.Container
-	if recorded.ContainerID != wanted.ContainerID || recorded.ServiceType != wanted.ServiceType {
-		return nil
-	}
-	return s.entry.Record
-}
-
 // rewrite stores a changed group in the record. No verb is needed, because nothing that runs depends on the group.
 func (r *Reconciler) rewrite(s *snapshot, m *memory) {
-	record := *s.record()
-	record.Container.GroupID = s.claim.binding.Container.GroupID
+	record := *s.Record()
+	record.Container.GroupID = s.Claim.Binding.Container.GroupID
 	conf := *record.Conf
 	container := record.Container
 	conf.Container = &container
 	record.Conf = &conf
 	if err := r.write(&record); err != nil {
-		r.retry(s, m, Rewrite, err)
+		r.retry(s, m, decide.Rewrite, err)
 		return
 	}
-	m.succeeded(Rewrite)
+	m.succeeded(decide.Rewrite)
 }
 
 // retry starts the back-off of a failed step and logs the error with the delay. It returns whether the executable
 // answered code 11, which asks only for a later call.
-func (r *Reconciler) retry(s *snapshot, m *memory, step Step, err error) (again bool) {
+func (r *Reconciler) retry(s *snapshot, m *memory, step decide.Step, err error) (again bool) {
 	var answer *spec.Error
 	again = errors.As(err, &answer) && answer.Code == spec.CodeAgain
 	delay := m.failed(step, err, again, time.Now())
-	r.log.Warn(step.String()+" failed", "container", s.name, "type", s.serviceType(), "error", err,
+	r.log.Warn(step.String()+" failed", "container", s.Name, "type", s.ServiceType(), "error", err,
 		"retry", delay.Round(time.Millisecond))
 	return again
-}
-
-// run runs one verb for the container of a record.
-func (r *Reconciler) run(
-	ctx context.Context, verb spec.Verb, e plugin.Executable, record *statedir.Record,
-) ([]byte, error) {
-	c := record.Container
-	conf := *record.Conf
-	conf.Type = plugin.CNIType(e.Path)
-	if verb != spec.Add {
-		conf.PrevResult = record.Result
-	} else if e.LastValid {
-		conf.LastValid = noConfiguration
-		if last := record.LastValid(); last != nil && len(last.Configuration) > 0 {
-			conf.LastValid = last.Configuration
-		}
-	}
-	stdin, err := json.Marshal(&conf)
-	if err != nil {
-		return nil, err
-	}
-	defer r.eventChecks.begin(c.InterfaceName, verb)()
-	return r.runFor(ctx, c, verb, e, r.namespaces.Path(c.InterfaceName), stdin)
-}
-
-// runFor runs one verb and logs its duration and outcome. Verbs of one service type share a lock that GC holds
-// exclusively.
-func (r *Reconciler) runFor(
-	ctx context.Context, c spec.Container, verb spec.Verb, e plugin.Executable, namespace string, stdin []byte,
-) ([]byte, error) {
-	log := r.logFor(c).With("container", c.InterfaceName)
-	lock := r.gcLocks.forType(e.Type)
-	lock.RLock()
-	defer lock.RUnlock()
-	blocked, end := r.runsVerb(c.InterfaceName)
-	defer end()
-	begin := time.Now()
-	stdout, err := r.executables.Run(ctx, plugin.Call{
-		Executable: e.Path, Verb: verb, ContainerID: string(c.ContainerID), Namespace: namespace, Stdin: stdin,
-		Deadline: r.settings.VerbDeadline,
-		Stderr:   func(line string) { relay(log, verb, line) },
-		Blocked:  blocked,
-	})
-	outcome := "ok"
-	if err != nil {
-		outcome = err.Error()
-	}
-	log.Debug("executable run", "verb", verb, "path", e.Path, "version", e.Version.String(),
-		"duration", time.Since(begin).Round(time.Millisecond), "outcome", outcome)
-	return stdout, err
 }

@@ -1,7 +1,6 @@
 package reconcile
 
 import (
-	"context"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -39,18 +38,4 @@ func AddedAt(recorded time.Time, age time.Duration, now time.Time) time.Time {
 		return at
 	}
 	return recorded
-}
-
-// noteAge stores since when a container runs that an earlier supervisor added.
-func (r *Reconciler) noteAge(ctx context.Context, s *snapshot, m *memory) {
-	record := s.record()
-	if record == nil || record.AddedAt == nil || !s.facts.runs() || !s.facts.Readable || !m.runningSince.IsZero() {
-		return
-	}
-	var daemon unit.Details
-	if units := record.Units(); len(units) > 0 {
-		daemon, _ = r.units.Show(ctx, units[0])
-	}
-	now := time.Now()
-	m.runningSince = now.Add(-Age(*record.AddedAt, daemon, now))
 }

@@ -8,15 +8,6 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// BenchmarkDecision measures the decision for a settled container.
-func BenchmarkDecision(b *testing.B) {
-	facts := Facts{Wanted: Wanted, Record: IsAdded, Readable: true, Namespace: NamespaceOurs, Executable: ExecutableReady}
-	b.ReportAllocs()
-	for b.Loop() {
-		next(facts)
-	}
-}
-
 // desiredOf returns a desired state with n bindings. The binding with index changed has another group.
 func desiredOf(n, changed int) spec.Desired {
 	desired := spec.Desired{Host: spec.Host{ID: "h", Weight: 1, Limit: -1}}
@@ -57,7 +48,7 @@ func BenchmarkClaim(b *testing.B) {
 			}
 			b.ReportAllocs()
 			for b.Loop() {
-				if c := claims.claim("vpn-000007", recorded); c.binding == nil || c.taken != "" {
+				if c := claims.claim("vpn-000007", recorded); c.Binding == nil || c.Taken != "" {
 					b.Fatal(c)
 				}
 			}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/decide"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
@@ -16,10 +17,10 @@ import (
 // with which svc-ipsec 0.1.0 answered every error. It also holds for every answer while systemd or the namespaces
 // cannot be read, or while a unit starts or stops.
 func (r *Reconciler) check(ctx context.Context, s *snapshot, m *memory) {
-	record := s.record()
-	stdout, err := r.run(ctx, spec.Check, s.forRecorded, record)
+	record := s.Record()
+	stdout, err := r.verbs.run(ctx, spec.Check, s.ForRecorded, record)
 	last := m.good
-	m.checkAt, m.extraCheckAt, m.checked, m.good = r.nextCheck(), time.Time{}, time.Now(), nil
+	m.checkAt, m.extraCheckAt, m.checked, m.good = r.checks.next(), time.Time{}, time.Now(), nil
 	if ctx.Err() != nil {
 		return
 	}
@@ -32,10 +33,10 @@ func (r *Reconciler) check(ctx context.Context, s *snapshot, m *memory) {
 		r.noteUnknown(s, m, parseErr)
 		return
 	case errors.As(err, &answer) && answer.Code != spec.CodeAgain && answer.Code != spec.CodeInternal &&
-		s.facts.Readable && s.facts.Units == UnitsGood:
+		s.Facts.Readable && s.Facts.Units == decide.UnitsGood:
 		m.unknown = unknownState{}
 		m.noteCheckError(answer, time.Now(), min(r.settings.CheckInterval/10, errorPause))
-		r.log.Warn("CHECK failed", "container", s.name, "error", err, "times", m.checkErrors)
+		r.log.Warn("CHECK failed", "container", s.Name, "error", err, "times", m.checkErrors)
 		return
 	default:
 		r.noteUnknown(s, m, err)
@@ -49,7 +50,7 @@ func (r *Reconciler) check(ctx context.Context, s *snapshot, m *memory) {
 	defer r.mu.Unlock()
 	m.noteHealth(health)
 	r.applyPushedLocked(m) // a push during CHECK is newer than its answer
-	r.logAnswerLocked(s.name, m, false)
+	r.connections.answerLocked(s.Name, m, false)
 	r.report.Checked(record.Container.ContainerID, m.health.Connections)
 }
 
@@ -85,10 +86,10 @@ func (r *Reconciler) noteUnknown(s *snapshot, m *memory, err error) {
 	}
 	if text := m.unknown.shown(now); text != "" && !m.unknown.warned {
 		m.unknown.warned = true
-		r.log.Warn("state of the container unknown", "container", s.name, "since", m.unknown.since, "error", err)
+		r.log.Warn("state of the container unknown", "container", s.Name, "since", m.unknown.since, "error", err)
 		return
 	}
-	r.log.Warn("CHECK without an answer", "container", s.name, "error", err)
+	r.log.Warn("CHECK without an answer", "container", s.Name, "error", err)
 }
 
 // parseHealth parses the output of CHECK. It returns nil without an error for empty output and for JSON without a

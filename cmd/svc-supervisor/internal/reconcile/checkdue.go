@@ -1,32 +1,43 @@
 package reconcile
 
 import (
+	"math/rand/v2"
 	"slices"
 	"time"
 
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/observe"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// packets counts the packets that have passed the container's interface since it was created. in and out are as seen by
-// the container.
-type packets struct{ in, out uint64 }
-
 // goodCheck describes the last CHECK, if it was good and reported health.
 type goodCheck struct {
-	at      time.Time // when the container was observed before this CHECK
-	packets *packets  // the counters at that time; nil: unknown
-	idle    bool      // no packet passed between the CHECK before, which was also good, and this one
+	at      time.Time        // when the container was observed before this CHECK
+	packets *observe.Packets // the counters at that time; nil: unknown
+	idle    bool             // no packet passed between the CHECK before, which was also good, and this one
 }
 
 func newGoodCheck(s *snapshot, last *goodCheck) *goodCheck {
-	idle := last != nil && last.packets != nil && s.packets != nil && *s.packets == *last.packets
-	return &goodCheck{s.now, s.packets, idle}
+	idle := last != nil && last.packets != nil && s.Packets != nil && *s.Packets == *last.packets
+	return &goodCheck{s.now, s.Packets, idle}
+}
+
+// checkSchedule decides when CHECK is due.
+type checkSchedule struct {
+	interval time.Duration
+	events   *eventChecks
+}
+
+// next returns the time of the next CHECK. It varies by a tenth of the interval, so that the CHECKs of many
+// containers do not run at the same time.
+func (c *checkSchedule) next() time.Time {
+	tenth := c.interval / 10
+	return time.Now().Add(c.interval - tenth/2 + rand.N(max(tenth, 1)))
 }
 
 // idleIntervals is the number of intervals after which CHECK runs in any case.
 const idleIntervals = 10
 
-// checkDue reports whether CHECK is due because of an event, because the interval has passed, or because a connection
+// isDue reports whether CHECK is due because of an event, because the interval has passed, or because a connection
 // is down. Each CHECK starts a process. Therefore a CHECK that can find nothing new is postponed. This is possible only
 // while the supervisor is subscribed to both kinds of events.
 //
@@ -35,25 +46,25 @@ const idleIntervals = 10
 //     from a peer.
 //   - The CHECK for a connection that is down is postponed if no packet has passed since the last CHECK, nor between
 //     that CHECK and the one before it. Then the daemon has stopped trying to connect, so the reason does not change.
-func (r *Reconciler) checkDue(s *snapshot, m *memory) bool {
+func (c *checkSchedule) isDue(s *snapshot, m *memory) bool {
 	intervalOver := !m.checkAt.IsZero() && !s.now.Before(m.checkAt)
 	downCheck := !m.extraCheckAt.IsZero() && !s.now.Before(m.extraCheckAt)
-	mayPostpone := (intervalOver || downCheck) && r.mayPostpone(s, m)
-	if mayPostpone && intervalOver && (allUp(m.health) || !m.extraCheckAt.IsZero() && s.packets.in == m.good.packets.in) {
-		m.checkAt, intervalOver = r.nextCheck(), false
+	mayPostpone := (intervalOver || downCheck) && c.mayPostpone(s, m)
+	if mayPostpone && intervalOver && (allUp(m.health) || !m.extraCheckAt.IsZero() && s.Packets.In == m.good.packets.In) {
+		m.checkAt, intervalOver = c.next(), false
 	}
-	if mayPostpone && downCheck && m.good.idle && *s.packets == *m.good.packets {
+	if mayPostpone && downCheck && m.good.idle && *s.Packets == *m.good.packets {
 		m.extraCheckAt, downCheck = m.down.postpone(s.now), false
 	}
-	return intervalOver || downCheck || r.eventChecks.due(s.name, s.now)
+	return intervalOver || downCheck || c.events.due(s.Name, s.now)
 }
 
 // mayPostpone reports whether the last CHECK was good and recent enough, and the supervisor has missed no event since.
-func (r *Reconciler) mayPostpone(s *snapshot, m *memory) bool {
-	return s.packets != nil && m.good != nil && m.good.packets != nil &&
+func (c *checkSchedule) mayPostpone(s *snapshot, m *memory) bool {
+	return s.Packets != nil && m.good != nil && m.good.packets != nil &&
 		m.health != nil && m.health.Code == spec.Running &&
-		s.now.Sub(m.checked) < idleIntervals*r.settings.CheckInterval-r.settings.CheckInterval/2 &&
-		r.eventChecks.subscribedSince(s.name, m.good.at)
+		s.now.Sub(m.checked) < idleIntervals*c.interval-c.interval/2 &&
+		c.events.subscribedSince(s.Name, m.good.at)
 }
 
 func allUp(h *spec.Health) bool {

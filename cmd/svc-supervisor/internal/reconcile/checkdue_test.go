@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/observe"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
@@ -17,8 +18,10 @@ func TestCHECKThatCanFindNothingNewIsPostponed(t *testing.T) {
 		tries = count{25, 35}
 		often = count{50, 70}
 	)
-	receive := func(w *world) { w.change(func() { w.packets["vpn1"] = packets{w.packets["vpn1"].in + 1, 0} }) }
-	send := func(w *world) { w.change(func() { w.packets["vpn1"] = packets{0, w.packets["vpn1"].out + 1} }) }
+	receive := func(w *world) { w.change(func() { w.packets["vpn1"] = observe.Packets{In: w.packets["vpn1"].In + 1} }) }
+	send := func(w *world) {
+		w.change(func() { w.packets["vpn1"] = observe.Packets{Out: w.packets["vpn1"].Out + 1} })
+	}
 	nothing := func(*world) {}
 	rows := []struct {
 		sentence string

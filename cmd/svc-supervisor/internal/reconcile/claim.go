@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/observe"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
@@ -162,35 +163,27 @@ func removeFrom[K comparable](index map[K]map[spec.Name]bool, key K, name spec.N
 	}
 }
 
-// claim is the part of the desired state that one name's worker uses.
-type claim struct {
-	binding *spec.Binding // nil: the name is not wanted
-	unread  string        // why it is unknown whether the name is wanted, or with which configuration
-	refused string        // why the configuration cannot be read, if everything else is known
-	taken   string        // which other name has its port or container id
-}
-
 // claim returns the binding that gets the name. If two bindings have the same name, the one that matches the record
 // gets it, and without a record the one with the lowest port id. The same holds for two names with one container id.
-func (c *claims) claim(name spec.Name, holders *holders) claim {
+func (c *claims) claim(name spec.Name, holders *holders) observe.Claim {
 	if c.unread != "" {
-		return claim{unread: c.unread}
+		return observe.Claim{Unread: c.unread}
 	}
 	own, recorded := holders.byName[name]
 	if reason, unread := c.unreadPorts[own.port]; recorded && unread {
-		return claim{unread: reason}
+		return observe.Claim{Unread: reason}
 	}
 	winner := c.winner(name, holders)
 	if winner == nil {
-		return claim{}
+		return observe.Claim{}
 	}
-	is := claim{binding: winner, taken: c.takenFrom(winner, holders)}
+	is := observe.Claim{Binding: winner, Taken: c.takenFrom(winner, holders)}
 	switch {
 	case winner.Reading == spec.Whole:
 	case winner.Misconfigured:
-		is.refused = winner.Fault
+		is.Refused = winner.Fault
 	default:
-		return claim{binding: winner, unread: winner.Fault}
+		return observe.Claim{Binding: winner, Unread: winner.Fault}
 	}
 	return is
 }

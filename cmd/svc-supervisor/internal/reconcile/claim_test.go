@@ -278,7 +278,7 @@ func TestReasonNamesTheSameHolderEachTime(t *testing.T) {
 	}
 	c := sortClaims(&spec.Desired{Bindings: []spec.Binding{vpn("p1", "vpn1", "c1")}})
 	for range 100 {
-		if got := c.claim("vpn1", holders).taken; got != "container id c1 is held by vpn2" {
+		if got := c.claim("vpn1", holders).Taken; got != "container id c1 is held by vpn2" {
 			t.Fatalf("taken: %q", got)
 		}
 	}

@@ -51,21 +51,25 @@ func shortened(s string) string {
 	return strings.ToValidUTF8(s[:fieldLimit], "") + "…"
 }
 
-// logPushedLocked logs the changes of a push. A connection that is not known belongs to an earlier configuration and is
+// connectionLog logs the changes of the containers' connections. What was logged last is in the memory of the name,
+// whose lock its methods need.
+type connectionLog struct{ log *slog.Logger }
+
+// pushedLocked logs the changes of a push. A connection that is not known belongs to an earlier configuration and is
 // ignored, unless no connection of the container is known yet.
-func (r *Reconciler) logPushedLocked(name spec.Name, m *memory, pushed []spec.Connection) {
+func (l *connectionLog) pushedLocked(name spec.Name, m *memory, pushed []spec.Connection) {
 	for _, c := range pushed {
 		if _, known := m.logged[c.ID]; known || m.row.Health == nil {
-			r.logConnectionLocked(name, m, c)
+			l.connectionLocked(name, m, c)
 		}
 	}
 }
 
-// logAnswerLocked logs the changes in the answer of a verb, after applying what was pushed during the verb. A
+// answerLocked logs the changes in the answer of a verb, after applying what was pushed during the verb. A
 // connection that was not known before is logged only if the verb created it and it is up or refused. made reports that
 // the verb created connections.
-func (r *Reconciler) logAnswerLocked(name spec.Name, m *memory, made bool) {
-	r.logOmittedLocked(name, m)
+func (l *connectionLog) answerLocked(name spec.Name, m *memory, made bool) {
+	l.omittedLocked(name, m)
 	if m.health == nil {
 		return
 	}
@@ -73,7 +77,7 @@ func (r *Reconciler) logAnswerLocked(name spec.Name, m *memory, made bool) {
 	for _, c := range connections {
 		// A connection that ADD has just created is not up yet, and has a reason only if it was refused.
 		if _, known := m.logged[c.ID]; known || made && (c.Status == spec.Active || c.Reason != "" && !c.Disabled) {
-			r.logConnectionLocked(name, m, c)
+			l.connectionLocked(name, m, c)
 		} else {
 			m.noteLogged(c)
 		}
@@ -83,11 +87,11 @@ func (r *Reconciler) logAnswerLocked(name spec.Name, m *memory, made bool) {
 	})
 }
 
-// logConnectionLocked logs a connection that went up or down, or that is down for another reason than the logged one. A
+// connectionLocked logs a connection that went up or down, or that is down for another reason than the logged one. A
 // push may omit the reason; then the logged reason counts as unchanged. A change that the limit of lines suppresses is
 // logged by the next CHECK if it lasts. The level is warning for a connection that goes down or was refused, but info
 // for one that its configuration keeps down.
-func (r *Reconciler) logConnectionLocked(name spec.Name, m *memory, c spec.Connection) {
+func (l *connectionLog) connectionLocked(name spec.Name, m *memory, c spec.Connection) {
 	was := m.logged[c.ID]
 	c.Name, c.Peer = cmp.Or(c.Name, was.Name), cmp.Or(c.Peer, was.Peer)
 	if c.Status == was.Status {
@@ -104,7 +108,7 @@ func (r *Reconciler) logConnectionLocked(name spec.Name, m *memory, c spec.Conne
 		}
 	}
 	if !m.lines.take(known, time.Now()) {
-		r.logOmittedLocked(name, m)
+		l.omittedLocked(name, m)
 		return
 	}
 	m.noteLogged(c)
@@ -121,13 +125,13 @@ func (r *Reconciler) logConnectionLocked(name spec.Name, m *memory, c spec.Conne
 			fields = append(fields, field[0], shortened(field[1]))
 		}
 	}
-	r.log.Log(context.Background(), level, message, fields...)
+	l.log.Log(context.Background(), level, message, fields...)
 }
 
-// logOmittedLocked logs the number of changes that were not logged.
-func (r *Reconciler) logOmittedLocked(name spec.Name, m *memory) {
+// omittedLocked logs the number of changes that were not logged.
+func (l *connectionLog) omittedLocked(name spec.Name, m *memory) {
 	if count := m.lines.due(time.Now()); count > 0 {
-		r.log.Warn("connection changes not logged", "container", name, "count", count)
+		l.log.Warn("connection changes not logged", "container", name, "count", count)
 	}
 }
 

@@ -1,12 +1,9 @@
 package reconcile
 
 import (
-	"context"
 	"fmt"
 	"maps"
 	"time"
-
-	"github.com/svc-supervisor/svc-supervisor/pkg/unit"
 )
 
 const (
@@ -113,100 +110,4 @@ func (c *crashes) removed(healed bool) {
 		c.before++
 	}
 	c.restarts, c.exits, c.upSince = nil, nil, time.Time{}
-}
-
-// noteRestarts records the units that systemd has restarted since the last call. The first call after a start of the
-// supervisor only stores the counters, because it is unknown when those restarts happened.
-func (r *Reconciler) noteRestarts(ctx context.Context, s *snapshot, m *memory) {
-	record := s.record()
-	if record == nil || !s.facts.runs() || !s.facts.Readable {
-		return
-	}
-	c := &m.crashes
-	for _, name := range record.Units() {
-		if stateOf(name, s.units) == UnitsGone { // systemd has discarded the counter of the unit
-			continue
-		}
-		if subState(name, s.units) == "auto-restart" { // systemd discards the exit reason when it starts the unit
-			if details, err := r.units.Show(ctx, name); err == nil && details.Exit.Failed() {
-				c.noteExit(name, details.Exit.String())
-			}
-		}
-		restarts, err := r.units.Restarts(ctx, name)
-		if err != nil {
-			continue // the counter is unknown
-		}
-		was, known := c.restarts[name]
-		if c.restarts == nil {
-			c.restarts = map[string]int{}
-		}
-		c.restarts[name] = restarts
-		if restarts < was { // an operator restarted the unit, which resets the counter
-			was = 0
-		}
-		if !known && m.added.IsZero() { // an earlier supervisor added the container
-			continue
-		}
-		for range min(restarts-was, crashLimit) {
-			r.noteCrash(ctx, s, m, name, c.exits[name], false)
-		}
-		if restarts > was {
-			delete(c.exits, name)
-		}
-	}
-}
-
-func (c *crashes) noteExit(unit, exit string) {
-	if c.exits == nil {
-		c.exits = map[string]string{}
-	}
-	c.exits[unit] = exit
-}
-
-func subState(name string, units []unit.Unit) string {
-	for _, u := range units {
-		if u.Name == name {
-			return u.SubState
-		}
-	}
-	return ""
-}
-
-// noteCrash logs and records one failure of a unit. exit describes how the unit ended, "" if that is unknown.
-func (r *Reconciler) noteCrash(ctx context.Context, s *snapshot, m *memory, name, exit string, healed bool) {
-	text := name + " failed"
-	if exit != "" {
-		text += ": " + exit
-	}
-	if line := r.units.LastLine(ctx, name); line != "" {
-		text += ": " + shortened(line)
-	}
-	r.log.Warn("daemon failed", "container", s.name, "type", s.serviceType(), "unit", name, "reason", text)
-	r.noteFailure(s, m, text, healed)
-}
-
-// noteFailure records one failure of a container. It logs when the container becomes ERROR.
-func (r *Reconciler) noteFailure(s *snapshot, m *memory, text string, healed bool) {
-	was := m.crashes.isError
-	failures := m.crashes.note(text, healed, s.now)
-	if m.crashes.isError && !was {
-		r.log.Warn("container keeps failing, published as ERROR",
-			"container", s.name, "type", s.serviceType(), "reason", text,
-			"failures", failures, "within", crashWindow, "untilStableFor", crashPause)
-	}
-}
-
-// reportUnstable publishes the status of a container that fails repeatedly. It returns false for any other container.
-func (r *Reconciler) reportUnstable(s *snapshot, m *memory) bool {
-	reason := m.crashes.reason()
-	if reason == "" {
-		return false
-	}
-	c := s.container()
-	if s.claim.binding != nil {
-		c = s.claim.binding.Container
-	}
-	r.publish(c, m)
-	r.report.Unstable(c, reason, m.crashes.isError)
-	return true
 }

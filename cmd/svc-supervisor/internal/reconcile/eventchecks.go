@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/decide"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
@@ -172,17 +173,17 @@ func (e *eventChecks) stop() {
 	}
 }
 
-// updateSubscription subscribes to the events of a running container. It unsubscribes before a step that can remove the
-// namespace of the container. It changes nothing while the namespace or the executable is unknown.
-func (r *Reconciler) updateSubscription(s *snapshot, d Decision) {
-	unknown := !s.facts.Readable || s.facts.Record == Newer || s.facts.runs() && s.forRecorded.Path == ""
+// update subscribes to the events of a running container, whose namespace is at path. It unsubscribes before a step
+// that can remove the namespace of the container. It changes nothing while the namespace or the executable is unknown.
+func (e *eventChecks) update(s *snapshot, d decide.Decision, path string) {
+	unknown := !s.Facts.HostKnown() || !s.Facts.RecordKnown() || s.Facts.Runs() && s.ForRecorded.Path == ""
 	switch {
-	case d.Step == Delete || d.Step == Clean:
-		r.eventChecks.unsubscribe(s.name)
+	case d.Step == decide.Delete || d.Step == decide.Clean:
+		e.unsubscribe(s.Name)
 	case unknown:
-	case s.facts.runs() && s.facts.Namespace == NamespaceOurs && s.forRecorded.CheckOn != (spec.Events{}):
-		r.eventChecks.subscribe(s.name, r.namespaces.Path(s.name), s.forRecorded.CheckOn)
+	case s.Facts.Runs() && s.Facts.Namespace == decide.NamespaceOurs && s.ForRecorded.CheckOn != (spec.Events{}):
+		e.subscribe(s.Name, path, s.ForRecorded.CheckOn)
 	default:
-		r.eventChecks.unsubscribe(s.name)
+		e.unsubscribe(s.Name)
 	}
 }

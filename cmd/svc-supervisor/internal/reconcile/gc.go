@@ -3,6 +3,7 @@ package reconcile
 import (
 	"context"
 	"encoding/json"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -43,22 +44,42 @@ func (r *Reconciler) CollectGarbage(ctx context.Context) {
 	r.mu.Lock()
 	allRead := r.claims != nil && r.claims.unread == "" && !r.claims.anyUnread
 	r.mu.Unlock()
-	if !allRead || !r.queue.idle() {
-		return
+	if allRead && r.queue.idle() {
+		r.gc.collectAll(ctx)
 	}
-	executables, _ := r.executables.List()
+}
+
+// collector runs GC. It is used by one goroutine.
+type collector struct {
+	records interface {
+		Names() []spec.Name
+		Read(spec.Name) []statedir.Entry
+	}
+	plugins interface {
+		List() ([]plugin.Executable, []plugin.Refusal)
+		Run(context.Context, plugin.Call) ([]byte, error)
+	}
+	locks     *gcLocks
+	log       *slog.Logger
+	logs      func(spec.ServiceType) *slog.Logger // returns the logger of a service type
+	collected map[string]time.Time                // when GC of each executable ran
+}
+
+// collectAll runs GC of each executable for which it is due, unless its service type is busy.
+func (g *collector) collectAll(ctx context.Context) {
+	executables, _ := g.plugins.List()
 	for _, e := range executables {
-		if time.Since(r.collected[e.Path]) < gcInterval {
+		if time.Since(g.collected[e.Path]) < gcInterval {
 			continue
 		}
-		lock := r.gcLocks.forType(e.Type)
+		lock := g.locks.forType(e.Type)
 		if !lock.TryLock() {
 			continue
 		}
 		// The list is made while the lock is held. A container that is recorded later waits for the lock before ADD.
-		if valid, known := r.validAttachments(); known {
-			r.collect(ctx, e, valid)
-			r.collected[e.Path] = time.Now()
+		if valid, known := g.validAttachments(); known {
+			g.collect(ctx, e, valid)
+			g.collected[e.Path] = time.Now()
 		}
 		lock.Unlock()
 	}
@@ -66,10 +87,10 @@ func (r *Reconciler) CollectGarbage(ctx context.Context) {
 
 // validAttachments returns every container that has a record. It returns false while a record cannot be read, because
 // GC would remove the container of that record.
-func (r *Reconciler) validAttachments() ([]spec.Attachment, bool) {
+func (g *collector) validAttachments() ([]spec.Attachment, bool) {
 	valid := []spec.Attachment{}
-	for _, name := range r.records.Names() {
-		for _, entry := range r.records.Read(name) {
+	for _, name := range g.records.Names() {
+		for _, entry := range g.records.Read(name) {
 			if entry.Record == nil {
 				return nil, false
 			}
@@ -84,16 +105,17 @@ func (r *Reconciler) validAttachments() ([]spec.Attachment, bool) {
 	return valid, true
 }
 
-func (r *Reconciler) collect(ctx context.Context, e plugin.Executable, valid []spec.Attachment) {
+// collect runs GC of one executable.
+func (g *collector) collect(ctx context.Context, e plugin.Executable, valid []spec.Attachment) {
 	stdin, err := json.Marshal(spec.Conf{
 		CNIVersion: spec.CNIVersion, Name: spec.Network, Type: plugin.CNIType(e.Path), ValidAttachments: &valid,
 	})
 	if err != nil {
-		r.log.Error("GC not run", "path", e.Path, "error", err)
+		g.log.Error("GC not run", "path", e.Path, "error", err)
 		return
 	}
-	log := r.logs(e.Type)
-	_, err = r.executables.Run(ctx, plugin.Call{
+	log := g.logs(e.Type)
+	_, err = g.plugins.Run(ctx, plugin.Call{
 		Executable: e.Path, Verb: spec.GC, ContainerID: spec.Network, Stdin: stdin, Deadline: gcDeadline,
 		Stderr: func(line string) { relay(log, spec.GC, line) },
 	})

@@ -23,7 +23,6 @@ type Records interface {
 // Namespaces manages the named network namespaces of the host and the user ids of the containers.
 type Namespaces interface {
 	Path(spec.Name) string
-	Observe(spec.Name) (netns.Namespace, error)
 	List() ([]netns.Namespace, error)
 	// Make creates the namespace of a container. If userNamespace is set, a user namespace with the container's user id
 	// owns it.
@@ -37,12 +36,11 @@ type Namespaces interface {
 
 // Links manages the interfaces in the host's own network namespace.
 type Links interface {
-	Observe(spec.Name) (netns.Link, error)
 	List() ([]netns.Link, error)
 	Remove(spec.Name) error
 }
 
-// Units observes and stops units of systemd.
+// Units inspects and stops units of systemd.
 type Units interface {
 	List(ctx context.Context, patterns ...string) ([]unit.Unit, error)
 	Owner(ctx context.Context, unit string) (spec.Owner, bool, error)
@@ -51,17 +49,13 @@ type Units interface {
 	Restarts(ctx context.Context, unit string) (int, error)
 	// LastLine returns the last line that a service logged before it ended, or "" if there is none.
 	LastLine(ctx context.Context, unit string) string
-	ShuttingDown(ctx context.Context) (bool, error) // reports whether the host shuts down
 	Stop(ctx context.Context, unit string) error
 }
 
-// Executables finds and runs the executables of the plugin path.
+// Executables lists and runs the executables of the plugin path.
 type Executables interface {
-	Scanned() bool // the plugin path was read completely, so an executable that is not found does not exist
 	List() ([]plugin.Executable, []plugin.Refusal)
 	Select(spec.ServiceType) (plugin.Executable, bool)
-	ForRecorded(t spec.ServiceType, path string) (plugin.Executable, bool)
-	ForChange(t spec.ServiceType, version string) (plugin.Executable, bool)
 	Run(context.Context, plugin.Call) ([]byte, error)
 }
 

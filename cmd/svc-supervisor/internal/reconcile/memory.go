@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/decide"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
@@ -12,12 +13,12 @@ import (
 // shown or logged. Losing it in a crash costs only time.
 type memory struct {
 	wanted     string // digest and executable of the last observation; a change of either ends every back-off
-	backOff    [stepCount]backOff
-	failure    [stepCount]string // the last error of each step that failed, until the step succeeds
-	broken     string            // why ruleBroken applied, until the next ADD
-	addFails   int               // number of ADDs in a row that failed
-	unreadable backOff           // delays the next attempt to read systemd or the namespaces
-	notInPlace string            // digest for which the executable answered code 100
+	backOff    [decide.StepCount]backOff
+	failure    [decide.StepCount]string // the last error of each step that failed, until the step succeeds
+	broken     string                   // why the container was Broken, until the next ADD
+	addFails   int                      // number of ADDs in a row that failed
+	unreadable backOff                  // delays the next attempt to read systemd or the namespaces
+	notInPlace string                   // digest for which the executable answered code 100
 
 	checkAt time.Time // when the CHECK at the interval is due
 	// extraCheckAt is when an additional CHECK is due because a connection is down or a push is incomplete; zero: none.
@@ -57,7 +58,7 @@ type memory struct {
 }
 
 // failed records a failed step and starts its delay. again reports code 11, whose delay is fixed.
-func (m *memory) failed(step Step, err error, again bool, now time.Time) time.Duration {
+func (m *memory) failed(step decide.Step, err error, again bool, now time.Time) time.Duration {
 	m.failure[step] = err.Error()
 	if again {
 		return m.backOff[step].tryAgain(now)
@@ -66,26 +67,26 @@ func (m *memory) failed(step Step, err error, again bool, now time.Time) time.Du
 }
 
 // waitsFor returns the step whose back-off holds the container.
-func (m *memory) waitsFor(s *snapshot) Step {
-	for step := stepCount - 1; step > None; step-- {
-		if m.failure[step] != "" && s.facts.Waiting[step] {
+func (m *memory) waitsFor(s *snapshot) decide.Step {
+	for step := decide.StepCount - 1; step > decide.None; step-- {
+		if m.failure[step] != "" && s.Facts.Waiting[step] {
 			return step
 		}
 	}
-	return None
+	return decide.None
 }
 
 // lastFailure returns why the current step is a retry, or why ADD is being undone. ps shows it, because a verb that
 // hangs would otherwise hide the reason while it runs.
-func (m *memory) lastFailure(runs Step) string {
-	if runs == None || runs == RunCheck {
+func (m *memory) lastFailure(runs decide.Step) string {
+	if runs == decide.None || runs == decide.RunCheck {
 		return ""
 	}
-	for _, step := range []Step{runs, Add} {
+	for _, step := range []decide.Step{runs, decide.Add} {
 		if m.failure[step] == "" {
 			continue
 		}
-		if step == Add && m.failure[Add] == m.broken {
+		if step == decide.Add && m.failure[decide.Add] == m.broken {
 			return m.broken + "; it is being recreated"
 		}
 		return fmt.Sprintf("%v failed, tried again: %s", step, m.failure[step])
@@ -95,7 +96,7 @@ func (m *memory) lastFailure(runs Step) string {
 
 // succeeded ends the back-off of a step and clears its error. The delay keeps its length until the container has been
 // settled for some time. So a container that fails soon after each ADD is not recreated without delay.
-func (m *memory) succeeded(step Step) {
+func (m *memory) succeeded(step decide.Step) {
 	m.failure[step] = ""
 	m.backOff[step].until = time.Time{}
 }
@@ -104,14 +105,14 @@ func (m *memory) succeeded(step Step) {
 // again at firstDelay.
 func (m *memory) endSettled(now time.Time) {
 	if !m.settledAt.IsZero() && now.Sub(m.settledAt) >= lastDelay {
-		m.backOff = [stepCount]backOff{}
+		m.backOff = [decide.StepCount]backOff{}
 	}
 	m.settledAt = time.Time{}
 }
 
 // resetBackOffs ends every back-off, because something changed that may have caused the failures.
 func (m *memory) resetBackOffs() {
-	m.backOff = [stepCount]backOff{}
+	m.backOff = [decide.StepCount]backOff{}
 	m.notInPlace, m.addFails = "", 0
 }
 

@@ -1,15 +1,16 @@
 package reconcile
 
 import (
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/decide"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
 // reportRunningOnce reports a running container as RUNNING once after its ADD or after the start of the supervisor. It
 // does so before any step that may take long, because the container may not settle for a long time.
-func (r *Reconciler) reportRunningOnce(s *snapshot, m *memory, d Decision) {
-	if !m.runningReported && d.Rule > ruleBroken && d.Step != Delete && s.facts.runs() && s.facts.wanted() {
+func (r *Reconciler) reportRunningOnce(s *snapshot, m *memory, d decide.Decision) {
+	if !m.runningReported && d.Condition == decide.Running && d.Step != decide.Delete && s.Facts.IsWanted() {
 		m.runningReported = true
-		r.publish(s.record().Container, m)
+		r.publish(s.Record().Container, m)
 		r.reportRunning(s, m)
 	}
 }
@@ -55,4 +56,19 @@ func (r *Reconciler) unpublish(name spec.Name, m *memory) {
 		r.mu.Unlock()
 	}
 	m.published = ""
+}
+
+// reportUnstable publishes the status of a container that fails repeatedly. It returns false for any other container.
+func (r *Reconciler) reportUnstable(s *snapshot, m *memory) bool {
+	reason := m.crashes.reason()
+	if reason == "" {
+		return false
+	}
+	c := s.Container()
+	if s.Claim.Binding != nil {
+		c = s.Claim.Binding.Container
+	}
+	r.publish(c, m)
+	r.report.Unstable(c, reason, m.crashes.isError)
+	return true
 }

@@ -43,7 +43,7 @@ func (r *Reconciler) Heard(pushed *spec.Health) {
 	if pushed.Again != nil {
 		m.pushed.againAt = time.Now().Add(time.Duration(pushed.Again.After) * time.Second)
 	}
-	r.logPushedLocked(name, m, pushed.Connections)
+	r.connections.pushedLocked(name, m, pushed.Connections)
 	if m.row.Health != nil {
 		m.row.Health = m.row.Health.With(pushed.Connections)
 	}
@@ -83,13 +83,13 @@ func (r *Reconciler) reportRunning(s *snapshot, m *memory) {
 	defer r.mu.Unlock()
 	r.applyPushedLocked(m)
 	if m.crashes.reason() == "" {
-		r.report.Running(s.record().Container, m.health, m.notes...)
+		r.report.Running(s.Record().Container, m.health, m.notes...)
 		return
 	}
 	if m.health != nil {
-		r.report.Checked(s.record().Container.ContainerID, m.health.Connections)
+		r.report.Checked(s.Record().Container.ContainerID, m.health.Connections)
 	}
-	r.report.Unstable(s.record().Container, m.crashes.reason(), m.crashes.isError)
+	r.report.Unstable(s.Record().Container, m.crashes.reason(), m.crashes.isError)
 }
 
 func later(a, b time.Time) time.Time {

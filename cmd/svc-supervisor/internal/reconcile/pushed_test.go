@@ -8,6 +8,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/decide"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/observe"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
@@ -207,11 +209,11 @@ func TestDroppedPushesLeadToCHECK(t *testing.T) {
 // TestCHECKForAPushIsDueInTheSameObservation uses the real clock. In a synctest bubble the time does not change within
 // an observation.
 func TestCHECKForAPushIsDueInTheSameObservation(t *testing.T) {
-	r := &Reconciler{memories: map[spec.Name]*memory{}}
-	r.memoryLocked("vpn1").pushed = pushedHealth{received: true, lost: true}
-	s := &snapshot{name: "vpn1"}
-	r.observeDue(s)
-	if !s.facts.CheckDue {
+	r := new(Reconciler)
+	m := &memory{pushed: pushedHealth{received: true, lost: true}}
+	s := &snapshot{Snapshot: &observe.Snapshot{Name: "vpn1"}}
+	r.addDue(s, m)
+	if !s.Facts.CheckDue {
 		t.Error("CHECK is not due")
 	}
 }
@@ -223,13 +225,13 @@ func TestTimesDueDuringAnObservationAreNotMissed(t *testing.T) {
 	}{
 		{"a CHECK", func(m *memory) *time.Time { return &m.checkAt }},
 		{"ADD again", func(m *memory) *time.Time { return &m.againAt }},
-		{"the end of a back-off", func(m *memory) *time.Time { return &m.backOff[Add].until }},
+		{"the end of a back-off", func(m *memory) *time.Time { return &m.backOff[decide.Add].until }},
 		{"the next attempt to read", func(m *memory) *time.Time { return &m.unreadable.until }},
 	}
 	for _, row := range rows {
 		t.Run(row.sentence, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s := &snapshot{name: "vpn1", now: time.Now()}
+				s := &snapshot{&observe.Snapshot{Name: "vpn1"}, time.Now()}
 				r := &Reconciler{queue: newQueue()}
 				m := new(memory)
 				*row.at(m) = s.now.Add(time.Millisecond)

@@ -8,14 +8,15 @@ import (
 	"sync"
 	"time"
 
-	"github.com/svc-supervisor/svc-supervisor/pkg/netns"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/decide"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/observe"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 	"github.com/svc-supervisor/svc-supervisor/pkg/statedir"
 )
 
 // Settings are the options that an operator can set. All numbers and durations must be positive.
 type Settings struct {
-	BootID        string
+	BootID        string             // written to new records
 	Types         []spec.ServiceType // the served service types; empty: all
 	Parallel      int                // containers worked on at once; including blocked ones, overcommit times as many
 	VerbDeadline  time.Duration      // for ADD, CHECK and DEL
@@ -26,6 +27,7 @@ type Settings struct {
 // Reconciler reconciles every container of the host.
 type Reconciler struct {
 	settings    Settings
+	observer    *observe.Observer
 	records     Records
 	namespaces  Namespaces
 	links       Links
@@ -36,9 +38,14 @@ type Reconciler struct {
 	log         *slog.Logger
 
 	queue       *queue
+	permits     permits
+	verbs       verbs
+	checks      checkSchedule
 	eventChecks *eventChecks
-	gcLocks     gcLocks
-	collected   map[string]time.Time // when GC of each executable ran; used by CollectGarbage only
+	connections connectionLog
+	history     unitHistory
+	leftovers   leftovers
+	gc          collector
 
 	applying      sync.Mutex // serializes the methods that change or use the whole desired state
 	duplicates    duplicates // protected by applying
@@ -54,35 +61,22 @@ type Reconciler struct {
 	// unownedStatuses are published statuses that no worker removes: of rejected bindings, or of an earlier run.
 	unownedStatuses map[spec.ContainerID]bool
 	rejectedRows    []Row
-	permits         map[spec.Name]*permit // of the names that are worked on
 	hostReported    *spec.HostStatus
 	pruned          bool
 	draining        bool
 	stopped         bool
 }
 
-// slowObservation is how long the observation of a name may take before the name no longer counts towards
-// Settings.Parallel. It takes longer only if systemd or the kernel does not answer. A verb stops counting when it is
-// blocked (plugin.Call.Blocked). At most overcommit times Settings.Parallel names are worked on, including those that
-// do not count.
-const (
-	slowObservation = 2 * time.Second
-	overcommit      = 4
-)
-
-// permit is one of Settings.Parallel permits to work on a name.
-type permit struct {
-	release func() // lets another name use the permit; only the first call has an effect
-	verbs   int    // number of verbs that run for the name
-}
-
 // New returns a Reconciler. logs returns the logger for the output of the executables of a type.
-func New(settings Settings, records Records, namespaces Namespaces, links Links, units Units, events KernelEvents,
-	executables Executables, reporter Reporter, log *slog.Logger, logs func(spec.ServiceType) *slog.Logger,
+func New(settings Settings, observer *observe.Observer, records Records, namespaces Namespaces, links Links,
+	units Units, events KernelEvents, executables Executables, reporter Reporter, log *slog.Logger,
+	logs func(spec.ServiceType) *slog.Logger,
 ) *Reconciler {
-	queue := newQueue()
-	return &Reconciler{
+	queue, locks := newQueue(), new(gcLocks)
+	eventChecks := newEventChecks(events, queue.mark, log)
+	r := &Reconciler{
 		settings:        settings,
+		observer:        observer,
 		records:         records,
 		namespaces:      namespaces,
 		links:           links,
@@ -92,14 +86,20 @@ func New(settings Settings, records Records, namespaces Namespaces, links Links,
 		logs:            logs,
 		log:             log,
 		queue:           queue,
-		eventChecks:     newEventChecks(events, queue.mark, log),
-		collected:       map[string]time.Time{},
+		permits:         permits{byName: map[spec.Name]*permit{}},
+		checks:          checkSchedule{settings.CheckInterval, eventChecks},
+		eventChecks:     eventChecks,
+		connections:     connectionLog{log},
+		history:         unitHistory{units, log},
+		leftovers:       leftovers{namespaces, links, units, queue.mark},
+		gc:              collector{records, executables, locks, log, logs, map[string]time.Time{}},
 		memories:        map[spec.Name]*memory{},
 		holders:         newHolders(),
 		slots:           map[spec.Name]bool{},
 		unownedStatuses: map[spec.ContainerID]bool{},
-		permits:         map[spec.Name]*permit{},
 	}
+	r.verbs = verbs{executables, namespaces.Path, settings.VerbDeadline, &r.permits, locks, eventChecks, logs}
+	return r
 }
 
 // Recall reads every record, so that it is known which name holds which port and container id before the first
@@ -135,7 +135,7 @@ func (r *Reconciler) Run(ctx context.Context) {
 		}
 		workers.Go(func() {
 			p := &permit{release: sync.OnceFunc(func() { <-parallel })}
-			stop := r.holdPermit(name, p)
+			stop := r.permits.hold(name, p)
 			r.work(ctx, work, name)
 			stop()
 			p.release()
@@ -154,49 +154,6 @@ func (r *Reconciler) Run(ctx context.Context) {
 		if m.timer != nil {
 			m.timer.Stop()
 		}
-	}
-}
-
-// holdPermit records the permit of a name. It releases the permit if the work on the name takes slowObservation and no
-// verb runs then.
-func (r *Reconciler) holdPermit(name spec.Name, p *permit) (stop func()) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.permits[name] = p
-	var timer *time.Timer
-	timer = time.AfterFunc(slowObservation, func() {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		switch {
-		case r.permits[name] != p: // the work has ended
-		case p.verbs == 0:
-			p.release()
-		default:
-			timer.Reset(slowObservation)
-		}
-	})
-	return func() {
-		timer.Stop()
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		delete(r.permits, name)
-	}
-}
-
-// runsVerb records that a verb runs for a name. blocked releases the name's permit; end records that the verb has
-// ended.
-func (r *Reconciler) runsVerb(name spec.Name) (blocked, end func()) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	p := r.permits[name]
-	if p == nil {
-		return nil, func() {}
-	}
-	p.verbs++
-	return p.release, func() {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		p.verbs--
 	}
 }
 
@@ -248,7 +205,7 @@ func (r *Reconciler) Desire(ctx context.Context, desired spec.Desired) {
 	for _, name := range changed {
 		r.Mark(name)
 	}
-	r.markHeld(HeldSlot) // weight or limit may have changed
+	r.markHeld(decide.HeldSlot) // weight or limit may have changed
 }
 
 // Drain sets an empty desired state, so that all containers are removed. Later calls of Desire are ignored.
@@ -300,52 +257,6 @@ func (r *Reconciler) MarkAll() {
 	for _, name := range slices.Sorted(maps.Keys(names)) {
 		r.queue.mark(name)
 	}
-}
-
-// FindLeftovers marks every name that has no record of a container but a namespace or veth with our owner tag or a unit
-// with our name pattern. It also marks every name whose record has a container but whose namespace is missing. Then it
-// releases the user ids of names that have nothing else; a crash can leave such a user id behind, even if the state
-// directory was lost.
-func (r *Reconciler) FindLeftovers(ctx context.Context) error {
-	recorded := r.recorded() // before the host is observed, since a container added during the observation is no leftover
-	namespaces, err := r.namespaces.List()
-	if err != nil {
-		return err
-	}
-	links, err := r.links.List()
-	if err != nil {
-		return err
-	}
-	units, err := r.units.List(ctx, "svc-*.service")
-	if err != nil {
-		return err
-	}
-	found, present := map[spec.Name]bool{}, map[spec.Name]bool{}
-	for _, n := range namespaces {
-		if n.Owner.Ours(n.Name) {
-			found[n.Name], present[n.Name] = true, true
-		}
-	}
-	for _, l := range links {
-		found[l.Name] = true
-	}
-	for _, u := range units {
-		if name, ok := spec.UnitOwner(u.Name); ok {
-			found[name] = true
-		}
-	}
-	for name := range found {
-		if !recorded[name] {
-			r.Mark(name)
-		}
-	}
-	for name := range recorded {
-		if !present[name] {
-			r.Mark(name)
-		}
-	}
-	// A name gets its slot before ADD allocates its user id, and loses it after the user id was released.
-	return r.namespaces.ReleaseUnused(ctx, func(name spec.Name) bool { return found[name] || r.hasSlot(name) })
 }
 
 // recorded returns the names whose record describes a container.
@@ -413,8 +324,8 @@ func (r *Reconciler) noteTagLocked(name spec.Name, err error) {
 	if err == nil {
 		return
 	}
-	if namespace, err := r.namespaces.Observe(name); err == nil && namespace.State == netns.Ours {
-		r.holders.set(name, holder{container: namespace.Owner.ContainerID})
+	if tag, ours := r.observer.Tag(name); ours {
+		r.holders.set(name, holder{container: tag.ContainerID})
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/decide"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/plugin"
 	"github.com/svc-supervisor/svc-supervisor/pkg/netns"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
@@ -18,26 +19,26 @@ import (
 // remove removes a container. It writes the record with phase `deleting` first, then runs DEL, and removes the units
 // that are left and the namespace. It removes the record last, so that after a crash at any point the removal starts
 // again.
-func (r *Reconciler) remove(ctx context.Context, s *snapshot, m *memory, d Decision) {
-	record := s.record()
-	c := s.container()
-	stillWanted := s.facts.wanted()
-	if d.Rule == ruleBroken {
-		m.broken = r.brokenReason(ctx, s, m)
-		if stillWanted && m.failure[Delete] == "" {
-			if failed := s.failedUnit(); failed != "" {
-				r.noteCrash(ctx, s, m, failed, strings.TrimPrefix(r.exitReason(ctx, failed), ": "), true)
-			} else if s.facts.CheckFailed && s.facts.Namespace == NamespaceOurs && s.facts.Units != UnitsGone {
-				r.noteFailure(s, m, m.broken, true) // missing resources are no failure: an operator stopped or removed them
+func (r *Reconciler) remove(ctx context.Context, s *snapshot, m *memory, d decide.Decision) {
+	record := s.Record()
+	c := s.Container()
+	stillWanted := s.Facts.IsWanted()
+	if d.Condition == decide.Broken {
+		m.broken = r.history.brokenReason(ctx, s, m)
+		if stillWanted && m.failure[decide.Delete] == "" {
+			if failed := s.FailedUnit(); failed != "" {
+				r.history.noteCrash(ctx, s, m, failed, strings.TrimPrefix(r.history.exitReason(ctx, failed), ": "), true)
+			} else if s.Facts.CheckFailed && s.Facts.Namespace == decide.NamespaceOurs && s.Facts.Units != decide.UnitsGone {
+				r.history.noteFailure(s, m, m.broken, true) // missing resources are no failure: an operator stopped or removed them
 			}
 		}
 	}
 	if record == nil {
-		r.logFor(c).Warn("remove what a damaged record stands for", "container", s.name, "error", s.problem)
+		r.logFor(c).Warn("remove what a damaged record stands for", "container", s.Name, "error", s.RecordProblem)
 	} else {
 		attributes := append(fields(c), "rule", d.Rule)
 		level := slog.LevelInfo
-		if d.Rule == ruleBroken {
+		if d.Condition == decide.Broken {
 			level = slog.LevelWarn
 			attributes = append(attributes, "reason", m.broken)
 		}
@@ -51,61 +52,48 @@ func (r *Reconciler) remove(ctx context.Context, s *snapshot, m *memory, d Decis
 		deleting := *record
 		deleting.Phase, deleting.Previous = statedir.Deleting, record.LastValid()
 		if err := r.write(&deleting); err != nil {
-			r.retry(s, m, Delete, err)
+			r.retry(s, m, decide.Delete, err)
 			return
 		}
 		record = &deleting
 	}
 	if err := r.end(ctx, s, c, record); err != nil {
 		if ctx.Err() == nil {
-			r.retry(s, m, Delete, err)
+			r.retry(s, m, decide.Delete, err)
 		}
 		return
 	}
 	if err := r.forgetRecord(s, record); err != nil {
-		r.retry(s, m, Delete, err)
+		r.retry(s, m, decide.Delete, err)
 		return
 	}
-	m.succeeded(Delete)
+	m.succeeded(decide.Delete)
 	m.crashes.removed(m.broken != "")
 	r.mu.Lock()
 	m.stoppedLocked()
 	r.mu.Unlock()
 	switch {
-	case s.facts.Wanted == WantedOther:
+	case s.Facts.Wanted == decide.WantedOther:
 		m.forgetContainer()
 	case m.broken != "": // also if the first DEL failed
-		m.failed(Add, errors.New(m.broken), false, time.Now())
+		m.failed(decide.Add, errors.New(m.broken), false, time.Now())
 	}
 	r.reportHost()
-	r.markHeld(HeldTaken) // for names that wait for the port or container id of this one
-}
-
-// container returns the container of the record. If the record is damaged, it returns what else is known: name, service
-// type, and the container id of the owner tag.
-func (s *snapshot) container() spec.Container {
-	if record := s.record(); record != nil {
-		return record.Container
-	}
-	c := spec.Container{InterfaceName: s.name, ServiceType: s.serviceType(), ContainerID: s.tag.ContainerID}
-	if c.ContainerID == "" {
-		c.ContainerID = spec.ContainerID(s.name) // CNI requires a container id for DEL
-	}
-	return c
+	r.markHeld(decide.HeldTaken) // for names that wait for the port or container id of this one
 }
 
 // reportRemoval publishes STARTING or STOPPING before a DEL. STOPPING is published only for a container that is not
 // wanted under any name of this host, because the scheduler moves a bound container to another host on STOPPING.
 func (r *Reconciler) reportRemoval(s *snapshot, m *memory, c spec.Container, stillWanted bool) {
 	switch {
-	case s.record() == nil:
-	case stillWanted && s.claim.binding.Container.ContainerID == c.ContainerID:
+	case s.Record() == nil:
+	case stillWanted && s.Claim.Binding.Container.ContainerID == c.ContainerID:
 		// A DEL after a failed ADD, or a retry of DEL, does not change the status.
-		if m.addFails == 0 && m.failure[Delete] == "" && !r.reportUnstable(s, m) {
+		if m.addFails == 0 && m.failure[decide.Delete] == "" && !r.reportUnstable(s, m) {
 			r.publish(c, m)
 			r.report.Starting(c)
 		}
-	case r.heldElsewhere(c.ContainerID, s.name, nil):
+	case r.heldElsewhere(c.ContainerID, s.Name, nil):
 	default:
 		r.publish(c, m)
 		r.report.Stopping(c)
@@ -119,7 +107,7 @@ func (r *Reconciler) end(ctx context.Context, s *snapshot, c spec.Container, rec
 		copied := *record.Conf
 		conf, conf.PrevResult = &copied, record.Result
 	}
-	if err := r.runDel(ctx, s, c, conf, s.forRecorded); err != nil {
+	if err := r.runDel(ctx, s, c, conf, s.ForRecorded); err != nil {
 		return err
 	}
 	return r.sweep(ctx, s)
@@ -135,20 +123,20 @@ func (r *Reconciler) runDel(
 		return err
 	}
 	namespace := ""
-	if s.facts.Namespace == NamespaceOurs {
-		namespace = r.namespaces.Path(s.name)
+	if s.Facts.Namespace == decide.NamespaceOurs {
+		namespace = r.namespaces.Path(s.Name)
 	}
-	_, err = r.runFor(ctx, c, spec.Del, e, namespace, stdin)
+	_, err = r.verbs.runFor(ctx, c, spec.Del, e, namespace, stdin)
 	return err
 }
 
 // sweep stops the units that are left and removes veth and namespace. It does nothing if the namespace of this name is
 // foreign, because then unit and veth are foreign too.
 func (r *Reconciler) sweep(ctx context.Context, s *snapshot) error {
-	if s.facts.Namespace == NamespaceForeign {
+	if s.Facts.Namespace == decide.NamespaceForeign {
 		return nil
 	}
-	units, err := r.unitsOf(ctx, s.name)
+	units, err := r.observer.UnitsOf(ctx, s.Name)
 	if err != nil {
 		return err
 	}
@@ -164,10 +152,10 @@ func (r *Reconciler) sweep(ctx context.Context, s *snapshot) error {
 			return err
 		}
 	}
-	if err := r.links.Remove(s.name); err != nil && !errors.Is(err, netns.ErrForeign) {
+	if err := r.links.Remove(s.Name); err != nil && !errors.Is(err, netns.ErrForeign) {
 		return err
 	}
-	if err := r.namespaces.Remove(ctx, s.name); err != nil && !errors.Is(err, netns.ErrForeign) {
+	if err := r.namespaces.Remove(ctx, s.Name); err != nil && !errors.Is(err, netns.ErrForeign) {
 		return err
 	}
 	return nil
@@ -176,33 +164,33 @@ func (r *Reconciler) sweep(ctx context.Context, s *snapshot) error {
 // owns reports whether a unit of the name is ours: the record names it, or it has our owner tag. A unit has the tag
 // before a record names it.
 func (r *Reconciler) owns(ctx context.Context, s *snapshot, unit string) (bool, error) {
-	if s.record() != nil && slices.Contains(s.record().Units(), unit) {
+	if s.Record() != nil && slices.Contains(s.Record().Units(), unit) {
 		return true, nil
 	}
 	owner, ok, err := r.units.Owner(ctx, unit)
-	return ok && owner.Ours(s.name), err
+	return ok && owner.Ours(s.Name), err
 }
 
 // forgetRecord removes the record. If the name is still wanted, the record is kept with phase `deleted`, which keeps
 // the slot.
 func (r *Reconciler) forgetRecord(s *snapshot, record *statedir.Record) error {
 	r.mu.Lock()
-	now := r.claims.claim(s.name, r.holders)
+	now := r.claims.claim(s.Name, r.holders)
 	r.mu.Unlock()
-	if record != nil && (now.binding != nil || now.unread != "") {
+	if record != nil && (now.Binding != nil || now.Unread != "") {
 		deleted := *record
 		deleted.Phase, deleted.Result = statedir.Deleted, nil
-		if s.facts.Wanted == WantedOther {
+		if s.Facts.Wanted == decide.WantedOther {
 			// The next container under this name has not run before.
 			deleted.AddedAt, deleted.Conf, deleted.Previous = nil, nil, nil
 		}
 		return r.write(&deleted)
 	}
-	if err := r.records.Remove(s.name, s.entry.ServiceType); err != nil {
+	if err := r.records.Remove(s.Name, s.Entry.ServiceType); err != nil {
 		return err
 	}
 	r.mu.Lock()
-	r.holders.remove(s.name)
+	r.holders.remove(s.Name)
 	r.mu.Unlock()
 	return nil
 }
@@ -210,8 +198,8 @@ func (r *Reconciler) forgetRecord(s *snapshot, record *statedir.Record) error {
 // clean removes resources with our owner tag that have no record. It runs DEL of every service type, because no record
 // tells the type.
 func (r *Reconciler) clean(ctx context.Context, s *snapshot, m *memory) {
-	r.log.Warn("leftover without a record removed", "container", s.name)
-	c := s.container()
+	r.log.Warn("leftover without a record removed", "container", s.Name)
+	c := s.Container()
 	executables, _ := r.executables.List()
 	done := map[spec.ServiceType]bool{}
 	for _, e := range executables {
@@ -223,13 +211,13 @@ func (r *Reconciler) clean(ctx context.Context, s *snapshot, m *memory) {
 		container := c
 		conf := &spec.Conf{CNIVersion: spec.CNIVersion, Name: spec.Network, Container: &container}
 		if err := r.runDel(ctx, s, c, conf, e); err != nil {
-			r.retry(s, m, Clean, err)
+			r.retry(s, m, decide.Clean, err)
 			return
 		}
 	}
 	if err := r.sweep(ctx, s); err != nil {
-		r.retry(s, m, Clean, err)
+		r.retry(s, m, decide.Clean, err)
 		return
 	}
-	m.succeeded(Clean)
+	m.succeeded(decide.Clean)
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/decide"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/report"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
@@ -26,7 +27,7 @@ type Row struct {
 	PortID       spec.PortID      `json:"portId,omitempty"`
 	ContainerID  spec.ContainerID `json:"containerId,omitempty"`
 	Health       *spec.Health     `json:"health,omitempty"`
-	Hold         Hold             `json:"-"`
+	Hold         decide.Hold      `json:"-"`
 	runningSince time.Time        // since when the container runs, by the monotonic clock
 }
 
@@ -125,17 +126,17 @@ func (r *Reconciler) HostRow() HostRow {
 }
 
 // show stores the row of a name for Rows.
-func (r *Reconciler) show(s *snapshot, m *memory, d Decision) {
-	row := Row{Name: s.name, Type: s.serviceType(), Health: m.health, Hold: d.Hold, Reason: r.reason(s, m, d)}
-	if b := s.claim.binding; b != nil {
+func (r *Reconciler) show(s *snapshot, m *memory, d decide.Decision) {
+	row := Row{Name: s.Name, Type: s.ServiceType(), Health: m.health, Hold: d.Hold, Reason: r.reason(s, m, d)}
+	if b := s.Claim.Binding; b != nil {
 		row.PortID, row.ContainerID = b.PortID, b.Container.ContainerID
 	}
-	if record := s.record(); record != nil {
+	if record := s.Record(); record != nil {
 		row.Version, row.Units, row.AddedAt = record.Executable.Version, record.Units(), record.AddedAt
 		row.PortID, row.ContainerID = record.Container.PortID, record.Container.ContainerID
 	}
-	if s.claim.refused != "" && row.Reason != s.claim.refused {
-		row.Reason = joinReasons(row.Reason, editRefused+s.claim.refused)
+	if s.Claim.Refused != "" && row.Reason != s.Claim.Refused {
+		row.Reason = joinReasons(row.Reason, editRefused+s.Claim.Refused)
 	}
 	if row.Reason == "" {
 		row.Reason = cmp.Or(m.lastFailure(d.Step), m.crashes.reason(), m.unknown.shown(s.now))
@@ -145,15 +146,15 @@ func (r *Reconciler) show(s *snapshot, m *memory, d Decision) {
 	}
 	row.Restarts, row.runningSince = m.crashes.total(), m.runningSince
 	switch {
-	case d.Hold == HeldUnread || d.Hold == HeldNewer || s.claim.refused != "" && d.Step == None:
+	case d.Hold.Unknown() || s.Claim.Refused != "" && d.Step == decide.None:
 		row.Status = "UNKNOWN"
-	case d.Step == Delete || d.Step == Clean:
+	case d.Step == decide.Delete || d.Step == decide.Clean:
 		row.Status = "STOPPING"
-	case s.facts.runs():
+	case s.Facts.Runs():
 		row.Status = "RUNNING"
-	case d.Step == Add:
+	case d.Step == decide.Add:
 		row.Status = "STARTING"
-	case d.Hold != NotHeld:
+	case d.Hold != decide.NotHeld:
 		row.Status = "HELD"
 	default:
 		row = Row{} // neither wanted nor present

@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/decide"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
@@ -34,6 +35,6 @@ func (r *Reconciler) release(name spec.Name) {
 	r.mu.Unlock()
 	if had {
 		r.reportHost()
-		r.markHeld(HeldSlot)
+		r.markHeld(decide.HeldSlot)
 	}
 }

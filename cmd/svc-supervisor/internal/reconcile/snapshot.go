@@ -2,241 +2,86 @@ package reconcile
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
 
-	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/plugin"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/decide"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/observe"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
-	"github.com/svc-supervisor/svc-supervisor/pkg/statedir"
-	"github.com/svc-supervisor/svc-supervisor/pkg/unit"
 )
 
-// snapshot is everything observed for one decision: the facts, and the values that the step needs.
+// snapshot is what was observed for one decision, with all facts.
 type snapshot struct {
-	name     spec.Name
-	now      time.Time // the time that decides what is due and which back-offs have passed
-	facts    Facts
-	claim    claim
-	conf     *spec.Conf // the wanted configuration; nil: unknown
-	digest   string
-	entry    *statedir.Entry // the record or the error of reading it; nil: no file exists
-	tag      spec.Owner      // owner tag of the namespace; zero if the namespace is not ours
-	packets  *packets        // packet counters of the container; nil if it has no interface with our tag
-	units    []unit.Unit     // the units that the name may use
-	leftover string          // the first resource found with our owner tag
-	problem  string          // why Readable is false, or why the record cannot be used
-
-	forAdd      plugin.Executable // for a new container
-	forChange   plugin.Executable // for a reconfiguration of this container
-	forRecorded plugin.Executable // for CHECK and DEL
-}
-
-// record returns the record, or nil if there is none or its phase is `deleted`.
-func (s *snapshot) record() *statedir.Record {
-	if s.entry == nil || s.entry.Record == nil || s.entry.Record.Phase == statedir.Deleted {
-		return nil
-	}
-	return s.entry.Record
+	*observe.Snapshot
+	now time.Time // the time that decides what is due and which back-offs have passed
 }
 
 // observe reads everything that the decision for one name depends on. Only the values in memory are kept between two
 // observations.
-func (r *Reconciler) observe(ctx context.Context, name spec.Name) *snapshot {
-	s := &snapshot{name: name}
-	r.observeRecord(s)
-	r.observeClaim(s)
-	r.observeHost(ctx, s)
-	r.observeExecutables(s)
-	r.observeDue(s)
+func (r *Reconciler) observe(ctx context.Context, name spec.Name, m *memory) *snapshot {
+	claim := r.claim(name, m.port)
+	if claim.Binding != nil {
+		m.port = claim.Binding.PortID
+	}
+	m.notes = claim.Notes
+	if claim.Refused != "" {
+		m.notes = append([]string{editRefused + claim.Refused}, m.notes...)
+	}
+	s := &snapshot{Snapshot: r.observer.Observe(ctx, name, claim)}
+	r.addDue(s, m)
 	return s
 }
 
-func (r *Reconciler) observeRecord(s *snapshot) {
-	entries := r.records.Read(s.name)
-	if len(entries) == 0 {
-		return
-	}
-	s.entry = &entries[0]
-	switch record := s.entry.Record; {
-	case errors.Is(s.entry.Err, statedir.ErrNewer):
-		s.facts.Record, s.problem = Newer, s.entry.Err.Error()
-	case errors.Is(s.entry.Err, statedir.ErrDamaged):
-		s.facts.Record, s.problem = Damaged, s.entry.Err.Error()
-	case s.entry.Err != nil:
-		// A record that cannot be read is neither damaged nor absent. Counting it as Newer makes rule 1 apply.
-		s.facts.Record, s.problem = Newer, s.entry.Err.Error()
-	default:
-		s.facts.Record = recordState(record.Phase)
-		s.facts.OtherBoot = record.BootID != r.settings.BootID
-	}
-}
-
-func recordState(phase statedir.Phase) RecordState {
-	switch phase {
-	case statedir.Adding:
-		return IsAdding
-	case statedir.Added:
-		return IsAdded
-	case statedir.Changing:
-		return IsChanging
-	case statedir.Deleting:
-		return IsDeleting
-	default:
-		return NoRecord
-	}
-}
-
-func (r *Reconciler) observeClaim(s *snapshot) {
+// claim returns what the NSDB contains for a name. last is the port of the last binding of the name: even without a
+// record, a binding that is unread still exists.
+func (r *Reconciler) claim(name spec.Name, last spec.PortID) observe.Claim {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.claims == nil {
-		s.facts.Wanted, s.facts.AnyUnread = WantedUnread, true
-		s.claim.unread = notReadYet
-		return
+		return observe.Claim{Unread: notReadYet, AnyUnread: true}
 	}
-	s.claim = r.claims.claim(s.name, r.holders)
-	m := r.memoryLocked(s.name)
-	m.notes = nil
-	if s.claim.binding != nil {
-		m.notes = r.claims.notes(s.claim.binding)
-		m.port = s.claim.binding.PortID
-	} else if reason, unread := r.claims.unreadPorts[m.port]; unread {
-		s.claim.unread = reason // even without a record, a binding that is unread still exists
+	claim := r.claims.claim(name, r.holders)
+	claim.AnyUnread = r.claims.anyUnread || r.claims.unread != ""
+	if claim.Binding != nil {
+		claim.Notes = r.claims.notes(claim.Binding)
+	} else if reason, unread := r.claims.unreadPorts[last]; unread {
+		claim.Unread = reason
 	}
-	if s.claim.refused != "" {
-		m.notes = append([]string{editRefused + s.claim.refused}, m.notes...)
-	}
-	s.facts.AnyUnread = r.claims.anyUnread || r.claims.unread != ""
-	s.facts.Taken = s.claim.taken != ""
-	switch {
-	case s.claim.unread != "":
-		s.facts.Wanted = WantedUnread
-	case s.claim.binding == nil:
-		s.facts.Wanted = NotWanted
-	default:
-		r.compare(s)
-	}
+	return claim
 }
 
-// compare sets Facts.Wanted by comparing the wanted container with the recorded one.
-func (r *Reconciler) compare(s *snapshot) {
-	s.conf = s.claim.binding.Conf(spec.Network, "")
-	if s.claim.refused != "" {
-		// A configuration that cannot be read counts as a refused edit: the last readable one stays in use.
-		last := s.lastRecord()
-		if last == nil || last.Conf == nil {
-			s.facts.Wanted, s.claim.unread = WantedUnread, s.claim.refused
-			return
-		}
-		s.conf.Configuration = last.Conf.Configuration
-	}
-	digest, err := s.conf.Digest()
-	if err != nil {
-		s.facts.Wanted = WantedUnread
-		s.claim.unread = err.Error()
-		return
-	}
-	s.digest = digest
-	s.facts.Wanted = Wanted
-	record := s.record()
-	if s.facts.Record == Damaged && s.entry.ServiceType != s.claim.binding.Container.ServiceType {
-		s.facts.Wanted = WantedOther // the file name of a damaged record contains the service type
-	}
-	if record == nil {
-		return
-	}
-	was, is := record.Container, s.claim.binding.Container
-	switch {
-	case was.ContainerID != is.ContainerID || was.PortID != is.PortID || was.ServiceType != is.ServiceType:
-		s.facts.Wanted = WantedOther
-	case record.Digest != digest:
-		s.facts.Wanted = WantedEdited
-	case was.GroupID != is.GroupID:
-		s.facts.Wanted = WantedGroup
-	}
-}
-
-// serviceType returns the service type of the record, or of the binding if there is no record.
-func (s *snapshot) serviceType() spec.ServiceType {
-	if s.entry != nil && s.facts.Record != NoRecord {
-		return s.entry.ServiceType
-	}
-	if s.claim.binding != nil {
-		return s.claim.binding.Container.ServiceType
-	}
-	return ""
-}
-
-func (r *Reconciler) observeExecutables(s *snapshot) {
-	if s.facts.Record == NoRecord && s.facts.Leftover && !r.executables.Scanned() {
-		// DEL of a leftover is run for every service type, also for those whose executables are not found yet.
-		s.facts.AnyUnread = true
-	}
-	t := s.serviceType()
-	if t == "" {
-		return
-	}
-	record := s.record()
-	path, version := "", ""
-	if record != nil {
-		path, version = record.Executable.Path, record.Executable.Version
-	}
-	var served, selected bool
-	s.forRecorded, served = r.executables.ForRecorded(t, path)
-	s.forAdd, selected = r.executables.Select(t)
-	switch {
-	case !served && !selected:
-		s.facts.Executable = NoExecutable
-	case s.forAdd.Unready != "":
-		s.facts.Executable = ExecutableNotReady
-	default:
-		s.facts.Executable = ExecutableReady
-	}
-	if version == "" && s.facts.Record == Damaged && selected {
-		version = s.forAdd.Version.String() // the record is damaged: assume the version that is installed
-	}
-	if version != "" {
-		s.forChange, s.facts.Reconfigures = r.executables.ForChange(t, version)
-		if !s.facts.Reconfigures && !r.executables.Scanned() {
-			s.facts.Executable = NoExecutable // an executable that can reconfigure may still be found, so no DEL yet
-		}
-	}
-}
-
-// observeDue sets the facts that depend on time and memory. If the desired state or the executable changed, it ends
-// every back-off, because the change may have removed the cause of the failures.
-func (r *Reconciler) observeDue(s *snapshot) {
+// addDue adds the facts that depend on time and on earlier steps, which are kept in memory. If the desired state or the
+// executable changed, it ends every back-off, because the change may have removed the cause of the failures.
+func (r *Reconciler) addDue(s *snapshot, m *memory) {
 	r.mu.Lock()
-	m := r.memoryLocked(s.name)
 	r.applyPushedLocked(m)
 	r.mu.Unlock()
 	now := time.Now() // after pushes were applied, which can make a CHECK due at once
 	s.now = now
-	wanted := strings.Join([]string{s.digest, s.claim.taken, fmt.Sprint(s.facts.Wanted > NotWanted), s.forAdd.Path,
-		fmt.Sprint(s.forAdd.Version), s.forAdd.Unready}, " ")
-	if s.facts.Wanted != WantedUnread && m.wanted != wanted {
+	wanted := strings.Join([]string{s.Digest, s.Claim.Taken, fmt.Sprint(s.Facts.Wanted > decide.NotWanted), s.ForAdd.Path,
+		fmt.Sprint(s.ForAdd.Version), s.ForAdd.Unready}, " ")
+	if s.Facts.Wanted != decide.WantedUnread && m.wanted != wanted {
 		m.wanted = wanted
 		m.resetBackOffs()
 	}
-	for step := range stepCount {
-		s.facts.Waiting[step] = m.backOff[step].waiting(now)
+	for step := range decide.StepCount {
+		s.Facts.Waiting[step] = m.backOff[step].waiting(now)
 	}
-	if m.notInPlace != "" && m.notInPlace == s.digest {
-		s.facts.Reconfigures = false
+	if m.notInPlace != "" && m.notInPlace == s.Digest {
+		s.Facts.Reconfigures = false
 	}
-	s.facts.CheckFailed = m.checkErrors >= 2
-	s.facts.CheckDue = r.checkDue(s, m)
-	s.facts.AgainDue = m.againDue(now)
-	if s.entry != nil && s.entry.Record != nil {
+	s.Facts.CheckFailed = m.checkErrors >= 2
+	s.Facts.CheckDue = r.checks.isDue(s, m)
+	s.Facts.AgainDue = m.againDue(now)
+	if s.Entry != nil && s.Entry.Record != nil {
 		// This includes a record of phase `deleted`, whose container is being healed.
-		m.ran = m.ran || s.entry.Record.AddedAt != nil
+		m.ran = m.ran || s.Entry.Record.AddedAt != nil
 		if m.published == "" {
-			m.published = s.entry.Record.Container.ContainerID // published by an earlier run
+			m.published = s.Entry.Record.Container.ContainerID // published by an earlier run
 		}
-	} else if s.entry != nil && m.published == "" {
-		m.published = s.tag.ContainerID // published by an earlier run; the record is damaged
+	} else if s.Entry != nil && m.published == "" {
+		m.published = s.Tag.ContainerID // published by an earlier run; the record is damaged
 	}
-	m.ran = m.ran || s.facts.Record == Damaged // a damaged record may belong to a container that ran
+	m.ran = m.ran || s.Facts.Record == decide.Damaged // a damaged record may belong to a container that ran
 }

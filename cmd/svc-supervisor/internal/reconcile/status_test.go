@@ -166,6 +166,11 @@ func TestNothingIsRemovedBeforeTheFirstScanEnds(t *testing.T) {
 		if w.effects() != effects {
 			t.Errorf("effects: %q", w.trace[effects:])
 		}
+		for _, row := range w.current.r.Rows() {
+			if !strings.Contains(row.Reason, "the plugin path") {
+				t.Errorf("%s is held with reason %q", row.Name, row.Reason)
+			}
+		}
 		w.change(func() { w.scanning = false })
 		w.install("/opt/svc/bin/svc-ipsec", ipsec, "1.0.0", true)
 		w.untilSettled(2 * time.Second)

@@ -336,3 +336,61 @@ func TestTwoRecordsOfOneName(t *testing.T) {
 		})
 	}
 }
+
+func TestReasonOfAnUnknownStateIsTrue(t *testing.T) {
+	const unread, silent = "input/output error", "systemd does not answer"
+	rows := []struct {
+		sentence string
+		fail     func(*world)
+		want     string
+	}{
+		{
+			"a record that could not be read",
+			func(w *world) { w.change(func() { w.faults.read = errors.New(unread) }) },
+			unread,
+		},
+		{
+			"a record that could not be read, while systemd does not answer",
+			func(w *world) {
+				w.change(func() { w.faults.read, w.faults.systemd = errors.New(unread), errors.New(silent) })
+			},
+			unread,
+		},
+		{
+			"systemd does not answer",
+			func(w *world) { w.change(func() { w.faults.systemd = errors.New(silent) }) },
+			silent,
+		},
+		{
+			"the host shuts down",
+			func(w *world) { w.change(func() { w.down, w.units = true, map[string]*process{} }) },
+			"the host is shutting down",
+		},
+		{
+			"a damaged record of a name whose binding may be unread",
+			func(w *world) {
+				w.corrupt("vpn1", ipsec, truncate)
+				w.change(func() { w.bindings = map[spec.PortID]spec.Binding{} })
+				w.bind(spec.Binding{PortID: "p2", Reading: spec.Unread, Fault: "file is incomplete"})
+			},
+			"damaged",
+		},
+	}
+	for _, row := range rows {
+		t.Run(row.sentence, func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				w.bind(vpn("p1", "vpn1", "c1"))
+				w.start()
+				w.untilSettled(time.Second)
+				row.fail(w)
+				w.current.r.Mark("vpn1")
+				w.after(time.Second)
+				for _, shown := range w.current.r.Rows() {
+					if shown.Name == "vpn1" && (shown.Status != "UNKNOWN" || !strings.Contains(shown.Reason, row.want)) {
+						t.Errorf("shown: %s %q", shown.Status, shown.Reason)
+					}
+				}
+			})
+		})
+	}
+}

@@ -2,9 +2,12 @@ package reconcile
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"math/rand/v2"
 	"time"
 
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/decide"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 	"github.com/svc-supervisor/svc-supervisor/pkg/statedir"
 )
@@ -19,18 +22,18 @@ func (r *Reconciler) work(accept, ctx context.Context, name spec.Name) {
 	r.mu.Lock()
 	m := r.memoryLocked(name)
 	r.mu.Unlock()
-	var last Step
+	var last decide.Step
 	repeated := 0
 	for accept.Err() == nil {
 		unitsDue := r.takeUnitsDue(m)
-		s := r.observe(ctx, name)
+		s := r.observe(ctx, name, m)
 		if unitsDue {
-			r.noteRestarts(ctx, s, m)
-			r.noteAge(ctx, s, m)
+			r.history.noteRestarts(ctx, s, m)
+			r.history.noteAge(ctx, s, m)
 		}
 		d := r.decide(s)
-		r.updateSubscription(s, d)
-		if d.Step == None {
+		r.eventChecks.update(s, d, r.namespaces.Path(s.Name))
+		if d.Step == decide.None {
 			r.finish(s, m, d)
 			return
 		}
@@ -42,12 +45,12 @@ func (r *Reconciler) work(accept, ctx context.Context, name spec.Name) {
 			continue
 		}
 		r.show(s, m, d)
-		if d.Step != RunCheck {
+		if d.Step != decide.RunCheck {
 			m.endSettled(time.Now())
 		}
 		r.reportRunningOnce(s, m, d)
 		r.step(ctx, s, m, d)
-		if d.Step == RunCheck {
+		if d.Step == decide.RunCheck {
 			r.mu.Lock()
 			m.unitsDue = true
 			r.mu.Unlock()
@@ -67,55 +70,55 @@ func (r *Reconciler) takeUnitsDue(m *memory) bool {
 
 // decide decides on the next step. Before an ADD it reserves a slot. Since slots are reserved under one lock, two names
 // cannot get the last slot.
-func (r *Reconciler) decide(s *snapshot) Decision {
-	s.facts.Slot = true
-	d := next(s.facts)
-	if d.Step != Add {
+func (r *Reconciler) decide(s *snapshot) decide.Decision {
+	s.Facts.Slot = true
+	d := decide.Next(s.Facts)
+	if d.Step != decide.Add {
 		return d
 	}
-	s.facts.Slot = r.reserve(s.name)
-	return next(s.facts)
+	s.Facts.Slot = r.reserve(s.Name)
+	return decide.Next(s.Facts)
 }
 
-func (r *Reconciler) step(ctx context.Context, s *snapshot, m *memory, d Decision) {
+func (r *Reconciler) step(ctx context.Context, s *snapshot, m *memory, d decide.Decision) {
 	switch d.Step {
-	case RunCheck:
+	case decide.RunCheck:
 		r.check(ctx, s, m)
-	case Rewrite:
+	case decide.Rewrite:
 		r.rewrite(s, m)
-	case Delete:
+	case decide.Delete:
 		r.remove(ctx, s, m, d)
-	case AddAgain:
+	case decide.AddAgain:
 		r.addAgain(ctx, s, m)
-	case Clean:
+	case decide.Clean:
 		r.clean(ctx, s, m)
-	case Add:
+	case decide.Add:
 		r.add(ctx, s, m)
 	}
 }
 
 // finish ends an observation after which no step is taken. It reports and shows a settled or held container, and sets a
 // timer for the next time at which something is due.
-func (r *Reconciler) finish(s *snapshot, m *memory, d Decision) {
+func (r *Reconciler) finish(s *snapshot, m *memory, d decide.Decision) {
 	now := s.now // this observation did not see what became due after s.now; the timer is set for it
 	tidied := r.tidy(s, m)
 	switch {
-	case tidied && s.facts.Readable && s.facts.Record != Newer:
+	case tidied && s.Facts.HostKnown() && s.Facts.RecordKnown():
 		m.unreadable = backOff{}
 	case !m.unreadable.waiting(now):
 		// No event signals recovery, so the observation is retried with back-off. An observation that an event caused
 		// does not lengthen the delay.
 		m.unreadable.failed(now)
 	}
-	if s.facts.runs() && m.checkAt.IsZero() { // adopted from an earlier run; it may not settle for a long time
+	if s.Facts.Runs() && m.checkAt.IsZero() { // adopted from an earlier run; it may not settle for a long time
 		// The first CHECKs are spread over the interval, and none runs within the first sixth.
 		m.checkAt = now.Add(r.settings.CheckInterval/6 + rand.N(max(r.settings.CheckInterval*5/6, 1)))
 	}
-	settled := d.Step == None && d.Hold == NotHeld && s.facts.runs() && s.facts.wanted()
+	settled := d.Step == decide.None && d.Hold == decide.NotHeld && s.Facts.Runs() && s.Facts.IsWanted()
 	switch {
 	case settled:
 		r.reportSettled(s, m, now)
-	case s.facts.wanted() && isDown(s, d) && d.Hold != HeldLeftover:
+	case s.Facts.IsWanted() && d.DoesNotRun() && d.Hold != decide.HeldLeftover:
 		r.reportHeld(s, m, d, now)
 	}
 	r.reportRunningOnce(s, m, d)
@@ -124,32 +127,26 @@ func (r *Reconciler) finish(s *snapshot, m *memory, d Decision) {
 	r.forgetOrWake(s, m, now)
 }
 
-// isDown reports whether it is known that the container does not run: it has no record, or rule 2 to 5 applies. A
-// container whose record is damaged may run.
-func isDown(s *snapshot, d Decision) bool {
-	return s.facts.Record == NoRecord && d.Hold != HeldUnread || d.Rule > 1 && d.Rule <= ruleBroken
-}
-
 // tidy removes what is kept only for a wanted name: records of phase `deleted`, the slot and the status. It returns
 // false if it must be retried.
 func (r *Reconciler) tidy(s *snapshot, m *memory) bool {
-	if s.facts.Wanted != NotWanted || s.facts.Record != NoRecord {
+	if s.Facts.Wanted != decide.NotWanted || s.Facts.Record != decide.NoRecord {
 		return true
 	}
-	for _, entry := range r.records.Read(s.name) {
-		if err := r.records.Remove(s.name, entry.ServiceType); err != nil {
-			r.log.Warn("record not removed", "container", s.name, "error", err)
+	for _, entry := range r.records.Read(s.Name) {
+		if err := r.records.Remove(s.Name, entry.ServiceType); err != nil {
+			r.log.Warn("record not removed", "container", s.Name, "error", err)
 			return false
 		}
 	}
 	r.mu.Lock()
-	r.holders.remove(s.name)
+	r.holders.remove(s.Name)
 	r.mu.Unlock()
 	if m.published != "" {
-		r.unpublish(s.name, m)
+		r.unpublish(s.Name, m)
 	}
 	m.forgetContainer()
-	r.release(s.name)
+	r.release(s.Name)
 	return true
 }
 
@@ -161,7 +158,7 @@ func (r *Reconciler) reportSettled(s *snapshot, m *memory, now time.Time) {
 	m.downSince, m.addFails = time.Time{}, 0
 	m.ran, m.runningReported = true, true
 	m.crashes.up(now)
-	r.publish(s.record().Container, m)
+	r.publish(s.Record().Container, m)
 	r.reportRunning(s, m)
 }
 
@@ -177,11 +174,11 @@ func (r *Reconciler) forgetOrWake(s *snapshot, m *memory, now time.Time) {
 		return
 	}
 	if at := m.wake(now); !at.IsZero() {
-		m.timer = time.AfterFunc(time.Until(at), func() { r.Mark(s.name) })
+		m.timer = time.AfterFunc(time.Until(at), func() { r.Mark(s.Name) })
 		return
 	}
-	if s.facts.Wanted == NotWanted && s.facts.Record == NoRecord && s.facts.Readable && !s.facts.Leftover {
-		delete(r.memories, s.name)
+	if s.Facts.Wanted == decide.NotWanted && s.Facts.Record == decide.NoRecord && s.Facts.Readable && !s.Facts.Leftover {
+		delete(r.memories, s.Name)
 	}
 }
 
@@ -195,4 +192,16 @@ func (r *Reconciler) write(record *statedir.Record) error {
 	r.slots[record.Container.InterfaceName] = true
 	r.noteLocked(record.Container.InterfaceName, record)
 	return nil
+}
+
+// noEffect returns the error for a step that succeeded repeatLimit times in a row and is still asked for.
+func (s *snapshot) noEffect(step decide.Step) error {
+	text := fmt.Sprintf("%v was taken %d times without effect", step, repeatLimit)
+	switch {
+	case step == decide.Clean:
+		text += ": " + s.Leftover + " is still there"
+	case step == decide.AddAgain && s.Facts.AgainDue:
+		text += ": the executable asks for it at once"
+	}
+	return errors.New(text)
 }

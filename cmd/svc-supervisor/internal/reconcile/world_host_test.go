@@ -151,7 +151,7 @@ func (l links) Observe(name spec.Name) (netns.Link, error) {
 		return netns.Link{Name: name, State: netns.Absent}, nil
 	case link.owner.Ours(name):
 		moved := l.w.packets[name]
-		return netns.Link{Name: name, State: netns.Ours, Owner: link.owner, Sent: moved.in, Received: moved.out}, nil
+		return netns.Link{Name: name, State: netns.Ours, Owner: link.owner, Sent: moved.In, Received: moved.Out}, nil
 	default:
 		return netns.Link{Name: name, State: netns.Foreign, Owner: link.owner}, nil
 	}

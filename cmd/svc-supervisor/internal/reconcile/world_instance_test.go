@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/observe"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/report"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
@@ -51,7 +52,8 @@ func (w *world) startWithoutDesired(change ...func(*Settings)) *instance {
 	l := &instance{w: w, left: -1, subscriptions: map[spec.Name]func(){}}
 	log := slog.New(logRecorder{slog.NewTextHandler(w.t.Output(), nil), w})
 	l.board = report.NewBoard(l, log)
-	l.r = New(s, records{l}, namespaces{l}, links{l}, units{l}, kernelEvents{l}, executables{l}, reporter{l}, log,
+	observer := observe.New(s.BootID, records{l}, namespaces{l}, links{l}, units{l}, executables{l})
+	l.r = New(s, observer, records{l}, namespaces{l}, links{l}, units{l}, kernelEvents{l}, executables{l}, reporter{l}, log,
 		func(spec.ServiceType) *slog.Logger { return log })
 	if err := l.r.Recall(); err != nil {
 		w.t.Fatal(err)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/Masterminds/semver/v3"
 
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/observe"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/plugin"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 	"github.com/svc-supervisor/svc-supervisor/pkg/unit"
@@ -32,7 +33,7 @@ type world struct {
 	registry   sync.Mutex         // the lock of the user id registry; locked before mu
 	users      map[spec.Name]bool // names that have a user id
 	links      map[spec.Name]tagged
-	packets    map[spec.Name]packets
+	packets    map[spec.Name]observe.Packets
 	eventsLost time.Time
 	units      map[string]*process
 	exit       unit.Exit             // how every failed unit ended
@@ -146,7 +147,7 @@ func newWorld(t testing.TB) *world {
 		namespaces:    map[spec.Name]tagged{},
 		users:         map[spec.Name]bool{},
 		links:         map[spec.Name]tagged{},
-		packets:       map[spec.Name]packets{},
+		packets:       map[spec.Name]observe.Packets{},
 		units:         map[string]*process{},
 		held:          map[spec.Name]holding{},
 		script:        map[scriptKey][]behaviour{},

@@ -1,4 +1,4 @@
-package reconcile
+package decide
 
 import (
 	"fmt"
@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// The model is one container with the real function next. The search tries every event within a budget at every point,
+// The model is one container with the real function Next. The search tries every event within a budget at every point,
 // also between two side effects of one step. The effects of a step are those of the code, in the same order.
 
 type modelPhase int8
@@ -48,21 +48,24 @@ type model struct {
 	want   what
 
 	// state directory
-	phase    modelPhase
-	recorded what
-	thisBoot bool
+	phase      modelPhase
+	recorded   what
+	thisBoot   bool
+	unreadable bool // reading the record fails
 
 	// host; namespace is the container id of its owner tag plus one
 	namespace int8
 	unit      int8
 	runs      int8 // the configuration that the unit runs with
+	down      bool // the host shuts down
 
 	// memory of the supervisor, which a crash clears
-	waiting     [stepCount]bool
+	waiting     [StepCount]bool
 	notInPlace  int8 // the configuration for which ADD answered code 100, plus one
 	checkFailed bool
 
 	executable int8
+	unscanned  bool // an executable of another major version was found; the one of this container may still be found
 
 	changes, crashes, fails, deaths int8 // how many of these events may still happen
 }
@@ -76,16 +79,22 @@ func (m *model) facts() Facts {
 		Leftover: m.namespace != 0 || m.unit != unitNone, CheckFailed: m.checkFailed,
 		CheckDue:   m.unit == unitFaulty && (m.phase == phaseAdded || m.phase == phaseChanging),
 		Executable: ExecutableReady, Reconfigures: m.executable != cannot && m.notInPlace != m.want.config+1, Slot: true,
-		Waiting: m.waiting,
+		Waiting: m.waiting, PluginsUnscanned: m.unscanned,
 	}
 	f.Record = map[modelPhase]RecordState{
 		phaseNone: NoRecord, phaseDeleted: NoRecord, phaseDamaged: Damaged, phaseAdding: IsAdding, phaseAdded: IsAdded,
 		phaseChanging: IsChanging, phaseDeleting: IsDeleting,
 	}[m.phase]
+	if m.unreadable && m.phase != phaseNone {
+		f.Record, f.OtherBoot, f.CheckDue = RecordUnreadable, false, false
+	}
+	if m.unscanned && f.Record != NoRecord && f.Record != RecordUnreadable {
+		f.Executable, f.Reconfigures = ExecutableUnknown, false
+	}
 	if m.namespace != 0 {
 		f.Namespace = NamespaceOurs
 	}
-	if m.phase == phaseAdded || m.phase == phaseChanging {
+	if f.Runs() {
 		f.Units = map[int8]UnitsState{
 			unitNone: UnitsGone, unitRuns: UnitsGood, unitFaulty: UnitsGood, unitFailed: UnitsFailed,
 		}[m.unit]
@@ -98,7 +107,7 @@ func (m *model) facts() Facts {
 		f.Wanted = NotWanted
 	case m.phase == phaseDamaged && m.namespace != 0 && m.namespace != m.want.id+1:
 		f.Wanted = WantedOther
-	case m.phase == phaseDamaged || !m.hasRecord() || m.recorded == m.want:
+	case f.Record == RecordUnreadable || m.phase == phaseDamaged || !m.hasRecord() || m.recorded == m.want:
 		f.Wanted = Wanted
 	case m.recorded.id != m.want.id:
 		f.Wanted = WantedOther
@@ -107,6 +116,8 @@ func (m *model) facts() Facts {
 	default:
 		f.Wanted = WantedGroup
 	}
+	// The host is asked only about a container whose units are not as they should be.
+	f.HostShuttingDown = m.down && f.IsWanted() && f.Units >= UnitsGone
 	return f
 }
 
@@ -201,7 +212,7 @@ func (m *model) events() []model {
 			add(func(n *model) {
 				change(n)
 				n.changes--
-				n.waiting, n.notInPlace = [stepCount]bool{}, 0 // a change ends every back-off
+				n.waiting, n.notInPlace = [StepCount]bool{}, 0 // a change ends every back-off
 			})
 		}
 		edit(func(n *model) { n.bound = !n.bound })
@@ -209,6 +220,10 @@ func (m *model) events() []model {
 		edit(func(n *model) { n.want.id = 1 - n.want.id })
 		edit(func(n *model) { n.want.config = 1 - n.want.config })
 		edit(func(n *model) { n.want.group = 1 - n.want.group })
+		add(func(n *model) { n.unreadable = !n.unreadable; n.changes-- })
+	}
+	if m.unscanned {
+		add(func(n *model) { n.unscanned = false })
 	}
 	if m.deaths > 0 && m.unit == unitRuns {
 		for _, state := range []int8{unitNone, unitFaulty, unitFailed} {
@@ -218,6 +233,9 @@ func (m *model) events() []model {
 	if m.crashes > 0 {
 		add((*model).crash)
 		add((*model).reboot)
+		if m.unit != unitNone && !m.down {
+			add(func(n *model) { n.down, n.unit = true, unitNone })
+		}
 		if m.hasRecord() {
 			add(func(n *model) { n.crash(); n.phase, n.recorded = phaseDamaged, what{} })
 		}
@@ -226,26 +244,27 @@ func (m *model) events() []model {
 }
 
 func (m *model) crash() {
-	m.waiting, m.notInPlace, m.checkFailed = [stepCount]bool{}, 0, false
+	m.waiting, m.notInPlace, m.checkFailed = [StepCount]bool{}, 0, false
+	m.unscanned = true
 	m.crashes--
 }
 
 func (m *model) reboot() {
 	m.crash()
-	m.namespace, m.unit, m.runs, m.thisBoot = 0, unitNone, 0, false
+	m.namespace, m.unit, m.runs, m.thisBoot, m.down = 0, unitNone, 0, false, false
 }
 
-// successors returns all states that can follow this one: after the step that next selects, complete, failed, or with
+// successors returns all states that can follow this one: after the step that Next selects, complete, failed, or with
 // an event between two effects, and after time has passed. After a crash the remaining effects of the step do not
 // happen.
 func (m *model) successors() []model {
 	all := m.events()
-	if m.waiting != [stepCount]bool{} {
+	if m.waiting != [StepCount]bool{} {
 		waited := *m
-		waited.waiting = [stepCount]bool{}
+		waited.waiting = [StepCount]bool{}
 		all = append(all, waited)
 	}
-	step := next(m.facts()).Step
+	step := Next(m.facts()).Step
 	effects := m.effects(step)
 	done := *m
 	for i, effect := range effects {
@@ -288,18 +307,30 @@ func (m *model) wrong(step Step) string {
 		return "a step although the binding is unread"
 	case step == Clean && m.unread:
 		return "a leftover removed while a binding is unread"
+	case step == Clean && m.unscanned:
+		return "a leftover removed although DEL of some type cannot run yet"
+	case step != None && m.unreadable && m.phase != phaseNone:
+		return "a step although the record cannot be read"
+	case step != None && step != Add && step != Rewrite && m.unscanned:
+		return "a verb with an executable of another version"
+	case step == Delete && m.down && same && m.phase == phaseAdded && m.thisBoot && m.unit == unitNone:
+		return "a container is healed while the host shuts down"
 	}
 	return ""
 }
 
-// settledEnd runs the container without further events: the NSDB is readable, back-offs end, verbs succeed. It
-// describes what is wrong with the final state, or returns "".
+// settledEnd runs the container without further events: NSDB, record and plugin path are readable, a shutdown ends in a
+// boot, back-offs end, verbs succeed. It describes what is wrong with the final state, or returns "".
 func (m *model) settledEnd() string {
 	const bound = 12
-	m.unread = false
+	m.unread, m.unreadable, m.unscanned = false, false, false
+	if m.down {
+		m.reboot()
+		m.unscanned = false
+	}
 	for range bound {
-		m.waiting = [stepCount]bool{}
-		step := next(m.facts()).Step
+		m.waiting = [StepCount]bool{}
+		step := Next(m.facts()).Step
 		if text := m.wrong(step); text != "" {
 			return text
 		}
@@ -324,7 +355,7 @@ func (m *model) settledEnd() string {
 }
 
 // TestModelReachesTheDesiredState searches all states that one container can reach with three changes in the
-// NSDB, two crashes (including reboots and damaged records), two failing verbs and one failing unit.
+// NSDB, two crashes (including shutdowns, reboots and damaged records), two failing verbs and one failing unit.
 func TestModelReachesTheDesiredState(t *testing.T) {
 	predecessor := map[model]model{} // the predecessor of each state, for the report
 	var queue []model
@@ -337,7 +368,7 @@ func TestModelReachesTheDesiredState(t *testing.T) {
 	for len(queue) > 0 {
 		m := queue[0]
 		queue = queue[1:]
-		text := m.wrong(next(m.facts()).Step)
+		text := m.wrong(Next(m.facts()).Step)
 		if text == "" {
 			end := m
 			text = end.settledEnd()
@@ -360,7 +391,7 @@ func TestModelReachesTheDesiredState(t *testing.T) {
 func pathTo(predecessor map[model]model, m model) string {
 	var lines []string
 	for {
-		lines = append(lines, fmt.Sprintf("\t%+v: %v", m, next(m.facts()).Step))
+		lines = append(lines, fmt.Sprintf("\t%+v: %v", m, Next(m.facts()).Step))
 		from := predecessor[m]
 		if from == m {
 			break
