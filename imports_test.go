@@ -84,6 +84,7 @@ var bans = []struct {
 
 	{"cmd/svc-ipsec/internal/mountview", slices.Concat(rooms, []string{"os/exec"}), "what runs in a view is not its concern"},
 	{"cmd/svc-ipsec/internal/launch", []string{unit, module + "cmd/svc-ipsec/internal/libreswan", module + "cmd/svc-ipsec/internal/verb", module + "cmd/svc-ipsec/internal/state"}, "it runs as root beside files of the daemon: it reads none of them"},
+	{"cmd/svc-ipsec/internal/endpoint", slices.Concat([]string{"os", "os/exec", unit, netns, module + "pkg/userid", module + "cmd/svc-ipsec/internal/libreswan", module + "cmd/svc-ipsec/internal/network", module + "cmd/svc-ipsec/internal/state", module + "cmd/svc-ipsec/internal/verb"}, dbus, netlink), "its functions depend on their arguments alone"},
 	{"cmd/svc-ipsec", []string{statedir, watch, module + "cmd/svc-supervisor"}, "any CNI runtime can drive it: it knows the contract, not the supervisor"},
 }
 

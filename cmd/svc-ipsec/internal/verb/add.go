@@ -12,10 +12,10 @@ import (
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/credential"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/endpoint"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/libreswan"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/lookup"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/network"
-	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/render"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/state"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
@@ -44,7 +44,7 @@ type change struct {
 	fault          error             // why the given configuration is refused as a whole, nil if it is not
 	edits          map[string]string // the refused edits, in the form of state.State
 	valid          json.RawMessage   // the configuration without the refused edits
-	changes        daemonChanges
+	changes        endpoint.Plan
 	marked         bool // state.json records that the reconfigure is incomplete
 
 	keys        *lookup.KeyFiles
@@ -204,15 +204,6 @@ func (c *change) run(ctx context.Context) error {
 	return c.apply(ctx, daemon)
 }
 
-// networks returns the local and peer networks of the daemon's conns, by conn name.
-func networks(loaded map[string][]byte) map[string]config.Networks {
-	found := map[string]config.Networks{}
-	for conn, text := range loaded {
-		found[conn] = render.Networks(text)
-	}
-	return found
-}
-
 // begin writes the container's owner to state.json before anything else of the container exists, because DEL and GC
 // find the container by its state.json. The configuration is written too: if this verb is killed, the next ADD reads
 // from it which addresses and routes may exist. begin also replaces the files of release 0.1.0.
@@ -262,10 +253,11 @@ func (c *change) finish() error {
 	done := *c.recorded
 	done.Attachment, done.Configuration = c.attachment, c.raw
 	done.GuardRules, done.GuardDigest = c.guardRules, c.guardDigest
-	done.Found, done.Refused, done.Chosen = state.NewFound(found), c.refused, c.chosen()
+	done.Found, done.Refused, done.Chosen = state.NewFound(found), c.refused,
+		endpoint.Chosen(c.request.configuration.Wanted())
 	done.Incomplete = nil
 	if c.connsLoaded {
-		done.Retry = changedNow(time.Now())
+		done.Retry = state.Retry(endpoint.JustLoaded(time.Now()))
 	}
 	c.recordEdits(&done)
 	if err := c.dir.Save(&done); err != nil {

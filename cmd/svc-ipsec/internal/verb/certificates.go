@@ -14,6 +14,7 @@ import (
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/credential"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/endpoint"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/libreswan"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
@@ -95,19 +96,19 @@ func (c *change) wantedCredentials() []*credential.Credential {
 	return list
 }
 
-// importCertificates imports the credentials into the key database. It returns the specs without the conns whose
+// importCertificates imports the credentials into the key database. It returns the conns without those whose
 // certificate could not be imported, and records the reasons of those in c.refused. If the database cannot be read,
 // conns that run unchanged, judged by their files, are not removed.
-func (c *change) importCertificates(ctx context.Context, d *libreswan.Daemon, specs []libreswan.Spec,
+func (c *change) importCertificates(ctx context.Context, d *libreswan.Daemon, conns []endpoint.Conn,
 	files map[string][]byte,
-) ([]libreswan.Spec, error) {
+) ([]endpoint.Conn, error) {
 	wanted, kept := c.wantedCredentials(), c.staleCertificates()
 	if len(wanted) > 0 && !c.recorded.PrivateKeys {
 		// Saved before the import: if the verb is killed after it, the next ADD removes the private keys that it does not
 		// need.
 		c.recorded.PrivateKeys = true
 		if err := c.dir.Save(c.recorded); err != nil {
-			return specs, err
+			return conns, err
 		}
 	}
 	failed, unread := d.Import(ctx, wanted)
@@ -120,16 +121,17 @@ func (c *change) importCertificates(ctx context.Context, d *libreswan.Daemon, sp
 		}
 	}
 	c.databaseFailed = c.databaseFailed || unread != nil
-	var left []libreswan.Spec
-	for _, s := range specs {
-		reason, isRefused := failed[s.Certificate]
-		if unread != nil && s.Certificate != "" && !bytes.Equal(files[s.Name], s.Text) {
+	var left []endpoint.Conn
+	for _, conn := range conns {
+		certificate := conn.Connection.Certificate.Nickname
+		reason, isRefused := failed[certificate]
+		if unread != nil && certificate != "" && !bytes.Equal(files[conn.Name], conn.Text) {
 			reason, isRefused = unread.Error(), true
 		}
 		if isRefused {
-			c.refused[s.Name] = "certificate: not imported: " + reason
+			c.refused[conn.Name] = "certificate: not imported: " + reason
 		} else {
-			left = append(left, s)
+			left = append(left, conn)
 		}
 	}
 	return left, nil

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/endpoint"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/libreswan"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/mountview"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/network"
@@ -69,20 +70,14 @@ func (c *change) directories() error {
 	return nil
 }
 
-// specs returns the conns of the wanted connections, one for each pair of networks.
-func (c *change) specs(wanted []*config.Connection) []libreswan.Spec {
+// specs returns conns in the form in which package libreswan loads them.
+func specs(conns []endpoint.Conn) []libreswan.Spec {
 	var specs []libreswan.Spec
-	for _, connection := range wanted {
-		for _, pair := range connection.Pairs() {
-			specs = append(specs, libreswan.Spec{
-				Name:        pair.Conn,
-				Text:        render.Conn(connection, pair),
-				Former:      render.FormerConn(connection, pair),
-				Start:       !connection.ResponseOnly,
-				Certificate: connection.Certificate.Nickname,
-				Matches:     func(loaded libreswan.Conn) string { return mismatch(connection, loaded) },
-			})
-		}
+	for _, c := range conns {
+		specs = append(specs, libreswan.Spec{
+			Name: c.Name, Text: c.Text,
+			Matches: func(loaded libreswan.Conn) string { return mismatch(c.Connection, loaded) },
+		})
 	}
 	return specs
 }
@@ -169,7 +164,7 @@ func ownerOf(path string) (user uint32, own bool, err error) {
 
 // start starts a daemon that loads all conns from their files, as after a restart by systemd, and records which conns
 // it accepted.
-func (c *change) start(ctx context.Context, d *libreswan.Daemon, specs []libreswan.Spec) error {
+func (c *change) start(ctx context.Context, d *libreswan.Daemon, conns []endpoint.Conn) error {
 	if err := c.prepareIsolation(ctx, d); err != nil {
 		return err
 	}
@@ -184,18 +179,18 @@ func (c *change) start(ctx context.Context, d *libreswan.Daemon, specs []libresw
 	if err := c.prepareDatabase(ctx, d); err != nil {
 		return err
 	}
-	specs, err := c.importCertificates(ctx, d, specs, nil)
+	conns, err := c.importCertificates(ctx, d, conns, nil)
 	if err != nil {
 		return err
 	}
-	for _, s := range specs {
-		if _, err := c.dir.WriteShared(connFile(s.Name), s.Text); err != nil {
+	for _, conn := range conns {
+		if _, err := c.dir.WriteShared(connFile(conn.Name), conn.Text); err != nil {
 			return err
 		}
 	}
 	c.connsLoaded = true
 	began := time.Now()
-	if err := d.Start(ctx, c.recorded.UserNamespace, len(specs)); err != nil {
+	if err := d.Start(ctx, c.recorded.UserNamespace, len(conns)); err != nil {
 		return err
 	}
 	if c.attachment.Guard == network.GuardPolicies { // Libreswan 5 flushes all policies when it starts
@@ -206,6 +201,7 @@ func (c *change) start(ctx context.Context, d *libreswan.Daemon, specs []libresw
 			return err
 		}
 	}
+	specs := specs(conns)
 	answer, missing, err := d.AwaitLoaded(ctx, specs)
 	if err != nil {
 		return err
@@ -217,14 +213,17 @@ func (c *change) start(ctx context.Context, d *libreswan.Daemon, specs []libresw
 	if len(missing)+len(refused) == 0 {
 		c.status = statusOf(answer, nil)
 	}
-	if err := c.writeConns(specs, refused); err != nil {
+	if err := c.writeConns(conns, refused); err != nil {
 		return err
 	}
 	if err := c.removeRefusedKeys(ctx, d, refused); err != nil {
 		return err
 	}
 	// A conn that was loaded only in a second attempt, alone, was not initiated by the start of the daemon.
-	return c.initiate(ctx, d, accepted(missing, refused))
+	late := slices.DeleteFunc(endpoint.Accepted(conns, refused), func(conn endpoint.Conn) bool {
+		return !slices.ContainsFunc(missing, func(s libreswan.Spec) bool { return s.Name == conn.Name })
+	})
+	return c.do(ctx, d, endpoint.Initiate(late))
 }
 
 // awaitConns waits until the daemon answers and has the conns of these files, and returns its answer. A daemon that
@@ -256,12 +255,7 @@ func (c *change) removeRefusedKeys(ctx context.Context, d *libreswan.Daemon, ref
 	if len(refused) == 0 {
 		return nil
 	}
-	keep := slices.DeleteFunc(c.request.configuration.Wanted(), func(connection *config.Connection) bool {
-		return !slices.ContainsFunc(connection.Pairs(), func(p config.Pair) bool {
-			_, isRefused := refused[p.Conn]
-			return !isRefused
-		})
-	})
+	keep := endpoint.WithAcceptedConn(c.request.configuration.Wanted(), refused)
 	if changed, err := c.dir.WriteShared("etc/ipsec.secrets", render.Secrets(keep)); err != nil || !changed {
 		return err
 	}
@@ -270,16 +264,16 @@ func (c *change) removeRefusedKeys(ctx context.Context, d *libreswan.Daemon, ref
 
 // writeConns writes the files of the accepted conns, deletes those of the refused ones, and records the reasons in
 // c.refused.
-func (c *change) writeConns(specs []libreswan.Spec, refused map[string]string) error {
-	for _, s := range specs {
-		name := connFile(s.Name)
-		reason, isRefused := refused[s.Name]
+func (c *change) writeConns(conns []endpoint.Conn, refused map[string]string) error {
+	for _, conn := range conns {
+		name := connFile(conn.Name)
+		reason, isRefused := refused[conn.Name]
 		if isRefused {
-			c.refused[s.Name] = reason
+			c.refused[conn.Name] = reason
 			if err := c.dir.Delete(name); err != nil {
 				return err
 			}
-		} else if _, err := c.dir.WriteShared(name, s.Text); err != nil {
+		} else if _, err := c.dir.WriteShared(name, conn.Text); err != nil {
 			return err
 		}
 	}
@@ -288,16 +282,6 @@ func (c *change) writeConns(specs []libreswan.Spec, refused map[string]string) e
 
 // connFile returns the path of a conn's file, relative to the container's directory.
 func connFile(conn string) string { return filepath.Join("conns", conn+".conf") }
-
-func (c *change) initiate(ctx context.Context, d *libreswan.Daemon, specs []libreswan.Spec) error {
-	var initiate []string
-	for _, s := range specs {
-		if s.Start {
-			initiate = append(initiate, s.Name)
-		}
-	}
-	return d.Initiate(ctx, initiate...)
-}
 
 // stop stops the daemon, which sends DELETE to its peers, and removes its files and what it left in the kernel. The
 // guard stays, because the routes still exist.

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/endpoint"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/state"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
@@ -60,7 +61,7 @@ func (c *change) resolve(ctx context.Context, loaded map[string][]byte) error {
 	if err != nil {
 		return err
 	}
-	now := compareLoaded(loaded, c.recorded.Chosen)
+	now := endpoint.CompareLoaded(loaded, c.recorded.Chosen)
 	if len(loaded)+len(c.recorded.Chosen) == 0 {
 		now = revision.Standing
 	}
@@ -73,7 +74,7 @@ func (c *change) resolve(ctx context.Context, loaded map[string][]byte) error {
 			continue
 		}
 		c.lookUpReferences(ctx)
-		configuration.Loaded, configuration.Inside = networks(loaded), c.request.internalAddresses()
+		configuration.Loaded, configuration.Inside = endpoint.Networks(loaded), c.request.internalAddresses()
 		configuration.Accepted = config.Accepted(last, configuration.Inside)
 		configuration.Resolve(now)
 		if !revision.Revert(configuration) {
@@ -238,8 +239,8 @@ func (r *request) internalAddresses() []netip.Addr {
 func (r *request) prepareResolve(loaded map[string][]byte,
 	chosen map[string]string,
 ) func(*config.Connection) config.Standing {
-	compareLastADD := compareLastADD(loaded, chosen)
-	r.configuration.Loaded, r.configuration.Inside = networks(loaded), r.internalAddresses()
+	compareLastADD := endpoint.CompareLastADD(loaded, chosen)
+	r.configuration.Loaded, r.configuration.Inside = endpoint.Networks(loaded), r.internalAddresses()
 	r.configuration.Accepted = func(c *config.Connection) bool { return compareLastADD(c) != config.New }
 	return compareLastADD
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/endpoint"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/libreswan"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/network"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/state"
@@ -121,6 +122,18 @@ func statusOf(answer libreswan.Answer, build *libreswan.Build) *daemonStatus {
 		}
 	}
 	return status
+}
+
+// plain returns the part of the status that package endpoint decides by.
+func (status *daemonStatus) plain() endpoint.Status {
+	plain := endpoint.Status{Conns: map[string]endpoint.Loaded{}, Up: map[string]bool{}, Orphans: status.orphans}
+	for name, conn := range status.conns {
+		plain.Conns[name] = endpoint.Loaded{Unoriented: conn.Unoriented, Negotiating: conn.Negotiating, IKE: conn.IKE}
+	}
+	for name := range status.up {
+		plain.Up[name] = true
+	}
+	return plain
 }
 
 // removeMismatched removes tunnels whose networks differ from the wanted pair of the same conn name. They belong to an

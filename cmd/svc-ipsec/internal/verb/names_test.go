@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
-	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
 func TestPeerAddressIsKeptWhileNameResolvesToIt(t *testing.T) {
@@ -68,18 +67,5 @@ func TestNextLookupOfPeerNames(t *testing.T) {
 	}
 	if again := againForNames(config.Found{At: at}, at); again != nil {
 		t.Errorf("without names: %+v", again)
-	}
-}
-
-func TestEarliestRequest(t *testing.T) {
-	early, late := &spec.Again{After: 5}, &spec.Again{After: 9}
-	for _, test := range []struct {
-		requests []*spec.Again
-		want     *spec.Again
-	}{{nil, nil}, {[]*spec.Again{nil, nil}, nil}, {[]*spec.Again{nil, late}, late},
-		{[]*spec.Again{late, early, nil}, early}} {
-		if got := earliest(test.requests...); got != test.want {
-			t.Errorf("%v: got %v", test.requests, got)
-		}
 	}
 }

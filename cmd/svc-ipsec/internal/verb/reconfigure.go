@@ -1,10 +1,9 @@
 package verb
 
 import (
-	"bytes"
 	"context"
+	"fmt"
 	"log/slog"
-	"maps"
 	"net/netip"
 	"os"
 	"reflect"
@@ -12,10 +11,10 @@ import (
 
 	"github.com/containernetworking/cni/pkg/skel"
 
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/endpoint"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/libreswan"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/network"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/state"
-	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
 // apply makes all changes of an ADD, for a new container and for a running one, in this order:
@@ -23,8 +22,8 @@ import (
 //  1. checkInterface and compare determine the differences and import certificates. They change no connection.
 //  2. markIncomplete records in state.json that a reconfigure is incomplete, so that CHECK accepts the
 //     intermediate states until finish.
-//  3. retire deletes the connections that are unwanted or have changed, or stops the daemon. pluto then sends
-//     DELETE to the peers, for which it needs the former addresses and routes.
+//  3. The actions of endpoint.Plan.Retire delete the connections that are unwanted or have changed, or stop the daemon.
+//     pluto then sends DELETE to the peers, for which it needs the former addresses and routes.
 //  4. network changes interface, addresses, routes and guard.
 //  5. load loads the new connections into the daemon, or starts a daemon. They need the new addresses and routes.
 //  6. finish records the new state of the container in state.json.
@@ -45,7 +44,7 @@ func (c *change) apply(ctx context.Context, d *libreswan.Daemon) (err error) {
 	if err := c.markIncomplete(); err != nil {
 		return err
 	}
-	if err := c.retire(ctx, d); err != nil {
+	if err := c.do(ctx, d, c.changes.Retire()); err != nil {
 		return err
 	}
 	if err := c.network(ctx); err != nil {
@@ -57,47 +56,6 @@ func (c *change) apply(ctx context.Context, d *libreswan.Daemon) (err error) {
 	return c.finish()
 }
 
-// daemonChanges lists what has to change in the daemon. A conn has a file exactly as long as the daemon has the conn,
-// so the next ADD finds the remaining changes if this one is interrupted.
-type daemonChanges struct {
-	stop   bool             // the daemon is not needed, or belongs to a container whose state was lost
-	start  bool             // no daemon runs
-	files  []string         // conns whose files have to be removed
-	retire []string         // conns that the daemon has to delete
-	load   []libreswan.Spec // conns that the daemon has to load afterwards
-	same   []libreswan.Spec // conns that the daemon already has in their wanted form
-}
-
-func (d *daemonChanges) any() bool {
-	return d.stop || d.start || len(d.files)+len(d.retire)+len(d.load) > 0
-}
-
-// compareConns returns what has to change in a running daemon. Its inputs are the wanted conns, the files of the
-// recorded conns, and the conns that the daemon has. A changed conn is deleted before its new form is loaded, although
-// the daemon may refuse the new form.
-//
-// A conn whose file was written by an earlier version is kept if connected contains it: replacing it could delete the
-// IKE SA that other tunnels to the same peer share.
-func compareConns(specs []libreswan.Spec, files map[string][]byte, loaded map[string]libreswan.Conn,
-	connected map[string]bool,
-) daemonChanges {
-	var changes daemonChanges
-	files, loaded = maps.Clone(files), maps.Clone(loaded)
-	for _, s := range specs {
-		// An unoriented conn was loaded when its local address did not exist. It has no tunnel and has to be loaded again.
-		unchanged := bytes.Equal(files[s.Name], s.Text) || connected[s.Name] && bytes.Equal(files[s.Name], s.Former)
-		if conn, loadedNow := loaded[s.Name]; loadedNow && !conn.Unoriented && unchanged {
-			changes.same = append(changes.same, s)
-			delete(files, s.Name)
-			delete(loaded, s.Name)
-		} else {
-			changes.load = append(changes.load, s)
-		}
-	}
-	changes.files, changes.retire = slices.Sorted(maps.Keys(files)), slices.Sorted(maps.Keys(loaded))
-	return changes
-}
-
 // compare sets c.changes to what has to change in the daemon.
 func (c *change) compare(ctx context.Context, d *libreswan.Daemon) error {
 	if c.keepsOutdated {
@@ -107,23 +65,20 @@ func (c *change) compare(ctx context.Context, d *libreswan.Daemon) error {
 	if err != nil {
 		return err
 	}
-	specs := c.specs(c.request.configuration.Wanted())
-	switch {
-	case len(specs) == 0:
-		// A key database remains if a daemon ran and was killed. Its policies and states have to be removed.
-		_, err := os.Lstat(d.NSS())
-		c.changes.stop = c.before != nil && (err == nil || !details.Gone())
-	case c.before == nil && !details.Gone():
-		// The container is new, but the unit exists. It belongs to this container if only its directory was lost, or else to
-		// another one.
-		if details.Owner.Network != d.Owner.Network || details.Owner.Name != d.Owner.Name {
-			return fail(codeNameTaken, "unit %s exists and is not this container's", d.Unit())
-		}
-		c.changes = daemonChanges{stop: true, start: true, load: specs}
-	case details.Gone() || details.FailedForGood():
-		c.changes = daemonChanges{start: true, load: specs}
-	default:
-		return c.compareRunning(ctx, d, details, specs)
+	conns := endpoint.Conns(c.request.configuration.Wanted())
+	_, noDatabase := os.Lstat(d.NSS())
+	unit := endpoint.Unit{
+		New: c.before == nil, Exists: !details.Gone(), Failed: details.FailedForGood(), Database: noDatabase == nil,
+	}
+	// The container is new, but the unit exists. It belongs to this container if only its directory was lost, or else to
+	// another one.
+	if len(conns) > 0 && unit.New && unit.Exists &&
+		(details.Owner.Network != d.Owner.Network || details.Owner.Name != d.Owner.Name) {
+		return fail(codeNameTaken, "unit %s exists and is not this container's", d.Unit())
+	}
+	var running bool
+	if c.changes, running = endpoint.PlanUnit(unit, conns); running {
+		return c.compareRunning(ctx, d, details, conns)
 	}
 	return nil
 }
@@ -132,14 +87,14 @@ func (c *change) compare(ctx context.Context, d *libreswan.Daemon) error {
 // that is still incomplete has changed remains excluded.
 func (c *change) markIncomplete() error {
 	earlier := c.recorded.Incomplete
-	if c.before == nil || earlier == nil && !c.changes.any() && reflect.DeepEqual(c.old, c.plan) {
+	if c.before == nil || earlier == nil && !c.changes.Changes() && reflect.DeepEqual(c.old, c.plan) {
 		return nil
 	}
 	now := state.Incomplete{
 		Network: network.Plan{Interface: c.plan.Interface, Chained: c.plan.Chained},
 		Bridges: []string{c.before.Bridge, c.request.bridge()},
 		Peers:   slices.Clone(c.plan.Guard.Peers),
-		Daemon:  !c.changes.stop && !c.changes.start && len(c.request.configuration.Wanted()) > 0,
+		Daemon:  !c.changes.Stop && !c.changes.Start && len(c.request.configuration.Wanted()) > 0,
 	}
 	if c.old != nil {
 		now.Network, now.Peers = *c.old.Common(c.plan), append(now.Peers, c.old.Guard.Peers...)
@@ -168,17 +123,44 @@ func (c *change) bridges() []string {
 	return nil
 }
 
-// retire deletes conns that are unwanted or have changed, or stops the daemon.
-func (c *change) retire(ctx context.Context, d *libreswan.Daemon) error {
-	if c.changes.stop {
-		return c.stop(ctx, d)
+// do executes actions in their order.
+func (c *change) do(ctx context.Context, d *libreswan.Daemon, actions []endpoint.Action) error {
+	for _, action := range actions {
+		var err error
+		switch action.Op {
+		case endpoint.OpStop:
+			err = c.stop(ctx, d)
+		case endpoint.OpRemoveFiles:
+			err = c.removeFiles(action.Conns)
+		case endpoint.OpDelete:
+			err = d.Delete(ctx, action.Conns...)
+		case endpoint.OpRereadSecrets:
+			err = d.RereadSecrets(ctx)
+		case endpoint.OpListen:
+			err = d.Listen(ctx)
+		case endpoint.OpLoad:
+			err = c.loadConns(ctx, d, c.changes.Load)
+		case endpoint.OpTerminate:
+			err = d.Terminate(ctx, action.Conns...)
+		case endpoint.OpInitiate:
+			err = d.Initiate(ctx, action.Conns...)
+		default:
+			err = fmt.Errorf("unknown action %s", action)
+		}
+		if err != nil {
+			return err
+		}
 	}
-	for _, conn := range c.changes.files {
+	return nil
+}
+
+func (c *change) removeFiles(conns []string) error {
+	for _, conn := range conns {
 		if err := c.dir.Delete(connFile(conn)); err != nil {
 			return err
 		}
 	}
-	return d.Delete(ctx, c.changes.retire...)
+	return nil
 }
 
 // load loads the new conns into the daemon, or starts a daemon.
@@ -186,8 +168,8 @@ func (c *change) load(ctx context.Context, d *libreswan.Daemon) error {
 	switch {
 	case c.keepsOutdated || len(c.request.configuration.Wanted()) == 0:
 		return nil
-	case c.changes.start:
-		return c.start(ctx, d, c.changes.load)
+	case c.changes.Start:
+		return c.start(ctx, d, c.changes.Load)
 	}
 	if err := c.loadRunning(ctx, d); err != nil {
 		return err
@@ -268,11 +250,3 @@ func (c *change) oldPlan(loaded map[string][]byte) *network.Plan {
 
 // incompleteMessage is the health message of a container whose reconfigure is neither complete nor undone.
 const incompleteMessage = "a reconfigure is incomplete, the next ADD completes it"
-
-// completion returns the request for the ADD that completes an incomplete reconfigure, or nil.
-func completion(s *state.State) *spec.Again {
-	if s.Incomplete == nil {
-		return nil
-	}
-	return &spec.Again{Reason: "a reconfigure is incomplete"}
-}

@@ -4,9 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"net/netip"
-	"slices"
 
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/endpoint"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/libreswan"
 	"github.com/svc-supervisor/svc-supervisor/pkg/unit"
 )
@@ -26,7 +25,8 @@ func (c *change) checkOutdated(ctx context.Context, d *libreswan.Daemon, files m
 	if err != nil || build.Compatible() {
 		return err
 	}
-	c.refused, c.keepsOutdated = c.filesMatch(files, c.specs(wanted))
+	edited := !bytes.Equal(c.recorded.Configuration, c.raw)
+	c.refused, c.keepsOutdated = endpoint.FilesMatch(endpoint.Conns(wanted), files, c.recorded.Refused, edited)
 	if !c.keepsOutdated {
 		return outdatedError(d, build)
 	}
@@ -39,7 +39,7 @@ func outdatedError(d *libreswan.Daemon, build *libreswan.Build) error {
 
 // compareRunning sets c.changes to what has to change in a running daemon.
 func (c *change) compareRunning(ctx context.Context, d *libreswan.Daemon, details unit.Details,
-	specs []libreswan.Spec,
+	wanted []endpoint.Conn,
 ) error {
 	if err := c.awaitRunning(ctx, d, details); err != nil {
 		return err
@@ -59,11 +59,13 @@ func (c *change) compareRunning(ctx context.Context, d *libreswan.Daemon, detail
 	if err != nil {
 		return err
 	}
-	if specs, err = c.importCertificates(ctx, d, specs, files); err != nil {
+	usable, err := c.importCertificates(ctx, d, wanted, files)
+	if err != nil {
 		return err
 	}
 	c.status = statusOf(answer, build)
-	c.changes = compareConns(specs, files, answer.Conns, c.connsOfConnectedPeers(c.status.up))
+	status := c.status.plain()
+	c.changes = endpoint.Compare(usable, files, status.Conns, endpoint.ConnectedPeers(wanted, status))
 	return nil
 }
 
@@ -73,109 +75,33 @@ func (c *change) loadRunning(ctx context.Context, d *libreswan.Daemon) error {
 	if err != nil {
 		return err
 	}
-	// The keys are also reread if conns were only removed: an earlier ADD may have written the file of keys and failed
-	// before the daemon read it.
-	if newKeys || c.changes.any() {
-		if err := d.RereadSecrets(ctx); err != nil {
-			return err
-		}
+	before := c.status.plain()
+	if c.changes.Changes() {
+		c.status = nil
 	}
-	if !c.changes.any() {
-		return nil
+	if err := c.do(ctx, d, c.changes.LoadRunning(newKeys)); err != nil || !c.changes.Changes() {
+		return err
 	}
-	load, up := c.changes.load, c.status.up
-	c.status = nil
-	if len(load) > 0 {
-		// The interface addresses may have changed, and pluto never orients a conn whose local address it does not know.
-		if err := d.Listen(ctx); err != nil {
-			return err
-		}
-	}
-	refused, err := d.Load(ctx, load)
+	answer, err := d.Query(ctx)
 	if err != nil {
 		return err
 	}
-	if err := c.writeConns(load, refused); err != nil {
+	return c.do(ctx, d, c.changes.Revive(before, statusOf(answer, nil).plain()))
+}
+
+// loadConns loads conns into a running daemon, records which of them it refused, and initiates the others.
+func (c *change) loadConns(ctx context.Context, d *libreswan.Daemon, conns []endpoint.Conn) error {
+	refused, err := d.Load(ctx, specs(conns))
+	if err != nil {
+		return err
+	}
+	if err := c.writeConns(conns, refused); err != nil {
 		return err
 	}
 	if err := c.removeRefusedKeys(ctx, d, refused); err != nil {
 		return err
 	}
-	load = accepted(load, refused)
-	c.connsLoaded = len(load) > 0
-	if err := c.initiate(ctx, d, load); err != nil {
-		return err
-	}
-	return c.reviveSiblings(ctx, d, c.changes.same, up)
-}
-
-// connsOfConnectedPeers returns, for each wanted conn, whether any tunnel to its peer is up.
-func (c *change) connsOfConnectedPeers(up map[string]libreswan.Traffic) map[string]bool {
-	peers := map[netip.Addr]bool{}
-	wanted := c.request.configuration.Wanted()
-	for _, connection := range wanted {
-		for _, pair := range connection.Pairs() {
-			if _, ok := up[pair.Conn]; ok {
-				peers[connection.PeerAddress] = true
-			}
-		}
-	}
-	conns := map[string]bool{}
-	for _, connection := range wanted {
-		for _, pair := range connection.Pairs() {
-			conns[pair.Conn] = peers[connection.PeerAddress]
-		}
-	}
-	return conns
-}
-
-// filesMatch reports whether the daemon already has all wanted conns, judged by the files alone. A conn matches if its
-// file has the wanted text, or, when the configuration was not edited, if the daemon is recorded to have refused it.
-// The text of a conn depends on its key, so matching conns have the wanted keys too. The result lists the refused conns
-// with their reasons.
-func (c *change) filesMatch(files map[string][]byte, specs []libreswan.Spec) (refused map[string]string, same bool) {
-	refused = map[string]string{}
-	unedited := bytes.Equal(c.recorded.Configuration, c.raw)
-	recorded := c.recorded.Refused
-	for _, s := range specs {
-		reason, isRefused := recorded[s.Name]
-		if bytes.Equal(files[s.Name], s.Text) || bytes.Equal(files[s.Name], s.Former) {
-			continue
-		}
-		if !isRefused || !unedited {
-			return nil, false
-		}
-		refused[s.Name] = reason
-	}
-	return refused, len(files)+len(refused) == len(specs)
-}
-
-// accepted returns the specs that are not in refused.
-func accepted(specs []libreswan.Spec, refused map[string]string) []libreswan.Spec {
-	return slices.DeleteFunc(slices.Clone(specs), func(s libreswan.Spec) bool {
-		_, isRefused := refused[s.Name]
-		return isRefused
-	})
-}
-
-// reviveSiblings initiates the unchanged conns that lost their tunnel because another conn was changed: the conns to
-// one peer share an IKE SA, which is deleted with the conn that established it. The peer has deleted its Child SAs
-// already, so the orphaned Child SAs are terminated first. Response-only conns are not initiated. Their peer received
-// the DELETE and initiates them; if both ends initiated at the same time, the exchanges would collide.
-func (c *change) reviveSiblings(ctx context.Context, d *libreswan.Daemon, same []libreswan.Spec,
-	before map[string]libreswan.Traffic,
-) error {
-	answer, err := d.Query(ctx)
-	if err != nil {
-		return err
-	}
-	after := statusOf(answer, nil)
-	if err := d.Terminate(ctx, after.orphans...); err != nil {
-		return err
-	}
-	return c.initiate(ctx, d, slices.DeleteFunc(same, func(s libreswan.Spec) bool {
-		_, was := before[s.Name]
-		_, is := after.up[s.Name]
-		return !was || is
-	}))
+	accepted := endpoint.Accepted(conns, refused)
+	c.connsLoaded = len(accepted) > 0
+	return c.do(ctx, d, endpoint.Initiate(accepted))
 }

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/endpoint"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/libreswan"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/state"
 )
@@ -42,10 +44,16 @@ func TestSiblingsOfChangedConnAreInitiated(t *testing.T) {
 #3: "orphan-0-0":500 STATE_V2_ESTABLISHED_CHILD_SA (established Child SA); newest; eroute owner; IKE SA #9; idle;`,
 		`#2: "up-0-0", type=ESP, add_time=1700000000, inBytes=84, outBytes=84
 #3: "orphan-0-0", type=ESP, add_time=1700000000, inBytes=84, outBytes=84`)
-	same := []libreswan.Spec{{Name: "up-0-0", Start: true}, {Name: "orphan-0-0", Start: true}, {Name: "peers-0-0"},
-		{Name: "never-0-0", Start: true}}
-	before := map[string]libreswan.Traffic{"up-0-0": {}, "orphan-0-0": {}, "peers-0-0": {}}
-	if err := new(change).reviveSiblings(t.Context(), d, same, before); err != nil {
+	initiator, responder := new(config.Connection), &config.Connection{ResponseOnly: true}
+	plan := endpoint.Plan{Keep: []endpoint.Conn{{Name: "up-0-0", Connection: initiator},
+		{Name: "orphan-0-0", Connection: initiator}, {Name: "peers-0-0", Connection: responder},
+		{Name: "never-0-0", Connection: initiator}}}
+	before := endpoint.Status{Up: map[string]bool{"up-0-0": true, "orphan-0-0": true, "peers-0-0": true}}
+	answer, err := d.Query(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := new(change).do(t.Context(), d, plan.Revive(before, statusOf(answer, nil).plain())); err != nil {
 		t.Fatal(err)
 	}
 	if got := whackCalls(); got != "--name orphan-0-0 --terminate\n--name orphan-0-0 --asynchronous --initiate" {
@@ -86,8 +94,8 @@ func TestKeyOfDeletedConnIsRemoved(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.status = new(daemonStatus)
-	c.changes = compareConns(nil, files, map[string]libreswan.Conn{"a-0-0": {}}, nil)
-	if err := c.retire(t.Context(), d); err != nil {
+	c.changes = endpoint.Compare(nil, files, map[string]endpoint.Loaded{"a-0-0": {}}, nil)
+	if err := c.do(t.Context(), d, c.changes.Retire()); err != nil {
 		t.Fatal(err)
 	}
 	if err := c.loadRunning(t.Context(), d); err != nil {
