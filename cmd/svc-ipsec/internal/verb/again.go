@@ -1,18 +1,17 @@
 package verb
 
 import (
-	"context"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/endpoint"
-	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/libreswan"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/state"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
+// seconds returns a duration in seconds, rounded up, and 0 for a negative one.
 func seconds(d time.Duration) int { return int((max(d, 0) + time.Second - 1) / time.Second) }
 
 // earliest returns the request that is due first, or nil if all requests are nil.
@@ -47,6 +46,27 @@ func againForRefused(refused map[string]string, at, now time.Time) *spec.Again {
 	return nil
 }
 
+// Intervals of the lookups of peer names. Go's resolver does not return the TTL of an answer.
+const (
+	nameInterval = 300 * time.Second
+	nameRetry    = 30 * time.Second
+)
+
+// againForNames returns the request for the ADD that resolves the peer names again, or nil if there are none.
+func againForNames(found config.Found, now time.Time) *spec.Again {
+	if len(found.Names) == 0 {
+		return nil
+	}
+	wait, reason := nameInterval, "peer name expires"
+	for _, name := range found.Names {
+		if name.Fault != "" {
+			wait, reason = nameRetry, "peer name not found"
+		}
+	}
+	left := min(wait, max(0, wait-now.Sub(found.At)))
+	return &spec.Again{After: int(left.Round(time.Second) / time.Second), Reason: reason}
+}
+
 // againForStalled returns the request for the ADD that initiates stalled conns, or nil if there are none.
 func againForStalled(connections *endpoint.Connections, recorded state.Retry, now time.Time) *spec.Again {
 	wait, stalled := connections.NextADD(endpoint.Schedule(recorded), now)
@@ -66,22 +86,4 @@ func connectionsOf(root string, wanted []*config.Connection, status *daemonStatu
 		}),
 		Status: status.plain(),
 	}
-}
-
-// retryStalled initiates stalled conns if an attempt is due, and returns the request for the next ADD. It saves the
-// schedule after the attempt: if the verb is killed in between, the attempt is repeated.
-func (c *change) retryStalled(ctx context.Context, d *libreswan.Daemon, status *daemonStatus) (*spec.Again, error) {
-	now := time.Now()
-	connections := connectionsOf(c.Root, c.request.configuration.Wanted(), status)
-	actions, schedule := connections.Retry(endpoint.Schedule(c.recorded.Retry), c.connsLoaded, now)
-	if err := c.do(ctx, d, actions); err != nil {
-		return nil, err
-	}
-	if retry := state.Retry(schedule); retry != c.recorded.Retry {
-		c.recorded.Retry = retry
-		if err := c.dir.Save(c.recorded); err != nil {
-			return nil, err
-		}
-	}
-	return againForStalled(connections, state.Retry(schedule), now), nil
 }

@@ -22,8 +22,9 @@ func TestIncompleteReconfiguresAccumulate(t *testing.T) {
 	}
 	a, b, c := plan("br-a", "10.1.0.0/24", "10.2.0.0/24"), plan("", "10.1.0.0/24", "10.3.0.0/24"),
 		plan("br-c", "10.1.0.0/24", "10.2.0.0/24")
-	recorded := &state.State{Attachment: state.Attachment{Network: "n", ContainerID: "c", Bridge: "br-a"}}
+	s := &state.State{Attachment: state.Attachment{Network: "n", ContainerID: "c", Bridge: "br-a"}}
 	dir := &state.Directory{Path: t.TempDir()}
+	recorded := &record{dir: dir, state: s, before: &s.Attachment}
 	for _, step := range []struct {
 		name     string
 		to       *network.Plan
@@ -44,13 +45,14 @@ func TestIncompleteReconfiguresAccumulate(t *testing.T) {
 			t.Fatal(err)
 		}
 		request.port.Bridge = step.to.Bridge
-		change := &change{request: request, dir: dir, recorded: recorded, before: &recorded.Attachment, old: a, plan: step.to}
+		change := &change{request: request, record: recorded, daemon: new(daemonChange),
+			network: &networkChange{record: recorded, old: a, plan: step.to}}
 		if err := change.markIncomplete(); err != nil {
 			t.Fatal(err)
 		}
 		if step.bridges == nil {
-			if recorded.Incomplete != nil || change.marked {
-				t.Errorf("%s: %+v", step.name, recorded.Incomplete)
+			if s.Incomplete != nil || recorded.marked {
+				t.Errorf("%s: %+v", step.name, s.Incomplete)
 			}
 			continue
 		}
@@ -70,7 +72,7 @@ func TestIncompleteReconfiguresAccumulate(t *testing.T) {
 			read.Incomplete.Network.Bridge != "" {
 			t.Errorf("%s: %+v", step.name, read.Incomplete)
 		}
-		if guarded := change.bothGuards().Peers; len(guarded) != len(step.peers) {
+		if guarded := change.network.bothGuards().Peers; len(guarded) != len(step.peers) {
 			t.Errorf("%s: guarded networks: %v", step.name, guarded)
 		}
 	}

@@ -53,7 +53,7 @@ func TestSiblingsOfChangedConnAreInitiated(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := new(change).do(t.Context(), d, plan.Revive(before, statusOf(answer, nil).plain())); err != nil {
+	if err := (&daemonChange{daemon: d}).do(t.Context(), plan.Revive(before, statusOf(answer, nil).plain())); err != nil {
 		t.Fatal(err)
 	}
 	if got := whackCalls(); got != "--name orphan-0-0 --terminate\n--name orphan-0-0 --asynchronous --initiate" {
@@ -76,29 +76,25 @@ func TestOrphanedChildSAIsNotUp(t *testing.T) {
 // The previous ADD wrote the file of keys and failed before the daemon reread it.
 func TestKeyOfDeletedConnIsRemoved(t *testing.T) {
 	d, whackCalls := fakeDaemon(t, `"a-0-0":     oriented; my_ip=unset`, "")
-	c := &change{dir: &state.Directory{Path: d.Dir}, recorded: new(state.State), refused: map[string]string{}}
-	var err error
-	if c.request, err = decode(cniArgs(fullConf)); err != nil {
-		t.Fatal(err)
-	}
+	dir := &state.Directory{Path: d.Dir}
+	c := &daemonChange{daemon: d, files: daemonFiles{dir}, result: daemonResult{status: new(daemonStatus)}}
 	for _, name := range []string{"conns", "run"} {
-		if err := c.dir.SharedDir(name); err != nil {
+		if err := dir.SharedDir(name); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := c.dir.Write("conns/a-0-0.conf", []byte("conn a-0-0\n")); err != nil {
+	if _, err := dir.Write("conns/a-0-0.conf", []byte("conn a-0-0\n")); err != nil {
 		t.Fatal(err)
 	}
 	files, err := d.Loaded()
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.status = new(daemonStatus)
-	c.changes = endpoint.Compare(nil, files, map[string]endpoint.Loaded{"a-0-0": {}}, nil)
-	if err := c.do(t.Context(), d, c.changes.Retire()); err != nil {
+	c.plan = endpoint.Compare(nil, files, map[string]endpoint.Loaded{"a-0-0": {}}, nil)
+	if err := c.do(t.Context(), c.plan.Retire()); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.loadRunning(t.Context(), d); err != nil {
+	if err := c.loadRunning(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if got := whackCalls(); got != "--name a-0-0 --delete\n--rereadsecrets" {
