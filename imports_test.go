@@ -118,6 +118,11 @@ var importBans = []struct {
 		unit, module + "cmd/svc-ipsec/internal/libreswan", module + "cmd/svc-ipsec/internal/verb",
 		module + "cmd/svc-ipsec/internal/state",
 	}, "it runs as root in the mount view with the daemon's files, and must not read them"},
+	{"cmd/svc-ipsec/internal/endpoint", slices.Concat(dbus, netlink, []string{
+		"os", "os/exec", unit, netns, module + "pkg/userid", module + "cmd/svc-ipsec/internal/libreswan",
+		module + "cmd/svc-ipsec/internal/network", module + "cmd/svc-ipsec/internal/state",
+		module + "cmd/svc-ipsec/internal/verb",
+	}), "its functions depend on their arguments only"},
 	{"cmd/svc-ipsec", []string{statedir, watch, module + "cmd/svc-supervisor"},
 		"other CNI runtimes can run it, so it depends on the contract and not on the supervisor"},
 }

@@ -19,11 +19,6 @@ import (
 type Spec struct {
 	Name string
 	Text []byte // the content of its file
-	// Former is the content of the file that an earlier version wrote for the same conn.
-	Former []byte
-	Start  bool // this end initiates; otherwise the peer does
-	// Certificate is the nickname of the certificate that the conn needs, "" if none.
-	Certificate string
 	// Matches returns how a loaded conn differs from the wanted one, or "" if it does not. It is needed because Libreswan
 	// silently replaces an identity that it cannot parse by the address.
 	Matches func(Conn) string

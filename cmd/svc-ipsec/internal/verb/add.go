@@ -2,54 +2,36 @@ package verb
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/containernetworking/cni/pkg/skel"
 
-	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/credential"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/endpoint"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/libreswan"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/lookup"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/network"
-	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/render"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/state"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// change is one ADD in progress, for a new container or for a running one.
+// change is one ADD in progress, for a new container or for a running one. Its parts have one job each: edits decides
+// which configuration is used, networkChange and daemonChange bring network and daemon into line with it, and record has
+// what state.json says.
 type change struct {
 	*Executable
-	request        *request
-	raw            json.RawMessage // as state.Compact returns it
-	dir            *state.Directory
-	recorded       *state.State      // the content of state.json; later steps change it and save it again
-	before         *state.Attachment // points into recorded; nil if the container is new
-	attachment     state.Attachment
-	guardRules     string // rules of the guard that this ADD has installed or found in place
-	guardDigest    string
-	namespace      *network.Namespace
-	tools          libreswan.Tools
-	plan           *network.Plan
-	old            *network.Plan     // the network as the last successful ADD configured it, nil if there was none
-	refused        map[string]string // conns that the daemon refused, with the reasons
-	connsLoaded    bool              // conns were loaded and initiated
-	databaseFailed bool              // the key database could not be read, or a certificate could not be imported
-	keepsOutdated  bool              // the daemon is outdated (checkOutdated) and already has every wanted conn
-	status         *daemonStatus     // status of the daemon, nil if it was changed after it was read
-	finished       bool              // every step succeeded, and the result is in state.json
-	fault          error             // why the given configuration is refused as a whole, nil if it is not
-	edits          map[string]string // the refused edits, in the form of state.State
-	valid          json.RawMessage   // the configuration without the refused edits
-	changes        daemonChanges
-	marked         bool // state.json records that the reconfigure is incomplete
-
-	keys        *lookup.KeyFiles
-	names       map[string]config.Name // results of the name lookups of this ADD, by peer name
-	credentials map[string]*credential.Credential
+	request    *request
+	tools      libreswan.Tools
+	record     *record
+	attachment state.Attachment
+	edits      *edits
+	network    *networkChange
+	daemon     *daemonChange
+	finished   bool // every step succeeded, and the result is in state.json
 }
 
 // Add creates a container, or reconfigures a running one in place.
@@ -61,7 +43,7 @@ func (e *Executable) Add(args *skel.CmdArgs) error {
 		return err
 	}
 	fault := r.setConfiguration(r.document)
-	raw, err := state.Compact(args.StdinData)
+	conf, err := state.Compact(args.StdinData)
 	if err != nil {
 		return err
 	}
@@ -77,22 +59,19 @@ func (e *Executable) Add(args *skel.CmdArgs) error {
 		return err
 	}
 	defer dir.Close()
-	c := &change{
-		Executable: e, request: r, raw: raw, dir: dir, recorded: new(state.State), tools: tools,
-		refused: map[string]string{}, fault: fault,
-	}
-	recorded, err := dir.Load()
+	recorded, err := loadRecord(dir)
 	if err != nil {
 		return err
 	}
-	if recorded != nil {
-		c.recorded, c.before = recorded, &recorded.Attachment
+	c := &change{
+		Executable: e, request: r, tools: tools, record: recorded,
+		edits: &edits{request: r, record: recorded, fault: fault, conf: conf},
 	}
-	if err = c.checkConfiguration(); err == nil {
+	if err = c.edits.check(c.newDaemon().Loaded); err == nil {
 		err = c.checkAttachment(args.Netns)
 	}
 	if err != nil {
-		if c.before == nil {
+		if recorded.isNew() {
 			dir.RemoveIfEmpty()
 		}
 		return err
@@ -102,38 +81,32 @@ func (e *Executable) Add(args *skel.CmdArgs) error {
 		err = c.print(ctx)
 	}
 	if err != nil {
-		err = fmt.Errorf("add %s: %w", r.owner.Name, err)
-		if c.before == nil {
-			if left := c.undo(); left != nil {
-				err = fmt.Errorf("%w; %w", err, left)
-			}
-			return err
+		return c.failed(fmt.Errorf("add %s: %w", r.owner.Name, err))
+	}
+	return nil
+}
+
+// failed removes a new container, or restores a running one, after an error, and returns the error of ADD.
+func (c *change) failed(err error) error {
+	if c.record.isNew() {
+		if left := c.undo(); left != nil {
+			err = fmt.Errorf("%w; %w", err, left)
 		}
-		if !c.finished {
-			c.restore()
-		}
-		// The daemon has just ended: systemd restarts it, or the next CHECK reports it.
-		if errors.Is(err, libreswan.ErrNotRunning) {
-			return fail(spec.CodeAgain, "%w", err)
-		}
+		return err
+	}
+	if !c.finished {
+		c.restore()
+	}
+	// The daemon has just ended: systemd restarts it, or the next CHECK reports it.
+	if errors.Is(err, libreswan.ErrNotRunning) {
+		return fail(spec.CodeAgain, "%w", err)
 	}
 	return err
 }
 
-// checkConfiguration returns the fault of a configuration that is refused as a whole, or nil if the last valid
-// configuration can be used instead.
-func (c *change) checkConfiguration() error {
-	if c.fault == nil || !c.request.keepsLastValid {
-		return c.fault
-	}
-	loaded, err := c.daemon(c.tools, c.request.owner, c.dir.Path, c.recorded).Loaded()
-	if err != nil {
-		return err
-	}
-	if last := c.lastValid(loaded); last == nil || c.request.setConfiguration(last) != nil {
-		return c.fault
-	}
-	return nil
+// newDaemon returns the daemon of the container, as it is recorded.
+func (c *change) newDaemon() *libreswan.Daemon {
+	return c.Executable.daemon(c.tools, c.request.owner, c.record.dir.Path, c.record.state)
 }
 
 // checkAttachment returns an error if this ADD cannot be done, before it changes anything. Otherwise it sets
@@ -147,7 +120,7 @@ func (c *change) checkAttachment(namespace string) error {
 	if err := network.Check(namespace); err != nil {
 		return fmt.Errorf("add %s: %w", owner.Name, err)
 	}
-	if before := c.before; before != nil {
+	if before := c.record.before; before != nil {
 		switch {
 		case before.Network != owner.Network || before.ContainerID != owner.ContainerID ||
 			before.Interface != c.request.iface:
@@ -160,6 +133,9 @@ func (c *change) checkAttachment(namespace string) error {
 		case before.Chained != c.request.chained:
 			return fail(spec.CodeNotInPlace, "add %s: cannot switch between chained and stand-alone in place (prevResult)",
 				owner.Name)
+		}
+		if state.Lasts(before.Namespace) {
+			namespace = before.Namespace
 		}
 	} else if !c.request.chained {
 		if _, err := network.HasHostLink(owner); err != nil {
@@ -174,104 +150,129 @@ func (c *change) checkAttachment(namespace string) error {
 			return fmt.Errorf("add %s: %w", owner.Name, err)
 		}
 	}
-	if c.before != nil && state.Lasts(c.before.Namespace) {
-		namespace = c.before.Namespace
-	}
 	c.attachment = state.Attachment{Network: owner.Network, ContainerID: owner.ContainerID, Interface: c.request.iface,
 		Namespace: namespace, Inode: inode, Chained: c.request.chained, Bridge: c.request.bridge()}
 	return nil
 }
 
+// run decides what to do, and does it.
 func (c *change) run(ctx context.Context) error {
-	daemon := c.daemon(c.tools, c.request.owner, c.dir.Path, c.recorded)
-	loaded, err := daemon.Loaded()
+	loaded, err := c.newDaemon().Loaded()
 	if err != nil {
 		return err
 	}
-	if err := c.resolve(ctx, loaded); err != nil {
+	in := &inputs{
+		keys: lookup.OpenKeyFiles(c.KeyDirectory), resolver: c.LookUp, tools: c.tools, last: c.record.state.Found.Config(),
+	}
+	if err := c.edits.resolve(ctx, in, loaded); err != nil {
 		return err
 	}
-	if err := c.checkOutdated(ctx, daemon, loaded); err != nil {
+	in.warnOfUnexpected(c.Log, c.KeyDirectory, c.request.owner.Name)
+	daemon := c.newDaemonChange(in.credentials)
+	if !c.record.isNew() {
+		edited := string(c.record.state.Configuration) != string(c.edits.conf)
+		if err := daemon.checkOutdated(ctx, loaded, c.record.state.Refused, edited); err != nil {
+			return err
+		}
+	}
+	old := c.record.lastPlan(loaded)
+	plan, err := c.request.plan()
+	if err != nil {
 		return err
 	}
-	c.old = c.oldPlan(loaded)
-	if c.plan, err = c.request.plan(); err != nil {
-		return err
-	}
+	c.daemon, c.network = daemon, c.newNetworkChange(plan, old)
 	if err := c.begin(ctx); err != nil {
 		return err
 	}
-	return c.apply(ctx, daemon)
+	return c.apply(ctx)
 }
 
-// networks returns the local and peer networks of the daemon's conns, by conn name.
-func networks(loaded map[string][]byte) map[string]config.Networks {
-	found := map[string]config.Networks{}
-	for conn, text := range loaded {
-		found[conn] = render.Networks(text)
+// newDaemonChange returns the change of the daemon to the configuration of the request.
+func (c *change) newDaemonChange(credentials map[string]*credential.Credential) *daemonChange {
+	d, wanted := c.newDaemon(), c.request.configuration.Wanted()
+	return &daemonChange{
+		daemon: d, wanted: wanted, files: daemonFiles{c.record.dir}, isolator: c.newIsolator(),
+		database: &keyDatabase{
+			daemon: d, record: c.record, wanted: wanted, credentials: credentials,
+			template: filepath.Join(c.Root, nssTemplate), log: c.Log,
+		},
+		result: daemonResult{refused: map[string]string{}},
 	}
-	return found
+}
+
+// newNetworkChange returns the change from one network to another.
+func (c *change) newNetworkChange(plan, old *network.Plan) *networkChange {
+	return &networkChange{
+		owner: c.request.owner, plan: plan, old: old, record: c.record, attachment: &c.attachment, nft: c.tools.NFT,
+		log: c.Log,
+	}
+}
+
+func (c *change) newIsolator() *isolator {
+	return &isolator{users: c.Users, root: c.Root, self: c.Self, owner: c.request.owner, record: c.record}
 }
 
 // begin writes the container's owner to state.json before anything else of the container exists, because DEL and GC
 // find the container by its state.json. The configuration is written too: if this verb is killed, the next ADD reads
 // from it which addresses and routes may exist. begin also replaces the files of release 0.1.0.
 func (c *change) begin(ctx context.Context) error {
-	if c.before == nil {
-		if err := c.allocateUser(ctx); err != nil {
+	r := c.record
+	if r.isNew() {
+		if err := c.newIsolator().allocateUser(ctx); err != nil {
 			return err
 		}
-		c.recorded.Attachment, c.recorded.Configuration = c.attachment, c.raw
+		r.state.Attachment, r.state.Configuration = c.attachment, c.edits.conf
 	}
-	if err := c.dir.Save(c.recorded); err != nil {
+	if err := r.save(); err != nil {
 		return err
 	}
-	if err := c.dir.Share(c.recorded.UserID); err != nil {
+	if err := r.dir.Share(r.state.UserID); err != nil {
 		return err
 	}
-	if c.before != nil {
-		if err := c.dir.RemoveOld(); err != nil {
+	if !r.isNew() {
+		if err := r.dir.RemoveOld(); err != nil {
 			return err
 		}
 	}
 	// Needed for a first ADD too: an earlier one may have been killed before it wrote state.json.
-	if err := c.dir.Tidy(); err != nil {
+	if err := r.dir.Tidy(); err != nil {
 		return err
 	}
 	// The namespace is pinned after the first write, and the path of the pin is written before anything uses it. If the
 	// verb is killed before the pin exists, the next ADD finds the recorded path below /proc and creates the pin.
-	lasting, err := c.dir.Lasting(c.attachment.Namespace)
+	lasting, err := r.dir.Lasting(c.attachment.Namespace)
 	if err != nil {
 		return err
 	}
 	c.attachment.Namespace = lasting
-	if c.recorded.Attachment.Namespace == lasting {
+	if r.state.Attachment.Namespace == lasting {
 		return nil
 	}
-	c.recorded.Attachment.Namespace = lasting
-	return c.dir.Save(c.recorded)
+	r.state.Attachment.Namespace = lasting
+	return r.save()
 }
 
 // finish writes the resulting state to state.json. CHECK compares the container with it.
 func (c *change) finish() error {
-	found := c.request.configuration.Found
-	if len(found.Names) == 0 && len(c.refused) == 0 {
+	found, result := c.request.configuration.Found, c.daemon.result
+	if len(found.Names) == 0 && len(result.refused) == 0 {
 		// Nothing depends on the time, and without it an ADD that changes nothing does not write the file.
 		found.At = time.Time{}
 	}
-	done := *c.recorded
-	done.Attachment, done.Configuration = c.attachment, c.raw
-	done.GuardRules, done.GuardDigest = c.guardRules, c.guardDigest
-	done.Found, done.Refused, done.Chosen = state.NewFound(found), c.refused, c.chosen()
+	done := *c.record.state
+	done.Attachment, done.Configuration = c.attachment, c.edits.conf
+	done.GuardRules, done.GuardDigest = c.network.guard.rules, c.network.guard.digest
+	done.Found, done.Refused = state.NewFound(found), result.refused
+	done.Chosen = endpoint.Chosen(c.request.configuration.Wanted())
 	done.Incomplete = nil
-	if c.connsLoaded {
-		done.Retry = changedNow(time.Now())
+	if result.connsLoaded {
+		done.Retry = state.Retry(endpoint.JustLoaded(time.Now()))
 	}
-	c.recordEdits(&done)
-	if err := c.dir.Save(&done); err != nil {
+	c.edits.save(&done, c.Log)
+	if err := c.record.replace(&done); err != nil {
 		return err
 	}
-	c.recorded, c.finished = &done, true
+	c.finished = true
 	return nil
 }
 
@@ -279,7 +280,9 @@ func (c *change) finish() error {
 func (c *change) undo() error {
 	ctx, cancel := c.cleanupBudget()
 	defer cancel()
-	removal := removal{Executable: c.Executable, owner: c.request.owner, dir: c.dir, attachment: &c.attachment}
+	removal := removal{
+		Executable: c.Executable, owner: c.request.owner, dir: c.record.dir, attachment: &c.attachment,
+	}
 	if err := removal.run(ctx); err != nil {
 		return fmt.Errorf("undo: %w", err)
 	}

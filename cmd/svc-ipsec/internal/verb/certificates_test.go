@@ -22,9 +22,9 @@ func TestMissingNSSToolIsNamedAsReason(t *testing.T) {
 		{libreswan.Tools{Certutil: "/usr/bin/certutil", PK12util: "/usr/bin/pk12util"},
 			`certificateFile "/none/c": no such file`},
 	} {
-		c := &change{keys: lookup.OpenKeyFiles("/nonexistent"), tools: test.tools}
-		if fault := c.readCertificates([]config.CertificateFiles{files}, nil,
-			time.Now())[files].Fault; !strings.Contains(fault, test.contains) || len(c.credentials) != 0 {
+		in := &inputs{keys: lookup.OpenKeyFiles("/nonexistent"), tools: test.tools}
+		if fault := in.readCertificates([]config.CertificateFiles{files},
+			time.Now())[files].Fault; !strings.Contains(fault, test.contains) || len(in.credentials) != 0 {
 			t.Errorf("got %q, want %s", fault, test.contains)
 		}
 	}
@@ -36,9 +36,9 @@ func TestCertificateFilesMustBeInKeyDirectory(t *testing.T) {
 	good := issueCertificate(t, dir, time.Now().Add(time.Hour))
 	elsewhere := issueCertificate(t, t.TempDir(), time.Now().Add(time.Hour))
 	read := func(files config.CertificateFiles) string {
-		c := &change{keys: lookup.OpenKeyFiles(configuration),
+		in := &inputs{keys: lookup.OpenKeyFiles(configuration),
 			tools: libreswan.Tools{Certutil: "/usr/bin/certutil", PK12util: "/usr/bin/pk12util"}}
-		return c.readCertificates([]config.CertificateFiles{files}, nil, time.Now())[files].Fault
+		return in.readCertificates([]config.CertificateFiles{files}, time.Now())[files].Fault
 	}
 	if fault := read(good); fault != "" {
 		t.Errorf("all files inside: %s", fault)

@@ -115,7 +115,8 @@ func (e *Executable) check(ctx context.Context, args *skel.CmdArgs, owner spec.O
 		return nil, err
 	}
 	h := health(ctx, r.configuration, d, status, recorded.Refused, recorded, true)
-	h.Again = earliest(completion(recorded), guardFault, h.Again, e.againForCheck(recorded.Retry, wanted, status))
+	stalled := againForStalled(connectionsOf(e.Root, wanted, status), recorded.Retry, time.Now())
+	h.Again = earliest(completion(recorded), guardFault, h.Again, stalled)
 	return h, nil
 }
 

@@ -2,19 +2,18 @@ package verb
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"os"
-	"path/filepath"
 	"slices"
 	"time"
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/endpoint"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/libreswan"
-	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/mountview"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/network"
-	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/render"
 	"github.com/svc-supervisor/svc-supervisor/internal/patience"
-	"github.com/svc-supervisor/svc-supervisor/pkg/netns"
 	"github.com/svc-supervisor/svc-supervisor/pkg/unit"
 )
 
@@ -25,64 +24,308 @@ const (
 	readyWithin  = 10 * time.Second // loading several thousand conns takes about half of it
 )
 
-// settings writes the files that the daemon reads, except those of the conns. newKeys reports whether the file of keys
-// changed.
-func (c *change) settings(d *libreswan.Daemon) (newKeys bool, err error) {
-	if err := c.directories(); err != nil {
-		return false, err
-	}
-	settings, all := render.Setup(render.Paths{
-		NSS: d.NSS(), Secrets: d.Secrets(), Conns: d.Conns(), Run: d.Run(), Empty: d.Empty(),
-	})
-	for path, content := range map[string][]byte{d.Settings(): settings, d.Setup(): all} {
-		if _, err := c.dir.WriteShared(filepath.Join("etc", filepath.Base(path)), content); err != nil {
-			return false, err
-		}
-	}
-	return c.dir.WriteShared("etc/ipsec.secrets", render.Secrets(c.request.configuration.Wanted()))
+// daemonChange makes the daemon of a container have the wanted connections. Package endpoint decides what has to change.
+type daemonChange struct {
+	daemon   *libreswan.Daemon
+	wanted   []*config.Connection
+	files    daemonFiles
+	database *keyDatabase
+	isolator *isolator
+	// namespace is the container's network namespace, and path a path of it.
+	namespace *network.Namespace
+	path      string
+	plan      endpoint.Plan
+	result    daemonResult
 }
 
-// awaitRunning waits until a daemon that systemd is restarting has started.
-func (c *change) awaitRunning(ctx context.Context, d *libreswan.Daemon, details unit.Details) error {
-	for clock := patience.Start(); !details.Running(); {
-		if details.Gone() || details.FailedForGood() || clock.Elapsed() > readyWithin || ctx.Err() != nil {
-			return fmt.Errorf("%w: its unit is %s", libreswan.ErrNotRunning, details.State())
-		}
-		time.Sleep(answerPause)
+// daemonResult is what a daemonChange has done.
+type daemonResult struct {
+	refused     map[string]string // conns that the daemon refused, with the reasons
+	connsLoaded bool              // conns were loaded and initiated
+	// keepsOutdated means that the daemon is outdated (checkOutdated) and already has every wanted conn.
+	keepsOutdated bool
+	status        *daemonStatus // status of the daemon, nil if it was changed after it was read
+}
+
+// checkOutdated refuses an edit for a daemon that runs another Libreswan than the installed one, before anything is
+// changed. Without this check the edit would fail, be undone and be retried until the daemon is replaced. If the daemon
+// already has every wanted conn, there is no edit and ADD leaves the daemon unchanged. files has the texts of the conns
+// that the daemon has, and refused those that it refused at the last successful ADD. edited means that the configuration
+// is not the one of that ADD.
+func (c *daemonChange) checkOutdated(ctx context.Context, files map[string][]byte, refused map[string]string,
+	edited bool,
+) error {
+	if len(c.wanted) == 0 {
+		return nil
+	}
+	build, err := c.daemon.Outdated(ctx)
+	if errors.Is(err, libreswan.ErrNotRunning) {
+		return nil // systemd is about to start the installed version
+	}
+	if err != nil || build.Compatible() {
+		return err
+	}
+	refused, same := endpoint.FilesMatch(endpoint.Conns(c.wanted), files, refused, edited)
+	if !same {
+		return outdatedError(c.daemon, build)
+	}
+	c.result.refused, c.result.keepsOutdated = refused, true
+	return nil
+}
+
+func outdatedError(d *libreswan.Daemon, build *libreswan.Build) error {
+	return fail(codeOutdated, "%s; the change is made then", outdated(build, d.Owner.Name))
+}
+
+// compare plans what has to change in the daemon. It changes nothing but the key database, into which it imports
+// certificates if the daemon runs.
+func (c *daemonChange) compare(ctx context.Context, isNew bool) error {
+	if c.result.keepsOutdated {
+		return nil
+	}
+	d := c.daemon
+	details, err := d.Bus.Show(ctx, d.Unit())
+	if err != nil {
+		return err
+	}
+	conns := endpoint.Conns(c.wanted)
+	_, noDatabase := os.Lstat(d.NSS())
+	observed := endpoint.Unit{
+		New: isNew, Exists: !details.Gone(), Failed: details.FailedForGood(), Database: noDatabase == nil,
+	}
+	// The container is new, but the unit exists. It belongs to this container if only its directory was lost, or else to
+	// another one.
+	if len(conns) > 0 && observed.New && observed.Exists &&
+		(details.Owner.Network != d.Owner.Network || details.Owner.Name != d.Owner.Name) {
+		return fail(codeNameTaken, "unit %s exists and is not this container's", d.Unit())
+	}
+	var running bool
+	if c.plan, running = endpoint.PlanUnit(observed, conns); running {
+		return c.compareRunning(ctx, details, conns)
+	}
+	return nil
+}
+
+// compareRunning plans what has to change in a running daemon.
+func (c *daemonChange) compareRunning(ctx context.Context, details unit.Details, conns []endpoint.Conn) error {
+	if err := awaitRunning(ctx, c.daemon, details); err != nil {
+		return err
+	}
+	files, err := c.daemon.Loaded()
+	if err != nil {
+		return err
+	}
+	build, err := c.daemon.Outdated(ctx)
+	if err != nil {
+		return err
+	}
+	if !build.Compatible() { // the package was upgraded after checkOutdated
+		return outdatedError(c.daemon, build)
+	}
+	answer, err := awaitConns(ctx, c.daemon, files)
+	if err != nil {
+		return err
+	}
+	usable, err := c.importCertificates(ctx, conns, files)
+	if err != nil {
+		return err
+	}
+	c.result.status = statusOf(answer, build)
+	status := c.result.status.plain()
+	c.plan = endpoint.Compare(usable, files, status.Conns, endpoint.ConnectedPeers(conns, status))
+	return nil
+}
+
+// importCertificates imports the certificates of conns, and returns the conns without those that lack theirs.
+func (c *daemonChange) importCertificates(ctx context.Context, conns []endpoint.Conn,
+	files map[string][]byte,
+) ([]endpoint.Conn, error) {
+	refused, err := c.database.load(ctx, conns, files)
+	if err != nil {
+		return nil, err
+	}
+	maps.Copy(c.result.refused, refused)
+	return endpoint.Accepted(conns, refused), nil
+}
+
+// load loads the new conns into the daemon, or starts a daemon. restoreGuard is called when a daemon was started, before
+// its conns are checked.
+func (c *daemonChange) load(ctx context.Context, restoreGuard func(context.Context) error) error {
+	switch {
+	case c.result.keepsOutdated || len(c.wanted) == 0:
+		return nil
+	case c.plan.Start:
+		return c.start(ctx, restoreGuard)
+	}
+	if err := c.loadRunning(ctx); err != nil {
+		return err
+	}
+	c.database.prune(ctx)
+	return nil
+}
+
+// loadRunning loads the new conns into a running daemon.
+func (c *daemonChange) loadRunning(ctx context.Context) error {
+	newKeys, err := c.files.writeSettings(c.daemon, c.wanted)
+	if err != nil {
+		return err
+	}
+	before := c.result.status.plain()
+	if c.plan.Changes() {
+		c.result.status = nil
+	}
+	if err := c.do(ctx, c.plan.LoadRunning(newKeys)); err != nil || !c.plan.Changes() {
+		return err
+	}
+	answer, err := c.daemon.Query(ctx)
+	if err != nil {
+		return err
+	}
+	return c.do(ctx, c.plan.Revive(before, statusOf(answer, nil).plain()))
+}
+
+// do executes actions in their order.
+func (c *daemonChange) do(ctx context.Context, actions []endpoint.Action) error {
+	for _, action := range actions {
 		var err error
-		if details, err = c.Bus.Show(ctx, d.Unit()); err != nil {
+		switch action.Op {
+		case endpoint.OpStop:
+			err = c.stop(ctx)
+		case endpoint.OpRemoveFiles:
+			err = c.files.removeConns(action.Conns)
+		case endpoint.OpDelete:
+			err = c.daemon.Delete(ctx, action.Conns...)
+		case endpoint.OpRereadSecrets:
+			err = c.daemon.RereadSecrets(ctx)
+		case endpoint.OpListen:
+			err = c.daemon.Listen(ctx)
+		case endpoint.OpLoad:
+			err = c.loadConns(ctx, c.plan.Load)
+		case endpoint.OpTerminate:
+			err = c.daemon.Terminate(ctx, action.Conns...)
+		case endpoint.OpInitiate:
+			err = c.daemon.Initiate(ctx, action.Conns...)
+		default:
+			err = fmt.Errorf("unknown action %s", action)
+		}
+		if err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (c *change) directories() error {
-	for _, name := range []string{"etc", "etc/ipsec.d", "conns"} {
-		if err := c.dir.SharedDir(name); err != nil {
-			return fmt.Errorf("make directory: %w", err)
-		}
+// stop stops the daemon, which sends DELETE to its peers, and removes its files and what it left in the kernel. The
+// guard stays, because the routes still exist.
+func (c *daemonChange) stop(ctx context.Context) error {
+	if err := c.daemon.Stop(ctx); err != nil {
+		return err
 	}
-	if err := c.dir.OwnedDir("run"); err != nil {
-		return fmt.Errorf("make directory: %w", err)
+	if err := c.namespace.RemoveTunnels(); err != nil {
+		return err
 	}
-	return nil
+	return c.files.removeAll()
 }
 
-// specs returns the conns of the wanted connections, one for each pair of networks.
-func (c *change) specs(wanted []*config.Connection) []libreswan.Spec {
-	var specs []libreswan.Spec
-	for _, connection := range wanted {
-		for _, pair := range connection.Pairs() {
-			specs = append(specs, libreswan.Spec{
-				Name:        pair.Conn,
-				Text:        render.Conn(connection, pair),
-				Former:      render.FormerConn(connection, pair),
-				Start:       !connection.ResponseOnly,
-				Certificate: connection.Certificate.Nickname,
-				Matches:     func(loaded libreswan.Conn) string { return mismatch(connection, loaded) },
-			})
+// loadConns loads conns into a running daemon, records which of them it refused, and initiates the others.
+func (c *daemonChange) loadConns(ctx context.Context, conns []endpoint.Conn) error {
+	refused, err := c.daemon.Load(ctx, specs(conns))
+	if err != nil {
+		return err
+	}
+	if err := c.keep(ctx, conns, refused); err != nil {
+		return err
+	}
+	accepted := endpoint.Accepted(conns, refused)
+	c.result.connsLoaded = len(accepted) > 0
+	return c.do(ctx, endpoint.Initiate(accepted))
+}
+
+// keep records which conns the daemon refused, and makes the files those of the conns that it has. It removes the keys
+// of refused connections: Libreswan ignores an ID that it cannot parse in the file of keys, so the key would match more
+// peers than intended.
+func (c *daemonChange) keep(ctx context.Context, conns []endpoint.Conn, refused map[string]string) error {
+	maps.Copy(c.result.refused, refused)
+	if err := c.files.writeConns(conns, refused); err != nil || len(refused) == 0 {
+		return err
+	}
+	changed, err := c.files.writeKeys(endpoint.WithAcceptedConn(c.wanted, refused))
+	if err != nil || !changed {
+		return err
+	}
+	return c.daemon.RereadSecrets(ctx)
+}
+
+// start starts a daemon that loads all conns from their files, as after a restart by systemd, and records which conns
+// it accepted.
+func (c *daemonChange) start(ctx context.Context, restoreGuard func(context.Context) error) error {
+	d := c.daemon
+	conns, err := c.prepareStart(ctx)
+	if err != nil {
+		return err
+	}
+	c.result.connsLoaded = true
+	began := time.Now()
+	if err := d.Start(ctx, c.isolator.record.state.UserNamespace, len(conns)); err != nil {
+		return err
+	}
+	if err := restoreGuard(ctx); err != nil {
+		return err
+	}
+	specs := specs(conns)
+	answer, missing, err := d.AwaitLoaded(ctx, specs)
+	if err != nil {
+		return err
+	}
+	refused, err := d.Refusals(ctx, answer.Conns, specs, began)
+	if err != nil {
+		return err
+	}
+	if len(missing)+len(refused) == 0 {
+		c.result.status = statusOf(answer, nil)
+	}
+	if err := c.keep(ctx, conns, refused); err != nil {
+		return err
+	}
+	// A conn that was loaded only in a second attempt, alone, was not initiated by the start of the daemon.
+	late := slices.DeleteFunc(endpoint.Accepted(conns, refused), func(conn endpoint.Conn) bool {
+		return !slices.ContainsFunc(missing, func(s libreswan.Spec) bool { return s.Name == conn.Name })
+	})
+	return c.do(ctx, endpoint.Initiate(late))
+}
+
+// prepareStart makes the isolation, the key database and the files of a daemon that is about to be started, and returns
+// the conns that it will load.
+func (c *daemonChange) prepareStart(ctx context.Context) (conns []endpoint.Conn, err error) {
+	d := c.daemon
+	if d.Isolation, err = c.isolator.prepare(ctx, c.path); err != nil {
+		return nil, err
+	}
+	for _, directory := range []string{d.Conns(), d.Run()} {
+		if err := os.RemoveAll(directory); err != nil {
+			return nil, fmt.Errorf("remove what another daemon left: %w", err)
 		}
+	}
+	if _, err := c.files.writeSettings(d, c.wanted); err != nil {
+		return nil, err
+	}
+	if err := c.database.create(ctx); err != nil {
+		return nil, err
+	}
+	if conns, err = c.importCertificates(ctx, c.plan.Load, nil); err != nil {
+		return nil, err
+	}
+	return conns, c.files.writeConns(conns, nil)
+}
+
+// specs returns conns in the form in which package libreswan loads them.
+func specs(conns []endpoint.Conn) []libreswan.Spec {
+	var specs []libreswan.Spec
+	for _, c := range conns {
+		specs = append(specs, libreswan.Spec{
+			Name: c.Name, Text: c.Text,
+			Matches: func(loaded libreswan.Conn) string { return mismatch(c.Connection, loaded) },
+		})
 	}
 	return specs
 }
@@ -104,127 +347,19 @@ func mismatch(c *config.Connection, loaded libreswan.Conn) string {
 	return ""
 }
 
-// prepareIsolation sets the user ID, the mount view and the other isolation of a daemon that is about to be started,
-// and saves them.
-func (c *change) prepareIsolation(ctx context.Context, d *libreswan.Daemon) (err error) {
-	if c.recorded.UserID == 0 { // a container of release 0.1.0, whose daemon ran as root
-		if err := c.allocateUser(ctx); err != nil {
+// awaitRunning waits until a daemon that systemd is restarting has started. details is the state of its unit.
+func awaitRunning(ctx context.Context, d *libreswan.Daemon, details unit.Details) error {
+	for clock := patience.Start(); !details.Running(); {
+		if details.Gone() || details.FailedForGood() || clock.Elapsed() > readyWithin || ctx.Err() != nil {
+			return fmt.Errorf("%w: its unit is %s", libreswan.ErrNotRunning, details.State())
+		}
+		time.Sleep(answerPause)
+		var err error
+		if details, err = d.Bus.Show(ctx, d.Unit()); err != nil {
 			return err
 		}
 	}
-	if c.recorded.UserNamespace, err = ownedBy(c.attachment.Namespace, c.recorded.UserID); err != nil {
-		return err
-	}
-	// Saved before the daemon exists, so that a CHECK after a killed ADD knows where the daemon runs.
-	err = mountview.Ensure(ctx, c.Root, c.Self, func(view string) error {
-		c.recorded.View = view
-		return c.dir.Save(c.recorded)
-	})
-	if err != nil {
-		return err
-	}
-	d.Isolation = isolation(c.recorded)
-	return c.dir.Share(c.recorded.UserID)
-}
-
-// allocateUser allocates the user ID of the container, or returns the one that it already has.
-func (c *change) allocateUser(ctx context.Context) error {
-	if err := c.adoptUser(ctx); err != nil {
-		return err
-	}
-	id, err := c.Users.Allocate(ctx, c.request.owner)
-	if err != nil {
-		return fmt.Errorf("user id of the container: %w", err)
-	}
-	c.recorded.UserID = id
 	return nil
-}
-
-// adoptUser registers the user ID that is the group of the container's directory. This matters only if state.json, and
-// perhaps the registry, was lost.
-func (c *change) adoptUser(ctx context.Context) error {
-	id, err := c.dir.User()
-	if err != nil || id == 0 {
-		return err
-	}
-	return c.Users.Adopt(ctx, c.request.owner, id)
-}
-
-// ownedBy reports whether the network namespace at path is owned by a user namespace of this user ID.
-func ownedBy(path string, user uint32) (bool, error) {
-	owner, own, err := ownerOf(path)
-	return !own && owner == user, err
-}
-
-// ownerOf returns the user ID whose user namespace owns the network namespace at path. own reports that this is the
-// user namespace of the calling program.
-func ownerOf(path string) (user uint32, own bool, err error) {
-	namespace, err := os.Open(path)
-	if err != nil {
-		return 0, false, err
-	}
-	defer namespace.Close()
-	return netns.UserOf(namespace)
-}
-
-// start starts a daemon that loads all conns from their files, as after a restart by systemd, and records which conns
-// it accepted.
-func (c *change) start(ctx context.Context, d *libreswan.Daemon, specs []libreswan.Spec) error {
-	if err := c.prepareIsolation(ctx, d); err != nil {
-		return err
-	}
-	for _, directory := range []string{d.Conns(), d.Run()} {
-		if err := os.RemoveAll(directory); err != nil {
-			return fmt.Errorf("remove what another daemon left: %w", err)
-		}
-	}
-	if _, err := c.settings(d); err != nil {
-		return err
-	}
-	if err := c.prepareDatabase(ctx, d); err != nil {
-		return err
-	}
-	specs, err := c.importCertificates(ctx, d, specs, nil)
-	if err != nil {
-		return err
-	}
-	for _, s := range specs {
-		if _, err := c.dir.WriteShared(connFile(s.Name), s.Text); err != nil {
-			return err
-		}
-	}
-	c.connsLoaded = true
-	began := time.Now()
-	if err := d.Start(ctx, c.recorded.UserNamespace, len(specs)); err != nil {
-		return err
-	}
-	if c.attachment.Guard == network.GuardPolicies { // Libreswan 5 flushes all policies when it starts
-		if _, err := awaitConns(ctx, d, nil); err != nil {
-			return err
-		}
-		if err := c.guard(ctx, c.plan.Guard); err != nil {
-			return err
-		}
-	}
-	answer, missing, err := d.AwaitLoaded(ctx, specs)
-	if err != nil {
-		return err
-	}
-	refused, err := d.Refusals(ctx, answer.Conns, specs, began)
-	if err != nil {
-		return err
-	}
-	if len(missing)+len(refused) == 0 {
-		c.status = statusOf(answer, nil)
-	}
-	if err := c.writeConns(specs, refused); err != nil {
-		return err
-	}
-	if err := c.removeRefusedKeys(ctx, d, refused); err != nil {
-		return err
-	}
-	// A conn that was loaded only in a second attempt, alone, was not initiated by the start of the daemon.
-	return c.initiate(ctx, d, accepted(missing, refused))
 }
 
 // awaitConns waits until the daemon answers and has the conns of these files, and returns its answer. A daemon that
@@ -248,70 +383,4 @@ func awaitConns(ctx context.Context, d *libreswan.Daemon, files map[string][]byt
 		}
 		time.Sleep(answerPause)
 	}
-}
-
-// removeRefusedKeys removes the keys of refused connections from ipsec.secrets. Libreswan ignores an ID that it cannot
-// parse in that file, so the key would match more peers than intended.
-func (c *change) removeRefusedKeys(ctx context.Context, d *libreswan.Daemon, refused map[string]string) error {
-	if len(refused) == 0 {
-		return nil
-	}
-	keep := slices.DeleteFunc(c.request.configuration.Wanted(), func(connection *config.Connection) bool {
-		return !slices.ContainsFunc(connection.Pairs(), func(p config.Pair) bool {
-			_, isRefused := refused[p.Conn]
-			return !isRefused
-		})
-	})
-	if changed, err := c.dir.WriteShared("etc/ipsec.secrets", render.Secrets(keep)); err != nil || !changed {
-		return err
-	}
-	return d.RereadSecrets(ctx)
-}
-
-// writeConns writes the files of the accepted conns, deletes those of the refused ones, and records the reasons in
-// c.refused.
-func (c *change) writeConns(specs []libreswan.Spec, refused map[string]string) error {
-	for _, s := range specs {
-		name := connFile(s.Name)
-		reason, isRefused := refused[s.Name]
-		if isRefused {
-			c.refused[s.Name] = reason
-			if err := c.dir.Delete(name); err != nil {
-				return err
-			}
-		} else if _, err := c.dir.WriteShared(name, s.Text); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// connFile returns the path of a conn's file, relative to the container's directory.
-func connFile(conn string) string { return filepath.Join("conns", conn+".conf") }
-
-func (c *change) initiate(ctx context.Context, d *libreswan.Daemon, specs []libreswan.Spec) error {
-	var initiate []string
-	for _, s := range specs {
-		if s.Start {
-			initiate = append(initiate, s.Name)
-		}
-	}
-	return d.Initiate(ctx, initiate...)
-}
-
-// stop stops the daemon, which sends DELETE to its peers, and removes its files and what it left in the kernel. The
-// guard stays, because the routes still exist.
-func (c *change) stop(ctx context.Context, d *libreswan.Daemon) error {
-	if err := d.Stop(ctx); err != nil {
-		return err
-	}
-	if err := c.namespace.RemoveTunnels(); err != nil {
-		return err
-	}
-	for _, name := range []string{"etc", "conns", "run", "nss"} {
-		if err := c.dir.Delete(name); err != nil {
-			return err
-		}
-	}
-	return nil
 }

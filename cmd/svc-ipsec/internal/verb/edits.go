@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/endpoint"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/state"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
@@ -25,67 +26,95 @@ import (
 // documentKey is the key in state.State.Edits for a configuration that is refused as a whole.
 const documentKey = "configuration"
 
+// edits decides which edits of the configuration take effect.
+type edits struct {
+	request *request
+	record  *record
+	fault   error // why the given configuration is refused as a whole, nil if it is not
+
+	// conf is the network configuration without the refused edits, as state.Compact returns it.
+	conf    json.RawMessage
+	refused map[string]string // the refused edits, in the form of state.State
+	valid   json.RawMessage   // the configuration without the connections that are refused
+}
+
+// check returns the fault of a configuration that is refused as a whole, or nil if the last valid configuration can be
+// used instead. files has the texts of the conns that the daemon has.
+func (e *edits) check(files func() (map[string][]byte, error)) error {
+	if e.fault == nil || !e.request.keepsLastValid {
+		return e.fault
+	}
+	loaded, err := files()
+	if err != nil {
+		return err
+	}
+	if last := e.lastValid(loaded); last == nil || e.request.setConfiguration(last) != nil {
+		return e.fault
+	}
+	return nil
+}
+
 // lastValid returns the last valid configuration, or nil if there was none. state.json takes precedence over the
 // runtime's record, because that may be older if the supervisor was killed.
-func (c *change) lastValid(loaded map[string][]byte) json.RawMessage {
-	if c.before != nil && len(c.recorded.Chosen)+len(loaded) > 0 {
-		if c.recorded.LastValid != nil {
-			return c.recorded.LastValid
+func (e *edits) lastValid(loaded map[string][]byte) json.RawMessage {
+	if s := e.record.state; !e.record.isNew() && len(s.Chosen)+len(loaded) > 0 {
+		if s.LastValid != nil {
+			return s.LastValid
 		}
 		var conf struct {
 			Configuration json.RawMessage `json:"configuration"`
 		}
-		if json.Unmarshal(c.recorded.Configuration, &conf) == nil && conf.Configuration != nil {
+		if json.Unmarshal(s.Configuration, &conf) == nil && conf.Configuration != nil {
 			return conf.Configuration
 		}
 	}
-	if last := c.request.lastValid; len(last) > 0 && string(last) != "null" && string(last) != "{}" {
+	if last := e.request.lastValid; len(last) > 0 && string(last) != "null" && string(last) != "{}" {
 		return last
 	}
 	return nil
 }
 
-// resolve decides which connections run. A refused connection is replaced by its last valid form. That may cause
-// another one to be refused, so this is repeated until nothing changes.
-func (c *change) resolve(ctx context.Context, loaded map[string][]byte) error {
-	last := c.lastValid(loaded)
-	document, previous := c.request.document, last
-	if !c.request.keepsLastValid {
+// resolve decides which connections run, and sets the configuration of the request. A refused connection is replaced by
+// its last valid form. That may cause another one to be refused, so this is repeated until nothing changes.
+func (e *edits) resolve(ctx context.Context, in *inputs, loaded map[string][]byte) error {
+	last := e.lastValid(loaded)
+	document, previous := e.request.document, last
+	if !e.request.keepsLastValid {
 		previous = nil
 	}
-	if c.fault != nil {
+	if e.fault != nil {
 		document = previous
 	}
 	revision, err := config.NewRevision(document, previous)
 	if err != nil {
 		return err
 	}
-	now := compareLoaded(loaded, c.recorded.Chosen)
-	if len(loaded)+len(c.recorded.Chosen) == 0 {
+	chosen := e.record.state.Chosen
+	now := endpoint.CompareLoaded(loaded, chosen)
+	if len(loaded)+len(chosen) == 0 {
 		now = revision.Standing
 	}
 	for {
-		if err := c.request.setConfiguration(revision.Document()); err != nil {
+		if err := e.request.setConfiguration(revision.Document()); err != nil {
 			return err
 		}
-		configuration := c.request.configuration
+		configuration := e.request.configuration
 		if revision.Revert(configuration) { // before any lookup for a document with refused edits
 			continue
 		}
-		c.lookUpReferences(ctx)
-		configuration.Loaded, configuration.Inside = networks(loaded), c.request.internalAddresses()
+		configuration.Found = in.read(ctx, configuration)
+		configuration.Loaded, configuration.Inside = endpoint.Networks(loaded), e.request.internalAddresses()
 		configuration.Accepted = config.Accepted(last, configuration.Inside)
 		configuration.Resolve(now)
 		if !revision.Revert(configuration) {
 			break
 		}
 	}
-	c.edits, c.valid = revision.Edits, revision.Valid(c.request.configuration)
-	if c.fault != nil {
-		c.edits[documentKey] = c.fault.Error()
+	e.refused, e.valid = revision.Edits, revision.Valid(e.request.configuration)
+	if e.fault != nil {
+		e.refused[documentKey] = e.fault.Error()
 	}
-	c.warnOfKeyFiles()
-	c.raw, err = withConfiguration(c.raw, revision.Document())
+	e.conf, err = withConfiguration(e.conf, revision.Document())
 	return err
 }
 
@@ -128,18 +157,18 @@ func withConfiguration(conf, document json.RawMessage) (json.RawMessage, error) 
 
 // lastValidForRuntime returns the last valid configuration for a runtime that records it, or nil if it equals the given
 // configuration.
-func (c *change) lastValidForRuntime() json.RawMessage {
-	if !c.request.keepsLastValid || bytes.Equal(c.valid, c.request.document) {
+func (e *edits) lastValidForRuntime() json.RawMessage {
+	if !e.request.keepsLastValid || bytes.Equal(e.valid, e.request.document) {
 		return nil
 	}
-	return c.valid
+	return e.valid
 }
 
-// recordEdits records which edits are refused and which faults are tolerated, and logs the new ones.
-func (c *change) recordEdits(s *state.State) {
+// save sets which edits are refused and which faults are tolerated in a state, and logs the new ones.
+func (e *edits) save(s *state.State, log *slog.Logger) {
 	before := *s
-	s.Edits, s.Tolerated, s.LastValid = c.edits, map[string]string{}, nil
-	configuration := c.request.configuration
+	s.Edits, s.Tolerated, s.LastValid = e.refused, map[string]string{}, nil
+	configuration := e.request.configuration
 	names := map[string]string{}
 	for i := range configuration.Connections {
 		connection := &configuration.Connections[i]
@@ -151,8 +180,8 @@ func (c *change) recordEdits(s *state.State) {
 	var conf struct {
 		Configuration json.RawMessage `json:"configuration"`
 	}
-	if _ = json.Unmarshal(c.raw, &conf); !bytes.Equal(conf.Configuration, c.valid) {
-		s.LastValid = c.valid
+	if _ = json.Unmarshal(e.conf, &conf); !bytes.Equal(conf.Configuration, e.valid) {
+		s.LastValid = e.valid
 	}
 	for _, list := range []struct {
 		text    string
@@ -165,11 +194,11 @@ func (c *change) recordEdits(s *state.State) {
 			if list.was[place] == list.is[place] {
 				continue
 			}
-			fields := []any{slog.String("container", string(c.request.owner.Name)), slog.String("reason", list.is[place])}
+			fields := []any{slog.String("container", string(e.request.owner.Name)), slog.String("reason", list.is[place])}
 			if id := names[place]; id != "" {
 				fields = append(fields, slog.String("connection", id))
 			}
-			c.Log.Warn(list.text, fields...)
+			log.Warn(list.text, fields...)
 		}
 	}
 }
@@ -238,8 +267,8 @@ func (r *request) internalAddresses() []netip.Addr {
 func (r *request) prepareResolve(loaded map[string][]byte,
 	chosen map[string]string,
 ) func(*config.Connection) config.Standing {
-	compareLastADD := compareLastADD(loaded, chosen)
-	r.configuration.Loaded, r.configuration.Inside = networks(loaded), r.internalAddresses()
+	compareLastADD := endpoint.CompareLastADD(loaded, chosen)
+	r.configuration.Loaded, r.configuration.Inside = endpoint.Networks(loaded), r.internalAddresses()
 	r.configuration.Accepted = func(c *config.Connection) bool { return compareLastADD(c) != config.New }
 	return compareLastADD
 }

@@ -4,132 +4,153 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"net/netip"
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/network"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/state"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+	"github.com/svc-supervisor/svc-supervisor/pkg/unit"
 )
 
-// network makes interface, addresses, routes and guard match the plan. The guard covers a new peer before it gets a
-// route, and an old peer until its route is removed.
-func (c *change) network(ctx context.Context) error {
-	if !c.plan.Chained {
-		if err := c.namespace.EnsureVeth(c.plan.Interface, c.request.owner); err != nil {
-			return err
-		}
-	}
-	both := c.bothGuards()
-	guarded := c.guarded()
-	if !guarded {
-		if err := c.guard(ctx, both); err != nil {
-			return err
-		}
-	}
-	if err := c.namespace.Apply(c.plan); err != nil {
-		return err
-	}
-	if !guarded && !bytes.Equal(both.Rules(), c.plan.Guard.Rules()) {
-		if err := c.guard(ctx, c.plan.Guard); err != nil {
-			return err
-		}
-	}
-	if c.plan.Chained {
-		return nil
-	}
-	return network.AttachHostLink(c.request.owner, c.request.bridge(), c.bridges()...)
+// networkChange changes the network of a container: interface, addresses, routes, and the guard against packets in
+// clear.
+type networkChange struct {
+	owner      spec.Owner
+	plan       *network.Plan
+	old        *network.Plan // the network as the last successful ADD configured it, nil if there was none
+	namespace  *network.Namespace
+	record     *record
+	attachment *state.Attachment // its guard is set when the guard is
+	guard      guardRules
+	nft        string // path of the nft program
+	log        *slog.Logger
 }
 
-// checkInterface returns an error if the interface cannot be created or changed. It is not created while a daemon runs,
-// because that daemon could replace the link before it is moved to the host.
-func (c *change) checkInterface(ctx context.Context) error {
-	owner := c.request.owner
-	switch {
-	case c.plan.Chained:
-		return c.checkPrevResult()
-	case c.before == nil || c.recorded.UserID == 0:
+// guardRules identifies the guard that this ADD has installed or found in place.
+type guardRules struct {
+	rules  string // as text for nft
+	digest string // of the rules as the kernel has them, "" if the guard is not a table
+}
+
+// apply makes interface, addresses, routes and guard match the plan. The guard covers a new peer before it gets a route,
+// and an old peer until its route is removed.
+func (n *networkChange) apply(ctx context.Context) error {
+	if !n.plan.Chained {
+		if err := n.namespace.EnsureVeth(n.plan.Interface, n.owner); err != nil {
+			return err
+		}
+	}
+	both := n.bothGuards()
+	inPlace := n.keepGuard()
+	if !inPlace {
+		if err := n.setGuard(ctx, both); err != nil {
+			return err
+		}
+	}
+	if err := n.namespace.Apply(n.plan); err != nil {
+		return err
+	}
+	if !inPlace && !bytes.Equal(both.Rules(), n.plan.Guard.Rules()) {
+		if err := n.setGuard(ctx, n.plan.Guard); err != nil {
+			return err
+		}
+	}
+	if n.plan.Chained {
 		return nil
 	}
-	exists, err := network.HasHostLink(owner)
+	return network.AttachHostLink(n.owner, n.attachment.Bridge, n.record.bridges()...)
+}
+
+// check returns an error if the interface cannot be created or changed. It is not created while a daemon runs, because
+// that daemon could replace the link before it is moved to the host.
+func (n *networkChange) check(ctx context.Context, bus *unit.Bus, external []netip.Addr) error {
+	switch {
+	case n.plan.Chained:
+		return n.checkPrevResult(external)
+	case n.record.isNew() || n.record.state.UserID == 0:
+		return nil
+	}
+	exists, err := network.HasHostLink(n.owner)
 	if err != nil {
 		return err
 	}
-	unit, err := c.Bus.Show(ctx, owner.Name.Unit())
+	daemon, err := bus.Show(ctx, n.owner.Name.Unit())
 	if err != nil {
 		return err
 	}
-	if !exists && !unit.Gone() {
-		return fail(spec.CodeNotInPlace, "interface %s is gone and cannot be created while the daemon runs", owner.Name)
+	if !exists && !daemon.Gone() {
+		return fail(spec.CodeNotInPlace, "interface %s is gone and cannot be created while the daemon runs", n.owner.Name)
+	}
+	return nil
+}
+
+func (n *networkChange) checkPrevResult(external []netip.Addr) error {
+	has, err := n.namespace.HasAddresses(n.plan.Interface, external)
+	if err != nil {
+		return err
+	}
+	if !has {
+		return fail(7, "prevResult: interface %s does not have the addresses that it names", n.plan.Interface)
 	}
 	return nil
 }
 
 // bothGuards returns the guard during the change from the old network to the new one. It also covers every route that
 // an earlier, incomplete reconfigure may have made.
-func (c *change) bothGuards() network.Guard {
-	both := c.plan.Guard
-	if c.old != nil {
-		both = both.Union(c.old.Guard)
+func (n *networkChange) bothGuards() network.Guard {
+	both := n.plan.Guard
+	if n.old != nil {
+		both = both.Union(n.old.Guard)
 	}
-	if incomplete := c.recorded.Incomplete; incomplete != nil {
+	if incomplete := n.record.state.Incomplete; incomplete != nil {
 		both.Peers = incomplete.Peers
 	}
 	return both
 }
 
-// guarded reports whether the wanted guard is already in place. This ADD then keeps it. A recorded guard without a
+// keepGuard reports whether the wanted guard is already in place. This ADD then keeps it. A recorded guard without a
 // digest was set by a version that recorded none.
-func (c *change) guarded() bool {
-	rules, digest := string(c.plan.Guard.Rules()), c.recorded.GuardDigest
-	if c.before == nil || c.recorded.GuardRules != rules || digest == "" && c.before.Guard == network.GuardTable {
+func (n *networkChange) keepGuard() bool {
+	rules, before, s := string(n.plan.Guard.Rules()), n.record.before, n.record.state
+	if before == nil || s.GuardRules != rules || s.GuardDigest == "" && before.Guard == network.GuardTable {
 		return false
 	}
-	found, err := c.namespace.CheckGuard(c.before.Guard, c.plan.Guard, digest)
+	found, err := n.namespace.CheckGuard(before.Guard, n.plan.Guard, s.GuardDigest)
 	if err != nil || found != network.GuardComplete {
 		return false
 	}
-	c.attachment.Guard, c.attachment.GuardReason = c.before.Guard, c.before.GuardReason
-	c.guardRules, c.guardDigest = rules, digest
+	n.attachment.Guard, n.attachment.GuardReason = before.Guard, before.GuardReason
+	n.guard = guardRules{rules, s.GuardDigest}
 	return true
 }
 
-// guard installs the guard. If the host supports none, the tunnels work without it and the health message says so.
-func (c *change) guard(ctx context.Context, g network.Guard) error {
+// setGuard installs the guard. If the host supports none, the tunnels work without it and the health message says so.
+func (n *networkChange) setGuard(ctx context.Context, g network.Guard) error {
 	// The recorded guard is removed from state.json first. Otherwise, if the verb is killed after nft and the
 	// configuration is edited back, the next ADD would find the recorded guard equal to the wanted one, and the networks
 	// of a peer would stay unguarded.
-	if c.recorded.GuardRules != "" {
-		c.recorded.GuardRules = ""
-		if err := c.dir.Save(c.recorded); err != nil {
+	if n.record.state.GuardRules != "" {
+		n.record.state.GuardRules = ""
+		if err := n.record.save(); err != nil {
 			return err
 		}
 	}
-	c.attachment.Guard, c.attachment.GuardReason = c.namespace.SetGuard(ctx, c.tools.NFT, g)
-	if reason := c.attachment.GuardReason; reason != "" {
+	n.attachment.Guard, n.attachment.GuardReason = n.namespace.SetGuard(ctx, n.nft, g)
+	if reason := n.attachment.GuardReason; reason != "" {
 		message := "packets in clear are blocked only by XFRM policies, " +
 			"which a restart of Libreswan 5 removes until the next CHECK"
-		if c.attachment.Guard == network.GuardNone {
+		if n.attachment.Guard == network.GuardNone {
 			message = "packets in clear are not blocked"
 		}
-		c.Log.Warn(message,
-			slog.String("container", string(c.request.owner.Name)), slog.String("reason", reason))
+		n.log.Warn(message, slog.String("container", string(n.owner.Name)), slog.String("reason", reason))
 	}
-	c.guardRules, c.guardDigest = string(g.Rules()), ""
-	if c.attachment.Guard == network.GuardTable {
-		digest, err := c.namespace.RulesDigest()
+	n.guard = guardRules{rules: string(g.Rules())}
+	if n.attachment.Guard == network.GuardTable {
+		digest, err := n.namespace.RulesDigest()
 		if err != nil {
 			return err
 		}
-		c.guardDigest = digest
-	}
-	return nil
-}
-
-func (c *change) checkPrevResult() error {
-	has, err := c.namespace.HasAddresses(c.plan.Interface, c.request.configuration.ExternalIPs)
-	if err != nil {
-		return err
-	}
-	if !has {
-		return fail(7, "prevResult: interface %s does not have the addresses that it names", c.plan.Interface)
+		n.guard.digest = digest
 	}
 	return nil
 }

@@ -38,15 +38,3 @@ func staleInputs(found config.Found) []string {
 func byPath(a, b config.CertificateFiles) int {
 	return slices.Compare([]string{a.Certificate, a.PrivateKey, a.CA}, []string{b.Certificate, b.PrivateKey, b.CA})
 }
-
-// staleCertificates returns the certificates of wanted connections whose files could not be read, by nickname, with the
-// reasons. Only the daemon's key database contains them.
-func (c *change) staleCertificates() map[string]string {
-	kept := map[string]string{}
-	for _, connection := range c.request.configuration.Wanted() {
-		if certificate := connection.Certificate; certificate.Nickname != "" && c.credentials[certificate.Digest] == nil {
-			kept[certificate.Nickname] = certificate.Fault
-		}
-	}
-	return kept
-}

@@ -52,7 +52,8 @@ func TestLastKeyIsUsedIfFileIsUnreadable(t *testing.T) {
 		{"the file is missing and there is no last key", func() { _ = os.Remove(path) }, nil, "", "no such file"},
 	} {
 		test.make()
-		got := readKeys(lookup.OpenKeyFiles("/nonexistent"), []string{path}, test.last)[path]
+		in := inputs{keys: lookup.OpenKeyFiles("/nonexistent"), last: config.Found{Files: test.last}}
+		got := in.readKeys([]string{path})[path]
 		if string(got.Content.Reveal()) != test.key || (got.Fault == "") != (test.faults == "") ||
 			!strings.Contains(got.Fault, test.faults) {
 			t.Errorf("%s: key %q, fault %q", test.name, got.Content.Reveal(), got.Fault)
@@ -93,10 +94,10 @@ func TestLastCertificateIsUsedUntilItExpires(t *testing.T) {
 	dir, now := t.TempDir(), time.Now()
 	files := issueCertificate(t, dir, now.Add(time.Hour))
 	read := func(last config.Certificate, at time.Time) config.Certificate {
-		c := &change{keys: lookup.OpenKeyFiles("/nonexistent"),
-			tools: libreswan.Tools{Certutil: "/usr/bin/certutil", PK12util: "/usr/bin/pk12util"}}
-		return c.readCertificates([]config.CertificateFiles{files},
-			map[config.CertificateFiles]config.Certificate{files: last}, at)[files]
+		in := &inputs{keys: lookup.OpenKeyFiles("/nonexistent"),
+			tools: libreswan.Tools{Certutil: "/usr/bin/certutil", PK12util: "/usr/bin/pk12util"},
+			last:  config.Found{Certificates: map[config.CertificateFiles]config.Certificate{files: last}}}
+		return in.readCertificates([]config.CertificateFiles{files}, at)[files]
 	}
 	last := read(config.Certificate{}, now)
 	if last.Nickname == "" || last.Fault != "" {

@@ -70,14 +70,7 @@ func (e *Executable) daemon(tools libreswan.Tools, owner spec.Owner, dir string,
 	return &libreswan.Daemon{Tools: tools, Bus: e.Bus, Owner: owner, Dir: dir, Isolation: isolation(s)}
 }
 
-// isolation returns where the daemon that was started last runs, and with which privileges.
-func isolation(s *state.State) libreswan.Isolation {
-	if s.View == "" {
-		return libreswan.Isolation{}
-	}
-	return libreswan.Isolation{User: s.UserID, View: s.View, Namespace: s.Attachment.Namespace}
-}
-
+// budget returns a context for a verb, by the clock of package patience.
 func (e *Executable) budget(limit time.Duration) (context.Context, context.CancelFunc) {
 	return patience.WithTimeout(e.Context, limit)
 }

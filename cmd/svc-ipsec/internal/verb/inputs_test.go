@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
-	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
 func TestPeerAddressIsKeptWhileNameResolvesToIt(t *testing.T) {
@@ -33,19 +32,21 @@ func TestPeerAddressIsKeptWhileNameResolvesToIt(t *testing.T) {
 			config.Name{Address: a, Fault: "no answer"}},
 		{"a name that was never resolved has no address", nil, "no answer", config.Name{}, config.Name{Fault: "no answer"}},
 	} {
-		c := &change{Executable: &Executable{LookUp: func(context.Context, string, string) ([]netip.Addr, error) {
-			if test.fails != "" {
-				return nil, errors.New(test.fails)
-			}
-			return test.answers, nil
-		}}}
-		var err error
-		if c.request, err = decode(cniArgs(strings.Replace(fullConf, `"configuration":{}`, `"configuration":{"externalIps":["192.0.2.1","2001:db8::1"],"connections":[
-			{"id":"a","peerAddress":"vpn.example.org","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.2.0.0/24"],"psk":"k"}]}`, 1))); err != nil {
+		in := &inputs{
+			resolver: func(context.Context, string, string) ([]netip.Addr, error) {
+				if test.fails != "" {
+					return nil, errors.New(test.fails)
+				}
+				return test.answers, nil
+			},
+			last: config.Found{Names: map[string]config.Name{"vpn.example.org": test.last}},
+		}
+		r, err := decode(cniArgs(strings.Replace(fullConf, `"configuration":{}`, `"configuration":{"externalIps":["192.0.2.1","2001:db8::1"],"connections":[
+			{"id":"a","peerAddress":"vpn.example.org","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.2.0.0/24"],"psk":"k"}]}`, 1)))
+		if err != nil {
 			t.Fatal(err)
 		}
-		last := map[string]config.Name{"vpn.example.org": test.last}
-		if got := c.lookUpPeers(t.Context(), last)["vpn.example.org"]; got != test.want {
+		if got := in.lookUpPeers(t.Context(), r.configuration)["vpn.example.org"]; got != test.want {
 			t.Errorf("%s: got %+v, want %+v", test.name, got, test.want)
 		}
 	}
@@ -68,18 +69,5 @@ func TestNextLookupOfPeerNames(t *testing.T) {
 	}
 	if again := againForNames(config.Found{At: at}, at); again != nil {
 		t.Errorf("without names: %+v", again)
-	}
-}
-
-func TestEarliestRequest(t *testing.T) {
-	early, late := &spec.Again{After: 5}, &spec.Again{After: 9}
-	for _, test := range []struct {
-		requests []*spec.Again
-		want     *spec.Again
-	}{{nil, nil}, {[]*spec.Again{nil, nil}, nil}, {[]*spec.Again{nil, late}, late},
-		{[]*spec.Again{late, early, nil}, early}} {
-		if got := earliest(test.requests...); got != test.want {
-			t.Errorf("%v: got %v", test.requests, got)
-		}
 	}
 }

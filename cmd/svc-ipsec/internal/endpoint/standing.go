@@ -1,4 +1,4 @@
-package verb
+package endpoint
 
 import (
 	"bytes"
@@ -11,19 +11,19 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/internal/lazyregexp"
 )
 
-// chosen returns the connections that this ADD chose to run, in the form of state.State.
-func (c *change) chosen() map[string]string {
+// Chosen returns the connections that an ADD chose to run: their aliases, by their places in the configuration.
+func Chosen(wanted []*config.Connection) map[string]string {
 	chosen := map[string]string{}
-	for _, connection := range c.request.configuration.Wanted() {
+	for _, connection := range wanted {
 		chosen[connection.Place()] = connection.Alias()
 	}
 	return chosen
 }
 
-// compareLoaded returns a function that reports whether a connection of the given configuration already runs, and
+// CompareLoaded returns a function that reports whether a connection of the given configuration already runs, and
 // whether it runs unchanged. loaded has the texts of the conns that the daemon has; chosen has the connections that the
 // last successful ADD chose.
-func compareLoaded(loaded map[string][]byte, chosen map[string]string) func(*config.Connection) config.Standing {
+func CompareLoaded(loaded map[string][]byte, chosen map[string]string) func(*config.Connection) config.Standing {
 	known := slices.Collect(maps.Values(chosen))
 	return func(c *config.Connection) config.Standing {
 		unchanged := func(p config.Pair) bool {
@@ -40,10 +40,10 @@ func compareLoaded(loaded map[string][]byte, chosen map[string]string) func(*con
 	}
 }
 
-// compareLastADD is like compareLoaded for the configuration of the last successful ADD: what that ADD chose runs
+// CompareLastADD is like CompareLoaded for the configuration of the last successful ADD: what that ADD chose runs
 // unchanged.
-func compareLastADD(loaded map[string][]byte, chosen map[string]string) func(*config.Connection) config.Standing {
-	now := compareLoaded(loaded, chosen)
+func CompareLastADD(loaded map[string][]byte, chosen map[string]string) func(*config.Connection) config.Standing {
+	now := CompareLoaded(loaded, chosen)
 	if len(chosen) == 0 {
 		return now
 	}

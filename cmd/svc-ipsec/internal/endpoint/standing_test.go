@@ -1,4 +1,4 @@
-package verb
+package endpoint
 
 import (
 	"strings"
@@ -34,10 +34,10 @@ func TestRunningConnectionIsPreferredToNewOne(t *testing.T) {
 	}
 	before, edited := strings.Replace(a, "%s", "", 1),
 		strings.Replace(a, "%s", `,"mtu":1400,"ikePolicy":{"pfs":"group15"}`, 1)
-	c := &change{request: &request{configuration: read(before)}}
-	c.request.configuration.Resolve(nil)
+	first := read(before)
+	first.Resolve(nil)
 	loaded := map[string][]byte{}
-	for _, connection := range c.request.configuration.Wanted() {
+	for _, connection := range first.Wanted() {
 		for _, pair := range connection.Pairs() {
 			loaded[pair.Conn] = render.Conn(connection, pair)
 		}
@@ -45,18 +45,17 @@ func TestRunningConnectionIsPreferredToNewOne(t *testing.T) {
 
 	// Older versions did not record the choice, so it follows from the conns that are loaded.
 	next := read(b, edited)
-	next.Resolve(compareLoaded(loaded, nil))
+	next.Resolve(CompareLoaded(loaded, nil))
 	runs("ADD after an older version", next, "a")
 	last := read(b, before)
-	last.Resolve(compareLastADD(loaded, nil))
+	last.Resolve(CompareLastADD(loaded, nil))
 	runs("CHECK after an older version", last, "a")
 
 	// The daemon refuses the edited form of a.
-	c.request.configuration = next
-	chosen := c.chosen()
+	chosen := Chosen(next.Wanted())
 	none := map[string][]byte{}
 	for _, verb := range []func(map[string][]byte,
-		map[string]string) func(*config.Connection) config.Standing{compareLoaded, compareLastADD} {
+		map[string]string) func(*config.Connection) config.Standing{CompareLoaded, CompareLastADD} {
 		again := read(b, edited)
 		again.Resolve(verb(none, chosen))
 		runs("after a refusal", again, "a")
@@ -69,12 +68,12 @@ func TestRunningConnectionIsPreferredToNewOne(t *testing.T) {
 		none[pair.Conn] = render.Conn(&alone.Connections[0], pair)
 	}
 	again := read(b, edited)
-	again.Resolve(compareLastADD(none, chosen))
+	again.Resolve(CompareLastADD(none, chosen))
 	runs("CHECK after an ADD that failed", again, "a")
 
 	// If two connections have the same ID, their place in the document identifies them.
 	twice := read(strings.Replace(b, `"b"`, `"a"`, 1), edited)
-	twice.Resolve(compareLastADD(none, chosen))
+	twice.Resolve(CompareLastADD(none, chosen))
 	if twice.Connections[0].Refused == nil || twice.Connections[1].Refused != nil {
 		t.Errorf("with the same ID: %v, %v", twice.Connections[0].Refused, twice.Connections[1].Refused)
 	}

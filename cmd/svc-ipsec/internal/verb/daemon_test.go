@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/endpoint"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/libreswan"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/state"
 )
@@ -42,10 +44,16 @@ func TestSiblingsOfChangedConnAreInitiated(t *testing.T) {
 #3: "orphan-0-0":500 STATE_V2_ESTABLISHED_CHILD_SA (established Child SA); newest; eroute owner; IKE SA #9; idle;`,
 		`#2: "up-0-0", type=ESP, add_time=1700000000, inBytes=84, outBytes=84
 #3: "orphan-0-0", type=ESP, add_time=1700000000, inBytes=84, outBytes=84`)
-	same := []libreswan.Spec{{Name: "up-0-0", Start: true}, {Name: "orphan-0-0", Start: true}, {Name: "peers-0-0"},
-		{Name: "never-0-0", Start: true}}
-	before := map[string]libreswan.Traffic{"up-0-0": {}, "orphan-0-0": {}, "peers-0-0": {}}
-	if err := new(change).reviveSiblings(t.Context(), d, same, before); err != nil {
+	initiator, responder := new(config.Connection), &config.Connection{ResponseOnly: true}
+	plan := endpoint.Plan{Keep: []endpoint.Conn{{Name: "up-0-0", Connection: initiator},
+		{Name: "orphan-0-0", Connection: initiator}, {Name: "peers-0-0", Connection: responder},
+		{Name: "never-0-0", Connection: initiator}}}
+	before := endpoint.Status{Up: map[string]bool{"up-0-0": true, "orphan-0-0": true, "peers-0-0": true}}
+	answer, err := d.Query(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := (&daemonChange{daemon: d}).do(t.Context(), plan.Revive(before, statusOf(answer, nil).plain())); err != nil {
 		t.Fatal(err)
 	}
 	if got := whackCalls(); got != "--name orphan-0-0 --terminate\n--name orphan-0-0 --asynchronous --initiate" {
@@ -68,29 +76,25 @@ func TestOrphanedChildSAIsNotUp(t *testing.T) {
 // The previous ADD wrote the file of keys and failed before the daemon reread it.
 func TestKeyOfDeletedConnIsRemoved(t *testing.T) {
 	d, whackCalls := fakeDaemon(t, `"a-0-0":     oriented; my_ip=unset`, "")
-	c := &change{dir: &state.Directory{Path: d.Dir}, recorded: new(state.State), refused: map[string]string{}}
-	var err error
-	if c.request, err = decode(cniArgs(fullConf)); err != nil {
-		t.Fatal(err)
-	}
+	dir := &state.Directory{Path: d.Dir}
+	c := &daemonChange{daemon: d, files: daemonFiles{dir}, result: daemonResult{status: new(daemonStatus)}}
 	for _, name := range []string{"conns", "run"} {
-		if err := c.dir.SharedDir(name); err != nil {
+		if err := dir.SharedDir(name); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := c.dir.Write("conns/a-0-0.conf", []byte("conn a-0-0\n")); err != nil {
+	if _, err := dir.Write("conns/a-0-0.conf", []byte("conn a-0-0\n")); err != nil {
 		t.Fatal(err)
 	}
 	files, err := d.Loaded()
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.status = new(daemonStatus)
-	c.changes = compareConns(nil, files, map[string]libreswan.Conn{"a-0-0": {}}, nil)
-	if err := c.retire(t.Context(), d); err != nil {
+	c.plan = endpoint.Compare(nil, files, map[string]endpoint.Loaded{"a-0-0": {}}, nil)
+	if err := c.do(t.Context(), c.plan.Retire()); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.loadRunning(t.Context(), d); err != nil {
+	if err := c.loadRunning(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if got := whackCalls(); got != "--name a-0-0 --delete\n--rereadsecrets" {
