@@ -11,7 +11,6 @@ package publish
 import (
 	"context"
 	"errors"
-	"io/fs"
 	"log/slog"
 	"reflect"
 	"sync"
@@ -28,9 +27,9 @@ type Store interface {
 	EncodeHost(status spec.HostStatus) ([]byte, error)
 	EncodeContainer(status spec.ContainerStatus) ([]byte, error)
 
-	// PutStatus writes an encoded status, unless the NSDB has the same status and the current session owns it. If the
-	// container does not exist in the NSDB any more, errors.Is(err, fs.ErrNotExist) may hold. After PutStatus has returned
-	// because ctx ended, the status may still be written, but not after a later one.
+	// PutStatus writes an encoded status, unless the NSDB has the same status and the current session owns it. It returns
+	// ErrNoObject if the NSDB allows no status, because the object of the container or of the host does not exist. After
+	// PutStatus has returned because ctx ended, the status may still be written, but not after a later one.
 	PutStatus(ctx context.Context, id spec.ContainerID, value []byte) error
 
 	// DeleteStatus deletes a status. It succeeds if there is none.
@@ -44,6 +43,10 @@ type Store interface {
 	// an ended session, and when the NSDB is reachable again after an outage. The channel is always the same.
 	SessionChanged() <-chan struct{}
 }
+
+// ErrNoObject means that the object to which a status belongs does not exist in the NSDB. (fs.ErrNotExist would not do:
+// it is also the error of a missing certificate or password file.)
+var ErrNoObject = errors.New("no such object")
 
 // host is the id of the status of the host.
 const host spec.ContainerID = ""
@@ -383,12 +386,12 @@ func (p *Publisher) write(ctx context.Context, id spec.ContainerID, e *entry) er
 	defer p.mu.Unlock()
 	latest := p.entries[id] == e
 	switch {
-	case errors.Is(err, fs.ErrNotExist) && e.earlier != nil: // the container was deleted, so the status is obsolete
+	case errors.Is(err, ErrNoObject) && e.earlier != nil: // the container was deleted, so the status is obsolete
 		if latest {
 			delete(p.entries, id)
 		}
 		return nil
-	case errors.Is(err, fs.ErrNotExist) && e.written: // the same, until the session changes
+	case errors.Is(err, ErrNoObject) && e.written: // likewise; it is tried again when the session changes
 	case err != nil:
 		return err
 	}

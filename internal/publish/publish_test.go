@@ -580,10 +580,10 @@ func TestPruneRemovesAStatusThatWasTakenOver(t *testing.T) {
 func TestStatusOfADeletedContainerIsNotRetried(t *testing.T) {
 	withPublisher(t, func(t *testing.T, p *Publisher, n *store) {
 		n.earlier["earlier"] = "RUNNING"
-		n.fail("earlier", fs.ErrNotExist)
+		n.fail("earlier", ErrNoObject)
 		set(p, "written", spec.Running)
 		expect(t, n, "written RUNNING")
-		n.fail("written", fs.ErrNotExist)
+		n.fail("written", ErrNoObject)
 		n.changeSession()
 		synctest.Wait()
 		calls := n.calls()
@@ -591,7 +591,7 @@ func TestStatusOfADeletedContainerIsNotRetried(t *testing.T) {
 		if again := n.calls(); again != calls {
 			t.Errorf("%d writes were retried", again-calls)
 		}
-		n.fail("new", fs.ErrNotExist)
+		n.fail("new", ErrNoObject)
 		set(p, "new", spec.Starting) // its object may be created soon
 		synctest.Wait()
 		n.fail("earlier", nil)
@@ -605,6 +605,18 @@ func TestStatusOfADeletedContainerIsNotRetried(t *testing.T) {
 		if !maps.Equal(n.has, want) {
 			t.Errorf("has %q", n.has)
 		}
+	})
+}
+
+func TestEarlierStatusIsKeptWhileAFileOfTheStoreIsMissing(t *testing.T) {
+	withPublisher(t, func(t *testing.T, p *Publisher, n *store) {
+		n.earlier["earlier"] = "RUNNING"
+		n.fail("earlier", fs.ErrNotExist) // for example the password file
+		p.SetHost(spec.HostStatus{Count: 1})
+		expect(t, n, "host 1")
+		n.fail("earlier", nil)
+		time.Sleep(firstRetry)
+		expect(t, n, "host 1", "earlier RUNNING")
 	})
 }
 

@@ -5,13 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"slices"
 	"strings"
 	"sync"
 
 	"github.com/go-zookeeper/zk"
 
+	"github.com/svc-supervisor/svc-supervisor/internal/publish"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/zoom/model"
 )
@@ -39,7 +39,7 @@ func (n *NSDB) EncodeContainer(status spec.ContainerStatus) ([]byte, error) {
 // PutStatus makes sure that the node of a status has the given data and belongs to the current session. It fails soon
 // if there is no session. The id "" stands for the host, whose status may be left to the agent; without that status
 // MidoNet's scheduler moves all containers away from the host. If the object of the container or of the host does not
-// exist, errors.Is(err, fs.ErrNotExist) holds.
+// exist, errors.Is(err, publish.ErrNoObject) holds.
 func (n *NSDB) PutStatus(ctx context.Context, id spec.ContainerID, value []byte) error {
 	node, err := n.statusNode(id)
 	if err == nil && !n.leftToAgent(id) {
@@ -331,7 +331,8 @@ func (n *NSDB) ensureNode(client *client, node statusNode, data []byte) (string,
 		return node.path, err
 	}
 	if len(results) > 0 && errors.Is(results[0].Error, zk.ErrNoNode) {
-		return node.object, &messageError{"no such object: a status can exist only for an existing object", fs.ErrNotExist}
+		const text = "no such object: a status can exist only for an existing object"
+		return node.object, &messageError{text, publish.ErrNoObject}
 	}
 	if err := makeParents(client, node.path); err != nil {
 		return node.path, err

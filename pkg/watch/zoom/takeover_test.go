@@ -203,7 +203,9 @@ func TestAnEarlierStatusWithoutItsObjectIsDropped(t *testing.T) {
 	n := f.open(f.cluster.URL(f.tree.Root()))
 	p, _ := f.publish(n)
 	p.SetHost(spec.HostStatus{Weight: 1})
-	f.waitFor("the take-over", func() bool { return strings.Contains(f.log.String(), "statuses of an earlier run taken over") })
+	f.waitFor("the take-over", func() bool {
+		return strings.Contains(f.log.String(), "statuses of an earlier run taken over")
+	})
 	conn.Close()
 	f.waitFor("the status expires", func() bool { return !f.exists(0) })
 	f.cluster.Put(f.conn.Conn, object, text)
