@@ -21,7 +21,7 @@ func TestLogLinesOfTheMidoNetPageExist(t *testing.T) {
 		t.Fatal("the page has no section of log lines")
 	}
 	var program strings.Builder
-	for _, dir := range []string{"cmd/svc-supervisor", "pkg"} {
+	for _, dir := range []string{"cmd/svc-supervisor", "internal", "pkg"} {
 		err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 			if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
 				return err

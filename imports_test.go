@@ -81,6 +81,8 @@ var importBans = []struct {
 	{"internal/atomicfile", slices.Concat(ownPackages, []string{module + "pkg/spec"}), "it writes any file"},
 	{"internal/lockdir", slices.Concat(ownPackages, []string{module + "pkg/spec"}), "it locks any directory"},
 
+	{"internal/publish", slices.Concat(ownPackages, clients), "it gets an NSDB, so it is independent of the kind of NSDB"},
+
 	{"cmd/svc-supervisor/internal/plugin", []string{statedir, watch, unit},
 		"it runs one verb once, and package reconcile decides which"},
 	{"cmd/svc-supervisor/internal/plugin", dbus,
@@ -88,7 +90,7 @@ var importBans = []struct {
 
 	{"cmd/svc-supervisor/internal/report", []string{statedir, plugin, unit},
 		"a status depends only on the facts that reconcile passes, so that the two never disagree"},
-	{"cmd/svc-supervisor/internal/report", clients, "it gets a publisher, so it is independent of the kind of NSDB"},
+	{"cmd/svc-supervisor/internal/report", clients, "it gets an NSDB, so it is independent of the kind of NSDB"},
 
 	{"cmd/svc-supervisor/internal/kernelevents", ownPackages, "package reconcile decides what to do after an event"},
 	{"cmd/svc-supervisor/internal/kernelevents", []string{"os/exec"}, "it only reads messages of the kernel"},
@@ -226,6 +228,27 @@ func TestNoPackageOfTheSupervisorMentionsAServiceType(t *testing.T) {
 		}
 		if files == 0 {
 			t.Errorf("package %s has no Go files", pkg)
+		}
+	}
+}
+
+// A second package that writes statuses would need its own retries and its own order of writes.
+func TestOnlyThePublisherWritesStatuses(t *testing.T) {
+	for _, p := range listPackages(t) {
+		if within(p.ImportPath, module+"internal/publish") {
+			continue
+		}
+		for _, name := range p.GoFiles {
+			path := filepath.Join(p.Dir, name)
+			content, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, call := range []string{".PutStatus(", ".DeleteStatus("} {
+				if bytes.Contains(content, []byte(call)) {
+					t.Errorf("%s contains a call of %s)", path, call)
+				}
+			}
 		}
 	}
 }

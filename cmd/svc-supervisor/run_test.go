@@ -30,14 +30,15 @@ func (n fakeNSDB) Run(ctx context.Context, _ func(spec.Desired)) error {
 	}
 	return n.err
 }
-func (fakeNSDB) PublishHost(context.Context, spec.HostStatus) error { return nil }
-func (fakeNSDB) RemoveHost(context.Context) error                   { return nil }
-func (fakeNSDB) PublishContainer(context.Context, spec.ContainerID, spec.ContainerStatus) error {
-	return nil
+func (fakeNSDB) EncodeHost(spec.HostStatus) ([]byte, error)                { return nil, nil }
+func (fakeNSDB) EncodeContainer(spec.ContainerStatus) ([]byte, error)      { return nil, nil }
+func (fakeNSDB) PutStatus(context.Context, spec.ContainerID, []byte) error { return nil }
+func (fakeNSDB) DeleteStatus(context.Context, spec.ContainerID) error      { return nil }
+func (fakeNSDB) SessionChanged() <-chan struct{}                           { return nil }
+func (fakeNSDB) ListStatuses(context.Context) (map[spec.ContainerID][]byte, error) {
+	return nil, nil
 }
-func (fakeNSDB) RemoveContainer(context.Context, spec.ContainerID) error { return nil }
-func (fakeNSDB) Published(context.Context) ([]spec.ContainerID, error)   { return nil, nil }
-func (fakeNSDB) Close() error                                            { return nil }
+func (fakeNSDB) Close() error { return nil }
 
 // An empty host: the test must not see the namespaces, links and units of the host that it runs on.
 type (

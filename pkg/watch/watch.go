@@ -1,4 +1,4 @@
-// Package watch connects this host to one NSDB: it reads the host's desired state and publishes the host's statuses.
+// Package watch connects this host to one NSDB: it reads the host's desired state and writes the host's statuses.
 //
 // The desired state is always passed on as the complete set (spec.Desired), in which bindings that could not be read
 // are marked. An event of the NSDB only causes another read. The package guarantees that an object that cannot be read
@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"net/url"
 
+	"github.com/svc-supervisor/svc-supervisor/internal/publish"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/etcd"
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/file"
@@ -29,19 +30,8 @@ type NSDB interface {
 	// be called only once.
 	Run(ctx context.Context, changed func(spec.Desired)) error
 
-	// PublishHost and PublishContainer write a status if it differs from the one in the NSDB.
-	PublishHost(ctx context.Context, status spec.HostStatus) error
-	PublishContainer(ctx context.Context, id spec.ContainerID, status spec.ContainerStatus) error
-
-	// RemoveHost removes the status of this host, so that a scheduler no longer takes the host for a running one. It
-	// succeeds if there is no such status.
-	RemoveHost(ctx context.Context) error
-
-	// RemoveContainer removes the status that this host published for a container. It succeeds if there is no such status.
-	RemoveContainer(ctx context.Context, id spec.ContainerID) error
-
-	// Published lists the containers that have a status published by this host, sorted.
-	Published(ctx context.Context) ([]spec.ContainerID, error)
+	// Store writes and lists the statuses of this host. It keeps none of them; package publish does.
+	publish.Store
 
 	Close() error
 }

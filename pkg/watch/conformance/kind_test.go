@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/svc-supervisor/svc-supervisor/internal/publish"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch"
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/native"
@@ -370,6 +371,22 @@ func open(t *testing.T, backend Backend) *observer {
 	o.stop = sync.OnceFunc(func() { _ = nsdb.Close() })
 	t.Cleanup(o.stop)
 	return o
+}
+
+// runPublisher runs a publisher, as the supervisor does, until the observer stops.
+func (o *observer) runPublisher() *publish.Publisher {
+	p := publish.New(o, slog.New(slog.DiscardHandler))
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { p.Run(ctx) })
+	stop := o.stop
+	o.stop = sync.OnceFunc(func() {
+		cancel()
+		running.Wait()
+		stop()
+	})
+	o.Cleanup(o.stop)
+	return p
 }
 
 func (o *observer) changed(desired spec.Desired) {

@@ -1,7 +1,6 @@
 package conformance
 
 import (
-	"context"
 	"strconv"
 	"testing"
 	"time"
@@ -53,8 +52,10 @@ func outages(t *testing.T, k *Kind) {
 	o := observe(t, backend)
 	o.waitForSet("before", before)
 	host := spec.HostStatus{Weight: 3, Quota: 48, Count: 2}
-	o.publish("publish the host", func(ctx context.Context) error { return o.PublishHost(ctx, host) })
-	o.publishContainer(1, running(1))
+	p := o.runPublisher()
+	p.SetHost(host)
+	p.Set(container(1), running(1))
+	waitForStatus(t, backend, 1, running(1))
 	d := outageDuration(t)
 	for n, r := range []struct {
 		name       string

@@ -84,7 +84,7 @@ func TestExportedObjectsCanBeImportedUnchanged(t *testing.T) {
 	f.put("groups/g", `{"id":"g","policy":"weighted","hostIds":["h"]}`)
 	f.put("config/default", `{"log-level":"warn"}`)
 	f.put("foreign", "?")
-	f.check(f.nsdb.PublishContainer(t.Context(), "c", running))
+	f.check(put(t.Context(), f.nsdb, "c", running))
 	objects, err := f.nsdb.Export(t.Context())
 	f.check(err)
 	var keys []string

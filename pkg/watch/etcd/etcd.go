@@ -14,9 +14,9 @@
 // if no set was read before.
 //
 // Statuses are stored under a lease. They outlive a stopped supervisor by the TTL of the lease, so that readers do not
-// notice a restart, and the next process takes them over. If the lease is lost, a new one is granted and all statuses
-// are written again at once. Close does not revoke the lease. A status that another client deletes is written again
-// with the next status that is published for its container.
+// notice a restart, and the next process puts them under its own lease. If the lease is lost, a new one is granted, and
+// SessionChanged asks for all statuses. Close does not revoke the lease. A status that another client deletes is
+// written again with the next status of its container, or when the watches have started again.
 //
 // The package needs etcd 3.4 or later.
 package etcd
@@ -50,7 +50,8 @@ type NSDB struct {
 	closed    bool
 	token     token
 
-	publisher *statusPublisher
+	lease          *lease
+	sessionChanged chan struct{}
 }
 
 // timeouts are the limits of requests and streams, and the intervals of retries and log messages.
@@ -72,14 +73,14 @@ var defaultTimeouts = timeouts{
 
 // Open returns an NSDB for a location that ParseURL checked. It makes no connection and opens no file.
 func Open(location Location, host spec.HostID, log *slog.Logger) *NSDB {
-	n := &NSDB{location: location, host: host, log: log, timeouts: defaultTimeouts}
-	n.publisher = newStatusPublisher(n)
+	n := &NSDB{location: location, host: host, log: log, timeouts: defaultTimeouts, sessionChanged: make(chan struct{}, 1)}
+	n.lease = newLease(n)
 	return n
 }
 
 // Close closes the connection. Statuses remain until their lease expires.
 func (n *NSDB) Close() error {
-	n.publisher.close()
+	n.lease.close()
 	n.mu.Lock()
 	client := n.client
 	n.client, n.closed = nil, true
@@ -127,6 +128,7 @@ func (r *runState) deliver(desired spec.Desired, faults []native.Fault) {
 	}
 	if r.firstSetAt.IsZero() {
 		r.firstSetAt = time.Now()
+		r.n.notifySessionChanged() // etcd may have been unreachable
 	}
 	r.read, r.unreachable = true, false
 	r.ledger.Tell(faults, desired.Unread == "")

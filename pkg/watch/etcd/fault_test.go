@@ -64,7 +64,7 @@ func TestUnreachableEndpointsAreReported(t *testing.T) {
 	n := open(t, "etcd://"+address+"/svc", slog.DiscardHandler)
 	ctx, cancel := context.WithTimeout(t.Context(), deadline)
 	defer cancel()
-	err = n.PublishContainer(ctx, "c", running)
+	err = put(ctx, n, "c", running)
 	if err == nil || !strings.Contains(err.Error(), "connection refused") {
 		t.Errorf("got %v", err)
 	}

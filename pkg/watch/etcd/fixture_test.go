@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/stats"
 
+	"github.com/svc-supervisor/svc-supervisor/internal/publish"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/etcdtest"
 )
@@ -128,6 +129,38 @@ func open(t testing.TB, address string, log slog.Handler) *NSDB {
 	n.timeouts.maxBackoff = 500 * time.Millisecond
 	t.Cleanup(func() { _ = n.Close() })
 	return n
+}
+
+// publish runs a publisher, as the supervisor does, until the test ends or stop is called.
+func (f *fixture) publish(n *NSDB) (p *publish.Publisher, stop func()) {
+	p = publish.New(n, slog.New(f))
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { p.Run(ctx) })
+	stop = sync.OnceFunc(func() {
+		cancel()
+		running.Wait()
+	})
+	f.Cleanup(stop)
+	return p, stop
+}
+
+// put writes the status of a container once.
+func put(ctx context.Context, n *NSDB, id spec.ContainerID, status spec.ContainerStatus) error {
+	value, err := n.EncodeContainer(status)
+	if err != nil {
+		return err
+	}
+	return n.PutStatus(ctx, id, value)
+}
+
+// putHost writes the status of the host once.
+func putHost(ctx context.Context, n *NSDB, status spec.HostStatus) error {
+	value, err := n.EncodeHost(status)
+	if err != nil {
+		return err
+	}
+	return n.PutStatus(ctx, "", value)
 }
 
 func (f *fixture) path(key string) string { return "/" + f.root + "/" + key }

@@ -3,6 +3,7 @@ package etcd
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -13,9 +14,19 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/native"
 )
 
-// lease is the lease of the statuses. All renewals use one stream, because for a client with a user etcd checks a
-// password for every new stream.
+// lease is the lease of the statuses. It is requested when the first status is written, because a command that only
+// reads must not leave a lease, and renewed until the NSDB is closed. It is also renewed while etcd refuses writes:
+// without free space etcd still renews leases, and the written statuses must not expire.
+//
+// All renewals use one stream, because for a client with a user etcd checks a password for every new stream.
 type lease struct {
+	n         *NSDB
+	ctx       context.Context // ends at close
+	cancel    context.CancelFunc
+	startOnce sync.Once
+	keeper    sync.WaitGroup
+
+	sem     chan struct{}    // a mutex whose lock can be cancelled; guards the fields below
 	id      clientv3.LeaseID // 0: no lease
 	renewed time.Time
 
@@ -24,81 +35,191 @@ type lease struct {
 	stop      context.CancelCauseFunc // closes the stream
 }
 
+func newLease(n *NSDB) *lease {
+	l := &lease{n: n, sem: make(chan struct{}, 1)}
+	l.ctx, l.cancel = context.WithCancel(context.Background())
+	return l
+}
+
+// close stops the renewals. The lease remains until it expires.
+func (l *lease) close() {
+	l.cancel()
+	l.startOnce.Do(func() {}) // prevents a later start of the keeper
+	l.keeper.Wait()
+}
+
+func (l *lease) lock(ctx context.Context) error {
+	if l.ctx.Err() != nil {
+		return errClosed
+	}
+	select {
+	case l.sem <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (l *lease) unlock() { <-l.sem }
+
+// ensure returns the lease. It requests one if there is none, and starts the renewals.
+func (l *lease) ensure(ctx context.Context) (clientv3.LeaseID, error) {
+	if err := l.lock(ctx); err != nil {
+		return 0, err
+	}
+	defer l.unlock()
+	l.startOnce.Do(func() { l.keeper.Go(l.keep) })
+	var err error
+	if l.id == 0 {
+		err = l.grant(ctx)
+	}
+	return l.id, err
+}
+
+// lost records that a lease does not exist any more.
+func (l *lease) lost(id clientv3.LeaseID) {
+	if l.lock(l.ctx) != nil {
+		return
+	}
+	defer l.unlock()
+	l.lostLocked(id)
+}
+
+func (l *lease) lostLocked(id clientv3.LeaseID) {
+	if l.id != id {
+		return // it was replaced already
+	}
+	l.n.log.Info("lease lost: every status is written again", "endpoints", l.n.endpoints())
+	l.id = 0
+	l.n.notifySessionChanged()
+}
+
+// keep renews the lease until the NSDB is closed.
+func (l *lease) keep() {
+	defer l.closeStream()
+	failures := 0
+	var reported time.Time // when the failure was logged last; zero: no failure was logged
+	for {
+		wait, err := l.maintain()
+		if l.ctx.Err() != nil {
+			return
+		}
+		if err == nil {
+			if failures > 0 { // statuses that could not be written meanwhile need not wait for their retry
+				l.n.notifySessionChanged()
+			}
+			if !reported.IsZero() {
+				l.n.log.Info("statuses are kept again", "endpoints", l.n.endpoints())
+			}
+			failures, reported = 0, time.Time{}
+		} else {
+			if failures++; failures > 1 && time.Since(reported) >= l.n.timeouts.reminder {
+				reported = time.Now()
+				l.n.log.Warn("statuses cannot be kept", "error", err, "retry", l.n.timeouts.maxBackoff)
+			}
+			wait = l.n.timeouts.maxBackoff / 2
+		}
+		select {
+		case <-l.ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+	}
+}
+
+// maintain renews the lease if that is due, or requests another one if there is none, and returns the time until the
+// next renewal.
+func (l *lease) maintain() (wait time.Duration, err error) {
+	if err := l.lock(l.ctx); err != nil {
+		return 0, err
+	}
+	defer l.unlock()
+	if l.id != 0 {
+		if err = l.renew(l.ctx); errors.Is(err, rpctypes.ErrLeaseNotFound) {
+			l.lostLocked(l.id)
+		}
+	}
+	if l.id == 0 {
+		err = l.grant(l.ctx)
+	}
+	return time.Until(l.renewed.Add(l.renewInterval())), err
+}
+
 // renewInterval is a third of the TTL: the lease survives two failed renewals.
-func (p *statusPublisher) renewInterval() time.Duration { return p.n.location.TTL / 3 }
+func (l *lease) renewInterval() time.Duration { return l.n.location.TTL / 3 }
 
 // grant requests a new lease.
-func (p *statusPublisher) grant(ctx context.Context) error {
-	statuses := native.ContainerStatusesKey(p.n.host)
-	return p.n.do(ctx, "grant a lease for", statuses, func(ctx context.Context, client *clientv3.Client) error {
+func (l *lease) grant(ctx context.Context) error {
+	statuses := native.ContainerStatusesKey(l.n.host)
+	return l.n.do(ctx, "grant a lease for", statuses, func(ctx context.Context, client *clientv3.Client) error {
 		sent := time.Now()
-		granted, err := client.Grant(ctx, int64(p.n.location.TTL/time.Second))
+		granted, err := client.Grant(ctx, int64(l.n.location.TTL/time.Second))
 		if err == nil {
-			p.id, p.renewed = granted.ID, sent
+			l.id, l.renewed = granted.ID, sent
 		}
 		return err
 	})
 }
 
 // renew renews the lease if the renewal is due. It returns ErrLeaseNotFound if the lease does not exist any more.
-func (p *statusPublisher) renew(ctx context.Context) error {
-	if time.Since(p.renewed) < p.renewInterval() {
+func (l *lease) renew(ctx context.Context) error {
+	if time.Since(l.renewed) < l.renewInterval() {
 		return nil
 	}
-	statuses := native.ContainerStatusesKey(p.n.host)
-	return p.n.do(ctx, "renew the lease of", statuses, func(_ context.Context, client *clientv3.Client) error {
+	statuses := native.ContainerStatusesKey(l.n.host)
+	return l.n.do(ctx, "renew the lease of", statuses, func(_ context.Context, client *clientv3.Client) error {
 		sent := time.Now()
-		remaining, err := p.keepAlive(client)
+		remaining, err := l.keepAlive(client)
 		if err != nil {
-			p.closeStream()
+			l.closeStream()
 			return err
 		}
 		if remaining <= 0 {
 			return rpctypes.ErrLeaseNotFound
 		}
-		p.renewed = sent
+		l.renewed = sent
 		return nil
 	})
 }
 
 // keepAlive sends one renewal and returns the TTL that is left, in seconds. If the member does not respond in time, the
 // stream ends and cannot be used again.
-func (p *statusPublisher) keepAlive(client *clientv3.Client) (seconds int64, err error) {
-	if p.stream == nil {
-		p.streamCtx, p.stop = context.WithCancelCause(p.ctx)
+func (l *lease) keepAlive(client *clientv3.Client) (seconds int64, err error) {
+	if l.stream == nil {
+		l.streamCtx, l.stop = context.WithCancelCause(l.ctx)
 	}
-	ctx, stop := p.streamCtx, p.stop
-	timer := time.AfterFunc(p.n.timeouts.request, func() { stop(context.DeadlineExceeded) })
+	ctx, stop := l.streamCtx, l.stop
+	timer := time.AfterFunc(l.n.timeouts.request, func() { stop(context.DeadlineExceeded) })
 	defer timer.Stop()
 	defer func() {
 		if err != nil && errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
 			err = context.DeadlineExceeded
 		}
 	}()
-	if p.stream == nil {
+	if l.stream == nil {
 		leases := pb.NewLeaseClient(client.ActiveConnection())
-		p.stream, err = leases.LeaseKeepAlive(clientv3.WithRequireLeader(ctx), grpc.WaitForReady(true))
+		l.stream, err = leases.LeaseKeepAlive(clientv3.WithRequireLeader(ctx), grpc.WaitForReady(true))
 		if err != nil {
 			return 0, err
 		}
 	}
 	// Send returns no useful error; Recv returns the cause.
-	_ = p.stream.Send(&pb.LeaseKeepAliveRequest{ID: int64(p.id)})
+	_ = l.stream.Send(&pb.LeaseKeepAliveRequest{ID: int64(l.id)})
 	for {
-		answer, err := p.stream.Recv()
+		answer, err := l.stream.Recv()
 		if err != nil {
 			return 0, err
 		}
-		if answer.ID == int64(p.id) { // a response for an earlier lease is skipped
+		if answer.ID == int64(l.id) { // a response for an earlier lease is skipped
 			return answer.TTL, nil
 		}
 	}
 }
 
 // closeStream closes the stream if it is open.
-func (p *statusPublisher) closeStream() {
-	if p.stop != nil {
-		p.stop(nil)
+func (l *lease) closeStream() {
+	if l.stop != nil {
+		l.stop(nil)
 	}
-	p.stream, p.stop = nil, nil
+	l.stream, l.stop = nil, nil
 }

@@ -27,7 +27,9 @@ func newOwnCluster(t *testing.T, relayed bool) (*fixture, *etcdtest.Relay) {
 // publishRunning publishes a container status, which must be restored after every failure.
 func (f *fixture) publishRunning() {
 	f.Helper()
-	f.check(f.nsdb.PublishContainer(f.Context(), "c", running))
+	p, _ := f.publish(f.nsdb)
+	p.Set("c", running)
+	f.await("the status", func() bool { value, _, _ := f.stored("status/containers/h/c"); return value == runningJSON })
 }
 
 // onlyWholeSets checks that all sets that were reported since a mark are whole.
@@ -129,6 +131,7 @@ func TestWithoutAMajorityTheLastSetRemains(t *testing.T) {
 	f.cluster.Kill(0)
 	f.cluster.Kill(1)
 	f.await("the log line", func() bool { return f.logged("NSDB cannot be followed") > 0 })
+	f.await("the log line", func() bool { return f.logged("statuses cannot be kept") > 0 })
 	time.Sleep(2 * time.Second)
 	if sets := f.since(0); len(sets) != 1 {
 		t.Errorf("%d sets: %+v", len(sets), sets[1:])
@@ -142,6 +145,7 @@ func TestWithoutAMajorityTheLastSetRemains(t *testing.T) {
 	back := time.Now()
 	f.await("the status", func() bool { value, _, _ := f.stored("status/containers/h/c"); return value == runningJSON })
 	t.Logf("the status is there again after %v", time.Since(back))
+	f.await("the log line", func() bool { return f.logged("statuses are kept again") > 0 })
 	f.awaitLaterChange()
 	f.onlyWholeSets(0)
 	if f.logged("NSDB answers again") != 1 {

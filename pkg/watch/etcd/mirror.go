@@ -17,6 +17,9 @@ import (
 const (
 	transactionLimit = 128 // operations in one transaction, etcd's default limit
 	pageLimit        = 500 // keys in one response of a range read
+
+	// batchLimit is the limit for one transaction in bytes. etcd accepts 1.5 MiB.
+	batchLimit = 512 << 10
 )
 
 // mirror holds the objects that were read from etcd. It implements native.Reader. It is not safe for concurrent use.

@@ -4,94 +4,117 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"slices"
-	"strings"
 
 	mvccpb "go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/native"
 )
 
-// PublishHost publishes the host's status.
-func (n *NSDB) PublishHost(ctx context.Context, status spec.HostStatus) error {
-	if err := n.publish(ctx, native.HostStatusKey(n.host), status); err != nil {
-		return fmt.Errorf("publish status of host %s: %w", n.host, err)
-	}
-	return nil
+// EncodeHost returns the value of a host's status.
+func (n *NSDB) EncodeHost(status spec.HostStatus) ([]byte, error) { return encode(status) }
+
+// EncodeContainer returns the value of a container's status.
+func (n *NSDB) EncodeContainer(status spec.ContainerStatus) ([]byte, error) { return encode(status) }
+
+func encode(status any) ([]byte, error) {
+	var value bytes.Buffer
+	encoder := json.NewEncoder(&value)
+	encoder.SetEscapeHTML(false)
+	err := encoder.Encode(status)
+	return bytes.TrimRight(value.Bytes(), "\n"), err
 }
 
-// RemoveHost removes the host's status.
-func (n *NSDB) RemoveHost(ctx context.Context) error {
-	if err := n.publisher.set(ctx, native.HostStatusKey(n.host), nil); err != nil {
-		return fmt.Errorf("remove status of host %s: %w", n.host, err)
-	}
-	return nil
-}
-
-// PublishContainer publishes a container's status.
-func (n *NSDB) PublishContainer(ctx context.Context, id spec.ContainerID, status spec.ContainerStatus) error {
-	key, err := n.containerKey(id)
+// PutStatus writes a status under the lease of this process, unless etcd has the same value under this lease. The id ""
+// stands for the host.
+func (n *NSDB) PutStatus(ctx context.Context, id spec.ContainerID, value []byte) error {
+	key, err := native.StatusKey(n.host, id)
 	if err == nil {
-		err = n.publish(ctx, key, status)
+		err = n.putStatus(ctx, key, value)
 	}
-	if err != nil {
-		return fmt.Errorf("publish status of container %s: %w", spec.Quote(string(id)), err)
-	}
-	return nil
+	return native.StatusError("publish", n.host, id, err)
 }
 
-// RemoveContainer removes a container's status.
-func (n *NSDB) RemoveContainer(ctx context.Context, id spec.ContainerID) error {
-	key, err := n.containerKey(id)
-	if err == nil {
-		err = n.publisher.set(ctx, key, nil)
+func (n *NSDB) putStatus(ctx context.Context, key native.Key, value []byte) error {
+	var err error
+	for range 2 { // once more, if the lease was lost
+		var lease clientv3.LeaseID
+		if lease, err = n.lease.ensure(ctx); err == nil {
+			err = n.putUnder(ctx, lease, key, value)
+		}
+		if !errors.Is(err, rpctypes.ErrLeaseNotFound) {
+			break
+		}
+		n.lease.lost(lease)
 	}
-	if err != nil {
-		return fmt.Errorf("remove status of container %s: %w", spec.Quote(string(id)), err)
-	}
-	return nil
+	return err
 }
 
-// Published lists the containers that have a status of this host, sorted. Statuses of an earlier process are first
-// moved to the lease of this one, so that they do not expire.
-func (n *NSDB) Published(ctx context.Context) ([]spec.ContainerID, error) {
-	var ids []spec.ContainerID
-	err := n.publisher.prepare(ctx)
+// putUnder writes a value, unless etcd has the same value under the same lease.
+func (n *NSDB) putUnder(ctx context.Context, lease clientv3.LeaseID, key native.Key, value []byte) error {
+	path := n.path(key)
+	return n.do(ctx, "write", key, func(ctx context.Context, client *clientv3.Client) error {
+		current, err := client.Get(ctx, path)
+		if err != nil {
+			return err
+		}
+		if len(current.Kvs) > 0 && current.Kvs[0].Lease == int64(lease) && bytes.Equal(current.Kvs[0].Value, value) {
+			return nil
+		}
+		_, err = client.Put(ctx, path, string(value), clientv3.WithLease(lease))
+		return err
+	})
+}
+
+// DeleteStatus deletes a status. It succeeds if there is none. The id "" stands for the host.
+func (n *NSDB) DeleteStatus(ctx context.Context, id spec.ContainerID) error {
+	key, err := native.StatusKey(n.host, id)
 	if err == nil {
-		var revision int64
-		err = n.readPages(ctx, native.ContainerStatusesKey(n.host), &revision, func(kv *mvccpb.KeyValue) {
-			if id, ok := n.containerOfStatus(n.key(kv.Key)); ok {
-				ids = append(ids, id)
+		err = n.do(ctx, "write", key, func(ctx context.Context, client *clientv3.Client) error {
+			_, err := client.Delete(ctx, n.path(key))
+			return err
+		})
+	}
+	return native.StatusError("remove", n.host, id, err)
+}
+
+// ListStatuses returns the statuses of this host and its containers with their values. They expire with the lease of
+// the process that wrote them, unless they are put again.
+func (n *NSDB) ListStatuses(ctx context.Context) (map[spec.ContainerID][]byte, error) {
+	listed := map[spec.ContainerID][]byte{}
+	var revision int64
+	err := n.readPages(ctx, native.ContainerStatusesKey(n.host), &revision, func(kv *mvccpb.KeyValue) {
+		if id, ok := native.ContainerOfStatus(n.host, n.key(kv.Key)); ok {
+			listed[id] = kv.Value
+		}
+	})
+	if err == nil {
+		host := native.HostStatusKey(n.host)
+		err = n.do(ctx, "read", host, func(ctx context.Context, client *clientv3.Client) error {
+			answer, err := client.Get(ctx, n.path(host))
+			if err == nil && len(answer.Kvs) > 0 {
+				listed[""] = answer.Kvs[0].Value
 			}
+			return err
 		})
 	}
 	if err != nil {
 		return nil, fmt.Errorf("list statuses of host %s: %w", n.host, err)
 	}
-	slices.Sort(ids)
-	return ids, nil
+	return listed, nil
 }
 
-// containerOfStatus returns the container of a status key of this host, and false for any other key.
-func (n *NSDB) containerOfStatus(key native.Key) (spec.ContainerID, bool) {
-	name, ok := strings.CutPrefix(string(key), string(native.ContainerStatusesKey(n.host))+"/")
-	id, err := spec.ParseID[spec.ContainerID]("containerId", name)
-	return id, ok && err == nil
-}
+// SessionChanged returns a channel that receives a value when the lease is lost, when it is renewed after a failure,
+// and when the watches start.
+func (n *NSDB) SessionChanged() <-chan struct{} { return n.sessionChanged }
 
-func (n *NSDB) containerKey(id spec.ContainerID) (native.Key, error) {
-	id, err := spec.ParseID[spec.ContainerID]("containerId", string(id))
-	return native.ContainerStatusKey(n.host, id), err
-}
-
-func (n *NSDB) publish(ctx context.Context, key native.Key, status any) error {
-	var value bytes.Buffer
-	encoder := json.NewEncoder(&value)
-	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(status); err != nil {
-		return err
+func (n *NSDB) notifySessionChanged() {
+	select {
+	case n.sessionChanged <- struct{}{}:
+	default:
 	}
-	return n.publisher.set(ctx, key, bytes.TrimRight(value.Bytes(), "\n"))
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -25,36 +24,36 @@ const runningJSON = `{"code":"RUNNING","message":"1 < 2 & \"up\"",` +
 
 func TestAStatusHasALeaseAndIsWrittenOnlyIfItDiffers(t *testing.T) {
 	f := newFixture(t)
-	publish := func() (string, int64, int64) {
+	write := func() (string, int64, int64) {
 		t.Helper()
-		f.check(f.nsdb.PublishContainer(t.Context(), "c", running))
+		f.check(put(t.Context(), f.nsdb, "c", running))
 		return f.stored("status/containers/h/c")
 	}
-	value, lease, revision := publish()
+	value, lease, revision := write()
 	if value != runningJSON || lease == 0 {
 		t.Errorf("got %s under lease %d", value, lease)
 	}
-	if _, _, again := publish(); again != revision {
+	if _, _, again := write(); again != revision {
 		t.Error("written again")
 	}
 	f.remove("status/containers/h/c")
-	if value, _, _ := publish(); value != runningJSON {
+	if value, _, _ := write(); value != runningJSON {
 		t.Errorf("after it was removed: %q", value)
 	}
-	f.check(f.nsdb.PublishHost(t.Context(), spec.HostStatus{Weight: 1, Quota: -1, Count: 2}))
+	f.check(putHost(t.Context(), f.nsdb, spec.HostStatus{Weight: 1, Quota: -1, Count: 2}))
 	if value, its, _ := f.stored("status/hosts/h"); value != `{"weight":1,"quota":-1,"count":2}` || its != lease {
 		t.Errorf("got %s under lease %d", value, its)
 	}
-	ids, err := f.nsdb.Published(t.Context())
-	if err != nil || !slices.Equal(ids, []spec.ContainerID{"c"}) {
-		t.Errorf("published %v %v", ids, err)
+	listed, err := f.nsdb.ListStatuses(t.Context())
+	if err != nil || len(listed) != 2 || string(listed["c"]) != runningJSON || listed[""] == nil {
+		t.Errorf("listed %q %v", listed, err)
 	}
-	f.check(f.nsdb.RemoveContainer(t.Context(), "c"))
-	f.check(f.nsdb.RemoveContainer(t.Context(), "c"))
+	f.check(f.nsdb.DeleteStatus(t.Context(), "c"))
+	f.check(f.nsdb.DeleteStatus(t.Context(), "c"))
 	if value, _, _ := f.stored("status/containers/h/c"); value != "" {
 		t.Errorf("after its removal: %s", value)
 	}
-	if err := f.nsdb.PublishContainer(t.Context(), "../x", running); err == nil {
+	if err := put(t.Context(), f.nsdb, "../x", running); err == nil {
 		t.Error("an invalid id was accepted")
 	}
 }
@@ -63,29 +62,32 @@ func TestStatusesOutliveARestartAndThenBelongToTheNewProcess(t *testing.T) {
 	f := newFixture(t)
 	address := f.cluster.URL(f.root) + "?ttl=3s"
 	first := f.open(address)
-	f.check(first.PublishContainer(t.Context(), "c", running))
-	f.check(first.PublishContainer(t.Context(), "d", running))
-	f.check(first.PublishHost(t.Context(), spec.HostStatus{Weight: 1}))
+	f.check(put(t.Context(), first, "c", running))
+	f.check(put(t.Context(), first, "d", running))
+	f.check(putHost(t.Context(), first, spec.HostStatus{Weight: 1}))
 	_, old, _ := f.stored("status/containers/h/c")
 	f.check(first.Close())
 	if value, _, _ := f.stored("status/containers/h/c"); value == "" {
 		t.Fatal("Close removed the status")
 	}
 	second := f.open(address)
-	ids, err := second.Published(t.Context())
-	if err != nil || !slices.Equal(ids, []spec.ContainerID{"c", "d"}) {
-		t.Errorf("published %v %v", ids, err)
-	}
+	p, stop := f.publish(second)
+	f.check(p.Prune(t.Context(), func(spec.ContainerID) bool { return true }))
 	for _, key := range []string{"status/containers/h/c", "status/containers/h/d", "status/hosts/h"} {
-		if value, lease, _ := f.stored(key); value == "" || lease == old || lease == 0 {
-			t.Errorf("%s: %q under lease %d, the old one was %d", key, value, lease, old)
-		}
+		f.await("the take-over of "+key, func() bool {
+			value, lease, _ := f.stored(key)
+			return value != "" && lease != old && lease != 0
+		})
+	}
+	if f.logged("statuses of an earlier run taken over 3") != 1 {
+		t.Errorf("log %q", f.log)
 	}
 	f.waitForLeaseEnd(old)
 	if value, _, _ := f.stored("status/containers/h/d"); value == "" {
 		t.Error("the status expired with the old lease")
 	}
 	_, now, _ := f.stored("status/containers/h/d")
+	stop()
 	f.check(second.Close())
 	f.waitForLeaseEnd(now)
 	if value, _, _ := f.stored("status/containers/h/d"); value != "" {
@@ -96,18 +98,27 @@ func TestStatusesOutliveARestartAndThenBelongToTheNewProcess(t *testing.T) {
 func TestPublishingReplacesALostLease(t *testing.T) {
 	f := newFixture(t)
 	n := f.open(f.cluster.URL(f.root) + "?ttl=1h")
-	f.check(n.PublishContainer(t.Context(), "c", running))
-	f.check(n.PublishContainer(t.Context(), "d", running))
-	_, old, _ := f.stored("status/containers/h/d")
+	p, _ := f.publish(n)
+	p.Set("c", running)
+	p.Set("d", running)
+	var old int64
+	for _, id := range []string{"c", "d"} {
+		f.await("the status of "+id, func() bool {
+			_, lease, _ := f.stored("status/containers/h/" + id)
+			old = lease
+			return lease != 0
+		})
+	}
 	if _, err := f.cluster.Client().Revoke(t.Context(), clientv3.LeaseID(old)); err != nil {
 		t.Fatal(err)
 	}
 	other := running
 	other.Message = "another"
-	f.check(n.PublishContainer(t.Context(), "c", other))
-	f.await("the other status", func() bool {
-		value, lease, _ := f.stored("status/containers/h/d")
-		return value != "" && lease != old
+	p.Set("c", other) // finds the lease revoked long before it is renewed
+	f.await("both statuses", func() bool {
+		c, cLease, _ := f.stored("status/containers/h/c")
+		d, dLease, _ := f.stored("status/containers/h/d")
+		return strings.Contains(c, "another") && d == runningJSON && cLease == dLease && cLease != old
 	})
 }
 
@@ -144,7 +155,7 @@ func (f *fixture) waitForLeaseEnd(lease int64) {
 func TestReadingTakesOverNoStatus(t *testing.T) {
 	f := newFixture(t)
 	publisher := f.open(f.cluster.URL(f.root))
-	f.check(publisher.PublishContainer(t.Context(), "c", running))
+	f.check(put(t.Context(), publisher, "c", running))
 	_, lease, revision := f.stored("status/containers/h/c")
 	f.startAndReadAll()
 	f.awaitLaterChange()
@@ -156,45 +167,38 @@ func TestReadingTakesOverNoStatus(t *testing.T) {
 func TestALostLeaseIsReplacedAndEveryStatusWrittenAgain(t *testing.T) {
 	f := newFixture(t)
 	n := f.open(f.cluster.URL(f.root) + "?ttl=2s")
-	ids := []spec.ContainerID{"a", "b", "c"}
-	for _, id := range ids {
-		f.check(n.PublishContainer(t.Context(), id, running))
+	p, _ := f.publish(n)
+	for _, id := range []spec.ContainerID{"a", "b", "c"} {
+		p.Set(id, running)
 	}
-	f.check(n.RemoveContainer(t.Context(), "b"))
+	written := func(lease int64) func() bool {
+		return func() bool {
+			for _, id := range []string{"a", "c"} {
+				if value, now, _ := f.stored("status/containers/h/" + id); value != runningJSON || now == lease {
+					return false
+				}
+			}
+			return true
+		}
+	}
+	f.await("the first statuses", written(0))
+	p.Remove("b")
+	f.await("the removal", func() bool { value, _, _ := f.stored("status/containers/h/b"); return value == "" })
 	_, lease, _ := f.stored("status/containers/h/c")
 	_, err := f.cluster.Client().Revoke(t.Context(), clientv3.LeaseID(lease))
 	f.check(err)
 	lost := time.Now()
-	for _, id := range []string{"a", "c"} {
-		f.await("the status of "+id, func() bool {
-			value, now, _ := f.stored("status/containers/h/" + id)
-			return value == runningJSON && now != lease
-		})
-	}
+	f.await("the statuses again", written(lease))
 	t.Logf("all there again after %v", time.Since(lost))
 	if value, _, _ := f.stored("status/containers/h/b"); value != "" {
 		t.Errorf("a removed status was written again: %s", value)
 	}
-	// The next publication finds the lease revoked before the worker does.
-	_, lease, _ = f.stored("status/containers/h/c")
-	_, err = f.cluster.Client().Revoke(t.Context(), clientv3.LeaseID(lease))
-	f.check(err)
-	stopping := running
-	stopping.Code = spec.Stopping
-	f.check(n.PublishContainer(t.Context(), "c", stopping))
-	if value, _, _ := f.stored("status/containers/h/c"); !strings.Contains(value, "STOPPING") {
-		t.Errorf("got %s", value)
-	}
-	f.await("the other status", func() bool {
-		value, _, _ := f.stored("status/containers/h/a")
-		return value == runningJSON
-	})
 }
 
 func TestTheLeaseOfAStatusIsRenewed(t *testing.T) {
 	f := newFixture(t)
 	n := f.open(f.cluster.URL(f.root) + "?ttl=2s")
-	f.check(n.PublishContainer(t.Context(), "c", running))
+	f.check(put(t.Context(), n, "c", running))
 	_, lease, revision := f.stored("status/containers/h/c")
 	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
 		if value, now, its := f.stored("status/containers/h/c"); value == "" || now != lease || its != revision {
@@ -210,12 +214,12 @@ func TestARefusedStatusDoesNotBlockOthers(t *testing.T) {
 	f := newFixture(t)
 	huge := running
 	huge.Message = strings.Repeat("x", 2<<20)
-	err := f.nsdb.PublishContainer(t.Context(), "huge", huge)
+	err := put(t.Context(), f.nsdb, "huge", huge)
 	if err == nil || !strings.Contains(err.Error(), "the request is too large") || len(err.Error()) > 1000 {
 		t.Fatalf("got %.300v", err)
 	}
-	f.check(f.nsdb.PublishContainer(t.Context(), "c", running))
-	f.check(f.nsdb.RemoveContainer(t.Context(), "huge"))
+	f.check(put(t.Context(), f.nsdb, "c", running))
+	f.check(f.nsdb.DeleteStatus(t.Context(), "huge"))
 	if f.logged("WARN") != 0 {
 		t.Errorf("log %.300q", f.log)
 	}
@@ -226,16 +230,19 @@ func TestALeaseIsRenewedWhileWritesAreRefused(t *testing.T) {
 	t.Parallel()
 	c := etcdtest.Start(t, 1)
 	f := newFixtureIn(t, c, func(root string) string { return c.URL(root) + "?ttl=3s" })
-	f.check(f.nsdb.PublishContainer(t.Context(), "c", running))
-	f.check(f.nsdb.PublishHost(t.Context(), spec.HostStatus{Weight: 1}))
+	p, _ := f.publish(f.nsdb)
+	p.Set("c", running)
+	p.SetHost(spec.HostStatus{Weight: 1})
+	f.await("both statuses", func() bool {
+		_, host, _ := f.stored("status/hosts/h")
+		_, c, _ := f.stored("status/containers/h/c")
+		return host != 0 && c != 0
+	})
 	_, lease, _ := f.stored("status/containers/h/c")
 	f.noSpace(pb.AlarmRequest_ACTIVATE)
 	later := running
 	later.Code = spec.Stopping
-	err := f.nsdb.PublishContainer(t.Context(), "c", later)
-	if err == nil || !strings.Contains(err.Error(), "no space left") {
-		t.Fatalf("got %v", err)
-	}
+	p.Set("c", later)
 	for end := time.Now().Add(8 * time.Second); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
 		for _, key := range []string{"status/containers/h/c", "status/hosts/h"} {
 			if value, now, _ := f.stored(key); value == "" || now != lease {
@@ -243,7 +250,7 @@ func TestALeaseIsRenewedWhileWritesAreRefused(t *testing.T) {
 			}
 		}
 	}
-	if f.logged("statuses cannot be kept") == 0 || f.logged("no space left") == 0 {
+	if f.logged("status not published") == 0 || f.logged("no space left") == 0 {
 		t.Errorf("log %q", f.log)
 	}
 	f.noSpace(pb.AlarmRequest_DEACTIVATE)

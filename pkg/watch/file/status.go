@@ -16,44 +16,33 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/native"
 )
 
-// PublishHost writes the status of the host.
-func (n *NSDB) PublishHost(ctx context.Context, status spec.HostStatus) error {
-	if err := n.publish(ctx, native.HostStatusKey(n.host), status); err != nil {
-		return fmt.Errorf("publish status of host %s: %w", n.host, err)
-	}
-	return nil
+// EncodeHost returns the content of the file of a host's status.
+func (n *NSDB) EncodeHost(status spec.HostStatus) ([]byte, error) { return encode(status) }
+
+// EncodeContainer returns the content of the file of a container's status.
+func (n *NSDB) EncodeContainer(status spec.ContainerStatus) ([]byte, error) { return encode(status) }
+
+func encode(status any) ([]byte, error) {
+	value, err := jsonform.MarshalIndent(status)
+	return append(value, '\n'), err
 }
 
-// RemoveHost removes the status of the host. It succeeds if there is no status.
-func (n *NSDB) RemoveHost(ctx context.Context) error {
-	if err := n.remove(ctx, native.HostStatusKey(n.host)); err != nil {
-		return fmt.Errorf("remove status of host %s: %w", n.host, err)
-	}
-	return nil
-}
-
-// PublishContainer writes the status of a container.
-func (n *NSDB) PublishContainer(ctx context.Context, id spec.ContainerID, status spec.ContainerStatus) error {
-	key, err := n.containerKey(id)
+// PutStatus replaces the file of a status if its content differs. The id "" stands for the host.
+func (n *NSDB) PutStatus(ctx context.Context, id spec.ContainerID, value []byte) error {
+	key, err := native.StatusKey(n.host, id)
 	if err == nil {
-		err = n.publish(ctx, key, status)
+		err = n.writeStatus(ctx, key, value)
 	}
-	if err != nil {
-		return fmt.Errorf("publish status of container %s: %w", spec.Quote(string(id)), err)
-	}
-	return nil
+	return native.StatusError("publish", n.host, id, err)
 }
 
-// RemoveContainer removes the status of a container. It succeeds if there is no status.
-func (n *NSDB) RemoveContainer(ctx context.Context, id spec.ContainerID) error {
-	key, err := n.containerKey(id)
+// DeleteStatus removes the file of a status. It succeeds if there is none. The id "" stands for the host.
+func (n *NSDB) DeleteStatus(ctx context.Context, id spec.ContainerID) error {
+	key, err := native.StatusKey(n.host, id)
 	if err == nil {
 		err = n.remove(ctx, key)
 	}
-	if err != nil {
-		return fmt.Errorf("remove status of container %s: %w", spec.Quote(string(id)), err)
-	}
-	return nil
+	return native.StatusError("remove", n.host, id, err)
 }
 
 // remove removes the status of a key. It succeeds if there is no status.
@@ -69,8 +58,8 @@ func (n *NSDB) remove(ctx context.Context, key native.Key) error {
 	return nil
 }
 
-// Published lists the containers that have a status published by this host, sorted.
-func (n *NSDB) Published(ctx context.Context) (ids []spec.ContainerID, err error) {
+// ListStatuses lists the containers that have a status of this host. The values are nil, because files do not expire.
+func (n *NSDB) ListStatuses(ctx context.Context) (map[spec.ContainerID][]byte, error) {
 	entries, err := os.ReadDir(n.keyPath(native.ContainerStatusesKey(n.host)))
 	if err == nil {
 		err = ctx.Err()
@@ -78,15 +67,19 @@ func (n *NSDB) Published(ctx context.Context) (ids []spec.ContainerID, err error
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("list statuses of host %s: %w", n.host, err)
 	}
-	for _, entry := range entries { // sorted by name, so the ids are sorted, too
+	listed := map[spec.ContainerID][]byte{}
+	for _, entry := range entries {
 		name, isStatus := strings.CutSuffix(entry.Name(), statusExtension)
 		id, err := spec.ParseID[spec.ContainerID]("containerId", name)
 		if isStatus && err == nil && entry.Type().IsRegular() {
-			ids = append(ids, id)
+			listed[id] = nil
 		}
 	}
-	return ids, nil
+	return listed, nil
 }
+
+// SessionChanged returns a channel that never receives a value, because a directory has no sessions.
+func (n *NSDB) SessionChanged() <-chan struct{} { return nil }
 
 const statusExtension = ".json"
 
@@ -98,29 +91,19 @@ func (n *NSDB) keyPath(key native.Key) string {
 
 func (n *NSDB) statusPath(key native.Key) string { return n.keyPath(key) + statusExtension }
 
-func (n *NSDB) containerKey(id spec.ContainerID) (native.Key, error) {
-	id, err := spec.ParseID[spec.ContainerID]("containerId", string(id))
-	return native.ContainerStatusKey(n.host, id), err
-}
-
-// publish replaces the file of a status in one step if its content differs. It does not sync the file: the default
+// writeStatus replaces the file of a status in one step if its content differs. It does not sync the file: the default
 // directory is in memory, a status is meaningless after the machine went down, and a file that a power failure left
-// empty differs from the next status, so publish replaces it.
-func (n *NSDB) publish(ctx context.Context, key native.Key, status any) error {
+// empty differs from the next status, so writeStatus replaces it.
+func (n *NSDB) writeStatus(ctx context.Context, key native.Key, value []byte) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	value, err := jsonform.MarshalIndent(status)
-	if err != nil {
-		return err
-	}
-	value = append(value, '\n')
 	n.statusMu.Lock()
 	defer n.statusMu.Unlock()
 	path := n.statusPath(key)
 	// A crash leaves at most this file for each status. It is removed even if the status has not changed.
 	temporary := "." + filepath.Base(path) + ".tmp"
-	err = os.Remove(filepath.Join(filepath.Dir(path), temporary))
+	err := os.Remove(filepath.Join(filepath.Dir(path), temporary))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -20,6 +21,39 @@ import (
 func newStatusNSDB(t *testing.T) (*NSDB, string) {
 	status := filepath.Join(t.TempDir(), "run", "status")
 	return Open(Location{Dir: t.TempDir(), Status: status, Rescan: time.Hour}, "h", slog.New(slog.DiscardHandler)), status
+}
+
+// put writes the status of a container.
+func put(ctx context.Context, n *NSDB, id spec.ContainerID, status spec.ContainerStatus) error {
+	value, err := n.EncodeContainer(status)
+	if err != nil {
+		return err
+	}
+	return n.PutStatus(ctx, id, value)
+}
+
+// putHost writes the status of the host.
+func putHost(ctx context.Context, n *NSDB, status spec.HostStatus) error {
+	value, err := n.EncodeHost(status)
+	if err != nil {
+		return err
+	}
+	return n.PutStatus(ctx, "", value)
+}
+
+// listed returns the containers that have a status, sorted.
+func listed(t *testing.T, n *NSDB) []spec.ContainerID {
+	t.Helper()
+	statuses, err := n.ListStatuses(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for id, value := range statuses {
+		if value != nil {
+			t.Errorf("status of %s is to be put again, although it does not expire", id)
+		}
+	}
+	return slices.Sorted(maps.Keys(statuses))
 }
 
 func readFile(t *testing.T, path string) string {
@@ -50,10 +84,10 @@ var running = spec.ContainerStatus{
 
 func TestStatusesAreIndentedJSON(t *testing.T) {
 	nsdb, status := newStatusNSDB(t)
-	if err := nsdb.PublishHost(t.Context(), spec.HostStatus{Weight: 1, Quota: -1, Count: 2}); err != nil {
+	if err := putHost(t.Context(), nsdb, spec.HostStatus{Weight: 1, Quota: -1, Count: 2}); err != nil {
 		t.Fatal(err)
 	}
-	if err := nsdb.PublishContainer(t.Context(), "c", running); err != nil {
+	if err := put(t.Context(), nsdb, "c", running); err != nil {
 		t.Fatal(err)
 	}
 	for path, golden := range map[string]string{
@@ -70,7 +104,7 @@ func TestStatusesAreIndentedJSON(t *testing.T) {
 func TestStatusModesIgnoreUmask(t *testing.T) {
 	nsdb, status := newStatusNSDB(t)
 	defer syscall.Umask(syscall.Umask(0o077))
-	if err := nsdb.PublishContainer(t.Context(), "c", running); err != nil {
+	if err := put(t.Context(), nsdb, "c", running); err != nil {
 		t.Fatal(err)
 	}
 	for path, want := range map[string]os.FileMode{
@@ -88,7 +122,7 @@ func TestUnchangedStatusIsNotWritten(t *testing.T) {
 	path := filepath.Join(status, "containers/h/c.json")
 	publish := func(s spec.ContainerStatus) uint64 {
 		t.Helper()
-		if err := nsdb.PublishContainer(t.Context(), "c", s); err != nil {
+		if err := put(t.Context(), nsdb, "c", s); err != nil {
 			t.Fatal(err)
 		}
 		return inode(t, path)
@@ -134,7 +168,7 @@ func TestLeftoverTemporaryFileIsRemoved(t *testing.T) {
 	nsdb, status := newStatusNSDB(t)
 	temporary := filepath.Join(status, "containers/h/.c.json.tmp")
 	for range 2 {
-		if err := nsdb.PublishContainer(t.Context(), "c", running); err != nil {
+		if err := put(t.Context(), nsdb, "c", running); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := os.Lstat(temporary); !errors.Is(err, fs.ErrNotExist) {
@@ -146,13 +180,13 @@ func TestLeftoverTemporaryFileIsRemoved(t *testing.T) {
 	}
 }
 
-func TestPublishedListsOnlyContainersOfThisHost(t *testing.T) {
+func TestOnlyContainersOfThisHostAreListed(t *testing.T) {
 	nsdb, status := newStatusNSDB(t)
-	if ids, err := nsdb.Published(t.Context()); err != nil || len(ids) > 0 {
-		t.Errorf("before anything was published: %v %v", ids, err)
+	if ids := listed(t, nsdb); len(ids) > 0 {
+		t.Errorf("before anything was published: %v", ids)
 	}
 	for _, id := range []spec.ContainerID{"c", "a.json", "b"} {
-		if err := nsdb.PublishContainer(t.Context(), id, running); err != nil {
+		if err := put(t.Context(), nsdb, id, running); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -166,28 +200,28 @@ func TestPublishedListsOnlyContainersOfThisHost(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if ids, err := nsdb.Published(t.Context()); err != nil || !slices.Equal(ids, []spec.ContainerID{"a.json", "b", "c"}) {
-		t.Errorf("got %v %v", ids, err)
+	if ids := listed(t, nsdb); !slices.Equal(ids, []spec.ContainerID{"a.json", "b", "c"}) {
+		t.Errorf("got %v", ids)
 	}
 }
 
-func TestRemoveContainerIsIdempotent(t *testing.T) {
+func TestDeleteStatusIsIdempotent(t *testing.T) {
 	nsdb, _ := newStatusNSDB(t)
 	for range 2 {
-		if err := nsdb.RemoveContainer(t.Context(), "c"); err != nil {
+		if err := nsdb.DeleteStatus(t.Context(), "c"); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := nsdb.PublishContainer(t.Context(), "c", running); err != nil {
+	if err := put(t.Context(), nsdb, "c", running); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
-		if err := nsdb.RemoveContainer(t.Context(), "c"); err != nil {
+		if err := nsdb.DeleteStatus(t.Context(), "c"); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if ids, err := nsdb.Published(t.Context()); err != nil || len(ids) > 0 {
-		t.Errorf("got %v %v", ids, err)
+	if ids := listed(t, nsdb); len(ids) > 0 {
+		t.Errorf("got %v", ids)
 	}
 }
 
@@ -195,11 +229,11 @@ func TestPublishErrorIsOneLine(t *testing.T) {
 	nsdb, status := newStatusNSDB(t)
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := nsdb.PublishHost(ended, spec.HostStatus{}); err == nil {
+	if err := putHost(ended, nsdb, spec.HostStatus{}); err == nil {
 		t.Error("the status was written although the context had ended")
 	}
-	for _, id := range []spec.ContainerID{"", "../../etc/passwd", "a/b", "a\nb"} {
-		for _, err := range []error{nsdb.PublishContainer(t.Context(), id, running), nsdb.RemoveContainer(t.Context(), id)} {
+	for _, id := range []spec.ContainerID{"../../etc/passwd", "a/b", "a\nb"} {
+		for _, err := range []error{put(t.Context(), nsdb, id, running), nsdb.DeleteStatus(t.Context(), id)} {
 			if err == nil || !strings.Contains(err.Error(), "allowed:") || strings.Contains(err.Error(), "\n") {
 				t.Errorf("%q: %v", id, err)
 			}
@@ -208,7 +242,7 @@ func TestPublishErrorIsOneLine(t *testing.T) {
 	if err := os.WriteFile(filepath.Dir(status), nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	err := nsdb.PublishContainer(t.Context(), "c", running)
+	err := put(t.Context(), nsdb, "c", running)
 	if err == nil || !strings.HasPrefix(err.Error(), `publish status of container "c": `) {
 		t.Errorf("got %v", err)
 	}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/go-zookeeper/zk"
 
+	"github.com/svc-supervisor/svc-supervisor/internal/publish"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/zktest"
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/zoom/model"
@@ -257,6 +258,38 @@ func (f *fixture) open(rawURL string) *NSDB {
 	n := Open(location, f.host, slog.New(slog.NewTextHandler(&f.log, nil)))
 	f.Cleanup(func() { _ = n.Close() })
 	return n
+}
+
+// publish runs a publisher, as the supervisor does, until the test ends or stop is called.
+func (f *fixture) publish(n *NSDB) (p *publish.Publisher, stop func()) {
+	p = publish.New(n, slog.New(slog.NewTextHandler(&f.log, nil)))
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { p.Run(ctx) })
+	stop = sync.OnceFunc(func() {
+		cancel()
+		running.Wait()
+	})
+	f.Cleanup(stop)
+	return p, stop
+}
+
+// putHost writes the status of the host once.
+func putHost(ctx context.Context, n *NSDB, status spec.HostStatus) error {
+	value, err := n.EncodeHost(status)
+	if err != nil {
+		return err
+	}
+	return n.PutStatus(ctx, "", value)
+}
+
+// put writes the status of a container once.
+func put(ctx context.Context, n *NSDB, id spec.ContainerID, status spec.ContainerStatus) error {
+	value, err := n.EncodeContainer(status)
+	if err != nil {
+		return err
+	}
+	return n.PutStatus(ctx, id, value)
 }
 
 // run runs an NSDB until the test ends or stop is called.

@@ -71,7 +71,7 @@ func (n *NSDB) Run(ctx context.Context, changed func(spec.Desired)) error {
 		case <-pendingEvents.wake:
 		case <-rescan.C:
 			nodes.mark(nil, true, false)
-			n.goroutines.Go(n.republish)
+			n.notifySessionChanged()
 		}
 	}
 	return nil

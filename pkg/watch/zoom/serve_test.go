@@ -1,7 +1,6 @@
 package zoom
 
 import (
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -20,6 +19,11 @@ func (f *fixture) setServiceType(i int, serviceType string) {
 	f.cluster.Put(f.conn.Conn, path, strings.Replace(text, "IPSEC", serviceType, 1))
 }
 
+func has(listed map[spec.ContainerID][]byte, id spec.ContainerID) bool {
+	_, ok := listed[id]
+	return ok
+}
+
 func servesIPSEC(_ spec.ContainerID, t spec.ServiceType) bool { return t == "IPSEC" }
 
 func TestTheStatusOfAnUnservedTypeIsLeftToItsOwner(t *testing.T) {
@@ -35,19 +39,21 @@ func TestTheStatusOfAnUnservedTypeIsLeftToItsOwner(t *testing.T) {
 			n := f.open(f.cluster.URL(f.tree.Root()) + options)
 			n.ServeOnly(servesIPSEC)
 			f.run(n)
-			ctx := t.Context()
-			f.check(n.PublishHost(ctx, spec.HostStatus{Weight: 1, Quota: -1}))
+			p, _ := f.publish(n)
+			p.SetHost(spec.HostStatus{Weight: 1, Quota: -1})
 			f.waitFor("the take-over of the served one", func() bool {
 				return f.statusOwner(2) != agent.SessionID() && f.statusOwner(2) != 0
 			})
 			failed := f.running(0)
 			failed.Code, failed.Message = spec.Failed, "no executable serves type HAPROXY"
-			f.check(n.PublishContainer(ctx, container(0), failed))
-			f.check(n.RemoveContainer(ctx, container(1)))
-			if ids, err := n.Published(ctx); err != nil || !slices.Equal(ids, []spec.ContainerID{container(2)}) {
-				t.Errorf("listed: %v %v", ids, err)
+			ctx := t.Context()
+			p.Set(container(0), failed)
+			f.check(put(ctx, n, container(0), failed))
+			f.check(n.DeleteStatus(ctx, container(1)))
+			if listed, err := n.ListStatuses(ctx); err != nil || len(listed) != 1 || !has(listed, container(2)) {
+				t.Errorf("listed: %v %v", listed, err)
 			}
-			n.republish()
+			time.Sleep(500 * time.Millisecond) // several rescans
 			for i := range 2 {
 				if data, owner := f.stored(f.containerState(i)); data != said || owner != agent.SessionID() {
 					t.Errorf("container %d: %q, owner %x; before: %q, owner %x", i, data, owner, said, agent.SessionID())
@@ -56,7 +62,8 @@ func TestTheStatusOfAnUnservedTypeIsLeftToItsOwner(t *testing.T) {
 
 			// The agent creates the status of a new container only after this supervisor has reported that nothing serves it.
 			f.check(agent.Delete(f.containerState(1), -1))
-			f.check(n.PublishContainer(ctx, container(1), failed))
+			f.check(put(ctx, n, container(1), failed))
+			p.Set(container(1), failed)
 			if leaves := strings.Contains(options, "leave"); f.exists(1) == leaves {
 				t.Errorf("a status without owner, container=leave %v: written: %v", leaves, f.exists(1))
 			}
@@ -67,7 +74,7 @@ func TestTheStatusOfAnUnservedTypeIsLeftToItsOwner(t *testing.T) {
 					t.Errorf("owner %x", owner)
 				}
 			}
-			f.check(n.PublishContainer(ctx, container(2), failed))
+			f.check(put(ctx, n, container(2), failed))
 			if data, owner := f.stored(f.containerState(2)); !strings.Contains(data, "ERROR") || owner == agent.SessionID() {
 				t.Errorf("the served one: %q, owner %x", data, owner)
 			}
@@ -84,7 +91,8 @@ func TestTheStatusOfAServedContainerOfUnknownTypeIsTakenOver(t *testing.T) {
 	}
 	n := f.open(f.cluster.URL(f.tree.Root()))
 	n.ServeOnly(func(id spec.ContainerID, _ spec.ServiceType) bool { return id == container(0) })
-	f.check(n.PublishHost(t.Context(), spec.HostStatus{Weight: 1}))
+	p, _ := f.publish(n)
+	p.SetHost(spec.HostStatus{Weight: 1})
 	f.waitFor("the take-over", func() bool { return f.statusOwner(0) != before.SessionID() && f.statusOwner(0) != 0 })
 	if owner := f.statusOwner(1); owner != before.SessionID() {
 		t.Errorf("the other one: owner %x", owner)

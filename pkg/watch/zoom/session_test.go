@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/svc-supervisor/svc-supervisor/internal/publish"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/zktest"
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/zoom/model"
@@ -19,15 +20,18 @@ func startWith(t *testing.T, maxNode int) *zktest.Cluster {
 }
 
 // startPublished writes a host with bindings, waits for its set, and publishes the statuses.
-func startPublished(t *testing.T, f *fixture, n *NSDB, count int) {
+func startPublished(t *testing.T, f *fixture, n *NSDB, count int) *publish.Publisher {
 	t.Helper()
 	f.putBindings(count)
 	f.run(n)
 	f.waitForSet("the set", whole(count))
-	f.check(n.PublishHost(t.Context(), spec.HostStatus{Weight: 1, Quota: -1, Count: count}))
+	p, _ := f.publish(n)
+	p.SetHost(spec.HostStatus{Weight: 1, Quota: -1, Count: count})
 	for i := range count {
-		f.check(n.PublishContainer(t.Context(), container(i), f.running(i)))
+		p.Set(container(i), f.running(i))
 	}
+	f.waitFor("all statuses", func() bool { return f.allStored(count) })
+	return p
 }
 
 // allStored reports whether every status exists and all belong to one session.
@@ -48,7 +52,7 @@ func TestStatusesAreWrittenAgainAfterAPartition(t *testing.T) {
 	f := newFixture(t, sharedServers.start(t))
 	relay := f.cluster.Relay()
 	n := f.open(relay.URL(f.tree.Root()))
-	startPublished(t, f, n, 50)
+	p := startPublished(t, f, n, 50)
 	_, sets := f.last()
 	relay.Cut()
 	f.waitFor("the session's end", func() bool {
@@ -57,8 +61,9 @@ func TestStatusesAreWrittenAgainAfterAPartition(t *testing.T) {
 	})
 	changed := f.running(0)
 	changed.Message = "later"
-	if err := n.PublishContainer(t.Context(), container(0), changed); err == nil {
-		t.Error("PublishContainer succeeded during the partition")
+	p.Set(container(0), changed)
+	if err := put(t.Context(), n, container(0), changed); err == nil {
+		t.Error("PutStatus succeeded during the partition")
 	}
 	f.put(model.Port, id(ports+1), f.portText(1, "vpn-other"))
 	if _, now := f.last(); now != sets {
@@ -208,7 +213,7 @@ func TestRunEndsWhenTheNSDBIsClosed(t *testing.T) {
 	case <-time.After(deadline):
 		t.Fatal("Run does not return")
 	}
-	if _, err := n.Published(t.Context()); err == nil {
+	if _, err := n.ListStatuses(t.Context()); err == nil {
 		t.Error("a closed NSDB returned no error")
 	}
 }

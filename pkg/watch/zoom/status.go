@@ -5,13 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"slices"
 	"strings"
-	"time"
+	"sync"
 
 	"github.com/go-zookeeper/zk"
 
+	"github.com/svc-supervisor/svc-supervisor/internal/publish"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/zoom/model"
 )
@@ -19,187 +19,200 @@ import (
 // writeAttempts limits how often a write is repeated because the node has changed since it was read.
 const writeAttempts = 10
 
-// status is the desired status of one path. Whoever takes the token of sem writes the current value of data, so an
-// older value never overwrites a newer one.
-type status struct {
+// statusNode is the node of a status.
+type statusNode struct {
 	path      string
 	object    string     // without this object the status must not exist
 	container model.UUID // "" for the status of the host
-	code      spec.StatusCode
-	data      []byte           // nil: the node must not exist
-	takenOver spec.ContainerID // the container if data comes from an earlier process; "" once this one has published
-	sem       chan struct{}    // holds one token, the right to write
 }
 
-func newStatus(path, object string, container model.UUID) *status {
-	s := &status{path: path, object: object, container: container, sem: make(chan struct{}, 1)}
-	s.sem <- struct{}{}
-	return s
+// EncodeHost returns the data of the node of a host's status.
+func (n *NSDB) EncodeHost(status spec.HostStatus) ([]byte, error) {
+	return model.PrintHostStatus(status), nil
 }
 
-// PublishHost publishes the host's weight, quota and count. Without this status MidoNet's scheduler moves all
-// containers away from the host.
-func (n *NSDB) PublishHost(ctx context.Context, value spec.HostStatus) error {
+// EncodeContainer returns the data of the node of a container's status.
+func (n *NSDB) EncodeContainer(status spec.ContainerStatus) ([]byte, error) {
+	return model.PrintContainerStatus(status)
+}
+
+// PutStatus makes sure that the node of a status has the given data and belongs to the current session. It fails soon
+// if there is no session. The id "" stands for the host, whose status may be left to the agent; without that status
+// MidoNet's scheduler moves all containers away from the host. If the object of the container or of the host does not
+// exist, errors.Is(err, publish.ErrNoObject) holds.
+func (n *NSDB) PutStatus(ctx context.Context, id spec.ContainerID, value []byte) error {
+	node, err := n.statusNode(id)
+	if err == nil && !n.leftToAgent(id) {
+		err = n.writeNode(ctx, node, func(c *client) (string, error) { return n.ensureNode(c, node, value) })
+	}
+	if err != nil {
+		return fmt.Errorf("publish status of %s: %w", n.owner(id), err)
+	}
+	return nil
+}
+
+// DeleteStatus deletes the node of a status, even if another session has written it; see ServeOnly for the exception.
+// It succeeds if there is no node. The id "" stands for the host, whose status may be left to the agent.
+func (n *NSDB) DeleteStatus(ctx context.Context, id spec.ContainerID) error {
+	node, err := n.statusNode(id)
+	if err == nil && !n.leftToAgent(id) {
+		err = n.writeNode(ctx, node, func(c *client) (string, error) { return node.path, n.deleteNode(c, node) })
+	}
+	if err != nil {
+		return fmt.Errorf("remove status of %s: %w", n.owner(id), err)
+	}
+	return nil
+}
+
+// leftToAgent reports whether an id is that of the host, and the agent writes the host's status.
+func (n *NSDB) leftToAgent(id spec.ContainerID) bool { return id == "" && n.location.LeaveContainer }
+
+// owner returns the owner of a status for an error text.
+func (n *NSDB) owner(id spec.ContainerID) string {
+	if id == "" {
+		return "host " + spec.Quote(string(n.host))
+	}
+	return "container " + spec.Quote(string(id))
+}
+
+// statusNode returns the node of the status of a container, or of the host if the id is "".
+func (n *NSDB) statusNode(id spec.ContainerID) (statusNode, error) {
 	host, err := n.uuid()
-	switch {
-	case err != nil:
-	case n.location.LeaveContainer: // the statuses of the containers are still taken over
-		err = n.takeOverOnce(ctx)
+	if err != nil {
+		return statusNode{}, err
+	}
+	tree := n.location.Tree
+	if id == "" {
+		return statusNode{tree.HostState(host), tree.Object(model.Host, host), ""}, nil
+	}
+	container, err := model.ParseUUID("container id", id)
+	if err != nil {
+		return statusNode{}, err
+	}
+	return statusNode{tree.ContainerState(host, container), tree.Object(model.ServiceContainer, container), container}, nil
+}
+
+// SessionChanged returns a channel that receives a value after each (re)connect and at each rescan. Then statuses may
+// be missing, because their session has expired or another client has deleted them.
+func (n *NSDB) SessionChanged() <-chan struct{} { return n.sessionChanged }
+
+func (n *NSDB) notifySessionChanged() {
+	select {
+	case n.sessionChanged <- struct{}{}:
 	default:
-		tree := n.location.Tree
-		s := newStatus(tree.HostState(host), tree.Object(model.Host, host), "")
-		err = n.publish(ctx, s, "", model.PrintHostStatus(value))
 	}
-	if err != nil {
-		return fmt.Errorf("publish status of host %s: %w", spec.Quote(string(n.host)), err)
-	}
-	return nil
 }
 
-// RemoveHost removes the host's status, unless that is left to the agent. MidoNet's scheduler then moves all containers
-// away from the host.
-func (n *NSDB) RemoveHost(ctx context.Context) error {
-	host, err := n.uuid()
-	if err == nil && !n.location.LeaveContainer {
-		tree := n.location.Tree
-		err = n.publish(ctx, newStatus(tree.HostState(host), tree.Object(model.Host, host), ""), "", nil)
-	}
-	if err != nil {
-		return fmt.Errorf("remove status of host %s: %w", spec.Quote(string(n.host)), err)
-	}
-	return nil
-}
-
-// PublishContainer publishes a container's status.
-func (n *NSDB) PublishContainer(ctx context.Context, id spec.ContainerID, value spec.ContainerStatus) error {
-	s, err := n.containerStatus(id)
-	var data []byte
-	if err == nil {
-		data, err = model.PrintContainerStatus(value)
-	}
-	if err == nil {
-		err = n.publish(ctx, s, value.Code, data)
-	}
-	if err != nil {
-		return fmt.Errorf("publish status of container %s: %w", spec.Quote(string(id)), err)
-	}
-	return nil
-}
-
-// RemoveContainer removes a container's status of this host, even if another session has written it; see ServeOnly for
-// the exception.
-func (n *NSDB) RemoveContainer(ctx context.Context, id spec.ContainerID) error {
-	s, err := n.containerStatus(id)
-	if err == nil {
-		err = n.publish(ctx, s, "", nil)
-	}
-	if err != nil {
-		return fmt.Errorf("remove status of container %s: %w", spec.Quote(string(id)), err)
-	}
-	return nil
-}
-
-// Published lists the containers that have a status of this host, sorted. Statuses of an earlier process are taken over
-// first, so that they do not expire. The list includes statuses that are not written at the moment and will be written
-// again.
-func (n *NSDB) Published(ctx context.Context) ([]spec.ContainerID, error) {
+// ListStatuses lists the containers that have a status of this host. A status has a value if it must be put again,
+// because it belongs to the session of an earlier process of this host. Without that, a container whose status this
+// process does not put, because the container is unknown, would lose its status when the earlier session ends, and
+// MidoNet's scheduler would move it to another host. The status of the host is not listed.
+func (n *NSDB) ListStatuses(ctx context.Context) (map[spec.ContainerID][]byte, error) {
 	host, err := n.uuid()
 	if err != nil {
 		return nil, fmt.Errorf("list statuses: %w", err)
 	}
-	tree := n.location.Tree
-	dir := tree.ContainerStates(host)
-	n.startPublishing()
-	ids, err := runInSession(ctx, n, func(c *client) ([]spec.ContainerID, error) {
-		if err := n.takeOver(c); err != nil {
-			return nil, err
-		}
-		names, _, err := c.Children(dir)
-		if errors.Is(err, zk.ErrNoNode) {
-			return nil, nil
-		}
-		if err != nil {
-			return nil, err
-		}
-		listed, err := parallel(names, func(name string) (bool, error) {
-			id, err := model.ParseUUID("containerId", name)
-			if err != nil {
-				return false, nil // neither MidoNet nor this program has created it
-			}
-			exists, stat, err := c.Exists(tree.ContainerState(host, id))
-			if err != nil || !exists || !ownedByOther(c, stat) {
-				return exists, err
-			}
-			return n.servesContainer(c, id)
+	dir := n.location.Tree.ContainerStates(host)
+	var listed map[spec.ContainerID][]byte
+	client, err := n.session.awaitShortly(ctx)
+	if err == nil {
+		err = n.runUntilDone(ctx, dir, func() (err error) {
+			listed, err = n.readStatuses(client, host)
+			return err
 		})
-		var ids []spec.ContainerID
-		for i, name := range names {
-			if listed[i] {
-				ids = append(ids, spec.ContainerID(name))
-			}
-		}
-		return ids, err
-	})
+	}
 	if err != nil {
 		return nil, fmt.Errorf("list statuses of host %s: %w", host, n.fault(dir, err))
 	}
-	ids = append(ids, n.takenOverContainers()...)
-	slices.Sort(ids)
-	return slices.Compact(ids), nil
+	return listed, nil
 }
 
-// containerStatus returns a new status of a container of this host.
-func (n *NSDB) containerStatus(id spec.ContainerID) (*status, error) {
-	host, err := n.uuid()
-	if err != nil {
+// readStatuses reads the statuses of the containers of a host.
+func (n *NSDB) readStatuses(client *client, host model.UUID) (map[spec.ContainerID][]byte, error) {
+	dir := n.location.Tree.ContainerStates(host)
+	if _, err := client.Sync(dir); err != nil && !errors.Is(err, zk.ErrNoNode) { // the server may lag behind the leader
 		return nil, err
 	}
-	container, err := model.ParseUUID("container id", id)
-	if err != nil {
+	names, _, err := client.Children(dir)
+	if err != nil && !errors.Is(err, zk.ErrNoNode) {
 		return nil, err
 	}
-	tree := n.location.Tree
-	return newStatus(tree.ContainerState(host, container), tree.Object(model.ServiceContainer, container), container), nil
+	type status struct {
+		listed bool
+		value  []byte
+	}
+	statuses, err := parallel(names, func(name string) (s status, err error) {
+		id, err := model.ParseUUID("containerId", name)
+		if err != nil {
+			return s, nil // neither MidoNet nor this program has created it
+		}
+		s.listed, s.value, err = n.readStatus(client, host, id)
+		return s, err
+	})
+	listed := map[spec.ContainerID][]byte{}
+	for i, s := range statuses {
+		if s.listed {
+			listed[spec.ContainerID(names[i])] = s.value
+		}
+	}
+	return listed, err
 }
 
-// publish sets the desired data of a status and writes it. If that fails for lack of a session, it is written when
-// there is a session again, unless it was replaced by then.
-func (n *NSDB) publish(ctx context.Context, s *status, code spec.StatusCode, data []byte) error {
-	if err := ctx.Err(); err != nil {
-		return err
+// readStatus reports whether a container has a status that this supervisor publishes. value is its data if an earlier
+// process of this host has written it. It is nil for a node that no session owns, because that does not expire, and for
+// a node whose data does not name this host. The other data is not checked, because the node is put unchanged.
+func (n *NSDB) readStatus(client *client, host, id model.UUID) (exists bool, value []byte, err error) {
+	path := n.location.Tree.ContainerState(host, id)
+	data, stat, err := client.Get(path)
+	switch {
+	case errors.Is(err, zk.ErrNoNode): // it was removed; its parent node remains
+		return false, nil, nil
+	case errors.Is(err, zk.ErrNoAuth):
+		n.log.Warn("status of an earlier run not taken over", "error", n.fault(path, err))
+		exists, err := n.servesContainer(client, id)
+		return exists, nil, err
+	case err != nil:
+		return false, nil, err
+	case !ownedByOther(client, stat):
+		return true, nil, nil
 	}
-	n.mu.Lock()
-	if known := n.statuses[s.path]; known != nil {
-		s = known
+	if exists, err = n.servesContainer(client, id); err != nil || !exists {
+		return false, nil, err
 	}
-	n.statuses[s.path] = s
-	s.code, s.data, s.takenOver = code, data, ""
-	if n.publishedPaths != nil {
-		n.publishedPaths[s.path] = true
+	if earlier, _ := model.ReadContainerStatus(data); earlier.HostID == spec.HostID(host) {
+		value = data
 	}
-	n.mu.Unlock()
-	err := n.writeStatus(ctx, s)
-	if takeOverErr := n.takeOverOnce(ctx); err == nil {
-		err = takeOverErr
-	}
-	return err
+	return true, value, nil
 }
 
-// writeStatus makes the node of a status equal to its desired data. It returns when ctx ends; a write that was started
-// then continues and keeps the token.
-func (n *NSDB) writeStatus(ctx context.Context, s *status) error {
+// writeNode makes one change of a status node in the current session. operation returns the path that its error is
+// about. It is repeated if the node has changed since it was read.
+//
+// The client library cannot cancel a request. Therefore writeNode returns when ctx ends, and the request continues, but
+// a later change of the same node waits for it. So an older status never overwrites a newer one.
+func (n *NSDB) writeNode(ctx context.Context, node statusNode, operation func(*client) (string, error)) error {
 	client, err := n.session.awaitShortly(ctx)
 	if err != nil {
-		return n.fault(s.path, err)
+		return n.fault(node.path, err)
 	}
-	select {
-	case <-ctx.Done():
-		return n.fault(s.path, n.session.waitError(ctx))
-	case <-s.sem:
+	if !n.locks.lock(ctx, node.path) {
+		return n.fault(node.path, n.session.waitError(ctx))
 	}
-	return n.runUntilDone(ctx, s.path, func() error {
-		defer func() { s.sem <- struct{}{} }()
-		return n.writeDesired(client, s)
+	return n.runUntilDone(ctx, node.path, func() error {
+		defer n.locks.unlock(node.path)
+		for range writeAttempts {
+			path, err := operation(client)
+			switch {
+			case errors.Is(err, errNotServed):
+				n.log.Debug("status left to another client", "path", node.path)
+				return nil
+			case err == nil || !isConflict(err):
+				return n.fault(path, err)
+			case ctx.Err() != nil:
+				return n.fault(path, ctx.Err())
+			}
+		}
+		return n.fault(node.path, zk.ErrBadVersion)
 	})
 }
 
@@ -216,46 +229,36 @@ func (n *NSDB) runUntilDone(ctx context.Context, path string, do func() error) e
 	}
 }
 
-// writeDesired writes the desired data of a status. The caller holds the token of s.sem.
-func (n *NSDB) writeDesired(client *client, s *status) error {
-	var err error
-	for range writeAttempts {
-		n.mu.Lock()
-		data := s.data
-		n.mu.Unlock()
-		path := s.path
-		if data == nil {
-			err = n.deleteNode(client, s)
-		} else {
-			n.session.setPublished()
-			path, err = n.ensureNode(client, s, data)
-		}
-		if errors.Is(err, errNotServed) {
-			n.log.Debug("status left to another client", "path", s.path)
-			err = nil
-		}
-		if err == nil && n.stillDesired(s, data) || errors.Is(err, fs.ErrNotExist) && n.dropTakenOver(s) {
-			return nil
-		}
-		if err != nil && !isConflict(err) || errors.Is(err, fs.ErrNotExist) {
-			return n.fault(path, err)
-		}
-	}
-	return n.fault(s.path, err)
+// nodeLocks has one lock for each path.
+type nodeLocks struct {
+	mu   sync.Mutex
+	held map[string]chan struct{} // closed at unlock
 }
 
-// stillDesired reports whether the written data is still the desired data. If so, it removes the entry of a deleted
-// status.
-func (n *NSDB) stillDesired(s *status, written []byte) bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if (s.data == nil) != (written == nil) || !bytes.Equal(s.data, written) {
-		return false
+// lock waits for the lock of a path. It returns false if ctx ends before.
+func (l *nodeLocks) lock(ctx context.Context, path string) bool {
+	for {
+		l.mu.Lock()
+		held := l.held[path]
+		if held == nil {
+			l.held[path] = make(chan struct{})
+			l.mu.Unlock()
+			return true
+		}
+		l.mu.Unlock()
+		select {
+		case <-held:
+		case <-ctx.Done():
+			return false
+		}
 	}
-	if s.data == nil && n.statuses[s.path] == s {
-		delete(n.statuses, s.path)
-	}
-	return true
+}
+
+func (l *nodeLocks) unlock(path string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	close(l.held[path])
+	delete(l.held, path)
 }
 
 // errNotServed means that another client is responsible for the status of a container.
@@ -267,11 +270,11 @@ func ownedByOther(client *client, stat *zk.Stat) bool {
 }
 
 // checkServed returns errNotServed if another client is responsible for the status.
-func (n *NSDB) checkServed(client *client, s *status) error {
-	if s.container == "" {
+func (n *NSDB) checkServed(client *client, node statusNode) error {
+	if node.container == "" {
 		return nil
 	}
-	serves, err := n.servesContainer(client, s.container)
+	serves, err := n.servesContainer(client, node.container)
 	if err == nil && !serves {
 		err = errNotServed
 	}
@@ -279,17 +282,17 @@ func (n *NSDB) checkServed(client *client, s *status) error {
 }
 
 // deleteNode deletes the node of a status if it exists.
-func (n *NSDB) deleteNode(client *client, s *status) error {
-	exists, stat, err := client.Exists(s.path)
+func (n *NSDB) deleteNode(client *client, node statusNode) error {
+	exists, stat, err := client.Exists(node.path)
 	if err != nil || !exists {
 		return err
 	}
 	if ownedByOther(client, stat) {
-		if err := n.checkServed(client, s); err != nil {
+		if err := n.checkServed(client, node); err != nil {
 			return err
 		}
 	}
-	if err := client.Delete(s.path, stat.Version); !errors.Is(err, zk.ErrNoNode) {
+	if err := client.Delete(node.path, stat.Version); !errors.Is(err, zk.ErrNoNode) {
 		return err
 	}
 	return nil
@@ -299,40 +302,42 @@ func (n *NSDB) deleteNode(client *client, s *status) error {
 // session is deleted and created in one multi request, so that readers never see it absent. The request also checks
 // that the object exists, so that no status is left for a removed object. ensureNode returns the path that the error is
 // about.
-func (n *NSDB) ensureNode(client *client, s *status, data []byte) (string, error) {
-	current, stat, err := client.Get(s.path)
+func (n *NSDB) ensureNode(client *client, node statusNode, data []byte) (string, error) {
+	n.session.setPublished()
+	current, stat, err := client.Get(node.path)
 	switch {
 	case err == nil && stat.EphemeralOwner == client.id && bytes.Equal(current, data):
-		return s.path, nil
+		return node.path, nil
 	case err == nil && stat.EphemeralOwner == client.id:
-		_, err := client.Set(s.path, data, stat.Version)
-		return s.path, err
+		_, err := client.Set(node.path, data, stat.Version)
+		return node.path, err
 	case err != nil && !errors.Is(err, zk.ErrNoNode):
-		return s.path, err
+		return node.path, err
 	}
 	absent := err != nil
 	if absent && n.location.LeaveContainer || !absent && ownedByOther(client, stat) {
-		if err := n.checkServed(client, s); err != nil {
-			return s.object, err
+		if err := n.checkServed(client, node); err != nil {
+			return node.object, err
 		}
 	}
-	operations := []any{&zk.CheckVersionRequest{Path: s.object, Version: -1}}
+	operations := []any{&zk.CheckVersionRequest{Path: node.object, Version: -1}}
 	if !absent {
-		operations = append(operations, &zk.DeleteRequest{Path: s.path, Version: stat.Version})
+		operations = append(operations, &zk.DeleteRequest{Path: node.path, Version: stat.Version})
 	}
-	create := &zk.CreateRequest{Path: s.path, Data: data, Acl: worldACL, Flags: zk.FlagEphemeral}
+	create := &zk.CreateRequest{Path: node.path, Data: data, Acl: worldACL, Flags: zk.FlagEphemeral}
 	operations = append(operations, create)
 	results, err := client.Multi(operations...)
 	if !errors.Is(err, zk.ErrNoNode) {
-		return s.path, err
+		return node.path, err
 	}
 	if len(results) > 0 && errors.Is(results[0].Error, zk.ErrNoNode) {
-		return s.object, &messageError{"no such object: a status can exist only for an existing object", fs.ErrNotExist}
+		const text = "no such object: a status can exist only for an existing object"
+		return node.object, &messageError{text, publish.ErrNoObject}
 	}
-	if err := makeParents(client, s.path); err != nil {
-		return s.path, err
+	if err := makeParents(client, node.path); err != nil {
+		return node.path, err
 	}
-	return s.path, zk.ErrNoNode // the node was deleted meanwhile, or its parents were missing: try again
+	return node.path, zk.ErrNoNode // the node was deleted meanwhile, or its parents were missing: try again
 }
 
 // worldACL is the ACL of all nodes of MidoNet.
@@ -361,45 +366,4 @@ func makeParents(client *client, path string) error {
 		}
 	}
 	return nil
-}
-
-// republish writes all statuses whose node differs, immediately after a reconnect and at every rescan. The host's
-// status comes first, because without it MidoNet's scheduler moves all containers away. The statuses of running
-// containers follow. At the end, a take-over that has failed is repeated.
-func (n *NSDB) republish() {
-	ctx, cancel := context.WithTimeout(n.ctx, n.location.SessionTimeout)
-	defer cancel()
-	n.mu.Lock()
-	publishing := n.publishing
-	var host, running, others []*status
-	for _, s := range n.statuses {
-		switch {
-		case s.code == spec.Running:
-			running = append(running, s)
-		case s.code == "" && s.data != nil:
-			host = append(host, s)
-		default:
-			others = append(others, s)
-		}
-	}
-	n.mu.Unlock()
-	start := time.Now()
-	for _, group := range [][]*status{host, running, others} {
-		_, _ = parallel(group, func(s *status) (struct{}, error) {
-			err := n.writeStatus(ctx, s)
-			if err != nil && !connectionLost(err) && ctx.Err() == nil && !errors.Is(err, fs.ErrNotExist) {
-				n.log.Warn("status not published", "error", err)
-			}
-			return struct{}{}, nil
-		})
-	}
-	if total := len(host) + len(running) + len(others); total > 0 {
-		n.log.Debug("statuses checked", "count", total, "took", time.Since(start).Round(time.Millisecond))
-	}
-	if !publishing {
-		return
-	}
-	if err := n.takeOverOnce(ctx); err != nil && !connectionLost(err) && ctx.Err() == nil {
-		n.log.Warn("statuses of an earlier run not taken over", "error", err)
-	}
 }

@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/go-zookeeper/zk"
 
+	"github.com/svc-supervisor/svc-supervisor/internal/publish"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/zoom/model"
 )
@@ -22,12 +22,12 @@ func TestStatusesAreWrittenOnceAndRemoved(t *testing.T) {
 	n := f.open(relay.URL(f.tree.Root()))
 	ctx := t.Context()
 	host := spec.HostStatus{Weight: 1, Quota: -1, Count: 2}
-	f.check(n.PublishHost(ctx, host))
-	f.check(n.PublishContainer(ctx, container(0), f.running(0)))
+	f.check(putHost(ctx, n, host))
+	f.check(put(ctx, n, container(0), f.running(0)))
 	relay.Requests()
 	for range 3 {
-		f.check(n.PublishHost(ctx, host))
-		f.check(n.PublishContainer(ctx, container(0), f.running(0)))
+		f.check(putHost(ctx, n, host))
+		f.check(put(ctx, n, container(0), f.running(0)))
 	}
 	if counts := relay.Requests(); counts["multi"]+counts["set"]+counts["create"] > 0 {
 		t.Errorf("an unchanged status was written again: %v", counts)
@@ -41,18 +41,18 @@ func TestStatusesAreWrittenOnceAndRemoved(t *testing.T) {
 	if !strings.HasPrefix(data, want) || !strings.Contains(data, "namespace_name: \""+name(0)) {
 		t.Errorf("%q", data)
 	}
-	ids, err := n.Published(ctx)
-	if err != nil || !slices.Equal(ids, []spec.ContainerID{container(0)}) {
-		t.Error(ids, err)
+	listed, err := n.ListStatuses(ctx)
+	if value, ok := listed[container(0)]; err != nil || len(listed) != 1 || !ok || value != nil {
+		t.Error(listed, err)
 	}
-	f.check(n.RemoveContainer(ctx, container(0)))
-	f.check(n.RemoveContainer(ctx, container(0)))
-	f.check(n.RemoveContainer(ctx, container(1)))
-	if ids, err := n.Published(ctx); err != nil || len(ids) > 0 {
-		t.Error(ids, err)
+	f.check(n.DeleteStatus(ctx, container(0)))
+	f.check(n.DeleteStatus(ctx, container(0)))
+	f.check(n.DeleteStatus(ctx, container(1)))
+	if listed, err := n.ListStatuses(ctx); err != nil || len(listed) > 0 {
+		t.Error(listed, err)
 	}
-	err = n.PublishContainer(ctx, spec.ContainerID(id(77)), f.running(0))
-	if !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), f.object(model.ServiceContainer, id(77))) {
+	err = put(ctx, n, spec.ContainerID(id(77)), f.running(0))
+	if !errors.Is(err, publish.ErrNoObject) || !strings.Contains(err.Error(), f.object(model.ServiceContainer, id(77))) {
 		t.Error(err)
 	}
 	if exists, _, _ := f.conn.Exists(f.tree.ContainerStates(model.UUID(f.host)) + "/" + id(77)); exists {
@@ -90,7 +90,7 @@ func TestANodeIsTakenOverFromAnotherSessionWithoutAGap(t *testing.T) {
 		}
 	}()
 	n := f.open(f.cluster.URL(f.tree.Root()))
-	f.check(n.PublishHost(t.Context(), spec.HostStatus{Weight: 1, Quota: -1}))
+	f.check(putHost(t.Context(), n, spec.HostStatus{Weight: 1, Quota: -1}))
 	current, owner := f.stored(f.hostState())
 	if current != data || owner == session.SessionID() || owner == 0 {
 		t.Errorf("%q, owner %x", current, owner)
@@ -105,7 +105,7 @@ func TestTheContainerNodeCanBeLeftToAPatchedAgent(t *testing.T) {
 	f := newFixture(t, sharedServers.start(t))
 	f.putBindings(1)
 	n := f.open(f.cluster.URL(f.tree.Root()) + "?container=leave")
-	f.check(n.PublishHost(t.Context(), spec.HostStatus{Weight: 1}))
+	f.check(putHost(t.Context(), n, spec.HostStatus{Weight: 1}))
 	if exists, _, _ := f.conn.Exists(f.hostState()); exists {
 		t.Error("the node was written")
 	}
@@ -118,8 +118,8 @@ func TestStatusesOutliveARestart(t *testing.T) {
 	first := f.open(f.cluster.URL(f.tree.Root()))
 	ctx := t.Context()
 	host := spec.HostStatus{Weight: 1, Quota: -1, Count: 1}
-	f.check(first.PublishHost(ctx, host))
-	f.check(first.PublishContainer(ctx, container(0), f.running(0)))
+	f.check(putHost(ctx, first, host))
+	f.check(put(ctx, first, container(0), f.running(0)))
 	start := time.Now()
 	f.check(first.Close())
 	if took := time.Since(start); took > 5*time.Second {
@@ -129,8 +129,8 @@ func TestStatusesOutliveARestart(t *testing.T) {
 		t.Fatal("Close removed the node")
 	}
 	second := f.open(f.cluster.URL(f.tree.Root()))
-	f.check(second.PublishHost(ctx, host))
-	f.check(second.PublishContainer(ctx, container(0), f.running(0)))
+	f.check(putHost(ctx, second, host))
+	f.check(put(ctx, second, container(0), f.running(0)))
 	for end := time.Now().Add(4 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		if exists, _, err := f.conn.Exists(f.hostState()); err == nil && !exists {
 			t.Fatal("the node was absent")
@@ -151,7 +151,7 @@ func TestASessionWithoutStatusesIsClosed(t *testing.T) {
 	f := newFixture(t, sharedServers.start(t))
 	relay := f.cluster.Relay()
 	n := f.open(relay.URL(f.tree.Root()))
-	_, err := n.Published(t.Context())
+	_, err := n.ListStatuses(t.Context())
 	f.check(err)
 	f.check(n.Close())
 	if counts := relay.Requests(); counts["close"] != 1 {
@@ -181,7 +181,7 @@ func TestWithoutASessionTheFaultOfEachServerIsReported(t *testing.T) {
 	n := f.open("zk://127.0.0.1:1,nowhere.invalid:2181/m")
 	ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
 	defer cancel()
-	err := n.PublishHost(ctx, spec.HostStatus{})
+	err := putHost(ctx, n, spec.HostStatus{})
 	if err == nil || !strings.Contains(err.Error(), "127.0.0.1:1: connect: connection refused") ||
 		!strings.Contains(err.Error(), "nowhere.invalid:2181: ") || strings.Contains(err.Error(), "\n") {
 		t.Error(err)

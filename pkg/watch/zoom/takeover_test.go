@@ -2,7 +2,6 @@ package zoom
 
 import (
 	"context"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -10,6 +9,7 @@ import (
 
 	"github.com/go-zookeeper/zk"
 
+	"github.com/svc-supervisor/svc-supervisor/internal/publish"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/zoom/model"
 )
@@ -52,18 +52,22 @@ func TestAnEarlierStatusThatIsNotReplacedOutlivesARestart(t *testing.T) {
 	host := spec.HostStatus{Weight: 1, Quota: -1, Count: 3}
 	for _, row := range []struct {
 		name, options string
-		publish       func(context.Context, *NSDB) error
+		publish       func(context.Context, *publish.Publisher) error
 	}{
-		{"the host's status is published", "", func(ctx context.Context, n *NSDB) error { return n.PublishHost(ctx, host) }},
-		{"the host's status is left to the agent", "?container=leave", func(ctx context.Context, n *NSDB) error {
-			return n.PublishHost(ctx, host)
+		{"the host's status is published", "", func(_ context.Context, p *publish.Publisher) error {
+			p.SetHost(host)
+			return nil
 		}},
-		{"another container's status is published", "", func(ctx context.Context, n *NSDB) error {
-			return n.PublishContainer(ctx, container(3), spec.ContainerStatus{Code: spec.Starting, HostID: spec.HostID(id(1))})
+		{"the host's status is left to the agent", "?container=leave", func(_ context.Context, p *publish.Publisher) error {
+			p.SetHost(host)
+			return nil
 		}},
-		{"the published statuses are listed", "", func(ctx context.Context, n *NSDB) error {
-			_, err := n.Published(ctx)
-			return err
+		{"another container's status is published", "", func(_ context.Context, p *publish.Publisher) error {
+			p.Set(container(3), spec.ContainerStatus{Code: spec.Starting, HostID: spec.HostID(id(1))})
+			return nil
+		}},
+		{"the published statuses are listed", "", func(ctx context.Context, p *publish.Publisher) error {
+			return p.Prune(ctx, func(spec.ContainerID) bool { return true })
 		}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -73,14 +77,15 @@ func TestAnEarlierStatusThatIsNotReplacedOutlivesARestart(t *testing.T) {
 			first := f.open(f.cluster.URL(f.tree.Root()))
 			var earlier [3]string
 			for i := range earlier {
-				f.check(first.PublishContainer(ctx, container(i), f.running(i)))
+				f.check(put(ctx, first, container(i), f.running(i)))
 				earlier[i], _ = f.stored(f.containerState(i))
 			}
 			_, old := f.stored(f.containerState(0))
 			f.check(first.Close())
 			relay := f.cluster.Relay()
 			second := f.open(relay.URL(f.tree.Root()) + row.options)
-			f.check(row.publish(ctx, second))
+			p, _ := f.publish(second)
+			f.check(row.publish(ctx, p))
 			f.waitFor("the take-over", func() bool {
 				return f.statusOwner(0) != old && f.statusOwner(1) != old && f.statusOwner(2) != old
 			})
@@ -93,26 +98,30 @@ func TestAnEarlierStatusThatIsNotReplacedOutlivesARestart(t *testing.T) {
 			}
 			extended := f.running(1)
 			extended.Message = "later"
-			f.check(second.PublishContainer(ctx, container(1), extended))
-			f.check(second.RemoveContainer(ctx, container(2)))
+			p.Set(container(1), extended)
+			p.Remove(container(2))
+			f.waitFor("the removal", func() bool { return !f.exists(2) })
 			relay.Cut()
 			f.waitFor("the session's end", func() bool { return !f.exists(0) })
 			relay.Mend()
-			ids, err := second.Published(ctx)
-			if err != nil || !slices.Contains(ids, container(0)) || slices.Contains(ids, container(2)) {
-				t.Errorf("listed: %v %v", ids, err)
-			}
 			f.waitFor("the statuses again", func() bool {
 				zero, _ := f.stored(f.containerState(0))
 				one, _ := f.stored(f.containerState(1))
 				return zero == earlier[0] && strings.Contains(one, "later")
 			})
-			second.republish()
+			f.writeAllAgain(second)
 			if f.exists(2) {
 				t.Error("a removed status was written again")
 			}
 		})
 	}
+}
+
+// writeAllAgain lets the publisher write all statuses again, as after a reconnect, and gives it time to do so.
+func (f *fixture) writeAllAgain(n *NSDB) {
+	n.notifySessionChanged()
+	f.waitFor("the publisher", func() bool { return len(n.sessionChanged) == 0 })
+	time.Sleep(200 * time.Millisecond)
 }
 
 func TestOnlyEphemeralStatusesOfThisHostAreTakenOver(t *testing.T) {
@@ -127,7 +136,8 @@ func TestOnlyEphemeralStatusesOfThisHostAreTakenOver(t *testing.T) {
 	_, err := conn.Set(f.containerState(0), []byte(extended), -1)
 	f.check(err)
 	n := f.open(f.cluster.URL(f.tree.Root()))
-	f.check(n.PublishHost(t.Context(), spec.HostStatus{Weight: 1}))
+	p, _ := f.publish(n)
+	p.SetHost(spec.HostStatus{Weight: 1})
 	f.waitFor("the take-over", func() bool { return f.statusOwner(0) != conn.SessionID() })
 	if data, _ := f.stored(f.containerState(0)); data != extended {
 		t.Errorf("container 0: %q", data)
@@ -138,7 +148,7 @@ func TestOnlyEphemeralStatusesOfThisHostAreTakenOver(t *testing.T) {
 		}
 	}
 	conn.Close()
-	n.republish()
+	f.writeAllAgain(n)
 	if !f.exists(0) || f.exists(1) || f.exists(2) || !f.exists(3) {
 		t.Error("after the other session's end: ", f.exists(0), f.exists(1), f.exists(2), f.exists(3))
 	}
@@ -155,7 +165,6 @@ func TestReadingTakesOverNoStatus(t *testing.T) {
 	relay.Drop()
 	f.put(model.Port, id(ports), f.portText(0, "vpn-other"))
 	f.waitForSet("a change", func(d spec.Desired) bool { return d.Bindings[0].Container.InterfaceName == "vpn-other" })
-	n.republish()
 	if owner := f.statusOwner(0); owner != conn.SessionID() {
 		t.Errorf("owner %x", owner)
 	}
@@ -170,11 +179,12 @@ func TestAFailedTakeOverIsRepeatedAfterTheReconnect(t *testing.T) {
 		relay := f.cluster.Relay()
 		n := f.open(relay.URL(f.tree.Root()) + options)
 		relay.Cut()
-		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
-		if err := n.PublishHost(ctx, spec.HostStatus{Weight: 1}); err == nil {
-			t.Error("PublishHost succeeded without a session")
-		}
-		cancel()
+		p, _ := f.publish(n)
+		p.SetHost(spec.HostStatus{Weight: 1})
+		f.waitFor("the failure", func() bool {
+			return strings.Contains(f.log.String(), "statuses of an earlier run not taken over") ||
+				strings.Contains(f.log.String(), "status not published")
+		})
 		relay.Mend()
 		f.waitFor("the status", func() bool {
 			owner := f.statusOwner(0)
@@ -191,13 +201,17 @@ func TestAnEarlierStatusWithoutItsObjectIsDropped(t *testing.T) {
 	text, _ := f.stored(object)
 	f.check(f.conn.Delete(object, -1))
 	n := f.open(f.cluster.URL(f.tree.Root()))
-	f.check(n.PublishHost(t.Context(), spec.HostStatus{Weight: 1}))
-	f.waitFor("the status is dropped", func() bool { return len(n.takenOverContainers()) == 0 })
+	p, _ := f.publish(n)
+	p.SetHost(spec.HostStatus{Weight: 1})
+	f.waitFor("the take-over", func() bool {
+		return strings.Contains(f.log.String(), "statuses of an earlier run taken over")
+	})
 	conn.Close()
+	f.waitFor("the status expires", func() bool { return !f.exists(0) })
 	f.cluster.Put(f.conn.Conn, object, text)
-	n.republish()
-	if ids, err := n.Published(t.Context()); err != nil || len(ids) > 0 || f.exists(0) {
-		t.Error("the status was written again: ", ids, err)
+	f.writeAllAgain(n)
+	if listed, err := n.ListStatuses(t.Context()); err != nil || len(listed) > 0 || f.exists(0) {
+		t.Error("the status was written again: ", listed, err)
 	}
 	if log := f.log.String(); strings.Contains(log, "WARN") {
 		t.Error(log)
@@ -212,26 +226,28 @@ func TestAStatusRemovedDuringTheTakeOverIsNotWrittenAgain(t *testing.T) {
 		f.putBindings(count)
 		conn := f.createEarlierStatuses(count)
 		n := f.open(f.cluster.URL(f.tree.Root()))
+		p, stop := f.publish(n)
+		p.SetHost(spec.HostStatus{Weight: 1})
 		var clients sync.WaitGroup
-		clients.Go(func() {
-			if err := n.PublishHost(t.Context(), spec.HostStatus{Weight: 1}); err != nil {
-				t.Error(err)
-			}
-		})
 		for i := range count / 2 {
-			clients.Go(func() {
-				if err := n.RemoveContainer(t.Context(), container(i)); err != nil {
-					t.Error(err)
-				}
-			})
+			clients.Go(func() { p.Remove(container(i)) })
 		}
 		clients.Wait()
-		n.republish()
+		f.waitFor("the statuses", func() bool {
+			for i := range count {
+				if owner := f.statusOwner(i); (owner == 0) != (i < count/2) || owner == conn.SessionID() {
+					return false
+				}
+			}
+			return true
+		})
+		f.writeAllAgain(n)
 		for i := range count {
 			if owner := f.statusOwner(i); (owner == 0) != (i < count/2) || owner == conn.SessionID() {
 				t.Errorf("container %d: owner %x", i, owner)
 			}
 		}
+		stop()
 		conn.Close()
 		f.check(n.Close())
 	}

@@ -1,16 +1,15 @@
 // Package zoom implements the NSDB that is stored in MidoNet's own ZooKeeper. It reads and watches the nodes of the
-// ZOOM layout, and publishes the statuses of this host in the form that MidoNet's scheduler expects. Package model
+// ZOOM layout, and writes the statuses of this host in the form that MidoNet's scheduler expects. Package model
 // interprets the nodes; this package maintains the connection.
 //
 // One session serves reading and publishing. Run keeps a watch on every node that it uses and reads a node again after
 // an event. Nodes of other hosts are not read. Without a session, the last set remains valid. After every reconnect all
-// nodes are read again, and the statuses whose nodes differ are written at once, before anything slow.
+// nodes are read again, and SessionChanged asks for all statuses; those whose nodes differ are then written.
 //
 // Statuses are ephemeral nodes. If another session owns a node, which is usually the session of the previous
 // supervisor, the node is replaced in one multi request, so that readers never see it absent. For the same reason Close
-// lets the session time out: the next supervisor has that time to take over the statuses. When it publishes its first
-// status, it takes over the statuses of all containers, even of those for which it has published nothing yet. The
-// agent's nodes alive and host are never written.
+// lets the session time out: the next supervisor has that time to put the statuses that ListStatuses returns, even
+// those of containers for which it has no status of its own. The agent's nodes alive and host are never written.
 package zoom
 
 import (
@@ -39,25 +38,19 @@ type NSDB struct {
 	shutdown   context.CancelFunc
 	goroutines sync.WaitGroup // started by this NSDB; Close waits for them
 
-	mu             sync.Mutex
-	statuses       map[string]*status // desired statuses, by path
-	publishing     bool               // a status was published, or the published ones were listed: see startPublishing
-	publishedPaths map[string]bool    // paths that this process has written or removed; nil after the take-over
-
-	takeOverMu sync.Mutex // held during the take-over
+	sessionChanged chan struct{}
+	locks          nodeLocks
 }
 
 // Open returns an NSDB for a location that ParseURL checked. It makes no connection.
 func Open(location Location, host spec.HostID, log *slog.Logger) *NSDB {
 	n := &NSDB{
 		location: location, host: host, log: log.With("endpoint", location.Endpoint()),
-		statuses: map[string]*status{}, publishedPaths: map[string]bool{},
+		sessionChanged: make(chan struct{}, 1), locks: nodeLocks{held: map[string]chan struct{}{}},
 	}
 	n.ctx, n.shutdown = context.WithCancel(context.Background())
 	n.session = newSession(location, n.log)
-	n.session.onConnected = func() {
-		n.goroutines.Go(n.republish)
-	}
+	n.session.onConnected = n.notifySessionChanged
 	return n
 }
 

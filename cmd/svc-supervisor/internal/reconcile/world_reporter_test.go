@@ -2,28 +2,29 @@ package reconcile
 
 import (
 	"context"
-	"maps"
-	"slices"
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/report"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// The instance is the Publisher of the board. Its methods do nothing except Published, because reporter records each
-// status at once.
-func (l *instance) PublishHost(context.Context, spec.HostStatus) error { return nil }
-func (l *instance) RemoveHost(context.Context) error                   { return nil }
-func (l *instance) PublishContainer(context.Context, spec.ContainerID, spec.ContainerStatus) error {
-	return nil
-}
-func (l *instance) RemoveContainer(context.Context, spec.ContainerID) error { return nil }
-func (l *instance) Published(context.Context) ([]spec.ContainerID, error) {
+// The instance is the publish.Store of the board. Its methods do nothing except ListStatuses, because reporter records
+// each status at once.
+func (l *instance) EncodeHost(spec.HostStatus) ([]byte, error)                { return nil, nil }
+func (l *instance) EncodeContainer(spec.ContainerStatus) ([]byte, error)      { return nil, nil }
+func (l *instance) PutStatus(context.Context, spec.ContainerID, []byte) error { return nil }
+func (l *instance) DeleteStatus(context.Context, spec.ContainerID) error      { return nil }
+func (l *instance) SessionChanged() <-chan struct{}                           { return nil }
+func (l *instance) ListStatuses(context.Context) (map[spec.ContainerID][]byte, error) {
 	l.w.mu.Lock()
 	defer l.w.mu.Unlock()
 	if l.w.faults.published != nil {
 		return nil, l.w.faults.published
 	}
-	return slices.Collect(maps.Keys(l.w.published)), nil
+	listed := map[spec.ContainerID][]byte{}
+	for id := range l.w.published {
+		listed[id] = nil
+	}
+	return listed, nil
 }
 
 // reporter passes each report to a real board and records each status that differs from the last one. So no status is
@@ -111,9 +112,9 @@ func (l reporter) Remove(id spec.ContainerID) {
 }
 
 func (l reporter) Prune(ctx context.Context, keep func(spec.ContainerID) bool) error {
-	published, _ := l.Published(ctx)
+	published, _ := l.ListStatuses(ctx)
 	err := l.board.Prune(ctx, keep)
-	for _, id := range published {
+	for id := range published {
 		if _, known := l.board.Status(id); !known && !keep(id) {
 			l.publish(id)
 		}
