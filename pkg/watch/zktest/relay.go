@@ -5,20 +5,19 @@ import (
 	"io"
 	"net"
 	"sync"
-	"time"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/watch/internal/server"
 )
 
 // Relay forwards the connections of clients to the members, with one listener for each member. It can be cut, and it
 // counts the requests.
 type Relay struct {
+	*server.Relay
+
 	mu            sync.Mutex
-	endpoints     []string
-	cut           bool
-	open          map[net.Conn]bool
 	counts        map[string]int
-	outstanding   int        // requests without a response
-	maxConcurrent int        // the maximum of outstanding
-	changed       *sync.Cond // signalled when the relay is restored or connections are closed
+	outstanding   int // requests without a response
+	maxConcurrent int // the maximum of outstanding
 }
 
 // opcodes are the names of the requests that a Relay distinguishes.
@@ -32,53 +31,17 @@ const opPing = 11
 // Relay starts a relay in front of the cluster.
 func (c *Cluster) Relay() *Relay {
 	c.tb.Helper()
-	r := &Relay{open: map[net.Conn]bool{}, counts: map[string]int{}}
-	r.changed = sync.NewCond(&r.mu)
-	var running sync.WaitGroup
+	var addresses []string
 	for _, m := range c.members {
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			c.tb.Fatalf("zktest: %v", err)
-		}
-		r.endpoints = append(r.endpoints, listener.Addr().String())
-		running.Go(func() { r.accept(listener, m.address, &running) })
-		c.tb.Cleanup(func() { _ = listener.Close() })
+		addresses = append(addresses, m.address)
 	}
-	c.tb.Cleanup(func() {
-		r.Drop()
-		r.Mend()
-	})
+	r := &Relay{counts: map[string]int{}}
+	r.Relay = server.NewRelay(c.tb, addresses, r.forward)
 	return r
 }
 
 // URL returns the --nsdb URL of the relay and a root.
-func (r *Relay) URL(root string) string { return address(r.endpoints, root) }
-
-// Cut stops forwarding in both directions and closes no connection, like a network partition.
-func (r *Relay) Cut() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.cut = true
-}
-
-// Mend resumes forwarding after Cut, including the data that was held back.
-func (r *Relay) Mend() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.cut = false
-	r.changed.Broadcast()
-}
-
-// Drop closes all connections. New ones are accepted.
-func (r *Relay) Drop() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for conn := range r.open {
-		_ = conn.Close()
-	}
-	clear(r.open)
-	r.changed.Broadcast()
-}
+func (r *Relay) URL(root string) string { return address(r.Endpoints, root) }
 
 // Requests returns the number of requests since the last call, by kind: get, exists, children, create, set, delete,
 // multi, close and others.
@@ -90,28 +53,9 @@ func (r *Relay) Requests() map[string]int {
 	return counts
 }
 
-func (r *Relay) accept(listener net.Listener, to string, running *sync.WaitGroup) {
-	for {
-		client, err := listener.Accept()
-		if err != nil {
-			return
-		}
-		server, err := net.DialTimeout("tcp", to, time.Second)
-		if err != nil {
-			_ = client.Close()
-			continue
-		}
-		r.mu.Lock()
-		r.open[client], r.open[server] = true, true
-		r.mu.Unlock()
-		running.Go(func() { r.forward(server, client, true) })
-		running.Go(func() { r.forward(client, server, false) })
-	}
-}
-
-// forward forwards frames one by one until one side closes its connection.
-func (r *Relay) forward(to, from net.Conn, requests bool) {
-	defer r.close(to, from)
+// forward forwards frames one by one until one side closes its connection. It uses the given relay, because r.Relay is
+// set only after the relay was started.
+func (r *Relay) forward(relay *server.Relay, to, from net.Conn, requests bool) {
 	var length [4]byte
 	for first := true; ; first = false {
 		if _, err := io.ReadFull(from, length[:]); err != nil {
@@ -123,7 +67,7 @@ func (r *Relay) forward(to, from net.Conn, requests bool) {
 		}
 		frame := make([]byte, 4+size)
 		copy(frame, length[:])
-		if _, err := io.ReadFull(from, frame[4:]); err != nil || !r.waitOpen(from) {
+		if _, err := io.ReadFull(from, frame[4:]); err != nil || !relay.WaitOpen(from) {
 			return
 		}
 		if !first && size >= 8 { // the first frame opens the session
@@ -137,16 +81,6 @@ func (r *Relay) forward(to, from net.Conn, requests bool) {
 			return
 		}
 	}
-}
-
-// waitOpen waits while the relay is cut. It returns false if the connection was closed meanwhile.
-func (r *Relay) waitOpen(from net.Conn) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for r.cut && r.open[from] {
-		r.changed.Wait()
-	}
-	return r.open[from]
 }
 
 func (r *Relay) countRequest(opcode int32) {
@@ -176,14 +110,4 @@ func (r *Relay) MaxConcurrent() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.maxConcurrent
-}
-
-func (r *Relay) close(conns ...net.Conn) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, conn := range conns {
-		_ = conn.Close()
-		delete(r.open, conn)
-	}
-	r.changed.Broadcast()
 }

@@ -1,5 +1,5 @@
 // Package server starts server processes on loopback addresses for the test harnesses of this module. It has free ports
-// for them, and the kernel kills the processes when their parent ends.
+// for them, and relays that can be cut. The kernel kills the processes when their parent ends.
 package server
 
 import (
