@@ -1,4 +1,5 @@
-// Package jsonform writes JSON in forms that encoding/json does not offer: without escapes for HTML, and canonical.
+// Package jsonform reads and writes JSON in forms that encoding/json does not offer: without escapes for HTML, canonical,
+// and objects whose members keep their order and text.
 package jsonform
 
 import (
@@ -48,4 +49,53 @@ func Equal(a, b []byte) bool {
 	canonicalA, errA := Canonical(a)
 	canonicalB, errB := Canonical(b)
 	return errA == nil && errB == nil && bytes.Equal(canonicalA, canonicalB)
+}
+
+// Member is a key of an object and the text of its value.
+type Member struct {
+	Key   string
+	Value json.RawMessage
+}
+
+// Members returns the members of one JSON object in their order, including those with equal keys.
+func Members(text []byte) ([]Member, error) {
+	if !json.Valid(text) {
+		return nil, errNotObject
+	}
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	if token, err := decoder.Token(); err != nil || token != json.Delim('{') {
+		return nil, errNotObject
+	}
+	var members []Member
+	for decoder.More() {
+		key, err := decoder.Token()
+		if err != nil {
+			return nil, err
+		}
+		m := Member{Key: key.(string)}
+		if err := decoder.Decode(&m.Value); err != nil {
+			return nil, err
+		}
+		members = append(members, m)
+	}
+	return members, nil
+}
+
+var errNotObject = errors.New("is not one JSON object")
+
+// Object returns the text of the object with these members, without white space between them.
+func Object(members []Member) json.RawMessage {
+	var text bytes.Buffer
+	text.WriteByte('{')
+	for i, m := range members {
+		if i > 0 {
+			text.WriteByte(',')
+		}
+		key, _ := Marshal(m.Key) // cannot fail: a string
+		text.Write(key)
+		text.WriteByte(':')
+		text.Write(m.Value)
+	}
+	text.WriteByte('}')
+	return text.Bytes()
 }

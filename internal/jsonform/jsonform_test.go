@@ -54,3 +54,21 @@ func TestTextsAreEqualIfTheirValuesAre(t *testing.T) {
 		}
 	}
 }
+
+func TestMembersKeepOrderAndText(t *testing.T) {
+	members, err := Members([]byte(` { "b" : { "x": 1.0 }, "<" : null, "b" : "<" } `))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := string(Object(members)), `{"b":{ "x": 1.0 },"<":null,"b":"<"}`; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	if members, err := Members([]byte("{}")); err != nil || string(Object(members)) != "{}" {
+		t.Errorf("%v, %v", members, err)
+	}
+	for _, text := range []string{"", "null", "[]", `"a"`, "{", `{"a"}`, `{"a":1} {}`, `{"a":1}x`} {
+		if members, err := Members([]byte(text)); err == nil {
+			t.Errorf("%q has the members %v", text, members)
+		}
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/svc-supervisor/svc-supervisor/internal/jsonform"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
@@ -22,29 +23,19 @@ func absent(raw json.RawMessage) bool {
 // object decodes the members of a JSON object. Unlike encoding/json it refuses unknown keys, keys that differ in case,
 // and duplicate keys.
 func object(key string, raw json.RawMessage, allowed []string) (map[string]json.RawMessage, error) {
-	fault := &spec.Fault{Key: key, Value: kind(raw), Allowed: "an object"}
-	decoder := json.NewDecoder(bytes.NewReader(raw))
-	if token, err := decoder.Token(); err != nil || token != json.Delim('{') {
-		return nil, fault
+	members, err := jsonform.Members(raw)
+	if err != nil {
+		return nil, &spec.Fault{Key: key, Value: kind(raw), Allowed: "an object"}
 	}
 	fields := map[string]json.RawMessage{}
-	for decoder.More() {
-		token, err := decoder.Token()
-		name, ok := token.(string)
-		if err != nil || !ok {
-			return nil, fault
+	for _, m := range members {
+		if !slices.Contains(allowed, m.Key) {
+			return nil, &spec.Fault{Key: key + ": unknown key", Value: m.Key, Allowed: strings.Join(allowed, ", ")}
 		}
-		var value json.RawMessage
-		if err := decoder.Decode(&value); err != nil {
-			return nil, fault
+		if _, twice := fields[m.Key]; twice {
+			return nil, &spec.Fault{Key: key + ": key", Value: m.Key, Allowed: "each key once"}
 		}
-		if !slices.Contains(allowed, name) {
-			return nil, &spec.Fault{Key: key + ": unknown key", Value: name, Allowed: strings.Join(allowed, ", ")}
-		}
-		if _, twice := fields[name]; twice {
-			return nil, &spec.Fault{Key: key + ": key", Value: name, Allowed: "each key once"}
-		}
-		fields[name] = value
+		fields[m.Key] = m.Value
 	}
 	return fields, nil
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/endpoint"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/state"
+	"github.com/svc-supervisor/svc-supervisor/internal/jsonform"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
@@ -121,38 +122,17 @@ func (e *edits) resolve(ctx context.Context, in *inputs, loaded map[string][]byt
 // withConfiguration returns a network configuration with another configuration document and without the key lastValid.
 // It keeps the order of the keys, so the text changes only if the document does.
 func withConfiguration(conf, document json.RawMessage) (json.RawMessage, error) {
-	decoder := json.NewDecoder(bytes.NewReader(conf))
-	if _, err := decoder.Token(); err != nil {
+	members, err := jsonform.Members(conf)
+	if err != nil {
 		return nil, err
 	}
-	var out bytes.Buffer
-	for decoder.More() {
-		key, err := decoder.Token()
-		if err != nil {
-			return nil, err
+	members = slices.DeleteFunc(members, func(m jsonform.Member) bool { return m.Key == "lastValid" })
+	for i := range members {
+		if members[i].Key == "configuration" {
+			members[i].Value = document
 		}
-		var value json.RawMessage
-		if err := decoder.Decode(&value); err != nil {
-			return nil, err
-		}
-		switch key {
-		case "lastValid":
-			continue
-		case "configuration":
-			value = document
-		}
-		if out.Len() > 0 {
-			out.WriteByte(',')
-		}
-		name, err := json.Marshal(key)
-		if err != nil {
-			return nil, err
-		}
-		out.Write(name)
-		out.WriteByte(':')
-		out.Write(value)
 	}
-	return state.Compact([]byte("{" + out.String() + "}"))
+	return state.Compact(jsonform.Object(members))
 }
 
 // lastValidForRuntime returns the last valid configuration for a runtime that records it, or nil if it equals the given

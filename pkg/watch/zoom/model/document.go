@@ -6,15 +6,12 @@ import (
 	"errors"
 	"slices"
 	"strings"
+
+	"github.com/svc-supervisor/svc-supervisor/internal/jsonform"
 )
 
 // document is a JSON object that keeps the order of its keys and the original text of its values.
-type document struct{ members []member }
-
-type member struct {
-	key   string
-	value json.RawMessage
-}
+type document struct{ members []jsonform.Member }
 
 var errNotJSON = errors.New("is not one JSON object: allowed: JSON as mn-conf writes it, " +
 	"without the comments and substitutions of HOCON")
@@ -26,39 +23,24 @@ func parseDocument(data []byte) (*document, error) {
 	if len(data) == 0 || string(data) == "null" {
 		return new(document), nil
 	}
-	if data[0] != '{' || !json.Valid(data) {
+	members, err := jsonform.Members(data)
+	if err != nil {
 		return nil, errNotJSON
 	}
-	decoder := json.NewDecoder(bytes.NewReader(data))
-	if _, err := decoder.Token(); err != nil {
-		return nil, errNotJSON
-	}
-	d := new(document)
-	for decoder.More() {
-		key, err := decoder.Token()
-		if err != nil {
-			return nil, errNotJSON
-		}
-		m := member{key: key.(string)}
-		if err := decoder.Decode(&m.value); err != nil {
-			return nil, errNotJSON
-		}
-		d.members = append(d.members, m)
-	}
-	return d, nil
+	return &document{members}, nil
 }
 
 // get returns the value at a path, with the rules of HOCON: of two members with the same key the later one counts,
 // but two objects are merged.
 func (d *document) get(path []string) (json.RawMessage, bool) {
 	for _, m := range slices.Backward(d.members) {
-		if m.key != path[0] {
+		if m.Key != path[0] {
 			continue
 		}
 		if len(path) == 1 {
-			return m.value, true
+			return m.Value, true
 		}
-		inner, err := parseDocument(m.value)
+		inner, err := parseDocument(m.Value)
 		if err != nil {
 			return nil, false // a value that is not an object hides the earlier members with this key
 		}
@@ -73,40 +55,27 @@ func (d *document) get(path []string) (json.RawMessage, bool) {
 func (d *document) set(path []string, value json.RawMessage) {
 	at := -1
 	for i, m := range d.members {
-		if m.key == path[0] {
+		if m.Key == path[0] {
 			at = i
 		}
 	}
 	if at < 0 {
 		at = len(d.members)
-		d.members = append(d.members, member{key: path[0]})
+		d.members = append(d.members, jsonform.Member{Key: path[0]})
 	}
 	if len(path) > 1 {
-		inner, err := parseDocument(d.members[at].value)
+		inner, err := parseDocument(d.members[at].Value)
 		if err != nil {
 			inner = new(document)
 		}
 		inner.set(path[1:], value)
 		value = inner.compact()
 	}
-	d.members[at].value = value
+	d.members[at].Value = value
 }
 
 // compact renders the document as JSON without white space between the members.
-func (d *document) compact() json.RawMessage {
-	var out bytes.Buffer
-	out.WriteByte('{')
-	for i, m := range d.members {
-		if i > 0 {
-			out.WriteByte(',')
-		}
-		out.Write(marshal(m.key))
-		out.WriteByte(':')
-		out.Write(m.value)
-	}
-	out.WriteByte('}')
-	return out.Bytes()
-}
+func (d *document) compact() json.RawMessage { return jsonform.Object(d.members) }
 
 // print renders the document with indentation, as the agent's tools do.
 func (d *document) print() []byte {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/svc-supervisor/svc-supervisor/internal/jsonform"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/native"
 )
@@ -79,7 +80,7 @@ func (e *exporter) addObject(key native.Key, members ...any) {
 	for i := 0; i < len(members); i += 2 {
 		value := marshal(members[i+1])
 		if string(value) != `""` && string(value) != "null" {
-			d.members = append(d.members, member{members[i].(string), value})
+			d.members = append(d.members, jsonform.Member{Key: members[i].(string), Value: value})
 		}
 	}
 	e.objects = append(e.objects, spec.Object{Key: string(key), Value: d.compact()})
@@ -193,7 +194,7 @@ func (e *exporter) router(id UUID, r router) error {
 		return err
 	}
 	if r.name != "" {
-		d.members = slices.Insert(d.members, 1, member{"name", marshal(r.name)})
+		d.members = slices.Insert(d.members, 1, jsonform.Member{Key: "name", Value: marshal(r.name)})
 	}
 	key := string(native.ConfigurationKey(spec.ConfigurationID(id)))
 	e.objects = append(e.objects, spec.Object{Key: key, Value: d.compact()})

@@ -227,7 +227,7 @@ func leaves(path string, raw json.RawMessage) (paths []string) {
 		return []string{path}
 	}
 	for _, m := range d.members {
-		paths = append(paths, leaves(path+"."+m.key, m.value)...)
+		paths = append(paths, leaves(path+"."+m.Key, m.Value)...)
 	}
 	return paths
 }
