@@ -76,6 +76,7 @@ var importBans = []struct {
 	{"internal/lazyregexp", slices.Concat(ownPackages, []string{module + "pkg/spec"}), "it compiles any expression"},
 	{"internal/jsonform", slices.Concat(ownPackages, []string{module + "pkg/spec"}), "it writes any JSON"},
 	{"internal/oneline", slices.Concat(ownPackages, []string{module + "pkg/spec"}), "it makes one line of any text"},
+	{"internal/procids", slices.Concat(ownPackages, []string{module + "pkg/spec"}), "it lists any process"},
 	{"internal/strictjson", slices.Concat(ownPackages, []string{module + "pkg/spec"}), "it decodes any JSON"},
 	{"internal/patience", slices.Concat(ownPackages, []string{module + "pkg/spec"}), "its clock works for any task"},
 	{"internal/atomicfile", slices.Concat(ownPackages, []string{module + "pkg/spec"}), "it writes any file"},

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/svc-supervisor/svc-supervisor/internal/procids"
 )
 
 // nssTimeout is the total time that one allocation waits for the user database. An unreachable directory service must
@@ -80,16 +82,13 @@ func thirdFields(output []byte) map[uint32]bool {
 // files, because /proc/<pid> is owned by root if the process has changed its user id. It does not find the ids of
 // threads that differ from those of their process.
 func idsOfProcesses() (map[uint32]bool, error) {
-	entries, err := os.ReadDir("/proc")
+	pids, err := procids.All()
 	if err != nil {
 		return nil, fmt.Errorf("read processes: %w", err)
 	}
 	ids := map[uint32]bool{}
-	for _, entry := range entries {
-		if _, err := strconv.ParseUint(entry.Name(), 10, 32); err != nil {
-			continue
-		}
-		status, err := os.ReadFile("/proc/" + entry.Name() + "/status")
+	for _, pid := range pids {
+		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 		if err != nil {
 			continue // the process has ended
 		}

@@ -7,13 +7,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
 	"syscall"
 	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/svc-supervisor/svc-supervisor/internal/procids"
 	"github.com/svc-supervisor/svc-supervisor/pkg/netns"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
@@ -95,18 +95,14 @@ func killProcesses(ctx context.Context, path string) error {
 
 // processesIn returns the ids of the processes in a network namespace.
 func processesIn(namespace unix.Stat_t) ([]int, error) {
-	entries, err := os.ReadDir("/proc")
+	pids, err := procids.All()
 	if err != nil {
 		return nil, err
 	}
 	var found []int
-	for _, entry := range entries {
-		pid, err := strconv.Atoi(entry.Name())
-		if err != nil {
-			continue
-		}
+	for _, pid := range pids {
 		var stat unix.Stat_t
-		err = unix.Stat(filepath.Join("/proc", entry.Name(), "ns/net"), &stat)
+		err := unix.Stat(fmt.Sprintf("/proc/%d/ns/net", pid), &stat)
 		switch {
 		case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ESRCH): // the process has just ended
 		case err != nil:

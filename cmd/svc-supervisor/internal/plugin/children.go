@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/svc-supervisor/svc-supervisor/internal/procids"
 )
 
 // children keeps track of the child processes of this process. These are the running verbs and, because this process is
@@ -215,17 +217,13 @@ type processEntry struct {
 
 // processes lists all processes in /proc. Processes that end meanwhile are left out.
 func processes() []processEntry {
-	entries, err := os.ReadDir("/proc")
+	pids, err := procids.All()
 	if err != nil {
 		return nil
 	}
 	var list []processEntry
-	for _, entry := range entries {
-		pid, err := strconv.Atoi(entry.Name())
-		if err != nil {
-			continue
-		}
-		stat, err := os.ReadFile("/proc/" + entry.Name() + "/stat")
+	for _, pid := range pids {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 		if err != nil {
 			continue
 		}
