@@ -46,9 +46,6 @@ type Bus struct {
 // Open returns a Bus to the systemd of this machine.
 func Open() *Bus { return newBus(machineSockets()) }
 
-// OpenAt returns a Bus to a systemd with another private socket.
-func OpenAt(path string) *Bus { return newBus([]socket{{path: path}}) }
-
 func newBus(sockets []socket) *Bus {
 	b := &Bus{sockets: sockets, limits: defaultLimits, token: make(chan struct{}, 1)}
 	b.ctx, b.cancel = context.WithCancel(context.Background())

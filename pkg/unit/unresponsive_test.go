@@ -42,7 +42,7 @@ func fakeSystemd(t *testing.T, serve func(net.Conn)) *Bus {
 			serving.Go(func() { serve(conn) })
 		}
 	})
-	bus := OpenAt(listener.Addr().String())
+	bus := newBus([]socket{{path: listener.Addr().String()}})
 	second := time.Second
 	bus.limits = limits{
 		call: second / 4, wire: second / 4, redial: second / 2, follow: second / 10, job: second, cleanup: second,

@@ -64,9 +64,6 @@ func connectionsOf(document json.RawMessage) (fields map[string]json.RawMessage,
 	return fields, items
 }
 
-// Configuration decodes the document that Document returns.
-func (r *Revision) Configuration() (*Configuration, error) { return Decode(r.Document()) }
-
 // Standing compares a connection of the document with the last valid document. It is used instead of a comparison with
 // the running daemon when the container is created again and has no daemon.
 func (r *Revision) Standing(c *Connection) Standing {

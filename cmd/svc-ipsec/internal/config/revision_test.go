@@ -25,7 +25,7 @@ func revert(t *testing.T, document, lastValid json.RawMessage) (*Revision, *Conf
 		t.Fatal(err)
 	}
 	for {
-		c, err := r.Configuration()
+		c, err := Decode(r.Document())
 		if err != nil {
 			t.Fatal(err)
 		}
