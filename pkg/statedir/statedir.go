@@ -95,7 +95,7 @@ func refuseForeign(path string) error {
 const lockTimeout = time.Second
 
 // takeLock takes the lock and writes the id of this process to the lock file, for the error text of another process
-// that tries to take it.
+// that tries to take it. It does not use package lockdir, because a lock on the directory has no place for that id.
 func takeLock(path string) (*flock.Flock, error) {
 	lock := flock.New(path, flock.SetFlag(os.O_CREATE|os.O_RDWR), flock.SetPermissions(0o600))
 	ctx, cancel := context.WithTimeout(context.Background(), lockTimeout)

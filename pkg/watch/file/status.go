@@ -118,7 +118,8 @@ func (n *NSDB) writeStatus(ctx context.Context, key native.Key, value []byte) er
 	return atomicfile.Write(path, value, atomicfile.Options{Temporary: temporary, Mode: 0o644})
 }
 
-// mkdirAll creates a directory and its missing parents with mode 0755, regardless of the umask.
+// mkdirAll creates a directory and its missing parents with mode 0755, regardless of the umask. Unlike nsdbDir.mkdirAll
+// it follows every link, because the path of the status directory is configured and the NSDB does not influence it.
 func mkdirAll(path string) error {
 	switch stat, err := os.Stat(path); {
 	case err == nil && stat.IsDir():

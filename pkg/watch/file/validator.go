@@ -58,6 +58,7 @@ func (v *validator) report(finding Finding) {
 }
 
 // printable returns a path unchanged, or quoted if it contains line breaks or other characters that are not printable.
+// Unlike spec.Quote it does not cut the path, which the user needs to find the file.
 func printable(path string) string {
 	if strings.ContainsFunc(path, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		return strconv.QuoteToASCII(path)
