@@ -1,5 +1,5 @@
-// Package jsonform reads and writes JSON in forms that encoding/json does not offer: without escapes for HTML, canonical,
-// and objects whose members keep their order and text.
+// Package jsonform reads and writes JSON in forms that encoding/json does not offer: without escapes for HTML,
+// canonical, and objects whose members keep their order and text.
 package jsonform
 
 import (

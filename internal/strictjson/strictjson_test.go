@@ -49,7 +49,8 @@ func TestOtherErrorsAreThoseOfEncodingJSON(t *testing.T) {
 
 func TestValidTextIsDecoded(t *testing.T) {
 	got := new(outer)
-	if err := Unmarshal([]byte(" {\"a\": \"x\", \"inner\": {\"b\": 2}}\n"), got); err != nil || *got != (outer{"x", inner{2}}) {
+	err := Unmarshal([]byte(" {\"a\": \"x\", \"inner\": {\"b\": 2}}\n"), got)
+	if err != nil || *got != (outer{"x", inner{2}}) {
 		t.Errorf("%+v, %v", got, err)
 	}
 }

@@ -308,8 +308,8 @@ func (n *Namespace) hasTable(name string) (bool, error) {
 	return true, nil
 }
 
-// nft runs nft with these rules in the namespace. nft is trusted, starts no programs and prints little. So it needs none
-// of what package libreswan does to run a program: another user id, a process group and an output limit.
+// nft runs nft with these rules in the namespace. nft is trusted, starts no programs and prints little. So it needs
+// none of what package libreswan does to run a program: another user id, a process group and an output limit.
 func (n *Namespace) nft(ctx context.Context, program string, rules []byte) error {
 	ctx, cancel := patience.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
