@@ -32,7 +32,7 @@ func (r *Reconciler) work(accept, ctx context.Context, name spec.Name) {
 			r.history.noteAge(ctx, s, m)
 		}
 		d := r.decide(s)
-		r.eventChecks.update(s, d, r.namespaces.Path(s.Name))
+		r.eventChecks.update(s, d, r.namespaces.Path)
 		if d.Step == decide.None {
 			r.finish(s, m, d)
 			return
