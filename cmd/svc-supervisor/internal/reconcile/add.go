@@ -48,11 +48,11 @@ func (r *Reconciler) add(ctx context.Context, s *snapshot, m *memory) {
 			return
 		}
 	}
-	r.publish(c, m)
+	r.statuses.publish(c, m)
 	if m.addFails == 0 && !r.reportUnstable(s, m) { // a published ERROR stays until the container runs
 		r.report.Starting(c)
 	}
-	r.reportHost()
+	r.host.update()
 
 	result, err := r.runAdd(ctx, record, s.ForAdd, true)
 	if err == nil {
@@ -181,7 +181,7 @@ func (r *Reconciler) addAgain(ctx context.Context, s *snapshot, m *memory) {
 	if again := r.retry(s, m, decide.AddAgain, err); again {
 		return // code 11 asks for a later call; the change has not failed
 	}
-	r.publish(c, m)
+	r.statuses.publish(c, m)
 	r.report.ChangeFailed(c, err.Error())
 }
 

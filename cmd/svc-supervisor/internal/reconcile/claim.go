@@ -56,6 +56,9 @@ func sortClaims(desired *spec.Desired) *claims {
 	return c
 }
 
+// allRead reports whether the host and every binding could be read.
+func (c *claims) allRead() bool { return c != nil && c.unread == "" && !c.anyUnread }
+
 // notes returns the messages that are shown for a binding while its container runs.
 func (c *claims) notes(b *spec.Binding) (notes []string) {
 	for _, note := range []string{b.Note, c.duplicates[b.PortID]} {

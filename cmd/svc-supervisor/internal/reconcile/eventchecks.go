@@ -173,16 +173,17 @@ func (e *eventChecks) stop() {
 	}
 }
 
-// update subscribes to the events of a running container, whose namespace is at path. It unsubscribes before a step
-// that can remove the namespace of the container. It changes nothing while the namespace or the executable is unknown.
-func (e *eventChecks) update(s *snapshot, d decide.Decision, path string) {
+// update subscribes to the events of a running container. path returns the path of its namespace. It unsubscribes before
+// a step that can remove the namespace of the container. It changes nothing while the namespace or the executable is
+// unknown.
+func (e *eventChecks) update(s *snapshot, d decide.Decision, path func(spec.Name) string) {
 	unknown := !s.Facts.HostKnown() || !s.Facts.RecordKnown() || s.Facts.Runs() && s.ForRecorded.Path == ""
 	switch {
 	case d.Step == decide.Delete || d.Step == decide.Clean:
 		e.unsubscribe(s.Name)
 	case unknown:
 	case s.Facts.Runs() && s.Facts.Namespace == decide.NamespaceOurs && s.ForRecorded.CheckOn != (spec.Events{}):
-		e.subscribe(s.Name, path, s.ForRecorded.CheckOn)
+		e.subscribe(s.Name, path(s.Name), s.ForRecorded.CheckOn)
 	default:
 		e.unsubscribe(s.Name)
 	}

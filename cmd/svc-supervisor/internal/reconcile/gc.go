@@ -41,10 +41,7 @@ func (q *gcLocks) forType(t spec.ServiceType) *sync.RWMutex {
 // CollectGarbage runs GC of each executable for which it is due: after the start as soon as no name has work left, then
 // daily. GC of an executable whose service type is busy is left to the next call.
 func (r *Reconciler) CollectGarbage(ctx context.Context) {
-	r.mu.Lock()
-	allRead := r.claims != nil && r.claims.unread == "" && !r.claims.anyUnread
-	r.mu.Unlock()
-	if allRead && r.queue.idle() {
+	if r.desired.allRead() && r.queue.idle() {
 		r.gc.collectAll(ctx)
 	}
 }

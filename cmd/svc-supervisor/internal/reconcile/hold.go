@@ -14,8 +14,8 @@ import (
 // program uses.
 func (r *Reconciler) MarkStuck(ctx context.Context) {
 	r.applying.Lock()
-	r.reportRejected() // a status may have belonged to another binding before
-	r.prune(ctx)       // the last attempt may have failed
+	r.statuses.reportRejected() // a status may have belonged to another binding before
+	r.statuses.prune(ctx)       // the last attempt may have failed
 	r.applying.Unlock()
 	r.markHeld(decide.HeldTaken)
 	r.markHeld(decide.HeldLeftover)
@@ -55,8 +55,8 @@ func (r *Reconciler) reportHeld(s *snapshot, m *memory, d decide.Decision, now t
 		return
 	}
 	c := s.Claim.Binding.Container
-	r.publish(c, m)
-	if d.Hold == decide.HeldTaken && r.heldElsewhere(c.ContainerID, s.Name, nil) {
+	r.statuses.publish(c, m)
+	if d.Hold == decide.HeldTaken && r.desired.heldElsewhere(c.ContainerID, s.Name, nil) {
 		return // the status belongs to the container of another name
 	}
 	reason := r.reason(s, m, d)
@@ -91,9 +91,8 @@ func (r *Reconciler) logHeld(s *snapshot, m *memory, d decide.Decision) {
 	}
 	fields := []any{"container", s.Name, "reason", text}
 	if d.Hold == decide.HeldSlot {
-		r.mu.Lock()
-		fields = append(fields, "weight", r.host.Weight, "limit", r.host.Limit, "count", len(r.slots))
-		r.mu.Unlock()
+		host, status := r.desired.hostStatus()
+		fields = append(fields, "weight", host.Weight, "limit", host.Limit, "count", status.Count)
 	}
 	r.log.Warn("container held", fields...)
 }
@@ -123,9 +122,7 @@ func (r *Reconciler) reason(s *snapshot, m *memory, d decide.Decision) string {
 		}
 		return "what is left under the name stays until every binding of the host can be read"
 	case decide.HeldSlot:
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		if r.host.Weight == 0 {
+		if host, _ := r.desired.hostStatus(); host.Weight == 0 {
 			return spec.WeightZero
 		}
 		return spec.LimitExceeded

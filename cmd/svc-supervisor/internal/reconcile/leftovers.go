@@ -14,7 +14,7 @@ import (
 // directory was lost.
 func (r *Reconciler) FindLeftovers(ctx context.Context) error {
 	// The records are listed before the host is observed, since a container added during the observation is no leftover.
-	return r.leftovers.find(ctx, r.recorded(), r.hasSlot)
+	return r.leftovers.find(ctx, r.desired.recordedNames(), r.desired.hasSlot)
 }
 
 // leftovers finds the resources with our owner tag on the whole host.

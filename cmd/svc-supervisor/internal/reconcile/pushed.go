@@ -28,7 +28,7 @@ const pushedGap = 3 * time.Second
 func (r *Reconciler) Heard(pushed *spec.Health) {
 	name := pushed.InterfaceName
 	r.mu.Lock()
-	holder := r.holders.byName[name]
+	holder := r.desired.holder(name)
 	if holder.container == "" || holder.deleted {
 		r.mu.Unlock()
 		return

@@ -8,7 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/decide"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/observe"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 	"github.com/svc-supervisor/svc-supervisor/pkg/statedir"
@@ -47,24 +46,17 @@ type Reconciler struct {
 	leftovers   leftovers
 	gc          collector
 
-	applying      sync.Mutex // serializes the methods that change or use the whole desired state
-	duplicates    duplicates // protected by applying
-	hostReporting sync.Mutex // serializes reports of the host's status; locked before mu
+	applying sync.Mutex // serializes the methods that change or use the whole desired state
+	types    typeFilter
+	desired  *desired
+	statuses *statuses
+	host     *hostReport
 
+	// mu protects the following fields, and the fields of memory that not only the worker of the name writes. The locks of
+	// the other fields may be locked while mu is held, but not the other way round.
 	mu       sync.Mutex
-	claims   *claims // nil until the NSDB has been read
-	host     spec.Host
 	memories map[spec.Name]*memory
-	holders  *holders
-	slots    map[spec.Name]bool        // names with a record of any phase or with a reservation
-	others   map[spec.ContainerID]bool // containers of the last desired state whose type another service serves
-	// unownedStatuses are published statuses that no worker removes: of rejected bindings, or of an earlier run.
-	unownedStatuses map[spec.ContainerID]bool
-	rejectedRows    []Row
-	hostReported    *spec.HostStatus
-	pruned          bool
-	draining        bool
-	stopped         bool
+	stopped  bool
 }
 
 // New returns a Reconciler. logs returns the logger for the output of the executables of a type.
@@ -74,29 +66,31 @@ func New(settings Settings, observer *observe.Observer, records Records, namespa
 ) *Reconciler {
 	queue, locks := newQueue(), new(gcLocks)
 	eventChecks := newEventChecks(events, queue.mark, log)
+	desired := newDesired()
 	r := &Reconciler{
-		settings:        settings,
-		observer:        observer,
-		records:         records,
-		namespaces:      namespaces,
-		links:           links,
-		units:           units,
-		executables:     executables,
-		report:          reporter,
-		logs:            logs,
-		log:             log,
-		queue:           queue,
-		permits:         permits{byName: map[spec.Name]*permit{}},
-		checks:          checkSchedule{settings.CheckInterval, eventChecks},
-		eventChecks:     eventChecks,
-		connections:     connectionLog{log},
-		history:         unitHistory{units, log},
-		leftovers:       leftovers{namespaces, links, units, queue.mark},
-		gc:              collector{records, executables, locks, log, logs, map[string]time.Time{}},
-		memories:        map[spec.Name]*memory{},
-		holders:         newHolders(),
-		slots:           map[spec.Name]bool{},
-		unownedStatuses: map[spec.ContainerID]bool{},
+		settings:    settings,
+		observer:    observer,
+		records:     records,
+		namespaces:  namespaces,
+		links:       links,
+		units:       units,
+		executables: executables,
+		report:      reporter,
+		logs:        logs,
+		log:         log,
+		queue:       queue,
+		permits:     permits{byName: map[spec.Name]*permit{}},
+		checks:      checkSchedule{settings.CheckInterval, eventChecks},
+		eventChecks: eventChecks,
+		connections: connectionLog{log},
+		history:     unitHistory{units, log},
+		leftovers:   leftovers{namespaces, links, units, queue.mark},
+		gc:          collector{records, executables, locks, log, logs, map[string]time.Time{}},
+		memories:    map[spec.Name]*memory{},
+		types:       typeFilter{settings.Types, records, executables, desired},
+		desired:     desired,
+		statuses:    &statuses{desired: desired, report: reporter, log: log, unowned: map[spec.ContainerID]bool{}},
+		host:        &hostReport{desired: desired, report: reporter, log: log},
 	}
 	r.verbs = verbs{executables, namespaces.Path, settings.VerbDeadline, &r.permits, locks, eventChecks, logs}
 	return r
@@ -108,14 +102,18 @@ func (r *Reconciler) Recall() error {
 	if err := r.records.Rescan(); err != nil {
 		return err
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	for _, name := range r.records.Names() {
-		r.slots[name] = true
+		var entry statedir.Entry
 		if entries := r.records.Read(name); len(entries) > 0 {
-			r.noteLocked(name, entries[0].Record)
-			r.noteTagLocked(name, entries[0].Err)
+			entry = entries[0]
 		}
+		container := spec.ContainerID("")
+		if entry.Err != nil {
+			if tag, ours := r.observer.Tag(name); ours {
+				container = tag.ContainerID
+			}
+		}
+		r.desired.recall(name, entry.Record, container)
 	}
 	return nil
 }
@@ -167,59 +165,6 @@ func acquire(ctx context.Context, permits chan<- struct{}) bool {
 	}
 }
 
-// Desire sets the desired state and marks every name that it may affect.
-func (r *Reconciler) Desire(ctx context.Context, desired spec.Desired) {
-	r.applying.Lock()
-	defer r.applying.Unlock()
-	desired, others := r.served(desired)
-	sorted := sortClaims(&desired)
-	r.mu.Lock()
-	if r.draining {
-		r.mu.Unlock()
-		return
-	}
-	r.others = others
-	was := r.claims
-	switch {
-	case desired.Unread == "":
-		sorted.duplicates = r.duplicates.find(desired.Bindings)
-	case was != nil:
-		sorted.duplicates = was.duplicates
-	}
-	changed := changedNames(was, sorted)
-	r.claims = sorted
-	if desired.Unread == "" {
-		r.host = desired.Host
-	}
-	r.mu.Unlock()
-
-	r.logBindings(sorted)
-	r.logDuplicates(was, sorted)
-	r.reportHost()
-	r.reportRejected()
-	r.prune(ctx)
-	if changed == nil {
-		r.MarkAll()
-		return
-	}
-	for _, name := range changed {
-		r.Mark(name)
-	}
-	r.markHeld(decide.HeldSlot) // weight or limit may have changed
-}
-
-// Drain sets an empty desired state, so that all containers are removed. Later calls of Desire are ignored.
-func (r *Reconciler) Drain() {
-	r.applying.Lock()
-	defer r.applying.Unlock()
-	r.mu.Lock()
-	r.claims = sortClaims(&spec.Desired{})
-	r.draining = true
-	r.mu.Unlock()
-	r.reportRejected()
-	r.MarkAll()
-}
-
 // Drained reports whether Drain is complete: no record exists and no name is marked or busy.
 func (r *Reconciler) Drained() bool {
 	return len(r.records.Names()) == 0 && r.queue.idle()
@@ -244,88 +189,18 @@ func (r *Reconciler) MarkAll() {
 	for _, name := range r.records.Names() {
 		names[name] = true
 	}
-	r.mu.Lock()
-	if r.claims != nil {
-		for name := range r.claims.byName {
+	if claims := r.desired.current(); claims != nil {
+		for name := range claims.byName {
 			names[name] = true
 		}
 	}
+	r.mu.Lock()
 	for name := range r.memories {
 		names[name] = true
 	}
 	r.mu.Unlock()
 	for _, name := range slices.Sorted(maps.Keys(names)) {
 		r.queue.mark(name)
-	}
-}
-
-// recorded returns the names whose record describes a container.
-func (r *Reconciler) recorded() map[spec.Name]bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	names := map[spec.Name]bool{}
-	for name, h := range r.holders.byName {
-		if !h.deleted {
-			names[name] = true
-		}
-	}
-	return names
-}
-
-// prune removes, once, the published statuses of containers that have neither a record nor a binding. After a failure
-// the next call tries again. The caller must hold applying.
-func (r *Reconciler) prune(ctx context.Context) {
-	r.mu.Lock()
-	if r.pruned || r.draining || r.claims == nil || r.claims.unread != "" || r.claims.anyUnread {
-		r.mu.Unlock()
-		return
-	}
-	keep := map[spec.ContainerID]bool{}
-	for _, h := range r.holders.byName {
-		keep[h.container] = true
-	}
-	for id := range r.claims.byContainer {
-		keep[id] = true
-	}
-	others := r.others
-	r.mu.Unlock()
-	kept := func(id spec.ContainerID) bool {
-		if others[id] {
-			return true
-		}
-		if keep[id] {
-			r.mu.Lock()
-			r.unownedStatuses[id] = true // removed together with its binding, unless a worker publishes another status
-			r.mu.Unlock()
-		}
-		return keep[id]
-	}
-	if err := r.report.Prune(ctx, kept); err != nil {
-		r.log.Warn("old statuses not removed", "error", err)
-		return
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.pruned = true
-}
-
-// noteLocked updates the index of holders after a change of the name's record. nil means that the name has no record.
-func (r *Reconciler) noteLocked(name spec.Name, record *statedir.Record) {
-	if record == nil {
-		r.holders.remove(name)
-		return
-	}
-	r.holders.set(name, holder{record.Container.PortID, record.Container.ContainerID, record.Phase == statedir.Deleted})
-}
-
-// noteTagLocked updates the index of holders for a name whose record cannot be read. The container id is that of the
-// owner tag of its namespace.
-func (r *Reconciler) noteTagLocked(name spec.Name, err error) {
-	if err == nil {
-		return
-	}
-	if tag, ours := r.observer.Tag(name); ours {
-		r.holders.set(name, holder{container: tag.ContainerID})
 	}
 }
 

@@ -78,7 +78,7 @@ func (r *Reconciler) remove(ctx context.Context, s *snapshot, m *memory, d decid
 	case m.broken != "": // also if the first DEL failed
 		m.failed(decide.Add, errors.New(m.broken), false, time.Now())
 	}
-	r.reportHost()
+	r.host.update()
 	r.markHeld(decide.HeldTaken) // for names that wait for the port or container id of this one
 }
 
@@ -90,12 +90,12 @@ func (r *Reconciler) reportRemoval(s *snapshot, m *memory, c spec.Container, sti
 	case stillWanted && s.Claim.Binding.Container.ContainerID == c.ContainerID:
 		// A DEL after a failed ADD, or a retry of DEL, does not change the status.
 		if m.addFails == 0 && m.failure[decide.Delete] == "" && !r.reportUnstable(s, m) {
-			r.publish(c, m)
+			r.statuses.publish(c, m)
 			r.report.Starting(c)
 		}
-	case r.heldElsewhere(c.ContainerID, s.Name, nil):
+	case r.desired.heldElsewhere(c.ContainerID, s.Name, nil):
 	default:
-		r.publish(c, m)
+		r.statuses.publish(c, m)
 		r.report.Stopping(c)
 	}
 }
@@ -174,10 +174,7 @@ func (r *Reconciler) owns(ctx context.Context, s *snapshot, unit string) (bool, 
 // forgetRecord removes the record. If the name is still wanted, the record is kept with phase `deleted`, which keeps
 // the slot.
 func (r *Reconciler) forgetRecord(s *snapshot, record *statedir.Record) error {
-	r.mu.Lock()
-	now := r.claims.claim(s.Name, r.holders)
-	r.mu.Unlock()
-	if record != nil && (now.Binding != nil || now.Unread != "") {
+	if stillWanted := r.desired.mayBeWanted(s.Name); record != nil && stillWanted {
 		deleted := *record
 		deleted.Phase, deleted.Result = statedir.Deleted, nil
 		if s.Facts.Wanted == decide.WantedOther {
@@ -189,9 +186,7 @@ func (r *Reconciler) forgetRecord(s *snapshot, record *statedir.Record) error {
 	if err := r.records.Remove(s.Name, s.Entry.ServiceType); err != nil {
 		return err
 	}
-	r.mu.Lock()
-	r.holders.remove(s.Name)
-	r.mu.Unlock()
+	r.desired.forget(s.Name)
 	return nil
 }
 

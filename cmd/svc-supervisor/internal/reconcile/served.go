@@ -2,28 +2,41 @@ package reconcile
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/plugin"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+	"github.com/svc-supervisor/svc-supervisor/pkg/statedir"
 )
 
-// served returns the desired state without the bindings of types that another service of this host serves
+// typeFilter knows which bindings this supervisor serves, and which another service of this host serves.
+type typeFilter struct {
+	types   []spec.ServiceType // Settings.Types
+	records interface {
+		Read(spec.Name) []statedir.Entry
+	}
+	plugins interface {
+		Select(spec.ServiceType) (plugin.Executable, bool)
+	}
+	desired *desired
+}
+
+// split returns the desired state without the bindings of types that another service of this host serves
 // (Settings.Types), and the container ids of those bindings. If this supervisor has a record for such a binding, the
 // binding is kept with an unknown configuration. So a container is not removed because its type is no longer listed.
-func (r *Reconciler) served(desired spec.Desired) (spec.Desired, map[spec.ContainerID]bool) {
-	if len(r.settings.Types) == 0 {
+func (f *typeFilter) split(desired spec.Desired) (spec.Desired, map[spec.ContainerID]bool) {
+	if len(f.types) == 0 {
 		return desired, nil
 	}
 	var bindings []spec.Binding
 	others := map[spec.ContainerID]bool{}
 	for _, b := range desired.Bindings {
 		switch t := b.Container.ServiceType; {
-		case t == "" || slices.Contains(r.settings.Types, t): // an empty type could not be read and is unknown
-		case r.recordedUnlisted(b.PortID):
+		case t == "" || slices.Contains(f.types, t): // an empty type could not be read and is unknown
+		case f.recordedUnlisted(b.PortID):
 			b.Reading = spec.Unknown
-			b.Fault = fmt.Sprintf("type %s is not one of --types (%s): the container is kept", t, r.types())
+			b.Fault = fmt.Sprintf("type %s is not one of --types (%s): the container is kept", t, f.list())
 		default:
 			others[b.Container.ContainerID] = true
 			continue
@@ -35,13 +48,10 @@ func (r *Reconciler) served(desired spec.Desired) (spec.Desired, map[spec.Contai
 }
 
 // recordedUnlisted reports whether a port has a record of a type that is not listed.
-func (r *Reconciler) recordedUnlisted(port spec.PortID) bool {
-	r.mu.Lock()
-	names := slices.Collect(maps.Keys(r.holders.byPort[port]))
-	r.mu.Unlock()
-	for _, name := range names {
-		for _, entry := range r.records.Read(name) {
-			if !slices.Contains(r.settings.Types, entry.ServiceType) {
+func (f *typeFilter) recordedUnlisted(port spec.PortID) bool {
+	for _, name := range f.desired.namesOfPort(port) {
+		for _, entry := range f.records.Read(name) {
+			if !slices.Contains(f.types, entry.ServiceType) {
 				return true
 			}
 		}
@@ -49,9 +59,10 @@ func (r *Reconciler) recordedUnlisted(port spec.PortID) bool {
 	return false
 }
 
-func (r *Reconciler) types() string {
+// list returns the listed types as text.
+func (f *typeFilter) list() string {
 	var names []string
-	for _, t := range r.settings.Types {
+	for _, t := range f.types {
 		names = append(names, string(t))
 	}
 	return strings.Join(names, ", ")
@@ -62,15 +73,16 @@ func (r *Reconciler) types() string {
 // It does not wait until the plugin path has been read, because a missing status of a container without a record does
 // no harm.
 func (r *Reconciler) Serves(id spec.ContainerID, t spec.ServiceType) bool {
-	r.mu.Lock()
-	recorded := len(r.holders.byContainer[id]) > 0
-	r.mu.Unlock()
-	if recorded {
+	return r.types.serves(id, t)
+}
+
+func (f *typeFilter) serves(id spec.ContainerID, t spec.ServiceType) bool {
+	if f.desired.hasRecordOf(id) {
 		return true
 	}
-	if len(r.settings.Types) > 0 {
-		return slices.Contains(r.settings.Types, t)
+	if len(f.types) > 0 {
+		return slices.Contains(f.types, t)
 	}
-	_, served := r.executables.Select(t)
+	_, served := f.plugins.Select(t)
 	return served
 }

@@ -2,7 +2,6 @@ package reconcile
 
 import (
 	"cmp"
-	"context"
 	"log/slog"
 	"maps"
 	"slices"
@@ -10,7 +9,6 @@ import (
 	"time"
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/decide"
-	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/report"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
@@ -46,9 +44,9 @@ func (r Row) Up() (up, all int) {
 
 // Rows returns a row for every known container, sorted by name.
 func (r *Reconciler) Rows() []Row {
+	rows := r.statuses.rejectedRows()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	rows := slices.Clone(r.rejectedRows)
 	for _, name := range slices.Sorted(maps.Keys(r.memories)) {
 		if row := r.memories[name].row; row.Name != "" {
 			if row.AddedAt != nil && !row.runningSince.IsZero() {
@@ -59,7 +57,7 @@ func (r *Reconciler) Rows() []Row {
 			rows = append(rows, row)
 		}
 	}
-	rows = append(rows, r.unreadRowsLocked(rows)...)
+	rows = append(rows, unreadRows(r.desired.current(), rows)...)
 	slices.SortStableFunc(rows, func(a, b Row) int { return strings.Compare(string(a.Name), string(b.Name)) })
 	return rows
 }
@@ -67,12 +65,13 @@ func (r *Reconciler) Rows() []Row {
 // Seen reports whether the NSDB has been read and every wanted container has a row. It is also true if the NSDB was
 // read but the host object was unreadable.
 func (r *Reconciler) Seen() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.claims == nil {
+	claims := r.desired.current()
+	if claims == nil {
 		return false
 	}
-	for name := range r.claims.byName {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for name := range claims.byName {
 		if m := r.memories[name]; m == nil || m.row.Name == "" {
 			return false
 		}
@@ -80,10 +79,10 @@ func (r *Reconciler) Seen() bool {
 	return true
 }
 
-// unreadRowsLocked returns a row for each unreadable binding whose name is unknown. Without it, a new binding with an
+// unreadRows returns a row for each unreadable binding whose name is unknown. Without it, a new binding with an
 // error would not be shown at all.
-func (r *Reconciler) unreadRowsLocked(rows []Row) []Row {
-	if r.claims == nil {
+func unreadRows(claims *claims, rows []Row) []Row {
+	if claims == nil {
 		return nil
 	}
 	known := map[spec.PortID]bool{}
@@ -91,7 +90,7 @@ func (r *Reconciler) unreadRowsLocked(rows []Row) []Row {
 		known[row.PortID] = true
 	}
 	var list []Row
-	for port, reason := range r.claims.unreadPorts {
+	for port, reason := range claims.unreadPorts {
 		if !known[port] {
 			list = append(list, Row{Status: "UNKNOWN", Reason: reason, PortID: port})
 		}
@@ -110,17 +109,13 @@ type HostRow struct {
 
 // HostRow returns the line of the host.
 func (r *Reconciler) HostRow() HostRow {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	row := HostRow{ID: r.host.ID, HostStatus: r.hostStatusLocked()}
-	if limit := r.host.Limit; limit >= 0 && r.host.ID != "" {
+	host, status := r.desired.hostStatus()
+	row := HostRow{ID: host.ID, HostStatus: status, Unread: notReadYet}
+	if limit := host.Limit; limit >= 0 && host.ID != "" {
 		row.Limit = &limit
 	}
-	switch {
-	case r.claims == nil:
-		row.Unread = notReadYet
-	default:
-		row.Unread = r.claims.unread
+	if claims := r.desired.current(); claims != nil {
+		row.Unread = claims.unread
 	}
 	return row
 }
@@ -175,110 +170,6 @@ func joinReasons(a, b string) string {
 		return b
 	}
 	return a + "; " + b
-}
-
-func (r *Reconciler) hostStatusLocked() spec.HostStatus {
-	status := spec.HostStatus{Weight: r.host.Weight, Quota: -1, Count: len(r.slots)}
-	if r.host.Limit >= 0 {
-		status.Quota = max(0, r.host.Limit-len(r.slots))
-	}
-	return status
-}
-
-// reportHost reports weight, quota and count once the host object has been read. Calls are serialized, so that an older
-// count cannot replace a newer one.
-func (r *Reconciler) reportHost() {
-	r.hostReporting.Lock()
-	defer r.hostReporting.Unlock()
-	r.mu.Lock()
-	status, limit := r.hostStatusLocked(), r.host.Limit
-	changed := r.host.ID != "" && (r.hostReported == nil || *r.hostReported != status)
-	if changed {
-		r.hostReported = &status
-	}
-	r.mu.Unlock()
-	if !changed {
-		return
-	}
-	r.log.Debug("container service is running", "weight", status.Weight, "count", status.Count, "limit", limit,
-		"quota", status.Quota)
-	r.report.Host(status)
-}
-
-// reportRejected reports the bindings that no worker handles, and removes the statuses of those that no longer exist.
-// The caller must hold applying.
-func (r *Reconciler) reportRejected() {
-	r.mu.Lock()
-	if r.claims == nil || r.claims.unread != "" {
-		r.mu.Unlock()
-		return
-	}
-	rejected, anyUnread := r.claims.rejected(r.holders), r.claims.anyUnread
-	was, is := maps.Clone(r.unownedStatuses), map[spec.ContainerID]bool{}
-	r.rejectedRows = nil
-	for _, rejection := range rejected {
-		c := rejection.binding.Container
-		r.rejectedRows = append(r.rejectedRows, Row{
-			Name: c.InterfaceName, Type: c.ServiceType, Status: "HELD", Reason: rejection.reason,
-			PortID:      rejection.binding.PortID,
-			ContainerID: c.ContainerID,
-		})
-	}
-	r.mu.Unlock()
-	for _, rejection := range rejected {
-		c := rejection.binding.Container
-		if c.ContainerID == "" {
-			continue
-		}
-		is[c.ContainerID] = true
-		if !was[c.ContainerID] {
-			r.log.Warn("binding held", append(fields(c), "reason", rejection.reason)...)
-		}
-		if !r.heldElsewhere(c.ContainerID, "", rejection.binding) { // otherwise another name publishes the status
-			r.report.Failing(c, report.Problem{Reason: rejection.reason})
-		}
-	}
-	for id := range was {
-		switch {
-		case is[id]:
-		case anyUnread || r.heldElsewhere(id, "", nil):
-			is[id] = true // unknown, or published by another name; checked again at the next call
-		default:
-			r.report.Remove(id)
-		}
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	maps.DeleteFunc(r.unownedStatuses, func(id spec.ContainerID, _ bool) bool { return was[id] })
-	maps.Copy(r.unownedStatuses, is)
-}
-
-// logBindings logs the bound ports, as a help to find out why a container does not start.
-func (r *Reconciler) logBindings(c *claims) {
-	if c.unread != "" {
-		r.log.Warn("host unknown: nothing is changed", "reason", c.unread)
-		return
-	}
-	if !r.log.Enabled(context.Background(), slog.LevelDebug) {
-		return
-	}
-	var ports []string
-	for _, bindings := range c.byName {
-		for _, b := range bindings {
-			ports = append(ports, string(b.PortID))
-		}
-	}
-	slices.Sort(ports)
-	r.log.Debug("host bindings updated", "hostId", r.host.ID, "portIds", ports)
-}
-
-// logDuplicates warns once of each binding that shares addresses with another one.
-func (r *Reconciler) logDuplicates(was, is *claims) {
-	for _, port := range slices.Sorted(maps.Keys(is.duplicates)) {
-		if note := is.duplicates[port]; was == nil || was.duplicates[port] != note {
-			r.log.Warn("addresses of two containers are the same", "portId", port, "reason", note)
-		}
-	}
 }
 
 // logFor returns the logger of a container's service type.

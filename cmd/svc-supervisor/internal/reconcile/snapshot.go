@@ -20,7 +20,7 @@ type snapshot struct {
 // observe reads everything that the decision for one name depends on. Only the values in memory are kept between two
 // observations.
 func (r *Reconciler) observe(ctx context.Context, name spec.Name, m *memory) *snapshot {
-	claim := r.claim(name, m.port)
+	claim := r.desired.claim(name, m.port)
 	if claim.Binding != nil {
 		m.port = claim.Binding.PortID
 	}
@@ -31,24 +31,6 @@ func (r *Reconciler) observe(ctx context.Context, name spec.Name, m *memory) *sn
 	s := &snapshot{Snapshot: r.observer.Observe(ctx, name, claim)}
 	r.addDue(s, m)
 	return s
-}
-
-// claim returns what the NSDB contains for a name. last is the port of the last binding of the name: even without a
-// record, a binding that is unread still exists.
-func (r *Reconciler) claim(name spec.Name, last spec.PortID) observe.Claim {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.claims == nil {
-		return observe.Claim{Unread: notReadYet, AnyUnread: true}
-	}
-	claim := r.claims.claim(name, r.holders)
-	claim.AnyUnread = r.claims.anyUnread || r.claims.unread != ""
-	if claim.Binding != nil {
-		claim.Notes = r.claims.notes(claim.Binding)
-	} else if reason, unread := r.claims.unreadPorts[last]; unread {
-		claim.Unread = reason
-	}
-	return claim
 }
 
 // addDue adds the facts that depend on time and on earlier steps, which are kept in memory. If the desired state or the

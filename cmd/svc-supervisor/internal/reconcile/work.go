@@ -32,7 +32,7 @@ func (r *Reconciler) work(accept, ctx context.Context, name spec.Name) {
 			r.history.noteAge(ctx, s, m)
 		}
 		d := r.decide(s)
-		r.eventChecks.update(s, d, r.namespaces.Path(s.Name))
+		r.eventChecks.update(s, d, r.namespaces.Path)
 		if d.Step == decide.None {
 			r.finish(s, m, d)
 			return
@@ -76,7 +76,7 @@ func (r *Reconciler) decide(s *snapshot) decide.Decision {
 	if d.Step != decide.Add {
 		return d
 	}
-	s.Facts.Slot = r.reserve(s.Name)
+	s.Facts.Slot = r.desired.reserve(s.Name)
 	return decide.Next(s.Facts)
 }
 
@@ -139,11 +139,9 @@ func (r *Reconciler) tidy(s *snapshot, m *memory) bool {
 			return false
 		}
 	}
-	r.mu.Lock()
-	r.holders.remove(s.Name)
-	r.mu.Unlock()
+	r.desired.forget(s.Name)
 	if m.published != "" {
-		r.unpublish(s.Name, m)
+		r.statuses.unpublish(s.Name, m)
 	}
 	m.forgetContainer()
 	r.release(s.Name)
@@ -158,7 +156,7 @@ func (r *Reconciler) reportSettled(s *snapshot, m *memory, now time.Time) {
 	m.downSince, m.addFails = time.Time{}, 0
 	m.ran, m.runningReported = true, true
 	m.crashes.up(now)
-	r.publish(s.Record().Container, m)
+	r.statuses.publish(s.Record().Container, m)
 	r.reportRunning(s, m)
 }
 
@@ -182,15 +180,12 @@ func (r *Reconciler) forgetOrWake(s *snapshot, m *memory, now time.Time) {
 	}
 }
 
-// write writes a record and updates slots and the index of holders.
+// write writes a record and notes what it holds.
 func (r *Reconciler) write(record *statedir.Record) error {
 	if err := r.records.Write(record); err != nil {
 		return err
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.slots[record.Container.InterfaceName] = true
-	r.noteLocked(record.Container.InterfaceName, record)
+	r.desired.recorded(record)
 	return nil
 }
 
@@ -204,4 +199,12 @@ func (s *snapshot) noEffect(step decide.Step) error {
 		text += ": the executable asks for it at once"
 	}
 	return errors.New(text)
+}
+
+// release releases the slot of a name that has no record any more, and marks the names that wait for a slot.
+func (r *Reconciler) release(name spec.Name) {
+	if r.desired.release(name) {
+		r.host.update()
+		r.markHeld(decide.HeldSlot)
+	}
 }

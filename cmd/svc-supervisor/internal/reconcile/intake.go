@@ -1,0 +1,73 @@
+package reconcile
+
+import (
+	"context"
+	"log/slog"
+	"maps"
+	"slices"
+
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/decide"
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+)
+
+// Desire sets the desired state and marks every name that it may affect.
+func (r *Reconciler) Desire(ctx context.Context, desired spec.Desired) {
+	r.applying.Lock()
+	defer r.applying.Unlock()
+	was, is, ok := r.desired.set(r.types.split(desired))
+	if !ok {
+		return
+	}
+	r.logBindings(is)
+	r.logDuplicates(was, is)
+	r.host.update()
+	r.statuses.reportRejected()
+	r.statuses.prune(ctx)
+	changed := changedNames(was, is)
+	if changed == nil {
+		r.MarkAll()
+		return
+	}
+	for _, name := range changed {
+		r.Mark(name)
+	}
+	r.markHeld(decide.HeldSlot) // weight or limit may have changed
+}
+
+// Drain sets an empty desired state, so that all containers are removed. Later calls of Desire are ignored.
+func (r *Reconciler) Drain() {
+	r.applying.Lock()
+	defer r.applying.Unlock()
+	r.desired.drain()
+	r.statuses.reportRejected()
+	r.MarkAll()
+}
+
+// logBindings logs the bound ports, as a help to find out why a container does not start.
+func (r *Reconciler) logBindings(c *claims) {
+	if c.unread != "" {
+		r.log.Warn("host unknown: nothing is changed", "reason", c.unread)
+		return
+	}
+	if !r.log.Enabled(context.Background(), slog.LevelDebug) {
+		return
+	}
+	var ports []string
+	for _, bindings := range c.byName {
+		for _, b := range bindings {
+			ports = append(ports, string(b.PortID))
+		}
+	}
+	slices.Sort(ports)
+	host, _ := r.desired.hostStatus()
+	r.log.Debug("host bindings updated", "hostId", host.ID, "portIds", ports)
+}
+
+// logDuplicates warns once of each binding that shares addresses with another one.
+func (r *Reconciler) logDuplicates(was, is *claims) {
+	for _, port := range slices.Sorted(maps.Keys(is.duplicates)) {
+		if note := is.duplicates[port]; was == nil || was.duplicates[port] != note {
+			r.log.Warn("addresses of two containers are the same", "portId", port, "reason", note)
+		}
+	}
+}
