@@ -88,6 +88,9 @@ func outages(t *testing.T, k *Kind) {
 			if r.meanwhile {
 				backend.Write(t, after)
 			}
+			status := running(1)
+			status.Message = "set during the outage: " + r.name
+			p.Set(container(1), status)
 			time.Sleep(d) // the outage; no event marks its end
 			for at, set := range o.since(mark) {
 				if set.Unread == "" && r.meanwhile {
@@ -96,7 +99,7 @@ func outages(t *testing.T, k *Kind) {
 			}
 			r.end()
 			restored := time.Now()
-			waitForStatus(t, backend, 1, running(1))
+			waitForStatus(t, backend, 1, status)
 			await(t, "the host's status", statusDeadline, func() bool {
 				got, stamp := backend.HostStatus(t, thisHost)
 				return stamp != "" && got == host

@@ -201,3 +201,26 @@ func TestARemovedOrOverwrittenStatusIsWrittenAgain(t *testing.T) {
 	f.check(err)
 	f.waitFor("all again", func() bool { return f.allStored(2) })
 }
+
+func TestANodeIsLockedUntilItsWriteHasEnded(t *testing.T) {
+	locks := nodeLocks{held: map[string]chan struct{}{}}
+	if !locks.lock(t.Context(), "/a") || !locks.lock(t.Context(), "/b") {
+		t.Fatal("nodes that nobody writes are locked")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if locks.lock(ctx, "/a") {
+		t.Error("a node was locked twice")
+	}
+	locked := make(chan bool)
+	go func() { locked <- locks.lock(t.Context(), "/a") }()
+	locks.unlock("/a")
+	if !<-locked {
+		t.Error("the node is still locked after the write has ended")
+	}
+	locks.unlock("/a")
+	locks.unlock("/b")
+	if len(locks.held) > 0 {
+		t.Errorf("left: %v", locks.held)
+	}
+}
