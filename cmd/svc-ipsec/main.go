@@ -15,6 +15,7 @@ import (
 	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
 
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/cni"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/launch"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/lookup"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/state"
@@ -55,7 +56,7 @@ func main() {
 
 func run() *types.Error {
 	if spec.Verb(os.Getenv("CNI_COMMAND")) == spec.Validate { // skel does not support this verb
-		return executable(context.Background()).AnswerValidate(os.Stdin)
+		return cni.ServeValidate(logger(), os.Stdin, executable(context.Background()).Validate)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
@@ -68,12 +69,12 @@ func run() *types.Error {
 	executable := executable(ctx)
 	executable.Bus, executable.Self = bus, self
 	return skel.PluginMainFuncsWithError(skel.CNIFuncs{
-		Add:    executable.Answering(spec.Add, executable.Add),
-		Check:  executable.Answering(spec.Check, executable.Check),
-		Del:    executable.Answering(spec.Del, executable.Del),
-		GC:     executable.Answering(spec.GC, executable.GC),
-		Status: executable.Answering(spec.Status, executable.Status),
-	}, verb.Version(serviceVersion), "CNI svc-ipsec plugin v"+serviceVersion)
+		Add:    cni.Answering(executable.Log, spec.Add, executable.Add),
+		Check:  cni.Answering(executable.Log, spec.Check, executable.Check),
+		Del:    cni.Answering(executable.Log, spec.Del, executable.Del),
+		GC:     cni.Answering(executable.Log, spec.GC, executable.GC),
+		Status: cni.Answering(executable.Log, spec.Status, executable.Status),
+	}, cni.Version(serviceVersion), "CNI svc-ipsec plugin v"+serviceVersion)
 }
 
 // executable returns the plugin for this host, without a connection to systemd.

@@ -1,6 +1,6 @@
-// Package endpoint decides how the daemon of one VPN endpoint gets the wanted connections: which conns it has to delete,
-// load, initiate and terminate, in which order, and when to try again. Everything in it is a function of its arguments.
-// Package verb observes the daemon, calls these functions, and executes the actions.
+// Package endpoint decides how the daemon of one VPN endpoint gets the wanted connections: which conns it has to
+// delete, load, initiate and terminate, in which order, and when to try again. Everything in it is a function of its
+// arguments. Package verb observes the daemon, calls these functions, and executes the actions.
 //
 // Reading order: conn.go (a wanted conn), plan.go (from wanted and loaded conns to actions), standing.go (which
 // connections already run), retry.go (conns that do not come up).
@@ -67,8 +67,8 @@ func WithAcceptedConn(wanted []*config.Connection, refused map[string]string) []
 	})
 }
 
-// Initiate returns the action that initiates those of the conns that this end initiates. The peer initiates the conns of
-// a response-only connection.
+// Initiate returns the action that initiates those of the conns that this end initiates. The peer initiates the conns
+// of a response-only connection.
 func Initiate(conns []Conn) []Action {
 	return actions(OpInitiate, Names(slices.DeleteFunc(slices.Clone(conns), func(c Conn) bool {
 		return c.Connection.ResponseOnly
@@ -87,9 +87,9 @@ func ConnectedPeers(conns []Conn, status Status) map[netip.Addr]bool {
 }
 
 // FilesMatch reports whether the daemon already has all wanted conns, judged by the files alone. A conn matches if its
-// file has the wanted text, or, when the configuration was not edited, if the daemon is recorded to have refused it. The
-// text of a conn depends on its key, so matching conns have the wanted keys too. The result lists the refused conns with
-// their reasons.
+// file has the wanted text, or, when the configuration was not edited, if the daemon is recorded to have refused it.
+// The text of a conn depends on its key, so matching conns have the wanted keys too. The result lists the refused conns
+// with their reasons.
 func FilesMatch(wanted []Conn, files map[string][]byte, recorded map[string]string, edited bool) (
 	refused map[string]string, same bool,
 ) {

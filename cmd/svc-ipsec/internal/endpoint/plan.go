@@ -43,8 +43,8 @@ type Plan struct {
 	Keep   []Conn   // conns that the daemon already has in their wanted form
 }
 
-// PlanUnit returns the plan for a daemon that need not be queried. If running is true, the daemon has to be queried, and
-// Compare returns the plan.
+// PlanUnit returns the plan for a daemon that need not be queried. If running is true, the daemon has to be queried,
+// and Compare returns the plan.
 func PlanUnit(unit Unit, wanted []Conn) (plan Plan, running bool) {
 	switch {
 	case len(wanted) == 0:
@@ -63,8 +63,8 @@ func PlanUnit(unit Unit, wanted []Conn) (plan Plan, running bool) {
 // Compare returns the plan for a running daemon. files has the texts of the recorded conns, and loaded the conns that
 // the daemon has. A changed conn is deleted before its new form is loaded, although the daemon may refuse the new form.
 //
-// A conn whose file was written by an earlier version is kept if its peer is one of connected: replacing it could delete
-// the IKE SA that other tunnels to the same peer share.
+// A conn whose file was written by an earlier version is kept if its peer is one of connected: replacing it could
+// delete the IKE SA that other tunnels to the same peer share.
 func Compare(wanted []Conn, files map[string][]byte, loaded map[string]Loaded, connected map[netip.Addr]bool) Plan {
 	var plan Plan
 	files, loaded = maps.Clone(files), maps.Clone(loaded)

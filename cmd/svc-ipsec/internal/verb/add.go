@@ -10,6 +10,7 @@ import (
 
 	"github.com/containernetworking/cni/pkg/skel"
 
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/cni"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/credential"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/endpoint"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/libreswan"
@@ -20,11 +21,11 @@ import (
 )
 
 // change is one ADD in progress, for a new container or for a running one. Its parts have one job each: edits decides
-// which configuration is used, networkChange and daemonChange bring network and daemon into line with it, and record has
-// what state.json says.
+// which configuration is used, networkChange and daemonChange bring network and daemon into line with it, and record
+// has what state.json says.
 type change struct {
 	*Executable
-	request    *request
+	request    *cni.Request
 	tools      libreswan.Tools
 	record     *record
 	attachment state.Attachment
@@ -38,11 +39,11 @@ type change struct {
 func (e *Executable) Add(args *skel.CmdArgs) error {
 	ctx, cancel := e.budget(verbLimit)
 	defer cancel()
-	r, err := decodeRequest(args)
+	r, err := cni.DecodeRequest(args)
 	if err != nil {
 		return err
 	}
-	fault := r.setConfiguration(r.document)
+	fault := r.SetConfiguration(r.Document)
 	conf, err := state.Compact(args.StdinData)
 	if err != nil {
 		return err
@@ -52,9 +53,9 @@ func (e *Executable) Add(args *skel.CmdArgs) error {
 		if fault != nil {
 			return fault
 		}
-		return fail(spec.CodeNotAvailable, "add %s: missing on this host: %s", r.owner.Name, strings.Join(missing, ", "))
+		return cni.Fail(spec.CodeNotAvailable, "add %s: missing on this host: %s", r.Owner.Name, strings.Join(missing, ", "))
 	}
-	dir, err := state.Open(ctx, e.Root, r.owner.Name, lockLimit)
+	dir, err := state.Open(ctx, e.Root, r.Owner.Name, lockLimit)
 	if err != nil {
 		return err
 	}
@@ -81,7 +82,7 @@ func (e *Executable) Add(args *skel.CmdArgs) error {
 		err = c.print(ctx)
 	}
 	if err != nil {
-		return c.failed(fmt.Errorf("add %s: %w", r.owner.Name, err))
+		return c.failed(fmt.Errorf("add %s: %w", r.Owner.Name, err))
 	}
 	return nil
 }
@@ -99,23 +100,23 @@ func (c *change) failed(err error) error {
 	}
 	// The daemon has just ended: systemd restarts it, or the next CHECK reports it.
 	if errors.Is(err, libreswan.ErrNotRunning) {
-		return fail(spec.CodeAgain, "%w", err)
+		return cni.Fail(spec.CodeAgain, "%w", err)
 	}
 	return err
 }
 
 // newDaemon returns the daemon of the container, as it is recorded.
 func (c *change) newDaemon() *libreswan.Daemon {
-	return c.Executable.daemon(c.tools, c.request.owner, c.record.dir.Path, c.record.state)
+	return c.Executable.daemon(c.tools, c.request.Owner, c.record.dir.Path, c.record.state)
 }
 
 // checkAttachment returns an error if this ADD cannot be done, before it changes anything. Otherwise it sets
 // c.attachment.
 func (c *change) checkAttachment(namespace string) error {
-	owner := c.request.owner
+	owner := c.request.Owner
 	inode, err := state.Inode(namespace)
 	if err != nil {
-		return fail(spec.CodeEnvironment, "add %s: CNI_NETNS: %w", owner.Name, err)
+		return cni.Fail(spec.CodeEnvironment, "add %s: CNI_NETNS: %w", owner.Name, err)
 	}
 	if err := network.Check(namespace); err != nil {
 		return fmt.Errorf("add %s: %w", owner.Name, err)
@@ -123,35 +124,35 @@ func (c *change) checkAttachment(namespace string) error {
 	if before := c.record.before; before != nil {
 		switch {
 		case before.Network != owner.Network || before.ContainerID != owner.ContainerID ||
-			before.Interface != c.request.iface:
-			return fail(spec.CodeEnvironment,
+			before.Interface != c.request.Interface:
+			return cni.Fail(spec.CodeEnvironment,
 				"add %s: the name is held by container %s of network %s (CNI_IFNAME %s)", owner.Name,
 				spec.Quote(string(before.ContainerID)), spec.Quote(before.Network), before.Interface)
 		case before.Inode != inode:
-			return fail(spec.CodeNotInPlace, "add %s: CNI_NETNS is not the container's namespace; it cannot be changed in place",
-				owner.Name)
-		case before.Chained != c.request.chained:
-			return fail(spec.CodeNotInPlace, "add %s: cannot switch between chained and stand-alone in place (prevResult)",
+			return cni.Fail(spec.CodeNotInPlace,
+				"add %s: CNI_NETNS is not the container's namespace; it cannot be changed in place", owner.Name)
+		case before.Chained != c.request.Chained:
+			return cni.Fail(spec.CodeNotInPlace, "add %s: cannot switch between chained and stand-alone in place (prevResult)",
 				owner.Name)
 		}
 		if state.Lasts(before.Namespace) {
 			namespace = before.Namespace
 		}
-	} else if !c.request.chained {
+	} else if !c.request.Chained {
 		if _, err := network.HasHostLink(owner); err != nil {
 			return fmt.Errorf("add %s: %w", owner.Name, err)
 		}
 	}
-	if bridge := c.request.bridge(); bridge != "" {
-		if err := c.request.port.Check(); err != nil {
-			return faultBelow("port", err)
+	if bridge := c.request.Bridge(); bridge != "" {
+		if err := c.request.Port.Check(); err != nil {
+			return cni.FaultBelow("port", err)
 		}
 		if _, err := network.FindBridge(bridge); err != nil {
 			return fmt.Errorf("add %s: %w", owner.Name, err)
 		}
 	}
-	c.attachment = state.Attachment{Network: owner.Network, ContainerID: owner.ContainerID, Interface: c.request.iface,
-		Namespace: namespace, Inode: inode, Chained: c.request.chained, Bridge: c.request.bridge()}
+	c.attachment = state.Attachment{Network: owner.Network, ContainerID: owner.ContainerID, Interface: c.request.Interface,
+		Namespace: namespace, Inode: inode, Chained: c.request.Chained, Bridge: c.request.Bridge()}
 	return nil
 }
 
@@ -167,7 +168,7 @@ func (c *change) run(ctx context.Context) error {
 	if err := c.edits.resolve(ctx, in, loaded); err != nil {
 		return err
 	}
-	in.warnOfUnexpected(c.Log, c.KeyDirectory, c.request.owner.Name)
+	in.warnOfUnexpected(c.Log, c.KeyDirectory, c.request.Owner.Name)
 	daemon := c.newDaemonChange(in.credentials)
 	if !c.record.isNew() {
 		edited := string(c.record.state.Configuration) != string(c.edits.conf)
@@ -176,7 +177,7 @@ func (c *change) run(ctx context.Context) error {
 		}
 	}
 	old := c.record.lastPlan(loaded)
-	plan, err := c.request.plan()
+	plan, err := c.request.Plan()
 	if err != nil {
 		return err
 	}
@@ -189,7 +190,7 @@ func (c *change) run(ctx context.Context) error {
 
 // newDaemonChange returns the change of the daemon to the configuration of the request.
 func (c *change) newDaemonChange(credentials map[string]*credential.Credential) *daemonChange {
-	d, wanted := c.newDaemon(), c.request.configuration.Wanted()
+	d, wanted := c.newDaemon(), c.request.Configuration.Wanted()
 	return &daemonChange{
 		daemon: d, wanted: wanted, files: daemonFiles{c.record.dir}, isolator: c.newIsolator(),
 		database: &keyDatabase{
@@ -203,13 +204,13 @@ func (c *change) newDaemonChange(credentials map[string]*credential.Credential) 
 // newNetworkChange returns the change from one network to another.
 func (c *change) newNetworkChange(plan, old *network.Plan) *networkChange {
 	return &networkChange{
-		owner: c.request.owner, plan: plan, old: old, record: c.record, attachment: &c.attachment, nft: c.tools.NFT,
+		owner: c.request.Owner, plan: plan, old: old, record: c.record, attachment: &c.attachment, nft: c.tools.NFT,
 		log: c.Log,
 	}
 }
 
 func (c *change) newIsolator() *isolator {
-	return &isolator{users: c.Users, root: c.Root, self: c.Self, owner: c.request.owner, record: c.record}
+	return &isolator{users: c.Users, root: c.Root, self: c.Self, owner: c.request.Owner, record: c.record}
 }
 
 // begin writes the container's owner to state.json before anything else of the container exists, because DEL and GC
@@ -254,7 +255,7 @@ func (c *change) begin(ctx context.Context) error {
 
 // finish writes the resulting state to state.json. CHECK compares the container with it.
 func (c *change) finish() error {
-	found, result := c.request.configuration.Found, c.daemon.result
+	found, result := c.request.Configuration.Found, c.daemon.result
 	if len(found.Names) == 0 && len(result.refused) == 0 {
 		// Nothing depends on the time, and without it an ADD that changes nothing does not write the file.
 		found.At = time.Time{}
@@ -263,7 +264,7 @@ func (c *change) finish() error {
 	done.Attachment, done.Configuration = c.attachment, c.edits.conf
 	done.GuardRules, done.GuardDigest = c.network.guard.rules, c.network.guard.digest
 	done.Found, done.Refused = state.NewFound(found), result.refused
-	done.Chosen = endpoint.Chosen(c.request.configuration.Wanted())
+	done.Chosen = endpoint.Chosen(c.request.Configuration.Wanted())
 	done.Incomplete = nil
 	if result.connsLoaded {
 		done.Retry = state.Retry(endpoint.JustLoaded(time.Now()))
@@ -280,10 +281,7 @@ func (c *change) finish() error {
 func (c *change) undo() error {
 	ctx, cancel := c.cleanupBudget()
 	defer cancel()
-	removal := removal{
-		Executable: c.Executable, owner: c.request.owner, dir: c.record.dir, attachment: &c.attachment,
-	}
-	if err := removal.run(ctx); err != nil {
+	if err := c.removal(c.request.Owner, c.record.dir, &c.attachment).run(ctx); err != nil {
 		return fmt.Errorf("undo: %w", err)
 	}
 	return nil

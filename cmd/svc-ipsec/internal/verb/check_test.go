@@ -8,6 +8,7 @@ import (
 
 	"github.com/containernetworking/cni/pkg/skel"
 
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/cni"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/state"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
@@ -27,7 +28,7 @@ func TestMissingObjectIsNamed(t *testing.T) {
 	if want := "configuration in " + dir.Path + ": gone"; err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
 	}
-	_, err = (&change{request: &request{owner: owner}}).result()
+	_, err = (&change{request: &cni.Request{Owner: owner}}).result()
 	if want := "interface vpn-gone: gone"; err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
 	}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/cni"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/endpoint"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/libreswan"
@@ -24,7 +25,8 @@ const (
 	readyWithin  = 10 * time.Second // loading several thousand conns takes about half of it
 )
 
-// daemonChange makes the daemon of a container have the wanted connections. Package endpoint decides what has to change.
+// daemonChange makes the daemon of a container have the wanted connections. Package endpoint decides what has to
+// change.
 type daemonChange struct {
 	daemon   *libreswan.Daemon
 	wanted   []*config.Connection
@@ -50,8 +52,8 @@ type daemonResult struct {
 // checkOutdated refuses an edit for a daemon that runs another Libreswan than the installed one, before anything is
 // changed. Without this check the edit would fail, be undone and be retried until the daemon is replaced. If the daemon
 // already has every wanted conn, there is no edit and ADD leaves the daemon unchanged. files has the texts of the conns
-// that the daemon has, and refused those that it refused at the last successful ADD. edited means that the configuration
-// is not the one of that ADD.
+// that the daemon has, and refused those that it refused at the last successful ADD. edited means that the
+// configuration is not the one of that ADD.
 func (c *daemonChange) checkOutdated(ctx context.Context, files map[string][]byte, refused map[string]string,
 	edited bool,
 ) error {
@@ -74,7 +76,7 @@ func (c *daemonChange) checkOutdated(ctx context.Context, files map[string][]byt
 }
 
 func outdatedError(d *libreswan.Daemon, build *libreswan.Build) error {
-	return fail(codeOutdated, "%s; the change is made then", outdated(build, d.Owner.Name))
+	return cni.Fail(cni.CodeOutdated, "%s; the change is made then", outdated(build, d.Owner.Name))
 }
 
 // compare plans what has to change in the daemon. It changes nothing but the key database, into which it imports
@@ -97,7 +99,7 @@ func (c *daemonChange) compare(ctx context.Context, isNew bool) error {
 	// another one.
 	if len(conns) > 0 && observed.New && observed.Exists &&
 		(details.Owner.Network != d.Owner.Network || details.Owner.Name != d.Owner.Name) {
-		return fail(codeNameTaken, "unit %s exists and is not this container's", d.Unit())
+		return cni.Fail(cni.CodeNameTaken, "unit %s exists and is not this container's", d.Unit())
 	}
 	var running bool
 	if c.plan, running = endpoint.PlanUnit(observed, conns); running {
@@ -148,8 +150,8 @@ func (c *daemonChange) importCertificates(ctx context.Context, conns []endpoint.
 	return endpoint.Accepted(conns, refused), nil
 }
 
-// load loads the new conns into the daemon, or starts a daemon. restoreGuard is called when a daemon was started, before
-// its conns are checked.
+// load loads the new conns into the daemon, or starts a daemon. restoreGuard is called when a daemon was started,
+// before its conns are checked.
 func (c *daemonChange) load(ctx context.Context, restoreGuard func(context.Context) error) error {
 	switch {
 	case c.result.keepsOutdated || len(c.wanted) == 0:

@@ -1,19 +1,13 @@
 package verb
 
 import (
-	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 
 	"github.com/containernetworking/cni/pkg/skel"
-	"golang.org/x/sys/unix"
 
-	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/libreswan"
-	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/network"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/cni"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/state"
-	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
 // Del removes a container. Its name is sufficient: everything else is recorded in its directory or found by owner tag.
@@ -22,7 +16,7 @@ import (
 func (e *Executable) Del(args *skel.CmdArgs) error {
 	ctx, cancel := e.budget(verbLimit)
 	defer cancel()
-	owner, err := identify(args)
+	owner, err := cni.Identify(args)
 	if err != nil {
 		// ADD refuses such a name, so nothing of this container can exist.
 		e.Log.Warn("nothing to remove under such a name", slog.Any("error", err))
@@ -46,174 +40,18 @@ func (e *Executable) Del(args *skel.CmdArgs) error {
 		attachment = &state.Attachment{Network: owner.Network, ContainerID: owner.ContainerID}
 	}
 	if attachment != nil && attachment.Network != owner.Network {
-		e.warnForeign(owner, "state directory", attachment.Network+":"+string(owner.Name)+":"+string(attachment.ContainerID))
+		r := e.removal(owner, dir, attachment)
+		r.warnForeign("state directory", attachment.Owner(owner.Name).String())
 		return nil
 	}
 	if attachment != nil && attachment.ContainerID != owner.ContainerID {
 		e.Log.Info("removing a container of another id", slog.String("container", string(owner.Name)),
 			slog.String("id", string(attachment.ContainerID)), slog.String("asked", string(owner.ContainerID)))
 	}
-	r := removal{Executable: e, owner: owner, dir: dir, attachment: attachment, namespace: args.Netns}
+	r := e.removal(owner, dir, attachment)
+	r.namespace = args.Netns
 	if err := r.run(ctx); err != nil {
 		return fmt.Errorf("del %s: %w", owner.Name, err)
 	}
 	return nil
-}
-
-func (e *Executable) warnForeign(owner spec.Owner, what, tag string) {
-	e.Log.Warn("not removed: the owner tag is not this container's",
-		slog.String("container", string(owner.Name)), slog.String("what", what),
-		slog.String("tag", tag), slog.String("network", owner.Network))
-}
-
-// removal removes one container, for DEL, GC or a failed ADD.
-type removal struct {
-	*Executable
-	owner      spec.Owner
-	dir        *state.Directory
-	attachment *state.Attachment // nil: unknown
-	namespace  string            // the path that the runtime passed, "" if none
-	warned     bool
-	stopped    bool // the unit of this container's daemon existed and was stopped
-}
-
-// run removes all parts of the container. After an error it continues with the other parts. But if the daemon could not
-// be stopped, the network stays, because the daemon needs it to send DELETE to its peers.
-func (r *removal) run(ctx context.Context) error {
-	if err := r.stopUnit(ctx); err != nil {
-		return err
-	}
-	var faults []error
-	// The interface is removed before the guard, so that no packet can leave in clear in between.
-	for _, step := range []func(context.Context) error{r.removeHostLink, r.cleanNamespace} {
-		if err := step(ctx); err != nil {
-			faults = append(faults, err)
-		}
-	}
-	if err := joinErrors(faults); err != nil {
-		return err
-	}
-	if err := r.dir.Remove(); err != nil {
-		return err
-	}
-	return r.Users.Release(ctx, r.owner, r.userExists)
-}
-
-// joinErrors combines several errors into one line. It returns nil if there is no error.
-func joinErrors(faults []error) (err error) {
-	for _, next := range faults {
-		switch {
-		case err == nil:
-			err = next
-		case next != nil:
-			err = fmt.Errorf("%w; %w", err, next)
-		}
-	}
-	return err
-}
-
-// userExists reports whether the container's network namespace still exists and is owned by this user ID. The runtime
-// removes the namespace.
-func (r *removal) userExists(id uint32) (bool, error) {
-	path := r.namespace
-	if r.attachment != nil {
-		path = r.attachment.Namespace
-	}
-	if path == "" {
-		return false, nil
-	}
-	return ownsNamespace(id, path)
-}
-
-// ownsNamespace reports whether one of these paths is a network namespace that is owned by a user namespace of this
-// user ID.
-func ownsNamespace(id uint32, paths ...string) (bool, error) {
-	for _, path := range paths {
-		owned, err := ownedBy(path, id)
-		switch {
-		// The path, or the process that had the namespace, does not exist any more.
-		case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ESRCH):
-		case errors.Is(err, unix.ENOTTY): // a plain file, which remains when a namespace is unmounted
-		case owned || err != nil:
-			return owned, err
-		}
-	}
-	return false, nil
-}
-
-func (r *removal) warnForeignOnce(what, tag string) {
-	if !r.warned {
-		r.warnForeign(r.owner, what, tag)
-	}
-	r.warned = true
-}
-
-// stopUnit stops the daemon if its unit has this container's owner tag.
-func (r *removal) stopUnit(ctx context.Context) error {
-	name := r.owner.Name.Unit()
-	details, err := r.Bus.Show(ctx, name)
-	if err != nil {
-		return err
-	}
-	if details.Name == "" || details.LoadState == "" || details.LoadState == "not-found" {
-		return nil
-	}
-	if details.Owner.Network != r.owner.Network || details.Owner.Name != r.owner.Name {
-		r.warnForeignOnce(name, details.Owner.String())
-		return nil
-	}
-	r.stopped = true
-	d := libreswan.Daemon{Bus: r.Bus, Owner: r.owner, Dir: r.dir.Path}
-	return d.Stop(ctx)
-}
-
-// cleanNamespace removes from the network namespace what this plugin created there. The namespace itself belongs to the
-// runtime and may stay.
-func (r *removal) cleanNamespace(ctx context.Context) error {
-	path := r.namespace
-	if r.attachment != nil && r.attachment.Namespace != "" {
-		path = r.attachment.Namespace
-		if inode, err := state.Inode(path); err != nil || inode != r.attachment.Inode {
-			return nil // the namespace is gone, or another namespace has its path
-		}
-	}
-	if path == "" {
-		return nil
-	}
-	namespace, err := network.Open(path)
-	if err != nil {
-		return nil
-	}
-	defer namespace.Close()
-	if r.attachment == nil {
-		namespace.RemoveOldPair(r.owner)
-		return nil
-	}
-	if r.attachment.Chained {
-		if err := namespace.RemoveOwnRoutes(r.attachment.Interface); err != nil {
-			return err
-		}
-	} else {
-		namespace.RemoveOldPair(r.owner)
-	}
-	if r.stopped {
-		if err := namespace.FlushXFRM(); err != nil {
-			return err
-		}
-	}
-	if r.owner.Network == spec.Network && !r.attachment.Chained {
-		return nil // the supervisor removes its namespace after DEL, and with it the guard
-	}
-	tools, _ := libreswan.FindTools()
-	return namespace.RemoveGuard(ctx, tools.NFT, r.attachment.Guard)
-}
-
-// removeHostLink removes the veth if its alias is this container's owner tag.
-func (r *removal) removeHostLink(context.Context) error {
-	err := network.RemoveHostLink(r.owner)
-	if errors.Is(err, network.ErrNameTaken) {
-		r.warnForeignOnce("interface "+string(r.owner.Name), err.Error())
-		return nil
-	}
-	return err
 }

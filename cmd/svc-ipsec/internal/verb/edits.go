@@ -7,10 +7,10 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"net/netip"
 	"slices"
 	"strings"
 
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/cni"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/endpoint"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/state"
@@ -21,15 +21,12 @@ import (
 // If the edit of a connection is refused, the connection keeps its last valid configuration. If the configuration is
 // refused as a whole, the container keeps its last valid configuration. Both require a runtime that records the last
 // valid configuration (docs/executables.md, lastValid), so that the same connections run after a reboot or a DEL. With
-// any other runtime the edit takes effect at once: a refused connection does not run, and ADD fails if the configuration
-// is refused as a whole.
-
-// documentKey is the key in state.State.Edits for a configuration that is refused as a whole.
-const documentKey = "configuration"
+// any other runtime the edit takes effect at once: a refused connection does not run, and ADD fails if the
+// configuration is refused as a whole.
 
 // edits decides which edits of the configuration take effect.
 type edits struct {
-	request *request
+	request *cni.Request
 	record  *record
 	fault   error // why the given configuration is refused as a whole, nil if it is not
 
@@ -42,14 +39,14 @@ type edits struct {
 // check returns the fault of a configuration that is refused as a whole, or nil if the last valid configuration can be
 // used instead. files has the texts of the conns that the daemon has.
 func (e *edits) check(files func() (map[string][]byte, error)) error {
-	if e.fault == nil || !e.request.keepsLastValid {
+	if e.fault == nil || !e.request.KeepsLastValid {
 		return e.fault
 	}
 	loaded, err := files()
 	if err != nil {
 		return err
 	}
-	if last := e.lastValid(loaded); last == nil || e.request.setConfiguration(last) != nil {
+	if last := e.lastValid(loaded); last == nil || e.request.SetConfiguration(last) != nil {
 		return e.fault
 	}
 	return nil
@@ -69,7 +66,7 @@ func (e *edits) lastValid(loaded map[string][]byte) json.RawMessage {
 			return conf.Configuration
 		}
 	}
-	if last := e.request.lastValid; len(last) > 0 && string(last) != "null" && string(last) != "{}" {
+	if last := e.request.LastValid; len(last) > 0 && string(last) != "null" && string(last) != "{}" {
 		return last
 	}
 	return nil
@@ -79,8 +76,8 @@ func (e *edits) lastValid(loaded map[string][]byte) json.RawMessage {
 // its last valid form. That may cause another one to be refused, so this is repeated until nothing changes.
 func (e *edits) resolve(ctx context.Context, in *inputs, loaded map[string][]byte) error {
 	last := e.lastValid(loaded)
-	document, previous := e.request.document, last
-	if !e.request.keepsLastValid {
+	document, previous := e.request.Document, last
+	if !e.request.KeepsLastValid {
 		previous = nil
 	}
 	if e.fault != nil {
@@ -96,24 +93,24 @@ func (e *edits) resolve(ctx context.Context, in *inputs, loaded map[string][]byt
 		now = revision.Standing
 	}
 	for {
-		if err := e.request.setConfiguration(revision.Document()); err != nil {
+		if err := e.request.SetConfiguration(revision.Document()); err != nil {
 			return err
 		}
-		configuration := e.request.configuration
+		configuration := e.request.Configuration
 		if revision.Revert(configuration) { // before any lookup for a document with refused edits
 			continue
 		}
 		configuration.Found = in.read(ctx, configuration)
-		configuration.Loaded, configuration.Inside = endpoint.Networks(loaded), e.request.internalAddresses()
+		configuration.Loaded, configuration.Inside = endpoint.Networks(loaded), e.request.InternalAddresses()
 		configuration.Accepted = config.Accepted(last, configuration.Inside)
 		configuration.Resolve(now)
 		if !revision.Revert(configuration) {
 			break
 		}
 	}
-	e.refused, e.valid = revision.Edits, revision.Valid(e.request.configuration)
+	e.refused, e.valid = revision.Edits, revision.Valid(e.request.Configuration)
 	if e.fault != nil {
-		e.refused[documentKey] = e.fault.Error()
+		e.refused[cni.DocumentKey] = e.fault.Error()
 	}
 	e.conf, err = withConfiguration(e.conf, revision.Document())
 	return err
@@ -138,7 +135,7 @@ func withConfiguration(conf, document json.RawMessage) (json.RawMessage, error) 
 // lastValidForRuntime returns the last valid configuration for a runtime that records it, or nil if it equals the given
 // configuration.
 func (e *edits) lastValidForRuntime() json.RawMessage {
-	if !e.request.keepsLastValid || bytes.Equal(e.valid, e.request.document) {
+	if !e.request.KeepsLastValid || bytes.Equal(e.valid, e.request.Document) {
 		return nil
 	}
 	return e.valid
@@ -148,7 +145,7 @@ func (e *edits) lastValidForRuntime() json.RawMessage {
 func (e *edits) save(s *state.State, log *slog.Logger) {
 	before := *s
 	s.Edits, s.Tolerated, s.LastValid = e.refused, map[string]string{}, nil
-	configuration := e.request.configuration
+	configuration := e.request.Configuration
 	names := map[string]string{}
 	for i := range configuration.Connections {
 		connection := &configuration.Connections[i]
@@ -174,7 +171,7 @@ func (e *edits) save(s *state.State, log *slog.Logger) {
 			if list.was[place] == list.is[place] {
 				continue
 			}
-			fields := []any{slog.String("container", string(e.request.owner.Name)), slog.String("reason", list.is[place])}
+			fields := []any{slog.String("container", string(e.request.Owner.Name)), slog.String("reason", list.is[place])}
 			if id := names[place]; id != "" {
 				fields = append(fields, slog.String("connection", id))
 			}
@@ -224,31 +221,4 @@ func withEdit(health spec.Connection, edit string) spec.Connection {
 		health.Reason = "edit refused: " + edit + "; the last valid configuration: " + health.Reason
 	}
 	return health
-}
-
-// internalAddresses returns the container's addresses other than the external ones.
-func (r *request) internalAddresses() []netip.Addr {
-	var inside []netip.Addr
-	if r.port != nil {
-		for _, s := range r.port.Addresses {
-			if gateway, err := spec.ParseCIDR("port.addresses", s); err == nil {
-				inside = append(inside, gateway.Addr().Next())
-			}
-		}
-	}
-	for _, p := range r.prev.Addresses {
-		inside = append(inside, p.Addr())
-	}
-	return slices.DeleteFunc(inside, func(a netip.Addr) bool { return slices.Contains(r.configuration.ExternalIPs, a) })
-}
-
-// prepareResolve prepares the configuration of an earlier ADD for Resolve, and returns the comparison that Resolve
-// needs. Faults that only this release refuses are accepted in connections that already run.
-func (r *request) prepareResolve(loaded map[string][]byte,
-	chosen map[string]string,
-) func(*config.Connection) config.Standing {
-	compareLastADD := endpoint.CompareLastADD(loaded, chosen)
-	r.configuration.Loaded, r.configuration.Inside = endpoint.Networks(loaded), r.internalAddresses()
-	r.configuration.Accepted = func(c *config.Connection) bool { return compareLastADD(c) != config.New }
-	return compareLastADD
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/containernetworking/cni/pkg/skel"
 
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/cni"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/mountview"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/state"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
@@ -30,7 +31,7 @@ func (e *Executable) GC(args *skel.CmdArgs) error {
 	defer cancel()
 	var conf spec.Conf
 	if err := json.Unmarshal(args.StdinData, &conf); err != nil {
-		return fail(spec.CodeDecode, "gc: network configuration does not fit")
+		return cni.Fail(spec.CodeDecode, "gc: network configuration does not fit")
 	}
 	if conf.ValidAttachments == nil {
 		return nil
@@ -45,10 +46,11 @@ func (e *Executable) GC(args *skel.CmdArgs) error {
 			faults = append(faults, fmt.Errorf("gc %s: %w", name, err))
 		}
 	}
-	if err := mountview.RemoveUnused(ctx, e.Root, e.Self, e.usedViews); err != nil {
+	used := func() (map[string]bool, error) { return usedViews(e.Root) }
+	if err := mountview.RemoveUnused(ctx, e.Root, e.Self, used); err != nil {
 		faults = append(faults, fmt.Errorf("gc: %w", err))
 	}
-	if err := e.releaseUnused(ctx, conf.Name); err != nil {
+	if err := releaseUnused(ctx, e.Users, e.Root, conf.Name); err != nil {
 		faults = append(faults, fmt.Errorf("gc: %w", err))
 	}
 	return joinErrors(faults)
@@ -56,14 +58,14 @@ func (e *Executable) GC(args *skel.CmdArgs) error {
 
 // usedViews returns the mount views that the containers of all networks use. It returns an error if the state of any
 // container cannot be read, because then its view is unknown.
-func (e *Executable) usedViews() (map[string]bool, error) {
-	names, err := state.List(e.Root)
+func usedViews(root string) (map[string]bool, error) {
+	names, err := state.List(root)
 	if err != nil {
 		return nil, err
 	}
 	used := map[string]bool{}
 	for _, name := range names {
-		s, err := state.Read(e.Root, name)
+		s, err := state.Read(root, name)
 		if err != nil {
 			return nil, err
 		}
@@ -77,19 +79,19 @@ func (e *Executable) usedViews() (map[string]bool, error) {
 // releaseUnused releases the user IDs of a network whose containers do not exist any more. Such an ID remains if a DEL
 // is killed between the removal of the directory and the release. The supervisor releases the IDs of its own network
 // itself, because it also knows which namespaces it created.
-func (e *Executable) releaseUnused(ctx context.Context, network string) error {
+func releaseUnused(ctx context.Context, users Users, root, network string) error {
 	if network == spec.Network {
 		return nil
 	}
-	registrations, err := e.Users.List()
+	registrations, err := users.List()
 	faults := []error{err}
 	for _, r := range registrations {
 		if r.Owner.Network != network {
 			continue
 		}
-		faults = append(faults, e.Users.Release(ctx, r.Owner, func(id uint32) (bool, error) {
+		faults = append(faults, users.Release(ctx, r.Owner, func(id uint32) (bool, error) {
 			// ADD creates the directory before it allocates the user ID.
-			if _, err := os.Lstat(filepath.Join(e.Root, string(r.Owner.Name))); !errors.Is(err, fs.ErrNotExist) {
+			if _, err := os.Lstat(filepath.Join(root, string(r.Owner.Name))); !errors.Is(err, fs.ErrNotExist) {
 				return true, err
 			}
 			return ownsAnyNamespace(id)
@@ -112,6 +114,7 @@ func ownsAnyNamespace(id uint32) (bool, error) {
 	return false, nil
 }
 
+// collect removes a container of the network that is not among the valid attachments.
 func (e *Executable) collect(ctx context.Context, name spec.Name, network string, valid []spec.Attachment) error {
 	dir, err := state.Find(ctx, e.Root, name, gcLockWait)
 	if err != nil {
@@ -131,6 +134,5 @@ func (e *Executable) collect(ctx context.Context, name spec.Name, network string
 	}
 	e.Log.Info("removing a container that is no longer attached",
 		slog.String("container", string(name)), slog.String("id", string(a.ContainerID)))
-	r := removal{Executable: e, owner: a.Owner(name), dir: dir, attachment: a}
-	return r.run(ctx)
+	return e.removal(a.Owner(name), dir, a).run(ctx)
 }

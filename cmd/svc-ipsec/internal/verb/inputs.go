@@ -22,8 +22,8 @@ import (
 const maxPEM = 64 << 10
 
 // inputs reads the key files and certificates, and resolves the peer names, that configurations refer to. If one is
-// missing, only the connections that need it are affected. The value that the last successful ADD found is then used, so
-// that an edit of another connection does not interrupt a tunnel.
+// missing, only the connections that need it are affected. The value that the last successful ADD found is then used,
+// so that an edit of another connection does not interrupt a tunnel.
 type inputs struct {
 	keys        *lookup.KeyFiles
 	resolver    lookup.Resolver
@@ -126,8 +126,8 @@ func (i *inputs) readCertificate(files config.CertificateFiles, now time.Time) (
 	return read, nil
 }
 
-// lookUpPeers resolves the names of the peers, each once for each ADD. If the lookup of a name fails, the address of the
-// last successful ADD is used.
+// lookUpPeers resolves the names of the peers, each once for each ADD. If the lookup of a name fails, the address of
+// the last successful ADD is used.
 func (i *inputs) lookUpPeers(ctx context.Context, configuration *config.Configuration) map[string]config.Name {
 	families := addressFamilies(configuration.ExternalIPs)
 	if families == "" {

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/cni"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
 )
 
@@ -41,12 +42,12 @@ func TestPeerAddressIsKeptWhileNameResolvesToIt(t *testing.T) {
 			},
 			last: config.Found{Names: map[string]config.Name{"vpn.example.org": test.last}},
 		}
-		r, err := decode(cniArgs(strings.Replace(fullConf, `"configuration":{}`, `"configuration":{"externalIps":["192.0.2.1","2001:db8::1"],"connections":[
+		r, err := cni.Decode(cniArgs(strings.Replace(fullConf, `"configuration":{}`, `"configuration":{"externalIps":["192.0.2.1","2001:db8::1"],"connections":[
 			{"id":"a","peerAddress":"vpn.example.org","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.2.0.0/24"],"psk":"k"}]}`, 1)))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := in.lookUpPeers(t.Context(), r.configuration)["vpn.example.org"]; got != test.want {
+		if got := in.lookUpPeers(t.Context(), r.Configuration)["vpn.example.org"]; got != test.want {
 			t.Errorf("%s: got %+v, want %+v", test.name, got, test.want)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/netip"
 
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/cni"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/network"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/state"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
@@ -32,8 +33,8 @@ type guardRules struct {
 	digest string // of the rules as the kernel has them, "" if the guard is not a table
 }
 
-// apply makes interface, addresses, routes and guard match the plan. The guard covers a new peer before it gets a route,
-// and an old peer until its route is removed.
+// apply makes interface, addresses, routes and guard match the plan. The guard covers a new peer before it gets a
+// route, and an old peer until its route is removed.
 func (n *networkChange) apply(ctx context.Context) error {
 	if !n.plan.Chained {
 		if err := n.namespace.EnsureVeth(n.plan.Interface, n.owner); err != nil {
@@ -79,7 +80,7 @@ func (n *networkChange) check(ctx context.Context, bus *unit.Bus, external []net
 		return err
 	}
 	if !exists && !daemon.Gone() {
-		return fail(spec.CodeNotInPlace, "interface %s is gone and cannot be created while the daemon runs", n.owner.Name)
+		return cni.Fail(spec.CodeNotInPlace, "interface %s is gone and cannot be created while the daemon runs", n.owner.Name)
 	}
 	return nil
 }
@@ -90,7 +91,7 @@ func (n *networkChange) checkPrevResult(external []netip.Addr) error {
 		return err
 	}
 	if !has {
-		return fail(7, "prevResult: interface %s does not have the addresses that it names", n.plan.Interface)
+		return cni.Fail(7, "prevResult: interface %s does not have the addresses that it names", n.plan.Interface)
 	}
 	return nil
 }

@@ -30,7 +30,7 @@ func (c *change) apply(ctx context.Context) error {
 	}
 	defer namespace.Close()
 	c.network.namespace, c.daemon.namespace, c.daemon.path = namespace, namespace, c.attachment.Namespace
-	if err := c.network.check(ctx, c.Bus, c.request.configuration.ExternalIPs); err != nil {
+	if err := c.network.check(ctx, c.Bus, c.request.Configuration.ExternalIPs); err != nil {
 		return err
 	}
 	if err := c.daemon.compare(ctx, c.record.isNew()); err != nil {
@@ -58,11 +58,11 @@ func (c *change) markIncomplete() error {
 		return nil
 	}
 	daemonStays := !plan.Stop && !plan.Start && len(c.daemon.wanted) > 0
-	return r.markIncomplete(n.old, n.plan, c.request.bridge(), daemonStays)
+	return r.markIncomplete(n.old, n.plan, c.request.Bridge(), daemonStays)
 }
 
-// restoreGuard installs a guard of XFRM policies again after a daemon was started: Libreswan 5 flushes all policies when
-// it starts.
+// restoreGuard installs a guard of XFRM policies again after a daemon was started: Libreswan 5 flushes all policies
+// when it starts.
 func (c *change) restoreGuard(ctx context.Context) error {
 	if c.attachment.Guard != network.GuardPolicies {
 		return nil
@@ -86,7 +86,7 @@ func (c *change) restore() {
 	}
 	if err != nil {
 		c.Log.Warn("incomplete reconfigure not taken back, the next ADD completes it",
-			slog.String("container", string(c.request.owner.Name)), slog.Any("error", err))
+			slog.String("container", string(c.request.Owner.Name)), slog.Any("error", err))
 	}
 }
 
@@ -103,7 +103,7 @@ func (c *change) changeBack() (*change, error) {
 		edits: &edits{request: request, record: c.record, conf: s.Configuration, refused: s.Edits, valid: s.LastValid},
 	}
 	if back.edits.valid == nil {
-		back.edits.valid = request.document
+		back.edits.valid = request.Document
 	}
 	loaded, err := back.newDaemon().Loaded()
 	if err != nil {

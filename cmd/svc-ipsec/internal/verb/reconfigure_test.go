@@ -5,6 +5,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/cni"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/network"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/state"
 )
@@ -40,11 +41,11 @@ func TestIncompleteReconfiguresAccumulate(t *testing.T) {
 		{"the network changes back", a, []string{"br-a", "br-c"}, []string{"10.1.0.0/24"},
 			[]string{"10.1.0.0/24", "10.2.0.0/24", "10.3.0.0/24"}},
 	} {
-		request, err := decode(cniArgs(fullConf))
+		request, err := cni.Decode(cniArgs(fullConf))
 		if err != nil {
 			t.Fatal(err)
 		}
-		request.port.Bridge = step.to.Bridge
+		request.Port.Bridge = step.to.Bridge
 		change := &change{request: request, record: recorded, daemon: new(daemonChange),
 			network: &networkChange{record: recorded, old: a, plan: step.to}}
 		if err := change.markIncomplete(); err != nil {

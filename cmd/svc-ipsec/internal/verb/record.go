@@ -6,6 +6,9 @@ import (
 
 	"github.com/containernetworking/cni/pkg/skel"
 
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/cni"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/endpoint"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/network"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/state"
 )
@@ -43,9 +46,9 @@ func (r *record) replace(s *state.State) error {
 	return nil
 }
 
-// markIncomplete records that a reconfigure from one network to another is incomplete, and what it does not change. What
-// an earlier reconfigure that is still incomplete has changed remains excluded. daemonStays means that the daemon runs
-// before, during and after the reconfigure. old is nil if the network of the last successful ADD is unknown.
+// markIncomplete records that a reconfigure from one network to another is incomplete, and what it does not change.
+// What an earlier reconfigure that is still incomplete has changed remains excluded. daemonStays means that the daemon
+// runs before, during and after the reconfigure. old is nil if the network of the last successful ADD is unknown.
 func (r *record) markIncomplete(old, plan *network.Plan, bridge string, daemonStays bool) error {
 	now := state.Incomplete{
 		Network: network.Plan{Interface: plan.Interface, Chained: plan.Chained},
@@ -81,18 +84,18 @@ func (r *record) bridges() []string {
 }
 
 // lastRequest returns the request of the last successful ADD.
-func (r *record) lastRequest() (*request, error) {
-	return decode(&skel.CmdArgs{
+func (r *record) lastRequest() (*cni.Request, error) {
+	return cni.Decode(&skel.CmdArgs{
 		ContainerID: string(r.before.ContainerID), IfName: r.before.Interface, StdinData: r.state.Configuration,
 	})
 }
 
 // resolve resolves the request of the last successful ADD with the key files, certificates and addresses that that ADD
 // had found, and returns the network that it configured.
-func (r *record) resolve(last *request, loaded map[string][]byte) (*network.Plan, error) {
-	last.configuration.Found = r.state.Found.Config()
-	last.configuration.Resolve(last.prepareResolve(loaded, r.state.Chosen))
-	return last.plan()
+func (r *record) resolve(last *cni.Request, loaded map[string][]byte) (*network.Plan, error) {
+	last.Configuration.Found = r.state.Found.Config()
+	last.Configuration.Resolve(prepareResolve(last, loaded, r.state.Chosen))
+	return last.Plan()
 }
 
 // lastPlan returns the network that the last successful ADD configured, or nil if it is unknown.
@@ -109,4 +112,15 @@ func (r *record) lastPlan(loaded map[string][]byte) *network.Plan {
 		return nil
 	}
 	return plan
+}
+
+// prepareResolve prepares the configuration of an earlier ADD for Resolve, and returns the comparison that Resolve
+// needs. Faults that only this release refuses are accepted in connections that already run.
+func prepareResolve(r *cni.Request, loaded map[string][]byte,
+	chosen map[string]string,
+) func(*config.Connection) config.Standing {
+	compareLastADD := endpoint.CompareLastADD(loaded, chosen)
+	r.Configuration.Loaded, r.Configuration.Inside = endpoint.Networks(loaded), r.InternalAddresses()
+	r.Configuration.Accepted = func(c *config.Connection) bool { return compareLastADD(c) != config.New }
+	return compareLastADD
 }

@@ -2,13 +2,12 @@ package verb
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"time"
 
 	"github.com/containernetworking/cni/pkg/types"
-	types100 "github.com/containernetworking/cni/pkg/types/100"
 
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/cni"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/endpoint"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/network"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/state"
@@ -28,7 +27,7 @@ func (c *change) print(ctx context.Context) error {
 			return err
 		}
 	}
-	h := health(ctx, c.request.configuration, d, status, done.refused, c.record.state, !c.record.isNew())
+	h := health(ctx, c.request.Configuration, d, status, done.refused, c.record.state, !c.record.isNew())
 	retried, err := c.retryStalled(ctx, status)
 	if err != nil {
 		return err
@@ -42,9 +41,12 @@ func (c *change) print(ctx context.Context) error {
 	}
 	units := []string{}
 	if len(wanted) > 0 {
-		units = append(units, c.request.owner.Name.Unit())
+		units = append(units, c.request.Owner.Name.Unit())
 	}
-	return c.printObject(plain, units, h)
+	answer := cni.Added{
+		Version: c.request.CNIVersion, Result: plain, Units: units, Health: h, LastValid: c.edits.lastValidForRuntime(),
+	}
+	return answer.Encode(c.Out)
 }
 
 // retryStalled initiates stalled conns if an attempt is due, and returns the request for the next ADD. It saves the
@@ -66,34 +68,14 @@ func (c *change) retryStalled(ctx context.Context, status *daemonStatus) (*spec.
 	return againForStalled(connections, state.Retry(schedule), now), nil
 }
 
-func (c *change) printObject(plain types.Result, units []string, h *spec.Health) error {
-	versioned, err := plain.GetAsVersion(c.request.cniVersion)
-	if err != nil {
-		return fmt.Errorf("result: %w", err)
-	}
-	text, err := json.Marshal(versioned)
-	if err != nil {
-		return fmt.Errorf("result: %w", err)
-	}
-	object := map[string]any{}
-	if err := json.Unmarshal(text, &object); err != nil {
-		return fmt.Errorf("result: %w", err)
-	}
-	object["units"], object["health"] = units, h
-	if last := c.edits.lastValidForRuntime(); last != nil {
-		object["lastValid"] = last
-	}
-	return json.NewEncoder(c.Out).Encode(object)
-}
-
 // result returns the CNI result. For a chained container it is the result of the previous plugin.
 func (c *change) result() (types.Result, error) {
-	if c.request.chained {
-		return c.request.previous, nil
+	if c.request.Chained {
+		return c.request.Previous, nil
 	}
-	host, err := network.FindHostLink(c.request.owner)
+	host, err := network.FindHostLink(c.request.Owner)
 	if err == nil && host == nil {
-		err = fmt.Errorf("interface %s: gone", c.request.owner.Name)
+		err = fmt.Errorf("interface %s: gone", c.request.Owner.Name)
 	}
 	if err != nil {
 		return nil, err
@@ -107,28 +89,5 @@ func (c *change) result() (types.Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	result := &types100.Result{
-		CNIVersion: types100.ImplementedSpecVersion,
-		Interfaces: []*types100.Interface{
-			{Name: host.Name, Mac: host.MAC.String()},
-			{Name: c.network.plan.Interface, Mac: mac.String(), Sandbox: c.attachment.Namespace},
-		},
-	}
-	for _, address := range c.network.plan.Addresses {
-		ip := &types100.IPConfig{Interface: types100.Int(1), Address: *network.IPNet(address)}
-		for _, gateway := range c.network.plan.Gateways {
-			if gateway.Is4() == address.Addr().Is4() && address.Contains(gateway) {
-				ip.Gateway = gateway.AsSlice()
-			}
-		}
-		result.IPs = append(result.IPs, ip)
-	}
-	for _, r := range c.network.plan.Routes {
-		route := &types.Route{Dst: *network.IPNet(r.Destination), MTU: r.MTU}
-		if r.Gateway.IsValid() {
-			route.GW = r.Gateway.AsSlice()
-		}
-		result.Routes = append(result.Routes, route)
-	}
-	return result, nil
+	return cni.NewResult(c.network.plan, host.Name, host.MAC, mac, c.attachment.Namespace), nil
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/containernetworking/cni/pkg/skel"
 	"golang.org/x/sys/unix"
 
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/cni"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/libreswan"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
@@ -26,7 +27,7 @@ func (e *Executable) Status(*skel.CmdArgs) error {
 		missing = append(missing, "a writable "+filepath.Dir(e.Root))
 	}
 	if len(missing) > 0 {
-		return fail(spec.CodeNotAvailable, "missing on this host: %s", strings.Join(missing, ", "))
+		return cni.Fail(spec.CodeNotAvailable, "missing on this host: %s", strings.Join(missing, ", "))
 	}
 	return nil
 }

@@ -24,9 +24,6 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/userid"
 )
 
-// ServiceType is the service type of this executable.
-const ServiceType spec.ServiceType = "IPSEC"
-
 // Time limits, by the clock of package patience. The supervisor's deadline is 30 s by default and follows the same
 // clock. With these limits a verb answers before that deadline, even if it has to undo its changes.
 const (

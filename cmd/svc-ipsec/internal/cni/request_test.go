@@ -1,4 +1,4 @@
-package verb
+package cni
 
 import (
 	"bytes"
@@ -28,8 +28,8 @@ func cniArgs(conf string) *skel.CmdArgs {
 }
 
 func TestKeysOfRuntimesAreAccepted(t *testing.T) {
-	r, err := decode(cniArgs(fullConf))
-	if err != nil || r.owner.String() != "svc-supervisor:vpn-a:c" || r.chained {
+	r, err := Decode(cniArgs(fullConf))
+	if err != nil || r.Owner.String() != "svc-supervisor:vpn-a:c" || r.Chained {
 		t.Errorf("%+v %v", r, err)
 	}
 }
@@ -52,7 +52,7 @@ func TestRefusedConfNamesKeyAndHasCode(t *testing.T) {
 		{`"configuration":{}`, `"configuration":{"psk":"hidden-secret"}`, 7, `unknown key "psk"`},
 		{`"configuration":{}`, `"configuration":{},"prevResult":{"cniVersion":"1.1.0"}`, 7, "port"},
 	} {
-		_, err := decode(cniArgs(strings.Replace(fullConf, test.old, test.new, 1)))
+		_, err := Decode(cniArgs(strings.Replace(fullConf, test.old, test.new, 1)))
 		if err == nil || code(err) != test.code || !strings.Contains(err.Error(), test.contains) ||
 			strings.Contains(err.Error(), "\n") || strings.Contains(err.Error(), "hidden-secret") {
 			t.Errorf("%s: got %v", test.new, err)
@@ -60,7 +60,7 @@ func TestRefusedConfNamesKeyAndHasCode(t *testing.T) {
 	}
 	long := cniArgs(fullConf)
 	long.ContainerID = strings.Repeat("c", 65)
-	if _, err := decode(long); err == nil || code(err) != uint(spec.CodeEnvironment) {
+	if _, err := Decode(long); err == nil || code(err) != uint(spec.CodeEnvironment) {
 		t.Errorf("a long id: %v", err)
 	}
 }
@@ -81,8 +81,8 @@ func TestGeneratedNameDependsOnNetworkIDAndInterface(t *testing.T) {
 
 func TestPanicIsErrorObjectAndOneLogLine(t *testing.T) {
 	var log bytes.Buffer
-	e := &Executable{Log: slog.New(slog.NewTextHandler(&log, nil))}
-	err := e.Answering(spec.Add, func(*skel.CmdArgs) error { panic("secret input") })(nil)
+	panics := func(*skel.CmdArgs) error { panic("secret input") }
+	err := Answering(slog.New(slog.NewTextHandler(&log, nil)), spec.Add, panics)(nil)
 	answer, ok := err.(*types.Error)
 	if !ok || answer.Code != types.ErrInternal {
 		t.Errorf("got %v", err)
@@ -120,7 +120,7 @@ func TestHostileConfIsRefusedOrHarmless(t *testing.T) {
 				continue
 			}
 			what := fmt.Sprintf("%s: %.90s", place.Path, value)
-			r, err := decode(cniArgs(string(place.With(value))))
+			r, err := Decode(cniArgs(string(place.With(value))))
 			if err != nil {
 				if c := code(err); c != uint(spec.CodeConfiguration) && c != uint(spec.CodeDecode) {
 					t.Errorf("%s: code %d", what, c)
@@ -131,17 +131,17 @@ func TestHostileConfIsRefusedOrHarmless(t *testing.T) {
 				}
 				continue
 			}
-			if r.owner.Name != "vpn-a" && place.Key != "interfaceName" {
-				t.Errorf("%s: the name is %s", what, r.owner.Name)
+			if r.Owner.Name != "vpn-a" && place.Key != "interfaceName" {
+				t.Errorf("%s: the name is %s", what, r.Owner.Name)
 			}
-			if _, err := r.plan(); err != nil {
+			if _, err := r.Plan(); err != nil {
 				var fault *spec.Fault
 				if !errors.As(err, &fault) || !strings.Contains(errorMessage(t, err), place.Key) {
 					t.Errorf("%s: %v", what, err)
 				}
 				continue
 			}
-			if bridge := r.bridge(); place.Key == "bridge" && spec.CheckLinkName("", bridge) == nil {
+			if bridge := r.Bridge(); place.Key == "bridge" && spec.CheckLinkName("", bridge) == nil {
 				continue // a valid link name, even if no such link exists
 			}
 			if place.Object && place.Key != "container" && place.Key != "port" || slices.Contains(uncheckedKeys, place.Key) {
@@ -161,9 +161,9 @@ const chained = `{"cniVersion":"1.1.0","name":"n","type":"svc-ipsec","prevResult
 func TestHostilePrevResultGivesOneLineError(t *testing.T) {
 	for _, place := range configtest.Places(chained) {
 		for _, value := range configtest.Hostile() {
-			r, err := decode(cniArgs(string(place.With(value))))
+			r, err := Decode(cniArgs(string(place.With(value))))
 			if err == nil {
-				_, err = r.plan()
+				_, err = r.Plan()
 			}
 			if err != nil && len(errorMessage(t, err)) > messageLimit+10 {
 				t.Errorf("%s: %.90s: %.200v", place.Path, value, err)
@@ -181,7 +181,7 @@ func TestHostileEnvironmentIsRefused(t *testing.T) {
 		}
 		args := cniArgs(strings.Replace(fullConf, `"containerId":"c"`, `"containerId":`+value, 1))
 		args.ContainerID = id
-		_, err := decode(args)
+		_, err := Decode(args)
 		if _, bad := spec.ParseID[string]("", id); bad == nil {
 			if err != nil {
 				t.Errorf("%.90q: %v", id, err)
@@ -190,7 +190,7 @@ func TestHostileEnvironmentIsRefused(t *testing.T) {
 			t.Errorf("%.90q: %v", id, err)
 		}
 		args.ContainerID, args.IfName, args.StdinData = "c", id, []byte(`{"name":"n"}`)
-		if r, err := decode(args); err != nil || !strings.HasPrefix(string(r.owner.Name), "x") || len(r.owner.Name) != 11 {
+		if r, err := Decode(args); err != nil || !strings.HasPrefix(string(r.Owner.Name), "x") || len(r.Owner.Name) != 11 {
 			t.Errorf("CNI_IFNAME %.90q: %v", id, err)
 		}
 	}
@@ -199,8 +199,8 @@ func TestHostileEnvironmentIsRefused(t *testing.T) {
 // errorMessage returns the error message that a runtime gets.
 func errorMessage(t *testing.T, err error) string {
 	t.Helper()
-	e := &Executable{Log: slog.New(slog.DiscardHandler)}
-	answer, ok := e.Answering(spec.Add, func(*skel.CmdArgs) error { return err })(nil).(*types.Error)
+	fails := func(*skel.CmdArgs) error { return err }
+	answer, ok := Answering(slog.New(slog.DiscardHandler), spec.Add, fails)(nil).(*types.Error)
 	if !ok || strings.ContainsFunc(answer.Msg, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		t.Fatalf("not one line: %q", err)
 	}
@@ -226,15 +226,15 @@ func FuzzConf(f *testing.F) {
 			`"configuration":`+string(places[i%len(places)].With(value)), 1)))
 	}
 	f.Fuzz(func(t *testing.T, conf []byte) {
-		r, err := decode(&skel.CmdArgs{ContainerID: "c", IfName: "svc0", StdinData: conf})
+		r, err := Decode(&skel.CmdArgs{ContainerID: "c", IfName: "svc0", StdinData: conf})
 		if err != nil {
 			code(err)
 			return
 		}
-		if _, err := spec.ParseName("name", string(r.owner.Name)); err != nil || !json.Valid(conf) {
-			t.Fatal(r.owner, err)
+		if _, err := spec.ParseName("name", string(r.Owner.Name)); err != nil || !json.Valid(conf) {
+			t.Fatal(r.Owner, err)
 		}
-		c := r.configuration
+		c := r.Configuration
 		c.Found = config.Found{Files: map[string]config.File{},
 			Certificates: map[config.CertificateFiles]config.Certificate{}, Names: map[string]config.Name{}}
 		for i, name := range c.PeerNames() {
@@ -247,6 +247,6 @@ func FuzzConf(f *testing.F) {
 			c.Found.Certificates[files] = config.Certificate{Nickname: "svc-1-2", AuthBy: "rsasig", PeerCA: "%same", Digest: "d"}
 		}
 		c.Resolve(nil)
-		_, _ = r.plan()
+		_, _ = r.Plan()
 	})
 }

@@ -1,4 +1,6 @@
-package verb
+// Package cni is the contract with the runtime, apart from what the verbs do: it decodes and validates the network
+// configuration and the environment, and encodes results and errors. It writes nothing but answers.
+package cni
 
 import (
 	"crypto/sha256"
@@ -20,20 +22,20 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// request is the decoded and validated input of a verb.
-type request struct {
-	owner         spec.Owner
-	iface         string
-	cniVersion    string
-	port          *spec.Port
-	configuration *config.Configuration
-	chained       bool
-	prev          network.PrevResult
-	previous      types.Result // the result of the previous plugin, which ADD returns
+// Request is the decoded and validated input of a verb.
+type Request struct {
+	Owner         spec.Owner
+	Interface     string
+	CNIVersion    string
+	Port          *spec.Port
+	Configuration *config.Configuration
+	Chained       bool
+	PrevResult    network.PrevResult
+	Previous      types.Result // the result of the previous plugin, which ADD returns
 
-	document       json.RawMessage // the configuration of the network configuration, as given
-	lastValid      json.RawMessage // the last valid configuration, as the runtime recorded it
-	keepsLastValid bool            // the runtime records the last valid configuration (it sent the key lastValid)
+	Document       json.RawMessage // the configuration of the network configuration, as given
+	LastValid      json.RawMessage // the last valid configuration, as the runtime recorded it
+	KeepsLastValid bool            // the runtime records the last valid configuration (it sent the key lastValid)
 }
 
 // confKeys are the allowed keys of a network configuration: those of this project, those of CNI, and those that
@@ -42,8 +44,8 @@ var confKeys = []string{"cniVersion", "cniVersions", "name", "type", "container"
 	"lastValid", "prevResult", "capabilities", "runtimeConfig", "args", "ipam", "dns", "disableCheck", "disableGC",
 	"loadOnlyInlinedPlugins", "plugins"}
 
-// identify returns the owner of the container. It succeeds for everything that DEL has to accept.
-func identify(args *skel.CmdArgs) (spec.Owner, error) {
+// Identify returns the owner of the container. It succeeds for everything that DEL has to accept.
+func Identify(args *skel.CmdArgs) (spec.Owner, error) {
 	var named struct {
 		Name      string `json:"name"`
 		Container struct {
@@ -55,7 +57,7 @@ func identify(args *skel.CmdArgs) (spec.Owner, error) {
 	owner := spec.Owner{Network: named.Name}
 	var err error
 	if owner.ContainerID, err = spec.ParseID[spec.ContainerID]("CNI_CONTAINERID", args.ContainerID); err != nil {
-		return owner, fail(spec.CodeEnvironment, "%w", err)
+		return owner, Fail(spec.CodeEnvironment, "%w", err)
 	}
 	if len(owner.Network) > 150 {
 		return owner, &spec.Fault{
@@ -76,56 +78,56 @@ func generatedName(network, id, iface string) spec.Name {
 	return spec.Name("x" + hex.EncodeToString(sum[:5]))
 }
 
-// decode decodes and validates a whole request: the input of ADD, or the configuration that ADD recorded for CHECK.
-func decode(args *skel.CmdArgs) (*request, error) {
-	r, err := decodeRequest(args)
+// Decode decodes and validates a whole request: the input of ADD, or the configuration that ADD recorded for CHECK.
+func Decode(args *skel.CmdArgs) (*Request, error) {
+	r, err := DecodeRequest(args)
 	if err != nil {
 		return nil, err
 	}
-	return r, r.setConfiguration(r.document)
+	return r, r.SetConfiguration(r.Document)
 }
 
-// decodeRequest decodes a request, except for the content of its configuration.
-func decodeRequest(args *skel.CmdArgs) (*request, error) {
+// DecodeRequest decodes a request, except for the content of its configuration.
+func DecodeRequest(args *skel.CmdArgs) (*Request, error) {
 	if !utf8.Valid(args.StdinData) {
-		return nil, fail(spec.CodeDecode, "network configuration: not UTF-8")
+		return nil, Fail(spec.CodeDecode, "network configuration: not UTF-8")
 	}
-	owner, err := identify(args)
+	owner, err := Identify(args)
 	if err != nil {
 		return nil, err
 	}
-	r := &request{owner: owner, iface: args.IfName}
+	r := &Request{Owner: owner, Interface: args.IfName}
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal(args.StdinData, &fields); err != nil {
-		return nil, fail(spec.CodeDecode, "network configuration: not a JSON object")
+		return nil, Fail(spec.CodeDecode, "network configuration: not a JSON object")
 	}
 	for key := range fields {
 		if !slices.Contains(confKeys, key) && !strings.HasPrefix(key, "cni.dev/") {
 			return nil, &spec.Fault{Key: "unknown key", Value: key, Allowed: strings.Join(confKeys, ", ") + ", cni.dev/…"}
 		}
 	}
-	_ = json.Unmarshal(fields["cniVersion"], &r.cniVersion)
+	_ = json.Unmarshal(fields["cniVersion"], &r.CNIVersion)
 	if err := r.decodeContainer(fields["container"]); err != nil {
 		return nil, err
 	}
-	if err := decodeStrict("port", fields["port"], &r.port); err != nil {
+	if err := decodeStrict("port", fields["port"], &r.Port); err != nil {
 		return nil, err
 	}
-	r.document, r.lastValid = fields["configuration"], fields["lastValid"]
-	_, r.keepsLastValid = fields["lastValid"]
+	r.Document, r.LastValid = fields["configuration"], fields["lastValid"]
+	_, r.KeepsLastValid = fields["lastValid"]
 	return r, r.decodePrevious(fields["prevResult"])
 }
 
-// setConfiguration decodes a configuration and stores it in the request. An error is a fault of the configuration as a
+// SetConfiguration decodes a configuration and stores it in the request. An error is a fault of the configuration as a
 // whole.
-func (r *request) setConfiguration(configuration json.RawMessage) (err error) {
-	if r.configuration, err = config.Decode(configuration); err != nil || !r.chained {
+func (r *Request) SetConfiguration(configuration json.RawMessage) (err error) {
+	if r.Configuration, err = config.Decode(configuration); err != nil || !r.Chained {
 		return err
 	}
 	return r.usePrevResult()
 }
 
-func (r *request) decodeContainer(raw json.RawMessage) error {
+func (r *Request) decodeContainer(raw json.RawMessage) error {
 	var c *spec.Container
 	if err := decodeStrict("container", raw, &c); err != nil || c == nil {
 		return err
@@ -140,15 +142,15 @@ func (r *request) decodeContainer(raw json.RawMessage) error {
 		}
 	}
 	if err := whole.Check(); err != nil {
-		return faultBelow("container", err)
+		return FaultBelow("container", err)
 	}
 	if c.ServiceType != ServiceType {
 		return &spec.Fault{Key: "container.serviceType", Value: string(c.ServiceType), Allowed: string(ServiceType)}
 	}
-	if c.ContainerID != r.owner.ContainerID {
+	if c.ContainerID != r.Owner.ContainerID {
 		return &spec.Fault{
 			Key: "container.containerId", Value: string(c.ContainerID),
-			Allowed: "CNI_CONTAINERID, which is " + string(r.owner.ContainerID),
+			Allowed: "CNI_CONTAINERID, which is " + string(r.Owner.ContainerID),
 		}
 	}
 	return nil
@@ -156,25 +158,25 @@ func (r *request) decodeContainer(raw json.RawMessage) error {
 
 // decodePrevious decodes the result of the previous plugin. A container with one is chained: its interface belongs to
 // that plugin.
-func (r *request) decodePrevious(raw json.RawMessage) error {
+func (r *Request) decodePrevious(raw json.RawMessage) error {
 	if len(raw) == 0 || string(raw) == "null" {
 		return nil
 	}
-	plain, err := version.NewResult(r.cniVersion, raw)
+	plain, err := version.NewResult(r.CNIVersion, raw)
 	if err != nil {
-		return fail(spec.CodeDecode, "prevResult: %w", err)
+		return Fail(spec.CodeDecode, "prevResult: %w", err)
 	}
 	result, err := types100.NewResultFromResult(plain)
 	if err != nil {
-		return fail(spec.CodeDecode, "prevResult: %w", err)
+		return Fail(spec.CodeDecode, "prevResult: %w", err)
 	}
-	if r.port != nil {
+	if r.Port != nil {
 		return &spec.Fault{Key: "port", Value: "an object", Allowed: "none after another plugin (prevResult)"}
 	}
-	r.chained, r.previous = true, plain
+	r.Chained, r.Previous = true, plain
 	for _, ip := range result.IPs {
 		if i := ip.Interface; i != nil &&
-			(*i < 0 || *i >= len(result.Interfaces) || result.Interfaces[*i].Name != r.iface) {
+			(*i < 0 || *i >= len(result.Interfaces) || result.Interfaces[*i].Name != r.Interface) {
 			continue
 		}
 		address, ok := netip.AddrFromSlice(ip.Address.IP)
@@ -182,9 +184,9 @@ func (r *request) decodePrevious(raw json.RawMessage) error {
 			continue
 		}
 		ones, _ := ip.Address.Mask.Size()
-		r.prev.Addresses = append(r.prev.Addresses, netip.PrefixFrom(address.Unmap(), ones))
+		r.PrevResult.Addresses = append(r.PrevResult.Addresses, netip.PrefixFrom(address.Unmap(), ones))
 		if gateway, ok := netip.AddrFromSlice(ip.Gateway); ok {
-			r.prev.Gateways = append(r.prev.Gateways, gateway.Unmap())
+			r.PrevResult.Gateways = append(r.PrevResult.Gateways, gateway.Unmap())
 		}
 	}
 	return nil
@@ -192,20 +194,20 @@ func (r *request) decodePrevious(raw json.RawMessage) error {
 
 // usePrevResult takes the external addresses from the result of the previous plugin, or checks that it contains the
 // configured ones.
-func (r *request) usePrevResult() error {
-	if len(r.configuration.ExternalIPs) == 0 {
-		for _, p := range r.prev.Addresses {
-			if !r.configuration.External(p.Addr()).IsValid() && !p.Addr().IsLinkLocalUnicast() {
-				r.configuration.ExternalIPs = append(r.configuration.ExternalIPs, p.Addr())
+func (r *Request) usePrevResult() error {
+	if len(r.Configuration.ExternalIPs) == 0 {
+		for _, p := range r.PrevResult.Addresses {
+			if !r.Configuration.External(p.Addr()).IsValid() && !p.Addr().IsLinkLocalUnicast() {
+				r.Configuration.ExternalIPs = append(r.Configuration.ExternalIPs, p.Addr())
 			}
 		}
 		return nil
 	}
 	var allowed []string
-	for _, p := range r.prev.Addresses {
+	for _, p := range r.PrevResult.Addresses {
 		allowed = append(allowed, p.Addr().String())
 	}
-	for _, ip := range r.configuration.ExternalIPs {
+	for _, ip := range r.Configuration.ExternalIPs {
 		if !slices.Contains(allowed, ip.String()) {
 			return &spec.Fault{
 				Key: "configuration.externalIps", Value: ip.String(),
@@ -224,30 +226,48 @@ func decodeStrict[T any](key string, raw json.RawMessage, into **T) error {
 	}
 	value := new(T)
 	if err := strictjson.Unmarshal(raw, value); err != nil {
-		return fail(spec.CodeConfiguration, "%s: %s", key, strings.TrimPrefix(err.Error(), "json: "))
+		return Fail(spec.CodeConfiguration, "%s: %s", key, strings.TrimPrefix(err.Error(), "json: "))
 	}
 	*into = value
 	return nil
 }
 
-func faultBelow(key string, err error) error {
+// FaultBelow returns a fault of a value below a key. The fault then names the whole path.
+func FaultBelow(key string, err error) error {
 	if f, ok := err.(*spec.Fault); ok {
 		return &spec.Fault{Key: key + "." + f.Key, Value: f.Value, Allowed: f.Allowed}
 	}
 	return err
 }
 
-// plan returns the network that the request asks for. Resolve must have been called before.
-func (r *request) plan() (*network.Plan, error) {
-	if r.chained {
-		return network.NewChainedPlan(r.iface, r.prev, r.configuration), nil
+// Plan returns the network that the request asks for. Resolve must have been called before.
+func (r *Request) Plan() (*network.Plan, error) {
+	if r.Chained {
+		return network.NewChainedPlan(r.Interface, r.PrevResult, r.Configuration), nil
 	}
-	return network.NewPlan(r.iface, r.port, r.configuration)
+	return network.NewPlan(r.Interface, r.Port, r.Configuration)
 }
 
-func (r *request) bridge() string {
-	if r.port == nil {
+// Bridge returns the name of the bridge that the host's end of the link has to be attached to, "" if none.
+func (r *Request) Bridge() string {
+	if r.Port == nil {
 		return ""
 	}
-	return r.port.Bridge
+	return r.Port.Bridge
+}
+
+// InternalAddresses returns the container's addresses other than the external ones.
+func (r *Request) InternalAddresses() []netip.Addr {
+	var inside []netip.Addr
+	if r.Port != nil {
+		for _, s := range r.Port.Addresses {
+			if gateway, err := spec.ParseCIDR("port.addresses", s); err == nil {
+				inside = append(inside, gateway.Addr().Next())
+			}
+		}
+	}
+	for _, p := range r.PrevResult.Addresses {
+		inside = append(inside, p.Addr())
+	}
+	return slices.DeleteFunc(inside, func(a netip.Addr) bool { return slices.Contains(r.Configuration.ExternalIPs, a) })
 }

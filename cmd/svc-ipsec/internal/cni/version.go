@@ -1,4 +1,4 @@
-package verb
+package cni
 
 import (
 	"encoding/json"
@@ -6,6 +6,9 @@ import (
 
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
+
+// ServiceType is the service type of this executable.
+const ServiceType spec.ServiceType = "IPSEC"
 
 // Version is the version of this executable, a semantic version.
 type Version string

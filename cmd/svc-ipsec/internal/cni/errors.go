@@ -1,4 +1,4 @@
-package verb
+package cni
 
 import (
 	"errors"
@@ -17,10 +17,10 @@ import (
 
 // The error codes of svc-ipsec.
 const (
-	codeNameTaken = spec.CodeOwn     // 101: the host has an interface or a unit of the name that is not this container's
-	codeNoBridge  = spec.CodeOwn + 1 // 102: port.bridge does not exist or is not a bridge
-	codeOutdated  = spec.CodeOwn + 2 // 103: the daemon runs another Libreswan than the installed one
-	codeBroken    = spec.CodeOwn + 3 // 104: CHECK found that the container differs from what ADD configured
+	CodeNameTaken = spec.CodeOwn     // 101: the host has an interface or a unit of the name that is not this container's
+	CodeNoBridge  = spec.CodeOwn + 1 // 102: port.bridge does not exist or is not a bridge
+	CodeOutdated  = spec.CodeOwn + 2 // 103: the daemon runs another Libreswan than the installed one
+	CodeBroken    = spec.CodeOwn + 3 // 104: CHECK found that the container differs from what ADD configured
 )
 
 // codedError is an error with an explicit code.
@@ -32,9 +32,13 @@ type codedError struct {
 func (c *codedError) Error() string { return c.err.Error() }
 func (c *codedError) Unwrap() error { return c.err }
 
-func fail(code spec.Code, format string, values ...any) error {
+// Fail returns an error with a code. format and values are those of fmt.Errorf.
+func Fail(code spec.Code, format string, values ...any) error {
 	return &codedError{code, fmt.Errorf(format, values...)}
 }
+
+// HasCode reports whether an error has an explicit code.
+func HasCode(err error) bool { return errors.As(err, new(*codedError)) }
 
 // code returns the CNI error code of an error.
 func code(err error) uint {
@@ -50,9 +54,9 @@ func code(err error) uint {
 	case errors.Is(err, network.ErrHostNamespace):
 		return types.ErrInvalidNetNS
 	case errors.Is(err, network.ErrNameTaken):
-		return uint(codeNameTaken)
+		return uint(CodeNameTaken)
 	case errors.Is(err, network.ErrNoBridge):
-		return uint(codeNoBridge)
+		return uint(CodeNoBridge)
 	default:
 		return types.ErrInternal
 	}
@@ -60,12 +64,12 @@ func code(err error) uint {
 
 // Answering wraps a verb so that every error has a code, and a panic too. Without it skel would exit with status 2 and
 // a stack trace, and the runtime would read code 0.
-func (e *Executable) Answering(name spec.Verb, run func(*skel.CmdArgs) error) func(*skel.CmdArgs) error {
+func Answering(log *slog.Logger, name spec.Verb, run func(*skel.CmdArgs) error) func(*skel.CmdArgs) error {
 	return func(args *skel.CmdArgs) (err error) {
 		defer func() {
 			if cause := recover(); cause != nil {
 				// The panic value may contain input, so only its type is logged. The stack trace contains no input.
-				e.Log.Error("panic", slog.String("verb", string(name)), slog.String("type", fmt.Sprintf("%T", cause)),
+				log.Error("panic", slog.String("verb", string(name)), slog.String("type", fmt.Sprintf("%T", cause)),
 					slog.String("trace", string(debug.Stack())))
 				err = types.NewError(types.ErrInternal, string(name)+": panic, the trace is in the log", "")
 			}
