@@ -44,7 +44,7 @@ func TestPeerAddressFollowsItsName(t *testing.T) {
 	c.configuration = configured("vpn.ground.test")
 	c.must("ADD")
 	h := c.health()
-	if !asksForADD(h, 300, "peer name expires") || h.Connections[1].Reason != waitsForPeer {
+	if !asksForADD(h, 300, "peer name expires") || h.Connections[1].Reason != "" {
 		t.Errorf("health %+v", h)
 	}
 	conn := func() string {
