@@ -29,17 +29,17 @@ var nicknameLine = lazyregexp.New(`^((?:svc|ca)-[0-9a-f-]+) +([A-Za-z]*,[A-Za-z]
 
 // Import adds credentials to the daemon's key database, whether the daemon runs or not. It keeps existing entries. It
 // returns the credentials that could not be imported, by nickname, with the reasons.
-func (d *Daemon) Import(ctx context.Context, credentials []*credential.Credential) (map[string]string, error) {
+func (k *KeyDatabase) Import(ctx context.Context, credentials []*credential.Credential) (map[string]string, error) {
 	failed := map[string]string{}
 	if len(credentials) == 0 {
 		return failed, nil
 	}
-	present, err := d.nicknames(ctx)
+	present, err := k.nicknames(ctx)
 	if err != nil {
 		return nil, err
 	}
 	// state.Directory.Tidy removes this directory after a crash.
-	tmpDir := filepath.Join(d.Dir, ".new-import")
+	tmpDir := filepath.Join(k.dir, ".new-import")
 	defer func() { _ = os.RemoveAll(tmpDir) }()
 	if err := os.RemoveAll(tmpDir); err != nil {
 		return nil, fmt.Errorf("import certificates: %w", err)
@@ -49,19 +49,19 @@ func (d *Daemon) Import(ctx context.Context, credentials []*credential.Credentia
 	}
 	roots := false
 	for _, c := range credentials {
-		added, err := d.importOne(ctx, c, present, tmpDir)
+		added, err := k.importOne(ctx, c, present, tmpDir)
 		if err != nil {
 			failed[c.Nickname] = oneLine(err.Error())
 		}
 		roots = roots || added
 	}
 	if roots {
-		d.flushRoots(ctx)
+		k.flushRoots(ctx)
 	}
 	return failed, nil
 }
 
-func (d *Daemon) importOne(ctx context.Context, c *credential.Credential, present map[string]string,
+func (k *KeyDatabase) importOne(ctx context.Context, c *credential.Credential, present map[string]string,
 	tmpDir string,
 ) (roots bool, err error) {
 	add := func(nickname, trust string, der []byte) error {
@@ -72,7 +72,7 @@ func (d *Daemon) importOne(ctx context.Context, c *credential.Credential, presen
 		if err := os.WriteFile(file, der, 0o600); err != nil {
 			return err
 		}
-		_, err := d.certutil(ctx, "-A", "-n", nickname, "-t", trust, "-i", file)
+		_, err := k.certutil(ctx, "-A", "-n", nickname, "-t", trust, "-i", file)
 		present[nickname] = trust
 		return err
 	}
@@ -84,7 +84,7 @@ func (d *Daemon) importOne(ctx context.Context, c *credential.Credential, presen
 		case strings.Contains(trust, "C"):
 			continue
 		default: // until now it was only an intermediate CA of another certificate
-			_, err = d.certutil(ctx, "-M", "-n", root.Nickname, "-t", rootTrust)
+			_, err = k.certutil(ctx, "-M", "-n", root.Nickname, "-t", rootTrust)
 		}
 		if err != nil {
 			return roots, err
@@ -103,11 +103,11 @@ func (d *Daemon) importOne(ctx context.Context, c *credential.Credential, presen
 	if err := add(c.Nickname, ",,", c.DER()); err != nil {
 		return roots, err
 	}
-	return roots, d.importKey(ctx, c, tmpDir)
+	return roots, k.importKey(ctx, c, tmpDir)
 }
 
 // importKey imports the private key from files that only root can read. The password is in a file too.
-func (d *Daemon) importKey(ctx context.Context, c *credential.Credential, tmpDir string) error {
+func (k *KeyDatabase) importKey(ctx context.Context, c *credential.Credential, tmpDir string) error {
 	password := rand.Text()
 	packed, err := c.PKCS12(password)
 	if err != nil {
@@ -120,27 +120,27 @@ func (d *Daemon) importKey(ctx context.Context, c *credential.Credential, tmpDir
 			return err
 		}
 	}
-	if err := d.readableNSS(); err != nil {
+	if err := k.checkFiles(); err != nil {
 		return err
 	}
-	_, err = run(ctx, certutilLimit, d.Tools.PK12util, "-i", file, "-d", "sql:"+d.NSS(), "-w", passwordFile, "-k", none)
+	_, err = run(ctx, certutilLimit, k.tools.PK12util, "-i", file, "-d", "sql:"+k.path(), "-w", passwordFile, "-k", none)
 	return err
 }
 
 // Missing returns which of these certificates the key database lacks, or has without their private key. If certutil is
 // not installed, no certificate counts as missing: the daemon then refuses the conns whose certificate it does not
 // find.
-func (d *Daemon) Missing(ctx context.Context, nicknames []string) ([]string, error) {
+func (k *KeyDatabase) Missing(ctx context.Context, nicknames []string) ([]string, error) {
 	if len(nicknames) == 0 {
 		return nil, nil
 	}
-	if _, err := os.Stat(d.NSS()); errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(k.path()); errors.Is(err, fs.ErrNotExist) {
 		return nicknames, nil
 	}
-	if d.Tools.Certutil == "" {
+	if k.tools.Certutil == "" {
 		return nil, nil
 	}
-	present, err := d.nicknames(ctx)
+	present, err := k.nicknames(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -152,8 +152,8 @@ func (d *Daemon) Missing(ctx context.Context, nicknames []string) ([]string, err
 // Prune removes from the key database what none of the credentials needs, because an unused private key is still a
 // secret. The certificates in kept stay, with their keys. Their CAs are unknown, so all CAs stay too if there is any
 // such certificate.
-func (d *Daemon) Prune(ctx context.Context, credentials []*credential.Credential, kept []string) error {
-	present, err := d.nicknames(ctx)
+func (k *KeyDatabase) Prune(ctx context.Context, credentials []*credential.Credential, kept []string) error {
+	present, err := k.nicknames(ctx)
 	if err != nil {
 		return err
 	}
@@ -176,13 +176,13 @@ func (d *Daemon) Prune(ctx context.Context, credentials []*credential.Credential
 		if strings.HasPrefix(nickname, "svc-") && !keys[keyOf(nickname)] {
 			how = "-F" // deletes the private key too
 		}
-		if _, err := d.certutil(ctx, how, "-n", nickname); err != nil {
+		if _, err := k.certutil(ctx, how, "-n", nickname); err != nil {
 			return err
 		}
 		roots = roots || strings.HasPrefix(nickname, "ca-")
 	}
 	if roots {
-		d.flushRoots(ctx)
+		k.flushRoots(ctx)
 	}
 	return nil
 }
@@ -190,16 +190,9 @@ func (d *Daemon) Prune(ctx context.Context, credentials []*credential.Credential
 // keyOf returns the part of a certificate's nickname that identifies its private key.
 func keyOf(nickname string) string { return nickname[:strings.LastIndexByte(nickname, '-')] }
 
-// flushRoots makes a running daemon read its root CAs again. The daemon caches them as long as it uses them at least
-// every five minutes, and 4.10 has no other command to flush the cache. From 5.0 on --rereadcerts does it, but also
-// reloads all conns.
-func (d *Daemon) flushRoots(ctx context.Context) {
-	_, _ = d.whack(ctx, "--impair", "trigger:FREE_ROOT_CERTS")
-}
-
 // nicknames returns the certificates of this plugin in the key database, with their trust flags.
-func (d *Daemon) nicknames(ctx context.Context) (map[string]string, error) {
-	output, err := d.certutil(ctx, "-L")
+func (k *KeyDatabase) nicknames(ctx context.Context) (map[string]string, error) {
+	output, err := k.certutil(ctx, "-L")
 	if err != nil {
 		return nil, err
 	}
@@ -212,16 +205,16 @@ func (d *Daemon) nicknames(ctx context.Context) (map[string]string, error) {
 	return present, nil
 }
 
-func (d *Daemon) certutil(ctx context.Context, verb string, args ...string) (string, error) {
-	if err := d.readableNSS(); err != nil {
+func (k *KeyDatabase) certutil(ctx context.Context, verb string, args ...string) (string, error) {
+	if err := k.checkFiles(); err != nil {
 		return "", err
 	}
-	return run(ctx, certutilLimit, d.Tools.Certutil, append([]string{verb, "-d", "sql:" + d.NSS()}, args...)...)
+	return run(ctx, certutilLimit, k.tools.Certutil, append([]string{verb, "-d", "sql:" + k.path()}, args...)...)
 }
 
-// readableNSS returns an error if the key database has anything but regular files. certutil would block on a pipe.
-func (d *Daemon) readableNSS() error {
-	entries, err := os.ReadDir(d.NSS())
+// checkFiles returns an error if the key database has anything but regular files. certutil would block on a pipe.
+func (k *KeyDatabase) checkFiles() error {
+	entries, err := os.ReadDir(k.path())
 	if err != nil && !errors.Is(err, fs.ErrNotExist) { // certutil itself reports a missing database
 		return fmt.Errorf("read the key database: %w", err)
 	}

@@ -27,7 +27,7 @@ echo "ca-0a           `+test.trust+`"
 `), 0o700); err != nil {
 			t.Fatal(err)
 		}
-		failed, err := d.Import(t.Context(), []*credential.Credential{{Nickname: "svc-0b-0c",
+		failed, err := d.KeyDatabase().Import(t.Context(), []*credential.Credential{{Nickname: "svc-0b-0c",
 			Roots: []credential.Authority{{Nickname: "ca-0a"}}}})
 		if err != nil || len(failed) != 0 {
 			t.Fatal(failed, err)

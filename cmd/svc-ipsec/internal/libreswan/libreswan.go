@@ -52,14 +52,13 @@ func (d *Daemon) Setup() string    { return filepath.Join(d.Etc(), "ipsec.conf")
 func (d *Daemon) Secrets() string  { return filepath.Join(d.Etc(), "ipsec.secrets") } // pre-shared keys
 func (d *Daemon) Empty() string    { return filepath.Join(d.Etc(), "ipsec.d") }       // an empty directory
 func (d *Daemon) Conns() string    { return filepath.Join(d.Dir, "conns") }           // one file for each loaded conn
-func (d *Daemon) NSS() string      { return filepath.Join(d.Dir, "nss") }             // the key database
+func (d *Daemon) NSS() string      { return d.KeyDatabase().path() }                  // the key database
 func (d *Daemon) Run() string      { return filepath.Join(d.Dir, "run") }             // the daemon's /run/pluto
 func (d *Daemon) socket() string   { return filepath.Join(d.Run(), "pluto.ctl") }     // at most 107 bytes (sun_path)
 
-// Temporary files of a running verb: the conns that are being loaded, and the new template of the key database.
-// state.Directory.Tidy removes what a killed verb left behind, by these names.
-func (d *Daemon) staging() string  { return filepath.Join(d.Dir, ".new-load.conf") }
-func (d *Daemon) template() string { return filepath.Join(d.Dir, ".new-nss-template") }
+// staging is the file of the conns that are being loaded. state.Directory.Tidy removes what a killed verb left behind,
+// by this name.
+func (d *Daemon) staging() string { return filepath.Join(d.Dir, ".new-load.conf") }
 
 // whackLimit is the time limit of one whack call. The daemon answers within milliseconds; if its process is stopped,
 // whack would wait forever.
@@ -119,6 +118,13 @@ func (d *Daemon) RereadSecrets(ctx context.Context) error {
 func (d *Daemon) Listen(ctx context.Context) error {
 	_, err := d.whack(ctx, "--listen")
 	return wrapf(err, "make pluto look at its addresses")
+}
+
+// flushRoots makes a running daemon read its root CAs again. The daemon caches them as long as it uses them at least
+// every five minutes, and 4.10 has no other command to flush the cache. From 5.0 on --rereadcerts does it, but also
+// reloads all conns.
+func (d *Daemon) flushRoots(ctx context.Context) {
+	_, _ = d.whack(ctx, "--impair", "trigger:FREE_ROOT_CERTS")
 }
 
 // Delete deletes conns in the daemon. It is no error if the daemon does not have a conn.

@@ -136,7 +136,7 @@ func (d *Daemon) addconn(ctx context.Context, specs []Spec) (refusal string, err
 		text.Write(s.Text)
 		args = append(args, s.Name)
 	}
-	if err := d.writeReadable(d.staging(), text.Bytes()); err != nil {
+	if err := writeReadable(d.Isolation.User, d.staging(), text.Bytes()); err != nil {
 		return "", fmt.Errorf("load conns: %w", err)
 	}
 	if _, err = d.Isolation.run(ctx, addconnLimit, d.Tools.Addconn, args...); exited(err) {

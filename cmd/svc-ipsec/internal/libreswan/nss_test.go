@@ -31,7 +31,7 @@ func TestReuseNSSReplacesModules(t *testing.T) {
 	if err := os.Symlink("/etc/shadow", filepath.Join(d.NSS(), "cert9.db")); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.ReuseNSS(t.Context(), template); err != nil {
+	if err := d.KeyDatabase().Reuse(t.Context(), template); err != nil {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]string{modules: "the modules of NSS itself", "key4.db": "keys"} {
@@ -49,7 +49,7 @@ func TestReuseNSSReplacesModules(t *testing.T) {
 		t.Errorf("the symbolic link was kept: %v", err)
 	}
 	none := &Daemon{Dir: t.TempDir()}
-	if err := none.ReuseNSS(t.Context(), template); err != nil {
+	if err := none.KeyDatabase().Reuse(t.Context(), template); err != nil {
 		t.Errorf("no database: %v", err)
 	}
 }

@@ -70,11 +70,11 @@ func (k *keyDatabase) load(ctx context.Context, conns []endpoint.Conn,
 			return nil, err
 		}
 	}
-	failed, unread := k.daemon.Import(ctx, wanted)
+	failed, unread := k.daemon.KeyDatabase().Import(ctx, wanted)
 	k.failed = unread != nil || len(failed) > 0
 	if unread == nil {
 		var lost []string
-		lost, unread = k.daemon.Missing(ctx, slices.Collect(maps.Keys(kept)))
+		lost, unread = k.daemon.KeyDatabase().Missing(ctx, slices.Collect(maps.Keys(kept)))
 		for _, nickname := range lost {
 			failed[nickname] = kept[nickname]
 		}
@@ -101,7 +101,7 @@ func (k *keyDatabase) prune(ctx context.Context) {
 		return
 	}
 	wanted, kept := k.readable(), slices.Collect(maps.Keys(k.stale()))
-	err := k.daemon.Prune(ctx, wanted, kept)
+	err := k.daemon.KeyDatabase().Prune(ctx, wanted, kept)
 	if err == nil && len(wanted)+len(kept) == 0 {
 		// finish saves it. If the verb is killed before that, the next ADD prunes again.
 		k.record.state.PrivateKeys = false
@@ -116,12 +116,12 @@ func (k *keyDatabase) prune(ctx context.Context) {
 // certificate whose files cannot be read now.
 func (k *keyDatabase) create(ctx context.Context) error {
 	if kept := k.stale(); len(kept) > 0 {
-		if err := k.daemon.ReuseNSS(ctx, k.template); err != nil {
+		if err := k.daemon.KeyDatabase().Reuse(ctx, k.template); err != nil {
 			return err
 		}
-		if lost, err := k.daemon.Missing(ctx, slices.Collect(maps.Keys(kept))); err != nil || len(lost) < len(kept) {
+		if lost, err := k.daemon.KeyDatabase().Missing(ctx, slices.Collect(maps.Keys(kept))); err != nil || len(lost) < len(kept) {
 			return err
 		}
 	}
-	return k.daemon.CreateNSS(ctx, k.template)
+	return k.daemon.KeyDatabase().Create(ctx, k.template)
 }
