@@ -69,9 +69,9 @@ func (r *Reconciler) remove(ctx context.Context, s *snapshot, m *memory, d decid
 	}
 	m.succeeded(decide.Delete)
 	m.crashes.removed(m.broken != "")
-	r.mu.Lock()
+	r.memories.mu.Lock()
 	m.stoppedLocked()
-	r.mu.Unlock()
+	r.memories.mu.Unlock()
 	switch {
 	case s.Facts.Wanted == decide.WantedOther:
 		m.forgetContainer()
