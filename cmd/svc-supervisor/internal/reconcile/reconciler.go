@@ -29,8 +29,6 @@ type Reconciler struct {
 	observer    *observe.Observer
 	records     Records
 	namespaces  Namespaces
-	links       Links
-	units       Units
 	executables Executables
 	report      Reporter
 	logs        func(spec.ServiceType) *slog.Logger // returns the logger of a service type
@@ -39,6 +37,7 @@ type Reconciler struct {
 	queue       *queue
 	permits     permits
 	verbs       verbs
+	removal     removal
 	checks      checkSchedule
 	eventChecks *eventChecks
 	connections connectionLog
@@ -67,8 +66,6 @@ func New(settings Settings, observer *observe.Observer, records Records, namespa
 		observer:    observer,
 		records:     records,
 		namespaces:  namespaces,
-		links:       links,
-		units:       units,
 		executables: executables,
 		report:      reporter,
 		logs:        logs,
@@ -88,6 +85,7 @@ func New(settings Settings, observer *observe.Observer, records Records, namespa
 		host:        &hostReport{desired: desired, report: reporter, log: log},
 	}
 	r.verbs = verbs{executables, namespaces.Path, settings.VerbDeadline, &r.permits, locks, eventChecks, logs}
+	r.removal = removal{&r.verbs, observer.UnitsOf, units, links, namespaces}
 	return r
 }
 
