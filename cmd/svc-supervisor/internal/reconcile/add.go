@@ -118,8 +118,8 @@ func (r *Reconciler) noteAdded(name spec.Name, m *memory, result *spec.Result, i
 		m.down = downPace{}
 	}
 	m.againAt, m.pushedAgainAt = time.Time{}, time.Time{}
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	r.memories.mu.Lock()
+	defer r.memories.mu.Unlock()
 	m.noteHealth(result.Health)
 	// A CHECK follows soon, because a connection is down.
 	if !m.extraCheckAt.IsZero() && m.extraCheckAt.Before(time.Now().Add(2*firstDownCheck)) {

@@ -46,10 +46,10 @@ func (r *Reconciler) check(ctx context.Context, s *snapshot, m *memory) {
 		return
 	}
 	m.good = newGoodCheck(s, last)
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	r.memories.mu.Lock()
+	defer r.memories.mu.Unlock()
 	m.noteHealth(health)
-	r.applyPushedLocked(m) // a push during CHECK is newer than its answer
+	m.applyPushedLocked() // a push during CHECK is newer than its answer
 	r.connections.answerLocked(s.Name, m, false)
 	r.report.Checked(record.Container.ContainerID, m.health.Connections)
 }

@@ -192,9 +192,9 @@ func TestPushedUnknownConnectionsCostFewLinesAndNoMemory(t *testing.T) {
 		if lines, _ := w.changes(); lines > 20 {
 			t.Errorf("%d lines", lines)
 		}
-		w.current.r.mu.Lock()
-		defer w.current.r.mu.Unlock()
-		if kept := len(w.current.r.memories["vpn1"].logged); kept > 20 {
+		w.current.r.memories.mu.Lock()
+		defer w.current.r.memories.mu.Unlock()
+		if kept := len(w.current.r.memories.byName["vpn1"].logged); kept > 20 {
 			t.Errorf("%d connections are kept", kept)
 		}
 	})

@@ -173,9 +173,9 @@ func (e *eventChecks) stop() {
 	}
 }
 
-// update subscribes to the events of a running container. path returns the path of its namespace. It unsubscribes before
-// a step that can remove the namespace of the container. It changes nothing while the namespace or the executable is
-// unknown.
+// update subscribes to the events of a running container. path returns the path of its namespace. It unsubscribes
+// before a step that can remove the namespace of the container. It changes nothing while the namespace or the
+// executable is unknown.
 func (e *eventChecks) update(s *snapshot, d decide.Decision, path func(spec.Name) string) {
 	unknown := !s.Facts.HostKnown() || !s.Facts.RecordKnown() || s.Facts.Runs() && s.ForRecorded.Path == ""
 	switch {

@@ -24,14 +24,14 @@ func (r *Reconciler) MarkStuck(ctx context.Context) {
 // markHeld marks the names that are held for a reason that may no longer apply. It also marks the names that a worker
 // has, because the worker may be about to find that they are held.
 func (r *Reconciler) markHeld(hold decide.Hold) {
-	r.mu.Lock()
+	r.memories.mu.Lock()
 	var held []spec.Name
-	for name, m := range r.memories {
+	for name, m := range r.memories.byName {
 		if m.row.Hold == hold || r.queue.isBusy(name) {
 			held = append(held, name)
 		}
 	}
-	r.mu.Unlock()
+	r.memories.mu.Unlock()
 	for _, name := range held {
 		r.Mark(name)
 	}

@@ -48,7 +48,7 @@ type memory struct {
 	heldLogged      string
 	notes           []string // of the name's binding; shown and published while the container runs
 
-	// Protected by Reconciler.mu, because not only the worker writes them.
+	// Protected by memories.mu, because not only the worker writes them.
 	row    Row
 	pushed pushedHealth
 	logged map[string]spec.Connection // the connections by id, in the state that was logged last

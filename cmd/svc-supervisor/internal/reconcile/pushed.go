@@ -27,13 +27,13 @@ const pushedGap = 3 * time.Second
 // dropped.
 func (r *Reconciler) Heard(pushed *spec.Health) {
 	name := pushed.InterfaceName
-	r.mu.Lock()
+	r.memories.mu.Lock()
 	holder := r.desired.holder(name)
 	if holder.container == "" || holder.deleted {
-		r.mu.Unlock()
+		r.memories.mu.Unlock()
 		return
 	}
-	m := r.memoryLocked(name) // after a start the name may not have been observed yet
+	m := r.memories.getLocked(name) // after a start the name may not have been observed yet
 	if len(m.pushed.connections)+len(pushed.Connections) <= pushedLimit {
 		m.pushed.connections = append(m.pushed.connections, pushed.Connections...)
 	} else {
@@ -48,14 +48,14 @@ func (r *Reconciler) Heard(pushed *spec.Health) {
 		m.row.Health = m.row.Health.With(pushed.Connections)
 	}
 	r.report.Pushed(holder.container, pushed.Connections)
-	r.mu.Unlock()
+	r.memories.mu.Unlock()
 	r.Mark(name)
 }
 
 // applyPushedLocked applies pushed health on top of what ADD or CHECK reported. If they have not reported anything yet,
 // or connections were dropped, it makes a CHECK due, which reports all connections. A CHECK or reconfiguration that a
 // push asks for runs no sooner than pushedGap after the last verb of its kind.
-func (r *Reconciler) applyPushedLocked(m *memory) {
+func (m *memory) applyPushedLocked() {
 	if m.pushed.lost || len(m.pushed.connections) > 0 && m.health == nil {
 		at := later(time.Now(), m.checked.Add(pushedGap))
 		if m.extraCheckAt.IsZero() || at.Before(m.extraCheckAt) {
@@ -79,9 +79,9 @@ func (r *Reconciler) applyPushedLocked(m *memory) {
 // reportRunning publishes the status of a running container with all health received so far. The lock keeps a later
 // push from being overwritten.
 func (r *Reconciler) reportRunning(s *snapshot, m *memory) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.applyPushedLocked(m)
+	r.memories.mu.Lock()
+	defer r.memories.mu.Unlock()
+	m.applyPushedLocked()
 	if m.crashes.reason() == "" {
 		r.report.Running(s.Record().Container, m.health, m.notes...)
 		return

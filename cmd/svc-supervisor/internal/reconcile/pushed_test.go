@@ -232,13 +232,13 @@ func TestTimesDueDuringAnObservationAreNotMissed(t *testing.T) {
 		t.Run(row.sentence, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := &snapshot{&observe.Snapshot{Name: "vpn1"}, time.Now()}
-				r := &Reconciler{queue: newQueue()}
+				queue, memories := newQueue(), new(memories)
 				m := new(memory)
 				*row.at(m) = s.now.Add(time.Millisecond)
 				time.Sleep(2 * time.Millisecond)
-				r.forgetOrWake(s, m, s.now)
+				memories.forgetOrWake(s, m, s.now, queue.mark)
 				synctest.Wait()
-				if r.queue.idle() {
+				if queue.idle() {
 					t.Error("the name is not marked")
 				}
 			})

@@ -29,8 +29,6 @@ type Reconciler struct {
 	observer    *observe.Observer
 	records     Records
 	namespaces  Namespaces
-	links       Links
-	units       Units
 	executables Executables
 	report      Reporter
 	logs        func(spec.ServiceType) *slog.Logger // returns the logger of a service type
@@ -39,6 +37,7 @@ type Reconciler struct {
 	queue       *queue
 	permits     permits
 	verbs       verbs
+	removal     removal
 	checks      checkSchedule
 	eventChecks *eventChecks
 	connections connectionLog
@@ -51,12 +50,7 @@ type Reconciler struct {
 	desired  *desired
 	statuses *statuses
 	host     *hostReport
-
-	// mu protects the following fields, and the fields of memory that not only the worker of the name writes. The locks of
-	// the other fields may be locked while mu is held, but not the other way round.
-	mu       sync.Mutex
-	memories map[spec.Name]*memory
-	stopped  bool
+	memories memories
 }
 
 // New returns a Reconciler. logs returns the logger for the output of the executables of a type.
@@ -72,8 +66,6 @@ func New(settings Settings, observer *observe.Observer, records Records, namespa
 		observer:    observer,
 		records:     records,
 		namespaces:  namespaces,
-		links:       links,
-		units:       units,
 		executables: executables,
 		report:      reporter,
 		logs:        logs,
@@ -86,13 +78,14 @@ func New(settings Settings, observer *observe.Observer, records Records, namespa
 		history:     unitHistory{units, log},
 		leftovers:   leftovers{namespaces, links, units, queue.mark},
 		gc:          collector{records, executables, locks, log, logs, map[string]time.Time{}},
-		memories:    map[spec.Name]*memory{},
+		memories:    memories{byName: map[spec.Name]*memory{}},
 		types:       typeFilter{settings.Types, records, executables, desired},
 		desired:     desired,
 		statuses:    &statuses{desired: desired, report: reporter, log: log, unowned: map[spec.ContainerID]bool{}},
 		host:        &hostReport{desired: desired, report: reporter, log: log},
 	}
 	r.verbs = verbs{executables, namespaces.Path, settings.VerbDeadline, &r.permits, locks, eventChecks, logs}
+	r.removal = removal{&r.verbs, observer.UnitsOf, units, links, namespaces}
 	return r
 }
 
@@ -145,14 +138,7 @@ func (r *Reconciler) Run(ctx context.Context) {
 	workers.Wait()
 	grace.Stop()
 	r.eventChecks.stop()
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.stopped = true
-	for _, m := range r.memories {
-		if m.timer != nil {
-			m.timer.Stop()
-		}
-	}
+	r.memories.stop()
 }
 
 // acquire waits for a permit. It returns false when ctx ends.
@@ -175,11 +161,7 @@ func (r *Reconciler) Mark(name spec.Name) { r.queue.mark(name) }
 
 // UnitChanged requests an observation of a name after systemd reported a change of one of its units.
 func (r *Reconciler) UnitChanged(name spec.Name) {
-	r.mu.Lock()
-	if m := r.memories[name]; m != nil {
-		m.unitsDue = true
-	}
-	r.mu.Unlock()
+	r.memories.setUnitsDue(name)
 	r.Mark(name)
 }
 
@@ -194,22 +176,8 @@ func (r *Reconciler) MarkAll() {
 			names[name] = true
 		}
 	}
-	r.mu.Lock()
-	for name := range r.memories {
-		names[name] = true
-	}
-	r.mu.Unlock()
+	r.memories.addNames(names)
 	for _, name := range slices.Sorted(maps.Keys(names)) {
 		r.queue.mark(name)
 	}
-}
-
-// memoryLocked returns the memory of a name and creates it if necessary.
-func (r *Reconciler) memoryLocked(name spec.Name) *memory {
-	m := r.memories[name]
-	if m == nil {
-		m = new(memory)
-		r.memories[name] = m
-	}
-	return m
 }

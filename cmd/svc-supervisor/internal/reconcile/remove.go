@@ -2,16 +2,12 @@ package reconcile
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"log/slog"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/decide"
-	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/plugin"
-	"github.com/svc-supervisor/svc-supervisor/pkg/netns"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 	"github.com/svc-supervisor/svc-supervisor/pkg/statedir"
 )
@@ -57,7 +53,7 @@ func (r *Reconciler) remove(ctx context.Context, s *snapshot, m *memory, d decid
 		}
 		record = &deleting
 	}
-	if err := r.end(ctx, s, c, record); err != nil {
+	if err := r.removal.end(ctx, s, c, record); err != nil {
 		if ctx.Err() == nil {
 			r.retry(s, m, decide.Delete, err)
 		}
@@ -69,9 +65,9 @@ func (r *Reconciler) remove(ctx context.Context, s *snapshot, m *memory, d decid
 	}
 	m.succeeded(decide.Delete)
 	m.crashes.removed(m.broken != "")
-	r.mu.Lock()
+	r.memories.mu.Lock()
 	m.stoppedLocked()
-	r.mu.Unlock()
+	r.memories.mu.Unlock()
 	switch {
 	case s.Facts.Wanted == decide.WantedOther:
 		m.forgetContainer()
@@ -98,77 +94,6 @@ func (r *Reconciler) reportRemoval(s *snapshot, m *memory, c spec.Container, sti
 		r.statuses.publish(c, m)
 		r.report.Stopping(c)
 	}
-}
-
-// end runs DEL and then removes the resources with our owner tag that the executable left.
-func (r *Reconciler) end(ctx context.Context, s *snapshot, c spec.Container, record *statedir.Record) error {
-	conf := &spec.Conf{CNIVersion: spec.CNIVersion, Name: spec.Network, Container: &c}
-	if record != nil && record.Conf != nil {
-		copied := *record.Conf
-		conf, conf.PrevResult = &copied, record.Result
-	}
-	if err := r.runDel(ctx, s, c, conf, s.ForRecorded); err != nil {
-		return err
-	}
-	return r.sweep(ctx, s)
-}
-
-// runDel runs DEL. It passes the path of the namespace only if the namespace exists and is ours.
-func (r *Reconciler) runDel(
-	ctx context.Context, s *snapshot, c spec.Container, conf *spec.Conf, e plugin.Executable,
-) error {
-	conf.Type = plugin.CNIType(e.Path)
-	stdin, err := json.Marshal(conf)
-	if err != nil {
-		return err
-	}
-	namespace := ""
-	if s.Facts.Namespace == decide.NamespaceOurs {
-		namespace = r.namespaces.Path(s.Name)
-	}
-	_, err = r.verbs.runFor(ctx, c, spec.Del, e, namespace, stdin)
-	return err
-}
-
-// sweep stops the units that are left and removes veth and namespace. It does nothing if the namespace of this name is
-// foreign, because then unit and veth are foreign too.
-func (r *Reconciler) sweep(ctx context.Context, s *snapshot) error {
-	if s.Facts.Namespace == decide.NamespaceForeign {
-		return nil
-	}
-	units, err := r.observer.UnitsOf(ctx, s.Name)
-	if err != nil {
-		return err
-	}
-	for _, u := range units {
-		owned, err := r.owns(ctx, s, u.Name)
-		if err != nil {
-			return err
-		}
-		if !owned {
-			continue
-		}
-		if err := r.units.Stop(ctx, u.Name); err != nil {
-			return err
-		}
-	}
-	if err := r.links.Remove(s.Name); err != nil && !errors.Is(err, netns.ErrForeign) {
-		return err
-	}
-	if err := r.namespaces.Remove(ctx, s.Name); err != nil && !errors.Is(err, netns.ErrForeign) {
-		return err
-	}
-	return nil
-}
-
-// owns reports whether a unit of the name is ours: the record names it, or it has our owner tag. A unit has the tag
-// before a record names it.
-func (r *Reconciler) owns(ctx context.Context, s *snapshot, unit string) (bool, error) {
-	if s.Record() != nil && slices.Contains(s.Record().Units(), unit) {
-		return true, nil
-	}
-	owner, ok, err := r.units.Owner(ctx, unit)
-	return ok && owner.Ours(s.Name), err
 }
 
 // forgetRecord removes the record. If the name is still wanted, the record is kept with phase `deleted`, which keeps
@@ -205,12 +130,12 @@ func (r *Reconciler) clean(ctx context.Context, s *snapshot, m *memory) {
 		c.ServiceType = e.Type
 		container := c
 		conf := &spec.Conf{CNIVersion: spec.CNIVersion, Name: spec.Network, Container: &container}
-		if err := r.runDel(ctx, s, c, conf, e); err != nil {
+		if err := r.removal.runDel(ctx, s, c, conf, e); err != nil {
 			r.retry(s, m, decide.Clean, err)
 			return
 		}
 	}
-	if err := r.sweep(ctx, s); err != nil {
+	if err := r.removal.sweep(ctx, s); err != nil {
 		r.retry(s, m, decide.Clean, err)
 		return
 	}

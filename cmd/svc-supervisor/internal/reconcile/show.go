@@ -45,10 +45,10 @@ func (r Row) Up() (up, all int) {
 // Rows returns a row for every known container, sorted by name.
 func (r *Reconciler) Rows() []Row {
 	rows := r.statuses.rejectedRows()
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, name := range slices.Sorted(maps.Keys(r.memories)) {
-		if row := r.memories[name].row; row.Name != "" {
+	r.memories.mu.Lock()
+	defer r.memories.mu.Unlock()
+	for _, name := range slices.Sorted(maps.Keys(r.memories.byName)) {
+		if row := r.memories.byName[name].row; row.Name != "" {
 			if row.AddedAt != nil && !row.runningSince.IsZero() {
 				now := time.Now()
 				at := AddedAt(*row.AddedAt, now.Sub(row.runningSince), now)
@@ -69,10 +69,10 @@ func (r *Reconciler) Seen() bool {
 	if claims == nil {
 		return false
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	r.memories.mu.Lock()
+	defer r.memories.mu.Unlock()
 	for name := range claims.byName {
-		if m := r.memories[name]; m == nil || m.row.Name == "" {
+		if m := r.memories.byName[name]; m == nil || m.row.Name == "" {
 			return false
 		}
 	}
@@ -154,12 +154,7 @@ func (r *Reconciler) show(s *snapshot, m *memory, d decide.Decision) {
 	default:
 		row = Row{} // neither wanted nor present
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if row.Health != nil {
-		row.Health = row.Health.With(m.pushed.connections)
-	}
-	m.row = row
+	r.memories.setRow(m, row)
 }
 
 // editRefused is the prefix of the reason for a container that runs with its last valid configuration.

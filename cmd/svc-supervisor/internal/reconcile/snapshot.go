@@ -36,9 +36,9 @@ func (r *Reconciler) observe(ctx context.Context, name spec.Name, m *memory) *sn
 // addDue adds the facts that depend on time and on earlier steps, which are kept in memory. If the desired state or the
 // executable changed, it ends every back-off, because the change may have removed the cause of the failures.
 func (r *Reconciler) addDue(s *snapshot, m *memory) {
-	r.mu.Lock()
-	r.applyPushedLocked(m)
-	r.mu.Unlock()
+	r.memories.mu.Lock()
+	m.applyPushedLocked()
+	r.memories.mu.Unlock()
 	now := time.Now() // after pushes were applied, which can make a CHECK due at once
 	s.now = now
 	wanted := strings.Join([]string{s.Digest, s.Claim.Taken, fmt.Sprint(s.Facts.Wanted > decide.NotWanted), s.ForAdd.Path,

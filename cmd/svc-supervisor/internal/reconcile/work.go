@@ -19,13 +19,11 @@ const repeatLimit = 3
 // work takes steps for one container until no step is left. No new step begins after accept ends. The running step must
 // end when ctx ends.
 func (r *Reconciler) work(accept, ctx context.Context, name spec.Name) {
-	r.mu.Lock()
-	m := r.memoryLocked(name)
-	r.mu.Unlock()
+	m := r.memories.get(name)
 	var last decide.Step
 	repeated := 0
 	for accept.Err() == nil {
-		unitsDue := r.takeUnitsDue(m)
+		unitsDue := r.memories.takeUnitsDue(m)
 		s := r.observe(ctx, name, m)
 		if unitsDue {
 			r.history.noteRestarts(ctx, s, m)
@@ -51,21 +49,9 @@ func (r *Reconciler) work(accept, ctx context.Context, name spec.Name) {
 		r.reportRunningOnce(s, m, d)
 		r.step(ctx, s, m, d)
 		if d.Step == decide.RunCheck {
-			r.mu.Lock()
-			m.unitsDue = true
-			r.mu.Unlock()
+			r.memories.setUnitsDue(name)
 		}
 	}
-}
-
-// takeUnitsDue reports whether systemd must be asked for restarts and ages of the units: after a change of one of them
-// and after each CHECK. It clears the mark. Each query is a call to systemd, so not every observation makes it.
-func (r *Reconciler) takeUnitsDue(m *memory) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	due := m.unitsDue
-	m.unitsDue = false
-	return due
 }
 
 // decide decides on the next step. Before an ADD it reserves a slot. Since slots are reserved under one lock, two names
@@ -124,7 +110,7 @@ func (r *Reconciler) finish(s *snapshot, m *memory, d decide.Decision) {
 	r.reportRunningOnce(s, m, d)
 	r.logHeld(s, m, d)
 	r.show(s, m, d)
-	r.forgetOrWake(s, m, now)
+	r.memories.forgetOrWake(s, m, now, r.Mark)
 }
 
 // tidy removes what is kept only for a wanted name: records of phase `deleted`, the slot and the status. It returns
@@ -158,26 +144,6 @@ func (r *Reconciler) reportSettled(s *snapshot, m *memory, now time.Time) {
 	m.crashes.up(now)
 	r.statuses.publish(s.Record().Container, m)
 	r.reportRunning(s, m)
-}
-
-// forgetOrWake sets the timer for the next observation, or deletes the memory of a name that has neither binding nor
-// resources.
-func (r *Reconciler) forgetOrWake(s *snapshot, m *memory, now time.Time) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if m.timer != nil {
-		m.timer.Stop()
-	}
-	if r.stopped {
-		return
-	}
-	if at := m.wake(now); !at.IsZero() {
-		m.timer = time.AfterFunc(time.Until(at), func() { r.Mark(s.Name) })
-		return
-	}
-	if s.Facts.Wanted == decide.NotWanted && s.Facts.Record == decide.NoRecord && s.Facts.Readable && !s.Facts.Leftover {
-		delete(r.memories, s.Name)
-	}
 }
 
 // write writes a record and notes what it holds.

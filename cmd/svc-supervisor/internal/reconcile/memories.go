@@ -1,0 +1,103 @@
+package reconcile
+
+import (
+	"sync"
+	"time"
+
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/decide"
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+)
+
+// memories holds the memory of each name. mu protects its fields, and those fields of each memory that not only the
+// worker of the name writes. The locks of other types may be locked while mu is held, but not the other way round.
+type memories struct {
+	mu      sync.Mutex
+	byName  map[spec.Name]*memory
+	stopped bool
+}
+
+// get returns the memory of a name and creates it if necessary.
+func (l *memories) get(name spec.Name) *memory {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.getLocked(name)
+}
+
+func (l *memories) getLocked(name spec.Name) *memory {
+	m := l.byName[name]
+	if m == nil {
+		m = new(memory)
+		l.byName[name] = m
+	}
+	return m
+}
+
+// addNames adds every name that has a memory to names.
+func (l *memories) addNames(names map[spec.Name]bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for name := range l.byName {
+		names[name] = true
+	}
+}
+
+// setUnitsDue requests that systemd is asked for restarts and ages of the name's units.
+func (l *memories) setUnitsDue(name spec.Name) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if m := l.byName[name]; m != nil {
+		m.unitsDue = true
+	}
+}
+
+// takeUnitsDue reports whether systemd must be asked for restarts and ages of the units: after a change of one of them
+// and after each CHECK. It clears the mark. Each query is a call to systemd, so not every observation makes it.
+func (l *memories) takeUnitsDue(m *memory) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	due := m.unitsDue
+	m.unitsDue = false
+	return due
+}
+
+// setRow stores the row of a name for ps, with the health that was pushed since.
+func (l *memories) setRow(m *memory, row Row) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if row.Health != nil {
+		row.Health = row.Health.With(m.pushed.connections)
+	}
+	m.row = row
+}
+
+// forgetOrWake sets the timer that marks the name for the next observation, or deletes the memory of a name that has
+// neither binding nor resources.
+func (l *memories) forgetOrWake(s *snapshot, m *memory, now time.Time, mark func(spec.Name)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if m.timer != nil {
+		m.timer.Stop()
+	}
+	if l.stopped {
+		return
+	}
+	if at := m.wake(now); !at.IsZero() {
+		m.timer = time.AfterFunc(time.Until(at), func() { mark(s.Name) })
+		return
+	}
+	if s.Facts.Wanted == decide.NotWanted && s.Facts.Record == decide.NoRecord && s.Facts.Readable && !s.Facts.Leftover {
+		delete(l.byName, s.Name)
+	}
+}
+
+// stop ends the timers.
+func (l *memories) stop() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.stopped = true
+	for _, m := range l.byName {
+		if m.timer != nil {
+			m.timer.Stop()
+		}
+	}
+}
