@@ -55,9 +55,10 @@ func TestLeftovers(t *testing.T) {
 	})
 	t.Run("a user id is released after a crash of ADD and the loss of the state directory", func(t *testing.T) {
 		inWorld(t, func(w *world) {
-			w.bind(vpn("p1", "vpn1", "c1"))
 			w.start()
+			w.untilSettled(time.Second)
 			w.current.crashAfter(2)
+			w.bind(vpn("p1", "vpn1", "c1"))
 			w.after(time.Second)
 			if !w.users["vpn1"] || len(w.namespaces) > 0 {
 				t.Fatalf("the crash was at another point: %q", w.trace)

@@ -155,7 +155,7 @@ func TestContainerIsNotHealedDuringShutdown(t *testing.T) {
 			t.Errorf("%q ran, and %q was published", got, published)
 		}
 		w.change(func() { w.down = false })
-		w.untilSettled(time.Minute)
+		w.untilSettled(2 * time.Minute)
 		w.change(func() { w.down = true })
 		w.systemd("svc-vpn1.service", "")
 		w.unbind("p1")
