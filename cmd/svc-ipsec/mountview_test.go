@@ -36,6 +36,11 @@ func TestUnfinishedMountViewIsReplaced(t *testing.T) {
 	c.must("ADD")
 	view := viewInState(t, c.name)
 	c.must("DEL")
+	removeViews := func() {
+		sh(t, "sh", "-c", "umount "+view+" 2>/dev/null; "+
+			"while umount "+viewDirectory+" 2>/dev/null; do :; done; rm -rf "+viewDirectory)
+	}
+	defer removeViews() // the mounts of the last rows have other modes than those of svc-ipsec
 	for _, row := range []struct {
 		name    string
 		prepare []string // a command after the views are removed
@@ -53,8 +58,7 @@ func TestUnfinishedMountViewIsReplaced(t *testing.T) {
 			"mkdir " + viewDirectory + "; mount -t tmpfs none " + viewDirectory + "; mount --make-private " + viewDirectory +
 				"; touch " + view + "; mount -t tmpfs none " + viewDirectory}},
 	} {
-		sh(t, "sh", "-c", "umount "+view+" 2>/dev/null; "+
-			"while umount "+viewDirectory+" 2>/dev/null; do :; done; rm -rf "+viewDirectory)
+		removeViews()
 		sh(t, row.prepare[0], row.prepare[1:]...)
 		if failure, err := c.try("ADD"); err != nil || failure != nil {
 			t.Errorf("%s: ADD: %v, %v", row.name, failure, err)
