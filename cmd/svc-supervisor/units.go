@@ -32,21 +32,34 @@ func (u hostUnits) LastLine(ctx context.Context, name string) string {
 	if err != nil {
 		return ""
 	}
-	matches := []string{"_SYSTEMD_UNIT=" + name}
-	if !details.FailedForGood() && details.SubState != "auto-restart" {
-		failed := lastEntry(ctx, 1, func(e entry) bool { return e.ID != "" }, "UNIT="+name, "MESSAGE_ID="+unitFailed)
-		if failed.ID == "" {
-			return ""
-		}
-		matches = append(matches, "_SYSTEMD_INVOCATION_ID="+failed.ID)
+	const recent = "--since=-10min"
+	printable := func(e entry) bool { return e.text() != "" }
+	if details.FailedForGood() || details.SubState == "auto-restart" {
+		return lastEntry(ctx, printable, recent, "_SYSTEMD_UNIT="+name).text()
 	}
-	return lastEntry(ctx, 50, func(e entry) bool { return e.text() != "" }, matches...).text()
+	isFailure := func(e entry) bool { return e.UnitInvocation != "" }
+	failed := lastEntry(ctx, isFailure, recent, "UNIT="+name, "MESSAGE_ID="+unitFailed)
+	if failed.UnitInvocation == "" {
+		return ""
+	}
+	// journald knows no invocation id of a message if it reads the message after its sender has ended. Under load this
+	// happens to the last messages of a process.
+	beforeFailure := func(e entry) bool {
+		return printable(e) && (e.Invocation == "" || e.Invocation == failed.UnitInvocation)
+	}
+	if last := lastEntry(ctx, beforeFailure, "--cursor="+failed.Cursor, "_SYSTEMD_UNIT="+name); last.text() != "" {
+		return last.text()
+	}
+	// journald may have read the message of systemd first.
+	return lastEntry(ctx, printable, recent, "_SYSTEMD_INVOCATION_ID="+failed.UnitInvocation).text()
 }
 
-// entry is an entry of the journal. In a message of systemd about a unit, ID is the invocation id of that unit.
+// entry is an entry of the journal.
 type entry struct {
-	Message json.RawMessage `json:"MESSAGE"`
-	ID      string          `json:"INVOCATION_ID"`
+	Cursor         string          `json:"__CURSOR"`
+	Message        json.RawMessage `json:"MESSAGE"`
+	Invocation     string          `json:"_SYSTEMD_INVOCATION_ID"` // of the unit that logged the message
+	UnitInvocation string          `json:"INVOCATION_ID"`          // of the unit that systemd's message is about
 }
 
 // text returns the message as one printable line.
@@ -58,13 +71,16 @@ func (e entry) text() string {
 	return strings.TrimSpace(oneCell(message))
 }
 
-// lastEntry returns the latest journal entry that accept accepts, among the last n entries that have all matches, or
-// the zero entry.
-func lastEntry(ctx context.Context, n int, accept func(entry) bool, matches ...string) entry {
+// entryLimit is the number of entries that one call of journalctl reads.
+const entryLimit = 50
+
+// lastEntry returns the latest journal entry that accept accepts, among the last entryLimit entries that journalctl
+// selects, or the zero entry. selection consists of options and matches of journalctl.
+func lastEntry(ctx context.Context, accept func(entry) bool, selection ...string) entry {
 	arguments := append([]string{
-		"--quiet", "--no-pager", "--output=json", "--output-fields=MESSAGE,INVOCATION_ID", "--reverse",
-		"--lines=" + strconv.Itoa(n), "--since=-10min",
-	}, matches...)
+		"--quiet", "--no-pager", "--output=json", "--output-fields=MESSAGE,INVOCATION_ID,_SYSTEMD_INVOCATION_ID",
+		"--reverse", "--lines=" + strconv.Itoa(entryLimit),
+	}, selection...)
 	command := exec.CommandContext(ctx, "journalctl", arguments...)
 	command.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
 	output, err := command.Output()

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -24,25 +26,40 @@ func TestFirstEntryWithPrintableTextIsReturned(t *testing.T) {
 	}
 }
 
+// TestLastLineIsThatOfTheProcessThatEnded repeats the case beside busy processes. There journald reads the last line of
+// a process often after the process has ended.
 func TestLastLineIsThatOfTheProcessThatEnded(t *testing.T) {
 	if os.Getenv("SVC_TEST_GROUND") == "" {
 		t.Skip("needs systemd: make unit")
 	}
 	bus := unit.Open()
 	defer bus.Close()
-	const name = "svc-lastline.service"
+	for range 2 * runtime.NumCPU() {
+		busy := exec.Command("sh", "-c", "while :; do :; done")
+		if err := busy.Start(); err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _, _ = busy.Process.Kill(), busy.Wait() }()
+	}
+	for n := range 10 {
+		lastLineOfARestartedUnit(t, bus, fmt.Sprintf("svc-lastline%d.service", n))
+	}
+}
+
+func lastLineOfARestartedUnit(t *testing.T, bus *unit.Bus, name string) {
+	t.Helper()
 	// The second process logs more lines than LastLine reads.
-	const script = `[ -e /run/svc-lastline ] || { touch /run/svc-lastline; echo the cause; exit 3; }` + "\n" +
+	const script = `[ -e "/run/$0" ] || { touch "/run/$0"; echo the cause; exit 3; }` + "\n" +
 		`for i in $(seq 200); do echo "line $i"; done; exec sleep 1000`
 	out, err := exec.Command("systemd-run", "--quiet", "--unit="+name,
-		"--property=Restart=on-failure", "--property=RestartSec=50ms", "sh", "-c", script).CombinedOutput()
+		"--property=Restart=on-failure", "--property=RestartSec=50ms", "sh", "-c", script, name).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	t.Cleanup(func() {
+	defer func() {
 		_ = exec.Command("systemctl", "stop", name).Run()
-		_ = os.Remove("/run/svc-lastline")
-	})
+		_ = os.Remove("/run/" + name)
+	}()
 	read := func() string {
 		out, _ := exec.Command("journalctl", "--quiet", "--output=cat", "_SYSTEMD_UNIT="+name).Output()
 		return string(out)
@@ -53,6 +70,6 @@ func TestLastLineIsThatOfTheProcessThatEnded(t *testing.T) {
 		}
 	}
 	if got := (hostUnits{bus}).LastLine(t.Context(), name); got != "the cause" {
-		t.Errorf("%q", got)
+		t.Errorf("%s: %q", name, got)
 	}
 }
