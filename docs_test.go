@@ -35,7 +35,7 @@ func TestLogLinesOfTheMidoNetPageExist(t *testing.T) {
 		}
 	}
 	// Package reconcile builds these lines from the name of a step (stepNames) and `failed`.
-	source := program.String() + `"ADD failed" "ADD again failed" "DEL failed"`
+	source := program.String() + `"ADD failed" "reconfigure failed" "DEL failed"`
 	code := regexp.MustCompile("`([^`]+)`")
 	rows := 0
 	for line := range strings.Lines(section) {

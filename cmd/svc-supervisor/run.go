@@ -110,7 +110,7 @@ type supervisor struct {
 	bus            *unit.Bus
 	events         kernelevents.Follower
 	nsdb           watch.NSDB
-	board          *report.Board
+	statuses       *report.StatusPublisher
 	reconciler     *reconcile.Reconciler
 	runDir         string
 	rescan         time.Duration
@@ -167,7 +167,7 @@ func newSupervisor(c *cli.Context) (_ *supervisor, err error) {
 		return nil, errors.Join(err, s.nsdb.Close(), s.records.Close())
 	}
 	s.bus = unit.Open()
-	s.board = report.NewBoard(s.nsdb, s.log)
+	s.statuses = report.New(s.nsdb, s.log)
 	typed := func(t spec.ServiceType) *slog.Logger { return logger("containers." + strings.ToLower(string(t))) }
 	bootID := strings.TrimSpace(string(boot))
 	namespaces, units := newHostNamespaces(s.log), hostUnits{s.bus}
@@ -179,7 +179,7 @@ func newSupervisor(c *cli.Context) (_ *supervisor, err error) {
 		VerbDeadline:  c.Duration("verb-timeout"),
 		CheckInterval: c.Duration("check-interval"),
 		Grace:         c.Duration("grace"),
-	}, observer, s.records, namespaces, hostLinks{}, units, &s.events, s.inventory, s.board, s.log, typed)
+	}, observer, s.records, namespaces, hostLinks{}, units, &s.events, s.inventory, s.statuses, s.log, typed)
 	for _, v := range unknownVariables(c.App.Commands, os.Environ()) {
 		s.log.Warn("unknown variable ignored", "variable", v.name, "nearest", v.nearest)
 	}
@@ -205,7 +205,7 @@ func (s *supervisor) close() {
 // stops in three stages: first it stops reading the desired state, then the workers, and last the publication of
 // statuses.
 func (s *supervisor) run(ctx context.Context) error {
-	if err := s.reconciler.Recall(); err != nil {
+	if err := s.reconciler.LoadRecords(); err != nil {
 		return err
 	}
 
@@ -220,12 +220,12 @@ func (s *supervisor) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	waitHealth, err := health.Serve(publishCtx, s.runDir, s.reconciler.Heard, containerOfUser(userid.Host(s.log)), s.log)
+	waitHealth, err := health.Serve(publishCtx, s.runDir, s.reconciler.ApplyPushedHealth, containerOfUser(userid.Host(s.log)), s.log)
 	if err != nil {
 		return err
 	}
 	var watchers, workers, publishers sync.WaitGroup
-	publishers.Go(func() { s.board.Run(publishCtx) })
+	publishers.Go(func() { s.statuses.Run(publishCtx) })
 	for _, wait := range []func() error{waitAPI, waitHealth} {
 		publishers.Go(func() {
 			if err := wait(); err != nil {
@@ -246,7 +246,7 @@ func (s *supervisor) run(ctx context.Context) error {
 	watchers.Go(func() {
 		err := s.nsdb.Run(watchCtx, func(desired spec.Desired) {
 			s.settings.apply(desired.Settings)
-			s.reconciler.Desire(watchCtx, desired)
+			s.reconciler.SetDesired(watchCtx, desired)
 		})
 		if err != nil && watchCtx.Err() == nil {
 			stopWatching(err)
@@ -313,7 +313,7 @@ const readyTime = 5 * time.Second
 func (s *supervisor) awaitRows(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, readyTime)
 	defer cancel()
-	for !s.reconciler.Seen() {
+	for !s.reconciler.HasAllRows() {
 		select {
 		case <-ctx.Done():
 			return
@@ -346,7 +346,7 @@ func (s *supervisor) drain(ctx context.Context) {
 func (s *supervisor) withdraw(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, withdrawTimeout)
 	defer cancel()
-	if err := s.board.Withdraw(ctx); err != nil {
+	if err := s.statuses.RemoveHost(ctx); err != nil {
 		s.log.Warn("status of the host not removed, removing the containers all the same", "error", err)
 	}
 }
@@ -390,8 +390,8 @@ func (s *supervisor) resync(ctx context.Context) {
 			return
 		case <-time.After(s.resyncInterval):
 		}
-		s.reconciler.CollectGarbage(ctx) // before MarkStuck: GC runs only while no worker is active
-		s.reconciler.MarkStuck(ctx)
+		s.reconciler.CollectGarbage(ctx) // before MarkHeld: GC runs only while no worker is active
+		s.reconciler.MarkHeld(ctx)
 	}
 }
 

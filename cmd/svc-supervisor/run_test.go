@@ -76,11 +76,11 @@ func emptySupervisor(t *testing.T, handler slog.Handler, nsdb fakeNSDB, phase st
 		rescan: time.Minute, resyncInterval: time.Minute, settings: newSettings(new(logs.Levels), time.Minute, log),
 	}
 	t.Cleanup(s.close)
-	s.board = report.NewBoard(s.nsdb, log)
+	s.statuses = report.New(s.nsdb, log)
 	observer := observe.New("b", records, noNamespaces{}, noLinks{}, noUnits{}, inventory)
 	s.reconciler = reconcile.New(reconcile.Settings{
 		BootID: "b", Parallel: 4, VerbDeadline: time.Second, CheckInterval: time.Minute, Grace: time.Second,
-	}, observer, records, noNamespaces{}, noLinks{}, noUnits{}, &s.events, inventory, s.board, log,
+	}, observer, records, noNamespaces{}, noLinks{}, noUnits{}, &s.events, inventory, s.statuses, log,
 		func(spec.ServiceType) *slog.Logger { return log })
 	container := spec.Container{
 		PortID: "p", HostID: "h", InterfaceName: "no-such-name", ContainerID: "c",

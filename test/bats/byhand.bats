@@ -30,7 +30,7 @@ hand() { svc-supervisor exec --plugin-path "$LIBEXEC" --host-id h1 --nsdb "file:
 	local life
 	life=$(life vpn-hand)
 	verb ADD | jq -e .units
-	same "daemon after ADD again" "$life" "$(life vpn-hand)"
+	same "daemon after a second ADD" "$life" "$(life vpn-hand)"
 
 	verb DEL
 	same "unit" not-found "$(systemctl show -P LoadState svc-vpn-hand.service)"

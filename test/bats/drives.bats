@@ -117,7 +117,7 @@ load helpers
 	same "records" a.OTHER "$(records)"
 }
 
-@test "an edited configuration is ADD again where the executable can, and touches nobody else" {
+@test "an edit reconfigures the container if its plugin can, and touches no other container" {
 	want a
 	want b
 	start
@@ -149,7 +149,7 @@ load helpers
 	not same "daemon" "$life" "$(life a)"
 }
 
-@test "code 100 to ADD again is DEL and ADD" {
+@test "code 100 of a reconfigure leads to DEL and ADD" {
 	want a
 	start
 	eventually 10 runs a
@@ -159,7 +159,7 @@ load helpers
 	eventually 10 runs a
 }
 
-@test "a failed ADD again costs nothing: it runs on, says why, and is tried again" {
+@test "a failed reconfigure leaves the container running, shows the reason and is retried" {
 	want a
 	start
 	eventually 10 runs a

@@ -181,7 +181,7 @@ pings_run() {
 	kill -0 $PINGS
 }
 
-@test "a connection is changed and another one added, by ADD again: none of a thousand packets comes out" {
+@test "a connection is changed and another one added by a reconfigure: none of a thousand packets comes out" {
 	local life
 	site_up
 	life=$(life left)

@@ -59,7 +59,7 @@ spoil() { cat >"$T/record" && cat "$T/record" >"$STATE/containers/$1.ECHO"; }
 	edit a
 	unbind p-c
 	eventually 10 row_is b HELD 'ADD failed, tried again: write record b.ECHO: .*no space left on device'
-	eventually 10 row_is a RUNNING 'ADD again failed, tried again: write record a.ECHO: .*no space left on device'
+	eventually 10 row_is a RUNNING 'reconfigure failed, tried again: write record a.ECHO: .*no space left on device'
 	eventually 10 row_is c RUNNING 'DEL failed, tried again: write record c.ECHO: .*no space left on device'
 	same "daemons" "$life" "$(life a) $(life c)"
 	same "verbs" "ADD ADD" "$(verbs | xargs -n 2 | cut -d' ' -f1 | xargs)"
@@ -102,7 +102,7 @@ spoil() { cat >"$T/record" && cat "$T/record" >"$STATE/containers/$1.ECHO"; }
 	edit a
 	unbind p-c
 	eventually 10 row_is b HELD 'ADD failed, tried again: .*read-only file system'
-	eventually 10 row_is a RUNNING 'ADD again failed, tried again: .*read-only file system'
+	eventually 10 row_is a RUNNING 'reconfigure failed, tried again: .*read-only file system'
 	eventually 10 row_is c RUNNING 'DEL failed, tried again: .*read-only file system'
 	same "status of b" "" "$(status c-b .code 2>/dev/null)"
 	same "status of a" "RUNNING " "$(status c-a '.code + " " + .message')"

@@ -10,16 +10,16 @@ type Step int
 const (
 	None Step = iota
 	RunCheck
-	Rewrite  // of the record, because the group changed
-	Delete   // DEL, then remove units, namespace and record
-	AddAgain // reconfigure a running container
-	Clean    // remove resources with our owner tag that have no record
+	Rewrite     // of the record, because the group changed
+	Delete      // DEL, then remove units, namespace and record
+	Reconfigure // reconfigure a running container
+	Clean       // remove resources with our owner tag that have no record
 	Add
 	StepCount
 )
 
 var stepNames = [StepCount]string{
-	"none", "CHECK", "rewrite the record", "DEL", "ADD again", "remove the leftover", "ADD",
+	"none", "CHECK", "rewrite the record", "DEL", "reconfigure", "remove the leftover", "ADD",
 }
 
 func (s Step) String() string { return stepNames[s] }
@@ -172,6 +172,23 @@ type Decision struct {
 // DoesNotRun reports whether it is known that the container does not run, or that it is broken.
 func (d Decision) DoesNotRun() bool { return d.Condition == Down || d.Condition == Broken }
 
+// Settled reports whether the container runs as it is wanted, so that no step follows.
+func (d Decision) Settled(f *Facts) bool {
+	return d.Step == None && d.Hold == NotHeld && f.Runs() && f.IsWanted()
+}
+
+// HeldDown reports whether the container is wanted, does not run and is held, so that its status may become ERROR. A
+// container that waits for the removal of a leftover does not count.
+func (d Decision) HeldDown(f *Facts) bool {
+	return d.Step == None && f.IsWanted() && d.DoesNotRun() && d.Hold != HeldLeftover
+}
+
+// PluginMayBeFound reports whether the container is held because no plugin serves it, although the plugin path was not
+// read completely. This is normal at every start.
+func (d Decision) PluginMayBeFound(f *Facts) bool {
+	return d.Hold == HeldExecutableUnknown || d.Hold == HeldNoExecutable && f.PluginsUnscanned
+}
+
 // Condition is the condition of the container that a decision is based on.
 type Condition int
 
@@ -258,11 +275,11 @@ var rules = []rule{
 		}, always(Delete), is(Broken),
 	},
 	{
-		6, "record `changing` or damaged; or `added` with another digest, or ADD again is due (`again`) and an" +
+		6, "record `changing` or damaged; or `added` with another digest, or a reconfigure is due (`again`) and an" +
 			" executable can reconfigure",
-		"ADD again if an executable can reconfigure, DEL if none can; held (a due CHECK may run) while no executable" +
+		"reconfigure if an executable can reconfigure, DEL if none can; held (a due CHECK may run) while no executable" +
 			" serves the type or the plugin path was not read completely and one that can reconfigure may still be" +
-			" found, while none can reconfigure and STATUS is bad, or while the back-off of ADD again runs",
+			" found, while none can reconfigure and STATUS is bad, or while the back-off of the reconfigure runs",
 		func(f *Facts) bool {
 			return f.Record == IsChanging || f.Record == Damaged ||
 				f.Record == IsAdded && (f.Wanted == WantedEdited || f.AgainDue && f.Reconfigures)
@@ -275,10 +292,10 @@ var rules = []rule{
 				return dueCheck(f), HeldNotReady // the ADD after the DEL would fail
 			case !f.Reconfigures:
 				return Delete, NotHeld
-			case f.Waiting[AddAgain]:
+			case f.Waiting[Reconfigure]:
 				return dueCheck(f), HeldBackOff
 			}
-			return AddAgain, NotHeld
+			return Reconfigure, NotHeld
 		}, byRecord,
 	},
 	{

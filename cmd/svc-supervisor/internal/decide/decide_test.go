@@ -96,7 +96,7 @@ var decisionRows = []struct {
 	{"errors of CHECK do not lead to DEL while STATUS is bad", with(good(), func(f *Facts) { f.CheckFailed, f.Executable = true, ExecutableNotReady }), choice{None, 11, NotHeld}},
 	{"a broken container is recreated instead of reconfigured", with(good(), func(f *Facts) { f.Record, f.Units = IsChanging, UnitsFailed }), choice{Delete, 5, NotHeld}},
 	// 6
-	{"an edit is applied in place", with(good(), func(f *Facts) { f.Wanted = WantedEdited }), choice{AddAgain, 6, NotHeld}},
+	{"an edit is applied in place", with(good(), func(f *Facts) { f.Wanted = WantedEdited }), choice{Reconfigure, 6, NotHeld}},
 	{"an edit that cannot be applied in place leads to DEL", with(good(), func(f *Facts) { f.Wanted, f.Reconfigures = WantedEdited, false }), choice{Delete, 6, NotHeld}},
 	{"an edit that needs DEL waits while STATUS is bad, because the ADD would fail", with(good(), func(f *Facts) { f.Wanted, f.Reconfigures, f.Executable = WantedEdited, false, ExecutableNotReady }), choice{None, 6, HeldNotReady}},
 	{"a due CHECK runs while an edit waits for a good STATUS", with(good(), func(f *Facts) {
@@ -106,14 +106,14 @@ var decisionRows = []struct {
 	{"an edit waits while an executable that can reconfigure may still be found", with(good(), func(f *Facts) {
 		f.Wanted, f.Reconfigures, f.Executable, f.PluginsUnscanned = WantedEdited, false, ExecutableUnknown, true
 	}), choice{None, 6, HeldExecutableUnknown}},
-	{"a failed edit waits for its back-off", with(good(), func(f *Facts) { f.Record = IsChanging }, waiting(AddAgain)), choice{None, 6, HeldBackOff}},
-	{"a due CHECK runs while an edit waits for its back-off", with(good(), func(f *Facts) { f.Record, f.CheckDue = IsChanging, true }, waiting(AddAgain)), choice{RunCheck, 6, HeldBackOff}},
-	{"an interrupted edit is applied again", with(good(), func(f *Facts) { f.Record = IsChanging }), choice{AddAgain, 6, NotHeld}},
-	{"an edit in place does not need a good STATUS", with(good(), func(f *Facts) { f.Wanted, f.Executable = WantedEdited, ExecutableNotReady }), choice{AddAgain, 6, NotHeld}},
-	{"a damaged record is healed in place", with(good(), func(f *Facts) { f.Record = Damaged }), choice{AddAgain, 6, NotHeld}},
+	{"a failed edit waits for its back-off", with(good(), func(f *Facts) { f.Record = IsChanging }, waiting(Reconfigure)), choice{None, 6, HeldBackOff}},
+	{"a due CHECK runs while an edit waits for its back-off", with(good(), func(f *Facts) { f.Record, f.CheckDue = IsChanging, true }, waiting(Reconfigure)), choice{RunCheck, 6, HeldBackOff}},
+	{"an interrupted edit is applied again", with(good(), func(f *Facts) { f.Record = IsChanging }), choice{Reconfigure, 6, NotHeld}},
+	{"an edit in place does not need a good STATUS", with(good(), func(f *Facts) { f.Wanted, f.Executable = WantedEdited, ExecutableNotReady }), choice{Reconfigure, 6, NotHeld}},
+	{"a damaged record is healed in place", with(good(), func(f *Facts) { f.Record = Damaged }), choice{Reconfigure, 6, NotHeld}},
 	{"a requested reconfigure is skipped if no executable can reconfigure", with(good(), func(f *Facts) { f.AgainDue, f.Reconfigures = true, false }), choice{None, 11, NotHeld}},
-	{"a reconfigure runs when the executable asked for it", with(good(), func(f *Facts) { f.AgainDue = true }), choice{AddAgain, 6, NotHeld}},
-	{"an edit is applied before a due CHECK", with(good(), func(f *Facts) { f.Wanted, f.CheckDue = WantedEdited, true }), choice{AddAgain, 6, NotHeld}},
+	{"a reconfigure runs when the executable asked for it", with(good(), func(f *Facts) { f.AgainDue = true }), choice{Reconfigure, 6, NotHeld}},
+	{"an edit is applied before a due CHECK", with(good(), func(f *Facts) { f.Wanted, f.CheckDue = WantedEdited, true }), choice{Reconfigure, 6, NotHeld}},
 	// 7
 	{"a changed group is stored in the record", with(good(), func(f *Facts) { f.Wanted = WantedGroup }), choice{Rewrite, 7, NotHeld}},
 	{"storing a changed group does not need an executable", with(good(), func(f *Facts) { f.Wanted, f.Executable = WantedGroup, NoExecutable }), choice{Rewrite, 7, NotHeld}},
@@ -301,7 +301,7 @@ var invariants = []struct {
 		return d.Step != None && f.Waiting[d.Step]
 	}},
 	{"CHECK, DEL and reconfigure never run without an executable, nor while a better one may be found", func(f *Facts, d Decision) bool {
-		return (d.Step == RunCheck || d.Step == Delete || d.Step == AddAgain) && f.Executable < ExecutableNotReady
+		return (d.Step == RunCheck || d.Step == Delete || d.Step == Reconfigure) && f.Executable < ExecutableNotReady
 	}},
 	{"the condition agrees with the record", func(f *Facts, d Decision) bool {
 		runs := f.Record == IsAdded || f.Record == IsChanging
@@ -323,11 +323,11 @@ var invariants = []struct {
 	}},
 	{"a reconfigure needs an executable that can do it, a record of this boot and our namespace", func(f *Facts, d Decision) bool {
 		ofOtherBoot := f.OtherBoot && f.Record != Damaged
-		return d.Step == AddAgain &&
+		return d.Step == Reconfigure &&
 			(!f.Reconfigures || ofOtherBoot || f.Namespace != NamespaceOurs || f.Wanted == WantedOther)
 	}},
 	{"a reconfigure has a reason", func(f *Facts, d Decision) bool {
-		return d.Step == AddAgain && f.Record == IsAdded && f.Wanted != WantedEdited && !f.AgainDue
+		return d.Step == Reconfigure && f.Record == IsAdded && f.Wanted != WantedEdited && !f.AgainDue
 	}},
 	{"the record is rewritten only for the group of a running container", func(f *Facts, d Decision) bool {
 		return d.Step == Rewrite && (f.Record != IsAdded || f.Wanted != WantedGroup)
@@ -437,11 +437,16 @@ func everyFacts(wanted WantedState, visit func(*Facts)) {
 }
 
 func TestDecisionTableInTheDesignMatchesTheCode(t *testing.T) {
-	printed := tableOf(t, filepath.Join("..", "..", "..", "..", "docs", "design.md"))
 	var coded [][]string
 	for _, r := range rules {
 		coded = append(coded, []string{fmt.Sprint(r.number), r.when, r.step})
 	}
+	compareTables(t, tableOf(t, "decision", "#", "when", "step"), coded)
+}
+
+// compareTables reports each row in which the printed table and that of the code differ.
+func compareTables(t *testing.T, printed, coded [][]string) {
+	t.Helper()
 	for i := range max(len(printed), len(coded)) {
 		switch {
 		case i >= len(printed):
@@ -455,17 +460,19 @@ func TestDecisionTableInTheDesignMatchesTheCode(t *testing.T) {
 	}
 }
 
-// tableOf returns the rows of the table between the markers, without its header.
-func tableOf(t *testing.T, path string) [][]string {
+// tableOf returns the rows of the table in docs/design.md between the markers of this name, without its header.
+func tableOf(t *testing.T, marker string, header ...string) [][]string {
 	t.Helper()
+	path := filepath.Join("..", "..", "..", "..", "docs", "design.md")
 	content, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, rest, begun := strings.Cut(string(content), "<!-- decision -->\n")
-	table, _, ended := strings.Cut(rest, "<!-- /decision -->")
+	begin, end := "<!-- "+marker+" -->\n", "<!-- /"+marker+" -->"
+	_, rest, begun := strings.Cut(string(content), begin)
+	table, _, ended := strings.Cut(rest, end)
 	if !begun || !ended {
-		t.Fatalf("%s has no table between <!-- decision --> and <!-- /decision -->", path)
+		t.Fatalf("%s has no table between %s and %s", path, begin, end)
 	}
 	var rows [][]string
 	for line := range strings.Lines(strings.TrimSpace(table)) {
@@ -475,8 +482,8 @@ func tableOf(t *testing.T, path string) [][]string {
 		}
 		rows = append(rows, cells)
 	}
-	if len(rows) < 2 || !slices.Equal(rows[0], []string{"#", "when", "step"}) {
-		t.Fatalf("the table's head is %q, want # | when | step", rows[:min(1, len(rows))])
+	if len(rows) < 2 || !slices.Equal(rows[0], header) {
+		t.Fatalf("the table's head is %q, want %q", rows[:min(1, len(rows))], header)
 	}
 	return rows[2:]
 }

@@ -37,6 +37,32 @@ const (
 	unitFailed
 )
 
+type modelStatus int8
+
+const (
+	statusNone modelStatus = iota
+	statusStarting
+	statusRunning
+	statusError
+	statusStopping
+)
+
+// statusFault is a status that was published although it is wrong.
+type statusFault int8
+
+const (
+	noFault statusFault = iota
+	stoppingWhileWanted
+	errorWhileRunning
+	runningWithoutRecord
+)
+
+var statusFaults = map[statusFault]string{
+	stoppingWhileWanted:  "STOPPING is published for a container that is wanted",
+	errorWhileRunning:    "ERROR is published for a container that runs as it is wanted",
+	runningWithoutRecord: "RUNNING is published for a container without a record",
+}
+
 // what is one version of the container that the binding asks for.
 type what struct{ id, config, group int8 }
 
@@ -63,6 +89,15 @@ type model struct {
 	waiting     [StepCount]bool
 	notInPlace  int8 // the configuration for which ADD answered code 100, plus one
 	checkFailed bool
+
+	// the published status and whose it is, which a crash of the supervisor does not change
+	status   modelStatus
+	statusOf int8 // the container id plus one
+
+	// what the status depends on besides the facts; a crash clears it
+	ran, reported, delFailed, downLong bool
+	addFails                           int8
+	fault                              statusFault // a status that must not be published
 
 	executable int8
 	unscanned  bool // an executable of another major version was found; the one of this container may still be found
@@ -124,15 +159,16 @@ func (m *model) facts() Facts {
 // effects returns the side effects of a successful step, in order. They use the desired state at the start of the step.
 func (m *model) effects(step Step) []func(*model) {
 	want := m.want
+	begins := m.statusFacts(StepBegins, NoFailure)
 	switch step {
 	case Add:
 		return []func(*model){
-			func(m *model) { m.phase, m.recorded, m.thisBoot = phaseAdding, want, true },
+			func(m *model) { m.phase, m.recorded, m.thisBoot = phaseAdding, want, true; m.publish(begins) },
 			func(m *model) { m.namespace = want.id + 1 },
 			func(m *model) { m.unit, m.runs = unitRuns, want.config },
-			func(m *model) { m.phase, m.notInPlace, m.checkFailed = phaseAdded, 0, false },
+			func(m *model) { m.phase, m.notInPlace, m.checkFailed, m.addFails = phaseAdded, 0, false, 0 },
 		}
-	case AddAgain:
+	case Reconfigure:
 		if m.executable == refusesInCode {
 			return []func(*model){
 				func(m *model) { m.phase, m.recorded, m.thisBoot = phaseChanging, want, true },
@@ -149,6 +185,7 @@ func (m *model) effects(step Step) []func(*model) {
 	case Delete:
 		return []func(*model){
 			func(m *model) {
+				m.publish(begins)
 				if m.phase != phaseDamaged {
 					m.phase = phaseDeleting
 				}
@@ -156,7 +193,8 @@ func (m *model) effects(step Step) []func(*model) {
 			func(m *model) { m.unit = unitNone },
 			func(m *model) { m.namespace = 0 },
 			func(m *model) {
-				m.checkFailed = false
+				m.checkFailed, m.reported, m.delFailed = false, false, false
+				m.ran = m.ran && m.want.id == m.recorded.id
 				if m.phase != phaseDamaged && (m.bound || m.unread) {
 					m.phase = phaseDeleted
 				} else {
@@ -173,20 +211,25 @@ func (m *model) effects(step Step) []func(*model) {
 		return []func(*model){func(m *model) { m.checkFailed = true }}
 	default: // what tidy removes
 		return []func(*model){func(m *model) {
+			observed := m.statusFacts(Observed, NoFailure)
 			if !m.bound && !m.unread && m.phase == phaseDeleted {
 				m.phase, m.recorded = phaseNone, what{}
 			}
+			if observed.Settled(&observed.Facts) {
+				m.ran, m.addFails, m.downLong = true, 0, false
+			}
+			m.publish(observed)
 		}}
 	}
 }
 
 // failures returns the states after the verb of a step failed, either without any effect or after all its effects.
 func (m *model) failures(step Step) []model {
-	if step != Add && step != AddAgain && step != Delete && step != Clean {
+	if step != Add && step != Reconfigure && step != Delete && step != Clean {
 		return nil
 	}
 	effects := m.effects(step)
-	verb := map[Step]int{Add: 2, AddAgain: 1, Delete: 1, Clean: 0}[step]
+	verb := map[Step]int{Add: 2, Reconfigure: 1, Delete: 1, Clean: 0}[step]
 	var ends []model
 	for _, done := range []int{0, verb, verb + 1} { // 0: the record could not be written
 		end := *m
@@ -194,6 +237,15 @@ func (m *model) failures(step Step) []model {
 			effect(&end)
 		}
 		end.waiting[step] = true
+		if done > 0 { // otherwise the disk of the supervisor failed, which changes no status
+			failed := end.statusFacts(StepFailed, FailedSomehow)
+			failed.Step = step
+			end.publish(failed)
+		}
+		if step == Add {
+			end.addFails = 1
+		}
+		end.delFailed = end.delFailed || step == Delete
 		ends = append(ends, end)
 	}
 	return ends
@@ -212,7 +264,7 @@ func (m *model) events() []model {
 			add(func(n *model) {
 				change(n)
 				n.changes--
-				n.waiting, n.notInPlace = [StepCount]bool{}, 0 // a change ends every back-off
+				n.waiting, n.notInPlace, n.addFails = [StepCount]bool{}, 0, 0 // a change ends every back-off
 			})
 		}
 		edit(func(n *model) { n.bound = !n.bound })
@@ -245,6 +297,7 @@ func (m *model) events() []model {
 
 func (m *model) crash() {
 	m.waiting, m.notInPlace, m.checkFailed = [StepCount]bool{}, 0, false
+	m.ran, m.reported, m.delFailed, m.downLong, m.addFails = false, false, false, false, 0
 	m.unscanned = true
 	m.crashes--
 }
@@ -262,11 +315,12 @@ func (m *model) successors() []model {
 	if m.waiting != [StepCount]bool{} {
 		waited := *m
 		waited.waiting = [StepCount]bool{}
+		waited.downLong = !waited.runsAsWanted()
 		all = append(all, waited)
 	}
-	step := Next(m.facts()).Step
-	effects := m.effects(step)
 	done := *m
+	step := done.observe()
+	effects := done.effects(step)
 	for i, effect := range effects {
 		effect(&done)
 		for _, event := range done.events() {
@@ -280,7 +334,9 @@ func (m *model) successors() []model {
 	}
 	all = append(all, done)
 	if m.fails > 0 {
-		for _, failed := range m.failures(step) {
+		observed := *m
+		observed.observe()
+		for _, failed := range observed.failures(step) {
 			failed.fails--
 			all = append(all, failed)
 		}
@@ -288,12 +344,80 @@ func (m *model) successors() []model {
 	return all
 }
 
+// whole reports whether the container that runs is the wanted one, and is not broken.
+func (m *model) whole() bool {
+	return m.namespace == m.want.id+1 && m.unit == unitRuns && !m.checkFailed && m.thisBoot
+}
+
+func (m *model) runsAsWanted() bool {
+	return m.bound && !m.unread && m.phase == phaseAdded && m.whole() && m.recorded == m.want
+}
+
+// statusFacts returns the facts of the status at a moment of the step that Next selects.
+func (m *model) statusFacts(moment Moment, failure Failure) StatusFacts {
+	facts := m.facts()
+	d := Next(facts)
+	recorded := m.hasRecord() && m.phase != phaseDamaged && !m.unreadable
+	return StatusFacts{
+		Facts: facts, Decision: d, Moment: moment, Failure: failure,
+		SameContainer: m.bound && !m.unread && recorded && m.recorded.id == m.want.id,
+		Reported:      m.reported, Retried: m.addFails > 0 || d.Step == Delete && m.delFailed, Ran: m.ran,
+		DownTooLong: m.downLong, Undoing: d.Hold == HeldBackOff && m.delFailed,
+	}
+}
+
+// observe publishes the status after an observation, and returns the step that follows.
+func (m *model) observe() Step {
+	facts := m.statusFacts(Observed, NoFailure)
+	m.ran = m.ran || m.phase == phaseAdded || m.phase == phaseChanging || m.phase == phaseDamaged
+	if facts.Step != None { // for None the effects publish it
+		m.publish(facts)
+	}
+	return facts.Step
+}
+
+// publish publishes the status that the table selects.
+func (m *model) publish(f StatusFacts) {
+	id := m.want.id
+	if f.Record != NoRecord {
+		id = m.recorded.id
+	}
+	publication := Status(f)
+	switch publication {
+	case Keep, LeaveStatus:
+		return
+	case RemoveStatus:
+		m.status, m.statusOf = statusNone, 0
+		return
+	case PublishStarting:
+		m.status = statusStarting
+	case PublishRunning, PublishChangeFailed, PublishUnstable:
+		m.status = statusRunning
+		m.reported = m.reported || publication == PublishRunning
+	case PublishError, PublishKeepsFailing:
+		m.status = statusError
+	case PublishStopping:
+		m.status = statusStopping
+	}
+	m.statusOf = id + 1
+	switch {
+	case publication == PublishStopping && m.bound && !m.unread && m.recorded.id == m.want.id && f.Record != Damaged:
+		m.fault = stoppingWhileWanted
+	case m.status == statusError && m.runsAsWanted():
+		m.fault = errorWhileRunning
+	case m.status == statusRunning && !m.hasRecord():
+		m.fault = runningWithoutRecord
+	}
+}
+
 // wrong describes what is wrong with selecting this step in this state, or returns "".
 func (m *model) wrong(step Step) string {
-	whole := m.namespace == m.want.id+1 && m.unit == unitRuns && !m.checkFailed && m.thisBoot
+	whole := m.whole()
 	same := m.bound && !m.unread && m.recorded.id == m.want.id && m.recorded.config == m.want.config
 	runs := m.phase == phaseAdded || m.phase == phaseChanging
 	switch {
+	case m.fault != noFault:
+		return statusFaults[m.fault]
 	case step == Add && (m.namespace != 0 || m.unit != unitNone || m.hasRecord()):
 		return "ADD over leftovers"
 	case step == Add && (!m.bound || m.unread):
@@ -335,7 +459,7 @@ func (m *model) settledEnd() string {
 			return text
 		}
 		before := *m
-		for _, effect := range m.effects(step) {
+		for _, effect := range m.effects(m.observe()) {
 			effect(m)
 		}
 		if step != None || before != *m {
@@ -348,14 +472,18 @@ func (m *model) settledEnd() string {
 			return "the record differs from the desired state"
 		case m.bound && (m.namespace != m.want.id+1 || m.unit != unitRuns || m.runs != m.want.config):
 			return "the container differs from the desired state"
+		case m.bound && (m.status != statusRunning || m.statusOf != m.want.id+1):
+			return "the status of a settled container is not RUNNING"
+		case !m.bound && m.status != statusNone:
+			return "a status is left"
 		}
 		return ""
 	}
 	return fmt.Sprintf("not settled in %d steps", bound)
 }
 
-// TestModelReachesTheDesiredState searches all states that one container can reach with three changes in the
-// NSDB, two crashes (including shutdowns, reboots and damaged records), two failing verbs and one failing unit.
+// TestModelReachesTheDesiredState searches all states that one container, its record and its published status can reach
+// with three changes in the NSDB, two crashes (including shutdowns, reboots and damaged records), two failing verbs and one failing unit.
 func TestModelReachesTheDesiredState(t *testing.T) {
 	predecessor := map[model]model{} // the predecessor of each state, for the report
 	var queue []model

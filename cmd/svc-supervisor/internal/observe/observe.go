@@ -41,7 +41,7 @@ type Plugins interface {
 	Scanned() bool // the plugin path was read completely, so an executable that is not found does not exist
 	Select(spec.ServiceType) (plugin.Executable, bool)
 	ForRecorded(t spec.ServiceType, path string) (plugin.Executable, bool)
-	ForChange(t spec.ServiceType, version string) (plugin.Executable, bool)
+	ForReconfigure(t spec.ServiceType, version string) (plugin.Executable, bool)
 }
 
 // Observer observes one name at a time. Its methods may be called concurrently.
@@ -197,7 +197,7 @@ func (o *Observer) observePlugins(s *Snapshot) {
 		version = s.ForAdd.Version.String() // the record is damaged: assume the version that is installed
 	}
 	if version != "" {
-		s.ForChange, s.Facts.Reconfigures = o.plugins.ForChange(t, version)
+		s.ForReconfigure, s.Facts.Reconfigures = o.plugins.ForReconfigure(t, version)
 		if !s.Facts.Reconfigures && s.Facts.PluginsUnscanned && s.Facts.Executable != decide.NoExecutable {
 			s.Facts.Executable = decide.ExecutableUnknown
 		}

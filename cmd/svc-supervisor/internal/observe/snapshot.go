@@ -39,9 +39,9 @@ type Snapshot struct {
 	RecordProblem string // why the record cannot be used
 	HostProblem   string // why Facts.Readable is false
 
-	ForAdd      plugin.Executable // for a new container
-	ForChange   plugin.Executable // for a reconfiguration of this container
-	ForRecorded plugin.Executable // for CHECK and DEL
+	ForAdd         plugin.Executable // for a new container
+	ForReconfigure plugin.Executable // for a reconfiguration of this container
+	ForRecorded    plugin.Executable // for CHECK and DEL
 }
 
 // Record returns the record, or nil if there is none or its phase is `deleted`.

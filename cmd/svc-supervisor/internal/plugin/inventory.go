@@ -247,9 +247,9 @@ func (v *Inventory) ForRecorded(t spec.ServiceType, path string) (Executable, bo
 	return v.Select(t)
 }
 
-// ForChange returns the executable that can reconfigure a container which was made by the given version. It is the
+// ForReconfigure returns the executable that can reconfigure a container which was made by the given version. It is the
 // highest version with the same major version that supports reconfiguring.
-func (v *Inventory) ForChange(t spec.ServiceType, version string) (Executable, bool) {
+func (v *Inventory) ForReconfigure(t spec.ServiceType, version string) (Executable, bool) {
 	made, err := semver.StrictNewVersion(version)
 	if err != nil {
 		return Executable{}, false

@@ -414,14 +414,14 @@ func TestExecutableForARecordedContainer(t *testing.T) {
 		{"none if the recorded version is invalid", "latest", ""},
 	} {
 		t.Run(r.name, func(t *testing.T) {
-			if e, ok := v.ForChange("T", r.version); ok != (r.want != "") || e.Path != r.want {
+			if e, ok := v.ForReconfigure("T", r.version); ok != (r.want != "") || e.Path != r.want {
 				t.Errorf("%s, %v", e.Path, ok)
 			}
 		})
 	}
 	t.Run("no executable serves the type", func(t *testing.T) {
 		_, recorded := v.ForRecorded("NONE", v15)
-		_, change := v.ForChange("NONE", "1.5.0")
+		_, change := v.ForReconfigure("NONE", "1.5.0")
 		if _, selected := v.Select("NONE"); recorded || change || selected {
 			t.Error("an executable was found")
 		}

@@ -5,96 +5,109 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/decide"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/plugin"
-	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/report"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 	"github.com/svc-supervisor/svc-supervisor/pkg/statedir"
 )
 
+// adder runs ADD: for a new container, and on a running one.
+type adder struct {
+	bootID      string // written to new records
+	records     recordWriter
+	namespaces  Namespaces
+	verbs       *verbs
+	checks      *checkSchedule
+	eventChecks *eventChecks
+	connections connectionLog
+	memories    *memories
+	statuses    *statuses
+	host        *hostReport
+	failures    failures
+	log         *slog.Logger
+	logs        func(spec.ServiceType) *slog.Logger // returns the logger of a service type
+}
+
 // add creates a container. It writes the record with phase `adding` first, so that a container that a crash leaves half
 // created is removed at the next start. Then it creates the namespace, runs ADD and writes the record with phase
 // `added`.
-func (r *Reconciler) add(ctx context.Context, s *snapshot, m *memory) {
+func (a *adder) add(ctx context.Context, s *snapshot, m *memory, d decide.Decision) {
 	c := s.Claim.Binding.Container
 	s.Conf.Type = plugin.CNIType(s.ForAdd.Path)
 	record := &statedir.Record{
 		Phase:      statedir.Adding,
-		BootID:     r.settings.BootID,
+		BootID:     a.bootID,
 		Container:  c,
 		Executable: statedir.Executable{Path: s.ForAdd.Path, Version: s.ForAdd.Version.String()},
 		Digest:     s.Digest,
 		Conf:       s.Conf,
 		Previous:   s.lastValid(),
 	}
-	r.logFor(c).Info("create container for port binding", fields(c)...)
+	a.logs(c.ServiceType).Info("create container for port binding", fields(c)...)
 	m.broken = ""
 	if m.downSince.IsZero() {
 		m.downSince = time.Now()
 	}
-	if err := r.write(record); err != nil {
-		r.retry(s, m, decide.Add, err) // the disk of the supervisor failed; the published status stays
+	if err := a.records.write(record); err != nil {
+		a.failures.retry(s, m, decide.Add, err) // the disk of the supervisor failed; the published status stays
 		return
 	}
-	for _, entry := range r.records.Read(s.Name) {
+	for _, entry := range a.records.Read(s.Name) {
 		if entry.ServiceType == c.ServiceType {
 			continue
 		}
 		// A `deleted` record of the service type that the name had before.
-		if err := r.records.Remove(s.Name, entry.ServiceType); err != nil {
-			r.retry(s, m, decide.Add, err)
+		if err := a.records.Remove(s.Name, entry.ServiceType); err != nil {
+			a.failures.retry(s, m, decide.Add, err)
 			return
 		}
 	}
-	r.statuses.publish(c, m)
-	if m.addFails == 0 && !r.reportUnstable(s, m) { // a published ERROR stays until the container runs
-		r.report.Starting(c)
-	}
-	r.host.update()
+	a.statuses.publish(s, m, d, decide.StepBegins, nil)
+	a.host.update()
 
-	result, err := r.runAdd(ctx, record, s.ForAdd, true)
+	result, err := a.runAdd(ctx, record, s.ForAdd, true)
 	if err == nil {
 		now := time.Now()
 		record.Phase, record.Result, record.AddedAt = statedir.Added, result.Raw, &now
 		m.runningSince = now
 		record.Previous = refusedEdits(record.Conf, result)
-		if err := r.write(record); err != nil {
-			r.retry(s, m, decide.Add, err)
+		if err := a.records.write(record); err != nil {
+			a.failures.retry(s, m, decide.Add, err)
 			return
 		}
 		m.succeeded(decide.Add)
-		r.noteAdded(s.Name, m, result, true, true)
+		a.noteAdded(s.Name, m, result, true, true)
 		return
 	}
 	if ctx.Err() != nil {
 		return // the supervisor stops; its next start removes the half-created container
 	}
-	if !r.retry(s, m, decide.Add, err) {
+	again := a.failures.retry(s, m, decide.Add, err)
+	a.statuses.publish(s, m, d, decide.StepFailed, err)
+	if !again {
 		m.addFails++
 	}
-	r.report.Failing(c, report.Problem{
-		Reason: err.Error(), Err: err, Times: m.addFails, Ran: m.ran, For: time.Since(m.downSince),
-	})
 }
 
 // runAdd runs ADD for a record. For a new container it first creates the namespace and subscribes to the kernel events
 // that the executable asks for. It returns the parsed result of ADD.
-func (r *Reconciler) runAdd(
+func (a *adder) runAdd(
 	ctx context.Context, record *statedir.Record, e plugin.Executable, isNew bool,
 ) (*spec.Result, error) {
 	c := record.Container
 	if isNew {
 		owner := spec.Owner{Network: spec.Network, Name: c.InterfaceName, ContainerID: c.ContainerID}
-		if err := r.namespaces.Make(ctx, owner, e.UserNamespace); err != nil {
+		if err := a.namespaces.Make(ctx, owner, e.UserNamespace); err != nil {
 			return nil, err
 		}
 		if e.CheckOn != (spec.Events{}) { // before ADD, so that no event is missed
-			r.eventChecks.subscribe(c.InterfaceName, r.namespaces.Path(c.InterfaceName), e.CheckOn)
+			a.eventChecks.subscribe(c.InterfaceName, a.namespaces.Path(c.InterfaceName), e.CheckOn)
 		}
 	}
-	stdout, err := r.verbs.run(ctx, spec.Add, e, record)
+	stdout, err := a.verbs.run(ctx, spec.Add, e, record)
 	if err != nil {
 		return nil, err
 	}
@@ -107,82 +120,79 @@ func (r *Reconciler) runAdd(
 
 // noteAdded stores the health that a successful ADD returned, and sets when the next CHECK is due. isNew reports that
 // the container was created, edited that its configuration changed.
-func (r *Reconciler) noteAdded(name spec.Name, m *memory, result *spec.Result, isNew, edited bool) {
+func (a *adder) noteAdded(name spec.Name, m *memory, result *spec.Result, isNew, edited bool) {
 	m.settledAt, m.checkErrors, m.addFails, m.notInPlace = time.Time{}, 0, 0, ""
 	m.added = time.Now()
 	m.good = nil
 	if isNew || m.checkAt.IsZero() { // a reconfiguration that a push asks for does not delay CHECK
-		m.checkAt = r.checks.next()
+		m.checkAt = a.checks.next()
 	}
 	if isNew || edited {
 		m.down = downPace{}
 	}
 	m.againAt, m.pushedAgainAt = time.Time{}, time.Time{}
-	r.memories.mu.Lock()
-	defer r.memories.mu.Unlock()
+	a.memories.mu.Lock()
+	defer a.memories.mu.Unlock()
 	m.noteHealth(result.Health)
 	// A CHECK follows soon, because a connection is down.
 	if !m.extraCheckAt.IsZero() && m.extraCheckAt.Before(time.Now().Add(2*firstDownCheck)) {
-		r.eventChecks.covered(name)
+		a.eventChecks.covered(name)
 	}
 	// A container that an earlier supervisor added is not logged as new.
-	r.connections.answerLocked(name, m, isNew || m.logged != nil)
+	a.connections.answerLocked(name, m, isNew || m.logged != nil)
 }
 
 // unknownResult is the result of a container whose record is damaged.
 var unknownResult = json.RawMessage(`{"cniVersion":"` + spec.CNIVersion + `"}`)
 
-// addAgain reconfigures a running container in place. If ADD fails, the container keeps running, and the step is
+// reconfigure runs ADD on a running container, which changes it in place. If ADD fails, the container keeps running, and the step is
 // retried with back-off. Code 100 means that the change needs DEL and ADD.
-func (r *Reconciler) addAgain(ctx context.Context, s *snapshot, m *memory) {
+func (a *adder) reconfigure(ctx context.Context, s *snapshot, m *memory, d decide.Decision) {
 	c := s.Claim.Binding.Container
-	s.Conf.Type = plugin.CNIType(s.ForChange.Path)
+	s.Conf.Type = plugin.CNIType(s.ForReconfigure.Path)
 	record := &statedir.Record{Result: unknownResult}
 	if former := s.Record(); former != nil {
 		*record = *former
 		record.Previous = former.LastValid()
 	}
 	edited := record.Digest != s.Digest
-	record.Phase, record.BootID, record.Container = statedir.Changing, r.settings.BootID, c
+	record.Phase, record.BootID, record.Container = statedir.Changing, a.bootID, c
 	record.Conf, record.Digest = s.Conf, s.Digest
-	record.Executable = statedir.Executable{Path: s.ForChange.Path, Version: s.ForChange.Version.String()}
+	record.Executable = statedir.Executable{Path: s.ForReconfigure.Path, Version: s.ForReconfigure.Version.String()}
 	if s.Record() == nil {
-		r.logFor(c).Warn("replace a damaged record", "container", s.Name, "error", s.RecordProblem)
+		a.logs(c.ServiceType).Warn("replace a damaged record", "container", s.Name, "error", s.RecordProblem)
 	}
-	r.logFor(c).Debug("update container for port binding", fields(c)...)
-	if err := r.write(record); err != nil {
-		r.retry(s, m, decide.AddAgain, err)
+	a.logs(c.ServiceType).Debug("update container for port binding", fields(c)...)
+	if err := a.records.write(record); err != nil {
+		a.failures.retry(s, m, decide.Reconfigure, err)
 		return
 	}
-	result, err := r.runAdd(ctx, record, s.ForChange, false)
+	result, err := a.runAdd(ctx, record, s.ForReconfigure, false)
 	if err == nil {
 		record.Phase, record.Result, record.Previous = statedir.Added, result.Raw, refusedEdits(record.Conf, result)
 		if record.AddedAt == nil {
 			now := time.Now()
 			record.AddedAt = &now
 		}
-		if err := r.write(record); err != nil {
-			r.retry(s, m, decide.AddAgain, err)
+		if err := a.records.write(record); err != nil {
+			a.failures.retry(s, m, decide.Reconfigure, err)
 			return
 		}
-		m.succeeded(decide.AddAgain)
-		r.noteAdded(s.Name, m, result, false, edited)
+		m.succeeded(decide.Reconfigure)
+		a.noteAdded(s.Name, m, result, false, edited)
 		return
 	}
 	if ctx.Err() != nil {
 		return
 	}
+	a.statuses.publish(s, m, d, decide.StepFailed, err)
 	var answer *spec.Error
 	if errors.As(err, &answer) && answer.Code == spec.CodeNotInPlace {
-		r.log.Info("change cannot be made in place", "container", s.Name, "reason", answer.Msg)
+		a.log.Info("change cannot be made in place", "container", s.Name, "reason", answer.Msg)
 		m.notInPlace = s.Digest
 		return
 	}
-	if again := r.retry(s, m, decide.AddAgain, err); again {
-		return // code 11 asks for a later call; the change has not failed
-	}
-	r.statuses.publish(c, m)
-	r.report.ChangeFailed(c, err.Error())
+	a.failures.retry(s, m, decide.Reconfigure, err)
 }
 
 // refusedEdits returns the last valid configuration after a successful ADD, or nil if that is the configuration that
@@ -205,27 +215,16 @@ func (s *snapshot) lastValid() *spec.Conf {
 }
 
 // rewrite stores a changed group in the record. No verb is needed, because nothing that runs depends on the group.
-func (r *Reconciler) rewrite(s *snapshot, m *memory) {
+func (a *adder) rewrite(s *snapshot, m *memory) {
 	record := *s.Record()
 	record.Container.GroupID = s.Claim.Binding.Container.GroupID
 	conf := *record.Conf
 	container := record.Container
 	conf.Container = &container
 	record.Conf = &conf
-	if err := r.write(&record); err != nil {
-		r.retry(s, m, decide.Rewrite, err)
+	if err := a.records.write(&record); err != nil {
+		a.failures.retry(s, m, decide.Rewrite, err)
 		return
 	}
 	m.succeeded(decide.Rewrite)
-}
-
-// retry starts the back-off of a failed step and logs the error with the delay. It returns whether the executable
-// answered code 11, which asks only for a later call.
-func (r *Reconciler) retry(s *snapshot, m *memory, step decide.Step, err error) (again bool) {
-	var answer *spec.Error
-	again = errors.As(err, &answer) && answer.Code == spec.CodeAgain
-	delay := m.failed(step, err, again, time.Now())
-	r.log.Warn(step.String()+" failed", "container", s.Name, "type", s.ServiceType(), "error", err,
-		"retry", delay.Round(time.Millisecond))
-	return again
 }

@@ -5,22 +5,33 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/decide"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
+// checker runs CHECK.
+type checker struct {
+	verbs       *verbs
+	checks      *checkSchedule
+	connections connectionLog
+	memories    *memories
+	report      Reporter
+	log         *slog.Logger
+}
+
 // check runs CHECK. CHECK has three answers: the container is good, it is broken, or its state is not known. Only
 // *broken* counts as a failure, and only two such answers in a row lead to DEL. Every answer but an error object means
 // that the state is not known: a deadline, a signal, unexpected output. The same holds for code 11, and for code 999,
 // with which svc-ipsec 0.1.0 answered every error. It also holds for every answer while systemd or the namespaces
 // cannot be read, or while a unit starts or stops.
-func (r *Reconciler) check(ctx context.Context, s *snapshot, m *memory) {
+func (c *checker) check(ctx context.Context, s *snapshot, m *memory) {
 	record := s.Record()
-	stdout, err := r.verbs.run(ctx, spec.Check, s.ForRecorded, record)
+	stdout, err := c.verbs.run(ctx, spec.Check, s.ForRecorded, record)
 	last := m.good
-	m.checkAt, m.extraCheckAt, m.checked, m.good = r.checks.next(), time.Time{}, time.Now(), nil
+	m.checkAt, m.extraCheckAt, m.checked, m.good = c.checks.next(), time.Time{}, time.Now(), nil
 	if ctx.Err() != nil {
 		return
 	}
@@ -30,28 +41,28 @@ func (r *Reconciler) check(ctx context.Context, s *snapshot, m *memory) {
 	case err == nil && parseErr == nil:
 		m.checkErrors, m.unknown = 0, unknownState{}
 	case err == nil:
-		r.noteUnknown(s, m, parseErr)
+		c.noteUnknown(s, m, parseErr)
 		return
 	case errors.As(err, &answer) && answer.Code != spec.CodeAgain && answer.Code != spec.CodeInternal &&
 		s.Facts.Readable && s.Facts.Units == decide.UnitsGood:
 		m.unknown = unknownState{}
-		m.noteCheckError(answer, time.Now(), min(r.settings.CheckInterval/10, errorPause))
-		r.log.Warn("CHECK failed", "container", s.Name, "error", err, "times", m.checkErrors)
+		m.noteCheckError(answer, time.Now(), min(c.checks.interval/10, errorPause))
+		c.log.Warn("CHECK failed", "container", s.Name, "error", err, "times", m.checkErrors)
 		return
 	default:
-		r.noteUnknown(s, m, err)
+		c.noteUnknown(s, m, err)
 		return
 	}
 	if health == nil {
 		return
 	}
 	m.good = newGoodCheck(s, last)
-	r.memories.mu.Lock()
-	defer r.memories.mu.Unlock()
+	c.memories.mu.Lock()
+	defer c.memories.mu.Unlock()
 	m.noteHealth(health)
 	m.applyPushedLocked() // a push during CHECK is newer than its answer
-	r.connections.answerLocked(s.Name, m, false)
-	r.report.Checked(record.Container.ContainerID, m.health.Connections)
+	c.connections.answerLocked(s.Name, m, false)
+	c.report.ReplaceConnections(record.Container.ContainerID, m.health.Connections)
 }
 
 // errorPause is the longest time after an error of CHECK during which another error does not count as the second one.
@@ -78,7 +89,7 @@ func (u *unknownState) shown(now time.Time) string {
 }
 
 // noteUnknown records a CHECK that could not determine the state. It does not count as an error of CHECK.
-func (r *Reconciler) noteUnknown(s *snapshot, m *memory, err error) {
+func (c *checker) noteUnknown(s *snapshot, m *memory, err error) {
 	now := time.Now()
 	m.unknown.reason = err.Error()
 	if m.unknown.since.IsZero() {
@@ -86,10 +97,10 @@ func (r *Reconciler) noteUnknown(s *snapshot, m *memory, err error) {
 	}
 	if text := m.unknown.shown(now); text != "" && !m.unknown.warned {
 		m.unknown.warned = true
-		r.log.Warn("state of the container unknown", "container", s.Name, "since", m.unknown.since, "error", err)
+		c.log.Warn("state of the container unknown", "container", s.Name, "since", m.unknown.since, "error", err)
 		return
 	}
-	r.log.Warn("CHECK without an answer", "container", s.Name, "error", err)
+	c.log.Warn("CHECK without an answer", "container", s.Name, "error", err)
 }
 
 // parseHealth parses the output of CHECK. It returns nil without an error for empty output and for JSON without a

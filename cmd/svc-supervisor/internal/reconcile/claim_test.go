@@ -486,7 +486,7 @@ func TestEveryContainerHasARowBeforeItsADDEnds(t *testing.T) {
 		w.on(spec.Add, "vpn1", behaviour{takes: 20 * time.Second})
 		w.bind(vpn("p1", "vpn1", "c1"), vpn("p2", "vpn2", "c2"))
 		w.start()
-		w.until(time.Second, "both are seen", func() bool { return w.current.r.Seen() })
+		w.until(time.Second, "both are seen", func() bool { return w.current.r.HasAllRows() })
 		if rows := w.current.r.Rows(); len(rows) != 2 || rows[0].Status != "STARTING" {
 			t.Errorf("rows %+v", rows)
 		}

@@ -37,9 +37,9 @@ func withReason(h *spec.Health, reason string) *spec.Health {
 func TestConnectionChangeIsLoggedOnceFromPushOrCHECK(t *testing.T) {
 	withConnections(t, func(w *world) {
 		w.expectLogged("after an ADD that reports no connection that is up")
-		w.current.r.Heard(push("a", spec.Active))
+		w.current.r.ApplyPushedHealth(push("a", spec.Active))
 		w.expectLogged("pushed", "connection up container=vpn1 connection=a")
-		w.current.r.Heard(push("a", spec.Active))
+		w.current.r.ApplyPushedHealth(push("a", spec.Active))
 		w.runCheck(healthOf(spec.Active, spec.Down))
 		w.expectLogged("pushed again, and reported by CHECK")
 		w.runCheck(withReason(healthOf(spec.Down, spec.Active), "no answer"))
@@ -48,12 +48,12 @@ func TestConnectionChangeIsLoggedOnceFromPushOrCHECK(t *testing.T) {
 			"connection down container=vpn1 connection=a reason=no answer",
 			"connection up container=vpn1 connection=b",
 		)
-		w.current.r.Heard(push("a", spec.Down))
+		w.current.r.ApplyPushedHealth(push("a", spec.Down))
 		w.runCheck(withReason(healthOf(spec.Down, spec.Active), "no answer"))
 		w.expectLogged("down as before, pushed without the reason")
 		w.runCheck(withReason(healthOf(spec.Down, spec.Active), "refused"))
 		w.expectLogged("down for another reason", "connection down container=vpn1 connection=a reason=refused")
-		w.current.r.Heard(push("z", spec.Active))
+		w.current.r.ApplyPushedHealth(push("z", spec.Active))
 		w.expectLogged("a connection of an earlier configuration")
 	})
 }
@@ -63,7 +63,7 @@ func TestNameAndPeerOfAConnectionAreLoggedIfKnown(t *testing.T) {
 		h := healthOf(spec.Down, spec.Down)
 		h.Connections[0].Name, h.Connections[0].Peer = "to-peer", "192.0.2.1"
 		w.runCheck(h)
-		w.current.r.Heard(push("a", spec.Active))
+		w.current.r.ApplyPushedHealth(push("a", spec.Active))
 		w.expectLogged("pushed", "connection up container=vpn1 connection=a name=to-peer peer=192.0.2.1")
 	})
 }
@@ -77,7 +77,7 @@ func TestPushDuringAVerbIsNotLoggedAgainWithItsOlderAnswer(t *testing.T) {
 		)
 		w.bind(edited(vpn("p1", "vpn1", "c1"), 2))
 		w.after(5 * time.Second)
-		w.current.r.Heard(push("a", spec.Active))
+		w.current.r.ApplyPushedHealth(push("a", spec.Active))
 		w.expectLogged("during the verb", "connection up container=vpn1 connection=a")
 		w.after(10 * time.Second)
 		w.expectLogged("after the verb, the connection that it created", "connection up container=vpn1 connection=c")
@@ -86,7 +86,7 @@ func TestPushDuringAVerbIsNotLoggedAgainWithItsOlderAnswer(t *testing.T) {
 
 func TestConnectionsOfARecreatedContainerAreLoggedAgain(t *testing.T) {
 	withConnections(t, func(w *world) {
-		w.current.r.Heard(push("a", spec.Active))
+		w.current.r.ApplyPushedHealth(push("a", spec.Active))
 		w.expectLogged("up", "connection up container=vpn1 connection=a")
 		w.on(spec.Add, "vpn1", behaviour{prints: answer(healthOf(spec.Active, spec.Down))})
 		w.systemd("svc-vpn1.service", "failed")
@@ -97,7 +97,7 @@ func TestConnectionsOfARecreatedContainerAreLoggedAgain(t *testing.T) {
 
 func TestAfterARestartOnlyChangesOfConnectionsAreLogged(t *testing.T) {
 	withConnections(t, func(w *world) {
-		w.current.r.Heard(push("a", spec.Active))
+		w.current.r.ApplyPushedHealth(push("a", spec.Active))
 		w.current.stop()
 		w.expectLogged("up", "connection up container=vpn1 connection=a")
 		w.start()
@@ -107,7 +107,7 @@ func TestAfterARestartOnlyChangesOfConnectionsAreLogged(t *testing.T) {
 		w.start()
 		w.untilSettled(time.Second)
 		w.on(spec.Check, "vpn1", behaviour{prints: string(must(json.Marshal(healthOf(spec.Down, spec.Active))))})
-		w.current.r.Heard(push("a", spec.Down))
+		w.current.r.ApplyPushedHealth(push("a", spec.Down))
 		w.after(time.Second)
 		w.expectLogged("down before the first CHECK", "connection down container=vpn1 connection=a")
 	})
@@ -140,7 +140,7 @@ func TestFlappingConnectionIsLoggedAtALimitedRateWithItsFinalState(t *testing.T)
 		if !omitted {
 			t.Error("no line states that changes were not logged")
 		}
-		w.current.r.Heard(push("a", spec.Active))
+		w.current.r.ApplyPushedHealth(push("a", spec.Active))
 		w.runCheck(healthOf(spec.Active, spec.Down))
 		w.mu.Lock()
 		defer w.mu.Unlock()
@@ -170,8 +170,8 @@ func TestManyConnectionsThatChangeTogetherAreAllLogged(t *testing.T) {
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.start()
 		w.untilSettled(5 * time.Second)
-		w.current.r.Heard(all(spec.Active))
-		w.current.r.Heard(all(spec.Down))
+		w.current.r.ApplyPushedHealth(all(spec.Active))
+		w.current.r.ApplyPushedHealth(all(spec.Down))
 		if lines, omitted := w.changes(); lines != 2*many || omitted {
 			t.Errorf("%d lines, omitted: %v", lines, omitted)
 		}
@@ -188,7 +188,7 @@ func TestPushedUnknownConnectionsCostFewLinesAndNoMemory(t *testing.T) {
 		for i := range pushedLimit {
 			pushed.Connections = append(pushed.Connections, spec.Connection{ID: fmt.Sprint(i), Status: spec.Active})
 		}
-		w.current.r.Heard(pushed)
+		w.current.r.ApplyPushedHealth(pushed)
 		if lines, _ := w.changes(); lines > 20 {
 			t.Errorf("%d lines", lines)
 		}
@@ -204,7 +204,7 @@ func TestLongFieldIsShortenedInTheLog(t *testing.T) {
 	withConnections(t, func(w *world) {
 		pushed := push("a", spec.Active)
 		pushed.Connections[0].Name = strings.Repeat("ä", fieldLimit)
-		w.current.r.Heard(pushed)
+		w.current.r.ApplyPushedHealth(pushed)
 		w.expectLogged("pushed", "connection up container=vpn1 connection=a name="+strings.Repeat("ä", fieldLimit/2)+"…")
 	})
 }
@@ -233,9 +233,9 @@ func TestFailuresOfConnectionsAndContainersAreWarnings(t *testing.T) {
 			"a refused connection",
 			"connection down container=vpn1 connection=b reason=pskFile /etc/x: no such file",
 		)
-		w.current.r.Heard(push("a", spec.Active))
+		w.current.r.ApplyPushedHealth(push("a", spec.Active))
 		expectWarned(w, "a connection that comes up")
-		w.current.r.Heard(push("a", spec.Down))
+		w.current.r.ApplyPushedHealth(push("a", spec.Down))
 		expectWarned(w, "a connection that goes down", "connection down container=vpn1 connection=a")
 		w.on(spec.Add, "vpn1", behaviour{prints: answer(healthOf(spec.Active))})
 		w.systemd("svc-vpn1.service", "failed")

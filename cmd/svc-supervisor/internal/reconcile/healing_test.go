@@ -133,8 +133,8 @@ func TestReconfigureThatAsksForTheNextAtOnceIsDelayed(t *testing.T) {
 		w.on(spec.Add, "vpn1", behaviour{prints: answer(&spec.Health{Code: spec.Running, Again: &spec.Again{}})})
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.start()
-		want := "ADD again failed, tried again: " +
-			"ADD again was taken 3 times without effect: the executable asks for it at once"
+		want := "reconfigure failed, tried again: " +
+			"reconfigure was taken 3 times without effect: the executable asks for it at once"
 		w.until(5*time.Second, "ps shows it", func() bool {
 			rows := w.current.r.Rows()
 			return len(rows) == 1 && rows[0].Reason == want

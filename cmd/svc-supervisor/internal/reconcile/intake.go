@@ -10,8 +10,8 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// Desire sets the desired state and marks every name that it may affect.
-func (r *Reconciler) Desire(ctx context.Context, desired spec.Desired) {
+// SetDesired sets the desired state and marks every name that it may affect.
+func (r *Reconciler) SetDesired(ctx context.Context, desired spec.Desired) {
 	r.applying.Lock()
 	defer r.applying.Unlock()
 	was, is, ok := r.desired.set(r.types.split(desired))
@@ -31,10 +31,10 @@ func (r *Reconciler) Desire(ctx context.Context, desired spec.Desired) {
 	for _, name := range changed {
 		r.Mark(name)
 	}
-	r.markHeld(decide.HeldSlot) // weight or limit may have changed
+	r.held.mark(decide.HeldSlot) // weight or limit may have changed
 }
 
-// Drain sets an empty desired state, so that all containers are removed. Later calls of Desire are ignored.
+// Drain sets an empty desired state, so that all containers are removed. Later calls of SetDesired are ignored.
 func (r *Reconciler) Drain() {
 	r.applying.Lock()
 	defer r.applying.Unlock()
@@ -70,4 +70,15 @@ func (r *Reconciler) logDuplicates(was, is *claims) {
 			r.log.Warn("addresses of two containers are the same", "portId", port, "reason", note)
 		}
 	}
+}
+
+// MarkHeld marks the names that are held for a reason whose end causes no event, for example a name that another
+// program uses.
+func (r *Reconciler) MarkHeld(ctx context.Context) {
+	r.applying.Lock()
+	r.statuses.reportRejected() // a status may have belonged to another binding before
+	r.statuses.prune(ctx)       // the last attempt may have failed
+	r.applying.Unlock()
+	r.held.mark(decide.HeldTaken)
+	r.held.mark(decide.HeldLeftover)
 }

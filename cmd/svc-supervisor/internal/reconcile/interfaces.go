@@ -4,7 +4,6 @@ import (
 	"context"
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/plugin"
-	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/report"
 	"github.com/svc-supervisor/svc-supervisor/pkg/netns"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 	"github.com/svc-supervisor/svc-supervisor/pkg/statedir"
@@ -59,19 +58,12 @@ type Executables interface {
 	Run(context.Context, plugin.Call) ([]byte, error)
 }
 
-// Reporter publishes statuses. See report.Board.
+// Reporter publishes statuses. See report.StatusPublisher.
 type Reporter interface {
-	Host(spec.HostStatus)
-	Starting(spec.Container)
-	Running(c spec.Container, health *spec.Health, notes ...string)
-	Unstable(c spec.Container, reason string, failed bool)
-	Pushed(id spec.ContainerID, connections []spec.Connection)
-	Checked(id spec.ContainerID, connections []spec.Connection)
-	ChangeFailed(c spec.Container, reason string)
-	Failing(spec.Container, report.Problem)
-	Stopping(spec.Container)
+	SetHost(spec.HostStatus)
+	Set(c spec.Container, code spec.StatusCode, message string, health *spec.Health)
+	MergeConnections(id spec.ContainerID, connections []spec.Connection)
+	ReplaceConnections(id spec.ContainerID, connections []spec.Connection)
 	Remove(spec.ContainerID)
 	Prune(ctx context.Context, keep func(spec.ContainerID) bool) error
 }
-
-const healingTimeout = report.HealingTimeout

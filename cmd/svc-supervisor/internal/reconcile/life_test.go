@@ -215,7 +215,7 @@ func TestOldStatusesAreRemovedLaterIfTheyCannotBeListedAtTheStart(t *testing.T) 
 		sentence string
 		then     func(*world)
 	}{
-		{"with the next call of MarkStuck", func(w *world) { w.after(31 * time.Second) }},
+		{"with the next call of MarkHeld", func(w *world) { w.after(31 * time.Second) }},
 		{"with the next change of the NSDB", func(w *world) { w.bind(vpn("p2", "vpn2", "c2")) }},
 	}
 	for _, row := range rows {

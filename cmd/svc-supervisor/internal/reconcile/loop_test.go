@@ -36,18 +36,18 @@ func TestChangesOfTheNSDB(t *testing.T) {
 		{"another type: deleted, created, and never STOPPING", func(w *world) {
 			w.bind(changed(first, func(b *spec.Binding) { b.Container.ServiceType = haproxy }))
 		}, map[spec.Name]string{"vpn1": "DEL ADD"}, map[spec.ContainerID]string{"c1": "STARTING, RUNNING"}},
-		{"configuration: ADD again", func(w *world) { w.bind(edited(first, 2)) },
+		{"configuration: reconfigure", func(w *world) { w.bind(edited(first, 2)) },
 			map[spec.Name]string{"vpn1": "ADD"}, map[spec.ContainerID]string{"c1": ""}},
-		{"configuration id: ADD again", func(w *world) {
+		{"configuration id: reconfigure", func(w *world) {
 			w.bind(changed(first, func(b *spec.Binding) { b.Container.ConfigurationID = "configuration-2" }))
 		}, map[spec.Name]string{"vpn1": "ADD"}, nil},
-		{"addresses: ADD again", func(w *world) {
+		{"addresses: reconfigure", func(w *world) {
 			w.bind(changed(first, func(b *spec.Binding) { b.Port.Addresses = []string{"169.254.0.5/30"} }))
 		}, map[spec.Name]string{"vpn1": "ADD"}, nil},
-		{"MAC: ADD again", func(w *world) {
+		{"MAC: reconfigure", func(w *world) {
 			w.bind(changed(first, func(b *spec.Binding) { b.Port.MAC = "ca:08:1a:94:29:0e" }))
 		}, map[spec.Name]string{"vpn1": "ADD"}, nil},
-		{"bridge: ADD again", func(w *world) { w.bind(changed(first, func(b *spec.Binding) { b.Port.Bridge = "br0" })) },
+		{"bridge: reconfigure", func(w *world) { w.bind(changed(first, func(b *spec.Binding) { b.Port.Bridge = "br0" })) },
 			map[spec.Name]string{"vpn1": "ADD"}, nil},
 		{"group: the record is rewritten, no verb runs", func(w *world) {
 			w.bind(changed(first, func(b *spec.Binding) { b.Container.GroupID = "group-2" }))
@@ -316,7 +316,7 @@ func TestReconfigureRunsWhenCHECKAsksForIt(t *testing.T) {
 				} else {
 					w.on(spec.Check, "vpn1", behaviour{prints: row.check})
 				}
-				w.until(row.within, "ADD again", func() bool { return strings.Contains(w.verbs("vpn1"), "ADD") })
+				w.until(row.within, "reconfigure", func() bool { return strings.Contains(w.verbs("vpn1"), "ADD") })
 				if strings.Contains(w.verbs("vpn1"), "DEL") {
 					t.Errorf("%q ran", w.verbs("vpn1"))
 				}

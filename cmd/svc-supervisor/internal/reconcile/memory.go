@@ -101,6 +101,15 @@ func (m *memory) succeeded(step decide.Step) {
 	m.backOff[step].until = time.Time{}
 }
 
+// noteSettled records that the container runs as it is wanted.
+func (m *memory) noteSettled(now time.Time) {
+	if m.settledAt.IsZero() {
+		m.settledAt = now
+	}
+	m.downSince, m.addFails, m.ran = time.Time{}, 0, true
+	m.crashes.up(now)
+}
+
 // endSettled records that a settled container needs a step. If it was settled for lastDelay, every back-off starts
 // again at firstDelay.
 func (m *memory) endSettled(now time.Time) {

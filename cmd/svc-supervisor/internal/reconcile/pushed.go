@@ -22,10 +22,10 @@ const pushedLimit = 4096
 // daemon that pushes without end would make ADD or CHECK run without end.
 const pushedGap = 3 * time.Second
 
-// Heard applies pushed health. It is shown and published at once, also while a verb of the container runs. The answer
+// ApplyPushedHealth applies pushed health. It is shown and published at once, also while a verb of the container runs. The answer
 // of that verb may be older, so the worker applies the push again after it. Pushes for containers without a record are
 // dropped.
-func (r *Reconciler) Heard(pushed *spec.Health) {
+func (r *Reconciler) ApplyPushedHealth(pushed *spec.Health) {
 	name := pushed.InterfaceName
 	r.memories.mu.Lock()
 	holder := r.desired.holder(name)
@@ -47,7 +47,7 @@ func (r *Reconciler) Heard(pushed *spec.Health) {
 	if m.row.Health != nil {
 		m.row.Health = m.row.Health.With(pushed.Connections)
 	}
-	r.report.Pushed(holder.container, pushed.Connections)
+	r.report.MergeConnections(holder.container, pushed.Connections)
 	r.memories.mu.Unlock()
 	r.Mark(name)
 }
@@ -74,22 +74,6 @@ func (m *memory) applyPushedLocked() {
 		}
 	}
 	m.pushed = pushedHealth{}
-}
-
-// reportRunning publishes the status of a running container with all health received so far. The lock keeps a later
-// push from being overwritten.
-func (r *Reconciler) reportRunning(s *snapshot, m *memory) {
-	r.memories.mu.Lock()
-	defer r.memories.mu.Unlock()
-	m.applyPushedLocked()
-	if m.crashes.reason() == "" {
-		r.report.Running(s.Record().Container, m.health, m.notes...)
-		return
-	}
-	if m.health != nil {
-		r.report.Checked(s.Record().Container.ContainerID, m.health.Connections)
-	}
-	r.report.Unstable(s.Record().Container, m.crashes.reason(), m.crashes.isError)
 }
 
 func later(a, b time.Time) time.Time {

@@ -81,7 +81,7 @@ func withConnections(t *testing.T, test func(w *world)) {
 func TestPushedHealthIsShownAndPublishedWithoutAVerb(t *testing.T) {
 	withConnections(t, func(w *world) {
 		for i, status := range []spec.ConnectionStatus{spec.Active, spec.Down, spec.Active, spec.Down, spec.Active} {
-			w.current.r.Heard(push("a", status))
+			w.current.r.ApplyPushedHealth(push("a", status))
 			w.expectStatuses("at once", "a:"+string(status)+" b:DOWN")
 			w.after(time.Duration(i) * 100 * time.Millisecond)
 			w.expectStatuses("and later", "a:"+string(status)+" b:DOWN")
@@ -102,7 +102,7 @@ func TestPushDuringAVerbOverridesItsOlderAnswer(t *testing.T) {
 		edited.Configuration = json.RawMessage(`{"edited":true}`)
 		w.bind(edited)
 		w.after(5 * time.Second) // ADD has read the state of the daemon, and returns it later
-		w.current.r.Heard(push("a", spec.Active))
+		w.current.r.ApplyPushedHealth(push("a", spec.Active))
 		w.expectStatuses("during the verb", "a:ACTIVE b:DOWN")
 		w.after(6 * time.Second) // ADD returned 1 s ago, and no CHECK has run since
 		w.expectStatuses("after the verb", "a:ACTIVE b:ACTIVE")
@@ -111,7 +111,7 @@ func TestPushDuringAVerbOverridesItsOlderAnswer(t *testing.T) {
 
 func TestPushWithoutAChangeKeepsTheCounters(t *testing.T) {
 	withConnections(t, func(w *world) {
-		w.current.r.Heard(push("a", spec.Down))
+		w.current.r.ApplyPushedHealth(push("a", spec.Down))
 		w.after(time.Second)
 		for _, row := range w.current.r.Rows() {
 			if row.Health.Connections[0].Pairs[0].BytesIn != 7 {
@@ -123,15 +123,15 @@ func TestPushWithoutAChangeKeepsTheCounters(t *testing.T) {
 
 func TestPushesForUnknownConnectionsAndContainersAreDropped(t *testing.T) {
 	withConnections(t, func(w *world) {
-		w.current.r.Heard(push("z", spec.Active)) // a connection of an earlier configuration
+		w.current.r.ApplyPushedHealth(push("z", spec.Active)) // a connection of an earlier configuration
 		stranger := push("a", spec.Active)
 		stranger.InterfaceName = "other"
-		w.current.r.Heard(stranger)
+		w.current.r.ApplyPushedHealth(stranger)
 		w.after(time.Second)
 		w.expectStatuses("afterwards", "a:DOWN b:DOWN")
 		w.unbind("p1")
 		w.untilSettled(5 * time.Second)
-		w.current.r.Heard(push("a", spec.Active))
+		w.current.r.ApplyPushedHealth(push("a", spec.Active))
 		w.after(time.Minute)
 		if status := w.status("c1"); status.Code != "" {
 			t.Errorf("published %+v for a removed container", status)
@@ -145,7 +145,7 @@ func TestPushWhileTheHealthIsUnknownLeadsToCHECK(t *testing.T) {
 		w.start()
 		w.untilSettled(time.Second)
 		w.on(spec.Check, "vpn1", behaviour{prints: string(must(json.Marshal(healthOf(spec.Active, spec.Down))))})
-		w.current.r.Heard(push("a", spec.Active))
+		w.current.r.ApplyPushedHealth(push("a", spec.Active))
 		w.after(time.Second)
 		w.expectStatuses("after the push", "a:ACTIVE b:DOWN")
 		if ran := w.verbs("vpn1"); ran != "CHECK" {
@@ -163,7 +163,7 @@ func TestHealthOfCHECKIsPublishedWhileAnEditFails(t *testing.T) {
 		w.bind(edited(vpn("p1", "vpn1", "c1"), 2))
 		w.after(70 * time.Second)
 		w.expectStatuses("after a CHECK", "a:ACTIVE b:DOWN")
-		w.current.r.Heard(push("b", spec.Active))
+		w.current.r.ApplyPushedHealth(push("b", spec.Active))
 		w.expectStatuses("after a push", "a:ACTIVE b:ACTIVE")
 		w.current.stop()
 		w.start()
@@ -194,9 +194,9 @@ func TestDroppedPushesLeadToCHECK(t *testing.T) {
 		w.bind(edited(vpn("p1", "vpn1", "c1"), 2))
 		w.after(5 * time.Second)
 		for range pushedLimit {
-			w.current.r.Heard(push("z", spec.Active))
+			w.current.r.ApplyPushedHealth(push("z", spec.Active))
 		}
-		w.current.r.Heard(push("b", spec.Active))
+		w.current.r.ApplyPushedHealth(push("b", spec.Active))
 		w.expectStatuses("during the verb", "a:DOWN b:ACTIVE")
 		w.after(6 * time.Second)
 		w.expectStatuses("after the verb", "a:DOWN b:ACTIVE")
@@ -209,10 +209,10 @@ func TestDroppedPushesLeadToCHECK(t *testing.T) {
 // TestCHECKForAPushIsDueInTheSameObservation uses the real clock. In a synctest bubble the time does not change within
 // an observation.
 func TestCHECKForAPushIsDueInTheSameObservation(t *testing.T) {
-	r := new(Reconciler)
+	w := &worker{memories: new(memories), checks: new(checkSchedule)}
 	m := &memory{pushed: pushedHealth{received: true, lost: true}}
 	s := &snapshot{Snapshot: &observe.Snapshot{Name: "vpn1"}}
-	r.addDue(s, m)
+	w.addDue(s, m)
 	if !s.Facts.CheckDue {
 		t.Error("CHECK is not due")
 	}
@@ -224,7 +224,7 @@ func TestTimesDueDuringAnObservationAreNotMissed(t *testing.T) {
 		at       func(*memory) *time.Time
 	}{
 		{"a CHECK", func(m *memory) *time.Time { return &m.checkAt }},
-		{"ADD again", func(m *memory) *time.Time { return &m.againAt }},
+		{"reconfigure", func(m *memory) *time.Time { return &m.againAt }},
 		{"the end of a back-off", func(m *memory) *time.Time { return &m.backOff[decide.Add].until }},
 		{"the next attempt to read", func(m *memory) *time.Time { return &m.unreadable.until }},
 	}
@@ -251,7 +251,7 @@ func TestPushCanAskForAReconfigure(t *testing.T) {
 		w.after(pushedGap)
 		pushed := push("a", spec.Down)
 		pushed.Again = &spec.Again{After: 2}
-		w.current.r.Heard(pushed)
+		w.current.r.ApplyPushedHealth(pushed)
 		w.after(1900 * time.Millisecond)
 		if ran := w.verbs("vpn1"); ran != "" {
 			t.Errorf("%s ran too early", ran)
@@ -267,9 +267,9 @@ func TestLaterPushCancelsTheReconfigureOfAnEarlierOne(t *testing.T) {
 	withConnections(t, func(w *world) {
 		pushed := push("a", spec.Down)
 		pushed.Again = &spec.Again{After: 2}
-		w.current.r.Heard(pushed)
+		w.current.r.ApplyPushedHealth(pushed)
 		w.after(time.Second)
-		w.current.r.Heard(push("a", spec.Active))
+		w.current.r.ApplyPushedHealth(push("a", spec.Active))
 		w.after(10 * time.Second)
 		if ran := w.verbs("vpn1"); ran != "" {
 			t.Errorf("%s ran", ran)
@@ -280,7 +280,7 @@ func TestLaterPushCancelsTheReconfigureOfAnEarlierOne(t *testing.T) {
 // flood sends ten pushes per second, the rate that the health socket accepts.
 func (w *world) flood(duration time.Duration, pushed func(i int) *spec.Health) {
 	for i := range int(duration / (100 * time.Millisecond)) {
-		w.current.r.Heard(pushed(i))
+		w.current.r.ApplyPushedHealth(pushed(i))
 		w.after(100 * time.Millisecond)
 	}
 }

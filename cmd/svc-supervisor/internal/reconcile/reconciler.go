@@ -25,23 +25,18 @@ type Settings struct {
 
 // Reconciler reconciles every container of the host.
 type Reconciler struct {
-	settings    Settings
-	observer    *observe.Observer
-	records     Records
-	namespaces  Namespaces
-	executables Executables
-	report      Reporter
-	logs        func(spec.ServiceType) *slog.Logger // returns the logger of a service type
-	log         *slog.Logger
+	settings Settings
+	observer *observe.Observer
+	records  Records
+	report   Reporter
+	log      *slog.Logger
 
 	queue       *queue
+	held        heldNames
 	permits     permits
-	verbs       verbs
-	removal     removal
-	checks      checkSchedule
+	worker      worker
 	eventChecks *eventChecks
 	connections connectionLog
-	history     unitHistory
 	leftovers   leftovers
 	gc          collector
 
@@ -50,7 +45,7 @@ type Reconciler struct {
 	desired  *desired
 	statuses *statuses
 	host     *hostReport
-	memories memories
+	memories *memories
 }
 
 // New returns a Reconciler. logs returns the logger for the output of the executables of a type.
@@ -58,40 +53,56 @@ func New(settings Settings, observer *observe.Observer, records Records, namespa
 	units Units, events KernelEvents, executables Executables, reporter Reporter, log *slog.Logger,
 	logs func(spec.ServiceType) *slog.Logger,
 ) *Reconciler {
-	queue, locks := newQueue(), new(gcLocks)
-	eventChecks := newEventChecks(events, queue.mark, log)
-	desired := newDesired()
+	queue, locks, desired := newQueue(), new(gcLocks), newDesired()
+	memories := &memories{byName: map[spec.Name]*memory{}}
 	r := &Reconciler{
 		settings:    settings,
 		observer:    observer,
 		records:     records,
-		namespaces:  namespaces,
-		executables: executables,
 		report:      reporter,
-		logs:        logs,
 		log:         log,
 		queue:       queue,
+		held:        heldNames{memories, queue},
 		permits:     permits{byName: map[spec.Name]*permit{}},
-		checks:      checkSchedule{settings.CheckInterval, eventChecks},
-		eventChecks: eventChecks,
+		eventChecks: newEventChecks(events, queue.mark, log),
 		connections: connectionLog{log},
-		history:     unitHistory{units, log},
 		leftovers:   leftovers{namespaces, links, units, queue.mark},
 		gc:          collector{records, executables, locks, log, logs, map[string]time.Time{}},
-		memories:    memories{byName: map[spec.Name]*memory{}},
 		types:       typeFilter{settings.Types, records, executables, desired},
 		desired:     desired,
-		statuses:    &statuses{desired: desired, report: reporter, log: log, unowned: map[spec.ContainerID]bool{}},
-		host:        &hostReport{desired: desired, report: reporter, log: log},
+		statuses: &statuses{
+			desired: desired, memories: memories, report: reporter, log: log, unowned: map[spec.ContainerID]bool{},
+		},
+		host:     &hostReport{desired: desired, report: reporter, log: log},
+		memories: memories,
 	}
-	r.verbs = verbs{executables, namespaces.Path, settings.VerbDeadline, &r.permits, locks, eventChecks, logs}
-	r.removal = removal{&r.verbs, observer.UnitsOf, units, links, namespaces}
+	verbs := &verbs{executables, namespaces.Path, settings.VerbDeadline, &r.permits, locks, r.eventChecks, logs}
+	checks := &checkSchedule{settings.CheckInterval, r.eventChecks}
+	history, failures, writer := unitHistory{units, log}, failures{log}, recordWriter{records, desired}
+	r.worker = worker{
+		observer: observer, records: records, path: namespaces.Path, desired: desired, memories: memories,
+		statuses: r.statuses, host: r.host, checks: checks, eventChecks: r.eventChecks, history: history, held: r.held,
+		mark: queue.mark, failures: failures, log: log,
+		adder: adder{
+			bootID: settings.BootID, records: writer, namespaces: namespaces, verbs: verbs, checks: checks,
+			eventChecks: r.eventChecks, connections: r.connections, memories: memories, statuses: r.statuses,
+			host: r.host, failures: failures, log: log, logs: logs,
+		},
+		remover: remover{
+			records: writer, removal: removal{verbs, observer.UnitsOf, units, links, namespaces}, history: history,
+			plugins: executables, desired: desired, memories: memories, statuses: r.statuses, host: r.host,
+			held: r.held, failures: failures, log: log, logs: logs,
+		},
+		checker: checker{
+			verbs: verbs, checks: checks, connections: r.connections, memories: memories, report: reporter, log: log,
+		},
+	}
 	return r
 }
 
-// Recall reads every record, so that it is known which name holds which port and container id before the first
+// LoadRecords reads every record, so that it is known which name holds which port and container id before the first
 // decision. If it returns an error, the state directory cannot be read and Run must not be called.
-func (r *Reconciler) Recall() error {
+func (r *Reconciler) LoadRecords() error {
 	if err := r.records.Rescan(); err != nil {
 		return err
 	}
@@ -127,7 +138,7 @@ func (r *Reconciler) Run(ctx context.Context) {
 		workers.Go(func() {
 			p := &permit{release: sync.OnceFunc(func() { <-parallel })}
 			stop := r.permits.hold(name, p)
-			r.work(ctx, work, name)
+			r.worker.work(ctx, work, name)
 			stop()
 			p.release()
 			<-all

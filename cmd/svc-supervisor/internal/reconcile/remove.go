@@ -8,14 +8,33 @@ import (
 	"time"
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/decide"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/plugin"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 	"github.com/svc-supervisor/svc-supervisor/pkg/statedir"
 )
 
+// remover removes containers.
+type remover struct {
+	records recordWriter
+	removal removal
+	history unitHistory
+	plugins interface {
+		List() ([]plugin.Executable, []plugin.Refusal)
+	}
+	desired  *desired
+	memories *memories
+	statuses *statuses
+	host     *hostReport
+	held     heldNames
+	failures failures
+	log      *slog.Logger
+	logs     func(spec.ServiceType) *slog.Logger // returns the logger of a service type
+}
+
 // remove removes a container. It writes the record with phase `deleting` first, then runs DEL, and removes the units
 // that are left and the namespace. It removes the record last, so that after a crash at any point the removal starts
 // again.
-func (r *Reconciler) remove(ctx context.Context, s *snapshot, m *memory, d decide.Decision) {
+func (r *remover) remove(ctx context.Context, s *snapshot, m *memory, d decide.Decision) {
 	record := s.Record()
 	c := s.Container()
 	stillWanted := s.Facts.IsWanted()
@@ -30,7 +49,7 @@ func (r *Reconciler) remove(ctx context.Context, s *snapshot, m *memory, d decid
 		}
 	}
 	if record == nil {
-		r.logFor(c).Warn("remove what a damaged record stands for", "container", s.Name, "error", s.RecordProblem)
+		r.logs(c.ServiceType).Warn("remove what a damaged record stands for", "container", s.Name, "error", s.RecordProblem)
 	} else {
 		attributes := append(fields(c), "rule", d.Rule)
 		level := slog.LevelInfo
@@ -38,29 +57,29 @@ func (r *Reconciler) remove(ctx context.Context, s *snapshot, m *memory, d decid
 			level = slog.LevelWarn
 			attributes = append(attributes, "reason", m.broken)
 		}
-		r.logFor(c).Log(ctx, level, "delete container for port binding", attributes...)
+		r.logs(c.ServiceType).Log(ctx, level, "delete container for port binding", attributes...)
 	}
 	if stillWanted && m.downSince.IsZero() {
 		m.downSince = time.Now()
 	}
-	r.reportRemoval(s, m, c, stillWanted)
+	r.statuses.publish(s, m, d, decide.StepBegins, nil)
 	if record != nil && record.Phase != statedir.Deleting {
 		deleting := *record
 		deleting.Phase, deleting.Previous = statedir.Deleting, record.LastValid()
-		if err := r.write(&deleting); err != nil {
-			r.retry(s, m, decide.Delete, err)
+		if err := r.records.write(&deleting); err != nil {
+			r.failures.retry(s, m, decide.Delete, err)
 			return
 		}
 		record = &deleting
 	}
 	if err := r.removal.end(ctx, s, c, record); err != nil {
 		if ctx.Err() == nil {
-			r.retry(s, m, decide.Delete, err)
+			r.failures.retry(s, m, decide.Delete, err)
 		}
 		return
 	}
 	if err := r.forgetRecord(s, record); err != nil {
-		r.retry(s, m, decide.Delete, err)
+		r.failures.retry(s, m, decide.Delete, err)
 		return
 	}
 	m.succeeded(decide.Delete)
@@ -75,30 +94,12 @@ func (r *Reconciler) remove(ctx context.Context, s *snapshot, m *memory, d decid
 		m.failed(decide.Add, errors.New(m.broken), false, time.Now())
 	}
 	r.host.update()
-	r.markHeld(decide.HeldTaken) // for names that wait for the port or container id of this one
-}
-
-// reportRemoval publishes STARTING or STOPPING before a DEL. STOPPING is published only for a container that is not
-// wanted under any name of this host, because the scheduler moves a bound container to another host on STOPPING.
-func (r *Reconciler) reportRemoval(s *snapshot, m *memory, c spec.Container, stillWanted bool) {
-	switch {
-	case s.Record() == nil:
-	case stillWanted && s.Claim.Binding.Container.ContainerID == c.ContainerID:
-		// A DEL after a failed ADD, or a retry of DEL, does not change the status.
-		if m.addFails == 0 && m.failure[decide.Delete] == "" && !r.reportUnstable(s, m) {
-			r.statuses.publish(c, m)
-			r.report.Starting(c)
-		}
-	case r.desired.heldElsewhere(c.ContainerID, s.Name, nil):
-	default:
-		r.statuses.publish(c, m)
-		r.report.Stopping(c)
-	}
+	r.held.mark(decide.HeldTaken) // for names that wait for the port or container id of this one
 }
 
 // forgetRecord removes the record. If the name is still wanted, the record is kept with phase `deleted`, which keeps
 // the slot.
-func (r *Reconciler) forgetRecord(s *snapshot, record *statedir.Record) error {
+func (r *remover) forgetRecord(s *snapshot, record *statedir.Record) error {
 	if stillWanted := r.desired.mayBeWanted(s.Name); record != nil && stillWanted {
 		deleted := *record
 		deleted.Phase, deleted.Result = statedir.Deleted, nil
@@ -106,7 +107,7 @@ func (r *Reconciler) forgetRecord(s *snapshot, record *statedir.Record) error {
 			// The next container under this name has not run before.
 			deleted.AddedAt, deleted.Conf, deleted.Previous = nil, nil, nil
 		}
-		return r.write(&deleted)
+		return r.records.write(&deleted)
 	}
 	if err := r.records.Remove(s.Name, s.Entry.ServiceType); err != nil {
 		return err
@@ -117,10 +118,10 @@ func (r *Reconciler) forgetRecord(s *snapshot, record *statedir.Record) error {
 
 // clean removes resources with our owner tag that have no record. It runs DEL of every service type, because no record
 // tells the type.
-func (r *Reconciler) clean(ctx context.Context, s *snapshot, m *memory) {
+func (r *remover) clean(ctx context.Context, s *snapshot, m *memory) {
 	r.log.Warn("leftover without a record removed", "container", s.Name)
 	c := s.Container()
-	executables, _ := r.executables.List()
+	executables, _ := r.plugins.List()
 	done := map[spec.ServiceType]bool{}
 	for _, e := range executables {
 		if done[e.Type] {
@@ -131,12 +132,12 @@ func (r *Reconciler) clean(ctx context.Context, s *snapshot, m *memory) {
 		container := c
 		conf := &spec.Conf{CNIVersion: spec.CNIVersion, Name: spec.Network, Container: &container}
 		if err := r.removal.runDel(ctx, s, c, conf, e); err != nil {
-			r.retry(s, m, decide.Clean, err)
+			r.failures.retry(s, m, decide.Clean, err)
 			return
 		}
 	}
 	if err := r.removal.sweep(ctx, s); err != nil {
-		r.retry(s, m, decide.Clean, err)
+		r.failures.retry(s, m, decide.Clean, err)
 		return
 	}
 	m.succeeded(decide.Clean)

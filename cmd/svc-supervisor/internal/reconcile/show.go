@@ -1,8 +1,6 @@
 package reconcile
 
 import (
-	"cmp"
-	"log/slog"
 	"maps"
 	"slices"
 	"strings"
@@ -62,9 +60,9 @@ func (r *Reconciler) Rows() []Row {
 	return rows
 }
 
-// Seen reports whether the NSDB has been read and every wanted container has a row. It is also true if the NSDB was
+// HasAllRows reports whether the NSDB has been read and every wanted container has a row. It is also true if the NSDB was
 // read but the host object was unreadable.
-func (r *Reconciler) Seen() bool {
+func (r *Reconciler) HasAllRows() bool {
 	claims := r.desired.current()
 	if claims == nil {
 		return false
@@ -119,56 +117,6 @@ func (r *Reconciler) HostRow() HostRow {
 	}
 	return row
 }
-
-// show stores the row of a name for Rows.
-func (r *Reconciler) show(s *snapshot, m *memory, d decide.Decision) {
-	row := Row{Name: s.Name, Type: s.ServiceType(), Health: m.health, Hold: d.Hold, Reason: r.reason(s, m, d)}
-	if b := s.Claim.Binding; b != nil {
-		row.PortID, row.ContainerID = b.PortID, b.Container.ContainerID
-	}
-	if record := s.Record(); record != nil {
-		row.Version, row.Units, row.AddedAt = record.Executable.Version, record.Units(), record.AddedAt
-		row.PortID, row.ContainerID = record.Container.PortID, record.Container.ContainerID
-	}
-	if s.Claim.Refused != "" && row.Reason != s.Claim.Refused {
-		row.Reason = joinReasons(row.Reason, editRefused+s.Claim.Refused)
-	}
-	if row.Reason == "" {
-		row.Reason = cmp.Or(m.lastFailure(d.Step), m.crashes.reason(), m.unknown.shown(s.now))
-	}
-	if row.Reason == "" {
-		row.Reason = strings.Join(m.notes, "; ")
-	}
-	row.Restarts, row.runningSince = m.crashes.total(), m.runningSince
-	switch {
-	case d.Hold.Unknown() || s.Claim.Refused != "" && d.Step == decide.None:
-		row.Status = "UNKNOWN"
-	case d.Step == decide.Delete || d.Step == decide.Clean:
-		row.Status = "STOPPING"
-	case s.Facts.Runs():
-		row.Status = "RUNNING"
-	case d.Step == decide.Add:
-		row.Status = "STARTING"
-	case d.Hold != decide.NotHeld:
-		row.Status = "HELD"
-	default:
-		row = Row{} // neither wanted nor present
-	}
-	r.memories.setRow(m, row)
-}
-
-// editRefused is the prefix of the reason for a container that runs with its last valid configuration.
-const editRefused = "edit refused: "
-
-func joinReasons(a, b string) string {
-	if a == "" {
-		return b
-	}
-	return a + "; " + b
-}
-
-// logFor returns the logger of a container's service type.
-func (r *Reconciler) logFor(c spec.Container) *slog.Logger { return r.logs(c.ServiceType) }
 
 // fields returns the log attributes that identify a container. They must not contain its configuration, which may hold
 // secrets.

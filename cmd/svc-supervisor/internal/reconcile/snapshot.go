@@ -19,8 +19,8 @@ type snapshot struct {
 
 // observe reads everything that the decision for one name depends on. Only the values in memory are kept between two
 // observations.
-func (r *Reconciler) observe(ctx context.Context, name spec.Name, m *memory) *snapshot {
-	claim := r.desired.claim(name, m.port)
+func (w *worker) observe(ctx context.Context, name spec.Name, m *memory) *snapshot {
+	claim := w.desired.claim(name, m.port)
 	if claim.Binding != nil {
 		m.port = claim.Binding.PortID
 	}
@@ -28,17 +28,17 @@ func (r *Reconciler) observe(ctx context.Context, name spec.Name, m *memory) *sn
 	if claim.Refused != "" {
 		m.notes = append([]string{editRefused + claim.Refused}, m.notes...)
 	}
-	s := &snapshot{Snapshot: r.observer.Observe(ctx, name, claim)}
-	r.addDue(s, m)
+	s := &snapshot{Snapshot: w.observer.Observe(ctx, name, claim)}
+	w.addDue(s, m)
 	return s
 }
 
 // addDue adds the facts that depend on time and on earlier steps, which are kept in memory. If the desired state or the
 // executable changed, it ends every back-off, because the change may have removed the cause of the failures.
-func (r *Reconciler) addDue(s *snapshot, m *memory) {
-	r.memories.mu.Lock()
+func (w *worker) addDue(s *snapshot, m *memory) {
+	w.memories.mu.Lock()
 	m.applyPushedLocked()
-	r.memories.mu.Unlock()
+	w.memories.mu.Unlock()
 	now := time.Now() // after pushes were applied, which can make a CHECK due at once
 	s.now = now
 	wanted := strings.Join([]string{s.Digest, s.Claim.Taken, fmt.Sprint(s.Facts.Wanted > decide.NotWanted), s.ForAdd.Path,
@@ -54,7 +54,7 @@ func (r *Reconciler) addDue(s *snapshot, m *memory) {
 		s.Facts.Reconfigures = false
 	}
 	s.Facts.CheckFailed = m.checkErrors >= 2
-	s.Facts.CheckDue = r.checks.isDue(s, m)
+	s.Facts.CheckDue = w.checks.isDue(s, m)
 	s.Facts.AgainDue = m.againDue(now)
 	if s.Entry != nil && s.Entry.Record != nil {
 		// This includes a record of phase `deleted`, whose container is being healed.

@@ -7,21 +7,18 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/report"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/decide"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
 // statuses knows which published statuses belong to which name, and removes those that belong to none. It publishes the
 // statuses of the bindings that no worker handles.
 type statuses struct {
-	desired *desired
-	report  interface {
-		Failing(spec.Container, report.Problem)
-		Remove(spec.ContainerID)
-		Prune(ctx context.Context, keep func(spec.ContainerID) bool) error
-	}
-	log    *slog.Logger
-	pruned bool // only prune uses it
+	desired  *desired
+	memories *memories
+	report   Reporter
+	log      *slog.Logger
+	pruned   bool // only prune uses it
 
 	mu sync.Mutex
 	// unowned are published statuses that no worker removes: of rejected bindings, or of an earlier run.
@@ -82,8 +79,11 @@ func (p *statuses) reportRejected() {
 		if !was[c.ContainerID] {
 			p.log.Warn("binding held", append(fields(c), "reason", rejection.reason)...)
 		}
-		if !p.desired.heldElsewhere(c.ContainerID, "", rejection.binding) { // otherwise another name publishes the status
-			p.report.Failing(c, report.Problem{Reason: rejection.reason})
+		facts := decide.StatusFacts{
+			Moment: decide.Rejected, UsedElsewhere: p.desired.heldElsewhere(c.ContainerID, "", rejection.binding),
+		}
+		if decide.Status(facts) == decide.PublishError {
+			p.report.Set(c, spec.Failed, rejection.reason, nil)
 		}
 	}
 	for id := range was {
@@ -115,9 +115,9 @@ func (p *statuses) setRejected(rejected []rejection) {
 	}
 }
 
-// publish records that the name publishes the status of container c. If the name published the status of another
-// container before, that status is removed.
-func (p *statuses) publish(c spec.Container, m *memory) {
+// own records that the name publishes the status of container c. If the name published the status of another container
+// before, that status is removed.
+func (p *statuses) own(c spec.Container, m *memory) {
 	if m.published != "" && m.published != c.ContainerID {
 		p.unpublish(c.InterfaceName, m)
 	}
@@ -144,7 +144,7 @@ func (p *statuses) addUnowned(id spec.ContainerID) {
 // hostReport publishes weight, quota and count of the host.
 type hostReport struct {
 	desired *desired
-	report  interface{ Host(spec.HostStatus) }
+	report  interface{ SetHost(spec.HostStatus) }
 	log     *slog.Logger
 
 	mu   sync.Mutex // serializes reports, so that an older count cannot replace a newer one
@@ -162,5 +162,5 @@ func (h *hostReport) update() {
 	h.last = &status
 	h.log.Debug("container service is running", "weight", status.Weight, "count", status.Count, "limit", host.Limit,
 		"quota", status.Quota)
-	h.report.Host(status)
+	h.report.SetHost(status)
 }

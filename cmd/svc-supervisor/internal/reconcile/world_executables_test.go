@@ -51,7 +51,7 @@ func (l executables) ForRecorded(t spec.ServiceType, path string) (plugin.Execut
 	return l.Select(t)
 }
 
-func (l executables) ForChange(t spec.ServiceType, version string) (plugin.Executable, bool) {
+func (l executables) ForReconfigure(t spec.ServiceType, version string) (plugin.Executable, bool) {
 	made := semver.MustParse(version)
 	return l.first(func(e plugin.Executable) bool {
 		return e.Type == t && e.Reconfigure && e.Version.Major() == made.Major()

@@ -16,13 +16,13 @@ import (
 
 // instance is one run of a supervisor in the world. It ends by stop, by kill or after a number of side effects.
 type instance struct {
-	w      *world
-	r      *Reconciler
-	board  *report.Board
-	cancel context.CancelFunc
-	end    sync.WaitGroup
-	left   int // number of side effects before it dies; negative: no limit
-	dead   bool
+	w         *world
+	r         *Reconciler
+	publisher *report.StatusPublisher
+	cancel    context.CancelFunc
+	end       sync.WaitGroup
+	left      int // number of side effects before it dies; negative: no limit
+	dead      bool
 
 	subscriptions map[spec.Name]func() // the subscriptions, which end with the instance
 }
@@ -51,11 +51,11 @@ func (w *world) startWithoutDesired(change ...func(*Settings)) *instance {
 	}
 	l := &instance{w: w, left: -1, subscriptions: map[spec.Name]func(){}}
 	log := slog.New(logRecorder{slog.NewTextHandler(w.t.Output(), nil), w})
-	l.board = report.NewBoard(l, log)
+	l.publisher = report.New(l, log)
 	observer := observe.New(s.BootID, records{l}, namespaces{l}, links{l}, units{l}, executables{l})
 	l.r = New(s, observer, records{l}, namespaces{l}, links{l}, units{l}, kernelEvents{l}, executables{l}, reporter{l}, log,
 		func(spec.ServiceType) *slog.Logger { return log })
-	if err := l.r.Recall(); err != nil {
+	if err := l.r.LoadRecords(); err != nil {
 		w.t.Fatal(err)
 	}
 	var ctx context.Context
@@ -68,7 +68,7 @@ func (w *world) startWithoutDesired(change ...func(*Settings)) *instance {
 			case <-ctx.Done():
 			case <-time.After(30 * time.Second):
 				l.r.CollectGarbage(ctx)
-				l.r.MarkStuck(ctx)
+				l.r.MarkHeld(ctx)
 			}
 		}
 	})

@@ -61,7 +61,7 @@ func (w *world) setHost(weight, limit int, unread string) {
 
 func (w *world) sendDesired() {
 	if w.current != nil {
-		w.current.r.Desire(w.t.Context(), w.desired())
+		w.current.r.SetDesired(w.t.Context(), w.desired())
 	}
 }
 

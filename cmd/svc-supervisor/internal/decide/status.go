@@ -1,0 +1,202 @@
+package decide
+
+// Moment is the point of a container's work at which its status is decided.
+type Moment int
+
+// The moments at which a status may change.
+const (
+	Observed   Moment = iota // the container was observed; a step may follow
+	StepBegins               // the step is about to run its verb
+	StepFailed               // the verb of the step failed
+	Rejected                 // no container is made for the binding, because its interface name is refused or occurs twice
+)
+
+// Failure classifies the error of a verb.
+type Failure int
+
+// The zero value stands for a verb that has not failed.
+const (
+	NoFailure     Failure = iota
+	FailedForNow          // the plugin asks for a later call (code 11)
+	FailedInPlace         // a reconfigure is impossible in place (code 100), so DEL and ADD follow
+	FailedForGood         // the same call would fail again (code 7, or a code that the plugin defines)
+	FailedSomehow         // any other error, which may be temporary
+	FailureCount
+)
+
+// StatusFacts is everything that the status of a container depends on.
+type StatusFacts struct {
+	Facts
+	Decision
+	Moment        Moment
+	Failure       Failure // of the step, at the moment StepFailed
+	SameContainer bool    // the recorded container id is the one that is wanted
+	UsedElsewhere bool    // a record of another name, or another binding, has the container id
+	Reported      bool    // RUNNING was published since the container runs
+	Retried       bool    // an earlier ADD or DEL of the container failed
+	Ran           bool    // the container ran before, so it is being repaired
+	DownTooLong   bool    // it has been wanted without running for as long as a repair may take
+	Undoing       bool    // the DEL that undoes a failed ADD failed, and is repeated after a back-off
+	Recreating    bool    // it is held by the back-off between the DEL of rule 5 and its ADD
+	Unstable      bool    // it fails repeatedly
+	KeepsFailing  bool    // it fails so often that it is published as ERROR
+}
+
+// wantedAgain reports whether ADD follows DEL for the recorded container.
+func (f *StatusFacts) wantedAgain() bool { return f.IsWanted() && f.SameContainer }
+
+// created reports whether a verb begins after which the container runs, or which precedes such a verb.
+func (f *StatusFacts) created() bool {
+	return f.Moment == StepBegins && (f.Step == Add || f.Step == Delete)
+}
+
+// runs reports whether the container runs and its status is due: it is settled, or it was not published since it runs.
+// The latter does not wait until it settles, because that may take long.
+func (f *StatusFacts) runs() bool {
+	unpublished := !f.Reported && f.Condition == Running && f.Step != Delete && f.IsWanted()
+	return f.Moment == Observed && (unpublished || f.Settled(&f.Facts))
+}
+
+func (f *StatusFacts) held() bool { return f.Moment == Observed && f.HeldDown(&f.Facts) }
+
+// Publication is what happens to the published status of a container.
+type Publication int
+
+// A publication that names no reason has no message, except RUNNING, which has the message of the container's health.
+const (
+	Keep Publication = iota
+	PublishStarting
+	PublishRunning
+	PublishUnstable     // RUNNING with the reason of the repeated failures
+	PublishChangeFailed // RUNNING with the error of the reconfigure
+	PublishError        // ERROR with the reason of the hold, or with the error of the verb
+	PublishKeepsFailing // ERROR with the reason of the repeated failures
+	PublishStopping
+	RemoveStatus
+	LeaveStatus // another name publishes the status of this container; the name removes only that of a former container
+	PublicationCount
+)
+
+var publicationNames = [PublicationCount]string{
+	"unchanged", "STARTING", "RUNNING", "RUNNING, the failures in the message",
+	"RUNNING, `change failed: ` and the error in the message", "ERROR with the reason", "ERROR, the failures in the message",
+	"STOPPING", "removed", "that of the other name",
+}
+
+func (p Publication) String() string { return publicationNames[p] }
+
+// statusRule is one row of the status table in docs/design.md. A test compares code and document.
+type statusRule struct {
+	number      int
+	when        string
+	fits        func(*StatusFacts) bool
+	publication Publication
+}
+
+// statusRules is the status table. The first rule that fits wins.
+var statusRules = []statusRule{
+	{
+		1, "a binding is rejected whose container id a record or another binding has", func(f *StatusFacts) bool {
+			return f.Moment == Rejected && f.UsedElsewhere
+		}, Keep,
+	},
+	{
+		2, "a binding is rejected", func(f *StatusFacts) bool { return f.Moment == Rejected }, PublishError,
+	},
+	{
+		3, "a verb answered with code 11, or a reconfigure with code 100", func(f *StatusFacts) bool {
+			return f.Moment == StepFailed && (f.Failure == FailedForNow || f.Failure == FailedInPlace)
+		}, Keep,
+	},
+	{
+		4, "a reconfigure failed", func(f *StatusFacts) bool {
+			return f.Moment == StepFailed && f.Step == Reconfigure
+		}, PublishChangeFailed,
+	},
+	{
+		5, "ADD failed: the container ran before and has not run for 60 s; or it never ran, and the code is 7 or one that" +
+			" the plugin defines, or ADD failed before",
+		func(f *StatusFacts) bool {
+			if f.Moment != StepFailed || f.Step != Add {
+				return false
+			}
+			return f.Ran && f.DownTooLong || !f.Ran && (f.Failure == FailedForGood || f.Retried)
+		}, PublishError,
+	},
+	{
+		6, "DEL begins: the record is damaged, or the container is not wanted under this name and a record or a binding of" +
+			" another name has its id",
+		func(f *StatusFacts) bool {
+			return f.Moment == StepBegins && f.Step == Delete &&
+				(f.Record == Damaged || !f.wantedAgain() && f.UsedElsewhere)
+		}, Keep,
+	},
+	{
+		7, "DEL begins, and the container is not wanted", func(f *StatusFacts) bool {
+			return f.Moment == StepBegins && f.Step == Delete && !f.wantedAgain()
+		}, PublishStopping,
+	},
+	{
+		8, "DEL or ADD begins after an ADD or DEL that failed", func(f *StatusFacts) bool {
+			return f.created() && f.Retried
+		}, Keep,
+	},
+	{
+		9, "DEL or ADD begins, the container runs, or it is between the DEL and the ADD of a repair; and five failures" +
+			" within ten minutes, until it has run for a minute without one",
+		func(f *StatusFacts) bool {
+			return f.KeepsFailing &&
+				(f.created() || f.runs() || f.held() && f.Hold == HeldBackOff && f.Recreating)
+		}, PublishKeepsFailing,
+	},
+	{
+		10, "DEL or ADD begins, or the container runs; and it fails repeatedly: systemd restarted a daemon, or it was" +
+			" repaired twice within ten minutes",
+		func(f *StatusFacts) bool { return f.Unstable && (f.created() || f.runs()) }, PublishUnstable,
+	},
+	{
+		11, "DEL or ADD begins", (*StatusFacts).created, PublishStarting,
+	},
+	{
+		12, "the container runs as it is wanted, or it runs and RUNNING was not published since its ADD or since the start",
+		(*StatusFacts).runs, PublishRunning,
+	},
+	{
+		13, "wanted and held: the plugin path was not read completely, so the plugin may still be found",
+		func(f *StatusFacts) bool { return f.held() && f.PluginMayBeFound(&f.Facts) }, Keep,
+	},
+	{
+		14, "wanted and held by a back-off before it ever ran, unless DEL cannot undo its ADD",
+		func(f *StatusFacts) bool { return f.held() && f.Hold == HeldBackOff && !f.Ran && !f.Undoing }, Keep,
+	},
+	{
+		15, "wanted and held, because its name, port or container id is taken; and another name has the container id",
+		func(f *StatusFacts) bool { return f.held() && f.Hold == HeldTaken && f.UsedElsewhere }, LeaveStatus,
+	},
+	{
+		16, "wanted and held: it ran before, or DEL cannot undo its ADD, for less than 60 s", func(f *StatusFacts) bool {
+			return f.held() && (f.Ran || f.Undoing) && !f.DownTooLong
+		}, Keep,
+	},
+	{
+		17, "wanted, does not run, and held", (*StatusFacts).held, PublishError,
+	},
+	{
+		18, "neither wanted nor recorded", func(f *StatusFacts) bool {
+			return f.Moment == Observed && f.Step == None && f.Wanted == NotWanted && f.Record == NoRecord
+		}, RemoveStatus,
+	},
+	{
+		19, "otherwise", func(*StatusFacts) bool { return true }, Keep,
+	},
+}
+
+// Status decides what happens to the published status of one container. It is a pure function.
+func Status(f StatusFacts) Publication {
+	for _, r := range statusRules {
+		if r.fits(&f) {
+			return r.publication
+		}
+	}
+	panic("decide: the last status rule fits everything")
+}

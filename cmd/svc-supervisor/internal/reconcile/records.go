@@ -1,0 +1,18 @@
+package reconcile
+
+import "github.com/svc-supervisor/svc-supervisor/pkg/statedir"
+
+// recordWriter writes records, and keeps what they hold in desired.
+type recordWriter struct {
+	Records
+	desired *desired
+}
+
+// write writes a record.
+func (w recordWriter) write(record *statedir.Record) error {
+	if err := w.Write(record); err != nil {
+		return err
+	}
+	w.desired.recorded(record)
+	return nil
+}

@@ -1,0 +1,55 @@
+package reconcile
+
+import (
+	"cmp"
+	"strings"
+
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/decide"
+)
+
+// show stores the row of a name for Rows.
+func (w *worker) show(s *snapshot, m *memory, d decide.Decision) {
+	row := Row{Name: s.Name, Type: s.ServiceType(), Health: m.health, Hold: d.Hold, Reason: reason(w.desired, s, m, d)}
+	if b := s.Claim.Binding; b != nil {
+		row.PortID, row.ContainerID = b.PortID, b.Container.ContainerID
+	}
+	if record := s.Record(); record != nil {
+		row.Version, row.Units, row.AddedAt = record.Executable.Version, record.Units(), record.AddedAt
+		row.PortID, row.ContainerID = record.Container.PortID, record.Container.ContainerID
+	}
+	if s.Claim.Refused != "" && row.Reason != s.Claim.Refused {
+		row.Reason = joinReasons(row.Reason, editRefused+s.Claim.Refused)
+	}
+	if row.Reason == "" {
+		row.Reason = cmp.Or(m.lastFailure(d.Step), m.crashes.reason(), m.unknown.shown(s.now))
+	}
+	if row.Reason == "" {
+		row.Reason = strings.Join(m.notes, "; ")
+	}
+	row.Restarts, row.runningSince = m.crashes.total(), m.runningSince
+	switch {
+	case d.Hold.Unknown() || s.Claim.Refused != "" && d.Step == decide.None:
+		row.Status = "UNKNOWN"
+	case d.Step == decide.Delete || d.Step == decide.Clean:
+		row.Status = "STOPPING"
+	case s.Facts.Runs():
+		row.Status = "RUNNING"
+	case d.Step == decide.Add:
+		row.Status = "STARTING"
+	case d.Hold != decide.NotHeld:
+		row.Status = "HELD"
+	default:
+		row = Row{} // neither wanted nor present
+	}
+	w.memories.setRow(m, row)
+}
+
+// editRefused is the prefix of the reason for a container that runs with its last valid configuration.
+const editRefused = "edit refused: "
+
+func joinReasons(a, b string) string {
+	if a == "" {
+		return b
+	}
+	return a + "; " + b
+}

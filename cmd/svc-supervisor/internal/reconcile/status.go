@@ -1,0 +1,118 @@
+package reconcile
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/decide"
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+)
+
+// healingTimeout is how long the repair of a container that ran may take before the container is published as ERROR.
+const healingTimeout = time.Minute
+
+// publish publishes the status of a container that the status table selects at a moment of its work. err is the error
+// of the verb if the moment is StepFailed.
+func (p *statuses) publish(s *snapshot, m *memory, d decide.Decision, moment decide.Moment, err error) {
+	c := s.Container()
+	if b := s.Claim.Binding; b != nil && s.Record() == nil {
+		c = b.Container
+	}
+	publication := decide.Status(p.facts(s, m, d, moment, err))
+	switch publication {
+	case decide.Keep:
+		return
+	case decide.RemoveStatus:
+		if m.published != "" {
+			p.unpublish(s.Name, m)
+		}
+		return
+	}
+	p.own(c, m)
+	if moment == decide.Observed && d.Condition == decide.Running {
+		m.runningReported = true
+		p.publishRunning(c, m, publication)
+		return
+	}
+	switch publication {
+	case decide.PublishStarting:
+		p.report.Set(c, spec.Starting, "", nil)
+	case decide.PublishStopping:
+		p.report.Set(c, spec.Stopping, "", nil)
+	case decide.PublishUnstable:
+		p.report.Set(c, spec.Running, m.crashes.reason(), nil)
+	case decide.PublishKeepsFailing:
+		p.report.Set(c, spec.Failed, m.crashes.reason(), nil)
+	case decide.PublishChangeFailed:
+		p.report.Set(c, spec.Running, "change failed: "+err.Error(), nil)
+	case decide.PublishError:
+		p.report.Set(c, spec.Failed, p.errorText(s, m, d, err), nil)
+	}
+}
+
+// publishRunning publishes the status of a running container with all health received so far. The lock keeps a later
+// push from being overwritten.
+func (p *statuses) publishRunning(c spec.Container, m *memory, publication decide.Publication) {
+	p.memories.mu.Lock()
+	defer p.memories.mu.Unlock()
+	m.applyPushedLocked()
+	switch publication {
+	case decide.PublishRunning:
+		p.report.Set(c, spec.Running, runningText(m), m.health)
+	case decide.PublishUnstable:
+		p.report.Set(c, spec.Running, m.crashes.reason(), m.health)
+	case decide.PublishKeepsFailing:
+		p.report.Set(c, spec.Failed, m.crashes.reason(), nil)
+	}
+}
+
+// runningText returns the message of a container that runs: the notes of its binding and the message of its health.
+func runningText(m *memory) string {
+	texts := slices.Clone(m.notes)
+	if m.health != nil && m.health.Message != "" {
+		texts = append(texts, m.health.Message)
+	}
+	return strings.Join(texts, "; ")
+}
+
+// errorText returns the message of a container that is published as ERROR: the error of its verb, or why it is held.
+func (p *statuses) errorText(s *snapshot, m *memory, d decide.Decision, err error) string {
+	switch {
+	case err != nil:
+		return err.Error()
+	case d.Hold == decide.HeldBackOff:
+		return m.failure[m.waitsFor(s)] // the text that was published when the step failed
+	default:
+		return reason(p.desired, s, m, d)
+	}
+}
+
+// facts gathers what the status of a container depends on.
+func (p *statuses) facts(
+	s *snapshot, m *memory, d decide.Decision, moment decide.Moment, err error,
+) decide.StatusFacts {
+	now := s.now
+	if moment != decide.Observed { // the verb may have run for long
+		now = time.Now()
+	}
+	binding, record := s.Claim.Binding, s.Record()
+	id := s.Container().ContainerID
+	if binding != nil && record == nil {
+		id = binding.Container.ContainerID
+	}
+	backOff := d.Hold == decide.HeldBackOff
+	return decide.StatusFacts{
+		Facts: s.Facts, Decision: d, Moment: moment, Failure: failureOf(d.Step, err),
+		SameContainer: binding != nil && record != nil && binding.Container.ContainerID == record.Container.ContainerID,
+		UsedElsewhere: p.desired.heldElsewhere(id, s.Name, nil),
+		Reported:      m.runningReported,
+		Retried:       m.addFails > 0 || d.Step == decide.Delete && m.failure[decide.Delete] != "",
+		Ran:           m.ran,
+		DownTooLong:   !m.downSince.IsZero() && now.Sub(m.downSince) >= healingTimeout,
+		Undoing:       backOff && m.waitsFor(s) == decide.Delete,
+		Recreating:    backOff && m.broken != "" && m.failure[decide.Add] == m.broken,
+		Unstable:      m.crashes.reason() != "",
+		KeepsFailing:  m.crashes.isError,
+	}
+}
