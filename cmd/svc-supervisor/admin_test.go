@@ -233,7 +233,7 @@ func TestNSDBCommandErrorsAreOneLine(t *testing.T) {
 		{
 			"an import of an object with a repeated key",
 			[]string{"nsdb", "import", "--nsdb", url, file(object("configurations/k", `{"psk":"hunter2","psk":""}`))},
-			"configurations/k: psk: the key stands twice",
+			"configurations/k: psk: duplicate key",
 		},
 	} {
 		t.Run(r.name, func(t *testing.T) {

@@ -372,7 +372,7 @@ func (s *supervisor) followUnits(ctx context.Context) {
 		}
 	})
 	if err != nil && ctx.Err() == nil {
-		s.log.Error("units are not followed: changes are found by CHECK alone", "error", err)
+		s.log.Error("lost systemd signals, relying on CHECK", "error", err)
 	}
 }
 
@@ -383,7 +383,7 @@ func (s *supervisor) resync(ctx context.Context) {
 			s.reconciler.MarkAll() // a name may be free now
 		}
 		if err := s.reconciler.FindLeftovers(ctx); err != nil && ctx.Err() == nil {
-			s.log.Warn("leftovers not looked for", "error", err)
+			s.log.Warn("leftover scan failed", "error", err)
 		}
 		select {
 		case <-ctx.Done():

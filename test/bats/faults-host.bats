@@ -109,7 +109,7 @@ teardown() {
 	prlimit --pid "$pid" --nofile=3:
 	systemctl kill --signal=KILL svc-a.service
 	unbind p-b
-	eventually 10 logged 'leftovers not looked for.*too many open files'
+	eventually 10 logged 'leftover scan failed.*too many open files'
 	eventually 10 logged 'container held.*container=a .*too many open files'
 	sleep 1
 	same "verbs" "ADD a ADD b ADD other" "$(verbs | xargs -n 2 | sort | xargs)"
@@ -467,7 +467,7 @@ locked_out() { cat "$T"/said.* | grep -c 'in use by another svc-supervisor'; }
 	eventually 20 runs left c-left IPSEC
 	life=$(life left)
 	mv "$WHACK" "$WHACK.away"
-	eventually 20 logged 'CHECK without an answer.*whack'
+	eventually 20 logged 'container state unknown to CHECK.*whack'
 	sleep 5
 	mv "$WHACK.away" "$WHACK"
 	same "verbs without whack" "ADD left" "$(verbs left)"

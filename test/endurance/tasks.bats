@@ -20,7 +20,7 @@ teardown() {
 	systemctl set-property --runtime svc-supervisor.service TasksMax=$((tasks + 7))
 	sleep 600
 	untouched "$lives" "after ten minutes with a limit of tasks"
-	logged 'CHECK without an answer.*resource temporarily unavailable'
+	logged 'container state unknown to CHECK.*resource temporarily unavailable'
 	systemctl set-property --runtime svc-supervisor.service TasksMax=infinity
 	for name in left middle right; do eventually 240 runs "$name" "c-$name" IPSEC; done
 	untouched "$lives" "without the limit"

@@ -294,7 +294,7 @@ func TestUnreadableObjectIsNotAbsent(t *testing.T) {
 						t.Errorf("an intermediate set: %+v", set)
 					}
 				}
-				if f.logged("cannot be used "+object.key) != 1 || f.logged("well again "+object.key) != 1 {
+				if f.logged("unreadable "+object.key) != 1 || f.logged("readable again "+object.key) != 1 {
 					t.Errorf("log: %q", f.log)
 				}
 			})

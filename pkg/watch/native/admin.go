@@ -119,7 +119,7 @@ func ParseObjects(objects []spec.Object) ([]*Document, error) {
 			return nil, fmt.Errorf("object %d: %w", i+1, err)
 		}
 		if seen[object.Key] {
-			return nil, fmt.Errorf("%s: stands twice: allowed: once", object.Key)
+			return nil, fmt.Errorf("%s: duplicate object", object.Key)
 		}
 		seen[object.Key] = true
 		if documents[i], err = Parse(object.Value, JSON); err != nil {

@@ -139,7 +139,7 @@ func (w *jsonWriter) object(each func(member func(key string, value func() error
 		}
 		defer w.pop()
 		if seen[key] {
-			return w.fault("the key stands twice: allowed: once")
+			return w.fault("duplicate key: allowed: once")
 		}
 		if len(seen) > 0 {
 			if err := w.put(","); err != nil {

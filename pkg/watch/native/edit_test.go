@@ -110,7 +110,7 @@ func TestParseObjectsChecksKeysAndValues(t *testing.T) {
 	}
 	host := spec.Object{Key: "hosts/h", Value: json.RawMessage(`{"id":"h"}`)}
 	twice := []spec.Object{host, host}
-	if _, err := ParseObjects(twice); err == nil || err.Error() != "hosts/h: stands twice: allowed: once" {
+	if _, err := ParseObjects(twice); err == nil || err.Error() != "hosts/h: duplicate object" {
 		t.Error(err)
 	}
 }

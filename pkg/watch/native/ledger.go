@@ -22,7 +22,7 @@ func (l *Ledger) Tell(faults []Fault, whole bool) {
 	faulty := map[Key]bool{}
 	for _, fault := range faults {
 		if !l.logged[fault] && !now[fault] {
-			l.log.Warn("object of the NSDB cannot be used", "key", string(fault.Key), "fault", fault.Text)
+			l.log.Warn("NSDB object unreadable", "key", string(fault.Key), "fault", fault.Text)
 		}
 		now[fault], faulty[fault.Key] = true, true
 	}
@@ -32,7 +32,7 @@ func (l *Ledger) Tell(faults []Fault, whole bool) {
 		case !whole && !faulty[fault.Key]:
 			now[fault] = true
 		case !faulty[fault.Key]:
-			l.log.Info("object of the NSDB is well again", "key", string(fault.Key))
+			l.log.Info("NSDB object readable again", "key", string(fault.Key))
 			faulty[fault.Key] = true // one line for one object
 		}
 	}

@@ -57,15 +57,15 @@ func (l *Log) Sweep(ctx context.Context) bool {
 		alive, err := l.Alive(ctx)
 		switch {
 		case err != nil:
-			l.warnOnce("", "left-overs of the agent stay: it is not known whether it runs", "error", err)
+			l.warnOnce("", "leftovers of the agent kept: it is not known whether it runs", "error", err)
 			return cleared
 		case alive:
-			l.warnOnce("", "left-overs of the agent stay: it runs", "directory", l.Dir)
+			l.warnOnce("", "leftovers of the agent kept: it runs", "directory", l.Dir)
 			return cleared
 		}
 		delete(l.logged, "")
 		if err := l.clear(ctx, file.Name()); err != nil {
-			l.warnOnce(file.Name(), "left-over of the agent stays", "entry", filepath.Join(l.Dir, file.Name()), "error", err)
+			l.warnOnce(file.Name(), "leftover of the agent kept", "entry", filepath.Join(l.Dir, file.Name()), "error", err)
 			continue
 		}
 		cleared = true
@@ -89,7 +89,7 @@ func (l *Log) clear(ctx context.Context, file string) error {
 		if err := l.Host.Clear(ctx, name); err != nil {
 			return err
 		}
-		l.Log.Warn("left-over of the agent removed", "container", name, "portId", file)
+		l.Log.Warn("leftover of the agent removed", "container", name, "portId", file)
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err

@@ -100,7 +100,7 @@ func (c *checker) noteUnknown(s *snapshot, m *memory, err error) {
 		c.log.Warn("state of the container unknown", "container", s.Name, "since", m.unknown.since, "error", err)
 		return
 	}
-	c.log.Warn("CHECK without an answer", "container", s.Name, "error", err)
+	c.log.Warn("container state unknown to CHECK", "container", s.Name, "error", err)
 }
 
 // parseHealth parses the output of CHECK. It returns nil without an error for empty output and for JSON without a

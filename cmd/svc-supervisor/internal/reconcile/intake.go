@@ -46,7 +46,7 @@ func (r *Reconciler) Drain() {
 // logBindings logs the bound ports, as a help to find out why a container does not start.
 func (r *Reconciler) logBindings(c *claims) {
 	if c.unread != "" {
-		r.log.Warn("host unknown: nothing is changed", "reason", c.unread)
+		r.log.Warn("host object unreadable, changing nothing", "reason", c.unread)
 		return
 	}
 	if !r.log.Enabled(context.Background(), slog.LevelDebug) {

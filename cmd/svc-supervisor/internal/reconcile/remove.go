@@ -49,7 +49,7 @@ func (r *remover) remove(ctx context.Context, s *snapshot, m *memory, d decide.D
 		}
 	}
 	if record == nil {
-		r.logs(c.ServiceType).Warn("remove what a damaged record stands for", "container", s.Name, "error", s.RecordProblem)
+		r.logs(c.ServiceType).Warn("remove the container of a damaged record", "container", s.Name, "error", s.RecordProblem)
 	} else {
 		attributes := append(fields(c), "rule", d.Rule)
 		level := slog.LevelInfo

@@ -132,4 +132,4 @@ func deriveID(owner UUID, purpose string) UUID {
 	return UUID(strings.Join([]string{digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]}, "-"))
 }
 
-var errDuplicateObject = errors.New("stands twice: allowed: once")
+var errDuplicateObject = errors.New("duplicate object")

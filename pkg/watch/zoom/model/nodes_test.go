@@ -494,7 +494,7 @@ func TestImportRejectsWhatMidoNetCannotRepresent(t *testing.T) {
 		}
 	}
 	twice := append(objects(), objects()[0])
-	if _, err := Nodes(midonet, twice); err == nil || !strings.HasSuffix(err.Error(), "stands twice: allowed: once") {
+	if _, err := Nodes(midonet, twice); err == nil || !strings.HasSuffix(err.Error(), "duplicate object") {
 		t.Error(err)
 	}
 }
