@@ -38,14 +38,6 @@ func (q *gcLocks) forType(t spec.ServiceType) *sync.RWMutex {
 	return q.locks[t]
 }
 
-// CollectGarbage runs GC of each executable for which it is due: after the start as soon as no name has work left, then
-// daily. GC of an executable whose service type is busy is left to the next call.
-func (r *Reconciler) CollectGarbage(ctx context.Context) {
-	if r.desired.allRead() && r.queue.idle() {
-		r.gc.collectAll(ctx)
-	}
-}
-
 // collector runs GC. It is used by one goroutine.
 type collector struct {
 	records interface {

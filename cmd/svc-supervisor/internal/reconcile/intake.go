@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/decide"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
@@ -81,4 +82,34 @@ func (r *Reconciler) MarkHeld(ctx context.Context) {
 	r.applying.Unlock()
 	r.held.mark(decide.HeldTaken)
 	r.held.mark(decide.HeldLeftover)
+}
+
+// ApplyPushedHealth applies pushed health. It is shown and published at once, also while a verb of the container runs. The answer
+// of that verb may be older, so the worker applies the push again after it. Pushes for containers without a record are
+// dropped.
+func (r *Reconciler) ApplyPushedHealth(pushed *spec.Health) {
+	name := pushed.InterfaceName
+	r.memories.mu.Lock()
+	holder := r.desired.holder(name)
+	if holder.container == "" || holder.deleted {
+		r.memories.mu.Unlock()
+		return
+	}
+	m := r.memories.getLocked(name) // after a start the name may not have been observed yet
+	if len(m.pushed.connections)+len(pushed.Connections) <= pushedLimit {
+		m.pushed.connections = append(m.pushed.connections, pushed.Connections...)
+	} else {
+		m.pushed.lost = true
+	}
+	m.pushed.received, m.pushed.againAt = true, time.Time{}
+	if pushed.Again != nil {
+		m.pushed.againAt = time.Now().Add(time.Duration(pushed.Again.After) * time.Second)
+	}
+	r.connections.pushedLocked(name, m, pushed.Connections)
+	if m.row.Health != nil {
+		m.row.Health = m.row.Health.With(pushed.Connections)
+	}
+	r.report.MergeConnections(holder.container, pushed.Connections)
+	r.memories.mu.Unlock()
+	r.Mark(name)
 }

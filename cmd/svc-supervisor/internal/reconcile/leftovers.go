@@ -8,15 +8,6 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/unit"
 )
 
-// FindLeftovers marks every name that has no record of a container but a namespace or veth with our owner tag or a unit
-// with our name pattern. It also marks every name whose record has a container but whose namespace is missing. Then it
-// releases the user ids of names that have nothing else; a crash can leave such a user id behind, even if the state
-// directory was lost.
-func (r *Reconciler) FindLeftovers(ctx context.Context) error {
-	// The records are listed before the host is observed, since a container added during the observation is no leftover.
-	return r.leftovers.find(ctx, r.desired.recordedNames(), r.desired.hasSlot)
-}
-
 // leftovers finds the resources with our owner tag on the whole host.
 type leftovers struct {
 	namespaces interface {
@@ -32,8 +23,8 @@ type leftovers struct {
 	mark func(spec.Name)
 }
 
-// find does what FindLeftovers describes. recorded are the names whose record describes a container. hasSlot reports
-// whether a name has a record of any phase or is about to get one.
+// find marks names, see Reconciler.FindLeftovers. recorded are the names whose record describes a container. hasSlot
+// reports whether a name has a record of any phase or is about to get one.
 func (l *leftovers) find(ctx context.Context, recorded map[spec.Name]bool, hasSlot func(spec.Name) bool) error {
 	namespaces, err := l.namespaces.List()
 	if err != nil {

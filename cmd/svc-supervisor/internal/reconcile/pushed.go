@@ -22,36 +22,6 @@ const pushedLimit = 4096
 // daemon that pushes without end would make ADD or CHECK run without end.
 const pushedGap = 3 * time.Second
 
-// ApplyPushedHealth applies pushed health. It is shown and published at once, also while a verb of the container runs. The answer
-// of that verb may be older, so the worker applies the push again after it. Pushes for containers without a record are
-// dropped.
-func (r *Reconciler) ApplyPushedHealth(pushed *spec.Health) {
-	name := pushed.InterfaceName
-	r.memories.mu.Lock()
-	holder := r.desired.holder(name)
-	if holder.container == "" || holder.deleted {
-		r.memories.mu.Unlock()
-		return
-	}
-	m := r.memories.getLocked(name) // after a start the name may not have been observed yet
-	if len(m.pushed.connections)+len(pushed.Connections) <= pushedLimit {
-		m.pushed.connections = append(m.pushed.connections, pushed.Connections...)
-	} else {
-		m.pushed.lost = true
-	}
-	m.pushed.received, m.pushed.againAt = true, time.Time{}
-	if pushed.Again != nil {
-		m.pushed.againAt = time.Now().Add(time.Duration(pushed.Again.After) * time.Second)
-	}
-	r.connections.pushedLocked(name, m, pushed.Connections)
-	if m.row.Health != nil {
-		m.row.Health = m.row.Health.With(pushed.Connections)
-	}
-	r.report.MergeConnections(holder.container, pushed.Connections)
-	r.memories.mu.Unlock()
-	r.Mark(name)
-}
-
 // applyPushedLocked applies pushed health on top of what ADD or CHECK reported. If they have not reported anything yet,
 // or connections were dropped, it makes a CHECK due, which reports all connections. A CHECK or reconfiguration that a
 // push asks for runs no sooner than pushedGap after the last verb of its kind.

@@ -192,3 +192,28 @@ func (r *Reconciler) MarkAll() {
 		r.queue.mark(name)
 	}
 }
+
+// CollectGarbage runs GC of each executable for which it is due: after the start as soon as no name has work left, then
+// daily. GC of an executable whose service type is busy is left to the next call.
+func (r *Reconciler) CollectGarbage(ctx context.Context) {
+	if r.desired.allRead() && r.queue.idle() {
+		r.gc.collectAll(ctx)
+	}
+}
+
+// Serves reports whether this supervisor publishes the status of a container. It does if it has a record of the
+// container, or if the type is one of Settings.Types, or if Settings.Types is empty and an executable serves the type.
+// It does not wait until the plugin path has been read, because a missing status of a container without a record does
+// no harm.
+func (r *Reconciler) Serves(id spec.ContainerID, t spec.ServiceType) bool {
+	return r.types.serves(id, t)
+}
+
+// FindLeftovers marks every name that has no record of a container but a namespace or veth with our owner tag or a unit
+// with our name pattern. It also marks every name whose record has a container but whose namespace is missing. Then it
+// releases the user ids of names that have nothing else; a crash can leave such a user id behind, even if the state
+// directory was lost.
+func (r *Reconciler) FindLeftovers(ctx context.Context) error {
+	// The records are listed before the host is observed, since a container added during the observation is no leftover.
+	return r.leftovers.find(ctx, r.desired.recordedNames(), r.desired.hasSlot)
+}

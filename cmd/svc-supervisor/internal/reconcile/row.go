@@ -53,3 +53,27 @@ func joinReasons(a, b string) string {
 	}
 	return a + "; " + b
 }
+
+// logHeld logs a hold when it begins and when its reason changes.
+func (w *worker) logHeld(s *snapshot, m *memory, d decide.Decision) {
+	text := ""
+	if d.Hold != decide.NotHeld && d.Hold != decide.HeldBackOff { // the failure was logged together with its delay
+		text = reason(w.desired, s, m, d)
+	}
+	if text == notReadYet || d.PluginMayBeFound(&s.Facts) {
+		return // this is normal at every start
+	}
+	if text == m.heldLogged {
+		return
+	}
+	m.heldLogged = text
+	if text == "" {
+		return
+	}
+	fields := []any{"container", s.Name, "reason", text}
+	if d.Hold == decide.HeldSlot {
+		host, status := w.desired.hostStatus()
+		fields = append(fields, "weight", host.Weight, "limit", host.Limit, "count", status.Count)
+	}
+	w.log.Warn("container held", fields...)
+}

@@ -68,14 +68,7 @@ func (f *typeFilter) list() string {
 	return strings.Join(names, ", ")
 }
 
-// Serves reports whether this supervisor publishes the status of a container. It does if it has a record of the
-// container, or if the type is one of Settings.Types, or if Settings.Types is empty and an executable serves the type.
-// It does not wait until the plugin path has been read, because a missing status of a container without a record does
-// no harm.
-func (r *Reconciler) Serves(id spec.ContainerID, t spec.ServiceType) bool {
-	return r.types.serves(id, t)
-}
-
+// serves reports whether this supervisor publishes the status of a container, see Reconciler.Serves.
 func (f *typeFilter) serves(id spec.ContainerID, t spec.ServiceType) bool {
 	if f.desired.hasRecordOf(id) {
 		return true
