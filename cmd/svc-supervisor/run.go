@@ -108,7 +108,7 @@ type supervisor struct {
 	records        *statedir.Dir
 	inventory      *plugin.Inventory
 	bus            *unit.Bus
-	events         kernelevents.Follower
+	events         kernelevents.Subscriber
 	nsdb           watch.NSDB
 	statuses       *report.StatusPublisher
 	reconciler     *reconcile.Reconciler

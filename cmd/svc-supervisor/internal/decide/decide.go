@@ -24,7 +24,8 @@ var stepNames = [StepCount]string{
 
 func (s Step) String() string { return stepNames[s] }
 
-// Hold is the reason why a container differs from its desired state although no step is taken.
+// Hold is the reason why a container differs from its desired state although no step changes that. A due CHECK may still
+// run.
 type Hold int
 
 // The reasons why a container is held. The first group means that nothing is known about the container.
@@ -101,7 +102,7 @@ const (
 // ExecutableState tells whether the service type can be served now.
 type ExecutableState int
 
-// An executable whose STATUS is bad is still used for CHECK and DEL, but not for a new ADD. ExecutableUnknown means
+// An executable whose STATUS is bad is still used for CHECK, DEL and reconfigure, but not for a new ADD. ExecutableUnknown means
 // that an executable serves the type, but the plugin path was not read completely, and an executable that can
 // reconfigure the recorded container may still be found. No verb runs then, because another version would be used.
 const (
@@ -125,7 +126,7 @@ type Facts struct {
 	Leftover         bool // a unit, namespace or veth of this name has our owner tag
 	CheckFailed      bool // CHECK returned two errors in a row
 	CheckDue         bool
-	AgainDue         bool
+	AgainDue         bool // a reconfigure is due that ADD, CHECK or a push requested
 	PluginsUnscanned bool // the plugin path was not read completely, so more executables may be found
 	Executable       ExecutableState
 	Reconfigures     bool            // an executable can reconfigure the container in place
@@ -161,15 +162,16 @@ func (f *Facts) HostKnown() bool { return f.Readable && !f.stoppedByShutdown() }
 // RecordKnown reports whether a record was read or does not exist. A damaged record counts as known: a step follows.
 func (f *Facts) RecordKnown() bool { return f.Record != RecordUnreadable && f.Record != Newer }
 
-// Decision is the step, and why the container is held if the step is None.
+// Decision is the step, and why the container is held if no step changes it.
 type Decision struct {
 	Step      Step
-	Rule      int // the number of the rule that selected the step; only for the log
+	Waits     Step // the step that waits for its back-off, if that is why the container is held; otherwise None
+	Rule      int  // the number of the rule that selected the step; only for the log
 	Hold      Hold
 	Condition Condition
 }
 
-// DoesNotRun reports whether it is known that the container does not run, or that it is broken.
+// DoesNotRun reports whether the container does not run, is to be removed, or is broken.
 func (d Decision) DoesNotRun() bool { return d.Condition == Down || d.Condition == Broken }
 
 // Settled reports whether the container runs as it is wanted, so that no step follows.
@@ -195,7 +197,7 @@ type Condition int
 // The zero value stands for rule 1 and for a damaged record.
 const (
 	Unknown Condition = iota // it may run or not
-	Down                     // it does not run: it has no record, or its record asks for DEL
+	Down                     // it has no record, or DEL follows for another reason than a broken container
 	Broken                   // it ran and is broken, so it is recreated; the ADD after its DEL waits for a back-off
 	Running                  // its record is of phase `added` or `changing`, and it is not broken
 )
@@ -268,7 +270,7 @@ var rules = []rule{
 	},
 	{
 		5, "record `added` or `changing`: its namespace or a unit of it is gone, a unit failed for good, or CHECK" +
-			" answered with an error twice in a row and STATUS is good", "DEL",
+			" answered with an error twice and STATUS is not bad", "DEL",
 		func(f *Facts) bool {
 			return f.Runs() && (f.Namespace != NamespaceOurs || f.Units == UnitsGone || f.Units == UnitsFailed ||
 				f.CheckFailed && f.Executable != ExecutableNotReady)
@@ -373,10 +375,14 @@ func Next(f Facts) Decision {
 		if (step == Delete || step == RunCheck) && f.unserved() {
 			step, hold = None, heldUnserved(&f)
 		}
-		if step != None && f.Waiting[step] {
-			step, hold = None, HeldBackOff
+		waits := None
+		switch {
+		case step != None && f.Waiting[step]:
+			step, waits, hold = None, step, HeldBackOff
+		case hold == HeldBackOff:
+			waits = Reconfigure
 		}
-		return Decision{step, r.number, hold, r.condition(&f)}
+		return Decision{step, waits, r.number, hold, r.condition(&f)}
 	}
 	panic("decide: the last rule fits everything")
 }

@@ -362,7 +362,7 @@ func (m *model) statusFacts(moment Moment, failure Failure) StatusFacts {
 		Facts: facts, Decision: d, Moment: moment, Failure: failure,
 		SameContainer: m.bound && !m.unread && recorded && m.recorded.id == m.want.id,
 		Reported:      m.reported, Retried: m.addFails > 0 || d.Step == Delete && m.delFailed, Ran: m.ran,
-		DownTooLong: m.downLong, Undoing: d.Hold == HeldBackOff && m.delFailed,
+		DownTooLong: m.downLong,
 	}
 }
 

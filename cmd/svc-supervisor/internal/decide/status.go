@@ -32,27 +32,28 @@ type StatusFacts struct {
 	Failure       Failure // of the step, at the moment StepFailed
 	SameContainer bool    // the recorded container id is the one that is wanted
 	UsedElsewhere bool    // a record of another name, or another binding, has the container id
-	Reported      bool    // RUNNING was published since the container runs
+	Reported      bool    // a status was published since the container runs
 	Retried       bool    // an earlier ADD or DEL of the container failed
 	Ran           bool    // the container ran before, so it is being repaired
 	DownTooLong   bool    // it has been wanted without running for as long as a repair may take
-	Undoing       bool    // the DEL that undoes a failed ADD failed, and is repeated after a back-off
-	Recreating    bool    // it is held by the back-off between the DEL of rule 5 and its ADD
-	Unstable      bool    // it fails repeatedly
+	Recreating    bool    // it is held between the DEL and the ADD of a repair
+	Unstable      bool    // systemd restarted a daemon of it, or it was repaired twice within ten minutes
 	KeepsFailing  bool    // it fails so often that it is published as ERROR
 }
 
-// wantedAgain reports whether ADD follows DEL for the recorded container.
-func (f *StatusFacts) wantedAgain() bool { return f.IsWanted() && f.SameContainer }
+// addFollows reports whether ADD follows DEL for the recorded container.
+func (f *StatusFacts) addFollows() bool { return f.IsWanted() && f.SameContainer }
 
-// created reports whether a verb begins after which the container runs, or which precedes such a verb.
-func (f *StatusFacts) created() bool {
+// cleaning reports whether the removal of what an ADD has left failed, and is repeated after a back-off.
+func (f *StatusFacts) cleaning() bool { return f.Waits == Delete || f.Waits == Clean }
+
+func (f *StatusFacts) addOrDelBegins() bool {
 	return f.Moment == StepBegins && (f.Step == Add || f.Step == Delete)
 }
 
-// runs reports whether the container runs and its status is due: it is settled, or it was not published since it runs.
-// The latter does not wait until it settles, because that may take long.
-func (f *StatusFacts) runs() bool {
+// runningIsDue reports whether the container runs and its status is due: it is settled, or no status was published since
+// it runs. The latter does not wait until it settles, because that may take long.
+func (f *StatusFacts) runningIsDue() bool {
 	unpublished := !f.Reported && f.Condition == Running && f.Step != Delete && f.IsWanted()
 	return f.Moment == Observed && (unpublished || f.Settled(&f.Facts))
 }
@@ -128,17 +129,17 @@ var statusRules = []statusRule{
 			" another name has its id",
 		func(f *StatusFacts) bool {
 			return f.Moment == StepBegins && f.Step == Delete &&
-				(f.Record == Damaged || !f.wantedAgain() && f.UsedElsewhere)
+				(f.Record == Damaged || !f.addFollows() && f.UsedElsewhere)
 		}, Keep,
 	},
 	{
 		7, "DEL begins, and the container is not wanted", func(f *StatusFacts) bool {
-			return f.Moment == StepBegins && f.Step == Delete && !f.wantedAgain()
+			return f.Moment == StepBegins && f.Step == Delete && !f.addFollows()
 		}, PublishStopping,
 	},
 	{
 		8, "DEL or ADD begins after an ADD or DEL that failed", func(f *StatusFacts) bool {
-			return f.created() && f.Retried
+			return f.addOrDelBegins() && f.Retried
 		}, Keep,
 	},
 	{
@@ -146,36 +147,36 @@ var statusRules = []statusRule{
 			" within ten minutes, until it has run for a minute without one",
 		func(f *StatusFacts) bool {
 			return f.KeepsFailing &&
-				(f.created() || f.runs() || f.held() && f.Hold == HeldBackOff && f.Recreating)
+				(f.addOrDelBegins() || f.runningIsDue() || f.held() && f.Hold == HeldBackOff && f.Recreating)
 		}, PublishKeepsFailing,
 	},
 	{
-		10, "DEL or ADD begins, or the container runs; and it fails repeatedly: systemd restarted a daemon, or it was" +
-			" repaired twice within ten minutes",
-		func(f *StatusFacts) bool { return f.Unstable && (f.created() || f.runs()) }, PublishUnstable,
+		10, "DEL or ADD begins, or the container runs; and systemd restarted a daemon of it, or it was repaired" +
+			" twice within ten minutes",
+		func(f *StatusFacts) bool { return f.Unstable && (f.addOrDelBegins() || f.runningIsDue()) }, PublishUnstable,
 	},
 	{
-		11, "DEL or ADD begins", (*StatusFacts).created, PublishStarting,
+		11, "DEL or ADD begins", (*StatusFacts).addOrDelBegins, PublishStarting,
 	},
 	{
 		12, "the container runs as it is wanted, or it runs and RUNNING was not published since its ADD or since the start",
-		(*StatusFacts).runs, PublishRunning,
+		(*StatusFacts).runningIsDue, PublishRunning,
 	},
 	{
 		13, "wanted and held: the plugin path was not read completely, so the plugin may still be found",
 		func(f *StatusFacts) bool { return f.held() && f.PluginMayBeFound(&f.Facts) }, Keep,
 	},
 	{
-		14, "wanted and held by a back-off before it ever ran, unless DEL cannot undo its ADD",
-		func(f *StatusFacts) bool { return f.held() && f.Hold == HeldBackOff && !f.Ran && !f.Undoing }, Keep,
+		14, "wanted and held by a back-off before it ever ran, unless what its ADD has left cannot be removed",
+		func(f *StatusFacts) bool { return f.held() && f.Hold == HeldBackOff && !f.Ran && !f.cleaning() }, Keep,
 	},
 	{
 		15, "wanted and held, because its name, port or container id is taken; and another name has the container id",
 		func(f *StatusFacts) bool { return f.held() && f.Hold == HeldTaken && f.UsedElsewhere }, LeaveStatus,
 	},
 	{
-		16, "wanted and held: it ran before, or DEL cannot undo its ADD, for less than 60 s", func(f *StatusFacts) bool {
-			return f.held() && (f.Ran || f.Undoing) && !f.DownTooLong
+		16, "wanted and held: it ran before, or what its ADD has left cannot be removed, for less than 60 s", func(f *StatusFacts) bool {
+			return f.held() && (f.Ran || f.cleaning()) && !f.DownTooLong
 		}, Keep,
 	},
 	{

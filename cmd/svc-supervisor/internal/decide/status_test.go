@@ -142,12 +142,17 @@ var statusRows = []struct {
 	{
 		"a first ADD that cannot be undone is no error within a minute",
 		at(Observed, with(fresh(), func(f *Facts) { f.Record = IsAdding }, waiting(Delete)),
-			func(f *StatusFacts) { f.Undoing = true }), 16, Keep,
+			nil), 16, Keep,
 	},
 	{
 		"a first ADD that cannot be undone is an error after a minute",
 		at(Observed, with(fresh(), func(f *Facts) { f.Record = IsAdding }, waiting(Delete)),
-			func(f *StatusFacts) { f.Undoing, f.DownTooLong = true, true }), 17, PublishError,
+			func(f *StatusFacts) { f.DownTooLong = true }), 17, PublishError,
+	},
+	{
+		"a leftover that cannot be removed is an error after a minute",
+		at(Observed, with(fresh(), func(f *Facts) { f.Leftover = true }, waiting(Clean)),
+			func(f *StatusFacts) { f.DownTooLong = true }), 17, PublishError,
 	},
 	{
 		"a container that another name has is left to that name",
@@ -274,7 +279,7 @@ func everyStatusFacts(visit func(*StatusFacts)) {
 	for _, facts := range decisionFacts() {
 		f := StatusFacts{Facts: facts, Decision: Next(facts)}
 		flags := []*bool{
-			&f.SameContainer, &f.UsedElsewhere, &f.Reported, &f.Retried, &f.Ran, &f.DownTooLong, &f.Undoing, &f.Recreating,
+			&f.SameContainer, &f.UsedElsewhere, &f.Reported, &f.Retried, &f.Ran, &f.DownTooLong, &f.Recreating,
 			&f.Unstable, &f.KeepsFailing,
 		}
 		for f.Moment = Observed; f.Moment <= Rejected; f.Moment++ {
@@ -295,9 +300,9 @@ func everyStatusFacts(visit func(*StatusFacts)) {
 func decisionFacts() []Facts {
 	type key struct {
 		Decision
-		Wanted   WantedState
-		Record   RecordState
-		Unlisted bool
+		Wanted    WantedState
+		Record    RecordState
+		Unscanned bool
 	}
 	seen := map[key]bool{}
 	var list []Facts

@@ -8,7 +8,7 @@
 // So 1,000 namespaces need 3,000 file descriptors and no threads. Go raises the soft limit of descriptors to the hard
 // limit, which systemd sets to 524,288. One more socket follows the links of the host.
 //
-// A netlink socket keeps its namespace alive: Forget must be called before the namespace is removed.
+// A netlink socket keeps its namespace alive: Unsubscribe must be called before the namespace is removed.
 package kernelevents
 
 import (
@@ -22,9 +22,9 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// Follower subscribes to the events of namespaces, with one subscription for each name. Its zero value is ready for
+// Subscriber subscribes to the events of namespaces, with one subscription for each name. Its zero value is ready for
 // use. It is safe for concurrent use, but calls for the same name must not be concurrent.
-type Follower struct {
+type Subscriber struct {
 	mu            sync.Mutex
 	subscriptions map[spec.Name]*subscription
 	host          *socket   // follows the links of the host; nil until a container needs it
@@ -43,13 +43,13 @@ type subscription struct {
 // its identity.
 type identity struct{ device, inode uint64 }
 
-// Follow calls changed after each change of the given kinds in the namespace at path, until Forget is called. The kind
+// Subscribe calls changed after each change of the given kinds in the namespace at path, until Unsubscribe is called. The kind
 // spec.Events.Network includes changes of the host's interface of that name. If the namespace is already followed under
-// this name for the same kinds, Follow does nothing. If there is another namespace at path, Follow replaces the former
-// subscription. changed is called from another goroutine, once possibly even after Forget has returned.
+// this name for the same kinds, Subscribe does nothing. If there is another namespace at path, Subscribe replaces the former
+// subscription. changed is called from another goroutine, once possibly even after Unsubscribe has returned.
 //
 // fresh reports whether the subscription is new. Changes before a new subscription were not reported.
-func (f *Follower) Follow(name spec.Name, path string, events spec.Events, changed func()) (fresh bool, err error) {
+func (f *Subscriber) Subscribe(name spec.Name, path string, events spec.Events, changed func()) (fresh bool, err error) {
 	fresh, err = f.follow(name, path, events, changed)
 	if err != nil {
 		return false, fmt.Errorf("subscribe to kernel events of container %s: %w", name, err)
@@ -57,7 +57,7 @@ func (f *Follower) Follow(name spec.Name, path string, events spec.Events, chang
 	return fresh, nil
 }
 
-func (f *Follower) follow(name spec.Name, path string, events spec.Events, changed func()) (fresh bool, err error) {
+func (f *Subscriber) follow(name spec.Name, path string, events spec.Events, changed func()) (fresh bool, err error) {
 	namespace, err := ns.GetNS(path)
 	if err != nil {
 		return false, err
@@ -74,7 +74,7 @@ func (f *Follower) follow(name spec.Name, path string, events spec.Events, chang
 	if former != nil && former.namespace == id && former.events == events {
 		return false, nil
 	}
-	f.Forget(name)
+	f.Unsubscribe(name)
 	protocols := protocolsOf(events)
 	sockets, err := openSockets(namespace, protocols)
 	if err != nil {
@@ -101,7 +101,7 @@ func (f *Follower) follow(name spec.Name, path string, events spec.Events, chang
 }
 
 // followHost subscribes to the links of the host, unless that has been done.
-func (f *Follower) followHost() error {
+func (f *Subscriber) followHost() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.host != nil {
@@ -129,7 +129,7 @@ func (f *Follower) followHost() error {
 
 // hostChanged calls changed for the containers whose host interfaces have these names. lost means that messages about
 // further links were lost; hostChanged stores the time of that.
-func (f *Follower) hostChanged(names map[spec.Name]bool, lost bool) {
+func (f *Subscriber) hostChanged(names map[spec.Name]bool, lost bool) {
 	var callbacks []func()
 	f.mu.Lock()
 	if lost {
@@ -149,15 +149,15 @@ func (f *Follower) hostChanged(names map[spec.Name]bool, lost bool) {
 // LostAt returns the time when messages about links of the host were last lost. Any container may be affected. The loss
 // is not reported to the containers, because each report costs a CHECK, and programs on the host and in a container's
 // namespace can cause more changes than are read.
-func (f *Follower) LostAt() time.Time {
+func (f *Subscriber) LostAt() time.Time {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.lost
 }
 
-// Forget closes the sockets in the namespace that is followed under the name, if there is one. After it has returned,
+// Unsubscribe closes the sockets in the namespace that is followed under the name, if there is one. After it has returned,
 // no socket of this process keeps the namespace alive.
-func (f *Follower) Forget(name spec.Name) {
+func (f *Subscriber) Unsubscribe(name spec.Name) {
 	f.mu.Lock()
 	s := f.subscriptions[name]
 	delete(f.subscriptions, name)
@@ -168,7 +168,7 @@ func (f *Follower) Forget(name spec.Name) {
 }
 
 // Close ends all subscriptions.
-func (f *Follower) Close() {
+func (f *Subscriber) Close() {
 	f.mu.Lock()
 	all, host := f.subscriptions, f.host
 	f.subscriptions, f.host = nil, nil

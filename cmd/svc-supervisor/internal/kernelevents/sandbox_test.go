@@ -80,21 +80,21 @@ func eventually(t *testing.T, what string, condition func() bool) {
 	}
 }
 
-func follower(t *testing.T) *Follower {
-	f := new(Follower)
+func follower(t *testing.T) *Subscriber {
+	f := new(Subscriber)
 	t.Cleanup(f.Close)
 	return f
 }
 
-func follow(t *testing.T, f *Follower, name spec.Name, path string) *reports {
+func follow(t *testing.T, f *Subscriber, name spec.Name, path string) *reports {
 	t.Helper()
 	return followEvents(t, f, name, path, spec.Events{XFRM: true})
 }
 
-func followEvents(t *testing.T, f *Follower, name spec.Name, path string, events spec.Events) *reports {
+func followEvents(t *testing.T, f *Subscriber, name spec.Name, path string, events spec.Events) *reports {
 	t.Helper()
 	r := new(reports)
-	if _, err := f.Follow(name, path, events, r.add); err != nil {
+	if _, err := f.Subscribe(name, path, events, r.add); err != nil {
 		t.Fatal(err)
 	}
 	return r
@@ -192,7 +192,7 @@ func TestForgottenNamespaceIsNotKeptAlive(t *testing.T) {
 	if vethGone() {
 		t.Fatal("the socket does not keep the namespace alive, so this test proves nothing")
 	}
-	f.Forget("ke-a")
+	f.Unsubscribe("ke-a")
 	if left := sockets(t); left != 0 {
 		t.Errorf("%d sockets are left", left)
 	}
@@ -267,7 +267,7 @@ func TestPathThatIsNotANetworkNamespaceIsAnError(t *testing.T) {
 	}
 	f := follower(t)
 	for _, path := range []string{plain, fifo, "/proc/self/ns/mnt", "/run/netns/missing"} {
-		if _, err := f.Follow("ke-a", path, spec.Events{XFRM: true, Network: true}, func() {}); err == nil {
+		if _, err := f.Subscribe("ke-a", path, spec.Events{XFRM: true, Network: true}, func() {}); err == nil {
 			t.Errorf("%s is followed", path)
 		}
 	}
@@ -336,8 +336,8 @@ func TestChangesOfTheNetworkAreReported(t *testing.T) {
 	if unchanged.count.Load() != 0 {
 		t.Errorf("%d reports of the container that did not change", unchanged.count.Load())
 	}
-	f.Forget("ke-net")
-	f.Forget("ke-other")
+	f.Unsubscribe("ke-net")
+	f.Unsubscribe("ke-other")
 	f.Close()
 	if left := sockets(t); left != 0 {
 		t.Errorf("%d sockets are left", left)
@@ -364,7 +364,7 @@ func TestManyNamespacesNeedNoThreads(t *testing.T) {
 		}
 		all = append(all, namespace)
 		name, path := spec.Name(fmt.Sprint("ke-", i)), fmt.Sprintf("/proc/self/fd/%d", namespace.Fd())
-		if _, err := f.Follow(name, path, spec.Events{XFRM: true, Network: true}, func() {}); err != nil {
+		if _, err := f.Subscribe(name, path, spec.Events{XFRM: true, Network: true}, func() {}); err != nil {
 			t.Fatal(err)
 		}
 	}

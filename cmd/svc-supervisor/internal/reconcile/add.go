@@ -73,7 +73,7 @@ func (a *adder) add(ctx context.Context, s *snapshot, m *memory, d decide.Decisi
 		now := time.Now()
 		record.Phase, record.Result, record.AddedAt = statedir.Added, result.Raw, &now
 		m.runningSince = now
-		record.Previous = refusedEdits(record.Conf, result)
+		record.Previous = lastValidConf(record.Conf, result)
 		if err := a.records.write(record); err != nil {
 			a.failures.retry(s, m, decide.Add, err)
 			return
@@ -150,8 +150,8 @@ var unknownResult = json.RawMessage(`{"cniVersion":"` + spec.CNIVersion + `"}`)
 func (a *adder) reconfigure(ctx context.Context, s *snapshot, m *memory, d decide.Decision) {
 	c := s.Claim.Binding.Container
 	s.Conf.Type = plugin.CNIType(s.ForReconfigure.Path)
-	record := &statedir.Record{Result: unknownResult}
-	if former := s.Record(); former != nil {
+	record, former := &statedir.Record{Result: unknownResult}, s.Record()
+	if former != nil {
 		*record = *former
 		record.Previous = former.LastValid()
 	}
@@ -169,7 +169,7 @@ func (a *adder) reconfigure(ctx context.Context, s *snapshot, m *memory, d decid
 	}
 	result, err := a.runAdd(ctx, record, s.ForReconfigure, false)
 	if err == nil {
-		record.Phase, record.Result, record.Previous = statedir.Added, result.Raw, refusedEdits(record.Conf, result)
+		record.Phase, record.Result, record.Previous = statedir.Added, result.Raw, lastValidConf(record.Conf, result)
 		if record.AddedAt == nil {
 			now := time.Now()
 			record.AddedAt = &now
@@ -190,14 +190,27 @@ func (a *adder) reconfigure(ctx context.Context, s *snapshot, m *memory, d decid
 	if errors.As(err, &answer) && answer.Code == spec.CodeNotInPlace {
 		a.log.Info("change cannot be made in place", "container", s.Name, "reason", answer.Msg)
 		m.notInPlace = s.Digest
+		if !edited && former != nil && former.Phase == statedir.Added {
+			a.keepUnchanged(s, m, former)
+		}
 		return
 	}
 	a.failures.retry(s, m, decide.Reconfigure, err)
 }
 
-// refusedEdits returns the last valid configuration after a successful ADD, or nil if that is the configuration that
+// keepUnchanged writes the former record of a container that nobody changed. It requested a reconfigure that is
+// impossible in place, and is not removed for that.
+func (a *adder) keepUnchanged(s *snapshot, m *memory, former *statedir.Record) {
+	if err := a.records.write(former); err != nil {
+		a.failures.retry(s, m, decide.Reconfigure, err)
+		return
+	}
+	m.againAt, m.pushedAgainAt = time.Time{}, time.Time{}
+}
+
+// lastValidConf returns the last valid configuration after a successful ADD, or nil if that is the configuration that
 // ADD was given.
-func refusedEdits(conf *spec.Conf, result *spec.Result) *spec.Conf {
+func lastValidConf(conf *spec.Conf, result *spec.Result) *spec.Conf {
 	if result.LastValid == nil {
 		return nil
 	}

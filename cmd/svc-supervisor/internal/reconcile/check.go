@@ -23,8 +23,8 @@ type checker struct {
 }
 
 // check runs CHECK. CHECK has three answers: the container is good, it is broken, or its state is not known. Only
-// *broken* counts as a failure, and only two such answers in a row lead to DEL. Every answer but an error object means
-// that the state is not known: a deadline, a signal, unexpected output. The same holds for code 11, and for code 999,
+// *broken* counts as a failure, and only two such answers without a good one in between lead to DEL. A deadline, a signal
+// and unexpected output mean that the state is not known. The same holds for code 11, and for code 999,
 // with which svc-ipsec 0.1.0 answered every error. It also holds for every answer while systemd or the namespaces
 // cannot be read, or while a unit starts or stops.
 func (c *checker) check(ctx context.Context, s *snapshot, m *memory) {
@@ -46,7 +46,7 @@ func (c *checker) check(ctx context.Context, s *snapshot, m *memory) {
 	case errors.As(err, &answer) && answer.Code != spec.CodeAgain && answer.Code != spec.CodeInternal &&
 		s.Facts.Readable && s.Facts.Units == decide.UnitsGood:
 		m.unknown = unknownState{}
-		m.noteCheckError(answer, time.Now(), min(c.checks.interval/10, errorPause))
+		m.noteCheckError(answer, time.Now(), min(c.checks.interval/10, errorPause), c.checks.next())
 		c.log.Warn("CHECK failed", "container", s.Name, "error", err, "times", m.checkErrors)
 		return
 	default:

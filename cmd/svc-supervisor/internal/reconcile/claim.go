@@ -110,9 +110,8 @@ func changedNames(was, is *claims) []spec.Name {
 	return slices.AppendSeq(make([]spec.Name, 0, len(names)), maps.Keys(names))
 }
 
-// holder is the port and container id of a name's record. If the record has phase `deleted`, they are reserved for the
-// name's own binding only: while a container is healed no other name gets them, and once it is not wanted no other name
-// waits for them.
+// holder is the port and container id of a name's record. If the record has phase `deleted`, they are reserved only
+// while the name's own binding asks for both, so that no other name gets them while the container is repaired.
 type holder struct {
 	port      spec.PortID
 	container spec.ContainerID

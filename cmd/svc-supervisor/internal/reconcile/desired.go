@@ -75,8 +75,8 @@ func (d *desired) allRead() bool {
 	return d.claims.allRead()
 }
 
-// claim returns what the NSDB contains for a name. last is the port of the last binding of the name: even without a
-// record, a binding that is unread still exists.
+// claim returns what the NSDB contains for a name. last is the port of the last binding of the name: if a
+// name without a record had a binding that is unread now, it is unknown whether the name is wanted.
 func (d *desired) claim(name spec.Name, last spec.PortID) observe.Claim {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -11,15 +11,15 @@ import (
 
 // KernelEvents subscribes to changes of the kernel's state in the network namespaces of containers.
 type KernelEvents interface {
-	// Follow subscribes to events of these kinds in the namespace at path. It calls changed after each of them, until
-	// Forget. It does nothing if it is subscribed to the same namespace and kinds. A subscription to another namespace at
+	// Subscribe subscribes to events of these kinds in the namespace at path. It calls changed after each of them, until
+	// Unsubscribe. It does nothing if it is subscribed to the same namespace and kinds. A subscription to another namespace at
 	// the path is replaced. fresh reports whether the subscription is new.
-	Follow(name spec.Name, path string, events spec.Events, changed func()) (fresh bool, err error)
+	Subscribe(name spec.Name, path string, events spec.Events, changed func()) (fresh bool, err error)
 	// LostAt returns when changes of the host's links were last lost.
 	LostAt() time.Time
-	// Forget ends the subscription. It must be called before the namespace is removed, because a subscription keeps it
+	// Unsubscribe ends the subscription. It must be called before the namespace is removed, because a subscription keeps it
 	// alive.
-	Forget(spec.Name)
+	Unsubscribe(spec.Name)
 }
 
 // eventChecks makes CHECK due soon after an event in the namespace of a container whose executable asks for that in
@@ -62,7 +62,7 @@ func (e *eventChecks) subscribe(name spec.Name, path string, events spec.Events)
 	if waits {
 		return
 	}
-	fresh, err := e.events.Follow(name, path, events, func() { e.changed(name) })
+	fresh, err := e.events.Subscribe(name, path, events, func() { e.changed(name) })
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if err == nil {
@@ -76,7 +76,7 @@ func (e *eventChecks) subscribe(name spec.Name, path string, events spec.Events)
 	c.retry.failed(time.Now())
 	if c.failure != err.Error() {
 		c.failure = err.Error()
-		e.log.Warn("kernel events not followed, relying on CHECK at its interval", "container", name, "error", err)
+		e.log.Warn("no subscription to kernel events, relying on CHECK at its interval", "container", name, "error", err)
 	}
 }
 
@@ -100,7 +100,7 @@ func (e *eventChecks) unsubscribe(name spec.Name) {
 	delete(e.byName, name)
 	e.mu.Unlock()
 	if c != nil {
-		e.events.Forget(name)
+		e.events.Unsubscribe(name)
 	}
 }
 

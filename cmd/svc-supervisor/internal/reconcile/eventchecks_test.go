@@ -16,7 +16,7 @@ import (
 // kernelEvents implements KernelEvents for an instance.
 type kernelEvents struct{ *instance }
 
-func (l kernelEvents) Follow(name spec.Name, path string, events spec.Events, changed func()) (fresh bool, err error) {
+func (l kernelEvents) Subscribe(name spec.Name, path string, events spec.Events, changed func()) (fresh bool, err error) {
 	l.w.mu.Lock()
 	defer l.w.mu.Unlock()
 	if l.w.faults.events != nil {
@@ -38,7 +38,7 @@ func (l kernelEvents) LostAt() time.Time {
 	return l.w.eventsLost
 }
 
-func (l kernelEvents) Forget(name spec.Name) {
+func (l kernelEvents) Unsubscribe(name spec.Name) {
 	l.w.mu.Lock()
 	defer l.w.mu.Unlock()
 	delete(l.subscriptions, name)

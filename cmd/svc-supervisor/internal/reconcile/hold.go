@@ -59,7 +59,7 @@ func reason(desired *desired, s *snapshot, m *memory, d decide.Decision) string 
 		}
 		return spec.LimitExceeded
 	case decide.HeldBackOff:
-		step := m.waitsFor(s)
+		step := d.Waits
 		if step == decide.Add && m.broken != "" {
 			return m.broken + "; ADD follows after a delay"
 		}

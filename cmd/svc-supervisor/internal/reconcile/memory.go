@@ -12,12 +12,12 @@ import (
 // memory is what the supervisor keeps in memory about a name between two observations: delays, and values that are only
 // shown or logged. Losing it in a crash costs only time.
 type memory struct {
-	wanted     string // digest and executable of the last observation; a change of either ends every back-off
+	wanted     attempt // what the last observation wanted; a change ends every back-off
 	backOff    [decide.StepCount]backOff
 	failure    [decide.StepCount]string // the last error of each step that failed, until the step succeeds
 	broken     string                   // why the container was Broken, until the next ADD
 	addFails   int                      // number of ADDs in a row that failed
-	unreadable backOff                  // delays the next attempt to read systemd or the namespaces
+	unreadable backOff                  // delays the next observation if something could not be read or removed
 	notInPlace string                   // digest for which the executable answered code 100
 
 	checkAt time.Time // when the CHECK at the interval is due
@@ -37,8 +37,8 @@ type memory struct {
 	added         time.Time // when the last ADD succeeded
 	checked       time.Time // when the last CHECK ended
 
-	ran             bool      // the container has run before, so it is being healed
-	runningReported bool      // RUNNING was reported for the container that runs
+	ran             bool      // the container has run before, so it is being repaired
+	runningReported bool      // a status was published since the container runs
 	downSince       time.Time // since when the container is wanted and does not run
 	settledAt       time.Time
 	port            spec.PortID      // port of the last binding of the name
@@ -57,6 +57,14 @@ type memory struct {
 	lines    changeLines
 }
 
+// attempt is what a step depends on. A change of it may have removed the cause of earlier failures.
+type attempt struct {
+	digest, taken string
+	wanted        bool
+	executable    string // path and version
+	ready         bool   // STATUS of the executable is good
+}
+
 // failed records a failed step and starts its delay. again reports code 11, whose delay is fixed.
 func (m *memory) failed(step decide.Step, err error, again bool, now time.Time) time.Duration {
 	m.failure[step] = err.Error()
@@ -64,16 +72,6 @@ func (m *memory) failed(step decide.Step, err error, again bool, now time.Time) 
 		return m.backOff[step].tryAgain(now)
 	}
 	return m.backOff[step].failed(now)
-}
-
-// waitsFor returns the step whose back-off holds the container.
-func (m *memory) waitsFor(s *snapshot) decide.Step {
-	for step := decide.StepCount - 1; step > decide.None; step-- {
-		if m.failure[step] != "" && s.Facts.Waiting[step] {
-			return step
-		}
-	}
-	return decide.None
 }
 
 // lastFailure returns why the current step is a retry, or why ADD is being undone. ps shows it, because a verb that
@@ -101,13 +99,20 @@ func (m *memory) succeeded(step decide.Step) {
 	m.backOff[step].until = time.Time{}
 }
 
+// noteRunning records that the container runs. good reports that no unit of it starts or stops.
+func (m *memory) noteRunning(now time.Time, good bool) {
+	m.downSince = time.Time{}
+	if good {
+		m.crashes.up(now)
+	}
+}
+
 // noteSettled records that the container runs as it is wanted.
 func (m *memory) noteSettled(now time.Time) {
 	if m.settledAt.IsZero() {
 		m.settledAt = now
 	}
-	m.downSince, m.addFails, m.ran = time.Time{}, 0, true
-	m.crashes.up(now)
+	m.addFails, m.ran = 0, true
 }
 
 // endSettled records that a settled container needs a step. If it was settled for lastDelay, every back-off starts
@@ -129,6 +134,7 @@ func (m *memory) resetBackOffs() {
 // another one.
 func (m *memory) forgetContainer() {
 	m.ran, m.downSince, m.addFails, m.broken = false, time.Time{}, 0, ""
+	m.failure = [decide.StepCount]string{}
 	m.crashes = crashes{}
 }
 
@@ -155,14 +161,17 @@ func (m *memory) noteHealth(health *spec.Health) {
 
 // noteCheckError records an error of CHECK. Events can make CHECKs follow each other closely. Therefore an error does
 // not count if it occurs less than pause after one that counts: a fault that disappears within that time is ignored.
-// The next CHECK is due when its error would count.
-func (m *memory) noteCheckError(answer *spec.Error, now time.Time, pause time.Duration) {
+// The next CHECK is due when its error would count, and after the second one at next.
+func (m *memory) noteCheckError(answer *spec.Error, now time.Time, pause time.Duration, next time.Time) {
 	m.checkError = answer.Error()
 	if m.checkErrors == 0 || now.Sub(m.countedAt) >= pause {
 		m.checkErrors++
 		m.countedAt = now
 	}
 	m.checkAt = m.countedAt.Add(pause)
+	if m.checkErrors > 1 { // while STATUS is bad, no DEL follows
+		m.checkAt = next
+	}
 }
 
 // againDue reports whether a reconfiguration is due that ADD, CHECK or a push asked for.

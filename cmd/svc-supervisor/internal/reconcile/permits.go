@@ -7,8 +7,8 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// slowObservation is how long the observation of a name may take before the name no longer counts towards
-// Settings.Parallel. It takes longer only if systemd or the kernel does not answer. A verb stops counting when it is
+// slowObservation is how long a name counts towards Settings.Parallel while no verb of it runs. Its observation takes
+// longer only if systemd or the kernel does not answer. A verb stops counting when it is
 // blocked (plugin.Call.Blocked). At most overcommit times Settings.Parallel names are worked on, including those that
 // do not count.
 const (

@@ -7,7 +7,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// queue assigns marked names to workers. A name is in `marked` if it must be observed again, and in `busy` while a
+// queue assigns marked names to workers. Only one goroutine calls take. A name is in `marked` if it must be observed again, and in `busy` while a
 // worker has it. A name that is marked while busy is assigned again when its worker is done, not before. So no name has
 // two workers, and no mark is lost.
 type queue struct {
@@ -48,9 +48,6 @@ func (q *queue) take(ctx context.Context) (spec.Name, bool) {
 			q.order = q.order[1:]
 			delete(q.marked, name)
 			q.busy[name] = true
-			if len(q.order) > 0 {
-				q.signalLocked() // wake the next worker
-			}
 			q.mu.Unlock()
 			return name, true
 		}

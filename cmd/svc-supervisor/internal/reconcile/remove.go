@@ -119,7 +119,7 @@ func (r *remover) forgetRecord(s *snapshot, record *statedir.Record) error {
 // clean removes resources with our owner tag that have no record. It runs DEL of every service type, because no record
 // tells the type.
 func (r *remover) clean(ctx context.Context, s *snapshot, m *memory) {
-	r.log.Warn("leftover without a record removed", "container", s.Name)
+	var failures []error
 	c := s.Container()
 	executables, _ := r.plugins.List()
 	done := map[spec.ServiceType]bool{}
@@ -132,13 +132,18 @@ func (r *remover) clean(ctx context.Context, s *snapshot, m *memory) {
 		container := c
 		conf := &spec.Conf{CNIVersion: spec.CNIVersion, Name: spec.Network, Container: &container}
 		if err := r.removal.runDel(ctx, s, c, conf, e); err != nil {
-			r.failures.retry(s, m, decide.Clean, err)
-			return
+			failures = append(failures, err)
 		}
 	}
-	if err := r.removal.sweep(ctx, s); err != nil {
-		r.failures.retry(s, m, decide.Clean, err)
-		return
+	if len(failures) == 0 { // otherwise the resources must stay, so that DEL is run again
+		failures = append(failures, r.removal.sweep(ctx, s))
 	}
-	m.succeeded(decide.Clean)
+	err := errors.Join(failures...)
+	switch {
+	case err == nil:
+		m.succeeded(decide.Clean)
+		r.log.Warn("leftover without a record removed", "container", s.Name)
+	case ctx.Err() == nil:
+		r.failures.retry(s, m, decide.Clean, err)
+	}
 }

@@ -32,7 +32,7 @@ func (w *worker) show(s *snapshot, m *memory, d decide.Decision) {
 		row.Status = "UNKNOWN"
 	case d.Step == decide.Delete || d.Step == decide.Clean:
 		row.Status = "STOPPING"
-	case s.Facts.Runs():
+	case s.Facts.Runs() || d.Step == decide.Reconfigure: // of a damaged record
 		row.Status = "RUNNING"
 	case d.Step == decide.Add:
 		row.Status = "STARTING"

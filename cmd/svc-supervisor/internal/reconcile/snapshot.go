@@ -3,7 +3,6 @@ package reconcile
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/decide"
@@ -41,8 +40,10 @@ func (w *worker) addDue(s *snapshot, m *memory) {
 	w.memories.mu.Unlock()
 	now := time.Now() // after pushes were applied, which can make a CHECK due at once
 	s.now = now
-	wanted := strings.Join([]string{s.Digest, s.Claim.Taken, fmt.Sprint(s.Facts.Wanted > decide.NotWanted), s.ForAdd.Path,
-		fmt.Sprint(s.ForAdd.Version), s.ForAdd.Unready}, " ")
+	wanted := attempt{
+		digest: s.Digest, taken: s.Claim.Taken, wanted: s.Facts.IsWanted(),
+		executable: fmt.Sprint(s.ForAdd.Path, " ", s.ForAdd.Version), ready: s.ForAdd.Unready == "",
+	}
 	if s.Facts.Wanted != decide.WantedUnread && m.wanted != wanted {
 		m.wanted = wanted
 		m.resetBackOffs()
@@ -57,13 +58,29 @@ func (w *worker) addDue(s *snapshot, m *memory) {
 	s.Facts.CheckDue = w.checks.isDue(s, m)
 	s.Facts.AgainDue = m.againDue(now)
 	if s.Entry != nil && s.Entry.Record != nil {
-		// This includes a record of phase `deleted`, whose container is being healed.
-		m.ran = m.ran || s.Entry.Record.AddedAt != nil
 		if m.published == "" {
 			m.published = s.Entry.Record.Container.ContainerID // published by an earlier run
 		}
 	} else if s.Entry != nil && m.published == "" {
 		m.published = s.Tag.ContainerID // published by an earlier run; the record is damaged
 	}
+	m.noteHistory(s)
 	m.ran = m.ran || s.Facts.Record == decide.Damaged // a damaged record may belong to a container that ran
+}
+
+// noteHistory discards the history of another container that had the name before, and notes whether the container ran
+// according to its record.
+func (m *memory) noteHistory(s *snapshot) {
+	b := s.Claim.Binding
+	if b != nil && s.Facts.Record == decide.NoRecord && m.published != "" && m.published != b.Container.ContainerID {
+		m.forgetContainer()
+	}
+	if s.Entry == nil || s.Entry.Record == nil || s.Entry.Record.AddedAt == nil {
+		return
+	}
+	// A record of phase `deleted` may be that of another container.
+	recorded := s.Entry.Record.Container.ContainerID
+	if s.Facts.Record != decide.NoRecord || b == nil || b.Container.ContainerID == recorded {
+		m.ran = true
+	}
 }

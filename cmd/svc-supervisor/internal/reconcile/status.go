@@ -15,15 +15,17 @@ const healingTimeout = time.Minute
 // publish publishes the status of a container that the status table selects at a moment of its work. err is the error
 // of the verb if the moment is StepFailed.
 func (p *statuses) publish(s *snapshot, m *memory, d decide.Decision, moment decide.Moment, err error) {
-	c := s.Container()
-	if b := s.Claim.Binding; b != nil && s.Record() == nil {
-		c = b.Container
-	}
+	c := s.containerOfStatus(d, moment)
 	publication := decide.Status(p.facts(s, m, d, moment, err))
 	switch publication {
 	case decide.Keep:
 		return
 	case decide.RemoveStatus:
+		if m.published != "" {
+			p.unpublish(s.Name, m)
+		}
+		return
+	case decide.LeaveStatus:
 		if m.published != "" {
 			p.unpublish(s.Name, m)
 		}
@@ -41,7 +43,7 @@ func (p *statuses) publish(s *snapshot, m *memory, d decide.Decision, moment dec
 	case decide.PublishStopping:
 		p.report.Set(c, spec.Stopping, "", nil)
 	case decide.PublishUnstable:
-		p.report.Set(c, spec.Running, m.crashes.reason(), nil)
+		p.report.Set(c, spec.Running, m.crashes.reason(), new(spec.Health)) // no connection is up now
 	case decide.PublishKeepsFailing:
 		p.report.Set(c, spec.Failed, m.crashes.reason(), nil)
 	case decide.PublishChangeFailed:
@@ -49,6 +51,17 @@ func (p *statuses) publish(s *snapshot, m *memory, d decide.Decision, moment dec
 	case decide.PublishError:
 		p.report.Set(c, spec.Failed, p.errorText(s, m, d, err), nil)
 	}
+}
+
+// containerOfStatus returns the container that a status concerns: the recorded one while it runs and when its DEL
+// begins, otherwise the wanted one.
+func (s *snapshot) containerOfStatus(d decide.Decision, moment decide.Moment) spec.Container {
+	b, record := s.Claim.Binding, s.Record()
+	recorded := d.Step == decide.Delete || moment == decide.Observed && d.Condition == decide.Running
+	if b != nil && (record == nil || !recorded) {
+		return b.Container
+	}
+	return s.Container()
 }
 
 // publishRunning publishes the status of a running container with all health received so far. The lock keeps a later
@@ -82,7 +95,7 @@ func (p *statuses) errorText(s *snapshot, m *memory, d decide.Decision, err erro
 	case err != nil:
 		return err.Error()
 	case d.Hold == decide.HeldBackOff:
-		return m.failure[m.waitsFor(s)] // the text that was published when the step failed
+		return m.failure[d.Waits] // the text that was published when the step failed
 	default:
 		return reason(p.desired, s, m, d)
 	}
@@ -97,11 +110,7 @@ func (p *statuses) facts(
 		now = time.Now()
 	}
 	binding, record := s.Claim.Binding, s.Record()
-	id := s.Container().ContainerID
-	if binding != nil && record == nil {
-		id = binding.Container.ContainerID
-	}
-	backOff := d.Hold == decide.HeldBackOff
+	id := s.containerOfStatus(d, moment).ContainerID
 	return decide.StatusFacts{
 		Facts: s.Facts, Decision: d, Moment: moment, Failure: failureOf(d.Step, err),
 		SameContainer: binding != nil && record != nil && binding.Container.ContainerID == record.Container.ContainerID,
@@ -110,8 +119,7 @@ func (p *statuses) facts(
 		Retried:       m.addFails > 0 || d.Step == decide.Delete && m.failure[decide.Delete] != "",
 		Ran:           m.ran,
 		DownTooLong:   !m.downSince.IsZero() && now.Sub(m.downSince) >= healingTimeout,
-		Undoing:       backOff && m.waitsFor(s) == decide.Delete,
-		Recreating:    backOff && m.broken != "" && m.failure[decide.Add] == m.broken,
+		Recreating:    d.Waits == decide.Add && m.broken != "" && m.failure[decide.Add] == m.broken,
 		Unstable:      m.crashes.reason() != "",
 		KeepsFailing:  m.crashes.isError,
 	}

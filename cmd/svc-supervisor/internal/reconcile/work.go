@@ -124,6 +124,9 @@ func (w *worker) finish(s *snapshot, m *memory, d decide.Decision) {
 		// The first CHECKs are spread over the interval, and none runs within the first sixth.
 		m.checkAt = now.Add(w.checks.interval/6 + rand.N(max(w.checks.interval*5/6, 1)))
 	}
+	if d.Condition == decide.Running && s.Facts.IsWanted() {
+		m.noteRunning(now, s.Facts.Units == decide.UnitsGood)
+	}
 	switch {
 	case d.Settled(&s.Facts):
 		m.noteSettled(now)
@@ -138,7 +141,7 @@ func (w *worker) finish(s *snapshot, m *memory, d decide.Decision) {
 	w.memories.forgetOrWake(s, m, now, w.mark)
 }
 
-// tidy removes what is kept only for a wanted name: records of phase `deleted`, the slot and the status. It returns
+// tidy removes what is kept only for a wanted name: records of phase `deleted`, the slot and the history. It returns
 // false if it must be retried.
 func (w *worker) tidy(s *snapshot, m *memory) bool {
 	if s.Facts.Wanted != decide.NotWanted || s.Facts.Record != decide.NoRecord {

@@ -69,8 +69,8 @@ func (p *StatusPublisher) MergeConnections(id spec.ContainerID, connections []sp
 	})
 }
 
-// ReplaceConnections replaces the connections in the published status. Like MergeConnections it changes nothing else. A
-// container needs it that runs but is not settled, and may not be for a long time.
+// ReplaceConnections replaces the connections in the published status. Like MergeConnections it changes nothing else.
+// CHECK needs it, because Set(RUNNING) is not called while a container is not settled.
 func (p *StatusPublisher) ReplaceConnections(id spec.ContainerID, connections []spec.Connection) {
 	p.updateConnections(id, func([]spec.Connection) []spec.Connection { return connections })
 }
