@@ -144,75 +144,88 @@ type upgrade struct {
 	previous, current string // paths of svc-ipsec
 }
 
+// prepareTries is how often the containers are made with the previous version until their tunnel is up. That version
+// does not always bring it up on a busy machine, and what is tested comes after that.
+const prepareTries = 3
+
 // upgrade makes the containers with the previous version, runs CHECK and ADD of the current one, and compares the
 // states.
 func (w *testbed) upgrade(u upgrade, r *run) {
-	var faults []string
-	addFault := func(what string, err error) {
-		if err != nil {
-			faults = append(faults, what+": "+err.Error())
-		}
+	results, faults := w.prepare(u)
+	for tries := 1; len(faults) > 0 && tries < prepareTries; tries++ {
+		fmt.Printf("# retry: the previous version: %s\n", strings.Join(faults, "; "))
+		w.executable = u.current
+		w.removeContainers()
+		results, faults = w.prepare(u)
 	}
-	if u.nat != w.nat {
-		addFault("NAT", setNAT(u.nat))
-		w.nat = u.nat
-	}
-	w.executable = u.previous
-	results := map[string]json.RawMessage{}
-	for _, s := range []side{sides[1], sides[0]} {
-		output, err := w.output("ADD", s, u.configure(s), nil)
-		// The previous version has deadlines that are too short for a busy machine, so ADD is retried twice.
-		for tries := 1; err != nil && tries < 3; tries++ {
-			fmt.Printf("# retry: %v\n", err)
-			output, err = w.output("ADD", s, u.configure(s), nil)
-		}
-		addFault("ADD of the previous version", err)
-		results[s.name] = output
-	}
-	if u.settled != nil && len(faults) == 0 {
-		faults = append(faults, untilNone(u.settled)...)
-	}
-	if u.traffic != nil && len(faults) == 0 {
-		faults = append(faults, untilNone(u.traffic)...)
-	}
-	var before state
-	if len(faults) == 0 {
-		var err error
-		before, err = w.state()
-		addFault("state before", err)
-	}
-
 	w.executable = u.current
-	for _, s := range sides {
-		if len(faults) > 0 {
-			break
-		}
-		_, err := w.output("CHECK", s, u.configure(s), results[s.name])
-		addFault("CHECK of the current version", err)
-		_, err = w.output("ADD", s, u.configure(s), nil)
-		addFault("ADD of the current version", err)
-	}
 	if len(faults) == 0 {
-		after, err := w.state()
-		addFault("state after", err)
-		if before.daemons != after.daemons {
-			faults = append(faults, fmt.Sprintf("daemons were %s, are %s", before.daemons, after.daemons))
-		}
-		if !maps.Equal(before.loaded, after.loaded) {
-			faults = append(faults, fmt.Sprintf("connections were %v, are %v", before.loaded, after.loaded))
-		}
-		if u.keeps && !slices.Equal(before.spis, after.spis) {
-			faults = append(faults, fmt.Sprintf("associations were %v, are %v", before.spis, after.spis))
-		}
-		if u.traffic != nil {
-			faults = append(faults, u.traffic()...)
-		}
+		faults = w.upgradePrepared(u, results)
 	}
 	faults = append(faults, w.removeContainers()...)
 	r.report("upgrade: "+u.name, faults)
 	if len(faults) > 0 {
 		w.printJournal(0)
 	}
+}
+
+// prepare makes the containers with the previous version and waits for their tunnel. It returns the results of ADD.
+func (w *testbed) prepare(u upgrade) (results map[string]json.RawMessage, faults []string) {
+	if u.nat != w.nat {
+		if err := setNAT(u.nat); err != nil {
+			return nil, []string{"NAT: " + err.Error()}
+		}
+		w.nat = u.nat
+	}
+	w.executable = u.previous
+	results = map[string]json.RawMessage{}
+	for _, s := range []side{sides[1], sides[0]} {
+		output, err := w.output("ADD", s, u.configure(s), nil)
+		if err != nil {
+			return nil, []string{"ADD of the previous version: " + err.Error()}
+		}
+		results[s.name] = output
+	}
+	if u.settled != nil {
+		faults = untilNone(u.settled)
+	}
+	if u.traffic != nil && len(faults) == 0 {
+		faults = untilNone(u.traffic)
+	}
+	return results, faults
+}
+
+// upgradePrepared runs CHECK and ADD of the current version on both containers. It returns what has changed by that.
+func (w *testbed) upgradePrepared(u upgrade, results map[string]json.RawMessage) (faults []string) {
+	before, err := w.state()
+	if err != nil {
+		return []string{"state before: " + err.Error()}
+	}
+	for _, s := range sides {
+		if _, err := w.output("CHECK", s, u.configure(s), results[s.name]); err != nil {
+			return []string{"CHECK of the current version: " + err.Error()}
+		}
+		if _, err := w.output("ADD", s, u.configure(s), nil); err != nil {
+			return []string{"ADD of the current version: " + err.Error()}
+		}
+	}
+	after, err := w.state()
+	if err != nil {
+		return []string{"state after: " + err.Error()}
+	}
+	if before.daemons != after.daemons {
+		faults = append(faults, fmt.Sprintf("daemons were %s, are %s", before.daemons, after.daemons))
+	}
+	if !maps.Equal(before.loaded, after.loaded) {
+		faults = append(faults, fmt.Sprintf("connections were %v, are %v", before.loaded, after.loaded))
+	}
+	if u.keeps && !slices.Equal(before.spis, after.spis) {
+		faults = append(faults, fmt.Sprintf("associations were %v, are %v", before.spis, after.spis))
+	}
+	if u.traffic != nil {
+		faults = append(faults, u.traffic()...)
+	}
+	return faults
 }
 
 // untilNone calls find until it returns no faults, at most for settleTimeout, and returns the last faults.
