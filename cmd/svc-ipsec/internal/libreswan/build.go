@@ -7,7 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/svc-supervisor/svc-supervisor/internal/lazyregexp"
 	"github.com/svc-supervisor/svc-supervisor/pkg/unit"
 )
 
@@ -46,28 +45,7 @@ func (d *Daemon) OutdatedIn(ctx context.Context, u unit.Details) (*Build, error)
 	if !u.Running() { // the launcher, nsenter or setpriv, which has not executed pluto yet
 		return nil, ErrNotRunning
 	}
-	return &Build{Running: d.startedVersion(ctx, u.Invocation), Installed: version(ctx, d.Tools.Pluto)}, nil
-}
-
-var startLine = lazyregexp.New(`^Starting Pluto \(Libreswan Version v?([0-9A-Za-z._~+-]{1,40}) `)
-
-// startedVersion returns the version in the newest "Starting Pluto" line of this start of the unit, or "?" if the
-// journal has no such line any more. A daemon that an attacker controls can log such a line. The version only decides
-// whether the verbs query this daemon.
-func (d *Daemon) startedVersion(ctx context.Context, invocation string) string {
-	journalctl := find("journalctl", programDirs)
-	if journalctl == "" || invocation == "" {
-		return "?"
-	}
-	output, err := run(ctx, 5*time.Second, journalctl, "--quiet", "--no-pager", "--output=cat", "--lines=1",
-		"--grep=^Starting Pluto", "_SYSTEMD_INVOCATION_ID="+invocation)
-	if err != nil {
-		return "?"
-	}
-	if m := startLine.FindStringSubmatch(output); m != nil {
-		return m[1]
-	}
-	return "?"
+	return &Build{Running: d.Journal().startedVersion(ctx, u.Invocation), Installed: version(ctx, d.Tools.Pluto)}, nil
 }
 
 // version runs the installed pluto and returns its version, or "?". The output is "Libreswan 4.10 …".

@@ -38,8 +38,7 @@ func (k *KeyDatabase) Import(ctx context.Context, credentials []*credential.Cred
 	if err != nil {
 		return nil, err
 	}
-	// state.Directory.Tidy removes this directory after a crash.
-	tmpDir := filepath.Join(k.dir, ".new-import")
+	tmpDir := k.files.newImport()
 	defer func() { _ = os.RemoveAll(tmpDir) }()
 	if err := os.RemoveAll(tmpDir); err != nil {
 		return nil, fmt.Errorf("import certificates: %w", err)
@@ -123,7 +122,7 @@ func (k *KeyDatabase) importKey(ctx context.Context, c *credential.Credential, t
 	if err := k.checkFiles(); err != nil {
 		return err
 	}
-	_, err = run(ctx, certutilLimit, k.tools.PK12util, "-i", file, "-d", "sql:"+k.path(), "-w", passwordFile, "-k", none)
+	_, err = run(ctx, certutilLimit, k.tools.PK12util, "-i", file, "-d", "sql:"+k.files.NSS(), "-w", passwordFile, "-k", none)
 	return err
 }
 
@@ -134,7 +133,7 @@ func (k *KeyDatabase) Missing(ctx context.Context, nicknames []string) ([]string
 	if len(nicknames) == 0 {
 		return nil, nil
 	}
-	if _, err := os.Stat(k.path()); errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(k.files.NSS()); errors.Is(err, fs.ErrNotExist) {
 		return nicknames, nil
 	}
 	if k.tools.Certutil == "" {
@@ -209,12 +208,12 @@ func (k *KeyDatabase) certutil(ctx context.Context, verb string, args ...string)
 	if err := k.checkFiles(); err != nil {
 		return "", err
 	}
-	return run(ctx, certutilLimit, k.tools.Certutil, append([]string{verb, "-d", "sql:" + k.path()}, args...)...)
+	return run(ctx, certutilLimit, k.tools.Certutil, append([]string{verb, "-d", "sql:" + k.files.NSS()}, args...)...)
 }
 
 // checkFiles returns an error if the key database has anything but regular files. certutil would block on a pipe.
 func (k *KeyDatabase) checkFiles() error {
-	entries, err := os.ReadDir(k.path())
+	entries, err := os.ReadDir(k.files.NSS())
 	if err != nil && !errors.Is(err, fs.ErrNotExist) { // certutil itself reports a missing database
 		return fmt.Errorf("read the key database: %w", err)
 	}

@@ -32,7 +32,7 @@ echo "ca-0a           `+test.trust+`"
 		if err != nil || len(failed) != 0 {
 			t.Fatal(failed, err)
 		}
-		got := strings.ReplaceAll(calls(), "--ctlsocket "+d.socket()+" ", "")
+		got := strings.ReplaceAll(calls(), "--ctlsocket "+d.Files().socket()+" ", "")
 		if got = strings.Join(strings.Fields(strings.ReplaceAll(got, d.Dir, "DIR")), " "); got != test.calls {
 			t.Errorf("trust flags %s: calls %q", test.trust, got)
 		}

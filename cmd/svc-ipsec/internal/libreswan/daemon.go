@@ -13,10 +13,45 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/unit"
 )
 
+// Daemon is the daemon of one container, running or not: a unit of systemd, and what belongs to it.
+type Daemon struct {
+	Tools     Tools
+	Bus       *unit.Bus
+	Owner     spec.Owner
+	Dir       string // the container's state directory, absolute
+	Isolation Isolation
+}
+
+// Unit returns the name of the daemon's unit.
+func (d *Daemon) Unit() string { return d.Owner.Name.Unit() }
+
+// Files returns the daemon's files and directories.
+func (d *Daemon) Files() Files { return Files(d.Dir) }
+
+// Control returns the control socket of the daemon.
+func (d *Daemon) Control() Control {
+	return Control{program: d.Tools.Whack, socket: d.Files().socket(), isolation: d.Isolation}
+}
+
+// Journal returns the daemon's log.
+func (d *Daemon) Journal() Journal { return Journal{bus: d.Bus, unit: d.Unit()} }
+
+// Loader returns what loads conns into the daemon.
+func (d *Daemon) Loader() *Loader {
+	return &Loader{
+		files: d.Files(), isolation: d.Isolation, addconn: d.Tools.Addconn, control: d.Control(), journal: d.Journal(),
+	}
+}
+
+// KeyDatabase returns the key database of the daemon, whether it exists or not.
+func (d *Daemon) KeyDatabase() *KeyDatabase {
+	return &KeyDatabase{files: d.Files(), user: d.Isolation.User, tools: d.Tools, flushRoots: d.Control().flushRoots}
+}
+
 // Start starts the daemon's unit and returns when the daemon is ready. conns is the approximate number of conns. owned
 // means that a user namespace of the container's user ID owns the network namespace.
 func (d *Daemon) Start(ctx context.Context, owned bool, conns int) error {
-	if n := len(d.Run()); n > 97 {
+	if n := len(d.Files().Run()); n > 97 {
 		// With a longer directory path, the path of the control socket would be truncated silently.
 		return fmt.Errorf("start pluto: the path of its directory has %d bytes; it must have at most 97", n)
 	}
@@ -26,7 +61,7 @@ func (d *Daemon) Start(ctx context.Context, owned bool, conns int) error {
 	if errors.As(err, &failed) {
 		logCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
 		defer cancel()
-		if text := d.StartErrors(logCtx, began); text != "" {
+		if text := d.Journal().StartErrors(logCtx, began); text != "" {
 			return fmt.Errorf("%w: %s", err, text)
 		}
 	}

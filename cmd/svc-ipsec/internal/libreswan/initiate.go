@@ -22,7 +22,7 @@ const (
 // does not wait for their tunnels: a whack that reaches its time limit counts as success, because pluto has received
 // the request. (If an IKE SA is established, whack waits for the peer's answer even with --asynchronous, and an absent
 // peer does not answer.)
-func (d *Daemon) Initiate(ctx context.Context, conns ...string) error {
+func (c Control) Initiate(ctx context.Context, conns ...string) error {
 	clock := patience.Start()
 	for chunk := range slices.Chunk(conns, initiateParallel) {
 		if clock.Elapsed() > initiateBudget {
@@ -31,7 +31,7 @@ func (d *Daemon) Initiate(ctx context.Context, conns ...string) error {
 		faults := make([]error, len(chunk))
 		var asked sync.WaitGroup
 		for i, conn := range chunk {
-			asked.Go(func() { faults[i] = d.initiate(ctx, conn) })
+			asked.Go(func() { faults[i] = c.initiate(ctx, conn) })
 		}
 		asked.Wait()
 		if err := errors.Join(faults...); err != nil {
@@ -41,10 +41,10 @@ func (d *Daemon) Initiate(ctx context.Context, conns ...string) error {
 	return nil
 }
 
-func (d *Daemon) initiate(ctx context.Context, conn string) error {
+func (c Control) initiate(ctx context.Context, conn string) error {
 	limited, cancel := patience.WithTimeout(ctx, initiateLimit)
 	defer cancel()
-	_, err := d.whack(limited, "--name", conn, "--asynchronous", "--initiate")
+	_, err := c.whack(limited, "--name", conn, "--asynchronous", "--initiate")
 	switch {
 	case err == nil || plutoAnswered(err): // pluto reports the state of the negotiation as an error code
 	case ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded):
@@ -55,9 +55,9 @@ func (d *Daemon) initiate(ctx context.Context, conn string) error {
 }
 
 // Terminate deletes the SAs of conns. The conns stay loaded.
-func (d *Daemon) Terminate(ctx context.Context, conns ...string) error {
+func (c Control) Terminate(ctx context.Context, conns ...string) error {
 	for _, conn := range conns {
-		if _, err := d.whack(ctx, "--name", conn, "--terminate"); err != nil && !plutoAnswered(err) {
+		if _, err := c.whack(ctx, "--name", conn, "--terminate"); err != nil && !plutoAnswered(err) {
 			return fmt.Errorf("terminate conn %s: %w", conn, err)
 		}
 	}

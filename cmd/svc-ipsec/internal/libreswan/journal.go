@@ -10,12 +10,19 @@ import (
 	"time"
 
 	"github.com/svc-supervisor/svc-supervisor/internal/lazyregexp"
+	"github.com/svc-supervisor/svc-supervisor/pkg/unit"
 )
 
-// journal returns what the daemon has logged since the given time, oldest first, or "" if there is no readable journal.
+// Journal is what the daemon of one unit has logged.
+type Journal struct {
+	bus  *unit.Bus
+	unit string
+}
+
+// since returns what the daemon has logged since the given time, oldest first, or "" if there is no readable journal.
 // If invocation is not empty, only lines of that systemd invocation are returned, because an earlier daemon of the same
 // name may have logged other reasons.
-func (d *Daemon) journal(ctx context.Context, since time.Time, invocation string) string {
+func (j Journal) since(ctx context.Context, since time.Time, invocation string) string {
 	journalctl := find("journalctl", programDirs)
 	if journalctl == "" {
 		return ""
@@ -25,7 +32,7 @@ func (d *Daemon) journal(ctx context.Context, since time.Time, invocation string
 	if invocation != "" {
 		args = append(args, "_SYSTEMD_INVOCATION_ID="+invocation)
 	} else {
-		args = append(args, "--unit="+d.Unit())
+		args = append(args, "--unit="+j.unit)
 	}
 	output, err := run(ctx, 5*time.Second, journalctl, args...)
 	if err != nil {
@@ -187,24 +194,45 @@ func isOwnReply(text string) bool {
 
 // Failures returns the reasons why conns have no Child SA, as far as the daemon has logged them in the last ten
 // minutes. invocation is systemd's invocation ID of the daemon's unit, or "" if the caller does not know it.
-func (d *Daemon) Failures(ctx context.Context, invocation string) map[string]string {
+func (j Journal) Failures(ctx context.Context, invocation string) map[string]string {
 	if invocation == "" {
-		u, err := d.Bus.Show(ctx, d.Unit())
+		u, err := j.bus.Show(ctx, j.unit)
 		if err != nil || u.Invocation == "" {
 			return nil
 		}
 		invocation = u.Invocation
 	}
-	return LastFailures(d.journal(ctx, time.Now().Add(-10*time.Minute), invocation))
+	return LastFailures(j.since(ctx, time.Now().Add(-10*time.Minute), invocation))
 }
 
 // StartErrors returns the last errors that a daemon logged which did not start, in one line.
-func (d *Daemon) StartErrors(ctx context.Context, since time.Time) string {
+func (j Journal) StartErrors(ctx context.Context, since time.Time) string {
 	var text []string
-	for line := range strings.Lines(d.journal(ctx, since, "")) {
+	for line := range strings.Lines(j.since(ctx, since, "")) {
 		if strings.Contains(line, "FATAL") || strings.Contains(line, "ERROR") || strings.Contains(line, "cannot ") {
 			text = append(text, strings.TrimSpace(line))
 		}
 	}
 	return oneLine(strings.Join(text[max(0, len(text)-3):], "; "))
+}
+
+var startLine = lazyregexp.New(`^Starting Pluto \(Libreswan Version v?([0-9A-Za-z._~+-]{1,40}) `)
+
+// startedVersion returns the version in the newest "Starting Pluto" line of this start of the unit, or "?" if the
+// journal has no such line any more. A daemon that an attacker controls can log such a line. The version only decides
+// whether the verbs query this daemon.
+func (j Journal) startedVersion(ctx context.Context, invocation string) string {
+	journalctl := find("journalctl", programDirs)
+	if journalctl == "" || invocation == "" {
+		return "?"
+	}
+	output, err := run(ctx, 5*time.Second, journalctl, "--quiet", "--no-pager", "--output=cat", "--lines=1",
+		"--grep=^Starting Pluto", "_SYSTEMD_INVOCATION_ID="+invocation)
+	if err != nil {
+		return "?"
+	}
+	if m := startLine.FindStringSubmatch(output); m != nil {
+		return m[1]
+	}
+	return "?"
 }

@@ -3,15 +3,12 @@ package libreswan
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/regular"
 	"github.com/svc-supervisor/svc-supervisor/internal/patience"
 )
 
@@ -22,6 +19,15 @@ type Spec struct {
 	// Matches returns how a loaded conn differs from the wanted one, or "" if it does not. It is needed because Libreswan
 	// silently replaces an identity that it cannot parse by the address.
 	Matches func(Conn) string
+}
+
+// Loader loads conns into a running daemon and finds out which of them the daemon has refused.
+type Loader struct {
+	files     Files
+	isolation Isolation
+	addconn   string // path of the program
+	control   Control
+	journal   Journal
 }
 
 const (
@@ -36,12 +42,12 @@ const (
 
 // AwaitLoaded waits until a daemon that was just started answers, has loaded the conns from its files, and has oriented
 // them. It returns the last answer and the conns that are not loaded.
-func (d *Daemon) AwaitLoaded(ctx context.Context, specs []Spec) (answer Answer, missing []Spec, err error) {
+func (l *Loader) AwaitLoaded(ctx context.Context, specs []Spec) (answer Answer, missing []Spec, err error) {
 	missing = specs
 	answered := false
 	progress := patience.Start() // restarted whenever something new was loaded
 	for pause := pollInterval / 8; ; pause = min(2*pause, pollInterval) {
-		if answer, err = d.Query(ctx); err == nil {
+		if answer, err = l.control.Query(ctx); err == nil {
 			left := unready(answer.Conns, specs)
 			if !answered || len(left) < len(missing) {
 				progress = patience.Start()
@@ -74,23 +80,23 @@ func unready(loaded map[string]Conn, specs []Spec) []Spec {
 // with the reasons. Each of those was also tried alone, so that one invalid conn does not cause others to be refused.
 // If a run of addconn for a single conn is killed or reaches its time limit, Load returns an error and no reason for
 // that conn. A failed run for several conns is not an error, because the missing ones are then tried one by one.
-func (d *Daemon) Load(ctx context.Context, specs []Spec) (map[string]string, error) {
+func (l *Loader) Load(ctx context.Context, specs []Spec) (map[string]string, error) {
 	began := time.Now()
 	for chunk := range slices.Chunk(specs, batch) {
-		if _, err := d.addconn(ctx, chunk); err != nil && ctx.Err() != nil {
+		if _, err := l.runAddconn(ctx, chunk); err != nil && ctx.Err() != nil {
 			return nil, err
 		}
 	}
-	loaded, err := d.Status(ctx)
+	loaded, err := l.control.Status(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return d.Refusals(ctx, loaded, specs, began)
+	return l.Refusals(ctx, loaded, specs, began)
 }
 
 // Refusals tries each conn that is not in loaded once more, alone, and returns why the daemon refuses it. loaded is
 // what the daemon has. A conn that the daemon has with another identity is deleted and counts as refused.
-func (d *Daemon) Refusals(ctx context.Context, loaded map[string]Conn, specs []Spec,
+func (l *Loader) Refusals(ctx context.Context, loaded map[string]Conn, specs []Spec,
 	since time.Time,
 ) (map[string]string, error) {
 	var err error
@@ -101,12 +107,12 @@ func (d *Daemon) Refusals(ctx context.Context, loaded map[string]Conn, specs []S
 			continue
 		}
 		again = true
-		if messages[s.Name], err = d.addconn(ctx, []Spec{s}); err != nil {
+		if messages[s.Name], err = l.runAddconn(ctx, []Spec{s}); err != nil {
 			return nil, err
 		}
 	}
 	if again {
-		if loaded, err = d.Status(ctx); err != nil {
+		if loaded, err = l.control.Status(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -117,29 +123,29 @@ func (d *Daemon) Refusals(ctx context.Context, loaded map[string]Conn, specs []S
 			refused[s.Name] = messages[s.Name]
 		case s.Matches(conn) != "":
 			refused[s.Name] = s.Matches(conn)
-			if err := d.Delete(ctx, s.Name); err != nil {
+			if err := l.control.Delete(ctx, s.Name); err != nil {
 				return nil, err
 			}
 		}
 	}
-	d.addLoggedReasons(ctx, refused, since)
+	l.addLoggedReasons(ctx, refused, since)
 	return refused, nil
 }
 
-// addconn loads conns. It returns the error message of an addconn that exited or crashed, and an error if addconn was
+// runAddconn loads conns. It returns the error message of an addconn that exited or crashed, and an error if addconn was
 // killed.
-func (d *Daemon) addconn(ctx context.Context, specs []Spec) (refusal string, err error) {
-	defer func() { _ = os.Remove(d.staging()) }()
+func (l *Loader) runAddconn(ctx context.Context, specs []Spec) (refusal string, err error) {
+	defer func() { _ = os.Remove(l.files.staging()) }()
 	var text bytes.Buffer
-	args := []string{"--ctlsocket", d.socket(), "--config", d.staging()}
+	args := []string{"--ctlsocket", l.files.socket(), "--config", l.files.staging()}
 	for _, s := range specs {
 		text.Write(s.Text)
 		args = append(args, s.Name)
 	}
-	if err := writeReadable(d.Isolation.User, d.staging(), text.Bytes()); err != nil {
+	if err := writeReadable(l.isolation.User, l.files.staging(), text.Bytes()); err != nil {
 		return "", fmt.Errorf("load conns: %w", err)
 	}
-	if _, err = d.Isolation.run(ctx, addconnLimit, d.Tools.Addconn, args...); exited(err) {
+	if _, err = l.isolation.run(ctx, addconnLimit, l.addconn, args...); exited(err) {
 		return err.Error(), nil
 	}
 	return "", wrapf(err, "load conns")
@@ -147,7 +153,7 @@ func (d *Daemon) addconn(ctx context.Context, specs []Spec) (refusal string, err
 
 // addLoggedReasons replaces empty and generic messages of addconn by the reason in pluto's log, because addconn prints
 // no reason when pluto refuses a conn.
-func (d *Daemon) addLoggedReasons(ctx context.Context, refused map[string]string, since time.Time) {
+func (l *Loader) addLoggedReasons(ctx context.Context, refused map[string]string, since time.Time) {
 	var unexplained []string
 	for conn, reason := range refused {
 		if reason == "" || strings.HasPrefix(reason, "addconn: ") {
@@ -159,7 +165,7 @@ func (d *Daemon) addLoggedReasons(ctx context.Context, refused map[string]string
 	}
 	// It takes a moment until the daemon's log lines are in the journal.
 	for clock := patience.Start(); ; {
-		logged := LoadFailures(d.journal(ctx, since, ""))
+		logged := LoadFailures(l.journal.since(ctx, since, ""))
 		unexplained = slices.DeleteFunc(unexplained, func(conn string) bool {
 			if logged[conn] != "" {
 				refused[conn] = logged[conn]
@@ -174,25 +180,4 @@ func (d *Daemon) addLoggedReasons(ctx context.Context, refused map[string]string
 	for _, conn := range unexplained {
 		refused[conn] = strings.TrimSuffix("pluto refused it: "+refused[conn], ": ")
 	}
-}
-
-// Loaded returns the files of the conns that the daemon has accepted, by conn. Anything that is not a regular file
-// counts as missing.
-func (d *Daemon) Loaded() (map[string][]byte, error) {
-	paths, err := filepath.Glob(filepath.Join(d.Conns(), "*.conf"))
-	if err != nil {
-		return nil, err
-	}
-	files := map[string][]byte{}
-	for _, path := range paths {
-		text, err := regular.ReadFile(path)
-		if errors.Is(err, regular.ErrNot) {
-			continue
-		}
-		if err != nil {
-			return nil, fmt.Errorf("read conn: %w", err)
-		}
-		files[strings.TrimSuffix(filepath.Base(path), ".conf")] = text
-	}
-	return files, nil
 }

@@ -81,7 +81,7 @@ func TestRefusedConnDoesNotAffectOthers(t *testing.T) {
 			map[string]string{"c-0-0": "syntax error [nonsense]"}},
 	} {
 		d, calls := fakeDaemon(t)
-		refused, err := d.Load(context.Background(), specsOf(test.conns))
+		refused, err := d.Loader().Load(context.Background(), specsOf(test.conns))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -90,7 +90,7 @@ func TestRefusedConnDoesNotAffectOthers(t *testing.T) {
 				t.Errorf("%s: %s: got %q, want %q\n%s", test.name, conn, refused[conn], test.refused[conn], calls())
 			}
 		}
-		if _, err := os.Stat(d.staging()); err == nil {
+		if _, err := os.Stat(d.Files().staging()); err == nil {
 			t.Errorf("%s: the staging file is left", test.name)
 		}
 	}
@@ -112,11 +112,11 @@ func TestKilledAddconnRefusesNoConn(t *testing.T) {
 			t.Fatal(err)
 		}
 		specs := specsOf(map[string]string{"a-0-0": "conn\n"})
-		refused, err := d.Load(t.Context(), specs)
+		refused, err := d.Loader().Load(t.Context(), specs)
 		if err == nil || len(refused) != 0 || !strings.Contains(err.Error(), "load conns: ") {
 			t.Errorf("%s: refused %v, %v", name, refused, err)
 		}
-		if refused, err := d.Refusals(t.Context(), nil, specs, time.Now()); err == nil || len(refused) != 0 {
+		if refused, err := d.Loader().Refusals(t.Context(), nil, specs, time.Now()); err == nil || len(refused) != 0 {
 			t.Errorf("%s, alone: refused %v, %v", name, refused, err)
 		}
 	}
@@ -127,7 +127,7 @@ func TestConnThatCrashesAddconnIsRefused(t *testing.T) {
 	if err := os.WriteFile(d.Tools.Addconn, []byte("#!/bin/sh\nkill -SEGV $$\n"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	refused, err := d.Load(t.Context(), specsOf(map[string]string{"a-0-0": "conn\n"}))
+	refused, err := d.Loader().Load(t.Context(), specsOf(map[string]string{"a-0-0": "conn\n"}))
 	if err != nil || !strings.Contains(refused["a-0-0"], "segmentation fault") {
 		t.Errorf("refused %v, %v", refused, err)
 	}
@@ -137,7 +137,7 @@ func TestMismatchedConnIsDeleted(t *testing.T) {
 	d, calls := fakeDaemon(t)
 	specs := specsOf(map[string]string{"a-0-0": "conn\n"})
 	specs[0].Matches = func(c Conn) string { return "it is " + c.OurID }
-	refused, err := d.Load(context.Background(), specs)
+	refused, err := d.Loader().Load(context.Background(), specs)
 	if err != nil || refused["a-0-0"] != "it is @a-0-0" || !strings.Contains(calls(), "--name a-0-0 --delete") {
 		t.Errorf("refused %v, %v\n%s", refused, err, calls())
 	}
@@ -151,7 +151,7 @@ func TestUnresponsiveDaemonIsErrorInTime(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
 	defer cancel()
 	began := time.Now()
-	if _, err := d.Status(ctx); err == nil || time.Since(began) > 5*time.Second {
+	if _, err := d.Control().Status(ctx); err == nil || time.Since(began) > 5*time.Second {
 		t.Errorf("after %s: %v", time.Since(began), err)
 	}
 }
@@ -170,12 +170,12 @@ func TestUnorientedConnIsAwaited(t *testing.T) {
 	writeStatus("\"a-0-0\":     unoriented; my_ip=unset\n")
 	listens := time.AfterFunc(200*time.Millisecond, func() { writeStatus("\"a-0-0\":     oriented; my_ip=unset\n") })
 	defer listens.Stop()
-	_, missing, err := d.AwaitLoaded(context.Background(), specsOf(map[string]string{"a-0-0": "conn\n"}))
+	_, missing, err := d.Loader().AwaitLoaded(context.Background(), specsOf(map[string]string{"a-0-0": "conn\n"}))
 	if err != nil || len(missing) != 0 {
 		t.Errorf("missing %v, %v", missing, err)
 	}
 	writeStatus("\"a-0-0\":     unoriented; my_ip=unset\n")
-	_, missing, err = d.AwaitLoaded(context.Background(), specsOf(map[string]string{"a-0-0": "conn\n"}))
+	_, missing, err = d.Loader().AwaitLoaded(context.Background(), specsOf(map[string]string{"a-0-0": "conn\n"}))
 	if err != nil || len(missing) != 1 {
 		t.Errorf("address that no interface has: missing %v, %v", missing, err)
 	}
@@ -187,14 +187,14 @@ func TestDeletedConnIsNoErrorWhateverWasLogged(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(d.Dir, "status"), status, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.Delete(t.Context(), "odd-0-0", "b-0-0"); err != nil {
+	if err := d.Control().Delete(t.Context(), "odd-0-0", "b-0-0"); err != nil {
 		t.Error(err)
 	}
-	err := d.Delete(t.Context(), "odd-0-0", "kept-0-0")
+	err := d.Control().Delete(t.Context(), "odd-0-0", "kept-0-0")
 	if err == nil || !strings.Contains(err.Error(), "kept-0-0") || !strings.Contains(err.Error(), "it stays") {
 		t.Errorf("error %v", err)
 	}
-	if err := d.Delete(t.Context(), "lost-0-0", "odd-0-0"); !errors.Is(err, ErrNotRunning) {
+	if err := d.Control().Delete(t.Context(), "lost-0-0", "odd-0-0"); !errors.Is(err, ErrNotRunning) {
 		t.Errorf("error %v", err)
 	}
 }

@@ -19,7 +19,7 @@ func TestReuseNSSReplacesModules(t *testing.T) {
 	d := &Daemon{Dir: dir, Isolation: Isolation{User: user}}
 	for path, content := range map[string]string{
 		filepath.Join(template, modules): "the modules of NSS itself", filepath.Join(template, "key4.db"): "empty",
-		filepath.Join(d.NSS(), modules): "library=/run/svc-ipsec/vpn/run/evil.so", filepath.Join(d.NSS(), "key4.db"): "keys",
+		filepath.Join(d.Files().NSS(), modules): "library=/run/svc-ipsec/vpn/run/evil.so", filepath.Join(d.Files().NSS(), "key4.db"): "keys",
 	} {
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 			t.Fatal(err)
@@ -28,14 +28,14 @@ func TestReuseNSSReplacesModules(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := os.Symlink("/etc/shadow", filepath.Join(d.NSS(), "cert9.db")); err != nil {
+	if err := os.Symlink("/etc/shadow", filepath.Join(d.Files().NSS(), "cert9.db")); err != nil {
 		t.Fatal(err)
 	}
 	if err := d.KeyDatabase().Reuse(t.Context(), template); err != nil {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]string{modules: "the modules of NSS itself", "key4.db": "keys"} {
-		path := filepath.Join(d.NSS(), name)
+		path := filepath.Join(d.Files().NSS(), name)
 		var stat unix.Stat_t
 		content, err := os.ReadFile(path)
 		if err != nil || string(content) != want {
@@ -45,7 +45,7 @@ func TestReuseNSSReplacesModules(t *testing.T) {
 			t.Errorf("%s: mode %o, user %d, group %d, %v", name, stat.Mode, stat.Uid, stat.Gid, err)
 		}
 	}
-	if _, err := os.Lstat(filepath.Join(d.NSS(), "cert9.db")); !os.IsNotExist(err) {
+	if _, err := os.Lstat(filepath.Join(d.Files().NSS(), "cert9.db")); !os.IsNotExist(err) {
 		t.Errorf("the symbolic link was kept: %v", err)
 	}
 	none := &Daemon{Dir: t.TempDir()}

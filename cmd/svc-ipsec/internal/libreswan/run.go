@@ -5,8 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"syscall"
@@ -31,6 +29,15 @@ var ErrNotRunning = errors.New("the daemon does not run")
 
 // ErrNoAnswer means that a program reached its own time limit, for example whack if the daemon does not answer.
 var ErrNoAnswer = errors.New("no answer")
+
+// Isolation is where the daemon runs and with which privileges. Programs that talk to the daemon run in the same way,
+// so a daemon that an attacker controls cannot make them reach anything that it cannot reach itself. The zero Isolation
+// is that of a container that version 0.1.0 created, whose daemon runs as root.
+type Isolation struct {
+	User      uint32 // user and group id
+	View      string // path of the mount view (package mountview)
+	Namespace string // path of the network namespace
+}
 
 // run runs a program and returns its standard output. The error contains the exit code and the error message.
 func run(ctx context.Context, limit time.Duration, program string, args ...string) (string, error) {
@@ -62,28 +69,6 @@ func (p Isolation) run(parent context.Context, limit time.Duration, program stri
 		return stdout.String(), fmt.Errorf("%s: %w: %s", filepath.Base(program), err, message)
 	}
 	return stdout.String(), nil
-}
-
-// Control runs whack with these options for an operator, without a time limit. whack has the user ID of the daemon and
-// prints what the daemon sends. Its output goes through pipes, because a process with access to the operator's terminal
-// could insert input into it, and control sequences in the output could control it.
-func (d *Daemon) Control(options []string) error {
-	cmd := d.Isolation.command(exec.Command(d.Tools.Whack, append([]string{"--ctlsocket", d.socket()}, options...)...))
-	cmd.Stdout, cmd.Stderr = printable{os.Stdout}, printable{os.Stderr}
-	return d.Isolation.inNamespaces(cmd.Run)
-}
-
-// printable writes text without control characters: every byte except printable ASCII, tabs and newlines becomes "?".
-type printable struct{ to io.Writer }
-
-func (w printable) Write(p []byte) (int, error) {
-	text := bytes.Clone(p)
-	for i, c := range text {
-		if (c < ' ' || c > '~') && c != '\n' && c != '\t' {
-			text[i] = '?'
-		}
-	}
-	return w.to.Write(text)
 }
 
 // ptraceBarrier is a capability that the daemon does not have and that is useless in the mount view. The kernel lets

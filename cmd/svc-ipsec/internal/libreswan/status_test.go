@@ -196,7 +196,7 @@ func TestQueryOfBothReleases(t *testing.T) {
 		if err := os.WriteFile(d.Tools.Whack, []byte("#!/bin/sh\n"+script), 0o700); err != nil {
 			t.Fatal(err)
 		}
-		answer, err := d.Query(t.Context())
+		answer, err := d.Control().Query(t.Context())
 		if err != nil || answer.Traffic["a-0-0"].In != 84 {
 			t.Errorf("%s: %+v, %v", name, answer, err)
 		}

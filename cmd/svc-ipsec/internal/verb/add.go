@@ -68,7 +68,7 @@ func (e *Executable) Add(args *skel.CmdArgs) error {
 		Executable: e, request: r, tools: tools, record: recorded,
 		edits: &edits{request: r, record: recorded, fault: fault, conf: conf},
 	}
-	if err = c.edits.check(c.newDaemon().Loaded); err == nil {
+	if err = c.edits.check(c.newDaemon().Files().Loaded); err == nil {
 		err = c.checkAttachment(args.Netns)
 	}
 	if err != nil {
@@ -158,7 +158,7 @@ func (c *change) checkAttachment(namespace string) error {
 
 // run decides what to do, and does it.
 func (c *change) run(ctx context.Context) error {
-	loaded, err := c.newDaemon().Loaded()
+	loaded, err := c.newDaemon().Files().Loaded()
 	if err != nil {
 		return err
 	}

@@ -83,7 +83,7 @@ func (e *Executable) check(ctx context.Context, args *skel.CmdArgs, owner spec.O
 	r.Configuration.Found = recorded.Found.Config()
 	tools, _ := libreswan.FindTools()
 	d := e.daemon(tools, owner, dir.Path, recorded)
-	loaded, err := d.Loaded()
+	loaded, err := d.Files().Loaded()
 	if err != nil {
 		return nil, err
 	}

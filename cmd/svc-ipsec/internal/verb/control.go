@@ -41,7 +41,7 @@ func (e *Executable) Control(args []string) (status int, err error) {
 	if tools.Whack == "" {
 		return 0, errors.New("missing on this host: whack (Libreswan)")
 	}
-	err = e.daemon(tools, s.Attachment.Owner(name), e.Root+"/"+string(name), s).Control(whackOptions(args[1:]))
+	err = e.daemon(tools, s.Attachment.Owner(name), e.Root+"/"+string(name), s).Control().Run(whackOptions(args[1:]))
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && exit.Exited() {
 		return exit.ExitCode(), nil

@@ -91,7 +91,7 @@ func (c *daemonChange) compare(ctx context.Context, isNew bool) error {
 		return err
 	}
 	conns := endpoint.Conns(c.wanted)
-	_, noDatabase := os.Lstat(d.NSS())
+	_, noDatabase := os.Lstat(d.Files().NSS())
 	observed := endpoint.Unit{
 		New: isNew, Exists: !details.Gone(), Failed: details.FailedForGood(), Database: noDatabase == nil,
 	}
@@ -113,7 +113,7 @@ func (c *daemonChange) compareRunning(ctx context.Context, details unit.Details,
 	if err := awaitRunning(ctx, c.daemon, details); err != nil {
 		return err
 	}
-	files, err := c.daemon.Loaded()
+	files, err := c.daemon.Files().Loaded()
 	if err != nil {
 		return err
 	}
@@ -168,7 +168,7 @@ func (c *daemonChange) load(ctx context.Context, restoreGuard func(context.Conte
 
 // loadRunning loads the new conns into a running daemon.
 func (c *daemonChange) loadRunning(ctx context.Context) error {
-	newKeys, err := c.files.writeSettings(c.daemon, c.wanted)
+	newKeys, err := c.files.writeSettings(c.daemon.Files(), c.wanted)
 	if err != nil {
 		return err
 	}
@@ -179,7 +179,7 @@ func (c *daemonChange) loadRunning(ctx context.Context) error {
 	if err := c.do(ctx, c.plan.LoadRunning(newKeys)); err != nil || !c.plan.Changes() {
 		return err
 	}
-	answer, err := c.daemon.Query(ctx)
+	answer, err := c.daemon.Control().Query(ctx)
 	if err != nil {
 		return err
 	}
@@ -188,6 +188,7 @@ func (c *daemonChange) loadRunning(ctx context.Context) error {
 
 // do executes actions in their order.
 func (c *daemonChange) do(ctx context.Context, actions []endpoint.Action) error {
+	control := c.daemon.Control()
 	for _, action := range actions {
 		var err error
 		switch action.Op {
@@ -196,17 +197,17 @@ func (c *daemonChange) do(ctx context.Context, actions []endpoint.Action) error 
 		case endpoint.OpRemoveFiles:
 			err = c.files.removeConns(action.Conns)
 		case endpoint.OpDelete:
-			err = c.daemon.Delete(ctx, action.Conns...)
+			err = control.Delete(ctx, action.Conns...)
 		case endpoint.OpRereadSecrets:
-			err = c.daemon.RereadSecrets(ctx)
+			err = control.RereadSecrets(ctx)
 		case endpoint.OpListen:
-			err = c.daemon.Listen(ctx)
+			err = control.Listen(ctx)
 		case endpoint.OpLoad:
 			err = c.loadConns(ctx, c.plan.Load)
 		case endpoint.OpTerminate:
-			err = c.daemon.Terminate(ctx, action.Conns...)
+			err = control.Terminate(ctx, action.Conns...)
 		case endpoint.OpInitiate:
-			err = c.daemon.Initiate(ctx, action.Conns...)
+			err = control.Initiate(ctx, action.Conns...)
 		default:
 			err = fmt.Errorf("unknown action %s", action)
 		}
@@ -231,7 +232,7 @@ func (c *daemonChange) stop(ctx context.Context) error {
 
 // loadConns loads conns into a running daemon, records which of them it refused, and initiates the others.
 func (c *daemonChange) loadConns(ctx context.Context, conns []endpoint.Conn) error {
-	refused, err := c.daemon.Load(ctx, specs(conns))
+	refused, err := c.daemon.Loader().Load(ctx, specs(conns))
 	if err != nil {
 		return err
 	}
@@ -255,7 +256,7 @@ func (c *daemonChange) keep(ctx context.Context, conns []endpoint.Conn, refused 
 	if err != nil || !changed {
 		return err
 	}
-	return c.daemon.RereadSecrets(ctx)
+	return c.daemon.Control().RereadSecrets(ctx)
 }
 
 // start starts a daemon that loads all conns from their files, as after a restart by systemd, and records which conns
@@ -275,11 +276,11 @@ func (c *daemonChange) start(ctx context.Context, restoreGuard func(context.Cont
 		return err
 	}
 	specs := specs(conns)
-	answer, missing, err := d.AwaitLoaded(ctx, specs)
+	answer, missing, err := d.Loader().AwaitLoaded(ctx, specs)
 	if err != nil {
 		return err
 	}
-	refused, err := d.Refusals(ctx, answer.Conns, specs, began)
+	refused, err := d.Loader().Refusals(ctx, answer.Conns, specs, began)
 	if err != nil {
 		return err
 	}
@@ -303,12 +304,12 @@ func (c *daemonChange) prepareStart(ctx context.Context) (conns []endpoint.Conn,
 	if d.Isolation, err = c.isolator.prepare(ctx, c.path); err != nil {
 		return nil, err
 	}
-	for _, directory := range []string{d.Conns(), d.Run()} {
+	for _, directory := range []string{d.Files().Conns(), d.Files().Run()} {
 		if err := os.RemoveAll(directory); err != nil {
 			return nil, fmt.Errorf("remove what another daemon left: %w", err)
 		}
 	}
-	if _, err := c.files.writeSettings(d, c.wanted); err != nil {
+	if _, err := c.files.writeSettings(d.Files(), c.wanted); err != nil {
 		return nil, err
 	}
 	if err := c.database.create(ctx); err != nil {
@@ -370,7 +371,7 @@ func awaitRunning(ctx context.Context, d *libreswan.Daemon, details unit.Details
 func awaitConns(ctx context.Context, d *libreswan.Daemon, files map[string][]byte) (libreswan.Answer, error) {
 	missing := len(files)
 	for clock := patience.Start(); ; {
-		answer, err := d.Query(ctx)
+		answer, err := d.Control().Query(ctx)
 		left := 0
 		for conn := range files {
 			if _, ok := answer.Conns[conn]; !ok {

@@ -49,7 +49,7 @@ func TestSiblingsOfChangedConnAreInitiated(t *testing.T) {
 		{Name: "orphan-0-0", Connection: initiator}, {Name: "peers-0-0", Connection: responder},
 		{Name: "never-0-0", Connection: initiator}}}
 	before := endpoint.Status{Up: map[string]bool{"up-0-0": true, "orphan-0-0": true, "peers-0-0": true}}
-	answer, err := d.Query(t.Context())
+	answer, err := d.Control().Query(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +86,7 @@ func TestKeyOfDeletedConnIsRemoved(t *testing.T) {
 	if _, err := dir.Write("conns/a-0-0.conf", []byte("conn a-0-0\n")); err != nil {
 		t.Fatal(err)
 	}
-	files, err := d.Loaded()
+	files, err := d.Files().Loaded()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,7 +100,7 @@ func TestKeyOfDeletedConnIsRemoved(t *testing.T) {
 	if got := whackCalls(); got != "--name a-0-0 --delete\n--rereadsecrets" {
 		t.Errorf("whack calls %q", got)
 	}
-	if files, err := d.Loaded(); err != nil || len(files) != 0 {
+	if files, err := d.Files().Loaded(); err != nil || len(files) != 0 {
 		t.Errorf("files %v, %v", files, err)
 	}
 }

@@ -22,14 +22,14 @@ type daemonFiles struct{ dir *state.Directory }
 
 // writeSettings writes the files of the daemon, except those of the conns. newKeys reports whether the file of keys
 // changed.
-func (f daemonFiles) writeSettings(d *libreswan.Daemon, wanted []*config.Connection) (newKeys bool, err error) {
+func (f daemonFiles) writeSettings(files libreswan.Files, wanted []*config.Connection) (newKeys bool, err error) {
 	if err := f.makeDirectories(); err != nil {
 		return false, err
 	}
 	settings, all := render.Setup(render.Paths{
-		NSS: d.NSS(), Secrets: d.Secrets(), Conns: d.Conns(), Run: d.Run(), Empty: d.Empty(),
+		NSS: files.NSS(), Secrets: files.Secrets(), Conns: files.Conns(), Run: files.Run(), Empty: files.Empty(),
 	})
-	for path, content := range map[string][]byte{d.Settings(): settings, d.Setup(): all} {
+	for path, content := range map[string][]byte{files.Settings(): settings, files.Setup(): all} {
 		if _, err := f.dir.WriteShared(filepath.Join("etc", filepath.Base(path)), content); err != nil {
 			return false, err
 		}

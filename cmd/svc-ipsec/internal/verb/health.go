@@ -64,7 +64,7 @@ func health(ctx context.Context, c *config.Configuration, d *libreswan.Daemon, s
 		health := connectionHealth(connection, status, refused, traffic, now)
 		if health.Status == spec.Down && health.Reason == "" && withReasons {
 			if reasons == nil {
-				reasons = d.Failures(ctx, status.invocation)
+				reasons = d.Journal().Failures(ctx, status.invocation)
 			}
 			health.Reason = failureReason(connection, reasons)
 			if health.Reason == "" && connection.ResponseOnly {

@@ -62,7 +62,7 @@ func observeUnit(ctx context.Context, wanted []*config.Connection, d *libreswan.
 		up, err := upInKernel(wanted, namespace)
 		return &daemonStatus{up: up, build: build}, err
 	}
-	answer, err := d.Query(ctx)
+	answer, err := d.Control().Query(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -105,7 +105,7 @@ func (c *change) changeBack() (*change, error) {
 	if back.edits.valid == nil {
 		back.edits.valid = request.Document
 	}
-	loaded, err := back.newDaemon().Loaded()
+	loaded, err := back.newDaemon().Files().Loaded()
 	if err != nil {
 		return nil, err
 	}
