@@ -20,45 +20,52 @@ func (n *Namespace) Apply(p *Plan) error {
 	if err != nil {
 		return fmt.Errorf("look for %s: %w", p.Interface, err)
 	}
-	if err := n.applyInterfaceSettings(p.Interface, !p.Chained); err != nil {
+	if err := n.Sysctls().applyInterface(p.Interface, !p.Chained); err != nil {
 		return err
 	}
+	i := nsInterface{n.handle, link}
 	if !p.Chained {
-		if err := n.applyLink(link, p); err != nil {
+		if err := i.applyLink(p); err != nil {
 			return err
 		}
 	}
-	list, err := n.routes()
+	list, err := i.routes()
 	if err != nil {
 		return err
 	}
-	return n.applyRoutes(link, ownRoutes(list, link), p.wantedRoutes(list, link))
+	return i.applyRoutes(ownRoutes(list, link), p.wantedRoutes(list, link))
 }
 
-func (n *Namespace) applyLink(link netlink.Link, p *Plan) error {
-	if p.MAC != nil && link.Attrs().HardwareAddr.String() != p.MAC.String() {
-		if err := n.handle.LinkSetHardwareAddr(link, p.MAC); err != nil {
+// nsInterface is an interface in a namespace, with its addresses, neighbours and routes.
+type nsInterface struct {
+	handle *netlink.Handle
+	link   netlink.Link
+}
+
+func (i nsInterface) applyLink(p *Plan) error {
+	if p.MAC != nil && i.link.Attrs().HardwareAddr.String() != p.MAC.String() {
+		if err := i.handle.LinkSetHardwareAddr(i.link, p.MAC); err != nil {
 			return fmt.Errorf("set MAC %s of %s: %w", p.MAC, p.Interface, err)
 		}
 	}
-	if lo, err := n.handle.LinkByName("lo"); err == nil {
-		if err := n.handle.LinkSetUp(lo); err != nil {
+	if lo, err := i.handle.LinkByName("lo"); err == nil {
+		if err := i.handle.LinkSetUp(lo); err != nil {
 			return fmt.Errorf("bring lo up: %w", err)
 		}
 	}
-	if err := n.applyAddresses(link, p.Addresses); err != nil {
+	if err := i.applyAddresses(p.Addresses); err != nil {
 		return err
 	}
-	if err := n.handle.LinkSetUp(link); err != nil {
+	if err := i.handle.LinkSetUp(i.link); err != nil {
 		return fmt.Errorf("bring %s up: %w", p.Interface, err)
 	}
-	return n.applyNeighbours(link, p.Neighbours)
+	return i.applyNeighbours(p.Neighbours)
 }
 
-func (n *Namespace) addresses(link netlink.Link) (map[netip.Prefix]netlink.Addr, error) {
-	list, err := dump(func() ([]netlink.Addr, error) { return n.handle.AddrList(link, netlink.FAMILY_ALL) })
+func (i nsInterface) addresses() (map[netip.Prefix]netlink.Addr, error) {
+	list, err := dump(func() ([]netlink.Addr, error) { return i.handle.AddrList(i.link, netlink.FAMILY_ALL) })
 	if err != nil {
-		return nil, fmt.Errorf("list addresses of %s: %w", link.Attrs().Name, err)
+		return nil, fmt.Errorf("list addresses of %s: %w", i.link.Attrs().Name, err)
 	}
 	present := map[netip.Prefix]netlink.Addr{}
 	for _, a := range list {
@@ -67,8 +74,8 @@ func (n *Namespace) addresses(link netlink.Link) (map[netip.Prefix]netlink.Addr,
 	return present, nil
 }
 
-func (n *Namespace) applyAddresses(link netlink.Link, wanted []netip.Prefix) error {
-	present, err := n.addresses(link)
+func (i nsInterface) applyAddresses(wanted []netip.Prefix) error {
+	present, err := i.addresses()
 	if err != nil {
 		return err
 	}
@@ -87,33 +94,33 @@ func (n *Namespace) applyAddresses(link netlink.Link, wanted []netip.Prefix) err
 				if old.Addr() != want.Addr() {
 					continue
 				}
-				if err := n.handle.AddrDel(link, &same); err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
-					return fmt.Errorf("remove %s from %s: %w", old, link.Attrs().Name, err)
+				if err := i.handle.AddrDel(i.link, &same); err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
+					return fmt.Errorf("remove %s from %s: %w", old, i.link.Attrs().Name, err)
 				}
 				delete(present, old)
 			}
 		}
-		if err := n.handle.AddrAdd(link, a); err != nil {
-			return fmt.Errorf("add %s to %s: %w", want, link.Attrs().Name, err)
+		if err := i.handle.AddrAdd(i.link, a); err != nil {
+			return fmt.Errorf("add %s to %s: %w", want, i.link.Attrs().Name, err)
 		}
 	}
 	for old, a := range present {
 		if old.Addr().IsLinkLocalUnicast() && !old.Addr().Is4() {
 			continue // set by the kernel
 		}
-		if err := n.handle.AddrDel(link, &a); err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
-			return fmt.Errorf("remove %s from %s: %w", old, link.Attrs().Name, err)
+		if err := i.handle.AddrDel(i.link, &a); err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
+			return fmt.Errorf("remove %s from %s: %w", old, i.link.Attrs().Name, err)
 		}
 	}
 	return nil
 }
 
-func (n *Namespace) applyNeighbours(link netlink.Link, wanted []Neighbour) error {
+func (i nsInterface) applyNeighbours(wanted []Neighbour) error {
 	list, err := dump(func() ([]netlink.Neigh, error) {
-		return n.handle.NeighList(link.Attrs().Index, netlink.FAMILY_ALL)
+		return i.handle.NeighList(i.link.Attrs().Index, netlink.FAMILY_ALL)
 	})
 	if err != nil {
-		return fmt.Errorf("list neighbours of %s: %w", link.Attrs().Name, err)
+		return fmt.Errorf("list neighbours of %s: %w", i.link.Attrs().Name, err)
 	}
 	present := map[netip.Addr]netlink.Neigh{}
 	for _, entry := range list {
@@ -127,14 +134,14 @@ func (n *Namespace) applyNeighbours(link netlink.Link, wanted []Neighbour) error
 		if ok && old.HardwareAddr.String() == want.MAC.String() {
 			continue
 		}
-		entry := &netlink.Neigh{LinkIndex: link.Attrs().Index, Family: familyOf(want.Address), State: netlink.NUD_PERMANENT,
+		entry := &netlink.Neigh{LinkIndex: i.link.Attrs().Index, Family: familyOf(want.Address), State: netlink.NUD_PERMANENT,
 			IP: want.Address.AsSlice(), HardwareAddr: want.MAC}
-		if err := n.handle.NeighSet(entry); err != nil {
+		if err := i.handle.NeighSet(entry); err != nil {
 			return fmt.Errorf("set neighbour %s: %w", want.Address, err)
 		}
 	}
 	for old, entry := range present {
-		if err := n.handle.NeighDel(&entry); err != nil && !errors.Is(err, unix.ENOENT) {
+		if err := i.handle.NeighDel(&entry); err != nil && !errors.Is(err, unix.ENOENT) {
 			return fmt.Errorf("remove neighbour %s: %w", old, err)
 		}
 	}
@@ -149,10 +156,10 @@ func familyOf(a netip.Addr) int {
 }
 
 // routes returns the routes of the main table, for all interfaces.
-func (n *Namespace) routes() ([]netlink.Route, error) {
+func (i nsInterface) routes() ([]netlink.Route, error) {
 	var all []netlink.Route
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		list, err := dump(func() ([]netlink.Route, error) { return n.handle.RouteListFiltered(family, &netlink.Route{}, 0) })
+		list, err := dump(func() ([]netlink.Route, error) { return i.handle.RouteListFiltered(family, &netlink.Route{}, 0) })
 		if err != nil {
 			return nil, fmt.Errorf("list routes: %w", err)
 		}
@@ -210,7 +217,7 @@ func mostSpecificOther(list []netlink.Route, to netip.Prefix) *netlink.Route {
 	return other
 }
 
-func (n *Namespace) applyRoutes(link netlink.Link, present map[Route]netlink.Route, wanted []Route) error {
+func (i nsInterface) applyRoutes(present map[Route]netlink.Route, wanted []Route) error {
 	kept := map[netip.Prefix]bool{}
 	for _, want := range wanted {
 		kept[want.Destination] = true
@@ -218,7 +225,7 @@ func (n *Namespace) applyRoutes(link netlink.Link, present map[Route]netlink.Rou
 			continue
 		}
 		route := &netlink.Route{
-			LinkIndex: link.Attrs().Index, Dst: IPNet(want.Destination), MTU: want.MTU, Protocol: protocol,
+			LinkIndex: i.link.Attrs().Index, Dst: IPNet(want.Destination), MTU: want.MTU, Protocol: protocol,
 		}
 		if want.Gateway.IsValid() {
 			route.Gw = want.Gateway.AsSlice()
@@ -228,13 +235,13 @@ func (n *Namespace) applyRoutes(link netlink.Link, present map[Route]netlink.Rou
 		if want.Source.IsValid() {
 			route.Src = net.IP(want.Source.AsSlice())
 		}
-		if err := n.handle.RouteReplace(route); err != nil {
+		if err := i.handle.RouteReplace(route); err != nil {
 			return fmt.Errorf("set route to %s: %w", want.Destination, err)
 		}
 	}
 	for old, route := range present {
 		if !kept[old.Destination] {
-			if err := n.handle.RouteDel(&route); err != nil && !errors.Is(err, unix.ESRCH) {
+			if err := i.handle.RouteDel(&route); err != nil && !errors.Is(err, unix.ESRCH) {
 				return fmt.Errorf("remove route to %s: %w", old.Destination, err)
 			}
 		}

@@ -66,9 +66,12 @@ func isBlockPolicy(p policy) bool {
 	return p.action == netlink.XFRM_POLICY_BLOCK && p.mark != nil && p.mark.Mask == blockMask
 }
 
-// blocks returns the block policies of the guard that are in place.
-func (n *Namespace) blocks() (map[selector]policy, error) {
-	list, err := n.policies()
+// blockPolicies are the block policies of the guard in a namespace.
+type blockPolicies struct{ xfrm XFRM }
+
+// present returns the block policies that are in place.
+func (b blockPolicies) present() (map[selector]policy, error) {
+	list, err := b.xfrm.policies()
 	if err != nil {
 		return nil, err
 	}
@@ -81,9 +84,9 @@ func (n *Namespace) blocks() (map[selector]policy, error) {
 	return present, nil
 }
 
-// setBlocks makes the block policies match the wanted ones. It changes only what differs.
-func (n *Namespace) setBlocks(wanted map[selector]int) error {
-	present, err := n.blocks()
+// set makes the block policies match the wanted ones. It changes only what differs.
+func (b blockPolicies) set(wanted map[selector]int) error {
+	present, err := b.present()
 	if err != nil {
 		return err
 	}
@@ -93,7 +96,7 @@ func (n *Namespace) setBlocks(wanted map[selector]int) error {
 		}
 		p := policy{selector: s, direction: netlink.XFRM_DIR_OUT, action: netlink.XFRM_POLICY_BLOCK, priority: priority,
 			mark: &netlink.XfrmMark{Mask: blockMask}}
-		if err := n.handle.XfrmPolicyUpdate(p.message()); err != nil { // replaces a policy of another priority atomically
+		if err := b.xfrm.handle.XfrmPolicyUpdate(p.message()); err != nil { // replaces a policy of another priority atomically
 			return fmt.Errorf("block packets from %s to %s: %w", s.source, s.destination, err)
 		}
 	}
@@ -101,19 +104,19 @@ func (n *Namespace) setBlocks(wanted map[selector]int) error {
 		if _, ok := wanted[s]; ok {
 			continue
 		}
-		if err := n.handle.XfrmPolicyDel(p.message()); err != nil && !errors.Is(err, unix.ENOENT) {
+		if err := b.xfrm.handle.XfrmPolicyDel(p.message()); err != nil && !errors.Is(err, unix.ENOENT) {
 			return fmt.Errorf("unblock packets from %s to %s: %w", s.source, s.destination, err)
 		}
 	}
 	return nil
 }
 
-// hasBlocks reports whether the wanted block policies are in place.
-func (n *Namespace) hasBlocks(wanted map[selector]int) (bool, error) {
+// complete reports whether the wanted block policies are in place.
+func (b blockPolicies) complete(wanted map[selector]int) (bool, error) {
 	if len(wanted) == 0 {
 		return true, nil
 	}
-	present, err := n.blocks()
+	present, err := b.present()
 	if err != nil {
 		return false, err
 	}

@@ -22,6 +22,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
 var (
@@ -100,6 +102,23 @@ func (n *Namespace) Close() {
 // do runs f on a thread inside the namespace. It is needed for files below /proc/sys/net and for starting programs.
 func (n *Namespace) do(f func() error) error {
 	return n.ns.Do(func(ns.NetNS) error { return f() })
+}
+
+// inside runs a function on a thread inside a namespace (Namespace.do).
+type inside func(func() error) error
+
+// Veth returns the veth pair of a container whose other end is in the namespace.
+func (n *Namespace) Veth(owner spec.Owner) Veth { return Veth{namespace: n, owner: owner} }
+
+// Sysctls returns the settings of the namespace and its interfaces.
+func (n *Namespace) Sysctls() Sysctls { return Sysctls{n.do} }
+
+// XFRM returns the kernel's IPsec policies and SAs in the namespace.
+func (n *Namespace) XFRM() XFRM { return XFRM{handle: n.handle, do: n.do} }
+
+// Guard returns the guard that is installed in the namespace.
+func (n *Namespace) Guard() InstalledGuard {
+	return InstalledGuard{blocks: blockPolicies{n.XFRM()}, do: n.do}
 }
 
 func notFound(err error) bool {

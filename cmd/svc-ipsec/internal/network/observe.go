@@ -37,7 +37,8 @@ func (n *Namespace) Verify(p *Plan) error {
 	if p.MAC != nil && link.Attrs().HardwareAddr.String() != p.MAC.String() {
 		return broken.Errorf("%s has MAC %s, not %s", p.Interface, link.Attrs().HardwareAddr, p.MAC)
 	}
-	present, err := n.addresses(link)
+	i := nsInterface{n.handle, link}
+	present, err := i.addresses()
 	if err != nil {
 		return err
 	}
@@ -46,7 +47,7 @@ func (n *Namespace) Verify(p *Plan) error {
 			return broken.Errorf("%s has lost address %s", p.Interface, want)
 		}
 	}
-	list, err := n.routes()
+	list, err := i.routes()
 	if err != nil {
 		return err
 	}
@@ -70,8 +71,8 @@ func hasRouteTo(routes map[Route]netlink.Route, to netip.Prefix) bool {
 	return false
 }
 
-// RemoveOwnRoutes removes the routes of this plugin from a runtime's namespace. The interface stays; RemoveGuard
-// removes the guard.
+// RemoveOwnRoutes removes the routes of this plugin from a runtime's namespace. The interface stays, and so
+// does the guard (InstalledGuard.Remove).
 func (n *Namespace) RemoveOwnRoutes(iface string) error {
 	link, err := n.handle.LinkByName(iface)
 	if notFound(err) {
@@ -80,7 +81,7 @@ func (n *Namespace) RemoveOwnRoutes(iface string) error {
 	if err != nil {
 		return fmt.Errorf("look for %s: %w", iface, err)
 	}
-	list, err := n.routes()
+	list, err := nsInterface{n.handle, link}.routes()
 	if err != nil {
 		return err
 	}
@@ -98,7 +99,7 @@ func (n *Namespace) HasAddresses(iface string, addresses []netip.Addr) (bool, er
 	if err != nil {
 		return false, fmt.Errorf("look for %s: %w", iface, err)
 	}
-	present, err := n.addresses(link)
+	present, err := nsInterface{n.handle, link}.addresses()
 	if err != nil {
 		return false, err
 	}
@@ -112,56 +113,4 @@ func (n *Namespace) HasAddresses(iface string, addresses []netip.Addr) (bool, er
 		}
 	}
 	return true, nil
-}
-
-// FlushXFRM removes all policies and SAs that a killed daemon left in the kernel, and the block policies of the guard.
-func (n *Namespace) FlushXFRM() error {
-	if err := n.handle.XfrmPolicyFlush(); err != nil {
-		return fmt.Errorf("flush policies: %w", err)
-	}
-	if err := n.handle.XfrmStateFlush(0); err != nil {
-		return fmt.Errorf("flush states: %w", err)
-	}
-	return nil
-}
-
-// RemoveTunnels removes the policies and SAs that a killed daemon left in the kernel. The block policies of the guard
-// stay.
-func (n *Namespace) RemoveTunnels() error {
-	policies, err := n.policies()
-	if err != nil {
-		return err
-	}
-	return removeTunnels(n.handle, policies, func(p policy) bool { return !isBlockPolicy(p) })
-}
-
-// RemoveTunnels removes from the network namespace of the calling program the SAs and policies of a killed daemon,
-// because Libreswan 4.10 removes only those that it created itself. The block policies of the guard stay.
-func RemoveTunnels() error {
-	handle, err := netlink.NewHandle(unix.NETLINK_XFRM)
-	if err != nil {
-		return fmt.Errorf("open XFRM socket: %w", err)
-	}
-	defer handle.Close()
-	policies, err := listPolicies()
-	if err != nil {
-		return err
-	}
-	return removeTunnels(handle, policies, func(p policy) bool { return p.action == netlink.XFRM_POLICY_ALLOW })
-}
-
-// removeTunnels removes all SAs, and the policies for which selects returns true.
-func removeTunnels(handle *netlink.Handle, policies []policy, selects func(policy) bool) error {
-	for _, p := range policies {
-		if !selects(p) {
-			continue
-		}
-		if err := handle.XfrmPolicyDel(p.message()); err != nil && !errors.Is(err, unix.ENOENT) {
-			return fmt.Errorf("delete policy: %w", err)
-		}
-	}
-	if err := handle.XfrmStateFlush(0); err != nil && !errors.Is(err, unix.ESRCH) {
-		return fmt.Errorf("flush states: %w", err)
-	}
-	return nil
 }

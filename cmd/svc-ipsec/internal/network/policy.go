@@ -59,14 +59,6 @@ func listPolicies() ([]policy, error) {
 	return list, nil
 }
 
-func (n *Namespace) policies() (list []policy, err error) {
-	err = n.do(func() error {
-		list, err = listPolicies()
-		return err
-	})
-	return list, err
-}
-
 func parsePolicy(message []byte) (policy, error) {
 	info := nl.DeserializeXfrmUserpolicyInfo(message)
 	p := policy{

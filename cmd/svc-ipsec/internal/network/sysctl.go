@@ -67,9 +67,12 @@ func interfaceScope(iface string, own bool) scope {
 	return scope{iface, [][]setting{interfaceSettings}}
 }
 
-// applyDefaultSettings writes the settings of new interfaces and of the whole namespace.
-func (n *Namespace) applyDefaultSettings() error {
-	return n.do(func() error {
+// Sysctls are the settings of a namespace and its interfaces.
+type Sysctls struct{ do inside }
+
+// applyDefaults writes the settings of new interfaces and of the whole namespace.
+func (c Sysctls) applyDefaults() error {
+	return c.do(func() error {
 		for _, s := range defaultScopes {
 			if err := writeSettings(s.iface, s.lists...); err != nil {
 				return err
@@ -79,25 +82,25 @@ func (n *Namespace) applyDefaultSettings() error {
 	})
 }
 
-// applyInterfaceSettings writes the settings of one interface.
-func (n *Namespace) applyInterfaceSettings(iface string, own bool) error {
-	return n.do(func() error { return writeSettings(iface, interfaceScope(iface, own).lists...) })
+// applyInterface writes the settings of one interface.
+func (c Sysctls) applyInterface(iface string, own bool) error {
+	return c.do(func() error { return writeSettings(iface, interfaceScope(iface, own).lists...) })
 }
 
-// WrongSetting returns the first setting of ADD that has another value now, or "" if there is none.
-func (n *Namespace) WrongSetting(p *Plan) (wrong string, err error) {
+// Wrong returns the first setting of ADD that has another value now, or "" if there is none.
+func (c Sysctls) Wrong(p *Plan) (wrong string, err error) {
 	scopes := []scope{interfaceScope(p.Interface, !p.Chained)}
 	if !p.Chained {
 		scopes = append(scopes, defaultScopes...)
 	}
-	err = n.do(func() (err error) {
+	err = c.do(func() (err error) {
 		wrong, err = firstWrong(scopes)
 		return err
 	})
 	return wrong, err
 }
 
-// WrongHostSetting is like WrongSetting, for the host's end of a container's veth.
+// WrongHostSetting is like Sysctls.Wrong, for the host's end of a container's veth.
 func WrongHostSetting(owner spec.Owner) (string, error) {
 	return firstWrong([]scope{{string(owner.Name), [][]setting{hostSettings}}})
 }

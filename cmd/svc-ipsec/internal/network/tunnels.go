@@ -1,7 +1,6 @@
 package network
 
 import (
-	"fmt"
 	"net/netip"
 	"time"
 
@@ -14,20 +13,6 @@ import (
 type Tunnel struct {
 	Since   time.Time // when the oldest of its SAs was added
 	In, Out uint64    // bytes
-}
-
-// Tunnels returns the pairs of networks that have an outbound policy and SAs in both directions in the kernel. It is
-// used if the daemon cannot be queried.
-func (n *Namespace) Tunnels() (map[config.Networks]Tunnel, error) {
-	policies, err := n.policies()
-	if err != nil {
-		return nil, err
-	}
-	states, err := dump(func() ([]netlink.XfrmState, error) { return n.handle.XfrmStateList(netlink.FAMILY_ALL) })
-	if err != nil {
-		return nil, fmt.Errorf("list SAs: %w", err)
-	}
-	return tunnels(policies, states), nil
 }
 
 func tunnels(policies []policy, states []netlink.XfrmState) map[config.Networks]Tunnel {

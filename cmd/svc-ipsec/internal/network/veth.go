@@ -25,74 +25,81 @@ type HostLink struct {
 	Master int // index of its bridge; 0 if it has none
 }
 
-// EnsureVeth creates the veth pair unless it exists. If another interface on the host has the name, it creates nothing
+// Veth is the veth pair of a container. The other end is in the namespace.
+type Veth struct {
+	namespace *Namespace
+	owner     spec.Owner
+}
+
+// Ensure creates the pair unless it exists. If another interface on the host has the name, it creates nothing
 // and returns ErrNameTaken.
-func (n *Namespace) EnsureVeth(iface string, owner spec.Owner) error {
-	if err := removeUnfinished(owner); err != nil {
+func (v Veth) Ensure(iface string) error {
+	if err := removeUnfinished(v.owner); err != nil {
 		return err
 	}
-	exists, err := HasHostLink(owner)
+	exists, err := HasHostLink(v.owner)
 	if err != nil {
 		return err
 	}
-	_, err = n.handle.LinkByName(iface)
+	_, err = v.namespace.handle.LinkByName(iface)
 	switch {
 	case err == nil && exists:
-		return n.applyDefaultSettings()
-	case err == nil && !n.removeOldPair(owner):
+		return v.namespace.Sysctls().applyDefaults()
+	case err == nil && !v.RemoveOld():
 		return fmt.Errorf("make %s: the namespace has an interface of that name", iface)
 	case err != nil && !notFound(err):
 		return fmt.Errorf("look for %s: %w", iface, err)
 	}
 	if exists { // its other end is in an earlier namespace that was replaced
-		if err := RemoveHostLink(owner); err != nil {
+		if err := RemoveHostLink(v.owner); err != nil {
 			return err
 		}
 	}
-	if err := n.applyDefaultSettings(); err != nil {
+	if err := v.namespace.Sysctls().applyDefaults(); err != nil {
 		return err
 	}
-	return n.createPair(iface, owner)
+	return v.create(iface)
 }
 
-// removeOldPair removes a pair that a killed verb of a version before 0.2.0 left in the namespace, and reports whether
-// there was one. The pair has no alias if the verb was killed before it set the alias.
-func (n *Namespace) removeOldPair(owner spec.Owner) bool {
-	link, err := n.handle.LinkByName(oldHostName)
+// RemoveOld removes a pair that a killed verb of a version before 0.2.0 left in the namespace, and reports whether there
+// was one. The pair has no alias if the verb was killed before it set the alias.
+func (v Veth) RemoveOld() bool {
+	handle := v.namespace.handle
+	link, err := handle.LinkByName(oldHostName)
 	if err != nil || link.Type() != "veth" {
 		return false
 	}
 	alias := link.Attrs().Alias
-	return (alias == owner.String() || alias == "") && n.removeOldHostLink() == nil
+	return (alias == v.owner.String() || alias == "") && handle.LinkDel(link) == nil
 }
 
-// createPair creates the pair with each end in its own namespace, because moving a link to another namespace takes 25
+// create creates the pair with each end in its own namespace, because moving a link to another namespace takes 25
 // to 80 ms under a lock of the whole kernel. One message tags the host's end and brings it up. Until then its link
 // group identifies it.
-func (n *Namespace) createPair(iface string, owner spec.Owner) error {
+func (v Veth) create(iface string) error {
 	attributes := netlink.NewLinkAttrs()
-	attributes.Name, attributes.Group = string(owner.Name), spec.UnfinishedGroup(owner.Network)
+	attributes.Name, attributes.Group = string(v.owner.Name), spec.UnfinishedGroup(v.owner.Network)
 	attributes.HardwareAddr = hostMAC()
-	pair := &netlink.Veth{LinkAttrs: attributes, PeerName: iface, PeerNamespace: netlink.NsFd(int(n.ns.Fd()))}
+	pair := &netlink.Veth{LinkAttrs: attributes, PeerName: iface, PeerNamespace: netlink.NsFd(int(v.namespace.ns.Fd()))}
 	if err := netlink.LinkAdd(pair); err != nil {
-		if _, foreign := HasHostLink(owner); errors.Is(err, unix.EEXIST) && errors.Is(foreign, ErrNameTaken) {
+		if _, foreign := HasHostLink(v.owner); errors.Is(err, unix.EEXIST) && errors.Is(foreign, ErrNameTaken) {
 			err = ErrNameTaken
 		}
-		return fmt.Errorf("make veth %s: %w", owner.Name, err)
+		return fmt.Errorf("make veth %s: %w", v.owner.Name, err)
 	}
-	link, err := netlink.LinkByName(string(owner.Name))
+	link, err := netlink.LinkByName(string(v.owner.Name))
 	if err == nil {
 		err = disableLinkLocal(link)
 	}
 	if err == nil {
-		err = writeSettings(string(owner.Name), hostSettings) // must precede the link being up
+		err = writeSettings(string(v.owner.Name), hostSettings) // must precede the link being up
 	}
 	if err == nil {
-		err = tagAndBringUp(link.Attrs().Index, owner)
+		err = tagAndBringUp(link.Attrs().Index, v.owner)
 	}
 	if err != nil {
-		_ = RemoveHostLink(owner)
-		return fmt.Errorf("tag veth %s: %w", owner.Name, err)
+		_ = RemoveHostLink(v.owner)
+		return fmt.Errorf("tag veth %s: %w", v.owner.Name, err)
 	}
 	return nil
 }
@@ -127,14 +134,6 @@ func tagAndBringUp(index int, owner spec.Owner) error {
 	request.AddData(nl.NewRtAttr(unix.IFLA_GROUP, nl.Uint32Attr(0)))
 	_, err := request.Execute(unix.NETLINK_ROUTE, 0)
 	return err
-}
-
-func (n *Namespace) removeOldHostLink() error {
-	link, err := n.handle.LinkByName(oldHostName)
-	if err != nil {
-		return err
-	}
-	return n.handle.LinkDel(link)
 }
 
 // AttachHostLink brings the host's end up and makes it a port of the bridge. If bridge is "", it detaches the host's
@@ -244,11 +243,6 @@ func RemoveHostLink(owner spec.Owner) error {
 		return fmt.Errorf("remove %s: %w", owner.Name, err)
 	}
 	return nil
-}
-
-// RemoveOldPair removes a pair that a version before 0.2.0 left in the namespace.
-func (n *Namespace) RemoveOldPair(owner spec.Owner) {
-	_ = n.removeOldPair(owner)
 }
 
 // FindHostLink returns the host's end, or nil if it does not exist.

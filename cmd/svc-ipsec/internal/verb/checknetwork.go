@@ -27,7 +27,7 @@ func checkNetwork(r *cni.Request, plan *network.Plan, recorded *state.State, pat
 	if err := namespace.Verify(plan); err != nil {
 		return nil, err
 	}
-	wrong, err := namespace.WrongSetting(plan)
+	wrong, err := namespace.Sysctls().Wrong(plan)
 	if err != nil {
 		return nil, err
 	}
@@ -74,7 +74,7 @@ func checkNamespace(a *state.Attachment, path string) error {
 // checkGuard compares the guard with the wanted one. The result is a request for the ADD that sets it again, or nil.
 func checkGuard(namespace *network.Namespace, wanted network.Guard, recorded *state.State) (*spec.Again, error) {
 	kind := recorded.Attachment.Guard
-	found, err := namespace.CheckGuard(kind, wanted, recorded.GuardDigest)
+	found, err := namespace.Guard().Check(kind, wanted, recorded.GuardDigest)
 	if err != nil {
 		return nil, err
 	}

@@ -224,7 +224,7 @@ func (c *daemonChange) stop(ctx context.Context) error {
 	if err := c.daemon.Stop(ctx); err != nil {
 		return err
 	}
-	if err := c.namespace.RemoveTunnels(); err != nil {
+	if err := c.namespace.XFRM().RemoveTunnels(); err != nil {
 		return err
 	}
 	return c.files.removeAll()

@@ -37,7 +37,7 @@ type guardRules struct {
 // route, and an old peer until its route is removed.
 func (n *networkChange) apply(ctx context.Context) error {
 	if !n.plan.Chained {
-		if err := n.namespace.EnsureVeth(n.plan.Interface, n.owner); err != nil {
+		if err := n.namespace.Veth(n.owner).Ensure(n.plan.Interface); err != nil {
 			return err
 		}
 	}
@@ -116,7 +116,7 @@ func (n *networkChange) keepGuard() bool {
 	if before == nil || s.GuardRules != rules || s.GuardDigest == "" && before.Guard == network.GuardTable {
 		return false
 	}
-	found, err := n.namespace.CheckGuard(before.Guard, n.plan.Guard, s.GuardDigest)
+	found, err := n.namespace.Guard().Check(before.Guard, n.plan.Guard, s.GuardDigest)
 	if err != nil || found != network.GuardComplete {
 		return false
 	}
@@ -136,7 +136,7 @@ func (n *networkChange) setGuard(ctx context.Context, g network.Guard) error {
 			return err
 		}
 	}
-	n.attachment.Guard, n.attachment.GuardReason = n.namespace.SetGuard(ctx, n.nft, g)
+	n.attachment.Guard, n.attachment.GuardReason = n.namespace.Guard().Set(ctx, n.nft, g)
 	if reason := n.attachment.GuardReason; reason != "" {
 		message := "packets in clear are blocked only by XFRM policies, " +
 			"which a restart of Libreswan 5 removes until the next CHECK"
@@ -147,7 +147,7 @@ func (n *networkChange) setGuard(ctx context.Context, g network.Guard) error {
 	}
 	n.guard = guardRules{rules: string(g.Rules())}
 	if n.attachment.Guard == network.GuardTable {
-		digest, err := n.namespace.RulesDigest()
+		digest, err := n.namespace.Guard().RulesDigest()
 		if err != nil {
 			return err
 		}

@@ -78,7 +78,7 @@ func upInKernel(wanted []*config.Connection, path string) (map[string]libreswan.
 		return nil, err
 	}
 	defer namespace.Close()
-	tunnels, err := namespace.Tunnels()
+	tunnels, err := namespace.XFRM().Tunnels()
 	if err != nil {
 		return nil, err
 	}

@@ -146,7 +146,7 @@ func (r *removal) cleanNamespace(ctx context.Context) error {
 	}
 	defer namespace.Close()
 	if r.attachment == nil {
-		namespace.RemoveOldPair(r.owner)
+		namespace.Veth(r.owner).RemoveOld()
 		return nil
 	}
 	if r.attachment.Chained {
@@ -154,10 +154,10 @@ func (r *removal) cleanNamespace(ctx context.Context) error {
 			return err
 		}
 	} else {
-		namespace.RemoveOldPair(r.owner)
+		namespace.Veth(r.owner).RemoveOld()
 	}
 	if r.stopped {
-		if err := namespace.FlushXFRM(); err != nil {
+		if err := namespace.XFRM().Flush(); err != nil {
 			return err
 		}
 	}
@@ -165,7 +165,7 @@ func (r *removal) cleanNamespace(ctx context.Context) error {
 		return nil // the supervisor removes its namespace after DEL, and with it the guard
 	}
 	tools, _ := libreswan.FindTools()
-	return namespace.RemoveGuard(ctx, tools.NFT, r.attachment.Guard)
+	return namespace.Guard().Remove(ctx, tools.NFT, r.attachment.Guard)
 }
 
 // removeHostLink removes the veth if its alias is this container's owner tag.
