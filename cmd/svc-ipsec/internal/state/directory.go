@@ -7,7 +7,7 @@
 // so a reboot removes the directories together with the containers.
 //
 // Reading order: directory.go (the lock), state.go (state.json), found.go (one section of it), old.go (the files of
-// release 0.1.0), files.go (writing), pin.go (bind mounts of network namespaces).
+// release 0.1.0), files.go (writing, and what the daemon may read), pin.go (bind mounts of network namespaces).
 package state
 
 import (
@@ -19,6 +19,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/svc-supervisor/svc-supervisor/internal/lockdir"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
@@ -106,12 +108,37 @@ func Read(root string, name spec.Name) (*State, error) {
 	return (&Directory{Path: filepath.Join(root, string(name)), Name: name}).Load()
 }
 
+// Files returns the files of the directory. Those that the daemon may read are for the user id of the last call of Share.
+func (d *Directory) Files() Files { return Files{directory: d.Path, user: d.user} }
+
+// Pin returns the place in the directory for a bind mount of the container's network namespace.
+func (d *Directory) Pin() Pin { return Pin(filepath.Join(d.Path, "netns")) }
+
+// Share gives the user id of the container access to the directory. Its daemon can then reach files in the directory by
+// name, but cannot list or open the directory itself. A process that can open the directory can lock it, and all verbs
+// would wait for that lock. Files creates
+// those that the daemon can read or write. With user 0, only root has access, as in release 0.1.0.
+func (d *Directory) Share(user uint32) error {
+	d.user = user
+	return d.Files().setOwner(".", 0, 0o710)
+}
+
+// User returns the user id with which the directory was shared, or 0 if it was not shared. It is the group of the
+// directory.
+func (d *Directory) User() (uint32, error) {
+	var stat unix.Stat_t
+	if err := unix.Lstat(d.Path, &stat); err != nil {
+		return 0, &fs.PathError{Op: "stat", Path: d.Path, Err: err}
+	}
+	return stat.Gid, nil
+}
+
 // Close releases the lock.
 func (d *Directory) Close() { d.unlock() }
 
 // Remove removes the directory and its contents. The lock is held until Close.
 func (d *Directory) Remove() error {
-	if err := d.Unpin(); err != nil {
+	if err := d.Pin().Remove(); err != nil {
 		return err
 	}
 	if err := os.RemoveAll(d.Path); err != nil {

@@ -33,7 +33,7 @@ func TestOneVerbAtATimeHoldsTheLock(t *testing.T) {
 			holders++
 			maxHolders = max(maxHolders, holders)
 			mu.Unlock()
-			if _, err := f.Write("x", []byte("y")); err != nil {
+			if _, err := f.Files().Write("x", []byte("y")); err != nil {
 				t.Error(err)
 			}
 			mu.Lock()
@@ -111,7 +111,7 @@ func TestWriteIsAtomicAndPrivate(t *testing.T) {
 	}
 	defer f.Close()
 	for _, want := range []bool{true, false} {
-		changed, err := f.Write("secrets", []byte("s"))
+		changed, err := f.Files().Write("secrets", []byte("s"))
 		if err != nil || changed != want {
 			t.Errorf("changed %v, %v", changed, err)
 		}
@@ -137,7 +137,7 @@ func TestTidyRemovesUnfinishedFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := f.Tidy(); err != nil {
+	if err := f.Files().Tidy(); err != nil {
 		t.Fatal(err)
 	}
 	if left, _ := filepath.Glob(filepath.Join(f.Path, "*", "*")); len(left) != 0 {

@@ -35,35 +35,38 @@ var oldFiles = []string{oldAttachment, oldConf, oldFound, oldRefused, oldRan, ol
 // oldVersion is the format version of attachment.json and of found.json. The other files had no version.
 const oldVersion = 1
 
-// RemoveOld removes the files of release 0.1.0. The caller must have written state.json.
-func (d *Directory) RemoveOld() error {
+// release010 is the state of a container in the files of release 0.1.0.
+type release010 struct{ directory *Directory }
+
+// remove removes the files. The caller must have written state.json.
+func (o release010) remove() error {
 	for _, name := range oldFiles {
-		if err := d.Delete(name); err != nil {
+		if err := o.directory.Files().Delete(name); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// downgraded reports whether release 0.1.0 has created the container again after a downgrade. In this case
+// isNewer reports whether release 0.1.0 has created the container again after a downgrade. In this case
 // attachment.json is newer than state.json, which release 0.1.0 does not use and does not remove.
-func (d *Directory) downgraded() bool {
-	written, err := os.Lstat(filepath.Join(d.Path, oldAttachment))
+func (o release010) isNewer() bool {
+	written, err := os.Lstat(filepath.Join(o.directory.Path, oldAttachment))
 	if err != nil || !written.Mode().IsRegular() {
 		return false
 	}
-	state, err := os.Lstat(filepath.Join(d.Path, stateFile))
+	state, err := os.Lstat(filepath.Join(o.directory.Path, stateFile))
 	return err == nil && written.ModTime().After(state.ModTime())
 }
 
-// loadOld is Load for the files of release 0.1.0.
-func (d *Directory) loadOld() (*State, error) {
-	text, err := regular.ReadFile(filepath.Join(d.Path, oldAttachment))
+// load is Directory.Load for these files.
+func (o release010) load() (*State, error) {
+	text, err := regular.ReadFile(filepath.Join(o.directory.Path, oldAttachment))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read %s of %s: %w", oldAttachment, d.Name, err)
+		return nil, fmt.Errorf("read %s of %s: %w", oldAttachment, o.directory.Name, err)
 	}
 	s := new(State)
 	err = decodeOld(text, &s.Attachment)
@@ -71,29 +74,29 @@ func (d *Directory) loadOld() (*State, error) {
 		err = s.Attachment.check()
 	}
 	if err != nil {
-		return nil, broken.Errorf("read %s of %s: %w", oldAttachment, d.Name, err)
+		return nil, broken.Errorf("read %s of %s: %w", oldAttachment, o.directory.Name, err)
 	}
-	if err := d.loadOldFound(&s.Found); err != nil {
-		return &State{Attachment: s.Attachment}, fmt.Errorf("read %s of %s: %w", oldFound, d.Name, err)
+	if err := o.loadFound(&s.Found); err != nil {
+		return &State{Attachment: s.Attachment}, fmt.Errorf("read %s of %s: %w", oldFound, o.directory.Name, err)
 	}
-	if text, err := regular.ReadFile(filepath.Join(d.Path, oldConf)); err == nil {
+	if text, err := regular.ReadFile(filepath.Join(o.directory.Path, oldConf)); err == nil {
 		s.Configuration, _ = Compact(text) // without it CHECK fails, and the next ADD stores a new one
 	}
 	// The container works without these files, so a damaged one counts as missing.
-	s.Refused = loadOptional[map[string]string](d, oldRefused)
-	s.Chosen = loadOptional[map[string]string](d, oldRan)
-	s.Retry = loadOptional[Retry](d, oldRetry)
-	if rules, err := regular.ReadFile(filepath.Join(d.Path, oldGuard)); err == nil {
+	s.Refused = loadOptional[map[string]string](o, oldRefused)
+	s.Chosen = loadOptional[map[string]string](o, oldRan)
+	s.Retry = loadOptional[Retry](o, oldRetry)
+	if rules, err := regular.ReadFile(filepath.Join(o.directory.Path, oldGuard)); err == nil {
 		s.GuardRules = string(rules)
 	}
-	if _, err := os.Lstat(filepath.Join(d.Path, oldImported)); err == nil {
+	if _, err := os.Lstat(filepath.Join(o.directory.Path, oldImported)); err == nil {
 		s.PrivateKeys = true
 	}
 	return s, nil
 }
 
-func (d *Directory) loadOldFound(found *Found) error {
-	text, err := regular.ReadFile(filepath.Join(d.Path, oldFound))
+func (o release010) loadFound(found *Found) error {
+	text, err := regular.ReadFile(filepath.Join(o.directory.Path, oldFound))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // the first ADD was interrupted
 	}
@@ -114,9 +117,9 @@ func decodeOld(text []byte, into any) error {
 }
 
 // loadOptional decodes a file that may be missing or damaged. In both cases the result is the zero value.
-func loadOptional[T any](d *Directory, name string) T {
+func loadOptional[T any](o release010, name string) T {
 	var value, none T
-	text, err := regular.ReadFile(filepath.Join(d.Path, name))
+	text, err := regular.ReadFile(filepath.Join(o.directory.Path, name))
 	if err != nil || json.Unmarshal(text, &value) != nil {
 		return none
 	}

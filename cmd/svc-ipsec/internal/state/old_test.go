@@ -140,7 +140,7 @@ func TestCrashDuringMigrationLosesNothing(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := errors.Join(d.Save(next), d.RemoveOld(), d.Tidy()); err != nil {
+		if err := errors.Join(d.Save(next), d.RemoveOld(), d.Files().Tidy()); err != nil {
 			t.Errorf("%s: %v", when, err)
 		}
 		want.Version = version

@@ -4,17 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/svc-supervisor/svc-supervisor/internal/lazyregexp"
 )
 
-const (
-	pinFile   = "netns"
-	nsfsMagic = 0x6e736673 // NSFS_MAGIC, linux/magic.h
-)
+const nsfsMagic = 0x6e736673 // NSFS_MAGIC, linux/magic.h
 
 var processPath = lazyregexp.New(`^/proc/[^/]+/(task/[^/]+/)?ns/`)
 
@@ -40,13 +36,16 @@ func Inode(path string) (uint64, error) {
 // issue 714).
 func Lasts(path string) bool { return !processPath.MatchString(path) }
 
+// Pin is the path of a bind mount of a namespace in the directory of its container. The mount may not exist.
+type Pin string
+
 // Lasting returns a path of the namespace that does not depend on a process. This is path itself, if Lasts reports
-// true, or otherwise a bind mount of the namespace in the directory of the container, which Lasting creates.
-func (d *Directory) Lasting(path string) (string, error) {
+// true, or otherwise the pin, which Lasting creates.
+func (p Pin) Lasting(path string) (string, error) {
 	if Lasts(path) {
 		return path, nil
 	}
-	pin := filepath.Join(d.Path, pinFile)
+	pin := string(p)
 	inode, err := Inode(path)
 	if err != nil {
 		return "", err
@@ -54,7 +53,7 @@ func (d *Directory) Lasting(path string) (string, error) {
 	if pinned, err := Inode(pin); err == nil && pinned == inode {
 		return pin, nil
 	}
-	if err := d.Unpin(); err != nil {
+	if err := p.Remove(); err != nil {
 		return "", err
 	}
 	file, err := os.OpenFile(pin, os.O_CREATE|os.O_EXCL|os.O_RDONLY, 0o600)
@@ -68,9 +67,9 @@ func (d *Directory) Lasting(path string) (string, error) {
 	return pin, nil
 }
 
-// Unpin removes the bind mount that Lasting created, if there is one.
-func (d *Directory) Unpin() error {
-	pin := filepath.Join(d.Path, pinFile)
+// Remove removes the bind mount that Lasting created, if there is one.
+func (p Pin) Remove() error {
+	pin := string(p)
 	for {
 		err := unix.Unmount(pin, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
 		if err == nil {

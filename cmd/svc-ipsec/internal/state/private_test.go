@@ -94,11 +94,11 @@ func TestFilesAreCreatedWithFinalMode(t *testing.T) {
 	}
 
 	inDirectory := watch(t, f.Path)
-	if err := f.SharedDir("etc"); err != nil {
+	if err := f.Files().SharedDir("etc"); err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{stateFile, stateFile, "etc/ipsec.secrets"} {
-		if _, err := f.Write(name, []byte("a key in "+name+time.Now().String())); err != nil {
+		if _, err := f.Files().Write(name, []byte("a key in "+name+time.Now().String())); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -75,7 +75,7 @@ type Attachment struct {
 	Network     string           `json:"network"`
 	ContainerID spec.ContainerID `json:"containerId"`
 	Interface   string           `json:"interface"`
-	Namespace   string           `json:"namespace"` // the path from Lasting
+	Namespace   string           `json:"namespace"` // the path from Pin.Lasting
 	Inode       uint64           `json:"inode"`     // identifies the namespace
 	Chained     bool             `json:"chained,omitempty"`
 	Bridge      string           `json:"bridge,omitempty"` // the bridge that has the host end of the veth as a port
@@ -124,8 +124,8 @@ type Retry struct {
 // The error is one of package broken if the state could be read but is invalid.
 func (d *Directory) Load() (*State, error) {
 	text, err := regular.ReadFile(filepath.Join(d.Path, stateFile))
-	if errors.Is(err, fs.ErrNotExist) || d.downgraded() {
-		return d.loadOld()
+	if old := (release010{d}); errors.Is(err, fs.ErrNotExist) || old.isNewer() {
+		return old.load()
 	}
 	var s *State
 	if err != nil {
@@ -179,9 +179,12 @@ func (d *Directory) Save(s *State) error {
 	if err != nil {
 		return fmt.Errorf("write state of %s: %w", d.Name, err)
 	}
-	_, err = d.Write(stateFile, append(text, '\n'))
+	_, err = d.Files().Write(stateFile, append(text, '\n'))
 	return err
 }
+
+// RemoveOld removes the files of release 0.1.0. The caller must have written state.json.
+func (d *Directory) RemoveOld() error { return release010{d}.remove() }
 
 // Compact returns a configuration in the form in which State stores it.
 func Compact(configuration []byte) (json.RawMessage, error) {

@@ -196,7 +196,7 @@ func TestSharedDirectoryModes(t *testing.T) {
 	}
 	defer d.Close()
 	const user = 1
-	if err := errors.Join(d.Share(user), d.SharedDir("etc"), d.OwnedDir("run")); err != nil {
+	if err := errors.Join(d.Share(user), d.Files().SharedDir("etc"), d.Files().OwnedDir("run")); err != nil {
 		t.Skipf("requires a second user: %v", err)
 	}
 	for path, want := range map[string]unix.Stat_t{
@@ -230,7 +230,7 @@ func TestSharedFileHasGroupOfDirectory(t *testing.T) {
 	}
 	events := watch(t, d.Path)
 	for _, want := range []bool{true, false} {
-		if changed, err := d.WriteShared("ipsec.conf", []byte("text")); err != nil || changed != want {
+		if changed, err := d.Files().WriteShared("ipsec.conf", []byte("text")); err != nil || changed != want {
 			t.Errorf("changed %v, %v", changed, err)
 		}
 	}

@@ -236,12 +236,12 @@ func (c *change) begin(ctx context.Context) error {
 		}
 	}
 	// Needed for a first ADD too: an earlier one may have been killed before it wrote state.json.
-	if err := r.dir.Tidy(); err != nil {
+	if err := r.dir.Files().Tidy(); err != nil {
 		return err
 	}
 	// The namespace is pinned after the first write, and the path of the pin is written before anything uses it. If the
 	// verb is killed before the pin exists, the next ADD finds the recorded path below /proc and creates the pin.
-	lasting, err := r.dir.Lasting(c.attachment.Namespace)
+	lasting, err := r.dir.Pin().Lasting(c.attachment.Namespace)
 	if err != nil {
 		return err
 	}

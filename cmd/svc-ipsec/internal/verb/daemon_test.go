@@ -79,11 +79,11 @@ func TestKeyOfDeletedConnIsRemoved(t *testing.T) {
 	dir := &state.Directory{Path: d.Dir}
 	c := &daemonChange{daemon: d, files: daemonFiles{dir}, result: daemonResult{status: new(daemonStatus)}}
 	for _, name := range []string{"conns", "run"} {
-		if err := dir.SharedDir(name); err != nil {
+		if err := dir.Files().SharedDir(name); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := dir.Write("conns/a-0-0.conf", []byte("conn a-0-0\n")); err != nil {
+	if _, err := dir.Files().Write("conns/a-0-0.conf", []byte("conn a-0-0\n")); err != nil {
 		t.Fatal(err)
 	}
 	files, err := d.Files().Loaded()

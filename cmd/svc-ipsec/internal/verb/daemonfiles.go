@@ -30,7 +30,7 @@ func (f daemonFiles) writeSettings(files libreswan.Files, wanted []*config.Conne
 		NSS: files.NSS(), Secrets: files.Secrets(), Conns: files.Conns(), Run: files.Run(), Empty: files.Empty(),
 	})
 	for path, content := range map[string][]byte{files.Settings(): settings, files.Setup(): all} {
-		if _, err := f.dir.WriteShared(filepath.Join("etc", filepath.Base(path)), content); err != nil {
+		if _, err := f.dir.Files().WriteShared(filepath.Join("etc", filepath.Base(path)), content); err != nil {
 			return false, err
 		}
 	}
@@ -39,11 +39,11 @@ func (f daemonFiles) writeSettings(files libreswan.Files, wanted []*config.Conne
 
 func (f daemonFiles) makeDirectories() error {
 	for _, name := range []string{"etc", "etc/ipsec.d", "conns"} {
-		if err := f.dir.SharedDir(name); err != nil {
+		if err := f.dir.Files().SharedDir(name); err != nil {
 			return fmt.Errorf("make directory: %w", err)
 		}
 	}
-	if err := f.dir.OwnedDir("run"); err != nil {
+	if err := f.dir.Files().OwnedDir("run"); err != nil {
 		return fmt.Errorf("make directory: %w", err)
 	}
 	return nil
@@ -51,7 +51,7 @@ func (f daemonFiles) makeDirectories() error {
 
 // writeKeys writes the file with the pre-shared keys of connections.
 func (f daemonFiles) writeKeys(connections []*config.Connection) (changed bool, err error) {
-	return f.dir.WriteShared(secretsFile, render.Secrets(connections))
+	return f.dir.Files().WriteShared(secretsFile, render.Secrets(connections))
 }
 
 // writeConns writes the files of the conns that are not refused, and deletes those of the refused ones.
@@ -59,10 +59,10 @@ func (f daemonFiles) writeConns(conns []endpoint.Conn, refused map[string]string
 	for _, conn := range conns {
 		name := connFile(conn.Name)
 		if _, isRefused := refused[conn.Name]; isRefused {
-			if err := f.dir.Delete(name); err != nil {
+			if err := f.dir.Files().Delete(name); err != nil {
 				return err
 			}
-		} else if _, err := f.dir.WriteShared(name, conn.Text); err != nil {
+		} else if _, err := f.dir.Files().WriteShared(name, conn.Text); err != nil {
 			return err
 		}
 	}
@@ -71,7 +71,7 @@ func (f daemonFiles) writeConns(conns []endpoint.Conn, refused map[string]string
 
 func (f daemonFiles) removeConns(conns []string) error {
 	for _, conn := range conns {
-		if err := f.dir.Delete(connFile(conn)); err != nil {
+		if err := f.dir.Files().Delete(connFile(conn)); err != nil {
 			return err
 		}
 	}
@@ -81,7 +81,7 @@ func (f daemonFiles) removeConns(conns []string) error {
 // removeAll removes all files of a daemon that was stopped.
 func (f daemonFiles) removeAll() error {
 	for _, name := range []string{"etc", "conns", "run", "nss"} {
-		if err := f.dir.Delete(name); err != nil {
+		if err := f.dir.Files().Delete(name); err != nil {
 			return err
 		}
 	}
