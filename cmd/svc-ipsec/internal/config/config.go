@@ -13,6 +13,7 @@ import (
 	"encoding/json"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
@@ -115,7 +116,7 @@ func connections(key string, raw json.RawMessage) ([]Connection, error) {
 	}
 	list := make([]Connection, len(items))
 	for i, item := range items {
-		list[i].decode(placeOf(i), item)
+		decodeConnection(&list[i], placeOf(i), item)
 	}
 	return list, nil
 }
@@ -142,4 +143,27 @@ func (c *Configuration) Wanted() []*Connection {
 		}
 	}
 	return wanted
+}
+
+// Faults lists the faults of all refused connections: the reasons for which Resolve refused each of them, and the
+// faults that release 0.1.0 accepted. The caller must have called Resolve.
+func (c *Configuration) Faults() []error {
+	var faults []error
+	for i := range c.Connections {
+		connection := &c.Connections[i]
+		if connection.Refused == nil {
+			continue
+		}
+		list := slices.Clone(connection.faults)
+		if len(list) == 0 {
+			list = []error{connection.Refused}
+		}
+		for _, fault := range connection.faultsAcceptedBy010(c) {
+			if fault.Error() != connection.Refused.Error() {
+				list = append(list, fault)
+			}
+		}
+		faults = append(faults, list...)
+	}
+	return faults
 }

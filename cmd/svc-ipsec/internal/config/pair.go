@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/svc-supervisor/svc-supervisor/internal/lazyregexp"
-	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
 // Pair is one traffic selector pair of a connection. Libreswan has one conn with one Child SA for it.
@@ -109,55 +108,3 @@ func (c *Connection) Pairs() []Pair {
 }
 
 func host(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
-
-// checkSubnets requires at least one subnet on each side, of the same address families, and limits the number of pairs.
-// In transport mode, which connects two hosts, it allows only single addresses.
-func (c *Connection) checkSubnets(key string) error {
-	if c.IPsec.Transport {
-		for _, side := range []struct {
-			key   string
-			cidrs []netip.Prefix
-		}{{".localCidrs", c.LocalCIDRs}, {".peerCidrs", c.PeerCIDRs}} {
-			for _, cidr := range side.cidrs {
-				if !cidr.IsSingleIP() {
-					return &spec.Fault{
-						Key: key + side.key, Value: cidr.String(),
-						Allowed: "none with encapsulationMode transport, which joins the two addresses themselves",
-					}
-				}
-			}
-		}
-		return nil
-	}
-	if len(c.LocalCIDRs) == 0 {
-		return &spec.Fault{Key: key + ".localCidrs", Value: "", Allowed: "at least one network"}
-	}
-	if len(c.PeerCIDRs) == 0 {
-		return &spec.Fault{Key: key + ".peerCidrs", Value: "", Allowed: "at least one network"}
-	}
-	local, peer := families(c.LocalCIDRs), families(c.PeerCIDRs)
-	if local != peer {
-		return &spec.Fault{
-			Key: key + ".peerCidrs", Value: c.PeerCIDRs[0].String(), Allowed: "networks of the same families as localCidrs",
-		}
-	}
-	if n := len(c.Pairs()); n > maxPairs {
-		return &spec.Fault{
-			Key: key + ".peerCidrs", Value: fmt.Sprint(n, " pairs"),
-			Allowed: fmt.Sprint("at most ", maxPairs, " pairs of subnets"),
-		}
-	}
-	return nil
-}
-
-// families reports whether cidrs contains IPv4 networks, and whether it contains IPv6 networks.
-func families(cidrs []netip.Prefix) (seen [2]bool) {
-	for _, cidr := range cidrs {
-		if cidr.Addr().Is4() {
-			seen[0] = true
-		} else {
-			seen[1] = true
-		}
-	}
-	return seen
-}

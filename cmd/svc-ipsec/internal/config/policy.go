@@ -37,13 +37,6 @@ var (
 	}
 )
 
-func (c *Connection) decodePolicies(key string, fields map[string]json.RawMessage) error {
-	if err := c.IKE.decode(key+".ikePolicy", fields["ikePolicy"]); err != nil {
-		return err
-	}
-	return c.IPsec.decode(key+".ipsecPolicy", fields["ipsecPolicy"], c.IKE.Version)
-}
-
 func (p *IKEPolicy) decode(key string, raw json.RawMessage) error {
 	fields, err := policy(key, raw, ikeKeys)
 	if err != nil {

@@ -24,15 +24,16 @@ const (
 // one. Of two conflicting connections it keeps the one with the higher standing, or the first in the document if they
 // are equal. If standing is nil, all connections are New.
 func (c *Configuration) Resolve(standing func(*Connection) Standing) {
+	r := resolution{of: c, pairOwners: map[[2]netip.Prefix]string{}}
 	for i := range c.Connections {
 		connection := &c.Connections[i]
 		connection.of = c
 		connection.assignNumbers(c.Loaded)
 		if connection.Refused == nil {
-			connection.Refused = connection.resolve(c)
+			connection.Refused = r.complete(connection)
 		}
 		if connection.Refused == nil {
-			connection.Refused = connection.tolerate()
+			connection.Refused = r.tolerate(connection)
 		}
 	}
 	wanted := c.Wanted()
@@ -42,43 +43,50 @@ func (c *Configuration) Resolve(standing func(*Connection) Standing) {
 			standings[candidate] = standing(candidate)
 		}
 	}
-	var kept []*Connection
-	pairOwners := map[[2]netip.Prefix]string{} // the id of the connection that has the pair
 	for current := Unchanged; current >= New; current-- {
 		for _, candidate := range wanted {
 			if standings[candidate] != current {
 				continue
 			}
-			pairs := candidate.Pairs()
-			if candidate.Refused = candidate.conflict(kept, pairs, pairOwners); candidate.Refused != nil {
-				continue
-			}
-			kept = append(kept, candidate)
-			for _, pair := range pairs {
-				pairOwners[[2]netip.Prefix{pair.Local, pair.Peer}] = candidate.ID
+			if candidate.Refused = r.conflict(candidate); candidate.Refused == nil {
+				r.keep(candidate)
 			}
 		}
 	}
-	c.makeIDsUnique(kept)
+	r.makeIDsUnique()
+}
+
+// resolution decides which connections of a document can run, one after the other.
+type resolution struct {
+	of         *Configuration
+	kept       []*Connection
+	pairOwners map[[2]netip.Prefix]string // the ids of the kept connections, by their pairs
+}
+
+func (r *resolution) keep(c *Connection) {
+	r.kept = append(r.kept, c)
+	for _, pair := range c.Pairs() {
+		r.pairOwners[[2]netip.Prefix{pair.Local, pair.Peer}] = c.ID
+	}
 }
 
 // makeIDsUnique ensures that each connection has its own entry in the status. A connection without an id, or with the
 // id of another connection, gets an id that is made of its index in the document.
-func (c *Configuration) makeIDsUnique(kept []*Connection) {
+func (r *resolution) makeIDsUnique() {
 	owner := map[string]*Connection{}
-	for _, connection := range kept {
+	for _, connection := range r.kept {
 		owner[connection.ID] = connection
 	}
-	for i := range c.Connections {
-		connection := &c.Connections[i]
+	for i := range r.of.Connections {
+		connection := &r.of.Connections[i]
 		if other := owner[connection.ID]; other != nil && other != connection && connection.Refused == nil {
-			connection.Refused = connection.sameID(other)
+			connection.Refused = sameID(connection, other)
 		} else if other == nil && connection.ID != "" {
 			owner[connection.ID] = connection
 		}
 	}
-	for i := range c.Connections {
-		connection := &c.Connections[i]
+	for i := range r.of.Connections {
+		connection := &r.of.Connections[i]
 		if owner[connection.ID] == connection {
 			continue
 		}
@@ -92,25 +100,28 @@ func (c *Configuration) makeIDsUnique(kept []*Connection) {
 
 // tolerate handles the faults of a connection that release 0.1.0 accepted. It returns the first of them, or sets
 // Tolerated if the connection ran with these faults before.
-func (c *Connection) tolerate() error {
-	faults := c.faultsAcceptedBy010(c.of)
+func (r *resolution) tolerate(c *Connection) error {
+	faults := c.faultsAcceptedBy010(r.of)
 	if len(faults) == 0 {
 		return nil
 	}
-	if c.of.Accepted == nil || !c.of.Accepted(c) {
+	if r.of.Accepted == nil || !r.of.Accepted(c) {
 		return faults[0]
 	}
 	c.Tolerated = faults
 	return nil
 }
 
-func (c *Connection) sameID(as *Connection) error {
+// sameID returns the fault of a connection that has the id of another one.
+func sameID(c, other *Connection) error {
 	return &spec.Fault{
-		Key: c.place + ".id", Value: c.ID, Allowed: "an id that no other connection has; " + as.place + " has it",
+		Key: c.place + ".id", Value: c.ID, Allowed: "an id that no other connection has; " + other.place + " has it",
 	}
 }
 
-func (c *Connection) resolve(of *Configuration) error {
+// complete sets what depends on the container and on what was found: addresses, identities, key and certificate.
+func (r *resolution) complete(c *Connection) error {
+	of := r.of
 	if !c.Up && c.PeerName != "" {
 		return nil // the names of connections that are down are not resolved
 	}
@@ -119,13 +130,13 @@ func (c *Connection) resolve(of *Configuration) error {
 			Key: "configuration.externalIps", Allowed: "an address of the peer's family, or one of each family",
 		}
 	}
-	if err := c.applyPSK(of.Found); err != nil {
+	if err := of.Found.setPSK(c); err != nil {
 		return err
 	}
-	if err := c.applyAddress(of.Found); err != nil {
+	if err := of.Found.setAddress(c); err != nil {
 		return err
 	}
-	if err := c.applyCertificate(of.Found); err != nil {
+	if err := of.Found.setCertificate(c); err != nil {
 		return err
 	}
 	c.LocalAddress = of.External(c.PeerAddress)
@@ -164,11 +175,11 @@ func (c *Connection) resolve(of *Configuration) error {
 	return nil
 }
 
-// conflict returns an error if the connection cannot run together with those in kept. The daemon selects a secret by
+// conflict returns an error if a connection cannot run together with those that are kept. The daemon selects a secret by
 // the two identities, and selects a connection by the two addresses before it has read a proposal (see ipsec.secrets of
 // Libreswan). In main mode it needs the secret before it has read the peer's identity (RFC 2409, section 5.4).
-func (c *Connection) conflict(kept []*Connection, pairs []Pair, pairOwners map[[2]netip.Prefix]string) error {
-	for _, other := range kept {
+func (r *resolution) conflict(c *Connection) error {
+	for _, other := range r.kept {
 		sameIDs := c.LocalID.Same(other.LocalID) && c.PeerID.Same(other.PeerID)
 		samePeer := c.PeerAddress == other.PeerAddress
 		otherKey := !c.ByCertificate() && !other.ByCertificate() && !bytes.Equal(c.PSK.Reveal(), other.PSK.Reveal())
@@ -176,7 +187,7 @@ func (c *Connection) conflict(kept []*Connection, pairs []Pair, pairOwners map[[
 			c.IKE.Aggressive != other.IKE.Aggressive
 		switch {
 		case c.ID == other.ID:
-			return c.sameID(other)
+			return sameID(c, other)
 		case sameIDs && otherKey:
 			return fmt.Errorf("%s.psk: connection %s has the same local and peer id with another key: "+
 				"allowed: one key for a pair of ids", c.place, spec.Quote(other.ID))
@@ -192,13 +203,14 @@ func (c *Connection) conflict(kept []*Connection, pairs []Pair, pairOwners map[[
 				c.place, spec.Quote(other.ID), c.PeerAddress)
 		}
 	}
+	pairs := c.Pairs()
 	for _, pair := range pairs {
-		if other, taken := pairOwners[[2]netip.Prefix{pair.Local, pair.Peer}]; taken {
+		if other, taken := r.pairOwners[[2]netip.Prefix{pair.Local, pair.Peer}]; taken {
 			return fmt.Errorf("%s.peerCidrs: connection %s carries %s to %s already: "+
 				"allowed: a pair of subnets in one connection", c.place, spec.Quote(other), pair.Local, pair.Peer)
 		}
 	}
-	if n := len(pairOwners) + len(pairs); n > maxAllPairs {
+	if n := len(r.pairOwners) + len(pairs); n > maxAllPairs {
 		return fmt.Errorf("%s.peerCidrs: %d pairs of subnets with those of the other connections: allowed: at most %d",
 			c.place, n, maxAllPairs)
 	}

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"github.com/svc-supervisor/svc-supervisor/internal/jsonform"
 )
@@ -197,10 +196,4 @@ func Accepted(lastValid json.RawMessage, inside []netip.Addr) func(*Connection) 
 		}
 		return true
 	}
-}
-
-// withoutPlace returns the text of a fault without the place of its connection. The place changes when an edit inserts
-// or removes another connection.
-func (c *Connection) withoutPlace(err error) string {
-	return strings.ReplaceAll(err.Error(), c.place, "")
 }

@@ -3,7 +3,6 @@ package config
 import (
 	"encoding/base64"
 	"encoding/json"
-	"fmt"
 	"path"
 	"strconv"
 	"strings"
@@ -18,33 +17,6 @@ const MaxSecret = 1000
 
 // pskKeys are the keys for a pre-shared key: as text, as base64, or as the path of a file.
 var pskKeys = []string{"psk", "pskBase64", "pskFile"}
-
-// decodePSK decodes the pre-shared key, or the path of its file. It does not read the file. Faults never contain a
-// value that may be a key.
-func (c *Connection) decodePSK(key string, fields map[string]json.RawMessage) error {
-	var given []string
-	for _, name := range pskKeys {
-		if !absent(fields[name]) {
-			given = append(given, name)
-		}
-	}
-	if len(given) != 1 {
-		return &spec.Fault{
-			Key: key + ".psk", Value: strings.Join(given, " and "),
-			Allowed: "exactly one of " + strings.Join(pskKeys, ", "),
-		}
-	}
-	var err error
-	switch name := given[0]; name {
-	case "psk":
-		c.PSK, err = secret(key+".psk", fields[name])
-	case "pskBase64":
-		c.PSK, err = secretBase64(key+".pskBase64", fields[name])
-	default:
-		c.PSKFile, err = filePath(key+".pskFile", fields[name])
-	}
-	return err
-}
 
 // secret decodes a key that is given as text. It refuses a string with a lone surrogate, which encoding/json would
 // replace: a key that differs from the peer's by one byte never authenticates. It refuses invalid UTF-8 for the same
@@ -101,20 +73,4 @@ func filePath(key string, raw json.RawMessage) (string, error) {
 		return "", &spec.Fault{Key: key, Value: s, Allowed: allowed}
 	}
 	return s, nil
-}
-
-// applyPSK sets PSK to the content of PSKFile. The content of an earlier read counts if the file cannot be read now.
-func (c *Connection) applyPSK(found Found) error {
-	if c.PSKFile == "" || !c.Up {
-		return nil
-	}
-	file, ok := found.Files[c.PSKFile]
-	switch {
-	case !ok:
-		return fmt.Errorf("%s.pskFile %s: was not read", c.place, spec.Quote(c.PSKFile))
-	case file.Fault != "" && len(file.Content.Reveal()) == 0:
-		return fmt.Errorf("%s.pskFile %s: %s", c.place, spec.Quote(c.PSKFile), file.Fault)
-	}
-	c.PSK = file.Content
-	return nil
 }
