@@ -7,11 +7,11 @@ import (
 
 func BenchmarkAllocateWith1000Registered(b *testing.B) {
 	r, ids, _ := registry(b, 65536)
-	if err := makePrivate(r.directory); err != nil {
+	if err := makePrivate(r.files.directory); err != nil {
 		b.Fatal(err)
 	}
 	for i := range 1000 {
-		if err := r.writeLocked(ids.First+uint32(i), owner(fmt.Sprintf("c%d", i))); err != nil {
+		if err := r.files.writeLocked(ids.First+uint32(i), owner(fmt.Sprintf("c%d", i))); err != nil {
 			b.Fatal(err)
 		}
 	}

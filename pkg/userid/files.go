@@ -2,7 +2,6 @@ package userid
 
 import (
 	"cmp"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -23,10 +22,17 @@ type table struct {
 	damaged error                   // the errors of all registrations that cannot be read, or nil
 }
 
+// files are the registration files of a directory and their links.
+type files struct{ directory string }
+
+func (f files) path(id uint32) string { return filepath.Join(f.directory, fmt.Sprint(id)) }
+
+func (f files) linkPath(owner spec.Owner) string { return filepath.Join(f.directory, pair(owner)) }
+
 // read reads all registrations. A missing directory counts as an empty one.
-func (r *Registry) read() (table, error) {
+func (f files) read() (table, error) {
 	known := table{owners: map[uint32]Registration{}}
-	entries, err := os.ReadDir(r.directory)
+	entries, err := os.ReadDir(f.directory)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return table{}, fmt.Errorf("read registry of user ids: %w", err)
 	}
@@ -35,7 +41,7 @@ func (r *Registry) read() (table, error) {
 		if !ok {
 			continue
 		}
-		found, err := r.readOne(id)
+		found, err := f.readOne(id)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // released since the directory was listed
 		}
@@ -50,12 +56,12 @@ func (r *Registry) read() (table, error) {
 // readFor returns all registered ids for an owner that findByLink did not find. It reads the content of the
 // registrations only if one of them may belong to the owner. Otherwise the cost of an allocation would grow with their
 // number.
-func (r *Registry) readFor(owner spec.Owner) (table, error) {
-	if _, err := os.Lstat(r.linkPath(owner)); !errors.Is(err, fs.ErrNotExist) {
-		return r.read() // the link exists, but it does not lead to the owner's registration
+func (f files) readFor(owner spec.Owner) (table, error) {
+	if _, err := os.Lstat(f.linkPath(owner)); !errors.Is(err, fs.ErrNotExist) {
+		return f.read() // the link exists, but it does not lead to the owner's registration
 	}
 	known := table{owners: map[uint32]Registration{}}
-	entries, err := os.ReadDir(r.directory)
+	entries, err := os.ReadDir(f.directory)
 	if err != nil {
 		return table{}, fmt.Errorf("read registry of user ids: %w", err)
 	}
@@ -70,7 +76,7 @@ func (r *Registry) readFor(owner spec.Owner) (table, error) {
 	// A link is created after its file and removed before it. If there are fewer links than files, a link is missing, and
 	// its file may be the owner's.
 	if links < len(known.owners) {
-		return r.read()
+		return f.read()
 	}
 	return known, nil
 }
@@ -84,8 +90,8 @@ func idOfFile(name string) (uint32, bool) {
 }
 
 // readOne reads the registration of an id. The error wraps fs.ErrNotExist if the id is not registered.
-func (r *Registry) readOne(id uint32) (Registration, error) {
-	content, err := os.ReadFile(r.path(id))
+func (f files) readOne(id uint32) (Registration, error) {
+	content, err := os.ReadFile(f.path(id))
 	if err != nil {
 		return Registration{ID: id}, fmt.Errorf("read user id: %w", err)
 	}
@@ -93,7 +99,7 @@ func (r *Registry) readOne(id uint32) (Registration, error) {
 	owner, isTag := spec.ParseOwner(tag)
 	if !hasEnd || !isTag || checkPair(owner) != nil {
 		return Registration{ID: id}, fmt.Errorf("%w; remove the file if no container uses that user id",
-			&spec.Fault{Key: r.path(id), Value: string(content), Allowed: "<network>:<name>:<container id> and a line feed"})
+			&spec.Fault{Key: f.path(id), Value: string(content), Allowed: "<network>:<name>:<container id> and a line feed"})
 	}
 	return Registration{id, owner}, nil
 }
@@ -126,11 +132,11 @@ func (t table) list() []Registration {
 
 // find returns the id that is registered for the owner's network and name. It follows the link of the pair, or else
 // reads all registrations. The error is the same as that of Lookup.
-func (r *Registry) find(owner spec.Owner) (uint32, bool, error) {
-	if known, found := r.findByLink(owner); found {
+func (f files) find(owner spec.Owner) (uint32, bool, error) {
+	if known, found := f.findByLink(owner); found {
 		return known.ID, true, nil
 	}
-	known, err := r.read()
+	known, err := f.read()
 	if err != nil {
 		return 0, false, err
 	}
@@ -139,11 +145,11 @@ func (r *Registry) find(owner spec.Owner) (uint32, bool, error) {
 
 // findByLink follows the link of a pair of network and name. It returns false if there is no link, or if the link leads
 // to a registration of another pair. In these cases the pair may still have a registration.
-func (r *Registry) findByLink(owner spec.Owner) (Registration, bool) {
+func (f files) findByLink(owner spec.Owner) (Registration, bool) {
 	if checkPair(owner) != nil {
 		return Registration{}, false // an invalid name may contain a path separator
 	}
-	target, err := os.Readlink(r.linkPath(owner))
+	target, err := os.Readlink(f.linkPath(owner))
 	if err != nil {
 		return Registration{}, false
 	}
@@ -151,77 +157,36 @@ func (r *Registry) findByLink(owner spec.Owner) (Registration, bool) {
 	if err != nil {
 		return Registration{}, false
 	}
-	found, err := r.readOne(uint32(number))
+	found, err := f.readOne(uint32(number))
 	return found, err == nil && samePair(found.Owner, owner)
 }
 
 // writeLocked writes or replaces the registration of an id and then its link. The link is created after the file and
 // removed before it, so an interrupted call never leaves a link without its file.
-func (r *Registry) writeLocked(id uint32, owner spec.Owner) error {
-	if err := r.replaceLocked(r.path(id), []byte(owner.String()+"\n")); err != nil {
+func (f files) writeLocked(id uint32, owner spec.Owner) error {
+	if err := replace(f.path(id), []byte(owner.String()+"\n")); err != nil {
 		return err
 	}
-	return r.linkLocked(id, owner)
+	return f.linkLocked(id, owner)
 }
 
 // linkLocked creates the link of a pair, and replaces a stale one.
-func (r *Registry) linkLocked(id uint32, owner spec.Owner) error {
-	if err := r.unlinkLocked(owner); err != nil {
+func (f files) linkLocked(id uint32, owner spec.Owner) error {
+	if err := f.unlinkLocked(owner); err != nil {
 		return err
 	}
-	return os.Symlink(fmt.Sprint(id), r.linkPath(owner))
+	return os.Symlink(fmt.Sprint(id), f.linkPath(owner))
 }
 
-func (r *Registry) unlinkLocked(owner spec.Owner) error {
-	if err := os.Remove(r.linkPath(owner)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+func (f files) unlinkLocked(owner spec.Owner) error {
+	if err := os.Remove(f.linkPath(owner)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return nil
 }
 
-func (r *Registry) linkPath(owner spec.Owner) string {
-	return filepath.Join(r.directory, pair(owner))
-}
-
-// replaceLocked writes a file and renames it to path. If the process is killed before the rename, path is unchanged,
-// and the temporary file .new remains until the next change replaces it.
-func (r *Registry) replaceLocked(path string, content []byte) error {
+// replace writes a file and renames it to path. If the process is killed before the rename, path is unchanged,
+// and the temporary file .new remains until the next change replaces it. The caller must hold the lock of the directory.
+func replace(path string, content []byte) error {
 	return atomicfile.Write(path, content, atomicfile.Options{Temporary: ".new"})
-}
-
-func (r *Registry) statePath() string { return filepath.Join(r.directory, ".state") }
-
-// loadLocked reads the position in the range. If it cannot be read, the position is the highest registered id of the
-// range.
-func (r *Registry) loadLocked(ids Range, registered table) cursor {
-	var c cursor
-	content, err := os.ReadFile(r.statePath())
-	if err == nil && json.Unmarshal(content, &c) == nil {
-		return c
-	}
-	for _, id := range slices.Backward(slices.Sorted(maps.Keys(registered.owners))) {
-		if ids.Contains(id) {
-			return cursor{Position: id}
-		}
-	}
-	return cursor{Position: ids.Last} // the next id is the first one of the range
-}
-
-// withdrawLocked removes an id from the saved list of free ids.
-func (r *Registry) withdrawLocked(id uint32) error {
-	c := r.loadLocked(Range{}, table{})
-	i := slices.Index(c.Free, id)
-	if i < 0 {
-		return nil
-	}
-	c.Free = slices.Delete(c.Free, i, i+1)
-	return r.saveLocked(c)
-}
-
-func (r *Registry) saveLocked(c cursor) error {
-	content, err := json.Marshal(c)
-	if err != nil {
-		return err
-	}
-	return r.replaceLocked(r.statePath(), append(content, '\n'))
 }

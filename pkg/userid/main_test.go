@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 		os.Exit(m.Run())
 	}
 	r := New(role[1], role[2], slog.New(slog.DiscardHandler))
-	r.subordinate = nil
+	r.ranges.subordinate = nil
 	if err := runRole(role[0], r, role[3]); err != nil {
 		fmt.Println(err)
 		os.Exit(1)
@@ -67,7 +67,7 @@ func runRole(role string, r *Registry, network string) error {
 func start(t *testing.T, role, network string, r *Registry) (*exec.Cmd, *bytes.Buffer, io.Reader) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), roleVariable+"="+strings.Join([]string{role, r.directory, r.rangeFile, network}, " "))
+	cmd.Env = append(os.Environ(), roleVariable+"="+strings.Join([]string{role, r.files.directory, r.ranges.file, network}, " "))
 	var output bytes.Buffer
 	first, writer, err := os.Pipe()
 	if err != nil {
@@ -97,10 +97,10 @@ func registry(t testing.TB, n int) (*Registry, Range, *bytes.Buffer) {
 	dir := t.TempDir()
 	ids := Range{2120000000, uint32(2120000000 + n - 1)}
 	r := New(filepath.Join(dir, "registry"), filepath.Join(dir, "user-ids"), nil)
-	r.subordinate = nil
+	r.ranges.subordinate = nil
 	log := new(bytes.Buffer)
 	r.log = slog.New(slog.NewTextHandler(log, nil))
-	if err := os.WriteFile(r.rangeFile, []byte(ids.String()), 0o600); err != nil {
+	if err := os.WriteFile(r.ranges.file, []byte(ids.String()), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return r, ids, log

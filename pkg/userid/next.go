@@ -2,8 +2,11 @@ package userid
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"log/slog"
+	"maps"
+	"os"
 	"slices"
 )
 
@@ -47,21 +50,21 @@ func (c *cursor) advance(ids Range, registered table, limit int) (candidates []u
 // crash in between, the id is not used until the position wraps around. In the reverse order, a released id could be
 // assigned again at once.
 func (r *Registry) nextLocked(ctx context.Context, registered table) (uint32, error) {
-	ids, err := r.Range()
+	ids, err := r.ranges.read()
 	if err != nil {
 		return 0, err
 	}
 	nss, cancel := context.WithTimeout(ctx, nssTimeout)
 	defer cancel()
-	c := r.loadLocked(ids, registered)
+	c := r.cursor.loadLocked(ids, registered)
 	for considered := 0; ; {
 		if id, found := c.take(ids, registered); found {
-			return id, r.saveLocked(c)
+			return id, r.cursor.saveLocked(c)
 		}
 		if considered == ids.Size() {
 			return 0, fmt.Errorf("%w in the range %s (%s): %d are registered in %s, "+
 				"the others belong to users, groups or processes",
-				ErrExhausted, ids, r.rangeFile, registered.within(ids), r.directory)
+				ErrExhausted, ids, r.ranges.file, registered.within(ids), r.files.directory)
 		}
 		candidates, moved := c.advance(ids, registered, ids.Size()-considered)
 		considered += moved
@@ -81,4 +84,42 @@ func (r *Registry) nextLocked(ctx context.Context, registered table) (uint32, er
 			r.log.Warn("user database not available, user ids not compared with it", slog.Any("error", err))
 		}
 	}
+}
+
+// cursorFile is the path of the file with the position in the range.
+type cursorFile string
+
+// loadLocked reads the position in the range. If it cannot be read, the position is the highest registered id of the
+// range.
+func (f cursorFile) loadLocked(ids Range, registered table) cursor {
+	var c cursor
+	content, err := os.ReadFile(string(f))
+	if err == nil && json.Unmarshal(content, &c) == nil {
+		return c
+	}
+	for _, id := range slices.Backward(slices.Sorted(maps.Keys(registered.owners))) {
+		if ids.Contains(id) {
+			return cursor{Position: id}
+		}
+	}
+	return cursor{Position: ids.Last} // the next id is the first one of the range
+}
+
+// withdrawLocked removes an id from the saved list of free ids.
+func (f cursorFile) withdrawLocked(id uint32) error {
+	c := f.loadLocked(Range{}, table{})
+	i := slices.Index(c.Free, id)
+	if i < 0 {
+		return nil
+	}
+	c.Free = slices.Delete(c.Free, i, i+1)
+	return f.saveLocked(c)
+}
+
+func (f cursorFile) saveLocked(c cursor) error {
+	content, err := json.Marshal(c)
+	if err != nil {
+		return err
+	}
+	return replace(string(f), append(content, '\n'))
 }

@@ -58,12 +58,18 @@ func (r Range) after(id uint32) uint32 {
 	return id + 1
 }
 
-// Range reads the range of this host and checks it. The error for an invalid range contains the path of the range file,
+// rangeFiles are the files that the range of this host depends on.
+type rangeFiles struct {
+	file        string
+	subordinate []string // files with subordinate ids: /etc/subuid and /etc/subgid
+}
+
+// read reads the range of this host and checks it. The error for an invalid range contains the path of the range file,
 // the value and the allowed values.
-func (r *Registry) Range() (Range, error) {
-	key := r.rangeFile
+func (r rangeFiles) read() (Range, error) {
+	key := r.file
 	ids := DefaultRange
-	content, err := os.ReadFile(r.rangeFile)
+	content, err := os.ReadFile(r.file)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		key += " (missing, so the default applies)"

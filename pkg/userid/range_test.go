@@ -58,7 +58,7 @@ func TestRangeFile(t *testing.T) {
 		t.Run(test.what, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "user-ids")
 			write(t, path, test.content)
-			got, err := (&Registry{rangeFile: path}).Range()
+			got, err := (rangeFiles{file: path}).read()
 			if test.fault == "" {
 				if got != test.want || err != nil {
 					t.Errorf("got %s, %v, want %s", got, err, test.want)
@@ -78,14 +78,14 @@ func TestRangeFile(t *testing.T) {
 }
 
 func TestMissingRangeFileMeansTheDefaultRange(t *testing.T) {
-	got, err := (&Registry{rangeFile: filepath.Join(t.TempDir(), "user-ids")}).Range()
+	got, err := (rangeFiles{file: filepath.Join(t.TempDir(), "user-ids")}).read()
 	if got != DefaultRange || err != nil {
 		t.Errorf("got %s, %v", got, err)
 	}
 }
 
 func TestUnreadableRangeFileIsAnError(t *testing.T) {
-	if got, err := (&Registry{rangeFile: t.TempDir()}).Range(); err == nil {
+	if got, err := (rangeFiles{file: t.TempDir()}).read(); err == nil {
 		t.Errorf("got %s from a directory", got)
 	}
 }
@@ -113,12 +113,12 @@ func TestSubordinateIDs(t *testing.T) {
 		for _, file := range []string{"subuid", "subgid"} {
 			t.Run(test.what+" in "+file, func(t *testing.T) {
 				dir := t.TempDir()
-				r := Registry{
-					rangeFile:   filepath.Join(dir, "user-ids"),
+				ranges := rangeFiles{
+					file:        filepath.Join(dir, "user-ids"),
 					subordinate: []string{filepath.Join(dir, "subuid"), filepath.Join(dir, "subgid")},
 				}
 				write(t, filepath.Join(dir, file), test.content)
-				got, err := r.Range()
+				got, err := ranges.read()
 				if test.overlaps == "" {
 					if got != DefaultRange || err != nil {
 						t.Errorf("got %s, %v", got, err)
@@ -126,7 +126,7 @@ func TestSubordinateIDs(t *testing.T) {
 					return
 				}
 				var fault *spec.Fault
-				if !errors.As(err, &fault) || !strings.HasPrefix(fault.Key, r.rangeFile+" ") ||
+				if !errors.As(err, &fault) || !strings.HasPrefix(fault.Key, ranges.file+" ") ||
 					fault.Value != DefaultRange.String() || !strings.Contains(fault.Allowed, filepath.Join(dir, file)) ||
 					!strings.Contains(fault.Allowed, spec.Quote(test.overlaps)) {
 					t.Errorf("got %v, want a fault with both files, the range and the line", err)

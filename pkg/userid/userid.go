@@ -55,10 +55,10 @@ const networkLimit = 150
 // Registry is the assignment of user ids to containers. It keeps nothing in memory: several processes and
 // goroutines may use the same directory.
 type Registry struct {
-	directory   string
-	rangeFile   string
-	subordinate []string // files with subordinate ids: /etc/subuid and /etc/subgid
-	log         *slog.Logger
+	files  files
+	cursor cursorFile
+	ranges rangeFiles
+	log    *slog.Logger
 }
 
 // Registration is the assignment of an id to a container.
@@ -73,7 +73,10 @@ func Host(log *slog.Logger) *Registry { return New(Directory, RangeFile, log) }
 
 // New returns a registry in the given directory, with the given range file.
 func New(directory, rangeFile string, log *slog.Logger) *Registry {
-	return &Registry{directory, rangeFile, []string{"/etc/subuid", "/etc/subgid"}, log}
+	return &Registry{
+		files: files{directory}, cursor: cursorFile(filepath.Join(directory, ".state")),
+		ranges: rangeFiles{rangeFile, []string{"/etc/subuid", "/etc/subgid"}}, log: log,
+	}
 }
 
 // Allocate returns the id that is registered for the owner's network and name. If there is none, it registers the next
@@ -85,14 +88,14 @@ func (r *Registry) Allocate(ctx context.Context, owner spec.Owner) (id uint32, e
 		if err := checkOwner(owner); err != nil {
 			return err
 		}
-		if registered, found := r.findByLink(owner); found {
+		if registered, found := r.files.findByLink(owner); found {
 			id = registered.ID
 			if registered.Owner == owner {
 				return nil
 			}
-			return r.writeLocked(id, owner)
+			return r.files.writeLocked(id, owner)
 		}
-		known, err := r.readFor(owner)
+		known, err := r.files.readFor(owner)
 		if err != nil {
 			return err
 		}
@@ -101,12 +104,12 @@ func (r *Registry) Allocate(ctx context.Context, owner spec.Owner) (id uint32, e
 			return err
 		}
 		if found {
-			return r.writeLocked(id, owner)
+			return r.files.writeLocked(id, owner)
 		}
 		if id, err = r.nextLocked(ctx, known); err != nil {
 			return err
 		}
-		return r.writeLocked(id, owner)
+		return r.files.writeLocked(id, owner)
 	})
 	if err != nil {
 		return 0, fmt.Errorf("allocate user id for %s: %w", spec.Quote(pair(owner)), err)
@@ -122,14 +125,14 @@ func (r *Registry) Adopt(ctx context.Context, owner spec.Owner, id uint32) error
 		if err := checkAdopted(owner, id); err != nil {
 			return err
 		}
-		known, err := r.read()
+		known, err := r.files.read()
 		if err != nil {
 			return err
 		}
 		has, found, err := known.id(owner)
 		switch {
 		case found && has == id:
-			return r.writeLocked(id, owner)
+			return r.files.writeLocked(id, owner)
 		case found:
 			return fmt.Errorf("the container has user id %d already", has)
 		case err != nil:
@@ -138,10 +141,10 @@ func (r *Registry) Adopt(ctx context.Context, owner spec.Owner, id uint32) error
 		if other, taken := known.owners[id]; taken {
 			return fmt.Errorf("the user id belongs to %s", spec.Quote(pair(other.Owner)))
 		}
-		if err := r.withdrawLocked(id); err != nil {
+		if err := r.cursor.withdrawLocked(id); err != nil {
 			return err
 		}
-		return r.writeLocked(id, owner)
+		return r.files.writeLocked(id, owner)
 	})
 	if err != nil {
 		return fmt.Errorf("adopt user id %d for %s: %w", id, spec.Quote(pair(owner)), err)
@@ -154,17 +157,17 @@ func (r *Registry) Adopt(ctx context.Context, owner spec.Owner, id uint32) error
 // Release calls stillUsed under the registry's lock, so stillUsed must not change the registry.
 func (r *Registry) Release(ctx context.Context, owner spec.Owner, stillUsed func(id uint32) (bool, error)) error {
 	err := r.locked(ctx, func() error {
-		id, found, err := r.find(owner)
+		id, found, err := r.files.find(owner)
 		if !found {
 			return err
 		}
 		if used, err := stillUsed(id); used || err != nil {
 			return err
 		}
-		if err := r.unlinkLocked(owner); err != nil {
+		if err := r.files.unlinkLocked(owner); err != nil {
 			return err
 		}
-		return os.Remove(r.path(id))
+		return os.Remove(r.files.path(id))
 	})
 	if err != nil {
 		return fmt.Errorf("release user id of %s: %w", spec.Quote(pair(owner)), err)
@@ -176,12 +179,12 @@ func (r *Registry) Release(ctx context.Context, owner spec.Owner, stillUsed func
 // is not found and a registration cannot be read, Lookup returns an error, because that registration may be the
 // owner's.
 func (r *Registry) Lookup(owner spec.Owner) (uint32, bool, error) {
-	return r.find(owner)
+	return r.files.find(owner)
 }
 
 // Owner returns the owner tag of the container that has an id, with the container id of the last Allocate or Adopt.
 func (r *Registry) Owner(id uint32) (spec.Owner, bool, error) {
-	found, err := r.readOne(id)
+	found, err := r.files.readOne(id)
 	if errors.Is(err, fs.ErrNotExist) {
 		return spec.Owner{}, false, nil
 	}
@@ -191,9 +194,13 @@ func (r *Registry) Owner(id uint32) (spec.Owner, bool, error) {
 	return found.Owner, true, nil
 }
 
+// Range reads the range of this host and checks it. The error for an invalid range contains the path of the range file,
+// the value and the allowed values.
+func (r *Registry) Range() (Range, error) { return r.ranges.read() }
+
 // List returns all registrations, sorted by id. If some cannot be read, it returns the others and an error.
 func (r *Registry) List() ([]Registration, error) {
-	known, err := r.read()
+	known, err := r.files.read()
 	if err != nil {
 		return nil, err
 	}
@@ -202,10 +209,10 @@ func (r *Registry) List() ([]Registration, error) {
 
 // locked creates the directory if it does not exist, and calls do under its lock.
 func (r *Registry) locked(ctx context.Context, do func() error) error {
-	if err := makePrivate(r.directory); err != nil {
+	if err := makePrivate(r.files.directory); err != nil {
 		return err
 	}
-	unlock, err := lockdir.Lock(ctx, r.directory, lockTimeout)
+	unlock, err := lockdir.Lock(ctx, r.files.directory, lockTimeout)
 	if err != nil {
 		return err
 	}
@@ -262,5 +269,3 @@ func checkAdopted(owner spec.Owner, id uint32) error {
 func pair(owner spec.Owner) string { return owner.Network + ":" + string(owner.Name) }
 
 func samePair(a, b spec.Owner) bool { return a.Network == b.Network && a.Name == b.Name }
-
-func (r *Registry) path(id uint32) string { return filepath.Join(r.directory, fmt.Sprint(id)) }

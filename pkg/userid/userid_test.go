@@ -45,11 +45,11 @@ func TestPairKeepsItsID(t *testing.T) {
 	if got, err := r.List(); !reflect.DeepEqual(got, want) || err != nil {
 		t.Errorf("List: %v, %v", got, err)
 	}
-	content, err := os.ReadFile(filepath.Join(r.directory, fmt.Sprint(first)))
+	content, err := os.ReadFile(filepath.Join(r.files.directory, fmt.Sprint(first)))
 	if string(content) != "svc-supervisor:a:another\n" || err != nil {
 		t.Errorf("file: %q, %v", content, err)
 	}
-	info, err := os.Stat(r.directory)
+	info, err := os.Stat(r.files.directory)
 	if err != nil || info.Mode().Perm() != 0o700 {
 		t.Errorf("directory: %v, %v", info.Mode(), err)
 	}
@@ -122,7 +122,7 @@ func TestUsedUpRangeIsAnErrorUntilAnIDIsReleased(t *testing.T) {
 	before := runs()
 	_, err := r.Allocate(t.Context(), owner("more"))
 	if !errors.Is(err, ErrExhausted) || !strings.Contains(err.Error(), ids.String()) ||
-		!strings.Contains(err.Error(), r.rangeFile) {
+		!strings.Contains(err.Error(), r.ranges.file) {
 		t.Errorf("got %v, want an error with the range and its file", err)
 	}
 	if runs() != before {
@@ -204,7 +204,7 @@ func TestLostRegistryContinuesAfterTheAdoptedIDs(t *testing.T) {
 	for _, name := range []string{"a", "b", "c"} {
 		allocate(t, r, name)
 	}
-	if err := os.RemoveAll(r.directory); err != nil {
+	if err := os.RemoveAll(r.files.directory); err != nil {
 		t.Fatal(err)
 	}
 	if err := r.Adopt(t.Context(), owner("b"), ids.First+1); err != nil {
@@ -249,21 +249,21 @@ func TestReleasedAdoptedIDIsAssignedAfterTheRestOfTheRange(t *testing.T) {
 func TestChangedRangeAppliesToNewContainers(t *testing.T) {
 	r, ids, _ := registry(t, 16)
 	before := allocate(t, r, "a")
-	write(t, r.rangeFile, "2130000000-2130000099")
+	write(t, r.ranges.file, "2130000000-2130000099")
 	if id := allocate(t, r, "b"); id != 2130000000 {
 		t.Errorf("got %d", id)
 	}
 	if id := allocate(t, r, "a"); id != before {
 		t.Errorf("got %d, had %d", id, before)
 	}
-	write(t, r.rangeFile, "1-2")
+	write(t, r.ranges.file, "1-2")
 	if id := allocate(t, r, "a"); id != before {
 		t.Errorf("with a damaged range file: got %d, had %d", id, before)
 	}
 	if id, err := r.Allocate(t.Context(), owner("c")); err == nil {
 		t.Errorf("with a damaged range file, a new container got %d", id)
 	}
-	write(t, r.rangeFile, ids.String())
+	write(t, r.ranges.file, ids.String())
 	if id := allocate(t, r, "c"); !ids.Contains(id) || id == before {
 		t.Errorf("got %d", id)
 	}
@@ -276,7 +276,7 @@ func TestDamagedRegistration(t *testing.T) {
 	} {
 		r, ids, _ := registry(t, 16)
 		allocate(t, r, "a")
-		write(t, filepath.Join(r.directory, fmt.Sprint(ids.First+1)), content)
+		write(t, filepath.Join(r.files.directory, fmt.Sprint(ids.First+1)), content)
 		want := []Registration{{ids.First, owner("a")}}
 		list, err := r.List()
 		if !reflect.DeepEqual(list, want) || err == nil || !strings.Contains(err.Error(), fmt.Sprint(ids.First+1)) {
@@ -302,9 +302,9 @@ func TestOtherFilesAreIgnored(t *testing.T) {
 	r, ids, _ := registry(t, 16)
 	allocate(t, r, "a")
 	for _, name := range []string{"README", "02120000001", "4294967296", "-1", ".21200000017"} {
-		write(t, filepath.Join(r.directory, name), "")
+		write(t, filepath.Join(r.files.directory, name), "")
 	}
-	write(t, r.statePath(), "{")
+	write(t, string(r.cursor), "{")
 	if id := allocate(t, r, "b"); id != ids.First+1 {
 		t.Errorf("got %d, want the id after the highest registered one", id)
 	}
@@ -331,7 +331,7 @@ func TestDirectoryThatOthersCanUseIsRefused(t *testing.T) {
 		}},
 	} {
 		r, _, _ := registry(t, 16)
-		if err := test.make(r.directory); err != nil {
+		if err := test.make(r.files.directory); err != nil {
 			t.Fatal(err)
 		}
 		if id, err := r.Allocate(t.Context(), owner("a")); err == nil {
@@ -344,7 +344,7 @@ func TestDirectoryThatOthersCanUseIsRefused(t *testing.T) {
 func TestIDOfAKnownPairIsFoundWithoutReadingTheOthers(t *testing.T) {
 	r, ids, _ := registry(t, 16)
 	allocate(t, r, "a")
-	pipe := filepath.Join(r.directory, fmt.Sprint(ids.First+1))
+	pipe := filepath.Join(r.files.directory, fmt.Sprint(ids.First+1))
 	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -389,7 +389,7 @@ func TestPairIsFoundEvenIfItsLinkIsWrong(t *testing.T) {
 			r, ids, _ := registry(t, 16)
 			allocate(t, r, "other")
 			allocate(t, r, "a")
-			link := filepath.Join(r.directory, "svc-supervisor:a")
+			link := filepath.Join(r.files.directory, "svc-supervisor:a")
 			if err := test.link(link); err != nil {
 				t.Fatal(err)
 			}
@@ -422,7 +422,7 @@ func TestPairIsFoundEvenIfItsLinkIsWrong(t *testing.T) {
 func TestWaitForTheLockEndsWithTheContext(t *testing.T) {
 	r, _, _ := registry(t, 16)
 	allocate(t, r, "a")
-	unlock, err := lockdir.Lock(t.Context(), r.directory, time.Minute)
+	unlock, err := lockdir.Lock(t.Context(), r.files.directory, time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -498,8 +498,8 @@ func TestKilledProcessLeavesCompleteFilesAndNoLock(t *testing.T) {
 		if len(list) > 2 {
 			t.Errorf("the process left more than the id it was changing: %v", list)
 		}
-		hidden, err := filepath.Glob(filepath.Join(r.directory, ".*"))
-		if want := []string{r.statePath()}; err != nil || !slices.Equal(hidden, want) {
+		hidden, err := filepath.Glob(filepath.Join(r.files.directory, ".*"))
+		if want := []string{string(r.cursor)}; err != nil || !slices.Equal(hidden, want) {
 			t.Errorf("hidden files after the next change: %v, %v; want %v", hidden, err, want)
 		}
 	}
@@ -508,7 +508,7 @@ func TestKilledProcessLeavesCompleteFilesAndNoLock(t *testing.T) {
 func TestFileThatAKilledProcessDidNotRenameIsReplaced(t *testing.T) {
 	r, ids, _ := registry(t, 16)
 	allocate(t, r, "a")
-	temporary := filepath.Join(r.directory, ".new")
+	temporary := filepath.Join(r.files.directory, ".new")
 	write(t, temporary, strings.Repeat("longer than the next content\n", 100))
 	if id := allocate(t, r, "b"); id != ids.First+1 {
 		t.Errorf("got %d", id)
@@ -541,7 +541,7 @@ func TestIDOfAProcessIsSkipped(t *testing.T) {
 			// The ids depend on the process id, so that a concurrent run of this test on the host uses other ids.
 			first := uint32(2121000000 + os.Getpid()%10_000_000)
 			ids := Range{first, first + 15}
-			write(t, r.rangeFile, ids.String())
+			write(t, r.ranges.file, ids.String())
 			stop := sleepAs(t, test.credential(ids.First))
 			if id := allocate(t, r, "a"); id != ids.First+1 {
 				t.Errorf("got %d", id)
