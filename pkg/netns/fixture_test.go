@@ -106,7 +106,7 @@ func mounts(t *testing.T, path string) int {
 	}
 	count := 0
 	for _, parent := range found {
-		if on := parents[parent]; path == Directory.path || on == path || on == filepath.Dir(path) {
+		if on := parents[parent]; path == Directory.directory.path || on == path || on == filepath.Dir(path) {
 			count++
 		}
 	}
@@ -117,7 +117,7 @@ func mounts(t *testing.T, path string) int {
 func (d Dir) oldFile(t *testing.T, name string, mode os.FileMode) spec.Name {
 	t.Helper()
 	d.cleanUp(t, name)
-	if err := os.MkdirAll(d.path, 0o755); err != nil {
+	if err := os.MkdirAll(d.directory.path, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(d.Path(spec.Name(name)), nil, mode); err != nil {

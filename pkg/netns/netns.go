@@ -27,18 +27,17 @@ import (
 )
 
 // Directory is the directory of named namespaces that `ip netns` and units with NetworkNamespacePath= use.
-var Directory = Dir{path: "/run/netns"}
+var Directory = Dir{directory: directory{path: "/run/netns"}}
 
 // Dir is a directory of named namespaces.
 type Dir struct {
-	path  string
-	users Users
-	log   *slog.Logger // nil: no logging
+	directory directory
+	users     Users
 }
 
 // WithLog returns a copy of d that logs warnings to log.
 func (d Dir) WithLog(log *slog.Logger) Dir {
-	d.log = log
+	d.directory.log = log
 	return d
 }
 
@@ -55,7 +54,7 @@ func (d Dir) WithUsers(users Users) Dir {
 
 // Path returns the path of the namespace of that name, whether or not it exists.
 func (d Dir) Path(name spec.Name) string {
-	return d.path + "/" + string(name)
+	return d.directory.file(name)
 }
 
 // State is the state of a name: whether a namespace or link has it, and whether that is ours.

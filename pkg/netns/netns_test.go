@@ -41,8 +41,8 @@ func TestMadeNamespaceIsOursAndHasLoUp(t *testing.T) {
 func TestDirectoryMayBeALink(t *testing.T) {
 	needsSandbox(t)
 	target := t.TempDir()
-	d := Dir{path: filepath.Join(t.TempDir(), "netns")}
-	if err := os.Symlink(target, d.path); err != nil {
+	d := Dir{directory: directory{path: filepath.Join(t.TempDir(), "netns")}}
+	if err := os.Symlink(target, d.directory.path); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = unix.Unmount(target, unix.MNT_DETACH) })
@@ -225,11 +225,11 @@ func TestListReturnsEveryNameThatAContainerCanHave(t *testing.T) {
 }
 
 func TestAMissingDirectoryIsAnEmptyList(t *testing.T) {
-	list, err := (Dir{path: t.TempDir() + "/none"}).List()
+	list, err := (Dir{directory: directory{path: t.TempDir() + "/none"}}).List()
 	if err != nil || len(list) != 0 {
 		t.Errorf("%v, %v", list, err)
 	}
-	if got, err := (Dir{path: t.TempDir() + "/none"}).Observe("ns-a"); err != nil || got.State != Absent {
+	if got, err := (Dir{directory: directory{path: t.TempDir() + "/none"}}).Observe("ns-a"); err != nil || got.State != Absent {
 		t.Errorf("%v, %v", got, err)
 	}
 }
@@ -258,11 +258,11 @@ func inode(t *testing.T, name spec.Name) uint64 {
 
 // Every user can open /run/netns and lock it, so that lock must not block this package forever.
 func TestALockHeldByAnotherProgramDelaysOnlyOnce(t *testing.T) {
-	d := Dir{path: filepath.Join(t.TempDir(), "netns")}
-	if err := os.Mkdir(d.path, 0o755); err != nil {
+	d := Dir{directory: directory{path: filepath.Join(t.TempDir(), "netns")}}
+	if err := os.Mkdir(d.directory.path, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	holder, err := os.Open(d.path)
+	holder, err := os.Open(d.directory.path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -276,7 +276,7 @@ func TestALockHeldByAnotherProgramDelaysOnlyOnce(t *testing.T) {
 	began := time.Now()
 	for range 5 {
 		calls.Go(func() {
-			err := d.locked(func() error {
+			err := d.directory.locked(func() error {
 				mu.Lock()
 				inside++
 				peak = max(peak, inside)
@@ -299,7 +299,7 @@ func TestALockHeldByAnotherProgramDelaysOnlyOnce(t *testing.T) {
 	if took := time.Since(began); took > 4*sharedLockTimeout {
 		t.Errorf("took %v: the calls waited for the shared lock one after the other", took)
 	}
-	if info, err := os.Stat(d.lockPath()); err != nil || info.Mode().Perm() != 0o700 {
+	if info, err := os.Stat(d.directory.lockPath()); err != nil || info.Mode().Perm() != 0o700 {
 		t.Errorf("lock %v, %v", info, err)
 	}
 }

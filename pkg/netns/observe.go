@@ -26,7 +26,7 @@ func (d Dir) Observe(name spec.Name) (Namespace, error) {
 // List returns the observed state of every name in the directory that a container can have, sorted by name. Names that
 // a container cannot have are left out. If a name cannot be read, its state is Unknown and its Err is set.
 func (d Dir) List() ([]Namespace, error) {
-	entries, err := os.ReadDir(d.path)
+	entries, err := os.ReadDir(d.directory.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -55,7 +55,7 @@ func (d Dir) open(name spec.Name) (*os.File, State, spec.Owner, error) {
 	// O_NOFOLLOW, because a symbolic link (such as `ln -s /proc/1/ns/net`) belongs to another program. O_NONBLOCK, so that
 	// open does not wait for the writer of a pipe.
 	fd, err := retry(func() (int, error) {
-		return unix.Open(d.Path(name), unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+		return unix.Open(d.directory.file(name), unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	})
 	switch {
 	case errors.Is(err, unix.ENOENT):
@@ -65,8 +65,8 @@ func (d Dir) open(name spec.Name) (*os.File, State, spec.Owner, error) {
 	case err != nil:
 		return nil, Unknown, none, err
 	}
-	file := os.NewFile(uintptr(fd), d.Path(name))
-	state, owner, err := d.classifyFile(name, file)
+	file := os.NewFile(uintptr(fd), d.directory.file(name))
+	state, owner, err := d.users.classify(name, file)
 	if state != Ours {
 		_ = file.Close()
 		file = nil
@@ -74,7 +74,8 @@ func (d Dir) open(name spec.Name) (*os.File, State, spec.Owner, error) {
 	return file, state, owner, err
 }
 
-func (d Dir) classifyFile(name spec.Name, file *os.File) (State, spec.Owner, error) {
+// classify returns the state and the owner of an open file with this name.
+func (u Users) classify(name spec.Name, file *os.File) (State, spec.Owner, error) {
 	none, fd := spec.Owner{}, int(file.Fd())
 	var system unix.Statfs_t
 	if err := unix.Fstatfs(fd, &system); err != nil {
@@ -97,7 +98,7 @@ func (d Dir) classifyFile(name spec.Name, file *os.File) (State, spec.Owner, err
 	if kind != unix.CLONE_NEWNET {
 		return Foreign, none, nil
 	}
-	owner, registered, err := d.registered(file)
+	owner, registered, err := u.registered(file)
 	if err != nil {
 		return Unknown, none, err
 	}
@@ -115,15 +116,15 @@ func (d Dir) classifyFile(name spec.Name, file *os.File) (State, spec.Owner, err
 // registered looks up the user id that owns the network namespace in the registry, and returns the owner tag of the
 // container that has this id. It returns false if no container has it, if there is no registry, or if the namespace is
 // owned by the user namespace of this program.
-func (d Dir) registered(namespace *os.File) (spec.Owner, bool, error) {
-	if d.users == nil {
+func (u Users) registered(namespace *os.File) (spec.Owner, bool, error) {
+	if u == nil {
 		return spec.Owner{}, false, nil
 	}
 	id, own, err := UserOf(namespace)
 	if own || err != nil {
 		return spec.Owner{}, false, err
 	}
-	return d.users(id)
+	return u(id)
 }
 
 // descriptorPath returns a path to an open file. The path by which it was opened may refer to another file in the

@@ -282,12 +282,12 @@ func TestRemoveReturnsErrForeignForALateMount(t *testing.T) {
 func TestTheDirectoryIsMountedOnce(t *testing.T) {
 	needsSandbox(t)
 	for range 10 {
-		for mounts(t, Directory.path) > 0 {
-			if err := unix.Unmount(Directory.path, unix.MNT_DETACH); err != nil {
+		for mounts(t, Directory.directory.path) > 0 {
+			if err := unix.Unmount(Directory.directory.path, unix.MNT_DETACH); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if err := os.RemoveAll(Directory.path); err != nil {
+		if err := os.RemoveAll(Directory.directory.path); err != nil {
 			t.Fatal(err)
 		}
 		var workers sync.WaitGroup
@@ -306,8 +306,8 @@ func TestTheDirectoryIsMountedOnce(t *testing.T) {
 			})
 		}
 		workers.Wait()
-		if n := mounts(t, Directory.path); n != 1 {
-			t.Fatalf("%d mounts on %s", n, Directory.path)
+		if n := mounts(t, Directory.directory.path); n != 1 {
+			t.Fatalf("%d mounts on %s", n, Directory.directory.path)
 		}
 		list, err := Directory.List()
 		if err != nil || len(list) != 16 {
