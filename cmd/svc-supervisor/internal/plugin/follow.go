@@ -31,7 +31,7 @@ func (v *Inventory) Follow(
 	defer timer.Stop()
 	for {
 		if watcher != nil {
-			for _, dir := range v.dirs {
+			for _, dir := range v.pluginPath {
 				_ = watcher.Add(dir) // fails for a missing directory; repeated at the next scan
 			}
 		}
@@ -61,7 +61,7 @@ func (v *Inventory) warnIfUnusable(ctx context.Context, before bool) bool {
 	executables, refusals := v.List()
 	unusable := len(executables) == 0
 	if unusable && !before {
-		v.log.Warn("no usable executable on the plugin path", "pluginPath", v.dirs, "refused", len(refusals))
+		v.log.Warn("no usable executable on the plugin path", "pluginPath", v.pluginPath, "refused", len(refusals))
 	}
 	return unusable
 }

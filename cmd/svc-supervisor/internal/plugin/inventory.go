@@ -2,7 +2,6 @@ package plugin
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"path/filepath"
 	"slices"
@@ -39,10 +38,9 @@ type Refusal struct {
 // Inventory knows the executables on the plugin path, and runs their verbs. It is safe for concurrent use, but Scan
 // must not be called concurrently.
 type Inventory struct {
-	dirs     []string
-	deadline time.Duration // deadline of VERSION and STATUS
-	log      *slog.Logger
-	children children
+	*Runner
+	prober prober
+	log    *slog.Logger
 
 	mu       sync.Mutex
 	files    map[string]*candidate // by path on the plugin path
@@ -65,17 +63,16 @@ type candidate struct {
 // VERSION and STATUS. The process becomes a child subreaper, so that orphaned descendants of verbs are found. Its
 // existing children are not touched.
 func NewInventory(dirs []string, deadline time.Duration, log *slog.Logger) (*Inventory, error) {
-	if err := adoptOrphans(); err != nil {
-		return nil, fmt.Errorf("become a child subreaper: %w", err)
+	runner, err := newRunner(dirs)
+	if err != nil {
+		return nil, err
 	}
-	keepDescriptors()
 	return &Inventory{
-		dirs:     dirs,
-		deadline: deadline,
-		log:      log,
-		children: children{running: map[int]bool{}, preexisting: childrenOfThis(), waitEnd: waitUnreaped},
-		files:    map[string]*candidate{},
-		scanned:  make(chan struct{}),
+		Runner:  runner,
+		prober:  prober{runner: runner, deadline: deadline, log: log},
+		log:     log,
+		files:   map[string]*candidate{},
+		scanned: make(chan struct{}),
 	}, nil
 }
 
@@ -83,7 +80,7 @@ func NewInventory(dirs []string, deadline time.Duration, log *slog.Logger) (*Inv
 // executables that were not ready if it is due. It reports whether anything changed, and logs each change once. A file
 // can be selected as soon as it has answered, so a file that hangs does not delay others.
 func (v *Inventory) Scan(ctx context.Context, statusInterval time.Duration) (changed bool) {
-	found, err := listPath(v.dirs)
+	found, err := listPath(v.pluginPath)
 	if err != nil {
 		if v.unread != err.Error() {
 			v.unread = err.Error()
@@ -111,7 +108,7 @@ func (v *Inventory) Scan(ctx context.Context, statusInterval time.Duration) (cha
 			continue
 		}
 		probes.Go(func() {
-			c := v.probe(ctx, f, statusInterval)
+			c := v.prober.probe(ctx, f, statusInterval)
 			mu.Lock()
 			defer mu.Unlock()
 			next[f.path] = c
@@ -166,11 +163,41 @@ func (v *Inventory) addCandidate(ctx context.Context, path string, c *candidate)
 
 // byDirectory compares paths by the position of their directories on the plugin path, then by name.
 func (v *Inventory) byDirectory(a, b string) int {
-	position := func(path string) int { return slices.Index(v.dirs, filepath.Dir(path)) }
+	position := func(path string) int { return slices.Index(v.pluginPath, filepath.Dir(path)) }
 	if d := position(a) - position(b); d != 0 {
 		return d
 	}
 	return strings.Compare(a, b)
+}
+
+// retryStatus runs STATUS of each executable that is not ready and whose last STATUS is at least interval ago. It
+// reports whether the result of any of them changed.
+func (v *Inventory) retryStatus(ctx context.Context, interval time.Duration) (changed bool) {
+	v.mu.Lock()
+	var due []*candidate
+	for _, path := range v.order {
+		if c := v.files[path]; c.executable != nil && c.executable.Unready != "" && time.Since(c.statusAt) >= interval {
+			due = append(due, c)
+		}
+	}
+	v.mu.Unlock()
+	for _, c := range due {
+		unready := v.prober.status(ctx, c.executable)
+		if ctx.Err() != nil {
+			return changed
+		}
+		v.mu.Lock()
+		if c.executable.Unready != unready {
+			changed = true
+			executable := *c.executable
+			executable.Unready = unready
+			c.executable = &executable
+			v.prober.logStatus(&executable)
+		}
+		c.statusAt = time.Now()
+		v.mu.Unlock()
+	}
+	return changed
 }
 
 // Scanned reports whether the plugin path was scanned completely at least once. Before that, an executable that is not
@@ -200,7 +227,7 @@ func (v *Inventory) logFound(path string, c *candidate) {
 	v.log.Info("executable found", "path", path, "type", c.executable.Type, "version", c.executable.Version.String(),
 		"reconfigure", c.executable.Reconfigure)
 	if c.executable.Unready != "" {
-		v.logStatus(c.executable)
+		v.prober.logStatus(c.executable)
 	}
 }
 

@@ -197,8 +197,9 @@ func TestUntrustedOrInvalidFileIsRefused(t *testing.T) {
 			var lines atomic.Int64
 			v := f.inventory(f.path("plugins"))
 			v.log = slog.New(lineCounter{lines: &lines})
+			v.prober.log = v.log
 			if r.name == "hanging" {
-				v.deadline = 200 * time.Millisecond
+				v.prober.deadline = 200 * time.Millisecond
 			}
 			for first := true; ; first = false {
 				changed := v.Scan(t.Context(), 0)
@@ -452,6 +453,7 @@ func TestEventsOfCheckOn(t *testing.T) {
 			v := f.inventory()
 			var log bytes.Buffer
 			v.log = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+			v.prober.log = v.log
 			for range 3 {
 				v.Scan(t.Context(), time.Hour)
 			}
@@ -512,9 +514,9 @@ func TestExecutableWithoutAnswerToStatusIsNotReady(t *testing.T) {
 		f := newFixture(t)
 		f.write(f.path("svc"), serviceScript("T", "1.0.0", body))
 		v := f.inventory()
-		v.deadline = waitTime
+		v.prober.deadline = waitTime
 		if strings.Contains(reason, "deadline") {
-			v.deadline = time.Second
+			v.prober.deadline = time.Second
 		}
 		v.Scan(t.Context(), time.Hour)
 		if e, ok := v.Select("T"); !ok || !strings.HasPrefix(e.Unready, reason) || strings.Contains(e.Unready, "\n") {
@@ -649,10 +651,10 @@ func TestHangingFilesDoNotDelayOthers(t *testing.T) {
 	}
 	f.executable("svc", "1.0.0")
 	v := f.inventory()
-	v.deadline = 3 * time.Second
+	v.prober.deadline = 3 * time.Second
 	begin := time.Now()
 	v.Scan(t.Context(), time.Hour)
-	if took := time.Since(begin); took > 8*v.deadline {
+	if took := time.Since(begin); took > 8*v.prober.deadline {
 		t.Errorf("took %v: the files were not probed concurrently", took)
 	}
 	executables, refusals := v.List()

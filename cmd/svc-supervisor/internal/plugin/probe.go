@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"path/filepath"
 	"strings"
 	"time"
@@ -12,17 +13,24 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
+// prober finds out what a file on the plugin path serves, and whether it is ready.
+type prober struct {
+	runner   *Runner
+	deadline time.Duration // deadline of VERSION and STATUS
+	log      *slog.Logger
+}
+
 // probe runs VERSION of a file, if the file may be executed at all, and then STATUS. The file can only be selected
-// after both. If VERSION fails, probe sets the time of the next attempt, after retry.
-func (v *Inventory) probe(ctx context.Context, f foundFile, retry time.Duration) *candidate {
+// after both. If VERSION fails, the result has the time of the next attempt, after retry.
+func (p prober) probe(ctx context.Context, f foundFile, retry time.Duration) *candidate {
 	c := &candidate{identity: f.identity}
 	if f.refusal != "" {
 		c.refusal = f.refusal
 		return c
 	}
 	stdin, _ := json.Marshal(map[string]string{"cniVersion": spec.CNIVersion})
-	stdout, err := v.Run(ctx, Call{
-		Executable: f.resolved, Verb: spec.Version, ContainerID: "svc-supervisor", Stdin: stdin, Deadline: v.deadline,
+	stdout, err := p.runner.Run(ctx, Call{
+		Executable: f.resolved, Verb: spec.Version, ContainerID: "svc-supervisor", Stdin: stdin, Deadline: p.deadline,
 	})
 	if err != nil {
 		c.refusal = fmt.Sprintf("VERSION: %v", err)
@@ -40,58 +48,28 @@ func (v *Inventory) probe(ctx context.Context, f foundFile, retry time.Duration)
 		UserNamespace: answer.UserNamespace, CheckOn: events, LastValid: answer.LastValid, Validate: answer.Validate,
 	}
 	if len(unknown) > 0 {
-		v.log.Debug("unknown events in checkOn ignored", "path", f.path, "events", unknown)
+		p.log.Debug("unknown events in checkOn ignored", "path", f.path, "events", unknown)
 	}
-	c.executable.Unready = v.runStatus(ctx, c.executable)
+	c.executable.Unready = p.status(ctx, c.executable)
 	c.statusAt = time.Now()
 	return c
 }
 
-// retryStatus runs STATUS of each executable that is not ready and whose last STATUS is at least interval ago. It
-// reports whether the result of any of them changed.
-func (v *Inventory) retryStatus(ctx context.Context, interval time.Duration) (changed bool) {
-	v.mu.Lock()
-	var due []*candidate
-	for _, path := range v.order {
-		if c := v.files[path]; c.executable != nil && c.executable.Unready != "" && time.Since(c.statusAt) >= interval {
-			due = append(due, c)
-		}
-	}
-	v.mu.Unlock()
-	for _, c := range due {
-		unready := v.runStatus(ctx, c.executable)
-		if ctx.Err() != nil {
-			return changed
-		}
-		v.mu.Lock()
-		if c.executable.Unready != unready {
-			changed = true
-			executable := *c.executable
-			executable.Unready = unready
-			c.executable = &executable
-			v.logStatus(&executable)
-		}
-		c.statusAt = time.Now()
-		v.mu.Unlock()
-	}
-	return changed
-}
-
-func (v *Inventory) logStatus(e *Executable) {
+func (p prober) logStatus(e *Executable) {
 	if e.Unready == "" {
-		v.log.Info("executable ready", "path", e.Found)
+		p.log.Info("executable ready", "path", e.Found)
 	} else {
-		v.log.Warn("executable not ready", "path", e.Found, "reason", e.Unready)
+		p.log.Warn("executable not ready", "path", e.Found, "reason", e.Unready)
 	}
 }
 
-// runStatus runs STATUS once. It returns "" if the executable is ready, and the reason otherwise. An executable without
+// status runs STATUS once. It returns "" if the executable is ready, and the reason otherwise. An executable without
 // an answer to STATUS counts as not ready.
-func (v *Inventory) runStatus(ctx context.Context, e *Executable) string {
+func (p prober) status(ctx context.Context, e *Executable) string {
 	stdin, _ := json.Marshal(spec.Conf{CNIVersion: spec.CNIVersion, Name: spec.Network, Type: CNIType(e.Path)})
-	_, err := v.Run(ctx, Call{
-		Executable: e.Path, Verb: spec.Status, ContainerID: "svc-supervisor", Stdin: stdin, Deadline: v.deadline,
-		Stderr: func(line string) { v.log.Debug(line, "verb", spec.Status, "path", e.Path) },
+	_, err := p.runner.Run(ctx, Call{
+		Executable: e.Path, Verb: spec.Status, ContainerID: "svc-supervisor", Stdin: stdin, Deadline: p.deadline,
+		Stderr: func(line string) { p.log.Debug(line, "verb", spec.Status, "path", e.Path) },
 	})
 	if err == nil {
 		return ""

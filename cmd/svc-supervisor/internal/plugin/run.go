@@ -26,16 +26,35 @@ const (
 // blocked, by the clock of package patience.
 const BlockedTime = 2 * time.Second
 
+// Runner runs verbs of executables. It is safe for concurrent use.
+type Runner struct {
+	pluginPath []string // the directories, for CNI_PATH
+	children   children
+}
+
+// newRunner returns a runner. The process becomes a child subreaper, so that orphaned descendants of verbs are found.
+// Its existing children are not touched.
+func newRunner(pluginPath []string) (*Runner, error) {
+	if err := adoptOrphans(); err != nil {
+		return nil, fmt.Errorf("become a child subreaper: %w", err)
+	}
+	keepDescriptors()
+	return &Runner{
+		pluginPath: pluginPath,
+		children:   children{running: map[int]bool{}, preexisting: childrenOfThis(), waitEnd: waitUnreaped},
+	}, nil
+}
+
 // Run runs a verb and returns its stdout. The error is a *spec.Error if the executable printed an error object, and a
 // *NoAnswer otherwise. When ctx is cancelled, the verb is killed, as at its deadline. If SIGKILL does not end the
 // process, because it is blocked in the kernel, Run returns after some seconds, and the process is reaped when it has
 // ended.
-func (v *Inventory) Run(ctx context.Context, call Call) ([]byte, error) {
+func (r *Runner) Run(ctx context.Context, call Call) ([]byte, error) {
 	// The last scan may be some seconds old, and the owner or mode of a directory on the path may have changed since.
 	if f := inspect(call.Executable); f.refusal != "" {
 		return nil, &NoAnswer{Reason: fmt.Sprintf("start %s: refused: %s", call.Executable, f.refusal)}
 	}
-	process, streams, err := v.children.start(&call, v.dirs)
+	process, streams, err := r.children.start(&call, r.pluginPath)
 	if err != nil {
 		return nil, &NoAnswer{Reason: fmt.Sprintf("start %s: %v", call.Executable, err)}
 	}
@@ -52,7 +71,7 @@ func (v *Inventory) Run(ctx context.Context, call Call) ([]byte, error) {
 
 	transfer := streams.read(call.Stdin, call.Stderr)
 	exited := make(chan error, 1)
-	go func() { exited <- v.children.waitEnd(process.Pid) }()
+	go func() { exited <- r.children.waitEnd(process.Pid) }()
 
 	var killed error // the reason, if the verb did not end by itself
 	select {
@@ -63,7 +82,7 @@ func (v *Inventory) Run(ctx context.Context, call Call) ([]byte, error) {
 		killed = context.Cause(ctx)
 	}
 	// The process is not reaped yet, so its process id and process group id cannot belong to another process.
-	v.children.killTree(process.Pid, &call, killed == nil)
+	r.children.killTree(process.Pid, &call, killed == nil)
 	if killed != nil {
 		select {
 		case <-exited:
@@ -71,13 +90,13 @@ func (v *Inventory) Run(ctx context.Context, call Call) ([]byte, error) {
 			go func() {
 				<-exited
 				transfer.finish(drainTime)
-				v.children.reap(process)
+				r.children.reap(process)
 			}()
 			return nil, &NoAnswer{Reason: fmt.Sprintf("%v, and process %d does not die", killed, process.Pid)}
 		}
 	}
 	stdout, stderr := transfer.finish(drainTime)
-	state := v.children.reap(process)
+	state := r.children.reap(process)
 
 	switch {
 	case killed != nil:
