@@ -82,7 +82,8 @@ var importBans = []struct {
 	{"internal/atomicfile", slices.Concat(ownPackages, []string{module + "pkg/spec"}), "it writes any file"},
 	{"internal/lockdir", slices.Concat(ownPackages, []string{module + "pkg/spec"}), "it locks any directory"},
 
-	{"internal/publish", slices.Concat(ownPackages, clients), "it gets an NSDB, so it is independent of the kind of NSDB"},
+	{"internal/publish", slices.Concat(ownPackages, clients),
+		"it gets an NSDB, so it is independent of the kind of NSDB"},
 
 	{"cmd/svc-supervisor/internal/plugin", []string{statedir, watch, unit},
 		"it runs one verb once, and package reconcile decides which"},

@@ -38,8 +38,8 @@ func connection(n int) object {
 		"psk": "an example, known to everybody", "dpd": object{"action": "hold", "interval": 30, "timeout": 120},
 		"ikePolicy": object{"ikeVersion": "v2", "encryptionAlgorithm": "aes-256", "authAlgorithm": "sha256",
 			"pfs": "group14", "lifetime": 3600},
-		"ipsecPolicy": object{"transformProtocol": "esp", "encapsulationMode": "tunnel", "encryptionAlgorithm": "aes-256",
-			"authAlgorithm": "sha256", "pfs": "group14", "lifetime": 3600}}
+		"ipsecPolicy": object{"transformProtocol": "esp", "encapsulationMode": "tunnel",
+			"encryptionAlgorithm": "aes-256", "authAlgorithm": "sha256", "pfs": "group14", "lifetime": 3600}}
 }
 
 // define writes the containers and configurations to the NSDB of files, but no bindings.
@@ -48,7 +48,9 @@ func (c containers) define(count int) error { return c.defineIn(count, put) }
 // defineIn writes the same objects as define with the function put.
 func (c containers) defineIn(count int, put func(key string, value object) error) error {
 	for i := range count {
-		container := object{"id": c.name(i), "serviceType": c.serviceType, "groupId": "bench", "configurationId": c.name(i)}
+		container := object{
+			"id": c.name(i), "serviceType": c.serviceType, "groupId": "bench", "configurationId": c.name(i),
+		}
 		configuration := object{"id": c.name(i)}
 		if c.serviceType == "IPSEC" {
 			configuration = c.configuration(i)
@@ -140,7 +142,8 @@ func (c containers) await(watcher *fsnotify.Watcher, count int, up bool) error {
 		case err := <-watcher.Errors:
 			return err
 		case <-limit:
-			return fmt.Errorf("%d of %d containers do not have the expected status after %v", len(waiting), count, waitLimit)
+			return fmt.Errorf("%d of %d containers do not have the expected status after %v", len(waiting), count,
+				waitLimit)
 		}
 	}
 	return failed

@@ -35,8 +35,8 @@ func (h *host) check(name string) error {
 // verb runs one verb of an executable without the supervisor.
 func (h *host) verb(executable, verb, name string, stdin []byte) error {
 	cmd := exec.Command(filepath.Join(root, "plugins", executable))
-	cmd.Env = []string{"CNI_COMMAND=" + verb, "CNI_CONTAINERID=" + name, "CNI_NETNS=/run/netns/" + name, "CNI_IFNAME=svc0",
-		"CNI_PATH=" + root + "/plugins", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
+	cmd.Env = []string{"CNI_COMMAND=" + verb, "CNI_CONTAINERID=" + name, "CNI_NETNS=/run/netns/" + name,
+		"CNI_IFNAME=svc0", "CNI_PATH=" + root + "/plugins", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
 	cmd.Stdin = bytes.NewReader(stdin)
 	if output, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("%s of %s: %w: %s", verb, name, err, output)
@@ -137,8 +137,8 @@ func latencyOver(h *host, floor float64, n nsdb) ([]Row, error) {
 			if count != 1000 {
 				target = 0
 			}
-			rows = append(rows, ratio(fmt.Sprintf("binding to executable among %d, %s, %s", count, n.name, q.name), "ms",
-				quantile(times, q.quantile).Seconds()*1000, floor, target))
+			rows = append(rows, ratio(fmt.Sprintf("binding to executable among %d, %s, %s", count, n.name, q.name),
+				"ms", quantile(times, q.quantile).Seconds()*1000, floor, target))
 		}
 	}
 	return rows, nil

@@ -62,7 +62,8 @@ func upAndDown(h *host, c containers, count int, midonet bool) ([]Row, error) {
 	}
 	floor := func(step string) func() error {
 		return func() error {
-			return run(filepath.Join(h.binaries, "bench", "floor"), step, kind, strconv.Itoa(count), strconv.Itoa(parallel))
+			return run(filepath.Join(h.binaries, "bench", "floor"), step, kind, strconv.Itoa(count),
+				strconv.Itoa(parallel))
 		}
 	}
 	script := func(step string) func() error {
@@ -106,7 +107,8 @@ func upAndDown(h *host, c containers, count int, midonet bool) ([]Row, error) {
 		}
 		theirs := medianCost(costs["midonet "+step])
 		target := map[string]float64{"up": 0.5, "down": 1 / 1.5}[step]
-		against := ratio(name+": wall, against MidoNet's commands", "s", ours.wall.Seconds(), theirs.wall.Seconds(), target)
+		against := ratio(name+": wall, against MidoNet's commands", "s", ours.wall.Seconds(), theirs.wall.Seconds(),
+			target)
 		rows = append(rows, against)
 	}
 	return rows, nil

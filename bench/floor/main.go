@@ -295,8 +295,10 @@ func (c container) start(ctx context.Context, command []string) error {
 // sent READY=1 to systemd.
 func (c container) awaitLoaded(ctx context.Context) error {
 	for deadline := time.Now().Add(time.Minute); ; {
-		output, err := exec.CommandContext(ctx, whack, "--ctlsocket", c.directory()+"/run/pluto.ctl", "--status").Output()
-		if err == nil && strings.Contains(string(output), `"office"`) && !strings.Contains(string(output), "unoriented") {
+		output, err := exec.CommandContext(ctx, whack, "--ctlsocket", c.directory()+"/run/pluto.ctl",
+			"--status").Output()
+		if err == nil && strings.Contains(string(output), `"office"`) &&
+			!strings.Contains(string(output), "unoriented") {
 			return nil
 		}
 		if time.Now().After(deadline) {

@@ -22,8 +22,10 @@ func TestKeyOfMissingFileIsKept(t *testing.T) {
 	add := func(network int) (kept, edited, message string) {
 		t.Helper()
 		c.configuration = fmt.Sprintf(oneConnection, fmt.Sprintf(`,
-			{"id":"file","peerAddress":"200.200.200.7","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.7.0.0/24"],"pskFile":%q},
-			{"id":"edited","peerAddress":"200.200.200.8","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.8.%d.0/24"],"psk":"k"}`,
+			{"id":"file","peerAddress":"200.200.200.7","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.7.0.0/24"],`+
+			`"pskFile":%q},
+			{"id":"edited","peerAddress":"200.200.200.8","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.8.%d.0/24"],`+
+			`"psk":"k"}`,
 			path, network))
 		c.must("ADD")
 		message = c.health().Message

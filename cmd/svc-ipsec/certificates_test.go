@@ -89,8 +89,11 @@ func TestReasonsOfInvalidCertificates(t *testing.T) {
 	requireSandbox(t)
 	left, right := sites(t)
 	ca, other, hour := newAuthority(t, "ca", nil), newAuthority(t, "other", nil), time.Now().Add(time.Hour)
-	psk := `},{"id":"psk","peerAddress":"200.200.200.9","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.9.0.0/24"],"psk":"k"`
-	issueLeft := func(peers *authority, ends time.Time) string { return ca.issue("left", newKey(t, "rsa"), ends, peers) }
+	psk := `},{"id":"psk","peerAddress":"200.200.200.9","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.9.0.0/24"],` +
+		`"psk":"k"`
+	issueLeft := func(peers *authority, ends time.Time) string {
+		return ca.issue("left", newKey(t, "rsa"), ends, peers)
+	}
 	addLeft := func(certificate, peerID string) {
 		t.Helper()
 		left.configuration = certificateDocument(certificate, "100.100.100.2", "200.200.200.2", peerID,

@@ -32,7 +32,8 @@ func chained(t *testing.T, name string, gateways bool) *container {
 func dualStack(four, six string) string {
 	return fmt.Sprintf(`{"connections":[
 		{"id":"four","peerAddress":"198.51.100.9","localCidrs":["192.0.2.2/32"],"peerCidrs":[%s],"psk":"k"},
-		{"id":"six","peerAddress":"2001:db8:9::9","localCidrs":["2001:db8::2/128"],"peerCidrs":[%s],"psk":"k"}]}`, four, six)
+		{"id":"six","peerAddress":"2001:db8:9::9","localCidrs":["2001:db8::2/128"],"peerCidrs":[%s],"psk":"k"}]}`, four,
+		six)
 }
 
 // routes returns the routes in the namespace, except for those that the kernel added.
@@ -112,7 +113,8 @@ func TestChainedPeersStayReachableWithoutGateway(t *testing.T) {
 	c.configuration = dualStack(`"0.0.0.0/0"`, `"::/0"`)
 	c.must("ADD")
 	c.must("CHECK")
-	contains(t, "the routes", c.routes(), "default dev eth0 proto 83 scope link", "default dev eth0 proto 83 metric 1024")
+	contains(t, "the routes", c.routes(), "default dev eth0 proto 83 scope link",
+		"default dev eth0 proto 83 metric 1024")
 	// A route that the runtime adds later does not affect those of svc-ipsec.
 	c.configuration = dualStack(`"0.0.0.0/1","128.0.0.0/1"`, `"::/1"`)
 	c.must("ADD")

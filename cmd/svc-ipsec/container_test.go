@@ -239,10 +239,13 @@ func (c *container) requirePrivateFiles() {
 		"not owned by root": {
 			directory, "!", "-user", "0", "!", "-path", directory + "/run", "!", "-path", directory + "/run/*",
 		},
-		"a directory that the daemon can open":       {directory, "-maxdepth", "0", "-perm", "/040"},
-		"another directory that all users can enter": {"/run/svc-ipsec", "-mindepth", "1", "-maxdepth", "1", "-perm", "/007"},
+		"a directory that the daemon can open": {directory, "-maxdepth", "0", "-perm", "/040"},
+		"another directory that all users can enter": {
+			"/run/svc-ipsec", "-mindepth", "1", "-maxdepth", "1", "-perm", "/007",
+		},
 		"not readable for the daemon": {
-			directory + "/etc", directory + "/conns", directory + "/nss", "!", "(", "-group", user, "-perm", "-040", ")",
+			directory + "/etc", directory + "/conns", directory + "/nss", "!", "(", "-group", user, "-perm", "-040",
+			")",
 		},
 	} {
 		if out := sh(c.t, "find", append(test, "!", "-type", "s")...); out != "" {

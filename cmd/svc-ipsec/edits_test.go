@@ -46,7 +46,8 @@ func TestConnectionWithRefusedEditKeepsRunning(t *testing.T) {
 		{"a misspelt id key", `"id":"a"`, `"idd":"a"`, `unknown key "idd"`},
 		{"a network that cannot work", `["10.2.0.0/24"]`, `["10.1.0.0/24"]`,
 			`peerCidrs "10.1.0.0/24": allowed: no network that is in localCidrs too`},
-		{"a key file that is not there", `"psk":"k","mtu"`, `"pskFile":"/etc/svc-supervisor/none","mtu"`, "no such file"},
+		{"a key file that is not there", `"psk":"k","mtu"`, `"pskFile":"/etc/svc-supervisor/none","mtu"`,
+			"no such file"},
 		{"a pair that another connection has", `["10.2.0.0/24"]`, `["10.3.0.0/24"]`,
 			`connection "b" carries 10.1.0.0/24 to 10.3.0.0/24 already`},
 	} {
@@ -66,7 +67,8 @@ func TestConnectionWithRefusedEditKeepsRunning(t *testing.T) {
 					t.Errorf("the other connection: %s", h.Connections[1].Reason)
 				}
 				after := serials(c.whack("--status"))
-				if after["a-0-0"] == "" || serial != "" && after["a-0-0"] != serial || after["b-0-0"] == "" || len(after) != 2 {
+				if after["a-0-0"] == "" || serial != "" && after["a-0-0"] != serial || after["b-0-0"] == "" ||
+					len(after) != 2 {
 					t.Errorf("conns %v, before %v", after, before)
 				}
 				contains(t, "the routes", sh(t, "ip", "-n", c.name, "route"),
@@ -123,7 +125,8 @@ func TestContainerWithRefusedConfigurationKeepsRunning(t *testing.T) {
 	c.configuration = strings.Replace(c.configuration, `"connections"`, `"conections"`, 1)
 	for _, verb := range []string{"ADD", "CHECK", "ADD"} {
 		c.must(verb)
-		contains(t, "the message", c.health().Message, `edit refused: configuration: unknown key "conections": allowed: `)
+		contains(t, "the message", c.health().Message,
+			`edit refused: configuration: unknown key "conections": allowed: `)
 		if verb == "ADD" {
 			c.storeLastValid()
 		}
@@ -194,7 +197,8 @@ func TestToleratedConnectionRunsWithWarning(t *testing.T) {
 	contains(t, "the reason", c.health().Connections[0].Reason,
 		`edit refused: configuration.connections[0].ikePolicy.lifetime "20"`)
 
-	// With a runtime that does not send lastValid, svc-ipsec reads the tolerated faults from the state of the container.
+	// With a runtime that does not send lastValid, svc-ipsec reads the tolerated faults from the state of the
+	// container.
 	c.lastValid, c.configuration = "", short
 	runsOn("ADD")
 	c.configuration = documentOf(siteOf("b", 3, ""))

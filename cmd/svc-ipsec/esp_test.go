@@ -83,7 +83,8 @@ func TestANarrowNetworkDoesNotTakeTheWideTunnel(t *testing.T) {
 	wide := `{"id":"wide","peerAddress":"200.200.200.2",` +
 		`"localCidrs":["10.1.0.0/24"],"peerCidrs":["10.0.0.0/8"],` + key + `}`
 	narrow := func(gateway, key string) string {
-		return fmt.Sprintf(`{"id":"narrow","peerAddress":%q,"localCidrs":["10.1.0.0/24"],"peerCidrs":["10.3.0.0/24"],%s}`,
+		return fmt.Sprintf(`{"id":"narrow","peerAddress":%q,"localCidrs":["10.1.0.0/24"],`+
+			`"peerCidrs":["10.3.0.0/24"],%s}`,
 			gateway, key)
 	}
 	connections := func(list ...string) string {
@@ -119,7 +120,8 @@ func TestANarrowNetworkDoesNotTakeTheWideTunnel(t *testing.T) {
 	// When the narrow connection has a tunnel, its packets use this tunnel.
 	right.configuration = fmt.Sprintf(`{"externalIps":["200.200.200.2"],"connections":[
 		{"id":"wide","peerAddress":"100.100.100.2","localCidrs":["10.0.0.0/8"],"peerCidrs":["10.1.0.0/24"],%[1]s},
-		{"id":"narrow","peerAddress":"100.100.100.2","localCidrs":["10.3.0.0/24"],"peerCidrs":["10.1.0.0/24"],%[1]s}]}`, key)
+		{"id":"narrow","peerAddress":"100.100.100.2","localCidrs":["10.3.0.0/24"],"peerCidrs":["10.1.0.0/24"],%[1]s}]}`,
+		key)
 	right.must("ADD")
 	left.configuration = connections(wide, narrow("200.200.200.2", key))
 	left.must("ADD")
@@ -183,7 +185,8 @@ func TestARefusedRekeyLeadsToANewIKESA(t *testing.T) {
 	}
 	left, right := sites(t)
 	end := func(external, id, peer, local, remote, more string) string {
-		return fmt.Sprintf(`{"externalIps":[%q],"connections":[{"id":%q,"peerAddress":%q,"localCidrs":[%q],"peerCidrs":[%q],`+
+		return fmt.Sprintf(`{"externalIps":[%q],"connections":[{"id":%q,"peerAddress":%q,"localCidrs":[%q],`+
+			`"peerCidrs":[%q],`+
 			`"psk":"a key-of-the-ground-test",%s}]}`, external, id, peer, local, remote, more)
 	}
 	// The peer has a longer lifetime, so it never rekeys first.
@@ -309,7 +312,8 @@ func TestTrafficGoesEncryptedOrNotAtAll(t *testing.T) {
 	}
 	left.must("CHECK")
 	h := left.health()
-	if h.Connections[0].Status != spec.Active || h.Connections[0].Since == nil || h.Connections[0].Pairs[0].BytesOut == 0 {
+	if h.Connections[0].Status != spec.Active || h.Connections[0].Since == nil ||
+		h.Connections[0].Pairs[0].BytesOut == 0 {
 		t.Errorf("the first connection is %+v", h.Connections[0])
 	}
 	if h.Connections[1].Status != spec.Down {

@@ -214,15 +214,16 @@ func TestGCReleasesUnusedUserIDs(t *testing.T) {
 		network  string // the network of GC
 		released bool
 	}{
-		{"nothing exists", spec.Owner{Network: "net-ids", Name: "vpn-none", ContainerID: "c"}, nothing, "net-ids", true},
+		{"nothing exists", spec.Owner{Network: "net-ids", Name: "vpn-none", ContainerID: "c"}, nothing, "net-ids",
+			true},
 		{"the container has a directory", spec.Owner{Network: "net-ids", Name: "vpn-dir", ContainerID: "c"},
 			inDirectory("vpn-dir"), "net-ids", false},
 		{"a namespace with a name remains", spec.Owner{Network: "net-ids", Name: "vpn-ns", ContainerID: "c"},
 			named, "net-ids", false},
 		{"a namespace with a process remains", spec.Owner{Network: "net-ids", Name: "vpn-proc", ContainerID: "c"},
 			process, "net-ids", false},
-		{"the container belongs to another network", spec.Owner{Network: "net-other", Name: "vpn-else", ContainerID: "c"},
-			nothing, "net-ids", false},
+		{"the container belongs to another network",
+			spec.Owner{Network: "net-other", Name: "vpn-else", ContainerID: "c"}, nothing, "net-ids", false},
 		{"the supervisor itself releases the id", spec.Owner{Network: spec.Network, Name: "vpn-sup", ContainerID: "c"},
 			nothing, spec.Network, false},
 	} {

@@ -114,7 +114,8 @@ func TestPoliciesOfGuardCoverAllNetworks(t *testing.T) {
 		{"fd01::/64", "fd02::/64"}, {"fd01::/64", "2001:db8::/32"},
 	}
 	destinations := map[string]string{
-		"2001:db8:5::/64": "2001:db8:5::9", "::/0": "2001:db8:7::9", "fd02::/64": "fd02::9", "2001:db8::/32": "2001:db8:9::9",
+		"2001:db8:5::/64": "2001:db8:5::9", "::/0": "2001:db8:7::9", "fd02::/64": "fd02::9",
+		"2001:db8::/32": "2001:db8:9::9",
 	}
 	sh(t, "ip", "-n", c.name, "link", "set", "lo", "up")
 	for _, address := range []string{"10.1.0.5/32", "fd01::5/128"} {
@@ -165,7 +166,8 @@ func narrowPolicyPrecedes(t *testing.T, gateway string) {
 		`"localCidrs":["10.1.0.0/16"],"peerCidrs":["10.3.0.0/24"],` + key + `}`
 	set := func(connections ...string) {
 		t.Helper()
-		c.configuration = fmt.Sprintf(`{"externalIps":["100.100.100.2"],"connections":[%s]}`, strings.Join(connections, ","))
+		c.configuration = fmt.Sprintf(`{"externalIps":["100.100.100.2"],"connections":[%s]}`,
+			strings.Join(connections, ","))
 		c.must("ADD")
 		c.must("CHECK")
 		if again := c.health().Again; again != nil && strings.Contains(again.Reason, "guard") {

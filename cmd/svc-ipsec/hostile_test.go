@@ -118,7 +118,9 @@ func (g *references) found(c *config.Configuration) config.Found {
 	valid := config.CertificateFiles{Certificate: g.at("caen.pem"), PrivateKey: g.at("caen.key"), CA: g.at("ca.pem")}
 	for _, files := range c.Certificates() {
 		if files == valid {
-			found.Certificates[files] = config.Certificate{Nickname: "svc-1-2", AuthBy: "rsasig", PeerCA: "%same", Digest: "d"}
+			found.Certificates[files] = config.Certificate{
+				Nickname: "svc-1-2", AuthBy: "rsasig", PeerCA: "%same", Digest: "d",
+			}
 		} else {
 			found.Certificates[files] = config.Certificate{Fault: anyFault}
 		}
@@ -298,7 +300,8 @@ func hostFiles(t *testing.T, name string) map[string]string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ours = append(ours, filepath.Join(project, "build")) // the output of tests that run at the same time is written there
+	// The output of tests that run at the same time is written there.
+	ours = append(ours, filepath.Join(project, "build"))
 	private := regexp.MustCompile(`/systemd-private-[^/]*-svc-` + name + `\.service-[^/]*(/tmp)?$`)
 	all := map[string]string{}
 	for _, root := range []string{"/", "/etc", "/root", "/run", "/tmp", "/usr/local", "/usr/libexec", "/var"} {
@@ -310,7 +313,8 @@ func hostFiles(t *testing.T, name string) map[string]string {
 				return nil
 			case slices.Contains(ours, path) || changing.MatchString(path):
 				return filepath.SkipDir
-			case entry.IsDir() && (path == root || path == "/run/svc-ipsec" || path == "/var/tmp" || private.MatchString(path)):
+			case entry.IsDir() && (path == root || path == "/run/svc-ipsec" || path == "/var/tmp" ||
+				private.MatchString(path)):
 				return nil // the directory itself changes with the files in it, which are compared one by one
 			}
 			if info, err := entry.Info(); err == nil && root != "/" {
@@ -397,7 +401,8 @@ func TestHostileValuesOutsideOfConnections(t *testing.T) {
 				t.Errorf("%s %.90q: %d %s", place, value, failure.Code, failure.Msg)
 			case strings.Contains(failure.Msg, "\n") || !utf8.ValidString(failure.Msg) || len(failure.Msg) > 1000:
 				t.Errorf("%s %.90q: the message is %.1000q", place, value, failure.Msg)
-			case failure.Code != spec.CodeDecode && !(utf8.ValidString(value) && failure.Code == spec.CodeConfiguration):
+			case failure.Code != spec.CodeDecode &&
+				!(utf8.ValidString(value) && failure.Code == spec.CodeConfiguration):
 				t.Errorf("%s %.90q: %d %s", place, value, failure.Code, failure.Msg)
 			}
 		}
@@ -508,7 +513,8 @@ func TestPeerThatIsTheGateway(t *testing.T) {
 		c.configuration = fmt.Sprintf(oneConnection, moreConnections+`,{"id":"gateway",`+ends+`,"psk":"k"}`)
 		c.must("ADD")
 		c.must("CHECK")
-		if got := serials(c.whack("--status")); got["first-0-0"] == "" || got["six-0-0"] == "" || got["gateway-0-0"] == "" {
+		if got := serials(c.whack("--status")); got["first-0-0"] == "" || got["six-0-0"] == "" ||
+			got["gateway-0-0"] == "" {
 			t.Errorf("%s: conns %v", ends, got)
 		}
 	}

@@ -34,8 +34,8 @@ func main() {
 		os.Exit(1)
 	}
 	if len(os.Args) > 1 && os.Args[1] == "push" {
-		// Daemons that release 0.1.0 started run this command when a tunnel changes. There is nothing to do, because the
-		// supervisor now gets these changes from the kernel.
+		// Daemons that release 0.1.0 started run this command when a tunnel changes. There is nothing to do, because
+		// the supervisor now gets these changes from the kernel.
 		return
 	}
 	if len(os.Args) > 1 && os.Args[1] == "ctl" {

@@ -50,12 +50,15 @@ func TestUnfinishedMountViewIsReplaced(t *testing.T) {
 		{"a directory that is not a mount point, with a file", []string{"sh", "-c",
 			"mkdir " + viewDirectory + "; touch " + view + "; chmod 400 " + view}},
 		{"a mount that is shared", []string{"sh", "-c",
-			"mkdir " + viewDirectory + "; mount -t tmpfs none " + viewDirectory + "; mount --make-shared " + viewDirectory}},
+			"mkdir " + viewDirectory + "; mount -t tmpfs none " + viewDirectory + "; mount --make-shared " +
+				viewDirectory}},
 		{"a mount that is shared, with a file", []string{"sh", "-c",
-			"mkdir " + viewDirectory + "; mount -t tmpfs none " + viewDirectory + "; mount --make-shared " + viewDirectory +
+			"mkdir " + viewDirectory + "; mount -t tmpfs none " + viewDirectory + "; mount --make-shared " +
+				viewDirectory +
 				"; touch " + view + "; chmod 400 " + view}},
 		{"two mounts", []string{"sh", "-c",
-			"mkdir " + viewDirectory + "; mount -t tmpfs none " + viewDirectory + "; mount --make-private " + viewDirectory +
+			"mkdir " + viewDirectory + "; mount -t tmpfs none " + viewDirectory + "; mount --make-private " +
+				viewDirectory +
 				"; touch " + view + "; mount -t tmpfs none " + viewDirectory}},
 	} {
 		removeViews()

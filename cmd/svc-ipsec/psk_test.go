@@ -84,7 +84,8 @@ func keys() []key {
 
 // oneTunnel returns the configuration of one end of a tunnel.
 func oneTunnel(external, peer, local, remote, psk, more string) string {
-	return fmt.Sprintf(`{"externalIps":[%q],"connections":[{"id":"k","peerAddress":%q,"localCidrs":[%q],"peerCidrs":[%q],`+
+	return fmt.Sprintf(`{"externalIps":[%q],"connections":[{"id":"k","peerAddress":%q,"localCidrs":[%q],`+
+		`"peerCidrs":[%q],`+
 		`%s%s}]}`, external, peer, local, remote, psk, more)
 }
 

@@ -49,8 +49,8 @@ func TestRandomConfigurations(t *testing.T) {
 		}
 		for _, m := range document.Connections {
 			if !strings.Contains(status, "action:") {
-				// Libreswan 5 has no dpdaction and always behaves as with hold. The lifetime of an SA is longer than its
-				// margin of a second.
+				// Libreswan 5 has no dpdaction and always behaves as with hold. The lifetime of an SA is longer than
+				// its margin of a second.
 				m.DPDAction, m.IKELifetime, m.IPsecLifetime = "", max(2, m.IKELifetime), max(2, m.IPsecLifetime)
 			}
 			if m.Up {
@@ -60,7 +60,8 @@ func TestRandomConfigurations(t *testing.T) {
 		slices.Sort(want)
 		slices.Sort(got)
 		if !slices.Equal(got, want) {
-			t.Errorf("document %d: the daemon has\n%s\nnot\n%s", seed, strings.Join(got, "\n"), strings.Join(want, "\n"))
+			t.Errorf("document %d: the daemon has\n%s\nnot\n%s", seed, strings.Join(got, "\n"),
+				strings.Join(want, "\n"))
 		}
 		c.must("CHECK")
 	}
@@ -105,8 +106,9 @@ func expected(m configtest.Meaning) (lines []string) {
 
 var (
 	connLine = regexp.MustCompile(`(?m)^(?:000 )?"([^"]+)": +(.*)$`)
-	ends     = regexp.MustCompile(`^(?:(\S+)===)?([0-9a-f.:]+?)(?:\[.*?\])?\.\.\.([0-9a-f.:]+)(?:\[.*\])?(?:===(\S+?))?; `)
-	details  = []*regexp.Regexp{
+	ends     = regexp.MustCompile(
+		`^(?:(\S+)===)?([0-9a-f.:]+?)(?:\[.*?\])?\.\.\.([0-9a-f.:]+)(?:\[.*\])?(?:===(\S+?))?; `)
+	details = []*regexp.Regexp{
 		regexp.MustCompile(`our idtype: (\S+); our id=(.*?); their idtype: (\S+); their id=(.*)$`),
 		regexp.MustCompile(`^policy: (\S+);$`),
 		regexp.MustCompile(`^IKE algorithms: (.+)$`), regexp.MustCompile(`^(?:ESP|AH) algorithms: (.+)$`),

@@ -85,7 +85,8 @@ func TestEditOfDescriptionsChangesNothing(t *testing.T) {
 	c := newContainer(t, "vpn-names")
 	document := func(named string) string {
 		names := fmt.Sprintf(`"name":%q,"description":"that is what %[1]s is for",`, named)
-		policies := fmt.Sprintf(`"ikePolicy":{%s"pfs":"group15","id":%q},"ipsecPolicy":{%[1]s"id":%[2]q},`, names, named)
+		policies := fmt.Sprintf(`"ikePolicy":{%s"pfs":"group15","id":%q},"ipsecPolicy":{%[1]s"id":%[2]q},`, names,
+			named)
 		connections := strings.ReplaceAll(fmt.Sprintf(oneConnection, moreConnections)[1:], `"psk"`,
 			policies+`"description":"`+named+`","initiator":"response-only","psk"`)
 		return `{` + names + `"id":"` + named + `",` + connections
@@ -155,8 +156,9 @@ func TestConflictingEditStopsOnlyTheEditedConnection(t *testing.T) {
 	for _, edit := range []struct{ old, new, want string }{
 		{`"id":"first"`, `"id":"first","ikePolicy":{"pfs":"group15"}`, `ikePolicy: connection "second"`},
 		{`the-secret-of-the-ground-test"}`, `a-new-secret-of-the-ground-test"}`, `psk: connection "second"`},
-		{`"connections":[`, `"connections":[{"id":"second","peerAddress":"200.200.200.7","localCidrs":["10.1.0.0/24"],` +
-			`"peerCidrs":["10.7.0.0/24"],"psk":"k"},`, `connections[2] has it`},
+		{`"connections":[`,
+			`"connections":[{"id":"second","peerAddress":"200.200.200.7","localCidrs":["10.1.0.0/24"],` +
+				`"peerCidrs":["10.7.0.0/24"],"psk":"k"},`, `connections[2] has it`},
 	} {
 		c.configuration = strings.Replace(fmt.Sprintf(oneConnection, moreConnections), edit.old, edit.new, 1)
 		c.must("ADD")

@@ -27,9 +27,11 @@ func replaceProgram(t *testing.T, program, script string) (undo func()) {
 }
 
 const (
-	siteA = `{"id":"a","peerAddress":"200.200.200.2","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.2.0.0/24"],"psk":"k",` +
+	siteA = `{"id":"a","peerAddress":"200.200.200.2","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.2.0.0/24"],` +
+		`"psk":"k",` +
 		`"ikePolicy":{"pfs":"%s"}}`
-	siteB = `{"id":"b","peerAddress":"200.200.200.2","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.3.0.0/24"],"psk":"k"}`
+	siteB = `{"id":"b","peerAddress":"200.200.200.2","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.3.0.0/24"],` +
+		`"psk":"k"}`
 )
 
 // TestConnectionRefusedByDaemonKeepsPrecedence has a running connection whose edit the daemon refuses, and a new
@@ -114,8 +116,9 @@ func TestEditAfterUpgradeOfLibreswanChangesNothing(t *testing.T) {
 	c.configuration = documentOf(strings.Replace(siteB, "10.3.0.0", "10.33.0.0", 1))
 	for range 2 {
 		c.port = `{"addresses":["169.254.0.5/30"],"mac":"02:00:00:00:00:05"}`
-		c.fails("ADD", 103, "the daemon runs Libreswan 4.10, and 4.11 is installed by now: svc-supervisor restart vpn-waits "+
-			"replaces it, its tunnels are down meanwhile; the change is made then")
+		c.fails("ADD", 103,
+			"the daemon runs Libreswan 4.10, and 4.11 is installed by now: svc-supervisor restart vpn-waits "+
+				"replaces it, its tunnels are down meanwhile; the change is made then")
 		c.port = port
 		c.must("CHECK")
 	}

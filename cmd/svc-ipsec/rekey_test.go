@@ -64,7 +64,8 @@ func (c *container) checkRetryInterval() {
 	}
 	text := tryShell("journalctl", "--no-pager", "-o", "cat", "-u", "svc-"+c.name)
 	longest := 0.0
-	for _, m := range regexp.MustCompile(`retransmission; will wait ([0-9.]+) seconds`).FindAllStringSubmatch(text, -1) {
+	for _, m := range regexp.MustCompile(`retransmission; will wait ([0-9.]+) seconds`).FindAllStringSubmatch(text,
+		-1) {
 		wait, err := strconv.ParseFloat(m[1], 64)
 		if err != nil {
 			c.t.Fatal(err)

@@ -31,7 +31,8 @@ func TestKeyFileIsReadByEachADDAndNoCHECK(t *testing.T) {
 	const key = "\x00a key\"of-the-ground-test\n"
 	path := keyFile(t, key+"\n")
 	c.configuration = fmt.Sprintf(oneConnection, fmt.Sprintf(`,
-		{"id":"file","peerAddress":"200.200.200.3","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.3.0.0/24"],"pskFile":%q},
+		{"id":"file","peerAddress":"200.200.200.3","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.3.0.0/24"],`+
+		`"pskFile":%q},
 		{"id":"base64","peerAddress":"200.200.200.4","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.4.0.0/24"],
 			"pskBase64":"AP8K"}`, path))
 	c.must("ADD")

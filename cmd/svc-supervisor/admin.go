@@ -48,7 +48,8 @@ func hostCommand() *cli.Command {
 		HideHelpCommand: true,
 		Action:          noSubcommand("set"),
 		Subcommands: []*cli.Command{{
-			Name: "set", Usage: "write the weight (0: no new containers) or the limit (-1: none) of this host's containers",
+			Name:      "set",
+			Usage:     "write the weight (0: no new containers) or the limit (-1: none) of this host's containers",
 			ArgsUsage: spec.HostWeight + "|" + spec.HostLimit + " N", Flags: []cli.Flag{nsdbFlag, hostIDFlag},
 			Action: func(c *cli.Context) error { return wrap("host set", setHost(c)) },
 		}},

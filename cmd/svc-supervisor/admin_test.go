@@ -147,7 +147,8 @@ func TestNSDBCommandErrorsAreOneLine(t *testing.T) {
 		{"no command", []string{"config"}, `config command "": allowed: get, set`},
 		{"another command", []string{"nsdb", "copy"}, `nsdb command "copy": allowed: export, import`},
 		{"no key", []string{"config", "get", "--nsdb", url}, "allowed: a key"},
-		{"an unknown key", []string{"config", "get", "--nsdb", url, "loglevel"}, `setting "loglevel": allowed: log-level, `},
+		{"an unknown key", []string{"config", "get", "--nsdb", url, "loglevel"},
+			`setting "loglevel": allowed: log-level, `},
 		{
 			"a setting that is not set", []string{"config", "get", "--nsdb", url, "--host-id", "h", "log-level"},
 			"config/hosts/h: log-level: not set",
@@ -190,7 +191,9 @@ func TestNSDBCommandErrorsAreOneLine(t *testing.T) {
 			`container-weight "-1": allowed: 0`,
 		},
 		{
-			"a host without an object", []string{"host", "set", "--nsdb", url, "--host-id", "x", "container-weight", "1"},
+			"a host without an object", []string{
+				"host", "set", "--nsdb", url, "--host-id", "x", "container-weight", "1",
+			},
 			"hosts/x: no such object",
 		},
 		{
@@ -219,11 +222,15 @@ func TestNSDBCommandErrorsAreOneLine(t *testing.T) {
 			"is not an export",
 		},
 		{
-			"an import with another key", []string{"nsdb", "import", "--nsdb", url, file(`{"version":1,"psk":"hunter2"}`)},
+			"an import with another key", []string{
+				"nsdb", "import", "--nsdb", url, file(`{"version":1,"psk":"hunter2"}`),
+			},
 			"another key",
 		},
 		{
-			"an import of an invalid object", []string{"nsdb", "import", "--nsdb", url, file(object("hosts/h", `{"id":"x"}`))},
+			"an import of an invalid object", []string{
+				"nsdb", "import", "--nsdb", url, file(object("hosts/h", `{"id":"x"}`)),
+			},
 			`hosts/h: id "x": allowed: h`,
 		},
 		{
@@ -238,7 +245,8 @@ func TestNSDBCommandErrorsAreOneLine(t *testing.T) {
 	} {
 		t.Run(r.name, func(t *testing.T) {
 			stdout, _, err := svcSupervisor(r.args...)
-			if err == nil || !strings.Contains(err.Error(), r.want) || strings.Contains(err.Error(), "\n") || stdout != "" {
+			if err == nil || !strings.Contains(err.Error(), r.want) || strings.Contains(err.Error(), "\n") ||
+				stdout != "" {
 				t.Errorf("want %s, got %q %v", r.want, stdout, err)
 			}
 			if err != nil && strings.Contains(err.Error(), "hunter2") {

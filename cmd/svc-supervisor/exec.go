@@ -28,10 +28,11 @@ func execCommand() *cli.Command {
 		Name:      "exec",
 		Usage:     "run ADD, CHECK or DEL for one container by hand; the supervisor leaves such containers alone",
 		ArgsUsage: "ADD|CHECK|DEL NAME",
-		Description: "The configuration comes from the NSDB's binding with the interface name NAME, or from a file that" +
-			" holds a network configuration. It is written to a file that only root can read, and the equivalent shell" +
-			" command is printed before it runs. CHECK of a container that the supervisor runs uses its record and changes" +
-			" nothing.",
+		Description: "The configuration comes from the NSDB's binding with the interface name NAME, or from a file " +
+			"that holds a network configuration. It is written to a file that only root can read, and the equivalent " +
+			"shell command is printed before it runs. CHECK of a container that the supervisor runs uses its record " +
+			"and " +
+			"changes nothing.",
 		Flags: []cli.Flag{
 			nsdbFlag, hostIDFlag, stateDirFlag, runDirFlag, pluginPathFlag,
 			&cli.StringFlag{Name: "file", Aliases: []string{"f"}, Usage: "read the network configuration from `FILE`"},

@@ -18,7 +18,8 @@ func executable(t *testing.T, path, version string) {
 	t.Helper()
 	script := fmt.Sprintf(`#!/bin/sh
 case $CNI_COMMAND in
-VERSION) echo '{"cniVersion": "1.1.0", "supportedVersions": ["1.1.0"], "serviceType": "ECHO", "serviceVersion": "%[1]s", "contractVersion": 1}' ;;
+VERSION) echo '{"cniVersion": "1.1.0", "supportedVersions": ["1.1.0"], "serviceType": "ECHO", `+
+		`"serviceVersion": "%[1]s", "contractVersion": 1}' ;;
 CHECK) echo %[1]s ;;
 esac
 `, version)

@@ -130,7 +130,8 @@ func TestContainerTable(t *testing.T) {
 }
 
 func TestReasonIsThatOfTheFirstDownConnection(t *testing.T) {
-	up, down := spec.Connection{ID: "a", Status: spec.Active}, spec.Connection{ID: "b", Name: "to-peer", Status: spec.Down}
+	up, down := spec.Connection{ID: "a", Status: spec.Active},
+		spec.Connection{ID: "b", Name: "to-peer", Status: spec.Down}
 	refused := spec.Connection{ID: "c", Status: spec.Down, Reason: "psk: missing"}
 	disabled := spec.Connection{ID: "d", Status: spec.Down, Reason: "adminStateUp is false", Disabled: true}
 	noted := spec.Connection{ID: "e", Status: spec.Active, Reason: "edit refused: mtu"}
@@ -169,7 +170,8 @@ func TestExecutableTable(t *testing.T) {
 				Path: "/opt/svc/bin/svc-bgp", Type: "BGP", Version: "0.3.0", Selected: true,
 				Unready: "no bird installed\n(code 50)",
 			},
-			{Path: "/usr/libexec/svc-supervisor/svc-ipsec", Type: "IPSEC", Version: "1.10.0", Reconfigure: true, Selected: true},
+			{Path: "/usr/libexec/svc-supervisor/svc-ipsec", Type: "IPSEC", Version: "1.10.0", Reconfigure: true,
+				Selected: true},
 			{Path: "/opt/svc/bin/svc-ipsec", Type: "IPSEC", Version: "1.9.0", Unready: "no ipsec"},
 		},
 		Refused: []api.Refused{{Path: "/opt/svc/bin/a\nb", Reason: "not executable"}},
@@ -235,7 +237,8 @@ func TestPsWithoutASupervisorShowsTheRecords(t *testing.T) {
 		t.Fatal(err)
 	}
 	// records holds the lock of the state directory. ps reads the records without the lock.
-	stdout, stderr, err := svcSupervisor("ps", "-o", "json", "--run-dir", dir, "--state-dir", filepath.Join(dir, "state"))
+	stdout, stderr, err := svcSupervisor("ps", "-o", "json", "--run-dir", dir, "--state-dir",
+		filepath.Join(dir, "state"))
 	if err := errors.Join(err, records.Close()); err != nil {
 		t.Fatal(err)
 	}
@@ -312,7 +315,8 @@ func TestInvalidCommandLineIsRefused(t *testing.T) {
 			"an unknown flag of a subcommand", []string{"host", "set", "-x"},
 			`host set flag "-x": allowed: --nsdb, --host-id, --help`,
 		},
-		{"a flag before the command", []string{"--nsdb", "file:///x", "ps"}, `flag "--nsdb": allowed: --help, --version`},
+		{"a flag before the command", []string{"--nsdb", "file:///x", "ps"},
+			`flag "--nsdb": allowed: --help, --version`},
 		{"a flag without its value", []string{"ps", "--run-dir"}, "ps: flag needs an argument: -run-dir"},
 		{
 			"a value that is not a number", []string{"run", "--parallel", "many"},
@@ -339,8 +343,8 @@ func TestInvalidCommandLineIsRefused(t *testing.T) {
 		},
 		{"a hostile host id", []string{"run", "--host-id", "../x"}, `--host-id "../x"`},
 		{
-			"agent leftovers with an NSDB that is a directory", []string{"run", "--host-id", "h", "--adopt-agent-leftovers"},
-			"--adopt-agent-leftovers",
+			"agent leftovers with an NSDB that is a directory",
+			[]string{"run", "--host-id", "h", "--adopt-agent-leftovers"}, "--adopt-agent-leftovers",
 		},
 		{"no verb", []string{"exec"}, "arguments"},
 		{"a verb that exec does not run", []string{"exec", "GC", "vpn"}, `verb "GC"`},
@@ -416,7 +420,8 @@ func TestHostIDIsReadAndNeverGenerated(t *testing.T) {
 			}
 			id, err := findHostID(r.given, file, midonet)
 			if part, isError := strings.CutPrefix(r.want, "error: "); isError {
-				if err == nil || !strings.Contains(err.Error(), part) || strings.Contains(err.Error(), "\n") || id != "" {
+				if err == nil || !strings.Contains(err.Error(), part) || strings.Contains(err.Error(), "\n") ||
+					id != "" {
 					t.Errorf("%q, %v", id, err)
 				}
 				return

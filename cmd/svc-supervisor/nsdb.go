@@ -156,7 +156,8 @@ func readExport(path string) (*exported, error) {
 	}
 	document := new(exported)
 	if err := strictjson.Unmarshal(content, document); err != nil {
-		return nil, fmt.Errorf("%s: an object is not a key and a value, or there is another key: allowed: %s", path, allowed)
+		return nil, fmt.Errorf("%s: an object is not a key and a value, or there is another key: allowed: %s", path,
+			allowed)
 	}
 	return document, nil
 }

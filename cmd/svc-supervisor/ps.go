@@ -207,7 +207,8 @@ func withNumbers(reason string, host *reconcile.HostRow) string {
 	switch {
 	case host == nil:
 	case reason == spec.LimitExceeded && host.Limit != nil:
-		return fmt.Sprintf("%s: the host has %d containers, and its containerLimit is %d", reason, host.Count, *host.Limit)
+		return fmt.Sprintf("%s: the host has %d containers, and its containerLimit is %d", reason, host.Count,
+			*host.Limit)
 	case reason == spec.WeightZero:
 		return reason + ": the host's containerWeight is 0"
 	}

@@ -64,9 +64,11 @@ func runCommand() *cli.Command {
 			duration("version-timeout", "`TIME` that VERSION and STATUS may take", versionDeadline),
 			duration("check-interval", "`TIME` between two CHECKs of a container;"+
 				" up to ten times as long while CHECK could find nothing new", time.Minute),
-			duration("status-interval", "`TIME` between two STATUSes of an executable that is not ready", 30*time.Second),
+			duration("status-interval", "`TIME` between two STATUSes of an executable that is not ready",
+				30*time.Second),
 			duration("rescan", "`TIME` between two scans of the plugin path", 10*time.Second),
-			duration("resync", "`TIME` between two scans for changes that no event reports: leftovers, names that became free",
+			duration("resync",
+				"`TIME` between two scans for changes that no event reports: leftovers, names that became free",
 				30*time.Second),
 			duration("grace", "`TIME` that running verbs get when the supervisor stops", 30*time.Second),
 			&cli.BoolFlag{
@@ -220,7 +222,8 @@ func (s *supervisor) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	waitHealth, err := health.Serve(publishCtx, s.runDir, s.reconciler.ApplyPushedHealth, containerOfUser(userid.Host(s.log)), s.log)
+	waitHealth, err := health.Serve(publishCtx, s.runDir, s.reconciler.ApplyPushedHealth,
+		containerOfUser(userid.Host(s.log)), s.log)
 	if err != nil {
 		return err
 	}
@@ -403,7 +406,8 @@ func agentLog(nsdb watch.NSDB, log *slog.Logger) (*agent.Log, error) {
 	})
 	if !ok {
 		return nil, &spec.Fault{
-			Key: "--adopt-agent-leftovers", Value: "true", Allowed: "with --nsdb zk://…, which shows whether the agent runs",
+			Key: "--adopt-agent-leftovers", Value: "true",
+			Allowed: "with --nsdb zk://…, which shows whether the agent runs",
 		}
 	}
 	alive := func(ctx context.Context) (bool, error) {

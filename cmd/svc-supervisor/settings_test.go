@@ -26,15 +26,19 @@ func TestNSDBSettingsOverrideFlags(t *testing.T) {
 	}{
 		{"none", nil, "WARN,containers.ipsec=DEBUG", 30 * time.Second},
 		{
-			"all", map[string]string{"log-level": "error", "log-level.containers.ipsec": "info", "status-interval": "5s"},
+			"all", map[string]string{
+				"log-level": "error", "log-level.containers.ipsec": "info", "status-interval": "5s",
+			},
 			"ERROR,containers.ipsec=INFO", 5 * time.Second,
 		},
 		{
-			"two settings removed", map[string]string{"log-level.containers.ipsec": "info"}, "WARN,containers.ipsec=INFO",
-			30 * time.Second,
+			"two settings removed", map[string]string{"log-level.containers.ipsec": "info"},
+			"WARN,containers.ipsec=INFO", 30 * time.Second,
 		},
 		{
-			"invalid values are ignored", map[string]string{"log-level": "loud", "status-interval": "-1s", "other": "x"},
+			"invalid values are ignored", map[string]string{
+				"log-level": "loud", "status-interval": "-1s", "other": "x",
+			},
 			"WARN,containers.ipsec=DEBUG", 30 * time.Second,
 		},
 		{"none again", map[string]string{}, "WARN,containers.ipsec=DEBUG", 30 * time.Second},
@@ -52,7 +56,8 @@ func TestUnknownLoggerIsWarnedAboutOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	var log bytes.Buffer
-	s := newSettings(levels, time.Second, slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn})))
+	s := newSettings(
+		levels, time.Second, slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn})))
 	warned := func() (loggers []string) {
 		for line := range strings.Lines(log.String()) {
 			_, rest, found := strings.Cut(line, `msg="log level of an unknown logger has no effect" unknown=`)

@@ -36,7 +36,9 @@ func usageError(path string) cli.OnUsageErrorFunc {
 		for _, f := range c.Command.Flags {
 			allowed = append(allowed, dashed(f.Names()[0]))
 		}
-		return &spec.Fault{Key: strings.TrimSpace(path + " flag"), Value: dashed(name), Allowed: strings.Join(allowed, ", ")}
+		return &spec.Fault{
+			Key: strings.TrimSpace(path + " flag"), Value: dashed(name), Allowed: strings.Join(allowed, ", "),
+		}
 	}
 }
 

@@ -160,14 +160,17 @@ func (v *validation) runExecutables(c *cli.Context) error {
 		if !executable.Validate {
 			if !warned[executable.Path] {
 				v.warnings = append(v.warnings, fmt.Sprintf(
-					"%s does not offer VALIDATE: configurations of type %s are not checked", executable.Found, executable.Type))
+					"%s does not offer VALIDATE: configurations of type %s are not checked", executable.Found,
+					executable.Type))
 			}
 			warned[executable.Path] = true
 			continue
 		}
 		faults, err := runValidate(c.Context, inventory, executable, target.Conf)
 		if err != nil {
-			faults = []spec.ValidationFault{{Wrong: fmt.Sprintf("was not checked: VALIDATE of %s: %v", executable.Found, err)}}
+			faults = []spec.ValidationFault{
+				{Wrong: fmt.Sprintf("was not checked: VALIDATE of %s: %v", executable.Found, err)},
+			}
 		}
 		for _, fault := range faults {
 			v.findings = append(v.findings, file.Finding{

@@ -25,11 +25,13 @@ func pluginPathWith(t *testing.T, offers string) (dir string) {
 	script := `#!/bin/sh
 conf=$(cat)
 case $CNI_COMMAND in
-VERSION) echo '{"cniVersion":"1.1.0","supportedVersions":["1.1.0"],"serviceType":"IPSEC","serviceVersion":"1.0.0","contractVersion":1` + offers + `}' ;;
+VERSION) echo '{"cniVersion":"1.1.0","supportedVersions":["1.1.0"],"serviceType":"IPSEC","serviceVersion":"1.0.0",` +
+		`"contractVersion":1` + offers + `}' ;;
 STATUS) ;;
 VALIDATE)
 	case $conf in
-	*'"peerCidr"'*) echo '{"cniVersion":"1.1.0","faults":[{"key":"connections[0]: unknown key","wrong":"\"peerCidr\"","allowed":"id, peerCidrs"}]}' ;;
+	*'"peerCidr"'*) echo '{"cniVersion":"1.1.0","faults":[{"key":"connections[0]: unknown key",` +
+		`"wrong":"\"peerCidr\"","allowed":"id, peerCidrs"}]}' ;;
 	*hangs*) exit 3 ;;
 	*) echo '{"cniVersion":"1.1.0","faults":[]}' ;;
 	esac ;;
@@ -55,7 +57,8 @@ func TestValidateRunsTheExecutables(t *testing.T) {
 		t.Helper()
 		stdout, stderr, err := svcSupervisor("validate", "--plugin-path", path, target)
 		want := where + `: connections[0]: unknown key "peerCidr": allowed: id, peerCidrs` + "\n"
-		if stdout != want || stderr != "" || err == nil || !strings.HasPrefix(err.Error(), "validate "+target+": 1 faults") {
+		if stdout != want || stderr != "" || err == nil ||
+			!strings.HasPrefix(err.Error(), "validate "+target+": 1 faults") {
 			t.Errorf("%s: %q %q %v", target, stdout, stderr, err)
 		}
 	}

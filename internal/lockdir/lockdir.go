@@ -36,8 +36,8 @@ func Lock(ctx context.Context, path string, timeout time.Duration) (unlock func(
 		case err != nil:
 			return nil, fmt.Errorf("lock: %w", err)
 		}
-		// Closing the descriptor would not be enough: a child process that is being started may have a copy of it until it
-		// calls exec.
+		// Closing the descriptor would not be enough: a child process that is being started may have a copy of it until
+		// it calls exec.
 		unlock := func() { _ = lock.Unlock() }
 		current, err := isNamed(lock, path)
 		if current {

@@ -60,7 +60,9 @@ func TestEndOfTheParentIsNotATimeout(t *testing.T) {
 }
 
 func TestUnreadableCounterDoesNotSlowTheClock(t *testing.T) {
-	for what, stalled := range map[string]time.Duration{"now": time.Hour + stalledTime(), "at the start": math.MaxInt64} {
+	for what, stalled := range map[string]time.Duration{
+		"now": time.Hour + stalledTime(), "at the start": math.MaxInt64,
+	} {
 		c := Clock{started: time.Now().Add(-time.Second), stalled: stalled}
 		if got := c.Elapsed(); got < time.Second || got > 2*time.Second {
 			t.Errorf("unreadable %s: the clock shows %v after a second", what, got)

@@ -27,9 +27,10 @@ type Store interface {
 	EncodeHost(status spec.HostStatus) ([]byte, error)
 	EncodeContainer(status spec.ContainerStatus) ([]byte, error)
 
-	// PutStatus writes an encoded status, unless the NSDB has the same status and the current session owns it. It returns
-	// ErrNoObject if the NSDB allows no status, because the object of the container or of the host does not exist. After
-	// PutStatus has returned because ctx ended, the status may still be written, but not after a later one.
+	// PutStatus writes an encoded status, unless the NSDB has the same status and the current session owns it. It
+	// returns ErrNoObject if the NSDB allows no status, because the object of the container or of the host does not
+	// exist. After PutStatus has returned because ctx ended, the status may still be written, but not after a later
+	// one.
 	PutStatus(ctx context.Context, id spec.ContainerID, value []byte) error
 
 	// DeleteStatus deletes a status. It succeeds if there is none.
@@ -39,8 +40,8 @@ type Store interface {
 	// again to outlive the session of the process that wrote it; PutStatus accepts the value unchanged.
 	ListStatuses(ctx context.Context) (map[spec.ContainerID][]byte, error)
 
-	// SessionChanged returns a channel that receives a value when statuses may be missing from the NSDB or may be owned by
-	// an ended session, and when the NSDB is reachable again after an outage. The channel is always the same.
+	// SessionChanged returns a channel that receives a value when statuses may be missing from the NSDB or may be owned
+	// by an ended session, and when the NSDB is reachable again after an outage. The channel is always the same.
 	SessionChanged() <-chan struct{}
 }
 

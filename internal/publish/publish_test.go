@@ -331,9 +331,11 @@ func TestFailedPublicationIsNamedInTheLog(t *testing.T) {
 		put  func(*Publisher)
 		want string
 	}{
-		{"a status", func(p *Publisher) { set(p, "c1", spec.Running) }, ` error="no connection" container=c1 containerId=c1`},
+		{"a status", func(p *Publisher) { set(p, "c1", spec.Running) },
+			` error="no connection" container=c1 containerId=c1`},
 		{"a removal", func(p *Publisher) { p.Remove("c1") }, ` error="no connection" containerId=c1`},
-		{"the status of the host", func(p *Publisher) { p.SetHost(spec.HostStatus{Count: 2}) }, " error=\"no connection\"\n"},
+		{"the status of the host", func(p *Publisher) { p.SetHost(spec.HostStatus{Count: 2}) },
+			" error=\"no connection\"\n"},
 	} {
 		t.Run(r.name, func(t *testing.T) {
 			n := newStore()
@@ -570,7 +572,8 @@ func TestPruneRemovesAStatusThatWasTakenOver(t *testing.T) {
 		n.fail("all", nil)
 		time.Sleep(lastRetry)
 		synctest.Wait()
-		if want := map[spec.ContainerID]string{"": "1", "kept": "RUNNING"}; !maps.Equal(n.has, want) || len(n.earlier) > 0 {
+		if want := map[spec.ContainerID]string{"": "1", "kept": "RUNNING"}; !maps.Equal(n.has, want) ||
+			len(n.earlier) > 0 {
 			t.Errorf("has %q, and of the earlier session %q", n.has, n.earlier)
 		}
 	})

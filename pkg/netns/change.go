@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	// makeTimeout is how long Make retries while another program creates or deletes the same name, makeInterval the time
-	// between two attempts.
+	// makeTimeout is how long Make retries while another program creates or deletes the same name, makeInterval the
+	// time between two attempts.
 	makeTimeout  = 3 * mountGrace
 	makeInterval = 5 * time.Millisecond
 )
@@ -71,8 +71,8 @@ func (d Dir) Remove(name spec.Name) error {
 	deadline := time.Now().Add(removeTimeout)
 	for {
 		err := d.directory.locked(func() error { return d.removeLocked(name) })
-		// EBUSY and ErrExists: another program has just mounted its namespace over the file. EINVAL: another program has
-		// unmounted ours.
+		// EBUSY and ErrExists: another program has just mounted its namespace over the file. EINVAL: another program
+		// has unmounted ours.
 		temporary := errors.Is(err, unix.EBUSY) || errors.Is(err, ErrExists) ||
 			errors.Is(err, unix.EINVAL) || errors.Is(err, errBeingMade)
 		if err == nil {

@@ -22,11 +22,11 @@ const (
 	// privateLockTimeout is how long to wait for the lock that only root can open, which only this package takes.
 	privateLockTimeout = 10 * time.Second
 	// ourFileMode is the mode of the files on which this package mounts namespaces. `ip netns add` uses mode 0. This
-	// package creates the file and mounts over it under the directory's lock, so a file of this mode without a mount was
-	// left by a crash.
+	// package creates the file and mounts over it under the directory's lock, so a file of this mode without a mount
+	// was left by a crash.
 	ourFileMode = 0o400
-	// mountGrace is how long another program may take from the creation of its file to the mount over it. A younger plain
-	// file with another mode may become a namespace.
+	// mountGrace is how long another program may take from the creation of its file to the mount over it. A younger
+	// plain file with another mode may become a namespace.
 	mountGrace = time.Second
 )
 

@@ -81,7 +81,8 @@ func TestAnUntaggedLinkInOurUnfinishedGroupIsOurs(t *testing.T) {
 	linkState(t, name, Foreign)
 	group(spec.UnfinishedGroup(spec.Network))
 	linkState(t, name, Ours)
-	if links, err := ListLinks(); err != nil || !slices.ContainsFunc(links, func(l Link) bool { return l.Name == name }) {
+	if links, err := ListLinks(); err != nil ||
+		!slices.ContainsFunc(links, func(l Link) bool { return l.Name == name }) {
 		t.Errorf("links %v, %v", links, err)
 	}
 	if err := RemoveLink(name); err != nil {

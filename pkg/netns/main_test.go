@@ -40,7 +40,8 @@ func runInside() int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	// The host's mounts on /run/netns are unmounted first. Otherwise they would stay in mountinfo, hidden by the new /run.
+	// The host's mounts on /run/netns are unmounted first. Otherwise they would stay in mountinfo, hidden by the new
+	// /run.
 	const script = `while umount --lazy /run/netns 2>/dev/null; do :; done
 		mount -t tmpfs tmpfs /run && mount --make-shared /run && exec "$0" "$@"`
 	args := append([]string{"--mount", "--net", "sh", "-c", script, self}, os.Args[1:]...)

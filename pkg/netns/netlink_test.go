@@ -20,7 +20,8 @@ func TestWithNetlinkRepeatsOnlyInterruptedRequests(t *testing.T) {
 		{"a successful request is not repeated", []error{nil}, 1, nil},
 		{"an interrupted dump is repeated", []error{netlink.ErrDumpInterrupted, nil}, 2, nil},
 		{"a receive that a signal interrupted is repeated", []error{unix.EINTR, unix.EINTR, nil}, 3, nil},
-		{"the number of attempts is bounded", []error{netlink.ErrDumpInterrupted}, netlinkTries, netlink.ErrDumpInterrupted},
+		{"the number of attempts is bounded", []error{netlink.ErrDumpInterrupted}, netlinkTries,
+			netlink.ErrDumpInterrupted},
 		{"another error is returned", []error{other}, 1, other},
 	} {
 		t.Run(row.name, func(t *testing.T) {

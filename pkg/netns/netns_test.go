@@ -229,7 +229,8 @@ func TestAMissingDirectoryIsAnEmptyList(t *testing.T) {
 	if err != nil || len(list) != 0 {
 		t.Errorf("%v, %v", list, err)
 	}
-	if got, err := (Dir{directory: directory{path: t.TempDir() + "/none"}}).Observe("ns-a"); err != nil || got.State != Absent {
+	if got, err := (Dir{directory: directory{path: t.TempDir() + "/none"}}).Observe("ns-a"); err != nil ||
+		got.State != Absent {
 		t.Errorf("%v, %v", got, err)
 	}
 }

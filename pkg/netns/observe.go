@@ -52,8 +52,8 @@ func (d Dir) List() ([]Namespace, error) {
 // file, which refers to this mount even if another namespace gets the name later. Otherwise the file is nil.
 func (d Dir) open(name spec.Name) (*os.File, State, spec.Owner, error) {
 	none := spec.Owner{}
-	// O_NOFOLLOW, because a symbolic link (such as `ln -s /proc/1/ns/net`) belongs to another program. O_NONBLOCK, so that
-	// open does not wait for the writer of a pipe.
+	// O_NOFOLLOW, because a symbolic link (such as `ln -s /proc/1/ns/net`) belongs to another program. O_NONBLOCK, so
+	// that open does not wait for the writer of a pipe.
 	fd, err := retry(func() (int, error) {
 		return unix.Open(d.directory.file(name), unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	})

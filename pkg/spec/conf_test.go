@@ -69,7 +69,8 @@ func TestPortCheckCoversEveryField(t *testing.T) {
 		{"a /32 is refused, it has no second address", "addresses", Port{Addresses: []string{"10.0.0.1/32"}}},
 		{"the last address of a subnet is refused", "addresses", Port{Addresses: []string{"10.0.0.3/30"}}},
 		{"an address before the broadcast address is refused", "addresses", Port{Addresses: []string{"10.0.0.2/30"}}},
-		{"the first address of a /31 passes, it has no broadcast address", "", Port{Addresses: []string{"10.0.0.0/31"}}},
+		{"the first address of a /31 passes, it has no broadcast address", "",
+			Port{Addresses: []string{"10.0.0.0/31"}}},
 		{"the last but one of IPv6 passes, it has no broadcast address", "", Port{Addresses: []string{"fd00::2/126"}}},
 		{"255.255.255.255 is refused", "addresses", Port{Addresses: []string{"255.255.255.255/8"}}},
 		{"a multicast address is refused", "addresses", Port{Addresses: []string{"224.0.0.1/24"}}},
@@ -105,7 +106,8 @@ func TestDigestIgnoresChangesWithoutEffectOnTheContainer(t *testing.T) {
 			c.Configuration = json.RawMessage(`{"c":{"d":18446744073709551617},"b":[true,null,"x"],"a":1}`)
 		}},
 		{"white space", func(c *Conf) {
-			c.Configuration = json.RawMessage("{ \"a\" : 1,\n\t\"b\":[ true ,null,\"x\"],\"c\":{\"d\":18446744073709551617}}\n")
+			c.Configuration = json.RawMessage(
+				"{ \"a\" : 1,\n\t\"b\":[ true ,null,\"x\"],\"c\":{\"d\":18446744073709551617}}\n")
 		}},
 		{"how a letter is escaped", func(c *Conf) {
 			c.Configuration = json.RawMessage(`{"a":1,"b":[true,null,"\u0078"],"c":{"d":18446744073709551617}}`)
@@ -129,25 +131,26 @@ func TestDigestDependsOnEverythingElse(t *testing.T) {
 		return func(c *Conf) { c.Configuration = json.RawMessage(s) }
 	}
 	changes := map[string]func(*Conf){
-		"nothing":                    func(*Conf) {},
-		"the port id":                func(c *Conf) { c.Container.PortID = "another" },
-		"the name":                   func(c *Conf) { c.Container.InterfaceName = "another" },
-		"the container id":           func(c *Conf) { c.Container.ContainerID = "another" },
-		"the service type":           func(c *Conf) { c.Container.ServiceType = "OTHER" },
-		"the configuration id":       func(c *Conf) { c.Container.ConfigurationID = "another" },
-		"an address":                 func(c *Conf) { c.Port.Addresses[0] = "169.254.0.5/30" },
-		"one more address":           func(c *Conf) { c.Port.Addresses = append(c.Port.Addresses, "fd00::1/126") },
-		"the MAC":                    func(c *Conf) { c.Port.MAC = "ca:08:1a:94:29:0f" },
-		"the bridge":                 func(c *Conf) { c.Port.Bridge = "" },
-		"no port":                    func(c *Conf) { c.Port = nil },
-		"no configuration":           configuration(`null`),
-		"an empty configuration":     configuration(`{}`),
-		"a number":                   configuration(`{"a":2,"b":[true,null,"x"],"c":{"d":18446744073709551617}}`),
-		"a number's last bit":        configuration(`{"a":1,"b":[true,null,"x"],"c":{"d":18446744073709551616}}`),
-		"how a number is written":    configuration(`{"a":1.0,"b":[true,null,"x"],"c":{"d":18446744073709551617}}`),
-		"a number as a string":       configuration(`{"a":"1","b":[true,null,"x"],"c":{"d":18446744073709551617}}`),
-		"the order of a list":        configuration(`{"a":1,"b":[null,true,"x"],"c":{"d":18446744073709551617}}`),
-		"a key whose value is null":  configuration(`{"a":1,"b":[true,null,"x"],"c":{"d":18446744073709551617},"e":null}`),
+		"nothing":                 func(*Conf) {},
+		"the port id":             func(c *Conf) { c.Container.PortID = "another" },
+		"the name":                func(c *Conf) { c.Container.InterfaceName = "another" },
+		"the container id":        func(c *Conf) { c.Container.ContainerID = "another" },
+		"the service type":        func(c *Conf) { c.Container.ServiceType = "OTHER" },
+		"the configuration id":    func(c *Conf) { c.Container.ConfigurationID = "another" },
+		"an address":              func(c *Conf) { c.Port.Addresses[0] = "169.254.0.5/30" },
+		"one more address":        func(c *Conf) { c.Port.Addresses = append(c.Port.Addresses, "fd00::1/126") },
+		"the MAC":                 func(c *Conf) { c.Port.MAC = "ca:08:1a:94:29:0f" },
+		"the bridge":              func(c *Conf) { c.Port.Bridge = "" },
+		"no port":                 func(c *Conf) { c.Port = nil },
+		"no configuration":        configuration(`null`),
+		"an empty configuration":  configuration(`{}`),
+		"a number":                configuration(`{"a":2,"b":[true,null,"x"],"c":{"d":18446744073709551617}}`),
+		"a number's last bit":     configuration(`{"a":1,"b":[true,null,"x"],"c":{"d":18446744073709551616}}`),
+		"how a number is written": configuration(`{"a":1.0,"b":[true,null,"x"],"c":{"d":18446744073709551617}}`),
+		"a number as a string":    configuration(`{"a":"1","b":[true,null,"x"],"c":{"d":18446744073709551617}}`),
+		"the order of a list":     configuration(`{"a":1,"b":[null,true,"x"],"c":{"d":18446744073709551617}}`),
+		"a key whose value is null": configuration(
+			`{"a":1,"b":[true,null,"x"],"c":{"d":18446744073709551617},"e":null}`),
 		"white space in a string":    configuration(`{"a":1,"b":[true,null,"x "],"c":{"d":18446744073709551617}}`),
 		"a key on another level":     configuration(`{"a":1,"b":[true,null,"x"],"d":18446744073709551617,"c":{}}`),
 		"a letter of another script": configuration(`{"a":1,"b":[true,null,"х"],"c":{"d":18446744073709551617}}`),
@@ -219,7 +222,8 @@ func shuffled(value any, random *rand.Rand) string {
 func TestDigestDependsOnTheValueNotOnTheText(t *testing.T) {
 	scalars := rapid.OneOf(
 		rapid.Just(any(nil)), rapid.Map(rapid.Bool(), func(b bool) any { return b }),
-		rapid.Map(rapid.String(), func(s string) any { return s }), rapid.Map(rapid.Int(), func(i int) any { return i }),
+		rapid.Map(rapid.String(), func(s string) any { return s }),
+		rapid.Map(rapid.Int(), func(i int) any { return i }),
 	)
 	values := rapid.MapOf(rapid.String(), rapid.OneOf(
 		scalars,
@@ -252,7 +256,8 @@ func FuzzDigest(f *testing.F) {
 			}
 			return
 		}
-		// If a record that was written and read back had another digest, the supervisor would reconfigure the container.
+		// If a record that was written and read back had another digest, the supervisor would reconfigure the
+		// container.
 		content, err := json.MarshalIndent(c, "", "  ")
 		if err != nil {
 			t.Fatal(err)

@@ -22,9 +22,9 @@ type Desired struct {
 	Host     Host
 	Bindings []Binding // every binding that names a container or could not be read, sorted by port id
 
-	// Settings are the runtime settings in effect by their canonical keys: log-level, log-level.<logger>, status-interval
-	// (docs/nsdb.md). A setting of the host overrides the default's. For a setting that is absent, the command line flag
-	// applies. The settings are valid and applied even if Unread is not empty.
+	// Settings are the runtime settings in effect by their canonical keys: log-level, log-level.<logger>,
+	// status-interval (docs/nsdb.md). A setting of the host overrides the default's. For a setting that is absent, the
+	// command line flag applies. The settings are valid and applied even if Unread is not empty.
 	Settings map[string]string
 }
 
@@ -50,8 +50,8 @@ type Binding struct {
 	// Misconfigured is set only if Reading is Unknown. The configuration object exists but could not be read, and
 	// everything else is known.
 	Misconfigured bool `json:",omitempty"`
-	// Note explains, in one line with the object's key, why a whole binding has less to run than its objects ask for. It
-	// is shown by ps and published; plugins do not get it.
+	// Note explains, in one line with the object's key, why a whole binding has less to run than its objects ask for.
+	// It is shown by ps and published; plugins do not get it.
 	Note string `json:",omitempty"`
 }
 

@@ -28,7 +28,9 @@ func TestEqualComparesEveryField(t *testing.T) {
 	same := full
 	same.Configuration = []byte("{}")
 	set := Desired{Unread: "u", Host: Host{ID: "h"}, Bindings: []Binding{full}, Settings: map[string]string{"k": "v"}}
-	sameSet := Desired{Unread: "u", Host: Host{ID: "h"}, Bindings: []Binding{same}, Settings: map[string]string{"k": "v"}}
+	sameSet := Desired{
+		Unread: "u", Host: Host{ID: "h"}, Bindings: []Binding{same}, Settings: map[string]string{"k": "v"},
+	}
 	if !set.Equal(&sameSet) {
 		t.Error("two sets with equal fields are not equal")
 	}

@@ -19,7 +19,8 @@ type (
 )
 
 const (
-	nameAllowed = "a letter or digit, then up to 14 letters, digits, '_', '.' or '-'; not 'supervisor', 'all' or 'default'"
+	nameAllowed = "a letter or digit, then up to 14 letters, digits, '_', '.' or '-'; not 'supervisor', 'all' or " +
+		"'default'"
 	typeAllowed = "a capital letter, then up to 30 capital letters, digits or '_'; not 'SUPERVISOR'"
 	idAllowed   = "1 to 64 bytes: a letter or digit, then letters, digits, '_', '.' or '-'"
 	linkAllowed = "1 to 15 bytes without '/', ':' and white space; not '.' or '..'"

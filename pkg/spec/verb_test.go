@@ -8,9 +8,11 @@ import (
 
 func TestErrorTextIsMessageDetailsAndCode(t *testing.T) {
 	for want, e := range map[string]*Error{
-		"no such key (code 7)":              {Code: CodeConfiguration, Msg: "no such key"},
-		"no such key: externalIp (code 7)":  {Code: CodeConfiguration, Msg: "no such key", Details: "externalIp"},
-		"busy: updating (code 11)":          {CNIVersion: CNIVersion, Code: CodeAgain, Msg: "busy", Details: "updating"},
+		"no such key (code 7)":             {Code: CodeConfiguration, Msg: "no such key"},
+		"no such key: externalIp (code 7)": {Code: CodeConfiguration, Msg: "no such key", Details: "externalIp"},
+		"busy: updating (code 11)": {
+			CNIVersion: CNIVersion, Code: CodeAgain, Msg: "busy", Details: "updating",
+		},
 		"not in place: the MAC (code 100)":  {Code: CodeNotInPlace, Msg: "not in place", Details: "the MAC"},
 		"unknown failure (code 4294967295)": {Code: 4294967295, Msg: "unknown failure"},
 	} {

@@ -40,8 +40,9 @@ type Record struct {
 	Executable Executable     `json:"executable"`
 	Digest     string         `json:"digest"`
 	Conf       *spec.Conf     `json:"conf,omitempty"`
-	// Previous is the last valid configuration if it differs from Conf: the configuration before a change, or Conf without
-	// the refused edits. In the phases Adding, Deleting and Deleted, nil means that there is no last valid configuration.
+	// Previous is the last valid configuration if it differs from Conf: the configuration before a change, or Conf
+	// without the refused edits. In the phases Adding, Deleting and Deleted, nil means that there is no last valid
+	// configuration.
 	Previous *spec.Conf      `json:"previous,omitempty"`
 	Result   json.RawMessage `json:"result,omitempty"` // of the last successful ADD, as printed
 	AddedAt  *time.Time      `json:"addedAt,omitempty"`
@@ -107,7 +108,9 @@ func (r *Record) check(f file) error {
 	switch r.Phase {
 	case Adding, Added, Changing, Deleting, Deleted:
 	default:
-		return &spec.Fault{Key: "phase", Value: string(r.Phase), Allowed: "adding, added, changing, deleting or deleted"}
+		return &spec.Fault{
+			Key: "phase", Value: string(r.Phase), Allowed: "adding, added, changing, deleting or deleted",
+		}
 	}
 	if err := r.Container.Check(); err != nil {
 		return err

@@ -138,7 +138,8 @@ func TestARecordWithAnyFaultIsDamaged(t *testing.T) {
 				t.Fatal("the damaged record is treated as absent")
 			}
 			e := entries[0]
-			if !errors.Is(e.Err, ErrDamaged) || errors.Is(e.Err, ErrNewer) || e.Record != nil || e.ServiceType != "IPSEC" {
+			if !errors.Is(e.Err, ErrDamaged) || errors.Is(e.Err, ErrNewer) || e.Record != nil ||
+				e.ServiceType != "IPSEC" {
 				t.Errorf("%+v", e)
 			}
 			if strings.Contains(e.Err.Error(), "\n") || !strings.Contains(e.Err.Error(), "vpn-60df5fda.IPSEC") {
@@ -223,8 +224,8 @@ func TestAnInvalidRecordIsNotWritten(t *testing.T) {
 
 func FuzzDecode(f *testing.F) {
 	f.Add(golden(f))
-	f.Add([]byte(`{"version":1,"phase":"deleted","container":{"portId":"p","hostId":"h","interfaceName":"vpn-60df5fda",` +
-		`"containerId":"c","serviceType":"IPSEC","groupId":"g","configurationId":"c"}}`))
+	f.Add([]byte(`{"version":1,"phase":"deleted","container":{"portId":"p","hostId":"h",` +
+		`"interfaceName":"vpn-60df5fda","containerId":"c","serviceType":"IPSEC","groupId":"g","configurationId":"c"}}`))
 	f.Add([]byte(`{"version":2}`))
 	f.Add([]byte(`{"version":1e0}`))
 	f.Add([]byte{})
@@ -245,8 +246,8 @@ func FuzzDecode(f *testing.F) {
 				t.Errorf("unit %q", unit)
 			}
 		}
-		// A record that was read must be valid when it is written again. Otherwise its container could be neither changed nor
-		// deleted.
+		// A record that was read must be valid when it is written again. Otherwise its container could be neither
+		// changed nor deleted.
 		again, err := json.MarshalIndent(r, "", "  ")
 		if err != nil {
 			t.Fatal(err)

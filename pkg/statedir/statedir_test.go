@@ -141,8 +141,8 @@ func TestOpenRemovesOnlyTheFilesOfInterruptedWrites(t *testing.T) {
 func TestAFileWhoseNameIsInvalidIsNotARecord(t *testing.T) {
 	path := t.TempDir()
 	for _, base := range []string{
-		"README", "README.md", "vpn", "vpn.ipsec", ".IPSEC", "-a.IPSEC", "supervisor.IPSEC", "a.SUPERVISOR", "a b.IPSEC",
-		"vpn.IPSEC~", "a234567890123456.IPSEC",
+		"README", "README.md", "vpn", "vpn.ipsec", ".IPSEC", "-a.IPSEC", "supervisor.IPSEC", "a.SUPERVISOR",
+		"a b.IPSEC", "vpn.IPSEC~", "a234567890123456.IPSEC",
 	} {
 		put(t, path, base, string(golden(t)))
 	}

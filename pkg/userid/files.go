@@ -73,8 +73,8 @@ func (f files) readFor(owner spec.Owner) (table, error) {
 			known.owners[id] = Registration{ID: id}
 		}
 	}
-	// A link is created after its file and removed before it. If there are fewer links than files, a link is missing, and
-	// its file may be the owner's.
+	// A link is created after its file and removed before it. If there are fewer links than files, a link is missing,
+	// and its file may be the owner's.
 	if links < len(known.owners) {
 		return f.read()
 	}
@@ -99,7 +99,9 @@ func (f files) readOne(id uint32) (Registration, error) {
 	owner, isTag := spec.ParseOwner(tag)
 	if !hasEnd || !isTag || checkPair(owner) != nil {
 		return Registration{ID: id}, fmt.Errorf("%w; remove the file if no container uses that user id",
-			&spec.Fault{Key: f.path(id), Value: string(content), Allowed: "<network>:<name>:<container id> and a line feed"})
+			&spec.Fault{
+				Key: f.path(id), Value: string(content), Allowed: "<network>:<name>:<container id> and a line feed",
+			})
 	}
 	return Registration{id, owner}, nil
 }
@@ -186,7 +188,8 @@ func (f files) unlinkLocked(owner spec.Owner) error {
 }
 
 // replace writes a file and renames it to path. If the process is killed before the rename, path is unchanged,
-// and the temporary file .new remains until the next change replaces it. The caller must hold the lock of the directory.
+// and the temporary file .new remains until the next change replaces it. The caller must hold the lock of the
+// directory.
 func replace(path string, content []byte) error {
 	return atomicfile.Write(path, content, atomicfile.Options{Temporary: ".new"})
 }

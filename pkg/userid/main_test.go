@@ -67,7 +67,8 @@ func runRole(role string, r *Registry, network string) error {
 func start(t *testing.T, role, network string, r *Registry) (*exec.Cmd, *bytes.Buffer, io.Reader) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), roleVariable+"="+strings.Join([]string{role, r.files.directory, r.ranges.file, network}, " "))
+	cmd.Env = append(os.Environ(), roleVariable+"="+
+		strings.Join([]string{role, r.files.directory, r.ranges.file, network}, " "))
 	var output bytes.Buffer
 	first, writer, err := os.Pipe()
 	if err != nil {
@@ -142,5 +143,6 @@ func fakeGetent(t testing.TB, script string) (runs func() int) {
 // arguments.
 func entry(database string, id uint32) string {
 	number := strconv.FormatUint(uint64(id), 10)
-	return fmt.Sprintf(`case "$1 $*" in "%s "*" %s"*) echo "someone:x:%s:7::/:/bin/sh" ;; esac`, database, number, number)
+	return fmt.Sprintf(`case "$1 $*" in "%s "*" %s"*) echo "someone:x:%s:7::/:/bin/sh" ;; esac`, database, number,
+		number)
 }

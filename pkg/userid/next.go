@@ -16,8 +16,9 @@ const batchSize = 32
 
 // cursor is the position in the range, with the free ids before it.
 type cursor struct {
-	Position uint32   `json:"position"` // the last id that was considered
-	Free     []uint32 `json:"free"`     // the ids up to Position that passed the checks and are not yet assigned, in order
+	Position uint32 `json:"position"` // the last id that was considered
+	// The ids up to Position that passed the checks and are not yet assigned, in order.
+	Free []uint32 `json:"free"`
 }
 
 // take removes and returns the next id of Free. It drops ids that were registered since (by Adopt), and ids outside of

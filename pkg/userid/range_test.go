@@ -127,7 +127,8 @@ func TestSubordinateIDs(t *testing.T) {
 				}
 				var fault *spec.Fault
 				if !errors.As(err, &fault) || !strings.HasPrefix(fault.Key, ranges.file+" ") ||
-					fault.Value != DefaultRange.String() || !strings.Contains(fault.Allowed, filepath.Join(dir, file)) ||
+					fault.Value != DefaultRange.String() ||
+					!strings.Contains(fault.Allowed, filepath.Join(dir, file)) ||
 					!strings.Contains(fault.Allowed, spec.Quote(test.overlaps)) {
 					t.Errorf("got %v, want a fault with both files, the range and the line", err)
 				}

@@ -146,7 +146,8 @@ func TestRegistrationStaysWhileTheIDIsUsed(t *testing.T) {
 	if err := r.Release(t.Context(), owner("a"), used); err != nil || !slices.Equal(calls, []uint32{id}) {
 		t.Errorf("stillUsed was called for %v, %v", calls, err)
 	}
-	if err := r.Release(t.Context(), owner("a"), unknown); err == nil || !strings.Contains(err.Error(), "not readable") {
+	if err := r.Release(t.Context(), owner("a"), unknown); err == nil ||
+		!strings.Contains(err.Error(), "not readable") {
 		t.Errorf("got %v", err)
 	}
 	if _, ok, err := r.Lookup(owner("a")); !ok || err != nil {

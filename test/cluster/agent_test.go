@@ -39,7 +39,8 @@ func TestStopContainersRemovesTheNodeOfTheHostFirst(t *testing.T) {
 				hostDeleted = i
 			case c.path == s.hostState() && hostDeleted >= 0:
 				t.Errorf("transaction %#x changes the host's node after it was deleted", transaction.zxid)
-			case c.path == s.status() && (c.kind == deleted || strings.Contains(string(c.data), "STOPPING")) && stopping < 0:
+			case c.path == s.status() && (c.kind == deleted || strings.Contains(string(c.data), "STOPPING")) &&
+				stopping < 0:
 				stopping = i
 			}
 		}
@@ -109,7 +110,8 @@ func TestContainersOfTheAgentAreNotTouched(t *testing.T) {
 			for _, transaction := range s.transactions() {
 				touches := func(c change) bool { return c.path == agentStatus || c.path == s.hostState() }
 				if transaction.session != agent.SessionID() && slices.ContainsFunc(transaction.changes, touches) {
-					t.Errorf("transaction %#x of session %#x writes a node of the agent", transaction.zxid, transaction.session)
+					t.Errorf("transaction %#x of session %#x writes a node of the agent", transaction.zxid,
+						transaction.session)
 				}
 			}
 			if calls := s.lab.calls(); strings.Contains(calls, name(7)) {
@@ -137,8 +139,9 @@ func (s *fixture) bindBalancer() {
 			"portId": port, "hostId": host, "interfaceName": name(7), "containerId": balancerContainer,
 			"addresses": []string{"169.254.7.1/30"}, "mac": "ca:fe:00:00:00:07",
 		}),
-		object("containers/"+string(balancerContainer), map[string]any{"id": balancerContainer, "serviceType": "HAPROXY",
-			"groupId": id(kindGroup, 1), "configurationId": router, "portId": port}),
+		object("containers/"+string(balancerContainer),
+			map[string]any{"id": balancerContainer, "serviceType": "HAPROXY",
+				"groupId": id(kindGroup, 1), "configurationId": router, "portId": port}),
 		object("configurations/"+router, map[string]any{"id": router}),
 	})
 }

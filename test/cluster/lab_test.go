@@ -107,8 +107,8 @@ func (l *lab) command(url string, args ...string) *exec.Cmd {
 	c := exec.Command(supervisor, args...)
 	c.Env = append(os.Environ(), "SVC_NSDB="+url, "SVC_HOST_ID="+string(host),
 		"SVC_STATE_DIR="+filepath.Join(l.dir, "state"),
-		"SVC_RUN_DIR="+filepath.Join(l.dir, "run"), "SVC_PLUGIN_PATH="+filepath.Join(l.dir, "bin"), "SVC_CHECK_INTERVAL=1h",
-		"SVC_STOP_CONTAINERS=1", "SVC_LOG_LEVEL=debug")
+		"SVC_RUN_DIR="+filepath.Join(l.dir, "run"), "SVC_PLUGIN_PATH="+filepath.Join(l.dir, "bin"),
+		"SVC_CHECK_INTERVAL=1h", "SVC_STOP_CONTAINERS=1", "SVC_LOG_LEVEL=debug")
 	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	return c
 }
@@ -180,7 +180,8 @@ func (l *lab) calls() string {
 // unitStates returns the invocation id and the state of every unit. The invocation id changes when a unit is started
 // again.
 func (l *lab) unitStates() string {
-	out, err := exec.Command("systemctl", "show", "--property=Id,InvocationID,ActiveState", "svc-vpn-*.service").Output()
+	out, err := exec.Command("systemctl", "show", "--property=Id,InvocationID,ActiveState",
+		"svc-vpn-*.service").Output()
 	if err != nil {
 		l.t.Errorf("systemctl: %v", err)
 	}
@@ -246,16 +247,16 @@ func objects(t *testing.T, n int) []spec.Object {
 		port, container, router := id(kindPort, i), id(kindContainer, i), id(kindRouter, i)
 		put("bindings/"+string(host)+"/"+port, map[string]any{"portId": port, "hostId": host, "interfaceName": name(i),
 			"containerId": container, "addresses": []string{"169.254.0.1/30"}, "mac": "ca:fe:00:00:00:01"})
-		put("containers/"+container, map[string]any{"id": container, "serviceType": "IPSEC", "groupId": id(kindGroup, 1),
-			"configurationId": router, "portId": port})
+		put("containers/"+container, map[string]any{"id": container, "serviceType": "IPSEC",
+			"groupId": id(kindGroup, 1), "configurationId": router, "portId": port})
 		put("configurations/"+router, map[string]any{"id": router, "externalIps": []string{"100.100.100.2"},
 			"externalMac": "ca:08:1a:94:29:0e", "connections": []any{map[string]any{
 				"id": id(kindConnection, i), "name": "to-peer", "adminStateUp": true, "peerAddress": "200.200.200.2",
 				"peerId": "200.200.200.2", "localCidrs": []string{"10.1.0.0/24"}, "peerCidrs": []string{"10.2.0.0/24"},
 				"initiator": "bi-directional", "mtu": 1500, "psk": "a key that nobody needs",
 				"dpd": map[string]any{"action": "hold", "interval": 30, "timeout": 120},
-				"ikePolicy": map[string]any{"ikeVersion": "v2", "encryptionAlgorithm": "aes-256", "authAlgorithm": "sha1",
-					"pfs": "group14", "lifetime": 3600},
+				"ikePolicy": map[string]any{"ikeVersion": "v2", "encryptionAlgorithm": "aes-256",
+					"authAlgorithm": "sha1", "pfs": "group14", "lifetime": 3600},
 				"ipsecPolicy": map[string]any{"transformProtocol": "esp", "encapsulationMode": "tunnel",
 					"encryptionAlgorithm": "aes-256", "authAlgorithm": "sha1", "pfs": "group14", "lifetime": 3600},
 			}}})

@@ -45,7 +45,8 @@ func TestOutagesOfTheNSDBAffectNoContainer(t *testing.T) {
 
 			t.Run("a rolling restart of all members", func(t *testing.T) {
 				s.roll()
-				t.Logf("all statuses after %s", within(t, recoveryTimeout, "all statuses", allPublished).Round(time.Millisecond))
+				took := within(t, recoveryTimeout, "all statuses", allPublished)
+				t.Logf("all statuses after %s", took.Round(time.Millisecond))
 				untouched()
 			})
 			t.Run("a partition that outlives session and lease", func(t *testing.T) {
@@ -54,7 +55,8 @@ func TestOutagesOfTheNSDBAffectNoContainer(t *testing.T) {
 				time.Sleep(outageDuration(t, 0))
 				untouched()
 				s.mend()
-				t.Logf("all statuses after %s", within(t, recoveryTimeout, "all statuses", allPublished).Round(time.Millisecond))
+				took := within(t, recoveryTimeout, "all statuses", allPublished)
+				t.Logf("all statuses after %s", took.Round(time.Millisecond))
 				time.Sleep(time.Second)
 				untouched()
 			})

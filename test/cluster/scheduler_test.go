@@ -195,7 +195,9 @@ func open(t *testing.T, disk diskT, cluster *zktest.Cluster, root string) *fixtu
 	}
 	s := &fixture{t: t, lab: newLab(t), cluster: cluster, disk: disk, conn: cluster.Dial(), tree: tree}
 	s.url = withOption(cluster.URL(root), "sessionTimeout=8s")
-	beside := spec.Object{Key: "hosts/" + string(other), Value: fmt.Appendf(nil, `{"id": %q, "name": "neighbour"}`, other)}
+	beside := spec.Object{
+		Key: "hosts/" + string(other), Value: fmt.Appendf(nil, `{"id": %q, "name": "neighbour"}`, other),
+	}
 	s.lab.load(s.url, append(objects(t, 1), beside))
 	for _, object := range []string{
 		tree.Object(model.Port, thePort), tree.Object(model.Host, host), tree.Object(model.Host, other),
@@ -817,7 +819,8 @@ func (s *fixture) transactions() (all []transaction) {
 			}
 			all = append(all, readLog(data)...)
 		}
-		return slices.ContainsFunc(all, func(t transaction) bool { return len(t.changes) == 1 && t.changes[0].path == mark })
+		return slices.ContainsFunc(
+			all, func(t transaction) bool { return len(t.changes) == 1 && t.changes[0].path == mark })
 	})
 	slices.SortFunc(all, func(a, b transaction) int { return cmp.Compare(a.zxid, b.zxid) })
 	return all

@@ -27,8 +27,8 @@ var (
 		{regexp.MustCompile(`^3des$`), "cbc(des3_ede)", 0, 192, 0},
 	}
 	integrities = map[string]string{
-		"sha1": "hmac(sha1)/96", "sha256": "hmac(sha256)/128", "sha384": "hmac(sha384)/192", "sha512": "hmac(sha512)/256",
-		"aes-xcbc": "xcbc(aes)/96", "aes-cmac": "cmac(aes)/96",
+		"sha1": "hmac(sha1)/96", "sha256": "hmac(sha256)/128", "sha384": "hmac(sha384)/192",
+		"sha512": "hmac(sha512)/256", "aes-xcbc": "xcbc(aes)/96", "aes-cmac": "cmac(aes)/96",
 	}
 )
 
@@ -103,7 +103,8 @@ func (r row) wantIKE() string {
 		"aes-xcbc": "AES_XCBC",
 	}[r.ike.integrity]
 	group := map[string]string{
-		"group5": "MODP1536", "group14": "MODP2048", "group15": "MODP3072", "group16": "MODP4096", "group17": "MODP6144",
+		"group5": "MODP1536", "group14": "MODP2048", "group15": "MODP3072", "group16": "MODP4096",
+		"group17": "MODP6144",
 		"group18": "MODP8192", "group19": "DH19", "group20": "DH20", "group21": "DH21", "group31": "DH31",
 	}[r.ike.group]
 	return "IKE" + r.ike.version + " algorithm newest: " + cipher + "-" + integrity + "-" + group

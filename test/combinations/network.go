@@ -21,7 +21,8 @@ func network(side, k, n, family int) netip.Prefix {
 	if family == 4 {
 		return netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(side), byte(k*maxNetworks + n)}), 24)
 	}
-	// The byte must not be 0, because the netlink library takes an address that ends in 12 zero bytes for an IPv4 address.
+	// The byte must not be 0, because the netlink library takes an address that ends in 12 zero bytes for an IPv4
+	// address.
 	address := [16]byte{0: 0xfd, 1: byte(side), 7: byte(k*maxNetworks + n + 1)}
 	return netip.PrefixFrom(netip.AddrFrom16(address), 64)
 }

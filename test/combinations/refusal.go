@@ -50,7 +50,8 @@ func (w *testbed) tryRefusals(e edit, refusals []refusal, run *run) {
 	default:
 		for i, r := range refusals {
 			place := fmt.Sprintf("connections[%d]", first+i)
-			if got := strings.Replace(health.Connections[first+i].Reason, place, "connections[N]", 1); got != r.message {
+			got := strings.Replace(health.Connections[first+i].Reason, place, "connections[N]", 1)
+			if got != r.message {
 				keys, _ := json.Marshal(r.keys)
 				faults = append(faults, fmt.Sprintf("%s: %q, want %q", keys, got, r.message))
 			}

@@ -29,7 +29,8 @@ func newTestbed(executable string) (*testbed, error) {
 	w := &testbed{executable: executable, handles: map[string]*netlink.Handle{}}
 	place, _ := command("", "systemd-detect-virt") // its exit status is not 0 if it prints "none"
 	if place = strings.TrimSpace(place); place != "uml" && place != "container-other" && os.Getenv("HOST") != "1" {
-		return nil, fmt.Errorf("this test makes namespaces and bridges on the host: run test/combinations/run, or set HOST=1")
+		return nil, fmt.Errorf(
+			"this test makes namespaces and bridges on the host: run test/combinations/run, or set HOST=1")
 	}
 	if _, err := os.Stat("/run/svc-ipsec/vpn-left"); err == nil {
 		return nil, fmt.Errorf("a container vpn-left exists already")
@@ -55,7 +56,8 @@ func newTestbed(executable string) (*testbed, error) {
 // checkDaemonVersions returns an error unless the status of both daemons contains this version of Libreswan.
 func (w *testbed) checkDaemonVersions(libreswan string) error {
 	for _, s := range sides {
-		status, err := command("", "ipsec", "whack", "--ctlsocket", "/run/svc-ipsec/vpn-"+s.name+"/run/pluto.ctl", "--status")
+		status, err := command("", "ipsec", "whack", "--ctlsocket", "/run/svc-ipsec/vpn-"+s.name+"/run/pluto.ctl",
+			"--status")
 		if err == nil {
 			_, output, _ := strings.Cut(status, "pluto_version=")
 			output, _, _ = strings.Cut(output, ",")
@@ -118,8 +120,8 @@ func (w *testbed) close() {
 func (w *testbed) apply(e edit) error {
 	w.edits++
 	for _, s := range []side{sides[1], sides[0]} {
-		// NAT changes after the edit of the right side: the DELETE that the right side sends for its former connection would
-		// otherwise be tracked as a flow without NAT.
+		// NAT changes after the edit of the right side: the DELETE that the right side sends for its former connection
+		// would otherwise be tracked as a flow without NAT.
 		if nat := e.rows[0].way == "nat"; nat != w.nat && s.name == "left" {
 			if err := setNAT(nat); err != nil {
 				return err
@@ -131,8 +133,8 @@ func (w *testbed) apply(e edit) error {
 			return err
 		}
 		for _, c := range health.Connections {
-			// A connection is refused if its conn is not loaded. Its reason alone does not show that, because it may also be
-			// that the peer has not answered yet.
+			// A connection is refused if its conn is not loaded. Its reason alone does not show that, because it may
+			// also be that the peer has not answered yet.
 			loaded, err := filepath.Glob(fmt.Sprintf("/run/svc-ipsec/vpn-%s/conns/%s-*.conf", s.name, c.ID))
 			if err != nil || len(loaded) == 0 {
 				return fmt.Errorf("%s, connection %s: %s", s.name, c.ID, c.Reason)
@@ -203,7 +205,8 @@ func (w *testbed) checkTrafficEventually(r row, i int) []string {
 func (w *testbed) negotiated(r row) (string, error) {
 	var all []string
 	for _, s := range sides {
-		status, err := command("", "ipsec", "whack", "--ctlsocket", "/run/svc-ipsec/vpn-"+s.name+"/run/pluto.ctl", "--status")
+		status, err := command("", "ipsec", "whack", "--ctlsocket", "/run/svc-ipsec/vpn-"+s.name+"/run/pluto.ctl",
+			"--status")
 		if err != nil {
 			return "", err
 		}

@@ -43,7 +43,8 @@ var unusualConfigurations = []unusualConfiguration{
 
 // baseRow is the row of the connection in which an unusualConfiguration replaces keys.
 var baseRow = row{
-	ike: ike{"v2", "main", "aes-256", "sha256", "group14"}, child: child{"esp", "aes-256", "sha256", "group14", "tunnel"},
+	ike:   ike{"v2", "main", "aes-256", "sha256", "group14"},
+	child: child{"esp", "aes-256", "sha256", "group14", "tunnel"},
 	outer: 4, inner: []int{4}, networks: [2]int{1, 1}, ids: "address", way: "left",
 }
 
@@ -74,7 +75,8 @@ func (w *testbed) state() (s state, err error) {
 
 // loaded returns the names of the connections that the daemon of a side has loaded.
 func (w *testbed) loaded(s side) (string, error) {
-	status, err := command("", "ipsec", "whack", "--ctlsocket", "/run/svc-ipsec/vpn-"+s.name+"/run/pluto.ctl", "--status")
+	status, err := command("", "ipsec", "whack", "--ctlsocket", "/run/svc-ipsec/vpn-"+s.name+"/run/pluto.ctl",
+		"--status")
 	if err != nil {
 		return "", err
 	}

@@ -123,7 +123,8 @@ func holdByHand(j *job, verb spec.Verb) error {
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
 	deadline := time.Now().Add(hitTimeout)
-	held, err := t.await(j.of(handName), j.nth, func() bool { return dead(cmd.Process.Pid) || time.Now().After(deadline) })
+	held, err := t.await(j.of(handName), j.nth,
+		func() bool { return dead(cmd.Process.Pid) || time.Now().After(deadline) })
 	if held == nil {
 		select {
 		case <-ended:

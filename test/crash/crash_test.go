@@ -57,7 +57,8 @@ func TestMissingDEL(t *testing.T) {
 		{"a container from before the kill is adopted", "ADD record", 1, "added", true, false},
 		{"after the record was lost, DEL gets only the name", "DEL name", 0, "", false, true},
 		{"after the record was lost, DEL gets only the name, then ADD runs", "DEL name,ADD record", 0, "", true, true},
-		{"DEL gets the record, and DEL of another type the name", "DEL record,DEL name,ADD record", 0, "added", true, false},
+		{"DEL gets the record, and DEL of another type the name", "DEL record,DEL name,ADD record", 0, "added", true,
+			false},
 		{"an ADD killed before it got its configuration is undone",
 			"ADD name,DEL record,ADD record", 0, "adding", true, false},
 		{"an ADD killed before it got its configuration is not undone", "ADD name,ADD record", 0, "adding", true, true},
@@ -89,7 +90,8 @@ func TestACallThatIsOverIsNotHeld(t *testing.T) {
 		if _, err := trace.pipe.WriteString(text); err != nil {
 			t.Fatal(err)
 		}
-		if held, err := trace.await(p.of("vpn"), 1, func() bool { return true }); held != nil || !errors.Is(err, errMissed) {
+		if held, err := trace.await(p.of("vpn"), 1, func() bool { return true }); held != nil ||
+			!errors.Is(err, errMissed) {
 			t.Errorf("%s: %v %v", name, held, err)
 		}
 		trace.close()

@@ -66,7 +66,8 @@ func (h *harness) faults(j *job) []string {
 	if j.held != nil {
 		if lost := missingDEL(ran[j.verbs:], j.cut-j.verbs, j.phase, w.Shape != absent); lost != "" {
 			h.lost++
-			faults = append(faults, fmt.Sprintf("%s: verbs %v, killed after %d of them", lost, ran[j.verbs:], j.cut-j.verbs))
+			faults = append(
+				faults, fmt.Sprintf("%s: verbs %v, killed after %d of them", lost, ran[j.verbs:], j.cut-j.verbs))
 		}
 	}
 	if w.Shape == absent {
@@ -87,7 +88,8 @@ func (h *harness) faults(j *job) []string {
 		faults = append(faults, fmt.Sprintf("the edit restarted the daemon: PID %d, was %d", pid, j.pid))
 	} else if is := lab.Serial(w.Name); j.pid != 0 && is != j.serial {
 		h.lost++
-		faults = append(faults, fmt.Sprintf("the edit replaced a conn that was not edited: serial %s, was %s", is, j.serial))
+		faults = append(
+			faults, fmt.Sprintf("the edit replaced a conn that was not edited: serial %s, was %s", is, j.serial))
 	}
 	return faults
 }

@@ -32,7 +32,8 @@ func (h *harness) holdExecutables(jobs []*job) error {
 		if err != nil {
 			return err
 		}
-		if err := os.WriteFile(breakpoint, []byte(strings.Join(straceArguments(j.call, t.path), " ")), 0o600); err != nil {
+		arguments := strings.Join(straceArguments(j.call, t.path), " ")
+		if err := os.WriteFile(breakpoint, []byte(arguments), 0o600); err != nil {
 			return err
 		}
 		if j.action == "FRESH" {

@@ -15,7 +15,8 @@ var list string
 
 // point is the moment right before one system call.
 type point struct {
-	process string // supervisor, svc-ipsec, launcher, or by-hand (svc-ipsec that the harness runs as another CNI runtime)
+	// supervisor, svc-ipsec, launcher, or by-hand (svc-ipsec that the harness runs as another CNI runtime).
+	process string
 	action  string
 	call    string
 	nth     int

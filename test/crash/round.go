@@ -77,8 +77,8 @@ func (h *harness) change(jobs []*job) error {
 		if len(states) == 1 {
 			continue
 		}
-		// Wait until the supervisor has seen the first state. If the first state is not absent, there is no phase that shows
-		// this, so it gets 200 ms.
+		// Wait until the supervisor has seen the first state. If the first state is not absent, there is no phase that
+		// shows this, so it gets 200 ms.
 		_ = lab.Within(5*time.Second, func() error {
 			if phase := lab.Phase(j.slot.name); states[0] == absent && phase != "deleting" && phase != "" {
 				return errors.New("not seen")

@@ -69,8 +69,10 @@ func (h *harness) cleanUp() {
 	for _, s := range h.slots {
 		_ = s.setDesired(absent)
 		for _, args := range [][]string{
-			{"systemctl", "stop", "svc-" + s.name + ".service"}, {"systemctl", "reset-failed", "svc-" + s.name + ".service"},
-			{"ip", "link", "delete", s.name}, {"ip", "netns", "delete", s.name}, {"rm", "-rf", "/run/svc-ipsec/" + s.name},
+			{"systemctl", "stop", "svc-" + s.name + ".service"},
+			{"systemctl", "reset-failed", "svc-" + s.name + ".service"},
+			{"ip", "link", "delete", s.name}, {"ip", "netns", "delete", s.name},
+			{"rm", "-rf", "/run/svc-ipsec/" + s.name},
 			{"sh", "-c", "rm -f $(grep -l :" + s.name + ": /run/svc-user-ids/[0-9]*) /run/svc-user-ids/*:" + s.name},
 			{"sh", "-c", "rm -rf /var/lib/svc-supervisor/containers/*" + s.name + ".* " +
 				"/run/svc-supervisor/status/containers/*/*c-" + s.name + ".* /run/svc-ipsec/.nss-[0-9]*"},

@@ -15,7 +15,8 @@ func TestMayHoldKeys(t *testing.T) {
 		want      bool
 	}{
 		{"readable by root alone", "etc/ipsec.secrets", access{0o600, 0, 0}, directory, true},
-		{"readable by root alone, with the container's group", "etc/ipsec.secrets", access{0o600, 0, id}, directory, true},
+		{"readable by root alone, with the container's group", "etc/ipsec.secrets", access{0o600, 0, id}, directory,
+			true},
 		{"readable by the container's user", "etc/ipsec.secrets", access{0o640, 0, id}, directory, true},
 		{"readable by the user of another container", "etc/ipsec.secrets", access{0o640, 0, other}, directory, false},
 		{"readable by the group of root", "etc/ipsec.secrets", access{0o640, 0, 0}, access{0o710, 0, 0}, false},

@@ -70,7 +70,8 @@ func TestKeyFilesAreReadAndPublicTextsAreSearched(t *testing.T) {
 	var out strings.Builder
 	s.report(&out, "")
 	for _, want := range []string{
-		"command line of whack", "environment of pluto", "left.json", "right.json", "svc-right.service", "command line of x",
+		"command line of whack", "environment of pluto", "left.json", "right.json", "svc-right.service",
+		"command line of x",
 	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("not found: %s\n%s", want, out.String())
@@ -112,9 +113,9 @@ func TestAKeyIsFoundInEachPlace(t *testing.T) {
 	for _, directory := range []string{"cmd", "pkg", "test", "examples"} {
 		put(t, work+"/"+directory+"/x", "")
 	}
-	// Each run has a new key, so that a key that one script exposes is not found in a later run. The scripts below read it
-	// from a file. The key is not in the usual directories, because the instance of secrets that runs this test would find
-	// it there too.
+	// Each run has a new key, so that a key that one script exposes is not found in a later run. The scripts below read
+	// it from a file. The key is not in the usual directories, because the instance of secrets that runs this test
+	// would find it there too.
 	runs := 0
 	run := func(script string) (string, int) {
 		runs++

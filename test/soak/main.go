@@ -147,7 +147,8 @@ func (c *chaos) compare(references map[string]string) error {
 			return err
 		}
 		if due := references[w.Type+string(w.Shape)]; description != due {
-			return fmt.Errorf("%s differs from the container before the operations:\n%s", w.Name, lab.Diff(due, description))
+			return fmt.Errorf("%s differs from the container before the operations:\n%s", w.Name,
+				lab.Diff(due, description))
 		}
 	}
 	fmt.Printf("soak: %d containers are equal to those before the operations\n", len(c.desired()))

@@ -41,7 +41,8 @@ func issueCertificates(swanctl string) error {
 			}
 		}
 		for i, end := range []struct{ name, certificate, key string }{
-			{"left", filepath.Join(certificateDirectory, kind+".pem"), filepath.Join(certificateDirectory, kind+"-key.pem")},
+			{"left", filepath.Join(certificateDirectory, kind+".pem"),
+				filepath.Join(certificateDirectory, kind+"-key.pem")},
 			{"right", filepath.Join(swanctl, "x509", kind+".pem"), filepath.Join(swanctl, "private", kind+".pem")},
 		} {
 			key, err := newKey(kind)

@@ -126,7 +126,8 @@ func (f *flow) receive() {
 		if err != nil {
 			return // the connection was closed
 		}
-		if n >= 8 && answer[0] == reply && binary.BigEndian.Uint16(answer[4:]) == f.id && peer.String() == f.to.String() {
+		if n >= 8 && answer[0] == reply && binary.BigEndian.Uint16(answer[4:]) == f.id &&
+			peer.String() == f.to.String() {
 			f.mu.Lock()
 			f.answered[binary.BigEndian.Uint16(answer[6:])] = true
 			f.mu.Unlock()

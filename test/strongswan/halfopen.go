@@ -86,8 +86,9 @@ var halfOpen = step{"half-open requests from the peer's address", func(b *testbe
 				return err
 			}
 			if b.note("%d requests: %d MB", i, now>>20); now > limit/2 {
-				return fmt.Errorf("no cookie before %d half-open requests; the unit uses %d MB, and MemoryHigh is %d MB",
-					i, now>>20, limit>>20)
+				return fmt.Errorf(
+					"no cookie before %d half-open requests; the unit uses %d MB, and MemoryHigh is %d MB", i, now>>20,
+					limit>>20)
 			}
 		}
 		if _, err := connection.Write(initRequest()); err != nil {

@@ -52,8 +52,10 @@ var table = []row{
 	// IKEv2, algorithms.
 	{
 		name: "IKEv2 with the defaults of svc-ipsec", always: true,
-		ike:    "version=2 encr-alg=AES_CBC encr-keysize=256 integ-alg=HMAC_SHA2_256_128 prf-alg=PRF_HMAC_SHA2_256 dh-group=MODP_2048",
-		child:  "mode=TUNNEL protocol=ESP encr-alg=AES_CBC encr-keysize=256 integ-alg=HMAC_SHA2_256_128 local-ts=[10.2.0.0/24] remote-ts=[10.1.0.0/24]",
+		ike: "version=2 encr-alg=AES_CBC encr-keysize=256 integ-alg=HMAC_SHA2_256_128 prf-alg=PRF_HMAC_SHA2_256 " +
+			"dh-group=MODP_2048",
+		child: "mode=TUNNEL protocol=ESP encr-alg=AES_CBC encr-keysize=256 integ-alg=HMAC_SHA2_256_128 " +
+			"local-ts=[10.2.0.0/24] remote-ts=[10.1.0.0/24]",
 		kernel: "mode tunnel; cbc(aes); hmac(sha256)",
 		steps:  []step{isActive},
 	},
@@ -173,15 +175,17 @@ var table = []row{
 	{
 		name: "the second of our proposals is the peer's only one",
 		ours: []string{`{"ikePolicy": {"proposals": [{"encryptionAlgorithm": "aes-256-gcm-16", "pfs": "group19"}, {}]},
-			"ipsecPolicy": {"proposals": [{"encryptionAlgorithm": "aes-256-gcm-16"}, {"encryptionAlgorithm": "aes-128"}]}}`},
+			"ipsecPolicy": {"proposals": [{"encryptionAlgorithm": "aes-256-gcm-16"}, ` +
+			`{"encryptionAlgorithm": "aes-128"}]}}`},
 		peer:  `children { net { esp_proposals = aes128-sha256-modp2048 } }`,
 		ike:   "version=2 encr-alg=AES_CBC dh-group=MODP_2048",
 		child: "encr-alg=AES_CBC encr-keysize=128",
 	},
 	{
-		name:     "the peer proposes many algorithms",
-		ours:     []string{`{"initiator": "response-only"}`},
-		peer:     "proposals = aes128gcm16-prfsha512-x25519, aes128-aes256-sha1-sha256-modp1024-modp2048-ecp256\nchildren { net { esp_proposals = aes128gcm16, aes256-sha1-sha256-modp2048 } }",
+		name: "the peer proposes many algorithms",
+		ours: []string{`{"initiator": "response-only"}`},
+		peer: "proposals = aes128gcm16-prfsha512-x25519, aes128-aes256-sha1-sha256-modp1024-modp2048-ecp256\n" +
+			"children { net { esp_proposals = aes128gcm16, aes256-sha1-sha256-modp2048 } }",
 		initiate: peerInitiates,
 		ike:      "version=2 encr-alg=AES_CBC encr-keysize=256 integ-alg=HMAC_SHA2_256_128 dh-group=MODP_2048",
 		child:    "encr-alg=AES_CBC encr-keysize=256 integ-alg=HMAC_SHA2_256_128",
@@ -209,18 +213,22 @@ var table = []row{
 			"peerCidrs": ["10.2.0.0/24", "fd02:0:0:1::/64"]}`},
 		peer: peerIdentities("2001:db8:1::2", "2001:db8:2::2") +
 			"local_addrs = 2001:db8:2::2\nremote_addrs = 2001:db8:1::2\n" +
-			"children { net6 {\nlocal_ts = fd02:0:0:1::/64\nremote_ts = fd01:0:0:1::/64\nesp_proposals = aes256-sha256-modp2048\n} }",
+			"children { net6 {\nlocal_ts = fd02:0:0:1::/64\nremote_ts = fd01:0:0:1::/64\n" +
+			"esp_proposals = aes256-sha256-modp2048\n} }",
 		ike:      "version=2 local-host=2001:db8:2::2",
 		children: 2,
 		reach:    [][2]string{{"10.1.0.10", "10.2.0.10"}, {"fd01:0:0:1::10", "fd02:0:0:1::10"}},
 	},
 	{
 		name: "two networks at each end are four Child SAs of one IKE SA", always: true,
-		ours:     []string{`{"localCidrs": ["10.1.0.0/24", "10.1.1.0/24"], "peerCidrs": ["10.2.0.0/24", "10.2.1.0/24"]}`},
+		ours: []string{
+			`{"localCidrs": ["10.1.0.0/24", "10.1.1.0/24"], "peerCidrs": ["10.2.0.0/24", "10.2.1.0/24"]}`,
+		},
 		peer:     "children { net {\nlocal_ts = 10.2.0.0/24, 10.2.1.0/24\nremote_ts = 10.1.0.0/24, 10.1.1.0/24\n} }",
 		children: 4,
 		reach: [][2]string{
-			{"10.1.0.10", "10.2.0.10"}, {"10.1.0.10", "10.2.1.10"}, {"10.1.1.10", "10.2.0.10"}, {"10.1.1.10", "10.2.1.10"},
+			{"10.1.0.10", "10.2.0.10"}, {"10.1.0.10", "10.2.1.10"}, {"10.1.1.10", "10.2.0.10"},
+			{"10.1.1.10", "10.2.1.10"},
 		},
 		steps: []step{isActive},
 	},
@@ -233,12 +241,14 @@ var table = []row{
 	},
 	{
 		name: "response-only: the peer puts four networks into one Child SA", down: true,
-		ours: []string{`{"localCidrs": ["10.1.0.0/24"], "peerCidrs": ["10.2.0.0/24", "10.2.1.0/24", "10.2.2.0/24", "10.2.3.0/24"],
+		ours: []string{`{"localCidrs": ["10.1.0.0/24"], "peerCidrs": ["10.2.0.0/24", "10.2.1.0/24", "10.2.2.0/24", ` +
+			`"10.2.3.0/24"],
 			"initiator": "response-only"}`},
 		peer:     "children { net {\nlocal_ts = 10.2.0.0/24, 10.2.1.0/24, 10.2.2.0/24, 10.2.3.0/24\n} }",
 		initiate: peerInitiates,
 		reach: [][2]string{
-			{"10.1.0.10", "10.2.0.10"}, {"10.1.0.10", "10.2.1.10"}, {"10.1.0.10", "10.2.2.10"}, {"10.1.0.10", "10.2.3.10"},
+			{"10.1.0.10", "10.2.0.10"}, {"10.1.0.10", "10.2.1.10"}, {"10.1.0.10", "10.2.2.10"},
+			{"10.1.0.10", "10.2.3.10"},
 		},
 		steps: []step{allUpOrReason},
 	},
@@ -272,34 +282,42 @@ var table = []row{
 		name: "certificates with RSA keys, identities are their subjects",
 		ours: []string{`{"authMode": "certificate", "peerId": "C=FR, O=Example, CN=right",
 			"certificate": {"certificateFile": "` + certificateDirectory +
-			`/rsa.pem", "privateKeyFile": "` + certificateDirectory + `/rsa-key.pem", "caFile": "` + certificateDirectory + `/rsa-ca.pem"}}`},
-		peer: "local {\nauth = pubkey\ncerts = rsa.pem\nid = " + dn + "right\"\n}\nremote {\nauth = pubkey\nid = " + dn + "left\"\n}",
-		ike:  "version=2 remote-id=C=FR,",
+			`/rsa.pem", "privateKeyFile": "` + certificateDirectory + `/rsa-key.pem", "caFile": "` +
+			certificateDirectory + `/rsa-ca.pem"}}`},
+		peer: "local {\nauth = pubkey\ncerts = rsa.pem\nid = " + dn + "right\"\n}\nremote {\nauth = pubkey\nid = " +
+			dn + "left\"\n}",
+		ike: "version=2 remote-id=C=FR,",
 	},
 	{
 		name: "certificates with ECDSA keys, identities are host names in them",
 		ours: []string{`{"authMode": "certificate", "localId": "left.example.org", "peerId": "right.example.org",
 			"certificate": {"certificateFile": "` + certificateDirectory +
-			`/ecdsa.pem", "privateKeyFile": "` + certificateDirectory + `/ecdsa-key.pem", "caFile": "` + certificateDirectory + `/ecdsa-ca.pem"}}`},
-		peer: "local {\nauth = pubkey\ncerts = ecdsa.pem\nid = right.example.org\n}\nremote {\nauth = pubkey\nid = left.example.org\n}",
-		ike:  "version=2 local-id=right.example.org remote-id=left.example.org",
+			`/ecdsa.pem", "privateKeyFile": "` + certificateDirectory + `/ecdsa-key.pem", "caFile": "` +
+			certificateDirectory + `/ecdsa-ca.pem"}}`},
+		peer: "local {\nauth = pubkey\ncerts = ecdsa.pem\nid = right.example.org\n}\nremote {\nauth = pubkey\n" +
+			"id = left.example.org\n}",
+		ike: "version=2 local-id=right.example.org remote-id=left.example.org",
 	},
 	{
 		name: "IKEv1 with certificates",
-		ours: []string{`{"ikePolicy": {"ikeVersion": "v1"}, "authMode": "certificate", "peerId": "C=FR, O=Example, CN=right",
+		ours: []string{`{"ikePolicy": {"ikeVersion": "v1"}, "authMode": "certificate", "peerId": "C=FR, O=Example, ` +
+			`CN=right",
 			"certificate": {"certificateFile": "` + certificateDirectory +
-			`/rsa.pem", "privateKeyFile": "` + certificateDirectory + `/rsa-key.pem", "caFile": "` + certificateDirectory + `/rsa-ca.pem"}}`},
-		peer: "version = 1\nlocal {\nauth = pubkey\ncerts = rsa.pem\nid = " + dn + "right\"\n}\nremote {\nauth = pubkey\nid = " + dn + "left\"\n}",
-		ike:  "version=1 remote-id=C=FR,",
+			`/rsa.pem", "privateKeyFile": "` + certificateDirectory + `/rsa-key.pem", "caFile": "` +
+			certificateDirectory + `/rsa-ca.pem"}}`},
+		peer: "version = 1\nlocal {\nauth = pubkey\ncerts = rsa.pem\nid = " + dn +
+			"right\"\n}\nremote {\nauth = pubkey\nid = " + dn + "left\"\n}",
+		ike: "version=1 remote-id=C=FR,",
 	},
 
 	// IKEv1.
 	{
 		name: "IKEv1 in main mode", always: true,
-		ours:  []string{`{"ikePolicy": {"ikeVersion": "v1"}}`},
-		peer:  "version = 1",
-		ike:   "version=1 encr-alg=AES_CBC encr-keysize=256 dh-group=MODP_2048",
-		child: "mode=TUNNEL protocol=ESP encr-alg=AES_CBC encr-keysize=256 integ-alg=HMAC_SHA2_256_128 dh-group=MODP_2048",
+		ours: []string{`{"ikePolicy": {"ikeVersion": "v1"}}`},
+		peer: "version = 1",
+		ike:  "version=1 encr-alg=AES_CBC encr-keysize=256 dh-group=MODP_2048",
+		child: "mode=TUNNEL protocol=ESP encr-alg=AES_CBC encr-keysize=256 integ-alg=HMAC_SHA2_256_128 " +
+			"dh-group=MODP_2048",
 		steps: []step{isActive},
 	},
 	{
@@ -311,7 +329,8 @@ var table = []row{
 	},
 	{
 		name: "IKEv1 in aggressive mode with mail addresses, strongSwan initiates",
-		ours: []string{`{"initiator": "response-only", "localId": "vpn@left.example.org", "peerId": "vpn@right.example.org",
+		ours: []string{`{"initiator": "response-only", "localId": "vpn@left.example.org", ` +
+			`"peerId": "vpn@right.example.org",
 			"ikePolicy": {"ikeVersion": "v1", "phase1NegotiationMode": "aggressive"}}`},
 		peer:     "version = 1\naggressive = yes\n" + peerIdentities("vpn@left.example.org", "vpn@right.example.org"),
 		initiate: peerInitiates,
@@ -319,7 +338,8 @@ var table = []row{
 	},
 	{
 		name: "IKEv1 with 3DES, SHA-1 and group 5",
-		ours: []string{`{"ikePolicy": {"ikeVersion": "v1", "encryptionAlgorithm": "3des", "authAlgorithm": "sha1", "pfs": "group5"},
+		ours: []string{`{"ikePolicy": {"ikeVersion": "v1", "encryptionAlgorithm": "3des", "authAlgorithm": "sha1", ` +
+			`"pfs": "group5"},
 			"ipsecPolicy": {"encryptionAlgorithm": "3des", "authAlgorithm": "sha1", "pfs": "group5"}}`},
 		peer:  "version = 1\nproposals = 3des-sha1-modp1536\nchildren { net { esp_proposals = 3des-sha1-modp1536 } }",
 		ike:   "version=1 encr-alg=3DES_CBC integ-alg=HMAC_SHA1_96 dh-group=MODP_1536",
@@ -329,14 +349,16 @@ var table = []row{
 		name: "IKEv1 with ESP of AES-256-GCM-16",
 		ours: []string{`{"ikePolicy": {"ikeVersion": "v1", "encryptionAlgorithm": "aes-128", "authAlgorithm": "sha1"},
 			"ipsecPolicy": {"encryptionAlgorithm": "aes-256-gcm-16"}}`},
-		peer:  "version = 1\nproposals = aes128-sha1-modp2048\nchildren { net { esp_proposals = aes256gcm16-modp2048 } }",
+		peer: "version = 1\nproposals = aes128-sha1-modp2048\n" +
+			"children { net { esp_proposals = aes256gcm16-modp2048 } }",
 		ike:   "version=1 encr-keysize=128 integ-alg=HMAC_SHA1_96",
 		child: "encr-alg=AES_GCM_16 encr-keysize=256",
 	},
 	{
-		name:     "IKEv1 with two networks behind the peer",
-		ours:     []string{`{"ikePolicy": {"ikeVersion": "v1"}, "peerCidrs": ["10.2.0.0/24", "10.2.1.0/24"]}`},
-		peer:     "version = 1\nchildren { net1 {\nlocal_ts = 10.2.1.0/24\nremote_ts = 10.1.0.0/24\nesp_proposals = aes256-sha256-modp2048\n} }",
+		name: "IKEv1 with two networks behind the peer",
+		ours: []string{`{"ikePolicy": {"ikeVersion": "v1"}, "peerCidrs": ["10.2.0.0/24", "10.2.1.0/24"]}`},
+		peer: "version = 1\nchildren { net1 {\nlocal_ts = 10.2.1.0/24\nremote_ts = 10.1.0.0/24\n" +
+			"esp_proposals = aes256-sha256-modp2048\n} }",
 		ike:      "version=1",
 		children: 2,
 		reach:    [][2]string{{"10.1.0.10", "10.2.0.10"}, {"10.1.0.10", "10.2.1.10"}},
@@ -387,7 +409,8 @@ var table = []row{
 		name: "IKEv1 in aggressive mode with NAT before our end", nat: true,
 		ours: []string{`{"localId": "left.example.org", "peerId": "right.example.org",
 			"ikePolicy": {"ikeVersion": "v1", "phase1NegotiationMode": "aggressive"}}`},
-		peer:   "version = 1\naggressive = yes\nremote_addrs = 192.0.2.1\n" + peerIdentities("left.example.org", "right.example.org"),
+		peer: "version = 1\naggressive = yes\nremote_addrs = 192.0.2.1\n" +
+			peerIdentities("left.example.org", "right.example.org"),
 		ike:    "version=1 remote-host=192.0.2.1 nat-remote=yes",
 		kernel: "encap type espinudp",
 	},

@@ -381,7 +381,8 @@ var adminDownUp = step{"admin down for 30 s, and up", func(b *testbed, r row) er
 	up := time.Now()
 	err := ping(r.pairs()[0][0], r.pairs()[0][1], 150*time.Second)
 	took := time.Since(up)
-	b.note("traffic returned %.1f s after the connection was loaded, the limit is %.1f s", took.Seconds(), limit.Seconds())
+	b.note("traffic returned %.1f s after the connection was loaded, the limit is %.1f s", took.Seconds(),
+		limit.Seconds())
 	if err == nil && took > limit {
 		err = fmt.Errorf("traffic returned after %.1f s, the limit is %.1f s", took.Seconds(), limit.Seconds())
 	}

@@ -384,8 +384,8 @@ func (b *testbed) setNAT(on bool) error {
 	}
 	b.nat = on
 	action := map[bool]string{true: "--append", false: "--delete"}[on]
-	_, err := command("", "ip", "netns", "exec", "router-left", "iptables-legacy", "--table", "nat", action, "POSTROUTING",
-		"--out-interface", "wan", "--source", "100.100.100.2", "--jump", "MASQUERADE")
+	_, err := command("", "ip", "netns", "exec", "router-left", "iptables-legacy", "--table", "nat", action,
+		"POSTROUTING", "--out-interface", "wan", "--source", "100.100.100.2", "--jump", "MASQUERADE")
 	return err
 }
 
@@ -395,7 +395,9 @@ func (b *testbed) unbind() error {
 		return err
 	}
 	return until(stepTimeout, func() error {
-		for _, path := range []string{"/run/svc-ipsec/vpn-left", "/sys/class/net/vpn-left", "/run/netns/vpn-left", status} {
+		for _, path := range []string{
+			"/run/svc-ipsec/vpn-left", "/sys/class/net/vpn-left", "/run/netns/vpn-left", status,
+		} {
 			if _, err := os.Lstat(path); err == nil {
 				return fmt.Errorf("%s still exists", path)
 			}

@@ -100,8 +100,8 @@ grep . ipv4/conf/all/forwarding ipv6/conf/all/forwarding ipv4/conf/*/rp_filter i
 
 var (
 	// volatile matches the parts that may differ between two equal containers: numbers that the kernel assigns; the
-	// link-local address, which is made of the first MAC of the interface; the group, because a change of it is written to
-	// the record only; the times at which names were resolved and conns were initiated.
+	// link-local address, which is made of the first MAC of the interface; the group, because a change of it is written
+	// to the record only; the times at which names were resolved and conns were initiated.
 	volatile = regexp.MustCompile(`@if\d+|@NONE|"inode":\d+|linkdown|fe80::\S+|"groupId":"[^"]+"|` +
 		`"(?:at|changed|next)":"[^"]+"|"delay":\d+`)
 	// boundView matches the path of a mount view, whose name is the identity of the executable that made it.
@@ -288,8 +288,8 @@ func Check(w Binding) error {
 		return err
 	}
 	cmd := exec.Command(filepath.Join(Plugins, "svc-ipsec"))
-	cmd.Env = []string{"CNI_COMMAND=CHECK", "CNI_CONTAINERID=" + w.ID, "CNI_NETNS=/run/netns/" + w.Name, "CNI_IFNAME=svc0",
-		"CNI_PATH=" + Plugins, "PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
+	cmd.Env = []string{"CNI_COMMAND=CHECK", "CNI_CONTAINERID=" + w.ID, "CNI_NETNS=/run/netns/" + w.Name,
+		"CNI_IFNAME=svc0", "CNI_PATH=" + Plugins, "PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
 	cmd.Stdin = bytes.NewReader(stdin)
 	if output, err := cmd.Output(); err != nil {
 		return fmt.Errorf("CHECK of %s: %w: %s", w.Name, err, bytes.TrimSpace(output))

@@ -103,8 +103,8 @@ func (l *Lab) Start() error {
 		return err
 	}
 	defer log.Close()
-	cmd := exec.Command(filepath.Join(l.binaries, "svc-supervisor"), "run", "--nsdb", "file://"+NSDB, "--host-id", HostID,
-		"--plugin-path", Plugins, "--log-level", "debug", "--check-interval", checkInterval(), "--grace", "5s")
+	cmd := exec.Command(filepath.Join(l.binaries, "svc-supervisor"), "run", "--nsdb", "file://"+NSDB, "--host-id",
+		HostID, "--plugin-path", Plugins, "--log-level", "debug", "--check-interval", checkInterval(), "--grace", "5s")
 	cmd.Dir = "/"
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {

@@ -55,8 +55,8 @@ func (s Shape) configuration(id string) object {
 func connection(id, peer, network string) object {
 	return object{
 		"id": id, "name": id, "adminStateUp": true, "peerAddress": peer, "peerId": peer, "localId": "",
-		"localCidrs": []string{"10.1.0.0/24"}, "peerCidrs": []string{network}, "initiator": "bi-directional", "mtu": 1400,
-		"psk": "a key for " + id, "dpd": object{"action": "hold", "interval": 30, "timeout": 120},
+		"localCidrs": []string{"10.1.0.0/24"}, "peerCidrs": []string{network}, "initiator": "bi-directional",
+		"mtu": 1400, "psk": "a key for " + id, "dpd": object{"action": "hold", "interval": 30, "timeout": 120},
 		"ikePolicy": object{
 			"ikeVersion": "v2", "encryptionAlgorithm": "aes-256", "authAlgorithm": "sha256", "pfs": "group14",
 			"lifetime": 3600,

@@ -39,7 +39,8 @@ func TestObserveShowsWrongUserIDs(t *testing.T) {
 	})
 	const id = 2100000009
 	for _, name := range []spec.Name{"right", "twin"} {
-		if err := netns.Directory.Make(spec.Owner{Network: spec.Network, Name: name, ContainerID: "c"}, id); err != nil {
+		owner := spec.Owner{Network: spec.Network, Name: name, ContainerID: "c"}
+		if err := netns.Directory.Make(owner, id); err != nil {
 			t.Fatal(err)
 		}
 		directory := filepath.Join(ipsecDir, string(name))

@@ -146,7 +146,8 @@ func Expected(desired []Binding) []string {
 		switch w.Type {
 		case "IPSEC":
 			pair := spec.Network + ":" + w.Name
-			lines = append(lines, "directory "+w.Name, "process pluto of "+unit, "user id of "+pair, "user id found by "+pair)
+			lines = append(lines, "directory "+w.Name, "process pluto of "+unit, "user id of "+pair,
+				"user id found by "+pair)
 		case "LAZY":
 			lines = append(lines, "process sleep of "+unit)
 		}

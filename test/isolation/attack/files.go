@@ -28,7 +28,9 @@ var fileAttempts = map[string]attempt{
 	"make-link":      func(args []string) (string, error) { return "", unix.Symlink(args[0], args[1]) },
 	"make-hard-link": func(args []string) (string, error) { return "", unix.Link(args[0], args[1]) },
 	"make-pipe":      func(args []string) (string, error) { return "", unix.Mkfifo(args[0], 0o600) },
-	"make-device":    func(args []string) (string, error) { return "", unix.Mknod(args[0], unix.S_IFCHR|0o600, 1<<8|5) },
+	"make-device": func(args []string) (string, error) {
+		return "", unix.Mknod(args[0], unix.S_IFCHR|0o600, 1<<8|5)
+	},
 	"make-setuid":    makeSetuid,
 	"rename":         func(args []string) (string, error) { return "", unix.Rename(args[0], args[1]) },
 	"remove":         func(args []string) (string, error) { return "", unix.Unlink(args[0]) },
@@ -101,7 +103,8 @@ func list(args []string) (string, error) {
 // directories of processes in /proc.
 func writable(args []string) (string, error) {
 	return walk(args[0], func(path string, entry fs.DirEntry) bool {
-		return entry.Type()&fs.ModeSymlink == 0 && unix.Faccessat(unix.AT_FDCWD, path, unix.W_OK, unix.AT_EACCESS) == nil
+		return entry.Type()&fs.ModeSymlink == 0 &&
+			unix.Faccessat(unix.AT_FDCWD, path, unix.W_OK, unix.AT_EACCESS) == nil
 	})
 }
 

@@ -69,7 +69,8 @@ func named(name string) *nl.RtAttr { return nl.NewRtAttr(unix.IFLA_IFNAME, nl.Ze
 
 // listLinks lists the names of the other namespace's links.
 func listLinks(id uint32, _ []string) (string, error) {
-	messages, err := request(unix.RTM_GETLINK, unix.NLM_F_DUMP, target(id)).Execute(unix.NETLINK_ROUTE, unix.RTM_NEWLINK)
+	messages, err := request(unix.RTM_GETLINK, unix.NLM_F_DUMP, target(id)).Execute(unix.NETLINK_ROUTE,
+		unix.RTM_NEWLINK)
 	if err != nil {
 		return "", err
 	}

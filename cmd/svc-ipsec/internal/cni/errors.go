@@ -17,7 +17,8 @@ import (
 
 // The error codes of svc-ipsec.
 const (
-	CodeNameTaken = spec.CodeOwn     // 101: the host has an interface or a unit of the name that is not this container's
+	// 101: the host has an interface or a unit of the name that is not this container's.
+	CodeNameTaken = spec.CodeOwn
 	CodeNoBridge  = spec.CodeOwn + 1 // 102: port.bridge does not exist or is not a bridge
 	CodeOutdated  = spec.CodeOwn + 2 // 103: the daemon runs another Libreswan than the installed one
 	CodeBroken    = spec.CodeOwn + 3 // 104: CHECK found that the container differs from what ADD configured

@@ -103,7 +103,9 @@ func DecodeRequest(args *skel.CmdArgs) (*Request, error) {
 	}
 	for key := range fields {
 		if !slices.Contains(confKeys, key) && !strings.HasPrefix(key, "cni.dev/") {
-			return nil, &spec.Fault{Key: "unknown key", Value: key, Allowed: strings.Join(confKeys, ", ") + ", cni.dev/…"}
+			return nil, &spec.Fault{
+				Key: "unknown key", Value: key, Allowed: strings.Join(confKeys, ", ") + ", cni.dev/…",
+			}
 		}
 	}
 	_ = json.Unmarshal(fields["cniVersion"], &r.CNIVersion)
@@ -135,7 +137,8 @@ func (r *Request) decodeContainer(raw json.RawMessage) error {
 	// Manual calls may omit the IDs that only the supervisor needs.
 	whole := *c
 	for _, id := range []*string{
-		(*string)(&whole.PortID), (*string)(&whole.HostID), (*string)(&whole.GroupID), (*string)(&whole.ConfigurationID),
+		(*string)(&whole.PortID), (*string)(&whole.HostID), (*string)(&whole.GroupID),
+		(*string)(&whole.ConfigurationID),
 	} {
 		if *id == "" {
 			*id = "none"

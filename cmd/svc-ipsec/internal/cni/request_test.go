@@ -20,8 +20,10 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-const fullConf = `{"cniVersion":"1.1.0","name":"svc-supervisor","type":"svc-ipsec","container":{"portId":"p","hostId":"h","interfaceName":"vpn-a","containerId":"c","serviceType":"IPSEC","groupId":"g","configurationId":"r"},
-	"port":{"addresses":["169.254.0.1/30","fd00::1/126"],"mac":"02:00:00:00:00:01","bridge":"br"},"configuration":{},"runtimeConfig":{},"args":{},"capabilities":{},"dns":{},"ipam":{},"cni.dev/attachments":[]}`
+const fullConf = `{"cniVersion":"1.1.0","name":"svc-supervisor","type":"svc-ipsec","container":{"portId":"p",` +
+	`"hostId":"h","interfaceName":"vpn-a","containerId":"c","serviceType":"IPSEC","groupId":"g","configurationId":"r"},
+	"port":{"addresses":["169.254.0.1/30","fd00::1/126"],"mac":"02:00:00:00:00:01","bridge":"br"},"configuration":{},` +
+	`"runtimeConfig":{},"args":{},"capabilities":{},"dns":{},"ipam":{},"cni.dev/attachments":[]}`
 
 func cniArgs(conf string) *skel.CmdArgs {
 	return &skel.CmdArgs{ContainerID: "c", IfName: "svc0", StdinData: []byte(conf)}
@@ -126,7 +128,8 @@ func TestHostileConfIsRefusedOrHarmless(t *testing.T) {
 					t.Errorf("%s: code %d", what, c)
 				}
 				answer := errorMessage(t, err)
-				if !strings.Contains(answer, place.Key) && !strings.Contains(answer, "not UTF-8") || len(answer) > messageLimit+10 {
+				if !strings.Contains(answer, place.Key) && !strings.Contains(answer, "not UTF-8") ||
+					len(answer) > messageLimit+10 {
 					t.Errorf("%s: %s", what, answer)
 				}
 				continue
@@ -144,7 +147,8 @@ func TestHostileConfIsRefusedOrHarmless(t *testing.T) {
 			if bridge := r.Bridge(); place.Key == "bridge" && spec.CheckLinkName("", bridge) == nil {
 				continue // a valid link name, even if no such link exists
 			}
-			if place.Object && place.Key != "container" && place.Key != "port" || slices.Contains(uncheckedKeys, place.Key) {
+			if place.Object && place.Key != "container" && place.Key != "port" ||
+				slices.Contains(uncheckedKeys, place.Key) {
 				continue
 			}
 			if _, err := spec.ParseID[string]("", strings.Trim(value, `"`)); err != nil {
@@ -155,7 +159,8 @@ func TestHostileConfIsRefusedOrHarmless(t *testing.T) {
 }
 
 const chained = `{"cniVersion":"1.1.0","name":"n","type":"svc-ipsec","prevResult":{"cniVersion":"1.1.0",
-	"interfaces":[{"name":"svc0","mac":"02:00:00:00:00:01","sandbox":"/run/netns/n"}],"ips":[{"address":"192.0.2.2/24","gateway":"192.0.2.1","interface":0}]}}`
+	"interfaces":[{"name":"svc0","mac":"02:00:00:00:00:01","sandbox":"/run/netns/n"}],` +
+	`"ips":[{"address":"192.0.2.2/24","gateway":"192.0.2.1","interface":0}]}}`
 
 // TestHostilePrevResultGivesOneLineError tests values that CNI's own code parses and reports in its own error messages.
 func TestHostilePrevResultGivesOneLineError(t *testing.T) {
@@ -190,7 +195,8 @@ func TestHostileEnvironmentIsRefused(t *testing.T) {
 			t.Errorf("%.90q: %v", id, err)
 		}
 		args.ContainerID, args.IfName, args.StdinData = "c", id, []byte(`{"name":"n"}`)
-		if r, err := Decode(args); err != nil || !strings.HasPrefix(string(r.Owner.Name), "x") || len(r.Owner.Name) != 11 {
+		if r, err := Decode(args); err != nil || !strings.HasPrefix(string(r.Owner.Name), "x") ||
+			len(r.Owner.Name) != 11 {
 			t.Errorf("CNI_IFNAME %.90q: %v", id, err)
 		}
 	}
@@ -244,7 +250,9 @@ func FuzzConf(f *testing.F) {
 			c.Found.Files[path] = config.File{Content: spec.NewSecret([]byte("k"))}
 		}
 		for _, files := range c.Certificates() {
-			c.Found.Certificates[files] = config.Certificate{Nickname: "svc-1-2", AuthBy: "rsasig", PeerCA: "%same", Digest: "d"}
+			c.Found.Certificates[files] = config.Certificate{
+				Nickname: "svc-1-2", AuthBy: "rsasig", PeerCA: "%same", Digest: "d",
+			}
 		}
 		c.Resolve(nil)
 		_, _ = r.Plan()

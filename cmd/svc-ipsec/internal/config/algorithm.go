@@ -29,8 +29,8 @@ type algorithm struct {
 	value string // in Neutron and in the document
 	name  string // in Libreswan
 	use   use
-	// aead marks ciphers that protect integrity themselves. An ESP proposal with such a cipher has no integrity algorithm.
-	// In an IKE proposal the integrity algorithm then selects the pseudo-random function.
+	// aead marks ciphers that protect integrity themselves. An ESP proposal with such a cipher has no integrity
+	// algorithm. In an IKE proposal the integrity algorithm then selects the pseudo-random function.
 	aead bool
 }
 

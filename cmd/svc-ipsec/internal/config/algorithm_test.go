@@ -90,7 +90,8 @@ func TestRefusedAlgorithmFaultListsAllowedOnes(t *testing.T) {
 		{`"ikePolicy":{"pfs":"group2"}`, "ikePolicy.pfs", "group2", "group14"},
 		{`"ikePolicy":{"authAlgorithm":"aes-cmac"}`, "ikePolicy.authAlgorithm", "aes-cmac", "sha256"},
 		{`"ipsecPolicy":{"authAlgorithm":"md5"}`, "ipsecPolicy.authAlgorithm", "md5", "sha256"},
-		{`"ikePolicy":{"ikeVersion":"v1"},"ipsecPolicy":{"pfs":"group19"}`, "ipsecPolicy.pfs", "group19", "(ESP with IKEv1)"},
+		{`"ikePolicy":{"ikeVersion":"v1"},"ipsecPolicy":{"pfs":"group19"}`, "ipsecPolicy.pfs", "group19",
+			"(ESP with IKEv1)"},
 		{`"ipsecPolicy":{"transformProtocol":"ah-esp"}`, "ipsecPolicy.transformProtocol", "ah-esp", "esp, ah"},
 	} {
 		c, err := Decode(document(test.policy))

@@ -20,7 +20,8 @@ func TestConnectionUsesContentsOfCertificateFiles(t *testing.T) {
 		{byCertificate, good, ""},
 		{byCertificate + `,"localId":"left.example.org","peerId":"C=FR, CN=right"`, good, ""},
 		{byCertificate, with(func(c *Certificate) { c.PeerCA = "C=FR, CN=ca" }), ""},
-		{byCertificate, with(func(c *Certificate) { c.PeerCA = "CN=a\nleftupdown=x" }), "connections[0].certificate.caFile"},
+		{byCertificate, with(func(c *Certificate) { c.PeerCA = "CN=a\nleftupdown=x" }),
+			"connections[0].certificate.caFile"},
 		// The certificate is from an earlier read.
 		{byCertificate, with(func(c *Certificate) { c.Fault = "privateKeyFile \"/k\": no such file" }), ""},
 		{byCertificate, Certificate{Fault: "privateKeyFile \"/k\": no such file"},
@@ -55,7 +56,8 @@ func TestConnectionUsesContentsOfCertificateFiles(t *testing.T) {
 			}
 			continue
 		}
-		if refused == nil || !strings.Contains(refused.Error(), test.want) || strings.Contains(refused.Error(), "secret-of") {
+		if refused == nil || !strings.Contains(refused.Error(), test.want) ||
+			strings.Contains(refused.Error(), "secret-of") {
 			t.Errorf("%s: got %v, want %s", test.fields, refused, test.want)
 		}
 	}

@@ -38,14 +38,14 @@ type Configuration struct {
 	Connections []Connection // in the order of the document, including refused and administratively down ones
 	// Loaded holds the conns that the daemon has loaded, by name. The caller sets it before Resolve.
 	Loaded map[string]Networks
-	// Found holds the contents of the files and the addresses of the names that the document references. The caller sets
-	// it before Resolve.
+	// Found holds the contents of the files and the addresses of the names that the document references. The caller
+	// sets it before Resolve.
 	Found Found
 	// Inside lists the addresses of the container besides ExternalIPs. The caller sets it before Resolve.
 	Inside []netip.Addr
-	// Accepted reports whether a connection may run although it has faults that release 0.1.0 accepted. For one release,
-	// connections that had these faults before keep running with a warning. The caller sets it before Resolve. If it is
-	// nil, all such connections are refused.
+	// Accepted reports whether a connection may run although it has faults that release 0.1.0 accepted. For one
+	// release, connections that had these faults before keep running with a warning. The caller sets it before Resolve.
+	// If it is nil, all such connections are refused.
 	Accepted func(*Connection) bool
 }
 

@@ -92,7 +92,10 @@ func TestConnectionFaultRefusesOnlyThatConnection(t *testing.T) {
 		{`"psk":""`, "connections[0].psk"},
 		{`"psk":7`, "connections[0].psk"},
 		{`"psk":"\ud800"`, "connections[0].psk"},
-		{`"peerAddress":"vpn.example.org"`, `connections[0].peerAddress "vpn.example.org": was not looked up: allowed: `},
+		{
+			`"peerAddress":"vpn.example.org"`,
+			`connections[0].peerAddress "vpn.example.org": was not looked up: allowed: `,
+		},
 		{`"peerAddress":"192.0.2.300"`,
 			`connections[0].peerAddress "192.0.2.300": ` +
 				`allowed: an IPv4 or IPv6 address, or a host name, whose last label is no number`},
@@ -196,7 +199,8 @@ func TestConflictingConnectionsAreRefused(t *testing.T) {
 		{strings.Replace(other, `"b"`, `"a"`, 1), "an id that no other connection has"},
 	} {
 		for _, standings := range [][2]Standing{
-			{New, New}, {New, Edited}, {New, Unchanged}, {Edited, Unchanged}, {Unchanged, Edited}, {Unchanged, Unchanged},
+			{New, New}, {New, Edited}, {New, Unchanged}, {Edited, Unchanged}, {Unchanged, Edited},
+			{Unchanged, Unchanged},
 		} {
 			c := two(plain, test.b)
 			c.Resolve(func(one *Connection) Standing {
@@ -312,7 +316,8 @@ func TestLoadedSubnetKeepsItsNumber(t *testing.T) {
 			"a-0-0 10.5.0.0/24, a-0-1 10.3.0.0/24, a-0-2 10.6.0.0/24"},
 		{`"10.9.0.0/24","10.1.0.0/24"`, `"10.3.0.0/24"`, "a-1-1 10.3.0.0/24, a-0-1 10.3.0.0/24"},
 	} {
-		c, err := Decode([]byte(`{"externalIps":["192.0.2.1"],"connections":[{"id":"a","peerAddress":"192.0.2.9","psk":"k",` +
+		c, err := Decode([]byte(`{"externalIps":["192.0.2.1"],"connections":[{"id":"a","peerAddress":"192.0.2.9",` +
+			`"psk":"k",` +
 			`"localCidrs":[` + test.local + `],"peerCidrs":[` + test.peer + `]}]}`))
 		if err != nil {
 			t.Fatal(err)
@@ -366,8 +371,10 @@ func TestNumberOfPairsIsLimited(t *testing.T) {
 			local = append(local, fmt.Sprintf(`"10.0.%d.0/24"`, j))
 			peer = append(peer, fmt.Sprintf(`"11.%d.%d.0/24"`, i, j))
 		}
-		connections = append(connections, fmt.Sprintf(`{"id":"c%[1]d","peerAddress":"198.18.0.%[1]d","peerId":"@c%[1]d",`+
-			`"localCidrs":[%[2]s],"peerCidrs":[%[3]s],"psk":"k"}`, i, strings.Join(local, ","), strings.Join(peer, ",")))
+		connections = append(connections,
+			fmt.Sprintf(`{"id":"c%[1]d","peerAddress":"198.18.0.%[1]d","peerId":"@c%[1]d",`+
+				`"localCidrs":[%[2]s],"peerCidrs":[%[3]s],"psk":"k"}`, i, strings.Join(local, ","),
+				strings.Join(peer, ",")))
 	}
 	c, err := Decode([]byte(`{"externalIps":["192.0.2.1"],"connections":[` + strings.Join(connections, ",") + `]}`))
 	if err != nil {
@@ -390,8 +397,8 @@ func TestNumberOfPairsIsLimited(t *testing.T) {
 	if pairs != maxAllPairs || c.Connections[200].Refused != nil {
 		t.Errorf("%d pairs, and the running connection is refused with %v", pairs, c.Connections[200].Refused)
 	}
-	const want = "configuration.connections[255].peerCidrs: 2304 pairs of subnets with those of the other connections: " +
-		"allowed: at most 2048"
+	const want = "configuration.connections[255].peerCidrs: 2304 pairs of subnets with those of the other " +
+		"connections: allowed: at most 2048"
 	if reason := fmt.Sprint(c.Connections[255].Refused); reason != want {
 		t.Error(reason)
 	}
@@ -415,7 +422,9 @@ func TestPairsHaveOneFamilyAndUniqueNames(t *testing.T) {
 }
 
 func TestAliasesAreUnique(t *testing.T) {
-	ids := []string{"a", "A", "a-0-0", "ä", "a b", strings.Repeat("x", 200), "-a", "7f1c0000-0000-4000-8000-000000000001"}
+	ids := []string{
+		"a", "A", "a-0-0", "ä", "a b", strings.Repeat("x", 200), "-a", "7f1c0000-0000-4000-8000-000000000001",
+	}
 	ids = append(ids, (&Connection{ID: "ä"}).Alias())
 	seen := map[string]string{}
 	for _, id := range ids {
@@ -432,7 +441,9 @@ func TestAliasesAreUnique(t *testing.T) {
 
 // fillFound fills Found with values for all files and names that a document references.
 func fillFound(c *Configuration) {
-	c.Found = Found{Files: map[string]File{}, Certificates: map[CertificateFiles]Certificate{}, Names: map[string]Name{}}
+	c.Found = Found{
+		Files: map[string]File{}, Certificates: map[CertificateFiles]Certificate{}, Names: map[string]Name{},
+	}
 	for i, name := range c.PeerNames() {
 		c.Found.Names[name] = Name{Address: netip.AddrFrom4([4]byte{203, 0, 113, byte(i)})}
 	}

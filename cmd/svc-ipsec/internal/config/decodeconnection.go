@@ -245,7 +245,8 @@ func (d connectionDecoder) checkSubnets() error {
 	local, peer := families(d.LocalCIDRs), families(d.PeerCIDRs)
 	if local != peer {
 		return &spec.Fault{
-			Key: d.key + ".peerCidrs", Value: d.PeerCIDRs[0].String(), Allowed: "networks of the same families as localCidrs",
+			Key: d.key + ".peerCidrs", Value: d.PeerCIDRs[0].String(),
+			Allowed: "networks of the same families as localCidrs",
 		}
 	}
 	if n := len(d.Pairs()); n > maxPairs {

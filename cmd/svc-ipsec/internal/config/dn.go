@@ -116,7 +116,8 @@ func (p *dnParser) quoted() (string, *spec.Fault) {
 // plain parses a value without quotes, and the comma after it.
 func (p *dnParser) plain() (string, *spec.Fault) {
 	var b strings.Builder
-	// escaped is the length of the value up to and including its last escape. Trailing blanks are trimmed only after it.
+	// escaped is the length of the value up to and including its last escape. Trailing blanks are trimmed only after
+	// it.
 	given, escaped := p.rest, 0
 	if strings.HasPrefix(given, "#") {
 		return "", p.fault(given, `\# at the begin of a value`)

@@ -109,7 +109,8 @@ func (f Found) setAddress(c *Connection) error {
 	switch {
 	case !ok:
 		return fmt.Errorf("%s.peerAddress %s: was not looked up: "+
-			"allowed: a name, where there is an external address to reach its own from", c.place, spec.Quote(c.PeerName))
+			"allowed: a name, where there is an external address to reach its own from", c.place,
+			spec.Quote(c.PeerName))
 	case !name.Address.IsValid():
 		return fmt.Errorf("%s.peerAddress %s: %s: allowed: an address, or a name that has one",
 			c.place, spec.Quote(c.PeerName), name.Fault)
@@ -156,7 +157,9 @@ func (f Found) setCertificate(c *Connection) error {
 // Assume fills Found with made-up values for all files and names that the document references, so that Resolve reports
 // only faults of the document itself. Two connections that reference the same file or name get the same value.
 func (c *Configuration) Assume() {
-	c.Found = Found{Files: map[string]File{}, Names: map[string]Name{}, Certificates: map[CertificateFiles]Certificate{}}
+	c.Found = Found{
+		Files: map[string]File{}, Names: map[string]Name{}, Certificates: map[CertificateFiles]Certificate{},
+	}
 	for _, path := range c.PSKFiles() {
 		c.Found.Files[path] = File{Content: spec.NewSecret([]byte(path))}
 	}

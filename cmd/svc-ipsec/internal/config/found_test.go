@@ -14,8 +14,11 @@ func TestPeerNameIsReplacedByItsAddress(t *testing.T) {
 		address, id string
 		want        string
 	}{
-		{`"peerAddress":"VPN.example.org"`, Name{Address: netip.MustParseAddr("192.0.2.9")}, "192.0.2.9", "192.0.2.9", ""},
-		{`"peerAddress":"vpn.example.org"`, Name{Address: netip.MustParseAddr("2001:db8::9"), Fault: "no answer from DNS"},
+		{`"peerAddress":"VPN.example.org"`, Name{Address: netip.MustParseAddr("192.0.2.9")}, "192.0.2.9", "192.0.2.9",
+			""},
+		{`"peerAddress":"vpn.example.org"`, Name{
+			Address: netip.MustParseAddr("2001:db8::9"), Fault: "no answer from DNS",
+		},
 			"2001:db8::9", "2001:db8::9", ""},
 		{`"peerAddress":"vpn.example.org","peerId":"vpn.example.org"`, Name{Address: netip.MustParseAddr("192.0.2.9")},
 			"192.0.2.9", "@vpn.example.org", ""},
@@ -30,7 +33,8 @@ func TestPeerNameIsReplacedByItsAddress(t *testing.T) {
 			t.Fatal(err)
 		}
 		names := c.PeerNames()
-		if strings.Contains(test.more, "false") != (len(names) == 0) || len(names) > 0 && names[0] != "vpn.example.org" {
+		if strings.Contains(test.more, "false") != (len(names) == 0) ||
+			len(names) > 0 && names[0] != "vpn.example.org" {
 			t.Errorf("%s: names %v", test.more, names)
 		}
 		c.Found.Names = map[string]Name{"vpn.example.org": test.found}

@@ -34,7 +34,8 @@ const identityAllowed = "an IP address, a host name (with or without '@'), user@
 	"@#<hex digits> or @[text] (key id), or a distinguished name like C=FR, O=Example, CN=paris; ASCII only"
 
 var (
-	hostName = lazyregexp.New(`^[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*$`)
+	hostName = lazyregexp.New(
+		`^[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*$`)
 	userName = lazyregexp.New(`^[A-Za-z0-9]([A-Za-z0-9._+-]*[A-Za-z0-9])?$`)
 	keyHex   = lazyregexp.New(`^([0-9a-fA-F]{2})+$`)
 	keyText  = lazyregexp.New(`^[A-Za-z0-9._:/+-]+$`)

@@ -15,7 +15,8 @@ func TestMidoNetPageListsRefusals(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, test := range []struct{ more, reason, page string }{
-		{`"ikePolicy":{"pfs":"group2"}`, `ikePolicy.pfs "group2": allowed: group14`, "`pfs \"group2\": allowed: group14`"},
+		{`"ikePolicy":{"pfs":"group2"}`, `ikePolicy.pfs "group2": allowed: group14`,
+			"`pfs \"group2\": allowed: group14`"},
 		{`"ipsecPolicy":{"pfs":"group2"}`, `ipsecPolicy.pfs "group2": allowed: group14`,
 			"`pfs \"group2\": allowed: group14`"},
 		{`"ipsecPolicy":{"transformProtocol":"ah-esp"}`, `transformProtocol "ah-esp": allowed: esp, ah`,

@@ -16,7 +16,8 @@ func accepted(table []algorithm, where use) []algorithm {
 func TestLibreswanAcceptsListsOfProposals(t *testing.T) {
 	accepts := libreswan(t)
 	for _, where := range everyUse {
-		ciphers, integrities, groups := accepted(encryptions, where), accepted(integrities, where), accepted(groups, where)
+		ciphers, integrities, groups := accepted(encryptions, where), accepted(integrities, where),
+			accepted(groups, where)
 		if len(ciphers) == 0 {
 			ciphers = encryptions // AH ignores the cipher
 		}
@@ -64,8 +65,10 @@ func TestProposalsKeepTheirOrder(t *testing.T) {
 			t.Fatal(err)
 		}
 		connection := c.Connections[0]
-		if connection.Refused != nil || connection.IKE.Proposals != test.ike || connection.IPsec.Proposals != test.ipsec {
-			t.Errorf("%s: %v: %s and %s", test.policy, connection.Refused, connection.IKE.Proposals, connection.IPsec.Proposals)
+		if connection.Refused != nil || connection.IKE.Proposals != test.ike ||
+			connection.IPsec.Proposals != test.ipsec {
+			t.Errorf("%s: %v: %s and %s", test.policy, connection.Refused, connection.IKE.Proposals,
+				connection.IPsec.Proposals)
 		}
 	}
 }
@@ -81,7 +84,8 @@ func TestInvalidListOfProposalsIsRefused(t *testing.T) {
 			`ikePolicy.proposals[1].encryptionAlgorithm "aes-256-gcm-16"`},
 		{`"ikePolicy":{"ikeVersion":"v1","phase1NegotiationMode":"aggressive","proposals":[{},{"pfs":"group5"}]}`,
 			`ikePolicy.proposals "2 proposals": allowed: exactly one`},
-		{`"ipsecPolicy":{"proposals":[{},{"pfs":"group19"}]}`, `ipsecPolicy.proposals[1].pfs "group19": allowed: group14`},
+		{`"ipsecPolicy":{"proposals":[{},{"pfs":"group19"}]}`,
+			`ipsecPolicy.proposals[1].pfs "group19": allowed: group14`},
 	} {
 		c, err := Decode(json.RawMessage(document(test.policy)))
 		if err != nil {

@@ -175,9 +175,9 @@ func (r *resolution) complete(c *Connection) error {
 	return nil
 }
 
-// conflict returns an error if a connection cannot run together with those that are kept. The daemon selects a secret by
-// the two identities, and selects a connection by the two addresses before it has read a proposal (see ipsec.secrets of
-// Libreswan). In main mode it needs the secret before it has read the peer's identity (RFC 2409, section 5.4).
+// conflict returns an error if a connection cannot run together with those that are kept. The daemon selects a secret
+// by the two identities, and selects a connection by the two addresses before it has read a proposal (see ipsec.secrets
+// of Libreswan). In main mode it needs the secret before it has read the peer's identity (RFC 2409, section 5.4).
 func (r *resolution) conflict(c *Connection) error {
 	for _, other := range r.kept {
 		sameIDs := c.LocalID.Same(other.LocalID) && c.PeerID.Same(other.PeerID)
@@ -193,7 +193,8 @@ func (r *resolution) conflict(c *Connection) error {
 				"allowed: one key for a pair of ids", c.place, spec.Quote(other.ID))
 		case samePeer && c.authentication() != other.authentication():
 			return fmt.Errorf("%s.authMode: connection %s to the same peerAddress %s authenticates otherwise: "+
-				"allowed: one authMode and certificate for a peer address", c.place, spec.Quote(other.ID), c.PeerAddress)
+				"allowed: one authMode and certificate for a peer address", c.place, spec.Quote(other.ID),
+				c.PeerAddress)
 		case samePeer && otherPolicy:
 			return fmt.Errorf("%s.ikePolicy: connection %s to the same peerAddress %s has another one: "+
 				"allowed: one IKE policy for a peer address", c.place, spec.Quote(other.ID), c.PeerAddress)

@@ -41,7 +41,8 @@ func TestRefusedEditIsReplacedByLastValidForm(t *testing.T) {
 	a, b := connectionJSON("a", `,"peerCidrs":["10.2.0.0/24"]`), connectionJSON("b", `,"peerCidrs":["10.3.0.0/24"]`)
 	bad := connectionJSON("a", `,"peerCidrs":["10.2.0.0/24"],"mtu":1`)
 	swapped := []string{
-		connectionJSON("a", `,"peerCidrs":["10.3.0.0/24"],"mtu":1`), connectionJSON("b", `,"peerCidrs":["10.2.0.0/24"]`),
+		connectionJSON("a", `,"peerCidrs":["10.3.0.0/24"],"mtu":1`),
+		connectionJSON("b", `,"peerCidrs":["10.2.0.0/24"]`),
 	}
 	for _, r := range []struct {
 		name      string
@@ -52,24 +53,27 @@ func TestRefusedEditIsReplacedByLastValidForm(t *testing.T) {
 		refused   []string // the ids of the refused connections
 		valid     []string // the ids of the connections that Valid returns
 	}{
-		{"valid document", connectionsJSON(a, b), connectionsJSON(a, b), nil, []string{"10.2.0.0/24", "10.3.0.0/24"}, nil,
-			[]string{"a", "b"}},
-		{"a bad edit", connectionsJSON(bad, b), connectionsJSON(a, b), []int{0}, []string{"10.2.0.0/24", "10.3.0.0/24"}, nil,
-			[]string{"a", "b"}},
+		{"valid document", connectionsJSON(a, b), connectionsJSON(a, b), nil, []string{"10.2.0.0/24", "10.3.0.0/24"},
+			nil, []string{"a", "b"}},
+		{"a bad edit", connectionsJSON(bad, b), connectionsJSON(a, b), []int{0}, []string{"10.2.0.0/24", "10.3.0.0/24"},
+			nil, []string{"a", "b"}},
 		{"a bad edit of a connection at another index", connectionsJSON(b, bad), connectionsJSON(a, b), []int{1},
 			[]string{"10.3.0.0/24", "10.2.0.0/24"}, nil, []string{"b", "a"}},
-		{"a bad new connection", connectionsJSON(bad, b), connectionsJSON(b), nil, []string{"10.3.0.0/24"}, []string{"a"},
+		{"a bad new connection", connectionsJSON(bad, b), connectionsJSON(b), nil, []string{"10.3.0.0/24"},
+			[]string{"a"}, []string{"b"}},
+		{"no last valid document", connectionsJSON(bad, b), nil, nil, []string{"10.3.0.0/24"}, []string{"a"},
 			[]string{"b"}},
-		{"no last valid document", connectionsJSON(bad, b), nil, nil, []string{"10.3.0.0/24"}, []string{"a"}, []string{"b"}},
-		{"a removed connection is not restored", connectionsJSON(b), connectionsJSON(a, b), nil, []string{"10.3.0.0/24"}, nil,
-			[]string{"b"}},
+		{"a removed connection is not restored", connectionsJSON(b), connectionsJSON(a, b), nil,
+			[]string{"10.3.0.0/24"}, nil, []string{"b"}},
 		{"an unchanged bad connection stays refused", connectionsJSON(bad, b), connectionsJSON(bad, b), nil,
 			[]string{"10.3.0.0/24"}, []string{"a"}, []string{"b"}},
 		{"a misspelt id", connectionsJSON(strings.Replace(a, `"id"`, `"idd"`, 1), b), connectionsJSON(a, b), []int{0},
 			[]string{"10.2.0.0/24", "10.3.0.0/24"}, nil, []string{"a", "b"}},
 		{"a misspelt id of a new connection", connectionsJSON(a, b, strings.Replace(a, `"id"`, `"idd"`, 1)),
-			connectionsJSON(a, b), nil, []string{"10.2.0.0/24", "10.3.0.0/24"}, []string{"connections[2]"}, []string{"a", "b"}},
-		{"a copy with the same id", connectionsJSON(a, strings.Replace(a, "10.2.", "10.4.", 1), b), connectionsJSON(a, b),
+			connectionsJSON(a, b), nil, []string{"10.2.0.0/24", "10.3.0.0/24"}, []string{"connections[2]"},
+			[]string{"a", "b"}},
+		{"a copy with the same id", connectionsJSON(a, strings.Replace(a, "10.2.", "10.4.", 1), b),
+			connectionsJSON(a, b),
 			nil, []string{"10.2.0.0/24", "10.3.0.0/24"}, []string{"connections[1]"}, []string{"a", "b"}},
 		{"a connection gets the network of one whose edit is bad", connectionsJSON(swapped...), connectionsJSON(a, b),
 			[]int{0, 1}, []string{"10.2.0.0/24", "10.3.0.0/24"}, nil, []string{"a", "b"}},
@@ -120,14 +124,16 @@ func TestFaultOfEarlierReleaseIsToleratedOnlyInUnchangedSetting(t *testing.T) {
 		{"unchanged", connectionsJSON(short), connectionsJSON(short), "", ""},
 		{"at another index", connectionsJSON(connectionJSON("b", `,"peerCidrs":["10.3.0.0/24"]`), short),
 			connectionsJSON(short), "", ""},
-		{"another value", connectionsJSON(strings.Replace(short, ":5", ":6", 1)), connectionsJSON(short), "", "lifetime"},
+		{"another value", connectionsJSON(strings.Replace(short, ":5", ":6", 1)), connectionsJSON(short), "",
+			"lifetime"},
 		{"an additional fault",
 			connectionsJSON(strings.Replace(short, `["10.2.0.0/24"]`, `["10.2.0.0/24","240.0.0.0/8"]`, 1)),
 			connectionsJSON(short), "", "lifetime"},
 		{"a new connection", connectionsJSON(short), nil, "", "lifetime"},
 		{"our own address as the peer's", connectionsJSON(connectionJSON("a", `,"peerCidrs":["10.2.0.0/24"]`)), nil,
 			"192.0.2.9", "another address than the container's own"},
-		{"our own address as the peer's, as before", connectionsJSON(connectionJSON("a", `,"peerCidrs":["10.2.0.0/24"]`)),
+		{"our own address as the peer's, as before",
+			connectionsJSON(connectionJSON("a", `,"peerCidrs":["10.2.0.0/24"]`)),
 			connectionsJSON(connectionJSON("a", `,"peerCidrs":["10.2.0.0/24"]`)), "192.0.2.9", ""},
 	} {
 		t.Run(r.name, func(t *testing.T) {
@@ -144,7 +150,8 @@ func TestFaultOfEarlierReleaseIsToleratedOnlyInUnchangedSetting(t *testing.T) {
 			switch {
 			case r.refused == "" && (connection.Refused != nil || len(connection.Tolerated) == 0):
 				t.Errorf("refused: %v, tolerated: %v", connection.Refused, connection.Tolerated)
-			case r.refused != "" && (connection.Refused == nil || !strings.Contains(connection.Refused.Error(), r.refused)):
+			case r.refused != "" && (connection.Refused == nil ||
+				!strings.Contains(connection.Refused.Error(), r.refused)):
 				t.Errorf("refused: %v, want %s", connection.Refused, r.refused)
 			}
 		})

@@ -84,7 +84,8 @@ func TestKeysFromDocumentAndFileAreCompared(t *testing.T) {
 	other := strings.NewReplacer(`"id":"a"`, `"id":"b"`, "10.2.0.0", "10.3.0.0",
 		`"psk":"secret-of-test"`, `"pskFile":"/k"`).Replace(plain)
 	for content, same := range map[string]bool{"secret-of-test": true, "secret-of-test\n": false} {
-		c, err := Decode(json.RawMessage(`{"externalIps":["192.0.2.1"],"connections":[{` + plain + `},{` + other + `}]}`))
+		c, err := Decode(
+			json.RawMessage(`{"externalIps":["192.0.2.1"],"connections":[{` + plain + `},{` + other + `}]}`))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -68,7 +68,8 @@ func (c *Connection) faultsAcceptedBy010(of *Configuration) (faults []error) {
 		case peer.IsSingleIP() && slices.Contains(own, peer.Addr()):
 			add(".peerCidrs", peer.String(), "another network than an address of the container itself")
 		case slices.Contains(c.LocalCIDRs, peer):
-			add(".peerCidrs", peer.String(), "no network that is in localCidrs too; a larger or a smaller one may overlap it")
+			add(".peerCidrs", peer.String(),
+				"no network that is in localCidrs too; a larger or a smaller one may overlap it")
 		}
 	}
 	return faults

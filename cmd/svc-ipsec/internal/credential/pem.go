@@ -95,7 +95,8 @@ func distinguishedName(der []byte) (string, error) {
 			name := attributes[attribute.Type.String()]
 			if !ok || name == "" || len(set) > 1 || !plainValue.MatchString(value) {
 				return "", fmt.Errorf("attribute %s of the root's subject is not supported: allowed: "+
-					"the issuer of our own certificate, or a subject like C=FR, O=Example, CN=ca in ASCII", attribute.Type)
+					"the issuer of our own certificate, or a subject like C=FR, O=Example, CN=ca in ASCII",
+					attribute.Type)
 			}
 			parts = append(parts, name+"="+value)
 		}

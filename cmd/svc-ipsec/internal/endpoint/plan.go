@@ -71,7 +71,8 @@ func Compare(wanted []Conn, files map[string][]byte, loaded map[string]Loaded, c
 	for _, c := range wanted {
 		unchanged := bytes.Equal(files[c.Name], c.Text) ||
 			connected[c.Connection.PeerAddress] && bytes.Equal(files[c.Name], c.Former)
-		// An unoriented conn was loaded when its local address did not exist. It has no tunnel and has to be loaded again.
+		// An unoriented conn was loaded when its local address did not exist. It has no tunnel and has to be loaded
+		// again.
 		if has, ok := loaded[c.Name]; ok && !has.Unoriented && unchanged {
 			plan.Keep = append(plan.Keep, c)
 			delete(files, c.Name)
@@ -109,7 +110,8 @@ func (p *Plan) LoadRunning(newKeys bool) []Action {
 		list = append(list, Action{Op: OpRereadSecrets})
 	}
 	if len(p.Load) > 0 {
-		// The interface addresses may have changed, and pluto never orients a conn whose local address it does not know.
+		// The interface addresses may have changed, and pluto never orients a conn whose local address it does not
+		// know.
 		list = append(list, Action{Op: OpListen}, Action{OpLoad, Names(p.Load)})
 	}
 	return list

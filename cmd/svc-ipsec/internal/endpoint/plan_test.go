@@ -44,7 +44,8 @@ func TestPlanUnit(t *testing.T) {
 	}{
 		{"a new container without conns needs no daemon", Unit{New: true}, nil, false, false, false, nil},
 		{"a daemon without wanted conns is stopped", Unit{Exists: true, Database: true}, nil, false, true, false, nil},
-		{"the files of a killed daemon without wanted conns are removed", Unit{Database: true}, nil, false, true, false, nil},
+		{"the files of a killed daemon without wanted conns are removed", Unit{Database: true}, nil, false, true, false,
+			nil},
 		{"nothing is left of a daemon without wanted conns", Unit{}, nil, false, false, false, nil},
 		{"a new container gets a daemon", Unit{New: true}, conns("a"), false, false, true, []string{"a"}},
 		{"a daemon whose state was lost is replaced", Unit{New: true, Exists: true}, conns("a"), false, true, true,
@@ -76,14 +77,15 @@ func TestCompare(t *testing.T) {
 	}{
 		{"an unchanged conn is kept", conns("a"), map[string]string{"a": "conn a"}, map[string]Loaded{"a": {}},
 			"", "", []string{"a"}},
-		{"an unwanted conn is deleted, its file first", nil, map[string]string{"a": "conn a"}, map[string]Loaded{"a": {}},
-			"remove files a, delete a", "reread secrets", nil},
+		{"an unwanted conn is deleted, its file first", nil, map[string]string{"a": "conn a"},
+			map[string]Loaded{"a": {}}, "remove files a, delete a", "reread secrets", nil},
 		{"a changed conn is replaced", conns("a"), map[string]string{"a": "conn a, edited"}, map[string]Loaded{"a": {}},
 			"remove files a, delete a", "reread secrets, listen, load a", nil},
 		{"an unoriented conn is replaced", conns("a"), map[string]string{"a": "conn a"},
 			map[string]Loaded{"a": {Unoriented: true}},
 			"remove files a, delete a", "reread secrets, listen, load a", nil},
-		{"a conn that an earlier ADD loaded and did not record is deleted", conns("a"), map[string]string{"a": "conn a"},
+		{"a conn that an earlier ADD loaded and did not record is deleted", conns("a"),
+			map[string]string{"a": "conn a"},
 			map[string]Loaded{"a": {}, "c": {}}, "delete c", "reread secrets", []string{"a"}},
 		{"a wanted conn that an earlier ADD loaded and did not record is replaced", conns("a"), nil,
 			map[string]Loaded{"a": {}}, "delete a", "reread secrets, listen, load a", nil},
@@ -108,7 +110,8 @@ func TestCompare(t *testing.T) {
 		plan := Compare(test.wanted, files, test.loaded, map[netip.Addr]bool{peerB: true})
 		if text(plan.Retire()) != test.retire || text(plan.LoadRunning(false)) != test.load ||
 			!slices.Equal(Names(plan.Keep), test.keep) || plan.Stop || plan.Start {
-			t.Errorf("%s: %s; %s; keep %v", test.name, text(plan.Retire()), text(plan.LoadRunning(false)), Names(plan.Keep))
+			t.Errorf("%s: %s; %s; keep %v", test.name, text(plan.Retire()), text(plan.LoadRunning(false)),
+				Names(plan.Keep))
 		}
 		if plan.Changes() != (test.retire+test.load != "") {
 			t.Errorf("%s: changes: %v", test.name, plan.Changes())

@@ -31,7 +31,8 @@ func TestRetryDelayDoublesUpToFiveMinutes(t *testing.T) {
 
 func TestNextADDIsRequestedWhileConnsAreStalled(t *testing.T) {
 	recorded := Schedule{Changed: noon, Next: noon.Add(7500 * time.Millisecond)}
-	wanted := decode(t, `{"id":"a","peerAddress":"192.0.2.2","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.2.0.0/24"],"psk":"k"}`)
+	wanted := decode(
+		t, `{"id":"a","peerAddress":"192.0.2.2","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.2.0.0/24"],"psk":"k"}`)
 	for _, test := range []struct {
 		name    string
 		loaded  Loaded
@@ -63,7 +64,8 @@ func decode(t *testing.T, connections string) []*config.Connection {
 }
 
 func TestRetryActions(t *testing.T) {
-	const document = `{"id":"a","peerAddress":"192.0.2.2","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.2.0.0/24"],"psk":"k"},
+	const document = `{"id":"a","peerAddress":"192.0.2.2","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.2.0.0/24"],` +
+		`"psk":"k"},
 		{"id":"b","peerAddress":"192.0.2.3","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.3.0.0/24"],"psk":"k"}`
 	wanted := decode(t, document)
 	due := Schedule{Changed: noon.Add(-time.Minute), Delay: 10 * time.Second, Next: noon}
@@ -78,7 +80,9 @@ func TestRetryActions(t *testing.T) {
 		want       Schedule
 	}{
 		{"all are up: the schedule ends", due, false, wanted,
-			Status{Conns: map[string]Loaded{"a-0-0": {}, "b-0-0": {}}, Up: map[string]bool{"a-0-0": true, "b-0-0": true}},
+			Status{
+				Conns: map[string]Loaded{"a-0-0": {}, "b-0-0": {}}, Up: map[string]bool{"a-0-0": true, "b-0-0": true},
+			},
 			"", Schedule{Changed: due.Changed}},
 		{"a stalled conn is initiated when it is due", due, false, wanted,
 			Status{Conns: map[string]Loaded{"a-0-0": {}, "b-0-0": {}}, Up: map[string]bool{"b-0-0": true}},
@@ -125,9 +129,12 @@ func TestScheduleIsResetWhenClockIsSetBack(t *testing.T) {
 // Connection a is initiated by this end, b by its peer. Connection c is administratively down.
 func TestStalledConns(t *testing.T) {
 	c, err := config.Decode([]byte(`{"externalIps":["192.0.2.1"],"connections":[
-		{"id":"a","peerAddress":"192.0.2.2","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.2.0.0/24","10.3.0.0/24"],"psk":"k"},
-		{"id":"b","peerAddress":"192.0.2.3","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.4.0.0/24"],"psk":"k","initiator":"response-only"},
-		{"id":"c","peerAddress":"192.0.2.4","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.5.0.0/24"],"psk":"k","adminStateUp":false}]}`))
+		{"id":"a","peerAddress":"192.0.2.2","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.2.0.0/24","10.3.0.0/24"],` +
+		`"psk":"k"},
+		{"id":"b","peerAddress":"192.0.2.3","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.4.0.0/24"],"psk":"k",` +
+		`"initiator":"response-only"},
+		{"id":"c","peerAddress":"192.0.2.4","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.5.0.0/24"],"psk":"k",` +
+		`"adminStateUp":false}]}`))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -153,7 +160,8 @@ func TestStalledConns(t *testing.T) {
 
 func TestAbsentPeerIsRetriedEveryMinute(t *testing.T) {
 	c, err := config.Decode([]byte(`{"externalIps":["192.0.2.1"],"connections":[
-		{"id":"a","peerAddress":"192.0.2.2","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.2.0.0/24","10.3.0.0/24"],"psk":"k"},
+		{"id":"a","peerAddress":"192.0.2.2","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.2.0.0/24","10.3.0.0/24"],` +
+		`"psk":"k"},
 		{"id":"b","peerAddress":"192.0.2.3","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.4.0.0/24"],"psk":"k"}]}`))
 	if err != nil {
 		t.Fatal(err)
@@ -205,7 +213,8 @@ func TestConnsNeedingIKESA(t *testing.T) {
 		{"IKEv1", `"ikePolicy":{"ikeVersion":"v1"},`, map[string]Loaded{"a-0-0": {IKE: true}, "a-0-1": {}}, nil, nil},
 	} {
 		c, err := config.Decode([]byte(`{"externalIps":["192.0.2.1"],"connections":[
-			{"id":"a","peerAddress":"192.0.2.2","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.2.0.0/24","10.3.0.0/24"],` + test.policy + `"psk":"k"}]}`))
+			{"id":"a","peerAddress":"192.0.2.2","localCidrs":["10.1.0.0/24"],` +
+			`"peerCidrs":["10.2.0.0/24","10.3.0.0/24"],` + test.policy + `"psk":"k"}]}`))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -214,7 +223,8 @@ func TestConnsNeedingIKESA(t *testing.T) {
 		for _, conn := range test.up {
 			status.Up[conn] = true
 		}
-		if got := connsNeedingIKESA(c.Wanted(), status, stalledConns(c.Wanted(), status)); !slices.Equal(got, test.want) {
+		got := connsNeedingIKESA(c.Wanted(), status, stalledConns(c.Wanted(), status))
+		if !slices.Equal(got, test.want) {
 			t.Errorf("%s: %v, want %v", test.name, got, test.want)
 		}
 	}

@@ -27,7 +27,8 @@ func CompareLoaded(loaded map[string][]byte, chosen map[string]string) func(*con
 	known := slices.Collect(maps.Values(chosen))
 	return func(c *config.Connection) config.Standing {
 		unchanged := func(p config.Pair) bool {
-			return bytes.Equal(loaded[p.Conn], render.Conn(c, p)) || bytes.Equal(loaded[p.Conn], render.FormerConn(c, p))
+			return bytes.Equal(loaded[p.Conn], render.Conn(c, p)) ||
+				bytes.Equal(loaded[p.Conn], render.FormerConn(c, p))
 		}
 		switch {
 		case !slices.ContainsFunc(c.Pairs(), func(p config.Pair) bool { return !unchanged(p) }):

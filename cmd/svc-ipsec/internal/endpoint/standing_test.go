@@ -11,8 +11,10 @@ import (
 // Connections a and b cannot run together. Connection a already runs. Connection b is new and precedes a in the
 // document.
 func TestRunningConnectionIsPreferredToNewOne(t *testing.T) {
-	const a, b = `{"id":"a","peerAddress":"192.0.2.2","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.2.0.0/24"],"psk":"k"%s}`,
-		`{"id":"b","peerAddress":"192.0.2.2","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.3.0.0/24"],"psk":"k","ikePolicy":{"ikeVersion":"v1"}}`
+	const a, b = `{"id":"a","peerAddress":"192.0.2.2","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.2.0.0/24"],` +
+		`"psk":"k"%s}`,
+		`{"id":"b","peerAddress":"192.0.2.2","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.3.0.0/24"],"psk":"k",` +
+			`"ikePolicy":{"ikeVersion":"v1"}}`
 	read := func(connections ...string) *config.Configuration {
 		t.Helper()
 		c, err := config.Decode([]byte(`{"externalIps":["192.0.2.1"],"connections":[` + strings.Join(connections,

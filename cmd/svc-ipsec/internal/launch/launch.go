@@ -135,8 +135,8 @@ func (s *start) run() error {
 	if err := network.RemoveTunnels(); err != nil {
 		fmt.Fprintln(os.Stderr, "cannot remove SAs and policies of the previous daemon:", err)
 	}
-	// A killed daemon leaves its control socket. It is removed, so that load does not use it before pluto creates the new
-	// one.
+	// A killed daemon leaves its control socket. It is removed, so that load does not use it before pluto creates the
+	// new one.
 	if err := removeContent(filepath.Join(s.directory, runDirectory)); err != nil {
 		return err
 	}
@@ -180,8 +180,8 @@ func (s *start) dropPrivileges() ([]string, error) {
 	case s.owned && (own || owner != s.user):
 		return nil, fmt.Errorf("the network namespace is not owned by a user namespace of user id %d", s.user)
 	case !s.owned:
-		// Another runtime created the namespace. Then only the user id protects the files and processes of the host, and
-		// CAP_NET_ADMIN is valid in the initial user namespace (see SECURITY.md).
+		// Another runtime created the namespace. Then only the user id protects the files and processes of the host,
+		// and CAP_NET_ADMIN is valid in the initial user namespace (see SECURITY.md).
 		id := strconv.FormatUint(uint64(s.user), 10)
 		return []string{
 			s.Setpriv, "--reuid", id, "--regid", id, "--clear-groups", "--inh-caps", capabilities,

@@ -122,7 +122,8 @@ func (k *KeyDatabase) importKey(ctx context.Context, c *credential.Credential, t
 	if err := k.checkFiles(); err != nil {
 		return err
 	}
-	_, err = run(ctx, certutilLimit, k.tools.PK12util, "-i", file, "-d", "sql:"+k.files.NSS(), "-w", passwordFile, "-k", none)
+	_, err = run(ctx, certutilLimit, k.tools.PK12util, "-i", file, "-d", "sql:"+k.files.NSS(), "-w", passwordFile, "-k",
+		none)
 	return err
 }
 

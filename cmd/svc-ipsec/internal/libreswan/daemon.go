@@ -85,12 +85,13 @@ func (d *Daemon) transientUnit(owned bool, conns int) unit.Transient {
 		NSEnter: d.Tools.NSEnter, Setpriv: d.Tools.Setpriv, Pluto: d.Tools.Pluto, Addconn: d.Tools.Addconn,
 	}
 	return unit.Transient{
-		Name:         d.Unit(),
-		Owner:        d.Owner,
-		Description:  "IPSEC service container " + name,
-		Slice:        spec.ServiceType("IPSEC").Slice(),
-		Type:         unit.Notify,
-		ExecStart:    launch.Arguments(programs, d.Isolation.View, d.Isolation.Namespace, d.Dir, d.Isolation.User, owned),
+		Name:        d.Unit(),
+		Owner:       d.Owner,
+		Description: "IPSEC service container " + name,
+		Slice:       spec.ServiceType("IPSEC").Slice(),
+		Type:        unit.Notify,
+		ExecStart: launch.Arguments(programs, d.Isolation.View, d.Isolation.Namespace, d.Dir, d.Isolation.User,
+			owned),
 		Restart:      "on-failure",
 		RestartSec:   time.Second,
 		WatchdogSec:  60 * time.Second,
@@ -143,14 +144,19 @@ func properties(name string, conns int) []unit.Property {
 		// The daemon must not choose the priority of its log lines: emergencies are shown on every terminal.
 		{Name: "SyslogLevelPrefix", Value: false},
 		{Name: "SystemCallArchitectures", Value: []string{"native"}},
-		// The launcher enters these kinds of namespaces. Its seccomp filter denies creating new ones (launch.restrictCalls).
+		// The launcher enters these kinds of namespaces. Its seccomp filter denies creating new ones
+		// (launch.restrictCalls).
 		{Name: "RestrictNamespaces", Value: uint64(unix.CLONE_NEWUSER | unix.CLONE_NEWNET | unix.CLONE_NEWNS)},
-		{Name: "RestrictAddressFamilies", Value: filterList{true, []string{"AF_UNIX", "AF_INET", "AF_INET6", "AF_NETLINK"}}},
+		{
+			Name: "RestrictAddressFamilies", Value: filterList{
+				true, []string{"AF_UNIX", "AF_INET", "AF_INET6", "AF_NETLINK"},
+			},
+		},
 		// A short deny list costs less than 1 ms per start, @system-service 4 ms.
 		{Name: "SystemCallFilter", Value: filterList{false, deniedCalls}},
 		{Name: "LogRateLimitIntervalUSec", Value: uint64(30 * time.Second / time.Microsecond)},
-		// The reasons of failures are read from the log. The daemon logs up to ten lines for each connection that it loads,
-		// and may be started several times within the interval.
+		// The reasons of failures are read from the log. The daemon logs up to ten lines for each connection that it
+		// loads, and may be started several times within the interval.
 		{Name: "LogRateLimitBurst", Value: uint32(1000 + 40*conns)},
 	}
 	// IgnoreOnIsolate: systemctl isolate is meant for the host's own services.

@@ -28,7 +28,8 @@ func TestLastFailuresOfMismatchedPeers(t *testing.T) {
 func TestRetransmissionDoesNotReplaceReason(t *testing.T) {
 	const unreachable = `"a-0-0" #1: STATE_MAIN_I1: sendto on eth0 failed; errno 111: Connection refused` + "\n"
 	const broken = `"a-0-0" #1: STATE_MAIN_I3: retransmission; will wait 0.5 seconds for response` + "\n"
-	const refused, retransmission, added = `"a-0-0" #9: ignoring IKE_SA_INIT response containing NO_PROPOSAL_CHOSEN notification` + "\n",
+	const refused, retransmission, added = `"a-0-0" #9: ignoring IKE_SA_INIT response containing NO_PROPOSAL_CHOSEN ` +
+		`notification` + "\n",
 		`"a-0-0" #9: IKE_SA_INIT_I: retransmission; will wait 1 seconds for response` + "\n",
 		`"a-0-0": added IKEv2 connection` + "\n"
 	for _, test := range []struct{ log, want string }{
@@ -73,9 +74,12 @@ func TestLastFailuresOfFailedNegotiations(t *testing.T) {
 }
 
 func TestRefusedPacketIsReasonOfItsPeer(t *testing.T) {
-	const refused = `packet from 200.200.200.2:500: initial Main Mode message received but no connection has been authorized with authby=PSK and xauth=no` + "\n"
-	const refusedIPv6 = `packet from [2001:db8::2]:4500: ISAKMP_v2_IKE_SA_INIT message received on [2001:db8::1]:500 but no suitable connection found with IKEv2 policy` + "\n"
-	const other = `packet from 200.200.200.3:500: INFORMATIONAL response has no corresponding IKE SA; message dropped` + "\n"
+	const refused = `packet from 200.200.200.2:500: initial Main Mode message received but no connection has been ` +
+		`authorized with authby=PSK and xauth=no` + "\n"
+	const refusedIPv6 = `packet from [2001:db8::2]:4500: ISAKMP_v2_IKE_SA_INIT message received on [2001:db8::1]:500 ` +
+		`but no suitable connection found with IKEv2 policy` + "\n"
+	const other = `packet from 200.200.200.3:500: INFORMATIONAL response has no corresponding IKE SA; message dropped` +
+		"\n"
 	const added = `"a-0-0": added IKEv1 connection` + "\n"
 	for _, test := range []struct {
 		log  string

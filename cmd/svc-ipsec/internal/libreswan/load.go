@@ -16,8 +16,8 @@ import (
 type Spec struct {
 	Name string
 	Text []byte // the content of its file
-	// Matches returns how a loaded conn differs from the wanted one, or "" if it does not. It is needed because Libreswan
-	// silently replaces an identity that it cannot parse by the address.
+	// Matches returns how a loaded conn differs from the wanted one, or "" if it does not. It is needed because
+	// Libreswan silently replaces an identity that it cannot parse by the address.
 	Matches func(Conn) string
 }
 
@@ -132,8 +132,8 @@ func (l *Loader) Refusals(ctx context.Context, loaded map[string]Conn, specs []S
 	return refused, nil
 }
 
-// runAddconn loads conns. It returns the error message of an addconn that exited or crashed, and an error if addconn was
-// killed.
+// runAddconn loads conns. It returns the error message of an addconn that exited or crashed, and an error if addconn
+// was killed.
 func (l *Loader) runAddconn(ctx context.Context, specs []Spec) (refusal string, err error) {
 	defer func() { _ = os.Remove(l.files.staging()) }()
 	var text bytes.Buffer

@@ -86,7 +86,8 @@ func TestRefusedConnDoesNotAffectOthers(t *testing.T) {
 			t.Fatal(err)
 		}
 		for conn := range test.conns {
-			if !strings.Contains(refused[conn], test.refused[conn]) || (refused[conn] == "") != (test.refused[conn] == "") {
+			if !strings.Contains(refused[conn], test.refused[conn]) ||
+				(refused[conn] == "") != (test.refused[conn] == "") {
 				t.Errorf("%s: %s: got %q, want %q\n%s", test.name, conn, refused[conn], test.refused[conn], calls())
 			}
 		}

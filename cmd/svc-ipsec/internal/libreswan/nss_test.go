@@ -19,7 +19,8 @@ func TestReuseNSSReplacesModules(t *testing.T) {
 	d := &Daemon{Dir: dir, Isolation: Isolation{User: user}}
 	for path, content := range map[string]string{
 		filepath.Join(template, modules): "the modules of NSS itself", filepath.Join(template, "key4.db"): "empty",
-		filepath.Join(d.Files().NSS(), modules): "library=/run/svc-ipsec/vpn/run/evil.so", filepath.Join(d.Files().NSS(), "key4.db"): "keys",
+		filepath.Join(d.Files().NSS(), modules):   "library=/run/svc-ipsec/vpn/run/evil.so",
+		filepath.Join(d.Files().NSS(), "key4.db"): "keys",
 	} {
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 			t.Fatal(err)

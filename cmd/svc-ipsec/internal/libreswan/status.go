@@ -32,12 +32,13 @@ type Traffic struct {
 }
 
 var (
-	// Libreswan 4 puts a number before each line, Libreswan 5 does not. The name of an instance of a conn is followed by
-	// [n].
+	// Libreswan 4 puts a number before each line, Libreswan 5 does not. The name of an instance of a conn is followed
+	// by [n].
 	statusLine  = lazyregexp.New(`^(?:[0-9]{3} )?"([A-Za-z0-9_-]{1,80})"(?:\[[0-9]+\])?: +(.*)$`)
 	trafficLine = lazyregexp.New(`^(?:[0-9]{3} )?#[0-9]+: "([A-Za-z0-9_-]{1,80})"(?:\[[0-9]+\])?, (.*)$`)
 	// A state of a conn (#1: "a-0-0":500 …), or one that waits for its IKE SA (#1: pending CHILD SA for "a-0-0" …).
-	stateLine     = lazyregexp.New(`^(?:[0-9]{3} )?#([0-9]+): (pending [^"]*)?"([A-Za-z0-9_-]{1,80})"(?:\[[0-9]+\])?(.*)$`)
+	stateLine = lazyregexp.New(
+		`^(?:[0-9]{3} )?#([0-9]+): (pending [^"]*)?"([A-Za-z0-9_-]{1,80})"(?:\[[0-9]+\])?(.*)$`)
 	parent        = lazyregexp.New(`\(established Child SA\);.* newest;.* IKE SA #([0-9]+);`)
 	algorithmLine = lazyregexp.New(`^([A-Za-z0-9]+) algorithm newest: ([A-Za-z0-9_-]+);?(?: pfsgroup=.*)?$`)
 	idLine        = lazyregexp.New(

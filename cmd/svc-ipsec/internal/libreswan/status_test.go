@@ -77,17 +77,24 @@ func TestChildSAWithoutIKESAIsOrphaned(t *testing.T) {
 	const conn = `000 "a-0-0": 10.1.0.0/24===100.100.100.2...200.200.200.2===10.2.0.0/24; erouted; eroute owner: #3
 000 "b-0-0": 10.1.1.0/24===100.100.100.2...200.200.200.2===10.2.1.0/24; erouted; eroute owner: #2
 `
-	const orphan = `000 #3: "a-0-0":500 STATE_V2_ESTABLISHED_CHILD_SA (established Child SA); LIVENESS in 26s; REKEY in 2576s; REPLACE in 3596s; newest; eroute owner; IKE SA #1; idle;
-000 #3: "a-0-0" esp.3618757b@200.200.200.2 esp.949660b2@100.100.100.2 tun.0@200.200.200.2 tun.0@100.100.100.2 Traffic: ESPin=0B ESPout=0B ESPmax=2^63B
+	const orphan = `000 #3: "a-0-0":500 STATE_V2_ESTABLISHED_CHILD_SA (established Child SA); LIVENESS in 26s; REKEY ` +
+		`in 2576s; REPLACE in 3596s; newest; eroute owner; IKE SA #1; idle;
+000 #3: "a-0-0" esp.3618757b@200.200.200.2 esp.949660b2@100.100.100.2 tun.0@200.200.200.2 tun.0@100.100.100.2 ` +
+		`Traffic: ESPin=0B ESPout=0B ESPmax=2^63B
 `
 	for states, want := range map[string]bool{
 		orphan: true,
-		orphan + `000 #1: "b-0-0":500 STATE_V2_ESTABLISHED_IKE_SA (established IKE SA); REKEY in 2549s; REPLACE in 3596s; newest; idle;
+		orphan + `000 #1: "b-0-0":500 STATE_V2_ESTABLISHED_IKE_SA (established IKE SA); REKEY in 2549s; REPLACE in ` +
+			`3596s; newest; idle;
 `: false,
-		strings.Replace(orphan, "newest; eroute owner; ", "", 1) + `000 #4: "b-0-0":500 STATE_V2_ESTABLISHED_IKE_SA (established IKE SA); REKEY in 2549s; REPLACE in 3596s; newest; idle;
-000 #5: "a-0-0":500 STATE_V2_ESTABLISHED_CHILD_SA (established Child SA); LIVENESS in 26s; newest; eroute owner; IKE SA #4; idle;
+		strings.Replace(orphan, "newest; eroute owner; ", "", 1) +
+			`000 #4: "b-0-0":500 STATE_V2_ESTABLISHED_IKE_SA (established IKE SA); REKEY in 2549s; REPLACE in 3596s; ` +
+			`newest; idle;
+000 #5: "a-0-0":500 STATE_V2_ESTABLISHED_CHILD_SA (established Child SA); LIVENESS in 26s; newest; eroute owner; IKE ` +
+			`SA #4; idle;
 `: false,
-		`000 #3: "a-0-0":500 STATE_QUICK_I2 (IPsec SA established); REPLACE in 28s; newest; eroute owner; isakmp#1; idle;
+		`000 #3: "a-0-0":500 STATE_QUICK_I2 (IPsec SA established); REPLACE in 28s; newest; eroute owner; isakmp#1; ` +
+			`idle;
 `: false,
 	} {
 		got := ParseStatus(conn + states)
@@ -115,8 +122,10 @@ func TestParseStatusAndTrafficInOneAnswer(t *testing.T) {
 
 func TestParseTrafficOfBothReleases(t *testing.T) {
 	for _, prefix := range []string{"006 ", ""} {
-		output := prefix + `#2: "a-0-0", type=ESP, add_time=1700000000, inBytes=84, outBytes=168, maxBytes=2^63B, id='@paris'` + "\n" +
-			prefix + `#9: "a-0-0"[2], type=ESP, add_time=1700000300, inBytes=1, outBytes=2, maxBytes=2^63B, id='@paris', lease=10.0.0.1/32` + "\n" +
+		output := prefix +
+			`#2: "a-0-0", type=ESP, add_time=1700000000, inBytes=84, outBytes=168, maxBytes=2^63B, id='@paris'` + "\n" +
+			prefix + `#9: "a-0-0"[2], type=ESP, add_time=1700000300, inBytes=1, outBytes=2, maxBytes=2^63B, ` +
+			`id='@paris', lease=10.0.0.1/32` + "\n" +
 			prefix + `#3: "b-0-0", type=ESP, add_time=0, inBytes=0, outBytes=0, id='C=FR, inBytes=9'` + "\n"
 		got := ParseTraffic(output)
 		if want := (Traffic{time.Unix(1700000000, 0), 85, 170}); got["a-0-0"] != want {
@@ -188,7 +197,8 @@ func TestQueryOfBothReleases(t *testing.T) {
 #2: "a-0-0":500 ESTABLISHED_CHILD_SA (established Child SA); newest; eroute owner; IKE SA #1; idle;`
 	const traffic = `#2: "a-0-0", type=ESP, add_time=1700000000, inBytes=84, outBytes=84`
 	for name, script := range map[string]string{
-		"4.10": "case $3$4 in --status--trafficstatus) cat <<'END'\n" + status + "\n" + traffic + "\nEND\n;; *) exit 1 ;; esac\n",
+		"4.10": "case $3$4 in --status--trafficstatus) cat <<'END'\n" + status + "\n" + traffic +
+			"\nEND\n;; *) exit 1 ;; esac\n",
 		"5.2": "case $3$4 in --status*) cat <<'END'\n" + status + "\nEND\n;; --trafficstatus) cat <<'END'\n" + traffic +
 			"\nEND\n;; *) exit 1 ;; esac\n",
 	} {

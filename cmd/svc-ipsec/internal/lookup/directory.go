@@ -53,7 +53,8 @@ func readKeyDirectory(configuration string) (directory, configured string, err e
 		return "", "", fmt.Errorf("%s: %w", configured, err)
 	}
 	if !info.IsDir() || !ownedByRoot(info) {
-		return "", "", fmt.Errorf("%s: is not a directory that root owns: allowed: a directory that root owns", configured)
+		return "", "", fmt.Errorf("%s: is not a directory that root owns: allowed: a directory that root owns",
+			configured)
 	}
 	return directory, configured, nil
 }

@@ -210,7 +210,8 @@ func (k *KeyFiles) resolve(path string) (resolved string, info fs.FileInfo, err 
 			rest = slices.Concat(rest, remaining)
 			continue
 		case info.IsDir() && info.Mode().Perm()&0o022 != 0 && info.Mode()&fs.ModeSticky == 0:
-			return "", nil, fmt.Errorf("%s is writable by other users: allowed: directories that only root can write", next)
+			return "", nil, fmt.Errorf("%s is writable by other users: allowed: directories that only root can write",
+				next)
 		}
 		resolved, rest = next, rest[1:]
 	}
@@ -281,7 +282,8 @@ func addFiles(files map[inode]bool, directory string) error {
 			return nil
 		case err != nil:
 			return err
-		case entry.IsDir() && (!ownedByRoot(info) || info.Mode().Perm()&0o022 != 0), path == directory && !entry.IsDir():
+		case entry.IsDir() && (!ownedByRoot(info) || info.Mode().Perm()&0o022 != 0),
+			path == directory && !entry.IsDir():
 			return fs.SkipDir
 		case entry.Type().IsRegular():
 			files[inodeOf(info)] = true

@@ -140,7 +140,8 @@ func TestOnlyRegularFilesAreOpened(t *testing.T) {
 		}
 	}
 	for path, want := range map[string]string{
-		pipe: "no regular file", socket: "no regular file", directory: "no regular file", "/dev/zero": "no regular file",
+		pipe: "no regular file", socket: "no regular file", directory: "no regular file",
+		"/dev/zero": "no regular file",
 		"/dev/null": "no regular file", "/": "no regular file", "/proc/self/environ": "1 to 8 bytes",
 		pipe + "/x": "not a directory",
 	} {
@@ -185,7 +186,8 @@ func TestFileOfAnotherUserIsNotRead(t *testing.T) {
 	if err := os.Chown(path, 65534, 65534); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := anywhere().Read(path, 1, true); err == nil || !strings.Contains(err.Error(), "belongs to another user") {
+	if _, err := anywhere().Read(path, 1, true); err == nil ||
+		!strings.Contains(err.Error(), "belongs to another user") {
 		t.Errorf("got %v", err)
 	}
 }

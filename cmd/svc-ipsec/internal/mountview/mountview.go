@@ -248,7 +248,9 @@ var devices = []string{"null", "zero", "full", "random", "urandom"}
 // populate creates the contents of a view below root.
 func populate(root, stateDirectory, executable string) error {
 	at := func(path string) string { return filepath.Join(root, path) }
-	for _, directory := range []string{"dev", "etc", "proc", "run/systemd", "sys", "tmp", "usr", "var", stateDirectory} {
+	for _, directory := range []string{
+		"dev", "etc", "proc", "run/systemd", "sys", "tmp", "usr", "var", stateDirectory,
+	} {
 		if err := os.MkdirAll(at(directory), 0o755); err != nil {
 			return err
 		}
@@ -285,8 +287,8 @@ func populate(root, stateDirectory, executable string) error {
 	if err := bindFile(executable, at(Launcher), readOnly); err != nil {
 		return err
 	}
-	// The bind mount is not recursive, so that the view does not contain the views themselves, and the namespaces that are
-	// bind-mounted in the directories of containers.
+	// The bind mount is not recursive, so that the view does not contain the views themselves, and the namespaces that
+	// are bind-mounted in the directories of containers.
 	return bind(stateDirectory, at(stateDirectory), unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, false)
 }
 

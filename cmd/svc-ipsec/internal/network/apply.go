@@ -86,8 +86,8 @@ func (i nsInterface) applyAddresses(wanted []netip.Prefix) error {
 		}
 		a := &netlink.Addr{IPNet: IPNet(want)}
 		if !want.Addr().Is4() {
-			// No duplicate address detection: the address is routed to this container, so no other host on the link has it, and
-			// the daemon must be able to bind to it at once.
+			// No duplicate address detection: the address is routed to this container, so no other host on the link has
+			// it, and the daemon must be able to bind to it at once.
 			a.Flags = unix.IFA_F_NODAD
 			// The kernel refuses an IPv6 address that the interface already has, whatever the prefix length.
 			for old, same := range present {
@@ -134,8 +134,8 @@ func (i nsInterface) applyNeighbours(wanted []Neighbour) error {
 		if ok && old.HardwareAddr.String() == want.MAC.String() {
 			continue
 		}
-		entry := &netlink.Neigh{LinkIndex: i.link.Attrs().Index, Family: familyOf(want.Address), State: netlink.NUD_PERMANENT,
-			IP: want.Address.AsSlice(), HardwareAddr: want.MAC}
+		entry := &netlink.Neigh{LinkIndex: i.link.Attrs().Index, Family: familyOf(want.Address),
+			State: netlink.NUD_PERMANENT, IP: want.Address.AsSlice(), HardwareAddr: want.MAC}
 		if err := i.handle.NeighSet(entry); err != nil {
 			return fmt.Errorf("set neighbour %s: %w", want.Address, err)
 		}
@@ -159,7 +159,8 @@ func familyOf(a netip.Addr) int {
 func (i nsInterface) routes() ([]netlink.Route, error) {
 	var all []netlink.Route
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		list, err := dump(func() ([]netlink.Route, error) { return i.handle.RouteListFiltered(family, &netlink.Route{}, 0) })
+		list, err := dump(
+			func() ([]netlink.Route, error) { return i.handle.RouteListFiltered(family, &netlink.Route{}, 0) })
 		if err != nil {
 			return nil, fmt.Errorf("list routes: %w", err)
 		}

@@ -96,7 +96,8 @@ func (b blockPolicies) set(wanted map[selector]int) error {
 		}
 		p := policy{selector: s, direction: netlink.XFRM_DIR_OUT, action: netlink.XFRM_POLICY_BLOCK, priority: priority,
 			mark: &netlink.XfrmMark{Mask: blockMask}}
-		if err := b.xfrm.handle.XfrmPolicyUpdate(p.message()); err != nil { // replaces a policy of another priority atomically
+		// Replaces a policy of another priority atomically.
+		if err := b.xfrm.handle.XfrmPolicyUpdate(p.message()); err != nil {
 			return fmt.Errorf("block packets from %s to %s: %w", s.source, s.destination, err)
 		}
 	}

@@ -17,9 +17,9 @@ import (
 type entry struct {
 	selector
 	Gateway netip.Addr // invalid if the connection is refused, so that no tunnel may carry the packets
-	// Indistinct means that nftables, which matches only the gateway of a packet's tunnel, cannot distinguish the entry's
-	// own tunnel from that of a less specific entry: both have the same gateway, or the entry's own SA is in transport
-	// mode.
+	// Indistinct means that nftables, which matches only the gateway of a packet's tunnel, cannot distinguish the
+	// entry's own tunnel from that of a less specific entry: both have the same gateway, or the entry's own SA is in
+	// transport mode.
 	Indistinct bool
 
 	Transport bool
@@ -30,7 +30,8 @@ type entry struct {
 // compareEntries sorts in the order of Libreswan (calculate_sa_prio in 4.10, spd_priority in 5.2): the longest local
 // prefix first, then the longest prefix of the peer. Two different entries with the same prefix lengths do not overlap.
 func compareEntries(a, b entry) int {
-	return cmp.Or(cmp.Compare(b.source.Bits(), a.source.Bits()), cmp.Compare(b.destination.Bits(), a.destination.Bits()),
+	return cmp.Or(cmp.Compare(b.source.Bits(), a.source.Bits()),
+		cmp.Compare(b.destination.Bits(), a.destination.Bits()),
 		a.source.Addr().Compare(b.source.Addr()), a.destination.Addr().Compare(b.destination.Addr()),
 		a.Gateway.Compare(b.Gateway))
 }
@@ -59,7 +60,8 @@ func ambiguousEntries(c *config.Configuration) []entry {
 	}
 	found := map[int]bool{}
 	for i := range entries {
-		// Overlapping prefixes are nested, so the loop over all shorter prefixes finds each pair of overlapping entries.
+		// Overlapping prefixes are nested, so the loop over all shorter prefixes finds each pair of overlapping
+		// entries.
 		for bits := range entries[i].destination.Bits() + 1 {
 			wider, _ := entries[i].destination.Addr().Prefix(bits)
 			for _, j := range at[wider] {

@@ -14,13 +14,16 @@ import (
 
 // The networks of wide contain those of narrow, which has another peer.
 const (
-	wide   = `{"id":"wide","peerAddress":"198.51.100.2","localCidrs":["10.1.0.0/16"],"peerCidrs":["10.0.0.0/8"],"psk":"k"}`
-	narrow = `{"id":"narrow","peerAddress":"198.51.100.3","localCidrs":["10.1.0.0/16"],"peerCidrs":["10.3.0.0/24"],"psk":"k"}`
+	wide = `{"id":"wide","peerAddress":"198.51.100.2","localCidrs":["10.1.0.0/16"],"peerCidrs":["10.0.0.0/8"],` +
+		`"psk":"k"}`
+	narrow = `{"id":"narrow","peerAddress":"198.51.100.3","localCidrs":["10.1.0.0/16"],"peerCidrs":["10.3.0.0/24"],` +
+		`"psk":"k"}`
 )
 
 func guardOf(t *testing.T, connections ...string) Guard {
 	t.Helper()
-	c, err := config.Decode(json.RawMessage(`{"externalIps":["203.0.113.1","2001:db8::1"],"connections":[` + strings.Join(connections, ",") + `]}`))
+	c, err := config.Decode(json.RawMessage(`{"externalIps":["203.0.113.1","2001:db8::1"],"connections":[` +
+		strings.Join(connections, ",") + `]}`))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,11 +42,15 @@ func TestAmbiguousEntries(t *testing.T) {
 		{"the narrow connection decides", []string{wide, narrow}, decides},
 		{"the order of the connections is irrelevant", []string{narrow, wide}, decides},
 		{"networks that do not overlap", []string{narrow, strings.Replace(wide, "10.0.0.0/8", "11.0.0.0/8", 1)}, ""},
-		{"local networks that do not overlap", []string{narrow, strings.Replace(wide, "10.1.0.0/16", "10.2.0.0/16", 1)}, ""},
-		{"networks of one connection", []string{strings.Replace(wide, `"10.0.0.0/8"`, `"10.0.0.0/8","10.3.0.0/24"`, 1)}, ""},
+		{"local networks that do not overlap", []string{narrow, strings.Replace(wide, "10.1.0.0/16", "10.2.0.0/16", 1)},
+			""},
+		{"networks of one connection", []string{strings.Replace(wide, `"10.0.0.0/8"`, `"10.0.0.0/8","10.3.0.0/24"`, 1)},
+			""},
 		{"a connection that is administratively down does not decide",
 			[]string{wide, strings.Replace(narrow, `"psk"`, `"adminStateUp":false,"psk"`, 1)}, ""},
-		{"a refused connection decides", []string{wide, strings.Replace(narrow, `"psk":"k"`, `"pskFile":"/nowhere/key"`, 1)},
+		{"a refused connection decides", []string{
+			wide, strings.Replace(narrow, `"psk":"k"`, `"pskFile":"/nowhere/key"`, 1),
+		},
 			"10.1.0.0/16 > 10.3.0.0/24 by none"},
 		{"a connection with an invalid local network decides",
 			[]string{wide, strings.Replace(narrow, `10.1.0.0/16`, `10.1.0.0`, 1)},
@@ -57,12 +64,15 @@ func TestAmbiguousEntries(t *testing.T) {
 		{"the longer local prefix decides", []string{narrow, strings.Replace(wide, "10.1.0.0/16", "10.1.5.0/24", 1)},
 			"10.1.5.0/24 > 10.0.0.0/8 by 198.51.100.2"},
 		{"three connections", []string{wide, narrow,
-			`{"id":"host","peerAddress":"198.51.100.4","localCidrs":["10.1.7.7/32"],"peerCidrs":["10.3.0.7/32"],"psk":"k"}`},
+			`{"id":"host","peerAddress":"198.51.100.4","localCidrs":["10.1.7.7/32"],"peerCidrs":["10.3.0.7/32"],` +
+				`"psk":"k"}`},
 			"10.1.7.7/32 > 10.3.0.7/32 by 198.51.100.4, " + decides},
 		{"two connections to the same peer", []string{wide, strings.Replace(narrow, "198.51.100.3", "198.51.100.2", 1)},
 			"10.1.0.0/16 > 10.3.0.0/24 by 198.51.100.2 indistinct"},
-		{"IPv6", []string{`{"id":"wide","peerAddress":"2001:db8::2","localCidrs":["fd01::/64"],"peerCidrs":["::/0"],"psk":"k"}`,
-			`{"id":"narrow","peerAddress":"198.51.100.3","localCidrs":["fd01::/64"],"peerCidrs":["fd02::/64"],"psk":"k"}`},
+		{"IPv6", []string{`{"id":"wide","peerAddress":"2001:db8::2","localCidrs":["fd01::/64"],"peerCidrs":["::/0"],` +
+			`"psk":"k"}`,
+			`{"id":"narrow","peerAddress":"198.51.100.3","localCidrs":["fd01::/64"],"peerCidrs":["fd02::/64"],` +
+				`"psk":"k"}`},
 			"fd01::/64 > fd02::/64 by 198.51.100.3"},
 		{"0.0.0.0/0", []string{strings.Replace(wide, "10.1.0.0/16", "0.0.0.0/0", 1),
 			strings.Replace(narrow, "10.1.0.0/16", "0.0.0.0/0", 1)}, "0.0.0.0/0 > 10.3.0.0/24 by 198.51.100.3"},

@@ -31,8 +31,10 @@ func decodeConfig(t *testing.T, document string) *config.Configuration {
 }
 
 const twoPeers = `{"externalIps":["100.100.100.2","2001:db8::2"],"externalMac":"ca:08:1a:94:29:0e","connections":[
-	{"id":"a","peerAddress":"200.200.200.2","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.2.0.0/24"],"psk":"k","mtu":1400},
-	{"id":"b","peerAddress":"200.200.200.3","localCidrs":["10.1.0.0/24"],"peerCidrs":["0.0.0.0/0"],"psk":"k","ikePolicy":{"ikeVersion":"v1"}},
+	{"id":"a","peerAddress":"200.200.200.2","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.2.0.0/24"],"psk":"k",` +
+	`"mtu":1400},
+	{"id":"b","peerAddress":"200.200.200.3","localCidrs":["10.1.0.0/24"],"peerCidrs":["0.0.0.0/0"],"psk":"k",` +
+	`"ikePolicy":{"ikeVersion":"v1"}},
 	{"id":"c","peerAddress":"2001:db8::3","localCidrs":["fd01::/64"],"peerCidrs":["fd02::/64"],"psk":"k"}]}`
 
 func TestNewPlan(t *testing.T) {
@@ -53,7 +55,8 @@ func TestNewPlan(t *testing.T) {
 			"fd02::/64 via fd00::1 src invalid IP mtu 1500"}},
 		{"on-link routes without an address of the port", &spec.Port{Bridge: "br0"}, []string{
 			"address 100.100.100.2/32", "address 2001:db8::2/128",
-			"200.200.200.2/32 via invalid IP src 100.100.100.2 mtu 0", "200.200.200.3/32 via invalid IP src 100.100.100.2 mtu 0",
+			"200.200.200.2/32 via invalid IP src 100.100.100.2 mtu 0",
+			"200.200.200.3/32 via invalid IP src 100.100.100.2 mtu 0",
 			"10.1.0.0/24 via invalid IP src invalid IP mtu 0", "10.2.0.0/24 via invalid IP src invalid IP mtu 1400",
 			"0.0.0.0/0 via invalid IP src invalid IP mtu 1500",
 			"2001:db8::3/128 via invalid IP src 2001:db8::2 mtu 0", "fd01::/64 via invalid IP src invalid IP mtu 0",
@@ -63,9 +66,11 @@ func TestNewPlan(t *testing.T) {
 				"address 100.100.100.2/24", "address 2001:db8::2/64",
 				"200.200.200.2/32 via 100.100.100.1 src 100.100.100.2 mtu 0",
 				"200.200.200.3/32 via 100.100.100.1 src 100.100.100.2 mtu 0",
-				"10.1.0.0/24 via 100.100.100.1 src invalid IP mtu 0", "10.2.0.0/24 via 100.100.100.1 src invalid IP mtu 1400",
+				"10.1.0.0/24 via 100.100.100.1 src invalid IP mtu 0",
+				"10.2.0.0/24 via 100.100.100.1 src invalid IP mtu 1400",
 				"0.0.0.0/0 via 100.100.100.1 src invalid IP mtu 1500",
-				"2001:db8::3/128 via 2001:db8::1 src 2001:db8::2 mtu 0", "fd01::/64 via 2001:db8::1 src invalid IP mtu 0",
+				"2001:db8::3/128 via 2001:db8::1 src 2001:db8::2 mtu 0",
+				"fd01::/64 via 2001:db8::1 src invalid IP mtu 0",
 				"fd02::/64 via 2001:db8::1 src invalid IP mtu 1500"}},
 	} {
 		p, err := NewPlan("svc0", test.port, decodeConfig(t, twoPeers))
@@ -101,9 +106,11 @@ func TestRouteMTUIsLimited(t *testing.T) {
 }
 
 func TestNoRouteHidesGateway(t *testing.T) {
-	p, err := NewPlan("svc0", &spec.Port{Addresses: []string{"169.254.0.1/30", "fd00::1/126"}}, decodeConfig(t, `{"externalIps":["100.100.100.2","2001:db8::2"],"connections":[
+	p, err := NewPlan("svc0", &spec.Port{Addresses: []string{"169.254.0.1/30", "fd00::1/126"}},
+		decodeConfig(t, `{"externalIps":["100.100.100.2","2001:db8::2"],"connections":[
 		{"id":"a","peerAddress":"fd00::1","localCidrs":["fd01::/64"],"peerCidrs":["fd00::/127","fd00::/64"],"psk":"k"},
-		{"id":"b","peerAddress":"200.200.200.2","localCidrs":["10.1.0.0/24"],"peerCidrs":["169.254.0.1/32","169.254.0.0/16"],"psk":"k"}]}`))
+		{"id":"b","peerAddress":"200.200.200.2","localCidrs":["10.1.0.0/24"],"peerCidrs":["169.254.0.1/32",`+
+			`"169.254.0.0/16"],"psk":"k"}]}`))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -143,18 +150,44 @@ func TestGuardRules(t *testing.T) {
 }
 
 func TestGuardCoversRefusedConnections(t *testing.T) {
-	const good = `{"id":"a","peerAddress":"200.200.200.2","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.2.0.0/24"],"psk":"k"}`
+	const good = `{"id":"a","peerAddress":"200.200.200.2","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.2.0.0/24"],` +
+		`"psk":"k"}`
 	for name, test := range map[string]struct{ connection, guarded string }{
-		"a PSK is missing":               {`{"id":"b","peerAddress":"200.200.200.3","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.3.0.0/24"]}`, "10.3.0.0/24"},
-		"unknown key":                    {`{"id":"b","peerAddress":"200.200.200.3","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.3.0.0/24"],"pks":"k"}`, "10.3.0.0/24"},
-		"invalid peer address":           {`{"id":"b","peerAddress":"200.200.200.300","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.3.0.1/24"],"psk":"k"}`, "10.3.0.0/24"},
-		"invalid networks":               {`{"id":"b","peerAddress":"200.200.200.3","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.3.0.0/24",7,"10.4","127.0.0.0/8","fd03::/64"],"psk":"k"}`, "10.3.0.0/24 fd03::/64"},
-		"transport mode with networks":   {`{"id":"b","peerAddress":"200.200.200.3","peerCidrs":["10.3.0.0/24"],"psk":"k","ipsecPolicy":{"encapsulationMode":"transport"}}`, "200.200.200.3/32"},
-		"networks of the wrong end":      {`{"id":"b","peerAddress":"200.200.200.3","localCidrs":["10.3.0.0/24"],"peerCidrs":["10.1.0.0/24","10.1.0.128/25","10.0.0.0/8"]}`, "10.0.0.0/8"},
-		"administratively down":          {`{"id":"b","adminStateUp":false,"peerAddress":"200.200.200.3","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.3.0.0/24"]}`, ""},
-		"networks of another connection": {`{"id":"b","peerAddress":"200.200.200.3","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.2.0.0/24"],"psk":"k"}`, ""},
+		"a PSK is missing": {
+			`{"id":"b","peerAddress":"200.200.200.3","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.3.0.0/24"]}`,
+			"10.3.0.0/24",
+		},
+		"unknown key": {
+			`{"id":"b","peerAddress":"200.200.200.3","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.3.0.0/24"],` +
+				`"pks":"k"}`, "10.3.0.0/24",
+		},
+		"invalid peer address": {
+			`{"id":"b","peerAddress":"200.200.200.300","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.3.0.1/24"],` +
+				`"psk":"k"}`, "10.3.0.0/24",
+		},
+		"invalid networks": {
+			`{"id":"b","peerAddress":"200.200.200.3","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.3.0.0/24",7,` +
+				`"10.4","127.0.0.0/8","fd03::/64"],"psk":"k"}`, "10.3.0.0/24 fd03::/64",
+		},
+		"transport mode with networks": {
+			`{"id":"b","peerAddress":"200.200.200.3","peerCidrs":["10.3.0.0/24"],"psk":"k",` +
+				`"ipsecPolicy":{"encapsulationMode":"transport"}}`, "200.200.200.3/32",
+		},
+		"networks of the wrong end": {
+			`{"id":"b","peerAddress":"200.200.200.3","localCidrs":["10.3.0.0/24"],"peerCidrs":["10.1.0.0/24",` +
+				`"10.1.0.128/25","10.0.0.0/8"]}`, "10.0.0.0/8",
+		},
+		"administratively down": {
+			`{"id":"b","adminStateUp":false,"peerAddress":"200.200.200.3","localCidrs":["10.1.0.0/24"],` +
+				`"peerCidrs":["10.3.0.0/24"]}`, "",
+		},
+		"networks of another connection": {
+			`{"id":"b","peerAddress":"200.200.200.3","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.2.0.0/24"],` +
+				`"psk":"k"}`, "",
+		},
 	} {
-		c, err := config.Decode(json.RawMessage(`{"externalIps":["100.100.100.2"],"connections":[` + good + `,` + test.connection + `]}`))
+		c, err := config.Decode(
+			json.RawMessage(`{"externalIps":["100.100.100.2"],"connections":[` + good + `,` + test.connection + `]}`))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -23,8 +23,8 @@ var (
 	}
 	interfaceSettings = []setting{
 		{"ipv4/conf/%s/rp_filter", "0"},
-		// Packets enter and leave through one interface. With redirects, the container would tell the router to send packets
-		// to the peers directly.
+		// Packets enter and leave through one interface. With redirects, the container would tell the router to send
+		// packets to the peers directly.
 		{"ipv4/conf/%s/send_redirects", "0"},
 		{"ipv4/conf/%s/accept_redirects", "0"},
 		{"ipv6/conf/%s/accept_redirects", "0"},

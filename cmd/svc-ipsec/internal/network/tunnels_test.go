@@ -35,8 +35,11 @@ func TestTunnels(t *testing.T) {
 			map[config.Networks]Tunnel{{Local: localNet, Peer: peerNet}: {Since: time.Unix(990, 0), In: 168, Out: 84}}},
 		{"the bytes of SAs that replace others are added", []policy{tunnel},
 			[]netlink.XfrmState{out, in, state(localAddr, peerAddr, 16389, 16, 2000)},
-			map[config.Networks]Tunnel{{Local: localNet, Peer: peerNet}: {Since: time.Unix(990, 0), In: 168, Out: 100}}},
-		{"SAs in one direction are no tunnel", []policy{tunnel}, []netlink.XfrmState{out}, map[config.Networks]Tunnel{}},
+			map[config.Networks]Tunnel{
+				{Local: localNet, Peer: peerNet}: {Since: time.Unix(990, 0), In: 168, Out: 100},
+			}},
+		{"SAs in one direction are no tunnel", []policy{tunnel}, []netlink.XfrmState{out},
+			map[config.Networks]Tunnel{}},
 		{"SAs of another policy do not count", []policy{tunnel},
 			[]netlink.XfrmState{state(localAddr, peerAddr, 7, 1, 1), in}, map[config.Networks]Tunnel{}},
 		{"a block policy is no tunnel", []policy{blocked}, []netlink.XfrmState{out, in}, map[config.Networks]Tunnel{}},

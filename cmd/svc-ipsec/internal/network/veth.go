@@ -61,8 +61,8 @@ func (v Veth) Ensure(iface string) error {
 	return v.create(iface)
 }
 
-// RemoveOld removes a pair that a killed verb of a version before 0.2.0 left in the namespace, and reports whether there
-// was one. The pair has no alias if the verb was killed before it set the alias.
+// RemoveOld removes a pair that a killed verb of a version before 0.2.0 left in the namespace, and reports whether
+// there was one. The pair has no alias if the verb was killed before it set the alias.
 func (v Veth) RemoveOld() bool {
 	handle := v.namespace.handle
 	link, err := handle.LinkByName(oldHostName)
@@ -171,8 +171,8 @@ func AttachHostLink(owner spec.Owner, bridge string, before ...string) error {
 	if err := netlink.LinkSetUp(link); err != nil {
 		return fmt.Errorf("bring %s up: %w", owner.Name, err)
 	}
-	// The other end of the link belongs to a tenant, so the host must not accept redirects or router advertisements from
-	// it.
+	// The other end of the link belongs to a tenant, so the host must not accept redirects or router advertisements
+	// from it.
 	return writeSettings(string(owner.Name), hostSettings)
 }
 
@@ -222,7 +222,8 @@ func HasHostLink(owner spec.Owner) (bool, error) {
 	}
 	tag, ok := spec.ParseOwner(link.Attrs().Alias)
 	if !ok || tag.Network != owner.Network || tag.Name != owner.Name {
-		return false, fmt.Errorf("interface %s (alias %s): %w", owner.Name, spec.Quote(link.Attrs().Alias), ErrNameTaken)
+		return false, fmt.Errorf("interface %s (alias %s): %w", owner.Name, spec.Quote(link.Attrs().Alias),
+			ErrNameTaken)
 	}
 	return true, nil
 }

@@ -144,7 +144,8 @@ func resolveReferences(c *config.Configuration) {
 	}
 	for _, files := range c.Certificates() {
 		c.Found.Certificates[files] = config.Certificate{
-			Nickname: "svc-a44b40523a3d7b28-27b809ad6039b77d", AuthBy: "rsasig", PeerCA: "C=FR, O=Example, CN=ca", Digest: "1",
+			Nickname: "svc-a44b40523a3d7b28-27b809ad6039b77d", AuthBy: "rsasig", PeerCA: "C=FR, O=Example, CN=ca",
+			Digest: "1",
 		}
 	}
 }
@@ -190,7 +191,8 @@ func (h hostileCase) compare(t *testing.T, plain [][]conn) {
 			names[pair.name] = true
 			for key := range mergeKeys(pair.keys, want.keys) {
 				changed := pair.keys[key] != want.keys[key]
-				allowed := (key != "right" || connection.PeerName == "") && slices.Contains(allowedChanges[h.place.Key], key) &&
+				allowed := (key != "right" || connection.PeerName == "") &&
+					slices.Contains(allowedChanges[h.place.Key], key) &&
 					(h.place.Connection == i || h.place.Connection < 0)
 				if changed && !allowed {
 					t.Errorf("%s: %s of %s is %q, was %q", h, key, pair.name, pair.keys[key], want.keys[key])

@@ -157,8 +157,9 @@ func compareSettings(m configtest.Meaning, c conn, ike, ipsec string) (faults []
 		timeout := parseSeconds(c.keys["retransmit-timeout"])
 		faults = append(faults, deadlineFault(delay, m.DPDTimeout, interval, timeout), retryFault(interval, timeout))
 		if delay < m.DPDInterval || delay >= m.DPDTimeout {
-			faults = append(faults, fmt.Sprintf("the peer is asked after %d s, with an interval of %d and a timeout of %d s; ",
-				delay, m.DPDInterval, m.DPDTimeout))
+			faults = append(faults,
+				fmt.Sprintf("the peer is asked after %d s, with an interval of %d and a timeout of %d s; ",
+					delay, m.DPDInterval, m.DPDTimeout))
 		}
 	}
 	return faults
@@ -285,7 +286,8 @@ func algparse(t *rapid.T, ipsec string, cache map[string]string, version, kind, 
 func checkSecrets(t *rapid.T, document configtest.Document, secrets string) {
 	var want []string
 	for _, m := range document.Connections {
-		line := fmt.Sprintf("%s %s : PSK 0x%s", quotedID(m.LocalID), quotedID(m.PeerID), hex.EncodeToString([]byte(m.PSK)))
+		line := fmt.Sprintf("%s %s : PSK 0x%s", quotedID(m.LocalID), quotedID(m.PeerID),
+			hex.EncodeToString([]byte(m.PSK)))
 		if m.Up && !slices.Contains(want, line) {
 			want = append(want, line)
 		}

@@ -81,7 +81,8 @@ func libreswanReads(t fataler, ipsec, dir, text string) []conn {
 		line = strings.TrimSuffix(line, "\n")
 		if name, ok := strings.CutPrefix(line, "conn "); ok {
 			conns = append(conns, conn{name, map[string]string{}})
-		} else if key, value, ok := strings.Cut(strings.TrimPrefix(line, "\t"), "="); ok && value != "" && len(conns) > 0 {
+		} else if key, value, ok := strings.Cut(strings.TrimPrefix(line, "\t"), "="); ok && value != "" &&
+			len(conns) > 0 {
 			// Some keys appear twice, first with a number that has no name.
 			conns[len(conns)-1].keys[key] = strings.Trim(value, `"`)
 		}

@@ -80,8 +80,8 @@ func render(c *config.Connection, pair config.Pair, former bool) []byte {
 	if !pair.Host {
 		set("leftsubnet", pair.Local)
 	}
-	// This plugin manages the routes. The daemon's updown script would need a shell, and would remove the routes when the
-	// tunnel goes down.
+	// This plugin manages the routes. The daemon's updown script would need a shell, and would remove the routes when
+	// the tunnel goes down.
 	set("leftupdown", "%disabled")
 	set("right", c.PeerAddress)
 	set("rightid", c.PeerID)
@@ -128,10 +128,10 @@ func render(c *config.Connection, pair config.Pair, former bool) []byte {
 			set("retransmit-timeout", seconds(timeout))
 		}
 	}
-	// The notification makes the peer delete all other SAs with this host. IKEv2 sends it with an IKE SA that replaces no
-	// other; a rekey does not authenticate again (RFC 7296, section 2.4). IKEv1 sends it with every IKE SA that it
-	// initiates, so a rekey would delete the tunnels. Libreswan 4.10 and 5.2 have no setting that limits it to the first
-	// IKE SA after a start.
+	// The notification makes the peer delete all other SAs with this host. IKEv2 sends it with an IKE SA that replaces
+	// no other; a rekey does not authenticate again (RFC 7296, section 2.4). IKEv1 sends it with every IKE SA that it
+	// initiates, so a rekey would delete the tunnels. Libreswan 4.10 and 5.2 have no setting that limits it to the
+	// first IKE SA after a start.
 	set("initial-contact", map[bool]string{true: "yes", false: "no"}[c.IKE.Version == "v2" || former])
 	set("fragmentation", "yes")
 	set("auto", auto(c.ResponseOnly))

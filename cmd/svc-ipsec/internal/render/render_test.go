@@ -40,7 +40,8 @@ func resolve(c *config.Configuration) {
 	for i, files := range c.Certificates() {
 		c.Found.Certificates[files] = []config.Certificate{
 			{Nickname: "svc-a44b40523a3d7b28-27b809ad6039b77d", AuthBy: "rsasig", PeerCA: "%same", Digest: "1"},
-			{Nickname: "svc-cb612727a895d057-0976c50896b29a87", AuthBy: "ecdsa", PeerCA: "C=FR, O=Example, CN=ca", Digest: "2"},
+			{Nickname: "svc-cb612727a895d057-0976c50896b29a87", AuthBy: "ecdsa", PeerCA: "C=FR, O=Example, CN=ca",
+				Digest: "2"},
 		}[i]
 	}
 	// Release 0.1.0 accepted a lifetime of one second.
@@ -104,7 +105,8 @@ func TestPeerNameIsNotWritten(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := config.Decode(json.RawMessage(strings.Replace(string(document), `"200.200.200.2"`, `"name-of-the.peer"`, 1)))
+	c, err := config.Decode(
+		json.RawMessage(strings.Replace(string(document), `"200.200.200.2"`, `"name-of-the.peer"`, 1)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,7 +137,8 @@ func TestLivenessWithLongTimeout(t *testing.T) {
 			t.Errorf("interval %d, timeout %d: request after %d s, retransmitted after %d ms, given up after %d s",
 				test.interval, test.timeout, delay, retransmit, giveUp)
 		}
-		if fault := deadlineFault(delay, test.timeout, retransmit, giveUp) + retryFault(retransmit, giveUp); fault != "" {
+		if fault := deadlineFault(delay, test.timeout, retransmit, giveUp) +
+			retryFault(retransmit, giveUp); fault != "" {
 			t.Errorf("interval %d, timeout %d: %s", test.interval, test.timeout, fault)
 		}
 	}
@@ -149,7 +152,8 @@ func TestFormerConn(t *testing.T) {
 		{`"dpd":{"interval":30,"timeout":1200}`, "dpddelay=1081s", "dpddelay=30s"},
 		{`"mtu":1400`, "initial-contact=yes", "initial-contact=yes"},
 	} {
-		c := decodeWanted(t, `{"externalIps":["100.100.100.2"],"connections":[{"id":"a","peerAddress":"200.200.200.2","localCidrs":["10.1.0.0/24"],
+		c := decodeWanted(t, `{"externalIps":["100.100.100.2"],"connections":[{"id":"a",`+
+			`"peerAddress":"200.200.200.2","localCidrs":["10.1.0.0/24"],
 			"peerCidrs":["10.2.0.0/24"],"psk":"k",`+test.document+`}]}`)[0]
 		now, former := string(Conn(c, c.Pairs()[0])), string(FormerConn(c, c.Pairs()[0]))
 		if !strings.Contains(now, test.line+"\n") || !strings.Contains(former, test.former+"\n") {

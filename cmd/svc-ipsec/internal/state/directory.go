@@ -108,7 +108,8 @@ func Read(root string, name spec.Name) (*State, error) {
 	return (&Directory{Path: filepath.Join(root, string(name)), Name: name}).Load()
 }
 
-// Files returns the files of the directory. Those that the daemon may read are for the user id of the last call of Share.
+// Files returns the files of the directory. Those that the daemon may read are for the user id of the last call of
+// Share.
 func (d *Directory) Files() Files { return Files{directory: d.Path, user: d.user} }
 
 // Pin returns the place in the directory for a bind mount of the container's network namespace.

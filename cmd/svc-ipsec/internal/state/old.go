@@ -24,8 +24,8 @@ const (
 	oldRetry      = "retry.json"
 	oldGuard      = "guard.nft"
 	oldImported   = "imported"
-	// oldPush has the state of the connections, which a script of the daemon pushed. It is not used, because after an edit
-	// it was wrong.
+	// oldPush has the state of the connections, which a script of the daemon pushed. It is not used, because after an
+	// edit it was wrong.
 	oldPush = "push.json"
 )
 

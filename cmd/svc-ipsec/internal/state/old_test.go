@@ -55,7 +55,9 @@ func oldState(t *testing.T) *State {
 			Files: map[string]FoundFile{"/srv/psk": {Content: []byte("key of the fixture")}},
 			Names: map[string]FoundName{"peer.example.org": {Address: netip.MustParseAddr("200.200.200.7")}},
 			Certificates: []FoundCertificate{{
-				Files: config.CertificateFiles{Certificate: ca + "left.pem", PrivateKey: ca + "left.key", CA: ca + "ca.pem"},
+				Files: config.CertificateFiles{
+					Certificate: ca + "left.pem", PrivateKey: ca + "left.key", CA: ca + "ca.pem",
+				},
 				Found: config.Certificate{
 					Nickname: "svc-42d90741a01b1003-19c0f413329fe0fd", AuthBy: "rsasig", PeerCA: "%same",
 					Digest: "78ef973c834058d281697aba1b1bc82409f1638da7368dcaef728dc19b3b4a8f",
@@ -208,7 +210,8 @@ func TestInvalidOldFiles(t *testing.T) {
 			"read found.json of vpn: "},
 		{"a found.json of a newer version", oldFound, `{"version":2}`, attachmentOnly,
 			"read found.json of vpn: version 2 is newer than this program's 1"},
-		{"no found.json: the first ADD was interrupted", oldFound, "", complete(func(s *State) { s.Found = Found{} }), ""},
+		{"no found.json: the first ADD was interrupted", oldFound, "", complete(func(s *State) { s.Found = Found{} }),
+			""},
 		{"no configuration: the first ADD was interrupted", oldConf, "",
 			complete(func(s *State) { s.Configuration = nil }), ""},
 		{"a damaged configuration", oldConf, `{"name":`, complete(func(s *State) { s.Configuration = nil }), ""},

@@ -51,16 +51,17 @@ type State struct {
 	// "configuration" if the configuration of ADD was refused as a whole. Configuration contains the last valid forms
 	// instead of these edits.
 	Edits map[string]string `json:"edits,omitempty"`
-	// LastValid is the document in Configuration without the refused connections. It is empty if no connection is refused.
+	// LastValid is the document in Configuration without the refused connections. It is empty if no connection is
+	// refused.
 	LastValid json.RawMessage `json:"lastValid,omitempty"`
-	// Tolerated holds the faults of connections that run because earlier releases accepted these faults, by the place of
-	// the connection.
+	// Tolerated holds the faults of connections that run because earlier releases accepted these faults, by the place
+	// of the connection.
 	Tolerated map[string]string `json:"tolerated,omitempty"`
-	// GuardRules is the text of the nft rules of the active guard. It is empty while the guard is being changed. If a verb
-	// is killed during the change, it is unknown which guard is active.
+	// GuardRules is the text of the nft rules of the active guard. It is empty while the guard is being changed. If a
+	// verb is killed during the change, it is unknown which guard is active.
 	GuardRules string `json:"guardRules,omitempty"`
-	// GuardDigest is the digest of the guard's rules as the kernel returns them. It is "" if the guard has no rules, or if
-	// an earlier version created it.
+	// GuardDigest is the digest of the guard's rules as the kernel returns them. It is "" if the guard has no rules, or
+	// if an earlier version created it.
 	GuardDigest string `json:"guardDigest,omitempty"`
 	// Traffic holds the traffic counters of active tunnels that CHECK read last, by the name of the conn.
 	Traffic map[string]Traffic `json:"traffic,omitempty"`
@@ -92,8 +93,8 @@ type Incomplete struct {
 	Bridges []string `json:"bridges,omitempty"`
 	// Peers are the peer networks that the guard must cover until the reconfigure is complete.
 	Peers []netip.Prefix `json:"peers,omitempty"`
-	// Daemon is true if the daemon runs before, during and after the reconfigures. It has then loaded the conns that have
-	// a file.
+	// Daemon is true if the daemon runs before, during and after the reconfigures. It has then loaded the conns that
+	// have a file.
 	Daemon bool `json:"daemon"`
 }
 

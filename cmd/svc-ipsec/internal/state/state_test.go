@@ -79,7 +79,8 @@ func full(t *testing.T) *State {
 			Network: network.Plan{
 				Interface: "svc0", Addresses: []netip.Prefix{netip.MustParsePrefix("192.0.2.1/32")},
 				Routes: []network.Route{{
-					Destination: netip.MustParsePrefix("10.1.0.0/24"), Gateway: netip.MustParseAddr("192.0.2.2"), MTU: 1400,
+					Destination: netip.MustParsePrefix("10.1.0.0/24"), Gateway: netip.MustParseAddr("192.0.2.2"),
+					MTU: 1400,
 				}},
 			},
 			Bridges: []string{"b"}, Peers: []netip.Prefix{netip.MustParsePrefix("10.2.0.0/24")}, Daemon: true,
@@ -110,7 +111,9 @@ func TestUnchangedStateIsNotWritten(t *testing.T) {
 	d := directory(t)
 	found := config.Found{Certificates: map[config.CertificateFiles]config.Certificate{}}
 	for i := range 20 {
-		files := config.CertificateFiles{Certificate: fmt.Sprint(i / 4), PrivateKey: fmt.Sprint(i / 2), CA: fmt.Sprint(i)}
+		files := config.CertificateFiles{
+			Certificate: fmt.Sprint(i / 4), PrivateKey: fmt.Sprint(i / 2), CA: fmt.Sprint(i),
+		}
 		found.Certificates[files] = config.Certificate{}
 	}
 	s := full(t)
@@ -145,7 +148,8 @@ func TestInvalidStateIsAnError(t *testing.T) {
 	for _, test := range []struct{ name, text, want string }{
 		{"a newer version with fields of other types", `{"version":3,"attachment":"elsewhere"}`,
 			"read state of vpn: version 3 is newer than this program's 2"},
-		{"an older version, which was never in this file", `{"version":1}`, "read state of vpn: version must be 2, not 1"},
+		{"an older version, which was never in this file", `{"version":1}`,
+			"read state of vpn: version must be 2, not 1"},
 		{"no version", `{}`, "read state of vpn: version must be 2, not 0"},
 		{"an empty file", ``, "read state of vpn: unexpected end of JSON input"},
 		{"a truncated file", `{"version":2,"attachment":{"network":"n"`,

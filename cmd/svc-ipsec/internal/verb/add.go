@@ -53,7 +53,8 @@ func (e *Executable) Add(args *skel.CmdArgs) error {
 		if fault != nil {
 			return fault
 		}
-		return cni.Fail(spec.CodeNotAvailable, "add %s: missing on this host: %s", r.Owner.Name, strings.Join(missing, ", "))
+		return cni.Fail(spec.CodeNotAvailable, "add %s: missing on this host: %s", r.Owner.Name,
+			strings.Join(missing, ", "))
 	}
 	dir, err := state.Open(ctx, e.Root, r.Owner.Name, lockLimit)
 	if err != nil {
@@ -132,8 +133,8 @@ func (c *change) checkAttachment(namespace string) error {
 			return cni.Fail(spec.CodeNotInPlace,
 				"add %s: CNI_NETNS is not the container's namespace; it cannot be changed in place", owner.Name)
 		case before.Chained != c.request.Chained:
-			return cni.Fail(spec.CodeNotInPlace, "add %s: cannot switch between chained and stand-alone in place (prevResult)",
-				owner.Name)
+			return cni.Fail(spec.CodeNotInPlace,
+				"add %s: cannot switch between chained and stand-alone in place (prevResult)", owner.Name)
 		}
 		if state.Lasts(before.Namespace) {
 			namespace = before.Namespace
@@ -151,7 +152,8 @@ func (c *change) checkAttachment(namespace string) error {
 			return fmt.Errorf("add %s: %w", owner.Name, err)
 		}
 	}
-	c.attachment = state.Attachment{Network: owner.Network, ContainerID: owner.ContainerID, Interface: c.request.Interface,
+	c.attachment = state.Attachment{Network: owner.Network, ContainerID: owner.ContainerID,
+		Interface: c.request.Interface,
 		Namespace: namespace, Inode: inode, Chained: c.request.Chained, Bridge: c.request.Bridge()}
 	return nil
 }
@@ -163,7 +165,8 @@ func (c *change) run(ctx context.Context) error {
 		return err
 	}
 	in := &inputs{
-		keys: lookup.OpenKeyFiles(c.KeyDirectory), resolver: c.LookUp, tools: c.tools, last: c.record.state.Found.Config(),
+		keys: lookup.OpenKeyFiles(c.KeyDirectory), resolver: c.LookUp, tools: c.tools,
+		last: c.record.state.Found.Config(),
 	}
 	if err := c.edits.resolve(ctx, in, loaded); err != nil {
 		return err

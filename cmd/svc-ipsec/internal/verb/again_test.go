@@ -34,7 +34,8 @@ func TestRefusedConnIsRetriedAfterFiveMinutes(t *testing.T) {
 		{map[string]string{"a-0-0": "pluto refused it"}, time.Hour, 0},
 		{map[string]string{"a-0-0": "pluto refused it"}, -time.Hour, 300},
 		{map[string]string{"a-0-0": "peerId x: Libreswan takes it for y (ID_FQDN)"}, time.Hour, -1},
-		{map[string]string{"a-0-0": "peerId x: Libreswan takes it for y (ID_FQDN)", "b-0-0": "pluto refused it"}, 0, 300},
+		{map[string]string{"a-0-0": "peerId x: Libreswan takes it for y (ID_FQDN)", "b-0-0": "pluto refused it"}, 0,
+			300},
 	} {
 		got := againForRefused(test.refused, noon, noon.Add(test.passed))
 		if got == nil && test.after != -1 || got != nil && got.After != test.after {

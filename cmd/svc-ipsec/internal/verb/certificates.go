@@ -49,7 +49,8 @@ func (k *keyDatabase) readable() []*credential.Credential {
 func (k *keyDatabase) stale() map[string]string {
 	kept := map[string]string{}
 	for _, connection := range k.wanted {
-		if certificate := connection.Certificate; certificate.Nickname != "" && k.credentials[certificate.Digest] == nil {
+		if certificate := connection.Certificate; certificate.Nickname != "" &&
+			k.credentials[certificate.Digest] == nil {
 			kept[certificate.Nickname] = certificate.Fault
 		}
 	}
@@ -63,8 +64,8 @@ func (k *keyDatabase) load(ctx context.Context, conns []endpoint.Conn,
 ) (refused map[string]string, err error) {
 	wanted, kept := k.readable(), k.stale()
 	if len(wanted) > 0 && !k.record.state.PrivateKeys {
-		// Saved before the import: if the verb is killed after it, the next ADD removes the private keys that it does not
-		// need.
+		// Saved before the import: if the verb is killed after it, the next ADD removes the private keys that it does
+		// not need.
 		k.record.state.PrivateKeys = true
 		if err := k.record.save(); err != nil {
 			return nil, err
@@ -119,7 +120,8 @@ func (k *keyDatabase) create(ctx context.Context) error {
 		if err := k.daemon.KeyDatabase().Reuse(ctx, k.template); err != nil {
 			return err
 		}
-		if lost, err := k.daemon.KeyDatabase().Missing(ctx, slices.Collect(maps.Keys(kept))); err != nil || len(lost) < len(kept) {
+		if lost, err := k.daemon.KeyDatabase().Missing(ctx, slices.Collect(maps.Keys(kept))); err != nil ||
+			len(lost) < len(kept) {
 			return err
 		}
 	}

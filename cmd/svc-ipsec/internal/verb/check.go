@@ -67,7 +67,8 @@ func (e *Executable) check(ctx context.Context, args *skel.CmdArgs, owner spec.O
 	if err != nil {
 		return nil, err
 	}
-	if recorded == nil || recorded.Attachment.Owner(owner.Name) != owner || recorded.Attachment.Interface != args.IfName {
+	if recorded == nil || recorded.Attachment.Owner(owner.Name) != owner ||
+		recorded.Attachment.Interface != args.IfName {
 		return nil, cni.Fail(spec.CodeUnknownContainer, "the container of that name is not this one")
 	}
 	a := &recorded.Attachment

@@ -64,7 +64,8 @@ func queryError(wanted []*config.Connection, d *libreswan.Daemon, recorded *stat
 		return fault
 	}
 	return cni.Fail(spec.CodeAgain,
-		"the unit runs, and its daemon cannot be asked (if that lasts: svc-supervisor restart %s): %w", d.Owner.Name, fault)
+		"the unit runs, and its daemon cannot be asked (if that lasts: svc-supervisor restart %s): %w", d.Owner.Name,
+		fault)
 }
 
 // complete returns the status of a daemon that has all conns that it had accepted. A daemon of another Libreswan

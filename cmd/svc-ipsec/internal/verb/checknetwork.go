@@ -82,8 +82,8 @@ func checkGuard(namespace *network.Namespace, wanted network.Guard, recorded *st
 	case kind == network.GuardTable && found == network.GuardMissing:
 		return nil, broken.Errorf("the guard against packets in clear is gone")
 	case kind == network.GuardPolicies && found != network.GuardComplete:
-		// Libreswan 5 flushes policies of this kind whenever systemd restarts it. The tunnels work, so this is no reason to
-		// remove the container.
+		// Libreswan 5 flushes policies of this kind whenever systemd restarts it. The tunnels work, so this is no
+		// reason to remove the container.
 		return &spec.Again{Reason: "the guard's policies are gone"}, nil
 	case kind == network.GuardTable && found == network.GuardChanged:
 		return &spec.Again{Reason: "the guard against packets in clear was changed"}, nil

@@ -6,7 +6,8 @@ import (
 
 // fullConf is a network configuration as the supervisor sends it.
 const fullConf = `{"cniVersion":"1.1.0","name":"svc-supervisor","type":"svc-ipsec",
-	"container":{"portId":"p","hostId":"h","interfaceName":"vpn-a","containerId":"c","serviceType":"IPSEC","groupId":"g","configurationId":"r"},
+	"container":{"portId":"p","hostId":"h","interfaceName":"vpn-a","containerId":"c","serviceType":"IPSEC",` +
+	`"groupId":"g","configurationId":"r"},
 	"port":{"addresses":["169.254.0.1/30","fd00::1/126"],"mac":"02:00:00:00:00:01","bridge":"br"},"configuration":{}}`
 
 func cniArgs(conf string) *skel.CmdArgs {

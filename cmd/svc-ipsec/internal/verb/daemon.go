@@ -95,8 +95,8 @@ func (c *daemonChange) compare(ctx context.Context, isNew bool) error {
 	observed := endpoint.Unit{
 		New: isNew, Exists: !details.Gone(), Failed: details.FailedForGood(), Database: noDatabase == nil,
 	}
-	// The container is new, but the unit exists. It belongs to this container if only its directory was lost, or else to
-	// another one.
+	// The container is new, but the unit exists. It belongs to this container if only its directory was lost, or else
+	// to another one.
 	if len(conns) > 0 && observed.New && observed.Exists &&
 		(details.Owner.Network != d.Owner.Network || details.Owner.Name != d.Owner.Name) {
 		return cni.Fail(cni.CodeNameTaken, "unit %s exists and is not this container's", d.Unit())

@@ -53,7 +53,8 @@ func TestSiblingsOfChangedConnAreInitiated(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := (&daemonChange{daemon: d}).do(t.Context(), plan.Revive(before, statusOf(answer, nil).plain())); err != nil {
+	if err := (&daemonChange{daemon: d}).do(t.Context(),
+		plan.Revive(before, statusOf(answer, nil).plain())); err != nil {
 		t.Fatal(err)
 	}
 	if got := whackCalls(); got != "--name orphan-0-0 --terminate\n--name orphan-0-0 --asynchronous --initiate" {

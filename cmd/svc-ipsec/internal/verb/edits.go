@@ -171,7 +171,9 @@ func (e *edits) save(s *state.State, log *slog.Logger) {
 			if list.was[place] == list.is[place] {
 				continue
 			}
-			fields := []any{slog.String("container", string(e.request.Owner.Name)), slog.String("reason", list.is[place])}
+			fields := []any{
+				slog.String("container", string(e.request.Owner.Name)), slog.String("reason", list.is[place]),
+			}
 			if id := names[place]; id != "" {
 				fields = append(fields, slog.String("connection", id))
 			}

@@ -124,7 +124,8 @@ func (e *Executable) collect(ctx context.Context, name spec.Name, network string
 	recorded, err := dir.Load()
 	if recorded == nil || recorded.Attachment.Network != network {
 		if err != nil {
-			e.Log.Warn("state unreadable, container not removed", slog.String("container", string(name)), slog.Any("error", err))
+			e.Log.Warn("state unreadable, container not removed", slog.String("container", string(name)),
+				slog.Any("error", err))
 		}
 		return nil // not known to belong to this network
 	}

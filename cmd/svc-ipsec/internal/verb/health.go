@@ -51,7 +51,8 @@ func health(ctx context.Context, c *config.Configuration, d *libreswan.Daemon, s
 	case network.GuardPolicies:
 		messages = append(messages, "nftables cannot guard against packets in clear here: XFRM policies do")
 	case network.GuardNone:
-		messages = append(messages, "packets for peers leave in clear while a tunnel is down: "+s.Attachment.GuardReason)
+		messages = append(messages, "packets for peers leave in clear while a tunnel is down: "+
+			s.Attachment.GuardReason)
 	}
 	if status.build != nil {
 		messages = append(messages, outdated(status.build, d.Owner.Name))

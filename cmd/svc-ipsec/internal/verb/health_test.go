@@ -22,7 +22,8 @@ func TestRestartIsAdvisedOnlyIfItHelps(t *testing.T) {
 		{"4.10", "?", "no usable Libreswan is installed", false},
 	} {
 		got := outdated(&libreswan.Build{Running: test.running, Installed: test.installed}, "vpn1")
-		if !strings.Contains(got, test.contains) || strings.Contains(got, "svc-supervisor restart vpn1") != test.advised {
+		if !strings.Contains(got, test.contains) ||
+			strings.Contains(got, "svc-supervisor restart vpn1") != test.advised {
 			t.Errorf("%s, installed %s: %s", test.running, test.installed, got)
 		}
 	}
@@ -32,7 +33,8 @@ func TestRestartIsAdvisedOnlyIfItHelps(t *testing.T) {
 // 10.2.0.0/24.
 func TestTunnelOfOtherNetworksIsNotUp(t *testing.T) {
 	c, err := config.Decode([]byte(`{"externalIps":["192.0.2.1"],"connections":[
-		{"id":"a","peerAddress":"192.0.2.2","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.2.0.0/24","10.3.0.0/24"],"psk":"k"}]}`))
+		{"id":"a","peerAddress":"192.0.2.2","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.2.0.0/24","10.3.0.0/24"],` +
+		`"psk":"k"}]}`))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +66,8 @@ func TestReasonOfResponseOnlyConnection(t *testing.T) {
 
 func TestRefusedPacketOverridesNoAnswer(t *testing.T) {
 	c, err := config.Decode([]byte(`{"externalIps":["192.0.2.1"],"connections":[
-		{"id":"a","peerAddress":"192.0.2.2","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.2.0.0/24","10.3.0.0/24"],"psk":"k"}]}`))
+		{"id":"a","peerAddress":"192.0.2.2","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.2.0.0/24","10.3.0.0/24"],` +
+		`"psk":"k"}]}`))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -137,7 +137,8 @@ func (i *inputs) lookUpPeers(ctx context.Context, configuration *config.Configur
 		i.names = map[string]config.Name{}
 	}
 	wanted := configuration.PeerNames()
-	unknown := slices.DeleteFunc(slices.Clone(wanted), func(name string) bool { _, known := i.names[name]; return known })
+	unknown := slices.DeleteFunc(slices.Clone(wanted),
+		func(name string) bool { _, known := i.names[name]; return known })
 	for name, answer := range lookup.Names(ctx, i.resolver, families, unknown) {
 		last := i.last.Names[name].Address
 		if answer.Fault != "" {

@@ -31,7 +31,8 @@ func TestPeerAddressIsKeptWhileNameResolvesToIt(t *testing.T) {
 			config.Name{Address: a}},
 		{"without an answer the last address is kept", nil, "no answer", config.Name{Address: a},
 			config.Name{Address: a, Fault: "no answer"}},
-		{"a name that was never resolved has no address", nil, "no answer", config.Name{}, config.Name{Fault: "no answer"}},
+		{"a name that was never resolved has no address", nil, "no answer", config.Name{},
+			config.Name{Fault: "no answer"}},
 	} {
 		in := &inputs{
 			resolver: func(context.Context, string, string) ([]netip.Addr, error) {
@@ -42,8 +43,10 @@ func TestPeerAddressIsKeptWhileNameResolvesToIt(t *testing.T) {
 			},
 			last: config.Found{Names: map[string]config.Name{"vpn.example.org": test.last}},
 		}
-		r, err := cni.Decode(cniArgs(strings.Replace(fullConf, `"configuration":{}`, `"configuration":{"externalIps":["192.0.2.1","2001:db8::1"],"connections":[
-			{"id":"a","peerAddress":"vpn.example.org","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.2.0.0/24"],"psk":"k"}]}`, 1)))
+		r, err := cni.Decode(cniArgs(strings.Replace(fullConf, `"configuration":{}`,
+			`"configuration":{"externalIps":["192.0.2.1","2001:db8::1"],"connections":[
+			{"id":"a","peerAddress":"vpn.example.org","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.2.0.0/24"],`+
+				`"psk":"k"}]}`, 1)))
 		if err != nil {
 			t.Fatal(err)
 		}

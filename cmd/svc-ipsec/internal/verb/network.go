@@ -80,7 +80,8 @@ func (n *networkChange) check(ctx context.Context, bus *unit.Bus, external []net
 		return err
 	}
 	if !exists && !daemon.Gone() {
-		return cni.Fail(spec.CodeNotInPlace, "interface %s is gone and cannot be created while the daemon runs", n.owner.Name)
+		return cni.Fail(spec.CodeNotInPlace, "interface %s is gone and cannot be created while the daemon runs",
+			n.owner.Name)
 	}
 	return nil
 }
@@ -128,8 +129,8 @@ func (n *networkChange) keepGuard() bool {
 // setGuard installs the guard. If the host supports none, the tunnels work without it and the health message says so.
 func (n *networkChange) setGuard(ctx context.Context, g network.Guard) error {
 	// The recorded guard is removed from state.json first. Otherwise, if the verb is killed after nft and the
-	// configuration is edited back, the next ADD would find the recorded guard equal to the wanted one, and the networks
-	// of a peer would stay unguarded.
+	// configuration is edited back, the next ADD would find the recorded guard equal to the wanted one, and the
+	// networks of a peer would stay unguarded.
 	if n.record.state.GuardRules != "" {
 		n.record.state.GuardRules = ""
 		if err := n.record.save(); err != nil {

@@ -126,7 +126,8 @@ func (status *daemonStatus) plain() endpoint.Status {
 func (status *daemonStatus) removeMismatched(wanted []*config.Connection, loaded map[string]config.Networks) {
 	for _, c := range wanted {
 		for _, pair := range c.Pairs() {
-			if has, ok := loaded[pair.Conn]; ok && !pair.Host && has != (config.Networks{Local: pair.Local, Peer: pair.Peer}) {
+			if has, ok := loaded[pair.Conn]; ok && !pair.Host &&
+				has != (config.Networks{Local: pair.Local, Peer: pair.Peer}) {
 				delete(status.up, pair.Conn)
 			}
 		}

@@ -44,7 +44,8 @@ func TestLastKeyIsUsedIfFileIsUnreadable(t *testing.T) {
 	}{
 		{"the file is missing", func() { _ = os.Remove(path) }, last, "last", "no such file"},
 		{"the file was already missing", func() {},
-			map[string]config.File{path: {Content: spec.NewSecret([]byte("last")), Fault: "gone"}}, "last", "no such file"},
+			map[string]config.File{path: {Content: spec.NewSecret([]byte("last")), Fault: "gone"}}, "last",
+			"no such file"},
 		{"other users can read the file", func() { writeFile(t, path, "new", 0o644) }, last, "last", "mode 0644"},
 		{"the file is still empty", func() { writeFile(t, path, "", 0o600) }, last, "last", "an empty file"},
 		{"the file has only a newline", func() { writeFile(t, path, "\n", 0o600) }, last, "last", "0 bytes"},
@@ -115,12 +116,15 @@ func TestLastCertificateIsUsedUntilItExpires(t *testing.T) {
 		contains string
 	}{
 		{"the key file is missing", func() { _ = os.Remove(files.PrivateKey) }, now, true, "privateKeyFile"},
-		{"the key file is missing and the certificate has expired", func() {}, now.Add(2 * time.Hour), false, "no such file"},
+		{"the key file is missing and the certificate has expired", func() {}, now.Add(2 * time.Hour), false,
+			"no such file"},
 		{"the certificate was renewed, but not yet the key", func() {
 			issueCertificate(t, dir, now.Add(2*time.Hour))
 			writeFile(t, files.PrivateKey, string(key), 0o600)
 		}, now, true, "the key is not the certificate's"},
-		{"the certificate is incomplete", func() { writeFile(t, files.Certificate, "-----BEGIN CERTIFICATE-----\n", 0o644) },
+		{"the certificate is incomplete", func() {
+			writeFile(t, files.Certificate, "-----BEGIN CERTIFICATE-----\n", 0o644)
+		},
 			now, true,
 			"certificateFile"},
 		{"the new certificate has expired", func() { issueCertificate(t, dir, now.Add(-time.Minute)) }, now, false,
@@ -146,9 +150,13 @@ func TestLastCertificateIsUsedUntilItExpires(t *testing.T) {
 func TestStaleInputsAreReportedAndRecorded(t *testing.T) {
 	files := config.CertificateFiles{Certificate: "/c", PrivateKey: "/k", CA: "/a"}
 	found := config.Found{
-		Names: map[string]config.Name{"b.example": {Address: netip.MustParseAddr("192.0.2.1"), Fault: "no answer from DNS"},
+		Names: map[string]config.Name{"b.example": {
+			Address: netip.MustParseAddr("192.0.2.1"), Fault: "no answer from DNS",
+		},
 			"a.example": {Fault: "no such host"}},
-		Files: map[string]config.File{"/k\n": {Content: spec.NewSecret([]byte("secret-of-test")), Fault: "no such file"},
+		Files: map[string]config.File{"/k\n": {
+			Content: spec.NewSecret([]byte("secret-of-test")), Fault: "no such file",
+		},
 			"/none": {Fault: "no such file"}, "/good": {Content: spec.NewSecret([]byte("secret-of-test"))}},
 		Certificates: map[config.CertificateFiles]config.Certificate{
 			files: {Nickname: "svc-1-2", Digest: "d", Ends: time.Now().Add(time.Hour).Round(time.Second).UTC(),

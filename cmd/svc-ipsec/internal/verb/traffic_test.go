@@ -30,12 +30,15 @@ func TestSendingTunnelThatReceivesNothingHasReason(t *testing.T) {
 		{"the time of the last packet is kept",
 			[]check{{time.Minute, 84, 84}, {2 * time.Minute, 84, 168}, {time.Hour, 84, 840}}, time.Minute},
 		{"nothing was sent since, either", []check{{time.Minute, 84, 84}, {time.Hour, 84, 84}}, -1},
-		{"something was received again", []check{{time.Minute, 84, 84}, {2 * time.Minute, 84, 168}, {time.Hour, 168, 252}},
+		{"something was received again", []check{
+			{time.Minute, 84, 84}, {2 * time.Minute, 84, 168}, {time.Hour, 168, 252},
+		},
 			-1},
 		{"a rekey resets the counters", []check{{time.Minute, 84, 84}, {2 * time.Minute, 0, 84}}, time.Minute},
 		{"a rekey, and nothing was sent", []check{{time.Minute, 84, 84}, {2 * time.Minute, 0, 0}}, -1},
 		{"a rekey of a tunnel that receives", []check{{time.Minute, 840, 840}, {2 * time.Minute, 84, 84}}, -1},
-		{"the tunnel was down", []check{{time.Minute, 84, 84}, {2 * time.Minute, down, 0}, {3 * time.Minute, 84, 168}}, -1},
+		{"the tunnel was down", []check{{time.Minute, 84, 84}, {2 * time.Minute, down, 0}, {3 * time.Minute, 84, 168}},
+			-1},
 	} {
 		c, err := config.Decode([]byte(`{"externalIps":["192.0.2.1"],"connections":[
 			{"id":"a","peerAddress":"192.0.2.2","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.2.0.0/24"],"psk":"k"}]}`))
@@ -46,7 +49,9 @@ func TestSendingTunnelThatReceivesNothingHasReason(t *testing.T) {
 		var traffic map[string]state.Traffic
 		var got spec.Connection
 		for _, check := range test.checks {
-			status := &daemonStatus{up: map[string]libreswan.Traffic{"a-0-0": {Since: noon, In: check.in, Out: check.out}}}
+			status := &daemonStatus{
+				up: map[string]libreswan.Traffic{"a-0-0": {Since: noon, In: check.in, Out: check.out}},
+			}
 			if check.in == down {
 				status.up = nil
 			}
@@ -66,7 +71,8 @@ func TestSendingTunnelThatReceivesNothingHasReason(t *testing.T) {
 
 func TestReasonNamesThePairThatReceivesNothing(t *testing.T) {
 	c, err := config.Decode([]byte(`{"externalIps":["192.0.2.1"],"connections":[
-		{"id":"a","peerAddress":"192.0.2.2","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.2.0.0/24","10.3.0.0/24"],"psk":"k"}]}`))
+		{"id":"a","peerAddress":"192.0.2.2","localCidrs":["10.1.0.0/24"],"peerCidrs":["10.2.0.0/24","10.3.0.0/24"],` +
+		`"psk":"k"}]}`))
 	if err != nil {
 		t.Fatal(err)
 	}

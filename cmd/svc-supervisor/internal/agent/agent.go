@@ -30,8 +30,8 @@ const entrySize = 4 << 10
 type Host interface {
 	// Ours reports whether the namespace of that name has our owner tag.
 	Ours(name spec.Name) (bool, error)
-	// Clear kills the processes in the namespace of that name, and removes the namespace, the veth of that name, and the
-	// agent's directory of the container. It is not an error if any of these does not exist.
+	// Clear kills the processes in the namespace of that name, and removes the namespace, the veth of that name, and
+	// the agent's directory of the container. It is not an error if any of these does not exist.
 	Clear(ctx context.Context, name spec.Name) error
 }
 
@@ -65,7 +65,8 @@ func (l *Log) Sweep(ctx context.Context) bool {
 		}
 		delete(l.logged, "")
 		if err := l.clear(ctx, file.Name()); err != nil {
-			l.warnOnce(file.Name(), "leftover of the agent kept", "entry", filepath.Join(l.Dir, file.Name()), "error", err)
+			l.warnOnce(file.Name(), "leftover of the agent kept", "entry", filepath.Join(l.Dir, file.Name()), "error",
+				err)
 			continue
 		}
 		cleared = true

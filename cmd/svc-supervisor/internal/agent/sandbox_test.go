@@ -84,7 +84,9 @@ func TestClearRemovesAnAgentContainer(t *testing.T) {
 		_ = daemon.Process.Kill()
 		t.Error("the daemon still runs")
 	}
-	for _, path := range []string{netns.Directory.Path(name), filepath.Join("/sys/class/net", string(name)), directory} {
+	for _, path := range []string{
+		netns.Directory.Path(name), filepath.Join("/sys/class/net", string(name)), directory,
+	} {
 		if _, err := os.Lstat(path); err == nil {
 			t.Errorf("%s is left", path)
 		}

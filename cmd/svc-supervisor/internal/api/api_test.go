@@ -56,8 +56,8 @@ func TestContainersAreReadThroughTheSocket(t *testing.T) {
 	view := fixedView{
 		host: reconcile.HostRow{ID: "host-1", HostStatus: spec.HostStatus{Weight: 1, Quota: -1, Count: 1}},
 		rows: []reconcile.Row{{
-			Name: "vpn", Type: "IPSEC", Version: "1.4.0", Status: "RUNNING", Units: []string{"svc-vpn.service"}, AddedAt: &at,
-			PortID: "p", ContainerID: "c",
+			Name: "vpn", Type: "IPSEC", Version: "1.4.0", Status: "RUNNING", Units: []string{"svc-vpn.service"},
+			AddedAt: &at, PortID: "p", ContainerID: "c",
 			Health: &spec.Health{Code: spec.Running, Connections: []spec.Connection{{ID: "a", Status: spec.Active}}},
 		}},
 	}
@@ -100,7 +100,8 @@ func TestPluginsAreReadThroughTheSocket(t *testing.T) {
 	for name, version := range map[string]string{"a": "1.0.0", "b": "2.0.0"} {
 		content := `#!/bin/sh
 case $CNI_COMMAND in
-VERSION) echo '{"supportedVersions":["1.1.0"],"serviceType":"T","serviceVersion":"` + version + `","contractVersion":1,"userNamespace":true}';;
+VERSION) echo '{"supportedVersions":["1.1.0"],"serviceType":"T","serviceVersion":"` + version +
+			`","contractVersion":1,"userNamespace":true}';;
 *) echo '{"code":50,"msg":"no tool"}'; exit 1;;
 esac
 `
@@ -123,7 +124,8 @@ esac
 	}
 	want := Plugins{
 		Executables: []Executable{
-			{Path: dir + "/b", Type: "T", Version: "2.0.0", Selected: true, UserNamespace: true, Unready: "no tool (code 50)"},
+			{Path: dir + "/b", Type: "T", Version: "2.0.0", Selected: true, UserNamespace: true,
+				Unready: "no tool (code 50)"},
 			{Path: dir + "/a", Type: "T", Version: "1.0.0", UserNamespace: true, Unready: "no tool (code 50)"},
 		},
 		Refused: []Refused{{Path: dir + "/c", Reason: "not executable"}},

@@ -188,7 +188,8 @@ func (s *testServer) lines(text string) []string {
 	return found
 }
 
-const good = `{"interfaceName":"vpn1","code":"RUNNING","connections":[{"id":"a","status":"ACTIVE"}],"again":{"after":1}}`
+const good = `{"interfaceName":"vpn1","code":"RUNNING","connections":[{"id":"a","status":"ACTIVE"}],` +
+	`"again":{"after":1}}`
 
 func TestPushedHealthIsReceivedInOrder(t *testing.T) {
 	s := newTestServer(t)
@@ -507,7 +508,8 @@ func TestGroupOfFindsTheContainer(t *testing.T) {
 		{"hybrid, exiting", "1:name=systemd:/\n0::" + unit + "\n", group{"vpn1", true}},
 		{"a controller of version 1 does not count", "4:memory:" + unit + "\n0::/init.scope\n", group{}},
 		{"below a unit", "0::" + unit + "/.control\n", group{"vpn1", true}},
-		{"a group below a unit that is named as another unit", "0::" + unit + "/svc-vpn2.service\n", group{"vpn1", true}},
+		{"a group below a unit that is named as another unit", "0::" + unit + "/svc-vpn2.service\n",
+			group{"vpn1", true}},
 		{"below a group above systemd's", "0::/docker/1" + unit + "\n", group{"vpn1", true}},
 		{"a unit outside the slice", "0::/system.slice/svc-vpn1.service\n", group{"vpn1", false}},
 		{"the supervisor's own unit", "0::/system.slice/svc-supervisor.service\n", group{}},
@@ -533,7 +535,9 @@ func TestParseStatAllowsAnyProgramName(t *testing.T) {
 			t.Errorf("%s: %+v, error %v", name, got, err)
 		}
 	}
-	for _, exiting := range []string{strings.Replace(rest, "S", "Z", 1), strings.Replace(rest, "4194560", "4194564", 1)} {
+	for _, exiting := range []string{
+		strings.Replace(rest, "S", "Z", 1), strings.Replace(rest, "4194560", "4194564", 1),
+	} {
 		if got, err := parseStat("17 (sh)" + exiting); err != nil || !got.exiting {
 			t.Errorf("%s: %+v, error %v", exiting, got, err)
 		}
@@ -548,7 +552,8 @@ func TestParseStatAllowsAnyProgramName(t *testing.T) {
 // FuzzParse checks that parse does not panic, and that every accepted health object passes the checks of its receivers.
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(good))
-	f.Add([]byte(`{"interfaceName":"vpn1","code":"RUNNING","connections":[{"status":"ACTIVE","pairs":[{"local":"\u0000"}]}]}`))
+	f.Add([]byte(
+		`{"interfaceName":"vpn1","code":"RUNNING","connections":[{"status":"ACTIVE","pairs":[{"local":"\u0000"}]}]}`))
 	f.Fuzz(func(t *testing.T, datagram []byte) {
 		claimed(datagram)
 		h, err := parse(datagram)

@@ -26,8 +26,8 @@ func TestUnitOfTheSenderDecides(t *testing.T) {
 		{"the unit of another container", "svc-grd1.service", "svc-echo.slice", nil, "grd2", other},
 		{"a further unit of another container", "svc-grd1:dns.service", "svc-echo.slice", nil, "grd2", other},
 		{
-			"a control group of the unit that is named as the unit of another container", "svc-grd1.service", "svc-echo.slice",
-			[]string{sendFrom + "=svc-grd2.service"}, "grd2", other,
+			"a control group of the unit that is named as the unit of another container", "svc-grd1.service",
+			"svc-echo.slice", []string{sendFrom + "=svc-grd2.service"}, "grd2", other,
 		},
 		{
 			"the unit of another container, with the user id of the container", "svc-grd1.service", "svc-echo.slice",
@@ -46,7 +46,8 @@ func TestUnitOfTheSenderDecides(t *testing.T) {
 			s := newTestServer(t)
 			args := []string{
 				"--quiet", "--collect", "--unit=" + row.unit, "--slice=" + row.slice, "--property=Delegate=yes",
-				"--setenv=" + sendTo + "=" + s.socket(), "--setenv=" + sendText + "=" + strings.Replace(good, "vpn1", row.name, 1),
+				"--setenv=" + sendTo + "=" + s.socket(),
+				"--setenv=" + sendText + "=" + strings.Replace(good, "vpn1", row.name, 1),
 			}
 			for _, variable := range row.environment {
 				args = append(args, "--setenv="+variable)

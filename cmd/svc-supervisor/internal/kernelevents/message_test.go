@@ -25,7 +25,9 @@ func TestIsXFRMChange(t *testing.T) {
 		e.XfrmUsersaInfo.Id.Spi = nl.Swap32(spi)
 		return e.Serialize()
 	}
-	policyExpire := func(limit uint8) []byte { return append(make([]byte, nl.SizeofXfrmUserpolicyInfo), limit, 0, 0, 0) }
+	policyExpire := func(limit uint8) []byte {
+		return append(make([]byte, nl.SizeofXfrmUserpolicyInfo), limit, 0, 0, 0)
+	}
 	rows := []struct {
 		sentence string
 		message  []byte
@@ -99,7 +101,8 @@ func TestChangedLinkReturnsTheName(t *testing.T) {
 		want     spec.Name
 	}{
 		{"a new link", routeMessage(unix.RTM_NEWLINK, link(0, name(8, unix.IFLA_IFNAME, "vpn\x00")...)...), "vpn"},
-		{"a deleted link", routeMessage(unix.RTM_DELLINK, link(0, name(8, unix.IFLA_IFNAME, "vpn\x00....")...)...), "vpn"},
+		{"a deleted link", routeMessage(unix.RTM_DELLINK, link(0, name(8, unix.IFLA_IFNAME, "vpn\x00....")...)...),
+			"vpn"},
 		{
 			"the state of a bridge's port",
 			routeMessage(unix.RTM_NEWLINK, link(unix.AF_BRIDGE, name(8, unix.IFLA_IFNAME, "vpn\x00")...)...), "",

@@ -207,7 +207,8 @@ func sockets(t *testing.T) (count int) {
 		t.Fatal(err)
 	}
 	for _, entry := range entries {
-		if target, _ := os.Readlink(filepath.Join("/proc/self/fd", entry.Name())); strings.HasPrefix(target, "socket:") {
+		target, _ := os.Readlink(filepath.Join("/proc/self/fd", entry.Name()))
+		if strings.HasPrefix(target, "socket:") {
 			count++
 		}
 	}

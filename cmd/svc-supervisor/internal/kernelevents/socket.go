@@ -19,13 +19,14 @@ const (
 	pause = 100 * time.Millisecond
 	// burst is the maximum number of messages that one call of receive reads. There are two calls for each pause.
 	burst = 256
-	// receiveBuffer limits the kernel memory for unread messages, in bytes. Messages that do not fit are lost. The kernel
-	// reports the loss (ENOBUFS), which counts as a change.
+	// receiveBuffer limits the kernel memory for unread messages, in bytes. Messages that do not fit are lost. The
+	// kernel reports the loss (ENOBUFS), which counts as a change.
 	receiveBuffer = 16 << 10
-	// hostBuffer is the same limit for the links of the host. A message about a link has about 3 KiB, and a busy host has
-	// many of them.
+	// hostBuffer is the same limit for the links of the host. A message about a link has about 3 KiB, and a busy host
+	// has many of them.
 	hostBuffer = 2 << 20
-	// messageSize is the number of bytes that are read of a message. In a message about a new SA they end before the keys.
+	// messageSize is the number of bytes that are read of a message. In a message about a new SA they end before the
+	// keys.
 	messageSize = unix.SizeofNlMsghdr + nl.SizeofXfrmUserExpire
 )
 
@@ -38,10 +39,11 @@ type protocol struct {
 }
 
 var (
-	// xfrm does not include XFRMNLGRP_ACQUIRE, which has a message for every packet that needs an SA: anybody who can send
-	// packets to the container could cause these.
+	// xfrm does not include XFRMNLGRP_ACQUIRE, which has a message for every packet that needs an SA: anybody who can
+	// send packets to the container could cause these.
 	xfrm = protocol{
-		unix.NETLINK_XFRM, groups(nl.XFRMNLGRP_SA, nl.XFRMNLGRP_POLICY, nl.XFRMNLGRP_EXPIRE), receiveBuffer, isXFRMChange,
+		unix.NETLINK_XFRM, groups(nl.XFRMNLGRP_SA, nl.XFRMNLGRP_POLICY, nl.XFRMNLGRP_EXPIRE), receiveBuffer,
+		isXFRMChange,
 	}
 	// route does not include neighbours, for the same reason.
 	route = protocol{unix.NETLINK_ROUTE, groups(unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR,

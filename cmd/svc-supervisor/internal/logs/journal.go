@@ -79,8 +79,9 @@ func (w *journalWriter) Write(line []byte) (int, error) {
 		return len(line), nil
 	}
 	if w.lost > 0 {
-		_ = writeAll(w.fd, fmt.Appendf(nil, "<4>level=WARN msg=\"log lines lost, journald was away\" count=%d since=%s\n",
-			w.lost, w.lostAt.UTC().Format(time.RFC3339)))
+		_ = writeAll(w.fd,
+			fmt.Appendf(nil, "<4>level=WARN msg=\"log lines lost, journald was away\" count=%d since=%s\n",
+				w.lost, w.lostAt.UTC().Format(time.RFC3339)))
 	}
 	w.lostAt, w.lost = time.Time{}, 0
 	_ = writeAll(w.fd, line)

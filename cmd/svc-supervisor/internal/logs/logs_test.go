@@ -143,7 +143,8 @@ type lineChecker struct {
 func (l *lineChecker) Write(b []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.n++; !bytes.HasPrefix(b, []byte("<")) || bytes.Count(b, []byte("\n")) != 1 || !bytes.HasSuffix(b, []byte("\n")) {
+	if l.n++; !bytes.HasPrefix(b, []byte("<")) || bytes.Count(b, []byte("\n")) != 1 ||
+		!bytes.HasSuffix(b, []byte("\n")) {
 		l.t.Errorf("%q is not one line with its priority", b)
 	}
 	if warn := bytes.Contains(b, []byte("level=WARN")); warn != bytes.HasPrefix(b, []byte("<4>")) {
@@ -187,7 +188,8 @@ func TestRemovedOverlayRestoresTheLevels(t *testing.T) {
 			"a level for all loggers does not change the level of one logger",
 			map[string]slog.Level{"": slog.LevelError}, true, "ERROR,containers.ipsec=DEBUG",
 		},
-		{"the same overlay is no change", map[string]slog.Level{"": slog.LevelError}, false, "ERROR,containers.ipsec=DEBUG"},
+		{"the same overlay is no change", map[string]slog.Level{"": slog.LevelError}, false,
+			"ERROR,containers.ipsec=DEBUG"},
 		{
 			"a level for one logger replaces the former overlay",
 			map[string]slog.Level{"containers.ipsec": slog.LevelInfo}, true, "WARN,containers.ipsec=INFO",

@@ -18,9 +18,10 @@ import (
 // children keeps track of the child processes of this process. These are the running verbs and, because this process is
 // a child subreaper, their orphaned descendants. Other children are not touched.
 type children struct {
-	mu          sync.Mutex
-	running     map[int]bool        // process ids of verbs that are not reaped yet; orphans are not included
-	preexisting map[int]bool        // children from before NewInventory, of the program that this process executed before
+	mu      sync.Mutex
+	running map[int]bool // process ids of verbs that are not reaped yet; orphans are not included
+	// Children from before NewInventory, of the program that this process executed before.
+	preexisting map[int]bool
 	waitEnd     func(pid int) error // waits until a verb has ended, without reaping it
 }
 
@@ -227,8 +228,8 @@ func processes() []processEntry {
 		if err != nil {
 			continue
 		}
-		// "pid (comm) state ppid …": comm may contain any characters, so the fields are counted from the last parenthesis
-		// (proc(5)).
+		// "pid (comm) state ppid …": comm may contain any characters, so the fields are counted from the last
+		// parenthesis (proc(5)).
 		rest := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
 		if len(rest) < 2 {
 			continue

@@ -112,7 +112,8 @@ func (v *Inventory) Scan(ctx context.Context, statusInterval time.Duration) (cha
 			mu.Lock()
 			defer mu.Unlock()
 			next[f.path] = c
-			// If a file is refused again, the text may differ, for example by a time stamp on stderr. That is not a change.
+			// If a file is refused again, the text may differ, for example by a time stamp on stderr. That is not a
+			// change.
 			if known == nil || known.identity != c.identity || (known.executable == nil) != (c.executable == nil) {
 				changed = true
 				v.logFound(f.path, c)

@@ -83,7 +83,11 @@ func TestUntrustedOrInvalidFileIsRefused(t *testing.T) {
 		reason string
 		make   func(f *fixture, path string)
 	}{
-		{"not executable", "not executable", func(f *fixture, path string) { f.must(os.Chmod(f.write(path, good), 0o644)) }},
+		{
+			"not executable", "not executable", func(f *fixture, path string) {
+				f.must(os.Chmod(f.write(path, good), 0o644))
+			},
+		},
 		{"writable by all", "writable by others than root (mode 0757", func(f *fixture, path string) {
 			f.must(os.Chmod(f.write(path, good), 0o757))
 		}},
@@ -129,11 +133,12 @@ func TestUntrustedOrInvalidFileIsRefused(t *testing.T) {
 			f.write(path, good)
 			f.must(errors.Join(os.Chown(f.dir, 0, 1), os.Chmod(f.dir, 0o775)))
 		}},
-		{"below a directory that an access control list lets others write", "its directory", func(f *fixture, path string) {
-			f.write(path, good)
-			f.must(os.Chmod(f.dir, 0o775))
-			f.must(unix.Setxattr(f.dir, "system.posix_acl_access", aclOfAnotherUser, 0))
-		}},
+		{"below a directory that an access control list lets others write", "its directory",
+			func(f *fixture, path string) {
+				f.write(path, good)
+				f.must(os.Chmod(f.dir, 0o775))
+				f.must(unix.Setxattr(f.dir, "system.posix_acl_access", aclOfAnotherUser, 0))
+			}},
 		{"a link to a file below a directory that is writable by all", "its directory", func(f *fixture, path string) {
 			f.write(f.path("elsewhere/deeper/svc"), good)
 			f.must(errors.Join(os.Chmod(f.path("elsewhere"), 0o777), os.Symlink(f.path("elsewhere/deeper/svc"), path)))
@@ -151,7 +156,11 @@ func TestUntrustedOrInvalidFileIsRefused(t *testing.T) {
 			f.must(os.Chmod(f.write(f.path("elsewhere/svc"), good), 0o757))
 			f.must(os.Symlink(f.path("elsewhere/svc"), path))
 		}},
-		{"a dangling link", "dangling link", func(f *fixture, path string) { f.must(os.Symlink(f.path("missing"), path)) }},
+		{
+			"a dangling link", "dangling link", func(f *fixture, path string) {
+				f.must(os.Symlink(f.path("missing"), path))
+			},
+		},
 		{"a link to itself", "too many levels of symbolic links", func(f *fixture, path string) {
 			f.must(os.Symlink(path, path))
 		}},
@@ -162,13 +171,15 @@ func TestUntrustedOrInvalidFileIsRefused(t *testing.T) {
 		}},
 		{"empty", "VERSION: start", func(f *fixture, path string) { f.write(path, "") }},
 		{"text", "VERSION: start", func(f *fixture, path string) { f.write(path, "hello\n") }},
-		{"without output", "VERSION: answer to VERSION", func(f *fixture, path string) { f.write(path, "#!/bin/sh\n") }},
+		{"without output", "VERSION: answer to VERSION",
+			func(f *fixture, path string) { f.write(path, "#!/bin/sh\n") }},
 		{"printing text", "VERSION: answer to VERSION", func(f *fixture, path string) {
 			f.write(path, prints("svc 1.0.0"))
 		}},
-		{"failing", "VERSION: exit status 3 without an error object: stderr: no library", func(f *fixture, path string) {
-			f.write(path, "#!/bin/sh\necho no library >&2\nexit 3\n")
-		}},
+		{"failing", "VERSION: exit status 3 without an error object: stderr: no library",
+			func(f *fixture, path string) {
+				f.write(path, "#!/bin/sh\necho no library >&2\nexit 3\n")
+			}},
 		{"hanging", "VERSION: deadline of 200ms", func(f *fixture, path string) {
 			f.write(path, "#!/bin/sh\nsleep 1000\n")
 		}},
@@ -271,7 +282,8 @@ func TestFilesThatOnlyRootCanWriteAreUsed(t *testing.T) {
 func TestTemporaryFilesAreIgnored(t *testing.T) {
 	f := newFixture(t)
 	for _, name := range []string{
-		".hidden", "svc~", "svc.tmp", ".svc.swp", "svc.swp", "svc.dpkg-new", "svc.dpkg-old", "svc.rpmnew", "svc.rpmsave",
+		".hidden", "svc~", "svc.tmp", ".svc.swp", "svc.swp", "svc.dpkg-new", "svc.dpkg-old", "svc.rpmnew",
+		"svc.rpmsave",
 	} {
 		f.executable(name, "9.0.0")
 	}
@@ -448,7 +460,8 @@ func TestEventsOfCheckOn(t *testing.T) {
 	} {
 		t.Run(r.name, func(t *testing.T) {
 			f := newFixture(t)
-			script := strings.Replace(serviceScript("T", "1.0.0", ":"), `"reconfigure":true`, `"reconfigure":true`+r.checkOn, 1)
+			script := strings.Replace(serviceScript("T", "1.0.0", ":"), `"reconfigure":true`,
+				`"reconfigure":true`+r.checkOn, 1)
 			f.write(f.path("svc"), script)
 			v := f.inventory()
 			var log bytes.Buffer
@@ -462,7 +475,8 @@ func TestEventsOfCheckOn(t *testing.T) {
 			}
 			const message = "unknown events in checkOn ignored"
 			if r.logged == "" && strings.Contains(log.String(), message) ||
-				r.logged != "" && (strings.Count(log.String(), message) != 1 || !strings.Contains(log.String(), r.logged)) {
+				r.logged != "" && (strings.Count(log.String(), message) != 1 ||
+					!strings.Contains(log.String(), r.logged)) {
 				t.Errorf("logged %s", log.String())
 			}
 		})
@@ -530,7 +544,8 @@ func TestNewExecutableIsNotSelectedBeforeItsStatusIsKnown(t *testing.T) {
 	old := f.executable("old", "1.0.0")
 	v := f.inventory()
 	v.Scan(t.Context(), time.Hour)
-	status := "echo STATUS >" + f.path(".status") + "; while ! test -e " + f.path(".go") + "; do sleep 0.01; done; exit 1"
+	status := "echo STATUS >" + f.path(".status") + "; while ! test -e " + f.path(".go") +
+		"; do sleep 0.01; done; exit 1"
 	f.write(f.path("new"), serviceScript("T", "2.0.0", status))
 	scanned := make(chan bool, 1)
 	go func() { scanned <- v.Scan(t.Context(), time.Hour) }()

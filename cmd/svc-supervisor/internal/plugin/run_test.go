@@ -97,8 +97,10 @@ func TestAnswers(t *testing.T) {
 	}{
 		{name: "no output and success", body: `:`},
 		{name: "an object and success", body: `echo '{"a":1}'`, stdout: "{\"a\":1}\n"},
-		{name: "other text and success is returned, because only the caller knows the form", body: `echo ok`, stdout: "ok\n"},
-		{name: "an error object", body: `echo '{"cniVersion":"1.1.0","code":7,"msg":"bad key","details":"psk"}'; exit 1`,
+		{name: "other text and success is returned, because only the caller knows the form", body: `echo ok`,
+			stdout: "ok\n"},
+		{name: "an error object",
+			body:   `echo '{"cniVersion":"1.1.0","code":7,"msg":"bad key","details":"psk"}'; exit 1`,
 			object: &spec.Error{CNIVersion: "1.1.0", Code: 7, Msg: "bad key", Details: "psk"}},
 		{name: "an error object with another exit status", body: `echo '{"code":11,"msg":"later"}'; exit 42`,
 			object: &spec.Error{Code: 11, Msg: "later"}},
@@ -106,7 +108,8 @@ func TestAnswers(t *testing.T) {
 			body:   `printf '{"code":101,"msg":"a\\nb\\u001b[1m","details":" c\\td "}'; exit 1`,
 			object: &spec.Error{Code: 101, Msg: "a b�[1m", Details: "c d"}},
 		{name: "an exit status without output", body: `exit 3`, reason: "exit status 3 without an error object"},
-		{name: "an exit status and other text", body: `echo oops; exit 1`, reason: "exit status 1 without an error object"},
+		{name: "an exit status and other text", body: `echo oops; exit 1`,
+			reason: "exit status 1 without an error object"},
 		{name: "an exit status and another object", body: `echo '{"cniVersion":"1.1.0"}'; exit 1`,
 			reason: "exit status 1 without an error object"},
 		{name: "an error object of code 0", body: `echo '{"code":0,"msg":"x"}'; exit 1`,
@@ -121,23 +124,30 @@ func TestAnswers(t *testing.T) {
 		{name: "code is a string and success", body: `echo '{"code":"7"}'`,
 			reason: `error object: key code: a JSON string does not fit: printed "{\"code\":\"7\"}"`},
 		{name: "code is a string and an exit status", body: `echo '{"code":"7","msg":"no"}'; exit 1`,
-			reason: `exit status 1 without an error object: error object: key code: a JSON string does not fit: printed "{\"code\":\"7\",\"msg\":\"no\"}"`},
+			reason: `exit status 1 without an error object: error object: key code: a JSON string does not fit: ` +
+				`printed "{\"code\":\"7\",\"msg\":\"no\"}"`},
 		{name: "code is negative", body: `echo '{"code":-7,"msg":"no"}'`,
 			reason: `error object: key code: a JSON number -7 does not fit: printed`},
 		{name: "msg is a list", body: `echo '{"code":7,"msg":["no"]}'`,
 			reason: `error object: key msg: a JSON array does not fit: printed`},
 		{name: "text before an error object and success", body: `echo 'debug: {x} hello'; echo '{"code":7,"msg":"no"}'`,
-			reason: `error object "debug: {x} hello\n{\"code\":7,\"msg\":\"no\"}": allowed: a JSON object and nothing else`},
-		{name: "text before an error object and an exit status", body: `echo debug; echo '{"code":7,"msg":"no"}'; exit 1`,
-			reason: `exit status 1 without an error object: error object "debug\n{\"code\":7,\"msg\":\"no\"}": allowed`},
+			reason: `error object "debug: {x} hello\n{\"code\":7,\"msg\":\"no\"}": allowed: a JSON object and ` +
+				`nothing else`},
+		{name: "text before an error object and an exit status",
+			body: `echo debug; echo '{"code":7,"msg":"no"}'; exit 1`,
+			reason: `exit status 1 without an error object: error object ` +
+				`"debug\n{\"code\":7,\"msg\":\"no\"}": allowed`},
 		{name: "text after an error object and success", body: `echo '{"code":7,"msg":"no"}'; echo bye`,
 			reason: `error object "{\"code\":7,\"msg\":\"no\"}\nbye": allowed`},
 		{name: "an exit status and a line is quoted", body: `printf 'o\033[1mops\nbye\n'; exit 1`,
 			reason: `exit status 1 without an error object: printed "o\x1b[1mops\nbye"`},
 		{name: "an exit status and a long text, which is truncated", body: `yes | head -c 100000; exit 1`,
-			reason: `exit status 1 without an error object: printed "y\ny\ny\ny\ny\ny\ny\ny\ny\ny\ny\ny\ny\ny\ny\ny\ny\ny\ny\ny\ny\ny\ny\ny\ny\ny\ny\ny\ny\ny\ny\ny\n" (the first 64 of 99999 bytes)`},
+			reason: `exit status 1 without an error object: printed ` +
+				`"y\ny\ny\ny\ny\ny\ny\ny\ny\ny\ny\ny\ny\ny\ny\ny\ny\ny\ny\ny\ny\ny\ny\ny\ny\ny\ny\ny\ny\ny\ny\ny\n" ` +
+				`(the first 64 of 99999 bytes)`},
 		{name: "killed by a signal", body: `kill -KILL $$`, reason: "signal: killed"},
-		{name: "killed by a signal after an answer", body: `echo '{"a":1}'; kill -TERM $$`, reason: "signal: terminated"},
+		{name: "killed by a signal after an answer", body: `echo '{"a":1}'; kill -TERM $$`,
+			reason: "signal: terminated"},
 		{name: "killed by a signal after an error object", body: `echo '{"code":7,"msg":"x"}'; kill -SEGV $$`,
 			reason: "signal: segmentation fault"},
 	} {
@@ -300,7 +310,10 @@ func TestOnlyABlockedVerbIsReported(t *testing.T) {
 // $dir/pid.
 var escapes = []struct{ name, body string }{
 	{"a child", `(echo $(exec sh -c 'echo $PPID') >$dir/pid; sleep 1000) &`},
-	{"a child that ignores signals", `sh -c 'trap "" TERM HUP INT; echo $$ >'$dir'/pid; while :; do sleep 1000; done' &`},
+	{
+		"a child that ignores signals",
+		`sh -c 'trap "" TERM HUP INT; echo $$ >'$dir'/pid; while :; do sleep 1000; done' &`,
+	},
 	{"a child without an open pipe", `sh -c 'echo $$ >'$dir'/pid; exec sleep 1000' </dev/null >/dev/null 2>&1 &`},
 	{"a child in its own process group", `set -m; sh -c 'echo $$ >'$dir'/pid; exec sleep 1000' & set +m`},
 	{"a child in its own session", `setsid sh -c 'echo $$ >'$dir'/pid; exec sleep 1000' &`},
@@ -314,7 +327,8 @@ var escapes = []struct{ name, body string }{
 	},
 	{
 		"an orphan without environment and pipes",
-		`setsid env -i sh -c '/bin/sh -c "echo \$\$ >'$dir'/pid; exec /bin/sleep 1000" & exit' </dev/null >/dev/null 2>&1 &`,
+		`setsid env -i sh -c '/bin/sh -c "echo \$\$ >'$dir'/pid; exec /bin/sleep 1000" & exit' </dev/null >/dev/null ` +
+			`2>&1 &`,
 	},
 	{
 		"an orphan that forks repeatedly",
@@ -335,7 +349,8 @@ func TestPreexistingChildIsNotTouched(t *testing.T) {
 	}()
 	v := f.inventory()
 	for _, escape := range escapes {
-		call := f.call("dir=" + f.dir + "\n" + escape.body + "\nwhile ! test -s $dir/pid; do sleep 0.01; done; echo '{}'")
+		call := f.call("dir=" + f.dir + "\n" + escape.body +
+			"\nwhile ! test -s $dir/pid; do sleep 0.01; done; echo '{}'")
 		if _, err := v.Run(context.Background(), call); err != nil {
 			t.Error(err)
 		}
@@ -359,7 +374,8 @@ func TestProgramsOfTheSupervisorAreNotTouched(t *testing.T) {
 			running.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 			f.must(errors.Join(running.Start(), ended.Start()))
 			f.eventually("the second program has ended", func() bool { return !alive(ended.Process.Pid) })
-			call := f.call("dir=" + f.dir + "\n" + escape.body + "\nwhile ! test -s $dir/pid; do sleep 0.01; done; echo '{}'")
+			call := f.call("dir=" + f.dir + "\n" + escape.body +
+				"\nwhile ! test -s $dir/pid; do sleep 0.01; done; echo '{}'")
 			if _, err := v.Run(context.Background(), call); err != nil {
 				t.Error(err)
 			}

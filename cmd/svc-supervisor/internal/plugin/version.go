@@ -26,7 +26,8 @@ func parseVersionAnswer(stdout []byte) (*spec.VersionAnswer, *semver.Version, er
 	}
 	if answer.ContractVersion != spec.ContractVersion {
 		return nil, nil, &spec.Fault{
-			Key: "contractVersion", Value: fmt.Sprint(answer.ContractVersion), Allowed: fmt.Sprint(spec.ContractVersion),
+			Key: "contractVersion", Value: fmt.Sprint(answer.ContractVersion),
+			Allowed: fmt.Sprint(spec.ContractVersion),
 		}
 	}
 	for _, v := range answer.SupportedVersions {
@@ -35,6 +36,7 @@ func parseVersionAnswer(stdout []byte) (*spec.VersionAnswer, *semver.Version, er
 		}
 	}
 	return nil, nil, &spec.Fault{
-		Key: "supportedVersions", Value: fmt.Sprint(answer.SupportedVersions), Allowed: "a list with " + spec.CNIVersion,
+		Key: "supportedVersions", Value: fmt.Sprint(answer.SupportedVersions),
+		Allowed: "a list with " + spec.CNIVersion,
 	}
 }

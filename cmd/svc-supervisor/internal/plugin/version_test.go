@@ -68,7 +68,8 @@ func TestAnswerToVersionIsChecked(t *testing.T) {
 
 func FuzzParseVersionAnswer(f *testing.F) {
 	f.Add([]byte(completeAnswer))
-	f.Add([]byte(`{"serviceType":"A","serviceVersion":"1.0.0-0.0.0+0","contractVersion":1,"supportedVersions":["1.1.0"]}`))
+	f.Add([]byte(
+		`{"serviceType":"A","serviceVersion":"1.0.0-0.0.0+0","contractVersion":1,"supportedVersions":["1.1.0"]}`))
 	f.Add([]byte(`null`))
 	f.Fuzz(func(t *testing.T, stdout []byte) {
 		answer, version, err := parseVersionAnswer(stdout)

@@ -146,8 +146,10 @@ func (g *generator) id(i int) string {
 // previous connection.
 func (g *generator) authentication(i int, c map[string]any, w *Meaning) {
 	if before := g.previous; before != nil && before.Up && w.Up && g.boolean("same peer") {
-		w.Local, w.Peer, w.LocalID, w.PeerID, w.PSK = before.Local, before.Peer, before.LocalID, before.PeerID, before.PSK
-		w.Version, w.Aggressive, w.IKE, w.IKELifetime = before.Version, before.Aggressive, before.IKE, before.IKELifetime
+		w.Local, w.Peer, w.LocalID, w.PeerID, w.PSK = before.Local, before.Peer, before.LocalID, before.PeerID,
+			before.PSK
+		w.Version, w.Aggressive, w.IKE, w.IKELifetime = before.Version, before.Aggressive, before.IKE,
+			before.IKELifetime
 		c["peerAddress"], c["ikePolicy"] = w.Peer.String(), g.policy
 		c["localId"], c["peerId"] = g.ids[0], g.ids[1]
 		g.peerName(i, c, w)
@@ -283,7 +285,9 @@ func (g *generator) ipsec(c map[string]any, w *Meaning) {
 	w.IPsecLifetime = g.setNumber(policy, "lifetime", 60, 86400, 3600)
 	if !g.setOrOmit(c, "ipsecPolicy", policy) {
 		w.AH, w.Transport, w.IPsecLifetime = false, false, 3600
-		proposals = []proposal{{Algorithms["encryptionAlgorithm"][0], Algorithms["authAlgorithm"][0], Algorithms["pfs"][0]}}
+		proposals = []proposal{
+			{Algorithms["encryptionAlgorithm"][0], Algorithms["authAlgorithm"][0], Algorithms["pfs"][0]},
+		}
 	}
 	w.PFS = proposals[0].group.IPsec != ""
 	w.IPsec = statusText(proposals, func(p proposal) string {
