@@ -36,7 +36,7 @@ func (d *Daemon) Control() Control {
 // Journal returns the daemon's log.
 func (d *Daemon) Journal() Journal { return Journal{bus: d.Bus, unit: d.Unit()} }
 
-// Loader returns what loads conns into the daemon.
+// Loader returns the loader for the conns of the daemon.
 func (d *Daemon) Loader() *Loader {
 	return &Loader{
 		files: d.Files(), isolation: d.Isolation, addconn: d.Tools.Addconn, control: d.Control(), journal: d.Journal(),

@@ -117,8 +117,8 @@ func (d *Directory) Pin() Pin { return Pin(filepath.Join(d.Path, "netns")) }
 
 // Share gives the user id of the container access to the directory. Its daemon can then reach files in the directory by
 // name, but cannot list or open the directory itself. A process that can open the directory can lock it, and all verbs
-// would wait for that lock. Files creates
-// those that the daemon can read or write. With user 0, only root has access, as in release 0.1.0.
+// would wait for that lock. Files.WriteShared and SharedDir create files and directories that the daemon can read, and
+// OwnedDir creates a directory that it can write. With user 0, only root has access, as in release 0.1.0.
 func (d *Directory) Share(user uint32) error {
 	d.user = user
 	return d.Files().setOwner(".", 0, 0o710)
