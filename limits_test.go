@@ -26,6 +26,7 @@ var largeTypes = map[string]string{
 	"cmd/svc-ipsec/internal/verb.Executable": "Each CNI verb and each command of svc-ipsec is one method in a file " +
 		"of its own, and they share nothing but the paths and services of the host.",
 
+	"cmd/svc-supervisor/internal/reconcile.memory": unmerged,
 	"pkg/unit.Bus":              unmerged,
 	"pkg/watch/etcd.NSDB":       unmerged,
 	"pkg/watch/file.cache":      unmerged,

@@ -43,13 +43,16 @@ type subscription struct {
 // its identity.
 type identity struct{ device, inode uint64 }
 
-// Subscribe calls changed after each change of the given kinds in the namespace at path, until Unsubscribe is called. The kind
-// spec.Events.Network includes changes of the host's interface of that name. If the namespace is already followed under
-// this name for the same kinds, Subscribe does nothing. If there is another namespace at path, Subscribe replaces the former
-// subscription. changed is called from another goroutine, once possibly even after Unsubscribe has returned.
+// Subscribe calls changed after each change of the given kinds in the namespace at path, until Unsubscribe is called.
+// The kind spec.Events.Network includes changes of the host's interface of that name. If the namespace is already
+// followed under this name for the same kinds, Subscribe does nothing. If there is another namespace at path, Subscribe
+// replaces the former subscription. changed is called from another goroutine, once possibly even after Unsubscribe has
+// returned.
 //
 // fresh reports whether the subscription is new. Changes before a new subscription were not reported.
-func (f *Subscriber) Subscribe(name spec.Name, path string, events spec.Events, changed func()) (fresh bool, err error) {
+func (f *Subscriber) Subscribe(name spec.Name, path string, events spec.Events,
+	changed func(),
+) (fresh bool, err error) {
 	fresh, err = f.follow(name, path, events, changed)
 	if err != nil {
 		return false, fmt.Errorf("subscribe to kernel events of container %s: %w", name, err)
@@ -155,8 +158,8 @@ func (f *Subscriber) LostAt() time.Time {
 	return f.lost
 }
 
-// Unsubscribe closes the sockets in the namespace that is followed under the name, if there is one. After it has returned,
-// no socket of this process keeps the namespace alive.
+// Unsubscribe closes the sockets in the namespace that is followed under the name, if there is one. After it has
+// returned, no socket of this process keeps the namespace alive.
 func (f *Subscriber) Unsubscribe(name spec.Name) {
 	f.mu.Lock()
 	s := f.subscriptions[name]
