@@ -94,29 +94,6 @@ func Exposures(dir string) ([]Exposure, error) {
 	return sortedExposures(exposures), nil
 }
 
-// exposures lists the exposed directories and files among those that the last scan used, sorted by path.
-func (c *cache) exposures() []Exposure {
-	var exposures []Exposure
-	for name, s := range c.directories {
-		if !s.mode.IsDir() {
-			continue // it does not exist
-		}
-		if e, exposed := exposedDirectory(c.path(native.Key(name)), s); exposed {
-			exposures = append(exposures, e)
-		}
-	}
-	for key, e := range c.entries {
-		if !e.holdsKeys || !strings.HasPrefix(string(key), native.Configurations+"/") {
-			continue
-		}
-		path := filepath.Join(filepath.Dir(c.path(key)), e.candidates[0].name)
-		if e, exposed := exposedKeyFile(path, e.candidates[0].signature); exposed {
-			exposures = append(exposures, e)
-		}
-	}
-	return sortedExposures(exposures)
-}
-
 func sortedExposures(list []Exposure) []Exposure {
 	slices.SortFunc(list, func(a, b Exposure) int { return strings.Compare(a.Path, b.Path) })
 	return slices.Compact(list)

@@ -130,6 +130,23 @@ func (m *memory) resetBackOffs() {
 	m.notInPlace, m.addFails = "", 0
 }
 
+// noteHistory discards the history of another container that had the name before, and notes whether the container ran
+// according to its record.
+func (m *memory) noteHistory(s *snapshot) {
+	b := s.Claim.Binding
+	if b != nil && s.Facts.Record == decide.NoRecord && m.published != "" && m.published != b.Container.ContainerID {
+		m.forgetContainer()
+	}
+	if s.Entry == nil || s.Entry.Record == nil || s.Entry.Record.AddedAt == nil {
+		return
+	}
+	// A record of phase `deleted` may be that of another container.
+	recorded := s.Entry.Record.Container.ContainerID
+	if s.Facts.Record != decide.NoRecord || b == nil || b.Container.ContainerID == recorded {
+		m.ran = true
+	}
+}
+
 // forgetContainer discards the history of the container that had the name, because the next container of this name is
 // another one.
 func (m *memory) forgetContainer() {

@@ -67,20 +67,3 @@ func (w *worker) addDue(s *snapshot, m *memory) {
 	m.noteHistory(s)
 	m.ran = m.ran || s.Facts.Record == decide.Damaged // a damaged record may belong to a container that ran
 }
-
-// noteHistory discards the history of another container that had the name before, and notes whether the container ran
-// according to its record.
-func (m *memory) noteHistory(s *snapshot) {
-	b := s.Claim.Binding
-	if b != nil && s.Facts.Record == decide.NoRecord && m.published != "" && m.published != b.Container.ContainerID {
-		m.forgetContainer()
-	}
-	if s.Entry == nil || s.Entry.Record == nil || s.Entry.Record.AddedAt == nil {
-		return
-	}
-	// A record of phase `deleted` may be that of another container.
-	recorded := s.Entry.Record.Container.ContainerID
-	if s.Facts.Record != decide.NoRecord || b == nil || b.Container.ContainerID == recorded {
-		m.ran = true
-	}
-}
