@@ -24,8 +24,8 @@ var stepNames = [StepCount]string{
 
 func (s Step) String() string { return stepNames[s] }
 
-// Hold is the reason why a container differs from its desired state although no step changes that. A due CHECK may still
-// run.
+// Hold is the reason why a container differs from its desired state although no step changes that. A due CHECK may
+// still run.
 type Hold int
 
 // The reasons why a container is held. The first group means that nothing is known about the container.
@@ -102,9 +102,10 @@ const (
 // ExecutableState tells whether the service type can be served now.
 type ExecutableState int
 
-// An executable whose STATUS is bad is still used for CHECK, DEL and reconfigure, but not for a new ADD. ExecutableUnknown means
-// that an executable serves the type, but the plugin path was not read completely, and an executable that can
-// reconfigure the recorded container may still be found. No verb runs then, because another version would be used.
+// An executable whose STATUS is bad is still used for CHECK, DEL and reconfigure, but not for a new ADD.
+// ExecutableUnknown means that an executable serves the type, but the plugin path was not read completely, and an
+// executable that can reconfigure the recorded container may still be found. No verb runs then, because another version
+// would be used.
 const (
 	NoExecutable ExecutableState = iota
 	ExecutableUnknown
@@ -119,7 +120,8 @@ type Facts struct {
 	Record    RecordState
 	OtherBoot bool // the record was written before the last reboot
 	Readable  bool // systemd and the namespaces could be read
-	// HostShuttingDown is set if the host shuts down. It is known only if a unit of a wanted container is gone or failed.
+	// HostShuttingDown is set if the host shuts down. It is known only if a unit of a wanted container is gone or
+	// failed.
 	HostShuttingDown bool
 	Namespace        NamespaceState
 	Units            UnitsState

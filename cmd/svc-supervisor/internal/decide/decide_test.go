@@ -53,94 +53,305 @@ var decisionRows = []struct {
 	want     choice
 }{
 	// 1
-	{"no step before the desired state was read", with(fresh(), func(f *Facts) { f.Wanted = WantedUnread }), choice{None, 1, HeldUnread}},
-	{"no step for a running container whose binding is unread", with(good(), func(f *Facts) { f.Wanted = WantedUnread }), choice{None, 1, HeldUnread}},
-	{"a due CHECK runs for a running container whose binding is unread", with(good(), func(f *Facts) { f.Wanted, f.CheckDue = WantedUnread, true }), choice{RunCheck, 1, HeldUnread}},
-	{"no CHECK without an executable", with(good(), func(f *Facts) { f.Readable, f.CheckDue, f.Executable = false, true, NoExecutable }), choice{None, 1, HeldHostUnreadable}},
-	{"an interrupted ADD is not undone while systemd does not answer", with(good(), func(f *Facts) { f.Record, f.Readable = IsAdding, false }), choice{None, 1, HeldHostUnreadable}},
-	{"units and namespaces that could not be read do not count as gone", with(good(), func(f *Facts) { f.Readable, f.Namespace, f.Units = false, NoNamespace, UnitsGone }), choice{None, 1, HeldHostUnreadable}},
-	{"no step for a record of a newer version", with(good(), func(f *Facts) { f.Record, f.Wanted, f.CheckDue = Newer, NotWanted, true }), choice{None, 1, HeldNewer}},
-	{"a damaged record stays while a binding is unread, which may be its own", with(good(), func(f *Facts) { f.Record, f.Wanted, f.AnyUnread = Damaged, NotWanted, true }), choice{None, 1, HeldDamaged}},
-	{"no step for a record that could not be read", with(good(), func(f *Facts) { f.Record, f.Wanted, f.CheckDue = RecordUnreadable, NotWanted, true }), choice{None, 1, HeldRecordUnreadable}},
-	{"an unreadable record is the reason although systemd does not answer", with(good(), func(f *Facts) { f.Record, f.Readable = RecordUnreadable, false }), choice{None, 1, HeldRecordUnreadable}},
-	{"a unit that the shutdown of the host stopped is not started again", with(good(), func(f *Facts) { f.HostShuttingDown, f.Units = true, UnitsGone }), choice{None, 1, HeldShutdown}},
-	{"a unit that failed during the shutdown is not started again", with(good(), func(f *Facts) { f.HostShuttingDown, f.Units = true, UnitsFailed }), choice{None, 1, HeldShutdown}},
-	{"a due CHECK runs for a container whose unit the shutdown stopped", with(good(), func(f *Facts) { f.HostShuttingDown, f.Units, f.CheckDue = true, UnitsGone, true }), choice{RunCheck, 1, HeldShutdown}},
+	{
+		"no step before the desired state was read", with(fresh(), func(f *Facts) { f.Wanted = WantedUnread }),
+		choice{None, 1, HeldUnread},
+	},
+	{
+		"no step for a running container whose binding is unread",
+		with(good(), func(f *Facts) { f.Wanted = WantedUnread }), choice{None, 1, HeldUnread},
+	},
+	{
+		"a due CHECK runs for a running container whose binding is unread",
+		with(good(), func(f *Facts) { f.Wanted, f.CheckDue = WantedUnread, true }), choice{RunCheck, 1, HeldUnread},
+	},
+	{
+		"no CHECK without an executable",
+		with(good(), func(f *Facts) { f.Readable, f.CheckDue, f.Executable = false, true, NoExecutable }),
+		choice{None, 1, HeldHostUnreadable},
+	},
+	{
+		"an interrupted ADD is not undone while systemd does not answer",
+		with(good(), func(f *Facts) { f.Record, f.Readable = IsAdding, false }), choice{None, 1, HeldHostUnreadable},
+	},
+	{
+		"units and namespaces that could not be read do not count as gone",
+		with(good(), func(f *Facts) { f.Readable, f.Namespace, f.Units = false, NoNamespace, UnitsGone }),
+		choice{None, 1, HeldHostUnreadable},
+	},
+	{
+		"no step for a record of a newer version",
+		with(good(), func(f *Facts) { f.Record, f.Wanted, f.CheckDue = Newer, NotWanted, true }),
+		choice{None, 1, HeldNewer},
+	},
+	{
+		"a damaged record stays while a binding is unread, which may be its own",
+		with(good(), func(f *Facts) { f.Record, f.Wanted, f.AnyUnread = Damaged, NotWanted, true }),
+		choice{None, 1, HeldDamaged},
+	},
+	{
+		"no step for a record that could not be read",
+		with(good(), func(f *Facts) { f.Record, f.Wanted, f.CheckDue = RecordUnreadable, NotWanted, true }),
+		choice{None, 1, HeldRecordUnreadable},
+	},
+	{
+		"an unreadable record is the reason although systemd does not answer",
+		with(good(), func(f *Facts) { f.Record, f.Readable = RecordUnreadable, false }),
+		choice{None, 1, HeldRecordUnreadable},
+	},
+	{
+		"a unit that the shutdown of the host stopped is not started again",
+		with(good(), func(f *Facts) { f.HostShuttingDown, f.Units = true, UnitsGone }), choice{None, 1, HeldShutdown},
+	},
+	{
+		"a unit that failed during the shutdown is not started again",
+		with(good(), func(f *Facts) { f.HostShuttingDown, f.Units = true, UnitsFailed }),
+		choice{None, 1, HeldShutdown},
+	},
+	{
+		"a due CHECK runs for a container whose unit the shutdown stopped",
+		with(good(), func(f *Facts) { f.HostShuttingDown, f.Units, f.CheckDue = true, UnitsGone, true }),
+		choice{RunCheck, 1, HeldShutdown},
+	},
 	// 2
 	{"an interrupted ADD is undone", with(good(), func(f *Facts) { f.Record = IsAdding }), choice{Delete, 2, NotHeld}},
-	{"an interrupted DEL is completed although the container is wanted again", with(good(), func(f *Facts) { f.Record = IsDeleting }), choice{Delete, 2, NotHeld}},
-	{"a failed DEL waits for its back-off", with(good(), func(f *Facts) { f.Record = IsDeleting }, waiting(Delete)), choice{None, 2, HeldBackOff}},
-	{"a DEL that no executable serves is held", with(good(), func(f *Facts) { f.Record, f.Executable = IsDeleting, NoExecutable }), choice{None, 2, HeldNoExecutable}},
-	{"DEL does not need a good STATUS", with(good(), func(f *Facts) { f.Record, f.Executable = IsDeleting, ExecutableNotReady }), choice{Delete, 2, NotHeld}},
-	{"the back-off of ADD does not delay undoing it", with(good(), func(f *Facts) { f.Record = IsAdding }, waiting(Add)), choice{Delete, 2, NotHeld}},
+	{
+		"an interrupted DEL is completed although the container is wanted again",
+		with(good(), func(f *Facts) { f.Record = IsDeleting }), choice{Delete, 2, NotHeld},
+	},
+	{
+		"a failed DEL waits for its back-off",
+		with(good(), func(f *Facts) { f.Record = IsDeleting }, waiting(Delete)), choice{None, 2, HeldBackOff},
+	},
+	{
+		"a DEL that no executable serves is held",
+		with(good(), func(f *Facts) { f.Record, f.Executable = IsDeleting, NoExecutable }),
+		choice{None, 2, HeldNoExecutable},
+	},
+	{
+		"DEL does not need a good STATUS",
+		with(good(), func(f *Facts) { f.Record, f.Executable = IsDeleting, ExecutableNotReady }),
+		choice{Delete, 2, NotHeld},
+	},
+	{
+		"the back-off of ADD does not delay undoing it",
+		with(good(), func(f *Facts) { f.Record = IsAdding }, waiting(Add)), choice{Delete, 2, NotHeld},
+	},
 	{"an interrupted DEL waits for the scan, which may find the executable of the recorded version", with(good(), func(f *Facts) {
 		f.Record, f.Executable, f.PluginsUnscanned, f.Reconfigures = IsDeleting, ExecutableUnknown, true, false
 	}), choice{None, 2, HeldExecutableUnknown}},
 	// 3
-	{"a container that is no longer wanted is removed during a shutdown", with(good(), func(f *Facts) { f.Wanted, f.HostShuttingDown, f.Units = NotWanted, true, UnitsGone }), choice{Delete, 3, NotHeld}},
-	{"a container that is no longer wanted is removed", with(good(), func(f *Facts) { f.Wanted = NotWanted }), choice{Delete, 3, NotHeld}},
-	{"a container that is no longer wanted is removed while another binding is unread", with(good(), func(f *Facts) { f.Wanted, f.AnyUnread = NotWanted, true }), choice{Delete, 3, NotHeld}},
-	{"a damaged record of an unwanted name is removed once every binding was read", with(good(), func(f *Facts) { f.Record, f.Wanted = Damaged, NotWanted }), choice{Delete, 3, NotHeld}},
+	{
+		"a container that is no longer wanted is removed during a shutdown",
+		with(good(), func(f *Facts) { f.Wanted, f.HostShuttingDown, f.Units = NotWanted, true, UnitsGone }),
+		choice{Delete, 3, NotHeld},
+	},
+	{
+		"a container that is no longer wanted is removed", with(good(), func(f *Facts) { f.Wanted = NotWanted }),
+		choice{Delete, 3, NotHeld},
+	},
+	{
+		"a container that is no longer wanted is removed while another binding is unread",
+		with(good(), func(f *Facts) { f.Wanted, f.AnyUnread = NotWanted, true }), choice{Delete, 3, NotHeld},
+	},
+	{
+		"a damaged record of an unwanted name is removed once every binding was read",
+		with(good(), func(f *Facts) { f.Record, f.Wanted = Damaged, NotWanted }), choice{Delete, 3, NotHeld},
+	},
 	// 4
-	{"a container is recreated after a reboot", with(good(), func(f *Facts) { f.OtherBoot, f.Namespace, f.Units = true, NoNamespace, UnitsGone }), choice{Delete, 4, NotHeld}},
-	{"a binding with another container replaces the container", with(good(), func(f *Facts) { f.Wanted = WantedOther }), choice{Delete, 4, NotHeld}},
-	{"a damaged record of another type is removed", with(good(), func(f *Facts) { f.Record, f.Wanted = Damaged, WantedOther }), choice{Delete, 4, NotHeld}},
-	{"a damaged record without a namespace of ours is removed", with(good(), func(f *Facts) { f.Record, f.Namespace = Damaged, NoNamespace }), choice{Delete, 4, NotHeld}},
+	{
+		"a container is recreated after a reboot",
+		with(good(), func(f *Facts) { f.OtherBoot, f.Namespace, f.Units = true, NoNamespace, UnitsGone }),
+		choice{Delete, 4, NotHeld},
+	},
+	{
+		"a binding with another container replaces the container",
+		with(good(), func(f *Facts) { f.Wanted = WantedOther }), choice{Delete, 4, NotHeld},
+	},
+	{
+		"a damaged record of another type is removed",
+		with(good(), func(f *Facts) { f.Record, f.Wanted = Damaged, WantedOther }), choice{Delete, 4, NotHeld},
+	},
+	{
+		"a damaged record without a namespace of ours is removed",
+		with(good(), func(f *Facts) { f.Record, f.Namespace = Damaged, NoNamespace }), choice{Delete, 4, NotHeld},
+	},
 	// 5
-	{"a container without its namespace is recreated", with(good(), func(f *Facts) { f.Namespace = NoNamespace }), choice{Delete, 5, NotHeld}},
-	{"a container whose namespace is foreign is recreated", with(good(), func(f *Facts) { f.Namespace = NamespaceForeign }), choice{Delete, 5, NotHeld}},
-	{"a container whose unit is gone is recreated", with(good(), func(f *Facts) { f.Units = UnitsGone }), choice{Delete, 5, NotHeld}},
-	{"a container whose unit failed for good is recreated", with(good(), func(f *Facts) { f.Units = UnitsFailed }), choice{Delete, 5, NotHeld}},
-	{"a unit that starts or stops is left to systemd", with(good(), func(f *Facts) { f.Units = UnitsMoving }), choice{None, 11, NotHeld}},
-	{"a container is recreated after two errors of CHECK", with(good(), func(f *Facts) { f.CheckFailed = true }), choice{Delete, 5, NotHeld}},
-	{"errors of CHECK do not lead to DEL while STATUS is bad", with(good(), func(f *Facts) { f.CheckFailed, f.Executable = true, ExecutableNotReady }), choice{None, 11, NotHeld}},
-	{"a broken container is recreated instead of reconfigured", with(good(), func(f *Facts) { f.Record, f.Units = IsChanging, UnitsFailed }), choice{Delete, 5, NotHeld}},
+	{
+		"a container without its namespace is recreated", with(good(), func(f *Facts) { f.Namespace = NoNamespace }),
+		choice{Delete, 5, NotHeld},
+	},
+	{
+		"a container whose namespace is foreign is recreated",
+		with(good(), func(f *Facts) { f.Namespace = NamespaceForeign }), choice{Delete, 5, NotHeld},
+	},
+	{
+		"a container whose unit is gone is recreated", with(good(), func(f *Facts) { f.Units = UnitsGone }),
+		choice{Delete, 5, NotHeld},
+	},
+	{
+		"a container whose unit failed for good is recreated",
+		with(good(), func(f *Facts) { f.Units = UnitsFailed }), choice{Delete, 5, NotHeld},
+	},
+	{
+		"a unit that starts or stops is left to systemd", with(good(), func(f *Facts) { f.Units = UnitsMoving }),
+		choice{None, 11, NotHeld},
+	},
+	{
+		"a container is recreated after two errors of CHECK",
+		with(good(), func(f *Facts) { f.CheckFailed = true }), choice{Delete, 5, NotHeld},
+	},
+	{
+		"errors of CHECK do not lead to DEL while STATUS is bad",
+		with(good(), func(f *Facts) { f.CheckFailed, f.Executable = true, ExecutableNotReady }),
+		choice{None, 11, NotHeld},
+	},
+	{
+		"a broken container is recreated instead of reconfigured",
+		with(good(), func(f *Facts) { f.Record, f.Units = IsChanging, UnitsFailed }), choice{Delete, 5, NotHeld},
+	},
 	// 6
-	{"an edit is applied in place", with(good(), func(f *Facts) { f.Wanted = WantedEdited }), choice{Reconfigure, 6, NotHeld}},
-	{"an edit that cannot be applied in place leads to DEL", with(good(), func(f *Facts) { f.Wanted, f.Reconfigures = WantedEdited, false }), choice{Delete, 6, NotHeld}},
-	{"an edit that needs DEL waits while STATUS is bad, because the ADD would fail", with(good(), func(f *Facts) { f.Wanted, f.Reconfigures, f.Executable = WantedEdited, false, ExecutableNotReady }), choice{None, 6, HeldNotReady}},
+	{
+		"an edit is applied in place", with(good(), func(f *Facts) { f.Wanted = WantedEdited }),
+		choice{Reconfigure, 6, NotHeld},
+	},
+	{
+		"an edit that cannot be applied in place leads to DEL",
+		with(good(), func(f *Facts) { f.Wanted, f.Reconfigures = WantedEdited, false }), choice{Delete, 6, NotHeld},
+	},
+	{
+		"an edit that needs DEL waits while STATUS is bad, because the ADD would fail",
+		with(good(), func(f *Facts) { f.Wanted, f.Reconfigures, f.Executable = WantedEdited, false, ExecutableNotReady }),
+		choice{None, 6, HeldNotReady},
+	},
 	{"a due CHECK runs while an edit waits for a good STATUS", with(good(), func(f *Facts) {
 		f.Wanted, f.Reconfigures, f.Executable, f.CheckDue = WantedEdited, false, ExecutableNotReady, true
 	}), choice{RunCheck, 6, HeldNotReady}},
-	{"an edit waits while there is no executable", with(good(), func(f *Facts) { f.Wanted, f.Reconfigures, f.Executable = WantedEdited, false, NoExecutable }), choice{None, 6, HeldNoExecutable}},
+	{
+		"an edit waits while there is no executable",
+		with(good(), func(f *Facts) { f.Wanted, f.Reconfigures, f.Executable = WantedEdited, false, NoExecutable }),
+		choice{None, 6, HeldNoExecutable},
+	},
 	{"an edit waits while an executable that can reconfigure may still be found", with(good(), func(f *Facts) {
 		f.Wanted, f.Reconfigures, f.Executable, f.PluginsUnscanned = WantedEdited, false, ExecutableUnknown, true
 	}), choice{None, 6, HeldExecutableUnknown}},
-	{"a failed edit waits for its back-off", with(good(), func(f *Facts) { f.Record = IsChanging }, waiting(Reconfigure)), choice{None, 6, HeldBackOff}},
-	{"a due CHECK runs while an edit waits for its back-off", with(good(), func(f *Facts) { f.Record, f.CheckDue = IsChanging, true }, waiting(Reconfigure)), choice{RunCheck, 6, HeldBackOff}},
-	{"an interrupted edit is applied again", with(good(), func(f *Facts) { f.Record = IsChanging }), choice{Reconfigure, 6, NotHeld}},
-	{"an edit in place does not need a good STATUS", with(good(), func(f *Facts) { f.Wanted, f.Executable = WantedEdited, ExecutableNotReady }), choice{Reconfigure, 6, NotHeld}},
-	{"a damaged record is healed in place", with(good(), func(f *Facts) { f.Record = Damaged }), choice{Reconfigure, 6, NotHeld}},
-	{"a requested reconfigure is skipped if no executable can reconfigure", with(good(), func(f *Facts) { f.AgainDue, f.Reconfigures = true, false }), choice{None, 11, NotHeld}},
-	{"a reconfigure runs when the executable asked for it", with(good(), func(f *Facts) { f.AgainDue = true }), choice{Reconfigure, 6, NotHeld}},
-	{"an edit is applied before a due CHECK", with(good(), func(f *Facts) { f.Wanted, f.CheckDue = WantedEdited, true }), choice{Reconfigure, 6, NotHeld}},
+	{
+		"a failed edit waits for its back-off",
+		with(good(), func(f *Facts) { f.Record = IsChanging }, waiting(Reconfigure)), choice{None, 6, HeldBackOff},
+	},
+	{
+		"a due CHECK runs while an edit waits for its back-off",
+		with(good(), func(f *Facts) { f.Record, f.CheckDue = IsChanging, true }, waiting(Reconfigure)),
+		choice{RunCheck, 6, HeldBackOff},
+	},
+	{
+		"an interrupted edit is applied again", with(good(), func(f *Facts) { f.Record = IsChanging }),
+		choice{Reconfigure, 6, NotHeld},
+	},
+	{
+		"an edit in place does not need a good STATUS",
+		with(good(), func(f *Facts) { f.Wanted, f.Executable = WantedEdited, ExecutableNotReady }),
+		choice{Reconfigure, 6, NotHeld},
+	},
+	{
+		"a damaged record is healed in place", with(good(), func(f *Facts) { f.Record = Damaged }),
+		choice{Reconfigure, 6, NotHeld},
+	},
+	{
+		"a requested reconfigure is skipped if no executable can reconfigure",
+		with(good(), func(f *Facts) { f.AgainDue, f.Reconfigures = true, false }), choice{None, 11, NotHeld},
+	},
+	{
+		"a reconfigure runs when the executable asked for it",
+		with(good(), func(f *Facts) { f.AgainDue = true }), choice{Reconfigure, 6, NotHeld},
+	},
+	{
+		"an edit is applied before a due CHECK",
+		with(good(), func(f *Facts) { f.Wanted, f.CheckDue = WantedEdited, true }), choice{Reconfigure, 6, NotHeld},
+	},
 	// 7
-	{"a changed group is stored in the record", with(good(), func(f *Facts) { f.Wanted = WantedGroup }), choice{Rewrite, 7, NotHeld}},
-	{"storing a changed group does not need an executable", with(good(), func(f *Facts) { f.Wanted, f.Executable = WantedGroup, NoExecutable }), choice{Rewrite, 7, NotHeld}},
+	{
+		"a changed group is stored in the record", with(good(), func(f *Facts) { f.Wanted = WantedGroup }),
+		choice{Rewrite, 7, NotHeld},
+	},
+	{
+		"storing a changed group does not need an executable",
+		with(good(), func(f *Facts) { f.Wanted, f.Executable = WantedGroup, NoExecutable }),
+		choice{Rewrite, 7, NotHeld},
+	},
 	// 8
 	{"a due CHECK runs", with(good(), func(f *Facts) { f.CheckDue = true }), choice{RunCheck, 8, NotHeld}},
-	{"a due CHECK without an executable is held", with(good(), func(f *Facts) { f.CheckDue, f.Executable = true, NoExecutable }), choice{None, 8, HeldNoExecutable}},
+	{
+		"a due CHECK without an executable is held",
+		with(good(), func(f *Facts) { f.CheckDue, f.Executable = true, NoExecutable }),
+		choice{None, 8, HeldNoExecutable},
+	},
 	// 9
-	{"resources with our tag but without a record are removed although the name is wanted", with(fresh(), func(f *Facts) { f.Leftover = true }), choice{Clean, 9, NotHeld}},
-	{"a leftover of an unwanted name is removed", with(fresh(), func(f *Facts) { f.Wanted, f.Leftover = NotWanted, true }), choice{Clean, 9, NotHeld}},
-	{"a leftover stays while a binding is unread", with(fresh(), func(f *Facts) { f.Wanted, f.Leftover, f.AnyUnread = NotWanted, true, true }), choice{None, 11, NotHeld}},
-	{"a leftover that could not be removed waits for the back-off", with(fresh(), func(f *Facts) { f.Leftover = true }, waiting(Clean)), choice{None, 9, HeldBackOff}},
-	{"a leftover stays while the plugin path was not read, since DEL of every type must run", with(fresh(), func(f *Facts) { f.Wanted, f.Leftover, f.PluginsUnscanned = NotWanted, true, true }), choice{None, 11, NotHeld}},
+	{
+		"resources with our tag but without a record are removed although the name is wanted",
+		with(fresh(), func(f *Facts) { f.Leftover = true }), choice{Clean, 9, NotHeld},
+	},
+	{
+		"a leftover of an unwanted name is removed",
+		with(fresh(), func(f *Facts) { f.Wanted, f.Leftover = NotWanted, true }), choice{Clean, 9, NotHeld},
+	},
+	{
+		"a leftover stays while a binding is unread",
+		with(fresh(), func(f *Facts) { f.Wanted, f.Leftover, f.AnyUnread = NotWanted, true, true }),
+		choice{None, 11, NotHeld},
+	},
+	{
+		"a leftover that could not be removed waits for the back-off",
+		with(fresh(), func(f *Facts) { f.Leftover = true }, waiting(Clean)), choice{None, 9, HeldBackOff},
+	},
+	{
+		"a leftover stays while the plugin path was not read, since DEL of every type must run",
+		with(fresh(), func(f *Facts) { f.Wanted, f.Leftover, f.PluginsUnscanned = NotWanted, true, true }),
+		choice{None, 11, NotHeld},
+	},
 	// 10
-	{"ADD runs before the plugin path was read completely", with(fresh(), func(f *Facts) { f.PluginsUnscanned = true }), choice{Add, 10, NotHeld}},
+	{
+		"ADD runs before the plugin path was read completely",
+		with(fresh(), func(f *Facts) { f.PluginsUnscanned = true }), choice{Add, 10, NotHeld},
+	},
 	{"ADD runs for a wanted name without record and resources", fresh(), choice{Add, 10, NotHeld}},
-	{"ADD runs while another binding is unread", with(fresh(), func(f *Facts) { f.AnyUnread = true }), choice{Add, 10, NotHeld}},
+	{
+		"ADD runs while another binding is unread", with(fresh(), func(f *Facts) { f.AnyUnread = true }),
+		choice{Add, 10, NotHeld},
+	},
 	{"a failed ADD waits for its back-off", with(fresh(), waiting(Add)), choice{None, 10, HeldBackOff}},
 	// 11
 	{"no step for a settled container", good(), choice{None, 11, NotHeld}},
-	{"a settled container does not need an executable, a slot or a free name", with(good(), func(f *Facts) { f.Executable, f.Slot, f.Taken = NoExecutable, false, true }), choice{None, 11, NotHeld}},
-	{"no step for an unwanted name without resources", with(fresh(), func(f *Facts) { f.Wanted = NotWanted }), choice{None, 11, NotHeld}},
+	{
+		"a settled container does not need an executable, a slot or a free name",
+		with(good(), func(f *Facts) { f.Executable, f.Slot, f.Taken = NoExecutable, false, true }),
+		choice{None, 11, NotHeld},
+	},
+	{
+		"no step for an unwanted name without resources", with(fresh(), func(f *Facts) { f.Wanted = NotWanted }),
+		choice{None, 11, NotHeld},
+	},
 	{"no ADD for a taken name", with(fresh(), func(f *Facts) { f.Taken = true }), choice{None, 11, HeldTaken}},
-	{"no ADD while a leftover must stay", with(fresh(), func(f *Facts) { f.Leftover, f.AnyUnread = true, true }), choice{None, 11, HeldLeftover}},
-	{"no ADD while a leftover waits for the scan of the plugin path", with(fresh(), func(f *Facts) { f.Leftover, f.PluginsUnscanned = true, true }), choice{None, 11, HeldLeftover}},
-	{"no step for a settled container while the host shuts down", with(good(), func(f *Facts) { f.HostShuttingDown = true }), choice{None, 11, NotHeld}},
-	{"no ADD without an executable", with(fresh(), func(f *Facts) { f.Executable = NoExecutable }), choice{None, 11, HeldNoExecutable}},
-	{"no ADD while STATUS is bad", with(fresh(), func(f *Facts) { f.Executable = ExecutableNotReady }), choice{None, 11, HeldNotReady}},
+	{
+		"no ADD while a leftover must stay", with(fresh(), func(f *Facts) { f.Leftover, f.AnyUnread = true, true }),
+		choice{None, 11, HeldLeftover},
+	},
+	{
+		"no ADD while a leftover waits for the scan of the plugin path",
+		with(fresh(), func(f *Facts) { f.Leftover, f.PluginsUnscanned = true, true }), choice{None, 11, HeldLeftover},
+	},
+	{
+		"no step for a settled container while the host shuts down",
+		with(good(), func(f *Facts) { f.HostShuttingDown = true }), choice{None, 11, NotHeld},
+	},
+	{
+		"no ADD without an executable", with(fresh(), func(f *Facts) { f.Executable = NoExecutable }),
+		choice{None, 11, HeldNoExecutable},
+	},
+	{
+		"no ADD while STATUS is bad", with(fresh(), func(f *Facts) { f.Executable = ExecutableNotReady }),
+		choice{None, 11, HeldNotReady},
+	},
 	{"no ADD without a slot", with(fresh(), func(f *Facts) { f.Slot = false }), choice{None, 11, HeldSlot}},
 }
 
@@ -167,17 +378,26 @@ func TestCondition(t *testing.T) {
 		want     Condition
 	}{
 		{"a settled container runs", good(), Running},
-		{"a container with an edit that needs DEL runs", with(good(), func(f *Facts) { f.Wanted, f.Reconfigures = WantedEdited, false }), Running},
+		{
+			"a container with an edit that needs DEL runs",
+			with(good(), func(f *Facts) { f.Wanted, f.Reconfigures = WantedEdited, false }), Running,
+		},
 		{"a name without a record is down", fresh(), Down},
 		{"a held name without a record is down", with(fresh(), func(f *Facts) { f.Slot = false }), Down},
 		{"an interrupted ADD is down", with(good(), func(f *Facts) { f.Record = IsAdding }), Down},
 		{"a container that is not wanted counts as down", with(good(), func(f *Facts) { f.Wanted = NotWanted }), Down},
 		{"a container of another boot is down", with(good(), func(f *Facts) { f.OtherBoot = true }), Down},
 		{"a container whose unit is gone is broken", with(good(), func(f *Facts) { f.Units = UnitsGone }), Broken},
-		{"a broken container whose DEL is held is broken", with(good(), func(f *Facts) { f.Units = UnitsGone }, waiting(Delete)), Broken},
+		{
+			"a broken container whose DEL is held is broken",
+			with(good(), func(f *Facts) { f.Units = UnitsGone }, waiting(Delete)), Broken,
+		},
 		{"a container with a damaged record may run", with(good(), func(f *Facts) { f.Record = Damaged }), Unknown},
 		{"a name that is unread may run", with(fresh(), func(f *Facts) { f.Wanted = WantedUnread }), Unknown},
-		{"a container whose unit the shutdown stopped is unknown", with(good(), func(f *Facts) { f.HostShuttingDown, f.Units = true, UnitsGone }), Unknown},
+		{
+			"a container whose unit the shutdown stopped is unknown",
+			with(good(), func(f *Facts) { f.HostShuttingDown, f.Units = true, UnitsGone }), Unknown,
+		},
 	}
 	for _, row := range rows {
 		if got := Next(row.facts).Condition; got != row.want {

@@ -483,7 +483,8 @@ func (m *model) settledEnd() string {
 }
 
 // TestModelReachesTheDesiredState searches all states that one container, its record and its published status can reach
-// with three changes in the NSDB, two crashes (including shutdowns, reboots and damaged records), two failing verbs and one failing unit.
+// with three changes in the NSDB, two crashes (including shutdowns, reboots and damaged records), two failing verbs and
+// one failing unit.
 func TestModelReachesTheDesiredState(t *testing.T) {
 	predecessor := map[model]model{} // the predecessor of each state, for the report
 	var queue []model

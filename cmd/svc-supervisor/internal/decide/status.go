@@ -8,7 +8,8 @@ const (
 	Observed   Moment = iota // the container was observed; a step may follow
 	StepBegins               // the step is about to run its verb
 	StepFailed               // the verb of the step failed
-	Rejected                 // no container is made for the binding, because its interface name is refused or occurs twice
+	// no container is made for the binding, because its interface name is refused or occurs twice
+	Rejected
 )
 
 // Failure classifies the error of a verb.
@@ -51,8 +52,8 @@ func (f *StatusFacts) addOrDelBegins() bool {
 	return f.Moment == StepBegins && (f.Step == Add || f.Step == Delete)
 }
 
-// runningIsDue reports whether the container runs and its status is due: it is settled, or no status was published since
-// it runs. The latter does not wait until it settles, because that may take long.
+// runningIsDue reports whether the container runs and its status is due: it is settled, or no status was published
+// since it runs. The latter does not wait until it settles, because that may take long.
 func (f *StatusFacts) runningIsDue() bool {
 	unpublished := !f.Reported && f.Condition == Running && f.Step != Delete && f.IsWanted()
 	return f.Moment == Observed && (unpublished || f.Settled(&f.Facts))

@@ -46,7 +46,10 @@ var statusRows = []struct {
 	},
 	{"code 11 of a reconfigure is no failed change", failed(editedFacts(), FailedForNow, nil), 3, Keep},
 	{"an edit that is impossible in place is no failed change", failed(editedFacts(), FailedInPlace, nil), 3, Keep},
-	{"a failed reconfigure is shown, and the container runs", failed(editedFacts(), FailedForGood, nil), 4, PublishChangeFailed},
+	{
+		"a failed reconfigure is shown, and the container runs",
+		failed(editedFacts(), FailedForGood, nil), 4, PublishChangeFailed,
+	},
 	{"a reconfigure that hangs is shown too", failed(editedFacts(), FailedSomehow, nil), 4, PublishChangeFailed},
 
 	{"a final code of the first ADD is an error at once", failed(fresh(), FailedForGood, nil), 5, PublishError},
@@ -87,8 +90,14 @@ var statusRows = []struct {
 		"the DEL of a container that moves to another port is STARTING",
 		at(StepBegins, with(good(), func(f *Facts) { f.Wanted = WantedOther }), nil), 11, PublishStarting,
 	},
-	{"an ADD that is retried changes nothing", at(StepBegins, fresh(), func(f *StatusFacts) { f.Retried = true }), 8, Keep},
-	{"a DEL that is retried changes nothing", at(StepBegins, brokenFacts(), func(f *StatusFacts) { f.Retried = true }), 8, Keep},
+	{
+		"an ADD that is retried changes nothing", at(StepBegins, fresh(), func(f *StatusFacts) { f.Retried = true }),
+		8, Keep,
+	},
+	{
+		"a DEL that is retried changes nothing",
+		at(StepBegins, brokenFacts(), func(f *StatusFacts) { f.Retried = true }), 8, Keep,
+	},
 	{
 		"five failures are an error while the container is repaired",
 		at(StepBegins, brokenFacts(), func(f *StatusFacts) { f.Unstable, f.KeepsFailing = true, true }),
@@ -114,7 +123,10 @@ var statusRows = []struct {
 	},
 	{"the first ADD is STARTING", at(StepBegins, fresh(), nil), 11, PublishStarting},
 	{"the repair of a container is STARTING", at(StepBegins, brokenFacts(), nil), 11, PublishStarting},
-	{"a CHECK begins without a status", at(StepBegins, with(good(), func(f *Facts) { f.CheckDue = true }), nil), 19, Keep},
+	{
+		"a CHECK begins without a status", at(StepBegins, with(good(), func(f *Facts) { f.CheckDue = true }), nil),
+		19, Keep,
+	},
 
 	{
 		"a settled container is RUNNING, whatever was published",
@@ -273,8 +285,8 @@ func TestStatusInvariants(t *testing.T) {
 	t.Logf("%d combinations", total)
 }
 
-// everyStatusFacts calls visit for every combination of moment, failure and flags, with the decision of each combination
-// of the facts that lead to different steps, holds and conditions.
+// everyStatusFacts calls visit for every combination of moment, failure and flags, with the decision of each
+// combination of the facts that lead to different steps, holds and conditions.
 func everyStatusFacts(visit func(*StatusFacts)) {
 	for _, facts := range decisionFacts() {
 		f := StatusFacts{Facts: facts, Decision: Next(facts)}

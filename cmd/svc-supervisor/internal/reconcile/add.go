@@ -145,8 +145,8 @@ func (a *adder) noteAdded(name spec.Name, m *memory, result *spec.Result, isNew,
 // unknownResult is the result of a container whose record is damaged.
 var unknownResult = json.RawMessage(`{"cniVersion":"` + spec.CNIVersion + `"}`)
 
-// reconfigure runs ADD on a running container, which changes it in place. If ADD fails, the container keeps running, and the step is
-// retried with back-off. Code 100 means that the change needs DEL and ADD.
+// reconfigure runs ADD on a running container, which changes it in place. If ADD fails, the container keeps running,
+// and the step is retried with back-off. Code 100 means that the change needs DEL and ADD.
 func (a *adder) reconfigure(ctx context.Context, s *snapshot, m *memory, d decide.Decision) {
 	c := s.Claim.Binding.Container
 	s.Conf.Type = plugin.CNIType(s.ForReconfigure.Path)

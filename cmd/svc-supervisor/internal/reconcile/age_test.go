@@ -17,9 +17,18 @@ func TestAgeIsIndependentOfTheWallClock(t *testing.T) {
 		daemon  unit.Details
 		want    time.Duration
 	}{
-		{"nothing happened", ago(time.Minute), unit.Details{ActiveFor: time.Minute, ActiveSince: ago(time.Minute)}, time.Minute},
-		{"the clock was set forward after ADD", ago(years), unit.Details{ActiveFor: time.Minute, ActiveSince: ago(years)}, time.Minute},
-		{"the clock was set back after ADD", now.Add(time.Hour), unit.Details{ActiveFor: time.Minute, ActiveSince: now.Add(time.Hour)}, time.Minute},
+		{
+			"nothing happened", ago(time.Minute), unit.Details{ActiveFor: time.Minute, ActiveSince: ago(time.Minute)},
+			time.Minute,
+		},
+		{
+			"the clock was set forward after ADD", ago(years),
+			unit.Details{ActiveFor: time.Minute, ActiveSince: ago(years)}, time.Minute,
+		},
+		{
+			"the clock was set back after ADD", now.Add(time.Hour),
+			unit.Details{ActiveFor: time.Minute, ActiveSince: now.Add(time.Hour)}, time.Minute,
+		},
 		{"the daemon was restarted a minute after ADD, then the clock was set", ago(years),
 			unit.Details{ActiveFor: time.Second, ActiveSince: ago(years - time.Minute)}, time.Minute + time.Second},
 		{"no daemon, and the clock was set back", now.Add(time.Hour), unit.Details{}, 0},

@@ -112,10 +112,12 @@ func TestContainerThatFailsAfterEachADDIsRecreatedWithDelay(t *testing.T) {
 			t.Errorf("%d ADDs in ten minutes", got)
 		}
 		w.on(spec.Add, "vpn1")
-		w.untilSettled(lastDelay*5/4 + crashPause + 10*time.Second) // RUNNING is published after a minute without a failure
+		// RUNNING is published after a minute without a failure
+		w.untilSettled(lastDelay*5/4 + crashPause + 10*time.Second)
 		w.after(2 * time.Minute)
 		w.forgetCalls()
 		w.systemd("svc-vpn1.service", "")
-		w.untilSettled(2 * time.Second) // it was settled for more than a minute, so the delay starts again at firstDelay
+		// it was settled for more than a minute, so the delay starts again at firstDelay
+		w.untilSettled(2 * time.Second)
 	})
 }

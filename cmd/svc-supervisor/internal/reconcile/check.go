@@ -23,10 +23,10 @@ type checker struct {
 }
 
 // check runs CHECK. CHECK has three answers: the container is good, it is broken, or its state is not known. Only
-// *broken* counts as a failure, and only two such answers without a good one in between lead to DEL. A deadline, a signal
-// and unexpected output mean that the state is not known. The same holds for code 11, and for code 999,
-// with which svc-ipsec 0.1.0 answered every error. It also holds for every answer while systemd or the namespaces
-// cannot be read, or while a unit starts or stops.
+// *broken* counts as a failure, and only two such answers without a good one in between lead to DEL. A deadline, a
+// signal and unexpected output mean that the state is not known. The same holds for code 11, and for code 999, with
+// which svc-ipsec 0.1.0 answered every error. It also holds for every answer while systemd or the namespaces cannot be
+// read, or while a unit starts or stops.
 func (c *checker) check(ctx context.Context, s *snapshot, m *memory) {
 	record := s.Record()
 	stdout, err := c.verbs.run(ctx, spec.Check, s.ForRecorded, record)

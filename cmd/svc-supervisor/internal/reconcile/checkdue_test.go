@@ -34,7 +34,10 @@ func TestCHECKThatCanFindNothingNewIsPostponed(t *testing.T) {
 		{"packets, all connections up", (*world).offerAllIPSEC, healthOf(spec.Active, spec.Active), receive, rare},
 		{"no packet, a connection down", (*world).offerAllIPSEC, healthOf(spec.Active, spec.Down), nothing, rare},
 		{"packets go out only, a connection down", (*world).offerAllIPSEC, healthOf(spec.Down), send, tries},
-		{"packets come in, a connection down", (*world).offerAllIPSEC, healthOf(spec.Active, spec.Down), receive, often},
+		{
+			"packets come in, a connection down", (*world).offerAllIPSEC, healthOf(spec.Active, spec.Down), receive,
+			often,
+		},
 		{
 			"the executable does not ask for network events",
 			func(w *world) { w.offerXFRM("/opt/svc/bin/svc-ipsec") },
@@ -78,7 +81,10 @@ func TestFaultIsFoundWhileCHECKIsPostponed(t *testing.T) {
 		do       func(*world)
 	}{
 		{"an event leads to CHECK", func(w *world) { w.event("vpn1") }},
-		{"the namespace is removed without an event", func(w *world) { w.change(func() { delete(w.namespaces, "vpn1") }) }},
+		{
+			"the namespace is removed without an event",
+			func(w *world) { w.change(func() { delete(w.namespaces, "vpn1") }) },
+		},
 		{"the unit is gone", func(w *world) { w.systemd("svc-vpn1.service", "") }},
 		{"changes of the host's links were lost", func(w *world) { w.change(func() { w.eventsLost = time.Now() }) }},
 	}

@@ -19,7 +19,9 @@ func TestTwoBindingsForOneName(t *testing.T) {
 		held     spec.ContainerID
 		reason   string
 	}{
-		{"without a record the lowest port id wins", [][]spec.Binding{{vpn("p1", "vpn1", "c1"), vpn("p2", "vpn1", "c2")}},
+		{
+			"without a record the lowest port id wins",
+			[][]spec.Binding{{vpn("p1", "vpn1", "c1"), vpn("p2", "vpn1", "c2")}},
 			"c1", "c2", "ERROR (name vpn1 is taken by port p1)"},
 		{"the binding with the record keeps it", [][]spec.Binding{{vpn("p2", "vpn1", "c2")}, {vpn("p1", "vpn1", "c1")}},
 			"c2", "c1", "ERROR (name vpn1 is taken by port p2)"},

@@ -11,14 +11,14 @@ import (
 
 // KernelEvents subscribes to changes of the kernel's state in the network namespaces of containers.
 type KernelEvents interface {
-	// Subscribe subscribes to events of these kinds in the namespace at path. It calls changed after each of them, until
-	// Unsubscribe. It does nothing if it is subscribed to the same namespace and kinds. A subscription to another namespace at
-	// the path is replaced. fresh reports whether the subscription is new.
+	// Subscribe subscribes to events of these kinds in the namespace at path. It calls changed after each of them,
+	// until Unsubscribe. It does nothing if it is subscribed to the same namespace and kinds. A subscription to another
+	// namespace at the path is replaced. fresh reports whether the subscription is new.
 	Subscribe(name spec.Name, path string, events spec.Events, changed func()) (fresh bool, err error)
 	// LostAt returns when changes of the host's links were last lost.
 	LostAt() time.Time
-	// Unsubscribe ends the subscription. It must be called before the namespace is removed, because a subscription keeps it
-	// alive.
+	// Unsubscribe ends the subscription. It must be called before the namespace is removed, because a subscription
+	// keeps it alive.
 	Unsubscribe(spec.Name)
 }
 

@@ -300,7 +300,10 @@ func TestSubscriptionEndsBeforeTheNamespaceIsRemoved(t *testing.T) {
 			w.on(spec.Add, "vpn1", behaviour{fails: code(spec.CodeOwn)}, behaviour{})
 			w.systemd("svc-vpn1.service", "")
 		}},
-		{"its record is lost", func(w *world) { w.change(func() { delete(w.disk, "vpn1") }); w.current.r.Mark("vpn1") }},
+		{
+			"its record is lost",
+			func(w *world) { w.change(func() { delete(w.disk, "vpn1") }); w.current.r.Mark("vpn1") },
+		},
 		{"all containers are stopped", func(w *world) { w.current.r.Drain() }},
 	}
 	for _, row := range rows {

@@ -84,9 +84,9 @@ func (r *Reconciler) MarkHeld(ctx context.Context) {
 	r.held.mark(decide.HeldLeftover)
 }
 
-// ApplyPushedHealth applies pushed health. It is shown and published at once, also while a verb of the container runs. The answer
-// of that verb may be older, so the worker applies the push again after it. Pushes for containers without a record are
-// dropped.
+// ApplyPushedHealth applies pushed health. It is shown and published at once, also while a verb of the container runs.
+// The answer of that verb may be older, so the worker applies the push again after it. Pushes for containers without a
+// record are dropped.
 func (r *Reconciler) ApplyPushedHealth(pushed *spec.Health) {
 	name := pushed.InterfaceName
 	r.memories.mu.Lock()

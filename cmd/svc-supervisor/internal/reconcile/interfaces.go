@@ -28,8 +28,9 @@ type Namespaces interface {
 	Make(ctx context.Context, owner spec.Owner, userNamespace bool) error
 	// Remove removes the namespace and releases the container's user id. It succeeds if the namespace does not exist.
 	Remove(context.Context, spec.Name) error
-	// ReleaseUnused releases every user id whose container has neither a namespace nor a plugin's directory, and for whose
-	// name inUse returns false. inUse is called again immediately before the release, while no user id can be allocated.
+	// ReleaseUnused releases every user id whose container has neither a namespace nor a plugin's directory, and for
+	// whose name inUse returns false. inUse is called again immediately before the release, while no user id can be
+	// allocated.
 	ReleaseUnused(ctx context.Context, inUse func(spec.Name) bool) error
 }
 

@@ -244,7 +244,8 @@ func TestStatusOfAnEarlierRunIsRemovedWithItsBinding(t *testing.T) {
 		w.start()
 		w.after(time.Second)
 		w.current.kill()
-		w.change(func() { w.faults.systemd = errors.New("no answer") }) // so that the next supervisor cannot publish a status
+		// so that the next supervisor cannot publish a status
+		w.change(func() { w.faults.systemd = errors.New("no answer") })
 		w.start()
 		w.after(time.Second)
 		w.unbind("p1")

@@ -7,9 +7,9 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// queue assigns marked names to workers. Only one goroutine calls take. A name is in `marked` if it must be observed again, and in `busy` while a
-// worker has it. A name that is marked while busy is assigned again when its worker is done, not before. So no name has
-// two workers, and no mark is lost.
+// queue assigns marked names to workers. Only one goroutine calls take. A name is in `marked` if it must be observed
+// again, and in `busy` while a worker has it. A name that is marked while busy is assigned again when its worker is
+// done, not before. So no name has two workers, and no mark is lost.
 type queue struct {
 	mu     sync.Mutex
 	marked map[spec.Name]bool

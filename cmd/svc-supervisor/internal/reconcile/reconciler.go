@@ -214,6 +214,7 @@ func (r *Reconciler) Serves(id spec.ContainerID, t spec.ServiceType) bool {
 // releases the user ids of names that have nothing else; a crash can leave such a user id behind, even if the state
 // directory was lost.
 func (r *Reconciler) FindLeftovers(ctx context.Context) error {
-	// The records are listed before the host is observed, since a container added during the observation is no leftover.
+	// The records are listed before the host is observed, since a container added during the observation is no
+	// leftover.
 	return r.leftovers.find(ctx, r.desired.recordedNames(), r.desired.hasSlot)
 }

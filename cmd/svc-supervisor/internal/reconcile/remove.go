@@ -44,7 +44,8 @@ func (r *remover) remove(ctx context.Context, s *snapshot, m *memory, d decide.D
 			if failed := s.FailedUnit(); failed != "" {
 				r.history.noteCrash(ctx, s, m, failed, strings.TrimPrefix(r.history.exitReason(ctx, failed), ": "), true)
 			} else if s.Facts.CheckFailed && s.Facts.Namespace == decide.NamespaceOurs && s.Facts.Units != decide.UnitsGone {
-				r.history.noteFailure(s, m, m.broken, true) // missing resources are no failure: an operator stopped or removed them
+				// missing resources are no failure: an operator stopped or removed them
+				r.history.noteFailure(s, m, m.broken, true)
 			}
 		}
 	}

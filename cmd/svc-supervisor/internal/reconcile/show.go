@@ -60,8 +60,8 @@ func (r *Reconciler) Rows() []Row {
 	return rows
 }
 
-// HasAllRows reports whether the NSDB has been read and every wanted container has a row. It is also true if the NSDB was
-// read but the host object was unreadable.
+// HasAllRows reports whether the NSDB has been read and every wanted container has a row. It is also true if the NSDB
+// was read but the host object was unreadable.
 func (r *Reconciler) HasAllRows() bool {
 	claims := r.desired.current()
 	if claims == nil {

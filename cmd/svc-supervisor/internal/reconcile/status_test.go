@@ -101,8 +101,14 @@ func TestStatusOfAHeldContainerThatNeverRan(t *testing.T) {
 			"ERROR (/opt/svc/bin/svc-ipsec: no pluto)",
 			func(w *world) { w.unready("/opt/svc/bin/svc-ipsec", "") },
 		},
-		{"limit", func(w *world) { w.setHost(1, 0, "") }, "ERROR (LIMIT_EXCEEDED)", func(w *world) { w.setHost(1, 1, "") }},
-		{"weight", func(w *world) { w.setHost(0, -1, "") }, "ERROR (WEIGHT_ZERO)", func(w *world) { w.setHost(1, -1, "") }},
+		{
+			"limit", func(w *world) { w.setHost(1, 0, "") }, "ERROR (LIMIT_EXCEEDED)",
+			func(w *world) { w.setHost(1, 1, "") },
+		},
+		{
+			"weight", func(w *world) { w.setHost(0, -1, "") }, "ERROR (WEIGHT_ZERO)",
+			func(w *world) { w.setHost(1, -1, "") },
+		},
 	}
 	for _, row := range rows {
 		t.Run(row.sentence, func(t *testing.T) {

@@ -30,7 +30,10 @@ func TestNoStepIsTakenWhileTheStateIsUnknown(t *testing.T) {
 		fail     func(*world)
 		repair   func(*world)
 	}{
-		{"no Host object", func(w *world) { w.setHost(1, -1, "no Host object") }, func(w *world) { w.setHost(1, -1, "") }},
+		{
+			"no Host object", func(w *world) { w.setHost(1, -1, "no Host object") },
+			func(w *world) { w.setHost(1, -1, "") },
+		},
 		{"a binding that is unread", unknown(spec.Unread), func(w *world) { w.bind(vpn("p1", "vpn1", "c1")) }},
 		{"a configuration that is missing", unknown(spec.Unknown), func(w *world) { w.bind(vpn("p1", "vpn1", "c1")) }},
 		{

@@ -6,8 +6,8 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// The instance is the publish.Store of the publisher. Its methods do nothing except ListStatuses, because reporter records
-// each status at once.
+// The instance is the publish.Store of the publisher. Its methods do nothing except ListStatuses, because reporter
+// records each status at once.
 func (l *instance) EncodeHost(spec.HostStatus) ([]byte, error)                { return nil, nil }
 func (l *instance) EncodeContainer(spec.ContainerStatus) ([]byte, error)      { return nil, nil }
 func (l *instance) PutStatus(context.Context, spec.ContainerID, []byte) error { return nil }
@@ -26,8 +26,8 @@ func (l *instance) ListStatuses(context.Context) (map[spec.ContainerID][]byte, e
 	return listed, nil
 }
 
-// reporter passes each report to a real StatusPublisher and records each status that differs from the last one. So no status is
-// skipped.
+// reporter passes each report to a real StatusPublisher and records each status that differs from the last one. So no
+// status is skipped.
 type reporter struct{ *instance }
 
 func (l reporter) publish(id spec.ContainerID) {
