@@ -109,7 +109,7 @@ func newFixtureIn(t *testing.T, c *etcdtest.Cluster, address func(root string) s
 func (f *fixture) open(address string) *NSDB {
 	f.Helper()
 	n := open(f.T, address, f)
-	n.dialOptions = append(n.dialOptions, grpc.WithStatsHandler(f.rpcs))
+	n.conn.dialOptions = append(n.conn.dialOptions, grpc.WithStatsHandler(f.rpcs))
 	return n
 }
 
@@ -124,9 +124,9 @@ func open(t testing.TB, address string, log slog.Handler) *NSDB {
 		t.Fatal(err)
 	}
 	n := Open(location, "h", slog.New(log))
-	n.timeouts.request = time.Second
-	n.timeouts.streamIdle = 1500 * time.Millisecond
-	n.timeouts.maxBackoff = 500 * time.Millisecond
+	n.conn.timeouts.request = time.Second
+	n.conn.timeouts.streamIdle = 1500 * time.Millisecond
+	n.conn.timeouts.maxBackoff = 500 * time.Millisecond
 	t.Cleanup(func() { _ = n.Close() })
 	return n
 }
