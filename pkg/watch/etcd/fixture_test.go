@@ -339,6 +339,7 @@ func secret(t testing.TB, content string) string {
 type rpcs struct {
 	mu       sync.Mutex
 	requests map[string]int
+	servers  map[string]string // the address to which the last request of a method was sent
 	messages int
 }
 
@@ -351,7 +352,12 @@ func (r *rpcs) TagRPC(ctx context.Context, tag *stats.RPCTagInfo) context.Contex
 func (r *rpcs) HandleRPC(ctx context.Context, s stats.RPCStats) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	switch s.(type) {
+	switch s := s.(type) {
+	case *stats.OutHeader:
+		if r.servers == nil {
+			r.servers = map[string]string{}
+		}
+		r.servers[s.FullMethod[strings.LastIndexByte(s.FullMethod, '/')+1:]] = s.RemoteAddr.String()
 	case *stats.Begin:
 		if r.requests == nil {
 			r.requests = map[string]int{}

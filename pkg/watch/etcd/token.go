@@ -16,8 +16,8 @@ import (
 // token is the token that etcd returns for a user and a password. The client sends it with every request. A token that
 // is not used for some time (5 minutes by default) expires.
 //
-// etcd's client is not used for this. It requests a new token with the expired token attached, and etcd 3.4 always
-// refuses that request. It also requests a new token for every stream.
+// clientv3's authentication is not used: with etcd 3.4 it never replaces an expired token, and every later request
+// waits for its deadline (TestClientV3CannotReplaceAnExpiredToken).
 type token struct {
 	renewal sync.Mutex // held while a new token is requested
 	mu      sync.Mutex
