@@ -16,8 +16,11 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/native"
 )
 
+// administration implements the operations of administration commands.
+type administration struct{ conn *connection }
+
 // Setting returns the value of a setting in one scope.
-func (n *NSDB) Setting(ctx context.Context, scope spec.SettingScope, key string) (string, error) {
+func (a *administration) Setting(ctx context.Context, scope spec.SettingScope, key string) (string, error) {
 	if err := spec.CheckSettingKey(key); err != nil {
 		return "", err
 	}
@@ -25,18 +28,18 @@ func (n *NSDB) Setting(ctx context.Context, scope spec.SettingScope, key string)
 		return "", err
 	}
 	object := native.SettingsKey(scope)
-	stored, err := n.load(ctx, object)
+	stored, err := a.load(ctx, object)
 	if err != nil {
 		return "", err
 	}
 	value, ok := "", false
 	if stored.document != nil {
 		if value, ok, err = stored.document.Setting(key); err != nil {
-			return "", n.fault("read", object, err)
+			return "", a.conn.fault("read", object, err)
 		}
 	}
 	if !ok {
-		return "", n.fault("read", object, notFound(key+": not set"))
+		return "", a.conn.fault("read", object, notFound(key+": not set"))
 	}
 	return value, nil
 }
@@ -48,7 +51,7 @@ func (e notFound) Error() string      { return string(e) }
 func (notFound) Is(target error) bool { return target == fs.ErrNotExist }
 
 // SetSetting writes one setting to the object of its scope, and creates the object if it does not exist.
-func (n *NSDB) SetSetting(ctx context.Context, scope spec.SettingScope, key, value string) error {
+func (a *administration) SetSetting(ctx context.Context, scope spec.SettingScope, key, value string) error {
 	value, err := spec.ParseSetting(key, value)
 	if err != nil {
 		return err
@@ -56,11 +59,11 @@ func (n *NSDB) SetSetting(ctx context.Context, scope spec.SettingScope, key, val
 	if _, err := spec.ParseSettingScope(string(scope)); err != nil {
 		return err
 	}
-	return n.edit(ctx, native.SettingsKey(scope), true, key, json.RawMessage(strconv.Quote(value)))
+	return a.edit(ctx, native.SettingsKey(scope), true, key, json.RawMessage(strconv.Quote(value)))
 }
 
 // SetHost writes the weight or the limit of an existing host.
-func (n *NSDB) SetHost(ctx context.Context, host spec.HostID, field string, number int) error {
+func (a *administration) SetHost(ctx context.Context, host spec.HostID, field string, number int) error {
 	member, err := native.HostMember(field, number)
 	if err != nil {
 		return err
@@ -68,7 +71,7 @@ func (n *NSDB) SetHost(ctx context.Context, host spec.HostID, field string, numb
 	if _, err := spec.ParseID[spec.HostID]("host id", string(host)); err != nil {
 		return err
 	}
-	return n.edit(ctx, native.HostKey(host), false, member, json.RawMessage(strconv.Itoa(number)))
+	return a.edit(ctx, native.HostKey(host), false, member, json.RawMessage(strconv.Itoa(number)))
 }
 
 // storedObject is an object as it was read from etcd.
@@ -77,10 +80,10 @@ type storedObject struct {
 	modified int64            // revision of the last change; 0: the object does not exist
 }
 
-func (n *NSDB) load(ctx context.Context, key native.Key) (stored storedObject, err error) {
+func (a *administration) load(ctx context.Context, key native.Key) (stored storedObject, err error) {
 	var answer *clientv3.GetResponse
-	err = n.do(ctx, "read", key, func(ctx context.Context, client *clientv3.Client) (err error) {
-		answer, err = client.Get(ctx, n.path(key))
+	err = a.conn.do(ctx, "read", key, func(ctx context.Context, client *clientv3.Client) (err error) {
+		answer, err = client.Get(ctx, a.conn.path(key))
 		return err
 	})
 	if err != nil || len(answer.Kvs) == 0 {
@@ -88,7 +91,7 @@ func (n *NSDB) load(ctx context.Context, key native.Key) (stored storedObject, e
 	}
 	stored.modified = answer.Kvs[0].ModRevision
 	stored.document, err = native.Parse(answer.Kvs[0].Value, native.JSON)
-	return stored, n.fault("read", key, err)
+	return stored, a.conn.fault("read", key, err)
 }
 
 // editAttempts limits how often an edit is repeated because another client has changed the object.
@@ -96,47 +99,49 @@ const editAttempts = 10
 
 // edit sets one member of an object, if the object has not changed since it was read. Otherwise it reads the object
 // again and repeats the edit.
-func (n *NSDB) edit(ctx context.Context, key native.Key, mayCreate bool, member string, value json.RawMessage) error {
+func (a *administration) edit(
+	ctx context.Context, key native.Key, mayCreate bool, member string, value json.RawMessage,
+) error {
 	for range editAttempts {
-		stored, err := n.load(ctx, key)
+		stored, err := a.load(ctx, key)
 		if err != nil {
 			return err
 		}
 		if stored.document == nil && !mayCreate {
-			return n.fault("write", key, notFound("no such object: allowed: one that is there"))
+			return a.conn.fault("write", key, notFound("no such object: allowed: one that is there"))
 		}
 		now, err := native.Parse(stored.document.With(member, value), native.JSON)
 		if err != nil {
-			return n.fault("write", key, err)
+			return a.conn.fault("write", key, err)
 		}
 		if stored.document != nil && stored.document.Same(now) {
 			return nil
 		}
 		var answer *clientv3.TxnResponse
-		err = n.do(ctx, "write", key, func(ctx context.Context, client *clientv3.Client) (err error) {
-			unchanged := clientv3.Compare(clientv3.ModRevision(n.path(key)), "=", stored.modified)
-			answer, err = client.Txn(ctx).If(unchanged).Then(clientv3.OpPut(n.path(key), string(now.JSON))).Commit()
+		err = a.conn.do(ctx, "write", key, func(ctx context.Context, client *clientv3.Client) (err error) {
+			unchanged := clientv3.Compare(clientv3.ModRevision(a.conn.path(key)), "=", stored.modified)
+			answer, err = client.Txn(ctx).If(unchanged).Then(clientv3.OpPut(a.conn.path(key), string(now.JSON))).Commit()
 			return err
 		})
 		if err != nil || answer.Succeeded {
 			return err
 		}
 	}
-	return n.fault("write", key, errors.New("another client changed it during every attempt: try again"))
+	return a.conn.fault("write", key, errors.New("another client changed it during every attempt: try again"))
 }
 
 // Export reads every object below the prefix at one revision. Keys that do not belong to the NSDB are skipped.
-func (n *NSDB) Export(ctx context.Context) (objects []spec.Object, err error) {
+func (a *administration) Export(ctx context.Context) (objects []spec.Object, err error) {
 	var revision int64
 	var faults []native.Fault
 	leftOut := map[native.Key]bool{}
 	omit := func(key native.Key, err error) {
 		leftOut[key] = true
-		faults = append(faults, native.Fault{Key: native.Key(n.path(key)), Text: err.Error()})
+		faults = append(faults, native.Fault{Key: native.Key(a.conn.path(key)), Text: err.Error()})
 	}
 	// The pages are sorted by etcd key. All keys have the same prefix, so the objects are sorted by native key.
-	err = n.readPages(ctx, "", &revision, func(kv *mvccpb.KeyValue) {
-		key := n.key(kv.Key)
+	err = a.conn.readPages(ctx, "", &revision, func(kv *mvccpb.KeyValue) {
+		key := a.conn.key(kv.Key)
 		if !inNSDB(key) {
 			return
 		}
@@ -170,10 +175,10 @@ func inNSDB(key native.Key) bool {
 
 // Import writes the objects, many in one transaction, each after the objects that it refers to. Hosts come last: when
 // the object of a host appears, all its bindings exist, so a running container never seems to be unbound in between.
-func (n *NSDB) Import(ctx context.Context, objects []spec.Object) error {
+func (a *administration) Import(ctx context.Context, objects []spec.Object) error {
 	documents, err := native.ParseObjects(objects)
 	if err != nil {
-		return fmt.Errorf("etcd %s: %w", n.endpoints(), err)
+		return fmt.Errorf("etcd %s: %w", a.conn.endpoints(), err)
 	}
 	var operations []clientv3.Op
 	var first native.Key
@@ -182,7 +187,7 @@ func (n *NSDB) Import(ctx context.Context, objects []spec.Object) error {
 		if len(operations) == 0 {
 			return nil
 		}
-		err := n.do(ctx, "write", first, func(ctx context.Context, client *clientv3.Client) error {
+		err := a.conn.do(ctx, "write", first, func(ctx context.Context, client *clientv3.Client) error {
 			_, err := client.Txn(ctx).Then(operations...).Commit()
 			return err
 		})
@@ -190,7 +195,7 @@ func (n *NSDB) Import(ctx context.Context, objects []spec.Object) error {
 		return err
 	}
 	for _, i := range native.ImportOrder(objects) {
-		path, value := n.path(native.Key(objects[i].Key)), string(documents[i].JSON)
+		path, value := a.conn.path(native.Key(objects[i].Key)), string(documents[i].JSON)
 		if len(operations) == transactionLimit || size+len(path)+len(value) > batchLimit {
 			if err := write(); err != nil {
 				return err

@@ -15,7 +15,7 @@ import (
 // sends no request to a server.
 func filled(b *testing.B, n int) *mirror {
 	b.Helper()
-	m := newMirror(Open(Location{Prefix: "/svc"}, "h", slog.New(slog.DiscardHandler)))
+	m := newMirror(Open(Location{Prefix: "/svc"}, "h", slog.New(slog.DiscardHandler)).conn, "h")
 	r := &reading{revision: 1, changed: map[native.Key]bool{}}
 	put := func(key native.Key, value string) {
 		m.set(r, key, &mvccpb.KeyValue{ModRevision: 1, Value: []byte(value)})

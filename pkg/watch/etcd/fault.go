@@ -28,30 +28,30 @@ func (f *fault) Error() string {
 func (f *fault) Unwrap() error { return f.cause }
 
 // fault converts the error of a request to a *fault. It returns nil for nil, and a *fault unchanged.
-func (n *NSDB) fault(operation string, key native.Key, err error) error {
+func (c *connection) fault(operation string, key native.Key, err error) error {
 	var already *fault
 	if err == nil || errors.As(err, &already) {
 		return err
 	}
 	cause := rpctypes.Error(err)
-	return &fault{n.endpoints(), operation, n.path(key), oneLine(n.describe(cause)), cause}
+	return &fault{c.endpoints(), operation, c.path(key), oneLine(c.describe(cause)), cause}
 }
 
 // describe returns the cause of an error in words, with what the user can do.
-func (n *NSDB) describe(err error) string {
+func (c *connection) describe(err error) string {
 	switch {
 	case errors.Is(err, rpctypes.ErrAuthFailed):
 		return fmt.Sprintf("user %q or the password in %s is refused: "+
-			"correct the URL or the file, which is read again at every attempt", n.location.User, n.location.PasswordFile)
+			"correct the URL or the file, which is read again at every attempt", c.location.User, c.location.PasswordFile)
 	case errors.Is(err, rpctypes.ErrUserEmpty):
 		return "etcd requires a user: allowed: " + Form
 	case errors.Is(err, rpctypes.ErrPermissionDenied):
-		who := fmt.Sprintf("user %q", n.location.User)
-		if n.location.User == "" {
+		who := fmt.Sprintf("user %q", c.location.User)
+		if c.location.User == "" {
 			who = "a client without a user"
 		}
 		return fmt.Sprintf("permission denied for %s: allowed: a role that reads %s and writes %sstatus/",
-			who, n.location.Prefix, n.location.Prefix)
+			who, c.location.Prefix, c.location.Prefix)
 	case errors.Is(err, rpctypes.ErrNoLeader):
 		return "the member has no leader: a majority of the members must run and reach each other"
 	case tooLarge(err):
@@ -63,10 +63,10 @@ func (n *NSDB) describe(err error) string {
 	}
 	switch status.Code(grpcError(err)) {
 	case codes.Unavailable, codes.DeadlineExceeded:
-		return n.unreached(err)
+		return c.unreached(err)
 	}
 	if errors.Is(err, context.DeadlineExceeded) {
-		return n.unreached(err)
+		return c.unreached(err)
 	}
 	return err.Error()
 }
@@ -78,7 +78,7 @@ func tooLarge(err error) bool {
 }
 
 // unreached describes an error of a request that no member answered. The text includes the last connection error.
-func (n *NSDB) unreached(err error) string {
+func (c *connection) unreached(err error) string {
 	text := grpcError(err).Error()
 	if s, ok := status.FromError(grpcError(err)); ok {
 		text = s.Message()
@@ -89,10 +89,10 @@ func (n *NSDB) unreached(err error) string {
 	}
 	text = strings.TrimPrefix(strings.TrimPrefix(text, "latest balancer error: "), "transport: ")
 	check := "the endpoints, whether etcd runs there, and whether it speaks TLS (then etcds://)"
-	if n.location.TLS {
+	if c.location.TLS {
 		check = "the endpoints, whether etcd runs there and speaks TLS, and the files ca, cert and key"
 	}
-	return fmt.Sprintf("no answer in %v (%s): check %s", n.timeouts.request, text, check)
+	return fmt.Sprintf("no answer in %v (%s): check %s", c.timeouts.request, text, check)
 }
 
 func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }

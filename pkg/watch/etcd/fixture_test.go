@@ -109,7 +109,7 @@ func newFixtureIn(t *testing.T, c *etcdtest.Cluster, address func(root string) s
 func (f *fixture) open(address string) *NSDB {
 	f.Helper()
 	n := open(f.T, address, f)
-	n.dialOptions = append(n.dialOptions, grpc.WithStatsHandler(f.rpcs))
+	n.conn.dialOptions = append(n.conn.dialOptions, grpc.WithStatsHandler(f.rpcs))
 	return n
 }
 
@@ -124,9 +124,9 @@ func open(t testing.TB, address string, log slog.Handler) *NSDB {
 		t.Fatal(err)
 	}
 	n := Open(location, "h", slog.New(log))
-	n.timeouts.request = time.Second
-	n.timeouts.streamIdle = 1500 * time.Millisecond
-	n.timeouts.maxBackoff = 500 * time.Millisecond
+	n.conn.timeouts.request = time.Second
+	n.conn.timeouts.streamIdle = 1500 * time.Millisecond
+	n.conn.timeouts.maxBackoff = 500 * time.Millisecond
 	t.Cleanup(func() { _ = n.Close() })
 	return n
 }
@@ -339,6 +339,7 @@ func secret(t testing.TB, content string) string {
 type rpcs struct {
 	mu       sync.Mutex
 	requests map[string]int
+	servers  map[string]string // the address to which the last request of a method was sent
 	messages int
 }
 
@@ -351,7 +352,12 @@ func (r *rpcs) TagRPC(ctx context.Context, tag *stats.RPCTagInfo) context.Contex
 func (r *rpcs) HandleRPC(ctx context.Context, s stats.RPCStats) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	switch s.(type) {
+	switch s := s.(type) {
+	case *stats.OutHeader:
+		if r.servers == nil {
+			r.servers = map[string]string{}
+		}
+		r.servers[s.FullMethod[strings.LastIndexByte(s.FullMethod, '/')+1:]] = s.RemoteAddr.String()
 	case *stats.Begin:
 		if r.requests == nil {
 			r.requests = map[string]int{}

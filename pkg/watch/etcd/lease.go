@@ -11,6 +11,8 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+	"github.com/svc-supervisor/svc-supervisor/pkg/watch/internal/signal"
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/native"
 )
 
@@ -18,13 +20,17 @@ import (
 // reads must not leave a lease, and renewed until the NSDB is closed. It is also renewed while etcd refuses writes:
 // without free space etcd still renews leases, and the written statuses must not expire.
 //
-// All renewals use one stream, because for a client with a user etcd checks a password for every new stream.
+// All renewals use one stream. clientv3's KeepAlive is not used: if a member hangs, it waits until gRPC detects that,
+// and meanwhile a lease of the default TTL expires (TestClientV3LosesALeaseIfAMemberHangs). KeepAliveOnce opens a stream
+// for each renewal, which TestTheLeaseOfAStatusIsRenewed does not allow.
 type lease struct {
-	n         *NSDB
-	ctx       context.Context // ends at close
-	cancel    context.CancelFunc
-	startOnce sync.Once
-	keeper    sync.WaitGroup
+	conn           *connection
+	host           spec.HostID
+	sessionChanged signal.Signal
+	ctx            context.Context // ends at close
+	cancel         context.CancelFunc
+	startOnce      sync.Once
+	keeper         sync.WaitGroup
 
 	sem     chan struct{}    // a mutex whose lock can be cancelled; guards the fields below
 	id      clientv3.LeaseID // 0: no lease
@@ -35,8 +41,8 @@ type lease struct {
 	stop      context.CancelCauseFunc // closes the stream
 }
 
-func newLease(n *NSDB) *lease {
-	l := &lease{n: n, sem: make(chan struct{}, 1)}
+func newLease(conn *connection, host spec.HostID, sessionChanged signal.Signal) *lease {
+	l := &lease{conn: conn, host: host, sessionChanged: sessionChanged, sem: make(chan struct{}, 1)}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	return l
 }
@@ -89,9 +95,9 @@ func (l *lease) lostLocked(id clientv3.LeaseID) {
 	if l.id != id {
 		return // it was replaced already
 	}
-	l.n.log.Info("lease lost: every status is written again", "endpoints", l.n.endpoints())
+	l.conn.log.Info("lease lost: every status is written again", "endpoints", l.conn.endpoints())
 	l.id = 0
-	l.n.notifySessionChanged()
+	l.sessionChanged.Send()
 }
 
 // keep renews the lease until the NSDB is closed.
@@ -106,18 +112,18 @@ func (l *lease) keep() {
 		}
 		if err == nil {
 			if failures > 0 { // statuses that could not be written meanwhile need not wait for their retry
-				l.n.notifySessionChanged()
+				l.sessionChanged.Send()
 			}
 			if !reported.IsZero() {
-				l.n.log.Info("statuses are kept again", "endpoints", l.n.endpoints())
+				l.conn.log.Info("statuses are kept again", "endpoints", l.conn.endpoints())
 			}
 			failures, reported = 0, time.Time{}
 		} else {
-			if failures++; failures > 1 && time.Since(reported) >= l.n.timeouts.reminder {
+			if failures++; failures > 1 && time.Since(reported) >= l.conn.timeouts.reminder {
 				reported = time.Now()
-				l.n.log.Warn("statuses cannot be kept", "error", err, "retry", l.n.timeouts.maxBackoff)
+				l.conn.log.Warn("statuses cannot be kept", "error", err, "retry", l.conn.timeouts.maxBackoff)
 			}
-			wait = l.n.timeouts.maxBackoff / 2
+			wait = l.conn.timeouts.maxBackoff / 2
 		}
 		select {
 		case <-l.ctx.Done():
@@ -146,14 +152,14 @@ func (l *lease) maintain() (wait time.Duration, err error) {
 }
 
 // renewInterval is a third of the TTL: the lease survives two failed renewals.
-func (l *lease) renewInterval() time.Duration { return l.n.location.TTL / 3 }
+func (l *lease) renewInterval() time.Duration { return l.conn.location.TTL / 3 }
 
 // grant requests a new lease.
 func (l *lease) grant(ctx context.Context) error {
-	statuses := native.ContainerStatusesKey(l.n.host)
-	return l.n.do(ctx, "grant a lease for", statuses, func(ctx context.Context, client *clientv3.Client) error {
+	statuses := native.ContainerStatusesKey(l.host)
+	return l.conn.do(ctx, "grant a lease for", statuses, func(ctx context.Context, client *clientv3.Client) error {
 		sent := time.Now()
-		granted, err := client.Grant(ctx, int64(l.n.location.TTL/time.Second))
+		granted, err := client.Grant(ctx, int64(l.conn.location.TTL/time.Second))
 		if err == nil {
 			l.id, l.renewed = granted.ID, sent
 		}
@@ -166,8 +172,8 @@ func (l *lease) renew(ctx context.Context) error {
 	if time.Since(l.renewed) < l.renewInterval() {
 		return nil
 	}
-	statuses := native.ContainerStatusesKey(l.n.host)
-	return l.n.do(ctx, "renew the lease of", statuses, func(_ context.Context, client *clientv3.Client) error {
+	statuses := native.ContainerStatusesKey(l.host)
+	return l.conn.do(ctx, "renew the lease of", statuses, func(_ context.Context, client *clientv3.Client) error {
 		sent := time.Now()
 		remaining, err := l.keepAlive(client)
 		if err != nil {
@@ -189,7 +195,7 @@ func (l *lease) keepAlive(client *clientv3.Client) (seconds int64, err error) {
 		l.streamCtx, l.stop = context.WithCancelCause(l.ctx)
 	}
 	ctx, stop := l.streamCtx, l.stop
-	timer := time.AfterFunc(l.n.timeouts.request, func() { stop(context.DeadlineExceeded) })
+	timer := time.AfterFunc(l.conn.timeouts.request, func() { stop(context.DeadlineExceeded) })
 	defer timer.Stop()
 	defer func() {
 		if err != nil && errors.Is(context.Cause(ctx), context.DeadlineExceeded) {

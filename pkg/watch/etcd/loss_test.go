@@ -78,13 +78,13 @@ func TestChangesMissedDuringAPartitionAreReportedAfterACompaction(t *testing.T) 
 
 func TestACompactedStartRevisionEndsTheWatch(t *testing.T) {
 	f := newFixture(t)
-	m := newMirror(f.nsdb)
+	m := newMirror(f.nsdb.conn, "h")
 	f.check(m.readWhole(t.Context()))
 	for range 3 { // so that the start revision of the watch is compacted
 		f.put("bindings/h/q", binding("q", "vpn-q", "c"))
 	}
 	f.cluster.Compact()
-	s, err := f.nsdb.openStream(t.Context())
+	s, err := openStream(t.Context(), f.nsdb.conn, "h")
 	f.check(err)
 	defer s.close()
 	f.check(m.watch(s))

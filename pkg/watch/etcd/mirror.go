@@ -16,7 +16,6 @@ import (
 
 const (
 	transactionLimit = 128 // operations in one transaction, etcd's default limit
-	pageLimit        = 500 // keys in one response of a range read
 
 	// batchLimit is the limit for one transaction in bytes. etcd accepts 1.5 MiB.
 	batchLimit = 512 << 10
@@ -24,7 +23,8 @@ const (
 
 // mirror holds the objects that were read from etcd. It implements native.Reader. It is not safe for concurrent use.
 type mirror struct {
-	n         *NSDB
+	conn      *connection
+	host      spec.HostID
 	assembler *native.Assembler
 	desired   spec.Desired
 	faults    []native.Fault
@@ -49,13 +49,13 @@ type entry struct {
 	fault    error // why the value could not be parsed
 }
 
-func newMirror(n *NSDB) *mirror {
+func newMirror(conn *connection, host spec.HostID) *mirror {
 	m := &mirror{
-		n: n, entries: map[native.Key]*entry{},
+		conn: conn, host: host, entries: map[native.Key]*entry{},
 		bindingsOf: map[native.Key]map[native.Key]bool{}, objectsOf: map[native.Key][]native.Key{},
 		unused: map[native.Key]bool{}, watched: map[native.Key]bool{}, watchesDue: map[native.Key]bool{},
 	}
-	m.assembler = native.NewAssembler(m, n.host)
+	m.assembler = native.NewAssembler(m, host)
 	return m
 }
 
@@ -82,7 +82,7 @@ func (m *mirror) isBinding(key native.Key) bool {
 }
 
 // bindingPrefix returns the prefix of the native keys of this host's bindings.
-func (m *mirror) bindingPrefix() string { return string(native.BindingsKey(m.n.host)) + "/" }
+func (m *mirror) bindingPrefix() string { return string(native.BindingsKey(m.host)) + "/" }
 
 // reading is one read of several keys, all at the same revision.
 type reading struct {
@@ -93,17 +93,17 @@ type reading struct {
 // readWhole reads everything at one revision.
 func (m *mirror) readWhole(ctx context.Context) error {
 	r := &reading{changed: map[native.Key]bool{}}
-	dir := native.BindingsKey(m.n.host)
-	err := m.n.readPages(ctx, dir, &r.revision, func(kv *mvccpb.KeyValue) { m.set(r, m.n.key(kv.Key), kv) })
+	dir := native.BindingsKey(m.host)
+	err := m.conn.readPages(ctx, dir, &r.revision, func(kv *mvccpb.KeyValue) { m.set(r, m.conn.key(kv.Key), kv) })
 	if err != nil {
 		return err
 	}
 	m.baseRevision = r.revision
 	// Every assembly needs these. They are read in one transaction rather than one after the other.
 	return m.readUntilComplete(ctx, r, map[native.Key]bool{
-		native.HostKey(m.n.host):                        true,
-		native.SettingsKey(spec.SettingDefault):         true,
-		native.SettingsKey(spec.SettingScope(m.n.host)): true,
+		native.HostKey(m.host):                        true,
+		native.SettingsKey(spec.SettingDefault):       true,
+		native.SettingsKey(spec.SettingScope(m.host)): true,
 	})
 }
 
@@ -157,7 +157,7 @@ func (m *mirror) assemble(ctx context.Context, changed map[native.Key]bool) {
 	m.missing = map[native.Key]bool{}
 	m.desired, m.faults = m.assembler.Assemble(ctx, changed)
 	for _, port := range m.assembler.Remade() {
-		m.setBindingObjects(native.BindingKey(m.n.host, spec.PortID(port)), m.assembler.Objects(port))
+		m.setBindingObjects(native.BindingKey(m.host, spec.PortID(port)), m.assembler.Objects(port))
 	}
 }
 
@@ -190,10 +190,10 @@ func (m *mirror) fetch(ctx context.Context, r *reading, keys []native.Key) error
 	for chunk := range slices.Chunk(keys, transactionLimit) {
 		var operations []clientv3.Op
 		for _, key := range chunk {
-			operations = append(operations, clientv3.OpGet(m.n.path(key), clientv3.WithRev(r.revision)))
+			operations = append(operations, clientv3.OpGet(m.conn.path(key), clientv3.WithRev(r.revision)))
 		}
 		var answer *clientv3.TxnResponse
-		err := m.n.do(ctx, "read", chunk[0], func(ctx context.Context, client *clientv3.Client) (err error) {
+		err := m.conn.do(ctx, "read", chunk[0], func(ctx context.Context, client *clientv3.Client) (err error) {
 			answer, err = client.Txn(ctx).Then(operations...).Commit()
 			return err
 		})
@@ -226,7 +226,7 @@ func (m *mirror) set(r *reading, key native.Key, kv *mvccpb.KeyValue) {
 	case kv != nil:
 		now.document, now.fault = native.Parse(kv.Value, native.JSON)
 		if port, ok := strings.CutPrefix(string(key), m.bindingPrefix()); ok && now.fault == nil {
-			now.document = native.ReducePort(now.document, m.n.host, spec.PortID(port))
+			now.document = native.ReducePort(now.document, m.host, spec.PortID(port))
 		}
 		fallthrough
 	default:
@@ -251,9 +251,9 @@ func (m *mirror) set(r *reading, key native.Key, kv *mvccpb.KeyValue) {
 // watch starts the missing watches, each from the revision after the one at which its key was read, and cancels the
 // watches of keys that are not needed any more.
 func (m *mirror) watch(s *stream) error {
-	dir := native.BindingsKey(m.n.host) + "/"
+	dir := native.BindingsKey(m.host) + "/"
 	if !m.watched[dir] {
-		if err := s.watch(dir, clientv3.GetPrefixRangeEnd(m.n.path(dir)), m.baseRevision+1); err != nil {
+		if err := s.watch(dir, clientv3.GetPrefixRangeEnd(m.conn.path(dir)), m.baseRevision+1); err != nil {
 			return err
 		}
 		m.watched[dir] = true

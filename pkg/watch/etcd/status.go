@@ -12,14 +12,29 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+	"github.com/svc-supervisor/svc-supervisor/pkg/watch/internal/signal"
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/native"
 )
 
+// statusWriter writes the statuses of one host under a lease.
+type statusWriter struct {
+	conn           *connection
+	host           spec.HostID
+	lease          *lease
+	sessionChanged signal.Signal
+}
+
+func newStatusWriter(conn *connection, host spec.HostID, sessionChanged signal.Signal) *statusWriter {
+	return &statusWriter{conn, host, newLease(conn, host, sessionChanged), sessionChanged}
+}
+
 // EncodeHost returns the value of a host's status.
-func (n *NSDB) EncodeHost(status spec.HostStatus) ([]byte, error) { return encode(status) }
+func (w *statusWriter) EncodeHost(status spec.HostStatus) ([]byte, error) { return encode(status) }
 
 // EncodeContainer returns the value of a container's status.
-func (n *NSDB) EncodeContainer(status spec.ContainerStatus) ([]byte, error) { return encode(status) }
+func (w *statusWriter) EncodeContainer(status spec.ContainerStatus) ([]byte, error) {
+	return encode(status)
+}
 
 func encode(status any) ([]byte, error) {
 	var value bytes.Buffer
@@ -31,33 +46,33 @@ func encode(status any) ([]byte, error) {
 
 // PutStatus writes a status under the lease of this process, unless etcd has the same value under this lease. The id ""
 // stands for the host.
-func (n *NSDB) PutStatus(ctx context.Context, id spec.ContainerID, value []byte) error {
-	key, err := native.StatusKey(n.host, id)
+func (w *statusWriter) PutStatus(ctx context.Context, id spec.ContainerID, value []byte) error {
+	key, err := native.StatusKey(w.host, id)
 	if err == nil {
-		err = n.putStatus(ctx, key, value)
+		err = w.putStatus(ctx, key, value)
 	}
-	return native.StatusError("publish", n.host, id, err)
+	return native.StatusError("publish", w.host, id, err)
 }
 
-func (n *NSDB) putStatus(ctx context.Context, key native.Key, value []byte) error {
+func (w *statusWriter) putStatus(ctx context.Context, key native.Key, value []byte) error {
 	var err error
 	for range 2 { // once more, if the lease was lost
 		var lease clientv3.LeaseID
-		if lease, err = n.lease.ensure(ctx); err == nil {
-			err = n.putUnder(ctx, lease, key, value)
+		if lease, err = w.lease.ensure(ctx); err == nil {
+			err = w.putUnder(ctx, lease, key, value)
 		}
 		if !errors.Is(err, rpctypes.ErrLeaseNotFound) {
 			break
 		}
-		n.lease.lost(lease)
+		w.lease.lost(lease)
 	}
 	return err
 }
 
 // putUnder writes a value, unless etcd has the same value under the same lease.
-func (n *NSDB) putUnder(ctx context.Context, lease clientv3.LeaseID, key native.Key, value []byte) error {
-	path := n.path(key)
-	return n.do(ctx, "write", key, func(ctx context.Context, client *clientv3.Client) error {
+func (w *statusWriter) putUnder(ctx context.Context, lease clientv3.LeaseID, key native.Key, value []byte) error {
+	path := w.conn.path(key)
+	return w.conn.do(ctx, "write", key, func(ctx context.Context, client *clientv3.Client) error {
 		current, err := client.Get(ctx, path)
 		if err != nil {
 			return err
@@ -71,31 +86,31 @@ func (n *NSDB) putUnder(ctx context.Context, lease clientv3.LeaseID, key native.
 }
 
 // DeleteStatus deletes a status. It succeeds if there is none. The id "" stands for the host.
-func (n *NSDB) DeleteStatus(ctx context.Context, id spec.ContainerID) error {
-	key, err := native.StatusKey(n.host, id)
+func (w *statusWriter) DeleteStatus(ctx context.Context, id spec.ContainerID) error {
+	key, err := native.StatusKey(w.host, id)
 	if err == nil {
-		err = n.do(ctx, "write", key, func(ctx context.Context, client *clientv3.Client) error {
-			_, err := client.Delete(ctx, n.path(key))
+		err = w.conn.do(ctx, "write", key, func(ctx context.Context, client *clientv3.Client) error {
+			_, err := client.Delete(ctx, w.conn.path(key))
 			return err
 		})
 	}
-	return native.StatusError("remove", n.host, id, err)
+	return native.StatusError("remove", w.host, id, err)
 }
 
 // ListStatuses returns the statuses of this host and its containers with their values. They expire with the lease of
 // the process that wrote them, unless they are put again.
-func (n *NSDB) ListStatuses(ctx context.Context) (map[spec.ContainerID][]byte, error) {
+func (w *statusWriter) ListStatuses(ctx context.Context) (map[spec.ContainerID][]byte, error) {
 	listed := map[spec.ContainerID][]byte{}
 	var revision int64
-	err := n.readPages(ctx, native.ContainerStatusesKey(n.host), &revision, func(kv *mvccpb.KeyValue) {
-		if id, ok := native.ContainerOfStatus(n.host, n.key(kv.Key)); ok {
+	err := w.conn.readPages(ctx, native.ContainerStatusesKey(w.host), &revision, func(kv *mvccpb.KeyValue) {
+		if id, ok := native.ContainerOfStatus(w.host, w.conn.key(kv.Key)); ok {
 			listed[id] = kv.Value
 		}
 	})
 	if err == nil {
-		host := native.HostStatusKey(n.host)
-		err = n.do(ctx, "read", host, func(ctx context.Context, client *clientv3.Client) error {
-			answer, err := client.Get(ctx, n.path(host))
+		host := native.HostStatusKey(w.host)
+		err = w.conn.do(ctx, "read", host, func(ctx context.Context, client *clientv3.Client) error {
+			answer, err := client.Get(ctx, w.conn.path(host))
 			if err == nil && len(answer.Kvs) > 0 {
 				listed[""] = answer.Kvs[0].Value
 			}
@@ -103,18 +118,11 @@ func (n *NSDB) ListStatuses(ctx context.Context) (map[spec.ContainerID][]byte, e
 		})
 	}
 	if err != nil {
-		return nil, fmt.Errorf("list statuses of host %s: %w", n.host, err)
+		return nil, fmt.Errorf("list statuses of host %s: %w", w.host, err)
 	}
 	return listed, nil
 }
 
 // SessionChanged returns a channel that receives a value when the lease is lost, when it is renewed after a failure,
 // and when the watches start.
-func (n *NSDB) SessionChanged() <-chan struct{} { return n.sessionChanged }
-
-func (n *NSDB) notifySessionChanged() {
-	select {
-	case n.sessionChanged <- struct{}{}:
-	default:
-	}
-}
+func (w *statusWriter) SessionChanged() <-chan struct{} { return w.sessionChanged }

@@ -125,7 +125,8 @@ func TestPublishingReplacesALostLease(t *testing.T) {
 // Each failed attempt names another member. That alone must not cause another set.
 func TestAnNSDBUnreachableAtTheStartIsReportedOnce(t *testing.T) {
 	reported := 0
-	r := &runState{n: &NSDB{log: slog.New(slog.DiscardHandler), timeouts: defaultTimeouts}, changed: func(d spec.Desired) {
+	conn := &connection{log: slog.New(slog.DiscardHandler), timeouts: defaultTimeouts}
+	r := &reader{conn: conn, changed: func(d spec.Desired) {
 		if d.Unread == "" {
 			t.Errorf("got %+v", d)
 		}

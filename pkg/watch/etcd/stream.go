@@ -13,16 +13,20 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+	"github.com/svc-supervisor/svc-supervisor/pkg/watch/internal/signal"
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/native"
 )
 
-// stream is one gRPC stream that all watches share. It uses the protocol itself because the client's Watcher restarts
-// watches on its own, one after the other, with a goroutine for each, and waits for a member that hangs.
+// stream is one gRPC stream that all watches share. clientv3's Watch is not used: it reports a change only 13 s after a
+// member began to hang (TestClientV3ReportsAChangeLateIfAMemberHangs). RequestProgress would detect that earlier, but
+// makes it skip changes when it reconnects (TestClientV3SkipsChangesAfterARequestForProgress).
 //
 // Changes are collected by key. So the memory that a burst of changes needs depends on the number of changed keys, and
 // reading from the stream never blocks on the consumer.
 type stream struct {
-	n         *NSDB
+	conn      *connection
+	host      spec.HostID
 	grpc      pb.Watch_WatchClient
 	cancel    context.CancelCauseFunc
 	ctx       context.Context
@@ -36,25 +40,25 @@ type stream struct {
 	mu      sync.Mutex
 	keys    map[int64]native.Key // keys of the current watches, by id
 	dirty   map[native.Key]int64 // changed keys, with the revision of the last change
-	changed chan struct{}
+	changed signal.Signal
 }
 
 var errIdle = errors.New("no message on the watch stream")
 
 // openStream opens a stream without watches. It requires a member with a leader: the stream ends when the member loses
 // it.
-func (n *NSDB) openStream(ctx context.Context) (*stream, error) {
-	client, err := n.connect()
+func openStream(ctx context.Context, conn *connection, host spec.HostID) (*stream, error) {
+	client, err := conn.connect()
 	if err != nil {
-		return nil, n.fault("watch", native.BindingsKey(n.host), err)
+		return nil, conn.fault("watch", native.BindingsKey(host), err)
 	}
 	s := &stream{
-		n: n, done: make(chan struct{}), next: 1,
+		conn: conn, host: host, done: make(chan struct{}), next: 1,
 		ids: map[native.Key]int64{}, keys: map[int64]native.Key{},
-		dirty: map[native.Key]int64{}, changed: make(chan struct{}, 1),
+		dirty: map[native.Key]int64{}, changed: signal.New(),
 	}
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
-	s.idleTimer = time.AfterFunc(n.timeouts.streamIdle, func() { s.cancel(errIdle) })
+	s.idleTimer = time.AfterFunc(conn.timeouts.streamIdle, func() { s.cancel(errIdle) })
 	s.grpc, err = pb.NewWatchClient(client.ActiveConnection()).Watch(
 		clientv3.WithRequireLeader(s.ctx), grpc.WaitForReady(true), grpc.MaxCallRecvMsgSize(math.MaxInt32))
 	if err != nil {
@@ -77,12 +81,12 @@ func (s *stream) close() {
 // the cause.
 func (s *stream) streamError(key native.Key, err error) error {
 	if cause := context.Cause(s.ctx); errors.Is(cause, errIdle) {
-		err = fmt.Errorf("%w for %v, trying another member", cause, s.n.timeouts.streamIdle)
+		err = fmt.Errorf("%w for %v, trying another member", cause, s.conn.timeouts.streamIdle)
 	}
 	if key == "" {
-		key = native.BindingsKey(s.n.host)
+		key = native.BindingsKey(s.host)
 	}
-	return s.n.fault("watch", key, err)
+	return s.conn.fault("watch", key, err)
 }
 
 // watch starts a watch of a key, or of a range of keys if end is set, at a revision.
@@ -93,7 +97,7 @@ func (s *stream) watch(key native.Key, end string, revision int64) error {
 	s.mu.Lock()
 	s.keys[id] = key
 	s.mu.Unlock()
-	create := &pb.WatchCreateRequest{Key: []byte(s.n.path(key)), StartRevision: revision, WatchId: id}
+	create := &pb.WatchCreateRequest{Key: []byte(s.conn.path(key)), StartRevision: revision, WatchId: id}
 	if end != "" {
 		create.RangeEnd = []byte(end)
 	}
@@ -126,7 +130,7 @@ func (s *stream) send(request *pb.WatchRequest) error {
 // progress notifications to keep the stream from being idle. (The revision of a notification is not used: etcd 3.4 may
 // send it before the changes up to that revision.)
 func (s *stream) wait(ctx context.Context) (map[native.Key]int64, error) {
-	ticker := time.NewTicker(s.n.timeouts.streamIdle / 3)
+	ticker := time.NewTicker(s.conn.timeouts.streamIdle / 3)
 	defer ticker.Stop()
 	for {
 		select {
@@ -157,7 +161,7 @@ func (s *stream) receive() {
 	for {
 		response, err := s.grpc.Recv()
 		if err == nil {
-			s.idleTimer.Reset(s.n.timeouts.streamIdle)
+			s.idleTimer.Reset(s.conn.timeouts.streamIdle)
 			err = s.handle(response)
 		}
 		if err != nil {
@@ -176,19 +180,16 @@ func (s *stream) handle(response *pb.WatchResponse) error {
 	key, wanted := s.keys[response.WatchId]
 	if response.Canceled && (wanted || response.Created) {
 		if response.CompactRevision != 0 {
-			return s.n.fault("watch", key, rpctypes.ErrCompacted)
+			return s.conn.fault("watch", key, rpctypes.ErrCompacted)
 		}
-		return s.n.fault("watch", key, cancelError(response.CancelReason))
+		return s.conn.fault("watch", key, cancelError(response.CancelReason))
 	}
 	for _, event := range response.Events {
-		key := s.n.key(event.Kv.Key)
+		key := s.conn.key(event.Kv.Key)
 		s.dirty[key] = max(s.dirty[key], event.Kv.ModRevision)
 	}
 	if len(response.Events) > 0 {
-		select {
-		case s.changed <- struct{}{}:
-		default:
-		}
+		s.changed.Send()
 	}
 	return nil
 }

@@ -16,8 +16,8 @@ import (
 // token is the token that etcd returns for a user and a password. The client sends it with every request. A token that
 // is not used for some time (5 minutes by default) expires.
 //
-// etcd's client is not used for this. It requests a new token with the expired token attached, and etcd 3.4 always
-// refuses that request. It also requests a new token for every stream.
+// clientv3's authentication is not used: with etcd 3.4 it never replaces an expired token, and every later request
+// waits for its deadline (TestClientV3CannotReplaceAnExpiredToken).
 type token struct {
 	renewal sync.Mutex // held while a new token is requested
 	mu      sync.Mutex
@@ -54,28 +54,28 @@ func tokenRefused(err error) bool {
 
 // authenticate replaces the refused token by a new one. It reads the password file each time, so that a corrected
 // password is used.
-func (n *NSDB) authenticate(ctx context.Context, client *clientv3.Client, refused string) error {
-	n.token.renewal.Lock()
-	defer n.token.renewal.Unlock()
-	if n.token.get() != refused { // another goroutine has replaced it
+func (c *connection) authenticate(ctx context.Context, client *clientv3.Client, refused string) error {
+	c.token.renewal.Lock()
+	defer c.token.renewal.Unlock()
+	if c.token.get() != refused { // another goroutine has replaced it
 		return nil
 	}
-	password, err := readSecret("passwordFile", n.location.PasswordFile)
+	password, err := readSecret("passwordFile", c.location.PasswordFile)
 	if err != nil {
 		return err
 	}
 	text := string(bytes.TrimRight(password.Reveal(), "\r\n"))
 	if text == "" {
-		return &spec.Fault{Key: "passwordFile", Value: n.location.PasswordFile, Allowed: "a file that holds the password"}
+		return &spec.Fault{Key: "passwordFile", Value: c.location.PasswordFile, Allowed: "a file that holds the password"}
 	}
 	ctx = context.WithValue(ctx, authenticatingKey{}, true)
-	request := &pb.AuthenticateRequest{Name: n.location.User, Password: text}
+	request := &pb.AuthenticateRequest{Name: c.location.User, Password: text}
 	answer, err := pb.NewAuthClient(client.ActiveConnection()).Authenticate(ctx, request)
 	if err != nil {
 		return err
 	}
-	n.token.mu.Lock()
-	defer n.token.mu.Unlock()
-	n.token.value = answer.Token
+	c.token.mu.Lock()
+	defer c.token.mu.Unlock()
+	c.token.value = answer.Token
 	return nil
 }

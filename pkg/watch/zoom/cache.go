@@ -107,8 +107,8 @@ func (c *cache) store(r readResult, fired bool) {
 
 // fetch reads nodes concurrently and stores the results. It returns when all are read, the connection is lost, or ctx
 // ends. Nodes without a result then remain stale or absent from the cache.
-func (n *NSDB) fetch(ctx context.Context, c *cache, pendingEvents *events, paths []string) {
-	client, err := n.session.await(ctx)
+func (r *reader) fetch(ctx context.Context, c *cache, pendingEvents *events, paths []string) {
+	client, err := r.conn.session.await(ctx)
 	if err != nil {
 		return
 	}
@@ -125,13 +125,13 @@ func (n *NSDB) fetch(ctx context.Context, c *cache, pendingEvents *events, paths
 	}
 	close(requests)
 	for range min(maxParallel, len(paths)) {
-		n.goroutines.Go(func() {
+		r.conn.goroutines.Go(func() {
 			for req := range requests {
 				if ctx.Err() != nil {
 					results <- readResult{path: req.path, connectionLost: true}
 					continue
 				}
-				results <- n.read(client, req.path, req.watched)
+				results <- r.read(client, req.path, req.watched)
 			}
 		})
 	}
@@ -149,7 +149,7 @@ func (n *NSDB) fetch(ctx context.Context, c *cache, pendingEvents *events, paths
 }
 
 // read reads one node, and sets a watch if the node has none.
-func (n *NSDB) read(client *client, path string, watched bool) readResult {
+func (r *reader) read(client *client, path string, watched bool) readResult {
 	for {
 		var data []byte
 		var err error

@@ -1,6 +1,10 @@
 package zoom
 
-import "sync"
+import (
+	"sync"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/watch/internal/signal"
+)
 
 // events collects the events of the client's goroutine until Run drains them.
 type events struct {
@@ -8,32 +12,25 @@ type events struct {
 	fired       map[string]bool // nodes whose watch has fired
 	reconnected bool            // the client has reconnected: changes may have been missed
 	newSession  bool            // the reconnect started a new session: there are no watches
-	wake        chan struct{}
+	wake        signal.Signal
 }
 
 func newEvents() *events {
-	return &events{fired: map[string]bool{}, wake: make(chan struct{}, 1)}
+	return &events{fired: map[string]bool{}, wake: signal.New()}
 }
 
 func (e *events) fire(path string) {
 	e.mu.Lock()
 	e.fired[path] = true
 	e.mu.Unlock()
-	e.signal()
+	e.wake.Send()
 }
 
 func (e *events) sessionConnected(newSession bool) {
 	e.mu.Lock()
 	e.reconnected, e.newSession = true, e.newSession || newSession
 	e.mu.Unlock()
-	e.signal()
-}
-
-func (e *events) signal() {
-	select {
-	case e.wake <- struct{}{}:
-	default:
-	}
+	e.wake.Send()
 }
 
 // drain returns and resets the collected events.

@@ -102,15 +102,15 @@ func TestARescanFindsAChangeWithoutAnEvent(t *testing.T) {
 	n := f.open(f.cluster.URL(f.tree.Root()) + "?rescan=200ms")
 	f.run(n)
 	f.waitForSet("one", whole(1))
-	n.session.mu.Lock()
-	listener := n.session.listener
-	n.session.listener = nil
-	n.session.mu.Unlock()
+	n.conn.session.mu.Lock()
+	listener := n.conn.session.listener
+	n.conn.session.listener = nil
+	n.conn.session.mu.Unlock()
 	f.put(model.Port, id(ports), f.portText(0, "vpn-other"))
 	f.waitForSet("another name", func(d spec.Desired) bool { return d.Bindings[0].Container.InterfaceName == "vpn-other" })
-	n.session.mu.Lock()
-	n.session.listener = listener
-	n.session.mu.Unlock()
+	n.conn.session.mu.Lock()
+	n.conn.session.listener = listener
+	n.conn.session.mu.Unlock()
 }
 
 func TestAStartReadsConcurrentlyAndAChangeNeedsFewReads(t *testing.T) {

@@ -188,7 +188,7 @@ func TestFaultsOfServersAreReported(t *testing.T) {
 	n := f.open("zk://" + web + "," + mute + "," + shut + "/m")
 	f.run(n)
 	f.waitFor("each fault", func() bool {
-		faults := n.session.faults()
+		faults := n.conn.session.faults()
 		return strings.Contains(faults, web+": does not speak") &&
 			strings.Contains(faults, mute+": accepts connections but does not respond") &&
 			strings.Contains(faults, shut+": accepts connections and closes them")

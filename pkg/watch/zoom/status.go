@@ -5,14 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
-	"sync"
 
 	"github.com/go-zookeeper/zk"
 
 	"github.com/svc-supervisor/svc-supervisor/internal/publish"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+	"github.com/svc-supervisor/svc-supervisor/pkg/watch/internal/signal"
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/zoom/model"
 )
 
@@ -26,13 +24,49 @@ type statusNode struct {
 	container model.UUID // "" for the status of the host
 }
 
+// statusWriter writes the statuses of one host as nodes of the current session.
+type statusWriter struct {
+	conn           *connection
+	host           spec.HostID
+	sessionChanged signal.Signal
+	serves         func(spec.ContainerID, spec.ServiceType) bool // see ServeOnly; nil: every container
+	locks          nodeLocks
+}
+
+func newStatusWriter(conn *connection, host spec.HostID, sessionChanged signal.Signal) *statusWriter {
+	return &statusWriter{
+		conn: conn, host: host, sessionChanged: sessionChanged, locks: nodeLocks{held: map[string]chan struct{}{}},
+	}
+}
+
+// ServeOnly restricts publishing where another client has published the status of a container: MidoNet's agent serves
+// service types of its own. If serves returns false, such a status is neither taken over nor replaced nor removed. With
+// ?container=leave no status of such a container is created either, because the agent is about to create it. The
+// service type is "" if the container's object cannot be read. ServeOnly must be called before the first status is
+// published. serves may be called by several goroutines at the same time.
+func (w *statusWriter) ServeOnly(serves func(spec.ContainerID, spec.ServiceType) bool) {
+	w.serves = serves
+}
+
+// servesContainer reports whether this supervisor publishes the status of a container.
+func (w *statusWriter) servesContainer(client *client, id model.UUID) (bool, error) {
+	if w.serves == nil {
+		return true, nil
+	}
+	data, _, err := client.Get(w.conn.location.Tree.Object(model.ServiceContainer, id))
+	if err != nil && !errors.Is(err, zk.ErrNoNode) {
+		return false, err
+	}
+	return w.serves(spec.ContainerID(id), model.ReadServiceType(data, id)), nil
+}
+
 // EncodeHost returns the data of the node of a host's status.
-func (n *NSDB) EncodeHost(status spec.HostStatus) ([]byte, error) {
+func (w *statusWriter) EncodeHost(status spec.HostStatus) ([]byte, error) {
 	return model.PrintHostStatus(status), nil
 }
 
 // EncodeContainer returns the data of the node of a container's status.
-func (n *NSDB) EncodeContainer(status spec.ContainerStatus) ([]byte, error) {
+func (w *statusWriter) EncodeContainer(status spec.ContainerStatus) ([]byte, error) {
 	return model.PrintContainerStatus(status)
 }
 
@@ -40,48 +74,50 @@ func (n *NSDB) EncodeContainer(status spec.ContainerStatus) ([]byte, error) {
 // if there is no session. The id "" stands for the host, whose status may be left to the agent; without that status
 // MidoNet's scheduler moves all containers away from the host. If the object of the container or of the host does not
 // exist, errors.Is(err, publish.ErrNoObject) holds.
-func (n *NSDB) PutStatus(ctx context.Context, id spec.ContainerID, value []byte) error {
-	node, err := n.statusNode(id)
-	if err == nil && !n.leftToAgent(id) {
-		err = n.writeNode(ctx, node, func(c *client) (string, error) { return n.ensureNode(c, node, value) })
+func (w *statusWriter) PutStatus(ctx context.Context, id spec.ContainerID, value []byte) error {
+	node, err := w.statusNode(id)
+	if err == nil && !w.leftToAgent(id) {
+		err = w.writeNode(ctx, node, func(c *client) (string, error) { return w.ensureNode(c, node, value) })
 	}
 	if err != nil {
-		return fmt.Errorf("publish status of %s: %w", n.owner(id), err)
+		return fmt.Errorf("publish status of %s: %w", w.owner(id), err)
 	}
 	return nil
 }
 
 // DeleteStatus deletes the node of a status, even if another session has written it; see ServeOnly for the exception.
 // It succeeds if there is no node. The id "" stands for the host, whose status may be left to the agent.
-func (n *NSDB) DeleteStatus(ctx context.Context, id spec.ContainerID) error {
-	node, err := n.statusNode(id)
-	if err == nil && !n.leftToAgent(id) {
-		err = n.writeNode(ctx, node, func(c *client) (string, error) { return node.path, n.deleteNode(c, node) })
+func (w *statusWriter) DeleteStatus(ctx context.Context, id spec.ContainerID) error {
+	node, err := w.statusNode(id)
+	if err == nil && !w.leftToAgent(id) {
+		err = w.writeNode(ctx, node, func(c *client) (string, error) { return node.path, w.deleteNode(c, node) })
 	}
 	if err != nil {
-		return fmt.Errorf("remove status of %s: %w", n.owner(id), err)
+		return fmt.Errorf("remove status of %s: %w", w.owner(id), err)
 	}
 	return nil
 }
 
 // leftToAgent reports whether an id is that of the host, and the agent writes the host's status.
-func (n *NSDB) leftToAgent(id spec.ContainerID) bool { return id == "" && n.location.LeaveContainer }
+func (w *statusWriter) leftToAgent(id spec.ContainerID) bool {
+	return id == "" && w.conn.location.LeaveContainer
+}
 
 // owner returns the owner of a status for an error text.
-func (n *NSDB) owner(id spec.ContainerID) string {
+func (w *statusWriter) owner(id spec.ContainerID) string {
 	if id == "" {
-		return "host " + spec.Quote(string(n.host))
+		return "host " + spec.Quote(string(w.host))
 	}
 	return "container " + spec.Quote(string(id))
 }
 
 // statusNode returns the node of the status of a container, or of the host if the id is "".
-func (n *NSDB) statusNode(id spec.ContainerID) (statusNode, error) {
-	host, err := n.uuid()
+func (w *statusWriter) statusNode(id spec.ContainerID) (statusNode, error) {
+	host, err := hostUUID(w.host)
 	if err != nil {
 		return statusNode{}, err
 	}
-	tree := n.location.Tree
+	tree := w.conn.location.Tree
 	if id == "" {
 		return statusNode{tree.HostState(host), tree.Object(model.Host, host), ""}, nil
 	}
@@ -94,171 +130,37 @@ func (n *NSDB) statusNode(id spec.ContainerID) (statusNode, error) {
 
 // SessionChanged returns a channel that receives a value after each (re)connect and at each rescan. Then statuses may
 // be missing, because their session has expired or another client has deleted them.
-func (n *NSDB) SessionChanged() <-chan struct{} { return n.sessionChanged }
-
-func (n *NSDB) notifySessionChanged() {
-	select {
-	case n.sessionChanged <- struct{}{}:
-	default:
-	}
-}
-
-// ListStatuses lists the containers that have a status of this host. A status has a value if it must be put again,
-// because it belongs to the session of an earlier process of this host. Without that, a container whose status this
-// process does not put, because the container is unknown, would lose its status when the earlier session ends, and
-// MidoNet's scheduler would move it to another host. The status of the host is not listed.
-func (n *NSDB) ListStatuses(ctx context.Context) (map[spec.ContainerID][]byte, error) {
-	host, err := n.uuid()
-	if err != nil {
-		return nil, fmt.Errorf("list statuses: %w", err)
-	}
-	dir := n.location.Tree.ContainerStates(host)
-	var listed map[spec.ContainerID][]byte
-	client, err := n.session.awaitShortly(ctx)
-	if err == nil {
-		err = n.runUntilDone(ctx, dir, func() (err error) {
-			listed, err = n.readStatuses(client, host)
-			return err
-		})
-	}
-	if err != nil {
-		return nil, fmt.Errorf("list statuses of host %s: %w", host, n.fault(dir, err))
-	}
-	return listed, nil
-}
-
-// readStatuses reads the statuses of the containers of a host.
-func (n *NSDB) readStatuses(client *client, host model.UUID) (map[spec.ContainerID][]byte, error) {
-	dir := n.location.Tree.ContainerStates(host)
-	if _, err := client.Sync(dir); err != nil && !errors.Is(err, zk.ErrNoNode) { // the server may lag behind the leader
-		return nil, err
-	}
-	names, _, err := client.Children(dir)
-	if err != nil && !errors.Is(err, zk.ErrNoNode) {
-		return nil, err
-	}
-	type status struct {
-		listed bool
-		value  []byte
-	}
-	statuses, err := parallel(names, func(name string) (s status, err error) {
-		id, err := model.ParseUUID("containerId", name)
-		if err != nil {
-			return s, nil // neither MidoNet nor this program has created it
-		}
-		s.listed, s.value, err = n.readStatus(client, host, id)
-		return s, err
-	})
-	listed := map[spec.ContainerID][]byte{}
-	for i, s := range statuses {
-		if s.listed {
-			listed[spec.ContainerID(names[i])] = s.value
-		}
-	}
-	return listed, err
-}
-
-// readStatus reports whether a container has a status that this supervisor publishes. value is its data if an earlier
-// process of this host has written it. It is nil for a node that no session owns, because that does not expire, and for
-// a node whose data does not name this host. The other data is not checked, because the node is put unchanged.
-func (n *NSDB) readStatus(client *client, host, id model.UUID) (exists bool, value []byte, err error) {
-	path := n.location.Tree.ContainerState(host, id)
-	data, stat, err := client.Get(path)
-	switch {
-	case errors.Is(err, zk.ErrNoNode): // it was removed; its parent node remains
-		return false, nil, nil
-	case errors.Is(err, zk.ErrNoAuth):
-		n.log.Warn("status of an earlier run not taken over", "error", n.fault(path, err))
-		exists, err := n.servesContainer(client, id)
-		return exists, nil, err
-	case err != nil:
-		return false, nil, err
-	case !ownedByOther(client, stat):
-		return true, nil, nil
-	}
-	if exists, err = n.servesContainer(client, id); err != nil || !exists {
-		return false, nil, err
-	}
-	if earlier, _ := model.ReadContainerStatus(data); earlier.HostID == spec.HostID(host) {
-		value = data
-	}
-	return true, value, nil
-}
+func (w *statusWriter) SessionChanged() <-chan struct{} { return w.sessionChanged }
 
 // writeNode makes one change of a status node in the current session. operation returns the path that its error is
 // about. It is repeated if the node has changed since it was read.
 //
 // The client library cannot cancel a request. Therefore writeNode returns when ctx ends, and the request continues, but
 // a later change of the same node waits for it. So an older status never overwrites a newer one.
-func (n *NSDB) writeNode(ctx context.Context, node statusNode, operation func(*client) (string, error)) error {
-	client, err := n.session.awaitShortly(ctx)
+func (w *statusWriter) writeNode(ctx context.Context, node statusNode, operation func(*client) (string, error)) error {
+	client, err := w.conn.session.awaitShortly(ctx)
 	if err != nil {
-		return n.fault(node.path, err)
+		return w.conn.fault(node.path, err)
 	}
-	if !n.locks.lock(ctx, node.path) {
-		return n.fault(node.path, n.session.waitError(ctx))
+	if !w.locks.lock(ctx, node.path) {
+		return w.conn.fault(node.path, w.conn.session.waitError(ctx))
 	}
-	return n.runUntilDone(ctx, node.path, func() error {
-		defer n.locks.unlock(node.path)
+	return w.conn.runUntilDone(ctx, node.path, func() error {
+		defer w.locks.unlock(node.path)
 		for range writeAttempts {
 			path, err := operation(client)
 			switch {
 			case errors.Is(err, errNotServed):
-				n.log.Debug("status left to another client", "path", node.path)
+				w.conn.log.Debug("status left to another client", "path", node.path)
 				return nil
 			case err == nil || !isConflict(err):
-				return n.fault(path, err)
+				return w.conn.fault(path, err)
 			case ctx.Err() != nil:
-				return n.fault(path, ctx.Err())
+				return w.conn.fault(path, ctx.Err())
 			}
 		}
-		return n.fault(node.path, zk.ErrBadVersion)
+		return w.conn.fault(node.path, zk.ErrBadVersion)
 	})
-}
-
-// runUntilDone runs a function in a goroutine. It returns the function's error, or an error about path when ctx ends.
-// The function then continues.
-func (n *NSDB) runUntilDone(ctx context.Context, path string, do func() error) error {
-	done := make(chan error, 1)
-	n.goroutines.Go(func() { done <- do() })
-	select {
-	case <-ctx.Done():
-		return n.fault(path, n.session.waitError(ctx))
-	case err := <-done:
-		return err
-	}
-}
-
-// nodeLocks has one lock for each path.
-type nodeLocks struct {
-	mu   sync.Mutex
-	held map[string]chan struct{} // closed at unlock
-}
-
-// lock waits for the lock of a path. It returns false if ctx ends before.
-func (l *nodeLocks) lock(ctx context.Context, path string) bool {
-	for {
-		l.mu.Lock()
-		held := l.held[path]
-		if held == nil {
-			l.held[path] = make(chan struct{})
-			l.mu.Unlock()
-			return true
-		}
-		l.mu.Unlock()
-		select {
-		case <-held:
-		case <-ctx.Done():
-			return false
-		}
-	}
-}
-
-func (l *nodeLocks) unlock(path string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	close(l.held[path])
-	delete(l.held, path)
 }
 
 // errNotServed means that another client is responsible for the status of a container.
@@ -270,11 +172,11 @@ func ownedByOther(client *client, stat *zk.Stat) bool {
 }
 
 // checkServed returns errNotServed if another client is responsible for the status.
-func (n *NSDB) checkServed(client *client, node statusNode) error {
+func (w *statusWriter) checkServed(client *client, node statusNode) error {
 	if node.container == "" {
 		return nil
 	}
-	serves, err := n.servesContainer(client, node.container)
+	serves, err := w.servesContainer(client, node.container)
 	if err == nil && !serves {
 		err = errNotServed
 	}
@@ -282,13 +184,13 @@ func (n *NSDB) checkServed(client *client, node statusNode) error {
 }
 
 // deleteNode deletes the node of a status if it exists.
-func (n *NSDB) deleteNode(client *client, node statusNode) error {
+func (w *statusWriter) deleteNode(client *client, node statusNode) error {
 	exists, stat, err := client.Exists(node.path)
 	if err != nil || !exists {
 		return err
 	}
 	if ownedByOther(client, stat) {
-		if err := n.checkServed(client, node); err != nil {
+		if err := w.checkServed(client, node); err != nil {
 			return err
 		}
 	}
@@ -302,8 +204,8 @@ func (n *NSDB) deleteNode(client *client, node statusNode) error {
 // session is deleted and created in one multi request, so that readers never see it absent. The request also checks
 // that the object exists, so that no status is left for a removed object. ensureNode returns the path that the error is
 // about.
-func (n *NSDB) ensureNode(client *client, node statusNode, data []byte) (string, error) {
-	n.session.setPublished()
+func (w *statusWriter) ensureNode(client *client, node statusNode, data []byte) (string, error) {
+	w.conn.session.setPublished()
 	current, stat, err := client.Get(node.path)
 	switch {
 	case err == nil && stat.EphemeralOwner == client.id && bytes.Equal(current, data):
@@ -315,8 +217,8 @@ func (n *NSDB) ensureNode(client *client, node statusNode, data []byte) (string,
 		return node.path, err
 	}
 	absent := err != nil
-	if absent && n.location.LeaveContainer || !absent && ownedByOther(client, stat) {
-		if err := n.checkServed(client, node); err != nil {
+	if absent && w.conn.location.LeaveContainer || !absent && ownedByOther(client, stat) {
+		if err := w.checkServed(client, node); err != nil {
 			return node.object, err
 		}
 	}
@@ -338,32 +240,4 @@ func (n *NSDB) ensureNode(client *client, node statusNode, data []byte) (string,
 		return node.path, err
 	}
 	return node.path, zk.ErrNoNode // the node was deleted meanwhile, or its parents were missing: try again
-}
-
-// worldACL is the ACL of all nodes of MidoNet.
-var worldACL = zk.WorldACL(zk.PermAll)
-
-// makeParents creates the missing persistent nodes above a path.
-func makeParents(client *client, path string) error {
-	var missing []string
-	for parent := path; ; {
-		parent = parent[:strings.LastIndexByte(parent, '/')]
-		if parent == "" {
-			break
-		}
-		exists, _, err := client.Exists(parent)
-		if err != nil {
-			return err
-		}
-		if exists {
-			break
-		}
-		missing = append(missing, parent)
-	}
-	for _, parent := range slices.Backward(missing) {
-		if _, err := client.Create(parent, nil, 0, worldACL); err != nil && !errors.Is(err, zk.ErrNodeExists) {
-			return err
-		}
-	}
-	return nil
 }

@@ -119,7 +119,7 @@ func TestAnEarlierStatusThatIsNotReplacedOutlivesARestart(t *testing.T) {
 
 // writeAllAgain lets the publisher write all statuses again, as after a reconnect, and gives it time to do so.
 func (f *fixture) writeAllAgain(n *NSDB) {
-	n.notifySessionChanged()
+	n.sessionChanged.Send()
 	f.waitFor("the publisher", func() bool { return len(n.sessionChanged) == 0 })
 	time.Sleep(200 * time.Millisecond)
 }

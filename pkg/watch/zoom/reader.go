@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+	"github.com/svc-supervisor/svc-supervisor/pkg/watch/internal/signal"
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/native"
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/zoom/model"
 )
@@ -14,27 +15,30 @@ import (
 // maxDelay is how long a set is delayed while nodes keep changing. Then the last state that was read is reported.
 const maxDelay = time.Second
 
-// Run reads the nodes that the host's object leads to, and reads them again after events, until ctx ends. A set is
+// reader reads and watches the desired state of one host.
+type reader struct {
+	conn           *connection
+	host           model.UUID
+	sessionChanged signal.Signal
+}
+
+// run reads the nodes that the host's object leads to, and reads them again after events, until ctx ends. A set is
 // reported only after all its nodes were read again after their last event. So an object in the set never refers to an
 // object that the same transaction has removed.
-func (n *NSDB) Run(ctx context.Context, changed func(spec.Desired)) error {
-	host, err := n.uuid()
-	if err != nil {
-		return err
-	}
+func (r *reader) run(ctx context.Context, changed func(spec.Desired)) error {
 	pendingEvents := newEvents()
-	if err := n.session.setListener(pendingEvents); err != nil {
+	if err := r.conn.session.setListener(pendingEvents); err != nil {
 		return err
 	}
-	defer func() { _ = n.session.setListener(nil) }()
-	rescan := time.NewTicker(n.location.Rescan)
+	defer func() { _ = r.conn.session.setListener(nil) }()
+	rescan := time.NewTicker(r.conn.location.Rescan)
 	defer rescan.Stop()
 	nodes := newCache()
-	ledger := native.NewLedger(n.log)
-	assembler := model.NewAssembler(n.location.Tree, host)
+	ledger := native.NewLedger(r.conn.log)
+	assembler := model.NewAssembler(r.conn.location.Tree, r.host)
 	var last *spec.Desired
 	var delayedSince time.Time // start of the current delay; zero: none
-	for ctx.Err() == nil && n.ctx.Err() == nil {
+	for ctx.Err() == nil && r.conn.ctx.Err() == nil {
 		urgent := last != nil && !delayedSince.IsZero() && time.Since(delayedSince) > maxDelay &&
 			!pendingEvents.hasReconnected()
 		if !urgent {
@@ -45,12 +49,12 @@ func (n *NSDB) Run(ctx context.Context, changed func(spec.Desired)) error {
 			}
 		}
 		if len(nodes.stale) > 0 {
-			n.fetch(ctx, nodes, pendingEvents, slices.Collect(maps.Keys(nodes.stale)))
+			r.fetch(ctx, nodes, pendingEvents, slices.Collect(maps.Keys(nodes.stale)))
 			continue
 		}
 		result := assembler.Assemble(nodes)
 		if !result.Final {
-			n.fetch(ctx, nodes, pendingEvents, result.Missing)
+			r.fetch(ctx, nodes, pendingEvents, result.Missing)
 			continue
 		}
 		if pendingEvents.pending() && !urgent {
@@ -59,7 +63,7 @@ func (n *NSDB) Run(ctx context.Context, changed func(spec.Desired)) error {
 		}
 		delayedSince = time.Time{}
 		nodes.retain(result.Paths)
-		n.reportWrongRoot(ctx, host, nodes, &result)
+		r.reportWrongRoot(ctx, nodes, &result)
 		ledger.Tell(result.Faults, result.Desired.Unread == "")
 		if last == nil || !last.Equal(&result.Desired) {
 			last = &result.Desired
@@ -67,11 +71,11 @@ func (n *NSDB) Run(ctx context.Context, changed func(spec.Desired)) error {
 		}
 		select {
 		case <-ctx.Done():
-		case <-n.ctx.Done():
+		case <-r.conn.ctx.Done():
 		case <-pendingEvents.wake:
 		case <-rescan.C:
 			nodes.mark(nil, true, false)
-			n.notifySessionChanged()
+			r.sessionChanged.Send()
 		}
 	}
 	return nil
@@ -87,13 +91,13 @@ func orNow(t time.Time) time.Time {
 
 // reportWrongRoot replaces the fault of a missing Host object if the whole tree is missing. Then the root key in the
 // URL is wrong, and the fault names it.
-func (n *NSDB) reportWrongRoot(ctx context.Context, host model.UUID, nodes *cache, result *model.Result) {
-	object := n.location.Tree.Object(model.Host, host)
+func (r *reader) reportWrongRoot(ctx context.Context, nodes *cache, result *model.Result) {
+	object := r.conn.location.Tree.Object(model.Host, r.host)
 	if _, state := nodes.Get(object); state != model.Absent || result.Desired.Unread == "" {
 		return
 	}
-	path := n.location.Tree.Objects(model.Host)
-	exists, err := runInSession(ctx, n, func(c *client) (bool, error) {
+	path := r.conn.location.Tree.Objects(model.Host)
+	exists, err := runInSession(ctx, r.conn, func(c *client) (bool, error) {
 		exists, _, err := c.Exists(path)
 		return exists, err
 	})
