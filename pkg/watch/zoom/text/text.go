@@ -10,6 +10,9 @@
 // later releases.
 //
 // Parsing drops comments, and turns a list in brackets into a repeated field.
+//
+// The parser of github.com/protocolbuffers/txtpbfmt is not used: it reads a truncated message, such as "ids { msb: 1",
+// as if it were complete. library_test.go shows this and its other differences.
 package text
 
 import (
