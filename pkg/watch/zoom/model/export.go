@@ -54,6 +54,8 @@ func ExportReadable(tree Tree, nodes map[string][]byte) ([]spec.Object, []native
 	return objects, append(e.faults, faults...)
 }
 
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+
 type exporter struct {
 	tree    Tree
 	nodes   treeSnapshot
