@@ -32,14 +32,16 @@ type Node struct {
 
 // Nodes returns the nodes that MidoNet's API would have written for native objects, sorted by path. Each reference
 // between two objects is written in both of them. An object that refers to a missing object has the reference; no node
-// is returned for the missing object. A member that MidoNet cannot represent, and an id that is not a UUID, is an error.
+// is returned for the missing object. A member that MidoNet cannot represent, or an id that is not a UUID, is an error.
 func Nodes(tree model.Tree, objects []spec.Object) (nodes []Node, err error) {
 	defer func() {
 		if fault, ok := recover().(failure); ok {
 			nodes, err = nil, fault.error
 		}
 	}()
-	w := &writer{tree: tree, objects: map[string]*object{}, containers: map[string]container{}, users: map[string]container{}}
+	w := &writer{
+		tree: tree, objects: map[string]*object{}, containers: map[string]container{}, users: map[string]container{},
+	}
 	for _, kind := range kinds {
 		for _, o := range objects {
 			if rest, ok := strings.CutPrefix(o.Key, kind.prefix+"/"); ok {
@@ -180,7 +182,7 @@ type container struct {
 	PortID          string
 }
 
-// isIPSEC reports whether the configuration is a Router.
+// isIPSEC reports whether the configuration of the container is a Router.
 func (c container) isIPSEC() bool { return c.ServiceType == "IPSEC" }
 
 func (w *writer) container(id string, value json.RawMessage) {
@@ -287,7 +289,7 @@ func enumName(native string) string {
 	return strings.ToUpper(strings.ReplaceAll(native, "-", "_"))
 }
 
-// derivedID returns the id of an object that MidoNet needs and that the native objects do not have, as a UUID of version
+// derivedID returns the id of an object that MidoNet needs and that native objects do not have, as a UUID of version
 // 8 (RFC 9562, section 5.8). It is always the same for the same owner and purpose.
 func derivedID(owner, purpose string) string {
 	sum := sha256.Sum256([]byte(purpose + " of " + owner))

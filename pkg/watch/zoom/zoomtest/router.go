@@ -70,7 +70,7 @@ func newConnection() (c connection) {
 // configuration writes the Router of a configuration, its VpnService with the site connections, and the port that has
 // the external address. The configuration of another service type has no object in MidoNet, only its id.
 func (w *writer) configuration(id string, value json.RawMessage) {
-	if user, used := w.users[id]; used && !user.isIPSEC() {
+	if user := w.users[id]; user.ServiceType != "" && !user.isIPSEC() {
 		w.decode(value, &struct {
 			ID string
 		}{})
