@@ -208,10 +208,8 @@ func open(t *testing.T, disk diskT, cluster *zktest.Cluster, root string, more .
 		if err != nil {
 			t.Fatal(err)
 		}
-		m.Remove("host_id")
-		m.Remove("interface_name")
 		m.Fields = slices.DeleteFunc(m.Fields, func(f text.Field) bool {
-			return f.Name == "port_ids" && same(f.Value, thePort)
+			return f.Name == "host_id" || f.Name == "interface_name" || f.Name == "port_ids" && same(f.Value, thePort)
 		})
 		cluster.Put(s.conn, object, string(m.Print()))
 	}
@@ -608,7 +606,7 @@ func (s *scheduler) bind(to model.UUID, on bool) {
 			addPort(its, thePort)
 		} else {
 			if now, ok := port.Last("host_id"); ok && same(now, to) {
-				port.Remove("host_id")
+				port.Fields = slices.DeleteFunc(port.Fields, func(f text.Field) bool { return f.Name == "host_id" })
 			}
 			its.Fields = slices.DeleteFunc(its.Fields, func(f text.Field) bool {
 				return f.Name == "port_ids" && same(f.Value, thePort)

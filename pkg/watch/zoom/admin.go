@@ -90,7 +90,7 @@ func (n *NSDB) Export(ctx context.Context) ([]spec.Object, error) {
 				return e, err
 			}
 			before := e.faults
-			e.objects, e.faults = model.ExportReadable(n.location.Tree, nodes)
+			e.objects, e.faults = model.Export(n.location.Tree, nodes)
 			e.faults = append(faults, e.faults...)
 			if slices.Equal(e.faults, before) {
 				break

@@ -56,7 +56,7 @@ func FuzzObjects(f *testing.F) {
 		if again := Assemble(midonet, s, hostID); !reflect.DeepEqual(again, r) {
 			t.Fatalf("%+v\n%+v", r, again)
 		}
-		_, faults := ExportReadable(midonet, s.data)
+		_, faults := Export(midonet, s.data)
 		for _, fault := range faults {
 			if strings.ContainsAny(fault.String(), "\n\r") {
 				t.Fatalf("%q", fault)

@@ -11,15 +11,15 @@ import (
 
 func TestExportOfFixtures(t *testing.T) {
 	s := fixture(t)
-	exported, err := Export(midonet, s.data)
-	if err != nil {
-		t.Fatal(err)
+	exported, faults := Export(midonet, s.data)
+	if len(faults) > 0 {
+		t.Fatal(faults)
 	}
 	golden(t, "export.json", exported)
 	s.data[midonet.Object(Port, externalPort)] = []byte("id")
-	_, err = Export(midonet, s.data)
-	if err == nil || !strings.HasPrefix(err.Error(), midonet.Object(Port, externalPort)+": line 1") {
-		t.Errorf("export with an unreadable port: %v", err)
+	_, faults = Export(midonet, s.data)
+	if len(faults) == 0 || !strings.HasPrefix(faults[0].String(), midonet.Object(Port, externalPort)+": line 1") {
+		t.Errorf("export with an unreadable port: %v", faults)
 	}
 }
 
@@ -68,12 +68,12 @@ func TestExportLeavesOutUnreadableObjects(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			s := fixture(t)
-			whole, err := Export(midonet, s.data)
-			if err != nil {
-				t.Fatal(err)
+			whole, faults := Export(midonet, s.data)
+			if len(faults) > 0 {
+				t.Fatal(faults)
 			}
 			row.change(s)
-			exported, faults := ExportReadable(midonet, s.data)
+			exported, faults := Export(midonet, s.data)
 			keys := func(objects []spec.Object) (keys []string) {
 				for _, o := range objects {
 					keys = append(keys, o.Key)
