@@ -197,6 +197,7 @@ bench: build ## what svc-supervisor and svc-ipsec cost, compared with the least 
 
 demo: build ## two sites, two containers, a tunnel: from binding to traffic and back; NSDB=etcd or zk on those
 	[ "$(NSDB)" = file ] || test/ground/packages nsdb
+	[ "$(NSDB)" != zk ] || CGO_ENABLED=0 go build -trimpath -buildvcs=false -o build/tools/ ./test/seed
 	rm -rf build/demo
 	$(MAKE) --no-print-directory install DESTDIR=build/demo PREFIX=/usr
 	test/ground/run esp NSDB=$(NSDB) examples/two-sites/demo

@@ -204,6 +204,35 @@ func TestNoPackageHasAForbiddenImport(t *testing.T) {
 	}
 }
 
+// The programs must not contain the packages that only tests and the demo need, such as the one that writes MidoNet's
+// model.
+func TestNoProgramContainsATestPackage(t *testing.T) {
+	imports := map[string][]string{}
+	for _, p := range listPackages(t) {
+		imports[p.ImportPath] = p.Imports
+	}
+	seen := map[string]bool{}
+	var visit func(path, by string)
+	visit = func(path, by string) {
+		if !strings.HasPrefix(path, module) || seen[path] {
+			return
+		}
+		seen[path] = true
+		if strings.HasSuffix(path, "test") {
+			t.Errorf("%s imports %s", by, path)
+		}
+		for _, imported := range imports[path] {
+			visit(imported, path)
+		}
+	}
+	for _, program := range []string{"cmd/svc-supervisor", "cmd/svc-ipsec"} {
+		visit(module+program, "a program")
+	}
+	if !seen[module+"pkg/watch/zoom/model"] {
+		t.Error("package model is not part of a program")
+	}
+}
+
 // A new service type must need only a new executable, so the supervisor's code must not mention a service type.
 func TestNoPackageOfTheSupervisorMentionsAServiceType(t *testing.T) {
 	for _, pkg := range []string{

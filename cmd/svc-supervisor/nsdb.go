@@ -34,7 +34,7 @@ func nsdbCommand() *cli.Command {
 	flags := []cli.Flag{nsdbFlag, hostIDFlag}
 	return &cli.Command{
 		Name:            "nsdb",
-		Usage:           "copy the objects of all hosts from one NSDB to another, including secrets",
+		Usage:           "copy the objects of all hosts from any NSDB to files or to etcd, including secrets",
 		HideHelpCommand: true,
 		Action:          noSubcommand("export, import"),
 		Subcommands: []*cli.Command{
@@ -44,7 +44,8 @@ func nsdbCommand() *cli.Command {
 				Action: func(c *cli.Context) error { return wrap("nsdb export", exportNSDB(c)) },
 			},
 			{
-				Name: "import", Usage: "create or replace the objects of such a file; other objects are not removed",
+				Name:      "import",
+				Usage:     "create or replace the objects of such a file, in files or in etcd; other objects are not removed",
 				ArgsUsage: "FILE", Flags: flags,
 				Action: func(c *cli.Context) error { return wrap("nsdb import", importNSDB(c)) },
 			},

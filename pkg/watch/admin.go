@@ -30,5 +30,6 @@ type Admin interface {
 
 	// Import creates or replaces the objects and removes no other object. It checks all objects before it writes the first
 	// one. If a write fails, the objects that were written before it stay; Import may be repeated with the same objects.
+	// The kind zk refuses every import and writes nothing.
 	Import(ctx context.Context, objects []spec.Object) error
 }

@@ -61,9 +61,8 @@ func TestContainersOfTheAgentAreNotTouched(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			disk := diskT{t, t.TempDir()}
-			s := open(t, disk, zktest.Start(disk, 1), "/beside")
+			s := open(t, disk, zktest.Start(disk, 1), "/beside", balancer(t)...)
 			s.url = withOption(s.url, "container=leave")
-			s.bindBalancer()
 			agent := s.cluster.Dial()
 			agentStatus := s.tree.ContainerState(host, balancerContainer)
 			running, err := model.PrintContainerStatus(spec.ContainerStatus{
@@ -123,18 +122,18 @@ func TestContainersOfTheAgentAreNotTouched(t *testing.T) {
 
 var balancerContainer = model.UUID(id(kindContainer, 7))
 
-// bindBalancer binds a container of type HAPROXY to this host.
-func (s *fixture) bindBalancer() {
-	s.t.Helper()
+// balancer returns the objects of a container of type HAPROXY that is bound to this host.
+func balancer(t *testing.T) []spec.Object {
+	t.Helper()
 	port, router := id(kindPort, 7), id(kindRouter, 7)
 	object := func(key string, value map[string]any) spec.Object {
 		text, err := json.Marshal(value)
 		if err != nil {
-			s.t.Fatal(err)
+			t.Fatal(err)
 		}
 		return spec.Object{Key: key, Value: text}
 	}
-	s.lab.load(s.url, []spec.Object{
+	return []spec.Object{
 		object(fmt.Sprintf("bindings/%s/%s", host, port), map[string]any{
 			"portId": port, "hostId": host, "interfaceName": name(7), "containerId": balancerContainer,
 			"addresses": []string{"169.254.7.1/30"}, "mac": "ca:fe:00:00:00:07",
@@ -143,5 +142,5 @@ func (s *fixture) bindBalancer() {
 			map[string]any{"id": balancerContainer, "serviceType": "HAPROXY",
 				"groupId": id(kindGroup, 1), "configurationId": router, "portId": port}),
 		object("configurations/"+router, map[string]any{"id": router}),
-	})
+	}
 }

@@ -15,8 +15,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-zookeeper/zk"
+
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/zoom/model"
+	"github.com/svc-supervisor/svc-supervisor/pkg/watch/zoom/zoomtest"
 )
 
 const (
@@ -228,6 +231,14 @@ const (
 )
 
 func name(n int) string { return fmt.Sprintf("vpn-%08x", n) }
+
+// seed writes objects into a ZooKeeper, as MidoNet's own tools do.
+func seed(t *testing.T, conn *zk.Conn, tree model.Tree, objects []spec.Object) {
+	t.Helper()
+	if err := zoomtest.Seed(conn, tree, objects); err != nil {
+		t.Fatalf("seed: %v", err)
+	}
+}
 
 // objects returns the objects of a host to which n containers are bound.
 func objects(t *testing.T, n int) []spec.Object {

@@ -18,7 +18,8 @@ import (
 
 // store is a cluster of real servers. The functions that observe it do not use the supervisor or the relay.
 type store struct {
-	url     string      // the URL of the relay to the servers
+	url     string // the URL of the relay to the servers
+	load    func(*lab, []spec.Object)
 	roll    func()      // restarts all members one after the other
 	cut     func()      // interrupts the relay
 	mend    func()      // ends the interruption
@@ -37,7 +38,7 @@ func TestOutagesOfTheNSDBAffectNoContainer(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			s := open(t)
 			l := newLab(t)
-			l.load(s.url, objects(t, containers))
+			s.load(l, objects(t, containers))
 			l.start(s.url)
 			within(t, 2*time.Minute, "all RUNNING", func() bool { return s.running() == containers && s.host() })
 			untouched := l.untouched()
@@ -98,7 +99,8 @@ func etcd(t *testing.T) store {
 	object := "/svc/hosts/" + string(host)
 	var kept string
 	return store{
-		url: withOption(relay.URL("/svc"), "ttl=3s"),
+		url:  withOption(relay.URL("/svc"), "ttl=3s"),
+		load: func(l *lab, objects []spec.Object) { l.load(relay.URL("/svc"), objects) },
 		roll: func() {
 			for i := range cluster.Len() {
 				cluster.Restart(i)
@@ -141,7 +143,8 @@ func zookeeper(t *testing.T) store {
 	object := tree.Object(model.Host, host)
 	var kept []byte
 	return store{
-		url: withOption(relay.URL("/midonet"), "sessionTimeout=3s"),
+		url:  withOption(relay.URL("/midonet"), "sessionTimeout=3s"),
+		load: func(_ *lab, objects []spec.Object) { seed(t, conn, tree, objects) },
 		roll: func() {
 			for i := range cluster.Len() {
 				cluster.Restart(i)

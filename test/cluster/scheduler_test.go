@@ -186,8 +186,8 @@ var (
 // unknownField is a field that neither the supervisor nor the scheduler knows. Each writer of an object must keep it.
 const unknownField = "a_later_release: \"knows it\"\n"
 
-// open creates the tree below root with the two hosts, and starts the other host.
-func open(t *testing.T, disk diskT, cluster *zktest.Cluster, root string) *fixture {
+// open creates the tree below root with the two hosts and more objects, and starts the other host.
+func open(t *testing.T, disk diskT, cluster *zktest.Cluster, root string, more ...spec.Object) *fixture {
 	t.Helper()
 	tree, err := model.ParseRoot(root)
 	if err != nil {
@@ -198,7 +198,7 @@ func open(t *testing.T, disk diskT, cluster *zktest.Cluster, root string) *fixtu
 	beside := spec.Object{
 		Key: "hosts/" + string(other), Value: fmt.Appendf(nil, `{"id": %q, "name": "neighbour"}`, other),
 	}
-	s.lab.load(s.url, append(objects(t, 1), beside))
+	seed(t, s.conn, tree, slices.Concat(objects(t, 1), []spec.Object{beside}, more))
 	for _, object := range []string{
 		tree.Object(model.Port, thePort), tree.Object(model.Host, host), tree.Object(model.Host, other),
 	} {
@@ -210,9 +210,9 @@ func open(t *testing.T, disk diskT, cluster *zktest.Cluster, root string) *fixtu
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, bound := range []string{"host_id", "interface_name", "port_ids"} {
-			m.Remove(bound)
-		}
+		m.Fields = slices.DeleteFunc(m.Fields, func(f text.Field) bool {
+			return f.Name == "host_id" || f.Name == "interface_name" || f.Name == "port_ids" && same(f.Value, thePort)
+		})
 		cluster.Put(s.conn, object, string(m.Print()))
 	}
 	for _, state := range []string{tree.HostState(other), tree.ContainerState(other, theContainer)} {
@@ -608,7 +608,7 @@ func (s *scheduler) bind(to model.UUID, on bool) {
 			addPort(its, thePort)
 		} else {
 			if now, ok := port.Last("host_id"); ok && same(now, to) {
-				port.Remove("host_id")
+				port.Fields = slices.DeleteFunc(port.Fields, func(f text.Field) bool { return f.Name == "host_id" })
 			}
 			its.Fields = slices.DeleteFunc(its.Fields, func(f text.Field) bool {
 				return f.Name == "port_ids" && same(f.Value, thePort)

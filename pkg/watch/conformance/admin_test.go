@@ -101,6 +101,10 @@ func commands(t *testing.T, k *Kind) {
 	if text := exportDiff(exported, all); text != "" {
 		t.Errorf("exported: %s", text)
 	}
+	if k.RefusesImport {
+		expectRefusal(t, a, exported, all)
+		return
+	}
 	must(a.Import(ctx, exported))
 	again, err := a.Export(ctx)
 	must(err)
@@ -113,6 +117,24 @@ func commands(t *testing.T, k *Kind) {
 	o.waitForSet("one object that is imported", all)
 	if n := o.count() - mark; n != 1 {
 		t.Errorf("%d sets for one change: importing equal objects was reported", n)
+	}
+}
+
+// expectRefusal checks that an import of other objects is refused in one line, and that the NSDB still has the objects
+// of all.
+func expectRefusal(t *testing.T, a watch.Admin, other []spec.Object, all objects) {
+	t.Helper()
+	err := a.Import(t.Context(), other)
+	if err == nil || !strings.Contains(err.Error(), "MidoNet's own tools write its objects: allowed: ") ||
+		strings.Contains(err.Error(), "\n") {
+		t.Errorf("import: %v", err)
+	}
+	exported, err := a.Export(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text := exportDiff(exported, all); text != "" {
+		t.Errorf("exported after a refused import: %s", text)
 	}
 }
 
@@ -136,7 +158,8 @@ func exportDiff(exported []spec.Object, all objects) string {
 	return ""
 }
 
-// TestObjectsAreCopiedBetweenAllKinds exports from one kind, imports into another, and exports again.
+// TestObjectsAreCopiedBetweenAllKinds exports from one kind, imports into another unless that refuses imports, and
+// exports again.
 func TestObjectsAreCopiedBetweenAllKinds(t *testing.T) {
 	var all []*Kind
 	for _, kind := range kinds {
@@ -162,6 +185,11 @@ func TestObjectsAreCopiedBetweenAllKinds(t *testing.T) {
 					t.Fatal(err)
 				}
 				target := openAdmin(t, other)
+				if to.RefusesImport {
+					other.Write(t, baseObjects())
+					expectRefusal(t, target, exported, baseObjects())
+					return
+				}
 				for range 2 { // importing twice is harmless
 					if err := target.Import(t.Context(), exported); err != nil {
 						t.Fatal(err)

@@ -38,9 +38,10 @@ func outageDuration(t *testing.T) time.Duration {
 
 // Kind is one kind of NSDB.
 type Kind struct {
-	Name     string
-	Parallel bool // its backends share no server
-	Bridge   bool // a binding can have a bridge
+	Name          string
+	Parallel      bool // its backends share no server
+	Bridge        bool // a binding can have a bridge
+	RefusesImport bool // objects cannot be imported, because other tools write them
 
 	// Fresh returns a new NSDB without objects.
 	Fresh func(t *testing.T) Backend

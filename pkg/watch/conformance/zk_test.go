@@ -12,6 +12,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/zktest"
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/zoom/model"
+	"github.com/svc-supervisor/svc-supervisor/pkg/watch/zoom/zoomtest"
 )
 
 func zkKind(t *testing.T) *Kind {
@@ -25,7 +26,7 @@ func zkKind(t *testing.T) *Kind {
 		return &zkRoot{cluster: c, conn: c.Dial(), tree: tree, url: c.URL(root), written: map[string]string{}}
 	}
 	return &Kind{
-		Name:  "zk",
+		Name: "zk", RefusesImport: true,
 		Fresh: func(*testing.T) Backend { return fresh(cluster) },
 		WithFaults: func(t *testing.T) (Backend, Faults) {
 			c := zktest.Start(t, members)
@@ -47,7 +48,7 @@ func zkKind(t *testing.T) *Kind {
 }
 
 // zkRoot is a Backend below a root of its own. It writes the nodes that MidoNet's API would write for the native
-// objects. Package model knows these nodes, and its tests compare them with MidoNet's.
+// objects.
 type zkRoot struct {
 	cluster *zktest.Cluster
 	conn    *zk.Conn
@@ -61,7 +62,7 @@ func (z *zkRoot) URL() string { return z.url }
 // Write uses one multi request, like a transaction of MidoNet.
 func (z *zkRoot) Write(t *testing.T, all objects) {
 	t.Helper()
-	nodes, err := model.Nodes(z.tree, all.list())
+	nodes, err := zoomtest.Nodes(z.tree, all.list())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,9 +72,6 @@ func (z *zkRoot) Write(t *testing.T, all objects) {
 	var operations []any
 	desiredSet := map[string]string{}
 	for _, node := range nodes {
-		if node.Data == nil { // a node of a missing object
-			continue
-		}
 		data := string(node.Data)
 		desiredSet[node.Path] = data
 		switch written, exists := z.written[node.Path]; {

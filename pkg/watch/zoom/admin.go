@@ -148,7 +148,7 @@ func (a *administration) Export(ctx context.Context) ([]spec.Object, error) {
 				return e, err
 			}
 			before := e.faults
-			e.objects, e.faults = model.ExportReadable(a.conn.location.Tree, nodes)
+			e.objects, e.faults = model.Export(a.conn.location.Tree, nodes)
 			e.faults = append(faults, e.faults...)
 			if slices.Equal(e.faults, before) {
 				break
@@ -218,4 +218,10 @@ func (a *administration) readAll(c *client) (nodes map[string][]byte, faults []n
 		}
 	}
 	return nodes, faults, err
+}
+
+// Import refuses all objects: MidoNet's own tools write them.
+func (a *administration) Import(context.Context, []spec.Object) error {
+	const refusal = "MidoNet's own tools write its objects: allowed: an NSDB of files or in etcd"
+	return fmt.Errorf("%s: %s", a.conn.location.Endpoint(), refusal)
 }

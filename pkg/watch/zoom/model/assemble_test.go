@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
+	"github.com/svc-supervisor/svc-supervisor/pkg/watch/zoom/text/texttest"
 )
 
 func TestAssembleReturnsDesiredState(t *testing.T) {
@@ -351,26 +352,52 @@ func manyID(kind string, i int) UUID {
 // treeWithRouters returns a host with n VPN routers.
 func treeWithRouters(t testing.TB, n int) *fakeSnapshot {
 	t.Helper()
-	objects := []spec.Object{{Key: "hosts/" + string(hostID), Value: fmt.Appendf(nil, `{"id": %q}`, hostID)}}
-	add := func(key, format string, arguments ...any) {
-		objects = append(objects, spec.Object{Key: key, Value: fmt.Appendf(nil, format, arguments...)})
+	s := newFakeSnapshot()
+	put := func(class Class, id UUID, values texttest.Values) {
+		values["id"] = []any{texttest.UUID(string(id))}
+		data, err := texttest.Print(string(class), values)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.data[midonet.Object(class, id)] = data
 	}
+	address := func(address string) texttest.Values {
+		return texttest.Values{"version": {"V4"}, "address": {address}}
+	}
+	subnet := func(address string, bits int) texttest.Values {
+		return texttest.Values{"version": {"V4"}, "address": {address}, "prefix_length": {bits}}
+	}
+	var ports []any
 	for i := range n {
-		port, container, router, conn := manyID("6", i), manyID("c", i), manyID("7", i), manyID("f", i)
-		add("bindings/"+string(hostID)+"/"+string(port), `{"portId": %q, "hostId": %q, "interfaceName": "vpn-%d",
-			"containerId": %q, "addresses": ["169.254.0.1/30"], "mac": "ac:ca:ba:00:00:01"}`, port, hostID, i, container)
-		add("containers/"+string(container),
-			`{"id": %q, "serviceType": "IPSEC", "groupId": %q, "configurationId": %q}`, container, groupID, router)
-		add("configurations/"+string(router), `{"id": %q, "externalIps": ["100.100.100.2"],
-			"externalMac": "ca:08:1a:94:29:0e", "connections": [{"id": %q, "peerAddress": "200.200.200.2", "psk": "x",
-			"mtu": 1400, "localCidrs": ["10.1.0.0/24"], "peerCidrs": ["10.2.0.0/24"],
-			"ikePolicy": {"authAlgorithm": "sha1"}, "ipsecPolicy": {"authAlgorithm": "sha1"}}]}`, router, conn)
+		id := func(kind string) texttest.Values { return texttest.UUID(string(manyID(kind, i))) }
+		ports = append(ports, id("6"))
+		put(Port, manyID("6", i), texttest.Values{
+			"router_id": {id("7")}, "host_id": {texttest.UUID(string(hostID))}, "interface_name": {fmt.Sprint("vpn-", i)},
+			"port_subnet": {subnet("169.254.0.1", 30)}, "port_address": {address("169.254.0.1")},
+			"port_mac": {"ac:ca:ba:00:00:01"}, "service_container_id": {id("c")},
+		})
+		put(ServiceContainer, manyID("c", i), texttest.Values{
+			"service_group_id": {texttest.UUID(string(groupID))}, "port_id": {id("6")}, "service_type": {"IPSEC"},
+			"configuration_id": {id("7")},
+		})
+		put(Router, manyID("7", i), texttest.Values{"port_ids": {id("8"), id("6")}, "vpn_service_ids": {id("5")}})
+		put(Port, manyID("8", i), texttest.Values{
+			"router_id": {id("7")}, "port_subnet": {subnet("100.100.100.2", 32)}, "port_address": {address("100.100.100.2")},
+			"port_mac": {"ca:08:1a:94:29:0e"},
+		})
+		put(VpnService, manyID("5", i), texttest.Values{
+			"router_id": {id("7")}, "external_ip": {address("100.100.100.2")}, "container_id": {id("c")},
+			"ipsec_site_connection_ids": {id("f")},
+		})
+		put(IPSecSiteConnection, manyID("f", i), texttest.Values{
+			"peer_address": {"200.200.200.2"}, "peer_cidrs": {subnet("10.2.0.0", 24)},
+			"local_cidrs": {subnet("10.1.0.0", 24)}, "mtu": {1400}, "psk": {"x"}, "dpd_interval": {30}, "dpd_timeout": {120},
+			"vpnservice_id": {id("5")}, "ikepolicy": {texttest.Values{"ike_version": {"V2"}, "lifetime_value": {3600}}},
+			"ipsecpolicy": {texttest.Values{"pfs": {"GROUP14"}, "lifetime_value": {3600}}},
+		})
 	}
-	nodes, err := Nodes(midonet, objects)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return treeOf(t, nodes)
+	put(Host, hostID, texttest.Values{"port_ids": ports})
+	return s
 }
 
 func BenchmarkColdStart(b *testing.B) {

@@ -11,7 +11,7 @@ type enumValue struct {
 	native string // the value in native objects; "" if they do not have it
 }
 
-// The enums that are read or written.
+// The enums that are read.
 var (
 	ipVersion  = enum{{"V4", 1, ""}, {"V6", 2, ""}}
 	policies   = enum{{"WEIGHTED_SCHEDULER", 0, "weighted"}, {"LEAST_SCHEDULER", 1, "leastContainers"}}
@@ -36,22 +36,4 @@ func (e enum) allowed() string {
 		names[i] = v.name
 	}
 	return strings.Join(names, ", ")
-}
-
-func (e enum) nativeNames() string {
-	names := make([]string, len(e))
-	for i, v := range e {
-		names[i] = v.native
-	}
-	return strings.Join(names, ", ")
-}
-
-// fromNative returns the name of the enum value that native objects write as native, and false if there is none.
-func (e enum) fromNative(native string) (string, bool) {
-	for _, v := range e {
-		if v.native == native {
-			return v.name, true
-		}
-	}
-	return "", false
 }

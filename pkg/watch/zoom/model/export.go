@@ -25,14 +25,8 @@ func (w treeSnapshot) Get(path string) ([]byte, State) {
 // Export returns the native objects of a whole tree, sorted by key. nodes contains, by path, the data of every node
 // below Objects(class) for all Classes, of config/templates/default and of every config/nodes/<id>. A port without a
 // host is not exported as a binding. Objects that cannot be read, and objects that refer to one that is not exported,
-// are left out. In that case the error is a *native.Incomplete with the faults. The returned objects pass validate.
-func Export(tree Tree, nodes map[string][]byte) ([]spec.Object, error) {
-	objects, faults := ExportReadable(tree, nodes)
-	return objects, native.IncompleteUnless(faults)
-}
-
-// ExportReadable is Export, but returns the faults as a list.
-func ExportReadable(tree Tree, nodes map[string][]byte) ([]spec.Object, []native.Fault) {
+// are left out; faults has the reasons. The returned objects pass validate.
+func Export(tree Tree, nodes map[string][]byte) (objects []spec.Object, faults []native.Fault) {
 	e := &exporter{tree: tree, nodes: nodes, pendingConfigurations: map[UUID]string{}}
 	forEach(e, Host, readHost, e.host)
 	forEach(e, ServiceContainer, readContainer, e.container)
@@ -50,9 +44,11 @@ func ExportReadable(tree Tree, nodes map[string][]byte) ([]spec.Object, []native
 		}
 	}
 	e.settings()
-	objects, faults := native.Exportable(e.objects, nil)
+	objects, faults = native.Exportable(e.objects, nil)
 	return objects, append(e.faults, faults...)
 }
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
 type exporter struct {
 	tree    Tree

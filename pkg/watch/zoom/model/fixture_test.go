@@ -2,19 +2,16 @@ package model
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"flag"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
-	"github.com/svc-supervisor/svc-supervisor/pkg/watch/native"
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/zoom/text/texttest"
 )
 
@@ -125,67 +122,6 @@ func TestFixturesHaveTextFormatLayout(t *testing.T) {
 			t.Errorf("no object of class %s", class)
 		}
 	}
-}
-
-// nativeReader passes native objects to native.Assemble, whose result the tests compare with that of Assemble.
-type nativeReader map[string]json.RawMessage
-
-func (r nativeReader) Get(_ context.Context, key native.Key) (*native.Document, error) {
-	value, ok := r[string(key)]
-	if !ok {
-		return nil, native.ErrAbsent
-	}
-	return native.Parse(value, native.JSON)
-}
-
-func (r nativeReader) Bindings(_ context.Context, host spec.HostID) (ports []string, err error) {
-	for key := range r {
-		if port, ok := strings.CutPrefix(key, string(native.BindingsKey(host))+"/"); ok {
-			ports = append(ports, port)
-		}
-	}
-	return ports, nil
-}
-
-func nativeOf(objects []spec.Object) nativeReader {
-	r := nativeReader{}
-	for _, object := range objects {
-		r[object.Key] = object.Value
-	}
-	return r
-}
-
-// canonical encodes a desired state as JSON with sorted keys in the configurations, so that two of them can be
-// compared.
-func canonical(t testing.TB, desired spec.Desired) string {
-	t.Helper()
-	desired.Bindings = slices.Clone(desired.Bindings)
-	for i := range desired.Bindings {
-		b := &desired.Bindings[i]
-		if b.Configuration == nil {
-			continue
-		}
-		var value any
-		decoder := json.NewDecoder(bytes.NewReader(b.Configuration))
-		decoder.UseNumber()
-		if err := decoder.Decode(&value); err != nil {
-			t.Fatal(err)
-		}
-		b.Configuration = marshal(value)
-	}
-	return string(marshal(desired))
-}
-
-// treeOf returns a snapshot of the nodes that have data.
-func treeOf(t testing.TB, nodes []Node) *fakeSnapshot {
-	t.Helper()
-	s := newFakeSnapshot()
-	for _, n := range nodes {
-		if n.Data != nil {
-			s.data[n.Path] = n.Data
-		}
-	}
-	return s
 }
 
 func faultTexts(r Result) string {

@@ -26,7 +26,7 @@ func ParseUUID[ID ~string](key string, id ID) (UUID, error) {
 // Class is a class of objects. It is the name of the proto message and of the node that has the objects as children.
 type Class string
 
-// The classes that are read or written.
+// The classes that are read.
 const (
 	Host                  Class = "Host"
 	Port                  Class = "Port"

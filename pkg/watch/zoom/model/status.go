@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -45,6 +46,19 @@ func PrintContainerStatus(status spec.ContainerStatus) ([]byte, error) {
 	}
 	m.Add("interface_name", text.Quoted(string(status.InterfaceName)))
 	return m.Print(), nil
+}
+
+// uuidValue returns a UUID message, which has the two halves of the id as unsigned integers.
+func uuidValue(id UUID) text.Value {
+	hex := strings.ReplaceAll(string(id), "-", "")
+	half := func(digits string) text.Value {
+		n, err := strconv.ParseUint(digits, 16, 64)
+		if err != nil {
+			panic(err) // cannot happen: every UUID was validated
+		}
+		return text.Uint(n)
+	}
+	return text.Of(text.Field{Name: "msb", Value: half(hex[:16])}, text.Field{Name: "lsb", Value: half(hex[16:])})
 }
 
 func (e enum) has(name string) bool {

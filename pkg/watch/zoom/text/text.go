@@ -10,6 +10,9 @@
 // later releases.
 //
 // Parsing drops comments, and turns a list in brackets into a repeated field.
+//
+// The parser of github.com/protocolbuffers/txtpbfmt is not used: it reads a truncated message, such as "ids { msb: 1",
+// as if it were complete. library_test.go shows this and its other differences.
 package text
 
 import (
@@ -63,9 +66,6 @@ func Int[N ~int | ~int32 | ~int64](n N) Value {
 func Uint[N ~uint | ~uint32 | ~uint64](n N) Value {
 	return Value{Kind: Word, Text: strconv.FormatUint(uint64(n), 10)}
 }
-
-// Bool returns the value of a field of type bool.
-func Bool(b bool) Value { return Value{Kind: Word, Text: strconv.FormatBool(b)} }
 
 // Quoted returns the value of a field of type string or bytes. s is not escaped.
 func Quoted(s string) Value { return Value{Kind: String, Text: s} }
@@ -123,9 +123,4 @@ func (m *Message) Set(name string, value Value, later func(name string) bool) {
 			m.Fields = slices.Delete(m.Fields, i, i+1)
 		}
 	}
-}
-
-// Remove removes every value of a field.
-func (m *Message) Remove(name string) {
-	m.Fields = slices.DeleteFunc(m.Fields, func(f Field) bool { return f.Name == name })
 }
