@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/godbus/dbus/v5"
+	systemd "github.com/coreos/go-systemd/v22/dbus"
 )
 
 // limits are the time limits of a Bus.
@@ -33,7 +33,8 @@ const redialPause = 20 * time.Millisecond
 // errClosed is the error of every call of a closed Bus.
 var errClosed = errors.New("the bus is closed")
 
-// Bus accesses systemd over D-Bus. It is safe for concurrent use. It connects at its first call.
+// Bus accesses systemd over D-Bus. It is safe for concurrent use. It connects at its first call, and again after the
+// connection was lost, which go-systemd does not do.
 type Bus struct {
 	sockets []socket
 	limits  limits
@@ -59,7 +60,7 @@ func (b *Bus) Close() {
 	<-b.token
 	defer func() { b.token <- struct{}{} }()
 	if b.conn != nil {
-		b.conn.close()
+		b.conn.Close()
 	}
 }
 
@@ -103,20 +104,23 @@ func (b *Bus) connectUntil(ctx context.Context) (*connection, error) {
 	}
 }
 
-// read makes a call that changes nothing and stores its answer. If the connection is lost, it makes the call again,
-// until the limit redial: one daemon-reexec may follow another.
-func (b *Bus) read(ctx context.Context, path dbus.ObjectPath, method string, args []any, answer ...any) error {
+// read makes a call that may be repeated. If the connection is lost, it makes the call again, until the limit redial:
+// one daemon-reexec may follow another.
+func read[T any](
+	ctx context.Context, b *Bus, call func(context.Context, *systemd.Conn) (T, error),
+) (answer T, err error) {
 	ctx, cancel := context.WithTimeout(ctx, b.limits.call)
 	defer cancel()
 	deadline := time.Now().Add(b.limits.redial)
 	for {
 		conn, err := b.connect(ctx)
 		if err != nil {
-			return err
+			return answer, err
 		}
-		err = conn.call(ctx, path, method, args, answer...)
+		answer, err = call(ctx, conn.Conn)
+		err = conn.classify(err)
 		if !errors.Is(err, errConnectionLost) || time.Now().After(deadline) || sleep(ctx, redialPause) != nil {
-			return err
+			return answer, err
 		}
 	}
 }

@@ -61,7 +61,7 @@ func (e Exit) String() string {
 }
 
 // exitOf reads an Exit from the properties of a service.
-func exitOf(properties map[string]dbus.Variant) Exit {
+func exitOf(properties map[string]any) Exit {
 	e := Exit{
 		Result: propertyValue[string](properties, "Result"),
 		Code:   int(propertyValue[int32](properties, "ExecMainCode")),
@@ -80,10 +80,10 @@ func exitOf(properties map[string]dbus.Variant) Exit {
 
 // propertyValue returns the value of a property. It returns the zero value if the property is missing or has another
 // type.
-func propertyValue[T any](properties map[string]dbus.Variant, name string) T {
+func propertyValue[T any](properties map[string]any, name string) T {
 	var v T
-	if variant, ok := properties[name]; ok {
-		_ = variant.Store(&v)
+	if value, ok := properties[name]; ok {
+		_ = dbus.Store([]any{value}, &v)
 	}
 	return v
 }

@@ -28,6 +28,8 @@ func encoded(t testing.TB, path dbus.ObjectPath, iface, member string, body ...a
 	return b.Bytes()
 }
 
+const unitInterface = "org.freedesktop.systemd1.Unit"
+
 func changedProperties(t testing.TB, unit, iface string) []byte {
 	changed := map[string]dbus.Variant{
 		"ActiveState": dbus.MakeVariant("active"), "ExecMainStatus": dbus.MakeVariant(int32(3)),
@@ -50,7 +52,7 @@ func TestFilterKeepsOtherMessages(t *testing.T) {
 	kept := changedProperties(t, "kept", service)
 	other := encoded(t, managerPath, manager, "JobRemoved", uint32(1), dbus.ObjectPath("/"), "x", "done")
 	stream := bytes.Join([][]byte{
-		changedProperties(t, "dropped", unitIface), kept, changedProperties(t, "dropped", service), other,
+		changedProperties(t, "dropped", unitInterface), kept, changedProperties(t, "dropped", service), other,
 	}, nil)
 	f := &messageFilter{
 		in:      bufio.NewReader(bytes.NewReader(stream)),
@@ -83,10 +85,10 @@ func TestDroppedSignalsReportChanges(t *testing.T) {
 		message []byte
 		dropped bool
 	}{
-		{changedProperties(t, "svc_2da_2eservice", unitIface), true},
+		{changedProperties(t, "svc_2da_2eservice", unitInterface), true},
 		{changedProperties(t, "svc_2db_2eservice", service), true},
 		{changedProperties(t, "svc_2djob_2eservice", service), false},
-		{changedProperties(t, "ssh_2eservice", unitIface), true},
+		{changedProperties(t, "ssh_2eservice", unitInterface), true},
 		{encoded(t, managerPath, manager, "UnitRemoved", "svc-c.service", dbus.ObjectPath("/")), true},
 		{encoded(t, managerPath, manager, "JobNew", uint32(1), dbus.ObjectPath("/"), "svc-d.service"), true},
 		{encoded(t, managerPath, manager, "JobRemoved", uint32(1), dbus.ObjectPath("/"), "svc-e.service", "done"), false},
@@ -109,12 +111,38 @@ func TestDroppedSignalsReportChanges(t *testing.T) {
 	}
 }
 
+// filterAll passes signals through the filter of a connection that waits for no job.
+func filterAll(stream []byte) {
+	l := new(listeners)
+	_, _ = io.Copy(io.Discard, &messageFilter{in: bufio.NewReader(bytes.NewReader(stream)), dropped: l.handleHeader})
+}
+
+// decodeAll decodes signals as the D-Bus library does it for go-systemd.
+func decodeAll(stream []byte) {
+	for in := bytes.NewReader(stream); in.Len() > 0; {
+		if _, err := dbus.DecodeMessage(in); err != nil {
+			panic(err)
+		}
+	}
+}
+
+func TestFilterIsCheaperThanDecoding(t *testing.T) {
+	stream := bytes.Repeat(changedProperties(t, "ssh_2eservice", service), 100)
+	filtered := testing.AllocsPerRun(10, func() { filterAll(stream) })
+	decoded := testing.AllocsPerRun(10, func() { decodeAll(stream) })
+	if filtered*5 > decoded {
+		t.Errorf("100 signals: the filter allocates %v times, the decoder %v times", filtered, decoded)
+	}
+}
+
 func BenchmarkSignals(b *testing.B) {
-	message := changedProperties(b, "svc_2da_2eservice", service)
-	stream := bytes.Repeat(message, 1000)
-	b.SetBytes(int64(len(stream)))
-	for b.Loop() {
-		l := new(listeners)
-		_, _ = io.Copy(io.Discard, &messageFilter{in: bufio.NewReader(bytes.NewReader(stream)), dropped: l.handleHeader})
+	stream := bytes.Repeat(changedProperties(b, "svc_2da_2eservice", service), 1000)
+	for name, read := range map[string]func([]byte){"filtered": filterAll, "decoded": decodeAll} {
+		b.Run(name, func(b *testing.B) {
+			b.SetBytes(int64(len(stream)))
+			for b.Loop() {
+				read(stream)
+			}
+		})
 	}
 }

@@ -89,7 +89,7 @@ func (c *connection) follow(ctx context.Context, changed func(unit string)) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-c.Context().Done():
+		case <-c.bus.Context().Done():
 			return
 		case <-s.wake:
 			for unit := range s.take() {

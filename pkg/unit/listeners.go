@@ -1,7 +1,8 @@
 package unit
 
 import (
-	"encoding/hex"
+	"context"
+	"net/url"
 	"strings"
 	"sync"
 
@@ -13,7 +14,12 @@ const unitPath = "/org/freedesktop/systemd1/unit/"
 // listeners receives the signals of one connection. It is called in the order in which systemd sent them, on the
 // goroutine that reads the connection. So there is no queue that could overflow or change the order. Its methods must
 // not block.
+//
+// go-systemd has two subscriptions. Both drop changes when a channel is full. The one to properties reports neither a
+// daemon-reload nor a lost connection (TestGoSystemdReportsNoReload). The one to sub-states reads all properties of
+// each unit of the host at each change (TestGoSystemdReadsForeignUnits).
 type listeners struct {
+	ended         context.Context // of the connection
 	mu            sync.Mutex
 	jobs          map[*jobListener]struct{}
 	subscriptions map[*subscription]struct{}
@@ -49,6 +55,15 @@ func (l *listeners) handleHeader(s signalHeader) (dropped bool) {
 	return false
 }
 
+// AddSignal implements dbus.SignalRegistrar for go-systemd. Its channel gets no signal. It is closed when the
+// connection ends, so that the goroutine that reads it ends.
+func (l *listeners) AddSignal(ch chan<- *dbus.Signal) {
+	context.AfterFunc(l.ended, func() { close(ch) })
+}
+
+// RemoveSignal does nothing, because go-systemd does not call it.
+func (l *listeners) RemoveSignal(chan<- *dbus.Signal) {}
+
 // DeliverSignal implements dbus.SignalHandler. It receives the signals that were not dropped.
 func (l *listeners) DeliverSignal(iface, member string, signal *dbus.Signal) {
 	l.mu.Lock()
@@ -62,7 +77,7 @@ func (l *listeners) DeliverSignal(iface, member string, signal *dbus.Signal) {
 			return
 		}
 		for j := range l.jobs {
-			j.removedLocked(path, name, result)
+			j.removedLocked(id, name, result)
 		}
 		l.changedLocked(name)
 	case iface == manager && member == "Reloading":
@@ -98,21 +113,6 @@ func unitOfPath(path dbus.ObjectPath) (string, bool) {
 	if !ok {
 		return "", false
 	}
-	var name strings.Builder
-	for i := 0; i < len(escaped); i++ {
-		if escaped[i] != '_' {
-			name.WriteByte(escaped[i])
-			continue
-		}
-		if i+2 >= len(escaped) {
-			return "", false
-		}
-		b, err := hex.DecodeString(escaped[i+1 : i+3])
-		if err != nil {
-			return "", false
-		}
-		name.Write(b)
-		i += 2
-	}
-	return name.String(), true
+	name, err := url.PathUnescape(strings.ReplaceAll(escaped, "_", "%"))
+	return name, err == nil
 }

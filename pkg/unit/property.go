@@ -1,22 +1,12 @@
 package unit
 
 import (
+	"cmp"
 	"time"
 
+	systemd "github.com/coreos/go-systemd/v22/dbus"
 	"github.com/godbus/dbus/v5"
 )
-
-// property is one element of the properties of StartTransientUnit, a(sv).
-type property struct {
-	Name  string
-	Value dbus.Variant
-}
-
-// auxiliary is one element of the auxiliary units of StartTransientUnit, a(sa(sv)), which systemd does not use yet.
-type auxiliary struct {
-	Name       string
-	Properties []property
-}
 
 // The elements of the D-Bus types of commands, bind mounts and temporary file systems: a(sasb), a(ssbt) and a(ss).
 type (
@@ -36,77 +26,41 @@ type (
 // recursive is MS_REC, the flag of a recursive bind mount.
 const recursive = 0x4000
 
-// propertyList is a list of properties. Its methods append a property; all but add append nothing if the value is the
-// zero value.
-type propertyList []property
+// propertyList is a list of properties.
+type propertyList []systemd.Property
 
 func (l *propertyList) add(name string, value any) {
-	*l = append(*l, property{name, dbus.MakeVariant(value)})
+	*l = append(*l, systemd.Property{Name: name, Value: dbus.MakeVariant(value)})
 }
 
-func (l *propertyList) text(name, value string) {
-	if value != "" {
+// addSet appends a property unless its value is the zero value.
+func addSet[T comparable](l *propertyList, name string, value T) {
+	var zero T
+	if value != zero {
 		l.add(name, value)
 	}
 }
 
-func (l *propertyList) flag(name string, value bool) {
-	if value {
-		l.add(name, value)
-	}
-}
-
-func (l *propertyList) duration(name string, value time.Duration) {
-	if value > 0 {
-		l.add(name, uint64(value.Microseconds()))
-	}
-}
-
-func (l *propertyList) commands(name string, commands []Command) {
-	if len(commands) == 0 {
+// addAll appends a property with the D-Bus values of a list, unless the list is empty.
+func addAll[T, V any](l *propertyList, name string, list []T, value func(T) V) {
+	if len(list) == 0 {
 		return
 	}
-	values := make([]execValue, len(commands))
-	for i, c := range commands {
-		values[i] = execValue{c.path(), append([]string{c.path()}, c[1:]...), c.mayFail()}
+	values := make([]V, len(list))
+	for i, element := range list {
+		values[i] = value(element)
 	}
 	l.add(name, values)
 }
 
-func (l *propertyList) logFields(fields []string) {
-	if len(fields) == 0 {
-		return
-	}
-	values := make([][]byte, len(fields))
-	for i, f := range fields {
-		values[i] = []byte(f)
-	}
-	l.add("LogExtraFields", values)
+func microseconds(d time.Duration) uint64 { return uint64(max(d, 0).Microseconds()) }
+
+func (c Command) value() execValue {
+	return execValue{c.path(), append([]string{c.path()}, c[1:]...), c.mayFail()}
 }
 
-func (l *propertyList) binds(name string, binds []Bind) {
-	if len(binds) == 0 {
-		return
-	}
-	values := make([]bindValue, len(binds))
-	for i, b := range binds {
-		if b.Destination == "" {
-			b.Destination = b.Source
-		}
-		values[i] = bindValue{b.Source, b.Destination, b.MayMiss, recursive}
-	}
-	l.add(name, values)
-}
-
-func (l *propertyList) temporaryFileSystems(paths []string) {
-	if len(paths) == 0 {
-		return
-	}
-	values := make([]pairValue, len(paths))
-	for i, p := range paths {
-		values[i] = pairValue{Path: p}
-	}
-	l.add("TemporaryFileSystem", values)
+func (b Bind) value() bindValue {
+	return bindValue{b.Source, cmp.Or(b.Destination, b.Source), b.MayMiss, recursive}
 }
 
 func (l *propertyList) capabilities(set []int) {

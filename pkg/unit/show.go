@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/godbus/dbus/v5"
+	systemd "github.com/coreos/go-systemd/v22/dbus"
 	"golang.org/x/sys/unix"
 
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
@@ -37,9 +37,9 @@ func (b *Bus) Show(ctx context.Context, unit string) (Details, error) {
 }
 
 func (b *Bus) show(ctx context.Context, unit string) (Details, error) {
-	e, err := b.entry(ctx, unit)
-	d := Details{Unit: e.unit()}
-	if err != nil || e.Path == "" {
+	s, err := b.status(ctx, unit)
+	d := Details{Unit: unitOf(s)}
+	if err != nil || s.Path == "" {
 		return d, err
 	}
 	var pid, restarts uint32
@@ -51,17 +51,17 @@ func (b *Bus) show(ctx context.Context, unit string) (Details, error) {
 		of, name string
 		into     any
 	}{
-		{service, "MainPID", &pid},
-		{service, "NRestarts", &restarts},
-		{service, "Environment", &environment},
-		{service, "Result", &d.Exit.Result},
-		{service, "ExecMainCode", &code},
-		{service, "ExecMainStatus", &status},
-		{unitIface, "ActiveEnterTimestamp", &since},
-		{unitIface, "ActiveEnterTimestampMonotonic", &sinceMonotonic},
-		{unitIface, "InvocationID", &invocation},
+		{"Service", "MainPID", &pid},
+		{"Service", "NRestarts", &restarts},
+		{"Service", "Environment", &environment},
+		{"Service", "Result", &d.Exit.Result},
+		{"Service", "ExecMainCode", &code},
+		{"Service", "ExecMainStatus", &status},
+		{"Unit", "ActiveEnterTimestamp", &since},
+		{"Unit", "ActiveEnterTimestampMonotonic", &sinceMonotonic},
+		{"Unit", "InvocationID", &invocation},
 	} {
-		if err := b.get(ctx, e.Path, property.of, property.name, property.into); err != nil {
+		if err := b.get(ctx, unit, property.of, property.name, property.into); err != nil {
 			return Details{}, err
 		}
 	}
@@ -82,40 +82,41 @@ func (b *Bus) show(ctx context.Context, unit string) (Details, error) {
 // Restarts returns how often systemd has restarted a service because of Restart= since it was started. It is 0 for a
 // service that systemd does not know.
 func (b *Bus) Restarts(ctx context.Context, unit string) (int, error) {
-	e, err := b.entry(ctx, unit)
-	if err != nil || e.Path == "" {
-		return 0, wrap("restarts of", unit, err)
-	}
 	var restarts uint32
-	if err := b.get(ctx, e.Path, service, "NRestarts", &restarts); err != nil {
-		return 0, wrap("restarts of", unit, err)
-	}
-	return int(restarts), nil
+	err := b.getIfLoaded(ctx, unit, "NRestarts", &restarts)
+	return int(restarts), wrap("restarts of", unit, err)
 }
 
 // Owner reads the owner tag of one service. It returns false if the service has none, or if systemd does not know the
 // service.
 func (b *Bus) Owner(ctx context.Context, unit string) (spec.Owner, bool, error) {
-	e, err := b.entry(ctx, unit)
-	if err != nil || e.Path == "" {
-		return spec.Owner{}, false, wrap("owner of", unit, err)
-	}
 	var environment []string
-	if err := b.get(ctx, e.Path, service, "Environment", &environment); err != nil {
+	if err := b.getIfLoaded(ctx, unit, "Environment", &environment); err != nil {
 		return spec.Owner{}, false, wrap("owner of", unit, err)
 	}
 	owner, ok := ownerOf(environment)
 	return owner, ok, nil
 }
 
+// getIfLoaded reads one property of a service, unless systemd does not know the service: then systemd would load it.
+func (b *Bus) getIfLoaded(ctx context.Context, unit, name string, into any) error {
+	s, err := b.status(ctx, unit)
+	if err != nil || s.Path == "" {
+		return err
+	}
+	return b.get(ctx, unit, "Service", name, into)
+}
+
 // get reads one property. Reading the few properties that are needed one by one takes a third of the time of reading
 // all properties of a service, of which there are about three hundred.
-func (b *Bus) get(ctx context.Context, path dbus.ObjectPath, iface, name string, into any) error {
-	var value dbus.Variant
-	if err := b.read(ctx, path, properties+".Get", []any{iface, name}, &value); err != nil {
+func (b *Bus) get(ctx context.Context, unit, unitType, name string, into any) error {
+	p, err := read(ctx, b, func(ctx context.Context, conn *systemd.Conn) (*systemd.Property, error) {
+		return conn.GetUnitTypePropertyContext(ctx, unit, unitType, name)
+	})
+	if err != nil {
 		return fmt.Errorf("property %s: %w", name, err)
 	}
-	return value.Store(into)
+	return p.Value.Store(into)
 }
 
 func ownerOf(environment []string) (spec.Owner, bool) {

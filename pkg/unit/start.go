@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/godbus/dbus/v5"
+	systemd "github.com/coreos/go-systemd/v22/dbus"
 )
 
 // lostTries limits how often a call is repeated because the connection was lost during it.
@@ -39,10 +39,13 @@ func (b *Bus) Start(ctx context.Context, t Transient) error {
 }
 
 // start starts a unit. maybeStarted reports whether systemd may have begun to start it, also if err is not nil.
-func (b *Bus) start(ctx context.Context, unit string, values []property) (maybeStarted bool, err error) {
+func (b *Bus) start(ctx context.Context, unit string, values []systemd.Property) (maybeStarted bool, err error) {
+	start := func(c *systemd.Conn, ctx context.Context, unit, mode string, done chan<- string) (int, error) {
+		return c.StartTransientUnitContext(ctx, unit, mode, values, done)
+	}
 	freed := false
 	for try := 0; ; try++ {
-		o, err := b.job(ctx, unit, "StartTransientUnit", unit, "replace", values, []auxiliary{})
+		o, err := b.job(ctx, unit, start)
 		switch {
 		case isSystemdError(err, "UnitExists") && maybeStarted:
 			// An earlier call, whose answer was lost, started this unit.
@@ -81,12 +84,14 @@ func (b *Bus) readExit(ctx context.Context, unit string, fromSignals Exit) Exit 
 		return fromSignals
 	}
 	ctx = context.WithoutCancel(ctx)
-	e, err := b.entry(ctx, unit)
-	if err != nil || e.Path == "" {
+	s, err := b.status(ctx, unit)
+	if err != nil || s.Path == "" {
 		return fromSignals
 	}
-	var all map[string]dbus.Variant
-	if err := b.read(ctx, e.Path, properties+".GetAll", []any{service}, &all); err != nil {
+	all, err := read(ctx, b, func(ctx context.Context, conn *systemd.Conn) (map[string]any, error) {
+		return conn.GetUnitTypePropertiesContext(ctx, unit, "Service")
+	})
+	if err != nil {
 		return fromSignals
 	}
 	if exit := exitOf(all); exit.Result != success {

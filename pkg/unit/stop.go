@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	systemd "github.com/coreos/go-systemd/v22/dbus"
 	"github.com/godbus/dbus/v5"
 )
 
@@ -19,7 +20,7 @@ func (b *Bus) stop(ctx context.Context, unit string) error {
 	var o jobOutcome
 	for try := 0; ; try++ {
 		var err error
-		o, err = b.job(ctx, unit, "StopUnit", unit, "replace")
+		o, err = b.job(ctx, unit, (*systemd.Conn).StopUnitContext)
 		if isSystemdError(err, "NoSuchUnit") {
 			return nil
 		}
@@ -30,11 +31,11 @@ func (b *Bus) stop(ctx context.Context, unit string) error {
 			return err
 		}
 	}
-	e, err := b.entry(ctx, unit)
+	s, err := b.status(ctx, unit)
 	if err != nil {
 		return err
 	}
-	u := e.unit()
+	u := unitOf(s)
 	if !u.Gone() && !u.FailedForGood() {
 		return fmt.Errorf("job %s, but the unit is %s", o.result, u.State())
 	}
@@ -44,7 +45,7 @@ func (b *Bus) stop(ctx context.Context, unit string) error {
 // Restart stops a running unit, starts it again, and waits until it is up. If the unit does not come up, Restart
 // returns a *StartError and leaves the unit to its restart policy.
 func (b *Bus) Restart(ctx context.Context, unit string) error {
-	o, err := b.job(ctx, unit, "RestartUnit", unit, "replace")
+	o, err := b.job(ctx, unit, (*systemd.Conn).RestartUnitContext)
 	if errors.Is(err, errConnectionLost) {
 		var u Unit
 		if u, err = b.waitIdle(ctx, unit); err == nil && u.Running() {
@@ -62,7 +63,9 @@ func (b *Bus) Restart(ctx context.Context, unit string) error {
 }
 
 func (b *Bus) resetFailed(ctx context.Context, unit string) error {
-	err := b.read(ctx, managerPath, manager+".ResetFailedUnit", []any{unit})
+	_, err := read(ctx, b, func(ctx context.Context, conn *systemd.Conn) (none struct{}, err error) {
+		return none, conn.ResetFailedUnitContext(ctx, unit)
+	})
 	if isSystemdError(err, "NoSuchUnit") {
 		return nil
 	}

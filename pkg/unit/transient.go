@@ -9,6 +9,8 @@ import (
 	"time"
 	"unicode/utf8"
 
+	systemd "github.com/coreos/go-systemd/v22/dbus"
+
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
@@ -115,7 +117,7 @@ func (t *Transient) limitInterval() time.Duration {
 }
 
 // values returns the unit as the properties argument of StartTransientUnit.
-func (t *Transient) values() ([]property, error) {
+func (t *Transient) values() ([]systemd.Property, error) {
 	if !t.Owner.Name.OwnsUnit(t.Name) {
 		return nil, fmt.Errorf("not a unit name of container %s", spec.Quote(string(t.Owner.Name)))
 	}
@@ -125,34 +127,34 @@ func (t *Transient) values() ([]property, error) {
 		}
 	}
 	l := propertyList{}
-	l.text("Description", t.Description)
-	l.text("Slice", t.Slice)
-	l.text("Type", string(t.Type))
-	l.commands("ExecStartPre", t.ExecStartPre)
-	l.commands("ExecStart", []Command{t.ExecStart})
-	l.commands("ExecStartPost", t.ExecStartPost)
-	l.commands("ExecStopPost", t.ExecStopPost)
-	l.text("Restart", t.Restart)
-	l.duration("RestartUSec", t.RestartSec)
-	l.duration("WatchdogUSec", t.WatchdogSec)
-	l.duration("TimeoutStartUSec", t.TimeoutStart)
-	l.duration("TimeoutStopUSec", t.TimeoutStop)
-	l.duration("StartLimitIntervalUSec", t.limitInterval())
+	addSet(&l, "Description", t.Description)
+	addSet(&l, "Slice", t.Slice)
+	addSet(&l, "Type", string(t.Type))
+	addAll(&l, "ExecStartPre", t.ExecStartPre, Command.value)
+	addAll(&l, "ExecStart", []Command{t.ExecStart}, Command.value)
+	addAll(&l, "ExecStartPost", t.ExecStartPost, Command.value)
+	addAll(&l, "ExecStopPost", t.ExecStopPost, Command.value)
+	addSet(&l, "Restart", t.Restart)
+	addSet(&l, "RestartUSec", microseconds(t.RestartSec))
+	addSet(&l, "WatchdogUSec", microseconds(t.WatchdogSec))
+	addSet(&l, "TimeoutStartUSec", microseconds(t.TimeoutStart))
+	addSet(&l, "TimeoutStopUSec", microseconds(t.TimeoutStop))
+	addSet(&l, "StartLimitIntervalUSec", microseconds(t.limitInterval()))
 	l.add("StartLimitBurst", uint32(startLimitBurst))
 	l.add("Environment", append([]string{spec.OwnerEnvironment + "=" + t.Owner.String()}, t.Environment...))
-	l.logFields(t.LogExtraFields)
-	l.text("NetworkNamespacePath", t.NetworkNamespacePath)
-	l.binds("BindPaths", t.BindPaths)
-	l.binds("BindReadOnlyPaths", t.BindReadOnlyPaths)
-	l.temporaryFileSystems(t.TemporaryFileSystem)
+	addAll(&l, "LogExtraFields", t.LogExtraFields, func(field string) []byte { return []byte(field) })
+	addSet(&l, "NetworkNamespacePath", t.NetworkNamespacePath)
+	addAll(&l, "BindPaths", t.BindPaths, Bind.value)
+	addAll(&l, "BindReadOnlyPaths", t.BindReadOnlyPaths, Bind.value)
+	addAll(&l, "TemporaryFileSystem", t.TemporaryFileSystem, func(p string) pairValue { return pairValue{Path: p} })
 	l.capabilities(t.CapabilityBoundingSet)
-	l.text("ProtectSystem", t.ProtectSystem)
-	l.text("ProtectHome", t.ProtectHome)
-	l.flag("PrivateTmp", t.PrivateTmp)
-	l.flag("NoNewPrivileges", t.NoNewPrivileges)
-	l.flag("CPUAccounting", true)
-	l.flag("MemoryAccounting", true)
-	l.flag("TasksAccounting", true)
+	addSet(&l, "ProtectSystem", t.ProtectSystem)
+	addSet(&l, "ProtectHome", t.ProtectHome)
+	addSet(&l, "PrivateTmp", t.PrivateTmp)
+	addSet(&l, "NoNewPrivileges", t.NoNewPrivileges)
+	addSet(&l, "CPUAccounting", true)
+	addSet(&l, "MemoryAccounting", true)
+	addSet(&l, "TasksAccounting", true)
 	for _, p := range t.Properties {
 		l.add(p.Name, p.Value)
 	}

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	systemd "github.com/coreos/go-systemd/v22/dbus"
 	"github.com/godbus/dbus/v5"
 )
 
@@ -74,6 +75,8 @@ func serveHandshake(conn net.Conn) *bufio.Reader {
 			_, _ = conn.Write([]byte("REJECTED EXTERNAL\r\n"))
 		case line == "BEGIN":
 			return in
+		case line == "NEGOTIATE_UNIX_FD":
+			_, _ = conn.Write([]byte("ERROR\r\n"))
 		case line == "AUTH EXTERNAL":
 			_, _ = conn.Write([]byte("DATA\r\n"))
 		default:
@@ -82,17 +85,22 @@ func serveHandshake(conn net.Conn) *bufio.Reader {
 	}
 }
 
-// answerCalls serves the handshake and answers n calls of ListUnitsByPatterns with an empty list.
+// answerCalls serves the handshake and answers n calls that expect an answer with an empty list of units.
 func answerCalls(conn net.Conn, n int) {
 	in := serveHandshake(conn)
-	for range n {
+	noUnits := []systemd.UnitStatus{}
+	for n > 0 {
 		call, err := dbus.DecodeMessage(in)
 		if err != nil {
 			return
 		}
-		reply := &dbus.Message{Type: dbus.TypeMethodReply, Body: []any{[]entry{}}, Headers: map[dbus.HeaderField]dbus.Variant{
+		if call.Flags&dbus.FlagNoReplyExpected != 0 {
+			continue
+		}
+		n--
+		reply := &dbus.Message{Type: dbus.TypeMethodReply, Body: []any{noUnits}, Headers: map[dbus.HeaderField]dbus.Variant{
 			dbus.FieldReplySerial: dbus.MakeVariant(call.Serial()),
-			dbus.FieldSignature:   dbus.MakeVariant(dbus.SignatureOf([]entry{})),
+			dbus.FieldSignature:   dbus.MakeVariant(dbus.SignatureOf(noUnits)),
 		}}
 		if err := reply.EncodeTo(conn, binary.LittleEndian); err != nil {
 			return
