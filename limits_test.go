@@ -26,11 +26,9 @@ var largeTypes = map[string]string{
 	"cmd/svc-ipsec/internal/verb.Executable": "Each CNI verb and each command of svc-ipsec is one method in a file " +
 		"of its own, and they share nothing but the paths and services of the host.",
 
-	"pkg/unit.Bus":        unmerged,
-	"pkg/watch/etcd.NSDB": unmerged,
+	"pkg/unit.Bus": "Each call of systemd is one method in the file of its subject; they share only the connection.",
 	"pkg/watch/native.Document": "Each kind of object is decoded by one method in the file of its kind, and they " +
 		"share only the decoder.",
-	"pkg/watch/zoom.NSDB": unmerged,
 }
 
 // unmerged is the reason for what is corrected in another branch. It goes when all branches are merged.

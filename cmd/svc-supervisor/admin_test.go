@@ -244,8 +244,11 @@ func TestNSDBCommandErrorsAreOneLine(t *testing.T) {
 		},
 		{ // refused without a connection: no server listens on port 1
 			"an import into a MidoNet cluster",
-			[]string{"nsdb", "import", "--nsdb", "zk://127.0.0.1:1/midonet", file(object("hosts/h", `{"psk":"hunter2"}`))},
-			"nsdb import: zk://127.0.0.1:1/midonet: MidoNet's own tools write its objects: allowed: an NSDB of files or in etcd",
+			[]string{
+				"nsdb", "import", "--nsdb", "zk://127.0.0.1:1/midonet", file(object("hosts/h", `{"psk":"hunter2"}`)),
+			},
+			"nsdb import: zk://127.0.0.1:1/midonet: MidoNet's own tools write its objects: " +
+				"allowed: an NSDB of files or in etcd",
 		},
 	} {
 		t.Run(r.name, func(t *testing.T) {

@@ -45,7 +45,7 @@ func nsdbCommand() *cli.Command {
 			},
 			{
 				Name:      "import",
-				Usage:     "create or replace the objects of such a file, in files or in etcd; other objects are not removed",
+				Usage:     "create or replace the objects of such a file, in files or in etcd; others are not removed",
 				ArgsUsage: "FILE", Flags: flags,
 				Action: func(c *cli.Context) error { return wrap("nsdb import", importNSDB(c)) },
 			},

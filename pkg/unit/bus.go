@@ -11,7 +11,8 @@ import (
 
 // limits are the time limits of a Bus.
 type limits struct {
-	call    time.Duration // one call with its answer; systemd answers within 1 ms, unless it is busy with a daemon-reload
+	// one call with its answer; systemd answers within 1 ms, unless it is busy with a daemon-reload
+	call    time.Duration
 	wire    time.Duration // the handshake, and each write, since the peer may have stopped reading
 	redial  time.Duration // repeated dials and reads; during a daemon-reexec nothing listens at the socket for a moment
 	follow  time.Duration // the pause of Follow after a connection failed or ended quickly

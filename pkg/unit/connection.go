@@ -113,8 +113,8 @@ func (c *connection) handshake(ctx context.Context, daemon bool) error {
 	}
 	var err error
 	// go-systemd asks for one connection for calls and another for signals. With two, systemd would do two handshakes
-	// with each program, and send each signal twice (BenchmarkGoSystemdConnect). NewConnection makes a call, and ignores
-	// its error.
+	// with each program, and send each signal twice (BenchmarkGoSystemdConnect). NewConnection makes a call, and
+	// ignores its error.
 	c.Conn, err = systemd.NewConnection(func() (*dbus.Conn, error) { return c.bus, nil })
 	switch {
 	case err != nil:

@@ -91,7 +91,10 @@ func TestDroppedSignalsReportChanges(t *testing.T) {
 		{changedProperties(t, "ssh_2eservice", unitInterface), true},
 		{encoded(t, managerPath, manager, "UnitRemoved", "svc-c.service", dbus.ObjectPath("/")), true},
 		{encoded(t, managerPath, manager, "JobNew", uint32(1), dbus.ObjectPath("/"), "svc-d.service"), true},
-		{encoded(t, managerPath, manager, "JobRemoved", uint32(1), dbus.ObjectPath("/"), "svc-e.service", "done"), false},
+		{
+			encoded(t, managerPath, manager, "JobRemoved", uint32(1), dbus.ObjectPath("/"), "svc-e.service", "done"),
+			false,
+		},
 		{encoded(t, managerPath, manager, "Reloading", false), false},
 	} {
 		s, ok := parseSignal(row.message)

@@ -24,10 +24,10 @@ import (
 
 // NSDB is one network state database, opened for one host.
 type NSDB interface {
-	// Run reads and follows the desired state of the host until ctx ends; it then returns nil. It calls changed with the
-	// first set that it has read, and with each later set that differs from the one before. The calls come one after the
-	// other from the goroutine of Run, so changed must return soon. It may keep the set, but must not modify it. Run must
-	// be called only once.
+	// Run reads and follows the desired state of the host until ctx ends; it then returns nil. It calls changed with
+	// the first set that it has read, and with each later set that differs from the one before. The calls come one
+	// after the other from the goroutine of Run, so changed must return soon. It may keep the set, but must not modify
+	// it. Run must be called only once.
 	Run(ctx context.Context, changed func(spec.Desired)) error
 
 	// Store writes and lists the statuses of this host. It keeps none of them; package publish does.

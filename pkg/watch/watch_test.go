@@ -39,7 +39,10 @@ func TestOpenErrorIsOneLineWithTheAllowedForm(t *testing.T) {
 		{"a bare path", "/etc/nsdb", `scheme "": allowed: file`},
 		{"another kind", "http://h1:2181/midonet", `scheme "http": allowed: file, etcd, etcds, zk`},
 		{"an invalid URL", "file://%zz", "allowed: file:///directory"},
-		{"an option with a wrong separator", "file:///nsdb&rescan=2s", "allowed: /nsdb?rescan=2s: ? begins the options"},
+		{
+			"an option with a wrong separator", "file:///nsdb&rescan=2s",
+			"allowed: /nsdb?rescan=2s: ? begins the options",
+		},
 		{"the same with etcd", "etcd://h/svc&ttl=3", "allowed: /svc?"},
 		{"the same with zk", "zk://h/midonet&rescan=2s", "root "},
 		{"two slashes", "file://etc/nsdb", "three slashes"},

@@ -55,9 +55,9 @@ type Backend interface {
 	// URL returns the --nsdb URL.
 	URL() string
 
-	// Write makes the objects of the NSDB equal to objects, which are JSON by native key. It writes all differences in one
-	// transaction if the kind has transactions. Otherwise it writes objects in import order, and then removes objects in
-	// reverse order. A corrupted object is replaced or removed like any other.
+	// Write makes the objects of the NSDB equal to objects, which are JSON by native key. It writes all differences in
+	// one transaction if the kind has transactions. Otherwise it writes objects in import order, and then removes
+	// objects in reverse order. A corrupted object is replaced or removed like any other.
 	Write(t *testing.T, objects objects)
 
 	// Corrupt replaces an object by something that cannot be parsed, until the object is written again.
@@ -70,7 +70,8 @@ type Backend interface {
 	HostStatus(t *testing.T, host spec.HostID) (status spec.HostStatus, stamp string)
 	ContainerStatus(t *testing.T, host spec.HostID, id spec.ContainerID) (status spec.ContainerStatus, stamp string)
 
-	// WriteAsOther writes a container's status as another owner, like the previous supervisor. endOwner ends that owner.
+	// WriteAsOther writes a container's status as another owner, like the previous supervisor. endOwner ends that
+	// owner.
 	WriteAsOther(t *testing.T, host spec.HostID, id spec.ContainerID) (endOwner func())
 }
 

@@ -152,7 +152,10 @@ func unreadableObjects(t *testing.T, k *Kind) {
 	runRows(t, k, []row{
 		{name: "no container", after: objects{containerKey(1): ""}},
 		{name: "no configuration", after: objects{configurationKey(1): ""}},
-		{name: "a container without a group", after: objects{containerKey(1): containerObject(1, edit{"groupId": nil})}},
+		{
+			name:  "a container without a group",
+			after: objects{containerKey(1): containerObject(1, edit{"groupId": nil})},
+		},
 		{name: "a container without a configuration", after: objects{
 			containerKey(1): containerObject(1, edit{"configurationId": nil})}},
 		{name: "a container without a type", after: objects{

@@ -21,8 +21,8 @@ import (
 // without free space etcd still renews leases, and the written statuses must not expire.
 //
 // All renewals use one stream. clientv3's KeepAlive is not used: if a member hangs, it waits until gRPC detects that,
-// and meanwhile a lease of the default TTL expires (TestClientV3LosesALeaseIfAMemberHangs). KeepAliveOnce opens a stream
-// for each renewal, which TestTheLeaseOfAStatusIsRenewed does not allow.
+// and meanwhile a lease of the default TTL expires (TestClientV3LosesALeaseIfAMemberHangs). KeepAliveOnce opens a
+// stream for each renewal, which TestTheLeaseOfAStatusIsRenewed does not allow.
 type lease struct {
 	conn           *connection
 	host           spec.HostID

@@ -118,8 +118,8 @@ func (r *reader) failed(err error) time.Duration {
 	if (r.failures > 1 || !r.read) && time.Since(r.reported) >= r.conn.timeouts.reminder {
 		r.unreachable, r.reported = true, time.Now()
 		r.conn.log.Warn("NSDB cannot be followed: running containers are not changed", "error", err, "retry", wait)
-		// Only with the log message, not at each attempt: the error names a member or a port, and each new text would be a
-		// new set for the caller.
+		// Only with the log message, not at each attempt: the error names a member or a port, and each new text would
+		// be a new set for the caller.
 		if !r.read {
 			r.deliverIfChanged(spec.Desired{Unread: err.Error(), Host: spec.Host{ID: r.host}})
 		}

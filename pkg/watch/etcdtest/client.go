@@ -56,8 +56,8 @@ func (m *member) tail() string {
 
 // dial returns a client with all permissions.
 func (c *Cluster) dial(endpoints ...string) (*clientv3.Client, error) {
-	// Short back-off: a restarted member is found immediately, so that the tests measure only the back-off of the client
-	// under test.
+	// Short back-off: a restarted member is found immediately, so that the tests measure only the back-off of the
+	// client under test.
 	connect := grpc.ConnectParams{
 		Backoff: backoff.Config{
 			BaseDelay: 50 * time.Millisecond, Multiplier: 1.1, MaxDelay: 100 * time.Millisecond,

@@ -292,8 +292,8 @@ func (n *NSDB) resolveLinks(name string) (string, error) {
 }
 
 // write replaces a file in one step and syncs it to disk. An existing file keeps its mode and owner. A new file gets
-// the given mode, regardless of the umask. It does not use package atomicfile, because every access goes through os.Root:
-// a link must not lead the write out of the NSDB directory.
+// the given mode, regardless of the umask. It does not use package atomicfile, because every access goes through
+// os.Root: a link must not lead the write out of the NSDB directory.
 func (n *NSDB) write(target objectFile, text []byte, mode fs.FileMode) error {
 	files, err := openDirectory(n.location.Dir)
 	if err != nil {

@@ -96,7 +96,10 @@ func TestRefusedWriteErrorIsOneLine(t *testing.T) {
 		},
 		{"a file with a YAML error", "hosts/h.yaml", "id: [", "hosts/h: is not YAML", weight(1)},
 		{"two files", "hosts/h.json", `{"id":"h"}`, "h.yaml and h.json are files of one object", weight(1)},
-		{"an unknown setting", "", "", `setting "loglevel": allowed: log-level, `, setting("default", "loglevel", "info")},
+		{
+			"an unknown setting", "", "", `setting "loglevel": allowed: log-level, `,
+			setting("default", "loglevel", "info"),
+		},
 		{"a bad value", "", "", `log-level "loud": allowed: debug`, setting("default", "log-level", "loud")},
 		{"a bad scope", "", "", `scope "../x": allowed: default`, setting("../x", "log-level", "info")},
 		{"a bad weight", "", "", `container-weight "-1": allowed: 0`, weight(-1)},

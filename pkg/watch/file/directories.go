@@ -88,7 +88,8 @@ func (c *cache) noteEvent(e event) (delay time.Duration, relevant bool) {
 	}
 	key := native.Key(directory + "/" + stem)
 	delete(c.renamedFiles, key)
-	if e.renamed && len(c.renamedFiles) < maxRenamedFiles { // also for unused objects: the next binding may refer to them
+	// also for unused objects: the next binding may refer to them
+	if e.renamed && len(c.renamedFiles) < maxRenamedFiles {
 		c.renamedFiles[key] = name
 	}
 	_, known := c.entries[key]

@@ -41,8 +41,8 @@ func (c *cache) Get(_ context.Context, key native.Key) (*native.Document, error)
 		e = new(entry)
 		c.entries[key] = e
 	}
-	// A directory listing may lack a file that is being replaced by a rename. For a known key the listing is sufficient,
-	// because a missing file has to stay missing for some time before it counts as removed.
+	// A directory listing may lack a file that is being replaced by a rename. For a known key the listing is
+	// sufficient, because a missing file has to stay missing for some time before it counts as removed.
 	switch candidates := c.files.candidates(string(key), e.known); {
 	case len(candidates) == 0:
 		c.noteMissing(key, e)

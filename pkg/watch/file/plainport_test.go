@@ -69,7 +69,10 @@ func TestPlainPortsCostLittle(t *testing.T) {
 		content  string
 		bindings int
 	}{
-		{editedKey, "portId: f00dcafe-0000-4000-8000-000000000000\nhostId: h\ninterfaceName: vpn-0\ncontainerId: c\n", 1},
+		{
+			editedKey,
+			"portId: f00dcafe-0000-4000-8000-000000000000\nhostId: h\ninterfaceName: vpn-0\ncontainerId: c\n", 1,
+		},
 		{"bindings/h/new", "portId: new\nhostId: h\ninterfaceName: tap\n", 1},
 		{editedKey, "portId: f00dcafe-0000-4000-8000-000000000000\nhostId: h\ninterfaceName: tap0\n", 0},
 		{"bindings/h/new", "portId: new\nhostId: h\ninterfaceName: vpn-1\ncontainerId: c\n", 1},

@@ -16,8 +16,8 @@ var ErrAbsent = errors.New("no such object")
 
 // Reader reads one kind of NSDB.
 type Reader interface {
-	// Get returns the object of a key. The error is ErrAbsent, or one line with the reason why the object cannot be read.
-	// A second call for the same key checks again whether the object has changed.
+	// Get returns the object of a key. The error is ErrAbsent, or one line with the reason why the object cannot be
+	// read. A second call for the same key checks again whether the object has changed.
 	Get(ctx context.Context, key Key) (*Document, error)
 
 	// Bindings lists the last parts of the keys of a host's port bindings. They may be invalid ids.
@@ -373,8 +373,8 @@ func (a *assembly) resolveContainer(r resolvedBinding) resolvedBinding {
 	if len(faults.Value) > 0 {
 		return r.withFault(spec.Refused, key, faults.Value[0].Error())
 	}
-	// The container names another port. Either object may be outdated, and the binding of the other port may be the right
-	// one, so the container is unknown.
+	// The container names another port. Either object may be outdated, and the binding of the other port may be the
+	// right one, so the container is unknown.
 	if parsed.PortID != "" && parsed.PortID != r.binding.PortID {
 		fault := &spec.Fault{
 			Key: "portId", Value: string(parsed.PortID),

@@ -106,7 +106,10 @@ func TestParseErrorIsOneLine(t *testing.T) {
 		{"an unknown alias, whose name is not repeated", YAML, "psk: *hunter2", "an alias without its anchor"},
 		{"an alias within itself", YAML, "a: &a [*a]", "deeper than 64 levels"},
 		{"a billion laughs", YAML, billionLaughs(12), "larger than 1 MiB with its aliases expanded"},
-		{"deep nesting in JSON", JSON, strings.Repeat(`{"a":`, 65) + "1" + strings.Repeat("}", 65), "deeper than 64 levels"},
+		{
+			"deep nesting in JSON", JSON, strings.Repeat(`{"a":`, 65) + "1" + strings.Repeat("}", 65),
+			"deeper than 64 levels",
+		},
 		{"very deep nesting in JSON", JSON, strings.Repeat("[", 500_000), "is not JSON"},
 		{"very deep nesting in YAML", YAML, strings.Repeat("[", 500_000), "is not YAML"},
 		{"very deep nesting in YAML by blocks", YAML, strings.Repeat("- ", 500_000), "is not YAML"},

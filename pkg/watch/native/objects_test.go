@@ -73,7 +73,10 @@ func TestFaultNamesKeyAndAllowedValues(t *testing.T) {
 	}{
 		{"a host of another id", host, "id: x", `id "x": allowed: h, as in the object's key`, ""},
 		{"a host without an id", host, "name: x", `id "": allowed: h`, ""},
-		{"an id that is a number", host, "id: 7", `id "7": allowed: a string; one that looks like a number in quotes`, ""},
+		{
+			"an id that is a number", host, "id: 7",
+			`id "7": allowed: a string; one that looks like a number in quotes`, "",
+		},
 		{
 			"a weight that is a string", host, "{id: h, containerWeight: '1'}",
 			`containerWeight "a string": allowed: a whole number`, "",
@@ -82,7 +85,10 @@ func TestFaultNamesKeyAndAllowedValues(t *testing.T) {
 			"a weight with a fraction", host, "{id: h, containerWeight: 1.5}", `containerWeight "1.5": allowed: a whole number`,
 			"",
 		},
-		{"a weight that is too large", host, "{id: h, containerWeight: 99999999999999999999}", "allowed: a whole number", ""},
+		{
+			"a weight that is too large", host, "{id: h, containerWeight: 99999999999999999999}",
+			"allowed: a whole number", "",
+		},
 		{"a negative weight", host, "{id: h, containerWeight: -1}", "", `containerWeight "-1": allowed: 0`},
 		{"a limit below -1", host, "{id: h, containerLimit: -2}", "", `containerLimit "-2": allowed: -1`},
 		{
@@ -115,7 +121,10 @@ func TestFaultNamesKeyAndAllowedValues(t *testing.T) {
 			"a container id with a quote", binding, `{portId: p, hostId: h, interfaceName: a, containerId: "a'b"}`, "",
 			`containerId "a'b": allowed`,
 		},
-		{"an address without a prefix length", binding, bound + "addresses: [10.0.0.1]", "", `addresses "10.0.0.1": allowed`},
+		{
+			"an address without a prefix length", binding, bound + "addresses: [10.0.0.1]", "",
+			`addresses "10.0.0.1": allowed`,
+		},
 		{
 			"two addresses of a family", binding, bound + "addresses: [10.0.0.1/30, 10.0.1.1/30]", "",
 			"at most one address of each family",
@@ -134,7 +143,10 @@ func TestFaultNamesKeyAndAllowedValues(t *testing.T) {
 		},
 		{"a port id with a semicolon", container, "{id: c, portId: a;b}", "", `portId "a;b": allowed`},
 
-		{"an unknown policy", group, "{id: g, policy: random}", "", `policy "random": allowed: leastContainers, weighted`},
+		{
+			"an unknown policy", group, "{id: g, policy: random}", "",
+			`policy "random": allowed: leastContainers, weighted`,
+		},
 		{
 			"a host of a group with an invalid id", group, "{id: g, policy: weighted, hostIds: [a/b]}", "",
 			`hostIds "a/b": allowed`,

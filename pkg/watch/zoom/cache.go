@@ -22,8 +22,8 @@ type cache struct {
 	nodes map[string]node
 	stale map[string]bool // nodes that must be read again; their entry in nodes is the previous state
 
-	// watched are the nodes with a watch of this session, including nodes that are not used any more, because the client
-	// cannot remove a watch. The event of an unused node only removes its entry here.
+	// watched are the nodes with a watch of this session, including nodes that are not used any more, because the
+	// client cannot remove a watch. The event of an unused node only removes its entry here.
 	watched map[string]bool
 }
 

@@ -60,7 +60,8 @@ func TestTheStatusOfAnUnservedTypeIsLeftToItsOwner(t *testing.T) {
 				}
 			}
 
-			// The agent creates the status of a new container only after this supervisor has reported that nothing serves it.
+			// The agent creates the status of a new container only after this supervisor has reported that nothing
+			// serves it.
 			f.check(agent.Delete(f.containerState(1), -1))
 			f.check(put(ctx, n, container(1), failed))
 			p.Set(container(1), failed)

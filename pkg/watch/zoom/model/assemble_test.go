@@ -124,7 +124,10 @@ func TestUnusableNodeMakesBindingUnknown(t *testing.T) {
 			conn + `: ikepolicy.encryption_algorithm "AES_256_GCM": allowed: DES_3, AES_128, AES_192, AES_256`},
 		{"an unknown number of an enum", replace(conn, "initiator: RESPONSE_ONLY", "initiator: 3"), spec.Unknown,
 			conn + `: initiator "3": allowed: BI_DIRECTIONAL, RESPONSE_ONLY`},
-		{"a connection with a bad escape in its key", replace(conn, `psk: "`, `psk: "\u00e9`), spec.Unknown, conn + ": line"},
+		{
+			"a connection with a bad escape in its key", replace(conn, `psk: "`, `psk: "\u00e9`), spec.Unknown,
+			conn + ": line",
+		},
 		{"a key without quotes", replace(conn, `psk: "`, `psk: hush dpd_interval: 3 name: "`), spec.Unknown,
 			conn + `: psk "an unquoted value": allowed: a string in quotes`},
 		{"a key that is not UTF-8", replace(conn, `psk: "`, `psk: "\377`), spec.Unknown,

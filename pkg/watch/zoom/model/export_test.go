@@ -45,12 +45,18 @@ func TestExportLeavesOutUnreadableObjects(t *testing.T) {
 		{"a VPN service that does not exist", lost(midonet.Object(VpnService, serviceID)), nil,
 			[]string{midonet.Object(VpnService, serviceID) + ": no such object, and " + midonet.Object(Router, routerID) +
 				" names it"}},
-		{"a router that does not exist", lost(midonet.Object(Router, routerID)), []string{configuration, container, binding},
+		{
+			"a router that does not exist", lost(midonet.Object(Router, routerID)),
+			[]string{configuration, container, binding},
 			[]string{container + ": configurationId names " + configuration + ", which is not exported",
 				binding + ": containerId names " + container}},
-		{"a router that cannot be parsed", bad(midonet.Object(Router, routerID)), []string{configuration, container, binding},
+		{
+			"a router that cannot be parsed", bad(midonet.Object(Router, routerID)),
+			[]string{configuration, container, binding},
 			[]string{midonet.Object(Router, routerID) + ": line 1", container + ": ", binding + ": "}},
-		{"a container that does not exist", lost(midonet.Object(ServiceContainer, containerID)), []string{container, binding},
+		{
+			"a container that does not exist", lost(midonet.Object(ServiceContainer, containerID)),
+			[]string{container, binding},
 			[]string{binding + ": containerId names " + container}},
 		{"a group that cannot be parsed", bad(midonet.Object(ServiceContainerGroup, groupID)),
 			[]string{group, container, binding},

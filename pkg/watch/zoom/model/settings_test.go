@@ -50,7 +50,10 @@ func TestHostSettingsOverrideTemplateAndDefault(t *testing.T) {
 			own + `: agent.loggers.root "\"LOUD\"": allowed: debug, info, warn, error`},
 		{"a level that is a number", data(own, `{"agent": {"loggers": {"root": 5}}}`), without("log-level", "error"),
 			own + `: agent.loggers.root "5": allowed`},
-		{"a level that is null", data(own, `{"agent": {"loggers": {"root": null}}}`), without("log-level", "error"), ""},
+		{
+			"a level that is null", data(own, `{"agent": {"loggers": {"root": null}}}`),
+			without("log-level", "error"), "",
+		},
 		{"an empty node", data(own, ""), without("log-level", "error"), ""},
 		{"HOCON with a substitution", data(own, `{"a": ${b}}`), without("log-level", "error"),
 			own + ": is not one JSON object"},

@@ -25,8 +25,14 @@ func TestStatusesHaveFormatOfAgent(t *testing.T) {
 				"namespace_name: \"vpn-60df5fda\"\ninterface_name: \"vpn-60df5fda\"\n"},
 		{spec.Running, "", "",
 			"status_code: RUNNING\nstatus_message: \"\"\n" + id + "namespace_name: \"\"\ninterface_name: \"vpn-60df5fda\"\n"},
-		{spec.Starting, "", "", "status_code: STARTING\nstatus_message: \"\"\n" + id + "interface_name: \"vpn-60df5fda\"\n"},
-		{spec.Stopping, "", "", "status_code: STOPPING\nstatus_message: \"\"\n" + id + "interface_name: \"vpn-60df5fda\"\n"},
+		{
+			spec.Starting, "", "",
+			"status_code: STARTING\nstatus_message: \"\"\n" + id + "interface_name: \"vpn-60df5fda\"\n",
+		},
+		{
+			spec.Stopping, "", "",
+			"status_code: STOPPING\nstatus_message: \"\"\n" + id + "interface_name: \"vpn-60df5fda\"\n",
+		},
 		{spec.Failed, spec.LimitExceeded, "",
 			"status_code: ERROR\nstatus_message: \"LIMIT_EXCEEDED\"\n" + id + "interface_name: \"vpn-60df5fda\"\n"},
 		{spec.Running, "\xff\u0085", "n",
