@@ -146,6 +146,8 @@ func (d *Dir) Close() error {
 // Rescan reads the list of record files from disk again, in case an administrator changed the directory. If the
 // directory cannot be read or does not exist, Rescan returns an error and keeps the known list.
 func (d *Dir) Rescan() error {
+	d.mu.Lock() // before the list is read, so that no record that is written meanwhile is lost
+	defer d.mu.Unlock()
 	files, err := list(d.path)
 	if err != nil {
 		return err
@@ -154,8 +156,6 @@ func (d *Dir) Rescan() error {
 	for _, f := range files {
 		types[f.name] = append(types[f.name], f.serviceType)
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
 	d.types = types
 	return nil
 }

@@ -71,9 +71,9 @@ func dial(ctx context.Context, s socket, limit time.Duration) (*connection, erro
 		return nil, err // the error contains the path
 	}
 	// The kernel accepts connections for a stopped PID 1.
+	_ = raw.SetDeadline(time.Now().Add(limit))
 	stop := context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	_ = raw.SetDeadline(time.Now().Add(limit))
 	c := &connection{}
 	filtered := newFilteringConn(raw, limit, c.listeners.handleHeader)
 	c.bus, err = dbus.NewConn(filtered, dbus.WithSignalHandler(&c.listeners))

@@ -120,6 +120,8 @@ func (b *Bus) job(ctx context.Context, unit string, queue queueJob) (jobOutcome,
 // waitIdle waits until the unit has no job, and returns the state of the unit. If the connection is lost, it
 // continues on a new one.
 func (b *Bus) waitIdle(ctx context.Context, unit string) (Unit, error) {
+	ctx, cancel := context.WithTimeout(ctx, b.limits.job)
+	defer cancel()
 	for {
 		conn, err := b.connect(ctx)
 		if err != nil {

@@ -119,11 +119,11 @@ func (l *lease) keep() {
 			}
 			failures, reported = 0, time.Time{}
 		} else {
+			wait = l.conn.timeouts.maxBackoff / 2
 			if failures++; failures > 1 && time.Since(reported) >= l.conn.timeouts.reminder {
 				reported = time.Now()
-				l.conn.log.Warn("statuses cannot be kept", "error", err, "retry", l.conn.timeouts.maxBackoff)
+				l.conn.log.Warn("statuses cannot be kept", "error", err, "retry", wait)
 			}
-			wait = l.conn.timeouts.maxBackoff / 2
 		}
 		select {
 		case <-l.ctx.Done():
@@ -151,7 +151,7 @@ func (l *lease) maintain() (wait time.Duration, err error) {
 	return time.Until(l.renewed.Add(l.renewInterval())), err
 }
 
-// renewInterval is a third of the TTL: the lease survives two failed renewals.
+// renewInterval is a third of the TTL: a lease of the default TTL survives a failed renewal.
 func (l *lease) renewInterval() time.Duration { return l.conn.location.TTL / 3 }
 
 // grant requests a new lease.

@@ -306,12 +306,13 @@ func (n *NSDB) write(target objectFile, text []byte, mode fs.FileMode) error {
 	}
 	owner := -1
 	group := -1
-	if stat, err := files.root.Lstat(target.name); err == nil {
+	stat, err := files.root.Lstat(target.name)
+	switch {
+	case err == nil && signatureOf(stat) != target.signature, err != nil && target.signature != signature{}:
+		return fmt.Errorf("%s: changed by another program meanwhile: try again", target.name)
+	case err == nil:
 		mode = stat.Mode().Perm()
 		owner, group = userAndGroup(stat)
-		if signatureOf(stat) != target.signature {
-			return fmt.Errorf("%s: changed by another program meanwhile: try again", target.name)
-		}
 	}
 	temporary := path.Join(directory, "."+path.Base(target.name)+"."+rand.Text()+".tmp")
 	file, err := files.root.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)

@@ -2,6 +2,7 @@ package native
 
 import (
 	"encoding/json"
+	"errors"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,9 +20,14 @@ type Faults struct {
 func (f Faults) All() []*spec.Fault { return slices.Concat(f.Form, f.Value) }
 
 func (f *Faults) addValue(err error) {
-	if fault, ok := err.(*spec.Fault); ok {
-		f.Value = append(f.Value, fault)
+	if err == nil {
+		return
 	}
+	var fault *spec.Fault
+	if !errors.As(err, &fault) {
+		fault = &spec.Fault{Key: "object", Allowed: "valid values"} // err may contain a secret
+	}
+	f.Value = append(f.Value, fault)
 }
 
 // checked returns the value that a check of pkg/spec accepted. If the check refuses it, checked adds the fault and

@@ -138,12 +138,13 @@ func (w *statusWriter) SessionChanged() <-chan struct{} { return w.sessionChange
 // The client library cannot cancel a request. Therefore writeNode returns when ctx ends, and the request continues, but
 // a later change of the same node waits for it. So an older status never overwrites a newer one.
 func (w *statusWriter) writeNode(ctx context.Context, node statusNode, operation func(*client) (string, error)) error {
-	client, err := w.conn.session.awaitShortly(ctx)
-	if err != nil {
-		return w.conn.fault(node.path, err)
-	}
 	if !w.locks.lock(ctx, node.path) {
 		return w.conn.fault(node.path, w.conn.session.waitError(ctx))
+	}
+	client, err := w.conn.session.awaitShortly(ctx) // after the lock, because the session may be replaced meanwhile
+	if err != nil {
+		w.locks.unlock(node.path)
+		return w.conn.fault(node.path, err)
 	}
 	return w.conn.runUntilDone(ctx, node.path, func() error {
 		defer w.locks.unlock(node.path)

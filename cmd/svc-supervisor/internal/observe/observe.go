@@ -186,7 +186,7 @@ func (o *Observer) observePlugins(s *Snapshot) {
 	s.ForRecorded, served = o.plugins.ForRecorded(t, path)
 	s.ForAdd, selected = o.plugins.Select(t)
 	switch {
-	case !served && !selected:
+	case !served || !selected: // they differ only if the inventory changes between the two calls
 		s.Facts.Executable = decide.NoExecutable
 	case s.ForAdd.Unready != "":
 		s.Facts.Executable = decide.ExecutableNotReady

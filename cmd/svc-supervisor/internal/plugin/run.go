@@ -22,7 +22,7 @@ const (
 	killTimeout = 5 * time.Second // how long to wait after SIGKILL
 )
 
-// BlockedTime is how long a verb and its descendants must have used less than 10 ms of processor time to count as
+// BlockedTime is how long a verb and its descendants must have used at most 10 ms of processor time to count as
 // blocked, by the clock of package patience.
 const BlockedTime = 2 * time.Second
 
@@ -120,6 +120,9 @@ func awaitBlocked(ctx context.Context, pid int, blocked func()) {
 			return
 		}
 		now := used(pid)
+		if ctx.Err() != nil { // the verb has ended meanwhile
+			return
+		}
 		if now <= before+tick {
 			blocked()
 			return
