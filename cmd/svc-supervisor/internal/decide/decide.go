@@ -230,9 +230,9 @@ func byRecord(f *Facts) Condition {
 // rules is the decision table. The first rule that fits wins.
 var rules = []rule{
 	{
-		1, "the NSDB, systemd, the namespaces or the record could not be read for this container; or its record is of a" +
-			" newer version; or it is damaged, the name is not wanted, and some binding of the host is unread; or the name" +
-			" is wanted, a unit of it is gone or failed for good, and the host shuts down",
+		1, "the NSDB, systemd, the namespaces or the record could not be read for this container; or its record is of" +
+			" a newer version; or it is damaged, the name is not wanted, and some binding of the host is unread; or" +
+			" the name is wanted, a unit of it is gone or failed for good, and the host shuts down",
 		"none (a due CHECK may run)",
 		func(f *Facts) bool {
 			return f.Wanted == WantedUnread || !f.Readable || !f.RecordKnown() ||
@@ -281,9 +281,10 @@ var rules = []rule{
 	{
 		6, "record `changing` or damaged; or `added` with another digest, or a reconfigure is due (`again`) and an" +
 			" executable can reconfigure",
-		"reconfigure if an executable can reconfigure, DEL if none can; held (a due CHECK may run) while no executable" +
-			" serves the type or the plugin path was not read completely and one that can reconfigure may still be" +
-			" found, while none can reconfigure and STATUS is bad, or while the back-off of the reconfigure runs",
+		"reconfigure if an executable can reconfigure, DEL if none can; held (a due CHECK may run)" +
+			" while no executable serves the type or the plugin path was not read completely and one that can" +
+			" reconfigure may still be found, while none can reconfigure and STATUS is bad," +
+			" or while the back-off of the reconfigure runs",
 		func(f *Facts) bool {
 			return f.Record == IsChanging || f.Record == Damaged ||
 				f.Record == IsAdded && (f.Wanted == WantedEdited || f.AgainDue && f.Reconfigures)
@@ -311,8 +312,8 @@ var rules = []rule{
 		func(f *Facts) bool { return f.Record == IsAdded && f.CheckDue }, always(RunCheck), byRecord,
 	},
 	{
-		9, "no record, every binding of the host and the plugin path read, our owner tag on a unit, namespace or veth of" +
-			" this name", "remove the leftover",
+		9, "no record, every binding of the host and the plugin path read, our owner tag on a unit, namespace or veth" +
+			" of this name", "remove the leftover",
 		func(f *Facts) bool {
 			return f.Record == NoRecord && !f.AnyUnread && !f.PluginsUnscanned && f.Leftover
 		}, always(Clean), byRecord,
@@ -321,7 +322,8 @@ var rules = []rule{
 		10, "wanted, no record: nothing left under the name; neither name, port nor container id taken; an executable" +
 			" selected and its STATUS good; a slot", "ADD",
 		func(f *Facts) bool {
-			return f.Record == NoRecord && f.IsWanted() && !f.Leftover && !f.Taken && f.Executable == ExecutableReady && f.Slot
+			return f.Record == NoRecord && f.IsWanted() && !f.Leftover && !f.Taken &&
+				f.Executable == ExecutableReady && f.Slot
 		}, always(Add), byRecord,
 	},
 	{

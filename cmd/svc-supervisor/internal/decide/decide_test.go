@@ -137,9 +137,13 @@ var decisionRows = []struct {
 		"the back-off of ADD does not delay undoing it",
 		with(good(), func(f *Facts) { f.Record = IsAdding }, waiting(Add)), choice{Delete, 2, NotHeld},
 	},
-	{"an interrupted DEL waits for the scan, which may find the executable of the recorded version", with(good(), func(f *Facts) {
-		f.Record, f.Executable, f.PluginsUnscanned, f.Reconfigures = IsDeleting, ExecutableUnknown, true, false
-	}), choice{None, 2, HeldExecutableUnknown}},
+	{
+		"an interrupted DEL waits for the scan, which may find the executable of the recorded version",
+		with(good(), func(f *Facts) {
+			f.Record, f.Executable, f.PluginsUnscanned, f.Reconfigures = IsDeleting, ExecutableUnknown, true, false
+		}),
+		choice{None, 2, HeldExecutableUnknown},
+	},
 	// 3
 	{
 		"a container that is no longer wanted is removed during a shutdown",
@@ -221,7 +225,9 @@ var decisionRows = []struct {
 	},
 	{
 		"an edit that needs DEL waits while STATUS is bad, because the ADD would fail",
-		with(good(), func(f *Facts) { f.Wanted, f.Reconfigures, f.Executable = WantedEdited, false, ExecutableNotReady }),
+		with(good(), func(f *Facts) {
+			f.Wanted, f.Reconfigures, f.Executable = WantedEdited, false, ExecutableNotReady
+		}),
 		choice{None, 6, HeldNotReady},
 	},
 	{"a due CHECK runs while an edit waits for a good STATUS", with(good(), func(f *Facts) {
@@ -458,18 +464,27 @@ var invariants = []struct {
 	{"a damaged record of an unwanted name stays while a binding is unread", func(f *Facts, d Decision) bool {
 		return f.Record == Damaged && f.Wanted == NotWanted && f.AnyUnread && d.Step != None
 	}},
-	{"no verb runs for a record of a newer version, nor for one that could not be read", func(f *Facts, d Decision) bool {
-		return (f.Record == Newer || f.Record == RecordUnreadable) && d.Step != None
-	}},
+	{
+		"no verb runs for a record of a newer version, nor for one that could not be read",
+		func(f *Facts, d Decision) bool {
+			return (f.Record == Newer || f.Record == RecordUnreadable) && d.Step != None
+		},
+	},
 	{"ADD never runs over a record, a leftover or a taken name", func(f *Facts, d Decision) bool {
 		return d.Step == Add && (f.Record != NoRecord || f.Leftover || f.Taken)
 	}},
-	{"ADD runs only for a wanted name with a slot and an executable whose STATUS is good", func(f *Facts, d Decision) bool {
-		return d.Step == Add && (f.Wanted <= NotWanted || !f.Slot || f.Executable != ExecutableReady)
-	}},
-	{"a leftover is removed only without a record and after every binding and the plugin path were read", func(f *Facts, d Decision) bool {
-		return d.Step == Clean && (f.Record != NoRecord || f.AnyUnread || f.PluginsUnscanned || !f.Leftover)
-	}},
+	{
+		"ADD runs only for a wanted name with a slot and an executable whose STATUS is good",
+		func(f *Facts, d Decision) bool {
+			return d.Step == Add && (f.Wanted <= NotWanted || !f.Slot || f.Executable != ExecutableReady)
+		},
+	},
+	{
+		"a leftover is removed only without a record and after every binding and the plugin path were read",
+		func(f *Facts, d Decision) bool {
+			return d.Step == Clean && (f.Record != NoRecord || f.AnyUnread || f.PluginsUnscanned || !f.Leftover)
+		},
+	},
 	{"DEL never runs without a record", func(f *Facts, d Decision) bool {
 		return d.Step == Delete && f.Record == NoRecord
 	}},
@@ -510,7 +525,8 @@ var invariants = []struct {
 	}},
 	{"a broken container leads to DEL or to a hold", func(f *Facts, d Decision) bool {
 		running := f.Record == IsAdded || f.Record == IsChanging
-		broken := f.Namespace != NamespaceOurs || f.Units >= UnitsGone || f.CheckFailed && f.Executable != ExecutableNotReady
+		broken := f.Namespace != NamespaceOurs || f.Units >= UnitsGone ||
+			f.CheckFailed && f.Executable != ExecutableNotReady
 		return running && broken && d.Step != Delete && d.Hold == NotHeld
 	}},
 	{"errors of CHECK never remove a container whose daemon runs while STATUS is bad", func(f *Facts, d Decision) bool {
@@ -520,9 +536,13 @@ var invariants = []struct {
 	{"a step whose back-off runs is never taken", func(f *Facts, d Decision) bool {
 		return d.Step != None && f.Waiting[d.Step]
 	}},
-	{"CHECK, DEL and reconfigure never run without an executable, nor while a better one may be found", func(f *Facts, d Decision) bool {
-		return (d.Step == RunCheck || d.Step == Delete || d.Step == Reconfigure) && f.Executable < ExecutableNotReady
-	}},
+	{
+		"CHECK, DEL and reconfigure never run without an executable, nor while a better one may be found",
+		func(f *Facts, d Decision) bool {
+			return (d.Step == RunCheck || d.Step == Delete || d.Step == Reconfigure) &&
+				f.Executable < ExecutableNotReady
+		},
+	},
 	{"the condition agrees with the record", func(f *Facts, d Decision) bool {
 		runs := f.Record == IsAdded || f.Record == IsChanging
 		switch d.Condition {
@@ -535,17 +555,23 @@ var invariants = []struct {
 				f.Wanted != WantedUnread && !f.HostShuttingDown
 		}
 	}},
-	{"a broken container that is to be removed is one whose daemon or namespace is not as recorded", func(f *Facts, d Decision) bool {
-		return d.Condition == Broken && f.Namespace == NamespaceOurs && f.Units < UnitsGone && !f.CheckFailed
-	}},
+	{
+		"a broken container that is to be removed is one whose daemon or namespace is not as recorded",
+		func(f *Facts, d Decision) bool {
+			return d.Condition == Broken && f.Namespace == NamespaceOurs && f.Units < UnitsGone && !f.CheckFailed
+		},
+	},
 	{"CHECK runs only for a running container whose CHECK is due", func(f *Facts, d Decision) bool {
 		return d.Step == RunCheck && (!f.CheckDue || f.Record != IsAdded && f.Record != IsChanging)
 	}},
-	{"a reconfigure needs an executable that can do it, a record of this boot and our namespace", func(f *Facts, d Decision) bool {
-		ofOtherBoot := f.OtherBoot && f.Record != Damaged
-		return d.Step == Reconfigure &&
-			(!f.Reconfigures || ofOtherBoot || f.Namespace != NamespaceOurs || f.Wanted == WantedOther)
-	}},
+	{
+		"a reconfigure needs an executable that can do it, a record of this boot and our namespace",
+		func(f *Facts, d Decision) bool {
+			ofOtherBoot := f.OtherBoot && f.Record != Damaged
+			return d.Step == Reconfigure &&
+				(!f.Reconfigures || ofOtherBoot || f.Namespace != NamespaceOurs || f.Wanted == WantedOther)
+		},
+	},
 	{"a reconfigure has a reason", func(f *Facts, d Decision) bool {
 		return d.Step == Reconfigure && f.Record == IsAdded && f.Wanted != WantedEdited && !f.AgainDue
 	}},
@@ -557,8 +583,8 @@ var invariants = []struct {
 		return (f.Wanted >= Wanted || f.Wanted == WantedUnread) && !runs && d.Step == None && d.Hold == NotHeld
 	}},
 	{"a container that differs from the desired state leads to a step or to a hold", func(f *Facts, d Decision) bool {
-		return (f.Wanted == WantedOther || f.Wanted == WantedEdited || f.Wanted == WantedGroup) && f.Record != NoRecord &&
-			d.Step == None && d.Hold == NotHeld
+		return (f.Wanted == WantedOther || f.Wanted == WantedEdited || f.Wanted == WantedGroup) &&
+			f.Record != NoRecord && d.Step == None && d.Hold == NotHeld
 	}},
 	{"no step is taken for an unwanted name without resources", func(f *Facts, d Decision) bool {
 		return f.Wanted == NotWanted && f.Readable && f.Record == NoRecord && !f.Leftover && d.Step != None

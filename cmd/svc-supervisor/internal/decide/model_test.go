@@ -113,8 +113,8 @@ func (m *model) facts() Facts {
 		AnyUnread: m.unread, OtherBoot: m.hasRecord() && m.phase != phaseDamaged && !m.thisBoot, Readable: true,
 		Leftover: m.namespace != 0 || m.unit != unitNone, CheckFailed: m.checkFailed,
 		CheckDue:   m.unit == unitFaulty && (m.phase == phaseAdded || m.phase == phaseChanging),
-		Executable: ExecutableReady, Reconfigures: m.executable != cannot && m.notInPlace != m.want.config+1, Slot: true,
-		Waiting: m.waiting, PluginsUnscanned: m.unscanned,
+		Executable: ExecutableReady, Reconfigures: m.executable != cannot && m.notInPlace != m.want.config+1,
+		Slot: true, Waiting: m.waiting, PluginsUnscanned: m.unscanned,
 	}
 	f.Record = map[modelPhase]RecordState{
 		phaseNone: NoRecord, phaseDeleted: NoRecord, phaseDamaged: Damaged, phaseAdding: IsAdding, phaseAdded: IsAdded,

@@ -81,8 +81,8 @@ const (
 
 var publicationNames = [PublicationCount]string{
 	"unchanged", "STARTING", "RUNNING", "RUNNING, the failures in the message",
-	"RUNNING, `change failed: ` and the error in the message", "ERROR with the reason", "ERROR, the failures in the message",
-	"STOPPING", "removed", "that of the other name",
+	"RUNNING, `change failed: ` and the error in the message", "ERROR with the reason",
+	"ERROR, the failures in the message", "STOPPING", "removed", "that of the other name",
 }
 
 func (p Publication) String() string { return publicationNames[p] }
@@ -116,8 +116,8 @@ var statusRules = []statusRule{
 		}, PublishChangeFailed,
 	},
 	{
-		5, "ADD failed: the container ran before and has not run for 60 s; or it never ran, and the code is 7 or one that" +
-			" the plugin defines, or ADD failed before",
+		5, "ADD failed: the container ran before and has not run for 60 s; or it never ran, and the code is 7 or one" +
+			" that the plugin defines, or ADD failed before",
 		func(f *StatusFacts) bool {
 			if f.Moment != StepFailed || f.Step != Add {
 				return false
@@ -126,8 +126,8 @@ var statusRules = []statusRule{
 		}, PublishError,
 	},
 	{
-		6, "DEL begins: the record is damaged, or the container is not wanted under this name and a record or a binding of" +
-			" another name has its id",
+		6, "DEL begins: the record is damaged, or the container is not wanted under this name and a record or a" +
+			" binding of another name has its id",
 		func(f *StatusFacts) bool {
 			return f.Moment == StepBegins && f.Step == Delete &&
 				(f.Record == Damaged || !f.addFollows() && f.UsedElsewhere)
@@ -144,8 +144,8 @@ var statusRules = []statusRule{
 		}, Keep,
 	},
 	{
-		9, "DEL or ADD begins, the container runs, or it is between the DEL and the ADD of a repair; and five failures" +
-			" within ten minutes, until it has run for a minute without one",
+		9, "DEL or ADD begins, the container runs, or it is between the DEL and the ADD of a repair; and five" +
+			" failures within ten minutes, until it has run for a minute without one",
 		func(f *StatusFacts) bool {
 			return f.KeepsFailing &&
 				(f.addOrDelBegins() || f.runningIsDue() || f.held() && f.Hold == HeldBackOff && f.Recreating)
@@ -160,7 +160,8 @@ var statusRules = []statusRule{
 		11, "DEL or ADD begins", (*StatusFacts).addOrDelBegins, PublishStarting,
 	},
 	{
-		12, "the container runs as it is wanted, or it runs and RUNNING was not published since its ADD or since the start",
+		12, "the container runs as it is wanted, or it runs and RUNNING was not published since its ADD" +
+			" or since the start",
 		(*StatusFacts).runningIsDue, PublishRunning,
 	},
 	{
@@ -176,7 +177,8 @@ var statusRules = []statusRule{
 		func(f *StatusFacts) bool { return f.held() && f.Hold == HeldTaken && f.UsedElsewhere }, LeaveStatus,
 	},
 	{
-		16, "wanted and held: it ran before, or what its ADD has left cannot be removed, for less than 60 s", func(f *StatusFacts) bool {
+		16, "wanted and held: it ran before, or what its ADD has left cannot be removed, for less than 60 s",
+		func(f *StatusFacts) bool {
 			return f.held() && (f.Ran || f.cleaning()) && !f.DownTooLong
 		}, Keep,
 	},

@@ -83,7 +83,10 @@ var statusRows = []struct {
 	{"the DEL of a container that is not wanted is STOPPING", at(StepBegins, unwantedFacts(), nil), 7, PublishStopping},
 	{
 		"the DEL of a container whose name is wanted for another one is STOPPING",
-		at(StepBegins, with(good(), func(f *Facts) { f.Wanted = WantedOther }), func(f *StatusFacts) { f.SameContainer = false }),
+		at(
+			StepBegins, with(good(), func(f *Facts) { f.Wanted = WantedOther }),
+			func(f *StatusFacts) { f.SameContainer = false },
+		),
 		7, PublishStopping,
 	},
 	{
@@ -247,9 +250,12 @@ var statusInvariants = []struct {
 	{"a container that runs is ERROR only if it keeps failing", func(f *StatusFacts, p Publication) bool {
 		return f.Moment == Observed && f.Condition == Running && p == PublishError
 	}},
-	{"RUNNING is published for a recorded container only, or while it is repaired", func(f *StatusFacts, p Publication) bool {
-		return f.Moment == Observed && p == PublishRunning && !f.Runs()
-	}},
+	{
+		"RUNNING is published for a recorded container only, or while it is repaired",
+		func(f *StatusFacts, p Publication) bool {
+			return f.Moment == Observed && p == PublishRunning && !f.Runs()
+		},
+	},
 	{"a container that ran is no ERROR within a minute", func(f *StatusFacts, p Publication) bool {
 		return f.Moment != Rejected && f.Ran && !f.DownTooLong && p == PublishError
 	}},
@@ -261,10 +267,13 @@ var statusInvariants = []struct {
 	{"a status is removed only if nothing is wanted or recorded", func(f *StatusFacts, p Publication) bool {
 		return p == RemoveStatus && (f.Wanted != NotWanted || f.Record != NoRecord)
 	}},
-	{"CHECK, rewrite and the removal of a leftover begin and fail without a status", func(f *StatusFacts, p Publication) bool {
-		return (f.Moment == StepBegins || f.Moment == StepFailed) &&
-			(f.Step == RunCheck || f.Step == Rewrite || f.Step == Clean) && p != Keep
-	}},
+	{
+		"CHECK, rewrite and the removal of a leftover begin and fail without a status",
+		func(f *StatusFacts, p Publication) bool {
+			return (f.Moment == StepBegins || f.Moment == StepFailed) &&
+				(f.Step == RunCheck || f.Step == Rewrite || f.Step == Clean) && p != Keep
+		},
+	},
 }
 
 // TestStatusInvariants tries every combination of the facts that the status table refers to.

@@ -30,7 +30,8 @@ func TestBackOffGrowsAndEndsWithAnEdit(t *testing.T) {
 			t.Errorf("%d ADDs in ten minutes", len(times))
 		}
 		for _, deleted := range w.times(spec.Del, "vpn1") {
-			if !slices.ContainsFunc(times, func(added time.Time) bool { return deleted.Sub(added) == 100*time.Millisecond }) {
+			inTime := func(added time.Time) bool { return deleted.Sub(added) == 100*time.Millisecond }
+			if !slices.ContainsFunc(times, inTime) {
 				t.Error("the DEL after a failed ADD was late")
 			}
 		}
@@ -41,7 +42,9 @@ func TestBackOffGrowsAndEndsWithAnEdit(t *testing.T) {
 		if got := w.verbs("vpn1"); got != "ADD DEL" {
 			t.Errorf("%q ran in the second after an edit", got)
 		}
-		w.until(1300*time.Millisecond, "the first delay again", func() bool { return len(w.times(spec.Add, "vpn1")) == 2 })
+		w.until(1300*time.Millisecond, "the first delay again", func() bool {
+			return len(w.times(spec.Add, "vpn1")) == 2
+		})
 	})
 }
 

@@ -64,9 +64,10 @@ func BenchmarkDuplicates(b *testing.B) {
 		b.Run(fmt.Sprint(count), func(b *testing.B) {
 			var bindings []spec.Binding
 			for i := range count {
+				external := fmt.Sprintf("100.64.%d.%d", i/250, i%250)
 				bindings = append(
 					bindings,
-					addressed(spec.PortID(fmt.Sprintf("p%05d", i)), "vpn", "c", fmt.Sprintf("100.64.%d.%d", i/250, i%250)),
+					addressed(spec.PortID(fmt.Sprintf("p%05d", i)), "vpn", "c", external),
 				)
 			}
 			var d duplicates

@@ -50,7 +50,8 @@ func (c *checkSchedule) isDue(s *snapshot, m *memory) bool {
 	intervalOver := !m.checkAt.IsZero() && !s.now.Before(m.checkAt)
 	downCheck := !m.extraCheckAt.IsZero() && !s.now.Before(m.extraCheckAt)
 	mayPostpone := (intervalOver || downCheck) && c.mayPostpone(s, m)
-	if mayPostpone && intervalOver && (allUp(m.health) || !m.extraCheckAt.IsZero() && s.Packets.In == m.good.packets.In) {
+	if mayPostpone && intervalOver &&
+		(allUp(m.health) || !m.extraCheckAt.IsZero() && s.Packets.In == m.good.packets.In) {
 		m.checkAt, intervalOver = c.next(), false
 	}
 	if mayPostpone && downCheck && m.good.idle && *s.Packets == *m.good.packets {

@@ -212,7 +212,8 @@ func (c *claims) winner(name spec.Name, holders *holders) *spec.Binding {
 func (c *claims) takenFrom(b *spec.Binding, holders *holders) string {
 	name := b.Container.InterfaceName
 	taken, first := "", spec.Name("")
-	for _, others := range []map[spec.Name]bool{holders.byContainer[b.Container.ContainerID], holders.byPort[b.PortID]} {
+	byContainer, byPort := holders.byContainer[b.Container.ContainerID], holders.byPort[b.PortID]
+	for _, others := range []map[spec.Name]bool{byContainer, byPort} {
 		for other := range others {
 			h := holders.byName[other]
 			switch {

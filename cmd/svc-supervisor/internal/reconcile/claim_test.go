@@ -142,7 +142,8 @@ func TestTwoNamesForOneContainerID(t *testing.T) {
 					if w.phase(row.runs) != "added" || w.phase(row.held) != "none" {
 						t.Errorf("%s: records %s and %s", moment, w.phase(row.runs), w.phase(row.held))
 					}
-					if got := w.heldReason(row.held); !strings.Contains(got, "c1") || !strings.Contains(got, string(row.runs)) {
+					if got := w.heldReason(row.held); !strings.Contains(got, "c1") ||
+						!strings.Contains(got, string(row.runs)) {
 						t.Errorf("%s: held because %q", moment, got)
 					}
 					if got := w.history("c1"); strings.Contains(got, "ERROR") || strings.Contains(got, "STOPPING") ||
@@ -274,7 +275,8 @@ func TestStatusOfTheFormerContainerIsRemovedWhenTheNextOneIsHeld(t *testing.T) {
 func TestReasonNamesTheSameHolderEachTime(t *testing.T) {
 	holders := newHolders()
 	for name, h := range map[spec.Name]holder{
-		"vpn2": {port: "p9", container: "c1"}, "vpn3": {port: "p1", container: "c9"}, "vpn4": {port: "p8", container: "c1"},
+		"vpn2": {port: "p9", container: "c1"}, "vpn3": {port: "p1", container: "c9"},
+		"vpn4": {port: "p8", container: "c1"},
 	} {
 		holders.set(name, h)
 	}
@@ -367,7 +369,8 @@ func TestLimit(t *testing.T) {
 		w.setHost(1, 3, "")
 		w.start(func(s *Settings) { s.Parallel = 20 })
 		for i := range 10 {
-			w.bind(vpn(spec.PortID(fmt.Sprint("p", i)), spec.Name(fmt.Sprint("vpn", i)), spec.ContainerID(fmt.Sprint("c", i))))
+			port, name := spec.PortID(fmt.Sprint("p", i)), spec.Name(fmt.Sprint("vpn", i))
+			w.bind(vpn(port, name, spec.ContainerID(fmt.Sprint("c", i))))
 		}
 		count := func() (running, refused int) {
 			for _, status := range w.allStatuses() {
@@ -477,7 +480,8 @@ func TestUnreadBindingHasARowUntilItsNameIsKnown(t *testing.T) {
 		// The row of the name shows the reason.
 		w.bind(spec.Binding{PortID: "p1", Reading: spec.Unread, Fault: "file is incomplete"})
 		w.after(time.Second)
-		if rows := w.current.r.Rows(); len(rows) != 1 || rows[0].Name != "vpn1" || rows[0].Reason != "file is incomplete" {
+		if rows := w.current.r.Rows(); len(rows) != 1 || rows[0].Name != "vpn1" ||
+			rows[0].Reason != "file is incomplete" {
 			t.Errorf("rows %+v", rows)
 		}
 	})

@@ -205,7 +205,9 @@ func TestLongFieldIsShortenedInTheLog(t *testing.T) {
 		pushed := push("a", spec.Active)
 		pushed.Connections[0].Name = strings.Repeat("ä", fieldLimit)
 		w.current.r.ApplyPushedHealth(pushed)
-		w.expectLogged("pushed", "connection up container=vpn1 connection=a name="+strings.Repeat("ä", fieldLimit/2)+"…")
+		w.expectLogged(
+			"pushed", "connection up container=vpn1 connection=a name="+strings.Repeat("ä", fieldLimit/2)+"…",
+		)
 	})
 }
 

@@ -53,7 +53,8 @@ func TestDownPace(t *testing.T) {
 			added++
 		}
 	}
-	if most := addedChecks.Burst + int(1000*firstDownCheck/addedChecks.Every); added < addedChecks.Burst || added > most {
+	most := addedChecks.Burst + int(1000*firstDownCheck/addedChecks.Every)
+	if added < addedChecks.Burst || added > most {
 		t.Errorf("a reason that keeps changing added %d CHECKs in 2,000 s, want at most %d", added, most)
 	}
 }

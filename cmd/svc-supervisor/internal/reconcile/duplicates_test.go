@@ -14,7 +14,9 @@ import (
 
 func addressed(port spec.PortID, name spec.Name, id spec.ContainerID, external string) spec.Binding {
 	return changed(vpn(port, name, id), func(b *spec.Binding) {
-		b.Configuration = json.RawMessage(fmt.Sprintf(`{"externalIps":[%q],"externalMac":"AC:CA:BA:00:00:01"}`, external))
+		b.Configuration = json.RawMessage(
+			fmt.Sprintf(`{"externalIps":[%q],"externalMac":"AC:CA:BA:00:00:01"}`, external),
+		)
 	})
 }
 
@@ -73,7 +75,9 @@ func TestDuplicateAddressesAreShownAndPublished(t *testing.T) {
 
 func TestNoteOfABindingIsShownAndPublished(t *testing.T) {
 	inWorld(t, func(w *world) {
-		noted := changed(vpn("p1", "vpn1", "c1"), func(b *spec.Binding) { b.Note = "Router r: no port has the external IP" })
+		noted := changed(vpn("p1", "vpn1", "c1"), func(b *spec.Binding) {
+			b.Note = "Router r: no port has the external IP"
+		})
 		w.bind(noted)
 		w.start()
 		w.untilSettled(time.Second)

@@ -76,7 +76,8 @@ func (e *eventChecks) subscribe(name spec.Name, path string, events spec.Events)
 	c.retry.failed(time.Now())
 	if c.failure != err.Error() {
 		c.failure = err.Error()
-		e.log.Warn("no subscription to kernel events, relying on CHECK at its interval", "container", name, "error", err)
+		e.log.Warn("no subscription to kernel events, relying on CHECK at its interval",
+			"container", name, "error", err)
 	}
 }
 

@@ -16,7 +16,9 @@ import (
 // kernelEvents implements KernelEvents for an instance.
 type kernelEvents struct{ *instance }
 
-func (l kernelEvents) Subscribe(name spec.Name, path string, events spec.Events, changed func()) (fresh bool, err error) {
+func (l kernelEvents) Subscribe(
+	name spec.Name, path string, events spec.Events, changed func(),
+) (fresh bool, err error) {
 	l.w.mu.Lock()
 	defer l.w.mu.Unlock()
 	if l.w.faults.events != nil {
@@ -312,7 +314,8 @@ func TestSubscriptionEndsBeforeTheNamespaceIsRemoved(t *testing.T) {
 				runsXFRM(w)
 				row.do(w)
 				w.after(time.Minute)
-				if !slices.ContainsFunc(w.trace, func(effect string) bool { return effect == "remove namespace vpn1" }) {
+				removed := func(effect string) bool { return effect == "remove namespace vpn1" }
+				if !slices.ContainsFunc(w.trace, removed) {
 					t.Error("the namespace was not removed")
 				}
 			})

@@ -29,11 +29,15 @@ func TestWhenCHECKIsDueBecauseOfEvents(t *testing.T) {
 			p.event(at(4))
 			p.end(at(5), eventGap)
 		}, 5.25},
-		{"an event soon after a verb makes it due a moment after its end", func(p *eventPace, at func(float64) time.Time) {
-			p.begin(at(3))
-			p.end(at(5), eventGap)
-			p.event(at(5.125))
-		}, 5.25},
+		{
+			"an event soon after a verb makes it due a moment after its end",
+			func(p *eventPace, at func(float64) time.Time) {
+				p.begin(at(3))
+				p.end(at(5), eventGap)
+				p.event(at(5.125))
+			},
+			5.25,
+		},
 		{"an event later makes it due at once", func(p *eventPace, at func(float64) time.Time) {
 			p.begin(at(3))
 			p.end(at(5), eventGap)
@@ -49,20 +53,26 @@ func TestWhenCHECKIsDueBecauseOfEvents(t *testing.T) {
 			}
 			p.event(at(20000))
 		}, 20000},
-		{"the allowance is full again after ten minutes without events", func(p *eventPace, at func(float64) time.Time) {
-			checkAtEachDue(p, at, 68)
-			for i := range 10 {
-				p.event(at(700 + float64(i)))
-				p.begin(at(700 + float64(i)))
-				p.end(at(700+float64(i)), eventGap)
-			}
-			p.event(at(710))
-		}, 710},
+		{
+			"the allowance is full again after ten minutes without events",
+			func(p *eventPace, at func(float64) time.Time) {
+				checkAtEachDue(p, at, 68)
+				for i := range 10 {
+					p.event(at(700 + float64(i)))
+					p.begin(at(700 + float64(i)))
+					p.end(at(700+float64(i)), eventGap)
+				}
+				p.event(at(710))
+			},
+			710,
+		},
 	}
 	for _, row := range rows {
 		t.Run(row.sentence, func(t *testing.T) {
 			p := new(eventPace)
-			row.do(p, func(seconds float64) time.Time { return begin.Add(time.Duration(seconds * float64(time.Second))) })
+			row.do(p, func(seconds float64) time.Time {
+				return begin.Add(time.Duration(seconds * float64(time.Second)))
+			})
 			got := -1.0
 			if due := p.due(); !due.IsZero() {
 				got = due.Sub(begin).Seconds()

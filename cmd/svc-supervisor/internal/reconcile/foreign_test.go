@@ -17,7 +17,10 @@ func TestLeftovers(t *testing.T) {
 	put := func(w *world) {
 		w.namespaces["ns9"] = tagged{owner: ours("ns9")}
 		w.links["link9"] = tagged{owner: ours("link9")}
-		w.units["svc-unit9.service"] = &process{unit.Unit{Name: "svc-unit9.service", ActiveState: "active"}, ours("unit9")}
+		w.units["svc-unit9.service"] = &process{
+			unit.Unit{Name: "svc-unit9.service", ActiveState: "active"},
+			ours("unit9"),
+		}
 		w.units["svc-role9:x.service"] = &process{
 			unit.Unit{Name: "svc-role9:x.service", ActiveState: "active"},
 			ours("role9"),
@@ -94,8 +97,12 @@ func TestForeignResourcesAreNeverChanged(t *testing.T) {
 		free     func(*world)
 		reason   string
 	}{
-		{"a namespace without a tag", func(w *world) { w.namespaces["vpn1"] = tagged{} },
-			func(w *world) { w.change(func() { delete(w.namespaces, "vpn1") }) }, "namespace vpn1 exists and is not ours"},
+		{
+			"a namespace without a tag",
+			func(w *world) { w.namespaces["vpn1"] = tagged{} },
+			func(w *world) { w.change(func() { delete(w.namespaces, "vpn1") }) },
+			"namespace vpn1 exists and is not ours",
+		},
 		{"an interface without a tag", func(w *world) { w.links["vpn1"] = tagged{} },
 			func(w *world) { w.change(func() { delete(w.links, "vpn1") }) }, "interface vpn1 exists and is not ours"},
 		{"a container of svc-supervisor exec", func(w *world) {
@@ -118,9 +125,14 @@ func TestForeignResourcesAreNeverChanged(t *testing.T) {
 		}, func(w *world) {
 			w.change(func() { delete(w.units, "svc-vpn1.service") })
 		}, "unit svc-vpn1.service exists and is not ours"},
-		{"a tag of another name", func(w *world) {
-			w.namespaces["vpn1"] = tagged{owner: spec.Owner{Network: spec.Network, Name: "vpn2", ContainerID: "c9"}}
-		}, func(w *world) { w.change(func() { delete(w.namespaces, "vpn1") }) }, "namespace vpn1 exists and is not ours"},
+		{
+			"a tag of another name",
+			func(w *world) {
+				w.namespaces["vpn1"] = tagged{owner: spec.Owner{Network: spec.Network, Name: "vpn2", ContainerID: "c9"}}
+			},
+			func(w *world) { w.change(func() { delete(w.namespaces, "vpn1") }) },
+			"namespace vpn1 exists and is not ours",
+		},
 	}
 	for _, row := range rows {
 		t.Run(row.sentence, func(t *testing.T) {
@@ -155,7 +167,10 @@ func TestForeignUnitIsNotStoppedWithTheContainer(t *testing.T) {
 		w.untilSettled(time.Second)
 		w.change(func() {
 			w.units["svc-vpn1.service"] = other
-			w.units["svc-vpn1:ours.service"] = &process{unit.Unit{Name: "svc-vpn1:ours.service", ActiveState: "active"}, owner}
+			w.units["svc-vpn1:ours.service"] = &process{
+				unit.Unit{Name: "svc-vpn1:ours.service", ActiveState: "active"},
+				owner,
+			}
 		})
 		w.unbind("p1")
 		w.untilSettled(time.Second)

@@ -53,7 +53,9 @@ func TestGCDoesNotRunBesideAVerbOfAnotherVersion(t *testing.T) {
 		var verb sync.WaitGroup
 		verb.Go(func() {
 			e, _ := executables{w.current}.Select(ipsec)
-			_, _ = w.current.r.worker.adder.verbs.runFor(w.t.Context(), b.Container, spec.Check, e, "", must(json.Marshal(conf)))
+			_, _ = w.current.r.worker.adder.verbs.runFor(
+				w.t.Context(), b.Container, spec.Check, e, "", must(json.Marshal(conf)),
+			)
 		})
 		w.after(time.Second)
 		w.current.r.CollectGarbage(w.t.Context())

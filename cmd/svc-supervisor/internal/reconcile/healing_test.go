@@ -117,7 +117,9 @@ func TestReasonNamesTheRemainingLeftover(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.unitsStay = true
 		owner := spec.Owner{Network: spec.Network, Name: "vpn1", ContainerID: "c1"}
-		w.units["svc-vpn1.service"] = &process{unit: unit.Unit{Name: "svc-vpn1.service", ActiveState: "active"}, owner: owner}
+		w.units["svc-vpn1.service"] = &process{
+			unit: unit.Unit{Name: "svc-vpn1.service", ActiveState: "active"}, owner: owner,
+		}
 		w.start()
 		w.bind(vpn("p1", "vpn1", "c1"))
 		want := "remove the leftover failed, tried again: " +

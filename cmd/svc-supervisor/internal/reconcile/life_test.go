@@ -17,7 +17,8 @@ func TestAdoptionChangesNothing(t *testing.T) {
 		t.Run(how, func(t *testing.T) {
 			inWorld(t, func(w *world) {
 				for i := range 20 {
-					w.bind(vpn(spec.PortID(fmt.Sprint("p", i)), spec.Name(fmt.Sprint("vpn", i)), spec.ContainerID(fmt.Sprint("c", i))))
+					port, name := spec.PortID(fmt.Sprint("p", i)), spec.Name(fmt.Sprint("vpn", i))
+					w.bind(vpn(port, name, spec.ContainerID(fmt.Sprint("c", i))))
 				}
 				w.start()
 				w.untilSettled(2 * time.Second)
@@ -393,7 +394,8 @@ func TestAThousandNamesConverge(t *testing.T) {
 		const names = 1000
 		all := func(edition int) (bindings []spec.Binding) {
 			for i := range names {
-				b := vpn(spec.PortID(fmt.Sprint("p", i)), spec.Name(fmt.Sprint("vpn", i)), spec.ContainerID(fmt.Sprint("c", i)))
+				port, name := spec.PortID(fmt.Sprint("p", i)), spec.Name(fmt.Sprint("vpn", i))
+				b := vpn(port, name, spec.ContainerID(fmt.Sprint("c", i)))
 				bindings = append(bindings, edited(b, edition))
 			}
 			return bindings

@@ -47,8 +47,11 @@ func TestChangesOfTheNSDB(t *testing.T) {
 		{"MAC: reconfigure", func(w *world) {
 			w.bind(changed(first, func(b *spec.Binding) { b.Port.MAC = "ca:08:1a:94:29:0e" }))
 		}, map[spec.Name]string{"vpn1": "ADD"}, nil},
-		{"bridge: reconfigure", func(w *world) { w.bind(changed(first, func(b *spec.Binding) { b.Port.Bridge = "br0" })) },
-			map[spec.Name]string{"vpn1": "ADD"}, nil},
+		{
+			"bridge: reconfigure",
+			func(w *world) { w.bind(changed(first, func(b *spec.Binding) { b.Port.Bridge = "br0" })) },
+			map[spec.Name]string{"vpn1": "ADD"}, nil,
+		},
 		{"group: the record is rewritten, no verb runs", func(w *world) {
 			w.bind(changed(first, func(b *spec.Binding) { b.Container.GroupID = "group-2" }))
 		}, map[spec.Name]string{"vpn1": ""}, map[spec.ContainerID]string{"c1": ""}},
@@ -164,8 +167,8 @@ func TestRecordKeepsTheLastValidConfigurationWhileAnEditFails(t *testing.T) {
 			w.after(time.Second)
 		}
 		record := w.readLocked("vpn1")[0].Record
-		if was, is := string(record.Previous.Configuration), string(record.Conf.Configuration); was != `{"edition":1}` ||
-			is != `{"edition":4}` {
+		was, is := string(record.Previous.Configuration), string(record.Conf.Configuration)
+		if was != `{"edition":1}` || is != `{"edition":4}` {
 			t.Errorf("previous %s, conf %s", was, is)
 		}
 		w.on(spec.Add, "vpn1")
@@ -332,7 +335,8 @@ func TestRepeatedRequestsToReconfigureAreLimited(t *testing.T) {
 			spec.Add,
 			"vpn1",
 			behaviour{
-				prints: `{"cniVersion":"1.1.0","units":["svc-vpn1.service"],"health":{"code":"RUNNING","again":{"after":0}}}`,
+				prints: `{"cniVersion":"1.1.0","units":["svc-vpn1.service"],` +
+					`"health":{"code":"RUNNING","again":{"after":0}}}`,
 			},
 		)
 		w.start()
@@ -430,7 +434,9 @@ func TestVerbThatHitsItsDeadlineIsUndoneAndRetried(t *testing.T) {
 }
 
 func TestFailedDELIsRetriedAndKeepsTheRecord(t *testing.T) {
-	for _, fails := range []behaviour{{fails: code(spec.CodeIO)}, {hangs: true}, {fails: code(spec.CodeIO), late: true}} {
+	for _, fails := range []behaviour{
+		{fails: code(spec.CodeIO)}, {hangs: true}, {fails: code(spec.CodeIO), late: true},
+	} {
 		inWorld(t, func(w *world) {
 			w.bind(vpn("p1", "vpn1", "c1"))
 			w.start()

@@ -85,7 +85,8 @@ func (l *memories) forgetOrWake(s *snapshot, m *memory, now time.Time, mark func
 		m.timer = time.AfterFunc(time.Until(at), func() { mark(s.Name) })
 		return
 	}
-	if s.Facts.Wanted == decide.NotWanted && s.Facts.Record == decide.NoRecord && s.Facts.Readable && !s.Facts.Leftover {
+	if s.Facts.Wanted == decide.NotWanted && s.Facts.Record == decide.NoRecord &&
+		s.Facts.Readable && !s.Facts.Leftover {
 		delete(l.byName, s.Name)
 	}
 }

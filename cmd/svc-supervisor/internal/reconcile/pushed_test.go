@@ -36,8 +36,11 @@ func answer(h *spec.Health) string {
 
 // push returns a pushed health with one connection of vpn1.
 func push(id string, status spec.ConnectionStatus) *spec.Health {
-	return &spec.Health{InterfaceName: "vpn1", Code: spec.Running, Connections: []spec.Connection{{ID: id, Status: status,
-		Pairs: []spec.Pair{{Local: "10.1.0.0/24", Peer: "10.2.0.0/24", Status: status}}}}}
+	pairs := []spec.Pair{{Local: "10.1.0.0/24", Peer: "10.2.0.0/24", Status: status}}
+	return &spec.Health{
+		InterfaceName: "vpn1", Code: spec.Running,
+		Connections: []spec.Connection{{ID: id, Status: status, Pairs: pairs}},
+	}
 }
 
 // statuses returns the statuses of the connections as published and as shown by ps.

@@ -10,13 +10,14 @@ import (
 
 func TestLineOfAnExecutableKeepsItsLevel(t *testing.T) {
 	for line, want := range map[string]string{
-		`level=WARN msg="a \"guard\" is gone" container=vpn1 reason="no nft"`: `level=WARN msg="a \"guard\" is gone container=vpn1 reason=\"no nft\"" verb=ADD`,
-		`level=ERROR msg=gone container=vpn1`:                                 `level=ERROR msg="gone container=vpn1" verb=ADD`,
-		`level=DEBUG msg=looks`:                                               `level=DEBUG msg=looks verb=ADD`,
-		`level=WARN`:                                                          `level=WARN msg="" verb=ADD`,
-		`level=WARN msg="not closed`:                                          `level=WARN msg="\"not closed" verb=ADD`,
-		`level=LOUD msg=x`:                                                    `level=INFO msg="level=LOUD msg=x" verb=ADD`,
-		`warning: a line of a shell`:                                          `level=INFO msg="warning: a line of a shell" verb=ADD`,
+		`level=WARN msg="a \"guard\" is gone" container=vpn1 reason="no nft"`: `level=WARN msg="a \"guard\" is gone` +
+			` container=vpn1 reason=\"no nft\"" verb=ADD`,
+		`level=ERROR msg=gone container=vpn1`: `level=ERROR msg="gone container=vpn1" verb=ADD`,
+		`level=DEBUG msg=looks`:               `level=DEBUG msg=looks verb=ADD`,
+		`level=WARN`:                          `level=WARN msg="" verb=ADD`,
+		`level=WARN msg="not closed`:          `level=WARN msg="\"not closed" verb=ADD`,
+		`level=LOUD msg=x`:                    `level=INFO msg="level=LOUD msg=x" verb=ADD`,
+		`warning: a line of a shell`:          `level=INFO msg="warning: a line of a shell" verb=ADD`,
 	} {
 		var got bytes.Buffer
 		withoutTime := func(_ []string, a slog.Attr) slog.Attr {

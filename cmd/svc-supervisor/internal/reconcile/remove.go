@@ -42,15 +42,18 @@ func (r *remover) remove(ctx context.Context, s *snapshot, m *memory, d decide.D
 		m.broken = r.history.brokenReason(ctx, s, m)
 		if stillWanted && m.failure[decide.Delete] == "" {
 			if failed := s.FailedUnit(); failed != "" {
-				r.history.noteCrash(ctx, s, m, failed, strings.TrimPrefix(r.history.exitReason(ctx, failed), ": "), true)
-			} else if s.Facts.CheckFailed && s.Facts.Namespace == decide.NamespaceOurs && s.Facts.Units != decide.UnitsGone {
+				reason := strings.TrimPrefix(r.history.exitReason(ctx, failed), ": ")
+				r.history.noteCrash(ctx, s, m, failed, reason, true)
+			} else if s.Facts.CheckFailed && s.Facts.Namespace == decide.NamespaceOurs &&
+				s.Facts.Units != decide.UnitsGone {
 				// missing resources are no failure: an operator stopped or removed them
 				r.history.noteFailure(s, m, m.broken, true)
 			}
 		}
 	}
 	if record == nil {
-		r.logs(c.ServiceType).Warn("remove the container of a damaged record", "container", s.Name, "error", s.RecordProblem)
+		r.logs(c.ServiceType).Warn("remove the container of a damaged record",
+			"container", s.Name, "error", s.RecordProblem)
 	} else {
 		attributes := append(fields(c), "rule", d.Rule)
 		level := slog.LevelInfo

@@ -40,8 +40,12 @@ func TestStatusOfAFirstADDThatFails(t *testing.T) {
 		{"another code is an error the second time", []behaviour{{fails: code(spec.CodeIO)}}, 10 * time.Minute,
 			"STARTING, ERROR (scripted (code 5))"},
 		{"code 11 is never an error", []behaviour{{fails: code(spec.CodeAgain)}}, 10 * time.Minute, "STARTING"},
-		{"code 11 does not count", []behaviour{{fails: code(spec.CodeAgain)}, {fails: code(spec.CodeIO)}, {}}, time.Minute,
-			"STARTING, RUNNING"},
+		{
+			"code 11 does not count",
+			[]behaviour{{fails: code(spec.CodeAgain)}, {fails: code(spec.CodeIO)}, {}},
+			time.Minute,
+			"STARTING, RUNNING",
+		},
 		{"a verb that hangs once is no error", []behaviour{{hangs: true}}, 31 * time.Second, "STARTING"},
 		{
 			"a verb that hangs twice is an error",
@@ -93,8 +97,12 @@ func TestStatusOfAHeldContainerThatNeverRan(t *testing.T) {
 		statuses string
 		repair   func(*world)
 	}{
-		{"no executable", func(w *world) { w.uninstall("/opt/svc/bin/svc-ipsec") }, "ERROR (no executable serves type IPSEC)",
-			func(w *world) { w.install("/opt/svc/bin/svc-ipsec", ipsec, "1.0.0", true) }},
+		{
+			"no executable",
+			func(w *world) { w.uninstall("/opt/svc/bin/svc-ipsec") },
+			"ERROR (no executable serves type IPSEC)",
+			func(w *world) { w.install("/opt/svc/bin/svc-ipsec", ipsec, "1.0.0", true) },
+		},
 		{
 			"STATUS bad",
 			func(w *world) { w.unready("/opt/svc/bin/svc-ipsec", "no pluto") },
@@ -321,8 +329,8 @@ func TestContainerWithoutUnitsIsRunning(t *testing.T) {
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.start()
 		w.untilSettled(time.Second)
-		if got := w.status("c1"); got.Code != spec.Running || got.NamespaceName != "vpn1" || got.InterfaceName != "vpn1" ||
-			got.HostID != "host-1" {
+		if got := w.status("c1"); got.Code != spec.Running || got.NamespaceName != "vpn1" ||
+			got.InterfaceName != "vpn1" || got.HostID != "host-1" {
 			t.Errorf("status %+v", got)
 		}
 		w.after(5 * time.Minute)

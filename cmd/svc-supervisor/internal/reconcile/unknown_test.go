@@ -389,7 +389,8 @@ func TestReasonOfAnUnknownStateIsTrue(t *testing.T) {
 				w.current.r.Mark("vpn1")
 				w.after(time.Second)
 				for _, shown := range w.current.r.Rows() {
-					if shown.Name == "vpn1" && (shown.Status != "UNKNOWN" || !strings.Contains(shown.Reason, row.want)) {
+					if shown.Name == "vpn1" &&
+						(shown.Status != "UNKNOWN" || !strings.Contains(shown.Reason, row.want)) {
 						t.Errorf("shown: %s %q", shown.Status, shown.Reason)
 					}
 				}

@@ -53,8 +53,8 @@ func (w *world) startWithoutDesired(change ...func(*Settings)) *instance {
 	log := slog.New(logRecorder{slog.NewTextHandler(w.t.Output(), nil), w})
 	l.publisher = report.New(l, log)
 	observer := observe.New(s.BootID, records{l}, namespaces{l}, links{l}, units{l}, executables{l})
-	l.r = New(s, observer, records{l}, namespaces{l}, links{l}, units{l}, kernelEvents{l}, executables{l}, reporter{l}, log,
-		func(spec.ServiceType) *slog.Logger { return log })
+	l.r = New(s, observer, records{l}, namespaces{l}, links{l}, units{l}, kernelEvents{l}, executables{l},
+		reporter{l}, log, func(spec.ServiceType) *slog.Logger { return log })
 	if err := l.r.LoadRecords(); err != nil {
 		w.t.Fatal(err)
 	}

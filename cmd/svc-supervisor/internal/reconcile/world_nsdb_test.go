@@ -14,8 +14,8 @@ func vpn(port spec.PortID, name spec.Name, id spec.ContainerID) spec.Binding {
 	return spec.Binding{
 		PortID: port,
 		Container: spec.Container{
-			PortID: port, HostID: "host-1", InterfaceName: name, ContainerID: id, ServiceType: ipsec, GroupID: "group-1",
-			ConfigurationID: "configuration-1",
+			PortID: port, HostID: "host-1", InterfaceName: name, ContainerID: id, ServiceType: ipsec,
+			GroupID: "group-1", ConfigurationID: "configuration-1",
 		},
 		Port:          spec.Port{Addresses: []string{"169.254.0.1/30"}},
 		Configuration: json.RawMessage(`{"edition":1}`),

@@ -47,7 +47,8 @@ func (w *world) differences() iter.Seq[string] {
 		ids := map[spec.ContainerID]bool{}
 		for _, b := range w.bindings {
 			wanted[b.Container.InterfaceName], ids[b.Container.ContainerID] = true, true
-			if text := w.differsLocked(&b); text != "" && !yield(fmt.Sprintf("%s: %s", b.Container.InterfaceName, text)) {
+			if text := w.differsLocked(&b); text != "" &&
+				!yield(fmt.Sprintf("%s: %s", b.Container.InterfaceName, text)) {
 				return
 			}
 		}
@@ -113,8 +114,8 @@ func (w *world) differsLocked(b *spec.Binding) string {
 	}
 	record := entries[0].Record
 	digest, _ := b.Conf(spec.Network, "").Digest()
-	if record.Phase != statedir.Added || record.BootID != w.boot || record.Container != c || *record.Conf.Container != c ||
-		record.Digest != digest {
+	if record.Phase != statedir.Added || record.BootID != w.boot || record.Container != c ||
+		*record.Conf.Container != c || record.Digest != digest {
 		return fmt.Sprintf("record %s differs from the desired state", record.Phase)
 	}
 	for _, name := range record.Units() {

@@ -29,7 +29,8 @@ func TestLatestStatusOfAContainer(t *testing.T) {
 			spec.Starting, "", "", 0, 0,
 		},
 		{
-			"RUNNING without a known health", []func(publisher){func(p publisher) { p.Set(vpn, spec.Running, "a", nil) }},
+			"RUNNING without a known health",
+			[]func(publisher){func(p publisher) { p.Set(vpn, spec.Running, "a", nil) }},
 			spec.Running, "a", "vpn", 0, 0,
 		},
 		{"RUNNING has the connections of the health", []func(publisher){running}, spec.Running, "", "vpn", 1, 2},
@@ -57,7 +58,8 @@ func TestLatestStatusOfAContainer(t *testing.T) {
 			spec.Stopping, "", "vpn", 0, 0,
 		},
 		{
-			"a pushed connection is merged", []func(publisher){running, func(p publisher) { p.MergeConnections("c1", changed) }},
+			"a pushed connection is merged",
+			[]func(publisher){running, func(p publisher) { p.MergeConnections("c1", changed) }},
 			spec.Running, "", "vpn", 2, 2,
 		},
 		{
