@@ -345,6 +345,22 @@ func TestBridgeIsFoundByAlternativeName(t *testing.T) {
 	c.must("CHECK")
 }
 
+// TestInterfaceHasTheMTUOfASmallerBridge uses a bridge with the MTU of an overlay network. An interface with a larger
+// MTU would lose its largest packets without notice.
+func TestInterfaceHasTheMTUOfASmallerBridge(t *testing.T) {
+	requireSandbox(t)
+	sh(t, "ip", "link", "add", "br-overlay", "mtu", "1450", "type", "bridge")
+	t.Cleanup(func() { tryShell("ip", "link", "del", "br-overlay") })
+	c := newContainer(t, "vpn-overlay")
+	c.port = `{"addresses":["169.254.0.1/30"],"mac":"02:00:00:00:00:01","bridge":"br-overlay"}`
+	c.must("ADD")
+	for _, link := range []string{
+		sh(t, "ip", "link", "show", c.name), sh(t, "ip", "-n", c.name, "link", "show", "svc0"),
+	} {
+		contains(t, "the link", link, " mtu 1450 ")
+	}
+}
+
 // TestHostIsNotChanged checks that containers do not change the bridge and other settings of the host.
 func TestHostIsNotChanged(t *testing.T) {
 	requireSandbox(t)

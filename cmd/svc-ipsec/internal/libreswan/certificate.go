@@ -71,9 +71,11 @@ func (k *KeyDatabase) importOne(ctx context.Context, c *credential.Credential, p
 		if err := os.WriteFile(file, der, 0o600); err != nil {
 			return err
 		}
-		_, err := k.certutil(ctx, "-A", "-n", nickname, "-t", trust, "-i", file)
+		if _, err := k.certutil(ctx, "-A", "-n", nickname, "-t", trust, "-i", file); err != nil {
+			return err
+		}
 		present[nickname] = trust
-		return err
+		return nil
 	}
 	for _, root := range c.Roots {
 		trust, known := present[root.Nickname]
@@ -168,6 +170,11 @@ func (k *KeyDatabase) Prune(ctx context.Context, credentials []*credential.Crede
 		needed[nickname], keys[keyOf(nickname)] = true, true
 	}
 	roots := false
+	defer func() { // also if a later deletion fails
+		if roots {
+			k.flushRoots(ctx)
+		}
+	}()
 	for nickname := range present {
 		if needed[nickname] || len(kept) > 0 && strings.HasPrefix(nickname, "ca-") {
 			continue
@@ -180,9 +187,6 @@ func (k *KeyDatabase) Prune(ctx context.Context, credentials []*credential.Crede
 			return err
 		}
 		roots = roots || strings.HasPrefix(nickname, "ca-")
-	}
-	if roots {
-		k.flushRoots(ctx)
 	}
 	return nil
 }

@@ -42,7 +42,8 @@ func (j Journal) since(ctx context.Context, since time.Time, invocation string) 
 }
 
 // logLine matches a line about one conn: "conn"[1] 200.200.200.2 #3: text. The peer of an instance may follow the name.
-var logLine = lazyregexp.New(`^(?:ERROR: )?"([A-Za-z0-9_-]{1,80})"(?:\[[0-9]+\])?[^#:"]*(?: #[0-9]+)?: (.*)$`)
+var logLine = lazyregexp.New(`^(?:ERROR: )?"([A-Za-z0-9_-]{1,80})"` +
+	`(?:\[[0-9]+\])?(?: [0-9a-f.:]+|[^#:"]*)(?: #[0-9]+)?: (.*)$`)
 
 // packetLine matches a line about a packet that belongs to no conn: packet from 200.200.200.2:500: text.
 var packetLine = lazyregexp.New(`^packet from ([0-9a-f.:\[\]]+): (.*)$`)

@@ -55,10 +55,10 @@ func (p Isolation) run(parent context.Context, limit time.Duration, program stri
 	var stdout, stderr limitedBuffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err := p.inNamespaces(cmd.Run)
-	if ctx.Err() != nil && parent.Err() == nil {
+	if err != nil && ctx.Err() != nil && parent.Err() == nil {
 		return "", fmt.Errorf("%s: %w: %w", filepath.Base(program), ErrNoAnswer, context.Cause(ctx))
 	}
-	if ctx.Err() != nil {
+	if err != nil && ctx.Err() != nil {
 		return "", fmt.Errorf("%s: no answer: %w", filepath.Base(program), context.Cause(ctx))
 	}
 	if err != nil {

@@ -146,6 +146,7 @@ func TestFailuresInLog(t *testing.T) {
 "d-0-0" #5: initiator established Child SA using #1; IPsec tunnel [10.1.0.0-10.1.0.255:0-65535 0]
 ERROR: "e-0-0" #4: netlink response for Add SA esp.446cda23@100.100.100.2: Protocol not supported (errno 93)
 "f-0-0"[1] 192.0.2.1 #4: NO_PROPOSAL_CHOSEN
+"g-0-0"[1] 2001:db8:2::2 #5: NO_PROPOSAL_CHOSEN
 loading secrets from "/run/x"
 `
 	wantLoad := map[string]string{"b-0-0": "IKE encryption algorithm 'aes_ccm_a256' is not supported",
@@ -154,7 +155,7 @@ loading secrets from "/run/x"
 		t.Errorf("load failures %v", got)
 	}
 	want := map[string]string{"a-0-0": "AUTHENTICATION_FAILED", "e-0-0": "the kernel refused the SA",
-		"f-0-0": "NO_PROPOSAL_CHOSEN"}
+		"f-0-0": "NO_PROPOSAL_CHOSEN", "g-0-0": "NO_PROPOSAL_CHOSEN"}
 	if got := LastFailures(log); !reflect.DeepEqual(got, want) {
 		t.Errorf("last failures %v", got)
 	}

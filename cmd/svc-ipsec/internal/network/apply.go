@@ -8,6 +8,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
 // protocol marks the routes of this plugin in the kernel's table, so that a change or a removal affects only these.
@@ -34,6 +36,26 @@ func (n *Namespace) Apply(p *Plan) error {
 		return err
 	}
 	return i.applyRoutes(ownRoutes(list, link), p.wantedRoutes(list, link))
+}
+
+// LimitMTU lowers the MTU of the container's end of the veth pair to that of the host's end, which has the MTU of its
+// bridge. The kernel drops packets that are larger than the receiving end's MTU, without an ICMP message.
+func (n *Namespace) LimitMTU(name string, owner spec.Owner) error {
+	host, err := netlink.LinkByName(string(owner.Name))
+	if err != nil {
+		return fmt.Errorf("look for %s: %w", owner.Name, err)
+	}
+	link, err := n.handle.LinkByName(name)
+	if err != nil {
+		return fmt.Errorf("look for %s: %w", name, err)
+	}
+	if link.Attrs().MTU <= host.Attrs().MTU {
+		return nil
+	}
+	if err := n.handle.LinkSetMTU(link, host.Attrs().MTU); err != nil {
+		return fmt.Errorf("set the MTU of %s to that of %s: %w", name, owner.Name, err)
+	}
+	return nil
 }
 
 // nsInterface is an interface in a namespace, with its addresses, neighbours and routes.

@@ -36,6 +36,9 @@ func (g Guard) blocks(kind string) map[selector]int {
 	return wanted
 }
 
+// HasPolicies reports whether a guard of this kind has XFRM policies.
+func (g Guard) HasPolicies(kind string) bool { return len(g.blocks(kind)) > 0 }
+
 // unprotected returns the selectors whose packets must not leave in clear. A peer's network that overlaps no local
 // network is blocked for every source. One that overlaps a local network (for example 0.0.0.0/0) is blocked only for
 // the local networks as source, because otherwise these could not be reached.

@@ -134,3 +134,21 @@ func TestUnionKeepsOrderOfEntries(t *testing.T) {
 		t.Errorf("union with itself: %v", union.Entries)
 	}
 }
+
+func TestGuardHasPolicies(t *testing.T) {
+	for _, row := range []struct {
+		name    string
+		entries []entry
+		kind    string
+		want    bool
+	}{
+		{"nftables distinguishes all networks", []entry{{}}, GuardTable, false},
+		{"nftables cannot distinguish two networks", []entry{{}, {Indistinct: true}}, GuardTable, true},
+		{"the kernel has no nftables", []entry{{}}, GuardPolicies, true},
+		{"nothing is guarded", nil, GuardPolicies, false},
+	} {
+		if got := (Guard{Entries: row.entries}).HasPolicies(row.kind); got != row.want {
+			t.Errorf("%s: %v", row.name, got)
+		}
+	}
+}

@@ -59,7 +59,10 @@ func (n *networkChange) apply(ctx context.Context) error {
 	if n.plan.Chained {
 		return nil
 	}
-	return network.AttachHostLink(n.owner, n.attachment.Bridge, n.record.bridges()...)
+	if err := network.AttachHostLink(n.owner, n.attachment.Bridge, n.record.bridges()...); err != nil {
+		return err
+	}
+	return n.namespace.LimitMTU(n.plan.Interface, n.owner)
 }
 
 // check returns an error if the interface cannot be created or changed. It is not created while a daemon runs, because

@@ -61,10 +61,10 @@ func (c *change) markIncomplete() error {
 	return r.markIncomplete(n.old, n.plan, c.request.Bridge(), daemonStays)
 }
 
-// restoreGuard installs a guard of XFRM policies again after a daemon was started: Libreswan 5 flushes all policies
+// restoreGuard installs the XFRM policies of a guard again after a daemon was started: Libreswan 5 flushes all policies
 // when it starts.
 func (c *change) restoreGuard(ctx context.Context) error {
-	if c.attachment.Guard != network.GuardPolicies {
+	if !c.network.plan.Guard.HasPolicies(c.attachment.Guard) {
 		return nil
 	}
 	if _, err := awaitConns(ctx, c.daemon.daemon, nil); err != nil {
