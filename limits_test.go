@@ -31,9 +31,6 @@ var largeTypes = map[string]string{
 		"share only the decoder.",
 }
 
-// unmerged is the reason for what is corrected in another branch. It goes when all branches are merged.
-const unmerged = "Another branch works on this package."
-
 // methodCount is what a reader must know about one type: its number of methods and the files that contain them.
 type methodCount struct {
 	methods int
@@ -186,30 +183,13 @@ const (
 	tabColumns = 4
 )
 
-// longLines are directories with lines that are too long, with the reason. The table goes when all branches are merged.
-var longLines = map[string]string{
-	"pkg/unit":  unmerged,
-	"pkg/watch": unmerged,
-}
-
 // columns returns the length of a line in columns.
 func columns(line string) int {
 	return utf8.RuneCountInString(line) + (tabColumns-1)*strings.Count(line, "\t")
 }
 
-// longLinesDirectory returns the entry of longLines for a file, or "" if it has none.
-func longLinesDirectory(path string) string {
-	for directory := range longLines {
-		if within(path, directory) {
-			return directory
-		}
-	}
-	return ""
-}
-
 func TestNoLineOfAGoFileIsTooLong(t *testing.T) {
 	files := 0
-	needed := map[string]bool{} // the entries of longLines that are needed
 	err := filepath.WalkDir(".", func(path string, entry fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -231,25 +211,14 @@ func TestNoLineOfAGoFileIsTooLong(t *testing.T) {
 		number := 0
 		for line := range strings.Lines(string(content)) {
 			number++
-			length := columns(strings.TrimSuffix(line, "\n"))
-			if length <= maxColumns {
-				continue
+			if length := columns(strings.TrimSuffix(line, "\n")); length > maxColumns {
+				t.Errorf("%s:%d has %d columns; the limit is %d", path, number, length, maxColumns)
 			}
-			if directory := longLinesDirectory(path); directory != "" {
-				needed[directory] = true
-				continue
-			}
-			t.Errorf("%s:%d has %d columns; the limit is %d", path, number, length, maxColumns)
 		}
 		return nil
 	})
 	if err != nil {
 		t.Fatal(err)
-	}
-	for directory := range longLines {
-		if !needed[directory] {
-			t.Errorf("%s has no line that is too long: remove it from longLines", directory)
-		}
 	}
 	if files < 400 {
 		t.Errorf("found only %d Go files", files)

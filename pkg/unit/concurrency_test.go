@@ -114,7 +114,8 @@ func TestUnansweredCallsLeakNothing(t *testing.T) {
 			cancel()
 		}
 		bus.Close()
-		eventually(t, "the goroutines of the calls end: "+what, func() bool { return runtime.NumGoroutine() <= goroutines })
+		eventually(t, "the goroutines of the calls end: "+what,
+			func() bool { return runtime.NumGoroutine() <= goroutines })
 	}
 }
 

@@ -71,7 +71,9 @@ func TestDamagedMessagesCauseNoPanic(t *testing.T) {
 		for range 1 + rand.IntN(4) {
 			damaged[rand.IntN(min(len(damaged), 200))] = byte(rand.IntN(256))
 		}
-		f := &messageFilter{in: bufio.NewReader(bytes.NewReader(damaged)), dropped: func(signalHeader) bool { return false }}
+		f := &messageFilter{
+			in: bufio.NewReader(bytes.NewReader(damaged)), dropped: func(signalHeader) bool { return false },
+		}
 		_, _ = io.Copy(io.Discard, f)
 	}
 }

@@ -78,8 +78,10 @@ func program(t testing.TB, bus *Bus, name string, args ...string) Transient {
 		}
 	})
 	return Transient{
-		Name:      "svc-" + name + ".service",
-		Owner:     spec.Owner{Network: spec.Network, Name: spec.Name(name), ContainerID: "id-" + spec.ContainerID(name)},
+		Name: "svc-" + name + ".service",
+		Owner: spec.Owner{
+			Network: spec.Network, Name: spec.Name(name), ContainerID: "id-" + spec.ContainerID(name),
+		},
 		Slice:     "svc-test.slice",
 		Type:      Notify,
 		ExecStart: daemonCommand(t, args...),

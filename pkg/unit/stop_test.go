@@ -14,7 +14,8 @@ func itoa(n int) string { return strconv.Itoa(n) }
 func runTransient(t *testing.T, bus *Bus, unit string, command ...string) {
 	t.Helper()
 	t.Cleanup(func() { systemctl(t, "stop", unit); systemctl(t, "reset-failed", unit) })
-	out, err := exec.Command("systemd-run", append([]string{"--quiet", "--unit=" + unit}, command...)...).CombinedOutput()
+	out, err := exec.Command(
+		"systemd-run", append([]string{"--quiet", "--unit=" + unit}, command...)...).CombinedOutput()
 	if err != nil {
 		t.Fatalf("systemd-run: %v: %s", err, out)
 	}

@@ -98,10 +98,11 @@ func answerCalls(conn net.Conn, n int) {
 			continue
 		}
 		n--
-		reply := &dbus.Message{Type: dbus.TypeMethodReply, Body: []any{noUnits}, Headers: map[dbus.HeaderField]dbus.Variant{
-			dbus.FieldReplySerial: dbus.MakeVariant(call.Serial()),
-			dbus.FieldSignature:   dbus.MakeVariant(dbus.SignatureOf(noUnits)),
-		}}
+		reply := &dbus.Message{Type: dbus.TypeMethodReply, Body: []any{noUnits},
+			Headers: map[dbus.HeaderField]dbus.Variant{
+				dbus.FieldReplySerial: dbus.MakeVariant(call.Serial()),
+				dbus.FieldSignature:   dbus.MakeVariant(dbus.SignatureOf(noUnits)),
+			}}
 		if err := reply.EncodeTo(conn, binary.LittleEndian); err != nil {
 			return
 		}

@@ -78,7 +78,8 @@ func TestOpenErrorIsOneLineWithTheAllowedForm(t *testing.T) {
 				t.Fatal("the URL was accepted")
 			}
 			text := err.Error()
-			if !strings.HasPrefix(text, "open NSDB") || !strings.Contains(text, row.want) || strings.Contains(text, "\n") {
+			if !strings.HasPrefix(text, "open NSDB") || !strings.Contains(text, row.want) ||
+				strings.Contains(text, "\n") {
 				t.Errorf("got  %q\nwant %q in one line", err, row.want)
 			}
 			if strings.Contains(text, "hunter2") {

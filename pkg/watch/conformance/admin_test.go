@@ -163,7 +163,8 @@ func exportDiff(exported []spec.Object, all objects) string {
 func TestObjectsAreCopiedBetweenAllKinds(t *testing.T) {
 	var all []*Kind
 	for _, kind := range kinds {
-		missing := slices.ContainsFunc(kind.programs, func(path string) bool { _, err := os.Stat(path); return err != nil })
+		missing := slices.ContainsFunc(kind.programs,
+			func(path string) bool { _, err := os.Stat(path); return err != nil })
 		if missing && os.Getenv("SVC_TEST_NSDB") != "1" { // where it is, the start fails
 			t.Logf("without %s: its servers are not installed", kind.name)
 			continue
@@ -212,7 +213,8 @@ func TestObjectsAreCopiedBetweenAllKinds(t *testing.T) {
 // files.
 func TestReadableObjectsAreExportedAndPassValidate(t *testing.T) {
 	for _, kind := range kinds {
-		missing := slices.ContainsFunc(kind.programs, func(path string) bool { _, err := os.Stat(path); return err != nil })
+		missing := slices.ContainsFunc(kind.programs,
+			func(path string) bool { _, err := os.Stat(path); return err != nil })
 		if missing && os.Getenv("SVC_TEST_NSDB") != "1" { // where it is, the start fails
 			t.Logf("without %s: its servers are not installed", kind.name)
 			continue

@@ -121,7 +121,9 @@ func (o objects) list() (list []spec.Object) {
 
 // id returns a UUID for an object. All kinds accept UUIDs. class distinguishes objects with the same number.
 func id(class string, n int) string {
-	first := map[string]int{"host": 1, "port": 2, "container": 3, "group": 4, "configuration": 5, "connection": 6}[class]
+	first := map[string]int{
+		"host": 1, "port": 2, "container": 3, "group": 4, "configuration": 5, "connection": 6,
+	}[class]
 	return fmt.Sprintf("%08d-0000-4000-8000-%012d", first, n)
 }
 

@@ -118,11 +118,15 @@ func containerChanges(t *testing.T, k *Kind) {
 		{name: "another interface name", after: objects{
 			bindingKey(1, 1): bindingObject(1, 1, edit{"interfaceName": "vpn-other"})}},
 		{name: "another container",
-			before: objects{containerKey(3): containerObject(3, edit{"portId": nil, "configurationId": id("configuration", 1)})},
+			before: objects{
+				containerKey(3): containerObject(3, edit{"portId": nil, "configurationId": id("configuration", 1)}),
+			},
 			after: objects{
 				bindingKey(1, 1): bindingObject(1, 1, edit{"containerId": id("container", 3)}),
 				containerKey(1):  containerObject(1, edit{"portId": nil}),
-				containerKey(3):  containerObject(3, edit{"portId": id("port", 1), "configurationId": id("configuration", 1)}),
+				containerKey(3): containerObject(3, edit{
+					"portId": id("port", 1), "configurationId": id("configuration", 1),
+				}),
 			}},
 		{name: "the content of the configuration", after: objects{
 			configurationKey(1): configurationObject(1, "another secret")}},
@@ -180,7 +184,8 @@ func unreadableObjects(t *testing.T, k *Kind) {
 			backend.Corrupt(t, r.key)
 			o.waitFor("the fault", func(d spec.Desired) bool {
 				b, other := find(d, port(1)), find(d, port(2))
-				if d.Unread != "" || b == nil || other == nil || other.Reading != spec.Whole || b.Reading == spec.Whole {
+				if d.Unread != "" || b == nil || other == nil || other.Reading != spec.Whole ||
+					b.Reading == spec.Whole {
 					return false
 				}
 				if strings.Contains(b.Fault, "\n") || b.Fault == "" || strings.Contains(b.Fault, "hunter2") {

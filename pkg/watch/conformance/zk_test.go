@@ -116,7 +116,8 @@ func (z *zkRoot) do(t *testing.T, operation func() error) {
 		if err = operation(); err == nil {
 			return
 		}
-		if !errors.Is(err, zk.ErrConnectionClosed) && !errors.Is(err, zk.ErrNoServer) && !errors.Is(err, zk.ErrSessionMoved) {
+		if !errors.Is(err, zk.ErrConnectionClosed) && !errors.Is(err, zk.ErrNoServer) &&
+			!errors.Is(err, zk.ErrSessionMoved) {
 			break
 		}
 	}
@@ -127,7 +128,8 @@ func (z *zkRoot) Corrupt(t *testing.T, key string) {
 	t.Helper()
 	dir, rest, _ := strings.Cut(key, "/")
 	class := map[string]model.Class{
-		"hosts": model.Host, "bindings": model.Port, "containers": model.ServiceContainer, "configurations": model.Router,
+		"hosts": model.Host, "bindings": model.Port, "containers": model.ServiceContainer,
+		"configurations": model.Router,
 	}[dir]
 	path := z.tree.Object(class, model.UUID(rest[strings.LastIndexByte(rest, '/')+1:]))
 	z.do(t, func() error { _, err := z.conn.Set(path, []byte("id { msb: \"hunter2"), -1); return err })

@@ -120,7 +120,8 @@ func (a *administration) edit(
 		var answer *clientv3.TxnResponse
 		err = a.conn.do(ctx, "write", key, func(ctx context.Context, client *clientv3.Client) (err error) {
 			unchanged := clientv3.Compare(clientv3.ModRevision(a.conn.path(key)), "=", stored.modified)
-			answer, err = client.Txn(ctx).If(unchanged).Then(clientv3.OpPut(a.conn.path(key), string(now.JSON))).Commit()
+			answer, err = client.Txn(ctx).If(unchanged).Then(
+				clientv3.OpPut(a.conn.path(key), string(now.JSON))).Commit()
 			return err
 		})
 		if err != nil || answer.Succeeded {

@@ -125,7 +125,9 @@ func TestAnImportedHostAppearsWithAllItsBindings(t *testing.T) {
 	objects := []spec.Object{{Key: "hosts/h", Value: []byte(`{"id":"h"}`)}}
 	for i := range 300 {
 		port := "q" + string(rune('a'+i/26)) + string(rune('a'+i%26))
-		objects = append(objects, spec.Object{Key: "bindings/h/" + port, Value: []byte(binding(port, "vpn-"+port, "c"))})
+		objects = append(objects, spec.Object{
+			Key: "bindings/h/" + port, Value: []byte(binding(port, "vpn-"+port, "c")),
+		})
 	}
 	f.check(f.nsdb.Import(t.Context(), objects))
 	f.waitForSet("the host", whole)

@@ -64,7 +64,8 @@ func BenchmarkChange(b *testing.B) {
 				value := fmt.Appendf(nil, `{"id":"p000007","n":%d}`, i)
 				m.set(r, "configurations/p000007", &mvccpb.KeyValue{ModRevision: i, Value: value})
 				m.assemble(b.Context(), r.changed)
-				if err := m.readUntilComplete(b.Context(), r, nil); err != nil || before.Equal(&m.desired) || len(m.faults) > 0 {
+				if err := m.readUntilComplete(b.Context(), r, nil); err != nil || before.Equal(&m.desired) ||
+					len(m.faults) > 0 {
 					b.Fatal(err, m.faults)
 				}
 			}

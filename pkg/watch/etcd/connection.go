@@ -126,7 +126,8 @@ func (c *connection) clientConfig() (config clientv3.Config, authority []byte, e
 		DialOptions: append([]grpc.DialOption{
 			grpc.WithConnectParams(grpc.ConnectParams{
 				Backoff: backoff.Config{
-					BaseDelay: c.timeouts.maxBackoff / 10, Multiplier: 1.6, Jitter: 0.2, MaxDelay: c.timeouts.maxBackoff,
+					BaseDelay: c.timeouts.maxBackoff / 10, Multiplier: 1.6, Jitter: 0.2,
+					MaxDelay: c.timeouts.maxBackoff,
 				},
 				MinConnectTimeout: c.timeouts.request,
 			}),

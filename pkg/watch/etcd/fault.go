@@ -42,7 +42,8 @@ func (c *connection) describe(err error) string {
 	switch {
 	case errors.Is(err, rpctypes.ErrAuthFailed):
 		return fmt.Sprintf("user %q or the password in %s is refused: "+
-			"correct the URL or the file, which is read again at every attempt", c.location.User, c.location.PasswordFile)
+			"correct the URL or the file, which is read again at every attempt", c.location.User,
+			c.location.PasswordFile)
 	case errors.Is(err, rpctypes.ErrUserEmpty):
 		return "etcd requires a user: allowed: " + Form
 	case errors.Is(err, rpctypes.ErrPermissionDenied):

@@ -81,11 +81,13 @@ func TestWrongCertificatesAreReported(t *testing.T) {
 		t.Errorf("with all that is needed: %s", got)
 	}
 	containsAll(t, firstUnread(t, "etcd://"+host+"/svc"), "whether it speaks TLS (then etcds://)")
-	containsAll(t, firstUnread(t, "etcds://"+host+"/svc"), "certificate signed by unknown authority", "ca, cert and key")
+	containsAll(t, firstUnread(t, "etcds://"+host+"/svc"), "certificate signed by unknown authority",
+		"ca, cert and key")
 	// etcd's own error message may be lost with the connection.
 	containsAll(t, firstUnread(t, "etcds://"+host+"/svc?ca="+c.CA()), "ca, cert and key")
 	containsAll(t, firstUnread(t, "etcds://"+host+"/svc?ca=/nowhere/ca.pem"), "ca /nowhere/ca.pem: no such file")
-	containsAll(t, firstUnread(t, "etcds://"+host+"/svc?ca="+secret(t, "x")), "allowed: a file with certificates in PEM")
+	containsAll(t, firstUnread(t, "etcds://"+host+"/svc?ca="+secret(t, "x")),
+		"allowed: a file with certificates in PEM")
 	readable := secret(t, "x")
 	if err := os.Chmod(readable, 0o644); err != nil {
 		t.Fatal(err)
@@ -121,14 +123,16 @@ func TestUserAndPassword(t *testing.T) {
 		t.Error("the error contains the password")
 	}
 	containsAll(t, firstUnread(t, c.URL("elsewhere")), `permission denied for user "svc"`, "/elsewhere/")
-	containsAll(t, firstUnread(t, "etcd://svc@"+host+"/svc?passwordFile=/nowhere"), "passwordFile /nowhere: no such file")
+	containsAll(t, firstUnread(t, "etcd://svc@"+host+"/svc?passwordFile=/nowhere"),
+		"passwordFile /nowhere: no such file")
 	// A read of the kernel log blocks, and so does an open of a pipe without a writer.
 	containsAll(t, firstUnread(t, "etcd://svc@"+host+"/svc?passwordFile=/proc/kmsg"), "a file that holds the password")
 	pipe := filepath.Join(t.TempDir(), "pipe")
 	if err := unix.Mkfifo(pipe, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	containsAll(t, firstUnread(t, "etcd://svc@"+host+"/svc?passwordFile="+pipe), "a regular file that others may not read")
+	containsAll(t, firstUnread(t, "etcd://svc@"+host+"/svc?passwordFile="+pipe),
+		"a regular file that others may not read")
 	containsAll(t, firstUnread(t, "etcds://"+host+"/svc?ca=/proc/kmsg"), "a file with certificates in PEM")
 	containsAll(t, firstUnread(t, "etcds://"+host+"/svc?ca="+pipe), "a regular file, and this is p")
 	containsAll(t, firstUnread(t, "etcd://svc@"+host+"/svc?passwordFile="+secret(t, "\n")),

@@ -305,7 +305,8 @@ func (f *fixture) awaitLaterChange() {
 	mac := fmt.Sprintf("02:00:00:%02x:%02x:%02x", macCounter.Add(1)%200, now>>8&255, now&255)
 	f.put("bindings/h/p",
 		fmt.Sprintf(`{"portId":"p","hostId":"h","interfaceName":"vpn-p","containerId":"c","mac":%q}`, mac))
-	f.waitForSet("a later change", func(d spec.Desired) bool { b := find(d, "p"); return b != nil && b.Port.MAC == mac })
+	f.waitForSet(
+		"a later change", func(d spec.Desired) bool { b := find(d, "p"); return b != nil && b.Port.MAC == mac })
 }
 
 var macCounter atomic.Int64

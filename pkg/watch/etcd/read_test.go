@@ -19,7 +19,8 @@ func TestChangesOfReferredObjectsAreReported(t *testing.T) {
 		return whole(d) && string(find(d, "p").Configuration) == `{"id":"k","x":1}`
 	})
 	f.remove("containers/c")
-	d := f.waitForSet("the missing container", func(d spec.Desired) bool { return find(d, "p").Reading == spec.Unknown })
+	d := f.waitForSet(
+		"the missing container", func(d spec.Desired) bool { return find(d, "p").Reading == spec.Unknown })
 	if fault := find(d, "p").Fault; !strings.Contains(fault, "containers/c: no such object") {
 		t.Errorf("got %q", fault)
 	}
@@ -66,11 +67,13 @@ func TestASetHasAllChangesOfATransactionOrNone(t *testing.T) {
 	mac := func(n int) string { return fmt.Sprintf("02:00:00:00:%02x:%02x", n>>8, n&255) }
 	bound := func(port, container string, n int) clientv3.Op {
 		return f.opPut("bindings/h/"+port, fmt.Sprintf(
-			`{"portId":%q,"hostId":"h","interfaceName":"vpn-%s","containerId":%q,"mac":%q}`, port, port, container, mac(n)))
+			`{"portId":%q,"hostId":"h","interfaceName":"vpn-%s","containerId":%q,"mac":%q}`, port, port, container,
+			mac(n)))
 	}
 	const rounds = 300
 	for n := range rounds {
-		f.txn(bound("p", "c", n), f.opPut("configurations/k", fmt.Sprintf(`{"id":"k","mac":%q}`, mac(n))), bound("q", "d", n))
+		f.txn(bound("p", "c", n), f.opPut("configurations/k", fmt.Sprintf(`{"id":"k","mac":%q}`, mac(n))),
+			bound("q", "d", n))
 	}
 	f.waitForSet("the last round", func(d spec.Desired) bool { return find(d, "q").Port.MAC == mac(rounds-1) })
 	for _, d := range f.since(1) {

@@ -30,7 +30,9 @@ func (l Location) tlsConfig() (*tls.Config, []byte, error) {
 		if _, err := l.certificate(); err != nil {
 			return nil, nil, err
 		}
-		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return l.certificate() }
+		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			return l.certificate()
+		}
 	}
 	return config, authority, nil
 }

@@ -66,7 +66,9 @@ func (c *connection) authenticate(ctx context.Context, client *clientv3.Client, 
 	}
 	text := string(bytes.TrimRight(password.Reveal(), "\r\n"))
 	if text == "" {
-		return &spec.Fault{Key: "passwordFile", Value: c.location.PasswordFile, Allowed: "a file that holds the password"}
+		return &spec.Fault{
+			Key: "passwordFile", Value: c.location.PasswordFile, Allowed: "a file that holds the password",
+		}
 	}
 	ctx = context.WithValue(ctx, authenticatingKey{}, true)
 	request := &pb.AuthenticateRequest{Name: c.location.User, Password: text}

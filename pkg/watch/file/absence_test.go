@@ -242,7 +242,9 @@ func TestUnreadableObjectIsNotAbsent(t *testing.T) {
 			"is a link to nothing",
 		},
 		{
-			"a link to itself", func(f *fixture, name string) { f.check(os.Symlink(filepath.Base(name), f.path(name))) },
+			"a link to itself", func(f *fixture, name string) {
+				f.check(os.Symlink(filepath.Base(name), f.path(name)))
+			},
 			"too many levels of symbolic links",
 		},
 		{"empty", func(f *fixture, name string) { f.write(f.dir, name, "") }, "is empty"},

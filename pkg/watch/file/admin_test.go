@@ -92,7 +92,8 @@ func TestRefusedWriteErrorIsOneLine(t *testing.T) {
 	}{
 		{
 			"a YAML file that cannot be edited", "hosts/h.yaml", "id: h\n...\n",
-			"hosts/h.yaml: containerWeight not written: its comments or layout would be lost: edit the file by hand", weight(1),
+			"hosts/h.yaml: containerWeight not written: its comments or layout would be lost: edit the file by hand",
+			weight(1),
 		},
 		{"a file with a YAML error", "hosts/h.yaml", "id: [", "hosts/h: is not YAML", weight(1)},
 		{"two files", "hosts/h.json", `{"id":"h"}`, "h.yaml and h.json are files of one object", weight(1)},
@@ -110,7 +111,9 @@ func TestRefusedWriteErrorIsOneLine(t *testing.T) {
 		{
 			"an import of an unknown key", "", "", `key "ports/p": allowed: hosts/<id>`,
 			func(n *NSDB, ctx context.Context) error {
-				return n.Import(ctx, []spec.Object{{Key: "hosts/z", Value: json.RawMessage(`{"id":"z"}`)}, {Key: "ports/p"}})
+				return n.Import(ctx, []spec.Object{
+					{Key: "hosts/z", Value: json.RawMessage(`{"id":"z"}`)}, {Key: "ports/p"},
+				})
 			},
 		},
 		{"an export of a file that cannot be read", "groups/g.yaml", "a: *b", "groups/g: is not YAML", export},

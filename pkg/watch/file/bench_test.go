@@ -60,7 +60,8 @@ func BenchmarkFirstScan(b *testing.B) {
 			p.debounce, p.removalDelay = 0, 0
 			b.ReportAllocs()
 			for b.Loop() {
-				if result := newCache(dir, "h", p).fullScan(b.Context(), time.Now()); len(result.desired.Bindings) != n {
+				if result := newCache(dir, "h", p).fullScan(b.Context(),
+					time.Now()); len(result.desired.Bindings) != n {
 					b.Fatal(result.faults)
 				}
 			}
@@ -97,7 +98,8 @@ func BenchmarkChange(b *testing.B) {
 			b.ReportAllocs()
 			for i := 0; b.Loop(); i++ {
 				temporary := filepath.Join(dir, "bindings/h/.p7.yaml")
-				content := fmt.Sprintf("portId: p7\nhostId: h\ninterfaceName: vpn-7\ncontainerId: p7\nmac: ca:08:1a:94:%02x:%02x\n",
+				content := fmt.Sprintf("portId: p7\nhostId: h\ninterfaceName: vpn-7\ncontainerId: p7\n"+
+					"mac: ca:08:1a:94:%02x:%02x\n",
 					i/256%256, i%256)
 				if err := os.WriteFile(temporary, []byte(content), 0o644); err != nil {
 					b.Fatal(err)

@@ -24,11 +24,13 @@ func TestExposuresNamePathAndRemedy(t *testing.T) {
 	}{
 		{"nothing", func(string) error { return nil }, nil},
 		{
-			"a directory that everybody can write", func(dir string) error { return os.Chmod(dir+"/bindings/h", 0o777) },
-			[]string{"bindings/h", write},
+			"a directory that everybody can write",
+			func(dir string) error { return os.Chmod(dir+"/bindings/h", 0o777) }, []string{"bindings/h", write},
 		},
 		{
-			"a directory with the sticky bit", func(dir string) error { return os.Chmod(dir+"/hosts", 0o777|os.ModeSticky) },
+			"a directory with the sticky bit", func(dir string) error {
+				return os.Chmod(dir+"/hosts", 0o777|os.ModeSticky)
+			},
 			[]string{"hosts", write},
 		},
 		{
@@ -41,11 +43,15 @@ func TestExposuresNamePathAndRemedy(t *testing.T) {
 		},
 		{"the NSDB directory itself", func(dir string) error { return os.Chmod(dir, 0o757) }, []string{"", write}},
 		{
-			"keys that everybody can read", func(dir string) error { return os.Chmod(dir+"/configurations/key.yaml", 0o644) },
+			"keys that everybody can read", func(dir string) error {
+				return os.Chmod(dir+"/configurations/key.yaml", 0o644)
+			},
 			[]string{"configurations/key.yaml", read},
 		},
 		{
-			"keys that a group can read", func(dir string) error { return os.Chmod(dir+"/configurations/key.yaml", 0o640) },
+			"keys that a group can read", func(dir string) error {
+				return os.Chmod(dir+"/configurations/key.yaml", 0o640)
+			},
 			[]string{"configurations/key.yaml", read},
 		},
 		{
@@ -53,7 +59,9 @@ func TestExposuresNamePathAndRemedy(t *testing.T) {
 			[]string{"configurations/key.yaml", read},
 		},
 		{
-			"a configuration without keys", func(dir string) error { return os.Chmod(dir+"/configurations/k.yaml", 0o644) }, nil,
+			"a configuration without keys", func(dir string) error {
+				return os.Chmod(dir+"/configurations/k.yaml", 0o644)
+			}, nil,
 		},
 		{"a link to keys that everybody can read", func(dir string) error {
 			return errors.Join(os.Rename(dir+"/configurations/key.yaml", dir+"/store"), os.Chmod(dir+"/store", 0o644),

@@ -35,7 +35,8 @@ type fixture struct {
 func newFixture(t *testing.T) *fixture {
 	t.Parallel()
 	f := &fixture{T: t, dir: filepath.Join(t.TempDir(), "nsdb"), updated: make(chan struct{}, 1)}
-	f.nsdb = Open(Location{Dir: f.dir, Status: filepath.Join(t.TempDir(), "status"), Rescan: time.Hour}, "h", slog.New(f))
+	f.nsdb = Open(Location{Dir: f.dir, Status: filepath.Join(t.TempDir(), "status"), Rescan: time.Hour}, "h",
+		slog.New(f))
 	f.nsdb.timing.removalDelay = 300 * time.Millisecond
 	f.writeObjects(f.dir)
 	return f

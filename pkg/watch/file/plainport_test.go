@@ -100,8 +100,10 @@ func TestSignatureOfStatEqualsSignatureOf(t *testing.T) {
 	for _, err := range []error{
 		os.WriteFile(path("file"), []byte("x"), 0o640),
 		os.WriteFile(path("setuid"), nil, 0o755), os.Chmod(path("setuid"), 0o755|os.ModeSetuid|os.ModeSetgid),
-		os.Mkdir(path("folder"), 0o755), os.Chmod(path("folder"), 0o777|os.ModeSticky), unix.Mkfifo(path("pipe"), 0o600),
-		os.Symlink("file", path("link")), os.Symlink("nothing", path("dangling")), os.Symlink("/etc/passwd", path("out")),
+		os.Mkdir(path("folder"), 0o755), os.Chmod(path("folder"), 0o777|os.ModeSticky),
+		unix.Mkfifo(path("pipe"), 0o600),
+		os.Symlink("file", path("link")), os.Symlink("nothing", path("dangling")),
+		os.Symlink("/etc/passwd", path("out")),
 	} {
 		if err != nil {
 			t.Fatal(err)

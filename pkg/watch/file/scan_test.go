@@ -151,7 +151,8 @@ func TestWatchesAreReleased(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, entry := range entries {
-			if link, err := os.Readlink("/proc/self/fd/" + entry.Name()); err == nil && strings.Contains(link, "inotify") {
+			if link, err := os.Readlink("/proc/self/fd/" + entry.Name()); err == nil &&
+				strings.Contains(link, "inotify") {
 				n++
 			}
 		}

@@ -20,7 +20,8 @@ import (
 // newStatusNSDB returns an NSDB and its status directory, which does not exist yet.
 func newStatusNSDB(t *testing.T) (*NSDB, string) {
 	status := filepath.Join(t.TempDir(), "run", "status")
-	return Open(Location{Dir: t.TempDir(), Status: status, Rescan: time.Hour}, "h", slog.New(slog.DiscardHandler)), status
+	return Open(Location{Dir: t.TempDir(), Status: status, Rescan: time.Hour}, "h", slog.New(slog.DiscardHandler)),
+		status
 }
 
 // put writes the status of a container.

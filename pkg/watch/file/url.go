@@ -36,7 +36,9 @@ type Location struct {
 func ParseURL(u *url.URL) (Location, error) {
 	location := Location{Status: DefaultStatus, Rescan: DefaultRescan}
 	if u.Host != "" || u.User != nil || u.Opaque != "" || u.Fragment != "" {
-		return location, &spec.Fault{Key: "URL", Value: u.Redacted(), Allowed: Form + ": three slashes, no host, no fragment"}
+		return location, &spec.Fault{
+			Key: "URL", Value: u.Redacted(), Allowed: Form + ": three slashes, no host, no fragment",
+		}
 	}
 	for _, option := range []string{"&rescan=", "&status="} {
 		if i := strings.Index(u.Path, option); i >= 0 {

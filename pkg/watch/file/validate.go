@@ -70,7 +70,8 @@ func ValidateObjects(dir string) ([]Finding, map[native.Key]Object, error) {
 // checkTopLevel reports objects and directories in the NSDB directory itself that are never read.
 func (v *validator) checkTopLevel(entries []fs.DirEntry) {
 	directories := []string{
-		native.Hosts, native.Bindings, native.Containers, native.Groups, native.Configurations, native.Config, native.Status,
+		native.Hosts, native.Bindings, native.Containers, native.Groups, native.Configurations, native.Config,
+		native.Status,
 	}
 	for _, entry := range entries {
 		name := entry.Name()

@@ -34,9 +34,10 @@ func writeDirectory(t *testing.T, files ...map[string]string) string {
 }
 
 var validObjects = map[string]string{
-	"hosts/h.yaml":           "{id: h, name: left}",
-	"hosts/x.json":           `{"id": "x", "containerWeight": 0}`,
-	"bindings/h/p.yaml":      "{portId: p, hostId: h, interfaceName: vpn-1, containerId: c, addresses: [169.254.0.1/30]}",
+	"hosts/h.yaml": "{id: h, name: left}",
+	"hosts/x.json": `{"id": "x", "containerWeight": 0}`,
+	"bindings/h/p.yaml": "{portId: p, hostId: h, interfaceName: vpn-1, containerId: c, addresses: " +
+		"[169.254.0.1/30]}",
 	"bindings/x/q.yaml":      "{portId: q, hostId: x, interfaceName: vpn-1, containerId: d}",
 	"bindings/x/r.yaml":      "{portId: r, hostId: x, interfaceName: tap0}",
 	"containers/c.yml":       "{id: c, serviceType: IPSEC, groupId: g, configurationId: k, portId: p}",
@@ -66,10 +67,12 @@ func TestFindingsNameFileAndKey(t *testing.T) {
 		want  []string
 	}{
 		{"the same external IP, MAC and port address of two containers", map[string]string{
-			"configurations/k.yaml": "{id: k, externalIps: [192.0.2.1, '2001:db8::1'], externalMac: 'AC:CA:BA:00:00:01'}",
+			"configurations/k.yaml": "{id: k, externalIps: [192.0.2.1, '2001:db8::1'], externalMac: " +
+				"'AC:CA:BA:00:00:01'}",
 			"configurations/l.yaml": "{id: l, externalIps: [192.0.2.1], externalMac: 'ac:ca:ba:00:00:01'}",
 			"containers/d.yaml":     "{id: d, serviceType: IPSEC, groupId: g, configurationId: l}",
-			"bindings/x/q.yaml":     "{portId: q, hostId: x, interfaceName: vpn-1, containerId: d, addresses: [169.254.0.1/24]}",
+			"bindings/x/q.yaml": "{portId: q, hostId: x, interfaceName: vpn-1, containerId: d, addresses: " +
+				"[169.254.0.1/24]}",
 		}, []string{
 			"bindings/h/p.yaml: addresses external IP 192.0.2.1, MAC ac:ca:ba:00:00:01 " +
 				"and port address 169.254.0.1 are also those of bindings/x/q.yaml: allowed: one container",
@@ -78,7 +81,8 @@ func TestFindingsNameFileAndKey(t *testing.T) {
 		}},
 		{"the same external IP and MAC with another port address", map[string]string{
 			"configurations/k.yaml": "{id: k, externalIps: [192.0.2.1], externalMac: 'AC:CA:BA:00:00:01'}",
-			"bindings/x/q.yaml":     "{portId: q, hostId: x, interfaceName: vpn-1, containerId: d, addresses: [169.254.0.5/30]}",
+			"bindings/x/q.yaml": "{portId: q, hostId: x, interfaceName: vpn-1, containerId: d, addresses: " +
+				"[169.254.0.5/30]}",
 		}, nil},
 		{"an unknown directory", map[string]string{"container/": ""}, []string{
 			"container: is an unknown directory: " +
@@ -129,7 +133,9 @@ func TestFindingsNameFileAndKey(t *testing.T) {
 		{"settings of a host that does not exist", map[string]string{"config/hosts/y.yaml": "{}"},
 			[]string{"config/hosts/y.yaml: names hosts/y, which is not there"}},
 		{"settings of no scope", map[string]string{"config/other.yaml": "{}"},
-			[]string{"config/other.yaml: is an unknown settings object: allowed: config/default, config/hosts/<hostId>"}},
+			[]string{
+				"config/other.yaml: is an unknown settings object: allowed: config/default, config/hosts/<hostId>",
+			}},
 		{"settings that are nested", map[string]string{"config/default.yaml": "{a: {b: c}}"},
 			[]string{`config/default.yaml: a "a mapping": allowed: one value`}},
 		{"settings that are not known", map[string]string{
@@ -146,7 +152,9 @@ func TestFindingsNameFileAndKey(t *testing.T) {
 		}},
 		{
 			"a container of another port",
-			map[string]string{"containers/d.yaml": "{id: d, serviceType: IPSEC, groupId: g, configurationId: k, portId: z}"},
+			map[string]string{
+				"containers/d.yaml": "{id: d, serviceType: IPSEC, groupId: g, configurationId: k, portId: z}",
+			},
 			[]string{`containers/d.yaml: portId "z": allowed: q, the port of bindings/x/q.yaml, or none`},
 		},
 		{"two bindings of one host with one name", map[string]string{
@@ -162,7 +170,8 @@ func TestFindingsNameFileAndKey(t *testing.T) {
 			`bindings/x/r.yaml: containerId "d" is also that of bindings/x/q.yaml: allowed: one binding`,
 		}},
 		{"hostile values", map[string]string{
-			"bindings/x/r.yaml": `{portId: r, hostId: x, interfaceName: "../x", containerId: "a'; reboot", mac: "$(x)"}`,
+			"bindings/x/r.yaml": `{portId: r, hostId: x, interfaceName: "../x", ` +
+				`containerId: "a'; reboot", mac: "$(x)"}`,
 		}, []string{
 			`bindings/x/r.yaml: containerId "a'; reboot": allowed: 1 to 64 bytes`,
 			`bindings/x/r.yaml: interfaceName "../x": allowed: a letter or digit`,

@@ -135,7 +135,8 @@ func (v *validator) checkReferences() {
 		v.checkBound(b)
 	}
 	for _, b := range v.bindings {
-		v.checkUnique(b.file, "interfaceName", string(b.InterfaceName), names[string(b.host)+"/"+string(b.InterfaceName)])
+		v.checkUnique(b.file, "interfaceName", string(b.InterfaceName),
+			names[string(b.host)+"/"+string(b.InterfaceName)])
 		v.checkUnique(b.file, "containerId", string(b.ContainerID), bound[b.ContainerID])
 	}
 	v.checkEndpoints()

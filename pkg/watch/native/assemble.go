@@ -367,7 +367,8 @@ func (a *assembly) resolveContainer(r resolvedBinding) resolvedBinding {
 	r.binding.Container.GroupID = parsed.GroupID
 	r.binding.Container.ConfigurationID = parsed.ConfigurationID
 	if len(parsed.Missing) > 0 {
-		text := "not set: " + strings.Join(parsed.Missing, ", ") + ": allowed: all three of type, group and configuration"
+		text := "not set: " + strings.Join(parsed.Missing, ", ") +
+			": allowed: all three of type, group and configuration"
 		return r.withFault(spec.Unknown, key, text)
 	}
 	if len(faults.Value) > 0 {

@@ -91,7 +91,8 @@ func TestAssembleResolvesReferences(t *testing.T) {
 		t.Errorf("got  %+v %v\nwant %+v", got, faults, want)
 	}
 	wantReads := map[Key]int{
-		"hosts/h": 1, "bindings/h/p": 1, "containers/c": 1, "configurations/k": 1, "config/default": 1, "config/hosts/h": 1,
+		"hosts/h": 1, "bindings/h/p": 1, "containers/c": 1, "configurations/k": 1, "config/default": 1,
+		"config/hosts/h": 1,
 	}
 	if !reflect.DeepEqual(m.reads, wantReads) {
 		t.Errorf("reads %v, want one read of each object of this host", m.reads)
@@ -154,8 +155,8 @@ func TestFaultyObjectsAreMarked(t *testing.T) {
 		},
 		{
 			"a container of another port",
-			map[Key]string{"containers/c": "{id: c, serviceType: IPSEC, groupId: g, configurationId: k, portId: q}"}, unknown,
-			`containers/c: portId "q": allowed: p`,
+			map[Key]string{"containers/c": "{id: c, serviceType: IPSEC, groupId: g, configurationId: k, portId: q}"},
+			unknown, `containers/c: portId "q": allowed: p`,
 		},
 		{
 			"a missing configuration", map[Key]string{"configurations/k": ""}, unknown,
@@ -357,8 +358,8 @@ func TestHostSettingsOverrideDefaults(t *testing.T) {
 		{"no settings", nil, nil, ""},
 		{"both", both, map[string]string{"log-level": "debug", "status-interval": "1m0s"}, ""},
 		{
-			"the default's alone", with("config/hosts/h", ""), map[string]string{"log-level": "warn", "status-interval": "1m0s"},
-			"",
+			"the default's alone", with("config/hosts/h", ""),
+			map[string]string{"log-level": "warn", "status-interval": "1m0s"}, "",
 		},
 		{"the host's alone", with("config/default", ""), map[string]string{"log-level": "debug"}, ""},
 		{

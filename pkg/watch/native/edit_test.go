@@ -59,7 +59,8 @@ func TestLossyEditIsRefused(t *testing.T) {
 		"an end of the document":     "id: h\n...\n",
 		"a mapping":                  "containerWeight:\n  a: 1\nid: h\n",
 	} {
-		if got, err := Edit([]byte(text), YAML, "containerWeight", json.RawMessage("7")); !errors.Is(err, ErrLossyEdit) {
+		if got, err := Edit([]byte(text), YAML, "containerWeight", json.RawMessage("7")); !errors.Is(err,
+			ErrLossyEdit) {
 			t.Errorf("%s: got %q %v", name, got, err)
 		}
 	}
@@ -68,7 +69,8 @@ func TestLossyEditIsRefused(t *testing.T) {
 func TestPrintedYAMLParsesToSameDocument(t *testing.T) {
 	for _, value := range []string{
 		`{}`, `{"id":"k","psk":"yes","n":18446744073709551617,"f":1.10,"e":1e3,"nothing":null,"list":[],"o":{}}`,
-		`{"a":[{"b":"1.0","c":["x","y:z","# no"]},[1,[2]]],"multi":"a\nb\n","blank":" ","date":"2026-01-01","hex":"0x10","tilde":"~","empty":""}`,
+		`{"a":[{"b":"1.0","c":["x","y:z","# no"]},[1,[2]]],"multi":"a\nb\n","blank":" ","date":"2026-01-01",` +
+			`"hex":"0x10","tilde":"~","empty":""}`,
 		`{"a key":"a: b","0":"=","<<":"x","é":"\u0001"}`,
 	} {
 		document, err := Parse([]byte(value), JSON)

@@ -129,7 +129,8 @@ func (e *exportable) pruneGroup(key Key) bool {
 	hosts := []spec.HostID{}
 	for _, host := range group.HostIDs {
 		if e.isMissing(HostKey(host)) {
-			text := fmt.Sprintf("hostIds names %s, which is not exported: the host is left out of the group", HostKey(host))
+			text := fmt.Sprintf("hostIds names %s, which is not exported: the host is left out of the group",
+				HostKey(host))
 			e.faults = append(e.faults, Fault{key, text})
 			continue
 		}
@@ -208,7 +209,8 @@ func (e *exportable) pruneBindings() {
 			switch {
 			case text != "":
 			case b.InterfaceName != "" && names[name] != "":
-				text = fmt.Sprintf("interfaceName %s is also that of %s", spec.Quote(string(b.InterfaceName)), names[name])
+				text = fmt.Sprintf("interfaceName %s is also that of %s", spec.Quote(string(b.InterfaceName)),
+					names[name])
 			case bound && containers[b.ContainerID] != "":
 				id := spec.Quote(string(b.ContainerID))
 				text = fmt.Sprintf("containerId %s is also that of %s", id, containers[b.ContainerID])

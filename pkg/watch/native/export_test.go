@@ -49,8 +49,9 @@ func TestExportableLeavesOutFaultyObjects(t *testing.T) {
 				"bindings/h/p: containerId names containers/c",
 			}},
 		{"a missing host of a binding, settings and a group", map[string]string{
-			"bindings/x/q": `{"portId":"q","hostId":"x","interfaceName":"tap0"}`, "config/hosts/x": `{"log-level":"info"}`,
-			"groups/g": `{"id":"g","policy":"weighted","hostIds":["x","h"]}`,
+			"bindings/x/q":   `{"portId":"q","hostId":"x","interfaceName":"tap0"}`,
+			"config/hosts/x": `{"log-level":"info"}`,
+			"groups/g":       `{"id":"g","policy":"weighted","hostIds":["x","h"]}`,
 		}, nil, nil, []string{
 			"bindings/x/q: hostId names hosts/x, which is not exported",
 			"config/hosts/x: the key names hosts/x, which is not exported",

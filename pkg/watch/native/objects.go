@@ -21,7 +21,9 @@ func (d *Document) Host(id spec.HostID) (spec.Host, Faults) {
 		})
 	}
 	if host.Limit < -1 {
-		faults.addValue(&spec.Fault{Key: "containerLimit", Value: strconv.Itoa(host.Limit), Allowed: "-1 (none), 0 or more"})
+		faults.addValue(&spec.Fault{
+			Key: "containerLimit", Value: strconv.Itoa(host.Limit), Allowed: "-1 (none), 0 or more",
+		})
 	}
 	return host, faults
 }

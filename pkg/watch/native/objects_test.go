@@ -82,8 +82,8 @@ func TestFaultNamesKeyAndAllowedValues(t *testing.T) {
 			`containerWeight "a string": allowed: a whole number`, "",
 		},
 		{
-			"a weight with a fraction", host, "{id: h, containerWeight: 1.5}", `containerWeight "1.5": allowed: a whole number`,
-			"",
+			"a weight with a fraction", host, "{id: h, containerWeight: 1.5}",
+			`containerWeight "1.5": allowed: a whole number`, "",
 		},
 		{
 			"a weight that is too large", host, "{id: h, containerWeight: 99999999999999999999}",
@@ -102,15 +102,17 @@ func TestFaultNamesKeyAndAllowedValues(t *testing.T) {
 		{"addresses that are numbers", binding, bound + "addresses: [10]", "allowed: a list of strings", ""},
 		{
 			"an interface name that leaves its directory", binding,
-			"{portId: p, hostId: h, containerId: c, interfaceName: ../x}", "", `interfaceName "../x": allowed: a letter`,
+			"{portId: p, hostId: h, containerId: c, interfaceName: ../x}", "",
+			`interfaceName "../x": allowed: a letter`,
 		},
 		{
-			"an interface name of 16 bytes", binding, "{portId: p, hostId: h, containerId: c, interfaceName: abcdefghijklmnop}",
+			"an interface name of 16 bytes", binding,
+			"{portId: p, hostId: h, containerId: c, interfaceName: abcdefghijklmnop}",
 			"", `interfaceName "abcdefghijklmnop": allowed`,
 		},
 		{
-			"an interface name of two lines", binding, `{portId: p, hostId: h, containerId: c, interfaceName: "a\nb"}`, "",
-			`interfaceName "a\nb": allowed`,
+			"an interface name of two lines", binding, `{portId: p, hostId: h, containerId: c, interfaceName: "a\nb"}`,
+			"", `interfaceName "a\nb": allowed`,
 		},
 		{
 			"an interface name with a NUL", binding, `{portId: p, hostId: h, containerId: c, interfaceName: "a\0"}`, "",

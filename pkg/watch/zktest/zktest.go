@@ -64,7 +64,8 @@ func Start(tb TB, members int, opts ...Option) *Cluster {
 	tb.Helper()
 	for _, file := range []string{java, jar} {
 		if _, err := os.Stat(file); err != nil {
-			server.SkipOrFail(tb, "no ZooKeeper server here: %v: install the packages zookeeper and default-jre-headless", err)
+			server.SkipOrFail(
+				tb, "no ZooKeeper server here: %v: install the packages zookeeper and default-jre-headless", err)
 			return nil
 		}
 	}

@@ -78,7 +78,8 @@ func TestSetHostWaitsForTheMutexAndKeepsOtherFields(t *testing.T) {
 	f.check(<-done)
 	d := f.waitForSet("the weight", func(d spec.Desired) bool { return d.Host.Weight == 5 })
 	data, _ := f.stored(path)
-	if !strings.Contains(data, "new_field: 8") || !strings.Contains(data, "container_weight: 5") || len(d.Bindings) != 1 {
+	if !strings.Contains(data, "new_field: 8") || !strings.Contains(data, "container_weight: 5") ||
+		len(d.Bindings) != 1 {
 		t.Errorf("%q", data)
 	}
 	if names, _, err := f.conn.Children(f.tree.Mutex()); err != nil || len(names) > 0 {

@@ -104,7 +104,8 @@ func (c *clientConn) Read(p []byte) (int, error) {
 	case errors.As(err, &timeout) && timeout.Timeout():
 		c.dialer.setFault(c.server, "accepts connections but does not respond: it hangs or is overloaded")
 	case err != nil:
-		c.dialer.setFault(c.server, "accepts connections and closes them: it has no quorum, or it is not a ZooKeeper server")
+		c.dialer.setFault(
+			c.server, "accepts connections and closes them: it has no quorum, or it is not a ZooKeeper server")
 	case n == 4 && binary.BigEndian.Uint32(p) > maxConnectResponse:
 		c.dialer.setFault(c.server, "does not speak ZooKeeper's protocol")
 		return 0, fmt.Errorf("%s does not speak ZooKeeper's protocol", c.server)

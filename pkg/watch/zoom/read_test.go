@@ -19,7 +19,8 @@ func TestCreatedChangedAndDeletedBindingsAreReported(t *testing.T) {
 	f.run(f.open(f.cluster.URL(f.tree.Root())))
 	d := f.waitForSet("one binding", whole(1))
 	b := d.Bindings[0]
-	if b.Container.InterfaceName != spec.Name(name(0)) || b.Container.ServiceType != "IPSEC" || len(b.Configuration) == 0 {
+	if b.Container.InterfaceName != spec.Name(name(0)) || b.Container.ServiceType != "IPSEC" ||
+		len(b.Configuration) == 0 {
 		t.Errorf("%+v", b)
 	}
 	f.putHost(2)
@@ -107,7 +108,8 @@ func TestARescanFindsAChangeWithoutAnEvent(t *testing.T) {
 	n.conn.session.listener = nil
 	n.conn.session.mu.Unlock()
 	f.put(model.Port, id(ports), f.portText(0, "vpn-other"))
-	f.waitForSet("another name", func(d spec.Desired) bool { return d.Bindings[0].Container.InterfaceName == "vpn-other" })
+	f.waitForSet(
+		"another name", func(d spec.Desired) bool { return d.Bindings[0].Container.InterfaceName == "vpn-other" })
 	n.conn.session.mu.Lock()
 	n.conn.session.listener = listener
 	n.conn.session.mu.Unlock()

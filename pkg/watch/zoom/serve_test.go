@@ -56,7 +56,8 @@ func TestTheStatusOfAnUnservedTypeIsLeftToItsOwner(t *testing.T) {
 			time.Sleep(500 * time.Millisecond) // several rescans
 			for i := range 2 {
 				if data, owner := f.stored(f.containerState(i)); data != said || owner != agent.SessionID() {
-					t.Errorf("container %d: %q, owner %x; before: %q, owner %x", i, data, owner, said, agent.SessionID())
+					t.Errorf("container %d: %q, owner %x; before: %q, owner %x", i, data, owner, said,
+						agent.SessionID())
 				}
 			}
 
@@ -76,7 +77,8 @@ func TestTheStatusOfAnUnservedTypeIsLeftToItsOwner(t *testing.T) {
 				}
 			}
 			f.check(put(ctx, n, container(2), failed))
-			if data, owner := f.stored(f.containerState(2)); !strings.Contains(data, "ERROR") || owner == agent.SessionID() {
+			if data, owner := f.stored(f.containerState(2)); !strings.Contains(data, "ERROR") ||
+				owner == agent.SessionID() {
 				t.Errorf("the served one: %q, owner %x", data, owner)
 			}
 		})

@@ -123,7 +123,8 @@ func TestStatusesAndSetsSurviveFailingMembers(t *testing.T) {
 		round++
 		want := fmt.Sprintf("vpn-r%d", round)
 		f.waitFor("a write while "+how, func() bool {
-			_, err := f.conn.Set(f.object(model.Port, id(ports+1)), []byte(uuid("id", id(ports+1))+f.portText(1, want)), -1)
+			_, err := f.conn.Set(f.object(model.Port, id(ports+1)), []byte(uuid("id", id(ports+1))+f.portText(1, want)),
+				-1)
 			return err == nil
 		})
 		f.waitForName("a change while "+how, spec.Name(want))

@@ -125,7 +125,8 @@ func (w *statusWriter) statusNode(id spec.ContainerID) (statusNode, error) {
 	if err != nil {
 		return statusNode{}, err
 	}
-	return statusNode{tree.ContainerState(host, container), tree.Object(model.ServiceContainer, container), container}, nil
+	return statusNode{tree.ContainerState(host, container), tree.Object(model.ServiceContainer, container), container},
+		nil
 }
 
 // SessionChanged returns a channel that receives a value after each (re)connect and at each rescan. Then statuses may

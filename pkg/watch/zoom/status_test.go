@@ -52,7 +52,8 @@ func TestStatusesAreWrittenOnceAndRemoved(t *testing.T) {
 		t.Error(listed, err)
 	}
 	err = put(ctx, n, spec.ContainerID(id(77)), f.running(0))
-	if !errors.Is(err, publish.ErrNoObject) || !strings.Contains(err.Error(), f.object(model.ServiceContainer, id(77))) {
+	if !errors.Is(err, publish.ErrNoObject) || !strings.Contains(err.Error(),
+		f.object(model.ServiceContainer, id(77))) {
 		t.Error(err)
 	}
 	if exists, _, _ := f.conn.Exists(f.tree.ContainerStates(model.UUID(f.host)) + "/" + id(77)); exists {

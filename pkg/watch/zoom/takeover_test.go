@@ -58,10 +58,11 @@ func TestAnEarlierStatusThatIsNotReplacedOutlivesARestart(t *testing.T) {
 			p.SetHost(host)
 			return nil
 		}},
-		{"the host's status is left to the agent", "?container=leave", func(_ context.Context, p *publish.Publisher) error {
-			p.SetHost(host)
-			return nil
-		}},
+		{"the host's status is left to the agent", "?container=leave",
+			func(_ context.Context, p *publish.Publisher) error {
+				p.SetHost(host)
+				return nil
+			}},
 		{"another container's status is published", "", func(_ context.Context, p *publish.Publisher) error {
 			p.Set(container(3), spec.ContainerStatus{Code: spec.Starting, HostID: spec.HostID(id(1))})
 			return nil

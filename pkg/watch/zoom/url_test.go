@@ -14,7 +14,8 @@ func TestParseURL(t *testing.T) {
 		"zk://10.0.0.1:2181": {
 			Servers: []string{"10.0.0.1:2181"}, SessionTimeout: 30 * time.Second, Rescan: 5 * time.Minute},
 		"zk://[2001:db8::1]:2181/m?container=leave&sessionTimeout=5s&rescan=1m": {
-			Servers: []string{"[2001:db8::1]:2181"}, LeaveContainer: true, SessionTimeout: 5 * time.Second, Rescan: time.Minute},
+			Servers: []string{"[2001:db8::1]:2181"}, LeaveContainer: true, SessionTimeout: 5 * time.Second,
+			Rescan: time.Minute},
 	} {
 		u, err := url.Parse(text)
 		if err != nil {
@@ -39,7 +40,8 @@ func TestInvalidURLsAreRefused(t *testing.T) {
 		"zk://h1/m?rescan=2h":        `rescan "2h": allowed: a time from 100ms to 1h0m0s, like 30s`,
 		"zk://h1/m?session=2s":       `option "session": allowed: container, rescan, sessionTimeout`,
 		"zk://h1/m?rescan=1s&rescan": `rescan "1s ": allowed: one value`,
-		"zk://h1/a%20b":              `root "/a b": allowed: a path of letters, digits, '_', '.' and '-', like /midonet`,
+		"zk://h1/a%20b": `root "/a b": allowed: a path of letters, digits, '_', '.' and '-', ` +
+			`like /midonet`,
 	} {
 		u, err := url.Parse(text)
 		if err != nil {

@@ -276,7 +276,8 @@ func (f *resolution) resolveConfiguration(by string, c container) {
 	if c.serviceType == ipsecType {
 		f.resolveRouter(by, c.configuration)
 		// A configuration is misconfigured only if its objects exist and cannot be used.
-		f.binding.Misconfigured = f.binding.Reading == spec.Unknown && !strings.Contains(f.binding.Fault, ": "+noSuchObject)
+		f.binding.Misconfigured = f.binding.Reading == spec.Unknown &&
+			!strings.Contains(f.binding.Fault, ": "+noSuchObject)
 		return
 	}
 	f.binding.Configuration = marshal(struct {

@@ -111,8 +111,8 @@ func TestUnusableNodeMakesBindingUnknown(t *testing.T) {
 			container + ": not set: service_group_id: allowed: all three of type, group and configuration"},
 		{"a type in lower case", replace(container, "IPSEC", "ipsec"), spec.Refused,
 			container + `: service_type "ipsec": allowed`},
-		{"the container names another port", replace(container, "port_id {\n  msb: 6", "port_id {\n  msb: 5"), spec.Unknown,
-			container + ": port_id"},
+		{"the container names another port", replace(container, "port_id {\n  msb: 6", "port_id {\n  msb: 5"),
+			spec.Unknown, container + ": port_id"},
 		{"the router does not exist", state(router, Absent), spec.Unknown,
 			router + ": no such object, and " + container + " names it"},
 		{"the router cannot be read", state(router, Unreadable), spec.Unknown, router + ": no permission"},
@@ -133,16 +133,19 @@ func TestUnusableNodeMakesBindingUnknown(t *testing.T) {
 		{"a key that is not UTF-8", replace(conn, `psk: "`, `psk: "\377`), spec.Unknown,
 			conn + `: psk "invalid UTF-8": allowed: UTF-8`},
 		{"the external port cannot be read", state(external, Unreadable), spec.Unknown,
-			external + ": no permission\n" + router + ": none of its ports that can be read has the port_address 100.100.100.2"},
+			external + ": no permission\n" + router +
+				": none of its ports that can be read has the port_address 100.100.100.2"},
 		{"another port of the router cannot be read", state(midonet.Object(Port, ipv6Port), Absent), spec.Whole,
 			midonet.Object(Port, ipv6Port) + ": no such object, and " + router + " names it"},
 		{"enums as numbers", replace(conn, "initiator: RESPONSE_ONLY", "initiator: 2"), spec.Whole, ""},
 		{"fields of a later release", replace(conn, "mtu:", "later { field: [1, <>] } mtu:"), spec.Whole, ""},
 		{"the external port has no address", replace(external, "100.100.100.2", "100.100.100.3"), spec.Whole,
 			router +
-				": none of its ports has the port_address 100.100.100.2, the external_ip of its VPN services: nothing runs"},
+				": none of its ports has the port_address 100.100.100.2, the external_ip of its VPN services: " +
+				"nothing runs"},
 		{"two external addresses", replace(midonet.Object(VpnService, downService), "100.100.100.2", "100.100.100.9"),
-			spec.Whole, router + ": its VPN services have several external_ip, 100.100.100.2, 100.100.100.9: nothing runs"},
+			spec.Whole,
+			router + ": its VPN services have several external_ip, 100.100.100.2, 100.100.100.9: nothing runs"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			s := fixture(t)
@@ -155,7 +158,8 @@ func TestUnusableNodeMakesBindingUnknown(t *testing.T) {
 			if b.Reading != row.reading || b.PortID != spec.PortID(portID) {
 				t.Errorf("%+v", b)
 			}
-			if (b.Fault == "") != (b.Reading == spec.Whole) || b.Reading != spec.Unread && (b.Container.ContainerID == "") {
+			if (b.Fault == "") != (b.Reading == spec.Whole) ||
+				b.Reading != spec.Unread && (b.Container.ContainerID == "") {
 				t.Errorf("%+v", b)
 			}
 			if b.Reading == spec.Whole && b.Configuration == nil {
@@ -375,8 +379,9 @@ func treeWithRouters(t testing.TB, n int) *fakeSnapshot {
 		id := func(kind string) texttest.Values { return texttest.UUID(string(manyID(kind, i))) }
 		ports = append(ports, id("6"))
 		put(Port, manyID("6", i), texttest.Values{
-			"router_id": {id("7")}, "host_id": {texttest.UUID(string(hostID))}, "interface_name": {fmt.Sprint("vpn-", i)},
-			"port_subnet": {subnet("169.254.0.1", 30)}, "port_address": {address("169.254.0.1")},
+			"router_id": {id("7")}, "host_id": {texttest.UUID(string(hostID))},
+			"interface_name": {fmt.Sprint("vpn-", i)},
+			"port_subnet":    {subnet("169.254.0.1", 30)}, "port_address": {address("169.254.0.1")},
 			"port_mac": {"ac:ca:ba:00:00:01"}, "service_container_id": {id("c")},
 		})
 		put(ServiceContainer, manyID("c", i), texttest.Values{
@@ -385,8 +390,8 @@ func treeWithRouters(t testing.TB, n int) *fakeSnapshot {
 		})
 		put(Router, manyID("7", i), texttest.Values{"port_ids": {id("8"), id("6")}, "vpn_service_ids": {id("5")}})
 		put(Port, manyID("8", i), texttest.Values{
-			"router_id": {id("7")}, "port_subnet": {subnet("100.100.100.2", 32)}, "port_address": {address("100.100.100.2")},
-			"port_mac": {"ca:08:1a:94:29:0e"},
+			"router_id": {id("7")}, "port_subnet": {subnet("100.100.100.2", 32)},
+			"port_address": {address("100.100.100.2")}, "port_mac": {"ca:08:1a:94:29:0e"},
 		})
 		put(VpnService, manyID("5", i), texttest.Values{
 			"router_id": {id("7")}, "external_ip": {address("100.100.100.2")}, "container_id": {id("c")},
@@ -394,7 +399,8 @@ func treeWithRouters(t testing.TB, n int) *fakeSnapshot {
 		})
 		put(IPSecSiteConnection, manyID("f", i), texttest.Values{
 			"peer_address": {"200.200.200.2"}, "peer_cidrs": {subnet("10.2.0.0", 24)},
-			"local_cidrs": {subnet("10.1.0.0", 24)}, "mtu": {1400}, "psk": {"x"}, "dpd_interval": {30}, "dpd_timeout": {120},
+			"local_cidrs": {subnet("10.1.0.0", 24)}, "mtu": {1400}, "psk": {"x"}, "dpd_interval": {30},
+			"dpd_timeout":   {120},
 			"vpnservice_id": {id("5")}, "ikepolicy": {texttest.Values{"ike_version": {"V2"}, "lifetime_value": {3600}}},
 			"ipsecpolicy": {texttest.Values{"pfs": {"GROUP14"}, "lifetime_value": {3600}}},
 		})

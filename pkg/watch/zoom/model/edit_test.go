@@ -18,7 +18,8 @@ func TestEditHostKeepsOtherFields(t *testing.T) {
 	}
 	bare := "id {\n  msb: 1\n  lsb: 2\n}\nbrand_new: \"\\303\"\nport_ids {\n  msb: 3\n  lsb: 4\n}\n"
 	data, err = EditHost([]byte(bare), spec.HostLimit, -1)
-	if want := strings.Replace(bare, "port_ids", "container_limit: -1\nport_ids", 1); err != nil || string(data) != want {
+	if want := strings.Replace(bare, "port_ids", "container_limit: -1\nport_ids", 1); err != nil ||
+		string(data) != want {
 		t.Errorf("%v\n%s", err, data)
 	}
 	for _, row := range []struct {

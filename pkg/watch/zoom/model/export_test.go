@@ -43,7 +43,8 @@ func TestExportLeavesOutUnreadableObjects(t *testing.T) {
 		{"a connection that cannot be parsed", bad(midonet.Object(IPSecSiteConnection, wholeConn)), nil,
 			[]string{midonet.Object(IPSecSiteConnection, wholeConn) + ": line 1"}},
 		{"a VPN service that does not exist", lost(midonet.Object(VpnService, serviceID)), nil,
-			[]string{midonet.Object(VpnService, serviceID) + ": no such object, and " + midonet.Object(Router, routerID) +
+			[]string{midonet.Object(VpnService, serviceID) + ": no such object, and " +
+				midonet.Object(Router, routerID) +
 				" names it"}},
 		{
 			"a router that does not exist", lost(midonet.Object(Router, routerID)),
@@ -91,7 +92,8 @@ func TestExportLeavesOutUnreadableObjects(t *testing.T) {
 				t.Errorf("exported %v\nwant     %v", got, want)
 			}
 			for _, text := range row.faults {
-				if !slices.ContainsFunc(faults, func(f native.Fault) bool { return strings.HasPrefix(f.String(), text) }) {
+				if !slices.ContainsFunc(
+					faults, func(f native.Fault) bool { return strings.HasPrefix(f.String(), text) }) {
 					t.Errorf("no fault %q in %v", text, faults)
 				}
 			}

@@ -122,7 +122,8 @@ func (f *resolution) resolveRouter(by string, id UUID) {
 	case len(ips) == 0:
 		f.addNote(path, "its VPN services have no external_ip: nothing runs: allowed: one")
 	case len(ips) > 1:
-		f.addNote(path, "its VPN services have several external_ip, "+strings.Join(ips, ", ")+": nothing runs: allowed: one")
+		f.addNote(path, "its VPN services have several external_ip, "+strings.Join(ips, ", ")+
+			": nothing runs: allowed: one")
 	default:
 		mac, found := macs[ips[0]]
 		switch {

@@ -54,7 +54,8 @@ func interval(path string) setting {
 
 // levels maps the log levels of MidoNet to those of the supervisor.
 var levels = map[string]string{
-	"ALL": "debug", "TRACE": "debug", "DEBUG": "debug", "INFO": "info", "WARN": "warn", "ERROR": "error", "OFF": "error",
+	"ALL": "debug", "TRACE": "debug", "DEBUG": "debug", "INFO": "info", "WARN": "warn", "ERROR": "error",
+	"OFF": "error",
 }
 
 func parseLevel(raw json.RawMessage) string {
@@ -107,7 +108,9 @@ func printInterval(canonical string) string {
 func findSetting(key string) (setting, error) {
 	s, ok := settings[key]
 	if !ok {
-		return s, &spec.Fault{Key: "setting", Value: key, Allowed: strings.Join(slices.Sorted(maps.Keys(settings)), ", ")}
+		return s, &spec.Fault{
+			Key: "setting", Value: key, Allowed: strings.Join(slices.Sorted(maps.Keys(settings)), ", "),
+		}
 	}
 	return s, nil
 }

@@ -84,19 +84,28 @@ func TestHostSettingsOverrideTemplateAndDefault(t *testing.T) {
 			data(own, `{"agent": {"loggers": {"org": {"midonet": {"containers": {"ipsec": "ERROR"}}}}}}`),
 			with("log-level", "error", "log-level.containers.ipsec", "error"), ""},
 		{"a logger with the suffix that has none below it",
-			data(own, `{"agent": {"loggers": {"org": {"midonet": {"containers": {"ipsec": {"ipsec-pluto": {"root": "WARN"}}}}}}}}`),
+			data(
+				own, `{"agent": {"loggers": {"org": {"midonet": {"containers": {"ipsec": {"ipsec-pluto": {"root": `+
+					`"WARN"}}}}}}}}`),
 			with("log-level", "error", "log-level.containers.ipsec.ipsec-pluto", "warn"), ""},
 		{"both forms, of which the later counts",
-			data(own, `{"agent": {"loggers": {"org": {"midonet": {"containers": {"root": "WARN"}, "containers": "ERROR"}}}}}`),
+			data(
+				own, `{"agent": {"loggers": {"org": {"midonet": {"containers": {"root": "WARN"}, `+
+					`"containers": "ERROR"}}}}}`),
 			with("log-level", "error", "log-level.containers", "error"), ""},
 		{"an unknown level without the suffix",
-			data(own, `{"agent": {"loggers": {"org": {"midonet": {"containers": "LOUD"}}}}}`), with("log-level", "error"),
-			own + `: agent.loggers.org.midonet.containers "\"LOUD\"": allowed: debug`},
+			data(own, `{"agent": {"loggers": {"org": {"midonet": {"containers": "LOUD"}}}}}`),
+			with("log-level", "error"), own + `: agent.loggers.org.midonet.containers "\"LOUD\"": allowed: debug`},
 		{"loggers that the supervisor does not have",
-			data(own, `{"agent": {"loggers": {"root": "DEBUG", "org": {"midonet": {"container": "DEBUG", "containers": {"haproxy": {"root": "INFO"}, "a\nb": 1}}}}}}`),
+			data(
+				own, `{"agent": {"loggers": {"root": "DEBUG", "org": {"midonet": {"container": "DEBUG", `+
+					`"containers": {"haproxy": {"root": "INFO"}, "a\nb": 1}}}}}}`),
 			whole,
 			own +
-				`: loggers that the supervisor does not have, whose levels have no effect: agent.loggers.org.midonet.container, agent.loggers.org.midonet.containers.haproxy.root, "agent.loggers.org.midonet.containers.a\nb": known: agent.loggers.root, agent.loggers.org.midonet.containers.root`},
+				`: loggers that the supervisor does not have, whose levels have no effect: ` +
+				`agent.loggers.org.midonet.container, agent.loggers.org.midonet.containers.haproxy.root, ` +
+				`"agent.loggers.org.midonet.containers.a\nb": known: agent.loggers.root, ` +
+				`agent.loggers.org.midonet.containers.root`},
 		{"nothing at all", func(s *fakeSnapshot) { delete(s.data, all); delete(s.data, own); delete(s.data, mappings) },
 			nil, ""},
 	} {
@@ -199,7 +208,8 @@ func TestEditSettingReplacesOtherFormOfLogger(t *testing.T) {
 			"log-level.containers.ipsec.ipsec-pluto",
 			map[string]string{"log-level.containers": "debug", "log-level.containers.ipsec.ipsec-pluto": "warn"}},
 		{"a logger that has a form for others below it",
-			`{"agent": {"loggers": {"org": {"midonet": {"containers": {"ipsec": {"ipsec-pluto": {"root": "INFO"}, "root": "INFO"}}}}}}}`,
+			`{"agent": {"loggers": {"org": {"midonet": {"containers": {"ipsec": {"ipsec-pluto": {"root": "INFO"}, ` +
+				`"root": "INFO"}}}}}}}`,
 			"log-level.containers.ipsec.ipsec-pluto",
 			map[string]string{"log-level.containers.ipsec": "info", "log-level.containers.ipsec.ipsec-pluto": "warn"}},
 	} {

@@ -82,7 +82,8 @@ func statusMessage(status spec.ContainerStatus) string {
 	for written, c := range downFirst(status.Connections) {
 		line := truncate(connectionLine(c))
 		if size += len(line) + 1; size > maxMessage-maxCountLine {
-			return strings.Join(append(lines, fmt.Sprintf("and %d more connections", len(status.Connections)-written)), "\n")
+			return strings.Join(append(lines, fmt.Sprintf("and %d more connections", len(status.Connections)-written)),
+				"\n")
 		}
 		lines = append(lines, line)
 	}

@@ -10,7 +10,8 @@ import (
 )
 
 func TestStatusesHaveFormatOfAgent(t *testing.T) {
-	if got := string(PrintHostStatus(spec.HostStatus{Weight: 1, Quota: -1})); got != "weight: 1\nquota: -1\ncount: 0\n" {
+	if got := string(
+		PrintHostStatus(spec.HostStatus{Weight: 1, Quota: -1})); got != "weight: 1\nquota: -1\ncount: 0\n" {
 		t.Errorf("%q", got)
 	}
 	id := "host_id {\n  msb: 3057556073290091537\n  lsb: 11474610151586498987\n}\n"
@@ -24,7 +25,8 @@ func TestStatusesHaveFormatOfAgent(t *testing.T) {
 			"status_code: RUNNING\nstatus_message: \"it\\'s \\\"\\303\\251\\\"\\n\"\n" + id +
 				"namespace_name: \"vpn-60df5fda\"\ninterface_name: \"vpn-60df5fda\"\n"},
 		{spec.Running, "", "",
-			"status_code: RUNNING\nstatus_message: \"\"\n" + id + "namespace_name: \"\"\ninterface_name: \"vpn-60df5fda\"\n"},
+			"status_code: RUNNING\nstatus_message: \"\"\n" + id +
+				"namespace_name: \"\"\ninterface_name: \"vpn-60df5fda\"\n"},
 		{
 			spec.Starting, "", "",
 			"status_code: STARTING\nstatus_message: \"\"\n" + id + "interface_name: \"vpn-60df5fda\"\n",
@@ -49,7 +51,8 @@ func TestStatusesHaveFormatOfAgent(t *testing.T) {
 		}
 		again, err := ReadContainerStatus(data)
 		status.Message = strings.ToValidUTF8(status.Message, "?")
-		if err != nil || again.Code != status.Code || again.Message != status.Message || again.HostID != status.HostID ||
+		if err != nil || again.Code != status.Code || again.Message != status.Message ||
+			again.HostID != status.HostID ||
 			again.NamespaceName != status.NamespaceName || again.InterfaceName != status.InterfaceName {
 			t.Errorf("%v: %+v", err, again)
 		}

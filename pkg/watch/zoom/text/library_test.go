@@ -75,7 +75,8 @@ func TestTxtpbfmtHasNoDepthLimit(t *testing.T) {
 	runtime.ReadMemStats(&before)
 	_, err := parser.Parse(input)
 	runtime.ReadMemStats(&after)
-	if grown := after.TotalAlloc - before.TotalAlloc + after.StackSys - before.StackSys; err != nil || grown < levels<<9 {
+	if grown := after.TotalAlloc - before.TotalAlloc + after.StackSys - before.StackSys; err != nil ||
+		grown < levels<<9 {
 		t.Errorf("txtpbfmt: %v, %d bytes", err, grown)
 	}
 	if _, err := text.Parse(input); err == nil || !strings.Contains(err.Error(), "nested too deep") {

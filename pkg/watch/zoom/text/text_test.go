@@ -53,7 +53,8 @@ func TestParseAcceptsWholeSyntax(t *testing.T) {
 
 func TestErrorHasPositionAndNoInputText(t *testing.T) {
 	for input, fault := range map[string]string{
-		"a":                        "line 1, column 2: missing colon: allowed: a colon and a value, or a message in braces",
+		"a": "line 1, column 2: missing colon: allowed: a colon and a value, or a message in " +
+			"braces",
 		"a secret":                 "line 1, column 3: missing colon",
 		"a:":                       "line 1, column 3: missing value",
 		"a: }":                     "line 1, column 4: missing value",

@@ -91,7 +91,8 @@ func objects() []spec.Object {
 		object("config/default", `{"log-level":"warn","status-interval":"1m0s"}`),
 		object("config/hosts/"+string(h), `{"log-level.containers.ipsec":"debug"}`),
 		object("configurations/"+string(r),
-			`{"id":%q,"name":"VPN","externalIps":["100.100.100.2"],"externalMac":"ca:08:1a:94:29:0e","connections":[%s]}`,
+			`{"id":%q,"name":"VPN","externalIps":["100.100.100.2"],"externalMac":"ca:08:1a:94:29:0e",`+
+				`"connections":[%s]}`,
 			r, canonicalConnection),
 		object("configurations/"+string(haproxyID), `{"id":%q}`, haproxyID),
 		object("containers/"+string(c), `{"id":%q,"serviceType":"IPSEC","groupId":%q,"configurationId":%q,"portId":%q}`,
@@ -99,7 +100,8 @@ func objects() []spec.Object {
 		object("containers/"+other,
 			`{"id":%q,"serviceType":"HAPROXY","groupId":%q,"configurationId":%q,"portId":%q}`,
 			other, groupID, haproxyID, externalPort),
-		object("groups/"+string(groupID), `{"id":%q,"policy":"leastContainers","hostIds":[%q,%q]}`, groupID, h, otherHost),
+		object("groups/"+string(groupID), `{"id":%q,"policy":"leastContainers","hostIds":[%q,%q]}`, groupID, h,
+			otherHost),
 		object("hosts/"+string(h), `{"id":%q,"name":"one","containerWeight":3,"containerLimit":0}`, h),
 		object("hosts/"+string(otherHost), `{"id":%q,"containerWeight":1,"containerLimit":-1}`, otherHost),
 	}
@@ -179,7 +181,8 @@ func TestNodesAreValidAndReferencesHaveBothEnds(t *testing.T) {
 				for _, to := range ids(values, way.field) {
 					references++
 					if !slices.Contains(ids(read[midonet.Object(way.to, model.UUID(to))], way.back), id) {
-						t.Errorf("%s names %s %s by %s, which does not name it by %s", path, way.to, to, way.field, way.back)
+						t.Errorf("%s names %s %s by %s, which does not name it by %s", path, way.to, to, way.field,
+							way.back)
 					}
 				}
 			}

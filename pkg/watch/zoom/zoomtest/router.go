@@ -131,12 +131,14 @@ func (w *writer) connection(raw json.RawMessage, service, external string) strin
 		"dpd_action": enumName(c.DPD.Action), "dpd_interval": c.DPD.Interval, "dpd_timeout": c.DPD.Timeout,
 		"vpnservice_id": w.uuid(service),
 		"ikepolicy": texttest.Values{
-			"auth_algorithm": {enumName(c.IKEPolicy.Integrity)}, "encryption_algorithm": {enumName(c.IKEPolicy.Encryption)},
+			"auth_algorithm":          {enumName(c.IKEPolicy.Integrity)},
+			"encryption_algorithm":    {enumName(c.IKEPolicy.Encryption)},
 			"phase1_negotiation_mode": {enumName(c.IKEPolicy.Mode)}, "ike_version": {enumName(c.IKEPolicy.Version)},
 			"pfs": {enumName(c.IKEPolicy.PFS)}, "lifetime_value": {c.IKEPolicy.Lifetime}, "lifetime_units": {"seconds"},
 		},
 		"ipsecpolicy": texttest.Values{
-			"transform_protocol": {enumName(c.IPsecPolicy.Protocol)}, "auth_algorithm": {enumName(c.IPsecPolicy.Integrity)},
+			"transform_protocol":   {enumName(c.IPsecPolicy.Protocol)},
+			"auth_algorithm":       {enumName(c.IPsecPolicy.Integrity)},
 			"encryption_algorithm": {enumName(c.IPsecPolicy.Encryption)},
 			"encapsulation_mode":   {enumName(c.IPsecPolicy.Mode)}, "pfs": {enumName(c.IPsecPolicy.PFS)},
 			"lifetime_value": {c.IPsecPolicy.Lifetime}, "lifetime_units": {"seconds"},

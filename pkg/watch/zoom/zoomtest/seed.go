@@ -40,7 +40,9 @@ func Seed(conn *zk.Conn, tree model.Tree, objects []spec.Object) error {
 		if err := create(conn, node.Path[:strings.LastIndexByte(node.Path, '/')]); err != nil {
 			return err
 		}
-		operations = append(operations, &zk.CreateRequest{Path: node.Path, Data: node.Data, Acl: zk.WorldACL(zk.PermAll)})
+		operations = append(operations, &zk.CreateRequest{
+			Path: node.Path, Data: node.Data, Acl: zk.WorldACL(zk.PermAll),
+		})
 	}
 	_, err = conn.Multi(operations...)
 	return err
