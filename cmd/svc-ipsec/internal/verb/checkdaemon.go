@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"time"
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/broken"
@@ -43,6 +45,9 @@ func checkDaemon(ctx context.Context, wanted []*config.Connection, d *libreswan.
 		}
 		if ctx.Err() != nil { // the daemon may still start
 			return nil, fmt.Errorf("wait for the daemon: %w", context.Cause(ctx))
+		}
+		if _, err := os.Stat(namespace); errors.Is(err, fs.ErrNotExist) {
+			return nil, fault // it was removed meanwhile, so the daemon can never be asked again
 		}
 		if clock.Elapsed() > restartWait {
 			if u.Running() && (errors.Is(fault, libreswan.ErrNotRunning) || errors.Is(fault, libreswan.ErrNoAnswer)) {
