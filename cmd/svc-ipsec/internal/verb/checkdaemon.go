@@ -46,7 +46,7 @@ func checkDaemon(ctx context.Context, wanted []*config.Connection, d *libreswan.
 		if ctx.Err() != nil { // the daemon may still start
 			return nil, fmt.Errorf("wait for the daemon: %w", context.Cause(ctx))
 		}
-		if _, err := os.Stat(namespace); errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Stat(namespace); namespace != "" && errors.Is(err, fs.ErrNotExist) {
 			return nil, fault // it was removed meanwhile, so the daemon can never be asked again
 		}
 		if clock.Elapsed() > restartWait {
