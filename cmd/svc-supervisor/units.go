@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -33,33 +34,38 @@ func (u hostUnits) LastLine(ctx context.Context, name string) string {
 		return ""
 	}
 	const recent = "--since=-10min"
-	printable := func(e entry) bool { return e.text() != "" }
 	if details.FailedForGood() || details.SubState == "auto-restart" {
-		return lastEntry(ctx, printable, recent, "_SYSTEMD_UNIT="+name).text()
+		return lastText(readEntries(ctx, recent, "_SYSTEMD_UNIT="+name))
 	}
-	isFailure := func(e entry) bool { return e.UnitInvocation != "" }
-	failed := lastEntry(ctx, isFailure, recent, "UNIT="+name, "MESSAGE_ID="+unitFailed)
-	if failed.UnitInvocation == "" {
+	failures := readEntries(ctx, recent, "UNIT="+name, "MESSAGE_ID="+unitFailed)
+	if len(failures) == 0 {
 		return ""
 	}
-	// journald knows no invocation id of a message if it reads the message after its sender has ended. Under load this
-	// happens to the last messages of a process.
-	beforeFailure := func(e entry) bool {
-		return printable(e) && (e.Invocation == "" || e.Invocation == failed.UnitInvocation)
+	// Under load, journald reads the last lines of a process after it has ended. They then have no invocation id, or
+	// that of the next process. So they are found by their position: after the failure before, and before this one.
+	lines := readEntries(ctx, "--cursor="+failures[0].Cursor, "_SYSTEMD_UNIT="+name)
+	if len(failures) > 1 {
+		lines = slices.DeleteFunc(lines, func(e entry) bool { return e.monotonic() <= failures[1].monotonic() })
 	}
-	if last := lastEntry(ctx, beforeFailure, "--cursor="+failed.Cursor, "_SYSTEMD_UNIT="+name); last.text() != "" {
-		return last.text()
+	if text := lastText(lines); text != "" {
+		return text
 	}
 	// journald may have read the message of systemd first.
-	return lastEntry(ctx, printable, recent, "_SYSTEMD_INVOCATION_ID="+failed.UnitInvocation).text()
+	return lastText(readEntries(ctx, recent, "_SYSTEMD_INVOCATION_ID="+failures[0].Invocation))
 }
 
 // entry is an entry of the journal.
 type entry struct {
-	Cursor         string          `json:"__CURSOR"`
-	Message        json.RawMessage `json:"MESSAGE"`
-	Invocation     string          `json:"_SYSTEMD_INVOCATION_ID"` // of the unit that logged the message
-	UnitInvocation string          `json:"INVOCATION_ID"`          // of the unit that systemd's message is about
+	Cursor string `json:"__CURSOR"`
+	// when journald received the entry, in microseconds since boot
+	Monotonic  string          `json:"__MONOTONIC_TIMESTAMP"`
+	Message    json.RawMessage `json:"MESSAGE"`
+	Invocation string          `json:"INVOCATION_ID"` // of the unit that a message of systemd is about
+}
+
+func (e entry) monotonic() int64 {
+	at, _ := strconv.ParseInt(e.Monotonic, 10, 64)
+	return at
 }
 
 // text returns the message as one printable line.
@@ -71,32 +77,43 @@ func (e entry) text() string {
 	return strings.TrimSpace(oneCell(message))
 }
 
+// lastText returns the first message that is not empty. The latest entry comes first.
+func lastText(entries []entry) string {
+	for _, e := range entries {
+		if text := e.text(); text != "" {
+			return text
+		}
+	}
+	return ""
+}
+
 // entryLimit is the number of entries that one call of journalctl reads.
 const entryLimit = 50
 
-// lastEntry returns the latest journal entry that accept accepts, among the last entryLimit entries that journalctl
-// selects, or the zero entry. selection consists of options and matches of journalctl.
-func lastEntry(ctx context.Context, accept func(entry) bool, selection ...string) entry {
+// readEntries returns the last entries of the journal that journalctl selects, the latest first, and none if the
+// journal cannot be read. selection consists of options and matches of journalctl.
+func readEntries(ctx context.Context, selection ...string) []entry {
 	arguments := append([]string{
-		"--quiet", "--no-pager", "--output=json", "--output-fields=MESSAGE,INVOCATION_ID,_SYSTEMD_INVOCATION_ID",
-		"--reverse", "--lines=" + strconv.Itoa(entryLimit),
+		"--quiet", "--no-pager", "--output=json", "--output-fields=MESSAGE,INVOCATION_ID", "--reverse",
+		"--lines=" + strconv.Itoa(entryLimit),
 	}, selection...)
 	command := exec.CommandContext(ctx, "journalctl", arguments...)
 	command.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
 	output, err := command.Output()
 	if err != nil {
-		return entry{}
+		return nil
 	}
-	return firstEntry(output, accept)
+	return parseEntries(output)
 }
 
-// firstEntry returns the first entry in journalctl's JSON that accept accepts, or the zero entry.
-func firstEntry(journal []byte, accept func(entry) bool) entry {
+// parseEntries parses journalctl's JSON, one entry in each line.
+func parseEntries(journal []byte) []entry {
+	var entries []entry
 	for line := range bytes.Lines(journal) {
 		var e entry
-		if json.Unmarshal(line, &e) == nil && accept(e) {
-			return e
+		if json.Unmarshal(line, &e) == nil {
+			entries = append(entries, e)
 		}
 	}
-	return entry{}
+	return entries
 }

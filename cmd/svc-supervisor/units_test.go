@@ -12,7 +12,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/unit"
 )
 
-func TestFirstEntryWithPrintableTextIsReturned(t *testing.T) {
+func TestLastTextIsThatOfTheFirstPrintableEntry(t *testing.T) {
 	const journal = `{"MESSAGE":[1,2]}
 {"MESSAGE":" \t "}
 {"MESSAGE":null}
@@ -20,7 +20,7 @@ func TestFirstEntryWithPrintableTextIsReturned(t *testing.T) {
 {"MESSAGE":"before"}
 `
 	for journal, want := range map[string]string{journal: "cannot open [1m x", "no JSON\n": "", "": ""} {
-		if got := firstEntry([]byte(journal), func(e entry) bool { return e.text() != "" }).text(); got != want {
+		if got := lastText(parseEntries([]byte(journal))); got != want {
 			t.Errorf("%q: %q", journal, got)
 		}
 	}
@@ -34,6 +34,8 @@ func TestLastLineIsThatOfTheProcessThatEnded(t *testing.T) {
 	}
 	bus := unit.Open()
 	defer bus.Close()
+	lastLineOfARestartedUnit(t, bus, "svc-lastline.service", "1", "the cause")
+	lastLineOfARestartedUnit(t, bus, "svc-lastlinesilent.service", "2", "") // the second process logs nothing
 	for range 2 * runtime.NumCPU() {
 		busy := exec.Command("sh", "-c", "while :; do :; done")
 		if err := busy.Start(); err != nil {
@@ -42,17 +44,22 @@ func TestLastLineIsThatOfTheProcessThatEnded(t *testing.T) {
 		defer func() { _, _ = busy.Process.Kill(), busy.Wait() }()
 	}
 	for n := range 10 {
-		lastLineOfARestartedUnit(t, bus, fmt.Sprintf("svc-lastline%d.service", n))
+		lastLineOfARestartedUnit(t, bus, fmt.Sprintf("svc-lastline%d.service", n), "1", "the cause")
 	}
 }
 
-func lastLineOfARestartedUnit(t *testing.T, bus *unit.Bus, name string) {
+// lastLineOfARestartedUnit runs a unit of which this number of processes fail, and compares LastLine with want.
+func lastLineOfARestartedUnit(t *testing.T, bus *unit.Bus, name, failures, want string) {
 	t.Helper()
-	// The second process logs more lines than LastLine reads.
-	const script = `[ -e "/run/$0" ] || { touch "/run/$0"; echo the cause; exit 3; }` + "\n" +
-		`for i in $(seq 200); do echo "line $i"; done; exec sleep 1000`
+	// The first process logs the cause, the others that fail log nothing. The one that stays logs more lines than
+	// LastLine reads.
+	const script = `runs=$(cat "/run/$0" 2>/dev/null); echo "$((runs + 1))" >"/run/$0"
+[ "${runs:-0}" != 0 ] || echo the cause
+[ "${runs:-0}" -ge "$1" ] || exit 3
+for i in $(seq 200); do echo "line $i"; done; exec sleep 1000`
 	out, err := exec.Command("systemd-run", "--quiet", "--unit="+name,
-		"--property=Restart=on-failure", "--property=RestartSec=50ms", "sh", "-c", script, name).CombinedOutput()
+		"--property=Restart=on-failure", "--property=RestartSec=50ms",
+		"sh", "-c", script, name, failures).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
@@ -69,7 +76,7 @@ func lastLineOfARestartedUnit(t *testing.T, bus *unit.Bus, name string) {
 			t.Fatalf("no second process: %s", read())
 		}
 	}
-	if got := (hostUnits{bus}).LastLine(t.Context(), name); got != "the cause" {
-		t.Errorf("%s: %q", name, got)
+	if got := (hostUnits{bus}).LastLine(t.Context(), name); got != want {
+		t.Errorf("%s: %q, want %q", name, got, want)
 	}
 }
