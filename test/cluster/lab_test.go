@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -188,7 +189,9 @@ func (l *lab) unitStates() string {
 	if err != nil {
 		l.t.Errorf("systemctl: %v", err)
 	}
-	return string(out)
+	units := strings.Split(strings.TrimSpace(string(out)), "\n\n")
+	slices.Sort(units) // systemd lists them in any order, which changes when other units are loaded
+	return strings.Join(units, "\n\n")
 }
 
 // untouched returns a function that checks that no verb has run and no unit has changed since the call of untouched.
