@@ -168,7 +168,7 @@ flush() {
 	capture
 	flood 500
 	sup restart left
-	another_life "$life"
+	eventually 10 another_life "$life" # pluto reports a reload to systemd while it begins to listen
 	pings_run
 	flooded
 	captured
