@@ -57,7 +57,7 @@ func (u hostUnits) LastLine(ctx context.Context, name string) string {
 // entry is an entry of the journal.
 type entry struct {
 	Cursor string `json:"__CURSOR"`
-	// when journald received the entry, in microseconds since boot
+	// Monotonic is when journald received the entry, in microseconds since boot.
 	Monotonic  string          `json:"__MONOTONIC_TIMESTAMP"`
 	Message    json.RawMessage `json:"MESSAGE"`
 	Invocation string          `json:"INVOCATION_ID"` // of the unit that a message of systemd is about

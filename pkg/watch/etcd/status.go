@@ -85,7 +85,7 @@ func (w *statusWriter) putUnder(ctx context.Context, lease clientv3.LeaseID, key
 	})
 }
 
-// DeleteStatus deletes a status. It succeeds if there is none. The id "" stands for the host.
+// DeleteStatus deletes a status. It succeeds if the status does not exist. The id "" means the host.
 func (w *statusWriter) DeleteStatus(ctx context.Context, id spec.ContainerID) error {
 	key, err := native.StatusKey(w.host, id)
 	if err == nil {

@@ -36,7 +36,7 @@ func (n *NSDB) PutStatus(ctx context.Context, id spec.ContainerID, value []byte)
 	return native.StatusError("publish", n.host, id, err)
 }
 
-// DeleteStatus removes the file of a status. It succeeds if there is none. The id "" stands for the host.
+// DeleteStatus removes the file of a status. It succeeds if the status does not exist. The id "" means the host.
 func (n *NSDB) DeleteStatus(ctx context.Context, id spec.ContainerID) error {
 	key, err := native.StatusKey(n.host, id)
 	if err == nil {

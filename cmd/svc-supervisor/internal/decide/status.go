@@ -22,7 +22,6 @@ const (
 	FailedInPlace         // a reconfigure is impossible in place (code 100), so DEL and ADD follow
 	FailedForGood         // the same call would fail again (code 7, or a code that the plugin defines)
 	FailedSomehow         // any other error, which may be temporary
-	FailureCount
 )
 
 // StatusFacts is everything that the status of a container depends on.
@@ -76,10 +75,9 @@ const (
 	PublishStopping
 	RemoveStatus
 	LeaveStatus // another name publishes the status of this container; the name removes only that of a former container
-	PublicationCount
 )
 
-var publicationNames = [PublicationCount]string{
+var publicationNames = [...]string{
 	"unchanged", "STARTING", "RUNNING", "RUNNING, the failures in the message",
 	"RUNNING, `change failed: ` and the error in the message", "ERROR with the reason",
 	"ERROR, the failures in the message", "STOPPING", "removed", "that of the other name",

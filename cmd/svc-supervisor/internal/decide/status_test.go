@@ -304,7 +304,7 @@ func everyStatusFacts(visit func(*StatusFacts)) {
 			&f.Unstable, &f.KeepsFailing,
 		}
 		for f.Moment = Observed; f.Moment <= Rejected; f.Moment++ {
-			for f.Failure = NoFailure; f.Failure < FailureCount; f.Failure++ {
+			for f.Failure = NoFailure; f.Failure <= FailedSomehow; f.Failure++ {
 				for bits := range 1 << len(flags) {
 					for i, flag := range flags {
 						*flag = bits&(1<<i) != 0

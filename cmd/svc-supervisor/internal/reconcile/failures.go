@@ -15,8 +15,7 @@ type failures struct{ log *slog.Logger }
 // retry starts the back-off of a failed step and logs the error with the delay. It returns whether the executable
 // answered code 11, which asks only for a later call.
 func (f failures) retry(s *snapshot, m *memory, step decide.Step, err error) (again bool) {
-	var answer *spec.Error
-	again = errors.As(err, &answer) && answer.Code == spec.CodeAgain
+	again = failureOf(step, err) == decide.FailedForNow
 	delay := m.failed(step, err, again, time.Now())
 	f.log.Warn(step.String()+" failed", "container", s.Name, "type", s.ServiceType(), "error", err,
 		"retry", delay.Round(time.Millisecond))

@@ -113,13 +113,19 @@ func TestReasonNamesTheBrokenResource(t *testing.T) {
 	}
 }
 
+// leaveUnit adds a unit of vpn1 that has our owner tag and no record, and that stays when it is stopped.
+func (w *world) leaveUnit() {
+	const name = "svc-vpn1.service"
+	w.unitsStay = true
+	w.units[name] = &process{
+		unit:  unit.Unit{Name: name, ActiveState: "active"},
+		owner: spec.Owner{Network: spec.Network, Name: "vpn1", ContainerID: "c1"},
+	}
+}
+
 func TestReasonNamesTheRemainingLeftover(t *testing.T) {
 	inWorld(t, func(w *world) {
-		w.unitsStay = true
-		owner := spec.Owner{Network: spec.Network, Name: "vpn1", ContainerID: "c1"}
-		w.units["svc-vpn1.service"] = &process{
-			unit: unit.Unit{Name: "svc-vpn1.service", ActiveState: "active"}, owner: owner,
-		}
+		w.leaveUnit()
 		w.start()
 		w.bind(vpn("p1", "vpn1", "c1"))
 		want := "remove the leftover failed, tried again: " +

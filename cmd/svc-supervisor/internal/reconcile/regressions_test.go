@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
-	"github.com/svc-supervisor/svc-supervisor/pkg/unit"
 )
 
 func TestUnchangedContainerIsNotRemovedIfItsReconfigureIsImpossibleInPlace(t *testing.T) {
@@ -94,11 +93,7 @@ func TestDamagedRecordIsShownWhileItIsReplaced(t *testing.T) {
 
 func TestLeftoverThatCannotBeRemovedIsPublished(t *testing.T) {
 	inWorld(t, func(w *world) {
-		w.unitsStay = true
-		owner := spec.Owner{Network: spec.Network, Name: "vpn1", ContainerID: "c1"}
-		w.units["svc-vpn1.service"] = &process{
-			unit: unit.Unit{Name: "svc-vpn1.service", ActiveState: "active"}, owner: owner,
-		}
+		w.leaveUnit()
 		w.start()
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.after(2 * time.Minute)

@@ -57,12 +57,11 @@ func (w *worker) addDue(s *snapshot, m *memory) {
 	s.Facts.CheckFailed = m.checkErrors >= 2
 	s.Facts.CheckDue = w.checks.isDue(s, m)
 	s.Facts.AgainDue = m.againDue(now)
-	if s.Entry != nil && s.Entry.Record != nil {
-		if m.published == "" {
-			m.published = s.Entry.Record.Container.ContainerID // published by an earlier run
+	if s.Entry != nil && m.published == "" { // published by an earlier run
+		m.published = s.Tag.ContainerID // for a damaged record
+		if s.Entry.Record != nil {
+			m.published = s.Entry.Record.Container.ContainerID
 		}
-	} else if s.Entry != nil && m.published == "" {
-		m.published = s.Tag.ContainerID // published by an earlier run; the record is damaged
 	}
 	m.noteHistory(s)
 	m.ran = m.ran || s.Facts.Record == decide.Damaged // a damaged record may belong to a container that ran

@@ -20,36 +20,50 @@ func (p *statuses) publish(s *snapshot, m *memory, d decide.Decision, moment dec
 	switch publication {
 	case decide.Keep:
 		return
-	case decide.RemoveStatus:
-		if m.published != "" {
-			p.unpublish(s.Name, m)
-		}
-		return
-	case decide.LeaveStatus:
+	case decide.RemoveStatus, decide.LeaveStatus:
 		if m.published != "" {
 			p.unpublish(s.Name, m)
 		}
 		return
 	}
 	p.own(c, m)
-	if moment == decide.Observed && d.Condition == decide.Running {
-		m.runningReported = true
-		p.publishRunning(c, m, publication)
+	if moment != decide.Observed || d.Condition != decide.Running {
+		code, message := p.text(publication, s, m, d, err)
+		var health *spec.Health // nil: the connections stay
+		if publication == decide.PublishUnstable {
+			health = new(spec.Health) // no connection is up while the container is removed and added again
+		}
+		p.report.Set(c, code, message, health)
 		return
 	}
+	// The container runs. The lock keeps a later push from being overwritten.
+	p.memories.mu.Lock()
+	defer p.memories.mu.Unlock()
+	m.applyPushedLocked()
+	m.runningReported = true
+	code, message := p.text(publication, s, m, d, err)
+	p.report.Set(c, code, message, m.health)
+}
+
+// text returns the code and the message of a publication.
+func (p *statuses) text(
+	publication decide.Publication, s *snapshot, m *memory, d decide.Decision, err error,
+) (code spec.StatusCode, message string) {
 	switch publication {
 	case decide.PublishStarting:
-		p.report.Set(c, spec.Starting, "", nil)
+		return spec.Starting, ""
 	case decide.PublishStopping:
-		p.report.Set(c, spec.Stopping, "", nil)
+		return spec.Stopping, ""
+	case decide.PublishRunning:
+		return spec.Running, runningText(m)
 	case decide.PublishUnstable:
-		p.report.Set(c, spec.Running, m.crashes.reason(), new(spec.Health)) // no connection is up now
+		return spec.Running, m.crashes.reason()
 	case decide.PublishKeepsFailing:
-		p.report.Set(c, spec.Failed, m.crashes.reason(), nil)
+		return spec.Failed, m.crashes.reason()
 	case decide.PublishChangeFailed:
-		p.report.Set(c, spec.Running, "change failed: "+err.Error(), nil)
-	case decide.PublishError:
-		p.report.Set(c, spec.Failed, p.errorText(s, m, d, err), nil)
+		return spec.Running, "change failed: " + err.Error()
+	default: // decide.PublishError
+		return spec.Failed, p.errorText(s, m, d, err)
 	}
 }
 
@@ -62,22 +76,6 @@ func (s *snapshot) containerOfStatus(d decide.Decision, moment decide.Moment) sp
 		return b.Container
 	}
 	return s.Container()
-}
-
-// publishRunning publishes the status of a running container with all health received so far. The lock keeps a later
-// push from being overwritten.
-func (p *statuses) publishRunning(c spec.Container, m *memory, publication decide.Publication) {
-	p.memories.mu.Lock()
-	defer p.memories.mu.Unlock()
-	m.applyPushedLocked()
-	switch publication {
-	case decide.PublishRunning:
-		p.report.Set(c, spec.Running, runningText(m), m.health)
-	case decide.PublishUnstable:
-		p.report.Set(c, spec.Running, m.crashes.reason(), m.health)
-	case decide.PublishKeepsFailing:
-		p.report.Set(c, spec.Failed, m.crashes.reason(), nil)
-	}
 }
 
 // runningText returns the message of a container that runs: the notes of its binding and the message of its health.
@@ -120,7 +118,7 @@ func (p *statuses) facts(
 		Ran:           m.ran,
 		DownTooLong:   !m.downSince.IsZero() && now.Sub(m.downSince) >= healingTimeout,
 		Recreating:    d.Waits == decide.Add && m.broken != "" && m.failure[decide.Add] == m.broken,
-		Unstable:      m.crashes.reason() != "",
+		Unstable:      m.crashes.loops(),
 		KeepsFailing:  m.crashes.isError,
 	}
 }
