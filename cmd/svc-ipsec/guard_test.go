@@ -84,6 +84,22 @@ func TestStoppedDaemonLeavesNoPolicies(t *testing.T) {
 	}
 }
 
+// TestDELAfterLostUnitLeavesNoPolicies has a daemon whose unit systemd has forgotten before DEL, for example because an
+// earlier DEL was killed after it had stopped the unit.
+func TestDELAfterLostUnitLeavesNoPolicies(t *testing.T) {
+	requireSandbox(t)
+	c := newContainer(t, "vpn-lost-unit")
+	c.configuration = fmt.Sprintf(oneConnection, "")
+	c.must("ADD")
+	sh(t, "systemctl", "stop", "svc-vpn-lost-unit.service")
+	sh(t, "ip", "-n", c.name, "xfrm", "policy", "add", "src", "10.1.0.0/24", "dst", "10.7.0.0/24", "dir", "out",
+		"tmpl", "src", "100.100.100.2", "dst", "200.200.200.2", "proto", "esp", "mode", "tunnel")
+	c.must("DEL")
+	if policies := sh(t, "ip", "-n", c.name, "xfrm", "policy"); policies != "" {
+		t.Errorf("remaining policies:\n%s", policies)
+	}
+}
+
 // requireBlocked fails the test if a policy does not drop packets from an address in the namespace to another address.
 func (c *container) requireBlocked(from, to string) {
 	c.t.Helper()

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -26,23 +27,25 @@ const (
 
 	incomplete = "a reconfigure is incomplete"
 	nft        = "/usr/sbin/nft"
+
+	// afterLoad matches the first query after conns were loaded.
+	afterLoad = `*" --listen "*" --status "*`
 )
 
 // reconfigurePoints are the points at which the tests interrupt a reconfigure. At each of them, a program hangs when
-// its arguments match the pattern.
+// the arguments of its calls, including the present one, match the pattern.
 var reconfigurePoints = []struct{ what, program, when string }{
 	{"before the first connection is deleted", libexec + "whack", `*" --delete "*`},
 	{"before a second connection is deleted", libexec + "whack", `*" goes-0-0 --delete "*`},
 	{"before the guard of both networks is set", nft, `*`},
-	{"before the keys are read again", libexec + "whack", `*" --rereadsecrets "*`},
-	{"before the conns are oriented", libexec + "whack", `*" --listen "*`},
+	{"before the keys are read again and the conns are oriented", libexec + "whack", `*" --listen "*`},
 	{"before the connections are loaded", libexec + "addconn", `*`},
-	{"after the connections are loaded", libexec + "whack", `*" --status "`},
+	{"after the connections are loaded", libexec + "whack", afterLoad},
 	{"before the connections are initiated", libexec + "whack", `*" --initiate "*`},
 }
 
-// makeHang replaces a program by a script that hangs at the first call whose arguments match a shell pattern. With
-// forEver, it hangs at all later calls too. reached reports whether it hangs. undo kills it and restores the program.
+// makeHang replaces a program by a script that hangs at the first call at which the arguments of all calls match a shell
+// pattern. With forEver, it hangs at all later calls too. reached reports whether it hangs. undo kills it and restores the program.
 func (c *container) makeHang(program, when string, forEver bool) (reached func() bool, undo func()) {
 	c.t.Helper()
 	hung := c.directory() + "/run/there" // in the only directory that whack and addconn can write
@@ -51,7 +54,8 @@ func (c *container) makeHang(program, when string, forEver bool) (reached func()
 	}
 	script := fmt.Sprintf(`#!/bin/sh
 hang() { echo $$ >>%[1]s; exec sleep 3600; }
-if [ -e %[1]s ]; then ! %[2]t || hang; else case " $* " in %[3]s) hang ;; esac; fi
+echo " $* " >>%[1]s.calls
+if [ -e %[1]s ]; then ! %[2]t || hang; else case "$(cat %[1]s.calls)" in %[3]s) hang ;; esac; fi
 exec %[4]s.real "$@"
 `, hung, forEver, when, program)
 	sh(c.t, "mv", program, program+".real")
@@ -66,7 +70,7 @@ exec %[4]s.real "$@"
 		for _, pid := range strings.Fields(string(text)) {
 			_ = exec.Command("kill", "-KILL", pid).Run()
 		}
-		_ = os.Remove(hung)
+		_ = errors.Join(os.Remove(hung), os.Remove(hung+".calls"))
 	}
 	c.t.Cleanup(undo)
 	if err := os.WriteFile(program, []byte(script), 0o755); err != nil {
@@ -276,7 +280,7 @@ func TestFailedReconfigureIsUndone(t *testing.T) {
 			t.Errorf("%s: the reconfigure was undone, but CHECK requests %+v", point.what, c.health().Again)
 		}
 	}
-	fails("for ever, after the connections are loaded", libexec+"whack", `*" --status "`, true)
+	fails("for ever, after the connections are loaded", libexec+"whack", afterLoad, true)
 	if !c.asksForCompletion() {
 		t.Errorf("the reconfigure could not be undone, and CHECK requests %+v", c.health().Again)
 	}

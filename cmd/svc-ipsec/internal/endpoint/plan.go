@@ -103,18 +103,17 @@ func (p *Plan) Retire() []Action {
 // LoadRunning returns the actions after the network has changed, for a running daemon. newKeys reports whether the file
 // of keys was changed.
 func (p *Plan) LoadRunning(newKeys bool) []Action {
-	var list []Action
-	// The keys are also reread if conns were only removed: an earlier ADD may have written the file of keys and failed
-	// before the daemon read it.
-	if newKeys || p.Changes() {
-		list = append(list, Action{Op: OpRereadSecrets})
-	}
-	if len(p.Load) > 0 {
+	switch {
+	case len(p.Load) > 0:
 		// The interface addresses may have changed, and pluto never orients a conn whose local address it does not
-		// know.
-		list = append(list, Action{Op: OpListen}, Action{OpLoad, Names(p.Load)})
+		// know. pluto also rereads its keys with this command.
+		return []Action{{Op: OpListen}, {OpLoad, Names(p.Load)}}
+	case newKeys || p.Changes():
+		// The keys are also reread if conns were only removed: an earlier ADD may have written the file of keys and
+		// failed before the daemon read it.
+		return []Action{{Op: OpRereadSecrets}}
 	}
-	return list
+	return nil
 }
 
 // Revive returns the actions for the kept conns that lost their tunnel because another conn was changed: the conns to
@@ -136,7 +135,7 @@ const (
 	OpRemoveFiles   Op = "remove files"
 	OpDelete        Op = "delete"
 	OpRereadSecrets Op = "reread secrets"
-	OpListen        Op = "listen" // read the interface addresses again
+	OpListen        Op = "listen" // read the interface addresses and the keys again
 	OpLoad          Op = "load"
 	OpInitiate      Op = "initiate"
 	OpTerminate     Op = "terminate" // delete the SAs; the conn stays loaded

@@ -76,22 +76,24 @@ func unready(loaded map[string]Conn, specs []Spec) []Spec {
 	})
 }
 
-// Load adds or replaces conns, in as few runs of addconn as possible, and returns the conns that the daemon refused,
-// with the reasons. Each of those was also tried alone, so that one invalid conn does not cause others to be refused.
+// Load adds or replaces conns, in as few runs of addconn as possible. It returns the conns that the daemon refused,
+// with the reasons, and the daemon's answer after the conns were loaded. Each refused conn was also tried alone, so
+// that one invalid conn does not cause others to be refused.
 // If a run of addconn for a single conn is killed or reaches its time limit, Load returns an error and no reason for
 // that conn. A failed run for several conns is not an error, because the missing ones are then tried one by one.
-func (l *Loader) Load(ctx context.Context, specs []Spec) (map[string]string, error) {
+func (l *Loader) Load(ctx context.Context, specs []Spec) (map[string]string, Answer, error) {
 	began := time.Now()
 	for chunk := range slices.Chunk(specs, batch) {
 		if _, err := l.runAddconn(ctx, chunk); err != nil && ctx.Err() != nil {
-			return nil, err
+			return nil, Answer{}, err
 		}
 	}
-	loaded, err := l.control.Status(ctx)
+	answer, err := l.control.Query(ctx)
 	if err != nil {
-		return nil, err
+		return nil, Answer{}, err
 	}
-	return l.Refusals(ctx, loaded, specs, began)
+	refused, err := l.Refusals(ctx, answer.Conns, specs, began)
+	return refused, answer, err
 }
 
 // Refusals tries each conn that is not in loaded once more, alone, and returns why the daemon refuses it. loaded is

@@ -81,7 +81,7 @@ func TestRefusedConnDoesNotAffectOthers(t *testing.T) {
 			map[string]string{"c-0-0": "syntax error [nonsense]"}},
 	} {
 		d, calls := fakeDaemon(t)
-		refused, err := d.Loader().Load(context.Background(), specsOf(test.conns))
+		refused, _, err := d.Loader().Load(context.Background(), specsOf(test.conns))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -113,7 +113,7 @@ func TestKilledAddconnRefusesNoConn(t *testing.T) {
 			t.Fatal(err)
 		}
 		specs := specsOf(map[string]string{"a-0-0": "conn\n"})
-		refused, err := d.Loader().Load(t.Context(), specs)
+		refused, _, err := d.Loader().Load(t.Context(), specs)
 		if err == nil || len(refused) != 0 || !strings.Contains(err.Error(), "load conns: ") {
 			t.Errorf("%s: refused %v, %v", name, refused, err)
 		}
@@ -128,7 +128,7 @@ func TestConnThatCrashesAddconnIsRefused(t *testing.T) {
 	if err := os.WriteFile(d.Tools.Addconn, []byte("#!/bin/sh\nkill -SEGV $$\n"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	refused, err := d.Loader().Load(t.Context(), specsOf(map[string]string{"a-0-0": "conn\n"}))
+	refused, _, err := d.Loader().Load(t.Context(), specsOf(map[string]string{"a-0-0": "conn\n"}))
 	if err != nil || !strings.Contains(refused["a-0-0"], "segmentation fault") {
 		t.Errorf("refused %v, %v", refused, err)
 	}
@@ -138,7 +138,7 @@ func TestMismatchedConnIsDeleted(t *testing.T) {
 	d, calls := fakeDaemon(t)
 	specs := specsOf(map[string]string{"a-0-0": "conn\n"})
 	specs[0].Matches = func(c Conn) string { return "it is " + c.OurID }
-	refused, err := d.Loader().Load(context.Background(), specs)
+	refused, _, err := d.Loader().Load(context.Background(), specs)
 	if err != nil || refused["a-0-0"] != "it is @a-0-0" || !strings.Contains(calls(), "--name a-0-0 --delete") {
 		t.Errorf("refused %v, %v\n%s", refused, err, calls())
 	}

@@ -179,11 +179,19 @@ func (c *daemonChange) loadRunning(ctx context.Context) error {
 	if err := c.do(ctx, c.plan.LoadRunning(newKeys)); err != nil || !c.plan.Changes() {
 		return err
 	}
-	answer, err := c.daemon.Control().Query(ctx)
-	if err != nil {
-		return err
+	status := c.result.status
+	if status == nil { // no conn was loaded, or one was refused
+		answer, err := c.daemon.Control().Query(ctx)
+		if err != nil {
+			return err
+		}
+		status = statusOf(answer, nil)
 	}
-	return c.do(ctx, c.plan.Revive(before, statusOf(answer, nil).plain()))
+	revive := c.plan.Revive(before, status.plain())
+	if c.result.status = status; len(revive) > 0 {
+		c.result.status = nil
+	}
+	return c.do(ctx, revive)
 }
 
 // do executes actions in their order.
@@ -232,9 +240,12 @@ func (c *daemonChange) stop(ctx context.Context) error {
 
 // loadConns loads conns into a running daemon, records which of them it refused, and initiates the others.
 func (c *daemonChange) loadConns(ctx context.Context, conns []endpoint.Conn) error {
-	refused, err := c.daemon.Loader().Load(ctx, specs(conns))
+	refused, answer, err := c.daemon.Loader().Load(ctx, specs(conns))
 	if err != nil {
 		return err
+	}
+	if len(refused) == 0 {
+		c.result.status = statusOf(answer, nil)
 	}
 	if err := c.keep(ctx, conns, refused); err != nil {
 		return err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"os"
 
 	"golang.org/x/sys/unix"
 
@@ -26,7 +27,7 @@ type removal struct {
 	attachment *state.Attachment // nil: unknown
 	namespace  string            // the path that the runtime passed, "" if none
 	warned     bool
-	stopped    bool // the unit of this container's daemon existed and was stopped
+	daemonRan  bool // a daemon of this container ran in the namespace, and has ended
 }
 
 // removal returns the removal of a container. attachment is nil if it is unknown.
@@ -116,13 +117,16 @@ func (r *removal) stopUnit(ctx context.Context) error {
 		return err
 	}
 	if details.Name == "" || details.LoadState == "" || details.LoadState == "not-found" {
+		// systemd forgets a unit that was stopped. If its daemon was killed meanwhile, its policies are still there.
+		_, err := os.Lstat(libreswan.Files(r.dir.Path).NSS())
+		r.daemonRan = err == nil
 		return nil
 	}
 	if details.Owner.Network != r.owner.Network || details.Owner.Name != r.owner.Name {
 		r.warnForeign(name, details.Owner.String())
 		return nil
 	}
-	r.stopped = true
+	r.daemonRan = true
 	d := libreswan.Daemon{Bus: r.bus, Owner: r.owner, Dir: r.dir.Path}
 	return d.Stop(ctx)
 }
@@ -156,7 +160,7 @@ func (r *removal) cleanNamespace(ctx context.Context) error {
 	} else {
 		namespace.Veth(r.owner).RemoveOld()
 	}
-	if r.stopped {
+	if r.daemonRan {
 		if err := namespace.XFRM().Flush(); err != nil {
 			return err
 		}
