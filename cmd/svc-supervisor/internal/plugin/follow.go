@@ -9,7 +9,7 @@ import (
 )
 
 // Follow scans the plugin path until ctx is cancelled: every rescan, and soon after an event of the file system. It
-// calls changed when a new or changed file has answered VERSION and STATUS, and after each scan that found a change. It
+// calls changed after each scan that found a change, and when files can be selected before the scan is complete. It
 // calls statusInterval for each scan, because the interval can change while the supervisor runs. Events of the file
 // system only make a scan start earlier. The periodic scan finds all changes, including directories that appear.
 func (v *Inventory) Follow(

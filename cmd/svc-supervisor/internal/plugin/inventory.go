@@ -11,6 +11,7 @@ import (
 
 	"github.com/Masterminds/semver/v3"
 
+	"github.com/svc-supervisor/svc-supervisor/internal/patience"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
@@ -47,7 +48,7 @@ type Inventory struct {
 	order    []string              // the keys of files: by directory, then by name
 	unread   string                // why the last scan could not read the plugin path
 	scanned  chan struct{}         // closed after the first complete scan: then a missing executable does not exist
-	onChange func()                // called when a new or changed file has answered, before the scan is complete
+	onChange func()                // called when files can be selected before the scan is complete
 }
 
 // candidate is one file on the plugin path with the results of VERSION and STATUS.
@@ -76,9 +77,20 @@ func NewInventory(dirs []string, deadline time.Duration, log *slog.Logger) (*Inv
 	}, nil
 }
 
+// answerWithin is how long a scan waits for all new and changed files before those that have answered can be selected.
+// If each file could be selected as soon as it has answered, a new container could get a lower version that answered
+// first. If a scan waited for all files, one that hangs would delay the others.
+const answerWithin = 2 * time.Second
+
+// answer is a new or changed file with the results of VERSION and STATUS.
+type answer struct {
+	path      string
+	candidate *candidate
+	changed   bool // false if the file was refused before too
+}
+
 // Scan reads the plugin path. It runs VERSION and STATUS of new and changed files, concurrently, and STATUS of
-// executables that were not ready if it is due. It reports whether anything changed, and logs each change once. A file
-// can be selected as soon as it has answered, so a file that hangs does not delay others.
+// executables that were not ready if it is due. It reports whether anything changed, and logs each change once.
 func (v *Inventory) Scan(ctx context.Context, statusInterval time.Duration) (changed bool) {
 	found, err := listPath(v.pluginPath)
 	if err != nil {
@@ -90,11 +102,8 @@ func (v *Inventory) Scan(ctx context.Context, statusInterval time.Duration) (cha
 	}
 	v.unread = ""
 	order := make([]string, 0, len(found))
-	var (
-		probes sync.WaitGroup
-		mu     sync.Mutex
-	)
 	next := make(map[string]*candidate, len(found))
+	answers, probes := make(chan answer), 0
 	for _, f := range found {
 		order = append(order, f.path)
 		v.mu.Lock()
@@ -102,26 +111,20 @@ func (v *Inventory) Scan(ctx context.Context, statusInterval time.Duration) (cha
 		v.mu.Unlock()
 		if known != nil && known.identity == f.identity &&
 			(known.retryAt.IsZero() || time.Now().Before(known.retryAt)) {
-			mu.Lock()
 			next[f.path] = known
-			mu.Unlock()
 			continue
 		}
-		probes.Go(func() {
+		probes++
+		go func() {
 			c := v.prober.probe(ctx, f, statusInterval)
-			mu.Lock()
-			defer mu.Unlock()
-			next[f.path] = c
 			// If a file is refused again, the text may differ, for example by a time stamp on stderr. That is not a
 			// change.
-			if known == nil || known.identity != c.identity || (known.executable == nil) != (c.executable == nil) {
-				changed = true
-				v.logFound(f.path, c)
-				v.addCandidate(ctx, f.path, c)
-			}
-		})
+			changed := known == nil || known.identity != c.identity ||
+				(known.executable == nil) != (c.executable == nil)
+			answers <- answer{f.path, c, changed}
+		}()
 	}
-	probes.Wait()
+	changed = v.collect(ctx, answers, probes, next)
 	if ctx.Err() != nil {
 		return false // the verbs may have failed because ctx was cancelled
 	}
@@ -144,17 +147,48 @@ func (v *Inventory) Scan(ctx context.Context, statusInterval time.Duration) (cha
 	return v.retryStatus(ctx, statusInterval) || changed
 }
 
-// addCandidate adds a file to the inventory before the scan is complete, so that it can be selected.
-func (v *Inventory) addCandidate(ctx context.Context, path string, c *candidate) {
+// collect receives the answers of so many probes, and adds them to next. After answerWithin, files that have answered
+// can be selected before the scan is complete. It reports whether any answer is a change.
+func (v *Inventory) collect(
+	ctx context.Context, answers <-chan answer, probes int, next map[string]*candidate,
+) (changed bool) {
+	late, stop := patience.WithTimeout(ctx, answerWithin)
+	defer stop()
+	var answered []answer // not selectable yet
+	for isLate := late.Done(); probes > 0; {
+		select {
+		case a := <-answers:
+			probes--
+			next[a.path] = a.candidate
+			if a.changed {
+				changed = true
+				v.logFound(a.path, a.candidate)
+				answered = append(answered, a)
+			}
+		case <-isLate:
+			isLate = nil
+		}
+		if isLate == nil && probes > 0 && len(answered) > 0 {
+			v.addCandidates(ctx, answered)
+			answered = nil
+		}
+	}
+	return changed
+}
+
+// addCandidates adds files to the inventory before the scan is complete, so that they can be selected.
+func (v *Inventory) addCandidates(ctx context.Context, answered []answer) {
 	if ctx.Err() != nil {
 		return
 	}
 	v.mu.Lock()
-	if v.files[path] == nil {
-		v.order = append(v.order, path)
-		slices.SortStableFunc(v.order, v.byDirectory)
+	for _, a := range answered {
+		if v.files[a.path] == nil {
+			v.order = append(v.order, a.path)
+		}
+		v.files[a.path] = a.candidate
 	}
-	v.files[path] = c
+	slices.SortStableFunc(v.order, v.byDirectory)
 	onChange := v.onChange
 	v.mu.Unlock()
 	if onChange != nil {

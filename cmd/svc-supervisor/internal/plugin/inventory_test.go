@@ -659,6 +659,25 @@ func TestReplacedLinkIsFollowed(t *testing.T) {
 	f.awaitSelected(v, "2.0.0")
 }
 
+// TestSlowAnswerOfHighestVersionIsAwaited has a start at which a lower version answers first. A container that is added
+// then must not get it.
+func TestSlowAnswerOfHighestVersionIsAwaited(t *testing.T) {
+	f := newFixture(t)
+	f.executable("a-quick", "1.0.0")
+	f.write(f.path("b-slow"), strings.Replace(serviceScript("T", "2.0.0", ":"), "\n", "\nsleep 0.3\n", 1))
+	v := f.inventory()
+	var selected []string
+	v.onChange = func() {
+		e, _ := v.Select("T")
+		selected = append(selected, fmt.Sprint(e.Version))
+	}
+	v.Scan(t.Context(), time.Hour)
+	v.onChange()
+	if !slices.Equal(selected, []string{"2.0.0"}) {
+		t.Errorf("selected %v", selected)
+	}
+}
+
 func TestHangingFilesDoNotDelayOthers(t *testing.T) {
 	f := newFixture(t)
 	for i := range 8 {
@@ -667,8 +686,18 @@ func TestHangingFilesDoNotDelayOthers(t *testing.T) {
 	f.executable("svc", "1.0.0")
 	v := f.inventory()
 	v.prober.deadline = 3 * time.Second
+	early := 0
+	v.onChange = func() {
+		early++
+		if e, ok := v.Select("T"); !ok || v.Scanned() {
+			t.Errorf("selected before the scan is complete: %v", e)
+		}
+	}
 	begin := time.Now()
 	v.Scan(t.Context(), time.Hour)
+	if early == 0 {
+		t.Error("the file that answered could not be selected before the scan was complete")
+	}
 	if took := time.Since(begin); took > 8*v.prober.deadline {
 		t.Errorf("took %v: the files were not probed concurrently", took)
 	}

@@ -12,7 +12,7 @@ import (
 // plugin is an error.
 func parseVersionAnswer(stdout []byte) (*spec.VersionAnswer, *semver.Version, error) {
 	answer := new(spec.VersionAnswer)
-	if err := spec.Output("answer to VERSION", stdout, answer); err != nil {
+	if err := spec.DecodeOutput("answer to VERSION", stdout, answer); err != nil {
 		return nil, nil, err
 	}
 	if _, err := spec.ParseServiceType("serviceType", string(answer.ServiceType)); err != nil {
