@@ -36,8 +36,8 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("%s: %s (code %d)", e.Msg, e.Details, e.Code)
 }
 
-// Verdict reports whether an ADD that failed with this code will fail in the same way when it is retried, so that ERROR
+// IsFinal reports whether an ADD that failed with this code will fail in the same way when it is retried, so that ERROR
 // may be published after the first failure. This holds for a bad configuration and for the executable's own codes.
-func (c Code) Verdict() bool {
+func (c Code) IsFinal() bool {
 	return c == CodeConfiguration || c >= CodeNotInPlace && c < 200
 }

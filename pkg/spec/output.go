@@ -8,9 +8,9 @@ import (
 	"strconv"
 )
 
-// Output decodes the JSON object that a plugin printed to stdout. The error starts with what, names the fault and
+// DecodeOutput decodes the JSON object that a plugin printed to stdout. The error starts with what, names the fault and
 // quotes the first bytes of the output. The error text is always one line.
-func Output(what string, output []byte, into any) error {
+func DecodeOutput(what string, output []byte, into any) error {
 	output = bytes.TrimSpace(output)
 	if len(output) == 0 {
 		return fmt.Errorf("%s: nothing was printed: allowed: a JSON object", what)
@@ -44,7 +44,7 @@ func ErrorIn(verb Verb, output []byte) (_ *Error, err error) {
 		return nil, nil
 	}
 	object := new(Error)
-	if err := Output("error object", output, object); err != nil {
+	if err := DecodeOutput("error object", output, object); err != nil {
 		return nil, err
 	}
 	return object, nil

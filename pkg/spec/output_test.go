@@ -63,7 +63,7 @@ func TestOutputErrorQuotesTheOutputInOneLine(t *testing.T) {
 				`" (the first 64 of 1010 bytes)`},
 	} {
 		t.Run(r.name, func(t *testing.T) {
-			if err := Output("x", []byte(r.output), new(Health)); err == nil || err.Error() != r.want {
+			if err := DecodeOutput("x", []byte(r.output), new(Health)); err == nil || err.Error() != r.want {
 				t.Errorf("got  %v\nwant %s", err, r.want)
 			}
 		})

@@ -23,7 +23,7 @@ type Result struct {
 // not belong to the container.
 func ParseResult(stdout []byte, name Name) (*Result, error) {
 	result := &Result{Raw: json.RawMessage(stdout)}
-	if err := Output("result", stdout, &result.CNI); err != nil {
+	if err := DecodeOutput("result", stdout, &result.CNI); err != nil {
 		return nil, err
 	}
 	if result.CNI.CNIVersion != CNIVersion {
@@ -35,7 +35,7 @@ func ParseResult(stdout []byte, name Name) (*Result, error) {
 
 		LastValid json.RawMessage `json:"lastValid"`
 	}
-	if err := Output("result", stdout, &ours); err != nil {
+	if err := DecodeOutput("result", stdout, &ours); err != nil {
 		return nil, err
 	}
 	for _, unit := range ours.Units {

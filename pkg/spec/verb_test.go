@@ -26,14 +26,14 @@ func TestErrorTextIsMessageDetailsAndCode(t *testing.T) {
 	}
 }
 
-func TestVerdictCodes(t *testing.T) {
-	verdicts := map[Code]bool{CodeConfiguration: true, CodeNotInPlace: true, CodeOwn: true, 199: true}
+func TestFinalCodes(t *testing.T) {
+	final := map[Code]bool{CodeConfiguration: true, CodeNotInPlace: true, CodeOwn: true, 199: true}
 	for code := Code(0); code < 1000; code++ {
-		if code.Verdict() != verdicts[code] && !(code > CodeOwn && code < 199) {
-			t.Error(fmt.Sprint("code ", code, ": ", code.Verdict()))
+		if code.IsFinal() != final[code] && !(code > CodeOwn && code < 199) {
+			t.Error(fmt.Sprint("code ", code, ": ", code.IsFinal()))
 		}
-		if code > CodeOwn && code < 199 && !code.Verdict() {
-			t.Error(fmt.Sprint("code ", code, " is one of the executable's own codes, but not a verdict"))
+		if code > CodeOwn && code < 199 && !code.IsFinal() {
+			t.Error(fmt.Sprint("code ", code, " is one of the executable's own codes, but not final"))
 		}
 	}
 }

@@ -10,8 +10,12 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/svc-supervisor/svc-supervisor/internal/oneline"
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/native"
 )
+
+// textLimit is the largest number of bytes of an error's cause.
+const textLimit = 1000
 
 // fault is the error of a request. Its text is one line with the endpoints, the operation, the key, the cause, and what
 // the user can do.
@@ -34,7 +38,7 @@ func (c *connection) fault(operation string, key native.Key, err error) error {
 		return err
 	}
 	cause := rpctypes.Error(err)
-	return &fault{c.endpoints(), operation, c.path(key), oneLine(c.describe(cause)), cause}
+	return &fault{c.endpoints(), operation, c.path(key), oneline.Of(c.describe(cause), textLimit), cause}
 }
 
 // describe returns the cause of an error in words, with what the user can do.
@@ -95,5 +99,3 @@ func (c *connection) unreached(err error) string {
 	}
 	return fmt.Sprintf("no answer in %v (%s): check %s", c.timeouts.request, text, check)
 }
-
-func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }

@@ -184,7 +184,7 @@ func parse(datagram []byte) (*spec.Health, error) {
 	if len(datagram) > spec.HealthLimit {
 		return nil, fmt.Errorf("longer than %d bytes", spec.HealthLimit)
 	}
-	if err := spec.Output("not a health object", datagram, health); err != nil {
+	if err := spec.DecodeOutput("not a health object", datagram, health); err != nil {
 		return nil, err
 	}
 	if health.InterfaceName == "" {

@@ -47,9 +47,9 @@ func (a *adder) add(ctx context.Context, s *snapshot, m *memory, d decide.Decisi
 		Previous:   s.lastValid(),
 	}
 	a.logs(c.ServiceType).Info("create container for port binding", fields(c)...)
-	m.broken = ""
-	if m.downSince.IsZero() {
-		m.downSince = time.Now()
+	m.retries.broken = ""
+	if m.life.downSince.IsZero() {
+		m.life.downSince = time.Now()
 	}
 	if err := a.records.write(record); err != nil {
 		a.failures.retry(s, m, decide.Add, err) // the disk of the supervisor failed; the published status stays
@@ -72,13 +72,13 @@ func (a *adder) add(ctx context.Context, s *snapshot, m *memory, d decide.Decisi
 	if err == nil {
 		now := time.Now()
 		record.Phase, record.Result, record.AddedAt = statedir.Added, result.Raw, &now
-		m.runningSince = now
+		m.life.runningSince = now
 		record.Previous = lastValidConf(record.Conf, result)
 		if err := a.records.write(record); err != nil {
 			a.failures.retry(s, m, decide.Add, err)
 			return
 		}
-		m.succeeded(decide.Add)
+		m.retries.succeeded(decide.Add)
 		a.noteAdded(s.Name, m, result, true, true)
 		return
 	}
@@ -88,7 +88,7 @@ func (a *adder) add(ctx context.Context, s *snapshot, m *memory, d decide.Decisi
 	again := a.failures.retry(s, m, decide.Add, err)
 	a.statuses.publish(s, m, d, decide.StepFailed, err)
 	if !again {
-		m.addFails++
+		m.retries.addFails++
 	}
 }
 
@@ -121,25 +121,25 @@ func (a *adder) runAdd(
 // noteAdded stores the health that a successful ADD returned, and sets when the next CHECK is due. isNew reports that
 // the container was created, edited that its configuration changed.
 func (a *adder) noteAdded(name spec.Name, m *memory, result *spec.Result, isNew, edited bool) {
-	m.settledAt, m.checkErrors, m.addFails, m.notInPlace = time.Time{}, 0, 0, ""
-	m.added = time.Now()
-	m.good = nil
-	if isNew || m.checkAt.IsZero() { // a reconfiguration that a push asks for does not delay CHECK
-		m.checkAt = a.checks.next()
+	m.life.settledAt, m.checks.errors, m.retries.addFails, m.retries.notInPlace = time.Time{}, 0, 0, ""
+	m.life.added = time.Now()
+	m.checks.good = nil
+	if isNew || m.checks.at.IsZero() { // a reconfiguration that a push asks for does not delay CHECK
+		m.checks.at = a.checks.next()
 	}
 	if isNew || edited {
-		m.down = downPace{}
+		m.checks.down = downPace{}
 	}
-	m.againAt, m.pushedAgainAt = time.Time{}, time.Time{}
+	m.requests.verb, m.requests.push = time.Time{}, time.Time{}
 	a.memories.mu.Lock()
 	defer a.memories.mu.Unlock()
 	m.noteHealth(result.Health)
 	// A CHECK follows soon, because a connection is down.
-	if !m.extraCheckAt.IsZero() && m.extraCheckAt.Before(time.Now().Add(2*firstDownCheck)) {
+	if !m.checks.extraAt.IsZero() && m.checks.extraAt.Before(time.Now().Add(2*firstDownCheck)) {
 		a.eventChecks.covered(name)
 	}
 	// A container that an earlier supervisor added is not logged as new.
-	a.connections.answerLocked(name, m, isNew || m.logged != nil)
+	a.connections.answerLocked(name, m, isNew || m.shared.logged != nil)
 }
 
 // unknownResult is the result of a container whose record is damaged.
@@ -178,7 +178,7 @@ func (a *adder) reconfigure(ctx context.Context, s *snapshot, m *memory, d decid
 			a.failures.retry(s, m, decide.Reconfigure, err)
 			return
 		}
-		m.succeeded(decide.Reconfigure)
+		m.retries.succeeded(decide.Reconfigure)
 		a.noteAdded(s.Name, m, result, false, edited)
 		return
 	}
@@ -189,7 +189,7 @@ func (a *adder) reconfigure(ctx context.Context, s *snapshot, m *memory, d decid
 	var answer *spec.Error
 	if errors.As(err, &answer) && answer.Code == spec.CodeNotInPlace {
 		a.log.Info("change cannot be made in place", "container", s.Name, "reason", answer.Msg)
-		m.notInPlace = s.Digest
+		m.retries.notInPlace = s.Digest
 		if !edited && former != nil && former.Phase == statedir.Added {
 			a.keepUnchanged(s, m, former)
 		}
@@ -205,7 +205,7 @@ func (a *adder) keepUnchanged(s *snapshot, m *memory, former *statedir.Record) {
 		a.failures.retry(s, m, decide.Reconfigure, err)
 		return
 	}
-	m.againAt, m.pushedAgainAt = time.Time{}, time.Time{}
+	m.requests.verb, m.requests.push = time.Time{}, time.Time{}
 }
 
 // lastValidConf returns the last valid configuration after a successful ADD, or nil if that is the configuration that
@@ -239,5 +239,5 @@ func (a *adder) rewrite(s *snapshot, m *memory) {
 		a.failures.retry(s, m, decide.Rewrite, err)
 		return
 	}
-	m.succeeded(decide.Rewrite)
+	m.retries.succeeded(decide.Rewrite)
 }

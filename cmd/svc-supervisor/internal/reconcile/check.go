@@ -18,8 +18,10 @@ type checker struct {
 	checks      *checkSchedule
 	connections connectionLog
 	memories    *memories
-	report      Reporter
-	log         *slog.Logger
+	report      interface {
+		ReplaceConnections(spec.ContainerID, []spec.Connection)
+	}
+	log *slog.Logger
 }
 
 // check runs CHECK. CHECK has three answers: the container is good, it is broken, or its state is not known. Only
@@ -30,8 +32,8 @@ type checker struct {
 func (c *checker) check(ctx context.Context, s *snapshot, m *memory) {
 	record := s.Record()
 	stdout, err := c.verbs.run(ctx, spec.Check, s.ForRecorded, record)
-	last := m.good
-	m.checkAt, m.extraCheckAt, m.checked, m.good = c.checks.next(), time.Time{}, time.Now(), nil
+	last := m.checks.good
+	m.checks.at, m.checks.extraAt, m.checks.ended, m.checks.good = c.checks.next(), time.Time{}, time.Now(), nil
 	if ctx.Err() != nil {
 		return
 	}
@@ -39,15 +41,15 @@ func (c *checker) check(ctx context.Context, s *snapshot, m *memory) {
 	var answer *spec.Error
 	switch {
 	case err == nil && parseErr == nil:
-		m.checkErrors, m.unknown = 0, unknownState{}
+		m.checks.errors, m.checks.unknown = 0, unknownState{}
 	case err == nil:
 		c.noteUnknown(s, m, parseErr)
 		return
 	case errors.As(err, &answer) && answer.Code != spec.CodeAgain && answer.Code != spec.CodeInternal &&
 		s.Facts.Readable && s.Facts.Units == decide.UnitsGood:
-		m.unknown = unknownState{}
-		m.noteCheckError(answer, time.Now(), min(c.checks.interval/10, errorPause), c.checks.next())
-		c.log.Warn("CHECK failed", "container", s.Name, "error", err, "times", m.checkErrors)
+		m.checks.unknown = unknownState{}
+		m.checks.noteError(answer, time.Now(), min(c.checks.interval/10, errorPause), c.checks.next())
+		c.log.Warn("CHECK failed", "container", s.Name, "error", err, "times", m.checks.errors)
 		return
 	default:
 		c.noteUnknown(s, m, err)
@@ -56,7 +58,7 @@ func (c *checker) check(ctx context.Context, s *snapshot, m *memory) {
 	if health == nil {
 		return
 	}
-	m.good = newGoodCheck(s, last)
+	m.checks.good = newGoodCheck(s, last)
 	c.memories.mu.Lock()
 	defer c.memories.mu.Unlock()
 	m.noteHealth(health)
@@ -91,13 +93,13 @@ func (u *unknownState) shown(now time.Time) string {
 // noteUnknown records a CHECK that could not determine the state. It does not count as an error of CHECK.
 func (c *checker) noteUnknown(s *snapshot, m *memory, err error) {
 	now := time.Now()
-	m.unknown.reason = err.Error()
-	if m.unknown.since.IsZero() {
-		m.unknown.since = now
+	m.checks.unknown.reason = err.Error()
+	if m.checks.unknown.since.IsZero() {
+		m.checks.unknown.since = now
 	}
-	if text := m.unknown.shown(now); text != "" && !m.unknown.warned {
-		m.unknown.warned = true
-		c.log.Warn("state of the container unknown", "container", s.Name, "since", m.unknown.since, "error", err)
+	if text := m.checks.unknown.shown(now); text != "" && !m.checks.unknown.warned {
+		m.checks.unknown.warned = true
+		c.log.Warn("state of the container unknown", "container", s.Name, "since", m.checks.unknown.since, "error", err)
 		return
 	}
 	c.log.Warn("container state unknown to CHECK", "container", s.Name, "error", err)
@@ -110,7 +112,7 @@ func parseHealth(stdout []byte) (*spec.Health, error) {
 		return nil, nil
 	}
 	health := new(spec.Health)
-	if err := spec.Output("health", stdout, health); err != nil {
+	if err := spec.DecodeOutput("health", stdout, health); err != nil {
 		return nil, err
 	}
 	if health.Code == "" {

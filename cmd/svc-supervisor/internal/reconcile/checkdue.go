@@ -21,6 +21,36 @@ func newGoodCheck(s *snapshot, last *goodCheck) *goodCheck {
 	return &goodCheck{s.now, s.Packets, idle}
 }
 
+// checkState is what is kept of the CHECKs of a container, and when the next one is due.
+type checkState struct {
+	at time.Time // when the CHECK at the interval is due
+	// extraAt is when an additional CHECK is due because a connection is down or a push is incomplete; zero: none.
+	extraAt time.Time
+	ended   time.Time // when the last CHECK ended
+	good    *goodCheck
+	down    downPace
+	unknown unknownState
+
+	errors    int       // number of errors of CHECK in a row that count
+	lastError string    // the last error of CHECK
+	countedAt time.Time // when the last counted error of CHECK occurred
+}
+
+// noteError records an error of CHECK. Events can make CHECKs follow each other closely. Therefore an error does not
+// count if it occurs less than pause after one that counts: a fault that disappears within that time is ignored. The
+// next CHECK is due when its error would count, and after the second one at next.
+func (c *checkState) noteError(answer *spec.Error, now time.Time, pause time.Duration, next time.Time) {
+	c.lastError = answer.Error()
+	if c.errors == 0 || now.Sub(c.countedAt) >= pause {
+		c.errors++
+		c.countedAt = now
+	}
+	c.at = c.countedAt.Add(pause)
+	if c.errors > 1 { // while STATUS is bad, no DEL follows
+		c.at = next
+	}
+}
+
 // checkSchedule decides when CHECK is due.
 type checkSchedule struct {
 	interval time.Duration
@@ -47,25 +77,25 @@ const idleIntervals = 10
 //   - The CHECK for a connection that is down is postponed if no packet has passed since the last CHECK, nor between
 //     that CHECK and the one before it. Then the daemon has stopped trying to connect, so the reason does not change.
 func (c *checkSchedule) isDue(s *snapshot, m *memory) bool {
-	intervalOver := !m.checkAt.IsZero() && !s.now.Before(m.checkAt)
-	downCheck := !m.extraCheckAt.IsZero() && !s.now.Before(m.extraCheckAt)
+	intervalOver := !m.checks.at.IsZero() && !s.now.Before(m.checks.at)
+	downCheck := !m.checks.extraAt.IsZero() && !s.now.Before(m.checks.extraAt)
 	mayPostpone := (intervalOver || downCheck) && c.mayPostpone(s, m)
 	if mayPostpone && intervalOver &&
-		(allUp(m.health) || !m.extraCheckAt.IsZero() && s.Packets.In == m.good.packets.In) {
-		m.checkAt, intervalOver = c.next(), false
+		(allUp(m.health) || !m.checks.extraAt.IsZero() && s.Packets.In == m.checks.good.packets.In) {
+		m.checks.at, intervalOver = c.next(), false
 	}
-	if mayPostpone && downCheck && m.good.idle && *s.Packets == *m.good.packets {
-		m.extraCheckAt, downCheck = m.down.postpone(s.now), false
+	if mayPostpone && downCheck && m.checks.good.idle && *s.Packets == *m.checks.good.packets {
+		m.checks.extraAt, downCheck = m.checks.down.postpone(s.now), false
 	}
 	return intervalOver || downCheck || c.events.due(s.Name, s.now)
 }
 
 // mayPostpone reports whether the last CHECK was good and recent enough, and the supervisor has missed no event since.
 func (c *checkSchedule) mayPostpone(s *snapshot, m *memory) bool {
-	return s.Packets != nil && m.good != nil && m.good.packets != nil &&
+	return s.Packets != nil && m.checks.good != nil && m.checks.good.packets != nil &&
 		m.health != nil && m.health.Code == spec.Running &&
-		s.now.Sub(m.checked) < idleIntervals*c.interval-c.interval/2 &&
-		c.events.subscribedSince(s.Name, m.good.at)
+		s.now.Sub(m.checks.ended) < idleIntervals*c.interval-c.interval/2 &&
+		c.events.subscribedSince(s.Name, m.checks.good.at)
 }
 
 func allUp(h *spec.Health) bool {

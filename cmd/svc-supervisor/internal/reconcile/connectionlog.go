@@ -59,7 +59,7 @@ type connectionLog struct{ log *slog.Logger }
 // ignored, unless no connection of the container is known yet.
 func (l *connectionLog) pushedLocked(name spec.Name, m *memory, pushed []spec.Connection) {
 	for _, c := range pushed {
-		if _, known := m.logged[c.ID]; known || m.row.Health == nil {
+		if _, known := m.shared.logged[c.ID]; known || m.shared.row.Health == nil {
 			l.connectionLocked(name, m, c)
 		}
 	}
@@ -73,16 +73,17 @@ func (l *connectionLog) answerLocked(name spec.Name, m *memory, made bool) {
 	if m.health == nil {
 		return
 	}
-	connections := m.health.With(m.pushed.connections).Connections
+	connections := m.health.With(m.shared.pushed.connections).Connections
 	for _, c := range connections {
 		// A connection that ADD has just created is not up yet, and has a reason only if it was refused.
-		if _, known := m.logged[c.ID]; known || made && (c.Status == spec.Active || c.Reason != "" && !c.Disabled) {
+		if _, known := m.shared.logged[c.ID]; known ||
+			made && (c.Status == spec.Active || c.Reason != "" && !c.Disabled) {
 			l.connectionLocked(name, m, c)
 		} else {
 			m.noteLogged(c)
 		}
 	}
-	maps.DeleteFunc(m.logged, func(id string, _ spec.Connection) bool {
+	maps.DeleteFunc(m.shared.logged, func(id string, _ spec.Connection) bool {
 		return !slices.ContainsFunc(connections, func(c spec.Connection) bool { return c.ID == id })
 	})
 }
@@ -92,7 +93,7 @@ func (l *connectionLog) answerLocked(name spec.Name, m *memory, made bool) {
 // logged by the next CHECK if it lasts. The level is warning for a connection that goes down or was refused, but info
 // for one that its configuration keeps down.
 func (l *connectionLog) connectionLocked(name spec.Name, m *memory, c spec.Connection) {
-	was := m.logged[c.ID]
+	was := m.shared.logged[c.ID]
 	c.Name, c.Peer = cmp.Or(c.Name, was.Name), cmp.Or(c.Peer, was.Peer)
 	if c.Status == was.Status {
 		c.Reason = cmp.Or(c.Reason, was.Reason)
@@ -102,12 +103,12 @@ func (l *connectionLog) connectionLocked(name spec.Name, m *memory, c spec.Conne
 		return
 	}
 	known := 0
-	for _, h := range []*spec.Health{m.row.Health, m.health} {
+	for _, h := range []*spec.Health{m.shared.row.Health, m.health} {
 		if h != nil {
 			known = max(known, len(h.Connections))
 		}
 	}
-	if !m.lines.take(known, time.Now()) {
+	if !m.shared.lines.take(known, time.Now()) {
 		l.omittedLocked(name, m)
 		return
 	}
@@ -130,14 +131,14 @@ func (l *connectionLog) connectionLocked(name spec.Name, m *memory, c spec.Conne
 
 // omittedLocked logs the number of changes that were not logged.
 func (l *connectionLog) omittedLocked(name spec.Name, m *memory) {
-	if count := m.lines.due(time.Now()); count > 0 {
+	if count := m.shared.lines.due(time.Now()); count > 0 {
 		l.log.Warn("connection changes not logged", "container", name, "count", count)
 	}
 }
 
 func (m *memory) noteLogged(c spec.Connection) {
-	if m.logged == nil {
-		m.logged = map[string]spec.Connection{}
+	if m.shared.logged == nil {
+		m.shared.logged = map[string]spec.Connection{}
 	}
-	m.logged[c.ID] = c
+	m.shared.logged[c.ID] = c
 }

@@ -194,7 +194,7 @@ func TestPushedUnknownConnectionsCostFewLinesAndNoMemory(t *testing.T) {
 		}
 		w.current.r.memories.mu.Lock()
 		defer w.current.r.memories.mu.Unlock()
-		if kept := len(w.current.r.memories.byName["vpn1"].logged); kept > 20 {
+		if kept := len(w.current.r.memories.byName["vpn1"].shared.logged); kept > 20 {
 			t.Errorf("%d connections are kept", kept)
 		}
 	})

@@ -16,7 +16,7 @@ type failures struct{ log *slog.Logger }
 // answered code 11, which asks only for a later call.
 func (f failures) retry(s *snapshot, m *memory, step decide.Step, err error) (again bool) {
 	again = failureOf(step, err) == decide.FailedForNow
-	delay := m.failed(step, err, again, time.Now())
+	delay := m.retries.failed(step, err, again, time.Now())
 	f.log.Warn(step.String()+" failed", "container", s.Name, "type", s.ServiceType(), "error", err,
 		"retry", delay.Round(time.Millisecond))
 	return again
@@ -34,7 +34,7 @@ func failureOf(step decide.Step, err error) decide.Failure {
 		return decide.FailedForNow
 	case step == decide.Reconfigure && answer.Code == spec.CodeNotInPlace:
 		return decide.FailedInPlace
-	case answer.Code.Verdict():
+	case answer.Code.IsFinal():
 		return decide.FailedForGood
 	default:
 		return decide.FailedSomehow

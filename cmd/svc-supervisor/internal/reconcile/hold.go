@@ -19,7 +19,7 @@ func (h heldNames) mark(hold decide.Hold) {
 	h.memories.mu.Lock()
 	var held []spec.Name
 	for name, m := range h.memories.byName {
-		if m.row.Hold == hold || h.queue.isBusy(name) {
+		if m.shared.row.Hold == hold || h.queue.isBusy(name) {
 			held = append(held, name)
 		}
 	}
@@ -60,10 +60,10 @@ func reason(desired *desired, s *snapshot, m *memory, d decide.Decision) string 
 		return spec.LimitExceeded
 	case decide.HeldBackOff:
 		step := d.Waits
-		if step == decide.Add && m.broken != "" {
-			return m.broken + "; ADD follows after a delay"
+		if step == decide.Add && m.retries.broken != "" {
+			return m.retries.broken + "; ADD follows after a delay"
 		}
-		return fmt.Sprintf("%v failed, tried again: %s", step, m.failure[step])
+		return fmt.Sprintf("%v failed, tried again: %s", step, m.retries.failure[step])
 	}
 	return ""
 }

@@ -96,18 +96,18 @@ func (r *Reconciler) ApplyPushedHealth(pushed *spec.Health) {
 		return
 	}
 	m := r.memories.getLocked(name) // after a start the name may not have been observed yet
-	if len(m.pushed.connections)+len(pushed.Connections) <= pushedLimit {
-		m.pushed.connections = append(m.pushed.connections, pushed.Connections...)
+	if len(m.shared.pushed.connections)+len(pushed.Connections) <= pushedLimit {
+		m.shared.pushed.connections = append(m.shared.pushed.connections, pushed.Connections...)
 	} else {
-		m.pushed.lost = true
+		m.shared.pushed.lost = true
 	}
-	m.pushed.received, m.pushed.againAt = true, time.Time{}
+	m.shared.pushed.received, m.shared.pushed.againAt = true, time.Time{}
 	if pushed.Again != nil {
-		m.pushed.againAt = time.Now().Add(time.Duration(pushed.Again.After) * time.Second)
+		m.shared.pushed.againAt = time.Now().Add(time.Duration(pushed.Again.After) * time.Second)
 	}
 	r.connections.pushedLocked(name, m, pushed.Connections)
-	if m.row.Health != nil {
-		m.row.Health = m.row.Health.With(pushed.Connections)
+	if m.shared.row.Health != nil {
+		m.shared.row.Health = m.shared.row.Health.With(pushed.Connections)
 	}
 	r.report.MergeConnections(holder.container, pushed.Connections)
 	r.memories.mu.Unlock()

@@ -8,8 +8,8 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// memories holds the memory of each name. mu protects its fields, and those fields of each memory that not only the
-// worker of the name writes. The locks of other types may be locked while mu is held, but not the other way round.
+// memories holds the memory of each name. mu protects its fields, and the field shared of each memory. The locks of
+// other types may be locked while mu is held, but not the other way round.
 type memories struct {
 	mu      sync.Mutex
 	byName  map[spec.Name]*memory
@@ -46,7 +46,7 @@ func (l *memories) setUnitsDue(name spec.Name) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if m := l.byName[name]; m != nil {
-		m.unitsDue = true
+		m.shared.unitsDue = true
 	}
 }
 
@@ -55,8 +55,8 @@ func (l *memories) setUnitsDue(name spec.Name) {
 func (l *memories) takeUnitsDue(m *memory) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	due := m.unitsDue
-	m.unitsDue = false
+	due := m.shared.unitsDue
+	m.shared.unitsDue = false
 	return due
 }
 
@@ -65,9 +65,9 @@ func (l *memories) setRow(m *memory, row Row) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if row.Health != nil {
-		row.Health = row.Health.With(m.pushed.connections)
+		row.Health = row.Health.With(m.shared.pushed.connections)
 	}
-	m.row = row
+	m.shared.row = row
 }
 
 // forgetOrWake sets the timer that marks the name for the next observation, or deletes the memory of a name that has

@@ -1,7 +1,6 @@
 package reconcile
 
 import (
-	"fmt"
 	"slices"
 	"time"
 
@@ -10,98 +9,60 @@ import (
 )
 
 // memory is what the supervisor keeps in memory about a name between two observations: delays, and values that are only
-// shown or logged. Losing it in a crash costs only time.
+// shown or logged. Losing it in a crash costs only time. Only the worker of the name uses it, except for shared.
 type memory struct {
-	wanted     attempt // what the last observation wanted; a change ends every back-off
-	backOff    [decide.StepCount]backOff
-	failure    [decide.StepCount]string // the last error of each step that failed, until the step succeeds
-	broken     string                   // why the container was Broken, until the next ADD
-	addFails   int                      // number of ADDs in a row that failed
-	unreadable backOff                  // delays the next observation if something could not be read or removed
-	notInPlace string                   // digest for which the executable answered code 100
+	retries  retries
+	checks   checkState
+	requests requests
+	life     life
+	crashes  crashes
+	health   *spec.Health // from the last ADD or CHECK, with later pushes applied
 
-	checkAt time.Time // when the CHECK at the interval is due
-	// extraCheckAt is when an additional CHECK is due because a connection is down or a push is incomplete; zero: none.
-	extraCheckAt time.Time
-	good         *goodCheck
-	down         downPace
-	checkErrors  int    // number of errors of CHECK in a row that count
-	checkError   string // the last error of CHECK
-	unknown      unknownState
-	crashes      crashes
-	countedAt    time.Time // when the last counted error of CHECK occurred
-	againAt      time.Time // when the reconfiguration is due that ADD or CHECK asked for
+	port       spec.PortID      // port of the last binding of the name
+	published  spec.ContainerID // the container id whose status this name publishes
+	notes      []string         // of the name's binding; shown and published while the container runs
+	heldLogged string           // why the container was held when that was logged last
+	timer      *time.Timer      // marks the name when something is due
 
-	pushedAgainAt time.Time // when the reconfiguration is due that the last push asked for
-	runningSince  time.Time // since when the container runs, by the monotonic clock; zero: unknown
-	added         time.Time // when the last ADD succeeded
-	checked       time.Time // when the last CHECK ended
+	shared shared
+}
 
-	ran             bool      // the container has run before, so it is being repaired
-	runningReported bool      // a status was published since the container runs
-	downSince       time.Time // since when the container is wanted and does not run
-	settledAt       time.Time
-	port            spec.PortID      // port of the last binding of the name
-	published       spec.ContainerID // the container id whose status this name publishes
-	health          *spec.Health     // from the last ADD or CHECK, with later pushes applied
-	timer           *time.Timer
-	heldLogged      string
-	notes           []string // of the name's binding; shown and published while the container runs
-
-	// Protected by memories.mu, because not only the worker writes them.
+// shared is the part of a memory that not only the worker of the name writes. memories.mu protects it.
+type shared struct {
 	row    Row
 	pushed pushedHealth
 	logged map[string]spec.Connection // the connections by id, in the state that was logged last
+	lines  changeLines
 	// unitsDue is set if systemd must be asked how often it restarted the units, and since when they run.
 	unitsDue bool
-	lines    changeLines
 }
 
-// attempt is what a step depends on. A change of it may have removed the cause of earlier failures.
-type attempt struct {
-	digest, taken string
-	wanted        bool
-	executable    string // path and version
-	ready         bool   // STATUS of the executable is good
+// life is how long a container has been running, down or settled.
+type life struct {
+	ran          bool      // the container has run before, so it is being repaired
+	reported     bool      // a status was published since the container runs
+	added        time.Time // when the last ADD succeeded
+	runningSince time.Time // since when the container runs, by the monotonic clock; zero: unknown
+	downSince    time.Time // since when the container is wanted and does not run
+	settledAt    time.Time // since when the container runs as it is wanted; zero: it does not
 }
 
-// failed records a failed step and starts its delay. again reports code 11, whose delay is fixed.
-func (m *memory) failed(step decide.Step, err error, again bool, now time.Time) time.Duration {
-	m.failure[step] = err.Error()
-	if again {
-		return m.backOff[step].tryAgain(now)
-	}
-	return m.backOff[step].failed(now)
+// requests has the times at which reconfigurations are due that plugins asked for; zero: none.
+type requests struct {
+	verb time.Time // asked for by ADD or CHECK
+	push time.Time // asked for by the last push
 }
 
-// lastFailure returns why the current step is a retry, or why ADD is being undone. ps shows it, because a verb that
-// hangs would otherwise hide the reason while it runs.
-func (m *memory) lastFailure(runs decide.Step) string {
-	if runs == decide.None || runs == decide.RunCheck {
-		return ""
-	}
-	for _, step := range []decide.Step{runs, decide.Add} {
-		if m.failure[step] == "" {
-			continue
-		}
-		if step == decide.Add && m.failure[decide.Add] == m.broken {
-			return m.broken + "; it is being recreated"
-		}
-		return fmt.Sprintf("%v failed, tried again: %s", step, m.failure[step])
-	}
-	return ""
-}
-
-// succeeded ends the back-off of a step and clears its error. The delay keeps its length until the container has been
-// settled for some time. So a container that fails soon after each ADD is not recreated without delay.
-func (m *memory) succeeded(step decide.Step) {
-	m.failure[step] = ""
-	m.backOff[step].until = time.Time{}
+// due reports whether a reconfiguration is due.
+func (r *requests) due(now time.Time) bool {
+	return slices.ContainsFunc([]time.Time{r.verb, r.push}, func(at time.Time) bool {
+		return !at.IsZero() && !now.Before(at)
+	})
 }
 
 // noteRunning records that the container runs. good reports that no unit of it starts or stops.
 func (m *memory) noteRunning(now time.Time, good bool) {
-	m.downSince = time.Time{}
+	m.life.downSince = time.Time{}
 	if good {
 		m.crashes.up(now)
 	}
@@ -109,25 +70,19 @@ func (m *memory) noteRunning(now time.Time, good bool) {
 
 // noteSettled records that the container runs as it is wanted.
 func (m *memory) noteSettled(now time.Time) {
-	if m.settledAt.IsZero() {
-		m.settledAt = now
+	if m.life.settledAt.IsZero() {
+		m.life.settledAt = now
 	}
-	m.addFails, m.ran = 0, true
+	m.retries.addFails, m.life.ran = 0, true
 }
 
 // endSettled records that a settled container needs a step. If it was settled for lastDelay, every back-off starts
 // again at firstDelay.
 func (m *memory) endSettled(now time.Time) {
-	if !m.settledAt.IsZero() && now.Sub(m.settledAt) >= lastDelay {
-		m.backOff = [decide.StepCount]backOff{}
+	if at := m.life.settledAt; !at.IsZero() && now.Sub(at) >= lastDelay {
+		m.retries.endDelays()
 	}
-	m.settledAt = time.Time{}
-}
-
-// resetBackOffs ends every back-off, because something changed that may have caused the failures.
-func (m *memory) resetBackOffs() {
-	m.backOff = [decide.StepCount]backOff{}
-	m.notInPlace, m.addFails = "", 0
+	m.life.settledAt = time.Time{}
 }
 
 // noteHistory discards the history of another container that had the name before, and notes whether the container ran
@@ -143,15 +98,15 @@ func (m *memory) noteHistory(s *snapshot) {
 	// A record of phase `deleted` may be that of another container.
 	recorded := s.Entry.Record.Container.ContainerID
 	if s.Facts.Record != decide.NoRecord || b == nil || b.Container.ContainerID == recorded {
-		m.ran = true
+		m.life.ran = true
 	}
 }
 
 // forgetContainer discards the history of the container that had the name, because the next container of this name is
 // another one.
 func (m *memory) forgetContainer() {
-	m.ran, m.downSince, m.addFails, m.broken = false, time.Time{}, 0, ""
-	m.failure = [decide.StepCount]string{}
+	m.life.ran, m.life.downSince = false, time.Time{}
+	m.retries.forgetErrors()
 	m.crashes = crashes{}
 }
 
@@ -163,59 +118,37 @@ func (m *memory) noteHealth(health *spec.Health) {
 		return
 	}
 	now := time.Now()
-	m.extraCheckAt = time.Time{}
-	if delay := m.down.next(health, now); delay > 0 {
-		m.extraCheckAt = now.Add(delay)
+	m.checks.extraAt = time.Time{}
+	if delay := m.checks.down.next(health, now); delay > 0 {
+		m.checks.extraAt = now.Add(delay)
 	}
 	if health.Again == nil {
 		return
 	}
-	at := time.Now().Add(time.Duration(health.Again.After) * time.Second)
-	if m.againAt.IsZero() || at.Before(m.againAt) {
-		m.againAt = at
+	at := now.Add(time.Duration(health.Again.After) * time.Second)
+	if m.requests.verb.IsZero() || at.Before(m.requests.verb) {
+		m.requests.verb = at
 	}
-}
-
-// noteCheckError records an error of CHECK. Events can make CHECKs follow each other closely. Therefore an error does
-// not count if it occurs less than pause after one that counts: a fault that disappears within that time is ignored.
-// The next CHECK is due when its error would count, and after the second one at next.
-func (m *memory) noteCheckError(answer *spec.Error, now time.Time, pause time.Duration, next time.Time) {
-	m.checkError = answer.Error()
-	if m.checkErrors == 0 || now.Sub(m.countedAt) >= pause {
-		m.checkErrors++
-		m.countedAt = now
-	}
-	m.checkAt = m.countedAt.Add(pause)
-	if m.checkErrors > 1 { // while STATUS is bad, no DEL follows
-		m.checkAt = next
-	}
-}
-
-// againDue reports whether a reconfiguration is due that ADD, CHECK or a push asked for.
-func (m *memory) againDue(now time.Time) bool {
-	return slices.ContainsFunc([]time.Time{m.againAt, m.pushedAgainAt}, func(at time.Time) bool {
-		return !at.IsZero() && !now.Before(at)
-	})
 }
 
 // stoppedLocked clears the due times and the last health of a container that is removed.
 func (m *memory) stoppedLocked() {
-	m.runningSince = time.Time{}
-	m.unknown = unknownState{}
-	m.health, m.checkErrors, m.runningReported, m.logged, m.down = nil, 0, false, nil, downPace{}
-	m.checkAt, m.extraCheckAt, m.checked, m.good = time.Time{}, time.Time{}, time.Time{}, nil
-	m.againAt, m.pushedAgainAt, m.settledAt = time.Time{}, time.Time{}, time.Time{}
+	m.checks, m.requests, m.health = checkState{}, requests{}, nil
+	m.life.reported, m.life.runningSince, m.life.settledAt = false, time.Time{}, time.Time{}
+	m.shared.logged = nil
 }
 
 // wake returns when the name must be observed again if no event occurs, or zero if that is not needed.
 func (m *memory) wake(now time.Time) time.Time {
-	times := []time.Time{m.checkAt, m.extraCheckAt, m.againAt, m.pushedAgainAt, m.unreadable.until}
-	for _, b := range m.backOff {
+	times := []time.Time{
+		m.checks.at, m.checks.extraAt, m.requests.verb, m.requests.push, m.retries.unreadable.until,
+		m.crashes.stableAt(),
+	}
+	for _, b := range m.retries.backOff {
 		times = append(times, b.until)
 	}
-	times = append(times, m.crashes.stableAt())
-	if !m.downSince.IsZero() {
-		times = append(times, m.downSince.Add(healingTimeout))
+	if !m.life.downSince.IsZero() {
+		times = append(times, m.life.downSince.Add(healingTimeout))
 	}
 	var first time.Time
 	for _, t := range times {

@@ -26,24 +26,24 @@ const pushedGap = 3 * time.Second
 // or connections were dropped, it makes a CHECK due, which reports all connections. A CHECK or reconfiguration that a
 // push asks for runs no sooner than pushedGap after the last verb of its kind.
 func (m *memory) applyPushedLocked() {
-	if m.pushed.lost || len(m.pushed.connections) > 0 && m.health == nil {
-		at := later(time.Now(), m.checked.Add(pushedGap))
-		if m.extraCheckAt.IsZero() || at.Before(m.extraCheckAt) {
-			m.extraCheckAt = at
+	if m.shared.pushed.lost || len(m.shared.pushed.connections) > 0 && m.health == nil {
+		at := later(time.Now(), m.checks.ended.Add(pushedGap))
+		if m.checks.extraAt.IsZero() || at.Before(m.checks.extraAt) {
+			m.checks.extraAt = at
 		}
-		m.good = nil
+		m.checks.good = nil
 	}
-	if m.health != nil && len(m.pushed.connections) > 0 {
-		m.health = m.health.With(m.pushed.connections)
+	if m.health != nil && len(m.shared.pushed.connections) > 0 {
+		m.health = m.health.With(m.shared.pushed.connections)
 	}
 	// A connection that is up again no longer needs the reconfiguration that was asked for when it went down.
-	if m.pushed.received {
-		m.pushedAgainAt = m.pushed.againAt
-		if !m.pushedAgainAt.IsZero() {
-			m.pushedAgainAt = later(m.pushedAgainAt, m.added.Add(pushedGap))
+	if m.shared.pushed.received {
+		m.requests.push = m.shared.pushed.againAt
+		if !m.requests.push.IsZero() {
+			m.requests.push = later(m.requests.push, m.life.added.Add(pushedGap))
 		}
 	}
-	m.pushed = pushedHealth{}
+	m.shared.pushed = pushedHealth{}
 }
 
 func later(a, b time.Time) time.Time {

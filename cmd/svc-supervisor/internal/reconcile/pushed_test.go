@@ -213,7 +213,7 @@ func TestDroppedPushesLeadToCHECK(t *testing.T) {
 // an observation.
 func TestCHECKForAPushIsDueInTheSameObservation(t *testing.T) {
 	w := &worker{memories: new(memories), checks: new(checkSchedule)}
-	m := &memory{pushed: pushedHealth{received: true, lost: true}}
+	m := &memory{shared: shared{pushed: pushedHealth{received: true, lost: true}}}
 	s := &snapshot{Snapshot: &observe.Snapshot{Name: "vpn1"}}
 	w.addDue(s, m)
 	if !s.Facts.CheckDue {
@@ -226,10 +226,10 @@ func TestTimesDueDuringAnObservationAreNotMissed(t *testing.T) {
 		sentence string
 		at       func(*memory) *time.Time
 	}{
-		{"a CHECK", func(m *memory) *time.Time { return &m.checkAt }},
-		{"reconfigure", func(m *memory) *time.Time { return &m.againAt }},
-		{"the end of a back-off", func(m *memory) *time.Time { return &m.backOff[decide.Add].until }},
-		{"the next attempt to read", func(m *memory) *time.Time { return &m.unreadable.until }},
+		{"a CHECK", func(m *memory) *time.Time { return &m.checks.at }},
+		{"reconfigure", func(m *memory) *time.Time { return &m.requests.verb }},
+		{"the end of a back-off", func(m *memory) *time.Time { return &m.retries.backOff[decide.Add].until }},
+		{"the next attempt to read", func(m *memory) *time.Time { return &m.retries.unreadable.until }},
 	}
 	for _, row := range rows {
 		t.Run(row.sentence, func(t *testing.T) {

@@ -39,15 +39,15 @@ func (r *remover) remove(ctx context.Context, s *snapshot, m *memory, d decide.D
 	c := s.Container()
 	stillWanted := s.Facts.IsWanted()
 	if d.Condition == decide.Broken {
-		m.broken = r.history.brokenReason(ctx, s, m)
-		if stillWanted && m.failure[decide.Delete] == "" {
+		m.retries.broken = r.history.brokenReason(ctx, s, m)
+		if stillWanted && m.retries.failure[decide.Delete] == "" {
 			if failed := s.FailedUnit(); failed != "" {
 				reason := strings.TrimPrefix(r.history.exitReason(ctx, failed), ": ")
 				r.history.noteCrash(ctx, s, m, failed, reason, true)
 			} else if s.Facts.CheckFailed && s.Facts.Namespace == decide.NamespaceOurs &&
 				s.Facts.Units != decide.UnitsGone {
 				// missing resources are no failure: an operator stopped or removed them
-				r.history.noteFailure(s, m, m.broken, true)
+				r.history.noteFailure(s, m, m.retries.broken, true)
 			}
 		}
 	}
@@ -59,12 +59,12 @@ func (r *remover) remove(ctx context.Context, s *snapshot, m *memory, d decide.D
 		level := slog.LevelInfo
 		if d.Condition == decide.Broken {
 			level = slog.LevelWarn
-			attributes = append(attributes, "reason", m.broken)
+			attributes = append(attributes, "reason", m.retries.broken)
 		}
 		r.logs(c.ServiceType).Log(ctx, level, "delete container for port binding", attributes...)
 	}
-	if stillWanted && m.downSince.IsZero() {
-		m.downSince = time.Now()
+	if stillWanted && m.life.downSince.IsZero() {
+		m.life.downSince = time.Now()
 	}
 	r.statuses.publish(s, m, d, decide.StepBegins, nil)
 	if record != nil && record.Phase != statedir.Deleting {
@@ -86,16 +86,16 @@ func (r *remover) remove(ctx context.Context, s *snapshot, m *memory, d decide.D
 		r.failures.retry(s, m, decide.Delete, err)
 		return
 	}
-	m.succeeded(decide.Delete)
-	m.crashes.removed(m.broken != "")
+	m.retries.succeeded(decide.Delete)
+	m.crashes.removed(m.retries.broken != "")
 	r.memories.mu.Lock()
 	m.stoppedLocked()
 	r.memories.mu.Unlock()
 	switch {
 	case s.Facts.Wanted == decide.WantedOther:
 		m.forgetContainer()
-	case m.broken != "": // also if the first DEL failed
-		m.failed(decide.Add, errors.New(m.broken), false, time.Now())
+	case m.retries.broken != "": // also if the first DEL failed
+		m.retries.failed(decide.Add, errors.New(m.retries.broken), false, time.Now())
 	}
 	r.host.update()
 	r.held.mark(decide.HeldTaken) // for names that wait for the port or container id of this one
@@ -145,7 +145,7 @@ func (r *remover) clean(ctx context.Context, s *snapshot, m *memory) {
 	err := errors.Join(failures...)
 	switch {
 	case err == nil:
-		m.succeeded(decide.Clean)
+		m.retries.succeeded(decide.Clean)
 		r.log.Warn("leftover without a record removed", "container", s.Name)
 	case ctx.Err() == nil:
 		r.failures.retry(s, m, decide.Clean, err)

@@ -21,12 +21,12 @@ func (w *worker) show(s *snapshot, m *memory, d decide.Decision) {
 		row.Reason = joinReasons(row.Reason, editRefused+s.Claim.Refused)
 	}
 	if row.Reason == "" {
-		row.Reason = cmp.Or(m.lastFailure(d.Step), m.crashes.reason(), m.unknown.shown(s.now))
+		row.Reason = cmp.Or(m.retries.last(d.Step), m.crashes.reason(), m.checks.unknown.shown(s.now))
 	}
 	if row.Reason == "" {
 		row.Reason = strings.Join(m.notes, "; ")
 	}
-	row.Restarts, row.runningSince = m.crashes.total(), m.runningSince
+	row.Restarts, row.runningSince = m.crashes.total(), m.life.runningSince
 	switch {
 	case d.Hold.Unknown() || s.Claim.Refused != "" && d.Step == decide.None:
 		row.Status = "UNKNOWN"

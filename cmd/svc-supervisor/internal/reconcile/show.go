@@ -46,7 +46,7 @@ func (r *Reconciler) Rows() []Row {
 	r.memories.mu.Lock()
 	defer r.memories.mu.Unlock()
 	for _, name := range slices.Sorted(maps.Keys(r.memories.byName)) {
-		if row := r.memories.byName[name].row; row.Name != "" {
+		if row := r.memories.byName[name].shared.row; row.Name != "" {
 			if row.AddedAt != nil && !row.runningSince.IsZero() {
 				now := time.Now()
 				at := AddedAt(*row.AddedAt, now.Sub(row.runningSince), now)
@@ -70,7 +70,7 @@ func (r *Reconciler) HasAllRows() bool {
 	r.memories.mu.Lock()
 	defer r.memories.mu.Unlock()
 	for name := range claims.byName {
-		if m := r.memories.byName[name]; m == nil || m.row.Name == "" {
+		if m := r.memories.byName[name]; m == nil || m.shared.row.Name == "" {
 			return false
 		}
 	}

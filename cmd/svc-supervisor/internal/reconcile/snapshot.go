@@ -44,19 +44,18 @@ func (w *worker) addDue(s *snapshot, m *memory) {
 		digest: s.Digest, taken: s.Claim.Taken, wanted: s.Facts.IsWanted(),
 		executable: fmt.Sprint(s.ForAdd.Path, " ", s.ForAdd.Version), ready: s.ForAdd.Unready == "",
 	}
-	if s.Facts.Wanted != decide.WantedUnread && m.wanted != wanted {
-		m.wanted = wanted
-		m.resetBackOffs()
+	if s.Facts.Wanted != decide.WantedUnread {
+		m.retries.note(wanted)
 	}
 	for step := range decide.StepCount {
-		s.Facts.Waiting[step] = m.backOff[step].waiting(now)
+		s.Facts.Waiting[step] = m.retries.backOff[step].waiting(now)
 	}
-	if m.notInPlace != "" && m.notInPlace == s.Digest {
+	if m.retries.notInPlace != "" && m.retries.notInPlace == s.Digest {
 		s.Facts.Reconfigures = false
 	}
-	s.Facts.CheckFailed = m.checkErrors >= 2
+	s.Facts.CheckFailed = m.checks.errors >= 2
 	s.Facts.CheckDue = w.checks.isDue(s, m)
-	s.Facts.AgainDue = m.againDue(now)
+	s.Facts.AgainDue = m.requests.due(now)
 	if s.Entry != nil && m.published == "" { // published by an earlier run
 		m.published = s.Tag.ContainerID // for a damaged record
 		if s.Entry.Record != nil {
@@ -64,5 +63,5 @@ func (w *worker) addDue(s *snapshot, m *memory) {
 		}
 	}
 	m.noteHistory(s)
-	m.ran = m.ran || s.Facts.Record == decide.Damaged // a damaged record may belong to a container that ran
+	m.life.ran = m.life.ran || s.Facts.Record == decide.Damaged // a damaged record may belong to a container that ran
 }

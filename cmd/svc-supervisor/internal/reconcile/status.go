@@ -40,7 +40,7 @@ func (p *statuses) publish(s *snapshot, m *memory, d decide.Decision, moment dec
 	p.memories.mu.Lock()
 	defer p.memories.mu.Unlock()
 	m.applyPushedLocked()
-	m.runningReported = true
+	m.life.reported = true
 	code, message := p.text(publication, s, m, d, err)
 	p.report.Set(c, code, message, m.health)
 }
@@ -93,7 +93,7 @@ func (p *statuses) errorText(s *snapshot, m *memory, d decide.Decision, err erro
 	case err != nil:
 		return err.Error()
 	case d.Hold == decide.HeldBackOff:
-		return m.failure[d.Waits] // the text that was published when the step failed
+		return m.retries.failure[d.Waits] // the text that was published when the step failed
 	default:
 		return reason(p.desired, s, m, d)
 	}
@@ -113,11 +113,11 @@ func (p *statuses) facts(
 		Facts: s.Facts, Decision: d, Moment: moment, Failure: failureOf(d.Step, err),
 		SameContainer: binding != nil && record != nil && binding.Container.ContainerID == record.Container.ContainerID,
 		UsedElsewhere: p.desired.heldElsewhere(id, s.Name, nil),
-		Reported:      m.runningReported,
-		Retried:       m.addFails > 0 || d.Step == decide.Delete && m.failure[decide.Delete] != "",
-		Ran:           m.ran,
-		DownTooLong:   !m.downSince.IsZero() && now.Sub(m.downSince) >= healingTimeout,
-		Recreating:    d.Waits == decide.Add && m.broken != "" && m.failure[decide.Add] == m.broken,
+		Reported:      m.life.reported,
+		Retried:       m.retries.addFails > 0 || d.Step == decide.Delete && m.retries.failure[decide.Delete] != "",
+		Ran:           m.life.ran,
+		DownTooLong:   !m.life.downSince.IsZero() && now.Sub(m.life.downSince) >= healingTimeout,
+		Recreating:    d.Waits == decide.Add && m.retries.recreates(),
 		Unstable:      m.crashes.loops(),
 		KeepsFailing:  m.crashes.isError,
 	}

@@ -50,7 +50,7 @@ func (h *unitHistory) noteRestarts(ctx context.Context, s *snapshot, m *memory) 
 		if restarts < was { // an operator restarted the unit, which resets the counter
 			was = 0
 		}
-		if !known && m.added.IsZero() { // an earlier supervisor added the container
+		if !known && m.life.added.IsZero() { // an earlier supervisor added the container
 			continue
 		}
 		for range min(restarts-was, crashLimit) {
@@ -96,7 +96,8 @@ func (h *unitHistory) noteFailure(s *snapshot, m *memory, text string, healed bo
 // noteAge stores since when a container runs that an earlier supervisor added.
 func (h *unitHistory) noteAge(ctx context.Context, s *snapshot, m *memory) {
 	record := s.Record()
-	if record == nil || record.AddedAt == nil || !s.Facts.Runs() || !s.Facts.HostKnown() || !m.runningSince.IsZero() {
+	if record == nil || record.AddedAt == nil || !s.Facts.Runs() || !s.Facts.HostKnown() ||
+		!m.life.runningSince.IsZero() {
 		return
 	}
 	var daemon unit.Details
@@ -104,7 +105,7 @@ func (h *unitHistory) noteAge(ctx context.Context, s *snapshot, m *memory) {
 		daemon, _ = h.units.Show(ctx, units[0])
 	}
 	now := time.Now()
-	m.runningSince = now.Add(-Age(*record.AddedAt, daemon, now))
+	m.life.runningSince = now.Add(-Age(*record.AddedAt, daemon, now))
 }
 
 // brokenReason describes in one line why a container counts as Broken: namespace, unit or CHECK.
@@ -124,7 +125,7 @@ func (h *unitHistory) brokenReason(ctx context.Context, s *snapshot, m *memory) 
 			return name + " is gone"
 		}
 	}
-	return "CHECK failed twice: " + m.checkError
+	return "CHECK failed twice: " + m.checks.lastError
 }
 
 // exitReason returns why a unit failed according to systemd, with a leading colon, or "" if systemd gives no reason.

@@ -114,15 +114,15 @@ func (w *worker) finish(s *snapshot, m *memory, d decide.Decision) {
 	tidied := w.tidy(s, m)
 	switch {
 	case tidied && s.Facts.HostKnown() && s.Facts.RecordKnown():
-		m.unreadable = backOff{}
-	case !m.unreadable.waiting(now):
+		m.retries.unreadable = backOff{}
+	case !m.retries.unreadable.waiting(now):
 		// No event signals recovery, so the observation is retried with back-off. An observation that an event caused
 		// does not lengthen the delay.
-		m.unreadable.failed(now)
+		m.retries.unreadable.failed(now)
 	}
-	if s.Facts.Runs() && m.checkAt.IsZero() { // adopted from an earlier run; it may not settle for a long time
+	if s.Facts.Runs() && m.checks.at.IsZero() { // adopted from an earlier run; it may not settle for a long time
 		// The first CHECKs are spread over the interval, and none runs within the first sixth.
-		m.checkAt = now.Add(w.checks.interval/6 + rand.N(max(w.checks.interval*5/6, 1)))
+		m.checks.at = now.Add(w.checks.interval/6 + rand.N(max(w.checks.interval*5/6, 1)))
 	}
 	if d.Condition == decide.Running && s.Facts.IsWanted() {
 		m.noteRunning(now, s.Facts.Units == decide.UnitsGood)
@@ -130,8 +130,8 @@ func (w *worker) finish(s *snapshot, m *memory, d decide.Decision) {
 	switch {
 	case d.Settled(&s.Facts):
 		m.noteSettled(now)
-	case d.HeldDown(&s.Facts) && m.downSince.IsZero():
-		m.downSince = now
+	case d.HeldDown(&s.Facts) && m.life.downSince.IsZero():
+		m.life.downSince = now
 	}
 	if tidied {
 		w.statuses.publish(s, m, d, decide.Observed, nil)
