@@ -44,8 +44,9 @@ var reconfigurePoints = []struct{ what, program, when string }{
 	{"before the connections are initiated", libexec + "whack", `*" --initiate "*`},
 }
 
-// makeHang replaces a program by a script that hangs at the first call at which the arguments of all calls match a shell
-// pattern. With forEver, it hangs at all later calls too. reached reports whether it hangs. undo kills it and restores the program.
+// makeHang replaces a program by a script that hangs at the first call at which the arguments of all calls match a
+// shell pattern. With forEver, it hangs at all later calls too. reached reports whether it hangs. undo kills it and
+// restores the program.
 func (c *container) makeHang(program, when string, forEver bool) (reached func() bool, undo func()) {
 	c.t.Helper()
 	hung := c.directory() + "/run/there" // in the only directory that whack and addconn can write
