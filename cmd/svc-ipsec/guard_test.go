@@ -92,8 +92,10 @@ func TestDELAfterLostUnitLeavesNoPolicies(t *testing.T) {
 	c.configuration = fmt.Sprintf(oneConnection, "")
 	c.must("ADD")
 	sh(t, "systemctl", "stop", "svc-vpn-lost-unit.service")
+	eventually(t, "systemd has unloaded the unit", func() bool { return c.property("LoadState") == "not-found" })
 	sh(t, "ip", "-n", c.name, "xfrm", "policy", "add", "src", "10.1.0.0/24", "dst", "10.7.0.0/24", "dir", "out",
 		"tmpl", "src", "100.100.100.2", "dst", "200.200.200.2", "proto", "esp", "mode", "tunnel")
+	contains(t, "the policies before", sh(t, "ip", "-n", c.name, "xfrm", "policy"), "10.7.0.0/24")
 	c.must("DEL")
 	if policies := sh(t, "ip", "-n", c.name, "xfrm", "policy"); policies != "" {
 		t.Errorf("remaining policies:\n%s", policies)

@@ -14,8 +14,8 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/native"
 )
 
-// textLimit is the largest number of bytes of an error's cause.
-const textLimit = 1000
+// textLimit and grpcTextLimit are the largest numbers of bytes of an error's cause, and of gRPC's text in it.
+const textLimit, grpcTextLimit = 1000, 300
 
 // fault is the error of a request. Its text is one line with the endpoints, the operation, the key, the cause, and what
 // the user can do.
@@ -97,5 +97,5 @@ func (c *connection) unreached(err error) string {
 	if c.location.TLS {
 		check = "the endpoints, whether etcd runs there and speaks TLS, and the files ca, cert and key"
 	}
-	return fmt.Sprintf("no answer in %v (%s): check %s", c.timeouts.request, text, check)
+	return fmt.Sprintf("no answer in %v (%s): check %s", c.timeouts.request, oneline.Of(text, grpcTextLimit), check)
 }

@@ -39,7 +39,7 @@ type Plan struct {
 	Start  bool     // no daemon runs
 	Files  []string // conns whose files have to be removed
 	Delete []string // conns that the daemon has to delete
-	Load   []Conn   // conns that the daemon has to load afterwards
+	Load   []Conn   // conns that the daemon has to load after Retire and Prepare
 	Keep   []Conn   // conns that the daemon already has in their wanted form
 }
 
@@ -100,14 +100,14 @@ func (p *Plan) Retire() []Action {
 	return slices.Concat(actions(OpRemoveFiles, p.Files), actions(OpDelete, p.Delete))
 }
 
-// LoadRunning returns the actions after the network has changed, for a running daemon. newKeys reports whether the file
-// of keys was changed.
-func (p *Plan) LoadRunning(newKeys bool) []Action {
+// Prepare returns the actions after the network has changed and before conns are loaded into a running daemon. newKeys
+// reports whether the file of keys was changed.
+func (p *Plan) Prepare(newKeys bool) []Action {
 	switch {
 	case len(p.Load) > 0:
 		// The interface addresses may have changed, and pluto never orients a conn whose local address it does not
-		// know. pluto also rereads its keys with this command.
-		return []Action{{Op: OpListen}, {OpLoad, Names(p.Load)}}
+		// know. `whack --listen` also rereads ipsec.secrets (pluto's whack_listen).
+		return []Action{{Op: OpListen}}
 	case newKeys || p.Changes():
 		// The keys are also reread if conns were only removed: an earlier ADD may have written the file of keys and
 		// failed before the daemon read it.
@@ -136,7 +136,6 @@ const (
 	OpDelete        Op = "delete"
 	OpRereadSecrets Op = "reread secrets"
 	OpListen        Op = "listen" // read the interface addresses and the keys again
-	OpLoad          Op = "load"
 	OpInitiate      Op = "initiate"
 	OpTerminate     Op = "terminate" // delete the SAs; the conn stays loaded
 )

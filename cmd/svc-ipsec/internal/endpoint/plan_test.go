@@ -80,37 +80,37 @@ func TestCompare(t *testing.T) {
 		{"an unwanted conn is deleted, its file first", nil, map[string]string{"a": "conn a"},
 			map[string]Loaded{"a": {}}, "remove files a, delete a", "reread secrets", nil},
 		{"a changed conn is replaced", conns("a"), map[string]string{"a": "conn a, edited"}, map[string]Loaded{"a": {}},
-			"remove files a, delete a", "listen, load a", nil},
+			"remove files a, delete a", "listen", nil},
 		{"an unoriented conn is replaced", conns("a"), map[string]string{"a": "conn a"},
 			map[string]Loaded{"a": {Unoriented: true}},
-			"remove files a, delete a", "listen, load a", nil},
+			"remove files a, delete a", "listen", nil},
 		{"a conn that an earlier ADD loaded and did not record is deleted", conns("a"),
 			map[string]string{"a": "conn a"},
 			map[string]Loaded{"a": {}, "c": {}}, "delete c", "reread secrets", []string{"a"}},
 		{"a wanted conn that an earlier ADD loaded and did not record is replaced", conns("a"), nil,
-			map[string]Loaded{"a": {}}, "delete a", "listen, load a", nil},
+			map[string]Loaded{"a": {}}, "delete a", "listen", nil},
 		{"a conn that an earlier ADD deleted and did not load again is loaded", conns("a"), nil, nil,
-			"", "listen, load a", nil},
+			"", "listen", nil},
 		{"a conn that the daemon has lost is loaded again", conns("a"), map[string]string{"a": "conn a"}, nil,
-			"remove files a", "listen, load a", nil},
+			"remove files a", "listen", nil},
 		{"the file of an earlier version is kept while a tunnel to the peer is up", conns("b"),
 			map[string]string{"b": "conn b, former"}, map[string]Loaded{"b": {}}, "", "", []string{"b"}},
 		{"the file of an earlier version is replaced if no tunnel to the peer is up", conns("a"),
 			map[string]string{"a": "conn a, former"}, map[string]Loaded{"a": {}},
-			"remove files a, delete a", "listen, load a", nil},
+			"remove files a, delete a", "listen", nil},
 		{"several conns", conns("b1", "a3", "a2", "a1"),
 			map[string]string{"a1": "conn a1", "a2": "x", "a9": "conn a9", "a8": "conn a8"},
 			map[string]Loaded{"a1": {}, "a2": {}, "a8": {}, "a9": {}},
-			"remove files a2 a8 a9, delete a2 a8 a9", "listen, load b1 a3 a2", []string{"a1"}},
+			"remove files a2 a8 a9, delete a2 a8 a9", "listen", []string{"a1"}},
 	} {
 		files := map[string][]byte{}
 		for name, text := range test.files {
 			files[name] = []byte(text)
 		}
 		plan := Compare(test.wanted, files, test.loaded, map[netip.Addr]bool{peerB: true})
-		if text(plan.Retire()) != test.retire || text(plan.LoadRunning(false)) != test.load ||
+		if text(plan.Retire()) != test.retire || text(plan.Prepare(false)) != test.load ||
 			!slices.Equal(Names(plan.Keep), test.keep) || plan.Stop || plan.Start {
-			t.Errorf("%s: %s; %s; keep %v", test.name, text(plan.Retire()), text(plan.LoadRunning(false)),
+			t.Errorf("%s: %s; %s; keep %v", test.name, text(plan.Retire()), text(plan.Prepare(false)),
 				Names(plan.Keep))
 		}
 		if plan.Changes() != (test.retire+test.load != "") {
@@ -124,10 +124,10 @@ func TestCompare(t *testing.T) {
 
 func TestChangedKeysAreRereadWithoutOtherChanges(t *testing.T) {
 	plan := Plan{Keep: conns("a")}
-	if got := text(plan.LoadRunning(true)); got != "reread secrets" {
+	if got := text(plan.Prepare(true)); got != "reread secrets" {
 		t.Errorf("got %q", got)
 	}
-	if got := text(plan.LoadRunning(false)); got != "" {
+	if got := text(plan.Prepare(false)); got != "" {
 		t.Errorf("got %q", got)
 	}
 }

@@ -72,10 +72,10 @@ func (c Control) RereadSecrets(ctx context.Context) error {
 	return wrapf(err, "make pluto read its secrets")
 }
 
-// Listen makes the daemon read the interface addresses and its keys again.
+// Listen makes the daemon reread the interface addresses and its keys.
 func (c Control) Listen(ctx context.Context) error {
 	_, err := c.whack(ctx, "--listen")
-	return wrapf(err, "make pluto look at its addresses")
+	return wrapf(err, "make pluto reread its addresses and keys")
 }
 
 // flushRoots makes a running daemon read its root CAs again. The daemon caches them as long as it uses them at least

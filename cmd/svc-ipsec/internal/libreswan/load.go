@@ -77,8 +77,8 @@ func unready(loaded map[string]Conn, specs []Spec) []Spec {
 }
 
 // Load adds or replaces conns, in as few runs of addconn as possible. It returns the conns that the daemon refused,
-// with the reasons, and the daemon's answer after the conns were loaded. Each refused conn was also tried alone, so
-// that one invalid conn does not cause others to be refused.
+// with the reasons, and the daemon's answer after these runs. Each conn that is missing in the answer is then tried
+// alone, so that one invalid conn does not cause others to be refused.
 // If a run of addconn for a single conn is killed or reaches its time limit, Load returns an error and no reason for
 // that conn. A failed run for several conns is not an error, because the missing ones are then tried one by one.
 func (l *Loader) Load(ctx context.Context, specs []Spec) (map[string]string, Answer, error) {

@@ -81,9 +81,12 @@ func TestRefusedConnDoesNotAffectOthers(t *testing.T) {
 			map[string]string{"c-0-0": "syntax error [nonsense]"}},
 	} {
 		d, calls := fakeDaemon(t)
-		refused, _, err := d.Loader().Load(context.Background(), specsOf(test.conns))
+		refused, answer, err := d.Loader().Load(context.Background(), specsOf(test.conns))
 		if err != nil {
 			t.Fatal(err)
+		}
+		if _, loaded := answer.Conns["a-0-0"]; !loaded && len(test.refused) == 0 {
+			t.Errorf("%s: the answer has no conn: %+v", test.name, answer)
 		}
 		for conn := range test.conns {
 			if !strings.Contains(refused[conn], test.refused[conn]) ||

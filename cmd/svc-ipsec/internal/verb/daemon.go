@@ -166,7 +166,7 @@ func (c *daemonChange) load(ctx context.Context, restoreGuard func(context.Conte
 	return nil
 }
 
-// loadRunning loads the new conns into a running daemon.
+// loadRunning loads the new conns into a running daemon, and initiates them and the conns that lost their tunnel.
 func (c *daemonChange) loadRunning(ctx context.Context) error {
 	newKeys, err := c.files.writeSettings(c.daemon.Files(), c.wanted)
 	if err != nil {
@@ -176,22 +176,24 @@ func (c *daemonChange) loadRunning(ctx context.Context) error {
 	if c.plan.Changes() {
 		c.result.status = nil
 	}
-	if err := c.do(ctx, c.plan.LoadRunning(newKeys)); err != nil || !c.plan.Changes() {
+	if err := c.do(ctx, c.plan.Prepare(newKeys)); err != nil || !c.plan.Changes() {
 		return err
 	}
-	status := c.result.status
-	if status == nil { // no conn was loaded, or one was refused
-		answer, err := c.daemon.Control().Query(ctx)
-		if err != nil {
-			return err
-		}
-		status = statusOf(answer, nil)
+	var answer libreswan.Answer
+	var loaded []endpoint.Conn
+	if len(c.plan.Load) > 0 {
+		answer, loaded, err = c.loadConns(ctx, c.plan.Load)
+	} else {
+		answer, err = c.daemon.Control().Query(ctx)
 	}
-	revive := c.plan.Revive(before, status.plain())
-	if c.result.status = status; len(revive) > 0 {
-		c.result.status = nil
+	if err != nil {
+		return err
 	}
-	return c.do(ctx, revive)
+	// The answer is older than any negotiation of the new conns, which would look like those of lost tunnels.
+	if err := c.do(ctx, c.plan.Revive(before, statusOf(answer, nil).plain())); err != nil {
+		return err
+	}
+	return c.do(ctx, endpoint.Initiate(loaded))
 }
 
 // do executes actions in their order.
@@ -210,8 +212,6 @@ func (c *daemonChange) do(ctx context.Context, actions []endpoint.Action) error 
 			err = control.RereadSecrets(ctx)
 		case endpoint.OpListen:
 			err = control.Listen(ctx)
-		case endpoint.OpLoad:
-			err = c.loadConns(ctx, c.plan.Load)
 		case endpoint.OpTerminate:
 			err = control.Terminate(ctx, action.Conns...)
 		case endpoint.OpInitiate:
@@ -238,21 +238,21 @@ func (c *daemonChange) stop(ctx context.Context) error {
 	return c.files.removeAll()
 }
 
-// loadConns loads conns into a running daemon, records which of them it refused, and initiates the others.
-func (c *daemonChange) loadConns(ctx context.Context, conns []endpoint.Conn) error {
+// loadConns loads conns into a running daemon, and records which of them it refused. It returns an answer of the daemon
+// from after the load, and the conns that it accepted.
+func (c *daemonChange) loadConns(
+	ctx context.Context, conns []endpoint.Conn,
+) (answer libreswan.Answer, accepted []endpoint.Conn, err error) {
 	refused, answer, err := c.daemon.Loader().Load(ctx, specs(conns))
 	if err != nil {
-		return err
-	}
-	if len(refused) == 0 {
-		c.result.status = statusOf(answer, nil)
+		return answer, nil, err
 	}
 	if err := c.keep(ctx, conns, refused); err != nil {
-		return err
+		return answer, nil, err
 	}
-	accepted := endpoint.Accepted(conns, refused)
+	accepted = endpoint.Accepted(conns, refused)
 	c.result.connsLoaded = len(accepted) > 0
-	return c.do(ctx, endpoint.Initiate(accepted))
+	return answer, accepted, nil
 }
 
 // keep records which conns the daemon refused, and makes the files those of the conns that it has. It removes the keys

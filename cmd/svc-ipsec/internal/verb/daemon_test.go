@@ -105,3 +105,39 @@ func TestKeyOfDeletedConnIsRemoved(t *testing.T) {
 		t.Errorf("files %v, %v", files, err)
 	}
 }
+
+// The answer from which Revive decides is older than the negotiation of the new conn. The health of ADD is not.
+func TestNewConnIsInitiatedAfterRevivedOnes(t *testing.T) {
+	d, whackCalls := fakeDaemon(t, `"new-0-0":     oriented; my_ip=unset
+"lost-0-0":     oriented; my_ip=unset`, "")
+	d.Tools.Addconn = filepath.Join(filepath.Dir(d.Tools.Whack), "addconn")
+	writeFile(t, d.Tools.Addconn, "#!/bin/sh\n", 0o700)
+	dir := &state.Directory{Path: d.Dir}
+	for _, name := range []string{"conns", "run"} {
+		if err := dir.Files().SharedDir(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	initiator := new(config.Connection)
+	c := &daemonChange{
+		daemon: d, files: daemonFiles{dir},
+		plan: endpoint.Plan{
+			Keep: []endpoint.Conn{{Name: "lost-0-0", Connection: initiator}},
+			Load: []endpoint.Conn{{Name: "new-0-0", Text: []byte("conn new-0-0\n"), Connection: initiator}},
+		},
+		result: daemonResult{
+			refused: map[string]string{},
+			status:  &daemonStatus{up: map[string]libreswan.Traffic{"lost-0-0": {}}},
+		},
+	}
+	if err := c.loadRunning(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	const want = "--listen\n--name lost-0-0 --asynchronous --initiate\n--name new-0-0 --asynchronous --initiate"
+	if got := whackCalls(); got != want {
+		t.Errorf("whack calls %q", got)
+	}
+	if c.result.status != nil || !c.result.connsLoaded {
+		t.Errorf("%+v", c.result)
+	}
+}

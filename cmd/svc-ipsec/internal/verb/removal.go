@@ -27,7 +27,8 @@ type removal struct {
 	attachment *state.Attachment // nil: unknown
 	namespace  string            // the path that the runtime passed, "" if none
 	warned     bool
-	daemonRan  bool // a daemon of this container ran in the namespace, and has ended
+	// mayHavePolicies means that a daemon of this container may have left policies and SAs in the namespace.
+	mayHavePolicies bool
 }
 
 // removal returns the removal of a container. attachment is nil if it is unknown.
@@ -117,16 +118,17 @@ func (r *removal) stopUnit(ctx context.Context) error {
 		return err
 	}
 	if details.Name == "" || details.LoadState == "" || details.LoadState == "not-found" {
-		// systemd forgets a unit that was stopped. If its daemon was killed meanwhile, its policies are still there.
+		// systemd unloads a unit that was stopped. A daemon that was killed while it stopped has left its policies. The
+		// key database exists if a daemon was started, or was about to be.
 		_, err := os.Lstat(libreswan.Files(r.dir.Path).NSS())
-		r.daemonRan = err == nil
+		r.mayHavePolicies = !errors.Is(err, fs.ErrNotExist)
 		return nil
 	}
 	if details.Owner.Network != r.owner.Network || details.Owner.Name != r.owner.Name {
 		r.warnForeign(name, details.Owner.String())
 		return nil
 	}
-	r.daemonRan = true
+	r.mayHavePolicies = true
 	d := libreswan.Daemon{Bus: r.bus, Owner: r.owner, Dir: r.dir.Path}
 	return d.Stop(ctx)
 }
@@ -160,7 +162,7 @@ func (r *removal) cleanNamespace(ctx context.Context) error {
 	} else {
 		namespace.Veth(r.owner).RemoveOld()
 	}
-	if r.daemonRan {
+	if r.mayHavePolicies {
 		if err := namespace.XFRM().Flush(); err != nil {
 			return err
 		}
