@@ -256,7 +256,7 @@ func (s *supervisor) run(ctx context.Context) error {
 		}
 	})
 	watchers.Go(func() { s.watchdog(workCtx) })
-	s.awaitScan(watchCtx)
+	s.awaitPlugins(watchCtx)
 	s.awaitRows(watchCtx)
 	s.notify(daemon.SdNotifyReady)
 
@@ -300,16 +300,16 @@ func (s *supervisor) warnOfTypes() {
 	}
 }
 
-// awaitScan delays READY until the plugin path was scanned, so that the plugins are known when `systemctl start`
-// returns. It waits for 2 s at most, because an executable may hang. The reconciler already runs meanwhile.
-func (s *supervisor) awaitScan(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-	defer cancel()
-	s.inventory.AwaitScan(ctx)
-}
-
-// readyTime limits the delay of READY by awaitRows: the service must start even if the NSDB does not answer.
+// readyTime limits each delay of READY: the service must start even if no plugin and no NSDB answers.
 const readyTime = 5 * time.Second
+
+// awaitPlugins delays READY until plugins can be selected, so that they are known when `systemctl start` returns. The
+// reconciler already runs meanwhile.
+func (s *supervisor) awaitPlugins(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, readyTime)
+	defer cancel()
+	s.inventory.AwaitSelectable(ctx)
+}
 
 // awaitRows delays READY until the NSDB was read and each desired container has a row, so that a `ps` right after the
 // start of the service shows them.

@@ -49,6 +49,9 @@ type Inventory struct {
 	unread   string                // why the last scan could not read the plugin path
 	scanned  chan struct{}         // closed after the first complete scan: then a missing executable does not exist
 	onChange func()                // called when files can be selected before the scan is complete
+
+	canSelect   chan struct{} // closed when files can be selected for the first time
+	allowSelect func()        // closes canSelect
 }
 
 // candidate is one file on the plugin path with the results of VERSION and STATUS.
@@ -68,12 +71,15 @@ func NewInventory(dirs []string, deadline time.Duration, log *slog.Logger) (*Inv
 	if err != nil {
 		return nil, err
 	}
+	canSelect := make(chan struct{})
 	return &Inventory{
-		Runner:  runner,
-		prober:  prober{runner: runner, deadline: deadline, log: log},
-		log:     log,
-		files:   map[string]*candidate{},
-		scanned: make(chan struct{}),
+		Runner:      runner,
+		prober:      prober{runner: runner, deadline: deadline, log: log},
+		log:         log,
+		files:       map[string]*candidate{},
+		scanned:     make(chan struct{}),
+		canSelect:   canSelect,
+		allowSelect: sync.OnceFunc(func() { close(canSelect) }),
 	}, nil
 }
 
@@ -86,7 +92,7 @@ const answerWithin = 2 * time.Second
 type answer struct {
 	path      string
 	candidate *candidate
-	changed   bool // false if the file was refused before too
+	changed   bool // false if the file was refused before and is refused again
 }
 
 // Scan reads the plugin path. It runs VERSION and STATUS of new and changed files, concurrently, and STATUS of
@@ -119,9 +125,8 @@ func (v *Inventory) Scan(ctx context.Context, statusInterval time.Duration) (cha
 			c := v.prober.probe(ctx, f, statusInterval)
 			// If a file is refused again, the text may differ, for example by a time stamp on stderr. That is not a
 			// change.
-			changed := known == nil || known.identity != c.identity ||
-				(known.executable == nil) != (c.executable == nil)
-			answers <- answer{f.path, c, changed}
+			answers <- answer{f.path, c, known == nil || known.identity != c.identity ||
+				(known.executable == nil) != (c.executable == nil)}
 		}()
 	}
 	changed = v.collect(ctx, answers, probes, next)
@@ -143,19 +148,21 @@ func (v *Inventory) Scan(ctx context.Context, statusInterval time.Duration) (cha
 		changed = true // from now on, executables that were not found are known to be missing
 	}
 	v.files, v.order = next, order
+	v.allowSelect()
 	v.mu.Unlock()
 	return v.retryStatus(ctx, statusInterval) || changed
 }
 
-// collect receives the answers of so many probes, and adds them to next. After answerWithin, files that have answered
-// can be selected before the scan is complete. It reports whether any answer is a change.
+// collect receives the answers of the given number of probes, and adds them to next. After answerWithin, files that
+// have answered can be selected before the scan is complete. It reports whether any answer is a change.
 func (v *Inventory) collect(
 	ctx context.Context, answers <-chan answer, probes int, next map[string]*candidate,
 ) (changed bool) {
-	late, stop := patience.WithTimeout(ctx, answerWithin)
+	timeout, stop := patience.WithTimeout(ctx, answerWithin)
 	defer stop()
+	late, isLate := timeout.Done(), false
 	var answered []answer // not selectable yet
-	for isLate := late.Done(); probes > 0; {
+	for probes > 0 {
 		select {
 		case a := <-answers:
 			probes--
@@ -165,10 +172,10 @@ func (v *Inventory) collect(
 				v.logFound(a.path, a.candidate)
 				answered = append(answered, a)
 			}
-		case <-isLate:
-			isLate = nil
+		case <-late:
+			late, isLate = nil, true
 		}
-		if isLate == nil && probes > 0 && len(answered) > 0 {
+		if isLate && probes > 0 && len(answered) > 0 {
 			v.addCandidates(ctx, answered)
 			answered = nil
 		}
@@ -189,6 +196,7 @@ func (v *Inventory) addCandidates(ctx context.Context, answered []answer) {
 		v.files[a.path] = a.candidate
 	}
 	slices.SortStableFunc(v.order, v.byDirectory)
+	v.allowSelect()
 	onChange := v.onChange
 	v.mu.Unlock()
 	if onChange != nil {
@@ -243,6 +251,14 @@ func (v *Inventory) Scanned() bool {
 		return true
 	default:
 		return false
+	}
+}
+
+// AwaitSelectable waits until the files that have answered can be selected, or until ctx is cancelled.
+func (v *Inventory) AwaitSelectable(ctx context.Context) {
+	select {
+	case <-v.canSelect:
+	case <-ctx.Done():
 	}
 }
 
