@@ -130,10 +130,10 @@ func (a *adder) noteAdded(name spec.Name, m *memory, result *spec.Result, isNew,
 	if isNew || edited {
 		m.checks.down = downPace{}
 	}
-	m.requests.verb, m.requests.push = time.Time{}, time.Time{}
+	m.requests.fromVerb, m.requests.fromPush = time.Time{}, time.Time{}
 	a.memories.mu.Lock()
 	defer a.memories.mu.Unlock()
-	m.noteHealth(result.Health)
+	m.noteHealthLocked(result.Health)
 	// A CHECK follows soon, because a connection is down.
 	if !m.checks.extraAt.IsZero() && m.checks.extraAt.Before(time.Now().Add(2*firstDownCheck)) {
 		a.eventChecks.covered(name)
@@ -205,7 +205,7 @@ func (a *adder) keepUnchanged(s *snapshot, m *memory, former *statedir.Record) {
 		a.failures.retry(s, m, decide.Reconfigure, err)
 		return
 	}
-	m.requests.verb, m.requests.push = time.Time{}, time.Time{}
+	m.requests.fromVerb, m.requests.fromPush = time.Time{}, time.Time{}
 }
 
 // lastValidConf returns the last valid configuration after a successful ADD, or nil if that is the configuration that

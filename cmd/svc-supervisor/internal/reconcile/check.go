@@ -61,7 +61,7 @@ func (c *checker) check(ctx context.Context, s *snapshot, m *memory) {
 	m.checks.good = newGoodCheck(s, last)
 	c.memories.mu.Lock()
 	defer c.memories.mu.Unlock()
-	m.noteHealth(health)
+	m.noteHealthLocked(health)
 	m.applyPushedLocked() // a push during CHECK is newer than its answer
 	c.connections.answerLocked(s.Name, m, false)
 	c.report.ReplaceConnections(record.Container.ContainerID, m.health.Connections)

@@ -21,7 +21,7 @@ func newGoodCheck(s *snapshot, last *goodCheck) *goodCheck {
 	return &goodCheck{s.now, s.Packets, idle}
 }
 
-// checkState is what is kept of the CHECKs of a container, and when the next one is due.
+// checkState has the results of the last CHECKs of a container, and the times at which the next ones are due.
 type checkState struct {
 	at time.Time // when the CHECK at the interval is due
 	// extraAt is when an additional CHECK is due because a connection is down or a push is incomplete; zero: none.

@@ -80,7 +80,7 @@ func (l *connectionLog) answerLocked(name spec.Name, m *memory, made bool) {
 			made && (c.Status == spec.Active || c.Reason != "" && !c.Disabled) {
 			l.connectionLocked(name, m, c)
 		} else {
-			m.noteLogged(c)
+			m.noteLoggedLocked(c)
 		}
 	}
 	maps.DeleteFunc(m.shared.logged, func(id string, _ spec.Connection) bool {
@@ -99,7 +99,7 @@ func (l *connectionLog) connectionLocked(name spec.Name, m *memory, c spec.Conne
 		c.Reason = cmp.Or(c.Reason, was.Reason)
 	}
 	if c.Status == was.Status && (c.Status == spec.Active || c.Reason == was.Reason) {
-		m.noteLogged(c)
+		m.noteLoggedLocked(c)
 		return
 	}
 	known := 0
@@ -112,7 +112,7 @@ func (l *connectionLog) connectionLocked(name spec.Name, m *memory, c spec.Conne
 		l.omittedLocked(name, m)
 		return
 	}
-	m.noteLogged(c)
+	m.noteLoggedLocked(c)
 	message, level := "connection down", slog.LevelWarn
 	if c.Status == spec.Active {
 		message = "connection up"
@@ -136,7 +136,7 @@ func (l *connectionLog) omittedLocked(name spec.Name, m *memory) {
 	}
 }
 
-func (m *memory) noteLogged(c spec.Connection) {
+func (m *memory) noteLoggedLocked(c spec.Connection) {
 	if m.shared.logged == nil {
 		m.shared.logged = map[string]spec.Connection{}
 	}

@@ -75,14 +75,14 @@ func (l *memories) setRow(m *memory, row Row) {
 func (l *memories) forgetOrWake(s *snapshot, m *memory, now time.Time, mark func(spec.Name)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if m.timer != nil {
-		m.timer.Stop()
+	if m.shared.timer != nil {
+		m.shared.timer.Stop()
 	}
 	if l.stopped {
 		return
 	}
 	if at := m.wake(now); !at.IsZero() {
-		m.timer = time.AfterFunc(time.Until(at), func() { mark(s.Name) })
+		m.shared.timer = time.AfterFunc(time.Until(at), func() { mark(s.Name) })
 		return
 	}
 	if s.Facts.Wanted == decide.NotWanted && s.Facts.Record == decide.NoRecord &&
@@ -97,8 +97,8 @@ func (l *memories) stop() {
 	defer l.mu.Unlock()
 	l.stopped = true
 	for _, m := range l.byName {
-		if m.timer != nil {
-			m.timer.Stop()
+		if m.shared.timer != nil {
+			m.shared.timer.Stop()
 		}
 	}
 }

@@ -8,27 +8,30 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// memory is what the supervisor keeps in memory about a name between two observations: delays, and values that are only
-// shown or logged. Losing it in a crash costs only time. Only the worker of the name uses it, except for shared.
+// memory is what the supervisor keeps in memory about a name between two observations: delays, and values that are
+// only shown or logged. Losing it in a crash costs only time. Only the worker of the name uses it, except for the
+// fields that memories.mu protects.
 type memory struct {
 	retries  retries
 	checks   checkState
 	requests requests
-	life     life
+	life     lifetime
 	crashes  crashes
-	health   *spec.Health // from the last ADD or CHECK, with later pushes applied
+	// health is from the last ADD or CHECK, with later pushes applied. The worker writes it with memories.mu locked,
+	// because pushes read it.
+	health *spec.Health
 
 	port       spec.PortID      // port of the last binding of the name
 	published  spec.ContainerID // the container id whose status this name publishes
 	notes      []string         // of the name's binding; shown and published while the container runs
 	heldLogged string           // why the container was held when that was logged last
-	timer      *time.Timer      // marks the name when something is due
 
 	shared shared
 }
 
 // shared is the part of a memory that not only the worker of the name writes. memories.mu protects it.
 type shared struct {
+	timer  *time.Timer // marks the name when something is due
 	row    Row
 	pushed pushedHealth
 	logged map[string]spec.Connection // the connections by id, in the state that was logged last
@@ -37,8 +40,9 @@ type shared struct {
 	unitsDue bool
 }
 
-// life is how long a container has been running, down or settled.
-type life struct {
+// lifetime has the times at which a container was added, started to run, and went down, and what is known of earlier
+// runs.
+type lifetime struct {
 	ran          bool      // the container has run before, so it is being repaired
 	reported     bool      // a status was published since the container runs
 	added        time.Time // when the last ADD succeeded
@@ -49,13 +53,13 @@ type life struct {
 
 // requests has the times at which reconfigurations are due that plugins asked for; zero: none.
 type requests struct {
-	verb time.Time // asked for by ADD or CHECK
-	push time.Time // asked for by the last push
+	fromVerb time.Time // asked for by ADD or CHECK
+	fromPush time.Time // asked for by the last push
 }
 
 // due reports whether a reconfiguration is due.
 func (r *requests) due(now time.Time) bool {
-	return slices.ContainsFunc([]time.Time{r.verb, r.push}, func(at time.Time) bool {
+	return slices.ContainsFunc([]time.Time{r.fromVerb, r.fromPush}, func(at time.Time) bool {
 		return !at.IsZero() && !now.Before(at)
 	})
 }
@@ -110,9 +114,9 @@ func (m *memory) forgetContainer() {
 	m.crashes = crashes{}
 }
 
-// noteHealth stores the health that ADD or CHECK reported. If each CHECK asks for a reconfiguration, the earliest time
-// stays, so that the reconfiguration is not postponed for ever.
-func (m *memory) noteHealth(health *spec.Health) {
+// noteHealthLocked stores the health that ADD or CHECK reported. If each CHECK asks for a reconfiguration, the
+// earliest time stays, so that the reconfiguration is not postponed for ever.
+func (m *memory) noteHealthLocked(health *spec.Health) {
 	m.health = health
 	if health == nil {
 		return
@@ -126,8 +130,8 @@ func (m *memory) noteHealth(health *spec.Health) {
 		return
 	}
 	at := now.Add(time.Duration(health.Again.After) * time.Second)
-	if m.requests.verb.IsZero() || at.Before(m.requests.verb) {
-		m.requests.verb = at
+	if m.requests.fromVerb.IsZero() || at.Before(m.requests.fromVerb) {
+		m.requests.fromVerb = at
 	}
 }
 
@@ -141,7 +145,7 @@ func (m *memory) stoppedLocked() {
 // wake returns when the name must be observed again if no event occurs, or zero if that is not needed.
 func (m *memory) wake(now time.Time) time.Time {
 	times := []time.Time{
-		m.checks.at, m.checks.extraAt, m.requests.verb, m.requests.push, m.retries.unreadable.until,
+		m.checks.at, m.checks.extraAt, m.requests.fromVerb, m.requests.fromPush, m.retries.unreadable.until,
 		m.crashes.stableAt(),
 	}
 	for _, b := range m.retries.backOff {

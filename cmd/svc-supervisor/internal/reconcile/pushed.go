@@ -38,9 +38,9 @@ func (m *memory) applyPushedLocked() {
 	}
 	// A connection that is up again no longer needs the reconfiguration that was asked for when it went down.
 	if m.shared.pushed.received {
-		m.requests.push = m.shared.pushed.againAt
-		if !m.requests.push.IsZero() {
-			m.requests.push = later(m.requests.push, m.life.added.Add(pushedGap))
+		m.requests.fromPush = m.shared.pushed.againAt
+		if !m.requests.fromPush.IsZero() {
+			m.requests.fromPush = later(m.requests.fromPush, m.life.added.Add(pushedGap))
 		}
 	}
 	m.shared.pushed = pushedHealth{}

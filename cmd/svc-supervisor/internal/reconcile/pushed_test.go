@@ -227,7 +227,7 @@ func TestTimesDueDuringAnObservationAreNotMissed(t *testing.T) {
 		at       func(*memory) *time.Time
 	}{
 		{"a CHECK", func(m *memory) *time.Time { return &m.checks.at }},
-		{"reconfigure", func(m *memory) *time.Time { return &m.requests.verb }},
+		{"reconfigure", func(m *memory) *time.Time { return &m.requests.fromVerb }},
 		{"the end of a back-off", func(m *memory) *time.Time { return &m.retries.backOff[decide.Add].until }},
 		{"the next attempt to read", func(m *memory) *time.Time { return &m.retries.unreadable.until }},
 	}

@@ -7,9 +7,9 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/decide"
 )
 
-// retries is which steps of a name failed, and when they are tried again.
+// retries has the steps of a name that failed, and the times at which they are tried again.
 type retries struct {
-	wanted     attempt // what the last observation wanted; a change ends every back-off
+	attempt    attempt // the inputs of the steps at the last observation; a change ends every back-off
 	backOff    [decide.StepCount]backOff
 	failure    [decide.StepCount]string // the last error of each step that failed, until the step succeeds
 	unreadable backOff                  // delays the next observation if something could not be read or removed
@@ -26,12 +26,12 @@ type attempt struct {
 	ready         bool   // STATUS of the executable is good
 }
 
-// note records what this observation wants. If that changed, it ends every back-off.
-func (r *retries) note(wanted attempt) {
-	if r.wanted == wanted {
+// setAttempt records the inputs of the steps at this observation. If they changed, it ends every back-off.
+func (r *retries) setAttempt(a attempt) {
+	if r.attempt == a {
 		return
 	}
-	r.wanted = wanted
+	r.attempt = a
 	r.endDelays()
 	r.notInPlace, r.addFails = "", 0
 }
@@ -45,9 +45,9 @@ func (r *retries) failed(step decide.Step, err error, again bool, now time.Time)
 	return r.backOff[step].failed(now)
 }
 
-// last returns why the current step is a retry, or why ADD is being undone. ps shows it, because a verb that hangs
+// reason returns why the current step is a retry, or why ADD is being undone. ps shows it, because a verb that hangs
 // would otherwise hide the reason while it runs.
-func (r *retries) last(runs decide.Step) string {
+func (r *retries) reason(runs decide.Step) string {
 	if runs == decide.None || runs == decide.RunCheck {
 		return ""
 	}

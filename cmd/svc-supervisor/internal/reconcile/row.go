@@ -21,7 +21,7 @@ func (w *worker) show(s *snapshot, m *memory, d decide.Decision) {
 		row.Reason = joinReasons(row.Reason, editRefused+s.Claim.Refused)
 	}
 	if row.Reason == "" {
-		row.Reason = cmp.Or(m.retries.last(d.Step), m.crashes.reason(), m.checks.unknown.shown(s.now))
+		row.Reason = cmp.Or(m.retries.reason(d.Step), m.crashes.reason(), m.checks.unknown.shown(s.now))
 	}
 	if row.Reason == "" {
 		row.Reason = strings.Join(m.notes, "; ")

@@ -42,7 +42,7 @@ func (r Row) Up() (up, all int) {
 
 // Rows returns a row for every known container, sorted by name.
 func (r *Reconciler) Rows() []Row {
-	rows := r.statuses.rejectedRows()
+	var rows []Row
 	r.memories.mu.Lock()
 	defer r.memories.mu.Unlock()
 	for _, name := range slices.Sorted(maps.Keys(r.memories.byName)) {
@@ -55,6 +55,7 @@ func (r *Reconciler) Rows() []Row {
 			rows = append(rows, row)
 		}
 	}
+	rows = append(rows, r.statuses.rejectedRows()...) // after the container that has the same name
 	rows = append(rows, unreadRows(r.desired.current(), rows)...)
 	slices.SortStableFunc(rows, func(a, b Row) int { return strings.Compare(string(a.Name), string(b.Name)) })
 	return rows

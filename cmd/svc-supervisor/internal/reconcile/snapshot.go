@@ -45,7 +45,7 @@ func (w *worker) addDue(s *snapshot, m *memory) {
 		executable: fmt.Sprint(s.ForAdd.Path, " ", s.ForAdd.Version), ready: s.ForAdd.Unready == "",
 	}
 	if s.Facts.Wanted != decide.WantedUnread {
-		m.retries.note(wanted)
+		m.retries.setAttempt(wanted)
 	}
 	for step := range decide.StepCount {
 		s.Facts.Waiting[step] = m.retries.backOff[step].waiting(now)
