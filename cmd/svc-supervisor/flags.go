@@ -50,7 +50,7 @@ var (
 			" (loggers: containers, containers.<type>)",
 	}
 	outputFlag = &cli.StringFlag{
-		Name: "output", Aliases: []string{"o"}, Value: "table", Usage: "`FORMAT`: table or json",
+		Name: "output", Aliases: []string{"o"}, Value: "table", Usage: "`FORMAT`: table, json or yaml",
 	}
 )
 
@@ -96,14 +96,17 @@ func serviceTypes(c *cli.Context) (types []spec.ServiceType, err error) {
 	return types, nil
 }
 
-// wantJSON reports whether --output asks for JSON.
-func wantJSON(c *cli.Context) (bool, error) {
-	switch format := c.String(outputFlag.Name); format {
-	case "table", "json":
-		return format == "json", nil
-	default:
-		return false, &spec.Fault{Key: "--output", Value: format, Allowed: "table or json"}
+// nameArgument returns the only argument of a command, which is the name of a container.
+func nameArgument(c *cli.Context) (spec.Name, error) {
+	if option := c.Args().Get(1); strings.HasPrefix(option, "-") {
+		return "", &spec.Fault{Key: c.Command.Name, Value: option, Allowed: "options before the name"}
 	}
+	if c.NArg() != 1 {
+		return "", &spec.Fault{
+			Key: c.Command.Name, Value: fmt.Sprint(c.NArg(), " arguments"), Allowed: "one: the name of a container",
+		}
+	}
+	return spec.ParseName(c.Command.Name, c.Args().First())
 }
 
 // noArguments returns an error if there are arguments, which the command would otherwise ignore.

@@ -58,6 +58,9 @@ func newApp() *cli.App {
 		Commands: []*cli.Command{
 			runCommand(),
 			psCommand(),
+			statusCommand(),
+			logsCommand(),
+			waitCommand(),
 			pluginsCommand(),
 			restartCommand(),
 			execCommand(),

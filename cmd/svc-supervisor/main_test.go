@@ -303,13 +303,13 @@ func TestInvalidCommandLineIsRefused(t *testing.T) {
 		args []string
 		want string
 	}{
-		{"an unknown format", []string{"ps", "-o", "yaml"}, `--output "yaml"`},
+		{"an unknown format", []string{"ps", "-o", "xml"}, `--output "xml": allowed: table, json or yaml`},
 		{"an argument of ps", []string{"ps", "vpn"}, `ps argument "vpn"`},
 		{"an argument of run", []string{"run", "now"}, `run argument "now"`},
 		{"an argument of plugins", []string{"plugins", "x"}, `plugins argument "x"`},
 		{
 			"an unknown flag", []string{"ps", "--colour"},
-			`ps flag "--colour": allowed: --output, --run-dir, --state-dir, --help`,
+			`ps flag "--colour": allowed: --output, --run-dir, --state-dir, --exit-code, --help`,
 		},
 		{
 			"an unknown flag of a subcommand", []string{"host", "set", "-x"},
@@ -329,7 +329,7 @@ func TestInvalidCommandLineIsRefused(t *testing.T) {
 		},
 		{
 			"an unknown command", []string{"foo"},
-			`command "foo": allowed: run, ps, plugins, restart, exec, validate, config, host, nsdb`,
+			`command "foo": allowed: run, ps, status, logs, wait, plugins, restart, exec, validate, config, host, nsdb`,
 		},
 		{"a command in capital letters", []string{"PS", "-o", "json"}, `command "PS": allowed: run, ps`},
 		{"a relative plugin path", []string{"plugins", "--run-dir", dir, "--plugin-path", "/a:b"}, `--plugin-path "b"`},
@@ -349,6 +349,13 @@ func TestInvalidCommandLineIsRefused(t *testing.T) {
 		{"no verb", []string{"exec"}, "arguments"},
 		{"a verb that exec does not run", []string{"exec", "GC", "vpn"}, `verb "GC"`},
 		{"a hostile name", []string{"exec", "ADD", "../x"}, `name "../x"`},
+		{"status of no container", []string{"status"}, `status "0 arguments": allowed: one: the name of a container`},
+		{"logs of a hostile name", []string{"logs", "../x"}, `logs "../x"`},
+		{"an option after the name", []string{"logs", "vpn", "-f"}, `logs "-f": allowed: options before the name`},
+		{"a negative number of lines", []string{"logs", "-n", "-1", "vpn"}, `--lines "-1": allowed: 0 or more`},
+		{"an unknown condition", []string{"wait", "--for", "good", "vpn"},
+			`--for "good": allowed: running, up or gone`},
+		{"no time to wait", []string{"wait", "--timeout", "0s", "vpn"}, `--timeout "0s": allowed: a time above 0`},
 		{"two directories", []string{"validate", "a", "b"}, "validate argument"},
 	} {
 		t.Run(r.name, func(t *testing.T) {

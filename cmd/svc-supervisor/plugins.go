@@ -19,7 +19,7 @@ func pluginsCommand() *cli.Command {
 		Usage: "list the service executables: which is selected for each type, which are refused and why",
 		Flags: []cli.Flag{outputFlag, runDirFlag, pluginPathFlag},
 		Action: func(c *cli.Context) error {
-			asJSON, err := wantJSON(c)
+			encode, err := outputEncoder(c)
 			if err := errors.Join(err, noArguments(c)); err != nil {
 				return err
 			}
@@ -37,8 +37,8 @@ func pluginsCommand() *cli.Command {
 			if err != nil {
 				return fmt.Errorf("plugins: %w", err)
 			}
-			if asJSON {
-				return printJSON(c.App.Writer, view)
+			if encode != nil {
+				return encode(c.App.Writer, view)
 			}
 			return printPlugins(c, view)
 		},

@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -29,31 +28,55 @@ func psCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "ps",
 		Usage: "list this host's containers; without a supervisor, from the records and systemd",
-		Flags: []cli.Flag{outputFlag, runDirFlag, stateDirFlag},
+		Flags: []cli.Flag{
+			outputFlag, runDirFlag, stateDirFlag,
+			&cli.BoolFlag{
+				Name: "exit-code",
+				Usage: "exit with 2 if a container does not run or a connection is down, and with 3 if the host is" +
+					" unknown or no supervisor answers",
+			},
+		},
 		Action: func(c *cli.Context) error {
-			asJSON, err := wantJSON(c)
+			encode, err := outputEncoder(c)
 			if err := errors.Join(err, noArguments(c)); err != nil {
 				return err
 			}
-			view := new(api.Containers)
-			socket := filepath.Join(c.String(runDirFlag.Name), "api.sock")
-			err = api.Get(c.Context, socket, "containers", view)
-			if reason := whyNoAnswer(err, socket, c.String(stateDirFlag.Name)); reason != "" {
-				fmt.Fprintf(c.App.ErrWriter, "%s: this is what the records and systemd tell\n", reason)
-				view = new(api.Containers)
-				view.Containers, err = withoutSupervisor(c.Context, c.String(stateDirFlag.Name))
-			}
+			view, err := containers(c, "")
 			if err != nil {
 				return fmt.Errorf("ps: %w", err)
 			}
-			if asJSON {
-				return printJSON(c.App.Writer, view)
+			if encode != nil {
+				err = encode(c.App.Writer, view)
+			} else {
+				warnOfUnreadHost(c, view)
+				err = printRows(c.App.Writer, view, time.Now())
 			}
-			if view.Host != nil && view.Host.Unread != "" {
-				fmt.Fprintf(c.App.ErrWriter, "host unknown, nothing is changed: %s\n", oneCell(view.Host.Unread))
+			if err != nil || !c.Bool("exit-code") {
+				return err
 			}
-			return printRows(c.App.Writer, view, time.Now())
+			return findings(view)
 		},
+	}
+}
+
+// containers returns the containers that the supervisor shows. If no supervisor answers, it prints the reason to stderr
+// and returns what the records and systemd show; if name is not empty, only of that container.
+func containers(c *cli.Context, name spec.Name) (*api.Containers, error) {
+	view := new(api.Containers)
+	socket := filepath.Join(c.String(runDirFlag.Name), "api.sock")
+	err := api.Get(c.Context, socket, "containers", view)
+	if reason := whyNoAnswer(err, socket, c.String(stateDirFlag.Name)); reason != "" {
+		fmt.Fprintf(c.App.ErrWriter, "%s: showing the records and the state of the units instead\n", reason)
+		view = new(api.Containers)
+		view.Containers, err = withoutSupervisor(c.Context, c.String(stateDirFlag.Name), name)
+	}
+	return view, err
+}
+
+// warnOfUnreadHost prints to stderr why the host is unknown, if it is.
+func warnOfUnreadHost(c *cli.Context, view *api.Containers) {
+	if view.Host != nil && view.Host.Unread != "" {
+		fmt.Fprintf(c.App.ErrWriter, "host unknown, nothing is changed: %s\n", oneCell(view.Host.Unread))
 	}
 }
 
@@ -81,8 +104,9 @@ func whyNoAnswer(err error, socket, stateDir string) string {
 	return api.ErrNotRunning.Error()
 }
 
-// withoutSupervisor builds the rows of ps from the records and the state of their units in systemd.
-func withoutSupervisor(ctx context.Context, stateDir string) ([]reconcile.Row, error) {
+// withoutSupervisor builds the rows of ps from the records and the state of their units in systemd: all, or those with
+// a name.
+func withoutSupervisor(ctx context.Context, stateDir string, name spec.Name) ([]reconcile.Row, error) {
 	entries, err := statedir.ReadAll(stateDir)
 	if err != nil {
 		return nil, err
@@ -92,6 +116,9 @@ func withoutSupervisor(ctx context.Context, stateDir string) ([]reconcile.Row, e
 	units, unitsErr := bus.List(ctx, "svc-*.service")
 	rows := []reconcile.Row{}
 	for _, entry := range entries {
+		if name != "" && entry.Name != name {
+			continue
+		}
 		row := reconcile.Row{Name: entry.Name, Type: entry.ServiceType, Status: "UNKNOWN"}
 		if r := entry.Record; r != nil {
 			row.Version, row.AddedAt, row.Units = r.Executable.Version, r.AddedAt, r.Units()
@@ -137,10 +164,34 @@ func statusOf(r *statedir.Record, units []unit.Unit, unitsErr error) (status, re
 	return "RUNNING", ""
 }
 
-func printJSON(w io.Writer, value any) error {
-	encoder := json.NewEncoder(w)
-	encoder.SetIndent("", "  ")
-	return encoder.Encode(value)
+// Exit statuses of ps --exit-code.
+const (
+	exitDegraded = 2 // a container does not run, or a connection is down
+	exitUnknown  = 3 // the host is unknown, or no supervisor answers
+)
+
+// findings returns an error with one of the exit statuses, or nil if all containers run and all connections are up.
+func findings(view *api.Containers) error {
+	switch {
+	case view.Host == nil:
+		return cli.Exit("ps: no supervisor answers", exitUnknown)
+	case view.Host.Unread != "":
+		return cli.Exit("ps: the host is unknown", exitUnknown)
+	}
+	notRunning, down := 0, 0
+	for _, row := range view.Containers {
+		if row.Status != "RUNNING" {
+			notRunning++
+		}
+		if row.Health != nil {
+			down += count(row.Health.Connections, isDown)
+		}
+	}
+	if notRunning+down == 0 {
+		return nil
+	}
+	text := fmt.Sprintf("ps: containers that do not run: %d, connections that are down: %d", notRunning, down)
+	return cli.Exit(text, exitDegraded)
 }
 
 func printRows(w io.Writer, view *api.Containers, now time.Time) error {
@@ -177,10 +228,9 @@ func reason(row reconcile.Row) string {
 	if row.Reason != "" || row.Health == nil {
 		return row.Reason
 	}
-	down := func(c spec.Connection) bool { return c.Status == spec.Down && !c.Disabled }
-	downWithReason := func(c spec.Connection) bool { return down(c) && c.Reason != "" }
+	downWithReason := func(c spec.Connection) bool { return isDown(c) && c.Reason != "" }
 	upWithReason := func(c spec.Connection) bool { return c.Status == spec.Active && c.Reason != "" }
-	for _, which := range []func(spec.Connection) bool{downWithReason, down, upWithReason} {
+	for _, which := range []func(spec.Connection) bool{downWithReason, isDown, upWithReason} {
 		i := slices.IndexFunc(row.Health.Connections, which)
 		if i < 0 {
 			continue
@@ -193,13 +243,16 @@ func reason(row reconcile.Row) string {
 		if c.Reason != "" {
 			text += ": " + c.Reason
 		}
-		if others := count(row.Health.Connections, down) - 1; others > 0 {
+		if others := count(row.Health.Connections, isDown) - 1; others > 0 {
 			text += fmt.Sprintf(" (and %d more)", others)
 		}
 		return text
 	}
 	return ""
 }
+
+// isDown reports whether a connection is down that should be up.
+func isDown(c spec.Connection) bool { return c.Status == spec.Down && !c.Disabled }
 
 // withNumbers appends the count and the limit of the host to the reasons LIMIT_EXCEEDED and WEIGHT_ZERO. The reason
 // itself does not change, because tools compare it.

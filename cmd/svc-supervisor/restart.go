@@ -31,12 +31,7 @@ func restartCommand() *cli.Command {
 		ArgsUsage: "NAME",
 		Flags:     []cli.Flag{stateDirFlag, runDirFlag},
 		Action: func(c *cli.Context) error {
-			if c.NArg() != 1 {
-				return &spec.Fault{
-					Key: "restart", Value: fmt.Sprint(c.NArg(), " arguments"), Allowed: "one: the name of a container",
-				}
-			}
-			name, err := spec.ParseName("restart", c.Args().First())
+			name, err := nameArgument(c)
 			if err != nil {
 				return err
 			}

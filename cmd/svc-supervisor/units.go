@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"os/exec"
 	"slices"
 	"strconv"
@@ -51,30 +52,52 @@ func (u hostUnits) LastLine(ctx context.Context, name string) string {
 		return text
 	}
 	// journald may have read the message of systemd first.
-	return lastText(readEntries(ctx, recent, "_SYSTEMD_INVOCATION_ID="+failures[0].Invocation))
+	return lastText(readEntries(ctx, recent, "_SYSTEMD_INVOCATION_ID="+string(failures[0].Invocation)))
 }
 
 // entry is an entry of the journal.
 type entry struct {
 	Cursor string `json:"__CURSOR"`
 	// Monotonic is when journald received the entry, in microseconds since boot.
-	Monotonic  string          `json:"__MONOTONIC_TIMESTAMP"`
-	Message    json.RawMessage `json:"MESSAGE"`
-	Invocation string          `json:"INVOCATION_ID"` // of the unit that a message of systemd is about
+	Monotonic  journalText `json:"__MONOTONIC_TIMESTAMP"`
+	Message    journalText `json:"MESSAGE"`
+	Invocation journalText `json:"INVOCATION_ID"` // of the unit that a message of systemd is about
+}
+
+// journalText is a field in journalctl's JSON: a string; a list of numbers, which are bytes, if the field has control
+// characters; null if it is long and --all is not given; or a list of these if the entry has several fields of this
+// name, of which the first counts.
+type journalText string
+
+func (t *journalText) UnmarshalJSON(content []byte) error {
+	var text string
+	var numbers []uint16
+	var list []journalText
+	switch {
+	case json.Unmarshal(content, &text) == nil: // also null
+		*t = journalText(text)
+	case json.Unmarshal(content, &numbers) == nil:
+		var octets []byte
+		for _, n := range numbers {
+			octets = append(octets, byte(n))
+		}
+		*t = journalText(octets)
+	case json.Unmarshal(content, &list) == nil && len(list) > 0:
+		*t = list[0]
+	default:
+		return errors.New("field of the journal: neither text nor bytes")
+	}
+	return nil
 }
 
 func (e entry) monotonic() int64 {
-	at, _ := strconv.ParseInt(e.Monotonic, 10, 64)
+	at, _ := strconv.ParseInt(string(e.Monotonic), 10, 64)
 	return at
 }
 
 // text returns the message as one printable line.
 func (e entry) text() string {
-	var message string
-	if json.Unmarshal(e.Message, &message) != nil {
-		return "" // journalctl prints a message that is not text as a list of numbers
-	}
-	return strings.TrimSpace(oneCell(message))
+	return strings.TrimSpace(oneCell(string(e.Message)))
 }
 
 // lastText returns the first message that is not empty. The latest entry comes first.
@@ -90,6 +113,9 @@ func lastText(entries []entry) string {
 // entryLimit is the number of entries that one call of journalctl reads.
 const entryLimit = 50
 
+// journalEnvironment is the environment of journalctl.
+var journalEnvironment = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
+
 // readEntries returns the last entries of the journal that journalctl selects, the latest first, and none if the
 // journal cannot be read. selection consists of options and matches of journalctl.
 func readEntries(ctx context.Context, selection ...string) []entry {
@@ -98,7 +124,7 @@ func readEntries(ctx context.Context, selection ...string) []entry {
 		"--lines=" + strconv.Itoa(entryLimit),
 	}, selection...)
 	command := exec.CommandContext(ctx, "journalctl", arguments...)
-	command.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
+	command.Env = journalEnvironment
 	output, err := command.Output()
 	if err != nil {
 		return nil

@@ -20,11 +20,20 @@ load helpers
 	same "JSON of a" '{"name":"a","type":"ECHO","version":"1.0.0","status":"RUNNING","units":["svc-a.service"],"portId":"p-a","containerId":"c-a"}' \
 		"$(sup ps -o json | jq -c '.containers[0] | del(.addedAt)')"
 	same "JSON of the host" '{"id":"h1","weight":1,"quota":-1,"count":1}' "$(sup ps -o json | jq -c .host)"
-	run -1 sup ps -o yaml
-	[[ "$output" =~ allowed:\ table\ or\ json ]]
+	same "YAML of a" "- name: a type: ECHO version: 1.0.0 status: RUNNING" "$(sup ps -o yaml | grep -A3 'name: "a"$' | xargs)"
+	run -1 sup ps -o xml
+	[[ "$output" =~ allowed:\ table,\ json\ or\ yaml ]]
+	# b is held.
+	run -2 --separate-stderr sup ps --exit-code
+	# shellcheck disable=SC2154 # of run
+	same "stderr" "svc-supervisor: ps: containers that do not run: 1, connections that are down: 0" "$stderr"
+	unbind p-b
+	eventually 10 sup ps --exit-code
+	stop
+	run -3 sup ps --exit-code
 }
 
-@test "without a supervisor ps tells what the records and systemd tell" {
+@test "without a supervisor ps shows the records and the state of the units" {
 	want a
 	want b
 	start
@@ -160,7 +169,7 @@ logged() { journal | grep -qE "$1"; }
 	run -0 --separate-stderr sup ps
 	kill -CONT "$pid"
 	# shellcheck disable=SC2154 # of run
-	same "stderr" "the supervisor (process $pid) does not answer within 5s: this is what the records and systemd tell" "$stderr"
+	same "stderr" "the supervisor (process $pid) does not answer within 5s: showing the records and the state of the units instead" "$stderr"
 	# shellcheck disable=SC2154 # of run
 	[[ "${lines[1]}" =~ ^a\ +ECHO\ +1.0.0\ +RUNNING\ +svc-a.service ]]
 	rm /run/svc-supervisor/api.sock
@@ -233,4 +242,77 @@ is_starting() {
 	same "message" LIMIT_EXCEEDED "$(status c-b .message)"
 	host 0 1
 	eventually 10 shows '^b .* WEIGHT_ZERO: the host.s containerWeight is 0$'
+}
+
+@test "status shows everything about one container, with a supervisor and without" {
+	want a
+	want b NOBODY
+	start
+	eventually 10 runs a
+	eventually 10 held b 'no executable serves type NOBODY'
+	run -0 --separate-stderr sup status a
+	# shellcheck disable=SC2154 # of run
+	same "stderr" "" "$stderr"
+	for line in 'status +RUNNING' 'type +ECHO 1.0.0' 'port +p-a' 'container +c-a' 'configuration +f-a' "plugin +$BIN/echo" \
+		'record +added' 'namespace +/run/netns/a' 'unit +svc-a.service: active \(running\) for [0-9]+s, process [0-9]+'; do
+		grep -qE "^$line" <<<"$output" || { echo "no line $line in: $output"; return 1; }
+	done
+	same "JSON" "RUNNING added a" "$(sup status -o json a | jq -r '.container.status + " " + .record.phase + " " + .record.container.interfaceName')"
+	grep -q hello "$NSDB/configurations/f-a.yaml"
+	run -0 sup status -o json a
+	[[ "$output" != *hello* ]]
+	[[ "$(sup status b)" =~ reason\ +no\ executable\ serves\ type\ NOBODY ]]
+	run -1 sup status none
+	same "output" "svc-supervisor: status none: no container has this name; svc-supervisor ps lists them" "$output"
+	stop
+	run -0 --separate-stderr sup status a
+	# shellcheck disable=SC2154 # of run
+	[[ "$stderr" =~ "no supervisor runs" ]]
+	grep -qE '^status +RUNNING' <<<"$output"
+}
+
+@test "wait ends when a container runs and when it is gone, and reports the reason after the timeout" {
+	start
+	want a
+	sup wait --timeout 60s a
+	runs a
+	run -1 sup wait --for gone --timeout 1s a
+	# shellcheck disable=SC2154 # of run
+	same "output" "svc-supervisor: wait a: not gone: after 1s: it is RUNNING" "$output"
+	want b NOBODY
+	eventually 10 held b 'no executable serves type NOBODY'
+	run -1 sup wait --timeout 1s b
+	[[ "$output" =~ "not running: after 1s: it is HELD: no executable serves type NOBODY" ]]
+	unbind p-a
+	sup wait --for gone a
+	same "records" "" "$(records)"
+	stop
+	run -1 sup wait --timeout 1s a
+	[[ "$output" =~ "not running: after 1s: no supervisor runs" ]]
+}
+
+@test "logs shows the lines of the daemon, of systemd and of the supervisor about one container, and follows" {
+	want log1
+	want log10
+	start
+	eventually 10 runs log1
+	eventually 10 runs log10
+	systemd-run --quiet --wait --unit=note-log1.service echo "a line of another unit"
+	has_line() { sup logs -n 1000 log1 | grep -qE "$1"; }
+	eventually 10 has_line '^[0-9-]+ [0-9:.]+ systemd: Started svc-log1.service'
+	eventually 10 has_line ' svc-supervisor: .*msg="create container for port binding" .*interfaceName=log1 '
+	run -0 sup logs -n 1000 log1
+	run ! grep -qE 'interfaceName=log10 |svc-log10.service|another unit' <<<"$output"
+	same "lines" 1 "$(sup logs -n 1 log1 | wc -l)"
+	svc-supervisor logs -n 1 -f log1 >"$T/followed" 3>&- &
+	local following=$!
+	eventually 20 test -s "$T/followed"
+	unbind p-log1
+	eventually 20 grep -q 'msg="delete container for port binding" .*interfaceName=log1 ' "$T/followed"
+	kill -INT "$following"
+	wait "$following"
+	run ! grep -q 'create container' "$T/followed"
+	run -0 --separate-stderr sup logs nothing
+	# shellcheck disable=SC2154 # of run
+	same "stderr" "the journal has no lines about nothing, or this user cannot read them" "$stderr"
 }
