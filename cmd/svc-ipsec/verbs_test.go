@@ -329,6 +329,36 @@ func TestChangedSysctlIsRestored(t *testing.T) {
 	}
 }
 
+// TestChangedNeighbourIsRestored changes and removes the neighbour entry of a gateway. No packet would reach the
+// gateway while the tunnels are up.
+func TestChangedNeighbourIsRestored(t *testing.T) {
+	requireSandbox(t)
+	c := newContainer(t, "vpn-neigh")
+	c.must("ADD")
+	c.must("CHECK")
+	if again := c.health().Again; again != nil && strings.Contains(again.Reason, "neighbour") {
+		t.Fatalf("CHECK right after ADD requests %+v", again)
+	}
+	for _, change := range [][]string{
+		{"replace", "169.254.0.1", "lladdr", "02:00:00:00:00:99", "nud", "permanent"},
+		{"del", "fd00::1"},
+	} {
+		sh(t, "ip", append(append([]string{"-n", c.name, "neigh"}, change...), "dev", "svc0")...)
+		c.must("CHECK")
+		want := "the neighbour entry of gateway " + change[1] + " does not have MAC 02:00:00:00:00:01"
+		if again := c.health().Again; again == nil || again.After != 0 || again.Reason != want {
+			t.Errorf("%v: CHECK requests %+v", change, again)
+		}
+		c.must("ADD")
+		neighbours := sh(t, "ip", "-n", c.name, "neigh", "show", "nud", "permanent")
+		contains(t, "the neighbours", neighbours, change[1]+" dev svc0 lladdr 02:00:00:00:00:01")
+		c.must("CHECK")
+		if again := c.health().Again; again != nil && strings.Contains(again.Reason, "neighbour") {
+			t.Errorf("%v: after ADD CHECK requests %+v", change, again)
+		}
+	}
+}
+
 // TestBridgeIsFoundByAlternativeName names the bridge by an alternative name, which the kernel accepts. CHECK must
 // accept it too.
 func TestBridgeIsFoundByAlternativeName(t *testing.T) {

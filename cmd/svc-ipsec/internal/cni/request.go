@@ -96,6 +96,11 @@ func DecodeRequest(args *skel.CmdArgs) (*Request, error) {
 	if err != nil {
 		return nil, err
 	}
+	// These directories below /proc/sys/net do not belong to an interface of that name.
+	if args.IfName == "all" || args.IfName == "default" {
+		return nil, Fail(spec.CodeEnvironment, "CNI_IFNAME %q: allowed: an interface name other than all and default",
+			args.IfName)
+	}
 	r := &Request{Owner: owner, Interface: args.IfName}
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal(args.StdinData, &fields); err != nil {

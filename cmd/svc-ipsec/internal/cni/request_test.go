@@ -202,6 +202,17 @@ func TestHostileEnvironmentIsRefused(t *testing.T) {
 	}
 }
 
+func TestInterfaceThatIsASysctlDirectoryIsRefused(t *testing.T) {
+	for _, name := range []string{"all", "default"} {
+		args := cniArgs(fullConf)
+		args.IfName = name
+		if _, err := Decode(args); err == nil || code(err) != uint(spec.CodeEnvironment) ||
+			!strings.Contains(err.Error(), "CNI_IFNAME") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // errorMessage returns the error message that a runtime gets.
 func errorMessage(t *testing.T, err error) string {
 	t.Helper()

@@ -137,12 +137,13 @@ func (i nsInterface) applyAddresses(wanted []netip.Prefix) error {
 	return nil
 }
 
-func (i nsInterface) applyNeighbours(wanted []Neighbour) error {
+// neighbours returns the permanent neighbour entries.
+func (i nsInterface) neighbours() (map[netip.Addr]netlink.Neigh, error) {
 	list, err := dump(func() ([]netlink.Neigh, error) {
 		return i.handle.NeighList(i.link.Attrs().Index, netlink.FAMILY_ALL)
 	})
 	if err != nil {
-		return fmt.Errorf("list neighbours of %s: %w", i.link.Attrs().Name, err)
+		return nil, fmt.Errorf("list neighbours of %s: %w", i.link.Attrs().Name, err)
 	}
 	present := map[netip.Addr]netlink.Neigh{}
 	for _, entry := range list {
@@ -150,17 +151,33 @@ func (i nsInterface) applyNeighbours(wanted []Neighbour) error {
 			present[address(entry.IP)] = entry
 		}
 	}
+	return present, nil
+}
+
+// missingNeighbours returns the wanted entries that do not exist or have another MAC.
+func missingNeighbours(present map[netip.Addr]netlink.Neigh, wanted []Neighbour) (missing []Neighbour) {
 	for _, want := range wanted {
-		old, ok := present[want.Address]
-		delete(present, want.Address)
-		if ok && old.HardwareAddr.String() == want.MAC.String() {
-			continue
+		if entry, ok := present[want.Address]; !ok || entry.HardwareAddr.String() != want.MAC.String() {
+			missing = append(missing, want)
 		}
+	}
+	return missing
+}
+
+func (i nsInterface) applyNeighbours(wanted []Neighbour) error {
+	present, err := i.neighbours()
+	if err != nil {
+		return err
+	}
+	for _, want := range missingNeighbours(present, wanted) {
 		entry := &netlink.Neigh{LinkIndex: i.link.Attrs().Index, Family: familyOf(want.Address),
 			State: netlink.NUD_PERMANENT, IP: want.Address.AsSlice(), HardwareAddr: want.MAC}
 		if err := i.handle.NeighSet(entry); err != nil {
 			return fmt.Errorf("set neighbour %s: %w", want.Address, err)
 		}
+	}
+	for _, want := range wanted {
+		delete(present, want.Address)
 	}
 	for old, entry := range present {
 		if err := i.handle.NeighDel(&entry); err != nil && !errors.Is(err, unix.ENOENT) {

@@ -60,6 +60,23 @@ func (n *Namespace) Verify(p *Plan) error {
 	return nil
 }
 
+// WrongNeighbour compares the neighbour entries of the gateways with the plan. It returns a difference, which ADD
+// corrects in place, or "" if there is none.
+func (n *Namespace) WrongNeighbour(p *Plan) (string, error) {
+	link, err := n.handle.LinkByName(p.Interface)
+	if err != nil {
+		return "", fmt.Errorf("look for %s: %w", p.Interface, err)
+	}
+	present, err := nsInterface{n.handle, link}.neighbours()
+	if err != nil {
+		return "", err
+	}
+	for _, missing := range missingNeighbours(present, p.Neighbours) {
+		return fmt.Sprintf("the neighbour entry of gateway %s does not have MAC %s", missing.Address, missing.MAC), nil
+	}
+	return "", nil
+}
+
 // hasRouteTo reports whether there is a route to exactly this network, by any gateway. In a runtime's namespace other
 // programs may change the gateways.
 func hasRouteTo(routes map[Route]netlink.Route, to netip.Prefix) bool {

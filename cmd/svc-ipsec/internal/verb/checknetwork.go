@@ -13,7 +13,7 @@ import (
 )
 
 // checkNetwork compares the network with the plan. path is the one that the runtime passed. The result is a request
-// for ADD if a guard or a sysctl has to be set again.
+// for ADD if a guard, a neighbour entry or a sysctl has to be set again.
 func checkNetwork(r *cni.Request, plan *network.Plan, recorded *state.State, path string) (*spec.Again, error) {
 	a := &recorded.Attachment
 	if err := checkNamespace(a, path); err != nil {
@@ -42,7 +42,11 @@ func checkNetwork(r *cni.Request, plan *network.Plan, recorded *state.State, pat
 	if err != nil {
 		return nil, err
 	}
-	return cmp.Or(againFor(wrongHost), guard, againFor(wrong)), nil
+	wrongNeighbour, err := namespace.WrongNeighbour(plan)
+	if err != nil {
+		return nil, err
+	}
+	return cmp.Or(againFor(wrongHost), guard, againFor(wrongNeighbour), againFor(wrong)), nil
 }
 
 // againFor returns the request for the ADD that corrects a setting, or nil if none is wrong.
