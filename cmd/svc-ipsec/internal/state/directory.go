@@ -23,6 +23,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/svc-supervisor/svc-supervisor/internal/lockdir"
+	"github.com/svc-supervisor/svc-supervisor/internal/patience"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
@@ -83,14 +84,14 @@ func makeRoot(root string) error {
 
 func open(ctx context.Context, root string, name spec.Name, timeout time.Duration, create bool) (*Directory, error) {
 	path := filepath.Join(root, string(name))
-	deadline := time.Now().Add(timeout)
+	clock := patience.Start()
 	for {
 		if create {
 			if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 				return nil, fmt.Errorf("lock %s: %w", path, err)
 			}
 		}
-		unlock, err := lockdir.Lock(ctx, path, time.Until(deadline))
+		unlock, err := lockdir.Lock(ctx, path, timeout-clock.Elapsed())
 		switch {
 		case err == nil:
 			return &Directory{Path: path, Name: name, unlock: unlock}, nil
