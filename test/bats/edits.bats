@@ -130,3 +130,15 @@ another_life() { [ -n "$(life left)" ] && [ "$(life left)" != "$1" ]; }
 	[[ "$(status c-right .message)" == *'unknown key "conections"'* ]]
 	not test -e /run/svc-ipsec/right
 }
+
+@test "validate asks svc-ipsec, and prints file, key and what is allowed" {
+	vpn
+	echo '{id: g1, policy: leastContainers, hostIds: [h1]}' | object groups/g1
+	run --separate-stderr svc-supervisor validate --plugin-path "$LIBEXEC" "$NSDB"
+	# shellcheck disable=SC2154 # of run
+	same "status and faults" 0 "$status$output"
+	vpn '.connections[0] |= (.peerCidr = .peerCidrs | del(.peerCidrs)) | .connections[1].mtu = 14000000'
+	run -1 --separate-stderr svc-supervisor validate --plugin-path "$LIBEXEC" "file://$NSDB"
+	grep -qE '^configurations/f-left.*connections\[0\]: unknown key "peerCidr": allowed: id, name' <<<"$output"
+	grep -qE '^configurations/f-left.*connections\[1\].mtu "14000000": allowed: a number from 68 to 65535' <<<"$output"
+}

@@ -57,6 +57,8 @@ conns() { whack "$1" --status | grep -oE '^[^ ]* *"[^"]+"' | cut -d'"' -f2 | sor
 	eventually 15 runs left c-left IPSEC
 	same "tag of the veth" svc-supervisor:left:c-left "$(alias_of left)"
 	same "bridge" br-left "$(ip -j link show dev left | jq -r '.[0].master')"
+	# The bridge takes the lowest MAC of its ports, and must keep that of a network card.
+	same "first byte of the MAC of the veth" fe "$(ip -j link show dev left | jq -r '.[0].address' | cut -d: -f1)"
 	same "state" UP "$(ip -j link show dev left | jq -r '.[0].flags[] | select(. == "UP")')"
 	same "MAC inside" ca:08:1a:94:29:0e "$(ip -n left -j link show dev svc0 | jq -r '.[0].address')"
 	same "addresses" "100.100.100.2/32 169.254.0.2/30 2001:db8::2/128 fd00::2/126" \
