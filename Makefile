@@ -18,6 +18,10 @@ SHELL       := /bin/bash
 # One thing after the other, whatever -j says: the grounds share the processors.
 .NOTPARALLEL:
 
+# One configuration for everything except the race detector, which needs cgo. So each package is compiled at most twice.
+export CGO_ENABLED := 0
+export GOFLAGS := $(strip $(filter-out -trimpath -buildvcs=false,$(GOFLAGS)) -trimpath -buildvcs=false)
+
 STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 # Every shell script, by its first line or its name.
@@ -35,8 +39,7 @@ help: ## this list
 
 # compile FOLDER VERSION
 define compile
-	CGO_ENABLED=0 go build -trimpath -buildvcs=false -o $(1) \
-		-ldflags '-s -w -X main.version=$(2) -X main.serviceVersion=$(2)' ./cmd/...
+	go build -o $(1) -ldflags '-s -w -X main.version=$(2) -X main.serviceVersion=$(2)' ./cmd/...
 endef
 
 build: ## the static binaries, in build/
@@ -61,9 +64,9 @@ build/previous/$(PREVIOUS):
 
 # ground FLAGS PACKAGES: their tests in the sandbox
 define ground
-	test/ground/run systemd SVC_TEST_GROUND=1 SVC_TEST_NSDB=1 GOTMPDIR=/srv \
-		GOCACHE="$$(go env GOCACHE)" GOMODCACHE="$$(go env GOMODCACHE)" \
-		build/tools/secrets go test -count=1 -p 1 -timeout 30m $(1)
+	test/ground/run systemd SVC_TEST_GROUND=1 SVC_TEST_NSDB=1 GOTMPDIR=/srv GOFLAGS='$(GOFLAGS)' \
+		CGO_ENABLED=$(if $(filter -race,$(1)),1,0) GOCACHE="$$(go env GOCACHE)" GOMODCACHE="$$(go env GOMODCACHE)" \
+		build/tools/secrets go test -vet=off -count=1 -p 1 -timeout 30m $(1)
 endef
 
 # The tests in the sandbox wait more than they work, so they run beside those that need the processors. What apt installs must be there
@@ -100,10 +103,11 @@ unit-packages:
 	test/ground/packages build nsdb sandbox
 
 # Package decide has no goroutines, and its test evaluates millions of combinations, so it runs without the race detector.
+# `make check` runs vet.
 run-race:
 	@mkdir -p build
-	SVC_TEST_NSDB=1 SVC_TEST_LIBRESWAN=1 go test -race $$(go list ./... | grep -v /internal/decide$$) | tee build/unit.log
-	go test ./cmd/svc-supervisor/internal/decide | tee -a build/unit.log
+	SVC_TEST_NSDB=1 SVC_TEST_LIBRESWAN=1 CGO_ENABLED=1 go test -vet=off -race $$(go list ./... | grep -v /internal/decide$$) | tee build/unit.log
+	go test -vet=off ./cmd/svc-supervisor/internal/decide | tee -a build/unit.log
 
 # Not in /tmp nor in a home: their units have those hidden, and run the test binary.
 # svc-ipsec is run as a program hundreds of times there, with deadlines: as it is built. Its tests mostly wait, so they have
@@ -116,9 +120,9 @@ run-ground:
 	wait $$ipsec || failed=1; tee -a build/ground.log <build/ground-ipsec.log; exit $$failed
 
 tools: ## CNI's own programs, which the tests drive the executables with; test/secrets, which looks for keys that are seen; test/isolation/attack, which plays a captured daemon
-	CGO_ENABLED=0 go build -trimpath -buildvcs=false -o build/tools/ ./test/secrets ./test/isolation/attack
-	GOBIN=$(CURDIR)/build/tools CGO_ENABLED=0 go install github.com/containernetworking/cni/cnitool@v1.3.1
-	GOBIN=$(CURDIR)/build/tools CGO_ENABLED=0 go install \
+	go build -o build/tools/ ./test/secrets ./test/isolation/attack
+	GOBIN=$(CURDIR)/build/tools go install github.com/containernetworking/cni/cnitool@v1.3.1
+	GOBIN=$(CURDIR)/build/tools go install \
 		github.com/containernetworking/plugins/plugins/main/bridge@v1.9.1 \
 		github.com/containernetworking/plugins/plugins/main/ptp@v1.9.1 \
 		github.com/containernetworking/plugins/plugins/ipam/host-local@v1.9.1
@@ -137,15 +141,15 @@ run-guest:
 
 run-esp:
 	test/strongswan/run | tee build/esp.log
-	CGO_ENABLED=0 go test -c -o build/kernelevents.test ./cmd/svc-supervisor/internal/kernelevents
+	go test -c -o build/kernelevents.test ./cmd/svc-supervisor/internal/kernelevents
 	test/ground/run esp SVC_TEST_GROUND=1 build/kernelevents.test -test.v -test.run SAs | tee -a build/esp.log
-	CGO_ENABLED=0 go test -c -o build/svc-ipsec.test ./cmd/svc-ipsec
+	go test -c -o build/svc-ipsec.test ./cmd/svc-ipsec
 	test/ground/run esp SVC_TEST_GROUND=1 build/tools/secrets build/svc-ipsec.test -test.v -test.run 'TestANarrow|TestAnEditAfter' | tee -a build/esp.log
 
 guest-full: build tools previous ## a reboot; all rows against strongSwan; all combinations on both Libreswans, and an upgrade with each of them; on Debian 13 the suites with tunnels and svc-ipsec's own tests
 	[ "$${HOST:-0}" = 1 ] || test/reboot/run | tee build/guest-full.log
 	test/strongswan/run -all | tee -a build/guest-full.log
-	CGO_ENABLED=0 go test -c -o build/svc-ipsec.test ./cmd/svc-ipsec
+	go test -c -o build/svc-ipsec.test ./cmd/svc-ipsec
 	test/ground/run esp SVC_TEST_GROUND=1 build/tools/secrets build/svc-ipsec.test -test.v -test.run 'TestARefusedRekey|TestATunnelWhoseESP' | tee -a build/guest-full.log
 	test/combinations/run -all | tee -a build/guest-full.log
 	test/combinations/run -all -from $(CURDIR)/build/previous/svc-ipsec | tee -a build/guest-full.log
@@ -154,8 +158,8 @@ guest-full: build tools previous ## a reboot; all rows against strongSwan; all c
 
 # The suites with tunnels, and svc-ipsec's own tests as binaries, because that root has no Go.
 run-debian13:
-	CGO_ENABLED=0 go test -c -o build/svc-ipsec.test ./cmd/svc-ipsec
-	CGO_ENABLED=0 go test -c -o build/config.test ./cmd/svc-ipsec/internal/config
+	go test -c -o build/svc-ipsec.test ./cmd/svc-ipsec
+	go test -c -o build/config.test ./cmd/svc-ipsec/internal/config
 	@echo "# Debian 13: svc-ipsec's own tests"
 	$(on_debian13)/sandbox SVC_TEST_GROUND=1 build/tools/secrets build/svc-ipsec.test -test.timeout 20m
 	$(on_debian13)/sandbox SVC_TEST_LIBRESWAN=1 build/config.test -test.run Libreswan
@@ -191,13 +195,13 @@ RUNS := 3
 
 bench: build ## what svc-supervisor and svc-ipsec cost, compared with the least that the same work costs: ROWS=. RUNS=3
 	test/ground/packages sandbox
-	CGO_ENABLED=0 go build -trimpath -buildvcs=false -o build/bench/ ./bench ./bench/floor
-	CGO_ENABLED=0 go build -trimpath -buildvcs=false -o build/bench/svc-bench ./bench/minimal
+	go build -o build/bench/ ./bench ./bench/floor
+	go build -o build/bench/svc-bench ./bench/minimal
 	test/ground/run systemd build/bench/bench -rows '$(ROWS)' -runs $(RUNS) -o build/bench/results.json -plot build/bench/ratios.svg build
 
 demo: build ## two sites, two containers, a tunnel: from binding to traffic and back; NSDB=etcd or zk on those
 	[ "$(NSDB)" = file ] || test/ground/packages nsdb
-	[ "$(NSDB)" != zk ] || CGO_ENABLED=0 go build -trimpath -buildvcs=false -o build/tools/ ./test/seed
+	[ "$(NSDB)" != zk ] || go build -o build/tools/ ./test/seed
 	rm -rf build/demo
 	$(MAKE) --no-print-directory install DESTDIR=build/demo PREFIX=/usr
 	test/ground/run esp NSDB=$(NSDB) examples/two-sites/demo
