@@ -39,17 +39,18 @@ said() {
 		awk '{ printf "%.0f\n", $1 * 1000 }'
 }
 
-# soon WHAT FROM TO: at most a second, and what it costs here to find out: an event may come while a CHECK runs, which is ended
-# first, and then CHECK runs once more. On an emulated machine that takes a second or two by itself.
+# soon WHAT FROM TO records how long it took. The median of a test must be at most the limit. A single change may take longer,
+# because something else may use the machine at that moment, but it must be far from the CHECK interval of an hour.
 soon() {
 	local took=$(($3 - $2))
 	echo "$1 after $took ms"
 	[ "$took" -ge -500 ] # 5.2 tells of the tunnel before it logs the end of its IKE SA
 	echo "$took" >>"$RUN/took"
-	[ "$took" -le 1000 ] || [ "$took" -le "$(limit)" ]
+	[ "$took" -le 10000 ]
 }
-# limit prints that time in ms. What a CHECK takes is measured each time, as the slowest of three: the machine may be busy with something else,
-# and not at every moment.
+# limit prints in ms a second, and what it costs here to find out: an event may come while a CHECK runs, which is ended first,
+# and then CHECK runs once more. On an emulated machine that takes a second or two by itself. What a CHECK takes is measured each
+# time, as the slowest of three: the machine may be busy with something else, and not at every moment.
 limit() {
 	local begin took slowest=0
 	for _ in 1 2 3; do
@@ -64,7 +65,7 @@ limit() {
 # median prints that of what soon measured in this test.
 median() { sort -n "$RUN/took" | awk '{ took[NR] = $1 } END { print took[int((NR + 1) / 2)] }'; }
 
-@test "of 20 changes none is missed, each is published within a second and two CHECKs" {
+@test "of 20 changes none is missed, and half of them are published within a second and two CHECKs" {
 	local change told
 	: >"$RUN/took"
 	for change in {1..10}; do
