@@ -84,7 +84,7 @@ func TestStoppedDaemonLeavesNoPolicies(t *testing.T) {
 	}
 }
 
-// TestDELAfterLostUnitLeavesNoPolicies has a daemon whose unit systemd has forgotten before DEL, for example because an
+// TestDELAfterLostUnitLeavesNoPolicies has a daemon whose unit systemd has unloaded before DEL, for example because an
 // earlier DEL was killed after it had stopped the unit.
 func TestDELAfterLostUnitLeavesNoPolicies(t *testing.T) {
 	requireSandbox(t)

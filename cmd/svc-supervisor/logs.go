@@ -17,6 +17,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/svc-supervisor/svc-supervisor/internal/lazyregexp"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
@@ -112,11 +113,12 @@ func unitsInJournal(ctx context.Context, name spec.Name) ([]string, error) {
 // containerLog selects the entries of the journal that are about one container.
 type containerLog struct {
 	units []string
-	about string // a regular expression that matches the supervisor's lines about the container
+	about *regexp.Regexp // matches the supervisor's lines about the container
 }
 
 func newContainerLog(name spec.Name, units []string) *containerLog {
-	return &containerLog{units, `(^| )(container|interfaceName)=` + regexp.QuoteMeta(string(name)) + `( |$)`}
+	about := regexp.MustCompile(`(^| )(container|interfaceName)=` + regexp.QuoteMeta(string(name)) + `( |$)`)
+	return &containerLog{units, about}
 }
 
 // unitMatches returns the arguments with which journalctl selects the entries of the container's units, and those of
@@ -139,15 +141,11 @@ func (l *containerLog) matches() []string {
 }
 
 // quotedValue matches a quoted value in a line of the supervisor. It may contain text of a plugin.
-var quotedValue = regexp.MustCompile(`"(?:\\.|[^"\\])*"`)
+var quotedValue = lazyregexp.New(`"(?:\\.|[^"\\])*"`)
 
 // selects reports whether an entry that matches is about the container.
 func (l *containerLog) selects(e *logEntry) bool {
-	if e.Unit != supervisorUnit {
-		return true
-	}
-	about, err := regexp.MatchString(l.about, quotedValue.ReplaceAllString(string(e.Message), `""`))
-	return about && err == nil
+	return e.Unit != supervisorUnit || l.about.MatchString(quotedValue.ReplaceAllString(string(e.Message), `""`))
 }
 
 // last returns the last entries about the container, the oldest first. journalctl finds those of the units by its
@@ -161,7 +159,9 @@ func (l *containerLog) last(ctx context.Context, lines int) ([]*logEntry, error)
 	if err != nil {
 		return nil, err
 	}
-	options := []string{"--reverse", limit, "--case-sensitive", "--grep=" + l.about, "_SYSTEMD_UNIT=" + supervisorUnit}
+	options := []string{
+		"--reverse", limit, "--case-sensitive", "--grep=" + l.about.String(), "_SYSTEMD_UNIT=" + supervisorUnit,
+	}
 	if len(entries) == lines {
 		options = append(options, "--since=@"+strconv.FormatInt(entries[lines-1].time().Unix(), 10))
 	}

@@ -42,11 +42,15 @@ func hasForm(s, first, rest string, limit int) bool {
 // bytes.
 func IsCNIName(s string, limit int) bool { return hasForm(s, alphanum, alphanum+"_.-", limit) }
 
+// IsSysctlDirectory reports whether the directory of this name below /proc/sys/net/ipv4/conf does not belong to an
+// interface of this name.
+func IsSysctlDirectory(s string) bool { return s == "all" || s == "default" }
+
 // ParseName checks the name of a container: an interface name (at most 15 bytes) that is also safe in paths and unit
 // names. It refuses `supervisor`, because the unit of that container would be svc-supervisor.service, and `all` and
 // `default`, because these directories below /proc/sys/net do not belong to an interface of that name.
 func ParseName(key, s string) (Name, error) {
-	if !IsCNIName(s, 15) || s == "supervisor" || s == "all" || s == "default" {
+	if !IsCNIName(s, 15) || s == "supervisor" || IsSysctlDirectory(s) {
 		return "", &Fault{key, s, nameAllowed}
 	}
 	return Name(s), nil

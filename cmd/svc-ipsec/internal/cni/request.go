@@ -96,8 +96,7 @@ func DecodeRequest(args *skel.CmdArgs) (*Request, error) {
 	if err != nil {
 		return nil, err
 	}
-	// These directories below /proc/sys/net do not belong to an interface of that name.
-	if args.IfName == "all" || args.IfName == "default" {
+	if spec.IsSysctlDirectory(args.IfName) {
 		return nil, Fail(spec.CodeEnvironment, "CNI_IFNAME %q: allowed: an interface name other than all and default",
 			args.IfName)
 	}

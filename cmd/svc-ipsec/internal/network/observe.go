@@ -71,10 +71,12 @@ func (n *Namespace) WrongNeighbour(p *Plan) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	for _, missing := range missingNeighbours(present, p.Neighbours) {
-		return fmt.Sprintf("the neighbour entry of gateway %s does not have MAC %s", missing.Address, missing.MAC), nil
+	missing := missingNeighbours(present, p.Neighbours)
+	if len(missing) == 0 {
+		return "", nil
 	}
-	return "", nil
+	first := missing[0]
+	return fmt.Sprintf("the neighbour entry of gateway %s does not have MAC %s", first.Address, first.MAC), nil
 }
 
 // hasRouteTo reports whether there is a route to exactly this network, by any gateway. In a runtime's namespace other
