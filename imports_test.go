@@ -78,7 +78,7 @@ var importBans = []struct {
 	{"internal/oneline", slices.Concat(ownPackages, []string{module + "pkg/spec"}), "it makes one line of any text"},
 	{"internal/procids", slices.Concat(ownPackages, []string{module + "pkg/spec"}), "it lists any process"},
 	{"internal/strictjson", slices.Concat(ownPackages, []string{module + "pkg/spec"}), "it decodes any JSON"},
-	{"internal/patience", slices.Concat(ownPackages, []string{module + "pkg/spec"}), "its clock works for any task"},
+	{"internal/busyclock", slices.Concat(ownPackages, []string{module + "pkg/spec"}), "its clock works for any task"},
 	{"internal/atomicfile", slices.Concat(ownPackages, []string{module + "pkg/spec"}), "it writes any file"},
 	{"internal/lockdir", slices.Concat(ownPackages, []string{module + "pkg/spec"}), "it locks any directory"},
 
@@ -98,6 +98,9 @@ var importBans = []struct {
 	{"cmd/svc-supervisor/internal/kernelevents", []string{"os/exec"}, "it only reads messages of the kernel"},
 
 	{"cmd/svc-supervisor/internal/health", ownPackages, "package reconcile decides what to do after a push"},
+
+	{"cmd/svc-supervisor/internal/journal", slices.Concat(ownPackages, []string{module + "pkg/spec"}),
+		"it reads any entries"},
 
 	{"cmd/svc-supervisor/internal/decide", slices.Concat(ownPackages, []string{"os", "time", "context", "log/slog"}),
 		"the decision is a pure function of the facts"},

@@ -201,7 +201,7 @@ func (m *manualRun) fromNSDB(c *cli.Context) (*spec.Conf, error) {
 		if b.Container.InterfaceName != m.name {
 			continue
 		}
-		if b.Reading != spec.Whole {
+		if b.Reading != spec.Complete {
 			return nil, fmt.Errorf("binding of port %s: %s", b.PortID, b.Fault)
 		}
 		return b.Conf(spec.NetworkByHand, ""), nil

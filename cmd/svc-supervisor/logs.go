@@ -1,22 +1,16 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"os/exec"
 	"regexp"
 	"slices"
 	"strconv"
-	"strings"
-	"syscall"
-	"time"
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/journal"
 	"github.com/svc-supervisor/svc-supervisor/internal/lazyregexp"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
@@ -59,7 +53,7 @@ func showLog(c *cli.Context, name spec.Name, lines int, follow bool) error {
 	}
 	l := newContainerLog(name, units)
 	// New entries are those after the newest one that exists now. Entries that arrive meanwhile are read twice.
-	newest, err := journal(c.Context, "--lines=1")
+	newest, err := journal.Entries(c.Context, "--lines=1")
 	if err != nil {
 		return err
 	}
@@ -80,11 +74,11 @@ func showLog(c *cli.Context, name spec.Name, lines int, follow bool) error {
 	if !follow {
 		return nil
 	}
-	options := []string{"--follow", "--lines=all"}
+	options := []string{"--all", "--follow", "--lines=all"}
 	for _, e := range newest {
 		options = append(options, "--after-cursor="+e.Cursor)
 	}
-	return readJournal(c.Context, append(options, l.matches()...), func(e *logEntry) error {
+	return journal.Each(c.Context, append(options, l.matches()...), func(e *journal.Entry) error {
 		if shown[e.Cursor] || !l.selects(e) {
 			return nil
 		}
@@ -95,14 +89,13 @@ func showLog(c *cli.Context, name spec.Name, lines int, follow bool) error {
 // unitsInJournal returns the units of a container that have entries in the journal, and always the unit that every
 // plugin may use.
 func unitsInJournal(ctx context.Context, name spec.Name) ([]string, error) {
-	command := journalctl(ctx, "--quiet", "--field=_SYSTEMD_UNIT")
-	output, err := command.Output()
-	if err := journalError(command, err); err != nil {
+	all, err := journal.Units(ctx)
+	if err != nil {
 		return nil, err
 	}
 	units := []string{name.Unit()}
-	for unit := range strings.Lines(string(output)) {
-		if unit = strings.TrimSpace(unit); name.OwnsUnit(unit) {
+	for _, unit := range all {
+		if name.OwnsUnit(unit) {
 			units = append(units, unit)
 		}
 	}
@@ -144,28 +137,29 @@ func (l *containerLog) matches() []string {
 var quotedValue = lazyregexp.New(`"(?:\\.|[^"\\])*"`)
 
 // selects reports whether an entry that matches is about the container.
-func (l *containerLog) selects(e *logEntry) bool {
+func (l *containerLog) selects(e *journal.Entry) bool {
 	return e.Unit != supervisorUnit || l.about.MatchString(quotedValue.ReplaceAllString(string(e.Message), `""`))
 }
 
 // last returns the last entries about the container, the oldest first. journalctl finds those of the units by its
 // index. It must read those of the supervisor one after the other, but none that is older than the others.
-func (l *containerLog) last(ctx context.Context, lines int) ([]*logEntry, error) {
+func (l *containerLog) last(ctx context.Context, lines int) ([]*journal.Entry, error) {
 	if lines == 0 {
 		return nil, nil
 	}
 	limit := "--lines=" + strconv.Itoa(lines)
-	entries, err := journal(ctx, append([]string{"--reverse", limit}, l.unitMatches()...)...)
+	entries, err := journal.Entries(ctx, append([]string{"--all", "--reverse", limit}, l.unitMatches()...)...)
 	if err != nil {
 		return nil, err
 	}
 	options := []string{
-		"--reverse", limit, "--case-sensitive", "--grep=" + l.about.String(), "_SYSTEMD_UNIT=" + supervisorUnit,
+		"--all", "--reverse", limit,
+		"--case-sensitive", "--grep=" + l.about.String(), "_SYSTEMD_UNIT=" + supervisorUnit,
 	}
 	if len(entries) == lines {
-		options = append(options, "--since=@"+strconv.FormatInt(entries[lines-1].time().Unix(), 10))
+		options = append(options, "--since=@"+strconv.FormatInt(entries[lines-1].Received().Unix(), 10))
 	}
-	supervisors, err := journal(ctx, options...)
+	supervisors, err := journal.Entries(ctx, options...)
 	if err != nil {
 		return nil, err
 	}
@@ -174,104 +168,16 @@ func (l *containerLog) last(ctx context.Context, lines int) ([]*logEntry, error)
 			entries = append(entries, e)
 		}
 	}
-	slices.SortStableFunc(entries, func(a, b *logEntry) int { return b.time().Compare(a.time()) })
+	slices.SortStableFunc(entries, func(a, b *journal.Entry) int { return b.Received().Compare(a.Received()) })
 	entries = entries[:min(lines, len(entries))]
 	slices.Reverse(entries)
 	return entries, nil
 }
 
-// logEntry is an entry of the journal with the fields that logs shows.
-type logEntry struct {
-	entry
-	Realtime journalText `json:"__REALTIME_TIMESTAMP"` // in microseconds
-	Unit     journalText `json:"_SYSTEMD_UNIT"`
-	Program  journalText `json:"_COMM"`
-}
-
-// time returns the time at which journald received the entry.
-func (e *logEntry) time() time.Time {
-	microseconds, err := strconv.ParseInt(string(e.Realtime), 10, 64)
-	if err != nil {
-		return time.Time{}
-	}
-	return time.UnixMicro(microseconds)
-}
-
 // print prints an entry in one line: the time, the program and the message. The name of the program is the kernel's,
 // because a daemon could call itself svc-supervisor.
-func (l *containerLog) print(w io.Writer, e *logEntry) error {
-	_, err := fmt.Fprintf(w, "%s %s: %s\n", e.time().Format("2006-01-02 15:04:05.000"),
-		orDash(oneCell(string(e.Program))), e.text())
+func (l *containerLog) print(w io.Writer, e *journal.Entry) error {
+	_, err := fmt.Fprintf(w, "%s %s: %s\n", e.Received().Format("2006-01-02 15:04:05.000"),
+		orDash(oneCell(string(e.Program))), printable(e.Message))
 	return err
-}
-
-// journal returns the entries that journalctl prints, in its order.
-func journal(ctx context.Context, arguments ...string) (entries []*logEntry, err error) {
-	err = readJournal(ctx, arguments, func(e *logEntry) error {
-		entries = append(entries, e)
-		return nil
-	})
-	return entries, err
-}
-
-// readJournal calls do for each entry that journalctl prints, until do returns an error or ctx is cancelled.
-func readJournal(ctx context.Context, arguments []string, do func(*logEntry) error) error {
-	reading, stop := context.WithCancel(ctx)
-	defer stop()
-	command := journalctl(reading, slices.Concat([]string{
-		"--quiet", "--no-pager", "--all", "--output=json", "--output-fields=MESSAGE,_SYSTEMD_UNIT,_COMM",
-	}, arguments)...)
-	stdout, err := command.StdoutPipe()
-	if err == nil {
-		err = command.Start()
-	}
-	if err != nil {
-		return journalError(command, err)
-	}
-	input := bufio.NewReader(stdout)
-	var failed error
-	for failed == nil {
-		line, err := input.ReadBytes('\n')
-		if err != nil {
-			break // journalctl has ended
-		}
-		e := new(logEntry)
-		if failed = json.Unmarshal(line, e); failed == nil {
-			failed = do(e)
-		}
-	}
-	if failed != nil {
-		stop()
-	}
-	err = command.Wait()
-	switch {
-	case ctx.Err() != nil:
-		return ctx.Err()
-	case failed != nil:
-		return failed
-	}
-	return journalError(command, err)
-}
-
-// journalctl returns a command that the signals of a terminal do not reach.
-func journalctl(ctx context.Context, arguments ...string) *exec.Cmd {
-	command := exec.CommandContext(ctx, "journalctl", arguments...)
-	command.Env = journalEnvironment
-	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	command.Stderr = new(strings.Builder)
-	return command
-}
-
-// journalError returns the error of journalctl with its message. With --grep journalctl exits with 1 and without a
-// message if no entry matches, which is no error.
-func journalError(command *exec.Cmd, err error) error {
-	message := strings.TrimSpace(fmt.Sprint(command.Stderr))
-	var exit *exec.ExitError
-	switch {
-	case err == nil, errors.As(err, &exit) && exit.ExitCode() == 1 && message == "":
-		return nil
-	case message == "":
-		return fmt.Errorf("read the journal: %w", err)
-	}
-	return fmt.Errorf("read the journal: %w: %s", err, oneCell(message))
 }

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/svc-supervisor/svc-supervisor/internal/atomicfile"
-	"github.com/svc-supervisor/svc-supervisor/internal/patience"
+	"github.com/svc-supervisor/svc-supervisor/internal/busyclock"
 	"github.com/svc-supervisor/svc-supervisor/pkg/netns"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
@@ -122,7 +122,7 @@ func (m *manualRun) removeNamespace(ctx context.Context) error {
 const ipNetnsTime = 10 * time.Second
 
 func ipNetns(ctx context.Context, what string, name spec.Name) error {
-	ctx, cancel := patience.WithTimeout(ctx, ipNetnsTime)
+	ctx, cancel := busyclock.WithTimeout(ctx, ipNetnsTime)
 	defer cancel()
 	output, err := exec.CommandContext(ctx, "ip", "netns", what, string(name)).CombinedOutput()
 	if err != nil && ctx.Err() != nil {

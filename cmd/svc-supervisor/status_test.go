@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/api"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/journal"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/plugin"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/reconcile"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
@@ -202,7 +203,7 @@ func TestLogsSelectTheLinesAboutOneContainer(t *testing.T) {
 		{supervisorUnit, "level=INFO msg=x xcontainer=vpn-1", false},
 		{supervisorUnit, `level=INFO msg="of \"another\" container=vpn-1 " container=vpn-2`, false},
 	} {
-		e := &logEntry{Unit: journalText(r.unit), entry: entry{Message: journalText(r.message)}}
+		e := &journal.Entry{Unit: journal.Text(r.unit), Message: journal.Text(r.message)}
 		if l.selects(e) != r.selects {
 			t.Errorf("%s: %s: %v", r.unit, r.message, !r.selects)
 		}
@@ -221,7 +222,7 @@ func TestLogLineIsOnePrintableLine(t *testing.T) {
 		`null`:                        "",
 		`"a\u001b[31m\u202e b"`:       "a [31m  b",
 	} {
-		e := new(logEntry)
+		e := new(journal.Entry)
 		err := json.Unmarshal([]byte(`{"__REALTIME_TIMESTAMP":"1700000000123456","_COMM":"pl\u001buto","MESSAGE":`+
 			message+`}`), e)
 		var out strings.Builder

@@ -9,19 +9,21 @@ import (
 	"testing"
 	"time"
 
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/journal"
 	"github.com/svc-supervisor/svc-supervisor/pkg/unit"
 )
 
 func TestLastTextIsThatOfTheFirstPrintableEntry(t *testing.T) {
-	const journal = `{"MESSAGE":[1,2]}
-{"MESSAGE":" \t "}
-{"MESSAGE":null}
-{"MESSAGE":"cannot\nopen\u001b[1m x "}
-{"MESSAGE":"before"}
-`
-	for journal, want := range map[string]string{journal: "cannot open [1m x", "no JSON\n": "", "": ""} {
-		if got := lastText(parseEntries([]byte(journal))); got != want {
-			t.Errorf("%q: %q", journal, got)
+	for want, messages := range map[string][]journal.Text{
+		"cannot open [1m x": {"\x01\x02", " \t ", "", "cannot\nopen\x1b[1m x ", "before"},
+		"":                  nil,
+	} {
+		var entries []*journal.Entry
+		for _, message := range messages {
+			entries = append(entries, &journal.Entry{Message: message})
+		}
+		if got := lastText(entries); got != want {
+			t.Errorf("%q: %q", messages, got)
 		}
 	}
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/gofrs/flock"
 	"golang.org/x/sys/unix"
 
-	"github.com/svc-supervisor/svc-supervisor/internal/patience"
+	"github.com/svc-supervisor/svc-supervisor/internal/busyclock"
 )
 
 // ErrBusy means that another holder kept the lock for the whole wait.
@@ -23,12 +23,12 @@ var ErrBusy = errors.New("another process holds the lock")
 const retryInterval = 2 * time.Millisecond
 
 // Lock locks an existing directory and returns the function that unlocks it. It waits for the lock until ctx ends, but
-// no longer than timeout, which is longer on a busy machine (package patience), because holders then take longer. If
+// no longer than timeout, which is longer on a busy machine (package busyclock), because holders then take longer. If
 // the timeout has passed before ctx ended, the error wraps ErrBusy. Two goroutines of one process exclude each other
 // like two processes. The kernel releases the lock when the process ends. Lock refuses a symbolic link to a directory.
 func Lock(ctx context.Context, path string, timeout time.Duration) (unlock func(), err error) {
 	busy := fmt.Errorf("%w for more than %s", ErrBusy, timeout)
-	bounded, cancel := patience.WithTimeoutCause(ctx, timeout, nil, busy)
+	bounded, cancel := busyclock.WithTimeoutCause(ctx, timeout, nil, busy)
 	defer cancel()
 	for {
 		lock := flock.New(path, flock.SetFlag(os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW))

@@ -31,27 +31,27 @@ type Desired struct {
 // Reading states how much of a binding is known.
 type Reading int
 
-// The values of Reading. For all but Whole, Binding.Fault holds the reason.
+// The values of Reading. For all but Complete, Binding.Fault holds the reason.
 const (
-	Whole   Reading = iota // read, complete and checked
-	Unread                 // the binding itself could not be read: its name is not known
-	Unknown                // its name is known; an object that it refers to is missing or could not be read
-	Refused                // read, and refused by a check: an invalid name or id
+	Complete Reading = iota // read, complete and checked
+	Unread                  // the binding itself could not be read: its name is not known
+	Unknown                 // its name is known; an object that it refers to is missing or could not be read
+	Refused                 // read, and refused by a check: an invalid name or id
 )
 
 // Binding is a port binding of this host together with the content of the objects that it refers to.
 type Binding struct {
 	PortID        PortID
 	Reading       Reading
-	Fault         string // one line, with the object's key; "" for Whole
+	Fault         string // one line, with the object's key; "" for Complete
 	Container     Container
 	Port          Port
 	Configuration json.RawMessage
-	// Misconfigured is set only if Reading is Unknown. The configuration object exists but could not be read, and
-	// everything else is known.
-	Misconfigured bool `json:",omitempty"`
-	// Note explains, in one line with the object's key, why a whole binding has less to run than its objects ask for.
-	// It is shown by ps and published; plugins do not get it.
+	// ConfigurationUnreadable is set only if Reading is Unknown. The configuration object exists but could not be
+	// read, and everything else is known.
+	ConfigurationUnreadable bool `json:",omitempty"`
+	// Note explains, in one line with the object's key, why a complete binding has less to run than its objects ask
+	// for. It is shown by ps and published; plugins do not get it.
 	Note string `json:",omitempty"`
 }
 
@@ -65,12 +65,12 @@ func (d *Desired) Equal(other *Desired) bool {
 // Equal reports whether all fields of both bindings are equal.
 func (b *Binding) Equal(other *Binding) bool {
 	return b.PortID == other.PortID && b.Reading == other.Reading && b.Fault == other.Fault && b.Note == other.Note &&
-		b.Misconfigured == other.Misconfigured && b.Container == other.Container &&
+		b.ConfigurationUnreadable == other.ConfigurationUnreadable && b.Container == other.Container &&
 		b.Port.MAC == other.Port.MAC && b.Port.Bridge == other.Port.Bridge &&
 		slices.Equal(b.Port.Addresses, other.Port.Addresses) && bytes.Equal(b.Configuration, other.Configuration)
 }
 
-// Conf returns the network configuration of a binding whose Reading is Whole, for the given network name and the CNI
+// Conf returns the network configuration of a binding whose Reading is Complete, for the given network name and the CNI
 // type of the executable. The result shares no container and no port with the binding.
 func (b *Binding) Conf(network, cniType string) *Conf {
 	container, port := b.Container, b.Port

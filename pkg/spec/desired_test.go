@@ -9,7 +9,7 @@ import (
 func TestEqualComparesEveryField(t *testing.T) {
 	full := Binding{PortID: "p", Reading: Unknown, Fault: "f", Container: Container{ContainerID: "c"},
 		Port:          Port{Addresses: []string{"10.0.0.1/24"}, MAC: "m", Bridge: "b"},
-		Configuration: []byte("{}"), Note: "n", Misconfigured: true}
+		Configuration: []byte("{}"), Note: "n", ConfigurationUnreadable: true}
 	var empty Binding
 	for _, path := range [][]int{{0}, {1}, {2}, {3}, {4, 0}, {4, 1}, {4, 2}, {5}, {6}, {7}} {
 		other := full

@@ -9,7 +9,7 @@ import (
 	"os"
 	"slices"
 
-	"github.com/svc-supervisor/svc-supervisor/internal/patience"
+	"github.com/svc-supervisor/svc-supervisor/internal/busyclock"
 )
 
 // batchSize is the number of ids that are checked at once. If the user database does not answer, the first allocation
@@ -57,7 +57,7 @@ func (r *Registry) nextLocked(ctx context.Context, registered table) (uint32, er
 	if err != nil {
 		return 0, err
 	}
-	nss, cancel := patience.WithTimeout(ctx, nssTimeout)
+	nss, cancel := busyclock.WithTimeout(ctx, nssTimeout)
 	defer cancel()
 	c := r.cursor.loadLocked(ids, registered)
 	for considered := 0; ; {

@@ -312,7 +312,7 @@ func diffBindings(got, want *spec.Binding) string {
 	case got.Container.InterfaceName != want.Container.InterfaceName ||
 		got.Container.ContainerID != want.Container.ContainerID:
 		return fmt.Sprintf("names %+v, wanted %+v", got.Container, want.Container)
-	case got.Reading != spec.Whole:
+	case got.Reading != spec.Complete:
 		return ""
 	case got.Container != want.Container:
 		return fmt.Sprintf("container %+v, wanted %+v", got.Container, want.Container)

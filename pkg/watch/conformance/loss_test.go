@@ -33,7 +33,8 @@ func burst(t *testing.T, k *Kind) {
 	before := 0
 	for n, set := range o.since(mark) {
 		b, other := find(set, port(1)), find(set, port(2))
-		if set.Unread != "" || b == nil || other == nil || b.Reading != spec.Whole || other.Reading != spec.Whole {
+		if set.Unread != "" || b == nil || other == nil ||
+			b.Reading != spec.Complete || other.Reading != spec.Complete {
 			t.Fatalf("set %d: %+v", n, set)
 		}
 		now, err := strconv.ParseInt(b.Port.MAC[9:11]+b.Port.MAC[12:14]+b.Port.MAC[15:], 16, 0)
@@ -112,7 +113,7 @@ func outages(t *testing.T, k *Kind) {
 			t.Logf("reported %v after the outage, in %d sets", time.Since(restored), o.count()-mark)
 			o.onlyKnownStates(mark, before, after)
 			for at, set := range o.since(mark) {
-				if b := find(set, port(2)); set.Unread == "" && (b == nil || b.Reading != spec.Whole) {
+				if b := find(set, port(2)); set.Unread == "" && (b == nil || b.Reading != spec.Complete) {
 					t.Errorf("set %d does not have the unchanged container: %+v", at, b)
 				}
 			}

@@ -52,7 +52,7 @@ func (o *observer) onlyKnownStates(mark int, before, after objects) {
 		}
 		for i := range set.Bindings {
 			b := &set.Bindings[i]
-			known := b.Reading != spec.Whole // an object may not be written yet
+			known := b.Reading != spec.Complete // an object may not be written yet
 			for _, state := range states {
 				same := find(state, b.PortID)
 				known = known || same != nil && diffBindings(b, same) == ""
@@ -184,8 +184,8 @@ func unreadableObjects(t *testing.T, k *Kind) {
 			backend.Corrupt(t, r.key)
 			o.waitFor("the fault", func(d spec.Desired) bool {
 				b, other := find(d, port(1)), find(d, port(2))
-				if d.Unread != "" || b == nil || other == nil || other.Reading != spec.Whole ||
-					b.Reading == spec.Whole {
+				if d.Unread != "" || b == nil || other == nil || other.Reading != spec.Complete ||
+					b.Reading == spec.Complete {
 					return false
 				}
 				if strings.Contains(b.Fault, "\n") || b.Fault == "" || strings.Contains(b.Fault, "hunter2") {

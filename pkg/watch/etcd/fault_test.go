@@ -164,7 +164,7 @@ func TestACorrectedPasswordFileIsRead(t *testing.T) {
 	f.put("containers/e", container("e"))
 	f.waitForSet("the change from a new watch", func(d spec.Desired) bool {
 		b := find(d, "q")
-		return b != nil && b.Reading == spec.Whole
+		return b != nil && b.Reading == spec.Complete
 	})
 	f.awaitLaterChange()
 	f.publishRunning()

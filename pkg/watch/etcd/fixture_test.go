@@ -323,7 +323,7 @@ func find(d spec.Desired, port spec.PortID) *spec.Binding {
 // whole reports whether a set was read and contains the binding p without a fault.
 func whole(d spec.Desired) bool {
 	b := find(d, "p")
-	return d.Unread == "" && b != nil && b.Reading == spec.Whole
+	return d.Unread == "" && b != nil && b.Reading == spec.Complete
 }
 
 // secret writes a file that only its owner may read, and returns its path.

@@ -170,7 +170,7 @@ func TestOnlyChangesOfThisHostCauseRequests(t *testing.T) {
 	f.put("bindings/h/n", binding("n", "vpn-n", "x1"))
 	f.waitForSet("the new binding", func(d spec.Desired) bool {
 		b := find(d, "n")
-		return b != nil && b.Reading == spec.Whole
+		return b != nil && b.Reading == spec.Complete
 	})
 	now, _ := f.rpcs.count()
 	if now-requests > 3 {

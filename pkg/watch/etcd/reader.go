@@ -15,7 +15,7 @@ type reader struct {
 	conn           *connection
 	host           spec.HostID
 	sessionChanged signal.Signal
-	ledger         *native.Ledger
+	faultLog       *native.FaultLog
 	changed        func(spec.Desired)
 
 	last        *spec.Desired // the set that was passed to changed last
@@ -30,7 +30,8 @@ func newReader(
 	conn *connection, host spec.HostID, sessionChanged signal.Signal, changed func(spec.Desired),
 ) *reader {
 	return &reader{
-		conn: conn, host: host, sessionChanged: sessionChanged, ledger: native.NewLedger(conn.log), changed: changed,
+		conn: conn, host: host, sessionChanged: sessionChanged, changed: changed,
+		faultLog: native.NewFaultLog(conn.log),
 	}
 }
 
@@ -89,7 +90,7 @@ func (r *reader) deliver(desired spec.Desired, faults []native.Fault) {
 		r.sessionChanged.Send() // etcd may have been unreachable
 	}
 	r.read, r.unreachable = true, false
-	r.ledger.Tell(faults, desired.Unread == "")
+	r.faultLog.Update(faults, desired.Unread == "")
 	r.deliverIfChanged(desired)
 }
 

@@ -275,7 +275,7 @@ func TestUnreadableObjectIsNotAbsent(t *testing.T) {
 				variant.damage(f, name)
 				d := f.waitFor("the fault", func(d spec.Desired) bool {
 					b := find(d, "p")
-					return b != nil && b.Reading != spec.Whole
+					return b != nil && b.Reading != spec.Complete
 				})
 				b := find(d, "p")
 				if b.Reading != object.reading || !strings.HasPrefix(b.Fault, object.key+": ") ||

@@ -80,7 +80,7 @@ func TestPartialScansEqualFullScans(t *testing.T) {
 					got.stable, got.desired, got.faults, want.stable, want.desired, want.faults)
 			}
 			for _, b := range got.desired.Bindings {
-				if b.Reading == spec.Whole {
+				if b.Reading == spec.Complete {
 					bound++
 				}
 			}

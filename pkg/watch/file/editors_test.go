@@ -188,7 +188,7 @@ func TestChangeOfManyFilesIsOneChange(t *testing.T) {
 	f.waitFor("all bindings", func(d spec.Desired) bool { return len(d.Bindings) == fileCount+1 })
 	for _, set := range f.setsSince(mark) {
 		for _, b := range set.Bindings {
-			if b.Reading != spec.Whole {
+			if b.Reading != spec.Complete {
 				t.Errorf("an intermediate set: %+v", b)
 			}
 		}

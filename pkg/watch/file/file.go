@@ -52,7 +52,7 @@ func (n *NSDB) Close() error { return nil }
 // each set that differs from the one before.
 func (n *NSDB) Run(ctx context.Context, changed func(spec.Desired)) error {
 	cache := newCache(n.location.Dir, n.host, n.timing)
-	ledger := native.NewLedger(n.log)
+	faultLog := native.NewFaultLog(n.log)
 	exposed := &exposureLog{log: n.log}
 	watches := newDirWatches(n.log)
 	defer watches.close()
@@ -78,7 +78,7 @@ func (n *NSDB) Run(ctx context.Context, changed func(spec.Desired)) error {
 			exposed.update(cache.exposures())
 		}
 		if result.stable {
-			ledger.Tell(result.faults, result.desired.Unread == "")
+			faultLog.Update(result.faults, result.desired.Unread == "")
 			if last == nil || !last.Equal(&result.desired) {
 				last = &result.desired
 				changed(result.desired)

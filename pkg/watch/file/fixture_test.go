@@ -182,7 +182,7 @@ func find(d spec.Desired, port spec.PortID) *spec.Binding {
 // hasWholeBinding reports whether the host was read and the default binding is complete and without faults.
 func hasWholeBinding(d spec.Desired) bool {
 	b := find(d, "p")
-	return d.Unread == "" && b != nil && b.Reading == spec.Whole
+	return d.Unread == "" && b != nil && b.Reading == spec.Complete
 }
 
 func mac(d spec.Desired) string {

@@ -391,12 +391,12 @@ func (a *assembly) resolveConfiguration(r resolvedBinding) resolvedBinding {
 	key := ConfigurationKey(id)
 	document, err := a.get(key)
 	if err != nil {
-		r.binding.Misconfigured = !errors.Is(err, ErrAbsent)
+		r.binding.ConfigurationUnreadable = !errors.Is(err, ErrAbsent)
 		return r.withUnreadable(key, err, ContainerKey(r.binding.Container.ContainerID))
 	}
 	configuration, faults := document.Configuration(id)
 	if len(faults.Form) > 0 {
-		r.binding.Misconfigured = true
+		r.binding.ConfigurationUnreadable = true
 		return r.withFault(spec.Unknown, key, faults.Form[0].Error())
 	}
 	r.binding.Configuration = configuration

@@ -264,7 +264,7 @@ func TestMissingObjectCausesSecondRead(t *testing.T) {
 		}
 		desired, faults := Assemble(t.Context(), m, "h")
 		first := desired.Bindings[0]
-		if len(faults) > 0 || first.Container.ContainerID != "e" || first.Reading != spec.Whole {
+		if len(faults) > 0 || first.Container.ContainerID != "e" || first.Reading != spec.Complete {
 			t.Errorf("got %+v %v", desired, faults)
 		}
 	})
@@ -309,7 +309,7 @@ func (l *recordingHandler) Handle(_ context.Context, r slog.Record) error {
 
 func TestLedgerLogsFaultAndItsEndOnce(t *testing.T) {
 	var handler recordingHandler
-	ledger := NewLedger(slog.New(&handler))
+	faultLog := NewFaultLog(slog.New(&handler))
 	a, b, c := Fault{"k/a", "one"}, Fault{"k/a", "two"}, Fault{"k/c", "three"}
 	steps := []struct {
 		name   string
@@ -330,7 +330,7 @@ func TestLedgerLogsFaultAndItsEndOnce(t *testing.T) {
 	}
 	for _, step := range steps {
 		handler.got = nil
-		ledger.Tell(step.faults, step.whole)
+		faultLog.Update(step.faults, step.whole)
 		slices.Sort(handler.got)
 		if !slices.Equal(handler.got, step.want) {
 			t.Errorf("%s: got %q, want %q", step.name, handler.got, step.want)

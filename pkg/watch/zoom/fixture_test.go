@@ -358,7 +358,7 @@ func (f *fixture) waitWithin(limit time.Duration, what string, condition func() 
 func whole(n int) func(spec.Desired) bool {
 	return func(d spec.Desired) bool {
 		for _, b := range d.Bindings {
-			if b.Reading != spec.Whole {
+			if b.Reading != spec.Complete {
 				return false
 			}
 		}

@@ -67,7 +67,7 @@ func TestATooLargeNodeAffectsOnlyItsOwnContainer(t *testing.T) {
 	f.waitForSet("both", whole(2))
 	f.put(model.IPSecSiteConnection, id(connections), f.connectionText(0, "x")+"# "+strings.Repeat("x", 2<<20)+"\n")
 	d := f.waitForSet("one unknown", func(d spec.Desired) bool {
-		return len(d.Bindings) == 2 && d.Bindings[0].Reading == spec.Unknown && d.Bindings[1].Reading == spec.Whole
+		return len(d.Bindings) == 2 && d.Bindings[0].Reading == spec.Unknown && d.Bindings[1].Reading == spec.Complete
 	})
 	path := f.object(model.IPSecSiteConnection, id(connections))
 	fault := d.Bindings[0].Fault
@@ -180,7 +180,7 @@ func TestTheLastChangeOfABurstIsReported(t *testing.T) {
 	}
 	f.waitForSet("the last names", func(d spec.Desired) bool {
 		for i, b := range d.Bindings {
-			if b.Reading != spec.Whole || b.Container.InterfaceName != spec.Name(fmt.Sprintf("v%d", 990+i)) {
+			if b.Reading != spec.Complete || b.Container.InterfaceName != spec.Name(fmt.Sprintf("v%d", 990+i)) {
 				return false
 			}
 		}

@@ -34,7 +34,7 @@ func (r *reader) run(ctx context.Context, changed func(spec.Desired)) error {
 	rescan := time.NewTicker(r.conn.location.Rescan)
 	defer rescan.Stop()
 	nodes := newCache()
-	ledger := native.NewLedger(r.conn.log)
+	faultLog := native.NewFaultLog(r.conn.log)
 	assembler := model.NewAssembler(r.conn.location.Tree, r.host)
 	var last *spec.Desired
 	var delayedSince time.Time // start of the current delay; zero: none
@@ -64,7 +64,7 @@ func (r *reader) run(ctx context.Context, changed func(spec.Desired)) error {
 		delayedSince = time.Time{}
 		nodes.retain(result.Paths)
 		r.reportWrongRoot(ctx, nodes, &result)
-		ledger.Tell(result.Faults, result.Desired.Unread == "")
+		faultLog.Update(result.Faults, result.Desired.Unread == "")
 		if last == nil || !last.Equal(&result.Desired) {
 			last = &result.Desired
 			changed(result.Desired)

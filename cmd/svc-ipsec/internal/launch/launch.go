@@ -29,7 +29,7 @@ import (
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/mountview"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/network"
-	"github.com/svc-supervisor/svc-supervisor/internal/patience"
+	"github.com/svc-supervisor/svc-supervisor/internal/busyclock"
 	"github.com/svc-supervisor/svc-supervisor/pkg/netns"
 )
 
@@ -222,7 +222,7 @@ func (s *start) loadLater() error {
 
 // load waits for pluto's control socket and loads all connections.
 func (s *start) load() error {
-	ctx, cancel := patience.WithTimeout(context.Background(), loadTimeout)
+	ctx, cancel := busyclock.WithTimeout(context.Background(), loadTimeout)
 	defer cancel()
 	socket := filepath.Join(s.directory, controlSocket)
 	for {

@@ -8,7 +8,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/svc-supervisor/svc-supervisor/internal/patience"
+	"github.com/svc-supervisor/svc-supervisor/internal/busyclock"
 )
 
 // Limits of Initiate. Many programs that start at the same time slow each other down.
@@ -23,7 +23,7 @@ const (
 // the request. (If an IKE SA is established, whack waits for the peer's answer even with --asynchronous, and an absent
 // peer does not answer.)
 func (c Control) Initiate(ctx context.Context, conns ...string) error {
-	clock := patience.Start()
+	clock := busyclock.Start()
 	for chunk := range slices.Chunk(conns, initiateParallel) {
 		if clock.Elapsed() > initiateBudget {
 			return nil
@@ -42,7 +42,7 @@ func (c Control) Initiate(ctx context.Context, conns ...string) error {
 }
 
 func (c Control) initiate(ctx context.Context, conn string) error {
-	limited, cancel := patience.WithTimeout(ctx, initiateLimit)
+	limited, cancel := busyclock.WithTimeout(ctx, initiateLimit)
 	defer cancel()
 	_, err := c.whack(limited, "--name", conn, "--asynchronous", "--initiate")
 	switch {

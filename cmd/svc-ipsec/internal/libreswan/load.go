@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/svc-supervisor/svc-supervisor/internal/patience"
+	"github.com/svc-supervisor/svc-supervisor/internal/busyclock"
 )
 
 // Spec is one conn as it should be loaded.
@@ -45,12 +45,12 @@ const (
 func (l *Loader) AwaitLoaded(ctx context.Context, specs []Spec) (answer Answer, missing []Spec, err error) {
 	missing = specs
 	answered := false
-	progress := patience.Start() // restarted whenever something new was loaded
+	progress := busyclock.Start() // restarted whenever something new was loaded
 	for pause := pollInterval / 8; ; pause = min(2*pause, pollInterval) {
 		if answer, err = l.control.Query(ctx); err == nil {
 			left := unready(answer.Conns, specs)
 			if !answered || len(left) < len(missing) {
-				progress = patience.Start()
+				progress = busyclock.Start()
 			}
 			missing, answered = left, true
 			if len(missing) == 0 || progress.Elapsed() > loadTimeout {
@@ -166,7 +166,7 @@ func (l *Loader) addLoggedReasons(ctx context.Context, refused map[string]string
 		return
 	}
 	// It takes a moment until the daemon's log lines are in the journal.
-	for clock := patience.Start(); ; {
+	for clock := busyclock.Start(); ; {
 		logged := LoadFailures(l.journal.since(ctx, since, ""))
 		unexplained = slices.DeleteFunc(unexplained, func(conn string) bool {
 			if logged[conn] != "" {

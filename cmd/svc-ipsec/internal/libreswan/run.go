@@ -12,8 +12,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/svc-supervisor/svc-supervisor/internal/busyclock"
 	"github.com/svc-supervisor/svc-supervisor/internal/ownthread"
-	"github.com/svc-supervisor/svc-supervisor/internal/patience"
 )
 
 // outputLimit is how many bytes of a program's output are kept. It is enough for the status of several thousand conns.
@@ -47,7 +47,7 @@ func run(ctx context.Context, limit time.Duration, program string, args ...strin
 // run runs a program with the daemon's user ID and without supplementary groups, in its mount view and network
 // namespace.
 func (p Isolation) run(parent context.Context, limit time.Duration, program string, args ...string) (string, error) {
-	ctx, cancel := patience.WithTimeout(parent, limit)
+	ctx, cancel := busyclock.WithTimeout(parent, limit)
 	defer cancel()
 	cmd := p.command(exec.CommandContext(ctx, program, args...))
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }

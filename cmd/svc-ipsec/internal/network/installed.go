@@ -15,7 +15,7 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
-	"github.com/svc-supervisor/svc-supervisor/internal/patience"
+	"github.com/svc-supervisor/svc-supervisor/internal/busyclock"
 )
 
 // Kinds of guard.
@@ -174,7 +174,7 @@ func (i InstalledGuard) hasTable(name string) (bool, error) {
 // nft runs nft with these rules in the namespace. nft is trusted, starts no programs and prints little. So it needs
 // none of what package libreswan does to run a program: another user id, a process group and an output limit.
 func (i InstalledGuard) nft(ctx context.Context, program string, rules []byte) error {
-	ctx, cancel := patience.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := busyclock.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, program, "-f", "-")
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}

@@ -22,8 +22,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/svc-supervisor/svc-supervisor/internal/busyclock"
 	"github.com/svc-supervisor/svc-supervisor/internal/lockdir"
-	"github.com/svc-supervisor/svc-supervisor/internal/patience"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
@@ -84,7 +84,7 @@ func makeRoot(root string) error {
 
 func open(ctx context.Context, root string, name spec.Name, timeout time.Duration, create bool) (*Directory, error) {
 	path := filepath.Join(root, string(name))
-	clock := patience.Start()
+	clock := busyclock.Start()
 	for {
 		if create {
 			if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {

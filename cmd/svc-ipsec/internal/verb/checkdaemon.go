@@ -13,7 +13,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/config"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/libreswan"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/state"
-	"github.com/svc-supervisor/svc-supervisor/internal/patience"
+	"github.com/svc-supervisor/svc-supervisor/internal/busyclock"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 	"github.com/svc-supervisor/svc-supervisor/pkg/unit"
 )
@@ -28,7 +28,7 @@ func checkDaemon(ctx context.Context, wanted []*config.Connection, d *libreswan.
 	if len(wanted) == 0 {
 		return new(daemonStatus), nil
 	}
-	for clock := patience.Start(); ; {
+	for clock := busyclock.Start(); ; {
 		u, err := d.Bus.Show(ctx, d.Unit())
 		if err != nil {
 			return nil, err

@@ -14,7 +14,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/endpoint"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/libreswan"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/network"
-	"github.com/svc-supervisor/svc-supervisor/internal/patience"
+	"github.com/svc-supervisor/svc-supervisor/internal/busyclock"
 	"github.com/svc-supervisor/svc-supervisor/pkg/unit"
 )
 
@@ -363,7 +363,7 @@ func mismatch(c *config.Connection, loaded libreswan.Conn) string {
 
 // awaitRunning waits until a daemon that systemd is restarting has started. details is the state of its unit.
 func awaitRunning(ctx context.Context, d *libreswan.Daemon, details unit.Details) error {
-	for clock := patience.Start(); !details.Running(); {
+	for clock := busyclock.Start(); !details.Running(); {
 		if details.Gone() || details.FailedForGood() || clock.Elapsed() > readyWithin || ctx.Err() != nil {
 			return fmt.Errorf("%w: its unit is %s", libreswan.ErrNotRunning, details.State())
 		}
@@ -381,7 +381,7 @@ func awaitRunning(ctx context.Context, d *libreswan.Daemon, details unit.Details
 // changes. The deadline is extended as long as the number of missing conns decreases.
 func awaitConns(ctx context.Context, d *libreswan.Daemon, files map[string][]byte) (libreswan.Answer, error) {
 	missing := len(files)
-	for clock := patience.Start(); ; {
+	for clock := busyclock.Start(); ; {
 		answer, err := d.Control().Query(ctx)
 		left := 0
 		for conn := range files {
@@ -390,7 +390,7 @@ func awaitConns(ctx context.Context, d *libreswan.Daemon, files map[string][]byt
 			}
 		}
 		if left < missing {
-			missing, clock = left, patience.Start()
+			missing, clock = left, busyclock.Start()
 		}
 		if err == nil && left == 0 || clock.Elapsed() > answerWithin || ctx.Err() != nil {
 			return answer, err

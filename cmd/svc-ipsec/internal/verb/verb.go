@@ -18,13 +18,13 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/libreswan"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/lookup"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/state"
-	"github.com/svc-supervisor/svc-supervisor/internal/patience"
+	"github.com/svc-supervisor/svc-supervisor/internal/busyclock"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 	"github.com/svc-supervisor/svc-supervisor/pkg/unit"
 	"github.com/svc-supervisor/svc-supervisor/pkg/userid"
 )
 
-// Time limits, by the clock of package patience. The supervisor's deadline is 30 s by default and follows the same
+// Time limits, by the clock of package busyclock. The supervisor's deadline is 30 s by default and follows the same
 // clock. With these limits a verb answers before that deadline, even if it has to undo its changes.
 const (
 	verbLimit    = 20 * time.Second
@@ -67,13 +67,13 @@ func (e *Executable) daemon(tools libreswan.Tools, owner spec.Owner, dir string,
 	return &libreswan.Daemon{Tools: tools, Bus: e.Bus, Owner: owner, Dir: dir, Isolation: isolation(s)}
 }
 
-// budget returns a context for a verb, by the clock of package patience.
+// budget returns a context for a verb, by the clock of package busyclock.
 func (e *Executable) budget(limit time.Duration) (context.Context, context.CancelFunc) {
-	return patience.WithTimeout(e.Context, limit)
+	return busyclock.WithTimeout(e.Context, limit)
 }
 
 // cleanupBudget returns a context for undoing changes. Its time limit is independent of that of the verb, which may
 // have expired.
 func (e *Executable) cleanupBudget() (context.Context, context.CancelFunc) {
-	return patience.WithTimeout(context.WithoutCancel(e.Context), cleanupLimit)
+	return busyclock.WithTimeout(context.WithoutCancel(e.Context), cleanupLimit)
 }

@@ -11,7 +11,7 @@ import (
 
 	"github.com/Masterminds/semver/v3"
 
-	"github.com/svc-supervisor/svc-supervisor/internal/patience"
+	"github.com/svc-supervisor/svc-supervisor/internal/busyclock"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
@@ -158,7 +158,7 @@ func (v *Inventory) Scan(ctx context.Context, statusInterval time.Duration) (cha
 func (v *Inventory) collect(
 	ctx context.Context, answers <-chan answer, probes int, next map[string]*candidate,
 ) (changed bool) {
-	timeout, stop := patience.WithTimeout(ctx, answerWithin)
+	timeout, stop := busyclock.WithTimeout(ctx, answerWithin)
 	defer stop()
 	late, isLate := timeout.Done(), false
 	var answered []answer // not selectable yet

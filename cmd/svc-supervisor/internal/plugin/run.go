@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/svc-supervisor/svc-supervisor/internal/patience"
+	"github.com/svc-supervisor/svc-supervisor/internal/busyclock"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
@@ -23,7 +23,7 @@ const (
 )
 
 // BlockedTime is how long a verb and its descendants must have used at most 10 ms of processor time to count as
-// blocked, by the clock of package patience.
+// blocked, by the clock of package busyclock.
 const BlockedTime = 2 * time.Second
 
 // Runner runs verbs of executables. It is safe for concurrent use.
@@ -62,7 +62,7 @@ func (r *Runner) Run(ctx context.Context, call Call) ([]byte, error) {
 	// the thread must stay until the child has ended.
 	defer runtime.UnlockOSThread()
 
-	ctx, cancel := patience.WithTimeoutCause(ctx, call.Deadline, func() time.Duration { return used(process.Pid) },
+	ctx, cancel := busyclock.WithTimeoutCause(ctx, call.Deadline, func() time.Duration { return used(process.Pid) },
 		fmt.Errorf("deadline of %v", call.Deadline))
 	defer cancel()
 	if call.Blocked != nil {
@@ -113,7 +113,7 @@ func (r *Runner) Run(ctx context.Context, call Call) ([]byte, error) {
 // returns after that, or when ctx is cancelled.
 func awaitBlocked(ctx context.Context, pid int, blocked func()) {
 	for before := time.Duration(0); ; {
-		wait, cancel := patience.WithTimeout(ctx, BlockedTime)
+		wait, cancel := busyclock.WithTimeout(ctx, BlockedTime)
 		<-wait.Done()
 		cancel()
 		if ctx.Err() != nil {

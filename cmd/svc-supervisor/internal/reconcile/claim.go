@@ -181,8 +181,8 @@ func (c *claims) claim(name spec.Name, holders *holders) observe.Claim {
 	}
 	is := observe.Claim{Binding: winner, Taken: c.takenFrom(winner, holders)}
 	switch {
-	case winner.Reading == spec.Whole:
-	case winner.Misconfigured:
+	case winner.Reading == spec.Complete:
+	case winner.ConfigurationUnreadable:
 		is.Refused = winner.Fault
 	default:
 		return observe.Claim{Binding: winner, Unread: winner.Fault}

@@ -81,7 +81,7 @@ func (d *duplicates) update(bindings []spec.Binding) {
 	next, last := d.before[:0], d.last
 	for i := range bindings {
 		b := &bindings[i]
-		if b.Reading != spec.Whole || len(b.Configuration) == 0 || len(b.Port.Addresses) == 0 {
+		if b.Reading != spec.Complete || len(b.Configuration) == 0 || len(b.Port.Addresses) == 0 {
 			continue
 		}
 		for len(last) > 0 && last[0].port < b.PortID {

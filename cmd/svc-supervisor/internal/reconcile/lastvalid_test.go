@@ -94,7 +94,8 @@ func TestLastValidConfigurationIsPassedOnlyOnRequest(t *testing.T) {
 // The last readable one stays in use, also after healing and a reboot.
 func TestUnreadableConfigurationKeepsTheLastOneRunning(t *testing.T) {
 	misconfigured := func(b spec.Binding) spec.Binding {
-		b.Reading, b.Fault, b.Misconfigured, b.Configuration = spec.Unknown, "configurations/k: is not YAML", true, nil
+		b.Reading, b.Fault = spec.Unknown, "configurations/k: is not YAML"
+		b.ConfigurationUnreadable, b.Configuration = true, nil
 		return b
 	}
 	inWorld(t, func(w *world) {

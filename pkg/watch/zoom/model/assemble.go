@@ -161,14 +161,14 @@ func (f *resolution) addNote(path, text string) {
 	f.binding.Note = f.faults[len(f.faults)-1].String()
 }
 
-// setReading records a fault because of which the binding is not whole. The first such fault determines the binding's
-// Reading and Fault. All of them are added to the faults.
+// setReading records a fault because of which the binding is not complete. The first such fault determines the
+// binding's Reading and Fault. All of them are added to the faults.
 func (f *resolution) setReading(reading spec.Reading, path, text string) {
 	f.addFault(path, text)
 	if f.partial {
 		return
 	}
-	if f.binding.Reading == spec.Whole {
+	if f.binding.Reading == spec.Complete {
 		f.binding.Reading, f.binding.Fault = reading, f.faults[len(f.faults)-1].String()
 	}
 }
@@ -276,7 +276,7 @@ func (f *resolution) resolveConfiguration(by string, c container) {
 	if c.serviceType == ipsecType {
 		f.resolveRouter(by, c.configuration)
 		// A configuration is misconfigured only if its objects exist and cannot be used.
-		f.binding.Misconfigured = f.binding.Reading == spec.Unknown &&
+		f.binding.ConfigurationUnreadable = f.binding.Reading == spec.Unknown &&
 			!strings.Contains(f.binding.Fault, ": "+noSuchObject)
 		return
 	}

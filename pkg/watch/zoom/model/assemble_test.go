@@ -135,16 +135,16 @@ func TestUnusableNodeMakesBindingUnknown(t *testing.T) {
 		{"the external port cannot be read", state(external, Unreadable), spec.Unknown,
 			external + ": no permission\n" + router +
 				": none of its ports that can be read has the port_address 100.100.100.2"},
-		{"another port of the router cannot be read", state(midonet.Object(Port, ipv6Port), Absent), spec.Whole,
+		{"another port of the router cannot be read", state(midonet.Object(Port, ipv6Port), Absent), spec.Complete,
 			midonet.Object(Port, ipv6Port) + ": no such object, and " + router + " names it"},
-		{"enums as numbers", replace(conn, "initiator: RESPONSE_ONLY", "initiator: 2"), spec.Whole, ""},
-		{"fields of a later release", replace(conn, "mtu:", "later { field: [1, <>] } mtu:"), spec.Whole, ""},
-		{"the external port has no address", replace(external, "100.100.100.2", "100.100.100.3"), spec.Whole,
+		{"enums as numbers", replace(conn, "initiator: RESPONSE_ONLY", "initiator: 2"), spec.Complete, ""},
+		{"fields of a later release", replace(conn, "mtu:", "later { field: [1, <>] } mtu:"), spec.Complete, ""},
+		{"the external port has no address", replace(external, "100.100.100.2", "100.100.100.3"), spec.Complete,
 			router +
 				": none of its ports has the port_address 100.100.100.2, the external_ip of its VPN services: " +
 				"nothing runs"},
 		{"two external addresses", replace(midonet.Object(VpnService, downService), "100.100.100.2", "100.100.100.9"),
-			spec.Whole,
+			spec.Complete,
 			router + ": its VPN services have several external_ip, 100.100.100.2, 100.100.100.9: nothing runs"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -158,11 +158,11 @@ func TestUnusableNodeMakesBindingUnknown(t *testing.T) {
 			if b.Reading != row.reading || b.PortID != spec.PortID(portID) {
 				t.Errorf("%+v", b)
 			}
-			if (b.Fault == "") != (b.Reading == spec.Whole) ||
+			if (b.Fault == "") != (b.Reading == spec.Complete) ||
 				b.Reading != spec.Unread && (b.Container.ContainerID == "") {
 				t.Errorf("%+v", b)
 			}
-			if b.Reading == spec.Whole && b.Configuration == nil {
+			if b.Reading == spec.Complete && b.Configuration == nil {
 				t.Error("no configuration")
 			}
 			got := faultTexts(r)
@@ -238,7 +238,7 @@ func TestNoteExplainsMissingExternalAddress(t *testing.T) {
 		s := fixture(t)
 		row.change(s)
 		b := Assemble(midonet, s, hostID).Desired.Bindings[0]
-		if b.Reading != spec.Whole || (b.Note == "") != (row.note == "") ||
+		if b.Reading != spec.Complete || (b.Note == "") != (row.note == "") ||
 			row.note != "" && !strings.HasPrefix(b.Note, router+row.note) {
 			t.Errorf("%s: %v %q", row.name, b.Reading, b.Note)
 		}
@@ -250,7 +250,7 @@ func TestOtherServiceTypeGetsConfigurationID(t *testing.T) {
 	s.replace(t, midonet.Object(ServiceContainer, containerID), "IPSEC", "HAPROXY")
 	r := Assemble(midonet, s, hostID)
 	b := r.Desired.Bindings[0]
-	if got := string(b.Configuration); got != `{"id":"`+string(routerID)+`"}` || b.Reading != spec.Whole {
+	if got := string(b.Configuration); got != `{"id":"`+string(routerID)+`"}` || b.Reading != spec.Complete {
 		t.Errorf("%+v", r.Desired)
 	}
 }

@@ -119,7 +119,7 @@ func TestHostSettingsOverrideTemplateAndDefault(t *testing.T) {
 			if got := faultTexts(r); (got == "") != (row.fault == "") || !strings.HasPrefix(got, row.fault) {
 				t.Errorf("faults: %s", got)
 			}
-			if r.Desired.Bindings[0].Reading != spec.Whole {
+			if r.Desired.Bindings[0].Reading != spec.Complete {
 				t.Errorf("a container depends on a setting: %+v", r.Desired.Bindings[0])
 			}
 		})

@@ -120,7 +120,8 @@ func TestNodesHaveSameDesiredStateAsNativeObjects(t *testing.T) {
 	s := snapshotOf(t, all)
 	for _, host := range []model.UUID{hostID, otherHost} {
 		want, faults := native.Assemble(t.Context(), nativeOf(all), spec.HostID(host))
-		if len(faults) > 0 || want.Unread != "" || len(want.Bindings) != 1 || want.Bindings[0].Reading != spec.Whole {
+		if len(faults) > 0 || want.Unread != "" || len(want.Bindings) != 1 ||
+			want.Bindings[0].Reading != spec.Complete {
 			t.Fatalf("%+v %v", want, faults)
 		}
 		r := model.Assemble(midonet, s, host)

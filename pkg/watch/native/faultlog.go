@@ -2,22 +2,22 @@ package native
 
 import "log/slog"
 
-// Ledger logs the faults of NSDB objects. It logs each fault once, logs again if the fault changes, and logs one line
+// FaultLog logs the faults of NSDB objects. It logs each fault once, logs again if the fault changes, and logs one line
 // when an object has no faults any more.
-type Ledger struct {
+type FaultLog struct {
 	log    *slog.Logger
 	logged map[Fault]bool
 }
 
-// NewLedger returns an empty Ledger.
-func NewLedger(log *slog.Logger) *Ledger {
-	return &Ledger{log: log, logged: map[Fault]bool{}}
+// NewFaultLog returns an empty FaultLog.
+func NewFaultLog(log *slog.Logger) *FaultLog {
+	return &FaultLog{log: log, logged: map[Fault]bool{}}
 }
 
-// Tell logs the new faults in the complete list of current faults, and the objects whose faults have ended. whole must
-// be false if the host could not be read: the list then lacks the faults of the other objects, and they do not count as
-// ended.
-func (l *Ledger) Tell(faults []Fault, whole bool) {
+// Update logs the faults that are new in the list of current faults, and the objects whose faults have ended. complete
+// must be false if the host could not be read: the list then lacks the faults of the other objects, and they do not
+// count as ended.
+func (l *FaultLog) Update(faults []Fault, complete bool) {
 	now := map[Fault]bool{}
 	faulty := map[Key]bool{}
 	for _, fault := range faults {
@@ -29,7 +29,7 @@ func (l *Ledger) Tell(faults []Fault, whole bool) {
 	for fault := range l.logged {
 		switch {
 		case now[fault]:
-		case !whole && !faulty[fault.Key]:
+		case !complete && !faulty[fault.Key]:
 			now[fault] = true
 		case !faulty[fault.Key]:
 			l.log.Info("NSDB object readable again", "key", string(fault.Key))

@@ -1,4 +1,4 @@
-// Package patience provides timeouts that are longer on a busy machine. If processes have to wait for a processor,
+// Package busyclock provides timeouts that are longer on a busy machine. If processes have to wait for a processor,
 // healthy work takes longer. A timeout in real time would end such work, it would be repeated, and the machine would
 // become busier still. Therefore a clock of this package runs at a fifth of its speed while some process waits for a
 // processor. The processor time that the work itself used also counts for a fifth only. For work that does not use a
@@ -6,7 +6,7 @@
 //
 // The clock uses the pressure stall information of the kernel (/proc/pressure/cpu, "some"). If the kernel does not
 // provide it, only the processor time of the work slows the clock.
-package patience
+package busyclock
 
 import (
 	"bytes"
