@@ -72,7 +72,7 @@ endef
 # The tests in the sandbox wait more than they work, so they run beside those that need the processors. What apt installs must be there
 # before: it restarts any systemd that runs from the same files.
 test: check build tools previous ## check, unit, bats, crash, guest; side by side
-	test/ground/packages build nsdb sandbox runtimes guest
+	test/ground/packages build nsdb sandbox runtimes metrics guest
 	test/lanes \
 		go '$(MAKE) run-race run-guest' \
 		sandbox '$(MAKE) run-ground run-crash' \
@@ -128,7 +128,7 @@ tools: ## CNI's own programs, which the tests drive the executables with; test/s
 		github.com/containernetworking/plugins/plugins/ipam/host-local@v1.9.1
 
 bats: build tools previous ## the behaviour of the whole, in the sandbox, also under podman and containerd
-	test/ground/packages runtimes
+	test/ground/packages runtimes metrics
 	$(MAKE) run-bats
 
 run-bats:

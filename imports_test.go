@@ -102,6 +102,9 @@ var importBans = []struct {
 	{"cmd/svc-supervisor/internal/journal", slices.Concat(ownPackages, []string{module + "pkg/spec"}),
 		"it reads any entries"},
 
+	{"cmd/svc-supervisor/internal/metrics",
+		[]string{statedir, watch, netns, unit, module + "pkg/userid", "os/exec"}, "it only reads what it is given"},
+
 	{"cmd/svc-supervisor/internal/decide", slices.Concat(ownPackages, []string{"os", "time", "context", "log/slog"}),
 		"the decision is a pure function of the facts"},
 

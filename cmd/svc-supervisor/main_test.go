@@ -9,6 +9,7 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -195,7 +196,7 @@ func TestPsShowsTheRowsOfTheSupervisor(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	rows := rowSource{reconcile.HostRow{ID: "h", Unread: "no Host object\n"}}
-	wait, err := api.Serve(ctx, filepath.Join(dir, "api.sock"), rows, inventory)
+	wait, err := api.Serve(ctx, filepath.Join(dir, "api.sock"), rows, inventory, http.NotFoundHandler())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -119,7 +119,7 @@ func withoutSupervisor(ctx context.Context, stateDir string, name spec.Name) ([]
 		if name != "" && entry.Name != name {
 			continue
 		}
-		row := reconcile.Row{Name: entry.Name, Type: entry.ServiceType, Status: "UNKNOWN"}
+		row := reconcile.Row{Name: entry.Name, Type: entry.ServiceType, Status: reconcile.RowUnknown}
 		if r := entry.Record; r != nil {
 			row.Version, row.AddedAt, row.Units = r.Executable.Version, r.AddedAt, r.Units()
 			row.PortID, row.ContainerID = r.Container.PortID, r.Container.ContainerID
@@ -147,21 +147,21 @@ func withoutSupervisor(ctx context.Context, stateDir string, name spec.Name) ([]
 // statusOf derives the status of a container from the phase of its record and from the state of its units.
 func statusOf(r *statedir.Record, units []unit.Unit, unitsErr error) (status, reason string) {
 	if r.Phase != statedir.Added && r.Phase != statedir.Changing {
-		return "HELD", "record " + string(r.Phase)
+		return reconcile.RowHeld, "record " + string(r.Phase)
 	}
 	if unitsErr != nil {
-		return "UNKNOWN", unitsErr.Error()
+		return reconcile.RowUnknown, unitsErr.Error()
 	}
 	for _, name := range r.Units() {
 		i := slices.IndexFunc(units, func(u unit.Unit) bool { return u.Name == name })
 		if i < 0 {
-			return "UNKNOWN", name + " is gone"
+			return reconcile.RowUnknown, name + " is gone"
 		}
 		if !units[i].Running() {
-			return "UNKNOWN", name + " is " + units[i].State()
+			return reconcile.RowUnknown, name + " is " + units[i].State()
 		}
 	}
-	return "RUNNING", ""
+	return reconcile.RowRunning, ""
 }
 
 // Exit statuses of ps --exit-code.
@@ -180,7 +180,7 @@ func findings(view *api.Containers) error {
 	}
 	notRunning, down := 0, 0
 	for _, row := range view.Containers {
-		if row.Status != "RUNNING" {
+		if row.Status != reconcile.RowRunning {
 			notRunning++
 		}
 		if row.Health != nil {

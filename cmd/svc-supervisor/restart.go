@@ -12,6 +12,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/api"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/reconcile"
 	"github.com/svc-supervisor/svc-supervisor/pkg/netns"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 	"github.com/svc-supervisor/svc-supervisor/pkg/statedir"
@@ -171,7 +172,7 @@ func checkRunning(ctx context.Context, socket string, name spec.Name) error {
 		return err
 	}
 	for _, row := range view.Containers {
-		if row.Name == name && row.Status == "RUNNING" {
+		if row.Name == name && row.Status == reconcile.RowRunning {
 			return nil
 		}
 		if row.Name == name {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -24,6 +25,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/health"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/kernelevents"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/logs"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/metrics"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/observe"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/plugin"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/reconcile"
@@ -71,6 +73,18 @@ func runCommand() *cli.Command {
 				"`TIME` between two scans for changes that no event reports: leftovers, names that became free",
 				30*time.Second),
 			duration("grace", "`TIME` that running verbs get when the supervisor stops", 30*time.Second),
+			&cli.StringFlag{
+				Name: "metrics-listen", EnvVars: []string{"SVC_METRICS_LISTEN"},
+				Usage: "serve Prometheus metrics at this TCP `ADDRESS`, like 127.0.0.1:9469 (default: only on the socket)",
+				Action: func(_ *cli.Context, address string) error {
+					if _, port, err := net.SplitHostPort(address); address != "" && (err != nil || port == "") {
+						return &spec.Fault{
+							Key: "--metrics-listen", Value: address, Allowed: "<host>:<port>, [<IPv6 address>]:<port> or :<port>",
+						}
+					}
+					return nil
+				},
+			},
 			&cli.BoolFlag{
 				Name: "stop-containers", EnvVars: []string{"SVC_STOP_CONTAINERS"},
 				Usage: "remove all containers when the supervisor stops",
@@ -113,6 +127,8 @@ type supervisor struct {
 	events         kernelevents.Subscriber
 	nsdb           watch.NSDB
 	statuses       *report.StatusPublisher
+	metrics        *metrics.Metrics
+	metricsAddress string // of --metrics-listen; "" if it is not given
 	reconciler     *reconcile.Reconciler
 	runDir         string
 	rescan         time.Duration
@@ -136,6 +152,8 @@ func newSupervisor(c *cli.Context) (_ *supervisor, err error) {
 		rescan:         c.Duration("rescan"),
 		resyncInterval: c.Duration("resync"),
 		stopContainers: c.Bool("stop-containers"),
+		metrics:        metrics.New(),
+		metricsAddress: c.String("metrics-listen"),
 	}
 	s.settings = newSettings(levels, c.Duration("status-interval"), s.log)
 	host, err := hostID(c)
@@ -181,7 +199,7 @@ func newSupervisor(c *cli.Context) (_ *supervisor, err error) {
 		VerbDeadline:  c.Duration("verb-timeout"),
 		CheckInterval: c.Duration("check-interval"),
 		Grace:         c.Duration("grace"),
-	}, observer, s.records, namespaces, hostLinks{}, units, &s.events, s.inventory, s.statuses, s.log, typed)
+	}, observer, s.records, namespaces, hostLinks{}, units, &s.events, observedPlugins{s.inventory, s.metrics}, s.statuses, s.log, typed)
 	for _, v := range unknownVariables(c.App.Commands, os.Environ()) {
 		s.log.Warn("unknown variable ignored", "variable", v.name, "nearest", v.nearest)
 	}
@@ -218,7 +236,9 @@ func (s *supervisor) run(ctx context.Context) error {
 	publishCtx, stopPublishing := context.WithCancel(context.WithoutCancel(ctx)) // publishes statuses; ends last
 	defer stopPublishing()
 
-	waitAPI, err := api.Serve(publishCtx, filepath.Join(s.runDir, "api.sock"), s.reconciler, s.inventory)
+	metricsHandler := s.metrics.Handler(version, s.reconciler, s.inventory)
+	socket := filepath.Join(s.runDir, "api.sock")
+	waitAPI, err := api.Serve(publishCtx, socket, s.reconciler, s.inventory, metricsHandler)
 	if err != nil {
 		return err
 	}
@@ -229,6 +249,9 @@ func (s *supervisor) run(ctx context.Context) error {
 	}
 	var watchers, workers, publishers sync.WaitGroup
 	publishers.Go(func() { s.statuses.Run(publishCtx) })
+	if s.metricsAddress != "" {
+		publishers.Go(func() { metrics.Serve(publishCtx, s.metricsAddress, metricsHandler, s.log) })
+	}
 	for _, wait := range []func() error{waitAPI, waitHealth} {
 		publishers.Go(func() {
 			if err := wait(); err != nil {
@@ -441,6 +464,19 @@ func (s *supervisor) notify(state string) {
 	if _, err := daemon.SdNotify(false, state); err != nil {
 		s.log.Warn("systemd not notified", "error", err)
 	}
+}
+
+// observedPlugins counts the verbs of containers in the metrics.
+type observedPlugins struct {
+	*plugin.Inventory
+	metrics *metrics.Metrics
+}
+
+func (p observedPlugins) Run(ctx context.Context, call plugin.Call) ([]byte, error) {
+	begin := time.Now()
+	stdout, err := p.Inventory.Run(ctx, call)
+	p.metrics.ObserveVerb(call.Type, call.Verb, time.Since(begin), err)
+	return stdout, err
 }
 
 // hostLinks accesses the links of the network namespace that the supervisor runs in.

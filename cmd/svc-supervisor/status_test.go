@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -29,7 +30,8 @@ func serveRows(t *testing.T) string {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	wait, err := api.Serve(ctx, filepath.Join(dir, "api.sock"), rowSource{reconcile.HostRow{ID: "h"}}, inventory)
+	wait, err := api.Serve(ctx, filepath.Join(dir, "api.sock"), rowSource{reconcile.HostRow{ID: "h"}}, inventory,
+		http.NotFoundHandler())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -107,7 +107,7 @@ func waitFor(ctx context.Context, timeout time.Duration, whyNot func(context.Con
 // so can an old record; the container that runs takes precedence.
 func rowOf(view *api.Containers, name spec.Name) (found *reconcile.Row) {
 	for i, row := range view.Containers {
-		if row.Name == name && (found == nil || row.Status == "RUNNING") {
+		if row.Name == name && (found == nil || row.Status == reconcile.RowRunning) {
 			found = &view.Containers[i]
 		}
 	}
@@ -119,7 +119,7 @@ func whyNotRunning(view *api.Containers, name spec.Name) string {
 	switch {
 	case row == nil:
 		return errNoContainer.Error()
-	case row.Status == "RUNNING":
+	case row.Status == reconcile.RowRunning:
 		return ""
 	case row.Reason == "":
 		return "it is " + row.Status

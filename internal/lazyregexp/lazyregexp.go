@@ -20,6 +20,9 @@ func New(text string) Regexp {
 // MatchString works like the method of regexp.Regexp.
 func (r Regexp) MatchString(s string) bool { return r.compiled().MatchString(s) }
 
+// FindString works like the method of regexp.Regexp.
+func (r Regexp) FindString(s string) string { return r.compiled().FindString(s) }
+
 // FindStringSubmatch works like the method of regexp.Regexp.
 func (r Regexp) FindStringSubmatch(s string) []string { return r.compiled().FindStringSubmatch(s) }
 

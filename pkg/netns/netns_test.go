@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/svc-supervisor/svc-supervisor/internal/busyclock"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
@@ -92,11 +93,11 @@ func TestAFileThatACrashLeftIsReplacedAtOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	Directory.state(t, name, Stale)
-	start := time.Now()
+	clock := busyclock.Start()
 	if err := Directory.Make(owner("ns-left"), 0); err != nil {
 		t.Fatal(err)
 	}
-	if took := time.Since(start); took > mountGrace/2 {
+	if took := clock.Elapsed(); took > mountGrace/2 {
 		t.Errorf("took %s", took)
 	}
 	Directory.state(t, name, Ours)
@@ -274,7 +275,7 @@ func TestALockHeldByAnotherProgramDelaysOnlyOnce(t *testing.T) {
 	inside, peak := 0, 0
 	var mu sync.Mutex
 	var calls sync.WaitGroup
-	began := time.Now()
+	clock := busyclock.Start()
 	for range 5 {
 		calls.Go(func() {
 			err := d.directory.locked(func() error {
@@ -297,7 +298,7 @@ func TestALockHeldByAnotherProgramDelaysOnlyOnce(t *testing.T) {
 	if peak != 1 {
 		t.Errorf("%d concurrent calls", peak)
 	}
-	if took := time.Since(began); took > 4*sharedLockTimeout {
+	if took := clock.Elapsed(); took > 4*sharedLockTimeout {
 		t.Errorf("took %v: the calls waited for the shared lock one after the other", took)
 	}
 	if info, err := os.Stat(d.directory.lockPath()); err != nil || info.Mode().Perm() != 0o700 {

@@ -16,7 +16,7 @@ vpn() {
 	bind p-left left c-left "addresses: [169.254.0.1/30]"
 }
 
-begin() { start SVC_PLUGIN_PATH="$LIBEXEC" "$@"; }
+begin() { start SVC_PLUGIN_PATH="$LIBEXEC" SVC_CHECK_INTERVAL=5s "$@"; }
 ps_row() { PLUGIN_PATH=$LIBEXEC row "$@"; }
 FIRST=7f1c0000-0000-4000-8000-000000000001
 

@@ -1,4 +1,4 @@
-// Package api shows the containers and plugins of the supervisor, as JSON over HTTP on a UNIX socket that only root can
+// Package api shows the containers, plugins and metrics of the supervisor over HTTP, on a UNIX socket that only root can
 // open. The API is read-only.
 package api
 
@@ -73,9 +73,11 @@ func PluginsOf(inventory *plugin.Inventory) Plugins {
 }
 
 // Serve serves the API on a socket at path until ctx is cancelled. It replaces an existing socket, which a killed
-// supervisor left: the caller holds the lock of the state directory, so no other supervisor runs. wait blocks until the
-// server has ended, and returns its error.
-func Serve(ctx context.Context, path string, view View, inventory *plugin.Inventory) (wait func() error, err error) {
+// supervisor left: the caller holds the lock of the state directory, so no other supervisor runs. metrics answers
+// GET /metrics. wait blocks until the server has ended, and returns its error.
+func Serve(
+	ctx context.Context, path string, view View, inventory *plugin.Inventory, metrics http.Handler,
+) (wait func() error, err error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, fmt.Errorf("api socket: %w", err)
 	}
@@ -96,6 +98,7 @@ func Serve(ctx context.Context, path string, view View, inventory *plugin.Invent
 		write(w, Containers{&host, rows})
 	})
 	mux.HandleFunc("GET /plugins", func(w http.ResponseWriter, _ *http.Request) { write(w, PluginsOf(inventory)) })
+	mux.Handle("GET /metrics", metrics)
 	server := &http.Server{Handler: mux, ReadTimeout: 5 * time.Second, WriteTimeout: 30 * time.Second}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -38,7 +39,7 @@ func serve(t *testing.T, path string, view View, dirs ...string) {
 	}
 	inventory.Scan(t.Context(), time.Hour)
 	ctx, cancel := context.WithCancel(context.Background())
-	wait, err := Serve(ctx, path, view, inventory)
+	wait, err := Serve(ctx, path, view, inventory, http.NotFoundHandler())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -207,7 +208,7 @@ func TestMissingServerIsErrNotRunning(t *testing.T) {
 func TestStoppedServerIsErrNotRunning(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "api.sock")
 	ctx, cancel := context.WithCancel(context.Background())
-	wait, err := Serve(ctx, path, fixedView{}, nil)
+	wait, err := Serve(ctx, path, fixedView{}, nil, http.NotFoundHandler())
 	if err != nil {
 		t.Fatal(err)
 	}

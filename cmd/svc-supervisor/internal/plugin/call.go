@@ -10,7 +10,8 @@ import (
 
 // Call is one verb of one executable.
 type Call struct {
-	Executable  string // absolute path
+	Executable  string           // absolute path
+	Type        spec.ServiceType // of the executable; only for the caller's metrics
 	Verb        spec.Verb
 	ContainerID string
 	Namespace   string            // path; may be empty on DEL

@@ -122,7 +122,7 @@ func (a *adder) runAdd(
 // the container was created, edited that its configuration changed.
 func (a *adder) noteAdded(name spec.Name, m *memory, result *spec.Result, isNew, edited bool) {
 	m.life.settledAt, m.checks.errors, m.retries.addFails, m.retries.notInPlace = time.Time{}, 0, 0, ""
-	m.life.added = time.Now()
+	m.life.added, m.life.createdHere = time.Now(), m.life.createdHere || isNew
 	m.checks.good = nil
 	if isNew || m.checks.at.IsZero() { // a reconfiguration that a push asks for does not delay CHECK
 		m.checks.at = a.checks.next()

@@ -232,7 +232,9 @@ func (c *claims) takenFrom(b *spec.Binding, holders *holders) string {
 		return ""
 	}
 	for _, rival := range c.byContainer[b.Container.ContainerID] {
-		if rival.PortID < b.PortID && rival.Container.InterfaceName != name {
+		// A binding that does not get its name does not get the container id either.
+		if rival.PortID < b.PortID && rival.Container.InterfaceName != name &&
+			c.winner(rival.Container.InterfaceName, holders) == rival {
 			return fmt.Sprintf("container id %s is wanted by %s of port %s", b.Container.ContainerID,
 				rival.Container.InterfaceName, rival.PortID)
 		}

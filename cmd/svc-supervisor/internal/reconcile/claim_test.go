@@ -102,6 +102,26 @@ func TestBindingWithTheRecordKeepsTheNameDuringHealing(t *testing.T) {
 	})
 }
 
+// TestBindingWithoutANameDoesNotBlockItsContainerID has three bindings: the first gets neither the name, which a record
+// has, nor therefore the container id.
+func TestBindingWithoutANameDoesNotBlockItsContainerID(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.bind(vpn("p5", "vpn1", "c5"))
+		w.start()
+		w.untilSettled(time.Second)
+		w.bind(vpn("p1", "vpn1", "c1"), vpn("p2", "vpn2", "c1"))
+		w.after(time.Minute)
+		if got := w.status("c1"); got.Code != spec.Running || w.namespaces["vpn2"].owner.ContainerID != "c1" {
+			t.Errorf("status %+v, published %s; %s", got, w.history("c1"), w.heldReason("vpn2"))
+		}
+		w.unbind("p5") // now the first binding could have the name
+		w.after(time.Minute)
+		if got := w.status("c1"); got.Code != spec.Running || strings.Contains(w.verbs("vpn2"), "DEL") {
+			t.Errorf("status %+v, verbs %s", got, w.verbs("vpn2"))
+		}
+	})
+}
+
 func TestTwoNamesForOneContainerID(t *testing.T) {
 	rows := []struct {
 		sentence string

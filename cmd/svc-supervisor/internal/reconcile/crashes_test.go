@@ -144,6 +144,30 @@ func TestRestartsBeforeTheStartAreShownButNotCounted(t *testing.T) {
 	})
 }
 
+// TestRestartsBeforeTheStartAreNotCountedAfterAReconfigure has an edit before the counters are read for the first time.
+func TestRestartsBeforeTheStartAreNotCountedAfterAReconfigure(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.bind(vpn("p1", "vpn1", "c1"))
+		w.start()
+		w.untilSettled(time.Second)
+		w.current.stop()
+		w.change(func() { w.restarts[vpn1Unit] = 7 })
+		w.bind(edited(vpn("p1", "vpn1", "c1"), 2))
+		w.start()
+		w.after(2 * time.Minute) // until a CHECK has run
+		if got := w.verbs("vpn1"); strings.Count(got, "ADD") != 2 {
+			t.Fatalf("verbs %s", got)
+		}
+		if row := w.row1(); row.Restarts != 7 || row.Reason != "" || strings.Contains(w.history("c1"), "ERROR") {
+			t.Errorf("%+v, published %s", row, w.history("c1"))
+		}
+		w.crash("a failure of now")
+		if row := w.row1(); row.Restarts != 8 || !strings.Contains(row.Reason, "a failure of now") {
+			t.Errorf("%+v", row)
+		}
+	})
+}
+
 func TestCHECKThatFailsAfterEachADDHasAStableStatus(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.on(spec.Check, "vpn1", behaviour{fails: &spec.Error{Code: 102, Msg: "no device"}})

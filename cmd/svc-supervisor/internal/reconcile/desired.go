@@ -165,6 +165,19 @@ func (d *desired) recall(name spec.Name, record *statedir.Record, container spec
 	}
 }
 
+// learn stores what the record of a name holds, if that is not known because the record could not be read at the start.
+// It reports whether it was not known.
+func (d *desired) learn(name spec.Name, record *statedir.Record) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if known := d.holders.byName[name]; known.port != "" {
+		return false
+	}
+	d.slots[name] = true
+	d.holders.set(name, holderOf(record))
+	return true
+}
+
 // recorded stores what a record that was written holds.
 func (d *desired) recorded(record *statedir.Record) {
 	d.mu.Lock()

@@ -105,7 +105,7 @@ func (g *collector) collect(ctx context.Context, e plugin.Executable, valid []sp
 	}
 	log := g.logs(e.Type)
 	_, err = g.plugins.Run(ctx, plugin.Call{
-		Executable: e.Path, Verb: spec.GC, ContainerID: spec.Network, Stdin: stdin, Deadline: gcDeadline,
+		Executable: e.Path, Type: e.Type, Verb: spec.GC, ContainerID: spec.Network, Stdin: stdin, Deadline: gcDeadline,
 		Stderr: func(line string) { relay(log, spec.GC, line) },
 	})
 	if err != nil && ctx.Err() == nil {

@@ -68,6 +68,12 @@ func (l *memories) setRow(m *memory, row Row) {
 		row.Health = row.Health.With(m.shared.pushed.connections)
 	}
 	m.shared.row = row
+	switch {
+	case row.Status == RowRunning || row.Name == "":
+		m.shared.notRunningSince = time.Time{}
+	case m.shared.notRunningSince.IsZero():
+		m.shared.notRunningSince = time.Now()
+	}
 }
 
 // forgetOrWake sets the timer that marks the name for the next observation, or deletes the memory of a name that has

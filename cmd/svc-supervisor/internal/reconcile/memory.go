@@ -31,8 +31,11 @@ type memory struct {
 
 // shared is the part of a memory that not only the worker of the name writes. memories.mu protects it.
 type shared struct {
-	timer  *time.Timer // marks the name when something is due
-	row    Row
+	timer *time.Timer // marks the name when something is due
+	row   Row
+	// notRunningSince is since when the row has another status than RUNNING; zero: it is RUNNING, or there is none.
+	notRunningSince time.Time
+
 	pushed pushedHealth
 	logged map[string]spec.Connection // the connections by id, in the state that was logged last
 	lines  changeLines
@@ -45,7 +48,8 @@ type shared struct {
 type lifetime struct {
 	ran          bool      // the container has run before, so it is being repaired
 	reported     bool      // a status was published since the container runs
-	added        time.Time // when the last ADD succeeded
+	createdHere  bool      // this process created the container, so it knows all restarts of its units
+	added        time.Time // when the last ADD succeeded; also one on a running container
 	runningSince time.Time // since when the container runs, by the monotonic clock; zero: unknown
 	downSince    time.Time // since when the container is wanted and does not run
 	settledAt    time.Time // since when the container runs as it is wanted; zero: it does not

@@ -84,6 +84,13 @@ func (q *queue) idle() bool {
 	return len(q.marked) == 0 && len(q.busy) == 0
 }
 
+// lengths returns the number of names that wait for a worker, and of those that a worker has.
+func (q *queue) lengths() (waiting, busy int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.order), len(q.busy)
+}
+
 func (q *queue) signalLocked() {
 	select {
 	case q.wake <- struct{}{}:

@@ -29,15 +29,15 @@ func (w *worker) show(s *snapshot, m *memory, d decide.Decision) {
 	row.Restarts, row.runningSince = m.crashes.total(), m.life.runningSince
 	switch {
 	case d.Hold.Unknown() || s.Claim.Refused != "" && d.Step == decide.None:
-		row.Status = "UNKNOWN"
+		row.Status = RowUnknown
 	case d.Step == decide.Delete || d.Step == decide.Clean:
-		row.Status = "STOPPING"
+		row.Status = RowStopping
 	case s.Facts.Runs() || d.Step == decide.Reconfigure: // of a damaged record
-		row.Status = "RUNNING"
+		row.Status = RowRunning
 	case d.Step == decide.Add:
-		row.Status = "STARTING"
+		row.Status = RowStarting
 	case d.Hold != decide.NotHeld:
-		row.Status = "HELD"
+		row.Status = RowHeld
 	default:
 		row = Row{} // neither wanted nor present
 	}

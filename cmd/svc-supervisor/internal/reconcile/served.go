@@ -34,7 +34,7 @@ func (f *typeFilter) split(desired spec.Desired) (spec.Desired, map[spec.Contain
 	for _, b := range desired.Bindings {
 		switch t := b.Container.ServiceType; {
 		case t == "" || slices.Contains(f.types, t): // an empty type could not be read and is unknown
-		case f.recordedUnlisted(b.PortID):
+		case f.recordedUnlisted(&b):
 			b.Reading = spec.Unknown
 			b.Fault = fmt.Sprintf("type %s is not one of --types (%s): the container is kept", t, f.list())
 		default:
@@ -47,16 +47,18 @@ func (f *typeFilter) split(desired spec.Desired) (spec.Desired, map[spec.Contain
 	return desired, others
 }
 
-// recordedUnlisted reports whether a port has a record of a type that is not listed.
-func (f *typeFilter) recordedUnlisted(port spec.PortID) bool {
-	for _, name := range f.desired.namesOfPort(port) {
-		for _, entry := range f.records.Read(name) {
-			if !slices.Contains(f.types, entry.ServiceType) {
-				return true
-			}
+// recordedUnlisted reports whether the port of a binding has a record of a type that is not listed. If a record with the
+// name of the binding cannot be read, it may be the one.
+func (f *typeFilter) recordedUnlisted(b *spec.Binding) bool {
+	unlisted := func(e statedir.Entry) bool { return !slices.Contains(f.types, e.ServiceType) }
+	for _, name := range f.desired.namesOfPort(b.PortID) {
+		if slices.ContainsFunc(f.records.Read(name), unlisted) {
+			return true
 		}
 	}
-	return false
+	return slices.ContainsFunc(f.records.Read(b.Container.InterfaceName), func(e statedir.Entry) bool {
+		return e.Record == nil && unlisted(e)
+	})
 }
 
 // list returns the listed types as text.

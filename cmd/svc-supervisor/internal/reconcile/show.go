@@ -15,7 +15,7 @@ type Row struct {
 	Name         spec.Name        `json:"name"`
 	Type         spec.ServiceType `json:"type,omitempty"`
 	Version      string           `json:"version,omitempty"`
-	Status       string           `json:"status"` // RUNNING, STARTING, STOPPING, HELD or UNKNOWN
+	Status       string           `json:"status"` // one of the constants below
 	Reason       string           `json:"reason,omitempty"`
 	Units        []string         `json:"units,omitempty"`
 	Restarts     int              `json:"restarts,omitempty"` // restarts by systemd, and recreations of the container
@@ -26,6 +26,15 @@ type Row struct {
 	Hold         decide.Hold      `json:"-"`
 	runningSince time.Time        // since when the container runs, by the monotonic clock
 }
+
+// The values of Row.Status.
+const (
+	RowRunning  = "RUNNING"
+	RowStarting = "STARTING"
+	RowStopping = "STOPPING"
+	RowHeld     = "HELD"
+	RowUnknown  = "UNKNOWN"
+)
 
 // Up returns the number of connections that are up, and the number of all connections.
 func (r Row) Up() (up, all int) {
@@ -91,7 +100,7 @@ func unreadRows(claims *claims, rows []Row) []Row {
 	var list []Row
 	for port, reason := range claims.unreadPorts {
 		if !known[port] {
-			list = append(list, Row{Status: "UNKNOWN", Reason: reason, PortID: port})
+			list = append(list, Row{Status: RowUnknown, Reason: reason, PortID: port})
 		}
 	}
 	slices.SortFunc(list, func(a, b Row) int { return strings.Compare(string(a.PortID), string(b.PortID)) })
@@ -117,6 +126,27 @@ func (r *Reconciler) HostRow() HostRow {
 		row.Unread = claims.unread
 	}
 	return row
+}
+
+// Backlog is the work that the supervisor has not done yet.
+type Backlog struct {
+	Queued           int           // names that wait for a worker
+	Busy             int           // names that a worker has
+	OldestNotRunning time.Duration // the longest time for which a row has had another status than RUNNING; 0: none has
+}
+
+// Backlog returns the work that is not done yet.
+func (r *Reconciler) Backlog() Backlog {
+	var b Backlog
+	b.Queued, b.Busy = r.queue.lengths()
+	r.memories.mu.Lock()
+	defer r.memories.mu.Unlock()
+	for _, m := range r.memories.byName {
+		if since := m.shared.notRunningSince; !since.IsZero() {
+			b.OldestNotRunning = max(b.OldestNotRunning, time.Since(since))
+		}
+	}
+	return b
 }
 
 // fields returns the log attributes that identify a container. They must not contain its configuration, which may hold

@@ -20,6 +20,12 @@ type snapshot struct {
 // observations.
 func (w *worker) observe(ctx context.Context, name spec.Name, m *memory) *snapshot {
 	claim := w.desired.claim(name, m.port)
+	seen := w.observer.Observe(ctx, name, claim)
+	if record := seen.Record(); record != nil && w.desired.learn(name, record) {
+		// Which binding belongs to the name depends on its record, which could not be read before.
+		claim = w.desired.claim(name, m.port)
+		seen = w.observer.Observe(ctx, name, claim)
+	}
 	if claim.Binding != nil {
 		m.port = claim.Binding.PortID
 	}
@@ -27,7 +33,7 @@ func (w *worker) observe(ctx context.Context, name spec.Name, m *memory) *snapsh
 	if claim.Refused != "" {
 		m.notes = append([]string{editRefused + claim.Refused}, m.notes...)
 	}
-	s := &snapshot{Snapshot: w.observer.Observe(ctx, name, claim)}
+	s := &snapshot{Snapshot: seen}
 	w.addDue(s, m)
 	return s
 }

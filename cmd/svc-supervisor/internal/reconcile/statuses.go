@@ -108,7 +108,7 @@ func (p *statuses) setRejected(rejected []rejection) {
 	for _, rejection := range rejected {
 		c := rejection.binding.Container
 		p.rejected = append(p.rejected, Row{
-			Name: c.InterfaceName, Type: c.ServiceType, Status: "HELD", Reason: rejection.reason,
+			Name: c.InterfaceName, Type: c.ServiceType, Status: RowHeld, Reason: rejection.reason,
 			PortID:      rejection.binding.PortID,
 			ContainerID: c.ContainerID,
 		})

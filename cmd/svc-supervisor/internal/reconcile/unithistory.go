@@ -50,7 +50,7 @@ func (h *unitHistory) noteRestarts(ctx context.Context, s *snapshot, m *memory) 
 		if restarts < was { // an operator restarted the unit, which resets the counter
 			was = 0
 		}
-		if !known && m.life.added.IsZero() { // an earlier supervisor added the container
+		if !known && !m.life.createdHere { // an earlier supervisor created the container
 			continue
 		}
 		for range min(restarts-was, crashLimit) {

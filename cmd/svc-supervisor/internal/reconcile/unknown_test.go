@@ -169,6 +169,47 @@ func (w *world) corrupt(name spec.Name, t spec.ServiceType, change func([]byte) 
 	w.disk[name][t] = change(w.disk[name][t])
 }
 
+// TestRecordThatIsReadableLateKeepsItsContainer has a record that cannot be read when the supervisor starts, and in half
+// of the rows a binding that cannot be read until the record was.
+func TestRecordThatIsReadableLateKeepsItsContainer(t *testing.T) {
+	good := vpn("p1", "vpn1", "c1")
+	unread := spec.Binding{PortID: "p1", Reading: spec.Unread, Fault: "bindings/h/p1: is not YAML"}
+	for _, row := range []struct {
+		sentence string
+		only     func(*Settings)
+		first    spec.Binding
+	}{
+		{"all types, binding unread", func(*Settings) {}, unread},
+		{"all types", func(*Settings) {}, good},
+		{"its type is not listed, binding unread", only(haproxy), unread},
+		{"its type is not listed", only(haproxy), good},
+		{"its type is listed, binding unread", only(ipsec), unread},
+		{"its type is listed", only(ipsec), good},
+	} {
+		t.Run(row.sentence, func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				w.bind(good)
+				w.start()
+				w.untilSettled(time.Second)
+				w.current.stop()
+				w.change(func() { w.faults.read = errors.New("read record: input/output error") })
+				w.bind(row.first)
+				w.start(row.only)
+				w.after(10 * time.Second)
+				w.change(func() { w.faults.read = nil })
+				w.after(3 * time.Minute)
+				w.bind(good)
+				w.after(time.Minute)
+				if got := w.verbs("vpn1"); strings.Contains(got, "DEL") || strings.Count(got, "ADD") != 1 {
+					t.Errorf("verbs: %s", got)
+				}
+				w.unbind("p1")
+				w.untilSettled(time.Minute)
+			})
+		})
+	}
+}
+
 func truncate(content []byte) []byte { return content[:len(content)/2] }
 
 func TestUnknownAnswerOfCHECKDoesNotLeadToDEL(t *testing.T) {
