@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-ipsec/internal/cni"
 )
 
 // withoutNftables makes nft fail until the end of the test, as on a kernel without nftables.
@@ -250,4 +252,52 @@ func TestChangedRulesOfGuardAreRestored(t *testing.T) {
 	if reason := requested(); reason != "" {
 		t.Errorf("after a dropped packet CHECK requests ADD: %s", reason)
 	}
+}
+
+// TestNftThatFailsOnceKeepsTheGuard edits the peer's networks while nft fails. Policies beside the rules of the former
+// guard would not be a guard for the new networks only.
+func TestNftThatFailsOnceKeepsTheGuard(t *testing.T) {
+	requireSandbox(t)
+	c := newContainer(t, "vpn-nftfails")
+	c.configuration = fmt.Sprintf(oneConnection, "")
+	c.must("ADD")
+	rules := func() string {
+		return sh(t, "ip", "netns", "exec", c.name, "nft", "-s", "list", "table", "inet", "svc-ipsec")
+	}
+	before, policies := rules(), sh(t, "ip", "-n", c.name, "xfrm", "policy", "show")
+	pid := c.property("MainPID")
+	c.configuration = strings.ReplaceAll(c.configuration, "10.2.0.0/24", "10.22.0.0/24")
+	t.Run("while nft fails", func(t *testing.T) {
+		withoutNftables(t)
+		failure, err := c.try("ADD")
+		if err != nil || failure == nil || !strings.Contains(failure.Error(), "guard against packets in clear") {
+			t.Errorf("ADD: %v, %v", failure, err)
+		}
+	})
+	if after := rules(); after != before {
+		t.Errorf("rules before:\n%s\nafter:\n%s", before, after)
+	}
+	if after := sh(t, "ip", "-n", c.name, "xfrm", "policy", "show"); after != policies {
+		t.Errorf("policies before:\n%s\nafter:\n%s", policies, after)
+	}
+	c.must("ADD")
+	if after := rules(); !strings.Contains(after, "10.22.0.0/24") || c.property("MainPID") != pid {
+		t.Errorf("main process %s, before %s; rules:\n%s", c.property("MainPID"), pid, after)
+	}
+	if reason := c.health().Message; strings.Contains(reason, "nftables") {
+		t.Errorf("health message %q", reason)
+	}
+}
+
+// TestUnmountedNamespaceIsBroken has a file in the place of the namespace, as `umount` leaves it.
+func TestUnmountedNamespaceIsBroken(t *testing.T) {
+	requireSandbox(t)
+	c := newContainer(t, "vpn-unmounted")
+	c.configuration = fmt.Sprintf(oneConnection, "")
+	c.must("ADD")
+	path := "/run/netns/" + c.name
+	sh(t, "umount", path)
+	c.fails("CHECK", cni.CodeBroken, "no namespace is mounted on "+path)
+	sh(t, "mount", "--bind", "/proc/"+c.property("MainPID")+"/ns/net", path)
+	c.must("CHECK")
 }

@@ -29,7 +29,7 @@ type connectionDecoder struct {
 }
 
 // decodeConnection decodes one connection. It sets Refused to the first fault. A refused connection keeps its id, name
-// and networks as far as they can be decoded.
+// and what Closed needs, as far as they can be decoded.
 func decodeConnection(c *Connection, key string, raw json.RawMessage) {
 	c.Up, c.place = true, key
 	fields, err := object(key, raw, connectionKeys)
@@ -47,7 +47,7 @@ func decodeConnection(c *Connection, key string, raw json.RawMessage) {
 		if !readable(c.Name) {
 			c.Name = ""
 		}
-		c.LocalCIDRs, c.PeerCIDRs = readableNetworks(raw)
+		c.keepReadable(raw)
 		return
 	}
 	d := connectionDecoder{c, key, fields}
@@ -63,7 +63,7 @@ func decodeConnection(c *Connection, key string, raw json.RawMessage) {
 	}
 	if len(c.faults) > 0 {
 		c.Refused = c.faults[0]
-		c.LocalCIDRs, c.PeerCIDRs = readableNetworks(raw)
+		c.keepReadable(raw)
 	}
 }
 
@@ -322,23 +322,62 @@ func cidrs(key string, raw json.RawMessage) ([]netip.Prefix, error) {
 	return list, nil
 }
 
-// readableNetworks returns those networks of a refused connection that are valid, and ignores all other values.
-func readableNetworks(raw json.RawMessage) (local, peer []netip.Prefix) {
-	var named struct {
-		LocalCIDRs any `json:"localCidrs"`
-		PeerCIDRs  any `json:"peerCidrs"`
+// keepReadable sets the values of a refused connection that Closed needs, as far as each of them is valid, whatever the
+// fault is. Without them, packets to its peer could leave the container unencrypted.
+func (c *Connection) keepReadable(raw json.RawMessage) {
+	var fields, policy map[string]json.RawMessage
+	if json.Unmarshal(raw, &fields) != nil {
+		return
 	}
-	_ = json.Unmarshal(raw, &named)
-	return readablePrefixes(named.LocalCIDRs), readablePrefixes(named.PeerCIDRs)
+	c.LocalCIDRs, c.PeerCIDRs = readablePrefixes(fields["localCidrs"]), readablePrefixes(fields["peerCidrs"])
+	up, err := boolean("", fields["adminStateUp"], true)
+	c.Up = up || err != nil
+	if peer, err := text("", fields["peerAddress"]); err == nil && !c.PeerAddress.IsValid() {
+		if address, err := spec.ParseAddress("", peer); err == nil {
+			c.PeerAddress = address
+		}
+	}
+	if json.Unmarshal(fields["ipsecPolicy"], &policy) == nil {
+		mode, err := text("", policy["encapsulationMode"])
+		c.IPsec.Transport = err == nil && mode == "transport"
+	}
 }
 
-func readablePrefixes(values any) (list []netip.Prefix) {
-	all, _ := values.([]any)
-	for _, value := range all {
+// readablePrefixes returns the valid networks of a list. If there are more than a connection can have, it returns one
+// network for each family that contains them all.
+func readablePrefixes(raw json.RawMessage) (list []netip.Prefix) {
+	var values []any
+	if json.Unmarshal(raw, &values) != nil {
+		return nil
+	}
+	seen := map[netip.Prefix]bool{}
+	for _, value := range values {
 		s, _ := value.(string)
 		cidr, err := spec.ParseCIDR("", s)
-		if err == nil && unicast(cidr) && len(list) < maxCIDRs && !slices.Contains(list, cidr.Masked()) {
-			list = append(list, cidr.Masked())
+		if err != nil {
+			continue
+		}
+		if cidr = cidr.Masked(); unicast(cidr) && !seen[cidr] {
+			list = append(list, cidr)
+			seen[cidr] = true
+		}
+	}
+	if len(list) > maxCIDRs {
+		return covering(list)
+	}
+	return list
+}
+
+// covering returns the smallest network of each family that contains all networks of that family.
+func covering(cidrs []netip.Prefix) (list []netip.Prefix) {
+	for _, cidr := range cidrs {
+		i := slices.IndexFunc(list, func(p netip.Prefix) bool { return p.Addr().Is4() == cidr.Addr().Is4() })
+		if i < 0 {
+			list = append(list, cidr)
+			continue
+		}
+		for !list[i].Contains(cidr.Addr()) || list[i].Bits() > cidr.Bits() {
+			list[i] = netip.PrefixFrom(list[i].Addr(), list[i].Bits()-1).Masked()
 		}
 	}
 	return list

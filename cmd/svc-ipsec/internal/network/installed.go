@@ -31,19 +31,25 @@ type InstalledGuard struct {
 	do     inside
 }
 
-// Set installs the guard. It returns the kind of the guard, and the reason if it is not nftables or is incomplete.
-func (i InstalledGuard) Set(ctx context.Context, nft string, g Guard) (kind, reason string) {
-	err := i.nft(ctx, nft, g.Rules())
-	if err == nil {
+// Set installs the guard. It returns the kind of the guard, and the reason if it is not nftables or is incomplete. If nft
+// fails although the table of an earlier guard exists, the kernel does have nftables, and Set returns the error and
+// changes nothing. With policies instead, the rules of the earlier table would stay in effect beside them.
+func (i InstalledGuard) Set(ctx context.Context, nft string, g Guard) (kind, reason string, err error) {
+	failed := i.nft(ctx, nft, g.Rules())
+	if failed == nil {
 		if err := i.blocks.set(g.blocks(GuardTable)); err != nil {
-			return GuardTable, err.Error()
+			return GuardTable, err.Error(), nil
 		}
-		return GuardTable, ""
+		return GuardTable, "", nil
+	}
+	// If the tables cannot be listed, the kernel has no nftables.
+	if earlier, err := i.hasTable(guardTable); err == nil && earlier {
+		return "", "", failed
 	}
 	if blocked := i.blocks.set(g.blocks(GuardPolicies)); blocked != nil {
-		return GuardNone, err.Error() + "; " + blocked.Error()
+		return GuardNone, failed.Error() + "; " + blocked.Error(), nil
 	}
-	return GuardPolicies, err.Error()
+	return GuardPolicies, failed.Error(), nil
 }
 
 // Remove removes the guard, of whichever kind. An interrupted ADD may not have recorded the kind, so known may be

@@ -14,8 +14,11 @@ const nsfsMagic = 0x6e736673 // NSFS_MAGIC, linux/magic.h
 
 var processPath = lazyregexp.New(`^/proc/[^/]+/(task/[^/]+/)?ns/`)
 
-// Inode returns the inode number of the namespace at path, which identifies it. It returns an error if path is not a
-// namespace: a removed namespace can leave a plain file.
+// ErrNoNamespace is returned for a file that is not a namespace. Unmounting a namespace leaves such a file.
+var ErrNoNamespace = errors.New("not a namespace, but another file")
+
+// Inode returns the inode number of the namespace at path, which identifies it. It returns ErrNoNamespace if
+// path is another file.
 func Inode(path string) (uint64, error) {
 	var fs unix.Statfs_t
 	if err := unix.Statfs(path, &fs); err != nil {
@@ -26,7 +29,7 @@ func Inode(path string) (uint64, error) {
 		return 0, &os.PathError{Op: "identify namespace", Path: path, Err: err}
 	}
 	if fs.Type != nsfsMagic {
-		return 0, fmt.Errorf("identify namespace %s: must be a namespace, but is another file", path)
+		return 0, fmt.Errorf("identify namespace %s: %w", path, ErrNoNamespace)
 	}
 	return stat.Ino, nil
 }

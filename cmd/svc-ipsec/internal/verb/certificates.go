@@ -85,7 +85,8 @@ func (k *keyDatabase) load(ctx context.Context, conns []endpoint.Conn,
 	for _, conn := range conns {
 		nickname := conn.Connection.Certificate.Nickname
 		reason, isRefused := failed[nickname]
-		if unread != nil && nickname != "" && !bytes.Equal(files[conn.Name], conn.Text) {
+		unchanged := bytes.Equal(files[conn.Name], conn.Text) || bytes.Equal(files[conn.Name], conn.Former)
+		if unread != nil && nickname != "" && !unchanged {
 			reason, isRefused = unread.Error(), true
 		}
 		if isRefused {

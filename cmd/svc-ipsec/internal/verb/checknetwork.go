@@ -65,6 +65,9 @@ func checkNamespace(a *state.Attachment, path string) error {
 		if errors.Is(err, fs.ErrNotExist) {
 			return broken.Errorf("%s is gone", p)
 		}
+		if errors.Is(err, state.ErrNoNamespace) {
+			return broken.Errorf("no namespace is mounted on %s", p)
+		}
 		if err != nil {
 			return err
 		}

@@ -3,6 +3,7 @@ package verb
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"log/slog"
 	"net/netip"
 
@@ -140,8 +141,12 @@ func (n *networkChange) setGuard(ctx context.Context, g network.Guard) error {
 			return err
 		}
 	}
-	n.attachment.Guard, n.attachment.GuardReason = n.namespace.Guard().Set(ctx, n.nft, g)
-	if reason := n.attachment.GuardReason; reason != "" {
+	kind, reason, err := n.namespace.Guard().Set(ctx, n.nft, g)
+	if err != nil {
+		return fmt.Errorf("guard against packets in clear: %w", err)
+	}
+	n.attachment.Guard, n.attachment.GuardReason = kind, reason
+	if reason != "" {
 		message := "packets in clear are blocked only by XFRM policies, " +
 			"which a restart of Libreswan 5 removes until the next CHECK"
 		if n.attachment.Guard == network.GuardNone {
