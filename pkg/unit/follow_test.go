@@ -220,3 +220,25 @@ func TestStartSurvivesReexec(t *testing.T) {
 	t.Log(err)
 	isUnloaded(t, p.Name)
 }
+
+// TestRestartSurvivesReexec has a daemon-reexec at any moment of the call.
+func TestRestartSurvivesReexec(t *testing.T) {
+	bus, ctx := sandbox(t)
+	p := program(t, bus, "u-reex3", "ready")
+	must(t, bus.Start(ctx, p))
+	for n := range 20 {
+		before := show(t, p.Name, "MainPID")
+		reexec := make(chan string)
+		go func() {
+			time.Sleep(time.Duration(n) * 2 * time.Millisecond)
+			reexec <- systemctl(t, "daemon-reexec")
+		}()
+		err := bus.Restart(ctx, p.Name)
+		after := show(t, p.Name, "MainPID")
+		<-reexec
+		must(t, err)
+		if after == before {
+			t.Errorf("%d ms: process %s was not restarted", 2*n, before)
+		}
+	}
+}

@@ -52,7 +52,12 @@ func (b *Bus) start(ctx context.Context, unit string, values []systemd.Property)
 		case isSystemdError(err, "UnitExists") && freed:
 			return false, fmt.Errorf("%w: %w", ErrExists, err) // the error of systemd names a mask as the cause
 		case isSystemdError(err, "UnitExists"):
-			// A failed unit keeps its name, and a stopped unit keeps it for a moment. Free the name once.
+			// A failed unit keeps its name, and a stopped unit keeps it for a moment. Free the name once. For a unit that
+			// is restarted again and again this would reset its counters.
+			s, statusErr := b.status(ctx, unit)
+			if u := unitOf(s); statusErr == nil && (u.Running() || u.Transitional()) {
+				return false, fmt.Errorf("%w: %w", ErrExists, err)
+			}
 			freed = true
 			if err := b.resetFailed(ctx, unit); err != nil {
 				return false, err

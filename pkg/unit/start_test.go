@@ -251,3 +251,21 @@ func TestUnitHasRequestedProperties(t *testing.T) {
 	systemctl(t, "daemon-reload")
 	compare("after a reload")
 }
+
+func TestStartLeavesCountersOfAUnitThatIsRestarted(t *testing.T) {
+	bus, ctx := sandbox(t)
+	p := program(t, bus, "u-loop")
+	p.Type, p.ExecStart = Exec, Command{"/usr/bin/timeout", "0.1", "sleep", "60"}
+	p.Restart, p.RestartSec = "on-failure", 100*time.Millisecond
+	must(t, bus.Start(ctx, p))
+	eventually(t, "two restarts", func() bool {
+		d, err := bus.Show(ctx, p.Name)
+		return err == nil && d.Restarts >= 2
+	})
+	if err := bus.Start(ctx, p); !errors.Is(err, ErrExists) {
+		t.Errorf("start: %v", err)
+	}
+	if d, err := bus.Show(ctx, p.Name); err != nil || d.Restarts < 2 {
+		t.Errorf("%d restarts, %v", d.Restarts, err)
+	}
+}

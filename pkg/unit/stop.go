@@ -45,21 +45,34 @@ func (b *Bus) stop(ctx context.Context, unit string) error {
 // Restart stops a running unit, starts it again, and waits until it is up. If the unit does not come up, Restart
 // returns a *StartError and leaves the unit to its restart policy.
 func (b *Bus) Restart(ctx context.Context, unit string) error {
-	o, err := b.job(ctx, unit, (*systemd.Conn).RestartUnitContext)
-	if errors.Is(err, errConnectionLost) {
-		var u Unit
-		if u, err = b.waitIdle(ctx, unit); err == nil && u.Running() {
-			return nil
-		}
-		o.result = "lost"
-	}
+	before, err := b.show(ctx, unit)
 	if err != nil {
 		return wrap("restart", unit, err)
 	}
-	if o.result != jobDone {
-		return &StartError{unit, o.result, b.readExit(ctx, unit, o.exit)}
+	for try := 0; ; try++ {
+		o, err := b.job(ctx, unit, (*systemd.Conn).RestartUnitContext)
+		switch {
+		case err == nil && o.result == jobDone:
+			return nil
+		case err == nil:
+			return &StartError{unit, o.result, b.readExit(ctx, unit, o.exit)}
+		case !errors.Is(err, errConnectionLost):
+			return wrap("restart", unit, err)
+		}
+		if _, err := b.waitIdle(ctx, unit); err != nil {
+			return wrap("restart", unit, err)
+		}
+		now, err := b.show(ctx, unit)
+		switch {
+		case err != nil:
+			return wrap("restart", unit, err)
+		case now.Running() && now.Invocation != before.Invocation:
+			return nil
+		case !now.Running() || try == lostTries:
+			return &StartError{unit, "lost", b.readExit(ctx, unit, o.exit)}
+		}
+		// The connection was lost before systemd read the call. Try again.
 	}
-	return nil
 }
 
 func (b *Bus) resetFailed(ctx context.Context, unit string) error {

@@ -45,7 +45,7 @@ type Assembler struct {
 	reader       Reader
 	host         spec.HostID
 	cached       map[string]*cachedBinding       // by port, as Reader.Bindings lists it; without plain ports
-	plainPorts   map[string]bool                 // the ports whose object was PlainPort
+	plainPorts   map[string]bool                 // the ports whose object was PlainPort; false: it must be read again
 	recheckPlain bool                            // each plain port may have changed
 	users        map[Key]map[*cachedBinding]bool // by key, the bindings resolved from its object
 	rebuilt      []string                        // the ports whose bindings the last call resolved again or removed
@@ -182,8 +182,8 @@ func (m *Assembler) markStale(changed map[Key]bool) {
 	}
 	prefix := string(BindingsKey(m.host)) + "/"
 	for key := range changed {
-		if port, ok := strings.CutPrefix(string(key), prefix); ok {
-			delete(m.plainPorts, port)
+		if port, ok := strings.CutPrefix(string(key), prefix); ok && m.plainPorts[port] {
+			m.plainPorts[port] = false
 		}
 		for c := range m.users[key] {
 			c.stale = true

@@ -14,8 +14,8 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 )
 
-// memoryReader is an NSDB in memory. The value of a key is YAML, or "!text" for an object whose read fails with the
-// text.
+// memoryReader is an NSDB in memory. The value of a key is YAML, "plain" for PlainPort, or "!text" for an object whose
+// read fails with the text.
 type memoryReader struct {
 	objects   map[Key]string
 	reads     map[Key]int
@@ -36,6 +36,9 @@ func (m *memoryReader) Get(_ context.Context, key Key) (*Document, error) {
 	}
 	if text, bad := strings.CutPrefix(value, "!"); bad {
 		return nil, errors.New(text)
+	}
+	if value == "plain" {
+		return PlainPort, nil
 	}
 	return Parse([]byte(value), YAML)
 }
@@ -307,7 +310,7 @@ func (l *recordingHandler) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
-func TestLedgerLogsFaultAndItsEndOnce(t *testing.T) {
+func TestFaultLogLogsFaultAndItsEndOnce(t *testing.T) {
 	var handler recordingHandler
 	faultLog := NewFaultLog(slog.New(&handler))
 	a, b, c := Fault{"k/a", "one"}, Fault{"k/a", "two"}, Fault{"k/c", "three"}
@@ -428,5 +431,25 @@ func TestAssemblerReadsOnlyChangedObjects(t *testing.T) {
 	got, _ := assembler.Assemble(t.Context(), map[Key]bool{"bindings/h/p": true})
 	if len(got.Bindings) > 0 || len(assembler.Objects("p")) > 0 {
 		t.Errorf("got %+v, objects %v", got, assembler.Objects("p"))
+	}
+}
+
+func TestRemovedPlainPortIsForgotten(t *testing.T) {
+	m := newMemoryReader(map[Key]string{"bindings/h/tap": "plain", "bindings/h/tap2": "plain"})
+	assembler := NewAssembler(m, "h")
+	assembler.Assemble(t.Context(), nil)
+	m.reads = nil
+	delete(m.objects, "bindings/h/tap")
+	assembler.Assemble(t.Context(), map[Key]bool{"bindings/h/tap": true})
+	if got := assembler.Remade(); !slices.Equal(got, []string{"tap"}) || len(assembler.Objects("tap")) > 0 {
+		t.Errorf("resolved again or removed: %q, objects %v", got, assembler.Objects("tap"))
+	}
+	if m.reads["bindings/h/tap2"] > 0 {
+		t.Error("the other port was read again")
+	}
+	m.objects["bindings/h/tap2"] = m.objects["bindings/h/p"]
+	assembler.Assemble(t.Context(), map[Key]bool{"bindings/h/tap2": true})
+	if got := assembler.Remade(); !slices.Equal(got, []string{"tap2"}) {
+		t.Errorf("resolved again: %q", got)
 	}
 }
