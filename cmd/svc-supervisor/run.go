@@ -75,11 +75,13 @@ func runCommand() *cli.Command {
 			duration("grace", "`TIME` that running verbs get when the supervisor stops", 30*time.Second),
 			&cli.StringFlag{
 				Name: "metrics-listen", EnvVars: []string{"SVC_METRICS_LISTEN"},
-				Usage: "serve Prometheus metrics at this TCP `ADDRESS`, like 127.0.0.1:9469 (default: only on the socket)",
+				Usage: "serve Prometheus metrics at this TCP `ADDRESS`, like 127.0.0.1:9469" +
+					" (default: only on the socket)",
 				Action: func(_ *cli.Context, address string) error {
 					if _, port, err := net.SplitHostPort(address); address != "" && (err != nil || port == "") {
 						return &spec.Fault{
-							Key: "--metrics-listen", Value: address, Allowed: "<host>:<port>, [<IPv6 address>]:<port> or :<port>",
+							Key: "--metrics-listen", Value: address,
+							Allowed: "<host>:<port>, [<IPv6 address>]:<port> or :<port>",
 						}
 					}
 					return nil
@@ -199,7 +201,8 @@ func newSupervisor(c *cli.Context) (_ *supervisor, err error) {
 		VerbDeadline:  c.Duration("verb-timeout"),
 		CheckInterval: c.Duration("check-interval"),
 		Grace:         c.Duration("grace"),
-	}, observer, s.records, namespaces, hostLinks{}, units, &s.events, observedPlugins{s.inventory, s.metrics}, s.statuses, s.log, typed)
+	}, observer, s.records, namespaces, hostLinks{}, units, &s.events, observedPlugins{s.inventory, s.metrics},
+		s.statuses, s.log, typed)
 	for _, v := range unknownVariables(c.App.Commands, os.Environ()) {
 		s.log.Warn("unknown variable ignored", "variable", v.name, "nearest", v.nearest)
 	}

@@ -52,8 +52,8 @@ func (b *Bus) start(ctx context.Context, unit string, values []systemd.Property)
 		case isSystemdError(err, "UnitExists") && freed:
 			return false, fmt.Errorf("%w: %w", ErrExists, err) // the error of systemd names a mask as the cause
 		case isSystemdError(err, "UnitExists"):
-			// A failed unit keeps its name, and a stopped unit keeps it for a moment. Free the name once. For a unit that
-			// is restarted again and again this would reset its counters.
+			// A failed unit keeps its name, and a stopped unit keeps it for a moment. Free the name once. For a unit
+			// that is restarted again and again this would reset its counters.
 			s, statusErr := b.status(ctx, unit)
 			if u := unitOf(s); statusErr == nil && (u.Running() || u.Transitional()) {
 				return false, fmt.Errorf("%w: %w", ErrExists, err)

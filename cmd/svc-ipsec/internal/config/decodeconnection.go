@@ -47,7 +47,7 @@ func decodeConnection(c *Connection, key string, raw json.RawMessage) {
 		if !readable(c.Name) {
 			c.Name = ""
 		}
-		c.keepReadable(raw)
+		keepReadable(c, raw)
 		return
 	}
 	d := connectionDecoder{c, key, fields}
@@ -63,7 +63,7 @@ func decodeConnection(c *Connection, key string, raw json.RawMessage) {
 	}
 	if len(c.faults) > 0 {
 		c.Refused = c.faults[0]
-		c.keepReadable(raw)
+		keepReadable(c, raw)
 	}
 }
 
@@ -324,7 +324,7 @@ func cidrs(key string, raw json.RawMessage) ([]netip.Prefix, error) {
 
 // keepReadable sets the values of a refused connection that Closed needs, as far as each of them is valid, whatever the
 // fault is. Without them, packets to its peer could leave the container unencrypted.
-func (c *Connection) keepReadable(raw json.RawMessage) {
+func keepReadable(c *Connection, raw json.RawMessage) {
 	var fields, policy map[string]json.RawMessage
 	if json.Unmarshal(raw, &fields) != nil {
 		return

@@ -31,8 +31,8 @@ type InstalledGuard struct {
 	do     inside
 }
 
-// Set installs the guard. It returns the kind of the guard, and the reason if it is not nftables or is incomplete. If nft
-// fails although the table of an earlier guard exists, the kernel does have nftables, and Set returns the error and
+// Set installs the guard. It returns the kind of the guard, and the reason if it is not nftables or is incomplete. If
+// nft fails although the table of an earlier guard exists, the kernel does have nftables, and Set returns the error and
 // changes nothing. With policies instead, the rules of the earlier table would stay in effect beside them.
 func (i InstalledGuard) Set(ctx context.Context, nft string, g Guard) (kind, reason string, err error) {
 	failed := i.nft(ctx, nft, g.Rules())

@@ -1,5 +1,5 @@
-// Package api shows the containers, plugins and metrics of the supervisor over HTTP, on a UNIX socket that only root can
-// open. The API is read-only.
+// Package api shows the containers, plugins and metrics of the supervisor over HTTP, on a UNIX socket that only root
+// can open. The API is read-only.
 package api
 
 import (

@@ -128,13 +128,14 @@ type Facts struct {
 	Leftover         bool // a unit, namespace or veth of this name has our owner tag
 	CheckFailed      bool // CHECK returned two errors in a row
 	CheckDue         bool
-	AgainDue         bool // a reconfigure is due that ADD, CHECK or a push requested
+	ReconfigureDue   bool // a reconfigure is due that ADD, CHECK or a push requested
 	PluginsUnscanned bool // the plugin path was not read completely, so more executables may be found
 	Executable       ExecutableState
-	Reconfigures     bool            // an executable can reconfigure the container in place
-	Taken            bool            // something else has the name, the port or the container id
-	Slot             bool            // weight and limit of the host permit another container, or the name has a slot
-	Waiting          [StepCount]bool // the back-off of a failed step has not passed
+	Reconfigures     bool // an executable can reconfigure the container in place
+	Taken            bool // something else has the name, the port or the container id
+	// Slot is set if the name counts among the containers that weight and limit of the host permit, or can be added.
+	Slot    bool
+	Waiting [StepCount]bool // the back-off of a failed step has not passed
 }
 
 func (f *Facts) recorded() bool {
@@ -158,7 +159,8 @@ func (f *Facts) stoppedByShutdown() bool {
 	return f.HostShuttingDown && f.IsWanted() && (f.Units == UnitsGone || f.Units == UnitsFailed)
 }
 
-// HostKnown reports whether the state of the host was read and will last, which it does not during a shutdown.
+// HostKnown reports whether the state of the host was read, and whether it is not that of a host which shuts down and
+// stops the units.
 func (f *Facts) HostKnown() bool { return f.Readable && !f.stoppedByShutdown() }
 
 // RecordKnown reports whether a record was read or does not exist. A damaged record counts as known: a step follows.
@@ -287,7 +289,7 @@ var rules = []rule{
 			" or while the back-off of the reconfigure runs",
 		func(f *Facts) bool {
 			return f.Record == IsChanging || f.Record == Damaged ||
-				f.Record == IsAdded && (f.Wanted == WantedEdited || f.AgainDue && f.Reconfigures)
+				f.Record == IsAdded && (f.Wanted == WantedEdited || f.ReconfigureDue && f.Reconfigures)
 		},
 		func(f *Facts) (Step, Hold) {
 			switch {

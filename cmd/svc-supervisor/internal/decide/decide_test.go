@@ -265,11 +265,11 @@ var decisionRows = []struct {
 	},
 	{
 		"a requested reconfigure is skipped if no executable can reconfigure",
-		with(good(), func(f *Facts) { f.AgainDue, f.Reconfigures = true, false }), choice{None, 11, NotHeld},
+		with(good(), func(f *Facts) { f.ReconfigureDue, f.Reconfigures = true, false }), choice{None, 11, NotHeld},
 	},
 	{
 		"a reconfigure runs when the executable asked for it",
-		with(good(), func(f *Facts) { f.AgainDue = true }), choice{Reconfigure, 6, NotHeld},
+		with(good(), func(f *Facts) { f.ReconfigureDue = true }), choice{Reconfigure, 6, NotHeld},
 	},
 	{
 		"an edit is applied before a due CHECK",
@@ -573,7 +573,7 @@ var invariants = []struct {
 		},
 	},
 	{"a reconfigure has a reason", func(f *Facts, d Decision) bool {
-		return d.Step == Reconfigure && f.Record == IsAdded && f.Wanted != WantedEdited && !f.AgainDue
+		return d.Step == Reconfigure && f.Record == IsAdded && f.Wanted != WantedEdited && !f.ReconfigureDue
 	}},
 	{"the record is rewritten only for the group of a running container", func(f *Facts, d Decision) bool {
 		return d.Step == Rewrite && (f.Record != IsAdded || f.Wanted != WantedGroup)
@@ -663,7 +663,8 @@ func everyFacts(wanted WantedState, visit func(*Facts)) {
 	var f Facts
 	f.Wanted = wanted
 	flags := []*bool{
-		&f.AnyUnread, &f.OtherBoot, &f.Readable, &f.Leftover, &f.CheckFailed, &f.CheckDue, &f.AgainDue, &f.Reconfigures,
+		&f.AnyUnread, &f.OtherBoot, &f.Readable, &f.Leftover, &f.CheckFailed, &f.CheckDue, &f.ReconfigureDue,
+		&f.Reconfigures,
 		&f.Taken, &f.Slot, &f.PluginsUnscanned, &f.HostShuttingDown,
 	}
 	for f.Record = NoRecord; f.Record <= IsDeleting; f.Record++ {

@@ -74,7 +74,9 @@ const (
 	PublishKeepsFailing // ERROR with the reason of the repeated failures
 	PublishStopping
 	RemoveStatus
-	LeaveStatus // another name publishes the status of this container; the name removes only that of a former container
+	// LeaveStatus means that another name publishes the status of this container. Only a status that the name has
+	// published for a former container is removed.
+	LeaveStatus
 )
 
 var publicationNames = [...]string{

@@ -171,7 +171,8 @@ func (s *Snapshot) compare() {
 }
 
 func (o *Observer) observePlugins(s *Snapshot) {
-	// If the scan ends during the following calls, an executable that was not found before its end may exist.
+	// This is read before the executables are looked up. If the scan ends in between, an executable that was not found
+	// may exist nevertheless.
 	s.Facts.PluginsUnscanned = !o.plugins.Scanned()
 	t := s.ServiceType()
 	if t == "" {

@@ -23,7 +23,7 @@ type Claim struct {
 type Packets struct{ In, Out uint64 }
 
 // Snapshot is everything observed for one decision: the facts, and the values that the step needs. The facts that
-// depend on time and on earlier steps are not set: CheckFailed, CheckDue, AgainDue, Slot and Waiting.
+// depend on time and on earlier steps are not set: CheckFailed, CheckDue, ReconfigureDue, Slot and Waiting.
 type Snapshot struct {
 	Name     spec.Name
 	Facts    decide.Facts

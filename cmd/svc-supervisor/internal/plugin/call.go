@@ -16,7 +16,7 @@ type Call struct {
 	ContainerID string
 	Namespace   string            // path; may be empty on DEL
 	Stdin       []byte            // contains secrets, so it must not be logged
-	Deadline    time.Duration     // by the clock of package busyclock; the verb's processor time counts for a fifth
+	Deadline    time.Duration     // by the clock of package busyclock: it is longer on a busy machine
 	Stderr      func(line string) // if not nil, called for each line, in order
 	Blocked     func()            // if not nil, called once when the verb has used no processor time for BlockedTime
 }

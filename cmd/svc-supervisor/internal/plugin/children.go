@@ -20,7 +20,7 @@ import (
 type children struct {
 	mu      sync.Mutex
 	running map[int]bool // process ids of verbs that are not reaped yet; orphans are not included
-	// Children from before NewInventory, of the program that this process executed before.
+	// The children that existed before NewInventory: those of the program that this process has replaced by exec.
 	preexisting map[int]bool
 	waitEnd     func(pid int) error // waits until a verb has ended, without reaping it
 }
@@ -58,10 +58,10 @@ func adoptOrphans() error {
 	return unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 }
 
-// keepDescriptors sets close-on-exec for the file descriptors that this process has inherited, from a shell or systemd,
-// so that executables do not inherit them. Descriptors that Go opens have the flag already. A kernel before 5.11 cannot
-// do that (close_range(2)); there executables inherit the descriptors.
-func keepDescriptors() {
+// closeDescriptorsOnExec sets close-on-exec for the file descriptors that this process has inherited, from a shell or
+// systemd, so that executables do not inherit them. Descriptors that Go opens have the flag already. A kernel before
+// 5.11 cannot do that (close_range(2)); there executables inherit the descriptors.
+func closeDescriptorsOnExec() {
 	_ = unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC)
 }
 
@@ -187,9 +187,9 @@ func descendants(pid int, isOrphan func(int) bool) []int {
 // tick is the unit of the times in /proc/PID/stat: sysconf(_SC_CLK_TCK) is 100 on Linux.
 const tick = time.Second / 100
 
-// used returns the processor time of a process and its descendants. The time of a descendant that has ended counts if
-// its parent has waited for it and still exists.
-func used(pid int) time.Duration {
+// processorTime returns the processor time of a process and its descendants. The time of a descendant that has ended
+// counts if its parent has waited for it and still exists.
+func processorTime(pid int) time.Duration {
 	all := processes()
 	ours := map[int]bool{pid: true}
 	for grown := true; grown; {

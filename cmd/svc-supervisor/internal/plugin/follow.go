@@ -8,10 +8,11 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
-// Follow scans the plugin path until ctx is cancelled: every rescan, and soon after an event of the file system. It
-// calls changed after each scan that found a change, and when files can be selected before the scan is complete. It
-// calls statusInterval for each scan, because the interval can change while the supervisor runs. Events of the file
-// system only make a scan start earlier. The periodic scan finds all changes, including directories that appear.
+// Follow scans the plugin path until ctx is cancelled: at the interval rescan, and soon after an event of the file
+// system. It calls changed after each scan that found a change, and when files can be selected before the scan is
+// complete. It calls statusInterval for each scan, because the interval can change while the supervisor runs. Events of
+// the file system only make a scan start earlier. The periodic scan finds all changes, including directories that
+// appear.
 func (v *Inventory) Follow(
 	ctx context.Context, rescan time.Duration, statusInterval func() time.Duration, changed func(),
 ) {

@@ -38,7 +38,7 @@ func newRunner(pluginPath []string) (*Runner, error) {
 	if err := adoptOrphans(); err != nil {
 		return nil, fmt.Errorf("become a child subreaper: %w", err)
 	}
-	keepDescriptors()
+	closeDescriptorsOnExec()
 	return &Runner{
 		pluginPath: pluginPath,
 		children:   children{running: map[int]bool{}, preexisting: childrenOfThis(), waitEnd: waitUnreaped},
@@ -62,8 +62,8 @@ func (r *Runner) Run(ctx context.Context, call Call) ([]byte, error) {
 	// the thread must stay until the child has ended.
 	defer runtime.UnlockOSThread()
 
-	ctx, cancel := busyclock.WithTimeoutCause(ctx, call.Deadline, func() time.Duration { return used(process.Pid) },
-		fmt.Errorf("deadline of %v", call.Deadline))
+	used := func() time.Duration { return processorTime(process.Pid) }
+	ctx, cancel := busyclock.WithTimeoutCause(ctx, call.Deadline, used, fmt.Errorf("deadline of %v", call.Deadline))
 	defer cancel()
 	if call.Blocked != nil {
 		go awaitBlocked(ctx, process.Pid, call.Blocked)
@@ -119,7 +119,7 @@ func awaitBlocked(ctx context.Context, pid int, blocked func()) {
 		if ctx.Err() != nil {
 			return
 		}
-		now := used(pid)
+		now := processorTime(pid)
 		if ctx.Err() != nil { // the verb has ended meanwhile
 			return
 		}

@@ -198,8 +198,8 @@ func (a *adder) reconfigure(ctx context.Context, s *snapshot, m *memory, d decid
 	a.failures.retry(s, m, decide.Reconfigure, err)
 }
 
-// keepUnchanged writes the former record of a container that nobody changed. It requested a reconfigure that is
-// impossible in place, and is not removed for that.
+// keepUnchanged writes the former record after code 100, if the configuration is unchanged and the plugin itself had
+// requested the reconfigure. The container keeps running: it is not removed because of such a request.
 func (a *adder) keepUnchanged(s *snapshot, m *memory, former *statedir.Record) {
 	if err := a.records.write(former); err != nil {
 		a.failures.retry(s, m, decide.Reconfigure, err)

@@ -13,7 +13,7 @@ import (
 type goodCheck struct {
 	at      time.Time        // when the container was observed before this CHECK
 	packets *observe.Packets // the counters at that time; nil: unknown
-	idle    bool             // no packet passed between the CHECK before, which was also good, and this one
+	idle    bool             // no packet passed between the previous CHECK, which was also good, and this one
 }
 
 func newGoodCheck(s *snapshot, last *goodCheck) *goodCheck {

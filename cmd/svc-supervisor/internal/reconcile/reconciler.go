@@ -17,7 +17,7 @@ import (
 type Settings struct {
 	BootID        string             // written to new records
 	Types         []spec.ServiceType // the served service types; empty: all
-	Parallel      int                // containers worked on at once; including blocked ones, overcommit times as many
+	Parallel      int                // containers processed at once, not counting those whose verb is blocked
 	VerbDeadline  time.Duration      // for ADD, CHECK and DEL
 	CheckInterval time.Duration
 	Grace         time.Duration // time for running verbs to end when the supervisor stops

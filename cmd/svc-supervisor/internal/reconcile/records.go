@@ -2,7 +2,7 @@ package reconcile
 
 import "github.com/svc-supervisor/svc-supervisor/pkg/statedir"
 
-// recordWriter writes records, and keeps what they hold in desired.
+// recordWriter writes records, and keeps the index of their names, ports and container ids in desired up to date.
 type recordWriter struct {
 	Records
 	desired *desired

@@ -47,8 +47,8 @@ func (f *typeFilter) split(desired spec.Desired) (spec.Desired, map[spec.Contain
 	return desired, others
 }
 
-// recordedUnlisted reports whether the port of a binding has a record of a type that is not listed. If a record with the
-// name of the binding cannot be read, it may be the one.
+// recordedUnlisted reports whether the port of a binding has a record of a type that is not listed. If a record with
+// the name of the binding cannot be read, it may be the one.
 func (f *typeFilter) recordedUnlisted(b *spec.Binding) bool {
 	unlisted := func(e statedir.Entry) bool { return !slices.Contains(f.types, e.ServiceType) }
 	for _, name := range f.desired.namesOfPort(b.PortID) {

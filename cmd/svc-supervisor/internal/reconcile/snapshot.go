@@ -61,7 +61,7 @@ func (w *worker) addDue(s *snapshot, m *memory) {
 	}
 	s.Facts.CheckFailed = m.checks.errors >= 2
 	s.Facts.CheckDue = w.checks.isDue(s, m)
-	s.Facts.AgainDue = m.requests.due(now)
+	s.Facts.ReconfigureDue = m.requests.due(now)
 	if s.Entry != nil && m.published == "" { // published by an earlier run
 		m.published = s.Tag.ContainerID // for a damaged record
 		if s.Entry.Record != nil {

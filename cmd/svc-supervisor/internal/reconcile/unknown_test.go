@@ -169,8 +169,8 @@ func (w *world) corrupt(name spec.Name, t spec.ServiceType, change func([]byte) 
 	w.disk[name][t] = change(w.disk[name][t])
 }
 
-// TestRecordThatIsReadableLateKeepsItsContainer has a record that cannot be read when the supervisor starts, and in half
-// of the rows a binding that cannot be read until the record was.
+// TestRecordThatIsReadableLateKeepsItsContainer has a record that cannot be read when the supervisor starts, and in
+// half of the rows a binding that cannot be read until the record was.
 func TestRecordThatIsReadableLateKeepsItsContainer(t *testing.T) {
 	good := vpn("p1", "vpn1", "c1")
 	unread := spec.Binding{PortID: "p1", Reading: spec.Unread, Fault: "bindings/h/p1: is not YAML"}

@@ -63,10 +63,10 @@ func (v *verbs) runFor(
 	defer end()
 	begin := time.Now()
 	stdout, err := v.plugins.Run(ctx, plugin.Call{
-		Executable: e.Path, Type: e.Type, Verb: verb, ContainerID: string(c.ContainerID), Namespace: namespace, Stdin: stdin,
-		Deadline: v.deadline,
-		Stderr:   func(line string) { relay(log, verb, line) },
-		Blocked:  blocked,
+		Executable: e.Path, Type: e.Type, Verb: verb, ContainerID: string(c.ContainerID),
+		Namespace: namespace, Stdin: stdin, Deadline: v.deadline,
+		Stderr:  func(line string) { relay(log, verb, line) },
+		Blocked: blocked,
 	})
 	outcome := "ok"
 	if err != nil {

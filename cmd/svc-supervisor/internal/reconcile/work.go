@@ -110,7 +110,7 @@ func (w *worker) step(ctx context.Context, s *snapshot, m *memory, d decide.Deci
 // finish ends an observation after which no step is taken. It reports and shows a settled or held container, and sets a
 // timer for the next time at which something is due.
 func (w *worker) finish(s *snapshot, m *memory, d decide.Decision) {
-	now := s.now // this observation did not see what became due after s.now; the timer is set for it
+	now := s.now // so that what has become due since the observation gets a timer too
 	tidied := w.tidy(s, m)
 	switch {
 	case tidied && s.Facts.HostKnown() && s.Facts.RecordKnown():
@@ -165,7 +165,7 @@ func (s *snapshot) noEffect(step decide.Step) error {
 	switch {
 	case step == decide.Clean:
 		text += ": " + s.Leftover + " is still there"
-	case step == decide.Reconfigure && s.Facts.AgainDue:
+	case step == decide.Reconfigure && s.Facts.ReconfigureDue:
 		text += ": the executable asks for it at once"
 	}
 	return errors.New(text)
