@@ -69,11 +69,11 @@ func run() *types.Error {
 	executable := executable(ctx)
 	executable.Bus, executable.Self = bus, self
 	return skel.PluginMainFuncsWithError(skel.CNIFuncs{
-		Add:    cni.Answering(executable.Log, spec.Add, executable.Add),
-		Check:  cni.Answering(executable.Log, spec.Check, executable.Check),
-		Del:    cni.Answering(executable.Log, spec.Del, executable.Del),
-		GC:     cni.Answering(executable.Log, spec.GC, executable.GC),
-		Status: cni.Answering(executable.Log, spec.Status, executable.Status),
+		Add:    cni.WithErrorCodes(executable.Log, spec.Add, executable.Add),
+		Check:  cni.WithErrorCodes(executable.Log, spec.Check, executable.Check),
+		Del:    cni.WithErrorCodes(executable.Log, spec.Del, executable.Del),
+		GC:     cni.WithErrorCodes(executable.Log, spec.GC, executable.GC),
+		Status: cni.WithErrorCodes(executable.Log, spec.Status, executable.Status),
 	}, cni.Version(serviceVersion), "CNI svc-ipsec plugin v"+serviceVersion)
 }
 

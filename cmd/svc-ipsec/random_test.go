@@ -77,7 +77,7 @@ func expected(m configtest.Meaning) (lines []string) {
 	}
 	slices.Sort(policy)
 	dpd := config.DPD{Interval: m.DPDInterval, Timeout: m.DPDTimeout}
-	delay, timeout := m.DPDInterval, render.Unanswered(dpd)
+	delay, timeout := m.DPDInterval, render.IKEv1DPDTimeout(dpd)
 	if m.Version == "v2" {
 		delay, _, timeout = render.Liveness(dpd)
 	}

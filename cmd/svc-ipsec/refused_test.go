@@ -117,7 +117,7 @@ func TestEditAfterUpgradeOfLibreswanChangesNothing(t *testing.T) {
 	for range 2 {
 		c.port = `{"addresses":["169.254.0.5/30"],"mac":"02:00:00:00:00:05"}`
 		c.fails("ADD", 103,
-			"the daemon runs Libreswan 4.10, and 4.11 is installed by now: svc-supervisor restart vpn-waits "+
+			"the daemon runs Libreswan 4.10, and 4.11 is installed now: svc-supervisor restart vpn-waits "+
 				"replaces it, its tunnels are down meanwhile; the change is made then")
 		c.port = port
 		c.must("CHECK")

@@ -60,7 +60,7 @@ requires_4_10() {
 	life=$(life left)
 
 	upgrade 4.11
-	eventually 5 shows 'the daemon runs Libreswan 4.10, and 4.11 is installed by now: svc-supervisor restart left replaces it'
+	eventually 5 shows 'the daemon runs Libreswan 4.10, and 4.11 is installed now: svc-supervisor restart left replaces it'
 	: >"$talked"
 	checks=$(checks)
 	# CHECK at the interval is put off up to ten times.

@@ -63,9 +63,9 @@ func code(err error) uint {
 	}
 }
 
-// Answering wraps a verb so that every error has a code, and a panic too. Without it skel would exit with status 2 and
-// a stack trace, and the runtime would read code 0.
-func Answering(log *slog.Logger, name spec.Verb, run func(*skel.CmdArgs) error) func(*skel.CmdArgs) error {
+// WithErrorCodes wraps a verb so that every error has a code, and a panic too. Without it skel would exit with status 2
+// and a stack trace, and the runtime would read code 0.
+func WithErrorCodes(log *slog.Logger, name spec.Verb, run func(*skel.CmdArgs) error) func(*skel.CmdArgs) error {
 	return func(args *skel.CmdArgs) (err error) {
 		defer func() {
 			if cause := recover(); cause != nil {

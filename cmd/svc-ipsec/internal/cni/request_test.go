@@ -84,7 +84,7 @@ func TestGeneratedNameDependsOnNetworkIDAndInterface(t *testing.T) {
 func TestPanicIsErrorObjectAndOneLogLine(t *testing.T) {
 	var log bytes.Buffer
 	panics := func(*skel.CmdArgs) error { panic("secret input") }
-	err := Answering(slog.New(slog.NewTextHandler(&log, nil)), spec.Add, panics)(nil)
+	err := WithErrorCodes(slog.New(slog.NewTextHandler(&log, nil)), spec.Add, panics)(nil)
 	answer, ok := err.(*types.Error)
 	if !ok || answer.Code != types.ErrInternal {
 		t.Errorf("got %v", err)
@@ -217,7 +217,7 @@ func TestInterfaceThatIsASysctlDirectoryIsRefused(t *testing.T) {
 func errorMessage(t *testing.T, err error) string {
 	t.Helper()
 	fails := func(*skel.CmdArgs) error { return err }
-	answer, ok := Answering(slog.New(slog.DiscardHandler), spec.Add, fails)(nil).(*types.Error)
+	answer, ok := WithErrorCodes(slog.New(slog.DiscardHandler), spec.Add, fails)(nil).(*types.Error)
 	if !ok || strings.ContainsFunc(answer.Msg, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		t.Fatalf("not one line: %q", err)
 	}

@@ -20,7 +20,7 @@ const DocumentKey = "configuration"
 // ServeValidate runs the verb VALIDATE for the network configuration that it reads from in. Package skel does not know
 // this verb.
 func ServeValidate(log *slog.Logger, in io.Reader, run func(*skel.CmdArgs) error) *types.Error {
-	err := Answering(log, spec.Validate, func(args *skel.CmdArgs) error {
+	err := WithErrorCodes(log, spec.Validate, func(args *skel.CmdArgs) error {
 		var err error
 		if args.StdinData, err = io.ReadAll(in); err != nil {
 			return err

@@ -21,8 +21,8 @@ type Certificate struct {
 	PeerCA   string `json:"peerCa,omitempty"`   // the issuer of the peer's certificate: sameCA, or a distinguished name
 	Digest   string `json:"digest,omitempty"`   // changes when the contents of any file change
 	Fault    string `json:"fault,omitempty"`
-	// Ends is the time at which the certificate expires.
-	Ends time.Time `json:"ends,omitzero"`
+	// NotAfter is the time at which the certificate expires.
+	NotAfter time.Time `json:"ends,omitzero"`
 }
 
 var certificateKeys = []string{"certificateFile", "privateKeyFile", "caFile"}

@@ -46,7 +46,7 @@ func TestRefusedConnectionClosesItsNetworks(t *testing.T) {
 		}
 		c.Resolve(nil)
 		var closed []string
-		for _, network := range c.Connections[0].Closed() {
+		for _, network := range c.Connections[0].BlockedNetworks() {
 			closed = append(closed, network.String())
 		}
 		if got := strings.Join(closed, " "); got != row.closed || c.Connections[0].Refused == nil {

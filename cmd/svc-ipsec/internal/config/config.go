@@ -41,8 +41,8 @@ type Configuration struct {
 	// Found holds the contents of the files and the addresses of the names that the document references. The caller
 	// sets it before Resolve.
 	Found Found
-	// Inside lists the addresses of the container besides ExternalIPs. The caller sets it before Resolve.
-	Inside []netip.Addr
+	// InternalAddresses lists the addresses of the container besides ExternalIPs. The caller sets it before Resolve.
+	InternalAddresses []netip.Addr
 	// Accepted reports whether a connection may run although it has faults that release 0.1.0 accepted. For one
 	// release, connections that had these faults before keep running with a warning. The caller sets it before Resolve.
 	// If it is nil, all such connections are refused.
@@ -158,7 +158,7 @@ func (c *Configuration) Faults() []error {
 		if len(list) == 0 {
 			list = []error{connection.Refused}
 		}
-		for _, fault := range connection.faultsAcceptedBy010(c) {
+		for _, fault := range connection.legacyFaults(c) {
 			if fault.Error() != connection.Refused.Error() {
 				list = append(list, fault)
 			}

@@ -54,10 +54,10 @@ type DPD struct {
 	Timeout  int
 }
 
-// Closed lists the peer networks of a refused connection, as far as they can be decoded. Packets to these networks must
-// not leave the container unencrypted, although the connection does not run. The list is empty for a connection that is
-// not refused, or that is administratively down.
-func (c *Connection) Closed() []netip.Prefix {
+// BlockedNetworks lists the peer networks of a refused connection, as far as they can be decoded. Packets to these
+// networks must not leave the container unencrypted, although the connection does not run. The list is empty for a
+// connection that is not refused, or that is administratively down.
+func (c *Connection) BlockedNetworks() []netip.Prefix {
 	if c.Refused == nil || !c.Up {
 		return nil
 	}

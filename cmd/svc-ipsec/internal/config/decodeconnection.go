@@ -29,7 +29,7 @@ type connectionDecoder struct {
 }
 
 // decodeConnection decodes one connection. It sets Refused to the first fault. A refused connection keeps its id, name
-// and what Closed needs, as far as they can be decoded.
+// and what BlockedNetworks needs, as far as they can be decoded.
 func decodeConnection(c *Connection, key string, raw json.RawMessage) {
 	c.Up, c.place = true, key
 	fields, err := object(key, raw, connectionKeys)
@@ -51,7 +51,7 @@ func decodeConnection(c *Connection, key string, raw json.RawMessage) {
 		return
 	}
 	d := connectionDecoder{c, key, fields}
-	for _, decodeGroup := range []func() error{d.decodeNames, d.decodeEnds, d.decodeRest, d.decodePolicies} {
+	for _, decodeGroup := range []func() error{d.decodeNames, d.decodeEndpoints, d.decodeRest, d.decodePolicies} {
 		if err := decodeGroup(); err != nil {
 			c.faults = append(c.faults, err)
 		}
@@ -99,7 +99,7 @@ func printable(s string) bool {
 	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
 }
 
-func (d connectionDecoder) decodeEnds() error {
+func (d connectionDecoder) decodeEndpoints() error {
 	peer, err := text(d.key+".peerAddress", d.fields["peerAddress"])
 	if err != nil {
 		return err
@@ -322,8 +322,8 @@ func cidrs(key string, raw json.RawMessage) ([]netip.Prefix, error) {
 	return list, nil
 }
 
-// keepReadable sets the values of a refused connection that Closed needs, as far as each of them is valid, whatever the
-// fault is. Without them, packets to its peer could leave the container unencrypted.
+// keepReadable sets the values of a refused connection that BlockedNetworks needs, as far as each of them is valid,
+// whatever the fault is. Without them, packets to its peer could leave the container unencrypted.
 func keepReadable(c *Connection, raw json.RawMessage) {
 	var fields, policy map[string]json.RawMessage
 	if json.Unmarshal(raw, &fields) != nil {

@@ -101,7 +101,7 @@ func (r *resolution) makeIDsUnique() {
 // tolerate handles the faults of a connection that release 0.1.0 accepted. It returns the first of them, or sets
 // Tolerated if the connection ran with these faults before.
 func (r *resolution) tolerate(c *Connection) error {
-	faults := c.faultsAcceptedBy010(r.of)
+	faults := c.legacyFaults(r.of)
 	if len(faults) == 0 {
 		return nil
 	}

@@ -11,8 +11,8 @@ import (
 // Revision is a document in which each refused connection can be replaced by its last valid form. So a typing error in
 // an edit does not stop a running connection.
 type Revision struct {
-	// Edits holds the reasons why edits were refused, by Connection.Place.
-	Edits map[string]string
+	// RefusedEdits holds the reasons why edits were refused, by Connection.Place.
+	RefusedEdits map[string]string
 
 	document json.RawMessage
 	fields   map[string]json.RawMessage
@@ -37,7 +37,7 @@ func NewRevision(document, lastValid json.RawMessage) (*Revision, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Revision{Edits: map[string]string{}, document: document}
+	r := &Revision{RefusedEdits: map[string]string{}, document: document}
 	r.fields, r.given = connectionsOf(document)
 	r.items = slices.Clone(r.given)
 	for i := range c.Connections {
@@ -84,7 +84,7 @@ func (r *Revision) Standing(c *Connection) Standing {
 
 // Document returns the document with the replacements of Revert. Without replacements it is the original text.
 func (r *Revision) Document() json.RawMessage {
-	if len(r.Edits) == 0 {
+	if len(r.RefusedEdits) == 0 {
 		return r.document
 	}
 	return withConnections(r.fields, r.items)
@@ -127,14 +127,14 @@ func (r *Revision) Revert(c *Configuration) bool {
 	reverted := false
 	for i := range c.Connections {
 		connection := &c.Connections[i]
-		if _, before := r.Edits[connection.place]; before || connection.Refused == nil {
+		if _, before := r.RefusedEdits[connection.place]; before || connection.Refused == nil {
 			continue
 		}
 		last := r.lastOf(i, c)
 		if last == nil || jsonform.Equal(last, r.given[i]) {
 			continue
 		}
-		r.Edits[connection.place] = connection.Refused.Error()
+		r.RefusedEdits[connection.place] = connection.Refused.Error()
 		r.items[i], reverted = last, true
 	}
 	return reverted
@@ -176,20 +176,20 @@ func (r *Revision) lastOf(i int, c *Configuration) json.RawMessage {
 func Accepted(lastValid json.RawMessage, inside []netip.Addr) func(*Connection) bool {
 	known := map[string]map[string]bool{}
 	if last, err := Decode(lastValid); err == nil {
-		last.Inside = inside
+		last.InternalAddresses = inside
 		for i := range last.Connections {
 			connection := &last.Connections[i]
 			if connection.Refused != nil || known[connection.ID] != nil {
 				continue
 			}
 			known[connection.ID] = map[string]bool{}
-			for _, fault := range connection.faultsAcceptedBy010(last) {
+			for _, fault := range connection.legacyFaults(last) {
 				known[connection.ID][connection.withoutPlace(fault)] = true
 			}
 		}
 	}
 	return func(c *Connection) bool {
-		for _, fault := range c.faultsAcceptedBy010(c.of) {
+		for _, fault := range c.legacyFaults(c.of) {
 			if !known[c.ID][c.withoutPlace(fault)] {
 				return false
 			}

@@ -98,12 +98,13 @@ func TestRefusedEditIsReplacedByLastValidForm(t *testing.T) {
 				valid = append(valid, connection.ID)
 			}
 			if !slices.Equal(wanted, r.wanted) || !slices.Equal(refused, r.refused) || !slices.Equal(valid, r.valid) ||
-				len(revision.Edits) != len(r.edits) {
-				t.Errorf("%v run, %v are refused, %v are valid, edits %v", wanted, refused, valid, revision.Edits)
+				len(revision.RefusedEdits) != len(r.edits) {
+				t.Errorf("%v run, %v are refused, %v are valid, edits %v",
+					wanted, refused, valid, revision.RefusedEdits)
 			}
 			for _, i := range r.edits {
-				if revision.Edits[placeOf(i)] == "" {
-					t.Errorf("edits %v", revision.Edits)
+				if revision.RefusedEdits[placeOf(i)] == "" {
+					t.Errorf("edits %v", revision.RefusedEdits)
 				}
 			}
 			if len(r.edits) == 0 && string(revision.Document()) != string(r.document) {
@@ -142,9 +143,9 @@ func TestFaultOfEarlierReleaseIsToleratedOnlyInUnchangedSetting(t *testing.T) {
 				t.Fatal(err)
 			}
 			if r.inside != "" {
-				c.Inside = append(c.Inside, netip.MustParseAddr(r.inside))
+				c.InternalAddresses = append(c.InternalAddresses, netip.MustParseAddr(r.inside))
 			}
-			c.Accepted = Accepted(r.lastValid, c.Inside)
+			c.Accepted = Accepted(r.lastValid, c.InternalAddresses)
 			c.Resolve(nil)
 			connection := &c.Connections[len(c.Connections)-1]
 			switch {

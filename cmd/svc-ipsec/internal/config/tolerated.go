@@ -16,7 +16,7 @@ const (
 )
 
 // lifetime decodes a lifetime in seconds. It accepts values below minLifetime, as release 0.1.0 did.
-// faultsAcceptedBy010 refuses them.
+// legacyFaults refuses them.
 func lifetime(key string, raw json.RawMessage) (int, error) {
 	n, err := number(key, raw, 1, maxLifetime, defaultLifetime)
 	if fault, ok := err.(*spec.Fault); ok {
@@ -27,9 +27,9 @@ func lifetime(key string, raw json.RawMessage) (int, error) {
 
 var lifetimeAllowed = fmt.Sprintf("a number from %d to %d", minLifetime, maxLifetime)
 
-// faultsAcceptedBy010 lists the faults of the connection that release 0.1.0 accepted. These are settings with which no
+// legacyFaults lists the faults of the connection that release 0.1.0 accepted. These are settings with which no
 // traffic, or hardly any, can pass. of is the configuration that contains the connection.
-func (c *Connection) faultsAcceptedBy010(of *Configuration) (faults []error) {
+func (c *Connection) legacyFaults(of *Configuration) (faults []error) {
 	add := func(key, value, allowed string) {
 		faults = append(faults, &spec.Fault{Key: c.place + key, Value: value, Allowed: allowed})
 	}
@@ -41,9 +41,9 @@ func (c *Connection) faultsAcceptedBy010(of *Configuration) (faults []error) {
 			add(policy.key, strconv.Itoa(policy.lifetime), lifetimeAllowed)
 		}
 	}
-	own := slices.Concat(of.ExternalIPs, of.Inside)
+	own := slices.Concat(of.ExternalIPs, of.InternalAddresses)
 	if a := c.PeerAddress; a.IsValid() {
-		if slices.Contains(of.Inside, a) {
+		if slices.Contains(of.InternalAddresses, a) {
 			add(".peerAddress", a.String(), "another address than the container's own")
 		}
 		if reserved(host(a)) {

@@ -28,7 +28,7 @@ type Credential struct {
 	AuthBy   string    // the value of Libreswan's authby option
 	PeerCA   string    // the required issuer of the peer's certificate: a distinguished name, or SameCA
 	Digest   string    // of all certificates
-	Ends     time.Time // when the own certificate expires
+	NotAfter time.Time // when the own certificate expires
 	Chain    []Authority
 	Roots    []Authority
 
@@ -58,7 +58,7 @@ func Read(certificate, key, authorities []byte, now time.Time) (*Credential, err
 	if err != nil {
 		return nil, fmt.Errorf("certificateFile: %w", err)
 	}
-	c := &Credential{leaf: own[0], Ends: own[0].NotAfter}
+	c := &Credential{leaf: own[0], NotAfter: own[0].NotAfter}
 	switch {
 	case now.After(c.leaf.NotAfter):
 		return nil, fmt.Errorf("certificateFile: %w at %s", ErrExpired, c.leaf.NotAfter.UTC().Format(time.RFC3339))

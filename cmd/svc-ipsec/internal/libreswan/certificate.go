@@ -224,7 +224,7 @@ func (k *KeyDatabase) checkFiles() error {
 	}
 	for _, entry := range entries {
 		if !entry.Type().IsRegular() {
-			return fmt.Errorf("read the key database: %s: %w", entry.Name(), regular.ErrNot)
+			return fmt.Errorf("read the key database: %s: %w", entry.Name(), regular.ErrNotRegular)
 		}
 	}
 	return nil

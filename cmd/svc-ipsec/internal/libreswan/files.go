@@ -25,15 +25,15 @@ func (f Files) NSS() string      { return filepath.Join(string(f), "nss") }     
 func (f Files) Run() string      { return filepath.Join(string(f), "run") }         // the daemon's /run/pluto
 func (f Files) socket() string   { return filepath.Join(f.Run(), "pluto.ctl") }     // at most 107 bytes (sun_path)
 
-// staging is the file of the conns that are being loaded. state.Directory.Tidy removes what a killed verb left behind,
+// staging is the file of the conns that are being loaded. state.Files.Tidy removes what a killed verb left behind,
 // by this name.
 func (f Files) staging() string { return filepath.Join(string(f), ".new-load.conf") }
 
-// newTemplate is the template of the key database that is being created. state.Directory.Tidy removes what a killed
+// newTemplate is the template of the key database that is being created. state.Files.Tidy removes what a killed
 // verb left behind, by this name.
 func (f Files) newTemplate() string { return filepath.Join(string(f), ".new-nss-template") }
 
-// newImport is the directory of the certificates that are being imported. state.Directory.Tidy removes it after a
+// newImport is the directory of the certificates that are being imported. state.Files.Tidy removes it after a
 // crash.
 func (f Files) newImport() string { return filepath.Join(string(f), ".new-import") }
 
@@ -47,7 +47,7 @@ func (f Files) Loaded() (map[string][]byte, error) {
 	files := map[string][]byte{}
 	for _, path := range paths {
 		text, err := regular.ReadFile(path)
-		if errors.Is(err, regular.ErrNot) {
+		if errors.Is(err, regular.ErrNotRegular) {
 			continue
 		}
 		if err != nil {

@@ -3,8 +3,8 @@
 // A view has its own root directory. It contains the host's programs and libraries (read-only), a few devices, /proc
 // without the processes of other users, the directories of the containers, and the socket on which a daemon notifies
 // systemd. Of the directories of the containers a daemon can open only its own (see package state). No other part of
-// the host can be reached by a path: there is no /etc, no /var, no home directory, no D-Bus, no journal socket, and no
-// network namespace below /run/netns.
+// the host can be reached by a path: /etc has only empty files for the resolver, and there is no /var, no home
+// directory, no D-Bus, no journal socket, and no network namespace below /run/netns.
 //
 // The namespace is created once, and each start of a daemon enters it. Options of systemd that hide paths
 // (ProtectSystem, TemporaryFileSystem, …) would create a mount namespace for each program that a unit starts. The

@@ -104,7 +104,7 @@ func refusedEntries(c *config.Configuration, wanted []entry) []entry {
 	var list []entry
 	for i := range c.Connections {
 		connection := &c.Connections[i]
-		for _, peer := range connection.Closed() {
+		for _, peer := range connection.BlockedNetworks() {
 			locals := connection.LocalCIDRs
 			if len(locals) == 0 {
 				for _, e := range wanted {

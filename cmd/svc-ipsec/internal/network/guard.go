@@ -36,7 +36,7 @@ func newGuard(c *config.Configuration) Guard {
 	// The peers' networks of refused connections are guarded too, except those inside a local network of another
 	// connection.
 	for i := range c.Connections {
-		for _, network := range c.Connections[i].Closed() {
+		for _, network := range c.Connections[i].BlockedNetworks() {
 			if !slices.ContainsFunc(g.Local, func(local netip.Prefix) bool {
 				return local.Bits() <= network.Bits() && local.Contains(network.Addr())
 			}) {
@@ -89,7 +89,8 @@ func (g Guard) Rules() []byte {
 	return b.Bytes()
 }
 
-// Union returns a guard that drops everything that at least one of two guards drops.
+// Union returns the guard for the time of a change from other to g. It covers the networks of the peers of both, and it
+// accepts the IKE and ESP packets of both.
 func (g Guard) Union(other Guard) Guard {
 	return Guard{
 		External: append(slices.Clone(g.External), other.External...),

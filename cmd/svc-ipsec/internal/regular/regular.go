@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrNot is returned for a file that is not a regular file.
-var ErrNot = errors.New("must be a regular file")
+// ErrNotRegular is returned for a file that is not a regular file.
+var ErrNotRegular = errors.New("must be a regular file")
 
 // ReadFile is os.ReadFile for regular files. It does not follow a symbolic link in the last component of the path.
 func ReadFile(path string) ([]byte, error) {
@@ -22,7 +22,7 @@ func ReadFile(path string) ([]byte, error) {
 		return nil, err
 	}
 	if !info.Mode().IsRegular() {
-		return nil, &fs.PathError{Op: "read", Path: path, Err: ErrNot}
+		return nil, &fs.PathError{Op: "read", Path: path, Err: ErrNotRegular}
 	}
 	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
 	if err != nil {
@@ -33,7 +33,7 @@ func ReadFile(path string) ([]byte, error) {
 		return nil, err
 	}
 	if !info.Mode().IsRegular() {
-		return nil, &fs.PathError{Op: "read", Path: path, Err: ErrNot}
+		return nil, &fs.PathError{Op: "read", Path: path, Err: ErrNotRegular}
 	}
 	return io.ReadAll(file)
 }

@@ -25,8 +25,8 @@ func TestOnlyRegularFilesAreRead(t *testing.T) {
 		t.Errorf("a file: %q, %v", content, err)
 	}
 	for _, path := range []string{pipe, directory, link, "/dev/null"} {
-		if _, err := ReadFile(path); !errors.Is(err, ErrNot) {
-			t.Errorf("%s: %v, want %v", path, err, ErrNot)
+		if _, err := ReadFile(path); !errors.Is(err, ErrNotRegular) {
+			t.Errorf("%s: %v, want %v", path, err, ErrNotRegular)
 		}
 	}
 	if _, err := ReadFile(none); !errors.Is(err, fs.ErrNotExist) {

@@ -116,7 +116,7 @@ func render(c *config.Connection, pair config.Pair, former bool) []byte {
 		set("dpdaction", c.DPD.Action)
 		if c.IKE.Version == "v1" {
 			set("dpddelay", seconds(c.DPD.Interval))
-			set("dpdtimeout", seconds(Unanswered(c.DPD)))
+			set("dpdtimeout", seconds(IKEv1DPDTimeout(c.DPD)))
 		} else {
 			delay, interval, timeout := Liveness(c.DPD) // IKEv2 ignores dpdtimeout
 			if former {
@@ -140,9 +140,11 @@ func render(c *config.Connection, pair config.Pair, former bool) []byte {
 	return b.Bytes()
 }
 
-// Unanswered returns for how many seconds IKEv1 waits for an answer, so that a silent peer is declared dead at the
+// IKEv1DPDTimeout returns for how many seconds IKEv1 waits for an answer, so that a silent peer is declared dead at the
 // timeout. pluto sends a request after an interval without packets, and sends at least two requests.
-func Unanswered(d config.DPD) int { return max(d.Timeout-d.Interval, min(d.Timeout, d.Interval+1)) }
+func IKEv1DPDTimeout(d config.DPD) int {
+	return max(d.Timeout-d.Interval, min(d.Timeout, d.Interval+1))
+}
 
 // minAnswerTime is the least number of seconds that a peer gets to answer, because it may be busy with a large
 // Diffie-Hellman group.

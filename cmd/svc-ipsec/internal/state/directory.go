@@ -34,7 +34,7 @@ const Root = "/run/svc-ipsec"
 const rootMode = 0o711
 
 // ErrBusy is returned if another verb held the lock of the container during the whole waiting time.
-var ErrBusy = errors.New("another verb is at work on it")
+var ErrBusy = errors.New("another verb holds its lock")
 
 // Directory is the locked directory of one container.
 type Directory struct {

@@ -60,8 +60,8 @@ func oldState(t *testing.T) *State {
 				},
 				Found: config.Certificate{
 					Nickname: "svc-42d90741a01b1003-19c0f413329fe0fd", AuthBy: "rsasig", PeerCA: "%same",
-					Digest: "78ef973c834058d281697aba1b1bc82409f1638da7368dcaef728dc19b3b4a8f",
-					Ends:   at("2026-11-29T23:13:48Z"),
+					Digest:   "78ef973c834058d281697aba1b1bc82409f1638da7368dcaef728dc19b3b4a8f",
+					NotAfter: at("2026-11-29T23:13:48Z"),
 				},
 			}},
 			At: at("2026-11-29T22:13:48.540570174Z"),

@@ -34,18 +34,18 @@ func Inode(path string) (uint64, error) {
 	return stat.Ino, nil
 }
 
-// Lasts reports whether the path of a namespace does not depend on a process. A path below /proc/<pid> is invalid when
-// the process ends, and may lead to another namespace when the process id is used again (containernetworking/plugins
-// issue 714).
-func Lasts(path string) bool { return !processPath.MatchString(path) }
+// IsPersistent reports whether the path of a namespace does not depend on a process. A path below /proc/<pid> is
+// invalid when the process ends, and may lead to another namespace when the process id is used again
+// (containernetworking/plugins issue 714).
+func IsPersistent(path string) bool { return !processPath.MatchString(path) }
 
 // Pin is the path of a bind mount of a namespace in the directory of its container. The mount may not exist.
 type Pin string
 
-// Lasting returns a path of the namespace that does not depend on a process. This is path itself, if Lasts reports
-// true, or otherwise the pin, which Lasting creates.
-func (p Pin) Lasting(path string) (string, error) {
-	if Lasts(path) {
+// Persist returns a path of the namespace that does not depend on a process. This is path itself, if IsPersistent
+// reports true, or otherwise the pin, which Persist creates.
+func (p Pin) Persist(path string) (string, error) {
+	if IsPersistent(path) {
 		return path, nil
 	}
 	pin := string(p)
@@ -70,7 +70,7 @@ func (p Pin) Lasting(path string) (string, error) {
 	return pin, nil
 }
 
-// Remove removes the bind mount that Lasting created, if there is one.
+// Remove removes the bind mount that Persist created, if there is one.
 func (p Pin) Remove() error {
 	pin := string(p)
 	for {

@@ -47,10 +47,10 @@ type State struct {
 	// refused it, or if a later ADD removed it from the daemon and then failed.
 	Chosen map[string]string `json:"chosen,omitempty"`
 	Retry  Retry             `json:"retry"`
-	// Edits holds the reasons why edits were refused, by the place of the connection in Configuration, or by
+	// RefusedEdits holds the reasons why edits were refused, by the place of the connection in Configuration, or by
 	// "configuration" if the configuration of ADD was refused as a whole. Configuration contains the last valid forms
 	// instead of these edits.
-	Edits map[string]string `json:"edits,omitempty"`
+	RefusedEdits map[string]string `json:"edits,omitempty"`
 	// LastValid is the document in Configuration without the refused connections. It is empty if no connection is
 	// refused.
 	LastValid json.RawMessage `json:"lastValid,omitempty"`
@@ -76,7 +76,7 @@ type Attachment struct {
 	Network     string           `json:"network"`
 	ContainerID spec.ContainerID `json:"containerId"`
 	Interface   string           `json:"interface"`
-	Namespace   string           `json:"namespace"` // the path from Pin.Lasting
+	Namespace   string           `json:"namespace"` // the path from Pin.Persist
 	Inode       uint64           `json:"inode"`     // identifies the namespace
 	Chained     bool             `json:"chained,omitempty"`
 	Bridge      string           `json:"bridge,omitempty"` // the bridge that has the host end of the veth as a port

@@ -64,16 +64,16 @@ func full(t *testing.T) *State {
 			Certificates: []FoundCertificate{{
 				Files: config.CertificateFiles{Certificate: "/c", PrivateKey: "/p", CA: "/a"},
 				Found: config.Certificate{
-					Nickname: "n", AuthBy: "rsasig", PeerCA: "%same", Digest: "d", Fault: "f", Ends: noon,
+					Nickname: "n", AuthBy: "rsasig", PeerCA: "%same", Digest: "d", Fault: "f", NotAfter: noon,
 				},
 			}},
 			At: noon,
 		},
 		Refused: map[string]string{"a-0-0": "refused"}, Chosen: map[string]string{"configuration.connections[0]": "a"},
 		Retry: Retry{Changed: noon, Delay: time.Second, Next: noon}, GuardRules: "table inet t {}\n", GuardDigest: "0f",
-		Traffic:     map[string]Traffic{"a-0-0": {In: 84, Out: 168, Received: noon}},
-		PrivateKeys: true,
-		Edits:       map[string]string{"configuration.connections[0]": "mtu"}, LastValid: []byte(`{"connections":[]}`),
+		Traffic:      map[string]Traffic{"a-0-0": {In: 84, Out: 168, Received: noon}},
+		PrivateKeys:  true,
+		RefusedEdits: map[string]string{"configuration.connections[0]": "mtu"}, LastValid: []byte(`{"connections":[]}`),
 		Tolerated: map[string]string{"configuration.connections[0]": "lifetime"},
 		Incomplete: &Incomplete{
 			Network: network.Plan{

@@ -136,7 +136,7 @@ func (c *change) checkAttachment(namespace string) error {
 			return cni.Fail(spec.CodeNotInPlace,
 				"add %s: cannot switch between chained and stand-alone in place (prevResult)", owner.Name)
 		}
-		if state.Lasts(before.Namespace) {
+		if state.IsPersistent(before.Namespace) {
 			namespace = before.Namespace
 		}
 	} else if !c.request.Chained {
@@ -244,7 +244,7 @@ func (c *change) begin(ctx context.Context) error {
 	}
 	// The namespace is pinned after the first write, and the path of the pin is written before anything uses it. If the
 	// verb is killed before the pin exists, the next ADD finds the recorded path below /proc and creates the pin.
-	lasting, err := r.dir.Pin().Lasting(c.attachment.Namespace)
+	lasting, err := r.dir.Pin().Persist(c.attachment.Namespace)
 	if err != nil {
 		return err
 	}

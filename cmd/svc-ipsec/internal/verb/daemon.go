@@ -91,9 +91,9 @@ func (c *daemonChange) compare(ctx context.Context, isNew bool) error {
 		return err
 	}
 	conns := endpoint.Conns(c.wanted)
-	_, noDatabase := os.Lstat(d.Files().NSS())
+	_, statErr := os.Lstat(d.Files().NSS())
 	observed := endpoint.Unit{
-		New: isNew, Exists: !details.Gone(), Failed: details.FailedForGood(), Database: noDatabase == nil,
+		New: isNew, Exists: !details.Gone(), Failed: details.FailedForGood(), Database: statErr == nil,
 	}
 	// The container is new, but the unit exists. It belongs to this container if only its directory was lost, or else
 	// to another one.

@@ -101,14 +101,14 @@ func (e *edits) resolve(ctx context.Context, in *inputs, loaded map[string][]byt
 			continue
 		}
 		configuration.Found = in.read(ctx, configuration)
-		configuration.Loaded, configuration.Inside = endpoint.Networks(loaded), e.request.InternalAddresses()
-		configuration.Accepted = config.Accepted(last, configuration.Inside)
+		configuration.Loaded, configuration.InternalAddresses = endpoint.Networks(loaded), e.request.InternalAddresses()
+		configuration.Accepted = config.Accepted(last, configuration.InternalAddresses)
 		configuration.Resolve(now)
 		if !revision.Revert(configuration) {
 			break
 		}
 	}
-	e.refused, e.valid = revision.Edits, revision.Valid(e.request.Configuration)
+	e.refused, e.valid = revision.RefusedEdits, revision.Valid(e.request.Configuration)
 	if e.fault != nil {
 		e.refused[cni.DocumentKey] = e.fault.Error()
 	}
@@ -144,7 +144,7 @@ func (e *edits) lastValidForRuntime() json.RawMessage {
 // save sets which edits are refused and which faults are tolerated in a state, and logs the new ones.
 func (e *edits) save(s *state.State, log *slog.Logger) {
 	before := *s
-	s.Edits, s.Tolerated, s.LastValid = e.refused, map[string]string{}, nil
+	s.RefusedEdits, s.Tolerated, s.LastValid = e.refused, map[string]string{}, nil
 	configuration := e.request.Configuration
 	names := map[string]string{}
 	for i := range configuration.Connections {
@@ -164,7 +164,7 @@ func (e *edits) save(s *state.State, log *slog.Logger) {
 		text    string
 		was, is map[string]string
 	}{
-		{"edit refused, the last valid configuration goes on", before.Edits, s.Edits},
+		{"edit refused, the last valid configuration goes on", before.RefusedEdits, s.RefusedEdits},
 		{"configuration accepted for this release only", before.Tolerated, s.Tolerated},
 	} {
 		for _, place := range slices.Sorted(maps.Keys(list.is)) {
@@ -199,7 +199,7 @@ func editMessages(s *state.State) (messages []string) {
 		texts      map[string]string
 		one, other string
 	}{
-		{s.Edits, "edit refused: %s", "%d more edits refused"},
+		{s.RefusedEdits, "edit refused: %s", "%d more edits refused"},
 		{s.Tolerated, "the next release refuses %s", "%d more that the next release refuses"},
 	} {
 		for i, place := range slices.Sorted(maps.Keys(list.texts)) {

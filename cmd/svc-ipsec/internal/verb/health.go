@@ -72,7 +72,7 @@ func health(ctx context.Context, c *config.Configuration, d *libreswan.Daemon, s
 				health.Reason = waitsForPeer(health.Pairs)
 			}
 		}
-		health = withEdit(health, s.Edits[connection.Place()])
+		health = withEdit(health, s.RefusedEdits[connection.Place()])
 		h.Connections = append(h.Connections, health)
 	}
 	return h
@@ -80,7 +80,7 @@ func health(ctx context.Context, c *config.Configuration, d *libreswan.Daemon, s
 
 // outdated returns the message about a daemon that still runs the version before an upgrade of the package.
 func outdated(b *libreswan.Build, name spec.Name) string {
-	text := fmt.Sprintf("the daemon runs Libreswan %s, and %s is installed by now", b.Running, b.Installed)
+	text := fmt.Sprintf("the daemon runs Libreswan %s, and %s is installed now", b.Running, b.Installed)
 	switch {
 	case b.Installed == "?":
 		return fmt.Sprintf("the daemon runs Libreswan %s, and no usable Libreswan is installed; "+

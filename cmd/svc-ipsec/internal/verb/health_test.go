@@ -17,7 +17,7 @@ func TestRestartIsAdvisedOnlyIfItHelps(t *testing.T) {
 		running, installed, contains string
 		advised                      bool
 	}{
-		{"4.10", "4.11", "the daemon runs Libreswan 4.10, and 4.11 is installed by now", true},
+		{"4.10", "4.11", "the daemon runs Libreswan 4.10, and 4.11 is installed now", true},
 		{"4.10", "4.10", "the daemon runs a former build of Libreswan 4.10", true},
 		{"4.10", "?", "no usable Libreswan is installed", false},
 	} {

@@ -83,7 +83,7 @@ func (i *inputs) readCertificates(all []config.CertificateFiles,
 		read, err := i.readCertificate(files, now)
 		if err != nil {
 			kept := i.last.Certificates[files]
-			if errors.Is(err, credential.ErrExpired) || !kept.Ends.After(now) {
+			if errors.Is(err, credential.ErrExpired) || !kept.NotAfter.After(now) {
 				kept = config.Certificate{}
 			}
 			kept.Fault = err.Error()
@@ -91,7 +91,8 @@ func (i *inputs) readCertificates(all []config.CertificateFiles,
 			continue
 		}
 		found[files] = config.Certificate{
-			Nickname: read.Nickname, AuthBy: read.AuthBy, PeerCA: read.PeerCA, Digest: read.Digest, Ends: read.Ends,
+			Nickname: read.Nickname, AuthBy: read.AuthBy, PeerCA: read.PeerCA,
+			Digest: read.Digest, NotAfter: read.NotAfter,
 		}
 		i.credentials[read.Digest] = read
 	}

@@ -66,8 +66,8 @@ func (n *networkChange) apply(ctx context.Context) error {
 	return n.namespace.LimitMTU(n.plan.Interface, n.owner)
 }
 
-// check returns an error if the interface cannot be created or changed. It is not created while a daemon runs, because
-// that daemon could replace the link before it is moved to the host.
+// check returns an error if the interface cannot be created or changed. An interface is not created while a daemon
+// runs, because the daemon has privileges in the namespace and could replace the link.
 func (n *networkChange) check(ctx context.Context, bus *unit.Bus, external []netip.Addr) error {
 	switch {
 	case n.plan.Chained:

@@ -100,7 +100,9 @@ func (c *change) changeBack() (*change, error) {
 	s := c.record.state
 	back := &change{
 		Executable: c.Executable, request: request, tools: c.tools, record: c.record, attachment: *c.record.before,
-		edits: &edits{request: request, record: c.record, conf: s.Configuration, refused: s.Edits, valid: s.LastValid},
+		edits: &edits{
+			request: request, record: c.record, conf: s.Configuration, refused: s.RefusedEdits, valid: s.LastValid,
+		},
 	}
 	if back.edits.valid == nil {
 		back.edits.valid = request.Document

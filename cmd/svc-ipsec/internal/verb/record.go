@@ -120,7 +120,7 @@ func prepareResolve(r *cni.Request, loaded map[string][]byte,
 	chosen map[string]string,
 ) func(*config.Connection) config.Standing {
 	compareLastADD := endpoint.CompareLastADD(loaded, chosen)
-	r.Configuration.Loaded, r.Configuration.Inside = endpoint.Networks(loaded), r.InternalAddresses()
+	r.Configuration.Loaded, r.Configuration.InternalAddresses = endpoint.Networks(loaded), r.InternalAddresses()
 	r.Configuration.Accepted = func(c *config.Connection) bool { return compareLastADD(c) != config.New }
 	return compareLastADD
 }

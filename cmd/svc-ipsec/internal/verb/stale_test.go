@@ -159,7 +159,7 @@ func TestStaleInputsAreReportedAndRecorded(t *testing.T) {
 		},
 			"/none": {Fault: "no such file"}, "/good": {Content: spec.NewSecret([]byte("secret-of-test"))}},
 		Certificates: map[config.CertificateFiles]config.Certificate{
-			files: {Nickname: "svc-1-2", Digest: "d", Ends: time.Now().Add(time.Hour).Round(time.Second).UTC(),
+			files: {Nickname: "svc-1-2", Digest: "d", NotAfter: time.Now().Add(time.Hour).Round(time.Second).UTC(),
 				Fault: `privateKeyFile "/k": no such file`},
 			{Certificate: "/d"}: {Fault: "no such file"}},
 	}

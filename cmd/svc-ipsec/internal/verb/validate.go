@@ -16,7 +16,7 @@ func (e *Executable) Validate(args *skel.CmdArgs) error {
 	faults := []error{r.SetConfiguration(r.Document)}
 	if faults[0] == nil {
 		c := r.Configuration
-		c.Inside = r.InternalAddresses()
+		c.InternalAddresses = r.InternalAddresses()
 		c.Assume()
 		c.Resolve(nil)
 		faults = c.Faults()

@@ -1,12 +1,12 @@
-// Package verb implements the CNI verbs ADD, CHECK, DEL, GC, STATUS and VERSION, with the help of the other internal
-// packages.
+// Package verb implements the verbs ADD, CHECK, DEL, GC, STATUS and VALIDATE and the command ctl, with the help of the
+// other internal packages. Package cni implements VERSION.
 //
 // It implements the contract of docs/executables.md: an ADD that fails removes what it created, ADD for a running
 // container changes only what differs, CHECK changes nothing but its own record of traffic, DEL is idempotent and
 // removes only what has the owner tag, and every error has a code. Apart from the systemd unit, no process outlives a
 // verb.
 //
-// Every verb holds the container's lock from its first read to its last change.
+// ADD, CHECK, DEL and GC hold the lock of a container from their first read to their last change of it.
 package verb
 
 import (
