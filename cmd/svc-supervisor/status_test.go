@@ -222,6 +222,7 @@ func TestLogLineIsOnePrintableLine(t *testing.T) {
 		`["first","second"]`:          "first",
 		`[[102,105,114,115,116],"x"]`: "first",
 		`null`:                        "",
+		`[null,null]`:                 "",
 		`"a\u001b[31m\u202e b"`:       "a [31m  b",
 	} {
 		e := new(journal.Entry)

@@ -16,8 +16,8 @@ const mode = 0o600
 // Options say how Write creates a file. The zero value suits a file of which a loss in a power failure is no harm.
 type Options struct {
 	// Temporary is the name of the file that is written and renamed, in the directory of the target. A process that is
-	// killed leaves it. A "*" stands for random digits, as in os.CreateTemp. A name without "*" bounds what killed
-	// processes leave to one file, which the next Write replaces; its callers must exclude each other. The default is
+	// killed leaves it. A "*" stands for random digits, as in os.CreateTemp. With a name without "*", killed processes
+	// leave one file at most, which the next Write replaces; its callers must exclude each other. The default is
 	// ".new-*".
 	Temporary string
 
@@ -69,7 +69,7 @@ func create(dir, name string) (*os.File, error) {
 	return os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 }
 
-// fill sets group and mode before it writes the content, so that nobody reads it who may not.
+// fill sets group and mode before it writes the content, so that only those who have permission can ever read it.
 func fill(file *os.File, content []byte, o Options) error {
 	if o.Group != 0 {
 		if err := file.Chown(-1, o.Group); err != nil {

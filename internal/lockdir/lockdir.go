@@ -66,7 +66,7 @@ func LockPrivate(ctx context.Context, path string, timeout time.Duration) (unloc
 	}
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	if !info.IsDir() || info.Mode().Perm()&0o077 != 0 || !ok || int(stat.Uid) != os.Geteuid() {
-		return nil, fmt.Errorf("lock %s: another user can open it: allowed: a directory of mode 0700 of user %d",
+		return nil, fmt.Errorf("lock %s: must be a directory of mode 0700 of user %d",
 			path, os.Geteuid())
 	}
 	return Lock(ctx, path, timeout)

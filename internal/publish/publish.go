@@ -285,10 +285,9 @@ func (p *Publisher) markDirty() {
 	}
 }
 
-// flush writes every status that is due. A status that is refused stays due and does not keep others back; if the NSDB
-// does not answer, the others stay due too. The
-// status of the host comes first, because MidoNet's scheduler moves all containers away from a host without it. The
-// statuses of running containers follow.
+// flush writes every status that is due. A status that is refused stays due and does not delay the others; if the NSDB
+// does not answer, the others stay due too. The status of the host comes first, because MidoNet's scheduler moves all
+// containers away from a host without it. The statuses of running containers follow.
 func (p *Publisher) flush(ctx context.Context) (failed *failure) {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()

@@ -1,5 +1,5 @@
-// Package strictjson decodes JSON whose writer is this project, or follows its documentation: a key that the target
-// does not have is an error, so that a misspelt one does not go unnoticed.
+// Package strictjson decodes JSON that this project writes, or somebody who follows its documentation: a key that the
+// target does not have is an error, so that a misspelt one does not go unnoticed.
 package strictjson
 
 import (

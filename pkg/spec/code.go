@@ -13,9 +13,9 @@ const (
 	CodeIO               Code = 5
 	CodeDecode           Code = 6
 	CodeConfiguration    Code = 7
-	CodeAgain            Code = 11 // try again later
-	CodeNotAvailable     Code = 50 // STATUS: the host cannot serve the type
-	CodeNotInPlace       Code = 100
+	CodeAgain            Code = 11  // try again later
+	CodeNotAvailable     Code = 50  // STATUS: the host cannot serve the type
+	CodeNotInPlace       Code = 100 // ADD on a running container: the change needs DEL and ADD
 	CodeOwn              Code = 101 // 101 to 199 are defined by each executable
 	CodeInternal         Code = 999 // used by CNI's libraries for errors that have no code
 )
@@ -37,7 +37,8 @@ func (e *Error) Error() string {
 }
 
 // IsFinal reports whether an ADD that failed with this code will fail in the same way when it is retried, so that ERROR
-// may be published after the first failure. This holds for a bad configuration and for the executable's own codes.
+// may be published after the first failure. This holds for a bad configuration, for CodeNotInPlace and for the
+// executable's own codes.
 func (c Code) IsFinal() bool {
 	return c == CodeConfiguration || c >= CodeNotInPlace && c < 200
 }

@@ -34,7 +34,7 @@ func UnfinishedGroup(network string) uint32 {
 // OwnerEnvironment is the environment variable that contains the owner tag in Environment= of a unit.
 const OwnerEnvironment = "SVC_OWNER"
 
-// String returns the owner tag as it is written to a link alias: svc-supervisor:<name>:<container id>. For network
+// String returns the owner tag as it is written to a link alias: <network>:<name>:<container id>. For network
 // names of up to 150 bytes it is shorter than the kernel's limit of 256 bytes for an alias (IFALIASZ).
 func (o Owner) String() string {
 	return o.Network + ":" + string(o.Name) + ":" + string(o.ContainerID)
@@ -58,7 +58,7 @@ func ParseOwner(tag string) (Owner, bool) {
 }
 
 // Ours reports whether the tag belongs to the supervisor's container of this name. The container id is not compared,
-// because DEL of the contract does not depend on it.
+// because DEL also removes what an earlier container of this name has left.
 func (o Owner) Ours(name Name) bool {
 	return o.Network == Network && o.Name == name
 }

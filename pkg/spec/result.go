@@ -3,12 +3,15 @@ package spec
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
+	"strings"
 
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 )
 
 // Result is the output of a successful ADD: a CNI result with the container's units and, if known, its health. Raw is
-// the object as printed, without lastValid. The supervisor passes it to later verbs as prevResult.
+// the object as printed; if it has lastValid, it is encoded again without that. The supervisor passes it to later verbs
+// as prevResult.
 type Result struct {
 	CNI    types100.Result
 	Units  []string
@@ -55,7 +58,8 @@ func ParseResult(stdout []byte, name Name) (*Result, error) {
 		if err := json.Unmarshal(stdout, &all); err != nil {
 			return nil, fmt.Errorf("result: %w", err)
 		}
-		delete(all, "lastValid")
+		// Keys are decoded regardless of their case, so they are also removed that way.
+		maps.DeleteFunc(all, func(key string, _ json.RawMessage) bool { return strings.EqualFold(key, "lastValid") })
 		var err error
 		if result.Raw, err = json.Marshal(all); err != nil {
 			return nil, fmt.Errorf("result: %w", err)

@@ -143,3 +143,14 @@ func FuzzParseResult(f *testing.F) {
 		}
 	})
 }
+
+func TestLastValidOfAnyCaseIsNotInRaw(t *testing.T) {
+	for _, key := range []string{"lastValid", "LastValid", "LASTVALID"} {
+		stdout := `{"cniVersion":"1.1.0","` + key + `":{"psk":"secret"},"units":["svc-a.service"]}`
+		result, err := ParseResult([]byte(stdout), "a")
+		if err != nil || string(result.LastValid) != `{"psk":"secret"}` ||
+			strings.Contains(string(result.Raw), "secret") {
+			t.Errorf("%s: %+v, %v", key, result, err)
+		}
+	}
+}

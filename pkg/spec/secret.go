@@ -7,9 +7,8 @@ import (
 
 // Secret holds a key. It prints as [secret] when it is formatted, logged or marshalled. Only Reveal returns the bytes.
 type Secret struct {
-	// text is a pointer to a string, because fmt prints only the address of such a pointer. It does not call Format for
-	// %p and for a secret in an unexported field. Of a pointer to a struct, slice or map it would print the content
-	// there.
+	// text is a pointer to a string. fmt does not call Format for %p and for a Secret in an unexported field. It then
+	// prints the address of such a pointer, but would print the content of a pointer to a struct, slice or map.
 	text *string
 }
 

@@ -3,5 +3,5 @@
 //
 // Every string of the NSDB, of a result or of a command line is untrusted until a Parse or Check function of this
 // package has accepted it. Checked strings have types of their own (Name, ServiceType, ContainerID, …). The package
-// does no I/O and imports no other package of this module except internal/lazyregexp.
+// does no I/O. Of this module it imports only internal/lazyregexp and internal/jsonform.
 package spec

@@ -35,8 +35,7 @@ type ContainerStatus struct {
 }
 
 // HostStatus is the published status of this host: its weight, the number of containers that it can still accept
-// (Quota,
-// -1: no limit), and the number of containers that it has (Count).
+// (Quota, -1: no limit), and the number of containers that it has (Count).
 type HostStatus struct {
 	Weight int `json:"weight"`
 	Quota  int `json:"quota"`

@@ -69,7 +69,7 @@ type VersionAnswer struct {
 	CheckOn           []string    `json:"checkOn,omitempty"`
 	// UserNamespace asks for a network namespace that is owned by a user namespace of the container's user id.
 	UserNamespace bool `json:"userNamespace,omitempty"`
-	// LastValid is set if ADD accepts the last valid configuration, and runs it where it refuses an edit.
+	// LastValid is set if ADD accepts the last valid configuration, and runs it for each part whose edit it refuses.
 	LastValid bool `json:"lastValid,omitempty"`
 	// Validate is set if the executable serves the verb VALIDATE.
 	Validate bool `json:"validate,omitempty"`

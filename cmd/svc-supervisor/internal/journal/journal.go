@@ -54,15 +54,15 @@ type Text string
 
 func (t *Text) UnmarshalJSON(content []byte) error {
 	var plain string
-	var numbers []uint16
+	var numbers []*uint16 // a null is no number
 	var list []Text
 	switch {
 	case json.Unmarshal(content, &plain) == nil: // also null
 		*t = Text(plain)
-	case json.Unmarshal(content, &numbers) == nil:
+	case json.Unmarshal(content, &numbers) == nil && !slices.Contains(numbers, nil):
 		var octets []byte
 		for _, n := range numbers {
-			octets = append(octets, byte(n))
+			octets = append(octets, byte(*n))
 		}
 		*t = Text(octets)
 	case json.Unmarshal(content, &list) == nil && len(list) > 0:

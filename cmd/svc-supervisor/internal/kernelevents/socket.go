@@ -81,8 +81,8 @@ type socket struct {
 }
 
 // openSockets opens a subscribed socket for each protocol in the namespace, which may be owned by another user
-// namespace. Its element is nil if the kernel does not have the protocol. ns.NetNS.Do enters the namespace on a locked
-// thread, which ends if it cannot switch back.
+// namespace. The socket for nftables is nil if the kernel does not have it; that another protocol is missing is an
+// error. ns.NetNS.Do enters the namespace on a locked thread, which ends if it cannot switch back.
 func openSockets(namespace ns.NetNS, protocols []protocol) (sockets []*socket, err error) {
 	err = namespace.Do(func(ns.NetNS) error {
 		for _, p := range protocols {

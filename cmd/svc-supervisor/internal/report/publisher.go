@@ -70,7 +70,7 @@ func (p *StatusPublisher) MergeConnections(id spec.ContainerID, connections []sp
 }
 
 // ReplaceConnections replaces the connections in the published status. Like MergeConnections it changes nothing else.
-// CHECK needs it, because Set(RUNNING) is not called while a container is not settled.
+// CHECK needs it, because Set(RUNNING) is not called while a container differs from its desired state.
 func (p *StatusPublisher) ReplaceConnections(id spec.ContainerID, connections []spec.Connection) {
 	p.updateConnections(id, func([]spec.Connection) []spec.Connection { return connections })
 }
