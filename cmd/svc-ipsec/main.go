@@ -30,8 +30,11 @@ var serviceVersion = "0.2.0"
 
 func main() {
 	if served, err := launch.Serve(os.Args[1:]); served {
-		fmt.Fprintln(os.Stderr, "svc-ipsec:", err)
-		os.Exit(1)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "svc-ipsec:", err)
+			os.Exit(1)
+		}
+		return
 	}
 	if len(os.Args) > 1 && os.Args[1] == "push" {
 		// Daemons that release 0.1.0 started run this command when a tunnel changes. There is nothing to do, because
@@ -45,6 +48,10 @@ func main() {
 			status = 1
 		}
 		os.Exit(status)
+	}
+	if len(os.Args) > 1 && os.Args[1] != "--version" {
+		fmt.Fprintf(os.Stderr, "svc-ipsec: command %q: allowed: ctl, --version, or none with CNI_COMMAND\n", os.Args[1])
+		os.Exit(1)
 	}
 	if err := run(); err != nil {
 		_ = json.NewEncoder(os.Stdout).Encode(spec.Error{

@@ -476,3 +476,17 @@ func TestShellWordQuotesOneArgument(t *testing.T) {
 		}
 	}
 }
+
+// TestUnreadablePluginPathIsAnError has a directory that root cannot read either, a link to itself. Without the error,
+// the list would seem to be complete.
+func TestUnreadablePluginPathIsAnError(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "loop")
+	if err := os.Symlink(file, file); err != nil {
+		t.Fatal(err)
+	}
+	stdout, _, err := svcSupervisor("plugins", "--run-dir", dir, "--state-dir", dir, "--plugin-path", dir+":"+file)
+	if err == nil || !strings.Contains(err.Error(), file) || stdout != "" {
+		t.Errorf("%q, %v", stdout, err)
+	}
+}

@@ -17,7 +17,7 @@ func pluginsCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "plugins",
 		Usage: "list the service executables: which is selected for each type, which are refused and why",
-		Flags: []cli.Flag{outputFlag, runDirFlag, pluginPathFlag},
+		Flags: []cli.Flag{outputFlag, runDirFlag, stateDirFlag, pluginPathFlag},
 		Action: func(c *cli.Context) error {
 			encode, err := outputEncoder(c)
 			if err := errors.Join(err, noArguments(c)); err != nil {
@@ -26,7 +26,7 @@ func pluginsCommand() *cli.Command {
 			view := new(api.Plugins)
 			socket := filepath.Join(c.String(runDirFlag.Name), "api.sock")
 			err = api.Get(c.Context, socket, "plugins", view)
-			if reason := whyNoAnswer(err, socket, defaultStateDir); reason != "" {
+			if reason := whyNoAnswer(err, socket, c.String(stateDirFlag.Name)); reason != "" {
 				fmt.Fprintf(c.App.ErrWriter, "%s: reading the plugin path instead\n", reason)
 				view = new(api.Plugins)
 				var inventory *plugin.Inventory
@@ -45,7 +45,8 @@ func pluginsCommand() *cli.Command {
 	}
 }
 
-// scan runs VERSION and STATUS of the files on the plugin path, without the supervisor.
+// scan runs VERSION and STATUS of the files on the plugin path, without the supervisor. It returns an error if a
+// directory of the path cannot be read.
 func scan(c *cli.Context) (*plugin.Inventory, error) {
 	dirs, err := pluginPath(c)
 	if err != nil {
@@ -56,6 +57,9 @@ func scan(c *cli.Context) (*plugin.Inventory, error) {
 		return nil, err
 	}
 	inventory.Scan(c.Context, versionDeadline)
+	if unread := inventory.Unread(); unread != "" {
+		return nil, errors.New(unread)
+	}
 	return inventory, nil
 }
 

@@ -125,6 +125,9 @@ func withoutSupervisor(ctx context.Context, stateDir string, name spec.Name) ([]
 			row.PortID, row.ContainerID = r.Container.PortID, r.Container.ContainerID
 			row.Status, row.Reason = statusOf(r, units, unitsErr)
 			for i, unit := range row.Units {
+				if unitsErr != nil {
+					break // systemd does not answer; each further call would wait for it
+				}
 				details, err := bus.Show(ctx, unit)
 				if err != nil {
 					continue

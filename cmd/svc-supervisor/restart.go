@@ -73,13 +73,16 @@ func restart(c *cli.Context, name spec.Name) error {
 			errs, units[i] = errors.Join(errs, err), ""
 		}
 	}
-	if recreate && errs == nil {
+	if recreate {
+		if errs != nil {
+			return errs // nothing was restarted
+		}
 		if units, err = awaitRecreated(c.Context, stateDir, record); err != nil {
 			return err
 		}
 	}
 	for _, unit := range slices.DeleteFunc(units, func(unit string) bool { return unit == "" }) {
-		fmt.Fprintf(c.App.Writer, "%s runs anew\n", unit)
+		fmt.Fprintf(c.App.Writer, "%s restarted\n", unit)
 	}
 	return errs
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/logs"
+	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/metrics"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/observe"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/plugin"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/reconcile"
@@ -74,6 +75,7 @@ func emptySupervisor(t *testing.T, handler slog.Handler, nsdb fakeNSDB, phase st
 	s := &supervisor{
 		log: log, records: records, inventory: inventory, bus: unit.Open(), nsdb: nsdb, runDir: t.TempDir(),
 		rescan: time.Minute, resyncInterval: time.Minute, settings: newSettings(new(logs.Levels), time.Minute, log),
+		metrics: metrics.New(),
 	}
 	t.Cleanup(s.close)
 	s.statuses = report.New(s.nsdb, log)

@@ -271,7 +271,7 @@ adopt() {
 	life=$(life left)
 	run -0 sup restart left
 	# shellcheck disable=SC2154 # of run
-	same "what it says" "svc-left.service runs anew" "$output"
+	same "what it says" "svc-left.service restarted" "$output"
 	has_new_unit left
 	runs left c-left IPSEC
 	good left
@@ -284,7 +284,7 @@ adopt() {
 	# From now on it restarts the unit alone.
 	life=$(life left)
 	run -0 sup restart left
-	same "what it says" "svc-left.service runs anew" "$output"
+	same "what it says" "svc-left.service restarted" "$output"
 	not same "daemon" "$life" "$(life left)"
 	has_new_unit left
 	same "ADD and DEL" "ADD left DEL left ADD left" "$(verbs)"

@@ -74,7 +74,7 @@ requires_4_10() {
 
 	run -0 sup restart left
 	# shellcheck disable=SC2154 # of run
-	same "what it says" "svc-left.service runs anew" "$output"
+	same "what it says" "svc-left.service restarted" "$output"
 	not same "daemon" "$life" "$(life left)"
 	eventually 15 is 2 eval "status c-left '.connections | length'"
 	eventually 15 is 2 eval 'conns left | wc -w'

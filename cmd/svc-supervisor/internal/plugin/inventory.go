@@ -83,6 +83,10 @@ func NewInventory(dirs []string, deadline time.Duration, log *slog.Logger) (*Inv
 	}, nil
 }
 
+// Unread returns why the last scan could not read the plugin path, or "" if it could. Like Scan it must not be called
+// concurrently with Scan.
+func (v *Inventory) Unread() string { return v.unread }
+
 // answerWithin is how long a scan waits for all new and changed files before those that have answered can be selected.
 // If each file could be selected as soon as it has answered, a new container could get a lower version that answered
 // first. If a scan waited for all files, one that hangs would delay the others.
