@@ -23,6 +23,12 @@ export CGO_ENABLED := 0
 export GOFLAGS := $(strip $(filter-out -trimpath -buildvcs=false,$(GOFLAGS)) -trimpath -buildvcs=false)
 
 STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
+NFPM := go run github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.2
+CYCLONEDX := go run github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0
+
+# Commit and day of what is built; empty without git. --version prints them, and files in packages have this day.
+REVISION := $(shell git log -1 --format='commit %h, %cs' 2>/dev/null)
+COMMITTED := $(or $(shell git log -1 --format=%cI 2>/dev/null),1970-01-01T00:00:00Z)
 
 # Every shell script, by its first line or its name.
 scripts = $(shell find . -path ./build -prune -o -path ./.git -prune -o -type f \
@@ -32,18 +38,19 @@ scripts = $(shell find . -path ./build -prune -o -path ./.git -prune -o -type f 
 ground_packages = $(sort $(addprefix ./,$(dir $(shell grep -rl SVC_TEST_GROUND --include='*_test.go' cmd pkg test))))
 
 .PHONY: run-race run-ground run-bats run-crash run-guest run-esp run-debian13 unit-packages
+.PHONY: packages package-files packages-test
 .PHONY: help build tools previous test test-full check unit bats crash soak guest guest-full endurance bench demo install clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*##/ {printf "make %-10s %s\n", $$1, $$2}' Makefile
 
-# compile FOLDER VERSION
+# compile FOLDER VERSION REVISION
 define compile
-	go build -o $(1) -ldflags '-s -w -X main.version=$(2) -X main.serviceVersion=$(2)' ./cmd/...
+	go build -o $(1) -ldflags '-s -w -X main.version=$(2) -X main.serviceVersion=$(2) -X "main.revision=$(3)"' ./cmd/...
 endef
 
 build: ## the static binaries, in build/
-	$(call compile,build/,$(VERSION))
+	$(call compile,build/,$(VERSION),$(REVISION))
 
 previous: build/previous/$(PREVIOUS) ## binaries and units of the version before this one, from its commit, in build/previous/
 
@@ -86,7 +93,7 @@ test: check build tools previous ## check, unit, bats, crash, guest; side by sid
 		"$$(cat build/guest.log build/esp.log | grep -cE '^ok|^--- PASS') tests with ESP"
 	@echo "$$(cat build/unit.log build/ground.log build/bats.log build/crash.log build/guest.log build/esp.log | grep -cE '^ok|^--- PASS') passed, 0 failed"
 
-test-full: test guest-full endurance ## everything that make test has no time for, too: before a release
+test-full: test packages-test guest-full endurance ## everything that make test has no time for, too: before a release
 
 check: ## formatting, vet, staticcheck, shellcheck
 	test/ground/packages check
@@ -214,6 +221,26 @@ install: ## what make build made, with units and man pages: DESTDIR= PREFIX=/usr
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system contrib/systemd/svc.slice \
 		contrib/systemd/svc-ipsec.slice contrib/systemd/svc-supervisor.service
 	sed -i '/^ExecStart=\|^Environment=/s,=/usr/,=$(PREFIX)/,' $(DESTDIR)$(PREFIX)/lib/systemd/system/svc-supervisor.service
+
+# What the packages contain besides files of the repository.
+package-files: build
+	rm -rf build/packages
+	mkdir -p build/packages/man
+	for page in svc-supervisor svc-ipsec; do gzip -9n <docs/man/$$page.8 >build/packages/man/$$page.8.gz; done
+	contrib/packaging/notices >build/packages/THIRD-PARTY-NOTICES
+
+packages: package-files ## a Debian package, an RPM package and an SBOM (CycloneDX), in build/packages
+	for packager in deb rpm; do \
+		GOARCH=$$(go env GOARCH) VERSION=$(VERSION) MTIME=$(COMMITTED) \
+			$(NFPM) package --config contrib/packaging/nfpm.yaml --packager $$packager --target build/packages/; \
+	done
+	for program in svc-supervisor svc-ipsec; do \
+		$(CYCLONEDX) app -json -licenses -main cmd/$$program -output build/packages/$$program.cdx.json . ; \
+	done
+	ls -l build/packages
+
+packages-test: tools packages ## the packages, installed and used in a guest with ESP
+	test/packages/run | tee build/packages.log
 
 clean: ## removes build/
 	rm -rf build

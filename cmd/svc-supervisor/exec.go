@@ -20,7 +20,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch"
 )
 
-// readTimeout is how long exec waits for the NSDB.
+// readTimeout is how long exec and doctor wait for the NSDB.
 const readTimeout = 10 * time.Second
 
 func execCommand() *cli.Command {
@@ -169,12 +169,8 @@ func confFromFile(path string, name spec.Name) (*spec.Conf, error) {
 	return conf, nil
 }
 
-// fromNSDB reads the desired state once and returns the configuration of the binding with the name of m.
-func (m *manualRun) fromNSDB(c *cli.Context) (*spec.Conf, error) {
-	host, err := hostID(c)
-	if err != nil {
-		return nil, err
-	}
+// readDesired reads the desired state of a host once.
+func readDesired(c *cli.Context, host spec.HostID) (*spec.Desired, error) {
 	nsdb, err := watch.Open(c.String(nsdbFlag.Name), host, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return nil, err
@@ -194,7 +190,21 @@ func (m *manualRun) fromNSDB(c *cli.Context) (*spec.Conf, error) {
 		return nil, fmt.Errorf("the NSDB did not answer in %v", readTimeout)
 	case desired == nil:
 		return nil, err
-	case desired.Unread != "":
+	}
+	return desired, nil
+}
+
+// fromNSDB returns the configuration of the binding with the name of m.
+func (m *manualRun) fromNSDB(c *cli.Context) (*spec.Conf, error) {
+	host, err := hostID(c)
+	if err != nil {
+		return nil, err
+	}
+	desired, err := readDesired(c, host)
+	if err != nil {
+		return nil, err
+	}
+	if desired.Unread != "" {
 		return nil, errors.New(desired.Unread)
 	}
 	for _, b := range desired.Bindings {

@@ -20,9 +20,10 @@ const supervisorUnit = "svc-supervisor.service"
 
 func logsCommand() *cli.Command {
 	return &cli.Command{
-		Name:      "logs",
-		Usage:     "show the log of a container: its daemons, systemd about its units, and the supervisor about it",
-		ArgsUsage: "NAME",
+		Name:         "logs",
+		Usage:        "show the log of a container: its daemons, systemd about its units, and the supervisor about it",
+		ArgsUsage:    "NAME",
+		BashComplete: completeNames,
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "follow", Aliases: []string{"f"}, Usage: "also show new lines, until interrupted"},
 			&cli.IntFlag{Name: "lines", Aliases: []string{"n"}, Value: 50, Usage: "show the last `N` lines"},

@@ -13,8 +13,11 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// version is set by the Makefile.
-var version = "0.2.0"
+// version and revision are set by the Makefile. The revision has the commit and its day; it is "" if they are unknown.
+var (
+	version  = "0.2.0"
+	revision = ""
+)
 
 func main() {
 	ctx, stop := untilSignal(context.Background())
@@ -45,20 +48,31 @@ func untilSignal(ctx context.Context) (context.Context, context.CancelFunc) {
 	return ctx, stop
 }
 
+// versionText returns the version and, if it is known, the commit.
+func versionText() string {
+	if revision == "" {
+		return version
+	}
+	return fmt.Sprintf("%s (%s)", version, revision)
+}
+
 func newApp() *cli.App {
 	app := &cli.App{
 		Name:            "svc-supervisor",
 		Usage:           "run the service containers that the NSDB binds to this host",
-		Version:         version,
+		Version:         versionText(),
 		HideHelpCommand: true,
 		ExitErrHandler:  func(*cli.Context, error) {}, // main prints the error, once
 		Action:          noCommand,
 		Before:          warnOfVariables,
 		OnUsageError:    usageError(""),
+
+		EnableBashCompletion: true,
 		Commands: []*cli.Command{
 			runCommand(),
 			psCommand(),
 			statusCommand(),
+			doctorCommand(),
 			logsCommand(),
 			waitCommand(),
 			pluginsCommand(),

@@ -330,7 +330,8 @@ func TestInvalidCommandLineIsRefused(t *testing.T) {
 		},
 		{
 			"an unknown command", []string{"foo"},
-			`command "foo": allowed: run, ps, status, logs, wait, plugins, restart, exec, validate, config, host, nsdb`,
+			`command "foo": allowed: run, ps, status, doctor, logs, wait, plugins, restart, exec, validate, config,` +
+				` host, nsdb`,
 		},
 		{"a command in capital letters", []string{"PS", "-o", "json"}, `command "PS": allowed: run, ps`},
 		{"a relative plugin path", []string{"plugins", "--run-dir", dir, "--plugin-path", "/a:b"}, `--plugin-path "b"`},

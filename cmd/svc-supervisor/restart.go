@@ -27,10 +27,11 @@ const (
 
 func restartCommand() *cli.Command {
 	return &cli.Command{
-		Name:      "restart",
-		Usage:     "restart the daemons of a container through systemd; its tunnels are down meanwhile",
-		ArgsUsage: "NAME",
-		Flags:     []cli.Flag{stateDirFlag, runDirFlag},
+		Name:         "restart",
+		Usage:        "restart the daemons of a container through systemd; its tunnels are down meanwhile",
+		ArgsUsage:    "NAME",
+		BashComplete: completeNames,
+		Flags:        []cli.Flag{stateDirFlag, runDirFlag},
 		Action: func(c *cli.Context) error {
 			name, err := nameArgument(c)
 			if err != nil {

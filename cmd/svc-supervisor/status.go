@@ -19,10 +19,11 @@ import (
 
 func statusCommand() *cli.Command {
 	return &cli.Command{
-		Name:      "status",
-		Usage:     "show everything about one container; without a supervisor, from its record and systemd",
-		ArgsUsage: "NAME",
-		Flags:     []cli.Flag{outputFlag, runDirFlag, stateDirFlag},
+		Name:         "status",
+		Usage:        "show everything about one container; without a supervisor, from its record and systemd",
+		ArgsUsage:    "NAME",
+		BashComplete: completeNames,
+		Flags:        []cli.Flag{outputFlag, runDirFlag, stateDirFlag},
 		Action: func(c *cli.Context) error {
 			encode, err := outputEncoder(c)
 			if err != nil {

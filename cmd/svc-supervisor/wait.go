@@ -30,9 +30,10 @@ var conditions = map[string]func(*api.Containers, spec.Name) string{
 
 func waitCommand() *cli.Command {
 	return &cli.Command{
-		Name:      "wait",
-		Usage:     "wait until a container runs, until all its connections are up, or until it is gone",
-		ArgsUsage: "NAME",
+		Name:         "wait",
+		Usage:        "wait until a container runs, until all its connections are up, or until it is gone",
+		ArgsUsage:    "NAME",
+		BashComplete: completeNames,
 		Flags: []cli.Flag{
 			&cli.StringFlag{
 				Name: "for", Value: "running",

@@ -32,6 +32,25 @@ func DecodeOutput(what string, output []byte, into any) error {
 	}
 }
 
+// ParseHealth parses the output of CHECK. It returns nil without an error for empty output and for JSON without a
+// health code, which CNI allows.
+func ParseHealth(stdout []byte) (*Health, error) {
+	if len(bytes.TrimSpace(stdout)) == 0 {
+		return nil, nil
+	}
+	health := new(Health)
+	if err := DecodeOutput("health", stdout, health); err != nil {
+		return nil, err
+	}
+	if health.Code == "" {
+		return nil, nil
+	}
+	if err := health.Check(); err != nil {
+		return nil, fmt.Errorf("health: %w", err)
+	}
+	return health, nil
+}
+
 // objectTries bounds the number of opening braces at which ErrorIn tries to decode an object. The output of a plugin
 // can consist of 1 MiB of braces.
 const objectTries = 100

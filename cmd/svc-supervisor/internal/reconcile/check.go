@@ -1,7 +1,6 @@
 package reconcile
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -37,7 +36,7 @@ func (c *checker) check(ctx context.Context, s *snapshot, m *memory) {
 	if ctx.Err() != nil {
 		return
 	}
-	health, parseErr := parseHealth(stdout)
+	health, parseErr := spec.ParseHealth(stdout)
 	var answer *spec.Error
 	switch {
 	case err == nil && parseErr == nil:
@@ -103,23 +102,4 @@ func (c *checker) noteUnknown(s *snapshot, m *memory, err error) {
 		return
 	}
 	c.log.Warn("container state unknown to CHECK", "container", s.Name, "error", err)
-}
-
-// parseHealth parses the output of CHECK. It returns nil without an error for empty output and for JSON without a
-// health code.
-func parseHealth(stdout []byte) (*spec.Health, error) {
-	if len(bytes.TrimSpace(stdout)) == 0 {
-		return nil, nil
-	}
-	health := new(spec.Health)
-	if err := spec.DecodeOutput("health", stdout, health); err != nil {
-		return nil, err
-	}
-	if health.Code == "" {
-		return nil, nil // other output, which CNI allows
-	}
-	if err := health.Check(); err != nil {
-		return nil, fmt.Errorf("health: %w", err)
-	}
-	return health, nil
 }
