@@ -33,7 +33,7 @@ func (d *doctor) examineContainer(argument string) {
 		return
 	}
 	d.checkNamespace(name)
-	d.checkLink(name)
+	d.checkLink(record)
 	for _, u := range record.Units() {
 		d.checkUnit(u)
 	}
@@ -168,11 +168,14 @@ func (d *doctor) checkNamespace(name spec.Name) {
 	}
 }
 
-// checkLink checks the host's end of the veth, and whether packets pass in both directions.
-func (d *doctor) checkLink(name spec.Name) {
+// checkLink checks the host's end of the veth, if the plugin made one, and whether packets pass in both directions.
+func (d *doctor) checkLink(record *statedir.Record) {
 	const check = "interface"
+	name := record.Container.InterfaceName
 	link, err := netns.ObserveLink(name)
 	switch {
+	case err == nil && link.State == netns.Absent && !madeInterface(record):
+		return
 	case err != nil:
 		d.unknown(check, "run this command as root", "%v", err)
 		return
@@ -185,6 +188,17 @@ func (d *doctor) checkLink(name spec.Name) {
 		d.fail(check, fmt.Sprintf("check the bridge of the port and the router behind it: tcpdump -n -i %s", name),
 			"the container sends packets, and receives none")
 	}
+}
+
+// madeInterface reports whether the result of ADD has an interface on the host with the name of the container.
+func madeInterface(record *statedir.Record) bool {
+	var result struct {
+		Interfaces []struct{ Name, Sandbox string }
+	}
+	_ = json.Unmarshal(record.Result, &result) // a record was checked when it was read
+	return slices.ContainsFunc(result.Interfaces, func(i struct{ Name, Sandbox string }) bool {
+		return i.Name == string(record.Container.InterfaceName) && i.Sandbox == ""
+	})
 }
 
 func (d *doctor) checkUnit(name string) {
