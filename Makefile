@@ -28,7 +28,7 @@ CYCLONEDX := go run github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.
 
 # Commit and day of what is built; empty without git. --version prints them, and files in packages have this day.
 REVISION := $(shell git log -1 --format='commit %h, %cs' 2>/dev/null)
-COMMITTED := $(or $(shell git log -1 --format=%cI 2>/dev/null),1970-01-01T00:00:00Z)
+COMMITTED := $(or $(shell git log -1 --format=%ct 2>/dev/null),0)
 
 # Every shell script, by its first line or its name.
 scripts = $(shell find . -path ./build -prune -o -path ./.git -prune -o -type f \
@@ -231,7 +231,7 @@ package-files: build
 
 packages: package-files ## a Debian package, an RPM package and an SBOM (CycloneDX), in build/packages
 	for packager in deb rpm; do \
-		GOARCH=$$(go env GOARCH) VERSION=$(VERSION) MTIME=$(COMMITTED) \
+		GOARCH=$$(go env GOARCH) VERSION=$(VERSION) SOURCE_DATE_EPOCH=$(COMMITTED) \
 			$(NFPM) package --config contrib/packaging/nfpm.yaml --packager $$packager --target build/packages/; \
 	done
 	for program in svc-supervisor svc-ipsec; do \
