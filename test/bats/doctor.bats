@@ -124,3 +124,24 @@ healthy() {
 	eventually 20 runs b
 	eventually 10 finds 0 b namespace ok /run/netns/b b
 }
+
+@test "doctor checks an IPsec container: interface, daemon, CHECK, and the connection that is down" {
+	site 100.100.100.2 200.200.200.2 10.1.0.0/24 10.2.0.0/24 | with_id f-left | object configurations/f-left
+	container c-left IPSEC f-left
+	bind p-left left c-left "addresses: [169.254.0.1/30]"
+	start SVC_PLUGIN_PATH="$LIBEXEC"
+	eventually 15 runs left c-left IPSEC
+	BIN=$LIBEXEC
+	eventually 20 finds 2 left connection fail 'is down: ' left
+	finds 2 left interface ok 'left: [0-9]+ packets to the container' left
+	finds 2 left unit ok 'svc-left.service is active' left
+	finds 2 left CHECK ok 'finds what it configured' left
+	finds 2 host plugins ok 'svc-ipsec serves type IPSEC'
+	run -2 sup doctor left
+	echo "$output"
+	# The findings contain no key: test/secrets searches the output.
+	[[ "$output" == *"man svc-ipsec explains the reason; compare the configuration with that of the peer 200.200.200.2"* ]]
+	ip -n left link set dev svc0 down
+	finds 2 left CHECK fail 'svc0 is down' left
+	BIN=$T/bin
+}
