@@ -131,7 +131,7 @@ healthy() {
 	bind p-left left c-left "addresses: [169.254.0.1/30]"
 	start SVC_PLUGIN_PATH="$LIBEXEC"
 	eventually 15 runs left c-left IPSEC
-	BIN=$LIBEXEC
+	export PLUGIN_PATH=$LIBEXEC
 	eventually 20 finds 2 left connection fail 'is down: ' left
 	finds 2 left interface ok 'left: [0-9]+ packets to the container' left
 	finds 2 left unit ok 'svc-left.service is active' left
@@ -143,5 +143,4 @@ healthy() {
 	[[ "$output" == *"man svc-ipsec explains the reason; compare the configuration with that of the peer 200.200.200.2"* ]]
 	ip -n left link set dev svc0 down
 	finds 2 left CHECK fail 'svc0 is down' left
-	BIN=$T/bin
 }

@@ -7,7 +7,10 @@ load helpers
 eval "usual_$(declare -f teardown)"
 
 teardown() {
-	[ -z "${SCRAPER:-}" ] || { kill "$SCRAPER" && wait "$SCRAPER" || true; }
+	if [ -n "${SCRAPER:-}" ]; then
+		kill "$SCRAPER"
+		wait "$SCRAPER" || true
+	fi
 	usual_teardown
 }
 
