@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -31,7 +32,7 @@ func doctorCommand() *cli.Command {
 		BashComplete: completeNames,
 		Description: "It changes nothing, and works also if the supervisor is stopped or hangs. The exit status is 0" +
 			" if everything is in order, 2 if a check fails, and 3 if a check could not be made.",
-		Flags: []cli.Flag{outputFlag, nsdbFlag, hostIDFlag, stateDirFlag, runDirFlag, pluginPathFlag},
+		Flags: []cli.Flag{outputFlag, nsdbFlag, hostIDFlag, stateDirFlag, runDirFlag, pluginPathFlag, typesFlag},
 		Action: func(c *cli.Context) error {
 			encode, err := outputEncoder(c)
 			if err != nil {
@@ -93,7 +94,8 @@ type doctor struct {
 
 func (f *findingList) add(result, check, next, format string, values ...any) {
 	f.list = append(f.list, finding{
-		Subject: f.subject, Check: check, Result: result, Detail: oneCell(fmt.Sprintf(format, values...)), Next: next,
+		Subject: f.subject, Check: check, Result: result,
+		Detail: oneCell(fmt.Sprintf(format, values...)), Next: oneCell(next),
 	})
 }
 
@@ -192,7 +194,7 @@ func (d *doctor) checkSupervisor() {
 		d.fail(check, "systemctl restart svc-supervisor.service, if the socket stays missing; the containers keep"+
 			" running", "%s", reason)
 	default:
-		d.unknown(check, "run this command as root", "%v", err)
+		d.unknown(check, "run this command as root; "+readJournal+" otherwise", "%v", err)
 	}
 }
 
@@ -203,11 +205,11 @@ func (d *doctor) checkNSDB() {
 		return
 	}
 	d.ok("host id", "%s", host)
-	url := d.c.String(nsdbFlag.Name)
 	desired, err := readDesired(d.c, host)
 	if err != nil {
-		d.fail("NSDB", "check SVC_NSDB in "+serviceEnvironment+", and whether its servers answer; the containers keep"+
-			" running without changes until then", "%s: %v", url, err)
+		d.fail("NSDB", "check SVC_NSDB in "+serviceEnvironment+" (a setting in a drop-in of the service is not read"+
+			" here: give --nsdb), and whether its servers answer; the containers keep running without changes until"+
+			" then", "%s: %v", redacted(d.c.String(nsdbFlag.Name)), err)
 		return
 	}
 	if desired.Unread != "" {
@@ -225,8 +227,18 @@ func (d *doctor) checkNSDB() {
 			}
 		}
 	}
-	d.ok("NSDB", "%s: %d bindings of this host, %d of them cannot be used", url, len(desired.Bindings), unreadable)
+	d.ok("NSDB", "%s: %d bindings of this host, %d of them cannot be used",
+		redacted(d.c.String(nsdbFlag.Name)), len(desired.Bindings), unreadable)
 	d.checkCapacity(desired)
+}
+
+// redacted returns the URL of an NSDB without a password. A URL with a password is refused, but may be given.
+func redacted(text string) string {
+	u, err := url.Parse(text)
+	if err != nil {
+		return "the URL of the NSDB"
+	}
+	return u.Redacted()
 }
 
 // checkCapacity checks that the host accepts a new container.
@@ -234,7 +246,8 @@ func (d *doctor) checkCapacity(desired *spec.Desired) {
 	recorded := len(d.records())
 	switch host := desired.Host; {
 	case host.Weight == 0:
-		d.fail("capacity", "svc-supervisor host set container-weight 1, if the host is to accept new containers",
+		d.fail("capacity", "svc-supervisor host set container-weight 1, with the --nsdb and --host-id of the service,"+
+			" if the host is to accept new containers",
 			"the containerWeight of the host is 0: it accepts no new container")
 	case host.Limit >= 0 && recorded >= host.Limit:
 		d.fail("capacity", "raise the containerLimit of the host, or remove a binding",
@@ -304,10 +317,16 @@ func (d *doctor) checkPlugins() {
 		plugins := api.PluginsOf(inventory)
 		d.plugins = &plugins
 	}
-	types := map[spec.ServiceType]bool{}
+	listed, err := serviceTypes(d.c)
+	if err != nil {
+		d.fail(check, "correct SVC_TYPES in "+serviceEnvironment, "%v", err)
+		return
+	}
+	types := map[spec.ServiceType]bool{} // of the bindings
 	if d.desired != nil {
 		for _, b := range d.desired.Bindings {
-			if t := b.Container.ServiceType; t != "" {
+			t := b.Container.ServiceType
+			if t != "" && (len(listed) == 0 || slices.Contains(listed, t)) {
 				types[t] = true
 			}
 		}
@@ -322,12 +341,11 @@ func (d *doctor) checkPlugins() {
 		delete(types, spec.ServiceType(e.Type))
 	}
 	for t := range types {
-		var refused []string
+		text := fmt.Sprintf("no plugin serves type %s", t)
 		for _, r := range d.plugins.Refused {
-			refused = append(refused, fmt.Sprintf("%s is refused: %s", r.Path, r.Reason))
+			text += fmt.Sprintf("; %s is refused: %s", r.Path, r.Reason)
 		}
-		d.fail(check, "install its plugin in "+d.c.String(pluginPathFlag.Name), "no plugin serves type %s; %s", t,
-			orDash(strings.Join(refused, "; ")))
+		d.fail(check, "install its plugin in "+d.c.String(pluginPathFlag.Name), "%s", text)
 	}
 }
 
@@ -344,15 +362,22 @@ func (d *doctor) summarize(row reconcile.Row) {
 	if name == "" {
 		name, next = "port "+string(row.PortID), "correct the object"
 	}
-	reason := withNumbers(reason(row), d.view.Host)
+	reason := joined(withNumbers(reason(row), d.view.Host), note(row))
 	switch {
+	case row.Status == reconcile.RowStarting, row.Status == reconcile.RowStopping:
+		d.unknown(name, "run this command again", "%s: %s", row.Status, orDash(reason))
 	case row.Status != reconcile.RowRunning:
 		d.fail(name, next, "%s: %s", row.Status, orDash(reason))
-	case row.Reason != "" || row.Health != nil && count(row.Health.Connections, isDown) > 0:
+	case row.Reason != "" || note(row) != "" || row.Health != nil && count(row.Health.Connections, isDown) > 0:
 		d.fail(name, next, "%s, %s: %s", row.Status, connections, reason)
 	default:
 		d.ok(name, "%s, %s", row.Status, connections)
 	}
+}
+
+// joined joins the texts that are not empty.
+func joined(texts ...string) string {
+	return strings.Join(slices.DeleteFunc(texts, func(text string) bool { return text == "" }), "; ")
 }
 
 // serviceEnvironment is the file with the settings of the service (EnvironmentFile= of svc-supervisor.service).

@@ -25,6 +25,9 @@ func (d *doctor) examineContainer(argument string) {
 			"no binding, record or container of this host has this name, port id or container id")
 		return
 	}
+	if name == "" { // examine has reported the fault of the binding
+		return
+	}
 	d.subject = string(name)
 	d.checkBinding(name)
 	d.checkDecision(name)
@@ -40,7 +43,8 @@ func (d *doctor) examineContainer(argument string) {
 	d.runCheck(record)
 }
 
-// findContainer returns the name of the container that has the argument as its name, port id or container id.
+// findContainer returns the name of the container that has the argument as its name, port id or container id. The name
+// is "" for a port whose binding cannot be read.
 func (d *doctor) findContainer(argument string) (spec.Name, bool) {
 	is := func(name spec.Name, port spec.PortID, id spec.ContainerID) bool {
 		return name != "" && slices.Contains([]string{string(name), string(port), string(id)}, argument)
@@ -58,6 +62,9 @@ func (d *doctor) findContainer(argument string) (spec.Name, bool) {
 			return entry.Name, true
 		}
 	}
+	if d.desired != nil && d.unreadBinding(spec.PortID(argument)) != nil {
+		return "", true
+	}
 	if d.view != nil {
 		for _, row := range d.view.Containers {
 			if is(row.Name, row.PortID, row.ContainerID) {
@@ -68,10 +75,21 @@ func (d *doctor) findContainer(argument string) (spec.Name, bool) {
 	return "", false
 }
 
+// unreadBinding returns the binding of a port if it cannot be read, so that its name is unknown.
+func (d *doctor) unreadBinding(port spec.PortID) *spec.Binding {
+	i := slices.IndexFunc(d.desired.Bindings, func(b spec.Binding) bool {
+		return b.PortID == port && b.Reading == spec.Unread
+	})
+	if i < 0 {
+		return nil
+	}
+	return &d.desired.Bindings[i]
+}
+
 func (d *doctor) checkBinding(name spec.Name) {
 	const check = "binding"
 	if d.desired == nil {
-		d.unknown(check, "see NSDB above", "the NSDB could not be read")
+		d.unknown(check, "see NSDB above", "the desired state of this host is unknown")
 		return
 	}
 	bound := false
@@ -87,6 +105,16 @@ func (d *doctor) checkBinding(name spec.Name) {
 		d.ok(check, "port %s, container %s of type %s", b.PortID, b.Container.ContainerID, b.Container.ServiceType)
 		if b.Note != "" {
 			d.fail(check, "correct the object", "%s", b.Note)
+		}
+	}
+	for _, entry := range d.records() {
+		if bound || entry.Name != name || entry.Record == nil {
+			continue
+		}
+		if b := d.unreadBinding(entry.Record.Container.PortID); b != nil {
+			bound = true
+			d.fail(check, "correct the object; the container is kept as it is until then",
+				"port %s: %s", b.PortID, b.Fault)
 		}
 	}
 	if !bound {
@@ -121,19 +149,16 @@ func (d *doctor) checkDecision(name spec.Name) {
 
 func (d *doctor) checkRecord(name spec.Name) *statedir.Record {
 	const check = "record"
-	for _, entry := range d.records() {
-		if entry.Name != name {
-			continue
-		}
-		if entry.Err != nil {
-			d.fail(check, "see records above", "%v", entry.Err)
-			return nil
-		}
-		d.checkPhase(entry.Record)
-		return entry.Record
+	record, err := recordOf(d.c.String(stateDirFlag.Name), name)
+	switch {
+	case err != nil:
+		d.fail(check, "see records above", "%v", err)
+	case record == nil:
+		d.fail(check, "see supervisor above", "no record: the container has not been created yet")
+	default:
+		d.checkPhase(record)
 	}
-	d.fail(check, "see supervisor above: the container was not created yet", "there is none")
-	return nil
+	return record
 }
 
 func (d *doctor) checkPhase(record *statedir.Record) {
@@ -150,7 +175,8 @@ func (d *doctor) checkPhase(record *statedir.Record) {
 	}
 }
 
-const repaired = "the supervisor notices that within a minute, and removes and adds the container again"
+const repaired = "a running supervisor removes and adds the container again within a minute; if not, see supervisor" +
+	" above"
 
 func (d *doctor) checkNamespace(name spec.Name) {
 	const check = "namespace"
@@ -212,12 +238,12 @@ func (d *doctor) checkUnit(name string) {
 	switch {
 	case details.Running():
 		text := name + " is " + details.State()
-		if details.Restarts > 0 {
-			d.fail(check, next, "%s, and was restarted %d times: %s", text, details.Restarts,
-				orDash(d.lastLine(d.c.Context, name)))
+		if details.Restarts > 0 && details.ActiveFor < 10*time.Minute {
+			d.fail(check, next, "%s, and was restarted %d times, the last time %v ago: %s", text, details.Restarts,
+				details.ActiveFor.Round(time.Second), orDash(d.lastLine(d.c.Context, name)))
 			return
 		}
-		d.ok(check, "%s, process %d", text, details.MainPID)
+		d.ok(check, "%s, process %d, restarts: %d", text, details.MainPID, details.Restarts)
 	case details.Gone():
 		d.fail(check, repaired, "%s is gone", name)
 	default:
@@ -246,7 +272,7 @@ func (d *doctor) runCheck(record *statedir.Record) {
 	conf.PrevResult, conf.Type = record.Result, plugin.CNIType(executable.Path)
 	stdin, err := json.Marshal(&conf)
 	if err != nil {
-		d.unknown(check, "report this", "%v", err)
+		d.unknown(check, "report this to the maintainers of svc-supervisor", "%v", err)
 		return
 	}
 	name := record.Container.InterfaceName
@@ -267,7 +293,7 @@ func (d *doctor) runCheck(record *statedir.Record) {
 	}
 	health, err := spec.ParseHealth(stdout)
 	if err != nil {
-		d.unknown(check, "this is a fault of the plugin", "%v", err)
+		d.unknown(check, "report this to the maintainers of the plugin", "%v", err)
 		return
 	}
 	d.ok(check, "the plugin finds what it configured")
@@ -294,7 +320,7 @@ func (d *doctor) reportHealth(record *statedir.Record, health *spec.Health) {
 		}
 		switch {
 		case c.Status == spec.Active:
-			d.ok("connection", "%s is up; its pairs have SAs, which does not prove that packets arrive", label)
+			d.ok("connection", "%s is up; test with a ping whether packets arrive", label)
 		case c.Disabled:
 			d.ok("connection", "%s is administratively down", label)
 		default:

@@ -49,6 +49,11 @@ var (
 		Usage: "`LEVEL` of all loggers, or <logger>=<level>; a list separated by commas" +
 			" (loggers: containers, containers.<type>)",
 	}
+	typesFlag = &cli.StringFlag{
+		Name: "types", EnvVars: []string{"SVC_TYPES"},
+		Usage: "serve only these service `TYPES`, a list separated by commas (default: all);" +
+			" another service serves the others",
+	}
 	outputFlag = &cli.StringFlag{
 		Name: "output", Aliases: []string{"o"}, Value: "table", Usage: "`FORMAT`: table, json or yaml",
 	}

@@ -47,11 +47,7 @@ func runCommand() *cli.Command {
 		Usage: "watch the NSDB and run this host's containers, until SIGTERM; containers outlive the supervisor",
 		Flags: []cli.Flag{
 			nsdbFlag, hostIDFlag, stateDirFlag, runDirFlag, pluginPathFlag, logLevelFlag,
-			&cli.StringFlag{
-				Name: "types", EnvVars: []string{"SVC_TYPES"},
-				Usage: "serve only these service `TYPES`, a list separated by commas (default: all);" +
-					" another service serves the others",
-			},
+			typesFlag,
 			&cli.IntFlag{
 				Name: "parallel", Value: max(4, 2*runtime.NumCPU()), EnvVars: []string{"SVC_PARALLEL"},
 				Usage: "work on `N` containers at once",

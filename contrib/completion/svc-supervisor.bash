@@ -3,6 +3,8 @@
 
 _svc_supervisor() {
 	local words=("${COMP_WORDS[@]:0:COMP_CWORD}") current=${COMP_WORDS[COMP_CWORD]}
+	# After "--" the program would run the command instead of completing it.
+	[[ " ${words[*]} $current " != *" -- "* ]] || return 0
 	if [[ $current == -* ]]; then
 		words+=("$current")
 	fi

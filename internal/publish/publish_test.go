@@ -294,7 +294,7 @@ func TestFailedPublicationIsRetriedWithGrowingDelay(t *testing.T) {
 		set(p, "a", spec.Stopping)
 		synctest.Wait()
 		n.fail("all", nil)
-		time.Sleep(firstRetry) // the delay starts again at firstRetry
+		time.Sleep(afterRetry) // the delay starts again at firstRetry
 		expect(t, n, "a RUNNING", "a STOPPING")
 	})
 }
@@ -554,7 +554,7 @@ func TestFailedTakeOverIsRetried(t *testing.T) {
 		expect(t, n, "host 1", "b removed")
 		n.earlier["b"] = "RUNNING" // as if it was listed before its removal
 		n.fail("list", nil)
-		time.Sleep(firstRetry)
+		time.Sleep(afterRetry)
 		expect(t, n, "host 1", "b removed", "a RUNNING")
 	})
 }
@@ -600,7 +600,7 @@ func TestStatusOfADeletedContainerIsNotRetried(t *testing.T) {
 		n.fail("earlier", nil)
 		n.fail("written", nil)
 		n.fail("new", nil)
-		time.Sleep(firstRetry)
+		time.Sleep(afterRetry)
 		expect(t, n, "written RUNNING", "new STARTING")
 		n.changeSession()
 		synctest.Wait()
@@ -611,6 +611,9 @@ func TestStatusOfADeletedContainerIsNotRetried(t *testing.T) {
 	})
 }
 
+// afterRetry is when the first retry has run. At the same moment as its timer it may not have run yet.
+const afterRetry = firstRetry + time.Millisecond
+
 func TestEarlierStatusIsKeptWhileAFileOfTheStoreIsMissing(t *testing.T) {
 	withPublisher(t, func(t *testing.T, p *Publisher, n *store) {
 		n.earlier["earlier"] = "RUNNING"
@@ -618,7 +621,7 @@ func TestEarlierStatusIsKeptWhileAFileOfTheStoreIsMissing(t *testing.T) {
 		p.SetHost(spec.HostStatus{Count: 1})
 		expect(t, n, "host 1")
 		n.fail("earlier", nil)
-		time.Sleep(firstRetry)
+		time.Sleep(afterRetry)
 		expect(t, n, "host 1", "earlier RUNNING")
 	})
 }

@@ -92,7 +92,9 @@ another_life_of() { runs "$1" && [ "$(life "$1")" != "$2" ]; }
 
 	mv "$NSDB/hosts/$HOST_ID.yaml" "$T/host.yaml"
 	eventually 20 fires SvcHostUnknown
-	fires_only SvcHostUnknown
+	eventually 20 fires SvcContainersHeld # with the status UNKNOWN
+	sleep 4 # SvcContainerNotRunning would fire by now; they run
+	fires_only SvcContainersHeld SvcHostUnknown
 	mv "$T/host.yaml" "$NSDB/hosts/$HOST_ID.yaml"
 	eventually 20 fires_only
 
@@ -100,7 +102,7 @@ another_life_of() { runs "$1" && [ "$(life "$1")" != "$2" ]; }
 	want c
 	eventually 30 fires SvcContainerNotRunning
 	eventually 40 fires SvcVerbsFail
-	fires_only SvcContainerNotRunning SvcVerbsFail
+	eventually 20 fires_only SvcContainerNotRunning SvcContainersHeld SvcVerbsFail
 	mood ADD
 	unbind p-c
 	eventually 90 fires_only

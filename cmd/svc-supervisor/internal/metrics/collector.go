@@ -1,6 +1,7 @@
 package metrics
 
 import (
+	"strings"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -41,7 +42,8 @@ var (
 	info = desc("svc_supervisor_info", "Always 1. The label is the version of the supervisor.", "version")
 
 	hostKnown = desc("svc_host_known",
-		"1 if the desired state of this host is known, 0 if the NSDB could not be read or has no Host object.")
+		"1 if the desired state of this host is known, "+
+			"0 if the NSDB was not read since the start or has no Host object.")
 	hostWeight = desc("svc_host_weight", "Weight of this host. 0 means that it accepts no new containers.")
 	hostLimit  = desc("svc_host_limit", "Largest number of containers of this host. Absent if there is no limit.")
 	hostCount  = desc("svc_host_containers", "Containers of this host that count towards the limit.")
@@ -49,7 +51,7 @@ var (
 	containers = desc("svc_containers", "Containers by service type and status, which are those of `ps`.",
 		"type", "status")
 	notRunning = desc("svc_oldest_not_running_seconds",
-		"How long the container that has been waiting longest has had another status than RUNNING. 0 if there is none.")
+		"Longest time for which a container has not been running. 0 if all run.")
 	restarts = desc("svc_container_restarts_total",
 		"Restarts of the container's daemons by systemd, and recreations of the container after a fault.",
 		"type", "container")
@@ -105,7 +107,10 @@ func (c *collector) Collect(to chan<- prometheus.Metric) {
 		}
 		seen[row.Name] = true
 		t, name := string(row.Type), string(row.Name)
-		to <- prometheus.MustNewConstMetric(restarts, prometheus.CounterValue, float64(row.Restarts), t, name)
+		// After a start of the supervisor the number is unknown until systemd is asked. A 0 would look like a reset.
+		if row.RestartsKnown {
+			to <- prometheus.MustNewConstMetric(restarts, prometheus.CounterValue, float64(row.Restarts), t, name)
+		}
 		if in, out, known := bytesOf(row.Health); known {
 			gauge(saBytes, in, t, name, "in")
 			gauge(saBytes, out, t, name, "out")
@@ -130,15 +135,25 @@ func (c *collector) collectHost(gauge func(*prometheus.Desc, float64, ...string)
 
 func (c *collector) collectPlugins(gauge func(*prometheus.Desc, float64, ...string)) {
 	ready, refused := c.plugins.List()
+	seen := map[string]bool{} // a directory can be on the plugin path twice
+	path := func(found string) (string, bool) {
+		found = strings.ToValidUTF8(found, "?")
+		defer func() { seen[found] = true }()
+		return found, !seen[found]
+	}
 	for _, p := range ready {
 		state := "ready"
 		if p.Unready != "" {
 			state = "not ready"
 		}
-		gauge(executables, 1, p.Found, string(p.Type), p.Version.String(), state)
+		if found, isNew := path(p.Found); isNew {
+			gauge(executables, 1, found, string(p.Type), p.Version.String(), state)
+		}
 	}
 	for _, p := range refused {
-		gauge(executables, 1, p.Found, "", "", "refused")
+		if found, isNew := path(p.Found); isNew {
+			gauge(executables, 1, found, "", "", "refused")
+		}
 	}
 }
 

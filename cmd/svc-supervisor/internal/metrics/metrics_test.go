@@ -41,7 +41,8 @@ func (plugins) List() ([]plugin.Executable, []plugin.Refusal) {
 	return []plugin.Executable{
 		{Found: "/p/svc-ipsec", Type: "IPSEC", Version: version},
 		{Found: "/p/old", Type: "IPSEC", Version: version, Unready: "no pluto"},
-	}, []plugin.Refusal{{Found: "/p/README", Reason: "not executable"}}
+		{Found: "/p/svc-ipsec", Type: "IPSEC", Version: version}, // of a directory that is on the path twice
+	}, []plugin.Refusal{{Found: "/p/README", Reason: "not executable"}, {Found: "/p/\xff", Reason: "not executable"}}
 }
 
 func sample() source {
@@ -49,7 +50,7 @@ func sample() source {
 	down := func(reason string) spec.Connection { return spec.Connection{Status: spec.Down, Reason: reason} }
 	return source{
 		rows: []reconcile.Row{
-			{Name: "vpn-1", Type: "IPSEC", Status: reconcile.RowRunning, Restarts: 3, Health: &spec.Health{
+			{Name: "vpn-1", Type: "IPSEC", Status: reconcile.RowRunning, Restarts: 3, RestartsKnown: true, Health: &spec.Health{
 				Connections: []spec.Connection{
 					{Status: spec.Active, Pairs: []spec.Pair{{BytesIn: 100, BytesOut: 20}, {BytesIn: 1, BytesOut: 2}}},
 					down("peer 192.0.2.2 rejected our proposal: NO_PROPOSAL_CHOSEN"),

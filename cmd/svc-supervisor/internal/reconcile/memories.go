@@ -60,8 +60,9 @@ func (l *memories) takeUnitsDue(m *memory) bool {
 	return due
 }
 
-// setRow stores the row of a name for ps, with the health that was pushed since.
-func (l *memories) setRow(m *memory, row Row) {
+// setRow stores the row of a name for ps, with the health that was pushed since. runs reports whether the container
+// runs, as far as its record says.
+func (l *memories) setRow(m *memory, row Row, runs bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if row.Health != nil {
@@ -69,7 +70,7 @@ func (l *memories) setRow(m *memory, row Row) {
 	}
 	m.shared.row = row
 	switch {
-	case row.Status == RowRunning || row.Name == "":
+	case runs || row.Name == "":
 		m.shared.notRunningSince = time.Time{}
 	case m.shared.notRunningSince.IsZero():
 		m.shared.notRunningSince = time.Now()

@@ -33,7 +33,7 @@ type memory struct {
 type shared struct {
 	timer *time.Timer // marks the name when something is due
 	row   Row
-	// notRunningSince is since when the row has another status than RUNNING; zero: it is RUNNING, or there is none.
+	// notRunningSince is since when a container that is shown does not run; zero: it runs, or none is shown.
 	notRunningSince time.Time
 
 	pushed pushedHealth

@@ -26,7 +26,8 @@ func (w *worker) show(s *snapshot, m *memory, d decide.Decision) {
 	if row.Reason == "" {
 		row.Reason = strings.Join(m.notes, "; ")
 	}
-	row.Restarts, row.runningSince = m.crashes.total(), m.life.runningSince
+	row.Restarts, row.RestartsKnown = m.crashes.total(), m.crashes.restarts != nil
+	row.runningSince = m.life.runningSince
 	switch {
 	case d.Hold.Unknown() || s.Claim.Refused != "" && d.Step == decide.None:
 		row.Status = RowUnknown
@@ -41,7 +42,8 @@ func (w *worker) show(s *snapshot, m *memory, d decide.Decision) {
 	default:
 		row = Row{} // neither wanted nor present
 	}
-	w.memories.setRow(m, row)
+	runs := row.Status == RowRunning || row.Status == RowUnknown && s.Facts.Runs()
+	w.memories.setRow(m, row, runs)
 }
 
 // editRefused is the prefix of the reason for a container that runs with its last valid configuration.

@@ -12,19 +12,21 @@ import (
 
 // Row is the line that `ps` shows for one container.
 type Row struct {
-	Name         spec.Name        `json:"name"`
-	Type         spec.ServiceType `json:"type,omitempty"`
-	Version      string           `json:"version,omitempty"`
-	Status       string           `json:"status"` // one of the constants below
-	Reason       string           `json:"reason,omitempty"`
-	Units        []string         `json:"units,omitempty"`
-	Restarts     int              `json:"restarts,omitempty"` // restarts by systemd, and recreations of the container
-	AddedAt      *time.Time       `json:"addedAt,omitempty"`
-	PortID       spec.PortID      `json:"portId,omitempty"`
-	ContainerID  spec.ContainerID `json:"containerId,omitempty"`
-	Health       *spec.Health     `json:"health,omitempty"`
-	Hold         decide.Hold      `json:"-"`
-	runningSince time.Time        // since when the container runs, by the monotonic clock
+	Name        spec.Name        `json:"name"`
+	Type        spec.ServiceType `json:"type,omitempty"`
+	Version     string           `json:"version,omitempty"`
+	Status      string           `json:"status"` // one of the constants below
+	Reason      string           `json:"reason,omitempty"`
+	Units       []string         `json:"units,omitempty"`
+	Restarts    int              `json:"restarts,omitempty"` // restarts by systemd, and recreations of the container
+	AddedAt     *time.Time       `json:"addedAt,omitempty"`
+	PortID      spec.PortID      `json:"portId,omitempty"`
+	ContainerID spec.ContainerID `json:"containerId,omitempty"`
+	Health      *spec.Health     `json:"health,omitempty"`
+	Hold        decide.Hold      `json:"-"`
+	// RestartsKnown is set if systemd was asked how often it restarted the units.
+	RestartsKnown bool      `json:"-"`
+	runningSince  time.Time // since when the container runs, by the monotonic clock
 }
 
 // The values of Row.Status.
@@ -132,7 +134,7 @@ func (r *Reconciler) HostRow() HostRow {
 type Backlog struct {
 	Queued           int           // names that wait for a worker
 	Busy             int           // names that a worker has
-	OldestNotRunning time.Duration // the longest time for which a row has had another status than RUNNING; 0: none has
+	OldestNotRunning time.Duration // the longest time for which a container has not been running; 0: all run
 }
 
 // Backlog returns the work that is not done yet.
