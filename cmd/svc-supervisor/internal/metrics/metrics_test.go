@@ -50,15 +50,16 @@ func sample() source {
 	down := func(reason string) spec.Connection { return spec.Connection{Status: spec.Down, Reason: reason} }
 	return source{
 		rows: []reconcile.Row{
-			{Name: "vpn-1", Type: "IPSEC", Status: reconcile.RowRunning, Restarts: 3, RestartsKnown: true, Health: &spec.Health{
-				Connections: []spec.Connection{
-					{Status: spec.Active, Pairs: []spec.Pair{{BytesIn: 100, BytesOut: 20}, {BytesIn: 1, BytesOut: 2}}},
-					down("peer 192.0.2.2 rejected our proposal: NO_PROPOSAL_CHOSEN"),
-					down("no answer from 192.0.2.2"),
-					down(""),
-					{Status: spec.Down, Disabled: true, Reason: "administratively down"},
-				},
-			}},
+			{Name: "vpn-1", Type: "IPSEC", Status: reconcile.RowRunning, Restarts: 3, RestartsKnown: true,
+				Health: &spec.Health{
+					Connections: []spec.Connection{
+						{Status: spec.Active, Pairs: []spec.Pair{{BytesIn: 100, BytesOut: 20}, {BytesIn: 1, BytesOut: 2}}},
+						down("peer 192.0.2.2 rejected our proposal: NO_PROPOSAL_CHOSEN"),
+						down("no answer from 192.0.2.2"),
+						down(""),
+						{Status: spec.Down, Disabled: true, Reason: "administratively down"},
+					},
+				}},
 			{Name: "vpn-2", Type: "IPSEC", Status: reconcile.RowHeld, Reason: "WEIGHT_ZERO"},
 			{Name: "vpn-2", Type: "IPSEC", Status: reconcile.RowHeld, Reason: "name vpn-2 is taken by port p"},
 			{Status: reconcile.RowUnknown, Reason: "bindings/h/p: is not YAML"},
