@@ -53,7 +53,9 @@ func sample() source {
 			{Name: "vpn-1", Type: "IPSEC", Status: reconcile.RowRunning, Restarts: 3, RestartsKnown: true,
 				Health: &spec.Health{
 					Connections: []spec.Connection{
-						{Status: spec.Active, Pairs: []spec.Pair{{BytesIn: 100, BytesOut: 20}, {BytesIn: 1, BytesOut: 2}}},
+						{Status: spec.Active, Pairs: []spec.Pair{
+							{BytesIn: 100, BytesOut: 20}, {BytesIn: 1, BytesOut: 2},
+						}},
 						down("peer 192.0.2.2 rejected our proposal: NO_PROPOSAL_CHOSEN"),
 						down("no answer from 192.0.2.2"),
 						down(""),
