@@ -289,7 +289,7 @@ mute() {
 unmute() {
 	umount /run/systemd/private
 	kill -TERM 1
-	eventually 10 timeout 1 systemctl daemon-reload
+	eventually 10 timeout 5 systemctl daemon-reload
 	systemctl stop bats-mute.socket bats-mute.service 2>/dev/null
 	rm -f /run/svc-bats-mute
 }

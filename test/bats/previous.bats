@@ -9,8 +9,8 @@ setup_file() {
 		echo "$PROJECT/build/previous is missing: make previous" >&2
 		return 1
 	}
-	PREVIOUS=$("$PROJECT/build/previous/svc-supervisor" --version | awk '{ print $NF }')
-	PRESENT=$("$PROJECT/build/svc-supervisor" --version | awk '{ print $NF }')
+	PREVIOUS=$("$PROJECT/build/previous/svc-supervisor" --version | awk '{ print $3 }')
+	PRESENT=$("$PROJECT/build/svc-supervisor" --version | awk '{ print $3 }')
 	export PREVIOUS PRESENT
 }
 
@@ -470,6 +470,7 @@ downgrade() {
 	same "files" "$OLD_FILES state.json" "$(files none)"
 
 	daemons=$(daemons left none)
+	EXPECTED=$(failed_checks) # a CHECK between the exchange of the programs and the restart
 	start SVC_CHECK_INTERVAL=1s
 	upgrade
 	good left none

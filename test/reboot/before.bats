@@ -28,5 +28,5 @@ spare() {
 	spare
 	within 90 is_running spare
 	same "records" "vpn-left.IPSEC vpn-spare.IPSEC" "$(contents "$STATE")"
-	same "versions" "$("$PREVIOUS/svc-supervisor" --version | awk '{ print $NF }') $(svc-supervisor --version | awk '{ print $NF }')" "$(jq -r .executable.version "$STATE"/* | xargs)"
+	same "versions" "$("$PREVIOUS/svc-supervisor" --version | awk '{ print $3 }') $(svc-supervisor --version | awk '{ print $3 }')" "$(jq -r .executable.version "$STATE"/* | xargs)"
 }
