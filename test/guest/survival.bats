@@ -60,7 +60,7 @@ user() { awk '/^Uid/ { print $2 }' "/proc/$(systemctl show -P MainPID "svc-vpn-$
 
 	ping_ends
 	same "version of what runs" "$version" "$("/proc/$(supervisor_pid)/exe" --version)"
-	svc-supervisor plugins | grep -F " ${version##* } "
+	svc-supervisor plugins | grep -F " $(awk '{ print $3 }' <<<"$version") "
 	echo "$(ping_sent) packets"
 	same "lost packets" 0 "$(ping_lost)"
 	same "daemons" "$lives" "$(lives)"
