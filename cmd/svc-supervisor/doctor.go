@@ -1,11 +1,10 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
+	"maps"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -17,11 +16,9 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/api"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/plugin"
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/reconcile"
-	"github.com/svc-supervisor/svc-supervisor/pkg/netns"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 	"github.com/svc-supervisor/svc-supervisor/pkg/statedir"
 	"github.com/svc-supervisor/svc-supervisor/pkg/unit"
-	"github.com/svc-supervisor/svc-supervisor/pkg/userid"
 )
 
 func doctorCommand() *cli.Command {
@@ -88,7 +85,7 @@ type doctor struct {
 	view    *api.Containers // what the supervisor shows
 	plugins *api.Plugins
 	desired *spec.Desired
-	entries []statedir.Entry
+	records []statedir.Entry
 	scanned *plugin.Inventory
 }
 
@@ -116,8 +113,8 @@ func (f *findingList) unknown(check, next, format string, values ...any) {
 func (d *doctor) examine(container string) {
 	d.subject = "host"
 	d.checkSupervisor()
-	d.checkNSDB()
 	d.checkRecords()
+	d.checkNSDB()
 	d.checkSystemd()
 	d.checkPlugins()
 	if container != "" {
@@ -243,7 +240,7 @@ func redacted(text string) string {
 
 // checkCapacity checks that the host accepts a new container.
 func (d *doctor) checkCapacity(desired *spec.Desired) {
-	recorded := len(d.records())
+	recorded := len(d.records)
 	switch host := desired.Host; {
 	case host.Weight == 0:
 		d.fail("capacity", "svc-supervisor host set container-weight 1, with the --nsdb and --host-id of the service,"+
@@ -258,14 +255,6 @@ func (d *doctor) checkCapacity(desired *spec.Desired) {
 	}
 }
 
-// records returns the entries of the state directory, and reads them at the first call.
-func (d *doctor) records() []statedir.Entry {
-	if d.entries == nil {
-		d.entries, _ = statedir.ReadAll(d.c.String(stateDirFlag.Name))
-	}
-	return d.entries
-}
-
 func (d *doctor) checkRecords() {
 	const check = "records"
 	dir := d.c.String(stateDirFlag.Name)
@@ -274,6 +263,7 @@ func (d *doctor) checkRecords() {
 		d.unknown(check, "repair the state directory, or run this command as root", "%v", err)
 		return
 	}
+	d.records = entries
 	faults := 0
 	for _, entry := range entries {
 		if entry.Err != nil {
@@ -340,7 +330,7 @@ func (d *doctor) checkPlugins() {
 		}
 		delete(types, spec.ServiceType(e.Type))
 	}
-	for t := range types {
+	for _, t := range slices.Sorted(maps.Keys(types)) {
 		text := fmt.Sprintf("no plugin serves type %s", t)
 		for _, r := range d.plugins.Refused {
 			text += fmt.Sprintf("; %s is refused: %s", r.Path, r.Reason)
@@ -415,15 +405,4 @@ func useServiceSettings(c *cli.Context, path string) error {
 		}
 	}
 	return nil
-}
-
-// observeNamespace returns the state of the namespace of a container.
-func observeNamespace(name spec.Name) (netns.Namespace, error) {
-	users := userid.Host(slog.New(slog.DiscardHandler))
-	return netns.Directory.WithUsers(users.Owner).Observe(name)
-}
-
-// lastLine returns the last line that a unit logged before it ended.
-func (d *doctor) lastLine(ctx context.Context, name string) string {
-	return hostUnits{d.bus}.LastLine(ctx, name)
 }

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"slices"
 	"strings"
@@ -56,7 +58,7 @@ func (d *doctor) findContainer(argument string) (spec.Name, bool) {
 			}
 		}
 	}
-	for _, entry := range d.records() {
+	for _, entry := range d.records {
 		if r := entry.Record; r != nil && is(entry.Name, r.Container.PortID, r.Container.ContainerID) ||
 			is(entry.Name, "", "") {
 			return entry.Name, true
@@ -107,7 +109,7 @@ func (d *doctor) checkBinding(name spec.Name) {
 			d.fail(check, "correct the object", "%s", b.Note)
 		}
 	}
-	for _, entry := range d.records() {
+	for _, entry := range d.records {
 		if bound || entry.Name != name || entry.Record == nil {
 			continue
 		}
@@ -149,7 +151,7 @@ func (d *doctor) checkDecision(name spec.Name) {
 
 func (d *doctor) checkRecord(name spec.Name) *statedir.Record {
 	const check = "record"
-	record, err := recordOf(d.c.String(stateDirFlag.Name), name)
+	record, err := recordIn(d.records, name)
 	switch {
 	case err != nil:
 		d.fail(check, "see records above", "%v", err)
@@ -180,7 +182,7 @@ const repaired = "a running supervisor removes and adds the container again with
 
 func (d *doctor) checkNamespace(name spec.Name) {
 	const check = "namespace"
-	namespace, err := observeNamespace(name)
+	namespace, err := newHostNamespaces(slog.New(slog.DiscardHandler)).Observe(name)
 	path := netns.Directory.Path(name)
 	switch {
 	case err != nil:
@@ -235,12 +237,13 @@ func (d *doctor) checkUnit(name string) {
 		return
 	}
 	next := fmt.Sprintf("journalctl -u %s -n 50", name)
+	lastLine := func() string { return orDash(hostUnits{d.bus}.LastLine(d.c.Context, name)) }
 	switch {
 	case details.Running():
 		text := name + " is " + details.State()
 		if details.Restarts > 0 && details.ActiveFor < 10*time.Minute {
 			d.fail(check, next, "%s, and was restarted %d times, the last time %v ago: %s", text, details.Restarts,
-				details.ActiveFor.Round(time.Second), orDash(d.lastLine(d.c.Context, name)))
+				details.ActiveFor.Round(time.Second), lastLine())
 			return
 		}
 		d.ok(check, "%s, process %d, restarts: %d", text, details.MainPID, details.Restarts)
@@ -251,7 +254,7 @@ func (d *doctor) checkUnit(name string) {
 		if details.Exit.Failed() {
 			text += ": " + details.Exit.String()
 		}
-		d.fail(check, next, "%s: %s", text, orDash(d.lastLine(d.c.Context, name)))
+		d.fail(check, next, "%s: %s", text, lastLine())
 	}
 }
 
@@ -314,10 +317,7 @@ func (d *doctor) reportHealth(record *statedir.Record, health *spec.Health) {
 		d.unknown("health", "run this command again", "the plugin asks for a reconfigure: %s", health.Again.Reason)
 	}
 	for _, c := range health.Connections {
-		label := c.ID
-		if c.Name != "" {
-			label = c.Name
-		}
+		label := cmp.Or(c.Name, c.ID)
 		switch {
 		case c.Status == spec.Active:
 			d.ok("connection", "%s is up; test with a ping whether packets arrive", label)

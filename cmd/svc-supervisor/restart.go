@@ -116,6 +116,11 @@ func recordOf(stateDir string, name spec.Name) (*statedir.Record, error) {
 	if err != nil {
 		return nil, err
 	}
+	return recordIn(entries, name)
+}
+
+// recordIn returns the record of a name among entries, as recordOf does.
+func recordIn(entries []statedir.Entry, name spec.Name) (*statedir.Record, error) {
 	for _, entry := range entries {
 		switch {
 		case entry.Name != name || entry.Record != nil && entry.Record.Phase == statedir.Deleted:
