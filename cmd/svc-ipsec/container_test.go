@@ -280,6 +280,14 @@ func (c *container) killDaemon(property, value string) {
 	})
 }
 
+// awaitConn waits until a restarted daemon has loaded a conn. The unit is active before that.
+func (c *container) awaitConn(conn string) {
+	c.t.Helper()
+	eventually(c.t, "the conn "+conn+" is loaded", func() bool {
+		return strings.Contains(c.whack("--status"), `"`+conn+`"`)
+	})
+}
+
 func (c *container) whack(args ...string) string {
 	c.t.Helper()
 	socket := "/run/svc-ipsec/" + c.name + "/run/pluto.ctl"

@@ -239,9 +239,12 @@ func (p *Publisher) Run(ctx context.Context) {
 			retry = firstRetry
 		case ctx.Err() == nil:
 			failed.report(p.log, "retry", retry)
-			wait, retry = retry, min(2*retry, lastRetry)
+			wait = retry
 		}
-		if p.pause(ctx, wait) {
+		switch p.pause(ctx, wait) {
+		case retryDue:
+			retry = min(2*retry, lastRetry)
+		case sessionChanged:
 			retry = firstRetry
 			p.markDirty()
 		}
@@ -256,9 +259,18 @@ func (p *Publisher) Run(ctx context.Context) {
 	}
 }
 
+// pauseEnd is the reason why a pause has ended.
+type pauseEnd int
+
+const (
+	statusSet pauseEnd = iota // or ctx has ended
+	retryDue
+	sessionChanged
+)
+
 // pause returns when a status is set, when the session has changed, when ctx ends, or after the given time unless that
-// is 0. So a status that cannot be written does not delay another one. It reports whether the session has changed.
-func (p *Publisher) pause(ctx context.Context, wait time.Duration) (sessionChanged bool) {
+// is 0. So a status that cannot be written does not delay another one.
+func (p *Publisher) pause(ctx context.Context, wait time.Duration) pauseEnd {
 	var retry <-chan time.Time
 	if wait > 0 {
 		retry = time.After(wait)
@@ -267,10 +279,11 @@ func (p *Publisher) pause(ctx context.Context, wait time.Duration) (sessionChang
 	case <-ctx.Done():
 	case <-p.wake:
 	case <-retry:
+		return retryDue
 	case <-p.store.SessionChanged():
-		return true
+		return sessionChanged
 	}
-	return false
+	return statusSet
 }
 
 // markDirty marks every status as not written. No write is in progress: the goroutine of Run calls it between two

@@ -633,3 +633,21 @@ func TestStatusThatCannotBeEncodedDoesNotDelayOthers(t *testing.T) {
 		expect(t, n, "good RUNNING")
 	})
 }
+
+// Each status that is set tries the failed ones again too. That must not lengthen the time until the next retry.
+func TestBackOffIsNotAdvancedByOtherStatuses(t *testing.T) {
+	withPublisher(t, func(t *testing.T, p *Publisher, n *store) {
+		n.fail("refused", errDown)
+		set(p, "refused", spec.Running)
+		for i := range 10 {
+			set(p, spec.ContainerID(fmt.Sprint(i)), spec.Running)
+			synctest.Wait()
+		}
+		n.fail("refused", nil)
+		time.Sleep(afterRetry)
+		synctest.Wait()
+		if n.has["refused"] != "RUNNING" {
+			t.Errorf("not written after %v; the NSDB has %q", afterRetry, n.has)
+		}
+	})
+}

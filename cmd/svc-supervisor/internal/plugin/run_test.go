@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -274,33 +275,32 @@ func TestBusyVerbGetsFiveTimesItsDeadline(t *testing.T) {
 }
 
 func TestOnlyABlockedVerbIsReported(t *testing.T) {
+	f := newFixture(t)
+	v := f.inventory() // one for all rows: an inventory ends the processes that it has not started
 	for _, row := range []struct {
 		name, body string
 		blocked    bool
 	}{
-		{"a verb that waits", `sleep 30`, true},
-		{"a verb whose child waits", `sh -c 'sleep 30; :'`, true},
-		{"a verb that works", `end=$(($(date +%s) + 6)); while [ $(date +%s) -lt $end ]; do :; done`, false},
+		{"waits", `sleep 60`, true},
+		{"child waits", `sh -c 'sleep 60; :'`, true},
+		{"works", `end=$(($(date +%s) + 6)); while [ $(date +%s) -lt $end ]; do :; done; touch "$0.done"`, false},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
-			f := newFixture(t)
-			call := f.call(row.body)
+			script := f.path(row.name)
+			call := f.call("")
+			call.Executable = f.write(script, "#!/bin/sh\n"+row.body+"\n")
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
-			blocked := make(chan struct{})
-			call.Blocked = func() { close(blocked); cancel() }
-			call.Deadline = time.Minute
-			_, _ = f.inventory().Run(ctx, call)
-			select {
-			case <-blocked:
-				if !row.blocked {
-					t.Error("reported as blocked")
-				}
-			default:
-				if row.blocked {
-					t.Error("not reported")
-				}
+			var blocked atomic.Bool
+			call.Blocked = func() { blocked.Store(true); cancel() }
+			call.Deadline = 5 * time.Minute
+			_, err := v.Run(ctx, call)
+			if blocked.Load() != row.blocked {
+				t.Errorf("reported as blocked: %v; the verb ended with %v", blocked.Load(), err)
+			}
+			if _, missing := os.Stat(script + ".done"); !row.blocked && missing != nil {
+				t.Errorf("the verb has not ended by itself: %v", err)
 			}
 		})
 	}
