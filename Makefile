@@ -113,7 +113,7 @@ unit-packages:
 # `make check` runs vet.
 run-race:
 	@mkdir -p build
-	SVC_TEST_NSDB=1 SVC_TEST_LIBRESWAN=1 CGO_ENABLED=1 go test -vet=off -race $$(go list ./... | grep -v /internal/decide$$) | tee build/unit.log
+	SVC_TEST_NSDB=1 SVC_TEST_LIBRESWAN=1 CGO_ENABLED=1 go test -vet=off -race -timeout 60m $$(go list ./... | grep -v /internal/decide$$) | tee build/unit.log
 	go test -vet=off ./cmd/svc-supervisor/internal/decide | tee -a build/unit.log
 
 # Not in /tmp nor in a home: their units have those hidden, and run the test binary.

@@ -60,9 +60,10 @@ type Publisher struct {
 
 	mu        sync.Mutex
 	entries   map[spec.ContainerID]*entry
-	withdrawn chan struct{} // closed once the host's status is removed from the NSDB; nil until Withdraw
-	tookOver  bool          // the statuses of an earlier process are in entries
-	adopted   int           // number of statuses of an earlier process that are not logged as taken over yet
+	due       map[spec.ContainerID]*entry // those that are not written in the current session
+	withdrawn chan struct{}               // closed once the host's status is removed from the NSDB; nil until Withdraw
+	tookOver  bool                        // the statuses of an earlier process are in entries
+	adopted   int                         // statuses of an earlier process that are not logged as taken over yet
 }
 
 // entry is the latest status of one id. A new status gets a new entry. If neither status nor earlier is set, the
@@ -70,7 +71,6 @@ type Publisher struct {
 type entry struct {
 	status  any    // a spec.HostStatus or a spec.ContainerStatus
 	earlier []byte // the encoded status of an earlier process that this process has not replaced
-	dirty   bool   // not written in the current session
 	written bool   // written before, perhaps in an earlier session
 }
 
@@ -90,7 +90,10 @@ const (
 
 // New returns a Publisher without statuses. Its Run method writes to store.
 func New(store Store, log *slog.Logger) *Publisher {
-	return &Publisher{store: store, log: log, wake: make(chan struct{}, 1), entries: map[spec.ContainerID]*entry{}}
+	return &Publisher{
+		store: store, log: log, wake: make(chan struct{}, 1),
+		entries: map[spec.ContainerID]*entry{}, due: map[spec.ContainerID]*entry{},
+	}
 }
 
 // SetHost sets the status of the host. It does nothing after Withdraw.
@@ -125,9 +128,12 @@ func (p *Publisher) setLocked(id spec.ContainerID, status any) {
 	if e := p.entries[id]; e != nil && e.earlier == nil && reflect.DeepEqual(e.status, status) {
 		return
 	}
-	p.entries[id] = &entry{status: status, dirty: true}
+	p.replaceLocked(id, &entry{status: status})
 	p.wakeLocked()
 }
+
+// replaceLocked replaces the entry of an id by one that is due.
+func (p *Publisher) replaceLocked(id spec.ContainerID, e *entry) { p.entries[id], p.due[id] = e, e }
 
 func (p *Publisher) wakeLocked() {
 	select {
@@ -141,7 +147,7 @@ func (p *Publisher) Withdraw(ctx context.Context) error {
 	p.mu.Lock()
 	if p.withdrawn == nil {
 		p.withdrawn = make(chan struct{})
-		p.entries[host] = &entry{dirty: true}
+		p.replaceLocked(host, &entry{})
 		p.wakeLocked()
 	}
 	removed := p.withdrawn
@@ -215,12 +221,12 @@ func (p *Publisher) list(ctx context.Context) (map[spec.ContainerID][]byte, erro
 	p.tookOver = true
 	for id, value := range listed {
 		if value != nil && p.entries[id] == nil {
-			p.entries[id] = &entry{earlier: value, dirty: true}
+			p.replaceLocked(id, &entry{earlier: value})
 			p.adopted++
 		}
 	}
 	for id, e := range p.entries {
-		if e.removed() && !e.dirty { // was kept so that the status is not taken over
+		if e.removed() && p.due[id] == nil { // was kept so that the status is not taken over
 			delete(p.entries, id)
 		}
 	}
@@ -246,7 +252,7 @@ func (p *Publisher) Run(ctx context.Context) {
 			retry = min(2*retry, lastRetry)
 		case sessionChanged:
 			retry = firstRetry
-			p.markDirty()
+			p.markAllDue()
 		}
 		if ctx.Err() != nil {
 			break
@@ -286,14 +292,14 @@ func (p *Publisher) pause(ctx context.Context, wait time.Duration) pauseEnd {
 	return statusSet
 }
 
-// markDirty marks every status as not written. No write is in progress: the goroutine of Run calls it between two
+// markAllDue marks every status as not written. No write is in progress: the goroutine of Run calls it between two
 // flushes.
-func (p *Publisher) markDirty() {
+func (p *Publisher) markAllDue() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, e := range p.entries {
+	for id, e := range p.entries {
 		if !e.removed() {
-			e.dirty = true
+			p.due[id] = e
 		}
 	}
 }
@@ -364,8 +370,8 @@ func rankOf(id spec.ContainerID, e *entry) rank {
 func (p *Publisher) writeAll(ctx context.Context, r rank, failed *failure) *failure {
 	p.mu.Lock()
 	due := map[spec.ContainerID]*entry{}
-	for id, e := range p.entries {
-		if e.dirty && rankOf(id, e) == r {
+	for id, e := range p.due {
+		if rankOf(id, e) == r {
 			due[id] = e
 		}
 	}
@@ -403,13 +409,17 @@ func (p *Publisher) write(ctx context.Context, id spec.ContainerID, e *entry) er
 	case errors.Is(err, ErrNoObject) && e.earlier != nil: // the container was deleted, so the status is obsolete
 		if latest {
 			delete(p.entries, id)
+			delete(p.due, id)
 		}
 		return nil
 	case errors.Is(err, ErrNoObject) && e.written: // likewise; it is tried again when the session changes
 	case err != nil:
 		return err
 	}
-	e.dirty, e.written = false, true
+	e.written = true
+	if latest {
+		delete(p.due, id)
+	}
 	if e.removed() {
 		if id == host { // only Withdraw removes it
 			close(p.withdrawn)

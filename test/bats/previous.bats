@@ -168,7 +168,7 @@ has_new_unit() {
 	daemons=$(daemons left cert none)
 
 	upgrade
-	same "version" "$PRESENT" "$("/proc/$(supervisor_pid)/exe" --version | awk '{ print $NF }')"
+	same "version" "$PRESENT" "$("/proc/$(supervisor_pid)/exe" --version | awk '{ print $3 }')"
 	good left cert none
 	eventually 5 says left "$as_root"
 	has_old_unit left

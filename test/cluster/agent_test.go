@@ -91,7 +91,7 @@ func TestContainersOfTheAgentAreNotTouched(t *testing.T) {
 			_ = supervisor.Process.Signal(syscall.SIGTERM)
 			_ = supervisor.Wait()
 			session := s.owner(s.status())
-			again := s.startKeeping("SVC_TYPES=" + row.types)
+			again := s.startKeeping("SVC_TYPES="+row.types, "SVC_STOP_CONTAINERS=1") // nothing is left for the next row
 			within(t, 2*stepTimeout, "the second supervisor has taken over the status of type IPSEC", func() bool {
 				now := s.owner(s.status())
 				return strings.Contains(s.lab.ps(), theName) && now != 0 && now != session

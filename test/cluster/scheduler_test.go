@@ -270,6 +270,9 @@ func (s *fixture) startKeeping(environment ...string) *exec.Cmd {
 			_ = c.Process.Kill()
 			_ = c.Wait()
 		}
+		if text, err := os.ReadFile(log.Name()); err == nil && s.t.Failed() {
+			s.t.Logf("log of the supervisor:\n%s", text)
+		}
 	})
 	return c
 }

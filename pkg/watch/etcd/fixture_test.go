@@ -105,6 +105,15 @@ func newFixtureIn(t *testing.T, c *etcdtest.Cluster, address func(root string) s
 	return f
 }
 
+// newCountingFixture returns a fixture for a test that counts requests. Its NSDB has the default timeouts, because with
+// short ones a busy machine causes repeated requests and new streams.
+func newCountingFixture(t *testing.T) *fixture {
+	t.Helper()
+	f := newFixture(t)
+	f.nsdb.conn.timeouts = defaultTimeouts
+	return f
+}
+
 // open opens an NSDB with short timeouts.
 func (f *fixture) open(address string) *NSDB {
 	f.Helper()
@@ -336,12 +345,13 @@ func secret(t testing.TB, content string) string {
 	return path
 }
 
-// rpcs counts requests by method, and received messages.
+// rpcs counts requests by method, and received messages and their bytes.
 type rpcs struct {
 	mu       sync.Mutex
 	requests map[string]int
 	servers  map[string]string // the address to which the last request of a method was sent
 	messages int
+	bytes    int
 }
 
 type methodKey struct{}
@@ -367,6 +377,7 @@ func (r *rpcs) HandleRPC(ctx context.Context, s stats.RPCStats) {
 		r.requests[method[strings.LastIndexByte(method, '/')+1:]]++
 	case *stats.InPayload:
 		r.messages++
+		r.bytes += s.Length
 	}
 }
 

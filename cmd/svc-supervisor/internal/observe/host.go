@@ -24,7 +24,9 @@ func (o *Observer) observeHost(ctx context.Context, s *Snapshot) {
 		s.HostProblem = err.Error()
 		return
 	}
-	s.Units, err = o.UnitsOf(ctx, s.Name)
+	if s.Units == nil {
+		s.Units, err = o.UnitsOf(ctx, s.Name)
+	}
 	if err != nil {
 		s.HostProblem = err.Error()
 		return

@@ -59,9 +59,10 @@ func New(bootID string, records Records, namespaces Namespaces, links Links, uni
 	return &Observer{bootID, records, namespaces, links, units, plugins}
 }
 
-// Observe reads the state of a name. claim is what the desired state contains for it.
-func (o *Observer) Observe(ctx context.Context, name spec.Name, claim Claim) *Snapshot {
-	s := &Snapshot{Name: name, Claim: claim}
+// Observe reads the state of a name. claim is what the desired state contains for it. units are the units that the name
+// may use, if the caller knows them; otherwise systemd is asked.
+func (o *Observer) Observe(ctx context.Context, name spec.Name, claim Claim, units []unit.Unit) *Snapshot {
+	s := &Snapshot{Name: name, Claim: claim, Units: units}
 	o.observeRecord(s)
 	s.compareClaim()
 	o.observeHost(ctx, s)

@@ -237,6 +237,7 @@ func TestStderrIsBoundedAndItsEndIsInTheError(t *testing.T) {
 		t.Run(r.name, func(t *testing.T) {
 			f := newFixture(t)
 			call := f.call(r.body)
+			call.Deadline = 5 * time.Minute
 			relayed := 0
 			call.Stderr = func(line string) { relayed += len(line) }
 			_, err := f.inventory().Run(context.Background(), call)

@@ -16,10 +16,10 @@ type heldNames struct {
 // mark marks the names that are held for a reason that may no longer apply. It also marks the names that a worker
 // has, because the worker may be about to find that they are held.
 func (h heldNames) mark(hold decide.Hold) {
+	held := h.queue.busyNames()
 	h.memories.mu.Lock()
-	var held []spec.Name
 	for name, m := range h.memories.byName {
-		if m.shared.row.Hold == hold || h.queue.isBusy(name) {
+		if m.shared.row.Hold == hold {
 			held = append(held, name)
 		}
 	}

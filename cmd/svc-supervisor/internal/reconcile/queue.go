@@ -2,6 +2,8 @@ package reconcile
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
@@ -70,11 +72,11 @@ func (q *queue) done(name spec.Name) {
 	}
 }
 
-// isBusy reports whether a worker has the name.
-func (q *queue) isBusy(name spec.Name) bool {
+// busyNames returns the names that a worker has.
+func (q *queue) busyNames() []spec.Name {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.busy[name]
+	return slices.Collect(maps.Keys(q.busy))
 }
 
 // idle reports whether no name is marked or busy.

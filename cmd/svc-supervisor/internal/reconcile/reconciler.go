@@ -27,6 +27,7 @@ type Settings struct {
 type Reconciler struct {
 	settings Settings
 	observer *observe.Observer
+	listing  *unitListing
 	records  Records
 	report   Reporter
 	log      *slog.Logger
@@ -58,6 +59,7 @@ func New(settings Settings, observer *observe.Observer, records Records, namespa
 	r := &Reconciler{
 		settings:    settings,
 		observer:    observer,
+		listing:     &unitListing{list: units.List},
 		records:     records,
 		report:      reporter,
 		log:         log,
@@ -80,9 +82,9 @@ func New(settings Settings, observer *observe.Observer, records Records, namespa
 	checks := &checkSchedule{settings.CheckInterval, r.eventChecks}
 	history, failures, writer := unitHistory{units, log}, failures{log}, recordWriter{records, desired}
 	r.worker = worker{
-		observer: observer, records: records, path: namespaces.Path, desired: desired, memories: memories,
-		statuses: r.statuses, host: r.host, checks: checks, eventChecks: r.eventChecks, history: history, held: r.held,
-		mark: queue.mark, failures: failures, log: log,
+		observer: observer, listing: r.listing, records: records, path: namespaces.Path, desired: desired,
+		memories: memories, statuses: r.statuses, host: r.host, checks: checks, eventChecks: r.eventChecks,
+		history: history, held: r.held, mark: queue.mark, failures: failures, log: log,
 		adder: adder{
 			bootID: settings.BootID, records: writer, namespaces: namespaces, verbs: verbs, checks: checks,
 			eventChecks: r.eventChecks, connections: r.connections, memories: memories, statuses: r.statuses,
@@ -172,8 +174,18 @@ func (r *Reconciler) Mark(name spec.Name) { r.queue.mark(name) }
 
 // UnitChanged requests an observation of a name after systemd reported a change of one of its units.
 func (r *Reconciler) UnitChanged(name spec.Name) {
+	r.listing.forget(name)
 	r.memories.setUnitsDue(name)
 	r.Mark(name)
+}
+
+// AllUnitsChanged requests an observation of every name after any unit may have changed. The caller must report each
+// later change to UnitChanged.
+func (r *Reconciler) AllUnitsChanged(ctx context.Context) {
+	if err := r.listing.read(ctx); err != nil && ctx.Err() == nil {
+		r.log.Debug("units not listed all at once, so once for each container", "error", err)
+	}
+	r.MarkAll()
 }
 
 // MarkAll requests an observation of every name that is wanted, has a record or has state in memory.

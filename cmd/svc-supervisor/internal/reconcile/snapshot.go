@@ -20,11 +20,11 @@ type snapshot struct {
 // observations.
 func (w *worker) observe(ctx context.Context, name spec.Name, m *memory) *snapshot {
 	claim := w.desired.claim(name, m.port)
-	seen := w.observer.Observe(ctx, name, claim)
+	seen := w.observer.Observe(ctx, name, claim, w.listing.take(name))
 	if record := seen.Record(); record != nil && w.desired.learn(name, record) {
 		// Which binding belongs to the name depends on its record, which could not be read before.
 		claim = w.desired.claim(name, m.port)
-		seen = w.observer.Observe(ctx, name, claim)
+		seen = w.observer.Observe(ctx, name, claim, nil)
 	}
 	if claim.Binding != nil {
 		m.port = claim.Binding.PortID

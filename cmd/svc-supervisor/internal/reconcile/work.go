@@ -21,6 +21,7 @@ const repeatLimit = 3
 // name is in its memory.
 type worker struct {
 	observer    *observe.Observer
+	listing     *unitListing
 	records     Records
 	path        func(spec.Name) string // returns the path of a container's namespace
 	desired     *desired
