@@ -34,8 +34,8 @@ COMMITTED := $(or $(shell git log -1 --format=%ct 2>/dev/null),0)
 scripts = $(shell find . -path ./build -prune -o -path ./.git -prune -o -type f \
 	\( -name '*.bash' -o -name '*.bats' -o -exec awk '/^\#!.*sh$$/ {found = 1} {exit} END {exit !found}' {} \; \) -print)
 
-# The packages with tests that skip where there is no systemd of theirs.
-ground_packages = $(sort $(addprefix ./,$(dir $(shell grep -rl SVC_TEST_GROUND --include='*_test.go' cmd pkg test))))
+# The packages with tests that need the sandbox. Those of svc-ipsec run without the race detector.
+raced_ground = $(filter-out cmd/svc-ipsec,$(sort $(patsubst %/,%,$(dir $(shell grep -rl SVC_TEST_GROUND --include='*_test.go' cmd pkg test)))))
 
 .PHONY: run-race run-ground run-bats run-crash run-guest run-esp run-debian13 unit-packages
 .PHONY: packages package-files packages-test
@@ -86,8 +86,8 @@ test: check build tools previous ## check, unit, bats, crash, guest; side by sid
 		bats '$(MAKE) run-bats run-esp'
 	build/tools/secrets -in build/*.log
 	@echo
-	@echo "make test: $$(grep -c '^ok' build/unit.log) Go packages," \
-		"$$(grep -c '^ok' build/ground.log) of them in the sandbox too," \
+	@echo "make test: $$(cat build/unit.log build/ground.log | awk '$$1 == "ok" {print $$2}' | sort -u | wc -l) Go packages," \
+		"$$(grep -c '^ok' build/ground.log) of them in the sandbox," \
 		"$$(grep -c '^ok' build/bats.log) bats tests," \
 		"$$(grep -c '^ok' build/crash.log) kills," \
 		"$$(cat build/guest.log build/esp.log | grep -cE '^ok|^--- PASS') tests with ESP"
@@ -109,12 +109,16 @@ unit: build tools unit-packages run-race run-ground ## Go tests with the race de
 unit-packages:
 	test/ground/packages build nsdb sandbox
 
-# Package decide has no goroutines, and its test evaluates millions of combinations, so it runs without the race detector.
-# `make check` runs vet.
+# These packages start no goroutines (a test checks that), and their tests evaluate many combinations, which takes ten times as long
+# with the race detector.
+sequential = cmd/svc-ipsec/internal/config cmd/svc-ipsec/internal/render cmd/svc-supervisor/internal/decide pkg/watch/zoom/model
+
+# The packages whose tests run in the sandbox with the race detector are not tested here too. `make check` runs vet.
 run-race:
 	@mkdir -p build
-	SVC_TEST_NSDB=1 SVC_TEST_LIBRESWAN=1 CGO_ENABLED=1 go test -vet=off -race -timeout 60m $$(go list ./... | grep -v /internal/decide$$) | tee build/unit.log
-	go test -vet=off ./cmd/svc-supervisor/internal/decide | tee -a build/unit.log
+	SVC_TEST_NSDB=1 SVC_TEST_LIBRESWAN=1 CGO_ENABLED=1 go test -vet=off -race -timeout 60m \
+		$$(go list ./... | grep -vxF "$$(printf "$$(go list -m)/%s\n" $(sequential) $(raced_ground))") | tee build/unit.log
+	SVC_TEST_LIBRESWAN=1 go test -vet=off -timeout 60m $(addprefix ./,$(sequential)) | tee -a build/unit.log
 
 # Not in /tmp nor in a home: their units have those hidden, and run the test binary.
 # svc-ipsec is run as a program hundreds of times there, with deadlines: as it is built. Its tests mostly wait, so they have
@@ -123,7 +127,7 @@ run-ground:
 	@mkdir -p build
 	$(call ground,./cmd/svc-ipsec/) >build/ground-ipsec.log 2>&1 & ipsec=$$!; \
 	trap 'kill $$ipsec 2>/dev/null || true' INT TERM; failed=0; \
-	$(call ground,-race $(filter-out ./cmd/svc-ipsec/,$(ground_packages))) | tee build/ground.log || failed=1; \
+	$(call ground,-race $(addprefix ./,$(raced_ground))) | tee build/ground.log || failed=1; \
 	wait $$ipsec || failed=1; tee -a build/ground.log <build/ground-ipsec.log; exit $$failed
 
 tools: ## CNI's own programs, which the tests drive the executables with; test/secrets, which looks for keys that are seen; test/isolation/attack, which plays a captured daemon

@@ -18,6 +18,8 @@ type monitor struct {
 	keys     *keys
 	polls    int
 	running  map[string]process
+	lastPID  string // the process id that the kernel assigned last, at the last poll
+	young    bool   // a process is in its first polls
 	versions map[string]fileVersion
 	seen     map[uint64]bool
 	seed     maphash.Seed
@@ -47,7 +49,7 @@ type fileVersion struct {
 // needs a run of systemctl.
 const (
 	newProcessPolls    = 5
-	pollsPerOldProcess = 5
+	pollsPerOldProcess = 25
 	pollsPerFiles      = 20
 	pollsPerUnits      = 700
 
@@ -89,7 +91,13 @@ func (m *monitor) poll() {
 	m.polls++
 }
 
+// processes reads the processes that are new, and all of them at every pollsPerOldProcess-th poll.
 func (m *monitor) processes() {
+	last := m.lastAssigned()
+	if last != "" && last == m.lastPID && !m.young && m.polls%pollsPerOldProcess != 0 {
+		return
+	}
+	m.lastPID, m.young = last, false
 	proc, err := os.Open(filepath.Join(m.root, "proc"))
 	if err != nil {
 		return
@@ -105,12 +113,24 @@ func (m *monitor) processes() {
 		if !known {
 			p.since = m.polls
 		}
-		if m.polls-p.since < newProcessPolls || m.polls%pollsPerOldProcess == 0 {
+		isNew := m.polls-p.since < newProcessPolls
+		m.young = m.young || isNew
+		if isNew || m.polls%pollsPerOldProcess == 0 {
 			p.command = m.process(filepath.Join(proc.Name(), pid), p.command)
 		}
 		running[pid] = p
 	}
 	m.running = running
+}
+
+// lastAssigned returns the process id that the kernel assigned last, or "" if that is unknown. As long as it stays the
+// same, there is no new process.
+func (m *monitor) lastAssigned() string {
+	text, err := os.ReadFile(filepath.Join(m.root, "proc/loadavg"))
+	if err != nil {
+		return ""
+	}
+	return string(text[bytes.LastIndexByte(text, ' ')+1:])
 }
 
 // process collects the command line and the environment of a process if its command line changed. before is the hash of
