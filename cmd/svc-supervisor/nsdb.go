@@ -148,7 +148,7 @@ func readExport(path string) (*exported, error) {
 		return nil, fmt.Errorf("%s: is not an export: allowed: %s", path, allowed)
 	}
 	if string(head.Version) != strconv.Itoa(exportVersion) {
-		written := "no number"
+		written := "not a number"
 		if n, err := strconv.Atoi(string(head.Version)); err == nil {
 			written = strconv.Itoa(n)
 		}

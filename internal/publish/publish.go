@@ -412,7 +412,7 @@ func (p *Publisher) write(ctx context.Context, id spec.ContainerID, e *entry) er
 			delete(p.due, id)
 		}
 		return nil
-	case errors.Is(err, ErrNoObject) && e.written: // likewise; it is tried again when the session changes
+	case errors.Is(err, ErrNoObject) && e.written: // likewise; it is retried when the session changes
 	case err != nil:
 		return err
 	}

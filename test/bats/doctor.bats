@@ -98,7 +98,7 @@ healthy() {
 
 	mood ADD 'fail 101 "no room"'
 	want c
-	eventually 10 finds 2 c supervisor fail 'ADD failed, tried again: no room' c
+	eventually 10 finds 2 c supervisor fail 'ADD failed, will be retried: no room' c
 	finds 2 containers c fail 'no room'
 	unbind p-c
 	mood ADD

@@ -277,7 +277,7 @@ error_is() {
 	mood DEL 'echo "{\"cniVersion\": \"1.1.0\", \"code\": 101, \"msg\": \"still there\"}"; exit 0'
 	unbind p-a
 	eventually 15 is deleting record a .phase
-	eventually 15 matches a 'DEL failed, tried again: still there \(code 101\)'
+	eventually 15 matches a 'DEL failed, will be retried: still there \(code 101\)'
 	mood DEL
 	mood ADD
 	eventually 20 gone a
@@ -290,7 +290,7 @@ matches() {
 	[[ "$said" =~ $2 ]] || { echo "reason of $1: $said"; return 1; }
 }
 
-@test "code 11 is not a failure: the status stands, and ADD is tried again a little later" {
+@test "code 11 is not a failure: the status is kept, and ADD is retried soon" {
 	mood ADD '[ -e "$moods/go" ] || fail 11 "try again later"'
 	want a
 	start

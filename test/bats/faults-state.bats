@@ -58,9 +58,9 @@ spoil() { cat >"$T/record" && cat "$T/record" >"$STATE/containers/$1.ECHO"; }
 	want b
 	edit a
 	unbind p-c
-	eventually 10 row_is b HELD 'ADD failed, tried again: write record b.ECHO: .*no space left on device'
-	eventually 10 row_is a RUNNING 'reconfigure failed, tried again: write record a.ECHO: .*no space left on device'
-	eventually 10 row_is c RUNNING 'DEL failed, tried again: write record c.ECHO: .*no space left on device'
+	eventually 10 row_is b HELD 'ADD failed, will be retried: write record b.ECHO: .*no space left on device'
+	eventually 10 row_is a RUNNING 'reconfigure failed, will be retried: write record a.ECHO: .*no space left on device'
+	eventually 10 row_is c RUNNING 'DEL failed, will be retried: write record c.ECHO: .*no space left on device'
 	same "daemons" "$life" "$(life a) $(life c)"
 	same "verbs" "ADD ADD" "$(verbs | xargs -n 2 | cut -d' ' -f1 | xargs)"
 	same "status of b" "" "$(status c-b .code 2>/dev/null)"
@@ -101,9 +101,9 @@ spoil() { cat >"$T/record" && cat "$T/record" >"$STATE/containers/$1.ECHO"; }
 	want b
 	edit a
 	unbind p-c
-	eventually 10 row_is b HELD 'ADD failed, tried again: .*read-only file system'
-	eventually 10 row_is a RUNNING 'reconfigure failed, tried again: .*read-only file system'
-	eventually 10 row_is c RUNNING 'DEL failed, tried again: .*read-only file system'
+	eventually 10 row_is b HELD 'ADD failed, will be retried: .*read-only file system'
+	eventually 10 row_is a RUNNING 'reconfigure failed, will be retried: .*read-only file system'
+	eventually 10 row_is c RUNNING 'DEL failed, will be retried: .*read-only file system'
 	same "status of b" "" "$(status c-b .code 2>/dev/null)"
 	same "status of a" "RUNNING " "$(status c-a '.code + " " + .message')"
 
@@ -343,7 +343,7 @@ logged() { journal | grep -qE "$1"; }
 	want b
 	eventually 10 row_is a UNKNOWN 'read record: .*no such file or directory'
 	eventually 10 row_is c UNKNOWN 'read record: .*no such file or directory'
-	eventually 10 row_is b HELD 'ADD failed, tried again: write record b.ECHO: .*no such file or directory'
+	eventually 10 row_is b HELD 'ADD failed, will be retried: write record b.ECHO: .*no such file or directory'
 	same "daemons" "$life" "$(life a) $(life c)"
 	same "statuses" "RUNNING RUNNING " "$(status c-a .code) $(status c-c .code) $(status c-b .code 2>/dev/null)"
 

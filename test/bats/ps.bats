@@ -217,7 +217,7 @@ shows() { sup ps 2>/dev/null | grep -qE "$1"; }
 	mood ADD 'sleep 86394'
 	want a
 	start SVC_VERB_TIMEOUT=3s
-	eventually 30 is_starting 'ADD failed, tried again: deadline of 3s'
+	eventually 30 is_starting 'ADD failed, will be retried: deadline of 3s'
 	mood ADD
 	eventually 30 runs a
 }

@@ -98,7 +98,7 @@ func TestConnectionFaultRefusesOnlyThatConnection(t *testing.T) {
 		},
 		{`"peerAddress":"192.0.2.300"`,
 			`connections[0].peerAddress "192.0.2.300": ` +
-				`allowed: an IPv4 or IPv6 address, or a host name, whose last label is no number`},
+				`allowed: an IPv4 or IPv6 address, or a host name whose last label is not a number`},
 		{`"peerAddress":"` + strings.Repeat("a.", 127) + `"`, "peerAddress"},
 		{`"peerAddress":"192.0.2.1; touch x"`, "connections[0].peerAddress"},
 		{`"peerAddress":"192.0.2.1"`, "another address than the external one"},

@@ -108,7 +108,7 @@ func (d connectionDecoder) decodeEndpoints() error {
 		if !validHostName(peer) {
 			return &spec.Fault{
 				Key: d.key + ".peerAddress", Value: peer,
-				Allowed: "an IPv4 or IPv6 address, or a host name, whose last label is no number",
+				Allowed: "an IPv4 or IPv6 address, or a host name whose last label is not a number",
 			}
 		}
 		d.PeerName = strings.ToLower(peer)

@@ -107,7 +107,7 @@ func (p *dnParser) quoted() (string, *spec.Fault) {
 	}
 	after := strings.TrimLeft(p.rest[1:], " ")
 	if p.more = strings.HasPrefix(after, ","); !p.more && after != "" {
-		return "", p.fault(given, `a comma behind the closing "`)
+		return "", p.fault(given, `a comma after the closing "`)
 	}
 	p.rest = strings.TrimPrefix(after, ",")
 	return b.String(), nil
@@ -120,7 +120,7 @@ func (p *dnParser) plain() (string, *spec.Fault) {
 	// it.
 	given, escaped := p.rest, 0
 	if strings.HasPrefix(given, "#") {
-		return "", p.fault(given, `\# at the begin of a value`)
+		return "", p.fault(given, `\# at the beginning of a value`)
 	}
 	for p.rest != "" && p.rest[0] != ',' {
 		switch c := p.rest[0]; {
@@ -163,7 +163,7 @@ func (p *dnParser) next(b *strings.Builder) *spec.Fault {
 		}
 	}
 	if len(p.rest) < 2 || !strings.ContainsAny(p.rest[1:2], special+" #=/") {
-		return p.fault(p.rest, `behind \ two hexadecimal digits, or one of `+special+" #=")
+		return p.fault(p.rest, `after \: two hexadecimal digits, or one of `+special+" #=")
 	}
 	b.WriteByte(p.rest[1])
 	p.rest = p.rest[2:]

@@ -46,7 +46,7 @@ type Log struct {
 }
 
 // Sweep removes the containers that the log names, unless an agent runs or may run. It reports whether any container or
-// log entry was removed. What cannot be removed is logged, and tried again by the next call.
+// log entry was removed. What cannot be removed is logged, and retried by the next call.
 func (l *Log) Sweep(ctx context.Context) bool {
 	files, err := os.ReadDir(l.Dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

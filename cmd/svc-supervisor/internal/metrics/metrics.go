@@ -57,7 +57,7 @@ func (m *Metrics) ObserveVerb(t spec.ServiceType, verb spec.Verb, duration time.
 const retryInterval = 30 * time.Second
 
 // Serve serves GET /metrics at a TCP address until ctx ends. The containers are more important than the metrics:
-// therefore an address that is in use is logged, and tried again every 30 s, and does not stop the supervisor.
+// therefore an address that is in use is logged, and retried every 30 s, and does not stop the supervisor.
 func Serve(ctx context.Context, address string, handler http.Handler, log *slog.Logger) {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", handler)

@@ -93,7 +93,7 @@ func TestBrokenContainerIsRecreatedWithDelayAfterAFailedDEL(t *testing.T) {
 		w.untilSettled(time.Second)
 		w.systemd("svc-vpn1.service", "failed")
 		w.until(5*time.Second, "ps shows the failed DEL", func() bool {
-			return w.current.r.Rows()[0].Reason == "DEL failed, tried again: scripted (code 5)"
+			return w.current.r.Rows()[0].Reason == "DEL failed, will be retried: scripted (code 5)"
 		})
 		w.until(5*time.Second, "ps shows what broke", func() bool {
 			return w.heldReason("vpn1") == "svc-vpn1.service failed; ADD follows after a delay"

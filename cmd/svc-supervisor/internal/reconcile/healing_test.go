@@ -128,7 +128,7 @@ func TestReasonNamesTheRemainingLeftover(t *testing.T) {
 		w.leaveUnit()
 		w.start()
 		w.bind(vpn("p1", "vpn1", "c1"))
-		want := "remove the leftover failed, tried again: " +
+		want := "remove the leftover failed, will be retried: " +
 			"remove the leftover was taken 3 times without effect: svc-vpn1.service is still there"
 		w.until(5*time.Second, "ps shows it", func() bool { return w.heldReason("vpn1") == want })
 		w.change(func() { w.unitsStay = false })
@@ -141,7 +141,7 @@ func TestReconfigureThatAsksForTheNextAtOnceIsDelayed(t *testing.T) {
 		w.on(spec.Add, "vpn1", behaviour{prints: answer(&spec.Health{Code: spec.Running, Again: &spec.Again{}})})
 		w.bind(vpn("p1", "vpn1", "c1"))
 		w.start()
-		want := "reconfigure failed, tried again: " +
+		want := "reconfigure failed, will be retried: " +
 			"reconfigure was taken 3 times without effect: the executable asks for it at once"
 		w.until(5*time.Second, "ps shows it", func() bool {
 			rows := w.current.r.Rows()

@@ -50,9 +50,9 @@ func reason(desired *desired, s *snapshot, m *memory, d decide.Decision) string 
 		return s.Claim.Taken
 	case decide.HeldLeftover:
 		if !s.Facts.AnyUnread {
-			return "what is left under the name stays until the plugin path is read completely"
+			return "leftovers of this name are kept until the plugin path is read completely"
 		}
-		return "what is left under the name stays until every binding of the host can be read"
+		return "leftovers of this name are kept until every binding of the host can be read"
 	case decide.HeldSlot:
 		if host, _ := desired.hostStatus(); host.Weight == 0 {
 			return spec.WeightZero
@@ -63,7 +63,7 @@ func reason(desired *desired, s *snapshot, m *memory, d decide.Decision) string 
 		if step == decide.Add && m.retries.broken != "" {
 			return m.retries.broken + "; ADD follows after a delay"
 		}
-		return fmt.Sprintf("%v failed, tried again: %s", step, m.retries.failure[step])
+		return fmt.Sprintf("%v failed, will be retried: %s", step, m.retries.failure[step])
 	}
 	return ""
 }

@@ -7,7 +7,7 @@ import (
 	"github.com/svc-supervisor/svc-supervisor/cmd/svc-supervisor/internal/decide"
 )
 
-// retries has the steps of a name that failed, and the times at which they are tried again.
+// retries has the steps of a name that failed, and the times of the next attempts.
 type retries struct {
 	attempt    attempt // the inputs of the steps at the last observation; a change ends every back-off
 	backOff    [decide.StepCount]backOff
@@ -58,7 +58,7 @@ func (r *retries) reason(runs decide.Step) string {
 		if step == decide.Add && r.recreates() {
 			return r.broken + "; it is being recreated"
 		}
-		return fmt.Sprintf("%v failed, tried again: %s", step, r.failure[step])
+		return fmt.Sprintf("%v failed, will be retried: %s", step, r.failure[step])
 	}
 	return ""
 }
