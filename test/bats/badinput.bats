@@ -152,7 +152,7 @@ spoil() { printf '%s' "${2-"{id: [broken"}" | object "$1"; }
 	restart
 	eventually 10 unread 'no Host object'
 	untouched
-	umount "$NSDB"
+	eventually 10 umount "$NSDB"
 	eventually 10 unread ''
 	eventually 10 runs a
 	same "daemon" "$life" "$(life a)"
@@ -179,17 +179,23 @@ untouched() {
 		same "status" RUNNING "$(status c-a .code)" && same "verbs" "ADD a" "$(verbs)"
 }
 
+# writing COMMAND… goes on with writing the file, and runs the command.
+writing() {
+	printf '#' >&7
+	"$@"
+}
+
 @test "a file that is being written counts when it is whole" {
 	want a
 	start
 	eventually 10 runs a
 	exec 7>"$NSDB/configurations/f-a.yaml"
-	printf 'id: f-a\ntext: ' >&7
-	# Others are read meanwhile.
+	printf 'id: f-a\n#' >&7
+	# Others are read meanwhile. A file in which nothing is written for ten seconds counts as whole.
 	want b
-	eventually 10 runs b
+	eventually 10 writing runs b
 	runs a
-	printf 'edited\n' >&7
+	printf '\ntext: edited\n' >&7
 	exec 7>&-
 	eventually 10 is edited record a .conf.configuration.text
 	eventually 10 is "ADD a ADD a" verbs a

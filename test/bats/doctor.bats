@@ -93,13 +93,13 @@ healthy() {
 	healthy
 	bind p-x x c-missing
 	eventually 10 finds 2 x binding fail 'containers/c-missing: no such object' x
-	finds 2 x supervisor fail 'HELD|UNKNOWN' x
+	eventually 10 finds 2 x supervisor fail 'HELD|UNKNOWN' x
 	unbind p-x
 
 	mood ADD 'fail 101 "no room"'
 	want c
 	eventually 10 finds 2 c supervisor fail 'ADD failed, will be retried: no room' c
-	finds 2 containers c fail 'no room'
+	eventually 30 finds 2 containers c fail 'no room'
 	unbind p-c
 	mood ADD
 	eventually 10 gone c
@@ -141,6 +141,7 @@ healthy() {
 	echo "$output"
 	# The findings contain no key: test/secrets searches the output.
 	[[ "$output" == *"man svc-ipsec explains the reason; compare the configuration with that of the peer 200.200.200.2"* ]]
+	stop # it would make the container anew
 	ip -n left link set dev svc0 down
 	finds 2 left CHECK fail 'svc0 is down' left
 }

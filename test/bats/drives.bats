@@ -195,7 +195,7 @@ load helpers
 	eventually 10 runs a
 	same "verbs" "ADD a ADD a ADD a ADD a" "$(verbs)"
 	same "port that the last ADD got" '{"addresses":["169.254.7.1/30","fd00::1/126"],"mac":"02:00:00:00:00:07","bridge":"br7"}' \
-		"$(calls .name | tail -n 1 | jq -c .conf.port)"
+		"$(calls '.verb == "ADD"' | tail -n 1 | jq -c .conf.port)"
 	same "daemon" "$life" "$(life a)"
 }
 
@@ -216,7 +216,7 @@ load helpers
 	echo '{id: f-a, text: edited}' | object configurations/f-a
 	eventually 10 is "ADD a ADD a" verbs
 	eventually 10 runs a
-	same "group that ADD got" g-new "$(calls .name | tail -n 1 | jq -r .conf.container.groupId)"
+	same "group that ADD got" g-new "$(calls '.verb == "ADD"' | tail -n 1 | jq -r .conf.container.groupId)"
 }
 
 @test "objects that are written again as they were, or only in another form, run nothing" {

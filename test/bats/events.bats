@@ -22,9 +22,12 @@ subscriptions() {
 	ip netns exec "$1" awk '$2 == 6 && $3 != 0 { print $4 }' /proc/net/netlink
 }
 
-# supervisor_sockets counts the sockets of the supervisor.
+subscribed() { [ -n "$(subscriptions "$1")" ]; }
+
+# supervisor_sockets counts the sockets of the supervisor, without those of its clients.
 supervisor_sockets() {
-	find "/proc/$(supervisor_pid)/fd" -lname 'socket:*' | wc -l
+	find "/proc/$(supervisor_pid)/fd" -lname 'socket:*' -printf '%l\n' | tr -dc '0-9\n' |
+		grep -vxFc -f <(awk 'NR > 1 { print $7 }' /proc/net/unix)
 }
 
 @test "a change of the XFRM state leads to CHECK, for a plugin that asked for it" {
@@ -43,7 +46,7 @@ supervisor_sockets() {
 
 	restart
 	eventually 10 runs a
-	eventually 10 test -n "$(subscriptions a)"
+	eventually 10 subscribed a
 	a=$(checks a)
 	policy a delete
 	eventually 10 checked_more a "$a"
@@ -91,7 +94,7 @@ supervisor_sockets() {
 	want a
 	start SVC_CHECK_INTERVAL=1h
 	eventually 10 runs a
-	[ -n "$(subscriptions a)" ]
+	eventually 10 subscribed a
 	# A veth shows when the kernel has removed the namespace: it goes with it.
 	# This one has no owner tag, so nothing else removes it.
 	ip link add events-veth type veth peer name inside netns a
@@ -100,7 +103,7 @@ supervisor_sockets() {
 	unbind p-a
 	eventually 10 gone a
 	eventually 10 not test -e /sys/class/net/events-veth
-	same "sockets" "$((sockets - 1))" "$(supervisor_sockets)"
+	eventually 10 is "$((sockets - 1))" supervisor_sockets
 }
 
 @test "a change of the network leads to CHECK, for a plugin that asked for it" {

@@ -318,9 +318,9 @@ logged() { journal | grep -qE "$1"; }
 	rm "$STATE/containers/loop.ECHO"
 	cp "$T/newer.ECHO" "$T/loop.ECHO" "$STATE/containers"
 	rmdir "$STATE/containers/new.ECHO"
-	eventually 15 gone newer
-	eventually 15 is "added edited" record loop '.phase + " " + .conf.configuration.text'
-	eventually 15 runs new
+	eventually 60 gone newer
+	eventually 60 is "added edited" record loop '.phase + " " + .conf.configuration.text'
+	eventually 60 runs new
 	same "daemons" "${life#* }" "$(life loop) $(life a)"
 	for name in old x.ECHO.bak .a.ECHO.swp README; do
 		test -e "$STATE/containers/$name"
@@ -401,7 +401,7 @@ host_is_unread() {
 	done
 	untouched
 
-	umount "$NSDB"
+	eventually 10 umount "$NSDB"
 	eventually 10 host_is_unread 'no Host object'
 	untouched
 	now=$NSDB NSDB=$T/real

@@ -231,7 +231,7 @@ reexecs() {
 	systemctl mask --runtime --quiet svc-left.service svc-right.service 2>/dev/null
 	vpn right 2
 	eventually 15 held right 'start svc-right.service: .*(masked|fragment file)'
-	not test -e /run/svc-ipsec/right
+	eventually 10 not test -e /run/svc-ipsec/right # each ADD makes and removes it
 	runs left c-left IPSEC
 	systemctl unmask --runtime --quiet svc-left.service svc-right.service
 	eventually 15 runs right c-right IPSEC
@@ -260,7 +260,7 @@ reexecs() {
 	echo '{id: f-a, text: edited}' | object configurations/f-a
 	unbind p-b
 	want new
-	eventually 15 waits a 'connect to systemd: .*(timeout|deadline)'
+	eventually 40 waits a 'connect to systemd: .*(timeout|deadline)'
 	eventually 5 waits new 'connect to systemd: .*(timeout|deadline)'
 	same "calls" "$ran" "$(calls '.name != ""')"
 	same "records" "added added" "$(record a .phase) $(record b .phase)"
@@ -268,9 +268,9 @@ reexecs() {
 	same "status of the new one" "" "$(status c-new .code 2>/dev/null)"
 
 	unmute
-	eventually 20 runs new
-	eventually 20 runs a
-	eventually 20 gone b
+	eventually 40 runs new
+	eventually 40 runs a
+	eventually 40 gone b
 	runs other
 	same "verbs of a" "ADD a DEL a ADD a" "$(verbs a)"
 	same "verbs of b" "ADD b DEL b" "$(verbs b)"
@@ -289,7 +289,8 @@ mute() {
 unmute() {
 	umount /run/systemd/private
 	kill -TERM 1
-	eventually 10 timeout 5 systemctl daemon-reload
+	eventually 30 timeout 20 systemctl show -P Version
+	systemctl daemon-reload
 	systemctl stop bats-mute.socket bats-mute.service 2>/dev/null
 	rm -f /run/svc-bats-mute
 }

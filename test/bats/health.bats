@@ -26,6 +26,9 @@ push() {
 		for my $i (1 .. $times) {
 			defined $socket->send($datagrams[$i % @datagrams]) or die "send: $!";
 		}
+		for (my $unread = pack("i", 1); unpack("i", $unread); select(undef, undef, undef, 0.01)) {
+			ioctl($socket, 0x5411, $unread) or die "SIOCOUTQ: $!"; # the bytes that nobody has read
+		}
 		sleep 1' "$@"
 }
 

@@ -352,7 +352,7 @@ has_conns() { [ "$(conns left | wc -w)" = "$1" ]; }
 	edit
 	eventually 20 has_conns 2
 	checked
-	eventually 20 more_checks 2
+	eventually 60 more_checks 2
 	whack left --status | grep -q passwd
 	same "daemon" "$life" "$(life left)"
 	unbind p-left
@@ -385,7 +385,7 @@ traps() {
 	edit
 	eventually 20 has_conns 2
 	checked
-	eventually 20 more_checks 2
+	eventually 60 more_checks 2
 	edit 'del(.connections[1])'
 	eventually 20 has_conns 1
 	eventually 20 runs left c-left IPSEC # ADD has ended

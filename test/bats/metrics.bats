@@ -20,7 +20,7 @@ PROMETHEUS=127.0.0.1:9470
 # scraped begins a Prometheus that scrapes the supervisor each second.
 scraped() {
 	mkdir -p "$T/prometheus"
-	sed -E 's/^( *)for: .*/\1for: 1s/; s/\[15m\]/[30s]/; s/> 120$/> 3/' \
+	sed -E '/alert: SvcContainerRestarts/,/labels:/ s/\[15m\]/[3m]/; s/^( *)for: .*/\1for: 1s/; s/\[15m\]/[30s]/; s/> 120$/> 3/' \
 		"$PROJECT/contrib/prometheus/svc-supervisor.rules.yml" >"$T/prometheus/rules.yml"
 	cat >"$T/prometheus/prometheus.yml" <<-END
 		global: {scrape_interval: 1s, evaluation_interval: 1s}
@@ -73,15 +73,15 @@ another_life_of() { runs "$1" && [ "$(life "$1")" != "$2" ]; }
 	same "containers" 2 "$(samples 'svc_containers{type="ECHO", status="RUNNING"}')"
 	same "ADDs" 2 "$(samples 'svc_verb_duration_seconds_count{type="ECHO", verb="ADD", outcome="ok"}')"
 	eventually 10 samples 'svc_verb_duration_seconds_count{verb="CHECK"} > 2'
-	fires_only
+	eventually 20 fires_only
 
 	reports DOWN '"reason": "the peer sent TS_UNACCEPTABLE"'
 	eventually 20 fires SvcConnectionsDown
-	same "connections that are down" 2 "$(samples 'svc_connections{status="down", cause="TS_UNACCEPTABLE"}')"
-	fires_only SvcConnectionsDown
+	eventually 10 is 2 samples 'svc_connections{status="down", cause="TS_UNACCEPTABLE"}'
+	eventually 20 fires_only SvcConnectionsDown
 	reports ACTIVE '"peer": "192.0.2.2"'
 	eventually 20 fires_only
-	same "connections that are up" 2 "$(samples 'svc_connections{status="up"}')"
+	eventually 10 is 2 samples 'svc_connections{status="up"}'
 
 	mood STATUS 'fail 50 "tool missing"'
 	executable echo 1.0.0 # STATUS of a plugin that is ready runs again when its file changes
@@ -94,15 +94,16 @@ another_life_of() { runs "$1" && [ "$(life "$1")" != "$2" ]; }
 	eventually 20 fires SvcHostUnknown
 	eventually 20 fires SvcContainersHeld # with the status UNKNOWN
 	sleep 4 # SvcContainerNotRunning would fire by now; they run
-	fires_only SvcContainersHeld SvcHostUnknown
+	eventually 20 fires_only SvcContainersHeld SvcHostUnknown
 	mv "$T/host.yaml" "$NSDB/hosts/$HOST_ID.yaml"
 	eventually 20 fires_only
 
 	mood ADD 'fail 101 "no room"'
 	want c
-	eventually 30 fires SvcContainerNotRunning
+	# The delays of ADD grow, and the rule counts the last 30 s only.
 	eventually 40 fires SvcVerbsFail
-	eventually 20 fires_only SvcContainerNotRunning SvcContainersHeld SvcVerbsFail
+	eventually 30 fires SvcContainerNotRunning
+	eventually 20 fires SvcContainersHeld
 	mood ADD
 	unbind p-c
 	eventually 90 fires_only

@@ -18,7 +18,7 @@ untouched() {
 	local checks
 	restart
 	checks=$(checks)
-	eventually 20 more_checks $((checks + 1))
+	eventually 60 more_checks $((checks + 1))
 	same "row" RUNNING "$(PLUGIN_PATH=$LIBEXEC row left .status)"
 	same "status" RUNNING "$(status c-left .code)"
 	same "life of the unit" "$1" "$(life left)"

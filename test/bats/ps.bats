@@ -59,7 +59,7 @@ load helpers
 	eventually 10 runs a
 	local pid
 	pid=$(supervisor_pid)
-	run -1 timeout 5 env SVC_HOST_ID=h1 SVC_NSDB="file://$NSDB" SVC_PLUGIN_PATH="$BIN" svc-supervisor run
+	run -1 timeout 60 env SVC_HOST_ID=h1 SVC_NSDB="file://$NSDB" SVC_PLUGIN_PATH="$BIN" svc-supervisor run
 	# shellcheck disable=SC2154 # of run
 	same "lines" 1 "${#lines[@]}"
 	[[ "$output" =~ "in use by another svc-supervisor".*$pid ]]
@@ -127,10 +127,10 @@ unread_host() { [[ "$(sup ps -o json | jq -r .host.unread)" =~ "no Host object" 
 	not logged 'logger=containers.other'
 	not logged 'level=INFO.*logger=containers '
 	not logged 'msg=start'
-	run -1 timeout 5 env SVC_HOST_ID=h1 SVC_NSDB="file://$NSDB" svc-supervisor run --log-level loud
+	run -1 timeout 60 env SVC_HOST_ID=h1 SVC_NSDB="file://$NSDB" svc-supervisor run --log-level loud
 	# shellcheck disable=SC2154 # of run
 	[[ "$output" == *'--log-level "loud": allowed: debug, info, warn or error'* ]]
-	run -1 timeout 5 env SVC_HOST_ID=h1 SVC_NSDB="file://$NSDB" SVC_LOG_LEVEL=info,container=debug svc-supervisor run
+	run -1 timeout 60 env SVC_HOST_ID=h1 SVC_NSDB="file://$NSDB" SVC_LOG_LEVEL=info,container=debug svc-supervisor run
 	[[ "$output" == *'--log-level "container=debug": allowed: debug, info, warn or error'*containers.\<type\>* ]]
 }
 

@@ -30,6 +30,7 @@ setup_suite() {
 		[Service]
 		EnvironmentFile=
 		EnvironmentFile=/run/svc-bats.env
+		TimeoutStopSec=140s
 	END
 	systemctl daemon-reload
 	local started

@@ -60,7 +60,7 @@ requires_4_10() {
 	life=$(life left)
 
 	upgrade 4.11
-	eventually 5 shows 'the daemon runs Libreswan 4.10, and 4.11 is installed now: svc-supervisor restart left replaces it'
+	eventually 40 shows 'the daemon runs Libreswan 4.10, and 4.11 is installed now: svc-supervisor restart left replaces it'
 	: >"$talked"
 	checks=$(checks)
 	# CHECK at the interval is put off up to ten times.
@@ -92,7 +92,7 @@ requires_4_10() {
 	eventually 15 runs left c-left IPSEC
 	life=$(life left)
 	upgrade
-	eventually 5 shows 'the daemon runs a former build of Libreswan [0-9.]+: svc-supervisor restart left replaces it'
+	eventually 40 shows 'the daemon runs a former build of Libreswan [0-9.]+: svc-supervisor restart left replaces it'
 	site 100.100.7.2 200.200.7.2 10.1.7.0/24 10.9.7.0/24 | with_id f-left | object configurations/f-left
 	eventually 10 is 10.9.7.0/24 eval "ps_row left '.health.connections[0].pairs[0].peer'"
 	same "daemon" "$life" "$(life left)"

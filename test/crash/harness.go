@@ -10,8 +10,8 @@ import (
 )
 
 const (
-	settleTimeout = 25 * time.Second
-	hitTimeout    = 20 * time.Second
+	settleTimeout = 2 * time.Minute
+	hitTimeout    = time.Minute
 	maxTries      = 5
 )
 

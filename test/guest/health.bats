@@ -14,8 +14,8 @@ setup_file() {
 	witness "$PROJECT/build/svc-ipsec"
 	systemctl start svc-supervisor.service
 	bind_port left
-	bind_port right
 	within 60 is_running left
+	bind_port right
 	within 60 is_running right
 	within 60 initiate
 	within 30 published ACTIVE
@@ -46,7 +46,7 @@ soon() {
 	echo "$1 after $took ms"
 	[ "$took" -ge -500 ] # 5.2 tells of the tunnel before it logs the end of its IKE SA
 	echo "$took" >>"$RUN/took"
-	[ "$took" -le 10000 ]
+	[ "$took" -le 60000 ]
 }
 # limit prints in ms a second, and what it costs here to find out: an event may come while a CHECK runs, which is ended first,
 # and then CHECK runs once more. On an emulated machine that takes a second or two by itself. What a CHECK takes is measured each
@@ -70,12 +70,12 @@ median() { sort -n "$RUN/took" | awk '{ took[NR] = $1 } END { print took[int((NR
 	: >"$RUN/took"
 	for change in {1..10}; do
 		whack --terminate
-		within 10 published DOWN
+		within 60 published DOWN
 		told=$(told) # a CHECK may publish more at any time
 		shown DOWN
 		soon "$change: DOWN" "$(said 'delet(ing|ed).* (IKE|state)')" "$told"
 		initiate
-		within 10 published ACTIVE
+		within 60 published ACTIVE
 		told=$(told)
 		shown ACTIVE
 		soon "$change: ACTIVE" "$(said 'established Child SA')" "$told"
@@ -99,8 +99,8 @@ silence_and_back() {
 	[ "$took" -le $((5000 + $(limit))) ]
 	shown DOWN
 	systemctl kill --signal CONT svc-vpn-right.service
-	within 10 initiate
-	within 10 published ACTIVE
+	within 60 initiate
+	within 60 published ACTIVE
 	told=$(told)
 	shown ACTIVE
 	soon ACTIVE "$(said "$1")" "$told"
@@ -115,7 +115,7 @@ silence_and_back() {
 
 @test "a daemon that ends takes its tunnels down in the status, and they are back when it is" {
 	systemctl kill --signal KILL svc-vpn-left.service
-	within 10 published DOWN
+	within 60 published DOWN
 	within 30 initiate
 	within 20 published ACTIVE
 }

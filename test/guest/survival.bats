@@ -9,6 +9,7 @@ setup_file() {
 	previous_version
 	systemctl start svc-supervisor.service
 	bind_port left
+	within 60 is_running left
 	bind_port right
 	within 90 ping_from left 10.1.0.10 10.2.0.10
 	within 30 is_running left

@@ -35,7 +35,7 @@ carried() { [ "$(packets esp)" -ge "$1" ]; }
 	bind_port left
 	within 30 ping_from left 10.1.0.10 10.2.0.10
 	within 10 ping_from right 10.2.0.10 10.1.0.10
-	is_running left
+	within 30 is_running left
 }
 
 @test "what guards against packets in clear is a table of nftables where the kernel has any, and else policies" {

@@ -17,8 +17,9 @@ import (
 )
 
 const (
-	stdoutLimit = 1 << 20         // bytes; a result with a thousand connections has a third of that
-	drainTime   = time.Second     // how long to read the pipes after the verb has ended
+	stdoutLimit = 1 << 20 // bytes; a result with a thousand connections has a third of that
+	// how long to read the pipes after the verb has ended, by the clock of package busyclock
+	drainTime   = time.Second
 	killTimeout = 5 * time.Second // how long to wait after SIGKILL
 )
 

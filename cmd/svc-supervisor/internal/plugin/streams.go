@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/svc-supervisor/svc-supervisor/internal/busyclock"
 	"github.com/svc-supervisor/svc-supervisor/internal/oneline"
 )
 
@@ -120,11 +121,13 @@ func (r *transfer) relay(stderr io.Reader, line func(string)) {
 // finish waits for the end of the streams, and returns stdout and the last lines of stderr. Another process may hold a
 // pipe open; then finish stops reading after the timeout.
 func (r *transfer) finish(timeout time.Duration) (stdout []byte, lastLines []string) {
-	deadline := time.Now().Add(timeout)
-	for _, f := range []*os.File{r.streams.stdin, r.streams.stdout, r.streams.stderr} {
-		_ = f.SetDeadline(deadline)
-	}
+	stop := busyclock.AfterFunc(timeout, nil, func() {
+		for _, f := range []*os.File{r.streams.stdin, r.streams.stdout, r.streams.stderr} {
+			_ = f.SetDeadline(time.Now())
+		}
+	})
 	r.done.Wait()
+	stop()
 	r.streams.closeOwnEnds()
 	return r.stdout.Bytes(), r.last
 }
@@ -138,8 +141,9 @@ func (r *transfer) overflowed() bool {
 	}
 }
 
+var blanks = strings.NewReplacer("\n", " ", "\t", " ", "\r", " ")
+
 // oneLine makes one printable line of a text from outside of the supervisor.
 func oneLine(s string) string {
-	s = strings.NewReplacer("\n", " ", "\t", " ", "\r", " ").Replace(s)
-	return strings.TrimSpace(oneline.Replace(s, '�'))
+	return strings.TrimSpace(oneline.Replace(blanks.Replace(s), '�'))
 }
