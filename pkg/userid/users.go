@@ -5,13 +5,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
+	"math"
 	"os"
 	"os/exec"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/svc-supervisor/svc-supervisor/internal/procids"
 )
@@ -57,14 +61,25 @@ func getent(ctx context.Context, database string, ids []uint32) (map[uint32]bool
 	for _, id := range ids {
 		args = append(args, strconv.FormatUint(uint64(id), 10))
 	}
+	// A file has the whole output as soon as the program has ended. A pipe may not: another process may hold it open.
+	fd, err := unix.MemfdCreate("getent", unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("memfd_create: %w", err)
+	}
+	output := os.NewFile(uintptr(fd), "getent")
+	defer output.Close()
 	cmd := exec.CommandContext(ctx, "getent", args...)
-	cmd.WaitDelay = 100 * time.Millisecond
-	output, err := cmd.Output()
+	cmd.Stdout = output
+	err = cmd.Run()
 	var exit *exec.ExitError
 	if err != nil && !(errors.As(err, &exit) && exit.ExitCode() == 2) {
 		return nil, err
 	}
-	return thirdFields(output), nil
+	content, err := io.ReadAll(io.NewSectionReader(output, 0, math.MaxInt64))
+	if err != nil {
+		return nil, err
+	}
+	return thirdFields(content), nil
 }
 
 // thirdFields returns the ids in lines of passwd(5) or group(5). Both formats have the id in the third field.

@@ -92,7 +92,10 @@ func newFixture(t *testing.T) *fixture {
 	t.Helper()
 	c := sharedCluster(t)
 	t.Parallel()
-	return newFixtureIn(t, c, c.URL)
+	f := newFixtureIn(t, c, c.URL)
+	f.nsdb.conn.timeouts.request = 20 * time.Second // no member hangs, but the machine may be busy
+	f.nsdb.conn.timeouts.streamIdle = 30 * time.Second
+	return f
 }
 
 // newFixtureIn returns a fixture in a cluster, with an NSDB at the URL that address returns for the prefix.
@@ -102,15 +105,6 @@ func newFixtureIn(t *testing.T, c *etcdtest.Cluster, address func(root string) s
 	f := &fixture{T: t, cluster: c, root: root, notify: make(chan struct{}, 1), rpcs: new(rpcs)}
 	f.nsdb = f.open(address(f.root))
 	f.putObjects()
-	return f
-}
-
-// newCountingFixture returns a fixture for a test that counts requests. Its NSDB has the default timeouts, because with
-// short ones a busy machine causes repeated requests and new streams.
-func newCountingFixture(t *testing.T) *fixture {
-	t.Helper()
-	f := newFixture(t)
-	f.nsdb.conn.timeouts = defaultTimeouts
 	return f
 }
 

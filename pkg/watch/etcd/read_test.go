@@ -92,7 +92,7 @@ func TestASetHasAllChangesOfATransactionOrNone(t *testing.T) {
 }
 
 func TestUnusedObjectsAreNotWatched(t *testing.T) {
-	f := newCountingFixture(t)
+	f := newFixture(t)
 	f.put("containers/d", strings.Replace(container("d"), `"k"`, `"l"`, 1))
 	f.put("configurations/l", `{"id":"l"}`)
 	f.startAndReadAll()
@@ -142,7 +142,7 @@ func (f *fixture) waitForIdle() {
 }
 
 func TestOnlyChangesOfThisHostCauseRequests(t *testing.T) {
-	f := newCountingFixture(t)
+	f := newFixture(t)
 	f.startAndReadAll()
 	f.awaitLaterChange()
 	f.waitForIdle() // requests of the start are not counted

@@ -60,7 +60,7 @@ func TestAStatusHasALeaseAndIsWrittenOnlyIfItDiffers(t *testing.T) {
 
 func TestStatusesOutliveARestartAndThenBelongToTheNewProcess(t *testing.T) {
 	f := newFixture(t)
-	address := f.cluster.URL(f.root) + "?ttl=3s"
+	address := f.cluster.URL(f.root) + "?ttl=8s"
 	first := f.open(address)
 	f.check(put(t.Context(), first, "c", running))
 	f.check(put(t.Context(), first, "d", running))
@@ -167,7 +167,7 @@ func TestReadingTakesOverNoStatus(t *testing.T) {
 
 func TestALostLeaseIsReplacedAndEveryStatusWrittenAgain(t *testing.T) {
 	f := newFixture(t)
-	n := f.open(f.cluster.URL(f.root) + "?ttl=2s")
+	n := f.open(f.cluster.URL(f.root) + "?ttl=20s")
 	p, _ := f.publish(n)
 	for _, id := range []spec.ContainerID{"a", "b", "c"} {
 		p.Set(id, running)
@@ -198,14 +198,17 @@ func TestALostLeaseIsReplacedAndEveryStatusWrittenAgain(t *testing.T) {
 
 func TestTheLeaseOfAStatusIsRenewed(t *testing.T) {
 	f := newFixture(t)
-	n := f.open(f.cluster.URL(f.root) + "?ttl=2s")
+	n := f.open(f.cluster.URL(f.root) + "?ttl=10s")
+	n.conn.timeouts = f.nsdb.conn.timeouts
 	f.check(put(t.Context(), n, "c", running))
 	_, lease, revision := f.stored("status/containers/h/c")
-	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+	for end := time.Now().Add(12 * time.Second); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
 		if value, now, its := f.stored("status/containers/h/c"); value == "" || now != lease || its != revision {
 			t.Fatalf("%q under lease %d, revision %d; before %d, %d", value, now, its, lease, revision)
 		}
 	}
+	f.rpcs.mu.Lock()
+	defer f.rpcs.mu.Unlock()
 	if n := f.rpcs.requests["LeaseKeepAlive"]; n != 1 {
 		t.Errorf("%d streams for one lease", n)
 	}
@@ -230,7 +233,7 @@ func TestARefusedStatusDoesNotBlockOthers(t *testing.T) {
 func TestALeaseIsRenewedWhileWritesAreRefused(t *testing.T) {
 	t.Parallel()
 	c := etcdtest.Start(t, 1)
-	f := newFixtureIn(t, c, func(root string) string { return c.URL(root) + "?ttl=3s" })
+	f := newFixtureIn(t, c, func(root string) string { return c.URL(root) + "?ttl=10s" })
 	p, _ := f.publish(f.nsdb)
 	p.Set("c", running)
 	p.SetHost(spec.HostStatus{Weight: 1})
@@ -244,7 +247,7 @@ func TestALeaseIsRenewedWhileWritesAreRefused(t *testing.T) {
 	later := running
 	later.Code = spec.Stopping
 	p.Set("c", later)
-	for end := time.Now().Add(8 * time.Second); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+	for end := time.Now().Add(12 * time.Second); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
 		for _, key := range []string{"status/containers/h/c", "status/hosts/h"} {
 			if value, now, _ := f.stored(key); value == "" || now != lease {
 				t.Fatalf("%s: %q under lease %d; before %d", key, value, now, lease)
