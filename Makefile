@@ -73,7 +73,7 @@ build/previous/$(PREVIOUS):
 define ground
 	test/ground/run systemd SVC_TEST_GROUND=1 SVC_TEST_NSDB=1 GOTMPDIR=/srv GOFLAGS='$(GOFLAGS)' \
 		CGO_ENABLED=$(if $(filter -race,$(1)),1,0) GOCACHE="$$(go env GOCACHE)" GOMODCACHE="$$(go env GOMODCACHE)" \
-		build/tools/secrets go test -vet=off -count=1 -p 1 -timeout 30m $(1)
+		build/tools/secrets go test -vet=off -count=1 -p 1 -timeout 3h $(1)
 endef
 
 # The tests in the sandbox wait more than they work, so they run beside those that need the processors. What apt installs must be there
@@ -172,7 +172,7 @@ run-debian13:
 	go test -c -o build/svc-ipsec.test ./cmd/svc-ipsec
 	go test -c -o build/config.test ./cmd/svc-ipsec/internal/config
 	@echo "# Debian 13: svc-ipsec's own tests"
-	$(on_debian13)/sandbox SVC_TEST_GROUND=1 build/tools/secrets build/svc-ipsec.test -test.timeout 20m
+	$(on_debian13)/sandbox SVC_TEST_GROUND=1 build/tools/secrets build/svc-ipsec.test -test.timeout 3h
 	$(on_debian13)/sandbox SVC_TEST_LIBRESWAN=1 build/config.test -test.run Libreswan
 	$(on_debian13)/sandbox build/tools/secrets bats test/bats/failclosed.bats
 	@echo "# Debian 13: test/guest"

@@ -47,11 +47,12 @@ ip -n router rule add iif to-l lookup 100; ip -n router route add default via 16
 ip -n router rule add iif to-r lookup 101; ip -n router route add default via 169.254.1.2 table 101
 `
 	t.Cleanup(func() {
+		// The kernel removes the links together with the namespace of their peers, but later.
+		for _, name := range []string{"r-left", "r-right", "br-left", "br-right"} {
+			_ = exec.Command("ip", "link", "del", name).Run()
+		}
 		for _, name := range []string{"router", "site-l", "site-r"} {
 			_ = exec.Command("ip", "netns", "del", name).Run()
-		}
-		for _, name := range []string{"br-left", "br-right"} {
-			_ = exec.Command("ip", "link", "del", name).Run()
 		}
 	})
 	sh(t, "bash", "-c", script)

@@ -18,6 +18,7 @@ import (
 
 	"github.com/go-zookeeper/zk"
 
+	"github.com/svc-supervisor/svc-supervisor/internal/busyclock"
 	"github.com/svc-supervisor/svc-supervisor/pkg/spec"
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/zoom/model"
 	"github.com/svc-supervisor/svc-supervisor/pkg/watch/zoom/zoomtest"
@@ -138,9 +139,9 @@ func (l *lab) start(url string) {
 			if err != nil {
 				l.t.Errorf("supervisor: %v", err)
 			}
-		case <-time.After(60 * time.Second):
+		case <-time.After(5 * time.Minute):
 			_ = l.process.Process.Kill()
-			l.t.Error("the supervisor has not ended 60 s after SIGTERM")
+			l.t.Error("the supervisor has not ended 5 minutes after SIGTERM")
 		}
 		_ = log.Close()
 		if text, err := os.ReadFile(log.Name()); err == nil && l.t.Failed() {
@@ -212,14 +213,14 @@ func (l *lab) untouched() func() {
 // within waits until ok returns true, and returns the time that it took. After limit it fails the test.
 func within(t *testing.T, limit time.Duration, what string, ok func() bool) time.Duration {
 	t.Helper()
-	began := time.Now()
+	clock := busyclock.Start()
 	for !ok() {
-		if time.Since(began) > limit {
+		if clock.Elapsed() > limit {
 			t.Fatalf("not within %s: %s", limit, what)
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	return time.Since(began)
+	return clock.Elapsed()
 }
 
 // id returns an id in the form of a UUID, which is unique for each kind and number.

@@ -40,7 +40,7 @@ const (
 )
 
 // stepTimeout is how long one step of the supervisor, the scheduler or the servers may take on a busy machine.
-const stepTimeout = schedulerTimeout
+const stepTimeout = time.Minute
 
 func TestTheSupervisorWorksWithTheScheduler(t *testing.T) {
 	needsSandbox(t)
@@ -194,7 +194,7 @@ func open(t *testing.T, disk diskT, cluster *zktest.Cluster, root string, more .
 		t.Fatal(err)
 	}
 	s := &fixture{t: t, lab: newLab(t), cluster: cluster, disk: disk, conn: cluster.Dial(), tree: tree}
-	s.url = withOption(cluster.URL(root), "sessionTimeout=8s")
+	s.url = withOption(cluster.URL(root), "sessionTimeout=30s")
 	beside := spec.Object{
 		Key: "hosts/" + string(other), Value: fmt.Appendf(nil, `{"id": %q, "name": "neighbour"}`, other),
 	}

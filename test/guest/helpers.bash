@@ -138,7 +138,7 @@ spis() {
 	local side
 	for side; do
 		ip -n "vpn-$side" xfrm state
-	done | awk '$3 == "spi" { print $4 }' | sort
+	done | awk '$3 == "spi" && $4 != "0x00000000" { print $4 }' | sort # 0: the kernel has asked for one
 }
 
 # witness FILE puts a script in the place of svc-ipsec, which writes down what
