@@ -78,8 +78,8 @@ func Start(tb TB, members int, opts ...Option) *Cluster {
 		tb.Fatalf("zktest: %v", err)
 	}
 	c := &Cluster{tb: tb}
-	tb.Cleanup(c.stop)
 	dir := tb.TempDir()
+	tb.Cleanup(c.stop) // runs before the directory is removed
 	var ensemble strings.Builder
 	for i := range members {
 		if members > 1 {
