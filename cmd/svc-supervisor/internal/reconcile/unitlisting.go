@@ -17,7 +17,7 @@ const listingAge = 10 * time.Second
 // cost in proportion to the square of the number of containers.
 //
 // The listing answers for a name once, and only if all its units are running, so nothing is ever done to a container
-// because of it. A change that systemd signals removes the name from the listing.
+// because of it. A step, and a change that systemd signals, remove the name from the listing.
 type unitListing struct {
 	list func(ctx context.Context, patterns ...string) ([]unit.Unit, error)
 
@@ -26,8 +26,11 @@ type unitListing struct {
 	until  time.Time
 }
 
-// read replaces the listing by a new one.
+// read replaces the listing by a new one. It holds the lock meanwhile, so that a name that is forgotten during the call
+// is not in the new listing either.
 func (l *unitListing) read(ctx context.Context) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	units, err := l.list(ctx, "svc-*.service")
 	if err != nil {
 		return err
@@ -38,8 +41,6 @@ func (l *unitListing) read(ctx context.Context) error {
 			byName[name] = append(byName[name], u)
 		}
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	l.byName, l.until = byName, time.Now().Add(listingAge)
 	return nil
 }

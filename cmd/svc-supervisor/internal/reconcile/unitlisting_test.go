@@ -46,3 +46,27 @@ func TestListingAnswersOnceAndOnlyForRunningUnits(t *testing.T) {
 		take("late")
 	})
 }
+
+func TestNameThatIsForgottenWhileUnitsAreListedIsNotInTheListing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		answer := make(chan struct{})
+		l := unitListing{list: func(context.Context, ...string) ([]unit.Unit, error) {
+			<-answer
+			return []unit.Unit{{Name: "svc-a.service", ActiveState: "active"}}, nil
+		}}
+		forgotten := make(chan struct{})
+		go func() {
+			time.Sleep(time.Second) // the list is being read
+			go close(answer)
+			l.forget("a")
+			close(forgotten)
+		}()
+		if err := l.read(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		<-forgotten
+		if units := l.take("a"); units != nil {
+			t.Errorf("got %v", units)
+		}
+	})
+}

@@ -73,6 +73,7 @@ func (w *worker) work(accept, ctx context.Context, name spec.Name) {
 		}
 		w.statuses.publish(s, m, d, decide.Observed, nil)
 		w.step(ctx, s, m, d)
+		w.listing.forget(name) // the step may have changed units since the listing was read
 		if d.Step == decide.RunCheck {
 			w.memories.setUnitsDue(name)
 		}
